@@ -29,6 +29,10 @@ pub enum Garbage {
 }
 
 impl Garbage {
+    pub fn is_none(&self) -> bool {
+        matches!(self, Garbage::None)
+    }
+
     /// A value worth carrying out of the lock; small ones are dropped on the spot.
     fn of(value: Value) -> Garbage {
         match &value {
