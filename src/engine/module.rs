@@ -49,8 +49,8 @@ pub trait Module: Any + Send + Sync {
     /// Sees a change of keys. The keyspace is as the change left it.
     fn observe(&mut self, keyspace: &Keyspace, applied: &Applied<'_>);
 
-    /// Writes the ground state as effects: calls `each` with a database, version, kind and payload.
-    fn save(&self, each: &mut dyn FnMut(u32, u8, u8, &[u8]));
+    /// Writes the ground state as effects that bring it back.
+    fn save(&self, each: &mut dyn FnMut(&Record<'_>));
 
     /// Called once, when snapshot and log were applied and before the first command: derived state is made ready here,
     /// from what `directory` keeps of an earlier run and from the keyspace. Says what it did, for the start's report.
@@ -111,9 +111,7 @@ impl Modules {
         let module = self.0.iter_mut().find(|module| module.number() == number);
         let module = module.ok_or(ReplayError::UnknownModule(number))?;
         let effect = ModuleEffect { database: record.database, version, kind, payload, lsn };
-        module
-            .apply(keyspace, &effect)
-            .map_err(|cause| ReplayError::Module { module: module.name(), cause })
+        module.apply(keyspace, &effect).map_err(|cause| ReplayError::Module { module: module.name(), cause })
     }
 
     #[inline]

@@ -116,7 +116,9 @@ impl Store {
             Effect::Flush | Effect::FlushAll | Effect::SwapDatabases { .. } | Effect::Module { .. } => {
                 hazards.mark_all(lsn);
             }
-            effect => effect.changed_keys(record.database, &mut |database, key| hazards.mark(database, key, lsn)),
+            effect => {
+                effect.changed_keys(record.database, &mut |database, key| hazards.mark(database, key, lsn))
+            }
         }
     }
 }

@@ -83,7 +83,7 @@ fn a_scan_returns_all_that_stayed_under_growth_shrinking_and_deletes() {
                 break;
             }
             let base = 1_000_000 + random.next() % 20_000;
-            let delete = random.next() % 2 == 0;
+            let delete = random.next().is_multiple_of(2);
             for number in base..base + random.next() % 3_000 {
                 if delete {
                     remove(&mut table, number);

@@ -5,17 +5,17 @@
 //! delete first, so that replay never has to know what time it was.
 
 use crate::effect::{Cause, Effect, List, Record};
-use crate::keyspace::Value;
+use crate::engine::Shared;
+use crate::keyspace::{Entry, Value};
 use crate::log::Lsn;
 use crate::store::Store;
-use crate::types::Hash;
 use crate::view::View;
 use std::cell::Cell;
 
 /// One batch in the making: exclusive access to the store, at one moment of the engine clock.
 pub struct Tx<'a> {
     store: &'a mut Store,
-    shared: &'a crate::engine::Shared,
+    shared: &'a Shared,
     database: u32,
     now_ms: u64,
     /// What earlier commands of the batch, and views of it, have to wait for.
@@ -25,12 +25,7 @@ pub struct Tx<'a> {
 }
 
 impl<'a> Tx<'a> {
-    pub(crate) fn new(
-        store: &'a mut Store,
-        shared: &'a crate::engine::Shared,
-        database: u32,
-        now_ms: u64,
-    ) -> Tx<'a> {
+    pub(crate) fn new(store: &'a mut Store, shared: &'a Shared, database: u32, now_ms: u64) -> Tx<'a> {
         Tx { store, shared, database, now_ms, gate: Lsn(0), effects: 0 }
     }
 
@@ -75,9 +70,9 @@ impl<'a> Tx<'a> {
         self.effects
     }
 
-    /// What the reply has to wait for: everything that was read, and the batch itself.
-    pub(crate) fn gate(&self) -> Lsn {
-        if self.effects == 0 { self.gate } else { self.gate.max(self.store.open_lsn()) }
+    /// Ends the transaction: what its reply has to wait for but the batch itself, its time, and the store.
+    pub(crate) fn into_parts(self) -> (Lsn, u64, &'a mut Store) {
+        (self.gate, self.now_ms, self.store)
     }
 
     fn record(&mut self, effect: Effect<'_>) -> usize {
@@ -91,9 +86,7 @@ impl<'a> Tx<'a> {
             Effect::Delete { .. } => {}
             Effect::Copy { key, to, to_database } => {
                 self.purge_key(key);
-                let home = std::mem::replace(&mut self.database, to_database);
-                self.purge_key(to);
-                self.database = home;
+                self.purge_key_of(to_database, to);
             }
             Effect::Rename { key, to } => {
                 self.purge_key(key);
@@ -101,9 +94,15 @@ impl<'a> Tx<'a> {
             }
             Effect::Move { key, to_database } => {
                 self.purge_key(key);
-                let home = std::mem::replace(&mut self.database, to_database);
+                self.purge_key_of(to_database, key);
+            }
+            Effect::HashSet { key, fields, .. } => {
                 self.purge_key(key);
-                self.database = home;
+                self.purge_fields(key, fields.pairs().map(|(name, _)| name));
+            }
+            Effect::HashDelete { key, fields, .. } | Effect::HashExpire { key, fields, .. } => {
+                self.purge_key(key);
+                self.purge_fields(key, fields.iter());
             }
             _ => {
                 if let Some(key) = effect.key() {
@@ -113,33 +112,51 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Logs the delete of the key, or of its fields, if expired. True if there was something to delete.
-    pub(crate) fn purge_key(&mut self, key: &[u8]) -> bool {
-        let Some(entry) = self.store.keyspace.entry(self.database, key) else { return false };
-        if !entry.alive(self.now_ms) {
+    fn purge_key_of(&mut self, database: u32, key: &[u8]) {
+        let home = std::mem::replace(&mut self.database, database);
+        self.purge_key(key);
+        self.database = home;
+    }
+
+    /// Logs the delete of the key if it reads as absent. True if there was something to delete.
+    fn purge_key(&mut self, key: &[u8]) -> bool {
+        let entry = self.store.keyspace.entry(self.database, key);
+        let expired = entry.is_some_and(|entry| !entry.alive(self.now_ms));
+        if expired {
             self.record(Effect::Delete { key, cause: Cause::Expired });
-            return true;
         }
-        match entry.value() {
-            Value::Hash(hash) if hash.next_expiry_ms().is_some_and(|at| at <= self.now_ms) => {
-                let expired = expired_fields(hash, self.now_ms);
-                self.purge_fields(key, &expired)
-            }
-            _ => false,
+        expired
+    }
+
+    /// Logs the delete of those of the named fields that have expired.
+    fn purge_fields<'n>(&mut self, key: &[u8], names: impl Iterator<Item = &'n [u8]>) {
+        let Some(Value::Hash(hash)) = self.store.keyspace.entry(self.database, key).map(Entry::value) else {
+            return;
+        };
+        if hash.next_expiry_ms().is_none_or(|at| at > self.now_ms) {
+            return;
+        }
+        let now_ms = self.now_ms;
+        let expired = names.filter(|name| hash.get(name).is_some_and(|field| !field.alive(now_ms)));
+        let expired: Vec<&[u8]> = expired.collect();
+        self.delete_expired(key, &expired);
+    }
+
+    /// Deletes the key, or those of its fields, that have expired: active expiry.
+    pub(crate) fn expire(&mut self, key: &[u8]) {
+        if self.purge_key(key) {
+            return;
+        }
+        if let Some(Value::Hash(hash)) = self.store.keyspace.entry(self.database, key).map(Entry::value) {
+            let expired = hash.iter().filter(|field| !field.alive(self.now_ms));
+            let expired: Vec<Vec<u8>> = expired.map(|field| field.name.as_slice().to_vec()).collect();
+            self.delete_expired(key, &expired.iter().map(Vec::as_slice).collect::<Vec<_>>());
         }
     }
 
-    fn purge_fields(&mut self, key: &[u8], expired: &[Vec<u8>]) -> bool {
-        if expired.is_empty() {
-            return false;
+    fn delete_expired(&mut self, key: &[u8], fields: &[&[u8]]) {
+        if !fields.is_empty() {
+            self.record(Effect::HashDelete { key, fields: List::Arguments(fields), cause: Cause::Expired });
         }
-        let names: Vec<&[u8]> = expired.iter().map(Vec::as_slice).collect();
-        self.record(Effect::HashDelete { key, fields: List::Arguments(&names), cause: Cause::Expired });
-        true
     }
-}
-
-fn expired_fields(hash: &Hash, now_ms: u64) -> Vec<Vec<u8>> {
-    let expired = hash.iter().filter(|field| !field.alive(now_ms));
-    expired.map(|field| field.name.as_slice().to_vec()).collect()
 }

@@ -73,7 +73,7 @@ impl<'a> View<'a> {
     pub fn hash(&self, key: &[u8]) -> Result<Option<HashView<'a>>, CommandError> {
         match self.entry(key).map(Entry::value) {
             None => Ok(None),
-            Some(Value::Hash(hash)) => Ok(HashView::new(hash, self.now_ms)),
+            Some(Value::Hash(hash)) => Ok(Some(HashView::new(hash, self.now_ms))),
             Some(_) => Err(CommandError::WRONG_TYPE),
         }
     }
@@ -100,7 +100,8 @@ impl<'a> View<'a> {
     }
 }
 
-/// A hash without its expired fields. Has at least one field: a hash whose fields have all expired reads as absent.
+/// A hash without its expired fields. From a `View` it has at least one: a hash whose fields have all expired reads as
+/// absent.
 #[derive(Clone, Copy)]
 pub struct HashView<'a> {
     hash: &'a Hash,
@@ -108,10 +109,8 @@ pub struct HashView<'a> {
 }
 
 impl<'a> HashView<'a> {
-    /// `None` where every field has expired.
-    pub fn new(hash: &'a Hash, now_ms: u64) -> Option<HashView<'a>> {
-        let view = HashView { hash, now_ms };
-        (hash.expiring() < hash.len() || view.iter().next().is_some()).then_some(view)
+    pub fn new(hash: &'a Hash, now_ms: u64) -> HashView<'a> {
+        HashView { hash, now_ms }
     }
 
     #[inline]

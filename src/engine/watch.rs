@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 pub struct Watch {
     dirtied_by: AtomicU64,
     /// Keys that were there when they were watched: an expiry until EXEC counts as a change.
-    pub(crate) present: Mutex<Vec<(u32, Vec<u8>)>>,
+    pub(crate) present: Mutex<Vec<DatabaseKey>>,
 }
 
 impl Watch {
@@ -30,11 +30,14 @@ impl Watch {
     }
 }
 
+/// A database's number and a key in it.
+type DatabaseKey = (u32, Vec<u8>);
+
 /// All watched keys of a store. Registration happens under the keyspace's read lock and `touched` under its write
 /// lock, so that no change falls between a WATCH's look at a key and its registration.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
-    keys: Mutex<HashMap<(u32, Vec<u8>), Vec<Weak<Watch>>>>,
+    keys: Mutex<HashMap<DatabaseKey, Vec<Weak<Watch>>>>,
 }
 
 /// Registered keys beyond this are swept for watches that ended.

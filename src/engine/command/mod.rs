@@ -87,6 +87,9 @@ pub type ReadHandler = fn(&View<'_>, Args<'_>, &mut dyn Reply) -> Outcome;
 pub type WriteHandler = fn(&mut Tx<'_>, Args<'_>, &mut dyn Reply) -> Outcome;
 pub type StagedHandler = fn(&View<'_>, Args<'_>, &mut dyn Reply) -> Result<Stage, CommandError>;
 
+/// Finds the indexes of the key words among the arguments.
+pub type KeyFinder = fn(Args<'_>) -> Result<Vec<usize>, CommandError>;
+
 /// Work without any lock; it ends in a step that reads the keyspace again and writes the reply.
 pub type Job = Box<dyn FnOnce() -> Finish + Send>;
 pub type Finish = Box<dyn FnOnce(&View<'_>, &mut dyn Reply) -> Outcome + Send>;
@@ -127,7 +130,7 @@ pub struct Command {
     pub group: &'static str,
     pub subcommands: &'static [Command],
     /// Where the usage line cannot tell the keys: reads them from the arguments.
-    pub keys: Option<fn(Args<'_>) -> Result<Vec<usize>, CommandError>>,
+    pub keys: Option<KeyFinder>,
 }
 
 pub const fn read(name: &'static str, usage: &'static str, handler: ReadHandler) -> Command {
@@ -204,7 +207,7 @@ impl Command {
         self
     }
 
-    pub const fn keys(mut self, keys: fn(Args<'_>) -> Result<Vec<usize>, CommandError>) -> Command {
+    pub const fn keys(mut self, keys: KeyFinder) -> Command {
         self.keys = Some(keys);
         self
     }

@@ -15,7 +15,8 @@ pub struct Shape {
 
 /// Reads a usage line; `name_words` is 1, or 2 for a subcommand.
 pub fn shape(usage: &str, name_words: i32) -> Shape {
-    let mut parser = Parser { tokens: tokenize(usage), next: 0, at: name_words, open: false, keys: Vec::new() };
+    let mut parser =
+        Parser { tokens: tokenize(usage), next: 0, at: name_words, open: false, keys: Vec::new() };
     parser.sequence(false);
     let arity = if parser.open { -parser.at } else { parser.at };
     Shape { arity, keys: key_range(&parser.keys) }

@@ -29,6 +29,10 @@ pub enum Garbage {
 }
 
 impl Garbage {
+    pub fn is_databases(&self) -> bool {
+        matches!(self, Garbage::Databases(_))
+    }
+
     pub fn is_none(&self) -> bool {
         matches!(self, Garbage::None)
     }
@@ -65,7 +69,8 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>) -> Outcome {
             Outcome::removed(keyspace.database_mut(number).remove(key).map(|entry| entry.value))
         }
         Effect::Expire { key, expires_at_ms } => {
-            let found = keyspace.database_mut(number).update(key, |entry| entry.expires_at_ms = expires_at_ms);
+            let found =
+                keyspace.database_mut(number).update(key, |entry| entry.expires_at_ms = expires_at_ms);
             Outcome::count(usize::from(found.is_some()))
         }
         Effect::StringSet { key, value, expires_at_ms } => {
@@ -150,9 +155,8 @@ fn hash_set(
     keep_expiry: bool,
 ) -> Outcome {
     let database = keyspace.database_mut(number);
-    let set_all = |hash: &mut Hash| {
-        fields.pairs().filter(|(name, value)| hash.set(name, value, keep_expiry)).count()
-    };
+    let set_all =
+        |hash: &mut Hash| fields.pairs().filter(|(name, value)| hash.set(name, value, keep_expiry)).count();
     if database.get(key).is_none() {
         let mut hash = Box::new(Hash::new());
         let count = set_all(&mut hash);

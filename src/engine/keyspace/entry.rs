@@ -65,9 +65,16 @@ impl Entry {
         self.expires_at_ms
     }
 
+    /// False once the key has expired, or every field of a hash has.
     #[inline]
     pub fn alive(&self, now_ms: u64) -> bool {
-        self.expires_at_ms == 0 || self.expires_at_ms > now_ms
+        if self.expires_at_ms != 0 && self.expires_at_ms <= now_ms {
+            return false;
+        }
+        match &self.value {
+            Value::Hash(hash) => hash.alive(now_ms),
+            Value::String(_) => true,
+        }
     }
 
     /// Notes an access; stores only when the second changed, so that hot keys do not bounce between caches.

@@ -67,6 +67,11 @@ impl Keyspace {
         due
     }
 
+    /// Gives back what `take_due` took and the caller could not delete.
+    pub fn requeue(&mut self, database: u32, key: &[u8]) {
+        self.database_mut(database).update(key, |_| ());
+    }
+
     /// Memory of all databases in bytes, by estimate.
     pub fn heap_bytes(&self) -> usize {
         self.databases.iter().map(Database::heap_bytes).sum()

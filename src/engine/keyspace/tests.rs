@@ -16,10 +16,7 @@ fn memory_returns_to_where_it_was() {
     let long = [b'x'; 1000];
     apply(&mut keyspace, Effect::StringSet { key: &long, value: &long, expires_at_ms: 5 });
     let fields: &[&[u8]] = &[&long, &long, b"a", b"b"];
-    apply(
-        &mut keyspace,
-        Effect::HashSet { key: b"h", fields: List::Arguments(fields), keep_expiry: false },
-    );
+    apply(&mut keyspace, Effect::HashSet { key: b"h", fields: List::Arguments(fields), keep_expiry: false });
     assert!(keyspace.heap_bytes() > empty + 4000);
     apply(&mut keyspace, Effect::Rename { key: &long, to: b"other" });
     apply(&mut keyspace, Effect::Delete { key: b"other", cause: Cause::Command });

@@ -157,6 +157,14 @@ impl Hash {
         }
     }
 
+    /// False once every field has expired.
+    #[inline]
+    pub fn alive(&self, now_ms: u64) -> bool {
+        self.expiring < self.len()
+            || self.expiry_floor_ms > now_ms
+            || self.iter().any(|field| field.alive(now_ms))
+    }
+
     /// A time that is not later than the earliest expiry of a field, if any has one. Costs no walk.
     pub fn next_expiry_ms(&self) -> Option<u64> {
         (self.expiring != 0).then_some(self.expiry_floor_ms)
