@@ -60,7 +60,8 @@ impl Target {
     pub fn greeting(&self) -> Vec<Vec<&str>> {
         let mut commands = Vec::new();
         if let Some(password) = &self.password {
-            commands.push(["AUTH"].into_iter().chain(self.user.as_deref()).chain([password.as_str()]).collect());
+            commands
+                .push(["AUTH"].into_iter().chain(self.user.as_deref()).chain([password.as_str()]).collect());
         }
         if self.resp == 3 {
             commands.push(vec!["HELLO", "3"]);
@@ -85,11 +86,6 @@ impl Connection {
             connection.command(&command)?;
         }
         Ok(connection)
-    }
-
-    /// The bare socket, for a loop of its own. Nothing is left unread in it.
-    pub fn into_stream(self) -> TcpStream {
-        self.stream
     }
 
     /// Sends one command and waits for its reply. An error reply is an error.
@@ -127,9 +123,10 @@ pub trait Accepted {
 impl Accepted for Value {
     fn accepted(self, command: impl FnOnce() -> String) -> Result<Value, BenchError> {
         match self {
-            Value::Error(text) => {
-                Err(BenchError::Refused { command: command(), text: String::from_utf8_lossy(&text).into_owned() })
-            }
+            Value::Error(text) => Err(BenchError::Refused {
+                command: command(),
+                text: String::from_utf8_lossy(&text).into_owned(),
+            }),
             reply => Ok(reply),
         }
     }

@@ -25,7 +25,9 @@ pub struct Percentiles {
 impl Latencies {
     pub fn new() -> Self {
         let minute = Duration::from_secs(60).as_nanos() as u64;
-        Self { nanoseconds: Histogram::new_with_bounds(1, minute, 3).expect("the bounds and digits are valid") }
+        Self {
+            nanoseconds: Histogram::new_with_bounds(1, minute, 3).expect("the bounds and digits are valid"),
+        }
     }
 
     pub fn record(&mut self, latency: Duration) {

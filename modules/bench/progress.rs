@@ -4,8 +4,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar over `length` steps with rate and time left.
 pub fn bar(length: u64, what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:>22} {wide_bar} {human_pos}/{human_len} {per_sec} eta {eta}")
-        .expect("the template is valid");
+    let style =
+        ProgressStyle::with_template("{msg:>22} {wide_bar} {human_pos}/{human_len} {per_sec} eta {eta}")
+            .expect("the template is valid");
     ProgressBar::new(length).with_style(style).with_message(what)
 }
 

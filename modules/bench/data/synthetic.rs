@@ -86,10 +86,9 @@ impl Model {
 
     fn draw(&self, stream: Stream, count: usize) -> Matrix<f32> {
         let mut values = vec![0.0; count * self.dimensions];
-        values
-            .par_chunks_exact_mut(self.dimensions)
-            .enumerate()
-            .for_each(|(number, row)| self.fill(&mut SplitMix64::new(self.seed, stream as u64, number as u64), row));
+        values.par_chunks_exact_mut(self.dimensions).enumerate().for_each(|(number, row)| {
+            self.fill(&mut SplitMix64::new(self.seed, stream as u64, number as u64), row)
+        });
         Matrix::new(values, self.dimensions)
     }
 

@@ -50,8 +50,10 @@ pub fn run(engine: &dyn Engine, parameters: SearchParameters<'_>, plan: Plan) ->
     }
     std::thread::scope(|scope| {
         let shared = &shared;
-        let threads: Vec<_> =
-            searchers.into_iter().map(|mut searcher| scope.spawn(move || shared.ask(&mut *searcher))).collect();
+        let threads: Vec<_> = searchers
+            .into_iter()
+            .map(|mut searcher| scope.spawn(move || shared.ask(&mut *searcher)))
+            .collect();
         let cpu_before = engine.cpu_seconds();
         shared.start.wait();
         let started = Instant::now();

@@ -61,7 +61,10 @@ pub trait Engine: Sync {
     fn load(&mut self) -> Result<LoadReport, BenchError>;
 
     /// A searcher for one closed loop; each connection has its own.
-    fn searcher<'s>(&'s self, parameters: SearchParameters<'s>) -> Result<Box<dyn Searcher + Send + 's>, BenchError>;
+    fn searcher<'s>(
+        &'s self,
+        parameters: SearchParameters<'s>,
+    ) -> Result<Box<dyn Searcher + Send + 's>, BenchError>;
 
     /// CPU time used so far by the process that searches, where it is known.
     fn cpu_seconds(&self) -> Option<f64>;

@@ -42,8 +42,14 @@ impl FromStr for Filter {
     type Err = String;
 
     fn from_str(given: &str) -> Result<Self, String> {
-        let wrong = || format!("'{given}' is no filter: write tag|numeric:random|correlated:PERCENT, such as tag:random:10");
-        let [field, placement, percent] = given.split(':').collect::<Vec<_>>()[..] else { return Err(wrong()) };
+        let wrong = || {
+            format!(
+                "'{given}' is no filter: write tag|numeric:random|correlated:PERCENT, such as tag:random:10"
+            )
+        };
+        let [field, placement, percent] = given.split(':').collect::<Vec<_>>()[..] else {
+            return Err(wrong());
+        };
         Ok(Filter {
             field: match field {
                 "tag" => Field::Tag,
@@ -55,7 +61,11 @@ impl FromStr for Filter {
                 "correlated" => Placement::Correlated,
                 _ => return Err(wrong()),
             },
-            percent: percent.parse().ok().filter(|percent| *percent > 0.0 && *percent <= 100.0).ok_or_else(wrong)?,
+            percent: percent
+                .parse()
+                .ok()
+                .filter(|percent| *percent > 0.0 && *percent <= 100.0)
+                .ok_or_else(wrong)?,
         })
     }
 }
@@ -146,7 +156,8 @@ impl Attributes {
             let present = fields.iter().position(|(other, _)| *other == name);
             match (filter.field, present) {
                 (Field::Numeric, None) => fields.push((name, rank.to_string())),
-                (Field::Tag, present) if (rank as usize) < filter.allowed_count(ranks.len()) => match present {
+                (Field::Tag, present) if (rank as usize) < filter.allowed_count(ranks.len()) => match present
+                {
                     Some(at) => fields[at].1 = format!("{},{}", fields[at].1, filter.tag()),
                     None => fields.push((name, filter.tag())),
                 },
@@ -193,7 +204,15 @@ mod tests {
         for text in ["tag:random:10", "numeric:correlated:0.01"] {
             assert_eq!(filter(text).to_string(), text);
         }
-        for wrong in ["tag", "tag:random", "tag:near:10", "geo:random:1", "tag:random:0", "tag:random:101", "tag:random:x"] {
+        for wrong in [
+            "tag",
+            "tag:random",
+            "tag:near:10",
+            "geo:random:1",
+            "tag:random:0",
+            "tag:random:101",
+            "tag:random:x",
+        ] {
             assert!(wrong.parse::<Filter>().is_err(), "{wrong}");
         }
         assert_eq!(filter("tag:random:0.1").expression(1000), "@random_tags:{p0_1}");
@@ -209,7 +228,10 @@ mod tests {
             let allowed = attributes.allowed(filter);
             assert_eq!(allowed.len(), count, "{filter}");
             for row in 0..1000 {
-                let value = attributes.fields(row, &filters).into_iter().find(|(name, _)| *name == filter.field_name());
+                let value = attributes
+                    .fields(row, &filters)
+                    .into_iter()
+                    .find(|(name, _)| *name == filter.field_name());
                 let passes = value.is_some_and(|(_, value)| match filter.field {
                     Field::Tag => value.split(',').any(|tag| tag == filter.tag()),
                     Field::Numeric => value.parse::<usize>().unwrap() < count,

@@ -22,7 +22,8 @@ pub fn at_k(dataset: &Dataset, truth: &Answers, answers: &[Option<Vec<u32>>], k:
         let distance = distances.from(dataset.queries.row(query));
         let bound = distance(farthest);
         let bound = bound + TOLERANCE * bound.abs().max(TOLERANCE);
-        let mut found: Vec<u32> = answer.iter().take(k).copied().filter(|&row| distance(row) <= bound).collect();
+        let mut found: Vec<u32> =
+            answer.iter().take(k).copied().filter(|&row| distance(row) <= bound).collect();
         found.sort_unstable();
         found.dedup();
         sum += found.len().min(expected.len()) as f64 / expected.len() as f64;

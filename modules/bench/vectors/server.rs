@@ -71,23 +71,34 @@ impl<'t> ServerEngine<'t> {
 
     fn create(&mut self) -> Result<(), BenchError> {
         let task = self.task;
-        let mut command: Vec<String> =
-            ["FT.CREATE", &self.options.index_name, "ON", "HASH", "PREFIX", "1", &self.options.prefix, "SCHEMA"]
-                .map(String::from)
-                .into();
+        let mut command: Vec<String> = [
+            "FT.CREATE",
+            &self.options.index_name,
+            "ON",
+            "HASH",
+            "PREFIX",
+            "1",
+            &self.options.prefix,
+            "SCHEMA",
+        ]
+        .map(String::from)
+        .into();
         let mut add = |words: &[&str]| command.extend(words.iter().map(|&word| word.to_owned()));
         let mut seen = Vec::new();
         for filter in &task.filters {
             let name = filter.field_name();
             if !seen.contains(&name) {
-                add(if filter.field == Field::Tag { &[&name, "TAG", "SEPARATOR", ","] } else { &[&name, "NUMERIC"] }
-                    as &[&str]);
+                match filter.field {
+                    Field::Tag => add(&[&name, "TAG", "SEPARATOR", ","]),
+                    Field::Numeric => add(&[&name, "NUMERIC"]),
+                }
                 seen.push(name);
             }
         }
         let dimensions = task.dataset.dimensions().to_string();
         let (m, ef_construction) = (task.m.to_string(), task.ef_construction.to_string());
-        let common = ["TYPE", "FLOAT32", "DIM", &dimensions, "DISTANCE_METRIC", task.dataset.metric.redis_name()];
+        let common =
+            ["TYPE", "FLOAT32", "DIM", &dimensions, "DISTANCE_METRIC", task.dataset.metric.redis_name()];
         match task.index {
             IndexKind::Flat => {
                 add(&[VECTOR_FIELD, "VECTOR", "FLAT", "6"]);
@@ -237,7 +248,10 @@ impl Engine for ServerEngine<'_> {
         })
     }
 
-    fn searcher<'s>(&'s self, parameters: SearchParameters<'s>) -> Result<Box<dyn Searcher + Send + 's>, BenchError> {
+    fn searcher<'s>(
+        &'s self,
+        parameters: SearchParameters<'s>,
+    ) -> Result<Box<dyn Searcher + Send + 's>, BenchError> {
         let connection = Connection::open(&self.options.target)?;
         let query = query_text(self.task, parameters);
         Ok(Box::new(ServerSearcher { engine: self, connection, query, k: self.task.k.to_string() }))
@@ -307,7 +321,9 @@ impl Searcher for ServerSearcher<'_> {
 fn rows_of(reply: &Value, prefix: &[u8]) -> Option<Vec<u32>> {
     let row = |key: &Value| str::from_utf8(key.as_bytes()?.strip_prefix(prefix)?).ok()?.parse().ok();
     match reply {
-        Value::Map(_) => reply.get("results")?.as_array()?.iter().map(|result| row(result.get("id")?)).collect(),
+        Value::Map(_) => {
+            reply.get("results")?.as_array()?.iter().map(|result| row(result.get("id")?)).collect()
+        }
         _ => reply.as_array()?.get(1..)?.iter().map(row).collect(),
     }
 }
@@ -376,7 +392,8 @@ mod tests {
         for (pairs, expected) in cases {
             assert_eq!(&Readiness::of(&info(pairs)), expected, "{pairs:?}");
         }
-        let map = Value::Map(vec![(bulk("num_docs"), Value::Integer(10)), (bulk("indexing"), Value::Integer(1))]);
+        let map =
+            Value::Map(vec![(bulk("num_docs"), Value::Integer(10)), (bulk("indexing"), Value::Integer(1))]);
         assert_eq!(Readiness::of(&map), busy);
     }
 }
