@@ -1,0 +1,171 @@
+//! Data sets of vectors: base rows, queries, and the exact neighbours of each query.
+//!
+//! Rows of every element type are read as float32, because that is what the servers under test are given. Files are
+//! checked against their manifest where there is one; neighbours that no file gives are computed exactly (`truth`).
+//! Nothing here is downloaded: a data set is files on disk, or it is generated from a seed (`synthetic`).
+
+mod error;
+#[cfg(feature = "hdf5")]
+mod hdf5;
+pub mod intrinsic;
+mod manifest;
+pub mod npy;
+mod source;
+pub mod synthetic;
+pub mod truth;
+pub mod vecs;
+
+pub use error::DataError;
+pub use source::{DatasetArgs, DatasetSource};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// How far apart two vectors are, as the FT.CREATE attribute DISTANCE_METRIC names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// Squared Euclidean distance.
+    #[serde(alias = "euclidean")]
+    L2,
+    /// One minus the inner product.
+    #[serde(alias = "dot")]
+    Ip,
+    /// One minus the cosine of the angle.
+    #[serde(alias = "angular")]
+    Cosine,
+}
+
+impl Metric {
+    /// The word that FT.CREATE takes.
+    pub fn redis_name(self) -> &'static str {
+        match self {
+            Metric::L2 => "L2",
+            Metric::Ip => "IP",
+            Metric::Cosine => "COSINE",
+        }
+    }
+}
+
+/// Rows of equal length, one after the other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Matrix<T> {
+    values: Vec<T>,
+    columns: usize,
+}
+
+impl<T: Copy + Send + Sync> Matrix<T> {
+    /// Takes `values` as rows of `columns` elements each.
+    ///
+    /// # Panics
+    /// Where `values` is not a whole number of rows.
+    pub fn new(values: Vec<T>, columns: usize) -> Self {
+        assert!(columns > 0, "a matrix has at least one column");
+        assert_eq!(values.len() % columns, 0, "a matrix is a whole number of rows");
+        Self { values, columns }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.columns
+    }
+
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub fn row(&self, row: usize) -> &[T] {
+        &self.values[row * self.columns..(row + 1) * self.columns]
+    }
+
+    pub fn iter(&self) -> std::slice::ChunksExact<'_, T> {
+        self.values.chunks_exact(self.columns)
+    }
+
+    /// Every element, row after row.
+    pub fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// Keeps the first `rows` rows.
+    pub fn truncate(&mut self, rows: usize) {
+        self.values.truncate(rows.saturating_mul(self.columns));
+    }
+
+    #[cfg(feature = "hdf5")]
+    fn map<U>(self, convert: impl Fn(T) -> U) -> Matrix<U> {
+        Matrix { values: self.values.into_iter().map(convert).collect(), columns: self.columns }
+    }
+}
+
+/// What a recall and latency run needs: rows to index, rows to ask with, and the right answers.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    pub name: String,
+    pub metric: Metric,
+    pub base: Matrix<f32>,
+    pub queries: Matrix<f32>,
+    /// Row numbers of `base` for each query, nearest first. None: nobody computed them yet.
+    pub neighbors: Option<Matrix<u32>>,
+}
+
+impl Dataset {
+    /// Elements of each vector.
+    pub fn dimensions(&self) -> usize {
+        self.base.columns()
+    }
+
+    /// Keeps the first `rows` base rows and `queries` queries. Fewer base rows have other neighbours, so that the given
+    /// ones are forgotten.
+    pub fn truncate(&mut self, rows: Option<usize>, queries: Option<usize>) {
+        if let Some(rows) = rows.filter(|&rows| rows < self.base.rows()) {
+            self.base.truncate(rows);
+            self.neighbors = None;
+            self.name = format!("{} (first {rows})", self.name);
+        }
+        if let Some(queries) = queries.filter(|&queries| queries < self.queries.rows()) {
+            self.queries.truncate(queries);
+            if let Some(neighbors) = &mut self.neighbors {
+                neighbors.truncate(queries);
+            }
+        }
+    }
+
+    /// The `k` nearest rows of each query: the given ones where they reach, exact ones computed now otherwise.
+    pub fn exact_neighbors(&self, k: usize) -> truth::Answers {
+        match &self.neighbors {
+            Some(given) if given.columns() >= k => given.iter().map(|row| row[..k].to_vec()).collect(),
+            _ => truth::exact(&self.base, &self.queries, self.metric, k, None),
+        }
+    }
+
+    /// Refuses what would make every later figure meaningless: mismatched dimensions, NaN, neighbours out of range.
+    fn check(self) -> Result<Self, DataError> {
+        let wrong = |what: String| Err(DataError::Inconsistent { name: self.name.clone(), what });
+        if self.base.rows() == 0 || self.queries.rows() == 0 {
+            return wrong("it has no rows or no queries".into());
+        }
+        if self.base.columns() != self.queries.columns() {
+            let (base, queries) = (self.base.columns(), self.queries.columns());
+            return wrong(format!("base has {base} dimensions and queries have {queries}"));
+        }
+        if !self.base.values().iter().chain(self.queries.values()).all(|value| value.is_finite()) {
+            return wrong("it holds a NaN or an infinite value".into());
+        }
+        if let Some(neighbors) = &self.neighbors {
+            if neighbors.rows() != self.queries.rows() {
+                return wrong(format!(
+                    "{} queries but {} rows of neighbours",
+                    self.queries.rows(),
+                    neighbors.rows()
+                ));
+            }
+            if let Some(&row) = neighbors.values().iter().find(|&&row| row as usize >= self.base.rows()) {
+                return wrong(format!("a neighbour is row {row}, but base has {} rows", self.base.rows()));
+            }
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Exact nearest neighbours by a scan of all rows, over all cores.
+//!
+//! This is the yardstick that recall is measured with, so it takes no short cuts: every row is compared with every query
+//! in float32, and ties go to the lower row number.
+
+use rayon::prelude::*;
+
+use super::{Matrix, Metric};
+
+/// Row numbers of each query's nearest neighbours, nearest first.
+pub type Answers = Vec<Vec<u32>>;
+
+/// The `k` nearest rows of `base` for each query; fewer where fewer rows exist or are `allowed`.
+///
+/// `allowed` restricts the answer to those rows; it is what a filter lets through.
+pub fn exact(
+    base: &Matrix<f32>,
+    queries: &Matrix<f32>,
+    metric: Metric,
+    k: usize,
+    allowed: Option<&[u32]>,
+) -> Answers {
+    let distances = Distances::new(base, metric);
+    queries
+        .values()
+        .par_chunks_exact(queries.columns())
+        .map(|query| distances.nearest(query, k, allowed))
+        .collect()
+}
+
+/// Distances from queries to the rows of a matrix, with what depends on the rows alone computed once.
+pub struct Distances<'a> {
+    base: &'a Matrix<f32>,
+    metric: Metric,
+    /// One over the length of each row; empty unless the metric needs it.
+    inverse_lengths: Vec<f32>,
+}
+
+impl<'a> Distances<'a> {
+    pub fn new(base: &'a Matrix<f32>, metric: Metric) -> Self {
+        let inverse_lengths = match metric {
+            Metric::Cosine => base.values().par_chunks_exact(base.columns()).map(inverse_length).collect(),
+            Metric::L2 | Metric::Ip => Vec::new(),
+        };
+        Self { base, metric, inverse_lengths }
+    }
+
+    /// A function from row number to the distance between `query` and that row.
+    pub fn from<'s>(&'s self, query: &'s [f32]) -> impl Fn(u32) -> f32 + 's {
+        let scale = if self.metric == Metric::Cosine { inverse_length(query) } else { 1.0 };
+        move |row| {
+            let vector = self.base.row(row as usize);
+            match self.metric {
+                Metric::L2 => squared_distance(query, vector),
+                Metric::Ip => 1.0 - dot(query, vector),
+                Metric::Cosine => 1.0 - dot(query, vector) * scale * self.inverse_lengths[row as usize],
+            }
+        }
+    }
+
+    /// The `k` nearest of the `allowed` rows (all where None), nearest first.
+    pub fn nearest(&self, query: &[f32], k: usize, allowed: Option<&[u32]>) -> Vec<u32> {
+        let distance = self.from(query);
+        let all = 0..u32::try_from(self.base.rows()).expect("row numbers are 32-bit");
+        let mut found: Vec<(f32, u32)> = match allowed {
+            Some(rows) => rows.iter().map(|&row| (distance(row), row)).collect(),
+            None => all.map(|row| (distance(row), row)).collect(),
+        };
+        let nearer = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+        if k < found.len() {
+            found.select_nth_unstable_by(k, nearer);
+            found.truncate(k);
+        }
+        found.sort_unstable_by(nearer);
+        found.into_iter().map(|(_, row)| row).collect()
+    }
+}
+
+/// Eight independent sums let the compiler keep the lanes of a vector register busy.
+const LANES: usize = 8;
+
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    sum_over_pairs(a, b, |x, y| x * y)
+}
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    sum_over_pairs(a, b, |x, y| (x - y) * (x - y))
+}
+
+/// Zero for the zero vector, so that its cosine distance to everything is one.
+fn inverse_length(vector: &[f32]) -> f32 {
+    let length = dot(vector, vector).sqrt();
+    if length > 0.0 { 1.0 / length } else { 0.0 }
+}
+
+#[inline(always)]
+fn sum_over_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for (x, y) in a_chunks.iter().zip(b_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += term(x[lane], y[lane]);
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(&x, &y)| term(x, y)).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four points on a line and one far off it.
+    fn base() -> Matrix<f32> {
+        Matrix::new(vec![0.0, 1.0, 0.0, 2.0, 0.0, 3.0, 0.0, 4.0, 5.0, 0.0], 2)
+    }
+
+    #[test]
+    fn each_metric_orders_rows_its_own_way() {
+        let queries = Matrix::new(vec![0.0, 2.9], 2);
+        assert_eq!(exact(&base(), &queries, Metric::L2, 3, None), [[2, 1, 3]]);
+        assert_eq!(exact(&base(), &queries, Metric::Ip, 2, None), [[3, 2]]);
+        // All of the line has cosine one: ties go to the lower row.
+        let queries = Matrix::new(vec![0.0, 2.0], 2);
+        assert_eq!(exact(&base(), &queries, Metric::Cosine, 5, None), [[0, 1, 2, 3, 4]]);
+    }
+
+    #[test]
+    fn a_filter_restricts_the_answer_and_may_shorten_it() {
+        let queries = Matrix::new(vec![0.0, 2.9], 2);
+        assert_eq!(exact(&base(), &queries, Metric::L2, 3, Some(&[4, 0])), [[0, 4]]);
+        assert_eq!(exact(&base(), &queries, Metric::L2, 9, None)[0].len(), 5);
+    }
+
+    #[test]
+    fn distances_are_those_that_servers_report() {
+        let base = Matrix::new((0..19).map(|value| value as f32).collect(), 19);
+        let query: Vec<f32> = (0..19).map(|value| value as f32 + 0.5).collect();
+        assert_eq!(Distances::new(&base, Metric::L2).from(&query)(0), 19.0 * 0.25);
+        assert_eq!(Distances::new(&base, Metric::Ip).from(&query)(0), 1.0 - (2109.0 + 85.5));
+        assert!(Distances::new(&base, Metric::Cosine).from(base.row(0))(0).abs() < 1e-6);
+        let zero = Matrix::new(vec![0.0; 19], 19);
+        assert_eq!(Distances::new(&zero, Metric::Cosine).from(&query)(0), 1.0);
+    }
+}

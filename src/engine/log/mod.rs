@@ -1,0 +1,410 @@
+//! The transaction log: the database itself, of which memory is a cache.
+//!
+//! The engine hands finished batches of effects to [`pipeline::Pipeline`], which packs them into entries and
+//! appends those to a [`ShardLog`]; at start, [`replay::Replay`] reads them back. A `ShardLog` is a sequence of
+//! entries at dense positions with one writer at a time. [`memory`] keeps it in memory, [`local`] in segment
+//! files. A replicated one fits the same contract, which therefore says more than a local file needs: claims that
+//! another writer can win, acknowledgements whose fate is unknown.
+//!
+//! # Words
+//!
+//! - **batch**: the effects of one atomic unit (a command, MULTI/EXEC, a script); opaque bytes here.
+//! - **LSN**: the number of a batch, from 1, dense. After a fencing it may be assigned again, so outside a process
+//!   the pair (epoch, LSN) identifies a batch.
+//! - **entry**: what is written and acknowledged at once: a header and a run of batches or pieces of one.
+//! - **position**: an entry's place, from 1, dense, never reused.
+//! - **claim, epoch**: a writer starts by appending a Claim; the Claim's position is its epoch.
+//! - **index**: an entry's number within its epoch; the Claim has 0.
+//! - **void**: present in the log but not part of history.
+//!
+//! # Invariants
+//!
+//! 1. A Claim sets the epoch and restarts the index: the next entry that counts has index 1. Any entry counts only
+//!    if its epoch is the current one and its index is the next; every other is void, skipped and counted
+//!    ([`Sequence`]). A batch without its last piece, at the end or before a Claim, is void as well.
+//! 2. Replies are released only while every entry so far was acknowledged, in order. On any error the writer stops;
+//!    entries are never packed anew under the same index.
+//! 3. A failed sync is fatal and never retried: the kernel may have dropped the dirty pages, so that a second sync
+//!    succeeds without the data.
+//! 4. Torn or corrupt? Let N be the first entry that does not decode. If a later valid entry of the same history
+//!    shows that N had been acknowledged (`durable >= N` in its header, or a later epoch or segment, which starts
+//!    only after everything before it is durable), then acknowledged data is damaged: refuse, naming the file and
+//!    the offset. Otherwise N and all that follows was in flight and nobody was promised anything: void. Blocks
+//!    that hold acknowledged bytes are never written again: entries are padded to whole blocks.
+//!    The limit of this rule: damage to the very last durable entry looks like a torn tail. A clean stop writes a
+//!    Release entry, so that after one there is no such doubt about data.
+//! 5. An entry whose `needs` is above [`entry::FORMAT_LEVEL`] stops the reader; it is never guessed at.
+
+pub mod entry;
+pub mod memory;
+pub mod pipeline;
+pub mod replay;
+
+use entry::{EntryHeader, Kind};
+use std::fmt;
+use std::path::PathBuf;
+
+/// The number of a batch in one shard's history, from 1; `Lsn(0)` is before all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lsn(pub u64);
+
+impl Lsn {
+    pub fn next(self) -> Lsn {
+        Lsn(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An entry's position in the log, from 1, dense, never reused; `Pos(0)` is before all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pos(pub u64);
+
+impl Pos {
+    pub fn next(self) -> Pos {
+        Pos(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Pos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A writer's term: the position of its Claim. `Epoch(0)` is before the first claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// An entry's number within its epoch. The Claim has 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Idx(pub u64);
+
+/// Names one history. Random; a restore to a point in time starts a new one.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct LogId(pub [u8; 16]);
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A place in the log between two entries: everything through `pos` is behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    pub pos: Pos,
+    /// The epoch in force there, and the index of its last entry: what rule 1 needs to go on from here.
+    pub epoch: Epoch,
+    pub index: Idx,
+}
+
+/// The running checksum over all batches of a history so far: 64 bits, order-sensitive.
+///
+/// Step: `c = mix(c ^ (crc32c(batch) | length << 32))` with `mix(x) = y ^ y >> 32`, `y = x * 0x9E3779B97F4A7C15`
+/// (wrapping). Each step is a bijection of the old value, so a difference, once there, never vanishes by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunningChecksum(pub u64);
+
+impl RunningChecksum {
+    /// Adds the next batch.
+    pub fn add(&mut self, batch: &[u8]) {
+        self.add_crc(crc32c::crc32c(batch), batch.len());
+    }
+
+    /// Adds the next batch, given the CRC32C and the length of its bytes.
+    pub fn add_crc(&mut self, crc: u32, length: usize) {
+        let word = self.0 ^ (u64::from(crc) | (length as u64) << 32);
+        let product = word.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = product ^ (product >> 32);
+    }
+}
+
+/// What a backend can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest entry in bytes, header included, padding not.
+    pub entry_bytes_max: usize,
+    /// Entries appended and not yet acknowledged.
+    pub entries_in_flight_max: usize,
+    /// Entries take whole blocks of this many bytes; 1 when there is no padding.
+    pub block_bytes: usize,
+    /// Whether an acknowledged entry survives a power cut.
+    pub durable: bool,
+}
+
+impl Limits {
+    /// The room that a batch of `bytes` may take at most: each of its pieces alone in an entry.
+    pub fn room_for_batch(&self, bytes: usize) -> u64 {
+        let piece_bytes_max = self.piece_bytes_max();
+        let whole = bytes / piece_bytes_max;
+        let rest = bytes % piece_bytes_max;
+        let full_entry = self.padded(self.entry_bytes_max);
+        let last_entry = self.padded(entry::HEADER_BYTES + entry::PIECE_HEADER_BYTES + rest);
+        whole as u64 * full_entry + last_entry
+    }
+
+    /// The largest piece of a batch that fits in one entry.
+    pub fn piece_bytes_max(&self) -> usize {
+        self.entry_bytes_max - entry::HEADER_BYTES - entry::PIECE_HEADER_BYTES
+    }
+
+    /// An entry's size in whole blocks.
+    pub fn padded(&self, entry_bytes: usize) -> u64 {
+        entry_bytes.next_multiple_of(self.block_bytes) as u64
+    }
+}
+
+/// Room for entries that is certain: appending into it cannot fail for want of space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub bytes: u64,
+    /// What is left of it once the current segment is sealed.
+    pub bytes_after_seal: u64,
+    /// Why there will be no more for now, for example a full disk; `None` while more is being prepared.
+    pub full: Option<String>,
+}
+
+impl Room {
+    pub const UNBOUNDED: Room = Room { bytes: u64::MAX, bytes_after_seal: u64::MAX, full: None };
+}
+
+/// Who claims: goes into the Claim's payload, for people who read the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    pub node: String,
+    pub engine_time_ms: u64,
+    /// The last batch before the claim, and the checksum through it.
+    pub lsn: Lsn,
+    pub checksum: RunningChecksum,
+}
+
+/// An entry to append. The backend fills in the rest of the header (log id, segment, epoch, index, durable).
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub kind: Kind,
+    pub needs: u16,
+    pub engine_time_ms: u64,
+    pub first_lsn: Lsn,
+    pub last_lsn: Lsn,
+    pub checksum: RunningChecksum,
+    /// [`entry::HEADER_BYTES`] of room for the header, then the payload: so that a backend need not copy.
+    pub bytes: Vec<u8>,
+}
+
+/// An entry as read: it has passed rule 1.
+#[derive(Clone, Debug)]
+pub struct ReadEntry {
+    pub pos: Pos,
+    pub header: EntryHeader,
+    pub payload: Vec<u8>,
+}
+
+/// The two halves of a claim, for two threads.
+pub type Writing = (Box<dyn Appender>, Box<dyn Commits>);
+
+/// A shard's log. Blocking and object-safe; a backend with a network owns its runtime.
+pub trait ShardLog: Send + Sync {
+    fn id(&self) -> LogId;
+
+    fn limits(&self) -> Limits;
+
+    /// Room that is certain, for admission; unbounded by default.
+    fn room(&self) -> Room {
+        Room::UNBOUNDED
+    }
+
+    /// Asks for room of at least so many bytes, to be prepared in the background.
+    fn want_room(&self, _bytes: u64) {}
+
+    /// Becomes the writer by appending a Claim right after `after`, the last entry that the caller has read.
+    /// Returns when the Claim is durable. `Conflict` if the log has gone on.
+    fn claim(&self, after: Pos, claim: Claim) -> Result<Writing, AppendError>;
+
+    /// Reads the committed entries after a mark.
+    fn read(&self, after: Mark) -> Box<dyn EntryIter>;
+
+    /// First and last position; a hint, no proof.
+    fn bounds(&self) -> Result<(Pos, Pos), ReadError>;
+
+    /// Gives up entries through `upto`, or fewer. Only for what a verified snapshot covers.
+    fn trim(&self, upto: Pos) -> Result<(), TrimError>;
+}
+
+/// The writing half of a claim.
+pub trait Appender: Send {
+    /// Gives the entry the next index and sends it on its way. Never blocks. The caller keeps within
+    /// [`Limits::entries_in_flight_max`] and [`ShardLog::room`].
+    fn append(&mut self, entry: Entry) -> Result<Idx, AppendError>;
+
+    /// Closes the current segment, so that offline readers may read all of it. Called with nothing in flight.
+    /// Returns the last position in sealed segments. Backends without segments have nothing to do.
+    fn seal(&mut self) -> Result<Pos, AppendError>;
+
+    /// The mark behind the last entry that was appended.
+    fn mark(&self) -> Mark;
+}
+
+/// The acknowledging half of a claim.
+pub trait Commits: Send {
+    /// Waits until the next entry, in index order, is durable. Blocks for ever if nothing is in flight, so the
+    /// caller counts. After an error only [`Commits::resync`] is allowed.
+    fn next(&mut self) -> Result<(Idx, Pos), AppendError>;
+
+    /// Finds out what became of the entries in flight after `Conflict` or `Unknown`.
+    fn resync(&mut self) -> Result<Resync, AppendError>;
+
+    /// A buffer of an acknowledged entry, to be used again.
+    fn recycle(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// What a writer knows after [`Commits::resync`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resync {
+    /// The log's last position.
+    pub last: Pos,
+    /// The last index of this epoch that the log holds; later ones are to be sent again, byte for byte.
+    pub committed: Idx,
+}
+
+/// Reads entries that count, in order.
+pub trait EntryIter: Send {
+    /// The next entry; `None` at the end of what is committed.
+    fn next(&mut self) -> Result<Option<ReadEntry>, ReadError>;
+
+    /// The mark behind the last entry read, void ones included.
+    fn mark(&self) -> Mark;
+
+    /// Where the last entry returned stands, for messages.
+    fn location(&self) -> Location;
+
+    /// What was skipped so far.
+    fn voided(&self) -> Voided;
+}
+
+/// What a reader skipped, to be reported loudly.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Voided {
+    /// Valid entries that rule 1 or rule 4 voids.
+    pub entries: u64,
+    /// Batches without their last piece.
+    pub batches: u64,
+    /// Where rule 4 found an unfinished tail.
+    pub torn_tail: Option<Location>,
+}
+
+impl Voided {
+    pub fn is_empty(&self) -> bool {
+        *self == Voided::default()
+    }
+}
+
+/// A byte in a file, for messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    pub file: PathBuf,
+    pub offset_bytes: u64,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at offset {}", self.file.display(), self.offset_bytes)
+    }
+}
+
+/// Why an append did not succeed, by what the writer has to do.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The log is not where the writer thought: read on, then claim again.
+    #[error("the log has gone on: its last position is {last:?}")]
+    Conflict { last: Pos },
+    /// Another writer has claimed: drop the state and recover.
+    #[error("fenced by the claim at {by:?}")]
+    Fenced { by: Epoch },
+    /// It may or may not be in the log: resync.
+    #[error("the fate of an append is unknown")]
+    Unknown,
+    /// A bug in the packing.
+    #[error("an entry of {bytes} bytes is too large")]
+    TooLarge { bytes: usize },
+    /// No room; a bug in the admission when it comes from `append`.
+    #[error("no room in the log: {cause}")]
+    Full { cause: String },
+    /// Try again later.
+    #[error("the log is unavailable: {cause}")]
+    Unavailable { cause: String },
+    /// An operator has to act.
+    #[error("the log is misconfigured: {cause}")]
+    Misconfigured { cause: String },
+    /// Stop the process.
+    #[error("the log failed: {cause}")]
+    Fatal { cause: String },
+}
+
+/// Why a read stopped.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The entries wanted are gone; a snapshot from `first` or later is needed.
+    #[error("the log starts at position {first}: what came before was trimmed")]
+    Trimmed { first: Pos },
+    /// An entry or a segment is missing in the middle.
+    #[error("position {want} is missing from the log: {detail}")]
+    Hole { want: Pos, detail: String },
+    /// Acknowledged data is damaged.
+    #[error(
+        "the log is damaged in {at}: {detail}. Acknowledged writes are affected, so it is not skipped. \
+         `engramdb log verify` lists all damage, `engramdb log dump` shows what is readable; \
+         restore the file from a copy, or start from a snapshot"
+    )]
+    Corrupt { at: Location, detail: String },
+    /// Written by a newer version that used something this one cannot read.
+    #[error("{at} needs format level {needs}, this version reads up to {}", entry::FORMAT_LEVEL)]
+    NeedsNewer { at: Location, needs: u16 },
+    /// The log belongs to another history.
+    #[error("{at} belongs to log {found}, not to {expected}")]
+    ForeignLog { at: Location, found: LogId, expected: LogId },
+    #[error("cannot read the log: {cause}")]
+    Unavailable { cause: String },
+}
+
+/// Why a trim did not succeed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot trim the log: {cause}")]
+pub struct TrimError {
+    pub cause: String,
+}
+
+/// Rule 1: which entries count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sequence {
+    pub epoch: Epoch,
+    pub index: Idx,
+}
+
+impl Sequence {
+    /// Whether the entry at `pos` counts; if so the sequence moves on to it.
+    pub fn admit(&mut self, pos: Pos, header: &EntryHeader) -> bool {
+        let counts = if header.kind == Kind::Claim {
+            // The Claim names its own position as the epoch: one that landed elsewhere never took effect.
+            header.epoch == Epoch(pos.0) && header.epoch > self.epoch && header.index == Idx(0)
+        } else {
+            header.epoch == self.epoch && header.index.0 == self.index.0 + 1
+        };
+        if counts {
+            *self = Sequence { epoch: header.epoch, index: header.index };
+        }
+        counts
+    }
+}

@@ -1,0 +1,620 @@
+//! From batches to durable entries: what the engine calls.
+//!
+//! A batch passes three points. [`Pipeline::admit`] reserves room before the keyspace lock is taken, so that an
+//! applied batch can always be logged. [`Pipeline::submit`], under the keyspace's write lock, copies it into the
+//! entry being formed and gives it its place: call order is LSN order. The log thread appends whole entries and
+//! publishes [`Pipeline::durable`] in order. Group commit needs no timer: whatever was submitted while an entry
+//! was being written goes into the next.
+//!
+//! Invariants:
+//!
+//! - LSNs are submitted densely, each one above the last.
+//! - `durable` only grows, and when it reads L, every batch through L is durable.
+//! - Reserved room (held by credits or by submitted batches) never exceeds what the log has prepared, so an
+//!   append never meets a full disk.
+//! - After a failure nothing is published any more, `submit` drops what it gets, and every waiter is told. There is
+//!   no way back: the process recovers from the log.
+//!
+//! Deliberately not here: what to do with replies (the server's gate), and when to stop the process.
+
+use super::entry::{HEADER_BYTES, Kind, PIECE_HEADER_BYTES, Piece, PieceKind};
+use super::replay::Recovered;
+use super::{
+    AppendError, Appender, Claim, Commits, Entry, Idx, Limits, Lsn, Mark, Pos, RunningChecksum, ShardLog,
+};
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who writes: goes into the Claim, for people who read the log.
+    pub node: String,
+    /// Bound of memory for batches that are admitted and not yet appended, counted in room. One batch larger than
+    /// that is admitted alone.
+    pub buffer_bytes_max: u64,
+    /// Without a log thread, [`Pipeline::pump`] does its work: for tests that must replay from a seed.
+    pub log_thread: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { node: "engramdb".to_owned(), buffer_bytes_max: 64 << 20, log_thread: true }
+    }
+}
+
+/// Told by the log thread; must return quickly.
+pub trait DurableWatcher: Send + Sync {
+    /// Every batch through `lsn` is durable.
+    fn durable(&self, lsn: Lsn);
+    /// Nothing more will become durable; the process has to stop.
+    fn failed(&self, fatal: &Fatal);
+}
+
+/// The log is gone; held replies must never be released.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the transaction log failed: {cause}")]
+pub struct Fatal {
+    pub cause: String,
+}
+
+/// Why a batch is not admitted. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No more room until an operator acts; reads go on, and so do writes once there is room again.
+    #[error("no room in the transaction log: {cause}")]
+    Full { cause: String },
+    /// The log is behind: try again after the next durable batch, or in a millisecond.
+    #[error("the transaction log is behind")]
+    Busy,
+    #[error(transparent)]
+    Failed(#[from] Fatal),
+}
+
+/// Reserved room in the log. What is not submitted returns on drop.
+pub struct Credit {
+    shared: Arc<Shared>,
+    room: u64,
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        self.shared.state.lock().reserved_bytes -= self.room;
+    }
+}
+
+/// The way into a log, for one writer. Shared by reference; see the module's doc.
+pub struct Pipeline {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The log thread's part, when there is no thread.
+    manual: Mutex<Option<Writer>>,
+}
+
+struct Shared {
+    log: Arc<dyn ShardLog>,
+    limits: Limits,
+    buffer_bytes_max: u64,
+    state: Mutex<State>,
+    /// The log thread waits here for work.
+    work: Condvar,
+    /// Blocking waiters (tests, tools, rotate, close) wait here.
+    progress: Condvar,
+    durable: AtomicU64,
+    watchers: RwLock<Vec<Arc<dyn DurableWatcher>>>,
+}
+
+struct State {
+    /// Entries that are full, in order.
+    ready: VecDeque<Forming>,
+    forming: Option<Forming>,
+    last_lsn: Lsn,
+    checksum: RunningChecksum,
+    /// Room held by credits and by batches that are not appended yet.
+    reserved_bytes: u64,
+    /// The log thread waits: wake it.
+    idle: bool,
+    request: Option<Request>,
+    /// The answer to the last seal.
+    sealed: Option<Result<Pos, Refusal>>,
+    closed: bool,
+    failed: Option<Fatal>,
+    buffers: Vec<Vec<u8>>,
+    mark: Mark,
+}
+
+/// What the log thread is asked to do once all batches are durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Request {
+    Seal,
+    Time { engine_time_ms: u64 },
+    Close,
+}
+
+/// An entry that is being filled.
+struct Forming {
+    entry: Entry,
+    /// The last batch that is complete with this entry.
+    complete_lsn: Lsn,
+    /// Room that its batches have reserved.
+    reserved_bytes: u64,
+}
+
+impl Pipeline {
+    /// Claims the log right after what was recovered, and starts the log thread.
+    pub fn start(
+        log: Arc<dyn ShardLog>,
+        recovered: &Recovered,
+        options: Options,
+    ) -> Result<Pipeline, AppendError> {
+        let checkpoint = recovered.checkpoint;
+        let claim = Claim {
+            node: options.node,
+            engine_time_ms: checkpoint.engine_time_ms,
+            lsn: checkpoint.lsn,
+            checksum: checkpoint.checksum,
+        };
+        let (appender, commits) = log.claim(recovered.end, claim)?;
+        let shared = Arc::new(Shared {
+            limits: log.limits(),
+            log,
+            buffer_bytes_max: options.buffer_bytes_max,
+            state: Mutex::new(State {
+                ready: VecDeque::new(),
+                forming: None,
+                last_lsn: checkpoint.lsn,
+                checksum: checkpoint.checksum,
+                reserved_bytes: 0,
+                idle: false,
+                request: None,
+                sealed: None,
+                closed: false,
+                failed: None,
+                buffers: Vec::new(),
+                mark: appender.mark(),
+            }),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            durable: AtomicU64::new(checkpoint.lsn.0),
+            watchers: RwLock::new(Vec::new()),
+        });
+        let mut writer = Writer {
+            shared: shared.clone(),
+            appender,
+            commits,
+            in_flight: VecDeque::new(),
+            engine_time_ms: checkpoint.engine_time_ms,
+        };
+        if !options.log_thread {
+            return Ok(Pipeline { shared, thread: Mutex::new(None), manual: Mutex::new(Some(writer)) });
+        }
+        let thread = std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || while writer.step(true) {})
+            .map_err(|error| AppendError::Fatal { cause: format!("cannot start the log thread: {error}") })?;
+        Ok(Pipeline { shared, thread: Mutex::new(Some(thread)), manual: Mutex::new(None) })
+    }
+
+    /// Reserves room for one batch of at most `bytes`. Called before the keyspace lock is taken; never blocks on
+    /// the disk.
+    pub fn admit(&self, bytes: usize) -> Result<Credit, Refusal> {
+        self.admit_run(1, bytes)
+    }
+
+    /// Reserves room for at most `batches` batches of at most `bytes` together.
+    pub fn admit_run(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
+        let shared = &self.shared;
+        let mut wanted = shared.limits.room_for_batch(bytes);
+        if batches > 1 {
+            // However the bytes are shared out, padding costs each batch less than two blocks.
+            wanted += shared.limits.room_for_batch(0) * 2 * batches as u64;
+        }
+        let mut state = shared.state.lock();
+        if let Some(fatal) = &state.failed {
+            return Err(Refusal::Failed(fatal.clone()));
+        }
+        if state.closed {
+            return Err(Refusal::Failed(Fatal { cause: "it is closed".to_owned() }));
+        }
+        let reserved = state.reserved_bytes + wanted;
+        if reserved > shared.buffer_bytes_max && state.reserved_bytes > 0 {
+            return Err(Refusal::Busy);
+        }
+        let room = shared.log.room();
+        let sealing = state.request == Some(Request::Seal);
+        if reserved > if sealing { room.bytes_after_seal } else { room.bytes } {
+            shared.log.want_room(reserved);
+            return Err(room.full.map_or(Refusal::Busy, |cause| Refusal::Full { cause }));
+        }
+        state.reserved_bytes = reserved;
+        Ok(Credit { shared: self.shared.clone(), room: wanted })
+    }
+
+    /// Hands over a batch. Called under the keyspace's write lock, so that call order is LSN order. Only copies;
+    /// never blocks on the disk.
+    ///
+    /// # Panics
+    /// If `lsn` is not the next one, or the credit is too small: bugs that would break the log's order or its room.
+    pub fn submit(&self, credit: &mut Credit, lsn: Lsn, engine_time_ms: u64, batch: &[u8]) {
+        let shared = &self.shared;
+        let room = shared.limits.room_for_batch(batch.len());
+        let checksum_crc = crc32c::crc32c(batch);
+        let mut state = shared.state.lock();
+        assert_eq!(lsn, state.last_lsn.next(), "batches are submitted in LSN order");
+        assert!(room <= credit.room, "a batch of {} bytes exceeds its credit", batch.len());
+        state.last_lsn = lsn;
+        if state.failed.is_some() || state.closed {
+            return;
+        }
+        credit.room -= room;
+        state.add(&shared.limits, lsn, engine_time_ms, batch, checksum_crc, room);
+        if state.idle {
+            state.idle = false;
+            drop(state);
+            shared.work.notify_one();
+        }
+    }
+
+    /// Every batch through this one is durable.
+    pub fn durable(&self) -> Lsn {
+        Lsn(self.shared.durable.load(Ordering::Acquire))
+    }
+
+    /// The last batch submitted.
+    pub fn last_lsn(&self) -> Lsn {
+        self.shared.state.lock().last_lsn
+    }
+
+    /// Blocks until the batch is durable: for tests and tools.
+    pub fn wait(&self, lsn: Lsn) -> Result<(), Fatal> {
+        let mut state = self.shared.state.lock();
+        while self.durable() < lsn {
+            if let Some(fatal) = &state.failed {
+                return Err(fatal.clone());
+            }
+            self.shared.progress.wait(&mut state);
+        }
+        Ok(())
+    }
+
+    /// Tells the watcher of everything that becomes durable from now on.
+    pub fn subscribe(&self, watcher: Arc<dyn DurableWatcher>) {
+        self.shared.watchers.write().push(watcher);
+    }
+
+    /// The failure, if the log has failed.
+    pub fn failure(&self) -> Option<Fatal> {
+        self.shared.state.lock().failed.clone()
+    }
+
+    /// The mark behind the last entry that is durable.
+    pub fn mark(&self) -> Mark {
+        self.shared.state.lock().mark
+    }
+
+    /// The log below, for reading and trimming.
+    pub fn log(&self) -> &Arc<dyn ShardLog> {
+        &self.shared.log
+    }
+
+    /// Closes the current segment once everything submitted so far is durable, and returns the last position in
+    /// sealed segments: an offline snapshot can then cover all of it. Blocks. `Busy` when the next segment is not
+    /// prepared yet: try again.
+    pub fn rotate(&self) -> Result<Pos, Refusal> {
+        let shared = &self.shared;
+        let mut state = shared.state.lock();
+        loop {
+            if let Some(fatal) = &state.failed {
+                return Err(fatal.clone().into());
+            }
+            if state.request.is_none() && state.sealed.is_none() {
+                break;
+            }
+            shared.progress.wait(&mut state);
+        }
+        let room = shared.log.room();
+        if state.reserved_bytes > room.bytes_after_seal {
+            shared.log.want_room(room.bytes.saturating_add(1));
+            return Err(room.full.map_or(Refusal::Busy, |cause| Refusal::Full { cause }));
+        }
+        state.request = Some(Request::Seal);
+        drop(state);
+        shared.work.notify_one();
+        self.pump();
+        let mut state = shared.state.lock();
+        loop {
+            if let Some(sealed) = state.sealed.take() {
+                shared.progress.notify_all();
+                return sealed;
+            }
+            if let Some(fatal) = &state.failed {
+                return Err(fatal.clone().into());
+            }
+            shared.progress.wait(&mut state);
+        }
+    }
+
+    /// Records that engine time has passed without batches. Skipped while there is work or no room.
+    pub fn submit_time(&self, engine_time_ms: u64) {
+        let mut state = self.shared.state.lock();
+        let room = self.shared.log.room().bytes;
+        let block = self.shared.limits.padded(HEADER_BYTES);
+        if !state.idle || state.request.is_some() || state.closed || state.reserved_bytes + block > room {
+            return;
+        }
+        state.request = Some(Request::Time { engine_time_ms });
+        state.idle = false;
+        drop(state);
+        self.shared.work.notify_one();
+    }
+
+    /// Makes everything submitted durable, writes a Release, and stops.
+    pub fn close(self) -> Result<(), Fatal> {
+        self.stop(Request::Close);
+        self.failure().map_or(Ok(()), Err)
+    }
+
+    /// Does the log thread's work when there is none: until nothing is left to do.
+    pub fn pump(&self) {
+        if let Some(writer) = self.manual.lock().as_mut() {
+            while writer.step(false) {}
+        }
+    }
+
+    fn stop(&self, request: Request) {
+        {
+            let mut state = self.shared.state.lock();
+            while state.request.is_some() && state.failed.is_none() && self.manual.lock().is_none() {
+                self.shared.progress.wait(&mut state);
+            }
+            state.closed = true;
+            state.request = Some(request);
+            self.shared.work.notify_one();
+        }
+        self.pump();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic of the log thread has been reported by the panic hook; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    /// Like a close; errors are lost, so prefer [`Pipeline::close`].
+    fn drop(&mut self) {
+        if self.thread.lock().is_some() {
+            self.stop(Request::Close);
+        }
+    }
+}
+
+impl State {
+    /// Appends a batch to the forming entry, splitting it if it is larger than an entry.
+    fn add(&mut self, limits: &Limits, lsn: Lsn, time_ms: u64, batch: &[u8], crc: u32, room: u64) {
+        let checksum_before = self.checksum;
+        self.checksum.add_crc(crc, batch.len());
+        let whole_bytes = PIECE_HEADER_BYTES + batch.len();
+        if !self.forming.as_ref().is_some_and(|forming| forming.fits(limits, whole_bytes, time_ms)) {
+            self.finish_forming();
+        }
+        if whole_bytes + HEADER_BYTES <= limits.entry_bytes_max {
+            self.piece(PieceKind::Whole, lsn, time_ms, batch);
+        } else {
+            let mut pieces = batch.chunks(limits.piece_bytes_max()).peekable();
+            let mut kind = PieceKind::First;
+            while let Some(piece) = pieces.next() {
+                let last = pieces.peek().is_none();
+                self.piece(if last { PieceKind::Last } else { kind }, lsn, time_ms, piece);
+                if !last {
+                    let forming = self.forming.as_mut().expect("just added to");
+                    forming.entry.checksum = checksum_before;
+                    forming.complete_lsn = Lsn(lsn.0 - 1);
+                    self.finish_forming();
+                }
+                kind = PieceKind::Middle;
+            }
+        }
+        let forming = self.forming.as_mut().expect("just added to");
+        forming.entry.checksum = self.checksum;
+        forming.complete_lsn = lsn;
+        forming.reserved_bytes += room;
+    }
+
+    fn piece(&mut self, kind: PieceKind, lsn: Lsn, engine_time_ms: u64, bytes: &[u8]) {
+        let buffers = &mut self.buffers;
+        let forming = self.forming.get_or_insert_with(|| Forming::new(buffers.pop(), lsn, engine_time_ms));
+        forming.entry.last_lsn = lsn;
+        let time_offset_ms = (engine_time_ms - forming.entry.engine_time_ms) as u32;
+        Piece { kind, time_offset_ms, bytes }.encode(&mut forming.entry.bytes);
+    }
+
+    fn finish_forming(&mut self) {
+        self.ready.extend(self.forming.take());
+    }
+
+    fn take_entry(&mut self) -> Option<Forming> {
+        self.ready.pop_front().or_else(|| self.forming.take())
+    }
+}
+
+impl Forming {
+    fn new(buffer: Option<Vec<u8>>, lsn: Lsn, engine_time_ms: u64) -> Forming {
+        let mut bytes = buffer.unwrap_or_default();
+        bytes.clear();
+        bytes.resize(HEADER_BYTES, 0);
+        let entry = Entry {
+            kind: Kind::Data,
+            needs: 1,
+            engine_time_ms,
+            first_lsn: lsn,
+            last_lsn: lsn,
+            checksum: RunningChecksum::default(),
+            bytes,
+        };
+        Forming { entry, complete_lsn: lsn, reserved_bytes: 0 }
+    }
+
+    fn fits(&self, limits: &Limits, bytes: usize, engine_time_ms: u64) -> bool {
+        let time = self.entry.engine_time_ms;
+        let time_fits = engine_time_ms >= time && engine_time_ms - time <= u64::from(u32::MAX);
+        time_fits && self.entry.bytes.len() + bytes <= limits.entry_bytes_max
+    }
+}
+
+/// The log thread.
+struct Writer {
+    shared: Arc<Shared>,
+    appender: Box<dyn Appender>,
+    commits: Box<dyn Commits>,
+    /// The entries appended and not yet acknowledged, each with the last batch that it completes.
+    in_flight: VecDeque<(Idx, Lsn)>,
+    engine_time_ms: u64,
+}
+
+enum Step {
+    Append(Forming),
+    Commit,
+    Handle(Request),
+}
+
+impl Writer {
+    /// Does one thing; with `block`, waits for it. False when there is nothing to do, or never will be.
+    fn step(&mut self, block: bool) -> bool {
+        let Some(step) = self.next_step(block) else { return false };
+        let closing = matches!(step, Step::Handle(Request::Close));
+        let done = match step {
+            Step::Append(forming) => self.append(forming),
+            Step::Commit => self.commit(),
+            Step::Handle(request) => self.handle(request),
+        };
+        if let Err(error) = done {
+            self.fail(&error);
+            return false;
+        }
+        !closing
+    }
+
+    fn next_step(&mut self, block: bool) -> Option<Step> {
+        let shared = self.shared.clone();
+        let mut state = shared.state.lock();
+        loop {
+            if state.failed.is_some() {
+                return None;
+            }
+            if self.in_flight.len() < shared.limits.entries_in_flight_max
+                && let Some(forming) = state.take_entry()
+            {
+                return Some(Step::Append(forming));
+            }
+            if !self.in_flight.is_empty() {
+                return Some(Step::Commit);
+            }
+            if let Some(request) = state.request {
+                return Some(Step::Handle(request));
+            }
+            state.idle = true;
+            if !block {
+                return None;
+            }
+            shared.work.wait(&mut state);
+        }
+    }
+
+    fn append(&mut self, forming: Forming) -> Result<(), AppendError> {
+        self.engine_time_ms = self.engine_time_ms.max(forming.entry.engine_time_ms);
+        let index = self.appender.append(forming.entry)?;
+        self.in_flight.push_back((index, forming.complete_lsn));
+        self.shared.state.lock().reserved_bytes -= forming.reserved_bytes;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), AppendError> {
+        let (index, _) = self.commits.next()?;
+        let (expected, lsn) = self.in_flight.pop_front().expect("an entry is in flight");
+        assert_eq!(index, expected, "entries are acknowledged in order");
+        self.publish(lsn);
+        Ok(())
+    }
+
+    fn publish(&mut self, lsn: Lsn) {
+        let shared = &self.shared;
+        shared.durable.store(lsn.0, Ordering::Release);
+        {
+            let mut state = shared.state.lock();
+            state.mark = self.appender.mark();
+            state.buffers.extend(self.commits.recycle());
+            shared.progress.notify_all();
+        }
+        for watcher in shared.watchers.read().iter() {
+            watcher.durable(lsn);
+        }
+    }
+
+    /// Called with nothing in flight.
+    fn handle(&mut self, request: Request) -> Result<(), AppendError> {
+        let sealed = match request {
+            Request::Seal => Some(self.appender.seal()?),
+            Request::Time { engine_time_ms } => {
+                self.engine_time_ms = self.engine_time_ms.max(engine_time_ms);
+                self.append_empty(Kind::Time)?;
+                None
+            }
+            Request::Close => {
+                if self.shared.log.room().bytes >= self.shared.limits.padded(HEADER_BYTES) {
+                    self.append_empty(Kind::Release)?;
+                }
+                None
+            }
+        };
+        let mut state = self.shared.state.lock();
+        state.request = None;
+        state.mark = self.appender.mark();
+        state.sealed = sealed.map(Ok);
+        self.shared.progress.notify_all();
+        Ok(())
+    }
+
+    fn append_empty(&mut self, kind: Kind) -> Result<(), AppendError> {
+        let (lsn, checksum) = {
+            let state = self.shared.state.lock();
+            let durable = Lsn(self.shared.durable.load(Ordering::Acquire));
+            // A batch may have been submitted since; it comes after this entry, and the checksum must not have it.
+            if state.forming.is_some() || !state.ready.is_empty() {
+                return Ok(());
+            }
+            assert_eq!(durable, state.last_lsn, "nothing is in flight");
+            (durable, state.checksum)
+        };
+        let entry = Entry {
+            kind,
+            needs: 1,
+            engine_time_ms: self.engine_time_ms,
+            first_lsn: lsn,
+            last_lsn: lsn,
+            checksum,
+            bytes: vec![0; HEADER_BYTES],
+        };
+        self.appender.append(entry)?;
+        self.commits.next()?;
+        Ok(())
+    }
+
+    fn fail(&mut self, error: &AppendError) {
+        let fatal = Fatal { cause: error.to_string() };
+        {
+            let mut state = self.shared.state.lock();
+            state.failed = Some(fatal.clone());
+            state.ready.clear();
+            state.forming = None;
+            self.shared.progress.notify_all();
+        }
+        for watcher in self.shared.watchers.read().iter() {
+            watcher.failed(&fatal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,288 @@
+//! From entries back to batches: what recovery, the offline snapshotter and the tools read.
+//!
+//! Invariants, each checked on every entry:
+//!
+//! - LSNs are dense: an entry begins with the LSN after the last one, or with the batch that the entry before left
+//!   unfinished.
+//! - First and Middle pieces are followed, in the next Data entry of the same epoch, by Middle or Last ones. A batch
+//!   that a Claim or the log's end interrupts is void, and its LSN is assigned again.
+//! - After each entry the running checksum over all complete batches equals the one in its header. The entries'
+//!   own CRCs guard against damage; this one guards against a log that lost or repeated something.
+
+use super::entry::{self, Kind, PieceKind};
+use super::{EntryIter, Epoch, Lsn, Mark, Pos, ReadEntry, ReadError, RunningChecksum, ShardLog, Voided};
+use std::ops::Range;
+
+/// A state of a history: everything through `lsn` is in it. What a snapshot has to remember of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Where to go on reading: at or before the entry that holds the batch after `lsn`, and never between the
+    /// pieces of a batch.
+    pub mark: Mark,
+    pub lsn: Lsn,
+    pub checksum: RunningChecksum,
+    /// The engine time of the last batch or Time entry.
+    pub engine_time_ms: u64,
+}
+
+/// What replay found, for the writer that follows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// The state after the last complete batch.
+    pub checkpoint: Checkpoint,
+    /// The log's last position, where the next writer claims; beyond the checkpoint if the tail holds an
+    /// unfinished batch.
+    pub end: Pos,
+    pub voided: Voided,
+    /// Whether the last entry is a Release: the last writer stopped in order.
+    pub clean: bool,
+}
+
+/// One batch of effects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch<'a> {
+    pub lsn: Lsn,
+    pub epoch: Epoch,
+    pub engine_time_ms: u64,
+    pub bytes: &'a [u8],
+}
+
+/// Reads the batches after a checkpoint. [`Replay::finish`] says where the writer goes on.
+pub struct Replay {
+    iter: Box<dyn EntryIter>,
+    /// Batches through this one are skipped: the caller has them.
+    skip_through: Lsn,
+    state: Checkpoint,
+    entry: Option<Cursor>,
+    unfinished: Option<Unfinished>,
+    /// The last LSN met, complete or not; `None` before the first entry.
+    last_lsn: Option<Lsn>,
+    /// The bytes of the batch returned last, when it came in pieces.
+    assembled: Vec<u8>,
+    voided_batches: u64,
+    clean: bool,
+}
+
+/// Progress within an entry.
+struct Cursor {
+    entry: ReadEntry,
+    offset: usize,
+    lsn: Lsn,
+}
+
+struct Unfinished {
+    lsn: Lsn,
+    bytes: Vec<u8>,
+}
+
+/// A complete batch, without its bytes: those stand in the entry, or in `assembled`.
+struct Found {
+    lsn: Lsn,
+    engine_time_ms: u64,
+    in_entry: Option<Range<usize>>,
+}
+
+impl Replay {
+    /// Reads what follows `from` in the log.
+    pub fn new(log: &dyn ShardLog, from: Checkpoint) -> Replay {
+        Replay::over(log.read(from.mark), from)
+    }
+
+    /// The same over any entries that begin right after `from.mark`.
+    pub fn over(iter: Box<dyn EntryIter>, from: Checkpoint) -> Replay {
+        Replay {
+            iter,
+            skip_through: from.lsn,
+            state: from,
+            entry: None,
+            unfinished: None,
+            last_lsn: None,
+            assembled: Vec::new(),
+            voided_batches: 0,
+            clean: false,
+        }
+    }
+
+    /// The next batch, valid until the next call; `None` at the log's end.
+    #[expect(clippy::should_implement_trait, reason = "the batch borrows from the reader")]
+    pub fn next(&mut self) -> Result<Option<Batch<'_>>, ReadError> {
+        let Some(found) = self.find_batch()? else { return Ok(None) };
+        let cursor = self.entry.as_ref().expect("a batch ends inside an entry");
+        let bytes = match found.in_entry {
+            Some(range) => &cursor.entry.payload[range],
+            None => &self.assembled[..],
+        };
+        Ok(Some(Batch {
+            lsn: found.lsn,
+            epoch: cursor.entry.header.epoch,
+            engine_time_ms: found.engine_time_ms,
+            bytes,
+        }))
+    }
+
+    /// The state after the last batch returned.
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.state
+    }
+
+    /// To be called after `next` returned `None`.
+    pub fn finish(mut self) -> Recovered {
+        assert!(self.entry.is_none(), "finish comes after the last batch");
+        self.void_unfinished();
+        let mut voided = self.iter.voided();
+        voided.batches += self.voided_batches;
+        Recovered { checkpoint: self.state, end: self.iter.mark().pos, voided, clean: self.clean }
+    }
+
+    fn find_batch(&mut self) -> Result<Option<Found>, ReadError> {
+        loop {
+            match self.take_piece()? {
+                Some(found) if found.lsn > self.skip_through => return Ok(Some(found)),
+                Some(_) => {}
+                None => {
+                    self.end_entry()?;
+                    match self.iter.next()? {
+                        Some(entry) => self.begin_entry(entry)?,
+                        None => return self.check_end().map(|()| None),
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_entry(&mut self, entry: ReadEntry) -> Result<(), ReadError> {
+        let header = &entry.header;
+        if header.kind == Kind::Claim {
+            self.void_unfinished();
+        }
+        let expected = match (&self.unfinished, self.last_lsn) {
+            (Some(unfinished), _) => unfinished.lsn,
+            (None, Some(last)) => last.next(),
+            // The first entry may begin with batches that the checkpoint covers already.
+            (None, None) => header.first_lsn.min(self.skip_through.next()),
+        };
+        if header.kind == Kind::Data && header.first_lsn != expected {
+            let detail = format!("batch {expected} is missing, batch {} follows", header.first_lsn);
+            return Err(ReadError::Hole { want: entry.pos, detail });
+        }
+        self.clean = header.kind == Kind::Release;
+        let lsn = header.first_lsn;
+        let offset = if header.kind == Kind::Data { 0 } else { entry.payload.len() };
+        self.entry = Some(Cursor { entry, offset, lsn });
+        Ok(())
+    }
+
+    /// Takes the next piece of the current entry; returns the batch if it completes one.
+    fn take_piece(&mut self) -> Result<Option<Found>, ReadError> {
+        while let Some(cursor) = &mut self.entry {
+            if cursor.offset == cursor.entry.payload.len() {
+                return Ok(None);
+            }
+            let Some((piece, rest)) = entry::split_piece(&cursor.entry.payload[cursor.offset..]) else {
+                return Err(self.corrupt("a piece of a batch is malformed"));
+            };
+            let end = cursor.entry.payload.len() - rest.len();
+            let range = end - piece.bytes.len()..end;
+            let lsn = cursor.lsn;
+            let engine_time_ms = cursor.entry.header.engine_time_ms + u64::from(piece.time_offset_ms);
+            let starts = matches!(piece.kind, PieceKind::Whole | PieceKind::First);
+            if starts != self.unfinished.is_none() {
+                return Err(self.corrupt("the pieces of a batch do not fit together"));
+            }
+            let in_entry = match piece.kind {
+                PieceKind::Whole => Some(range),
+                PieceKind::First => {
+                    self.unfinished = Some(Unfinished { lsn, bytes: piece.bytes.to_vec() });
+                    None
+                }
+                PieceKind::Middle | PieceKind::Last => {
+                    let unfinished = self.unfinished.as_mut().expect("checked above");
+                    unfinished.bytes.extend_from_slice(piece.bytes);
+                    None
+                }
+            };
+            let complete = matches!(piece.kind, PieceKind::Whole | PieceKind::Last);
+            cursor.offset = end;
+            cursor.lsn = if complete { lsn.next() } else { lsn };
+            if complete {
+                self.last_lsn = Some(lsn);
+                return Ok(Some(self.complete_batch(lsn, engine_time_ms, in_entry)));
+            }
+            if !rest_is_empty(cursor) {
+                return Err(self.corrupt("a piece follows an unfinished batch in its entry"));
+            }
+        }
+        Ok(None)
+    }
+
+    fn complete_batch(&mut self, lsn: Lsn, engine_time_ms: u64, in_entry: Option<Range<usize>>) -> Found {
+        if let Some(unfinished) = self.unfinished.take() {
+            self.assembled = unfinished.bytes;
+        }
+        if lsn > self.skip_through {
+            let cursor = self.entry.as_ref().expect("a batch ends inside an entry");
+            let bytes = in_entry.clone().map_or(&self.assembled[..], |range| &cursor.entry.payload[range]);
+            self.state.checksum.add(bytes);
+            self.state.lsn = lsn;
+            self.state.engine_time_ms = self.state.engine_time_ms.max(engine_time_ms);
+        }
+        Found { lsn, engine_time_ms, in_entry }
+    }
+
+    /// Checks the entry that has been read through, and moves the mark behind it.
+    fn end_entry(&mut self) -> Result<(), ReadError> {
+        let Some(cursor) = self.entry.take() else { return Ok(()) };
+        let header = &cursor.entry.header;
+        // Without a complete batch so far, an unfinished one can only be the entry's first.
+        let complete_lsn = match (self.last_lsn, &self.unfinished) {
+            (Some(lsn), _) => lsn,
+            (None, Some(unfinished)) => Lsn(unfinished.lsn.0.saturating_sub(1)),
+            (None, None) => header.last_lsn,
+        };
+        if header.kind == Kind::Data && self.unfinished.is_none() && header.last_lsn != complete_lsn {
+            return Err(self.corrupt("the entry holds other batches than its header says"));
+        }
+        if header.kind != Kind::Data && self.unfinished.is_none() {
+            if header.last_lsn != complete_lsn {
+                let detail =
+                    format!("batch {complete_lsn} precedes an entry that follows {}", header.last_lsn);
+                return Err(ReadError::Hole { want: cursor.entry.pos, detail });
+            }
+            self.last_lsn = Some(complete_lsn);
+        }
+        if complete_lsn == self.state.lsn && header.checksum != self.state.checksum {
+            return Err(self.corrupt("the running checksum does not match: batches were lost or changed"));
+        }
+        if complete_lsn >= self.skip_through {
+            self.state.engine_time_ms = self.state.engine_time_ms.max(header.engine_time_ms);
+        }
+        if self.unfinished.is_none() {
+            self.state.mark = Mark { pos: cursor.entry.pos, epoch: header.epoch, index: header.index };
+        }
+        Ok(())
+    }
+
+    /// A log that ends before the checkpoint has lost its newest part.
+    fn check_end(&self) -> Result<(), ReadError> {
+        let (end, want) = (self.iter.mark().pos, self.state.mark.pos);
+        if end >= want && self.state.lsn >= self.skip_through {
+            return Ok(());
+        }
+        let detail = format!("the log ends at {end}, the snapshot goes on to batch {}", self.skip_through);
+        Err(ReadError::Hole { want, detail })
+    }
+
+    fn void_unfinished(&mut self) {
+        if self.unfinished.take().is_some() {
+            self.voided_batches += 1;
+        }
+    }
+
+    fn corrupt(&self, detail: &str) -> ReadError {
+        ReadError::Corrupt { at: self.iter.location(), detail: detail.to_owned() }
+    }
+}
+
+fn rest_is_empty(cursor: &Cursor) -> bool {
+    cursor.offset == cursor.entry.payload.len()
+}

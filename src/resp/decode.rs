@@ -1,0 +1,562 @@
+//! Decodes requests: arrays of bulk strings, and inline commands.
+//!
+//! ```text
+//! array    *2\r\n$3\r\nGET\r\n$1\r\nk\r\n        a count, then that many bulks: a length, then that many bytes
+//! inline   GET k\r\n                            a line, split at blanks, with quotes (module `inline`)
+//! ```
+//!
+//! A request never nests, so there is no tree to build and no recursion to bound. One call decodes a whole
+//! pipeline into flat lists of ranges into the connection's read buffer, and nothing is allocated for a request
+//! once the lists have grown to the size of a usual pipeline.
+//!
+//! Invariants:
+//! * No byte is looked at twice, however the input is cut: an unfinished request keeps its place (the
+//!   arguments found, the length of the pending bulk, how far a line was searched). The cost of a request does
+//!   not depend on the number of reads that it arrives in, and neither does its meaning.
+//! * A limit is checked when the header that breaks it is read. A header never allocates; memory grows only
+//!   with bytes that have arrived.
+//! * Requests in front of a malformed one are returned before the error, as a pipeline's replies must be.
+//!
+//! As in Redis, the two bytes behind a count, a length or a bulk are skipped without being looked at (clients
+//! of old rely on it), an inline line may end in a bare line feed, and empty requests (`*0`, `*-1`, blank
+//! lines) get no reply. Unlike Redis, a NUL byte is an ordinary byte of an inline command.
+//!
+//! What this deliberately does not do: hold the buffer, bound its total size (the server's query buffer limit),
+//! or know about commands and authentication; the caller says which [`Limits`] hold.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use memchr::memchr;
+use smallvec::SmallVec;
+
+use crate::inline;
+
+/// The longest line (an inline command, or a header with its type byte) in bytes, line end excluded. Redis's
+/// PROTO_INLINE_MAX_SIZE.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Redis's default of `proto-max-bulk-len`, in bytes.
+pub const BULK_BYTES_MAX_DEFAULT: usize = 512 * 1024 * 1024;
+
+/// The least that a connection should make room for before a read, in bytes. Redis's PROTO_IOBUF_LEN.
+pub const READ_BYTES_MIN: usize = 16 * 1024;
+
+/// Ranges kept allocated between pipelines; a larger request gives its memory back.
+const KEPT_RANGES_MAX: usize = 4096;
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// Arguments of a request, the command's name first, without an allocation up to 16.
+pub type Arguments<'a> = SmallVec<[&'a [u8]; 16]>;
+
+/// What a client may send. Checked at each header; see [`Decoder::set_limits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Arguments in one request, the command's name included.
+    pub arguments_max: usize,
+    /// Bytes in one argument: `proto-max-bulk-len`.
+    pub bulk_bytes_max: usize,
+    /// A password is required and has not been given: ten arguments of 16 KiB, so that strangers cannot make
+    /// the server hold memory. As in Redis, inline commands are bounded by their line only.
+    pub unauthenticated: bool,
+}
+
+impl Limits {
+    /// Redis's bounds from before a client has authenticated.
+    pub const UNAUTHENTICATED_ARGUMENTS_MAX: usize = 10;
+    pub const UNAUTHENTICATED_BULK_BYTES_MAX: usize = 16 * 1024;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { arguments_max: 1024 * 1024, bulk_bytes_max: BULK_BYTES_MAX_DEFAULT, unauthenticated: false }
+    }
+}
+
+/// Why a connection's input cannot be understood. The stream has no next request: reply and close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    #[error("Protocol error: invalid multibulk length")]
+    InvalidMultibulkLength,
+    #[error("Protocol error: unauthenticated multibulk length")]
+    UnauthenticatedMultibulkLength,
+    #[error("Protocol error: too big mbulk count string")]
+    MultibulkCountTooLong,
+    #[error("Protocol error: invalid bulk length")]
+    InvalidBulkLength,
+    #[error("Protocol error: unauthenticated bulk length")]
+    UnauthenticatedBulkLength,
+    #[error("Protocol error: too big bulk count string")]
+    BulkCountTooLong,
+    /// The byte that stands where a bulk's `$` should.
+    #[error("Protocol error: expected '$', got '{}'", char::from(*.0))]
+    ExpectedBulk(u8),
+    #[error("Protocol error: too big inline request")]
+    InlineTooLong,
+    #[error("Protocol error: unbalanced quotes in request")]
+    UnbalancedQuotes,
+}
+
+impl ProtocolError {
+    /// The text of Redis's error reply, code included, as bytes because it may quote a byte of the client's.
+    pub fn reply_text(&self) -> Cow<'static, [u8]> {
+        match *self {
+            Self::ExpectedBulk(byte) => {
+                let mut text = b"ERR Protocol error: expected '$', got '".to_vec();
+                text.extend_from_slice(&[byte, b'\'']);
+                text.into()
+            }
+            other => format!("ERR {other}").into_bytes().into(),
+        }
+    }
+}
+
+/// What one call of [`Decoder::decode`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Progress {
+    /// Bytes at the buffer's start that belong to the decoded requests. The caller drops them, when it has done
+    /// with the requests' arguments and before the next call.
+    pub consumed_bytes: usize,
+    /// Why decoding stopped.
+    pub stop: Stop,
+}
+
+/// Why decoding stopped. The requests decoded before are valid in each case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The buffer's rest is no whole request; at least so many bytes are missing (exact for a pending bulk's
+    /// end, else 1). See [`read_reserve_bytes`] for the room to make.
+    NeedBytes(usize),
+    /// As many requests were decoded as the caller wanted; there may be more.
+    RequestsMax,
+    /// To be sent after the replies of the requests in front; then the connection closes.
+    Malformed(ProtocolError),
+}
+
+/// Room that a connection should make before its next read: what is missing, but never more than doubles what
+/// the client has sent already. So a header that announces 512 MiB costs [`READ_BYTES_MIN`], and copying while
+/// a large bulk arrives stays linear.
+pub fn read_reserve_bytes(missing_bytes: usize, buffered_bytes: usize) -> usize {
+    missing_bytes.clamp(READ_BYTES_MIN, buffered_bytes.max(READ_BYTES_MIN))
+}
+
+/// Decoded requests, to be reused from call to call (also between connections: it holds nothing of theirs).
+#[derive(Debug, Default)]
+pub struct Requests {
+    entries: Vec<Entry>,
+    /// Ranges of all requests' arguments, one request after the other.
+    ranges: Vec<Range<usize>>,
+    /// Arguments of inline commands, whose quotes and escapes need bytes of their own.
+    unescaped: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Where this request's arguments end in `ranges`; they start where those of the request before end.
+    ranges_end: usize,
+    source: Source,
+}
+
+/// What an argument's range points into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    ReadBuffer,
+    Unescaped,
+}
+
+impl Requests {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The request at `index` (panics if there is none), with the `buffer` that it was decoded from.
+    pub fn get<'a>(&'a self, index: usize, buffer: &'a [u8]) -> Request<'a> {
+        let start = if index == 0 { 0 } else { self.entries[index - 1].ranges_end };
+        let entry = &self.entries[index];
+        let bytes = match entry.source {
+            Source::ReadBuffer => buffer,
+            Source::Unescaped => &self.unescaped,
+        };
+        Request { ranges: &self.ranges[start..entry.ranges_end], bytes, source: entry.source }
+    }
+
+    /// The requests in their order, with the `buffer` that they were decoded from.
+    pub fn iter<'a>(&'a self, buffer: &'a [u8]) -> impl ExactSizeIterator<Item = Request<'a>> {
+        (0..self.len()).map(move |index| self.get(index, buffer))
+    }
+
+    /// Forgets all requests. [`Decoder::decode`] does this by itself.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        clear_kept(&mut self.ranges, KEPT_RANGES_MAX);
+        clear_kept(&mut self.unescaped, KEPT_BYTES_MAX);
+    }
+
+    fn push(&mut self, source: Source) {
+        self.entries.push(Entry { ranges_end: self.ranges.len(), source });
+    }
+}
+
+fn clear_kept<T>(list: &mut Vec<T>, kept_max: usize) {
+    list.clear();
+    if list.capacity() > kept_max {
+        list.shrink_to(kept_max);
+    }
+}
+
+/// One request: its arguments, the command's name first. Never empty. A view, cheap to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    ranges: &'a [Range<usize>],
+    bytes: &'a [u8],
+    source: Source,
+}
+
+impl<'a> Request<'a> {
+    /// Arguments, the name included. At least 1.
+    #[allow(clippy::len_without_is_empty)] // never empty
+    pub fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// The command's name, as sent (any case).
+    pub fn name(&self) -> &'a [u8] {
+        self.argument(0)
+    }
+
+    /// The argument at `index`, 0 being the name. Panics if there is none.
+    pub fn argument(&self, index: usize) -> &'a [u8] {
+        &self.bytes[self.ranges[index].clone()]
+    }
+
+    /// The arguments, the name first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        let bytes = self.bytes;
+        self.ranges.iter().map(move |range| &bytes[range.clone()])
+    }
+
+    /// The arguments as a list, for handlers that take `&[&[u8]]`.
+    pub fn arguments(&self) -> Arguments<'a> {
+        self.iter().collect()
+    }
+
+    /// Where the argument at `index` lies in the read buffer, for a caller that shares large values instead of
+    /// copying them. None for an inline command, whose bytes lie elsewhere.
+    pub fn range(&self, index: usize) -> Option<Range<usize>> {
+        (self.source == Source::ReadBuffer).then(|| self.ranges[index].clone())
+    }
+}
+
+/// A connection's decoder: what is known of the request that has arrived in part.
+///
+/// All places are counted from that request's first byte, which is the first byte of the next call's buffer.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    limits: Limits,
+    /// Bytes of the pending request that need not be looked at again.
+    position: usize,
+    /// Bytes of the line at `position` that are known to hold no line end.
+    scanned: usize,
+    /// Bulks of the pending array that have not been decoded; 0 between requests.
+    bulks_missing: usize,
+    /// The length of the bulk at `position`, if its header has been read.
+    bulk_bytes: Option<usize>,
+    /// Arguments of the pending array. Separate from [`Requests`], which others use between two calls.
+    pending: Vec<Range<usize>>,
+    /// A malformed stream stays malformed.
+    failed: Option<ProtocolError>,
+}
+
+/// How the look at one request ended.
+enum Step {
+    /// It took so many bytes (a request, or something empty that is skipped).
+    Done(usize),
+    /// At least so many bytes are missing.
+    NeedBytes(usize),
+}
+
+/// The two kinds of header line. They differ in their errors only.
+#[derive(Clone, Copy)]
+enum Header {
+    Count,
+    Length,
+}
+
+impl Header {
+    fn too_long(self) -> ProtocolError {
+        match self {
+            Header::Count => ProtocolError::MultibulkCountTooLong,
+            Header::Length => ProtocolError::BulkCountTooLong,
+        }
+    }
+
+    fn invalid(self) -> ProtocolError {
+        match self {
+            Header::Count => ProtocolError::InvalidMultibulkLength,
+            Header::Length => ProtocolError::InvalidBulkLength,
+        }
+    }
+}
+
+impl Decoder {
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Takes effect at the next header: call it when AUTH has succeeded or `proto-max-bulk-len` has changed.
+    ///
+    /// While a client is unauthenticated, decode one request at a time: what a pipeline holds behind its AUTH
+    /// is to be judged by the limits from after it.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Replaces the contents of `requests` with up to `requests_max` requests from the start of `buffer`.
+    ///
+    /// `buffer` starts with the first byte that no earlier call has consumed: between two calls the caller drops
+    /// the consumed bytes and appends what has been read, nothing else.
+    pub fn decode(&mut self, buffer: &[u8], requests: &mut Requests, requests_max: usize) -> Progress {
+        debug_assert!(buffer.len() >= self.position, "bytes of a pending request were dropped");
+        requests.clear();
+        let mut consumed_bytes = 0;
+        let stop = loop {
+            if requests.len() >= requests_max {
+                break Stop::RequestsMax;
+            }
+            match self.step(&buffer[consumed_bytes..], consumed_bytes, requests) {
+                Ok(Step::Done(bytes)) => consumed_bytes += bytes,
+                Ok(Step::NeedBytes(missing_bytes)) => break Stop::NeedBytes(missing_bytes),
+                Err(error) => {
+                    self.failed = Some(error);
+                    break Stop::Malformed(error);
+                }
+            }
+        };
+        Progress { consumed_bytes, stop }
+    }
+
+    /// Decodes one request from `bytes`, which starts at `base` in the caller's buffer.
+    fn step(&mut self, bytes: &[u8], base: usize, requests: &mut Requests) -> Result<Step, ProtocolError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        if self.bulks_missing > 0 {
+            debug_assert_eq!(base, 0, "only a call's first request was pending");
+            return self.resume_array(bytes, requests);
+        }
+        match bytes.first() {
+            None => Ok(Step::NeedBytes(1)),
+            Some(b'*') => self.start_array(bytes, base, requests),
+            Some(_) => self.inline(bytes, requests),
+        }
+    }
+
+    fn start_array(
+        &mut self,
+        bytes: &[u8],
+        base: usize,
+        requests: &mut Requests,
+    ) -> Result<Step, ProtocolError> {
+        let Some((count, header_end)) = self.header(bytes, 0, Header::Count)? else {
+            return Ok(Step::NeedBytes(1));
+        };
+        let Ok(count @ 1..) = usize::try_from(count) else {
+            return Ok(Step::Done(header_end));
+        };
+        if count > self.limits.arguments_max {
+            return Err(ProtocolError::InvalidMultibulkLength);
+        }
+        if self.limits.unauthenticated && count > Limits::UNAUTHENTICATED_ARGUMENTS_MAX {
+            return Err(ProtocolError::UnauthenticatedMultibulkLength);
+        }
+        self.bulks_missing = count;
+        self.position = header_end;
+
+        let ranges_start = requests.ranges.len();
+        let step = self.bulks(bytes, base, &mut requests.ranges);
+        if let Ok(Step::Done(_)) = step {
+            requests.push(Source::ReadBuffer);
+        } else {
+            // The next call's buffer starts with this request.
+            let found = requests.ranges.drain(ranges_start..);
+            self.pending.extend(found.map(|range| range.start - base..range.end - base));
+        }
+        step
+    }
+
+    fn resume_array(&mut self, bytes: &[u8], requests: &mut Requests) -> Result<Step, ProtocolError> {
+        let mut pending = std::mem::take(&mut self.pending);
+        let step = self.bulks(bytes, 0, &mut pending);
+        if let Ok(Step::Done(_)) = step {
+            requests.ranges.extend_from_slice(&pending);
+            requests.push(Source::ReadBuffer);
+            clear_kept(&mut pending, KEPT_RANGES_MAX);
+        }
+        self.pending = pending;
+        step
+    }
+
+    /// Decodes the missing bulks of the array in `bytes` and appends their ranges, counted from `base` before.
+    fn bulks(
+        &mut self,
+        bytes: &[u8],
+        base: usize,
+        ranges: &mut Vec<Range<usize>>,
+    ) -> Result<Step, ProtocolError> {
+        while self.bulks_missing > 0 {
+            let bulk_bytes = match self.bulk_bytes.take() {
+                Some(bulk_bytes) => bulk_bytes,
+                None => match self.bulk_header(bytes)? {
+                    Some(bulk_bytes) => bulk_bytes,
+                    None => return Ok(Step::NeedBytes(1)),
+                },
+            };
+            let start = self.position;
+            let end = start.saturating_add(bulk_bytes);
+            let next = end.saturating_add(2);
+            if bytes.len() < next {
+                self.bulk_bytes = Some(bulk_bytes);
+                return Ok(Step::NeedBytes(next - bytes.len()));
+            }
+            ranges.push(base + start..base + end);
+            self.position = next;
+            self.bulks_missing -= 1;
+        }
+        Ok(Step::Done(std::mem::take(&mut self.position)))
+    }
+
+    /// Reads the bulk header at `position` and steps over it. Returns the bulk's length in bytes.
+    fn bulk_header(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
+        match bytes.get(self.position) {
+            None => return Ok(None),
+            Some(b'$') => {}
+            Some(&other) => return Err(ProtocolError::ExpectedBulk(other)),
+        }
+        let Some((length, header_end)) = self.header(bytes, self.position, Header::Length)? else {
+            return Ok(None);
+        };
+        let length = usize::try_from(length).map_err(|_| ProtocolError::InvalidBulkLength)?;
+        if length > self.limits.bulk_bytes_max {
+            return Err(ProtocolError::InvalidBulkLength);
+        }
+        if self.limits.unauthenticated && length > Limits::UNAUTHENTICATED_BULK_BYTES_MAX {
+            return Err(ProtocolError::UnauthenticatedBulkLength);
+        }
+        self.position = header_end;
+        Ok(Some(length))
+    }
+
+    /// Reads the number of the header whose type byte is at `start`. Returns it and where the header ends.
+    #[inline]
+    fn header(
+        &mut self,
+        bytes: &[u8],
+        start: usize,
+        header: Header,
+    ) -> Result<Option<(i64, usize)>, ProtocolError> {
+        match short_number(&bytes[start + 1..]) {
+            Some((value, length)) => {
+                self.scanned = 0;
+                Ok(Some((value, start + 1 + length)))
+            }
+            None => self.unusual_header(&bytes[start..], start, header),
+        }
+    }
+
+    /// A header that is incomplete, negative, malformed or long. `line` starts with its type byte.
+    #[cold]
+    fn unusual_header(
+        &mut self,
+        line: &[u8],
+        start: usize,
+        header: Header,
+    ) -> Result<Option<(i64, usize)>, ProtocolError> {
+        let Some(line_end) = self.find_line_end(b'\r', line).ok_or(header.too_long())? else {
+            return Ok(None);
+        };
+        if line.len() < line_end + 2 {
+            self.scanned = line_end;
+            return Ok(None);
+        }
+        self.scanned = 0;
+        let value = parse_integer(&line[1..line_end]).ok_or(header.invalid())?;
+        Ok(Some((value, start + line_end + 2)))
+    }
+
+    fn inline(&mut self, bytes: &[u8], requests: &mut Requests) -> Result<Step, ProtocolError> {
+        let Some(line_end) = self.find_line_end(b'\n', bytes).ok_or(ProtocolError::InlineTooLong)? else {
+            return Ok(Step::NeedBytes(1));
+        };
+        self.scanned = 0;
+        let line = bytes[..line_end].strip_suffix(b"\r").unwrap_or(&bytes[..line_end]);
+        let ranges_before = requests.ranges.len();
+        inline::split(line, &mut requests.unescaped, &mut requests.ranges)
+            .ok_or(ProtocolError::UnbalancedQuotes)?;
+        if requests.ranges.len() > ranges_before {
+            requests.push(Source::Unescaped);
+        }
+        Ok(Step::Done(line_end + 1))
+    }
+
+    /// Where `end` is in `line`, if it has arrived. None if the line is too long, whether or not its end has
+    /// arrived: a line's fate must not depend on how it was cut.
+    fn find_line_end(&mut self, end: u8, line: &[u8]) -> Option<Option<usize>> {
+        let window = &line[..line.len().min(LINE_BYTES_MAX + 1)];
+        match memchr(end, &window[self.scanned..]) {
+            Some(found) => Some(Some(self.scanned + found)),
+            None if line.len() > LINE_BYTES_MAX => None,
+            None => {
+                self.scanned = window.len();
+                Some(None)
+            }
+        }
+    }
+}
+
+/// Reads up to nine digits and a whole line end: nearly every header there is. Returns the number and the bytes
+/// that it took, or nothing when the header needs a closer look.
+#[inline]
+fn short_number(line: &[u8]) -> Option<(i64, usize)> {
+    let mut value = 0i64;
+    for (index, &byte) in line.iter().take(10).enumerate() {
+        match byte {
+            b'0'..=b'9' => value = value * 10 + i64::from(byte - b'0'),
+            b'\r' if index > 0 && line.len() > index + 1 && (line[0] != b'0' || index == 1) => {
+                return Some((value, index + 2));
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Redis's strict reading of an integer: no plus, no leading zeros, no blanks, no minus zero.
+fn parse_integer(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text.strip_prefix(b"-") {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    match digits {
+        [b'0'] if !negative => return Some(0),
+        [b'1'..=b'9', ..] => {}
+        _ => return None,
+    }
+    digits.iter().try_fold(0i64, |value, &byte| {
+        let digit = i64::from(byte.is_ascii_digit().then(|| byte - b'0')?);
+        // Downwards for negative numbers, whose range is the larger one.
+        value.checked_mul(10)?.checked_add(if negative { -digit } else { digit })
+    })
+}
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;
