@@ -57,8 +57,8 @@ pub struct LoadReport {
 pub trait Engine: Sync {
     fn name(&self) -> &str;
 
-    /// Makes the index and brings all rows into it. Returns when it is complete.
-    fn load(&mut self) -> Result<LoadReport, BenchError>;
+    /// Makes the index and brings all rows into it. Returns when it is complete; nothing where there was nothing to do.
+    fn load(&mut self) -> Result<Option<LoadReport>, BenchError>;
 
     /// A searcher for one closed loop; each connection has its own.
     fn searcher<'s>(

@@ -151,7 +151,7 @@ pub fn run(arguments: VectorsArgs) -> Result<(), BenchError> {
             EngineName::Exact => Box::new(reference::ExactEngine::new(&task)),
             EngineName::HnswRs => hnsw_rs(&task)?,
         };
-        report.loads.push(engine.load()?);
+        report.loads.extend(engine.load()?);
         let swept = arguments.sweep(&*engine, &task, &cases, &mut report);
         // Clean up after a failed sweep too; its own error is the one to tell.
         let closed = engine.close();

@@ -27,8 +27,8 @@ impl Engine for ExactEngine<'_> {
         "exact"
     }
 
-    fn load(&mut self) -> Result<LoadReport, BenchError> {
-        Ok(load_report(self.name(), self.task, Instant::now(), 0.0))
+    fn load(&mut self) -> Result<Option<LoadReport>, BenchError> {
+        Ok(None)
     }
 
     fn searcher<'s>(
@@ -119,7 +119,7 @@ mod library {
             "hnsw_rs"
         }
 
-        fn load(&mut self) -> Result<LoadReport, BenchError> {
+        fn load(&mut self) -> Result<Option<LoadReport>, BenchError> {
             let base = &self.task.dataset.base;
             let cpu_before = self.cpu_seconds().unwrap_or(0.0);
             let started = Instant::now();
@@ -134,7 +134,7 @@ mod library {
             }
             progress.finish_and_clear();
             self.graph.set_searching_mode(true);
-            Ok(load_report(self.name(), self.task, started, cpu_before))
+            Ok(Some(load_report(self.name(), self.task, started, cpu_before)))
         }
 
         fn searcher<'s>(
