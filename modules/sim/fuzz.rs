@@ -1,12 +1,12 @@
 //! Fuzzing on stable Rust: a seeded mutator and the loop around it.
 //!
-//! A fuzz target is a plain function over bytes that panics when an invariant breaks. [`run`] feeds it mutations
-//! of a corpus: a fixed number of cases in normal test runs, [`LONG_DURATION`] of them in long mode
+//! A fuzz target is a plain function over bytes that panics when an invariant breaks. [`run`] feeds it
+//! mutations of a corpus: a fixed number of cases in normal test runs, [`LONG_DURATION`] of them in long mode
 //! ([`is_long_mode`]). There is no coverage feedback: a corpus that reaches every part of the format, and a
 //! dictionary of its tokens, take its place.
 //!
-//! Each case depends on the seed and its own number only, so a failure replays alone: [`run`] prints both, and
-//! the input, before the panic goes on. Normal runs use one seed, always; long mode takes a fresh one, or
+//! Each case depends on the seed and its own number only, so a failure replays alone: [`run`] prints both,
+//! and the input, before the panic goes on. Normal runs use one seed, always; long mode takes a fresh one, or
 //! `ENGRAMDB_FUZZ_SEED`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -1,5 +1,5 @@
-//! Fuzz targets: plain functions over bytes that panic when an invariant breaks. The root's tests/fuzz.rs calls
-//! them with mutated seeds.
+//! Fuzz targets: plain functions over bytes that panic when an invariant breaks. The root's tests/fuzz.rs
+//! calls them with mutated seeds.
 
 use crate::decode::{Decoder, Limits, ProtocolError, Requests, Stop};
 use crate::frame::{ReplyError, ReplyReader, Value, encode_command};
