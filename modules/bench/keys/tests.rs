@@ -34,6 +34,7 @@ fn serve(refuse_set: bool) -> (String, Counts) {
 }
 
 fn answer(mut stream: TcpStream, counts: &Counts, refuse_set: bool) {
+    stream.set_nodelay(true).unwrap();
     let mut reader = ReplyReader::new();
     let mut chunk = [0; 4096];
     loop {

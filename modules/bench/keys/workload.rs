@@ -180,6 +180,8 @@ struct Encoder {
     set_tail: Vec<u8>,
     hmget_tail: Vec<u8>,
     hset_fields: Vec<Vec<u8>>,
+    /// The head of UNLINK's second key.
+    unlink_tail: Vec<u8>,
     value_size: usize,
     field_size: usize,
     text: Vec<u8>,
@@ -190,6 +192,7 @@ struct Encoder {
 impl Encoder {
     fn new(shape: &Shape, wrap: Option<u32>) -> Self {
         let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+        let key_bytes = shape.prefix.len() + 1 + KEY_DIGITS;
         let head = |command: Command| {
             let (arguments, kind) = match command {
                 Command::Get => (2, "k"),
@@ -198,7 +201,6 @@ impl Encoder {
                 Command::Hmget => (2 + shape.fields, "h"),
                 Command::Unlink => (3, "k"),
             };
-            let key_bytes = shape.prefix.len() + 1 + KEY_DIGITS;
             format!("*{arguments}\r\n{}${key_bytes}\r\n{}{kind}", bulk(command.name()), shape.prefix)
                 .into_bytes()
         };
@@ -213,6 +215,7 @@ impl Encoder {
                 .iter()
                 .map(|field| format!("\r\n{field}${}\r\n", shape.field_size).into_bytes())
                 .collect(),
+            unlink_tail: format!("\r\n${key_bytes}\r\n{}h", shape.prefix).into_bytes(),
             value_size: shape.value_size,
             field_size: shape.field_size,
             text: (0..TEXT_BYTES + shape.value_size.max(shape.field_size)).map(letter).collect(),
@@ -222,8 +225,7 @@ impl Encoder {
 
     fn encode(&self, command: Command, number: u32, random: &mut SplitMix64, output: &mut Vec<u8>) {
         let number = self.wrap.map_or(number, |keys| number % keys);
-        let head = &self.heads[command as usize];
-        output.extend_from_slice(head);
+        output.extend_from_slice(&self.heads[command as usize]);
         push_digits(output, number);
         match command {
             Command::Get => output.extend_from_slice(b"\r\n"),
@@ -242,20 +244,11 @@ impl Encoder {
             }
             // The string and the hash of this number: one of them is there.
             Command::Unlink => {
-                output.extend_from_slice(b"\r\n");
-                let key = &head[head.len() - self.key_head_bytes(head)..];
-                output.extend_from_slice(&key[..key.len() - 1]);
-                output.push(b'h');
+                output.extend_from_slice(&self.unlink_tail);
                 push_digits(output, number);
                 output.extend_from_slice(b"\r\n");
             }
         }
-    }
-
-    /// Bytes at the end of a head that belong to the key, with the key's length header.
-    fn key_head_bytes(&self, head: &[u8]) -> usize {
-        let header = head.iter().rposition(|&byte| byte == b'$').expect("the key has a length header");
-        head.len() - header
     }
 
     fn push_value(&self, bytes: usize, random: &mut SplitMix64, output: &mut Vec<u8>) {
