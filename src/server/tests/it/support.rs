@@ -144,20 +144,6 @@ impl TestClient {
         }
     }
 
-    /// One reply that is a line or a bulk string, without its framing.
-    pub fn text(&mut self) -> String {
-        let line = self.line();
-        match line.strip_prefix('$') {
-            None => line,
-            Some(length) => {
-                let length: usize = length.parse().expect("a length");
-                let mut bytes = vec![0; length + 2];
-                self.stream.read_exact(&mut bytes).expect("the announced bytes");
-                String::from_utf8_lossy(&bytes[..length]).into_owned()
-            }
-        }
-    }
-
     pub fn line(&mut self) -> String {
         self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         let mut bytes = Vec::new();
