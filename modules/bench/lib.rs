@@ -17,6 +17,7 @@ mod client;
 pub mod data;
 pub mod demo;
 mod error;
+mod keys;
 mod latency;
 mod machine;
 mod output;
@@ -27,6 +28,7 @@ mod vectors;
 use clap::{Args, Subcommand};
 
 pub use error::BenchError;
+pub use keys::KeysArgs;
 pub use vectors::VectorsArgs;
 
 /// The arguments of `engramdb bench`.
@@ -40,11 +42,14 @@ pub struct BenchArgs {
 enum BenchCommand {
     /// Recall, throughput and latency of vector search
     Vectors(Box<VectorsArgs>),
+    /// Throughput and latency of GET, SET, HSET, HMGET and mixes of them
+    Keys(Box<KeysArgs>),
 }
 
 /// Runs one benchmark to its end and prints its report.
 pub fn run(arguments: BenchArgs) -> Result<(), BenchError> {
     match arguments.command {
         BenchCommand::Vectors(arguments) => vectors::run(*arguments),
+        BenchCommand::Keys(arguments) => keys::run(*arguments),
     }
 }
