@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Simulated environments for tests: what can go wrong goes wrong, from a seed.
+
+pub mod disk;
+pub mod env;
