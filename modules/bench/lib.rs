@@ -9,4 +9,40 @@
 //! The crate speaks to servers only through their protocol, so that the same run judges EngramDB and its rivals. It
 //! knows neither the engine nor the server crate; it imports the protocol and the vector crate only.
 
+// This is a tool, not the engine: it reads the real clock and real files, which is what it is for.
+#![allow(clippy::disallowed_methods)]
+
+mod client;
 pub mod data;
+mod error;
+mod latency;
+mod machine;
+mod output;
+mod progress;
+mod random;
+mod vectors;
+
+use clap::{Args, Subcommand};
+
+pub use error::BenchError;
+pub use vectors::VectorsArgs;
+
+/// The arguments of `engramdb bench`.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    command: BenchCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum BenchCommand {
+    /// Recall, throughput and latency of vector search
+    Vectors(Box<VectorsArgs>),
+}
+
+/// Runs one benchmark to its end and prints its report.
+pub fn run(arguments: BenchArgs) -> Result<(), BenchError> {
+    match arguments.command {
+        BenchCommand::Vectors(arguments) => vectors::run(*arguments),
+    }
+}

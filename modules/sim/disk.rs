@@ -20,6 +20,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +36,19 @@ pub enum SyncKind {
     /// [`Disk::sync_directory`].
     Directory,
 }
+
+/// One call that asks for durability.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncPoint<'a> {
+    pub kind: SyncKind,
+    /// The file, or the directory.
+    pub path: &'a Path,
+    /// Where a durable write goes; 0 otherwise.
+    pub offset_bytes: u64,
+}
+
+/// Says which syncs to leave out.
+type SyncFilter = Arc<dyn Fn(&SyncPoint<'_>) -> bool + Send + Sync>;
 
 /// A faulty disk. Clones share it.
 #[derive(Clone)]
@@ -77,7 +91,7 @@ struct Faults {
     operations_until_cut: Option<u64>,
     power_is_off: bool,
     gate_closed: bool,
-    left_out: Vec<(SyncKind, String)>,
+    left_out: Option<SyncFilter>,
 }
 
 /// A file's bytes.
@@ -140,9 +154,10 @@ impl FaultyDisk {
         self.shared.state.lock().faults.syncs_until_error = Some(syncs);
     }
 
-    /// Syncs of this kind on paths that contain `name_part` do nothing from now on, and say that they succeeded.
-    pub fn leave_out(&self, kind: SyncKind, name_part: &str) {
-        self.shared.state.lock().faults.left_out.push((kind, name_part.to_owned()));
+    /// From now on, syncs that the filter picks do nothing, and say that they succeeded: to show that the tests
+    /// would notice if the code forgot them.
+    pub fn leave_out(&self, filter: impl Fn(&SyncPoint<'_>) -> bool + Send + Sync + 'static) {
+        self.shared.state.lock().faults.left_out = Some(Arc::new(filter));
     }
 
     /// The disk holds so many bytes, and no more; `None` for no limit.
@@ -196,18 +211,15 @@ impl FaultyDisk {
     }
 
     /// Waits at the gate, counts, and injects errors. True if the sync is to be left out.
-    fn begin_sync(&self, kind: SyncKind, path: &Path, life: u64) -> io::Result<bool> {
+    fn begin_sync(&self, point: &SyncPoint<'_>, life: u64) -> io::Result<bool> {
         let mut state = self.shared.state.lock();
         while state.faults.gate_closed && state.life == life {
             self.shared.gate.wait(&mut state);
         }
         state.begin_operation(life)?;
+        state.check_power(life)?;
         state.syncs += 1;
-        let left_out = &state.faults.left_out;
-        if left_out.iter().any(|(other, part)| *other == kind && path.to_string_lossy().contains(part)) {
-            return Ok(true);
-        }
-        Ok(false)
+        Ok(state.faults.left_out.as_ref().is_some_and(|left_out| left_out(point)))
     }
 }
 
@@ -241,7 +253,9 @@ impl State {
         Ok(())
     }
 
-    fn sync_inode(&mut self, inode: Inode) -> io::Result<()> {
+    /// Makes a file's dirty sectors durable, or only those of a range. A range takes the size with it as far as it
+    /// reaches.
+    fn sync_inode(&mut self, inode: Inode, range: Option<Range<u64>>) -> io::Result<()> {
         let injected = self.sync_error();
         let content = self.inodes.get_mut(&inode).expect("an open file has its inode");
         if injected.is_err() {
@@ -249,10 +263,18 @@ impl State {
             content.dirty_sectors.clear();
             return injected;
         }
-        content.durable.resize(content.current.len(), 0);
-        for sector in std::mem::take(&mut content.dirty_sectors) {
-            copy_sector(&content.current, &mut content.durable, sector);
+        let (sectors, size) = match range {
+            Some(range) => {
+                let sectors = range.start as usize / SECTOR_BYTES..(range.end as usize).div_ceil(SECTOR_BYTES);
+                (sectors, content.durable.len().max(range.end as usize))
+            }
+            None => (0..usize::MAX, content.current.len()),
+        };
+        content.durable.resize(size, 0);
+        for sector in content.dirty_sectors.range(sectors.clone()) {
+            copy_sector(&content.current, &mut content.durable, *sector);
         }
+        content.dirty_sectors.retain(|sector| !sectors.contains(sector));
         Ok(())
     }
 
@@ -434,9 +456,9 @@ impl Disk for FaultyDisk {
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         let life = self.shared.state.lock().life;
-        let left_out = self.begin_sync(SyncKind::Directory, directory, life)?;
+        let point = SyncPoint { kind: SyncKind::Directory, path: directory, offset_bytes: 0 };
+        let left_out = self.begin_sync(&point, life)?;
         let mut state = self.shared.state.lock();
-        state.check_power(life)?;
         state.sync_error()?;
         if left_out {
             return Ok(());
@@ -493,11 +515,12 @@ struct FaultyFile {
 }
 
 impl FaultyFile {
-    fn sync_as(&self, kind: SyncKind) -> io::Result<()> {
-        let left_out = self.disk.begin_sync(kind, &self.path, self.life)?;
+    fn sync_range(&self, kind: SyncKind, range: Option<Range<u64>>) -> io::Result<()> {
+        let offset_bytes = range.as_ref().map_or(0, |range| range.start);
+        let left_out = self.disk.begin_sync(&SyncPoint { kind, path: &self.path, offset_bytes }, self.life)?;
         let mut state = self.disk.shared.state.lock();
         state.check_power(self.life)?;
-        if left_out { state.sync_error() } else { state.sync_inode(self.inode) }
+        if left_out { state.sync_error() } else { state.sync_inode(self.inode, range) }
     }
 }
 
@@ -521,12 +544,13 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_as(SyncKind::File)
+        self.sync_range(SyncKind::File, None)
     }
 
     fn write_durable(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         self.write_vectored_at(slices, offset)?;
-        self.sync_as(SyncKind::Write)
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        self.sync_range(SyncKind::Write, Some(offset..offset + length as u64))
     }
 
     fn size(&self) -> io::Result<u64> {

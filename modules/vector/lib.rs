@@ -1,1 +1,192 @@
-//! Placeholder.
+//! Vector indexes: an HNSW graph, an exact (flat) index, and the distance kernels under both.
+//!
+//! A library without engine types: it knows neither keys nor documents nor the log. Its caller numbers
+//! documents with dense `u32` ids and keeps everything else; an index keeps, per id, one copy of the vector
+//! and what is needed to find it.
+//!
+//! Everything takes `&self`. Any number of threads may insert, remove and search at once:
+//!
+//! - A search takes no lock that an insert holds for long (it takes two short ones, for its scratch memory).
+//! - A vector never changes and never moves while a search could hold it. Replacing an id writes the new vector
+//!   to a fresh slot and swaps the id over to it, so that a search sees the old or the new one, never a mixture.
+//! - A result row is an id that was present when the search ended, with the exact distance of its vector then.
+//! - Calls for the *same* id are applied in the order in which they end; who needs an order keeps it himself.
+//!
+//! What this crate does not do: deciding what is durable, knowing the time (a deadline is a closure), spawning
+//! threads (except where a caller names their number).
+//!
+//! Sources: HNSW is Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
+//! Hierarchical Navigable Small World graphs" (arXiv 1603.09320); repair after deletes follows the idea of
+//! FreshDiskANN (arXiv 2105.09613).
+
+mod exact;
+mod flat;
+mod hnsw;
+mod kernels;
+mod pool;
+mod scratch;
+mod slab;
+mod store;
+
+use std::fmt;
+
+pub use flat::Flat;
+pub use hnsw::{Hnsw, HnswParameters};
+pub use kernels::{distance, kernel_name};
+
+/// How the distance of two vectors is computed. Smaller is nearer, for each of them, as RediSearch replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// The *squared* Euclidean distance.
+    L2,
+    /// `1 - a·b`; negative when the product is over one.
+    InnerProduct,
+    /// `1 - cos(a, b)`, from 0 to 2; 1 when either vector is all zeros.
+    Cosine,
+}
+
+/// One row of a result. Ordered by distance, then by id.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Neighbor {
+    pub id: u32,
+    pub distance: f32,
+}
+
+impl Eq for Neighbor {}
+
+impl Ord for Neighbor {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.distance.total_cmp(&other.distance).then(self.id.cmp(&other.id))
+    }
+}
+
+impl PartialOrd for Neighbor {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Why a vector or a query was refused. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VectorError {
+    #[error("the vector has {got} dimensions, the index {expected}")]
+    Dimension { expected: usize, got: usize },
+    /// NaN or an infinity among the components: no distance to it has an order.
+    #[error("the vector has a component that is not a finite number")]
+    NotFinite,
+    #[error("the index is full")]
+    Full,
+}
+
+/// The ids that a search may return.
+///
+/// Contract: `for_each` visits exactly the ids that `allows` accepts (the index skips those that it does not hold),
+/// and `cardinality`, where known, is how many those are; an estimate is good enough, it only steers the plan.
+pub trait Filter: Sync {
+    fn allows(&self, id: u32) -> bool;
+    fn cardinality(&self) -> Option<usize>;
+    fn for_each(&self, visit: &mut dyn FnMut(u32));
+}
+
+/// A question for the nearest neighbours of a vector.
+#[derive(Clone, Copy)]
+pub struct SearchRequest<'a> {
+    /// `dimension` finite components.
+    pub query: &'a [f32],
+    /// How many rows are wanted. They are returned whenever as many (allowed) ids exist.
+    pub k: usize,
+    /// Width of the beam in the graph: more is more exact and slower. At least `k` is used. Ignored by `Flat`.
+    pub ef: usize,
+    pub filter: Option<&'a dyn Filter>,
+    /// Tells whether the time is over; asked every few hundred distances. The rows found by then are returned.
+    pub deadline: Option<&'a dyn Fn() -> bool>,
+}
+
+impl<'a> SearchRequest<'a> {
+    /// A request without filter and deadline.
+    pub fn new(query: &'a [f32], k: usize, ef: usize) -> Self {
+        SearchRequest { query, k, ef, filter: None, deadline: None }
+    }
+}
+
+impl fmt::Debug for SearchRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SearchRequest")
+            .field("k", &self.k)
+            .field("ef", &self.ef)
+            .field("filtered", &self.filter.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A question for everything within a distance.
+#[derive(Clone, Copy)]
+pub struct RangeRequest<'a> {
+    /// `dimension` finite components.
+    pub query: &'a [f32],
+    /// Largest distance (in the metric's own terms) of a row.
+    pub radius: f32,
+    /// How far beyond the radius the graph is followed, relative to it (RediSearch's EPSILON, 0.01 by default).
+    pub epsilon: f32,
+    pub filter: Option<&'a dyn Filter>,
+    pub deadline: Option<&'a dyn Fn() -> bool>,
+}
+
+/// What a search found, nearest first, and what it cost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SearchOutcome {
+    pub neighbors: Vec<Neighbor>,
+    /// The deadline passed: the rows are the best of those seen by then.
+    pub timed_out: bool,
+    /// Distances that were computed.
+    pub evaluated: usize,
+    /// Graph nodes whose neighbours were looked at.
+    pub visited: usize,
+    /// The rows come from a scan of every candidate, not from the graph: they are the true nearest.
+    pub exact: bool,
+}
+
+/// The state of an index, for INFO and for tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Ids that a search can return.
+    pub live: usize,
+    /// Deleted or replaced vectors whose memory is not free yet.
+    pub deleted: usize,
+    /// Slots that were ever used: live, deleted and free ones.
+    pub slots: usize,
+    /// The highest layer of the graph; 0 for a flat index.
+    pub top_layer: usize,
+    pub vector_bytes: usize,
+    pub link_bytes: usize,
+    /// Everything else: id maps, states, norms, scratch memory.
+    pub other_bytes: usize,
+}
+
+/// An index of vectors of one dimension under one metric, by id.
+pub trait VectorIndex: Send + Sync {
+    fn dimension(&self) -> usize;
+    fn metric(&self) -> Metric;
+    /// Adds a vector, or replaces the one that `id` has. When it returns, every later search can find it.
+    fn insert(&self, id: u32, vector: &[f32]) -> Result<(), VectorError>;
+    /// Removes an id; false when it was not there. The id may be used again at once.
+    fn remove(&self, id: u32) -> bool;
+    fn contains(&self, id: u32) -> bool;
+    /// Writes the vector, as it was given, over what `out` held; false when there is none.
+    fn vector(&self, id: u32, out: &mut Vec<f32>) -> bool;
+    /// The exact distance of one id; none when it is absent or the query does not fit.
+    fn distance(&self, id: u32, query: &[f32]) -> Option<f32>;
+    fn search(&self, request: &SearchRequest<'_>) -> Result<SearchOutcome, VectorError>;
+    /// Everything within the radius, nearest first.
+    fn search_range(&self, request: &RangeRequest<'_>) -> Result<SearchOutcome, VectorError>;
+    fn len(&self) -> usize;
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Memory that holds data, in bytes (reserved but untouched memory is not counted).
+    fn memory_bytes(&self) -> usize {
+        let statistics = self.statistics();
+        statistics.vector_bytes + statistics.link_bytes + statistics.other_bytes
+    }
+    fn statistics(&self) -> Statistics;
+}

@@ -1,4 +1,28 @@
-//! The synchronous core of EngramDB: no sockets, no async.
+//! EngramDB's engine: the synchronous core. No tokio, no sockets, no RESP.
+//!
+//! The one idea: a command handler cannot mutate the store. It calls [`tx::Tx::apply`] with an [`effect::Effect`],
+//! which runs the same function that recovery, replicas and the offline snapshotter run, and records the effect for
+//! the [`log`]. Readers get a [`view::View`].
+//!
+//! Imports go one way: `commands -> tx, view -> keyspace -> types`, `keyspace -> effect`, `log` knows no effects.
 
+pub mod command;
+pub mod commands;
+pub mod effect;
+pub mod engine;
 pub mod env;
+mod hazard;
+pub mod keyspace;
 pub mod log;
+pub mod module;
+pub mod recovery;
+mod store;
+mod table;
+pub mod tx;
+pub mod types;
+pub mod view;
+mod watch;
+
+pub use engine::Engine;
+pub use store::ReplayError;
+pub use watch::Watch;

@@ -1,28 +1,30 @@
 //! Decodes requests: arrays of bulk strings, and inline commands.
 //!
 //! ```text
-//! array    *2\r\n$3\r\nGET\r\n$1\r\nk\r\n        a count, then that many bulks: a length, then that many bytes
-//! inline   GET k\r\n                            a line, split at blanks, with quotes (module `inline`)
+//! array    *2\r\n$3\r\nGET\r\n$1\r\nk\r\n   a count, then that many bulks: a length, then that many bytes
+//! inline   GET k\r\n                       a line, split at blanks, with quotes (module `inline`)
 //! ```
 //!
 //! A request never nests, so there is no tree to build and no recursion to bound. One call decodes a whole
-//! pipeline into flat lists of ranges into the connection's read buffer, and nothing is allocated for a request
-//! once the lists have grown to the size of a usual pipeline.
+//! pipeline into flat lists of ranges into the connection's read buffer, and nothing is allocated for a
+//! request once the lists have grown to the size of a usual pipeline.
 //!
 //! Invariants:
-//! * No byte is looked at twice, however the input is cut: an unfinished request keeps its place (the
-//!   arguments found, the length of the pending bulk, how far a line was searched). The cost of a request does
-//!   not depend on the number of reads that it arrives in, and neither does its meaning.
+//! * No byte is looked at twice, however the input is cut (but for the few digits of a header that is cut
+//!   itself): an unfinished request keeps its place (the arguments found, the length of the pending bulk, how
+//!   far a line was searched). The cost of a request does not depend on the number of reads that it arrives
+//!   in, and neither does its meaning.
 //! * A limit is checked when the header that breaks it is read. A header never allocates; memory grows only
 //!   with bytes that have arrived.
 //! * Requests in front of a malformed one are returned before the error, as a pipeline's replies must be.
 //!
-//! As in Redis, the two bytes behind a count, a length or a bulk are skipped without being looked at (clients
-//! of old rely on it), an inline line may end in a bare line feed, and empty requests (`*0`, `*-1`, blank
-//! lines) get no reply. Unlike Redis, a NUL byte is an ordinary byte of an inline command.
+//! As in Redis, the two bytes behind a count, a length or a bulk are skipped without being looked at, an
+//! inline line may end in a bare line feed, and empty requests (`*0`, `*-1`, blank lines) get no reply.
+//! Unlike Redis, a NUL byte is an ordinary byte of an inline command, and a wrong byte in the place of a
+//! bulk's `$` is refused before its line has ended.
 //!
-//! What this deliberately does not do: hold the buffer, bound its total size (the server's query buffer limit),
-//! or know about commands and authentication; the caller says which [`Limits`] hold.
+//! What this deliberately does not do: hold the buffer, bound its total size (the server's query buffer
+//! limit), or know about commands and authentication; the caller says which [`Limits`] hold.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -99,6 +101,7 @@ pub enum ProtocolError {
 
 impl ProtocolError {
     /// The text of Redis's error reply, code included, as bytes because it may quote a byte of the client's.
+    /// That may be a line end: write it with [`Encoder::error`](crate::Encoder::error).
     pub fn reply_text(&self) -> Cow<'static, [u8]> {
         match *self {
             Self::ExpectedBulk(byte) => {
@@ -115,8 +118,8 @@ impl ProtocolError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Progress {
-    /// Bytes at the buffer's start that belong to the decoded requests. The caller drops them, when it has done
-    /// with the requests' arguments and before the next call.
+    /// Bytes at the buffer's start that belong to the decoded requests. The caller drops them, when it has
+    /// done with the requests' arguments and before the next call.
     pub consumed_bytes: usize,
     /// Why decoding stopped.
     pub stop: Stop,
@@ -135,8 +138,8 @@ pub enum Stop {
 }
 
 /// Room that a connection should make before its next read: what is missing, but never more than doubles what
-/// the client has sent already. So a header that announces 512 MiB costs [`READ_BYTES_MIN`], and copying while
-/// a large bulk arrives stays linear.
+/// the client has sent already. So a header that announces 512 MiB costs [`READ_BYTES_MIN`], and copying
+/// while a large bulk arrives stays linear.
 pub fn read_reserve_bytes(missing_bytes: usize, buffered_bytes: usize) -> usize {
     missing_bytes.clamp(READ_BYTES_MIN, buffered_bytes.max(READ_BYTES_MIN))
 }
@@ -244,13 +247,20 @@ impl<'a> Request<'a> {
         self.ranges.iter().map(move |range| &bytes[range.clone()])
     }
 
-    /// The arguments as a list, for handlers that take `&[&[u8]]`.
+    /// Replaces a list's contents with the arguments, for handlers that take `&[&[u8]]`. One list serves all
+    /// requests of a run, which is several times quicker than a new one each ([`Request::arguments`]).
+    pub fn fill(&self, arguments: &mut Vec<&'a [u8]>) {
+        arguments.clear();
+        arguments.extend(self.iter());
+    }
+
+    /// The arguments as a list of their own.
     pub fn arguments(&self) -> Arguments<'a> {
         self.iter().collect()
     }
 
-    /// Where the argument at `index` lies in the read buffer, for a caller that shares large values instead of
-    /// copying them. None for an inline command, whose bytes lie elsewhere.
+    /// Where the argument at `index` lies in the read buffer, for a caller that shares large values instead
+    /// of copying them. None for an inline command, whose bytes lie elsewhere.
     pub fn range(&self, index: usize) -> Option<Range<usize>> {
         (self.source == Source::ReadBuffer).then(|| self.ranges[index].clone())
     }
@@ -322,8 +332,8 @@ impl Decoder {
 
     /// Replaces the contents of `requests` with up to `requests_max` requests from the start of `buffer`.
     ///
-    /// `buffer` starts with the first byte that no earlier call has consumed: between two calls the caller drops
-    /// the consumed bytes and appends what has been read, nothing else.
+    /// `buffer` starts with the first byte that no earlier call has consumed: between two calls the caller
+    /// drops the consumed bytes and appends what has been read, nothing else.
     pub fn decode(&mut self, buffer: &[u8], requests: &mut Requests, requests_max: usize) -> Progress {
         debug_assert!(buffer.len() >= self.position, "bytes of a pending request were dropped");
         requests.clear();
@@ -405,7 +415,8 @@ impl Decoder {
         step
     }
 
-    /// Decodes the missing bulks of the array in `bytes` and appends their ranges, counted from `base` before.
+    /// Decodes the missing bulks of the array in `bytes` and appends their ranges, counted from `base`
+    /// before.
     fn bulks(
         &mut self,
         bytes: &[u8],
@@ -435,6 +446,9 @@ impl Decoder {
     }
 
     /// Reads the bulk header at `position` and steps over it. Returns the bulk's length in bytes.
+    ///
+    /// Inlined with what it calls, because calls were a third of the time to decode a GET.
+    #[inline(always)]
     fn bulk_header(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
         match bytes.get(self.position) {
             None => return Ok(None),
@@ -456,7 +470,7 @@ impl Decoder {
     }
 
     /// Reads the number of the header whose type byte is at `start`. Returns it and where the header ends.
-    #[inline]
+    #[inline(always)]
     fn header(
         &mut self,
         bytes: &[u8],
@@ -522,9 +536,9 @@ impl Decoder {
     }
 }
 
-/// Reads up to nine digits and a whole line end: nearly every header there is. Returns the number and the bytes
-/// that it took, or nothing when the header needs a closer look.
-#[inline]
+/// Reads up to nine digits and a whole line end: nearly every header there is. Returns the number and the
+/// bytes that it took, or nothing when the header needs a closer look.
+#[inline(always)]
 fn short_number(line: &[u8]) -> Option<(i64, usize)> {
     let mut value = 0i64;
     for (index, &byte) in line.iter().take(10).enumerate() {

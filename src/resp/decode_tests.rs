@@ -318,6 +318,10 @@ fn a_request_is_a_view_of_its_arguments() {
     assert_eq!((array.name(), array.argument(1), array.len()), (&b"get"[..], &b"k"[..], 2));
     assert_eq!(array.range(1).map(|range| &buffer[range]), Some(&b"k"[..]));
     let inline = requests.get(1, buffer);
+    let mut arguments = vec![&b"stale"[..]];
+    inline.fill(&mut arguments);
+    assert_eq!(arguments, [b"GET".as_slice(), b"k"]);
+    assert_eq!(array.arguments().as_slice(), [b"get".as_slice(), b"k"]);
     assert_eq!((inline.name(), inline.argument(1), inline.range(1)), (&b"GET"[..], &b"k"[..], None));
 }
 

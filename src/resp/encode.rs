@@ -215,9 +215,9 @@ pub const DOUBLE_BYTES_MAX: usize = 25;
 /// The largest whole number that Redis writes as an integer: half of the range that it can.
 const WHOLE_MAX: f64 = (1i64 << 62) as f64;
 
-/// Writes a float as Redis has done since 7.2 and returns the text's length in bytes: whole numbers up to 2^62
-/// as integers; others with the fewest digits that read back as the same value, with an exponent where the plain
-/// form is long; `inf`, `-inf`, `nan`. (Redis 7.0 printed 17 digits: 0.1 was 0.10000000000000001.)
+/// Writes a float as Redis has done since 7.2 and returns the text's length in bytes: whole numbers up to
+/// 2^62 as integers; others with the fewest digits that read back as the same value, with an exponent where
+/// the plain form is long; `inf`, `-inf`, `nan`. (Redis 7.0 printed 17 digits: 0.1 was 0.10000000000000001.)
 pub fn format_double(value: f64, text: &mut [u8; DOUBLE_BYTES_MAX]) -> usize {
     let mut text = Text { bytes: text, length: 0 };
     if value.is_nan() {

@@ -1,13 +1,15 @@
 //! The client's side: commands out, replies in, for the benchmark tool, the demo and tests.
 //!
 //! Scalars are read by redis-protocol. Arrays, maps, sets and pushes are put together here, on a stack:
-//! redis-protocol decodes an unfinished aggregate from its start at each read (a reply of n elements in r reads
-//! costs n times r), recurses into nested ones, and keeps maps and sets in hash tables, which loses the order
-//! that FT.INFO and HGETALL answer in. Here a whole element is read once, an unfinished one costs its header
-//! again, and depth is bounded.
+//! redis-protocol decodes an unfinished aggregate from its start at each read (a reply of n elements in r
+//! reads costs n times r), recurses into nested ones, and keeps maps and sets in hash tables, which loses the
+//! order that FT.INFO and HGETALL answer in. Here a whole element is read once, an unfinished one costs its
+//! header again, and depth is bounded.
 //!
 //! What this does not do: streamed replies of RESP3 (`$?`, `*?`), which no server sends us. Attributes (`|`)
 //! are read and dropped.
+
+use std::fmt;
 
 use memchr::memchr_iter;
 use redis_protocol::error::RedisProtocolError;
@@ -45,7 +47,7 @@ pub fn encode_command_into<A: AsRef<[u8]>>(output: &mut Vec<u8>, arguments: &[A]
 }
 
 /// A reply, in either protocol. Maps and sets keep the server's order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Value {
     Null,
     SimpleString(Vec<u8>),
@@ -135,6 +137,33 @@ impl Value {
             }
             Value::Array(values) => values.chunks_exact(2).find(|pair| is_key(&pair[0])).map(|pair| &pair[1]),
             _ => None,
+        }
+    }
+}
+
+/// Shows bytes as escaped text: values are mostly looked at when a test fails.
+impl fmt::Debug for Value {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let mut text = |kind, bytes: &[u8]| write!(formatter, "{kind}\"{}\"", bytes.escape_ascii());
+        match self {
+            Value::SimpleString(bytes) => text("+", bytes),
+            Value::Error(bytes) => text("-", bytes),
+            Value::Bulk(bytes) => text("", bytes),
+            Value::BigNumber(bytes) => text("(", bytes),
+            Value::Verbatim { format, text: bytes } => text("=", &[format.as_slice(), b":", bytes].concat()),
+            Value::Null => formatter.write_str("null"),
+            Value::Integer(value) => write!(formatter, "{value}"),
+            Value::Double(value) => write!(formatter, "{value:?}"),
+            Value::Boolean(value) => write!(formatter, "{value}"),
+            Value::Array(values) => formatter.debug_list().entries(values).finish(),
+            Value::Map(pairs) => {
+                formatter.debug_map().entries(pairs.iter().map(|(key, value)| (key, value))).finish()
+            }
+            Value::Set(values) => formatter.debug_set().entries(values).finish(),
+            Value::Push(values) => {
+                formatter.write_str(">")?;
+                formatter.debug_list().entries(values).finish()
+            }
         }
     }
 }

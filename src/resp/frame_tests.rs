@@ -126,6 +126,14 @@ fn values_say_what_they_are() {
     assert_eq!(Value::Array(vec![Value::Null]).as_map(), None);
 }
 
+#[test]
+fn values_are_shown_as_text() {
+    let bytes = b"*4\r\n%1\r\n$2\r\nk\n\r\n,1.0\r\n-ERR no\r\n~2\r\n+OK\r\n_\r\n=6\r\ntxt:hi\r\n>1\r\n#t\r\n";
+    let values = read_in_pieces(bytes, 1).expect("well formed");
+    let shown = r#"[[{"k\n": 1.0}, -"ERR no", {+"OK", null}, ="txt:hi"], >[true]]"#;
+    assert_eq!(format!("{values:?}"), shown);
+}
+
 /// A large reply in small pieces keeps only what is not yet a value.
 #[test]
 fn the_buffer_does_not_grow_with_the_reply() {

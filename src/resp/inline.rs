@@ -2,8 +2,8 @@
 //!
 //! * Arguments are separated by blanks: space, tab, carriage return, line feed; in front of an argument also
 //!   vertical tab and form feed.
-//! * `"..."` may hold blanks and the escapes `\n \r \t \b \a \xHH`; a backslash before another byte stands for
-//!   that byte.
+//! * `"..."` may hold blanks and the escapes `\n \r \t \b \a \xHH`; a backslash before another byte stands
+//!   for that byte.
 //! * `'...'` may hold blanks, and `\'` for a quote; other backslashes are themselves.
 //! * A quote may open in the middle of an argument (`a"b c"` is `ab c`), but the closing one must end it.
 

@@ -27,6 +27,7 @@
 use rayon::prelude::*;
 
 use super::{Dataset, Matrix, Metric, truth};
+use crate::random::SplitMix64;
 
 /// Queries that come with each generated set.
 pub const QUERIES: usize = 500;
@@ -67,12 +68,12 @@ impl Model {
         let length = truth::dot(&deviations, &deviations).sqrt();
         deviations.iter_mut().for_each(|deviation| *deviation /= length);
 
-        let mut random = SplitMix64::new(seed, Stream::Basis, 0);
+        let mut random = SplitMix64::new(seed, Stream::Basis as u64, 0);
         let scale = 1.0 / (dimensions as f32).sqrt();
         let basis = (0..LATENT * dimensions).map(|_| random.normal() * scale).collect();
 
         let clusters = rows.isqrt().max(1);
-        let mut random = SplitMix64::new(seed, Stream::Centers, 0);
+        let mut random = SplitMix64::new(seed, Stream::Centers as u64, 0);
         let centers = (0..clusters * LATENT).map(|at| random.normal() * deviations[at % LATENT]).collect();
         Self {
             dimensions,
@@ -85,10 +86,9 @@ impl Model {
 
     fn draw(&self, stream: Stream, count: usize) -> Matrix<f32> {
         let mut values = vec![0.0; count * self.dimensions];
-        values
-            .par_chunks_exact_mut(self.dimensions)
-            .enumerate()
-            .for_each(|(number, row)| self.fill(&mut SplitMix64::new(self.seed, stream, number as u64), row));
+        values.par_chunks_exact_mut(self.dimensions).enumerate().for_each(|(number, row)| {
+            self.fill(&mut SplitMix64::new(self.seed, stream as u64, number as u64), row)
+        });
         Matrix::new(values, self.dimensions)
     }
 
@@ -115,40 +115,6 @@ enum Stream {
     Centers = 2,
     BaseRow = 3,
     Query = 4,
-}
-
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): written out here, because the random numbers of a crate may change
-/// with its version, and with them the data set of a given name.
-struct SplitMix64 {
-    state: u64,
-}
-
-impl SplitMix64 {
-    fn new(seed: u64, stream: Stream, number: u64) -> Self {
-        let mut outer = Self { state: seed ^ (stream as u64) << 56 };
-        Self { state: outer.next() ^ number.wrapping_mul(0xD6E8_FEB8_6659_FD93) }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Uniform in [0, 1).
-    fn uniform(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u32 << 24) as f32
-    }
-
-    /// Nearly normal, mean 0 and deviation 1: the sum of four uniform 16-bit numbers, centred and scaled.
-    fn normal(&mut self) -> f32 {
-        const MEAN: i32 = 2 * 65_535;
-        const INVERSE_DEVIATION: f32 = 1.732_050_8 / 65_536.0;
-        let bits = self.next();
-        let sum: i32 = (0..4).map(|part| i32::from((bits >> (16 * part)) as u16)).sum();
-        (sum - MEAN) as f32 * INVERSE_DEVIATION
-    }
 }
 
 #[cfg(test)]
@@ -178,14 +144,5 @@ mod tests {
     fn it_is_as_hard_as_embeddings() {
         let measured = intrinsic::estimate(&generate(4_000, 384, 3)).expect("no row is a copy of a query");
         assert!((15.0..25.0).contains(&measured.mean), "{measured:?}");
-    }
-
-    #[test]
-    fn normal_draws_have_mean_zero_and_deviation_one() {
-        let mut random = SplitMix64::new(1, Stream::Query, 0);
-        let draws: Vec<f64> = (0..100_000).map(|_| random.normal().into()).collect();
-        let mean = draws.iter().sum::<f64>() / 1e5;
-        let variance = draws.iter().map(|draw| (draw - mean).powi(2)).sum::<f64>() / 1e5;
-        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02, "{mean} {variance}");
     }
 }

@@ -1,0 +1,133 @@
+//! A blocking connection to a Redis-compatible server: commands out, replies in.
+//!
+//! One thread drives one connection, which is what a closed loop of few connections wants. `keys` drives hundreds on one
+//! thread and has its own loop.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::Args;
+use engramdb_resp::{ReplyReader, Value, encode_command};
+
+use crate::error::BenchError;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const READ_BYTES: usize = 64 * 1024;
+
+/// The flags that name the server.
+#[derive(Args, Clone, Debug)]
+pub struct Target {
+    /// Host name or address of the server
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: String,
+    /// Port of the server
+    #[arg(long, short, default_value_t = 6379)]
+    pub port: u16,
+    /// User to authenticate as; the default user when only a password is given
+    #[arg(long, requires = "password")]
+    pub user: Option<String>,
+    /// Password, also from the environment (as redis-cli takes it)
+    #[arg(long, env = "REDISCLI_AUTH", hide_env_values = true)]
+    pub password: Option<String>,
+    /// Version of the protocol to speak, 2 or 3
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub resp: u8,
+}
+
+impl Target {
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// A connected socket without delay for small packets.
+    pub fn connect(&self) -> Result<TcpStream, BenchError> {
+        let failed = |source| BenchError::Connect { address: self.address(), source };
+        let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+        for address in (self.host.as_str(), self.port).to_socket_addrs().map_err(failed)? {
+            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(failed(last))
+    }
+
+    /// The commands that open a session: authentication and protocol.
+    pub fn greeting(&self) -> Vec<Vec<&str>> {
+        let mut commands = Vec::new();
+        if let Some(password) = &self.password {
+            commands
+                .push(["AUTH"].into_iter().chain(self.user.as_deref()).chain([password.as_str()]).collect());
+        }
+        if self.resp == 3 {
+            commands.push(vec!["HELLO", "3"]);
+        }
+        commands
+    }
+}
+
+/// An authenticated connection.
+pub struct Connection {
+    stream: TcpStream,
+    reader: ReplyReader,
+    chunk: Box<[u8]>,
+}
+
+impl Connection {
+    pub fn open(target: &Target) -> Result<Self, BenchError> {
+        let stream = target.connect()?;
+        let chunk = vec![0; READ_BYTES].into_boxed_slice();
+        let mut connection = Self { stream, reader: ReplyReader::new(), chunk };
+        for command in target.greeting() {
+            connection.command(&command)?;
+        }
+        Ok(connection)
+    }
+
+    /// Sends one command and waits for its reply. An error reply is an error.
+    pub fn command<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Result<Value, BenchError> {
+        self.send(&encode_command(arguments))?;
+        let name = || String::from_utf8_lossy(arguments[0].as_ref()).into_owned();
+        self.receive()?.accepted(name)
+    }
+
+    /// Sends encoded commands without waiting.
+    pub fn send(&mut self, encoded: &[u8]) -> Result<(), BenchError> {
+        Ok(self.stream.write_all(encoded)?)
+    }
+
+    /// The next reply, which may be an error reply. Pushes are skipped: nobody asked for one.
+    pub fn receive(&mut self) -> Result<Value, BenchError> {
+        loop {
+            match self.reader.next_reply()? {
+                Some(Value::Push(_)) => {}
+                Some(reply) => return Ok(reply),
+                None => match self.stream.read(&mut self.chunk)? {
+                    0 => return Err(BenchError::Closed),
+                    count => self.reader.feed(&self.chunk[..count]),
+                },
+            }
+        }
+    }
+}
+
+/// Turns an error reply to a command into an error.
+pub trait Accepted {
+    fn accepted(self, command: impl FnOnce() -> String) -> Result<Value, BenchError>;
+}
+
+impl Accepted for Value {
+    fn accepted(self, command: impl FnOnce() -> String) -> Result<Value, BenchError> {
+        match self {
+            Value::Error(text) => Err(BenchError::Refused {
+                command: command(),
+                text: String::from_utf8_lossy(&text).into_owned(),
+            }),
+            reply => Ok(reply),
+        }
+    }
+}

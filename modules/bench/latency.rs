@@ -1,0 +1,88 @@
+//! Latencies of a run and their percentiles.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Latencies of many requests, kept to three significant digits up to a minute.
+#[derive(Clone)]
+pub struct Latencies {
+    nanoseconds: Histogram<u64>,
+}
+
+/// The percentiles that reports show, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Percentiles {
+    pub mean_us: f64,
+    pub p50_us: f64,
+    pub p95_us: f64,
+    pub p99_us: f64,
+    pub p999_us: f64,
+    pub max_us: f64,
+}
+
+impl Latencies {
+    pub fn new() -> Self {
+        let minute = Duration::from_secs(60).as_nanos() as u64;
+        Self {
+            nanoseconds: Histogram::new_with_bounds(1, minute, 3).expect("the bounds and digits are valid"),
+        }
+    }
+
+    pub fn record(&mut self, latency: Duration) {
+        self.record_many(latency, 1);
+    }
+
+    /// Records `count` requests that took equally long.
+    pub fn record_many(&mut self, latency: Duration, count: u64) {
+        let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.saturating_record_n(nanoseconds, count);
+    }
+
+    pub fn add(&mut self, other: &Latencies) {
+        self.nanoseconds.add(&other.nanoseconds).expect("all histograms have the same bounds");
+    }
+
+    pub fn count(&self) -> u64 {
+        self.nanoseconds.len()
+    }
+
+    pub fn percentiles(&self) -> Percentiles {
+        let at = |quantile| self.nanoseconds.value_at_quantile(quantile) as f64 / 1e3;
+        Percentiles {
+            mean_us: self.nanoseconds.mean() / 1e3,
+            p50_us: at(0.5),
+            p95_us: at(0.95),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: self.nanoseconds.max() as f64 / 1e3,
+        }
+    }
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_those_of_all_threads_together() {
+        let mut all = Latencies::new();
+        for thread in 0..4 {
+            let mut own = Latencies::new();
+            (1..=250).for_each(|n| own.record(Duration::from_micros(thread * 250 + n)));
+            all.add(&own);
+        }
+        let percentiles = all.percentiles();
+        let near = |actual: f64, expected: f64| (actual / expected - 1.0).abs() < 0.002;
+        assert_eq!(all.count(), 1000);
+        assert!(near(percentiles.p50_us, 500.0) && near(percentiles.p99_us, 990.0), "{percentiles:?}");
+        assert!(near(percentiles.p999_us, 999.0) && near(percentiles.max_us, 1000.0), "{percentiles:?}");
+    }
+}

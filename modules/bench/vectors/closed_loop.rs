@@ -1,0 +1,116 @@
+//! Closed loops: each connection asks its next query as soon as it has the answer to the last one.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
+use std::time::{Duration, Instant};
+
+use super::engine::{Engine, SearchParameters};
+use crate::error::BenchError;
+use crate::latency::Latencies;
+
+/// How long to ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub connections: usize,
+    /// Queries of the data set; each is asked at least once, and its first answer is kept.
+    pub queries: usize,
+    /// Goes around again until this long has passed.
+    pub at_least: Duration,
+    /// Searches before the clock starts.
+    pub warm_up: usize,
+}
+
+/// What was seen.
+pub struct Outcome {
+    pub latencies: Latencies,
+    pub searches: u64,
+    pub seconds: f64,
+    /// CPU time of the searching process meanwhile, where it is known.
+    pub cpu_seconds: Option<f64>,
+    /// The first answer to each query.
+    pub answers: Vec<Option<Vec<u32>>>,
+}
+
+/// Runs `plan` against `engine`. The first error of any connection ends the run.
+pub fn run(engine: &dyn Engine, parameters: SearchParameters<'_>, plan: Plan) -> Result<Outcome, BenchError> {
+    let shared = Shared {
+        plan,
+        next: AtomicUsize::new(0),
+        failed: AtomicBool::new(false),
+        start: Barrier::new(plan.connections + 1),
+        answers: Mutex::new(vec![None; plan.queries]),
+    };
+    let mut searchers = Vec::with_capacity(plan.connections);
+    for _ in 0..plan.connections {
+        let mut searcher = engine.searcher(parameters)?;
+        for query in 0..plan.warm_up.div_ceil(plan.connections).min(plan.queries) {
+            searcher.search(query)?;
+        }
+        searchers.push(searcher);
+    }
+    std::thread::scope(|scope| {
+        let shared = &shared;
+        let threads: Vec<_> = searchers
+            .into_iter()
+            .map(|mut searcher| scope.spawn(move || shared.ask(&mut *searcher)))
+            .collect();
+        let cpu_before = engine.cpu_seconds();
+        shared.start.wait();
+        let started = Instant::now();
+        let mut latencies = Latencies::new();
+        let mut outcome = Ok(());
+        for thread in threads {
+            match thread.join().expect("a connection's thread does not panic") {
+                Ok(own) => latencies.add(&own),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        let cpu_seconds = cpu_before.zip(engine.cpu_seconds()).map(|(before, after)| after - before);
+        let answers = std::mem::take(&mut *shared.answers.lock().expect("no thread panicked"));
+        outcome.map(|()| Outcome { searches: latencies.count(), latencies, seconds, cpu_seconds, answers })
+    })
+}
+
+struct Shared {
+    plan: Plan,
+    /// Searches handed out so far.
+    next: AtomicUsize,
+    failed: AtomicBool,
+    start: Barrier,
+    answers: Mutex<Vec<Option<Vec<u32>>>>,
+}
+
+impl Shared {
+    /// One connection's loop.
+    fn ask(&self, searcher: &mut dyn super::engine::Searcher) -> Result<Latencies, BenchError> {
+        let mut latencies = Latencies::new();
+        let mut first_answers = Vec::new();
+        self.start.wait();
+        let started = Instant::now();
+        let mut asked = started;
+        while !self.failed.load(Ordering::Relaxed) {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.plan.queries && asked - started >= self.plan.at_least {
+                break;
+            }
+            let query = number % self.plan.queries;
+            let answer = match searcher.search(query) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    self.failed.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            };
+            let answered = Instant::now();
+            latencies.record(answered - asked);
+            asked = answered;
+            if number == query {
+                first_answers.push((query, answer));
+            }
+        }
+        let mut answers = self.answers.lock().expect("no thread panics while it holds the lock");
+        first_answers.into_iter().for_each(|(query, answer)| answers[query] = Some(answer));
+        Ok(latencies)
+    }
+}

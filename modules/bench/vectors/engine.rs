@@ -1,0 +1,82 @@
+//! What a run asks of an engine, whether it is a server or a library in this process.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::filter::{Attributes, Filter};
+use crate::data::Dataset;
+use crate::error::BenchError;
+
+/// Algorithm of the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum IndexKind {
+    /// The graph: approximate, tuned by M, ef_construction and ef.
+    Hnsw,
+    /// The scan of all rows: exact.
+    Flat,
+}
+
+/// What is indexed and how; the same for each engine.
+pub struct Task {
+    pub dataset: Dataset,
+    pub index: IndexKind,
+    /// Links of a node in the upper layers; layer 0 has twice as many.
+    pub m: usize,
+    pub ef_construction: usize,
+    /// Neighbours asked for.
+    pub k: usize,
+    /// The filters that will be searched with, and the attributes of rows that they look at.
+    pub filters: Vec<Filter>,
+    pub attributes: Attributes,
+}
+
+/// One point of a sweep.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchParameters<'a> {
+    /// Candidates that the graph search keeps; of no meaning to a flat index.
+    pub ef: usize,
+    pub filter: Option<&'a Filter>,
+}
+
+/// How long it took until the engine could be searched.
+#[derive(Clone, Debug, Serialize)]
+pub struct LoadReport {
+    pub engine: String,
+    pub rows: usize,
+    /// From the first row sent to the last one acknowledged.
+    pub load_seconds: f64,
+    pub rows_per_second: f64,
+    /// From the first row sent until the index was complete.
+    pub ready_seconds: f64,
+    /// CPU time of the server's process over the load, where it is known.
+    pub cpu_seconds: Option<f64>,
+}
+
+/// Something that holds an index of the task's rows.
+pub trait Engine: Sync {
+    fn name(&self) -> &str;
+
+    /// Makes the index and brings all rows into it. Returns when it is complete.
+    fn load(&mut self) -> Result<LoadReport, BenchError>;
+
+    /// A searcher for one closed loop; each connection has its own.
+    fn searcher<'s>(
+        &'s self,
+        parameters: SearchParameters<'s>,
+    ) -> Result<Box<dyn Searcher + Send + 's>, BenchError>;
+
+    /// CPU time used so far by the process that searches, where it is known.
+    fn cpu_seconds(&self) -> Option<f64>;
+
+    /// Removes what `load` made.
+    fn close(&mut self) -> Result<(), BenchError> {
+        Ok(())
+    }
+}
+
+/// Asks one query after the other.
+pub trait Searcher {
+    /// Row numbers of the answer to a query of the data set, in the engine's order.
+    fn search(&mut self, query: usize) -> Result<Vec<u32>, BenchError>;
+}

@@ -1,0 +1,293 @@
+//! `bench vectors`: recall, throughput and latency of vector search.
+//!
+//! One run is: read the data set, compute the truth for each filter, and for each engine load the rows and sweep filter x
+//! ef x connections in closed loops. Each point asks every query at least once, so that its recall is over all of them.
+
+mod closed_loop;
+mod engine;
+mod filter;
+mod recall;
+mod reference;
+mod report;
+mod server;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use self::closed_loop::Plan;
+use self::engine::{Engine, IndexKind, SearchParameters, Task};
+use self::filter::{Attributes, Filter};
+use self::report::{Report, SearchReport};
+use self::server::{CreateIndex, ServerEngine, ServerOptions};
+use crate::client::Target;
+use crate::data::truth::{self, Answers};
+use crate::data::{Dataset, DatasetArgs};
+use crate::error::BenchError;
+use crate::machine::{Machine, Process};
+use crate::progress;
+
+/// Searches before the clock of each point starts.
+const WARM_UP_SEARCHES: usize = 100;
+
+const EXAMPLES: &str = "\
+Examples:
+  The committed data set against a server on this machine:
+    engramdb bench vectors
+  Another server, 100,000 generated vectors, two filters, everything written down:
+    engramdb bench vectors --port 6380 --dataset synthetic:100000:384:1 --connections 1,8 \\
+      --filter tag:random:1,numeric:correlated:1 --out-json r.json --out-csv r.csv --plot r.svg
+  Files of your own, and the server's CPU time per query:
+    engramdb bench vectors --base base.npy --queries queries.npy --metric cosine --server-pid $(pgrep -o engramdb)
+  What an exact scan in this process reaches, without a server:
+    engramdb bench vectors --engines exact
+
+The server is asked FT.CREATE, HSET, FT.INFO, FT.SEARCH, FT.DROPINDEX and UNLINK on keys that begin with --prefix; anything
+that speaks these will do. Index and rows are removed afterwards, unless --keep is given.";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct VectorsArgs {
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub data: DatasetArgs,
+    /// Who searches: the server, or references in this process
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "server")]
+    pub engines: Vec<EngineName>,
+    /// Algorithm of the index
+    #[arg(long, value_enum, default_value_t = IndexKind::Hnsw)]
+    pub index: IndexKind,
+    /// HNSW: links of a node (twice as many in the lowest layer)
+    #[arg(long, default_value_t = 16)]
+    pub m: usize,
+    /// HNSW: candidates while the graph is built
+    #[arg(long, default_value_t = 200)]
+    pub ef_construction: usize,
+    /// HNSW: candidates while searching; each value is one point of the sweep
+    #[arg(long, value_delimiter = ',', default_value = "10,20,50,100,200")]
+    pub ef: Vec<usize>,
+    /// Connections that ask at the same time, each in a closed loop; each value is one point of the sweep
+    #[arg(long, value_delimiter = ',', default_value = "1,8")]
+    pub connections: Vec<usize>,
+    /// Neighbours to ask for
+    #[arg(short, long, default_value_t = 10)]
+    pub k: usize,
+    /// Also search under these filters: tag|numeric:random|correlated:PERCENT, such as tag:random:10
+    #[arg(long, value_delimiter = ',', value_name = "FILTER")]
+    pub filter: Vec<Filter>,
+    /// Ask for at least this many seconds at each point; every query is asked at least once anyway
+    #[arg(long, default_value_t = 2.0)]
+    pub seconds: f64,
+    /// Make the index before the rows are loaded, or after
+    #[arg(long, value_enum, default_value_t = CreateIndex::Before)]
+    pub create_index: CreateIndex,
+    /// Connections that load rows
+    #[arg(long, default_value_t = 4)]
+    pub load_connections: usize,
+    /// Rows in each pipeline while loading
+    #[arg(long, alias = "pipeline", default_value_t = 64)]
+    pub load_pipeline: usize,
+    /// Seconds to wait until the index is complete
+    #[arg(long, default_value_t = 3600)]
+    pub ready_timeout: u64,
+    /// Name of the index in the server
+    #[arg(long, default_value = "engramdb-bench")]
+    pub index_name: String,
+    /// What the keys begin with; the row number follows
+    #[arg(long, default_value = "engramdb-bench:")]
+    pub prefix: String,
+    /// Leave index and rows in the server
+    #[arg(long)]
+    pub keep: bool,
+    /// Search what a former run with --keep left, for instance after a restart of the server
+    #[arg(long)]
+    pub skip_load: bool,
+    /// Process id of the server on this machine: its CPU time is reported too
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub out_json: Option<PathBuf>,
+    /// Write one line per point as CSV
+    #[arg(long, value_name = "FILE")]
+    pub out_csv: Option<PathBuf>,
+    /// Draw recall against queries per second as SVG
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+}
+
+/// An engine that can be asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineName {
+    /// The server at --host and --port
+    Server,
+    /// A scan of all rows in this process
+    Exact,
+    /// The crate hnsw_rs in this process (needs a build with the feature bench-reference)
+    #[value(name = "hnsw_rs")]
+    HnswRs,
+}
+
+/// Runs the sweep, prints the tables and writes the files that were asked for.
+pub fn run(arguments: VectorsArgs) -> Result<(), BenchError> {
+    arguments.check()?;
+    let reading = progress::spinner("reading the data set");
+    let dataset = arguments.data.load()?;
+    reading.finish_and_clear();
+    let task = arguments.task(dataset);
+    let cases = Case::all(&task);
+
+    let mut report = Report::new(Machine::describe(), &task);
+    report.print_heading();
+    for &name in &arguments.engines {
+        let mut engine: Box<dyn Engine + '_> = match name {
+            EngineName::Server => {
+                let mut server = ServerEngine::connect(&task, arguments.server_options()?)?;
+                report.server = server.describe();
+                Box::new(server)
+            }
+            EngineName::Exact => Box::new(reference::ExactEngine::new(&task)),
+            EngineName::HnswRs => hnsw_rs(&task)?,
+        };
+        report.loads.push(engine.load()?);
+        let swept = arguments.sweep(&*engine, &task, &cases, &mut report);
+        // Clean up after a failed sweep too; its own error is the one to tell.
+        let closed = engine.close();
+        swept.and(closed)?;
+    }
+    report.print_tables();
+    report.write_files(arguments.out_json.as_deref(), arguments.out_csv.as_deref(), arguments.plot.as_deref())
+}
+
+#[cfg(feature = "reference")]
+fn hnsw_rs(task: &Task) -> Result<Box<dyn Engine + '_>, BenchError> {
+    Ok(Box::new(reference::HnswRsEngine::new(task)?))
+}
+
+#[cfg(not(feature = "reference"))]
+fn hnsw_rs(_: &Task) -> Result<Box<dyn Engine + '_>, BenchError> {
+    Err(BenchError::Usage(
+        "this build has no hnsw_rs: build with `cargo build --release --features bench-reference`, or leave it out of \
+         --engines"
+            .into(),
+    ))
+}
+
+impl VectorsArgs {
+    /// Refuses what could not give a figure, before anything long begins.
+    fn check(&self) -> Result<(), BenchError> {
+        let positive = [
+            ("--k", self.k),
+            ("--m", self.m),
+            ("--ef", self.ef.iter().copied().min().unwrap_or(0)),
+            ("--connections", self.connections.iter().copied().min().unwrap_or(0)),
+            ("--load-connections", self.load_connections),
+            ("--load-pipeline", self.load_pipeline),
+        ];
+        match positive.into_iter().find(|&(_, value)| value == 0) {
+            Some((flag, _)) => Err(BenchError::Usage(format!("{flag} must be at least 1"))),
+            None if !(self.seconds >= 0.0 && self.seconds.is_finite()) => {
+                Err(BenchError::Usage("--seconds must be a number from 0".into()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn task(&self, dataset: Dataset) -> Task {
+        Task {
+            index: self.index,
+            m: self.m,
+            ef_construction: self.ef_construction,
+            k: self.k,
+            attributes: Attributes::for_filters(&dataset, &self.filter),
+            filters: self.filter.clone(),
+            dataset,
+        }
+    }
+
+    fn server_options(&self) -> Result<ServerOptions, BenchError> {
+        Ok(ServerOptions {
+            target: self.target.clone(),
+            index_name: self.index_name.clone(),
+            prefix: self.prefix.clone(),
+            create_index: self.create_index,
+            load_connections: self.load_connections,
+            load_pipeline: self.load_pipeline,
+            ready_timeout: Duration::from_secs(self.ready_timeout),
+            skip_load: self.skip_load,
+            keep: self.keep,
+            process: self.server_pid.map(Process::with_pid).transpose()?,
+        })
+    }
+
+    /// All points of one engine.
+    fn sweep(
+        &self,
+        engine: &dyn Engine,
+        task: &Task,
+        cases: &[Case<'_>],
+        report: &mut Report,
+    ) -> Result<(), BenchError> {
+        // A scan has no ef to sweep.
+        let is_exact =
+            engine.name() == "exact" || (engine.name() == "server" && task.index == IndexKind::Flat);
+        let efs: &[usize] = if is_exact { &self.ef[..1] } else { &self.ef };
+        let points = cases.len() * efs.len() * self.connections.len();
+        let progress = progress::bar(points as u64, "points of the sweep");
+        for case in cases {
+            for &ef in efs {
+                for &connections in &self.connections {
+                    let plan = Plan {
+                        connections,
+                        queries: task.dataset.queries.rows(),
+                        at_least: Duration::from_secs_f64(self.seconds),
+                        warm_up: WARM_UP_SEARCHES,
+                    };
+                    let outcome =
+                        closed_loop::run(engine, SearchParameters { ef, filter: case.filter }, plan)?;
+                    report.searches.push(SearchReport {
+                        engine: engine.name().to_owned(),
+                        filter: case.filter.map(Filter::to_string),
+                        ef: (!is_exact).then_some(ef),
+                        connections,
+                        k: task.k,
+                        recall: recall::at_k(&task.dataset, &case.truth, &outcome.answers, task.k),
+                        queries_per_second: outcome.searches as f64 / outcome.seconds,
+                        latency: outcome.latencies.percentiles(),
+                        searches: outcome.searches,
+                        cpu_us_per_query: outcome.cpu_seconds.map(|cpu| cpu * 1e6 / outcome.searches as f64),
+                    });
+                    progress.inc(1);
+                }
+            }
+        }
+        progress.finish_and_clear();
+        Ok(())
+    }
+}
+
+/// A filter (or none) and the right answers under it.
+struct Case<'t> {
+    filter: Option<&'t Filter>,
+    truth: Answers,
+}
+
+impl<'t> Case<'t> {
+    fn all(task: &'t Task) -> Vec<Self> {
+        let computing = progress::spinner("exact neighbours");
+        let unfiltered = Case { filter: None, truth: task.dataset.exact_neighbors(task.k) };
+        let filtered = task.filters.iter().map(|filter| {
+            let Dataset { base, queries, metric, .. } = &task.dataset;
+            let allowed = task.attributes.allowed(filter);
+            Case { filter: Some(filter), truth: truth::exact(base, queries, *metric, task.k, Some(&allowed)) }
+        });
+        let cases = std::iter::once(unfiltered).chain(filtered).collect();
+        computing.finish_and_clear();
+        cases
+    }
+}
+
+#[cfg(test)]
+mod tests;

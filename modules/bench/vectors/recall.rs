@@ -1,0 +1,80 @@
+//! Recall: the share of the true nearest neighbours that an engine found.
+
+use crate::data::Dataset;
+use crate::data::truth::{Answers, Distances};
+
+/// Relative slack when distances are compared: engines sum in another order than the scan that made the truth.
+const TOLERANCE: f32 = 1e-4;
+
+/// Mean recall@k over the queries that were answered.
+///
+/// A row counts as found if its own exact distance is no larger than that of the k-th true neighbour, so that rows at equal
+/// distance (copies) are as good as each other. A row given twice counts once. Where a filter leaves fewer than `k` rows,
+/// all of them make a recall of one.
+pub fn at_k(dataset: &Dataset, truth: &Answers, answers: &[Option<Vec<u32>>], k: usize) -> f64 {
+    let distances = Distances::new(&dataset.base, dataset.metric);
+    let mut sum = 0.0;
+    let mut count = 0;
+    for (query, answer) in answers.iter().enumerate() {
+        let Some(answer) = answer else { continue };
+        let expected = &truth[query][..k.min(truth[query].len())];
+        let Some(&farthest) = expected.last() else { continue };
+        let distance = distances.from(dataset.queries.row(query));
+        let bound = distance(farthest);
+        let bound = bound + TOLERANCE * bound.abs().max(TOLERANCE);
+        let mut found: Vec<u32> =
+            answer.iter().take(k).copied().filter(|&row| distance(row) <= bound).collect();
+        found.sort_unstable();
+        found.dedup();
+        sum += found.len().min(expected.len()) as f64 / expected.len() as f64;
+        count += 1;
+    }
+    if count == 0 { 0.0 } else { sum / f64::from(count) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Matrix, Metric, truth};
+
+    /// Rows at 0, 1, 1, 2 and 9; the query at 0.
+    fn dataset() -> Dataset {
+        Dataset {
+            name: "line".into(),
+            metric: Metric::L2,
+            base: Matrix::new(vec![0.0, 1.0, -1.0, 2.0, 9.0], 1),
+            queries: Matrix::new(vec![0.0], 1),
+            neighbors: None,
+        }
+    }
+
+    fn recall(answer: &[u32], k: usize) -> f64 {
+        let dataset = dataset();
+        at_k(&dataset, &dataset.exact_neighbors(k), &[Some(answer.to_vec())], k)
+    }
+
+    #[test]
+    fn found_neighbors_count_in_any_order_and_once() {
+        assert_eq!(recall(&[3, 1, 0, 2], 4), 1.0);
+        assert_eq!(recall(&[0, 1, 2, 4], 4), 0.75);
+        assert_eq!(recall(&[0, 0, 0, 0], 4), 0.25);
+        assert_eq!(recall(&[4, 3], 1), 0.0);
+        assert_eq!(recall(&[], 1), 0.0);
+        assert_eq!(recall(&[4, 0], 1), 0.0, "only the first k rows count");
+    }
+
+    #[test]
+    fn rows_at_equal_distance_are_as_good_as_each_other() {
+        assert_eq!(recall(&[0, 1], 2), 1.0);
+        assert_eq!(recall(&[0, 2], 2), 1.0);
+    }
+
+    #[test]
+    fn all_of_fewer_than_k_rows_are_complete() {
+        let dataset = dataset();
+        let truth = truth::exact(&dataset.base, &dataset.queries, Metric::L2, 10, Some(&[3, 4]));
+        assert_eq!(at_k(&dataset, &truth, &[Some(vec![3, 4])], 10), 1.0);
+        assert_eq!(at_k(&dataset, &truth, &[Some(vec![3])], 10), 0.5);
+        assert_eq!(at_k(&dataset, &truth, &[None], 10), 0.0, "nothing was answered");
+    }
+}

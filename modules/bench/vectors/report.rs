@@ -1,0 +1,263 @@
+//! The report of a vector run: tables for people, JSON and CSV for programs, a plot.
+
+use std::path::Path;
+
+use plotters::prelude::*;
+use serde::Serialize;
+
+use super::engine::{IndexKind, LoadReport, Task};
+use crate::data::Metric;
+use crate::error::BenchError;
+use crate::latency::Percentiles;
+use crate::machine::Machine;
+use crate::output::{self, Table};
+
+/// Everything that a run found, as it is written to JSON.
+#[derive(Serialize)]
+pub struct Report {
+    pub tool: &'static str,
+    pub version: &'static str,
+    pub machine: Machine,
+    pub dataset: DatasetSummary,
+    pub index: IndexKind,
+    pub m: usize,
+    pub ef_construction: usize,
+    /// Name and version of the server, where one was asked.
+    pub server: Option<String>,
+    pub loads: Vec<LoadReport>,
+    pub searches: Vec<SearchReport>,
+}
+
+#[derive(Serialize)]
+pub struct DatasetSummary {
+    pub name: String,
+    pub rows: usize,
+    pub dimensions: usize,
+    pub metric: Metric,
+    pub queries: usize,
+}
+
+/// One point of the sweep.
+#[derive(Clone, Debug, Serialize)]
+pub struct SearchReport {
+    pub engine: String,
+    pub filter: Option<String>,
+    /// None for an exact scan.
+    pub ef: Option<usize>,
+    pub connections: usize,
+    pub k: usize,
+    pub recall: f64,
+    pub queries_per_second: f64,
+    #[serde(flatten)]
+    pub latency: Percentiles,
+    pub searches: u64,
+    /// CPU time of the searching process for each query, in microseconds.
+    pub cpu_us_per_query: Option<f64>,
+}
+
+impl Report {
+    pub fn new(machine: Machine, task: &Task) -> Self {
+        Self {
+            tool: "engramdb bench vectors",
+            version: env!("CARGO_PKG_VERSION"),
+            machine,
+            dataset: DatasetSummary {
+                name: task.dataset.name.clone(),
+                rows: task.dataset.base.rows(),
+                dimensions: task.dataset.dimensions(),
+                metric: task.dataset.metric,
+                queries: task.dataset.queries.rows(),
+            },
+            index: task.index,
+            m: task.m,
+            ef_construction: task.ef_construction,
+            server: None,
+            loads: Vec::new(),
+            searches: Vec::new(),
+        }
+    }
+
+    pub fn print_heading(&self) {
+        let DatasetSummary { name, rows, dimensions, metric, queries } = &self.dataset;
+        println!("{name}: {rows} rows x {dimensions}, {}, {queries} queries", metric.redis_name());
+        println!("{}, {} cores, {}", self.machine.processor, self.machine.cores, self.machine.system);
+    }
+
+    pub fn print_tables(&self) {
+        if let Some(server) = &self.server {
+            println!("server: {server}");
+        }
+        println!("\n{}", self.load_table().render());
+        println!("{}", self.search_table().render());
+    }
+
+    /// Writes the files that were asked for, and says so.
+    pub fn write_files(
+        &self,
+        json: Option<&Path>,
+        csv: Option<&Path>,
+        plot: Option<&Path>,
+    ) -> Result<(), BenchError> {
+        if let Some(path) = json {
+            output::write_json(path, self)?;
+        }
+        if let Some(path) = csv {
+            output::write(path, self.csv().as_bytes())?;
+        }
+        if let Some(path) = plot {
+            let what = self.draw(path).map_err(|error| error.to_string());
+            what.map_err(|what| BenchError::Plot { path: path.to_owned(), what })?;
+            println!("wrote {}", path.display());
+        }
+        Ok(())
+    }
+
+    fn load_table(&self) -> Table {
+        let mut table = Table::new(&["engine", "rows", "load s", "rows/s", "ready s", "CPU s"]);
+        for load in &self.loads {
+            table.row([
+                load.engine.clone(),
+                load.rows.to_string(),
+                format!("{:.2}", load.load_seconds),
+                format!("{:.0}", load.rows_per_second),
+                format!("{:.2}", load.ready_seconds),
+                output::optional(load.cpu_seconds, 2),
+            ]);
+        }
+        table
+    }
+
+    fn search_table(&self) -> Table {
+        let recall = format!("recall@{}", self.searches.first().map_or(0, |search| search.k));
+        let mut table = Table::new(&[
+            "engine",
+            "filter",
+            "ef",
+            "conns",
+            &recall,
+            "queries/s",
+            "p50 us",
+            "p95 us",
+            "p99 us",
+            "p99.9 us",
+            "CPU us",
+        ]);
+        for search in &self.searches {
+            table.row([
+                search.engine.clone(),
+                search.filter.clone().unwrap_or_else(|| "-".into()),
+                search.ef.map_or_else(|| "-".into(), |ef| ef.to_string()),
+                search.connections.to_string(),
+                format!("{:.4}", search.recall),
+                format!("{:.0}", search.queries_per_second),
+                format!("{:.0}", search.latency.p50_us),
+                format!("{:.0}", search.latency.p95_us),
+                format!("{:.0}", search.latency.p99_us),
+                format!("{:.0}", search.latency.p999_us),
+                output::optional(search.cpu_us_per_query, 0),
+            ]);
+        }
+        table
+    }
+
+    fn csv(&self) -> String {
+        let mut text = String::from(
+            "dataset,rows,dimensions,metric,engine,index,m,ef_construction,filter,ef,connections,k,recall,queries_per_second,\
+             mean_us,p50_us,p95_us,p99_us,p999_us,max_us,searches,cpu_us_per_query\n",
+        );
+        for search in &self.searches {
+            let latency = &search.latency;
+            let fields = [
+                output::csv_field(&self.dataset.name),
+                self.dataset.rows.to_string(),
+                self.dataset.dimensions.to_string(),
+                self.dataset.metric.redis_name().to_ascii_lowercase(),
+                search.engine.clone(),
+                if self.index == IndexKind::Hnsw { "hnsw" } else { "flat" }.to_owned(),
+                self.m.to_string(),
+                self.ef_construction.to_string(),
+                search.filter.clone().unwrap_or_default(),
+                search.ef.map(|ef| ef.to_string()).unwrap_or_default(),
+                search.connections.to_string(),
+                search.k.to_string(),
+                format!("{:.5}", search.recall),
+                format!("{:.1}", search.queries_per_second),
+                format!("{:.1}", latency.mean_us),
+                format!("{:.1}", latency.p50_us),
+                format!("{:.1}", latency.p95_us),
+                format!("{:.1}", latency.p99_us),
+                format!("{:.1}", latency.p999_us),
+                format!("{:.1}", latency.max_us),
+                search.searches.to_string(),
+                search.cpu_us_per_query.map(|cpu| format!("{cpu:.1}")).unwrap_or_default(),
+            ];
+            text.push_str(&fields.join(","));
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Recall from left to right, queries per second upwards (logarithmic); one line for each engine, filter and number
+    /// of connections. Up and to the right is better.
+    fn draw(&self, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+        let lines = self.lines();
+        let recalls = self.searches.iter().map(|search| search.recall);
+        let rates = self.searches.iter().map(|search| search.queries_per_second);
+        let recall_min = recalls.fold(1.0, f64::min).clamp(0.0, 0.99) - 0.005;
+        let rate_min = rates.clone().fold(f64::INFINITY, f64::min) / 1.3;
+        let rate_max = rates.fold(1.0, f64::max) * 1.3;
+
+        let area = SVGBackend::new(path, (900, 600)).into_drawing_area();
+        area.fill(&WHITE)?;
+        let title =
+            format!("{}, recall@{}", self.dataset.name, self.searches.first().map_or(0, |search| search.k));
+        let mut chart = ChartBuilder::on(&area)
+            .caption(title, ("sans-serif", 20))
+            .margin(15)
+            .x_label_area_size(45)
+            .y_label_area_size(70)
+            .build_cartesian_2d(recall_min..1.005, (rate_min..rate_max).log_scale())?;
+        chart
+            .configure_mesh()
+            .x_desc("recall")
+            .y_desc("queries per second")
+            .light_line_style(WHITE)
+            .draw()?;
+        for (number, (label, points)) in lines.into_iter().enumerate() {
+            let color = Palette99::pick(number).to_rgba();
+            chart
+                .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?
+                .label(label)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
+            chart.draw_series(points.into_iter().map(|point| Circle::new(point, 4, color.filled())))?;
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::LowerLeft)
+            .background_style(WHITE.mix(0.85))
+            .border_style(BLACK.mix(0.3))
+            .draw()?;
+        area.present()?;
+        Ok(())
+    }
+
+    /// The points of each line, in the order of recall.
+    fn lines(&self) -> Vec<(String, Vec<(f64, f64)>)> {
+        let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
+        for search in &self.searches {
+            let filter = search.filter.as_ref().map(|filter| format!(", {filter}")).unwrap_or_default();
+            let label = format!("{}{filter}, {} conns", search.engine, search.connections);
+            let point = (search.recall, search.queries_per_second);
+            match lines.iter_mut().find(|(other, _)| *other == label) {
+                Some((_, points)) => points.push(point),
+                None => lines.push((label, vec![point])),
+            }
+        }
+        lines.iter_mut().for_each(|(_, points)| points.sort_by(|a, b| a.0.total_cmp(&b.0)));
+        lines
+    }
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,0 +1,97 @@
+//! Reports say the same in each of their forms.
+
+use super::*;
+use crate::data::synthetic;
+use crate::vectors::filter::{Attributes, Filter};
+
+fn report() -> Report {
+    let filters: Vec<Filter> = vec!["tag:random:10".parse().unwrap()];
+    let dataset = synthetic::generate(20, 4, 1);
+    let task = Task {
+        attributes: Attributes::for_filters(&dataset, &filters),
+        dataset,
+        index: IndexKind::Hnsw,
+        m: 16,
+        ef_construction: 200,
+        k: 10,
+        filters,
+    };
+    let mut report = Report::new(Machine::describe(), &task);
+    report.loads.push(LoadReport {
+        engine: "server".into(),
+        rows: 20,
+        load_seconds: 2.0,
+        rows_per_second: 10.0,
+        ready_seconds: 2.5,
+        cpu_seconds: None,
+    });
+    let latency = Percentiles {
+        mean_us: 80.0,
+        p50_us: 75.2,
+        p95_us: 120.0,
+        p99_us: 140.0,
+        p999_us: 900.0,
+        max_us: 1000.0,
+    };
+    let point = |ef, recall, rate, filter: Option<&str>| SearchReport {
+        engine: "server".into(),
+        filter: filter.map(Into::into),
+        ef,
+        connections: 8,
+        k: 10,
+        recall,
+        queries_per_second: rate,
+        latency,
+        searches: 1000,
+        cpu_us_per_query: Some(42.0),
+    };
+    report.searches = vec![
+        point(Some(100), 0.99, 5_000.0, None),
+        point(Some(10), 0.91, 9_000.0, None),
+        point(None, 1.0, 100.0, Some("tag:random:10")),
+    ];
+    report
+}
+
+#[test]
+fn the_table_lines_up() {
+    let text = report().search_table().render();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 5, "a heading, a rule and three points");
+    assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{text}");
+    assert!(lines[0].contains("recall@10") && lines[4].contains("tag:random:10"), "{text}");
+    assert!(lines[2].contains("0.9900") && lines[2].contains("5000"), "{text}");
+}
+
+#[test]
+fn csv_has_one_field_for_each_heading() {
+    let csv = report().csv();
+    let counts: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
+    assert_eq!(counts, [22; 4]);
+    assert!(
+        csv.contains(",hnsw,16,200,,100,8,10,0.99000,5000.0,80.0,75.2,120.0,140.0,900.0,1000.0,1000,42.0\n"),
+        "{csv}"
+    );
+}
+
+#[test]
+fn json_holds_what_the_table_shows() {
+    let json = serde_json::to_value(report()).unwrap();
+    assert_eq!(json["dataset"]["metric"], "cosine");
+    assert_eq!(json["searches"][0]["p999_us"], 900.0);
+    assert_eq!(json["searches"][2]["ef"], serde_json::Value::Null);
+    assert_eq!(json["loads"][0]["ready_seconds"], 2.5);
+}
+
+#[test]
+fn the_plot_draws_each_line_once_in_the_order_of_recall() {
+    let report = report();
+    let lines = report.lines();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0].1, [(0.91, 9_000.0), (0.99, 5_000.0)]);
+    let path = std::env::temp_dir().join(format!("engramdb-bench-{}.svg", std::process::id()));
+    report.draw(&path).unwrap();
+    let svg = std::fs::read_to_string(&path).unwrap();
+    assert!(svg.contains("server, tag:random:10, 8 conns") && svg.contains("queries per second"));
+    std::fs::remove_file(path).unwrap();
+}

@@ -1,0 +1,399 @@
+//! A server as an engine: FT.CREATE, HSET in pipelines, FT.INFO until ready, FT.SEARCH.
+//!
+//! Only what every FT.* implementation has is used, so that RediSearch, valkey-search, Dragonfly and EngramDB are asked
+//! the same. They differ in FT.INFO (see `Readiness`), and in whether a RESP3 answer is a map.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use engramdb_resp::{Value, encode_command, encode_command_into};
+use indicatif::ProgressBar;
+
+use super::engine::{Engine, IndexKind, LoadReport, SearchParameters, Searcher, Task};
+use super::filter::Field;
+use crate::client::{Accepted, Connection, Target};
+use crate::error::BenchError;
+use crate::machine::Process;
+
+const VECTOR_FIELD: &str = "vector";
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// When the index is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CreateIndex {
+    /// Before the rows are loaded: each write is indexed as it comes.
+    Before,
+    /// After the rows are loaded: the server indexes what it has in the background.
+    After,
+}
+
+/// How to load and reach the server.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    pub target: Target,
+    pub index_name: String,
+    pub prefix: String,
+    pub create_index: CreateIndex,
+    pub load_connections: usize,
+    pub load_pipeline: usize,
+    pub ready_timeout: Duration,
+    /// Search what a former run with `keep` left.
+    pub skip_load: bool,
+    /// Leave index and rows in the server.
+    pub keep: bool,
+    pub process: Option<Process>,
+}
+
+pub struct ServerEngine<'t> {
+    task: &'t Task,
+    options: ServerOptions,
+    control: Connection,
+}
+
+impl<'t> ServerEngine<'t> {
+    pub fn connect(task: &'t Task, options: ServerOptions) -> Result<Self, BenchError> {
+        let control = Connection::open(&options.target)?;
+        Ok(Self { task, options, control })
+    }
+
+    /// Name and version, as INFO gives them.
+    pub fn describe(&mut self) -> Option<String> {
+        let info = self.control.command(&["INFO", "server"]).ok()?;
+        let text = info.as_str()?;
+        let field = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        };
+        ["engramdb_version", "valkey_version", "dragonfly_version", "redis_version"]
+            .iter()
+            .find_map(|name| Some(format!("{} {}", name.trim_end_matches("_version"), field(name)?)))
+    }
+
+    fn create(&mut self) -> Result<(), BenchError> {
+        let task = self.task;
+        let mut command: Vec<String> = [
+            "FT.CREATE",
+            &self.options.index_name,
+            "ON",
+            "HASH",
+            "PREFIX",
+            "1",
+            &self.options.prefix,
+            "SCHEMA",
+        ]
+        .map(String::from)
+        .into();
+        let mut add = |words: &[&str]| command.extend(words.iter().map(|&word| word.to_owned()));
+        let mut seen = Vec::new();
+        for filter in &task.filters {
+            let name = filter.field_name();
+            if !seen.contains(&name) {
+                match filter.field {
+                    Field::Tag => add(&[&name, "TAG", "SEPARATOR", ","]),
+                    Field::Numeric => add(&[&name, "NUMERIC"]),
+                }
+                seen.push(name);
+            }
+        }
+        let dimensions = task.dataset.dimensions().to_string();
+        let (m, ef_construction) = (task.m.to_string(), task.ef_construction.to_string());
+        let common =
+            ["TYPE", "FLOAT32", "DIM", &dimensions, "DISTANCE_METRIC", task.dataset.metric.redis_name()];
+        match task.index {
+            IndexKind::Flat => {
+                add(&[VECTOR_FIELD, "VECTOR", "FLAT", "6"]);
+                add(&common);
+            }
+            IndexKind::Hnsw => {
+                add(&[VECTOR_FIELD, "VECTOR", "HNSW", "10"]);
+                add(&common);
+                add(&["M", &m, "EF_CONSTRUCTION", &ef_construction]);
+            }
+        }
+        self.control.command(&command).map(drop)
+    }
+
+    fn send_rows(&self) -> Result<(), BenchError> {
+        let rows = self.task.dataset.base.rows();
+        let progress = crate::progress::bar(rows as u64, "load rows");
+        let next = AtomicUsize::new(0);
+        let outcome: Result<(), BenchError> = std::thread::scope(|scope| {
+            let loader = || -> Result<(), BenchError> {
+                let mut connection = Connection::open(&self.options.target)?;
+                loop {
+                    let from = next.fetch_add(self.options.load_pipeline, Ordering::Relaxed);
+                    if from >= rows {
+                        return Ok(());
+                    }
+                    let to = rows.min(from + self.options.load_pipeline);
+                    self.send_pipeline(&mut connection, from..to, &progress)?;
+                }
+            };
+            let threads: Vec<_> = (0..self.options.load_connections).map(|_| scope.spawn(loader)).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("a loader does not panic"))
+        });
+        progress.finish_and_clear();
+        outcome
+    }
+
+    fn send_pipeline(
+        &self,
+        connection: &mut Connection,
+        rows: std::ops::Range<usize>,
+        progress: &ProgressBar,
+    ) -> Result<(), BenchError> {
+        let mut pipeline = Vec::new();
+        for row in rows.clone() {
+            let key = format!("{}{row}", self.options.prefix);
+            let vector = little_endian(self.task.dataset.base.row(row));
+            let fields = self.task.attributes.fields(row, &self.task.filters);
+            let mut command: Vec<&[u8]> = vec![b"HSET", key.as_bytes(), VECTOR_FIELD.as_bytes(), &vector];
+            command.extend(fields.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
+            encode_command_into(&mut pipeline, &command);
+        }
+        connection.send(&pipeline)?;
+        for _ in rows {
+            connection.receive()?.accepted(|| "HSET".into())?;
+            progress.inc(1);
+        }
+        Ok(())
+    }
+
+    /// Asks FT.INFO until the index is complete.
+    fn wait_until_ready(&mut self) -> Result<(), BenchError> {
+        let expected = self.task.dataset.base.rows() as u64;
+        let started = Instant::now();
+        let progress = crate::progress::bar(expected, "index rows");
+        loop {
+            let info = self.control.command(&["FT.INFO", &self.options.index_name])?;
+            let readiness = Readiness::of(&info);
+            progress.set_position(readiness.documents.min(expected));
+            if readiness.complete && readiness.documents >= expected {
+                progress.finish_and_clear();
+                return self.check_count(&readiness, expected);
+            }
+            if started.elapsed() > self.options.ready_timeout {
+                progress.finish_and_clear();
+                return Err(BenchError::NotReady {
+                    index: self.options.index_name.clone(),
+                    seconds: self.options.ready_timeout.as_secs(),
+                    indexed: readiness.documents,
+                    expected,
+                });
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    fn check_count(&self, readiness: &Readiness, expected: u64) -> Result<(), BenchError> {
+        if readiness.documents == expected {
+            return Ok(());
+        }
+        Err(BenchError::DocumentCount {
+            index: self.options.index_name.clone(),
+            prefix: self.options.prefix.clone(),
+            actual: readiness.documents,
+            expected,
+        })
+    }
+
+    fn delete_rows(&mut self) -> Result<(), BenchError> {
+        let rows: Vec<usize> = (0..self.task.dataset.base.rows()).collect();
+        for chunk in rows.chunks(1000) {
+            let keys = chunk.iter().map(|row| format!("{}{row}", self.options.prefix));
+            let command: Vec<String> = ["UNLINK".to_owned()].into_iter().chain(keys).collect();
+            self.control.command(&command)?;
+        }
+        Ok(())
+    }
+
+    /// Drops the index of this name, if there is one. Servers word its absence differently, hence no look at the text.
+    fn drop_index(&mut self) -> Result<(), BenchError> {
+        match self.control.command(&["FT.DROPINDEX", &self.options.index_name]) {
+            Err(BenchError::Refused { text, .. }) if !text.contains("unknown command") => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}
+
+impl Engine for ServerEngine<'_> {
+    fn name(&self) -> &str {
+        "server"
+    }
+
+    fn load(&mut self) -> Result<LoadReport, BenchError> {
+        let cpu_before = self.cpu_seconds();
+        let started = Instant::now();
+        let mut load_seconds = 0.0;
+        if !self.options.skip_load {
+            self.drop_index()?;
+            if self.options.create_index == CreateIndex::Before {
+                self.create()?;
+            }
+            self.send_rows()?;
+            load_seconds = started.elapsed().as_secs_f64();
+            if self.options.create_index == CreateIndex::After {
+                self.create()?;
+            }
+        }
+        self.wait_until_ready()?;
+        let rows = self.task.dataset.base.rows();
+        Ok(LoadReport {
+            engine: self.name().to_owned(),
+            rows,
+            load_seconds,
+            rows_per_second: if load_seconds > 0.0 { rows as f64 / load_seconds } else { 0.0 },
+            ready_seconds: started.elapsed().as_secs_f64(),
+            cpu_seconds: cpu_before.zip(self.cpu_seconds()).map(|(before, after)| after - before),
+        })
+    }
+
+    fn searcher<'s>(
+        &'s self,
+        parameters: SearchParameters<'s>,
+    ) -> Result<Box<dyn Searcher + Send + 's>, BenchError> {
+        let connection = Connection::open(&self.options.target)?;
+        let query = query_text(self.task, parameters);
+        Ok(Box::new(ServerSearcher { engine: self, connection, query, k: self.task.k.to_string() }))
+    }
+
+    fn cpu_seconds(&self) -> Option<f64> {
+        self.options.process?.cpu_seconds()
+    }
+
+    fn close(&mut self) -> Result<(), BenchError> {
+        if self.options.keep {
+            return Ok(());
+        }
+        self.drop_index()?;
+        self.delete_rows()
+    }
+}
+
+/// The query, with the vector left to a parameter. K and EF_RUNTIME are literals, because Dragonfly takes no others.
+fn query_text(task: &Task, parameters: SearchParameters<'_>) -> String {
+    let filter = match parameters.filter {
+        Some(filter) => format!("({})", filter.expression(task.dataset.base.rows())),
+        None => "*".to_owned(),
+    };
+    let ef = match task.index {
+        IndexKind::Hnsw => format!(" EF_RUNTIME {}", parameters.ef),
+        IndexKind::Flat => String::new(),
+    };
+    format!("{filter}=>[KNN {} @{VECTOR_FIELD} $query{ef}]", task.k)
+}
+
+struct ServerSearcher<'s> {
+    engine: &'s ServerEngine<'s>,
+    connection: Connection,
+    query: String,
+    k: String,
+}
+
+impl Searcher for ServerSearcher<'_> {
+    fn search(&mut self, query: usize) -> Result<Vec<u32>, BenchError> {
+        let vector = little_endian(self.engine.task.dataset.queries.row(query));
+        let command: [&[u8]; 13] = [
+            b"FT.SEARCH",
+            self.engine.options.index_name.as_bytes(),
+            self.query.as_bytes(),
+            b"NOCONTENT",
+            b"LIMIT",
+            b"0",
+            self.k.as_bytes(),
+            b"PARAMS",
+            b"2",
+            b"query",
+            &vector,
+            b"DIALECT",
+            b"2",
+        ];
+        self.connection.send(&encode_command(&command))?;
+        let reply = self.connection.receive()?.accepted(|| format!("FT.SEARCH \"{}\"", self.query))?;
+        rows_of(&reply, self.engine.options.prefix.as_bytes()).ok_or_else(|| BenchError::Shape {
+            command: "FT.SEARCH".into(),
+            reply: format!("{reply:?}").chars().take(200).collect(),
+        })
+    }
+}
+
+/// Row numbers from the keys of an FT.SEARCH reply without content: a flat array, or RESP3's map with `results`.
+fn rows_of(reply: &Value, prefix: &[u8]) -> Option<Vec<u32>> {
+    let row = |key: &Value| str::from_utf8(key.as_bytes()?.strip_prefix(prefix)?).ok()?.parse().ok();
+    match reply {
+        Value::Map(_) => {
+            reply.get("results")?.as_array()?.iter().map(|result| row(result.get("id")?)).collect()
+        }
+        _ => reply.as_array()?.get(1..)?.iter().map(row).collect(),
+    }
+}
+
+/// What FT.INFO says about an index, in whichever words.
+#[derive(Debug, PartialEq)]
+struct Readiness {
+    documents: u64,
+    complete: bool,
+}
+
+impl Readiness {
+    /// RediSearch: `indexing` 0 and `percent_indexed` 1. valkey-search: `backfill_in_progress` 0, `mutation_queue_size` 0.
+    /// A server that says nothing of these (Dragonfly) indexes while it writes, so that the count alone decides.
+    fn of(info: &Value) -> Self {
+        let number = |field: &str| info.get(field).and_then(Value::as_double);
+        let is_busy = |field: &str| number(field).is_some_and(|value| value != 0.0);
+        let busy = is_busy("indexing") || is_busy("backfill_in_progress") || is_busy("mutation_queue_size");
+        let partial = number("percent_indexed").is_some_and(|share| share < 1.0);
+        Self { documents: number("num_docs").unwrap_or(0.0) as u64, complete: !busy && !partial }
+    }
+}
+
+fn little_endian(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::Bulk(text.into())
+    }
+
+    #[test]
+    fn rows_are_read_from_both_shapes_of_a_reply() {
+        let flat = Value::Array(vec![Value::Integer(2), bulk("v:7"), bulk("v:12")]);
+        assert_eq!(rows_of(&flat, b"v:"), Some(vec![7, 12]));
+        let result = |id| Value::Map(vec![(bulk("id"), bulk(id)), (bulk("values"), Value::Array(vec![]))]);
+        let map = Value::Map(vec![
+            (bulk("total_results"), Value::Integer(2)),
+            (bulk("results"), Value::Array(vec![result("v:7"), result("v:12")])),
+        ]);
+        assert_eq!(rows_of(&map, b"v:"), Some(vec![7, 12]));
+        assert_eq!(rows_of(&Value::Array(vec![Value::Integer(0)]), b"v:"), Some(vec![]));
+        assert_eq!(rows_of(&flat, b"other:"), None);
+        assert_eq!(rows_of(&Value::Integer(1), b"v:"), None);
+    }
+
+    #[test]
+    fn readiness_is_understood_in_each_dialect() {
+        let info = |pairs: &[(&str, &str)]| {
+            Value::Array(pairs.iter().flat_map(|(name, value)| [bulk(name), bulk(value)]).collect())
+        };
+        let ready = Readiness { documents: 10, complete: true };
+        let busy = Readiness { documents: 10, complete: false };
+        let cases: [(&[(&str, &str)], &Readiness); 6] = [
+            (&[("num_docs", "10"), ("indexing", "0"), ("percent_indexed", "1")], &ready),
+            (&[("num_docs", "10"), ("indexing", "1"), ("percent_indexed", "0.5")], &busy),
+            (&[("num_docs", "10"), ("indexing", "0"), ("percent_indexed", "0.99")], &busy),
+            (&[("num_docs", "10"), ("backfill_in_progress", "0"), ("mutation_queue_size", "0")], &ready),
+            (&[("num_docs", "10"), ("backfill_in_progress", "0"), ("mutation_queue_size", "3")], &busy),
+            (&[("num_docs", "10")], &ready),
+        ];
+        for (pairs, expected) in cases {
+            assert_eq!(&Readiness::of(&info(pairs)), expected, "{pairs:?}");
+        }
+        let map =
+            Value::Map(vec![(bulk("num_docs"), Value::Integer(10)), (bulk("indexing"), Value::Integer(1))]);
+        assert_eq!(Readiness::of(&map), busy);
+    }
+}

@@ -1,0 +1,141 @@
+//! Exact answers: every allowed vector is looked at. The flat index answers with this; the graph does where a
+//! filter leaves few, and where nothing else would find `k`.
+
+use crate::pool::Candidate;
+use crate::scratch::Scratch;
+use crate::store::{Query, Store};
+use crate::{Filter, SearchOutcome};
+
+/// Distances between two looks at the deadline: some tens of microseconds.
+pub(crate) const DEADLINE_STRIDE: usize = 256;
+
+/// Slots that are gathered before they are evaluated, so that each can be prefetched ahead of its turn.
+const BATCH: usize = 64;
+/// How far ahead.
+const AHEAD: usize = 4;
+
+/// What a search is allowed to return, and until when it may run.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits<'a> {
+    pub filter: Option<&'a dyn Filter>,
+    pub deadline: Option<&'a dyn Fn() -> bool>,
+}
+
+impl Limits<'_> {
+    /// True when the time is over; asks only every `DEADLINE_STRIDE` evaluations.
+    #[inline(always)]
+    pub fn expired(&self, evaluated: usize) -> bool {
+        match self.deadline {
+            Some(over) => evaluated.is_multiple_of(DEADLINE_STRIDE) && over(),
+            None => false,
+        }
+    }
+}
+
+/// Calls `found` with every live, allowed candidate, in any order.
+pub(crate) fn scan(
+    store: &Store,
+    query: &Query<'_>,
+    limits: Limits<'_>,
+    fresh: &mut Vec<u32>,
+    outcome: &mut SearchOutcome,
+    mut found: impl FnMut(Candidate),
+) {
+    outcome.exact = true;
+    let lines = store.prefetch_lines();
+    let mut flush = |fresh: &mut Vec<u32>| {
+        for (at, &slot) in fresh.iter().enumerate() {
+            if outcome.timed_out || limits.expired(outcome.evaluated) {
+                outcome.timed_out = true;
+                break;
+            }
+            if let Some(&later) = fresh.get(at + AHEAD) {
+                store.prefetch(later, lines);
+            }
+            outcome.evaluated += 1;
+            found(store.candidate(query, slot));
+        }
+        fresh.clear();
+    };
+    fresh.clear();
+    let mut take = |slot: u32| {
+        fresh.push(slot);
+        if fresh.len() == BATCH {
+            flush(fresh);
+        }
+    };
+    // By id rather than by slot: so each id is met once, with the vector that it has at that moment.
+    match limits.filter {
+        Some(filter) if filter.cardinality().is_some_and(|allowed| allowed < store.len()) => {
+            filter.for_each(&mut |id| store.slot_of(id).into_iter().for_each(&mut take));
+        }
+        Some(filter) => store.for_each_id(&mut |id, slot| {
+            if filter.allows(id) {
+                take(slot);
+            }
+        }),
+        None => store.for_each_id(&mut |_, slot| take(slot)),
+    }
+    flush(fresh);
+}
+
+/// The `k` nearest of all live, allowed vectors.
+pub(crate) fn nearest(
+    store: &Store,
+    query: &Query<'_>,
+    k: usize,
+    limits: Limits<'_>,
+    scratch: &mut Scratch,
+) -> SearchOutcome {
+    let mut outcome = SearchOutcome::default();
+    let Scratch { pool, fresh, .. } = scratch;
+    let mut width = k;
+    loop {
+        pool.begin(width);
+        scan(store, query, limits, fresh, &mut outcome, |candidate| {
+            pool.push(candidate);
+        });
+        outcome.neighbors = store.settle(query, pool.items(), k, limits.filter);
+        let short = outcome.neighbors.len() < k && pool.is_full();
+        if !short || outcome.timed_out || width >= k.saturating_mul(8) {
+            return outcome;
+        }
+        // Rows were deleted between the scan and now, and others would take their place.
+        width = width.saturating_mul(2);
+    }
+}
+
+/// Every live, allowed vector within `radius`.
+pub(crate) fn within(
+    store: &Store,
+    query: &Query<'_>,
+    radius: f32,
+    limits: Limits<'_>,
+    scratch: &mut Scratch,
+) -> SearchOutcome {
+    let mut outcome = SearchOutcome::default();
+    let Scratch { candidates, fresh, .. } = scratch;
+    candidates.clear();
+    scan(store, query, limits, fresh, &mut outcome, |candidate| {
+        if candidate.distance <= radius {
+            candidates.push(candidate);
+        }
+    });
+    outcome.neighbors = settle_within(store, query, candidates, radius, limits);
+    outcome
+}
+
+/// As `Store::settle`, for everything within a radius, in any order.
+pub(crate) fn settle_within(
+    store: &Store,
+    query: &Query<'_>,
+    candidates: &mut [Candidate],
+    radius: f32,
+    limits: Limits<'_>,
+) -> Vec<crate::Neighbor> {
+    candidates.sort_unstable();
+    let mut rows = store.settle(query, candidates, usize::MAX, limits.filter);
+    // One whose vector changed meanwhile may have left.
+    rows.retain(|row| row.distance <= radius);
+    rows
+}

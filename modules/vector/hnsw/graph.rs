@@ -1,0 +1,202 @@
+//! The links of the graph, and nothing about distances.
+//!
+//! Layer 0 is a slab with one block of 2 M links per slot; the layers above, which one node in M reaches, have
+//! blocks of M links in a slab of their own. A link is a slot plus one; the first 0 ends a block.
+//!
+//! Readers take no lock: they load the links of a block one by one while somebody may be rewriting it, and so may see
+//! a mixture of the old and the new block. That is harmless, because each link in it is a slot that a pinned
+//! reader may follow. Writers exclude each other with a lock per node (striped).
+//!
+//! Invariant: no link points to a free slot (repair.rs keeps it).
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::slab::Slab;
+
+/// Locks for the blocks of all nodes. A power of two; far more than threads, so that two seldom meet.
+const LOCK_STRIPES: usize = 1024;
+
+pub(crate) struct Graph {
+    /// M: links of a node in each layer above 0; twice that in layer 0.
+    degree: usize,
+    base: Slab<AtomicU32>,
+    upper: Slab<AtomicU32>,
+    /// By slot: row of `upper` with the links of layer 1, plus one; those of the layers above follow. 0 if none.
+    upper_rows: Slab<AtomicU32>,
+    levels: Slab<AtomicU8>,
+    upper_allocator: Mutex<UpperAllocator>,
+    locks: Box<[Mutex<()>]>,
+    /// The slot plus one in the low half (0: the graph is empty), its level above.
+    entry: AtomicU64,
+    entry_lock: Mutex<()>,
+}
+
+#[derive(Default)]
+struct UpperAllocator {
+    /// By level: first rows of free runs of that many rows.
+    free: Vec<Vec<u32>>,
+    next: u32,
+}
+
+/// Where every search starts: a node of the highest layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub slot: u32,
+    pub level: usize,
+}
+
+impl Graph {
+    pub fn new(degree: usize) -> Self {
+        Graph {
+            degree,
+            base: Slab::new(2 * degree),
+            upper: Slab::new(degree),
+            upper_rows: Slab::new(1),
+            levels: Slab::new(1),
+            upper_allocator: Mutex::default(),
+            locks: (0..LOCK_STRIPES).map(|_| Mutex::default()).collect(),
+            entry: AtomicU64::new(0),
+            entry_lock: Mutex::default(),
+        }
+    }
+
+    /// How many links a node may have in a layer.
+    pub fn capacity(&self, layer: usize) -> usize {
+        if layer == 0 { 2 * self.degree } else { self.degree }
+    }
+
+    /// Gives a slot that nobody knows yet empty blocks up to `level`.
+    pub fn place(&self, slot: u32, level: usize) {
+        self.base.ensure(slot);
+        self.upper_rows.ensure(slot);
+        self.levels.ensure(slot);
+        let first = if level == 0 { 0 } else { self.take_upper_rows(level) + 1 };
+        self.upper_rows.row(slot)[0].store(first, Ordering::Relaxed);
+        self.levels.row(slot)[0].store(level as u8, Ordering::Release);
+        for layer in 0..=level {
+            self.write(slot, layer, std::iter::empty());
+        }
+    }
+
+    fn take_upper_rows(&self, count: usize) -> u32 {
+        let mut allocator = self.upper_allocator.lock();
+        if let Some(first) = allocator.free.get_mut(count).and_then(Vec::pop) {
+            return first;
+        }
+        let first = allocator.next;
+        // One node in M has upper rows, so the count of slots, below 2^31, bounds them.
+        allocator.next += count as u32;
+        for row in first..allocator.next {
+            self.upper.ensure(row);
+        }
+        first
+    }
+
+    /// Takes the blocks of a slot away that nobody can reach or hold any more.
+    pub fn displace(&self, slot: u32) {
+        let level = self.level(slot);
+        if level > 0 {
+            let first = self.upper_rows.row(slot)[0].swap(0, Ordering::Relaxed) - 1;
+            let mut allocator = self.upper_allocator.lock();
+            if allocator.free.len() <= level {
+                allocator.free.resize_with(level + 1, Vec::new);
+            }
+            allocator.free[level].push(first);
+        }
+        self.levels.row(slot)[0].store(0, Ordering::Relaxed);
+    }
+
+    pub fn level(&self, slot: u32) -> usize {
+        self.levels.row(slot)[0].load(Ordering::Acquire) as usize
+    }
+
+    /// The links of a node in a layer that it has.
+    #[inline(always)]
+    fn block(&self, slot: u32, layer: usize) -> &[AtomicU32] {
+        if layer == 0 {
+            return self.base.row(slot);
+        }
+        let first = self.upper_rows.row(slot)[0].load(Ordering::Acquire);
+        self.upper.row(first - 1 + layer as u32 - 1)
+    }
+
+    /// Calls `visit` with each neighbour. The vectors of those may be read afterwards.
+    #[inline(always)]
+    pub fn for_each_link(&self, slot: u32, layer: usize, mut visit: impl FnMut(u32)) {
+        for link in self.block(slot, layer) {
+            match link.load(Ordering::Relaxed) {
+                0 => break,
+                link => visit(link - 1),
+            }
+        }
+        // Whoever published one of these links did so after it had written what stands behind it.
+        fence(Ordering::Acquire);
+    }
+
+    /// Rewrites a block. The caller holds the node's lock, or is the only one who knows the node.
+    pub fn write(&self, slot: u32, layer: usize, links: impl IntoIterator<Item = u32>) {
+        let block = self.block(slot, layer);
+        let mut count = 0;
+        for (cell, link) in block.iter().zip(links) {
+            cell.store(link + 1, Ordering::Release);
+            count += 1;
+        }
+        for cell in &block[count..] {
+            cell.store(0, Ordering::Release);
+        }
+    }
+
+    /// Appends a link if it is missing and there is room. The caller holds the node's lock.
+    pub fn append(&self, slot: u32, layer: usize, link: u32) -> Appended {
+        for cell in self.block(slot, layer) {
+            match cell.load(Ordering::Relaxed) {
+                0 => {
+                    cell.store(link + 1, Ordering::Release);
+                    return Appended::Done;
+                }
+                held if held == link + 1 => return Appended::Done,
+                _ => {}
+            }
+        }
+        Appended::NoRoom
+    }
+
+    pub fn lock(&self, slot: u32) -> MutexGuard<'_, ()> {
+        self.locks[slot as usize & (LOCK_STRIPES - 1)].lock()
+    }
+
+    #[inline(always)]
+    pub fn prefetch(&self, slot: u32) {
+        self.base.prefetch(slot, self.base.row_bytes().div_ceil(64).min(4));
+    }
+
+    pub fn entry(&self) -> Option<Entry> {
+        let packed = self.entry.load(Ordering::Acquire);
+        let slot = (packed as u32).checked_sub(1)?;
+        Some(Entry { slot, level: (packed >> 32) as usize })
+    }
+
+    /// Replaces the entry by what `choose` makes of it. One caller at a time.
+    pub fn change_entry(&self, choose: impl FnOnce(Option<Entry>) -> Option<Entry>) {
+        let _guard = self.entry_lock.lock();
+        let chosen = choose(self.entry());
+        let packed = chosen.map_or(0, |entry| (entry.level as u64) << 32 | u64::from(entry.slot + 1));
+        self.entry.store(packed, Ordering::Release);
+    }
+
+    /// Memory of the blocks and of what finds them, in bytes, for this many slots.
+    pub fn bytes(&self, slots: usize) -> usize {
+        let per_slot = self.base.row_bytes() + self.upper_rows.row_bytes() + self.levels.row_bytes();
+        slots * per_slot
+            + self.upper_allocator.lock().next as usize * self.upper.row_bytes()
+            + self.locks.len() * size_of::<Mutex<()>>()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Appended {
+    Done,
+    NoRoom,
+}

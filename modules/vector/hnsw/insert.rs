@@ -1,0 +1,129 @@
+//! Putting a node into the graph.
+//!
+//! The forward links of a new node, in all its layers, are written before anything points to it: who reaches it can
+//! go on from there. Layer 0 keeps up to 2 M forward links that the heuristic chose, and back-links are pruned with the
+//! same heuristic: popping the farthest instead leaves nodes that nothing points to.
+
+use super::Hnsw;
+use super::graph::{Appended, Entry};
+use crate::pool::Candidate;
+use crate::scratch::Scratch;
+use crate::store::State;
+use crate::{SearchOutcome, VectorError};
+
+/// Above this, a layer would hold less than one node of any set that fits in memory.
+pub(super) const LEVEL_MAX: usize = 15;
+
+impl Hnsw {
+    /// Inserts a checked vector; returns the slot that it replaces.
+    pub(super) fn insert_pinned(
+        &self,
+        id: u32,
+        vector: &[f32],
+        scratch: &mut Scratch,
+    ) -> Result<Option<u32>, VectorError> {
+        let slot = self.store.allocate(id, vector)?;
+        let level = self.level_of(id);
+        self.graph.place(slot, level);
+        self.link(slot, level, scratch);
+        Ok(self.store.commit(slot))
+    }
+
+    /// The level of a node depends on the seed and its id alone, not on the order in which threads insert.
+    fn level_of(&self, id: u32) -> usize {
+        let mut bits = self.parameters.seed ^ (u64::from(id) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        bits ^= bits >> 31;
+        // Uniform in (0, 1], so that its logarithm is finite.
+        let uniform = ((bits >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+        ((-uniform.ln() / (self.parameters.m as f64).ln()) as usize).min(LEVEL_MAX)
+    }
+
+    /// Finds neighbours for a node in the layers up to `level` and links both ways. Also for a node that is already
+    /// part of the graph but has lost its links.
+    pub(super) fn link(&self, slot: u32, level: usize, scratch: &mut Scratch) {
+        let Some(entry) = self.graph.entry().or_else(|| self.become_first(slot, level)) else { return };
+        let query = self.store.query_of(slot);
+        let top = level.min(entry.level);
+        let mut start = self.descend(&query, entry, top, &mut SearchOutcome::default());
+        scratch.links.clear();
+        for layer in (0..=top).rev() {
+            self.nearest_linkable(&query, start, layer, self.parameters.ef_construction, scratch);
+            scratch.candidates.retain(|candidate| candidate.slot() != slot);
+            if let Some(&nearest) = scratch.candidates.first() {
+                start = nearest;
+            }
+            self.choose(self.graph.capacity(layer), scratch);
+            let Scratch { chosen, links, .. } = &mut *scratch;
+            links.extend(chosen.iter().map(|&candidate| (layer, candidate)));
+        }
+        let links = std::mem::take(&mut scratch.links);
+        for &(layer, neighbor) in &links {
+            self.add_link(slot, layer, neighbor, scratch);
+        }
+        for &(layer, neighbor) in &links {
+            self.add_link(neighbor.slot(), layer, Candidate::new(neighbor.distance, slot), scratch);
+        }
+        if links.is_empty() {
+            self.replace_dead_entry(slot, level);
+        }
+        scratch.links = links;
+        if level > entry.level {
+            let raised = Entry { slot, level };
+            self.graph.change_entry(|entry| entry.filter(|entry| entry.level >= level).or(Some(raised)));
+        }
+    }
+
+    /// A node without links is reached by nobody. That is so when everything else is deleted, the entry too: then the
+    /// node takes its place.
+    fn replace_dead_entry(&self, slot: u32, level: usize) {
+        let dead = |entry: &Entry| self.store.state(entry.slot) == State::Deleted;
+        self.graph.change_entry(|entry| entry.filter(|entry| !dead(entry)).or(Some(Entry { slot, level })));
+    }
+
+    /// Makes the node the entry of an empty graph. If another was faster, that one is returned.
+    fn become_first(&self, slot: u32, level: usize) -> Option<Entry> {
+        let mut other = None;
+        self.graph.change_entry(|entry| {
+            other = entry;
+            entry.or(Some(Entry { slot, level }))
+        });
+        other
+    }
+
+    /// Adds one link to a node, pruning with the heuristic when there is no room.
+    fn add_link(&self, node: u32, layer: usize, link: Candidate, scratch: &mut Scratch) {
+        let _guard = self.graph.lock(node);
+        if self.graph.append(node, layer, link.slot()) == Appended::Done {
+            return;
+        }
+        let query = self.store.query_of(node);
+        scratch.candidates.clear();
+        scratch.candidates.push(link);
+        self.graph.for_each_link(node, layer, |held| {
+            scratch.candidates.push(self.store.candidate(&query, held));
+        });
+        scratch.candidates.sort_unstable();
+        self.choose(self.graph.capacity(layer), scratch);
+        self.graph.write(node, layer, scratch.chosen.iter().map(|candidate| candidate.slot()));
+    }
+
+    /// The neighbour selection heuristic (algorithm 4 of the paper, without extension and without refilling): from
+    /// `candidates`, nearest first, `chosen` gets those that are nearer to the node than to any chosen before.
+    /// So links go out in all directions, and what is nearer through a neighbour needs no link.
+    pub(super) fn choose(&self, capacity: usize, scratch: &mut Scratch) {
+        let Scratch { candidates, chosen, .. } = scratch;
+        chosen.clear();
+        for &candidate in candidates.iter() {
+            if chosen.len() == capacity {
+                break;
+            }
+            let query = self.store.query_of(candidate.slot());
+            let shadowed = |held: &Candidate| self.store.distance(&query, held.slot()) < candidate.distance;
+            if !chosen.iter().any(shadowed) {
+                chosen.push(candidate);
+            }
+        }
+    }
+}

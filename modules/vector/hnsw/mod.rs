@@ -1,0 +1,209 @@
+//! The HNSW graph in flat arrays.
+//!
+//! Why our own: the walk is bound by memory, so the layout decides. Vectors, layer-0 links (2 M to a node, in one
+//! block) and upper links lie in slabs that never move; visited marks are one byte a slot; the beam is a sorted array;
+//! a search allocates its result and nothing else. graph.rs has the links, search.rs the walks, insert.rs the linking,
+//! repair.rs deletes.
+//!
+//! Distances are computed on the full vectors, so the beam's are exact. (When walks run on compact codes, the place
+//! for re-ranking with the full vectors is before `Store::settle`.)
+
+mod graph;
+mod insert;
+mod repair;
+mod search;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+
+use self::graph::Graph;
+use self::repair::Repair;
+use crate::store::Store;
+use crate::{Metric, RangeRequest, SearchOutcome, SearchRequest, Statistics, VectorError, VectorIndex};
+
+/// How a graph is built. Fixed for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HnswParameters {
+    /// Components of each vector, at least one.
+    pub dimension: usize,
+    pub metric: Metric,
+    /// M: links of a node in each layer above 0, half of those in layer 0. From 2 to 2,048 (`Hnsw::new` clamps).
+    pub m: usize,
+    /// Width of the beam that looks for a new node's neighbours; at least M is used.
+    pub ef_construction: usize,
+    /// Decides, with the id, how many layers a node has.
+    pub seed: u64,
+}
+
+impl HnswParameters {
+    /// M 16, ef_construction 200: RediSearch's defaults.
+    pub fn new(dimension: usize, metric: Metric) -> Self {
+        HnswParameters { dimension, metric, m: 16, ef_construction: 200, seed: 0 }
+    }
+
+    fn clamped(self) -> Self {
+        let m = self.m.clamp(M_MIN, M_MAX);
+        let ef_construction = self.ef_construction.clamp(m, 1 << 20);
+        HnswParameters { dimension: self.dimension.max(1), m, ef_construction, ..self }
+    }
+}
+
+const M_MIN: usize = 2;
+const M_MAX: usize = 2_048;
+
+/// An approximate index: see the module's and the crate's documentation.
+pub struct Hnsw {
+    parameters: HnswParameters,
+    store: Store,
+    graph: Graph,
+    repair: Repair,
+    /// Slots that are deleted and not free. While there are any, walks ask for each candidate.
+    deleted: AtomicUsize,
+    prefetch: Prefetch,
+    /// Read by mutations, written by `save` for as long as it copies the links.
+    gate: RwLock<()>,
+}
+
+/// How much is fetched ahead of the distance computations.
+#[derive(Clone, Copy)]
+struct Prefetch {
+    /// Vectors.
+    ahead: usize,
+    /// Cache lines of each; the processor's own stream takes over after those.
+    lines: usize,
+}
+
+/// Cache lines on their way at a time that memory keeps up with; more only evict one another.
+const LINES_IN_FLIGHT: usize = 48;
+
+impl Prefetch {
+    fn for_store(store: &Store) -> Self {
+        let lines = store.prefetch_lines();
+        Prefetch { ahead: (LINES_IN_FLIGHT / lines).clamp(3, 16), lines }
+    }
+}
+
+impl Hnsw {
+    /// An empty graph.
+    pub fn new(parameters: HnswParameters) -> Self {
+        let parameters = parameters.clamped();
+        let store = Store::new(parameters.dimension, parameters.metric);
+        Hnsw {
+            parameters,
+            prefetch: Prefetch::for_store(&store),
+            store,
+            graph: Graph::new(parameters.m),
+            repair: Repair::default(),
+            deleted: AtomicUsize::new(0),
+            gate: RwLock::new(()),
+        }
+    }
+
+    /// A graph of these vectors, inserted by `threads` threads at once. Vectors that are refused are an error and nothing
+    /// is built; of two with one id, either stays.
+    pub fn build_parallel(
+        parameters: HnswParameters,
+        vectors: &[(u32, &[f32])],
+        threads: usize,
+    ) -> Result<Self, VectorError> {
+        let index = Hnsw::new(parameters);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(&(id, vector)) = vectors.get(next.fetch_add(1, Ordering::Relaxed)) {
+                index.insert(id, vector)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (1..threads.max(1)).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            workers
+                .into_iter()
+                .map(|worker| worker.join().expect("inserting does not panic"))
+                .fold(own, Result::and)
+        })?;
+        Ok(index)
+    }
+
+    pub fn parameters(&self) -> HnswParameters {
+        self.parameters
+    }
+
+    fn has_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire) > 0
+    }
+
+    fn bury(&self, slot: u32) {
+        self.deleted.fetch_add(1, Ordering::AcqRel);
+        self.repair.gather(slot);
+    }
+}
+
+impl VectorIndex for Hnsw {
+    fn dimension(&self) -> usize {
+        self.store.dimension
+    }
+
+    fn metric(&self) -> Metric {
+        self.store.metric
+    }
+
+    fn insert(&self, id: u32, vector: &[f32]) -> Result<(), VectorError> {
+        self.store.check(vector)?;
+        let _gate = self.gate.read();
+        let replaced = self.insert_pinned(id, vector, &mut self.store.pin())?;
+        if let Some(slot) = replaced {
+            self.bury(slot);
+        }
+        self.maintain();
+        Ok(())
+    }
+
+    fn remove(&self, id: u32) -> bool {
+        let _gate = self.gate.read();
+        let Some(slot) = self.store.take(id) else { return false };
+        self.bury(slot);
+        self.maintain();
+        true
+    }
+
+    fn contains(&self, id: u32) -> bool {
+        self.store.contains(id)
+    }
+
+    fn vector(&self, id: u32, out: &mut Vec<f32>) -> bool {
+        self.store.copy_vector(id, out)
+    }
+
+    fn distance(&self, id: u32, query: &[f32]) -> Option<f32> {
+        self.store.distance_of(id, query)
+    }
+
+    fn search(&self, request: &SearchRequest<'_>) -> Result<SearchOutcome, VectorError> {
+        self.store.check(request.query)?;
+        Ok(self.search_pinned(request, &mut self.store.pin()))
+    }
+
+    fn search_range(&self, request: &RangeRequest<'_>) -> Result<SearchOutcome, VectorError> {
+        self.store.check(request.query)?;
+        Ok(self.search_range_pinned(request, &mut self.store.pin()))
+    }
+
+    fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    fn statistics(&self) -> Statistics {
+        let slots = self.store.slot_count() as usize;
+        Statistics {
+            live: self.store.len(),
+            deleted: self.deleted.load(Ordering::Relaxed),
+            slots,
+            top_layer: self.graph.entry().map_or(0, |entry| entry.level),
+            vector_bytes: self.store.vector_bytes(),
+            link_bytes: self.graph.bytes(slots),
+            other_bytes: self.store.other_bytes(),
+        }
+    }
+}

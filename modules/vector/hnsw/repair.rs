@@ -1,0 +1,204 @@
+//! Deleting: at once for searches, in small steps for the graph.
+//!
+//! A deleted node first stays as a way through: searches walk over it and never return it. When enough have
+//! gathered, they are taken as a *batch*, and a sweep goes over all nodes, a slice with each mutation; a node that
+//! has links to deleted ones gets them replaced by the best of its other links and of the deleted nodes' links. So each
+//! node is repaired once for many deletes, no delete pays for a whole sweep, and in-links, of which no node has a
+//! list, are all found. The steps, and why no link ever points to a free slot:
+//!
+//! 1. *Gather.* Nodes are marked as deleted. Inserts do not link to a node that they see marked.
+//! 2. *Wait* until every insert has ended that was pinned before the batch was closed: it may not have seen a mark.
+//! 3. *Sweep* over the slots there are. Slots given out later cannot link to the batch, because of 1 and 2.
+//!    The entry is replaced if it is in the batch.
+//! 4. *Wait* until every search has ended that was pinned before the sweep ended: it may stand on the batch.
+//! 5. *Free* the batch's slots.
+
+use parking_lot::Mutex;
+
+use super::Hnsw;
+use super::graph::Entry;
+use crate::scratch::Scratch;
+use crate::store::State;
+
+/// A batch is closed when this fraction of the live nodes is deleted (and at least `BATCH_MIN`): about what memory the
+/// deleted ones may hold.
+const BATCH_FRACTION: usize = 32;
+const BATCH_MIN: usize = 32;
+
+/// Slots that one mutation looks at. A sweep ends after `slots / SLICE` mutations: before half of the next batch has
+/// gathered.
+const SLICE: u32 = 2 * 2 * BATCH_FRACTION as u32;
+
+/// A node with fewer links in layer 0 after its repair, relative to M, is linked anew.
+const STARVED_FRACTION: usize = 4;
+
+#[derive(Default)]
+pub(super) struct Repair {
+    gathering: Mutex<Vec<u32>>,
+    /// Held by the one thread that sweeps.
+    sweep: Mutex<Sweep>,
+}
+
+struct Sweep {
+    batch: Vec<u32>,
+    phase: Phase,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Sweep { batch: Vec::new(), phase: Phase::Gather }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Gather,
+    /// For inserts of this stamp or before.
+    AwaitInserts(u64),
+    Sweep {
+        next: u32,
+        end: u32,
+    },
+    /// For searches of this stamp or before.
+    AwaitSearches(u64),
+}
+
+/// What a step of maintenance came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Progress,
+    /// Nothing to do, or somebody to wait for.
+    Idle,
+}
+
+impl Repair {
+    pub fn gather(&self, slot: u32) {
+        self.gathering.lock().push(slot);
+    }
+}
+
+impl Hnsw {
+    /// A mutation's share of the repair. The caller holds no pin.
+    pub(super) fn maintain(&self) {
+        if self.has_deleted() {
+            let Some(mut sweep) = self.repair.sweep.try_lock() else { return };
+            let enough = (self.store.len() / BATCH_FRACTION).max(BATCH_MIN);
+            self.step(&mut sweep, enough);
+        }
+    }
+
+    /// Repairs the graph around everything that is deleted now and frees what no running search holds: for idle
+    /// times, and before a measurement. Waits for nobody; false when something is left because of that.
+    pub fn compact(&self) -> bool {
+        let _gate = self.gate.read();
+        let mut sweep = self.repair.sweep.lock();
+        while self.has_deleted() {
+            if self.step(&mut sweep, 1) == Step::Idle {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn step(&self, sweep: &mut Sweep, enough: usize) -> Step {
+        match sweep.phase {
+            Phase::Gather => {
+                let mut gathering = self.repair.gathering.lock();
+                if gathering.len() < enough {
+                    return Step::Idle;
+                }
+                sweep.batch.append(&mut gathering);
+                sweep.phase = Phase::AwaitInserts(self.store.scratches().advance());
+            }
+            Phase::AwaitInserts(stamp) => {
+                if !self.store.scratches().all_after(stamp) {
+                    return Step::Idle;
+                }
+                sweep.phase = Phase::Sweep { next: 0, end: self.store.slot_count() };
+            }
+            Phase::Sweep { next, end } if next < end => {
+                let slice_end = end.min(next + SLICE);
+                let mut scratch = self.store.pin();
+                (next..slice_end).for_each(|slot| self.repair_node(slot, &mut scratch));
+                sweep.phase = Phase::Sweep { next: slice_end, end };
+            }
+            Phase::Sweep { .. } => {
+                self.leave_dead_entry();
+                sweep.phase = Phase::AwaitSearches(self.store.scratches().advance());
+            }
+            Phase::AwaitSearches(stamp) => {
+                if !self.store.scratches().all_after(stamp) {
+                    return Step::Idle;
+                }
+                let count = sweep.batch.len();
+                sweep.batch.iter().for_each(|&slot| self.graph.displace(slot));
+                self.store.release(sweep.batch.drain(..));
+                self.deleted.fetch_sub(count, std::sync::atomic::Ordering::AcqRel);
+                sweep.phase = Phase::Gather;
+            }
+        }
+        Step::Progress
+    }
+
+    /// Replaces a node's links to deleted nodes.
+    fn repair_node(&self, slot: u32, scratch: &mut Scratch) {
+        if self.store.state(slot) == State::Free {
+            return;
+        }
+        let level = self.graph.level(slot);
+        let mut starved = false;
+        for layer in 0..=level {
+            let left = self.repair_block(slot, layer, scratch);
+            starved |= layer == 0 && left.is_some_and(|left| left < self.parameters.m / STARVED_FRACTION);
+        }
+        if starved && self.store.state(slot) == State::Live && self.store.len() > 1 {
+            self.link(slot, level, scratch);
+        }
+    }
+
+    /// Repairs the links of one layer, if any is to a deleted node; how many there are then.
+    fn repair_block(&self, slot: u32, layer: usize, scratch: &mut Scratch) -> Option<usize> {
+        let _guard = self.graph.lock(slot);
+        let is_deleted = |slot| self.store.state(slot) == State::Deleted;
+        let mut broken = false;
+        self.graph.for_each_link(slot, layer, |link| broken |= is_deleted(link));
+        if !broken {
+            return None;
+        }
+        let Scratch { visited, candidates, fresh, .. } = scratch;
+        let query = self.store.query_of(slot);
+        visited.begin(self.store.slot_count());
+        visited.insert(slot);
+        candidates.clear();
+        fresh.clear();
+        self.graph.for_each_link(slot, layer, |link| fresh.push(link));
+        for &link in fresh.iter() {
+            let mut consider = |other| {
+                if !is_deleted(other) && visited.insert(other) {
+                    candidates.push(self.store.candidate(&query, other));
+                }
+            };
+            if is_deleted(link) {
+                self.graph.for_each_link(link, layer, consider);
+            } else {
+                consider(link);
+            }
+        }
+        candidates.sort_unstable();
+        self.choose(self.graph.capacity(layer), scratch);
+        self.graph.write(slot, layer, scratch.chosen.iter().map(|candidate| candidate.slot()));
+        Some(scratch.chosen.len())
+    }
+
+    /// Moves the entry to the highest live node, if it is deleted.
+    fn leave_dead_entry(&self) {
+        let is_live = |slot| self.store.state(slot) == State::Live;
+        let Some(entry) = self.graph.entry().filter(|entry| !is_live(entry.slot)) else { return };
+        // Rare (the entry is one node of all), so a look at every slot is affordable.
+        let highest = (0..self.store.slot_count())
+            .filter(|&slot| is_live(slot))
+            .map(|slot| Entry { slot, level: self.graph.level(slot) })
+            .max_by_key(|entry| entry.level);
+        self.graph.change_entry(|current| if current == Some(entry) { highest } else { current });
+    }
+}

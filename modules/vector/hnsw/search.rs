@@ -1,0 +1,342 @@
+//! Walking the graph: greedily down the upper layers, then with a beam.
+
+use std::cmp::Reverse;
+
+use super::Hnsw;
+use super::graph::Entry;
+use crate::exact::{self, Limits};
+use crate::pool::Candidate;
+use crate::scratch::Scratch;
+use crate::store::{Query, State};
+use crate::{RangeRequest, SearchOutcome, SearchRequest};
+
+/// A layer of at most this many times the beam's width is scanned: the beam would evaluate as many.
+const SCAN_INSTEAD_OF_BEAM: usize = 2;
+
+/// Steers when a filter's ids are scanned instead of walking the graph. A walk evaluates about `ef * M` nodes for each
+/// fraction `allowed / len` that the filter lets through; a scan evaluates `allowed`, at a fraction of the cost each
+/// (no links, no visited marks, no refused ones)..
+const SCAN_ADVANTAGE: usize = 4;
+
+/// How a walk ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Walk {
+    Complete,
+    TimedOut,
+    /// It cost more than scanning what the filter allows.
+    TooLong,
+}
+
+impl Hnsw {
+    /// `SearchRequest` whose query was checked; the scratch is pinned.
+    pub(super) fn search_pinned(&self, request: &SearchRequest<'_>, scratch: &mut Scratch) -> SearchOutcome {
+        let limits = Limits { filter: request.filter, deadline: request.deadline };
+        let query = self.store.query(request.query);
+        let live = self.store.len();
+        let k = request.k.min(live);
+        let width = request.ef.clamp(k, live);
+        if k == 0 || live == 0 {
+            return SearchOutcome::default();
+        }
+        if self.scan_is_cheaper(width, live, limits) {
+            return exact::nearest(&self.store, &query, k, limits, scratch);
+        }
+        let mut outcome = SearchOutcome::default();
+        let walk = self.walk(&query, width, limits, scratch, &mut outcome);
+        outcome.timed_out = walk == Walk::TimedOut;
+        if walk != Walk::TooLong {
+            outcome.neighbors = self.store.settle(&query, scratch.pool.items(), k, limits.filter);
+        }
+        let possible = limits.filter.map_or(Some(live), |filter| filter.cardinality());
+        let complete = possible.is_some_and(|possible| outcome.neighbors.len() >= k.min(possible));
+        if walk == Walk::TimedOut || (walk == Walk::Complete && (complete || outcome.neighbors.len() >= k)) {
+            return outcome;
+        }
+        // The walk ran dry (a filter that excludes whole regions) although more may exist: k rows whenever k exist.
+        let mut exact = exact::nearest(&self.store, &query, k, limits, scratch);
+        exact.evaluated += outcome.evaluated;
+        exact.visited += outcome.visited;
+        exact
+    }
+
+    fn scan_is_cheaper(&self, width: usize, live: usize, limits: Limits<'_>) -> bool {
+        if live <= SCAN_INSTEAD_OF_BEAM * width {
+            return true;
+        }
+        let Some(allowed) = limits.filter.and_then(|filter| filter.cardinality()) else { return false };
+        let walk = width.saturating_mul(self.parameters.m).saturating_mul(SCAN_ADVANTAGE);
+        allowed < live && allowed.saturating_mul(allowed) <= walk.saturating_mul(live)
+    }
+
+    /// May a walk return everything that it meets? (Slots that are not live yet are sorted out in the end: there are no
+    /// more of them than threads that insert.)
+    fn is_plain(&self, limits: Limits<'_>) -> bool {
+        limits.filter.is_none() && !self.has_deleted()
+    }
+
+    /// Fills `scratch.pool` with the nearest.
+    fn walk(
+        &self,
+        query: &Query<'_>,
+        width: usize,
+        limits: Limits<'_>,
+        scratch: &mut Scratch,
+        outcome: &mut SearchOutcome,
+    ) -> Walk {
+        scratch.pool.begin(width);
+        let Some(entry) = self.graph.entry() else { return Walk::Complete };
+        let start = self.descend(query, entry, 0, outcome);
+        if self.is_plain(limits) {
+            return self.beam(query, start, 0, width, limits, scratch, outcome);
+        }
+        let budget = limits.filter.and_then(|filter| filter.cardinality()).unwrap_or(usize::MAX);
+        let admit = |slot: u32| {
+            self.store.state(slot) != State::Deleted
+                && limits.filter.is_none_or(|filter| filter.allows(self.store.id_of(slot)))
+        };
+        self.sifting_beam(query, start, 0, width, budget.max(width), limits, scratch, outcome, admit)
+    }
+
+    /// Follows the nearest neighbour from the entry down to the layer above `layer`; where to start in `layer`.
+    pub(super) fn descend(
+        &self,
+        query: &Query<'_>,
+        entry: Entry,
+        layer: usize,
+        outcome: &mut SearchOutcome,
+    ) -> Candidate {
+        let mut nearest = self.store.candidate(query, entry.slot);
+        outcome.evaluated += 1;
+        for layer in (layer + 1..=entry.level).rev() {
+            loop {
+                let from = nearest.slot();
+                outcome.visited += 1;
+                self.graph.for_each_link(from, layer, |slot| {
+                    let candidate = self.store.candidate(query, slot);
+                    outcome.evaluated += 1;
+                    if candidate.distance < nearest.distance {
+                        nearest = candidate;
+                    }
+                });
+                if nearest.slot() == from {
+                    break;
+                }
+            }
+        }
+        nearest
+    }
+
+    /// Best-first search with a beam: leaves the nearest `width` of what it met in `scratch.pool`.
+    #[allow(clippy::too_many_arguments, reason = "one loop's worth of state; a struct would only rename it")]
+    fn beam(
+        &self,
+        query: &Query<'_>,
+        start: Candidate,
+        layer: usize,
+        width: usize,
+        limits: Limits<'_>,
+        scratch: &mut Scratch,
+        outcome: &mut SearchOutcome,
+    ) -> Walk {
+        let Scratch { visited, pool, fresh, .. } = scratch;
+        visited.begin(self.store.slot_count());
+        visited.insert(start.slot());
+        pool.begin(width);
+        pool.push(start);
+        while let Some(current) = pool.next_to_expand() {
+            self.gather(current.slot(), layer, visited, fresh, outcome);
+            if let (0, Some(next)) = (layer, pool.peek()) {
+                self.graph.prefetch(next.slot());
+            }
+            for at in 0..fresh.len() {
+                self.prefetch_ahead(fresh, at);
+                if limits.expired(outcome.evaluated) {
+                    return Walk::TimedOut;
+                }
+                outcome.evaluated += 1;
+                pool.push(self.store.candidate(query, fresh[at]));
+            }
+        }
+        Walk::Complete
+    }
+
+    /// As `beam`, but only what `admit` accepts gets into `scratch.pool`; the rest is walked through. Gives up when
+    /// more than `budget` distances were computed.
+    #[allow(clippy::too_many_arguments, reason = "one loop's worth of state; a struct would only rename it")]
+    fn sifting_beam(
+        &self,
+        query: &Query<'_>,
+        start: Candidate,
+        layer: usize,
+        width: usize,
+        budget: usize,
+        limits: Limits<'_>,
+        scratch: &mut Scratch,
+        outcome: &mut SearchOutcome,
+        mut admit: impl FnMut(u32) -> bool,
+    ) -> Walk {
+        let Scratch { visited, pool, frontier, fresh, .. } = scratch;
+        visited.begin(self.store.slot_count());
+        visited.insert(start.slot());
+        pool.begin(width);
+        frontier.clear();
+        frontier.push(Reverse(start));
+        if admit(start.slot()) {
+            pool.push(start);
+        }
+        let evaluated_before = outcome.evaluated;
+        while let Some(Reverse(current)) = frontier.pop() {
+            if pool.is_full() && current.distance > pool.bound() {
+                break;
+            }
+            self.gather(current.slot(), layer, visited, fresh, outcome);
+            for at in 0..fresh.len() {
+                self.prefetch_ahead(fresh, at);
+                if limits.expired(outcome.evaluated) {
+                    return Walk::TimedOut;
+                }
+                outcome.evaluated += 1;
+                let candidate = self.store.candidate(query, fresh[at]);
+                if !pool.is_full() || candidate.distance < pool.bound() {
+                    frontier.push(Reverse(candidate));
+                    if admit(fresh[at]) {
+                        pool.push(candidate);
+                    }
+                }
+            }
+            if outcome.evaluated - evaluated_before > budget {
+                return Walk::TooLong;
+            }
+        }
+        Walk::Complete
+    }
+
+    /// The nearest `width` nodes of a layer to which a new node may be linked, in `scratch.candidates`.
+    pub(super) fn nearest_linkable(
+        &self,
+        query: &Query<'_>,
+        start: Candidate,
+        layer: usize,
+        width: usize,
+        scratch: &mut Scratch,
+    ) {
+        let limits = Limits { filter: None, deadline: None };
+        let mut outcome = SearchOutcome::default();
+        if self.has_deleted() {
+            let admit = |slot| self.store.state(slot) != State::Deleted;
+            self.sifting_beam(query, start, layer, width, usize::MAX, limits, scratch, &mut outcome, admit);
+        } else {
+            self.beam(query, start, layer, width, limits, scratch, &mut outcome);
+        }
+        let Scratch { pool, candidates, .. } = scratch;
+        candidates.clear();
+        candidates.extend_from_slice(pool.items());
+        // Deleted while we walked: nothing new may point to it.
+        candidates.retain(|candidate| self.store.state(candidate.slot()) != State::Deleted);
+    }
+
+    /// The neighbours of a node that were not met before, in `fresh`.
+    #[inline(always)]
+    fn gather(
+        &self,
+        slot: u32,
+        layer: usize,
+        visited: &mut crate::scratch::Visited,
+        fresh: &mut Vec<u32>,
+        outcome: &mut SearchOutcome,
+    ) {
+        outcome.visited += 1;
+        fresh.clear();
+        self.graph.for_each_link(slot, layer, |link| {
+            if visited.insert(link) {
+                fresh.push(link);
+            }
+        });
+    }
+
+    /// Keeps a few vectors on their way from memory while one is evaluated.
+    #[inline(always)]
+    fn prefetch_ahead(&self, fresh: &[u32], at: usize) {
+        if at == 0 {
+            for &slot in fresh.iter().take(self.prefetch.ahead) {
+                self.store.prefetch(slot, self.prefetch.lines);
+            }
+        }
+        if let Some(&slot) = fresh.get(at + self.prefetch.ahead) {
+            self.store.prefetch(slot, self.prefetch.lines);
+        }
+    }
+
+    /// `RangeRequest` whose query was checked; the scratch is pinned.
+    pub(super) fn search_range_pinned(
+        &self,
+        request: &RangeRequest<'_>,
+        scratch: &mut Scratch,
+    ) -> SearchOutcome {
+        let limits = Limits { filter: request.filter, deadline: request.deadline };
+        let query = self.store.query(request.query);
+        let live = self.store.len();
+        let Some(entry) = self.graph.entry().filter(|_| live > 0) else { return SearchOutcome::default() };
+        // A range has no beam: take the width that building used for what a walk costs.
+        if self.scan_is_cheaper(self.parameters.ef_construction, live, limits) {
+            return exact::within(&self.store, &query, request.radius, limits, scratch);
+        }
+        let mut outcome = SearchOutcome::default();
+        let start = self.descend(&query, entry, 0, &mut outcome);
+        let walk = self.flood(&query, start, request, limits, scratch, &mut outcome);
+        outcome.timed_out = walk == Walk::TimedOut;
+        outcome.neighbors =
+            exact::settle_within(&self.store, &query, &mut scratch.candidates, request.radius, limits);
+        outcome
+    }
+
+    /// Follows every node within the radius (and epsilon); collects in `scratch.candidates`. Until it has found its way
+    /// into the range it searches like a beam of the building width.
+    fn flood(
+        &self,
+        query: &Query<'_>,
+        start: Candidate,
+        request: &RangeRequest<'_>,
+        limits: Limits<'_>,
+        scratch: &mut Scratch,
+        outcome: &mut SearchOutcome,
+    ) -> Walk {
+        let Scratch { visited, pool, frontier, fresh, candidates, .. } = scratch;
+        let reach = request.radius + request.radius.abs() * request.epsilon.max(0.0);
+        visited.begin(self.store.slot_count());
+        visited.insert(start.slot());
+        pool.begin(self.parameters.ef_construction);
+        candidates.clear();
+        frontier.clear();
+        frontier.push(Reverse(start));
+        let mut collect = |candidate: Candidate| {
+            if candidate.distance <= request.radius
+                && self.store.state(candidate.slot()) != State::Deleted
+                && limits.filter.is_none_or(|filter| filter.allows(self.store.id_of(candidate.slot())))
+            {
+                candidates.push(candidate);
+            }
+        };
+        collect(start);
+        pool.push(start);
+        while let Some(Reverse(current)) = frontier.pop() {
+            if current.distance > reach && pool.is_full() && current.distance > pool.bound() {
+                break;
+            }
+            self.gather(current.slot(), 0, visited, fresh, outcome);
+            for at in 0..fresh.len() {
+                self.prefetch_ahead(fresh, at);
+                if limits.expired(outcome.evaluated) {
+                    return Walk::TimedOut;
+                }
+                outcome.evaluated += 1;
+                let candidate = self.store.candidate(query, fresh[at]);
+                collect(candidate);
+                if pool.push(candidate) || candidate.distance <= reach {
+                    frontier.push(Reverse(candidate));
+                }
+            }
+        }
+        Walk::Complete
+    }
+}

@@ -1,0 +1,102 @@
+//! Distance kernels: dot product and squared Euclidean distance of two `f32` vectors.
+//!
+//! One file per instruction set; the best that this processor has is chosen once, at first use. Every kernel sums
+//! in its own order, so results differ in the last bits between them (and between machines), never between two
+//! calls on one machine. simsimd is the portable one: it serves where std::arch has nothing of ours. Its f32
+//! kernels keep one accumulator and so wait for each addition; ours keep four.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+pub(crate) mod scalar;
+pub(crate) mod simsimd;
+#[cfg(test)]
+mod tests;
+
+use std::sync::OnceLock;
+
+use crate::Metric;
+
+/// Computes one number from two vectors. Of vectors of different length, the common part is used.
+pub(crate) type Kernel = fn(&[f32], &[f32]) -> f32;
+
+/// The kernels of one instruction set.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernels {
+    pub name: &'static str,
+    pub dot: Kernel,
+    pub l2_squared: Kernel,
+}
+
+/// Every set of kernels that this processor can run, the best first.
+pub(crate) fn available() -> Vec<Kernels> {
+    let mut sets = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        sets.extend(avx512::detect());
+        sets.extend(avx2::detect());
+    }
+    sets.push(simsimd::KERNELS);
+    sets.push(scalar::KERNELS);
+    sets
+}
+
+/// The best set, detected once.
+pub(crate) fn best() -> Kernels {
+    static BEST: OnceLock<Kernels> = OnceLock::new();
+    *BEST.get_or_init(|| available()[0])
+}
+
+/// Name of the instruction set in use, for INFO and benchmark reports.
+pub fn kernel_name() -> &'static str {
+    best().name
+}
+
+/// The distance of two vectors of equal length, with the best kernel of this processor.
+///
+/// Never NaN: where the arithmetic overflows into something without an order, the distance is infinite.
+pub fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
+    debug_assert_eq!(a.len(), b.len(), "distances are between vectors of one dimension");
+    let kernels = best();
+    match metric {
+        Metric::L2 => ordered((kernels.l2_squared)(a, b)),
+        Metric::InnerProduct => ordered(1.0 - (kernels.dot)(a, b)),
+        Metric::Cosine => ordered(1.0 - (kernels.dot)(a, b) * inverse_norm(a) * inverse_norm(b)),
+    }
+}
+
+/// One over the Euclidean length, and 0 for a zero vector, which puts it at cosine distance 1 from everything.
+/// Summed in `f64`, in which squares of finite `f32`s neither overflow nor vanish.
+pub(crate) fn inverse_norm(vector: &[f32]) -> f32 {
+    let mut sums = [0.0_f64; 8];
+    let chunks = vector.chunks_exact(8);
+    for &x in chunks.remainder() {
+        sums[0] += f64::from(x) * f64::from(x);
+    }
+    for chunk in chunks {
+        for (sum, &x) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(x) * f64::from(x);
+        }
+    }
+    let squared: f64 = sums.iter().sum();
+    if squared > 0.0 { (1.0 / squared.sqrt()).min(f64::from(f32::MAX)) as f32 } else { 0.0 }
+}
+
+/// A distance with an order: NaN (an overflow of both signs) becomes infinitely far.
+#[inline(always)]
+pub(crate) fn ordered(distance: f32) -> f32 {
+    if distance.is_nan() { f32::INFINITY } else { distance }
+}
+
+/// Asks for a cache line ahead of its use. Any address is allowed: a prefetch never faults.
+#[inline(always)]
+pub(crate) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint; it reads nothing and faults on no address. SSE is part of x86_64.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}

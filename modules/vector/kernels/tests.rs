@@ -1,0 +1,63 @@
+//! Every kernel against `f64` arithmetic, for every length and alignment that matters.
+
+use super::*;
+
+/// Numbers without a pattern that a kernel could get right by accident.
+fn numbers(count: usize, salt: u32) -> Vec<f32> {
+    (0..count as u32)
+        .map(|i| {
+            let mixed = (i.wrapping_mul(2_654_435_761) ^ salt).wrapping_mul(2_246_822_519);
+            (mixed >> 8) as f32 / 8_388_608.0 - 1.0
+        })
+        .collect()
+}
+
+#[test]
+fn every_kernel_agrees_with_f64_for_every_length_and_alignment() {
+    let (left, right) = (numbers(600, 1), numbers(600, 99));
+    for kernels in available() {
+        for length in (0..=300).chain([384, 511, 512, 513]) {
+            for (i, j) in [(0, 0), (1, 0), (0, 3), (5, 7), (16, 1)] {
+                let (a, b) = (&left[i..i + length], &right[j..j + length]);
+                let pairs = || a.iter().zip(b).map(|(&x, &y)| (f64::from(x), f64::from(y)));
+                let dot: f64 = pairs().map(|(x, y)| x * y).sum();
+                let l2: f64 = pairs().map(|(x, y)| (x - y) * (x - y)).sum();
+                let tolerance = 1e-6 * (length as f64 + 1.0);
+                let place = format!("{} length {length} offsets {i},{j}", kernels.name);
+                assert!((f64::from((kernels.dot)(a, b)) - dot).abs() < tolerance, "dot, {place}");
+                assert!((f64::from((kernels.l2_squared)(a, b)) - l2).abs() < tolerance, "l2, {place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_common_part_is_used_when_lengths_differ() {
+    for kernels in available() {
+        assert_eq!((kernels.dot)(&[2.0, 3.0, 4.0], &[5.0, 6.0]), 28.0, "{}", kernels.name);
+        assert_eq!((kernels.l2_squared)(&[2.0], &[5.0, 6.0]), 9.0, "{}", kernels.name);
+    }
+}
+
+#[test]
+fn distances_are_what_redisearch_replies() {
+    let (a, b) = ([1.0, 2.0, 2.0], [2.0, 0.0, 0.0]);
+    assert_eq!(distance(Metric::L2, &a, &b), 9.0);
+    assert_eq!(distance(Metric::InnerProduct, &a, &b), -1.0);
+    assert!((distance(Metric::Cosine, &a, &b) - 2.0 / 3.0).abs() < 1e-6);
+}
+
+#[test]
+fn zero_tiny_and_huge_vectors_have_distances_with_an_order() {
+    let zero = [0.0; 4];
+    assert_eq!(distance(Metric::Cosine, &zero, &[1.0, 2.0, 3.0, 4.0]), 1.0);
+    assert_eq!(distance(Metric::Cosine, &zero, &zero), 1.0);
+    let extremes = [[f32::MAX; 4], [f32::MIN; 4], [f32::MIN_POSITIVE; 4], [f32::MAX, f32::MIN, 0.0, 1.0]];
+    for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
+        for a in &extremes {
+            for b in &extremes {
+                assert!(!distance(metric, a, b).is_nan(), "{metric:?} {a:?} {b:?}");
+            }
+        }
+    }
+}

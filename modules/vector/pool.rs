@@ -1,0 +1,149 @@
+//! Candidates of a search, and the sorted array that holds the best of them.
+
+/// A slot and its distance from the query. The top bit of `tagged` says that its neighbours were looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    pub distance: f32,
+    tagged: u32,
+}
+
+const EXPANDED: u32 = 1 << 31;
+/// Slots are below this: the top bit is taken.
+pub(crate) const SLOT_LIMIT: u32 = EXPANDED;
+
+impl Candidate {
+    #[inline(always)]
+    pub fn new(distance: f32, slot: u32) -> Self {
+        debug_assert!(slot < SLOT_LIMIT, "the top bit of a slot is free");
+        Candidate { distance, tagged: slot }
+    }
+
+    #[inline(always)]
+    pub fn slot(self) -> u32 {
+        self.tagged & !EXPANDED
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Candidate {}
+
+/// Nearest first, ties by slot.
+impl Ord for Candidate {
+    #[inline]
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.distance.total_cmp(&other.distance).then(self.slot().cmp(&other.slot()))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The nearest candidates seen, at most `limit`, nearest first. An array beats a heap here: it is short, insertion is
+/// a move within a few cache lines, and the next one to expand is found by walking on.
+#[derive(Default)]
+pub(crate) struct Pool {
+    items: Vec<Candidate>,
+    limit: usize,
+    /// Everything before it was expanded.
+    cursor: usize,
+}
+
+impl Pool {
+    pub fn begin(&mut self, limit: usize) {
+        self.items.clear();
+        self.limit = limit.max(1);
+        self.cursor = 0;
+    }
+
+    /// The distance that a candidate must be below to enter; infinite while there is room.
+    #[inline(always)]
+    pub fn bound(&self) -> f32 {
+        if self.items.len() < self.limit { f32::INFINITY } else { self.items[self.items.len() - 1].distance }
+    }
+
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        self.items.len() >= self.limit
+    }
+
+    /// Puts a candidate in its place; false when it is too far.
+    #[inline]
+    pub fn push(&mut self, candidate: Candidate) -> bool {
+        if self.is_full() {
+            if candidate.distance >= self.bound() {
+                return false;
+            }
+            self.items.pop();
+        }
+        let place = self.items.partition_point(|held| held.distance <= candidate.distance);
+        self.items.insert(place, candidate);
+        self.cursor = self.cursor.min(place);
+        true
+    }
+
+    /// The nearest candidate that was not expanded yet, marked as expanded.
+    #[inline]
+    pub fn next_to_expand(&mut self) -> Option<Candidate> {
+        while let Some(candidate) = self.items.get_mut(self.cursor) {
+            self.cursor += 1;
+            if candidate.tagged & EXPANDED == 0 {
+                candidate.tagged |= EXPANDED;
+                return Some(*candidate);
+            }
+        }
+        None
+    }
+
+    /// The candidate that `next_to_expand` would give, if nothing nearer comes: worth a prefetch.
+    #[inline]
+    pub fn peek(&self) -> Option<Candidate> {
+        self.items[self.cursor..].iter().find(|candidate| candidate.tagged & EXPANDED == 0).copied()
+    }
+
+    pub fn items(&self) -> &[Candidate] {
+        &self.items
+    }
+
+    pub fn capacity_bytes(&self) -> usize {
+        self.items.capacity() * size_of::<Candidate>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_stay_and_are_expanded_in_order() {
+        let mut pool = Pool::default();
+        pool.begin(3);
+        for (distance, slot) in [(5.0, 5), (1.0, 1), (3.0, 3)] {
+            assert!(pool.push(Candidate::new(distance, slot)));
+        }
+        assert_eq!(pool.next_to_expand().map(Candidate::slot), Some(1));
+        assert!(pool.push(Candidate::new(0.5, 9)), "nearer than what was expanded: it goes next");
+        assert!(!pool.push(Candidate::new(4.0, 4)), "the farthest of a full pool is at 3");
+        assert_eq!(pool.next_to_expand().map(Candidate::slot), Some(9));
+        assert_eq!(pool.next_to_expand().map(Candidate::slot), Some(3));
+        assert_eq!(pool.next_to_expand(), None);
+        assert_eq!(pool.items().iter().map(|c| c.slot()).collect::<Vec<_>>(), [9, 1, 3]);
+    }
+
+    #[test]
+    fn distances_below_zero_and_infinite_ones_have_their_place() {
+        let mut pool = Pool::default();
+        pool.begin(4);
+        for (distance, slot) in [(f32::INFINITY, 1), (-3.0, 2), (-0.5, 3)] {
+            assert!(pool.push(Candidate::new(distance, slot)));
+        }
+        assert_eq!(pool.items().iter().map(|c| c.slot()).collect::<Vec<_>>(), [2, 3, 1]);
+    }
+}

@@ -1,0 +1,193 @@
+//! Per-search memory, pooled so that a search allocates nothing once the pool is warm, and the epochs that tell when
+//! nobody can hold a slot any more.
+//!
+//! Whoever reads slots *pins* first: it takes scratch memory, whose pin shows the epoch at which it started. A
+//! deleted slot is reused in three steps: make it unreachable for newcomers, `advance` the epoch, and wait until
+//! `all_after` says that every pin is younger. Both sides put a sequentially consistent fence between their store
+//! and their loads, so either the pin is seen or the newcomer sees that the slot is gone.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use parking_lot::Mutex;
+
+use crate::pool::{Candidate, Pool};
+
+/// A pin that nobody stands behind.
+const IDLE: u64 = 0;
+
+pub(crate) struct ScratchPool {
+    epoch: AtomicU64,
+    idle: Mutex<Vec<Scratch>>,
+    /// The pin of every scratch there is, idle ones included.
+    pins: Mutex<Vec<Arc<AtomicU64>>>,
+}
+
+/// Buffers of one search or insert. Who uses one clears it first.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pin: Arc<AtomicU64>,
+    pub visited: Visited,
+    /// The best that may be returned.
+    pub pool: Pool,
+    /// What is left to walk through, where that is more than what may be returned.
+    pub frontier: BinaryHeap<Reverse<Candidate>>,
+    /// Slots about to be evaluated.
+    pub fresh: Vec<u32>,
+    pub candidates: Vec<Candidate>,
+    pub chosen: Vec<Candidate>,
+    /// The forward links of a node being inserted, each with its layer.
+    pub links: Vec<(usize, Candidate)>,
+}
+
+/// Scratch memory for as long as it lives; slots seen meanwhile keep their vectors.
+pub(crate) struct Pinned<'a> {
+    owner: &'a ScratchPool,
+    /// Present until drop.
+    scratch: Option<Scratch>,
+}
+
+impl ScratchPool {
+    pub fn new() -> Self {
+        ScratchPool { epoch: AtomicU64::new(1), idle: Mutex::default(), pins: Mutex::default() }
+    }
+
+    pub fn pin(&self) -> Pinned<'_> {
+        let pooled = self.idle.lock().pop();
+        let scratch = pooled.unwrap_or_else(|| {
+            let scratch = Scratch::default();
+            self.pins.lock().push(scratch.pin.clone());
+            scratch
+        });
+        scratch.pin.store(self.epoch.load(Ordering::SeqCst), Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        Pinned { owner: self, scratch: Some(scratch) }
+    }
+
+    /// Starts a new epoch and returns the stamp of the one that ends: see `all_after`.
+    pub fn advance(&self) -> u64 {
+        self.epoch.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Has everything ended that was pinned in the epoch of this stamp or before? The caller holds no pin that old.
+    pub fn all_after(&self, stamp: u64) -> bool {
+        fence(Ordering::SeqCst);
+        self.pins.lock().iter().all(|pin| {
+            let epoch = pin.load(Ordering::SeqCst);
+            epoch == IDLE || epoch > stamp
+        })
+    }
+
+    /// Memory of the pooled scratches, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.idle.lock().iter().map(Scratch::bytes).sum()
+    }
+}
+
+impl Scratch {
+    fn bytes(&self) -> usize {
+        size_of::<Scratch>()
+            + self.visited.marks.capacity()
+            + self.pool.capacity_bytes()
+            + (self.frontier.capacity() + self.candidates.capacity() + self.chosen.capacity())
+                * size_of::<Candidate>()
+            + self.fresh.capacity() * size_of::<u32>()
+    }
+}
+
+impl Deref for Pinned<'_> {
+    type Target = Scratch;
+
+    fn deref(&self) -> &Scratch {
+        self.scratch.as_ref().expect("present until drop")
+    }
+}
+
+impl DerefMut for Pinned<'_> {
+    fn deref_mut(&mut self) -> &mut Scratch {
+        self.scratch.as_mut().expect("present until drop")
+    }
+}
+
+impl Drop for Pinned<'_> {
+    fn drop(&mut self) {
+        if let Some(scratch) = self.scratch.take() {
+            scratch.pin.store(IDLE, Ordering::Release);
+            self.owner.idle.lock().push(scratch);
+        }
+    }
+}
+
+/// Which slots a search has met: a byte per slot that holds the number of the search, so that starting one clears
+/// nothing (but every 255th).
+#[derive(Default)]
+pub(crate) struct Visited {
+    marks: Vec<u8>,
+    round: u8,
+}
+
+impl Visited {
+    /// Forgets everything. `slots` is how many there are now; more may come meanwhile.
+    pub fn begin(&mut self, slots: u32) {
+        if self.marks.len() < slots as usize {
+            self.grow(slots);
+        }
+        self.round = self.round.wrapping_add(1);
+        if self.round == 0 {
+            self.marks.fill(0);
+            self.round = 1;
+        }
+    }
+
+    /// Marks a slot; false when it was marked already.
+    #[inline(always)]
+    pub fn insert(&mut self, slot: u32) -> bool {
+        if slot as usize >= self.marks.len() {
+            self.grow(slot + 1);
+        }
+        let mark = &mut self.marks[slot as usize];
+        let new = *mark != self.round;
+        *mark = self.round;
+        new
+    }
+
+    #[cold]
+    fn grow(&mut self, slots: u32) {
+        // A sixteenth to spare, so that searches beside a running ingestion do not grow it one by one.
+        let slots = slots as usize;
+        self.marks.resize(slots + slots / 16 + 64, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_forgets_the_one_before_also_when_the_counter_wraps() {
+        let mut visited = Visited::default();
+        for _ in 0..600 {
+            visited.begin(10);
+            assert!(visited.insert(3));
+            assert!(!visited.insert(3));
+            assert!(visited.insert(200), "beyond what was announced");
+        }
+    }
+
+    #[test]
+    fn a_stamp_passes_when_all_older_pins_have_ended() {
+        let scratches = ScratchPool::new();
+        let old = scratches.pin();
+        let stamp = scratches.advance();
+        let young = scratches.pin();
+        assert!(!scratches.all_after(stamp));
+        drop(old);
+        assert!(scratches.all_after(stamp));
+        assert!(!scratches.all_after(scratches.advance()));
+        drop(young);
+        assert!(scratches.all_after(scratches.advance()));
+    }
+}

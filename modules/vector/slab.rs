@@ -1,0 +1,239 @@
+//! An array that grows without moving: rows of equal length in segments of about 2 MiB.
+//!
+//! Readers find a row through a directory of segments, two loads from cache; nobody holds a lock to read. Growth adds
+//! segments, and now and then replaces the directory by one of twice the size; old directories stay until the slab
+//! is dropped (together they are no larger than the current one), because a reader may still hold one.
+//!
+//! Memory starts as zeros, which the system hands out lazily: a segment costs what was touched of it.
+//! Segments start on a cache line.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
+use std::mem::size_of;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::kernels::prefetch;
+
+const SEGMENT_BYTES: usize = 2 << 20;
+const CACHE_LINE_BYTES: usize = 64;
+
+/// Types of which all-zero bytes are a value, and that need no drop.
+///
+/// # Safety
+/// Both must be true, and the alignment at most that of a cache line.
+pub(crate) unsafe trait Zeroed: Send + Sync {}
+// SAFETY: zero bytes are the number 0 in each of them.
+unsafe impl Zeroed for f32 {}
+// SAFETY: as above.
+unsafe impl Zeroed for AtomicU32 {}
+// SAFETY: as above.
+unsafe impl Zeroed for AtomicU8 {}
+
+pub(crate) struct Slab<T: Zeroed> {
+    row_items: usize,
+    /// A segment has `1 << shift` rows.
+    shift: u32,
+    directory: AtomicPtr<Directory>,
+    growth: Mutex<Growth>,
+    items: PhantomData<T>,
+}
+
+struct Directory {
+    /// Starts of the segments; null where there is none yet.
+    segments: Box<[AtomicPtr<u8>]>,
+}
+
+/// What growth and drop need to know; readers never look here.
+struct Growth {
+    /// Every directory there was, for drop.
+    directories: Vec<NonNull<Directory>>,
+    /// Every segment as it was allocated, for drop.
+    allocations: Vec<NonNull<u8>>,
+}
+
+// SAFETY: the pointers in `Growth` own their targets and are used under its lock or in drop only.
+unsafe impl Send for Growth {}
+
+impl<T: Zeroed> Slab<T> {
+    /// An empty slab with rows of `row_items` (at least one) items.
+    pub fn new(row_items: usize) -> Self {
+        assert!(row_items > 0, "a row has at least one item");
+        let rows = (SEGMENT_BYTES / (row_items * size_of::<T>())).max(1);
+        let first = Directory::with_capacity(4);
+        Slab {
+            row_items,
+            shift: rows.ilog2(),
+            directory: AtomicPtr::new(first.as_ptr()),
+            growth: Mutex::new(Growth { directories: vec![first], allocations: Vec::new() }),
+            items: PhantomData,
+        }
+    }
+
+    pub fn row_bytes(&self) -> usize {
+        self.row_items * size_of::<T>()
+    }
+
+    pub fn rows_per_segment(&self) -> usize {
+        1 << self.shift
+    }
+
+    /// The row, which must have been made by `ensure` (a row of another segment that was not made is a panic).
+    #[inline(always)]
+    pub fn row(&self, index: u32) -> &[T] {
+        let start = self.start_of(index);
+        assert!(!start.is_null(), "row {index} was never made");
+        // SAFETY: the segment is allocated, has `1 << shift` rows, lives as long as the slab, and every item of it is
+        // a valid T from the start. Rows are written through atomics, or by `fill`, whose caller excludes readers.
+        unsafe { std::slice::from_raw_parts(start.cast::<T>(), self.row_items) }
+    }
+
+    /// The row, if its segment exists.
+    #[inline]
+    pub fn get(&self, index: u32) -> Option<&[T]> {
+        // SAFETY: the directory lives until the slab is dropped.
+        let directory = unsafe { &*self.directory.load(Ordering::Acquire) };
+        let segment = directory.segments.get(index as usize >> self.shift)?.load(Ordering::Acquire);
+        if segment.is_null() { None } else { Some(self.row(index)) }
+    }
+
+    /// Start of the row, or null.
+    #[inline(always)]
+    fn start_of(&self, index: u32) -> *mut u8 {
+        let index = index as usize;
+        // SAFETY: the directory lives until the slab is dropped.
+        let directory = unsafe { &*self.directory.load(Ordering::Acquire) };
+        let segment = directory.segments[index >> self.shift].load(Ordering::Acquire);
+        if segment.is_null() {
+            return null_mut();
+        }
+        let within = index & ((1 << self.shift) - 1);
+        // SAFETY: `within` is below the segment's number of rows.
+        unsafe { segment.add(within * self.row_bytes()) }
+    }
+
+    /// Asks for the first `lines` cache lines of a row that exists.
+    #[inline(always)]
+    pub fn prefetch(&self, index: u32, lines: usize) {
+        let start = self.start_of(index);
+        for line in 0..lines {
+            prefetch(start.wrapping_add(line * CACHE_LINE_BYTES));
+        }
+    }
+
+    /// Makes the segment of this row, if it is missing.
+    pub fn ensure(&self, index: u32) {
+        if self.get(index).is_some() {
+            return;
+        }
+        let segment = index as usize >> self.shift;
+        let mut growth = self.growth.lock();
+        let directory = self.directory_for(segment, &mut growth);
+        if !directory.segments[segment].load(Ordering::Acquire).is_null() {
+            return;
+        }
+        let layout = self.segment_layout();
+        // SAFETY: the layout has a size above zero.
+        let Some(allocation) = NonNull::new(unsafe { alloc_zeroed(layout) }) else {
+            handle_alloc_error(layout)
+        };
+        growth.allocations.push(allocation);
+        let offset = allocation.as_ptr().align_offset(CACHE_LINE_BYTES);
+        // SAFETY: the layout has a cache line to spare.
+        let start = unsafe { allocation.as_ptr().add(offset) };
+        directory.segments[segment].store(start, Ordering::Release);
+    }
+
+    /// The current directory, replaced by a larger one if this segment is beyond it.
+    fn directory_for(&self, segment: usize, growth: &mut Growth) -> &Directory {
+        // SAFETY: directories live until the slab is dropped.
+        let current = unsafe { &*self.directory.load(Ordering::Acquire) };
+        if segment < current.segments.len() {
+            return current;
+        }
+        let next = Directory::with_capacity((segment + 1).max(2 * current.segments.len()));
+        growth.directories.push(next);
+        // SAFETY: as above; it is not shared yet, and only atomics are written.
+        let larger = unsafe { next.as_ref() };
+        for (to, from) in larger.segments.iter().zip(&current.segments) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.directory.store(next.as_ptr(), Ordering::Release);
+        larger
+    }
+
+    /// Alignment is made by hand: for more than the usual one, the system's allocator would write the zeros itself, and
+    /// so touch every page of a segment of which little may be used.
+    fn segment_layout(&self) -> Layout {
+        let bytes = (self.row_bytes() << self.shift) + CACHE_LINE_BYTES;
+        Layout::from_size_align(bytes, 16).expect("a segment is far smaller than the address space")
+    }
+}
+
+impl<T: Zeroed + Copy> Slab<T> {
+    /// Writes a row.
+    ///
+    /// # Safety
+    /// Nobody reads or writes this row at the same time, nor holds a reference to it.
+    pub unsafe fn fill(&self, index: u32, items: &[T]) {
+        assert_eq!(items.len(), self.row_items, "a row is written whole");
+        let start = self.start_of(index);
+        assert!(!start.is_null(), "row {index} was never made");
+        // SAFETY: the row is within its segment, and the caller excludes everyone else.
+        unsafe { std::ptr::copy_nonoverlapping(items.as_ptr(), start.cast::<T>(), self.row_items) };
+    }
+}
+
+impl<T: Zeroed> Drop for Slab<T> {
+    fn drop(&mut self) {
+        let layout = self.segment_layout();
+        let growth = self.growth.get_mut();
+        for allocation in growth.allocations.drain(..) {
+            // SAFETY: allocated with this layout, and no reader is left.
+            unsafe { dealloc(allocation.as_ptr(), layout) };
+        }
+        for directory in growth.directories.drain(..) {
+            // SAFETY: made by `Box::into_raw`, and no reader is left.
+            drop(unsafe { Box::from_raw(directory.as_ptr()) });
+        }
+    }
+}
+
+impl Directory {
+    fn with_capacity(segments: usize) -> NonNull<Directory> {
+        let segments = (0..segments).map(|_| AtomicPtr::new(null_mut())).collect();
+        NonNull::from(Box::leak(Box::new(Directory { segments })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_start_as_zeros_and_stay_where_they_are() {
+        let slab = Slab::<f32>::new(300_000);
+        slab.ensure(0);
+        let first = slab.row(0).as_ptr();
+        assert!(slab.row(0).iter().all(|&x| x == 0.0));
+        for row in 0..40 {
+            slab.ensure(row);
+            // SAFETY: one thread, no references.
+            unsafe { slab.fill(row, &vec![row as f32; 300_000]) };
+        }
+        assert_eq!(slab.row(0).as_ptr(), first);
+        assert!((0..40).all(|row| slab.row(row)[299_999] == row as f32));
+        assert_eq!(first as usize % CACHE_LINE_BYTES, 0);
+    }
+
+    #[test]
+    fn sparse_rows_cost_only_their_own_segments() {
+        let slab = Slab::<AtomicU32>::new(1);
+        slab.ensure(u32::MAX);
+        slab.row(u32::MAX)[0].store(7, Ordering::Relaxed);
+        assert_eq!(slab.row(u32::MAX)[0].load(Ordering::Relaxed), 7);
+        assert!(slab.get(0).is_none());
+    }
+}

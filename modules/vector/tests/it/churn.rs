@@ -1,0 +1,92 @@
+//! Recall and memory hold while every vector is replaced, again and again.
+
+use engramdb_vector::{Hnsw, HnswParameters, Metric, VectorIndex};
+
+use crate::data::{brute_force, clustered, recall, search};
+
+const COUNT: usize = 2_000;
+const DIMENSION: usize = 24;
+
+fn mean_recall(index: &Hnsw, vectors: &[Vec<f32>], ids: impl Fn(u32) -> bool) -> f64 {
+    let queries = clustered(100, DIMENSION, 50, 1_000);
+    let sum: f64 = queries
+        .iter()
+        .map(|query| {
+            let stored = (0..).zip(vectors.iter().map(Vec::as_slice)).filter(|&(id, _)| ids(id));
+            let truth = brute_force(Metric::L2, stored, query, 10);
+            recall(&search(index, query, 10, 64), truth.iter().map(|row| row.id))
+        })
+        .sum();
+    sum / queries.len() as f64
+}
+
+fn fresh(vectors: &[Vec<f32>]) -> Hnsw {
+    let index = Hnsw::new(HnswParameters::new(DIMENSION, Metric::L2));
+    for (id, vector) in (0..).zip(vectors) {
+        index.insert(id, vector).expect("fits");
+    }
+    index
+}
+
+#[test]
+fn replacing_everything_several_times_costs_neither_recall_nor_memory() {
+    let index = fresh(&clustered(COUNT, DIMENSION, 50, 0));
+    let before = index.memory_bytes();
+    let mut vectors = Vec::new();
+    for round in 1..=5 {
+        vectors = clustered(COUNT, DIMENSION, 50, round);
+        for (id, vector) in (0..).zip(&vectors) {
+            index.insert(id, vector).expect("fits");
+        }
+    }
+    let (churned, rebuilt) =
+        (mean_recall(&index, &vectors, |_| true), mean_recall(&fresh(&vectors), &vectors, |_| true));
+    println!("recall@10 {churned:.4} after five rounds, {rebuilt:.4} fresh; {:?}", index.statistics());
+    assert!(churned >= rebuilt - 0.01, "{churned} against {rebuilt}");
+    assert!(index.memory_bytes() <= before * 11 / 10, "{} against {before}", index.memory_bytes());
+    assert_eq!(index.len(), COUNT);
+}
+
+#[test]
+fn removing_and_inserting_again_keeps_the_graph_whole() {
+    let vectors = clustered(COUNT, DIMENSION, 50, 21);
+    let index = fresh(&vectors);
+    for round in 0..6_u32 {
+        let of_round = |id: u32| id % 3 == round % 3;
+        (0..COUNT as u32).filter(|&id| of_round(id)).for_each(|id| assert!(index.remove(id)));
+        let left = mean_recall(&index, &vectors, |id| !of_round(id));
+        assert!(left >= 0.97, "round {round}: recall {left} of what is left");
+        for id in (0..COUNT as u32).filter(|&id| of_round(id)) {
+            index.insert(id, &vectors[id as usize]).expect("fits");
+        }
+    }
+    let after = mean_recall(&index, &vectors, |_| true);
+    assert!(after >= 0.97, "recall {after} after six rounds");
+}
+
+#[test]
+fn an_emptied_index_can_be_filled_again() {
+    let vectors = clustered(COUNT, DIMENSION, 50, 31);
+    let index = fresh(&vectors);
+    for _ in 0..2 {
+        (0..COUNT as u32).for_each(|id| assert!(index.remove(id)));
+        assert_eq!((index.len(), search(&index, &vectors[0], 10, 64)), (0, vec![]));
+        for (id, vector) in (0..).zip(&vectors) {
+            index.insert(id, vector).expect("fits");
+        }
+        let recall = mean_recall(&index, &vectors, |_| true);
+        assert!(recall >= 0.97, "{recall}");
+    }
+    assert!(index.statistics().slots <= 2 * COUNT + 200, "{:?}", index.statistics());
+}
+
+#[test]
+fn compacting_frees_everything_deleted() {
+    let vectors = clustered(COUNT, DIMENSION, 50, 41);
+    let index = fresh(&vectors);
+    (0..COUNT as u32 / 2).for_each(|id| assert!(index.remove(id)));
+    assert!(index.compact());
+    assert_eq!(index.statistics().deleted, 0);
+    let left = mean_recall(&index, &vectors, |id| id >= COUNT as u32 / 2);
+    assert!(left >= 0.97, "{left}");
+}

@@ -1,0 +1,114 @@
+//! Vectors to test with: the committed real embeddings, and seeded random ones.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use engramdb_vector::{Filter, Metric, Neighbor, SearchRequest, VectorIndex, distance};
+use half::f16;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// 10,000 sentences as unit-length embeddings, 500 queries, and the 100 true neighbours of each by cosine.
+pub struct RealData {
+    pub dimension: usize,
+    pub base: Vec<f32>,
+    pub queries: Vec<f32>,
+    pub neighbors: Vec<Vec<u32>>,
+}
+
+impl RealData {
+    pub fn get() -> &'static RealData {
+        static DATA: OnceLock<RealData> = OnceLock::new();
+        DATA.get_or_init(|| {
+            let (base, dimension) = read_f16("base.npy");
+            let (queries, _) = read_f16("queries.npy");
+            let (bytes, columns) = read_npy("neighbors.npy", "<i4");
+            let rows: Vec<u32> = bytes.as_chunks().0.iter().map(|&four| u32::from_le_bytes(four)).collect();
+            RealData {
+                dimension,
+                base,
+                queries,
+                neighbors: rows.chunks(columns).map(<[u32]>::to_vec).collect(),
+            }
+        })
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.base.chunks(self.dimension)
+    }
+
+    pub fn queries(&self) -> impl Iterator<Item = &[f32]> {
+        self.queries.chunks(self.dimension)
+    }
+}
+
+fn read_f16(name: &str) -> (Vec<f32>, usize) {
+    let (bytes, columns) = read_npy(name, "<f2");
+    (bytes.as_chunks().0.iter().map(|&two| f16::from_le_bytes(two).to_f32()).collect(), columns)
+}
+
+/// The bytes of a two-dimensional .npy file (version 1: magic, version, header length, a Python dictionary as text),
+/// and its number of columns.
+fn read_npy(name: &str, element: &str) -> (Vec<u8>, usize) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../datasets/rustdoc-minilm-10k");
+    let bytes = fs::read(folder.join(name)).expect("the data set is committed");
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
+    let header_end = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = std::str::from_utf8(&bytes[10..header_end]).expect("the header is text");
+    assert!(header.contains(element), "{header}");
+    let shape = header.split("'shape': (").nth(1).and_then(|rest| rest.split(')').next()).expect("a shape");
+    let columns = shape.split(',').nth(1).expect("two dimensions").trim().parse().expect("a number");
+    (bytes[header_end..].to_vec(), columns)
+}
+
+/// `count` vectors around `clusters` centres: uniform noise alone would have no neighbourhoods to find.
+pub fn clustered(count: usize, dimension: usize, clusters: usize, seed: u64) -> Vec<Vec<f32>> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let centres: Vec<Vec<f32>> =
+        (0..clusters).map(|_| (0..dimension).map(|_| random.random_range(-1.0..1.0)).collect()).collect();
+    (0..count)
+        .map(|at| centres[at % clusters].iter().map(|x| x + random.random_range(-0.4..0.4)).collect())
+        .collect()
+}
+
+/// The true `k` nearest, straight from the definition.
+pub fn brute_force<'a>(
+    metric: Metric,
+    vectors: impl Iterator<Item = (u32, &'a [f32])>,
+    query: &[f32],
+    k: usize,
+) -> Vec<Neighbor> {
+    let mut all: Vec<Neighbor> =
+        vectors.map(|(id, vector)| Neighbor { id, distance: distance(metric, query, vector) }).collect();
+    all.sort_unstable();
+    all.truncate(k);
+    all
+}
+
+pub fn search(index: &dyn VectorIndex, query: &[f32], k: usize, ef: usize) -> Vec<Neighbor> {
+    index.search(&SearchRequest::new(query, k, ef)).expect("a query that fits").neighbors
+}
+
+/// The share of the true neighbours that was found.
+pub fn recall(found: &[Neighbor], truth: impl IntoIterator<Item = u32>) -> f64 {
+    let truth: Vec<u32> = truth.into_iter().collect();
+    truth.iter().filter(|&&id| found.iter().any(|row| row.id == id)).count() as f64 / truth.len() as f64
+}
+
+/// A filter that keeps a list.
+pub struct Only(pub Vec<u32>);
+
+impl Filter for Only {
+    fn allows(&self, id: u32) -> bool {
+        self.0.binary_search(&id).is_ok()
+    }
+
+    fn cardinality(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
+
+    fn for_each(&self, visit: &mut dyn FnMut(u32)) {
+        self.0.iter().copied().for_each(visit);
+    }
+}

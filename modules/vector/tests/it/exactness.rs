@@ -1,0 +1,228 @@
+//! What holds exactly, for both indexes: rows, distances, edge cases, filters, deadlines, refusals.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use engramdb_vector::{
+    Flat, Hnsw, HnswParameters, Metric, RangeRequest, SearchRequest, VectorError, VectorIndex, distance,
+};
+
+use crate::data::{Only, brute_force, clustered, recall, search};
+
+const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
+
+fn both(dimension: usize, metric: Metric) -> [Box<dyn VectorIndex>; 2] {
+    [Box::new(Flat::new(dimension, metric)), Box::new(Hnsw::new(HnswParameters::new(dimension, metric)))]
+}
+
+fn fill(index: &dyn VectorIndex, vectors: &[Vec<f32>]) {
+    for (id, vector) in (0..).zip(vectors) {
+        index.insert(id, vector).expect("fits");
+    }
+}
+
+#[test]
+fn flat_is_brute_force_through_inserts_replacements_and_removals() {
+    for metric in METRICS {
+        let flat = Flat::new(17, metric);
+        let mut model: BTreeMap<u32, Vec<f32>> = BTreeMap::new();
+        for (step, vector) in (0_u32..).zip(clustered(2_000, 17, 5, 3)) {
+            let id = step.wrapping_mul(2_654_435_761) % 500;
+            if step % 3 == 2 {
+                assert_eq!(flat.remove(id), model.remove(&id).is_some());
+            } else {
+                flat.insert(id, &vector).expect("fits");
+                model.insert(id, vector);
+            }
+        }
+        assert_eq!(flat.len(), model.len());
+        for query in clustered(20, 17, 5, 4) {
+            let truth = brute_force(metric, model.iter().map(|(&id, v)| (id, v.as_slice())), &query, 15);
+            assert_eq!(search(&flat, &query, 15, 1), truth, "{metric:?}");
+        }
+        assert!(flat.statistics().slots <= 502, "removed slots are reused: {:?}", flat.statistics());
+    }
+}
+
+#[test]
+fn distances_are_exact_and_rows_ordered() {
+    let vectors = clustered(1_500, 33, 10, 5);
+    for metric in METRICS {
+        for index in both(33, metric) {
+            fill(&*index, &vectors);
+            for query in clustered(10, 33, 10, 6) {
+                let rows = search(&*index, &query, 20, 60);
+                assert_eq!(rows.len(), 20);
+                assert!(rows.is_sorted());
+                for row in rows {
+                    let expected = distance(metric, &query, &vectors[row.id as usize]);
+                    assert!((row.distance - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{metric:?}");
+                    assert_eq!(index.distance(row.id, &query), Some(row.distance));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn vectors_come_back_as_they_were_given() {
+    for index in both(3, Metric::Cosine) {
+        let mut out = vec![9.0; 10];
+        index.insert(4_000_000_000, &[3.0, 0.0, 4.0]).expect("ids may be sparse");
+        assert!(index.vector(4_000_000_000, &mut out));
+        assert_eq!(out, [3.0, 0.0, 4.0]);
+        index.insert(4_000_000_000, &[1.0, 2.0, 3.0]).expect("fits");
+        assert!(index.vector(4_000_000_000, &mut out));
+        assert_eq!((out.as_slice(), index.len()), ([1.0, 2.0, 3.0].as_slice(), 1));
+        assert!(!index.vector(4, &mut out) && !index.contains(4) && !index.remove(4));
+        assert_eq!(search(&*index, &[1.0, 2.0, 3.0], 5, 10)[0].id, 4_000_000_000);
+        assert!(index.remove(4_000_000_000) && index.is_empty());
+        assert_eq!(search(&*index, &[1.0, 2.0, 3.0], 5, 10), []);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_changes_nothing() {
+    for index in both(3, Metric::L2) {
+        index.insert(1, &[1.0, 1.0, 1.0]).expect("fits");
+        let dimension = VectorError::Dimension { expected: 3, got: 2 };
+        assert_eq!(index.insert(1, &[1.0, 2.0]), Err(dimension));
+        assert_eq!(index.search(&SearchRequest::new(&[1.0, 2.0], 1, 1)), Err(dimension));
+        for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!(index.insert(1, &[1.0, poison, 1.0]), Err(VectorError::NotFinite));
+            assert_eq!(index.search(&SearchRequest::new(&[poison; 3], 1, 1)), Err(VectorError::NotFinite));
+            assert_eq!(index.distance(1, &[poison; 3]), None);
+        }
+        assert_eq!(index.distance(1, &[1.0, 1.0, 3.0]), Some(4.0));
+    }
+}
+
+#[test]
+fn zero_and_extreme_vectors_are_stored_and_found() {
+    for metric in METRICS {
+        for index in both(2, metric) {
+            fill(
+                &*index,
+                &[vec![0.0, 0.0], vec![f32::MAX, f32::MAX], vec![f32::MIN, f32::MAX], vec![1.0, 1.0]],
+            );
+            fill(&*index, &vec![vec![0.0, 0.0]; 100]);
+            for query in [[0.0, 0.0], [1.0, -1.0], [f32::MAX, f32::MIN]] {
+                assert_eq!(search(&*index, &query, 1_000, 10).len(), 100, "{metric:?}");
+            }
+            if metric == Metric::Cosine {
+                assert_eq!(index.distance(0, &[1.0, -1.0]), Some(1.0));
+            }
+        }
+    }
+}
+
+#[test]
+fn all_of_a_small_index_is_returned_when_k_is_large() {
+    let vectors = clustered(700, 8, 3, 9);
+    for index in both(8, Metric::L2) {
+        fill(&*index, &vectors);
+        assert_eq!(search(&*index, &vectors[0], 700, 10).len(), 700);
+        assert_eq!(search(&*index, &vectors[0], usize::MAX, 10).len(), 700);
+        assert_eq!(search(&*index, &vectors[0], 0, 10), []);
+    }
+}
+
+#[test]
+fn many_equal_vectors_are_all_reachable() {
+    let index = Hnsw::new(HnswParameters::new(4, Metric::L2));
+    fill(&index, &vec![vec![1.0, 2.0, 3.0, 4.0]; 2_000]);
+    assert_eq!(search(&index, &[1.0, 2.0, 3.0, 4.0], 50, 60).len(), 50);
+}
+
+#[test]
+fn k_allowed_rows_come_whenever_k_exist() {
+    // Clusters as tags: a filter that allows one cluster, and a query from another.
+    let (clusters, count) = (20, 4_000);
+    let vectors = clustered(count, 16, clusters, 11);
+    let index = Hnsw::new(HnswParameters::new(16, Metric::L2));
+    fill(&index, &vectors);
+    for keep_one_in in [2, 5, 20, 100, 1_000] {
+        let random = Only((0..count as u32).filter(|id| (id / 20 + id) % keep_one_in == 0).collect());
+        let correlated = Only((0..count as u32).filter(|id| id % 20 < 20 / keep_one_in.min(20)).collect());
+        for filter in [random, correlated] {
+            let mut found = 0.0;
+            for query in clustered(20, 16, clusters, 12) {
+                let request = SearchRequest { filter: Some(&filter), ..SearchRequest::new(&query, 10, 50) };
+                let rows = index.search(&request).expect("fits").neighbors;
+                assert_eq!(rows.len(), 10.min(filter.0.len()), "one in {keep_one_in}");
+                assert!(rows.iter().all(|row| filter.0.contains(&row.id)));
+                let allowed = filter.0.iter().map(|&id| (id, vectors[id as usize].as_slice()));
+                let truth = brute_force(Metric::L2, allowed, &query, 10);
+                found += recall(&rows, truth.iter().map(|row| row.id)) / 20.0;
+            }
+            assert!(found >= 0.95, "one in {keep_one_in}: recall {found}");
+        }
+    }
+}
+
+#[test]
+fn a_filter_of_unknown_size_and_absent_ids_is_honoured() {
+    struct Unknown(Only);
+    impl engramdb_vector::Filter for Unknown {
+        fn allows(&self, id: u32) -> bool {
+            self.0.allows(id)
+        }
+        fn cardinality(&self) -> Option<usize> {
+            None
+        }
+        fn for_each(&self, visit: &mut dyn FnMut(u32)) {
+            self.0.for_each(visit);
+        }
+    }
+    let vectors = clustered(3_000, 16, 10, 13);
+    for index in both(16, Metric::Cosine) {
+        fill(&*index, &vectors);
+        let filter = Unknown(Only(vec![5, 17, 2_999, 50_000]));
+        let request = SearchRequest { filter: Some(&filter), ..SearchRequest::new(&vectors[0], 10, 50) };
+        let mut ids: Vec<u32> =
+            index.search(&request).expect("fits").neighbors.iter().map(|row| row.id).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [5, 17, 2_999]);
+    }
+}
+
+#[test]
+fn a_passed_deadline_stops_the_search() {
+    let vectors = clustered(5_000, 16, 10, 14);
+    for index in both(16, Metric::L2) {
+        fill(&*index, &vectors);
+        let asked = Cell::new(0);
+        let third_time = || {
+            asked.set(asked.get() + 1);
+            asked.get() >= 3
+        };
+        let request =
+            SearchRequest { deadline: Some(&third_time), ..SearchRequest::new(&vectors[0], 10, 2_000) };
+        let outcome = index.search(&request).expect("fits");
+        assert!(outcome.timed_out && outcome.evaluated < 1_000, "{outcome:?}");
+        assert_eq!(outcome.neighbors.len(), 10, "what was seen by then is returned");
+    }
+}
+
+#[test]
+fn a_range_holds_what_is_within_it() {
+    let vectors = clustered(4_000, 16, 40, 15);
+    for metric in METRICS {
+        for index in both(16, metric) {
+            fill(&*index, &vectors);
+            let mut found = 0;
+            for query in clustered(20, 16, 40, 16) {
+                let stored = || (0..).zip(vectors.iter().map(Vec::as_slice));
+                let radius = brute_force(metric, stored(), &query, 80)[79].distance;
+                let request =
+                    RangeRequest { query: &query, radius, epsilon: 0.01, filter: None, deadline: None };
+                let rows = index.search_range(&request).expect("fits").neighbors;
+                assert!(rows.is_sorted() && rows.iter().all(|row| row.distance <= radius));
+                found += rows.len();
+            }
+            // The inner product of vectors of different lengths is no metric, and the graph suffers from it.
+            let enough = if metric == Metric::InnerProduct { 0.9 } else { 0.98 };
+            assert!(found as f64 >= enough * 1_600.0, "{metric:?}: {found} of 1600");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The crate from outside, as the search module uses it: one file per kind of promise.
+
+mod churn;
+mod data;
+mod exactness;
+mod recall;
+mod stress;

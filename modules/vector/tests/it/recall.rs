@@ -1,0 +1,54 @@
+//! The graph finds the true neighbours of real embeddings.
+
+use engramdb_vector::{Hnsw, HnswParameters, Metric, VectorIndex};
+
+use crate::data::{RealData, brute_force, clustered, recall, search};
+
+fn real_index(threads: usize, metric: Metric) -> Hnsw {
+    let data = RealData::get();
+    let vectors: Vec<(u32, &[f32])> = (0..).zip(data.rows()).collect();
+    Hnsw::build_parallel(HnswParameters::new(data.dimension, metric), &vectors, threads)
+        .expect("finite vectors")
+}
+
+fn real_recall(index: &Hnsw, ef: usize) -> f64 {
+    let data = RealData::get();
+    let sum: f64 = data
+        .queries()
+        .zip(&data.neighbors)
+        .map(|(query, truth)| recall(&search(index, query, 10, ef), truth[..10].iter().copied()))
+        .sum();
+    sum / data.neighbors.len() as f64
+}
+
+#[test]
+fn real_embeddings_built_by_two_threads() {
+    let index = real_index(2, Metric::Cosine);
+    let (narrow, wide) = (real_recall(&index, 50), real_recall(&index, 100));
+    println!("recall@10: {narrow:.4} at ef 50, {wide:.4} at ef 100; {:?}", index.statistics());
+    assert!(wide >= 0.98, "recall@10 at ef 100 is {wide}");
+    assert!(narrow >= 0.95, "recall@10 at ef 50 is {narrow}");
+}
+
+#[test]
+fn every_metric_on_clustered_vectors() {
+    for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
+        let vectors = clustered(3_000, 24, 40, 7);
+        let index = Hnsw::new(HnswParameters::new(24, metric));
+        for (id, vector) in (0..).zip(&vectors) {
+            index.insert(id, vector).expect("fits");
+        }
+        let queries = clustered(100, 24, 40, 8);
+        let sum: f64 = queries
+            .iter()
+            .map(|query| {
+                let stored = (0..).zip(vectors.iter().map(Vec::as_slice));
+                let truth = brute_force(metric, stored, query, 10);
+                recall(&search(&index, query, 10, 100), truth.iter().map(|row| row.id))
+            })
+            .sum();
+        // The inner product of vectors of different lengths is no metric, and the graph suffers from it.
+        let enough = if metric == Metric::InnerProduct { 0.93 } else { 0.98 };
+        assert!(sum / 100.0 >= enough, "{metric:?}: {}", sum / 100.0);
+    }
+}

@@ -1,0 +1,96 @@
+//! Threads that insert, replace, remove and search at once.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use engramdb_vector::{Flat, Hnsw, HnswParameters, Metric, SearchRequest, VectorIndex, distance};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::data::{Only, clustered};
+
+const IDS: u32 = 400;
+const VERSIONS: usize = 8;
+const DIMENSION: usize = 20;
+const METRIC: Metric = Metric::Cosine;
+
+/// Each row is some version of its id; ids that stay are always found.
+fn check_search(index: &dyn VectorIndex, versions: &[Vec<f32>], query: &[f32], filter: Option<&Only>) {
+    let filter = filter.map(|filter| filter as &dyn engramdb_vector::Filter);
+    let request = SearchRequest { filter, ..SearchRequest::new(query, 20, 40) };
+    let rows = index.search(&request).expect("fits").neighbors;
+    assert!(rows.is_sorted());
+    // A quarter of the ids is never removed, so there are always enough, whatever the others do.
+    assert_eq!(rows.len(), 20);
+    let mut ids: Vec<u32> = rows.iter().map(|row| row.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), rows.len(), "an id comes once");
+    for row in rows {
+        assert!(row.id < IDS && request.filter.is_none_or(|filter| filter.allows(row.id)));
+        let is_version = |version: usize| {
+            let vector = &versions[row.id as usize * VERSIONS + version];
+            (distance(METRIC, query, vector) - row.distance).abs() < 1e-5
+        };
+        assert!((0..VERSIONS).any(is_version), "id {} never had distance {}", row.id, row.distance);
+    }
+}
+
+fn stress(index: &dyn VectorIndex) {
+    let versions = clustered(IDS as usize * VERSIONS, DIMENSION, 60, 51);
+    for id in 0..IDS {
+        index.insert(id, &versions[id as usize * VERSIONS]).expect("fits");
+    }
+    let (done, searches) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let evens = Only((0..IDS).filter(|id| id % 2 == 0).collect());
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..3)
+            .map(|thread| {
+                let versions = &versions;
+                scope.spawn(move || {
+                    let mut random = StdRng::seed_from_u64(thread);
+                    for _ in 0..3_000 {
+                        let id = random.random_range(0..IDS);
+                        if id % 4 != 0 && random.random_bool(0.4) {
+                            index.remove(id);
+                        } else {
+                            let version = random.random_range(0..VERSIONS);
+                            index.insert(id, &versions[id as usize * VERSIONS + version]).expect("fits");
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in 0..2 {
+            let (versions, done, searches, evens) = (&versions, &done, &searches, &evens);
+            scope.spawn(move || {
+                let mut random = StdRng::seed_from_u64(100 + thread);
+                while !done.load(Ordering::Relaxed) {
+                    let query = &versions[random.random_range(0..versions.len())];
+                    check_search(index, versions, query, random.random_bool(0.3).then_some(evens));
+                    searches.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let results: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        done.store(true, Ordering::Relaxed);
+        results.into_iter().for_each(|result| result.expect("no writer panics"));
+    });
+    assert!(searches.load(Ordering::Relaxed) > 0);
+    let live = (0..IDS).filter(|&id| index.contains(id)).count();
+    assert_eq!(index.len(), live);
+}
+
+#[test]
+fn the_graph_is_right_while_threads_write_and_search() {
+    let index = Hnsw::new(HnswParameters::new(DIMENSION, METRIC));
+    stress(&index);
+    assert!(index.compact(), "nobody is left to wait for");
+    assert_eq!(index.statistics().deleted, 0);
+    check_search(&index, &clustered(IDS as usize * VERSIONS, DIMENSION, 60, 51), &[1.0; DIMENSION], None);
+}
+
+#[test]
+fn the_flat_index_is_right_while_threads_write_and_search() {
+    stress(&Flat::new(DIMENSION, METRIC));
+}

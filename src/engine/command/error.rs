@@ -1,0 +1,54 @@
+//! The client's mistakes, in Redis's own words: client libraries match on these texts.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// An error reply: its code word and text, as it goes over the wire. The connection lives on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandError(Cow<'static, str>);
+
+impl CommandError {
+    pub const SYNTAX: CommandError = CommandError::of("ERR syntax error");
+    pub const WRONG_TYPE: CommandError =
+        CommandError::of("WRONGTYPE Operation against a key holding the wrong kind of value");
+    pub const NOT_INTEGER: CommandError = CommandError::of("ERR value is not an integer or out of range");
+    pub const NOT_FLOAT: CommandError = CommandError::of("ERR value is not a valid float");
+    pub const NO_SUCH_KEY: CommandError = CommandError::of("ERR no such key");
+    pub const OUT_OF_RANGE: CommandError = CommandError::of("ERR index out of range");
+    pub const INVALID_CURSOR: CommandError = CommandError::of("ERR invalid cursor");
+    pub const DATABASE_OUT_OF_RANGE: CommandError = CommandError::of("ERR DB index is out of range");
+    pub const STRING_TOO_LONG: CommandError =
+        CommandError::of("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+
+    /// A fixed text, code word included.
+    pub const fn of(text: &'static str) -> CommandError {
+        CommandError(Cow::Borrowed(text))
+    }
+
+    /// A text made at run time, code word included. Line breaks become spaces: they would end the reply.
+    pub fn new(text: impl Into<String>) -> CommandError {
+        let text: String = text.into();
+        CommandError(Cow::Owned(text.replace(['\r', '\n'], " ")))
+    }
+
+    pub fn wrong_arity(command: &str) -> CommandError {
+        CommandError::new(format!("ERR wrong number of arguments for '{}' command", command.to_lowercase()))
+    }
+
+    pub fn invalid_expire_time(command: &str) -> CommandError {
+        CommandError::new(format!("ERR invalid expire time in '{}' command", command.to_lowercase()))
+    }
+
+    /// Code word and text, without the leading `-` and the line end.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CommandError {}

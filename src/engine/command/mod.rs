@@ -1,0 +1,222 @@
+//! Commands: declared once in a row, everything else derived (arity, key positions, COMMAND, COMMAND DOCS, checks).
+
+mod args;
+mod error;
+mod reply;
+mod table;
+mod usage;
+
+pub use args::{Args, Options, integer};
+pub use error::CommandError;
+pub use reply::Reply;
+pub use table::CommandTable;
+pub use usage::Shape;
+
+use crate::tx::Tx;
+use crate::view::View;
+
+/// Flags in Redis's names (COMMAND INFO). `write` and `readonly` follow from the handler.
+pub mod flag {
+    pub const FAST: u32 = 1;
+    pub const DENY_OOM: u32 = 1 << 1;
+    pub const ADMIN: u32 = 1 << 2;
+    pub const NO_SCRIPT: u32 = 1 << 3;
+    pub const LOADING: u32 = 1 << 4;
+    pub const STALE: u32 = 1 << 5;
+    pub const NO_AUTH: u32 = 1 << 6;
+    pub const NO_MULTI: u32 = 1 << 7;
+    pub const ALLOW_BUSY: u32 = 1 << 8;
+    pub const SKIP_MONITOR: u32 = 1 << 9;
+    pub const NO_MANDATORY_KEYS: u32 = 1 << 10;
+    pub const TOUCHES_ARBITRARY_KEYS: u32 = 1 << 11;
+    pub const MODULE: u32 = 1 << 12;
+    pub const BLOCKING: u32 = 1 << 13;
+    pub const PUBSUB: u32 = 1 << 14;
+    /// The command reads or writes nothing of the keyspace that could be lost: its reply is not gated.
+    pub const UNGATED: u32 = 1 << 15;
+
+    /// Redis's spelling of each.
+    pub const NAMES: &[(u32, &str)] = &[
+        (DENY_OOM, "denyoom"),
+        (MODULE, "module"),
+        (ADMIN, "admin"),
+        (PUBSUB, "pubsub"),
+        (NO_SCRIPT, "noscript"),
+        (BLOCKING, "blocking"),
+        (LOADING, "loading"),
+        (STALE, "stale"),
+        (SKIP_MONITOR, "skip_monitor"),
+        (FAST, "fast"),
+        (NO_AUTH, "no_auth"),
+        (NO_MULTI, "no_multi"),
+        (ALLOW_BUSY, "allow_busy"),
+        (NO_MANDATORY_KEYS, "no_mandatory_keys"),
+        (TOUCHES_ARBITRARY_KEYS, "touches_arbitrary_keys"),
+    ];
+}
+
+/// ACL categories. `read`, `write`, `fast` and `slow` follow from handler and flags.
+pub mod acl {
+    pub const KEYSPACE: u32 = 1;
+    pub const STRING: u32 = 1 << 1;
+    pub const HASH: u32 = 1 << 2;
+    pub const ADMIN: u32 = 1 << 3;
+    pub const DANGEROUS: u32 = 1 << 4;
+    pub const CONNECTION: u32 = 1 << 5;
+    pub const TRANSACTION: u32 = 1 << 6;
+    pub const SEARCH: u32 = 1 << 7;
+    pub const PUBSUB: u32 = 1 << 8;
+    pub const BLOCKING: u32 = 1 << 9;
+
+    pub const NAMES: &[(u32, &str)] = &[
+        (KEYSPACE, "keyspace"),
+        (STRING, "string"),
+        (HASH, "hash"),
+        (ADMIN, "admin"),
+        (DANGEROUS, "dangerous"),
+        (CONNECTION, "connection"),
+        (TRANSACTION, "transaction"),
+        (SEARCH, "search"),
+        (PUBSUB, "pubsub"),
+        (BLOCKING, "blocking"),
+    ];
+}
+
+pub type Outcome = Result<(), CommandError>;
+pub type ReadHandler = fn(&View<'_>, Args<'_>, &mut dyn Reply) -> Outcome;
+pub type WriteHandler = fn(&mut Tx<'_>, Args<'_>, &mut dyn Reply) -> Outcome;
+pub type StagedHandler = fn(&View<'_>, Args<'_>, &mut dyn Reply) -> Result<Stage, CommandError>;
+
+/// Finds the indexes of the key words among the arguments.
+pub type KeyFinder = fn(Args<'_>) -> Result<Vec<usize>, CommandError>;
+
+/// Work without any lock; it ends in a step that reads the keyspace again and writes the reply.
+pub type Job = Box<dyn FnOnce() -> Finish + Send>;
+pub type Finish = Box<dyn FnOnce(&View<'_>, &mut dyn Reply) -> Outcome + Send>;
+
+/// What a staged command wants next.
+pub enum Stage {
+    /// The reply is written.
+    Done,
+    /// Runs the job where it is: it is expected to be short.
+    Run(Job),
+    /// Runs the job on the pool for long work.
+    Offload(Job),
+}
+
+#[derive(Clone, Copy)]
+pub enum Handler {
+    Read(ReadHandler),
+    Write(WriteHandler),
+    Staged(StagedHandler),
+    /// Run by the server, which keeps the function: the engine knows no sessions.
+    Session,
+    /// Has subcommands only.
+    Container,
+}
+
+/// One command's row. Built in a `static` with the functions below.
+#[derive(Clone, Copy)]
+pub struct Command {
+    pub name: &'static str,
+    pub usage: &'static str,
+    pub handler: Handler,
+    pub event: &'static str,
+    pub flags: u32,
+    pub acl: u32,
+    pub since: &'static str,
+    pub complexity: &'static str,
+    pub summary: &'static str,
+    pub group: &'static str,
+    pub subcommands: &'static [Command],
+    /// Where the usage line cannot tell the keys: reads them from the arguments.
+    pub keys: Option<KeyFinder>,
+}
+
+pub const fn read(name: &'static str, usage: &'static str, handler: ReadHandler) -> Command {
+    command(name, usage, Handler::Read(handler))
+}
+
+pub const fn write(name: &'static str, usage: &'static str, handler: WriteHandler) -> Command {
+    command(name, usage, Handler::Write(handler))
+}
+
+pub const fn staged(name: &'static str, usage: &'static str, handler: StagedHandler) -> Command {
+    command(name, usage, Handler::Staged(handler))
+}
+
+pub const fn session(name: &'static str, usage: &'static str) -> Command {
+    command(name, usage, Handler::Session)
+}
+
+/// A command that has subcommands only (`CONFIG GET`, `OBJECT ENCODING`).
+pub const fn container(name: &'static str, subcommands: &'static [Command]) -> Command {
+    let mut row = command(name, "subcommand [argument+]", Handler::Container);
+    row.subcommands = subcommands;
+    row
+}
+
+const fn command(name: &'static str, usage: &'static str, handler: Handler) -> Command {
+    Command {
+        name,
+        usage,
+        handler,
+        event: "",
+        flags: 0,
+        acl: 0,
+        since: "1.0.0",
+        complexity: "",
+        summary: "",
+        group: "generic",
+        subcommands: &[],
+        keys: None,
+    }
+}
+
+impl Command {
+    /// The keyspace event that the command notifies.
+    pub const fn event(mut self, event: &'static str) -> Command {
+        self.event = event;
+        self
+    }
+
+    pub const fn flags(mut self, flags: u32) -> Command {
+        self.flags = flags;
+        self
+    }
+
+    pub const fn acl(mut self, categories: u32) -> Command {
+        self.acl = categories;
+        self
+    }
+
+    pub const fn group(mut self, group: &'static str) -> Command {
+        self.group = group;
+        self
+    }
+
+    pub const fn docs(
+        mut self,
+        since: &'static str,
+        complexity: &'static str,
+        summary: &'static str,
+    ) -> Command {
+        self.since = since;
+        self.complexity = complexity;
+        self.summary = summary;
+        self
+    }
+
+    pub const fn keys(mut self, keys: KeyFinder) -> Command {
+        self.keys = Some(keys);
+        self
+    }
+
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub fn is_write(&self) -> bool {
+        matches!(self.handler, Handler::Write(_))
+    }
+}

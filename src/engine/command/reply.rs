@@ -1,0 +1,40 @@
+//! Where handlers write their replies. The server implements it over RESP2 and RESP3, the script runner over text.
+
+use super::CommandError;
+
+/// A sink for one reply after another. An aggregate is its header followed by that many elements (a map: pairs).
+pub trait Reply {
+    /// Whether maps, sets, doubles and nulls have types of their own (RESP3).
+    fn is_resp3(&self) -> bool;
+    fn simple(&mut self, text: &str);
+    fn error(&mut self, error: &CommandError);
+    fn integer(&mut self, value: i64);
+    fn bulk(&mut self, bytes: &[u8]);
+    fn null(&mut self);
+    /// What an aborted EXEC and a popped-nothing reply: RESP2 tells it apart from `null`.
+    fn null_array(&mut self);
+    fn array(&mut self, elements: usize);
+    /// RESP2 sends it as an array of twice as many elements.
+    fn map(&mut self, pairs: usize);
+    fn set(&mut self, elements: usize);
+    fn push(&mut self, elements: usize);
+    fn double(&mut self, value: f64);
+    fn boolean(&mut self, value: bool);
+    /// `format` has three letters, `txt` or `mkd`.
+    fn verbatim(&mut self, format: &str, text: &[u8]);
+
+    /// The place that a `rewind` comes back to, dropping what was written since: an error replaces a half-written reply.
+    fn mark(&self) -> usize;
+    fn rewind(&mut self, mark: usize);
+
+    fn ok(&mut self) {
+        self.simple("OK");
+    }
+
+    fn optional_bulk(&mut self, bytes: Option<&[u8]>) {
+        match bytes {
+            Some(bytes) => self.bulk(bytes),
+            None => self.null(),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The table of all commands that this server knows, by name.
+
+use super::{Args, Command, CommandError, Handler, Shape, usage};
+use std::collections::HashMap;
+
+/// A command with what its usage line tells.
+pub struct Known {
+    pub command: &'static Command,
+    pub shape: Shape,
+    pub subcommands: Vec<Known>,
+    /// `CONFIG|GET` for a subcommand: what errors and COMMAND call it, in lower case.
+    pub full_name: String,
+    /// A number of its own, for tables beside this one.
+    pub id: usize,
+}
+
+/// Looks commands up by name, in any case.
+pub struct CommandTable {
+    commands: Vec<Known>,
+    by_name: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
+}
+
+/// Longer than any command's name.
+const NAME_BYTES_MAX: usize = 32;
+
+impl CommandTable {
+    /// Builds the table; a name given twice is a programming error.
+    pub fn new(families: impl IntoIterator<Item = &'static [Command]>) -> CommandTable {
+        let mut table = CommandTable { commands: Vec::new(), by_name: HashMap::default() };
+        let mut next_id = 0;
+        for command in families.into_iter().flatten() {
+            let known = Known::new(command, None, &mut next_id);
+            let before = table.by_name.insert(command.name.as_bytes().into(), table.commands.len());
+            assert!(before.is_none(), "command {} is declared twice", command.name);
+            assert!(command.name.len() <= NAME_BYTES_MAX, "{} is too long a name", command.name);
+            table.commands.push(known);
+        }
+        table
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.commands.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// The command of that name, in any case.
+    #[inline]
+    pub fn get(&self, name: &[u8]) -> Option<&Known> {
+        let mut upper = [0; NAME_BYTES_MAX];
+        let upper = upper.get_mut(..name.len())?;
+        upper.copy_from_slice(name);
+        upper.make_ascii_uppercase();
+        self.by_name.get(&*upper).map(|&index| &self.commands[index])
+    }
+
+    /// The command or subcommand that these words call, with its arity checked.
+    pub fn resolve(&self, args: Args<'_>) -> Result<&Known, CommandError> {
+        let known = self.get(args.word(0)).ok_or_else(|| unknown_command(args))?;
+        let known = match known.command.handler {
+            Handler::Container if args.len() == 1 => {
+                return Err(CommandError::wrong_arity(&known.full_name));
+            }
+            Handler::Container => known.subcommand(args.word(1)).ok_or_else(|| {
+                let asked = String::from_utf8_lossy(&args[1][..args[1].len().min(128)]);
+                CommandError::new(format!(
+                    "ERR unknown subcommand '{asked}'. Try {} HELP.",
+                    known.command.name
+                ))
+            })?,
+            _ => known,
+        };
+        let words = args.len() as i32;
+        let arity = known.shape.arity;
+        if (arity > 0 && words != arity) || words < -arity {
+            return Err(CommandError::wrong_arity(&known.full_name));
+        }
+        Ok(known)
+    }
+}
+
+impl Known {
+    fn new(command: &'static Command, parent: Option<&str>, next_id: &mut usize) -> Known {
+        let lower = command.name.to_lowercase();
+        let full_name = parent.map_or(lower.clone(), |parent| format!("{parent}|{lower}"));
+        let id = *next_id;
+        *next_id += 1;
+        let subcommands =
+            command.subcommands.iter().map(|sub| Known::new(sub, Some(&full_name), next_id)).collect();
+        let name_words = if parent.is_some() { 2 } else { 1 };
+        Known { command, shape: usage::shape(command.usage, name_words), subcommands, full_name, id }
+    }
+
+    fn subcommand(&self, name: &[u8]) -> Option<&Known> {
+        self.subcommands.iter().find(|known| known.command.name.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// The indexes of the key words among `args`.
+    pub fn key_words(&self, args: Args<'_>) -> Result<Vec<usize>, CommandError> {
+        if let Some(keys) = self.command.keys {
+            return keys(args);
+        }
+        let (first, last, step) = self.shape.keys;
+        if first == 0 {
+            return Ok(Vec::new());
+        }
+        let last = if last < 0 { args.len() as i32 + last } else { last };
+        Ok((first..=last).step_by(step as usize).map(|index| index as usize).collect())
+    }
+}
+
+/// Redis's text: the name and the start of each argument, cut at 128 bytes in all.
+fn unknown_command(args: Args<'_>) -> CommandError {
+    let cut = |word: &[u8], bytes_max: usize| {
+        String::from_utf8_lossy(&word[..word.len().min(bytes_max)]).into_owned()
+    };
+    let mut beginning = String::new();
+    for word in args.iter().skip(1) {
+        if beginning.len() >= 128 {
+            break;
+        }
+        beginning.push_str(&format!("'{}' ", cut(word, 128 - beginning.len())));
+    }
+    CommandError::new(format!(
+        "ERR unknown command '{}', with args beginning with: {beginning}",
+        cut(args.word(0), 128)
+    ))
+}

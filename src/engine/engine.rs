@@ -1,0 +1,348 @@
+//! The engine: one keyspace behind one read-write lock, in front of one log.
+//!
+//! The shell takes the lock for a *run* of commands ([`Engine::reads`], [`Engine::writes`]); each command of a run is a
+//! batch of its own, and a [`Transaction`] makes one batch of several (EXEC). What a reply must wait for comes back
+//! with each command; the shell holds the reply until [`Engine::durable`] has passed it.
+//!
+//! Invariants:
+//! - log order is apply order: batches are submitted under the write lock;
+//! - the engine clock never steps back, across restarts too: it starts at the larger of the wall clock and the last
+//!   entry's time, and one value stands for a whole command or transaction;
+//! - room in the log is reserved before anything is applied, so an applied batch is never refused.
+//!
+//! Lock order: keyspace, then the log's state. Nothing takes the keyspace lock while it holds another lock of ours.
+
+use crate::command::{Args, Command, CommandError, Finish, Handler, Reply, Stage};
+use crate::env::Env;
+use crate::hazard::Hazards;
+use crate::keyspace::Value;
+use crate::log::pipeline::{Credit, Fatal, Pipeline, Refusal};
+use crate::log::{Lsn, ShardLog};
+use crate::module::Exporter;
+use crate::store::Store;
+use crate::tx::Tx;
+use crate::view::View;
+use crate::watch::Watch;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub struct Engine {
+    store: RwLock<Store>,
+    shared: Shared,
+    pipeline: Pipeline,
+}
+
+/// What views and transactions need beside the store.
+pub(crate) struct Shared {
+    pub(crate) hazards: Hazards,
+    pub(crate) env: Env,
+    clock_ms: AtomicU64,
+}
+
+impl Shared {
+    fn now_ms(&self) -> u64 {
+        let wall_ms = self.env.clock.wall_ms();
+        let clock_ms = self.clock_ms.load(Ordering::Relaxed);
+        if wall_ms > clock_ms {
+            self.clock_ms.fetch_max(wall_ms, Ordering::Relaxed);
+        }
+        wall_ms.max(clock_ms)
+    }
+}
+
+/// What a command came to.
+pub struct Ran {
+    /// The reply may leave when this batch is durable.
+    pub gate: Lsn,
+    /// A staged command's work that is still to be done, before the reply exists. [`Engine::finish`] ends it.
+    pub stage: Stage,
+}
+
+impl Engine {
+    /// Made by [`crate::recovery::Recovering::start`].
+    pub(crate) fn new(store: Store, env: Env, clock_ms: u64, pipeline: Pipeline) -> Engine {
+        let shared = Shared { hazards: Hazards::new(), env, clock_ms: AtomicU64::new(clock_ms) };
+        Engine { store: RwLock::new(store), shared, pipeline }
+    }
+
+    pub fn env(&self) -> &Env {
+        &self.shared.env
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.shared.now_ms()
+    }
+
+    /// The last batch that is durable: replies gated at it or below may leave.
+    #[inline]
+    pub fn durable(&self) -> Lsn {
+        self.pipeline.durable()
+    }
+
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    pub fn log(&self) -> &Arc<dyn ShardLog> {
+        self.pipeline.log()
+    }
+
+    /// Takes the read lock for a run of reads.
+    pub fn reads(&self) -> ReadRun<'_> {
+        ReadRun { engine: self, store: self.store.read() }
+    }
+
+    /// Reserves room in the log for `batches` batches of `bytes` in all (see [`batch_bytes_max`]); before any lock.
+    pub fn admit(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
+        self.pipeline.admit_run(batches, bytes)
+    }
+
+    /// Takes the write lock for a run of commands that the credit covers.
+    pub fn writes(&self, credit: Credit) -> WriteRun<'_> {
+        WriteRun { engine: self, store: Some(self.store.write()), credit }
+    }
+
+    /// Ends a staged command after its job: reads the keyspace again and writes the reply.
+    pub fn finish(&self, database: u32, finish: Finish, reply: &mut dyn Reply) -> Lsn {
+        let run = self.reads();
+        let view = run.view(database);
+        let mark = reply.mark();
+        if let Err(error) = finish(&view, reply) {
+            reply.rewind(mark);
+            reply.error(&error);
+        }
+        view.gate()
+    }
+
+    /// Watches keys for a connection. Returns what EXEC's reply would have to wait for.
+    pub fn watch(&self, watch: &Arc<Watch>, database: u32, keys: &[&[u8]]) -> Lsn {
+        let run = self.reads();
+        let view = run.view(database);
+        for key in keys {
+            if view.peek(database, key).is_some() {
+                watch.present.lock().push((database, key.to_vec()));
+            }
+            run.store.watchers.add(watch, database, key);
+        }
+        view.gate()
+    }
+
+    /// Deletes what has expired, at most `limit` keys; returns how many keys it looked at. Run it regularly: reads do
+    /// not need it, memory does.
+    pub fn expire_due(&self, limit: usize) -> Result<usize, Refusal> {
+        let mut store = self.store.write();
+        let now_ms = self.now_ms();
+        let due = store.keyspace.take_due(now_ms, limit);
+        for (index, (database, key)) in due.iter().enumerate() {
+            let bytes = expiry_bytes(&store, *database, key);
+            let mut credit = match self.pipeline.admit(bytes) {
+                Ok(credit) => credit,
+                Err(refusal) => {
+                    due[index..].iter().for_each(|(database, key)| store.keyspace.requeue(*database, key));
+                    return Err(refusal);
+                }
+            };
+            Tx::new(&mut store, &self.shared, *database, now_ms).expire(key);
+            self.submit(&mut store, &mut credit, now_ms);
+        }
+        release(store);
+        Ok(due.len())
+    }
+
+    /// True while some module has more pending work than it wants: writers wait before they take the lock.
+    pub fn is_overloaded(&self) -> bool {
+        self.store.read().modules.iter().any(|module| module.is_overloaded())
+    }
+
+    /// The modules' derived state, to be written without any lock.
+    pub fn exporters(&self) -> Vec<(&'static str, Exporter)> {
+        let store = self.store.read();
+        let exporters = store.modules.iter().filter_map(|module| Some((module.name(), module.exporter()?)));
+        exporters.collect()
+    }
+
+    /// Makes everything durable and stops the log in order. No command may follow.
+    pub fn close(self) -> Result<(), Fatal> {
+        self.pipeline.close()
+    }
+
+    fn submit(&self, store: &mut Store, credit: &mut Credit, now_ms: u64) -> Lsn {
+        let Some((lsn, batch)) = store.close_batch() else { return Lsn(0) };
+        self.pipeline.submit(credit, lsn, now_ms, batch);
+        store.begin_batch();
+        lsn
+    }
+}
+
+/// How large the batch of a command with these words can get: its effects hold each word at most twice (an expired
+/// key's or field's delete comes before the effect itself), a fixed part per word, and at most one computed number.
+pub fn batch_bytes_max(words: &[&[u8]]) -> usize {
+    const NUMBER_BYTES_MAX: usize = 400;
+    const WORD_OVERHEAD_BYTES: usize = 64;
+    NUMBER_BYTES_MAX + words.iter().map(|word| 2 * word.len() + WORD_OVERHEAD_BYTES).sum::<usize>()
+}
+
+/// How large the batch gets that deletes the expired key, or its expired fields.
+fn expiry_bytes(store: &Store, database: u32, key: &[u8]) -> usize {
+    let fields = match store.keyspace.entry(database, key).map(|entry| entry.value()) {
+        Some(Value::Hash(hash)) => hash.iter().map(|field| field.name.as_slice().len() + 4).sum(),
+        _ => 0,
+    };
+    64 + key.len() + fields
+}
+
+/// The read lock, for commands that change nothing.
+pub struct ReadRun<'e> {
+    engine: &'e Engine,
+    store: RwLockReadGuard<'e, Store>,
+}
+
+impl ReadRun<'_> {
+    /// The database at the present moment of the engine clock.
+    pub fn view(&self, database: u32) -> View<'_> {
+        View {
+            keyspace: &self.store.keyspace,
+            modules: &self.store.modules,
+            hazards: &self.engine.shared.hazards,
+            env: &self.engine.shared.env,
+            database,
+            now_ms: self.engine.now_ms(),
+            last_lsn: self.store.last_lsn,
+            gate: Cell::new(Lsn(0)),
+        }
+    }
+
+    /// Runs a command that reads or is staged.
+    ///
+    /// # Panics
+    /// If it is another kind: the shell picks the run by the handler.
+    #[inline]
+    pub fn run(&self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
+        let view = self.view(database);
+        let stage = read(&view, command, args, reply);
+        Ran { gate: view.gate(), stage }
+    }
+}
+
+/// Runs a reading handler; an error replaces whatever it wrote.
+#[inline]
+fn read(view: &View<'_>, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
+    let mark = reply.mark();
+    let result = match command.handler {
+        Handler::Read(handler) => handler(view, args, reply).map(|()| Stage::Done),
+        Handler::Staged(handler) => handler(view, args, reply),
+        _ => unreachable!("{} does not read", command.name),
+    };
+    result.unwrap_or_else(|error| fail(reply, mark, &error))
+}
+
+fn fail(reply: &mut dyn Reply, mark: usize, error: &CommandError) -> Stage {
+    reply.rewind(mark);
+    reply.error(error);
+    Stage::Done
+}
+
+/// The write lock, for a run of commands.
+pub struct WriteRun<'e> {
+    engine: &'e Engine,
+    /// Taken only by drop.
+    store: Option<RwLockWriteGuard<'e, Store>>,
+    credit: Credit,
+}
+
+impl WriteRun<'_> {
+    /// Runs one engine command of any kind as a batch of its own. A staged one comes back with its job to do.
+    pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
+        let mut transaction = self.transaction();
+        let stage = transaction.step(database, command, args, reply);
+        Ran { gate: transaction.finish(), stage }
+    }
+
+    /// Begins a batch of several commands. It must be finished.
+    pub fn transaction(&mut self) -> Transaction<'_> {
+        let now_ms = self.engine.now_ms();
+        let store = self.store.as_mut().expect("held until drop");
+        let tx = Tx::new(store, &self.engine.shared, 0, now_ms);
+        Transaction { tx, engine: self.engine, credit: &mut self.credit }
+    }
+}
+
+impl Drop for WriteRun<'_> {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.take() {
+            release(store);
+        }
+    }
+}
+
+/// Gives the lock back, and then drops what the run removed.
+fn release(mut store: RwLockWriteGuard<'_, Store>) {
+    let garbage = store.take_garbage();
+    drop(store);
+    if garbage.iter().any(|outcome| outcome.garbage.is_databases()) {
+        // Dropping millions of keys takes seconds: nobody waits for it.
+        std::thread::spawn(move || drop(garbage));
+    }
+}
+
+/// Several commands as one batch: EXEC.
+pub struct Transaction<'t> {
+    tx: Tx<'t>,
+    engine: &'t Engine,
+    credit: &'t mut Credit,
+}
+
+impl Transaction<'_> {
+    /// Runs a command inline: a staged one to its end.
+    pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) {
+        match self.step(database, command, args, reply) {
+            Stage::Done => {}
+            Stage::Run(job) | Stage::Offload(job) => {
+                let finish = job();
+                let mark = reply.mark();
+                if let Err(error) = self.tx.read(|view| finish(view, reply)) {
+                    fail(reply, mark, &error);
+                }
+            }
+        }
+    }
+
+    /// True if a watched key changed or expired since it was watched; the reply then waits for that change.
+    pub fn is_dirty(&mut self, watch: &Watch) -> bool {
+        self.tx.read(|view| {
+            if let Some(lsn) = watch.dirtied_by() {
+                view.wait_for(lsn);
+                return true;
+            }
+            let present = watch.present.lock();
+            present.iter().any(|(database, key)| view.peek(*database, key).is_none())
+        })
+    }
+
+    /// Logs the batch; returns what its reply has to wait for.
+    pub fn finish(self) -> Lsn {
+        let (gate, now_ms, store) = self.tx.into_parts();
+        let lsn = self.engine.submit(store, self.credit, now_ms);
+        gate.max(lsn)
+    }
+
+    fn step(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
+        self.tx.select(database);
+        match command.handler {
+            Handler::Write(handler) => {
+                let mark = reply.mark();
+                match handler(&mut self.tx, args, reply) {
+                    Ok(()) => Stage::Done,
+                    Err(error) => fail(reply, mark, &error),
+                }
+            }
+            _ => self.tx.read(|view| read(view, command, args, reply)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,0 +1,180 @@
+//! `apply`: what each effect does, for execution and replay alike.
+//!
+//! An effect that does not fit the keyspace (a field of a string, say) can only come from a corrupt log or a bug; it
+//! changes nothing and says so in its outcome, and the store stops on it.
+
+use super::{Keyspace, Value};
+use crate::effect::{Effect, List, Record};
+use crate::types::{Hash, StringValue};
+
+/// What an effect did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// How many keys, fields or expiries were added, removed or set, by the effect's meaning: fields created by
+    /// HashSet, fields removed by HashDelete, fields touched by HashExpire, 1 where a key was there otherwise.
+    pub count: usize,
+    /// Values to be dropped after the lock is released.
+    pub garbage: Garbage,
+    /// The effect did not fit the keyspace.
+    pub mismatch: bool,
+}
+
+/// What was removed, kept until the lock is released: dropping a large value takes time.
+#[derive(Debug, Default)]
+pub enum Garbage {
+    #[default]
+    None,
+    Value(Value),
+    Databases(Vec<super::Database>),
+}
+
+impl Garbage {
+    pub fn is_databases(&self) -> bool {
+        matches!(self, Garbage::Databases(_))
+    }
+
+    pub fn is_none(&self) -> bool {
+        matches!(self, Garbage::None)
+    }
+
+    /// A value worth carrying out of the lock; small ones are dropped on the spot.
+    fn of(value: Value) -> Garbage {
+        match &value {
+            Value::Hash(_) => Garbage::Value(value),
+            Value::String(string) if string.heap_bytes() > 16 * 1024 => Garbage::Value(value),
+            Value::String(_) => Garbage::None,
+        }
+    }
+}
+
+impl Outcome {
+    fn count(count: usize) -> Outcome {
+        Outcome { count, ..Outcome::default() }
+    }
+
+    fn removed(value: Option<Value>) -> Outcome {
+        let count = usize::from(value.is_some());
+        Outcome { count, garbage: value.map(Garbage::of).unwrap_or_default(), mismatch: false }
+    }
+
+    fn mismatch() -> Outcome {
+        Outcome { mismatch: true, ..Outcome::default() }
+    }
+}
+
+pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>) -> Outcome {
+    let number = record.database;
+    match record.effect {
+        Effect::Delete { key, .. } => {
+            Outcome::removed(keyspace.database_mut(number).remove(key).map(|entry| entry.value))
+        }
+        Effect::Expire { key, expires_at_ms } => {
+            let found =
+                keyspace.database_mut(number).update(key, |entry| entry.expires_at_ms = expires_at_ms);
+            Outcome::count(usize::from(found.is_some()))
+        }
+        Effect::StringSet { key, value, expires_at_ms } => {
+            let value = Value::String(StringValue::new(value));
+            Outcome::removed(keyspace.database_mut(number).replace(key, value, expires_at_ms))
+        }
+        Effect::StringAppend { key, suffix } => string(keyspace, number, key, |string| string.append(suffix)),
+        Effect::StringWrite { key, offset, content } => {
+            string(keyspace, number, key, |string| string.write(offset as usize, content))
+        }
+        Effect::HashSet { key, fields, keep_expiry } => hash_set(keyspace, number, key, fields, keep_expiry),
+        Effect::HashDelete { key, fields, .. } => {
+            hash(keyspace, number, key, |hash| fields.iter().filter(|field| hash.remove(field)).count())
+        }
+        Effect::HashExpire { key, fields, expires_at_ms } => hash(keyspace, number, key, |hash| {
+            fields.iter().filter(|field| hash.set_expiry(field, expires_at_ms)).count()
+        }),
+        Effect::Rename { key, to } => rename(keyspace, number, key, number, to),
+        Effect::Move { key, to_database } => rename(keyspace, number, key, to_database, key),
+        Effect::Copy { key, to, to_database } => copy(keyspace, number, key, to_database, to),
+        Effect::Flush => {
+            let flushed = std::mem::take(keyspace.database_mut(number));
+            Outcome { count: flushed.len(), garbage: Garbage::Databases(vec![flushed]), mismatch: false }
+        }
+        Effect::FlushAll => {
+            let flushed: Vec<_> = keyspace.databases.iter_mut().map(std::mem::take).collect();
+            let count = flushed.iter().map(super::Database::len).sum();
+            Outcome { count, garbage: Garbage::Databases(flushed), mismatch: false }
+        }
+        Effect::SwapDatabases { first, second } => {
+            keyspace.database_mut(first.max(second));
+            keyspace.databases.swap(first as usize, second as usize);
+            Outcome::count(1)
+        }
+        // Modules keep their own state; see `module.rs`.
+        Effect::Module { .. } => Outcome::default(),
+    }
+}
+
+fn string(
+    keyspace: &mut Keyspace,
+    number: u32,
+    key: &[u8],
+    change: impl FnOnce(&mut StringValue),
+) -> Outcome {
+    let database = keyspace.database_mut(number);
+    if database.get(key).is_none() {
+        database.insert_new(key, Value::String(StringValue::new(b"")));
+    }
+    let fits = database.update(key, |entry| match &mut entry.value {
+        Value::String(string) => {
+            change(string);
+            true
+        }
+        Value::Hash(_) => false,
+    });
+    if fits == Some(true) { Outcome::count(1) } else { Outcome::mismatch() }
+}
+
+fn hash(
+    keyspace: &mut Keyspace,
+    number: u32,
+    key: &[u8],
+    change: impl FnOnce(&mut Hash) -> usize,
+) -> Outcome {
+    let changed = keyspace.database_mut(number).update(key, |entry| match &mut entry.value {
+        Value::Hash(hash) => Some(change(hash)),
+        Value::String(_) => None,
+    });
+    match changed {
+        Some(Some(count)) => Outcome::count(count),
+        Some(None) => Outcome::mismatch(),
+        None => Outcome::count(0),
+    }
+}
+
+fn hash_set(
+    keyspace: &mut Keyspace,
+    number: u32,
+    key: &[u8],
+    fields: List<'_>,
+    keep_expiry: bool,
+) -> Outcome {
+    let database = keyspace.database_mut(number);
+    let set_all =
+        |hash: &mut Hash| fields.pairs().filter(|(name, value)| hash.set(name, value, keep_expiry)).count();
+    if database.get(key).is_none() {
+        let mut hash = Box::new(Hash::new());
+        let count = set_all(&mut hash);
+        database.insert_new(key, Value::Hash(hash));
+        return Outcome::count(count);
+    }
+    self::hash(keyspace, number, key, set_all)
+}
+
+fn rename(keyspace: &mut Keyspace, from: u32, key: &[u8], to: u32, new_key: &[u8]) -> Outcome {
+    let Some(entry) = keyspace.database_mut(from).remove(key) else { return Outcome::mismatch() };
+    let replaced = keyspace.database_mut(to).replace(new_key, entry.value, entry.expires_at_ms);
+    Outcome { count: 1, garbage: replaced.map(Garbage::of).unwrap_or_default(), mismatch: false }
+}
+
+fn copy(keyspace: &mut Keyspace, from: u32, key: &[u8], to: u32, new_key: &[u8]) -> Outcome {
+    let Some(entry) = keyspace.entry(from, key) else { return Outcome::mismatch() };
+    let (value, expires_at_ms) = (entry.value.clone(), entry.expires_at_ms);
+    let replaced = keyspace.database_mut(to).replace(new_key, value, expires_at_ms);
+    Outcome { count: 1, garbage: replaced.map(Garbage::of).unwrap_or_default(), mismatch: false }
+}

@@ -1,0 +1,114 @@
+//! One numbered database: the table of its keys, and the index of what expires.
+
+use super::entry::{Entry, Value};
+use super::expiry::ExpiryIndex;
+use crate::table::{Table, hash_bytes};
+
+#[derive(Debug, Default)]
+pub struct Database {
+    table: Table<Entry>,
+    expiry: ExpiryIndex,
+    /// How many keys carry an expiry (INFO keyspace).
+    expiring: usize,
+    /// What keys and values own, beyond the table.
+    heap_bytes: usize,
+}
+
+impl Database {
+    pub fn new() -> Database {
+        Database::default()
+    }
+
+    /// How many keys are stored, expired ones included.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// How many keys carry an expiry.
+    pub fn expiring(&self) -> usize {
+        self.expiring
+    }
+
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Option<&Entry> {
+        self.table.get(hash_bytes(key), key)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.table.iter()
+    }
+
+    /// One step of SCAN; see `Table::scan`.
+    pub fn scan(&self, cursor: u64, count: usize, each: &mut dyn FnMut(&Entry)) -> u64 {
+        self.table.scan(cursor, count, each)
+    }
+
+    /// Some entry, picked by two random numbers.
+    pub fn sample(&self, random: u64, second: u64) -> Option<&Entry> {
+        self.table.sample(random, second)
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        self.table.heap_bytes() + self.heap_bytes
+    }
+
+    /// Runs `change` on the entry and keeps the books: memory, expiry count and index. A hash that ends empty is
+    /// removed. Returns what `change` returned, or `None` where the key is absent.
+    pub(super) fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        let hash = hash_bytes(key);
+        let entry = self.table.get_mut(hash, key)?;
+        let (bytes, expiring) = (owned_bytes(entry), entry.expires_at_ms != 0);
+        let result = change(entry);
+        self.heap_bytes = self.heap_bytes + owned_bytes(entry) - bytes;
+        self.expiring = self.expiring + usize::from(entry.expires_at_ms != 0) - usize::from(expiring);
+        self.expiry.note(entry, hash);
+        if matches!(&entry.value, Value::Hash(hash) if hash.is_empty()) {
+            self.remove(key);
+        }
+        Some(result)
+    }
+
+    /// Puts a value where there may be one already; returns the one it replaced.
+    pub(super) fn replace(&mut self, key: &[u8], value: Value, expires_at_ms: u64) -> Option<Value> {
+        let mut value = Some(value);
+        let replaced = self.update(key, |entry| {
+            entry.expires_at_ms = expires_at_ms;
+            std::mem::replace(&mut entry.value, value.take().expect("set above"))
+        });
+        if let Some(value) = value {
+            self.insert_new(key, value);
+            if expires_at_ms != 0 {
+                self.update(key, |entry| entry.expires_at_ms = expires_at_ms);
+            }
+        }
+        replaced
+    }
+
+    /// Inserts a key that is absent.
+    pub(super) fn insert_new(&mut self, key: &[u8], value: Value) {
+        let hash = hash_bytes(key);
+        let entry = self.table.insert_new(hash, Entry::new(key, value));
+        self.heap_bytes += owned_bytes(entry);
+        self.expiry.note(entry, hash);
+    }
+
+    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+        let entry = self.table.remove(hash_bytes(key), key)?;
+        self.heap_bytes -= owned_bytes(&entry);
+        self.expiring -= usize::from(entry.expires_at_ms != 0);
+        Some(entry)
+    }
+
+    /// Up to `limit` keys that have expired, or a field of which has; see `Keyspace::take_due`.
+    pub(super) fn take_due(&mut self, now_ms: u64, limit: usize) -> Vec<Vec<u8>> {
+        self.expiry.take_due(&mut self.table, now_ms, limit)
+    }
+}
+
+fn owned_bytes(entry: &Entry) -> usize {
+    entry.memory_bytes() - size_of::<Entry>()
+}

@@ -1,0 +1,82 @@
+//! The keyspace: numbered databases of keys with typed values, and `apply`, the only function that changes them.
+//!
+//! Invariants:
+//! - nothing outside this module gets `&mut` to a key or value; all change goes through `Keyspace::apply`;
+//! - applying is a function of the keyspace and the effect alone, so that replay gives the same keyspace;
+//! - an empty hash does not exist: its key goes with its last field;
+//! - expired keys stay until an effect deletes them: whether a key has expired is its reader's question.
+
+mod apply;
+mod database;
+mod entry;
+mod expiry;
+
+pub use apply::Outcome;
+pub use database::Database;
+pub use entry::{Entry, Value};
+
+use crate::effect::Record;
+
+/// All databases of one store.
+#[derive(Debug)]
+pub struct Keyspace {
+    databases: Vec<Database>,
+}
+
+impl Keyspace {
+    pub fn new(databases: usize) -> Keyspace {
+        Keyspace { databases: (0..databases).map(|_| Database::new()).collect() }
+    }
+
+    pub fn databases(&self) -> &[Database] {
+        &self.databases
+    }
+
+    /// The database of that number. Numbers are checked where a client chooses one, and when an effect is decoded for
+    /// replay; a number beyond the configured ones grows the list, so that a log written under a larger setting loads.
+    pub fn database(&self, number: u32) -> Option<&Database> {
+        self.databases.get(number as usize)
+    }
+
+    fn database_mut(&mut self, number: u32) -> &mut Database {
+        let wanted = number as usize + 1;
+        if self.databases.len() < wanted {
+            self.databases.resize_with(wanted, Database::new);
+        }
+        &mut self.databases[number as usize]
+    }
+
+    /// The stored entry, expired or not.
+    pub fn entry(&self, database: u32, key: &[u8]) -> Option<&Entry> {
+        self.database(database)?.get(key)
+    }
+
+    /// Applies one effect. Replay, execution and the snapshotter call this and nothing else.
+    pub fn apply(&mut self, record: &Record<'_>) -> Outcome {
+        apply::apply(self, record)
+    }
+
+    /// Keys and fields whose expiry is due: up to `limit` calls to `each` with a database number and a key, whose entry
+    /// or some field of it has expired at `now_ms`. Forgets them: the caller applies the deletes in the same lock hold.
+    pub fn take_due(&mut self, now_ms: u64, limit: usize) -> Vec<(u32, Vec<u8>)> {
+        let mut due = Vec::new();
+        for (number, database) in self.databases.iter_mut().enumerate() {
+            let keys = database.take_due(now_ms, limit - due.len());
+            due.extend(keys.into_iter().map(|key| (number as u32, key)));
+        }
+        due
+    }
+
+    /// Gives back what `take_due` took and the caller could not delete.
+    pub fn requeue(&mut self, database: u32, key: &[u8]) {
+        self.database_mut(database).update(key, |_| ());
+    }
+
+    /// Memory of all databases in bytes, by estimate.
+    pub fn heap_bytes(&self) -> usize {
+        self.databases.iter().map(Database::heap_bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

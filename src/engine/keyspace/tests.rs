@@ -1,0 +1,65 @@
+use super::*;
+use crate::effect::{Cause, Effect, List};
+
+fn apply(keyspace: &mut Keyspace, effect: Effect<'_>) -> Outcome {
+    keyspace.apply(&Record { database: 0, effect })
+}
+
+fn set(keyspace: &mut Keyspace, key: &[u8], expires_at_ms: u64) {
+    apply(keyspace, Effect::StringSet { key, value: b"v", expires_at_ms });
+}
+
+#[test]
+fn memory_returns_to_where_it_was() {
+    let mut keyspace = Keyspace::new(1);
+    let empty = keyspace.heap_bytes();
+    let long = [b'x'; 1000];
+    apply(&mut keyspace, Effect::StringSet { key: &long, value: &long, expires_at_ms: 5 });
+    let fields: &[&[u8]] = &[&long, &long, b"a", b"b"];
+    apply(&mut keyspace, Effect::HashSet { key: b"h", fields: List::Arguments(fields), keep_expiry: false });
+    assert!(keyspace.heap_bytes() > empty + 4000);
+    apply(&mut keyspace, Effect::Rename { key: &long, to: b"other" });
+    apply(&mut keyspace, Effect::Delete { key: b"other", cause: Cause::Command });
+    let names = List::Arguments(&[b"a", &long]);
+    let outcome =
+        apply(&mut keyspace, Effect::HashDelete { key: b"h", fields: names, cause: Cause::Command });
+    assert_eq!(outcome.count, 2);
+    assert!(keyspace.entry(0, b"h").is_none(), "an empty hash does not exist");
+    assert_eq!(keyspace.heap_bytes(), empty);
+    assert_eq!(keyspace.databases()[0].expiring(), 0);
+}
+
+#[test]
+fn an_expiry_that_is_extended_over_and_over_keeps_one_place() {
+    let mut keyspace = Keyspace::new(1);
+    for step in 0..1000 {
+        set(&mut keyspace, b"k", 10_000 + step * 1_000);
+    }
+    assert!(keyspace.take_due(9_000, 100).is_empty());
+    assert!(keyspace.take_due(11_000, 100).is_empty(), "still has time: queued again");
+    assert_eq!(keyspace.take_due(2_000_000, 100), vec![(0, b"k".to_vec())]);
+    assert!(keyspace.take_due(2_000_000, 100).is_empty(), "taken once");
+}
+
+#[test]
+fn shortening_an_expiry_and_field_expiries_are_found_in_time() {
+    let mut keyspace = Keyspace::new(1);
+    set(&mut keyspace, b"k", 100_000);
+    apply(&mut keyspace, Effect::Expire { key: b"k", expires_at_ms: 5_000 });
+    let fields = List::Arguments(&[b"f", b"v", b"g", b"v"]);
+    apply(&mut keyspace, Effect::HashSet { key: b"h", fields, keep_expiry: false });
+    let fields = List::Arguments(&[b"g"]);
+    apply(&mut keyspace, Effect::HashExpire { key: b"h", fields, expires_at_ms: 6_000 });
+    assert_eq!(keyspace.take_due(6_000, 100), vec![(0, b"k".to_vec())]);
+    assert_eq!(keyspace.take_due(7_000, 100), vec![(0, b"h".to_vec())]);
+}
+
+#[test]
+fn an_effect_that_does_not_fit_changes_nothing_and_says_so() {
+    let mut keyspace = Keyspace::new(1);
+    set(&mut keyspace, b"k", 0);
+    let fields = List::Arguments(&[b"f", b"v"]);
+    assert!(apply(&mut keyspace, Effect::HashSet { key: b"k", fields, keep_expiry: false }).mismatch);
+    assert!(apply(&mut keyspace, Effect::Rename { key: b"absent", to: b"k" }).mismatch);
+    assert_eq!(keyspace.entry(0, b"k").map(|entry| entry.value().type_name()), Some("string"));
+}

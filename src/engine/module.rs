@@ -1,0 +1,123 @@
+//! Modules: the whole extension surface of the engine.
+//!
+//! A module brings commands, effects of its own with the state they change, and an eye on every change of keys. Its
+//! *ground* state (definitions) is what its effects say; what it derives from keys (graphs, postings) is its own affair
+//! and must be rebuildable from the keyspace at any time.
+//!
+//! Invariants: `apply` and `observe` run under the keyspace's write lock, in log order, the same in execution and in
+//! replay; they are the only places where a module's ground state changes, which `&mut self` enforces.
+
+use crate::command::Command;
+use crate::effect::{Effect, Record};
+use crate::keyspace::Keyspace;
+use crate::log::Lsn;
+use crate::store::ReplayError;
+use std::any::Any;
+
+/// What a module is told of a change of keys, after it was applied.
+pub struct Applied<'a> {
+    pub record: &'a Record<'a>,
+    /// `Outcome::count` of the effect.
+    pub count: usize,
+    pub lsn: Lsn,
+}
+
+/// A change of a module's own state.
+pub struct ModuleEffect<'a> {
+    pub database: u32,
+    pub version: u8,
+    pub kind: u8,
+    pub payload: &'a [u8],
+    pub lsn: Lsn,
+}
+
+pub trait Module: Any + Send + Sync {
+    /// The name in errors, MODULE LIST and data directories.
+    fn name(&self) -> &'static str;
+
+    /// The number in effects; part of the format, never reused. 0 is the engine.
+    fn number(&self) -> u8;
+
+    /// What MODULE LIST says: the version clients compare with RediSearch's, say.
+    fn list_version(&self) -> u32;
+
+    fn commands(&self) -> &'static [Command];
+
+    /// Changes the ground state. An error means that the data is corrupt or newer than this program.
+    fn apply(&mut self, keyspace: &Keyspace, effect: &ModuleEffect<'_>) -> Result<(), String>;
+
+    /// Sees a change of keys. The keyspace is as the change left it.
+    fn observe(&mut self, keyspace: &Keyspace, applied: &Applied<'_>);
+
+    /// Writes the ground state as effects that bring it back.
+    fn save(&self, each: &mut dyn FnMut(&Record<'_>));
+
+    /// Called once, when snapshot and log were applied and before the first command: derived state is made ready here,
+    /// from what `directory` keeps of an earlier run and from the keyspace. Says what it did, for the start's report.
+    fn recovered(&mut self, keyspace: &Keyspace, now_ms: u64) -> Vec<String>;
+
+    /// True while the module has more work pending than it wants: writers wait before the lock.
+    fn is_overloaded(&self) -> bool {
+        false
+    }
+
+    /// Sections of INFO: name, and lines of field and value.
+    fn info(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
+        Vec::new()
+    }
+
+    /// Keeps derived state for the next start (BGSAVE, clean stop). Called without any lock of the engine, through
+    /// what `exporter` returned under it.
+    fn exporter(&self) -> Option<Exporter> {
+        None
+    }
+}
+
+/// Writes a module's derived state; says what it wrote, or why it could not.
+pub type Exporter = Box<dyn FnOnce() -> Result<String, String> + Send>;
+
+/// The modules of one store.
+#[derive(Default)]
+pub struct Modules(Vec<Box<dyn Module>>);
+
+impl Modules {
+    pub fn new(modules: Vec<Box<dyn Module>>) -> Modules {
+        Modules(modules)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Module> {
+        self.0.iter().map(|module| &**module)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Box<dyn Module>> {
+        self.0.iter_mut()
+    }
+
+    /// The module of this type; one that is not part of this program is a programming error.
+    pub fn get<M: Module>(&self) -> &M {
+        let found = self.iter().find_map(|module| (module as &dyn Any).downcast_ref());
+        found.expect("commands of a module run only where it was registered")
+    }
+
+    pub(crate) fn apply(
+        &mut self,
+        keyspace: &Keyspace,
+        record: &Record<'_>,
+        lsn: Lsn,
+    ) -> Result<(), ReplayError> {
+        let Effect::Module { module: number, version, kind, payload } = record.effect else {
+            unreachable!("only called for effects of modules")
+        };
+        let module = self.0.iter_mut().find(|module| module.number() == number);
+        let module = module.ok_or(ReplayError::UnknownModule(number))?;
+        let effect = ModuleEffect { database: record.database, version, kind, payload, lsn };
+        module.apply(keyspace, &effect).map_err(|cause| ReplayError::Module { module: module.name(), cause })
+    }
+
+    #[inline]
+    pub(crate) fn observe(&mut self, keyspace: &Keyspace, applied: &Applied<'_>) {
+        for module in &mut self.0 {
+            module.observe(keyspace, applied);
+        }
+    }
+}

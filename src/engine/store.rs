@@ -1,0 +1,124 @@
+//! What the one lock guards: the keyspace, the modules' state, and the batch in the making.
+//!
+//! Everything that hangs on a change hangs here and nowhere else: the log's record, hazards, WATCH, modules (index
+//! maintenance). `execute` and `replay` differ only in what they record.
+
+use crate::effect::{DecodeError, Effect, Record, decode_batch};
+use crate::hazard::Hazards;
+use crate::keyspace::{Keyspace, Outcome};
+use crate::log::Lsn;
+use crate::module::{Applied, Modules};
+use crate::watch::Watchers;
+
+pub struct Store {
+    pub(crate) keyspace: Keyspace,
+    pub(crate) modules: Modules,
+    pub(crate) watchers: Watchers,
+    /// The last batch that was applied.
+    pub(crate) last_lsn: Lsn,
+    /// The encoded effects of the open batch.
+    batch: Vec<u8>,
+    /// Large values to drop once the lock is released.
+    garbage: Vec<Outcome>,
+}
+
+/// Why a batch from the log or a snapshot cannot be applied: it is corrupt, or of a newer version.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error("an effect does not fit the keyspace: {0}")]
+    Mismatch(String),
+    #[error("the data holds changes of module number {0}, which this program does not have")]
+    UnknownModule(u8),
+    #[error("module {module}: {cause}")]
+    Module { module: &'static str, cause: String },
+}
+
+impl Store {
+    pub(crate) fn new(databases: usize, modules: Modules) -> Store {
+        Store {
+            keyspace: Keyspace::new(databases),
+            modules,
+            watchers: Watchers::default(),
+            last_lsn: Lsn(0),
+            batch: Vec::new(),
+            garbage: Vec::new(),
+        }
+    }
+
+    /// The LSN that the open batch will get.
+    pub(crate) fn open_lsn(&self) -> Lsn {
+        self.last_lsn.next()
+    }
+
+    /// Applies an effect of a running command, records it in the open batch, and returns its count.
+    ///
+    /// # Panics
+    /// If the effect does not fit the keyspace: the handler did not validate, and going on would log nonsense.
+    pub(crate) fn execute(&mut self, hazards: &Hazards, record: &Record<'_>) -> usize {
+        let lsn = self.open_lsn();
+        record.effect.encode(record.database, &mut self.batch);
+        let outcome = match self.change(record, lsn) {
+            Ok(outcome) => outcome,
+            Err(error) => panic!("a handler applied an impossible effect: {error}"),
+        };
+        self.mark_hazards(hazards, record, lsn);
+        self.watchers.touched(record, lsn);
+        let count = outcome.count;
+        self.garbage.push(outcome);
+        count
+    }
+
+    /// Applies a batch that the log or a snapshot holds.
+    pub(crate) fn replay(&mut self, lsn: Lsn, batch: &[u8]) -> Result<(), ReplayError> {
+        for record in decode_batch(batch) {
+            self.change(&record?, lsn)?;
+        }
+        self.last_lsn = self.last_lsn.max(lsn);
+        Ok(())
+    }
+
+    /// Closes the open batch: `None` if nothing was applied, else its LSN and bytes for the log.
+    pub(crate) fn close_batch(&mut self) -> Option<(Lsn, &[u8])> {
+        if self.batch.is_empty() {
+            return None;
+        }
+        self.last_lsn = self.open_lsn();
+        Some((self.last_lsn, &self.batch))
+    }
+
+    /// Forgets the bytes of the closed batch, and hands over what is to be dropped outside the lock.
+    pub(crate) fn begin_batch(&mut self) {
+        self.batch.clear();
+    }
+
+    pub(crate) fn take_garbage(&mut self) -> Vec<Outcome> {
+        self.garbage.retain(|outcome| !outcome.garbage.is_none());
+        if self.garbage.is_empty() { Vec::new() } else { std::mem::take(&mut self.garbage) }
+    }
+
+    fn change(&mut self, record: &Record<'_>, lsn: Lsn) -> Result<Outcome, ReplayError> {
+        if let Effect::Module { .. } = record.effect {
+            self.modules.apply(&self.keyspace, record, lsn)?;
+            return Ok(Outcome::default());
+        }
+        let outcome = self.keyspace.apply(record);
+        if outcome.mismatch {
+            return Err(ReplayError::Mismatch(format!("{:?}", record.effect)));
+        }
+        self.modules.observe(&self.keyspace, &Applied { record, count: outcome.count, lsn });
+        Ok(outcome)
+    }
+
+    fn mark_hazards(&self, hazards: &Hazards, record: &Record<'_>, lsn: Lsn) {
+        match record.effect {
+            Effect::Flush | Effect::FlushAll | Effect::SwapDatabases { .. } | Effect::Module { .. } => {
+                hazards.mark_all(lsn);
+            }
+            effect => {
+                effect.changed_keys(record.database, &mut |database, key| hazards.mark(database, key, lsn))
+            }
+        }
+    }
+}

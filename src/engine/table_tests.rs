@@ -1,0 +1,127 @@
+use super::*;
+use std::collections::{HashMap, HashSet};
+
+struct Item(Vec<u8>);
+
+impl Keyed for Item {
+    fn key(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A small generator, so that each case replays from its seed.
+struct Seeded(u64);
+
+impl Seeded {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 >> 33
+    }
+}
+
+fn insert(table: &mut Table<Item>, number: u64) {
+    let key = number.to_string().into_bytes();
+    if table.get(hash_bytes(&key), &key).is_none() {
+        table.insert_new(hash_bytes(&key), Item(key));
+    }
+}
+
+fn remove(table: &mut Table<Item>, number: u64) -> bool {
+    let key = number.to_string().into_bytes();
+    table.remove(hash_bytes(&key), &key).is_some()
+}
+
+fn collect_scan(table: &Table<Item>, count: usize) -> Vec<Vec<u8>> {
+    let mut seen = Vec::new();
+    let mut cursor = 0;
+    loop {
+        cursor = table.scan(cursor, count, &mut |item| seen.push(item.0.clone()));
+        if cursor == 0 {
+            return seen;
+        }
+    }
+}
+
+#[test]
+fn behaves_as_a_map_under_growth_and_shrinking() {
+    for seed in 0..20 {
+        let mut random = Seeded(seed);
+        let mut table = Table::new();
+        let mut model = HashMap::new();
+        for step in 0..20_000 {
+            let number = random.next() % 5_000;
+            let growing = (step / 5_000) % 2 == 0;
+            if (random.next() % 10 < 8) == growing {
+                insert(&mut table, number);
+                model.insert(number, ());
+            } else {
+                assert_eq!(remove(&mut table, number), model.remove(&number).is_some());
+            }
+            assert_eq!(table.len(), model.len());
+        }
+        let listed: HashSet<Vec<u8>> = table.iter().map(|item| item.0.clone()).collect();
+        assert_eq!(listed, model.keys().map(|number| number.to_string().into_bytes()).collect());
+        assert_eq!(collect_scan(&table, 10).len(), model.len(), "each item once where nothing changes");
+    }
+}
+
+#[test]
+fn a_scan_returns_all_that_stayed_under_growth_shrinking_and_deletes() {
+    for seed in 0..60 {
+        let mut random = Seeded(seed);
+        let mut table = Table::new();
+        let stay: u64 = 1 + random.next() % 3_000;
+        (0..stay).for_each(|number| insert(&mut table, number));
+        let extra = random.next() % 20_000;
+        (0..extra).for_each(|number| insert(&mut table, 1_000_000 + number));
+        let mut seen = HashSet::new();
+        let mut cursor = 0;
+        loop {
+            let count = 1 + (random.next() % 200) as usize;
+            cursor = table.scan(cursor, count, &mut |item| _ = seen.insert(item.0.clone()));
+            if cursor == 0 {
+                break;
+            }
+            let base = 1_000_000 + random.next() % 20_000;
+            let delete = random.next().is_multiple_of(2);
+            for number in base..base + random.next() % 3_000 {
+                if delete {
+                    remove(&mut table, number);
+                } else {
+                    insert(&mut table, number);
+                }
+            }
+        }
+        for number in 0..stay {
+            assert!(seen.contains(number.to_string().as_bytes()), "seed {seed}: {number} was missed");
+        }
+    }
+}
+
+#[test]
+fn a_scan_step_is_bounded_by_count_and_ties() {
+    let mut table = Table::new();
+    (0..100_000).for_each(|number| insert(&mut table, number));
+    let mut cursor = 0;
+    loop {
+        let mut step = 0;
+        cursor = table.scan(cursor, 10, &mut |_| step += 1);
+        if cursor == 0 {
+            break;
+        }
+        assert!((10..20).contains(&step), "{step}");
+        assert!(cursor < 1 << 53, "a double must hold the cursor");
+    }
+}
+
+#[test]
+fn hashes_that_collide_entirely_still_work() {
+    let mut table = Table::new();
+    for number in 0..1_000u32 {
+        table.insert_new(42, Item(number.to_string().into_bytes()));
+    }
+    assert_eq!(table.with_hash(42).count(), 1_000);
+    assert!(table.get(42, b"999").is_some());
+    assert_eq!(collect_scan(&table, 10).len(), 1_000, "ties are returned together");
+    assert!(table.sample(7, 7).is_some());
+}

@@ -1,0 +1,162 @@
+//! `Tx`: read, validate, apply, record. The only way to change state.
+//!
+//! A handler validates first and applies then: an error after the first effect of a command is a bug (EXEC and scripts
+//! keep the effects of their earlier commands, as Redis does). A write that meets an expired key or field logs its
+//! delete first, so that replay never has to know what time it was.
+
+use crate::effect::{Cause, Effect, List, Record};
+use crate::engine::Shared;
+use crate::keyspace::{Entry, Value};
+use crate::log::Lsn;
+use crate::store::Store;
+use crate::view::View;
+use std::cell::Cell;
+
+/// One batch in the making: exclusive access to the store, at one moment of the engine clock.
+pub struct Tx<'a> {
+    store: &'a mut Store,
+    shared: &'a Shared,
+    database: u32,
+    now_ms: u64,
+    /// What earlier commands of the batch, and views of it, have to wait for.
+    gate: Lsn,
+    /// How many effects this transaction applied.
+    effects: usize,
+}
+
+impl<'a> Tx<'a> {
+    pub(crate) fn new(store: &'a mut Store, shared: &'a Shared, database: u32, now_ms: u64) -> Tx<'a> {
+        Tx { store, shared, database, now_ms, gate: Lsn(0), effects: 0 }
+    }
+
+    pub fn database(&self) -> u32 {
+        self.database
+    }
+
+    /// The engine clock: one value for the whole batch.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    pub(crate) fn select(&mut self, database: u32) {
+        self.database = database;
+    }
+
+    /// Runs `read` on the present state, the batch's own effects included; its hazards count for this batch's reply.
+    pub fn read<R>(&mut self, read: impl FnOnce(&View<'_>) -> R) -> R {
+        let view = View {
+            keyspace: &self.store.keyspace,
+            modules: &self.store.modules,
+            hazards: &self.shared.hazards,
+            env: &self.shared.env,
+            database: self.database,
+            now_ms: self.now_ms,
+            last_lsn: self.store.last_lsn,
+            gate: Cell::new(self.gate),
+        };
+        let result = read(&view);
+        self.gate = view.gate.get();
+        result
+    }
+
+    /// Applies an effect to the current database and records it for the log. Returns its count (`Outcome::count`).
+    pub fn apply(&mut self, effect: Effect<'_>) -> usize {
+        self.purge_expired(&effect);
+        self.record(effect)
+    }
+
+    /// How many effects this transaction has applied: 0 means that nothing changed.
+    pub fn effects(&self) -> usize {
+        self.effects
+    }
+
+    /// Ends the transaction: what its reply has to wait for but the batch itself, its time, and the store.
+    pub(crate) fn into_parts(self) -> (Lsn, u64, &'a mut Store) {
+        (self.gate, self.now_ms, self.store)
+    }
+
+    fn record(&mut self, effect: Effect<'_>) -> usize {
+        self.effects += 1;
+        self.store.execute(&self.shared.hazards, &Record { database: self.database, effect })
+    }
+
+    /// What an effect is about to touch must not carry anything that a reader no longer sees.
+    fn purge_expired(&mut self, effect: &Effect<'_>) {
+        match *effect {
+            Effect::Delete { .. } => {}
+            Effect::Copy { key, to, to_database } => {
+                self.purge_key(key);
+                self.purge_key_of(to_database, to);
+            }
+            Effect::Rename { key, to } => {
+                self.purge_key(key);
+                self.purge_key(to);
+            }
+            Effect::Move { key, to_database } => {
+                self.purge_key(key);
+                self.purge_key_of(to_database, key);
+            }
+            Effect::HashSet { key, fields, .. } => {
+                self.purge_key(key);
+                self.purge_fields(key, fields.pairs().map(|(name, _)| name));
+            }
+            Effect::HashDelete { key, fields, .. } | Effect::HashExpire { key, fields, .. } => {
+                self.purge_key(key);
+                self.purge_fields(key, fields.iter());
+            }
+            _ => {
+                if let Some(key) = effect.key() {
+                    self.purge_key(key);
+                }
+            }
+        }
+    }
+
+    fn purge_key_of(&mut self, database: u32, key: &[u8]) {
+        let home = std::mem::replace(&mut self.database, database);
+        self.purge_key(key);
+        self.database = home;
+    }
+
+    /// Logs the delete of the key if it reads as absent. True if there was something to delete.
+    fn purge_key(&mut self, key: &[u8]) -> bool {
+        let entry = self.store.keyspace.entry(self.database, key);
+        let expired = entry.is_some_and(|entry| !entry.alive(self.now_ms));
+        if expired {
+            self.record(Effect::Delete { key, cause: Cause::Expired });
+        }
+        expired
+    }
+
+    /// Logs the delete of those of the named fields that have expired.
+    fn purge_fields<'n>(&mut self, key: &[u8], names: impl Iterator<Item = &'n [u8]>) {
+        let Some(Value::Hash(hash)) = self.store.keyspace.entry(self.database, key).map(Entry::value) else {
+            return;
+        };
+        if hash.next_expiry_ms().is_none_or(|at| at > self.now_ms) {
+            return;
+        }
+        let now_ms = self.now_ms;
+        let expired = names.filter(|name| hash.get(name).is_some_and(|field| !field.alive(now_ms)));
+        let expired: Vec<&[u8]> = expired.collect();
+        self.delete_expired(key, &expired);
+    }
+
+    /// Deletes the key, or those of its fields, that have expired: active expiry.
+    pub(crate) fn expire(&mut self, key: &[u8]) {
+        if self.purge_key(key) {
+            return;
+        }
+        if let Some(Value::Hash(hash)) = self.store.keyspace.entry(self.database, key).map(Entry::value) {
+            let expired = hash.iter().filter(|field| !field.alive(self.now_ms));
+            let expired: Vec<Vec<u8>> = expired.map(|field| field.name.as_slice().to_vec()).collect();
+            self.delete_expired(key, &expired.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        }
+    }
+
+    fn delete_expired(&mut self, key: &[u8], fields: &[&[u8]]) {
+        if !fields.is_empty() {
+            self.record(Effect::HashDelete { key, fields: List::Arguments(fields), cause: Cause::Expired });
+        }
+    }
+}

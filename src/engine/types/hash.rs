@@ -1,0 +1,221 @@
+//! The hash type: fields with values, each with an expiry of its own.
+//!
+//! Few fields stand in an array that is searched in order; more of them in the same segmented table as the keyspace,
+//! so that HSCAN's cursor is a hash position and growth never moves more than one segment.
+//!
+//! Invariants: a field name occurs once; `expires_at_ms` 0 means never; `expiring` counts the fields with an expiry;
+//! `expiry_floor_ms` is never later than the earliest of them (it may be earlier: removals do not raise it).
+//! This file knows no clock: whether a field has expired is the reader's question (`Field::alive`).
+
+use super::{ShortBytes, StringValue};
+use crate::table::{Keyed, Table};
+
+/// The most fields that are kept in an array.
+const FEW_FIELDS_MAX: usize = 32;
+
+#[derive(Clone, Debug)]
+pub struct Field {
+    pub name: ShortBytes,
+    pub value: StringValue,
+    /// Milliseconds since the epoch; 0 for never.
+    pub expires_at_ms: u64,
+}
+
+impl Field {
+    #[inline]
+    pub fn alive(&self, now_ms: u64) -> bool {
+        self.expires_at_ms == 0 || self.expires_at_ms > now_ms
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.name.heap_bytes() + self.value.heap_bytes()
+    }
+}
+
+impl Keyed for Field {
+    fn key(&self) -> &[u8] {
+        self.name.as_slice()
+    }
+}
+
+/// A hash. Cloning copies all of it (COPY).
+#[derive(Clone, Debug)]
+pub struct Hash {
+    fields: Fields,
+    expiring: usize,
+    expiry_floor_ms: u64,
+    heap_bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Fields {
+    Few(Vec<Field>),
+    Many(Table<Field>),
+}
+
+impl Hash {
+    pub fn new() -> Hash {
+        Hash { fields: Fields::Few(Vec::new()), expiring: 0, expiry_floor_ms: u64::MAX, heap_bytes: 0 }
+    }
+
+    /// How many fields are stored, expired ones included.
+    pub fn len(&self) -> usize {
+        match &self.fields {
+            Fields::Few(fields) => fields.len(),
+            Fields::Many(table) => table.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many fields carry an expiry.
+    pub fn expiring(&self) -> usize {
+        self.expiring
+    }
+
+    /// The stored field, expired or not.
+    pub fn get(&self, name: &[u8]) -> Option<&Field> {
+        match &self.fields {
+            Fields::Few(fields) => fields.iter().find(|field| field.name.as_slice() == name),
+            Fields::Many(table) => table.get(hash_of(name), name),
+        }
+    }
+
+    fn get_mut(&mut self, name: &[u8]) -> Option<&mut Field> {
+        match &mut self.fields {
+            Fields::Few(fields) => fields.iter_mut().find(|field| field.name.as_slice() == name),
+            Fields::Many(table) => table.get_mut(hash_of(name), name),
+        }
+    }
+
+    /// Sets a value; true if the field is new. `keep_expiry` leaves the field's expiry as it is.
+    pub fn set(&mut self, name: &[u8], value: &[u8], keep_expiry: bool) -> bool {
+        let value = StringValue::new(value);
+        let added_bytes = value.heap_bytes();
+        if let Some(field) = self.get_mut(name) {
+            let removed_bytes = field.value.heap_bytes();
+            field.value = value;
+            let expiry_cleared = !keep_expiry && std::mem::take(&mut field.expires_at_ms) != 0;
+            self.expiring -= usize::from(expiry_cleared);
+            self.heap_bytes = self.heap_bytes + added_bytes - removed_bytes;
+            return false;
+        }
+        let field = Field { name: ShortBytes::new(name), value, expires_at_ms: 0 };
+        self.heap_bytes += field.heap_bytes();
+        self.insert_new(field);
+        true
+    }
+
+    fn insert_new(&mut self, field: Field) {
+        if let Fields::Few(fields) = &mut self.fields {
+            if fields.len() < FEW_FIELDS_MAX {
+                fields.push(field);
+                return;
+            }
+            let mut table = Table::new();
+            for field in fields.drain(..) {
+                table.insert_new(hash_of(field.key()), field);
+            }
+            self.fields = Fields::Many(table);
+        }
+        let Fields::Many(table) = &mut self.fields else { unreachable!("grown above") };
+        table.insert_new(hash_of(field.key()), field);
+    }
+
+    /// Removes a field; true if it was there.
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        let removed = match &mut self.fields {
+            Fields::Few(fields) => fields
+                .iter()
+                .position(|field| field.name.as_slice() == name)
+                .map(|position| fields.remove(position)),
+            Fields::Many(table) => table.remove(hash_of(name), name),
+        };
+        let Some(field) = removed else { return false };
+        self.expiring -= usize::from(field.expires_at_ms != 0);
+        self.heap_bytes -= field.heap_bytes();
+        true
+    }
+
+    /// Sets a field's expiry (0 removes it); true if the field is there.
+    pub fn set_expiry(&mut self, name: &[u8], expires_at_ms: u64) -> bool {
+        let Some(field) = self.get_mut(name) else { return false };
+        let before = std::mem::replace(&mut field.expires_at_ms, expires_at_ms);
+        self.expiring = self.expiring + usize::from(expires_at_ms != 0) - usize::from(before != 0);
+        if expires_at_ms != 0 {
+            self.expiry_floor_ms = self.expiry_floor_ms.min(expires_at_ms);
+        }
+        true
+    }
+
+    pub fn iter(&self) -> Box<dyn Iterator<Item = &Field> + '_> {
+        match &self.fields {
+            Fields::Few(fields) => Box::new(fields.iter()),
+            Fields::Many(table) => Box::new(table.iter()),
+        }
+    }
+
+    /// False once every field has expired.
+    #[inline]
+    pub fn alive(&self, now_ms: u64) -> bool {
+        self.expiring < self.len()
+            || self.expiry_floor_ms > now_ms
+            || self.iter().any(|field| field.alive(now_ms))
+    }
+
+    /// A time that is not later than the earliest expiry of a field, if any has one. Costs no walk.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        (self.expiring != 0).then_some(self.expiry_floor_ms)
+    }
+
+    /// Makes `next_expiry_ms` exact, by a walk over all fields.
+    pub fn tighten_expiry(&mut self) {
+        let expiries = self.iter().map(|field| field.expires_at_ms);
+        self.expiry_floor_ms = expiries.filter(|&at| at != 0).min().unwrap_or(u64::MAX);
+    }
+
+    /// One step of HSCAN: calls `each` for about `count` fields from `cursor` on; returns the next cursor, 0 at the end.
+    pub fn scan(&self, cursor: u64, count: usize, each: &mut dyn FnMut(&Field)) -> u64 {
+        match &self.fields {
+            Fields::Few(fields) => {
+                fields.iter().for_each(each);
+                0
+            }
+            Fields::Many(table) => table.scan(cursor, count, each),
+        }
+    }
+
+    /// Bytes on the heap, by estimate: fields, names and values.
+    pub fn heap_bytes(&self) -> usize {
+        let fields = match &self.fields {
+            Fields::Few(fields) => fields.capacity() * size_of::<Field>(),
+            Fields::Many(table) => table.heap_bytes(),
+        };
+        fields + self.heap_bytes
+    }
+}
+
+impl Default for Hash {
+    fn default() -> Hash {
+        Hash::new()
+    }
+}
+
+impl PartialEq for Hash {
+    /// Equal fields, values and expiries, in any order.
+    fn eq(&self, other: &Hash) -> bool {
+        self.len() == other.len()
+            && self.iter().all(|field| {
+                other.get(field.key()).is_some_and(|twin| {
+                    twin.value == field.value && twin.expires_at_ms == field.expires_at_ms
+                })
+            })
+    }
+}
+
+/// Field names are hashed with a seed of the process: names are the client's choice, collisions must not be.
+fn hash_of(name: &[u8]) -> u64 {
+    crate::table::hash_bytes(name)
+}

@@ -1,0 +1,11 @@
+//! Plain data structures behind the value types. Imports nothing else of the engine: no clock, no effects, no keys.
+
+mod bytes;
+mod hash;
+mod number;
+mod string;
+
+pub use bytes::ShortBytes;
+pub use hash::{Field, Hash};
+pub use number::{format_double, parse_double, parse_integer};
+pub use string::StringValue;

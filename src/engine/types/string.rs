@@ -1,0 +1,132 @@
+//! The string type: an integer where the text is a canonical one, short bytes inline, or a buffer of its own.
+
+use super::number::parse_integer;
+use std::borrow::Cow;
+
+/// The longest content kept inside the value itself (the whole value takes 32 bytes).
+const INLINE_BYTES_MAX: usize = 30;
+
+/// The content of a string key or of a hash field.
+#[derive(Clone, Debug)]
+pub enum StringValue {
+    Integer(i64),
+    Inline { length: u8, bytes: [u8; INLINE_BYTES_MAX] },
+    Heap(Vec<u8>),
+}
+
+impl StringValue {
+    pub fn new(content: &[u8]) -> StringValue {
+        if content.len() <= 20
+            && let Some(integer) = parse_integer(content)
+        {
+            return StringValue::Integer(integer);
+        }
+        StringValue::raw(content)
+    }
+
+    fn raw(content: &[u8]) -> StringValue {
+        if content.len() > INLINE_BYTES_MAX {
+            return StringValue::Heap(content.to_vec());
+        }
+        let mut bytes = [0; INLINE_BYTES_MAX];
+        bytes[..content.len()].copy_from_slice(content);
+        StringValue::Inline { length: content.len() as u8, bytes }
+    }
+
+    /// The content; an integer is written out.
+    pub fn to_bytes(&self) -> Cow<'_, [u8]> {
+        match self {
+            StringValue::Integer(integer) => Cow::Owned(integer.to_string().into_bytes()),
+            StringValue::Inline { length, bytes } => Cow::Borrowed(&bytes[..*length as usize]),
+            StringValue::Heap(bytes) => Cow::Borrowed(bytes),
+        }
+    }
+
+    /// Calls `with` on the content without allocating.
+    #[inline]
+    pub fn with_bytes<R>(&self, with: impl FnOnce(&[u8]) -> R) -> R {
+        match self {
+            StringValue::Integer(integer) => with(itoa::Buffer::new().format(*integer).as_bytes()),
+            StringValue::Inline { length, bytes } => with(&bytes[..*length as usize]),
+            StringValue::Heap(bytes) => with(bytes),
+        }
+    }
+
+    pub fn as_integer(&self) -> Option<i64> {
+        match self {
+            StringValue::Integer(integer) => Some(*integer),
+            other => other.with_bytes(parse_integer),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.with_bytes(<[u8]>::len)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn append(&mut self, suffix: &[u8]) {
+        let length = self.len();
+        self.write(length, suffix);
+    }
+
+    /// Overwrites from `offset` on, padding with zero bytes where the value was shorter.
+    pub fn write(&mut self, offset: usize, content: &[u8]) {
+        if !matches!(self, StringValue::Heap(_)) {
+            *self = StringValue::Heap(self.to_bytes().into_owned());
+        }
+        let StringValue::Heap(bytes) = self else { unreachable!("made a buffer above") };
+        let end = offset + content.len();
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        bytes[offset..end].copy_from_slice(content);
+        if end <= INLINE_BYTES_MAX && bytes.len() <= INLINE_BYTES_MAX {
+            *self = StringValue::raw(&std::mem::take(bytes));
+        }
+    }
+
+    /// Bytes on the heap, beyond the value itself.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            StringValue::Heap(bytes) => bytes.capacity(),
+            _ => 0,
+        }
+    }
+}
+
+impl PartialEq for StringValue {
+    /// Equal contents are equal, whatever the representation.
+    fn eq(&self, other: &StringValue) -> bool {
+        self.with_bytes(|mine| other.with_bytes(|theirs| mine == theirs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn representation_never_changes_the_content() {
+        for content in [&b""[..], b"1", b"-7", b"007", b"abc", &[b'x'; 30], &[b'x'; 31], &[0; 100]] {
+            let value = StringValue::new(content);
+            assert_eq!(value.to_bytes(), content);
+            assert_eq!(value.len(), content.len());
+        }
+        assert_eq!(size_of::<StringValue>(), 32);
+    }
+
+    #[test]
+    fn writes_pad_with_zeros_and_keep_the_tail() {
+        let mut value = StringValue::new(b"12345");
+        value.write(2, b"xx");
+        assert_eq!(value.to_bytes(), &b"12xx5"[..]);
+        value.write(7, b"y");
+        assert_eq!(value.to_bytes(), &b"12xx5\0\0y"[..]);
+        value.append(&[b'z'; 40]);
+        assert_eq!(value.len(), 48);
+        assert!(matches!(value, StringValue::Heap(_)));
+    }
+}

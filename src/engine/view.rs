@@ -1,0 +1,145 @@
+//! `View`: the only door to keys. Reads at one moment of the engine clock, and folds the hazard of each lookup, of
+//! present and absent keys alike, into what the reply must wait for.
+
+use crate::command::CommandError;
+use crate::env::Env;
+use crate::hazard::Hazards;
+use crate::keyspace::{Database, Entry, Keyspace, Value};
+use crate::log::Lsn;
+use crate::module::{Module, Modules};
+use crate::types::{Field, Hash, StringValue};
+use std::cell::Cell;
+
+/// A read of one database. Expired keys and fields read as absent; nothing is mutated.
+pub struct View<'a> {
+    pub(crate) keyspace: &'a Keyspace,
+    pub(crate) modules: &'a Modules,
+    pub(crate) hazards: &'a Hazards,
+    pub(crate) env: &'a Env,
+    pub(crate) database: u32,
+    pub(crate) now_ms: u64,
+    /// The last batch that was applied.
+    pub(crate) last_lsn: Lsn,
+    pub(crate) gate: Cell<Lsn>,
+}
+
+impl<'a> View<'a> {
+    pub fn database(&self) -> u32 {
+        self.database
+    }
+
+    /// The engine clock: one value for the whole command.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    pub fn random(&self) -> u64 {
+        self.env.random.next_u64()
+    }
+
+    /// What the reply has to wait for, so far.
+    pub fn gate(&self) -> Lsn {
+        self.gate.get()
+    }
+
+    /// Makes the reply wait for this batch.
+    pub fn wait_for(&self, lsn: Lsn) {
+        self.gate.set(self.gate.get().max(lsn));
+    }
+
+    /// The entry of a key that is there and has not expired. Notes the access.
+    #[inline]
+    pub fn entry(&self, key: &[u8]) -> Option<&'a Entry> {
+        let entry = self.peek(self.database, key)?;
+        entry.touch(self.now_ms);
+        Some(entry)
+    }
+
+    /// The same in any database, without noting an access (OBJECT, TTL, TYPE).
+    #[inline]
+    pub fn peek(&self, database: u32, key: &[u8]) -> Option<&'a Entry> {
+        self.wait_for(self.hazards.of(database, key));
+        self.keyspace.entry(database, key).filter(|entry| entry.alive(self.now_ms))
+    }
+
+    pub fn string(&self, key: &[u8]) -> Result<Option<&'a StringValue>, CommandError> {
+        match self.entry(key).map(Entry::value) {
+            None => Ok(None),
+            Some(Value::String(string)) => Ok(Some(string)),
+            Some(_) => Err(CommandError::WRONG_TYPE),
+        }
+    }
+
+    pub fn hash(&self, key: &[u8]) -> Result<Option<HashView<'a>>, CommandError> {
+        match self.entry(key).map(Entry::value) {
+            None => Ok(None),
+            Some(Value::Hash(hash)) => Ok(Some(HashView::new(hash, self.now_ms))),
+            Some(_) => Err(CommandError::WRONG_TYPE),
+        }
+    }
+
+    /// The whole database, for SCAN, KEYS, DBSIZE, RANDOMKEY: the reply waits for everything that was applied. What
+    /// has expired is in it; ask each entry.
+    pub fn whole_database(&self) -> Option<&'a Database> {
+        self.whole_keyspace().database(self.database)
+    }
+
+    /// All databases, under the same rule.
+    pub fn whole_keyspace(&self) -> &'a Keyspace {
+        self.wait_for(self.last_lsn);
+        self.keyspace
+    }
+
+    /// The module of this type; one that is not part of this program is a programming error.
+    pub fn module<M: Module>(&self) -> &'a M {
+        self.modules.get::<M>()
+    }
+
+    pub fn modules(&self) -> &'a Modules {
+        self.modules
+    }
+}
+
+/// A hash without its expired fields. From a `View` it has at least one: a hash whose fields have all expired reads as
+/// absent.
+#[derive(Clone, Copy)]
+pub struct HashView<'a> {
+    hash: &'a Hash,
+    now_ms: u64,
+}
+
+impl<'a> HashView<'a> {
+    pub fn new(hash: &'a Hash, now_ms: u64) -> HashView<'a> {
+        HashView { hash, now_ms }
+    }
+
+    #[inline]
+    pub fn get(&self, name: &[u8]) -> Option<&'a Field> {
+        self.hash.get(name).filter(|field| field.alive(self.now_ms))
+    }
+
+    pub fn len(&self) -> usize {
+        match self.hash.expiring() {
+            0 => self.hash.len(),
+            _ => self.iter().count(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &'a Field> {
+        let now_ms = self.now_ms;
+        self.hash.iter().filter(move |field| field.alive(now_ms))
+    }
+
+    /// One step of HSCAN; see `Hash::scan`.
+    pub fn scan(&self, cursor: u64, count: usize, each: &mut dyn FnMut(&Field)) -> u64 {
+        self.hash.scan(cursor, count, &mut |field| {
+            if field.alive(self.now_ms) {
+                each(field);
+            }
+        })
+    }
+}

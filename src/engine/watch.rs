@@ -1,0 +1,87 @@
+//! WATCH: which connections want to know that a key changed.
+
+use crate::effect::{Effect, Record};
+use crate::log::Lsn;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+/// A connection's watch: the keys, and the first batch that changed one of them.
+#[derive(Debug, Default)]
+pub struct Watch {
+    dirtied_by: AtomicU64,
+    /// Keys that were there when they were watched: an expiry until EXEC counts as a change.
+    pub(crate) present: Mutex<Vec<DatabaseKey>>,
+}
+
+impl Watch {
+    pub fn new() -> Arc<Watch> {
+        Arc::default()
+    }
+
+    /// The batch that changed a watched key, if one did.
+    pub(crate) fn dirtied_by(&self) -> Option<Lsn> {
+        Some(Lsn(self.dirtied_by.load(Ordering::Relaxed))).filter(|lsn| lsn.0 != 0)
+    }
+
+    fn dirty(&self, lsn: Lsn) {
+        _ = self.dirtied_by.compare_exchange(0, lsn.0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// A database's number and a key in it.
+type DatabaseKey = (u32, Vec<u8>);
+
+/// All watched keys of a store. Registration happens under the keyspace's read lock and `touched` under its write
+/// lock, so that no change falls between a WATCH's look at a key and its registration.
+#[derive(Debug, Default)]
+pub(crate) struct Watchers {
+    keys: Mutex<HashMap<DatabaseKey, Vec<Weak<Watch>>>>,
+}
+
+/// Registered keys beyond this are swept for watches that ended.
+const SWEEP_KEYS_MIN: usize = 64;
+
+impl Watchers {
+    pub(crate) fn add(&self, watch: &Arc<Watch>, database: u32, key: &[u8]) {
+        let mut keys = self.keys.lock();
+        if keys.len() >= SWEEP_KEYS_MIN && keys.len().is_power_of_two() {
+            keys.retain(|_, watches| {
+                watches.retain(|watch| watch.strong_count() > 0);
+                !watches.is_empty()
+            });
+        }
+        keys.entry((database, key.to_vec())).or_default().push(Arc::downgrade(watch));
+    }
+
+    /// Tells the watches of what an effect touches, and forgets them: a watch is dirtied once.
+    #[inline]
+    pub(crate) fn touched(&mut self, record: &Record<'_>, lsn: Lsn) {
+        let keys = self.keys.get_mut();
+        if keys.is_empty() {
+            return;
+        }
+        match record.effect {
+            Effect::Module { .. } => {}
+            Effect::FlushAll | Effect::SwapDatabases { .. } => {
+                keys.drain().for_each(|(_, watches)| dirty(watches, lsn));
+            }
+            Effect::Flush => {
+                keys.extract_if(|(database, _), _| *database == record.database)
+                    .for_each(|(_, watches)| dirty(watches, lsn));
+            }
+            effect => effect.changed_keys(record.database, &mut |database, key| {
+                if let Some(watches) = keys.remove(&(database, key.to_vec())) {
+                    dirty(watches, lsn);
+                }
+            }),
+        }
+    }
+}
+
+fn dirty(watches: Vec<Weak<Watch>>, lsn: Lsn) {
+    for watch in watches.into_iter().filter_map(|watch| watch.upgrade()) {
+        watch.dirty(lsn);
+    }
+}
