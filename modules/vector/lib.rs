@@ -31,7 +31,7 @@ mod store;
 use std::fmt;
 
 pub use flat::Flat;
-pub use hnsw::{Hnsw, HnswParameters};
+pub use hnsw::{Hnsw, HnswParameters, LoadError, fuzz_load};
 pub use kernels::{distance, kernel_name};
 
 /// How the distance of two vectors is computed. Smaller is nearer, for each of them, as RediSearch replies.

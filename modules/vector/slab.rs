@@ -1,4 +1,4 @@
-//! An array that grows without moving: rows of equal length in segments of about 2 MiB.
+//! An array that grows without moving: rows of equal length in segments of about 2 MiB (64 KiB for tiny rows).
 //!
 //! Readers find a row through a directory of segments, two loads from cache; nobody holds a lock to read. Growth adds
 //! segments, and now and then replaces the directory by one of twice the size; old directories stay until the slab
@@ -18,6 +18,9 @@ use parking_lot::Mutex;
 use crate::kernels::prefetch;
 
 const SEGMENT_BYTES: usize = 2 << 20;
+/// For rows of a few bytes, so that a sparse id costs little.
+const SMALL_SEGMENT_BYTES: usize = 64 << 10;
+const SMALL_ROW_BYTES: usize = 16;
 const CACHE_LINE_BYTES: usize = 64;
 
 /// Types of which all-zero bytes are a value, and that need no drop.
@@ -61,7 +64,9 @@ impl<T: Zeroed> Slab<T> {
     /// An empty slab with rows of `row_items` (at least one) items.
     pub fn new(row_items: usize) -> Self {
         assert!(row_items > 0, "a row has at least one item");
-        let rows = (SEGMENT_BYTES / (row_items * size_of::<T>())).max(1);
+        let row_bytes = row_items * size_of::<T>();
+        let segment_bytes = if row_bytes <= SMALL_ROW_BYTES { SMALL_SEGMENT_BYTES } else { SEGMENT_BYTES };
+        let rows = (segment_bytes / row_bytes).max(1);
         let first = Directory::with_capacity(4);
         Slab {
             row_items,

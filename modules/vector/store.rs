@@ -27,7 +27,6 @@ pub(crate) enum State {
     Deleted = 3,
 }
 
-#[allow(dead_code, reason = "loading comes next")]
 impl State {
     pub fn from_byte(byte: u8) -> Option<State> {
         [State::Free, State::Pending, State::Live, State::Deleted]
@@ -170,25 +169,29 @@ impl Store {
         }
     }
 
-    #[allow(dead_code, reason = "loading comes next")]
     /// Puts back a slot as it was saved. The store is new and not shared yet; slots come in ascending order.
-    /// False when two live slots have one id.
-    pub fn restore(&mut self, slot: u32, id: u32, state: State) -> bool {
+    pub fn restore(&mut self, slot: u32, id: u32, state: State, vector: &[f32], inverse_norm: f32) {
         self.ensure(slot);
+        // SAFETY: `&mut self`: nobody else reads anything.
+        unsafe { self.vectors.fill(slot, vector) };
+        if self.metric == Metric::Cosine {
+            self.inverse_norms.row(slot)[0].store(inverse_norm.to_bits(), Ordering::Relaxed);
+        }
         self.slot_count.store(slot + 1, Ordering::Relaxed);
         self.ids.row(slot)[0].store(id, Ordering::Relaxed);
         self.set_state(slot, state);
-        match state {
-            State::Free => self.allocator.get_mut().free.push(slot),
-            State::Live => {
-                self.slots_by_id.ensure(id);
-                self.id_bound.fetch_max(id as usize + 1, Ordering::Relaxed);
-                self.live.fetch_add(1, Ordering::Relaxed);
-                return self.slots_by_id.row(id)[0].swap(slot + 1, Ordering::Relaxed) == 0;
-            }
-            State::Pending | State::Deleted => {}
+        if state == State::Free {
+            self.allocator.get_mut().free.push(slot);
         }
-        true
+    }
+
+    /// Makes a restored live slot the one of its id; false when the id has one already.
+    pub fn restore_id(&mut self, slot: u32) -> bool {
+        let id = self.id_of(slot);
+        self.slots_by_id.ensure(id);
+        self.id_bound.fetch_max(id as usize + 1, Ordering::Relaxed);
+        self.live.fetch_add(1, Ordering::Relaxed);
+        self.slots_by_id.row(id)[0].swap(slot + 1, Ordering::Relaxed) == 0
     }
 
     // What a slot is.
@@ -279,7 +282,7 @@ impl Store {
     }
 
     #[inline(always)]
-    fn inverse_norm_of(&self, slot: u32) -> f32 {
+    pub fn inverse_norm_of(&self, slot: u32) -> f32 {
         if self.metric != Metric::Cosine {
             return 1.0;
         }

@@ -67,7 +67,7 @@ impl Graph {
         if layer == 0 { 2 * self.degree } else { self.degree }
     }
 
-    /// Gives a slot that nobody knows yet empty blocks up to `level`.
+    /// Gives a slot that nobody knows yet blocks up to `level`, empty ones: fresh memory is, and `displace` empties.
     pub fn place(&self, slot: u32, level: usize) {
         self.base.ensure(slot);
         self.upper_rows.ensure(slot);
@@ -75,9 +75,6 @@ impl Graph {
         let first = if level == 0 { 0 } else { self.take_upper_rows(level) + 1 };
         self.upper_rows.row(slot)[0].store(first, Ordering::Relaxed);
         self.levels.row(slot)[0].store(level as u8, Ordering::Release);
-        for layer in 0..=level {
-            self.write(slot, layer, std::iter::empty());
-        }
     }
 
     fn take_upper_rows(&self, count: usize) -> u32 {
@@ -97,6 +94,7 @@ impl Graph {
     /// Takes the blocks of a slot away that nobody can reach or hold any more.
     pub fn displace(&self, slot: u32) {
         let level = self.level(slot);
+        (0..=level).for_each(|layer| self.write(slot, layer, std::iter::empty()));
         if level > 0 {
             let first = self.upper_rows.row(slot)[0].swap(0, Ordering::Relaxed) - 1;
             let mut allocator = self.upper_allocator.lock();

@@ -3,11 +3,12 @@
 //! Why our own: the walk is bound by memory, so the layout decides. Vectors, layer-0 links (2 M to a node, in one
 //! block) and upper links lie in slabs that never move; visited marks are one byte a slot; the beam is a sorted array;
 //! a search allocates its result and nothing else. graph.rs has the links, search.rs the walks, insert.rs the linking,
-//! repair.rs deletes.
+//! repair.rs deletes, file.rs the saved form.
 //!
 //! Distances are computed on the full vectors, so the beam's are exact. (When walks run on compact codes, the place
 //! for re-ranking with the full vectors is before `Store::settle`.)
 
+mod file;
 mod graph;
 mod insert;
 mod repair;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
+pub use self::file::{LoadError, fuzz_load};
 use self::graph::Graph;
 use self::repair::Repair;
 use crate::store::Store;
@@ -61,7 +63,8 @@ pub struct Hnsw {
     /// Slots that are deleted and not free. While there are any, walks ask for each candidate.
     deleted: AtomicUsize,
     prefetch: Prefetch,
-    /// Read by mutations, written by `save` for as long as it copies the links.
+    /// Read by mutations, written by `save` for as long as it copies the links. Whoever wants the sweep's lock too, and
+    /// waits for it, takes that first.
     gate: RwLock<()>,
 }
 
@@ -74,13 +77,13 @@ struct Prefetch {
     lines: usize,
 }
 
-/// Cache lines on their way at a time that memory keeps up with; more only evict one another.
-const LINES_IN_FLIGHT: usize = 48;
+/// Cache lines on their way at a time that memory keeps up with; more only wait for one another.
+const LINES_IN_FLIGHT: usize = 32;
 
 impl Prefetch {
     fn for_store(store: &Store) -> Self {
         let lines = store.prefetch_lines();
-        Prefetch { ahead: (LINES_IN_FLIGHT / lines).clamp(3, 16), lines }
+        Prefetch { ahead: (LINES_IN_FLIGHT / lines).clamp(4, 16), lines }
     }
 }
 

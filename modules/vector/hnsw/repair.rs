@@ -75,6 +75,11 @@ impl Repair {
     pub fn gather(&self, slot: u32) {
         self.gathering.lock().push(slot);
     }
+
+    /// Keeps every slot from being freed for as long as the guard lives. Taken before the gate.
+    pub fn hold(&self) -> impl Drop + '_ {
+        self.sweep.lock()
+    }
 }
 
 impl Hnsw {
@@ -90,8 +95,8 @@ impl Hnsw {
     /// Repairs the graph around everything that is deleted now and frees what no running search holds: for idle
     /// times, and before a measurement. Waits for nobody; false when something is left because of that.
     pub fn compact(&self) -> bool {
-        let _gate = self.gate.read();
         let mut sweep = self.repair.sweep.lock();
+        let _gate = self.gate.read();
         while self.has_deleted() {
             if self.step(&mut sweep, 1) == Step::Idle {
                 return false;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use engramdb_vector::{Filter, Metric, Neighbor, SearchRequest, VectorIndex, distance};
+use engramdb_vector::{Filter, Hnsw, Metric, Neighbor, SearchRequest, VectorIndex, distance};
 use half::f16;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -52,6 +52,7 @@ fn read_f16(name: &str) -> (Vec<f32>, usize) {
 /// and its number of columns.
 fn read_npy(name: &str, element: &str) -> (Vec<u8>, usize) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../datasets/rustdoc-minilm-10k");
+    #[expect(clippy::disallowed_methods, reason = "this crate knows no engine, and a test may read its data")]
     let bytes = fs::read(folder.join(name)).expect("the data set is committed");
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
     let header_end = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
@@ -111,4 +112,13 @@ impl Filter for Only {
     fn for_each(&self, visit: &mut dyn FnMut(u32)) {
         self.0.iter().copied().for_each(visit);
     }
+}
+
+/// Loading checks every link (no link to a free slot, or to one that is not of the layer), every state and the entry:
+/// a graph that can be loaded again is whole.
+pub fn assert_whole(index: &Hnsw) {
+    let mut bytes = Vec::new();
+    index.save(&mut bytes).expect("memory takes everything");
+    let loaded = Hnsw::load(&mut &bytes[..]).expect("a whole graph");
+    assert_eq!(loaded.len(), index.len());
 }

@@ -4,4 +4,5 @@ mod churn;
 mod data;
 mod exactness;
 mod recall;
+mod saved;
 mod stress;

@@ -1,0 +1,113 @@
+//! A saved graph answers as before, and a damaged one is refused.
+
+use engramdb_vector::{Hnsw, HnswParameters, LoadError, Metric, VectorIndex, distance, fuzz_load};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::data::{clustered, search};
+
+/// A graph with a past: replaced, removed and freed slots.
+fn lived_in(metric: Metric, count: usize) -> Hnsw {
+    let index = Hnsw::new(HnswParameters { m: 8, seed: 5, ..HnswParameters::new(12, metric) });
+    for (at, vector) in (0_u32..).zip(clustered(2 * count, 12, 20, 61)) {
+        index.insert(at % count as u32, &vector).expect("fits");
+        if at % 7 == 0 {
+            index.remove(at / 3);
+        }
+    }
+    index
+}
+
+fn saved(index: &Hnsw) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    index.save(&mut bytes).expect("memory takes everything");
+    bytes
+}
+
+#[test]
+fn a_loaded_graph_gives_the_same_answers_and_goes_on_living() {
+    for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
+        let index = lived_in(metric, 1_000);
+        let bytes = saved(&index);
+        assert_eq!(bytes.len() % 64, 0);
+        let wrapped = [&bytes[..], b"what follows"].concat();
+        let mut input = &wrapped[..];
+        let loaded = Hnsw::load(&mut input).expect("what was saved can be loaded");
+        assert_eq!(input, b"what follows", "exactly the graph is read");
+        assert_eq!((loaded.parameters(), loaded.len()), (index.parameters(), index.len()));
+        assert_eq!(loaded.statistics().deleted, index.statistics().deleted);
+        let queries = clustered(50, 12, 20, 62);
+        for query in &queries {
+            assert_eq!(search(&loaded, query, 10, 40), search(&index, query, 10, 40));
+        }
+        assert_eq!(saved(&loaded), bytes);
+        for (id, vector) in (0..).zip(&queries) {
+            loaded.insert(id, vector).expect("fits");
+            assert!(search(&loaded, vector, 10, 40).len() == 10);
+            assert_eq!(loaded.distance(id, vector), Some(distance(metric, vector, vector)));
+        }
+        assert!(loaded.compact());
+    }
+}
+
+#[test]
+fn an_empty_graph_can_be_saved() {
+    let empty = Hnsw::new(HnswParameters::new(4, Metric::Cosine));
+    let loaded = Hnsw::load(&mut &saved(&empty)[..]).expect("nothing to go wrong");
+    assert_eq!(loaded.len(), 0);
+    loaded.insert(3, &[1.0; 4]).expect("fits");
+    assert_eq!(search(&loaded, &[1.0; 4], 3, 3).len(), 1);
+}
+
+#[test]
+fn a_graph_is_saved_while_others_write() {
+    let index = lived_in(Metric::Cosine, 500);
+    let vectors = clustered(500, 12, 20, 63);
+    std::thread::scope(|scope| {
+        for half in [0, 1] {
+            let (index, vectors) = (&index, &vectors);
+            scope.spawn(move || {
+                for (id, vector) in (0_u32..).zip(vectors).filter(|(id, _)| id % 2 == half) {
+                    index.insert(id, vector).expect("fits");
+                    index.remove(id / 2);
+                }
+            });
+        }
+        for _ in 0..5 {
+            let loaded = Hnsw::load(&mut &saved(&index)[..]).expect("a copy of one moment");
+            assert!(search(&loaded, &vectors[0], 10, 40).len() == 10);
+        }
+    });
+}
+
+#[test]
+fn every_cut_and_every_flipped_byte_is_refused() {
+    let bytes = saved(&lived_in(Metric::Cosine, 60));
+    assert!(matches!(Hnsw::load(&mut &b"ENGRHNSX"[..]), Err(LoadError::Io(_))));
+    assert!(matches!(Hnsw::load(&mut &[0; 64][..]), Err(LoadError::Magic)));
+    for length in (0..bytes.len()).step_by(13) {
+        assert!(Hnsw::load(&mut &bytes[..length]).is_err(), "cut at {length}");
+    }
+    for at in (0..bytes.len()).step_by(7) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        assert!(Hnsw::load(&mut &damaged[..]).is_err(), "flipped at {at}");
+    }
+}
+
+#[test]
+fn damage_that_checksums_would_not_catch_never_panics() {
+    let bytes = saved(&lived_in(Metric::Cosine, 40));
+    let mut random = StdRng::seed_from_u64(71);
+    for _ in 0..2_000 {
+        let mut damaged = bytes.clone();
+        for _ in 0..random.random_range(1..4) {
+            // Half of the hits go to the header, which decides how the rest is read.
+            let end = if random.random_bool(0.5) { 64 } else { damaged.len() };
+            let at = random.random_range(8..end);
+            damaged[at] = random.random();
+        }
+        damaged.truncate(random.random_range(0..2 * damaged.len()).max(64));
+        fuzz_load(&damaged);
+    }
+}
