@@ -17,6 +17,7 @@ mod client;
 pub mod data;
 pub mod demo;
 mod error;
+mod inspect;
 mod keys;
 mod latency;
 mod machine;
@@ -28,6 +29,7 @@ mod vectors;
 use clap::{Args, Subcommand};
 
 pub use error::BenchError;
+pub use inspect::DatasetCommandArgs;
 pub use keys::KeysArgs;
 pub use vectors::VectorsArgs;
 
@@ -44,6 +46,8 @@ enum BenchCommand {
     Vectors(Box<VectorsArgs>),
     /// Throughput and latency of GET, SET, HSET, HMGET and mixes of them
     Keys(Box<KeysArgs>),
+    /// What a data set is and how hard it is; writes generated ones
+    Dataset(Box<DatasetCommandArgs>),
 }
 
 /// Runs one benchmark to its end and prints its report.
@@ -51,5 +55,6 @@ pub fn run(arguments: BenchArgs) -> Result<(), BenchError> {
     match arguments.command {
         BenchCommand::Vectors(arguments) => vectors::run(*arguments),
         BenchCommand::Keys(arguments) => keys::run(*arguments),
+        BenchCommand::Dataset(arguments) => inspect::run(*arguments),
     }
 }
