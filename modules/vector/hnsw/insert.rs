@@ -113,8 +113,13 @@ impl Hnsw {
     /// `candidates`, nearest first, `chosen` gets those that are nearer to the node than to any chosen before.
     /// So links go out in all directions, and what is nearer through a neighbour needs no link.
     pub(super) fn choose(&self, capacity: usize, scratch: &mut Scratch) {
+        scratch.chosen.clear();
+        self.choose_more(capacity, scratch);
+    }
+
+    /// As `choose`, beside what is chosen already.
+    pub(super) fn choose_more(&self, capacity: usize, scratch: &mut Scratch) {
         let Scratch { candidates, chosen, .. } = scratch;
-        chosen.clear();
         for &candidate in candidates.iter() {
             if chosen.len() == capacity {
                 break;
