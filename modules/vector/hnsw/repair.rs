@@ -148,7 +148,8 @@ impl Hnsw {
 
     /// Replaces a node's links to deleted nodes.
     fn repair_node(&self, slot: u32, scratch: &mut Scratch) {
-        if self.store.state(slot) == State::Free {
+        // Pending ones belong to inserts that began after the batch was closed, and may not have their blocks yet.
+        if matches!(self.store.state(slot), State::Free | State::Pending) {
             return;
         }
         let level = self.graph.level(slot);
