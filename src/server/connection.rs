@@ -177,10 +177,12 @@ impl Connection {
     /// Executes one round of requests.
     fn process(&mut self) {
         let input = &mut self.input;
-        if self.core.closing && input.next >= input.requests.len() && input.buffer.is_empty() {
-            return;
-        }
         if input.next >= input.requests.len() {
+            // The last request of the round before has waited until now: its bytes are still in the buffer.
+            input.drop_consumed();
+            if self.core.closing && input.buffer.is_empty() {
+                return;
+            }
             input.decode(&self.core);
         }
         if !input.requests.is_empty() {

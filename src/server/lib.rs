@@ -7,8 +7,7 @@
 //! - `connection`: the life of one connection; `execute`: decoded requests as runs under one lock;
 //! - `outbox`, `gate`: replies that wait until what they show is durable;
 //! - `session`, `clients`, `commands`: what a connection knows, and the commands about it;
-//! - [`config`]: one table for flags, environment, file, CONFIG GET and SET;
-//! - [`start`]: from a data directory to a started engine.
+//! - [`config`]: one table for flags, environment, file, CONFIG GET and SET.
 //!
 //! Invariants: no lock of the engine is held across an await; no byte that depends on a write leaves before the write
 //! is durable; order within a connection is kept.
@@ -27,7 +26,6 @@ mod reply;
 mod server;
 mod session;
 mod snapshotter;
-pub mod start;
 mod stats;
 mod worker;
 
