@@ -20,7 +20,10 @@
 //! with what its log gives in replay. With `ENGRAMDB_REFERENCE=host:port` the same commands go to that server, whose
 //! data is flushed, and its replies must be the expected ones: `redis-server` 7 or later.
 
-#![allow(clippy::disallowed_methods, reason = "reads and blesses scripts; waits for a reference server's clock")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "reads and blesses scripts; waits for a reference server's clock"
+)]
 
 mod harness;
 
@@ -33,7 +36,10 @@ use std::path::{Path, PathBuf};
 
 /// A line that does something.
 enum Step {
-    Command { words: Vec<Vec<u8>>, sorted: bool },
+    Command {
+        words: Vec<Vec<u8>>,
+        sorted: bool,
+    },
     Clock(i64),
     Database(u32),
     Expire,
@@ -84,7 +90,8 @@ fn milliseconds(text: &str) -> i64 {
 fn scripts() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
     let entries = std::fs::read_dir(directory).expect("there are scripts");
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a directory can be read").path()).collect();
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("a directory can be read").path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "script"));
     paths.sort();
     paths
@@ -165,7 +172,8 @@ fn scripts_in_this_process() {
         if bless {
             std::fs::write(&path, output).expect("a script can be written");
         } else if output != script {
-            let difference = script.lines().zip(output.lines()).enumerate().find(|(_, (want, got))| want != got);
+            let difference =
+                script.lines().zip(output.lines()).enumerate().find(|(_, (want, got))| want != got);
             let name = path.file_name().expect("a script has a name").to_string_lossy().into_owned();
             match difference {
                 Some((line, (want, got))) => {
@@ -193,7 +201,8 @@ fn compare(address: &str, protocol: Protocol, script: &str) -> Vec<String> {
                 let older = lines.get(number + 2).and_then(|line| line.strip_prefix("resp2: "));
                 let want = if protocol == Protocol::Resp2 { older.unwrap_or(want) } else { want };
                 if reply != want {
-                    differences.push(format!("{}: {line}\n  expected {want}\n  came     {reply}", number + 1));
+                    differences
+                        .push(format!("{}: {line}\n  expected {want}\n  came     {reply}", number + 1));
                 }
             }
             Step::Database(number) => {

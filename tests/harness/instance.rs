@@ -89,7 +89,10 @@ impl Instance {
         let gate = self.execute(Args::new(&words), &mut wire);
         let answer = Answer { reply: wire.value(), effects: self.follow() };
         assert!(gate <= self.followed.lsn, "a reply waits for a batch that exists");
-        assert!(!answer.reply.is_error() || answer.effects.is_empty(), "{answer:?} failed and changed something");
+        assert!(
+            !answer.reply.is_error() || answer.effects.is_empty(),
+            "{answer:?} failed and changed something"
+        );
         answer
     }
 

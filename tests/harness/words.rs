@@ -13,7 +13,7 @@ pub fn split_words(line: &str) -> Vec<Vec<u8>> {
             Some(quoted) => unquote(quoted),
             None => {
                 let end = rest.find(' ').unwrap_or(rest.len());
-                (rest[..end].as_bytes().to_vec(), &rest[end..])
+                (rest.as_bytes()[..end].to_vec(), &rest[end..])
             }
         };
         words.push(word);
