@@ -8,7 +8,7 @@ mod error;
 #[cfg(feature = "hdf5")]
 mod hdf5;
 pub mod intrinsic;
-mod manifest;
+pub mod manifest;
 pub mod npy;
 mod source;
 pub mod synthetic;
@@ -45,6 +45,15 @@ impl Metric {
             Metric::Cosine => "COSINE",
         }
     }
+
+    /// The same metric as the vector crate names it.
+    pub fn kernel(self) -> engramdb_vector::Metric {
+        match self {
+            Metric::L2 => engramdb_vector::Metric::L2,
+            Metric::Ip => engramdb_vector::Metric::InnerProduct,
+            Metric::Cosine => engramdb_vector::Metric::Cosine,
+        }
+    }
 }
 
 /// Rows of equal length, one after the other.
@@ -71,6 +80,11 @@ impl<T: Copy + Send + Sync> Matrix<T> {
 
     pub fn columns(&self) -> usize {
         self.columns
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.rows(), self.columns()]
     }
 
     pub fn row(&self, row: usize) -> &[T] {

@@ -9,7 +9,7 @@ mod usage;
 pub use args::{Args, Options, integer};
 pub use error::CommandError;
 pub use reply::Reply;
-pub use table::CommandTable;
+pub use table::{CommandTable, Known};
 pub use usage::Shape;
 
 use crate::tx::Tx;
@@ -34,6 +34,8 @@ pub mod flag {
     pub const PUBSUB: u32 = 1 << 14;
     /// The command reads or writes nothing of the keyspace that could be lost: its reply is not gated.
     pub const UNGATED: u32 = 1 << 15;
+    /// Runs at once inside MULTI, instead of being queued.
+    pub const NO_QUEUE: u32 = 1 << 16;
 
     /// Redis's spelling of each.
     pub const NAMES: &[(u32, &str)] = &[
@@ -214,6 +216,42 @@ impl Command {
 
     pub fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
+    }
+
+    /// The names of the flags, as COMMAND INFO lists them.
+    pub fn flag_names(&self) -> impl Iterator<Item = &'static str> {
+        let access = if self.is_write() {
+            Some("write")
+        } else if self.is_read() {
+            Some("readonly")
+        } else {
+            None
+        };
+        let flags = self.flags;
+        access
+            .into_iter()
+            .chain(flag::NAMES.iter().filter(move |(flag, _)| flags & flag != 0).map(|(_, name)| *name))
+    }
+
+    /// The names of the ACL categories, without `@`.
+    pub fn acl_names(&self) -> impl Iterator<Item = &'static str> {
+        let access = if self.is_write() {
+            Some("write")
+        } else if self.is_read() {
+            Some("read")
+        } else {
+            None
+        };
+        let pace = if self.has(flag::FAST) { "fast" } else { "slow" };
+        let categories = self.acl;
+        access.into_iter().chain([pace]).chain(
+            acl::NAMES.iter().filter(move |(category, _)| categories & category != 0).map(|(_, name)| *name),
+        )
+    }
+
+    /// True if the command reads the keyspace.
+    pub fn is_read(&self) -> bool {
+        matches!(self.handler, Handler::Read(_) | Handler::Staged(_)) && !self.has(flag::UNGATED)
     }
 
     pub fn is_write(&self) -> bool {

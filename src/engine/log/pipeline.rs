@@ -20,7 +20,8 @@
 use super::entry::{HEADER_BYTES, Kind, PIECE_HEADER_BYTES, Piece, PieceKind};
 use super::replay::Recovered;
 use super::{
-    AppendError, Appender, Claim, Commits, Entry, Idx, Limits, Lsn, Mark, Pos, RunningChecksum, ShardLog,
+    AppendError, Appender, Claim, Commits, Entry, Idx, Limits, Lsn, Mark, Pos, Room, RunningChecksum,
+    ShardLog,
 };
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::VecDeque;
@@ -136,8 +137,6 @@ enum Request {
 /// An entry that is being filled.
 struct Forming {
     entry: Entry,
-    /// The last batch that is complete with this entry.
-    complete_lsn: Lsn,
     /// Room that its batches have reserved.
     reserved_bytes: u64,
 }
@@ -222,10 +221,14 @@ impl Pipeline {
         if reserved > shared.buffer_bytes_max && state.reserved_bytes > 0 {
             return Err(Refusal::Busy);
         }
-        let room = shared.log.room();
         let sealing = state.request == Some(Request::Seal);
-        if reserved > if sealing { room.bytes_after_seal } else { room.bytes } {
+        let fits = |room: &Room| reserved <= if sealing { room.bytes_after_seal } else { room.bytes };
+        let mut room = shared.log.room();
+        if !fits(&room) {
             shared.log.want_room(reserved);
+            room = shared.log.room();
+        }
+        if !fits(&room) {
             return Err(room.full.map_or(Refusal::Busy, |cause| Refusal::Full { cause }));
         }
         state.reserved_bytes = reserved;
@@ -304,6 +307,7 @@ impl Pipeline {
     /// prepared yet: try again.
     pub fn rotate(&self) -> Result<Pos, Refusal> {
         let shared = &self.shared;
+        self.pump();
         let mut state = shared.state.lock();
         loop {
             if let Some(fatal) = &state.failed {
@@ -344,6 +348,7 @@ impl Pipeline {
         if !state.idle || state.request.is_some() || state.closed || state.reserved_bytes + block > room {
             return;
         }
+        state.reserved_bytes += block;
         state.request = Some(Request::Time { engine_time_ms });
         state.idle = false;
         drop(state);
@@ -351,7 +356,7 @@ impl Pipeline {
     }
 
     /// Makes everything submitted durable, writes a Release, and stops.
-    pub fn close(self) -> Result<(), Fatal> {
+    pub fn close(&self) -> Result<(), Fatal> {
         self.stop(Request::Close);
         self.failure().map_or(Ok(()), Err)
     }
@@ -410,7 +415,7 @@ impl State {
                 if !last {
                     let forming = self.forming.as_mut().expect("just added to");
                     forming.entry.checksum = checksum_before;
-                    forming.complete_lsn = Lsn(lsn.0 - 1);
+                    forming.entry.complete_lsn = Lsn(lsn.0 - 1);
                     self.finish_forming();
                 }
                 kind = PieceKind::Middle;
@@ -418,7 +423,7 @@ impl State {
         }
         let forming = self.forming.as_mut().expect("just added to");
         forming.entry.checksum = self.checksum;
-        forming.complete_lsn = lsn;
+        forming.entry.complete_lsn = lsn;
         forming.reserved_bytes += room;
     }
 
@@ -450,10 +455,11 @@ impl Forming {
             engine_time_ms,
             first_lsn: lsn,
             last_lsn: lsn,
+            complete_lsn: lsn,
             checksum: RunningChecksum::default(),
             bytes,
         };
-        Forming { entry, complete_lsn: lsn, reserved_bytes: 0 }
+        Forming { entry, reserved_bytes: 0 }
     }
 
     fn fits(&self, limits: &Limits, bytes: usize, engine_time_ms: u64) -> bool {
@@ -524,17 +530,21 @@ impl Writer {
 
     fn append(&mut self, forming: Forming) -> Result<(), AppendError> {
         self.engine_time_ms = self.engine_time_ms.max(forming.entry.engine_time_ms);
+        let complete_lsn = forming.entry.complete_lsn;
         let index = self.appender.append(forming.entry)?;
-        self.in_flight.push_back((index, forming.complete_lsn));
+        self.in_flight.push_back((index, complete_lsn));
         self.shared.state.lock().reserved_bytes -= forming.reserved_bytes;
         Ok(())
     }
 
     fn commit(&mut self) -> Result<(), AppendError> {
-        let (index, _) = self.commits.next()?;
-        let (expected, lsn) = self.in_flight.pop_front().expect("an entry is in flight");
-        assert_eq!(index, expected, "entries are acknowledged in order");
-        self.publish(lsn);
+        let Some((durable, _)) = self.commits.advance()? else { return Ok(()) };
+        let mut lsn = None;
+        while let Some((_, complete_lsn)) = self.in_flight.front().filter(|(index, _)| *index <= durable) {
+            lsn = Some(*complete_lsn);
+            self.in_flight.pop_front();
+        }
+        self.publish(lsn.expect("only what is in flight becomes durable"));
         Ok(())
     }
 
@@ -555,7 +565,7 @@ impl Writer {
     /// Called with nothing in flight.
     fn handle(&mut self, request: Request) -> Result<(), AppendError> {
         let sealed = match request {
-            Request::Seal => Some(self.appender.seal()?),
+            Request::Seal => Some(self.seal()?),
             Request::Time { engine_time_ms } => {
                 self.engine_time_ms = self.engine_time_ms.max(engine_time_ms);
                 self.append_empty(Kind::Time)?;
@@ -569,11 +579,30 @@ impl Writer {
             }
         };
         let mut state = self.shared.state.lock();
+        if matches!(request, Request::Time { .. }) {
+            state.reserved_bytes -= self.shared.limits.padded(HEADER_BYTES);
+        }
         state.request = None;
         state.mark = self.appender.mark();
-        state.sealed = sealed.map(Ok);
+        state.sealed = sealed;
         self.shared.progress.notify_all();
         Ok(())
+    }
+
+    /// The room is checked again: what was in flight may have used it since the request.
+    fn seal(&mut self) -> Result<Result<Pos, Refusal>, AppendError> {
+        let room = self.shared.log.room();
+        let refusal = || {
+            self.shared.log.want_room(room.bytes.saturating_add(1));
+            room.full.clone().map_or(Refusal::Busy, |cause| Refusal::Full { cause })
+        };
+        if self.shared.state.lock().reserved_bytes > room.bytes_after_seal {
+            return Ok(Err(refusal()));
+        }
+        match self.appender.seal() {
+            Err(AppendError::Full { .. }) => Ok(Err(refusal())),
+            sealed => sealed.map(Ok),
+        }
     }
 
     fn append_empty(&mut self, kind: Kind) -> Result<(), AppendError> {
@@ -593,11 +622,12 @@ impl Writer {
             engine_time_ms: self.engine_time_ms,
             first_lsn: lsn,
             last_lsn: lsn,
+            complete_lsn: lsn,
             checksum,
             bytes: vec![0; HEADER_BYTES],
         };
         self.appender.append(entry)?;
-        self.commits.next()?;
+        self.commits.advance()?;
         Ok(())
     }
 
