@@ -14,14 +14,27 @@ pub const COMMANDS: &[Command] = &[
     row(write("FT.CREATE", "index [option+] SCHEMA field type+", create))
         .flags(flag::MODULE | flag::DENY_OOM)
         .docs("1.0.0", "O(1), and O(N) in the background for N keys", "Creates an index over hashes."),
-    row(staged("FT.SEARCH", "index query [option+]", search::search))
-        .docs("1.0.0", "O(log N) for nearest neighbours, O(N) for N matches of a filter", "Searches an index."),
-    row(read("FT.INFO", "index", describe)).docs("1.0.0", "O(1)", "Returns what an index is and how it does."),
+    row(staged("FT.SEARCH", "index query [option+]", search::search)).docs(
+        "1.0.0",
+        "O(log N) for nearest neighbours, O(N) for N matches of a filter",
+        "Searches an index.",
+    ),
+    row(read("FT.INFO", "index", describe)).docs(
+        "1.0.0",
+        "O(1)",
+        "Returns what an index is and how it does.",
+    ),
     row(read("FT._LIST", "", list)).docs("2.0.0", "O(N) for N indexes", "Returns the names of all indexes."),
-    row(write("FT.DROPINDEX", "index [DD]", drop))
-        .docs("2.0.0", "O(1), or O(N) for N documents with DD", "Deletes an index, and its documents with DD."),
-    row(read("FT.CONFIG", "action option [value]", config))
-        .docs("1.0.0", "O(1)", "Tells or sets options of the search module (deprecated)."),
+    row(write("FT.DROPINDEX", "index [DD]", drop)).docs(
+        "2.0.0",
+        "O(1), or O(N) for N documents with DD",
+        "Deletes an index, and its documents with DD.",
+    ),
+    row(read("FT.CONFIG", "action option [value]", config)).docs(
+        "1.0.0",
+        "O(1)",
+        "Tells or sets options of the search module (deprecated).",
+    ),
 ];
 
 const fn row(command: Command) -> Command {
@@ -37,7 +50,12 @@ fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         return Err(error::INDEX_EXISTS);
     }
     let payload = create::parse(args)?.encode();
-    tx.apply(Effect::Module { module: NUMBER, version: schema::VERSION, kind: KIND_CREATE, payload: &payload });
+    tx.apply(Effect::Module {
+        module: NUMBER,
+        version: schema::VERSION,
+        kind: KIND_CREATE,
+        payload: &payload,
+    });
     reply.ok();
     Ok(())
 }
@@ -97,7 +115,8 @@ const OPTIONS: &[(&str, &str)] = &[
 
 fn config(_view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let wanted = args.word(2);
-    let known = OPTIONS.iter().filter(|(name, _)| wanted == b"*" || wanted.eq_ignore_ascii_case(name.as_bytes()));
+    let known =
+        OPTIONS.iter().filter(|(name, _)| wanted == b"*" || wanted.eq_ignore_ascii_case(name.as_bytes()));
     let known: Vec<_> = known.collect();
     if args.is(1, "GET") {
         reply.array(known.len());

@@ -5,7 +5,9 @@
 //! yet (ON JSON, FILTER, GEO queries, vectors other than FLOAT32, SVS) is refused, here or where a query asks for it.
 
 use crate::error;
-use crate::schema::{Algorithm, Definition, EF_RUNTIME_DEFAULT, Field, FieldKind, IndexOptions, VectorOptions};
+use crate::schema::{
+    Algorithm, Definition, EF_RUNTIME_DEFAULT, Field, FieldKind, IndexOptions, VectorOptions,
+};
 use engramdb_engine::command::{Args, CommandError, Options};
 use engramdb_engine::types::parse_double;
 use engramdb_vector::Metric;
@@ -33,7 +35,10 @@ pub fn parse(args: Args<'_>) -> Parsed<Definition> {
     while !words.is_done() {
         let field = field(&mut words)?;
         if fields.iter().any(|other| other.name == field.name) {
-            return Err(CommandError::new(format!("Duplicate field in schema - {}", error::text(&field.name))));
+            return Err(CommandError::new(format!(
+                "Duplicate field in schema - {}",
+                error::text(&field.name)
+            )));
         }
         fields.push(field);
     }
@@ -93,7 +98,9 @@ fn head_option(
         let choice = value(words, "INDEXALL")?;
         options.index_all = choice.eq_ignore_ascii_case(b"ENABLE");
         if !options.index_all && !choice.eq_ignore_ascii_case(b"DISABLE") {
-            return Err(CommandError::of("SEARCH_PARSE_ARGS Invalid argument for `INDEXALL`, use ENABLE/DISABLE"));
+            return Err(CommandError::of(
+                "SEARCH_PARSE_ARGS Invalid argument for `INDEXALL`, use ENABLE/DISABLE",
+            ));
         }
     } else if words.take("FILTER") {
         return Err(CommandError::of("SEARCH_UNSUPPORTED FILTER is not supported in FT.CREATE"));
@@ -126,8 +133,11 @@ fn bad_arguments(option: &str) -> CommandError {
 
 fn list(words: &mut Options<'_>, option: &str) -> Parsed<Vec<Vec<u8>>> {
     let count = value(words, option)?;
-    let count = parse_unsigned(count)
-        .ok_or_else(|| CommandError::new(format!("SEARCH_PARSE_ARGS Bad arguments for {option}: Could not convert argument to expected type")))?;
+    let count = parse_unsigned(count).ok_or_else(|| {
+        CommandError::new(format!(
+            "SEARCH_PARSE_ARGS Bad arguments for {option}: Could not convert argument to expected type"
+        ))
+    })?;
     let items = words.words(count as usize).map_err(|_| bad_arguments(option))?;
     Ok(items.iter().map(|item| item.to_vec()).collect())
 }
@@ -279,9 +289,9 @@ impl AttributeProblem {
             AttributeProblem::Bad { attribute, cause } => format!(
                 "SEARCH_PARSE_ARGS Bad arguments for vector similarity {algorithm} index `{attribute}`: {cause}"
             ),
-            AttributeProblem::Unknown(attribute) => format!(
-                "SEARCH_PARSE_ARGS Bad arguments for algorithm {algorithm}: {attribute}"
-            ),
+            AttributeProblem::Unknown(attribute) => {
+                format!("SEARCH_PARSE_ARGS Bad arguments for algorithm {algorithm}: {attribute}")
+            }
         })
     }
 }

@@ -146,7 +146,8 @@ impl Documents {
         };
         self.version += 1;
         self.unpost(id);
-        let values = content.iter().enumerate().map(|(field, content)| self.post(field, id, content)).collect();
+        let values =
+            content.iter().enumerate().map(|(field, content)| self.post(field, id, content)).collect();
         let slot = &mut self.slots[id as usize];
         slot.values = values;
         slot.version = self.version;

@@ -26,7 +26,10 @@ pub fn unknown_field(name: &[u8]) -> CommandError {
 }
 
 pub fn wrong_field(wanted: &str, offset: usize, name: &[u8]) -> CommandError {
-    CommandError::new(format!("SEARCH_SYNTAX Expected a {wanted} field at offset {offset} near {}", text(name)))
+    CommandError::new(format!(
+        "SEARCH_SYNTAX Expected a {wanted} field at offset {offset} near {}",
+        text(name)
+    ))
 }
 
 pub fn unknown_parameter(name: &[u8]) -> CommandError {

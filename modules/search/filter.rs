@@ -2,9 +2,9 @@
 
 use crate::documents::{Documents, Value};
 use crate::index::Index;
+use crate::postings::TermPostings;
 use crate::query::{Node, Pattern, TextMatch, VectorRange};
 use crate::vectors::Question;
-use crate::postings::TermPostings;
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
@@ -20,7 +20,12 @@ pub struct Matched {
 
 impl<'q> Ranges<'q> {
     /// Searches for all vector ranges in the tree; `None` if the time ran out.
-    pub fn find(index: &Index, tree: &'q Node, id_bound: u32, is_late: &dyn Fn() -> bool) -> Option<Ranges<'q>> {
+    pub fn find(
+        index: &Index,
+        tree: &'q Node,
+        id_bound: u32,
+        is_late: &dyn Fn() -> bool,
+    ) -> Option<Ranges<'q>> {
         let mut wanted = Vec::new();
         tree.ranges(&mut |range| wanted.push(range));
         let search = |range: &'q VectorRange| {

@@ -16,10 +16,6 @@ impl IdSet {
         bitmap.iter().for_each(|id| words[id as usize / 64] |= 1u64 << (id % 64));
         IdSet { bitmap, words }
     }
-
-    pub fn bitmap(&self) -> &RoaringBitmap {
-        &self.bitmap
-    }
 }
 
 impl Filter for IdSet {

@@ -141,8 +141,7 @@ impl Index {
         content
             .map_err(|cause| {
                 let mut failures = self.failures.lock();
-                *failures =
-                    Failures { count: failures.count + 1, last_error: cause, last_key: key.to_vec() };
+                *failures = Failures { count: failures.count + 1, last_error: cause, last_key: key.to_vec() };
             })
             .ok()
     }

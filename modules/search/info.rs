@@ -80,7 +80,10 @@ fn head(index: &Index, is_resp3: bool) -> Vec<(&'static str, Part)> {
         ("index_name", Part::text(&definition.name)),
         ("index_options", Part::List(flags)),
         ("index_definition", Part::Map(rule)),
-        ("attributes", Part::List(definition.fields.iter().map(|field| attribute(field, is_resp3)).collect())),
+        (
+            "attributes",
+            Part::List(definition.fields.iter().map(|field| attribute(field, is_resp3)).collect()),
+        ),
     ]
 }
 
@@ -178,9 +181,8 @@ fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
 }
 
 fn tail(index: &Index) -> Vec<(&'static str, Part)> {
-    let zeros = |names: &[&'static str]| {
-        Part::Map(names.iter().map(|&name| (name, Part::Integer(0))).collect())
-    };
+    let zeros =
+        |names: &[&'static str]| Part::Map(names.iter().map(|&name| (name, Part::Integer(0))).collect());
     let failures = index.failures.lock().clone();
     let or_none = |text: &[u8]| if text.is_empty() { Part::text("N/A") } else { Part::text(text) };
     let errors = |count: u64| {
@@ -193,7 +195,13 @@ fn tail(index: &Index) -> Vec<(&'static str, Part)> {
     let mut parts = vec![
         (
             "gc_stats",
-            zeros(&["bytes_collected", "total_ms_run", "total_cycles", "average_cycle_time_ms", "last_run_time_ms"]),
+            zeros(&[
+                "bytes_collected",
+                "total_ms_run",
+                "total_cycles",
+                "average_cycle_time_ms",
+                "last_run_time_ms",
+            ]),
         ),
         ("cursor_stats", zeros(&["global_idle", "global_total", "index_capacity", "index_total"])),
         ("dialect_stats", zeros(&["dialect_1", "dialect_2", "dialect_3", "dialect_4"])),

@@ -70,13 +70,12 @@ impl SearchModule {
         self.indexes.iter().map(|((database, _), index)| (*database, index))
     }
 
-    pub(crate) fn workers(&self) -> &Workers {
-        &self.workers
-    }
-
     fn create(&mut self, keyspace: &Keyspace, effect: &ModuleEffect<'_>) -> Result<(), String> {
         if effect.version != schema::VERSION {
-            return Err(format!("index definitions of version {} are newer than this program", effect.version));
+            return Err(format!(
+                "index definitions of version {} are newer than this program",
+                effect.version
+            ));
         }
         let mut definition = Definition::decode(effect.payload).ok_or("an index definition is malformed")?;
         if definition.id == 0 {
@@ -169,8 +168,12 @@ impl Module for SearchModule {
     fn save(&self, each: &mut dyn FnMut(&Record<'_>)) {
         for ((database, _), index) in &self.indexes {
             let payload = index.definition.encode();
-            let effect =
-                Effect::Module { module: NUMBER, version: schema::VERSION, kind: KIND_CREATE, payload: &payload };
+            let effect = Effect::Module {
+                module: NUMBER,
+                version: schema::VERSION,
+                kind: KIND_CREATE,
+                payload: &payload,
+            };
             each(&Record { database: *database, effect });
         }
     }

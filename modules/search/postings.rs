@@ -93,7 +93,8 @@ impl TermPostings {
 
     /// Bytes on the heap, by estimate.
     pub fn heap_bytes(&self) -> usize {
-        let postings = self.terms.iter().map(|posting| posting.documents.serialized_size() + posting.term.len());
+        let postings =
+            self.terms.iter().map(|posting| posting.documents.serialized_size() + posting.term.len());
         postings.sum::<usize>() + self.terms.len() * (size_of::<Posting>() + 40)
     }
 }
@@ -126,11 +127,8 @@ impl NumberPostings {
         if first > last || (first == last && (least.exclusive || most.exclusive)) {
             return RoaringBitmap::new();
         }
-        let from = if least.exclusive {
-            Bound::Excluded((first, u32::MAX))
-        } else {
-            Bound::Included((first, 0))
-        };
+        let from =
+            if least.exclusive { Bound::Excluded((first, u32::MAX)) } else { Bound::Included((first, 0)) };
         let to = if most.exclusive { Bound::Excluded((last, 0)) } else { Bound::Included((last, u32::MAX)) };
         self.pairs.range((from, to)).map(|&(_, document)| document).collect()
     }

@@ -9,6 +9,9 @@ use engramdb_engine::view::{HashView, View};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+/// A field's name and value.
+type Pair<'r> = (Cow<'r, [u8]>, Cow<'r, [u8]>);
+
 /// What rows are put in order by. Absent ones come last, in either direction.
 #[derive(Clone, Debug, PartialEq)]
 enum SortKey {
@@ -18,7 +21,13 @@ enum SortKey {
 }
 
 /// Writes the reply: `rows` in distance order (or any, where there is none), all of them or at least the page.
-pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, total: usize, mut rows: Vec<Row>) -> Outcome {
+pub fn write(
+    plan: &Plan,
+    view: &View<'_>,
+    reply: &mut dyn Reply,
+    total: usize,
+    mut rows: Vec<Row>,
+) -> Outcome {
     let mut keys = Vec::new();
     if let Some(sort_by) = &plan.request.sort_by {
         let mut keyed: Vec<(SortKey, Row)> =
@@ -31,7 +40,8 @@ pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, total: usize, 
     let page = plan.request.offset.min(end)..end;
     let writer = Writer { plan, view };
     if !reply.is_resp3() {
-        let each = 1 + usize::from(writer.plan.request.with_scores)
+        let each = 1
+            + usize::from(writer.plan.request.with_scores)
             + usize::from(plan.request.with_payloads)
             + usize::from(plan.request.with_sort_keys)
             + usize::from(!plan.request.no_content);
@@ -88,7 +98,8 @@ impl Writer<'_> {
 
     fn map(&self, reply: &mut dyn Reply, row: &Row, sort_key: Option<&SortKey>) {
         let request = &self.plan.request;
-        let options = [request.with_scores, request.with_payloads, request.with_sort_keys, !request.no_content];
+        let options =
+            [request.with_scores, request.with_payloads, request.with_sort_keys, !request.no_content];
         reply.map(2 + options.iter().filter(|&&option| option).count());
         reply.bulk(b"id");
         reply.bulk(&row.key);
@@ -118,7 +129,7 @@ impl Writer<'_> {
     }
 
     /// Names and values: distances and all of the hash, or what RETURN asks for and is there.
-    fn fields<'r>(&'r self, row: &'r Row) -> Vec<(Cow<'r, [u8]>, Cow<'r, [u8]>)> {
+    fn fields<'r>(&'r self, row: &'r Row) -> Vec<Pair<'r>> {
         let hash = self.view.hash(&row.key).ok().flatten();
         let Some(wanted) = &self.plan.request.fields else {
             let distances = row.distances.iter().map(|(name, distance)| {

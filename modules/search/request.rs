@@ -10,6 +10,9 @@ use std::time::Duration;
 const TIMEOUT_DEFAULT: Duration = Duration::from_millis(500);
 const LIMIT_MAX: usize = 1_000_000;
 
+/// A field, and what to call it in the reply.
+pub type Returned = (Vec<u8>, Vec<u8>);
+
 /// What the reply is to look like.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -17,8 +20,8 @@ pub struct Request {
     pub with_scores: bool,
     pub with_payloads: bool,
     pub with_sort_keys: bool,
-    /// Fields and what to call them; `None` for all.
-    pub fields: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+    /// `None` for all.
+    pub fields: Option<Vec<Returned>>,
     pub sort_by: Option<SortBy>,
     pub offset: usize,
     pub limit: usize,
@@ -119,7 +122,8 @@ fn option<'a>(
         }
     } else if words.take("TIMEOUT") {
         let milliseconds = unsigned(words.word().unwrap_or_default());
-        let milliseconds = milliseconds.ok_or(CommandError::of("SEARCH_PARSE_ARGS TIMEOUT requires a non negative integer"))?;
+        let milliseconds = milliseconds
+            .ok_or(CommandError::of("SEARCH_PARSE_ARGS TIMEOUT requires a non negative integer"))?;
         request.timeout = (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
     } else if words.take("INKEYS") {
         let keys = counted(words, "INKEYS")?;
@@ -158,7 +162,7 @@ fn counted<'a>(words: &mut Options<'a>, option: &str) -> Result<&'a [&'a [u8]], 
     words.words(count as usize).map_err(|_| bad())
 }
 
-fn returned(words: &[&[u8]]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CommandError> {
+fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, CommandError> {
     let mut fields = Vec::new();
     let mut rest = words;
     while let [name, after @ ..] = rest {
@@ -169,7 +173,9 @@ fn returned(words: &[&[u8]]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CommandError> {
             && keyword.eq_ignore_ascii_case(b"AS")
         {
             let [given, after @ ..] = after else {
-                return Err(CommandError::of("SEARCH_PARSE_ARGS RETURN path AS name - must be accompanied with NAME"));
+                return Err(CommandError::of(
+                    "SEARCH_PARSE_ARGS RETURN path AS name - must be accompanied with NAME",
+                ));
             };
             (alias, rest) = (given, after);
         }

@@ -10,11 +10,11 @@ use crate::filter::{Ranges, evaluate};
 use crate::ids::IdSet;
 use crate::index::Index;
 use crate::module::SearchModule;
+use crate::postings::Limit;
 use crate::query::{self, Knn, Node, Query};
 use crate::reply;
 use crate::request::{self, Request};
 use crate::schema::{Algorithm, FieldKind};
-use crate::postings::Limit;
 use crate::vectors::Question;
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Outcome, Reply, Stage};
 use engramdb_engine::env::Env;
@@ -51,7 +51,10 @@ pub struct Row {
 /// What the search without a lock came to.
 enum Found {
     /// Rows as true as this version of the documents.
-    Nearest { version: u64, neighbors: Vec<Neighbor> },
+    Nearest {
+        version: u64,
+        neighbors: Vec<Neighbor>,
+    },
     /// The filter is evaluated where the rows are loaded.
     Filter,
     Late,
@@ -95,7 +98,8 @@ fn add_filters(index: &Index, request: &Request, query: &mut Query) -> Outcome {
                 Some(digits) => (true, digits),
                 None => (false, word),
             };
-            let value = parse_double(digits).ok_or(CommandError::of("SEARCH_PARSE_ARGS Bad lower or upper range"))?;
+            let value =
+                parse_double(digits).ok_or(CommandError::of("SEARCH_PARSE_ARGS Bad lower or upper range"))?;
             Ok(Limit { value, exclusive })
         };
         let place = index.definition.field(field).ok_or_else(|| error::unknown_field(field))?;
@@ -146,7 +150,8 @@ impl Plan {
     }
 
     fn ef(&self, knn: &Knn) -> usize {
-        let of_field = self.index.vectors[knn.field].as_ref().map_or(0, |vectors| vectors.options().ef_runtime);
+        let of_field =
+            self.index.vectors[knn.field].as_ref().map_or(0, |vectors| vectors.options().ef_runtime);
         knn.ef_runtime.unwrap_or(of_field as usize)
     }
 
@@ -261,7 +266,8 @@ impl Plan {
             if documents.version_of(neighbor.id) > version {
                 if fresh.is_none() {
                     let is_late = || self.is_late();
-                    let ranges = Ranges::find(&self.index, &self.query.filter, documents.id_bound(), &is_late);
+                    let ranges =
+                        Ranges::find(&self.index, &self.query.filter, documents.id_bound(), &is_late);
                     fresh = Some(self.matches(&documents, &ranges.ok_or(error::TIMEOUT)?));
                 }
                 if !fresh.as_ref().is_some_and(|fresh| fresh.contains(neighbor.id)) {
@@ -283,7 +289,8 @@ impl Plan {
         }
         let id_bound = self.index.documents.read().id_bound();
         let is_late = || self.is_late();
-        let ranges = Ranges::find(&self.index, &self.query.filter, id_bound, &is_late).ok_or(error::TIMEOUT)?;
+        let ranges =
+            Ranges::find(&self.index, &self.query.filter, id_bound, &is_late).ok_or(error::TIMEOUT)?;
         rows.iter_mut().for_each(|row| row.add(&ranges));
         Ok(())
     }
@@ -292,7 +299,8 @@ impl Plan {
     fn finish_filter(&self, view: &View<'_>, reply: &mut dyn Reply) -> Outcome {
         let is_late = || self.is_late();
         let id_bound = self.index.documents.read().id_bound();
-        let ranges = Ranges::find(&self.index, &self.query.filter, id_bound, &is_late).ok_or(error::TIMEOUT)?;
+        let ranges =
+            Ranges::find(&self.index, &self.query.filter, id_bound, &is_late).ok_or(error::TIMEOUT)?;
         // Without an order, the rows up to the end of the page are enough.
         let wanted = match &self.request.sort_by {
             Some(_) if self.request.limit > 0 => usize::MAX,
@@ -324,7 +332,8 @@ impl Plan {
 
 impl Row {
     fn add(&mut self, ranges: &Ranges<'_>) {
-        let named = ranges.distances(self.id).filter_map(|(range, distance)| Some((range.alias.clone()?, distance)));
+        let named =
+            ranges.distances(self.id).filter_map(|(range, distance)| Some((range.alias.clone()?, distance)));
         self.distances.extend(named);
     }
 }

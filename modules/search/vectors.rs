@@ -33,22 +33,24 @@ pub struct VectorField {
 }
 
 pub enum Structure {
-    Flat(Flat),
-    Graph(Hnsw),
+    Flat(Box<Flat>),
+    Graph(Box<Hnsw>),
 }
 
 impl Structure {
     pub fn new(options: &VectorOptions) -> Structure {
         match options.algorithm {
-            Algorithm::Flat => Structure::Flat(Flat::new(options.dimension as usize, options.metric)),
-            Algorithm::Hnsw => Structure::Graph(Hnsw::new(parameters(options))),
+            Algorithm::Flat => {
+                Structure::Flat(Box::new(Flat::new(options.dimension as usize, options.metric)))
+            }
+            Algorithm::Hnsw => Structure::Graph(Box::new(Hnsw::new(parameters(options)))),
         }
     }
 
     pub fn index(&self) -> &dyn VectorIndex {
         match self {
-            Structure::Flat(flat) => flat,
-            Structure::Graph(graph) => graph,
+            Structure::Flat(flat) => &**flat,
+            Structure::Graph(graph) => &**graph,
         }
     }
 }
@@ -111,11 +113,6 @@ impl VectorField {
 
     pub fn structure(&self) -> Arc<Structure> {
         self.index.read().clone()
-    }
-
-    /// Puts a loaded or built structure in place. Nothing is pending yet.
-    pub fn set_structure(&self, structure: Structure) {
-        *self.index.write() = Arc::new(structure);
     }
 
     /// Mutations that the graph does not have yet.

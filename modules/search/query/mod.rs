@@ -60,10 +60,20 @@ pub enum Node {
     Not(Box<Node>),
     /// Matches everything; only scores would tell.
     Optional(Box<Node>),
-    Tag { field: usize, pattern: Pattern },
-    Number { field: usize, least: Limit, most: Limit },
+    Tag {
+        field: usize,
+        pattern: Pattern,
+    },
+    Number {
+        field: usize,
+        least: Limit,
+        most: Limit,
+    },
     /// In any of the fields.
-    Text { fields: Vec<usize>, text: TextMatch },
+    Text {
+        fields: Vec<usize>,
+        text: TextMatch,
+    },
     Missing(usize),
     Range(VectorRange),
 }

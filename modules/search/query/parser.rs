@@ -15,6 +15,8 @@ const K_MAX: usize = 1_000_000;
 const EF_MAX: usize = 1_000_000;
 
 type Parsed<T> = Result<T, CommandError>;
+/// Takes an attribute's name and value.
+type AttributeReader<'r> = &'r mut dyn FnMut(&[u8], &[u8]) -> Parsed<()>;
 
 /// What PARAMS gave: names and values.
 #[derive(Clone, Debug, Default)]
@@ -437,7 +439,9 @@ impl<'a> Parser<'a> {
         }
         match self.definition.fields[place.0].kind {
             FieldKind::Numeric => {}
-            FieldKind::Geo | FieldKind::GeoShape => return Err(error::unsupported("Filters on GEO fields are")),
+            FieldKind::Geo | FieldKind::GeoShape => {
+                return Err(error::unsupported("Filters on GEO fields are"));
+            }
             _ => return Err(self.wrong("NUMERIC", place)),
         }
         let least = self.limit()?;
@@ -515,8 +519,9 @@ impl<'a> Parser<'a> {
                 options.blob_bytes()
             )));
         }
-        vector_of(blob, blob.len())
-            .ok_or_else(|| error::vector_query("the query vector has a component that is not a finite number"))
+        vector_of(blob, blob.len()).ok_or_else(|| {
+            error::vector_query("the query vector has a component that is not a finite number")
+        })
     }
 
     fn vector_range(&mut self, place: (usize, usize)) -> Parsed<Node> {
@@ -542,7 +547,9 @@ impl<'a> Parser<'a> {
         let k = std::str::from_utf8(word).ok().and_then(|digits| digits.parse::<usize>().ok());
         let k = k.ok_or_else(|| error::syntax(start, word))?;
         if k > K_MAX {
-            return Err(error::vector_query(&format!("KNN K parameter is too large, must not exceed {K_MAX}")));
+            return Err(error::vector_query(&format!(
+                "KNN K parameter is too large, must not exceed {K_MAX}"
+            )));
         }
         let place = self.field()?;
         let options = self.vector_field(place)?;
@@ -581,7 +588,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Calls `each` for every `$name: value` up to the closing brace.
-    fn attribute_list(&mut self, each: &mut dyn FnMut(&[u8], &[u8]) -> Parsed<()>) -> Parsed<()> {
+    fn attribute_list(&mut self, each: AttributeReader<'_>) -> Parsed<()> {
         loop {
             if self.take(b"}") {
                 return Ok(());

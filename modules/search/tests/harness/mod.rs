@@ -2,7 +2,7 @@
 
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Args, CommandError, CommandTable, Handler, Reply, Stage};
-use engramdb_engine::effect::{Cause, Effect, List};
+use engramdb_engine::commands;
 use engramdb_engine::engine::batch_bytes_max;
 use engramdb_engine::env::Env;
 use engramdb_engine::log::memory::MemoryLog;
@@ -124,12 +124,11 @@ impl Server {
     fn open(log: Arc<dyn ShardLog>, directory: Option<PathBuf>) -> Server {
         let options =
             SearchOptions { directory: directory.clone(), env: Env::system(), offline: false, threads: 2 };
-        let mut recovering =
-            Recovering::new(Env::system(), 16, vec![Box::new(SearchModule::new(options))]);
+        let mut recovering = Recovering::new(Env::system(), 16, vec![Box::new(SearchModule::new(options))]);
         let recovered = recovering.replay(&*log, Checkpoint::default(), |_| ()).expect("the log is whole");
         let started = recovering.start(log.clone(), &recovered, Options::default());
         let (engine, report) = started.expect("nobody else claims it");
-        let table = CommandTable::new([engramdb_search::COMMANDS]);
+        let table = CommandTable::new(commands::FAMILIES.iter().copied().chain([engramdb_search::COMMANDS]));
         Server { engine, report, log, directory, table, resp3: false }
     }
 
@@ -183,26 +182,12 @@ impl Server {
         self.run(&words)
     }
 
-    /// HSET, as the server would do it.
     pub fn hset(&self, key: &str, fields: &[(&str, &[u8])]) -> Lsn {
-        let words: Vec<&[u8]> = fields.iter().flat_map(|(name, value)| [name.as_bytes(), value]).collect();
-        let fields = List::Arguments(&words);
-        self.apply(Effect::HashSet { key: key.as_bytes(), fields, keep_expiry: false })
-    }
-
-    pub fn hdel(&self, key: &str, field: &str) -> Lsn {
-        let fields = [field.as_bytes()];
-        let fields = List::Arguments(&fields);
-        self.apply(Effect::HashDelete { key: key.as_bytes(), fields, cause: Cause::Command })
-    }
-
-    pub fn del(&self, key: &str) -> Lsn {
-        self.apply(Effect::Delete { key: key.as_bytes(), cause: Cause::Command })
-    }
-
-    pub fn apply(&self, effect: Effect<'_>) -> Lsn {
-        let credit = self.engine.admit(1, 1 << 16).expect("there is room");
-        self.engine.apply_effect(credit, 0, effect)
+        let mut words: Vec<&[u8]> = vec![b"HSET", key.as_bytes()];
+        words.extend(fields.iter().flat_map(|(name, value)| [name.as_bytes(), value]));
+        let (reply, gate) = self.run_gated(&words);
+        assert!(reply.parse::<usize>().is_ok(), "{reply}");
+        gate
     }
 
     pub fn backfill(&self) {
@@ -211,7 +196,8 @@ impl Server {
 
     /// The keys of a reply, in order, as RESP2 gives them with NOCONTENT.
     pub fn keys(&self, query: &str, more: &[&[u8]]) -> Vec<String> {
-        let mut words: Vec<&[u8]> = vec![b"FT.SEARCH", b"idx", query.as_bytes(), b"NOCONTENT", b"LIMIT", b"0", b"1000"];
+        let mut words: Vec<&[u8]> =
+            vec![b"FT.SEARCH", b"idx", query.as_bytes(), b"NOCONTENT", b"LIMIT", b"0", b"1000"];
         words.extend_from_slice(more);
         let reply = self.run(&words);
         assert!(reply.starts_with('['), "{query}: {reply}");
