@@ -6,7 +6,7 @@
 mod closed_loop;
 mod engine;
 mod filter;
-mod recall;
+pub(crate) mod recall;
 mod reference;
 mod report;
 mod server;
