@@ -1,3 +1,5 @@
-//! Placeholder.
+//! Simulated environments for tests: what can go wrong goes wrong, from a seed.
 
+pub mod disk;
+pub mod env;
 pub mod fuzz;

@@ -116,22 +116,6 @@ pub trait DiskFile: Send + Sync {
         self.sync()
     }
 
-    /// Fills the file with zeros from 0 to `bytes`, as data and not as a hole or an unwritten extent: a later
-    /// write inside that range changes no metadata, so its sync costs one write. Not durable before [`sync`].
-    ///
-    /// [`sync`]: DiskFile::sync
-    fn preallocate(&self, bytes: u64) -> io::Result<()> {
-        const CHUNK_BYTES: u64 = 1 << 20;
-        let zeros = vec![0u8; CHUNK_BYTES.min(bytes) as usize];
-        let mut offset = 0;
-        while offset < bytes {
-            let length = CHUNK_BYTES.min(bytes - offset) as usize;
-            self.write_at(&zeros[..length], offset)?;
-            offset += length as u64;
-        }
-        Ok(())
-    }
-
     /// Reads until the buffer is full or the file ends; returns how much was read.
     fn read_full_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;

@@ -85,7 +85,7 @@ impl ShardLog for MemoryLog {
             checksum: claim.checksum,
         };
         shared.push(&header, bytes);
-        let appended = Arc::new(Mutex::new(VecDeque::new()));
+        let appended = Arc::new(Mutex::new(None));
         let appender = MemoryAppender { log: self.clone(), epoch, appended: appended.clone() };
         Ok((Box::new(appender), Box::new(MemoryCommits { log: self.clone(), epoch, appended })))
     }
@@ -115,7 +115,7 @@ impl ShardLog for MemoryLog {
 struct MemoryAppender {
     log: MemoryLog,
     epoch: Epoch,
-    appended: Arc<Mutex<VecDeque<(Idx, Pos)>>>,
+    appended: Arc<Mutex<Option<(Idx, Pos)>>>,
 }
 
 impl MemoryAppender {
@@ -149,7 +149,7 @@ impl Appender for MemoryAppender {
             checksum: entry.checksum,
         };
         let pos = shared.push(&header, entry.bytes);
-        self.appended.lock().push_back((index, pos));
+        *self.appended.lock() = Some((index, pos));
         Ok(index)
     }
 
@@ -168,15 +168,15 @@ impl Appender for MemoryAppender {
 struct MemoryCommits {
     log: MemoryLog,
     epoch: Epoch,
-    appended: Arc<Mutex<VecDeque<(Idx, Pos)>>>,
+    appended: Arc<Mutex<Option<(Idx, Pos)>>>,
 }
 
 impl Commits for MemoryCommits {
-    fn next(&mut self) -> Result<(Idx, Pos), AppendError> {
-        Ok(self.appended.lock().pop_front().expect("the caller waits only for entries in flight"))
+    fn advance(&self) -> Result<Option<(Idx, Pos)>, AppendError> {
+        Ok(self.appended.lock().take())
     }
 
-    fn resync(&mut self) -> Result<Resync, AppendError> {
+    fn resync(&self) -> Result<Resync, AppendError> {
         let shared = self.log.shared.lock();
         if shared.writer.epoch != self.epoch {
             return Err(AppendError::Fenced { by: shared.writer.epoch });

@@ -36,6 +36,7 @@
 //! 5. An entry whose `needs` is above [`entry::FORMAT_LEVEL`] stops the reader; it is never guessed at.
 
 pub mod entry;
+pub mod local;
 pub mod memory;
 pub mod pipeline;
 pub mod replay;
@@ -197,6 +198,9 @@ pub struct Entry {
     pub engine_time_ms: u64,
     pub first_lsn: Lsn,
     pub last_lsn: Lsn,
+    /// The last batch that is complete with this entry: `last_lsn`, or the one before if that goes on.
+    pub complete_lsn: Lsn,
+    /// Through `complete_lsn`.
     pub checksum: RunningChecksum,
     /// [`entry::HEADER_BYTES`] of room for the header, then the payload: so that a backend need not copy.
     pub bytes: Vec<u8>,
@@ -256,16 +260,19 @@ pub trait Appender: Send {
 }
 
 /// The acknowledging half of a claim.
-pub trait Commits: Send {
-    /// Waits until the next entry, in index order, is durable. Blocks for ever if nothing is in flight, so the
-    /// caller counts. After an error only [`Commits::resync`] is allowed.
-    fn next(&mut self) -> Result<(Idx, Pos), AppendError>;
+pub trait Commits: Send + Sync {
+    /// Does or awaits the work for one appended entry, and returns the last entry that is durable together with
+    /// all before it, if that has moved on. A backend that writes does so in the caller's thread, which saves a
+    /// hand-over; so as many threads may call as there are entries in flight, and the one that completes the oldest
+    /// reports all that follow it as well. Returns at once when all that was appended is taken care of.
+    /// After an error only [`Commits::resync`] is allowed.
+    fn advance(&self) -> Result<Option<(Idx, Pos)>, AppendError>;
 
     /// Finds out what became of the entries in flight after `Conflict` or `Unknown`.
-    fn resync(&mut self) -> Result<Resync, AppendError>;
+    fn resync(&self) -> Result<Resync, AppendError>;
 
     /// A buffer of an acknowledged entry, to be used again.
-    fn recycle(&mut self) -> Option<Vec<u8>> {
+    fn recycle(&self) -> Option<Vec<u8>> {
         None
     }
 }

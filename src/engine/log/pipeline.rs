@@ -136,8 +136,6 @@ enum Request {
 /// An entry that is being filled.
 struct Forming {
     entry: Entry,
-    /// The last batch that is complete with this entry.
-    complete_lsn: Lsn,
     /// Room that its batches have reserved.
     reserved_bytes: u64,
 }
@@ -410,7 +408,7 @@ impl State {
                 if !last {
                     let forming = self.forming.as_mut().expect("just added to");
                     forming.entry.checksum = checksum_before;
-                    forming.complete_lsn = Lsn(lsn.0 - 1);
+                    forming.entry.complete_lsn = Lsn(lsn.0 - 1);
                     self.finish_forming();
                 }
                 kind = PieceKind::Middle;
@@ -418,7 +416,7 @@ impl State {
         }
         let forming = self.forming.as_mut().expect("just added to");
         forming.entry.checksum = self.checksum;
-        forming.complete_lsn = lsn;
+        forming.entry.complete_lsn = lsn;
         forming.reserved_bytes += room;
     }
 
@@ -450,10 +448,11 @@ impl Forming {
             engine_time_ms,
             first_lsn: lsn,
             last_lsn: lsn,
+            complete_lsn: lsn,
             checksum: RunningChecksum::default(),
             bytes,
         };
-        Forming { entry, complete_lsn: lsn, reserved_bytes: 0 }
+        Forming { entry, reserved_bytes: 0 }
     }
 
     fn fits(&self, limits: &Limits, bytes: usize, engine_time_ms: u64) -> bool {
@@ -524,17 +523,21 @@ impl Writer {
 
     fn append(&mut self, forming: Forming) -> Result<(), AppendError> {
         self.engine_time_ms = self.engine_time_ms.max(forming.entry.engine_time_ms);
+        let complete_lsn = forming.entry.complete_lsn;
         let index = self.appender.append(forming.entry)?;
-        self.in_flight.push_back((index, forming.complete_lsn));
+        self.in_flight.push_back((index, complete_lsn));
         self.shared.state.lock().reserved_bytes -= forming.reserved_bytes;
         Ok(())
     }
 
     fn commit(&mut self) -> Result<(), AppendError> {
-        let (index, _) = self.commits.next()?;
-        let (expected, lsn) = self.in_flight.pop_front().expect("an entry is in flight");
-        assert_eq!(index, expected, "entries are acknowledged in order");
-        self.publish(lsn);
+        let Some((durable, _)) = self.commits.advance()? else { return Ok(()) };
+        let mut lsn = None;
+        while let Some((_, complete_lsn)) = self.in_flight.front().filter(|(index, _)| *index <= durable) {
+            lsn = Some(*complete_lsn);
+            self.in_flight.pop_front();
+        }
+        self.publish(lsn.expect("only what is in flight becomes durable"));
         Ok(())
     }
 
@@ -593,11 +596,12 @@ impl Writer {
             engine_time_ms: self.engine_time_ms,
             first_lsn: lsn,
             last_lsn: lsn,
+            complete_lsn: lsn,
             checksum,
             bytes: vec![0; HEADER_BYTES],
         };
         self.appender.append(entry)?;
-        self.commits.next()?;
+        self.commits.advance()?;
         Ok(())
     }
 

@@ -1,0 +1,569 @@
+//! A disk that loses everything it may lose.
+//!
+//! It keeps what [`engramdb_engine::env`] promises and nothing more. At a power cut a file keeps its synced bytes
+//! and a random subset of the unsynced 512-byte sectors, in no order; a file that grew without a sync keeps any
+//! size in between; a directory keeps its synced names and a random subset of the unsynced creates, renames and
+//! removes. A failed sync forgets which sectors were dirty, as Linux does, so that a second sync succeeds without
+//! the data.
+//!
+//! All choices come from the seed; with one thread a run is a function of it.
+//!
+//! The story behind it: databases trusted fsync's second answer until 2018 (PostgreSQL's "fsyncgate"), and files
+//! whose directory was never synced vanish whole. Both are found here in milliseconds.
+//!
+//! Left out: sectors torn inside, older versions of a sector that was written twice, lost directories (creating a
+//! directory is durable at once).
+
+use engramdb_engine::env::{Access, Disk, DiskFile, DiskLock};
+use parking_lot::{Condvar, Mutex};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const SECTOR_BYTES: usize = 512;
+
+/// The places where durability is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncKind {
+    /// [`DiskFile::sync`].
+    File,
+    /// [`DiskFile::write_durable`].
+    Write,
+    /// [`Disk::sync_directory`].
+    Directory,
+}
+
+/// One call that asks for durability.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncPoint<'a> {
+    pub kind: SyncKind,
+    /// The file, or the directory.
+    pub path: &'a Path,
+    /// Where a durable write goes; 0 otherwise.
+    pub offset_bytes: u64,
+}
+
+/// Says which syncs to leave out.
+type SyncFilter = Arc<dyn Fn(&SyncPoint<'_>) -> bool + Send + Sync>;
+
+/// A faulty disk. Clones share it.
+#[derive(Clone)]
+pub struct FaultyDisk {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    gate: Condvar,
+}
+
+type Inode = u64;
+
+struct State {
+    random: SmallRng,
+    inodes: BTreeMap<Inode, Content>,
+    next_inode: Inode,
+    /// Names as processes see them.
+    names: BTreeMap<PathBuf, Inode>,
+    /// Names as they are on the disk.
+    durable_names: BTreeMap<PathBuf, Inode>,
+    /// Changes of names that no directory sync covers yet, in order.
+    name_changes: Vec<NameChange>,
+    directories: BTreeSet<PathBuf>,
+    locks: BTreeSet<PathBuf>,
+    /// Handles of an earlier life are dead.
+    life: u64,
+    faults: Faults,
+    syncs: u64,
+    operations: u64,
+}
+
+#[derive(Default)]
+struct Faults {
+    capacity_bytes: Option<u64>,
+    /// Sync operations until one fails; then all succeed again.
+    syncs_until_error: Option<u64>,
+    /// Changing operations until the power goes.
+    operations_until_cut: Option<u64>,
+    power_is_off: bool,
+    gate_closed: bool,
+    left_out: Option<SyncFilter>,
+}
+
+/// A file's bytes.
+#[derive(Default)]
+struct Content {
+    current: Vec<u8>,
+    durable: Vec<u8>,
+    dirty_sectors: BTreeSet<usize>,
+}
+
+struct NameChange {
+    directory: PathBuf,
+    path: PathBuf,
+    /// The file that has the name from now on; `None` when it is removed.
+    inode: Option<Inode>,
+    /// The other half of a rename: this name goes with it.
+    gone: Option<PathBuf>,
+}
+
+impl FaultyDisk {
+    pub fn new(seed: u64) -> FaultyDisk {
+        let state = State {
+            random: SmallRng::seed_from_u64(seed),
+            inodes: BTreeMap::new(),
+            next_inode: 1,
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            name_changes: Vec::new(),
+            directories: BTreeSet::new(),
+            locks: BTreeSet::new(),
+            life: 0,
+            faults: Faults::default(),
+            syncs: 0,
+            operations: 0,
+        };
+        FaultyDisk { shared: Arc::new(Shared { state: Mutex::new(state), gate: Condvar::new() }) }
+    }
+
+    /// Cuts the power and turns it on again: open files and locks are gone, unsynced changes survive at random.
+    /// Faults are cleared, but for the syncs that are left out.
+    pub fn power_cut(&self) {
+        let mut state = self.shared.state.lock();
+        state.lose_unsynced();
+        let left_out = std::mem::take(&mut state.faults.left_out);
+        state.faults = Faults { left_out, ..Faults::default() };
+        self.shared.gate.notify_all();
+    }
+
+    /// The power goes during the `operations`th changing operation from now: that and all after it fail.
+    pub fn cut_after(&self, operations: u64) {
+        self.shared.state.lock().faults.operations_until_cut = Some(operations);
+    }
+
+    pub fn power_is_off(&self) -> bool {
+        self.shared.state.lock().faults.power_is_off
+    }
+
+    /// Lets the `syncs`th sync from now fail, once.
+    pub fn fail_sync_after(&self, syncs: u64) {
+        self.shared.state.lock().faults.syncs_until_error = Some(syncs);
+    }
+
+    /// From now on, syncs that the filter picks do nothing, and say that they succeeded: to show that the tests
+    /// would notice if the code forgot them.
+    pub fn leave_out(&self, filter: impl Fn(&SyncPoint<'_>) -> bool + Send + Sync + 'static) {
+        self.shared.state.lock().faults.left_out = Some(Arc::new(filter));
+    }
+
+    /// The disk holds so many bytes, and no more; `None` for no limit.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.shared.state.lock().faults.capacity_bytes = bytes;
+    }
+
+    /// Bytes in files.
+    pub fn used_bytes(&self) -> u64 {
+        self.shared.state.lock().used_bytes()
+    }
+
+    /// Syncs wait from now on, until the gate is opened.
+    pub fn close_gate(&self) {
+        self.shared.state.lock().faults.gate_closed = true;
+    }
+
+    pub fn open_gate(&self) {
+        self.shared.state.lock().faults.gate_closed = false;
+        self.shared.gate.notify_all();
+    }
+
+    /// Syncs so far, of all kinds.
+    pub fn syncs(&self) -> u64 {
+        self.shared.state.lock().syncs
+    }
+
+    /// Changing operations so far.
+    pub fn operations(&self) -> u64 {
+        self.shared.state.lock().operations
+    }
+
+    /// A file's bytes, as processes see them.
+    pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.shared.state.lock();
+        let inode = state.names.get(path)?;
+        Some(state.inodes[inode].current.clone())
+    }
+
+    /// Replaces a file's bytes behind everybody's back, durably: for damage.
+    pub fn set_bytes(&self, path: &Path, bytes: Vec<u8>) {
+        let mut state = self.shared.state.lock();
+        let inode = *state.names.get(path).expect("the file exists");
+        let content = Content { current: bytes.clone(), durable: bytes, dirty_sectors: BTreeSet::new() };
+        state.inodes.insert(inode, content);
+    }
+
+    /// All files, sorted.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.shared.state.lock().names.keys().cloned().collect()
+    }
+
+    /// Waits at the gate, counts, and injects errors. True if the sync is to be left out.
+    fn begin_sync(&self, point: &SyncPoint<'_>, life: u64) -> io::Result<bool> {
+        let mut state = self.shared.state.lock();
+        while state.faults.gate_closed && state.life == life {
+            self.shared.gate.wait(&mut state);
+        }
+        state.begin_operation(life)?;
+        state.check_power(life)?;
+        state.syncs += 1;
+        Ok(state.faults.left_out.as_ref().is_some_and(|left_out| left_out(point)))
+    }
+}
+
+impl State {
+    /// Checks the power and counts down to the cut.
+    fn begin_operation(&mut self, life: u64) -> io::Result<()> {
+        self.check_power(life)?;
+        self.operations += 1;
+        if let Some(left) = &mut self.faults.operations_until_cut {
+            *left = left.saturating_sub(1);
+            self.faults.power_is_off = *left == 0;
+        }
+        Ok(())
+    }
+
+    fn check_power(&self, life: u64) -> io::Result<()> {
+        if self.faults.power_is_off || self.life != life {
+            return Err(io::Error::other("the power is off"));
+        }
+        Ok(())
+    }
+
+    fn sync_error(&mut self) -> io::Result<()> {
+        if let Some(left) = &mut self.faults.syncs_until_error {
+            *left -= 1;
+            if *left == 0 {
+                self.faults.syncs_until_error = None;
+                return Err(io::Error::other("injected sync error"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a file's dirty sectors durable, or only those of a range. A range takes the size with it as far as it
+    /// reaches.
+    fn sync_inode(&mut self, inode: Inode, range: Option<Range<u64>>) -> io::Result<()> {
+        let injected = self.sync_error();
+        let content = self.inodes.get_mut(&inode).expect("an open file has its inode");
+        if injected.is_err() {
+            // The kernel marks the pages clean: the next sync will not write them either.
+            content.dirty_sectors.clear();
+            return injected;
+        }
+        let (sectors, size) = match range {
+            Some(range) => {
+                let sectors = range.start as usize / SECTOR_BYTES..(range.end as usize).div_ceil(SECTOR_BYTES);
+                (sectors, content.durable.len().max(range.end as usize))
+            }
+            None => (0..usize::MAX, content.current.len()),
+        };
+        content.durable.resize(size, 0);
+        for sector in content.dirty_sectors.range(sectors.clone()) {
+            copy_sector(&content.current, &mut content.durable, *sector);
+        }
+        content.dirty_sectors.retain(|sector| !sectors.contains(sector));
+        Ok(())
+    }
+
+    fn write(&mut self, inode: Inode, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let mut at = offset as usize;
+        for slice in slices {
+            let end = at + slice.len();
+            let length = self.inodes[&inode].current.len();
+            let growth = end.saturating_sub(length) as u64;
+            if self.faults.capacity_bytes.is_some_and(|capacity| self.used_bytes() + growth > capacity) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let content = self.inodes.get_mut(&inode).expect("an open file has its inode");
+            content.current.resize(length.max(end), 0);
+            content.current[at..end].copy_from_slice(slice);
+            content.dirty_sectors.extend(at / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.inodes.values().map(|content| content.current.len() as u64).sum()
+    }
+
+    fn change_name(&mut self, path: &Path, inode: Option<Inode>, gone: Option<&Path>) {
+        if let Some(gone) = gone {
+            self.names.remove(gone);
+        }
+        match inode {
+            Some(inode) => self.names.insert(path.to_owned(), inode),
+            None => self.names.remove(path),
+        };
+        let directory = path.parent().expect("a file is in a directory").to_owned();
+        let change = NameChange { directory, path: path.to_owned(), inode, gone: gone.map(Path::to_owned) };
+        self.name_changes.push(change);
+        self.drop_unnamed();
+    }
+
+    /// Frees the space of files that no name can reach any more.
+    fn drop_unnamed(&mut self) {
+        let mut named: BTreeSet<Inode> = self.names.values().copied().collect();
+        named.extend(self.durable_names.values());
+        named.extend(self.name_changes.iter().filter_map(|change| change.inode));
+        self.inodes.retain(|inode, _| named.contains(inode));
+    }
+
+    fn lose_unsynced(&mut self) {
+        self.life += 1;
+        self.locks.clear();
+        for change in std::mem::take(&mut self.name_changes) {
+            if self.random.random_bool(0.5) {
+                change.apply(&mut self.durable_names);
+            }
+        }
+        self.names = self.durable_names.clone();
+        self.drop_unnamed();
+        for content in self.inodes.values_mut() {
+            content.lose_unsynced(&mut self.random);
+        }
+    }
+}
+
+impl NameChange {
+    fn apply(self, names: &mut BTreeMap<PathBuf, Inode>) {
+        if let Some(gone) = self.gone {
+            names.remove(&gone);
+        }
+        match self.inode {
+            Some(inode) => names.insert(self.path, inode),
+            None => names.remove(&self.path),
+        };
+    }
+}
+
+impl Content {
+    fn lose_unsynced(&mut self, random: &mut SmallRng) {
+        // Each cut has its own odds, so that nearly all and nearly none occur as well.
+        let odds = [0.0, 0.1, 0.5, 0.9, 1.0][random.random_range(0..5)];
+        let (old, new) = (self.durable.len(), self.current.len());
+        let size = match random.random_range(0..3) {
+            0 => old,
+            1 => new,
+            _ => random.random_range(old.min(new)..=old.max(new)),
+        };
+        self.durable.resize(size, 0);
+        for sector in std::mem::take(&mut self.dirty_sectors) {
+            if random.random_bool(odds) {
+                copy_sector(&self.current, &mut self.durable, sector);
+            }
+        }
+        self.current = self.durable.clone();
+    }
+}
+
+/// Copies one sector, as far as both files reach.
+fn copy_sector(from: &[u8], to: &mut [u8], sector: usize) {
+    let start = sector * SECTOR_BYTES;
+    let end = (start + SECTOR_BYTES).min(from.len()).min(to.len());
+    if start < end {
+        to[start..end].copy_from_slice(&from[start..end]);
+    }
+}
+
+impl FaultyDisk {
+    fn open_inode(&self, path: &Path, inode: Inode, life: u64) -> Arc<dyn DiskFile> {
+        Arc::new(FaultyFile { disk: self.clone(), path: path.to_owned(), inode, life })
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.shared.state.lock();
+        let life = state.life;
+        state.begin_operation(life)?;
+        if !path.parent().is_some_and(|parent| state.directories.contains(parent)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if let Some(inode) = state.names.get(path).copied() {
+            let content = state.inodes.get_mut(&inode).expect("a name has its inode");
+            content.current.clear();
+            content.dirty_sectors.clear();
+            return Ok(self.open_inode(path, inode, life));
+        }
+        let inode = state.next_inode;
+        state.next_inode += 1;
+        state.inodes.insert(inode, Content::default());
+        state.change_name(path, Some(inode), None);
+        Ok(self.open_inode(path, inode, life))
+    }
+
+    fn open(&self, path: &Path, _access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let state = self.shared.state.lock();
+        state.check_power(state.life)?;
+        let inode = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(self.open_inode(path, inode, state.life))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.shared.state.lock();
+        let life = state.life;
+        state.begin_operation(life)?;
+        let inode = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        state.change_name(to, Some(inode), Some(from));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.shared.state.lock();
+        let life = state.life;
+        state.begin_operation(life)?;
+        if !state.names.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change_name(path, None, None);
+        Ok(())
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let state = self.shared.state.lock();
+        state.check_power(state.life)?;
+        let inside = state.names.keys().filter(|path| path.parent() == Some(directory));
+        let names = inside.filter_map(|path| path.file_name());
+        Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        let state = self.shared.state.lock();
+        state.check_power(state.life)?;
+        Ok(state.names.contains_key(path) || state.directories.contains(path))
+    }
+
+    fn create_dir_all(&self, directory: &Path) -> io::Result<()> {
+        let mut state = self.shared.state.lock();
+        state.check_power(state.life)?;
+        state.directories.extend(directory.ancestors().map(Path::to_owned));
+        Ok(())
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        let life = self.shared.state.lock().life;
+        let point = SyncPoint { kind: SyncKind::Directory, path: directory, offset_bytes: 0 };
+        let left_out = self.begin_sync(&point, life)?;
+        let mut state = self.shared.state.lock();
+        state.sync_error()?;
+        if left_out {
+            return Ok(());
+        }
+        let changes = std::mem::take(&mut state.name_changes);
+        let (synced, open) = changes.into_iter().partition(|change| change.directory == directory);
+        state.name_changes = open;
+        let synced: Vec<NameChange> = synced;
+        for change in synced {
+            change.apply(&mut state.durable_names);
+        }
+        state.drop_unnamed();
+        Ok(())
+    }
+
+    fn free_bytes(&self, _directory: &Path) -> io::Result<u64> {
+        let state = self.shared.state.lock();
+        let capacity = state.faults.capacity_bytes.unwrap_or(u64::MAX / 2);
+        Ok(capacity.saturating_sub(state.used_bytes()))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        let mut state = self.shared.state.lock();
+        state.check_power(state.life)?;
+        if !state.locks.insert(path.to_owned()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(FaultyLock { disk: self.clone(), path: path.to_owned(), life: state.life }))
+    }
+}
+
+struct FaultyLock {
+    disk: FaultyDisk,
+    path: PathBuf,
+    life: u64,
+}
+
+impl DiskLock for FaultyLock {}
+
+impl Drop for FaultyLock {
+    fn drop(&mut self) {
+        let mut state = self.disk.shared.state.lock();
+        if state.life == self.life {
+            state.locks.remove(&self.path);
+        }
+    }
+}
+
+struct FaultyFile {
+    disk: FaultyDisk,
+    path: PathBuf,
+    inode: Inode,
+    life: u64,
+}
+
+impl FaultyFile {
+    fn sync_range(&self, kind: SyncKind, range: Option<Range<u64>>) -> io::Result<()> {
+        let offset_bytes = range.as_ref().map_or(0, |range| range.start);
+        let left_out = self.disk.begin_sync(&SyncPoint { kind, path: &self.path, offset_bytes }, self.life)?;
+        let mut state = self.disk.shared.state.lock();
+        state.check_power(self.life)?;
+        if left_out { state.sync_error() } else { state.sync_inode(self.inode, range) }
+    }
+}
+
+impl DiskFile for FaultyFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.disk.shared.state.lock();
+        state.check_power(self.life)?;
+        let bytes = &state.inodes.get(&self.inode).ok_or(io::ErrorKind::NotFound)?.current;
+        let rest = bytes.get(offset as usize..).unwrap_or(&[]);
+        let length = rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
+    }
+
+    fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.shared.state.lock();
+        // The write that is under way when the power goes may reach the disk in part.
+        state.begin_operation(self.life)?;
+        state.write(self.inode, slices, offset)?;
+        state.check_power(self.life)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_range(SyncKind::File, None)
+    }
+
+    fn write_durable(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.write_vectored_at(slices, offset)?;
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        self.sync_range(SyncKind::Write, Some(offset..offset + length as u64))
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let state = self.disk.shared.state.lock();
+        state.check_power(self.life)?;
+        Ok(state.inodes.get(&self.inode).ok_or(io::ErrorKind::NotFound)?.current.len() as u64)
+    }
+
+    fn set_size(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.shared.state.lock();
+        state.begin_operation(self.life)?;
+        let content = state.inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
+        content.current.resize(bytes as usize, 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! The local backend: segment files in one directory, one writing process, one machine.
+//!
+//! How the rules of [`crate::log`] are kept here:
+//!
+//! - One writer: an exclusive lock on the file `LOCK`, and a Claim per start. Readers take no lock: sealed segments
+//!   never change but for being cut to their used length and being removed.
+//! - A start seals the last segment and claims in a new one ([`segment`] draws the life of a file). So what a crash
+//!   left behind the last entry that counts is never overwritten, it is simply behind the seal.
+//! - Every file is preallocated with zeros and synced, and its directory too, before anything is written to it
+//!   ([`spare`]). An append then changes no metadata, its sync costs one write, and a full disk shows up in
+//!   preallocation only, where nobody has been promised anything.
+//! - An entry is acknowledged when [`crate::env::DiskFile::write_durable`] has returned for it and for all before
+//!   it. The next segment's header is written only after that, for it proves it.
+//! - The first error of a write or a sync stops the log for good.
+//!
+//! On file systems that never write in place (btrfs, zfs), an append can still meet a full disk; that is fatal, not
+//! silent.
+
+mod reader;
+mod segment;
+mod spare;
+mod writer;
+
+pub use reader::{LocalIter, Until};
+pub use segment::{BLOCK_BYTES, Catalog, SegmentHeader, SegmentInfo};
+
+use super::entry::HEADER_BYTES;
+use super::{
+    AppendError, Claim, EntryIter, Limits, LogId, Mark, Pos, ReadError, Room, ShardLog, TrimError, Writing,
+};
+use crate::env::{DiskLock, Env};
+use parking_lot::Mutex;
+use reader::Tail;
+use spare::Spares;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+pub struct LocalOptions {
+    /// Size of a segment file; a multiple of [`BLOCK_BYTES`].
+    pub segment_bytes: u64,
+    /// Largest entry. A segment holds at least two.
+    pub entry_bytes_max: usize,
+    pub entries_in_flight_max: usize,
+    /// Prepare segments in a thread of the log's own; otherwise in the caller's, for tests that must replay.
+    pub background: bool,
+}
+
+impl Default for LocalOptions {
+    fn default() -> LocalOptions {
+        LocalOptions {
+            segment_bytes: 64 << 20,
+            entry_bytes_max: 1 << 20,
+            entries_in_flight_max: 4,
+            background: true,
+        }
+    }
+}
+
+impl LocalOptions {
+    /// What a fresh segment is sure to take: all but its header and the end that a largest entry may not fit into.
+    fn usable_bytes(&self, free_bytes: u64) -> u64 {
+        let wasted_at_most = padded(self.entry_bytes_max) - BLOCK_BYTES as u64;
+        free_bytes.saturating_sub(wasted_at_most)
+    }
+
+    fn segment_free_bytes(&self) -> u64 {
+        self.segment_bytes - BLOCK_BYTES as u64
+    }
+}
+
+fn padded(bytes: usize) -> u64 {
+    bytes.next_multiple_of(BLOCK_BYTES) as u64
+}
+
+/// What an entry with this payload takes in a segment.
+fn padded_entry_bytes(payload_bytes: usize) -> u64 {
+    padded(HEADER_BYTES + payload_bytes)
+}
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("another process has the log in {} open", directory.display())]
+    Locked { directory: PathBuf },
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("cannot open the log in {}: {error}", directory.display())]
+    Io { directory: PathBuf, error: io::Error },
+}
+
+/// The log in a directory, opened for recovery and then for writing.
+pub struct LocalLog {
+    shared: Arc<Shared>,
+    preparer: Option<std::thread::JoinHandle<()>>,
+}
+
+struct Shared {
+    env: Env,
+    directory: PathBuf,
+    options: LocalOptions,
+    id: LogId,
+    state: Mutex<State>,
+    spares: Spares,
+    /// Found by the reader that reached the end, before the claim.
+    tail: Arc<Mutex<Option<Tail>>>,
+    _lock: Box<dyn DiskLock>,
+}
+
+struct State {
+    /// Started segments.
+    segments: Vec<SegmentInfo>,
+    /// What is left in the last one.
+    current_free_bytes: u64,
+    /// The last durable position, once there is a writer.
+    committed: Option<Pos>,
+}
+
+impl LocalLog {
+    /// Takes the lock and reads the segments' headers. The directory is created if it is missing.
+    pub fn open(env: Env, directory: &Path, options: LocalOptions) -> Result<LocalLog, OpenError> {
+        assert!(options.segment_bytes.is_multiple_of(BLOCK_BYTES as u64), "segments are whole blocks");
+        assert!(options.segment_bytes >= 3 * padded(options.entry_bytes_max), "a segment holds two entries");
+        let failed = |error| OpenError::Io { directory: directory.to_owned(), error };
+        env.disk.create_dir_all(directory).map_err(failed)?;
+        let lock = env.disk.lock(&directory.join("LOCK")).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked { directory: directory.to_owned() },
+            _ => failed(error),
+        })?;
+        let catalog = Catalog::load(&*env.disk, directory)?;
+        let mut fresh_id = [0; 16];
+        env.random.fill(&mut fresh_id);
+        let id = catalog.started.first().map_or(LogId(fresh_id), |segment| segment.header.log_id);
+        let next_number = catalog.started.last().map_or(1, |segment| segment.header.number + 1);
+        spare::remove_unstarted(&env, directory, &catalog.unstarted).map_err(failed)?;
+        let shared = Arc::new(Shared {
+            spares: Spares::new(next_number),
+            env,
+            directory: directory.to_owned(),
+            options,
+            id,
+            state: Mutex::new(State { segments: catalog.started, current_free_bytes: 0, committed: None }),
+            tail: Arc::default(),
+            _lock: lock,
+        });
+        if shared.options.background {
+            // While the log is read, the segment for the claim is prepared.
+            shared.spares.want(1);
+        }
+        let preparer = shared.options.background.then(|| spare::start_preparer(shared.clone())).transpose();
+        Ok(LocalLog { preparer: preparer.map_err(failed)?, shared })
+    }
+
+    /// The started segments, in order; all but the last are sealed.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.shared.state.lock().segments.clone()
+    }
+}
+
+impl Drop for LocalLog {
+    fn drop(&mut self) {
+        self.shared.spares.close();
+        if let Some(preparer) = self.preparer.take() {
+            // A panic there has been reported by the panic hook.
+            let _ = preparer.join();
+        }
+    }
+}
+
+impl ShardLog for LocalLog {
+    fn id(&self) -> LogId {
+        self.shared.id
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            entry_bytes_max: self.shared.options.entry_bytes_max,
+            entries_in_flight_max: self.shared.options.entries_in_flight_max,
+            block_bytes: BLOCK_BYTES,
+            durable: true,
+        }
+    }
+
+    fn room(&self) -> Room {
+        self.shared.room()
+    }
+
+    fn want_room(&self, bytes: u64) {
+        self.shared.want_room(bytes);
+    }
+
+    fn claim(&self, after: Pos, claim: Claim) -> Result<Writing, AppendError> {
+        writer::claim(&self.shared, after, &claim)
+    }
+
+    fn read(&self, after: Mark) -> Box<dyn EntryIter> {
+        let shared = &self.shared;
+        let (segments, until) = {
+            let state = shared.state.lock();
+            (state.segments.clone(), state.committed.map_or(Until::End, Until::Pos))
+        };
+        Box::new(LocalIter::new(shared.env.clone(), segments, after.pos, until, shared.tail.clone()))
+    }
+
+    fn bounds(&self) -> Result<(Pos, Pos), ReadError> {
+        let state = self.shared.state.lock();
+        let first = state.segments.first().map_or(Pos(1), |segment| segment.header.before.pos.next());
+        let last_sealed = state.segments.last().map_or(Pos(0), |segment| segment.header.before.pos);
+        Ok((first, state.committed.unwrap_or(last_sealed)))
+    }
+
+    /// Removes the sealed segments that end at or before `upto`, oldest first, each durably before the next: so
+    /// that a power cut never leaves a hole.
+    fn trim(&self, upto: Pos) -> Result<(), TrimError> {
+        let shared = &self.shared;
+        loop {
+            let path = {
+                let state = shared.state.lock();
+                match &state.segments[..] {
+                    [first, second, ..] if second.header.before.pos <= upto => first.path.clone(),
+                    _ => return Ok(()),
+                }
+            };
+            let removed = shared.env.disk.remove(&path);
+            let removed = removed.and_then(|()| shared.env.disk.sync_directory(&shared.directory));
+            removed.map_err(|error| TrimError { cause: format!("{}: {error}", path.display()) })?;
+            shared.state.lock().segments.remove(0);
+            shared.spares.retry();
+        }
+    }
+}
+
+impl Shared {
+    fn room(&self) -> Room {
+        let free_bytes = self.state.lock().current_free_bytes;
+        let (ready, full) = self.spares.ready();
+        let spare_bytes = ready as u64 * self.options.usable_bytes(self.options.segment_free_bytes());
+        // One block stays back, for the Release.
+        let room = |bytes: u64| bytes.saturating_sub(BLOCK_BYTES as u64);
+        Room {
+            bytes: room(self.options.usable_bytes(free_bytes) + spare_bytes),
+            bytes_after_seal: room(spare_bytes),
+            full,
+        }
+    }
+
+    fn want_room(&self, bytes: u64) {
+        let per_spare = self.options.usable_bytes(self.options.segment_free_bytes());
+        self.spares.want((bytes / per_spare + 1) as usize);
+        if !self.options.background {
+            spare::prepare_wanted(self);
+        }
+    }
+}
+
+/// The sealed segments of a log that another process may be writing: what offline snapshots read. Takes no lock
+/// and writes nothing.
+pub struct SealedLog {
+    env: Env,
+    segments: Vec<SegmentInfo>,
+    last_sealed: Pos,
+}
+
+impl SealedLog {
+    pub fn open(env: Env, directory: &Path) -> Result<SealedLog, ReadError> {
+        let mut segments = Catalog::load(&*env.disk, directory)?.started;
+        let last_sealed = segments.last().map_or(Pos(0), |segment| segment.header.before.pos);
+        // The last one is being written. Its header proves that all before it is durable.
+        segments.pop();
+        Ok(SealedLog { env, segments, last_sealed })
+    }
+
+    pub fn segments(&self) -> &[SegmentInfo] {
+        &self.segments
+    }
+
+    pub fn last_sealed(&self) -> Pos {
+        self.last_sealed
+    }
+
+    /// Reads the entries after a mark, through the last sealed one.
+    pub fn read(&self, after: Mark) -> Box<dyn EntryIter> {
+        let until = Until::Pos(self.last_sealed);
+        Box::new(LocalIter::new(self.env.clone(), self.segments.clone(), after.pos, until, Arc::default()))
+    }
+}
+
+/// Reads a log whole, by the rules of recovery, without lock and without writing: for tools on a stopped server.
+/// While a server writes, its newest entries may look torn.
+pub fn read_offline(env: &Env, directory: &Path, after: Mark) -> Result<Box<dyn EntryIter>, ReadError> {
+    let segments = Catalog::load(&*env.disk, directory)?.started;
+    Ok(Box::new(LocalIter::new(env.clone(), segments, after.pos, Until::End, Arc::default())))
+}

@@ -1,0 +1,260 @@
+//! Reads segments in order, and decides at the end what is a torn tail and what is damage (rule 4).
+
+use super::segment::{BLOCK_BYTES, BlockReader, SegmentInfo, unavailable};
+use crate::env::{Access, DiskFile, Env};
+use crate::log::entry::{DecodeError, EntryHeader, Kind};
+use crate::log::{EntryIter, Idx, Location, LogId, Mark, Pos, ReadEntry, ReadError, Sequence, Voided};
+use parking_lot::Mutex;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where the log ends: what a writer needs to seal the last segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail {
+    pub mark: Mark,
+    /// The offset behind the last entry, in the last started segment.
+    pub end_offset: u64,
+}
+
+/// How far to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// To the end, by rule 4: recovery, when nobody writes.
+    End,
+    /// Through this position, which the caller knows to be durable.
+    Pos(Pos),
+}
+
+pub struct LocalIter {
+    env: Env,
+    segments: Vec<SegmentInfo>,
+    /// Index into `segments` of the one being read.
+    current: usize,
+    open: Option<BlockReader<Arc<dyn DiskFile>>>,
+    offset: u64,
+    entry_offset: u64,
+    mark: Mark,
+    after: Pos,
+    until: Until,
+    last_kind: Option<Kind>,
+    voided: Voided,
+    /// Where the end is reported once it is found.
+    tail: Arc<Mutex<Option<Tail>>>,
+    ended: bool,
+}
+
+impl LocalIter {
+    pub fn new(
+        env: Env,
+        segments: Vec<SegmentInfo>,
+        after: Pos,
+        until: Until,
+        tail: Arc<Mutex<Option<Tail>>>,
+    ) -> LocalIter {
+        // The last segment that begins at or before `after`; the first if that is trimmed, which `next` reports.
+        let starts_before = |segment: &SegmentInfo| segment.header.before.pos <= after;
+        let current = segments.partition_point(starts_before).saturating_sub(1);
+        let mark = segments.get(current).map_or(Mark::default(), |segment| segment.header.before);
+        LocalIter {
+            env,
+            segments,
+            current,
+            open: None,
+            offset: BLOCK_BYTES as u64,
+            entry_offset: 0,
+            mark,
+            after,
+            until,
+            last_kind: None,
+            voided: Voided::default(),
+            tail,
+            ended: false,
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<ReadEntry>, ReadError> {
+        loop {
+            if self.ended || self.until == Until::Pos(self.mark.pos) || self.segments.is_empty() {
+                return Ok(None);
+            }
+            if let Some(next) = self.segments.get(self.current + 1).map(|segment| segment.header.before)
+                && next.pos == self.mark.pos
+            {
+                self.enter_next(next)?;
+                continue;
+            }
+            self.open_current()?;
+            let reader = self.open.as_mut().expect("just opened");
+            let path = &self.segments[self.current].path;
+            let found = reader.entry(self.offset).map_err(|error| unavailable(path, &error))?;
+            let found = found.map(|(header, payload)| (header, payload.to_vec()));
+            match found {
+                Ok((header, payload)) if self.counts(&header) => return Ok(Some(self.take(header, payload))),
+                Err(DecodeError::NeedsNewer(needs)) => {
+                    return Err(ReadError::NeedsNewer { at: self.at(self.offset), needs });
+                }
+                Ok(_) => self.end_at_bad_entry("an entry is out of sequence")?,
+                Err(error) => self.end_at_bad_entry(&error.to_string())?,
+            }
+        }
+    }
+
+    /// The segment before is read through.
+    fn enter_next(&mut self, before: Mark) -> Result<(), ReadError> {
+        if before != self.mark {
+            let at = Location { file: self.segments[self.current + 1].path.clone(), offset_bytes: 0 };
+            let detail = format!("the segment continues {before:?}, the one before ends at {:?}", self.mark);
+            return Err(ReadError::Corrupt { at, detail });
+        }
+        self.current += 1;
+        self.open = None;
+        self.offset = BLOCK_BYTES as u64;
+        Ok(())
+    }
+
+    fn open_current(&mut self) -> Result<(), ReadError> {
+        if self.open.is_some() {
+            return Ok(());
+        }
+        let segment = &self.segments[self.current];
+        let file = self.env.disk.open(&segment.path, Access::Read);
+        let file = file.map_err(|error| unavailable(&segment.path, &error))?;
+        let size_bytes = file.size().map_err(|error| unavailable(&segment.path, &error))?;
+        let last = self.current + 1 == self.segments.len();
+        if last && size_bytes < segment.header.size_bytes {
+            // Preallocation is durable before the header, so no power cut leaves this behind. Sealed segments are
+            // shorter, for their unused end is cut off.
+            let detail = format!("the file was cut off; it had {} bytes", segment.header.size_bytes);
+            return Err(ReadError::Corrupt { at: self.at(size_bytes), detail });
+        }
+        self.open = Some(BlockReader::new(file, size_bytes));
+        Ok(())
+    }
+
+    fn counts(&self, header: &EntryHeader) -> bool {
+        let segment = &self.segments[self.current].header;
+        let mut sequence = Sequence { epoch: self.mark.epoch, index: self.mark.index };
+        belongs(header, segment.log_id, segment.number) && sequence.admit(self.mark.pos.next(), header)
+    }
+
+    fn take(&mut self, header: EntryHeader, payload: Vec<u8>) -> ReadEntry {
+        let pos = self.mark.pos.next();
+        self.mark = Mark { pos, epoch: header.epoch, index: header.index };
+        self.entry_offset = self.offset;
+        self.offset += super::padded_entry_bytes(payload.len());
+        self.last_kind = Some(header.kind);
+        ReadEntry { pos, header, payload }
+    }
+
+    /// Rule 4: the entry at `self.offset` is bad. An error if it was acknowledged, otherwise the log ends here.
+    fn end_at_bad_entry(&mut self, reason: &str) -> Result<(), ReadError> {
+        let corrupt = |at, proof: &str| {
+            let detail = format!("{reason}, but {proof}");
+            ReadError::Corrupt { at, detail }
+        };
+        if let Some(next) = self.segments.get(self.current + 1) {
+            let proof = format!("{} begins after {}", next.path.display(), next.header.before.pos);
+            return Err(corrupt(self.at(self.offset), &proof));
+        }
+        if let Until::Pos(pos) = self.until {
+            return Err(corrupt(self.at(self.offset), &format!("everything through {pos} is durable")));
+        }
+        // After a Release nothing was written.
+        if self.last_kind != Some(Kind::Release) {
+            let later = self.scan_later_entries()?;
+            if let Some(offset) = later.proof_offset {
+                return Err(corrupt(self.at(self.offset), &format!("the entry at {offset} follows it")));
+            }
+            self.voided.entries += later.entries;
+            if later.entries > 0 || !self.is_blank(self.offset)? {
+                self.voided.torn_tail = Some(self.at(self.offset));
+            }
+        }
+        *self.tail.lock() = Some(Tail { mark: self.mark, end_offset: self.offset });
+        self.ended = true;
+        Ok(())
+    }
+
+    /// Looks for valid entries behind a bad one, in the rest of the segment: in-flight entries reach less far, but
+    /// proof of damage may.
+    fn scan_later_entries(&mut self) -> Result<LaterEntries, ReadError> {
+        let segment = &self.segments[self.current];
+        let (log_id, number) = (segment.header.log_id, segment.header.number);
+        let reader = self.open.as_mut().expect("the bad entry was read from it");
+        let mut later = LaterEntries::default();
+        let bad_index = Idx(self.mark.index.0 + 1);
+        let mut offset = self.offset + BLOCK_BYTES as u64;
+        while offset < reader.size_bytes() {
+            let at = offset;
+            offset += BLOCK_BYTES as u64;
+            let found = reader.entry(at).map_err(|error| unavailable(&segment.path, &error))?;
+            let header = match found {
+                Ok((header, _)) if belongs(&header, log_id, number) => header,
+                Ok(_) => continue,
+                Err(DecodeError::NeedsNewer(needs)) => {
+                    let at = Location { file: segment.path.clone(), offset_bytes: at };
+                    return Err(ReadError::NeedsNewer { at, needs });
+                }
+                Err(_) => continue,
+            };
+            let same_epoch = header.epoch == self.mark.epoch;
+            if header.epoch > self.mark.epoch || same_epoch && header.durable >= bad_index {
+                later.proof_offset = Some(at);
+                return Ok(later);
+            }
+            later.entries += 1;
+        }
+        Ok(later)
+    }
+
+    fn is_blank(&mut self, offset: u64) -> Result<bool, ReadError> {
+        let path = &self.segments[self.current].path;
+        let reader = self.open.as_mut().expect("the bad entry was read from it");
+        let block = reader.bytes(offset, BLOCK_BYTES).map_err(|error| unavailable(path, &error))?;
+        Ok(block.iter().all(|byte| *byte == 0))
+    }
+
+    fn at(&self, offset_bytes: u64) -> Location {
+        let file = self.segments.get(self.current).map_or(PathBuf::new(), |segment| segment.path.clone());
+        Location { file, offset_bytes }
+    }
+}
+
+#[derive(Default)]
+struct LaterEntries {
+    entries: u64,
+    /// An entry that proves that the bad one had been acknowledged.
+    proof_offset: Option<u64>,
+}
+
+fn belongs(header: &EntryHeader, log_id: LogId, segment: u64) -> bool {
+    header.log_id == log_id && header.segment == segment
+}
+
+impl EntryIter for LocalIter {
+    fn next(&mut self) -> Result<Option<ReadEntry>, ReadError> {
+        if let Some(first) = self.segments.first().map(|segment| segment.header.before.pos)
+            && self.after < first
+        {
+            return Err(ReadError::Trimmed { first: first.next() });
+        }
+        loop {
+            match self.step()? {
+                Some(entry) if entry.pos <= self.after => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    fn location(&self) -> Location {
+        self.at(self.entry_offset)
+    }
+
+    fn voided(&self) -> Voided {
+        self.voided.clone()
+    }
+}

@@ -1,0 +1,187 @@
+//! Spare segments: preallocated, durable, not started. Prepared ahead, so that an append finds one ready.
+
+use super::segment::segment_path;
+use super::{BLOCK_BYTES, Shared};
+use crate::env::{DiskFile, Env};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A preallocated file, not started yet.
+pub struct Spare {
+    pub number: u64,
+    pub file: Arc<dyn DiskFile>,
+}
+
+pub struct Spares {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    ready: VecDeque<Spare>,
+    next_number: u64,
+    /// How many to keep ready; 0 until there is a writer.
+    wanted: usize,
+    /// Why the last attempt found no space.
+    full: Option<String>,
+    /// Another error than a full disk: the log has failed.
+    failed: Option<String>,
+    closed: bool,
+}
+
+/// After a full disk, the next attempt comes by itself after this time.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const ZEROS_BYTES: usize = 1 << 20;
+
+impl Spares {
+    pub fn new(next_number: u64) -> Spares {
+        let state =
+            State { ready: VecDeque::new(), next_number, wanted: 0, full: None, failed: None, closed: false };
+        Spares { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// How many are ready, and why there will be no more for now.
+    pub fn ready(&self) -> (usize, Option<String>) {
+        let state = self.state.lock();
+        (state.ready.len(), state.full.clone())
+    }
+
+    /// Asks for at least so many.
+    pub fn want(&self, spares: usize) {
+        let mut state = self.state.lock();
+        state.wanted = state.wanted.max(spares);
+        self.changed.notify_all();
+    }
+
+    /// Space may have become free: try now.
+    pub fn retry(&self) {
+        self.changed.notify_all();
+    }
+
+    pub fn close(&self) {
+        self.state.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until one is ready or none can be.
+    pub fn wait_ready(&self) {
+        let mut state = self.state.lock();
+        while state.ready.is_empty() && state.full.is_none() && state.failed.is_none() {
+            self.changed.wait(&mut state);
+        }
+    }
+
+    pub fn failed(&self) -> Option<String> {
+        self.state.lock().failed.clone()
+    }
+
+    /// Takes a spare that is ready. One is enough to keep from now on.
+    pub fn take(&self) -> Option<Spare> {
+        let mut state = self.state.lock();
+        let spare = state.ready.pop_front();
+        state.wanted = 1;
+        self.changed.notify_all();
+        spare
+    }
+}
+
+/// Files that were never started hold nothing, and their preallocation may be unfinished.
+pub fn remove_unstarted(env: &Env, directory: &Path, numbers: &[u64]) -> io::Result<()> {
+    for number in numbers {
+        env.disk.remove(&segment_path(directory, *number))?;
+    }
+    if numbers.is_empty() { Ok(()) } else { env.disk.sync_directory(directory) }
+}
+
+pub fn start_preparer(shared: Arc<Shared>) -> io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name("log-preparer".to_owned()).spawn(move || run_preparer(&shared))
+}
+
+fn run_preparer(shared: &Shared) {
+    loop {
+        prepare_wanted(shared);
+        let mut state = shared.spares.state.lock();
+        if state.closed || state.failed.is_some() {
+            return;
+        }
+        if state.full.is_some() {
+            shared.spares.changed.wait_for(&mut state, RETRY_AFTER);
+        } else if state.ready.len() >= state.wanted {
+            shared.spares.changed.wait(&mut state);
+        }
+    }
+}
+
+/// Prepares spares until as many are ready as are wanted, or none can be.
+pub fn prepare_wanted(shared: &Shared) {
+    loop {
+        let number = {
+            let state = shared.spares.state.lock();
+            if state.closed || state.failed.is_some() || state.ready.len() >= state.wanted {
+                return;
+            }
+            state.next_number
+        };
+        let prepared = prepare(shared, number);
+        let mut state = shared.spares.state.lock();
+        match prepared {
+            Ok(file) => {
+                state.next_number = number + 1;
+                state.full = None;
+                state.ready.push_back(Spare { number, file });
+                shared.spares.changed.notify_all();
+            }
+            Err(error) => {
+                let cause =
+                    format!("cannot prepare a log segment in {}: {error}", shared.directory.display());
+                if is_full(&error) {
+                    state.full = Some(cause);
+                } else {
+                    state.failed = Some(cause);
+                }
+                shared.spares.changed.notify_all();
+                return;
+            }
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// Creates the file, fills it with zeros, and makes it and its name durable.
+fn prepare(shared: &Shared, number: u64) -> io::Result<Arc<dyn DiskFile>> {
+    let path = segment_path(&shared.directory, number);
+    let file = shared.env.disk.create(&path)?;
+    let filled = fill_with_zeros(shared, &*file);
+    if let Err(error) = filled {
+        // Give the space back. Should this fail too, the next attempt starts the same file anew.
+        let _ = shared.env.disk.remove(&path);
+        return Err(error);
+    }
+    shared.env.disk.sync_directory(&shared.directory)?;
+    Ok(file)
+}
+
+/// Data and not a hole or an unwritten extent: a later write in that range changes no metadata.
+fn fill_with_zeros(shared: &Shared, file: &dyn DiskFile) -> io::Result<()> {
+    let size = shared.options.segment_bytes;
+    let zeros = vec![0; ZEROS_BYTES.min(size as usize)];
+    let mut offset = 0;
+    while offset < size {
+        let length = (size - offset).min(zeros.len() as u64) as usize;
+        file.write_at(&zeros[..length], offset)?;
+        offset += length as u64;
+        if shared.spares.state.lock().closed {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+    }
+    debug_assert!(size.is_multiple_of(BLOCK_BYTES as u64), "checked when the log was opened");
+    file.sync()
+}

@@ -1,0 +1,408 @@
+//! Appends entries: positions and bytes are settled in order by the appender, the writing is done by whoever calls
+//! [`Commits::advance`], several at a time, and reported in order.
+//!
+//! The start of a segment stands in the same queue as the entries, as a barrier: it is written when all before it
+//! is durable, and nothing behind it is written before it is.
+
+use super::reader::{LocalIter, Tail, Until};
+use super::segment::{SegmentHeader, SegmentInfo, segment_path};
+use super::spare::{self, Spare};
+use super::{BLOCK_BYTES, Shared, padded};
+use crate::env::Access;
+use crate::env::DiskFile;
+use crate::log::entry::{self, EntryHeader, HEADER_BYTES, Kind};
+use crate::log::{
+    AppendError, Appender, Claim, Commits, Entry, EntryIter, Epoch, Idx, Lsn, Mark, Pos, Resync,
+    RunningChecksum, Writing,
+};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+/// Seals what the last writer left and claims in a new segment.
+pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing, AppendError> {
+    let log_end = find_tail(shared)?;
+    if log_end.mark.pos != after {
+        return Err(AppendError::Conflict { last: log_end.mark.pos });
+    }
+    let previous = {
+        let state = shared.state.lock();
+        assert!(state.committed.is_none(), "a process claims its local log once");
+        state.segments.last().map(|segment| segment.path.clone())
+    };
+    let previous = match previous {
+        Some(path) => {
+            let file = shared.env.disk.open(&path, Access::ReadWrite).map_err(fatal)?;
+            Some(Sealed { file, end_offset: log_end.end_offset })
+        }
+        None => None,
+    };
+    let spare = first_spare(shared)?;
+    let queue = Arc::new(Queue::new(Frontier { index: Idx(0), pos: after.next() }));
+    let mut appender = LocalAppender {
+        shared: shared.clone(),
+        queue: queue.clone(),
+        mark: log_end.mark,
+        lsn: claim.lsn,
+        checksum: claim.checksum,
+        segment_number: 0,
+        file: spare.file.clone(),
+        offset: 0,
+        previous,
+    };
+    appender.start_segment(spare);
+    appender.append_claim(claim);
+    let commits = LocalCommits { shared: shared.clone(), queue };
+    commits.advance()?;
+    shared.spares.want(1);
+    Ok((Box::new(appender), Box::new(commits)))
+}
+
+/// The end that recovery found, or finds it now.
+fn find_tail(shared: &Arc<Shared>) -> Result<Tail, AppendError> {
+    let found = *shared.tail.lock();
+    if let Some(tail) = found {
+        return Ok(tail);
+    }
+    let segments = shared.state.lock().segments.clone();
+    let Some(last) = segments.last() else {
+        return Ok(Tail { mark: Mark::default(), end_offset: BLOCK_BYTES as u64 });
+    };
+    let after = last.header.before.pos;
+    let until = Until::End;
+    let mut iter = LocalIter::new(shared.env.clone(), segments, after, until, shared.tail.clone());
+    while iter.next().map_err(|error| AppendError::Fatal { cause: error.to_string() })?.is_some() {}
+    let found = *shared.tail.lock();
+    Ok(found.expect("the reader has reached the end"))
+}
+
+/// Waits for a spare: the one place that does.
+fn first_spare(shared: &Arc<Shared>) -> Result<Spare, AppendError> {
+    shared.want_room(0);
+    if shared.options.background {
+        shared.spares.wait_ready();
+    }
+    if let Some(spare) = shared.spares.take() {
+        return Ok(spare);
+    }
+    if let Some(cause) = shared.spares.failed() {
+        return Err(AppendError::Fatal { cause });
+    }
+    Err(no_room(shared))
+}
+
+fn no_room(shared: &Shared) -> AppendError {
+    let (_, full) = shared.spares.ready();
+    AppendError::Full { cause: full.unwrap_or_else(|| "no segment is prepared".to_owned()) }
+}
+
+fn fatal(error: io::Error) -> AppendError {
+    AppendError::Fatal { cause: error.to_string() }
+}
+
+struct LocalAppender {
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    /// Behind the last entry appended, and the batches complete with it.
+    mark: Mark,
+    lsn: Lsn,
+    checksum: RunningChecksum,
+    segment_number: u64,
+    file: Arc<dyn DiskFile>,
+    /// Where the next entry goes.
+    offset: u64,
+    /// The segment before, to be cut once the new one is started.
+    previous: Option<Sealed>,
+}
+
+/// A segment that gets no more entries, and how much of it is used.
+struct Sealed {
+    file: Arc<dyn DiskFile>,
+    end_offset: u64,
+}
+
+impl LocalAppender {
+    /// Makes the spare the current segment. Its header goes into the queue, as a barrier.
+    fn start_segment(&mut self, spare: Spare) {
+        let header = SegmentHeader {
+            log_id: self.shared.id,
+            number: spare.number,
+            size_bytes: self.shared.options.segment_bytes,
+            before: self.mark,
+            lsn: self.lsn,
+            checksum: self.checksum,
+            ..SegmentHeader::default()
+        };
+        let info = SegmentInfo { path: segment_path(&self.shared.directory, spare.number), header };
+        let file = spare.file.clone();
+        let previous = self.previous.take();
+        self.queue.push(Job::Start { info, file, previous }, None);
+        self.segment_number = spare.number;
+        self.file = spare.file;
+        self.offset = BLOCK_BYTES as u64;
+        self.shared.state.lock().current_free_bytes = self.shared.options.segment_free_bytes();
+    }
+
+    fn roll(&mut self) -> Result<(), AppendError> {
+        let spare = match self.shared.spares.take() {
+            Some(spare) => spare,
+            None => return Err(no_room(&self.shared)),
+        };
+        self.previous = Some(Sealed { file: self.file.clone(), end_offset: self.offset });
+        self.start_segment(spare);
+        if !self.shared.options.background {
+            spare::prepare_wanted(&self.shared);
+        }
+        Ok(())
+    }
+
+    fn append_claim(&mut self, claim: &Claim) {
+        let pos = self.mark.pos.next();
+        let mut bytes = vec![0; HEADER_BYTES];
+        bytes.extend_from_slice(claim.node.as_bytes());
+        let mark = Mark { pos, epoch: Epoch(pos.0), index: Idx(0) };
+        let entry = Entry {
+            kind: Kind::Claim,
+            needs: 1,
+            engine_time_ms: claim.engine_time_ms,
+            first_lsn: claim.lsn,
+            last_lsn: claim.lsn,
+            complete_lsn: claim.lsn,
+            checksum: claim.checksum,
+            bytes,
+        };
+        self.push(entry, mark);
+    }
+
+    /// Seals the entry's bytes and puts it into the queue, at the current offset.
+    fn push(&mut self, mut entry: Entry, mark: Mark) {
+        let header = EntryHeader {
+            needs: entry.needs,
+            kind: entry.kind,
+            log_id: self.shared.id,
+            segment: self.segment_number,
+            epoch: mark.epoch,
+            index: mark.index,
+            durable: if mark.index == Idx(0) { Idx(0) } else { self.queue.frontier().index },
+            engine_time_ms: entry.engine_time_ms,
+            first_lsn: entry.first_lsn,
+            last_lsn: entry.last_lsn,
+            checksum: entry.checksum,
+        };
+        entry::seal_entry(&header, &mut entry.bytes);
+        entry.bytes.resize(padded(entry.bytes.len()) as usize, 0);
+        let length = entry.bytes.len() as u64;
+        let job = Job::Write { file: self.file.clone(), offset: self.offset, bytes: entry.bytes };
+        self.queue.push(job, Some(Frontier { index: mark.index, pos: mark.pos }));
+        self.mark = mark;
+        self.lsn = entry.complete_lsn;
+        self.checksum = entry.checksum;
+        self.offset += length;
+        self.shared.state.lock().current_free_bytes -= length;
+    }
+}
+
+impl Appender for LocalAppender {
+    fn append(&mut self, entry: Entry) -> Result<Idx, AppendError> {
+        if entry.bytes.len() > self.shared.options.entry_bytes_max {
+            return Err(AppendError::TooLarge { bytes: entry.bytes.len() });
+        }
+        if let Some(cause) = self.shared.spares.failed() {
+            self.queue.fail(&cause);
+            return Err(AppendError::Fatal { cause });
+        }
+        if self.offset + padded(entry.bytes.len()) > self.shared.options.segment_bytes {
+            self.roll()?;
+        }
+        let index = Idx(self.mark.index.0 + 1);
+        self.push(entry, Mark { pos: self.mark.pos.next(), epoch: self.mark.epoch, index });
+        Ok(index)
+    }
+
+    fn seal(&mut self) -> Result<Pos, AppendError> {
+        if self.offset > BLOCK_BYTES as u64 {
+            self.roll()?;
+            // Nothing else is in flight, so this starts the segment and nothing more.
+            self.queue.advance(&self.shared)?;
+        }
+        Ok(self.mark.pos)
+    }
+
+    fn mark(&self) -> Mark {
+        self.mark
+    }
+}
+
+struct LocalCommits {
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+}
+
+impl Commits for LocalCommits {
+    fn advance(&self) -> Result<Option<(Idx, Pos)>, AppendError> {
+        let frontier = self.queue.advance(&self.shared)?;
+        Ok(frontier.map(|frontier| (frontier.index, frontier.pos)))
+    }
+
+    /// There is no unknown fate here: every error is fatal.
+    fn resync(&self) -> Result<Resync, AppendError> {
+        self.queue.check_failed()?;
+        let frontier = self.queue.frontier();
+        Ok(Resync { last: frontier.pos, committed: frontier.index })
+    }
+
+    fn recycle(&self) -> Option<Vec<u8>> {
+        self.queue.state.lock().buffers.pop()
+    }
+}
+
+/// The last entry that is durable together with all before it.
+#[derive(Clone, Copy)]
+struct Frontier {
+    index: Idx,
+    pos: Pos,
+}
+
+enum Job {
+    /// Writes a header, which seals the segment before.
+    Start {
+        info: SegmentInfo,
+        file: Arc<dyn DiskFile>,
+        previous: Option<Sealed>,
+    },
+    Write {
+        file: Arc<dyn DiskFile>,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+}
+
+impl Job {
+    /// Returns a buffer to be used again.
+    fn run(self, shared: &Shared) -> io::Result<Option<Vec<u8>>> {
+        match self {
+            Job::Write { file, offset, bytes } => {
+                file.write_durable(&[IoSlice::new(&bytes)], offset)?;
+                Ok(Some(bytes))
+            }
+            Job::Start { info, file, previous } => {
+                file.write_durable(&[IoSlice::new(&info.header.encode())], 0)?;
+                if let Some(previous) = previous {
+                    // Gives space back; what is cut off is void. Nothing depends on it, so an error is no harm.
+                    let _ = previous.file.set_size(previous.end_offset);
+                }
+                shared.state.lock().segments.push(info);
+                Ok(None)
+            }
+        }
+    }
+}
+
+struct Slot {
+    /// Taken by the thread that does it.
+    job: Option<Job>,
+    barrier: bool,
+    done: bool,
+    /// What is durable once this and all before are done; `None` for a segment's start.
+    frontier: Option<Frontier>,
+}
+
+/// Jobs in order, done by several threads.
+struct Queue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+}
+
+struct QueueState {
+    slots: VecDeque<Slot>,
+    /// How many slots were taken off the front: names a slot while others move.
+    retired: usize,
+    frontier: Frontier,
+    failed: Option<String>,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Queue {
+    fn new(frontier: Frontier) -> Queue {
+        let state =
+            QueueState { slots: VecDeque::new(), retired: 0, frontier, failed: None, buffers: Vec::new() };
+        Queue { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn frontier(&self) -> Frontier {
+        self.state.lock().frontier
+    }
+
+    fn push(&self, job: Job, frontier: Option<Frontier>) {
+        let barrier = matches!(job, Job::Start { .. });
+        self.state.lock().slots.push_back(Slot { job: Some(job), barrier, done: false, frontier });
+    }
+
+    fn fail(&self, cause: &str) {
+        self.state.lock().failed.get_or_insert_with(|| cause.to_owned());
+        self.changed.notify_all();
+    }
+
+    fn check_failed(&self) -> Result<(), AppendError> {
+        let failed = self.state.lock().failed.clone();
+        failed.map_or(Ok(()), |cause| Err(AppendError::Fatal { cause }))
+    }
+
+    /// Does the next job, and the segment's start before it if there is one.
+    fn advance(&self, shared: &Shared) -> Result<Option<Frontier>, AppendError> {
+        let mut advanced = None;
+        loop {
+            let Some((number, job)) = self.next_job()? else { return Ok(advanced) };
+            let starts_segment = matches!(job, Job::Start { .. });
+            let buffer = job.run(shared).map_err(|error| {
+                self.fail(&error.to_string());
+                fatal(error)
+            })?;
+            let mut state = self.state.lock();
+            state.buffers.extend(buffer);
+            let slot = number - state.retired;
+            state.slots[slot].done = true;
+            advanced = state.retire().or(advanced);
+            if let Some(frontier) = advanced {
+                shared.state.lock().committed = Some(frontier.pos);
+            }
+            self.changed.notify_all();
+            if !starts_segment {
+                return Ok(advanced);
+            }
+        }
+    }
+
+    /// Takes the first job that nobody does, once it may be done; `None` if there is none.
+    fn next_job(&self) -> Result<Option<(usize, Job)>, AppendError> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(cause) = &state.failed {
+                return Err(AppendError::Fatal { cause: cause.clone() });
+            }
+            let Some(place) = state.slots.iter().position(|slot| slot.job.is_some()) else { return Ok(None) };
+            let behind_barrier = state.slots.iter().take(place).any(|slot| slot.barrier);
+            let at_barrier = state.slots[place].barrier && place > 0;
+            if !behind_barrier && !at_barrier {
+                let job = state.slots[place].job.take().expect("found above");
+                return Ok(Some((state.retired + place, job)));
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+}
+
+impl QueueState {
+    /// Takes what is done off the front, and returns how far that is if it is news.
+    fn retire(&mut self) -> Option<Frontier> {
+        let mut advanced = None;
+        while self.slots.front().is_some_and(|slot| slot.done) {
+            let slot = self.slots.pop_front().expect("there is a front");
+            self.retired += 1;
+            advanced = slot.frontier.or(advanced);
+        }
+        self.frontier = advanced.unwrap_or(self.frontier);
+        advanced
+    }
+}

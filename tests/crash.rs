@@ -1,0 +1,13 @@
+//! What survives: power cuts, damage, failing and full disks. All from seeds, all in-process, on the faulty disk
+//! of `engramdb-sim`.
+
+#[path = "crash/damage.rs"]
+mod damage;
+#[path = "crash/full_disk.rs"]
+mod full_disk;
+#[path = "crash/history.rs"]
+mod history;
+#[path = "crash/power_cut.rs"]
+mod power_cut;
+#[path = "crash/sync_error.rs"]
+mod sync_error;
