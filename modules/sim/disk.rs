@@ -265,7 +265,8 @@ impl State {
         }
         let (sectors, size) = match range {
             Some(range) => {
-                let sectors = range.start as usize / SECTOR_BYTES..(range.end as usize).div_ceil(SECTOR_BYTES);
+                let sectors =
+                    range.start as usize / SECTOR_BYTES..(range.end as usize).div_ceil(SECTOR_BYTES);
                 (sectors, content.durable.len().max(range.end as usize))
             }
             None => (0..usize::MAX, content.current.len()),
@@ -517,7 +518,8 @@ struct FaultyFile {
 impl FaultyFile {
     fn sync_range(&self, kind: SyncKind, range: Option<Range<u64>>) -> io::Result<()> {
         let offset_bytes = range.as_ref().map_or(0, |range| range.start);
-        let left_out = self.disk.begin_sync(&SyncPoint { kind, path: &self.path, offset_bytes }, self.life)?;
+        let left_out =
+            self.disk.begin_sync(&SyncPoint { kind, path: &self.path, offset_bytes }, self.life)?;
         let mut state = self.disk.shared.state.lock();
         state.check_power(self.life)?;
         if left_out { state.sync_error() } else { state.sync_inode(self.inode, range) }
