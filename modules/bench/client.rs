@@ -88,6 +88,23 @@ impl Connection {
         Ok(connection)
     }
 
+    /// The bare socket, for a loop of its own. Nothing is left unread in it.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// Name and version of the server, as INFO gives them; none where it has no INFO.
+    pub fn server_version(&mut self) -> Option<String> {
+        let info = self.command(&["INFO", "server"]).ok()?;
+        let text = info.as_str()?;
+        let field = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        };
+        ["engramdb_version", "valkey_version", "dragonfly_version", "redis_version"]
+            .iter()
+            .find_map(|name| Some(format!("{} {}", name.trim_end_matches("_version"), field(name)?)))
+    }
+
     /// Sends one command and waits for its reply. An error reply is an error.
     pub fn command<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Result<Value, BenchError> {
         self.send(&encode_command(arguments))?;

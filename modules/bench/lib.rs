@@ -15,6 +15,7 @@
 mod client;
 pub mod data;
 mod error;
+mod keys;
 mod latency;
 mod machine;
 mod output;
@@ -25,6 +26,7 @@ mod vectors;
 use clap::{Args, Subcommand};
 
 pub use error::BenchError;
+pub use keys::KeysArgs;
 pub use vectors::VectorsArgs;
 
 /// The arguments of `engramdb bench`.
@@ -38,11 +40,14 @@ pub struct BenchArgs {
 enum BenchCommand {
     /// Recall, throughput and latency of vector search
     Vectors(Box<VectorsArgs>),
+    /// Throughput and latency of GET, SET, HSET, HMGET and mixes of them
+    Keys(Box<KeysArgs>),
 }
 
 /// Runs one benchmark to its end and prints its report.
 pub fn run(arguments: BenchArgs) -> Result<(), BenchError> {
     match arguments.command {
         BenchCommand::Vectors(arguments) => vectors::run(*arguments),
+        BenchCommand::Keys(arguments) => keys::run(*arguments),
     }
 }

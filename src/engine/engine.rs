@@ -176,12 +176,16 @@ impl Engine {
     }
 }
 
-/// How large the batch of a command with these words can get: its effects hold each word at most twice (an expired
-/// key's or field's delete comes before the effect itself), a fixed part per word, and at most one computed number.
+/// How large the batch of a command with these words can get. Its effects hold each word at most three times (HSETEX: the
+/// delete of an expired field, its new value, its new expiry), the key four times, with a fixed part each, and at most
+/// one computed number.
 pub fn batch_bytes_max(words: &[&[u8]]) -> usize {
     const NUMBER_BYTES_MAX: usize = 400;
-    const WORD_OVERHEAD_BYTES: usize = 64;
-    NUMBER_BYTES_MAX + words.iter().map(|word| 2 * word.len() + WORD_OVERHEAD_BYTES).sum::<usize>()
+    const WORD_OVERHEAD_BYTES: usize = 96;
+    let key_bytes = words.get(1).map_or(0, |key| key.len());
+    NUMBER_BYTES_MAX
+        + key_bytes
+        + words.iter().map(|word| 3 * word.len() + WORD_OVERHEAD_BYTES).sum::<usize>()
 }
 
 /// How large the batch gets that deletes the expired key, or its expired fields.

@@ -90,6 +90,11 @@ impl<'a> View<'a> {
         self.keyspace
     }
 
+    /// How many databases there are; clients choose a number below it.
+    pub fn database_count(&self) -> usize {
+        self.keyspace.databases().len()
+    }
+
     /// The module of this type; one that is not part of this program is a programming error.
     pub fn module<M: Module>(&self) -> &'a M {
         self.modules.get::<M>()

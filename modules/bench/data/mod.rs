@@ -45,6 +45,15 @@ impl Metric {
             Metric::Cosine => "COSINE",
         }
     }
+
+    /// The same metric as the vector crate names it.
+    pub fn kernel(self) -> engramdb_vector::Metric {
+        match self {
+            Metric::L2 => engramdb_vector::Metric::L2,
+            Metric::Ip => engramdb_vector::Metric::InnerProduct,
+            Metric::Cosine => engramdb_vector::Metric::Cosine,
+        }
+    }
 }
 
 /// Rows of equal length, one after the other.

@@ -1,8 +1,10 @@
 //! Exact nearest neighbours by a scan of all rows, over all cores.
 //!
 //! This is the yardstick that recall is measured with, so it takes no short cuts: every row is compared with every query
-//! in float32, and ties go to the lower row number.
+//! in float32, and ties go to the lower row number. Distances come from the vector crate's kernels, which are tested
+//! against plain loops there.
 
+use engramdb_vector::distance;
 use rayon::prelude::*;
 
 use super::{Matrix, Metric};
@@ -51,7 +53,7 @@ impl<'a> Distances<'a> {
         move |row| {
             let vector = self.base.row(row as usize);
             match self.metric {
-                Metric::L2 => squared_distance(query, vector),
+                Metric::L2 => distance(engramdb_vector::Metric::L2, query, vector),
                 Metric::Ip => 1.0 - dot(query, vector),
                 Metric::Cosine => 1.0 - dot(query, vector) * scale * self.inverse_lengths[row as usize],
             }
@@ -76,35 +78,14 @@ impl<'a> Distances<'a> {
     }
 }
 
-/// Eight independent sums let the compiler keep the lanes of a vector register busy.
-const LANES: usize = 8;
-
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    sum_over_pairs(a, b, |x, y| x * y)
-}
-
-fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    sum_over_pairs(a, b, |x, y| (x - y) * (x - y))
-}
-
 /// Zero for the zero vector, so that its cosine distance to everything is one.
 fn inverse_length(vector: &[f32]) -> f32 {
     let length = dot(vector, vector).sqrt();
     if length > 0.0 { 1.0 / length } else { 0.0 }
 }
 
-#[inline(always)]
-fn sum_over_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for (x, y) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..LANES {
-            sums[lane] += term(x[lane], y[lane]);
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(&x, &y)| term(x, y)).sum();
-    sums.iter().sum::<f32>() + rest
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    1.0 - distance(engramdb_vector::Metric::InnerProduct, a, b)
 }
 
 #[cfg(test)]

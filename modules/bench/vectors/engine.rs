@@ -1,11 +1,14 @@
 //! What a run asks of an engine, whether it is a server or a library in this process.
 
+use std::time::Instant;
+
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::filter::{Attributes, Filter};
 use crate::data::Dataset;
 use crate::error::BenchError;
+use crate::machine::Process;
 
 /// Algorithm of the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -53,12 +56,27 @@ pub struct LoadReport {
     pub cpu_seconds: Option<f64>,
 }
 
+impl LoadReport {
+    /// The report of an engine in this process, which is ready as soon as it has loaded.
+    pub fn in_process(engine: &str, rows: usize, started: Instant, cpu_before: Option<f64>) -> Self {
+        let seconds = started.elapsed().as_secs_f64();
+        Self {
+            engine: engine.to_owned(),
+            rows,
+            load_seconds: seconds,
+            rows_per_second: rows as f64 / seconds,
+            ready_seconds: seconds,
+            cpu_seconds: Process::own().cpu_seconds().zip(cpu_before).map(|(after, before)| after - before),
+        }
+    }
+}
+
 /// Something that holds an index of the task's rows.
 pub trait Engine: Sync {
     fn name(&self) -> &str;
 
-    /// Makes the index and brings all rows into it. Returns when it is complete.
-    fn load(&mut self) -> Result<LoadReport, BenchError>;
+    /// Makes the index and brings all rows into it. Returns when it is complete; nothing where there was nothing to do.
+    fn load(&mut self) -> Result<Option<LoadReport>, BenchError>;
 
     /// A searcher for one closed loop; each connection has its own.
     fn searcher<'s>(

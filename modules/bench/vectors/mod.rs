@@ -40,8 +40,8 @@ Examples:
       --filter tag:random:1,numeric:correlated:1 --out-json r.json --out-csv r.csv --plot r.svg
   Files of your own, and the server's CPU time per query:
     engramdb bench vectors --base base.npy --queries queries.npy --metric cosine --server-pid $(pgrep -o engramdb)
-  What an exact scan in this process reaches, without a server:
-    engramdb bench vectors --engines exact
+  What the index and an exact scan reach in this process, without a server:
+    engramdb bench vectors --engines library,exact
 
 The server is asked FT.CREATE, HSET, FT.INFO, FT.SEARCH, FT.DROPINDEX and UNLINK on keys that begin with --prefix; anything
 that speaks these will do. Index and rows are removed afterwards, unless --keep is given.";
@@ -125,6 +125,8 @@ pub enum EngineName {
     Server,
     /// A scan of all rows in this process
     Exact,
+    /// EngramDB's index in this process, without a server
+    Library,
     /// The crate hnsw_rs in this process (needs a build with the feature bench-reference)
     #[value(name = "hnsw_rs")]
     HnswRs,
@@ -149,9 +151,10 @@ pub fn run(arguments: VectorsArgs) -> Result<(), BenchError> {
                 Box::new(server)
             }
             EngineName::Exact => Box::new(reference::ExactEngine::new(&task)),
+            EngineName::Library => Box::new(reference::LibraryEngine::new(&task)),
             EngineName::HnswRs => hnsw_rs(&task)?,
         };
-        report.loads.push(engine.load()?);
+        report.loads.extend(engine.load()?);
         let swept = arguments.sweep(&*engine, &task, &cases, &mut report);
         // Clean up after a failed sweep too; its own error is the one to tell.
         let closed = engine.close();
@@ -232,7 +235,7 @@ impl VectorsArgs {
     ) -> Result<(), BenchError> {
         // A scan has no ef to sweep.
         let is_exact =
-            engine.name() == "exact" || (engine.name() == "server" && task.index == IndexKind::Flat);
+            engine.name() == "exact" || (engine.name() != "hnsw_rs" && task.index == IndexKind::Flat);
         let efs: &[usize] = if is_exact { &self.ef[..1] } else { &self.ef };
         let points = cases.len() * efs.len() * self.connections.len();
         let progress = progress::bar(points as u64, "points of the sweep");

@@ -1,11 +1,15 @@
-//! Reference engines in this process: what an exact scan and a well-known library reach on the same data.
+//! Engines in this process: an exact scan, our index as a library, and a well-known library, on the same data.
 //!
 //! They pay for no protocol and no socket, so that they bound what a server can do rather than compete with it. Their CPU
 //! time is that of this whole process, the measuring included.
 
 use std::time::Instant;
 
-use super::engine::{Engine, LoadReport, SearchParameters, Searcher, Task};
+use engramdb_vector::{Flat, Hnsw, HnswParameters, SearchRequest, VectorError, VectorIndex};
+use rayon::prelude::*;
+
+use super::engine::{Engine, IndexKind, LoadReport, SearchParameters, Searcher, Task};
+use super::filter::Filter;
 use crate::data::truth::Distances;
 use crate::error::BenchError;
 use crate::machine::Process;
@@ -27,8 +31,8 @@ impl Engine for ExactEngine<'_> {
         "exact"
     }
 
-    fn load(&mut self) -> Result<LoadReport, BenchError> {
-        Ok(load_report(self.name(), self.task, Instant::now(), 0.0))
+    fn load(&mut self) -> Result<Option<LoadReport>, BenchError> {
+        Ok(None)
     }
 
     fn searcher<'s>(
@@ -56,19 +60,105 @@ impl Searcher for ExactSearcher<'_> {
     }
 }
 
-fn load_report(engine: &str, task: &Task, started: Instant, cpu_before: f64) -> LoadReport {
-    let rows = task.dataset.base.rows();
-    let seconds = started.elapsed().as_secs_f64().max(1e-9);
-    LoadReport {
-        engine: engine.to_owned(),
-        rows,
-        load_seconds: seconds,
-        rows_per_second: rows as f64 / seconds,
-        ready_seconds: seconds,
-        cpu_seconds: Process::own()
-            .cpu_seconds()
-            .map(|after| after - cpu_before)
-            .filter(|_| cpu_before > 0.0),
+/// EngramDB's own index as a library: what the server's search costs without the server.
+pub struct LibraryEngine<'t> {
+    task: &'t Task,
+    index: Box<dyn VectorIndex>,
+}
+
+impl<'t> LibraryEngine<'t> {
+    pub fn new(task: &'t Task) -> Self {
+        let metric = task.dataset.metric.kernel();
+        let index: Box<dyn VectorIndex> = match task.index {
+            IndexKind::Flat => Box::new(Flat::new(task.dataset.dimensions(), metric)),
+            IndexKind::Hnsw => Box::new(Hnsw::new(HnswParameters {
+                m: task.m,
+                ef_construction: task.ef_construction,
+                ..HnswParameters::new(task.dataset.dimensions(), metric)
+            })),
+        };
+        Self { task, index }
+    }
+}
+
+impl Engine for LibraryEngine<'_> {
+    fn name(&self) -> &str {
+        "library"
+    }
+
+    fn load(&mut self) -> Result<Option<LoadReport>, BenchError> {
+        let base = &self.task.dataset.base;
+        let cpu_before = self.cpu_seconds();
+        let started = Instant::now();
+        let progress = crate::progress::bar(base.rows() as u64, "library builds");
+        (0..base.rows()).into_par_iter().try_for_each(|row| {
+            progress.inc(1);
+            self.index.insert(row as u32, base.row(row)).map_err(refused)
+        })?;
+        progress.finish_and_clear();
+        Ok(Some(LoadReport::in_process(self.name(), base.rows(), started, cpu_before)))
+    }
+
+    fn searcher<'s>(
+        &'s self,
+        parameters: SearchParameters<'s>,
+    ) -> Result<Box<dyn Searcher + Send + 's>, BenchError> {
+        let allowed = parameters.filter.map(|filter| AllowedRows::new(self.task, filter));
+        Ok(Box::new(LibrarySearcher { engine: self, ef: parameters.ef, allowed }))
+    }
+
+    fn cpu_seconds(&self) -> Option<f64> {
+        Process::own().cpu_seconds()
+    }
+}
+
+struct LibrarySearcher<'s> {
+    engine: &'s LibraryEngine<'s>,
+    ef: usize,
+    allowed: Option<AllowedRows>,
+}
+
+impl Searcher for LibrarySearcher<'_> {
+    fn search(&mut self, query: usize) -> Result<Vec<u32>, BenchError> {
+        let task = self.engine.task;
+        let filter = self.allowed.as_ref().map(|allowed| allowed as &dyn engramdb_vector::Filter);
+        let request =
+            SearchRequest { filter, ..SearchRequest::new(task.dataset.queries.row(query), task.k, self.ef) };
+        let outcome = self.engine.index.search(&request).map_err(refused)?;
+        Ok(outcome.neighbors.iter().map(|neighbor| neighbor.id).collect())
+    }
+}
+
+fn refused(error: VectorError) -> BenchError {
+    BenchError::Usage(format!("the index refused a vector: {error}"))
+}
+
+/// What a filter lets through, as a list to visit and as bits to ask.
+struct AllowedRows {
+    rows: Vec<u32>,
+    bits: Vec<bool>,
+}
+
+impl AllowedRows {
+    fn new(task: &Task, filter: &Filter) -> Self {
+        let rows = task.attributes.allowed(filter);
+        let mut bits = vec![false; task.dataset.base.rows()];
+        rows.iter().for_each(|&row| bits[row as usize] = true);
+        Self { rows, bits }
+    }
+}
+
+impl engramdb_vector::Filter for AllowedRows {
+    fn allows(&self, id: u32) -> bool {
+        self.bits[id as usize]
+    }
+
+    fn cardinality(&self) -> Option<usize> {
+        Some(self.rows.len())
+    }
+
+    fn for_each(&self, visit: &mut dyn FnMut(u32)) {
+        self.rows.iter().for_each(|&row| visit(row));
     }
 }
 
@@ -77,10 +167,14 @@ pub use library::HnswRsEngine;
 
 #[cfg(feature = "reference")]
 mod library {
+    use std::time::Instant;
+
     use hnsw_rs::prelude::{DistL2, Hnsw};
 
-    use super::*;
+    use super::super::engine::{Engine, LoadReport, SearchParameters, Searcher, Task};
     use crate::data::{Matrix, Metric};
+    use crate::error::BenchError;
+    use crate::machine::Process;
 
     /// Layers that the library is told to allow; its own examples use this.
     const LAYERS_MAX: usize = 16;
@@ -119,9 +213,9 @@ mod library {
             "hnsw_rs"
         }
 
-        fn load(&mut self) -> Result<LoadReport, BenchError> {
+        fn load(&mut self) -> Result<Option<LoadReport>, BenchError> {
             let base = &self.task.dataset.base;
-            let cpu_before = self.cpu_seconds().unwrap_or(0.0);
+            let cpu_before = self.cpu_seconds();
             let started = Instant::now();
             let progress = crate::progress::bar(base.rows() as u64, "hnsw_rs builds");
             let rows: Vec<usize> = (0..base.rows()).collect();
@@ -134,7 +228,7 @@ mod library {
             }
             progress.finish_and_clear();
             self.graph.set_searching_mode(true);
-            Ok(load_report(self.name(), self.task, started, cpu_before))
+            Ok(Some(LoadReport::in_process(self.name(), base.rows(), started, cpu_before)))
         }
 
         fn searcher<'s>(

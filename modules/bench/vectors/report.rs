@@ -87,7 +87,9 @@ impl Report {
         if let Some(server) = &self.server {
             println!("server: {server}");
         }
-        println!("\n{}", self.load_table().render());
+        if !self.loads.is_empty() {
+            println!("\n{}", self.load_table().render());
+        }
         println!("{}", self.search_table().render());
     }
 

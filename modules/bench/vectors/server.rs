@@ -59,14 +59,7 @@ impl<'t> ServerEngine<'t> {
 
     /// Name and version, as INFO gives them.
     pub fn describe(&mut self) -> Option<String> {
-        let info = self.control.command(&["INFO", "server"]).ok()?;
-        let text = info.as_str()?;
-        let field = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-        };
-        ["engramdb_version", "valkey_version", "dragonfly_version", "redis_version"]
-            .iter()
-            .find_map(|name| Some(format!("{} {}", name.trim_end_matches("_version"), field(name)?)))
+        self.control.server_version()
     }
 
     fn create(&mut self) -> Result<(), BenchError> {
@@ -221,7 +214,7 @@ impl Engine for ServerEngine<'_> {
         "server"
     }
 
-    fn load(&mut self) -> Result<LoadReport, BenchError> {
+    fn load(&mut self) -> Result<Option<LoadReport>, BenchError> {
         let cpu_before = self.cpu_seconds();
         let started = Instant::now();
         let mut load_seconds = 0.0;
@@ -238,14 +231,14 @@ impl Engine for ServerEngine<'_> {
         }
         self.wait_until_ready()?;
         let rows = self.task.dataset.base.rows();
-        Ok(LoadReport {
+        Ok(Some(LoadReport {
             engine: self.name().to_owned(),
             rows,
             load_seconds,
             rows_per_second: if load_seconds > 0.0 { rows as f64 / load_seconds } else { 0.0 },
             ready_seconds: started.elapsed().as_secs_f64(),
             cpu_seconds: cpu_before.zip(self.cpu_seconds()).map(|(before, after)| after - before),
-        })
+        }))
     }
 
     fn searcher<'s>(

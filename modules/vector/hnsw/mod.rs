@@ -77,13 +77,13 @@ struct Prefetch {
     lines: usize,
 }
 
-/// Cache lines on their way at a time that memory keeps up with; more only evict one another.
-const LINES_IN_FLIGHT: usize = 48;
+/// Cache lines on their way at a time that memory keeps up with; more only wait for one another.
+const LINES_IN_FLIGHT: usize = 32;
 
 impl Prefetch {
     fn for_store(store: &Store) -> Self {
         let lines = store.prefetch_lines();
-        Prefetch { ahead: (LINES_IN_FLIGHT / lines).clamp(3, 16), lines }
+        Prefetch { ahead: (LINES_IN_FLIGHT / lines).clamp(4, 16), lines }
     }
 }
 

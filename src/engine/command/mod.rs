@@ -216,6 +216,42 @@ impl Command {
         self.flags & flag != 0
     }
 
+    /// The names of the flags, as COMMAND INFO lists them.
+    pub fn flag_names(&self) -> impl Iterator<Item = &'static str> {
+        let access = if self.is_write() {
+            Some("write")
+        } else if self.is_read() {
+            Some("readonly")
+        } else {
+            None
+        };
+        let flags = self.flags;
+        access
+            .into_iter()
+            .chain(flag::NAMES.iter().filter(move |(flag, _)| flags & flag != 0).map(|(_, name)| *name))
+    }
+
+    /// The names of the ACL categories, without `@`.
+    pub fn acl_names(&self) -> impl Iterator<Item = &'static str> {
+        let access = if self.is_write() {
+            Some("write")
+        } else if self.is_read() {
+            Some("read")
+        } else {
+            None
+        };
+        let pace = if self.has(flag::FAST) { "fast" } else { "slow" };
+        let categories = self.acl;
+        access.into_iter().chain([pace]).chain(
+            acl::NAMES.iter().filter(move |(category, _)| categories & category != 0).map(|(_, name)| *name),
+        )
+    }
+
+    /// True if the command reads the keyspace.
+    pub fn is_read(&self) -> bool {
+        matches!(self.handler, Handler::Read(_) | Handler::Staged(_)) && !self.has(flag::UNGATED)
+    }
+
     pub fn is_write(&self) -> bool {
         matches!(self.handler, Handler::Write(_))
     }

@@ -1,8 +1,58 @@
 //! One file per family of commands: the table first, then the handlers in its order.
 
+mod expiry;
+mod expiry_option;
+mod glob;
+mod keys;
+mod lcs;
+mod object;
+mod scan;
 mod strings;
 
-use crate::command::Command;
+pub use glob::glob_matches;
+
+use crate::command::{Command, CommandError};
+use crate::effect::{Cause, Effect};
+use crate::keyspace::{Entry, Value};
+use crate::tx::Tx;
+use crate::types::StringValue;
+use crate::view::View;
 
 /// All commands of the engine itself.
-pub const FAMILIES: &[&[Command]] = &[strings::COMMANDS];
+pub const FAMILIES: &[&[Command]] =
+    &[strings::COMMANDS, keys::COMMANDS, expiry::COMMANDS, scan::COMMANDS, object::COMMANDS];
+
+fn exists(view: &View<'_>, key: &[u8]) -> bool {
+    view.peek(view.database(), key).is_some()
+}
+
+/// Milliseconds since the epoch; 0 where the key is absent or never expires.
+fn expiry_of(view: &View<'_>, key: &[u8]) -> u64 {
+    view.peek(view.database(), key).map_or(0, Entry::expires_at_ms)
+}
+
+fn string_of(entry: &Entry) -> Result<&StringValue, CommandError> {
+    match entry.value() {
+        Value::String(string) => Ok(string),
+        _ => Err(CommandError::WRONG_TYPE),
+    }
+}
+
+/// Deletes the key if it is there; true if it was.
+fn delete_key(tx: &mut Tx<'_>, key: &[u8]) -> bool {
+    // An expired key is absent: its delete belongs to the expiry and is not counted.
+    let present = tx.read(|view| exists(view, key));
+    if present {
+        tx.apply(Effect::Delete { key, cause: Cause::Command });
+    }
+    present
+}
+
+/// Sets the expiry of a key that is there; a time that has come deletes it, as in Redis.
+fn set_expiry(tx: &mut Tx<'_>, key: &[u8], expires_at_ms: u64) {
+    if expires_at_ms <= tx.now_ms() {
+        delete_key(tx, key);
+    } else {
+        tx.apply(Effect::Expire { key, expires_at_ms });
+    }
+}

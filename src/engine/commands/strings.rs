@@ -1,33 +1,448 @@
-//! Strings.
+//! Strings: reading, setting, counting.
 
-use crate::command::{Args, Command, Outcome, Reply, acl, flag, read, write};
+use super::expiry_option::ExpiryOption;
+use super::{delete_key, exists, string_of};
+use crate::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, integer, read, write};
 use crate::effect::Effect;
 use crate::tx::Tx;
+use crate::types::{add_decimals, parse_double};
 use crate::view::View;
 
+/// Redis's default for proto-max-bulk-len: no string grows beyond it.
+const STRING_BYTES_MAX: usize = 512 << 20;
+
 pub const COMMANDS: &[Command] = &[
-    read("GET", "key", get).group("string").flags(flag::FAST).acl(acl::STRING).docs(
-        "1.0.0",
-        "O(1)",
-        "Returns the string value of a key.",
+    write_row("APPEND", "key value", append, flag::DENY_OOM | flag::FAST).event("append").docs(
+        "2.0.0",
+        "O(1) amortised",
+        "Adds bytes to the end of a string, creating it where the key is absent.",
     ),
-    write("SET", "key value", set).group("string").event("set").flags(flag::DENY_OOM).acl(acl::STRING).docs(
+    write_row("DECR", "key", decr, flag::DENY_OOM | flag::FAST).event("decrby").docs(
         "1.0.0",
         "O(1)",
-        "Sets the string value of a key, ignoring its type.",
+        "Takes one from an integer; an absent key counts as 0.",
+    ),
+    write_row("DECRBY", "key decrement", decrby, flag::DENY_OOM | flag::FAST).event("decrby").docs(
+        "1.0.0",
+        "O(1)",
+        "Takes a number from an integer; an absent key counts as 0.",
+    ),
+    read_row("GET", "key", get, flag::FAST).docs("1.0.0", "O(1)", "Replies a string."),
+    write_row("GETDEL", "key", getdel, flag::FAST).event("del").docs(
+        "6.2.0",
+        "O(1)",
+        "Replies a string and removes its key.",
+    ),
+    write_row(
+        "GETEX",
+        "key [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|PERSIST]",
+        getex,
+        flag::FAST,
+    )
+    .event("expire")
+    .docs("6.2.0", "O(1)", "Replies a string and changes its expiry."),
+    read_row("GETRANGE", "key start end", getrange, 0).docs(
+        "2.4.0",
+        "O(N) for N bytes in the reply",
+        "Replies a part of a string.",
+    ),
+    write_row("GETSET", "key value", getset, flag::DENY_OOM | flag::FAST).event("set").docs(
+        "1.0.0",
+        "O(1)",
+        "Sets a string and replies the one that was there.",
+    ),
+    write_row("INCR", "key", incr, flag::DENY_OOM | flag::FAST).event("incrby").docs(
+        "1.0.0",
+        "O(1)",
+        "Adds one to an integer; an absent key counts as 0.",
+    ),
+    write_row("INCRBY", "key increment", incrby, flag::DENY_OOM | flag::FAST).event("incrby").docs(
+        "1.0.0",
+        "O(1)",
+        "Adds a number to an integer; an absent key counts as 0.",
+    ),
+    write_row("INCRBYFLOAT", "key increment", incrbyfloat, flag::DENY_OOM | flag::FAST)
+        .event("incrbyfloat")
+        .docs("2.6.0", "O(1)", "Adds a decimal number to a number; an absent key counts as 0."),
+    read_row("LCS", "key key [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]", super::lcs::lcs, 0).docs(
+        "7.0.0",
+        "O(N*M) for the lengths of the two strings",
+        "Finds the longest common subsequence of two strings.",
+    ),
+    read_row("MGET", "key+", mget, flag::FAST).docs(
+        "1.0.0",
+        "O(N) for N keys",
+        "Replies the strings of several keys at one moment.",
+    ),
+    write_row("MSET", "(key value)+", mset, flag::DENY_OOM).event("set").docs(
+        "1.0.1",
+        "O(N) for N keys",
+        "Sets several strings at once.",
+    ),
+    write_row("MSETNX", "(key value)+", msetnx, flag::DENY_OOM).event("set").docs(
+        "1.0.1",
+        "O(N) for N keys",
+        "Sets several strings at once, unless one of the keys exists.",
+    ),
+    write_row("PSETEX", "key milliseconds value", psetex, flag::DENY_OOM).event("set").docs(
+        "2.6.0",
+        "O(1)",
+        "Sets a string that expires in so many milliseconds.",
+    ),
+    write_row(
+        "SET",
+        "key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds\
+         |KEEPTTL]",
+        set,
+        flag::DENY_OOM,
+    )
+    .event("set")
+    .docs("1.0.0", "O(1)", "Makes a key a string, whatever it was."),
+    write_row("SETEX", "key seconds value", setex, flag::DENY_OOM).event("set").docs(
+        "2.0.0",
+        "O(1)",
+        "Sets a string that expires in so many seconds.",
+    ),
+    write_row("SETNX", "key value", setnx, flag::DENY_OOM | flag::FAST).event("set").docs(
+        "1.0.0",
+        "O(1)",
+        "Sets a string unless the key exists.",
+    ),
+    write_row("SETRANGE", "key offset value", setrange, flag::DENY_OOM).event("setrange").docs(
+        "2.2.0",
+        "O(N) for N bytes written",
+        "Overwrites a part of a string, padding with zero bytes.",
+    ),
+    read_row("STRLEN", "key", strlen, flag::FAST).docs("2.2.0", "O(1)", "Replies the bytes in a string."),
+    read_row("SUBSTR", "key start end", getrange, 0).docs(
+        "1.0.0",
+        "O(N) for N bytes in the reply",
+        "An older name of GETRANGE.",
     ),
 ];
 
+const fn read_row(
+    name: &'static str,
+    usage: &'static str,
+    handler: crate::command::ReadHandler,
+    flags: u32,
+) -> Command {
+    read(name, usage, handler).group("string").flags(flags).acl(acl::STRING)
+}
+
+const fn write_row(
+    name: &'static str,
+    usage: &'static str,
+    handler: crate::command::WriteHandler,
+    flags: u32,
+) -> Command {
+    write(name, usage, handler).group("string").flags(flags).acl(acl::STRING)
+}
+
+fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let (key, suffix) = (args.word(1), args.word(2));
+    let length = string_length(tx, key)?;
+    check_length(length, suffix.len())?;
+    if length == 0 || !suffix.is_empty() {
+        tx.apply(Effect::StringAppend { key, suffix });
+    }
+    reply.integer((length + suffix.len()) as i64);
+    Ok(())
+}
+
+fn decr(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    increment(tx, args.word(1), -1, reply)
+}
+
+fn decrby(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let by = args.integer(2)?.checked_neg();
+    increment(tx, args.word(1), by.ok_or(CommandError::of("ERR decrement would overflow"))?, reply)
+}
+
 fn get(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    match view.string(args[1])? {
-        Some(string) => string.with_bytes(|bytes| reply.bulk(bytes)),
-        None => reply.null(),
+    reply_string(view, args.word(1), reply)?;
+    Ok(())
+}
+
+fn getdel(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    if tx.read(|view| reply_string(view, args.word(1), reply))? {
+        delete_key(tx, args.word(1));
     }
     Ok(())
 }
 
-fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    tx.apply(Effect::StringSet { key: args[1], value: args[2], expires_at_ms: 0 });
+fn getex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let key = args.word(1);
+    let (mut expiry, mut persist) = (None, false);
+    let mut options = args.options(2);
+    while !options.is_done() {
+        if persist || !ExpiryOption::take(&mut expiry, &mut options)? {
+            if expiry.is_some() || !options.take("PERSIST") {
+                return Err(CommandError::SYNTAX);
+            }
+            persist = true;
+        }
+    }
+    if !tx.read(|view| reply_string(view, key, reply))? {
+        return Ok(());
+    }
+    if let Some(expiry) = expiry {
+        let expires_at_ms = expiry.at_ms(tx.now_ms(), "getex")?;
+        super::set_expiry(tx, key, expires_at_ms);
+    } else if persist && tx.read(|view| super::expiry_of(view, key)) != 0 {
+        tx.apply(Effect::Expire { key, expires_at_ms: 0 });
+    }
+    Ok(())
+}
+
+fn getrange(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let (start, end) = (args.integer(2)?, args.integer(3)?);
+    match view.string(args.word(1))? {
+        Some(string) => string.with_bytes(|bytes| reply.bulk(&bytes[range(start, end, bytes.len())])),
+        None => reply.bulk(b""),
+    }
+    Ok(())
+}
+
+fn getset(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    tx.read(|view| reply_string(view, args.word(1), reply))?;
+    tx.apply(Effect::StringSet { key: args.word(1), value: args.word(2), expires_at_ms: 0 });
+    Ok(())
+}
+
+fn incr(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    increment(tx, args.word(1), 1, reply)
+}
+
+fn incrby(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    increment(tx, args.word(1), args.integer(2)?, reply)
+}
+
+fn incrbyfloat(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let (key, by) = (args.word(1), args.word(2));
+    let (sum, expires_at_ms) = tx.read(|view| {
+        let entry = view.entry(key);
+        let add = |value: &[u8]| {
+            parse_double(value).and(parse_double(by)).ok_or(CommandError::NOT_FLOAT)?;
+            add_decimals(value, by).ok_or(CommandError::of("ERR increment would produce NaN or Infinity"))
+        };
+        match entry {
+            Some(entry) => Ok((string_of(entry)?.with_bytes(add)?, entry.expires_at_ms())),
+            None => Ok((add(b"0")?, 0)),
+        }
+    })?;
+    tx.apply(Effect::StringSet { key, value: sum.as_bytes(), expires_at_ms });
+    reply.bulk(sum.as_bytes());
+    Ok(())
+}
+
+fn mget(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    reply.array(args.len() - 1);
+    for key in args.from(1) {
+        match view.string(key) {
+            Ok(Some(string)) => string.with_bytes(|bytes| reply.bulk(bytes)),
+            _ => reply.null(),
+        }
+    }
+    Ok(())
+}
+
+fn mset(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    set_pairs(tx, pairs(args, "mset")?);
     reply.ok();
     Ok(())
+}
+
+fn msetnx(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let pairs = pairs(args, "msetnx")?;
+    let free = !tx.read(|view| pairs.chunks_exact(2).any(|pair| exists(view, pair[0])));
+    if free {
+        set_pairs(tx, pairs);
+    }
+    reply.integer(i64::from(free));
+    Ok(())
+}
+
+fn psetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let expires_at_ms = ExpiryOption::milliseconds(args.word(2)).at_ms(tx.now_ms(), "psetex")?;
+    set_with_expiry(tx, args.word(1), args.word(3), expires_at_ms);
+    reply.ok();
+    Ok(())
+}
+
+fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let (key, value) = (args.word(1), args.word(2));
+    let options = SetOptions::parse(args)?;
+    let mut expires_at_ms = match options.expiry {
+        Some(expiry) => expiry.at_ms(tx.now_ms(), "set")?,
+        None => 0,
+    };
+    if options.get {
+        tx.read(|view| reply_string(view, key, reply))?;
+    }
+    if let Some(condition) = options.condition
+        && tx.read(|view| exists(view, key)) != (condition == Condition::Exists)
+    {
+        if !options.get {
+            reply.null();
+        }
+        return Ok(());
+    }
+    if options.keep_expiry {
+        expires_at_ms = tx.read(|view| super::expiry_of(view, key));
+    }
+    set_with_expiry(tx, key, value, expires_at_ms);
+    if !options.get {
+        reply.ok();
+    }
+    Ok(())
+}
+
+fn setex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let expires_at_ms = ExpiryOption::seconds(args.word(2)).at_ms(tx.now_ms(), "setex")?;
+    set_with_expiry(tx, args.word(1), args.word(3), expires_at_ms);
+    reply.ok();
+    Ok(())
+}
+
+fn setnx(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let free = !tx.read(|view| exists(view, args.word(1)));
+    if free {
+        tx.apply(Effect::StringSet { key: args.word(1), value: args.word(2), expires_at_ms: 0 });
+    }
+    reply.integer(i64::from(free));
+    Ok(())
+}
+
+fn setrange(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let (key, content) = (args.word(1), args.word(3));
+    let offset = usize::try_from(integer(args.word(2))?);
+    let offset = offset.map_err(|_| CommandError::of("ERR offset is out of range"))?;
+    let mut length = string_length(tx, key)?;
+    if !content.is_empty() {
+        check_length(offset, content.len())?;
+        tx.apply(Effect::StringWrite { key, offset: offset as u64, content });
+        length = length.max(offset + content.len());
+    }
+    reply.integer(length as i64);
+    Ok(())
+}
+
+fn strlen(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    reply.integer(view.string(args.word(1))?.map_or(0, |string| string.len()) as i64);
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Absent,
+    Exists,
+}
+
+/// What follows the value in SET.
+#[derive(Default)]
+struct SetOptions<'a> {
+    condition: Option<Condition>,
+    get: bool,
+    keep_expiry: bool,
+    expiry: Option<ExpiryOption<'a>>,
+}
+
+impl<'a> SetOptions<'a> {
+    fn parse(args: Args<'a>) -> Result<SetOptions<'a>, CommandError> {
+        let mut parsed = SetOptions::default();
+        let mut options = args.options(3);
+        while !options.is_done() {
+            if options.take("GET") {
+                parsed.get = true;
+            } else if options.take("NX") {
+                parsed.require(Condition::Absent)?;
+            } else if options.take("XX") {
+                parsed.require(Condition::Exists)?;
+            } else if options.take("KEEPTTL") {
+                parsed.keep_expiry = true;
+            } else if !ExpiryOption::take(&mut parsed.expiry, &mut options)? {
+                return Err(CommandError::SYNTAX);
+            }
+            if parsed.keep_expiry && parsed.expiry.is_some() {
+                return Err(CommandError::SYNTAX);
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn require(&mut self, condition: Condition) -> Outcome {
+        match self.condition.replace(condition) {
+            Some(before) if before != condition => Err(CommandError::SYNTAX),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Replies the string or null; true if it is there.
+fn reply_string(view: &View<'_>, key: &[u8], reply: &mut dyn Reply) -> Result<bool, CommandError> {
+    let string = view.string(key)?;
+    match string {
+        Some(string) => string.with_bytes(|bytes| reply.bulk(bytes)),
+        None => reply.null(),
+    }
+    Ok(string.is_some())
+}
+
+fn string_length(tx: &mut Tx<'_>, key: &[u8]) -> Result<usize, CommandError> {
+    tx.read(|view| Ok(view.string(key)?.map_or(0, |string| string.len())))
+}
+
+fn check_length(length: usize, added: usize) -> Outcome {
+    match length.checked_add(added) {
+        Some(sum) if sum <= STRING_BYTES_MAX => Ok(()),
+        _ => Err(CommandError::STRING_TOO_LONG),
+    }
+}
+
+fn increment(tx: &mut Tx<'_>, key: &[u8], by: i64, reply: &mut dyn Reply) -> Outcome {
+    let (value, expires_at_ms) = tx.read(|view| match view.entry(key) {
+        Some(entry) => {
+            let value = string_of(entry)?.as_integer().ok_or(CommandError::NOT_INTEGER)?;
+            Ok((value, entry.expires_at_ms()))
+        }
+        None => Ok((0, 0)),
+    })?;
+    let sum = value.checked_add(by);
+    let sum = sum.ok_or(CommandError::of("ERR increment or decrement would overflow"))?;
+    let mut digits = itoa::Buffer::new();
+    tx.apply(Effect::StringSet { key, value: digits.format(sum).as_bytes(), expires_at_ms });
+    reply.integer(sum);
+    Ok(())
+}
+
+/// Sets the string; one that has expired already only takes away what was there.
+fn set_with_expiry(tx: &mut Tx<'_>, key: &[u8], value: &[u8], expires_at_ms: u64) {
+    if expires_at_ms != 0 && expires_at_ms <= tx.now_ms() {
+        delete_key(tx, key);
+    } else {
+        tx.apply(Effect::StringSet { key, value, expires_at_ms });
+    }
+}
+
+fn pairs<'a>(args: Args<'a>, command: &str) -> Result<&'a [&'a [u8]], CommandError> {
+    let pairs = args.from(1);
+    if pairs.len().is_multiple_of(2) { Ok(pairs) } else { Err(CommandError::wrong_arity(command)) }
+}
+
+fn set_pairs(tx: &mut Tx<'_>, pairs: &[&[u8]]) {
+    for pair in pairs.chunks_exact(2) {
+        tx.apply(Effect::StringSet { key: pair[0], value: pair[1], expires_at_ms: 0 });
+    }
+}
+
+/// The bytes that GETRANGE's bounds mean, both inclusive, negative ones from the end.
+fn range(start: i64, end: i64, length: usize) -> std::ops::Range<usize> {
+    let from_start = |index: i64| if index < 0 { index.saturating_add(length as i64) } else { index };
+    if length == 0 || (start < 0 && end < 0 && start > end) {
+        return 0..0;
+    }
+    let start = from_start(start).max(0);
+    let end = from_start(end).clamp(0, length as i64 - 1);
+    if start > end { 0..0 } else { start as usize..end as usize + 1 }
 }

@@ -7,5 +7,5 @@ mod string;
 
 pub use bytes::ShortBytes;
 pub use hash::{Field, Hash};
-pub use number::{format_double, parse_double, parse_integer};
+pub use number::{add_decimals, format_double, parse_double, parse_integer};
 pub use string::StringValue;

@@ -44,21 +44,73 @@ pub fn parse_double(text: &[u8]) -> Option<f64> {
     if !unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.') {
         return None;
     }
-    unsigned.parse::<f64>().ok().map(|value| sign * value).filter(|value| !value.is_nan())
+    // Digits that overflow are out of strtod's range, not infinite.
+    unsigned.parse::<f64>().ok().map(|value| sign * value).filter(|value| value.is_finite())
 }
 
-/// Writes a double as INCRBYFLOAT does: 17 decimals, trailing zeros cut, never an exponent.
+/// Writes a double without an exponent, in the fewest digits that read back as the same.
 pub fn format_double(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "inf".into() } else { "-inf".into() };
     }
-    // Redis computes in 80-bit long double and prints %.17Lf, which hides binary noise such as
-    // 10.1 + 0.1 = 10.199999999999999; the shortest text that reads back as the same f64 does the same.
-    let mut text = format!("{value}");
-    if text == "-0" {
-        text = "0".into();
+    // Adding zero turns -0 into 0.
+    format!("{}", value + 0.0)
+}
+
+/// How many decimals INCRBYFLOAT keeps.
+const DECIMALS: i32 = 17;
+
+/// The sum of two numbers as INCRBYFLOAT writes it: up to 17 decimals, trailing zeros cut, never an exponent. `None` if
+/// one is no number or the sum is infinite or NaN.
+///
+/// Redis adds in 80-bit long double, whose noise shows from 19 digits on; this adds the decimals themselves, so that
+/// 0.1 + 0.2 is 0.3 and 1234 + 0.1 is 1234.1. Beyond 10^21 it adds doubles.
+pub fn add_decimals(left: &[u8], right: &[u8]) -> Option<String> {
+    let (left_value, right_value) = (parse_double(left)?, parse_double(right)?);
+    let exact = parse_decimal(left).zip(parse_decimal(right));
+    if let Some(sum) = exact.and_then(|(left, right)| left.checked_add(right)) {
+        return Some(format_decimal(sum));
     }
-    text
+    Some(left_value + right_value).filter(|sum| sum.is_finite()).map(format_double)
+}
+
+/// Reads a decimal number in units of 10^-17, rounding what is finer; `None` if it does not fit.
+fn parse_decimal(text: &[u8]) -> Option<i128> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (mantissa, exponent) = match text.find(['e', 'E']) {
+        Some(place) => (&text[..place], text[place + 1..].parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (negative, mantissa) = match mantissa.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    // The digit that stands for 10^0 is at `whole.len() - 1`; digits beyond `kept` round.
+    let kept = i64::from(exponent) + whole.len() as i64 + i64::from(DECIMALS);
+    let mut units: i128 = 0;
+    let mut place = 0;
+    for digit in whole.bytes().chain(fraction.bytes()) {
+        let digit = char::from(digit).to_digit(10)?;
+        if place < kept {
+            units = units.checked_mul(10)?.checked_add(i128::from(digit))?;
+        } else if place == kept && digit >= 5 {
+            units += 1;
+        }
+        place += 1;
+    }
+    if units != 0 && place < kept {
+        units = units.checked_mul(10i128.checked_pow(u32::try_from(kept - place).ok()?)?)?;
+    }
+    Some(if negative { -units } else { units })
+}
+
+fn format_decimal(units: i128) -> String {
+    let one = 10u128.pow(DECIMALS as u32);
+    let magnitude = units.unsigned_abs();
+    let sign = if units < 0 { "-" } else { "" };
+    let text = format!("{sign}{}.{:017}", magnitude / one, magnitude % one);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -97,6 +149,7 @@ mod tests {
             ("-Infinity", Some(f64::NEG_INFINITY)),
             (".5", Some(0.5)),
             ("nan", None),
+            ("1e400", None),
             (" 1", None),
             ("1 ", None),
             ("abc", None),
@@ -114,5 +167,31 @@ mod tests {
         assert_eq!(format_double(10.6), "10.6");
         assert_eq!(format_double(-0.0), "0");
         assert_eq!(format_double(1e-7), "0.0000001");
+    }
+
+    #[test]
+    fn decimals_add_as_written() {
+        for (left, right, want) in [
+            ("0.1", "0.2", Some("0.3")),
+            ("10.5", "0.1", Some("10.6")),
+            ("10.6", "-5", Some("5.6")),
+            ("1234", "0.1", Some("1234.1")),
+            ("5.0e3", "2.0e2", Some("5200")),
+            ("3.0", "1.000000000000000005", Some("4.00000000000000001")),
+            ("-0.00000000000000001", "0", Some("-0.00000000000000001")),
+            ("1e-18", "-1e-30", Some("0")),
+            ("-1", "1", Some("0")),
+            ("1e21", "0.5", Some("1000000000000000000000.5")),
+            ("1e22", "1", Some("10000000000000000000000")),
+            ("1e300", "1e300", Some(&format!("2{}", "0".repeat(300)))),
+            ("1e308", "1e308", None),
+            ("inf", "1", None),
+            ("inf", "-inf", None),
+            ("1", "x", None),
+            ("0e999999", "0", Some("0")),
+            (".5", "+.5", Some("1")),
+        ] {
+            assert_eq!(add_decimals(left.as_bytes(), right.as_bytes()).as_deref(), want, "{left} + {right}");
+        }
     }
 }

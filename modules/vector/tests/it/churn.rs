@@ -2,7 +2,7 @@
 
 use engramdb_vector::{Hnsw, HnswParameters, Metric, VectorIndex};
 
-use crate::data::{brute_force, clustered, recall, search};
+use crate::data::{assert_whole, brute_force, clustered, recall, search};
 
 const COUNT: usize = 2_000;
 const DIMENSION: usize = 24;
@@ -38,6 +38,7 @@ fn replacing_everything_several_times_costs_neither_recall_nor_memory() {
         for (id, vector) in (0..).zip(&vectors) {
             index.insert(id, vector).expect("fits");
         }
+        assert_whole(&index);
     }
     let (churned, rebuilt) =
         (mean_recall(&index, &vectors, |_| true), mean_recall(&fresh(&vectors), &vectors, |_| true));
@@ -59,6 +60,7 @@ fn removing_and_inserting_again_keeps_the_graph_whole() {
         for id in (0..COUNT as u32).filter(|&id| of_round(id)) {
             index.insert(id, &vectors[id as usize]).expect("fits");
         }
+        assert_whole(&index);
     }
     let after = mean_recall(&index, &vectors, |_| true);
     assert!(after >= 0.97, "recall {after} after six rounds");
@@ -76,6 +78,7 @@ fn an_emptied_index_can_be_filled_again() {
         }
         let recall = mean_recall(&index, &vectors, |_| true);
         assert!(recall >= 0.97, "{recall}");
+        assert_whole(&index);
     }
     assert!(index.statistics().slots <= 2 * COUNT + 200, "{:?}", index.statistics());
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use engramdb_vector::{Filter, Metric, Neighbor, SearchRequest, VectorIndex, distance};
+use engramdb_vector::{Filter, Hnsw, Metric, Neighbor, SearchRequest, VectorIndex, distance};
 use half::f16;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -112,4 +112,13 @@ impl Filter for Only {
     fn for_each(&self, visit: &mut dyn FnMut(u32)) {
         self.0.iter().copied().for_each(visit);
     }
+}
+
+/// Loading checks every link (no link to a free slot, or to one that is not of the layer), every state and the entry:
+/// a graph that can be loaded again is whole.
+pub fn assert_whole(index: &Hnsw) {
+    let mut bytes = Vec::new();
+    index.save(&mut bytes).expect("memory takes everything");
+    let loaded = Hnsw::load(&mut &bytes[..]).expect("a whole graph");
+    assert_eq!(loaded.len(), index.len());
 }

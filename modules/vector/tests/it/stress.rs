@@ -7,7 +7,7 @@ use engramdb_vector::{Flat, Hnsw, HnswParameters, Metric, SearchRequest, VectorI
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::data::{Only, clustered};
+use crate::data::{Only, assert_whole, clustered};
 
 const IDS: u32 = 400;
 const VERSIONS: usize = 8;
@@ -85,8 +85,10 @@ fn stress(index: &dyn VectorIndex) {
 fn the_graph_is_right_while_threads_write_and_search() {
     let index = Hnsw::new(HnswParameters::new(DIMENSION, METRIC));
     stress(&index);
+    assert_whole(&index);
     assert!(index.compact(), "nobody is left to wait for");
     assert_eq!(index.statistics().deleted, 0);
+    assert_whole(&index);
     check_search(&index, &clustered(IDS as usize * VERSIONS, DIMENSION, 60, 51), &[1.0; DIMENSION], None);
 }
 

@@ -1,0 +1,282 @@
+//! Many closed loops on one thread: a poll over all connections.
+//!
+//! A connection has sent one pipeline and waits for its replies, always. When the last one is there, the next pipeline goes
+//! out at once. One read and one write per pipeline, and no allocation once buffers have grown.
+
+use std::io::{ErrorKind, Read, Write};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use super::replies::{Scan, scan};
+use super::workload::{Command, Workload};
+use crate::client::{Connection, Target};
+use crate::error::BenchError;
+use crate::latency::Latencies;
+use crate::random::SplitMix64;
+
+const READ_BYTES: usize = 256 * 1024;
+
+/// A server that is silent for so long is taken for stuck.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub connections: usize,
+    pub pipeline: usize,
+    pub threads: usize,
+    pub limit: Limit,
+}
+
+/// When no more is sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    Commands(u64),
+    Time(Duration),
+}
+
+/// What was seen.
+pub struct Outcome {
+    pub commands: u64,
+    pub seconds: f64,
+    /// Per command, in the order of `Command::ALL`: from sending its pipeline to reading its reply.
+    pub latencies: Vec<Latencies>,
+    /// From sending a pipeline to its last reply; recorded for lookups only.
+    pub lookups: Latencies,
+}
+
+/// Runs `workload` by `plan`. The first error reply ends the run.
+pub fn run(target: &Target, workload: &Workload, plan: Plan, seed: u64) -> Result<Outcome, BenchError> {
+    let budget = AtomicI64::new(match plan.limit {
+        Limit::Commands(commands) => i64::try_from(commands).unwrap_or(i64::MAX),
+        Limit::Time(_) => i64::MAX,
+    });
+    let mut loops = Vec::with_capacity(plan.threads);
+    for thread in 0..plan.threads {
+        let connections =
+            plan.connections / plan.threads + usize::from(thread < plan.connections % plan.threads);
+        let random = SplitMix64::new(seed, 22, thread as u64);
+        loops.push(Loop::new(target, workload.clone(), connections, plan.pipeline, &budget, random)?);
+    }
+    let started = Instant::now();
+    let deadline = match plan.limit {
+        Limit::Commands(_) => None,
+        Limit::Time(time) => Some(started + time),
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = loops.into_iter().map(|each| scope.spawn(move || each.run(deadline))).collect();
+        let mut outcome = Outcome {
+            commands: 0,
+            seconds: 0.0,
+            latencies: vec![Latencies::new(); Command::ALL.len()],
+            lookups: Latencies::new(),
+        };
+        for thread in threads {
+            let own = thread.join().expect("a generator thread does not panic")?;
+            outcome.commands += own.commands;
+            outcome.latencies.iter_mut().zip(&own.latencies).for_each(|(all, own)| all.add(own));
+            outcome.lookups.add(&own.lookups);
+        }
+        outcome.seconds = started.elapsed().as_secs_f64();
+        Ok(outcome)
+    })
+}
+
+/// One thread's connections.
+struct Loop<'r> {
+    poll: Poll,
+    clients: Vec<Client>,
+    workload: Workload,
+    pipeline: usize,
+    /// Commands that may still be sent, for all threads together.
+    budget: &'r AtomicI64,
+    random: SplitMix64,
+    seen: Outcome,
+}
+
+struct Client {
+    stream: TcpStream,
+    output: Vec<u8>,
+    written: usize,
+    /// The beginning of a reply whose rest has yet to come.
+    input: Vec<u8>,
+    /// The commands that wait for their replies, the first at `answered`.
+    pending: Vec<Command>,
+    answered: usize,
+    sent_at: Instant,
+}
+
+impl<'r> Loop<'r> {
+    fn new(
+        target: &Target,
+        mut workload: Workload,
+        connections: usize,
+        pipeline: usize,
+        budget: &'r AtomicI64,
+        mut random: SplitMix64,
+    ) -> Result<Self, BenchError> {
+        workload.restart(&mut random);
+        let poll = Poll::new()?;
+        let mut clients = Vec::with_capacity(connections);
+        for number in 0..connections {
+            let stream = Connection::open(target)?.into_stream();
+            stream.set_nonblocking(true)?;
+            let mut stream = TcpStream::from_std(stream);
+            poll.registry().register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
+            clients.push(Client {
+                stream,
+                output: Vec::new(),
+                written: 0,
+                input: Vec::new(),
+                pending: Vec::with_capacity(pipeline),
+                answered: 0,
+                sent_at: Instant::now(),
+            });
+        }
+        let seen = Outcome {
+            commands: 0,
+            seconds: 0.0,
+            latencies: vec![Latencies::new(); Command::ALL.len()],
+            lookups: Latencies::new(),
+        };
+        Ok(Self { poll, clients, workload, pipeline, budget, random, seen })
+    }
+
+    fn run(mut self, deadline: Option<Instant>) -> Result<Outcome, BenchError> {
+        let mut events = Events::with_capacity(self.clients.len());
+        let mut chunk = vec![0; READ_BYTES];
+        let mut active = 0;
+        for number in 0..self.clients.len() {
+            active += usize::from(self.send_next(number)?);
+        }
+        while active > 0 {
+            self.poll.poll(&mut events, Some(SILENCE_MAX))?;
+            if events.is_empty() {
+                let silence =
+                    format!("the server has not answered for {} s. Is it stuck?", SILENCE_MAX.as_secs());
+                return Err(BenchError::Broken(std::io::Error::new(ErrorKind::TimedOut, silence)));
+            }
+            // Replies that wait while we serve other connections are not charged with that wait.
+            let now = Instant::now();
+            for event in &events {
+                let number = event.token().0;
+                if event.is_writable() && self.clients[number].written < self.clients[number].output.len() {
+                    self.clients[number].flush()?;
+                }
+                if event.is_readable() && self.receive(number, &mut chunk, now)? {
+                    let goes_on = deadline.is_none_or(|deadline| now < deadline) && self.send_next(number)?;
+                    active -= usize::from(!goes_on);
+                }
+            }
+        }
+        Ok(self.seen)
+    }
+
+    /// Sends a connection's next pipeline; false where the budget is used up.
+    fn send_next(&mut self, number: usize) -> Result<bool, BenchError> {
+        let wanted = self.pipeline as i64;
+        let granted = self.budget.fetch_sub(wanted, Ordering::Relaxed).clamp(0, wanted);
+        if granted == 0 {
+            return Ok(false);
+        }
+        let client = &mut self.clients[number];
+        client.output.clear();
+        client.pending.clear();
+        (client.written, client.answered) = (0, 0);
+        for _ in 0..granted {
+            client.pending.push(self.workload.push(&mut self.random, &mut client.output));
+        }
+        client.sent_at = Instant::now();
+        client.flush()?;
+        Ok(true)
+    }
+
+    /// Reads what has come for a connection; true where its pipeline is answered.
+    fn receive(&mut self, number: usize, chunk: &mut [u8], now: Instant) -> Result<bool, BenchError> {
+        let client = &mut self.clients[number];
+        loop {
+            let count = match client.stream.read(chunk) {
+                Ok(0) => return Err(BenchError::Closed),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let latency = now.saturating_duration_since(client.sent_at);
+            let before = client.answered;
+            client.take_replies(&chunk[..count])?;
+            let answered = &client.pending[before..client.answered];
+            self.seen.commands += answered.len() as u64;
+            for run in answered.chunk_by(|a, b| a == b) {
+                self.seen.latencies[run[0] as usize].record_many(latency, run.len() as u64);
+            }
+            if client.answered == client.pending.len() {
+                if self.workload.is_lookup() {
+                    self.seen.lookups.record(latency);
+                }
+                return Ok(true);
+            }
+            // A short read has emptied the socket (epoll(7)): no need to read again to learn that.
+            if count < chunk.len() {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Writes what is left of the pipeline, as far as the socket takes it; the poll tells when it takes more.
+    fn flush(&mut self) -> Result<(), BenchError> {
+        while self.written < self.output.len() {
+            match self.stream.write(&self.output[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the whole replies in what was kept and what has come, and keeps the rest.
+    fn take_replies(&mut self, received: &[u8]) -> Result<(), BenchError> {
+        let mut kept = std::mem::take(&mut self.input);
+        let bytes = if kept.is_empty() {
+            received
+        } else {
+            kept.extend_from_slice(received);
+            &kept
+        };
+        let mut at = 0;
+        while self.answered < self.pending.len() {
+            match scan(&bytes[at..]) {
+                Scan::Complete { is_error: true, bytes: length } => {
+                    return Err(BenchError::Refused {
+                        command: self.pending[self.answered].name().into(),
+                        text: String::from_utf8_lossy(&bytes[at + 1..at + length]).trim().to_owned(),
+                    });
+                }
+                Scan::Complete { bytes: length, .. } => {
+                    at += length;
+                    self.answered += 1;
+                }
+                Scan::Partial => break,
+                Scan::Malformed => return Err(malformed(&bytes[at..])),
+            }
+        }
+        if kept.is_empty() {
+            kept.extend_from_slice(&received[at..]);
+        } else {
+            kept.drain(..at);
+        }
+        self.input = kept;
+        Ok(())
+    }
+}
+
+fn malformed(bytes: &[u8]) -> BenchError {
+    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+    BenchError::Shape { command: "a command".into(), reply: start }
+}

@@ -1,0 +1,225 @@
+//! `bench keys`: throughput and latency of plain keys over many connections.
+//!
+//! Each operation of the run is one closed-loop measurement at each number of connections: a connection sends a pipeline,
+//! waits for all its replies, and sends the next. The generator is one thread with all connections on one poll (more with
+//! --threads), so that on a small machine it leaves the other cores to the server.
+
+mod distribution;
+mod driver;
+mod replies;
+mod report;
+mod workload;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use self::distribution::{Distribution, KeyNumbers};
+use self::driver::{Limit, Plan};
+use self::report::{Report, RunReport};
+use self::workload::{Command, Operation, Shape, Workload};
+use crate::client::{Connection, Target};
+use crate::error::BenchError;
+use crate::machine::{Machine, Process};
+use crate::progress;
+
+const EXAMPLES: &str = "\
+Operations:
+  get, set          one string key
+  hset              writes all fields of one entity (a hash)
+  hmget             reads all fields of one entity
+  lookup            a feature lookup: one pipeline of --entities HMGETs; its latency is that of the whole pipeline
+  mix:READS:WRITES  GET and SET in this proportion
+
+Examples:
+  GET and SET over 50 connections:
+    engramdb bench keys
+  80:20 over a million keys, a few of them hot, and the server's CPU time:
+    engramdb bench keys --ops mix:80:20 --keys 1000000 --distribution zipf --server-pid $(pgrep -o engramdb)
+  Feature lookups of 100 entities with 20 features each:
+    engramdb bench keys --ops lookup --connections 1,8
+  As redis-benchmark -t set -P 16 -c 50 -d 3 -r 100000 -n 1000000:
+    engramdb bench keys --ops set --connections 50 --pipeline 16 --value-size 3 --keys 100000 --requests 1000000
+
+Keys begin with --prefix and are removed afterwards, unless --keep is given. What is read is written first.";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct KeysArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// What to measure, one after the other: get, set, hset, hmget, lookup, mix:READS:WRITES
+    #[arg(long, value_delimiter = ',', default_value = "get,set", value_name = "OPERATION")]
+    pub ops: Vec<Operation>,
+    /// How many keys, or entities, there are
+    #[arg(long, default_value_t = 100_000)]
+    pub keys: u32,
+    /// Bytes of each string value
+    #[arg(long, default_value_t = 64)]
+    pub value_size: usize,
+    /// Fields of each entity
+    #[arg(long, default_value_t = 20)]
+    pub fields: usize,
+    /// Bytes of each field's value
+    #[arg(long, default_value_t = 16)]
+    pub field_size: usize,
+    /// Entities in each feature lookup
+    #[arg(long, default_value_t = 100)]
+    pub entities: usize,
+    /// Which keys are asked for: all alike, or few often (zipf with exponent 0.99)
+    #[arg(long, value_enum, default_value_t = Distribution::Uniform)]
+    pub distribution: Distribution,
+    /// Connections, each in a closed loop; each value is one measurement
+    #[arg(long, short, value_delimiter = ',', default_value = "50")]
+    pub connections: Vec<usize>,
+    /// Commands that a connection sends before it waits for their replies; each value is one measurement
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    pub pipeline: Vec<usize>,
+    /// Threads of the load generator
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+    /// Measure for this many seconds
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+    /// Measure this many commands instead
+    #[arg(long, conflicts_with = "seconds")]
+    pub requests: Option<u64>,
+    /// What the keys begin with; a letter for the type and nine digits follow
+    #[arg(long, default_value = "bench:")]
+    pub prefix: String,
+    /// Seed of the choice of keys
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Do not write what is read before: a former run with --keep did
+    #[arg(long)]
+    pub skip_load: bool,
+    /// Leave the keys in the server
+    #[arg(long)]
+    pub keep: bool,
+    /// Process id of the server on this machine: its CPU time is reported too
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub out_json: Option<PathBuf>,
+}
+
+/// Connections and pipeline for loading and removing keys.
+const BULK_CONNECTIONS: usize = 8;
+const BULK_PIPELINE: usize = 64;
+
+/// Measures each operation, prints the table and writes the JSON that was asked for.
+pub fn run(arguments: KeysArgs) -> Result<(), BenchError> {
+    arguments.check()?;
+    let process = arguments.server_pid.map(Process::with_pid).transpose()?;
+    let server = Connection::open(&arguments.target)?.server_version();
+    let shape = arguments.shape();
+    let reads: Vec<Command> = [(Command::Get, Command::Set), (Command::Hmget, Command::Hset)]
+        .into_iter()
+        .filter(|(read, _)| arguments.ops.iter().any(|operation| operation.uses(*read)))
+        .map(|(_, write)| write)
+        .collect();
+    if !arguments.skip_load {
+        for &write in &reads {
+            arguments.bulk(write, &shape, "load keys")?;
+        }
+    }
+    let mut report = Report::new(Machine::describe(), server, &arguments);
+    let measured = arguments.measure(&shape, process, &mut report);
+    if !arguments.keep {
+        arguments.bulk(Command::Unlink, &shape, "remove keys")?;
+    }
+    measured?;
+    report.print();
+    arguments.out_json.as_deref().map_or(Ok(()), |path| crate::output::write_json(path, &report))
+}
+
+impl KeysArgs {
+    /// Refuses what could not give a figure, before anything long begins.
+    fn check(&self) -> Result<(), BenchError> {
+        let positive = [
+            ("--keys", self.keys as usize),
+            ("--fields", self.fields),
+            ("--entities", self.entities),
+            ("--threads", self.threads),
+            ("--connections", self.connections.iter().copied().min().unwrap_or(0)),
+            ("--pipeline", self.pipeline.iter().copied().min().unwrap_or(0)),
+        ];
+        let usage = |text: String| Err(BenchError::Usage(text));
+        match positive.into_iter().find(|&(_, value)| value == 0) {
+            Some((flag, _)) => usage(format!("{flag} must be at least 1")),
+            None if self.keys > workload::KEYS_MAX => {
+                usage(format!("--keys is at most {}", workload::KEYS_MAX))
+            }
+            None if self.fields > workload::FIELDS_MAX => {
+                usage(format!("--fields is at most {}", workload::FIELDS_MAX))
+            }
+            None if self.seconds <= 0.0 || !self.seconds.is_finite() => {
+                usage("--seconds must be above 0".into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        Shape {
+            prefix: self.prefix.clone(),
+            value_size: self.value_size,
+            fields: self.fields,
+            field_size: self.field_size,
+        }
+    }
+
+    fn measure(
+        &self,
+        shape: &Shape,
+        process: Option<Process>,
+        report: &mut Report,
+    ) -> Result<(), BenchError> {
+        let keys = KeyNumbers::new(self.distribution, self.keys, self.seed);
+        let limit = match self.requests {
+            Some(requests) => Limit::Commands(requests),
+            None => Limit::Time(Duration::from_secs_f64(self.seconds)),
+        };
+        for operation in &self.ops {
+            let pipelines =
+                if *operation == Operation::Lookup { vec![self.entities] } else { self.pipeline.clone() };
+            for &connections in &self.connections {
+                for &pipeline in &pipelines {
+                    let workload = Workload::new(operation.clone(), shape, keys.clone());
+                    let plan = Plan { connections, pipeline, threads: self.threads.min(connections), limit };
+                    let running = progress::spinner("measuring");
+                    let cpu = || process.and_then(Process::cpu_seconds);
+                    let (server_before, client_before) = (cpu(), Process::own().cpu_seconds());
+                    let outcome = driver::run(&self.target, &workload, plan, self.seed)?;
+                    let used =
+                        |before: Option<f64>, after: Option<f64>| after.zip(before).map(|(a, b)| a - b);
+                    let server_cpu = used(server_before, cpu());
+                    let client_cpu = used(client_before, Process::own().cpu_seconds());
+                    running.finish_and_clear();
+                    report.runs.push(RunReport::new(operation, plan, outcome, server_cpu, client_cpu));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends `command` once for every key.
+    fn bulk(&self, command: Command, shape: &Shape, what: &'static str) -> Result<(), BenchError> {
+        let running = progress::spinner(what);
+        let workload = Workload::once_each(command, shape, self.keys);
+        let plan = Plan {
+            connections: BULK_CONNECTIONS,
+            pipeline: BULK_PIPELINE,
+            threads: 1,
+            limit: Limit::Commands(u64::from(self.keys)),
+        };
+        let outcome = driver::run(&self.target, &workload, plan, self.seed).map(drop);
+        running.finish_and_clear();
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests;

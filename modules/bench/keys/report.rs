@@ -1,0 +1,152 @@
+//! The report of a run over plain keys.
+
+use serde::Serialize;
+
+use super::KeysArgs;
+use super::distribution::Distribution;
+use super::driver::{Outcome, Plan};
+use super::workload::{Command, Operation};
+use crate::latency::{Latencies, Percentiles};
+use crate::machine::Machine;
+use crate::output::{Table, optional};
+
+/// Everything that a run found, as it is written to JSON.
+#[derive(Serialize)]
+pub struct Report {
+    pub tool: &'static str,
+    pub version: &'static str,
+    pub machine: Machine,
+    /// Name and version of the server.
+    pub server: Option<String>,
+    pub keys: u32,
+    pub distribution: Distribution,
+    pub value_size: usize,
+    pub fields: usize,
+    pub field_size: usize,
+    pub runs: Vec<RunReport>,
+}
+
+/// One measurement.
+#[derive(Serialize)]
+pub struct RunReport {
+    pub operation: String,
+    pub connections: usize,
+    pub pipeline: usize,
+    pub threads: usize,
+    pub seconds: f64,
+    pub commands: u64,
+    pub commands_per_second: f64,
+    /// CPU seconds of the server's process for a million commands, where it is known.
+    pub server_cpu_seconds_per_million: Option<f64>,
+    /// The same of this load generator.
+    pub client_cpu_seconds_per_million: Option<f64>,
+    pub latencies: Vec<LatencyReport>,
+}
+
+/// Latency of one kind of command, or of whole lookups.
+#[derive(Serialize)]
+pub struct LatencyReport {
+    pub of: String,
+    pub count: u64,
+    #[serde(flatten)]
+    pub percentiles: Percentiles,
+}
+
+impl Report {
+    pub fn new(machine: Machine, server: Option<String>, arguments: &KeysArgs) -> Self {
+        Self {
+            tool: "engramdb bench keys",
+            version: env!("CARGO_PKG_VERSION"),
+            machine,
+            server,
+            keys: arguments.keys,
+            distribution: arguments.distribution,
+            value_size: arguments.value_size,
+            fields: arguments.fields,
+            field_size: arguments.field_size,
+            runs: Vec::new(),
+        }
+    }
+
+    pub fn print(&self) {
+        println!("{}, {} cores, {}", self.machine.processor, self.machine.cores, self.machine.system);
+        if let Some(server) = &self.server {
+            println!("server: {server}");
+        }
+        println!("{} keys, {:?}\n", self.keys, self.distribution);
+        print!("{}", self.table().render());
+        println!(
+            "CPU s/M: CPU seconds for a million commands, of the server (with --server-pid) and of this tool"
+        );
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new(&[
+            "operation",
+            "conns",
+            "pipeline",
+            "commands/s",
+            "latency of",
+            "p50 us",
+            "p95 us",
+            "p99 us",
+            "p99.9 us",
+            "max us",
+            "server CPU s/M",
+            "tool CPU s/M",
+        ]);
+        for run in &self.runs {
+            for latency in &run.latencies {
+                table.row([
+                    run.operation.clone(),
+                    run.connections.to_string(),
+                    run.pipeline.to_string(),
+                    format!("{:.0}", run.commands_per_second),
+                    latency.of.clone(),
+                    format!("{:.0}", latency.percentiles.p50_us),
+                    format!("{:.0}", latency.percentiles.p95_us),
+                    format!("{:.0}", latency.percentiles.p99_us),
+                    format!("{:.0}", latency.percentiles.p999_us),
+                    format!("{:.0}", latency.percentiles.max_us),
+                    optional(run.server_cpu_seconds_per_million, 2),
+                    optional(run.client_cpu_seconds_per_million, 2),
+                ]);
+            }
+        }
+        table
+    }
+}
+
+impl RunReport {
+    pub fn new(
+        operation: &Operation,
+        plan: Plan,
+        outcome: Outcome,
+        server_cpu_seconds: Option<f64>,
+        client_cpu_seconds: Option<f64>,
+    ) -> Self {
+        let per_million = |cpu: Option<f64>| cpu.map(|seconds| seconds * 1e6 / outcome.commands as f64);
+        let summary = |of: &str, latencies: &Latencies| LatencyReport {
+            of: of.to_owned(),
+            count: latencies.count(),
+            percentiles: latencies.percentiles(),
+        };
+        let by_command = Command::ALL.iter().zip(&outcome.latencies).filter(|(_, seen)| seen.count() > 0);
+        Self {
+            operation: operation.to_string(),
+            connections: plan.connections,
+            pipeline: plan.pipeline,
+            threads: plan.threads,
+            seconds: outcome.seconds,
+            commands: outcome.commands,
+            commands_per_second: outcome.commands as f64 / outcome.seconds,
+            server_cpu_seconds_per_million: per_million(server_cpu_seconds),
+            client_cpu_seconds_per_million: per_million(client_cpu_seconds),
+            latencies: if outcome.lookups.count() > 0 {
+                vec![summary("lookup", &outcome.lookups)]
+            } else {
+                by_command.map(|(command, seen)| summary(command.name(), seen)).collect()
+            },
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! How values are stored: OBJECT and MEMORY.
+//!
+//! Encodings are those that Redis would choose by its default limits, because clients' tests ask for them. They
+//! say nothing about how this engine stores a value.
+
+use crate::command::{Args, Command, CommandError, Outcome, ReadHandler, Reply, acl, container, flag, read};
+use crate::keyspace::{Entry, Value};
+use crate::types::{Hash, StringValue};
+use crate::view::View;
+
+pub const COMMANDS: &[Command] = &[
+    container("MEMORY", MEMORY).group("server").docs("4.0.0", "By subcommand", "Tells about memory."),
+    container("OBJECT", OBJECT).docs("2.2.3", "By subcommand", "Tells how a value is stored."),
+];
+
+const HELP: u32 = flag::LOADING | flag::STALE | flag::UNGATED;
+
+const MEMORY: &[Command] = &[
+    read("HELP", "", memory_help).group("server").flags(HELP).docs("4.0.0", "O(1)", "Lists the subcommands."),
+    read("USAGE", "key [SAMPLES count]", memory_usage).group("server").docs(
+        "4.0.0",
+        "O(1)",
+        "Estimates the bytes that a key and its value take.",
+    ),
+];
+
+const OBJECT: &[Command] = &[
+    object_row("ENCODING", "key", object_encoding).docs(
+        "2.2.3",
+        "O(N) for a hash of up to 128 fields, else O(1)",
+        "Names the encoding that Redis would choose.",
+    ),
+    object_row("FREQ", "key", object_freq).docs("4.0.0", "O(1)", "Fails: accesses are not counted."),
+    object_row("HELP", "", object_help).flags(HELP).docs("6.2.0", "O(1)", "Lists the subcommands."),
+    object_row("IDLETIME", "key", object_idletime).docs(
+        "2.2.3",
+        "O(1)",
+        "Replies the seconds since the last read.",
+    ),
+    object_row("REFCOUNT", "key", object_refcount).docs("2.2.3", "O(1)", "Replies 1: nothing is shared."),
+];
+
+const fn object_row(name: &'static str, usage: &'static str, handler: ReadHandler) -> Command {
+    read(name, usage, handler).acl(acl::KEYSPACE)
+}
+
+fn memory_help(_: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    help(reply, &["MEMORY USAGE key [SAMPLES count]", "    Estimates the bytes of a key and its value."])
+}
+
+fn memory_usage(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let mut options = args.options(3);
+    while !options.is_done() {
+        // The estimate is exact book-keeping: there is nothing to sample.
+        if !options.take("SAMPLES") || options.integer()? < 0 {
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    match view.peek(view.database(), args.word(2)) {
+        Some(entry) => reply.integer(entry.memory_bytes() as i64),
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+fn object_encoding(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    with_entry(view, args, reply, |entry, reply| {
+        reply.bulk(encoding(entry.value()).as_bytes());
+        Ok(())
+    })
+}
+
+fn object_freq(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    with_entry(view, args, reply, |_, _| {
+        Err(CommandError::of(
+            "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
+             switching between policies at runtime LRU and LFU data will take some time to adjust.",
+        ))
+    })
+}
+
+fn object_help(_: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    help(
+        reply,
+        &[
+            "OBJECT ENCODING key",
+            "    Names the encoding that Redis would choose.",
+            "OBJECT FREQ key",
+            "    Fails: accesses are not counted.",
+            "OBJECT IDLETIME key",
+            "    Replies the seconds since the last read.",
+            "OBJECT REFCOUNT key",
+            "    Replies 1: nothing is shared.",
+        ],
+    )
+}
+
+fn object_idletime(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    with_entry(view, args, reply, |entry, reply| {
+        let now_second = view.now_ms() / 1000;
+        let idle_seconds = match u64::from(entry.accessed_second()) {
+            0 => 0,
+            accessed => now_second.saturating_sub(accessed),
+        };
+        reply.integer(idle_seconds as i64);
+        Ok(())
+    })
+}
+
+fn object_refcount(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    with_entry(view, args, reply, |_, reply| {
+        reply.integer(1);
+        Ok(())
+    })
+}
+
+/// Replies null where the key is absent. Looking is no access.
+fn with_entry(
+    view: &View<'_>,
+    args: Args<'_>,
+    reply: &mut dyn Reply,
+    show: impl FnOnce(&Entry, &mut dyn Reply) -> Outcome,
+) -> Outcome {
+    match view.peek(view.database(), args.word(2)) {
+        Some(entry) => show(entry, reply),
+        None => {
+            reply.null();
+            Ok(())
+        }
+    }
+}
+
+fn help(reply: &mut dyn Reply, lines: &[&str]) -> Outcome {
+    reply.array(lines.len());
+    lines.iter().for_each(|line| reply.simple(line));
+    Ok(())
+}
+
+fn encoding(value: &Value) -> &'static str {
+    const EMBEDDED_BYTES_MAX: usize = 44;
+    match value {
+        Value::String(StringValue::Integer(_)) => "int",
+        Value::String(string) if string.len() <= EMBEDDED_BYTES_MAX => "embstr",
+        Value::String(_) => "raw",
+        Value::Hash(hash) if is_small(hash) => "listpack",
+        Value::Hash(_) => "hashtable",
+    }
+}
+
+/// Within Redis's hash-max-listpack-entries and -value.
+fn is_small(hash: &Hash) -> bool {
+    const FIELDS_MAX: usize = 128;
+    const BYTES_MAX: usize = 64;
+    hash.len() <= FIELDS_MAX
+        && hash.iter().all(|field| field.name.as_slice().len() <= BYTES_MAX && field.value.len() <= BYTES_MAX)
+}
