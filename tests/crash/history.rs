@@ -29,7 +29,8 @@ pub fn directory() -> PathBuf {
 
 /// The only segment that is being written.
 pub fn last_segment(sim: &SimEnv) -> PathBuf {
-    let started = engramdb_engine::log::local::Catalog::load(&sim.disk, &directory()).expect("readable headers");
+    let started =
+        engramdb_engine::log::local::Catalog::load(&sim.disk, &directory()).expect("readable headers");
     started.started.last().expect("a started segment").path.clone()
 }
 
@@ -46,7 +47,8 @@ pub fn recover_in(
     directory: &Path,
     from: Checkpoint,
 ) -> Result<(LocalLog, Batches, Recovered), String> {
-    let log = LocalLog::open(sim.env.clone(), directory, small_segments()).map_err(|error| error.to_string())?;
+    let log =
+        LocalLog::open(sim.env.clone(), directory, small_segments()).map_err(|error| error.to_string())?;
     let mut replay = Replay::new(&log, from);
     let mut batches = Vec::new();
     let mut lsn = from.lsn;
