@@ -16,6 +16,8 @@ pub mod keyspace;
 pub mod log;
 pub mod module;
 pub mod recovery;
+pub mod slot;
+pub mod snapshot;
 mod store;
 mod table;
 pub mod tx;

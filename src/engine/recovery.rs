@@ -1,14 +1,30 @@
-//! Recovery: from a snapshot's batches and the log's tail to a running engine.
+//! Recovery: from a snapshot's effects and the log's tail to a running engine.
+//!
+//! [`open_log`] takes the newest snapshot that is sound and replays what the log holds beyond it. A damaged snapshot is
+//! passed over as long as the log reaches back to an older one (or to its own beginning); otherwise recovery refuses to
+//! start, and says which file is at fault and what can be done. Nothing is changed on disk before the log is claimed.
 
+use crate::effect::Record;
 use crate::engine::Engine;
 use crate::env::Env;
 use crate::keyspace::Keyspace;
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Recovered, Replay};
-use crate::log::{AppendError, Lsn, ReadError, ShardLog};
+use crate::log::{AppendError, LogId, Lsn, Pos, ReadError, ShardLog, Voided};
 use crate::module::{Module, Modules};
+use crate::snapshot::SnapshotError;
+use crate::snapshot::create::{MakeModules, open_listed};
+use crate::snapshot::manifest::{Manifest, ManifestEntry, ManifestError};
 use crate::store::{ReplayError, Store};
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What a data directory holds, by name: the log's segments.
+pub const LOG_DIRECTORY: &str = "log";
+/// The snapshots and their manifest.
+pub const SNAPSHOT_DIRECTORY: &str = "snapshots";
 
 /// A store that is being filled. No command sees it before [`Recovering::start`].
 pub struct Recovering {
@@ -35,6 +51,11 @@ impl Recovering {
     pub fn apply(&mut self, lsn: Lsn, batch: &[u8]) -> Result<(), RecoveryError> {
         self.batches += 1;
         self.store.replay(lsn, batch).map_err(|cause| RecoveryError::Replay { lsn, cause })
+    }
+
+    /// Applies one effect: a snapshot's, or one that the offline snapshotter picked out of a batch.
+    pub fn apply_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ReplayError> {
+        self.store.replay_record(lsn, record)
     }
 
     /// Applies what the log holds after `from`. `progress` hears of each batch's LSN.
@@ -81,4 +102,167 @@ impl Recovering {
         let pipeline = Pipeline::start(log, recovered, options)?;
         Ok((Engine::new(self.store, self.env, clock_ms, pipeline), report))
     }
+}
+
+#[derive(Clone, Debug)]
+pub struct StartOptions {
+    /// How many numbered databases there are.
+    pub databases: usize,
+    pub pipeline: Options,
+}
+
+impl Default for StartOptions {
+    fn default() -> StartOptions {
+        StartOptions { databases: 16, pipeline: Options::default() }
+    }
+}
+
+/// What a start found and did, to be shown.
+#[derive(Clone, Debug, Default)]
+pub struct StartReport {
+    /// The snapshot that was loaded.
+    pub snapshot: Option<ManifestEntry>,
+    /// Batches replayed from the log.
+    pub batches: u64,
+    /// Keys in all databases, expired ones included.
+    pub keys: usize,
+    /// What of the log's end was void.
+    pub voided: Voided,
+    /// Whether the last writer stopped in order.
+    pub clean: bool,
+    pub loading: Duration,
+    pub replaying: Duration,
+    /// Reading what modules keep, and rebuilding what they do not.
+    pub starting: Duration,
+    /// What the modules say.
+    pub modules: Vec<String>,
+    /// What the operator should know: a damaged snapshot that was passed over.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Display for StartReport {
+    /// A few lines for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let took = self.loading + self.replaying + self.starting;
+        write!(f, "recovered {} keys in {:.3} s", self.keys, took.as_secs_f64())?;
+        match &self.snapshot {
+            Some(snapshot) => write!(f, " from snapshot {} ({} keys)", snapshot.file, snapshot.keys)?,
+            None => write!(f, " without a snapshot")?,
+        }
+        write!(f, " and {} batches of the log", self.batches)?;
+        if !self.clean && self.batches > 0 {
+            write!(f, "; the last stop was not in order")?;
+        }
+        if !self.voided.is_empty() {
+            let Voided { entries, batches, torn_tail } = &self.voided;
+            write!(f, "\nvoid at the log's end, never acknowledged: {entries} entries, {batches} batches")?;
+            if let Some(place) = torn_tail {
+                write!(f, ", from {place}")?;
+            }
+        }
+        self.notes.iter().chain(&self.modules).try_for_each(|line| write!(f, "\n{line}"))
+    }
+}
+
+/// Why a store does not start. Each text says what can be done.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Snapshot(SnapshotError),
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    #[error("cannot claim the log: {0}")]
+    Claim(#[from] AppendError),
+    #[error(
+        "the snapshots in {} are of log {snapshots}, but the log is {log}. The directories of two stores were mixed, \
+         or the log was removed: put back the log that belongs to the snapshots, or move the snapshots away to start \
+         without them",
+        directory.display()
+    )]
+    ForeignLog { directory: PathBuf, snapshots: LogId, log: LogId },
+    #[error(
+        "no snapshot in {} can be used, and the log begins only at position {first}{}. Restore a damaged file from a \
+         copy; `engramdb snapshot verify` checks each",
+        directory.display(),
+        problems.iter().map(|problem| format!("; {problem}")).collect::<String>()
+    )]
+    NoSnapshot { directory: PathBuf, first: Pos, problems: Vec<String> },
+}
+
+/// Recovers from the snapshots in `directory` and from the log, claims the log and starts.
+pub fn open_log(
+    env: &Env,
+    directory: &Path,
+    log: Arc<dyn ShardLog>,
+    modules: MakeModules<'_>,
+    options: StartOptions,
+) -> Result<(Engine, StartReport), StartError> {
+    let (recovering, recovered, mut report) = recover(env, directory, &*log, modules, options.databases)?;
+    let began = env.clock.monotonic();
+    let (engine, modules) = recovering.start(log, &recovered, options.pipeline)?;
+    report.modules = modules;
+    report.starting = env.clock.monotonic() - began;
+    Ok((engine, report))
+}
+
+/// The part of [`open_log`] that only reads.
+pub fn recover(
+    env: &Env,
+    directory: &Path,
+    log: &dyn ShardLog,
+    modules: MakeModules<'_>,
+    databases: usize,
+) -> Result<(Recovering, Recovered, StartReport), StartError> {
+    let began = env.clock.monotonic();
+    let mut report = StartReport::default();
+    let (mut recovering, from) = restore(env, directory, log, modules, databases, &mut report)?;
+    let loaded = env.clock.monotonic();
+    let recovered = recovering.replay(log, from, |_| ())?;
+    report.loading = loaded - began;
+    report.replaying = env.clock.monotonic() - loaded;
+    report.batches = recovering.batches();
+    report.keys = recovering.keyspace().databases().iter().map(|database| database.len()).sum();
+    report.voided = recovered.voided.clone();
+    report.clean = recovered.clean;
+    Ok((recovering, recovered, report))
+}
+
+/// Loads the newest snapshot that is sound and that the log reaches back to.
+fn restore(
+    env: &Env,
+    directory: &Path,
+    log: &dyn ShardLog,
+    modules: MakeModules<'_>,
+    databases: usize,
+    report: &mut StartReport,
+) -> Result<(Recovering, Checkpoint), StartError> {
+    let manifest = Manifest::load(&*env.disk, directory)?;
+    if !manifest.snapshots.is_empty() && manifest.log_id != log.id() {
+        let (snapshots, log) = (manifest.log_id, log.id());
+        return Err(StartError::ForeignLog { directory: directory.to_owned(), snapshots, log });
+    }
+    let (first, _) = log.bounds().map_err(RecoveryError::from)?;
+    for entry in &manifest.snapshots {
+        if first > Pos(entry.pos).next() {
+            report.notes.push(format!("the log does not reach back to snapshot {}", entry.file));
+            continue;
+        }
+        let mut recovering = Recovering::new(env.clone(), databases, modules());
+        let opened = open_listed(env, directory, entry, log.id());
+        match opened.and_then(|snapshot| snapshot.load(&mut recovering)) {
+            Ok(()) => {
+                report.snapshot = Some(entry.clone());
+                return Ok((recovering, entry.checkpoint()));
+            }
+            Err(error) if error.is_damage() => report.notes.push(error.to_string()),
+            Err(error) => return Err(StartError::Snapshot(error)),
+        }
+    }
+    if first > Pos(1) {
+        let (directory, problems) = (directory.to_owned(), std::mem::take(&mut report.notes));
+        return Err(StartError::NoSnapshot { directory, first, problems });
+    }
+    Ok((Recovering::new(env.clone(), databases, modules()), Checkpoint::default()))
 }

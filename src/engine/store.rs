@@ -73,10 +73,15 @@ impl Store {
     /// Applies a batch that the log or a snapshot holds.
     pub(crate) fn replay(&mut self, lsn: Lsn, batch: &[u8]) -> Result<(), ReplayError> {
         for record in decode_batch(batch) {
-            self.change(&record?, lsn)?;
+            self.replay_record(lsn, &record?)?;
         }
         self.last_lsn = self.last_lsn.max(lsn);
         Ok(())
+    }
+
+    /// Applies one effect that the log or a snapshot holds.
+    pub(crate) fn replay_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ReplayError> {
+        self.change(record, lsn).map(|_| ())
     }
 
     /// Closes the open batch: `None` if nothing was applied, else its LSN and bytes for the log.

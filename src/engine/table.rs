@@ -155,7 +155,7 @@ impl<T: Keyed> Table<T> {
 
     /// One step of a scan: calls `each` for at least `count` items (fewer at the end, and all that share the last
     /// position) from `cursor` on, and returns the next cursor, 0 at the end.
-    pub fn scan(&self, cursor: u64, count: usize, each: &mut dyn FnMut(&T)) -> u64 {
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, each: &mut dyn FnMut(&'a T)) -> u64 {
         let mut from = cursor;
         let mut wanted = count.max(1);
         let mut found: Vec<(u64, &T)> = Vec::new();

@@ -134,13 +134,23 @@ impl<'a> HashView<'a> {
         self.len() == 0
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &'a Field> {
+    /// How many fields carry an expiry, expired ones included.
+    pub fn expiring(&self) -> usize {
+        self.hash.expiring()
+    }
+
+    /// Some field, picked by two random numbers; `None` if the pick has expired.
+    pub fn sample(&self, random: u64, second: u64) -> Option<&'a Field> {
+        self.hash.sample(random, second).filter(|field| field.alive(self.now_ms))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &'a Field> + use<'a> {
         let now_ms = self.now_ms;
         self.hash.iter().filter(move |field| field.alive(now_ms))
     }
 
     /// One step of HSCAN; see `Hash::scan`.
-    pub fn scan(&self, cursor: u64, count: usize, each: &mut dyn FnMut(&Field)) -> u64 {
+    pub fn scan(&self, cursor: u64, count: usize, each: &mut dyn FnMut(&'a Field)) -> u64 {
         self.hash.scan(cursor, count, &mut |field| {
             if field.alive(self.now_ms) {
                 each(field);

@@ -5,7 +5,7 @@ use engramdb_engine::log::pipeline::{Options, Pipeline};
 use engramdb_engine::log::replay::{Checkpoint, Recovered, Replay};
 use engramdb_engine::log::{Lsn, ShardLog};
 use engramdb_sim::env::SimEnv;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Small, so that a few batches fill a segment.
@@ -27,28 +27,13 @@ pub fn directory() -> PathBuf {
     PathBuf::from("/data/log")
 }
 
-/// The only segment that is being written.
-pub fn last_segment(sim: &SimEnv) -> PathBuf {
-    let started =
-        engramdb_engine::log::local::Catalog::load(&sim.disk, &directory()).expect("readable headers");
-    started.started.last().expect("a started segment").path.clone()
-}
-
 /// All batches of a log from its beginning.
 pub type Batches = Vec<Vec<u8>>;
 
 /// Opens the log and reads it from a checkpoint; what is wrong, in words.
 pub fn recover(sim: &SimEnv, from: Checkpoint) -> Result<(LocalLog, Batches, Recovered), String> {
-    recover_in(sim, &directory(), from)
-}
-
-pub fn recover_in(
-    sim: &SimEnv,
-    directory: &Path,
-    from: Checkpoint,
-) -> Result<(LocalLog, Batches, Recovered), String> {
-    let log =
-        LocalLog::open(sim.env.clone(), directory, small_segments()).map_err(|error| error.to_string())?;
+    let log = LocalLog::open(sim.env.clone(), &directory(), small_segments());
+    let log = log.map_err(|error| error.to_string())?;
     let mut replay = Replay::new(&log, from);
     let mut batches = Vec::new();
     let mut lsn = from.lsn;

@@ -59,12 +59,13 @@ fn live(sim: &SimEnv, random: &mut SmallRng, model: &mut Model) -> Result<(), St
         Err(broken) => return Err(broken),
     };
     let log: Arc<dyn ShardLog> = Arc::new(log);
-    let Ok(pipeline) = Pipeline::start(log.clone(), &recovered, without_threads()) else {
-        return power_is_off(sim, "the claim failed");
+    let pipeline = match Pipeline::start(log, &recovered, without_threads()) {
+        Ok(pipeline) => pipeline,
+        Err(error) => return power_is_off(sim, &error.to_string()),
     };
     for _ in 0..random.random_range(0..60) {
-        if pipeline.failure().is_some() {
-            return power_is_off(sim, "the log failed");
+        if let Some(fatal) = pipeline.failure() {
+            return power_is_off(sim, &fatal.to_string());
         }
         step(&pipeline, random, model)?;
         model.acknowledged = model.acknowledged.max(pipeline.durable().0 as usize);
@@ -76,7 +77,7 @@ fn live(sim: &SimEnv, random: &mut SmallRng, model: &mut Model) -> Result<(), St
 }
 
 fn power_is_off(sim: &SimEnv, what: &str) -> Result<(), String> {
-    if sim.disk.power_is_off() { Ok(()) } else { Err(format!("{what}, and the power is on")) }
+    if sim.disk.power_is_off() { Ok(()) } else { Err(format!("{what}; but the power is on")) }
 }
 
 fn step(pipeline: &Pipeline, random: &mut SmallRng, model: &mut Model) -> Result<(), String> {

@@ -1,1 +1,71 @@
-//! To come.
+//! A disk whose syncs fail.
+//!
+//! The story: after a failed fsync Linux marks the pages clean, so the next fsync succeeds without them. A log that
+//! tries again acknowledges what is not there. So the first failure ends the log: nothing is acknowledged any more,
+//! and the disk is not asked again.
+
+use crate::history::{recover, start, submit};
+use engramdb_engine::log::replay::Checkpoint;
+use engramdb_sim::env::SimEnv;
+
+#[test]
+fn the_first_failure_is_the_last_sync() {
+    // From the first entry on, over the start of segments and their preparation.
+    for failing in 1..60 {
+        let sim = SimEnv::new(failing);
+        let (pipeline, _) = start(&sim);
+        sim.disk.fail_sync_after(failing);
+        let mut written = Vec::new();
+        let mut acknowledged = 0;
+        let mut syncs_at_failure = None;
+        for number in 0..80u8 {
+            let Ok(credit) = pipeline.admit(6000) else { break };
+            drop(credit);
+            let batch = vec![number; 6000];
+            submit(&pipeline, &batch);
+            written.push(batch);
+            pipeline.pump();
+            if pipeline.failure().is_some() {
+                let syncs = *syncs_at_failure.get_or_insert(sim.disk.syncs());
+                assert_eq!(sim.disk.syncs(), syncs, "sync {failing}: nothing is retried");
+            } else {
+                acknowledged = written.len();
+            }
+            assert_eq!(pipeline.durable().0, acknowledged as u64, "sync {failing}");
+        }
+        assert!(pipeline.failure().is_some(), "sync {failing} failed, and the log went on");
+        assert!(pipeline.wait(pipeline.durable().next()).is_err());
+        assert!(pipeline.close().is_err());
+
+        sim.disk.power_cut();
+        let (_, batches, _) =
+            recover(&sim, Checkpoint::default()).expect("what is torn was never acknowledged");
+        assert!(batches.len() >= acknowledged, "sync {failing}");
+        assert_eq!(batches[..], written[..batches.len()], "sync {failing}");
+    }
+}
+
+#[test]
+fn a_failed_claim_promises_nothing() {
+    for failing in 1..5 {
+        let sim = SimEnv::new(failing);
+        let (pipeline, _) = start(&sim);
+        submit(&pipeline, b"before");
+        pipeline.pump();
+        assert_eq!(pipeline.durable().0, 1);
+        drop(pipeline);
+
+        sim.disk.fail_sync_after(failing);
+        let (log, _, recovered) = recover(&sim, Checkpoint::default()).expect("a recoverable log");
+        let claim = engramdb_engine::log::pipeline::Pipeline::start(
+            std::sync::Arc::new(log),
+            &recovered,
+            crate::history::without_threads(),
+        );
+        // The fifth sync comes after the claim, when the next segment is prepared.
+        assert!(claim.is_err(), "sync {failing}");
+        sim.disk.power_cut();
+        let (_, batches, _) = recover(&sim, Checkpoint::default()).expect("a recoverable log");
+        assert_eq!(batches, [b"before"]);
+    }
+}

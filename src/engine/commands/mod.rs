@@ -3,6 +3,8 @@
 mod expiry;
 mod expiry_option;
 mod glob;
+mod hash_expiry;
+mod hashes;
 mod keys;
 mod lcs;
 mod object;
@@ -19,8 +21,15 @@ use crate::types::StringValue;
 use crate::view::View;
 
 /// All commands of the engine itself.
-pub const FAMILIES: &[&[Command]] =
-    &[strings::COMMANDS, keys::COMMANDS, expiry::COMMANDS, scan::COMMANDS, object::COMMANDS];
+pub const FAMILIES: &[&[Command]] = &[
+    strings::COMMANDS,
+    hashes::COMMANDS,
+    hash_expiry::COMMANDS,
+    keys::COMMANDS,
+    expiry::COMMANDS,
+    scan::COMMANDS,
+    object::COMMANDS,
+];
 
 fn exists(view: &View<'_>, key: &[u8]) -> bool {
     view.peek(view.database(), key).is_some()

@@ -55,7 +55,7 @@ fn randomkey(view: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 fn scan(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let cursor = parse_cursor(args.word(1))?;
     let options = ScanOptions::parse(args.options(2), ScanOf::Keys)?;
-    let mut keys: Vec<Vec<u8>> = Vec::new();
+    let mut keys: Vec<&[u8]> = Vec::new();
     let next = match view.whole_database() {
         None => 0,
         Some(database) => database.scan(cursor, options.count, &mut |entry| {
@@ -65,7 +65,7 @@ fn scan(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
                     .type_name
                     .is_none_or(|name| name.eq_ignore_ascii_case(entry.value().type_name().as_bytes()));
             if fits {
-                keys.push(entry.key().to_vec());
+                keys.push(entry.key());
             }
         }),
     };

@@ -43,7 +43,7 @@ impl Database {
     }
 
     /// One step of SCAN; see `Table::scan`.
-    pub fn scan(&self, cursor: u64, count: usize, each: &mut dyn FnMut(&Entry)) -> u64 {
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, each: &mut dyn FnMut(&'a Entry)) -> u64 {
         self.table.scan(cursor, count, each)
     }
 

@@ -20,7 +20,8 @@
 use super::entry::{HEADER_BYTES, Kind, PIECE_HEADER_BYTES, Piece, PieceKind};
 use super::replay::Recovered;
 use super::{
-    AppendError, Appender, Claim, Commits, Entry, Idx, Limits, Lsn, Mark, Pos, RunningChecksum, ShardLog,
+    AppendError, Appender, Claim, Commits, Entry, Idx, Limits, Lsn, Mark, Pos, Room, RunningChecksum,
+    ShardLog,
 };
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::VecDeque;
@@ -220,10 +221,14 @@ impl Pipeline {
         if reserved > shared.buffer_bytes_max && state.reserved_bytes > 0 {
             return Err(Refusal::Busy);
         }
-        let room = shared.log.room();
         let sealing = state.request == Some(Request::Seal);
-        if reserved > if sealing { room.bytes_after_seal } else { room.bytes } {
+        let fits = |room: &Room| reserved <= if sealing { room.bytes_after_seal } else { room.bytes };
+        let mut room = shared.log.room();
+        if !fits(&room) {
             shared.log.want_room(reserved);
+            room = shared.log.room();
+        }
+        if !fits(&room) {
             return Err(room.full.map_or(Refusal::Busy, |cause| Refusal::Full { cause }));
         }
         state.reserved_bytes = reserved;
@@ -302,6 +307,7 @@ impl Pipeline {
     /// prepared yet: try again.
     pub fn rotate(&self) -> Result<Pos, Refusal> {
         let shared = &self.shared;
+        self.pump();
         let mut state = shared.state.lock();
         loop {
             if let Some(fatal) = &state.failed {
@@ -342,6 +348,7 @@ impl Pipeline {
         if !state.idle || state.request.is_some() || state.closed || state.reserved_bytes + block > room {
             return;
         }
+        state.reserved_bytes += block;
         state.request = Some(Request::Time { engine_time_ms });
         state.idle = false;
         drop(state);
@@ -558,7 +565,7 @@ impl Writer {
     /// Called with nothing in flight.
     fn handle(&mut self, request: Request) -> Result<(), AppendError> {
         let sealed = match request {
-            Request::Seal => Some(self.appender.seal()?),
+            Request::Seal => Some(self.seal()?),
             Request::Time { engine_time_ms } => {
                 self.engine_time_ms = self.engine_time_ms.max(engine_time_ms);
                 self.append_empty(Kind::Time)?;
@@ -572,11 +579,30 @@ impl Writer {
             }
         };
         let mut state = self.shared.state.lock();
+        if matches!(request, Request::Time { .. }) {
+            state.reserved_bytes -= self.shared.limits.padded(HEADER_BYTES);
+        }
         state.request = None;
         state.mark = self.appender.mark();
-        state.sealed = sealed.map(Ok);
+        state.sealed = sealed;
         self.shared.progress.notify_all();
         Ok(())
+    }
+
+    /// The room is checked again: what was in flight may have used it since the request.
+    fn seal(&mut self) -> Result<Result<Pos, Refusal>, AppendError> {
+        let room = self.shared.log.room();
+        let refusal = || {
+            self.shared.log.want_room(room.bytes.saturating_add(1));
+            room.full.clone().map_or(Refusal::Busy, |cause| Refusal::Full { cause })
+        };
+        if self.shared.state.lock().reserved_bytes > room.bytes_after_seal {
+            return Ok(Err(refusal()));
+        }
+        match self.appender.seal() {
+            Err(AppendError::Full { .. }) => Ok(Err(refusal())),
+            sealed => sealed.map(Ok),
+        }
     }
 
     fn append_empty(&mut self, kind: Kind) -> Result<(), AppendError> {

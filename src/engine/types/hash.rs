@@ -150,10 +150,20 @@ impl Hash {
         true
     }
 
-    pub fn iter(&self) -> Box<dyn Iterator<Item = &Field> + '_> {
+    pub fn iter(&self) -> impl Iterator<Item = &Field> {
+        let (few, many) = match &self.fields {
+            Fields::Few(fields) => (Some(fields.iter()), None),
+            Fields::Many(table) => (None, Some(table.iter())),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten())
+    }
+
+    /// Some field, expired or not, picked by two random numbers; see `Table::sample`.
+    pub fn sample(&self, random: u64, second: u64) -> Option<&Field> {
         match &self.fields {
-            Fields::Few(fields) => Box::new(fields.iter()),
-            Fields::Many(table) => Box::new(table.iter()),
+            Fields::Few(fields) if fields.is_empty() => None,
+            Fields::Few(fields) => fields.get((random % fields.len() as u64) as usize),
+            Fields::Many(table) => table.sample(random, second),
         }
     }
 
@@ -177,7 +187,7 @@ impl Hash {
     }
 
     /// One step of HSCAN: calls `each` for about `count` fields from `cursor` on; returns the next cursor, 0 at the end.
-    pub fn scan(&self, cursor: u64, count: usize, each: &mut dyn FnMut(&Field)) -> u64 {
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, each: &mut dyn FnMut(&'a Field)) -> u64 {
         match &self.fields {
             Fields::Few(fields) => {
                 fields.iter().for_each(each);

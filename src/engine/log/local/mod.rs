@@ -133,7 +133,6 @@ impl LocalLog {
         env.random.fill(&mut fresh_id);
         let id = catalog.started.first().map_or(LogId(fresh_id), |segment| segment.header.log_id);
         let next_number = catalog.started.last().map_or(1, |segment| segment.header.number + 1);
-        spare::remove_unstarted(&env, directory, &catalog.unstarted).map_err(failed)?;
         let shared = Arc::new(Shared {
             spares: Spares::new(next_number),
             env,
@@ -144,10 +143,6 @@ impl LocalLog {
             tail: Arc::default(),
             _lock: lock,
         });
-        if shared.options.background {
-            // While the log is read, the segment for the claim is prepared.
-            shared.spares.want(1);
-        }
         let preparer = shared.options.background.then(|| spare::start_preparer(shared.clone())).transpose();
         Ok(LocalLog { preparer: preparer.map_err(failed)?, shared })
     }
@@ -292,3 +287,6 @@ pub fn read_offline(env: &Env, directory: &Path, after: Mark) -> Result<Box<dyn 
     let segments = Catalog::load(&*env.disk, directory)?.started;
     Ok(Box::new(LocalIter::new(env.clone(), segments, after.pos, Until::End, Arc::default())))
 }
+
+#[cfg(test)]
+mod tests;

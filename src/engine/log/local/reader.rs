@@ -120,8 +120,8 @@ impl LocalIter {
         let file = self.env.disk.open(&segment.path, Access::Read);
         let file = file.map_err(|error| unavailable(&segment.path, &error))?;
         let size_bytes = file.size().map_err(|error| unavailable(&segment.path, &error))?;
-        let last = self.current + 1 == self.segments.len();
-        if last && size_bytes < segment.header.size_bytes {
+        let unsealed = self.current + 1 == self.segments.len() && self.until == Until::End;
+        if unsealed && size_bytes < segment.header.size_bytes {
             // Preallocation is durable before the header, so no power cut leaves this behind. Sealed segments are
             // shorter, for their unused end is cut off.
             let detail = format!("the file was cut off; it had {} bytes", segment.header.size_bytes);

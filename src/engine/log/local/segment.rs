@@ -255,10 +255,11 @@ impl<F: FileRef> BlockReader<F> {
 
     /// Up to `length` bytes at `offset`; fewer at the end of the file.
     pub fn bytes(&mut self, offset: u64, length: usize) -> io::Result<&[u8]> {
-        let length = length.min(self.size_bytes.saturating_sub(offset) as usize);
+        let left = self.size_bytes.saturating_sub(offset) as usize;
+        let length = length.min(left);
         let buffered = self.buffer_offset..=self.buffer_offset + self.buffer.len() as u64;
         if !buffered.contains(&offset) || !buffered.contains(&(offset + length as u64)) {
-            let wanted = length.max(READ_AHEAD_BYTES).min((self.size_bytes - offset) as usize);
+            let wanted = length.max(READ_AHEAD_BYTES).min(left);
             self.buffer.resize(wanted, 0);
             let filled = self.file.file().read_full_at(&mut self.buffer, offset)?;
             self.buffer.truncate(filled);
@@ -275,7 +276,7 @@ impl<F: FileRef> BlockReader<F> {
             Ok(length) => length,
             Err(error) => return Ok(Err(error)),
         };
-        if length as u64 > self.size_bytes - offset {
+        if length as u64 > self.size_bytes.saturating_sub(offset) {
             return Ok(Err(DecodeError::Short));
         }
         Ok(entry::decode_entry(self.bytes(offset, length)?))

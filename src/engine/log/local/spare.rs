@@ -1,8 +1,8 @@
 //! Spare segments: preallocated, durable, not started. Prepared ahead, so that an append finds one ready.
 
+use super::Shared;
 use super::segment::segment_path;
-use super::{BLOCK_BYTES, Shared};
-use crate::env::{DiskFile, Env};
+use crate::env::{Access, DiskFile};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
@@ -59,6 +59,7 @@ impl Spares {
 
     /// Space may have become free: try now.
     pub fn retry(&self) {
+        self.state.lock().full = None;
         self.changed.notify_all();
     }
 
@@ -89,14 +90,6 @@ impl Spares {
     }
 }
 
-/// Files that were never started hold nothing, and their preallocation may be unfinished.
-pub fn remove_unstarted(env: &Env, directory: &Path, numbers: &[u64]) -> io::Result<()> {
-    for number in numbers {
-        env.disk.remove(&segment_path(directory, *number))?;
-    }
-    if numbers.is_empty() { Ok(()) } else { env.disk.sync_directory(directory) }
-}
-
 pub fn start_preparer(shared: Arc<Shared>) -> io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("log-preparer".to_owned()).spawn(move || run_preparer(&shared))
 }
@@ -109,7 +102,12 @@ fn run_preparer(shared: &Shared) {
             return;
         }
         if state.full.is_some() {
-            shared.spares.changed.wait_for(&mut state, RETRY_AFTER);
+            // Requests for room do not count: each refused write makes one, and trying costs a full disk's worth.
+            while state.full.is_some() && !state.closed {
+                if shared.spares.changed.wait_for(&mut state, RETRY_AFTER).timed_out() {
+                    break;
+                }
+            }
         } else if state.ready.len() >= state.wanted {
             shared.spares.changed.wait(&mut state);
         }
@@ -155,18 +153,33 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// Creates the file, fills it with zeros, and makes it and its name durable.
+/// Makes a file of zeros, and its name, durable. One that an earlier process has prepared is taken over: it was
+/// never started, so it holds nothing that counts.
 fn prepare(shared: &Shared, number: u64) -> io::Result<Arc<dyn DiskFile>> {
+    let disk = &shared.env.disk;
     let path = segment_path(&shared.directory, number);
-    let file = shared.env.disk.create(&path)?;
-    let filled = fill_with_zeros(shared, &*file);
-    if let Err(error) = filled {
-        // Give the space back. Should this fail too, the next attempt starts the same file anew.
-        let _ = shared.env.disk.remove(&path);
-        return Err(error);
+    let file = match prepared_before(shared, &path)? {
+        Some(file) => file,
+        None => disk.create(&path)?,
+    };
+    if file.size()? != shared.options.segment_bytes {
+        fill_with_zeros(shared, &*file).inspect_err(|_| {
+            // Give the space back. Should this fail too, the next attempt starts the same file anew.
+            let _ = disk.remove(&path);
+        })?;
     }
-    shared.env.disk.sync_directory(&shared.directory)?;
+    // Whoever prepared it may not have come so far.
+    file.sync()?;
+    disk.sync_directory(&shared.directory)?;
     Ok(file)
+}
+
+fn prepared_before(shared: &Shared, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+    if !shared.env.disk.exists(path)? {
+        return Ok(None);
+    }
+    let file = shared.env.disk.open(path, Access::ReadWrite)?;
+    Ok((file.size()? == shared.options.segment_bytes).then_some(file))
 }
 
 /// Data and not a hole or an unwritten extent: a later write in that range changes no metadata.
@@ -182,6 +195,5 @@ fn fill_with_zeros(shared: &Shared, file: &dyn DiskFile) -> io::Result<()> {
             return Err(io::ErrorKind::Interrupted.into());
         }
     }
-    debug_assert!(size.is_multiple_of(BLOCK_BYTES as u64), "checked when the log was opened");
-    file.sync()
+    Ok(())
 }

@@ -55,7 +55,7 @@ pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing,
     appender.append_claim(claim);
     let commits = LocalCommits { shared: shared.clone(), queue };
     commits.advance()?;
-    shared.spares.want(1);
+    shared.want_room(0);
     Ok((Box::new(appender), Box::new(commits)))
 }
 

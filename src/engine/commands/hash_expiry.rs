@@ -1,0 +1,448 @@
+//! Fields of hashes that expire on their own, by the rules of Redis 7.4 and 8.
+//!
+//! An expiry that has come already deletes the field. Texts of errors differ from command to command as they do there.
+
+use super::expiry::ExpiryConditions;
+use super::hashes::{delete_fields, reply_value};
+use crate::command::{
+    Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
+};
+use crate::effect::{Cause, Effect, List};
+use crate::tx::Tx;
+use crate::types::Field;
+use crate::view::View;
+use std::collections::HashSet;
+
+pub const COMMANDS: &[Command] = &[
+    write_row("HEXPIRE", "key seconds [NX|XX|GT|LT] FIELDS numfields field+", hexpire, flag::DENY_OOM)
+        .event("hexpire")
+        .docs("7.4.0", "O(N) for N fields", "Lets fields expire in so many seconds."),
+    write_row(
+        "HEXPIREAT",
+        "key unix-time-seconds [NX|XX|GT|LT] FIELDS numfields field+",
+        hexpireat,
+        flag::DENY_OOM,
+    )
+    .event("hexpire")
+    .docs("7.4.0", "O(N) for N fields", "Lets fields expire at a second since the epoch."),
+    read_row("HEXPIRETIME", "key FIELDS numfields field+", hexpiretime).docs(
+        "7.4.0",
+        "O(N) for N fields",
+        "Replies the seconds since the epoch in which fields expire.",
+    ),
+    write_row("HGETDEL", "key FIELDS numfields field+", hgetdel, 0).event("hdel").docs(
+        "8.0.0",
+        "O(N) for N fields",
+        "Replies values and deletes their fields.",
+    ),
+    write_row(
+        "HGETEX",
+        "key [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|PERSIST] \
+         FIELDS numfields field+",
+        hgetex,
+        0,
+    )
+    .event("hexpire")
+    .docs("8.0.0", "O(N) for N fields", "Replies values and changes when their fields expire."),
+    write_row("HPERSIST", "key FIELDS numfields field+", hpersist, 0).event("hpersist").docs(
+        "7.4.0",
+        "O(N) for N fields",
+        "Takes the expiry of fields away.",
+    ),
+    write_row("HPEXPIRE", "key milliseconds [NX|XX|GT|LT] FIELDS numfields field+", hpexpire, flag::DENY_OOM)
+        .event("hexpire")
+        .docs("7.4.0", "O(N) for N fields", "Lets fields expire in so many milliseconds."),
+    write_row(
+        "HPEXPIREAT",
+        "key unix-time-milliseconds [NX|XX|GT|LT] FIELDS numfields field+",
+        hpexpireat,
+        flag::DENY_OOM,
+    )
+    .event("hexpire")
+    .docs("7.4.0", "O(N) for N fields", "Lets fields expire at a millisecond since the epoch."),
+    read_row("HPEXPIRETIME", "key FIELDS numfields field+", hpexpiretime).docs(
+        "7.4.0",
+        "O(N) for N fields",
+        "Replies the milliseconds since the epoch in which fields expire.",
+    ),
+    read_row("HPTTL", "key FIELDS numfields field+", hpttl).docs(
+        "7.4.0",
+        "O(N) for N fields",
+        "Replies the time to live of fields in milliseconds.",
+    ),
+    write_row(
+        "HSETEX",
+        "key [FNX|FXX] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL] \
+         FIELDS numfields (field value)+",
+        hsetex,
+        flag::DENY_OOM,
+    )
+    .event("hset")
+    .docs("8.0.0", "O(N) for N fields", "Sets fields and when they expire."),
+    read_row("HTTL", "key FIELDS numfields field+", httl).docs(
+        "7.4.0",
+        "O(N) for N fields",
+        "Replies the time to live of fields in seconds.",
+    ),
+];
+
+const fn read_row(name: &'static str, usage: &'static str, handler: ReadHandler) -> Command {
+    read(name, usage, handler).group("hash").flags(flag::FAST).acl(acl::HASH)
+}
+
+const fn write_row(name: &'static str, usage: &'static str, handler: WriteHandler, flags: u32) -> Command {
+    write(name, usage, handler).group("hash").flags(flag::FAST | flags).acl(acl::HASH)
+}
+
+/// Redis keeps two bits of a field's 48-bit expiry for itself.
+const EXPIRES_AT_MS_MAX: i64 = (1 << 46) - 1;
+/// Replies about one field.
+const NO_SUCH_FIELD: i64 = -2;
+const NO_EXPIRY: i64 = -1;
+const NOT_SET: i64 = 0;
+const SET: i64 = 1;
+const DELETED: i64 = 2;
+
+fn hexpire(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    expire_fields(tx, args, "hexpire", SECONDS_FROM_NOW, reply)
+}
+
+fn hexpireat(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    expire_fields(tx, args, "hexpireat", SECONDS, reply)
+}
+
+fn hexpiretime(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    reply_times(view, args, reply, seconds)
+}
+
+fn hgetdel(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let key = args.word(1);
+    let names = tx.read(|view| {
+        let hash = view.hash(key)?;
+        let names = named_fields(args, 2, NOT_POSITIVE)?;
+        let mut seen = HashSet::new();
+        reply.array(names.len());
+        for name in names {
+            // Named twice, it is gone the second time.
+            let first_time = names.len() == 1 || seen.insert(*name);
+            reply_value(reply, hash.filter(|_| first_time).and_then(|hash| hash.get(name)));
+        }
+        Ok(names)
+    })?;
+    delete_fields(tx, key, names, Cause::Command)?;
+    Ok(())
+}
+
+fn hgetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let key = args.word(1);
+    let options = FieldOptions::parse(args, Of::Getting)?;
+    let names = options.fields;
+    let expires_at_ms = options.expires_at_ms(tx.now_ms(), "hgetex")?;
+    let found: Vec<&[u8]> = tx.read(|view| {
+        let hash = view.hash(key)?;
+        reply.array(names.len());
+        let mut found = Vec::new();
+        for name in names {
+            let field = hash.and_then(|hash| hash.get(name));
+            reply_value(reply, field);
+            let changes = field.is_some_and(|field| !options.persist || field.expires_at_ms != 0);
+            if changes && (options.persist || expires_at_ms.is_some()) {
+                found.push(*name);
+            }
+        }
+        Ok(found)
+    })?;
+    if !found.is_empty() {
+        set_expiries(tx, key, &found, expires_at_ms.unwrap_or(0));
+    }
+    Ok(())
+}
+
+fn hpersist(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let key = args.word(1);
+    let found: Vec<&[u8]> = tx.read(|view| {
+        let hash = view.hash(key)?;
+        let names = named_fields(args, 2, NOT_POSITIVE)?;
+        reply.array(names.len());
+        let mut found = Vec::new();
+        for name in names {
+            reply.integer(match hash.and_then(|hash| hash.get(name)) {
+                None => NO_SUCH_FIELD,
+                Some(Field { expires_at_ms: 0, .. }) => NO_EXPIRY,
+                Some(_) => {
+                    found.push(*name);
+                    SET
+                }
+            });
+        }
+        Ok(found)
+    })?;
+    if !found.is_empty() {
+        tx.apply(Effect::HashExpire { key, fields: List::Arguments(&found), expires_at_ms: 0 });
+    }
+    Ok(())
+}
+
+fn hpexpire(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    expire_fields(tx, args, "hpexpire", MILLISECONDS_FROM_NOW, reply)
+}
+
+fn hpexpireat(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    expire_fields(tx, args, "hpexpireat", MILLISECONDS, reply)
+}
+
+fn hpexpiretime(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    reply_times(view, args, reply, |at_ms| at_ms)
+}
+
+fn hpttl(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    reply_times(view, args, reply, |at_ms| at_ms - view.now_ms())
+}
+
+fn hsetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let key = args.word(1);
+    let options = FieldOptions::parse(args, Of::Setting)?;
+    let expires_at_ms = options.expires_at_ms(tx.now_ms(), "hsetex")?;
+    let names: Vec<&[u8]> = options.fields.iter().step_by(2).copied().collect();
+    let sets = tx.read(|view| {
+        let hash = view.hash(key)?;
+        let present = |name: &&[u8]| hash.is_some_and(|hash| hash.get(name).is_some());
+        Ok(!(options.only_absent && names.iter().any(present)
+            || options.only_present && !names.iter().all(present)))
+    })?;
+    if sets && expires_at_ms.is_some_and(|at_ms| at_ms <= tx.now_ms()) {
+        delete_fields(tx, key, &names, Cause::Expired)?;
+    } else if sets {
+        let fields = List::Arguments(options.fields);
+        tx.apply(Effect::HashSet { key, fields, keep_expiry: options.keep_expiry });
+        if let Some(expires_at_ms) = expires_at_ms {
+            tx.apply(Effect::HashExpire { key, fields: List::Arguments(&names), expires_at_ms });
+        }
+    }
+    reply.integer(i64::from(sets));
+    Ok(())
+}
+
+fn httl(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    reply_times(view, args, reply, |at_ms| seconds(at_ms - view.now_ms()))
+}
+
+/// How a command counts time.
+#[derive(Clone, Copy, Debug)]
+struct Unit {
+    ms: i64,
+    from_now: bool,
+}
+
+const SECONDS: Unit = Unit { ms: 1000, from_now: false };
+const SECONDS_FROM_NOW: Unit = Unit { ms: 1000, from_now: true };
+const MILLISECONDS: Unit = Unit { ms: 1, from_now: false };
+const MILLISECONDS_FROM_NOW: Unit = Unit { ms: 1, from_now: true };
+
+impl Unit {
+    /// Milliseconds since the epoch; may lie in the past.
+    fn at_ms(&self, word: &[u8], now_ms: u64, command: &str) -> Result<u64, CommandError> {
+        let number = integer(word)?;
+        if number < 0 {
+            return Err(CommandError::of("ERR invalid expire time, must be >= 0"));
+        }
+        let start_ms = if self.from_now { now_ms as i64 } else { 0 };
+        let at_ms = number.checked_mul(self.ms).and_then(|ms| ms.checked_add(start_ms));
+        let at_ms = at_ms.filter(|&at_ms| at_ms <= EXPIRES_AT_MS_MAX);
+        // 0 would mean never: the epoch itself has passed just as well a millisecond later.
+        at_ms.map(|at_ms| at_ms.max(1) as u64).ok_or_else(|| CommandError::invalid_expire_time(command))
+    }
+}
+
+const NOT_POSITIVE: CommandError = CommandError::of("ERR Number of fields must be a positive integer");
+
+/// The names behind `FIELDS numfields`, with FIELDS at word `at`.
+fn named_fields<'a>(
+    args: Args<'a>,
+    at: usize,
+    not_positive: CommandError,
+) -> Result<&'a [&'a [u8]], CommandError> {
+    if !args.is(at, "FIELDS") {
+        let text = "ERR Mandatory argument FIELDS is missing or not at the right position";
+        return Err(CommandError::of(text));
+    }
+    let count = integer(args.word(at + 1)).ok().filter(|&count| count > 0).ok_or(not_positive)?;
+    let names = args.from(at + 2);
+    if count != names.len() as i64 {
+        let text = "ERR The `numfields` parameter must match the number of arguments";
+        return Err(CommandError::of(text));
+    }
+    Ok(names)
+}
+
+/// HEXPIRE and its sisters.
+fn expire_fields(
+    tx: &mut Tx<'_>,
+    args: Args<'_>,
+    command: &str,
+    unit: Unit,
+    reply: &mut dyn Reply,
+) -> Outcome {
+    let (key, now_ms) = (args.word(1), tx.now_ms());
+    let (names, at_ms) = tx.read(|view| {
+        let hash = view.hash(key)?;
+        let at_ms = unit.at_ms(args.word(2), now_ms, command)?;
+        let mut conditions = ExpiryConditions::default();
+        let fields_at = if conditions.add(args.word(3)) { 4 } else { 3 };
+        let not_positive = CommandError::of("ERR Parameter `numFields` should be greater than 0");
+        let names = named_fields(args, fields_at, not_positive)?;
+        let mut chosen = Vec::new();
+        let mut seen = HashSet::new();
+        reply.array(names.len());
+        for name in names {
+            // Named twice, the second time meets what the first one left.
+            let again = seen.contains(name);
+            let status = match hash.and_then(|hash| hash.get(name)) {
+                None => NO_SUCH_FIELD,
+                Some(_) if again && at_ms <= now_ms => NO_SUCH_FIELD,
+                Some(field) => {
+                    let current_ms = if again { at_ms } else { field.expires_at_ms };
+                    match conditions.hold(current_ms, at_ms as i64) {
+                        false => NOT_SET,
+                        true if at_ms <= now_ms => DELETED,
+                        true => SET,
+                    }
+                }
+            };
+            if matches!(status, SET | DELETED) && (names.len() == 1 || seen.insert(*name)) {
+                chosen.push(*name);
+            }
+            reply.integer(status);
+        }
+        Ok((chosen, at_ms))
+    })?;
+    if !names.is_empty() {
+        set_expiries(tx, key, &names, at_ms);
+    }
+    Ok(())
+}
+
+/// Sets the expiry of fields that are there (0 takes it away); a time that has come deletes them.
+fn set_expiries(tx: &mut Tx<'_>, key: &[u8], names: &[&[u8]], expires_at_ms: u64) {
+    let fields = List::Arguments(names);
+    if expires_at_ms != 0 && expires_at_ms <= tx.now_ms() {
+        tx.apply(Effect::HashDelete { key, fields, cause: Cause::Expired });
+    } else {
+        tx.apply(Effect::HashExpire { key, fields, expires_at_ms });
+    }
+}
+
+fn reply_times(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply, show: impl Fn(u64) -> u64) -> Outcome {
+    let hash = view.hash(args.word(1))?;
+    let names = named_fields(args, 2, NOT_POSITIVE)?;
+    reply.array(names.len());
+    for name in names {
+        reply.integer(match hash.and_then(|hash| hash.get(name)) {
+            None => NO_SUCH_FIELD,
+            Some(Field { expires_at_ms: 0, .. }) => NO_EXPIRY,
+            Some(field) => show(field.expires_at_ms) as i64,
+        });
+    }
+    Ok(())
+}
+
+/// Rounded up, unlike those of keys.
+fn seconds(ms: u64) -> u64 {
+    ms.div_ceil(1000)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Getting,
+    Setting,
+}
+
+/// What stands between the key and the fields in HGETEX and HSETEX, and the fields (with values in HSETEX).
+#[derive(Default)]
+struct FieldOptions<'a> {
+    only_absent: bool,
+    only_present: bool,
+    keep_expiry: bool,
+    persist: bool,
+    expiry: Option<(&'a [u8], Unit)>,
+    fields: &'a [&'a [u8]],
+}
+
+impl<'a> FieldOptions<'a> {
+    fn parse(args: Args<'a>, of: Of) -> Result<FieldOptions<'a>, CommandError> {
+        let mut parsed = FieldOptions::default();
+        let mut options = args.options(2);
+        let units = [
+            ("EX", SECONDS_FROM_NOW),
+            ("PX", MILLISECONDS_FROM_NOW),
+            ("EXAT", SECONDS),
+            ("PXAT", MILLISECONDS),
+        ];
+        while !options.take("FIELDS") {
+            if let Some((_, unit)) = units.iter().find(|(keyword, _)| options.take(keyword)) {
+                parsed.check_single_expiry(of)?;
+                let missing = |_| CommandError::of("ERR missing expire time");
+                parsed.expiry = Some((options.word().map_err(missing)?, *unit));
+            } else if of == Of::Getting && options.take("PERSIST") {
+                parsed.check_single_expiry(of)?;
+                parsed.persist = true;
+            } else if of == Of::Setting && options.take("KEEPTTL") {
+                parsed.check_single_expiry(of)?;
+                parsed.keep_expiry = true;
+            } else if of == Of::Setting && options.take("FNX") {
+                parsed.check_single_condition()?;
+                parsed.only_absent = true;
+            } else if of == Of::Setting && options.take("FXX") {
+                parsed.check_single_condition()?;
+                parsed.only_present = true;
+            } else {
+                return Err(match options.peek() {
+                    Some(word) => {
+                        let word = String::from_utf8_lossy(word);
+                        CommandError::new(format!("ERR unknown argument: {word}"))
+                    }
+                    None => wrong_arity(of),
+                });
+            }
+        }
+        parsed.fields = counted_fields(args, options.index(), of)?;
+        Ok(parsed)
+    }
+
+    fn check_single_expiry(&self, of: Of) -> Outcome {
+        if self.expiry.is_none() && !self.persist && !self.keep_expiry {
+            return Ok(());
+        }
+        Err(CommandError::of(match of {
+            Of::Getting => "ERR Only one of EX, PX, EXAT, PXAT or PERSIST arguments can be specified",
+            Of::Setting => "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified",
+        }))
+    }
+
+    fn check_single_condition(&self) -> Outcome {
+        match self.only_absent || self.only_present {
+            true => Err(CommandError::of("ERR Only one of FXX or FNX arguments can be specified")),
+            false => Ok(()),
+        }
+    }
+
+    fn expires_at_ms(&self, now_ms: u64, command: &str) -> Result<Option<u64>, CommandError> {
+        self.expiry.map(|(word, unit)| unit.at_ms(word, now_ms, command)).transpose()
+    }
+}
+
+fn wrong_arity(of: Of) -> CommandError {
+    CommandError::wrong_arity(if of == Of::Getting { "hgetex" } else { "hsetex" })
+}
+
+/// The words from `numfields` at `at` on.
+fn counted_fields<'a>(args: Args<'a>, at: usize, of: Of) -> Result<&'a [&'a [u8]], CommandError> {
+    let width = if of == Of::Getting { 1 } else { 2 };
+    let fields = args.get(at + 1..).filter(|fields| !fields.is_empty()).ok_or_else(|| wrong_arity(of))?;
+    let count = integer(args.word(at)).ok().and_then(|count| i32::try_from(count).ok());
+    let count = count.filter(|&count| count > 0).ok_or(CommandError::of("ERR invalid number of fields"))?;
+    if fields.len() != count as usize * width {
+        return Err(wrong_arity(of));
+    }
+    Ok(args.from(at + 1))
+}

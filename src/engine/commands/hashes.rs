@@ -1,0 +1,363 @@
+//! Hashes. What gives fields an expiry of their own is in `hash_expiry.rs`.
+
+use super::scan::{ScanOf, ScanOptions, parse_cursor};
+use crate::command::{
+    Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
+};
+use crate::effect::{Cause, Effect, List};
+use crate::tx::Tx;
+use crate::types::{Field, add_decimals, parse_double};
+use crate::view::{HashView, View};
+use std::collections::HashSet;
+
+const COUNTING: u32 = flag::DENY_OOM | flag::FAST;
+
+pub const COMMANDS: &[Command] = &[
+    write_row("HDEL", "key field+", hdel, flag::FAST).event("hdel").docs(
+        "2.0.0",
+        "O(N) for N fields",
+        "Deletes fields, and the hash with its last one.",
+    ),
+    read_row("HEXISTS", "key field", hexists, flag::FAST).docs(
+        "2.0.0",
+        "O(1)",
+        "Tells whether a field exists.",
+    ),
+    read_row("HGET", "key field", hget, flag::FAST).docs("2.0.0", "O(1)", "Replies a field's value."),
+    read_row("HGETALL", "key", hgetall, 0).docs(
+        "2.0.0",
+        "O(N) for N fields in the hash",
+        "Replies all fields with their values.",
+    ),
+    write_row("HINCRBY", "key field increment", hincrby, COUNTING).event("hincrby").docs(
+        "2.0.0",
+        "O(1)",
+        "Adds a number to an integer field; an absent one counts as 0.",
+    ),
+    write_row("HINCRBYFLOAT", "key field increment", hincrbyfloat, COUNTING).event("hincrbyfloat").docs(
+        "2.6.0",
+        "O(1)",
+        "Adds a decimal number to a numeric field; an absent one counts as 0.",
+    ),
+    read_row("HKEYS", "key", hkeys, 0).docs(
+        "2.0.0",
+        "O(N) for N fields in the hash",
+        "Replies all field names.",
+    ),
+    read_row("HLEN", "key", hlen, flag::FAST).docs(
+        "2.0.0",
+        "O(1); O(N) for N fields where some of them expire",
+        "Replies how many fields there are.",
+    ),
+    read_row("HMGET", "key field+", hmget, flag::FAST).docs(
+        "2.0.0",
+        "O(N) for N named fields",
+        "Replies the values of several fields.",
+    ),
+    write_row("HMSET", "key (field value)+", hmset, COUNTING).event("hset").docs(
+        "2.0.0",
+        "O(N) for N fields",
+        "Sets fields, as HSET does, and replies OK.",
+    ),
+    read_row("HRANDFIELD", "key [count [WITHVALUES]]", hrandfield, 0).docs(
+        "6.2.0",
+        "O(N) for N fields in the reply; O(M) for M in the hash where N is large against it",
+        "Replies fields picked at random.",
+    ),
+    read_row("HSCAN", "key cursor [MATCH pattern] [COUNT count] [NOVALUES]", hscan, 0).docs(
+        "2.8.0",
+        "O(1) a call, O(N) for a whole walk over N fields",
+        "Walks over the fields of a hash in steps.",
+    ),
+    write_row("HSET", "key (field value)+", hset, COUNTING).event("hset").docs(
+        "2.0.0",
+        "O(N) for N fields",
+        "Sets fields, creating the hash where the key is absent.",
+    ),
+    write_row("HSETNX", "key field value", hsetnx, COUNTING).event("hset").docs(
+        "2.0.0",
+        "O(1)",
+        "Sets a field unless it exists.",
+    ),
+    read_row("HSTRLEN", "key field", hstrlen, flag::FAST).docs(
+        "3.2.0",
+        "O(1)",
+        "Replies the bytes in a field's value.",
+    ),
+    read_row("HVALS", "key", hvals, 0).docs("2.0.0", "O(N) for N fields in the hash", "Replies all values."),
+];
+
+const fn read_row(name: &'static str, usage: &'static str, handler: ReadHandler, flags: u32) -> Command {
+    read(name, usage, handler).group("hash").flags(flags).acl(acl::HASH)
+}
+
+const fn write_row(name: &'static str, usage: &'static str, handler: WriteHandler, flags: u32) -> Command {
+    write(name, usage, handler).group("hash").flags(flags).acl(acl::HASH)
+}
+
+fn hdel(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let count = delete_fields(tx, args.word(1), args.from(2), Cause::Command)?;
+    reply.integer(count as i64);
+    Ok(())
+}
+
+fn hexists(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    reply.integer(i64::from(field(view, args)?.is_some()));
+    Ok(())
+}
+
+fn hget(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    reply_value(reply, field(view, args)?);
+    Ok(())
+}
+
+fn hgetall(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let hash = view.hash(args.word(1))?;
+    reply.map(hash.map_or(0, |hash| hash.len()));
+    for field in hash.iter().flat_map(HashView::iter) {
+        reply.bulk(field.name.as_slice());
+        field.value.with_bytes(|value| reply.bulk(value));
+    }
+    Ok(())
+}
+
+fn hincrby(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let by = args.integer(3)?;
+    let value = tx.read(|view| match field(view, args)? {
+        Some(field) => field.value.as_integer().ok_or(CommandError::of("ERR hash value is not an integer")),
+        None => Ok(0),
+    })?;
+    let sum = value.checked_add(by);
+    let sum = sum.ok_or(CommandError::of("ERR increment or decrement would overflow"))?;
+    count_up(tx, args, itoa::Buffer::new().format(sum).as_bytes());
+    reply.integer(sum);
+    Ok(())
+}
+
+fn hincrbyfloat(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    if args.double(3)?.is_infinite() {
+        return Err(CommandError::of("ERR value is NaN or Infinity"));
+    }
+    let sum = tx.read(|view| {
+        let add = |value: &[u8]| {
+            parse_double(value).ok_or(CommandError::of("ERR hash value is not a float"))?;
+            let sum = add_decimals(value, args.word(3));
+            sum.ok_or(CommandError::of("ERR increment would produce NaN or Infinity"))
+        };
+        match field(view, args)? {
+            Some(field) => field.value.with_bytes(add),
+            None => add(b"0"),
+        }
+    })?;
+    count_up(tx, args, sum.as_bytes());
+    reply.bulk(sum.as_bytes());
+    Ok(())
+}
+
+fn hkeys(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let hash = view.hash(args.word(1))?;
+    reply.array(hash.map_or(0, |hash| hash.len()));
+    hash.iter().flat_map(HashView::iter).for_each(|field| reply.bulk(field.name.as_slice()));
+    Ok(())
+}
+
+fn hlen(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    reply.integer(view.hash(args.word(1))?.map_or(0, |hash| hash.len()) as i64);
+    Ok(())
+}
+
+fn hmget(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let hash = view.hash(args.word(1))?;
+    reply.array(args.len() - 2);
+    for name in args.from(2) {
+        reply_value(reply, hash.and_then(|hash| hash.get(name)));
+    }
+    Ok(())
+}
+
+fn hmset(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    set_fields(tx, args, "hmset")?;
+    reply.ok();
+    Ok(())
+}
+
+fn hrandfield(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    if args.len() == 2 {
+        let picked = view.hash(args.word(1))?.and_then(|hash| sample(view, hash));
+        reply.optional_bulk(picked.map(|field| field.name.as_slice()));
+        return Ok(());
+    }
+    let (count, with_values) = parse_random(args)?;
+    let picked = match view.hash(args.word(1))? {
+        Some(hash) if count < 0 => (0..count.unsigned_abs()).filter_map(|_| sample(view, hash)).collect(),
+        Some(hash) => pick_distinct(view, hash, count as usize),
+        None => Vec::new(),
+    };
+    let nested = with_values && reply.is_resp3();
+    reply.array(picked.len() * if with_values && !nested { 2 } else { 1 });
+    for field in picked {
+        if nested {
+            reply.array(2);
+        }
+        reply.bulk(field.name.as_slice());
+        if with_values {
+            field.value.with_bytes(|value| reply.bulk(value));
+        }
+    }
+    Ok(())
+}
+
+fn hscan(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let cursor = parse_cursor(args.word(2))?;
+    let Some(hash) = view.hash(args.word(1))? else {
+        reply.array(2);
+        reply.bulk(b"0");
+        reply.array(0);
+        return Ok(());
+    };
+    let options = ScanOptions::parse(args.options(3), ScanOf::Fields)?;
+    let mut found: Vec<&Field> = Vec::new();
+    let next = hash.scan(cursor, options.count, &mut |field| {
+        if options.wants(field.name.as_slice()) {
+            found.push(field);
+        }
+    });
+    reply.array(2);
+    reply.bulk(itoa::Buffer::new().format(next).as_bytes());
+    reply.array(found.len() * if options.no_values { 1 } else { 2 });
+    for field in found {
+        reply.bulk(field.name.as_slice());
+        if !options.no_values {
+            field.value.with_bytes(|value| reply.bulk(value));
+        }
+    }
+    Ok(())
+}
+
+fn hset(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let created = set_fields(tx, args, "hset")?;
+    reply.integer(created as i64);
+    Ok(())
+}
+
+fn hsetnx(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let free = tx.read(|view| Ok(field(view, args)?.is_none()))?;
+    if free {
+        let fields = List::Arguments(args.from(2));
+        tx.apply(Effect::HashSet { key: args.word(1), fields, keep_expiry: false });
+    }
+    reply.integer(i64::from(free));
+    Ok(())
+}
+
+fn hstrlen(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    reply.integer(field(view, args)?.map_or(0, |field| field.value.len()) as i64);
+    Ok(())
+}
+
+fn hvals(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let hash = view.hash(args.word(1))?;
+    reply.array(hash.map_or(0, |hash| hash.len()));
+    for field in hash.iter().flat_map(HashView::iter) {
+        field.value.with_bytes(|value| reply.bulk(value));
+    }
+    Ok(())
+}
+
+/// The field that word 2 names in the hash that word 1 names.
+fn field<'v>(view: &View<'v>, args: Args<'_>) -> Result<Option<&'v Field>, CommandError> {
+    Ok(view.hash(args.word(1))?.and_then(|hash| hash.get(args.word(2))))
+}
+
+pub fn reply_value(reply: &mut dyn Reply, field: Option<&Field>) {
+    match field {
+        Some(field) => field.value.with_bytes(|value| reply.bulk(value)),
+        None => reply.null(),
+    }
+}
+
+/// Deletes those of the fields that are there; how many those were.
+pub fn delete_fields(
+    tx: &mut Tx<'_>,
+    key: &[u8],
+    names: &[&[u8]],
+    cause: Cause,
+) -> Result<usize, CommandError> {
+    let any = tx.read(|view| {
+        let hash = view.hash(key)?;
+        Ok(hash.is_some_and(|hash| names.iter().any(|name| hash.get(name).is_some())))
+    })?;
+    Ok(if any { tx.apply(Effect::HashDelete { key, fields: List::Arguments(names), cause }) } else { 0 })
+}
+
+/// HSET and HMSET: the number of fields that are new.
+fn set_fields(tx: &mut Tx<'_>, args: Args<'_>, command: &str) -> Result<usize, CommandError> {
+    let (key, fields) = (args.word(1), args.from(2));
+    if !fields.len().is_multiple_of(2) {
+        return Err(CommandError::wrong_arity(command));
+    }
+    tx.read(|view| view.hash(key).map(|_| ()))?;
+    Ok(tx.apply(Effect::HashSet { key, fields: List::Arguments(fields), keep_expiry: false }))
+}
+
+/// Sets a counted field; its expiry stays.
+fn count_up(tx: &mut Tx<'_>, args: Args<'_>, value: &[u8]) {
+    let fields = List::Arguments(&[args.word(2), value]);
+    tx.apply(Effect::HashSet { key: args.word(1), fields, keep_expiry: true });
+}
+
+/// HRANDFIELD's count and whether values are wanted.
+fn parse_random(args: Args<'_>) -> Result<(i64, bool), CommandError> {
+    /// A negative count repeats fields, so that the hash does not bound the reply: this does.
+    const REPEATS_MAX: u64 = 1 << 24;
+    let count = integer(args.word(2))?;
+    if count == i64::MIN {
+        return Err(CommandError::of(
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        ));
+    }
+    let with_values = args.len() == 4 && args.is(3, "WITHVALUES");
+    if args.len() > 3 && !with_values {
+        return Err(CommandError::SYNTAX);
+    }
+    let beyond_pairs = with_values && count.abs() > i64::MAX / 2;
+    if beyond_pairs || (count < 0 && count.unsigned_abs() > REPEATS_MAX) {
+        return Err(CommandError::of("ERR value is out of range"));
+    }
+    Ok((count, with_values))
+}
+
+/// Some field of the hash, which has one.
+fn sample<'v>(view: &View<'_>, hash: HashView<'v>) -> Option<&'v Field> {
+    const TRIES: usize = 100;
+    let sampled = (0..TRIES).find_map(|_| hash.sample(view.random(), view.random()));
+    // Where nearly all have expired, chance may miss the rest.
+    sampled.or_else(|| hash.iter().next())
+}
+
+/// Up to `count` fields, none twice.
+fn pick_distinct<'v>(view: &View<'_>, hash: HashView<'v>, count: usize) -> Vec<&'v Field> {
+    let length = hash.len();
+    if count < length / 4 && hash.expiring() == 0 {
+        // Few of many: most picks are new ones.
+        let mut picked = Vec::with_capacity(count);
+        let mut seen = HashSet::with_capacity(count);
+        while picked.len() < count {
+            let field = sample(view, hash).expect("a hash has a field");
+            if seen.insert(field.name.as_slice()) {
+                picked.push(field);
+            }
+        }
+        return picked;
+    }
+    let mut fields: Vec<&Field> = hash.iter().collect();
+    if count >= length {
+        return fields;
+    }
+    for place in 0..count {
+        let rest = (length - place) as u64;
+        fields.swap(place, place + (view.random() % rest) as usize);
+    }
+    fields.truncate(count);
+    fields
+}

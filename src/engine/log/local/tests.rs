@@ -1,0 +1,115 @@
+//! On the machine's own file system; what can go wrong is in the root's crash tests, on a disk that fails.
+
+use super::*;
+use crate::log::Lsn;
+use crate::log::pipeline::{Options, Pipeline};
+use crate::log::replay::{Checkpoint, Recovered, Replay};
+
+/// A directory of its own, removed at the end.
+struct TestDirectory(PathBuf);
+
+impl TestDirectory {
+    fn new(name: &str) -> TestDirectory {
+        let path = std::env::temp_dir().join(format!("engramdb-log-{name}-{}", std::process::id()));
+        TestDirectory(path)
+    }
+}
+
+impl Drop for TestDirectory {
+    fn drop(&mut self) {
+        #[allow(clippy::disallowed_methods, reason = "cleaning up after a test is no part of the engine")]
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn options() -> LocalOptions {
+    LocalOptions { segment_bytes: 1 << 20, entry_bytes_max: 64 << 10, ..LocalOptions::default() }
+}
+
+fn recover(directory: &Path) -> (LocalLog, Vec<Vec<u8>>, Recovered) {
+    let log = LocalLog::open(Env::system(), directory, options()).expect("nobody has the lock");
+    let mut replay = Replay::new(&log, Checkpoint::default());
+    let mut batches = Vec::new();
+    while let Some(batch) = replay.next().expect("an undamaged log") {
+        batches.push(batch.bytes.to_vec());
+    }
+    let recovered = replay.finish();
+    (log, batches, recovered)
+}
+
+fn submit(pipeline: &Pipeline, batch: &[u8]) -> Lsn {
+    let mut credit = loop {
+        match pipeline.admit(batch.len()) {
+            Ok(credit) => break credit,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    let lsn = pipeline.last_lsn().next();
+    pipeline.submit(&mut credit, lsn, lsn.0, batch);
+    lsn
+}
+
+#[test]
+fn batches_come_back_over_restarts_and_segments() {
+    let directory = TestDirectory::new("restarts");
+    let mut expected: Vec<Vec<u8>> = Vec::new();
+    for round in 0..4u64 {
+        let (log, batches, recovered) = recover(&directory.0);
+        assert!(batches == expected, "round {round}");
+        assert!(recovered.voided.is_empty(), "round {round}: {:?}", recovered.voided);
+        assert_eq!(recovered.clean, round > 0);
+        let pipeline = Pipeline::start(Arc::new(log), &recovered, Options::default()).expect("a claim");
+        let mut last = Lsn(0);
+        for number in 0..500u64 {
+            let batch = vec![number as u8; (number * 137 % 9000) as usize];
+            last = submit(&pipeline, &batch);
+            expected.push(batch);
+        }
+        pipeline.wait(last).expect("a healthy disk");
+        pipeline.close().expect("a clean stop");
+    }
+    assert!(recover(&directory.0).0.segments().len() > 4);
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let directory = TestDirectory::new("lock");
+    let (first, ..) = recover(&directory.0);
+    let second = LocalLog::open(Env::system(), &directory.0, options());
+    assert!(matches!(second, Err(OpenError::Locked { .. })));
+    drop(first);
+    assert!(LocalLog::open(Env::system(), &directory.0, options()).is_ok());
+}
+
+#[test]
+fn sealed_segments_are_read_beside_the_writer_and_trimmed() {
+    let directory = TestDirectory::new("sealed");
+    let (log, _, recovered) = recover(&directory.0);
+    let pipeline = Pipeline::start(Arc::new(log), &recovered, Options::default()).expect("a claim");
+    let first = submit(&pipeline, b"sealed");
+    let sealed = loop {
+        match pipeline.rotate() {
+            Ok(pos) => break pos,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    assert!(pipeline.durable() >= first);
+    let second = submit(&pipeline, b"not sealed");
+    pipeline.wait(second).expect("a healthy disk");
+
+    let reader = SealedLog::open(Env::system(), &directory.0).expect("no lock is needed");
+    assert_eq!(reader.last_sealed(), sealed);
+    let mut replay = Replay::over(reader.read(Mark::default()), Checkpoint::default());
+    assert_eq!(replay.next().expect("undamaged").map(|batch| batch.bytes.to_vec()), Some(b"sealed".to_vec()));
+    assert!(replay.next().expect("undamaged").is_none());
+    let checkpoint = replay.finish().checkpoint;
+    assert_eq!(checkpoint.mark.pos, sealed);
+
+    pipeline.log().trim(checkpoint.mark.pos).expect("files can be removed");
+    assert_eq!(pipeline.log().bounds().expect("bounds are known").0, sealed.next());
+    let mut trimmed = Replay::new(&**pipeline.log(), Checkpoint::default());
+    assert!(matches!(trimmed.next(), Err(ReadError::Trimmed { first }) if first == sealed.next()));
+    let mut tail = Replay::new(&**pipeline.log(), checkpoint);
+    let batch = tail.next().expect("undamaged").expect("one batch");
+    assert_eq!((batch.lsn, batch.bytes), (second, &b"not sealed"[..]));
+}

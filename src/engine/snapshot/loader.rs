@@ -1,0 +1,354 @@
+//! Reads snapshot files. What a section holds is applied block by block: memory is one block, beside what is loaded.
+//!
+//! Nothing here is believed before it was checked: lengths are compared with the file's size before anything is
+//! allocated, blocks with their CRC before they are decoded, and only the effects that a snapshot is made of are applied.
+
+use super::SnapshotError;
+use super::digest::entry_digest;
+use super::format::{
+    BLOCK_HEADER_BYTES, Block, Content, DATABASES_MAX, FormatError, HEADER_BYTES, ModuleName, SECTION_BYTES,
+    Section, SnapshotHeader, TRAILER_BYTES, Trailer, trailer_crc,
+};
+use super::writer::total;
+use crate::effect::{Effect, Record, decode_batch};
+use crate::env::{Access, Disk, DiskFile, Env};
+use crate::keyspace::Keyspace;
+use crate::log::RunningChecksum;
+use crate::module::Module;
+use crate::recovery::Recovering;
+use crate::slot::key_slot;
+use crate::store::ReplayError;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// An open snapshot whose header, footer and trailer are sound. The sections are checked as they are read.
+pub struct SnapshotFile {
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    header: SnapshotHeader,
+    sections: Vec<Section>,
+    modules: Vec<ModuleName>,
+    trailer: Trailer,
+    bytes: u64,
+    check: bool,
+}
+
+impl SnapshotFile {
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<SnapshotFile, SnapshotError> {
+        let file = disk.open(path, Access::Read);
+        let file = file.map_err(|error| SnapshotError::Io { file: path.to_owned(), error })?;
+        SnapshotFile::over(file, path, true)
+    }
+
+    /// `check` is false only for fuzzing, where hardly any input would get past a checksum.
+    fn over(file: Arc<dyn DiskFile>, path: &Path, check: bool) -> Result<SnapshotFile, SnapshotError> {
+        let at = Place { path };
+        let bytes = file.size().map_err(|error| at.io(error))?;
+        if bytes < (HEADER_BYTES + TRAILER_BYTES) as u64 {
+            return Err(at.damaged(bytes, "the file is cut off"));
+        }
+        let header_bytes = at.read::<HEADER_BYTES>(&*file, 0)?;
+        let header = SnapshotHeader::decode(&header_bytes, check).map_err(|error| at.format(0, error))?;
+        let trailer_offset = bytes - TRAILER_BYTES as u64;
+        let trailer_bytes = at.read::<TRAILER_BYTES>(&*file, trailer_offset)?;
+        let trailer = Trailer::decode(&trailer_bytes).map_err(|error| at.format(trailer_offset, error))?;
+        if !(HEADER_BYTES as u64..=trailer_offset).contains(&trailer.footer_offset) {
+            return Err(at.damaged(trailer_offset, "the footer's place is impossible"));
+        }
+        let mut footer = vec![0; (trailer_offset - trailer.footer_offset) as usize];
+        let filled = file.read_full_at(&mut footer, trailer.footer_offset).map_err(|error| at.io(error))?;
+        let crc = trailer_crc(&header_bytes, &footer, &trailer_bytes);
+        if filled < footer.len() || check && crc != trailer.crc {
+            return Err(at.damaged(trailer.footer_offset, "the footer's checksum does not match"));
+        }
+        let (sections, modules) =
+            decode_footer(&footer, &trailer).map_err(|detail| at.damaged(trailer.footer_offset, detail))?;
+        Ok(SnapshotFile { path: path.to_owned(), file, header, sections, modules, trailer, bytes, check })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn header(&self) -> &SnapshotHeader {
+        &self.header
+    }
+
+    pub fn trailer(&self) -> &Trailer {
+        &self.trailer
+    }
+
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    pub fn modules(&self) -> &[ModuleName] {
+        &self.modules
+    }
+
+    /// The file's size.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Loads all of it.
+    pub fn load(&self, recovering: &mut Recovering) -> Result<(), SnapshotError> {
+        self.load_slots(recovering, 0, u16::MAX)?;
+        self.load_modules(recovering)
+    }
+
+    /// Loads the keys of these slots, both ends included, of all databases.
+    pub fn load_slots(
+        &self,
+        recovering: &mut Recovering,
+        first: u16,
+        last: u16,
+    ) -> Result<(), SnapshotError> {
+        let lsn = self.header.checkpoint.lsn;
+        let mut block = Vec::new();
+        for (index, section) in self.sections.iter().enumerate() {
+            let Content::Keys { first_slot, last_slot, .. } = section.content else { continue };
+            if last_slot < first || first_slot > last {
+                continue;
+            }
+            let whole = first <= first_slot && last_slot <= last;
+            self.read_section(index, &mut block, &mut |record| {
+                let wanted = |key| (first..=last).contains(&key_slot(key));
+                if whole || record.effect.key().is_some_and(wanted) {
+                    recovering.apply_record(lsn, record)?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Loads the modules' ground state; after the keys.
+    pub fn load_modules(&self, recovering: &mut Recovering) -> Result<(), SnapshotError> {
+        for module in &self.modules {
+            if recovering.modules().iter().all(|present| present.number() != module.number) {
+                let (file, name) = (self.path.clone(), module.name.clone());
+                return Err(SnapshotError::MissingModule { file, name, number: module.number });
+            }
+        }
+        let lsn = self.header.checkpoint.lsn;
+        let mut block = Vec::new();
+        for (index, section) in self.sections.iter().enumerate() {
+            if section.content == Content::Modules {
+                self.read_section(index, &mut block, &mut |record| recovering.apply_record(lsn, record))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every byte, and loads every section into a store of its own: each key must lie in its section's slots, and
+    /// the result must have the number of keys and the digest that were written. Memory is one section at a time.
+    pub fn verify(&self, env: &Env, modules: Vec<Box<dyn Module>>) -> Result<(), SnapshotError> {
+        let mut block = Vec::new();
+        for (index, section) in self.sections.iter().enumerate() {
+            let Content::Keys { database, first_slot, last_slot } = section.content else { continue };
+            let mut keyspace = Keyspace::new(0);
+            self.read_section(index, &mut block, &mut |record| {
+                let key = record.effect.key().expect("sections of keys hold no other effects");
+                let misplaced = !(first_slot..=last_slot).contains(&key_slot(key));
+                if misplaced || keyspace.apply(record).mismatch {
+                    return Err(ReplayError::Mismatch(format!("{:?}", record.effect)));
+                }
+                Ok(())
+            })?;
+            let entries = keyspace.database(database).into_iter().flat_map(|database| database.iter());
+            let (keys, digest) = entries.fold((0, 0u64), |(keys, digest), entry| {
+                (keys + 1, digest.wrapping_add(entry_digest(entry)))
+            });
+            if (keys, digest) != (section.keys, section.digest) {
+                let detail = format!("section {index} does not bring back the entries that it was made of");
+                return Err(self.damaged(section.offset, &detail));
+            }
+        }
+        self.load_modules(&mut Recovering::new(env.clone(), 0, modules))
+    }
+
+    /// Calls `each` for every effect of a section.
+    fn read_section(
+        &self,
+        index: usize,
+        block_bytes: &mut Vec<u8>,
+        each: &mut dyn FnMut(&Record<'_>) -> Result<(), ReplayError>,
+    ) -> Result<(), SnapshotError> {
+        let section = &self.sections[index];
+        let end = section.offset + section.bytes;
+        let mut offset = section.offset;
+        let mut effects = 0;
+        let mut checksum = RunningChecksum::default();
+        while offset < end {
+            effects += self.read_block(index, offset, end, block_bytes)?;
+            checksum.add(block_bytes);
+            for record in decode_batch(block_bytes) {
+                let record = record.map_err(|error| self.damaged(offset, &error.to_string()))?;
+                if !belongs(&record, section.content) {
+                    return Err(self.damaged(offset, "an effect stands in the wrong section"));
+                }
+                each(&record).map_err(|cause| SnapshotError::Replay { file: self.path.clone(), cause })?;
+            }
+            offset += (BLOCK_HEADER_BYTES + block_bytes.len()) as u64;
+        }
+        if self.check && (effects, checksum) != (section.effects, section.checksum) {
+            return Err(self.damaged(section.offset, "the section's blocks are not those that were written"));
+        }
+        Ok(())
+    }
+
+    /// Reads the effects of the block at `offset` into `bytes`; returns how many there are.
+    fn read_block(
+        &self,
+        section: usize,
+        offset: u64,
+        end: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Result<u64, SnapshotError> {
+        let at = Place { path: &self.path };
+        if end - offset < BLOCK_HEADER_BYTES as u64 {
+            return Err(self.damaged(offset, "a block does not fit its section"));
+        }
+        let block = Block::decode(&at.read::<BLOCK_HEADER_BYTES>(&*self.file, offset)?);
+        let content_offset = offset + BLOCK_HEADER_BYTES as u64;
+        if u64::from(block.bytes) > end - content_offset || block.section as usize != section {
+            return Err(self.damaged(offset, "a block does not fit its section"));
+        }
+        bytes.resize(block.bytes as usize, 0);
+        let filled = self.file.read_full_at(bytes, content_offset).map_err(|error| at.io(error))?;
+        if filled < bytes.len() || self.check && block.crc_with(bytes) != block.crc {
+            return Err(self.damaged(offset, "a block's checksum does not match"));
+        }
+        Ok(u64::from(block.effects))
+    }
+
+    fn damaged(&self, offset: u64, detail: &str) -> SnapshotError {
+        Place { path: &self.path }.damaged(offset, detail)
+    }
+}
+
+/// Whether an effect is one that this section may hold. Others could change keys elsewhere, or take any memory.
+fn belongs(record: &Record<'_>, content: Content) -> bool {
+    match (record.effect, content) {
+        (Effect::Module { .. }, Content::Modules) => record.database < DATABASES_MAX,
+        (
+            Effect::StringSet { .. }
+            | Effect::HashSet { keep_expiry: false, .. }
+            | Effect::HashExpire { .. }
+            | Effect::Expire { .. },
+            Content::Keys { database, .. },
+        ) => record.database == database,
+        _ => false,
+    }
+}
+
+/// The footer's records, if they fit the trailer and fill the file without gaps.
+fn decode_footer(footer: &[u8], trailer: &Trailer) -> Result<(Vec<Section>, Vec<ModuleName>), &'static str> {
+    let section_bytes = trailer.sections as usize * SECTION_BYTES;
+    let (records, mut names) = footer.split_at_checked(section_bytes).ok_or("the footer is too short")?;
+    let mut sections = Vec::with_capacity(trailer.sections as usize);
+    let mut offset = HEADER_BYTES as u64;
+    for record in records.chunks_exact(SECTION_BYTES) {
+        let record = record.try_into().expect("chunks are exact");
+        let section = Section::decode(record).map_err(|error| match error {
+            FormatError::Damaged(detail) => detail,
+            FormatError::NeedsNewer(_) => "a section's content is unknown",
+        })?;
+        if section.offset != offset || section.bytes > trailer.footer_offset - offset {
+            return Err("the sections do not follow each other");
+        }
+        offset += section.bytes;
+        sections.push(section);
+    }
+    if offset != trailer.footer_offset {
+        return Err("the sections do not fill the file");
+    }
+    let mut modules = Vec::new();
+    for _ in 0..trailer.modules {
+        let (module, rest) = ModuleName::decode(names).ok_or("the footer is too short")?;
+        modules.push(module);
+        names = rest;
+    }
+    let totals = total(&sections);
+    let agrees =
+        (totals.keys, totals.effects, totals.checksum) == (trailer.keys, trailer.effects, trailer.checksum);
+    if !names.is_empty() || !agrees {
+        return Err("the trailer's totals are not those of the sections");
+    }
+    Ok((sections, modules))
+}
+
+/// Makes errors.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    path: &'a Path,
+}
+
+impl Place<'_> {
+    fn io(self, error: io::Error) -> SnapshotError {
+        SnapshotError::Io { file: self.path.to_owned(), error }
+    }
+
+    fn damaged(self, offset_bytes: u64, detail: &str) -> SnapshotError {
+        SnapshotError::Damaged { file: self.path.to_owned(), offset_bytes, detail: detail.to_owned() }
+    }
+
+    fn format(self, offset: u64, error: FormatError) -> SnapshotError {
+        match error {
+            FormatError::Damaged(detail) => self.damaged(offset, detail),
+            FormatError::NeedsNewer(needs) => SnapshotError::NeedsNewer { file: self.path.to_owned(), needs },
+        }
+    }
+
+    fn read<const N: usize>(self, file: &dyn DiskFile, offset: u64) -> Result<[u8; N], SnapshotError> {
+        let mut bytes = [0; N];
+        match file.read_full_at(&mut bytes, offset) {
+            Ok(filled) if filled == N => Ok(bytes),
+            Ok(_) => Err(self.damaged(offset, "the file is cut off")),
+            Err(error) => Err(self.io(error)),
+        }
+    }
+}
+
+/// Fuzz target: loads any bytes as a snapshot, with and without believing the checksums. Must not panic, nor allocate
+/// more than a small multiple of the input.
+pub fn fuzz_load(bytes: &[u8]) {
+    let env = Env::system();
+    for check in [true, false] {
+        let file = Arc::new(Bytes(bytes.to_vec()));
+        let Ok(snapshot) = SnapshotFile::over(file, Path::new("fuzz"), check) else { continue };
+        // The error is the expected outcome.
+        let _ = snapshot.load(&mut Recovering::new(env.clone(), 16, Vec::new()));
+        let _ = snapshot.verify(&env, Vec::new());
+    }
+}
+
+/// A file in memory, read-only.
+struct Bytes(Vec<u8>);
+
+impl DiskFile for Bytes {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.0.get(offset..)).unwrap_or_default();
+        let length = rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
+    }
+
+    fn write_vectored_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+
+    fn set_size(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}

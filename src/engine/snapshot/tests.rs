@@ -1,0 +1,416 @@
+use super::create::{CreateError, CreateOptions, CreateReport, Source};
+use super::manifest::Manifest;
+use super::*;
+use crate::effect::{Cause, Effect, List, Record};
+use crate::env::Env;
+use crate::keyspace::Keyspace;
+use crate::log::memory::MemoryLog;
+use crate::log::pipeline::{Options, Pipeline};
+use crate::log::replay::Recovered;
+use crate::log::{LogId, Lsn, Pos, ShardLog};
+use crate::module::{Applied, Module, ModuleEffect};
+use crate::recovery::{self, StartError};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A directory of the test's own, removed at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    #[expect(clippy::disallowed_methods, reason = "a leftover of an earlier run")]
+    fn new(name: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("engramdb-{name}-{}", std::process::id()));
+        // Usually it does not exist.
+        let _ = std::fs::remove_dir_all(&path);
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "env has no door for removing directories, as nothing needs it"
+    )]
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Keeps a definition per database: the last payload. FLUSHALL removes them, SWAPDB exchanges them.
+#[derive(Default)]
+struct Definitions(BTreeMap<u32, Vec<u8>>);
+
+impl Module for Definitions {
+    fn name(&self) -> &'static str {
+        "definitions"
+    }
+    fn number(&self) -> u8 {
+        9
+    }
+    fn list_version(&self) -> u32 {
+        1
+    }
+    fn commands(&self) -> &'static [crate::command::Command] {
+        &[]
+    }
+    fn apply(&mut self, _: &Keyspace, effect: &ModuleEffect<'_>) -> Result<(), String> {
+        self.0.insert(effect.database, effect.payload.to_vec());
+        Ok(())
+    }
+    fn observe(&mut self, _: &Keyspace, applied: &Applied<'_>) {
+        match applied.record.effect {
+            Effect::FlushAll => self.0.clear(),
+            Effect::SwapDatabases { first, second } => {
+                let (one, two) = (self.0.remove(&first), self.0.remove(&second));
+                self.0.extend(two.map(|definition| (first, definition)));
+                self.0.extend(one.map(|definition| (second, definition)));
+            }
+            _ => {}
+        }
+    }
+    fn save(&self, each: &mut dyn FnMut(&Record<'_>)) {
+        for (&database, payload) in &self.0 {
+            let effect = Effect::Module { module: 9, version: 1, kind: 1, payload };
+            each(&Record { database, effect });
+        }
+    }
+    fn recovered(&mut self, _: &Keyspace, _: u64) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+fn modules() -> Vec<Box<dyn Module>> {
+    vec![Box::new(Definitions::default())]
+}
+
+/// A log with its writer, the keyspace that was built from the same effects, and a directory for snapshots.
+struct World {
+    env: Env,
+    directory: Directory,
+    log: Arc<dyn ShardLog>,
+    pipeline: Pipeline,
+    lsn: Lsn,
+    live: Keyspace,
+    definitions: Definitions,
+}
+
+impl World {
+    fn new(name: &str) -> World {
+        let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([7; 16])));
+        let options = Options { log_thread: false, ..Options::default() };
+        let pipeline =
+            Pipeline::start(log.clone(), &Recovered::default(), options).expect("nobody else claims");
+        World {
+            env: Env::system(),
+            directory: Directory::new(name),
+            log,
+            pipeline,
+            lsn: Lsn(0),
+            live: Keyspace::new(0),
+            definitions: Definitions::default(),
+        }
+    }
+
+    /// Applies the effects that fit, and logs them as one batch.
+    fn batch(&mut self, effects: &[(u32, Effect<'_>)]) {
+        let mut batch = Vec::new();
+        self.lsn = self.lsn.next();
+        for &(database, effect) in effects {
+            let record = Record { database, effect };
+            if let Effect::Module { version, kind, payload, .. } = effect {
+                let effect = ModuleEffect { database, version, kind, payload, lsn: self.lsn };
+                self.definitions.apply(&self.live, &effect).expect("it takes anything");
+            } else if self.live.apply(&record).mismatch {
+                continue;
+            }
+            self.definitions.observe(&self.live, &Applied { record: &record, count: 1, lsn: self.lsn });
+            effect.encode(database, &mut batch);
+        }
+        let mut credit = self.pipeline.admit(batch.len()).expect("memory has room");
+        self.pipeline.submit(&mut credit, self.lsn, 1_000_000 + self.lsn.0, &batch);
+        self.pipeline.pump();
+    }
+
+    fn create(&self) -> Result<CreateReport, CreateError> {
+        let source = Source {
+            log_id: self.log.id(),
+            parent: LogId::default(),
+            parent_pos: Pos(0),
+            read: &|mark| self.log.read(mark),
+        };
+        create(&self.env, &self.directory.0, &source, &modules, &CreateOptions::default())
+    }
+
+    fn recover(&self) -> Result<(recovery::Recovering, recovery::StartReport), StartError> {
+        let recovered = recovery::recover(&self.env, &self.directory.0, &*self.log, &modules, 0);
+        recovered.map(|(recovering, _, report)| (recovering, report))
+    }
+
+    /// What recovery brings back is what is live.
+    fn check(&self) -> recovery::StartReport {
+        let (recovering, report) = self.recover().expect("snapshot and log are whole");
+        assert_same(&self.live, recovering.keyspace());
+        assert_eq!(self.definitions.0, recovering.modules().get::<Definitions>().0);
+        report
+    }
+
+    fn manifest(&self) -> Manifest {
+        Manifest::load(&*self.env.disk, &self.directory.0).expect("the manifest is whole")
+    }
+
+    fn newest(&self) -> PathBuf {
+        self.directory.0.join(&self.manifest().newest().expect("one was made").file)
+    }
+
+    fn trim(&self) {
+        let upto = self.manifest().trim_through(2).expect("two snapshots are there");
+        self.log.trim(upto).expect("memory does not fail");
+    }
+}
+
+fn assert_same(one: &Keyspace, two: &Keyspace) {
+    assert_eq!(digest::keyspace_digests(one), digest::keyspace_digests(two));
+    for (number, database) in one.databases().iter().enumerate() {
+        for entry in database.iter() {
+            let twin = two.entry(number as u32, entry.key()).expect("the digests agree on the keys");
+            assert_eq!(entry.value(), twin.value(), "{:?}", String::from_utf8_lossy(entry.key()));
+            assert_eq!(entry.expires_at_ms(), twin.expires_at_ms());
+        }
+        let twin = two.database(number as u32);
+        assert_eq!(database.expiring(), twin.map_or(0, |database| database.expiring()));
+    }
+}
+
+/// A random effect on few keys, so that they meet. `borders` allows Rename and Copy between any two keys.
+fn random_batch(world: &mut World, random: &mut SmallRng, borders: bool) {
+    let keys: Vec<Vec<u8>> = (0..random.random_range(1..6))
+        .flat_map(|_| {
+            let number = random.random_range(0..60);
+            [format!("key:{number}"), format!("{{key:{number}}}:twin")]
+        })
+        .map(String::into_bytes)
+        .collect();
+    let words: Vec<Vec<u8>> = (0..8).map(|_| random_word(random)).collect();
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    let many: Vec<Vec<u8>> =
+        (0..2 * random.random_range(1..800)).map(|n| format!("f{n}").into_bytes()).collect();
+    let many: Vec<&[u8]> = many.iter().map(Vec::as_slice).collect();
+    let fields = |random: &mut SmallRng| {
+        List::Arguments(if random.random_bool(0.1) { &many } else { &words[..2 * random.random_range(1..4)] })
+    };
+    let mut effects = Vec::new();
+    for pair in keys.chunks(2) {
+        let (key, twin) = (pair[0].as_slice(), pair[1].as_slice());
+        let to = if borders { keys[0].as_slice() } else { twin };
+        let expires_at_ms = if random.random_bool(0.3) { 0 } else { random.random_range(1..9_000_000) };
+        let (value, keep_expiry) = (words[0], random.random_bool(0.5));
+        let effect = match random.random_range(0..100) {
+            0..8 => Effect::Delete { key, cause: Cause::Command },
+            8..16 => Effect::Expire { key, expires_at_ms },
+            16..40 => Effect::StringSet { key, value, expires_at_ms },
+            40..45 => Effect::StringAppend { key, suffix: value },
+            45..50 => Effect::StringWrite { key, offset: random.random_range(0..50), content: value },
+            50..72 => Effect::HashSet { key, fields: fields(random), keep_expiry },
+            72..77 => Effect::HashDelete { key, fields: fields(random), cause: Cause::Expired },
+            77..85 => Effect::HashExpire { key, fields: fields(random), expires_at_ms },
+            85..89 if to != key => Effect::Rename { key, to },
+            89..93 if to != key => Effect::Copy { key, to, to_database: random.random_range(0..3) },
+            93..95 => Effect::Move { key, to_database: 2 },
+            95 => Effect::Flush,
+            96 if random.random_bool(0.2) => Effect::FlushAll,
+            97 => Effect::SwapDatabases { first: 0, second: random.random_range(0..4) },
+            _ => Effect::Module { module: 9, version: 1, kind: 1, payload: value },
+        };
+        effects.push((random.random_range(0..3), effect));
+    }
+    world.batch(&effects);
+}
+
+fn random_word(random: &mut SmallRng) -> Vec<u8> {
+    match random.random_range(0..4) {
+        0 => random.random_range(-1000..1000).to_string().into_bytes(),
+        1 => vec![b'x'; random.random_range(0..5000)],
+        2 => vec![b'0'; random.random_range(0..40)],
+        _ => (0..random.random_range(0..40)).map(|_| random.random()).collect(),
+    }
+}
+
+#[test]
+fn snapshots_at_random_cuts_and_the_tail_bring_back_what_was_live() {
+    for seed in 0..40 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut world = World::new(&format!("snapshot-cuts-{seed}"));
+        let borders = seed % 4 == 0;
+        let mut any_whole = false;
+        for _ in 0..5 {
+            for _ in 0..random.random_range(0..60) {
+                random_batch(&mut world, &mut random, borders);
+            }
+            let report = world.create().expect("nothing is damaged");
+            any_whole |= report.whole;
+            if let Some(created) = &report.created {
+                assert_eq!(created.lsn, world.lsn.0);
+            }
+            let report = world.check();
+            assert_eq!(report.batches, 0, "the snapshot has all");
+            assert_eq!(report.snapshot, world.manifest().newest().cloned());
+            assert!(world.manifest().snapshots.len() <= 2);
+            if let Some(upto) = world.manifest().trim_through(2) {
+                world.log.trim(upto).expect("memory does not fail");
+            }
+            for _ in 0..random.random_range(0..30) {
+                random_batch(&mut world, &mut random, borders);
+            }
+            world.check();
+        }
+        assert_eq!(any_whole, borders, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_tail_larger_than_the_buffers_goes_through_files() {
+    let mut world = World::new("snapshot-spill");
+    let large = vec![b'v'; 100_000];
+    for round in 0..3 {
+        for number in 0..20 {
+            let key = format!("{{same slot}}{number}");
+            let effect = Effect::StringSet { key: key.as_bytes(), value: &large[round..], expires_at_ms: 0 };
+            world.batch(&[(0, effect)]);
+        }
+        world.create().expect("there is space");
+        world.check();
+    }
+    let names = world.env.disk.list(&world.directory.0).expect("it is there");
+    assert!(names.iter().all(|name| !name.ends_with(".tmp")), "{names:?}");
+    assert_eq!(names.iter().filter(|name| name.ends_with(".snapshot")).count(), 2);
+}
+
+#[test]
+fn nothing_new_makes_no_snapshot() {
+    let mut world = World::new("snapshot-nothing");
+    assert!(world.create().expect("an empty log is fine").created.is_none());
+    world.batch(&[(0, Effect::StringSet { key: b"a", value: b"1", expires_at_ms: 0 })]);
+    assert!(world.create().expect("there is something").created.is_some());
+    assert!(world.create().expect("an empty tail is fine").created.is_none());
+}
+
+#[test]
+fn only_one_snapshotter_runs_in_a_directory() {
+    let mut world = World::new("snapshot-lock");
+    world.batch(&[(0, Effect::StringSet { key: b"a", value: b"1", expires_at_ms: 0 })]);
+    world.create().expect("there is something");
+    let _held = world.env.disk.lock(&world.directory.0.join("LOCK")).expect("nobody has it");
+    assert!(matches!(world.create(), Err(CreateError::Locked { .. })));
+}
+
+/// A world with a snapshot of a few keys of every kind.
+fn small_world(name: &str) -> World {
+    let mut world = World::new(name);
+    let fields: List<'_> = List::Arguments(&[b"name", b"value", b"age", b"7"]);
+    world.batch(&[
+        (0, Effect::StringSet { key: b"a", value: b"1", expires_at_ms: 5 }),
+        (1, Effect::HashSet { key: b"h", fields, keep_expiry: false }),
+        (1, Effect::HashExpire { key: b"h", fields: List::Arguments(&[b"age"]), expires_at_ms: 77 }),
+        (1, Effect::Expire { key: b"h", expires_at_ms: 99 }),
+        (0, Effect::Module { module: 9, version: 1, kind: 1, payload: b"definition" }),
+    ]);
+    world.create().expect("there is something");
+    world
+}
+
+fn load(world: &World, path: &Path) -> Result<(), SnapshotError> {
+    let snapshot = SnapshotFile::open(&*world.env.disk, path)?;
+    snapshot.load(&mut recovery::Recovering::new(world.env.clone(), 16, modules()))
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_refused() {
+    let world = small_world("snapshot-flips");
+    let bytes = world.env.disk.read(&world.newest()).expect("just written");
+    let path = world.directory.0.join("damaged");
+    let attempt = |bytes: &[u8]| {
+        let file = world.env.disk.create(&path).expect("there is space");
+        file.write_at(bytes, 0).expect("there is space");
+        load(&world, &path)
+    };
+    attempt(&bytes).expect("nothing is changed yet");
+    for place in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 1 << (place % 8);
+        let error = attempt(&damaged).expect_err("a flipped bit").to_string();
+        assert!(error.contains("damaged is damaged at offset"), "byte {place}: {error}");
+    }
+    for length in 0..bytes.len() {
+        assert!(attempt(&bytes[..length]).expect_err("a cut").is_damage());
+    }
+    attempt(&[&bytes[..], b"\0"].concat()).expect_err("more than was written");
+}
+
+#[test]
+fn every_flipped_byte_of_the_manifest_is_refused_or_harmless() {
+    let world = small_world("snapshot-manifest");
+    let path = world.directory.0.join(manifest::MANIFEST_FILE);
+    let bytes = world.env.disk.read(&path).expect("just written");
+    let whole = world.manifest();
+    for place in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 1 << bit;
+            world.env.disk.write_atomically(&path, &damaged).expect("there is space");
+            if let Ok(manifest) = Manifest::load(&*world.env.disk, &world.directory.0) {
+                assert_eq!(manifest, whole, "byte {place}");
+            }
+        }
+    }
+}
+
+fn damage(world: &World, path: &Path) {
+    let mut bytes = world.env.disk.read(path).expect("it is there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    world.env.disk.write_atomically(path, &bytes).expect("there is space");
+}
+
+#[test]
+fn a_damaged_snapshot_is_passed_over_while_the_log_reaches_back_and_refused_after() {
+    let mut world = small_world("snapshot-fallback");
+    let first = world.newest();
+    world.batch(&[(0, Effect::StringSet { key: b"b", value: b"2", expires_at_ms: 0 })]);
+    world.create().expect("there is something");
+    let second = world.newest();
+    world.trim();
+    damage(&world, &second);
+    let report = world.check();
+    assert_eq!((report.batches, report.notes.len()), (1, 1), "the older snapshot and the log after it");
+    damage(&world, &first);
+    let Err(error) = world.recover() else { panic!("nothing is left to start from") };
+    let text = error.to_string();
+    for path in [&first, &second] {
+        assert!(text.contains(&path.display().to_string()), "{text}");
+    }
+    assert!(matches!(error, StartError::NoSnapshot { .. }));
+}
+
+#[test]
+fn a_new_snapshot_is_built_past_a_damaged_one() {
+    let mut world = small_world("snapshot-rebuild");
+    damage(&world, &world.newest());
+    world.batch(&[(0, Effect::StringSet { key: b"b", value: b"2", expires_at_ms: 0 })]);
+    let report = world.create().expect("the log is whole");
+    assert_eq!((report.batches, report.notes.len()), (2, 1));
+    world.check();
+}
+
+#[test]
+fn a_snapshot_of_another_log_or_of_a_missing_module_is_refused_by_name() {
+    let world = small_world("snapshot-foreign");
+    let refused = recovery::recover(&world.env, &world.directory.0, &*world.log, &Vec::new, 0);
+    let text = refused.err().expect("the module is missing").to_string();
+    assert!(text.contains("the module definitions (number 9)"), "{text}");
+    let other = MemoryLog::new(LogId([8; 16]));
+    let refused = recovery::recover(&world.env, &world.directory.0, &other, &modules, 0);
+    assert!(matches!(refused.err().expect("another log"), StartError::ForeignLog { .. }));
+}

@@ -1,0 +1,208 @@
+//! Writes a snapshot file: sections one after the other, each entry as the effects that build it.
+//!
+//! The caller gives sections in any order. Nothing is durable, and nothing may be published, before
+//! [`SnapshotWriter::finish`] returned.
+
+use super::digest::entry_digest;
+use super::format::{
+    BLOCK_HEADER_BYTES, Block, Content, HEADER_BYTES, ModuleName, Section, SnapshotHeader, Trailer,
+};
+use crate::effect::{Effect, List};
+use crate::env::{Disk, DiskFile};
+use crate::keyspace::{Entry, Value};
+use crate::log::RunningChecksum;
+use crate::types::{Field, Hash};
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A block ends after the effect that reaches this.
+const BLOCK_BYTES: usize = 128 << 10;
+/// A hash is written in effects of at most so many fields, and about so many bytes.
+const FIELDS_PER_EFFECT_MAX: usize = 512;
+const FIELD_BYTES_PER_EFFECT: usize = 64 << 10;
+
+pub struct SnapshotWriter {
+    file: Arc<dyn DiskFile>,
+    header: [u8; HEADER_BYTES],
+    offset: u64,
+    sections: Vec<Section>,
+    modules: Vec<ModuleName>,
+    /// The section that is open is the last of `sections`.
+    open: bool,
+    block: Vec<u8>,
+    block_effects: u32,
+}
+
+impl SnapshotWriter {
+    /// Creates the file, replacing what is there.
+    pub fn create(disk: &dyn Disk, path: &Path, header: &SnapshotHeader) -> io::Result<SnapshotWriter> {
+        let file = disk.create(path)?;
+        let header = header.encode();
+        file.write_at(&header, 0)?;
+        Ok(SnapshotWriter {
+            file,
+            header,
+            offset: HEADER_BYTES as u64,
+            sections: Vec::new(),
+            modules: Vec::new(),
+            open: false,
+            block: Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 8),
+            block_effects: 0,
+        })
+    }
+
+    /// Begins a section and ends the one before. A section that stays empty is not written.
+    pub fn begin_section(&mut self, content: Content) -> io::Result<()> {
+        self.end_section()?;
+        let checksum = RunningChecksum::default();
+        let section =
+            Section { content, offset: self.offset, bytes: 0, keys: 0, effects: 0, checksum, digest: 0 };
+        self.sections.push(section);
+        self.open = true;
+        Ok(())
+    }
+
+    /// Writes an entry of the section's database.
+    pub fn entry(&mut self, entry: &Entry) -> io::Result<()> {
+        let section = self.section();
+        let Content::Keys { database, .. } = section.content else {
+            panic!("entries go into sections of keys")
+        };
+        section.keys += 1;
+        section.digest = section.digest.wrapping_add(entry_digest(entry));
+        let (key, expires_at_ms) = (entry.key(), entry.expires_at_ms());
+        match entry.value() {
+            Value::String(string) => string
+                .with_bytes(|value| self.effect(database, &Effect::StringSet { key, value, expires_at_ms })),
+            Value::Hash(hash) => {
+                self.hash(database, key, hash)?;
+                if expires_at_ms != 0 {
+                    self.effect(database, &Effect::Expire { key, expires_at_ms })?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes a module whose effects are in the module section.
+    pub fn module(&mut self, number: u8, name: &str) {
+        self.modules.push(ModuleName { number, name: name.to_owned() });
+    }
+
+    /// Appends an effect to the open section.
+    pub fn effect(&mut self, database: u32, effect: &Effect<'_>) -> io::Result<()> {
+        effect.encode(database, &mut self.block);
+        self.block_effects += 1;
+        if self.block.len() >= BLOCK_BYTES { self.end_block() } else { Ok(()) }
+    }
+
+    /// Writes footer and trailer, and makes the file's bytes durable; its name is the caller's affair. Returns the
+    /// trailer and the file's size.
+    pub fn finish(mut self) -> io::Result<(Trailer, u64)> {
+        self.end_section()?;
+        let mut footer = Vec::new();
+        self.sections.iter().for_each(|section| section.encode(&mut footer));
+        self.modules.iter().for_each(|module| module.encode(&mut footer));
+        let mut trailer = total(&self.sections);
+        trailer.footer_offset = self.offset;
+        trailer.modules = self.modules.len() as u32;
+        let bytes = trailer.encode(&self.header, &footer);
+        self.file.write_vectored_at(&[IoSlice::new(&footer), IoSlice::new(&bytes)], self.offset)?;
+        self.file.sync()?;
+        Ok((trailer, self.offset + (footer.len() + bytes.len()) as u64))
+    }
+
+    fn section(&mut self) -> &mut Section {
+        assert!(self.open, "begin_section comes first");
+        self.sections.last_mut().expect("just begun")
+    }
+
+    fn hash(&mut self, database: u32, key: &[u8], hash: &Hash) -> io::Result<()> {
+        let mut chunk = Vec::new();
+        let mut bytes = 0;
+        for field in hash.iter() {
+            bytes += field.name.as_slice().len() + field.value.len();
+            chunk.push(field);
+            if chunk.len() == FIELDS_PER_EFFECT_MAX || bytes >= FIELD_BYTES_PER_EFFECT {
+                self.fields(database, key, &chunk)?;
+                chunk.clear();
+                bytes = 0;
+            }
+        }
+        if chunk.is_empty() { Ok(()) } else { self.fields(database, key, &chunk) }
+    }
+
+    /// One HashSet, and a HashExpire per distinct expiry.
+    fn fields(&mut self, database: u32, key: &[u8], fields: &[&Field]) -> io::Result<()> {
+        let values: Vec<_> = fields.iter().map(|field| field.value.to_bytes()).collect();
+        let pairs = fields.iter().zip(&values).flat_map(|(field, value)| [field.name.as_slice(), value]);
+        let pairs: Vec<&[u8]> = pairs.collect();
+        let effect = Effect::HashSet { key, fields: List::Arguments(&pairs), keep_expiry: false };
+        self.effect(database, &effect)?;
+        let mut expiries = BTreeMap::<u64, Vec<&[u8]>>::new();
+        for field in fields.iter().filter(|field| field.expires_at_ms != 0) {
+            expiries.entry(field.expires_at_ms).or_default().push(field.name.as_slice());
+        }
+        for (expires_at_ms, names) in expiries {
+            self.effect(
+                database,
+                &Effect::HashExpire { key, fields: List::Arguments(&names), expires_at_ms },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn end_section(&mut self) -> io::Result<()> {
+        if !self.open {
+            return Ok(());
+        }
+        self.end_block()?;
+        self.open = false;
+        if self.section_is_empty() {
+            self.sections.pop();
+        }
+        Ok(())
+    }
+
+    fn section_is_empty(&self) -> bool {
+        self.sections.last().is_some_and(|section| section.effects == 0)
+    }
+
+    fn end_block(&mut self) -> io::Result<()> {
+        if self.block_effects == 0 {
+            return Ok(());
+        }
+        let number = self.sections.len() as u32 - 1;
+        let block = Block::of(number, self.block_effects, &self.block);
+        let header = block.encode();
+        self.file.write_vectored_at(&[IoSlice::new(&header), IoSlice::new(&self.block)], self.offset)?;
+        let length = (BLOCK_HEADER_BYTES + self.block.len()) as u64;
+        self.offset += length;
+        let section = self.sections.last_mut().expect("effects go into sections");
+        section.bytes += length;
+        section.effects += u64::from(self.block_effects);
+        section.checksum.add(&self.block);
+        self.block.clear();
+        // One huge value must not stay in memory for the rest of the run.
+        self.block.shrink_to(4 * BLOCK_BYTES);
+        self.block_effects = 0;
+        Ok(())
+    }
+}
+
+/// The trailer's totals over these sections.
+pub(super) fn total(sections: &[Section]) -> Trailer {
+    let mut checksum = RunningChecksum::default();
+    sections.iter().for_each(|section| checksum.add(&section.checksum.0.to_le_bytes()));
+    // Wrapping: a reader calls this with numbers that it does not trust yet.
+    let sum = |of: fn(&Section) -> u64| sections.iter().map(of).fold(0, u64::wrapping_add);
+    Trailer {
+        sections: sections.len() as u32,
+        keys: sum(|section| section.keys),
+        effects: sum(|section| section.effects),
+        checksum: checksum.0,
+        ..Trailer::default()
+    }
+}
