@@ -15,6 +15,7 @@
 mod client;
 pub mod data;
 mod error;
+mod inspect;
 mod keys;
 mod latency;
 mod machine;
@@ -26,6 +27,7 @@ mod vectors;
 use clap::{Args, Subcommand};
 
 pub use error::BenchError;
+pub use inspect::DatasetCommandArgs;
 pub use keys::KeysArgs;
 pub use vectors::VectorsArgs;
 
@@ -42,6 +44,8 @@ enum BenchCommand {
     Vectors(Box<VectorsArgs>),
     /// Throughput and latency of GET, SET, HSET, HMGET and mixes of them
     Keys(Box<KeysArgs>),
+    /// What a data set is and how hard it is; writes generated ones
+    Dataset(Box<DatasetCommandArgs>),
 }
 
 /// Runs one benchmark to its end and prints its report.
@@ -49,5 +53,6 @@ pub fn run(arguments: BenchArgs) -> Result<(), BenchError> {
     match arguments.command {
         BenchCommand::Vectors(arguments) => vectors::run(*arguments),
         BenchCommand::Keys(arguments) => keys::run(*arguments),
+        BenchCommand::Dataset(arguments) => inspect::run(*arguments),
     }
 }

@@ -164,7 +164,7 @@ impl Engine {
     }
 
     /// Makes everything durable and stops the log in order. No command may follow.
-    pub fn close(self) -> Result<(), Fatal> {
+    pub fn close(&self) -> Result<(), Fatal> {
         self.pipeline.close()
     }
 
@@ -311,6 +311,11 @@ impl Transaction<'_> {
                 }
             }
         }
+    }
+
+    /// Looks at the present state, for what is not gated (INFO).
+    pub fn look<R>(&mut self, look: impl FnOnce(&View<'_>) -> R) -> R {
+        self.tx.look(look)
     }
 
     /// True if a watched key changed or expired since it was watched; the reply then waits for that change.

@@ -59,6 +59,14 @@ impl<'a> Tx<'a> {
         result
     }
 
+    /// The same for what is not gated: its hazards do not count.
+    pub(crate) fn look<R>(&mut self, look: impl FnOnce(&View<'_>) -> R) -> R {
+        let gate = self.gate;
+        let result = self.read(look);
+        self.gate = gate;
+        result
+    }
+
     /// Applies an effect to the current database and records it for the log. Returns its count (`Outcome::count`).
     pub fn apply(&mut self, effect: Effect<'_>) -> usize {
         self.purge_expired(&effect);

@@ -1,1 +1,42 @@
-//! Placeholder.
+//! The server: the async shell around the engine. Sockets, sessions, replies and what they wait for.
+//!
+//! The engine is synchronous and knows no sockets; this crate knows no module and no data type. It receives a started
+//! engine and the command tables of the modules, and drives them:
+//!
+//! - [`Server`]: worker threads, the listener, background work, shutdown;
+//! - `connection`: the life of one connection; `execute`: decoded requests as runs under one lock;
+//! - `outbox`, `gate`: replies that wait until what they show is durable;
+//! - `session`, `clients`, `commands`: what a connection knows, and the commands about it;
+//! - [`config`]: one table for flags, environment, file, CONFIG GET and SET;
+//! - [`start`]: from a data directory to a started engine.
+//!
+//! Invariants: no lock of the engine is held across an await; no byte that depends on a write leaves before the write
+//! is durable; order within a connection is kept.
+
+// Until the commands that read them are here.
+#![allow(dead_code)]
+
+mod background;
+mod clients;
+mod commands;
+pub mod config;
+mod connection;
+mod execute;
+mod gate;
+mod outbox;
+mod pool;
+mod reply;
+mod server;
+mod session;
+mod snapshots;
+pub mod start;
+mod stats;
+mod worker;
+
+pub use config::Config;
+pub use server::{Hooks, Server, ServerError, Stop};
+pub use snapshots::{NoSnapshots, Snapshotter};
+
+/// The version of Redis whose commands and replies this server follows: what HELLO and INFO tell clients, which pick
+/// features by it.
+pub const REDIS_VERSION: &str = "7.4.0";

@@ -7,7 +7,7 @@ use crate::history::{Batches, directory, recover, small_segments, start, submit}
 use engramdb_engine::log::local::BLOCK_BYTES;
 use engramdb_engine::log::replay::Checkpoint;
 use engramdb_sim::env::SimEnv;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A log of two segments: one sealed, the other with a few entries.
 struct Written {
@@ -47,7 +47,7 @@ impl Written {
     }
 
     /// Recovers with one file replaced, and puts the file back.
-    fn recover_with(&self, path: &PathBuf, bytes: Vec<u8>) -> Result<Batches, String> {
+    fn recover_with(&self, path: &Path, bytes: Vec<u8>) -> Result<Batches, String> {
         let original = self.sim.disk.bytes(path).expect("the file exists");
         self.sim.disk.set_bytes(path, bytes);
         let result = recover(&self.sim, Checkpoint::default()).map(|(_, batches, _)| batches);
@@ -57,7 +57,7 @@ impl Written {
 }
 
 /// A refusal has to say where.
-fn assert_names(path: &std::path::Path, error: &str, case: &str) {
+fn assert_names(path: &Path, error: &str, case: &str) {
     assert!(error.contains(&path.display().to_string()), "{case}: {error}");
 }
 

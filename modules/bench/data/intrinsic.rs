@@ -43,6 +43,17 @@ pub fn estimate(dataset: &Dataset) -> Option<IntrinsicDimension> {
     })
 }
 
+/// The distance, as servers reply it, from a query to its `rank`-th nearest row; the median over all queries.
+pub fn median_distance(dataset: &Dataset, rank: usize) -> Option<f32> {
+    let distances = Distances::new(&dataset.base, dataset.metric);
+    let answers = dataset.exact_neighbors(rank);
+    let at_rank =
+        |query: usize| Some(distances.from(dataset.queries.row(query))(*answers[query].get(rank - 1)?));
+    let mut seen: Vec<f32> = (0..dataset.queries.rows()).filter_map(at_rank).collect();
+    seen.sort_by(f32::total_cmp);
+    seen.get(seen.len() / 2).copied()
+}
+
 /// The estimate from the radii of one query's neighbours, ascending. Copies of the query itself say nothing about growth.
 fn around_one(radii: &[f64]) -> Option<f64> {
     let largest = *radii.last()?;

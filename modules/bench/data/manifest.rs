@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{DataError, Dataset, Metric, source};
+use super::{DataError, Dataset, Metric, npy, source};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,13 +46,13 @@ pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
     let vectors = |entry: &Entry| {
         check_sum(directory, entry)?;
         let matrix = source::read_vectors(&directory.join(&entry.file))?;
-        check_shape(&path, entry, [matrix.rows(), matrix.columns()])?;
+        check_shape(&path, entry, matrix.shape())?;
         Ok(matrix)
     };
     let neighbors = |entry: &Entry| {
         check_sum(directory, entry)?;
         let matrix = source::read_rows(&directory.join(&entry.file))?;
-        check_shape(&path, entry, [matrix.rows(), matrix.columns()])?;
+        check_shape(&path, entry, matrix.shape())?;
         Ok(matrix)
     };
     Ok(Dataset {
@@ -62,6 +62,31 @@ pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
         name: manifest.name,
         metric: manifest.metric,
     })
+}
+
+/// The files of a data set under their names, the manifest last.
+///
+/// # Panics
+/// Where the data set has no neighbours.
+pub fn files_of(dataset: &Dataset) -> Vec<(&'static str, Vec<u8>)> {
+    let neighbors = dataset.neighbors.as_ref().expect("neighbours are computed before they are written");
+    let entries = [
+        ("base", "base.npy", "float32", npy::write_vectors(&dataset.base), dataset.base.shape()),
+        ("queries", "queries.npy", "float32", npy::write_vectors(&dataset.queries), dataset.queries.shape()),
+        ("neighbors", "neighbors.npy", "int32", npy::write_rows(neighbors), neighbors.shape()),
+    ];
+    let metric = dataset.metric.redis_name().to_ascii_lowercase();
+    let mut text = format!("name = {:?}\nmetric = \"{metric}\"\n", dataset.name);
+    for (role, file, dtype, bytes, shape) in &entries {
+        let sum = sha256_hex(bytes);
+        write!(
+            text,
+            "\n[{role}]\nfile = \"{file}\"\nshape = {shape:?}\ndtype = \"{dtype}\"\nsha256 = \"{sum}\"\n"
+        )
+        .expect("writing to a string succeeds");
+    }
+    let files = entries.into_iter().map(|(_, file, _, bytes, _)| (file, bytes));
+    files.chain([("manifest.toml", text.into_bytes())]).collect()
 }
 
 fn check_sum(directory: &Path, entry: &Entry) -> Result<(), DataError> {

@@ -8,7 +8,7 @@ mod error;
 #[cfg(feature = "hdf5")]
 mod hdf5;
 pub mod intrinsic;
-mod manifest;
+pub mod manifest;
 pub mod npy;
 mod source;
 pub mod synthetic;
@@ -80,6 +80,11 @@ impl<T: Copy + Send + Sync> Matrix<T> {
 
     pub fn columns(&self) -> usize {
         self.columns
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.rows(), self.columns()]
     }
 
     pub fn row(&self, row: usize) -> &[T] {

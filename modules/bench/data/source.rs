@@ -34,6 +34,19 @@ pub struct DatasetArgs {
 }
 
 impl DatasetArgs {
+    /// The flags that name `dataset` and change nothing about it.
+    pub fn of(dataset: DatasetSource) -> Self {
+        Self {
+            dataset,
+            base: None,
+            queries: None,
+            neighbors: None,
+            metric: None,
+            limit: None,
+            limit_queries: None,
+        }
+    }
+
     /// Reads or generates the data set, and checks that it is consistent.
     pub fn load(&self) -> Result<Dataset, DataError> {
         let mut dataset = match (&self.base, &self.queries) {

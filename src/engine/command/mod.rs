@@ -9,7 +9,7 @@ mod usage;
 pub use args::{Args, Options, integer};
 pub use error::CommandError;
 pub use reply::Reply;
-pub use table::CommandTable;
+pub use table::{CommandTable, Known};
 pub use usage::Shape;
 
 use crate::tx::Tx;
@@ -34,6 +34,8 @@ pub mod flag {
     pub const PUBSUB: u32 = 1 << 14;
     /// The command reads or writes nothing of the keyspace that could be lost: its reply is not gated.
     pub const UNGATED: u32 = 1 << 15;
+    /// Runs at once inside MULTI, instead of being queued.
+    pub const NO_QUEUE: u32 = 1 << 16;
 
     /// Redis's spelling of each.
     pub const NAMES: &[(u32, &str)] = &[

@@ -356,7 +356,7 @@ impl Pipeline {
     }
 
     /// Makes everything submitted durable, writes a Release, and stops.
-    pub fn close(self) -> Result<(), Fatal> {
+    pub fn close(&self) -> Result<(), Fatal> {
         self.stop(Request::Close);
         self.failure().map_or(Ok(()), Err)
     }

@@ -1,0 +1,172 @@
+//! The shell thread: accepts connections, and does what has to be done regularly.
+
+use crate::clients::Client;
+use crate::server::{Shared, Stop};
+use crate::worker::Incoming;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+pub fn start(
+    shared: Arc<Shared>,
+    listeners: Vec<std::net::TcpListener>,
+    incoming: Vec<Incoming>,
+    signals: bool,
+) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let run = move || {
+        runtime.block_on(async {
+            for listener in listeners {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => {
+                        tokio::spawn(accept(shared.clone(), listener, incoming.clone()));
+                    }
+                    Err(error) => tracing::error!("cannot listen: {error}"),
+                }
+            }
+            drop(incoming);
+            tokio::spawn(expire(shared.clone()));
+            tokio::spawn(count(shared.clone()));
+            if signals {
+                tokio::spawn(stop_on_signal(shared.clone()));
+            }
+            shared.stop_asked().await;
+            for client in shared.clients.all() {
+                client.wake();
+            }
+        });
+        // Ends all tasks of this thread, and with the last listener the workers.
+        drop(runtime);
+    };
+    std::thread::Builder::new().name("shell".to_owned()).spawn(run)
+}
+
+/// How long to wait when the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+async fn accept(shared: Arc<Shared>, listener: TcpListener, workers: Vec<Incoming>) {
+    let mut turn = 0;
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!("no TCP_NODELAY for {address}: {error}");
+        }
+        let Ok(stream) = stream.into_std() else { continue };
+        shared.stats.connections.fetch_add(1, Ordering::Relaxed);
+        let Some(client) = admit(&shared, &stream, address) else { continue };
+        turn = (turn + 1) % workers.len();
+        if workers[turn].send((stream, client.clone())).is_err() {
+            shared.clients.remove(client.id);
+        }
+    }
+}
+
+/// Refuses the connection with a word, or enters it into the list of clients.
+fn admit(shared: &Shared, mut stream: &TcpStream, address: SocketAddr) -> Option<Arc<Client>> {
+    let config = shared.config.read();
+    let is_stranger = !address.ip().to_canonical().is_loopback();
+    let refusal = if shared.clients.len() >= config.clients_max {
+        Some("-ERR max number of clients reached\r\n")
+    } else if is_stranger && config.protected_mode && config.password.is_empty() {
+        Some(PROTECTED)
+    } else {
+        None
+    };
+    drop(config);
+    if let Some(text) = refusal {
+        shared.stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
+        // The socket is new, so the text fits; whoever has gone already does not miss it.
+        _ = stream.write(text.as_bytes());
+        return None;
+    }
+    let local = stream.local_addr().unwrap_or(address);
+    let client = Arc::new(Client::new(shared.clients.next_id(), address, local, shared.now()));
+    shared.clients.add(client.clone());
+    Some(client)
+}
+
+const PROTECTED: &str = "-DENIED EngramDB is running in protected mode because no password is set and connections \
+    are accepted from this machine only. To allow others, set a password with 'CONFIG SET requirepass <password>' \
+    from this machine, or in the configuration; or turn protected mode off with 'CONFIG SET protected-mode no', if \
+    nobody else can reach the port.\r\n";
+
+/// Keys deleted under one hold of the lock.
+const EXPIRE_KEYS_MAX: usize = 20;
+/// Slices in one round, so that a mass expiry does not starve everything else.
+const EXPIRE_SLICES_MAX: usize = 50;
+
+/// Active expiry; and the passing of time goes into the log, so that a restart does not turn it back.
+async fn expire(shared: Arc<Shared>) {
+    let mut round: u64 = 0;
+    loop {
+        let (is_active, hz) = {
+            let config = shared.config.read();
+            (config.active_expiry, config.hz.clamp(1, 500))
+        };
+        tokio::time::sleep(Duration::from_secs(1) / hz).await;
+        round += 1;
+        if round.is_multiple_of(u64::from(hz)) && has_expiring_keys(&shared) {
+            shared.engine.pipeline().submit_time(shared.engine.now_ms());
+        }
+        if !is_active {
+            continue;
+        }
+        for _ in 0..EXPIRE_SLICES_MAX {
+            match shared.engine.expire_due(EXPIRE_KEYS_MAX) {
+                Ok(EXPIRE_KEYS_MAX) => tokio::task::yield_now().await,
+                Ok(_) => break,
+                Err(refusal) => {
+                    tracing::debug!("active expiry waits: {refusal}");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn has_expiring_keys(shared: &Shared) -> bool {
+    let run = shared.engine.reads();
+    let view = run.view(0);
+    view.whole_keyspace().databases().iter().any(|database| database.expiring() > 0)
+}
+
+/// Operations in a second, for INFO.
+async fn count(shared: Arc<Shared>) {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let total: u64 = shared.workers.iter().map(|worker| worker.commands_total.get()).sum();
+        shared.stats.operations_per_second.store(total.saturating_sub(before), Ordering::Relaxed);
+        before = total;
+    }
+}
+
+async fn stop_on_signal(shared: Arc<Shared>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("cannot listen for signals; use SHUTDOWN to stop");
+        return;
+    };
+    let name = std::future::poll_fn(|context| {
+        if terminate.poll_recv(context).is_ready() {
+            return std::task::Poll::Ready("SIGTERM");
+        }
+        interrupt.poll_recv(context).map(|_| "SIGINT")
+    })
+    .await;
+    tracing::info!("{name}: stopping");
+    shared.ask_stop(Stop::default());
+}

@@ -1,0 +1,218 @@
+//! Commands about the connection: HELLO, AUTH, PING, ECHO, SELECT, QUIT, RESET.
+
+use super::{After, Call, SessionFunction, text};
+use crate::REDIS_VERSION;
+use crate::session::{ReplyMode, Session};
+use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, flag, integer, session};
+use engramdb_resp::Protocol;
+use std::sync::atomic::Ordering;
+
+/// Flags of commands that run in any state of the server.
+const ALWAYS: u32 = flag::LOADING | flag::STALE | flag::FAST | flag::NO_SCRIPT | flag::ALLOW_BUSY;
+
+pub const COMMANDS: &[Command] = &[
+    session("HELLO", "[protover [AUTH username password] [SETNAME clientname]]")
+        .group("connection")
+        .flags(ALWAYS | flag::NO_AUTH)
+        .acl(acl::CONNECTION)
+        .docs("6.0.0", "O(1)", "Handshakes with the server."),
+    session("AUTH", "[username] password")
+        .group("connection")
+        .flags(ALWAYS | flag::NO_AUTH)
+        .acl(acl::CONNECTION)
+        .docs("1.0.0", "O(1)", "Authenticates the connection."),
+    session("PING", "[message]").group("connection").flags(flag::FAST).acl(acl::CONNECTION).docs(
+        "1.0.0",
+        "O(1)",
+        "Returns the server's liveliness response.",
+    ),
+    session("ECHO", "message").group("connection").flags(flag::FAST).acl(acl::CONNECTION).docs(
+        "1.0.0",
+        "O(1)",
+        "Returns the given string.",
+    ),
+    session("SELECT", "index")
+        .group("connection")
+        .flags(flag::FAST | flag::LOADING)
+        .acl(acl::CONNECTION)
+        .docs("1.0.0", "O(1)", "Changes the selected database."),
+    session("QUIT", "")
+        .group("connection")
+        .flags(ALWAYS | flag::NO_AUTH | flag::NO_QUEUE)
+        .acl(acl::CONNECTION)
+        .docs("1.0.0", "O(1)", "Closes the connection."),
+    session("RESET", "")
+        .group("connection")
+        .flags(ALWAYS | flag::NO_AUTH | flag::NO_QUEUE)
+        .acl(acl::CONNECTION)
+        .docs("6.2.0", "O(1)", "Resets the connection."),
+];
+
+pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
+    ("hello", hello),
+    ("auth", auth),
+    ("ping", ping),
+    ("echo", echo),
+    ("select", select),
+    ("quit", quit),
+    ("reset", reset),
+];
+
+fn hello(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let mut options = call.args.options(1);
+    let mut protocol = call.session.protocol;
+    if let Some(version) = options.peek() {
+        let version = integer(version)
+            .map_err(|_| CommandError::of("ERR Protocol version is not an integer or out of range"))?;
+        protocol = match version {
+            2 => Protocol::Resp2,
+            3 => Protocol::Resp3,
+            _ => return Err(CommandError::of("NOPROTO unsupported protocol version")),
+        };
+        options.word()?;
+    }
+    let mut name = None;
+    while let Some(word) = options.peek() {
+        let left = call.args.len() - options.index() - 1;
+        if left >= 2 && options.take("AUTH") {
+            let credentials = options.words(2)?;
+            authenticate(call, credentials[0], credentials[1])?;
+        } else if left >= 1 && options.take("SETNAME") {
+            name = Some(client_name(options.word()?)?);
+        } else {
+            let text = format!("ERR Syntax error in HELLO option '{}'", text(word));
+            return Err(CommandError::new(text));
+        }
+    }
+    if !call.session.authenticated {
+        return Err(CommandError::of(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
+             <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+             the same time",
+        ));
+    }
+    if let Some(name) = name {
+        call.session.client.names.lock().name = name;
+    }
+    set_protocol(call, protocol);
+    describe(call);
+    Ok(())
+}
+
+fn set_protocol(call: &mut Call<'_, '_, '_>, protocol: Protocol) {
+    call.session.protocol = protocol;
+    call.session.client.is_resp3.store(protocol == Protocol::Resp3, Ordering::Relaxed);
+    call.reply.set_protocol(protocol);
+}
+
+fn describe(call: &mut Call<'_, '_, '_>) {
+    let modules = call.look(super::modules);
+    let reply = &mut *call.reply;
+    reply.map(7);
+    reply.bulk(b"server");
+    reply.bulk(b"redis");
+    reply.bulk(b"version");
+    reply.bulk(REDIS_VERSION.as_bytes());
+    reply.bulk(b"proto");
+    reply.integer(if reply.is_resp3() { 3 } else { 2 });
+    reply.bulk(b"id");
+    reply.integer(call.session.client.id as i64);
+    reply.bulk(b"mode");
+    reply.bulk(b"standalone");
+    reply.bulk(b"role");
+    reply.bulk(b"master");
+    reply.bulk(b"modules");
+    super::write_modules(reply, &modules);
+}
+
+/// A connection's name has no spaces and nothing that would break CLIENT LIST.
+pub fn client_name(name: &[u8]) -> Result<String, CommandError> {
+    if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        return Ok(text(name));
+    }
+    Err(CommandError::of("ERR Client names cannot contain spaces, newlines or special characters."))
+}
+
+fn auth(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let (user, password) = match *call.args {
+        [_, password] => {
+            if !call.shared.limits.has_password.load(Ordering::Relaxed) {
+                return Err(CommandError::of(
+                    "ERR AUTH <password> called without any password configured for the default user. Are you sure \
+                     your configuration is correct?",
+                ));
+            }
+            (&b"default"[..], password)
+        }
+        [_, user, password] => (user, password),
+        _ => return Err(CommandError::SYNTAX),
+    };
+    authenticate(call, user, password)?;
+    call.reply.ok();
+    Ok(())
+}
+
+fn authenticate(call: &mut Call<'_, '_, '_>, user: &[u8], password: &[u8]) -> Outcome {
+    let matches = {
+        let config = call.shared.config.read();
+        // Without a password the default user has `nopass`: any will do.
+        config.password.is_empty() || is_equal(config.password.as_bytes(), password)
+    };
+    if user != b"default" || !matches {
+        return Err(CommandError::of("WRONGPASS invalid username-password pair or user is disabled."));
+    }
+    call.session.authenticated = true;
+    Ok(())
+}
+
+/// Compares in a time that does not depend on where the two differ.
+fn is_equal(left: &[u8], right: &[u8]) -> bool {
+    let different = left.iter().zip(right).fold(0, |different, (left, right)| different | (left ^ right));
+    left.len() == right.len() && different == 0
+}
+
+fn ping(call: &mut Call<'_, '_, '_>) -> Outcome {
+    match *call.args {
+        [_] => call.reply.simple("PONG"),
+        [_, message] => call.reply.bulk(message),
+        _ => return Err(CommandError::wrong_arity("ping")),
+    }
+    Ok(())
+}
+
+fn echo(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.reply.bulk(call.args[1]);
+    Ok(())
+}
+
+fn select(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let number = call.args.integer(1)?;
+    let databases = call.shared.config.read().databases as i64;
+    if !(0..databases).contains(&number) {
+        return Err(CommandError::DATABASE_OUT_OF_RANGE);
+    }
+    call.session.database = number as u32;
+    call.session.client.database.store(number as u32, Ordering::Relaxed);
+    call.reply.ok();
+    Ok(())
+}
+
+fn quit(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.after = After::Close;
+    call.reply.ok();
+    Ok(())
+}
+
+fn reset(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let authenticated = !call.shared.limits.has_password.load(Ordering::Relaxed);
+    let client = call.session.client.clone();
+    client.names.lock().name.clear();
+    client.database.store(0, Ordering::Relaxed);
+    client.multi.store(0, Ordering::Relaxed);
+    client.watches.store(false, Ordering::Relaxed);
+    *call.session = Session::new(client, authenticated);
+    call.session.reply_mode = ReplyMode::On;
+    set_protocol(call, Protocol::Resp2);
+    call.reply.simple("RESET");
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH. EXEC itself is run by the connection (`execute`).
+
+use super::{Call, SessionFunction};
+use crate::session::Multi;
+use engramdb_engine::Watch;
+use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, flag, session};
+use std::sync::atomic::Ordering;
+
+const FLAGS: u32 = flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::ALLOW_BUSY;
+
+pub const COMMANDS: &[Command] = &[
+    session("MULTI", "").group("transactions").flags(FLAGS | flag::NO_QUEUE).acl(acl::TRANSACTION).docs(
+        "1.2.0",
+        "O(1)",
+        "Starts a transaction.",
+    ),
+    session("EXEC", "")
+        .group("transactions")
+        .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::NO_QUEUE)
+        .acl(acl::TRANSACTION)
+        .docs("1.2.0", "Depends on commands in the transaction", "Executes all commands in a transaction."),
+    session("DISCARD", "").group("transactions").flags(FLAGS | flag::NO_QUEUE).acl(acl::TRANSACTION).docs(
+        "2.0.0",
+        "O(N), when N is the number of queued commands",
+        "Discards a transaction.",
+    ),
+    session("WATCH", "key+").group("transactions").flags(FLAGS | flag::NO_QUEUE).acl(acl::TRANSACTION).docs(
+        "2.2.0",
+        "O(1) for every key.",
+        "Monitors changes to keys to determine the execution of a transaction.",
+    ),
+    session("UNWATCH", "").group("transactions").flags(FLAGS).acl(acl::TRANSACTION).docs(
+        "2.2.0",
+        "O(1)",
+        "Forgets about watched keys of a transaction.",
+    ),
+];
+
+pub const FUNCTIONS: &[(&str, SessionFunction)] =
+    &[("multi", multi), ("discard", discard), ("watch", watch), ("unwatch", unwatch)];
+
+fn multi(call: &mut Call<'_, '_, '_>) -> Outcome {
+    if call.session.multi.is_some() {
+        return Err(CommandError::of("ERR MULTI calls can not be nested"));
+    }
+    call.session.multi = Some(Multi::default());
+    call.session.client.multi.store(1, Ordering::Relaxed);
+    call.reply.ok();
+    Ok(())
+}
+
+fn discard(call: &mut Call<'_, '_, '_>) -> Outcome {
+    if call.session.multi.take().is_none() {
+        return Err(CommandError::of("ERR DISCARD without MULTI"));
+    }
+    forget(call);
+    call.session.client.multi.store(0, Ordering::Relaxed);
+    call.reply.ok();
+    Ok(())
+}
+
+fn watch(call: &mut Call<'_, '_, '_>) -> Outcome {
+    if call.session.multi.is_some() {
+        return Err(CommandError::of("ERR WATCH inside MULTI is not allowed"));
+    }
+    let watch = call.session.watch.get_or_insert_with(Watch::new).clone();
+    let gate = call.shared.engine.watch(&watch, call.session.database, call.args.from(1));
+    call.session.watch_gate = call.session.watch_gate.max(gate);
+    call.session.client.watches.store(true, Ordering::Relaxed);
+    call.reply.ok();
+    Ok(())
+}
+
+fn unwatch(call: &mut Call<'_, '_, '_>) -> Outcome {
+    forget(call);
+    call.reply.ok();
+    Ok(())
+}
+
+fn forget(call: &mut Call<'_, '_, '_>) {
+    call.session.unwatch();
+    call.session.client.watches.store(false, Ordering::Relaxed);
+}

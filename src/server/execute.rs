@@ -1,0 +1,573 @@
+//! Decoded requests as runs: consecutive commands under one hold of the engine's lock.
+//!
+//! A run is bounded by count and by time. Consecutive reads share a read lock; a run that begins with a write reaches to
+//! the last write in sight, and the reads in between run under the write lock too. Room in the log is admitted before
+//! the lock is taken. What cannot go on right now (no room for the moment, a long job) becomes a [`Waiting`] that the
+//! connection polls; nothing here awaits, so no lock can be held across one.
+
+use crate::clients::Client;
+use crate::commands::{After, Call, Runner};
+use crate::outbox::Outbox;
+use crate::reply::Replies;
+use crate::server::Shared;
+use crate::session::{Multi, Queued, Session};
+use crate::stats::{Slow, WorkerStats};
+use engramdb_engine::command::{Args, CommandError, Finish, Handler, Job, Known, Reply, Stage, flag};
+use engramdb_engine::engine::{Transaction, batch_bytes_max};
+use engramdb_engine::log::Lsn;
+use engramdb_engine::log::pipeline::{Credit, Refusal};
+use engramdb_resp::{Arguments, Requests};
+use smallvec::SmallVec;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Something that the connection waits for before it executes on.
+pub type Waiting = Pin<Box<dyn Future<Output = Resumed> + Send>>;
+
+/// How a wait ended.
+pub enum Resumed {
+    /// Try the same request again.
+    Retry,
+    /// A staged command's job is done.
+    Finish(Finish),
+    /// A session command's reply.
+    Reply(WriteReply),
+}
+
+pub type WriteReply = Box<dyn FnOnce(&mut dyn Reply) + Send>;
+
+/// Commands under one hold of a lock.
+const RUN_COMMANDS_MAX: usize = 64;
+/// The hold's length; looked at between commands.
+const RUN_TIME_MAX: Duration = Duration::from_micros(50);
+/// The pause before another try when the log is behind or a module is overloaded.
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
+
+/// The part of a connection that executes.
+pub struct Core {
+    shared: Arc<Shared>,
+    stats: Arc<WorkerStats>,
+    pub session: Session,
+    pub outbox: Outbox,
+    /// Nothing more is read or executed; the connection ends when the outbox is empty.
+    pub closing: bool,
+}
+
+/// A run that was looked at and not yet begun.
+struct Plan<'s> {
+    commands: SmallVec<[&'s Known; RUN_COMMANDS_MAX]>,
+    writes: usize,
+    batch_bytes: usize,
+}
+
+/// What to do with a request.
+enum Class<'s> {
+    Refused(CommandError),
+    Queued(&'s Known),
+    Engine(&'s Known),
+    Session(&'s Known),
+}
+
+impl Core {
+    pub fn new(shared: Arc<Shared>, stats: Arc<WorkerStats>, client: Arc<Client>) -> Core {
+        let authenticated = !shared.limits.has_password.load(Ordering::Relaxed);
+        let session = Session::new(client, authenticated);
+        Core { shared, stats, session, outbox: Outbox::default(), closing: false }
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Executes requests from `next` on. Returns the first that is not done, and what it waits for if it waits.
+    pub fn execute(
+        &mut self,
+        requests: &Requests,
+        buffer: &[u8],
+        mut next: usize,
+    ) -> (usize, Option<Waiting>) {
+        let shared = self.shared.clone();
+        let before = next;
+        self.outbox.begin_round();
+        let mut waiting = None;
+        let mut words: Arguments<'_> = SmallVec::new();
+        while next < requests.len() && !self.closing && waiting.is_none() {
+            words.clear();
+            words.extend(requests.get(next, buffer).iter());
+            let args = Args::new(&words);
+            match self.classify(&shared, args) {
+                Class::Refused(error) => {
+                    self.refuse(&error);
+                    next += 1;
+                }
+                Class::Queued(known) => {
+                    self.queue(known, args);
+                    next += 1;
+                }
+                Class::Session(known) => {
+                    let done;
+                    (done, waiting) = self.run_session(&shared, known, args);
+                    next += usize::from(done);
+                }
+                Class::Engine(known) => {
+                    let plan = self.plan(&shared, requests, buffer, next, known);
+                    let done;
+                    (done, waiting) = self.run_plan(&shared, requests, buffer, next, &plan);
+                    next += done;
+                }
+            }
+        }
+        self.stats.commands_total.add((next - before) as u64);
+        let client = &self.session.client;
+        client.active_at_ms.store(shared.now().as_millis() as u64, Ordering::Relaxed);
+        client.output_bytes.store(self.outbox.len(), Ordering::Relaxed);
+        (next, waiting)
+    }
+
+    /// Ends a wait.
+    pub fn resume(&mut self, resumed: Resumed) {
+        self.outbox.begin_round();
+        match resumed {
+            Resumed::Retry => {}
+            Resumed::Finish(finish) => self.finish(finish),
+            Resumed::Reply(write) => self.reply(Lsn(0), |_, replies| write(replies)),
+        }
+    }
+
+    /// Says why the stream cannot be understood, and closes.
+    pub fn protocol_error(&mut self, text: &[u8]) {
+        let output = self.outbox.bytes();
+        output.push(b'-');
+        output.extend_from_slice(text);
+        output.extend_from_slice(b"\r\n");
+        self.seal(Lsn(0));
+        self.closing = true;
+    }
+
+    fn classify<'s>(&mut self, shared: &'s Shared, args: Args<'_>) -> Class<'s> {
+        let known = match shared.table.resolve(args) {
+            Ok(known) => known,
+            Err(error) => return Class::Refused(error),
+        };
+        if !self.session.authenticated && !known.command.has(flag::NO_AUTH) {
+            return Class::Refused(CommandError::of("NOAUTH Authentication required."));
+        }
+        if self.session.multi.is_some() && !known.command.has(flag::NO_QUEUE) {
+            if known.command.has(flag::NO_MULTI) {
+                return Class::Refused(CommandError::of("ERR Command not allowed inside a transaction"));
+            }
+            return Class::Queued(known);
+        }
+        match known.command.handler {
+            Handler::Session => Class::Session(known),
+            _ => Class::Engine(known),
+        }
+    }
+
+    fn refuse(&mut self, error: &CommandError) {
+        if let Some(multi) = &mut self.session.multi {
+            multi.is_broken = true;
+        }
+        self.reply(Lsn(0), |_, replies| replies.error(error));
+    }
+
+    fn queue(&mut self, known: &Known, args: Args<'_>) {
+        let queued = Queued::new(known.command, known.id, args);
+        let multi = self.session.multi.get_or_insert_default();
+        multi.bytes += batch_bytes_max(&args);
+        multi.queue.push(queued);
+        self.session.client.multi.store(multi.queue.len() + 1, Ordering::Relaxed);
+        self.reply(Lsn(0), |_, replies| replies.simple("QUEUED"));
+    }
+
+    /// Writes one reply: sealed with the gate, dropped if the client wants none, its errors counted.
+    fn reply<R>(&mut self, gate: Lsn, write: impl FnOnce(&mut Session, &mut Replies<'_>) -> R) -> R {
+        let output = self.outbox.bytes();
+        let start = output.len();
+        let mut replies = Replies::new(output, self.session.protocol);
+        let result = write(&mut self.session, &mut replies);
+        let failed = replies.errors > 0;
+        if failed {
+            self.shared.stats.error(first_error(&self.outbox.bytes()[start..]));
+        }
+        if !self.session.takes_reply() {
+            self.outbox.bytes().truncate(start);
+        }
+        self.seal(gate);
+        result
+    }
+
+    fn seal(&mut self, gate: Lsn) {
+        self.outbox.seal(gate, self.shared.engine.durable());
+    }
+
+    fn plan<'s>(
+        &mut self,
+        shared: &'s Shared,
+        requests: &Requests,
+        buffer: &[u8],
+        first: usize,
+        known: &'s Known,
+    ) -> Plan<'s> {
+        let mut plan = Plan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
+        plan.add(known, requests.get(first, buffer).iter());
+        if matches!(known.command.handler, Handler::Staged(_)) {
+            return plan;
+        }
+        let mut upto_write = 1;
+        let mut words: Arguments<'_> = SmallVec::new();
+        let last = requests.len().min(first + RUN_COMMANDS_MAX);
+        for index in first + 1..last {
+            words.clear();
+            words.extend(requests.get(index, buffer).iter());
+            let Class::Engine(next) = self.classify(shared, Args::new(&words)) else { break };
+            let joins = match next.command.handler {
+                Handler::Write(_) => plan.writes > 0,
+                Handler::Read(_) => true,
+                _ => false,
+            };
+            if !joins {
+                break;
+            }
+            plan.add(next, words.iter().copied());
+            if next.command.is_write() {
+                upto_write = plan.commands.len();
+            }
+        }
+        if plan.writes > 0 {
+            plan.commands.truncate(upto_write);
+        }
+        plan
+    }
+
+    /// Runs what was planned, or a part of it. Returns how many requests are done.
+    fn run_plan(
+        &mut self,
+        shared: &Shared,
+        requests: &Requests,
+        buffer: &[u8],
+        first: usize,
+        plan: &Plan<'_>,
+    ) -> (usize, Option<Waiting>) {
+        if plan.writes == 0 {
+            return self.run_reads(shared, requests, buffer, first, plan);
+        }
+        let credit = match self.admit(shared, plan.writes, plan.batch_bytes) {
+            Ok(credit) => credit,
+            Err(Admission::Wait) => return (0, Some(retry())),
+            Err(Admission::Refused(error)) => {
+                self.refuse(&error);
+                return (1, None);
+            }
+            Err(Admission::Closed) => return (0, None),
+        };
+        let mut words: Arguments<'_> = SmallVec::new();
+        let mut run = shared.engine.writes(credit);
+        let start = shared.now();
+        let mut before = start;
+        let mut done = 0;
+        for known in &plan.commands {
+            words.clear();
+            words.extend(requests.get(first + done, buffer).iter());
+            let args = Args::new(&words);
+            let database = self.session.database;
+            self.reply_gated(|replies| (run.run(database, known.command, args, replies).gate, ()));
+            done += 1;
+            let now = shared.now();
+            self.note(shared, known.id, args, now - before);
+            before = now;
+            if now - start > RUN_TIME_MAX {
+                break;
+            }
+        }
+        (done, None)
+    }
+
+    fn run_reads(
+        &mut self,
+        shared: &Shared,
+        requests: &Requests,
+        buffer: &[u8],
+        first: usize,
+        plan: &Plan<'_>,
+    ) -> (usize, Option<Waiting>) {
+        let mut words: Arguments<'_> = SmallVec::new();
+        let run = shared.engine.reads();
+        let start = shared.now();
+        let mut before = start;
+        let mut done = 0;
+        for known in &plan.commands {
+            words.clear();
+            words.extend(requests.get(first + done, buffer).iter());
+            let args = Args::new(&words);
+            let database = self.session.database;
+            let stage = self.reply_gated(|replies| {
+                let ran = run.run(database, known.command, args, replies);
+                (ran.gate, ran.stage)
+            });
+            done += 1;
+            let now = shared.now();
+            self.note(shared, known.id, args, now - before);
+            before = now;
+            match stage {
+                Stage::Done => {}
+                Stage::Run(job) => {
+                    drop(run);
+                    self.finish(job());
+                    return (done, None);
+                }
+                Stage::Offload(job) => return (done, Some(offload(job))),
+            }
+            if now - start > RUN_TIME_MAX {
+                break;
+            }
+        }
+        (done, None)
+    }
+
+    /// Writes a reply whose gate is known only afterwards.
+    fn reply_gated<R>(&mut self, write: impl FnOnce(&mut Replies<'_>) -> (Lsn, R)) -> R {
+        let output = self.outbox.bytes();
+        let start = output.len();
+        let mut replies = Replies::new(output, self.session.protocol);
+        let (gate, result) = write(&mut replies);
+        let failed = replies.errors > 0;
+        let is_written = output.len() > start;
+        if failed {
+            self.shared.stats.error(first_error(&self.outbox.bytes()[start..]));
+        }
+        // A staged command that has not answered yet comes back with its reply.
+        if is_written && !self.session.takes_reply() {
+            self.outbox.bytes().truncate(start);
+        }
+        self.seal(gate);
+        result
+    }
+
+    /// Ends a staged command.
+    fn finish(&mut self, finish: Finish) {
+        let shared = self.shared.clone();
+        let database = self.session.database;
+        self.reply_gated(|replies| (shared.engine.finish(database, finish, replies), ()));
+    }
+
+    fn admit(&mut self, shared: &Shared, batches: usize, bytes: usize) -> Result<Credit, Admission> {
+        if shared.has_modules && shared.engine.is_overloaded() {
+            return Err(Admission::Wait);
+        }
+        shared.engine.admit(batches, bytes).map_err(|refusal| match refusal {
+            Refusal::Busy => Admission::Wait,
+            Refusal::Full { cause } => Admission::Refused(CommandError::new(format!(
+                "MISCONF No room in the transaction log: {cause}. Writes are refused until there is room; reads go on."
+            ))),
+            Refusal::Failed(_) => {
+                self.closing = true;
+                Admission::Closed
+            }
+        })
+    }
+
+    fn run_session(
+        &mut self,
+        shared: &Arc<Shared>,
+        known: &Known,
+        args: Args<'_>,
+    ) -> (bool, Option<Waiting>) {
+        let function = match shared.runners[known.id] {
+            Runner::Function(function) => function,
+            Runner::Exec => return self.exec(shared),
+            Runner::Engine => unreachable!("{} is not a session's command", known.full_name),
+        };
+        let start = shared.now();
+        let output = self.outbox.bytes();
+        let at = output.len();
+        let mut replies = Replies::new(output, self.session.protocol);
+        let mut call = Call::new(shared, &mut self.session, args, &mut replies, None);
+        call.run(function);
+        let (after, gate) = (call.after, call.gate);
+        let failed = replies.errors > 0;
+        if failed {
+            self.shared.stats.error(first_error(&self.outbox.bytes()[at..]));
+        }
+        let mut waiting = None;
+        match after {
+            After::Nothing => {}
+            After::Close => self.closing = true,
+            After::Wait(future) => waiting = Some(future),
+        }
+        if waiting.is_none() && !self.session.takes_reply() {
+            self.outbox.bytes().truncate(at);
+        }
+        self.seal(gate);
+        self.note(shared, known.id, args, shared.now() - start);
+        (true, waiting)
+    }
+
+    /// EXEC: the queue as one batch.
+    fn exec(&mut self, shared: &Arc<Shared>) -> (bool, Option<Waiting>) {
+        let Some(multi) = self.session.multi.take() else {
+            self.refuse(&CommandError::of("ERR EXEC without MULTI"));
+            return (true, None);
+        };
+        if multi.is_broken {
+            self.end_transaction();
+            let text = "EXECABORT Transaction discarded because of previous errors.";
+            self.refuse(&CommandError::of(text));
+            return (true, None);
+        }
+        match self.admit(shared, 1, multi.bytes) {
+            Ok(credit) => self.run_transaction(shared, &multi, credit),
+            Err(Admission::Wait) => {
+                self.session.multi = Some(multi);
+                return (false, Some(retry()));
+            }
+            Err(Admission::Refused(error)) => {
+                self.end_transaction();
+                self.refuse(&error);
+            }
+            Err(Admission::Closed) => {}
+        }
+        (true, None)
+    }
+
+    fn run_transaction(&mut self, shared: &Arc<Shared>, multi: &Multi, credit: Credit) {
+        let watch = self.session.watch.take();
+        let watch_gate = self.session.watch_gate;
+        self.end_transaction();
+        let output = self.outbox.bytes();
+        let start = output.len();
+        let mut replies = Replies::new(output, self.session.protocol);
+        let mut run = shared.engine.writes(credit);
+        let mut transaction = run.transaction();
+        let mut gate = watch_gate;
+        if watch.is_some_and(|watch| transaction.is_dirty(&watch)) {
+            replies.null_array();
+        } else {
+            replies.array(multi.queue.len());
+            for queued in &multi.queue {
+                let step = Step { shared, session: &mut self.session, queued };
+                gate = gate.max(step.run(&mut transaction, &mut replies));
+            }
+        }
+        gate = gate.max(transaction.finish());
+        drop(run);
+        let failed = replies.errors > 0;
+        if failed {
+            self.shared.stats.error("EXEC");
+        }
+        if !self.session.takes_reply() {
+            self.outbox.bytes().truncate(start);
+        }
+        self.seal(gate);
+        for queued in &multi.queue {
+            self.stats.commands[queued.id].calls.add(1);
+        }
+    }
+
+    fn end_transaction(&mut self) {
+        self.session.multi = None;
+        self.session.unwatch();
+        self.session.client.multi.store(0, Ordering::Relaxed);
+        self.session.client.watches.store(false, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn note(&mut self, shared: &Shared, id: usize, args: Args<'_>, took: Duration) {
+        let counters = &self.stats.commands[id];
+        counters.calls.add(1);
+        counters.nanoseconds.add(took.as_nanos() as u64);
+        self.session.client.last_command.store(id + 1, Ordering::Relaxed);
+        let threshold_us = shared.limits.slow_us.load(Ordering::Relaxed);
+        if threshold_us >= 0 && took.as_micros() as i64 >= threshold_us {
+            note_slow(shared, &self.session, args, took);
+        }
+    }
+}
+
+/// Why a write does not begin.
+enum Admission {
+    Wait,
+    Refused(CommandError),
+    Closed,
+}
+
+/// One queued command of a running transaction.
+struct Step<'a> {
+    shared: &'a Arc<Shared>,
+    session: &'a mut Session,
+    queued: &'a Queued,
+}
+
+impl Step<'_> {
+    fn run(self, transaction: &mut Transaction<'_>, replies: &mut Replies<'_>) -> Lsn {
+        let words = self.queued.words();
+        let args = Args::new(&words);
+        if let Runner::Function(function) = self.shared.runners[self.queued.id] {
+            let mut call = Call::new(self.shared, self.session, args, replies, Some(transaction));
+            call.run(function);
+            return call.gate;
+        }
+        transaction.run(self.session.database, self.queued.command, args, replies);
+        Lsn(0)
+    }
+}
+
+impl<'s> Plan<'s> {
+    fn add<'w>(&mut self, known: &'s Known, words: impl Iterator<Item = &'w [u8]>) {
+        self.commands.push(known);
+        if known.command.is_write() {
+            self.writes += 1;
+            let words: Arguments<'_> = words.collect();
+            self.batch_bytes += batch_bytes_max(&words);
+        }
+    }
+}
+
+fn retry() -> Waiting {
+    Box::pin(async {
+        tokio::time::sleep(RETRY_PAUSE).await;
+        Resumed::Retry
+    })
+}
+
+/// Runs the job on a thread for long work.
+fn offload(job: Job) -> Waiting {
+    let job = tokio::task::spawn_blocking(job);
+    Box::pin(async move {
+        match job.await {
+            Ok(finish) => Resumed::Finish(finish),
+            Err(_) => Resumed::Reply(Box::new(|reply| {
+                reply.error(&CommandError::of("ERR the command failed; the server's log says why"));
+            })),
+        }
+    })
+}
+
+/// The text of the first error among these replies, for its code.
+fn first_error(replies: &[u8]) -> &str {
+    let text = replies.strip_prefix(b"-").unwrap_or(replies);
+    let end = text.iter().position(|byte| matches!(byte, b' ' | b'\r')).unwrap_or(text.len());
+    std::str::from_utf8(&text[..end]).unwrap_or("ERR")
+}
+
+/// As in Redis: so many words, and so many bytes of each.
+const SLOW_WORDS_MAX: usize = 32;
+const SLOW_WORD_BYTES_MAX: usize = 128;
+
+#[cold]
+fn note_slow(shared: &Shared, session: &Session, args: Args<'_>, took: Duration) {
+    let cut = |word: &&[u8]| word[..word.len().min(SLOW_WORD_BYTES_MAX)].to_vec();
+    let slow = Slow {
+        id: 0,
+        at_ms: shared.engine.now_ms(),
+        microseconds: took.as_micros() as u64,
+        words: args.iter().take(SLOW_WORDS_MAX).map(cut).collect(),
+        client: session.client.address.to_string(),
+        client_name: session.client.names.lock().name.clone(),
+    };
+    let kept_max = shared.config.read().slow_log_entries_max;
+    shared.stats.slow(slow, kept_max);
+}

@@ -1,0 +1,112 @@
+//! The reply gate: wakes connections when the batches that their replies wait for are durable.
+//!
+//! The log thread must not pay a system call for each of hundreds of connections. So connections wait with the gate of
+//! their own worker; when a batch becomes durable the log thread wakes at most one task of each worker that has
+//! somebody waiting for it, the *releaser*, and that one wakes its neighbours on its own thread, which costs a push to
+//! a queue.
+//!
+//! No wake-up is lost: a waiter first publishes what it waits for and then looks at `durable`; the log thread publishes
+//! `durable` first and then looks for waiters. Both are sequentially consistent, so one of the two sees the other.
+
+use engramdb_engine::log::Lsn;
+use engramdb_engine::log::pipeline::{DurableWatcher, Fatal};
+use parking_lot::Mutex;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::task::{Context, Poll, Waker};
+
+/// The waiters of one worker.
+pub struct Gate {
+    /// The lowest LSN that somebody waits for; `u64::MAX` when nobody does.
+    lowest: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiters: Vec<(Lsn, Waker)>,
+    releaser: Option<Waker>,
+}
+
+impl Gate {
+    pub fn new() -> Gate {
+        Gate { lowest: AtomicU64::new(u64::MAX), state: Mutex::default() }
+    }
+
+    /// Wakes the task once `lsn` is durable. The caller looks at `durable` afterwards, once more.
+    pub fn wait(&self, lsn: Lsn, waker: &Waker) {
+        self.state.lock().waiters.push((lsn, waker.clone()));
+        self.lowest.fetch_min(lsn.0, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The releaser's life, one for each worker.
+    pub async fn release(&self, durable: impl Fn() -> Lsn) {
+        let mut due = Vec::new();
+        loop {
+            poll_fn(|context| self.poll_due(context, &durable, &mut due)).await;
+            due.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    fn poll_due(
+        &self,
+        context: &mut Context<'_>,
+        durable: &impl Fn() -> Lsn,
+        due: &mut Vec<Waker>,
+    ) -> Poll<()> {
+        let mut state = self.state.lock();
+        state.releaser = Some(context.waker().clone());
+        loop {
+            let reached = durable();
+            due.extend(state.waiters.extract_if(.., |(lsn, _)| *lsn <= reached).map(|(_, waker)| waker));
+            let lowest = state.waiters.iter().map(|(lsn, _)| lsn.0).min().unwrap_or(u64::MAX);
+            self.lowest.store(lowest, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            if !due.is_empty() {
+                return Poll::Ready(());
+            }
+            if durable().0 < lowest {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Wakes the releaser if it has something to do.
+    fn durable(&self, lsn: Lsn) {
+        if self.lowest.load(Ordering::SeqCst) > lsn.0 {
+            return;
+        }
+        let releaser = self.state.lock().releaser.take();
+        if let Some(releaser) = releaser {
+            releaser.wake();
+        }
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate::new()
+    }
+}
+
+/// All workers' gates, as the log sees them.
+pub struct Gates {
+    pub workers: Vec<Arc<Gate>>,
+    /// What to do when the log has failed. Held replies are never released.
+    pub failed: Box<dyn Fn(&Fatal) + Send + Sync>,
+}
+
+impl DurableWatcher for Gates {
+    fn durable(&self, lsn: Lsn) {
+        fence(Ordering::SeqCst);
+        for worker in &self.workers {
+            worker.durable(lsn);
+        }
+    }
+
+    fn failed(&self, fatal: &Fatal) {
+        (self.failed)(fatal);
+    }
+}

@@ -1,0 +1,276 @@
+//! The server as a whole: worker threads, the listener, shutdown.
+//!
+//! Each worker is a thread with a runtime of its own, and a connection stays on the worker that it was given to: its
+//! wake-ups are pushes to a local queue, and nothing of its hot path is shared but the engine. One more thread, the
+//! shell, accepts connections, hands them out in turn, and does the background work.
+
+use crate::background;
+use crate::clients::Clients;
+use crate::commands::{self, Runner};
+use crate::config::Config;
+use crate::gate::{Gate, Gates};
+use crate::snapshots::Snapshotter;
+use crate::stats::{Stats, WorkerStats};
+use crate::worker::{Incoming, Worker};
+use engramdb_engine::Engine;
+use engramdb_engine::command::{Command, CommandTable, Known};
+use engramdb_engine::log::pipeline::Fatal;
+use parking_lot::{Mutex, RwLock};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// What the server needs of the program around it.
+pub struct Hooks {
+    pub snapshotter: Arc<dyn Snapshotter>,
+    /// The log has failed: nothing more can become durable. The default logs and aborts; it must not return control to
+    /// clients.
+    pub log_failed: Box<dyn Fn(&Fatal) + Send + Sync>,
+    /// Whether SIGTERM and SIGINT stop the server.
+    pub signals: bool,
+}
+
+impl Hooks {
+    pub fn new(snapshotter: Arc<dyn Snapshotter>) -> Hooks {
+        Hooks { snapshotter, log_failed: Box::new(abort), signals: true }
+    }
+}
+
+/// Held replies must not leave: there is no unwinding, and no waiting for connections.
+fn abort(fatal: &Fatal) {
+    tracing::error!("{fatal}; stopping: what was acknowledged is in the log, restart to recover it");
+    std::process::abort();
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error(
+        "refusing to listen on {address} without a password: set requirepass (--requirepass, ENGRAMDB_REQUIREPASS \
+         or the configuration file), or listen on 127.0.0.1 only; protected-mode no turns this check off"
+    )]
+    Unprotected { address: String },
+    #[error("cannot listen on {address}: {cause}")]
+    Listen { address: String, cause: std::io::Error },
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    #[error(transparent)]
+    Log(#[from] Fatal),
+}
+
+/// How a server was asked to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stop {
+    /// SHUTDOWN SAVE: the caller makes a snapshot after the log is closed.
+    pub save: bool,
+}
+
+/// What all threads share.
+pub struct Shared {
+    pub engine: Arc<Engine>,
+    pub table: CommandTable,
+    /// By `Known::id`.
+    pub runners: Vec<Runner>,
+    /// By `Known::id`: the full names, for INFO and CLIENT LIST.
+    pub names: Vec<String>,
+    pub config: RwLock<Config>,
+    pub limits: Limits,
+    pub clients: Clients,
+    pub stats: Stats,
+    pub workers: Vec<Arc<WorkerStats>>,
+    pub snapshotter: Arc<dyn Snapshotter>,
+    pub has_modules: bool,
+    pub run_id: String,
+    pub started_at: Duration,
+    pub addresses: Vec<SocketAddr>,
+    stopping: AtomicBool,
+    stop: Mutex<Stop>,
+    stop_asked: Notify,
+}
+
+/// What the hot path reads of the configuration.
+#[derive(Default)]
+pub struct Limits {
+    pub slow_us: AtomicI64,
+    pub input_bytes_max: AtomicUsize,
+    pub output_bytes_max: AtomicUsize,
+    pub bulk_bytes_max: AtomicUsize,
+    pub has_password: AtomicBool,
+}
+
+impl Limits {
+    pub fn follow(&self, config: &Config) {
+        self.slow_us.store(config.slow_log_us, Ordering::Relaxed);
+        self.input_bytes_max.store(config.input_bytes_max, Ordering::Relaxed);
+        self.output_bytes_max.store(config.output_bytes_max, Ordering::Relaxed);
+        self.bulk_bytes_max.store(config.bulk_bytes_max, Ordering::Relaxed);
+        self.has_password.store(!config.password.is_empty(), Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// The monotonic clock.
+    pub fn now(&self) -> Duration {
+        self.engine.env().clock.monotonic()
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Asks the server to stop; connections send what may leave and close.
+    pub fn ask_stop(&self, stop: Stop) {
+        *self.stop.lock() = stop;
+        self.stopping.store(true, Ordering::SeqCst);
+        self.stop_asked.notify_waiters();
+        self.stop_asked.notify_one();
+    }
+
+    pub async fn stop_asked(&self) {
+        while !self.is_stopping() {
+            self.stop_asked.notified().await;
+        }
+    }
+}
+
+/// A running server.
+pub struct Server {
+    shared: Arc<Shared>,
+    shell: JoinHandle<()>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens and starts all threads. `module_commands` are the modules' tables.
+    pub fn start(
+        config: Config,
+        engine: Arc<Engine>,
+        module_commands: &[&'static [Command]],
+        hooks: Hooks,
+    ) -> Result<Server, ServerError> {
+        let listeners = listen(&config)?;
+        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let threads = match config.threads {
+            0 => std::thread::available_parallelism().map_or(2, usize::from).min(16),
+            threads => threads,
+        };
+        let shared = Arc::new(share(config, engine, module_commands, &hooks, threads, addresses));
+        let gates: Vec<Arc<Gate>> = (0..threads).map(|_| Arc::new(Gate::new())).collect();
+        shared
+            .engine
+            .pipeline()
+            .subscribe(Arc::new(Gates { workers: gates.clone(), failed: hooks.log_failed }));
+        let mut incoming: Vec<Incoming> = Vec::new();
+        let mut workers = Vec::new();
+        for (number, gate) in gates.into_iter().enumerate() {
+            let worker = Worker { shared: shared.clone(), gate, stats: shared.workers[number].clone() };
+            let (sender, thread) = worker.start(number).map_err(ServerError::Thread)?;
+            incoming.push(sender);
+            workers.push(thread);
+        }
+        let shell = background::start(shared.clone(), listeners, incoming, hooks.signals);
+        Ok(Server { shared, shell: shell.map_err(ServerError::Thread)?, workers })
+    }
+
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.shared.addresses
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+
+    /// Asks the server to stop, as SIGTERM does.
+    pub fn stop(&self) {
+        self.shared.ask_stop(Stop::default());
+    }
+
+    /// Waits until the server was asked to stop, sends what may leave, and closes the log.
+    pub fn wait(self) -> Result<Stop, ServerError> {
+        // A panic of a thread has been reported by the panic hook.
+        _ = self.shell.join();
+        for worker in self.workers {
+            _ = worker.join();
+        }
+        self.shared.engine.close()?;
+        Ok(*self.shared.stop.lock())
+    }
+}
+
+fn share(
+    config: Config,
+    engine: Arc<Engine>,
+    module_commands: &[&'static [Command]],
+    hooks: &Hooks,
+    threads: usize,
+    addresses: Vec<SocketAddr>,
+) -> Shared {
+    let families =
+        engramdb_engine::commands::FAMILIES.iter().chain(commands::FAMILIES).chain(module_commands);
+    let table = CommandTable::new(families.copied());
+    let runners = commands::runners(&table);
+    let mut names = vec![String::new(); runners.len()];
+    for known in table.iter() {
+        name(known, &mut names);
+    }
+    let limits = Limits::default();
+    limits.follow(&config);
+    let random = &engine.env().random;
+    let run_id = (0..5).map(|_| format!("{:08x}", random.next_u64() as u32)).collect();
+    let started_at = engine.env().clock.monotonic();
+    Shared {
+        workers: (0..threads).map(|_| Arc::new(WorkerStats::new(names.len()))).collect(),
+        table,
+        runners,
+        names,
+        config: RwLock::new(config),
+        limits,
+        clients: Clients::default(),
+        stats: Stats::default(),
+        snapshotter: hooks.snapshotter.clone(),
+        has_modules: !module_commands.is_empty(),
+        run_id,
+        started_at,
+        addresses,
+        stopping: AtomicBool::new(false),
+        stop: Mutex::default(),
+        stop_asked: Notify::new(),
+        engine,
+    }
+}
+
+fn name(known: &Known, names: &mut [String]) {
+    names[known.id] = known.full_name.clone();
+    known.subcommands.iter().for_each(|sub| name(sub, names));
+}
+
+fn listen(config: &Config) -> Result<Vec<std::net::TcpListener>, ServerError> {
+    if config.protected_mode && config.password.is_empty() && !config.is_loopback_only() {
+        return Err(ServerError::Unprotected { address: config.bind.join(", ") });
+    }
+    let mut listeners = Vec::new();
+    for address in &config.bind {
+        // As in redis.conf, an address with a dash in front may be missing on this machine.
+        let (address, optional) = match address.strip_prefix('-') {
+            Some(address) => (address, true),
+            None => (address.as_str(), false),
+        };
+        let host = if address == "*" { "0.0.0.0" } else { address };
+        let bound = (host, config.port).to_socket_addrs().and_then(|mut found| {
+            let address = found.next().ok_or(std::io::ErrorKind::NotFound)?;
+            let listener = std::net::TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        match bound {
+            Ok(listener) => listeners.push(listener),
+            Err(_) if optional => {}
+            Err(cause) => {
+                return Err(ServerError::Listen { address: format!("{host}:{}", config.port), cause });
+            }
+        }
+    }
+    Ok(listeners)
+}

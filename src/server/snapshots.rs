@@ -1,0 +1,35 @@
+//! What BGSAVE, SAVE and LASTSAVE need of whoever makes snapshots.
+
+/// Makes snapshots of the data directory, in the background.
+pub trait Snapshotter: Send + Sync {
+    /// Starts one; an error says why not, in words for the client.
+    fn start(&self) -> Result<(), String>;
+
+    /// Whether one is being made.
+    fn in_progress(&self) -> bool;
+
+    /// When the last one was published, in milliseconds since the Unix epoch; 0 before the first.
+    fn last_save_ms(&self) -> u64;
+
+    /// How the last one ended.
+    fn last_result(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// For a server without a data directory.
+pub struct NoSnapshots;
+
+impl Snapshotter for NoSnapshots {
+    fn start(&self) -> Result<(), String> {
+        Err("this server has no data directory to keep snapshots in".to_owned())
+    }
+
+    fn in_progress(&self) -> bool {
+        false
+    }
+
+    fn last_save_ms(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,101 @@
+//! Counters for INFO, SLOWLOG and CONFIG RESETSTAT. Each worker counts for itself; INFO adds up.
+
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that one thread writes and others may read.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Only its own thread adds: no read-modify-write is needed.
+    #[inline]
+    pub fn add(&self, value: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + value, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+#[derive(Default)]
+pub struct CommandCounters {
+    pub calls: Counter,
+    pub nanoseconds: Counter,
+    pub failed: Counter,
+}
+
+/// One worker's counters.
+pub struct WorkerStats {
+    pub commands: Box<[CommandCounters]>,
+    pub commands_total: Counter,
+    pub input_bytes: Counter,
+    pub output_bytes: Counter,
+    pub reads: Counter,
+    pub writes: Counter,
+}
+
+impl WorkerStats {
+    pub fn new(commands: usize) -> WorkerStats {
+        WorkerStats {
+            commands: (0..commands).map(|_| CommandCounters::default()).collect(),
+            commands_total: Counter::default(),
+            input_bytes: Counter::default(),
+            output_bytes: Counter::default(),
+            reads: Counter::default(),
+            writes: Counter::default(),
+        }
+    }
+}
+
+/// One slow command.
+pub struct Slow {
+    pub id: u64,
+    pub at_ms: u64,
+    pub microseconds: u64,
+    pub words: Vec<Vec<u8>>,
+    pub client: String,
+    pub client_name: String,
+}
+
+/// What all workers count together: rare events.
+#[derive(Default)]
+pub struct Stats {
+    pub connections: AtomicU64,
+    pub rejected_connections: AtomicU64,
+    pub expired_keys: AtomicU64,
+    pub errors: Mutex<BTreeMap<String, u64>>,
+    pub slow: Mutex<VecDeque<Slow>>,
+    pub slow_id: AtomicU64,
+    pub operations_per_second: AtomicU64,
+    pub peak_memory: AtomicU64,
+}
+
+/// Error codes that are counted apart; a module's errors could have any number.
+const ERROR_CODES_MAX: usize = 128;
+
+impl Stats {
+    /// Counts an error reply by its code word.
+    pub fn error(&self, text: &str) {
+        let code = text.split(' ').next().unwrap_or_default();
+        let mut errors = self.errors.lock();
+        if let Some(count) = errors.get_mut(code) {
+            *count += 1;
+        } else if errors.len() < ERROR_CODES_MAX {
+            errors.insert(code.to_owned(), 1);
+        }
+    }
+
+    pub fn slow(&self, mut slow: Slow, kept_max: usize) {
+        slow.id = self.slow_id.fetch_add(1, Ordering::Relaxed);
+        let mut list = self.slow.lock();
+        list.push_front(slow);
+        list.truncate(kept_max);
+    }
+}

@@ -1,0 +1,90 @@
+//! With the log's sync held back, nothing leaves that shows a write which could still be lost.
+
+use crate::support::TestServer;
+
+#[test]
+fn a_write_is_answered_when_it_is_durable() {
+    let server = TestServer::stalled();
+    let mut writer = server.client();
+    writer.command("SET touched 1");
+    writer.expect_silence();
+    let mut other = server.client();
+    other.call("GET untouched", "$-1\r\n");
+    other.command("GET touched");
+    other.expect_silence();
+    server.sync();
+    writer.expect("+OK\r\n");
+    other.expect("$1\r\n1\r\n");
+}
+
+#[test]
+fn replies_behind_a_held_one_wait_and_those_in_front_do_not() {
+    let server = TestServer::stalled();
+    let mut client = server.client();
+    client.send("PING\r\nSET a 1\r\nPING\r\n");
+    client.expect("+PONG\r\n");
+    client.expect_silence();
+    client.command("PING");
+    client.expect_silence();
+    server.sync();
+    client.expect("+OK\r\n+PONG\r\n+PONG\r\n");
+}
+
+#[test]
+fn many_connections_wait_for_one_batch() {
+    let server = TestServer::stalled();
+    let mut clients: Vec<_> = (0..40).map(|_| server.client()).collect();
+    for round in 0..3 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.command(&format!("SET key{number} {round}"));
+        }
+        clients.iter_mut().step_by(8).for_each(|client| client.expect_silence());
+        // A command that was sent may not have been executed yet: sync until all have their answer.
+        for client in &mut clients {
+            client.stream.set_nonblocking(false).expect("a socket");
+        }
+        std::thread::scope(|scope| {
+            let (done, waits) = std::sync::mpsc::channel::<()>();
+            let server = &server;
+            scope.spawn(move || {
+                while waits.recv_timeout(std::time::Duration::from_millis(1))
+                    == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+                {
+                    server.sync();
+                }
+            });
+            clients.iter_mut().for_each(|client| client.expect("+OK\r\n"));
+            drop(done);
+        });
+    }
+}
+
+#[test]
+fn the_nil_of_an_aborted_exec_waits_for_the_change() {
+    let server = TestServer::stalled();
+    let mut client = server.client();
+    client.call("WATCH w", "+OK\r\n");
+    client.call("MULTI", "+OK\r\n");
+    client.call("GET other", "+QUEUED\r\n");
+    let mut writer = server.client();
+    writer.command("SET w 1");
+    writer.expect_silence();
+    client.command("EXEC");
+    client.expect_silence();
+    server.sync();
+    client.expect("*-1\r\n");
+    writer.expect("+OK\r\n");
+}
+
+#[test]
+fn exec_waits_for_its_own_batch() {
+    let server = TestServer::stalled();
+    let mut client = server.client();
+    client.call("MULTI", "+OK\r\n");
+    client.call("SET a 1", "+QUEUED\r\n");
+    client.call("GET a", "+QUEUED\r\n");
+    client.command("EXEC");
+    client.expect_silence();
+    server.sync();
+    client.expect("*2\r\n+OK\r\n$1\r\n1\r\n");
+}
