@@ -350,7 +350,7 @@ fn run_world(seed: u64, waiting: Waiting) -> (History, Result<(), Box<Violation>
 
 #[test]
 fn what_concurrent_clients_see_over_power_cuts_has_one_explanation() {
-    let seeds = if is_long_mode() { 2_000 } else { 40 };
+    let seeds = if is_long_mode() { 10_000 } else { 300 };
     let (mut answered, mut unanswered, mut lost) = (0, 0, 0);
     for seed in 0..seeds {
         let (history, verdict) = run_world(seed, Waiting::Gate);
@@ -384,20 +384,20 @@ fn is_unseen(action: &Action, seen: &BTreeSet<Vec<u8>>) -> bool {
 }
 
 /// Violations among some seeds.
-fn violations(waiting: Waiting) -> usize {
-    (0..MISBEHAVING).filter(|seed| run_world(*seed, waiting).1.is_err()).count()
+fn violations(waiting: Waiting) -> u64 {
+    (0..MISBEHAVING).map(|seed| u64::from(run_world(seed, waiting).1.is_err())).sum()
 }
 
 #[test]
 fn replies_that_wait_for_nothing_are_found_out() {
     let found = violations(Waiting::Nobody);
     println!("{found} of {MISBEHAVING} disks");
-    assert!(found > 0);
+    assert!(found > MISBEHAVING / 2);
 }
 
 #[test]
 fn reads_without_hazards_are_found_out() {
     let found = violations(Waiting::WritersOnly);
     println!("{found} of {MISBEHAVING} disks");
-    assert!(found > 0);
+    assert!(found > MISBEHAVING / 2);
 }
