@@ -141,6 +141,7 @@ impl Connection {
             Poll::Ready(Ok(bytes)) => {
                 self.worker.stats.input_bytes.add(bytes as u64);
                 self.worker.stats.reads.add(1);
+                self.core.session.client.input_bytes.store(input.buffer.len(), Ordering::Relaxed);
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
         }

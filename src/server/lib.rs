@@ -13,9 +13,6 @@
 //! Invariants: no lock of the engine is held across an await; no byte that depends on a write leaves before the write
 //! is durable; order within a connection is kept.
 
-// Until the commands that read them are here.
-#![allow(dead_code)]
-
 mod background;
 mod clients;
 mod commands;
@@ -25,18 +22,23 @@ mod execute;
 mod gate;
 mod outbox;
 mod pool;
+mod process;
 mod reply;
 mod server;
 mod session;
-mod snapshots;
+mod snapshotter;
 pub mod start;
 mod stats;
 mod worker;
 
+pub use commands::FAMILIES as COMMANDS;
 pub use config::Config;
 pub use server::{Hooks, Server, ServerError, Stop};
-pub use snapshots::{NoSnapshots, Snapshotter};
+pub use snapshotter::{NoSnapshots, Snapshotter};
 
 /// The version of Redis whose commands and replies this server follows: what HELLO and INFO tell clients, which pick
 /// features by it.
 pub const REDIS_VERSION: &str = "7.4.0";
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
