@@ -26,6 +26,7 @@ mod process;
 mod reply;
 mod server;
 mod session;
+pub mod snapshots;
 mod snapshotter;
 pub mod start;
 mod stats;
