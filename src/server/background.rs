@@ -45,6 +45,21 @@ pub fn start(
     std::thread::Builder::new().name("shell".to_owned()).spawn(run)
 }
 
+/// The pause of the modules' background work when there is none.
+const MAINTAIN_PAUSE: Duration = Duration::from_millis(5);
+
+/// The modules' background work (index backfills), in a thread that may block.
+pub fn maintain(shared: Arc<Shared>) -> std::io::Result<()> {
+    let run = move || {
+        while !shared.is_stopping() {
+            if !shared.engine.run_background() {
+                std::thread::park_timeout(MAINTAIN_PAUSE);
+            }
+        }
+    };
+    std::thread::Builder::new().name("maintain".to_owned()).spawn(run).map(drop)
+}
+
 /// How long to wait when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 

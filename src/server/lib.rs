@@ -25,6 +25,7 @@ mod process;
 mod reply;
 mod server;
 mod session;
+pub mod snapshots;
 mod snapshotter;
 mod stats;
 mod worker;
