@@ -158,6 +158,18 @@ impl Engine {
         self.store.read().modules.iter().any(|module| module.is_overloaded())
     }
 
+    /// Does one slice of the modules' background work (index backfills); false when nothing is left. Call it in a loop,
+    /// from a thread that may block, whenever a command may have left such work.
+    pub fn run_background(&self) -> bool {
+        let jobs: Vec<_> = {
+            let store = self.store.read();
+            store.modules.iter().filter_map(|module| module.background(&store.keyspace)).collect()
+        };
+        let more = !jobs.is_empty();
+        jobs.into_iter().for_each(|job| job());
+        more
+    }
+
     /// The modules' derived state, to be written without any lock.
     pub fn exporters(&self) -> Vec<(&'static str, Exporter)> {
         let store = self.store.read();
