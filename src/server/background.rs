@@ -124,8 +124,13 @@ async fn expire(shared: Arc<Shared>) {
         }
         for _ in 0..EXPIRE_SLICES_MAX {
             match shared.engine.expire_due(EXPIRE_KEYS_MAX) {
-                Ok(EXPIRE_KEYS_MAX) => tokio::task::yield_now().await,
-                Ok(_) => break,
+                Ok(keys) => {
+                    shared.stats.expired_keys.fetch_add(keys as u64, Ordering::Relaxed);
+                    if keys < EXPIRE_KEYS_MAX {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
                 Err(refusal) => {
                     tracing::debug!("active expiry waits: {refusal}");
                     break;
