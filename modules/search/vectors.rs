@@ -111,6 +111,11 @@ impl VectorField {
         &self.options
     }
 
+    /// Takes over a structure that was saved; before the first command.
+    pub fn adopt(&self, structure: Structure) {
+        *self.index.write() = Arc::new(structure);
+    }
+
     pub fn structure(&self) -> Arc<Structure> {
         self.index.read().clone()
     }
