@@ -54,7 +54,9 @@ pub fn save(env: &Env, directory: &Path, index: &Index) -> io::Result<usize> {
     let mut graphs = Vec::new();
     let mut nodes = 0;
     for (field, vectors) in index.vectors.iter().enumerate() {
-        let Some(structure) = vectors.as_ref().map(|vectors| vectors.structure()) else { continue };
+        let Some(vectors) = vectors else { continue };
+        vectors.settle();
+        let structure = vectors.structure();
         let Structure::Graph(graph) = &*structure else { continue };
         let start = out.position();
         graph.save(&mut out)?;

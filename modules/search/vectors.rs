@@ -193,6 +193,15 @@ impl VectorField {
         wanted
     }
 
+    /// Brings what is pending now into the graph, as far as no worker has it in hand: before a graph is saved.
+    pub fn settle(&self) {
+        let structure = self.structure();
+        for _ in 0..self.pending() {
+            let Some((id, pending)) = self.take(false) else { return };
+            self.bring(structure.index(), id, &pending);
+        }
+    }
+
     fn take(&self, is_worker: bool) -> Option<(u32, Pending)> {
         let mut queue = self.queue.lock();
         while let Some(id) = queue.waiting.pop_front() {
