@@ -4,6 +4,7 @@
 //! - `bench vectors` loads a data set into any Redis-compatible server with FT.* commands and reports recall, queries
 //!   per second and latency percentiles over a sweep of ef and connections, beside in-process reference engines;
 //! - `bench keys` drives GET, SET, HSET, HMGET and mixes of them over many connections;
+//! - `engramdb demo` shows the main job on real data;
 //! - `bench dataset` describes, checks and writes data sets.
 //!
 //! The crate speaks to servers only through their protocol, so that the same run judges EngramDB and its rivals. It
@@ -14,6 +15,7 @@
 
 mod client;
 pub mod data;
+pub mod demo;
 mod error;
 mod inspect;
 mod keys;

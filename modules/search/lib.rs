@@ -1,1 +1,31 @@
-//! Placeholder.
+//! FT.*: search over hashes, as a module of the engine.
+//!
+//! An index's definition is ground state: FT.CREATE is an effect like any other. Documents, postings and graphs are
+//! derived from the keyspace, whose changes the module observes, and can be rebuilt from it at any time.
+//!
+//! The life of a search: `request` and `query` read the words, `filter` finds the documents, `vectors` the nearest of
+//! them, `search` loads the rows and `reply` writes them. The life of a mutation: `module` hears of it, `index` brings
+//! `documents` up to date at once and puts vectors into the tail of `vectors`, from where `workers` take them.
+
+mod commands;
+mod create;
+mod documents;
+mod error;
+mod filter;
+mod ids;
+mod index;
+mod info;
+mod module;
+mod postings;
+mod query;
+mod recovery;
+mod reply;
+mod request;
+mod schema;
+mod search;
+mod text;
+mod vectors;
+mod workers;
+
+pub use commands::COMMANDS;
+pub use module::{SearchModule, SearchOptions};

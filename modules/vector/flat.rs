@@ -86,14 +86,22 @@ impl VectorIndex for Flat {
         }
         let limits = Limits { filter: request.filter, deadline: request.deadline };
         let mut scratch = self.store.pin();
-        Ok(exact::nearest(&self.store, &self.store.query(request.query), request.k, limits, &mut scratch))
+        let mut aligned = std::mem::take(&mut scratch.query);
+        let query = self.store.query(aligned.copy(request.query));
+        let outcome = exact::nearest(&self.store, &query, request.k, limits, &mut scratch);
+        scratch.query = aligned;
+        Ok(outcome)
     }
 
     fn search_range(&self, request: &RangeRequest<'_>) -> Result<SearchOutcome, VectorError> {
         self.store.check(request.query)?;
         let limits = Limits { filter: request.filter, deadline: request.deadline };
         let mut scratch = self.store.pin();
-        Ok(exact::within(&self.store, &self.store.query(request.query), request.radius, limits, &mut scratch))
+        let mut aligned = std::mem::take(&mut scratch.query);
+        let query = self.store.query(aligned.copy(request.query));
+        let outcome = exact::within(&self.store, &query, request.radius, limits, &mut scratch);
+        scratch.query = aligned;
+        Ok(outcome)
     }
 
     fn len(&self) -> usize {

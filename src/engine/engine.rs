@@ -7,7 +7,7 @@
 //! Invariants:
 //! - log order is apply order: batches are submitted under the write lock;
 //! - the engine clock never steps back, across restarts too: it starts at the larger of the wall clock and the last
-//!   entry's time, and one value stands for a whole command or transaction;
+//!   entry's time, and one value, read after the lock was taken, stands for a whole run (they are short);
 //! - room in the log is reserved before anything is applied, so an applied batch is never refused.
 //!
 //! Lock order: keyspace, then the log's state. Nothing takes the keyspace lock while it holds another lock of ours.
@@ -91,7 +91,8 @@ impl Engine {
 
     /// Takes the read lock for a run of reads.
     pub fn reads(&self) -> ReadRun<'_> {
-        ReadRun { engine: self, store: self.store.read() }
+        let store = self.store.read();
+        ReadRun { engine: self, store, now_ms: self.now_ms() }
     }
 
     /// Reserves room in the log for `batches` batches of `bytes` in all (see [`batch_bytes_max`]); before any lock.
@@ -101,7 +102,8 @@ impl Engine {
 
     /// Takes the write lock for a run of commands that the credit covers.
     pub fn writes(&self, credit: Credit) -> WriteRun<'_> {
-        WriteRun { engine: self, store: Some(self.store.write()), credit }
+        let store = self.store.write();
+        WriteRun { engine: self, store: Some(store), credit, now_ms: self.now_ms() }
     }
 
     /// Ends a staged command after its job: reads the keyspace again and writes the reply.
@@ -156,6 +158,18 @@ impl Engine {
         self.store.read().modules.iter().any(|module| module.is_overloaded())
     }
 
+    /// Does one slice of the modules' background work (index backfills); false when nothing is left. Call it in a loop,
+    /// from a thread that may block, whenever a command may have left such work.
+    pub fn run_background(&self) -> bool {
+        let jobs: Vec<_> = {
+            let store = self.store.read();
+            store.modules.iter().filter_map(|module| module.background(&store.keyspace)).collect()
+        };
+        let more = !jobs.is_empty();
+        jobs.into_iter().for_each(|job| job());
+        more
+    }
+
     /// The modules' derived state, to be written without any lock.
     pub fn exporters(&self) -> Vec<(&'static str, Exporter)> {
         let store = self.store.read();
@@ -201,10 +215,11 @@ fn expiry_bytes(store: &Store, database: u32, key: &[u8]) -> usize {
 pub struct ReadRun<'e> {
     engine: &'e Engine,
     store: RwLockReadGuard<'e, Store>,
+    now_ms: u64,
 }
 
 impl ReadRun<'_> {
-    /// The database at the present moment of the engine clock.
+    /// The database at the moment of the engine clock at which the run began.
     pub fn view(&self, database: u32) -> View<'_> {
         View {
             keyspace: &self.store.keyspace,
@@ -212,7 +227,7 @@ impl ReadRun<'_> {
             hazards: &self.engine.shared.hazards,
             env: &self.engine.shared.env,
             database,
-            now_ms: self.engine.now_ms(),
+            now_ms: self.now_ms,
             last_lsn: self.store.last_lsn,
             gate: Cell::new(Lsn(0)),
         }
@@ -254,6 +269,7 @@ pub struct WriteRun<'e> {
     /// Taken only by drop.
     store: Option<RwLockWriteGuard<'e, Store>>,
     credit: Credit,
+    now_ms: u64,
 }
 
 impl WriteRun<'_> {
@@ -266,9 +282,8 @@ impl WriteRun<'_> {
 
     /// Begins a batch of several commands. It must be finished.
     pub fn transaction(&mut self) -> Transaction<'_> {
-        let now_ms = self.engine.now_ms();
         let store = self.store.as_mut().expect("held until drop");
-        let tx = Tx::new(store, &self.engine.shared, 0, now_ms);
+        let tx = Tx::new(store, &self.engine.shared, 0, self.now_ms);
         Transaction { tx, engine: self.engine, credit: &mut self.credit }
     }
 }

@@ -56,6 +56,12 @@ pub trait Module: Any + Send + Sync {
     /// from what `directory` keeps of an earlier run and from the keyspace. Says what it did, for the start's report.
     fn recovered(&mut self, keyspace: &Keyspace, now_ms: u64) -> Vec<String>;
 
+    /// One bounded slice (at most about a millisecond) of work that needs the keyspace and nobody waits for, under its
+    /// read lock. Returns what is to be done without any lock before the next slice, or `None` when nothing is left.
+    fn background(&self, _keyspace: &Keyspace) -> Option<Job> {
+        None
+    }
+
     /// True while the module has more work pending than it wants: writers wait before the lock.
     fn is_overloaded(&self) -> bool {
         false
@@ -72,6 +78,9 @@ pub trait Module: Any + Send + Sync {
         None
     }
 }
+
+/// Work without any lock of the engine.
+pub type Job = Box<dyn FnOnce() + Send>;
 
 /// Writes a module's derived state; says what it wrote, or why it could not.
 pub type Exporter = Box<dyn FnOnce() -> Result<String, String> + Send>;

@@ -8,6 +8,7 @@ use crate::effect::Record;
 use crate::engine::Engine;
 use crate::env::Env;
 use crate::keyspace::Keyspace;
+use crate::log::local::{LocalLog, LocalOptions, OpenError};
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Recovered, Replay};
 use crate::log::{AppendError, LogId, Lsn, Pos, ReadError, ShardLog, Voided};
@@ -168,6 +169,8 @@ impl fmt::Display for StartReport {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Snapshot(SnapshotError),
@@ -189,6 +192,19 @@ pub enum StartError {
         problems.iter().map(|problem| format!("; {problem}")).collect::<String>()
     )]
     NoSnapshot { directory: PathBuf, first: Pos, problems: Vec<String> },
+}
+
+/// Opens a data directory, recovers from its snapshots and its log, and starts. Refused while another process has it
+/// open.
+pub fn open_directory(
+    env: &Env,
+    directory: &Path,
+    modules: MakeModules<'_>,
+    log: LocalOptions,
+    options: StartOptions,
+) -> Result<(Engine, StartReport), StartError> {
+    let log = LocalLog::open(env.clone(), &directory.join(LOG_DIRECTORY), log)?;
+    open_log(env, &directory.join(SNAPSHOT_DIRECTORY), Arc::new(log), modules, options)
 }
 
 /// Recovers from the snapshots in `directory` and from the log, claims the log and starts.

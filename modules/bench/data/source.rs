@@ -84,6 +84,14 @@ pub enum DatasetSource {
 }
 
 impl DatasetSource {
+    /// The data set's directory, where it has one.
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            DatasetSource::Directory(directory) => Some(directory),
+            _ => None,
+        }
+    }
+
     fn load(&self) -> Result<Dataset, DataError> {
         match self {
             DatasetSource::Directory(directory) => manifest::read(directory),

@@ -6,7 +6,7 @@
 mod closed_loop;
 mod engine;
 mod filter;
-mod recall;
+pub(crate) mod recall;
 mod reference;
 mod report;
 mod server;
@@ -127,7 +127,7 @@ pub enum EngineName {
     Exact,
     /// EngramDB's index in this process, without a server
     Library,
-    /// The crate hnsw_rs in this process (needs a build with the feature bench-reference)
+    /// The crate hnsw_rs in this process (needs a build with the feature reference)
     #[value(name = "hnsw_rs")]
     HnswRs,
 }
@@ -172,7 +172,7 @@ fn hnsw_rs(task: &Task) -> Result<Box<dyn Engine + '_>, BenchError> {
 #[cfg(not(feature = "reference"))]
 fn hnsw_rs(_: &Task) -> Result<Box<dyn Engine + '_>, BenchError> {
     Err(BenchError::Usage(
-        "this build has no hnsw_rs: build with `cargo build --release --features bench-reference`, or leave it out of \
+        "this build has no hnsw_rs: build with `cargo build --release --features reference`, or leave it out of \
          --engines"
             .into(),
     ))

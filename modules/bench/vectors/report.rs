@@ -224,6 +224,11 @@ impl Report {
             .x_desc("recall")
             .y_desc("queries per second")
             .light_line_style(WHITE)
+            .y_labels(20)
+            .x_label_formatter(&|recall| format!("{recall:.2}"))
+            .y_label_formatter(&|rate| format!("{rate:.0}"))
+            .label_style(("sans-serif", 16))
+            .axis_desc_style(("sans-serif", 18))
             .draw()?;
         for (number, (label, points)) in lines.into_iter().enumerate() {
             let color = Palette99::pick(number).to_rgba();
@@ -236,6 +241,7 @@ impl Report {
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::LowerLeft)
+            .label_font(("sans-serif", 16))
             .background_style(WHITE.mix(0.85))
             .border_style(BLACK.mix(0.3))
             .draw()?;
@@ -248,7 +254,8 @@ impl Report {
         let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
         for search in &self.searches {
             let filter = search.filter.as_ref().map(|filter| format!(", {filter}")).unwrap_or_default();
-            let label = format!("{}{filter}, {} conns", search.engine, search.connections);
+            let connections = if search.connections == 1 { "connection" } else { "connections" };
+            let label = format!("{}{filter}, {} {connections}", search.engine, search.connections);
             let point = (search.recall, search.queries_per_second);
             match lines.iter_mut().find(|(other, _)| *other == label) {
                 Some((_, points)) => points.push(point),

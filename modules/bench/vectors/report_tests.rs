@@ -92,6 +92,6 @@ fn the_plot_draws_each_line_once_in_the_order_of_recall() {
     let path = std::env::temp_dir().join(format!("engramdb-bench-{}.svg", std::process::id()));
     report.draw(&path).unwrap();
     let svg = std::fs::read_to_string(&path).unwrap();
-    assert!(svg.contains("server, tag:random:10, 8 conns") && svg.contains("queries per second"));
+    assert!(svg.contains("server, tag:random:10, 8 connections") && svg.contains("queries per second"));
     std::fs::remove_file(path).unwrap();
 }

@@ -165,6 +165,25 @@ fn a_whole_run_finds_every_neighbor_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn our_index_as_a_library_finds_what_a_scan_finds() {
+    let json = std::env::temp_dir().join(format!("engramdb-bench-library-{}.json", std::process::id()));
+    let arguments =
+        ["--engines", "library", "--index", "flat", "--dataset", "synthetic:200:8:1", "--connections", "2"];
+    let rest = ["--seconds", "0", "--filter", "numeric:correlated:2", "--out-json", json.to_str().unwrap()];
+    run(parse(&[&arguments[..], &rest].concat())).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    std::fs::remove_file(json).unwrap();
+    let recalls: Vec<f64> = report["searches"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|search| search["recall"].as_f64().unwrap())
+        .collect();
+    assert_eq!(recalls, [1.0, 1.0]);
+    assert_eq!(report["loads"][0]["engine"], "library");
+}
+
+#[test]
 fn refusals_say_what_to_do_next() {
     let refusal = |arguments: &[&str]| run(parse(arguments)).unwrap_err().to_string();
     let small = ["--dataset", "synthetic:30:4:1"];

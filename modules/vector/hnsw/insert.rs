@@ -43,7 +43,15 @@ impl Hnsw {
     /// Finds neighbours for a node in the layers up to `level` and links both ways. Also for a node that is already
     /// part of the graph but has lost its links.
     pub(super) fn link(&self, slot: u32, level: usize, scratch: &mut Scratch) {
-        let Some(entry) = self.graph.entry().or_else(|| self.become_first(slot, level)) else { return };
+        while let Some(entry) = self.graph.entry().or_else(|| self.become_first(slot, level)) {
+            if self.link_from(entry, slot, level, scratch) || self.is_left_alone(entry, slot, level) {
+                return;
+            }
+        }
+    }
+
+    /// `link`, starting at this entry. False when nobody was found.
+    fn link_from(&self, entry: Entry, slot: u32, level: usize, scratch: &mut Scratch) -> bool {
         let query = self.store.query_of(slot);
         let top = level.min(entry.level);
         let mut start = self.descend(&query, entry, top, &mut SearchOutcome::default());
@@ -65,21 +73,25 @@ impl Hnsw {
         for &(layer, neighbor) in &links {
             self.add_link(neighbor.slot(), layer, Candidate::new(neighbor.distance, slot), scratch);
         }
-        if links.is_empty() {
-            self.replace_dead_entry(slot, level);
-        }
+        let found = !links.is_empty();
         scratch.links = links;
         if level > entry.level {
             let raised = Entry { slot, level };
             self.graph.change_entry(|entry| entry.filter(|entry| entry.level >= level).or(Some(raised)));
         }
+        found
     }
 
-    /// A node without links is reached by nobody. That is so when everything else is deleted, the entry too: then the
-    /// node takes its place.
-    fn replace_dead_entry(&self, slot: u32, level: usize) {
-        let dead = |entry: &Entry| self.store.state(entry.slot) == State::Deleted;
-        self.graph.change_entry(|entry| entry.filter(|entry| !dead(entry)).or(Some(Entry { slot, level })));
+    /// A node without links is reached by nobody, unless it is the entry: it becomes that when the entry is deleted (and
+    /// so was everything that can be reached from there). False when somebody else was faster: link to him.
+    fn is_left_alone(&self, tried: Entry, slot: u32, level: usize) -> bool {
+        let mut alone = true;
+        self.graph.change_entry(|entry| {
+            let living = entry.filter(|entry| self.store.state(entry.slot) != State::Deleted);
+            alone = living.is_none_or(|living| living == tried || living.slot == slot);
+            living.or(Some(Entry { slot, level }))
+        });
+        alone
     }
 
     /// Makes the node the entry of an empty graph. If another was faster, that one is returned.
@@ -113,8 +125,13 @@ impl Hnsw {
     /// `candidates`, nearest first, `chosen` gets those that are nearer to the node than to any chosen before.
     /// So links go out in all directions, and what is nearer through a neighbour needs no link.
     pub(super) fn choose(&self, capacity: usize, scratch: &mut Scratch) {
+        scratch.chosen.clear();
+        self.choose_more(capacity, scratch);
+    }
+
+    /// As `choose`, beside what is chosen already.
+    pub(super) fn choose_more(&self, capacity: usize, scratch: &mut Scratch) {
         let Scratch { candidates, chosen, .. } = scratch;
-        chosen.clear();
         for &candidate in candidates.iter() {
             if chosen.len() == capacity {
                 break;

@@ -185,12 +185,22 @@ impl VectorIndex for Hnsw {
 
     fn search(&self, request: &SearchRequest<'_>) -> Result<SearchOutcome, VectorError> {
         self.store.check(request.query)?;
-        Ok(self.search_pinned(request, &mut self.store.pin()))
+        let mut scratch = self.store.pin();
+        let mut aligned = std::mem::take(&mut scratch.query);
+        let request = SearchRequest { query: aligned.copy(request.query), ..*request };
+        let outcome = self.search_pinned(&request, &mut scratch);
+        scratch.query = aligned;
+        Ok(outcome)
     }
 
     fn search_range(&self, request: &RangeRequest<'_>) -> Result<SearchOutcome, VectorError> {
         self.store.check(request.query)?;
-        Ok(self.search_range_pinned(request, &mut self.store.pin()))
+        let mut scratch = self.store.pin();
+        let mut aligned = std::mem::take(&mut scratch.query);
+        let request = RangeRequest { query: aligned.copy(request.query), ..*request };
+        let outcome = self.search_range_pinned(&request, &mut scratch);
+        scratch.query = aligned;
+        Ok(outcome)
     }
 
     fn len(&self) -> usize {

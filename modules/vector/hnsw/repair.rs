@@ -2,7 +2,7 @@
 //!
 //! A deleted node first stays as a way through: searches walk over it and never return it. When enough have
 //! gathered, they are taken as a *batch*, and a sweep goes over all nodes, a slice with each mutation; a node that
-//! has links to deleted ones gets them replaced by the best of its other links and of the deleted nodes' links. So each
+//! has links to deleted ones gets the best of the deleted nodes' links in their place. So each
 //! node is repaired once for many deletes, no delete pays for a whole sweep, and in-links, of which no node has a
 //! list, are all found. The steps, and why no link ever points to a free slot:
 //!
@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::Hnsw;
 use super::graph::Entry;
+use crate::pool::Candidate;
 use crate::scratch::Scratch;
 use crate::store::State;
 
@@ -147,7 +148,8 @@ impl Hnsw {
 
     /// Replaces a node's links to deleted nodes.
     fn repair_node(&self, slot: u32, scratch: &mut Scratch) {
-        if self.store.state(slot) == State::Free {
+        // Pending ones belong to inserts that began after the batch was closed, and may not have their blocks yet.
+        if matches!(self.store.state(slot), State::Free | State::Pending) {
             return;
         }
         let level = self.graph.level(slot);
@@ -170,27 +172,31 @@ impl Hnsw {
         if !broken {
             return None;
         }
-        let Scratch { visited, candidates, fresh, .. } = scratch;
-        let query = self.store.query_of(slot);
+        let Scratch { visited, candidates, fresh, chosen, .. } = scratch;
         visited.begin(self.store.slot_count());
         visited.insert(slot);
-        candidates.clear();
+        chosen.clear();
         fresh.clear();
-        self.graph.for_each_link(slot, layer, |link| fresh.push(link));
-        for &link in fresh.iter() {
-            let mut consider = |other| {
+        self.graph.for_each_link(slot, layer, |link| {
+            if is_deleted(link) {
+                fresh.push(link);
+            } else if visited.insert(link) {
+                // Links that stay were chosen against each other before; their distances are not needed again.
+                chosen.push(Candidate::new(0.0, link));
+            }
+        });
+        let query = self.store.query_of(slot);
+        candidates.clear();
+        for &gone in fresh.iter() {
+            self.graph.for_each_link(gone, layer, |other| {
                 if !is_deleted(other) && visited.insert(other) {
                     candidates.push(self.store.candidate(&query, other));
                 }
-            };
-            if is_deleted(link) {
-                self.graph.for_each_link(link, layer, consider);
-            } else {
-                consider(link);
-            }
+            });
         }
         candidates.sort_unstable();
-        self.choose(self.graph.capacity(layer), scratch);
+        // No more than there were: a denser graph would make every later walk and repair dearer.
+        self.choose_more(chosen.len() + fresh.len(), scratch);
         self.graph.write(slot, layer, scratch.chosen.iter().map(|candidate| candidate.slot()));
         Some(scratch.chosen.len())
     }

@@ -13,6 +13,9 @@ use crate::{RangeRequest, SearchOutcome, SearchRequest};
 /// A layer of at most this many times the beam's width is scanned: the beam would evaluate as many.
 const SCAN_INSTEAD_OF_BEAM: usize = 2;
 
+/// The beam is at least this much wider than `k`: rows that are being inserted or deleted right now drop out in the end.
+const SPARE_ROWS: usize = 8;
+
 /// Steers when a filter's ids are scanned instead of walking the graph. A walk evaluates about `ef * M` nodes for each
 /// fraction `allowed / len` that the filter lets through; a scan evaluates `allowed`, at a fraction of the cost each
 /// (no links, no visited marks, no refused ones)..
@@ -34,23 +37,29 @@ impl Hnsw {
         let query = self.store.query(request.query);
         let live = self.store.len();
         let k = request.k.min(live);
-        let width = request.ef.clamp(k, live);
-        if k == 0 || live == 0 {
+        let width = request.ef.max(k.saturating_add(SPARE_ROWS)).min(live);
+        if k == 0 {
             return SearchOutcome::default();
         }
         if self.scan_is_cheaper(width, live, limits) {
             return exact::nearest(&self.store, &query, k, limits, scratch);
         }
         let mut outcome = SearchOutcome::default();
-        let walk = self.walk(&query, width, limits, scratch, &mut outcome);
-        outcome.timed_out = walk == Walk::TimedOut;
-        if walk != Walk::TooLong {
+        for width in [width, 2 * width, 4 * width] {
+            let walk = self.walk(&query, width, limits, scratch, &mut outcome);
+            outcome.timed_out = walk == Walk::TimedOut;
+            if walk == Walk::TooLong {
+                break;
+            }
             outcome.neighbors = self.store.settle(&query, scratch.pool.items(), k, limits.filter);
-        }
-        let possible = limits.filter.map_or(Some(live), |filter| filter.cardinality());
-        let complete = possible.is_some_and(|possible| outcome.neighbors.len() >= k.min(possible));
-        if walk == Walk::TimedOut || (walk == Walk::Complete && (complete || outcome.neighbors.len() >= k)) {
-            return outcome;
+            let possible = limits.filter.and_then(|filter| filter.cardinality()).unwrap_or(k);
+            if outcome.timed_out || outcome.neighbors.len() >= k.min(possible) {
+                return outcome;
+            }
+            if !scratch.pool.is_full() {
+                break;
+            }
+            // So many rows were deleted since they were met that a wider beam is needed to find others.
         }
         // The walk ran dry (a filter that excludes whole regions) although more may exist: k rows whenever k exist.
         let mut exact = exact::nearest(&self.store, &query, k, limits, scratch);
@@ -310,8 +319,8 @@ impl Hnsw {
         frontier.clear();
         frontier.push(Reverse(start));
         let mut collect = |candidate: Candidate| {
+            // Deleted ones too: an id that was given another vector meanwhile is found by its old one, and settled later.
             if candidate.distance <= request.radius
-                && self.store.state(candidate.slot()) != State::Deleted
                 && limits.filter.is_none_or(|filter| filter.allows(self.store.id_of(candidate.slot())))
             {
                 candidates.push(candidate);

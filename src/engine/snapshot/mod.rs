@@ -19,11 +19,13 @@ pub mod digest;
 pub mod format;
 mod loader;
 pub mod manifest;
+pub mod offline;
 mod spill;
 mod writer;
 
 pub use create::create;
 pub use loader::{SnapshotFile, fuzz_load};
+pub use offline::create_offline;
 pub use writer::SnapshotWriter;
 
 use crate::effect::DecodeError;

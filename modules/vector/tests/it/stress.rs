@@ -7,7 +7,7 @@ use engramdb_vector::{Flat, Hnsw, HnswParameters, Metric, SearchRequest, VectorI
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::data::{Only, assert_whole, clustered};
+use crate::data::{Only, assert_whole, clustered, search};
 
 const IDS: u32 = 400;
 const VERSIONS: usize = 8;
@@ -95,4 +95,27 @@ fn the_graph_is_right_while_threads_write_and_search() {
 #[test]
 fn the_flat_index_is_right_while_threads_write_and_search() {
     stress(&Flat::new(DIMENSION, METRIC));
+}
+
+#[test]
+fn an_emptied_graph_is_filled_again_by_several_threads() {
+    let vectors = clustered(300, DIMENSION, 20, 52);
+    let index = Hnsw::new(HnswParameters::new(DIMENSION, METRIC));
+    for round in 0..20 {
+        thread::scope(|scope| {
+            for thread in 0..3 {
+                let (index, vectors) = (&index, &vectors);
+                scope.spawn(move || {
+                    for (id, vector) in (0..).zip(vectors).filter(|(id, _)| id % 3 == thread) {
+                        index.insert(id, vector).expect("fits");
+                    }
+                });
+            }
+        });
+        let found =
+            (0..).zip(&vectors).filter(|&(id, vector)| search(&index, vector, 1, 20)[0].id == id).count();
+        assert!(found >= 297, "round {round}: {found} of 300");
+        (0..300).for_each(|id| assert!(index.remove(id)));
+        assert!(round % 2 == 0 || index.compact());
+    }
 }

@@ -1,0 +1,143 @@
+//! The family's rows, and the short handlers.
+
+use crate::error;
+use crate::index::Index;
+use crate::module::{KIND_CREATE, KIND_DROP, NUMBER, SearchModule};
+use crate::{create, info, schema, search};
+use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
+use engramdb_engine::effect::{Cause, Effect};
+use engramdb_engine::tx::Tx;
+use engramdb_engine::view::View;
+use std::sync::Arc;
+
+pub const COMMANDS: &[Command] = &[
+    row(write("FT.CREATE", "index [option+] SCHEMA field type+", create))
+        .flags(flag::MODULE | flag::DENY_OOM)
+        .docs("1.0.0", "O(1), and O(N) in the background for N keys", "Creates an index over hashes."),
+    row(staged("FT.SEARCH", "index query [option+]", search::search)).docs(
+        "1.0.0",
+        "O(log N) for nearest neighbours, O(N) for N matches of a filter",
+        "Searches an index.",
+    ),
+    row(read("FT.INFO", "index", describe)).docs(
+        "1.0.0",
+        "O(1)",
+        "Returns what an index is and how it does.",
+    ),
+    row(read("FT._LIST", "", list)).docs("2.0.0", "O(N) for N indexes", "Returns the names of all indexes."),
+    row(write("FT.DROPINDEX", "index [DD]", drop)).docs(
+        "2.0.0",
+        "O(1), or O(N) for N documents with DD",
+        "Deletes an index, and its documents with DD.",
+    ),
+    row(read("FT.CONFIG", "action option [value]", config)).docs(
+        "1.0.0",
+        "O(1)",
+        "Tells or sets options of the search module (deprecated).",
+    ),
+];
+
+const fn row(command: Command) -> Command {
+    command.group("search").flags(flag::MODULE).acl(acl::SEARCH)
+}
+
+fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let exists = tx.read(|view| {
+        let index = view.module::<SearchModule>().index(view.database(), args[1]);
+        index.inspect(|index| view.wait_for(index.last_lsn())).is_some()
+    });
+    if exists {
+        return Err(error::INDEX_EXISTS);
+    }
+    let payload = create::parse(args)?.encode();
+    tx.apply(Effect::Module {
+        module: NUMBER,
+        version: schema::VERSION,
+        kind: KIND_CREATE,
+        payload: &payload,
+    });
+    reply.ok();
+    Ok(())
+}
+
+/// The index, or the error that it is not there, which waits for whatever may have dropped it.
+fn find<'v>(view: &View<'v>, name: &[u8]) -> Result<&'v Arc<Index>, CommandError> {
+    view.module::<SearchModule>().index(view.database(), name).ok_or_else(|| {
+        view.whole_keyspace();
+        error::unknown_index(name)
+    })
+}
+
+fn describe(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let index = find(view, args[1])?;
+    view.wait_for(index.last_lsn());
+    info::write(index, reply);
+    Ok(())
+}
+
+fn list(view: &View<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    view.whole_keyspace();
+    let module = view.module::<SearchModule>();
+    let here = module.indexes().filter(|(database, _)| *database == view.database());
+    let names: Vec<&[u8]> = here.map(|(_, index)| &index.definition.name[..]).collect();
+    reply.set(names.len());
+    names.iter().for_each(|name| reply.bulk(name));
+    Ok(())
+}
+
+fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let with_documents = args.len() > 2;
+    if args.len() > 3 || (with_documents && !args.is(2, "DD")) {
+        let unknown = error::text(args[2]);
+        return Err(CommandError::new(format!("SEARCH_ARG_UNRECOGNIZED Unknown argument `{unknown}`")));
+    }
+    let index = tx.read(|view| find(view, args[1]).cloned())?;
+    if with_documents {
+        let keys: Vec<Arc<[u8]>> = index.documents.read().keys().map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            tx.apply(Effect::Delete { key: &key, cause: Cause::Command });
+        }
+    }
+    tx.apply(Effect::Module { module: NUMBER, version: schema::VERSION, kind: KIND_DROP, payload: args[1] });
+    reply.ok();
+    Ok(())
+}
+
+/// What FT.CONFIG GET answers: options that clients ask for, with what holds here.
+const OPTIONS: &[(&str, &str)] = &[
+    ("TIMEOUT", "500"),
+    ("DEFAULT_DIALECT", "2"),
+    ("MAXSEARCHRESULTS", "1000000"),
+    ("MAXAGGREGATERESULTS", "1000000"),
+    ("ON_TIMEOUT", "fail"),
+    ("MINPREFIX", "1"),
+];
+
+fn config(_view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let wanted = args.word(2);
+    let known =
+        OPTIONS.iter().filter(|(name, _)| wanted == b"*" || wanted.eq_ignore_ascii_case(name.as_bytes()));
+    let known: Vec<_> = known.collect();
+    if args.is(1, "GET") {
+        reply.array(known.len());
+        known.iter().for_each(|(name, value)| {
+            reply.array(2);
+            reply.bulk(name.as_bytes());
+            reply.bulk(value.as_bytes());
+        });
+        return Ok(());
+    }
+    if args.is(1, "SET") && args.len() == 4 {
+        return match known.first() {
+            Some((_, value)) if args[3].eq_ignore_ascii_case(value.as_bytes()) => {
+                reply.ok();
+                Ok(())
+            }
+            Some((name, value)) => {
+                Err(CommandError::new(format!("SEARCH_UNSUPPORTED {name} is always {value} in this server")))
+            }
+            None => Err(CommandError::of("SEARCH_OPTION_INVALID No such option")),
+        };
+    }
+    Err(CommandError::SYNTAX)
+}

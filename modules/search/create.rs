@@ -1,0 +1,367 @@
+//! FT.CREATE's words, read into a definition.
+//!
+//! Every head option that clients send is read; those without a meaning here (scores, languages, what to leave out of
+//! text postings, TEMPORARY) are kept for FT.INFO and otherwise ignored. What would change answers and is not there
+//! yet (ON JSON, FILTER, GEO queries, vectors other than FLOAT32, SVS) is refused, here or where a query asks for it.
+
+use crate::error;
+use crate::schema::{
+    Algorithm, Definition, EF_RUNTIME_DEFAULT, Field, FieldKind, IndexOptions, VectorOptions,
+};
+use engramdb_engine::command::{Args, CommandError, Options};
+use engramdb_engine::types::parse_double;
+use engramdb_vector::Metric;
+
+/// More would be a mistake, not a schema.
+const FIELDS_MAX: usize = 1024;
+const DIMENSION_MAX: u64 = 1 << 20;
+const M_MAX: u64 = 2048;
+const EF_MAX: u64 = 1_000_000;
+
+type Parsed<T> = Result<T, CommandError>;
+
+/// Reads `FT.CREATE name [option…] SCHEMA field…`.
+pub fn parse(args: Args<'_>) -> Parsed<Definition> {
+    let mut words = args.options(2);
+    let mut options = IndexOptions { score: 1.0, ..IndexOptions::default() };
+    let mut prefixes = Vec::new();
+    while !words.take("SCHEMA") {
+        head_option(&mut words, &mut options, &mut prefixes)?;
+    }
+    if prefixes.is_empty() {
+        prefixes.push(Vec::new());
+    }
+    let mut fields: Vec<Field> = Vec::new();
+    while !words.is_done() {
+        let field = field(&mut words)?;
+        if fields.iter().any(|other| other.name == field.name) {
+            return Err(CommandError::new(format!(
+                "Duplicate field in schema - {}",
+                error::text(&field.name)
+            )));
+        }
+        fields.push(field);
+    }
+    match fields.len() {
+        0 => Err(CommandError::of("SEARCH_PARSE_ARGS Fields arguments are missing")),
+        1..=FIELDS_MAX => Ok(Definition { id: 0, name: args[1].to_vec(), prefixes, options, fields }),
+        _ => Err(CommandError::new(format!("SEARCH_LIMIT Schema is limited to {FIELDS_MAX} fields"))),
+    }
+}
+
+fn head_option(
+    words: &mut Options<'_>,
+    options: &mut IndexOptions,
+    prefixes: &mut Vec<Vec<u8>>,
+) -> Parsed<()> {
+    if words.is_done() {
+        return Err(CommandError::of("SEARCH_PARSE_ARGS No schema found"));
+    }
+    if words.take("ON") {
+        return on(value(words, "ON")?);
+    }
+    for (name, flag) in [
+        ("NOOFFSETS", &mut options.no_offsets),
+        ("NOHL", &mut options.no_highlight),
+        ("NOFIELDS", &mut options.no_fields),
+        ("NOFREQS", &mut options.no_frequencies),
+        ("MAXTEXTFIELDS", &mut options.max_text_fields),
+        ("SKIPINITIALSCAN", &mut options.skip_initial_scan),
+    ] {
+        if words.take(name) {
+            *flag = true;
+            return Ok(());
+        }
+    }
+    if words.take("ASYNC") || words.take("NOSCOREIDX") {
+        return Ok(());
+    }
+    if words.take("PREFIX") {
+        *prefixes = list(words, "PREFIX")?;
+    } else if words.take("STOPWORDS") {
+        options.stop_words = Some(list(words, "STOPWORDS")?);
+    } else if words.take("LANGUAGE") {
+        options.language = value(words, "LANGUAGE")?.to_ascii_lowercase();
+    } else if words.take("LANGUAGE_FIELD") {
+        options.language_field = value(words, "LANGUAGE_FIELD")?.to_vec();
+    } else if words.take("SCORE") {
+        let score = parse_double(value(words, "SCORE")?).filter(|score| (0.0..=1.0).contains(score));
+        options.score = score.ok_or(CommandError::of("SEARCH_PARSE_ARGS Invalid score"))?;
+    } else if words.take("SCORE_FIELD") {
+        options.score_field = value(words, "SCORE_FIELD")?.to_vec();
+    } else if words.take("PAYLOAD_FIELD") {
+        value(words, "PAYLOAD_FIELD")?;
+    } else if words.take("TEMPORARY") {
+        let seconds = parse_double(value(words, "TEMPORARY")?).filter(|seconds| *seconds >= 0.0);
+        options.temporary_s = seconds.ok_or(bad_arguments("TEMPORARY"))? as u64;
+    } else if words.take("INDEXALL") {
+        let choice = value(words, "INDEXALL")?;
+        options.index_all = choice.eq_ignore_ascii_case(b"ENABLE");
+        if !options.index_all && !choice.eq_ignore_ascii_case(b"DISABLE") {
+            return Err(CommandError::of(
+                "SEARCH_PARSE_ARGS Invalid argument for `INDEXALL`, use ENABLE/DISABLE",
+            ));
+        }
+    } else if words.take("FILTER") {
+        return Err(CommandError::of("SEARCH_UNSUPPORTED FILTER is not supported in FT.CREATE"));
+    } else {
+        let unknown = error::text(words.word()?);
+        return Err(CommandError::new(format!("SEARCH_ARG_UNRECOGNIZED Unknown argument `{unknown}`")));
+    }
+    Ok(())
+}
+
+fn on(kind: &[u8]) -> Parsed<()> {
+    if kind.eq_ignore_ascii_case(b"HASH") {
+        return Ok(());
+    }
+    if kind.eq_ignore_ascii_case(b"JSON") {
+        return Err(CommandError::of("SEARCH_UNSUPPORTED ON JSON is not supported by this server yet"));
+    }
+    Err(CommandError::new(format!("SEARCH_PARSE_ARGS Invalid rule type: {}", error::text(kind))))
+}
+
+fn value<'a>(words: &mut Options<'a>, option: &str) -> Parsed<&'a [u8]> {
+    words.word().map_err(|_| bad_arguments(option))
+}
+
+fn bad_arguments(option: &str) -> CommandError {
+    CommandError::new(format!(
+        "SEARCH_PARSE_ARGS Bad arguments for {option}: Expected an argument, but none provided"
+    ))
+}
+
+fn list(words: &mut Options<'_>, option: &str) -> Parsed<Vec<Vec<u8>>> {
+    let count = value(words, option)?;
+    let count = parse_unsigned(count).ok_or_else(|| {
+        CommandError::new(format!(
+            "SEARCH_PARSE_ARGS Bad arguments for {option}: Could not convert argument to expected type"
+        ))
+    })?;
+    let items = words.words(count as usize).map_err(|_| bad_arguments(option))?;
+    Ok(items.iter().map(|item| item.to_vec()).collect())
+}
+
+fn parse_unsigned(word: &[u8]) -> Option<u64> {
+    std::str::from_utf8(word).ok()?.parse().ok()
+}
+
+fn field(words: &mut Options<'_>) -> Parsed<Field> {
+    let identifier = words.word()?.to_vec();
+    let name = if words.take("AS") { value(words, "AS")?.to_vec() } else { identifier.clone() };
+    let quoted = error::text(&identifier);
+    let Some(type_name) = words.peek() else {
+        return Err(CommandError::new(format!("Field `{quoted}` does not have a type")));
+    };
+    let mut field = Field {
+        identifier,
+        name,
+        kind: FieldKind::Numeric,
+        sortable: false,
+        unf: false,
+        no_index: false,
+        index_missing: false,
+        index_empty: false,
+    };
+    field.kind = match type_name.to_ascii_uppercase().as_slice() {
+        b"TEXT" => FieldKind::Text { weight: 1.0, no_stem: false, suffix_trie: false },
+        b"TAG" => FieldKind::Tag { separator: b',', case_sensitive: false, suffix_trie: false },
+        b"NUMERIC" => FieldKind::Numeric,
+        b"GEO" => FieldKind::Geo,
+        b"GEOSHAPE" => FieldKind::GeoShape,
+        b"VECTOR" => {
+            words.word()?;
+            FieldKind::Vector(vector(words, &quoted)?)
+        }
+        _ => return Err(CommandError::new(format!("Invalid field type for field `{quoted}`"))),
+    };
+    if !matches!(field.kind, FieldKind::Vector(_)) {
+        words.word()?;
+    }
+    while field_option(words, &mut field)? {}
+    Ok(field)
+}
+
+/// Reads one option behind a field's type; false where the next word begins another field.
+fn field_option(words: &mut Options<'_>, field: &mut Field) -> Parsed<bool> {
+    if words.take("SORTABLE") {
+        field.sortable = true;
+        field.unf = words.take("UNF") || matches!(field.kind, FieldKind::Numeric);
+        return Ok(true);
+    }
+    if words.take("NOINDEX") {
+        field.no_index = true;
+        return Ok(true);
+    }
+    if words.take("INDEXMISSING") {
+        field.index_missing = true;
+        return Ok(true);
+    }
+    match &mut field.kind {
+        FieldKind::Text { weight, no_stem, suffix_trie } => {
+            if words.take("WEIGHT") {
+                *weight = parse_double(value(words, "WEIGHT")?).ok_or_else(|| bad_arguments("WEIGHT"))?;
+            } else if words.take("NOSTEM") {
+                *no_stem = true;
+            } else if words.take("PHONETIC") {
+                value(words, "PHONETIC")?;
+            } else if words.take("WITHSUFFIXTRIE") {
+                *suffix_trie = true;
+            } else if words.take("INDEXEMPTY") {
+                field.index_empty = true;
+            } else {
+                return Ok(false);
+            }
+            Ok(true)
+        }
+        FieldKind::Tag { separator, case_sensitive, suffix_trie } => {
+            if words.take("SEPARATOR") {
+                *separator = match value(words, "SEPARATOR")? {
+                    [separator] => *separator,
+                    other => {
+                        let got = error::text(other);
+                        return Err(CommandError::new(format!(
+                            "SEARCH_PARSE_ARGS Tag separator must be a single character. Got `{got}`"
+                        )));
+                    }
+                };
+            } else if words.take("CASESENSITIVE") {
+                *case_sensitive = true;
+            } else if words.take("WITHSUFFIXTRIE") {
+                *suffix_trie = true;
+            } else if words.take("INDEXEMPTY") {
+                field.index_empty = true;
+            } else {
+                return Ok(false);
+            }
+            Ok(true)
+        }
+        FieldKind::GeoShape => Ok(words.take("FLAT") || words.take("SPHERICAL")),
+        _ => Ok(false),
+    }
+}
+
+/// Reads `FLAT|HNSW count (name value)…`.
+fn vector(words: &mut Options<'_>, field: &str) -> Parsed<VectorOptions> {
+    let algorithm = words.word().map_err(|_| {
+        CommandError::of("SEARCH_PARSE_ARGS Bad arguments for vector similarity algorithm: Expected an argument, but none provided")
+    })?;
+    let algorithm = match algorithm.to_ascii_uppercase().as_slice() {
+        b"FLAT" => Algorithm::Flat,
+        b"HNSW" => Algorithm::Hnsw,
+        _ => {
+            return Err(CommandError::of(
+                "SEARCH_PARSE_ARGS Bad arguments for vector similarity algorithm: only FLAT and HNSW are supported",
+            ));
+        }
+    };
+    let count = words.word().ok().and_then(parse_unsigned).ok_or(CommandError::of(
+        "SEARCH_PARSE_ARGS Bad arguments for vector similarity number of parameters: Expected an argument, but none provided",
+    ))?;
+    if count % 2 == 1 {
+        return Err(CommandError::new(format!(
+            "Bad number of arguments for vector similarity index: got {count} but expected even number as algorithm parameters (should be submitted as named arguments)"
+        )));
+    }
+    let attributes = words.words(count as usize).map_err(|_| {
+        CommandError::new(format!(
+            "SEARCH_PARSE_ARGS Bad arguments for vector similarity {} index: Expected an argument, but none provided",
+            algorithm.name()
+        ))
+    })?;
+    attributes_of(algorithm, attributes).map_err(|problem| problem.into_error(algorithm, field))
+}
+
+/// What is wrong with a vector field's attributes.
+enum AttributeProblem {
+    Missing(&'static str),
+    Bad { attribute: &'static str, cause: &'static str },
+    Unknown(String),
+}
+
+impl AttributeProblem {
+    fn into_error(self, algorithm: Algorithm, _field: &str) -> CommandError {
+        let algorithm = algorithm.name();
+        CommandError::new(match self {
+            AttributeProblem::Missing(attribute) => format!(
+                "SEARCH_PARSE_ARGS Missing mandatory parameter: cannot create {algorithm} index without specifying {attribute} argument"
+            ),
+            AttributeProblem::Bad { attribute, cause } => format!(
+                "SEARCH_PARSE_ARGS Bad arguments for vector similarity {algorithm} index `{attribute}`: {cause}"
+            ),
+            AttributeProblem::Unknown(attribute) => {
+                format!("SEARCH_PARSE_ARGS Bad arguments for algorithm {algorithm}: {attribute}")
+            }
+        })
+    }
+}
+
+fn attributes_of(algorithm: Algorithm, attributes: &[&[u8]]) -> Result<VectorOptions, AttributeProblem> {
+    let hnsw = algorithm == Algorithm::Hnsw;
+    let (mut typed, mut dimension, mut metric) = (false, None, None);
+    let mut options = VectorOptions {
+        algorithm,
+        metric: Metric::L2,
+        dimension: 0,
+        m: 16,
+        ef_construction: 200,
+        ef_runtime: EF_RUNTIME_DEFAULT,
+        epsilon: 0.01,
+        initial_capacity: 0,
+        block_size: 1024,
+    };
+    for pair in attributes.chunks_exact(2) {
+        let value = pair[1];
+        match pair[0].to_ascii_uppercase().as_slice() {
+            b"TYPE" => {
+                typed = value.eq_ignore_ascii_case(b"FLOAT32");
+                if !typed {
+                    return Err(bad("TYPE", "this server supports FLOAT32"));
+                }
+            }
+            b"DIM" => dimension = Some(number(value, "DIM", 1, DIMENSION_MAX)? as u32),
+            b"DISTANCE_METRIC" => metric = Some(parse_metric(value)?),
+            b"INITIAL_CAP" => options.initial_capacity = number(value, "INITIAL_CAP", 0, u64::MAX)?,
+            b"BLOCK_SIZE" if !hnsw => options.block_size = number(value, "BLOCK_SIZE", 1, u64::MAX)?,
+            b"M" if hnsw => options.m = number(value, "M", 2, M_MAX)? as u32,
+            b"EF_CONSTRUCTION" if hnsw => {
+                options.ef_construction = number(value, "EF_CONSTRUCTION", 1, EF_MAX)? as u32;
+            }
+            b"EF_RUNTIME" if hnsw => options.ef_runtime = number(value, "EF_RUNTIME", 1, EF_MAX)? as u32,
+            b"EPSILON" if hnsw => {
+                let epsilon = parse_double(value).filter(|epsilon| *epsilon >= 0.0 && epsilon.is_finite());
+                options.epsilon = epsilon.ok_or(bad("EPSILON", CONVERSION))?;
+            }
+            _ => return Err(AttributeProblem::Unknown(error::text(pair[0]))),
+        }
+    }
+    if !typed {
+        return Err(AttributeProblem::Missing("TYPE"));
+    }
+    options.dimension = dimension.ok_or(AttributeProblem::Missing("DIM"))?;
+    options.metric = metric.ok_or(AttributeProblem::Missing("DISTANCE_METRIC"))?;
+    Ok(options)
+}
+
+const CONVERSION: &str = "Could not convert argument to expected type";
+
+fn bad(attribute: &'static str, cause: &'static str) -> AttributeProblem {
+    AttributeProblem::Bad { attribute, cause }
+}
+
+fn number(word: &[u8], attribute: &'static str, least: u64, most: u64) -> Result<u64, AttributeProblem> {
+    let number = parse_unsigned(word).ok_or(bad(attribute, CONVERSION))?;
+    if (least..=most).contains(&number) {
+        return Ok(number);
+    }
+    Err(bad(attribute, "Value is outside acceptable bounds"))
+}
+
+fn parse_metric(word: &[u8]) -> Result<Metric, AttributeProblem> {
+    match word.to_ascii_uppercase().as_slice() {
+        b"L2" => Ok(Metric::L2),
+        b"IP" => Ok(Metric::InnerProduct),
+        b"COSINE" => Ok(Metric::Cosine),
+        _ => Err(bad("DISTANCE_METRIC", CONVERSION)),
+    }
+}

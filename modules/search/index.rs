@@ -1,0 +1,238 @@
+//! One index: its definition, its documents, its vectors, and how far it is.
+//!
+//! Lock order: the engine's keyspace, then `documents`, then a vector field's own locks. Documents and vectors of one
+//! mutation change under one hold of `documents`, so that who knows a document's version has its vector too.
+
+use crate::documents::{self, Content, Documents};
+use crate::schema::{Definition, FieldKind};
+use crate::vectors::{TAIL_MAX, VectorField};
+use crate::workers::Workers;
+use engramdb_engine::effect::Effect;
+use engramdb_engine::keyspace::{Keyspace, Value};
+use engramdb_engine::log::Lsn;
+use engramdb_engine::types::Hash;
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Keys that one slice of a backfill looks at: well under a millisecond.
+const SLICE_KEYS: usize = 128;
+
+pub struct Index {
+    pub definition: Definition,
+    pub documents: RwLock<Documents>,
+    /// By field; `None` where it is not a vector.
+    pub vectors: Vec<Option<VectorField>>,
+    pub failures: Mutex<Failures>,
+    /// Searches answered, for FT.INFO.
+    pub uses: AtomicU64,
+    last_lsn: AtomicU64,
+    backfill: Mutex<Option<Backfill>>,
+    backfilled: Condvar,
+    dropped: AtomicBool,
+}
+
+/// Documents that could not be indexed.
+#[derive(Clone, Debug, Default)]
+pub struct Failures {
+    pub count: u64,
+    pub last_error: String,
+    pub last_key: Vec<u8>,
+}
+
+/// A walk over the keys that were there before the index.
+#[derive(Clone, Copy, Debug, Default)]
+struct Backfill {
+    cursor: u64,
+    scanned: usize,
+    total: usize,
+}
+
+impl Index {
+    /// An empty index. `is_complete` if there are no keys to be found.
+    pub fn new(definition: Definition, created: Lsn, is_complete: bool) -> Index {
+        let vectors = definition.fields.iter().map(|field| match &field.kind {
+            FieldKind::Vector(options) => Some(VectorField::new(options.clone())),
+            _ => None,
+        });
+        Index {
+            documents: RwLock::new(Documents::new(&definition)),
+            vectors: vectors.collect(),
+            failures: Mutex::default(),
+            uses: AtomicU64::new(0),
+            last_lsn: AtomicU64::new(created.0),
+            backfill: Mutex::new((!is_complete).then(Backfill::default)),
+            backfilled: Condvar::new(),
+            dropped: AtomicBool::new(false),
+            definition,
+        }
+    }
+
+    /// The last batch that changed something in the index.
+    pub fn last_lsn(&self) -> Lsn {
+        Lsn(self.last_lsn.load(Ordering::Acquire))
+    }
+
+    pub fn drop_it(&self) {
+        self.dropped.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    pub fn pending(&self) -> usize {
+        self.vectors.iter().flatten().map(VectorField::pending).sum()
+    }
+
+    pub fn is_overloaded(&self) -> bool {
+        self.vectors.iter().flatten().any(|vectors| vectors.pending() >= TAIL_MAX)
+    }
+
+    /// Follows a change of a key that the definition covers.
+    pub fn observe(
+        self: &Arc<Self>,
+        workers: &Workers,
+        keyspace: &Keyspace,
+        (database, key): (u32, &[u8]),
+        effect: &Effect<'_>,
+        lsn: Lsn,
+    ) {
+        self.last_lsn.store(lsn.0, Ordering::Release);
+        let concerns = match effect {
+            Effect::Expire { .. } | Effect::HashExpire { .. } => false,
+            Effect::HashSet { fields, .. } => fields.pairs().any(|(name, _)| self.is_indexed(name)),
+            Effect::HashDelete { fields, .. } => fields.iter().any(|name| self.is_indexed(name)),
+            _ => true,
+        };
+        if concerns || self.documents.read().id(key).is_none() {
+            self.refresh(workers, key, hash(keyspace, database, key));
+        }
+    }
+
+    fn is_indexed(&self, field: &[u8]) -> bool {
+        self.definition.fields.iter().any(|indexed| indexed.identifier == field)
+    }
+
+    /// Makes the index say of a key what the keyspace says.
+    fn refresh(self: &Arc<Self>, workers: &Workers, key: &[u8], hash: Option<&Hash>) {
+        let content = hash.and_then(|hash| self.read(key, hash));
+        let mut documents = self.documents.write();
+        let Some(content) = content else {
+            if let Some(id) = documents.remove(key) {
+                (0..self.vectors.len()).for_each(|field| self.set_vector(workers, field, id, None));
+            }
+            return;
+        };
+        let id = documents.upsert(key, &content);
+        for (field, content) in content.iter().enumerate() {
+            let vector = match content {
+                Content::Vector(vector) => Some(vector.as_slice()),
+                _ => None,
+            };
+            self.set_vector(workers, field, id, vector);
+        }
+    }
+
+    /// What is to be indexed of the hash; `None`, and counted, where it cannot be.
+    pub fn read(&self, key: &[u8], hash: &Hash) -> Option<Vec<Content>> {
+        let content = documents::read(&self.definition, hash);
+        content
+            .map_err(|cause| {
+                let mut failures = self.failures.lock();
+                *failures = Failures { count: failures.count + 1, last_error: cause, last_key: key.to_vec() };
+            })
+            .ok()
+    }
+
+    fn set_vector(self: &Arc<Self>, workers: &Workers, field: usize, id: u32, vector: Option<&[f32]>) {
+        let Some(vectors) = &self.vectors[field] else { return };
+        let is_there = match vector {
+            Some(vector) => vectors.holds(id, vector),
+            None => !vectors.contains(id),
+        };
+        if !is_there && vectors.change(id, vector, workers.count()) {
+            workers.call(self, field);
+        }
+    }
+
+    // Backfill.
+
+    pub fn is_backfilling(&self) -> bool {
+        self.backfill.lock().is_some()
+    }
+
+    /// The share of the keys of before that was looked at, from 0 to 1.
+    pub fn progress(&self) -> f64 {
+        match *self.backfill.lock() {
+            None => 1.0,
+            Some(Backfill { scanned, total, .. }) => (scanned as f64 / total.max(1) as f64).min(1.0),
+        }
+    }
+
+    /// Waits until the index is complete, at most so long; false if it is not.
+    pub fn wait_complete(&self, timeout: Duration) -> bool {
+        let mut backfill = self.backfill.lock();
+        while backfill.is_some() {
+            if self.backfilled.wait_for(&mut backfill, timeout).timed_out() {
+                return backfill.is_none();
+            }
+        }
+        true
+    }
+
+    /// Looks at some more of the keys of before. The caller holds the keyspace, so nothing changes meanwhile; what was
+    /// changed since the index was created is in it already, and is left alone.
+    pub fn backfill_slice(self: &Arc<Self>, workers: &Workers, keyspace: &Keyspace, database: u32) {
+        let mut state = self.backfill.lock();
+        let Some(mut backfill) = *state else { return };
+        let Some(keys) = keyspace.database(database) else {
+            self.complete(&mut state);
+            return;
+        };
+        backfill.total = keys.len();
+        backfill.cursor = keys.scan(backfill.cursor, SLICE_KEYS, &mut |entry| {
+            backfill.scanned += 1;
+            let key = entry.key();
+            if self.definition.covers(key)
+                && let Value::Hash(hash) = entry.value()
+                && self.documents.read().id(key).is_none()
+            {
+                self.refresh(workers, key, Some(hash));
+            }
+        });
+        if backfill.cursor == 0 {
+            self.complete(&mut state);
+        } else {
+            *state = Some(backfill);
+        }
+    }
+
+    /// Declares the index complete.
+    pub fn finish_backfill(&self) {
+        self.complete(&mut self.backfill.lock());
+    }
+
+    fn complete(&self, state: &mut Option<Backfill>) {
+        *state = None;
+        self.backfilled.notify_all();
+    }
+
+    /// Bytes of everything but the definition, by estimate.
+    pub fn memory_bytes(&self) -> usize {
+        self.documents.read().heap_bytes() + self.vector_bytes()
+    }
+
+    pub fn vector_bytes(&self) -> usize {
+        self.vectors.iter().flatten().map(VectorField::memory_bytes).sum()
+    }
+}
+
+/// The hash at a key, expired or not.
+pub fn hash<'k>(keyspace: &'k Keyspace, database: u32, key: &[u8]) -> Option<&'k Hash> {
+    match keyspace.entry(database, key)?.value() {
+        Value::Hash(hash) => Some(hash),
+        _ => None,
+    }
+}

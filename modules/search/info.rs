@@ -1,0 +1,246 @@
+//! FT.INFO in RediSearch's order of fields, which clients read by position, and the section of INFO.
+
+use crate::index::Index;
+use crate::module::SearchModule;
+use crate::reply::format_number;
+use crate::schema::{Algorithm, Field, FieldKind, metric_name};
+use engramdb_engine::command::Reply;
+use std::sync::atomic::Ordering;
+
+/// An element of the reply, so that its parts can be counted before they are written.
+enum Part {
+    Text(Vec<u8>),
+    Integer(i64),
+    /// A string in both protocols, as RediSearch writes its statistics.
+    Number(f64),
+    List(Vec<Part>),
+    Map(Vec<(&'static str, Part)>),
+}
+
+impl Part {
+    fn text(text: impl AsRef<[u8]>) -> Part {
+        Part::Text(text.as_ref().to_vec())
+    }
+
+    fn write(&self, reply: &mut dyn Reply) {
+        match self {
+            Part::Text(text) => reply.bulk(text),
+            Part::Integer(integer) => reply.integer(*integer),
+            Part::Number(number) if reply.is_resp3() => reply.double(*number),
+            Part::Number(number) => reply.bulk(format_number(*number).as_bytes()),
+            Part::List(parts) => {
+                reply.array(parts.len());
+                parts.iter().for_each(|part| part.write(reply));
+            }
+            Part::Map(pairs) => {
+                reply.map(pairs.len());
+                for (name, part) in pairs {
+                    reply.bulk(name.as_bytes());
+                    part.write(reply);
+                }
+            }
+        }
+    }
+}
+
+/// Writes FT.INFO's reply.
+pub fn write(index: &Index, reply: &mut dyn Reply) {
+    let mut parts = head(index, reply.is_resp3());
+    parts.extend(statistics(index));
+    parts.extend(tail(index));
+    Part::Map(parts).write(reply);
+}
+
+fn head(index: &Index, is_resp3: bool) -> Vec<(&'static str, Part)> {
+    let definition = &index.definition;
+    let options = &definition.options;
+    let flags = [
+        (options.no_offsets, "NOOFFSETS"),
+        (options.no_highlight, "NOHL"),
+        (options.no_fields, "NOFIELDS"),
+        (options.no_frequencies, "NOFREQS"),
+        (options.max_text_fields, "MAXTEXTFIELDS"),
+    ];
+    let flags = flags.iter().filter(|(set, _)| *set).map(|(_, name)| Part::text(name)).collect();
+    let prefixes = definition.prefixes.iter().map(Part::text).collect();
+    let mut rule = vec![("key_type", Part::text("HASH")), ("prefixes", Part::List(prefixes))];
+    for (name, value) in [
+        ("default_language", &options.language),
+        ("language_field", &options.language_field),
+        ("score_field", &options.score_field),
+    ] {
+        if !value.is_empty() {
+            rule.push((name, Part::text(value)));
+        }
+    }
+    let place = rule.iter().position(|(name, _)| *name == "score_field").unwrap_or(rule.len());
+    rule.insert(place, ("default_score", Part::Number(options.score)));
+    rule.push(("indexes_all", Part::text(if options.index_all { "true" } else { "false" })));
+    vec![
+        ("index_name", Part::text(&definition.name)),
+        ("index_options", Part::List(flags)),
+        ("index_definition", Part::Map(rule)),
+        (
+            "attributes",
+            Part::List(definition.fields.iter().map(|field| attribute(field, is_resp3)).collect()),
+        ),
+    ]
+}
+
+/// A field: pairs and flags in one list in RESP2, a map with a list of flags in RESP3.
+fn attribute(field: &Field, is_resp3: bool) -> Part {
+    let mut pairs = vec![
+        ("identifier", Part::text(&field.identifier)),
+        ("attribute", Part::text(&field.name)),
+        ("type", Part::text(field.kind.type_name())),
+    ];
+    let mut flags = Vec::new();
+    match &field.kind {
+        FieldKind::Text { weight, no_stem, suffix_trie } => {
+            pairs.push(("WEIGHT", Part::Number(*weight)));
+            flags.extend([(*no_stem, "NOSTEM"), (*suffix_trie, "WITHSUFFIXTRIE")]);
+        }
+        FieldKind::Tag { separator, case_sensitive, suffix_trie } => {
+            pairs.push(("SEPARATOR", Part::text([*separator])));
+            flags.extend([(*case_sensitive, "CASESENSITIVE"), (*suffix_trie, "WITHSUFFIXTRIE")]);
+        }
+        FieldKind::Vector(vector) => {
+            pairs.push(("algorithm", Part::text(vector.algorithm.name())));
+            pairs.push(("data_type", Part::text("FLOAT32")));
+            pairs.push(("dim", Part::Integer(i64::from(vector.dimension))));
+            pairs.push(("distance_metric", Part::text(metric_name(vector.metric))));
+            if vector.algorithm == Algorithm::Hnsw {
+                pairs.push(("M", Part::Integer(i64::from(vector.m))));
+                pairs.push(("ef_construction", Part::Integer(i64::from(vector.ef_construction))));
+                pairs.push(("ef_runtime", Part::Integer(i64::from(vector.ef_runtime))));
+            }
+        }
+        FieldKind::Numeric | FieldKind::Geo | FieldKind::GeoShape => {}
+    }
+    flags.extend([
+        (field.sortable, "SORTABLE"),
+        (field.sortable && field.unf, "UNF"),
+        (field.no_index, "NOINDEX"),
+        (field.index_empty, "INDEXEMPTY"),
+        (field.index_missing, "INDEXMISSING"),
+    ]);
+    let flags: Vec<Part> = flags.iter().filter(|(set, _)| *set).map(|(_, name)| Part::text(name)).collect();
+    if is_resp3 {
+        pairs.push(("flags", Part::List(flags)));
+        return Part::Map(pairs);
+    }
+    let flat = pairs.into_iter().flat_map(|(name, part)| [Part::text(name), part]);
+    Part::List(flat.chain(flags).collect())
+}
+
+fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
+    const MEGABYTE: f64 = (1 << 20) as f64;
+    let (documents, id_bound, table_bytes, terms, inverted_bytes) = {
+        let documents = index.documents.read();
+        let terms = (0..index.vectors.len()).filter_map(|field| documents.terms(field));
+        let (count, bytes) =
+            terms.fold((0, 0), |(count, bytes), terms| (count + terms.len(), bytes + terms.heap_bytes()));
+        let numbers = (0..index.vectors.len()).filter_map(|field| documents.numbers(field));
+        let bytes = bytes + numbers.map(|numbers| numbers.heap_bytes()).sum::<usize>();
+        (documents.len(), documents.id_bound(), documents.heap_bytes(), count, bytes)
+    };
+    let vector_bytes = index.vector_bytes();
+    let megabytes = |bytes: usize| Part::Number(bytes as f64 / MEGABYTE);
+    let zero = || Part::Number(0.0);
+    let backfilling = index.is_backfilling();
+    vec![
+        ("num_docs", Part::Integer(documents as i64)),
+        ("max_doc_id", Part::Integer(i64::from(id_bound))),
+        ("num_terms", Part::Integer(terms as i64)),
+        ("num_records", Part::Integer(documents as i64)),
+        ("inverted_sz_mb", megabytes(inverted_bytes)),
+        ("vector_index_sz_mb", megabytes(vector_bytes)),
+        ("total_inverted_index_blocks", Part::Integer(terms as i64)),
+        ("offset_vectors_sz_mb", zero()),
+        ("doc_table_size_mb", megabytes(table_bytes)),
+        ("sortable_values_size_mb", zero()),
+        ("key_table_size_mb", zero()),
+        ("tag_overhead_sz_mb", zero()),
+        ("text_overhead_sz_mb", zero()),
+        ("total_index_memory_sz_mb", megabytes(inverted_bytes + vector_bytes + table_bytes)),
+        ("geoshapes_sz_mb", zero()),
+        ("records_per_doc_avg", zero()),
+        ("bytes_per_record_avg", zero()),
+        ("offsets_per_term_avg", zero()),
+        ("offset_bits_per_record_avg", zero()),
+        ("hash_indexing_failures", Part::Integer(index.failures.lock().count as i64)),
+        ("total_indexing_time", zero()),
+        ("indexing", Part::Integer(i64::from(backfilling))),
+        ("percent_indexed", Part::Number(index.progress())),
+        ("number_of_uses", Part::Integer(index.uses.load(Ordering::Relaxed) as i64)),
+        ("number_of_admin_ops", Part::Integer(0)),
+        ("cleaning", Part::Integer(0)),
+        // Not RediSearch's: mutations that searches still scan.
+        ("pending_mutations", Part::Integer(index.pending() as i64)),
+    ]
+}
+
+fn tail(index: &Index) -> Vec<(&'static str, Part)> {
+    let zeros =
+        |names: &[&'static str]| Part::Map(names.iter().map(|&name| (name, Part::Integer(0))).collect());
+    let failures = index.failures.lock().clone();
+    let or_none = |text: &[u8]| if text.is_empty() { Part::text("N/A") } else { Part::text(text) };
+    let errors = |count: u64| {
+        vec![
+            ("indexing failures", Part::Integer(count as i64)),
+            ("last indexing error", or_none(failures.last_error.as_bytes())),
+            ("last indexing error key", or_none(&failures.last_key)),
+        ]
+    };
+    let mut parts = vec![
+        (
+            "gc_stats",
+            zeros(&[
+                "bytes_collected",
+                "total_ms_run",
+                "total_cycles",
+                "average_cycle_time_ms",
+                "last_run_time_ms",
+            ]),
+        ),
+        ("cursor_stats", zeros(&["global_idle", "global_total", "index_capacity", "index_total"])),
+        ("dialect_stats", zeros(&["dialect_1", "dialect_2", "dialect_3", "dialect_4"])),
+    ];
+    if let Some(words) = &index.definition.options.stop_words {
+        parts.push(("stopwords_list", Part::List(words.iter().map(Part::text).collect())));
+    }
+    parts.push(("Index Errors", Part::Map(errors(failures.count))));
+    let fields = index.definition.fields.iter().map(|field| {
+        Part::Map(vec![
+            ("identifier", Part::text(&field.identifier)),
+            ("attribute", Part::text(&field.name)),
+            ("Index Errors", Part::Map(errors(0))),
+        ])
+    });
+    parts.push(("field statistics", Part::List(fields.collect())));
+    parts
+}
+
+/// INFO's section.
+pub fn section(module: &SearchModule) -> Vec<(&'static str, Vec<(String, String)>)> {
+    let (mut indexes, mut documents, mut failures, mut bytes, mut pending) = (0, 0, 0, 0, 0);
+    let mut active = false;
+    for (_, index) in module.indexes() {
+        indexes += 1;
+        documents += index.documents.read().len();
+        failures += index.failures.lock().count;
+        bytes += index.memory_bytes();
+        pending += index.pending();
+        active |= index.is_backfilling();
+    }
+    let status = if active { "IN_PROGRESS" } else { "NO_ACTIVITY" };
+    let lines: [(&str, String); 6] = [
+        ("search_number_of_indexes", indexes.to_string()),
+        ("search_number_of_docs", documents.to_string()),
+        ("search_background_indexing_status", status.to_owned()),
+        ("search_pending_mutations", pending.to_string()),
+        ("search_hash_indexing_failures", failures.to_string()),
+        ("search_used_memory_indexes", bytes.to_string()),
+    ];
+    vec![("search", lines.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())]
+}

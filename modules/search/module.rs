@@ -1,0 +1,217 @@
+//! The module: all indexes of a store, and what the engine tells them.
+
+use crate::commands::COMMANDS;
+use crate::index::Index;
+use crate::recovery;
+use crate::schema::{self, Definition};
+use crate::workers::Workers;
+use engramdb_engine::command::Command;
+use engramdb_engine::effect::{Effect, Record};
+use engramdb_engine::env::Env;
+use engramdb_engine::keyspace::Keyspace;
+use engramdb_engine::log::Lsn;
+use engramdb_engine::module::{Applied, Exporter, Job, Module, ModuleEffect};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The module's number in effects. Part of the format.
+pub const NUMBER: u8 = 1;
+/// Kinds of effects. Part of the format.
+pub const KIND_CREATE: u8 = 1;
+pub const KIND_DROP: u8 = 2;
+
+/// What RediSearch 8.2 says in MODULE LIST: clients unlock features by it.
+const LIST_VERSION: u32 = 80_200;
+
+/// Above this, writers wait before the lock.
+#[derive(Clone)]
+pub struct SearchOptions {
+    /// Where saved graphs are kept between runs; `None` to rebuild them at each start.
+    pub directory: Option<PathBuf>,
+    pub env: Env,
+    /// Keep definitions only: no documents, no graphs, no threads (the snapshot process).
+    pub offline: bool,
+    /// Threads that bring mutations into graphs; at least one.
+    pub threads: usize,
+}
+
+/// FT.*: indexes over the hashes of a store.
+pub struct SearchModule {
+    pub(crate) options: SearchOptions,
+    indexes: BTreeMap<(u32, Vec<u8>), Arc<Index>>,
+    workers: Workers,
+    /// The batch of the last CREATE and how many it has had: the source of ids.
+    last_created: (Lsn, u64),
+    /// Whether changes are followed as they come; until `recovered`, indexes are definitions only.
+    live: bool,
+}
+
+/// Indexes that one batch can create.
+const CREATES_PER_BATCH: u64 = 1 << 10;
+
+impl SearchModule {
+    pub fn new(options: SearchOptions) -> SearchModule {
+        let threads = if options.offline { 0 } else { options.threads.max(1) };
+        SearchModule {
+            options,
+            indexes: BTreeMap::new(),
+            workers: Workers::start(threads),
+            last_created: (Lsn(0), 0),
+            live: false,
+        }
+    }
+
+    pub(crate) fn index(&self, database: u32, name: &[u8]) -> Option<&Arc<Index>> {
+        self.indexes.get(&(database, name.to_vec()))
+    }
+
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = (u32, &Arc<Index>)> {
+        self.indexes.iter().map(|((database, _), index)| (*database, index))
+    }
+
+    fn create(&mut self, keyspace: &Keyspace, effect: &ModuleEffect<'_>) -> Result<(), String> {
+        if effect.version != schema::VERSION {
+            return Err(format!(
+                "index definitions of version {} are newer than this program",
+                effect.version
+            ));
+        }
+        let mut definition = Definition::decode(effect.payload).ok_or("an index definition is malformed")?;
+        if definition.id == 0 {
+            let (lsn, count) = self.last_created;
+            let count = if lsn == effect.lsn { count + 1 } else { 0 };
+            self.last_created = (effect.lsn, count);
+            definition.id = effect.lsn.0 * CREATES_PER_BATCH + count;
+        }
+        let is_complete = !self.live || definition.options.skip_initial_scan;
+        let place = (effect.database, definition.name.clone());
+        let index = Arc::new(Index::new(definition, effect.lsn, is_complete));
+        // A small database is looked at here and now.
+        index.backfill_slice(&self.workers, keyspace, effect.database);
+        self.indexes.insert(place, index);
+        Ok(())
+    }
+
+    /// Drops the indexes of the databases that `which` picks.
+    fn drop_all(&mut self, which: impl Fn(u32) -> bool) {
+        self.indexes.retain(|(database, _), index| {
+            let dropped = which(*database);
+            if dropped {
+                index.drop_it();
+            }
+            !dropped
+        });
+    }
+
+    fn swap(&mut self, first: u32, second: u32) {
+        let indexes = std::mem::take(&mut self.indexes);
+        let swapped = |database| match database {
+            _ if database == first => second,
+            _ if database == second => first,
+            other => other,
+        };
+        let moved = indexes.into_iter().map(|((database, name), index)| ((swapped(database), name), index));
+        self.indexes = moved.collect();
+    }
+}
+
+impl Module for SearchModule {
+    fn name(&self) -> &'static str {
+        "search"
+    }
+
+    fn number(&self) -> u8 {
+        NUMBER
+    }
+
+    fn list_version(&self) -> u32 {
+        LIST_VERSION
+    }
+
+    fn commands(&self) -> &'static [Command] {
+        COMMANDS
+    }
+
+    fn apply(&mut self, keyspace: &Keyspace, effect: &ModuleEffect<'_>) -> Result<(), String> {
+        match effect.kind {
+            KIND_CREATE => self.create(keyspace, effect),
+            KIND_DROP => {
+                let index = self.indexes.remove(&(effect.database, effect.payload.to_vec()));
+                index.ok_or("an index is dropped that is not there")?.drop_it();
+                Ok(())
+            }
+            kind => Err(format!("an effect of kind {kind} is newer than this program")),
+        }
+    }
+
+    fn observe(&mut self, keyspace: &Keyspace, applied: &Applied<'_>) {
+        if self.indexes.is_empty() {
+            return;
+        }
+        let Record { database, effect } = *applied.record;
+        match effect {
+            Effect::Flush => self.drop_all(|number| number == database),
+            Effect::FlushAll => self.drop_all(|_| true),
+            Effect::SwapDatabases { first, second } => self.swap(first, second),
+            _ if self.live => effect.changed_keys(database, &mut |database, key| {
+                let first = (database, Vec::new());
+                let indexes = self.indexes.range(first..).take_while(|((number, _), _)| *number == database);
+                for (_, index) in indexes.filter(|(_, index)| index.definition.covers(key)) {
+                    index.observe(&self.workers, keyspace, (database, key), &effect, applied.lsn);
+                }
+            }),
+            _ => {}
+        }
+    }
+
+    fn save(&self, each: &mut dyn FnMut(&Record<'_>)) {
+        for ((database, _), index) in &self.indexes {
+            let payload = index.definition.encode();
+            let effect = Effect::Module {
+                module: NUMBER,
+                version: schema::VERSION,
+                kind: KIND_CREATE,
+                payload: &payload,
+            };
+            each(&Record { database: *database, effect });
+        }
+    }
+
+    fn recovered(&mut self, keyspace: &Keyspace, _now_ms: u64) -> Vec<String> {
+        if self.options.offline {
+            return Vec::new();
+        }
+        self.live = true;
+        self.indexes()
+            .map(|(database, index)| recovery::recover(&self.options, keyspace, database, index))
+            .collect()
+    }
+
+    fn is_overloaded(&self) -> bool {
+        self.indexes.values().any(|index| index.is_overloaded())
+    }
+
+    fn background(&self, keyspace: &Keyspace) -> Option<Job> {
+        let (database, index) = self.indexes().find(|(_, index)| index.is_backfilling())?;
+        index.backfill_slice(&self.workers, keyspace, database);
+        let index = index.clone();
+        let workers = self.workers.handle();
+        Some(Box::new(move || {
+            // The backfill must not crowd out writers: it brings what it added itself.
+            for (field, vectors) in index.vectors.iter().enumerate() {
+                if vectors.as_ref().is_some_and(|vectors| vectors.help(crate::vectors::TAIL_MAX / 4)) {
+                    workers.call(&index, field);
+                }
+            }
+        }))
+    }
+
+    fn info(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
+        crate::info::section(self)
+    }
+
+    fn exporter(&self) -> Option<Exporter> {
+        recovery::exporter(self)
+    }
+}

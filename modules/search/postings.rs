@@ -1,0 +1,188 @@
+//! Which documents have which value of a field: what filters are answered from.
+//!
+//! Documents are dense `u32` ids, sets of them compressed bitmaps. Terms (of TAG and TEXT fields) are kept in order, so
+//! that a prefix is a range; numbers are kept as pairs of number and document, in the number's order.
+
+use roaring::RoaringBitmap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Documents by term. A term has a number while at least one document has it.
+#[derive(Default)]
+pub struct TermPostings {
+    numbers: BTreeMap<Arc<[u8]>, u32>,
+    terms: Vec<Posting>,
+    vacant: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Posting {
+    term: Arc<[u8]>,
+    documents: RoaringBitmap,
+}
+
+impl TermPostings {
+    /// Notes that the document has the term; returns the term's number.
+    pub fn insert(&mut self, term: &[u8], document: u32) -> u32 {
+        let number = match self.numbers.get(term) {
+            Some(&number) => number,
+            None => self.add(term.into()),
+        };
+        self.terms[number as usize].documents.insert(document);
+        number
+    }
+
+    fn add(&mut self, term: Arc<[u8]>) -> u32 {
+        let posting = Posting { term: term.clone(), documents: RoaringBitmap::new() };
+        let number = match self.vacant.pop() {
+            Some(number) => {
+                self.terms[number as usize] = posting;
+                number
+            }
+            None => {
+                self.terms.push(posting);
+                (self.terms.len() - 1) as u32
+            }
+        };
+        self.numbers.insert(term, number);
+        number
+    }
+
+    /// Forgets that the document has the term of this number.
+    pub fn remove(&mut self, number: u32, document: u32) {
+        let posting = &mut self.terms[number as usize];
+        // A text names a term as often as it contains it; once forgotten, the number may stand for another one.
+        if posting.documents.remove(document) && posting.documents.is_empty() {
+            self.numbers.remove(&posting.term);
+            *posting = Posting::default();
+            self.vacant.push(number);
+        }
+    }
+
+    pub fn get(&self, term: &[u8]) -> Option<&RoaringBitmap> {
+        self.numbers.get(term).map(|&number| &self.terms[number as usize].documents)
+    }
+
+    pub fn number(&self, term: &[u8]) -> Option<u32> {
+        self.numbers.get(term).copied()
+    }
+
+    /// The documents with a term that begins so.
+    pub fn with_prefix(&self, prefix: &[u8]) -> RoaringBitmap {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let terms = self.numbers.range::<[u8], _>(from).take_while(|(term, _)| term.starts_with(prefix));
+        self.union(terms.map(|(_, &number)| number))
+    }
+
+    /// The documents with a term that `matches`: a walk over all terms.
+    pub fn matching(&self, matches: impl Fn(&[u8]) -> bool) -> RoaringBitmap {
+        self.union(self.numbers.iter().filter(|(term, _)| matches(term)).map(|(_, &number)| number))
+    }
+
+    fn union(&self, numbers: impl Iterator<Item = u32>) -> RoaringBitmap {
+        let mut documents = RoaringBitmap::new();
+        numbers.for_each(|number| documents |= &self.terms[number as usize].documents);
+        documents
+    }
+
+    /// How many different terms there are.
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Bytes on the heap, by estimate.
+    pub fn heap_bytes(&self) -> usize {
+        let postings =
+            self.terms.iter().map(|posting| posting.documents.serialized_size() + posting.term.len());
+        postings.sum::<usize>() + self.terms.len() * (size_of::<Posting>() + 40)
+    }
+}
+
+/// Documents by number.
+#[derive(Default)]
+pub struct NumberPostings {
+    pairs: BTreeSet<(u64, u32)>,
+}
+
+/// An end of a numeric range.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit {
+    pub value: f64,
+    pub exclusive: bool,
+}
+
+impl NumberPostings {
+    pub fn insert(&mut self, number: f64, document: u32) {
+        self.pairs.insert((ordered(number), document));
+    }
+
+    pub fn remove(&mut self, number: f64, document: u32) {
+        self.pairs.remove(&(ordered(number), document));
+    }
+
+    /// The documents whose number lies between the limits.
+    pub fn between(&self, least: Limit, most: Limit) -> RoaringBitmap {
+        let (first, last) = (ordered(least.value), ordered(most.value));
+        if first > last || (first == last && (least.exclusive || most.exclusive)) {
+            return RoaringBitmap::new();
+        }
+        let from =
+            if least.exclusive { Bound::Excluded((first, u32::MAX)) } else { Bound::Included((first, 0)) };
+        let to = if most.exclusive { Bound::Excluded((last, 0)) } else { Bound::Included((last, u32::MAX)) };
+        self.pairs.range((from, to)).map(|&(_, document)| document).collect()
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        self.pairs.len() * 24
+    }
+}
+
+/// Maps numbers (no NaN) to integers in the same order.
+fn ordered(number: f64) -> u64 {
+    // -0 and 0 are one number.
+    let bits = (number + 0.0).to_bits();
+    if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_order_and_zero_has_no_sign() {
+        let numbers = [f64::NEG_INFINITY, -1e9, -1.5, -1e-300, 0.0, 1e-300, 2.0, 1e9, f64::INFINITY];
+        assert!(numbers.windows(2).all(|pair| ordered(pair[0]) < ordered(pair[1])));
+        assert_eq!(ordered(-0.0), ordered(0.0));
+    }
+
+    #[test]
+    fn ranges_honour_exclusive_ends() {
+        let mut postings = NumberPostings::default();
+        for (document, number) in [1.0, 2.0, 2.0, 3.0].into_iter().enumerate() {
+            postings.insert(number, document as u32);
+        }
+        let limit = |value, exclusive| Limit { value, exclusive };
+        let found = |least, most| postings.between(least, most).into_iter().collect::<Vec<_>>();
+        assert_eq!(found(limit(1.0, false), limit(2.0, false)), [0, 1, 2]);
+        assert_eq!(found(limit(1.0, true), limit(3.0, true)), [1, 2]);
+        assert_eq!(found(limit(2.0, true), limit(2.0, false)), [0u32; 0]);
+        assert_eq!(found(limit(3.0, false), limit(1.0, false)), [0u32; 0]);
+        assert_eq!(found(limit(f64::NEG_INFINITY, false), limit(f64::INFINITY, false)), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_term_goes_with_its_last_document_and_its_number_is_reused() {
+        let mut postings = TermPostings::default();
+        let red = postings.insert(b"red", 1);
+        assert_eq!(postings.insert(b"red", 2), red);
+        postings.remove(red, 1);
+        assert_eq!(postings.get(b"red").map(RoaringBitmap::len), Some(1));
+        postings.remove(red, 2);
+        assert!(postings.get(b"red").is_none());
+        assert_eq!(postings.insert(b"blue", 7), red);
+        postings.insert(b"blueish", 8);
+        assert_eq!(postings.with_prefix(b"blu").into_iter().collect::<Vec<_>>(), [7, 8]);
+        assert_eq!(postings.len(), 2);
+    }
+}

@@ -1,0 +1,115 @@
+//! The query language: text to a tree, checked against the schema and with parameters filled in.
+//!
+//! The grammar is RediSearch's at DIALECT 2, for all dialects:
+//!
+//! ```text
+//! query  := "" | "*" | or [ "=>" "[" knn "]" [ "=>" "{" attributes "}" ] ]
+//! or     := and { "|" and }
+//! and    := unary { unary }
+//! unary  := ("-" | "~") unary | ( "(" or ")" | leaf ) [ "=>" "{" attributes "}" ]
+//! leaf   := "@" fields ":" ( "{" tags "}" | "[" range "]" | unary ) | "@" field comparison number
+//!         | ismissing(@field) | word | pre* | *suf | *inf* | w'wild?c*rd' | "a phrase" | $parameter
+//! knn    := KNN k @field $blob { name value } [AS name]
+//! ```
+//!
+//! What the grammar has beyond this (GEO, GEOSHAPE, fuzzy terms, slop) is refused with a clear error: a query is answered
+//! rightly or not at all.
+
+mod parser;
+mod values;
+
+pub use parser::{Parameters, parse};
+
+use crate::postings::Limit;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    pub filter: Node,
+    pub knn: Option<Knn>,
+}
+
+/// The `k` nearest of what the filter leaves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Knn {
+    pub field: usize,
+    pub k: usize,
+    pub vector: Vec<f32>,
+    pub ef_runtime: Option<usize>,
+    /// What the distance is called in the reply.
+    pub alias: Vec<u8>,
+}
+
+/// Everything within a distance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VectorRange {
+    pub field: usize,
+    pub radius: f32,
+    pub vector: Vec<f32>,
+    pub epsilon: Option<f32>,
+    /// What the distance is called in the reply, where it is wanted.
+    pub alias: Option<Vec<u8>>,
+}
+
+/// A set of documents. Fields are indexes into the definition's.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Node {
+    All,
+    Nothing,
+    And(Vec<Node>),
+    Or(Vec<Node>),
+    Not(Box<Node>),
+    /// Matches everything; only scores would tell.
+    Optional(Box<Node>),
+    Tag {
+        field: usize,
+        pattern: Pattern,
+    },
+    Number {
+        field: usize,
+        least: Limit,
+        most: Limit,
+    },
+    /// In any of the fields.
+    Text {
+        fields: Vec<usize>,
+        text: TextMatch,
+    },
+    Missing(usize),
+    Range(VectorRange),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum TextMatch {
+    Term(Pattern),
+    /// Terms one after the other.
+    Phrase(Vec<Vec<u8>>),
+}
+
+/// Which terms are meant; in the case that the field has.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pattern {
+    Exact(Vec<u8>),
+    Prefix(Vec<u8>),
+    Suffix(Vec<u8>),
+    Infix(Vec<u8>),
+    /// `?` stands for one byte, `*` for any number of them.
+    Wildcard(Vec<u8>),
+}
+
+impl Node {
+    /// The vector ranges in it.
+    pub fn ranges<'n>(&'n self, each: &mut dyn FnMut(&'n VectorRange)) {
+        match self {
+            Node::Range(range) => each(range),
+            Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| node.ranges(each)),
+            Node::Not(node) | Node::Optional(node) => node.ranges(each),
+            _ => {}
+        }
+    }
+
+    pub fn has_range(&self) -> bool {
+        let mut found = false;
+        self.ranges(&mut |_| found = true);
+        found
+    }
+}

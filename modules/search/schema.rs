@@ -1,0 +1,365 @@
+//! What FT.CREATE defined: an index's name, its key prefixes and its fields; ground state, with its codec.
+//!
+//! A definition is the payload of a module effect, in the log and in snapshots:
+//!
+//! ```text
+//! id u64 | flags u8 | score f64 | temporary_s u64 | name, language, language field, score field: bytes
+//! prefixes: list | stop words: u8 (0: the default ones), list | fields: u32 count, then each:
+//!   identifier, name: bytes | flags u8 | kind u8 | by kind:
+//!     0 TEXT     weight f64, flags u8
+//!     1 TAG      separator u8, flags u8
+//!     2 NUMERIC, 3 GEO, 4 GEOSHAPE
+//!     5 VECTOR   algorithm u8, metric u8, dimension u32, m u32, ef_construction u32, ef_runtime u32, epsilon f64,
+//!                initial capacity u64, block size u64
+//! ```
+//!
+//! Little-endian; bytes are a u32 length and content, a list a u32 count and bytes. The id is 0 in FT.CREATE's own
+//! effect (the index takes one from the batch's LSN) and the index's own in a snapshot.
+
+use engramdb_vector::Metric;
+
+/// The version of the payload that this program writes.
+pub const VERSION: u8 = 1;
+
+/// EF_RUNTIME where neither the schema nor the query says one.
+pub const EF_RUNTIME_DEFAULT: u32 = 100;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    /// Tells this index from others that had its name; 0 until it is applied.
+    pub id: u64,
+    pub name: Vec<u8>,
+    /// Keys that begin with one of these are documents; the empty prefix stands for all.
+    pub prefixes: Vec<Vec<u8>>,
+    pub options: IndexOptions,
+    pub fields: Vec<Field>,
+}
+
+/// Head options that FT.INFO tells, most of them without effect here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IndexOptions {
+    pub skip_initial_scan: bool,
+    pub no_offsets: bool,
+    pub no_highlight: bool,
+    pub no_fields: bool,
+    pub no_frequencies: bool,
+    pub max_text_fields: bool,
+    pub index_all: bool,
+    pub score: f64,
+    /// Accepted and told, not acted on.
+    pub temporary_s: u64,
+    pub language: Vec<u8>,
+    pub language_field: Vec<u8>,
+    pub score_field: Vec<u8>,
+    /// `None` for the default ones.
+    pub stop_words: Option<Vec<Vec<u8>>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// The hash's field.
+    pub identifier: Vec<u8>,
+    /// What queries call it: the alias, or the identifier.
+    pub name: Vec<u8>,
+    pub kind: FieldKind,
+    pub sortable: bool,
+    pub unf: bool,
+    pub no_index: bool,
+    pub index_missing: bool,
+    pub index_empty: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum FieldKind {
+    Text { weight: f64, no_stem: bool, suffix_trie: bool },
+    Tag { separator: u8, case_sensitive: bool, suffix_trie: bool },
+    Numeric,
+    Geo,
+    GeoShape,
+    Vector(VectorOptions),
+}
+
+impl FieldKind {
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            FieldKind::Text { .. } => "TEXT",
+            FieldKind::Tag { .. } => "TAG",
+            FieldKind::Numeric => "NUMERIC",
+            FieldKind::Geo => "GEO",
+            FieldKind::GeoShape => "GEOSHAPE",
+            FieldKind::Vector(_) => "VECTOR",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    Flat,
+    Hnsw,
+}
+
+impl Algorithm {
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Flat => "FLAT",
+            Algorithm::Hnsw => "HNSW",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct VectorOptions {
+    pub algorithm: Algorithm,
+    pub metric: Metric,
+    pub dimension: u32,
+    pub m: u32,
+    pub ef_construction: u32,
+    pub ef_runtime: u32,
+    pub epsilon: f64,
+    pub initial_capacity: u64,
+    pub block_size: u64,
+}
+
+impl VectorOptions {
+    /// What a value in a hash must have: FLOAT32 components, little-endian.
+    pub fn blob_bytes(&self) -> usize {
+        self.dimension as usize * 4
+    }
+}
+
+pub fn metric_name(metric: Metric) -> &'static str {
+    match metric {
+        Metric::L2 => "L2",
+        Metric::InnerProduct => "IP",
+        Metric::Cosine => "COSINE",
+    }
+}
+
+impl Definition {
+    /// True if a key of this name is a document of the index.
+    pub fn covers(&self, key: &[u8]) -> bool {
+        self.prefixes.iter().any(|prefix| key.starts_with(prefix))
+    }
+
+    /// The field that queries call by this name. Names are case-sensitive.
+    pub fn field(&self, name: &[u8]) -> Option<usize> {
+        self.fields.iter().position(|field| field.name == name)
+    }
+
+    /// The hash's field behind a name that a client uses: an attribute's, or the hash field's own.
+    pub fn identifier_of<'a>(&'a self, name: &'a [u8]) -> &'a [u8] {
+        self.field(name).map_or(name, |field| &self.fields[field].identifier)
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer(Vec::new());
+        let options = &self.options;
+        out.u64(self.id);
+        out.flags(&[
+            options.skip_initial_scan,
+            options.no_offsets,
+            options.no_highlight,
+            options.no_fields,
+            options.no_frequencies,
+            options.max_text_fields,
+            options.index_all,
+        ]);
+        out.f64(options.score);
+        out.u64(options.temporary_s);
+        for bytes in [&self.name, &options.language, &options.language_field, &options.score_field] {
+            out.bytes(bytes);
+        }
+        out.list(&self.prefixes);
+        out.flags(&[options.stop_words.is_some()]);
+        out.list(options.stop_words.as_deref().unwrap_or_default());
+        out.u32(self.fields.len() as u32);
+        self.fields.iter().for_each(|field| field.encode(&mut out));
+        out.0
+    }
+
+    /// Reads what `encode` wrote; `None` where the bytes are anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Definition> {
+        let mut reader = Reader(bytes);
+        let id = reader.u64()?;
+        let flags = reader.flags()?;
+        let (score, temporary_s) = (reader.f64()?, reader.u64()?);
+        let name = reader.bytes()?;
+        let (language, language_field, score_field) = (reader.bytes()?, reader.bytes()?, reader.bytes()?);
+        let prefixes = reader.list()?;
+        let own_stop_words = reader.flags()?[0];
+        let stop_words = Some(reader.list()?).filter(|_| own_stop_words);
+        let fields = (0..reader.u32()?).map(|_| Field::decode(&mut reader)).collect::<Option<_>>()?;
+        let options = IndexOptions {
+            skip_initial_scan: flags[0],
+            no_offsets: flags[1],
+            no_highlight: flags[2],
+            no_fields: flags[3],
+            no_frequencies: flags[4],
+            max_text_fields: flags[5],
+            index_all: flags[6],
+            score,
+            temporary_s,
+            language,
+            language_field,
+            score_field,
+            stop_words,
+        };
+        reader.0.is_empty().then_some(Definition { id, name, prefixes, options, fields })
+    }
+}
+
+impl Field {
+    fn encode(&self, out: &mut Writer) {
+        out.bytes(&self.identifier);
+        out.bytes(&self.name);
+        out.flags(&[self.sortable, self.unf, self.no_index, self.index_missing, self.index_empty]);
+        match &self.kind {
+            FieldKind::Text { weight, no_stem, suffix_trie } => {
+                out.0.push(0);
+                out.f64(*weight);
+                out.flags(&[*no_stem, *suffix_trie]);
+            }
+            FieldKind::Tag { separator, case_sensitive, suffix_trie } => {
+                out.0.extend_from_slice(&[1, *separator]);
+                out.flags(&[*case_sensitive, *suffix_trie]);
+            }
+            FieldKind::Numeric => out.0.push(2),
+            FieldKind::Geo => out.0.push(3),
+            FieldKind::GeoShape => out.0.push(4),
+            FieldKind::Vector(vector) => {
+                out.0.push(5);
+                vector.encode(out);
+            }
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Option<Field> {
+        let (identifier, name) = (reader.bytes()?, reader.bytes()?);
+        let [sortable, unf, no_index, index_missing, index_empty, ..] = reader.flags()?;
+        let kind = match reader.u8()? {
+            0 => {
+                let weight = reader.f64()?;
+                let [no_stem, suffix_trie, ..] = reader.flags()?;
+                FieldKind::Text { weight, no_stem, suffix_trie }
+            }
+            1 => {
+                let separator = reader.u8()?;
+                let [case_sensitive, suffix_trie, ..] = reader.flags()?;
+                FieldKind::Tag { separator, case_sensitive, suffix_trie }
+            }
+            2 => FieldKind::Numeric,
+            3 => FieldKind::Geo,
+            4 => FieldKind::GeoShape,
+            5 => FieldKind::Vector(VectorOptions::decode(reader)?),
+            _ => return None,
+        };
+        Some(Field { identifier, name, kind, sortable, unf, no_index, index_missing, index_empty })
+    }
+}
+
+const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
+
+impl VectorOptions {
+    fn encode(&self, out: &mut Writer) {
+        let metric = METRICS.iter().position(|&metric| metric == self.metric).expect("all are listed");
+        out.0.extend_from_slice(&[self.algorithm as u8, metric as u8]);
+        for number in [self.dimension, self.m, self.ef_construction, self.ef_runtime] {
+            out.u32(number);
+        }
+        out.f64(self.epsilon);
+        out.u64(self.initial_capacity);
+        out.u64(self.block_size);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Option<VectorOptions> {
+        let algorithm = match reader.u8()? {
+            0 => Algorithm::Flat,
+            1 => Algorithm::Hnsw,
+            _ => return None,
+        };
+        Some(VectorOptions {
+            algorithm,
+            metric: *METRICS.get(reader.u8()? as usize)?,
+            dimension: reader.u32()?,
+            m: reader.u32()?,
+            ef_construction: reader.u32()?,
+            ef_runtime: reader.u32()?,
+            epsilon: reader.f64()?,
+            initial_capacity: reader.u64()?,
+            block_size: reader.u64()?,
+        })
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn u32(&mut self, value: u32) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn f64(&mut self, value: f64) {
+        self.u64(value.to_bits());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.u32(bytes.len() as u32);
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn list(&mut self, items: &[Vec<u8>]) {
+        self.u32(items.len() as u32);
+        items.iter().for_each(|item| self.bytes(item));
+    }
+
+    /// At most eight, the first in the lowest bit.
+    fn flags(&mut self, flags: &[bool]) {
+        self.0.push(flags.iter().rev().fold(0, |bits, &flag| bits << 1 | u8::from(flag)));
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn u8(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_le_bytes(*first))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*first))
+    }
+
+    fn f64(&mut self) -> Option<f64> {
+        self.u64().map(f64::from_bits)
+    }
+
+    fn bytes(&mut self) -> Option<Vec<u8>> {
+        let length = self.u32()? as usize;
+        let (first, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(first.to_vec())
+    }
+
+    fn list(&mut self) -> Option<Vec<Vec<u8>>> {
+        (0..self.u32()?).map(|_| self.bytes()).collect()
+    }
+
+    fn flags(&mut self) -> Option<[bool; 8]> {
+        let bits = self.u8()?;
+        Some(std::array::from_fn(|bit| bits >> bit & 1 == 1))
+    }
+}

@@ -1,0 +1,339 @@
+//! FT.SEARCH: parse, find, load the rows, reply.
+//!
+//! Finding runs without any lock of the engine; rows are loaded under its read lock afterwards. A row whose document
+//! changed in between is checked again, against filter and vector; rows that are gone are refilled. The reply waits for
+//! the last batch that this index was given, for a row can be missing because of it.
+
+use crate::documents::{Documents, vector_of};
+use crate::error;
+use crate::filter::{Ranges, evaluate};
+use crate::ids::IdSet;
+use crate::index::Index;
+use crate::module::SearchModule;
+use crate::postings::Limit;
+use crate::query::{self, Knn, Node, Query};
+use crate::reply;
+use crate::request::{self, Request};
+use crate::schema::{Algorithm, FieldKind};
+use crate::vectors::Question;
+use engramdb_engine::command::{Args, CommandError, Finish, Job, Outcome, Reply, Stage};
+use engramdb_engine::env::Env;
+use engramdb_engine::types::parse_double;
+use engramdb_engine::view::View;
+use engramdb_vector::Neighbor;
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Multiply-adds that are done where the command came in; more go to the search pool. About a millisecond.
+const INLINE_WORK_MAX: usize = 4 << 20;
+
+/// A search that was understood.
+pub struct Plan {
+    pub index: Arc<Index>,
+    pub query: Query,
+    pub request: Request,
+    database: u32,
+    env: Env,
+    /// On the monotonic clock.
+    deadline: Option<Duration>,
+}
+
+/// A document in the answer, with what the vector parts of the query say of it.
+pub struct Row {
+    pub key: Arc<[u8]>,
+    pub id: u32,
+    /// Names and distances.
+    pub distances: Vec<(Vec<u8>, f32)>,
+}
+
+/// What the search without a lock came to.
+enum Found {
+    /// Rows as true as this version of the documents.
+    Nearest {
+        version: u64,
+        neighbors: Vec<Neighbor>,
+    },
+    /// The filter is evaluated where the rows are loaded.
+    Filter,
+    Late,
+    /// The index is still being built.
+    Incomplete,
+}
+
+pub fn search(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    let module = view.module::<SearchModule>();
+    let index = module.index(view.database(), args[1]).ok_or_else(|| {
+        // It must not be missing because of a DROP that could still be lost.
+        view.whole_keyspace();
+        error::unknown_index(args[1])
+    })?;
+    view.wait_for(index.last_lsn());
+    index.uses.fetch_add(1, Ordering::Relaxed);
+    let (request, parameters) = request::parse(args)?;
+    let mut query = query::parse(&index.definition, args[2], &parameters)?;
+    add_filters(index, &request, &mut query)?;
+    let env = module.options.env.clone();
+    let deadline = request.timeout.map(|timeout| env.clock.monotonic() + timeout);
+    let plan = Plan { index: index.clone(), query, request, database: view.database(), env, deadline };
+    plan.check()?;
+    if index.is_backfilling() {
+        return Ok(Stage::Offload(plan.job(true)));
+    }
+    if !plan.has_vectors() {
+        plan.finish(Found::Filter, view, reply)?;
+        return Ok(Stage::Done);
+    }
+    let is_long = plan.work() > INLINE_WORK_MAX;
+    let job = plan.job(false);
+    Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) })
+}
+
+/// FILTER's numeric ranges become part of the query.
+fn add_filters(index: &Index, request: &Request, query: &mut Query) -> Outcome {
+    for [field, least, most] in &request.filters {
+        let number = |word: &[u8]| {
+            let (exclusive, digits) = match word.strip_prefix(b"(") {
+                Some(digits) => (true, digits),
+                None => (false, word),
+            };
+            let value =
+                parse_double(digits).ok_or(CommandError::of("SEARCH_PARSE_ARGS Bad lower or upper range"))?;
+            Ok(Limit { value, exclusive })
+        };
+        let place = index.definition.field(field).ok_or_else(|| error::unknown_field(field))?;
+        if index.definition.fields[place].kind != FieldKind::Numeric {
+            return Err(error::wrong_field("NUMERIC", 0, field));
+        }
+        let node = Node::Number { field: place, least: number(least)?, most: number(most)? };
+        let before = std::mem::replace(&mut query.filter, Node::All);
+        query.filter = if before == Node::All { node } else { Node::And(vec![before, node]) };
+    }
+    Ok(())
+}
+
+impl Plan {
+    /// What can be wrong beyond the query's text.
+    fn check(&self) -> Outcome {
+        let Some(sort_by) = &self.request.sort_by else { return Ok(()) };
+        let known = self.index.definition.field(&sort_by.field).is_some() || self.is_distance(&sort_by.field);
+        if known {
+            return Ok(());
+        }
+        let field = error::text(&sort_by.field);
+        Err(CommandError::new(format!("SEARCH_PROP_NOT_FOUND Property `{field}` not loaded nor in schema")))
+    }
+
+    /// True if a part of the query calls its distance so.
+    pub fn is_distance(&self, name: &[u8]) -> bool {
+        let mut found = self.query.knn.as_ref().is_some_and(|knn| knn.alias == name);
+        self.query.filter.ranges(&mut |range| found |= range.alias.as_deref() == Some(name));
+        found
+    }
+
+    fn has_vectors(&self) -> bool {
+        self.query.knn.is_some() || self.query.filter.has_range()
+    }
+
+    /// Multiply-adds to be expected.
+    fn work(&self) -> usize {
+        let Some(knn) = &self.query.knn else { return usize::MAX };
+        let Some(vectors) = &self.index.vectors[knn.field] else { return 0 };
+        let options = vectors.options();
+        let documents = self.index.documents.read().len();
+        let distances = match options.algorithm {
+            Algorithm::Flat => documents,
+            Algorithm::Hnsw => documents.min(self.ef(knn).max(knn.k) * options.m as usize * 2),
+        };
+        distances * options.dimension as usize
+    }
+
+    fn ef(&self, knn: &Knn) -> usize {
+        let of_field =
+            self.index.vectors[knn.field].as_ref().map_or(0, |vectors| vectors.options().ef_runtime);
+        knn.ef_runtime.unwrap_or(of_field as usize)
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| self.env.clock.monotonic() > deadline)
+    }
+
+    fn job(self, waits: bool) -> Job {
+        Box::new(move || {
+            let complete = !waits || {
+                let left = self.deadline.map(|deadline| deadline.saturating_sub(self.env.clock.monotonic()));
+                self.index.wait_complete(left.unwrap_or(Duration::MAX))
+            };
+            let found = if complete { self.find() } else { Found::Incomplete };
+            let finish: Finish = Box::new(move |view, reply| self.finish(found, view, reply));
+            finish
+        })
+    }
+
+    fn find(&self) -> Found {
+        match &self.query.knn {
+            Some(knn) => self.nearest(knn, knn.k),
+            None => Found::Filter,
+        }
+    }
+
+    fn nearest(&self, knn: &Knn, k: usize) -> Found {
+        let is_late = || self.is_late();
+        let (version, id_bound) = {
+            let documents = self.index.documents.read();
+            (documents.version(), documents.id_bound())
+        };
+        let filter = if self.query.filter == Node::All && self.request.in_keys.is_none() {
+            None
+        } else {
+            let Some(ranges) = Ranges::find(&self.index, &self.query.filter, id_bound, &is_late) else {
+                return Found::Late;
+            };
+            Some(IdSet::new(self.matches(&self.index.documents.read(), &ranges)))
+        };
+        let vectors = self.index.vectors[knn.field].as_ref().expect("the parser checked the field's type");
+        let question = Question { query: &knn.vector, filter: filter.as_ref(), id_bound, is_late: &is_late };
+        let rows = vectors.nearest(&question, k, self.ef(knn));
+        if rows.timed_out { Found::Late } else { Found::Nearest { version, neighbors: rows.neighbors } }
+    }
+
+    /// The documents that filter and INKEYS leave.
+    fn matches(&self, documents: &Documents, ranges: &Ranges<'_>) -> RoaringBitmap {
+        let mut found = evaluate(documents, ranges, &self.query.filter);
+        if let Some(keys) = &self.request.in_keys {
+            found &= keys.iter().filter_map(|key| documents.id(key)).collect::<RoaringBitmap>();
+        }
+        found
+    }
+
+    /// Loads the rows and writes the reply.
+    fn finish(&self, found: Found, view: &View<'_>, reply: &mut dyn Reply) -> Outcome {
+        debug_assert_eq!(view.database(), self.database);
+        view.wait_for(self.index.last_lsn());
+        match found {
+            Found::Late => Err(error::TIMEOUT),
+            Found::Incomplete => Err(error::BACKFILLING),
+            Found::Filter => self.finish_filter(view, reply),
+            Found::Nearest { version, neighbors } => self.finish_nearest(view, reply, version, neighbors),
+        }
+    }
+
+    fn finish_nearest(
+        &self,
+        view: &View<'_>,
+        reply: &mut dyn Reply,
+        version: u64,
+        neighbors: Vec<Neighbor>,
+    ) -> Outcome {
+        let knn = self.query.knn.as_ref().expect("found by it");
+        let (mut version, mut neighbors, mut wanted) = (version, neighbors, knn.k);
+        let mut rows = self.check_rows(view, knn, version, &neighbors)?;
+        // Some were gone, and others may take their place. Nothing changes while we look, so this ends.
+        while rows.len() < knn.k && neighbors.len() >= wanted && wanted > 0 {
+            wanted = wanted * 2 + (knn.k - rows.len());
+            match self.nearest(knn, wanted) {
+                Found::Nearest { version: now, neighbors: more } => (version, neighbors) = (now, more),
+                _ => return Err(error::TIMEOUT),
+            }
+            rows = self.check_rows(view, knn, version, &neighbors)?;
+        }
+        rows.sort_by(|a, b| a.distances[0].1.total_cmp(&b.distances[0].1).then_with(|| a.key.cmp(&b.key)));
+        rows.truncate(knn.k);
+        self.add_range_distances(&mut rows)?;
+        let total = rows.len();
+        reply::write(self, view, reply, total, rows)
+    }
+
+    /// The neighbours that are true now, as rows; in any order.
+    fn check_rows(
+        &self,
+        view: &View<'_>,
+        knn: &Knn,
+        version: u64,
+        neighbors: &[Neighbor],
+    ) -> Result<Vec<Row>, CommandError> {
+        let documents = self.index.documents.read();
+        let identifier = &self.index.definition.fields[knn.field].identifier;
+        let options = self.index.vectors[knn.field].as_ref().expect("checked by the parser").options();
+        let mut fresh: Option<RoaringBitmap> = None;
+        let mut rows = Vec::with_capacity(neighbors.len());
+        for neighbor in neighbors {
+            let Some(key) = documents.key(neighbor.id) else { continue };
+            let Ok(Some(hash)) = view.hash(key) else { continue };
+            let Some(field) = hash.get(identifier) else { continue };
+            let mut distance = neighbor.distance;
+            if documents.version_of(neighbor.id) > version {
+                if fresh.is_none() {
+                    let is_late = || self.is_late();
+                    let ranges =
+                        Ranges::find(&self.index, &self.query.filter, documents.id_bound(), &is_late);
+                    fresh = Some(self.matches(&documents, &ranges.ok_or(error::TIMEOUT)?));
+                }
+                if !fresh.as_ref().is_some_and(|fresh| fresh.contains(neighbor.id)) {
+                    continue;
+                }
+                let vector = field.value.with_bytes(|blob| vector_of(blob, options.blob_bytes()));
+                let Some(vector) = vector else { continue };
+                distance = engramdb_vector::distance(options.metric, &knn.vector, &vector);
+            }
+            let distances = vec![(knn.alias.clone(), distance)];
+            rows.push(Row { key: key.clone(), id: neighbor.id, distances });
+        }
+        Ok(rows)
+    }
+
+    fn add_range_distances(&self, rows: &mut [Row]) -> Outcome {
+        if !self.query.filter.has_range() {
+            return Ok(());
+        }
+        let id_bound = self.index.documents.read().id_bound();
+        let is_late = || self.is_late();
+        let ranges =
+            Ranges::find(&self.index, &self.query.filter, id_bound, &is_late).ok_or(error::TIMEOUT)?;
+        rows.iter_mut().for_each(|row| row.add(&ranges));
+        Ok(())
+    }
+
+    /// Everything that the filter matches, under the keyspace's read lock: nothing changes meanwhile.
+    fn finish_filter(&self, view: &View<'_>, reply: &mut dyn Reply) -> Outcome {
+        let is_late = || self.is_late();
+        let id_bound = self.index.documents.read().id_bound();
+        let ranges =
+            Ranges::find(&self.index, &self.query.filter, id_bound, &is_late).ok_or(error::TIMEOUT)?;
+        // Without an order, the rows up to the end of the page are enough.
+        let wanted = match &self.request.sort_by {
+            Some(_) if self.request.limit > 0 => usize::MAX,
+            _ if self.request.limit > 0 => self.request.offset + self.request.limit,
+            _ => 0,
+        };
+        let (mut total, mut rows) = (0, Vec::new());
+        {
+            let documents = self.index.documents.read();
+            let found = self.matches(&documents, &ranges);
+            total += found.len() as usize;
+            for id in found {
+                if rows.len() >= wanted {
+                    break;
+                }
+                let key = documents.key(id).expect("matches are live").clone();
+                if view.peek(self.database, &key).is_none() {
+                    total -= 1;
+                    continue;
+                }
+                let mut row = Row { key, id, distances: Vec::new() };
+                row.add(&ranges);
+                rows.push(row);
+            }
+        }
+        reply::write(self, view, reply, total, rows)
+    }
+}
+
+impl Row {
+    fn add(&mut self, ranges: &Ranges<'_>) {
+        let named =
+            ranges.distances(self.id).filter_map(|(range, distance)| Some((range.alias.clone()?, distance)));
+        self.distances.extend(named);
+    }
+}

@@ -1,0 +1,223 @@
+//! An engine with the search module, in this process over a log in memory; replies as text.
+
+use engramdb_engine::Engine;
+use engramdb_engine::command::{Args, CommandError, CommandTable, Handler, Reply, Stage};
+use engramdb_engine::commands;
+use engramdb_engine::engine::batch_bytes_max;
+use engramdb_engine::env::Env;
+use engramdb_engine::log::memory::MemoryLog;
+use engramdb_engine::log::pipeline::Options;
+use engramdb_engine::log::replay::Checkpoint;
+use engramdb_engine::log::{LogId, Lsn, ShardLog};
+use engramdb_engine::recovery::Recovering;
+use engramdb_search::{SearchModule, SearchOptions};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A reply as one line: `[1, "a"]`, `{"k": 1}`, `ERR …`.
+#[derive(Default)]
+pub struct Text {
+    resp3: bool,
+    text: String,
+    /// Open aggregates: elements left, the separator's kind, whether it is a map.
+    open: Vec<(usize, bool, usize)>,
+}
+
+impl Text {
+    fn put(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.close();
+    }
+
+    fn close(&mut self) {
+        while let Some((left, is_map, total)) = self.open.last_mut() {
+            *left -= 1;
+            if *left > 0 {
+                let is_key = *is_map && (*total - *left) % 2 == 1;
+                self.text.push_str(if is_key { ": " } else { ", " });
+                return;
+            }
+            self.text.push(if *is_map { '}' } else { ']' });
+            self.open.pop();
+        }
+    }
+
+    fn begin(&mut self, elements: usize, is_map: bool) {
+        self.text.push(if is_map { '{' } else { '[' });
+        if elements == 0 {
+            return self.put(if is_map { "}" } else { "]" });
+        }
+        self.open.push((elements, is_map, elements));
+    }
+}
+
+impl Reply for Text {
+    fn is_resp3(&self) -> bool {
+        self.resp3
+    }
+    fn simple(&mut self, text: &str) {
+        self.put(text);
+    }
+    fn error(&mut self, error: &CommandError) {
+        self.put(error.text());
+    }
+    fn integer(&mut self, value: i64) {
+        self.put(&value.to_string());
+    }
+    fn bulk(&mut self, bytes: &[u8]) {
+        self.put(&format!("\"{}\"", bytes.escape_ascii()));
+    }
+    fn null(&mut self) {
+        self.put("nil");
+    }
+    fn null_array(&mut self) {
+        self.put("nil");
+    }
+    fn array(&mut self, elements: usize) {
+        self.begin(elements, false);
+    }
+    fn map(&mut self, pairs: usize) {
+        self.begin(pairs * 2, self.resp3);
+    }
+    fn set(&mut self, elements: usize) {
+        self.begin(elements, false);
+    }
+    fn push(&mut self, elements: usize) {
+        self.begin(elements, false);
+    }
+    fn double(&mut self, value: f64) {
+        if self.resp3 { self.put(&value.to_string()) } else { self.bulk(value.to_string().as_bytes()) }
+    }
+    fn boolean(&mut self, value: bool) {
+        self.put(&value.to_string());
+    }
+    fn verbatim(&mut self, _format: &str, text: &[u8]) {
+        self.bulk(text);
+    }
+    fn mark(&self) -> usize {
+        self.text.len()
+    }
+    fn rewind(&mut self, mark: usize) {
+        self.text.truncate(mark);
+        self.open.clear();
+    }
+}
+
+pub struct Server {
+    pub engine: Engine,
+    pub report: Vec<String>,
+    log: Arc<dyn ShardLog>,
+    directory: Option<PathBuf>,
+    table: CommandTable,
+    pub resp3: bool,
+}
+
+impl Server {
+    pub fn new() -> Server {
+        Server::open(Arc::new(MemoryLog::new(LogId([7; 16]))), None)
+    }
+
+    pub fn keeping_graphs_in(directory: PathBuf) -> Server {
+        Server::open(Arc::new(MemoryLog::new(LogId([7; 16]))), Some(directory))
+    }
+
+    fn open(log: Arc<dyn ShardLog>, directory: Option<PathBuf>) -> Server {
+        let options =
+            SearchOptions { directory: directory.clone(), env: Env::system(), offline: false, threads: 2 };
+        let mut recovering = Recovering::new(Env::system(), 16, vec![Box::new(SearchModule::new(options))]);
+        let recovered = recovering.replay(&*log, Checkpoint::default(), |_| ()).expect("the log is whole");
+        let started = recovering.start(log.clone(), &recovered, Options::default());
+        let (engine, report) = started.expect("nobody else claims it");
+        let table = CommandTable::new(commands::FAMILIES.iter().copied().chain([engramdb_search::COMMANDS]));
+        Server { engine, report, log, directory, table, resp3: false }
+    }
+
+    /// Stops in order and starts again from the log.
+    pub fn restart(self) -> Server {
+        let (log, directory) = (self.log.clone(), self.directory.clone());
+        self.engine.close().expect("memory does not fail");
+        Server::open(log, directory)
+    }
+
+    pub fn run(&self, words: &[&[u8]]) -> String {
+        self.run_gated(words).0
+    }
+
+    /// The reply, and what it waits for.
+    pub fn run_gated(&self, words: &[&[u8]]) -> (String, Lsn) {
+        let args = Args::new(words);
+        let mut reply = Text { resp3: self.resp3, ..Text::default() };
+        let command = match self.table.resolve(args) {
+            Ok(known) => known.command,
+            Err(error) => return (error.text().to_owned(), Lsn(0)),
+        };
+        let ran = match command.handler {
+            Handler::Write(_) => {
+                let credit = self.engine.admit(1, batch_bytes_max(words)).expect("there is room");
+                self.engine.writes(credit).run(0, command, args, &mut reply)
+            }
+            _ => self.engine.reads().run(0, command, args, &mut reply),
+        };
+        let gate = match ran.stage {
+            Stage::Done => ran.gate,
+            Stage::Run(job) | Stage::Offload(job) => {
+                let finish = job();
+                ran.gate.max(self.engine.finish(0, finish, &mut reply))
+            }
+        };
+        assert!(reply.open.is_empty(), "an aggregate is short of elements: {}", reply.text);
+        (reply.text, gate)
+    }
+
+    /// A line split at spaces; `'…'` quotes a word.
+    pub fn line(&self, line: &str) -> String {
+        self.line_with(line, &[])
+    }
+
+    /// The same with more words behind it.
+    pub fn line_with(&self, line: &str, more: &[&[u8]]) -> String {
+        let words = split(line);
+        let mut words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        words.extend_from_slice(more);
+        self.run(&words)
+    }
+
+    pub fn hset(&self, key: &str, fields: &[(&str, &[u8])]) -> Lsn {
+        let mut words: Vec<&[u8]> = vec![b"HSET", key.as_bytes()];
+        words.extend(fields.iter().flat_map(|(name, value)| [name.as_bytes(), value]));
+        let (reply, gate) = self.run_gated(&words);
+        assert!(reply.parse::<usize>().is_ok(), "{reply}");
+        gate
+    }
+
+    pub fn backfill(&self) {
+        while self.engine.run_background() {}
+    }
+
+    /// The keys of a reply, in order, as RESP2 gives them with NOCONTENT.
+    pub fn keys(&self, query: &str, more: &[&[u8]]) -> Vec<String> {
+        let mut words: Vec<&[u8]> =
+            vec![b"FT.SEARCH", b"idx", query.as_bytes(), b"NOCONTENT", b"LIMIT", b"0", b"1000"];
+        words.extend_from_slice(more);
+        let reply = self.run(&words);
+        assert!(reply.starts_with('['), "{query}: {reply}");
+        let keys = reply.trim_matches(['[', ']']).split(", ").skip(1);
+        keys.map(|key| key.trim_matches('"').to_owned()).collect()
+    }
+}
+
+fn split(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        if index % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    words
+}
+
+pub fn blob(components: &[f32]) -> Vec<u8> {
+    components.iter().flat_map(|component| component.to_le_bytes()).collect()
+}

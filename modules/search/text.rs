@@ -1,0 +1,86 @@
+//! Text into terms, as RediSearch's default tokenizer does it: separators cut, a backslash keeps the next character,
+//! letters become small, stop words are left out and do not count as positions.
+//!
+//! Deliberately absent: stemming (every TEXT field is as if NOSTEM), synonyms, languages without spaces.
+
+/// RediSearch's default stop words.
+pub const STOP_WORDS: &[&str] = &[
+    "a", "is", "the", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "it",
+    "no", "not", "of", "on", "or", "such", "that", "their", "then", "there", "these", "they", "this", "to",
+    "was", "will", "with",
+];
+
+/// True for what stands between two terms.
+pub fn is_separator(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || b",.<>{}[]\"':;!@#$%^&*()-+=~/|?`\0".contains(&byte)
+}
+
+/// Small letters: Unicode's where the bytes are UTF-8, else ASCII's.
+pub fn lower(bytes: &[u8]) -> Vec<u8> {
+    if bytes.is_ascii() {
+        return bytes.to_ascii_lowercase();
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_lowercase().into_bytes(),
+        Err(_) => bytes.to_ascii_lowercase(),
+    }
+}
+
+/// Which words are not indexed.
+#[derive(Clone, Copy)]
+pub struct StopWords<'a>(pub Option<&'a [Vec<u8>]>);
+
+impl StopWords<'_> {
+    /// `term` in small letters.
+    pub fn contains(&self, term: &[u8]) -> bool {
+        match self.0 {
+            Some(words) => words.iter().any(|word| word.eq_ignore_ascii_case(term)),
+            None => STOP_WORDS.iter().any(|word| word.as_bytes() == term),
+        }
+    }
+}
+
+/// Calls `each` for every term of a text, in order.
+pub fn tokenize(text: &[u8], stop_words: StopWords<'_>, each: &mut dyn FnMut(&[u8])) {
+    let mut term = Vec::new();
+    let mut bytes = text.iter().copied();
+    loop {
+        let next = bytes.next();
+        match next {
+            Some(b'\\') => term.extend(bytes.next()),
+            Some(byte) if !is_separator(byte) => term.push(byte),
+            _ => {
+                let lowered = lower(&term);
+                if !lowered.is_empty() && !stop_words.contains(&lowered) {
+                    each(&lowered);
+                }
+                term.clear();
+            }
+        }
+        if next.is_none() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(text: &str) -> Vec<String> {
+        let mut terms = Vec::new();
+        tokenize(text.as_bytes(), StopWords(None), &mut |term| {
+            terms.push(String::from_utf8_lossy(term).into_owned());
+        });
+        terms
+    }
+
+    #[test]
+    fn separators_cut_escapes_keep_and_stop_words_vanish() {
+        assert_eq!(terms("The quick-brown  fox, JUMPS."), ["quick", "brown", "fox", "jumps"]);
+        assert_eq!(terms(r"hello\-world foo_bar"), ["hello-world", "foo_bar"]);
+        assert_eq!(terms("ÄPFEL"), ["äpfel"]);
+        assert_eq!(terms(r"\"), [""; 0]);
+        assert_eq!(terms(""), [""; 0]);
+    }
+}

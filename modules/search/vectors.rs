@@ -1,0 +1,347 @@
+//! One vector field of an index: a flat index or a graph, and in front of the graph its tail.
+//!
+//! The tail holds the mutations that the graph does not have yet. It is searched exactly, so that a write is visible as
+//! soon as it is applied, and neither writer nor search waits for the graph; index workers drain it. What is in the
+//! tail overrides what the graph says about the same document.
+//!
+//! Invariants:
+//! - per document, mutations reach the graph in the order in which they were applied: a document that a worker has in
+//!   hand is not given to another, and a newer mutation replaces a waiting one;
+//! - a document leaves the tail only after the graph has it, so that a search that looks at the tail first and at the
+//!   graph then misses nothing;
+//! - workers take no lock but the tail's, for moments.
+
+use crate::ids::IdSet;
+use crate::schema::{Algorithm, VectorOptions};
+use engramdb_vector::{
+    Filter, Flat, Hnsw, HnswParameters, Neighbor, RangeRequest, SearchRequest, VectorError, VectorIndex,
+};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Pending mutations of one field above which writers wait.
+pub const TAIL_MAX: usize = 4096;
+
+pub struct VectorField {
+    options: VectorOptions,
+    index: RwLock<Arc<Structure>>,
+    tail: RwLock<HashMap<u32, Pending>>,
+    queue: Mutex<Queue>,
+    pending: AtomicUsize,
+}
+
+pub enum Structure {
+    Flat(Box<Flat>),
+    Graph(Box<Hnsw>),
+}
+
+impl Structure {
+    pub fn new(options: &VectorOptions) -> Structure {
+        match options.algorithm {
+            Algorithm::Flat => {
+                Structure::Flat(Box::new(Flat::new(options.dimension as usize, options.metric)))
+            }
+            Algorithm::Hnsw => Structure::Graph(Box::new(Hnsw::new(parameters(options)))),
+        }
+    }
+
+    pub fn index(&self) -> &dyn VectorIndex {
+        match self {
+            Structure::Flat(flat) => &**flat,
+            Structure::Graph(graph) => &**graph,
+        }
+    }
+}
+
+/// How a graph of this field is built; a saved one must have been built so.
+pub fn parameters(options: &VectorOptions) -> HnswParameters {
+    let mut parameters = HnswParameters::new(options.dimension as usize, options.metric);
+    parameters.m = options.m as usize;
+    parameters.ef_construction = options.ef_construction as usize;
+    parameters
+}
+
+/// What the graph is to be told of a document.
+#[derive(Clone)]
+struct Pending {
+    sequence: u64,
+    /// `None` to remove it.
+    vector: Option<Arc<[f32]>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<u32>,
+    /// Documents that a worker has in hand.
+    busy: HashSet<u32>,
+    sequence: u64,
+    /// Workers that know of this queue.
+    workers: usize,
+}
+
+/// Rows, nearest first, and whether the time ran out before all were seen.
+pub struct Rows {
+    pub neighbors: Vec<Neighbor>,
+    pub timed_out: bool,
+}
+
+/// A question about nearest neighbours.
+pub struct Question<'a> {
+    pub query: &'a [f32],
+    pub filter: Option<&'a IdSet>,
+    /// All ids are below it.
+    pub id_bound: u32,
+    pub is_late: &'a dyn Fn() -> bool,
+}
+
+impl VectorField {
+    pub fn new(options: VectorOptions) -> VectorField {
+        VectorField {
+            index: RwLock::new(Arc::new(Structure::new(&options))),
+            options,
+            tail: RwLock::default(),
+            queue: Mutex::default(),
+            pending: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn options(&self) -> &VectorOptions {
+        &self.options
+    }
+
+    pub fn structure(&self) -> Arc<Structure> {
+        self.index.read().clone()
+    }
+
+    /// Mutations that the graph does not have yet.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.structure().index().memory_bytes() + self.pending() * self.options.blob_bytes()
+    }
+
+    /// Whether the document has just this vector already.
+    pub fn holds(&self, id: u32, vector: &[f32]) -> bool {
+        if let Some(pending) = self.tail.read().get(&id) {
+            return pending.vector.as_deref() == Some(vector);
+        }
+        let mut held = Vec::new();
+        self.structure().index().vector(id, &mut held) && held == vector
+    }
+
+    pub fn contains(&self, id: u32) -> bool {
+        match self.tail.read().get(&id) {
+            Some(pending) => pending.vector.is_some(),
+            None => self.structure().index().contains(id),
+        }
+    }
+
+    /// Sets or removes a document's vector, of checked size and finite. Returns true if a worker should be called.
+    pub fn change(&self, id: u32, vector: Option<&[f32]>, workers_max: usize) -> bool {
+        let structure = self.structure();
+        if let Structure::Flat(flat) = &*structure {
+            match vector {
+                Some(vector) => flat.insert(id, vector).expect("size and components were checked"),
+                None => _ = flat.remove(id),
+            }
+            return false;
+        }
+        let mut queue = self.queue.lock();
+        queue.sequence += 1;
+        let pending = Pending { sequence: queue.sequence, vector: vector.map(Arc::from) };
+        let replaced = self.tail.write().insert(id, pending);
+        if replaced.is_none() {
+            self.pending.fetch_add(1, Ordering::Relaxed);
+            queue.waiting.push_back(id);
+        }
+        let wanted = queue.workers < workers_max && queue.workers < queue.waiting.len();
+        queue.workers += usize::from(wanted);
+        wanted
+    }
+
+    /// A worker's part: brings up to `limit` documents into the graph. False when there are none left, and the worker
+    /// has been signed off.
+    pub fn drain(&self, limit: usize) -> bool {
+        let structure = self.structure();
+        for _ in 0..limit {
+            let Some((id, pending)) = self.take(true) else { return false };
+            self.bring(structure.index(), id, &pending);
+        }
+        true
+    }
+
+    /// Helps the workers: brings documents into the graph until at most `most` are pending, or none is to be had.
+    /// Returns true if a worker should be called for the rest.
+    pub fn help(&self, most: usize) -> bool {
+        let structure = self.structure();
+        while self.pending() > most {
+            let Some((id, pending)) = self.take(false) else { break };
+            self.bring(structure.index(), id, &pending);
+        }
+        let mut queue = self.queue.lock();
+        let wanted = queue.workers == 0 && !queue.waiting.is_empty();
+        queue.workers += usize::from(wanted);
+        wanted
+    }
+
+    fn take(&self, is_worker: bool) -> Option<(u32, Pending)> {
+        let mut queue = self.queue.lock();
+        while let Some(id) = queue.waiting.pop_front() {
+            if let Some(pending) = self.tail.read().get(&id) {
+                queue.busy.insert(id);
+                return Some((id, pending.clone()));
+            }
+        }
+        queue.workers -= usize::from(is_worker);
+        None
+    }
+
+    fn bring(&self, index: &dyn VectorIndex, id: u32, pending: &Pending) {
+        match &pending.vector {
+            Some(vector) => match index.insert(id, vector) {
+                Ok(()) => {}
+                // It stays in the tail, where searches find it.
+                Err(VectorError::Full) => return,
+                Err(error) => unreachable!("size and components were checked: {error}"),
+            },
+            None => _ = index.remove(id),
+        }
+        let mut queue = self.queue.lock();
+        queue.busy.remove(&id);
+        let mut tail = self.tail.write();
+        if tail.get(&id).is_some_and(|now| now.sequence == pending.sequence) {
+            tail.remove(&id);
+            self.pending.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            queue.waiting.push_back(id);
+        }
+    }
+
+    /// The `k` nearest of the documents that the filter allows.
+    pub fn nearest(&self, question: &Question<'_>, k: usize, ef: usize) -> Rows {
+        let tail = self.tail_rows(question);
+        let structure = self.structure();
+        let filter = tail.filter(question, structure.index().len());
+        let request = SearchRequest {
+            query: question.query,
+            k,
+            ef: ef.max(k),
+            filter: filter.as_dyn(),
+            deadline: Some(question.is_late),
+        };
+        let found = structure.index().search(&request).expect("the query was checked");
+        tail.merge(found.neighbors, k, found.timed_out)
+    }
+
+    /// All documents that the filter allows within `radius`.
+    pub fn within(&self, question: &Question<'_>, radius: f32, epsilon: f32) -> Rows {
+        let mut tail = self.tail_rows(question);
+        tail.rows.retain(|row| row.distance <= radius);
+        let structure = self.structure();
+        let filter = tail.filter(question, structure.index().len());
+        let request = RangeRequest {
+            query: question.query,
+            radius,
+            epsilon,
+            filter: filter.as_dyn(),
+            deadline: Some(question.is_late),
+        };
+        let found = structure.index().search_range(&request).expect("the query was checked");
+        tail.merge(found.neighbors, usize::MAX, found.timed_out)
+    }
+
+    fn tail_rows(&self, question: &Question<'_>) -> TailRows {
+        // Copied, so that no writer waits while distances are computed.
+        let pending: Vec<(u32, Pending)> =
+            self.tail.read().iter().map(|(&id, pending)| (id, pending.clone())).collect();
+        let mut rows = Vec::new();
+        for (id, pending) in &pending {
+            let allowed = question.filter.is_none_or(|filter| filter.allows(*id));
+            if let Some(vector) = pending.vector.as_deref().filter(|_| allowed) {
+                let distance = engramdb_vector::distance(self.options.metric, question.query, vector);
+                rows.push(Neighbor { id: *id, distance });
+            }
+        }
+        TailRows { rows, overridden: pending.into_iter().map(|(id, _)| id).collect() }
+    }
+}
+
+/// What the tail says: its own rows, and whose the graph's are not to be trusted.
+struct TailRows {
+    rows: Vec<Neighbor>,
+    overridden: HashSet<u32>,
+}
+
+impl TailRows {
+    fn filter<'a>(&'a self, question: &Question<'a>, indexed: usize) -> GraphFilter<'a> {
+        match question.filter {
+            base if !self.overridden.is_empty() => GraphFilter::Without(Without {
+                base,
+                overridden: &self.overridden,
+                id_bound: question.id_bound,
+                indexed,
+            }),
+            Some(base) => GraphFilter::Base(base),
+            None => GraphFilter::All,
+        }
+    }
+
+    fn merge(self, found: Vec<Neighbor>, k: usize, timed_out: bool) -> Rows {
+        let mut neighbors = found;
+        neighbors.retain(|row| !self.overridden.contains(&row.id));
+        neighbors.extend(self.rows);
+        neighbors.sort_unstable();
+        neighbors.truncate(k);
+        Rows { neighbors, timed_out }
+    }
+}
+
+enum GraphFilter<'a> {
+    All,
+    Base(&'a IdSet),
+    Without(Without<'a>),
+}
+
+impl GraphFilter<'_> {
+    fn as_dyn(&self) -> Option<&dyn Filter> {
+        match self {
+            GraphFilter::All => None,
+            GraphFilter::Base(base) => Some(*base),
+            GraphFilter::Without(without) => Some(without),
+        }
+    }
+}
+
+/// A filter without the documents that the tail overrides.
+struct Without<'a> {
+    base: Option<&'a IdSet>,
+    overridden: &'a HashSet<u32>,
+    id_bound: u32,
+    indexed: usize,
+}
+
+impl Filter for Without<'_> {
+    fn allows(&self, id: u32) -> bool {
+        !self.overridden.contains(&id) && self.base.is_none_or(|base| base.allows(id))
+    }
+
+    fn cardinality(&self) -> Option<usize> {
+        self.base.map_or(Some(self.indexed), Filter::cardinality)
+    }
+
+    fn for_each(&self, visit: &mut dyn FnMut(u32)) {
+        let mut visit = |id| {
+            if !self.overridden.contains(&id) {
+                visit(id);
+            }
+        };
+        match self.base {
+            Some(base) => base.for_each(&mut visit),
+            None => (0..self.id_bound).for_each(visit),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Snapshots of a data directory, whether a server runs on it or not.
+//!
+//! While one runs, only sealed segments of the log are read: bytes that might not be synced would make a snapshot that
+//! is ahead of its log after a power cut. The server trims the log itself, once it sees the new manifest. On a stopped
+//! directory the open segment is sealed first, as a start would do it, and the log is trimmed here.
+
+use super::create::{CreateError, CreateOptions, CreateReport, MakeModules, Source, create};
+use super::manifest::Manifest;
+use crate::env::Env;
+use crate::log::local::{LocalLog, LocalOptions, OpenError, SealedLog};
+use crate::log::pipeline::{Options, Pipeline};
+use crate::log::replay::{Checkpoint, Replay};
+use crate::log::{EntryIter, Location, Mark, ReadEntry, ReadError, ShardLog, Voided};
+use crate::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How to treat the log.
+#[derive(Clone, Debug)]
+pub struct OfflineOptions {
+    pub create: CreateOptions,
+    /// Seal the open segment and trim the log if no server runs on the directory.
+    pub seal: bool,
+    pub log: LocalOptions,
+}
+
+impl Default for OfflineOptions {
+    fn default() -> OfflineOptions {
+        let log = LocalOptions { background: false, ..LocalOptions::default() };
+        OfflineOptions { create: CreateOptions::default(), seal: true, log }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    #[error("{} is no data directory: it has no log", directory.display())]
+    NoLog { directory: PathBuf },
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    #[error("cannot open the log: {0}")]
+    Open(#[from] OpenError),
+    #[error("cannot seal the log: {cause}")]
+    Seal { cause: String },
+    #[error("the snapshot was made, but the log could not be trimmed: {cause}")]
+    Trim { cause: String },
+}
+
+impl From<ReadError> for OfflineError {
+    fn from(error: ReadError) -> OfflineError {
+        OfflineError::Create(error.into())
+    }
+}
+
+/// Makes the next snapshot of a data directory.
+pub fn create_offline(
+    env: &Env,
+    directory: &Path,
+    modules: MakeModules<'_>,
+    options: &OfflineOptions,
+) -> Result<CreateReport, OfflineError> {
+    let (logs, snapshots) = (directory.join(LOG_DIRECTORY), directory.join(SNAPSHOT_DIRECTORY));
+    if !matches!(env.disk.exists(&logs), Ok(true)) {
+        return Err(OfflineError::NoLog { directory: directory.to_owned() });
+    }
+    // Held until the end, so that no server starts while the log is trimmed.
+    let stopped = if options.seal { seal_stopped(env, &logs, &snapshots, options)? } else { None };
+    let sealed = SealedLog::open(env.clone(), &logs)?;
+    // Without a sealed segment the log is new, or all of it is in snapshots.
+    let Some(first) = sealed.segments().first().map(|segment| segment.header) else {
+        return Ok(CreateReport::default());
+    };
+    let read = |after: Mark| -> Box<dyn EntryIter> {
+        if after.pos == sealed.last_sealed() { Box::new(Nothing(after)) } else { sealed.read(after) }
+    };
+    let source =
+        Source { log_id: first.log_id, parent: first.parent, parent_pos: first.parent_pos, read: &read };
+    let report = create(env, &snapshots, &source, modules, &options.create)?;
+    if let (Some(log), Some(upto)) = (stopped, report.trim_through) {
+        log.trim(upto).map_err(|error| OfflineError::Trim { cause: error.cause })?;
+    }
+    Ok(report)
+}
+
+/// Seals the open segment if no server has the log and there is something in it. Returns the log, locked.
+fn seal_stopped(
+    env: &Env,
+    logs: &Path,
+    snapshots: &Path,
+    options: &OfflineOptions,
+) -> Result<Option<Arc<dyn ShardLog>>, OfflineError> {
+    let log: Arc<dyn ShardLog> = match LocalLog::open(env.clone(), logs, options.log.clone()) {
+        Ok(log) => Arc::new(log),
+        Err(OpenError::Locked { .. }) => return Ok(None),
+        Err(other) => return Err(other.into()),
+    };
+    let manifest = Manifest::load(&*env.disk, snapshots).map_err(CreateError::from)?;
+    let newest = manifest.newest().filter(|_| manifest.log_id == log.id());
+    let from = newest.map_or(Checkpoint::default(), |entry| entry.checkpoint());
+    let mut replay = Replay::new(&*log, from);
+    while replay.next()?.is_some() {}
+    let recovered = replay.finish();
+    if recovered.checkpoint.lsn != from.lsn {
+        let failed = |cause: String| OfflineError::Seal { cause };
+        let writer = Options { node: "snapshot".to_owned(), log_thread: false, ..Options::default() };
+        let pipeline = Pipeline::start(log.clone(), &recovered, writer);
+        let pipeline = pipeline.map_err(|error| failed(error.to_string()))?;
+        pipeline.close().map_err(|error| failed(error.to_string()))?;
+    }
+    Ok(Some(log))
+}
+
+/// The entries after the last sealed one: none.
+struct Nothing(Mark);
+
+impl EntryIter for Nothing {
+    fn next(&mut self) -> Result<Option<ReadEntry>, ReadError> {
+        Ok(None)
+    }
+
+    fn mark(&self) -> Mark {
+        self.0
+    }
+
+    fn location(&self) -> Location {
+        Location { file: PathBuf::new(), offset_bytes: 0 }
+    }
+
+    fn voided(&self) -> Voided {
+        Voided::default()
+    }
+}

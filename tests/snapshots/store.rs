@@ -1,0 +1,127 @@
+//! A data directory on the faulty disk, and the keyspace that it must bring back.
+
+use engramdb_engine::effect::{Cause, Effect, List, Record};
+use engramdb_engine::log::local::{LocalLog, LocalOptions};
+use engramdb_engine::log::pipeline::{Options, Pipeline};
+use engramdb_engine::log::{Pos, ShardLog};
+use engramdb_engine::recovery::{self, Recovering, StartReport};
+use engramdb_engine::snapshot::create::CreateOptions;
+use engramdb_engine::snapshot::create_offline;
+use engramdb_engine::snapshot::digest::keyspace_digests;
+use engramdb_engine::snapshot::manifest::Manifest;
+use engramdb_engine::snapshot::offline::OfflineOptions;
+use engramdb_sim::env::SimEnv;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub fn directory() -> &'static Path {
+    Path::new("/data")
+}
+
+pub fn snapshots() -> PathBuf {
+    directory().join(recovery::SNAPSHOT_DIRECTORY)
+}
+
+/// Small, so that a few batches fill a segment.
+pub fn small_segments() -> LocalOptions {
+    LocalOptions {
+        segment_bytes: 64 << 10,
+        entry_bytes_max: 8 << 10,
+        entries_in_flight_max: 4,
+        background: false,
+    }
+}
+
+pub fn offline(retain: usize) -> OfflineOptions {
+    OfflineOptions { create: CreateOptions { retain }, seal: true, log: small_segments() }
+}
+
+/// A store that is being written.
+pub struct Store {
+    pub sim: SimEnv,
+    /// What was written, in memory.
+    pub live: Recovering,
+    pub log: Arc<dyn ShardLog>,
+    pub pipeline: Pipeline,
+    pub report: StartReport,
+    written: u64,
+}
+
+impl Store {
+    /// Recovers from what the disk holds; what is wrong, in words.
+    pub fn open(sim: SimEnv) -> Result<Store, String> {
+        let log = LocalLog::open(sim.env.clone(), &directory().join("log"), small_segments());
+        let log: Arc<dyn ShardLog> = Arc::new(log.map_err(|error| error.to_string())?);
+        let recovered = recovery::recover(&sim.env, &snapshots(), &*log, &Vec::new, 0);
+        let (recovering, recovered, report) = recovered.map_err(|error| error.to_string())?;
+        // The log's work is done in the caller's thread, so that a run is a function of its seed.
+        let options = Options { log_thread: false, ..Options::default() };
+        let pipeline =
+            Pipeline::start(log.clone(), &recovered, options).map_err(|error| error.to_string())?;
+        Ok(Store { sim, live: recovering, log, pipeline, report, written: recovered.checkpoint.lsn.0 })
+    }
+
+    /// Applies one effect, logs it as a batch and waits until it is durable.
+    pub fn write(&mut self, database: u32, effect: Effect<'_>) {
+        let mut batch = Vec::new();
+        effect.encode(database, &mut batch);
+        // The first answer may be that the next segment is still to be prepared; asking prepares it.
+        let admitted = self.pipeline.admit(batch.len()).or_else(|_| self.pipeline.admit(batch.len()));
+        let mut credit = admitted.expect("there is room");
+        let lsn = self.pipeline.last_lsn().next();
+        self.live.apply_record(lsn, &Record { database, effect }).expect("the test's effects fit");
+        self.pipeline.submit(&mut credit, lsn, 1_700_000_000_000 + lsn.0, &batch);
+        drop(credit);
+        self.pipeline.pump();
+        assert_eq!(self.pipeline.durable(), lsn);
+    }
+
+    /// A few writes of several kinds, different each time.
+    pub fn write_some(&mut self, count: u64) {
+        for _ in 0..count {
+            self.written += 1;
+            let number = self.written;
+            let (key, value) = (format!("key:{}", number % 40), format!("value {number}"));
+            let (key, value) = (key.as_bytes(), "x".repeat(number as usize % 700) + &value);
+            let fields = [b"field".as_slice(), value.as_bytes(), b"number", b"17"];
+            let hash_key = [b"hash:", key].concat();
+            self.write(0, Effect::StringSet { key, value: value.as_bytes(), expires_at_ms: number % 3 });
+            let effect =
+                Effect::HashSet { key: &hash_key, fields: List::Arguments(&fields), keep_expiry: true };
+            self.write(1, effect);
+            if number.is_multiple_of(5) {
+                self.write(0, Effect::Delete { key, cause: Cause::Command });
+            }
+        }
+    }
+
+    /// What a serving process does: rotate, let the other process make the snapshot, trim.
+    pub fn snapshot(&self, retain: usize) -> Result<(), String> {
+        loop {
+            match self.pipeline.rotate() {
+                Ok(_) => break,
+                Err(engramdb_engine::log::pipeline::Refusal::Busy) => {}
+                Err(other) => return Err(other.to_string()),
+            }
+        }
+        let report = create_offline(&self.sim.env, directory(), &Vec::new, &offline(retain));
+        let report = report.map_err(|error| error.to_string())?;
+        assert!(!report.whole && report.notes.is_empty(), "{report:?}");
+        report.trim_through.map_or(Ok(()), |upto: Pos| self.log.trim(upto).map_err(|error| error.to_string()))
+    }
+
+    /// Ends the process without a word; what was written remains, to compare with.
+    pub fn abandon(self) -> Recovering {
+        self.live
+    }
+}
+
+pub fn manifest(sim: &SimEnv) -> Manifest {
+    Manifest::load(&sim.disk, &snapshots()).expect("the manifest is whole")
+}
+
+/// What differs between two keyspaces, in words.
+pub fn compare(wanted: &Recovering, found: &Recovering) -> Result<(), String> {
+    let (wanted, found) = (keyspace_digests(wanted.keyspace()), keyspace_digests(found.keyspace()));
+    if wanted == found { Ok(()) } else { Err(format!("{wanted:?} was written, {found:?} came back")) }
+}

@@ -1,0 +1,156 @@
+//! What tests of the real binary share: a server process in a directory of its own, and a blocking client.
+
+#![allow(dead_code, reason = "each test harness uses its part")]
+#![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
+
+use engramdb_resp::{ReplyReader, Value, encode_command_into};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// A directory that goes when the test ends.
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn new(name: &str) -> TempDir {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("engramdb-{name}-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("the temporary directory can be made");
+        TempDir(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `engramdb serve` on a free port.
+pub struct Server {
+    child: Child,
+    pub port: u16,
+}
+
+impl Server {
+    /// Starts the server and waits until it answers.
+    pub fn start(directory: &Path, arguments: &[&str]) -> Server {
+        let port = free_port();
+        let log = std::fs::File::create(directory.join("server.log")).expect("the directory is writable");
+        let child = Command::new(env!("CARGO_BIN_EXE_engramdb"))
+            .args(["serve", "--port", &port.to_string(), "--dir"])
+            .arg(directory)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary was built with the tests");
+        let mut server = Server { child, port };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Client::connect(port).and_then(|mut client| client.call(&["PING"])).is_err() {
+            if server.child.try_wait().expect("a child can be asked").is_some() || Instant::now() > deadline {
+                let log = std::fs::read_to_string(directory.join("server.log")).unwrap_or_default();
+                panic!("the server did not start:\n{log}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        server
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.port).expect("the server listens")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
+    }
+
+    /// Sends SHUTDOWN and waits for the end; true if the exit status is 0.
+    pub fn shut_down(mut self) -> bool {
+        self.client().send(&[&["SHUTDOWN"]]).expect("the server listens");
+        self.child.wait().expect("our own child").success()
+    }
+
+    /// Waits for the process to end by itself; its exit code.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().expect("our own child").code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// One connection, one command or pipeline at a time.
+pub struct Client {
+    stream: TcpStream,
+    reader: ReplyReader,
+}
+
+impl Client {
+    pub fn connect(port: u16) -> io::Result<Client> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        Ok(Client { stream, reader: ReplyReader::new() })
+    }
+
+    pub fn call<A: AsRef<[u8]>>(&mut self, command: &[A]) -> io::Result<Value> {
+        self.send(&[command])?;
+        self.receive()
+    }
+
+    /// Sends commands in one write.
+    pub fn send<A: AsRef<[u8]>>(&mut self, commands: &[&[A]]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for command in commands {
+            encode_command_into(&mut bytes, command);
+        }
+        self.send_raw(&bytes)
+    }
+
+    pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    pub fn receive(&mut self) -> io::Result<Value> {
+        loop {
+            if let Some(value) = self.reader.next_reply().map_err(io::Error::other)? {
+                return Ok(value);
+            }
+            let mut chunk = [0; 16 * 1024];
+            match self.stream.read(&mut chunk)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => self.reader.feed(&chunk[..count]),
+            }
+        }
+    }
+
+    /// True once the server has closed the connection.
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.receive(), Err(error) if error.kind() != io::ErrorKind::WouldBlock)
+    }
+}
