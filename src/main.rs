@@ -3,7 +3,9 @@
 //! One `match` shows every mode of the program. Flags, the environment and the configuration file all go through the
 //! server's table of parameters.
 
+mod modules;
 mod serve;
+mod tools;
 
 use clap::{Parser, Subcommand};
 use engramdb_bench::BenchArgs;
@@ -33,6 +35,12 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Show the main job on real data: store, search, kill, recover, search again
     Demo(DemoArgs),
+    /// Make, list and check snapshots of a data directory
+    #[command(subcommand)]
+    Snapshot(tools::SnapshotCommand),
+    /// Check and print the log of a data directory
+    #[command(subcommand)]
+    Log(tools::LogCommand),
     /// Measure a server: recall and latency of vector search, throughput of plain keys
     Bench(BenchArgs),
 }
@@ -41,6 +49,8 @@ fn main() -> ExitCode {
     let result = match Program::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => engramdb_bench::demo::run(arguments).map_err(Into::into),
+        Command::Snapshot(command) => tools::snapshot(command),
+        Command::Log(command) => tools::log(command),
         Command::Bench(arguments) => engramdb_bench::run(arguments).map_err(Into::into),
     };
     match result {

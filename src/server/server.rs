@@ -9,7 +9,7 @@ use crate::clients::Clients;
 use crate::commands::{self, Runner};
 use crate::config::Config;
 use crate::gate::{Gate, Gates};
-use crate::snapshots::Snapshotter;
+use crate::snapshotter::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
 use crate::worker::{Incoming, Worker};
 use engramdb_engine::Engine;
@@ -169,6 +169,9 @@ impl Server {
             let (sender, thread) = worker.start(number).map_err(ServerError::Thread)?;
             incoming.push(sender);
             workers.push(thread);
+        }
+        if shared.has_modules {
+            background::maintain(shared.clone()).map_err(ServerError::Thread)?;
         }
         let shell = background::start(shared.clone(), listeners, incoming, hooks.signals);
         Ok(Server { shared, shell: shell.map_err(ServerError::Thread)?, workers })
