@@ -94,6 +94,10 @@ impl Documents {
         self.reserved = within.map(|(id, key)| (key, id)).collect();
     }
 
+    pub fn is_reserved(&self, key: &[u8]) -> bool {
+        self.reserved.contains_key(key)
+    }
+
     /// Makes the ids of keys that were not met again available.
     pub fn end_reservation(&mut self) {
         self.reserved = HashMap::new();

@@ -122,7 +122,8 @@ fn fill(
     work.removed += removed.into_inner();
 }
 
-/// Indexes everything but vectors.
+/// Indexes everything but vectors. Keys that an earlier run knew keep their ids; new ones get theirs in the order of the
+/// keys, which, unlike the table's order, is the same in every process: the same data makes the same graph.
 fn read_documents<'k>(keyspace: &'k Keyspace, database: u32, index: &Index) -> Vec<(u32, &'k Hash)> {
     let mut documents = index.documents.write();
     let entries = keyspace.database(database).into_iter().flat_map(|keys| keys.iter());
@@ -130,9 +131,14 @@ fn read_documents<'k>(keyspace: &'k Keyspace, database: u32, index: &Index) -> V
         Value::Hash(hash) => Some(&**hash),
         _ => None,
     };
-    let read = entries
+    let covered = entries
         .filter(|entry| index.definition.covers(entry.key()))
-        .filter_map(|entry| Some((entry.key(), hash(entry.value())?)))
+        .filter_map(|entry| Some((entry.key(), hash(entry.value())?)));
+    let (known, mut new): (Vec<_>, Vec<_>) = covered.partition(|(key, _)| documents.is_reserved(key));
+    new.sort_unstable_by_key(|&(key, _)| key);
+    let read = known
+        .into_iter()
+        .chain(new)
         .filter_map(|(key, hash)| Some((documents.upsert(key, &index.read(key, hash)?), hash)))
         .collect();
     documents.end_reservation();
