@@ -28,14 +28,15 @@ mod pool;
 mod reply;
 mod server;
 mod session;
-mod snapshots;
+mod snapshotter;
+pub mod snapshots;
 pub mod start;
 mod stats;
 mod worker;
 
 pub use config::Config;
 pub use server::{Hooks, Server, ServerError, Stop};
-pub use snapshots::{NoSnapshots, Snapshotter};
+pub use snapshotter::{NoSnapshots, Snapshotter};
 
 /// The version of Redis whose commands and replies this server follows: what HELLO and INFO tell clients, which pick
 /// features by it.

@@ -9,7 +9,7 @@ use crate::clients::Clients;
 use crate::commands::{self, Runner};
 use crate::config::Config;
 use crate::gate::{Gate, Gates};
-use crate::snapshots::Snapshotter;
+use crate::snapshotter::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
 use crate::worker::{Incoming, Worker};
 use engramdb_engine::Engine;

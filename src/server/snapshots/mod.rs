@@ -1,0 +1,14 @@
+//! Offline snapshots around the engine's `snapshot`: the background process that `serve` starts, and the tools.
+//!
+//! - [`background`]: decides when a snapshot is made, and runs `engramdb snapshot create` as a process of its own;
+//! - [`tools`]: `snapshot create|list|verify|repair` and `log verify|dump`;
+//! - `machine`: memory, priority and parentage of processes, as Linux has them.
+
+pub mod background;
+mod dump;
+mod machine;
+mod table;
+pub mod tools;
+
+pub use background::{BackgroundSnapshots, SnapshotSettings};
+pub use tools::{LogCommand, SnapshotCommand};
