@@ -1,0 +1,46 @@
+//! All that a keyspace holds, in a form that compares: expired keys and fields included.
+
+use engramdb_engine::keyspace::{Keyspace, Value};
+use std::collections::BTreeMap;
+
+type Bytes = Vec<u8>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dumped {
+    pub expires_at_ms: u64,
+    pub content: Content,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    String(Bytes),
+    /// By name: the value, and the expiry (0 for never).
+    Hash(BTreeMap<Bytes, (Bytes, u64)>),
+}
+
+/// By database and key.
+pub type Dump = BTreeMap<(usize, Bytes), Dumped>;
+
+pub fn dump(keyspace: &Keyspace) -> Dump {
+    let mut dump = Dump::new();
+    for (number, database) in keyspace.databases().iter().enumerate() {
+        for entry in database.iter() {
+            let content = match entry.value() {
+                Value::String(string) => Content::String(string.to_bytes().into_owned()),
+                Value::Hash(hash) => Content::Hash(
+                    hash.iter()
+                        .map(|field| {
+                            let value = field.value.to_bytes().into_owned();
+                            (field.name.as_slice().to_vec(), (value, field.expires_at_ms))
+                        })
+                        .collect(),
+                ),
+            };
+            let dumped = Dumped { expires_at_ms: entry.expires_at_ms(), content };
+            let before = dump.insert((number, entry.key().to_vec()), dumped);
+            assert!(before.is_none(), "a key occurs once");
+        }
+        assert_eq!(database.len(), database.iter().count(), "the length is the number of keys");
+    }
+    dump
+}
