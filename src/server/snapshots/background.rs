@@ -304,7 +304,8 @@ impl Shared {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn();
-        let mut child = child.map_err(|error| format!("cannot start {}: {error}", settings.program.display()))?;
+        let mut child =
+            child.map_err(|error| format!("cannot start {}: {error}", settings.program.display()))?;
         let stderr = child.stderr.take().expect("piped above");
         let text = std::thread::spawn(move || tail(stderr));
         let status = self.wait_for(&mut child)?;
@@ -343,7 +344,8 @@ impl Shared {
     /// Gives up what of the log no snapshot that is kept needs.
     fn trim(&self) -> Result<(), String> {
         let directory = self.settings.directory.join(SNAPSHOT_DIRECTORY);
-        let manifest = Manifest::load(&*self.engine.env().disk, &directory).map_err(|error| error.to_string())?;
+        let manifest =
+            Manifest::load(&*self.engine.env().disk, &directory).map_err(|error| error.to_string())?;
         match manifest.trim_through(self.settings.retain) {
             Some(upto) => self.engine.log().trim(upto).map_err(|error| error.to_string()),
             None => Ok(()),

@@ -14,6 +14,11 @@ pub fn available_memory_bytes() -> Option<u64> {
     [machine, control_group_bytes()].into_iter().flatten().min()
 }
 
+/// The most memory that this process has held so far.
+pub fn peak_memory_bytes() -> Option<u64> {
+    meminfo_bytes(&read("/proc/self/status")?, "VmHWM:")
+}
+
 fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
