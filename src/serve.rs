@@ -1,12 +1,14 @@
 //! `engramdb serve`: from flags to a running server, and to its end.
 
+use crate::modules;
 use clap::Args;
 use engramdb_engine::env::Env;
 use engramdb_engine::log::local::LocalOptions;
 use engramdb_engine::log::pipeline;
-use engramdb_engine::module::Module;
 use engramdb_engine::recovery::{self, StartOptions};
-use engramdb_server::{Config, Hooks, NoSnapshots, Server};
+use engramdb_engine::snapshot::offline::{OfflineOptions, create_offline};
+use engramdb_server::snapshots::{BackgroundSnapshots, SnapshotSettings};
+use engramdb_server::{Config, Hooks, Server};
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,13 +88,16 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
         databases: config.databases,
         pipeline: pipeline::Options { buffer_bytes_max: config.log_buffer_bytes, ..Default::default() },
     };
-    let (engine, report) =
-        recovery::open_directory(&env, &config.directory, &modules, LocalOptions::default(), options)?;
-    println!("{report}");
-    let module_commands: Vec<_> = modules().iter().map(|module| module.commands()).collect();
     let directory = config.directory.clone();
-    let server =
-        Server::start(config, Arc::new(engine), &module_commands, Hooks::new(Arc::new(NoSnapshots)))?;
+    let make = || modules::serving(&env, &directory, index_threads());
+    let (engine, report) =
+        recovery::open_directory(&env, &directory, &make, LocalOptions::default(), options)?;
+    println!("{report}");
+    let engine = Arc::new(engine);
+    let settings = SnapshotSettings::new(directory.clone())?;
+    let snapshotter = Arc::new(BackgroundSnapshots::start(engine.clone(), settings)?);
+    let hooks = Hooks::new(snapshotter.clone());
+    let server = Server::start(config, engine.clone(), modules::COMMANDS, hooks)?;
     for address in server.addresses() {
         println!(
             "listening on {address}; data in {}; ready in {:.3} s",
@@ -100,13 +105,25 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
             began.elapsed().as_secs_f64()
         );
     }
-    server.wait()?;
+    let stop = server.wait()?;
+    snapshotter.stop();
+    for (module, export) in engine.exporters() {
+        match export() {
+            Ok(text) => println!("{text}"),
+            Err(cause) => eprintln!("module {module} could not keep its derived state: {cause}"),
+        }
+    }
+    if stop.save {
+        let offline = || modules::offline(&env);
+        create_offline(&env, &directory, &offline, &OfflineOptions::default())?;
+    }
+    println!("stopped in order");
     Ok(())
 }
 
-/// The modules of this program, fresh and empty.
-fn modules() -> Vec<Box<dyn Module>> {
-    Vec::new()
+/// Threads that insert into graphs: all cores but one, which is left to searches.
+fn index_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1))
 }
 
 fn start_logging(config: &Config) -> Result<(), Box<dyn Error>> {

@@ -5,6 +5,8 @@
 mod damage;
 #[path = "crash/full_disk.rs"]
 mod full_disk;
+#[path = "crash/fuzz_reader.rs"]
+mod fuzz_reader;
 #[path = "crash/history.rs"]
 mod history;
 #[path = "crash/power_cut.rs"]

@@ -29,3 +29,4 @@ mod workers;
 
 pub use commands::COMMANDS;
 pub use module::{SearchModule, SearchOptions};
+pub use query::fuzz_query;

@@ -3,3 +3,4 @@
 pub mod disk;
 pub mod env;
 pub mod fuzz;
+pub mod linearizability;

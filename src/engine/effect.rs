@@ -22,6 +22,8 @@
 //! The header and key are readable without the payload, so that a reader can route an effect that it does not know.
 //! A batch is a run of effects; it is applied whole or not at all.
 
+mod shown;
+
 /// Why a key went away. It decides the event that observers hear, not what is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {

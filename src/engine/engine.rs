@@ -146,7 +146,7 @@ impl Engine {
                     return Err(refusal);
                 }
             };
-            Tx::new(&mut store, &self.shared, *database, now_ms).expire(key);
+            Tx::new(&mut store, &self.shared, &self.pipeline, *database, now_ms).expire(key);
             self.submit(&mut store, &mut credit, now_ms);
         }
         release(store);
@@ -283,7 +283,7 @@ impl WriteRun<'_> {
     /// Begins a batch of several commands. It must be finished.
     pub fn transaction(&mut self) -> Transaction<'_> {
         let store = self.store.as_mut().expect("held until drop");
-        let tx = Tx::new(store, &self.engine.shared, 0, self.now_ms);
+        let tx = Tx::new(store, &self.engine.shared, &self.engine.pipeline, 0, self.now_ms);
         Transaction { tx, engine: self.engine, credit: &mut self.credit }
     }
 }
@@ -347,7 +347,8 @@ impl Transaction<'_> {
 
     /// Logs the batch; returns what its reply has to wait for.
     pub fn finish(self) -> Lsn {
-        let (gate, now_ms, store) = self.tx.into_parts();
+        let (gate, now_ms, store, reserved) = self.tx.into_parts();
+        reserved.into_iter().for_each(|credit| self.credit.absorb(credit));
         let lsn = self.engine.submit(store, self.credit, now_ms);
         gate.max(lsn)
     }

@@ -4,10 +4,12 @@
 //! keep the effects of their earlier commands, as Redis does). A write that meets an expired key or field logs its
 //! delete first, so that replay never has to know what time it was.
 
+use crate::command::CommandError;
 use crate::effect::{Cause, Effect, List, Record};
 use crate::engine::Shared;
 use crate::keyspace::{Entry, Value};
 use crate::log::Lsn;
+use crate::log::pipeline::{Credit, Pipeline};
 use crate::store::Store;
 use crate::view::View;
 use std::cell::Cell;
@@ -16,6 +18,9 @@ use std::cell::Cell;
 pub struct Tx<'a> {
     store: &'a mut Store,
     shared: &'a Shared,
+    pipeline: &'a Pipeline,
+    /// Room for effects beyond what the command's words tell; see `reserve`.
+    reserved: Vec<Credit>,
     database: u32,
     now_ms: u64,
     /// What earlier commands of the batch, and views of it, have to wait for.
@@ -25,8 +30,24 @@ pub struct Tx<'a> {
 }
 
 impl<'a> Tx<'a> {
-    pub(crate) fn new(store: &'a mut Store, shared: &'a Shared, database: u32, now_ms: u64) -> Tx<'a> {
-        Tx { store, shared, database, now_ms, gate: Lsn(0), effects: 0 }
+    pub(crate) fn new(
+        store: &'a mut Store,
+        shared: &'a Shared,
+        pipeline: &'a Pipeline,
+        database: u32,
+        now_ms: u64,
+    ) -> Tx<'a> {
+        let reserved = Vec::new();
+        Tx { store, shared, pipeline, reserved, database, now_ms, gate: Lsn(0), effects: 0 }
+    }
+
+    /// Reserves room in the log for `bytes` of effects that the command's words do not tell (deletes of an index's
+    /// documents, say). Call it before the first effect: a refusal is the command's error, and nothing has changed.
+    pub fn reserve(&mut self, bytes: usize) -> Result<(), CommandError> {
+        let credit = self.pipeline.admit(bytes);
+        let credit = credit.map_err(|refusal| CommandError::new(format!("ERR {refusal}, try again")))?;
+        self.reserved.push(credit);
+        Ok(())
     }
 
     pub fn database(&self) -> u32 {
@@ -78,9 +99,9 @@ impl<'a> Tx<'a> {
         self.effects
     }
 
-    /// Ends the transaction: what its reply has to wait for but the batch itself, its time, and the store.
-    pub(crate) fn into_parts(self) -> (Lsn, u64, &'a mut Store) {
-        (self.gate, self.now_ms, self.store)
+    /// Ends the transaction: what its reply has to wait for but the batch itself, its time, the store, and room reserved.
+    pub(crate) fn into_parts(self) -> (Lsn, u64, &'a mut Store, Vec<Credit>) {
+        (self.gate, self.now_ms, self.store, self.reserved)
     }
 
     fn record(&mut self, effect: Effect<'_>) -> usize {

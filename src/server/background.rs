@@ -45,6 +45,21 @@ pub fn start(
     std::thread::Builder::new().name("shell".to_owned()).spawn(run)
 }
 
+/// The pause of the modules' background work when there is none.
+const MAINTAIN_PAUSE: Duration = Duration::from_millis(5);
+
+/// The modules' background work (index backfills), in a thread that may block.
+pub fn maintain(shared: Arc<Shared>) -> std::io::Result<()> {
+    let run = move || {
+        while !shared.is_stopping() {
+            if !shared.engine.run_background() {
+                std::thread::park_timeout(MAINTAIN_PAUSE);
+            }
+        }
+    };
+    std::thread::Builder::new().name("maintain".to_owned()).spawn(run).map(drop)
+}
+
 /// How long to wait when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -124,8 +139,13 @@ async fn expire(shared: Arc<Shared>) {
         }
         for _ in 0..EXPIRE_SLICES_MAX {
             match shared.engine.expire_due(EXPIRE_KEYS_MAX) {
-                Ok(EXPIRE_KEYS_MAX) => tokio::task::yield_now().await,
-                Ok(_) => break,
+                Ok(keys) => {
+                    shared.stats.expired_keys.fetch_add(keys as u64, Ordering::Relaxed);
+                    if keys < EXPIRE_KEYS_MAX {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
                 Err(refusal) => {
                     tracing::debug!("active expiry waits: {refusal}");
                     break;

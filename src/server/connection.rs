@@ -141,6 +141,7 @@ impl Connection {
             Poll::Ready(Ok(bytes)) => {
                 self.worker.stats.input_bytes.add(bytes as u64);
                 self.worker.stats.reads.add(1);
+                self.core.session.client.input_bytes.store(input.buffer.len(), Ordering::Relaxed);
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
         }
@@ -176,10 +177,12 @@ impl Connection {
     /// Executes one round of requests.
     fn process(&mut self) {
         let input = &mut self.input;
-        if self.core.closing && input.next >= input.requests.len() && input.buffer.is_empty() {
-            return;
-        }
         if input.next >= input.requests.len() {
+            // The last request of the round before has waited until now: its bytes are still in the buffer.
+            input.drop_consumed();
+            if self.core.closing && input.buffer.is_empty() {
+                return;
+            }
             input.decode(&self.core);
         }
         if !input.requests.is_empty() {

@@ -54,6 +54,8 @@ pub struct Core {
     pub outbox: Outbox,
     /// Nothing more is read or executed; the connection ends when the outbox is empty.
     pub closing: bool,
+    /// Whether the last reply was an error, for the counters.
+    has_failed: bool,
 }
 
 /// A run that was looked at and not yet begun.
@@ -75,7 +77,7 @@ impl Core {
     pub fn new(shared: Arc<Shared>, stats: Arc<WorkerStats>, client: Arc<Client>) -> Core {
         let authenticated = !shared.limits.has_password.load(Ordering::Relaxed);
         let session = Session::new(client, authenticated);
-        Core { shared, stats, session, outbox: Outbox::default(), closing: false }
+        Core { shared, stats, session, outbox: Outbox::default(), closing: false, has_failed: false }
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -133,7 +135,7 @@ impl Core {
         match resumed {
             Resumed::Retry => {}
             Resumed::Finish(finish) => self.finish(finish),
-            Resumed::Reply(write) => self.reply(Lsn(0), |_, replies| write(replies)),
+            Resumed::Reply(write) => self.reply(|replies| write(replies)),
         }
     }
 
@@ -171,7 +173,7 @@ impl Core {
         if let Some(multi) = &mut self.session.multi {
             multi.is_broken = true;
         }
-        self.reply(Lsn(0), |_, replies| replies.error(error));
+        self.reply(|replies| replies.error(error));
     }
 
     fn queue(&mut self, known: &Known, args: Args<'_>) {
@@ -180,21 +182,32 @@ impl Core {
         multi.bytes += batch_bytes_max(&args);
         multi.queue.push(queued);
         self.session.client.multi.store(multi.queue.len() + 1, Ordering::Relaxed);
-        self.reply(Lsn(0), |_, replies| replies.simple("QUEUED"));
+        self.reply(|replies| replies.simple("QUEUED"));
     }
 
-    /// Writes one reply: sealed with the gate, dropped if the client wants none, its errors counted.
-    fn reply<R>(&mut self, gate: Lsn, write: impl FnOnce(&mut Session, &mut Replies<'_>) -> R) -> R {
+    /// Writes one reply that waits for nothing of its own.
+    fn reply(&mut self, write: impl FnOnce(&mut Replies<'_>)) {
+        self.reply_gated(|_, replies| {
+            write(replies);
+            (Lsn(0), ())
+        });
+    }
+
+    /// Writes one reply, whose gate is known afterwards: its errors are counted, and it is dropped if the client wants
+    /// none.
+    fn reply_gated<R>(&mut self, write: impl FnOnce(&mut Session, &mut Replies<'_>) -> (Lsn, R)) -> R {
         let output = self.outbox.bytes();
         let start = output.len();
         let mut replies = Replies::new(output, self.session.protocol);
-        let result = write(&mut self.session, &mut replies);
-        let failed = replies.errors > 0;
-        if failed {
-            self.shared.stats.error(first_error(&self.outbox.bytes()[start..]));
+        let (gate, result) = write(&mut self.session, &mut replies);
+        self.has_failed = replies.errors > 0;
+        let is_written = output.len() > start;
+        if self.has_failed {
+            self.shared.stats.error(first_error(&output[start..]));
         }
-        if !self.session.takes_reply() {
-            self.outbox.bytes().truncate(start);
+        // A command that has not answered yet comes back with its reply.
+        if is_written && !self.session.takes_reply() {
+            output.truncate(start);
         }
         self.seal(gate);
         result
@@ -274,7 +287,7 @@ impl Core {
             words.extend(requests.get(first + done, buffer).iter());
             let args = Args::new(&words);
             let database = self.session.database;
-            self.reply_gated(|replies| (run.run(database, known.command, args, replies).gate, ()));
+            self.reply_gated(|_, replies| (run.run(database, known.command, args, replies).gate, ()));
             done += 1;
             let now = shared.now();
             self.note(shared, known.id, args, now - before);
@@ -304,7 +317,7 @@ impl Core {
             words.extend(requests.get(first + done, buffer).iter());
             let args = Args::new(&words);
             let database = self.session.database;
-            let stage = self.reply_gated(|replies| {
+            let stage = self.reply_gated(|_, replies| {
                 let ran = run.run(database, known.command, args, replies);
                 (ran.gate, ran.stage)
             });
@@ -328,30 +341,11 @@ impl Core {
         (done, None)
     }
 
-    /// Writes a reply whose gate is known only afterwards.
-    fn reply_gated<R>(&mut self, write: impl FnOnce(&mut Replies<'_>) -> (Lsn, R)) -> R {
-        let output = self.outbox.bytes();
-        let start = output.len();
-        let mut replies = Replies::new(output, self.session.protocol);
-        let (gate, result) = write(&mut replies);
-        let failed = replies.errors > 0;
-        let is_written = output.len() > start;
-        if failed {
-            self.shared.stats.error(first_error(&self.outbox.bytes()[start..]));
-        }
-        // A staged command that has not answered yet comes back with its reply.
-        if is_written && !self.session.takes_reply() {
-            self.outbox.bytes().truncate(start);
-        }
-        self.seal(gate);
-        result
-    }
-
     /// Ends a staged command.
     fn finish(&mut self, finish: Finish) {
         let shared = self.shared.clone();
         let database = self.session.database;
-        self.reply_gated(|replies| (shared.engine.finish(database, finish, replies), ()));
+        self.reply_gated(|_, replies| (shared.engine.finish(database, finish, replies), ()));
     }
 
     fn admit(&mut self, shared: &Shared, batches: usize, bytes: usize) -> Result<Credit, Admission> {
@@ -382,27 +376,20 @@ impl Core {
             Runner::Engine => unreachable!("{} is not a session's command", known.full_name),
         };
         let start = shared.now();
-        let output = self.outbox.bytes();
-        let at = output.len();
-        let mut replies = Replies::new(output, self.session.protocol);
-        let mut call = Call::new(shared, &mut self.session, args, &mut replies, None);
-        call.run(function);
-        let (after, gate) = (call.after, call.gate);
-        let failed = replies.errors > 0;
-        if failed {
-            self.shared.stats.error(first_error(&self.outbox.bytes()[at..]));
-        }
-        let mut waiting = None;
-        match after {
-            After::Nothing => {}
-            After::Close => self.closing = true,
-            After::Wait(future) => waiting = Some(future),
-        }
-        if waiting.is_none() && !self.session.takes_reply() {
-            self.outbox.bytes().truncate(at);
-        }
-        self.seal(gate);
+        let after = self.reply_gated(|session, replies| {
+            let mut call = Call::new(shared, session, args, replies, None);
+            call.run(function);
+            (call.gate, call.after)
+        });
         self.note(shared, known.id, args, shared.now() - start);
+        let waiting = match after {
+            After::Nothing => None,
+            After::Close => {
+                self.closing = true;
+                None
+            }
+            After::Wait(future) => Some(future),
+        };
         (true, waiting)
     }
 
@@ -437,31 +424,22 @@ impl Core {
         let watch = self.session.watch.take();
         let watch_gate = self.session.watch_gate;
         self.end_transaction();
-        let output = self.outbox.bytes();
-        let start = output.len();
-        let mut replies = Replies::new(output, self.session.protocol);
         let mut run = shared.engine.writes(credit);
-        let mut transaction = run.transaction();
-        let mut gate = watch_gate;
-        if watch.is_some_and(|watch| transaction.is_dirty(&watch)) {
-            replies.null_array();
-        } else {
-            replies.array(multi.queue.len());
-            for queued in &multi.queue {
-                let step = Step { shared, session: &mut self.session, queued };
-                gate = gate.max(step.run(&mut transaction, &mut replies));
+        self.reply_gated(|session, replies| {
+            let mut transaction = run.transaction();
+            let mut gate = watch_gate;
+            if watch.is_some_and(|watch| transaction.is_dirty(&watch)) {
+                replies.null_array();
+            } else {
+                replies.array(multi.queue.len());
+                for queued in &multi.queue {
+                    let step = Step { shared, session: &mut *session, queued };
+                    gate = gate.max(step.run(&mut transaction, replies));
+                }
             }
-        }
-        gate = gate.max(transaction.finish());
+            (gate.max(transaction.finish()), ())
+        });
         drop(run);
-        let failed = replies.errors > 0;
-        if failed {
-            self.shared.stats.error("EXEC");
-        }
-        if !self.session.takes_reply() {
-            self.outbox.bytes().truncate(start);
-        }
-        self.seal(gate);
         for queued in &multi.queue {
             self.stats.commands[queued.id].calls.add(1);
         }
@@ -478,6 +456,7 @@ impl Core {
     fn note(&mut self, shared: &Shared, id: usize, args: Args<'_>, took: Duration) {
         let counters = &self.stats.commands[id];
         counters.calls.add(1);
+        counters.failed.add(u64::from(self.has_failed));
         counters.nanoseconds.add(took.as_nanos() as u64);
         self.session.client.last_command.store(id + 1, Ordering::Relaxed);
         let threshold_us = shared.limits.slow_us.load(Ordering::Relaxed);
@@ -546,9 +525,9 @@ fn offload(job: Job) -> Waiting {
     })
 }
 
-/// The text of the first error among these replies, for its code.
+/// The code of an error reply. Errors inside EXEC's array count as one, under a name of their own.
 fn first_error(replies: &[u8]) -> &str {
-    let text = replies.strip_prefix(b"-").unwrap_or(replies);
+    let Some(text) = replies.strip_prefix(b"-") else { return "EXEC" };
     let end = text.iter().position(|byte| matches!(byte, b' ' | b'\r')).unwrap_or(text.len());
     std::str::from_utf8(&text[..end]).unwrap_or("ERR")
 }

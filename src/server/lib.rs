@@ -7,14 +7,10 @@
 //! - `connection`: the life of one connection; `execute`: decoded requests as runs under one lock;
 //! - `outbox`, `gate`: replies that wait until what they show is durable;
 //! - `session`, `clients`, `commands`: what a connection knows, and the commands about it;
-//! - [`config`]: one table for flags, environment, file, CONFIG GET and SET;
-//! - [`start`]: from a data directory to a started engine.
+//! - [`config`]: one table for flags, environment, file, CONFIG GET and SET.
 //!
 //! Invariants: no lock of the engine is held across an await; no byte that depends on a write leaves before the write
 //! is durable; order within a connection is kept.
-
-// Until the commands that read them are here.
-#![allow(dead_code)]
 
 mod background;
 mod clients;
@@ -25,15 +21,16 @@ mod execute;
 mod gate;
 mod outbox;
 mod pool;
+mod process;
 mod reply;
 mod server;
 mod session;
 pub mod snapshots;
 mod snapshotter;
-pub mod start;
 mod stats;
 mod worker;
 
+pub use commands::FAMILIES as COMMANDS;
 pub use config::Config;
 pub use server::{Hooks, Server, ServerError, Stop};
 pub use snapshotter::{NoSnapshots, Snapshotter};
@@ -41,3 +38,6 @@ pub use snapshotter::{NoSnapshots, Snapshotter};
 /// The version of Redis whose commands and replies this server follows: what HELLO and INFO tell clients, which pick
 /// features by it.
 pub const REDIS_VERSION: &str = "7.4.0";
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -170,6 +170,9 @@ impl Server {
             incoming.push(sender);
             workers.push(thread);
         }
+        if shared.has_modules {
+            background::maintain(shared.clone()).map_err(ServerError::Thread)?;
+        }
         let shell = background::start(shared.clone(), listeners, incoming, hooks.signals);
         Ok(Server { shared, shell: shell.map_err(ServerError::Thread)?, workers })
     }

@@ -54,6 +54,13 @@ impl WorkerStats {
     }
 }
 
+impl WorkerStats {
+    /// The totals, to be reset.
+    pub fn all(&self) -> [&Counter; 5] {
+        [&self.commands_total, &self.input_bytes, &self.output_bytes, &self.reads, &self.writes]
+    }
+}
+
 /// One slow command.
 pub struct Slow {
     pub id: u64,

@@ -148,6 +148,7 @@ fn a_segment_that_is_missing_is_refused() {
     let written = Written::new(true);
     let (pipeline, _) = start(&written.sim);
     pipeline.close().expect("a clean stop");
+    drop(pipeline);
     // The start above made a third segment; without the second the log has a hole.
     let disk: &dyn engramdb_engine::env::Disk = &written.sim.disk;
     disk.remove(&written.files()[1]).expect("the file exists");

@@ -18,7 +18,7 @@
 mod parser;
 mod values;
 
-pub use parser::{Parameters, parse};
+pub use parser::{Parameters, fuzz_query, parse};
 
 use crate::postings::Limit;
 

@@ -681,3 +681,20 @@ impl Seen {
         Ok(())
     }
 }
+
+/// Parses any bytes as a query on an index with a field of each kind: it may fail, never panic.
+pub fn fuzz_query(bytes: &[u8]) {
+    let words: Vec<&[u8]> =
+        "FT.CREATE i SCHEMA t TEXT c TAG n NUMERIC INDEXMISSING v VECTOR HNSW 6 TYPE FLOAT32 \
+        DIM 1 DISTANCE_METRIC L2 g GEO"
+            .split_ascii_whitespace()
+            .map(str::as_bytes)
+            .collect();
+    let definition = crate::create::parse(engramdb_engine::command::Args::new(&words)).expect("well formed");
+    let mut parameters = Parameters::default();
+    for (name, value) in [(&b"v"[..], &[0; 4][..]), (b"p", b"1")] {
+        parameters.add(name, value).expect("different names");
+    }
+    // Whether it parses is the bytes' affair.
+    _ = parse(&definition, bytes, &parameters);
+}

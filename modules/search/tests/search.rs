@@ -54,3 +54,135 @@ fn nearest_neighbours_are_replied_in_distance_order_as_soon_as_they_are_written(
         assert_eq!(knn(&server, query, &[2.75, 0.0]), r#"[1, "d:1", ["d", "3.0625"]]"#);
     }
 }
+
+#[test]
+fn errors_are_those_that_clients_match_on() {
+    let server = vectors_index("HNSW");
+    let vector = blob(&[0.0, 0.0]);
+    let search = |query: &str| {
+        server.run(&[
+            b"FT.SEARCH",
+            b"idx",
+            query.as_bytes(),
+            b"PARAMS",
+            b"4",
+            b"v",
+            &vector,
+            b"short",
+            b"1234567",
+        ])
+    };
+    for (query, error) in [
+        ("*=>[KNN 2 @bad $v]", "SEARCH_SYNTAX Unknown field at offset 0 near bad"),
+        ("*=>[KNN 2 @t $v]", "SEARCH_SYNTAX Expected a VECTOR field at offset 10 near t"),
+        ("*=>[KNN 2 @v $b]", "SEARCH_PARAM_NOT_FOUND Parameter not found `b`"),
+        (
+            "*=>[KNN 2 @v $short]",
+            "SEARCH_QUERY_BAD Error parsing vector similarity query: query vector blob size (7) does not match index's expected size (8).",
+        ),
+        (
+            "*=>[KNN 2 @v $v EF_RUNTIME 0]",
+            "SEARCH_VALUE_BAD Invalid value was given (Error parsing vector similarity parameters)",
+        ),
+        (
+            "*=>[KNN 2 @v $v EF_RUNTIME 5 EF_RUNTIME 5]",
+            "SEARCH_PARAM_DUP Parameter was specified twice (Error parsing vector similarity parameters)",
+        ),
+        (
+            "*=>[KNN 2 @v $v BATCH_SIZE 5]",
+            "SEARCH_HYBRID_ATTR_NON_HYBRID hybrid query attributes were sent for a non-hybrid query (Error parsing vector similarity parameters)",
+        ),
+        (
+            "*=>[KNN 2 @v $v EPSILON 1]",
+            "SEARCH_RANGE_ATTR_NON_RANGE range query attributes were sent for a non-range query (Error parsing vector similarity parameters)",
+        ),
+        ("*=>[KNN 2 @v $v AS t]", "Property `t` already exists in schema"),
+        (
+            "@v:[VECTOR_RANGE -1 $v]",
+            "SEARCH_QUERY_BAD Error parsing vector similarity query: negative radius (-1) given in a range query",
+        ),
+        ("@c:{", "SEARCH_SYNTAX Syntax error at offset 4 near "),
+        ("*)", "SEARCH_SYNTAX Syntax error at offset 1 near )"),
+    ] {
+        assert_eq!(search(query), error, "{query}");
+    }
+    assert_eq!(server.line("FT.INFO nope"), "SEARCH_INDEX_NOT_FOUND Index not found: nope");
+    assert_eq!(server.line("FT.SEARCH nope *"), "SEARCH_INDEX_NOT_FOUND Index not found: nope");
+    assert_eq!(server.line("FT.CREATE idx SCHEMA t TEXT"), "SEARCH_INDEX_EXISTS Index already exists");
+    assert_eq!(server.line("FT.CREATE i SCHEMA f TAG f TAG"), "Duplicate field in schema - f");
+    assert_eq!(
+        server.line("FT.SEARCH idx * DIALECT 5"),
+        "DIALECT requires a non negative integer >=1 and <= 4"
+    );
+    assert_eq!(
+        server.line("FT.SEARCH idx * LIMIT 1 0"),
+        "The `offset` of the LIMIT must be 0 when `num` is 0"
+    );
+}
+
+#[test]
+fn filters_narrow_documents_and_neighbours() {
+    for algorithm in ["FLAT", "HNSW"] {
+        let server = vectors_index(algorithm);
+        for (key, tag, number, text) in [
+            ("d:1", "red,blue", "1", "the lazy dog"),
+            ("d:2", "Red", "2", "a dog lazy"),
+            ("d:3", "green", "3", "cat"),
+        ] {
+            let vector = blob(&[number.parse().expect("a number"), 0.0]);
+            let fields =
+                [("c", tag), ("n", number), ("t", text)].map(|(name, value)| (name, value.as_bytes()));
+            server.hset(key, &[fields[0], fields[1], fields[2], ("v", &vector)]);
+        }
+        for (query, keys) in [
+            ("*", &["d:1", "d:2", "d:3"][..]),
+            ("@c:{red}", &["d:1", "d:2"]),
+            ("@c:{gre*|blue}", &["d:1", "d:3"]),
+            ("-@c:{red}", &["d:3"]),
+            ("@n:[(1 +inf]", &["d:2", "d:3"]),
+            ("@n:[2 3] @c:{red}", &["d:2"]),
+            ("@n == 3", &["d:3"]),
+            ("@t:(\"lazy dog\")", &["d:1"]),
+            ("@t:(dog) | @n:[3 3]", &["d:1", "d:2", "d:3"]),
+            ("cat", &["d:3"]),
+        ] {
+            assert_eq!(server.keys(query, &[]), keys, "{query}");
+        }
+        let zero = blob(&[0.0, 0.0]);
+        let parameters: [&[u8]; 4] = [b"PARAMS", b"2", b"v", &zero];
+        assert_eq!(server.keys("(@n:[2 +inf])=>[KNN 1 @v $v]", &parameters), ["d:2"]);
+        assert_eq!(server.keys("@v:[VECTOR_RANGE 4 $v]", &parameters), ["d:1", "d:2"]);
+        let server = server.restart();
+        assert_eq!(server.keys("(@n:[2 +inf])=>[KNN 2 @v $v]", &parameters), ["d:2", "d:3"]);
+    }
+}
+
+#[test]
+fn keys_of_before_are_indexed_and_dropping_with_documents_deletes_them() {
+    let server = Server::new();
+    for number in 0..500 {
+        server.hset(&format!("d:{number}"), &[("n", number.to_string().as_bytes())]);
+    }
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA n NUMERIC"), "OK");
+    server.backfill();
+    assert_eq!(server.line("FT.SEARCH idx * LIMIT 0 0"), "[500]");
+    assert_eq!(server.line("FT.DROPINDEX idx DD"), "OK");
+    assert_eq!(server.line("EXISTS d:7"), "0");
+    assert_eq!(server.line("FT._LIST"), "[]");
+}
+
+#[test]
+fn no_bytes_make_the_parser_panic() {
+    let pieces =
+        ["@", "c", ":", "{", "}", "[", "]", "(", ")", "|", "-", "\"", "\\", "*", "$v", "=>", "KNN 1", " "];
+    let mut state = 7u64;
+    for _ in 0..20_000 {
+        let mut query = Vec::new();
+        for _ in 0..12 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            query.extend_from_slice(pieces[(state >> 33) as usize % pieces.len()].as_bytes());
+        }
+        engramdb_search::fuzz_query(&query);
+    }
+    engramdb_search::fuzz_query(&vec![b'('; 100_000]);
+}

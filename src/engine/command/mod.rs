@@ -209,6 +209,12 @@ impl Command {
         self
     }
 
+    /// Subcommands of a command that can also be called without any (COMMAND).
+    pub const fn subcommands(mut self, subcommands: &'static [Command]) -> Command {
+        self.subcommands = subcommands;
+        self
+    }
+
     pub const fn keys(mut self, keys: KeyFinder) -> Command {
         self.keys = Some(keys);
         self

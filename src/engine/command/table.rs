@@ -67,13 +67,15 @@ impl CommandTable {
             Handler::Container if args.len() == 1 => {
                 return Err(CommandError::wrong_arity(&known.full_name));
             }
-            Handler::Container => known.subcommand(args.word(1)).ok_or_else(|| {
-                let asked = String::from_utf8_lossy(&args[1][..args[1].len().min(128)]);
-                CommandError::new(format!(
-                    "ERR unknown subcommand '{asked}'. Try {} HELP.",
-                    known.command.name
-                ))
-            })?,
+            _ if args.len() > 1 && !known.subcommands.is_empty() => {
+                known.subcommand(args.word(1)).ok_or_else(|| {
+                    let asked = String::from_utf8_lossy(&args[1][..args[1].len().min(128)]);
+                    CommandError::new(format!(
+                        "ERR unknown subcommand '{asked}'. Try {} HELP.",
+                        known.command.name
+                    ))
+                })?
+            }
             _ => known,
         };
         let words = args.len() as i32;

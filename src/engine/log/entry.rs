@@ -178,6 +178,14 @@ pub fn entry_length(bytes: &[u8]) -> Result<usize, DecodeError> {
     Ok(HEADER_BYTES + u32::from_le_bytes(array(bytes, 12)) as usize)
 }
 
+/// Makes the CRC of the entry at the start of `bytes` right, if there is one: for fuzzing.
+pub fn repair_crc(bytes: &mut [u8]) {
+    let Ok(length) = entry_length(bytes) else { return };
+    let Some(bytes) = bytes.get_mut(..length) else { return };
+    let crc = entry_crc(bytes);
+    bytes[CRC_OFFSET..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+}
+
 fn entry_crc(bytes: &[u8]) -> u32 {
     let crc = crc32c::crc32c(&bytes[..CRC_OFFSET]);
     crc32c::crc32c_append(crc, &bytes[HEADER_BYTES..])

@@ -41,6 +41,8 @@ pub mod memory;
 pub mod pipeline;
 pub mod replay;
 
+pub use local::fuzz_reader;
+
 use entry::{EntryHeader, Kind};
 use std::fmt;
 use std::path::PathBuf;
@@ -51,7 +53,7 @@ pub struct Lsn(pub u64);
 
 impl Lsn {
     pub fn next(self) -> Lsn {
-        Lsn(self.0 + 1)
+        Lsn(self.0.saturating_add(1))
     }
 }
 
@@ -67,7 +69,7 @@ pub struct Pos(pub u64);
 
 impl Pos {
     pub fn next(self) -> Pos {
-        Pos(self.0 + 1)
+        Pos(self.0.saturating_add(1))
     }
 }
 
@@ -407,7 +409,7 @@ impl Sequence {
             // The Claim names its own position as the epoch: one that landed elsewhere never took effect.
             header.epoch == Epoch(pos.0) && header.epoch > self.epoch && header.index == Idx(0)
         } else {
-            header.epoch == self.epoch && header.index.0 == self.index.0 + 1
+            header.epoch == self.epoch && self.index.0.checked_add(1) == Some(header.index.0)
         };
         if counts {
             *self = Sequence { epoch: header.epoch, index: header.index };

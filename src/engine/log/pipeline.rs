@@ -80,6 +80,13 @@ pub struct Credit {
     room: u64,
 }
 
+impl Credit {
+    /// Takes over what another reserved.
+    pub fn absorb(&mut self, mut other: Credit) {
+        self.room += std::mem::take(&mut other.room);
+    }
+}
+
 impl Drop for Credit {
     fn drop(&mut self) {
         self.shared.state.lock().reserved_bytes -= self.room;

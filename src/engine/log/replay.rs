@@ -184,7 +184,8 @@ impl Replay {
             let end = cursor.entry.payload.len() - rest.len();
             let range = end - piece.bytes.len()..end;
             let lsn = cursor.lsn;
-            let engine_time_ms = cursor.entry.header.engine_time_ms + u64::from(piece.time_offset_ms);
+            let engine_time_ms =
+                cursor.entry.header.engine_time_ms.saturating_add(u64::from(piece.time_offset_ms));
             let starts = matches!(piece.kind, PieceKind::Whole | PieceKind::First);
             if starts != self.unfinished.is_none() {
                 return Err(self.corrupt("the pieces of a batch do not fit together"));

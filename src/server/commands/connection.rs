@@ -26,17 +26,17 @@ pub const COMMANDS: &[Command] = &[
         "O(1)",
         "Returns the server's liveliness response.",
     ),
-    session("ECHO", "message").group("connection").flags(flag::FAST).acl(acl::CONNECTION).docs(
-        "1.0.0",
-        "O(1)",
-        "Returns the given string.",
-    ),
+    session("ECHO", "message")
+        .group("connection")
+        .flags(flag::FAST | flag::LOADING | flag::STALE)
+        .acl(acl::CONNECTION)
+        .docs("1.0.0", "O(1)", "Returns the given string."),
     session("SELECT", "index")
         .group("connection")
         .flags(flag::FAST | flag::LOADING)
         .acl(acl::CONNECTION)
         .docs("1.0.0", "O(1)", "Changes the selected database."),
-    session("QUIT", "")
+    session("QUIT", "[ignored+]")
         .group("connection")
         .flags(ALWAYS | flag::NO_AUTH | flag::NO_QUEUE)
         .acl(acl::CONNECTION)

@@ -3,7 +3,12 @@
 //! The engine's table knows the rows; a parallel table, by `Known::id`, knows the functions. Start-up pairs them by full
 //! name and fails on a row without a function, or a function without a row.
 
+mod client;
+mod command;
+mod config;
 mod connection;
+mod info;
+mod server;
 mod transaction;
 
 use crate::execute::Waiting;
@@ -17,9 +22,26 @@ use engramdb_engine::view::View;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub const FAMILIES: &[&[Command]] = &[connection::COMMANDS, transaction::COMMANDS];
+/// All commands of the server itself.
+pub const FAMILIES: &[&[Command]] = &[
+    connection::COMMANDS,
+    transaction::COMMANDS,
+    client::COMMANDS,
+    command::COMMANDS,
+    config::COMMANDS,
+    info::COMMANDS,
+    server::COMMANDS,
+];
 
-const FUNCTIONS: &[&[(&str, SessionFunction)]] = &[connection::FUNCTIONS, transaction::FUNCTIONS];
+const FUNCTIONS: &[&[(&str, SessionFunction)]] = &[
+    connection::FUNCTIONS,
+    transaction::FUNCTIONS,
+    client::FUNCTIONS,
+    command::FUNCTIONS,
+    config::FUNCTIONS,
+    info::FUNCTIONS,
+    server::FUNCTIONS,
+];
 
 pub type SessionFunction = fn(&mut Call<'_, '_, '_>) -> Outcome;
 
@@ -108,15 +130,25 @@ impl<'c, 'o, 't> Call<'c, 'o, 't> {
             None => look(&self.shared.engine.reads().view(self.session.database)),
         }
     }
-
-    pub fn is_in_transaction(&self) -> bool {
-        self.transaction.is_some()
-    }
 }
 
 /// A word as text, for names and messages.
 pub fn text(word: &[u8]) -> String {
     String::from_utf8_lossy(word).into_owned()
+}
+
+/// HELP of a container: its subcommands, from the table.
+fn help(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let container = call.shared.table.get(call.args.word(0)).expect("HELP is a subcommand of it");
+    let title = "<subcommand> [<arg> [value] [opt] ...]. Subcommands are:";
+    let mut lines = vec![format!("{} {title}", container.command.name)];
+    for sub in &container.subcommands {
+        lines.push(format!("{} {}", sub.command.name, sub.command.usage).trim_end().to_owned());
+        lines.push(format!("    {}", sub.command.summary));
+    }
+    call.reply.array(lines.len());
+    lines.iter().for_each(|line| call.reply.simple(line));
+    Ok(())
 }
 
 /// A module as MODULE LIST and HELLO show it.

@@ -77,12 +77,12 @@ pub struct DumpArgs {
     /// How many entries to show
     #[arg(long, default_value_t = 100)]
     pub limit: usize,
-    /// How many bytes of a key or value to show
-    #[arg(long, default_value_t = 64)]
-    pub bytes: usize,
-    /// How many effects of an entry, and items of a list, to show
+    /// How many effects of an entry to show
     #[arg(long, default_value_t = 20)]
-    pub items: usize,
+    pub effects: usize,
+    /// How many characters of an effect to show
+    #[arg(long, default_value_t = 200)]
+    pub width: usize,
 }
 
 pub type ToolResult = Result<(), Box<dyn Error>>;
@@ -313,7 +313,7 @@ fn dump_log(env: &Env, arguments: &DumpArgs, out: &mut dyn Write) -> ToolResult 
     let first = catalog.started.first().map_or(Pos(0), |segment| segment.header.before.pos);
     let after = Mark { pos: Pos(arguments.from.saturating_sub(1)).max(first), ..Mark::default() };
     let mut entries = read_offline(env, &directory, after)?;
-    let shown = Shown { bytes: arguments.bytes, items: arguments.items };
+    let shown = Shown { effects: arguments.effects, width: arguments.width };
     for _ in 0..arguments.limit {
         let Some(entry) = entries.next()? else { break };
         let entry = dump::entry(&entry, shown);

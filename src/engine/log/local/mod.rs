@@ -16,13 +16,15 @@
 //! On file systems that never write in place (btrfs, zfs), an append can still meet a full disk; that is fatal, not
 //! silent.
 
+mod fuzzing;
 mod reader;
 mod segment;
 mod spare;
 mod writer;
 
+pub use fuzzing::fuzz_reader;
 pub use reader::{LocalIter, Until};
-pub use segment::{BLOCK_BYTES, Catalog, SegmentHeader, SegmentInfo};
+pub use segment::{BLOCK_BYTES, Catalog, SegmentHeader, SegmentInfo, segment_path as segment_file};
 
 use super::entry::HEADER_BYTES;
 use super::{

@@ -182,7 +182,7 @@ impl LocalIter {
         let (log_id, number) = (segment.header.log_id, segment.header.number);
         let reader = self.open.as_mut().expect("the bad entry was read from it");
         let mut later = LaterEntries::default();
-        let bad_index = Idx(self.mark.index.0 + 1);
+        let bad_index = Idx(self.mark.index.0.saturating_add(1));
         let mut offset = self.offset + BLOCK_BYTES as u64;
         while offset < reader.size_bytes() {
             let at = offset;

@@ -1,0 +1,27 @@
+//! The modules of this program, made fresh for each use.
+
+use engramdb_engine::command::Command;
+use engramdb_engine::env::Env;
+use engramdb_engine::module::Module;
+use engramdb_search::{SearchModule, SearchOptions};
+use std::path::Path;
+
+/// The folder of a data directory that holds saved graphs.
+const INDEX_DIRECTORY: &str = "indexes";
+
+pub const COMMANDS: &[&[Command]] = &[engramdb_search::COMMANDS];
+
+/// For serving: with derived state, and threads that keep it up to date.
+pub fn serving(env: &Env, directory: &Path, threads: usize) -> Vec<Box<dyn Module>> {
+    let directory = Some(directory.join(INDEX_DIRECTORY));
+    search(SearchOptions { directory, env: env.clone(), offline: false, threads })
+}
+
+/// For the snapshot process and the tools: definitions only.
+pub fn offline(env: &Env) -> Vec<Box<dyn Module>> {
+    search(SearchOptions { directory: None, env: env.clone(), offline: true, threads: 0 })
+}
+
+fn search(options: SearchOptions) -> Vec<Box<dyn Module>> {
+    vec![Box::new(SearchModule::new(options))]
+}

@@ -1,0 +1,325 @@
+//! CLIENT: connections by themselves and about each other.
+
+use super::{After, Call, SessionFunction, connection::client_name, text};
+use crate::clients::Client;
+use crate::server::Shared;
+use crate::session::ReplyMode;
+use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag, session};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub const COMMANDS: &[Command] = &[container("CLIENT", CLIENT).group("connection").docs(
+    "2.4.0",
+    "Depends on subcommand.",
+    "A container for client connection commands.",
+)];
+
+const ANYTIME: u32 = flag::NO_SCRIPT | flag::LOADING | flag::STALE;
+const ADMIN: u32 = ANYTIME | flag::ADMIN;
+
+const fn own(name: &'static str, usage: &'static str) -> Command {
+    session(name, usage).group("connection").flags(ANYTIME).acl(acl::CONNECTION)
+}
+
+const fn admin(name: &'static str, usage: &'static str) -> Command {
+    let categories = acl::CONNECTION | acl::ADMIN | acl::DANGEROUS;
+    session(name, usage).group("connection").flags(ADMIN).acl(categories)
+}
+
+const CLIENT: &[Command] = &[
+    own("GETNAME", "").docs("2.6.9", "O(1)", "Returns the name of the connection."),
+    own("HELP", "").flags(flag::LOADING | flag::STALE).docs(
+        "5.0.0",
+        "O(1)",
+        "Returns helpful text about the different subcommands.",
+    ),
+    own("ID", "").docs("5.0.0", "O(1)", "Returns the unique client ID of the connection."),
+    own("INFO", "").docs("6.2.0", "O(1)", "Returns information about the connection."),
+    admin("KILL", "address|filter [value+]").docs(
+        "2.4.0",
+        "O(N) where N is the number of client connections",
+        "Terminates open connections.",
+    ),
+    admin("LIST", "[TYPE type] [ID id+]").docs(
+        "2.4.0",
+        "O(N) where N is the number of client connections",
+        "Lists open connections.",
+    ),
+    admin("NO-EVICT", "ON|OFF").docs("7.0.0", "O(1)", "Sets the client eviction mode of the connection."),
+    own("NO-TOUCH", "ON|OFF").docs(
+        "7.2.0",
+        "O(1)",
+        "Controls whether commands sent by the client affect the LRU/LFU of accessed keys.",
+    ),
+    own("REPLY", "ON|OFF|SKIP").docs("3.2.0", "O(1)", "Instructs the server whether to reply to commands."),
+    own("SETINFO", "attribute value").docs(
+        "7.2.0",
+        "O(1)",
+        "Sets information specific to the client or connection.",
+    ),
+    own("SETNAME", "name").docs("2.6.9", "O(1)", "Sets the connection name."),
+];
+
+pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
+    ("client|getname", get_name),
+    ("client|help", super::help),
+    ("client|id", id),
+    ("client|info", info),
+    ("client|kill", kill),
+    ("client|list", list),
+    ("client|no-evict", no_evict),
+    ("client|no-touch", no_touch),
+    ("client|reply", reply),
+    ("client|setinfo", set_info),
+    ("client|setname", set_name),
+];
+
+fn get_name(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let name = call.session.client.names.lock().name.clone();
+    call.reply.optional_bulk(Some(name.as_bytes()).filter(|name| !name.is_empty()));
+    Ok(())
+}
+
+fn id(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.reply.integer(call.session.client.id as i64);
+    Ok(())
+}
+
+fn info(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let line = describe(call.shared, &call.session.client);
+    call.reply.verbatim("txt", line.as_bytes());
+    Ok(())
+}
+
+/// Which connections CLIENT KILL and LIST mean.
+#[derive(Default)]
+struct Filter {
+    ids: Option<Vec<u64>>,
+    address: Option<String>,
+    local_address: Option<String>,
+    age_s_min: Option<u64>,
+    /// A user or type that no connection has.
+    is_nobody: bool,
+    includes_self: bool,
+}
+
+impl Filter {
+    fn matches(&self, call: &Call<'_, '_, '_>, client: &Client) -> bool {
+        let is_self = client.id == call.session.client.id;
+        let age_s = call.shared.now().saturating_sub(client.connected_at).as_secs();
+        (self.includes_self || !is_self)
+            && !self.is_nobody
+            && self.ids.as_ref().is_none_or(|ids| ids.contains(&client.id))
+            && self.address.as_ref().is_none_or(|address| *address == client.address.to_string())
+            && self.local_address.as_ref().is_none_or(|address| *address == client.local_address.to_string())
+            && self.age_s_min.is_none_or(|age| age_s >= age)
+    }
+}
+
+fn kill(call: &mut Call<'_, '_, '_>) -> Outcome {
+    if let [_, _, address] = *call.args {
+        let address = text(address);
+        let clients = call.shared.clients.all();
+        let found = clients.iter().find(|client| client.address.to_string() == address);
+        let found = found.ok_or(CommandError::of("ERR No such client"))?;
+        end(call, found);
+        call.reply.ok();
+        return Ok(());
+    }
+    let filter = kill_filter(call.args)?;
+    let mut killed = 0;
+    for client in call.shared.clients.all() {
+        if filter.matches(call, &client) {
+            end(call, &client);
+            killed += 1;
+        }
+    }
+    call.reply.integer(killed);
+    Ok(())
+}
+
+/// A connection that kills itself gets its reply first.
+fn end(call: &mut Call<'_, '_, '_>, client: &Arc<Client>) {
+    if client.id == call.session.client.id {
+        call.after = After::Close;
+    } else {
+        client.kill();
+    }
+}
+
+fn kill_filter(args: Args<'_>) -> Result<Filter, CommandError> {
+    let mut options = args.options(2);
+    let mut filter = Filter::default();
+    while !options.is_done() {
+        if options.take("ID") {
+            let id = options.integer().ok().and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
+            let id = id.ok_or(CommandError::of("ERR client-id should be greater than 0"))?;
+            filter.ids.get_or_insert_default().push(id);
+        } else if options.take("ADDR") {
+            filter.address = Some(text(options.word()?));
+        } else if options.take("LADDR") {
+            filter.local_address = Some(text(options.word()?));
+        } else if options.take("TYPE") {
+            filter.is_nobody |= !is_normal(options.word()?)?;
+        } else if options.take("USER") {
+            let user = options.word()?;
+            if user != b"default" {
+                return Err(CommandError::new(format!("ERR No such user '{}'", text(user))));
+            }
+        } else if options.take("SKIPME") {
+            filter.includes_self = match options.word()?.to_ascii_lowercase().as_slice() {
+                b"yes" => false,
+                b"no" => true,
+                _ => return Err(CommandError::SYNTAX),
+            };
+        } else if options.take("MAXAGE") {
+            let age = options.integer()?;
+            filter.age_s_min = Some(u64::try_from(age).map_err(|_| CommandError::NOT_INTEGER)?);
+        } else {
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    Ok(filter)
+}
+
+/// Replicas, masters and subscribers are types without members here.
+fn is_normal(kind: &[u8]) -> Result<bool, CommandError> {
+    match kind.to_ascii_lowercase().as_slice() {
+        b"normal" => Ok(true),
+        b"master" | b"slave" | b"replica" | b"pubsub" => Ok(false),
+        _ => Err(CommandError::new(format!("ERR Unknown client type '{}'", text(kind)))),
+    }
+}
+
+fn list(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let mut options = call.args.options(2);
+    let mut filter = Filter { includes_self: true, ..Filter::default() };
+    if options.take("TYPE") {
+        filter.is_nobody = !is_normal(options.word()?)?;
+    } else if options.take("ID") && !options.is_done() {
+        let ids = filter.ids.get_or_insert_default();
+        while !options.is_done() {
+            let id = options.integer().map_err(|_| CommandError::of("ERR Invalid client ID"))?;
+            ids.push(u64::try_from(id).map_err(|_| CommandError::of("ERR Invalid client ID"))?);
+        }
+    }
+    if !options.is_done() {
+        return Err(CommandError::SYNTAX);
+    }
+    let mut lines = String::new();
+    for client in call.shared.clients.all() {
+        if filter.matches(call, &client) {
+            lines.push_str(&describe(call.shared, &client));
+        }
+    }
+    call.reply.verbatim("txt", lines.as_bytes());
+    Ok(())
+}
+
+/// A line of CLIENT LIST, in Redis's fields.
+fn describe(shared: &Shared, client: &Client) -> String {
+    let now = shared.now();
+    let idle_ms = (now.as_millis() as u64).saturating_sub(client.active_at_ms.load(Ordering::Relaxed));
+    let multi = client.multi.load(Ordering::Relaxed) as i64 - 1;
+    let command = match client.last_command.load(Ordering::Relaxed) {
+        0 => "NULL",
+        id => &shared.names[id - 1],
+    };
+    let mut flags = String::new();
+    for (is_set, letter) in [
+        (multi >= 0, 'x'),
+        (client.no_evict.load(Ordering::Relaxed), 'e'),
+        (client.no_touch.load(Ordering::Relaxed), 'T'),
+    ] {
+        flags.extend(is_set.then_some(letter));
+    }
+    if flags.is_empty() {
+        flags.push('N');
+    }
+    let names = client.names.lock();
+    let input_bytes = client.input_bytes.load(Ordering::Relaxed);
+    let output_bytes = client.output_bytes.load(Ordering::Relaxed);
+    let mut line = String::new();
+    write!(
+        line,
+        "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 \
+         multi={multi} watch={} qbuf={input_bytes} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 \
+         omem={output_bytes} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+        client.id,
+        client.address,
+        client.local_address,
+        names.name,
+        now.saturating_sub(client.connected_at).as_secs(),
+        idle_ms / 1000,
+        client.database.load(Ordering::Relaxed),
+        u8::from(client.watches.load(Ordering::Relaxed)),
+        input_bytes + output_bytes,
+        if client.is_resp3.load(Ordering::Relaxed) { 3 } else { 2 },
+        names.library,
+        names.library_version,
+    )
+    .expect("a string takes all");
+    line.push('\n');
+    line
+}
+
+fn switch(call: &mut Call<'_, '_, '_>, target: impl Fn(&Client) -> &AtomicBool) -> Outcome {
+    let is_on = match call.args[2].to_ascii_lowercase().as_slice() {
+        b"on" => true,
+        b"off" => false,
+        _ => return Err(CommandError::SYNTAX),
+    };
+    target(&call.session.client).store(is_on, Ordering::Relaxed);
+    call.reply.ok();
+    Ok(())
+}
+
+fn no_evict(call: &mut Call<'_, '_, '_>) -> Outcome {
+    switch(call, |client| &client.no_evict)
+}
+
+fn no_touch(call: &mut Call<'_, '_, '_>) -> Outcome {
+    switch(call, |client| &client.no_touch)
+}
+
+fn reply(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.session.reply_mode = match call.args[2].to_ascii_lowercase().as_slice() {
+        b"on" => ReplyMode::On,
+        b"off" => ReplyMode::Off,
+        b"skip" if call.session.reply_mode == ReplyMode::Off => ReplyMode::Off,
+        b"skip" => ReplyMode::SkipNext,
+        _ => return Err(CommandError::SYNTAX),
+    };
+    call.reply.ok();
+    Ok(())
+}
+
+fn set_info(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let value = call.args[3];
+    let attribute = call.args[2].to_ascii_lowercase();
+    if !matches!(attribute.as_slice(), b"lib-name" | b"lib-ver") {
+        return Err(CommandError::new(format!("ERR Unrecognized option '{}'", text(call.args[2]))));
+    }
+    if !value.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        return Err(CommandError::new(format!(
+            "ERR {} cannot contain spaces, newlines or special characters.",
+            text(&attribute)
+        )));
+    }
+    let mut names = call.session.client.names.lock();
+    match attribute.as_slice() {
+        b"lib-name" => names.library = text(value),
+        _ => names.library_version = text(value),
+    }
+    drop(names);
+    call.reply.ok();
+    Ok(())
+}
+
+fn set_name(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let name = client_name(call.args[2])?;
+    call.session.client.names.lock().name = name;
+    call.reply.ok();
+    Ok(())
+}

@@ -1,0 +1,297 @@
+//! COMMAND: the table of commands, shown.
+
+use super::{Call, SessionFunction, text};
+use engramdb_engine::command::{
+    Args, Command, CommandError, Handler, Known, Outcome, Reply, acl, flag, session,
+};
+use engramdb_engine::commands::glob_matches;
+
+pub const COMMANDS: &[Command] = &[session("COMMAND", "[subcommand [argument+]]")
+    .group("server")
+    .flags(flag::LOADING | flag::STALE)
+    .acl(acl::CONNECTION)
+    .docs(
+        "2.8.13",
+        "O(N) where N is the total number of Redis commands",
+        "Returns detailed information about all commands.",
+    )
+    .subcommands(COMMAND)];
+
+const fn row(name: &'static str, usage: &'static str) -> Command {
+    session(name, usage).group("server").flags(flag::LOADING | flag::STALE).acl(acl::CONNECTION)
+}
+
+const COMMAND: &[Command] = &[
+    row("COUNT", "").docs("2.8.13", "O(1)", "Returns a count of commands."),
+    row("DOCS", "[command-name+]").docs(
+        "7.0.0",
+        "O(N) where N is the number of commands to look up",
+        "Returns documentary information about one, multiple or all commands.",
+    ),
+    row("GETKEYS", "command [argument+]").docs(
+        "2.8.13",
+        "O(N) where N is the number of arguments to the command",
+        "Extracts the key names from an arbitrary command.",
+    ),
+    row("GETKEYSANDFLAGS", "command [argument+]").docs(
+        "7.0.0",
+        "O(N) where N is the number of arguments to the command",
+        "Extracts the key names and access flags for an arbitrary command.",
+    ),
+    row("HELP", "").docs("5.0.0", "O(1)", "Returns helpful text about the different subcommands."),
+    row("INFO", "[command-name+]").docs(
+        "2.8.13",
+        "O(N) where N is the number of commands to look up",
+        "Returns information about one, multiple or all commands.",
+    ),
+    row("LIST", "[FILTERBY MODULE|ACLCAT|PATTERN value]").docs(
+        "7.0.0",
+        "O(N) where N is the total number of Redis commands",
+        "Returns a list of command names.",
+    ),
+];
+
+pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
+    ("command", all),
+    ("command|count", count),
+    ("command|docs", docs),
+    ("command|getkeys", get_keys),
+    ("command|getkeysandflags", get_keys_and_flags),
+    ("command|help", super::help),
+    ("command|info", info),
+    ("command|list", list),
+];
+
+fn all(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.reply.array(call.shared.table.len());
+    for known in call.shared.table.iter() {
+        describe(call.reply, known, &known.full_name);
+    }
+    Ok(())
+}
+
+fn count(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.reply.integer(call.shared.table.len() as i64);
+    Ok(())
+}
+
+/// A command, or a subcommand as `config|get`.
+fn find<'c>(call: &Call<'c, '_, '_>, name: &[u8]) -> Option<&'c Known> {
+    let mut parts = name.splitn(2, |byte| *byte == b'|');
+    let known = call.shared.table.get(parts.next()?)?;
+    match parts.next() {
+        None => Some(known),
+        Some(sub) => {
+            let is_asked = |known: &&Known| known.command.name.as_bytes().eq_ignore_ascii_case(sub);
+            known.subcommands.iter().find(is_asked)
+        }
+    }
+}
+
+fn info(call: &mut Call<'_, '_, '_>) -> Outcome {
+    if call.args.len() == 2 {
+        return all(call);
+    }
+    call.reply.array(call.args.len() - 2);
+    for name in call.args.from(2) {
+        match find(call, name) {
+            Some(known) => describe(call.reply, known, &known.full_name),
+            None => call.reply.null_array(),
+        }
+    }
+    Ok(())
+}
+
+/// Redis's ten fields.
+fn describe(reply: &mut dyn Reply, known: &Known, name: &str) {
+    let command = known.command;
+    reply.array(10);
+    reply.bulk(name.as_bytes());
+    reply.integer(i64::from(known.shape.arity));
+    simple_set(reply, &flags(command));
+    let (first, last, step) = known.shape.keys;
+    for number in [first, last, step] {
+        reply.integer(i64::from(number));
+    }
+    let categories: Vec<String> = categories(command).iter().map(|category| format!("@{category}")).collect();
+    simple_set(reply, &categories.iter().map(String::as_str).collect::<Vec<_>>());
+    reply.array(0);
+    key_specification(reply, known);
+    reply.array(known.subcommands.len());
+    for sub in &known.subcommands {
+        describe(reply, sub, &sub.full_name);
+    }
+}
+
+fn simple_set(reply: &mut dyn Reply, words: &[&str]) {
+    reply.set(words.len());
+    words.iter().for_each(|word| reply.simple(word));
+}
+
+fn flags(command: &Command) -> Vec<&'static str> {
+    let mut flags = Vec::new();
+    match command.handler {
+        Handler::Write(_) => flags.push("write"),
+        Handler::Read(_) | Handler::Staged(_) if !command.has(flag::UNGATED) => flags.push("readonly"),
+        _ => {}
+    }
+    flags.extend(flag::NAMES.iter().filter(|(bit, _)| command.has(*bit)).map(|(_, name)| *name));
+    if command.keys.is_some() {
+        flags.push("movablekeys");
+    }
+    flags
+}
+
+fn categories(command: &Command) -> Vec<&'static str> {
+    let mut categories = Vec::new();
+    match command.handler {
+        Handler::Write(_) => categories.push("write"),
+        Handler::Read(_) | Handler::Staged(_) if !command.has(flag::UNGATED) => categories.push("read"),
+        _ => {}
+    }
+    categories.extend(acl::NAMES.iter().filter(|(bit, _)| command.acl & bit != 0).map(|(_, name)| *name));
+    categories.push(if command.has(flag::FAST) { "fast" } else { "slow" });
+    categories
+}
+
+/// How clients that shard find the keys.
+fn key_specification(reply: &mut dyn Reply, known: &Known) {
+    let (first, last, step) = known.shape.keys;
+    if known.command.keys.is_some() || first == 0 {
+        return reply.array(0);
+    }
+    reply.array(1);
+    reply.map(3);
+    reply.bulk(b"flags");
+    simple_set(reply, key_flags(known.command));
+    reply.bulk(b"begin_search");
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(b"index");
+    reply.bulk(b"spec");
+    reply.map(1);
+    reply.bulk(b"index");
+    reply.integer(i64::from(first));
+    reply.bulk(b"find_keys");
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(b"range");
+    reply.bulk(b"spec");
+    reply.map(3);
+    reply.bulk(b"lastkey");
+    reply.integer(i64::from(if last < 0 { last } else { last - first }));
+    reply.bulk(b"keystep");
+    reply.integer(i64::from(step));
+    reply.bulk(b"limit");
+    reply.integer(0);
+}
+
+fn key_flags(command: &Command) -> &'static [&'static str] {
+    if command.is_write() { &["RW", "UPDATE"] } else { &["RO", "ACCESS"] }
+}
+
+fn docs(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let asked = call.args.from(2);
+    let found: Vec<&Known> = if asked.is_empty() {
+        call.shared.table.iter().collect()
+    } else {
+        asked.iter().filter_map(|name| find(call, name)).collect()
+    };
+    call.reply.map(found.len());
+    for known in found {
+        document(call.reply, known);
+    }
+    Ok(())
+}
+
+fn document(reply: &mut dyn Reply, known: &Known) {
+    let command = known.command;
+    let subcommands = &known.subcommands;
+    reply.bulk(known.full_name.as_bytes());
+    reply.map(4 + usize::from(!subcommands.is_empty()));
+    for (field, value) in [
+        ("summary", command.summary),
+        ("since", command.since),
+        ("group", command.group),
+        ("complexity", command.complexity),
+    ] {
+        reply.bulk(field.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    if !subcommands.is_empty() {
+        reply.bulk(b"subcommands");
+        reply.map(subcommands.len());
+        subcommands.iter().for_each(|sub| document(reply, sub));
+    }
+}
+
+/// The command that follows in the words, and the indexes of its keys.
+fn keys_of<'c>(call: &Call<'c, '_, '_>) -> Result<(&'c Known, Args<'c>, Vec<usize>), CommandError> {
+    let args = Args::new(call.args.from(2));
+    call.shared.table.get(args.word(0)).ok_or(CommandError::of("ERR Invalid command specified"))?;
+    let invalid = CommandError::of("ERR Invalid number of arguments specified for command");
+    let known = call.shared.table.resolve(args).map_err(|_| invalid)?;
+    let keys =
+        known.key_words(args).map_err(|_| CommandError::of("ERR Invalid arguments specified for command"))?;
+    if keys.is_empty() {
+        return Err(CommandError::of("ERR The command has no key arguments"));
+    }
+    Ok((known, args, keys))
+}
+
+fn get_keys(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let (_, args, keys) = keys_of(call)?;
+    call.reply.array(keys.len());
+    for key in keys {
+        call.reply.bulk(args[key]);
+    }
+    Ok(())
+}
+
+fn get_keys_and_flags(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let (known, args, keys) = keys_of(call)?;
+    call.reply.array(keys.len());
+    for key in keys {
+        call.reply.array(2);
+        call.reply.bulk(args[key]);
+        simple_set(call.reply, key_flags(known.command));
+    }
+    Ok(())
+}
+
+fn list(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let mut options = call.args.options(2);
+    let mut is_listed: Box<dyn Fn(&Known) -> bool> = Box::new(|_| true);
+    if !options.is_done() {
+        if !options.take("FILTERBY") {
+            return Err(CommandError::SYNTAX);
+        }
+        if options.take("MODULE") {
+            let module = text(options.word()?).to_lowercase();
+            is_listed = Box::new(move |known| {
+                known.command.has(flag::MODULE) && known.command.group == module.as_str()
+            });
+        } else if options.take("ACLCAT") {
+            let category = text(options.word()?).to_lowercase();
+            is_listed = Box::new(move |known| categories(known.command).contains(&category.as_str()));
+        } else if options.take("PATTERN") {
+            let pattern = options.word()?.to_ascii_lowercase();
+            is_listed = Box::new(move |known| glob_matches(&pattern, known.full_name.as_bytes()));
+        } else {
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    if !options.is_done() {
+        return Err(CommandError::SYNTAX);
+    }
+    let mut names = Vec::new();
+    for known in call.shared.table.iter() {
+        let all = std::iter::once(known).chain(&known.subcommands);
+        names.extend(all.filter(|known| is_listed(known)).map(|known| &*known.full_name));
+    }
+    call.reply.array(names.len());
+    for name in names {
+        call.reply.bulk(name.as_bytes());
+    }
+    Ok(())
+}

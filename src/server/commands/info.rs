@@ -1,0 +1,298 @@
+//! INFO: Redis's sections and fields, as far as they mean something here. Not gated: it may count writes that are not
+//! durable yet.
+
+use super::{Call, SessionFunction, text};
+use crate::process;
+use crate::server::Shared;
+use crate::stats::{Counter, WorkerStats};
+use crate::{REDIS_VERSION, VERSION};
+use engramdb_engine::command::{Command, Outcome, Reply, acl, flag, session};
+use engramdb_engine::view::View;
+use std::collections::BTreeSet;
+use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering;
+
+pub const COMMANDS: &[Command] = &[session("INFO", "[section+]")
+    .group("server")
+    .flags(flag::LOADING | flag::STALE | flag::UNGATED)
+    .acl(acl::DANGEROUS)
+    .docs("1.0.0", "O(1)", "Returns information and statistics about the server.")];
+
+pub const FUNCTIONS: &[(&str, SessionFunction)] = &[("info", info)];
+
+type SectionWriter = fn(&mut Report<'_>);
+
+/// Name in requests, title, whether INFO without arguments shows it.
+const SECTIONS: &[(&str, &str, bool, SectionWriter)] = &[
+    ("server", "Server", true, server),
+    ("clients", "Clients", true, clients),
+    ("memory", "Memory", true, memory),
+    ("persistence", "Persistence", true, persistence),
+    ("stats", "Stats", true, stats),
+    ("replication", "Replication", true, replication),
+    ("cpu", "CPU", true, cpu),
+    ("modules", "Modules", true, modules),
+    ("commandstats", "Commandstats", false, command_stats),
+    ("errorstats", "Errorstats", true, error_stats),
+    ("cluster", "Cluster", true, cluster),
+    ("keyspace", "Keyspace", true, keyspace),
+];
+
+/// What was seen under the lock, and the text that grows.
+struct Report<'r> {
+    shared: &'r Shared,
+    seen: &'r Seen,
+    text: String,
+}
+
+/// A copy of what the keyspace and the modules had to say.
+struct Seen {
+    databases: Vec<(usize, usize)>,
+    heap_bytes: usize,
+    modules: Vec<(&'static str, u32)>,
+    module_sections: Vec<(&'static str, Vec<(String, String)>)>,
+}
+
+impl Seen {
+    fn look(view: &View<'_>) -> Seen {
+        let keyspace = view.whole_keyspace();
+        let databases = keyspace.databases().iter();
+        let modules = view.modules();
+        Seen {
+            databases: databases.map(|database| (database.len(), database.expiring())).collect(),
+            heap_bytes: keyspace.heap_bytes(),
+            modules: modules.iter().map(|module| (module.name(), module.list_version())).collect(),
+            module_sections: modules.iter().flat_map(|module| module.info()).collect(),
+        }
+    }
+}
+
+impl Report<'_> {
+    fn title(&mut self, title: &str) {
+        if !self.text.is_empty() {
+            self.text.push_str("\r\n");
+        }
+        write!(self.text, "# {title}\r\n").expect("a string takes all");
+    }
+
+    fn field(&mut self, name: &str, value: impl Display) {
+        write!(self.text, "{name}:{value}\r\n").expect("a string takes all");
+    }
+
+    fn fields(&mut self, fields: &[(&str, &dyn Display)]) {
+        fields.iter().for_each(|(name, value)| self.field(name, value));
+    }
+
+    /// Bytes as a number, and again for people.
+    fn bytes(&mut self, name: &str, bytes: u64) {
+        self.field(name, bytes);
+        self.field(&format!("{name}_human"), human(bytes));
+    }
+}
+
+fn info(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let asked: BTreeSet<String> = call.args.from(1).iter().map(|word| text(word).to_lowercase()).collect();
+    let has = |name: &str| asked.contains(name);
+    let is_default = asked.is_empty() || has("default");
+    let is_all = has("all") || has("everything");
+    let seen = call.look(Seen::look);
+    let mut report = Report { shared: call.shared, seen: &seen, text: String::new() };
+    for (name, title, by_default, write) in SECTIONS {
+        if is_all || has(name) || (is_default && *by_default) {
+            report.title(title);
+            write(&mut report);
+        }
+    }
+    for (name, fields) in &seen.module_sections {
+        if is_default || is_all || has("modules") || has(&name.to_lowercase()) {
+            report.title(name);
+            fields.iter().for_each(|(name, value)| report.field(name, value));
+        }
+    }
+    call.reply.verbatim("txt", report.text.as_bytes());
+    Ok(())
+}
+
+fn server(report: &mut Report<'_>) {
+    let shared = report.shared;
+    let config = shared.config.read();
+    let uptime_s = shared.now().saturating_sub(shared.started_at).as_secs();
+    let port = shared.addresses.first().map_or(config.port, |address| address.port());
+    report.fields(&[
+        ("redis_version", &REDIS_VERSION),
+        ("engramdb_version", &VERSION),
+        ("redis_mode", &"standalone"),
+        ("os", &std::env::consts::OS),
+        ("arch_bits", &usize::BITS),
+        ("process_id", &std::process::id()),
+        ("run_id", &shared.run_id),
+        ("tcp_port", &port),
+        ("server_time_usec", &(shared.engine.env().clock.wall_ms() * 1000)),
+        ("uptime_in_seconds", &uptime_s),
+        ("uptime_in_days", &(uptime_s / 86_400)),
+        ("hz", &config.hz),
+        ("configured_hz", &config.hz),
+        ("io_threads_active", &shared.workers.len()),
+        ("executable", &process::executable()),
+        ("config_file", &""),
+    ]);
+    for address in &shared.addresses {
+        report.field("listener", format_args!("bind={},port={}", address.ip(), address.port()));
+    }
+}
+
+fn clients(report: &mut Report<'_>) {
+    let shared = report.shared;
+    let clients = shared.clients.all();
+    let watching = clients.iter().filter(|client| client.watches.load(Ordering::Relaxed)).count();
+    let outputs = clients.iter().map(|client| client.output_bytes.load(Ordering::Relaxed));
+    report.fields(&[
+        ("connected_clients", &clients.len()),
+        ("cluster_connections", &0),
+        ("maxclients", &shared.config.read().clients_max),
+        ("client_recent_max_input_buffer", &0),
+        ("client_recent_max_output_buffer", &outputs.max().unwrap_or(0)),
+        ("blocked_clients", &0),
+        ("tracking_clients", &0),
+        ("pubsub_clients", &0),
+        ("watching_clients", &watching),
+        ("total_blocking_keys", &0),
+    ]);
+}
+
+fn memory(report: &mut Report<'_>) {
+    let shared = report.shared;
+    let used = report.seen.heap_bytes as u64;
+    let resident = process::resident_bytes(shared.engine.env()).unwrap_or(used);
+    let peak = shared.stats.peak_memory.fetch_max(used, Ordering::Relaxed).max(used);
+    let limit = shared.config.read().memory_bytes_max;
+    report.bytes("used_memory", used);
+    report.bytes("used_memory_rss", resident);
+    report.bytes("used_memory_peak", peak);
+    report.field("used_memory_dataset", used);
+    report.bytes("total_system_memory", process::total_memory_bytes(shared.engine.env()).unwrap_or(0));
+    report.bytes("maxmemory", limit);
+    report.field("maxmemory_policy", "noeviction");
+    report.field("mem_fragmentation_ratio", format_args!("{:.2}", resident as f64 / used.max(1) as f64));
+    report.field("mem_allocator", "mimalloc");
+    report.field("lazyfree_pending_objects", 0);
+}
+
+fn persistence(report: &mut Report<'_>) {
+    let shared = report.shared;
+    let snapshotter = &shared.snapshotter;
+    let status = if snapshotter.last_result().is_ok() { "ok" } else { "err" };
+    let log = shared.engine.pipeline();
+    let log_status = if log.failure().is_none() { "ok" } else { "err" };
+    report.fields(&[
+        ("loading", &0),
+        ("async_loading", &0),
+        ("rdb_bgsave_in_progress", &u8::from(snapshotter.in_progress())),
+        ("rdb_last_save_time", &(snapshotter.last_save_ms() / 1000)),
+        ("rdb_last_bgsave_status", &status),
+        ("aof_enabled", &1),
+        ("aof_rewrite_in_progress", &0),
+        ("aof_last_write_status", &log_status),
+        ("log_last_lsn", &log.last_lsn()),
+        ("log_durable_lsn", &log.durable()),
+        ("log_position", &log.mark().pos),
+    ]);
+}
+
+fn sum(shared: &Shared, counter: impl Fn(&WorkerStats) -> &Counter) -> u64 {
+    shared.workers.iter().map(|worker| counter(worker).get()).sum()
+}
+
+fn stats(report: &mut Report<'_>) {
+    let shared = report.shared;
+    let stats = &shared.stats;
+    report.fields(&[
+        ("total_connections_received", &stats.connections.load(Ordering::Relaxed)),
+        ("total_commands_processed", &sum(shared, |worker| &worker.commands_total)),
+        ("instantaneous_ops_per_sec", &stats.operations_per_second.load(Ordering::Relaxed)),
+        ("total_net_input_bytes", &sum(shared, |worker| &worker.input_bytes)),
+        ("total_net_output_bytes", &sum(shared, |worker| &worker.output_bytes)),
+        ("rejected_connections", &stats.rejected_connections.load(Ordering::Relaxed)),
+        ("expired_keys", &stats.expired_keys.load(Ordering::Relaxed)),
+        ("evicted_keys", &0),
+        ("pubsub_channels", &0),
+        ("pubsub_patterns", &0),
+        ("sync_full", &0),
+        ("sync_partial_ok", &0),
+        ("sync_partial_err", &0),
+        ("total_error_replies", &stats.errors.lock().values().sum::<u64>()),
+        ("total_reads_processed", &sum(shared, |worker| &worker.reads)),
+        ("total_writes_processed", &sum(shared, |worker| &worker.writes)),
+    ]);
+}
+
+fn replication(report: &mut Report<'_>) {
+    let shared = report.shared;
+    report.fields(&[
+        ("role", &"master"),
+        ("connected_slaves", &0),
+        ("master_failover_state", &"no-failover"),
+        ("master_replid", &shared.engine.log().id()),
+        ("master_repl_offset", &shared.engine.pipeline().last_lsn()),
+    ]);
+}
+
+fn cpu(report: &mut Report<'_>) {
+    let times = process::cpu_seconds(report.shared.engine.env()).unwrap_or_default();
+    report.field("used_cpu_sys", format_args!("{:.6}", times.system));
+    report.field("used_cpu_user", format_args!("{:.6}", times.user));
+    report.field("used_cpu_sys_children", format_args!("{:.6}", times.children_system));
+    report.field("used_cpu_user_children", format_args!("{:.6}", times.children_user));
+}
+
+fn modules(report: &mut Report<'_>) {
+    for (name, version) in &report.seen.modules {
+        let line = format!("name={name},ver={version},api=1,filters=0,usedby=[],using=[],options=[]");
+        report.field("module", line);
+    }
+}
+
+fn command_stats(report: &mut Report<'_>) {
+    for (id, name) in report.shared.names.iter().enumerate() {
+        let calls = sum(report.shared, |worker| &worker.commands[id].calls);
+        let nanoseconds = sum(report.shared, |worker| &worker.commands[id].nanoseconds);
+        let failed = sum(report.shared, |worker| &worker.commands[id].failed);
+        if calls > 0 {
+            let microseconds = nanoseconds / 1000;
+            let per_call = nanoseconds as f64 / 1000.0 / calls as f64;
+            let line = format!(
+                "calls={calls},usec={microseconds},usec_per_call={per_call:.2},rejected_calls=0,failed_calls={failed}"
+            );
+            report.field(&format!("cmdstat_{name}"), line);
+        }
+    }
+}
+
+fn error_stats(report: &mut Report<'_>) {
+    let errors = report.shared.stats.errors.lock().clone();
+    for (code, count) in errors {
+        report.field(&format!("errorstat_{code}"), format_args!("count={count}"));
+    }
+}
+
+fn cluster(report: &mut Report<'_>) {
+    report.field("cluster_enabled", 0);
+}
+
+fn keyspace(report: &mut Report<'_>) {
+    for (number, (keys, expires)) in report.seen.databases.iter().enumerate() {
+        if *keys > 0 {
+            report.field(
+                &format!("db{number}"),
+                format_args!("keys={keys},expires={expires},avg_ttl=0,subexpiry=0"),
+            );
+        }
+    }
+}
+
+/// As Redis writes bytes for people.
+fn human(bytes: u64) -> String {
+    let units = [(1u64 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
+    let unit = units.iter().find(|(size, _)| bytes >= *size);
+    unit.map_or(format!("{bytes}B"), |(size, letter)| format!("{:.2}{letter}", bytes as f64 / *size as f64))
+}

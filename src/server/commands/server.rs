@@ -1,0 +1,358 @@
+//! Commands about the server: time, snapshots, shutdown, modules, slow log, debugging.
+
+use super::{After, Call, SessionFunction, modules, write_modules};
+use crate::execute::{Resumed, WriteReply};
+use crate::server::Stop;
+use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, container, flag, session};
+use engramdb_engine::types::parse_double;
+use std::time::Duration;
+
+pub const COMMANDS: &[Command] = &[
+    container("ACL", ACL).group("server").docs(
+        "6.0.0",
+        "Depends on subcommand.",
+        "A container for Access List Control commands.",
+    ),
+    admin("BGSAVE", "[SCHEDULE]", 0).docs("1.0.0", "O(1)", "Asynchronously saves the database(s) to disk."),
+    container("DEBUG", DEBUG)
+        .group("server")
+        .flags(flag::ADMIN | flag::NO_SCRIPT | flag::LOADING | flag::STALE)
+        .acl(acl::ADMIN | acl::DANGEROUS)
+        .docs("1.0.0", "Depends on subcommand.", "A container for debugging commands."),
+    admin("LASTSAVE", "", flag::LOADING | flag::STALE | flag::FAST)
+        .flags(flag::LOADING | flag::STALE | flag::FAST)
+        .docs("1.0.0", "O(1)", "Returns the Unix timestamp of the last successful save to disk."),
+    container("LATENCY", LATENCY).group("server").docs(
+        "2.8.13",
+        "Depends on subcommand.",
+        "A container for latency diagnostics commands.",
+    ),
+    container("MODULE", MODULE).group("server").docs(
+        "4.0.0",
+        "Depends on subcommand.",
+        "A container for module commands.",
+    ),
+    admin("ROLE", "", 0)
+        .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::FAST)
+        .docs("2.8.12", "O(1)", "Returns the replication role."),
+    admin("SAVE", "", flag::NO_MULTI).docs(
+        "1.0.0",
+        "O(N) where N is the total number of keys in all databases",
+        "Synchronously saves the database(s) to disk.",
+    ),
+    admin("SHUTDOWN", "[NOSAVE|SAVE] [NOW] [FORCE] [ABORT]", SHUTDOWN).docs(
+        "1.0.0",
+        "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)",
+        "Synchronously saves the database(s) to disk and shuts down the Redis server.",
+    ),
+    container("SLOWLOG", SLOWLOG).group("server").docs(
+        "2.2.12",
+        "Depends on subcommand.",
+        "A container for slow log commands.",
+    ),
+    session("TIME", "").group("server").flags(flag::LOADING | flag::STALE | flag::FAST).docs(
+        "2.6.0",
+        "O(1)",
+        "Returns the server time.",
+    ),
+];
+
+const SHUTDOWN: u32 = flag::LOADING | flag::STALE | flag::NO_MULTI | flag::ALLOW_BUSY;
+
+const fn admin(name: &'static str, usage: &'static str, flags: u32) -> Command {
+    let flags = flag::ADMIN | flag::NO_SCRIPT | flags;
+    session(name, usage).group("server").flags(flags).acl(acl::ADMIN | acl::DANGEROUS)
+}
+
+const fn help(since: &'static str) -> Command {
+    session("HELP", "").group("server").flags(flag::LOADING | flag::STALE).docs(
+        since,
+        "O(1)",
+        "Returns helpful text about the different subcommands.",
+    )
+}
+
+const ACL: &[Command] = &[
+    help("6.0.0"),
+    session("WHOAMI", "").group("server").flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE).docs(
+        "6.0.0",
+        "O(1)",
+        "Returns the authenticated username of the current connection.",
+    ),
+];
+
+const DEBUG_FLAGS: u32 = flag::LOADING | flag::STALE;
+
+const DEBUG: &[Command] = &[
+    help("1.0.0"),
+    admin("SET-ACTIVE-EXPIRE", "0|1", DEBUG_FLAGS).docs(
+        "1.0.0",
+        "O(1)",
+        "Turns the background deletion of expired keys on or off.",
+    ),
+    admin("SLEEP", "seconds", DEBUG_FLAGS | flag::NO_MULTI).docs(
+        "1.0.0",
+        "O(1)",
+        "Delays the connection, and only this one, for so many seconds.",
+    ),
+];
+
+const LATENCY: &[Command] = &[
+    help("2.8.13"),
+    admin("HISTORY", "event", flag::LOADING | flag::STALE).docs(
+        "2.8.13",
+        "O(1)",
+        "Returns timestamp-latency samples for an event.",
+    ),
+    admin("LATEST", "", flag::LOADING | flag::STALE).docs(
+        "2.8.13",
+        "O(1)",
+        "Returns the latest latency samples for all events.",
+    ),
+    admin("RESET", "[event+]", flag::LOADING | flag::STALE).docs(
+        "2.8.13",
+        "O(1)",
+        "Resets the latency data for one or more events.",
+    ),
+];
+
+const MODULE: &[Command] = &[
+    help("5.0.0"),
+    admin("LIST", "", 0).docs(
+        "4.0.0",
+        "O(N) where N is the number of modules.",
+        "Returns all loaded modules.",
+    ),
+];
+
+const SLOWLOG: &[Command] = &[
+    admin("GET", "[count]", 0).flags(SLOWLOG_FLAGS).docs(
+        "2.2.12",
+        "O(N) where N is the number of entries returned",
+        "Returns the slow log's entries.",
+    ),
+    help("6.2.0"),
+    admin("LEN", "", 0).flags(SLOWLOG_FLAGS).docs(
+        "2.2.12",
+        "O(1)",
+        "Returns the number of entries in the slow log.",
+    ),
+    admin("RESET", "", 0).flags(SLOWLOG_FLAGS).docs(
+        "2.2.12",
+        "O(N) where N is the number of entries in the slowlog",
+        "Clears all entries from the slow log.",
+    ),
+];
+
+const SLOWLOG_FLAGS: u32 = flag::ADMIN | flag::LOADING | flag::STALE | flag::UNGATED;
+
+pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
+    ("acl|help", super::help),
+    ("acl|whoami", who_am_i),
+    ("bgsave", background_save),
+    ("debug|help", super::help),
+    ("debug|set-active-expire", set_active_expire),
+    ("debug|sleep", debug_sleep),
+    ("lastsave", last_save),
+    ("latency|help", super::help),
+    ("latency|history", latency_history),
+    ("latency|latest", latency_latest),
+    ("latency|reset", latency_reset),
+    ("module|help", super::help),
+    ("module|list", module_list),
+    ("role", role),
+    ("save", save),
+    ("shutdown", shutdown),
+    ("slowlog|get", slow_log_get),
+    ("slowlog|help", super::help),
+    ("slowlog|len", slow_log_len),
+    ("slowlog|reset", slow_log_reset),
+    ("time", time),
+];
+
+fn who_am_i(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.reply.bulk(b"default");
+    Ok(())
+}
+
+fn background_save(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let is_scheduled = call.args.is(1, "SCHEDULE");
+    if call.args.len() > 2 || (call.args.len() == 2 && !is_scheduled) {
+        return Err(CommandError::SYNTAX);
+    }
+    if call.shared.snapshotter.in_progress() {
+        if !is_scheduled {
+            return Err(CommandError::of("ERR Background save already in progress"));
+        }
+        let shared = call.shared.clone();
+        tokio::spawn(async move {
+            wait_for_snapshot(&*shared.snapshotter).await;
+            if let Err(cause) = shared.snapshotter.start() {
+                tracing::warn!("the scheduled snapshot did not start: {cause}");
+            }
+        });
+        call.reply.simple("Background saving scheduled");
+        return Ok(());
+    }
+    start_snapshot(call)?;
+    call.reply.simple("Background saving started");
+    Ok(())
+}
+
+fn start_snapshot(call: &Call<'_, '_, '_>) -> Outcome {
+    call.shared.snapshotter.start().map_err(|cause| CommandError::new(format!("ERR {cause}")))
+}
+
+const SNAPSHOT_POLL: Duration = Duration::from_millis(20);
+
+async fn wait_for_snapshot(snapshotter: &dyn crate::Snapshotter) {
+    while snapshotter.in_progress() {
+        tokio::time::sleep(SNAPSHOT_POLL).await;
+    }
+}
+
+/// Blocks this connection only: the snapshot is made by another process.
+fn save(call: &mut Call<'_, '_, '_>) -> Outcome {
+    if call.shared.snapshotter.in_progress() {
+        return Err(CommandError::of("ERR Background save already in progress"));
+    }
+    start_snapshot(call)?;
+    let snapshotter = call.shared.snapshotter.clone();
+    call.after = After::Wait(Box::pin(async move {
+        wait_for_snapshot(&*snapshotter).await;
+        let result = snapshotter.last_result();
+        let write: WriteReply = Box::new(move |reply| match result {
+            Ok(()) => reply.ok(),
+            Err(cause) => reply.error(&CommandError::new(format!("ERR {cause}"))),
+        });
+        Resumed::Reply(write)
+    }));
+    Ok(())
+}
+
+fn last_save(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.reply.integer((call.shared.snapshotter.last_save_ms() / 1000) as i64);
+    Ok(())
+}
+
+fn set_active_expire(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let is_on = call.args.integer(2)? != 0;
+    call.shared.config.write().active_expiry = is_on;
+    call.reply.ok();
+    Ok(())
+}
+
+fn debug_sleep(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let seconds = parse_double(call.args[2]).ok_or(CommandError::NOT_FLOAT)?;
+    let pause = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
+    call.after = After::Wait(Box::pin(async move {
+        tokio::time::sleep(pause).await;
+        let write: WriteReply = Box::new(|reply| reply.ok());
+        Resumed::Reply(write)
+    }));
+    Ok(())
+}
+
+/// No events are sampled: SLOWLOG and INFO commandstats tell more.
+fn latency_history(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.reply.array(0);
+    Ok(())
+}
+
+fn latency_latest(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.reply.array(0);
+    Ok(())
+}
+
+fn latency_reset(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.reply.integer(0);
+    Ok(())
+}
+
+fn module_list(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let modules = call.look(modules);
+    write_modules(call.reply, &modules);
+    Ok(())
+}
+
+fn role(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let offset = call.shared.engine.pipeline().last_lsn();
+    call.reply.array(3);
+    call.reply.bulk(b"master");
+    call.reply.integer(offset.0 as i64);
+    call.reply.array(0);
+    Ok(())
+}
+
+/// Replies only with an error: on success the connection ends.
+fn shutdown(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let mut options = call.args.options(1);
+    let (mut saves, mut no_save, mut aborts) = (false, false, false);
+    while !options.is_done() {
+        if options.take("SAVE") {
+            saves = true;
+        } else if options.take("NOSAVE") {
+            no_save = true;
+        } else if options.take("ABORT") {
+            aborts = true;
+        } else if !options.take("NOW") && !options.take("FORCE") {
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    if (saves && no_save) || (aborts && call.args.len() > 2) {
+        return Err(CommandError::SYNTAX);
+    }
+    if aborts {
+        return Err(CommandError::of("ERR No shutdown in progress."));
+    }
+    tracing::info!("SHUTDOWN by {}: stopping", call.session.client.address);
+    call.shared.ask_stop(Stop { save: saves });
+    call.after = After::Close;
+    Ok(())
+}
+
+const SLOW_ENTRIES_DEFAULT: usize = 10;
+
+fn slow_log_get(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let count = match call.args.get(2) {
+        None => SLOW_ENTRIES_DEFAULT,
+        Some(_) => match call.args.integer(2)? {
+            -1 => usize::MAX,
+            count => usize::try_from(count)
+                .map_err(|_| CommandError::of("ERR count should be greater than or equal to -1"))?,
+        },
+    };
+    let entries = call.shared.stats.slow.lock();
+    call.reply.array(count.min(entries.len()));
+    for entry in entries.iter().take(count) {
+        call.reply.array(6);
+        call.reply.integer(entry.id as i64);
+        call.reply.integer((entry.at_ms / 1000) as i64);
+        call.reply.integer(entry.microseconds as i64);
+        call.reply.array(entry.words.len());
+        entry.words.iter().for_each(|word| call.reply.bulk(word));
+        call.reply.bulk(entry.client.as_bytes());
+        call.reply.bulk(entry.client_name.as_bytes());
+    }
+    Ok(())
+}
+
+fn slow_log_len(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let length = call.shared.stats.slow.lock().len();
+    call.reply.integer(length as i64);
+    Ok(())
+}
+
+fn slow_log_reset(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.shared.stats.slow.lock().clear();
+    call.reply.ok();
+    Ok(())
+}
+
+fn time(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let wall_ms = call.shared.engine.env().clock.wall_ms();
+    call.reply.array(2);
+    call.reply.bulk((wall_ms / 1000).to_string().as_bytes());
+    call.reply.bulk((wall_ms % 1000 * 1000).to_string().as_bytes());
+    Ok(())
+}

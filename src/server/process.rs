@@ -1,0 +1,54 @@
+//! What the operating system knows of this process, from /proc. `None` where there is none.
+
+use engramdb_engine::env::{Access, Env};
+use std::path::Path;
+
+/// Linux has four sizes of pages among its platforms; those that we run on have this one.
+const PAGE_BYTES: u64 = 4096;
+/// Linux's USER_HZ, a constant towards programs.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A file of /proc says that it has no bytes, so its size does not help.
+fn read(env: &Env, path: &str) -> Option<String> {
+    let file = env.disk.open(Path::new(path), Access::Read).ok()?;
+    let mut bytes = vec![0; 4096];
+    let filled = file.read_full_at(&mut bytes, 0).ok()?;
+    bytes.truncate(filled);
+    String::from_utf8(bytes).ok()
+}
+
+pub fn resident_bytes(env: &Env) -> Option<u64> {
+    let pages: u64 = read(env, "/proc/self/statm")?.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * PAGE_BYTES)
+}
+
+pub fn total_memory_bytes(env: &Env) -> Option<u64> {
+    let text = read(env, "/proc/meminfo")?;
+    let kib: u64 = text.lines().next()?.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[derive(Default)]
+pub struct CpuSeconds {
+    pub user: f64,
+    pub system: f64,
+    pub children_user: f64,
+    pub children_system: f64,
+}
+
+pub fn cpu_seconds(env: &Env) -> Option<CpuSeconds> {
+    let text = read(env, "/proc/self/stat")?;
+    // The name in brackets may contain blanks; fields are counted behind it. `utime` is the 14th of all.
+    let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
+    let seconds = |index: usize| Some(fields.get(index)?.parse::<f64>().ok()? / TICKS_PER_SECOND);
+    Some(CpuSeconds {
+        user: seconds(11)?,
+        system: seconds(12)?,
+        children_user: seconds(13)?,
+        children_system: seconds(14)?,
+    })
+}
+
+pub fn executable() -> String {
+    std::env::current_exe().map_or(String::new(), |path| path.display().to_string())
+}

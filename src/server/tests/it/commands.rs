@@ -1,0 +1,146 @@
+//! Session commands, as clients use them.
+
+use crate::support::{TestClient, TestServer};
+
+/// The lines until the reply to a PING that is sent behind the command.
+fn lines(client: &mut TestClient, command: &str) -> Vec<String> {
+    client.command(command);
+    client.command("ECHO end-of-lines");
+    let mut lines = Vec::new();
+    loop {
+        match client.line() {
+            line if line == "end-of-lines" => return lines,
+            line => lines.push(line),
+        }
+    }
+}
+
+fn has(lines: &[String], wanted: &str) {
+    assert!(lines.iter().any(|line| line.contains(wanted)), "{wanted:?} is not in {lines:#?}");
+}
+
+#[test]
+fn client_names_lists_and_kills() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    client.call("CLIENT GETNAME", "$-1\r\n");
+    client.call("CLIENT SETNAME me", "+OK\r\n");
+    client.call("CLIENT GETNAME", "$2\r\nme\r\n");
+    client.call("CLIENT SETINFO LIB-NAME redis-py", "+OK\r\n");
+    client.call("CLIENT SETINFO nope x", "-ERR Unrecognized option 'nope'\r\n");
+    let mut other = server.client();
+    other.call("CLIENT SETNAME other", "+OK\r\n");
+    has(&lines(&mut client, "CLIENT LIST"), "name=other");
+    has(&lines(&mut client, "CLIENT INFO"), "lib-name=redis-py");
+    client.call("CLIENT KILL SKIPME yes TYPE normal", ":1\r\n");
+    assert_eq!(other.rest(), "");
+    client.call("CLIENT KILL 1.2.3.4:5", "-ERR No such client\r\n");
+    client.call("CLIENT REPLY WHAT", "-ERR syntax error\r\n");
+    client.command("CLIENT REPLY OFF");
+    client.command("PING");
+    client.call("CLIENT REPLY ON", "+OK\r\n");
+    client.command("CLIENT REPLY SKIP");
+    client.command("PING");
+    client.call("ECHO seen", "$4\r\nseen\r\n");
+}
+
+#[test]
+fn configuration_in_flight() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    client.call("CONFIG GET maxclients", "*2\r\n$10\r\nmaxclients\r\n$5\r\n10000\r\n");
+    client.call("CONFIG SET maxclients 5 timeout 7", "+OK\r\n");
+    client.call("CONFIG GET MAXclients", "*2\r\n$10\r\nmaxclients\r\n$1\r\n5\r\n");
+    client
+        .call("CONFIG SET nope 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'nope'\r\n");
+    client.call(
+        "CONFIG SET port 1",
+        "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config\r\n",
+    );
+    client.call(
+        "CONFIG SET timeout 9 maxclients x",
+        "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument couldn't be parsed into an \
+         integer\r\n",
+    );
+    client.call("CONFIG GET timeout", "*2\r\n$7\r\ntimeout\r\n$1\r\n7\r\n");
+    client.call("CONFIG NOPE", "-ERR unknown subcommand 'NOPE'. Try CONFIG HELP.\r\n");
+    client.call("CONFIG RESETSTAT", "+OK\r\n");
+    has(&lines(&mut client, "CONFIG HELP"), "GET parameter+");
+}
+
+#[test]
+fn info_in_sections_and_inside_a_transaction() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    client.call("SET a 1", "+OK\r\n");
+    client.call("GET", "-ERR wrong number of arguments for 'get' command\r\n");
+    let info = lines(&mut client, "INFO");
+    for line in ["# Server", "redis_version:7", "connected_clients:1", "db0:keys=1,", "errorstat_ERR:count=1"]
+    {
+        has(&info, line);
+    }
+    assert!(!lines(&mut client, "INFO server").iter().any(|line| line.contains("# Clients")));
+    has(&lines(&mut client, "INFO all"), "cmdstat_set:calls=1");
+    client.call("MULTI", "+OK\r\n");
+    client.call("SET b 1", "+QUEUED\r\n");
+    client.call("INFO keyspace", "+QUEUED\r\n");
+    client.call("SHUTDOWN", "-ERR Command not allowed inside a transaction\r\n");
+    client.call("EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n");
+    client.call("MULTI", "+OK\r\n");
+    client.call("SET b 1", "+QUEUED\r\n");
+    client.call("INFO keyspace", "+QUEUED\r\n");
+    has(&lines(&mut client, "EXEC"), "db0:keys=2,");
+}
+
+#[test]
+fn command_shows_the_table() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    client.call("COMMAND GETKEYS SET k v", "*1\r\n$1\r\nk\r\n");
+    client.call("COMMAND GETKEYS PING", "-ERR The command has no key arguments\r\n");
+    client.call("COMMAND GETKEYS NOPE", "-ERR Invalid command specified\r\n");
+    client.call("COMMAND INFO nope", "*1\r\n*-1\r\n");
+    client.call("COMMAND LIST FILTERBY PATTERN get", "*1\r\n$3\r\nget\r\n");
+    client.command("COMMAND INFO get");
+    client.expect("*1\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n");
+    let mut client = server.client();
+    has(&lines(&mut client, "COMMAND DOCS config"), "config|get");
+    has(&lines(&mut client, "COMMAND"), "hello");
+}
+
+#[test]
+fn the_rest_of_the_servers_commands() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    client.call("LASTSAVE", ":0\r\n");
+    client.call("BGSAVE", "-ERR this server has no data directory to keep snapshots in\r\n");
+    client.call("MODULE LIST", "*0\r\n");
+    client.call("ACL WHOAMI", "$7\r\ndefault\r\n");
+    client.call("SLOWLOG LEN", ":0\r\n");
+    client.call("CONFIG SET slowlog-log-slower-than 0", "+OK\r\n");
+    client.call("GET a", "$-1\r\n");
+    has(&lines(&mut client, "SLOWLOG GET"), "GET");
+    client.call("DEBUG SLEEP 0.001", "+OK\r\n");
+    client.call("SHUTDOWN ABORT", "-ERR No shutdown in progress.\r\n");
+    client.command("TIME");
+    client.expect("*2\r\n$10\r\n");
+}
+
+#[test]
+fn one_too_many_connections() {
+    let server = TestServer::with(|config| config.clients_max = 1);
+    let mut client = server.client();
+    client.call("PING", "+PONG\r\n");
+    assert_eq!(server.client().rest(), "-ERR max number of clients reached\r\n");
+    client.call("PING", "+PONG\r\n");
+}
+
+/// A command that waited is executed once, and what is behind it in the pipeline is not lost.
+#[test]
+fn a_pipeline_goes_on_behind_a_command_that_waited() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    client.send("PING\r\nDEBUG SLEEP 0.01\r\nPING\r\nDEBUG SLEEP 0.01\r\n");
+    client.expect("+PONG\r\n+OK\r\n+PONG\r\n+OK\r\n");
+    client.call("ECHO next", "$4\r\nnext\r\n");
+}
