@@ -8,13 +8,13 @@
 //! every history. A violation therefore prints the key's whole story.
 
 use engramdb_engine::command::{Args, CommandError, CommandTable, Handler, Reply};
-use engramdb_engine::engine::{Ran, batch_bytes_max};
-use engramdb_engine::log::ShardLog;
+use engramdb_engine::engine::batch_bytes_max;
 use engramdb_engine::log::local::{LocalLog, LocalOptions};
 use engramdb_engine::log::pipeline::{Credit, Options, Refusal};
 use engramdb_engine::log::replay::Checkpoint;
+use engramdb_engine::log::{Lsn, ShardLog};
 use engramdb_engine::recovery::Recovering;
-use engramdb_engine::{Engine, commands};
+use engramdb_engine::{Engine, Watch, commands};
 use engramdb_sim::env::SimEnv;
 use engramdb_sim::fuzz::is_long_mode;
 use engramdb_sim::linearizability::{Action, History, Observed, Operation, Stamp, Violation};
@@ -176,7 +176,8 @@ impl World {
             written += 1;
             let value = format!("{}", (client + 1) * 1_000_000 + written);
             let key = format!("key{}", random.random_range(0..KEYS));
-            if !self.ask(engine, client, &key, some_action(value, &mut random)) {
+            let action = some_action(value, &mut random);
+            if !self.ask(engine, client, &key, action, &mut random) {
                 break;
             }
         }
@@ -186,23 +187,31 @@ impl World {
     /// Looks at every key right after a recovery, when what was lost shows best.
     fn read_all(&self, engine: &Engine) {
         for key in 0..KEYS {
-            assert!(self.ask(engine, CLIENTS, &format!("key{key}"), Action::Get), "nothing is in flight");
+            let (key, random) = (format!("key{key}"), &mut SmallRng::seed_from_u64(0));
+            assert!(self.ask(engine, CLIENTS, &key, Action::Get, random), "nothing is in flight");
         }
     }
 
     /// Runs a command, waits for its gate, and records it. False when the log has failed.
-    fn ask(&self, engine: &Engine, client: usize, key: &str, action: Action) -> bool {
+    fn ask(&self, engine: &Engine, client: usize, key: &str, action: Action, random: &mut SmallRng) -> bool {
+        let invoked = self.stamp();
         let words = words(&action, key);
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        let invoked = self.stamp();
-        let Some((observed, ran)) = self.run(engine, &words) else { return false };
-        let is_write = self.command(words[0]).is_write();
+        let ran = match &action {
+            Action::GetSet(value) if random.random_bool(0.5) => self.exchange(engine, key.as_bytes(), value),
+            _ => self.run(engine, &words),
+        };
+        let (observed, gate) = match ran {
+            Ok(ran) => ran,
+            Err(Nothing::Aborted) => return true,
+            Err(Nothing::Refused) => return false,
+        };
         let believes = match self.waiting {
             Waiting::Gate => true,
-            Waiting::WritersOnly => is_write,
+            Waiting::WritersOnly => self.command(words[0]).is_write(),
             Waiting::Nobody => false,
         };
-        let durable = !believes || self.wait(engine, &ran);
+        let durable = !believes || self.wait(engine, gate);
         let reply = durable.then(|| (self.stamp(), observed));
         let operation = Operation { client, key: key.as_bytes().to_vec(), action, invoked, reply };
         self.history.lock().operations.push(operation);
@@ -213,8 +222,7 @@ impl World {
         self.table.get(name).expect("the command is known").command
     }
 
-    /// `None` if the log admits nothing any more.
-    fn run(&self, engine: &Engine, words: &[&[u8]]) -> Option<(Observed, Ran)> {
+    fn run(&self, engine: &Engine, words: &[&[u8]]) -> Result<(Observed, Lsn), Nothing> {
         let command = self.command(words[0]);
         let mut reply = OneReply(None);
         let ran = if let Handler::Read(_) = command.handler {
@@ -223,31 +231,55 @@ impl World {
             let credit = self.admit(engine, batch_bytes_max(words))?;
             engine.writes(credit).run(0, command, Args::new(words), &mut reply)
         };
-        Some((reply.0.expect("a command replies"), ran))
+        Ok((reply.0.expect("a command replies"), ran.gate))
+    }
+
+    /// GETSET as a client without it does it: WATCH, GET, and SET in MULTI and EXEC.
+    fn exchange(&self, engine: &Engine, key: &[u8], value: &[u8]) -> Result<(Observed, Lsn), Nothing> {
+        let watch = Watch::new();
+        engine.watch(&watch, 0, &[key]);
+        let (before, _) = self.run(engine, &[b"GET", key])?;
+        let words: [&[u8]; 3] = [b"SET", key, value];
+        let mut run = engine.writes(self.admit(engine, batch_bytes_max(&words))?);
+        let mut transaction = run.transaction();
+        if transaction.is_dirty(&watch) {
+            transaction.finish();
+            return Err(Nothing::Aborted);
+        }
+        transaction.run(0, self.command(b"SET"), Args::new(&words), &mut OneReply(None));
+        Ok((before, transaction.finish()))
     }
 
     /// Room in the log may take its time while the disk is stalled.
-    fn admit(&self, engine: &Engine, bytes: usize) -> Option<Credit> {
+    fn admit(&self, engine: &Engine, bytes: usize) -> Result<Credit, Nothing> {
         self.pulse.change(|state| state.waiting += 1);
         let credit = loop {
             match engine.admit(1, bytes) {
                 Err(Refusal::Busy) if !self.pulse.is_stopping() => std::thread::yield_now(),
-                credit => break credit.ok(),
+                credit => break credit.map_err(|_| Nothing::Refused),
             }
         };
         self.pulse.change(|state| state.waiting -= 1);
         credit
     }
 
-    fn wait(&self, engine: &Engine, ran: &Ran) -> bool {
-        if engine.durable() >= ran.gate {
+    fn wait(&self, engine: &Engine, gate: Lsn) -> bool {
+        if engine.durable() >= gate {
             return true;
         }
         self.pulse.change(|state| state.waiting += 1);
-        let durable = engine.pipeline().wait(ran.gate).is_ok();
+        let durable = engine.pipeline().wait(gate).is_ok();
         self.pulse.change(|state| state.waiting -= 1);
         durable
     }
+}
+
+/// Why a command certainly changed nothing.
+enum Nothing {
+    /// The log takes no more.
+    Refused,
+    /// A watched key was changed by somebody else.
+    Aborted,
 }
 
 /// A reply that is one value.

@@ -45,6 +45,8 @@ pub struct SyncPoint<'a> {
     pub path: &'a Path,
     /// Where a durable write goes; 0 otherwise.
     pub offset_bytes: u64,
+    /// Whether a file was removed from the directory since its last sync.
+    pub after_remove: bool,
 }
 
 /// Says which syncs to leave out.
@@ -457,7 +459,11 @@ impl Disk for FaultyDisk {
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         let life = self.shared.state.lock().life;
-        let point = SyncPoint { kind: SyncKind::Directory, path: directory, offset_bytes: 0 };
+        let after_remove = {
+            let changes = &self.shared.state.lock().name_changes;
+            changes.iter().any(|change| change.directory == directory && change.inode.is_none())
+        };
+        let point = SyncPoint { kind: SyncKind::Directory, path: directory, offset_bytes: 0, after_remove };
         let left_out = self.begin_sync(&point, life)?;
         let mut state = self.shared.state.lock();
         state.sync_error()?;
@@ -518,8 +524,10 @@ struct FaultyFile {
 impl FaultyFile {
     fn sync_range(&self, kind: SyncKind, range: Option<Range<u64>>) -> io::Result<()> {
         let offset_bytes = range.as_ref().map_or(0, |range| range.start);
-        let left_out =
-            self.disk.begin_sync(&SyncPoint { kind, path: &self.path, offset_bytes }, self.life)?;
+        let left_out = self.disk.begin_sync(
+            &SyncPoint { kind, path: &self.path, offset_bytes, after_remove: false },
+            self.life,
+        )?;
         let mut state = self.disk.shared.state.lock();
         state.check_power(self.life)?;
         if left_out { state.sync_error() } else { state.sync_inode(self.inode, range) }

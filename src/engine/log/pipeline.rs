@@ -320,6 +320,9 @@ impl Pipeline {
             if let Some(fatal) = &state.failed {
                 return Err(fatal.clone().into());
             }
+            if state.closed {
+                return Err(Fatal { cause: "it is closed".to_owned() }.into());
+            }
             if state.request.is_none() && state.sealed.is_none() {
                 break;
             }
@@ -380,6 +383,9 @@ impl Pipeline {
             let mut state = self.shared.state.lock();
             while state.request.is_some() && state.failed.is_none() && self.manual.lock().is_none() {
                 self.shared.progress.wait(&mut state);
+            }
+            if state.closed {
+                return;
             }
             state.closed = true;
             state.request = Some(request);
@@ -620,7 +626,7 @@ impl Writer {
             if state.forming.is_some() || !state.ready.is_empty() {
                 return Ok(());
             }
-            assert_eq!(durable, state.last_lsn, "nothing is in flight");
+            // Nothing is in flight, so this is the last batch; those that came after a close were dropped.
             (durable, state.checksum)
         };
         let entry = Entry {
