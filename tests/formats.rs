@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "reads and writes the repository's own files")]
 
 #[path = "snapshots/store.rs"]
+#[allow(dead_code, reason = "the crash tests use the rest")]
 mod store;
 
 use engramdb_engine::effect::{Cause, Effect, List};
