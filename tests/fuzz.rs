@@ -71,6 +71,14 @@ fn resp_replies() {
     fuzz::run("resp_replies", &corpus, RESP_DICTIONARY, fuzzing::fuzz_reply);
 }
 
+#[test]
+fn snapshot_loader() {
+    let snapshot = include_bytes!("formats/v1/snapshots/0000000000000031.snapshot");
+    let corpus = [snapshot.to_vec(), snapshot[..200].to_vec()];
+    let dictionary: &[&[u8]] = &[b"EDBSNAPS", b"EDBS", &[0; 8], &[0xff; 8], &[1, 0, 0, 0], &[6, 2, 0, 0]];
+    fuzz::run("snapshot_loader", &corpus, dictionary, engramdb_engine::snapshot::fuzz_load);
+}
+
 fn every_reply(protocol: Protocol) -> Vec<u8> {
     let mut output = b"|1\r\n+ttl\r\n:3600\r\n".to_vec();
     let mut reply = Encoder::new(&mut output, protocol);
