@@ -86,7 +86,11 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
     let env = Env::system();
     let options = StartOptions {
         databases: config.databases,
-        pipeline: pipeline::Options { buffer_bytes_max: config.log_buffer_bytes, ..Default::default() },
+        pipeline: pipeline::Options {
+            buffer_bytes_max: config.log_buffer_bytes,
+            wake_on_kick: true,
+            ..Default::default()
+        },
     };
     let directory = config.directory.clone();
     let make = || modules::serving(&env, &directory, index_threads());
