@@ -71,6 +71,8 @@ enum Class<'s> {
     Queued(&'s Known),
     Engine(&'s Known),
     Session(&'s Known),
+    /// A web browser was made to talk to this port: its request's lines are not commands of the person behind it.
+    Http,
 }
 
 impl Core {
@@ -103,6 +105,13 @@ impl Core {
             match self.classify(&shared, args) {
                 Class::Refused(error) => {
                     self.refuse(&error);
+                    next += 1;
+                }
+                Class::Http => {
+                    tracing::warn!(
+                        "closing a connection that sent an HTTP request: is it an attack by a web page?"
+                    );
+                    self.closing = true;
                     next += 1;
                 }
                 Class::Queued(known) => {
@@ -152,6 +161,7 @@ impl Core {
     fn classify<'s>(&mut self, shared: &'s Shared, args: Args<'_>) -> Class<'s> {
         let known = match shared.table.resolve(args) {
             Ok(known) => known,
+            Err(_) if args.is(0, "POST") || args.is(0, "Host:") => return Class::Http,
             Err(error) => return Class::Refused(error),
         };
         if !self.session.authenticated && !known.command.has(flag::NO_AUTH) {
