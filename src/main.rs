@@ -5,11 +5,12 @@
 
 mod modules;
 mod serve;
-mod tools;
 
 use clap::{Parser, Subcommand};
 use engramdb_bench::BenchArgs;
 use engramdb_bench::demo::DemoArgs;
+use engramdb_engine::env::Env;
+use engramdb_server::snapshots::{LogCommand, SnapshotCommand, tools};
 use std::process::ExitCode;
 
 /// Freed memory of deleted keys is found again quickly, and threads do not share free lists.
@@ -37,10 +38,10 @@ enum Command {
     Demo(DemoArgs),
     /// Make, list and check snapshots of a data directory
     #[command(subcommand)]
-    Snapshot(tools::SnapshotCommand),
+    Snapshot(SnapshotCommand),
     /// Check and print the log of a data directory
     #[command(subcommand)]
-    Log(tools::LogCommand),
+    Log(LogCommand),
     /// Measure a server: recall and latency of vector search, throughput of plain keys
     Bench(BenchArgs),
 }
@@ -49,8 +50,8 @@ fn main() -> ExitCode {
     let result = match Program::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => engramdb_bench::demo::run(arguments).map_err(Into::into),
-        Command::Snapshot(command) => tools::snapshot(command),
-        Command::Log(command) => tools::log(command),
+        Command::Snapshot(command) => snapshot(command),
+        Command::Log(command) => tools::log(command, &mut std::io::stdout().lock()),
         Command::Bench(arguments) => engramdb_bench::run(arguments).map_err(Into::into),
     };
     match result {
@@ -60,4 +61,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn snapshot(command: SnapshotCommand) -> tools::ToolResult {
+    let env = Env::system();
+    tools::snapshot(command, &|| modules::offline(&env), &mut std::io::stdout().lock())
 }

@@ -7,7 +7,7 @@ use engramdb_engine::log::local::LocalOptions;
 use engramdb_engine::log::pipeline;
 use engramdb_engine::recovery::{self, StartOptions};
 use engramdb_engine::snapshot::offline::{OfflineOptions, create_offline};
-use engramdb_server::snapshots::ProcessSnapshotter;
+use engramdb_server::snapshots::{BackgroundSnapshots, SnapshotSettings};
 use engramdb_server::{Config, Hooks, Server};
 use std::error::Error;
 use std::path::PathBuf;
@@ -94,10 +94,9 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
         recovery::open_directory(&env, &directory, &make, LocalOptions::default(), options)?;
     println!("{report}");
     let engine = Arc::new(engine);
-    let program = std::env::current_exe()?;
-    let snapshotter = ProcessSnapshotter::new(engine.clone(), env.clone(), directory.clone(), program);
-    snapshotter.watch_growth()?;
-    let hooks = Hooks::new(Arc::new(snapshotter));
+    let settings = SnapshotSettings::new(directory.clone())?;
+    let snapshotter = Arc::new(BackgroundSnapshots::start(engine.clone(), settings)?);
+    let hooks = Hooks::new(snapshotter.clone());
     let server = Server::start(config, engine.clone(), modules::COMMANDS, hooks)?;
     for address in server.addresses() {
         println!(
@@ -107,6 +106,7 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
         );
     }
     let stop = server.wait()?;
+    snapshotter.stop();
     for (module, export) in engine.exporters() {
         match export() {
             Ok(text) => println!("{text}"),

@@ -71,6 +71,31 @@ fn resp_replies() {
     fuzz::run("resp_replies", &corpus, RESP_DICTIONARY, fuzzing::fuzz_reply);
 }
 
+#[test]
+fn snapshot_loader() {
+    let snapshot = include_bytes!("formats/v1/snapshots/0000000000000031.snapshot");
+    let corpus = [snapshot.to_vec(), snapshot[..200].to_vec()];
+    let dictionary: &[&[u8]] = &[b"EDBSNAPS", b"EDBS", &[0; 8], &[0xff; 8], &[1, 0, 0, 0], &[6, 2, 0, 0]];
+    fuzz::run("snapshot_loader", &corpus, dictionary, engramdb_engine::snapshot::fuzz_load);
+}
+
+#[test]
+fn search_queries() {
+    let corpus: Vec<Vec<u8>> = [
+        "*=>[KNN 10 @v $v EF_RUNTIME 50 AS d]",
+        "(@c:{a|b\\ c} @n:[(1 +inf])=>[KNN $p @v $v]=>{$yield_distance_as: d}",
+        "@v:[VECTOR_RANGE 0.5 $v]=>{$EPSILON: 0.1; $YIELD_DISTANCE_AS: d}",
+        "-@c:{x} | @n:[-inf 5] (\"exact phrase\" pre* *suf %fuzzy%)",
+        "@n >= 3 @n != 4 ismissing(@n) ~word w'wild?c*d' @t:(a | b)",
+        "@g:[1 2 3 km] (((((*)))))",
+    ]
+    .map(|query| query.as_bytes().to_vec())
+    .into();
+    let dictionary: &[&[u8]] =
+        &[b"=>", b"[KNN", b"@v", b"$v", b"{", b"}", b"(", b")", b"|", b"-", b"*", b"\\", b"inf", b"AS", b"~"];
+    fuzz::run("search_queries", &corpus, dictionary, engramdb_search::fuzz_query);
+}
+
 fn every_reply(protocol: Protocol) -> Vec<u8> {
     let mut output = b"|1\r\n+ttl\r\n:3600\r\n".to_vec();
     let mut reply = Encoder::new(&mut output, protocol);

@@ -1,6 +1,10 @@
-//! Offline snapshots on a faulty disk: whatever happens while one is made, the store comes back whole.
+//! Offline snapshots, on a faulty disk and around the real binary: whatever happens while one is made, the store comes
+//! back whole.
 
 #[path = "snapshots/power_cut.rs"]
 mod power_cut;
+#[path = "snapshots/process.rs"]
+mod process;
 #[path = "snapshots/store.rs"]
 mod store;
+mod support;

@@ -20,6 +20,8 @@ pub struct Documents {
     ids: HashMap<Arc<[u8]>, u32>,
     slots: Vec<Slot>,
     vacant: Vec<u32>,
+    /// Ids that keys had in an earlier run, while the keyspace is read at a start.
+    reserved: HashMap<Vec<u8>, u32>,
     live: RoaringBitmap,
     /// The version that the last change got.
     version: u64,
@@ -74,12 +76,33 @@ impl Documents {
             ids: HashMap::new(),
             slots: Vec::new(),
             vacant: Vec::new(),
+            reserved: HashMap::new(),
             live: RoaringBitmap::new(),
             version: 0,
             fields: definition.fields.iter().map(|field| postings(&field.kind)).collect(),
             missing: definition.fields.iter().map(|_| RoaringBitmap::new()).collect(),
             value_bytes: 0,
         }
+    }
+
+    /// Gives keys the ids that they had in an earlier run, all below `id_bound`, when they are met again. For an empty
+    /// index only; `end_reservation` follows.
+    pub fn reserve(&mut self, id_bound: u32, keys: Vec<(u32, Vec<u8>)>) {
+        assert!(self.slots.is_empty(), "ids are reserved before the first document");
+        self.slots.resize_with(id_bound as usize, Slot::default);
+        let within = keys.into_iter().filter(|(id, _)| *id < id_bound);
+        self.reserved = within.map(|(id, key)| (key, id)).collect();
+    }
+
+    pub fn is_reserved(&self, key: &[u8]) -> bool {
+        self.reserved.contains_key(key)
+    }
+
+    /// Makes the ids of keys that were not met again available.
+    pub fn end_reservation(&mut self) {
+        self.reserved = HashMap::new();
+        let free = |id: &u32| self.slots[*id as usize].key.is_none();
+        self.vacant = (0..self.slots.len() as u32).rev().filter(free).collect();
     }
 
     pub fn len(&self) -> usize {
@@ -172,7 +195,8 @@ impl Documents {
     fn add(&mut self, key: &[u8]) -> u32 {
         let key: Arc<[u8]> = key.into();
         let slot = Slot { key: Some(key.clone()), ..Slot::default() };
-        let id = match self.vacant.pop() {
+        let reserved = self.reserved.remove(&*key);
+        let id = match reserved.or_else(|| self.vacant.pop()) {
             Some(id) => {
                 self.slots[id as usize] = slot;
                 id

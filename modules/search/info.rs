@@ -231,7 +231,7 @@ pub fn section(module: &SearchModule) -> Vec<(&'static str, Vec<(String, String)
         failures += index.failures.lock().count;
         bytes += index.memory_bytes();
         pending += index.pending();
-        active |= index.is_backfilling();
+        active |= index.is_backfilling() || index.pending() > 0;
     }
     let status = if active { "IN_PROGRESS" } else { "NO_ACTIVITY" };
     let lines: [(&str, String); 6] = [

@@ -21,6 +21,7 @@ mod query;
 mod recovery;
 mod reply;
 mod request;
+mod saved;
 mod schema;
 mod search;
 mod text;

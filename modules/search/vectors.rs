@@ -111,6 +111,11 @@ impl VectorField {
         &self.options
     }
 
+    /// Takes over a structure that was saved; before the first command.
+    pub fn adopt(&self, structure: Structure) {
+        *self.index.write() = Arc::new(structure);
+    }
+
     pub fn structure(&self) -> Arc<Structure> {
         self.index.read().clone()
     }
@@ -186,6 +191,15 @@ impl VectorField {
         let wanted = queue.workers == 0 && !queue.waiting.is_empty();
         queue.workers += usize::from(wanted);
         wanted
+    }
+
+    /// Brings what is pending now into the graph, as far as no worker has it in hand: before a graph is saved.
+    pub fn settle(&self) {
+        let structure = self.structure();
+        for _ in 0..self.pending() {
+            let Some((id, pending)) = self.take(false) else { return };
+            self.bring(structure.index(), id, &pending);
+        }
     }
 
     fn take(&self, is_worker: bool) -> Option<(u32, Pending)> {

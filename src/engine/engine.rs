@@ -26,7 +26,7 @@ use crate::watch::Watch;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub struct Engine {
     store: RwLock<Store>,
@@ -39,9 +39,19 @@ pub(crate) struct Shared {
     pub(crate) hazards: Hazards,
     pub(crate) env: Env,
     clock_ms: AtomicU64,
+    /// Whether a module was overloaded when it was last asked.
+    overloaded: AtomicBool,
 }
 
 impl Shared {
+    /// Asks the modules. Under the keyspace's lock, so that a run that makes one overloaded is not overlooked.
+    fn note_load(&self, store: &Store) {
+        let overloaded = store.modules.iter().any(|module| module.is_overloaded());
+        if overloaded != self.overloaded.load(Ordering::Relaxed) {
+            self.overloaded.store(overloaded, Ordering::Relaxed);
+        }
+    }
+
     fn now_ms(&self) -> u64 {
         let wall_ms = self.env.clock.wall_ms();
         let clock_ms = self.clock_ms.load(Ordering::Relaxed);
@@ -63,7 +73,8 @@ pub struct Ran {
 impl Engine {
     /// Made by [`crate::recovery::Recovering::start`].
     pub(crate) fn new(store: Store, env: Env, clock_ms: u64, pipeline: Pipeline) -> Engine {
-        let shared = Shared { hazards: Hazards::new(), env, clock_ms: AtomicU64::new(clock_ms) };
+        let clock_ms = AtomicU64::new(clock_ms);
+        let shared = Shared { hazards: Hazards::new(), env, clock_ms, overloaded: AtomicBool::new(false) };
         Engine { store: RwLock::new(store), shared, pipeline }
     }
 
@@ -153,9 +164,15 @@ impl Engine {
         Ok(due.len())
     }
 
-    /// True while some module has more pending work than it wants: writers wait before they take the lock.
+    /// True while some module has more pending work than it wants: writers wait before they take the lock. Costs one
+    /// load unless the last run of writes left one so.
     pub fn is_overloaded(&self) -> bool {
-        self.store.read().modules.iter().any(|module| module.is_overloaded())
+        if !self.shared.overloaded.load(Ordering::Relaxed) {
+            return false;
+        }
+        let store = self.store.read();
+        self.shared.note_load(&store);
+        self.shared.overloaded.load(Ordering::Relaxed)
     }
 
     /// Does one slice of the modules' background work (index backfills); false when nothing is left. Call it in a loop,
@@ -291,6 +308,7 @@ impl WriteRun<'_> {
 impl Drop for WriteRun<'_> {
     fn drop(&mut self) {
         if let Some(store) = self.store.take() {
+            self.engine.shared.note_load(&store);
             release(store);
         }
     }

@@ -262,7 +262,9 @@ fn wait_indexed(connection: &mut Connection) -> Result<(), BenchError> {
     loop {
         let info = connection.command(&["FT.INFO", INDEX])?;
         let text = |name: &str| info.get(name).map(as_number).unwrap_or_default();
-        if text("indexing") == 0.0 && text("percent_indexed") >= 1.0 {
+        let activity = connection.command(&["INFO", "search"])?;
+        let is_quiet = activity.as_str().is_some_and(|text| text.contains("indexing_status:NO_ACTIVITY"));
+        if is_quiet && text("indexing") == 0.0 && text("percent_indexed") >= 1.0 {
             spinner.finish_and_clear();
             return Ok(());
         }

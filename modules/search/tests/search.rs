@@ -1,6 +1,5 @@
 //! FT.* in this process: replies, errors, and what mutations do to them.
 
-#[allow(dead_code)] // Shared by several test files.
 mod harness;
 
 use harness::{Server, blob};

@@ -15,7 +15,7 @@ use super::manifest::{Manifest, ManifestEntry, ManifestError};
 use super::spill::Spills;
 use super::{SnapshotError, SnapshotFile, SnapshotWriter};
 use crate::effect::{Effect, Record, decode_batch};
-use crate::env::Env;
+use crate::env::{DiskLock, Env};
 use crate::keyspace::{Database, Entry, Keyspace};
 use crate::log::replay::{Checkpoint, Replay};
 use crate::log::{EntryIter, LogId, Lsn, Mark, Pos, ReadError};
@@ -99,10 +99,7 @@ pub fn create(
 ) -> Result<CreateReport, CreateError> {
     let failed = |error| CreateError::Io { file: directory.to_owned(), error };
     env.disk.create_dir_all(directory).map_err(failed)?;
-    let _lock = env.disk.lock(&directory.join("LOCK")).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => CreateError::Locked { directory: directory.to_owned() },
-        _ => failed(error),
-    })?;
+    let _lock = lock(env, directory)?;
     let manifest = Manifest::load(&*env.disk, directory)?;
     if !manifest.snapshots.is_empty() && manifest.log_id != source.log_id {
         let (snapshots, log) = (manifest.log_id, source.log_id);
@@ -125,6 +122,15 @@ pub fn create(
         }
     }
     unreachable!("the last base is none, which cannot be damaged")
+}
+
+/// Only one process at a time writes in a directory of snapshots.
+pub(super) fn lock(env: &Env, directory: &Path) -> Result<Box<dyn DiskLock>, CreateError> {
+    let directory = directory.to_owned();
+    env.disk.lock(&directory.join("LOCK")).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => CreateError::Locked { directory },
+        _ => CreateError::Io { file: directory, error },
+    })
 }
 
 /// Gives the file its name and the manifest its entry; then removes what is no longer kept.
@@ -262,23 +268,9 @@ impl Maker<'_> {
             write_part(&mut writer, keyspace.keyspace(), tail.spills.parts(), part).map_err(failed)?;
         }
         write_modules(&mut writer, &tail.ground).map_err(failed)?;
-        let (trailer, bytes) = writer.finish().map_err(failed)?;
+        writer.finish().map_err(failed)?;
         drop(tail);
-        self.verify(&temporary, &header)?;
-        let Checkpoint { mark, lsn, checksum, engine_time_ms } = header.checkpoint;
-        let entry = ManifestEntry {
-            file,
-            bytes,
-            crc32c: trailer.crc,
-            keys: trailer.keys,
-            lsn: lsn.0,
-            checksum: checksum.0,
-            engine_time_ms,
-            pos: mark.pos.0,
-            epoch: mark.epoch.0,
-            index: mark.index.0,
-            created_ms: header.created_ms,
-        };
+        let entry = self.verify(&temporary, &header, file)?;
         Ok(Built { temporary, entry })
     }
 
@@ -307,13 +299,20 @@ impl Maker<'_> {
         }
     }
 
-    fn verify(&self, temporary: &Path, header: &SnapshotHeader) -> Result<(), CreateError> {
+    /// Reads the file back; returns what the manifest is to say of it.
+    fn verify(
+        &self,
+        temporary: &Path,
+        header: &SnapshotHeader,
+        file: String,
+    ) -> Result<ManifestEntry, CreateError> {
         let verified = SnapshotFile::open(&*self.env.disk, temporary).and_then(|snapshot| {
             if snapshot.header() != header {
                 let (file, detail) = (temporary.to_owned(), "another header was written".to_owned());
                 return Err(SnapshotError::Damaged { file, offset_bytes: 0, detail });
             }
-            snapshot.verify(self.env, (self.modules)())
+            snapshot.verify(self.env, (self.modules)())?;
+            Ok(ManifestEntry::of(&snapshot, file))
         });
         verified.map_err(CreateError::Verification)
     }

@@ -1,5 +1,7 @@
 //! An engine with the search module, in this process over a log in memory; replies as text.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Args, CommandError, CommandTable, Handler, Reply, Stage};
 use engramdb_engine::commands;

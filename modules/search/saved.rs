@@ -1,0 +1,254 @@
+//! Saved graphs: what an index keeps between runs, so that a start does not build its graphs anew.
+//!
+//! One file an index, `<id of the index>.index`, little-endian:
+//!
+//! ```text
+//! header, 40 bytes
+//!    0  "ENGRINDX"                   8  u32 format version (1)
+//!   12  u32 CRC-32C of the footer   16  u64 id of the index
+//!   24  u64 offset of the footer    32  u64 bytes of the footer
+//! graphs, one after the other, as `engramdb_vector` saves them (with checksums of their own)
+//! footer
+//!   u32 bound of document ids
+//!   u32 graphs, then for each: u32 field, u64 offset, u64 bytes
+//!   u32 documents, then for each: u32 id, u32 bytes of the key, the key
+//! ```
+//!
+//! The file is a cache: it need not be of one moment, nor of the snapshot's. Whoever loads it compares every document with
+//! the keyspace (`recovery`). It is written beside its name, synced and renamed, so that a name stands for a whole file.
+
+use crate::index::Index;
+use crate::vectors::Structure;
+use engramdb_engine::env::{Access, Disk, DiskFile, Env};
+use engramdb_vector::Hnsw;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const MAGIC: &[u8; 8] = b"ENGRINDX";
+const FORMAT_VERSION: u32 = 1;
+const HEADER_BYTES: u64 = 40;
+const BUFFER_BYTES: usize = 1 << 20;
+const SUFFIX: &str = ".index";
+
+/// What a file held.
+pub struct Saved {
+    /// All ids in the graphs are below it.
+    pub id_bound: u32,
+    pub documents: Vec<(u32, Vec<u8>)>,
+    /// By number of the field.
+    pub graphs: Vec<(usize, Hnsw)>,
+}
+
+fn path_of(directory: &Path, index: u64) -> PathBuf {
+    directory.join(format!("{index:020}{SUFFIX}"))
+}
+
+/// Writes all graphs of the index; returns how many nodes they have.
+pub fn save(env: &Env, directory: &Path, index: &Index) -> io::Result<usize> {
+    env.disk.create_dir_all(directory)?;
+    let path = path_of(directory, index.definition.id);
+    let temporary = path.with_extension("tmp");
+    let file = env.disk.create(&temporary)?;
+    let mut out = FileWriter { file: &*file, offset: HEADER_BYTES, buffer: Vec::new() };
+    let mut graphs = Vec::new();
+    let mut nodes = 0;
+    for (field, vectors) in index.vectors.iter().enumerate() {
+        let Some(vectors) = vectors else { continue };
+        vectors.settle();
+        let structure = vectors.structure();
+        let Structure::Graph(graph) = &*structure else { continue };
+        let start = out.position();
+        graph.save(&mut out)?;
+        nodes += structure.index().len();
+        graphs.push((field as u32, start, out.position() - start));
+    }
+    // After the graphs: every id that is in one is below this bound.
+    let footer = footer(index, &graphs);
+    let footer_offset = out.position();
+    out.write_all(&footer)?;
+    out.flush()?;
+    file.write_at(&header(index.definition.id, footer_offset, &footer), 0)?;
+    file.sync()?;
+    env.disk.rename(&temporary, &path)?;
+    env.disk.sync_directory(directory)?;
+    Ok(nodes)
+}
+
+fn header(index: u64, footer_offset: u64, footer: &[u8]) -> Vec<u8> {
+    let mut header = MAGIC.to_vec();
+    header.extend(FORMAT_VERSION.to_le_bytes());
+    header.extend(crc32c::crc32c(footer).to_le_bytes());
+    header.extend(index.to_le_bytes());
+    header.extend(footer_offset.to_le_bytes());
+    header.extend((footer.len() as u64).to_le_bytes());
+    header
+}
+
+fn footer(index: &Index, graphs: &[(u32, u64, u64)]) -> Vec<u8> {
+    let documents = index.documents.read();
+    let mut footer = documents.id_bound().to_le_bytes().to_vec();
+    footer.extend((graphs.len() as u32).to_le_bytes());
+    for (field, offset, bytes) in graphs {
+        footer.extend(field.to_le_bytes());
+        footer.extend(offset.to_le_bytes());
+        footer.extend(bytes.to_le_bytes());
+    }
+    footer.extend((documents.len() as u32).to_le_bytes());
+    for (key, id) in documents.keys() {
+        footer.extend(id.to_le_bytes());
+        footer.extend((key.len() as u32).to_le_bytes());
+        footer.extend_from_slice(key);
+    }
+    footer
+}
+
+/// Reads the file of the index. `None` if there is none; an error says why it cannot be used.
+pub fn load(env: &Env, directory: &Path, index: &Index) -> Result<Option<Saved>, String> {
+    let path = path_of(directory, index.definition.id);
+    let file = match env.disk.open(&path, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("cannot open {}: {error}", path.display())),
+    };
+    let footer = read_footer(&file, index.definition.id).map_err(|error| error.to_string())?;
+    let mut reader = Fields(&footer);
+    let damaged = || "its footer is damaged".to_owned();
+    let (id_bound, places, documents) = reader.parse().ok_or_else(damaged)?;
+    let mut graphs = Vec::new();
+    for (field, offset, bytes) in places {
+        let mut input =
+            FileReader { file: file.clone(), offset, end: offset + bytes, buffer: Vec::new(), at: 0 };
+        let graph = Hnsw::load(&mut input).map_err(|error| error.to_string())?;
+        graphs.push((field as usize, graph));
+    }
+    Ok(Some(Saved { id_bound, documents, graphs }))
+}
+
+/// Checks the header and reads the footer that it names.
+fn read_footer(file: &Arc<dyn DiskFile>, index: u64) -> io::Result<Vec<u8>> {
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is no saved index of this version");
+    let mut bytes = [0; HEADER_BYTES as usize];
+    if file.read_full_at(&mut bytes, 0)? < bytes.len() || &bytes[..8] != MAGIC {
+        return Err(damaged());
+    }
+    let mut fields = Fields(&bytes[8..]);
+    let (version, crc) = (fields.u32(), fields.u32());
+    let (saved_index, offset, length) = (fields.u64(), fields.u64(), fields.u64());
+    let (offset, length) = (offset.unwrap_or_default(), length.unwrap_or_default());
+    let fits = offset.checked_add(length) == Some(file.size()?);
+    if version != Some(FORMAT_VERSION) || saved_index != Some(index) || !fits {
+        return Err(damaged());
+    }
+    let mut footer = vec![0; length as usize];
+    file.read_full_at(&mut footer, offset)?;
+    if crc != Some(crc32c::crc32c(&footer)) {
+        return Err(damaged());
+    }
+    Ok(footer)
+}
+
+/// Removes the files of indexes that are no more.
+pub fn remove_others(disk: &dyn Disk, directory: &Path, indexes: &[u64]) -> io::Result<()> {
+    let keep: Vec<PathBuf> = indexes.iter().map(|&index| path_of(directory, index)).collect();
+    for name in disk.list(directory)? {
+        let path = directory.join(name);
+        if !keep.contains(&path) {
+            disk.remove(&path)?;
+        }
+    }
+    disk.sync_directory(directory)
+}
+
+type Place = (u32, u64, u64);
+type Parsed = (u32, Vec<Place>, Vec<(u32, Vec<u8>)>);
+
+/// Reads little-endian fields; `None` where the bytes end.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn parse(&mut self) -> Option<Parsed> {
+        let id_bound = self.u32()?;
+        let graphs = self.u32()?;
+        let places =
+            (0..graphs).map(|_| Some((self.u32()?, self.u64()?, self.u64()?))).collect::<Option<_>>()?;
+        let documents = self.u32()?;
+        let documents = (0..documents)
+            .map(|_| {
+                let (id, length) = (self.u32()?, self.u32()?);
+                let (key, rest) = self.0.split_at_checked(length as usize)?;
+                self.0 = rest;
+                Some((id, key.to_vec()))
+            })
+            .collect::<Option<_>>()?;
+        self.0.is_empty().then_some((id_bound, places, documents))
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_le_bytes(*first))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*first))
+    }
+}
+
+/// Appends to a file through a buffer.
+struct FileWriter<'a> {
+    file: &'a dyn DiskFile,
+    offset: u64,
+    buffer: Vec<u8>,
+}
+
+impl FileWriter<'_> {
+    fn position(&self) -> u64 {
+        self.offset + self.buffer.len() as u64
+    }
+}
+
+impl Write for FileWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_at(&self.buffer, self.offset)?;
+        self.offset += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Reads a part of a file through a buffer.
+struct FileReader {
+    file: Arc<dyn DiskFile>,
+    offset: u64,
+    end: u64,
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+impl Read for FileReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.buffer.len() {
+            let wanted = (self.end - self.offset).min(BUFFER_BYTES as u64) as usize;
+            self.buffer.resize(wanted, 0);
+            let filled = self.file.read_full_at(&mut self.buffer, self.offset)?;
+            self.buffer.truncate(filled);
+            self.offset += filled as u64;
+            self.at = 0;
+        }
+        let count = out.len().min(self.buffer.len() - self.at);
+        out[..count].copy_from_slice(&self.buffer[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}

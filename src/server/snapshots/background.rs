@@ -1,0 +1,382 @@
+//! Snapshots while the server serves: BGSAVE, SAVE, and by itself when the log has grown enough.
+//!
+//! A thread rotates the log, so that sealed segments hold everything so far, and starts `engramdb snapshot create` as a
+//! process of its own, at low priority: the serving process never forks its memory and never pauses. Meanwhile modules
+//! export their derived state in this process, which has it already. When the process has published a manifest, the log
+//! is trimmed here, where its writer is.
+//!
+//! Invariants: one snapshot at a time; the process dies with this one, for the thread that starts it lives to the end;
+//! a process that is killed, or fails, leaves the previous snapshot valid.
+
+use super::machine;
+use crate::snapshotter::Snapshotter;
+use engramdb_engine::Engine;
+use engramdb_engine::env::Env;
+use engramdb_engine::log::local::Catalog;
+use engramdb_engine::log::pipeline::Refusal;
+use engramdb_engine::module::Exporter;
+use engramdb_engine::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
+use engramdb_engine::snapshot::manifest::{Manifest, ManifestEntry};
+use parking_lot::{Condvar, Mutex};
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct SnapshotSettings {
+    /// The data directory.
+    pub directory: PathBuf,
+    /// The program that knows `snapshot create`; this one by default.
+    pub program: PathBuf,
+    /// Whether snapshots are made without being asked for.
+    pub automatic: bool,
+    /// A snapshot is made when the log has grown by this many bytes since the last one, and ...
+    pub log_bytes_min: u64,
+    /// ... by this many times the last snapshot's size.
+    pub log_ratio: f64,
+    /// How many snapshots are kept.
+    pub retain: usize,
+}
+
+impl SnapshotSettings {
+    pub fn new(directory: PathBuf) -> std::io::Result<SnapshotSettings> {
+        Ok(SnapshotSettings {
+            directory,
+            program: std::env::current_exe()?,
+            automatic: true,
+            log_bytes_min: 64 << 20,
+            log_ratio: 1.0,
+            retain: 2,
+        })
+    }
+}
+
+/// How often the log's growth is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the process is looked after.
+const POLL_EVERY: Duration = Duration::from_millis(20);
+/// After a failure, nothing is tried unasked for this long.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Memory of the process beside the keys that it holds: buffers, and the program itself.
+const PROCESS_BYTES: u64 = 64 << 20;
+/// The process holds about one of 64 parts of the keys at a time; keys are not spread evenly, and take more room in
+/// memory than in a file.
+const PARTS_HELD_INVERSE: u64 = 16;
+
+/// Makes snapshots in the background. [`BackgroundSnapshots::stop`] ends it; dropping does too.
+pub struct BackgroundSnapshots {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    engine: Arc<Engine>,
+    settings: SnapshotSettings,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    asked: bool,
+    running: bool,
+    stopping: bool,
+    last_save_ms: u64,
+    last_result: Result<(), String>,
+    /// No automatic attempt before this moment of the monotonic clock.
+    not_before: Duration,
+    /// Whether the operator has been told that memory is short.
+    said_that_memory_is_short: bool,
+}
+
+impl BackgroundSnapshots {
+    pub fn start(engine: Arc<Engine>, settings: SnapshotSettings) -> std::io::Result<BackgroundSnapshots> {
+        let newest = newest(engine.env(), &settings);
+        let state = State {
+            asked: false,
+            running: false,
+            stopping: false,
+            last_save_ms: newest.map_or(0, |entry| entry.created_ms),
+            last_result: Ok(()),
+            not_before: Duration::ZERO,
+            said_that_memory_is_short: false,
+        };
+        let shared = Arc::new(Shared { engine, settings, state: Mutex::new(state), changed: Condvar::new() });
+        let thread = {
+            let shared = shared.clone();
+            std::thread::Builder::new().name("snapshots".to_owned()).spawn(move || shared.run())?
+        };
+        Ok(BackgroundSnapshots { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Ends the thread, and the process if one runs. The last snapshot stays valid.
+    pub fn stop(&self) {
+        self.shared.state.lock().stopping = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic there has been reported by the panic hook.
+            _ = thread.join();
+        }
+    }
+
+    /// Waits until no snapshot is being made; how the last one ended.
+    pub fn wait(&self) -> Result<(), String> {
+        let mut state = self.shared.state.lock();
+        while (state.asked || state.running) && !state.stopping {
+            self.shared.changed.wait(&mut state);
+        }
+        state.last_result.clone()
+    }
+}
+
+impl Drop for BackgroundSnapshots {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Snapshotter for BackgroundSnapshots {
+    fn start(&self) -> Result<(), String> {
+        let mut state = self.shared.state.lock();
+        if state.asked || state.running {
+            return Err("Background save already in progress".to_owned());
+        }
+        if state.stopping {
+            return Err("the server is stopping".to_owned());
+        }
+        state.asked = true;
+        self.shared.changed.notify_all();
+        Ok(())
+    }
+
+    fn in_progress(&self) -> bool {
+        let state = self.shared.state.lock();
+        state.asked || state.running
+    }
+
+    fn last_save_ms(&self) -> u64 {
+        self.shared.state.lock().last_save_ms
+    }
+
+    fn last_result(&self) -> Result<(), String> {
+        self.shared.state.lock().last_result.clone()
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        while let Some(asked) = self.next() {
+            if !asked && !self.is_due() {
+                continue;
+            }
+            match self.memory_is_short() {
+                Some(cause) if !asked => self.wait_for_memory(&cause),
+                Some(cause) => self.ended(Err(cause)),
+                None => {
+                    self.state.lock().running = true;
+                    let result = self.snapshot();
+                    self.ended(result);
+                }
+            }
+        }
+    }
+
+    /// Waits until a snapshot was asked for (true) or it is time to look at the log (false); `None` at the end.
+    fn next(&self) -> Option<bool> {
+        let mut state = self.state.lock();
+        if !state.asked && !state.stopping {
+            self.changed.wait_for(&mut state, LOOK_EVERY);
+        }
+        if state.stopping {
+            return None;
+        }
+        // What was asked for is running from now on, so that `in_progress` has no gap.
+        let asked = std::mem::take(&mut state.asked);
+        state.running = asked;
+        Some(asked)
+    }
+
+    fn ended(&self, result: Result<(), String>) {
+        let mut state = self.state.lock();
+        state.running = false;
+        match &result {
+            Ok(()) => {
+                state.last_save_ms = self.engine.env().clock.wall_ms();
+                state.said_that_memory_is_short = false;
+            }
+            Err(cause) => {
+                state.not_before = self.engine.env().clock.monotonic() + RETRY_AFTER;
+                if !state.stopping {
+                    tracing::error!("no snapshot was made: {cause}");
+                }
+            }
+        }
+        state.last_result = result;
+        self.changed.notify_all();
+    }
+
+    /// Whether the log has grown enough.
+    fn is_due(&self) -> bool {
+        let settings = &self.settings;
+        if !settings.automatic || self.engine.env().clock.monotonic() < self.state.lock().not_before {
+            return false;
+        }
+        let newest = newest(self.engine.env(), settings);
+        let by_size = newest.as_ref().map_or(0.0, |entry| entry.bytes as f64 * settings.log_ratio) as u64;
+        self.sealed_bytes_after(newest.as_ref()) >= settings.log_bytes_min.max(by_size)
+    }
+
+    /// The size of the sealed segments that are not in the last snapshot.
+    fn sealed_bytes_after(&self, newest: Option<&ManifestEntry>) -> u64 {
+        let disk = &*self.engine.env().disk;
+        // While segments come and go, a look may fail; there will be another.
+        let Ok(catalog) = Catalog::load(disk, &self.settings.directory.join(LOG_DIRECTORY)) else { return 0 };
+        let after = newest.map_or(0, |entry| entry.pos);
+        let new = catalog.started.windows(2).filter(|pair| pair[1].header.before.pos.0 > after);
+        let size = |segment: &std::path::Path| {
+            disk.open(segment, engramdb_engine::env::Access::Read).and_then(|file| file.size()).unwrap_or(0)
+        };
+        new.map(|pair| size(&pair[0].path)).sum()
+    }
+
+    /// Why the process may not find the memory that it needs.
+    fn memory_is_short(&self) -> Option<String> {
+        let available = machine::available_memory_bytes()?;
+        let newest = newest(self.engine.env(), &self.settings);
+        let data = newest.as_ref().map_or(0, |entry| entry.bytes) + self.sealed_bytes_after(newest.as_ref());
+        let needed = PROCESS_BYTES + data / PARTS_HELD_INVERSE;
+        let mib = |bytes: u64| bytes >> 20;
+        (available < needed).then(|| {
+            format!("a snapshot needs about {} MiB of memory, {} MiB are free", mib(needed), mib(available))
+        })
+    }
+
+    fn wait_for_memory(&self, cause: &str) {
+        let mut state = self.state.lock();
+        if !std::mem::replace(&mut state.said_that_memory_is_short, true) {
+            tracing::warn!("{cause}: waiting; until then the log keeps growing");
+        }
+    }
+
+    fn snapshot(&self) -> Result<(), String> {
+        let env = self.engine.env();
+        let before = newest(env, &self.settings);
+        let durable = self.engine.durable();
+        let exports = std::thread::Builder::new().name("export".to_owned()).spawn({
+            let exporters = self.engine.exporters();
+            move || export(exporters)
+        });
+        let result = match &before {
+            Some(entry) if entry.lsn == durable.0 => Ok(()),
+            _ => self.rotate().and_then(|()| self.run_process()).and_then(|()| self.trim()),
+        };
+        // A panic there has been reported by the panic hook; derived state can be rebuilt.
+        _ = exports.map(JoinHandle::join);
+        result
+    }
+
+    /// Seals what the log holds so far. A `Busy` passes when the next segment is prepared.
+    fn rotate(&self) -> Result<(), String> {
+        loop {
+            match self.engine.pipeline().rotate() {
+                Ok(_) => return Ok(()),
+                Err(Refusal::Busy) => {}
+                Err(other) => return Err(other.to_string()),
+            }
+            let mut state = self.state.lock();
+            if state.stopping {
+                return Err("the server is stopping".to_owned());
+            }
+            self.changed.wait_for(&mut state, POLL_EVERY);
+        }
+    }
+
+    fn run_process(&self) -> Result<(), String> {
+        let settings = &self.settings;
+        let began = self.engine.env().clock.monotonic();
+        let child = Command::new(&settings.program)
+            .args(["snapshot", "create", "--sealed-only", "--dir"])
+            .arg(&settings.directory)
+            .args(["--retain", &settings.retain.to_string(), "--parent", &std::process::id().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child =
+            child.map_err(|error| format!("cannot start {}: {error}", settings.program.display()))?;
+        let stderr = child.stderr.take().expect("piped above");
+        let text = std::thread::spawn(move || tail(stderr));
+        let status = self.wait_for(&mut child)?;
+        let text = text.join().unwrap_or_default();
+        if !status.success() {
+            return Err(format!("the snapshot process ended with {status}: {}", text.trim()));
+        }
+        let took = self.engine.env().clock.monotonic() - began;
+        tracing::info!("snapshot made in {:.1} s", took.as_secs_f64());
+        if !text.trim().is_empty() {
+            tracing::warn!("{}", text.trim());
+        }
+        Ok(())
+    }
+
+    /// Waits for the process; kills it when the server stops.
+    fn wait_for(&self, child: &mut Child) -> Result<std::process::ExitStatus, String> {
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) => {}
+                Err(error) => return Err(format!("lost the snapshot process: {error}")),
+            }
+            let mut state = self.state.lock();
+            if state.stopping {
+                drop(state);
+                // It may have ended by itself meanwhile.
+                _ = child.kill();
+                _ = child.wait();
+                return Err("the server is stopping".to_owned());
+            }
+            self.changed.wait_for(&mut state, POLL_EVERY);
+        }
+    }
+
+    /// Gives up what of the log no snapshot that is kept needs.
+    fn trim(&self) -> Result<(), String> {
+        let directory = self.settings.directory.join(SNAPSHOT_DIRECTORY);
+        let manifest =
+            Manifest::load(&*self.engine.env().disk, &directory).map_err(|error| error.to_string())?;
+        match manifest.trim_through(self.settings.retain) {
+            Some(upto) => self.engine.log().trim(upto).map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn newest(env: &Env, settings: &SnapshotSettings) -> Option<ManifestEntry> {
+    let directory = settings.directory.join(SNAPSHOT_DIRECTORY);
+    // A damaged manifest stops the next start and the next snapshot, which say what to do.
+    Manifest::load(&*env.disk, &directory).ok()?.newest().cloned()
+}
+
+fn export(exporters: Vec<(&'static str, Exporter)>) {
+    for (module, exporter) in exporters {
+        match exporter() {
+            Ok(text) => tracing::info!("{module}: {text}"),
+            Err(cause) => tracing::warn!("{module} could not keep its derived state: {cause}"),
+        }
+    }
+}
+
+/// The end of what a process writes, as text.
+fn tail(mut from: impl Read) -> String {
+    const BYTES_MAX: usize = 16 << 10;
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        bytes.extend_from_slice(&buffer[..count]);
+        let excess = bytes.len().saturating_sub(BYTES_MAX);
+        bytes.drain(..excess);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
