@@ -41,6 +41,9 @@ pub type WriteReply = Box<dyn FnOnce(&mut dyn Reply) + Send>;
 
 /// Commands under one hold of a lock.
 const RUN_COMMANDS_MAX: usize = 64;
+/// Unsent replies beyond which a round or a run ends, in bytes: a few hundred words can ask for gigabytes, and the
+/// bound of the outbox is checked between rounds.
+const ROUND_OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// The hold's length; looked at between commands.
 const RUN_TIME_MAX: Duration = Duration::from_micros(50);
 /// The pause before another try when the log is behind or a module is overloaded.
@@ -95,10 +98,11 @@ impl Core {
     ) -> (usize, Option<Waiting>) {
         let shared = self.shared.clone();
         let before = next;
+        let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
         self.outbox.begin_round();
         let mut waiting = None;
         let mut words: Arguments<'_> = SmallVec::new();
-        while next < requests.len() && !self.closing && waiting.is_none() {
+        while next < requests.len() && !self.closing && waiting.is_none() && self.outbox.len() < output_max {
             words.clear();
             words.extend(requests.get(next, buffer).iter());
             let args = Args::new(&words);
@@ -288,6 +292,7 @@ impl Core {
             Err(Admission::Closed) => return (0, None),
         };
         let mut words: Arguments<'_> = SmallVec::new();
+        let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
         let mut run = shared.engine.writes(credit);
         let start = shared.now();
         let mut before = start;
@@ -302,7 +307,7 @@ impl Core {
             let now = shared.now();
             self.note(shared, known.id, args, now - before);
             before = now;
-            if now - start > RUN_TIME_MAX {
+            if now - start > RUN_TIME_MAX || self.outbox.len() > output_max {
                 break;
             }
         }
@@ -318,6 +323,7 @@ impl Core {
         plan: &Plan<'_>,
     ) -> (usize, Option<Waiting>) {
         let mut words: Arguments<'_> = SmallVec::new();
+        let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
         let run = shared.engine.reads();
         let start = shared.now();
         let mut before = start;
@@ -344,7 +350,7 @@ impl Core {
                 }
                 Stage::Offload(job) => return (done, Some(offload(job))),
             }
-            if now - start > RUN_TIME_MAX {
+            if now - start > RUN_TIME_MAX || self.outbox.len() > output_max {
                 break;
             }
         }
