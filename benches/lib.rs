@@ -5,16 +5,27 @@ use engramdb_engine::command::{Args, CommandError, CommandTable, Reply};
 use engramdb_engine::commands;
 use engramdb_engine::engine::{Ran, batch_bytes_max};
 use engramdb_engine::env::Env;
+use engramdb_engine::log::local::{LocalLog, LocalOptions};
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::{Credit, Options, Refusal};
 use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::log::{LogId, ShardLog};
 use engramdb_engine::recovery::Recovering;
+use std::path::Path;
 use std::sync::Arc;
 
 /// An empty engine whose log keeps everything in memory.
 pub fn engine() -> Engine {
-    let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([1; 16])));
+    start(Arc::new(MemoryLog::new(LogId([1; 16]))))
+}
+
+/// An empty engine over a log in this directory, as a server has it.
+pub fn engine_in(directory: &Path) -> Engine {
+    let log = LocalLog::open(Env::system(), directory, LocalOptions::default());
+    start(Arc::new(log.expect("the directory is writable")))
+}
+
+fn start(log: Arc<dyn ShardLog>) -> Engine {
     let mut recovering = Recovering::new(Env::system(), 16, Vec::new());
     let recovered = recovering.replay(&*log, Checkpoint::default(), |_| ()).expect("the log is empty");
     let (engine, _) = recovering.start(log, &recovered, Options::default()).expect("nobody else claims it");

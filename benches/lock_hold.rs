@@ -6,16 +6,23 @@
 
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the real clock")]
 
-use engramdb_benches::{Void, admit, engine, table};
+use engramdb_benches::{Void, admit, engine_in, table};
 use engramdb_engine::command::Args;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
+
+/// As in the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const KEYS_DEFAULT: u64 = 5_000_000;
 
 fn main() {
     let keys = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(KEYS_DEFAULT);
-    let (engine, table) = (engine(), table());
+    // As the server does.
+    rustix::thread::disable_transparent_huge_pages(true).expect("Linux has this");
+    let directory = std::env::temp_dir().join(format!("engramdb-lock-hold-{}", std::process::id()));
+    let (engine, table) = (engine_in(&directory), table());
     let mut holds: Vec<(Duration, Duration)> = Vec::with_capacity(keys as usize);
     let started = Instant::now();
     for number in 0..keys {
@@ -31,6 +38,10 @@ fn main() {
         holds.push((wall.elapsed(), thread_cpu() - cpu));
     }
     println!("{keys} keys in {:.1} s", started.elapsed().as_secs_f64());
+    drop(engine);
+    _ = std::fs::remove_dir_all(&directory);
+    let long = holds.iter().enumerate().filter(|(_, (_, cpu))| *cpu > Duration::from_millis(1));
+    long.for_each(|(key, (_, cpu))| println!("  key {key}: {:.2} ms of CPU", cpu.as_secs_f64() * 1e3));
     print("wall", holds.iter().map(|hold| hold.0).collect());
     print("cpu", holds.iter().map(|hold| hold.1).collect());
 }

@@ -83,10 +83,15 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
     let config = arguments.config()?;
     start_logging(&config)?;
     stop_on_panic();
+    engramdb_server::disable_huge_pages();
     let env = Env::system();
     let options = StartOptions {
         databases: config.databases,
-        pipeline: pipeline::Options { buffer_bytes_max: config.log_buffer_bytes, ..Default::default() },
+        pipeline: pipeline::Options {
+            buffer_bytes_max: config.log_buffer_bytes,
+            wake_on_kick: true,
+            ..Default::default()
+        },
     };
     let directory = config.directory.clone();
     let make = || modules::serving(&env, &directory, index_threads());

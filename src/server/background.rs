@@ -17,7 +17,12 @@ pub fn start(
     incoming: Vec<Incoming>,
     signals: bool,
 ) -> std::io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let engine = shared.engine.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .on_thread_park(move || engine.pipeline().kick())
+        .build()?;
     let run = move || {
         runtime.block_on(async {
             for listener in listeners {

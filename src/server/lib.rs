@@ -32,6 +32,7 @@ mod worker;
 
 pub use commands::FAMILIES as COMMANDS;
 pub use config::Config;
+pub use process::disable_huge_pages;
 pub use server::{Hooks, Server, ServerError, Stop};
 pub use snapshotter::{NoSnapshots, Snapshotter};
 

@@ -52,3 +52,11 @@ pub fn cpu_seconds(env: &Env) -> Option<CpuSeconds> {
 pub fn executable() -> String {
     std::env::current_exe().map_or(String::new(), |path| path.display().to_string())
 }
+
+/// Asks the kernel for no huge pages in this process, as Redis does: the first touch of one takes milliseconds, and it
+/// would happen under the keyspace's lock. Where the kernel has no such switch, nothing is lost but latency.
+pub fn disable_huge_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!("transparent huge pages stay as they are: {error}");
+    }
+}

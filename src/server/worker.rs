@@ -31,10 +31,13 @@ const EVENT_INTERVAL: u32 = 256;
 impl Worker {
     pub fn start(self, number: usize) -> std::io::Result<(Incoming, JoinHandle<()>)> {
         let (sender, receiver) = unbounded_channel();
+        let engine = self.shared.engine.clone();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .event_interval(EVENT_INTERVAL)
+            // The round's writes go to the log as one entry.
+            .on_thread_park(move || engine.pipeline().kick())
             .build()?;
         let thread = std::thread::Builder::new().name(format!("worker-{number}"));
         let thread = thread.spawn(move || runtime.block_on(self.run(receiver)))?;

@@ -26,8 +26,11 @@ use super::{
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+
+/// So much reserved room wakes the log thread without a kick.
+const KICK_BYTES: u64 = 1 << 20;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -38,11 +41,20 @@ pub struct Options {
     pub buffer_bytes_max: u64,
     /// Without a log thread, [`Pipeline::pump`] does its work: for tests that must replay from a seed.
     pub log_thread: bool,
+    /// Whether an idle log thread sleeps on until [`Pipeline::kick`], or until an entry's worth of batches waits. Whoever
+    /// submits then has to kick before it waits for anything: what a whole round of connections submitted becomes
+    /// one entry and one wake-up.
+    pub wake_on_kick: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { node: "engramdb".to_owned(), buffer_bytes_max: 64 << 20, log_thread: true }
+        Options {
+            node: "engramdb".to_owned(),
+            buffer_bytes_max: 64 << 20,
+            log_thread: true,
+            wake_on_kick: false,
+        }
     }
 }
 
@@ -111,6 +123,9 @@ struct Shared {
     /// Blocking waiters (tests, tools, rotate, close) wait here.
     progress: Condvar,
     durable: AtomicU64,
+    wake_on_kick: bool,
+    /// Batches wait and the log thread was not woken for them.
+    unkicked: AtomicBool,
     watchers: RwLock<Vec<Arc<dyn DurableWatcher>>>,
 }
 
@@ -184,6 +199,8 @@ impl Pipeline {
             work: Condvar::new(),
             progress: Condvar::new(),
             durable: AtomicU64::new(checkpoint.lsn.0),
+            wake_on_kick: options.wake_on_kick && options.log_thread,
+            unkicked: AtomicBool::new(false),
             watchers: RwLock::new(Vec::new()),
         });
         let mut writer = Writer {
@@ -260,6 +277,25 @@ impl Pipeline {
         }
         credit.room -= room;
         state.add(&shared.limits, lsn, engine_time_ms, batch, checksum_crc, room);
+        if !state.idle {
+            return;
+        }
+        if shared.wake_on_kick && state.reserved_bytes < KICK_BYTES {
+            shared.unkicked.store(true, Ordering::Release);
+            return;
+        }
+        state.idle = false;
+        drop(state);
+        shared.work.notify_one();
+    }
+
+    /// Wakes the log thread if batches wait for it and nobody has woken it yet. Costs one load otherwise.
+    pub fn kick(&self) {
+        let shared = &self.shared;
+        if !shared.unkicked.load(Ordering::Acquire) || !shared.unkicked.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mut state = shared.state.lock();
         if state.idle {
             state.idle = false;
             drop(state);

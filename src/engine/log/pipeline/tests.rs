@@ -137,3 +137,21 @@ fn admission_is_bounded_and_credits_return() {
     pipeline.pump();
     assert!(pipeline.admit(500).is_ok());
 }
+
+#[test]
+fn an_idle_log_thread_sleeps_on_until_it_is_kicked() {
+    let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([3; 16])));
+    let options = Options { wake_on_kick: true, ..Options::default() };
+    let pipeline = Pipeline::start(log, &Recovered::default(), options).expect("an empty log");
+    for number in 1..=3 {
+        let mut credit = pipeline.admit(10).expect("there is room");
+        pipeline.submit(&mut credit, Lsn(number), 0, b"batch");
+    }
+    pipeline.kick();
+    pipeline.wait(Lsn(3)).expect("a kick is enough");
+    assert_eq!(pipeline.durable(), Lsn(3));
+    let mut credit = pipeline.admit(10).expect("there is room");
+    pipeline.submit(&mut credit, Lsn(4), 0, b"batch");
+    pipeline.close().expect("a close needs no kick");
+    assert_eq!(pipeline.durable(), Lsn(4));
+}
