@@ -132,3 +132,28 @@ fn a_transaction_is_one_batch_and_a_dirty_watch_names_the_change() {
     assert!(transaction.is_dirty(&watch));
     assert_eq!(transaction.finish(), Lsn(2), "the nil waits for the batch that dirtied the watch");
 }
+
+#[test]
+fn a_flush_dirties_the_watches_of_what_was_there() {
+    let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([7; 16])));
+    let engine = open(&log);
+    run(&engine, "SET there 1");
+    for flush in ["FLUSHDB", "FLUSHALL"] {
+        run(&engine, "SET there 1");
+        let watches = [Watch::new(), Watch::new()];
+        engine.watch(&watches[0], 0, &[b"there"]);
+        engine.watch(&watches[1], 0, &[b"absent"]);
+        run(&engine, flush);
+        let is_dirty = |watch: &Arc<Watch>| {
+            let mut run = engine.writes(engine.admit(1, 1000).expect("there is room"));
+            let mut transaction = run.transaction();
+            let dirty = transaction.is_dirty(watch);
+            transaction.finish();
+            dirty
+        };
+        assert_eq!(watches.each_ref().map(is_dirty), [true, false], "{flush}");
+        run(&engine, "SET absent 1");
+        assert!(is_dirty(&watches[1]), "still registered");
+        run(&engine, "DEL absent");
+    }
+}

@@ -64,12 +64,13 @@ impl Watchers {
         }
         match record.effect {
             Effect::Module { .. } => {}
-            Effect::FlushAll | Effect::SwapDatabases { .. } => {
+            Effect::SwapDatabases { .. } => {
                 keys.drain().for_each(|(_, watches)| dirty(watches, lsn));
             }
+            Effect::FlushAll => keys.iter_mut().for_each(|(key, watches)| flush(watches, key, lsn)),
             Effect::Flush => {
-                keys.extract_if(|(database, _), _| *database == record.database)
-                    .for_each(|(_, watches)| dirty(watches, lsn));
+                let flushed = keys.iter_mut().filter(|((database, _), _)| *database == record.database);
+                flushed.for_each(|(key, watches)| flush(watches, key, lsn));
             }
             effect => effect.changed_keys(record.database, &mut |database, key| {
                 if let Some(watches) = keys.remove(&(database, key.to_vec())) {
@@ -78,6 +79,18 @@ impl Watchers {
             }),
         }
     }
+}
+
+/// A flush changes only what is there: a key that was absent when it was watched, and had come since, would have
+/// dirtied its watch then.
+fn flush(watches: &mut Vec<Weak<Watch>>, key: &DatabaseKey, lsn: Lsn) {
+    watches.retain(|watch| match watch.upgrade() {
+        Some(watch) if watch.present.lock().contains(key) => {
+            watch.dirty(lsn);
+            false
+        }
+        watch => watch.is_some(),
+    });
 }
 
 fn dirty(watches: Vec<Weak<Watch>>, lsn: Lsn) {

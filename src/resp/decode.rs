@@ -41,6 +41,9 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Redis's default of `proto-max-bulk-len`, in bytes.
 pub const BULK_BYTES_MAX_DEFAULT: usize = 512 * 1024 * 1024;
 
+/// Redis 7's bound of the arguments of one request. A header reserves nothing for them: each takes memory when it comes.
+pub const ARGUMENTS_MAX_DEFAULT: usize = i32::MAX as usize;
+
 /// The least that a connection should make room for before a read, in bytes. Redis's PROTO_IOBUF_LEN.
 pub const READ_BYTES_MIN: usize = 16 * 1024;
 
@@ -71,7 +74,11 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { arguments_max: 1024 * 1024, bulk_bytes_max: BULK_BYTES_MAX_DEFAULT, unauthenticated: false }
+        Self {
+            arguments_max: ARGUMENTS_MAX_DEFAULT,
+            bulk_bytes_max: BULK_BYTES_MAX_DEFAULT,
+            unauthenticated: false,
+        }
     }
 }
 

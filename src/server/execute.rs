@@ -41,6 +41,9 @@ pub type WriteReply = Box<dyn FnOnce(&mut dyn Reply) + Send>;
 
 /// Commands under one hold of a lock.
 const RUN_COMMANDS_MAX: usize = 64;
+/// Unsent replies beyond which a round or a run ends, in bytes: a few hundred words can ask for gigabytes, and the
+/// bound of the outbox is checked between rounds.
+const ROUND_OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// The hold's length; looked at between commands.
 const RUN_TIME_MAX: Duration = Duration::from_micros(50);
 /// The pause before another try when the log is behind or a module is overloaded.
@@ -71,6 +74,8 @@ enum Class<'s> {
     Queued(&'s Known),
     Engine(&'s Known),
     Session(&'s Known),
+    /// A web browser was made to talk to this port: its request's lines are not commands of the person behind it.
+    Http,
 }
 
 impl Core {
@@ -93,16 +98,24 @@ impl Core {
     ) -> (usize, Option<Waiting>) {
         let shared = self.shared.clone();
         let before = next;
+        let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
         self.outbox.begin_round();
         let mut waiting = None;
         let mut words: Arguments<'_> = SmallVec::new();
-        while next < requests.len() && !self.closing && waiting.is_none() {
+        while next < requests.len() && !self.closing && waiting.is_none() && self.outbox.len() < output_max {
             words.clear();
             words.extend(requests.get(next, buffer).iter());
             let args = Args::new(&words);
             match self.classify(&shared, args) {
                 Class::Refused(error) => {
                     self.refuse(&error);
+                    next += 1;
+                }
+                Class::Http => {
+                    tracing::warn!(
+                        "closing a connection that sent an HTTP request: is it an attack by a web page?"
+                    );
+                    self.closing = true;
                     next += 1;
                 }
                 Class::Queued(known) => {
@@ -152,6 +165,7 @@ impl Core {
     fn classify<'s>(&mut self, shared: &'s Shared, args: Args<'_>) -> Class<'s> {
         let known = match shared.table.resolve(args) {
             Ok(known) => known,
+            Err(_) if args.is(0, "POST") || args.is(0, "Host:") => return Class::Http,
             Err(error) => return Class::Refused(error),
         };
         if !self.session.authenticated && !known.command.has(flag::NO_AUTH) {
@@ -278,6 +292,7 @@ impl Core {
             Err(Admission::Closed) => return (0, None),
         };
         let mut words: Arguments<'_> = SmallVec::new();
+        let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
         let mut run = shared.engine.writes(credit);
         let start = shared.now();
         let mut before = start;
@@ -292,7 +307,7 @@ impl Core {
             let now = shared.now();
             self.note(shared, known.id, args, now - before);
             before = now;
-            if now - start > RUN_TIME_MAX {
+            if now - start > RUN_TIME_MAX || self.outbox.len() > output_max {
                 break;
             }
         }
@@ -308,6 +323,7 @@ impl Core {
         plan: &Plan<'_>,
     ) -> (usize, Option<Waiting>) {
         let mut words: Arguments<'_> = SmallVec::new();
+        let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
         let run = shared.engine.reads();
         let start = shared.now();
         let mut before = start;
@@ -334,7 +350,7 @@ impl Core {
                 }
                 Stage::Offload(job) => return (done, Some(offload(job))),
             }
-            if now - start > RUN_TIME_MAX {
+            if now - start > RUN_TIME_MAX || self.outbox.len() > output_max {
                 break;
             }
         }
