@@ -185,3 +185,25 @@ fn no_bytes_make_the_parser_panic() {
     }
     engramdb_search::fuzz_query(&vec![b'('; 100_000]);
 }
+
+#[test]
+fn a_search_waits_for_the_last_change_of_its_index_and_for_nothing_else() {
+    let server = Server::new();
+    let created =
+        server.line("FT.CREATE idx PREFIX 1 d: SCHEMA v VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2");
+    assert_eq!(created, "OK");
+    let query = blob(&[1.0, 1.0]);
+    let search = || {
+        let words: [&[u8]; 8] =
+            [b"FT.SEARCH", b"idx", b"*=>[KNN 1 @v $q]", b"PARAMS", b"2", b"q", &query, b"NOCONTENT"];
+        server.run_gated(&words).1
+    };
+    let shown = server.hset("d:1", &[("v", &blob(&[1.0, 1.0]))]);
+    assert!(search() >= shown, "it shows the document");
+    let far = server.hset("d:2", &[("v", &blob(&[9.0, 9.0]))]);
+    assert!(search() >= far, "the document could have been nearer");
+    server.hset("other", &[("v", b"not indexed")]);
+    assert_eq!(search(), far, "a key outside the index is no affair of its searches");
+    let (_, deleted) = server.run_gated(&[b"DEL", b"d:1"]);
+    assert!(search() >= deleted, "the absence of a document could still be lost");
+}
