@@ -75,7 +75,10 @@ pub fn search(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<
     let mut query = query::parse(&index.definition, args[2], &parameters)?;
     add_filters(index, &request, &mut query)?;
     let env = module.options.env.clone();
-    let deadline = request.timeout.map(|timeout| env.clock.monotonic() + timeout);
+    // The backfill needs the lock that a transaction holds: waiting for it there would be waiting for nothing.
+    let must_not_wait = view.is_exclusive() && index.is_backfilling();
+    let timeout = if must_not_wait { Some(Duration::ZERO) } else { request.timeout };
+    let deadline = timeout.map(|timeout| env.clock.monotonic() + timeout);
     let plan = Plan { index: index.clone(), query, request, database: view.database(), env, deadline };
     plan.check()?;
     if index.is_backfilling() {

@@ -247,6 +247,7 @@ impl ReadRun<'_> {
             now_ms: self.now_ms,
             last_lsn: self.store.last_lsn,
             gate: Cell::new(Lsn(0)),
+            is_exclusive: false,
         }
     }
 

@@ -74,6 +74,7 @@ impl<'a> Tx<'a> {
             now_ms: self.now_ms,
             last_lsn: self.store.last_lsn,
             gate: Cell::new(self.gate),
+            is_exclusive: true,
         };
         let result = read(&view);
         self.gate = view.gate.get();

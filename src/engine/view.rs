@@ -21,6 +21,8 @@ pub struct View<'a> {
     /// The last batch that was applied.
     pub(crate) last_lsn: Lsn,
     pub(crate) gate: Cell<Lsn>,
+    /// The view is part of a transaction, which holds the write lock.
+    pub(crate) is_exclusive: bool,
 }
 
 impl<'a> View<'a> {
@@ -35,6 +37,11 @@ impl<'a> View<'a> {
 
     pub fn random(&self) -> u64 {
         self.env.random.next_u64()
+    }
+
+    /// True inside EXEC: the whole store stands still meanwhile, so a staged command must not wait for anything.
+    pub fn is_exclusive(&self) -> bool {
+        self.is_exclusive
     }
 
     /// What the reply has to wait for, so far.

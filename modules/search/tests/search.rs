@@ -207,3 +207,18 @@ fn a_search_waits_for_the_last_change_of_its_index_and_for_nothing_else() {
     let (_, deleted) = server.run_gated(&[b"DEL", b"d:1"]);
     assert!(search() >= deleted, "the absence of a document could still be lost");
 }
+
+#[test]
+fn inside_exec_a_search_does_not_wait_for_a_backfill_that_needs_its_lock() {
+    let server = Server::new();
+    for number in 0..500 {
+        server.hset(&format!("d:{number}"), &[("c", b"x")]);
+    }
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA c TAG"), "OK");
+    // TIMEOUT 0 waits for ever: without the rule this test would never end.
+    let words: [&[u8]; 5] = [b"FT.SEARCH", b"idx", b"@c:{x}", b"TIMEOUT", b"0"];
+    let reply = server.run_in_transaction(&words);
+    assert!(!reply.starts_with('['), "an index that is being filled does not answer: {reply}");
+    server.backfill();
+    assert!(server.run_in_transaction(&words).starts_with("[500"), "and answers once it is full");
+}

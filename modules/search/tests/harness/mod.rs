@@ -171,6 +171,19 @@ impl Server {
         (reply.text, gate)
     }
 
+    /// The reply as EXEC would give it.
+    pub fn run_in_transaction(&self, words: &[&[u8]]) -> String {
+        let args = Args::new(words);
+        let mut reply = Text { resp3: self.resp3, ..Text::default() };
+        let command = self.table.resolve(args).expect("a known command").command;
+        let credit = self.engine.admit(1, batch_bytes_max(words)).expect("there is room");
+        let mut run = self.engine.writes(credit);
+        let mut transaction = run.transaction();
+        transaction.run(0, command, args, &mut reply);
+        transaction.finish();
+        reply.text
+    }
+
     /// A line split at spaces; `'…'` quotes a word.
     pub fn line(&self, line: &str) -> String {
         self.line_with(line, &[])
