@@ -5,6 +5,7 @@
 //!
 //! - [`Server`]: worker threads, the listener, background work, shutdown;
 //! - `connection`: the life of one connection; `execute`: decoded requests as runs under one lock;
+//! - `worker`, `standby`: the threads that drive connections, and who steps in when one of them hangs in the disk;
 //! - `outbox`, `gate`: replies that wait until what they show is durable;
 //! - `session`, `clients`, `commands`: what a connection knows, and the commands about it;
 //! - [`config`]: one table for flags, environment, file, CONFIG GET and SET.
@@ -27,6 +28,7 @@ mod server;
 mod session;
 pub mod snapshots;
 mod snapshotter;
+mod standby;
 mod stats;
 mod worker;
 

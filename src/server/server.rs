@@ -10,6 +10,7 @@ use crate::commands::{self, Runner};
 use crate::config::Config;
 use crate::gate::{Gate, Gates};
 use crate::snapshotter::Snapshotter;
+use crate::standby::Standby;
 use crate::stats::{Stats, WorkerStats};
 use crate::worker::{Incoming, Worker};
 use engramdb_engine::Engine;
@@ -140,6 +141,8 @@ pub struct Server {
     shared: Arc<Shared>,
     shell: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
+    standby: Arc<Standby>,
+    standby_thread: JoinHandle<()>,
 }
 
 impl Server {
@@ -164,17 +167,21 @@ impl Server {
             .subscribe(Arc::new(Gates { workers: gates.clone(), failed: hooks.log_failed }));
         let mut incoming: Vec<Incoming> = Vec::new();
         let mut workers = Vec::new();
+        let mut watched = Vec::new();
+        let standby = Arc::new(Standby::default());
         for (number, gate) in gates.into_iter().enumerate() {
             let worker = Worker { shared: shared.clone(), gate, stats: shared.workers[number].clone() };
-            let (sender, thread) = worker.start(number).map_err(ServerError::Thread)?;
-            incoming.push(sender);
-            workers.push(thread);
+            let started = worker.start(number, standby.clone()).map_err(ServerError::Thread)?;
+            incoming.push(started.incoming);
+            workers.push(started.thread);
+            watched.push((started.runtime, started.absence));
         }
+        let standby_thread = standby.start(watched).map_err(ServerError::Thread)?;
         if shared.has_modules {
             background::maintain(shared.clone()).map_err(ServerError::Thread)?;
         }
         let shell = background::start(shared.clone(), listeners, incoming, hooks.signals);
-        Ok(Server { shared, shell: shell.map_err(ServerError::Thread)?, workers })
+        Ok(Server { shared, shell: shell.map_err(ServerError::Thread)?, workers, standby, standby_thread })
     }
 
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -197,6 +204,8 @@ impl Server {
         for worker in self.workers {
             _ = worker.join();
         }
+        self.standby.close();
+        _ = self.standby_thread.join();
         self.shared.engine.close()?;
         Ok(*self.shared.stop.lock())
     }

@@ -1,14 +1,22 @@
-//! A worker thread: a runtime of its own, its connections, and the releaser of their replies.
+//! A worker thread: a runtime of its own, its connections, and the releaser of their replies. When nothing is left to do
+//! before the log has what they wrote, it leaves the runtime and writes the log itself, if that is quick.
 
 use crate::clients::Client;
 use crate::connection;
 use crate::gate::Gate;
 use crate::server::Shared;
+use crate::standby::{Absence, Standby};
 use crate::stats::WorkerStats;
+use parking_lot::Mutex;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 
 /// What a connection has of its worker.
 #[derive(Clone)]
@@ -28,20 +36,75 @@ const STOP_ROUND: Duration = Duration::from_millis(5);
 /// Tasks polled between two looks at the sockets: a whole group of connections that one durable batch woke.
 const EVENT_INTERVAL: u32 = 256;
 
+/// The round of a worker's connections is over, and it had better write the log itself.
+#[derive(Default)]
+struct Lead {
+    is_due: AtomicBool,
+    worker: Mutex<Option<Waker>>,
+}
+
+impl Lead {
+    fn ask(&self) {
+        self.is_due.store(true, Ordering::Release);
+        if let Some(worker) = &*self.worker.lock() {
+            worker.wake_by_ref();
+        }
+    }
+
+    /// Ready with true when it is asked for, with false when `connections` has ended.
+    fn poll(&self, context: &mut Context<'_>, connections: &mut JoinHandle<()>) -> Poll<bool> {
+        {
+            let mut worker = self.worker.lock();
+            if !worker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+                *worker = Some(context.waker().clone());
+            }
+        }
+        if self.is_due.swap(false, Ordering::AcqRel) {
+            return Poll::Ready(true);
+        }
+        Pin::new(connections).poll(context).map(|_| false)
+    }
+}
+
+/// A started worker.
+pub struct Started {
+    pub incoming: Incoming,
+    pub thread: std::thread::JoinHandle<()>,
+    pub runtime: Arc<Runtime>,
+    pub absence: Arc<Absence>,
+}
+
 impl Worker {
-    pub fn start(self, number: usize) -> std::io::Result<(Incoming, JoinHandle<()>)> {
-        let (sender, receiver) = unbounded_channel();
+    pub fn start(self, number: usize, standby: Arc<Standby>) -> std::io::Result<Started> {
+        let (incoming, receiver) = unbounded_channel();
         let engine = self.shared.engine.clone();
+        let lead = Arc::new(Lead::default());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .event_interval(EVENT_INTERVAL)
             // The round's writes go to the log as one entry.
-            .on_thread_park(move || engine.pipeline().kick())
+            .on_thread_park({
+                let (engine, lead) = (engine.clone(), lead.clone());
+                move || {
+                    let pipeline = engine.pipeline();
+                    if pipeline.wants_leader() { lead.ask() } else { pipeline.kick() }
+                }
+            })
             .build()?;
-        let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-        let thread = thread.spawn(move || runtime.block_on(self.run(receiver)))?;
-        Ok((sender, thread))
+        let runtime = Arc::new(runtime);
+        let absence = Arc::new(Absence::default());
+        let run = {
+            let (runtime, absence) = (runtime.clone(), absence.clone());
+            move || {
+                let mut connections = runtime.spawn(self.run(receiver));
+                while runtime.block_on(poll_fn(|context| lead.poll(context, &mut connections))) {
+                    standby.watch(&absence, || engine.pipeline().lead());
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
+        Ok(Started { incoming, thread, runtime, absence })
     }
 
     async fn run(self, mut incoming: UnboundedReceiver<(std::net::TcpStream, Arc<Client>)>) {

@@ -270,6 +270,12 @@ pub trait Commits: Send + Sync {
     /// After an error only [`Commits::resync`] is allowed.
     fn advance(&self) -> Result<Option<(Idx, Pos)>, AppendError>;
 
+    /// Whether [`Commits::advance`] has lately returned within a few hundred microseconds: then handing an entry over to
+    /// another thread costs as much as doing it.
+    fn are_quick(&self) -> bool {
+        false
+    }
+
     /// Finds out what became of the entries in flight after `Conflict` or `Unknown`.
     fn resync(&self) -> Result<Resync, AppendError>;
 

@@ -2,9 +2,14 @@
 //!
 //! A batch passes three points. [`Pipeline::admit`] reserves room before the keyspace lock is taken, so that an
 //! applied batch can always be logged. [`Pipeline::submit`], under the keyspace's write lock, copies it into the
-//! entry being formed and gives it its place: call order is LSN order. The log thread appends whole entries and
+//! entry being formed and gives it its place: call order is LSN order. The writer appends whole entries and
 //! publishes [`Pipeline::durable`] in order. Group commit needs no timer: whatever was submitted while an entry
 //! was being written goes into the next.
+//!
+//! The writer is run by one thread at a time: by the log thread, which is *called*, or by a thread that *leads*: one
+//! that has nothing better to do while an entry is written, because all its clients wait for it. Leading saves two
+//! wake-ups for each entry, which on a quick disk cost as much as the disk does (decision 0003). On a slow one nobody
+//! leads.
 //!
 //! Invariants:
 //!
@@ -12,22 +17,23 @@
 //! - `durable` only grows, and when it reads L, every batch through L is durable.
 //! - Reserved room (held by credits or by submitted batches) never exceeds what the log has prepared, so an
 //!   append never meets a full disk.
+//! - Whoever stops running the writer while there is work left calls the log thread.
 //! - After a failure nothing is published any more, `submit` drops what it gets, and every waiter is told. There is
 //!   no way back: the process recovers from the log.
 //!
 //! Deliberately not here: what to do with replies (the server's gate), and when to stop the process.
 
+mod writer;
+
 use super::entry::{HEADER_BYTES, Kind, PIECE_HEADER_BYTES, Piece, PieceKind};
 use super::replay::Recovered;
-use super::{
-    AppendError, Appender, Claim, Commits, Entry, Idx, Limits, Lsn, Mark, Pos, Room, RunningChecksum,
-    ShardLog,
-};
-use parking_lot::{Condvar, Mutex, RwLock};
+use super::{AppendError, Claim, Entry, Limits, Lsn, Mark, Pos, Room, RunningChecksum, ShardLog};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use writer::{Request, Writer};
 
 /// So much reserved room wakes the log thread without a kick.
 const KICK_BYTES: u64 = 1 << 20;
@@ -58,7 +64,7 @@ impl Default for Options {
     }
 }
 
-/// Told by the log thread; must return quickly.
+/// Told by whoever runs the writer; must return quickly.
 pub trait DurableWatcher: Send + Sync {
     /// Every batch through `lsn` is durable.
     fn durable(&self, lsn: Lsn);
@@ -108,9 +114,10 @@ impl Drop for Credit {
 /// The way into a log, for one writer. Shared by reference; see the module's doc.
 pub struct Pipeline {
     shared: Arc<Shared>,
+    writer: Arc<Mutex<Writer>>,
+    /// `None` when [`Pipeline::pump`] does its work, and after the end.
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// The log thread's part, when there is no thread.
-    manual: Mutex<Option<Writer>>,
+    has_thread: bool,
 }
 
 struct Shared {
@@ -124,8 +131,10 @@ struct Shared {
     progress: Condvar,
     durable: AtomicU64,
     wake_on_kick: bool,
-    /// Batches wait and the log thread was not woken for them.
+    /// Batches wait and the log thread was not called for them.
     unkicked: AtomicBool,
+    /// Writing an entry takes about as long as waking a thread for it.
+    quick: AtomicBool,
     watchers: RwLock<Vec<Arc<dyn DurableWatcher>>>,
 }
 
@@ -137,8 +146,10 @@ struct State {
     checksum: RunningChecksum,
     /// Room held by credits and by batches that are not appended yet.
     reserved_bytes: u64,
-    /// The log thread waits: wake it.
+    /// Nobody runs the writer.
     idle: bool,
+    /// The log thread is to run it.
+    called: bool,
     request: Option<Request>,
     /// The answer to the last seal.
     sealed: Option<Result<Pos, Refusal>>,
@@ -146,14 +157,6 @@ struct State {
     failed: Option<Fatal>,
     buffers: Vec<Vec<u8>>,
     mark: Mark,
-}
-
-/// What the log thread is asked to do once all batches are durable.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Request {
-    Seal,
-    Time { engine_time_ms: u64 },
-    Close,
 }
 
 /// An entry that is being filled.
@@ -188,7 +191,8 @@ impl Pipeline {
                 last_lsn: checkpoint.lsn,
                 checksum: checkpoint.checksum,
                 reserved_bytes: 0,
-                idle: false,
+                idle: true,
+                called: false,
                 request: None,
                 sealed: None,
                 closed: false,
@@ -201,23 +205,19 @@ impl Pipeline {
             durable: AtomicU64::new(checkpoint.lsn.0),
             wake_on_kick: options.wake_on_kick && options.log_thread,
             unkicked: AtomicBool::new(false),
+            quick: AtomicBool::new(false),
             watchers: RwLock::new(Vec::new()),
         });
-        let mut writer = Writer {
-            shared: shared.clone(),
-            appender,
-            commits,
-            in_flight: VecDeque::new(),
-            engine_time_ms: checkpoint.engine_time_ms,
-        };
-        if !options.log_thread {
-            return Ok(Pipeline { shared, thread: Mutex::new(None), manual: Mutex::new(Some(writer)) });
-        }
-        let thread = std::thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || while writer.step(true) {})
+        let writer = Writer::new(shared.clone(), appender, commits, checkpoint.engine_time_ms);
+        let writer = Arc::new(Mutex::new(writer));
+        let thread = options.log_thread.then(|| {
+            let (shared, writer) = (shared.clone(), writer.clone());
+            std::thread::Builder::new().name("log".to_owned()).spawn(move || writer::run(&shared, &writer))
+        });
+        let thread = thread
+            .transpose()
             .map_err(|error| AppendError::Fatal { cause: format!("cannot start the log thread: {error}") })?;
-        Ok(Pipeline { shared, thread: Mutex::new(Some(thread)), manual: Mutex::new(None) })
+        Ok(Pipeline { shared, writer, thread: Mutex::new(thread), has_thread: options.log_thread })
     }
 
     /// Reserves room for one batch of at most `bytes`. Called before the keyspace lock is taken; never blocks on
@@ -277,30 +277,43 @@ impl Pipeline {
         }
         credit.room -= room;
         state.add(&shared.limits, lsn, engine_time_ms, batch, checksum_crc, room);
-        if !state.idle {
-            return;
-        }
         if shared.wake_on_kick && state.reserved_bytes < KICK_BYTES {
-            shared.unkicked.store(true, Ordering::Release);
+            if state.idle {
+                shared.unkicked.store(true, Ordering::Release);
+            }
             return;
         }
-        state.idle = false;
-        drop(state);
-        shared.work.notify_one();
+        shared.call(state);
     }
 
-    /// Wakes the log thread if batches wait for it and nobody has woken it yet. Costs one load otherwise.
+    /// Calls the log thread if batches wait for it and nobody has called it yet. Costs one load otherwise.
     pub fn kick(&self) {
         let shared = &self.shared;
-        if !shared.unkicked.load(Ordering::Acquire) || !shared.unkicked.swap(false, Ordering::AcqRel) {
+        if shared.unkicked.load(Ordering::Acquire) && shared.unkicked.swap(false, Ordering::AcqRel) {
+            shared.call(shared.state.lock());
+        }
+    }
+
+    /// Whether a kick is due and writing is so quick that [`Pipeline::lead`] is the better way. Costs one load if not.
+    pub fn wants_leader(&self) -> bool {
+        self.shared.unkicked.load(Ordering::Acquire) && self.shared.quick.load(Ordering::Relaxed)
+    }
+
+    /// A kick that does the work: writes one entry of what waits, in this thread, unless somebody is about it already.
+    /// Blocks on the disk, usually for a few hundred microseconds, and without bound when the disk stalls.
+    pub fn lead(&self) {
+        let shared = &self.shared;
+        if !shared.unkicked.swap(false, Ordering::AcqRel) {
             return;
         }
-        let mut state = shared.state.lock();
-        if state.idle {
+        {
+            let mut state = shared.state.lock();
+            if !state.idle {
+                return;
+            }
             state.idle = false;
-            drop(state);
-            shared.work.notify_one();
         }
+        self.writer.lock().write_one();
     }
 
     /// Every batch through this one is durable.
@@ -370,8 +383,7 @@ impl Pipeline {
             return Err(room.full.map_or(Refusal::Busy, |cause| Refusal::Full { cause }));
         }
         state.request = Some(Request::Seal);
-        drop(state);
-        shared.work.notify_one();
+        shared.call(state);
         self.pump();
         let mut state = shared.state.lock();
         loop {
@@ -396,9 +408,7 @@ impl Pipeline {
         }
         state.reserved_bytes += block;
         state.request = Some(Request::Time { engine_time_ms });
-        state.idle = false;
-        drop(state);
-        self.shared.work.notify_one();
+        self.shared.call(state);
     }
 
     /// Makes everything submitted durable, writes a Release, and stops.
@@ -409,15 +419,15 @@ impl Pipeline {
 
     /// Does the log thread's work when there is none: until nothing is left to do.
     pub fn pump(&self) {
-        if let Some(writer) = self.manual.lock().as_mut() {
-            while writer.step(false) {}
+        if !self.has_thread {
+            self.writer.lock().write_all();
         }
     }
 
     fn stop(&self, request: Request) {
         {
             let mut state = self.shared.state.lock();
-            while state.request.is_some() && state.failed.is_none() && self.manual.lock().is_none() {
+            while state.request.is_some() && state.failed.is_none() && self.has_thread {
                 self.shared.progress.wait(&mut state);
             }
             if state.closed {
@@ -425,7 +435,7 @@ impl Pipeline {
             }
             state.closed = true;
             state.request = Some(request);
-            self.shared.work.notify_one();
+            self.shared.call(state);
         }
         self.pump();
         if let Some(thread) = self.thread.lock().take() {
@@ -441,6 +451,19 @@ impl Drop for Pipeline {
         if self.thread.lock().is_some() {
             self.stop(Request::Close);
         }
+    }
+}
+
+impl Shared {
+    /// Has the log thread run the writer, unless somebody runs it: who does will see what there is to do.
+    fn call(&self, mut state: MutexGuard<'_, State>) {
+        if !state.idle {
+            return;
+        }
+        state.idle = false;
+        state.called = true;
+        drop(state);
+        self.work.notify_one();
     }
 }
 
@@ -488,6 +511,10 @@ impl State {
         self.ready.extend(self.forming.take());
     }
 
+    fn has_work(&self) -> bool {
+        self.forming.is_some() || !self.ready.is_empty() || self.request.is_some()
+    }
+
     fn take_entry(&mut self) -> Option<Forming> {
         self.ready.pop_front().or_else(|| self.forming.take())
     }
@@ -515,183 +542,6 @@ impl Forming {
         let time = self.entry.engine_time_ms;
         let time_fits = engine_time_ms >= time && engine_time_ms - time <= u64::from(u32::MAX);
         time_fits && self.entry.bytes.len() + bytes <= limits.entry_bytes_max
-    }
-}
-
-/// The log thread.
-struct Writer {
-    shared: Arc<Shared>,
-    appender: Box<dyn Appender>,
-    commits: Box<dyn Commits>,
-    /// The entries appended and not yet acknowledged, each with the last batch that it completes.
-    in_flight: VecDeque<(Idx, Lsn)>,
-    engine_time_ms: u64,
-}
-
-enum Step {
-    Append(Forming),
-    Commit,
-    Handle(Request),
-}
-
-impl Writer {
-    /// Does one thing; with `block`, waits for it. False when there is nothing to do, or never will be.
-    fn step(&mut self, block: bool) -> bool {
-        let Some(step) = self.next_step(block) else { return false };
-        let closing = matches!(step, Step::Handle(Request::Close));
-        let done = match step {
-            Step::Append(forming) => self.append(forming),
-            Step::Commit => self.commit(),
-            Step::Handle(request) => self.handle(request),
-        };
-        if let Err(error) = done {
-            self.fail(&error);
-            return false;
-        }
-        !closing
-    }
-
-    fn next_step(&mut self, block: bool) -> Option<Step> {
-        let shared = self.shared.clone();
-        let mut state = shared.state.lock();
-        loop {
-            if state.failed.is_some() {
-                return None;
-            }
-            if self.in_flight.len() < shared.limits.entries_in_flight_max
-                && let Some(forming) = state.take_entry()
-            {
-                return Some(Step::Append(forming));
-            }
-            if !self.in_flight.is_empty() {
-                return Some(Step::Commit);
-            }
-            if let Some(request) = state.request {
-                return Some(Step::Handle(request));
-            }
-            state.idle = true;
-            if !block {
-                return None;
-            }
-            shared.work.wait(&mut state);
-        }
-    }
-
-    fn append(&mut self, forming: Forming) -> Result<(), AppendError> {
-        self.engine_time_ms = self.engine_time_ms.max(forming.entry.engine_time_ms);
-        let complete_lsn = forming.entry.complete_lsn;
-        let index = self.appender.append(forming.entry)?;
-        self.in_flight.push_back((index, complete_lsn));
-        self.shared.state.lock().reserved_bytes -= forming.reserved_bytes;
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<(), AppendError> {
-        let Some((durable, _)) = self.commits.advance()? else { return Ok(()) };
-        let mut lsn = None;
-        while let Some((_, complete_lsn)) = self.in_flight.front().filter(|(index, _)| *index <= durable) {
-            lsn = Some(*complete_lsn);
-            self.in_flight.pop_front();
-        }
-        self.publish(lsn.expect("only what is in flight becomes durable"));
-        Ok(())
-    }
-
-    fn publish(&mut self, lsn: Lsn) {
-        let shared = &self.shared;
-        shared.durable.store(lsn.0, Ordering::Release);
-        {
-            let mut state = shared.state.lock();
-            state.mark = self.appender.mark();
-            state.buffers.extend(self.commits.recycle());
-            shared.progress.notify_all();
-        }
-        for watcher in shared.watchers.read().iter() {
-            watcher.durable(lsn);
-        }
-    }
-
-    /// Called with nothing in flight.
-    fn handle(&mut self, request: Request) -> Result<(), AppendError> {
-        let sealed = match request {
-            Request::Seal => Some(self.seal()?),
-            Request::Time { engine_time_ms } => {
-                self.engine_time_ms = self.engine_time_ms.max(engine_time_ms);
-                self.append_empty(Kind::Time)?;
-                None
-            }
-            Request::Close => {
-                if self.shared.log.room().bytes >= self.shared.limits.padded(HEADER_BYTES) {
-                    self.append_empty(Kind::Release)?;
-                }
-                None
-            }
-        };
-        let mut state = self.shared.state.lock();
-        if matches!(request, Request::Time { .. }) {
-            state.reserved_bytes -= self.shared.limits.padded(HEADER_BYTES);
-        }
-        state.request = None;
-        state.mark = self.appender.mark();
-        state.sealed = sealed;
-        self.shared.progress.notify_all();
-        Ok(())
-    }
-
-    /// The room is checked again: what was in flight may have used it since the request.
-    fn seal(&mut self) -> Result<Result<Pos, Refusal>, AppendError> {
-        let room = self.shared.log.room();
-        let refusal = || {
-            self.shared.log.want_room(room.bytes.saturating_add(1));
-            room.full.clone().map_or(Refusal::Busy, |cause| Refusal::Full { cause })
-        };
-        if self.shared.state.lock().reserved_bytes > room.bytes_after_seal {
-            return Ok(Err(refusal()));
-        }
-        match self.appender.seal() {
-            Err(AppendError::Full { .. }) => Ok(Err(refusal())),
-            sealed => sealed.map(Ok),
-        }
-    }
-
-    fn append_empty(&mut self, kind: Kind) -> Result<(), AppendError> {
-        let (lsn, checksum) = {
-            let state = self.shared.state.lock();
-            let durable = Lsn(self.shared.durable.load(Ordering::Acquire));
-            // A batch may have been submitted since; it comes after this entry, and the checksum must not have it.
-            if state.forming.is_some() || !state.ready.is_empty() {
-                return Ok(());
-            }
-            // Nothing is in flight, so this is the last batch; those that came after a close were dropped.
-            (durable, state.checksum)
-        };
-        let entry = Entry {
-            kind,
-            needs: 1,
-            engine_time_ms: self.engine_time_ms,
-            first_lsn: lsn,
-            last_lsn: lsn,
-            complete_lsn: lsn,
-            checksum,
-            bytes: vec![0; HEADER_BYTES],
-        };
-        self.appender.append(entry)?;
-        self.commits.advance()?;
-        Ok(())
-    }
-
-    fn fail(&mut self, error: &AppendError) {
-        let fatal = Fatal { cause: error.to_string() };
-        {
-            let mut state = self.shared.state.lock();
-            state.failed = Some(fatal.clone());
-            state.ready.clear();
-            state.forming = None;
-            self.shared.progress.notify_all();
-        }
-        for watcher in self.shared.watchers.read().iter() {
-            watcher.failed(&fatal);
-        }
     }
 }
 

@@ -19,6 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seals what the last writer left and claims in a new segment.
 pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing, AppendError> {
@@ -53,7 +54,7 @@ pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing,
     };
     appender.start_segment(spare);
     appender.append_claim(claim);
-    let commits = LocalCommits { shared: shared.clone(), queue };
+    let commits = LocalCommits { shared: shared.clone(), queue, smoothed_ns: AtomicU64::new(u64::MAX) };
     commits.advance()?;
     shared.want_room(0);
     Ok((Box::new(appender), Box::new(commits)))
@@ -234,15 +235,40 @@ impl Appender for LocalAppender {
     }
 }
 
+/// Up to here a write counts as quick: a few times what waking a thread and being woken by it costs.
+const QUICK_NS: u64 = 500_000;
+/// The weight of one write in the smoothed time: one that takes ten times as long is enough, and a dozen are needed to
+/// make up for it.
+const SMOOTHING: u64 = 8;
+
 struct LocalCommits {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
+    /// How long a write takes, smoothed over the last ones; the first one is taken as it is.
+    smoothed_ns: AtomicU64,
+}
+
+impl LocalCommits {
+    fn note(&self, took_ns: u64) {
+        let smoothed_ns = match self.smoothed_ns.load(Ordering::Relaxed) {
+            u64::MAX => took_ns,
+            before => before - before / SMOOTHING + took_ns / SMOOTHING,
+        };
+        self.smoothed_ns.store(smoothed_ns, Ordering::Relaxed);
+    }
 }
 
 impl Commits for LocalCommits {
     fn advance(&self) -> Result<Option<(Idx, Pos)>, AppendError> {
+        let clock = &self.shared.env.clock;
+        let began = clock.monotonic();
         let frontier = self.queue.advance(&self.shared)?;
+        self.note((clock.monotonic() - began).as_nanos() as u64);
         Ok(frontier.map(|frontier| (frontier.index, frontier.pos)))
+    }
+
+    fn are_quick(&self) -> bool {
+        self.smoothed_ns.load(Ordering::Relaxed) <= QUICK_NS
     }
 
     /// There is no unknown fate here: every error is fatal.
