@@ -46,6 +46,8 @@ const RUN_COMMANDS_MAX: usize = 64;
 const ROUND_OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// The hold's length; looked at between commands.
 const RUN_TIME_MAX: Duration = Duration::from_micros(50);
+/// Commands after which a worker kicks the log, however much it still has to do.
+const KICK_COMMANDS: u64 = 1024;
 /// The pause before another try when the log is behind or a module is overloaded.
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
@@ -135,11 +137,20 @@ impl Core {
                 }
             }
         }
-        self.stats.commands_total.add((next - before) as u64);
+        self.count((next - before) as u64);
         let client = &self.session.client;
         client.active_at_ms.store(shared.now().as_millis() as u64, Ordering::Relaxed);
         client.output_bytes.store(self.outbox.len(), Ordering::Relaxed);
         (next, waiting)
+    }
+
+    /// A worker that never rests must not keep its writes from the log either.
+    fn count(&self, commands: u64) {
+        let total = self.stats.commands_total.get();
+        self.stats.commands_total.add(commands);
+        if total / KICK_COMMANDS != (total + commands) / KICK_COMMANDS {
+            self.shared.engine.pipeline().kick();
+        }
     }
 
     /// Ends a wait.

@@ -294,9 +294,15 @@ impl Pipeline {
         }
     }
 
-    /// Whether a kick is due and writing is so quick that [`Pipeline::lead`] is the better way. Costs one load if not.
-    pub fn wants_leader(&self) -> bool {
-        self.shared.unkicked.load(Ordering::Acquire) && self.shared.quick.load(Ordering::Relaxed)
+    /// Whether batches wait that nobody was called for. Costs one load.
+    pub fn is_kick_due(&self) -> bool {
+        self.shared.unkicked.load(Ordering::Acquire)
+    }
+
+    /// Whether writing an entry takes about as long as calling a thread for it, so that [`Pipeline::lead`] is better than
+    /// a kick.
+    pub fn is_quick(&self) -> bool {
+        self.shared.quick.load(Ordering::Relaxed)
     }
 
     /// A kick that does the work: writes one entry of what waits, in this thread, unless somebody is about it already.

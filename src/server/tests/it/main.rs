@@ -2,5 +2,7 @@
 
 mod commands;
 mod gate;
+mod leading;
 mod protocol;
+mod stalling_log;
 mod support;

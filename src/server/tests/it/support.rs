@@ -32,9 +32,12 @@ impl TestServer {
     }
 
     fn launch(configure: impl FnOnce(&mut Config), options: Options) -> TestServer {
+        TestServer::over(Arc::new(MemoryLog::new(LogId([9; 16]))), configure, options)
+    }
+
+    pub fn over(log: Arc<dyn ShardLog>, configure: impl FnOnce(&mut Config), options: Options) -> TestServer {
         let mut config = Config { port: 0, threads: 2, ..Config::default() };
         configure(&mut config);
-        let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([9; 16])));
         let mut recovering = Recovering::new(Env::system(), config.databases, Vec::new());
         let recovered = recovering.replay(&*log, Checkpoint::default(), |_| ()).expect("an empty log");
         let (engine, _) = recovering.start(log, &recovered, options).expect("the only writer");
