@@ -74,14 +74,16 @@ impl Gate {
     }
 
     /// Wakes the releaser if it has something to do.
-    fn durable(&self, lsn: Lsn) {
+    fn durable(&self, lsn: Lsn) -> bool {
         if self.lowest.load(Ordering::SeqCst) > lsn.0 {
-            return;
+            return false;
         }
         let releaser = self.state.lock().releaser.take();
+        let is_woken = releaser.is_some();
         if let Some(releaser) = releaser {
             releaser.wake();
         }
+        is_woken
     }
 }
 
@@ -99,11 +101,9 @@ pub struct Gates {
 }
 
 impl DurableWatcher for Gates {
-    fn durable(&self, lsn: Lsn) {
+    fn durable(&self, lsn: Lsn) -> bool {
         fence(Ordering::SeqCst);
-        for worker in &self.workers {
-            worker.durable(lsn);
-        }
+        self.workers.iter().fold(false, |is_any_woken, worker| worker.durable(lsn) | is_any_woken)
     }
 
     fn failed(&self, fatal: &Fatal) {

@@ -46,6 +46,7 @@ pub use local::fuzz_reader;
 use entry::{EntryHeader, Kind};
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The number of a batch in one shard's history, from 1; `Lsn(0)` is before all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -270,10 +271,9 @@ pub trait Commits: Send + Sync {
     /// After an error only [`Commits::resync`] is allowed.
     fn advance(&self) -> Result<Option<(Idx, Pos)>, AppendError>;
 
-    /// Whether [`Commits::advance`] has lately returned within a few hundred microseconds: then handing an entry over to
-    /// another thread costs as much as doing it.
-    fn are_quick(&self) -> bool {
-        false
+    /// How long [`Commits::advance`] has lately taken for an entry, smoothed; `None` if nobody knows.
+    fn usual_time(&self) -> Option<Duration> {
+        None
     }
 
     /// Finds out what became of the entries in flight after `Conflict` or `Unknown`.

@@ -33,8 +33,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use writer::{Request, Writer};
 
+/// Up to here writing an entry counts as quick: a few times what calling a thread and being woken by it costs. One write
+/// that stalls is enough to be above for a while.
+const QUICK: Duration = Duration::from_micros(500);
 /// So much reserved room wakes the log thread without a kick.
 const KICK_BYTES: u64 = 1 << 20;
 
@@ -66,8 +70,8 @@ impl Default for Options {
 
 /// Told by whoever runs the writer; must return quickly.
 pub trait DurableWatcher: Send + Sync {
-    /// Every batch through `lsn` is durable.
-    fn durable(&self, lsn: Lsn);
+    /// Every batch through `lsn` is durable. True if somebody was woken who waited for that.
+    fn durable(&self, lsn: Lsn) -> bool;
     /// Nothing more will become durable; the process has to stop.
     fn failed(&self, fatal: &Fatal);
 }
@@ -150,6 +154,8 @@ struct State {
     idle: bool,
     /// The log thread is to run it.
     called: bool,
+    /// A kick is due when so many batches wait; see [`writer`].
+    expected_batches: usize,
     request: Option<Request>,
     /// The answer to the last seal.
     sealed: Option<Result<Pos, Refusal>>,
@@ -164,6 +170,7 @@ struct Forming {
     entry: Entry,
     /// Room that its batches have reserved.
     reserved_bytes: u64,
+    batches: usize,
 }
 
 impl Pipeline {
@@ -193,6 +200,7 @@ impl Pipeline {
                 reserved_bytes: 0,
                 idle: true,
                 called: false,
+                expected_batches: 0,
                 request: None,
                 sealed: None,
                 closed: false,
@@ -278,7 +286,9 @@ impl Pipeline {
         credit.room -= room;
         state.add(&shared.limits, lsn, engine_time_ms, batch, checksum_crc, room);
         if shared.wake_on_kick && state.reserved_bytes < KICK_BYTES {
-            if state.idle {
+            if state.idle
+                && state.forming.as_ref().map_or(0, |forming| forming.batches) >= state.expected_batches
+            {
                 shared.unkicked.store(true, Ordering::Release);
             }
             return;
@@ -503,6 +513,7 @@ impl State {
         forming.entry.checksum = self.checksum;
         forming.entry.complete_lsn = lsn;
         forming.reserved_bytes += room;
+        forming.batches += 1;
     }
 
     fn piece(&mut self, kind: PieceKind, lsn: Lsn, engine_time_ms: u64, bytes: &[u8]) {
@@ -541,7 +552,7 @@ impl Forming {
             checksum: RunningChecksum::default(),
             bytes,
         };
-        Forming { entry, reserved_bytes: 0 }
+        Forming { entry, reserved_bytes: 0, batches: 0 }
     }
 
     fn fits(&self, limits: &Limits, bytes: usize, engine_time_ms: u64) -> bool {

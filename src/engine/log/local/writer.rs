@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Seals what the last writer left and claims in a new segment.
 pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing, AppendError> {
@@ -235,10 +236,7 @@ impl Appender for LocalAppender {
     }
 }
 
-/// Up to here a write counts as quick: a few times what waking a thread and being woken by it costs.
-const QUICK_NS: u64 = 500_000;
-/// The weight of one write in the smoothed time: one that takes ten times as long is enough, and a dozen are needed to
-/// make up for it.
+/// A write counts for one part of so many in the smoothed time.
 const SMOOTHING: u64 = 8;
 
 struct LocalCommits {
@@ -267,8 +265,11 @@ impl Commits for LocalCommits {
         Ok(frontier.map(|frontier| (frontier.index, frontier.pos)))
     }
 
-    fn are_quick(&self) -> bool {
-        self.smoothed_ns.load(Ordering::Relaxed) <= QUICK_NS
+    fn usual_time(&self) -> Option<Duration> {
+        match self.smoothed_ns.load(Ordering::Relaxed) {
+            u64::MAX => None,
+            smoothed_ns => Some(Duration::from_nanos(smoothed_ns)),
+        }
     }
 
     /// There is no unknown fate here: every error is fatal.

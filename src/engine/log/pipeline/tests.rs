@@ -50,8 +50,9 @@ fn batches_come_back_over_restarts() {
 fn log_thread_publishes_and_tells_watchers() {
     struct Watcher(Mutex<Vec<Lsn>>);
     impl DurableWatcher for Watcher {
-        fn durable(&self, lsn: Lsn) {
+        fn durable(&self, lsn: Lsn) -> bool {
             self.0.lock().push(lsn);
+            true
         }
         fn failed(&self, fatal: &Fatal) {
             panic!("{fatal}");

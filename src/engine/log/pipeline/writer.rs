@@ -1,6 +1,6 @@
 //! The writer's side of the pipeline.
 
-use super::{Forming, Shared};
+use super::{Forming, KICK_BYTES, QUICK, Shared};
 use crate::log::entry::{HEADER_BYTES, Kind};
 use crate::log::pipeline::{Fatal, Refusal};
 use crate::log::{AppendError, Appender, Commits, Entry, Idx, Lsn, Pos};
@@ -17,9 +17,20 @@ pub struct Writer {
     /// The entries appended and not yet acknowledged, each with the last batch that it completes.
     in_flight: VecDeque<(Idx, Lsn)>,
     engine_time_ms: u64,
+    /// How many batches the last entry had, and whether anybody waited for them.
+    released: usize,
+    has_woken: bool,
+    /// How often in a row those who were released did not come back in time, and how many entries go without waiting
+    /// for them because of that.
+    disappointments: u32,
+    skip: u32,
     /// Closed or failed.
     has_ended: bool,
 }
+
+/// The part of a write's time that is waited at most for those whom the last one released.
+const COLLECT_PART: u32 = 4;
+const DISAPPOINTMENTS_MAX: u32 = 6;
 
 /// What the writer is asked to do once all batches are durable.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,14 +71,65 @@ impl Writer {
         commits: Box<dyn Commits>,
         engine_time_ms: u64,
     ) -> Writer {
-        Writer { shared, appender, commits, in_flight: VecDeque::new(), engine_time_ms, has_ended: false }
+        Writer {
+            shared,
+            appender,
+            commits,
+            in_flight: VecDeque::new(),
+            engine_time_ms,
+            released: 0,
+            has_woken: false,
+            disappointments: 0,
+            skip: 0,
+            has_ended: false,
+        }
     }
 
     /// Works until there is nothing to do.
     pub fn write_all(&mut self) {
         while let Some(step) = self.next_step() {
+            let is_commit = matches!(step, Step::Commit);
             self.take(step);
+            if is_commit && !self.collect() {
+                return;
+            }
         }
+    }
+
+    /// On a slow disk, lets those whom the last entry released bring their next batches into the next one. Otherwise the
+    /// clients fall into two halves, each of which waits for the other's entry as well as for its own. As many are
+    /// expected as were released; a quarter of a write's time is the bound. Clients that do not come back at once (they
+    /// send at a rate of their own) are soon not waited for any more.
+    ///
+    /// False if somebody else runs the writer now.
+    fn collect(&mut self) -> bool {
+        let shared = self.shared.clone();
+        let usual = self.commits.usual_time().unwrap_or_default();
+        let may_wait = shared.wake_on_kick && usual > QUICK && self.has_woken && self.in_flight.is_empty();
+        let mut state = shared.state.lock();
+        let waiting = state.forming.as_ref().map_or(0, |forming| forming.batches);
+        let is_urgent =
+            state.request.is_some() || !state.ready.is_empty() || state.reserved_bytes >= KICK_BYTES;
+        if !may_wait || is_urgent || waiting == 0 {
+            return true;
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            return true;
+        }
+        state.expected_batches = waiting + self.released;
+        state.idle = true;
+        _ = shared.work.wait_for(&mut state, usual / COLLECT_PART);
+        state.expected_batches = 0;
+        shared.unkicked.store(false, Ordering::Release);
+        if state.called {
+            state.called = false;
+            self.disappointments = 0;
+            return true;
+        }
+        self.disappointments = (self.disappointments + 1).min(DISAPPOINTMENTS_MAX);
+        self.skip = (1 << self.disappointments) - 1;
+        std::mem::take(&mut state.idle)
     }
 
     /// Makes one entry durable, and leaves what has come meanwhile to the log thread.
@@ -123,6 +185,7 @@ impl Writer {
     fn append(&mut self, forming: Forming) -> Result<(), AppendError> {
         self.engine_time_ms = self.engine_time_ms.max(forming.entry.engine_time_ms);
         let complete_lsn = forming.entry.complete_lsn;
+        self.released = forming.batches;
         let index = self.appender.append(forming.entry)?;
         self.in_flight.push_back((index, complete_lsn));
         self.shared.state.lock().reserved_bytes -= forming.reserved_bytes;
@@ -143,15 +206,16 @@ impl Writer {
     fn publish(&mut self, lsn: Lsn) {
         let shared = &self.shared;
         shared.durable.store(lsn.0, Ordering::Release);
-        shared.quick.store(self.commits.are_quick(), Ordering::Relaxed);
+        shared.quick.store(self.commits.usual_time().is_some_and(|usual| usual <= QUICK), Ordering::Relaxed);
         {
             let mut state = shared.state.lock();
             state.mark = self.appender.mark();
             state.buffers.extend(self.commits.recycle());
             shared.progress.notify_all();
         }
+        self.has_woken = false;
         for watcher in shared.watchers.read().iter() {
-            watcher.durable(lsn);
+            self.has_woken |= watcher.durable(lsn);
         }
     }
 

@@ -2,8 +2,13 @@
 
 use crate::stalling_log::StallingLog;
 use crate::support::TestServer;
+use engramdb_engine::log::entry::Kind;
 use engramdb_engine::log::pipeline::Options;
+use engramdb_engine::log::{Mark, ShardLog};
 use std::sync::Arc;
+use std::time::Duration;
+
+const QUICK: Duration = Duration::from_micros(100);
 
 fn serve(log: &StallingLog, threads: usize) -> TestServer {
     let options = Options { wake_on_kick: true, ..Options::default() };
@@ -12,7 +17,7 @@ fn serve(log: &StallingLog, threads: usize) -> TestServer {
 
 #[test]
 fn connections_of_a_worker_that_hangs_in_the_disk_are_served() {
-    let log = StallingLog::new();
+    let log = StallingLog::new(QUICK);
     let server = serve(&log, 1);
     let [mut writer, mut reader, mut late_writer] = [(); 3].map(|()| server.client());
     // The first entry shows that the log is quick, so the next ones are written by the worker.
@@ -39,7 +44,7 @@ fn connections_of_a_worker_that_hangs_in_the_disk_are_served() {
 
 #[test]
 fn several_workers_lead_in_turn_and_nothing_is_left_behind() {
-    let log = StallingLog::new();
+    let log = StallingLog::new(QUICK);
     let server = serve(&log, 3);
     std::thread::scope(|scope| {
         for number in 0..12 {
@@ -58,7 +63,7 @@ fn several_workers_lead_in_turn_and_nothing_is_left_behind() {
 
 #[test]
 fn a_server_stops_while_its_standby_serves() {
-    let log = StallingLog::new();
+    let log = StallingLog::new(QUICK);
     let server = serve(&log, 1);
     let mut writer = server.client();
     writer.call("SET a 1", "+OK\r\n");
@@ -75,4 +80,55 @@ fn a_server_stops_while_its_standby_serves() {
 fn bulk(number: i32) -> String {
     let text = number.to_string();
     format!("${}\r\n{text}\r\n", text.len())
+}
+
+/// The largest number of batches in one entry.
+fn largest_entry(log: &StallingLog) -> u64 {
+    let mut entries = log.read(Mark::default());
+    let mut largest = 0;
+    while let Some(entry) = entries.next().expect("a log in memory") {
+        if entry.header.kind == Kind::Data {
+            largest = largest.max(entry.header.last_lsn.0 - entry.header.first_lsn.0 + 1);
+        }
+    }
+    largest
+}
+
+#[test]
+fn on_a_slow_disk_clients_do_not_fall_into_two_halves() {
+    // Half an hour is more than the test's patience: an entry that was put off leaves because all have come.
+    let log = StallingLog::new(Duration::from_secs(2 * 3600));
+    let server = serve(&log, 1);
+    let mut clients: Vec<_> = (0..6).map(|_| server.client()).collect();
+    log.stall();
+    clients[0].command("SET key0 0");
+    assert_eq!(log.hanging_thread(), "log");
+    for (number, client) in clients.iter_mut().enumerate().skip(1) {
+        client.command(&format!("SET key{number} 0"));
+        // Seen by the server, and so in the next entry.
+        client.expect_silence();
+    }
+    log.go_on();
+    clients[0].expect("+OK\r\n");
+    clients[0].command("SET key0 1");
+    for client in &mut clients {
+        client.expect("+OK\r\n");
+    }
+    assert_eq!(largest_entry(&log), 6);
+}
+
+#[test]
+fn clients_that_do_not_come_back_are_not_waited_for() {
+    let log = StallingLog::new(Duration::from_millis(400));
+    let server = serve(&log, 1);
+    let [mut first, mut second] = [(); 2].map(|()| server.client());
+    log.stall();
+    first.command("SET key0 0");
+    assert_eq!(log.hanging_thread(), "log");
+    second.command("SET key1 0");
+    second.expect_silence();
+    log.go_on();
+    first.expect("+OK\r\n");
+    second.expect("+OK\r\n");
+    assert_eq!(largest_entry(&log), 1);
 }

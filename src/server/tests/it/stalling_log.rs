@@ -1,4 +1,4 @@
-//! A log that counts as quick, so that workers write it themselves, and that can be made to stall.
+//! A log that says how quick it is, which decides who writes it, and that can be made to stall.
 
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::{
@@ -7,10 +7,12 @@ use engramdb_engine::log::{
 };
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Clone)]
 pub struct StallingLog {
     inner: MemoryLog,
+    usual_time: Duration,
     stall: Arc<Stall>,
 }
 
@@ -28,8 +30,9 @@ struct State {
 }
 
 impl StallingLog {
-    pub fn new() -> StallingLog {
-        StallingLog { inner: MemoryLog::new(LogId([9; 16])), stall: Arc::default() }
+    /// A log that says of itself that a write usually takes so long.
+    pub fn new(usual_time: Duration) -> StallingLog {
+        StallingLog { inner: MemoryLog::new(LogId([9; 16])), usual_time, stall: Arc::default() }
     }
 
     pub fn stall(&self) {
@@ -55,6 +58,7 @@ impl StallingLog {
 
 struct StallingCommits {
     inner: Box<dyn Commits>,
+    usual_time: Duration,
     stall: Arc<Stall>,
 }
 
@@ -70,8 +74,8 @@ impl Commits for StallingCommits {
         self.inner.advance()
     }
 
-    fn are_quick(&self) -> bool {
-        true
+    fn usual_time(&self) -> Option<Duration> {
+        Some(self.usual_time)
     }
 
     fn resync(&self) -> Result<Resync, AppendError> {
@@ -90,7 +94,14 @@ impl ShardLog for StallingLog {
 
     fn claim(&self, after: Pos, claim: Claim) -> Result<Writing, AppendError> {
         let (appender, commits) = self.inner.claim(after, claim)?;
-        Ok((appender, Box::new(StallingCommits { inner: commits, stall: self.stall.clone() })))
+        Ok((
+            appender,
+            Box::new(StallingCommits {
+                inner: commits,
+                usual_time: self.usual_time,
+                stall: self.stall.clone(),
+            }),
+        ))
     }
 
     fn read(&self, after: Mark) -> Box<dyn EntryIter> {
