@@ -286,9 +286,7 @@ impl Pipeline {
         credit.room -= room;
         state.add(&shared.limits, lsn, engine_time_ms, batch, checksum_crc, room);
         if shared.wake_on_kick && state.reserved_bytes < KICK_BYTES {
-            if state.idle
-                && state.forming.as_ref().map_or(0, |forming| forming.batches) >= state.expected_batches
-            {
+            if state.idle && state.forming_batches() >= state.expected_batches {
                 shared.unkicked.store(true, Ordering::Release);
             }
             return;
@@ -526,6 +524,10 @@ impl State {
 
     fn finish_forming(&mut self) {
         self.ready.extend(self.forming.take());
+    }
+
+    fn forming_batches(&self) -> usize {
+        self.forming.as_ref().map_or(0, |forming| forming.batches)
     }
 
     fn has_work(&self) -> bool {

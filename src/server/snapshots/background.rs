@@ -35,8 +35,12 @@ pub struct SnapshotSettings {
     pub automatic: bool,
     /// A snapshot is made when the log has grown by this many bytes since the last one, and ...
     pub log_bytes_min: u64,
-    /// ... by this many times the last snapshot's size.
+    /// ... by this many times the last snapshot's size, and ...
     pub log_ratio: f64,
+    /// ... this long after the start or the last snapshot, or ...
+    pub pause: Duration,
+    /// ... once it has grown by this many bytes, which bounds what a restart replays.
+    pub log_bytes_max: u64,
     /// How many snapshots are kept.
     pub retain: usize,
 }
@@ -49,6 +53,8 @@ impl SnapshotSettings {
             automatic: true,
             log_bytes_min: 64 << 20,
             log_ratio: 1.0,
+            pause: Duration::from_secs(60),
+            log_bytes_max: 1 << 30,
             retain: 2,
         })
     }
@@ -87,6 +93,8 @@ struct State {
     last_result: Result<(), String>,
     /// No automatic attempt before this moment of the monotonic clock.
     not_before: Duration,
+    /// None before this moment either, unless the log has become long.
+    paused_until: Duration,
     /// Whether the operator has been told that memory is short.
     said_that_memory_is_short: bool,
 }
@@ -101,6 +109,7 @@ impl BackgroundSnapshots {
             last_save_ms: newest.map_or(0, |entry| entry.created_ms),
             last_result: Ok(()),
             not_before: Duration::ZERO,
+            paused_until: engine.env().clock.monotonic() + settings.pause,
             said_that_memory_is_short: false,
         };
         let shared = Arc::new(Shared { engine, settings, state: Mutex::new(state), changed: Condvar::new() });
@@ -204,6 +213,7 @@ impl Shared {
         match &result {
             Ok(()) => {
                 state.last_save_ms = self.engine.env().clock.wall_ms();
+                state.paused_until = self.engine.env().clock.monotonic() + self.settings.pause;
                 state.said_that_memory_is_short = false;
             }
             Err(cause) => {
@@ -220,12 +230,19 @@ impl Shared {
     /// Whether the log has grown enough.
     fn is_due(&self) -> bool {
         let settings = &self.settings;
-        if !settings.automatic || self.engine.env().clock.monotonic() < self.state.lock().not_before {
+        let now = self.engine.env().clock.monotonic();
+        let (not_before, paused_until) = {
+            let state = self.state.lock();
+            (state.not_before, state.paused_until)
+        };
+        if !settings.automatic || now < not_before {
             return false;
         }
         let newest = newest(self.engine.env(), settings);
         let by_size = newest.as_ref().map_or(0.0, |entry| entry.bytes as f64 * settings.log_ratio) as u64;
-        self.sealed_bytes_after(newest.as_ref()) >= settings.log_bytes_min.max(by_size)
+        let growth = self.sealed_bytes_after(newest.as_ref());
+        let enough = settings.log_bytes_min.max(by_size);
+        growth >= enough && (now >= paused_until || growth >= settings.log_bytes_max)
     }
 
     /// The size of the sealed segments that are not in the last snapshot.

@@ -17,8 +17,10 @@ pub struct Writer {
     /// The entries appended and not yet acknowledged, each with the last batch that it completes.
     in_flight: VecDeque<(Idx, Lsn)>,
     engine_time_ms: u64,
-    /// How many batches the last entry had, and whether anybody waited for them.
+    /// How many batches the last entry had, how many waited already when it became durable, and whether anybody was woken
+    /// by it.
     released: usize,
+    waiting: usize,
     has_woken: bool,
     /// How often in a row those who were released did not come back in time, and how many entries go without waiting
     /// for them because of that.
@@ -78,6 +80,7 @@ impl Writer {
             in_flight: VecDeque::new(),
             engine_time_ms,
             released: 0,
+            waiting: 0,
             has_woken: false,
             disappointments: 0,
             skip: 0,
@@ -107,17 +110,16 @@ impl Writer {
         let usual = self.commits.usual_time().unwrap_or_default();
         let may_wait = shared.wake_on_kick && usual > QUICK && self.has_woken && self.in_flight.is_empty();
         let mut state = shared.state.lock();
-        let waiting = state.forming.as_ref().map_or(0, |forming| forming.batches);
         let is_urgent =
             state.request.is_some() || !state.ready.is_empty() || state.reserved_bytes >= KICK_BYTES;
-        if !may_wait || is_urgent || waiting == 0 {
+        if !may_wait || is_urgent || state.forming_batches() == 0 {
             return true;
         }
         if self.skip > 0 {
             self.skip -= 1;
             return true;
         }
-        state.expected_batches = waiting + self.released;
+        state.expected_batches = self.waiting + self.released;
         state.idle = true;
         _ = shared.work.wait_for(&mut state, usual / COLLECT_PART);
         state.expected_batches = 0;
@@ -205,6 +207,7 @@ impl Writer {
 
     fn publish(&mut self, lsn: Lsn) {
         let shared = &self.shared;
+        self.waiting = shared.state.lock().forming_batches();
         shared.durable.store(lsn.0, Ordering::Release);
         shared.quick.store(self.commits.usual_time().is_some_and(|usual| usual <= QUICK), Ordering::Relaxed);
         {
