@@ -251,6 +251,11 @@ impl ReadRun<'_> {
         }
     }
 
+    /// See [`crate::table::Table::prefetch`].
+    pub fn prefetch(&self, database: u32, key: &[u8]) {
+        prefetch(&self.store, database, key);
+    }
+
     /// Runs a command that reads or is staged.
     ///
     /// # Panics
@@ -260,6 +265,13 @@ impl ReadRun<'_> {
         let view = self.view(database);
         let stage = read(&view, command, args, reply);
         Ran { gate: view.gate(), stage }
+    }
+}
+
+#[inline]
+fn prefetch(store: &Store, database: u32, key: &[u8]) {
+    if let Some(database) = store.keyspace.database(database) {
+        database.prefetch(key);
     }
 }
 
@@ -296,6 +308,11 @@ impl WriteRun<'_> {
         let mut transaction = self.transaction();
         let stage = transaction.step(database, command, args, reply);
         Ran { gate: transaction.finish(), stage }
+    }
+
+    /// See [`crate::table::Table::prefetch`].
+    pub fn prefetch(&self, database: u32, key: &[u8]) {
+        prefetch(self.store.as_ref().expect("held until drop"), database, key);
     }
 
     /// Begins a batch of several commands. It must be finished.

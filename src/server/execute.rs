@@ -305,6 +305,7 @@ impl Core {
         let mut words: Arguments<'_> = SmallVec::new();
         let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
         let mut run = shared.engine.writes(credit);
+        plan.each_key(requests, buffer, first, |key| run.prefetch(self.session.database, key));
         let start = shared.now();
         let mut before = start;
         let mut done = 0;
@@ -336,6 +337,7 @@ impl Core {
         let mut words: Arguments<'_> = SmallVec::new();
         let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
         let run = shared.engine.reads();
+        plan.each_key(requests, buffer, first, |key| run.prefetch(self.session.database, key));
         let start = shared.now();
         let mut before = start;
         let mut done = 0;
@@ -528,6 +530,20 @@ impl<'s> Plan<'s> {
             self.writes += 1;
             let words: Arguments<'_> = words.collect();
             self.batch_bytes += batch_bytes_max(&words);
+        }
+    }
+
+    /// The first keys of a run's commands, if it has several.
+    fn each_key(&self, requests: &Requests, buffer: &[u8], first: usize, mut visit: impl FnMut(&[u8])) {
+        if self.commands.len() == 1 {
+            return;
+        }
+        for (index, known) in self.commands.iter().enumerate() {
+            if known.shape.keys.0 == 1
+                && let Some(key) = requests.get(first + index, buffer).iter().nth(1)
+            {
+                visit(key);
+            }
         }
     }
 }

@@ -38,6 +38,12 @@ impl Database {
         self.table.get(hash_bytes(key), key)
     }
 
+    /// See [`Table::prefetch`].
+    #[inline]
+    pub fn prefetch(&self, key: &[u8]) {
+        self.table.prefetch(hash_bytes(key));
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.table.iter()
     }

@@ -40,7 +40,7 @@ use writer::{Request, Writer};
 /// that stalls is enough to be above for a while.
 const QUICK: Duration = Duration::from_micros(500);
 /// So much reserved room wakes the log thread without a kick.
-const KICK_BYTES: u64 = 1 << 20;
+const KICK_BYTES: u64 = 4 << 20;
 
 #[derive(Clone, Debug)]
 pub struct Options {
