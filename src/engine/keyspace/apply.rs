@@ -74,8 +74,7 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>) -> Outcome {
             Outcome::count(usize::from(found.is_some()))
         }
         Effect::StringSet { key, value, expires_at_ms } => {
-            let value = Value::String(StringValue::new(value));
-            Outcome::removed(keyspace.database_mut(number).replace(key, value, expires_at_ms))
+            string_set(keyspace, number, key, value, expires_at_ms)
         }
         Effect::StringAppend { key, suffix } => string(keyspace, number, key, |string| string.append(suffix)),
         Effect::StringWrite { key, offset, content } => {
@@ -107,6 +106,32 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>) -> Outcome {
         }
         // Modules keep their own state; see `module.rs`.
         Effect::Module { .. } => Outcome::default(),
+    }
+}
+
+fn string_set(
+    keyspace: &mut Keyspace,
+    number: u32,
+    key: &[u8],
+    content: &[u8],
+    expires_at_ms: u64,
+) -> Outcome {
+    let database = keyspace.database_mut(number);
+    let replaced = database.update(key, |entry| {
+        entry.expires_at_ms = expires_at_ms;
+        if let Value::String(string) = &mut entry.value
+            && string.overwrite(content)
+        {
+            return Garbage::None;
+        }
+        Garbage::of(std::mem::replace(&mut entry.value, Value::String(StringValue::new(content))))
+    });
+    match replaced {
+        Some(garbage) => Outcome { count: 1, garbage, mismatch: false },
+        None => {
+            database.insert_expiring(key, Value::String(StringValue::new(content)), expires_at_ms);
+            Outcome::count(0)
+        }
     }
 }
 

@@ -86,12 +86,17 @@ impl Database {
             std::mem::replace(&mut entry.value, value.take().expect("set above"))
         });
         if let Some(value) = value {
-            self.insert_new(key, value);
-            if expires_at_ms != 0 {
-                self.update(key, |entry| entry.expires_at_ms = expires_at_ms);
-            }
+            self.insert_expiring(key, value, expires_at_ms);
         }
         replaced
+    }
+
+    /// Inserts a key that is absent, with its expiry.
+    pub(super) fn insert_expiring(&mut self, key: &[u8], value: Value, expires_at_ms: u64) {
+        self.insert_new(key, value);
+        if expires_at_ms != 0 {
+            self.update(key, |entry| entry.expires_at_ms = expires_at_ms);
+        }
     }
 
     /// Inserts a key that is absent.

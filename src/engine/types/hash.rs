@@ -92,17 +92,18 @@ impl Hash {
 
     /// Sets a value; true if the field is new. `keep_expiry` leaves the field's expiry as it is.
     pub fn set(&mut self, name: &[u8], value: &[u8], keep_expiry: bool) -> bool {
-        let value = StringValue::new(value);
-        let added_bytes = value.heap_bytes();
         if let Some(field) = self.get_mut(name) {
             let removed_bytes = field.value.heap_bytes();
-            field.value = value;
+            if !field.value.overwrite(value) {
+                field.value = StringValue::new(value);
+            }
+            let added_bytes = field.value.heap_bytes();
             let expiry_cleared = !keep_expiry && std::mem::take(&mut field.expires_at_ms) != 0;
             self.expiring -= usize::from(expiry_cleared);
             self.heap_bytes = self.heap_bytes + added_bytes - removed_bytes;
             return false;
         }
-        let field = Field { name: ShortBytes::new(name), value, expires_at_ms: 0 };
+        let field = Field { name: ShortBytes::new(name), value: StringValue::new(value), expires_at_ms: 0 };
         self.heap_bytes += field.heap_bytes();
         self.insert_new(field);
         true

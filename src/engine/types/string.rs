@@ -33,6 +33,18 @@ impl StringValue {
         StringValue::Inline { length: content.len() as u8, bytes }
     }
 
+    /// Takes another content of the same length into its own buffer, which saves an allocation; false where it has none
+    /// of that length, and nothing has changed.
+    pub fn overwrite(&mut self, content: &[u8]) -> bool {
+        match self {
+            StringValue::Heap(bytes) if bytes.len() == content.len() && content.len() > INLINE_BYTES_MAX => {
+                bytes.copy_from_slice(content);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The content; an integer is written out.
     pub fn to_bytes(&self) -> Cow<'_, [u8]> {
         match self {
@@ -107,6 +119,20 @@ impl PartialEq for StringValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_buffer_of_the_same_length_is_overwritten() {
+        for (before, after, fits) in
+            [(31, 31, true), (31, 32, false), (32, 31, false), (30, 30, false), (500, 500, true)]
+        {
+            let mut value = StringValue::new(&vec![b'a'; before]);
+            let content = vec![b'b'; after];
+            assert_eq!(value.overwrite(&content), fits);
+            assert_eq!(value.to_bytes()[0], if fits { b'b' } else { b'a' });
+            assert_eq!(value.len(), before);
+        }
+        assert!(!StringValue::new(b"12345678901234567890").overwrite(&[b'b'; 20]));
+    }
 
     #[test]
     fn representation_never_changes_the_content() {
