@@ -298,7 +298,10 @@ pub fn vector_of(blob: &[u8], bytes: usize) -> Option<Vec<f32>> {
         return None;
     }
     let components = blob.as_chunks::<4>().0.iter().map(|&chunk| f32::from_le_bytes(chunk));
-    components.map(|component| component.is_finite().then_some(component)).collect()
+    // Copied first and checked then: collecting options grows the vector step by step, and keeps both from being
+    // vectorized.
+    let components: Vec<f32> = components.collect();
+    components.iter().all(|component| component.is_finite()).then_some(components)
 }
 
 fn tags(bytes: &[u8], separator: u8, case_sensitive: bool, keep_empty: bool) -> Vec<Vec<u8>> {

@@ -101,10 +101,11 @@ fn fill(
         Some(vector.expect("checked when the document was read"))
     };
     let removed = AtomicUsize::new(0);
-    let differs = |&&(id, hash): &&(u32, &Hash)| match vector(hash) {
-        Some(wanted) => {
-            let mut held = Vec::new();
-            !structure.vector(id, &mut held) || held != wanted
+    let mut held = Vec::new();
+    // Bit for bit, where the blob lies: this is done for every document of every start.
+    let differs = |&&(id, hash): &&(u32, &Hash)| match hash.get(identifier) {
+        Some(value) => {
+            !structure.vector(id, &mut held) || !value.value.with_bytes(|blob| is_blob_of(blob, &held))
         }
         None => {
             removed.fetch_add(usize::from(structure.remove(id)), Ordering::Relaxed);
@@ -120,6 +121,13 @@ fn fill(
     });
     work.inserted += missing.len();
     work.removed += removed.into_inner();
+}
+
+/// Whether these are the components of the vector, and nothing more.
+fn is_blob_of(blob: &[u8], vector: &[f32]) -> bool {
+    let (components, rest) = blob.as_chunks::<4>();
+    let same = |(bytes, held): (&[u8; 4], &f32)| u32::from_le_bytes(*bytes) == held.to_bits();
+    rest.is_empty() && components.len() == vector.len() && components.iter().zip(vector).all(same)
 }
 
 /// Indexes everything but vectors. Keys that an earlier run knew keep their ids; new ones get theirs in the order of the
@@ -180,4 +188,21 @@ fn export(env: &Env, directory: &Path, indexes: &[Arc<Index>]) -> Result<String,
     saved::remove_others(&*env.disk, directory, &ids).map_err(failed)?;
     let elapsed = env.clock.monotonic().saturating_sub(start);
     Ok(format!("saved the graphs of {} indexes, {nodes} nodes, in {} ms", indexes.len(), elapsed.as_millis()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_blob_of;
+
+    #[test]
+    fn a_vector_is_compared_bit_for_bit_and_whole() {
+        let blob =
+            |components: &[f32]| -> Vec<u8> { components.iter().flat_map(|x| x.to_le_bytes()).collect() };
+        let vector = [1.0, -0.0, 3.5];
+        assert!(is_blob_of(&blob(&vector), &vector));
+        assert!(!is_blob_of(&blob(&[1.0, 0.0, 3.5]), &vector), "another zero is another vector");
+        assert!(!is_blob_of(&blob(&[1.0, -0.0]), &vector));
+        assert!(!is_blob_of(&blob(&[1.0, -0.0, 3.5, 0.0]), &vector));
+        assert!(!is_blob_of(&blob(&vector)[..11], &vector));
+    }
 }

@@ -313,7 +313,11 @@ impl Plan {
         let (mut total, mut rows) = (0, Vec::new());
         {
             let documents = self.index.documents.read();
-            let found = self.matches(&documents, &ranges);
+            let mut found = self.matches(&documents, &ranges);
+            // An index knows nothing of time: what has expired is in it until it is deleted.
+            view.expired(self.database)
+                .filter_map(|key| documents.id(key))
+                .for_each(|id| _ = found.remove(id));
             total += found.len() as usize;
             for id in found {
                 if rows.len() >= wanted {

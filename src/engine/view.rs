@@ -69,6 +69,16 @@ impl<'a> View<'a> {
         self.keyspace.entry(database, key).filter(|entry| entry.alive(self.now_ms))
     }
 
+    /// Keys that have expired and are still stored, for those who count by an index of their own; one may come twice.
+    /// The reply waits for each, as it would for a lookup.
+    pub fn expired(&self, database: u32) -> impl Iterator<Item = &'a [u8]> {
+        let entries = self.keyspace.database(database).into_iter().flat_map(|keys| keys.expired(self.now_ms));
+        entries.map(move |entry| {
+            self.wait_for(self.hazards.of(database, entry.key()));
+            entry.key()
+        })
+    }
+
     pub fn string(&self, key: &[u8]) -> Result<Option<&'a StringValue>, CommandError> {
         match self.entry(key).map(Entry::value) {
             None => Ok(None),

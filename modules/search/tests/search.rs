@@ -222,3 +222,21 @@ fn inside_exec_a_search_does_not_wait_for_a_backfill_that_needs_its_lock() {
     server.backfill();
     assert!(server.run_in_transaction(&words).starts_with("[500"), "and answers once it is full");
 }
+
+#[test]
+fn what_has_expired_counts_in_no_total_before_it_is_deleted() {
+    let server = Server::new();
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA c TAG"), "OK");
+    for number in 0..5 {
+        server.hset(&format!("d:{number}"), &[("c", b"x")]);
+    }
+    assert_eq!(server.line("PEXPIRE d:3 1"), "1");
+    assert_eq!(server.line("HPEXPIRE d:4 1 FIELDS 1 c"), "[1]");
+    assert_eq!(server.line("EXPIRE d:0 1000"), "1");
+    // The engine's background does not run here: both stay stored.
+    while server.line("EXISTS d:3 d:4") != "0" {}
+    for limit in ["0 0", "0 1", "1 1", "0 10"] {
+        let reply = server.line(&format!("FT.SEARCH idx @c:{{x}} NOCONTENT LIMIT {limit}"));
+        assert!(reply.starts_with("[3"), "LIMIT {limit}: {reply}");
+    }
+}

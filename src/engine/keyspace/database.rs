@@ -62,6 +62,11 @@ impl Database {
         self.table.heap_bytes() + self.heap_bytes
     }
 
+    /// What has expired at `now_ms` and is still stored, hashes without a live field included; one may come twice.
+    pub fn expired(&self, now_ms: u64) -> impl Iterator<Item = &Entry> {
+        self.expiry.expired(&self.table, now_ms)
+    }
+
     /// Runs `change` on the entry and keeps the books: memory, expiry count and index. A hash that ends empty is
     /// removed. Returns what `change` returned, or `None` where the key is absent.
     pub(super) fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut Entry) -> R) -> Option<R> {

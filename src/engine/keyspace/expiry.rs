@@ -30,6 +30,17 @@ impl ExpiryIndex {
         }
     }
 
+    /// The entries that have expired at `now_ms` and are still stored; one may come twice. Costs what is due, not what
+    /// expires: only the buckets are visited that can name such an entry.
+    pub(super) fn expired<'t>(
+        &'t self,
+        table: &'t Table<Entry>,
+        now_ms: u64,
+    ) -> impl Iterator<Item = &'t Entry> {
+        let due = self.buckets.range(..=bucket_of(now_ms)).flat_map(|(_, hashes)| hashes);
+        due.flat_map(|&hash| table.with_hash(hash)).filter(move |entry| !entry.alive(now_ms))
+    }
+
     /// Takes up to `limit` keys of entries that are due. Stale places cost one lookup each and are dropped.
     pub(super) fn take_due(&mut self, table: &mut Table<Entry>, now_ms: u64, limit: usize) -> Vec<Vec<u8>> {
         let now_second = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
