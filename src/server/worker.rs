@@ -153,7 +153,7 @@ impl Worker {
         let gate = self.gate.clone();
         tokio::spawn({
             let engine = shared.engine.clone();
-            async move { gate.release(|| engine.durable()).await }
+            async move { gate.release(|| engine.durable(), || engine.pipeline().is_quick()).await }
         });
         while let Some((stream, client)) = incoming.recv().await {
             match tokio::net::TcpStream::from_std(stream) {
