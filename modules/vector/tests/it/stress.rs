@@ -12,6 +12,9 @@ use crate::data::{Only, assert_whole, clustered, search};
 const IDS: u32 = 400;
 const VERSIONS: usize = 8;
 const DIMENSION: usize = 20;
+/// Steps of each writer, and searches meanwhile, at least.
+const STEPS: usize = 3_000;
+const SEARCHES: usize = 10;
 const METRIC: Metric = Metric::Cosine;
 
 /// Each row is some version of its id; ids that stay are always found.
@@ -41,15 +44,17 @@ fn stress(index: &dyn VectorIndex) {
     for id in 0..IDS {
         index.insert(id, &versions[id as usize * VERSIONS]).expect("fits");
     }
-    let (done, searches) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (is_enough, done, searches) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
     let evens = Only((0..IDS).filter(|id| id % 2 == 0).collect());
     thread::scope(|scope| {
         let writers: Vec<_> = (0..3)
             .map(|thread| {
-                let versions = &versions;
+                let (versions, is_enough) = (&versions, &is_enough);
                 scope.spawn(move || {
                     let mut random = StdRng::seed_from_u64(thread);
-                    for _ in 0..3_000 {
+                    let mut steps = 0;
+                    while steps < STEPS || !is_enough.load(Ordering::Relaxed) {
+                        steps += 1;
                         let id = random.random_range(0..IDS);
                         if id % 4 != 0 && random.random_bool(0.4) {
                             index.remove(id);
@@ -61,7 +66,7 @@ fn stress(index: &dyn VectorIndex) {
                 })
             })
             .collect();
-        for thread in 0..2 {
+        let searchers = [0, 1].map(|thread| {
             let (versions, done, searches, evens) = (&versions, &done, &searches, &evens);
             scope.spawn(move || {
                 let mut random = StdRng::seed_from_u64(100 + thread);
@@ -70,13 +75,19 @@ fn stress(index: &dyn VectorIndex) {
                     check_search(index, versions, query, random.random_bool(0.3).then_some(evens));
                     searches.fetch_add(1, Ordering::Relaxed);
                 }
-            });
+            })
+        });
+        // The writers go on until they met searches, however the threads are scheduled.
+        while searches.load(Ordering::Relaxed) < SEARCHES
+            && !searchers.iter().any(|searcher| searcher.is_finished())
+        {
+            thread::yield_now();
         }
+        is_enough.store(true, Ordering::Relaxed);
         let results: Vec<_> = writers.into_iter().map(thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
         results.into_iter().for_each(|result| result.expect("no writer panics"));
     });
-    assert!(searches.load(Ordering::Relaxed) > 0);
     let live = (0..IDS).filter(|&id| index.contains(id)).count();
     assert_eq!(index.len(), live);
 }
