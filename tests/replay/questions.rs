@@ -102,7 +102,7 @@ fn definition(info: &Value) -> Definition {
 }
 
 /// Keys and distances (0 where the query asks for none) of an FT.SEARCH, in the order of the reply.
-fn nearest(instance: &mut Instance, name: &[u8], query: &str, vector: &[f32]) -> Vec<(Bytes, f64)> {
+pub fn nearest(instance: &mut Instance, name: &[u8], query: &str, vector: &[f32]) -> Vec<(Bytes, f64)> {
     let blob = blob(vector);
     let words: [&[u8]; 13] = [
         b"FT.SEARCH",

@@ -15,8 +15,8 @@ const FILLED: usize = 150;
 /// Commands and steps with holes, and how often each comes: K a key, C tags, N a number, X a vector, T milliseconds, D
 /// a database, I an index, P a prefix, A an algorithm, M a metric, R what a restart may use.
 const TEMPLATES: &[(usize, &str)] = &[
-    (14, "HSET K c C n N v X"),
-    (3, "HSET K v X"),
+    (24, "HSET K c C n N v X"),
+    (6, "HSET K v X"),
     (2, "HSET K c C"),
     (1, "HSET K n N"),
     (1, "HSET K other C"),
@@ -61,35 +61,35 @@ type Words = Vec<Vec<u8>>;
 
 fn fill(template: &str, choices: [u8; 8]) -> Words {
     let mut choices = choices.into_iter().map(usize::from).cycle();
-    let mut pick = |list: &[&str]| list[choices.next().expect("endless") % list.len()].as_bytes().to_vec();
-    let mut word = |word: &str| match word {
-        "K" => pick(&["a:1", "a:2", "a:3", "b:1", "b:2", "c"]),
-        "C" => pick(&["red", "red,blue", "Blue , green", "", "black"]),
-        "N" => pick(&["1", "2", "-3", "2.5", "3", "no number"]),
-        "T" => pick(&["1", "999", "1500", "60000"]),
-        "D" => pick(&["0", "1"]),
-        "I" => pick(&["i", "j", "k"]),
-        "P" => pick(&["a:", "b:", ""]),
-        "A" => pick(&["FLAT", "HNSW"]),
-        "M" => pick(&["L2", "IP", "COSINE"]),
-        "R" => pick(&["0", "1", "2", "3"]),
-        "X" => {
-            let numbers = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13"];
-            vector(String::from_utf8(pick(&numbers)).expect("digits").parse().expect("a number"))
-        }
-        other => other.as_bytes().to_vec(),
+    let mut word = |word: &str| {
+        let list: &[&str] = match word {
+            "X" => return vector(choices.next().expect("endless")),
+            "K" => &["a:1", "a:2", "a:3", "b:1", "b:2", "c"],
+            "C" => &["red", "red,blue", "Blue , green", "", "black", "white"],
+            // Most are well-formed: one that is not keeps the hash out of the index.
+            "N" => &["1", "2", "-3", "2.5", "3", "1e1", "0", "3.5", "no number"],
+            "T" => &["1", "999", "1500", "60000"],
+            "D" => &["0", "1"],
+            "I" => &["i", "j", "k"],
+            "P" => &["a:", "b:", ""],
+            "A" => &["FLAT", "HNSW"],
+            "M" => &["L2", "IP", "COSINE"],
+            "R" => &["0", "1", "2", "3"],
+            other => return other.as_bytes().to_vec(),
+        };
+        list[choices.next().expect("endless") % list.len()].as_bytes().to_vec()
     };
     template.split(' ').map(&mut word).collect()
 }
 
 /// One of few vectors; the first ones are not to be indexed.
-fn vector(number: usize) -> Vec<u8> {
-    match number {
+fn vector(choice: usize) -> Vec<u8> {
+    match choice % 24 {
         0 => blob(&[1.0, 2.0, 3.0]),
         1 => blob(&[1.0, f32::NAN, 0.0, 0.0]),
         2 => Vec::new(),
         3 => blob(&[0.0; 4]),
-        _ => {
+        number => {
             let component =
                 |place: usize| ((number * 7 + place * 5 + number * place) % 11) as f32 / 2.0 - 2.0;
             blob(&[component(0), component(1), component(2), component(3)])
@@ -146,7 +146,8 @@ fn check_restarts(instance: &mut Instance, restarts: &[Kept], seen: &mut Seen) {
     for &kept in restarts {
         let report = instance.restart_with(kept);
         seen.tails += usize::from(report.snapshot.is_some() && report.batches > 1);
-        seen.graphs_loaded += report.modules.iter().filter(|line| line.contains("nodes loaded")).count();
+        let loaded = |line: &&String| line.contains("nodes loaded") && !line.contains(": 0 graph");
+        seen.graphs_loaded += report.modules.iter().filter(loaded).count();
         let now = ask_all(instance, &DATABASES);
         assert_same(&live, &now, &format!("{kept:?}"));
     }
@@ -190,9 +191,11 @@ fn any_sequence_gives_the_same_live_replayed_and_from_a_snapshot() {
     });
     result.unwrap_or_else(|failure| panic!("{failure}"));
     let seen = seen.into_inner();
-    let enough = cases as usize / 4;
-    let met = [seen.graphs, seen.flat, seen.tails, seen.graphs_loaded];
-    assert!(met.iter().all(|&count| count >= enough), "too little was compared: {seen:?}");
-    assert!(seen.documents_max > 20, "no filled index was compared: {seen:?}");
+    // Fewer cases may meet less; these numbers are a small part of what is usual.
+    if cases >= CASES {
+        let usual = [seen.graphs, seen.flat, seen.tails, 2 * seen.graphs_loaded];
+        assert!(usual.iter().all(|&count| count >= cases as usize / 4), "too little was compared: {seen:?}");
+        assert!(seen.documents_max > 20, "no filled index was compared: {seen:?}");
+    }
     eprintln!("{seen:?}");
 }
