@@ -10,7 +10,8 @@
 use crate::postings::{NumberPostings, TermPostings};
 use crate::schema::{Definition, FieldKind};
 use crate::text::{self, StopWords};
-use engramdb_engine::types::{Hash, parse_double};
+use engramdb_engine::types::parse_double;
+use engramdb_engine::view::HashView;
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -259,7 +260,7 @@ fn owned_bytes(values: &[Value]) -> usize {
 }
 
 /// Reads from a hash what the index wants of it; why it cannot be indexed otherwise.
-pub fn read(definition: &Definition, hash: &Hash) -> Result<Vec<Content>, String> {
+pub fn read(definition: &Definition, hash: HashView<'_>) -> Result<Vec<Content>, String> {
     let stop_words = StopWords(definition.options.stop_words.as_deref());
     let content = |field: &crate::schema::Field| {
         let Some(value) = hash.get(&field.identifier) else { return Ok(Content::Missing) };

@@ -42,6 +42,19 @@ impl<'q> Ranges<'q> {
         self.0.iter().find(|(other, _)| std::ptr::eq(*other, range)).map(|(_, matched)| matched)
     }
 
+    /// The same of `documents`, where the n-th document is the one that was `ids[n]`.
+    pub fn renumbered(&self, documents: &Documents, ids: &[u32]) -> Ranges<'q> {
+        let of_range = |(range, matched): &(&'q VectorRange, Matched)| {
+            let distance = |(id, old): (u32, &u32)| {
+                let is_there = !documents.missing(range.field).contains(id);
+                matched.distances.get(old).filter(|_| is_there).map(|&distance| (id, distance))
+            };
+            let distances: HashMap<u32, f32> = (0..).zip(ids).filter_map(distance).collect();
+            (*range, Matched { documents: distances.keys().copied().collect(), distances })
+        };
+        Ranges(self.0.iter().map(of_range).collect())
+    }
+
     /// What each range that has a name for it says of a document's distance.
     pub fn distances(&self, id: u32) -> impl Iterator<Item = (&'q VectorRange, f32)> {
         self.0.iter().filter_map(move |(range, matched)| Some((*range, *matched.distances.get(&id)?)))

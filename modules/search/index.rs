@@ -11,6 +11,7 @@ use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::{Keyspace, Value};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::types::Hash;
+use engramdb_engine::view::HashView;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -74,6 +75,11 @@ impl Index {
         Lsn(self.last_lsn.load(Ordering::Acquire))
     }
 
+    /// What searches say waits for this batch.
+    pub fn changed(&self, lsn: Lsn) {
+        self.last_lsn.store(lsn.0, Ordering::Release);
+    }
+
     pub fn drop_it(&self) {
         self.dropped.store(true, Ordering::Relaxed);
     }
@@ -99,7 +105,7 @@ impl Index {
         effect: &Effect<'_>,
         lsn: Lsn,
     ) {
-        self.last_lsn.store(lsn.0, Ordering::Release);
+        self.changed(lsn);
         let concerns = match effect {
             Effect::Expire { .. } | Effect::HashExpire { .. } => false,
             Effect::HashSet { fields, .. } => fields.pairs().any(|(name, _)| self.is_indexed(name)),
@@ -137,7 +143,7 @@ impl Index {
 
     /// What is to be indexed of the hash; `None`, and counted, where it cannot be.
     pub fn read(&self, key: &[u8], hash: &Hash) -> Option<Vec<Content>> {
-        let content = documents::read(&self.definition, hash);
+        let content = documents::read(&self.definition, HashView::whole(hash));
         content
             .map_err(|cause| {
                 let mut failures = self.failures.lock();

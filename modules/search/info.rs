@@ -175,8 +175,6 @@ fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
         ("number_of_uses", Part::Integer(index.uses.load(Ordering::Relaxed) as i64)),
         ("number_of_admin_ops", Part::Integer(0)),
         ("cleaning", Part::Integer(0)),
-        // Not RediSearch's: mutations that searches still scan.
-        ("pending_mutations", Part::Integer(index.pending() as i64)),
     ]
 }
 
@@ -218,6 +216,8 @@ fn tail(index: &Index) -> Vec<(&'static str, Part)> {
         ])
     });
     parts.push(("field statistics", Part::List(fields.collect())));
+    // Not RediSearch's, so behind all that is read by position: mutations that searches still scan.
+    parts.push(("pending_mutations", Part::Integer(index.pending() as i64)));
     parts
 }
 

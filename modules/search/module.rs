@@ -104,14 +104,21 @@ impl SearchModule {
         });
     }
 
-    fn swap(&mut self, first: u32, second: u32) {
+    fn swap(&mut self, first: u32, second: u32, lsn: Lsn) {
         let indexes = std::mem::take(&mut self.indexes);
         let swapped = |database| match database {
             _ if database == first => second,
             _ if database == second => first,
             other => other,
         };
-        let moved = indexes.into_iter().map(|((database, name), index)| ((swapped(database), name), index));
+        let moved = indexes.into_iter().map(|((database, name), index)| {
+            let place = swapped(database);
+            if place != database {
+                // That it is here can be lost.
+                index.changed(lsn);
+            }
+            ((place, name), index)
+        });
         self.indexes = moved.collect();
     }
 }
@@ -153,7 +160,7 @@ impl Module for SearchModule {
         match effect {
             Effect::Flush => self.drop_all(|number| number == database),
             Effect::FlushAll => self.drop_all(|_| true),
-            Effect::SwapDatabases { first, second } => self.swap(first, second),
+            Effect::SwapDatabases { first, second } => self.swap(first, second, applied.lsn),
             _ if self.live => effect.changed_keys(database, &mut |database, key| {
                 let first = (database, Vec::new());
                 let indexes = self.indexes.range(first..).take_while(|((number, _), _)| *number == database);

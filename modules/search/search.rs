@@ -4,7 +4,7 @@
 //! changed in between is checked again, against filter and vector; rows that are gone are refilled. The reply waits for
 //! the last batch that this index was given, for a row can be missing because of it.
 
-use crate::documents::{Documents, vector_of};
+use crate::documents::{self, Documents, vector_of};
 use crate::error;
 use crate::filter::{Ranges, evaluate};
 use crate::ids::IdSet;
@@ -46,6 +46,14 @@ pub struct Row {
     pub id: u32,
     /// Names and distances.
     pub distances: Vec<(Vec<u8>, f32)>,
+}
+
+/// Documents of which something has expired and is still stored.
+#[derive(Default)]
+struct Stale {
+    documents: RoaringBitmap,
+    /// Those that match as they read now.
+    matching: RoaringBitmap,
 }
 
 /// What the search without a lock came to.
@@ -213,6 +221,13 @@ impl Plan {
     /// Loads the rows and writes the reply.
     fn finish(&self, found: Found, view: &View<'_>, reply: &mut dyn Reply) -> Outcome {
         debug_assert_eq!(view.database(), self.database);
+        let name = &self.index.definition.name;
+        let here = view.module::<SearchModule>().index(self.database, name);
+        if !here.is_some_and(|index| Arc::ptr_eq(index, &self.index)) {
+            // Dropped, or moved to another database, while we searched.
+            view.whole_keyspace();
+            return Err(error::unknown_index(name));
+        }
         view.wait_for(self.index.last_lsn());
         match found {
             Found::Late => Err(error::TIMEOUT),
@@ -231,7 +246,8 @@ impl Plan {
     ) -> Outcome {
         let knn = self.query.knn.as_ref().expect("found by it");
         let (mut version, mut neighbors, mut wanted) = (version, neighbors, knn.k);
-        let mut rows = self.check_rows(view, knn, version, &neighbors)?;
+        let stale = self.stale(view)?;
+        let mut rows = self.check_rows(view, knn, version, &neighbors, &stale)?;
         // Some were gone, and others may take their place. Nothing changes while we look, so this ends.
         while rows.len() < knn.k && neighbors.len() >= wanted && wanted > 0 {
             wanted = wanted * 2 + (knn.k - rows.len());
@@ -239,7 +255,7 @@ impl Plan {
                 Found::Nearest { version: now, neighbors: more } => (version, neighbors) = (now, more),
                 _ => return Err(error::TIMEOUT),
             }
-            rows = self.check_rows(view, knn, version, &neighbors)?;
+            rows = self.check_rows(view, knn, version, &neighbors, &stale)?;
         }
         rows.sort_by(|a, b| a.distances[0].1.total_cmp(&b.distances[0].1).then_with(|| a.key.cmp(&b.key)));
         rows.truncate(knn.k);
@@ -255,17 +271,14 @@ impl Plan {
         knn: &Knn,
         version: u64,
         neighbors: &[Neighbor],
+        stale: &Stale,
     ) -> Result<Vec<Row>, CommandError> {
         let documents = self.index.documents.read();
-        let identifier = &self.index.definition.fields[knn.field].identifier;
-        let options = self.index.vectors[knn.field].as_ref().expect("checked by the parser").options();
         let mut fresh: Option<RoaringBitmap> = None;
         let mut rows = Vec::with_capacity(neighbors.len());
-        for neighbor in neighbors {
-            let Some(key) = documents.key(neighbor.id) else { continue };
-            let Ok(Some(hash)) = view.hash(key) else { continue };
-            let Some(field) = hash.get(identifier) else { continue };
-            let mut distance = neighbor.distance;
+        rows.extend(stale.matching.iter().filter_map(|id| self.row(view, knn, &documents, id, None)));
+        for neighbor in neighbors.iter().filter(|neighbor| !stale.documents.contains(neighbor.id)) {
+            let mut distance = Some(neighbor.distance);
             if documents.version_of(neighbor.id) > version {
                 if fresh.is_none() {
                     let is_late = || self.is_late();
@@ -276,14 +289,66 @@ impl Plan {
                 if !fresh.as_ref().is_some_and(|fresh| fresh.contains(neighbor.id)) {
                     continue;
                 }
-                let vector = field.value.with_bytes(|blob| vector_of(blob, options.blob_bytes()));
-                let Some(vector) = vector else { continue };
-                distance = engramdb_vector::distance(options.metric, &knn.vector, &vector);
+                distance = None;
             }
-            let distances = vec![(knn.alias.clone(), distance)];
-            rows.push(Row { key: key.clone(), id: neighbor.id, distances });
+            rows.extend(self.row(view, knn, &documents, neighbor.id, distance));
         }
         Ok(rows)
+    }
+
+    /// A document as a row, if it has a vector; its distance is found out where it is not known.
+    fn row(
+        &self,
+        view: &View<'_>,
+        knn: &Knn,
+        documents: &Documents,
+        id: u32,
+        distance: Option<f32>,
+    ) -> Option<Row> {
+        let key = documents.key(id)?.clone();
+        let hash = view.hash(&key).ok()??;
+        let field = hash.get(&self.index.definition.fields[knn.field].identifier)?;
+        let options = self.index.vectors[knn.field].as_ref().expect("checked by the parser").options();
+        let distance = match distance {
+            Some(distance) => distance,
+            None => {
+                let vector = field.value.with_bytes(|blob| vector_of(blob, options.blob_bytes()))?;
+                engramdb_vector::distance(options.metric, &knn.vector, &vector)
+            }
+        };
+        Some(Row { key, id, distances: vec![(knn.alias.clone(), distance)] })
+    }
+
+    /// The index knows nothing of time: what is it that documents match of which something has expired?
+    fn stale(&self, view: &View<'_>) -> Result<Stale, CommandError> {
+        let documents = self.index.documents.read();
+        if !view.due(self.database).any(|key| documents.id(key).is_some()) {
+            return Ok(Stale::default());
+        }
+        let is_late = || self.is_late();
+        let ranges = Ranges::find(&self.index, &self.query.filter, documents.id_bound(), &is_late);
+        Ok(self.stale_of(view, &documents, &ranges.ok_or(error::TIMEOUT)?))
+    }
+
+    fn stale_of(&self, view: &View<'_>, documents: &Documents, ranges: &Ranges<'_>) -> Stale {
+        let mut stale = Stale::default();
+        let mut current = Documents::new(&self.index.definition);
+        let mut ids = Vec::new();
+        for key in view.due(self.database) {
+            let Some(id) = documents.id(key) else { continue };
+            if stale.documents.insert(id)
+                && let Ok(Some(hash)) = view.hash(key)
+                && let Ok(content) = documents::read(&self.index.definition, hash)
+            {
+                current.upsert(key, &content);
+                ids.push(id);
+            }
+        }
+        if !ids.is_empty() {
+            let matching = self.matches(&current, &ranges.renumbered(&current, &ids));
+            stale.matching = matching.iter().map(|place| ids[place as usize]).collect();
+        }
+        stale
     }
 
     fn add_range_distances(&self, rows: &mut [Row]) -> Outcome {
@@ -310,29 +375,20 @@ impl Plan {
             _ if self.request.limit > 0 => self.request.offset + self.request.limit,
             _ => 0,
         };
-        let (mut total, mut rows) = (0, Vec::new());
-        {
+        let mut rows = Vec::new();
+        let total = {
             let documents = self.index.documents.read();
-            let mut found = self.matches(&documents, &ranges);
-            // An index knows nothing of time: what has expired is in it until it is deleted.
-            view.expired(self.database)
-                .filter_map(|key| documents.id(key))
-                .for_each(|id| _ = found.remove(id));
-            total += found.len() as usize;
-            for id in found {
-                if rows.len() >= wanted {
-                    break;
-                }
+            let stale = self.stale_of(view, &documents, &ranges);
+            let found = (self.matches(&documents, &ranges) - stale.documents) | stale.matching;
+            let total = found.len() as usize;
+            for id in found.into_iter().take(wanted) {
                 let key = documents.key(id).expect("matches are live").clone();
-                if view.peek(self.database, &key).is_none() {
-                    total -= 1;
-                    continue;
-                }
                 let mut row = Row { key, id, distances: Vec::new() };
                 row.add(&ranges);
                 rows.push(row);
             }
-        }
+            total
+        };
         reply::write(self, view, reply, total, rows)
     }
 }

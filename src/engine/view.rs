@@ -69,14 +69,12 @@ impl<'a> View<'a> {
         self.keyspace.entry(database, key).filter(|entry| entry.alive(self.now_ms))
     }
 
-    /// Keys that have expired and are still stored, for those who count by an index of their own; one may come twice.
-    /// The reply waits for each, as it would for a lookup.
-    pub fn expired(&self, database: u32) -> impl Iterator<Item = &'a [u8]> {
-        let entries = self.keyspace.database(database).into_iter().flat_map(|keys| keys.expired(self.now_ms));
-        entries.map(move |entry| {
-            self.wait_for(self.hazards.of(database, entry.key()));
-            entry.key()
-        })
+    /// Keys which have expired and are still stored, or a field of theirs has, for those who keep an index of their own;
+    /// one may come twice, and one with nothing expired may be among them. The reply waits for none of them: who makes
+    /// something of one looks it up.
+    pub fn due(&self, database: u32) -> impl Iterator<Item = &'a [u8]> {
+        let entries = self.keyspace.database(database).into_iter().flat_map(|keys| keys.due(self.now_ms));
+        entries.map(Entry::key)
     }
 
     pub fn string(&self, key: &[u8]) -> Result<Option<&'a StringValue>, CommandError> {
@@ -133,6 +131,11 @@ pub struct HashView<'a> {
 impl<'a> HashView<'a> {
     pub fn new(hash: &'a Hash, now_ms: u64) -> HashView<'a> {
         HashView { hash, now_ms }
+    }
+
+    /// With its expired fields, for those who know nothing of time.
+    pub fn whole(hash: &'a Hash) -> HashView<'a> {
+        HashView { hash, now_ms: 0 }
     }
 
     #[inline]

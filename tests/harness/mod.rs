@@ -5,6 +5,7 @@
 pub mod dump;
 pub mod effects;
 pub mod instance;
+pub mod served;
 pub mod tcp;
 pub mod wire;
 pub mod words;

@@ -1,8 +1,14 @@
 //! A client of a server, ours or a reference.
 
 use engramdb_resp::{Protocol, ReplyReader, Value, encode_command};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
+
+/// How long silence has to last to count. A reply that left although it had to wait would arrive well within.
+const SILENCE: Duration = Duration::from_millis(60);
+/// Long enough for a reply that may leave, on a busy machine. Nothing is asserted about less.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Client {
     stream: TcpStream,
@@ -22,13 +28,44 @@ impl Client {
     }
 
     pub fn run(&mut self, words: &[impl AsRef<[u8]>]) -> Value {
+        self.send(words);
+        self.receive()
+    }
+
+    /// Sends a command and waits for nothing.
+    pub fn send(&mut self, words: &[impl AsRef<[u8]>]) {
         self.stream.write_all(&encode_command(words)).expect("the server reads");
+    }
+
+    /// The next reply, which must come.
+    #[track_caller]
+    pub fn receive(&mut self) -> Value {
+        self.receive_within(PATIENCE).expect("the server answers")
+    }
+
+    /// No reply must come.
+    #[track_caller]
+    pub fn stays_silent(&mut self) {
+        if let Some(reply) = self.receive_within(SILENCE) {
+            panic!("a reply left that had to wait: {reply:?}");
+        }
+    }
+
+    /// The next reply, if its next bytes come within that time.
+    pub fn receive_within(&mut self, patience: Duration) -> Option<Value> {
+        self.stream.set_read_timeout(Some(patience)).expect("a socket takes options");
         let mut bytes = [0; 64 * 1024];
         loop {
             if let Some(reply) = self.reader.next_reply().expect("a well-formed reply") {
-                return reply;
+                return Some(reply);
             }
-            let length = self.stream.read(&mut bytes).expect("the server answers");
+            let length = match self.stream.read(&mut bytes) {
+                Ok(length) => length,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return None;
+                }
+                Err(error) => panic!("the server answers: {error}"),
+            };
             assert_ne!(length, 0, "the server closed the connection");
             self.reader.feed(&bytes[..length]);
         }

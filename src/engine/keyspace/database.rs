@@ -62,9 +62,10 @@ impl Database {
         self.table.heap_bytes() + self.heap_bytes
     }
 
-    /// What has expired at `now_ms` and is still stored, hashes without a live field included; one may come twice.
-    pub fn expired(&self, now_ms: u64) -> impl Iterator<Item = &Entry> {
-        self.expiry.expired(&self.table, now_ms)
+    /// Entries of which something has expired at `now_ms` and is still stored: the key, or a field of its hash. One may
+    /// come twice, and a hash of which nothing has expired may be among them.
+    pub fn due(&self, now_ms: u64) -> impl Iterator<Item = &Entry> {
+        self.expiry.due(&self.table, now_ms)
     }
 
     /// Runs `change` on the entry and keeps the books: memory, expiry count and index. A hash that ends empty is

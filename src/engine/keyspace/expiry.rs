@@ -30,15 +30,13 @@ impl ExpiryIndex {
         }
     }
 
-    /// The entries that have expired at `now_ms` and are still stored; one may come twice. Costs what is due, not what
-    /// expires: only the buckets are visited that can name such an entry.
-    pub(super) fn expired<'t>(
-        &'t self,
-        table: &'t Table<Entry>,
-        now_ms: u64,
-    ) -> impl Iterator<Item = &'t Entry> {
+    /// The entries of which something has expired at `now_ms` and is still stored, the key or a field; one may come
+    /// twice, and a hash of which nothing has expired may be among them. Costs what is due, not what expires: only the
+    /// buckets are visited that can name such an entry.
+    pub(super) fn due<'t>(&'t self, table: &'t Table<Entry>, now_ms: u64) -> impl Iterator<Item = &'t Entry> {
         let due = self.buckets.range(..=bucket_of(now_ms)).flat_map(|(_, hashes)| hashes);
-        due.flat_map(|&hash| table.with_hash(hash)).filter(move |entry| !entry.alive(now_ms))
+        due.flat_map(|&hash| table.with_hash(hash))
+            .filter(move |entry| entry.next_expiry_ms().is_some_and(|at| at <= now_ms))
     }
 
     /// Takes up to `limit` keys of entries that are due. Stale places cost one lookup each and are dropped.
