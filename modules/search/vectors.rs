@@ -24,6 +24,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Pending mutations of one field above which writers wait.
 pub const TAIL_MAX: usize = 4096;
 
+/// Documents of a flat index beyond the nearest k that are handed to the caller because they are as far as the k-th. Of
+/// more than these, ids decide: a search must not load every document that has the same meaningless vector.
+const TIED_MAX: usize = 1024;
+
 pub struct VectorField {
     options: VectorOptions,
     index: RwLock<Arc<Structure>>,
@@ -235,8 +239,26 @@ impl VectorField {
         }
     }
 
-    /// The `k` nearest of the documents that the filter allows.
+    /// The `k` nearest of the documents that the filter allows. A flat index adds those that are as far as the last of
+    /// them, so that the caller can choose by key: ids are given anew at a start, and answers are to stay the same.
     pub fn nearest(&self, question: &Question<'_>, k: usize, ef: usize) -> Rows {
+        if self.options.algorithm != Algorithm::Flat || k == 0 {
+            return self.search(question, k, ef);
+        }
+        let mut rows = self.search(question, k.saturating_add(1), ef);
+        let is_tied = |rows: &Rows, at: usize| {
+            let distances = (rows.neighbors[k - 1].distance, rows.neighbors[at].distance);
+            distances.0.total_cmp(&distances.1).is_eq()
+        };
+        if rows.neighbors.len() > k && is_tied(&rows, k) && !rows.timed_out {
+            rows = self.search(question, k.saturating_add(TIED_MAX), ef);
+        }
+        let end = (k..rows.neighbors.len()).find(|&at| !is_tied(&rows, at));
+        rows.neighbors.truncate(end.unwrap_or(usize::MAX));
+        rows
+    }
+
+    fn search(&self, question: &Question<'_>, k: usize, ef: usize) -> Rows {
         let tail = self.tail_rows(question);
         let structure = self.structure();
         let filter = tail.filter(question, structure.index().len());

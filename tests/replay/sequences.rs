@@ -201,3 +201,14 @@ fn any_sequence_gives_the_same_live_replayed_and_from_a_snapshot() {
     }
     eprintln!("{seen:?}");
 }
+
+#[test]
+fn documents_at_the_same_distance_are_chosen_by_key_whatever_came_first() {
+    let mut instance = instance_with_indexes();
+    let vector = vector(5);
+    // Written in falling order: ids grow as keys fall, until a start gives them in the order of the keys.
+    for key in ["c", "b:2", "b:1", "a:2", "a:1"] {
+        instance.run(&[b"HSET", key.as_bytes(), b"v", &vector]);
+    }
+    check_restarts(&mut instance, &Kept::ALL, &mut Seen::default());
+}
