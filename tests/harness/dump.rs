@@ -1,6 +1,7 @@
 //! All that a keyspace holds, in a form that compares: expired keys and fields included.
 
 use engramdb_engine::keyspace::{Keyspace, Value};
+use engramdb_engine::module::Modules;
 use std::collections::BTreeMap;
 
 type Bytes = Vec<u8>;
@@ -43,4 +44,17 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
         assert_eq!(database.len(), database.iter().count(), "the length is the number of keys");
     }
     dump
+}
+
+/// What the modules would write into a snapshot: their effects, encoded.
+pub fn definitions(modules: &Modules) -> Vec<Vec<u8>> {
+    let mut definitions = Vec::new();
+    for module in modules.iter() {
+        module.save(&mut |record| {
+            let mut bytes = Vec::new();
+            record.effect.encode(record.database, &mut bytes);
+            definitions.push(bytes);
+        });
+    }
+    definitions
 }

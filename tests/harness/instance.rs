@@ -1,27 +1,70 @@
 //! An engine on a log in memory, driven one command at a time by one client.
+//!
+//! Its disk is simulated too: snapshots and what modules keep between runs stand there.
 
-use super::dump::{Dump, dump};
+use super::dump::{Dump, definitions, dump};
 use super::effects::show_batch;
 use super::wire::Wire;
 use engramdb_engine::Engine;
-use engramdb_engine::command::{Args, CommandTable, Stage};
+use engramdb_engine::command::{Args, Command, CommandTable, Stage};
 use engramdb_engine::commands::FAMILIES;
 use engramdb_engine::engine::batch_bytes_max;
-use engramdb_engine::env::Clock;
+use engramdb_engine::env::{Clock, Env};
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::replay::{Checkpoint, Replay};
-use engramdb_engine::log::{LogId, Lsn, ShardLog};
-use engramdb_engine::recovery::Recovering;
+use engramdb_engine::log::{LogId, Lsn, Mark, Pos, ShardLog};
+use engramdb_engine::module::Module;
+use engramdb_engine::recovery::{Recovering, StartReport, recover};
+use engramdb_engine::snapshot::create;
+use engramdb_engine::snapshot::create::{CreateOptions, CreateReport, Source};
 use engramdb_resp::{Protocol, Value};
 use engramdb_sim::env::SimEnv;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Where the clock starts: a round number in the future of any reference server.
 pub const START_MS: u64 = 2_000_000_000_000;
 const DATABASES: usize = 16;
 
+/// The modules of an instance.
+#[derive(Clone, Copy)]
+pub struct Parts {
+    pub commands: &'static [&'static [Command]],
+    /// With derived state, of which they keep something in the directory.
+    pub serving: fn(&Env, &Path) -> Vec<Box<dyn Module>>,
+    /// Definitions only: for the follower, and for making snapshots.
+    pub offline: fn(&Env) -> Vec<Box<dyn Module>>,
+}
+
+/// No modules.
+pub const BARE: Parts = Parts { commands: &[], serving: |_, _| Vec::new(), offline: |_| Vec::new() };
+
+/// What a start may use beside the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    pub snapshots: bool,
+    /// What modules kept ([`Instance::export`]); otherwise it is lost.
+    pub derived: bool,
+}
+
+impl Kept {
+    /// Those that lose something after those that use it.
+    pub const ALL: [Kept; 4] = [
+        Kept { snapshots: true, derived: true },
+        Kept { snapshots: false, derived: true },
+        Kept { snapshots: true, derived: false },
+        Kept { snapshots: false, derived: false },
+    ];
+}
+
+const DATA: &str = "/data";
+const SNAPSHOTS: &str = "/data/snapshots";
+/// Nothing is ever here.
+const NOWHERE: &str = "/nowhere";
+
 pub struct Instance {
+    parts: Parts,
     sim: SimEnv,
     log: Arc<MemoryLog>,
     table: CommandTable,
@@ -43,15 +86,20 @@ pub struct Answer {
 
 impl Instance {
     pub fn new(seed: u64, protocol: Protocol) -> Instance {
+        Instance::with_modules(seed, protocol, BARE)
+    }
+
+    pub fn with_modules(seed: u64, protocol: Protocol, parts: Parts) -> Instance {
         let sim = SimEnv::new(seed);
         sim.clock.set_wall_ms(START_MS);
         let log = Arc::new(MemoryLog::new(LogId([7; 16])));
-        let (engine, _) = open(&sim, &log);
+        let opened = open(&sim, &log, parts, Kept::default());
         Instance {
-            follower: Recovering::new(sim.env.clone(), DATABASES, Vec::new()),
+            follower: Recovering::new(sim.env.clone(), DATABASES, (parts.offline)(&sim.env)),
             followed: Checkpoint::default(),
-            table: CommandTable::new(FAMILIES.iter().copied()),
-            engine: Some(engine),
+            table: CommandTable::new(FAMILIES.iter().chain(parts.commands).copied()),
+            engine: Some(opened.engine),
+            parts,
             database: 0,
             sim,
             log,
@@ -124,25 +172,59 @@ impl Instance {
         self.follow()
     }
 
-    /// Stops and comes back from the log.
+    /// Stops and comes back from the log alone.
     pub fn restart(&mut self) {
-        let before = self.dump();
+        self.restart_with(Kept::default());
+    }
+
+    /// Stops and comes back from the log and from what was kept beside it.
+    pub fn restart_with(&mut self, kept: Kept) -> StartReport {
+        let before = (self.dump(), self.definitions());
         let engine = self.engine.take().expect("open between restarts");
         engine.close().expect("memory does not fail");
-        let (engine, replayed) = open(&self.sim, &self.log);
-        assert_eq!(replayed, before, "replay gives what was there");
-        self.engine = Some(engine);
+        drop(engine);
+        let opened = open(&self.sim, &self.log, self.parts, kept);
+        assert_eq!(opened.replayed, before, "replay gives what was there: {kept:?}, {:?}", opened.report);
+        self.engine = Some(opened.engine);
+        opened.report
+    }
+
+    /// Makes a snapshot of what the log holds, as the snapshotter beside a server does.
+    pub fn snapshot(&self) -> CreateReport {
+        let env = &self.sim.env;
+        let read = |after: Mark| self.log.read(after);
+        let (parent, parent_pos) = (LogId([0; 16]), Pos(0));
+        let source = Source { log_id: self.log.id(), parent, parent_pos, read: &read };
+        let modules = || (self.parts.offline)(env);
+        let report = create(env, Path::new(SNAPSHOTS), &source, &modules, &CreateOptions::default());
+        report.expect("the disk does not fail")
+    }
+
+    /// Lets the modules keep what they derived, for later starts.
+    pub fn export(&self) {
+        for (_, export) in self.engine().exporters() {
+            export().expect("the disk does not fail");
+        }
     }
 
     pub fn dump(&self) -> Dump {
         dump(self.engine().reads().view(0).whole_keyspace())
     }
 
+    /// The ground state of the modules.
+    pub fn definitions(&self) -> Vec<Vec<u8>> {
+        definitions(self.engine().reads().view(0).modules())
+    }
+
     /// Compares the live keyspace with the follower's, and with one replayed from the log's start.
     pub fn check_replay(&mut self) {
-        let live = self.dump();
-        assert_eq!(dump(self.follower.keyspace()), live, "the follower has what is live");
+        self.check_follower();
         self.restart();
+    }
+
+    pub fn check_follower(&self) {
+        let follower = (dump(self.follower.keyspace()), definitions(self.follower.modules()));
+        assert_eq!(follower, (self.dump(), self.definitions()), "the follower has what is live");
     }
 
     /// Applies what the log got to the follower; returns it as text.
@@ -159,13 +241,28 @@ impl Instance {
     }
 }
 
-/// Opens the engine on the log, with what replay made of it.
-fn open(sim: &SimEnv, log: &Arc<MemoryLog>) -> (Engine, Dump) {
-    let mut recovering = Recovering::new(sim.env.clone(), DATABASES, Vec::new());
-    let recovered = recovering.replay(&**log, Checkpoint::default(), |_| ()).expect("the log is whole");
-    let replayed = dump(recovering.keyspace());
+struct Opened {
+    engine: Engine,
+    /// Keyspace and definitions, before the first command.
+    replayed: (Dump, Vec<Vec<u8>>),
+    report: StartReport,
+}
+
+/// Opens the engine on the log.
+fn open(sim: &SimEnv, log: &Arc<MemoryLog>, parts: Parts, kept: Kept) -> Opened {
+    if !kept.derived {
+        let paths = sim.disk.paths();
+        let derived = paths.iter().filter(|path| !path.starts_with(SNAPSHOTS));
+        derived.for_each(|path| sim.env.disk.remove(path).expect("the disk does not fail"));
+    }
+    let modules = || (parts.serving)(&sim.env, Path::new(DATA));
+    let snapshots = Path::new(if kept.snapshots { SNAPSHOTS } else { NOWHERE });
+    let recovered = recover(&sim.env, snapshots, &**log, &modules, DATABASES);
+    let (recovering, recovered, mut report) = recovered.expect("snapshots and log are whole");
+    let replayed = (dump(recovering.keyspace()), definitions(recovering.modules()));
     let options = Options { log_thread: false, ..Options::default() };
     let log: Arc<dyn ShardLog> = log.clone();
-    let (engine, _) = recovering.start(log, &recovered, options).expect("nobody else claims it");
-    (engine, replayed)
+    let (engine, modules) = recovering.start(log, &recovered, options).expect("nobody else claims it");
+    report.modules = modules;
+    Opened { engine, replayed, report }
 }
