@@ -1,7 +1,7 @@
 //! What an index must answer, computed from a dump of the keyspace without any index.
 //!
-//! An index knows nothing of time. Of a hash with an expired field that is still stored, it may answer as if the field
-//! were there until the field is deleted: such a hash is *doubtful*, and not compared here.
+//! What has expired is answered by nobody, stored or not. One exception: a hash that stays out of the index because of a
+//! malformed field comes in when that field is deleted, not when it expires.
 
 use crate::harness::dump::{Content, Dump, Dumped};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,6 @@ struct Document {
 #[derive(Debug, Default)]
 pub struct Reference {
     live: BTreeMap<Bytes, Document>,
-    pub doubtful: BTreeSet<Bytes>,
     /// Documents that are stored, expired ones included.
     pub stored: usize,
 }
@@ -72,26 +71,26 @@ impl Reference {
 
     fn add(&mut self, key: &[u8], dumped: &Dumped, now_ms: u64) {
         let Content::Hash(fields) = &dumped.content else { return };
-        let document = Document::read(fields);
-        self.stored += usize::from(document.is_some());
-        let alive = |expires_at_ms: u64| expires_at_ms == 0 || expires_at_ms > now_ms;
-        if !alive(dumped.expires_at_ms) || !fields.values().any(|(_, expires_at_ms)| alive(*expires_at_ms)) {
+        if Document::read(fields).is_none() {
             return;
         }
-        if fields.values().any(|(_, expires_at_ms)| !alive(*expires_at_ms)) {
-            self.doubtful.insert(key.to_vec());
-        } else if let Some(document) = document {
+        self.stored += 1;
+        let alive = |expires_at_ms: u64| expires_at_ms == 0 || expires_at_ms > now_ms;
+        let mut fields = fields.clone();
+        fields.retain(|_, (_, expires_at_ms)| alive(*expires_at_ms));
+        if alive(dumped.expires_at_ms) && !fields.is_empty() {
+            let document = Document::read(&fields).expect("some of a well-formed hash is well-formed");
             self.live.insert(key.to_vec(), document);
         }
     }
 
-    /// The keys that the filter matches, without the doubtful.
+    /// The keys that the filter matches.
     pub fn matches(&self, filter: &Filter) -> BTreeSet<Bytes> {
         let matching = self.live.iter().filter(|(_, document)| (filter.matches)(document));
         matching.map(|(key, _)| key.clone()).collect()
     }
 
-    /// The distances of all documents that the filter matches and that have a vector, without the doubtful.
+    /// The distances of all documents that the filter matches and that have a vector.
     pub fn distances(&self, filter: &Filter, metric: &str, query: &[f32]) -> BTreeMap<Bytes, f64> {
         let matching = self.live.iter().filter(|(_, document)| (filter.matches)(document));
         let distance = |document: &Document| Some(distance(metric, document.vector.as_deref()?, query));
