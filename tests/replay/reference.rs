@@ -1,7 +1,8 @@
 //! What an index must answer, computed from a dump of the keyspace without any index.
 //!
-//! An index knows nothing of time. Of a hash with an expired field that is still stored, it may answer as if the field
-//! were there until the field is deleted: such a hash is *doubtful*, and not compared here.
+//! An expired field is as if it were not there, stored or not. One exception: a malformed field keeps its hash out of the
+//! index until it is deleted, for an index knows nothing of time. Such a hash is *doubtful* once the field has expired,
+//! and not compared here.
 
 use crate::harness::dump::{Content, Dump, Dumped};
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,16 +73,16 @@ impl Reference {
 
     fn add(&mut self, key: &[u8], dumped: &Dumped, now_ms: u64) {
         let Content::Hash(fields) = &dumped.content else { return };
-        let document = Document::read(fields);
-        self.stored += usize::from(document.is_some());
+        let stored = Document::read(fields, |_| true).is_some();
+        self.stored += usize::from(stored);
         let alive = |expires_at_ms: u64| expires_at_ms == 0 || expires_at_ms > now_ms;
         if !alive(dumped.expires_at_ms) || !fields.values().any(|(_, expires_at_ms)| alive(*expires_at_ms)) {
             return;
         }
-        if fields.values().any(|(_, expires_at_ms)| !alive(*expires_at_ms)) {
-            self.doubtful.insert(key.to_vec());
-        } else if let Some(document) = document {
-            self.live.insert(key.to_vec(), document);
+        match Document::read(fields, alive) {
+            Some(document) if stored => _ = self.live.insert(key.to_vec(), document),
+            Some(_) => _ = self.doubtful.insert(key.to_vec()),
+            None => {}
         }
     }
 
@@ -100,9 +101,13 @@ impl Reference {
 }
 
 impl Document {
-    /// `None` if a field is malformed: then the whole hash stays out of the index.
-    fn read(fields: &BTreeMap<Bytes, (Bytes, u64)>) -> Option<Document> {
-        let field = |name: &str| fields.get(name.as_bytes()).map(|(value, _)| value.as_slice());
+    /// Of the fields whose expiry is one of `which`. `None` if one is malformed: then the whole hash stays out of the
+    /// index.
+    fn read(fields: &BTreeMap<Bytes, (Bytes, u64)>, which: impl Fn(u64) -> bool) -> Option<Document> {
+        let field = |name: &str| {
+            let (value, expires_at_ms) = fields.get(name.as_bytes())?;
+            which(*expires_at_ms).then_some(value.as_slice())
+        };
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let tags = field("c").map(text).unwrap_or_default();
         let tags = tags.split(',').map(|tag| tag.trim().to_lowercase()).filter(|tag| !tag.is_empty());
