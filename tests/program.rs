@@ -106,7 +106,7 @@ fn a_directory_outlives_a_kill_and_the_tools_read_it() {
     assert!(!nearest(&mut client, 7).contains("doc:7\""), "deleted before the kill");
     let started =
         std::fs::read_to_string(directory.path().join("server.log")).expect("the log file is there");
-    assert!(started.contains("300 graph nodes loaded, 20 inserted again, 1 removed"), "{started}");
+    assert!(started.contains("300 graph nodes loaded, 20 being inserted again, 1 removed"), "{started}");
     assert!(server.shut_down(), "SHUTDOWN ends in order");
     let created = tool(&["snapshot", "create"], directory.path());
     assert!(created.contains("320 keys"), "{created}");

@@ -3,7 +3,7 @@
 //! Lock order: the engine's keyspace, then `documents`, then a vector field's own locks. Documents and vectors of one
 //! mutation change under one hold of `documents`, so that who knows a document's version has its vector too.
 
-use crate::documents::{self, Content, Documents};
+use crate::documents::{self, Content, Documents, vector_of};
 use crate::schema::{Definition, FieldKind};
 use crate::vectors::{TAIL_MAX, VectorField};
 use crate::workers::Workers;
@@ -132,13 +132,17 @@ impl Index {
             return;
         };
         let id = documents.upsert(key, &content);
-        for (field, content) in content.iter().enumerate() {
-            let vector = match content {
-                Content::Vector(vector) => Some(vector.as_slice()),
-                _ => None,
-            };
-            self.set_vector(workers, field, id, vector);
+        for field in (0..content.len()).filter(|&field| self.vectors[field].is_some()) {
+            let vector = hash.and_then(|hash| self.vector(hash, field));
+            self.set_vector(workers, field, id, vector.as_deref());
         }
+    }
+
+    /// What a hash that was read has in a vector field.
+    pub fn vector(&self, hash: &Hash, field: usize) -> Option<Vec<f32>> {
+        let bytes = self.vectors[field].as_ref()?.options().blob_bytes();
+        let value = &hash.get(&self.definition.fields[field].identifier)?.value;
+        Some(value.with_bytes(|blob| vector_of(blob, bytes)).expect("checked when the document was read"))
     }
 
     /// What is to be indexed of the hash; `None`, and counted, where it cannot be.

@@ -191,7 +191,9 @@ impl Module for SearchModule {
         }
         self.live = true;
         self.indexes()
-            .map(|(database, index)| recovery::recover(&self.options, keyspace, database, index))
+            .map(|(database, index)| {
+                recovery::recover(&self.options, &self.workers, keyspace, database, index)
+            })
             .collect()
     }
 

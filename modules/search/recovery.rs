@@ -1,73 +1,102 @@
 //! Derived state at the start: indexes are made ready from the keyspace and from saved graphs, before the first command.
 //!
 //! A saved graph is a cache. It is loaded, and then each document is compared with the keyspace, vector bit for bit: what
-//! is gone is removed, what differs or is missing is inserted. A file that does not fit exactly is thrown away, and the
-//! report says so.
+//! is gone is removed, what differs or is missing is inserted. A few insertions wait in the field's tail, where searches
+//! find them exactly, while index workers bring them: the start does not wait for that. A file that does not fit exactly is
+//! thrown away, and the report says so.
 
-use crate::documents::vector_of;
 use crate::index::Index;
 use crate::module::{SearchModule, SearchOptions};
 use crate::saved::{self, Saved};
-use crate::vectors::{Structure, VectorField, parameters};
+use crate::vectors::{Structure, parameters};
+use crate::workers::Workers;
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Keyspace, Value};
 use engramdb_engine::module::Exporter;
 use engramdb_engine::types::Hash;
-use engramdb_vector::VectorIndex;
+use engramdb_vector::{Hnsw, VectorIndex};
+use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Up to so many insertions into a loaded graph are done in order by one thread: the same log tail then makes the same
-/// graph, and the start gains nothing by more threads.
-const IN_ORDER_MAX: usize = 1_000;
+/// Up to so many insertions are left to the index workers. Searching as many exactly takes about as long as searching the
+/// graph.
+const IN_TAIL_MAX: usize = 1_000;
 
 /// What was done for an index.
 #[derive(Default)]
 struct Work {
     loaded: usize,
     inserted: usize,
+    /// Left to the index workers.
+    waiting: usize,
     removed: usize,
 }
 
 /// Makes one index ready; says what was done.
-pub fn recover(options: &SearchOptions, keyspace: &Keyspace, database: u32, index: &Arc<Index>) -> String {
+pub fn recover(
+    options: &SearchOptions,
+    workers: &Workers,
+    keyspace: &Keyspace,
+    database: u32,
+    index: &Arc<Index>,
+) -> String {
     let start = options.env.clock.monotonic();
     let name = String::from_utf8_lossy(&index.definition.name).into_owned();
-    let saved = match &options.directory {
-        Some(directory) => saved::load(&options.env, directory, index),
+    let opened = match &options.directory {
+        Some(directory) => saved::open(&options.env, directory, index),
         None => Ok(None),
     };
-    let (saved, note) = match saved {
-        Ok(saved) => (saved, String::new()),
-        Err(cause) => (None, format!("; its saved graph was thrown away: {cause}")),
-    };
-    let was_saved = saved.is_some();
-    let Saved { id_bound, documents, graphs } =
-        saved.unwrap_or(Saved { id_bound: 0, documents: Vec::new(), graphs: Vec::new() });
-    index.documents.write().reserve(id_bound, documents);
-    let documents = read_documents(keyspace, database, index);
-    let mut work = Work::default();
-    adopt(index, graphs, id_bound, &mut work);
-    for (field, vectors) in index.vectors.iter().enumerate() {
-        if let Some(vectors) = vectors {
-            fill(options.threads, index, field, vectors, &documents, &mut work);
+    let (graphs, documents) = match opened {
+        Ok(Some(Saved { id_bound, documents, graphs })) => {
+            index.documents.write().reserve(id_bound, documents);
+            // The disk and the keyspace are read at the same time.
+            std::thread::scope(|scope| {
+                let loading = scope.spawn(|| graphs.load());
+                let documents = read_documents(keyspace, database, index);
+                (loading.join().expect("loading a graph ends in a result"), documents)
+            })
         }
+        Ok(None) => (Err(String::new()), read_documents(keyspace, database, index)),
+        Err(cause) => (Err(cause), read_documents(keyspace, database, index)),
+    };
+    let was_saved = graphs.is_ok();
+    let note = match &graphs {
+        Err(cause) if !cause.is_empty() => format!("; its saved graph was thrown away: {cause}"),
+        _ => String::new(),
+    };
+    let mut work = Work::default();
+    adopt(index, graphs.unwrap_or_default(), &mut work);
+    for field in (0..index.vectors.len()).filter(|&field| index.vectors[field].is_some()) {
+        fill(workers, index, field, &documents, &mut work);
     }
     index.finish_backfill();
     let elapsed_ms = options.env.clock.monotonic().saturating_sub(start).as_millis();
-    let Work { loaded, inserted, removed } = work;
+    let Work { loaded, inserted, waiting, removed } = work;
+    let again = match waiting {
+        0 => format!("{inserted} inserted again"),
+        _ => format!("{} being inserted again", inserted + waiting),
+    };
     match was_saved {
-        true => format!(
-            "index {name}: {loaded} graph nodes loaded, {inserted} inserted again, {removed} removed in {elapsed_ms} ms"
-        ),
-        false => format!("index {name}: built from {} documents in {elapsed_ms} ms{note}", documents.len()),
+        true => {
+            format!(
+                "index {name}: {loaded} graph nodes loaded, {again}, {removed} removed in {elapsed_ms} ms"
+            )
+        }
+        false => {
+            let built = if waiting == 0 { "built" } else { "being built" };
+            format!("index {name}: {built} from {} documents in {elapsed_ms} ms{note}", documents.len())
+        }
     }
 }
 
 /// Takes over the graphs that were built as the definition says, without the documents that are gone.
-fn adopt(index: &Index, graphs: Vec<(usize, engramdb_vector::Hnsw)>, id_bound: u32, work: &mut Work) {
-    let live = index.documents.read().live().clone();
+fn adopt(index: &Index, graphs: Vec<(usize, Hnsw)>, work: &mut Work) {
+    let (live, id_bound) = {
+        let documents = index.documents.read();
+        (documents.live().clone(), documents.id_bound())
+    };
     for (field, graph) in graphs {
         let Some(Some(vectors)) = index.vectors.get(field) else { continue };
         if graph.parameters() != parameters(vectors.options()) {
@@ -83,51 +112,83 @@ fn adopt(index: &Index, graphs: Vec<(usize, engramdb_vector::Hnsw)>, id_bound: u
 }
 
 /// Inserts what the structure lacks or has otherwise, and removes what the documents do not have.
-fn fill(
-    threads: usize,
-    index: &Index,
-    field: usize,
-    vectors: &VectorField,
-    documents: &[(u32, &Hash)],
-    work: &mut Work,
-) {
-    let identifier = &index.definition.fields[field].identifier;
+fn fill(workers: &Workers, index: &Arc<Index>, field: usize, documents: &[(u32, &Hash)], work: &mut Work) {
+    let vectors = index.vectors[field].as_ref().expect("asked for vector fields only");
     let structure = vectors.structure();
     let structure = structure.index();
-    let bytes = vectors.options().blob_bytes();
-    let vector = |hash: &Hash| {
-        let value = hash.get(identifier)?;
-        let vector = value.value.with_bytes(|blob| vector_of(blob, bytes));
-        Some(vector.expect("checked when the document was read"))
-    };
-    let removed = AtomicUsize::new(0);
-    let mut held = Vec::new();
-    // Bit for bit, where the blob lies: this is done for every document of every start.
-    let differs = |&&(id, hash): &&(u32, &Hash)| match hash.get(identifier) {
-        Some(value) => {
-            !structure.vector(id, &mut held) || !value.value.with_bytes(|blob| is_blob_of(blob, &held))
+    let Differences { missing, gone } =
+        differences(structure, &index.definition.fields[field].identifier, documents);
+    work.removed += gone.into_iter().filter(|&id| structure.remove(id)).count();
+    let vector = |hash| index.vector(hash, field).expect("only documents with a vector are missing");
+    if missing.len() <= IN_TAIL_MAX {
+        work.waiting += missing.len();
+        for &(id, hash) in &missing {
+            // By one worker, in this order: the same end of the log makes the same graph.
+            if vectors.change(id, Some(&vector(hash)), 1) {
+                workers.call(index, field);
+            }
         }
-        None => {
-            removed.fetch_add(usize::from(structure.remove(id)), Ordering::Relaxed);
-            false
+    } else {
+        work.inserted += missing.len();
+        in_parallel(workers.count(), &missing, |&(id, hash)| {
+            structure.insert(id, &vector(hash)).expect("size and components were checked");
+        });
+    }
+}
+
+/// What a structure says otherwise than the documents; both in the order of ids.
+#[derive(Default)]
+struct Differences<'k> {
+    missing: Vec<(u32, &'k Hash)>,
+    /// Documents without a vector.
+    gone: Vec<u32>,
+}
+
+/// Documents that a thread compares before it takes more.
+const COMPARED_AT_ONCE: usize = 512;
+
+/// Compares bit for bit, where the blobs lie: this is done for every document of every start.
+fn differences<'k>(
+    structure: &dyn VectorIndex,
+    identifier: &[u8],
+    documents: &[(u32, &'k Hash)],
+) -> Differences<'k> {
+    let all = Mutex::new(Differences::default());
+    let parts: Vec<_> = documents.chunks(COMPARED_AT_ONCE).collect();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    in_parallel(cores.min(parts.len()), &parts, |part| {
+        let mut found = Differences::default();
+        let mut held = Vec::new();
+        for &(id, hash) in *part {
+            match hash.get(identifier) {
+                None => found.gone.push(id),
+                Some(field) => {
+                    let is_same = structure.vector(id, &mut held)
+                        && field.value.with_bytes(|blob| is_blob_of(blob, &held));
+                    if !is_same {
+                        found.missing.push((id, hash));
+                    }
+                }
+            }
         }
-    };
-    let mut missing: Vec<(u32, &Hash)> = documents.iter().filter(differs).copied().collect();
-    missing.sort_unstable_by_key(|&(id, _)| id);
-    let threads = if missing.len() <= IN_ORDER_MAX { 1 } else { threads };
-    in_parallel(threads, &missing, |&(id, hash)| {
-        let vector = vector(hash).expect("only documents with a vector are missing");
-        structure.insert(id, &vector).expect("size and components were checked");
+        let mut all = all.lock();
+        all.missing.append(&mut found.missing);
+        all.gone.append(&mut found.gone);
     });
-    work.inserted += missing.len();
-    work.removed += removed.into_inner();
+    let mut all = all.into_inner();
+    all.missing.sort_unstable_by_key(|&(id, _)| id);
+    all.gone.sort_unstable();
+    all
 }
 
 /// Whether these are the components of the vector, and nothing more.
 fn is_blob_of(blob: &[u8], vector: &[f32]) -> bool {
     let (components, rest) = blob.as_chunks::<4>();
+    // To the end in any case: leaving early would keep this from being vectorized.
     let same = |(bytes, held): (&[u8; 4], &f32)| u32::from_le_bytes(*bytes) == held.to_bits();
-    rest.is_empty() && components.len() == vector.len() && components.iter().zip(vector).all(same)
+    rest.is_empty()
+        && components.len() == vector.len()
+        && components.iter().zip(vector).fold(true, |all, pair| all & same(pair))
 }
 
 /// Indexes everything but vectors. Keys that an earlier run knew keep their ids; new ones get theirs in the order of the

@@ -31,13 +31,18 @@ const HEADER_BYTES: u64 = 40;
 const BUFFER_BYTES: usize = 1 << 20;
 const SUFFIX: &str = ".index";
 
-/// What a file held.
+/// What a file's footer says, and the way to its graphs.
 pub struct Saved {
     /// All ids in the graphs are below it.
     pub id_bound: u32,
     pub documents: Vec<(u32, Vec<u8>)>,
-    /// By number of the field.
-    pub graphs: Vec<(usize, Hnsw)>,
+    pub graphs: SavedGraphs,
+}
+
+/// Graphs that were not read yet.
+pub struct SavedGraphs {
+    file: Arc<dyn DiskFile>,
+    places: Vec<Place>,
 }
 
 fn path_of(directory: &Path, index: u64) -> PathBuf {
@@ -103,8 +108,8 @@ fn footer(index: &Index, graphs: &[(u32, u64, u64)]) -> Vec<u8> {
     footer
 }
 
-/// Reads the file of the index. `None` if there is none; an error says why it cannot be used.
-pub fn load(env: &Env, directory: &Path, index: &Index) -> Result<Option<Saved>, String> {
+/// Opens the file of the index. `None` if there is none; an error says why it cannot be used.
+pub fn open(env: &Env, directory: &Path, index: &Index) -> Result<Option<Saved>, String> {
     let path = path_of(directory, index.definition.id);
     let file = match env.disk.open(&path, Access::Read) {
         Ok(file) => file,
@@ -115,14 +120,20 @@ pub fn load(env: &Env, directory: &Path, index: &Index) -> Result<Option<Saved>,
     let mut reader = Fields(&footer);
     let damaged = || "its footer is damaged".to_owned();
     let (id_bound, places, documents) = reader.parse().ok_or_else(damaged)?;
-    let mut graphs = Vec::new();
-    for (field, offset, bytes) in places {
-        let mut input =
-            FileReader { file: file.clone(), offset, end: offset + bytes, buffer: Vec::new(), at: 0 };
-        let graph = Hnsw::load(&mut input).map_err(|error| error.to_string())?;
-        graphs.push((field as usize, graph));
+    Ok(Some(Saved { id_bound, documents, graphs: SavedGraphs { file, places } }))
+}
+
+impl SavedGraphs {
+    /// Reads all graphs, by number of the field; an error says why they cannot be used.
+    pub fn load(self) -> Result<Vec<(usize, Hnsw)>, String> {
+        let load = |(field, offset, bytes): Place| {
+            let file = self.file.clone();
+            let mut input = FileReader { file, offset, end: offset + bytes, buffer: Vec::new(), at: 0 };
+            let graph = Hnsw::load(&mut input).map_err(|error| error.to_string())?;
+            Ok((field as usize, graph))
+        };
+        self.places.into_iter().map(load).collect()
     }
-    Ok(Some(Saved { id_bound, documents, graphs }))
 }
 
 /// Checks the header and reads the footer that it names.

@@ -50,15 +50,20 @@ pub fn start(
     std::thread::Builder::new().name("shell".to_owned()).spawn(run)
 }
 
-/// The pause of the modules' background work when there is none.
-const MAINTAIN_PAUSE: Duration = Duration::from_millis(5);
+/// The pause of the modules' background work when there is none; it grows while there goes on to be none.
+const MAINTAIN_PAUSE_MIN: Duration = Duration::from_millis(5);
+const MAINTAIN_PAUSE_MAX: Duration = Duration::from_millis(80);
 
 /// The modules' background work (index backfills), in a thread that may block.
 pub fn maintain(shared: Arc<Shared>) -> std::io::Result<()> {
     let run = move || {
+        let mut pause = MAINTAIN_PAUSE_MIN;
         while !shared.is_stopping() {
-            if !shared.engine.run_background() {
-                std::thread::park_timeout(MAINTAIN_PAUSE);
+            if shared.engine.run_background() {
+                pause = MAINTAIN_PAUSE_MIN;
+            } else {
+                std::thread::park_timeout(pause);
+                pause = (pause * 2).min(MAINTAIN_PAUSE_MAX);
             }
         }
     };

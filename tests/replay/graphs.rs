@@ -160,8 +160,9 @@ fn recall_does_not_depend_on_how_the_graph_came_about() {
     let report = store.instance.restart_with(Kept { snapshots: true, derived: true });
     assert_eq!((report.snapshot.is_some(), report.batches), (true, TAIL.iter().sum::<usize>() as u64));
     let [new, updated, deleted] = TAIL;
-    let caught_up = format!("nodes loaded, {} inserted again, {deleted} removed", new + updated);
+    let caught_up = format!("nodes loaded, {} being inserted again, {deleted} removed", new + updated);
     assert!(report.modules.concat().contains(&caught_up), "the tail went into the loaded graph: {report}");
+    store.settle();
     let snapshot_and_tail = store.recalls(&exact);
     let report = store.instance.restart_with(Kept::default());
     assert!(report.modules.concat().contains("built from"), "{report}");

@@ -1,8 +1,7 @@
 //! What an index must answer, computed from a dump of the keyspace without any index.
 //!
-//! An expired field is as if it were not there, stored or not. One exception: a malformed field keeps its hash out of the
-//! index until it is deleted, for an index knows nothing of time. Such a hash is *doubtful* once the field has expired,
-//! and not compared here.
+//! What has expired is answered by nobody, stored or not. One exception: a hash that stays out of the index because of a
+//! malformed field comes in when that field is deleted, not when it expires.
 
 use crate::harness::dump::{Content, Dump, Dumped};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +31,6 @@ struct Document {
 #[derive(Debug, Default)]
 pub struct Reference {
     live: BTreeMap<Bytes, Document>,
-    pub doubtful: BTreeSet<Bytes>,
     /// Documents that are stored, expired ones included.
     pub stored: usize,
 }
@@ -73,26 +71,26 @@ impl Reference {
 
     fn add(&mut self, key: &[u8], dumped: &Dumped, now_ms: u64) {
         let Content::Hash(fields) = &dumped.content else { return };
-        let stored = Document::read(fields, |_| true).is_some();
-        self.stored += usize::from(stored);
-        let alive = |expires_at_ms: u64| expires_at_ms == 0 || expires_at_ms > now_ms;
-        if !alive(dumped.expires_at_ms) || !fields.values().any(|(_, expires_at_ms)| alive(*expires_at_ms)) {
+        if Document::read(fields).is_none() {
             return;
         }
-        match Document::read(fields, alive) {
-            Some(document) if stored => _ = self.live.insert(key.to_vec(), document),
-            Some(_) => _ = self.doubtful.insert(key.to_vec()),
-            None => {}
+        self.stored += 1;
+        let alive = |expires_at_ms: u64| expires_at_ms == 0 || expires_at_ms > now_ms;
+        let mut fields = fields.clone();
+        fields.retain(|_, (_, expires_at_ms)| alive(*expires_at_ms));
+        if alive(dumped.expires_at_ms) && !fields.is_empty() {
+            let document = Document::read(&fields).expect("some of a well-formed hash is well-formed");
+            self.live.insert(key.to_vec(), document);
         }
     }
 
-    /// The keys that the filter matches, without the doubtful.
+    /// The keys that the filter matches.
     pub fn matches(&self, filter: &Filter) -> BTreeSet<Bytes> {
         let matching = self.live.iter().filter(|(_, document)| (filter.matches)(document));
         matching.map(|(key, _)| key.clone()).collect()
     }
 
-    /// The distances of all documents that the filter matches and that have a vector, without the doubtful.
+    /// The distances of all documents that the filter matches and that have a vector.
     pub fn distances(&self, filter: &Filter, metric: &str, query: &[f32]) -> BTreeMap<Bytes, f64> {
         let matching = self.live.iter().filter(|(_, document)| (filter.matches)(document));
         let distance = |document: &Document| Some(distance(metric, document.vector.as_deref()?, query));
@@ -101,13 +99,9 @@ impl Reference {
 }
 
 impl Document {
-    /// Of the fields whose expiry is one of `which`. `None` if one is malformed: then the whole hash stays out of the
-    /// index.
-    fn read(fields: &BTreeMap<Bytes, (Bytes, u64)>, which: impl Fn(u64) -> bool) -> Option<Document> {
-        let field = |name: &str| {
-            let (value, expires_at_ms) = fields.get(name.as_bytes())?;
-            which(*expires_at_ms).then_some(value.as_slice())
-        };
+    /// `None` if a field is malformed: then the whole hash stays out of the index.
+    fn read(fields: &BTreeMap<Bytes, (Bytes, u64)>) -> Option<Document> {
+        let field = |name: &str| fields.get(name.as_bytes()).map(|(value, _)| value.as_slice());
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let tags = field("c").map(text).unwrap_or_default();
         let tags = tags.split(',').map(|tag| tag.trim().to_lowercase()).filter(|tag| !tag.is_empty());

@@ -165,7 +165,6 @@ fn run(steps: &[(usize, [u8; 8])], seen: &mut Seen) {
     }
     instance.check_follower();
     check_restarts(&mut instance, &Kept::ALL, seen);
-    // Without what has expired, no document is doubtful any more.
     instance.move_clock(1000);
     instance.expire_due();
     let answers = ask_all(&mut instance, &DATABASES);

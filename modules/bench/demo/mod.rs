@@ -72,6 +72,8 @@ pub fn run(arguments: DemoArgs) -> Result<(), BenchError> {
     println!("killed; ready again after {:.0} ms. The server says:", started.elapsed().as_secs_f64() * 1e3);
     server.show_last_start()?;
     demo.show_questions(&mut connection)?;
+    wait_indexed(&mut connection)?;
+    println!("Everything is in the graph {:.0} ms after the kill.\n", started.elapsed().as_secs_f64() * 1e3);
     let after = demo.ask_all(&mut connection)?;
     demo.show_quality(&after);
     let same = before.answers.iter().zip(&after.answers).filter(|(before, after)| before == after).count();

@@ -95,7 +95,7 @@ fn what_changed_since_is_inserted_again_and_what_is_gone_is_removed() {
     }
     let server = server.restart();
     let report = server.report.join("\n");
-    assert!(report.contains("600 graph nodes loaded, 30 inserted again"), "{report}");
+    assert!(report.contains("600 graph nodes loaded, 30 being inserted again"), "{report}");
     let nearest = |seed: u64| {
         server.keys("*=>[KNN 1 @v $q]", &[b"PARAMS", b"2", b"q", &vector(seed), b"DIALECT", b"2"])
     };
