@@ -44,6 +44,8 @@ pub struct LocalOptions {
     pub segment_bytes: u64,
     /// Largest entry. A segment holds at least two.
     pub entry_bytes_max: usize,
+    /// Entries that are formed before the first of them is written. One thread writes one after the other, so what is formed
+    /// early is small and costs a sync of its own all the same (decision 0003).
     pub entries_in_flight_max: usize,
     /// Prepare segments in a thread of the log's own; otherwise in the caller's, for tests that must replay.
     pub background: bool,
@@ -54,7 +56,7 @@ impl Default for LocalOptions {
         LocalOptions {
             segment_bytes: 64 << 20,
             entry_bytes_max: 1 << 20,
-            entries_in_flight_max: 4,
+            entries_in_flight_max: 1,
             background: true,
         }
     }
