@@ -1,4 +1,5 @@
-//! Spare segments: preallocated, durable, not started. Prepared ahead, so that an append finds one ready.
+//! Spare segments: preallocated, durable, not started. Prepared ahead, so that an append finds one ready. And the other
+//! end of a segment's life as the current one: its unused part is given back, which takes milliseconds as well.
 
 use super::Shared;
 use super::segment::segment_path;
@@ -16,6 +17,19 @@ pub struct Spare {
     pub file: Arc<dyn DiskFile>,
 }
 
+/// A segment that gets no more entries, and how much of it is used.
+pub struct Sealed {
+    pub file: Arc<dyn DiskFile>,
+    pub end_offset: u64,
+}
+
+impl Sealed {
+    /// Gives space back; what is cut off is void. Nothing depends on it, so an error is no harm.
+    pub fn cut(&self) {
+        let _ = self.file.set_size(self.end_offset);
+    }
+}
+
 pub struct Spares {
     state: Mutex<State>,
     changed: Condvar,
@@ -24,6 +38,8 @@ pub struct Spares {
 struct State {
     ready: VecDeque<Spare>,
     next_number: u64,
+    /// Segments that get no more entries, and how much of each is used.
+    sealed: Vec<Sealed>,
     /// How many to keep ready; 0 until there is a writer.
     wanted: usize,
     /// Why the last attempt found no space.
@@ -39,8 +55,15 @@ const ZEROS_BYTES: usize = 1 << 20;
 
 impl Spares {
     pub fn new(next_number: u64) -> Spares {
-        let state =
-            State { ready: VecDeque::new(), next_number, wanted: 0, full: None, failed: None, closed: false };
+        let state = State {
+            ready: VecDeque::new(),
+            next_number,
+            sealed: Vec::new(),
+            wanted: 0,
+            full: None,
+            failed: None,
+            closed: false,
+        };
         Spares { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -80,6 +103,12 @@ impl Spares {
         self.state.lock().failed.clone()
     }
 
+    /// Has the preparer cut the segment.
+    pub fn cut(&self, sealed: Sealed) {
+        self.state.lock().sealed.push(sealed);
+        self.changed.notify_all();
+    }
+
     /// Takes a spare that is ready. One is enough to keep from now on.
     pub fn take(&self) -> Option<Spare> {
         let mut state = self.state.lock();
@@ -96,8 +125,13 @@ pub fn start_preparer(shared: Arc<Shared>) -> io::Result<std::thread::JoinHandle
 
 fn run_preparer(shared: &Shared) {
     loop {
+        let sealed = std::mem::take(&mut shared.spares.state.lock().sealed);
+        sealed.iter().for_each(Sealed::cut);
         prepare_wanted(shared);
         let mut state = shared.spares.state.lock();
+        if !state.sealed.is_empty() {
+            continue;
+        }
         if state.closed || state.failed.is_some() {
             return;
         }

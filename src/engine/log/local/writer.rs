@@ -6,7 +6,7 @@
 
 use super::reader::{LocalIter, Tail, Until};
 use super::segment::{SegmentHeader, SegmentInfo, segment_path};
-use super::spare::{self, Spare};
+use super::spare::{self, Sealed, Spare};
 use super::{BLOCK_BYTES, Shared, padded};
 use crate::env::Access;
 use crate::env::DiskFile;
@@ -116,12 +116,6 @@ struct LocalAppender {
     offset: u64,
     /// The segment before, to be cut once the new one is started.
     previous: Option<Sealed>,
-}
-
-/// A segment that gets no more entries, and how much of it is used.
-struct Sealed {
-    file: Arc<dyn DiskFile>,
-    end_offset: u64,
 }
 
 impl LocalAppender {
@@ -315,9 +309,10 @@ impl Job {
             }
             Job::Start { info, file, previous } => {
                 file.write_durable(&[IoSlice::new(&info.header.encode())], 0)?;
-                if let Some(previous) = previous {
-                    // Gives space back; what is cut off is void. Nothing depends on it, so an error is no harm.
-                    let _ = previous.file.set_size(previous.end_offset);
+                match previous {
+                    Some(previous) if shared.options.background => shared.spares.cut(previous),
+                    Some(previous) => previous.cut(),
+                    None => {}
                 }
                 shared.state.lock().segments.push(info);
                 Ok(None)
