@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 /// Each text names the file and ends with the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    #[error("cannot read {}: {source}", path.display())]
+    #[error(
+        "cannot read {}: {source}; name another file, or run this where the path leads to it (the default data set lies in \
+         the repository)",
+        path.display()
+    )]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{} is not a valid {format} file: {what}", path.display())]
     Format { path: PathBuf, format: &'static str, what: String },

@@ -330,11 +330,14 @@ struct Readiness {
 
 impl Readiness {
     /// RediSearch: `indexing` 0 and `percent_indexed` 1. valkey-search: `backfill_in_progress` 0, `mutation_queue_size` 0.
+    /// EngramDB: as RediSearch, and `pending_mutations` 0, for until then searches do more than they will.
     /// A server that says nothing of these (Dragonfly) indexes while it writes, so that the count alone decides.
     fn of(info: &Value) -> Self {
         let number = |field: &str| info.get(field).and_then(Value::as_double);
         let is_busy = |field: &str| number(field).is_some_and(|value| value != 0.0);
-        let busy = is_busy("indexing") || is_busy("backfill_in_progress") || is_busy("mutation_queue_size");
+        let busy = ["indexing", "backfill_in_progress", "mutation_queue_size", "pending_mutations"]
+            .into_iter()
+            .any(is_busy);
         let partial = number("percent_indexed").is_some_and(|share| share < 1.0);
         Self { documents: number("num_docs").unwrap_or(0.0) as u64, complete: !busy && !partial }
     }
@@ -374,10 +377,11 @@ mod tests {
         };
         let ready = Readiness { documents: 10, complete: true };
         let busy = Readiness { documents: 10, complete: false };
-        let cases: [(&[(&str, &str)], &Readiness); 6] = [
+        let cases: [(&[(&str, &str)], &Readiness); 7] = [
             (&[("num_docs", "10"), ("indexing", "0"), ("percent_indexed", "1")], &ready),
             (&[("num_docs", "10"), ("indexing", "1"), ("percent_indexed", "0.5")], &busy),
             (&[("num_docs", "10"), ("indexing", "0"), ("percent_indexed", "0.99")], &busy),
+            (&[("num_docs", "10"), ("percent_indexed", "1"), ("pending_mutations", "2")], &busy),
             (&[("num_docs", "10"), ("backfill_in_progress", "0"), ("mutation_queue_size", "0")], &ready),
             (&[("num_docs", "10"), ("backfill_in_progress", "0"), ("mutation_queue_size", "3")], &busy),
             (&[("num_docs", "10")], &ready),
