@@ -195,7 +195,7 @@ impl Plan {
             let documents = self.index.documents.read();
             (documents.version(), documents.id_bound())
         };
-        let filter = if self.query.filter == Node::All && self.request.in_keys.is_none() {
+        let filter = if !self.is_filtered() {
             None
         } else {
             let Some(ranges) = Ranges::find(&self.index, &self.query.filter, id_bound, &is_late) else {
@@ -207,6 +207,11 @@ impl Plan {
         let question = Question { query: &knn.vector, filter: filter.as_ref(), id_bound, is_late: &is_late };
         let rows = vectors.nearest(&question, k, self.ef(knn));
         if rows.timed_out { Found::Late } else { Found::Nearest { version, neighbors: rows.neighbors } }
+    }
+
+    /// Whether filter or INKEYS leave anything out.
+    fn is_filtered(&self) -> bool {
+        self.query.filter != Node::All || self.request.in_keys.is_some()
     }
 
     /// The documents that filter and INKEYS leave.
@@ -322,7 +327,8 @@ impl Plan {
     /// The index knows nothing of time: what is it that documents match of which something has expired?
     fn stale(&self, view: &View<'_>) -> Result<Stale, CommandError> {
         let documents = self.index.documents.read();
-        if !view.due(self.database).any(|key| documents.id(key).is_some()) {
+        // Without a filter, looking at each row is enough.
+        if !self.is_filtered() || !view.due(self.database).any(|key| documents.id(key).is_some()) {
             return Ok(Stale::default());
         }
         let is_late = || self.is_late();
