@@ -52,6 +52,14 @@ impl TestServer {
         self.server.as_ref().expect("running").engine().pipeline().pump();
     }
 
+    /// Waits until so many batches were written, durable or not.
+    pub fn wait_for_batches(&self, batches: u64) {
+        let pipeline = self.server.as_ref().expect("running").engine().pipeline();
+        while pipeline.last_lsn().0 < batches {
+            std::thread::yield_now();
+        }
+    }
+
     pub fn client(&self) -> TestClient {
         let stream = TcpStream::connect(self.address).expect("the server listens");
         stream.set_nodelay(true).expect("a socket");
