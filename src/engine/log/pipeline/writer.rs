@@ -115,11 +115,17 @@ impl Writer {
         if !may_wait || is_urgent || state.forming_batches() == 0 {
             return true;
         }
+        let expected = self.waiting + self.released;
+        if state.forming_batches() >= expected {
+            // They were back before we came here.
+            self.disappointments = 0;
+            return true;
+        }
         if self.skip > 0 {
             self.skip -= 1;
             return true;
         }
-        state.expected_batches = self.waiting + self.released;
+        state.expected_batches = expected;
         state.idle = true;
         _ = shared.work.wait_for(&mut state, usual / COLLECT_PART);
         state.expected_batches = 0;
