@@ -97,7 +97,7 @@ impl Hnsw {
         let Scratch { pool, candidates, .. } = scratch;
         candidates.clear();
         if !self.store.has_codes() {
-            candidates.extend_from_slice(pool.items());
+            candidates.extend(pool.items().iter().map(|candidate| candidate.unexpanded()));
             return;
         }
         let first = &pool.items()[..count.min(pool.items().len())];
@@ -282,7 +282,7 @@ impl Hnsw {
         }
         let Scratch { pool, candidates, .. } = scratch;
         candidates.clear();
-        candidates.extend_from_slice(pool.items());
+        candidates.extend(pool.items().iter().map(|candidate| candidate.unexpanded()));
         // Deleted while we walked: nothing new may point to it.
         candidates.retain(|candidate| self.store.state(candidate.slot()) != State::Deleted);
     }

@@ -26,8 +26,9 @@ fn real_embeddings_built_by_two_threads() {
     let index = real_index(2, Metric::Cosine);
     let (narrow, wide) = (real_recall(&index, 50), real_recall(&index, 100));
     println!("recall@10: {narrow:.4} at ef 50, {wide:.4} at ef 100; {:?}", index.statistics());
-    assert!(wide >= 0.98, "recall@10 at ef 100 is {wide}");
-    assert!(narrow >= 0.95, "recall@10 at ef 50 is {narrow}");
+    // A graph in which the nodes of upper layers are badly linked below stays under these.
+    assert!(wide >= 0.998, "recall@10 at ef 100 is {wide}");
+    assert!(narrow >= 0.99, "recall@10 at ef 50 is {narrow}");
 }
 
 #[test]
