@@ -19,7 +19,7 @@ pub struct Flat {
 impl Flat {
     /// An empty index for vectors of `dimension` (at least one) components.
     pub fn new(dimension: usize, metric: Metric) -> Self {
-        Flat { store: Store::new(dimension, metric), deleted: Mutex::default() }
+        Flat { store: Store::new(dimension, metric, false), deleted: Mutex::default() }
     }
 
     fn bury(&self, slot: u32) {
@@ -52,7 +52,7 @@ impl VectorIndex for Flat {
     fn insert(&self, id: u32, vector: &[f32]) -> Result<(), VectorError> {
         self.store.check(vector)?;
         self.reclaim();
-        let slot = self.store.allocate(id, vector)?;
+        let slot = self.store.allocate(id, vector, &mut Vec::new())?;
         if let Some(old) = self.store.commit(slot) {
             self.bury(old);
         }

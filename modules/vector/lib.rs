@@ -19,6 +19,7 @@
 //! Hierarchical Navigable Small World graphs" (arXiv 1603.09320); repair after deletes follows the idea of
 //! FreshDiskANN (arXiv 2105.09613).
 
+mod codes;
 mod exact;
 mod flat;
 mod hnsw;

@@ -18,6 +18,12 @@ impl Candidate {
         Candidate { distance, tagged: slot }
     }
 
+    /// As one that no pool has seen: a beam that starts at it looks at its neighbours.
+    #[inline(always)]
+    pub fn unexpanded(self) -> Self {
+        Candidate::new(self.distance, self.slot())
+    }
+
     #[inline(always)]
     pub fn slot(self) -> u32 {
         self.tagged & !EXPANDED

@@ -31,6 +31,8 @@ pub(crate) struct ScratchPool {
 pub(crate) struct Scratch {
     pin: Arc<AtomicU64>,
     pub query: AlignedVector,
+    /// The query's codes, or those of a vector on its way into a slot.
+    pub codes: Vec<u8>,
     pub visited: Visited,
     /// The best that may be returned.
     pub pool: Pool,

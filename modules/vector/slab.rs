@@ -31,6 +31,8 @@ pub(crate) unsafe trait Zeroed: Send + Sync {}
 // SAFETY: zero bytes are the number 0 in each of them.
 unsafe impl Zeroed for f32 {}
 // SAFETY: as above.
+unsafe impl Zeroed for u8 {}
+// SAFETY: as above.
 unsafe impl Zeroed for AtomicU32 {}
 // SAFETY: as above.
 unsafe impl Zeroed for AtomicU8 {}

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::codes::{CodedQuery, Codes};
 use crate::kernels::{self, Kernel, ordered};
 use crate::pool::{Candidate, SLOT_LIMIT};
 use crate::scratch::{Pinned, ScratchPool};
@@ -40,6 +41,8 @@ pub(crate) struct Store {
     pub metric: Metric,
     kernel: Kernel,
     pub vectors: Slab<f32>,
+    /// What walks read instead of the vectors, if anything.
+    codes: Option<Codes>,
     /// Cosine only: bits of one over each vector's length, apart from the vectors so that those keep their alignment.
     pub inverse_norms: Slab<AtomicU32>,
     pub ids: Slab<AtomicU32>,
@@ -53,6 +56,8 @@ pub(crate) struct Store {
     slot_count: AtomicU32,
     live: AtomicUsize,
     scratches: ScratchPool,
+    /// For codes on their way into a slot, while a saved store is read.
+    restore_buffer: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -65,10 +70,12 @@ struct Allocator {
 pub(crate) struct Query<'a> {
     vector: &'a [f32],
     inverse_norm: f32,
+    /// If the store has codes, and the query is to find its way by them.
+    coded: Option<CodedQuery<'a>>,
 }
 
 impl Store {
-    pub fn new(dimension: usize, metric: Metric) -> Self {
+    pub fn new(dimension: usize, metric: Metric, has_codes: bool) -> Self {
         let dimension = dimension.max(1);
         let kernels = kernels::best();
         Store {
@@ -76,6 +83,7 @@ impl Store {
             metric,
             kernel: if metric == Metric::L2 { kernels.l2_squared } else { kernels.dot },
             vectors: Slab::new(dimension),
+            codes: has_codes.then(|| Codes::new(dimension, metric)),
             inverse_norms: Slab::new(1),
             ids: Slab::new(1),
             states: Slab::new(1),
@@ -85,6 +93,7 @@ impl Store {
             slot_count: AtomicU32::new(0),
             live: AtomicUsize::new(0),
             scratches: ScratchPool::new(),
+            restore_buffer: Vec::new(),
         }
     }
 
@@ -99,19 +108,32 @@ impl Store {
     }
 
     /// Writes a checked vector to a slot of its own, pending.
-    pub fn allocate(&self, id: u32, vector: &[f32]) -> Result<u32, VectorError> {
+    pub fn allocate(&self, id: u32, vector: &[f32], buffer: &mut Vec<u8>) -> Result<u32, VectorError> {
         let slot = self.take_slot()?;
+        let inverse_norm = if self.metric == Metric::Cosine { kernels::inverse_norm(vector) } else { 1.0 };
         // SAFETY: the slot was free or never used, so nobody reads it, and it was given to nobody else.
-        unsafe { self.vectors.fill(slot, vector) };
-        if self.metric == Metric::Cosine {
-            let bits = kernels::inverse_norm(vector).to_bits();
-            self.inverse_norms.row(slot)[0].store(bits, Ordering::Relaxed);
-        }
+        unsafe { self.write(slot, vector, inverse_norm, buffer) };
         self.ids.row(slot)[0].store(id, Ordering::Relaxed);
         self.set_state(slot, State::Pending);
         self.slots_by_id.ensure(id);
         self.id_bound.fetch_max(id as usize + 1, Ordering::Relaxed);
         Ok(slot)
+    }
+
+    /// Writes what distances to a slot are computed from.
+    ///
+    /// # Safety
+    /// Nobody reads or writes the slot's vector at the same time.
+    unsafe fn write(&self, slot: u32, vector: &[f32], inverse_norm: f32, buffer: &mut Vec<u8>) {
+        // SAFETY: as the caller promises.
+        unsafe { self.vectors.fill(slot, vector) };
+        if let Some(codes) = &self.codes {
+            // SAFETY: as above.
+            unsafe { codes.fill(slot, vector, inverse_norm, buffer) };
+        }
+        if self.metric == Metric::Cosine {
+            self.inverse_norms.row(slot)[0].store(inverse_norm.to_bits(), Ordering::Relaxed);
+        }
     }
 
     fn take_slot(&self) -> Result<u32, VectorError> {
@@ -130,6 +152,9 @@ impl Store {
 
     fn ensure(&self, slot: u32) {
         self.vectors.ensure(slot);
+        if let Some(codes) = &self.codes {
+            codes.ensure(slot);
+        }
         self.ids.ensure(slot);
         self.states.ensure(slot);
         if self.metric == Metric::Cosine {
@@ -172,11 +197,10 @@ impl Store {
     /// Puts back a slot as it was saved. The store is new and not shared yet; slots come in ascending order.
     pub fn restore(&mut self, slot: u32, id: u32, state: State, vector: &[f32], inverse_norm: f32) {
         self.ensure(slot);
+        let mut buffer = std::mem::take(&mut self.restore_buffer);
         // SAFETY: `&mut self`: nobody else reads anything.
-        unsafe { self.vectors.fill(slot, vector) };
-        if self.metric == Metric::Cosine {
-            self.inverse_norms.row(slot)[0].store(inverse_norm.to_bits(), Ordering::Relaxed);
-        }
+        unsafe { self.write(slot, vector, inverse_norm, &mut buffer) };
+        self.restore_buffer = buffer;
         self.slot_count.store(slot + 1, Ordering::Relaxed);
         self.ids.row(slot)[0].store(id, Ordering::Relaxed);
         self.set_state(slot, state);
@@ -257,13 +281,40 @@ impl Store {
 
     pub fn query<'a>(&self, vector: &'a [f32]) -> Query<'a> {
         let inverse_norm = if self.metric == Metric::Cosine { kernels::inverse_norm(vector) } else { 1.0 };
-        Query { vector, inverse_norm }
+        Query { vector, inverse_norm, coded: None }
     }
 
-    /// A stored vector as a query.
+    /// A query that finds its way by codes, if there are any; they go into the buffer.
+    pub fn walking_query<'a>(&self, vector: &'a [f32], buffer: &'a mut Vec<u8>) -> Query<'a> {
+        let query = self.query(vector);
+        let coded = self.codes.as_ref().map(|codes| codes.query(vector, query.inverse_norm, buffer));
+        Query { coded, ..query }
+    }
+
+    /// A stored vector as a query that finds its way by codes.
     #[inline]
     pub fn query_of(&self, slot: u32) -> Query<'_> {
-        Query { vector: self.vectors.row(slot), inverse_norm: self.inverse_norm_of(slot) }
+        let coded = self.codes.as_ref().map(|codes| codes.query_of(slot));
+        Query { vector: self.vectors.row(slot), inverse_norm: self.inverse_norm_of(slot), coded }
+    }
+
+    /// The distance to find the way by: from the codes if there are any.
+    #[inline(always)]
+    pub fn near_distance(&self, query: &Query<'_>, slot: u32) -> f32 {
+        match (&self.codes, &query.coded) {
+            (Some(codes), Some(coded)) => codes.distance(coded, slot),
+            _ => self.distance(query, slot),
+        }
+    }
+
+    /// A candidate with its distance to find the way by. It is to be ranked again before it is replied.
+    #[inline(always)]
+    pub fn near_candidate(&self, query: &Query<'_>, slot: u32) -> Candidate {
+        Candidate::new(self.near_distance(query, slot), slot)
+    }
+
+    pub fn has_codes(&self) -> bool {
+        self.codes.is_some()
     }
 
     #[inline(always)]
@@ -299,6 +350,19 @@ impl Store {
         self.vectors.prefetch(slot, lines);
         if self.metric == Metric::Cosine {
             self.inverse_norms.prefetch(slot, 1);
+        }
+    }
+
+    /// As `prefetch_lines` and `prefetch`, for what `near_distance` reads.
+    pub fn near_prefetch_lines(&self) -> usize {
+        self.codes.as_ref().map_or_else(|| self.prefetch_lines(), Codes::prefetch_lines)
+    }
+
+    #[inline(always)]
+    pub fn near_prefetch(&self, slot: u32, lines: usize) {
+        match &self.codes {
+            Some(codes) => codes.prefetch(slot, lines),
+            None => self.prefetch(slot, lines),
         }
     }
 
@@ -359,7 +423,8 @@ impl Store {
     /// Maps, states, norms and scratch memory, in bytes.
     pub fn other_bytes(&self) -> usize {
         let norms = if self.metric == Metric::Cosine { self.inverse_norms.row_bytes() } else { 0 };
-        let per_slot = self.ids.row_bytes() + self.states.row_bytes() + norms;
+        let codes = self.codes.as_ref().map_or(0, Codes::row_bytes);
+        let per_slot = self.ids.row_bytes() + self.states.row_bytes() + norms + codes;
         self.slot_count() as usize * per_slot
             + self.id_bound.load(Ordering::Relaxed) * self.slots_by_id.row_bytes()
             + self.scratches.bytes()

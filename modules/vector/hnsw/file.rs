@@ -294,6 +294,8 @@ impl Header {
             m: word(20) as usize,
             ef_construction: word(24) as usize,
             seed: u64::from(word(32)) | u64::from(word(36)) << 32,
+            // Codes are made anew, so that whoever loads a graph decides.
+            quantized: HnswParameters::new(word(16) as usize, metric).quantized,
         };
         let fits = (1..=DIMENSION_MAX).contains(&parameters.dimension)
             && (M_MIN..=M_MAX).contains(&parameters.m)

@@ -22,7 +22,7 @@ impl Hnsw {
         vector: &[f32],
         scratch: &mut Scratch,
     ) -> Result<Option<u32>, VectorError> {
-        let slot = self.store.allocate(id, vector)?;
+        let slot = self.store.allocate(id, vector, &mut scratch.codes)?;
         let level = self.level_of(id);
         self.graph.place(slot, level);
         self.link(slot, level, scratch);
@@ -114,7 +114,7 @@ impl Hnsw {
         scratch.candidates.clear();
         scratch.candidates.push(link);
         self.graph.for_each_link(node, layer, |held| {
-            scratch.candidates.push(self.store.candidate(&query, held));
+            scratch.candidates.push(self.store.near_candidate(&query, held));
         });
         scratch.candidates.sort_unstable();
         self.choose(self.graph.capacity(layer), scratch);
@@ -137,7 +137,8 @@ impl Hnsw {
                 break;
             }
             let query = self.store.query_of(candidate.slot());
-            let shadowed = |held: &Candidate| self.store.distance(&query, held.slot()) < candidate.distance;
+            let shadowed =
+                |held: &Candidate| self.store.near_distance(&query, held.slot()) < candidate.distance;
             if !chosen.iter().any(shadowed) {
                 chosen.push(candidate);
             }

@@ -5,8 +5,8 @@
 //! a search allocates its result and nothing else. graph.rs has the links, search.rs the walks, insert.rs the linking,
 //! repair.rs deletes, file.rs the saved form.
 //!
-//! Distances are computed on the full vectors, so the beam's are exact. (When walks run on compact codes, the place
-//! for re-ranking with the full vectors is before `Store::settle`.)
+//! Walks and links go by compact codes of the vectors (codes.rs), where the dimension makes that pay; what they found
+//! is ranked again by the vectors, so that replied distances are exact. Ranges are walked by the vectors.
 
 mod file;
 mod graph;
@@ -36,12 +36,19 @@ pub struct HnswParameters {
     pub ef_construction: usize,
     /// Decides, with the id, how many layers a node has.
     pub seed: u64,
+    /// Whether walks go by codes of one byte a component instead of by the vectors.
+    pub quantized: bool,
 }
+
+/// From this dimension on, codes are used unless one asks otherwise: below, a vector is a few cache lines, and its code
+/// says little about it.
+const QUANTIZED_DIMENSION_MIN: usize = 64;
 
 impl HnswParameters {
     /// M 16, ef_construction 200: RediSearch's defaults.
     pub fn new(dimension: usize, metric: Metric) -> Self {
-        HnswParameters { dimension, metric, m: 16, ef_construction: 200, seed: 0 }
+        let quantized = dimension >= QUANTIZED_DIMENSION_MIN;
+        HnswParameters { dimension, metric, m: 16, ef_construction: 200, seed: 0, quantized }
     }
 
     fn clamped(self) -> Self {
@@ -62,7 +69,9 @@ pub struct Hnsw {
     repair: Repair,
     /// Slots that are deleted and not free. While there are any, walks ask for each candidate.
     deleted: AtomicUsize,
+    /// For vectors, and for what walks read.
     prefetch: Prefetch,
+    near_prefetch: Prefetch,
     /// Read by mutations, written by `save` for as long as it copies the links. Whoever wants the sweep's lock too, and
     /// waits for it, takes that first.
     gate: RwLock<()>,
@@ -81,9 +90,21 @@ struct Prefetch {
 const LINES_IN_FLIGHT: usize = 32;
 
 impl Prefetch {
-    fn for_store(store: &Store) -> Self {
-        let lines = store.prefetch_lines();
+    fn of_lines(lines: usize) -> Self {
         Prefetch { ahead: (LINES_IN_FLIGHT / lines).clamp(4, 16), lines }
+    }
+
+    /// Called for each place in `slots`, in order: fetches what is evaluated a few places later.
+    #[inline(always)]
+    fn ahead_of(self, slots: &[u32], at: usize, fetch: impl Fn(u32, usize)) {
+        if at == 0 {
+            for &slot in slots.iter().take(self.ahead) {
+                fetch(slot, self.lines);
+            }
+        }
+        if let Some(&slot) = slots.get(at + self.ahead) {
+            fetch(slot, self.lines);
+        }
     }
 }
 
@@ -91,10 +112,11 @@ impl Hnsw {
     /// An empty graph.
     pub fn new(parameters: HnswParameters) -> Self {
         let parameters = parameters.clamped();
-        let store = Store::new(parameters.dimension, parameters.metric);
+        let store = Store::new(parameters.dimension, parameters.metric, parameters.quantized);
         Hnsw {
             parameters,
-            prefetch: Prefetch::for_store(&store),
+            prefetch: Prefetch::of_lines(store.prefetch_lines()),
+            near_prefetch: Prefetch::of_lines(store.near_prefetch_lines()),
             store,
             graph: Graph::new(parameters.m),
             repair: Repair::default(),

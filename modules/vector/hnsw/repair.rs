@@ -190,7 +190,7 @@ impl Hnsw {
         for &gone in fresh.iter() {
             self.graph.for_each_link(gone, layer, |other| {
                 if !is_deleted(other) && visited.insert(other) {
-                    candidates.push(self.store.candidate(&query, other));
+                    candidates.push(self.store.near_candidate(&query, other));
                 }
             });
         }

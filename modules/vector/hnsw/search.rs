@@ -16,6 +16,11 @@ const SCAN_INSTEAD_OF_BEAM: usize = 2;
 /// The beam is at least this much wider than `k`: rows that are being inserted or deleted right now drop out in the end.
 const SPARE_ROWS: usize = 8;
 
+/// Beyond `k`, so many of the nearest by their codes are ranked again by their vectors, or half of `k` if that is more.
+const RANKED_AGAIN_MIN: usize = 20;
+/// Vectors on their way from memory while one is ranked.
+const RANKED_AHEAD: usize = 4;
+
 /// Steers when a filter's ids are scanned instead of walking the graph. A walk evaluates about `ef * M` nodes for each
 /// fraction `allowed / len` that the filter lets through; a scan evaluates `allowed`, at a fraction of the cost each
 /// (no links, no visited marks, no refused ones)..
@@ -33,25 +38,38 @@ enum Walk {
 impl Hnsw {
     /// `SearchRequest` whose query was checked; the scratch is pinned.
     pub(super) fn search_pinned(&self, request: &SearchRequest<'_>, scratch: &mut Scratch) -> SearchOutcome {
+        let mut buffer = std::mem::take(&mut scratch.codes);
+        let query = self.store.walking_query(request.query, &mut buffer);
+        let outcome = self.search_for(&query, request, scratch);
+        scratch.codes = buffer;
+        outcome
+    }
+
+    fn search_for(
+        &self,
+        query: &Query<'_>,
+        request: &SearchRequest<'_>,
+        scratch: &mut Scratch,
+    ) -> SearchOutcome {
         let limits = Limits { filter: request.filter, deadline: request.deadline };
-        let query = self.store.query(request.query);
         let live = self.store.len();
         let k = request.k.min(live);
-        let width = request.ef.max(k.saturating_add(SPARE_ROWS)).min(live);
+        let width = request.ef.max(self.ranked_again(k)).min(live);
         if k == 0 {
             return SearchOutcome::default();
         }
         if self.scan_is_cheaper(width, live, limits) {
-            return exact::nearest(&self.store, &query, k, limits, scratch);
+            return exact::nearest(&self.store, query, k, limits, scratch);
         }
         let mut outcome = SearchOutcome::default();
         for width in [width, 2 * width, 4 * width] {
-            let walk = self.walk(&query, width, limits, scratch, &mut outcome);
+            let walk = self.walk(query, width, limits, scratch, &mut outcome);
             outcome.timed_out = walk == Walk::TimedOut;
             if walk == Walk::TooLong {
                 break;
             }
-            outcome.neighbors = self.store.settle(&query, scratch.pool.items(), k, limits.filter);
+            self.rank_again(query, self.ranked_again(k), scratch);
+            outcome.neighbors = self.store.settle(query, &scratch.candidates, k, limits.filter);
             let possible = limits.filter.and_then(|filter| filter.cardinality()).unwrap_or(k);
             if outcome.timed_out || outcome.neighbors.len() >= k.min(possible) {
                 return outcome;
@@ -62,10 +80,35 @@ impl Hnsw {
             // So many rows were deleted since they were met that a wider beam is needed to find others.
         }
         // The walk ran dry (a filter that excludes whole regions) although more may exist: k rows whenever k exist.
-        let mut exact = exact::nearest(&self.store, &query, k, limits, scratch);
+        let mut exact = exact::nearest(&self.store, query, k, limits, scratch);
         exact.evaluated += outcome.evaluated;
         exact.visited += outcome.visited;
         exact
+    }
+
+    /// How many of the nearest by their codes hold the `k` nearest, but for one in a thousand.
+    fn ranked_again(&self, k: usize) -> usize {
+        let spare = if self.store.has_codes() { RANKED_AGAIN_MIN.max(k / 2) } else { SPARE_ROWS };
+        k.saturating_add(spare)
+    }
+
+    /// Puts the first `count` of `scratch.pool` into `scratch.candidates`, by their true distances.
+    fn rank_again(&self, query: &Query<'_>, count: usize, scratch: &mut Scratch) {
+        let Scratch { pool, candidates, .. } = scratch;
+        candidates.clear();
+        if !self.store.has_codes() {
+            candidates.extend(pool.items().iter().map(|candidate| candidate.unexpanded()));
+            return;
+        }
+        let first = &pool.items()[..count.min(pool.items().len())];
+        let lines = self.store.prefetch_lines();
+        for (at, candidate) in first.iter().enumerate() {
+            if let Some(later) = first.get(at + RANKED_AHEAD) {
+                self.store.prefetch(later.slot(), lines);
+            }
+            candidates.push(self.store.candidate(query, candidate.slot()));
+        }
+        candidates.sort_unstable();
     }
 
     fn scan_is_cheaper(&self, width: usize, live: usize, limits: Limits<'_>) -> bool {
@@ -114,14 +157,14 @@ impl Hnsw {
         layer: usize,
         outcome: &mut SearchOutcome,
     ) -> Candidate {
-        let mut nearest = self.store.candidate(query, entry.slot);
+        let mut nearest = self.store.near_candidate(query, entry.slot);
         outcome.evaluated += 1;
         for layer in (layer + 1..=entry.level).rev() {
             loop {
                 let from = nearest.slot();
                 outcome.visited += 1;
                 self.graph.for_each_link(from, layer, |slot| {
-                    let candidate = self.store.candidate(query, slot);
+                    let candidate = self.store.near_candidate(query, slot);
                     outcome.evaluated += 1;
                     if candidate.distance < nearest.distance {
                         nearest = candidate;
@@ -163,7 +206,7 @@ impl Hnsw {
                     return Walk::TimedOut;
                 }
                 outcome.evaluated += 1;
-                pool.push(self.store.candidate(query, fresh[at]));
+                pool.push(self.store.near_candidate(query, fresh[at]));
             }
         }
         Walk::Complete
@@ -205,7 +248,7 @@ impl Hnsw {
                     return Walk::TimedOut;
                 }
                 outcome.evaluated += 1;
-                let candidate = self.store.candidate(query, fresh[at]);
+                let candidate = self.store.near_candidate(query, fresh[at]);
                 if !pool.is_full() || candidate.distance < pool.bound() {
                     frontier.push(Reverse(candidate));
                     if admit(fresh[at]) {
@@ -239,7 +282,7 @@ impl Hnsw {
         }
         let Scratch { pool, candidates, .. } = scratch;
         candidates.clear();
-        candidates.extend_from_slice(pool.items());
+        candidates.extend(pool.items().iter().map(|candidate| candidate.unexpanded()));
         // Deleted while we walked: nothing new may point to it.
         candidates.retain(|candidate| self.store.state(candidate.slot()) != State::Deleted);
     }
@@ -263,17 +306,10 @@ impl Hnsw {
         });
     }
 
-    /// Keeps a few vectors on their way from memory while one is evaluated.
+    /// Keeps a few vectors, or their codes, on their way from memory while one is evaluated.
     #[inline(always)]
     fn prefetch_ahead(&self, fresh: &[u32], at: usize) {
-        if at == 0 {
-            for &slot in fresh.iter().take(self.prefetch.ahead) {
-                self.store.prefetch(slot, self.prefetch.lines);
-            }
-        }
-        if let Some(&slot) = fresh.get(at + self.prefetch.ahead) {
-            self.store.prefetch(slot, self.prefetch.lines);
-        }
+        self.near_prefetch.ahead_of(fresh, at, |slot, lines| self.store.near_prefetch(slot, lines));
     }
 
     /// `RangeRequest` whose query was checked; the scratch is pinned.
@@ -334,7 +370,7 @@ impl Hnsw {
             }
             self.gather(current.slot(), 0, visited, fresh, outcome);
             for at in 0..fresh.len() {
-                self.prefetch_ahead(fresh, at);
+                self.prefetch.ahead_of(fresh, at, |slot, lines| self.store.prefetch(slot, lines));
                 if limits.expired(outcome.evaluated) {
                     return Walk::TimedOut;
                 }

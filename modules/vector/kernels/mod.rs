@@ -1,4 +1,5 @@
-//! Distance kernels: dot product and squared Euclidean distance of two `f32` vectors.
+//! Distance kernels: dot product and squared Euclidean distance of two `f32` vectors, and the dot product of two rows of
+//! codes (codes.rs).
 //!
 //! One file per instruction set; the best that this processor has is chosen once, at first use. Every kernel sums
 //! in its own order, so results differ in the last bits between them (and between machines), never between two
@@ -21,6 +22,10 @@ use crate::Metric;
 /// Computes one number from two vectors. Of vectors of different length, the common part is used.
 pub(crate) type Kernel = fn(&[f32], &[f32]) -> f32;
 
+/// The dot product of two rows of codes of equal length, the first of them without its offset: the sum of
+/// `(a - 128) * b`. Exact: rows have at most 65,536 codes.
+pub(crate) type CodeKernel = fn(&[u8], &[u8]) -> i32;
+
 /// The kernels of one instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
@@ -40,6 +45,24 @@ pub(crate) fn available() -> Vec<Kernels> {
     sets.push(simsimd::KERNELS);
     sets.push(scalar::KERNELS);
     sets
+}
+
+/// Every kernel for codes that this processor can run, the best first.
+pub(crate) fn available_for_codes() -> Vec<(&'static str, CodeKernel)> {
+    let mut kernels: Vec<(&'static str, CodeKernel)> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        kernels.extend(avx512::detect_for_codes());
+        kernels.extend(avx2::detect_for_codes());
+    }
+    kernels.push(("scalar", scalar::code_dot));
+    kernels
+}
+
+/// The best kernel for codes, detected once.
+pub(crate) fn best_for_codes() -> CodeKernel {
+    static BEST: OnceLock<CodeKernel> = OnceLock::new();
+    *BEST.get_or_init(|| available_for_codes()[0].1)
 }
 
 /// The best set, detected once.

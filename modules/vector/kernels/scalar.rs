@@ -13,6 +13,10 @@ pub(crate) fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
     sum(a, b, |x, y| (x - y) * (x - y))
 }
 
+pub(crate) fn code_dot(a: &[u8], b: &[u8]) -> i32 {
+    a.iter().zip(b).map(|(&x, &y)| (i32::from(x) - 128) * i32::from(y)).sum()
+}
+
 #[inline(always)]
 fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let length = a.len().min(b.len());

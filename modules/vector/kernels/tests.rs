@@ -32,6 +32,24 @@ fn every_kernel_agrees_with_f64_for_every_length_and_alignment() {
 }
 
 #[test]
+fn every_kernel_for_codes_is_exact_for_every_length_and_alignment() {
+    let codes = |salt| -> Vec<u8> { numbers(600, salt).iter().map(|x| (x * 127.0) as i32 as u8).collect() };
+    let (left, right) = (codes(7), codes(8));
+    let (low, high) = (vec![1; 65_536], vec![255; 65_536]);
+    for (name, dot) in available_for_codes() {
+        for length in (0..=300).chain([384, 511, 512, 513]) {
+            for (i, j) in [(0, 0), (1, 0), (0, 3), (5, 7), (16, 1)] {
+                let (a, b) = (&left[i..i + length], &right[j..j + length]);
+                let expected: i64 = a.iter().zip(b).map(|(&x, &y)| (i64::from(x) - 128) * i64::from(y)).sum();
+                assert_eq!(i64::from(dot(a, b)), expected, "{name} length {length} offsets {i},{j}");
+            }
+        }
+        assert_eq!(dot(&high, &high), 127 * 255 * 65_536, "{name}: the largest");
+        assert_eq!(dot(&low, &high), -127 * 255 * 65_536, "{name}: the smallest");
+    }
+}
+
+#[test]
 fn the_common_part_is_used_when_lengths_differ() {
     for kernels in available() {
         assert_eq!((kernels.dot)(&[2.0, 3.0, 4.0], &[5.0, 6.0]), 28.0, "{}", kernels.name);

@@ -48,8 +48,10 @@ impl Filter for Evens {
 fn a_warm_search_allocates_only_its_result() {
     const COUNT: u32 = 3_000;
     let vector = |id: u32| -> Vec<f32> { (1..=16).map(|x| ((id * x) % 101) as f32 - 50.0).collect() };
-    let indexes: [Box<dyn VectorIndex>; 2] = [
-        Box::new(Hnsw::new(HnswParameters::new(16, Metric::Cosine))),
+    let parameters = HnswParameters::new(16, Metric::Cosine);
+    let indexes: [Box<dyn VectorIndex>; 3] = [
+        Box::new(Hnsw::new(parameters)),
+        Box::new(Hnsw::new(HnswParameters { quantized: true, ..parameters })),
         Box::new(Flat::new(16, Metric::Cosine)),
     ];
     let filter = Evens(COUNT);

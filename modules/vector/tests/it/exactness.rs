@@ -46,11 +46,14 @@ fn flat_is_brute_force_through_inserts_replacements_and_removals() {
 
 #[test]
 fn distances_are_exact_and_rows_ordered() {
-    let vectors = clustered(1_500, 33, 10, 5);
-    for metric in METRICS {
-        for index in both(33, metric) {
+    // Without codes and with them.
+    for (dimension, metric) in
+        [33, 80].into_iter().flat_map(|dimension| METRICS.map(|metric| (dimension, metric)))
+    {
+        let vectors = clustered(1_500, dimension, 10, 5);
+        for index in both(dimension, metric) {
             fill(&*index, &vectors);
-            for query in clustered(10, 33, 10, 6) {
+            for query in clustered(10, dimension, 10, 6) {
                 let rows = search(&*index, &query, 20, 60);
                 assert_eq!(rows.len(), 20);
                 assert!(rows.is_sorted());

@@ -26,15 +26,19 @@ fn real_embeddings_built_by_two_threads() {
     let index = real_index(2, Metric::Cosine);
     let (narrow, wide) = (real_recall(&index, 50), real_recall(&index, 100));
     println!("recall@10: {narrow:.4} at ef 50, {wide:.4} at ef 100; {:?}", index.statistics());
-    assert!(wide >= 0.98, "recall@10 at ef 100 is {wide}");
-    assert!(narrow >= 0.95, "recall@10 at ef 50 is {narrow}");
+    // A graph in which the nodes of upper layers are badly linked below stays under these.
+    assert!(wide >= 0.998, "recall@10 at ef 100 is {wide}");
+    assert!(narrow >= 0.99, "recall@10 at ef 50 is {narrow}");
 }
 
 #[test]
 fn every_metric_on_clustered_vectors() {
-    for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
+    let metrics = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
+    for (quantized, metric) in
+        [false, true].into_iter().flat_map(|quantized| metrics.map(|metric| (quantized, metric)))
+    {
         let vectors = clustered(3_000, 24, 40, 7);
-        let index = Hnsw::new(HnswParameters::new(24, metric));
+        let index = Hnsw::new(HnswParameters { quantized, ..HnswParameters::new(24, metric) });
         for (id, vector) in (0..).zip(&vectors) {
             index.insert(id, vector).expect("fits");
         }
@@ -49,6 +53,6 @@ fn every_metric_on_clustered_vectors() {
             .sum();
         // The inner product of vectors of different lengths is no metric, and the graph suffers from it.
         let enough = if metric == Metric::InnerProduct { 0.93 } else { 0.98 };
-        assert!(sum / 100.0 >= enough, "{metric:?}: {}", sum / 100.0);
+        assert!(sum / 100.0 >= enough, "{metric:?}, quantized {quantized}: {}", sum / 100.0);
     }
 }

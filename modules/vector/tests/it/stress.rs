@@ -94,13 +94,15 @@ fn stress(index: &dyn VectorIndex) {
 
 #[test]
 fn the_graph_is_right_while_threads_write_and_search() {
-    let index = Hnsw::new(HnswParameters::new(DIMENSION, METRIC));
-    stress(&index);
-    assert_whole(&index);
-    assert!(index.compact(), "nobody is left to wait for");
-    assert_eq!(index.statistics().deleted, 0);
-    assert_whole(&index);
-    check_search(&index, &clustered(IDS as usize * VERSIONS, DIMENSION, 60, 51), &[1.0; DIMENSION], None);
+    for quantized in [false, true] {
+        let index = Hnsw::new(HnswParameters { quantized, ..HnswParameters::new(DIMENSION, METRIC) });
+        stress(&index);
+        assert_whole(&index);
+        assert!(index.compact(), "nobody is left to wait for");
+        assert_eq!(index.statistics().deleted, 0);
+        assert_whole(&index);
+        check_search(&index, &clustered(IDS as usize * VERSIONS, DIMENSION, 60, 51), &[1.0; DIMENSION], None);
+    }
 }
 
 #[test]
