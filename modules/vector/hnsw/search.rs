@@ -54,7 +54,7 @@ impl Hnsw {
         let limits = Limits { filter: request.filter, deadline: request.deadline };
         let live = self.store.len();
         let k = request.k.min(live);
-        let width = request.ef.max(self.ranked_again(k)).min(live);
+        let width = request.ef.max(k.saturating_add(SPARE_ROWS)).min(live);
         if k == 0 {
             return SearchOutcome::default();
         }
@@ -68,7 +68,7 @@ impl Hnsw {
             if walk == Walk::TooLong {
                 break;
             }
-            self.rank_again(query, self.ranked_again(k), scratch);
+            self.rank_again(query, k.saturating_add(RANKED_AGAIN_MIN.max(k / 2)), scratch);
             outcome.neighbors = self.store.settle(query, &scratch.candidates, k, limits.filter);
             let possible = limits.filter.and_then(|filter| filter.cardinality()).unwrap_or(k);
             if outcome.timed_out || outcome.neighbors.len() >= k.min(possible) {
@@ -84,12 +84,6 @@ impl Hnsw {
         exact.evaluated += outcome.evaluated;
         exact.visited += outcome.visited;
         exact
-    }
-
-    /// How many of the nearest by their codes hold the `k` nearest, but for one in a thousand.
-    fn ranked_again(&self, k: usize) -> usize {
-        let spare = if self.store.has_codes() { RANKED_AGAIN_MIN.max(k / 2) } else { SPARE_ROWS };
-        k.saturating_add(spare)
     }
 
     /// Puts the first `count` of `scratch.pool` into `scratch.candidates`, by their true distances.
