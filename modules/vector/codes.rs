@@ -15,11 +15,12 @@ const CODE_MAX: f32 = 127.0;
 const OFFSET: i32 = 128;
 
 pub(crate) struct Codes {
+    dimension: usize,
     metric: Metric,
     kernel: CodeKernel,
+    /// By slot: the codes, and in the last bytes of the row its `Terms`, so that they come with the same page. Rows are whole
+    /// cache lines.
     rows: Slab<u8>,
-    /// By slot: `Terms` as numbers, padded to a power of two.
-    terms: Slab<f32>,
 }
 
 /// What a distance needs of a vector besides its codes. With D the dot product of the integers, the distance is
@@ -34,7 +35,8 @@ struct Terms {
     sum: f32,
 }
 
-const TERMS_ITEMS: usize = 4;
+const TERMS_BYTES: usize = 12;
+const CACHE_LINE_BYTES: usize = 64;
 
 /// A vector to which distances are computed.
 #[derive(Clone, Copy)]
@@ -48,17 +50,12 @@ pub(crate) struct CodedQuery<'a> {
 
 impl Codes {
     pub fn new(dimension: usize, metric: Metric) -> Codes {
-        Codes {
-            metric,
-            kernel: kernels::best_for_codes(),
-            rows: Slab::new(dimension),
-            terms: Slab::new(TERMS_ITEMS),
-        }
+        let row_bytes = (dimension + TERMS_BYTES).next_multiple_of(CACHE_LINE_BYTES);
+        Codes { dimension, metric, kernel: kernels::best_for_codes(), rows: Slab::new(row_bytes) }
     }
 
     pub fn ensure(&self, slot: u32) {
         self.rows.ensure(slot);
-        self.terms.ensure(slot);
     }
 
     /// Writes a vector's codes.
@@ -67,10 +64,10 @@ impl Codes {
     /// Nobody reads or writes this slot's codes at the same time.
     pub unsafe fn fill(&self, slot: u32, vector: &[f32], inverse_norm: f32, buffer: &mut Vec<u8>) {
         let Terms { factor, base, sum } = encode(self.metric, vector, inverse_norm, buffer);
+        buffer.resize(self.rows.row_bytes() - TERMS_BYTES, 0);
+        [factor, base, sum].iter().for_each(|term| buffer.extend(term.to_le_bytes()));
         // SAFETY: as the caller promises.
         unsafe { self.rows.fill(slot, buffer) };
-        // SAFETY: as above.
-        unsafe { self.terms.fill(slot, &[factor, base, sum, 0.0]) };
     }
 
     /// A vector as a query; its codes go into the buffer.
@@ -82,7 +79,8 @@ impl Codes {
     /// A stored vector as a query.
     #[inline(always)]
     pub fn query_of(&self, slot: u32) -> CodedQuery<'_> {
-        self.coded(self.rows.row(slot), self.terms_of(slot))
+        let (codes, terms) = self.parts(slot);
+        self.coded(codes, terms)
     }
 
     #[inline(always)]
@@ -95,31 +93,34 @@ impl Codes {
     }
 
     #[inline(always)]
-    fn terms_of(&self, slot: u32) -> Terms {
-        let row = self.terms.row(slot);
-        Terms { factor: row[0], base: row[1], sum: row[2] }
+    fn parts(&self, slot: u32) -> (&[u8], Terms) {
+        let row = self.rows.row(slot);
+        let (row, sum) = row.split_last_chunk().expect("a row has its terms");
+        let (row, base) = row.split_last_chunk().expect("a row has its terms");
+        let (row, factor) = row.split_last_chunk().expect("a row has its terms");
+        let [factor, base, sum] = [factor, base, sum].map(|term| f32::from_le_bytes(*term));
+        (&row[..self.dimension], Terms { factor, base, sum })
     }
 
     #[inline(always)]
     pub fn distance(&self, query: &CodedQuery<'_>, slot: u32) -> f32 {
-        let terms = self.terms_of(slot);
-        let product = (self.kernel)(query.codes, self.rows.row(slot)) - query.surplus;
+        let (codes, terms) = self.parts(slot);
+        let product = (self.kernel)(query.codes, codes) - query.surplus;
         kernels::ordered(query.base + terms.base + query.factor * terms.factor * product as f32)
     }
 
     pub fn row_bytes(&self) -> usize {
-        self.rows.row_bytes() + self.terms.row_bytes()
+        self.rows.row_bytes()
     }
 
-    /// Cache lines of a row of codes that are worth a prefetch.
+    /// Cache lines of a row that are worth a prefetch.
     pub fn prefetch_lines(&self) -> usize {
-        self.rows.row_bytes().div_ceil(64).min(8)
+        (self.rows.row_bytes() / CACHE_LINE_BYTES).min(8)
     }
 
     #[inline(always)]
     pub fn prefetch(&self, slot: u32, lines: usize) {
         self.rows.prefetch(slot, lines);
-        self.terms.prefetch(slot, 1);
     }
 }
 

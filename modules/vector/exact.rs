@@ -1,9 +1,9 @@
-//! Exact answers: every allowed vector is looked at. The flat index answers with this; the graph does where a
-//! filter leaves few, and where nothing else would find `k`.
+//! Scans: every allowed vector is looked at. The flat index answers with this; the graph does where a filter leaves few, and
+//! where nothing else would find `k`, and then looks at codes where there are many: what is nearest by them is ranked again.
 
 use crate::pool::Candidate;
 use crate::scratch::Scratch;
-use crate::store::{Query, Store};
+use crate::store::{Query, Store, ranked_again};
 use crate::{Filter, SearchOutcome};
 
 /// Distances between two looks at the deadline: some tens of microseconds.
@@ -13,6 +13,9 @@ pub(crate) const DEADLINE_STRIDE: usize = 256;
 const BATCH: usize = 64;
 /// How far ahead.
 const AHEAD: usize = 4;
+
+/// Up to so many vectors are scanned themselves, which takes some tens of microseconds; more by their codes.
+const UNCODED_MAX: usize = 1_000;
 
 /// What a search is allowed to return, and until when it may run.
 #[derive(Clone, Copy)]
@@ -41,8 +44,12 @@ pub(crate) fn scan(
     outcome: &mut SearchOutcome,
     mut found: impl FnMut(Candidate),
 ) {
-    outcome.exact = true;
-    let lines = store.prefetch_lines();
+    outcome.exact = !query.is_coded();
+    let lines = if query.is_coded() { store.near_prefetch_lines() } else { store.prefetch_lines() };
+    let prefetch = |slot| match query.is_coded() {
+        true => store.near_prefetch(slot, lines),
+        false => store.prefetch(slot, lines),
+    };
     let mut flush = |fresh: &mut Vec<u32>| {
         for (at, &slot) in fresh.iter().enumerate() {
             if outcome.timed_out || limits.expired(outcome.evaluated) {
@@ -50,10 +57,10 @@ pub(crate) fn scan(
                 break;
             }
             if let Some(&later) = fresh.get(at + AHEAD) {
-                store.prefetch(later, lines);
+                prefetch(later);
             }
             outcome.evaluated += 1;
-            found(store.candidate(query, slot));
+            found(store.near_candidate(query, slot));
         }
         fresh.clear();
     };
@@ -79,7 +86,7 @@ pub(crate) fn scan(
     flush(fresh);
 }
 
-/// The `k` nearest of all live, allowed vectors.
+/// The `k` nearest of all live, allowed vectors. Many of them are sifted by their codes, if the query has any.
 pub(crate) fn nearest(
     store: &Store,
     query: &Query<'_>,
@@ -88,14 +95,18 @@ pub(crate) fn nearest(
     scratch: &mut Scratch,
 ) -> SearchOutcome {
     let mut outcome = SearchOutcome::default();
-    let Scratch { pool, fresh, .. } = scratch;
-    let mut width = k;
+    let Scratch { pool, fresh, candidates, .. } = scratch;
+    let scanned =
+        limits.filter.and_then(|filter| filter.cardinality()).map_or(store.len(), |n| n.min(store.len()));
+    let query = &if scanned > UNCODED_MAX { *query } else { query.uncoded() };
+    let mut width = if query.is_coded() { ranked_again(k) } else { k };
     loop {
         pool.begin(width);
         scan(store, query, limits, fresh, &mut outcome, |candidate| {
             pool.push(candidate);
         });
-        outcome.neighbors = store.settle(query, pool.items(), k, limits.filter);
+        store.rank_again(query, pool.items(), width, candidates);
+        outcome.neighbors = store.settle(query, candidates, k, limits.filter);
         let short = outcome.neighbors.len() < k && pool.is_full();
         if !short || outcome.timed_out || width >= k.saturating_mul(8) {
             return outcome;

@@ -74,6 +74,25 @@ pub(crate) struct Query<'a> {
     coded: Option<CodedQuery<'a>>,
 }
 
+/// Vectors on their way from memory while one is ranked.
+const RANKED_AHEAD: usize = 4;
+
+/// So many of the nearest by their codes hold the `k` nearest, but for one in a thousand.
+pub(crate) fn ranked_again(k: usize) -> usize {
+    k.saturating_add((k / 2).max(20))
+}
+
+impl Query<'_> {
+    pub fn is_coded(&self) -> bool {
+        self.coded.is_some()
+    }
+
+    /// The same, by the vectors.
+    pub fn uncoded(&self) -> Self {
+        Query { coded: None, ..*self }
+    }
+}
+
 impl Store {
     pub fn new(dimension: usize, metric: Metric, has_codes: bool) -> Self {
         let dimension = dimension.max(1);
@@ -313,8 +332,23 @@ impl Store {
         Candidate::new(self.near_distance(query, slot), slot)
     }
 
-    pub fn has_codes(&self) -> bool {
-        self.codes.is_some()
+    /// Turns candidates that were found by their codes (nearest first) into those of which the `k` nearest are to be taken,
+    /// by their true distances, nearest first. Without codes, all of them as they are.
+    pub fn rank_again(&self, query: &Query<'_>, found: &[Candidate], k: usize, out: &mut Vec<Candidate>) {
+        out.clear();
+        if query.coded.is_none() {
+            out.extend(found.iter().map(|candidate| candidate.unexpanded()));
+            return;
+        }
+        let found = &found[..found.len().min(ranked_again(k))];
+        let lines = self.prefetch_lines();
+        for (at, candidate) in found.iter().enumerate() {
+            if let Some(later) = found.get(at + RANKED_AHEAD) {
+                self.prefetch(later.slot(), lines);
+            }
+            out.push(self.candidate(query, candidate.slot()));
+        }
+        out.sort_unstable();
     }
 
     #[inline(always)]

@@ -16,11 +16,6 @@ const SCAN_INSTEAD_OF_BEAM: usize = 2;
 /// The beam is at least this much wider than `k`: rows that are being inserted or deleted right now drop out in the end.
 const SPARE_ROWS: usize = 8;
 
-/// Beyond `k`, so many of the nearest by their codes are ranked again by their vectors, or half of `k` if that is more.
-const RANKED_AGAIN_MIN: usize = 20;
-/// Vectors on their way from memory while one is ranked.
-const RANKED_AHEAD: usize = 4;
-
 /// Steers when a filter's ids are scanned instead of walking the graph. A walk evaluates about `ef * M` nodes for each
 /// fraction `allowed / len` that the filter lets through; a scan evaluates `allowed`, at a fraction of the cost each
 /// (no links, no visited marks, no refused ones)..
@@ -54,7 +49,7 @@ impl Hnsw {
         let limits = Limits { filter: request.filter, deadline: request.deadline };
         let live = self.store.len();
         let k = request.k.min(live);
-        let width = request.ef.max(self.ranked_again(k)).min(live);
+        let width = request.ef.max(k.saturating_add(SPARE_ROWS)).min(live);
         if k == 0 {
             return SearchOutcome::default();
         }
@@ -62,14 +57,16 @@ impl Hnsw {
             return exact::nearest(&self.store, query, k, limits, scratch);
         }
         let mut outcome = SearchOutcome::default();
-        for width in [width, 2 * width, 4 * width] {
+        for wider in [1, 2, 4] {
+            let width = wider * width;
             let walk = self.walk(query, width, limits, scratch, &mut outcome);
             outcome.timed_out = walk == Walk::TimedOut;
             if walk == Walk::TooLong {
                 break;
             }
-            self.rank_again(query, self.ranked_again(k), scratch);
-            outcome.neighbors = self.store.settle(query, &scratch.candidates, k, limits.filter);
+            let Scratch { pool, candidates, .. } = &mut *scratch;
+            self.store.rank_again(query, pool.items(), wider * k, candidates);
+            outcome.neighbors = self.store.settle(query, candidates, k, limits.filter);
             let possible = limits.filter.and_then(|filter| filter.cardinality()).unwrap_or(k);
             if outcome.timed_out || outcome.neighbors.len() >= k.min(possible) {
                 return outcome;
@@ -84,31 +81,6 @@ impl Hnsw {
         exact.evaluated += outcome.evaluated;
         exact.visited += outcome.visited;
         exact
-    }
-
-    /// How many of the nearest by their codes hold the `k` nearest, but for one in a thousand.
-    fn ranked_again(&self, k: usize) -> usize {
-        let spare = if self.store.has_codes() { RANKED_AGAIN_MIN.max(k / 2) } else { SPARE_ROWS };
-        k.saturating_add(spare)
-    }
-
-    /// Puts the first `count` of `scratch.pool` into `scratch.candidates`, by their true distances.
-    fn rank_again(&self, query: &Query<'_>, count: usize, scratch: &mut Scratch) {
-        let Scratch { pool, candidates, .. } = scratch;
-        candidates.clear();
-        if !self.store.has_codes() {
-            candidates.extend(pool.items().iter().map(|candidate| candidate.unexpanded()));
-            return;
-        }
-        let first = &pool.items()[..count.min(pool.items().len())];
-        let lines = self.store.prefetch_lines();
-        for (at, candidate) in first.iter().enumerate() {
-            if let Some(later) = first.get(at + RANKED_AHEAD) {
-                self.store.prefetch(later.slot(), lines);
-            }
-            candidates.push(self.store.candidate(query, candidate.slot()));
-        }
-        candidates.sort_unstable();
     }
 
     fn scan_is_cheaper(&self, width: usize, live: usize, limits: Limits<'_>) -> bool {
@@ -141,6 +113,9 @@ impl Hnsw {
         if self.is_plain(limits) {
             return self.beam(query, start, 0, width, limits, scratch, outcome);
         }
+        // A filter can let through what is far from the query, and little that is near: then a walk takes long. It is given
+        // up late all the same: of 100,000, half of them allowed, giving up after a scan's time or sooner was slower on
+        // average and at p95.
         let budget = limits.filter.and_then(|filter| filter.cardinality()).unwrap_or(usize::MAX);
         let admit = |slot: u32| {
             self.store.state(slot) != State::Deleted
