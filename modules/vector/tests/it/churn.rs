@@ -20,8 +20,8 @@ fn mean_recall(index: &Hnsw, vectors: &[Vec<f32>], ids: impl Fn(u32) -> bool) ->
     sum / queries.len() as f64
 }
 
-fn fresh(vectors: &[Vec<f32>]) -> Hnsw {
-    let index = Hnsw::new(HnswParameters::new(DIMENSION, Metric::L2));
+fn fresh(vectors: &[Vec<f32>], quantized: bool) -> Hnsw {
+    let index = Hnsw::new(HnswParameters { quantized, ..HnswParameters::new(DIMENSION, Metric::L2) });
     for (id, vector) in (0..).zip(vectors) {
         index.insert(id, vector).expect("fits");
     }
@@ -29,20 +29,24 @@ fn fresh(vectors: &[Vec<f32>]) -> Hnsw {
 }
 
 #[test]
-fn replacing_everything_several_times_costs_neither_recall_nor_memory() {
-    let index = fresh(&clustered(COUNT, DIMENSION, 50, 0));
+fn replacing_everything_ten_times_costs_neither_recall_nor_memory() {
+    [false, true].into_iter().for_each(check_replacing);
+}
+
+fn check_replacing(quantized: bool) {
+    let index = fresh(&clustered(COUNT, DIMENSION, 50, 0), quantized);
     let before = index.memory_bytes();
     let mut vectors = Vec::new();
-    for round in 1..=5 {
+    for round in 1..=10 {
         vectors = clustered(COUNT, DIMENSION, 50, round);
         for (id, vector) in (0..).zip(&vectors) {
             index.insert(id, vector).expect("fits");
         }
         assert_whole(&index);
     }
-    let (churned, rebuilt) =
-        (mean_recall(&index, &vectors, |_| true), mean_recall(&fresh(&vectors), &vectors, |_| true));
-    println!("recall@10 {churned:.4} after five rounds, {rebuilt:.4} fresh; {:?}", index.statistics());
+    let rebuilt = mean_recall(&fresh(&vectors, quantized), &vectors, |_| true);
+    let churned = mean_recall(&index, &vectors, |_| true);
+    println!("recall@10 {churned:.4} after ten rounds, {rebuilt:.4} fresh; {:?}", index.statistics());
     assert!(churned >= rebuilt - 0.01, "{churned} against {rebuilt}");
     assert!(index.memory_bytes() <= before * 11 / 10, "{} against {before}", index.memory_bytes());
     assert_eq!(index.len(), COUNT);
@@ -50,8 +54,12 @@ fn replacing_everything_several_times_costs_neither_recall_nor_memory() {
 
 #[test]
 fn removing_and_inserting_again_keeps_the_graph_whole() {
+    [false, true].into_iter().for_each(check_removing);
+}
+
+fn check_removing(quantized: bool) {
     let vectors = clustered(COUNT, DIMENSION, 50, 21);
-    let index = fresh(&vectors);
+    let index = fresh(&vectors, quantized);
     for round in 0..6_u32 {
         let of_round = |id: u32| id % 3 == round % 3;
         (0..COUNT as u32).filter(|&id| of_round(id)).for_each(|id| assert!(index.remove(id)));
@@ -69,7 +77,7 @@ fn removing_and_inserting_again_keeps_the_graph_whole() {
 #[test]
 fn an_emptied_index_can_be_filled_again() {
     let vectors = clustered(COUNT, DIMENSION, 50, 31);
-    let index = fresh(&vectors);
+    let index = fresh(&vectors, false);
     for _ in 0..2 {
         (0..COUNT as u32).for_each(|id| assert!(index.remove(id)));
         assert_eq!((index.len(), search(&index, &vectors[0], 10, 64)), (0, vec![]));
@@ -86,7 +94,7 @@ fn an_emptied_index_can_be_filled_again() {
 #[test]
 fn compacting_frees_everything_deleted() {
     let vectors = clustered(COUNT, DIMENSION, 50, 41);
-    let index = fresh(&vectors);
+    let index = fresh(&vectors, false);
     (0..COUNT as u32 / 2).for_each(|id| assert!(index.remove(id)));
     assert!(index.compact());
     assert_eq!(index.statistics().deleted, 0);
