@@ -29,6 +29,7 @@ pub struct Documents {
     fields: Vec<Postings>,
     /// Per field: the documents that lack it.
     missing: Vec<RoaringBitmap>,
+    key_bytes: usize,
     value_bytes: usize,
 }
 
@@ -83,6 +84,7 @@ impl Documents {
             version: 0,
             fields: definition.fields.iter().map(|field| postings(&field.kind)).collect(),
             missing: definition.fields.iter().map(|_| RoaringBitmap::new()).collect(),
+            key_bytes: 0,
             value_bytes: 0,
         }
     }
@@ -183,6 +185,7 @@ impl Documents {
     /// Removes a key; returns the id that it had.
     pub fn remove(&mut self, key: &[u8]) -> Option<u32> {
         let id = self.ids.remove(key)?;
+        self.key_bytes -= key.len();
         self.version += 1;
         self.unpost(id);
         self.missing.iter_mut().for_each(|missing| {
@@ -208,6 +211,7 @@ impl Documents {
                 (self.slots.len() - 1) as u32
             }
         };
+        self.key_bytes += key.len();
         self.ids.insert(key, id);
         self.live.insert(id);
         id
@@ -247,8 +251,11 @@ impl Documents {
 
     /// Bytes on the heap, by estimate.
     pub fn heap_bytes(&self) -> usize {
-        let keys: usize = self.ids.keys().map(|key| key.len() + 16).sum();
-        keys + self.ids.capacity() * 25 + self.slots.len() * size_of::<Slot>() + self.value_bytes
+        self.key_bytes
+            + self.ids.len() * 16
+            + self.ids.capacity() * 25
+            + self.slots.len() * size_of::<Slot>()
+            + self.value_bytes
     }
 }
 

@@ -201,6 +201,10 @@ impl Module for SearchModule {
         self.indexes.values().any(|index| index.is_overloaded())
     }
 
+    fn memory_bytes(&self) -> usize {
+        self.indexes.values().map(|index| index.memory_bytes()).sum()
+    }
+
     fn background(&self, keyspace: &Keyspace) -> Option<Job> {
         let (database, index) = self.indexes().find(|(_, index)| index.is_backfilling())?;
         index.backfill_slice(&self.workers, keyspace, database);

@@ -67,6 +67,11 @@ pub trait Module: Any + Send + Sync {
         false
     }
 
+    /// Bytes of memory of what the module keeps beside the keyspace, by estimate. Must cost no walk.
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+
     /// Sections of INFO: name, and lines of field and value.
     fn info(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
         Vec::new()

@@ -187,6 +187,24 @@ fn no_bytes_make_the_parser_panic() {
 }
 
 #[test]
+fn memory_of_indexes_is_counted_and_given_back() {
+    let server = vectors_index("FLAT");
+    let bytes = || {
+        let run = server.engine.reads();
+        let view = run.view(0);
+        view.modules().iter().map(|module| module.memory_bytes()).sum::<usize>()
+    };
+    let empty = bytes();
+    for number in 0..100 {
+        server.hset(&format!("d:{number}"), &[("c", b"red"), ("v", &blob(&[1.0, number as f32]))]);
+    }
+    let full = bytes();
+    assert!(full >= empty + 100 * (16 + 8), "keys and vectors at least: {empty} and {full}");
+    assert_eq!(server.line("FT.DROPINDEX idx DD"), "OK");
+    assert_eq!(bytes(), 0);
+}
+
+#[test]
 fn a_search_waits_for_the_last_change_of_its_index_and_for_nothing_else() {
     let server = Server::new();
     let created =

@@ -48,6 +48,7 @@ struct Report<'r> {
 /// A copy of what the keyspace and the modules had to say.
 struct Seen {
     databases: Vec<(usize, usize)>,
+    /// Of keyspace and modules.
     heap_bytes: usize,
     modules: Vec<(&'static str, u32)>,
     module_sections: Vec<(&'static str, Vec<(String, String)>)>,
@@ -60,7 +61,8 @@ impl Seen {
         let modules = view.modules();
         Seen {
             databases: databases.map(|database| (database.len(), database.expiring())).collect(),
-            heap_bytes: keyspace.heap_bytes(),
+            heap_bytes: keyspace.heap_bytes()
+                + modules.iter().map(|module| module.memory_bytes()).sum::<usize>(),
             modules: modules.iter().map(|module| (module.name(), module.list_version())).collect(),
             module_sections: modules.iter().flat_map(|module| module.info()).collect(),
         }
