@@ -133,16 +133,16 @@ impl Index {
         };
         let id = documents.upsert(key, &content);
         for field in (0..content.len()).filter(|&field| self.vectors[field].is_some()) {
-            let vector = hash.and_then(|hash| self.vector(hash, field));
+            let vector = hash.and_then(|hash| self.vector(HashView::whole(hash), field));
             self.set_vector(workers, field, id, vector.as_deref());
         }
     }
 
-    /// What a hash that was read has in a vector field.
-    pub fn vector(&self, hash: &Hash, field: usize) -> Option<Vec<f32>> {
+    /// What a hash has in a vector field; what was read as a document is well-formed.
+    pub fn vector(&self, hash: HashView<'_>, field: usize) -> Option<Vec<f32>> {
         let bytes = self.vectors[field].as_ref()?.options().blob_bytes();
         let value = &hash.get(&self.definition.fields[field].identifier)?.value;
-        Some(value.with_bytes(|blob| vector_of(blob, bytes)).expect("checked when the document was read"))
+        value.with_bytes(|blob| vector_of(blob, bytes))
     }
 
     /// What is to be indexed of the hash; `None`, and counted, where it cannot be.

@@ -5,6 +5,7 @@ use crate::module::SearchModule;
 use crate::reply::format_number;
 use crate::schema::{Algorithm, Field, FieldKind, metric_name};
 use engramdb_engine::command::Reply;
+use engramdb_engine::module::Module;
 use std::sync::atomic::Ordering;
 
 /// An element of the reply, so that its parts can be counted before they are written.
@@ -223,13 +224,12 @@ fn tail(index: &Index) -> Vec<(&'static str, Part)> {
 
 /// INFO's section.
 pub fn section(module: &SearchModule) -> Vec<(&'static str, Vec<(String, String)>)> {
-    let (mut indexes, mut documents, mut failures, mut bytes, mut pending) = (0, 0, 0, 0, 0);
+    let (mut indexes, mut documents, mut failures, mut pending) = (0, 0, 0, 0);
     let mut active = false;
     for (_, index) in module.indexes() {
         indexes += 1;
         documents += index.documents.read().len();
         failures += index.failures.lock().count;
-        bytes += index.memory_bytes();
         pending += index.pending();
         active |= index.is_backfilling() || index.pending() > 0;
     }
@@ -240,7 +240,7 @@ pub fn section(module: &SearchModule) -> Vec<(&'static str, Vec<(String, String)
         ("search_background_indexing_status", status.to_owned()),
         ("search_pending_mutations", pending.to_string()),
         ("search_hash_indexing_failures", failures.to_string()),
-        ("search_used_memory_indexes", bytes.to_string()),
+        ("search_used_memory_indexes", module.memory_bytes().to_string()),
     ];
     vec![("search", lines.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())]
 }

@@ -14,6 +14,7 @@ use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Keyspace, Value};
 use engramdb_engine::module::Exporter;
 use engramdb_engine::types::Hash;
+use engramdb_engine::view::HashView;
 use engramdb_vector::{Hnsw, VectorIndex};
 use parking_lot::Mutex;
 use std::path::Path;
@@ -119,7 +120,10 @@ fn fill(workers: &Workers, index: &Arc<Index>, field: usize, documents: &[(u32, 
     let Differences { missing, gone } =
         differences(structure, &index.definition.fields[field].identifier, documents);
     work.removed += gone.into_iter().filter(|&id| structure.remove(id)).count();
-    let vector = |hash| index.vector(hash, field).expect("only documents with a vector are missing");
+    let vector = |hash| {
+        let vector = index.vector(HashView::whole(hash), field);
+        vector.expect("only documents with a vector are missing")
+    };
     if missing.len() <= IN_TAIL_MAX {
         work.waiting += missing.len();
         for &(id, hash) in &missing {

@@ -4,7 +4,7 @@
 //! changed in between is checked again, against filter and vector; rows that are gone are refilled. The reply waits for
 //! the last batch that this index was given, for a row can be missing because of it.
 
-use crate::documents::{self, Documents, vector_of};
+use crate::documents::{self, Documents};
 use crate::error;
 use crate::filter::{Ranges, evaluate};
 use crate::ids::IdSet;
@@ -312,12 +312,13 @@ impl Plan {
     ) -> Option<Row> {
         let key = documents.key(id)?.clone();
         let hash = view.hash(&key).ok()??;
-        let field = hash.get(&self.index.definition.fields[knn.field].identifier)?;
-        let options = self.index.vectors[knn.field].as_ref().expect("checked by the parser").options();
+        hash.get(&self.index.definition.fields[knn.field].identifier)?;
         let distance = match distance {
             Some(distance) => distance,
             None => {
-                let vector = field.value.with_bytes(|blob| vector_of(blob, options.blob_bytes()))?;
+                let options =
+                    self.index.vectors[knn.field].as_ref().expect("checked by the parser").options();
+                let vector = self.index.vector(hash, knn.field)?;
                 engramdb_vector::distance(options.metric, &knn.vector, &vector)
             }
         };

@@ -18,12 +18,6 @@ impl Candidate {
         Candidate { distance, tagged: slot }
     }
 
-    /// As one that no pool has seen: a beam that starts at it looks at its neighbours.
-    #[inline(always)]
-    pub fn unexpanded(self) -> Self {
-        Candidate::new(self.distance, self.slot())
-    }
-
     #[inline(always)]
     pub fn slot(self) -> u32 {
         self.tagged & !EXPANDED
@@ -80,7 +74,8 @@ impl Pool {
         self.items.len() >= self.limit
     }
 
-    /// Puts a candidate in its place; false when it is too far.
+    /// Puts a candidate in its place; false when it is too far. It is not expanded here, whatever it was in the pool that it
+    /// comes from.
     #[inline]
     pub fn push(&mut self, candidate: Candidate) -> bool {
         if self.is_full() {
@@ -90,7 +85,7 @@ impl Pool {
             self.items.pop();
         }
         let place = self.items.partition_point(|held| held.distance <= candidate.distance);
-        self.items.insert(place, candidate);
+        self.items.insert(place, Candidate::new(candidate.distance, candidate.slot()));
         self.cursor = self.cursor.min(place);
         true
     }

@@ -56,8 +56,6 @@ pub(crate) struct Store {
     slot_count: AtomicU32,
     live: AtomicUsize,
     scratches: ScratchPool,
-    /// For codes on their way into a slot, while a saved store is read.
-    restore_buffer: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -112,7 +110,6 @@ impl Store {
             slot_count: AtomicU32::new(0),
             live: AtomicUsize::new(0),
             scratches: ScratchPool::new(),
-            restore_buffer: Vec::new(),
         }
     }
 
@@ -214,12 +211,17 @@ impl Store {
     }
 
     /// Puts back a slot as it was saved. The store is new and not shared yet; slots come in ascending order.
-    pub fn restore(&mut self, slot: u32, id: u32, state: State, vector: &[f32], inverse_norm: f32) {
+    pub fn restore(
+        &mut self,
+        slot: u32,
+        id: u32,
+        state: State,
+        (vector, inverse_norm): (&[f32], f32),
+        buffer: &mut Vec<u8>,
+    ) {
         self.ensure(slot);
-        let mut buffer = std::mem::take(&mut self.restore_buffer);
         // SAFETY: `&mut self`: nobody else reads anything.
-        unsafe { self.write(slot, vector, inverse_norm, &mut buffer) };
-        self.restore_buffer = buffer;
+        unsafe { self.write(slot, vector, inverse_norm, buffer) };
         self.slot_count.store(slot + 1, Ordering::Relaxed);
         self.ids.row(slot)[0].store(id, Ordering::Relaxed);
         self.set_state(slot, state);
@@ -337,7 +339,7 @@ impl Store {
     pub fn rank_again(&self, query: &Query<'_>, found: &[Candidate], k: usize, out: &mut Vec<Candidate>) {
         out.clear();
         if query.coded.is_none() {
-            out.extend(found.iter().map(|candidate| candidate.unexpanded()));
+            out.extend_from_slice(found);
             return;
         }
         let found = &found[..found.len().min(ranked_again(k))];

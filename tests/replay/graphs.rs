@@ -77,6 +77,16 @@ impl Store {
         self.some_keys(3, DELETED).into_iter().for_each(|key| self.delete(key));
     }
 
+    /// Filled, with its graph saved and a snapshot taken.
+    fn kept() -> Store {
+        let mut store = Store::new();
+        store.fill();
+        store.settle();
+        store.instance.export();
+        assert!(store.instance.snapshot().created.is_some());
+        store
+    }
+
     fn write_tail(&mut self) {
         let [new, updated, deleted] = TAIL;
         (DOCUMENTS..DOCUMENTS + new).for_each(|key| self.put(key));
@@ -132,11 +142,7 @@ impl Store {
 
 #[test]
 fn a_graph_loaded_with_an_empty_tail_answers_identically() {
-    let mut store = Store::new();
-    store.fill();
-    store.settle();
-    store.instance.export();
-    assert!(store.instance.snapshot().created.is_some());
+    let mut store = Store::kept();
     let before = store.answers(EF_RUNTIMES[0]);
     let report = store.instance.restart_with(Kept { snapshots: true, derived: true });
     assert!(report.snapshot.is_some() && report.batches == 0, "{report}");
@@ -148,11 +154,7 @@ fn a_graph_loaded_with_an_empty_tail_answers_identically() {
 
 #[test]
 fn recall_does_not_depend_on_how_the_graph_came_about() {
-    let mut store = Store::new();
-    store.fill();
-    store.settle();
-    store.instance.export();
-    assert!(store.instance.snapshot().created.is_some());
+    let mut store = Store::kept();
     store.write_tail();
     store.settle();
     let exact = store.exact();

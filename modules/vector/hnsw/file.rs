@@ -444,6 +444,7 @@ impl Hnsw {
         }
         let mut bytes = vec![0; 4 * self.parameters.dimension];
         let mut vector = vec![0.0; self.parameters.dimension];
+        let mut codes = Vec::new();
         for slot in 0..slots {
             reader.fill(&mut bytes)?;
             for (component, &four) in vector.iter_mut().zip(bytes.as_chunks().0) {
@@ -454,7 +455,7 @@ impl Hnsw {
             }
             let norm = norms.get(slot as usize).map_or(0.0, |&bits| f32::from_bits(bits));
             let id = nodes.ids[slot as usize];
-            self.store.restore(slot, id, nodes.states[slot as usize], &vector, norm);
+            self.store.restore(slot, id, nodes.states[slot as usize], (&vector, norm), &mut codes);
         }
         reader.end_section()
     }

@@ -18,7 +18,7 @@ const SPARE_ROWS: usize = 8;
 
 /// Steers when a filter's ids are scanned instead of walking the graph. A walk evaluates about `ef * M` nodes for each
 /// fraction `allowed / len` that the filter lets through; a scan evaluates `allowed`, at a fraction of the cost each
-/// (no links, no visited marks, no refused ones)..
+/// (no links, no visited marks, no refused ones).
 const SCAN_ADVANTAGE: usize = 4;
 
 /// How a walk ended.
@@ -257,7 +257,7 @@ impl Hnsw {
         }
         let Scratch { pool, candidates, .. } = scratch;
         candidates.clear();
-        candidates.extend(pool.items().iter().map(|candidate| candidate.unexpanded()));
+        candidates.extend_from_slice(pool.items());
         // Deleted while we walked: nothing new may point to it.
         candidates.retain(|candidate| self.store.state(candidate.slot()) != State::Deleted);
     }
