@@ -3,7 +3,7 @@
 
 use crate::pool::Candidate;
 use crate::scratch::Scratch;
-use crate::store::{Query, Store, ranked_again};
+use crate::store::{Query, Store};
 use crate::{Filter, SearchOutcome};
 
 /// Distances between two looks at the deadline: some tens of microseconds.
@@ -99,7 +99,7 @@ pub(crate) fn nearest(
     let scanned =
         limits.filter.and_then(|filter| filter.cardinality()).map_or(store.len(), |n| n.min(store.len()));
     let query = &if scanned > UNCODED_MAX { *query } else { query.uncoded() };
-    let mut width = if query.is_coded() { ranked_again(k) } else { k };
+    let mut width = if query.is_coded() { store.ranked_again(k) } else { k };
     loop {
         pool.begin(width);
         scan(store, query, limits, fresh, &mut outcome, |candidate| {

@@ -6,9 +6,12 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 
+use crate::codes::CodeBuffer;
 use crate::exact::{self, Limits};
 use crate::store::Store;
-use crate::{Metric, RangeRequest, SearchOutcome, SearchRequest, Statistics, VectorError, VectorIndex};
+use crate::{
+    Metric, Quantization, RangeRequest, SearchOutcome, SearchRequest, Statistics, VectorError, VectorIndex,
+};
 
 pub struct Flat {
     store: Store,
@@ -19,7 +22,7 @@ pub struct Flat {
 impl Flat {
     /// An empty index for vectors of `dimension` (at least one) components.
     pub fn new(dimension: usize, metric: Metric) -> Self {
-        Flat { store: Store::new(dimension, metric, false), deleted: Mutex::default() }
+        Flat { store: Store::new(dimension, metric, Quantization::None), deleted: Mutex::default() }
     }
 
     fn bury(&self, slot: u32) {
@@ -52,7 +55,7 @@ impl VectorIndex for Flat {
     fn insert(&self, id: u32, vector: &[f32]) -> Result<(), VectorError> {
         self.store.check(vector)?;
         self.reclaim();
-        let slot = self.store.allocate(id, vector, &mut Vec::new())?;
+        let slot = self.store.allocate(id, vector, &mut CodeBuffer::default())?;
         if let Some(old) = self.store.commit(slot) {
             self.bury(old);
         }

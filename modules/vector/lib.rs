@@ -25,6 +25,7 @@ mod flat;
 mod hnsw;
 mod kernels;
 mod pool;
+mod rotation;
 mod scratch;
 mod slab;
 mod store;
@@ -44,6 +45,19 @@ pub enum Metric {
     InnerProduct,
     /// `1 - cos(a, b)`, from 0 to 2; 1 when either vector is all zeros.
     Cosine,
+}
+
+/// Codes that a graph keeps beside its vectors to walk by. What it finds is ranked again by the vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quantization {
+    /// No codes: walks go by the vectors.
+    None,
+    /// A byte a component.
+    Bits8,
+    /// Half a byte. As good a guide as a byte (docs/decisions/0009), and half the memory traffic.
+    Bits4,
+    /// A bit: the least memory; it wants a wider beam for the same recall.
+    Bits1,
 }
 
 /// One row of a result. Ordered by distance, then by id.

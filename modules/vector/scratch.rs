@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use parking_lot::Mutex;
 
+use crate::codes::CodeBuffer;
 use crate::pool::{Candidate, Pool};
 
 /// A pin that nobody stands behind.
@@ -32,7 +33,7 @@ pub(crate) struct Scratch {
     pin: Arc<AtomicU64>,
     pub query: AlignedVector,
     /// The query's codes, or those of a vector on its way into a slot.
-    pub codes: Vec<u8>,
+    pub codes: CodeBuffer,
     pub visited: Visited,
     /// The best that may be returned.
     pub pool: Pool,
@@ -100,6 +101,7 @@ impl Scratch {
             + (self.frontier.capacity() + self.candidates.capacity() + self.chosen.capacity())
                 * size_of::<Candidate>()
             + (self.fresh.capacity() + self.refused.capacity()) * size_of::<u32>()
+            + self.codes.bytes()
     }
 }
 

@@ -215,6 +215,33 @@ impl Directory {
     }
 }
 
+/// Bytes that start on a cache line, for queries: stored rows of most lengths do, and a kernel whose loads cross no line on
+/// either side is a quarter faster (384 components, AVX-512: 15.7 ns against 21.3).
+#[derive(Default)]
+pub(crate) struct Aligned {
+    lines: Vec<Line>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[expect(dead_code, reason = "read through the slice of all")] [u8; CACHE_LINE_BYTES]);
+
+impl Aligned {
+    /// So many bytes, whatever they held before.
+    pub fn of_length(&mut self, length: usize) -> &mut [u8] {
+        let lines = length.div_ceil(CACHE_LINE_BYTES);
+        if self.lines.len() < lines {
+            self.lines.resize(lines, Line([0; CACHE_LINE_BYTES]));
+        }
+        // SAFETY: a `Line` is its bytes and nothing else, and so are several in a row.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), length) }
+    }
+
+    pub fn capacity_bytes(&self) -> usize {
+        self.lines.capacity() * CACHE_LINE_BYTES
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::codes::{CodedQuery, Codes};
+use crate::codes::{CodeBuffer, CodedQuery, Codes, Width};
 use crate::kernels::{self, Kernel, ordered};
 use crate::pool::{Candidate, SLOT_LIMIT};
 use crate::scratch::{Pinned, ScratchPool};
 use crate::slab::Slab;
-use crate::{Filter, Metric, Neighbor, VectorError};
+use crate::{Filter, Metric, Neighbor, Quantization, VectorError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -75,11 +75,6 @@ pub(crate) struct Query<'a> {
 /// Vectors on their way from memory while one is ranked.
 const RANKED_AHEAD: usize = 4;
 
-/// So many of the nearest by their codes hold the `k` nearest, but for one in a thousand.
-pub(crate) fn ranked_again(k: usize) -> usize {
-    k.saturating_add((k / 2).max(20))
-}
-
 impl Query<'_> {
     pub fn is_coded(&self) -> bool {
         self.coded.is_some()
@@ -92,7 +87,7 @@ impl Query<'_> {
 }
 
 impl Store {
-    pub fn new(dimension: usize, metric: Metric, has_codes: bool) -> Self {
+    pub fn new(dimension: usize, metric: Metric, quantization: Quantization) -> Self {
         let dimension = dimension.max(1);
         let kernels = kernels::best();
         Store {
@@ -100,7 +95,7 @@ impl Store {
             metric,
             kernel: if metric == Metric::L2 { kernels.l2_squared } else { kernels.dot },
             vectors: Slab::new(dimension),
-            codes: has_codes.then(|| Codes::new(dimension, metric)),
+            codes: Width::of(quantization).map(|width| Codes::new(dimension, metric, width)),
             inverse_norms: Slab::new(1),
             ids: Slab::new(1),
             states: Slab::new(1),
@@ -124,7 +119,7 @@ impl Store {
     }
 
     /// Writes a checked vector to a slot of its own, pending.
-    pub fn allocate(&self, id: u32, vector: &[f32], buffer: &mut Vec<u8>) -> Result<u32, VectorError> {
+    pub fn allocate(&self, id: u32, vector: &[f32], buffer: &mut CodeBuffer) -> Result<u32, VectorError> {
         let slot = self.take_slot()?;
         let inverse_norm = if self.metric == Metric::Cosine { kernels::inverse_norm(vector) } else { 1.0 };
         // SAFETY: the slot was free or never used, so nobody reads it, and it was given to nobody else.
@@ -140,7 +135,7 @@ impl Store {
     ///
     /// # Safety
     /// Nobody reads or writes the slot's vector at the same time.
-    unsafe fn write(&self, slot: u32, vector: &[f32], inverse_norm: f32, buffer: &mut Vec<u8>) {
+    unsafe fn write(&self, slot: u32, vector: &[f32], inverse_norm: f32, buffer: &mut CodeBuffer) {
         // SAFETY: as the caller promises.
         unsafe { self.vectors.fill(slot, vector) };
         if let Some(codes) = &self.codes {
@@ -217,7 +212,7 @@ impl Store {
         id: u32,
         state: State,
         (vector, inverse_norm): (&[f32], f32),
-        buffer: &mut Vec<u8>,
+        buffer: &mut CodeBuffer,
     ) {
         self.ensure(slot);
         // SAFETY: `&mut self`: nobody else reads anything.
@@ -306,7 +301,7 @@ impl Store {
     }
 
     /// A query that finds its way by codes, if there are any; they go into the buffer.
-    pub fn walking_query<'a>(&self, vector: &'a [f32], buffer: &'a mut Vec<u8>) -> Query<'a> {
+    pub fn walking_query<'a>(&self, vector: &'a [f32], buffer: &'a mut CodeBuffer) -> Query<'a> {
         let query = self.query(vector);
         let coded = self.codes.as_ref().map(|codes| codes.query(vector, query.inverse_norm, buffer));
         Query { coded, ..query }
@@ -334,6 +329,15 @@ impl Store {
         Candidate::new(self.near_distance(query, slot), slot)
     }
 
+    /// So many of the nearest by their codes hold the `k` nearest, but for one in a thousand; of single bits, more than a
+    /// beam has.
+    pub fn ranked_again(&self, k: usize) -> usize {
+        match self.codes.as_ref().map(Codes::width) {
+            Some(Width::One) => k.saturating_mul(20).max(1_000),
+            Some(Width::Four | Width::Eight) | None => k.saturating_add((k / 2).max(20)),
+        }
+    }
+
     /// Turns candidates that were found by their codes (nearest first) into those of which the `k` nearest are to be taken,
     /// by their true distances, nearest first. Without codes, all of them as they are.
     pub fn rank_again(&self, query: &Query<'_>, found: &[Candidate], k: usize, out: &mut Vec<Candidate>) {
@@ -342,7 +346,7 @@ impl Store {
             out.extend_from_slice(found);
             return;
         }
-        let found = &found[..found.len().min(ranked_again(k))];
+        let found = &found[..found.len().min(self.ranked_again(k))];
         let lines = self.prefetch_lines();
         for (at, candidate) in found.iter().enumerate() {
             if let Some(later) = found.get(at + RANKED_AHEAD) {

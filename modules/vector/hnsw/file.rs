@@ -30,6 +30,7 @@ use std::io::{self, Read, Write};
 use super::graph::Entry;
 use super::insert::LEVEL_MAX;
 use super::{Hnsw, HnswParameters, M_MAX, M_MIN};
+use crate::codes::CodeBuffer;
 use crate::store::State;
 use crate::{Metric, SearchRequest, VectorIndex};
 
@@ -295,7 +296,7 @@ impl Header {
             ef_construction: word(24) as usize,
             seed: u64::from(word(32)) | u64::from(word(36)) << 32,
             // Codes are made anew, so that whoever loads a graph decides.
-            quantized: HnswParameters::new(word(16) as usize, metric).quantized,
+            quantization: HnswParameters::new(word(16) as usize, metric).quantization,
         };
         let fits = (1..=DIMENSION_MAX).contains(&parameters.dimension)
             && (M_MIN..=M_MAX).contains(&parameters.m)
@@ -444,7 +445,7 @@ impl Hnsw {
         }
         let mut bytes = vec![0; 4 * self.parameters.dimension];
         let mut vector = vec![0.0; self.parameters.dimension];
-        let mut codes = Vec::new();
+        let mut codes = CodeBuffer::default();
         for slot in 0..slots {
             reader.fill(&mut bytes)?;
             for (component, &four) in vector.iter_mut().zip(bytes.as_chunks().0) {

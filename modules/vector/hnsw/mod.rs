@@ -23,7 +23,9 @@ pub use self::file::{LoadError, fuzz_load};
 use self::graph::Graph;
 use self::repair::Repair;
 use crate::store::Store;
-use crate::{Metric, RangeRequest, SearchOutcome, SearchRequest, Statistics, VectorError, VectorIndex};
+use crate::{
+    Metric, Quantization, RangeRequest, SearchOutcome, SearchRequest, Statistics, VectorError, VectorIndex,
+};
 
 /// How a graph is built. Fixed for its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +39,8 @@ pub struct HnswParameters {
     pub ef_construction: usize,
     /// Decides, with the id, how many layers a node has.
     pub seed: u64,
-    /// Whether walks go by codes of one byte a component instead of by the vectors.
-    pub quantized: bool,
+    /// What walks go by instead of the vectors.
+    pub quantization: Quantization,
 }
 
 /// From this dimension on, codes are used unless one asks otherwise: below, a vector is a few cache lines, and its code
@@ -48,8 +50,9 @@ const QUANTIZED_DIMENSION_MIN: usize = 64;
 impl HnswParameters {
     /// M 16, ef_construction 200: RediSearch's defaults.
     pub fn new(dimension: usize, metric: Metric) -> Self {
-        let quantized = dimension >= QUANTIZED_DIMENSION_MIN;
-        HnswParameters { dimension, metric, m: 16, ef_construction: 200, seed: 0, quantized }
+        let quantization =
+            if dimension < QUANTIZED_DIMENSION_MIN { Quantization::None } else { Quantization::Bits4 };
+        HnswParameters { dimension, metric, m: 16, ef_construction: 200, seed: 0, quantization }
     }
 
     fn clamped(self) -> Self {
@@ -113,7 +116,7 @@ impl Hnsw {
     /// An empty graph.
     pub fn new(parameters: HnswParameters) -> Self {
         let parameters = parameters.clamped();
-        let store = Store::new(parameters.dimension, parameters.metric, parameters.quantized);
+        let store = Store::new(parameters.dimension, parameters.metric, parameters.quantization);
         Hnsw {
             parameters,
             prefetch: Prefetch::of_lines(store.prefetch_lines()),

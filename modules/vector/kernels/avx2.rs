@@ -3,7 +3,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{CodeKernel, Kernels, scalar};
+use super::{CodeKernel, CodeKernels, Kernels, scalar};
+use crate::codes::Width;
 
 pub(crate) fn detect() -> Option<Kernels> {
     (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Kernels {
@@ -13,16 +14,103 @@ pub(crate) fn detect() -> Option<Kernels> {
     })
 }
 
-pub(crate) fn detect_for_codes() -> Option<(&'static str, CodeKernel)> {
-    is_x86_feature_detected!("avx2").then_some(("avx2", code_dot))
+pub(crate) fn detect_for_codes(width: Width) -> Option<CodeKernels> {
+    let has_all = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt");
+    let (query, row): (CodeKernel, CodeKernel) = match width {
+        Width::Eight => (query_dot_8, row_dot_8),
+        Width::Four => (query_dot_4, row_dot_4),
+        Width::One => (query_dot_1, row_dot_1),
+    };
+    has_all.then_some(CodeKernels { name: "avx2", query, row })
 }
 
-fn code_dot(a: &[u8], b: &[u8]) -> i32 {
-    let whole = a.len().min(b.len()) / 16 * 16;
-    // SAFETY: `detect_for_codes` hands this function out only on processors with AVX2; both pointers are good for `whole`
-    // codes.
-    let sum = unsafe { code_dot_unchecked(a.as_ptr(), b.as_ptr(), whole) };
-    sum + scalar::code_dot(&a[whole..], &b[whole..])
+/// A kernel for codes: the checked function, and the loop over pieces of `$a_bytes` of
+/// the first and `$b_bytes` of the second, of which `$term` makes eight sums.
+macro_rules! code_kernel {
+    ($name:ident, $a_bytes:literal, $b_bytes:literal, $term:expr) => {
+        fn $name(a: &[u8], b: &[u8]) -> i32 {
+            #[target_feature(enable = "avx2,popcnt")]
+            fn run(a: &[u8], b: &[u8]) -> i32 {
+                let mut sum = _mm256_setzero_si256();
+                for (a, b) in a.as_chunks::<$a_bytes>().0.iter().zip(b.as_chunks::<$b_bytes>().0) {
+                    sum = _mm256_add_epi32(sum, $term(a, b));
+                }
+                let half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+                let quarter = _mm_add_epi32(half, _mm_shuffle_epi32::<0b01_00_11_10>(half));
+                _mm_cvtsi128_si32(_mm_add_epi32(quarter, _mm_shuffle_epi32::<0b10_11_00_01>(quarter)))
+            }
+            // SAFETY: `detect_for_codes` hands this function out only on processors with AVX2 and POPCNT.
+            unsafe { run(a, b) }
+        }
+    };
+}
+
+code_kernel!(query_dot_8, 16, 16, |q: &[u8; 16], u: &[u8; 16]| {
+    _mm256_madd_epi16(_mm256_cvtepi8_epi16(load_16(q)), _mm256_cvtepu8_epi16(load_16(u)))
+});
+code_kernel!(row_dot_8, 16, 16, |a: &[u8; 16], b: &[u8; 16]| {
+    let a = _mm256_sub_epi16(_mm256_cvtepu8_epi16(load_16(a)), _mm256_set1_epi16(128));
+    _mm256_madd_epi16(a, _mm256_cvtepu8_epi16(load_16(b)))
+});
+code_kernel!(query_dot_4, 128, 64, |q: &[u8; 128], u: &[u8; 64]| {
+    let [q0, q1, q2, q3] = *q.as_chunks::<32>().0 else { unreachable!("128 bytes are four times 32") };
+    let [u0, u1] = *u.as_chunks::<32>().0 else { unreachable!("64 bytes are twice 32") };
+    let ((low_0, high_0), (low_1, high_1)) = (halves(load_32(&u0)), halves(load_32(&u1)));
+    // Four products of at most 15 and 127, two of each, stay within 16 bits.
+    let first = _mm256_add_epi16(
+        _mm256_maddubs_epi16(low_0, load_32(&q0)),
+        _mm256_maddubs_epi16(low_1, load_32(&q1)),
+    );
+    let second = _mm256_add_epi16(
+        _mm256_maddubs_epi16(high_0, load_32(&q2)),
+        _mm256_maddubs_epi16(high_1, load_32(&q3)),
+    );
+    _mm256_madd_epi16(_mm256_add_epi16(first, second), _mm256_set1_epi16(1))
+});
+code_kernel!(row_dot_4, 32, 32, |a: &[u8; 32], b: &[u8; 32]| {
+    let ((a_low, a_high), (b_low, b_high)) = (halves(load_32(a)), halves(load_32(b)));
+    let sums = _mm256_add_epi16(_mm256_maddubs_epi16(a_low, b_low), _mm256_maddubs_epi16(a_high, b_high));
+    _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
+});
+code_kernel!(query_dot_1, 32, 4, |q: &[u8; 32], u: &[u8; 4]| {
+    // Each byte gets the byte of bits that its own bit is in.
+    let bits = _mm256_set1_epi32(i32::from_le_bytes(*u));
+    let spread = _mm256_set_epi64x(0x0303_0303_0303_0303, 0x0202_0202_0202_0202, 0x0101_0101_0101_0101, 0);
+    let own = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    let mask = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(bits, spread), own), own);
+    let sums = _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_and_si256(load_32(q), mask));
+    _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
+});
+
+fn row_dot_1(a: &[u8], b: &[u8]) -> i32 {
+    #[target_feature(enable = "avx2,popcnt")]
+    fn run(a: &[u8], b: &[u8]) -> i32 {
+        scalar::row_dot_1(a, b)
+    }
+    // SAFETY: as for the others.
+    unsafe { run(a, b) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_16(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: sixteen bytes, of any alignment.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_32(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: thirty-two bytes, of any alignment.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+/// The low and the high half of each byte.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn halves(bytes: __m256i) -> (__m256i, __m256i) {
+    let low = _mm256_set1_epi8(15);
+    (_mm256_and_si256(bytes, low), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low))
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -92,21 +180,4 @@ unsafe fn l2_squared_unchecked(a: *const f32, b: *const f32, length: usize) -> f
         },
         |x: f32, y: f32| (x - y) * (x - y)
     )
-}
-
-/// # Safety
-/// Both pointers are good for `length` codes, a multiple of 16.
-#[target_feature(enable = "avx2")]
-unsafe fn code_dot_unchecked(a: *const u8, b: *const u8, length: usize) -> i32 {
-    let offset = _mm256_set1_epi16(128);
-    let mut sum = _mm256_setzero_si256();
-    for at in (0..length).step_by(16) {
-        // SAFETY: 16 codes from `at` are within both rows.
-        let (x, y) = unsafe { (_mm_loadu_si128(a.add(at).cast()), _mm_loadu_si128(b.add(at).cast())) };
-        let x = _mm256_sub_epi16(_mm256_cvtepu8_epi16(x), offset);
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(x, _mm256_cvtepu8_epi16(y)));
-    }
-    let half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
-    let quarter = _mm_add_epi32(half, _mm_shuffle_epi32::<0b01_00_11_10>(half));
-    _mm_cvtsi128_si32(_mm_add_epi32(quarter, _mm_shuffle_epi32::<0b10_11_00_01>(quarter)))
 }

@@ -2,23 +2,102 @@
 
 use std::arch::x86_64::*;
 
-use super::{CodeKernel, Kernels};
+use super::{CodeKernel, CodeKernels, Kernels, scalar};
+use crate::codes::Width;
 
 pub(crate) fn detect() -> Option<Kernels> {
     is_x86_feature_detected!("avx512f").then_some(Kernels { name: "avx512", dot, l2_squared })
 }
 
-pub(crate) fn detect_for_codes() -> Option<(&'static str, CodeKernel)> {
+pub(crate) fn detect_for_codes(width: Width) -> Option<CodeKernels> {
     let has_all = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni");
-    has_all.then_some(("avx512vnni", code_dot))
+    let (query, row): (CodeKernel, CodeKernel) = match width {
+        Width::Eight => (query_dot_8, row_dot_8),
+        Width::Four => (query_dot_4, row_dot_4),
+        Width::One => (query_dot_1, row_dot_1),
+    };
+    has_all.then_some(CodeKernels { name: "avx512vnni", query, row })
 }
 
-fn code_dot(a: &[u8], b: &[u8]) -> i32 {
-    // SAFETY: `detect_for_codes` hands this function out only where these instructions are; both pointers are good for
-    // `length` codes.
-    unsafe { code_dot_unchecked(a.as_ptr(), b.as_ptr(), a.len().min(b.len())) }
+/// A kernel for codes: the checked function, and the loop over blocks of 128 components, which are `$a_bytes` of the first and
+/// `$b_bytes` of the second. `$step` folds one into two registers of sums.
+macro_rules! code_kernel {
+    ($name:ident, $a_bytes:literal, $b_bytes:literal, $step:expr) => {
+        fn $name(a: &[u8], b: &[u8]) -> i32 {
+            #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+            fn run(a: &[u8], b: &[u8]) -> i32 {
+                let mut sums = [_mm512_setzero_si512(); 2];
+                for (a, b) in a.as_chunks::<$a_bytes>().0.iter().zip(b.as_chunks::<$b_bytes>().0) {
+                    sums = $step(a, b, sums);
+                }
+                _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
+            }
+            // SAFETY: `detect_for_codes` hands this function out only where these instructions are.
+            unsafe { run(a, b) }
+        }
+    };
+}
+
+type Sums = [__m512i; 2];
+
+code_kernel!(query_dot_8, 128, 128, |q: &[u8; 128], u: &[u8; 128], [low, high]: Sums| {
+    let ([q0, q1], [u0, u1]) = (load_128(q), load_128(u));
+    [_mm512_dpbusd_epi32(low, u0, q0), _mm512_dpbusd_epi32(high, u1, q1)]
+});
+code_kernel!(row_dot_8, 128, 128, |a: &[u8; 128], b: &[u8; 128], [low, high]: Sums| {
+    // With its top bit flipped, a level is the signed number that is 128 less.
+    let flip = _mm512_set1_epi8(i8::MIN);
+    let ([a0, a1], [b0, b1]) = (load_128(a), load_128(b));
+    let low = _mm512_dpbusd_epi32(low, b0, _mm512_xor_si512(a0, flip));
+    [low, _mm512_dpbusd_epi32(high, b1, _mm512_xor_si512(a1, flip))]
+});
+code_kernel!(query_dot_4, 128, 64, |q: &[u8; 128], u: &[u8; 64], [low, high]: Sums| {
+    let ([q0, q1], [u0, u1]) = (load_128(q), halves(load_64(u)));
+    [_mm512_dpbusd_epi32(low, u0, q0), _mm512_dpbusd_epi32(high, u1, q1)]
+});
+code_kernel!(row_dot_4, 64, 64, |a: &[u8; 64], b: &[u8; 64], [low, high]: Sums| {
+    let ([a0, a1], [b0, b1]) = (halves(load_64(a)), halves(load_64(b)));
+    [_mm512_dpbusd_epi32(low, a0, b0), _mm512_dpbusd_epi32(high, a1, b1)]
+});
+code_kernel!(query_dot_1, 128, 16, |q: &[u8; 128], u: &[u8; 16], [low, high]: Sums| {
+    let [q0, q1] = load_128(q);
+    let bits = u128::from_le_bytes(*u);
+    let (ones, u0, u1) = (_mm512_set1_epi8(1), bits as u64, (bits >> 64) as u64);
+    let low = _mm512_dpbusd_epi32(low, ones, _mm512_maskz_mov_epi8(u0, q0));
+    [low, _mm512_dpbusd_epi32(high, ones, _mm512_maskz_mov_epi8(u1, q1))]
+});
+
+fn row_dot_1(a: &[u8], b: &[u8]) -> i32 {
+    #[target_feature(enable = "popcnt")]
+    fn run(a: &[u8], b: &[u8]) -> i32 {
+        scalar::row_dot_1(a, b)
+    }
+    // SAFETY: processors with AVX-512 have POPCNT.
+    unsafe { run(a, b) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load_64(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: sixty-four bytes, of any alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load_128(bytes: &[u8; 128]) -> [__m512i; 2] {
+    let (low, high) = bytes.as_chunks::<64>().0.split_at(1);
+    [load_64(&low[0]), load_64(&high[0])]
+}
+
+/// The low and the high half of each byte.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn halves(bytes: __m512i) -> [__m512i; 2] {
+    let low = _mm512_set1_epi8(15);
+    [_mm512_and_si512(bytes, low), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low)]
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -79,38 +158,4 @@ unsafe fn l2_squared_unchecked(a: *const f32, b: *const f32, length: usize) -> f
         let difference = _mm512_sub_ps(x, y);
         _mm512_fmadd_ps(difference, difference, sum)
     })
-}
-
-/// # Safety
-/// Both pointers are good for `length` codes.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn code_dot_unchecked(a: *const u8, b: *const u8, length: usize) -> i32 {
-    // With its top bit flipped, a code is the signed number that it stands for.
-    let flip = _mm512_set1_epi8(i8::MIN);
-    let mut sums = [_mm512_setzero_si512(); 2];
-    let mut at = 0;
-    while at + 128 <= length {
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: 128 codes from `at` are within both rows.
-            let (x, y) = unsafe {
-                (
-                    _mm512_loadu_si512(a.add(at + 64 * lane).cast()),
-                    _mm512_loadu_si512(b.add(at + 64 * lane).cast()),
-                )
-            };
-            *sum = _mm512_dpbusd_epi32(*sum, y, _mm512_xor_si512(x, flip));
-        }
-        at += 128;
-    }
-    while at < length {
-        let left = length - at;
-        let mask = if left >= 64 { u64::MAX } else { (1 << left) - 1 };
-        // SAFETY: the mask keeps to the codes that are left; masked-out ones are not read.
-        let x = unsafe { _mm512_maskz_loadu_epi8(mask, a.add(at).cast()) };
-        // SAFETY: as above. Masked-out codes are 0, and so are their products.
-        let y = unsafe { _mm512_maskz_loadu_epi8(mask, b.add(at).cast()) };
-        sums[0] = _mm512_dpbusd_epi32(sums[0], y, _mm512_xor_si512(x, flip));
-        at += 64;
-    }
-    _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
 }

@@ -1,5 +1,4 @@
-//! Distance kernels: dot product and squared Euclidean distance of two `f32` vectors, and the dot product of two rows of
-//! codes (codes.rs).
+//! Distance kernels: dot product and squared Euclidean distance of two `f32` vectors, and products of codes (codes.rs).
 //!
 //! One file per instruction set; the best that this processor has is chosen once, at first use. Every kernel sums
 //! in its own order, so results differ in the last bits between them (and between machines), never between two
@@ -18,13 +17,24 @@ mod tests;
 use std::sync::OnceLock;
 
 use crate::Metric;
+use crate::codes::Width;
 
 /// Computes one number from two vectors. Of vectors of different length, the common part is used.
 pub(crate) type Kernel = fn(&[f32], &[f32]) -> f32;
 
-/// The dot product of two rows of codes of equal length, the first of them without its offset: the sum of
-/// `(a - 128) * b`. Exact: rows have at most 65,536 codes.
+/// A product of levels (codes.rs): exact, for at most 65,536 components. Levels come in whole blocks.
 pub(crate) type CodeKernel = fn(&[u8], &[u8]) -> i32;
+
+/// The kernels for levels of one width.
+#[derive(Clone, Copy)]
+pub(crate) struct CodeKernels {
+    #[cfg_attr(not(test), expect(dead_code, reason = "tells failures of tests apart"))]
+    pub name: &'static str,
+    /// The sum of `q * u` over a query's signed bytes and a row's levels.
+    pub query: CodeKernel,
+    /// The sum of `(a - o) * b` over the levels of two rows; o is `Width::row_offset`.
+    pub row: CodeKernel,
+}
 
 /// The kernels of one instruction set.
 #[derive(Clone, Copy)]
@@ -47,22 +57,21 @@ pub(crate) fn available() -> Vec<Kernels> {
     sets
 }
 
-/// Every kernel for codes that this processor can run, the best first.
-pub(crate) fn available_for_codes() -> Vec<(&'static str, CodeKernel)> {
-    let mut kernels: Vec<(&'static str, CodeKernel)> = Vec::new();
+/// Every set of kernels for levels of this width that this processor can run, the best first.
+pub(crate) fn available_for_codes(width: Width) -> Vec<CodeKernels> {
+    let mut sets = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
-        kernels.extend(avx512::detect_for_codes());
-        kernels.extend(avx2::detect_for_codes());
+        sets.extend(avx512::detect_for_codes(width));
+        sets.extend(avx2::detect_for_codes(width));
     }
-    kernels.push(("scalar", scalar::code_dot));
-    kernels
+    sets.push(scalar::for_codes(width));
+    sets
 }
 
-/// The best kernel for codes, detected once.
-pub(crate) fn best_for_codes() -> CodeKernel {
-    static BEST: OnceLock<CodeKernel> = OnceLock::new();
-    *BEST.get_or_init(|| available_for_codes()[0].1)
+/// The best set for levels of this width.
+pub(crate) fn best_for_codes(width: Width) -> CodeKernels {
+    available_for_codes(width)[0]
 }
 
 /// The best set, detected once.

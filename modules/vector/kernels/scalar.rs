@@ -1,7 +1,8 @@
 //! Plain Rust: what the others are tested against, and the last resort. Eight sums, so that the compiler may
 //! keep them in one register.
 
-use super::Kernels;
+use super::{CodeKernel, CodeKernels, Kernels};
+use crate::codes::Width;
 
 pub(crate) const KERNELS: Kernels = Kernels { name: "scalar", dot, l2_squared };
 
@@ -13,8 +14,51 @@ pub(crate) fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
     sum(a, b, |x, y| (x - y) * (x - y))
 }
 
-pub(crate) fn code_dot(a: &[u8], b: &[u8]) -> i32 {
+pub(crate) fn for_codes(width: Width) -> CodeKernels {
+    let (query, row): (CodeKernel, CodeKernel) = match width {
+        Width::Eight => (query_dot_8, row_dot_8),
+        Width::Four => (query_dot_4, row_dot_4),
+        Width::One => (query_dot_1, row_dot_1),
+    };
+    CodeKernels { name: "scalar", query, row }
+}
+
+fn query_dot_8(query: &[u8], row: &[u8]) -> i32 {
+    query.iter().zip(row).map(|(&q, &u)| i32::from(q as i8) * i32::from(u)).sum()
+}
+
+fn row_dot_8(a: &[u8], b: &[u8]) -> i32 {
     a.iter().zip(b).map(|(&x, &y)| (i32::from(x) - 128) * i32::from(y)).sum()
+}
+
+fn query_dot_4(query: &[u8], row: &[u8]) -> i32 {
+    let mut sum = 0;
+    for (query, bytes) in query.as_chunks::<128>().0.iter().zip(row.as_chunks::<64>().0) {
+        let (low, high) = query.split_at(64);
+        for (byte, (&low, &high)) in bytes.iter().zip(low.iter().zip(high)) {
+            sum += i32::from(low as i8) * i32::from(byte & 15) + i32::from(high as i8) * i32::from(byte >> 4);
+        }
+    }
+    sum
+}
+
+fn row_dot_4(a: &[u8], b: &[u8]) -> i32 {
+    let product =
+        |x: u8, y: u8| i32::from(x & 15) * i32::from(y & 15) + i32::from(x >> 4) * i32::from(y >> 4);
+    a.iter().zip(b).map(|(&x, &y)| product(x, y)).sum()
+}
+
+fn query_dot_1(query: &[u8], row: &[u8]) -> i32 {
+    let mut sum = 0;
+    for (query, &bits) in query.as_chunks::<8>().0.iter().zip(row) {
+        sum += (0..8).map(|i| i32::from(query[i] as i8) * i32::from(bits >> i & 1)).sum::<i32>();
+    }
+    sum
+}
+
+pub(crate) fn row_dot_1(a: &[u8], b: &[u8]) -> i32 {
+    let words = a.as_chunks().0.iter().zip(b.as_chunks().0);
+    words.map(|(&x, &y)| (u64::from_le_bytes(x) & u64::from_le_bytes(y)).count_ones() as i32).sum()
 }
 
 #[inline(always)]

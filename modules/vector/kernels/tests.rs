@@ -32,20 +32,41 @@ fn every_kernel_agrees_with_f64_for_every_length_and_alignment() {
 }
 
 #[test]
-fn every_kernel_for_codes_is_exact_for_every_length_and_alignment() {
-    let codes = |salt| -> Vec<u8> { numbers(600, salt).iter().map(|x| (x * 127.0) as i32 as u8).collect() };
-    let (left, right) = (codes(7), codes(8));
-    let (low, high) = (vec![1; 65_536], vec![255; 65_536]);
-    for (name, dot) in available_for_codes() {
-        for length in (0..=300).chain([384, 511, 512, 513]) {
-            for (i, j) in [(0, 0), (1, 0), (0, 3), (5, 7), (16, 1)] {
-                let (a, b) = (&left[i..i + length], &right[j..j + length]);
-                let expected: i64 = a.iter().zip(b).map(|(&x, &y)| (i64::from(x) - 128) * i64::from(y)).sum();
-                assert_eq!(i64::from(dot(a, b)), expected, "{name} length {length} offsets {i},{j}");
+fn every_kernel_for_codes_is_exact_for_every_number_of_blocks() {
+    let bytes = |salt| -> Vec<u8> { numbers(1030, salt).iter().map(|x| (x * 127.0) as i32 as u8).collect() };
+    let (left, right) = (bytes(7), bytes(8));
+    for width in [Width::Eight, Width::Four, Width::One] {
+        let levels = |row: &[u8]| -> Vec<i64> {
+            let level = |at: usize| match width {
+                Width::Eight => row[at],
+                Width::Four => row[at / 128 * 64 + at % 64] >> (at % 128 / 64 * 4) & 15,
+                Width::One => row[at / 8] >> (at % 8) & 1,
+            };
+            (0..row.len() * 8 / width.bits()).map(|at| i64::from(level(at))).collect()
+        };
+        for kernels in available_for_codes(width) {
+            for (blocks, offset) in (0..=8).flat_map(|blocks| [0, 1, 5].map(|offset| (blocks, offset))) {
+                let bytes = blocks * 128 * width.bits() / 8;
+                let (a, b) = (&left[offset..][..bytes], &right[..bytes]);
+                let query = &left[offset..][..blocks * 128];
+                let of_query = query.iter().zip(levels(b)).map(|(&q, u)| i64::from(q as i8) * u).sum::<i64>();
+                let of_row =
+                    levels(a).iter().zip(levels(b)).map(|(a, b)| (a - width.row_offset()) * b).sum::<i64>();
+                let place = format!("{} {width:?}, {blocks} blocks, offset {offset}", kernels.name);
+                assert_eq!(i64::from((kernels.query)(query, b)), of_query, "query, {place}");
+                assert_eq!(i64::from((kernels.row)(a, b)), of_row, "row, {place}");
             }
+            // The largest and the smallest products there can be.
+            let full = vec![255; 65_536 * width.bits() / 8];
+            let top = (1 << width.bits()) - 1;
+            for q in [127_i8, -127] {
+                let query = vec![q as u8; 65_536];
+                let expected = i64::from(q) * top * 65_536;
+                assert_eq!(i64::from((kernels.query)(&query, &full)), expected, "{} {width:?}", kernels.name);
+            }
+            let expected = (top - width.row_offset()) * top * 65_536;
+            assert_eq!(i64::from((kernels.row)(&full, &full)), expected, "{} {width:?}", kernels.name);
         }
-        assert_eq!(dot(&high, &high), 127 * 255 * 65_536, "{name}: the largest");
-        assert_eq!(dot(&low, &high), -127 * 255 * 65_536, "{name}: the smallest");
     }
 }
 

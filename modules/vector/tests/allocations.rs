@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use engramdb_vector::{Filter, Flat, Hnsw, HnswParameters, Metric, SearchRequest, VectorIndex};
+use engramdb_vector::{Filter, Flat, Hnsw, HnswParameters, Metric, Quantization, SearchRequest, VectorIndex};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -51,7 +51,7 @@ fn a_warm_search_allocates_only_its_result() {
     let parameters = HnswParameters::new(16, Metric::Cosine);
     let indexes: [Box<dyn VectorIndex>; 3] = [
         Box::new(Hnsw::new(parameters)),
-        Box::new(Hnsw::new(HnswParameters { quantized: true, ..parameters })),
+        Box::new(Hnsw::new(HnswParameters { quantization: Quantization::Bits4, ..parameters })),
         Box::new(Flat::new(16, Metric::Cosine)),
     ];
     let filter = Evens(COUNT);

@@ -4,10 +4,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use engramdb_vector::{Filter, Hnsw, Metric, Neighbor, SearchRequest, VectorIndex, distance};
+use engramdb_vector::{Filter, Hnsw, Metric, Neighbor, Quantization, SearchRequest, VectorIndex, distance};
 use half::f16;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+
+/// Every way to keep codes, and none.
+pub const QUANTIZATIONS: [Quantization; 4] =
+    [Quantization::None, Quantization::Bits8, Quantization::Bits4, Quantization::Bits1];
 
 /// 10,000 sentences as unit-length embeddings, 500 queries, and the 100 true neighbours of each by cosine.
 pub struct RealData {

@@ -1,8 +1,8 @@
 //! The graph finds the true neighbours of real embeddings.
 
-use engramdb_vector::{Hnsw, HnswParameters, Metric, VectorIndex};
+use engramdb_vector::{Hnsw, HnswParameters, Metric, Quantization, VectorIndex};
 
-use crate::data::{RealData, brute_force, clustered, recall, search};
+use crate::data::{QUANTIZATIONS, RealData, brute_force, clustered, recall, search};
 
 fn real_index(threads: usize, metric: Metric) -> Hnsw {
     let data = RealData::get();
@@ -34,11 +34,9 @@ fn real_embeddings_built_by_two_threads() {
 #[test]
 fn every_metric_on_clustered_vectors() {
     let metrics = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
-    for (quantized, metric) in
-        [false, true].into_iter().flat_map(|quantized| metrics.map(|metric| (quantized, metric)))
-    {
+    for (quantization, metric) in QUANTIZATIONS.into_iter().flat_map(|q| metrics.map(|metric| (q, metric))) {
         let vectors = clustered(3_000, 24, 40, 7);
-        let index = Hnsw::new(HnswParameters { quantized, ..HnswParameters::new(24, metric) });
+        let index = Hnsw::new(HnswParameters { quantization, ..HnswParameters::new(24, metric) });
         for (id, vector) in (0..).zip(&vectors) {
             index.insert(id, vector).expect("fits");
         }
@@ -51,8 +49,13 @@ fn every_metric_on_clustered_vectors() {
                 recall(&search(&index, query, 10, 100), truth.iter().map(|row| row.id))
             })
             .sum();
-        // The inner product of vectors of different lengths is no metric, and the graph suffers from it.
-        let enough = if metric == Metric::InnerProduct { 0.93 } else { 0.98 };
-        assert!(sum / 100.0 >= enough, "{metric:?}, quantized {quantized}: {}", sum / 100.0);
+        let enough = match (quantization, metric) {
+            // A bit says little of 24 components.
+            (Quantization::Bits1, _) => 0.85,
+            // The inner product of vectors of different lengths is no metric, and the graph suffers from it.
+            (_, Metric::InnerProduct) => 0.93,
+            _ => 0.98,
+        };
+        assert!(sum / 100.0 >= enough, "{metric:?}, {quantization:?}: {}", sum / 100.0);
     }
 }

@@ -7,7 +7,7 @@ use engramdb_vector::{Flat, Hnsw, HnswParameters, Metric, SearchRequest, VectorI
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::data::{Only, assert_whole, clustered, search};
+use crate::data::{Only, QUANTIZATIONS, assert_whole, clustered, search};
 
 const IDS: u32 = 400;
 const VERSIONS: usize = 8;
@@ -94,8 +94,8 @@ fn stress(index: &dyn VectorIndex) {
 
 #[test]
 fn the_graph_is_right_while_threads_write_and_search() {
-    for quantized in [false, true] {
-        let index = Hnsw::new(HnswParameters { quantized, ..HnswParameters::new(DIMENSION, METRIC) });
+    for quantization in QUANTIZATIONS {
+        let index = Hnsw::new(HnswParameters { quantization, ..HnswParameters::new(DIMENSION, METRIC) });
         stress(&index);
         assert_whole(&index);
         assert!(index.compact(), "nobody is left to wait for");
