@@ -119,6 +119,8 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
         }
     }
     if stop.save {
+        // Who has the log open has it locked, and only on a log that nobody has is everything sealed.
+        drop((snapshotter, engine));
         let offline = || modules::offline(&env);
         create_offline(&env, &directory, &offline, &OfflineOptions::default())?;
     }

@@ -117,6 +117,23 @@ fn a_directory_outlives_a_kill_and_the_tools_read_it() {
 }
 
 #[test]
+fn shutdown_save_leaves_a_snapshot_of_everything() {
+    let directory = TempDir::new("save");
+    let server = Server::start(directory.path(), &[]);
+    let mut client = server.client();
+    (0..20).for_each(|number| drop(text(&mut client, &["SET", &format!("key:{number}"), "value"])));
+    client.send(&[&["SHUTDOWN", "SAVE"]]).expect("the server listens");
+    assert_eq!(server.wait(), Some(0));
+    let verified = tool(&["snapshot", "verify"], directory.path());
+    assert!(verified.contains("20") && verified.contains("good"), "{verified}");
+    let server = Server::start(directory.path(), &[]);
+    assert_eq!(text(&mut server.client(), &["DBSIZE"]), "20");
+    let started =
+        std::fs::read_to_string(directory.path().join("server.log")).expect("the log file is there");
+    assert!(started.contains("(20 keys) and 0 batches"), "{started}");
+}
+
+#[test]
 fn a_second_server_on_the_directory_is_refused() {
     let directory = TempDir::new("second");
     let _server = Server::start(directory.path(), &[]);

@@ -96,10 +96,7 @@ impl Connection {
     /// Name and version of the server, as INFO gives them; none where it has no INFO.
     pub fn server_version(&mut self) -> Option<String> {
         let info = self.command(&["INFO", "server"]).ok()?;
-        let text = info.as_str()?;
-        let field = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-        };
+        let field = |name: &str| info_field(info.as_str()?, name);
         ["engramdb_version", "valkey_version", "dragonfly_version", "redis_version"]
             .iter()
             .find_map(|name| Some(format!("{} {}", name.trim_end_matches("_version"), field(name)?)))
@@ -130,6 +127,11 @@ impl Connection {
             }
         }
     }
+}
+
+/// The value of a field in INFO's text.
+pub fn info_field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// Turns an error reply to a command into an error.

@@ -37,6 +37,8 @@ pub enum BenchError {
     DocumentCount { index: String, prefix: String, actual: u64, expected: u64 },
     #[error("{0}")]
     Usage(String),
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: std::io::Error },
     #[error("cannot draw {}: {what}", path.display())]

@@ -1,9 +1,11 @@
 //! `engramdb bench`: how well and how fast a server searches vectors, and how fast it answers plain keys.
 //!
-//! Three commands share this crate:
+//! The commands that share this crate:
 //! - `bench vectors` loads a data set into any Redis-compatible server with FT.* commands and reports recall, queries
 //!   per second and latency percentiles over a sweep of ef and connections, beside in-process reference engines;
 //! - `bench keys` drives GET, SET, HSET, HMGET and mixes of them over many connections;
+//! - `bench memory`, `bench restart`, `bench churn` and `bench ingest` measure a server of their own, this same program as
+//!   another process (and `bench churn` the index as a library);
 //! - `engramdb demo` shows the main job on real data;
 //! - `bench dataset` describes, checks and writes data sets.
 //!
@@ -13,24 +15,34 @@
 // This is a tool, not the engine: it reads the real clock and real files, which is what it is for.
 #![allow(clippy::disallowed_methods)]
 
+mod churn;
 mod client;
 pub mod data;
 pub mod demo;
 mod error;
+mod ingest;
 mod inspect;
 mod keys;
 mod latency;
 mod machine;
+mod memory;
 mod output;
+mod own_load;
 mod progress;
 mod random;
+mod restart;
+mod server_process;
 mod vectors;
 
 use clap::{Args, Subcommand};
 
+pub use churn::ChurnArgs;
 pub use error::BenchError;
+pub use ingest::IngestArgs;
 pub use inspect::DatasetCommandArgs;
 pub use keys::KeysArgs;
+pub use memory::MemoryArgs;
+pub use restart::RestartArgs;
 pub use vectors::VectorsArgs;
 
 /// The arguments of `engramdb bench`.
@@ -46,6 +58,14 @@ enum BenchCommand {
     Vectors(Box<VectorsArgs>),
     /// Throughput and latency of GET, SET, HSET, HMGET and mixes of them
     Keys(Box<KeysArgs>),
+    /// Resident memory of a document, and what the server says of it
+    Memory(Box<MemoryArgs>),
+    /// Time of a start with a saved graph, beside building it and beside reading its files
+    Restart(Box<RestartArgs>),
+    /// Recall and memory after every document was replaced again and again, beside a fresh build
+    Churn(Box<ChurnArgs>),
+    /// Latency of searches during full-speed ingestion, beside the quiet one
+    Ingest(Box<IngestArgs>),
     /// What a data set is and how hard it is; writes generated ones
     Dataset(Box<DatasetCommandArgs>),
 }
@@ -55,6 +75,10 @@ pub fn run(arguments: BenchArgs) -> Result<(), BenchError> {
     match arguments.command {
         BenchCommand::Vectors(arguments) => vectors::run(*arguments),
         BenchCommand::Keys(arguments) => keys::run(*arguments),
+        BenchCommand::Memory(arguments) => memory::run(*arguments),
+        BenchCommand::Restart(arguments) => restart::run(*arguments),
+        BenchCommand::Churn(arguments) => churn::run(*arguments),
+        BenchCommand::Ingest(arguments) => ingest::run(*arguments),
         BenchCommand::Dataset(arguments) => inspect::run(*arguments),
     }
 }

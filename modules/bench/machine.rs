@@ -33,7 +33,21 @@ impl Machine {
     }
 }
 
-/// A process whose CPU time is charged to a run.
+impl std::fmt::Display for Machine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}, {} cores, {}", self.processor, self.cores, self.system)
+    }
+}
+
+/// Physical memory that a process holds, in bytes: pages of its program and of mapped files included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resident {
+    pub bytes: u64,
+    /// The most that it ever was.
+    pub peak_bytes: u64,
+}
+
+/// A process whose CPU time and memory are charged to a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
     pid: u32,
@@ -61,6 +75,17 @@ impl Process {
     pub fn cpu_seconds(self) -> Option<f64> {
         parse_cpu_seconds(&std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?)
     }
+
+    /// What the process holds now.
+    pub fn resident(self) -> Result<Resident, BenchError> {
+        let path = format!("/proc/{}/status", self.pid);
+        let status = std::fs::read_to_string(&path).ok();
+        status.as_deref().and_then(parse_resident).ok_or_else(|| {
+            BenchError::Usage(format!(
+                "resident memory is read from {path}, which is not there: run this on Linux, with /proc mounted"
+            ))
+        })
+    }
 }
 
 /// Fields 14 and 15 of /proc/PID/stat, counted after the command in parentheses, which may hold spaces.
@@ -72,6 +97,15 @@ fn parse_cpu_seconds(stat: &str) -> Option<f64> {
     Some((user + system) / TICKS_PER_SECOND)
 }
 
+/// VmRSS and VmHWM of /proc/PID/status, which are in KiB.
+fn parse_resident(status: &str) -> Option<Resident> {
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        Some(line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()? * 1024)
+    };
+    Some(Resident { bytes: bytes("VmRSS")?, peak_bytes: bytes("VmHWM")? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +115,12 @@ mod tests {
         let stat = "1234 (a ) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 3 0 99";
         assert_eq!(parse_cpu_seconds(stat), Some(3.0));
         assert!(Process::own().cpu_seconds().is_some());
+    }
+
+    #[test]
+    fn resident_memory_is_read_in_bytes() {
+        let status = "Name:\tVmRSS: 1 kB\nVmPeak:\t  900 kB\nVmHWM:\t     300 kB\nVmRSS:\t     200 kB\n";
+        assert_eq!(parse_resident(status), Some(Resident { bytes: 204_800, peak_bytes: 307_200 }));
+        assert_eq!(parse_resident("VmRSS:\t200 pages\nVmHWM:\t300 kB\n"), None);
     }
 }

@@ -95,6 +95,7 @@ pub fn evaluate(documents: &Documents, ranges: &Ranges<'_>, node: &Node) -> Roar
         }
         Node::Missing(field) => documents.missing(*field).clone(),
         Node::Range(range) => ranges.of(range).map(|matched| matched.documents.clone()).unwrap_or_default(),
+        Node::Open(_) => unreachable!("a query has values for its parameters"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! mutation change under one hold of `documents`, so that who knows a document's version has its vector too.
 
 use crate::documents::{self, Content, Documents, vector_of};
+use crate::prepared::PreparedCache;
 use crate::schema::{Definition, FieldKind};
 use crate::vectors::{TAIL_MAX, VectorField};
 use crate::workers::Workers;
@@ -28,6 +29,8 @@ pub struct Index {
     pub failures: Mutex<Failures>,
     /// Searches answered, for FT.INFO.
     pub uses: AtomicU64,
+    /// Searches by their words; they hold as long as the definition.
+    pub prepared: PreparedCache,
     last_lsn: AtomicU64,
     backfill: Mutex<Option<Backfill>>,
     backfilled: Condvar,
@@ -62,6 +65,7 @@ impl Index {
             vectors: vectors.collect(),
             failures: Mutex::default(),
             uses: AtomicU64::new(0),
+            prepared: PreparedCache::default(),
             last_lsn: AtomicU64::new(created.0),
             backfill: Mutex::new((!is_complete).then(Backfill::default)),
             backfilled: Condvar::new(),

@@ -39,7 +39,8 @@ pub struct SearchOptions {
 /// FT.*: indexes over the hashes of a store.
 pub struct SearchModule {
     pub(crate) options: SearchOptions,
-    indexes: BTreeMap<(u32, Vec<u8>), Arc<Index>>,
+    /// By database and name.
+    indexes: BTreeMap<u32, BTreeMap<Vec<u8>, Arc<Index>>>,
     workers: Workers,
     /// The batch of the last CREATE and how many it has had: the source of ids.
     last_created: (Lsn, u64),
@@ -63,11 +64,11 @@ impl SearchModule {
     }
 
     pub(crate) fn index(&self, database: u32, name: &[u8]) -> Option<&Arc<Index>> {
-        self.indexes.get(&(database, name.to_vec()))
+        self.indexes.get(&database)?.get(name)
     }
 
     pub(crate) fn indexes(&self) -> impl Iterator<Item = (u32, &Arc<Index>)> {
-        self.indexes.iter().map(|((database, _), index)| (*database, index))
+        self.indexes.iter().flat_map(|(&database, here)| here.values().map(move |index| (database, index)))
     }
 
     fn create(&mut self, keyspace: &Keyspace, effect: &ModuleEffect<'_>) -> Result<(), String> {
@@ -85,41 +86,36 @@ impl SearchModule {
             definition.id = effect.lsn.0 * CREATES_PER_BATCH + count;
         }
         let is_complete = !self.live || definition.options.skip_initial_scan;
-        let place = (effect.database, definition.name.clone());
+        let name = definition.name.clone();
         let index = Arc::new(Index::new(definition, effect.lsn, is_complete));
         // A small database is looked at here and now.
         index.backfill_slice(&self.workers, keyspace, effect.database);
-        self.indexes.insert(place, index);
+        self.indexes.entry(effect.database).or_default().insert(name, index);
         Ok(())
     }
 
     /// Drops the indexes of the databases that `which` picks.
     fn drop_all(&mut self, which: impl Fn(u32) -> bool) {
-        self.indexes.retain(|(database, _), index| {
-            let dropped = which(*database);
+        self.indexes.retain(|&database, here| {
+            let dropped = which(database);
             if dropped {
-                index.drop_it();
+                here.values().for_each(|index| index.drop_it());
             }
             !dropped
         });
     }
 
     fn swap(&mut self, first: u32, second: u32, lsn: Lsn) {
-        let indexes = std::mem::take(&mut self.indexes);
-        let swapped = |database| match database {
-            _ if database == first => second,
-            _ if database == second => first,
-            other => other,
-        };
-        let moved = indexes.into_iter().map(|((database, name), index)| {
-            let place = swapped(database);
-            if place != database {
-                // That it is here can be lost.
-                index.changed(lsn);
-            }
-            ((place, name), index)
-        });
-        self.indexes = moved.collect();
+        if first == second {
+            return;
+        }
+        let [of_first, of_second] = [first, second].map(|database| self.indexes.remove(&database));
+        for (database, moved) in [(first, of_second), (second, of_first)] {
+            let Some(moved) = moved else { continue };
+            // That they are here can be lost.
+            moved.values().for_each(|index| index.changed(lsn));
+            self.indexes.insert(database, moved);
+        }
     }
 }
 
@@ -144,7 +140,8 @@ impl Module for SearchModule {
         match effect.kind {
             KIND_CREATE => self.create(keyspace, effect),
             KIND_DROP => {
-                let index = self.indexes.remove(&(effect.database, effect.payload.to_vec()));
+                let here = self.indexes.get_mut(&effect.database);
+                let index = here.and_then(|here| here.remove(effect.payload));
                 index.ok_or("an index is dropped that is not there")?.drop_it();
                 Ok(())
             }
@@ -162,9 +159,8 @@ impl Module for SearchModule {
             Effect::FlushAll => self.drop_all(|_| true),
             Effect::SwapDatabases { first, second } => self.swap(first, second, applied.lsn),
             _ if self.live => effect.changed_keys(database, &mut |database, key| {
-                let first = (database, Vec::new());
-                let indexes = self.indexes.range(first..).take_while(|((number, _), _)| *number == database);
-                for (_, index) in indexes.filter(|(_, index)| index.definition.covers(key)) {
+                let here = self.indexes.get(&database).into_iter().flat_map(BTreeMap::values);
+                for index in here.filter(|index| index.definition.covers(key)) {
                     index.observe(&self.workers, keyspace, (database, key), &effect, applied.lsn);
                 }
             }),
@@ -173,7 +169,7 @@ impl Module for SearchModule {
     }
 
     fn save(&self, each: &mut dyn FnMut(&Record<'_>)) {
-        for ((database, _), index) in &self.indexes {
+        for (database, index) in self.indexes() {
             let payload = index.definition.encode();
             let effect = Effect::Module {
                 module: NUMBER,
@@ -181,7 +177,7 @@ impl Module for SearchModule {
                 kind: KIND_CREATE,
                 payload: &payload,
             };
-            each(&Record { database: *database, effect });
+            each(&Record { database, effect });
         }
     }
 
@@ -198,11 +194,11 @@ impl Module for SearchModule {
     }
 
     fn is_overloaded(&self) -> bool {
-        self.indexes.values().any(|index| index.is_overloaded())
+        self.indexes().any(|(_, index)| index.is_overloaded())
     }
 
     fn memory_bytes(&self) -> usize {
-        self.indexes.values().map(|index| index.memory_bytes()).sum()
+        self.indexes().map(|(_, index)| index.memory_bytes()).sum()
     }
 
     fn background(&self, keyspace: &Keyspace) -> Option<Job> {

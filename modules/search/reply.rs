@@ -1,6 +1,6 @@
 //! FT.SEARCH's reply: order, page, fields; flat in RESP2, a map in RESP3.
 
-use crate::documents::Value;
+use crate::documents::{Documents, Value};
 use crate::request::SortBy;
 use crate::schema::FieldKind;
 use crate::search::{Plan, Row};
@@ -25,26 +25,29 @@ pub fn write(
     plan: &Plan,
     view: &View<'_>,
     reply: &mut dyn Reply,
+    documents: &Documents,
     total: usize,
-    mut rows: Vec<Row>,
+    mut rows: Vec<Row<'_>>,
 ) -> Outcome {
+    let request = plan.request();
     let mut keys = Vec::new();
-    if let Some(sort_by) = &plan.request.sort_by {
-        let mut keyed: Vec<(SortKey, Row)> =
-            rows.into_iter().map(|row| (sort_key(plan, view, sort_by, &row), row)).collect();
+    if let Some(sort_by) = &request.sort_by {
+        let sort_key = |row: &Row<'_>| sort_key(plan, view, documents, sort_by, row);
+        let mut keyed: Vec<(SortKey, Row<'_>)> = rows.into_iter().map(|row| (sort_key(&row), row)).collect();
         // Stable: equals stay in distance order, or in that of their ids.
         keyed.sort_by(|(a, _), (b, _)| a.order(b, sort_by.descending));
         (keys, rows) = keyed.into_iter().unzip();
     }
-    let end = (plan.request.offset + plan.request.limit).min(rows.len());
-    let page = plan.request.offset.min(end)..end;
+    let end = (request.offset + request.limit).min(rows.len());
+    let page = request.offset.min(end)..end;
     let writer = Writer { plan, view };
+    writer.prefetch(&rows[page.clone()]);
     if !reply.is_resp3() {
         let each = 1
-            + usize::from(writer.plan.request.with_scores)
-            + usize::from(plan.request.with_payloads)
-            + usize::from(plan.request.with_sort_keys)
-            + usize::from(!plan.request.no_content);
+            + usize::from(request.with_scores)
+            + usize::from(request.with_payloads)
+            + usize::from(request.with_sort_keys)
+            + usize::from(!request.no_content);
         reply.array(1 + page.len() * each);
         reply.integer(total as i64);
         page.for_each(|at| writer.flat(reply, &rows[at], keys.get(at)));
@@ -74,9 +77,25 @@ struct Writer<'a> {
 const SCORE: f64 = 1.0;
 
 impl Writer<'_> {
-    fn flat(&self, reply: &mut dyn Reply, row: &Row, sort_key: Option<&SortKey>) {
-        let request = &self.plan.request;
-        reply.bulk(&row.key);
+    /// Has the memory that the page is written from on its way: keys, and hashes where they are asked for.
+    fn prefetch(&self, page: &[Row<'_>]) {
+        page.iter().for_each(|row| _ = std::hint::black_box(row.key.first().copied()));
+        if self.needs_hashes() {
+            self.view.prefetch(page.iter().filter(|row| row.hash.is_none()).map(|row| row.key));
+        }
+    }
+
+    /// Whether the reply shows more than keys and distances.
+    fn needs_hashes(&self) -> bool {
+        let request = self.plan.request();
+        let is_stored = |name: &[u8]| name != b"__key" && !self.plan.is_distance(name);
+        !request.no_content
+            && request.fields.as_ref().is_none_or(|fields| fields.iter().any(|(name, _)| is_stored(name)))
+    }
+
+    fn flat(&self, reply: &mut dyn Reply, row: &Row<'_>, sort_key: Option<&SortKey>) {
+        let request = self.plan.request();
+        reply.bulk(row.key);
         if request.with_scores {
             reply.double(SCORE);
         }
@@ -96,13 +115,13 @@ impl Writer<'_> {
         }
     }
 
-    fn map(&self, reply: &mut dyn Reply, row: &Row, sort_key: Option<&SortKey>) {
-        let request = &self.plan.request;
+    fn map(&self, reply: &mut dyn Reply, row: &Row<'_>, sort_key: Option<&SortKey>) {
+        let request = self.plan.request();
         let options =
             [request.with_scores, request.with_payloads, request.with_sort_keys, !request.no_content];
         reply.map(2 + options.iter().filter(|&&option| option).count());
         reply.bulk(b"id");
-        reply.bulk(&row.key);
+        reply.bulk(row.key);
         if request.with_scores {
             reply.bulk(b"score");
             reply.double(SCORE);
@@ -129,11 +148,12 @@ impl Writer<'_> {
     }
 
     /// Names and values: distances and all of the hash, or what RETURN asks for and is there.
-    fn fields<'r>(&'r self, row: &'r Row) -> Vec<Pair<'r>> {
-        let hash = self.view.hash(&row.key).ok().flatten();
-        let Some(wanted) = &self.plan.request.fields else {
-            let distances = row.distances.iter().map(|(name, distance)| {
-                (Cow::Borrowed(name.as_slice()), Cow::Owned(format_distance(*distance).into_bytes()))
+    fn fields<'r>(&'r self, row: &'r Row<'r>) -> Vec<Pair<'r>> {
+        let look = || row.hash.or_else(|| self.view.hash(row.key).ok().flatten());
+        let hash = if self.needs_hashes() { look() } else { None };
+        let Some(wanted) = &self.plan.request().fields else {
+            let distances = row.distances().map(|(name, distance)| {
+                (Cow::Borrowed(name), Cow::Owned(format_distance(distance).into_bytes()))
             });
             let fields = hash.iter().flat_map(|hash| {
                 hash.iter().map(|field| (Cow::Borrowed(field.name.as_slice()), field.value.to_bytes()))
@@ -149,9 +169,14 @@ impl Writer<'_> {
         fields
     }
 
-    fn field<'r>(&'r self, row: &Row, hash: Option<HashView<'r>>, name: &'r [u8]) -> Option<Cow<'r, [u8]>> {
-        if let Some((_, distance)) = row.distances.iter().find(|(alias, _)| alias == name) {
-            return Some(Cow::Owned(format_distance(*distance).into_bytes()));
+    fn field<'r>(
+        &'r self,
+        row: &Row<'_>,
+        hash: Option<HashView<'r>>,
+        name: &'r [u8],
+    ) -> Option<Cow<'r, [u8]>> {
+        if let Some((_, distance)) = row.distances().find(|(alias, _)| *alias == name) {
+            return Some(Cow::Owned(format_distance(distance).into_bytes()));
         }
         if name == b"__key" {
             return Some(Cow::Owned(row.key.to_vec()));
@@ -160,20 +185,20 @@ impl Writer<'_> {
     }
 }
 
-fn sort_key(plan: &Plan, view: &View<'_>, sort_by: &SortBy, row: &Row) -> SortKey {
+fn sort_key(plan: &Plan, view: &View<'_>, documents: &Documents, sort_by: &SortBy, row: &Row<'_>) -> SortKey {
     if plan.is_distance(&sort_by.field) {
-        let found = row.distances.iter().find(|(name, _)| *name == sort_by.field);
-        return found.map_or(SortKey::Absent, |(_, distance)| SortKey::Number(f64::from(*distance)));
+        let found = row.distances().find(|(name, _)| *name == sort_by.field);
+        return found.map_or(SortKey::Absent, |(_, distance)| SortKey::Number(f64::from(distance)));
     }
     let Some(field) = plan.index.definition.field(&sort_by.field) else { return SortKey::Absent };
     let definition = &plan.index.definition.fields[field];
     if definition.kind == FieldKind::Numeric && !definition.no_index {
-        return match plan.index.documents.read().value(row.id, field) {
+        return match documents.value(row.id, field) {
             Value::Number(number) => SortKey::Number(*number),
             _ => SortKey::Absent,
         };
     }
-    let value = view.hash(&row.key).ok().flatten().and_then(|hash| hash.get(&definition.identifier));
+    let value = view.hash(row.key).ok().flatten().and_then(|hash| hash.get(&definition.identifier));
     let Some(value) = value else { return SortKey::Absent };
     let text = value.value.to_bytes();
     if definition.kind == FieldKind::Numeric {

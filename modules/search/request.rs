@@ -38,7 +38,7 @@ pub struct SortBy {
     pub descending: bool,
 }
 
-/// The options, and the values for the query's parameters.
+/// The options, and where the values of the query's parameters stand.
 pub fn parse<'a>(args: Args<'a>) -> Result<(Request, Parameters<'a>), CommandError> {
     let mut request = Request {
         no_content: false,
@@ -96,13 +96,15 @@ fn option<'a>(
     parameters: &mut Parameters<'a>,
 ) -> Result<(), CommandError> {
     if words.take("PARAMS") {
-        for pair in counted(words, "PARAMS")?.chunks(2) {
-            let [name, value] = pair else {
+        let pairs = counted(words, "PARAMS")?;
+        let first = words.index() - pairs.len();
+        for (number, pair) in pairs.chunks(2).enumerate() {
+            let [name, _value] = pair else {
                 return Err(CommandError::of(
                     "SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs",
                 ));
             };
-            parameters.add(name, value)?;
+            parameters.add(name, first + 2 * number + 1)?;
         }
     } else if words.take("RETURN") {
         request.fields = Some(returned(counted(words, "RETURN")?)?);

@@ -1,8 +1,12 @@
-//! FT.SEARCH: parse, find, load the rows, reply.
+//! FT.SEARCH: parse, find, check the rows, reply.
 //!
-//! Finding runs without any lock of the engine; rows are loaded under its read lock afterwards. A row whose document
+//! Finding runs without any lock of the engine; rows are checked under its read lock afterwards. A row whose document
 //! changed in between is checked again, against filter and vector; rows that are gone are refilled. The reply waits for
 //! the last batch that this index was given, for a row can be missing because of it.
+//!
+//! A row whose document did not change is true unless something of it has expired, which the index does not know. So
+//! the keyspace is asked about each row only while something in the database is due to expire, or for what the reply
+//! shows of it: each look is several cache misses.
 
 use crate::documents::{self, Documents};
 use crate::error;
@@ -10,20 +14,20 @@ use crate::filter::{Ranges, evaluate};
 use crate::ids::IdSet;
 use crate::index::Index;
 use crate::module::SearchModule;
-use crate::postings::Limit;
-use crate::query::{self, Knn, Node, Query};
+use crate::prepared::Prepared;
+use crate::query::{Knn, Node, Query};
 use crate::reply;
-use crate::request::{self, Request};
-use crate::schema::{Algorithm, FieldKind};
+use crate::request::Request;
+use crate::schema::Algorithm;
 use crate::vectors::Question;
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Outcome, Reply, Stage};
 use engramdb_engine::env::Env;
-use engramdb_engine::types::parse_double;
-use engramdb_engine::view::View;
+use engramdb_engine::view::{HashView, View};
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
+use std::cmp::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic;
 use std::time::Duration;
 
 /// Multiply-adds that are done where the command came in; more go to the search pool. About a millisecond.
@@ -33,7 +37,7 @@ const INLINE_WORK_MAX: usize = 4 << 20;
 pub struct Plan {
     pub index: Arc<Index>,
     pub query: Query,
-    pub request: Request,
+    prepared: Arc<Prepared>,
     database: u32,
     env: Env,
     /// On the monotonic clock.
@@ -41,11 +45,15 @@ pub struct Plan {
 }
 
 /// A document in the answer, with what the vector parts of the query say of it.
-pub struct Row {
-    pub key: Arc<[u8]>,
+pub struct Row<'r> {
+    pub key: &'r [u8],
     pub id: u32,
-    /// Names and distances.
-    pub distances: Vec<(Vec<u8>, f32)>,
+    /// Name and distance of the query's KNN.
+    pub nearest: Option<(&'r [u8], f32)>,
+    /// Names and distances of its vector ranges.
+    pub ranges: Vec<(&'r [u8], f32)>,
+    /// The document's hash, if it was looked at already.
+    pub hash: Option<HashView<'r>>,
 }
 
 /// Documents of which something has expired and is still stored.
@@ -78,16 +86,15 @@ pub fn search(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<
         error::unknown_index(args[1])
     })?;
     view.wait_for(index.last_lsn());
-    index.uses.fetch_add(1, Ordering::Relaxed);
-    let (request, parameters) = request::parse(args)?;
-    let mut query = query::parse(&index.definition, args[2], &parameters)?;
-    add_filters(index, &request, &mut query)?;
+    index.uses.fetch_add(1, atomic::Ordering::Relaxed);
+    let prepared = index.prepared.get(&index.definition, args)?;
+    let query = prepared.bind(&index.definition, args)?;
     let env = module.options.env.clone();
     // The backfill needs the lock that a transaction holds: waiting for it there would be waiting for nothing.
     let must_not_wait = view.is_exclusive() && index.is_backfilling();
-    let timeout = if must_not_wait { Some(Duration::ZERO) } else { request.timeout };
+    let timeout = if must_not_wait { Some(Duration::ZERO) } else { prepared.request.timeout };
     let deadline = timeout.map(|timeout| env.clock.monotonic() + timeout);
-    let plan = Plan { index: index.clone(), query, request, database: view.database(), env, deadline };
+    let plan = Plan { index: index.clone(), query, prepared, database: view.database(), env, deadline };
     plan.check()?;
     if index.is_backfilling() {
         return Ok(Stage::Offload(plan.job(true)));
@@ -101,33 +108,14 @@ pub fn search(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<
     Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) })
 }
 
-/// FILTER's numeric ranges become part of the query.
-fn add_filters(index: &Index, request: &Request, query: &mut Query) -> Outcome {
-    for [field, least, most] in &request.filters {
-        let number = |word: &[u8]| {
-            let (exclusive, digits) = match word.strip_prefix(b"(") {
-                Some(digits) => (true, digits),
-                None => (false, word),
-            };
-            let value =
-                parse_double(digits).ok_or(CommandError::of("SEARCH_PARSE_ARGS Bad lower or upper range"))?;
-            Ok(Limit { value, exclusive })
-        };
-        let place = index.definition.field(field).ok_or_else(|| error::unknown_field(field))?;
-        if index.definition.fields[place].kind != FieldKind::Numeric {
-            return Err(error::wrong_field("NUMERIC", 0, field));
-        }
-        let node = Node::Number { field: place, least: number(least)?, most: number(most)? };
-        let before = std::mem::replace(&mut query.filter, Node::All);
-        query.filter = if before == Node::All { node } else { Node::And(vec![before, node]) };
-    }
-    Ok(())
-}
-
 impl Plan {
+    pub fn request(&self) -> &Request {
+        &self.prepared.request
+    }
+
     /// What can be wrong beyond the query's text.
     fn check(&self) -> Outcome {
-        let Some(sort_by) = &self.request.sort_by else { return Ok(()) };
+        let Some(sort_by) = &self.request().sort_by else { return Ok(()) };
         let known = self.index.definition.field(&sort_by.field).is_some() || self.is_distance(&sort_by.field);
         if known {
             return Ok(());
@@ -138,7 +126,7 @@ impl Plan {
 
     /// True if a part of the query calls its distance so.
     pub fn is_distance(&self, name: &[u8]) -> bool {
-        let mut found = self.query.knn.as_ref().is_some_and(|knn| knn.alias == name);
+        let mut found = self.query.knn.as_ref().is_some_and(|knn| &*knn.alias == name);
         self.query.filter.ranges(&mut |range| found |= range.alias.as_deref() == Some(name));
         found
     }
@@ -211,13 +199,13 @@ impl Plan {
 
     /// Whether filter or INKEYS leave anything out.
     fn is_filtered(&self) -> bool {
-        self.query.filter != Node::All || self.request.in_keys.is_some()
+        *self.query.filter != Node::All || self.request().in_keys.is_some()
     }
 
     /// The documents that filter and INKEYS leave.
     fn matches(&self, documents: &Documents, ranges: &Ranges<'_>) -> RoaringBitmap {
         let mut found = evaluate(documents, ranges, &self.query.filter);
-        if let Some(keys) = &self.request.in_keys {
+        if let Some(keys) = &self.request().in_keys {
             found &= keys.iter().filter_map(|key| documents.id(key)).collect::<RoaringBitmap>();
         }
         found
@@ -252,36 +240,46 @@ impl Plan {
         let knn = self.query.knn.as_ref().expect("found by it");
         let (mut version, mut neighbors, mut wanted) = (version, neighbors, knn.k);
         let stale = self.stale(view)?;
-        let mut rows = self.check_rows(view, knn, version, &neighbors, &stale)?;
-        // Some were gone, and others may take their place. Nothing changes while we look, so this ends.
-        while rows.len() < knn.k && neighbors.len() >= wanted && wanted > 0 {
+        loop {
+            let documents = self.index.documents.read();
+            let mut rows = self.check_rows(view, &documents, knn, version, &neighbors, &stale)?;
+            if rows.len() >= knn.k || neighbors.len() < wanted || wanted == 0 {
+                rows.sort_unstable_by(Row::order);
+                rows.truncate(knn.k);
+                self.add_range_distances(documents.id_bound(), &mut rows)?;
+                let total = rows.len();
+                return reply::write(self, view, reply, &documents, total, rows);
+            }
+            // Some were gone, and others may take their place. Nothing changes while we look, so this ends.
             wanted = wanted * 2 + (knn.k - rows.len());
+            drop(rows);
+            drop(documents);
             match self.nearest(knn, wanted) {
                 Found::Nearest { version: now, neighbors: more } => (version, neighbors) = (now, more),
                 _ => return Err(error::TIMEOUT),
             }
-            rows = self.check_rows(view, knn, version, &neighbors, &stale)?;
         }
-        rows.sort_by(|a, b| a.distances[0].1.total_cmp(&b.distances[0].1).then_with(|| a.key.cmp(&b.key)));
-        rows.truncate(knn.k);
-        self.add_range_distances(&mut rows)?;
-        let total = rows.len();
-        reply::write(self, view, reply, total, rows)
     }
 
     /// The neighbours that are true now, as rows; in any order.
-    fn check_rows(
-        &self,
-        view: &View<'_>,
-        knn: &Knn,
+    fn check_rows<'r>(
+        &'r self,
+        view: &View<'r>,
+        documents: &'r Documents,
+        knn: &'r Knn,
         version: u64,
         neighbors: &[Neighbor],
         stale: &Stale,
-    ) -> Result<Vec<Row>, CommandError> {
-        let documents = self.index.documents.read();
+    ) -> Result<Vec<Row<'r>>, CommandError> {
+        documents.prefetch(neighbors.iter().map(|neighbor| neighbor.id));
+        let may_have_expired = view.may_have_due(self.database);
+        if may_have_expired {
+            let keys = neighbors.iter().filter_map(|neighbor| documents.key(neighbor.id));
+            view.prefetch(keys.map(|key| &key[..]));
+        }
         let mut fresh: Option<RoaringBitmap> = None;
         let mut rows = Vec::with_capacity(neighbors.len());
-        rows.extend(stale.matching.iter().filter_map(|id| self.row(view, knn, &documents, id, None)));
+        rows.extend(stale.matching.iter().filter_map(|id| self.look(view, documents, knn, id, None)));
         for neighbor in neighbors.iter().filter(|neighbor| !stale.documents.contains(neighbor.id)) {
             let mut distance = Some(neighbor.distance);
             if documents.version_of(neighbor.id) > version {
@@ -289,29 +287,33 @@ impl Plan {
                     let is_late = || self.is_late();
                     let ranges =
                         Ranges::find(&self.index, &self.query.filter, documents.id_bound(), &is_late);
-                    fresh = Some(self.matches(&documents, &ranges.ok_or(error::TIMEOUT)?));
+                    fresh = Some(self.matches(documents, &ranges.ok_or(error::TIMEOUT)?));
                 }
                 if !fresh.as_ref().is_some_and(|fresh| fresh.contains(neighbor.id)) {
                     continue;
                 }
                 distance = None;
+            } else if !may_have_expired {
+                let key = documents.key(neighbor.id);
+                rows.extend(key.map(|key| Row::near(key, knn, neighbor.id, neighbor.distance)));
+                continue;
             }
-            rows.extend(self.row(view, knn, &documents, neighbor.id, distance));
+            rows.extend(self.look(view, documents, knn, neighbor.id, distance));
         }
         Ok(rows)
     }
 
-    /// A document as a row, if it has a vector; its distance is found out where it is not known.
-    fn row(
+    /// A document as a row, if it has a vector in the keyspace; its distance is found out where it is not known.
+    fn look<'r>(
         &self,
-        view: &View<'_>,
-        knn: &Knn,
-        documents: &Documents,
+        view: &View<'r>,
+        documents: &'r Documents,
+        knn: &'r Knn,
         id: u32,
         distance: Option<f32>,
-    ) -> Option<Row> {
-        let key = documents.key(id)?.clone();
-        let hash = view.hash(&key).ok()??;
+    ) -> Option<Row<'r>> {
+        let key = documents.key(id)?;
+        let hash = view.hash(key).ok()??;
         hash.get(&self.index.definition.fields[knn.field].identifier)?;
         let distance = match distance {
             Some(distance) => distance,
@@ -322,7 +324,7 @@ impl Plan {
                 engramdb_vector::distance(options.metric, &knn.vector, &vector)
             }
         };
-        Some(Row { key, id, distances: vec![(knn.alias.clone(), distance)] })
+        Some(Row { hash: Some(hash), ..Row::near(key, knn, id, distance) })
     }
 
     /// The index knows nothing of time: what is it that documents match of which something has expired?
@@ -358,11 +360,10 @@ impl Plan {
         stale
     }
 
-    fn add_range_distances(&self, rows: &mut [Row]) -> Outcome {
+    fn add_range_distances<'r>(&'r self, id_bound: u32, rows: &mut [Row<'r>]) -> Outcome {
         if !self.query.filter.has_range() {
             return Ok(());
         }
-        let id_bound = self.index.documents.read().id_bound();
         let is_late = || self.is_late();
         let ranges =
             Ranges::find(&self.index, &self.query.filter, id_bound, &is_late).ok_or(error::TIMEOUT)?;
@@ -377,33 +378,47 @@ impl Plan {
         let ranges =
             Ranges::find(&self.index, &self.query.filter, id_bound, &is_late).ok_or(error::TIMEOUT)?;
         // Without an order, the rows up to the end of the page are enough.
-        let wanted = match &self.request.sort_by {
-            Some(_) if self.request.limit > 0 => usize::MAX,
-            _ if self.request.limit > 0 => self.request.offset + self.request.limit,
+        let request = self.request();
+        let wanted = match &request.sort_by {
+            Some(_) if request.limit > 0 => usize::MAX,
+            _ if request.limit > 0 => request.offset + request.limit,
             _ => 0,
         };
-        let mut rows = Vec::new();
-        let total = {
-            let documents = self.index.documents.read();
-            let stale = self.stale_of(view, &documents, &ranges);
-            let found = (self.matches(&documents, &ranges) - stale.documents) | stale.matching;
-            let total = found.len() as usize;
-            for id in found.into_iter().take(wanted) {
-                let key = documents.key(id).expect("matches are live").clone();
-                let mut row = Row { key, id, distances: Vec::new() };
-                row.add(&ranges);
-                rows.push(row);
-            }
-            total
+        let documents = self.index.documents.read();
+        let stale = self.stale_of(view, &documents, &ranges);
+        let found = (self.matches(&documents, &ranges) - stale.documents) | stale.matching;
+        let total = found.len() as usize;
+        let row = |id| {
+            let key = documents.key(id).expect("matches are live");
+            let mut row = Row { key, id, nearest: None, ranges: Vec::new(), hash: None };
+            row.add(&ranges);
+            row
         };
-        reply::write(self, view, reply, total, rows)
+        let rows = found.into_iter().take(wanted).map(row).collect();
+        reply::write(self, view, reply, &documents, total, rows)
     }
 }
 
-impl Row {
-    fn add(&mut self, ranges: &Ranges<'_>) {
-        let named =
-            ranges.distances(self.id).filter_map(|(range, distance)| Some((range.alias.clone()?, distance)));
-        self.distances.extend(named);
+impl<'r> Row<'r> {
+    fn near(key: &'r [u8], knn: &'r Knn, id: u32, distance: f32) -> Row<'r> {
+        Row { key, id, nearest: Some((&knn.alias, distance)), ranges: Vec::new(), hash: None }
+    }
+
+    fn add(&mut self, ranges: &Ranges<'r>) {
+        let named = ranges
+            .distances(self.id)
+            .filter_map(|(range, distance)| Some((range.alias.as_deref()?, distance)));
+        self.ranges.extend(named);
+    }
+
+    /// Names and distances, that of KNN first.
+    pub fn distances(&self) -> impl Iterator<Item = (&'r [u8], f32)> {
+        self.nearest.into_iter().chain(self.ranges.iter().copied())
+    }
+
+    /// By distance, then by key.
+    fn order(&self, other: &Row<'_>) -> Ordering {
+        let distance = |row: &Row<'_>| row.nearest.map_or(0.0, |(_, distance)| distance);
+        distance(self).total_cmp(&distance(other)).then_with(|| self.key.cmp(other.key))
     }
 }

@@ -77,6 +77,18 @@ impl<'a> View<'a> {
         entries.map(Entry::key)
     }
 
+    /// False only if nothing of the database has expired that is still stored. Costs no walk.
+    pub fn may_have_due(&self, database: u32) -> bool {
+        self.keyspace.database(database).is_some_and(|keys| keys.may_have_due(self.now_ms))
+    }
+
+    /// Reads what looks at these keys of the view's database will read, so that the cache misses of several overlap.
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        if let Some(database) = self.keyspace.database(self.database) {
+            keys.for_each(|key| database.prefetch(key));
+        }
+    }
+
     pub fn string(&self, key: &[u8]) -> Result<Option<&'a StringValue>, CommandError> {
         match self.entry(key).map(Entry::value) {
             None => Ok(None),

@@ -55,7 +55,7 @@ const MAINTAIN_PAUSE_MIN: Duration = Duration::from_millis(5);
 const MAINTAIN_PAUSE_MAX: Duration = Duration::from_millis(80);
 
 /// The modules' background work (index backfills), in a thread that may block.
-pub fn maintain(shared: Arc<Shared>) -> std::io::Result<()> {
+pub fn maintain(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     let run = move || {
         let mut pause = MAINTAIN_PAUSE_MIN;
         while !shared.is_stopping() {
@@ -67,7 +67,7 @@ pub fn maintain(shared: Arc<Shared>) -> std::io::Result<()> {
             }
         }
     };
-    std::thread::Builder::new().name("maintain".to_owned()).spawn(run).map(drop)
+    std::thread::Builder::new().name("maintain".to_owned()).spawn(run)
 }
 
 /// How long to wait when the process has no file descriptor left.

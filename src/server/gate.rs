@@ -46,6 +46,11 @@ impl Gate {
         fence(Ordering::SeqCst);
     }
 
+    /// Forgets who waits, when the worker has ended: a waker holds its runtime, and that the engine.
+    pub fn clear(&self) {
+        *self.state.lock() = State::default();
+    }
+
     /// The releaser's life, one for each worker.
     pub async fn release(&self, durable: impl Fn() -> Lsn, is_quick: impl Fn() -> bool) {
         let mut due = Vec::new();

@@ -141,8 +141,11 @@ pub struct Server {
     shared: Arc<Shared>,
     shell: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
+    gates: Vec<Arc<Gate>>,
     standby: Arc<Standby>,
     standby_thread: JoinHandle<()>,
+    /// Where there are modules.
+    maintenance: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -169,7 +172,7 @@ impl Server {
         let mut workers = Vec::new();
         let mut watched = Vec::new();
         let standby = Arc::new(Standby::default());
-        for (number, gate) in gates.into_iter().enumerate() {
+        for (number, gate) in gates.iter().cloned().enumerate() {
             let worker = Worker { shared: shared.clone(), gate, stats: shared.workers[number].clone() };
             let started = worker.start(number, standby.clone()).map_err(ServerError::Thread)?;
             incoming.push(started.incoming);
@@ -177,11 +180,11 @@ impl Server {
             watched.push((started.runtime, started.absence));
         }
         let standby_thread = standby.start(watched).map_err(ServerError::Thread)?;
-        if shared.has_modules {
-            background::maintain(shared.clone()).map_err(ServerError::Thread)?;
-        }
+        let maintenance = shared.has_modules.then(|| background::maintain(shared.clone())).transpose();
+        let maintenance = maintenance.map_err(ServerError::Thread)?;
         let shell = background::start(shared.clone(), listeners, incoming, hooks.signals);
-        Ok(Server { shared, shell: shell.map_err(ServerError::Thread)?, workers, standby, standby_thread })
+        let shell = shell.map_err(ServerError::Thread)?;
+        Ok(Server { shared, shell, workers, gates, standby, standby_thread, maintenance })
     }
 
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -197,7 +200,8 @@ impl Server {
         self.shared.ask_stop(Stop::default());
     }
 
-    /// Waits until the server was asked to stop, sends what may leave, and closes the log.
+    /// Waits until the server was asked to stop, sends what may leave, and closes the log. Nothing of the server holds the
+    /// engine afterwards.
     pub fn wait(self) -> Result<Stop, ServerError> {
         // A panic of a thread has been reported by the panic hook.
         _ = self.shell.join();
@@ -206,6 +210,11 @@ impl Server {
         }
         self.standby.close();
         _ = self.standby_thread.join();
+        if let Some(maintenance) = self.maintenance {
+            maintenance.thread().unpark();
+            _ = maintenance.join();
+        }
+        self.gates.iter().for_each(|gate| gate.clear());
         self.shared.engine.close()?;
         Ok(*self.shared.stop.lock())
     }

@@ -142,6 +142,8 @@ impl Worker {
                 while runtime.block_on(poll_fn(|context| rounds.poll(context, &mut connections))) {
                     standby.watch(&absence, || engine.pipeline().lead());
                 }
+                // The waker has the runtime, that its hooks, and those us and the engine: a circle that nobody would end.
+                *rounds.worker.lock() = None;
             }
         };
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;

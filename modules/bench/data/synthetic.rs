@@ -43,18 +43,19 @@ const NOISE: f32 = 0.25;
 
 /// Makes `rows` unit vectors to index and `QUERIES` more to ask with, for the cosine metric.
 pub fn generate(rows: usize, dimensions: usize, seed: u64) -> Dataset {
-    let model = Model::new(rows, dimensions, seed);
+    let generator = Generator::new(rows, dimensions, seed);
+    let numbers: Vec<usize> = (0..rows).collect();
     Dataset {
         name: format!("synthetic:{rows}:{dimensions}:{seed}"),
         metric: Metric::Cosine,
-        base: model.draw(Stream::BaseRow, rows),
-        queries: model.draw(Stream::Query, QUERIES),
+        base: generator.rows(&numbers),
+        queries: generator.queries(),
         neighbors: None,
     }
 }
 
-/// What all rows of one set share.
-struct Model {
+/// What all rows of one set share: the way to more rows than the set has, of the same distribution.
+pub struct Generator {
     dimensions: usize,
     seed: u64,
     /// `LATENT` directions, each of about unit length; nearly orthogonal, being random.
@@ -64,8 +65,9 @@ struct Model {
     centers: Matrix<f32>,
 }
 
-impl Model {
-    fn new(rows: usize, dimensions: usize, seed: u64) -> Self {
+impl Generator {
+    /// The distribution of the set of this name.
+    pub fn new(rows: usize, dimensions: usize, seed: u64) -> Self {
         let mut deviations: [f32; LATENT] = std::array::from_fn(|i| 1.0 / ((i + 1) as f32).sqrt());
         let length = dot(&deviations, &deviations).sqrt();
         deviations.iter_mut().for_each(|deviation| *deviation /= length);
@@ -86,9 +88,18 @@ impl Model {
         }
     }
 
-    fn draw(&self, stream: Stream, count: usize) -> Matrix<f32> {
-        let mut values = vec![0.0; count * self.dimensions];
-        values.par_chunks_exact_mut(self.dimensions).enumerate().for_each(|(number, row)| {
+    /// Rows by their numbers. Those below the set's count are its rows; from there on they are new ones.
+    pub fn rows(&self, numbers: &[usize]) -> Matrix<f32> {
+        self.draw(Stream::BaseRow, numbers)
+    }
+
+    pub fn queries(&self) -> Matrix<f32> {
+        self.draw(Stream::Query, &std::array::from_fn::<usize, QUERIES, _>(|number| number))
+    }
+
+    fn draw(&self, stream: Stream, numbers: &[usize]) -> Matrix<f32> {
+        let mut values = vec![0.0; numbers.len() * self.dimensions];
+        values.par_chunks_exact_mut(self.dimensions).zip(numbers).for_each(|(row, &number)| {
             self.fill(&mut SplitMix64::new(self.seed, stream as u64, number as u64), row)
         });
         Matrix::new(values, self.dimensions)

@@ -4,8 +4,6 @@
 //! adds some more, kills the server with SIGKILL, starts it again and asks the same. Everything goes through the
 //! protocol; nothing here knows how the server works.
 
-mod server;
-
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -19,8 +17,8 @@ use crate::error::BenchError;
 use crate::latency::Latencies;
 use crate::output::Table;
 use crate::progress;
+use crate::server_process::ServerProcess;
 use crate::vectors::recall;
-use server::ServerProcess;
 
 const INDEX: &str = "docs";
 const NEIGHBORS: usize = 10;
@@ -51,7 +49,7 @@ pub fn run(arguments: DemoArgs) -> Result<(), BenchError> {
     let dataset = arguments.dataset.load()?;
     let sentences = Sentences::load(&arguments.dataset)?;
     let demo = Demo { dataset, sentences, ef: arguments.ef };
-    let mut server = ServerProcess::start(arguments.dir, arguments.port)?;
+    let mut server = ServerProcess::start("demo", arguments.dir, arguments.port)?;
 
     heading("1. A server on an empty directory");
     println!("{}", server.command_line());

@@ -69,7 +69,7 @@ impl Report {
     }
 
     pub fn print(&self) {
-        println!("{}, {} cores, {}", self.machine.processor, self.machine.cores, self.machine.system);
+        println!("{}", self.machine);
         if let Some(server) = &self.server {
             println!("server: {server}");
         }

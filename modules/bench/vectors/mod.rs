@@ -3,13 +3,13 @@
 //! One run is: read the data set, compute the truth for each filter, and for each engine load the rows and sweep filter x
 //! ef x connections in closed loops. Each point asks every query at least once, so that its recall is over all of them.
 
-mod closed_loop;
-mod engine;
+pub(crate) mod closed_loop;
+pub(crate) mod engine;
 mod filter;
 pub(crate) mod recall;
-mod reference;
+pub(crate) mod reference;
 mod report;
-mod server;
+pub(crate) mod server;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -215,6 +215,7 @@ impl VectorsArgs {
             target: self.target.clone(),
             index_name: self.index_name.clone(),
             prefix: self.prefix.clone(),
+            key_digits: 0,
             create_index: self.create_index,
             load_connections: self.load_connections,
             load_pipeline: self.load_pipeline,

@@ -79,6 +79,16 @@ impl<'t> LibraryEngine<'t> {
         };
         Self { task, index }
     }
+
+    /// Adds a vector, or replaces the one that the row has.
+    pub fn insert(&self, row: usize, vector: &[f32]) -> Result<(), BenchError> {
+        self.index.insert(row as u32, vector).map_err(refused)
+    }
+
+    /// What the index says that it occupies.
+    pub fn memory_bytes(&self) -> usize {
+        self.index.memory_bytes()
+    }
 }
 
 impl Engine for LibraryEngine<'_> {
@@ -93,7 +103,7 @@ impl Engine for LibraryEngine<'_> {
         let progress = crate::progress::bar(base.rows() as u64, "library builds");
         (0..base.rows()).into_par_iter().try_for_each(|row| {
             progress.inc(1);
-            self.index.insert(row as u32, base.row(row)).map_err(refused)
+            self.insert(row, base.row(row))
         })?;
         progress.finish_and_clear();
         Ok(Some(LoadReport::in_process(self.name(), base.rows(), started, cpu_before)))

@@ -80,7 +80,7 @@ impl Report {
     pub fn print_heading(&self) {
         let DatasetSummary { name, rows, dimensions, metric, queries } = &self.dataset;
         println!("{name}: {rows} rows x {dimensions}, {}, {queries} queries", metric.redis_name());
-        println!("{}, {} cores, {}", self.machine.processor, self.machine.cores, self.machine.system);
+        println!("{}", self.machine);
     }
 
     pub fn print_tables(&self) {

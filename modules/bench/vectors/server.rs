@@ -34,6 +34,8 @@ pub struct ServerOptions {
     pub target: Target,
     pub index_name: String,
     pub prefix: String,
+    /// Row numbers in keys are filled up with zeros to so many digits.
+    pub key_digits: usize,
     pub create_index: CreateIndex,
     pub load_connections: usize,
     pub load_pipeline: usize,
@@ -62,7 +64,13 @@ impl<'t> ServerEngine<'t> {
         self.control.server_version()
     }
 
-    fn create(&mut self) -> Result<(), BenchError> {
+    /// Queries of the data set.
+    pub fn queries(&self) -> usize {
+        self.task.dataset.queries.rows()
+    }
+
+    /// Makes the index, and stores nothing.
+    pub fn create(&mut self) -> Result<(), BenchError> {
         let task = self.task;
         let mut command: Vec<String> = [
             "FT.CREATE",
@@ -107,54 +115,62 @@ impl<'t> ServerEngine<'t> {
     }
 
     fn send_rows(&self) -> Result<(), BenchError> {
-        let rows = self.task.dataset.base.rows();
-        let progress = crate::progress::bar(rows as u64, "load rows");
-        let next = AtomicUsize::new(0);
-        let outcome: Result<(), BenchError> = std::thread::scope(|scope| {
-            let loader = || -> Result<(), BenchError> {
-                let mut connection = Connection::open(&self.options.target)?;
-                loop {
-                    let from = next.fetch_add(self.options.load_pipeline, Ordering::Relaxed);
-                    if from >= rows {
-                        return Ok(());
-                    }
-                    let to = rows.min(from + self.options.load_pipeline);
-                    self.send_pipeline(&mut connection, from..to, &progress)?;
-                }
-            };
-            let threads: Vec<_> = (0..self.options.load_connections).map(|_| scope.spawn(loader)).collect();
-            threads.into_iter().try_for_each(|thread| thread.join().expect("a loader does not panic"))
-        });
+        let base = &self.task.dataset.base;
+        let progress = crate::progress::bar(base.rows() as u64, "load rows");
+        let outcome = self.store_all(base.rows(), |row| (row, base.row(row)), &progress);
         progress.finish_and_clear();
         outcome
     }
 
-    fn send_pipeline(
+    /// Stores `count` documents over all loading connections: for each place below `count`, a row's number and vector.
+    pub fn store_all<'r>(
         &self,
-        connection: &mut Connection,
-        rows: std::ops::Range<usize>,
+        count: usize,
+        row: impl Fn(usize) -> (usize, &'r [f32]) + Sync,
         progress: &ProgressBar,
     ) -> Result<(), BenchError> {
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let loader = || -> Result<(), BenchError> {
+                let mut connection = Connection::open(&self.options.target)?;
+                loop {
+                    let from = next.fetch_add(self.options.load_pipeline, Ordering::Relaxed);
+                    if from >= count {
+                        return Ok(());
+                    }
+                    let rows: Vec<_> =
+                        (from..count.min(from + self.options.load_pipeline)).map(&row).collect();
+                    self.store(&mut connection, &rows)?;
+                    progress.inc(rows.len() as u64);
+                }
+            };
+            let threads: Vec<_> = (0..self.options.load_connections).map(|_| scope.spawn(loader)).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("a loader does not panic"))
+        })
+    }
+
+    /// Stores rows, by number and vector, in one pipeline.
+    pub fn store(&self, connection: &mut Connection, rows: &[(usize, &[f32])]) -> Result<(), BenchError> {
         let mut pipeline = Vec::new();
-        for row in rows.clone() {
-            let key = format!("{}{row}", self.options.prefix);
-            let vector = little_endian(self.task.dataset.base.row(row));
+        for &(row, vector) in rows {
+            let key = self.key(row);
+            let vector = little_endian(vector);
             let fields = self.task.attributes.fields(row, &self.task.filters);
             let mut command: Vec<&[u8]> = vec![b"HSET", key.as_bytes(), VECTOR_FIELD.as_bytes(), &vector];
             command.extend(fields.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
             encode_command_into(&mut pipeline, &command);
         }
         connection.send(&pipeline)?;
-        for _ in rows {
-            connection.receive()?.accepted(|| "HSET".into())?;
-            progress.inc(1);
-        }
-        Ok(())
+        rows.iter().try_for_each(|_| connection.receive()?.accepted(|| "HSET".into()).map(drop))
     }
 
-    /// Asks FT.INFO until the index is complete.
-    fn wait_until_ready(&mut self) -> Result<(), BenchError> {
-        let expected = self.task.dataset.base.rows() as u64;
+    pub fn key(&self, row: usize) -> String {
+        let digits = self.options.key_digits;
+        format!("{}{row:0digits$}", self.options.prefix)
+    }
+
+    /// Asks FT.INFO until the index has so many documents and nothing left to do.
+    pub fn wait_until_ready(&mut self, expected: u64) -> Result<(), BenchError> {
         let started = Instant::now();
         let progress = crate::progress::bar(expected, "index rows");
         loop {
@@ -193,7 +209,7 @@ impl<'t> ServerEngine<'t> {
     fn delete_rows(&mut self) -> Result<(), BenchError> {
         let rows: Vec<usize> = (0..self.task.dataset.base.rows()).collect();
         for chunk in rows.chunks(1000) {
-            let keys = chunk.iter().map(|row| format!("{}{row}", self.options.prefix));
+            let keys = chunk.iter().map(|&row| self.key(row));
             let command: Vec<String> = ["UNLINK".to_owned()].into_iter().chain(keys).collect();
             self.control.command(&command)?;
         }
@@ -229,8 +245,8 @@ impl Engine for ServerEngine<'_> {
                 self.create()?;
             }
         }
-        self.wait_until_ready()?;
         let rows = self.task.dataset.base.rows();
+        self.wait_until_ready(rows as u64)?;
         Ok(Some(LoadReport {
             engine: self.name().to_owned(),
             rows,

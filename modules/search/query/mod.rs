@@ -15,16 +15,20 @@
 //! What the grammar has beyond this (GEO, GEOSHAPE, fuzzy terms, slop) is refused with a clear error: a query is answered
 //! rightly or not at all.
 
+mod open;
 mod parser;
 mod values;
 
+pub use open::{OpenLeaf, Template};
 pub use parser::{Parameters, fuzz_query, parse};
 
 use crate::postings::Limit;
+use std::sync::Arc;
 
+/// A query whose parameters have values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
-    pub filter: Node,
+    pub filter: Arc<Node>,
     pub knn: Option<Knn>,
 }
 
@@ -36,7 +40,7 @@ pub struct Knn {
     pub vector: Vec<f32>,
     pub ef_runtime: Option<usize>,
     /// What the distance is called in the reply.
-    pub alias: Vec<u8>,
+    pub alias: Arc<[u8]>,
 }
 
 /// Everything within a distance.
@@ -47,7 +51,7 @@ pub struct VectorRange {
     pub vector: Vec<f32>,
     pub epsilon: Option<f32>,
     /// What the distance is called in the reply, where it is wanted.
-    pub alias: Option<Vec<u8>>,
+    pub alias: Option<Arc<[u8]>>,
 }
 
 /// A set of documents. Fields are indexes into the definition's.
@@ -76,6 +80,8 @@ pub enum Node {
     },
     Missing(usize),
     Range(VectorRange),
+    /// A leaf of a template whose value is a parameter; none is left in a query.
+    Open(OpenLeaf),
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,44 +1,47 @@
 //! A recursive descent over the query's bytes. Depth is bounded; every error says where.
 
-use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange, values};
-use crate::documents::vector_of;
+use super::open::{self, Check, OpenKnn, OpenLeaf, OpenLimit, OpenNumber, OpenRange, Raw, Slot, Template};
+use super::{Node, Pattern, TextMatch, values};
 use crate::error;
-use crate::postings::Limit;
 use crate::schema::{Algorithm, Definition, FieldKind, VectorOptions};
 use crate::text::{self, StopWords};
 use engramdb_engine::command::CommandError;
+use std::sync::Arc;
 
 /// Nested parentheses and signs.
 const DEPTH_MAX: usize = 100;
-/// More neighbours than this are not asked for by mistake only.
-const K_MAX: usize = 1_000_000;
-const EF_MAX: usize = 1_000_000;
 
 type Parsed<T> = Result<T, CommandError>;
 /// Takes an attribute's name and value.
-type AttributeReader<'r> = &'r mut dyn FnMut(&[u8], &[u8]) -> Parsed<()>;
+type AttributeReader<'r, 'a> = &'r mut dyn FnMut(&[u8], Raw<'a>) -> Parsed<()>;
 
-/// What PARAMS gave: names and values.
+/// What PARAMS names: where in the request each value stands.
 #[derive(Clone, Debug, Default)]
-pub struct Parameters<'a>(Vec<(&'a [u8], &'a [u8])>);
+pub struct Parameters<'a>(Vec<(&'a [u8], usize)>);
 
 impl<'a> Parameters<'a> {
-    pub fn add(&mut self, name: &'a [u8], value: &'a [u8]) -> Parsed<()> {
+    /// The value is the request's word of this number.
+    pub fn add(&mut self, name: &'a [u8], word: usize) -> Parsed<()> {
         if self.0.iter().any(|(other, _)| *other == name) {
             return Err(error::duplicate_parameter(name));
         }
-        self.0.push((name, value));
+        self.0.push((name, word));
         Ok(())
     }
 
-    fn get(&self, name: &[u8]) -> Parsed<&'a [u8]> {
+    /// The numbers of the words that are values.
+    pub fn words(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(|(_, word)| *word)
+    }
+
+    fn get(&self, name: &[u8]) -> Parsed<usize> {
         let found = self.0.iter().find(|(other, _)| *other == name);
-        found.map(|(_, value)| *value).ok_or_else(|| error::unknown_parameter(name))
+        found.map(|(_, word)| *word).ok_or_else(|| error::unknown_parameter(name))
     }
 }
 
-/// Reads a query on an index.
-pub fn parse(definition: &Definition, text: &[u8], parameters: &Parameters<'_>) -> Parsed<Query> {
+/// Reads a query on an index; the values of its parameters are put in by `Template::bind`.
+pub fn parse(definition: &Definition, text: &[u8], parameters: &Parameters<'_>) -> Parsed<Template> {
     let mut parser = Parser { text, at: 0, definition, parameters, depth: 0, fields: None };
     let filter = parser.filter()?;
     let knn = if parser.take_arrow_to(b'[') { Some(parser.knn(filter == Node::All)?) } else { None };
@@ -46,7 +49,7 @@ pub fn parse(definition: &Definition, text: &[u8], parameters: &Parameters<'_>) 
     if parser.at < text.len() {
         return Err(parser.syntax());
     }
-    Ok(Query { filter, knn })
+    Ok(Template::new(filter, knn))
 }
 
 struct Parser<'a> {
@@ -123,11 +126,11 @@ impl<'a> Parser<'a> {
     }
 
     /// A value, or the parameter that it names.
-    fn resolved(&mut self) -> Parsed<&'a [u8]> {
+    fn resolved(&mut self) -> Parsed<Raw<'a>> {
         let word = self.value()?;
         match word.strip_prefix(b"$") {
-            Some(name) => self.parameters.get(name),
-            None => Ok(word),
+            Some(name) => self.parameters.get(name).map(Raw::Word),
+            None => Ok(Raw::Text(word)),
         }
     }
 
@@ -246,10 +249,10 @@ impl<'a> Parser<'a> {
             Some(b'@') => self.field_leaf(),
             Some(b'"') => self.phrase(),
             Some(b'%') => Err(error::unsupported("Fuzzy matching is")),
-            Some(b'$') => {
-                let value = text::lower(self.resolved()?);
-                Ok(Some(self.term(Pattern::Exact(value))))
-            }
+            Some(b'$') => Ok(Some(match self.resolved()? {
+                Raw::Text(word) => self.term(Pattern::Exact(text::lower(word))),
+                Raw::Word(word) => Node::Open(OpenLeaf::Term { fields: self.text_fields(), word }),
+            })),
             Some(b'*') => self.star(),
             Some(b'w') if self.text[self.at..].starts_with(b"w'") => {
                 let raw = self.quoted_wildcard()?;
@@ -417,8 +420,9 @@ impl<'a> Parser<'a> {
             let pattern = match raw {
                 [] => return Err(self.syntax()),
                 [b'$', name @ ..] => {
-                    let value = self.parameters.get(name)?;
-                    Pattern::Exact(if case_sensitive { value.to_vec() } else { text::lower(value) })
+                    let word = self.parameters.get(name)?;
+                    nodes.push(Node::Open(OpenLeaf::Tag { field: place.0, case_sensitive, word }));
+                    continue;
                 }
                 [b'"', inside @ .., b'"'] => {
                     let plain = values::unescape(inside);
@@ -449,16 +453,17 @@ impl<'a> Parser<'a> {
         if most.is_some() {
             self.expect(b"]")?;
         }
-        Ok(Node::Number { field: place.0, least, most: most.unwrap_or(least) })
+        let most = most.unwrap_or_else(|| least.clone());
+        Ok(OpenLeaf::Number { field: place.0, least, most }.closed())
     }
 
-    fn limit(&mut self) -> Parsed<Limit> {
+    fn limit(&mut self) -> Parsed<OpenLimit> {
         let exclusive = self.take(b"(");
-        Ok(Limit { value: self.number()?, exclusive })
+        Ok(OpenLimit { number: self.number()?, exclusive })
     }
 
     /// A number, a parameter, or a parameter's negative.
-    fn number(&mut self) -> Parsed<f64> {
+    fn number(&mut self) -> Parsed<OpenNumber> {
         self.blank();
         let start = self.at;
         let word = self.value()?;
@@ -467,11 +472,11 @@ impl<'a> Parser<'a> {
             [b'+', rest @ ..] if rest.starts_with(b"$") => (1.0, rest),
             word => (1.0, word),
         };
-        let digits = match rest.strip_prefix(b"$") {
-            Some(name) => self.parameters.get(name)?,
-            None => rest,
+        let raw = match rest.strip_prefix(b"$") {
+            Some(name) => Raw::Word(self.parameters.get(name)?),
+            None => Raw::Text(rest),
         };
-        values::number(digits).map(|number| sign * number).ok_or_else(|| error::syntax(start, word))
+        Ok(OpenNumber { sign, value: Slot::of(raw, |digits| open::number(digits, start))?, at: start })
     }
 
     fn comparison(&mut self, place: (usize, usize)) -> Parsed<Node> {
@@ -482,17 +487,17 @@ impl<'a> Parser<'a> {
         if self.definition.fields[place.0].kind != FieldKind::Numeric {
             return Err(self.wrong("NUMERIC", place));
         }
-        let limit = |value, exclusive| Limit { value, exclusive };
-        let (low, high) = (limit(f64::NEG_INFINITY, false), limit(f64::INFINITY, false));
+        let limit = |number, exclusive| OpenLimit { number, exclusive };
+        let infinity = |sign| limit(OpenNumber { sign, value: Slot::Given(f64::INFINITY), at: 0 }, false);
         let value = self.number()?;
         let (least, most) = match operator {
-            b">=" => (limit(value, false), high),
-            b">" => (limit(value, true), high),
-            b"<=" => (low, limit(value, false)),
-            b"<" => (low, limit(value, true)),
-            _ => (limit(value, false), limit(value, false)),
+            b">=" => (limit(value, false), infinity(1.0)),
+            b">" => (limit(value, true), infinity(1.0)),
+            b"<=" => (infinity(-1.0), limit(value, false)),
+            b"<" => (infinity(-1.0), limit(value, true)),
+            _ => (limit(value.clone(), false), limit(value, false)),
         };
-        let node = Node::Number { field: place.0, least, most };
+        let node = OpenLeaf::Number { field: place.0, least, most }.closed();
         Ok(if operator == b"!=" { Node::Not(Box::new(node)) } else { node })
     }
 
@@ -505,61 +510,45 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads the query vector: a parameter with a blob of the field's size.
-    fn blob(&mut self, options: &VectorOptions) -> Parsed<Vec<f32>> {
+    /// Reads the query vector's parameter.
+    fn blob(&mut self) -> Parsed<usize> {
         self.blank();
         if self.peek() != Some(b'$') {
             return Err(self.syntax());
         }
-        let blob = self.resolved()?;
-        if blob.len() != options.blob_bytes() {
-            return Err(error::vector_query(&format!(
-                "query vector blob size ({}) does not match index's expected size ({}).",
-                blob.len(),
-                options.blob_bytes()
-            )));
+        match self.resolved()? {
+            Raw::Word(word) => Ok(word),
+            Raw::Text(_) => Err(self.syntax()),
         }
-        vector_of(blob, blob.len()).ok_or_else(|| {
-            error::vector_query("the query vector has a component that is not a finite number")
-        })
     }
 
     fn vector_range(&mut self, place: (usize, usize)) -> Parsed<Node> {
-        let options = self.vector_field(place)?;
+        self.vector_field(place)?;
         let radius = self.number()?;
-        if radius < 0.0 {
-            return Err(error::vector_query(&format!("negative radius ({radius}) given in a range query")));
-        }
-        let vector = self.blob(options)?;
+        open::check_radius(&radius)?;
+        let vector = self.blob()?;
         self.expect(b"]")?;
-        let range = VectorRange { field: place.0, radius: radius as f32, vector, epsilon: None, alias: None };
-        Ok(Node::Range(range))
+        let range = OpenRange { field: place.0, radius, vector, epsilon: None, alias: None };
+        Ok(Node::Open(OpenLeaf::Range(range)))
     }
 
     /// Reads what stands in the brackets behind `=>`, and the attributes behind them.
-    fn knn(&mut self, is_unfiltered: bool) -> Parsed<Knn> {
+    fn knn(&mut self, is_unfiltered: bool) -> Parsed<OpenKnn> {
         if !self.keyword("KNN") {
             return Err(self.syntax());
         }
         self.blank();
         let start = self.at;
-        let word = self.resolved()?;
-        let k = std::str::from_utf8(word).ok().and_then(|digits| digits.parse::<usize>().ok());
-        let k = k.ok_or_else(|| error::syntax(start, word))?;
-        if k > K_MAX {
-            return Err(error::vector_query(&format!(
-                "KNN K parameter is too large, must not exceed {K_MAX}"
-            )));
-        }
+        let k = Slot::of(self.resolved()?, |digits| open::k(digits, start))?;
         let place = self.field()?;
         let options = self.vector_field(place)?;
-        let vector = self.blob(options)?;
-        let default_alias = [b"__", &self.definition.fields[place.0].name[..], b"_score"].concat();
-        let mut knn = Knn { field: place.0, k, vector, ef_runtime: None, alias: default_alias };
+        let vector = self.blob()?;
+        let mut alias = None;
+        let mut knn = OpenKnn::new(place.0, k, start, vector);
         let mut seen = Seen { is_unfiltered, names: Vec::new() };
         while !self.take(b"]") {
             if self.keyword("AS") {
-                knn.alias = self.resolved()?.to_vec();
+                alias = Some(self.resolved()?);
             } else {
                 let name = self.value()?;
                 let value = self.resolved()?;
@@ -569,26 +558,23 @@ impl<'a> Parser<'a> {
         if self.take_arrow_to(b'{') {
             self.attribute_list(&mut |name, value| {
                 if name.eq_ignore_ascii_case(b"yield_distance_as") {
-                    knn.alias = value.to_vec();
+                    alias = Some(value);
                     return Ok(());
                 }
                 seen.attribute(&mut knn, options, name, value)
             })?;
         }
-        self.check_alias(&knn.alias)?;
+        let default_alias = [b"__", &self.definition.fields[place.0].name[..], b"_score"].concat();
+        knn.alias = self.alias(alias.unwrap_or(Raw::Text(&default_alias)))?;
         Ok(knn)
     }
 
-    fn check_alias(&self, alias: &[u8]) -> Parsed<()> {
-        if self.definition.field(alias).is_some() {
-            let alias = error::text(alias);
-            return Err(CommandError::new(format!("Property `{alias}` already exists in schema")));
-        }
-        Ok(())
+    fn alias(&self, raw: Raw<'_>) -> Parsed<Slot<Arc<[u8]>>> {
+        Slot::of(raw, |alias| open::alias(alias, self.definition))
     }
 
     /// Calls `each` for every `$name: value` up to the closing brace.
-    fn attribute_list(&mut self, each: AttributeReader<'_>) -> Parsed<()> {
+    fn attribute_list(&mut self, each: AttributeReader<'_, 'a>) -> Parsed<()> {
         loop {
             if self.take(b"}") {
                 return Ok(());
@@ -604,22 +590,19 @@ impl<'a> Parser<'a> {
 
     /// Attributes of a part of the filter.
     fn attributes(&mut self, node: &mut Option<Node>) -> Parsed<()> {
-        let mut aliases = Vec::new();
+        let mut range = match node {
+            Some(Node::Open(OpenLeaf::Range(range))) => Some(range),
+            _ => None,
+        };
+        let mut alias = None;
         self.attribute_list(&mut |name, value| {
-            match (name.to_ascii_lowercase().as_slice(), node.as_mut()) {
+            match (name.to_ascii_lowercase().as_slice(), range.as_mut()) {
                 // Scores only.
                 (b"weight", _) => {}
-                (b"yield_distance_as", Some(Node::Range(range))) => {
-                    aliases.push(value.to_vec());
-                    range.alias = Some(value.to_vec());
-                }
-                (b"epsilon", Some(Node::Range(range))) => {
-                    let epsilon = values::number(value).filter(|epsilon| *epsilon >= 0.0);
-                    let invalid = || error::vector_parameter("SEARCH_VALUE_BAD", "Invalid value was given");
-                    range.epsilon = Some(epsilon.ok_or_else(invalid)? as f32);
-                }
+                (b"yield_distance_as", Some(_)) => alias = Some(value),
+                (b"epsilon", Some(range)) => range.epsilon = Some(Slot::of(value, open::epsilon)?),
                 // RediSearch takes KNN's attributes here only to refuse them later; nothing depends on them.
-                (b"ef_runtime" | b"batch_size" | b"hybrid_policy", Some(Node::Range(_))) => {}
+                (b"ef_runtime" | b"batch_size" | b"hybrid_policy", Some(_)) => {}
                 (b"slop" | b"inorder" | b"phonetic", _) => {
                     return Err(error::unsupported("Slop, inorder and phonetic matching are"));
                 }
@@ -632,7 +615,10 @@ impl<'a> Parser<'a> {
             }
             Ok(())
         })?;
-        aliases.iter().try_for_each(|alias| self.check_alias(alias))
+        if let (Some(alias), Some(range)) = (alias, range) {
+            range.alias = Some(self.alias(alias)?);
+        }
+        Ok(())
     }
 }
 
@@ -643,30 +629,29 @@ struct Seen {
 }
 
 impl Seen {
-    fn attribute(&mut self, knn: &mut Knn, options: &VectorOptions, name: &[u8], value: &[u8]) -> Parsed<()> {
+    fn attribute(
+        &mut self,
+        knn: &mut OpenKnn,
+        options: &VectorOptions,
+        name: &[u8],
+        value: Raw<'_>,
+    ) -> Parsed<()> {
         let name = name.to_ascii_uppercase();
         if self.names.contains(&name) {
             return Err(error::vector_parameter("SEARCH_PARAM_DUP", "Parameter was specified twice"));
         }
-        let number = || {
-            let number = std::str::from_utf8(value).ok().and_then(|digits| digits.parse::<usize>().ok());
-            let number = number.filter(|number| (1..=EF_MAX).contains(number));
-            number.ok_or_else(|| error::vector_parameter("SEARCH_VALUE_BAD", "Invalid value was given"))
-        };
         match name.as_slice() {
-            b"EF_RUNTIME" if options.algorithm == Algorithm::Hnsw => knn.ef_runtime = Some(number()?),
+            b"EF_RUNTIME" if options.algorithm == Algorithm::Hnsw => {
+                knn.ef_runtime = Some(Slot::of(value, open::count)?);
+            }
             b"HYBRID_POLICY" | b"BATCH_SIZE" if self.is_unfiltered => {
                 return Err(error::vector_parameter(
                     "SEARCH_HYBRID_ATTR_NON_HYBRID",
                     "hybrid query attributes were sent for a non-hybrid query",
                 ));
             }
-            b"HYBRID_POLICY" => {
-                if !value.eq_ignore_ascii_case(b"ADHOC_BF") && !value.eq_ignore_ascii_case(b"BATCHES") {
-                    return Err(error::vector_parameter("SEARCH_VALUE_BAD", "Invalid value was given"));
-                }
-            }
-            b"BATCH_SIZE" => _ = number()?,
+            b"HYBRID_POLICY" => knn.check(Check::Policy, value)?,
+            b"BATCH_SIZE" => knn.check(Check::Count, value)?,
             // For several shards, or for indexes that this server does not have.
             b"SHARD_K_RATIO" => {}
             b"EPSILON" => {
@@ -692,9 +677,11 @@ pub fn fuzz_query(bytes: &[u8]) {
             .collect();
     let definition = crate::create::parse(engramdb_engine::command::Args::new(&words)).expect("well formed");
     let mut parameters = Parameters::default();
-    for (name, value) in [(&b"v"[..], &[0; 4][..]), (b"p", b"1")] {
-        parameters.add(name, value).expect("different names");
+    for (word, name) in [b"v", b"p"].into_iter().enumerate() {
+        parameters.add(name, word).expect("different names");
     }
     // Whether it parses is the bytes' affair.
-    _ = parse(&definition, bytes, &parameters);
+    if let Ok(template) = parse(&definition, bytes, &parameters) {
+        _ = template.bind(&definition, &[&[0; 4], b"1"]);
+    }
 }

@@ -69,6 +69,11 @@ impl Database {
         self.expiry.due(&self.table, now_ms)
     }
 
+    /// False only if `due` has nothing. Costs no walk.
+    pub fn may_have_due(&self, now_ms: u64) -> bool {
+        self.expiry.may_have_due(now_ms)
+    }
+
     /// Runs `change` on the entry and keeps the books: memory, expiry count and index. A hash that ends empty is
     /// removed. Returns what `change` returned, or `None` where the key is absent.
     pub(super) fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut Entry) -> R) -> Option<R> {

@@ -39,6 +39,11 @@ impl ExpiryIndex {
             .filter(move |entry| entry.next_expiry_ms().is_some_and(|at| at <= now_ms))
     }
 
+    /// False only if nothing is due.
+    pub(super) fn may_have_due(&self, now_ms: u64) -> bool {
+        self.buckets.first_key_value().is_some_and(|(&bucket, _)| bucket <= bucket_of(now_ms))
+    }
+
     /// Takes up to `limit` keys of entries that are due. Stale places cost one lookup each and are dropped.
     pub(super) fn take_due(&mut self, table: &mut Table<Entry>, now_ms: u64, limit: usize) -> Vec<Vec<u8>> {
         let now_second = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);

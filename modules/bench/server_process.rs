@@ -1,29 +1,39 @@
-//! The demo's server: this same program as a process of its own, so that it can be killed.
+//! A server of a run's own: this same program as another process, so that it can be measured from outside, stopped
+//! and killed.
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use engramdb_resp::encode_command;
 
 use crate::client::{Connection, Target};
 use crate::error::BenchError;
+use crate::machine::Process;
 
-pub(super) struct ServerProcess {
+/// Between two looks whether a server answers. Starts are timed by it, so it is short.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+pub(crate) struct ServerProcess {
     child: Child,
     directory: PathBuf,
-    /// The directory was made here, and goes with the demo.
+    /// The directory was made here, and goes with the run.
     is_temporary: bool,
     port: u16,
 }
 
 impl ServerProcess {
-    pub(super) fn start(directory: Option<PathBuf>, port: Option<u16>) -> Result<Self, BenchError> {
+    /// Starts a server, by default in a new directory named after the run and on a free port.
+    pub(crate) fn start(
+        run: &str,
+        directory: Option<PathBuf>,
+        port: Option<u16>,
+    ) -> Result<Self, BenchError> {
         let is_temporary = directory.is_none();
-        let directory = directory
-            .unwrap_or_else(|| std::env::temp_dir().join(format!("engramdb-demo-{}", std::process::id())));
+        let directory = directory.unwrap_or_else(|| new_directory(run));
         std::fs::create_dir_all(&directory)
             .map_err(|source| BenchError::Write { path: directory.clone(), source })?;
         let port = match port {
@@ -34,18 +44,29 @@ impl ServerProcess {
         Ok(ServerProcess { child, directory, is_temporary, port })
     }
 
-    pub(super) fn command_line(&self) -> String {
+    pub(crate) fn command_line(&self) -> String {
         format!("engramdb serve --dir {} --port {}", self.directory.display(), self.port)
     }
 
-    pub(super) fn log_path(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn process(&self) -> Result<Process, BenchError> {
+        Process::with_pid(self.child.id())
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        Target { host: "127.0.0.1".into(), port: self.port, user: None, password: None, resp: 2 }
+    }
+
+    pub(crate) fn log_path(&self) -> PathBuf {
         log_path(&self.directory)
     }
 
     /// Waits until the server answers PING.
-    pub(super) fn wait_ready(&mut self, timeout: Duration) -> Result<Connection, BenchError> {
-        let target =
-            Target { host: "127.0.0.1".into(), port: self.port, user: None, password: None, resp: 2 };
+    pub(crate) fn wait_ready(&mut self, timeout: Duration) -> Result<Connection, BenchError> {
+        let target = self.target();
         let deadline = Instant::now() + timeout;
         loop {
             let ready = Connection::open(&target).and_then(|mut connection| {
@@ -59,35 +80,50 @@ impl ServerProcess {
                     let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
                     return Err(BenchError::Usage(format!("the server stopped by itself:\n{log}")));
                 }
-                Err(_) => std::thread::sleep(Duration::from_millis(2)),
+                Err(_) => std::thread::sleep(POLL_INTERVAL),
             }
         }
     }
 
     /// SIGKILL: the process gets no chance to save anything.
-    pub(super) fn kill(&mut self) -> Result<(), BenchError> {
+    pub(crate) fn kill(&mut self) -> Result<(), BenchError> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    pub(super) fn restart(&mut self) -> Result<(), BenchError> {
+    pub(crate) fn restart(&mut self) -> Result<(), BenchError> {
         self.child = spawn(&self.directory, self.port)?;
         Ok(())
     }
 
     /// Prints what the server wrote at its last start.
-    pub(super) fn show_last_start(&self) -> Result<(), BenchError> {
+    pub(crate) fn show_last_start(&self) -> Result<(), BenchError> {
         for line in std::fs::read_to_string(self.log_path())?.lines() {
             println!("    {line}");
         }
         Ok(())
     }
 
+    /// Stops the server in order; the directory stays. `SAVE` among the options makes a snapshot too.
+    pub(crate) fn shut_down(
+        &mut self,
+        connection: &mut Connection,
+        options: &[&str],
+    ) -> Result<(), BenchError> {
+        connection.send(&encode_command(&[&["SHUTDOWN"], options].concat()))?;
+        match self.child.wait()?.success() {
+            true => Ok(()),
+            false => {
+                let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+                Err(BenchError::Usage(format!("the server did not stop in order:\n{log}")))
+            }
+        }
+    }
+
     /// Stops the server in order, and removes a directory that was made for it.
-    pub(super) fn stop(mut self, mut connection: Connection) -> Result<(), BenchError> {
-        connection.send(&encode_command(&["SHUTDOWN"]))?;
-        self.child.wait()?;
+    pub(crate) fn stop(mut self, mut connection: Connection) -> Result<(), BenchError> {
+        self.shut_down(&mut connection, &[])?;
         if self.is_temporary {
             std::fs::remove_dir_all(&self.directory)?;
         }
@@ -96,11 +132,17 @@ impl ServerProcess {
 }
 
 impl Drop for ServerProcess {
-    /// A demo that fails half-way leaves no server behind; its data stays, for a look.
+    /// A run that fails half-way leaves no server behind; its data stays, for a look.
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+fn new_directory(run: &str) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("engramdb-{run}-{}-{number}", std::process::id()))
 }
 
 fn log_path(directory: &Path) -> PathBuf {

@@ -1,0 +1,465 @@
+//! `bench ingest`: what full-speed ingestion does to the latency of searches.
+//!
+//! Quiet and busy phases alternate on one server, so that whatever else the machine does, and the growth of the index, falls
+//! on both: the odd rounds go one way, the even ones back. Between phases the graph catches up.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::client::Connection;
+use crate::data::Matrix;
+use crate::data::synthetic::Generator;
+use crate::error::BenchError;
+use crate::latency::Percentiles;
+use crate::machine::Machine;
+use crate::output::{self, Table};
+use crate::own_load::{LoadArgs, median};
+use crate::progress;
+use crate::vectors::closed_loop::{self, Plan};
+use crate::vectors::engine::{Engine, SearchParameters};
+use crate::vectors::server::ServerEngine;
+
+/// What the project wants: p99 under ingestion over the quiet p99.
+const RATIO_WANTED: f64 = 5.0;
+/// From the first write to the first search that counts: the queue towards the graph is full by then.
+const RAMP: Duration = Duration::from_millis(500);
+const WARM_UP_SEARCHES: usize = 100;
+/// Vectors drawn for a writer before its first phase, for each second; later ones go by what the last phase used.
+const DRAWN_PER_SECOND: f64 = 10_000.0;
+/// What a writer draws when it runs out within a phase, which costs it a little time.
+const DRAWN_AT_LEAST: usize = 1_000;
+
+const EXAMPLES: &str = "\
+Examples:
+  100,000 documents, then four rounds of five seconds each way:
+    engramdb bench ingest
+  Eight connections that search, and as a control the writers on another server, so that they only take the processor away:
+    engramdb bench ingest --connections 8 --control
+
+It starts a server of its own (this program, an empty directory under TMPDIR, a free port), stores the documents and searches
+them in closed loops. While it is busy, another connection stores new documents with HSET, in pipelines, as fast as the server
+takes them. A phase begins with nothing pending.";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct IngestArgs {
+    /// Documents that are there before the first phase
+    #[arg(long, default_value_t = 100_000)]
+    pub documents: usize,
+    /// Dimensions of the vectors
+    #[arg(long, default_value_t = 384)]
+    pub dimensions: usize,
+    /// Quiet and busy phases, alternating
+    #[arg(long, default_value_t = 4)]
+    pub rounds: usize,
+    /// Seconds of each phase; every query is asked at least once anyway
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+    /// HNSW: candidates while searching
+    #[arg(long, default_value_t = 100)]
+    pub ef: usize,
+    /// Neighbours to ask for
+    #[arg(short, long, default_value_t = 10)]
+    pub k: usize,
+    /// Connections that search at the same time, each in a closed loop
+    #[arg(long, default_value_t = 1)]
+    pub connections: usize,
+    /// Also measure while another server ingests on this machine: what part of the ratio is the processor's
+    #[arg(long)]
+    pub control: bool,
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub out_json: Option<PathBuf>,
+}
+
+/// Everything that a run found, as it is written to JSON.
+#[derive(Serialize)]
+struct Report {
+    tool: &'static str,
+    version: &'static str,
+    machine: Machine,
+    documents: usize,
+    dimensions: usize,
+    m: usize,
+    ef_construction: usize,
+    ef: usize,
+    k: usize,
+    connections: usize,
+    phases: Vec<Phase>,
+    ratios: Vec<Ratio>,
+}
+
+/// What else goes on while searches are timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Load {
+    Quiet,
+    /// The searched server ingests.
+    Ingest,
+    /// Another server ingests.
+    Elsewhere,
+}
+
+impl Load {
+    fn name(self) -> &'static str {
+        match self {
+            Load::Quiet => "quiet",
+            Load::Ingest => "ingest",
+            Load::Elsewhere => "elsewhere",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Phase {
+    round: usize,
+    load: Load,
+    queries_per_second: f64,
+    #[serde(flatten)]
+    latency: Percentiles,
+    searches: u64,
+    /// New documents stored meanwhile, for each second.
+    documents_per_second: f64,
+}
+
+/// A percentile of busy phases over that of the quiet phase of the same round.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Ratio {
+    load: Load,
+    percentile: &'static str,
+    quiet_us: f64,
+    busy_us: f64,
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+/// Searches through all phases, prints the tables and writes the JSON that was asked for.
+pub fn run(arguments: IngestArgs) -> Result<(), BenchError> {
+    arguments.load.check(&[
+        ("--documents", arguments.documents),
+        ("--dimensions", arguments.dimensions),
+        ("--rounds", arguments.rounds),
+        ("--ef", arguments.ef),
+        ("--k", arguments.k),
+        ("--connections", arguments.connections),
+    ])?;
+    if !(arguments.seconds >= 0.0 && arguments.seconds.is_finite()) {
+        return Err(BenchError::Usage("--seconds must be a number from 0".into()));
+    }
+    let machine = Machine::describe();
+    println!("{machine}");
+    println!(
+        "{} documents x {}, HNSW M {}, ef {}, k {}, {} searching",
+        arguments.documents,
+        arguments.dimensions,
+        arguments.load.m,
+        arguments.ef,
+        arguments.k,
+        arguments.connections
+    );
+    let phases = arguments.measure()?;
+    let mut ratios = ratios(&phases, Load::Ingest);
+    ratios.extend(self::ratios(&phases, Load::Elsewhere));
+    let report = Report {
+        tool: "engramdb bench ingest",
+        version: env!("CARGO_PKG_VERSION"),
+        machine,
+        documents: arguments.documents,
+        dimensions: arguments.dimensions,
+        m: arguments.load.m,
+        ef_construction: arguments.load.ef_construction,
+        ef: arguments.ef,
+        k: arguments.k,
+        connections: arguments.connections,
+        phases,
+        ratios,
+    };
+    report.print();
+    arguments.out_json.as_deref().map_or(Ok(()), |path| output::write_json(path, &report))
+}
+
+impl IngestArgs {
+    fn measure(&self) -> Result<Vec<Phase>, BenchError> {
+        let task = self.load.task(self.load.generate(self.documents, self.dimensions), self.k);
+        let (server, connection) = self.load.start("bench-ingest")?;
+        let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, false)?)?;
+        engine.load()?;
+        let mut writer = Writer::new(self, Connection::open(&server.target())?);
+        // The other server begins empty: that its graph is smaller makes it take more documents, not less of the processor.
+        let mut other = None;
+        if self.control {
+            let (server, connection) = self.load.start("bench-ingest-control")?;
+            let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, false)?)?;
+            engine.create()?;
+            let writer = Writer::new(self, Connection::open(&server.target())?);
+            other = Some((server, connection, engine, writer));
+        }
+        let mut phases = Vec::new();
+        let loads = [Load::Quiet, Load::Ingest, Load::Elsewhere];
+        let loads = &loads[..if self.control { 3 } else { 2 }];
+        let progress = progress::bar((self.rounds * loads.len()) as u64, "phases");
+        for round in 1..=self.rounds {
+            for place in 0..loads.len() {
+                let load = loads[if round % 2 == 1 { place } else { loads.len() - 1 - place }];
+                let phase = match (load, &mut other) {
+                    (Load::Elsewhere, Some((_, _, other, writer))) => {
+                        self.phase(&engine, Some((&*other, &mut *writer)), (round, load)).and_then(|phase| {
+                            other.wait_until_ready(writer.stored as u64)?;
+                            Ok(phase)
+                        })
+                    }
+                    (Load::Ingest, _) => self.phase(&engine, Some((&engine, &mut writer)), (round, load)),
+                    _ => self.phase(&engine, None, (round, load)),
+                };
+                phases.push(phase?);
+                engine.wait_until_ready((self.documents + writer.stored) as u64)?;
+                progress.inc(1);
+            }
+        }
+        progress.finish_and_clear();
+        drop(engine);
+        server.stop(connection)?;
+        if let Some((server, connection, engine, _)) = other {
+            drop(engine);
+            server.stop(connection)?;
+        }
+        Ok(phases)
+    }
+
+    /// Searches `searched`, while the writer, if there is one, stores into its server.
+    fn phase(
+        &self,
+        searched: &ServerEngine<'_>,
+        ingestion: Option<(&ServerEngine<'_>, &mut Writer)>,
+        (round, load): (usize, Load),
+    ) -> Result<Phase, BenchError> {
+        let plan = Plan {
+            connections: self.connections,
+            queries: searched.queries(),
+            at_least: Duration::from_secs_f64(self.seconds),
+            warm_up: WARM_UP_SEARCHES,
+        };
+        let parameters = SearchParameters { ef: self.ef, filter: None };
+        let stop = AtomicBool::new(false);
+        let stored = AtomicUsize::new(0);
+        let (outcome, documents_per_second) = std::thread::scope(|scope| {
+            let writing = ingestion.map(|(engine, writer)| {
+                writer.prepare(self.seconds);
+                let (stop, stored) = (&stop, &stored);
+                let thread = scope.spawn(move || writer.run(engine, stop, stored));
+                std::thread::sleep(RAMP);
+                thread
+            });
+            let (before, began) = (stored.load(Ordering::Relaxed), Instant::now());
+            let outcome = closed_loop::run(searched, parameters, plan);
+            let documents = (stored.load(Ordering::Relaxed) - before) as f64;
+            let rate = documents / began.elapsed().as_secs_f64();
+            stop.store(true, Ordering::Relaxed);
+            if let Some(thread) = writing {
+                thread.join().expect("a writer ends in a result")?;
+            }
+            Ok::<_, BenchError>((outcome?, rate))
+        })?;
+        Ok(Phase {
+            round,
+            load,
+            queries_per_second: outcome.searches as f64 / outcome.seconds,
+            latency: outcome.latencies.percentiles(),
+            searches: outcome.searches,
+            documents_per_second,
+        })
+    }
+}
+
+/// Stores new documents through a connection of its own.
+struct Writer {
+    connection: Connection,
+    generator: Generator,
+    pipeline: usize,
+    /// The first row number that is new.
+    first: usize,
+    /// New documents so far.
+    stored: usize,
+    /// What the last phase stored, for each second.
+    rate: f64,
+    /// Vectors of the documents to come, drawn ahead.
+    drawn: Matrix<f32>,
+    used: usize,
+}
+
+impl Writer {
+    fn new(arguments: &IngestArgs, connection: Connection) -> Self {
+        let generator = Generator::new(arguments.documents, arguments.dimensions, arguments.load.seed);
+        Self {
+            connection,
+            drawn: generator.rows(&[]),
+            generator,
+            pipeline: arguments.load.load_pipeline,
+            first: arguments.documents,
+            stored: 0,
+            rate: DRAWN_PER_SECOND,
+            used: 0,
+        }
+    }
+
+    /// Draws as many vectors as the next phase is expected to need, so that drawing takes no time from it.
+    fn prepare(&mut self, seconds: f64) {
+        let busy = seconds + RAMP.as_secs_f64();
+        self.draw((self.rate * busy * 1.2) as usize);
+    }
+
+    fn draw(&mut self, count: usize) {
+        let from = self.first + self.stored;
+        let numbers: Vec<usize> = (from..from + count.max(DRAWN_AT_LEAST)).collect();
+        self.drawn = self.generator.rows(&numbers);
+        self.used = 0;
+    }
+
+    /// Stores one pipeline after the other until it is told to stop.
+    fn run(
+        &mut self,
+        engine: &ServerEngine<'_>,
+        stop: &AtomicBool,
+        stored: &AtomicUsize,
+    ) -> Result<(), BenchError> {
+        let (began, before) = (Instant::now(), self.stored);
+        while !stop.load(Ordering::Relaxed) {
+            if self.used == self.drawn.rows() {
+                self.draw(DRAWN_AT_LEAST);
+            }
+            let count = self.pipeline.min(self.drawn.rows() - self.used);
+            let row = |place: usize| (self.first + self.stored + place, self.drawn.row(self.used + place));
+            let rows: Vec<(usize, &[f32])> = (0..count).map(row).collect();
+            engine.store(&mut self.connection, &rows)?;
+            self.used += count;
+            self.stored += count;
+            stored.fetch_add(count, Ordering::Relaxed);
+        }
+        self.rate = (self.stored - before) as f64 / began.elapsed().as_secs_f64();
+        Ok(())
+    }
+}
+
+/// Each percentile of the phases under a load over that of the quiet phase of the same round. None where no phase had it.
+fn ratios(phases: &[Phase], load: Load) -> Vec<Ratio> {
+    type Figure = fn(&Phase) -> f64;
+    let figures: [(&'static str, Figure); 3] = [
+        ("p50", |phase| phase.latency.p50_us),
+        ("p99", |phase| phase.latency.p99_us),
+        ("p99.9", |phase| phase.latency.p999_us),
+    ];
+    let of = |load: Load, figure: Figure| -> Vec<(usize, f64)> {
+        phases.iter().filter(|phase| phase.load == load).map(|phase| (phase.round, figure(phase))).collect()
+    };
+    let ratio = |(percentile, figure): (&'static str, Figure)| {
+        let (quiet, busy) = (of(Load::Quiet, figure), of(load, figure));
+        let each: Vec<f64> = busy
+            .iter()
+            .filter_map(|(round, busy)| Some(busy / quiet.iter().find(|(other, _)| other == round)?.1))
+            .collect();
+        (!each.is_empty()).then(|| Ratio {
+            load,
+            percentile,
+            quiet_us: median(quiet.iter().map(|&(_, figure)| figure)),
+            busy_us: median(busy.iter().map(|&(_, figure)| figure)),
+            median: median(each.iter().copied()),
+            min: each.iter().copied().fold(f64::INFINITY, f64::min),
+            max: each.iter().copied().fold(0.0, f64::max),
+        })
+    };
+    figures.into_iter().filter_map(ratio).collect()
+}
+
+impl Report {
+    fn print(&self) {
+        print!("\n{}\n{}", self.phase_table().render(), self.ratio_table().render());
+        println!("ratio: median over the rounds; wanted of p99 under ingest: at most {RATIO_WANTED}");
+    }
+
+    fn phase_table(&self) -> Table {
+        let mut table = Table::new(&[
+            "round",
+            "load",
+            "queries/s",
+            "p50 us",
+            "p95 us",
+            "p99 us",
+            "p99.9 us",
+            "max us",
+            "new documents/s",
+        ]);
+        for phase in &self.phases {
+            table.row([
+                phase.round.to_string(),
+                phase.load.name().to_owned(),
+                format!("{:.0}", phase.queries_per_second),
+                format!("{:.0}", phase.latency.p50_us),
+                format!("{:.0}", phase.latency.p95_us),
+                format!("{:.0}", phase.latency.p99_us),
+                format!("{:.0}", phase.latency.p999_us),
+                format!("{:.0}", phase.latency.max_us),
+                format!("{:.0}", phase.documents_per_second),
+            ]);
+        }
+        table
+    }
+
+    fn ratio_table(&self) -> Table {
+        let mut table = Table::new(&["load", "", "quiet us", "busy us", "ratio", "min", "max"]);
+        for ratio in &self.ratios {
+            table.row([
+                ratio.load.name().to_owned(),
+                ratio.percentile.to_owned(),
+                format!("{:.0}", ratio.quiet_us),
+                format!("{:.0}", ratio.busy_us),
+                format!("{:.2}", ratio.median),
+                format!("{:.2}", ratio.min),
+                format!("{:.2}", ratio.max),
+            ]);
+        }
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_phase_is_compared_with_the_quiet_one_of_its_round() {
+        let phase = |round, load, p99_us| Phase {
+            round,
+            load,
+            queries_per_second: 1.0,
+            latency: Percentiles { p50_us: 10.0, p99_us, p999_us: 100.0, ..Percentiles::default() },
+            searches: 1,
+            documents_per_second: 0.0,
+        };
+        let phases = [
+            phase(1, Load::Quiet, 10.0),
+            phase(1, Load::Ingest, 40.0),
+            phase(2, Load::Ingest, 60.0),
+            phase(2, Load::Quiet, 20.0),
+        ];
+        let found = ratios(&phases, Load::Ingest);
+        let p99 = Ratio {
+            load: Load::Ingest,
+            percentile: "p99",
+            quiet_us: 15.0,
+            busy_us: 50.0,
+            median: 3.5,
+            min: 3.0,
+            max: 4.0,
+        };
+        assert_eq!(found[1], p99);
+        assert_eq!((found[0].median, found[2].median, found.len()), (1.0, 1.0, 3));
+        assert_eq!(ratios(&phases, Load::Elsewhere), []);
+    }
+}

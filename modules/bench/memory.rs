@@ -1,0 +1,261 @@
+//! `bench memory`: what a document costs in resident memory, hash and index together.
+//!
+//! The truth is what the system says that the server's process holds, less what it held while empty. Beside it stands what
+//! the server claims (INFO, FT.INFO, MEMORY USAGE), so that its accounting can be judged.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::client::{Connection, info_field};
+use crate::error::BenchError;
+use crate::machine::{Machine, Process};
+use crate::output::{self, Table};
+use crate::own_load::{LoadArgs, MEGABYTE, SETTLE, index_bytes};
+use crate::vectors::engine::{Engine, Task};
+use crate::vectors::server::ServerEngine;
+
+/// What the project wants of 384 dimensions: resident bytes of a document over those of its vector.
+const RATIO_WANTED: f64 = 1.5;
+/// Keys whose MEMORY USAGE is averaged.
+const KEYS_ASKED: usize = 100;
+
+const EXAMPLES: &str = "\
+Examples:
+  100,000 documents of 384 dimensions:
+    engramdb bench memory
+  Three widths, and the report as JSON:
+    engramdb bench memory --dimensions 384,768,1536 --out-json memory.json
+
+For each width it starts a server of its own (this program, an empty directory under TMPDIR, a free port), reads its
+resident memory, stores documents with a key of 16 bytes and one FLOAT32 field, waits until the graph has all of them, and
+reads again; then it stops the server in order, starts it on the same directory, and reads once more.
+
+Columns:
+  resident MB, peak MB   what the system says of the process (/proc/PID/status: VmRSS, VmHWM)
+  B/document             resident bytes, less those of the empty server, for each document
+  x raw                  the same over the bytes of the vector alone
+  INFO B, index B, MEMORY USAGE B
+                         what the server says that a document costs: by used_memory of INFO (less that of the empty server),
+                         by total_index_memory_sz_mb of FT.INFO (the index alone), by MEMORY USAGE (the key alone)
+  claimed                INFO B over B/document: 1 where the accounting is complete";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct MemoryArgs {
+    /// Documents to store
+    #[arg(long, default_value_t = 100_000)]
+    pub documents: usize,
+    /// Dimensions of the vectors; each value is a server and a load of its own
+    #[arg(long, value_delimiter = ',', default_value = "384")]
+    pub dimensions: Vec<usize>,
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub out_json: Option<PathBuf>,
+}
+
+/// Everything that a run found, as it is written to JSON.
+#[derive(Serialize)]
+struct Report {
+    tool: &'static str,
+    version: &'static str,
+    machine: Machine,
+    documents: usize,
+    m: usize,
+    ef_construction: usize,
+    ratio_wanted: f64,
+    footprints: Vec<Footprint>,
+}
+
+/// What a server that holds the documents occupies, and says that it occupies.
+#[derive(Clone, Debug, Serialize)]
+struct Footprint {
+    dimensions: usize,
+    state: &'static str,
+    empty_bytes: u64,
+    resident_bytes: u64,
+    peak_bytes: u64,
+    bytes_per_document: f64,
+    /// Resident bytes of a document over those of its vector.
+    ratio: f64,
+    info_bytes_per_document: f64,
+    index_bytes_per_document: f64,
+    memory_usage_bytes: f64,
+    /// The part of the resident bytes that INFO knows of.
+    claimed: f64,
+}
+
+/// What the server says of itself, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Claims {
+    used_memory: f64,
+    index: f64,
+    memory_usage: f64,
+}
+
+/// Measures each width, prints the table and writes the JSON that was asked for.
+pub fn run(arguments: MemoryArgs) -> Result<(), BenchError> {
+    let least = arguments.dimensions.iter().copied().min().unwrap_or(0);
+    arguments.load.check(&[("--documents", arguments.documents), ("--dimensions", least)])?;
+    // Where there is no /proc, it is better to say so before the load.
+    Process::own().resident()?;
+    let mut report = Report {
+        tool: "engramdb bench memory",
+        version: env!("CARGO_PKG_VERSION"),
+        machine: Machine::describe(),
+        documents: arguments.documents,
+        m: arguments.load.m,
+        ef_construction: arguments.load.ef_construction,
+        ratio_wanted: RATIO_WANTED,
+        footprints: Vec::new(),
+    };
+    println!("{}", report.machine);
+    println!("{} documents: a key of 16 bytes, one FLOAT32 field, HNSW M {}", report.documents, report.m);
+    for &dimensions in &arguments.dimensions {
+        report.footprints.extend(arguments.measure(dimensions)?);
+    }
+    print!("\n{}", report.table().render());
+    println!("wanted: at most {RATIO_WANTED} x raw at 384 dimensions");
+    arguments.out_json.as_deref().map_or(Ok(()), |path| output::write_json(path, &report))
+}
+
+impl MemoryArgs {
+    /// One server: empty, loaded, restarted.
+    fn measure(&self, dimensions: usize) -> Result<[Footprint; 2], BenchError> {
+        let task = self.load.task(self.load.generate(self.documents, dimensions), 1);
+        let (mut server, mut connection) = self.load.start("bench-memory")?;
+        std::thread::sleep(SETTLE);
+        let empty = server.process()?.resident()?.bytes;
+        let empty_claims = Claims { used_memory: used_memory(&mut connection)?, ..Claims::default() };
+        let footprint = |state, process: Process, engine: &ServerEngine<'_>, connection: &mut Connection| {
+            std::thread::sleep(SETTLE);
+            let resident = process.resident()?;
+            let claims = Claims::read(connection, engine, &task)?;
+            let (documents, raw) = (self.documents, dimensions * size_of::<f32>());
+            let mut footprint = Footprint::new(documents, raw, empty, resident.bytes, claims, empty_claims);
+            (footprint.dimensions, footprint.state, footprint.peak_bytes) =
+                (dimensions, state, resident.peak_bytes);
+            Ok::<_, BenchError>(footprint)
+        };
+        let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, false)?)?;
+        engine.load()?;
+        let loaded = footprint("loaded", server.process()?, &engine, &mut connection)?;
+        drop(engine);
+
+        server.shut_down(&mut connection, &["SAVE"])?;
+        server.restart()?;
+        let mut connection = server.wait_ready(self.load.ready_timeout())?;
+        let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, true)?)?;
+        engine.load()?;
+        let restarted = footprint("restarted", server.process()?, &engine, &mut connection)?;
+        drop(engine);
+        server.stop(connection)?;
+        Ok([loaded, restarted])
+    }
+}
+
+impl Claims {
+    fn read(connection: &mut Connection, engine: &ServerEngine<'_>, task: &Task) -> Result<Self, BenchError> {
+        let rows = task.dataset.base.rows();
+        let asked = KEYS_ASKED.min(rows);
+        let mut usage = 0.0;
+        for place in 0..asked {
+            let key = engine.key(place * rows / asked);
+            usage += connection.command(&["MEMORY", "USAGE", &key])?.as_double().unwrap_or_default();
+        }
+        Ok(Self {
+            used_memory: used_memory(connection)?,
+            index: index_bytes(connection)?,
+            memory_usage: usage / asked as f64,
+        })
+    }
+}
+
+/// What INFO calls used_memory.
+fn used_memory(connection: &mut Connection) -> Result<f64, BenchError> {
+    let info = connection.command(&["INFO", "memory"])?;
+    let bytes = info.as_str().and_then(|text| info_field(text, "used_memory")?.parse().ok());
+    bytes.ok_or_else(|| BenchError::Shape { command: "INFO memory".into(), reply: format!("{info:?}") })
+}
+
+impl Footprint {
+    /// The arithmetic: shares of one document, of which the vector alone has `raw` bytes.
+    fn new(
+        documents: usize,
+        raw: usize,
+        empty_bytes: u64,
+        resident_bytes: u64,
+        claims: Claims,
+        empty_claims: Claims,
+    ) -> Self {
+        let each = |bytes: f64| bytes / documents as f64;
+        let bytes_per_document = each(resident_bytes as f64 - empty_bytes as f64);
+        let info_bytes_per_document = each(claims.used_memory - empty_claims.used_memory);
+        Self {
+            dimensions: 0,
+            state: "",
+            empty_bytes,
+            resident_bytes,
+            peak_bytes: resident_bytes,
+            bytes_per_document,
+            ratio: bytes_per_document / raw as f64,
+            info_bytes_per_document,
+            index_bytes_per_document: each(claims.index),
+            memory_usage_bytes: claims.memory_usage,
+            claimed: info_bytes_per_document / bytes_per_document,
+        }
+    }
+}
+
+impl Report {
+    fn table(&self) -> Table {
+        let mut table = Table::new(&[
+            "dimensions",
+            "state",
+            "empty MB",
+            "resident MB",
+            "peak MB",
+            "B/document",
+            "x raw",
+            "INFO B",
+            "index B",
+            "MEMORY USAGE B",
+            "claimed",
+        ]);
+        let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / MEGABYTE);
+        for footprint in &self.footprints {
+            table.row([
+                footprint.dimensions.to_string(),
+                footprint.state.to_owned(),
+                megabytes(footprint.empty_bytes),
+                megabytes(footprint.resident_bytes),
+                megabytes(footprint.peak_bytes),
+                format!("{:.0}", footprint.bytes_per_document),
+                format!("{:.2}", footprint.ratio),
+                format!("{:.0}", footprint.info_bytes_per_document),
+                format!("{:.0}", footprint.index_bytes_per_document),
+                format!("{:.0}", footprint.memory_usage_bytes),
+                format!("{:.2}", footprint.claimed),
+            ]);
+        }
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_costs_what_the_process_grew_by() {
+        let claims = Claims { used_memory: 10_000.0, index: 4_000.0, memory_usage: 30.0 };
+        let empty = Claims { used_memory: 2_000.0, ..Claims::default() };
+        let footprint = Footprint::new(100, 80, 5_000, 17_000, claims, empty);
+        assert_eq!((footprint.bytes_per_document, footprint.ratio), (120.0, 1.5));
+        assert_eq!((footprint.info_bytes_per_document, footprint.index_bytes_per_document), (80.0, 40.0));
+        assert!((footprint.claimed - 2.0 / 3.0).abs() < 1e-9);
+    }
+}

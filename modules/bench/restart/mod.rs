@@ -1,0 +1,258 @@
+//! `bench restart`: how long a start takes with a saved graph, beside what it is compared with.
+//!
+//! The two yardsticks are of the same data in the same run: building the index through the protocol, which a restart must
+//! spare its user, and reading and checksumming the files that a start needs, below which no start can be.
+
+mod reading;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use self::reading::SavedFiles;
+use crate::client::Connection;
+use crate::error::BenchError;
+use crate::machine::Machine;
+use crate::output::{self, Table};
+use crate::own_load::{LoadArgs, MEGABYTE, median};
+use crate::progress;
+use crate::server_process::ServerProcess;
+use crate::vectors::engine::{Engine, Task};
+use crate::vectors::server::ServerEngine;
+
+/// What the project wants: a start is so many times quicker than building, ...
+const BUILD_RATIO_WANTED: f64 = 30.0;
+/// ... and takes at most so many times as long as reading and checksumming.
+const READ_RATIO_WANTED: f64 = 2.0;
+
+const EXAMPLES: &str = "\
+Examples:
+  100,000 documents of 384 dimensions, five starts:
+    engramdb bench restart
+  Fewer and wider ones, and the report as JSON:
+    engramdb bench restart --documents 20000 --dimensions 1536 --out-json restart.json
+
+It starts a server of its own (this program, an empty directory under TMPDIR, a free port), stores the documents, waits until
+the graph has all of them, stops it with SHUTDOWN SAVE, and starts it again, several times. Between the starts this process
+reads what a start reads (the newest snapshot and the saved indexes) from the page cache and computes its CRC-32C, with one
+thread and with two. Figures are medians.
+
+Rows:
+  build                  from the first HSET until no mutation waits for the graph
+  start, answers         from the start of the process until it answers PING
+  start, complete        until FT.INFO says that all documents are indexed and nothing is pending
+  read, N threads        the files of a start, read and checksummed";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct RestartArgs {
+    /// Documents to store
+    #[arg(long, default_value_t = 100_000)]
+    pub documents: usize,
+    /// Dimensions of the vectors
+    #[arg(long, default_value_t = 384)]
+    pub dimensions: usize,
+    /// How often to start, and to read
+    #[arg(long, default_value_t = 5)]
+    pub starts: usize,
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub out_json: Option<PathBuf>,
+}
+
+/// Everything that a run found, as it is written to JSON.
+#[derive(Serialize)]
+struct Report {
+    tool: &'static str,
+    version: &'static str,
+    machine: Machine,
+    documents: usize,
+    dimensions: usize,
+    m: usize,
+    ef_construction: usize,
+    build_seconds: f64,
+    build_cpu_seconds: Option<f64>,
+    snapshot_bytes: u64,
+    index_bytes: u64,
+    rounds: Vec<Round>,
+    ratios: Ratios,
+}
+
+/// One start, and the files read twice; all in seconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Round {
+    answers: f64,
+    complete: f64,
+    /// CPU time of the server's process when it was complete.
+    cpu: Option<f64>,
+    read_by_one: f64,
+    read_by_two: f64,
+}
+
+/// What the starts come to beside the yardsticks, by medians.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Ratios {
+    build_over_start: f64,
+    start_over_read_by_one: f64,
+    start_over_read_by_two: f64,
+}
+
+impl Ratios {
+    fn of(build_seconds: f64, rounds: &[Round]) -> Self {
+        let middle = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
+        let start = middle(|round| round.complete);
+        Self {
+            build_over_start: build_seconds / start,
+            start_over_read_by_one: start / middle(|round| round.read_by_one),
+            start_over_read_by_two: start / middle(|round| round.read_by_two),
+        }
+    }
+}
+
+/// Builds, starts and reads, prints the table and writes the JSON that was asked for.
+pub fn run(arguments: RestartArgs) -> Result<(), BenchError> {
+    let own = [
+        ("--documents", arguments.documents),
+        ("--dimensions", arguments.dimensions),
+        ("--starts", arguments.starts),
+    ];
+    arguments.load.check(&own)?;
+    let machine = Machine::describe();
+    println!("{machine}");
+    println!("{} documents x {}, HNSW M {}", arguments.documents, arguments.dimensions, arguments.load.m);
+    let task = arguments.load.task(arguments.load.generate(arguments.documents, arguments.dimensions), 1);
+    let (mut server, mut connection) = arguments.load.start("bench-restart")?;
+    let mut engine = ServerEngine::connect(&task, arguments.load.server_options(&server, false)?)?;
+    let built = engine.load()?.expect("a server that is loaded reports it");
+    drop(engine);
+    server.shut_down(&mut connection, &["SAVE"])?;
+
+    let files = SavedFiles::find(server.directory())?;
+    // The first reading brings what the page cache may lack.
+    files.checksum(1)?;
+    let mut rounds = Vec::new();
+    let progress = progress::bar(arguments.starts as u64, "starts");
+    for number in 1..=arguments.starts {
+        let (round, connection) = arguments.round(&mut server, &task, &files)?;
+        rounds.push(round);
+        progress.inc(1);
+        if number == arguments.starts {
+            progress.finish_and_clear();
+            println!("\nThe server said at its last start:");
+            server.show_last_start()?;
+            server.stop(connection)?;
+            break;
+        }
+        let mut connection = connection;
+        server.shut_down(&mut connection, &[])?;
+    }
+    let report = Report {
+        tool: "engramdb bench restart",
+        version: env!("CARGO_PKG_VERSION"),
+        machine,
+        documents: arguments.documents,
+        dimensions: arguments.dimensions,
+        m: arguments.load.m,
+        ef_construction: arguments.load.ef_construction,
+        build_seconds: built.ready_seconds,
+        build_cpu_seconds: built.cpu_seconds,
+        snapshot_bytes: files.snapshot_bytes,
+        index_bytes: files.index_bytes,
+        ratios: Ratios::of(built.ready_seconds, &rounds),
+        rounds,
+    };
+    report.print();
+    arguments.out_json.as_deref().map_or(Ok(()), |path| output::write_json(path, &report))
+}
+
+impl RestartArgs {
+    /// Reads the files, and starts the server, which is running afterwards.
+    fn round(
+        &self,
+        server: &mut ServerProcess,
+        task: &Task,
+        files: &SavedFiles,
+    ) -> Result<(Round, Connection), BenchError> {
+        let read = |threads| -> Result<f64, BenchError> {
+            let began = Instant::now();
+            files.checksum(threads)?;
+            Ok(began.elapsed().as_secs_f64())
+        };
+        let (read_by_one, read_by_two) = (read(1)?, read(2)?);
+        let began = Instant::now();
+        server.restart()?;
+        let connection = server.wait_ready(self.load.ready_timeout())?;
+        let answers = began.elapsed();
+        let mut engine = ServerEngine::connect(task, self.load.server_options(server, true)?)?;
+        engine.load()?;
+        let complete = began.elapsed();
+        let cpu = server.process()?.cpu_seconds();
+        let [answers, complete] = [answers, complete].map(|time: Duration| time.as_secs_f64());
+        Ok((Round { answers, complete, cpu, read_by_one, read_by_two }, connection))
+    }
+}
+
+impl Report {
+    fn print(&self) {
+        print!("\n{}", self.table().render());
+        let megabytes = |bytes: u64| bytes as f64 / MEGABYTE;
+        println!(
+            "read: {:.1} MB of snapshot, {:.1} MB of saved indexes",
+            megabytes(self.snapshot_bytes),
+            megabytes(self.index_bytes)
+        );
+        let Ratios { build_over_start, start_over_read_by_one, start_over_read_by_two } = self.ratios;
+        println!(
+            "a start is {build_over_start:.1} times quicker than building (wanted: at least {BUILD_RATIO_WANTED})"
+        );
+        println!(
+            "a start takes {start_over_read_by_one:.2} times as long as reading with one thread, \
+             {start_over_read_by_two:.2} times as long as with two (wanted: at most {READ_RATIO_WANTED})"
+        );
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new(&["", "median ms", "min ms", "max ms", "CPU ms"]);
+        let milliseconds = |seconds: f64| format!("{:.1}", seconds * 1e3);
+        let mut row = |what: &str, figures: &[f64], cpu: Option<f64>| {
+            table.row([
+                what.to_owned(),
+                milliseconds(median(figures.iter().copied())),
+                milliseconds(figures.iter().copied().fold(f64::INFINITY, f64::min)),
+                milliseconds(figures.iter().copied().fold(0.0, f64::max)),
+                output::optional(cpu.map(|seconds| seconds * 1e3), 0),
+            ]);
+        };
+        let figures = |figure: fn(&Round) -> f64| -> Vec<f64> { self.rounds.iter().map(figure).collect() };
+        let cpu: Option<Vec<f64>> = self.rounds.iter().map(|round| round.cpu).collect();
+        row("build", &[self.build_seconds], self.build_cpu_seconds);
+        row("start, answers", &figures(|round| round.answers), None);
+        row("start, complete", &figures(|round| round.complete), cpu.map(median));
+        row("read, 1 thread", &figures(|round| round.read_by_one), None);
+        row("read, 2 threads", &figures(|round| round.read_by_two), None);
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_those_of_the_medians() {
+        let round = |complete, read_by_one, read_by_two| Round {
+            complete,
+            read_by_one,
+            read_by_two,
+            ..Round::default()
+        };
+        let rounds = [round(0.5, 0.2, 0.1), round(0.4, 0.2, 0.1), round(9.0, 0.9, 0.2)];
+        let expected =
+            Ratios { build_over_start: 40.0, start_over_read_by_one: 2.5, start_over_read_by_two: 5.0 };
+        assert_eq!(Ratios::of(20.0, &rounds), expected);
+    }
+}

@@ -1,0 +1,226 @@
+//! A search's words, understood once for all searches that send the same ones.
+//!
+//! Clients send one search over and over, with other values in PARAMS. What the words say without those values is kept
+//! per index: the next search with the same words puts its values in and is understood.
+//!
+//! The cache is bounded by entries and by bytes. It has two generations: what is used moves to the young one, and when
+//! that is full it becomes the old one, which is dropped with whatever was not used since. So texts that never come
+//! again push nothing out that does. Searches share one lock for the length of a look-up.
+
+use crate::error;
+use crate::postings::Limit;
+use crate::query::{self, Node, Query, Template};
+use crate::request::{self, Request};
+use crate::schema::{Definition, FieldKind};
+use engramdb_engine::command::{Args, CommandError};
+use engramdb_engine::types::parse_double;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Where the query stands among the words; the options follow.
+const QUERY_AT: usize = 2;
+
+/// Entries of one generation.
+const GENERATION_MAX: usize = 256;
+/// Searches with one text and different options (pages, say) in one generation.
+const VARIANTS_MAX: usize = 8;
+/// Longer searches are understood anew each time, so that a generation has at most this times its entries in bytes.
+const WORDS_BYTES_MAX: usize = 4096;
+
+/// What all searches with these words have in common.
+#[derive(Debug)]
+pub struct Prepared {
+    pub request: Request,
+    template: Template,
+    /// The words from the query on; `None` for the values of parameters.
+    words: Vec<Option<Box<[u8]>>>,
+}
+
+impl Prepared {
+    /// Understands a request; the values of its parameters are not looked at.
+    pub fn new(definition: &Definition, args: Args<'_>) -> Result<Prepared, CommandError> {
+        let (request, parameters) = request::parse(args)?;
+        let mut template = query::parse(definition, args[QUERY_AT], &parameters)?;
+        add_filters(definition, &request, &mut template)?;
+        let mut words: Vec<Option<Box<[u8]>>> =
+            args.from(QUERY_AT).iter().map(|word| Some(Box::from(*word))).collect();
+        parameters.words().for_each(|word| words[word - QUERY_AT] = None);
+        Ok(Prepared { request, template, words })
+    }
+
+    /// The query with the request's values. The request's words are those that this was made of, but for the values.
+    pub fn bind(&self, definition: &Definition, args: Args<'_>) -> Result<Query, CommandError> {
+        self.template.bind(definition, &args)
+    }
+
+    fn is_of(&self, words: &[&[u8]]) -> bool {
+        self.words.len() == words.len()
+            && self.words.iter().zip(words).all(|(own, word)| own.as_deref().is_none_or(|own| own == *word))
+    }
+
+    fn words_bytes(&self) -> usize {
+        self.words.iter().flatten().map(|word| word.len()).sum()
+    }
+}
+
+/// FILTER's numeric ranges become part of the query.
+fn add_filters(
+    definition: &Definition,
+    request: &Request,
+    template: &mut Template,
+) -> Result<(), CommandError> {
+    for [field, least, most] in &request.filters {
+        let number = |word: &[u8]| {
+            let (exclusive, digits) = match word.strip_prefix(b"(") {
+                Some(digits) => (true, digits),
+                None => (false, word),
+            };
+            let value =
+                parse_double(digits).ok_or(CommandError::of("SEARCH_PARSE_ARGS Bad lower or upper range"))?;
+            Ok(Limit { value, exclusive })
+        };
+        let place = definition.field(field).ok_or_else(|| error::unknown_field(field))?;
+        if definition.fields[place].kind != FieldKind::Numeric {
+            return Err(error::wrong_field("NUMERIC", 0, field));
+        }
+        template.narrow(Node::Number { field: place, least: number(least)?, most: number(most)? });
+    }
+    Ok(())
+}
+
+/// The prepared searches of one index.
+#[derive(Debug, Default)]
+pub struct PreparedCache(Mutex<Generations>);
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: Generation,
+    old: Generation,
+}
+
+/// By the query's text.
+#[derive(Debug, Default)]
+struct Generation {
+    by_text: HashMap<Box<[u8]>, Vec<Arc<Prepared>>>,
+    length: usize,
+}
+
+impl PreparedCache {
+    /// The search of these words, from an earlier one or made now.
+    pub fn get(&self, definition: &Definition, args: Args<'_>) -> Result<Arc<Prepared>, CommandError> {
+        if let Some(found) = self.0.lock().find(args.from(QUERY_AT)) {
+            return Ok(found);
+        }
+        let prepared = Arc::new(Prepared::new(definition, args)?);
+        if prepared.words_bytes() <= WORDS_BYTES_MAX {
+            self.0.lock().keep(prepared.clone());
+        }
+        Ok(prepared)
+    }
+}
+
+impl Generations {
+    fn find(&mut self, words: &[&[u8]]) -> Option<Arc<Prepared>> {
+        if let Some(found) = self.young.find(words) {
+            return Some(found);
+        }
+        let found = self.old.find(words)?;
+        self.keep(found.clone());
+        Some(found)
+    }
+
+    fn keep(&mut self, prepared: Arc<Prepared>) {
+        if self.young.length >= GENERATION_MAX {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.keep(prepared);
+    }
+}
+
+impl Generation {
+    fn find(&self, words: &[&[u8]]) -> Option<Arc<Prepared>> {
+        let variants = self.by_text.get(words[0])?;
+        variants.iter().find(|prepared| prepared.is_of(words)).cloned()
+    }
+
+    fn keep(&mut self, prepared: Arc<Prepared>) {
+        let text = prepared.words[0].as_deref().expect("the query is no parameter");
+        if !self.by_text.contains_key(text) {
+            self.by_text.insert(text.into(), Vec::new());
+        }
+        let variants = self.by_text.get_mut(text).expect("inserted above");
+        if variants.len() < VARIANTS_MAX {
+            self.length += 1;
+        } else {
+            variants.remove(0);
+        }
+        variants.push(prepared);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition() -> Definition {
+        let create =
+            "FT.CREATE i SCHEMA n NUMERIC c TAG v VECTOR FLAT 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
+        let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
+        crate::create::parse(Args::new(&words)).expect("well formed")
+    }
+
+    fn words(line: &str) -> Vec<&[u8]> {
+        line.split(' ').map(str::as_bytes).collect()
+    }
+
+    #[test]
+    fn other_values_find_the_same_and_other_words_do_not() {
+        let (cache, definition) = (PreparedCache::default(), definition());
+        let get = |line: &str| cache.get(&definition, Args::new(&words(line))).expect("well formed");
+        let first = get("FT.SEARCH i @n:[$a\t2] PARAMS 2 a 1 LIMIT 0 5");
+        assert!(Arc::ptr_eq(&first, &get("ft.search i @n:[$a\t2] PARAMS 2 a 77 LIMIT 0 5")));
+        for other in [
+            "FT.SEARCH i @n:[$a\t3] PARAMS 2 a 1 LIMIT 0 5",
+            "FT.SEARCH i @n:[$a\t2] PARAMS 2 a 1 LIMIT 0 6",
+            "FT.SEARCH i @n:[$a\t2] PARAMS 2 a 1 LIMIT 0 5 NOCONTENT",
+            "FT.SEARCH i @n:[$a\t2] LIMIT 0 5 PARAMS 2 a 1",
+        ] {
+            assert!(!Arc::ptr_eq(&first, &get(other)), "{other}");
+        }
+        let bound = |a: &str| {
+            let line = format!("FT.SEARCH i @n:[$a\t2] PARAMS 2 a {a} LIMIT 0 5");
+            first.bind(&definition, Args::new(&words(&line)))
+        };
+        let limit = |value| Limit { value, exclusive: false };
+        let range = |least| Node::Number { field: 0, least: limit(least), most: limit(2.0) };
+        assert_eq!(bound("1").map(|query| query.filter), Ok(Arc::new(range(1.0))));
+        assert_eq!(bound("-3").map(|query| query.filter), Ok(Arc::new(range(-3.0))));
+        assert!(bound("x").is_err());
+    }
+
+    #[test]
+    fn what_is_used_stays_and_the_cache_stays_small() {
+        let (cache, definition) = (PreparedCache::default(), definition());
+        let get = |line: &str| cache.get(&definition, Args::new(&words(line))).expect("well formed");
+        let used = get("FT.SEARCH i @c:{x}");
+        for number in 0..10 * GENERATION_MAX {
+            get(&format!("FT.SEARCH i @c:{{{number}}}"));
+            get(&format!("FT.SEARCH i @c:{{y}} LIMIT {number} 5"));
+            assert!(Arc::ptr_eq(&used, &get("FT.SEARCH i @c:{x}")));
+        }
+        let generations = cache.0.lock();
+        for generation in [&generations.young, &generations.old] {
+            let kept: usize = generation.by_text.values().map(Vec::len).sum();
+            assert!(kept == generation.length && kept <= GENERATION_MAX, "{kept}");
+        }
+    }
+
+    #[test]
+    fn long_searches_are_not_kept() {
+        let (cache, definition) = (PreparedCache::default(), definition());
+        let line = format!("FT.SEARCH i @c:{{{}}}", "x".repeat(WORDS_BYTES_MAX));
+        let prepared = cache.get(&definition, Args::new(&words(&line))).expect("well formed");
+        assert_eq!(Arc::strong_count(&prepared), 1);
+    }
+}

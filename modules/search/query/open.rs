@@ -1,0 +1,344 @@
+//! What a query's text says before its parameters have values.
+//!
+//! Clients send one text over and over, with another vector or number in PARAMS. So the text is parsed once, with a
+//! slot wherever a parameter stands, and each search puts its values into the slots: a tree without slots is shared by
+//! all of them. A slot is a number of a word of the request.
+//!
+//! Each kind of value has one reader here, which the parser uses for what is written in the text and `bind` for what
+//! is in a parameter, so that both are checked alike.
+
+use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange, values};
+use crate::documents::vector_of;
+use crate::error;
+use crate::postings::Limit;
+use crate::schema::{Definition, FieldKind};
+use crate::text;
+use engramdb_engine::command::CommandError;
+use std::sync::Arc;
+
+/// More neighbours than this are not asked for by mistake only.
+const K_MAX: usize = 1_000_000;
+const EF_MAX: usize = 1_000_000;
+
+type Parsed<T> = Result<T, CommandError>;
+
+/// A parsed query without the values of its parameters.
+#[derive(Debug)]
+pub struct Template {
+    filter: Arc<Node>,
+    /// Whether there is a slot in the filter.
+    is_open: bool,
+    knn: Option<OpenKnn>,
+}
+
+/// What stands at the place of a value: text, or a parameter, by the number of its word.
+#[derive(Clone, Copy)]
+pub enum Raw<'a> {
+    Text(&'a [u8]),
+    Word(usize),
+}
+
+/// A value that is known, or the number of the word that says it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Slot<T> {
+    Given(T),
+    Word(usize),
+}
+
+/// A leaf with at least one slot.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OpenLeaf {
+    Tag { field: usize, case_sensitive: bool, word: usize },
+    Term { fields: Vec<usize>, word: usize },
+    Number { field: usize, least: OpenLimit, most: OpenLimit },
+    Range(OpenRange),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenLimit {
+    pub number: OpenNumber,
+    pub exclusive: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenNumber {
+    pub sign: f64,
+    pub value: Slot<f64>,
+    /// Where in the text it stands.
+    pub at: usize,
+}
+
+/// See `VectorRange`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenRange {
+    pub field: usize,
+    pub radius: OpenNumber,
+    /// The vector's word.
+    pub vector: usize,
+    pub epsilon: Option<Slot<f32>>,
+    pub alias: Option<Slot<Arc<[u8]>>>,
+}
+
+/// See `Knn`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenKnn {
+    field: usize,
+    k: Slot<usize>,
+    /// Where in the text `k` stands.
+    k_at: usize,
+    /// The vector's word.
+    vector: usize,
+    pub ef_runtime: Option<Slot<usize>>,
+    pub alias: Slot<Arc<[u8]>>,
+    /// Parameters that must be right, though nothing depends on them.
+    checks: Vec<(Check, usize)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    Policy,
+    Count,
+}
+
+impl Template {
+    pub fn new(filter: Node, knn: Option<OpenKnn>) -> Template {
+        Template { is_open: has_open(&filter), filter: Arc::new(filter), knn }
+    }
+
+    /// Adds a condition.
+    pub fn narrow(&mut self, condition: Node) {
+        let filter = Arc::unwrap_or_clone(std::mem::replace(&mut self.filter, Arc::new(Node::All)));
+        self.filter = Arc::new(match filter {
+            Node::All => condition,
+            filter => Node::And(vec![filter, condition]),
+        });
+    }
+
+    /// The query with these words of a request in its slots.
+    pub fn bind(&self, definition: &Definition, words: &[&[u8]]) -> Parsed<Query> {
+        let values = Values { definition, words };
+        let filter = if self.is_open { Arc::new(values.node(&self.filter)?) } else { self.filter.clone() };
+        let knn = self.knn.as_ref().map(|knn| values.knn(knn)).transpose()?;
+        Ok(Query { filter, knn })
+    }
+}
+
+fn has_open(node: &Node) -> bool {
+    match node {
+        Node::Open(_) => true,
+        Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(has_open),
+        Node::Not(node) | Node::Optional(node) => has_open(node),
+        _ => false,
+    }
+}
+
+impl<T: Clone> Slot<T> {
+    /// Reads what the text says; what a parameter says is read later.
+    pub fn of(raw: Raw<'_>, read: impl FnOnce(&[u8]) -> Parsed<T>) -> Parsed<Slot<T>> {
+        match raw {
+            Raw::Text(text) => read(text).map(Slot::Given),
+            Raw::Word(word) => Ok(Slot::Word(word)),
+        }
+    }
+
+    fn value(&self, words: &[&[u8]], read: impl FnOnce(&[u8]) -> Parsed<T>) -> Parsed<T> {
+        match self {
+            Slot::Given(value) => Ok(value.clone()),
+            Slot::Word(word) => read(words[*word]),
+        }
+    }
+}
+
+impl OpenLeaf {
+    /// The leaf as a node: a closed one if it is a number that waits for nothing.
+    pub fn closed(self) -> Node {
+        if let OpenLeaf::Number { field, least, most } = &self
+            && let (Slot::Given(low), Slot::Given(high)) = (&least.number.value, &most.number.value)
+        {
+            let limit = |open: &OpenLimit, value: f64| Limit {
+                value: open.number.sign * value,
+                exclusive: open.exclusive,
+            };
+            return Node::Number { field: *field, least: limit(least, *low), most: limit(most, *high) };
+        }
+        Node::Open(self)
+    }
+}
+
+impl OpenKnn {
+    /// Without attributes, and with an alias yet to be given.
+    pub fn new(field: usize, k: Slot<usize>, k_at: usize, vector: usize) -> OpenKnn {
+        let alias = Slot::Given(Arc::from(&b""[..]));
+        OpenKnn { field, k, k_at, vector, ef_runtime: None, alias, checks: Vec::new() }
+    }
+
+    /// Checks an attribute that changes nothing: now, or when its parameter has a value.
+    pub fn check(&mut self, check: Check, raw: Raw<'_>) -> Parsed<()> {
+        match raw {
+            Raw::Text(text) => check.pass(text),
+            Raw::Word(word) => {
+                self.checks.push((check, word));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Check {
+    fn pass(self, value: &[u8]) -> Parsed<()> {
+        match self {
+            Check::Count => count(value).map(|_| ()),
+            Check::Policy => {
+                let is_known =
+                    [&b"ADHOC_BF"[..], b"BATCHES"].iter().any(|policy| value.eq_ignore_ascii_case(policy));
+                if is_known { Ok(()) } else { Err(invalid_value()) }
+            }
+        }
+    }
+}
+
+/// A request's words, on their way into slots.
+struct Values<'a> {
+    definition: &'a Definition,
+    words: &'a [&'a [u8]],
+}
+
+impl Values<'_> {
+    fn node(&self, node: &Node) -> Parsed<Node> {
+        let all = |nodes: &[Node]| nodes.iter().map(|node| self.node(node)).collect::<Parsed<Vec<Node>>>();
+        Ok(match node {
+            Node::Open(leaf) => self.leaf(leaf)?,
+            Node::And(nodes) => Node::And(all(nodes)?),
+            Node::Or(nodes) => Node::Or(all(nodes)?),
+            Node::Not(node) => Node::Not(Box::new(self.node(node)?)),
+            Node::Optional(node) => Node::Optional(Box::new(self.node(node)?)),
+            closed => closed.clone(),
+        })
+    }
+
+    fn leaf(&self, leaf: &OpenLeaf) -> Parsed<Node> {
+        Ok(match leaf {
+            OpenLeaf::Tag { field, case_sensitive, word } => {
+                let value = self.words[*word];
+                let tag = if *case_sensitive { value.to_vec() } else { text::lower(value) };
+                Node::Tag { field: *field, pattern: Pattern::Exact(tag) }
+            }
+            OpenLeaf::Term { fields, word } => {
+                let term = Pattern::Exact(text::lower(self.words[*word]));
+                Node::Text { fields: fields.clone(), text: TextMatch::Term(term) }
+            }
+            OpenLeaf::Number { field, least, most } => {
+                Node::Number { field: *field, least: self.limit(least)?, most: self.limit(most)? }
+            }
+            OpenLeaf::Range(range) => Node::Range(self.range(range)?),
+        })
+    }
+
+    fn limit(&self, limit: &OpenLimit) -> Parsed<Limit> {
+        Ok(Limit { value: self.number(&limit.number)?, exclusive: limit.exclusive })
+    }
+
+    fn number(&self, open: &OpenNumber) -> Parsed<f64> {
+        Ok(open.sign * open.value.value(self.words, |digits| number(digits, open.at))?)
+    }
+
+    fn range(&self, range: &OpenRange) -> Parsed<VectorRange> {
+        let radius = self.number(&range.radius)?;
+        refuse_negative(radius)?;
+        let epsilon = range.epsilon.as_ref().map(|slot| slot.value(self.words, epsilon));
+        let alias = range.alias.as_ref().map(|slot| self.alias(slot));
+        Ok(VectorRange {
+            field: range.field,
+            radius: radius as f32,
+            vector: self.vector(range.field, range.vector)?,
+            epsilon: epsilon.transpose()?,
+            alias: alias.transpose()?,
+        })
+    }
+
+    fn knn(&self, knn: &OpenKnn) -> Parsed<Knn> {
+        knn.checks.iter().try_for_each(|(check, word)| check.pass(self.words[*word]))?;
+        let ef_runtime = knn.ef_runtime.as_ref().map(|slot| slot.value(self.words, count));
+        Ok(Knn {
+            field: knn.field,
+            k: knn.k.value(self.words, |digits| k(digits, knn.k_at))?,
+            vector: self.vector(knn.field, knn.vector)?,
+            ef_runtime: ef_runtime.transpose()?,
+            alias: self.alias(&knn.alias)?,
+        })
+    }
+
+    fn alias(&self, slot: &Slot<Arc<[u8]>>) -> Parsed<Arc<[u8]>> {
+        slot.value(self.words, |name| alias(name, self.definition))
+    }
+
+    /// The query vector: a blob of the field's size.
+    fn vector(&self, field: usize, word: usize) -> Parsed<Vec<f32>> {
+        let FieldKind::Vector(options) = &self.definition.fields[field].kind else {
+            unreachable!("the parser checked the field's type")
+        };
+        let blob = self.words[word];
+        if blob.len() != options.blob_bytes() {
+            return Err(error::vector_query(&format!(
+                "query vector blob size ({}) does not match index's expected size ({}).",
+                blob.len(),
+                options.blob_bytes()
+            )));
+        }
+        vector_of(blob, blob.len()).ok_or_else(|| {
+            error::vector_query("the query vector has a component that is not a finite number")
+        })
+    }
+}
+
+pub fn number(digits: &[u8], at: usize) -> Parsed<f64> {
+    values::number(digits).ok_or_else(|| error::syntax(at, digits))
+}
+
+pub fn k(digits: &[u8], at: usize) -> Parsed<usize> {
+    let k = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<usize>().ok());
+    let k = k.ok_or_else(|| error::syntax(at, digits))?;
+    if k > K_MAX {
+        let text = format!("KNN K parameter is too large, must not exceed {K_MAX}");
+        return Err(error::vector_query(&text));
+    }
+    Ok(k)
+}
+
+pub fn count(digits: &[u8]) -> Parsed<usize> {
+    let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<usize>().ok());
+    number.filter(|number| (1..=EF_MAX).contains(number)).ok_or_else(invalid_value)
+}
+
+pub fn epsilon(digits: &[u8]) -> Parsed<f32> {
+    let epsilon = values::number(digits).filter(|epsilon| *epsilon >= 0.0);
+    epsilon.map(|epsilon| epsilon as f32).ok_or_else(invalid_value)
+}
+
+/// What a distance is called: nothing that is called so already.
+pub fn alias(name: &[u8], definition: &Definition) -> Parsed<Arc<[u8]>> {
+    if definition.field(name).is_some() {
+        let name = error::text(name);
+        return Err(CommandError::new(format!("Property `{name}` already exists in schema")));
+    }
+    Ok(Arc::from(name))
+}
+
+/// Refuses a negative radius, as far as it is known.
+pub fn check_radius(radius: &OpenNumber) -> Parsed<()> {
+    match radius.value {
+        Slot::Given(value) => refuse_negative(radius.sign * value),
+        Slot::Word(_) => Ok(()),
+    }
+}
+
+fn refuse_negative(radius: f64) -> Parsed<()> {
+    if radius < 0.0 {
+        return Err(error::vector_query(&format!("negative radius ({radius}) given in a range query")));
+    }
+    Ok(())
+}
+
+fn invalid_value() -> CommandError {
+    error::vector_parameter("SEARCH_VALUE_BAD", "Invalid value was given")
+}
