@@ -15,7 +15,7 @@ pub struct Ranges<'q>(Vec<(&'q VectorRange, Matched)>);
 
 pub struct Matched {
     documents: RoaringBitmap,
-    distances: HashMap<u32, f32>,
+    distances: HashMap<u32, f64>,
 }
 
 impl<'q> Ranges<'q> {
@@ -49,14 +49,14 @@ impl<'q> Ranges<'q> {
                 let is_there = !documents.missing(range.field).contains(id);
                 matched.distances.get(old).filter(|_| is_there).map(|&distance| (id, distance))
             };
-            let distances: HashMap<u32, f32> = (0..).zip(ids).filter_map(distance).collect();
+            let distances: HashMap<u32, f64> = (0..).zip(ids).filter_map(distance).collect();
             (*range, Matched { documents: distances.keys().copied().collect(), distances })
         };
         Ranges(self.0.iter().map(of_range).collect())
     }
 
     /// What each range that has a name for it says of a document's distance.
-    pub fn distances(&self, id: u32) -> impl Iterator<Item = (&'q VectorRange, f32)> {
+    pub fn distances(&self, id: u32) -> impl Iterator<Item = (&'q VectorRange, f64)> {
         self.0.iter().filter_map(move |(range, matched)| Some((*range, *matched.distances.get(&id)?)))
     }
 }

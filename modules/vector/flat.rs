@@ -3,13 +3,14 @@
 //! Removed slots are reused once every search that could hold them has ended; there is nothing to repair.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::codes::CodeBuffer;
 use crate::exact::{self, Limits};
 use crate::store::{Kind, Store};
-use crate::vectors::Placed;
+use crate::vectors::{Placed, Vectors};
 use crate::{
     Element, Metric, Neighbor, Quantization, RangeRequest, SearchOutcome, SearchRequest, Statistics,
     VectorError, VectorIndex,
@@ -81,6 +82,10 @@ impl VectorIndex for Flat {
 
     fn contains(&self, id: u32) -> bool {
         self.store.contains(id)
+    }
+
+    fn vectors(&self) -> &Arc<Vectors> {
+        self.store.vectors()
     }
 
     fn vector(&self, id: u32) -> Option<Placed> {

@@ -32,6 +32,7 @@ mod store;
 mod vectors;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use flat::Flat;
 pub use hnsw::{Hnsw, HnswParameters, LoadError, Loading, fuzz_load};
@@ -235,6 +236,8 @@ pub trait VectorIndex: Send + Sync {
     /// Removes an id; false when it was not there. The id may be used again at once.
     fn remove(&self, id: u32) -> bool;
     fn contains(&self, id: u32) -> bool;
+    /// The memory that vectors are placed in.
+    fn vectors(&self) -> &Arc<Vectors>;
     /// The vector of an id.
     fn vector(&self, id: u32) -> Option<Placed>;
     /// The exact distances of vectors that this index has placed, each with the id that goes with it.

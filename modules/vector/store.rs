@@ -446,6 +446,10 @@ impl Store {
         self.slot_of(id).is_some()
     }
 
+    pub fn vectors(&self) -> &Arc<Vectors> {
+        &self.vectors
+    }
+
     pub fn vector_of(&self, id: u32) -> Option<Placed> {
         // While we are pinned, nobody lets go of a slot that the id had meanwhile.
         let _pinned = self.pin();
@@ -501,8 +505,8 @@ impl Store {
     pub fn other_bytes(&self) -> usize {
         let norms = if self.kind.metric == Metric::Cosine { self.inverse_norms.row_bytes() } else { 0 };
         let codes = self.codes.as_ref().map_or(0, Codes::row_bytes);
-        // The last one counts its holders.
-        let per_slot = self.ids.row_bytes() + self.states.row_bytes() + norms + codes + 1;
+        // And two bytes to count its holders.
+        let per_slot = self.ids.row_bytes() + self.states.row_bytes() + norms + codes + 2;
         self.slot_count() as usize * per_slot
             + self.id_bound.load(Ordering::Relaxed) * self.slots_by_id.row_bytes()
             + self.scratches.bytes()

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
@@ -19,7 +19,7 @@ use crate::slab::Slab;
 pub struct Vectors {
     rows: Slab<u8>,
     /// By slot.
-    holders: Slab<AtomicU8>,
+    holders: Slab<AtomicU16>,
     free: Mutex<Vec<u32>>,
     /// Slots handed out so far, free ones included: all slots are below it.
     slot_count: AtomicU32,
@@ -73,7 +73,7 @@ impl Vectors {
     pub(crate) fn restore(&self, slot: u32, has_vector: bool) {
         self.ensure(slot);
         self.slot_count.store(slot + 1, Ordering::Relaxed);
-        self.holders.row(slot)[0].store(u8::from(has_vector), Ordering::Relaxed);
+        self.holders.row(slot)[0].store(u16::from(has_vector), Ordering::Relaxed);
         if !has_vector {
             self.free.lock().push(slot);
         }
@@ -110,7 +110,7 @@ impl Vectors {
     /// Holds a slot once more. The caller knows that it is held.
     pub(crate) fn hold(&self, slot: u32) {
         let before = self.holders.row(slot)[0].fetch_add(1, Ordering::Relaxed);
-        assert!(before != 0 && before != u8::MAX, "a slot has from one to 255 holders");
+        assert!(before != 0 && before != u16::MAX, "a slot has from one to 65,535 holders");
     }
 
     /// Lets go of a slot that the caller holds.

@@ -506,6 +506,10 @@ impl Loading {
         self.len() == 0
     }
 
+    pub fn contains(&self, id: u32) -> bool {
+        self.index.contains(id)
+    }
+
     /// Gives an id its vector back. `None` if the saved graph does not have the id, or had another vector there, or has got it
     /// back already. Any number of threads may do this at once.
     pub fn restore(&self, id: u32, vector: &[u8]) -> Option<Placed> {

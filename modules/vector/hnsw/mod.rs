@@ -15,6 +15,8 @@ mod insert;
 mod repair;
 mod search;
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
@@ -23,7 +25,7 @@ pub use self::file::{LoadError, Loading, fuzz_load};
 use self::graph::Graph;
 use self::repair::Repair;
 use crate::store::{Kind, Store};
-use crate::vectors::Placed;
+use crate::vectors::{Placed, Vectors};
 use crate::{
     Element, Metric, Neighbor, Quantization, RangeRequest, SearchOutcome, SearchRequest, Statistics,
     VectorError, VectorIndex,
@@ -46,9 +48,9 @@ pub struct HnswParameters {
     pub quantization: Quantization,
 }
 
-/// From this dimension on, codes are used unless one asks otherwise: below, a vector is a few cache lines, and its code
-/// says little about it.
-const QUANTIZED_DIMENSION_MIN: usize = 64;
+/// Dimensions with which codes are used unless one asks otherwise: below, a vector is a few cache lines, and its code
+/// says little about it; above, products of codes would not fit their sums.
+const QUANTIZED_DIMENSIONS: RangeInclusive<usize> = 64..=65_536;
 
 impl HnswParameters {
     /// Floats, M 16, ef_construction 200: RediSearch's defaults.
@@ -58,7 +60,7 @@ impl HnswParameters {
 
     /// The same for other elements. Vectors of bytes are compact already, and have no codes.
     pub fn of(element: Element, dimension: usize, metric: Metric) -> Self {
-        let has_codes = dimension >= QUANTIZED_DIMENSION_MIN && element.bytes() > 1;
+        let has_codes = QUANTIZED_DIMENSIONS.contains(&dimension) && element.bytes() > 1;
         let quantization = if has_codes { Quantization::Bits4 } else { Quantization::None };
         HnswParameters { element, dimension, metric, m: 16, ef_construction: 200, seed: 0, quantization }
     }
@@ -214,6 +216,10 @@ impl VectorIndex for Hnsw {
 
     fn contains(&self, id: u32) -> bool {
         self.store.contains(id)
+    }
+
+    fn vectors(&self) -> &Arc<Vectors> {
+        self.store.vectors()
     }
 
     fn vector(&self, id: u32) -> Option<Placed> {

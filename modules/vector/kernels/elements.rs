@@ -36,7 +36,7 @@ impl Element {
     }
 
     /// Whether all components are finite numbers.
-    pub(crate) fn is_finite(self, vector: &[u8]) -> bool {
+    pub fn is_finite(self, vector: &[u8]) -> bool {
         // To the end in any case: leaving early would keep this from being vectorized.
         match self {
             Element::F32 => each(vector, f32::from_le_bytes).fold(true, |all, x| all & x.is_finite()),
