@@ -41,6 +41,8 @@ pub(crate) struct Scratch {
     pub frontier: BinaryHeap<Reverse<Candidate>>,
     /// Slots about to be evaluated.
     pub fresh: Vec<u32>,
+    /// Nodes that a filter refuses, and whose links lead on.
+    pub refused: Vec<u32>,
     pub candidates: Vec<Candidate>,
     pub chosen: Vec<Candidate>,
     /// The forward links of a node being inserted, each with its layer.
@@ -98,7 +100,7 @@ impl Scratch {
             + self.pool.capacity_bytes()
             + (self.frontier.capacity() + self.candidates.capacity() + self.chosen.capacity())
                 * size_of::<Candidate>()
-            + self.fresh.capacity() * size_of::<u32>()
+            + (self.fresh.capacity() + self.refused.capacity()) * size_of::<u32>()
             + self.codes.bytes()
     }
 }

@@ -1,4 +1,4 @@
-//! Walking the graph: greedily down the upper layers, then with a beam.
+//! Walking the graph: greedily down the upper layers, then with a beam. What a filter changes about that is in filtered.rs.
 
 use std::cmp::Reverse;
 
@@ -16,18 +16,18 @@ const SCAN_INSTEAD_OF_BEAM: usize = 2;
 /// The beam is at least this much wider than `k`: rows that are being inserted or deleted right now drop out in the end.
 const SPARE_ROWS: usize = 8;
 
-/// Steers when a filter's ids are scanned instead of walking the graph. A walk evaluates about `ef * M` nodes for each
-/// fraction `allowed / len` that the filter lets through; a scan evaluates `allowed`, at a fraction of the cost each
-/// (no links, no visited marks, no refused ones).
+/// Steers when a filter's ids are scanned instead of searching a range in the graph. That evaluates about `ef * M` nodes for
+/// each fraction `allowed / len` that the filter lets through; a scan evaluates `allowed`, at a fraction of the cost
+/// each (no links, no visited marks, no refused ones).
 const SCAN_ADVANTAGE: usize = 4;
 
 /// How a walk ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Walk {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Walk {
     Complete,
     TimedOut,
-    /// It cost more than scanning what the filter allows.
-    TooLong,
+    /// It ran dry before the beam was full.
+    GaveUp,
 }
 
 impl Hnsw {
@@ -53,7 +53,11 @@ impl Hnsw {
         if k == 0 {
             return SearchOutcome::default();
         }
-        if self.scan_is_cheaper(width, live, limits) {
+        let narrow = self.narrow_filter(width, live, limits);
+        let allowed = narrow.and_then(|(_, allowed)| allowed);
+        if live <= SCAN_INSTEAD_OF_BEAM * width
+            || allowed.is_some_and(|allowed| self.filter_wants_scan(allowed, width, live))
+        {
             return exact::nearest(&self.store, query, k, limits, scratch);
         }
         let mut outcome = SearchOutcome::default();
@@ -61,14 +65,13 @@ impl Hnsw {
             let width = wider * width;
             let walk = self.walk(query, width, limits, scratch, &mut outcome);
             outcome.timed_out = walk == Walk::TimedOut;
-            if walk == Walk::TooLong {
+            if walk == Walk::GaveUp {
                 break;
             }
             let Scratch { pool, candidates, .. } = &mut *scratch;
             self.store.rank_again(query, pool.items(), wider * k, candidates);
             outcome.neighbors = self.store.settle(query, candidates, k, limits.filter);
-            let possible = limits.filter.and_then(|filter| filter.cardinality()).unwrap_or(k);
-            if outcome.timed_out || outcome.neighbors.len() >= k.min(possible) {
+            if outcome.timed_out || outcome.neighbors.len() >= k {
                 return outcome;
             }
             if !scratch.pool.is_full() {
@@ -113,15 +116,14 @@ impl Hnsw {
         if self.is_plain(limits) {
             return self.beam(query, start, 0, width, limits, scratch, outcome);
         }
-        // A filter can let through what is far from the query, and little that is near: then a walk takes long. It is given
-        // up late all the same: of 100,000, half of them allowed, giving up after a scan's time or sooner was slower on
-        // average and at p95.
-        let budget = limits.filter.and_then(|filter| filter.cardinality()).unwrap_or(usize::MAX);
+        if let Some((filter, _)) = self.narrow_filter(width, self.store.len(), limits) {
+            return self.filtered_beam(query, filter, start, width, limits, scratch, outcome);
+        }
         let admit = |slot: u32| {
             self.store.state(slot) != State::Deleted
                 && limits.filter.is_none_or(|filter| filter.allows(self.store.id_of(slot)))
         };
-        self.sifting_beam(query, start, 0, width, budget.max(width), limits, scratch, outcome, admit)
+        self.sifting_beam(query, start, 0, width, limits, scratch, outcome, admit)
     }
 
     /// Follows the nearest neighbour from the entry down to the layer above `layer`; where to start in `layer`.
@@ -187,8 +189,7 @@ impl Hnsw {
         Walk::Complete
     }
 
-    /// As `beam`, but only what `admit` accepts gets into `scratch.pool`; the rest is walked through. Gives up when
-    /// more than `budget` distances were computed.
+    /// As `beam`, but only what `admit` accepts gets into `scratch.pool`; the rest is evaluated and walked through.
     #[allow(clippy::too_many_arguments, reason = "one loop's worth of state; a struct would only rename it")]
     fn sifting_beam(
         &self,
@@ -196,7 +197,6 @@ impl Hnsw {
         start: Candidate,
         layer: usize,
         width: usize,
-        budget: usize,
         limits: Limits<'_>,
         scratch: &mut Scratch,
         outcome: &mut SearchOutcome,
@@ -211,7 +211,6 @@ impl Hnsw {
         if admit(start.slot()) {
             pool.push(start);
         }
-        let evaluated_before = outcome.evaluated;
         while let Some(Reverse(current)) = frontier.pop() {
             if pool.is_full() && current.distance > pool.bound() {
                 break;
@@ -231,9 +230,6 @@ impl Hnsw {
                     }
                 }
             }
-            if outcome.evaluated - evaluated_before > budget {
-                return Walk::TooLong;
-            }
         }
         Walk::Complete
     }
@@ -251,7 +247,7 @@ impl Hnsw {
         let mut outcome = SearchOutcome::default();
         if self.has_deleted() {
             let admit = |slot| self.store.state(slot) != State::Deleted;
-            self.sifting_beam(query, start, layer, width, usize::MAX, limits, scratch, &mut outcome, admit);
+            self.sifting_beam(query, start, layer, width, limits, scratch, &mut outcome, admit);
         } else {
             self.beam(query, start, layer, width, limits, scratch, &mut outcome);
         }
@@ -283,7 +279,7 @@ impl Hnsw {
 
     /// Keeps a few vectors, or their codes, on their way from memory while one is evaluated.
     #[inline(always)]
-    fn prefetch_ahead(&self, fresh: &[u32], at: usize) {
+    pub(super) fn prefetch_ahead(&self, fresh: &[u32], at: usize) {
         self.near_prefetch.ahead_of(fresh, at, |slot, lines| self.store.near_prefetch(slot, lines));
     }
 

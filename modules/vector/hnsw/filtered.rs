@@ -1,0 +1,215 @@
+//! Walking the graph under a filter: only what the filter allows is evaluated.
+//!
+//! A walk that sorts out refused nodes in the end evaluates 1 / p nodes for each allowed one, p being the share that is allowed
+//! near the query; and where a filter goes with the vectors (clusters as tags) p is nothing at all for a long time. Here
+//! refused nodes are neither evaluated nor kept: they are *bridges*. The neighbours of a node are the allowed ones among
+//! its own links, and while those are fewer than a node of the graph has, the allowed ones among the links of its refused
+//! neighbours, then among those of the refused ones behind them. So the walk sees the allowed nodes nearly as if a graph
+//! had been built of them alone, at the price of looking through more links where fewer are allowed.
+//!
+//! Sources: neighbours over two hops are ACORN-1's (Patel and others, "ACORN: Performant and Predicate-Agnostic Search Over
+//! Vector Embeddings and Structured Data", arXiv 2403.04871); going on over refused nodes only where two hops give too
+//! little, and scanning where a walk fails, is as in RACORN-1 (Kim and Choe, arXiv 2607.00768). Measurements are in
+//! docs/decisions/0008-filtered-walks.md.
+//!
+//! A walk starts at the node nearest to the query, allowed or not, and at the nearest of a few allowed ones drawn at random:
+//! where what is allowed is far from the query, no path of bridges of a reasonable length leads there.
+//!
+//! Deleted nodes are refused ones. What is deleted while a walk runs is sorted out in the end (`Store::settle`).
+
+use super::Hnsw;
+use super::search::Walk;
+use crate::exact::Limits;
+use crate::pool::Candidate;
+use crate::scratch::Scratch;
+use crate::store::{Query, State, Store};
+use crate::{Filter, SearchOutcome};
+
+/// A filter that refuses at most this many times the beam's width is left to the plain walk: the refused ones cost at most as
+/// much as the walk itself. (It also asks the filter about fewer nodes.)
+const SIFTED_PER_WIDTH: usize = 16;
+
+/// What a walk costs, in vectors scanned instead, for each of `width * M`: so many, and one more for every so many times that
+/// what is allowed fits into the index. Walks measured about 4 and 8 (100,000 x 384); scans are exact, and preferred a
+/// little.
+const WALK_COST: usize = 5;
+const BRIDGE_COST_SHARE: usize = 6;
+
+/// Allowed nodes to draw, of which the nearest is a start; and draws for each of them, at most.
+const SEEDS: usize = 16;
+const DRAWS_PER_SEED: u32 = 64;
+
+/// Bridges from one node, at most, relative to the links that a node can have.
+const BRIDGES_PER_LINK: usize = 4;
+/// Blocks of links on their way from memory while one is looked through.
+const BLOCKS_AHEAD: usize = 3;
+
+/// What may be returned, as far as that can be told while walking.
+struct Admission<'a> {
+    store: &'a Store,
+    filter: &'a dyn Filter,
+    /// There were deleted slots when the walk began.
+    has_deleted: bool,
+}
+
+impl Admission<'_> {
+    #[inline(always)]
+    fn admits(&self, slot: u32) -> bool {
+        if self.has_deleted && self.store.state(slot) == State::Deleted {
+            return false;
+        }
+        self.filter.allows(self.store.id_of(slot))
+    }
+}
+
+impl Hnsw {
+    /// Is there a filter that refuses more than a plain walk sorts out on its way? Then it, if it is known, and how many it
+    /// allows, if that is.
+    pub(super) fn narrow_filter<'a>(
+        &self,
+        width: usize,
+        live: usize,
+        limits: Limits<'a>,
+    ) -> Option<(&'a dyn Filter, Option<usize>)> {
+        let filter = limits.filter?;
+        let allowed = filter.cardinality();
+        let is_narrow = allowed.is_none_or(|allowed| live.saturating_sub(allowed) > SIFTED_PER_WIDTH * width);
+        is_narrow.then_some((filter, allowed))
+    }
+
+    /// Is it cheaper to scan what a filter allows than to walk?
+    pub(super) fn filter_wants_scan(&self, allowed: usize, width: usize, live: usize) -> bool {
+        let walk = width.saturating_mul(self.parameters.m);
+        let cost =
+            walk.saturating_mul(WALK_COST.saturating_mul(allowed).saturating_add(live / BRIDGE_COST_SHARE));
+        allowed.saturating_mul(allowed) <= cost
+    }
+
+    /// Best-first search among what the filter allows: leaves the nearest `width` of what it met in `scratch.pool`. Gives up
+    /// when it found fewer than that.
+    #[allow(clippy::too_many_arguments, reason = "one loop's worth of state; a struct would only rename it")]
+    pub(super) fn filtered_beam(
+        &self,
+        query: &Query<'_>,
+        filter: &dyn Filter,
+        start: Candidate,
+        width: usize,
+        limits: Limits<'_>,
+        scratch: &mut Scratch,
+        outcome: &mut SearchOutcome,
+    ) -> Walk {
+        let live = self.store.len().max(1);
+        let allowed = filter.cardinality().unwrap_or(0).min(live);
+        // Where much is allowed, links of one's own are nearly enough: from 2 M neighbours down to M.
+        let m = self.parameters.m;
+        let wanted = 2 * m - (m as u64 * allowed as u64 / live as u64) as usize;
+        let admission = Admission { store: &self.store, filter, has_deleted: self.has_deleted() };
+        let seed = self.nearest_seed(query, &admission, start.slot(), scratch, outcome);
+        scratch.visited.begin(self.store.slot_count());
+        scratch.visited.insert(start.slot());
+        scratch.pool.begin(width);
+        if let Some(seed) = seed.filter(|seed| scratch.visited.insert(seed.slot())) {
+            scratch.pool.push(seed);
+        }
+        if admission.admits(start.slot()) {
+            scratch.pool.push(start);
+        }
+        let mut next = Some(start);
+        while let Some(current) = next {
+            self.gather_allowed(&admission, current.slot(), wanted, scratch, outcome);
+            let Scratch { pool, fresh, .. } = &mut *scratch;
+            if let Some(next) = pool.peek() {
+                self.graph.prefetch(next.slot());
+            }
+            for at in 0..fresh.len() {
+                self.prefetch_ahead(fresh, at);
+                if limits.expired(outcome.evaluated) {
+                    return Walk::TimedOut;
+                }
+                outcome.evaluated += 1;
+                pool.push(self.store.near_candidate(query, fresh[at]));
+            }
+            next = pool.next_to_expand();
+        }
+        if scratch.pool.is_full() { Walk::Complete } else { Walk::GaveUp }
+    }
+
+    /// Neighbours of a node that are allowed and were not met before, in `scratch.fresh`: among its own links, then among those
+    /// of refused nodes, the first met first, until `wanted` allowed ones were seen.
+    #[inline(always)]
+    fn gather_allowed(
+        &self,
+        admission: &Admission<'_>,
+        slot: u32,
+        wanted: usize,
+        scratch: &mut Scratch,
+        outcome: &mut SearchOutcome,
+    ) {
+        let Scratch { visited, fresh, refused, .. } = scratch;
+        let bridges_max = BRIDGES_PER_LINK * self.graph.capacity(0);
+        fresh.clear();
+        refused.clear();
+        let mut seen = 0;
+        let mut bridges = 0;
+        let mut from = slot;
+        loop {
+            outcome.visited += 1;
+            self.graph.for_each_link(from, 0, |link| {
+                if admission.admits(link) {
+                    seen += 1;
+                    if visited.insert(link) {
+                        fresh.push(link);
+                    }
+                } else if refused.len() < bridges_max {
+                    if refused.len() < BLOCKS_AHEAD {
+                        self.graph.prefetch(link);
+                    }
+                    refused.push(link);
+                }
+            });
+            if seen >= wanted {
+                return;
+            }
+            // The next bridge that no walk went over yet.
+            from = loop {
+                let Some(&bridge) = refused.get(bridges) else { return };
+                bridges += 1;
+                if let Some(&later) = refused.get(bridges + BLOCKS_AHEAD - 1) {
+                    self.graph.prefetch(later);
+                }
+                if visited.insert(bridge) {
+                    break bridge;
+                }
+            };
+        }
+    }
+
+    /// The nearest of a few allowed nodes drawn at random, by a generator that begins with `number`: the same search walks the
+    /// same way.
+    fn nearest_seed(
+        &self,
+        query: &Query<'_>,
+        admission: &Admission<'_>,
+        number: u32,
+        scratch: &mut Scratch,
+        outcome: &mut SearchOutcome,
+    ) -> Option<Candidate> {
+        let slots = u64::from(self.store.slot_count());
+        let mut bits = u64::from(number);
+        let draws = (0..SEEDS as u32 * DRAWS_PER_SEED).map(|_| {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (((bits >> 32) * slots) >> 32) as u32
+        });
+        // No link led to a drawn slot, so it can be in any state.
+        let is_seed = |&slot: &u32| self.store.state(slot) == State::Live && admission.admits(slot);
+        scratch.fresh.clear();
+        scratch.fresh.extend(draws.filter(is_seed).take(SEEDS));
+        let fresh = &scratch.fresh;
+        outcome.evaluated += fresh.len();
+        let candidates = (0..fresh.len()).map(|at| {
+            self.prefetch_ahead(fresh, at);
+            self.store.near_candidate(query, fresh[at])
+        });
+        candidates.min()
+    }
+}
