@@ -25,8 +25,10 @@ const FIELDS: &[&str] = &["c", "n", "flat", "hnsw"];
 /// Components of documents that change, and of questions.
 const NEAR: Range<f32> = 0.0..2.0;
 
+type Judge = fn(&Row<'_>) -> bool;
+
 /// The filters of searches, all of which the untouched documents match, and how a row shows that it does.
-const FILTERS: &[(&str, fn(&Row) -> bool)] = &[
+const FILTERS: &[(&str, Judge)] = &[
     ("@c:{red}", |row| row.has("red")),
     ("@c:{red|blue}", |row| row.has("red") || row.has("blue")),
     ("-@c:{blue}", |row| !row.has("blue")),
