@@ -41,8 +41,8 @@ impl Keyed for Field {
     }
 }
 
-/// A hash. Cloning copies all of it (COPY).
-#[derive(Clone, Debug)]
+/// A hash.
+#[derive(Debug)]
 pub struct Hash {
     fields: Fields,
     expiring: usize,
@@ -225,6 +225,17 @@ impl Hash {
     /// Bytes of values that stand elsewhere.
     pub fn housed_bytes(&self) -> usize {
         self.iter().map(|field| field.value.housed_bytes()).sum()
+    }
+}
+
+impl Clone for Hash {
+    /// Copies all of it (COPY). Values take what they need, which can be more or less than before: one that is housed is a
+    /// content of its own in the copy.
+    fn clone(&self) -> Hash {
+        let fields = self.fields.clone();
+        let mut copy = Hash { fields, heap_bytes: 0, ..*self };
+        copy.heap_bytes = copy.iter().map(Field::heap_bytes).sum();
+        copy
     }
 }
 
