@@ -3,6 +3,7 @@
 //! One `match` shows every mode of the program. Flags, the environment and the configuration file all go through the
 //! server's table of parameters.
 
+mod memory;
 mod modules;
 mod serve;
 
@@ -12,10 +13,6 @@ use engramdb_bench::demo::DemoArgs;
 use engramdb_engine::env::Env;
 use engramdb_server::snapshots::{LogCommand, SnapshotCommand, tools};
 use std::process::ExitCode;
-
-/// Freed memory of deleted keys is found again quickly, and threads do not share free lists.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A durable, Redis-compatible in-memory database with vector search.
 #[derive(Parser)]

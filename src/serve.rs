@@ -98,6 +98,7 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
     let (engine, report) =
         recovery::open_directory(&env, &directory, &make, LocalOptions::default(), options)?;
     println!("{report}");
+    crate::memory::give_back_freed();
     let engine = Arc::new(engine);
     let settings = SnapshotSettings::new(directory.clone())?;
     let snapshotter = Arc::new(BackgroundSnapshots::start(engine.clone(), settings)?);

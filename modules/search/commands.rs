@@ -108,7 +108,7 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     }
     let index = tx.read(|view| find(view, args[1]).cloned())?;
     if with_documents {
-        let keys: Vec<Arc<[u8]>> = index.documents.read().keys().map(|(key, _)| key.clone()).collect();
+        let keys: Vec<Vec<u8>> = index.documents.read().keys().map(|(key, _)| key.to_vec()).collect();
         // Header, key and cause of each delete.
         tx.reserve(keys.iter().map(|key| key.len() + 32).sum())?;
         for key in keys {

@@ -10,16 +10,21 @@
 use crate::postings::{NumberPostings, TermPostings};
 use crate::schema::{Definition, FieldKind};
 use crate::text::{self, StopWords};
-use engramdb_engine::types::parse_double;
+use engramdb_engine::types::{ShortBytes, parse_double};
 use engramdb_engine::view::HashView;
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::BuildHasher;
+use std::ops::{Index, IndexMut};
 
 /// All documents of an index.
 pub struct Documents {
-    ids: HashMap<Arc<[u8]>, u32>,
-    slots: Vec<Slot>,
+    /// By the hash of the key that the slot has.
+    ids: HashTable<u32>,
+    hasher: RandomState,
+    slots: Slots,
     vacant: Vec<u32>,
     /// Ids that keys had in an earlier run, while the keyspace is read at a start.
     reserved: HashMap<Vec<u8>, u32>,
@@ -29,15 +34,58 @@ pub struct Documents {
     fields: Vec<Postings>,
     /// Per field: the documents that lack it.
     missing: Vec<RoaringBitmap>,
+    /// Whether any field has postings.
+    has_values: bool,
+    /// On the heap.
     key_bytes: usize,
     value_bytes: usize,
 }
 
 #[derive(Default)]
 struct Slot {
-    key: Option<Arc<[u8]>>,
+    key: Option<ShortBytes>,
     version: u64,
+    /// By field; empty where no field of the definition has values that postings know.
     values: Box<[Value]>,
+}
+
+/// Slots in blocks, so that growth neither copies them nor keeps half as many again to spare.
+#[derive(Default)]
+struct Slots {
+    blocks: Vec<Vec<Slot>>,
+    length: usize,
+}
+
+const BLOCK_SLOTS: usize = 1024;
+
+impl Slots {
+    fn push(&mut self, slot: Slot) {
+        if self.length.is_multiple_of(BLOCK_SLOTS) {
+            self.blocks.push(Vec::with_capacity(BLOCK_SLOTS));
+        }
+        self.blocks.last_mut().expect("made above").push(slot);
+        self.length += 1;
+    }
+
+    #[inline]
+    fn get(&self, id: u32) -> Option<&Slot> {
+        self.blocks.get(id as usize / BLOCK_SLOTS)?.get(id as usize % BLOCK_SLOTS)
+    }
+}
+
+impl Index<u32> for Slots {
+    type Output = Slot;
+
+    #[inline]
+    fn index(&self, id: u32) -> &Slot {
+        &self.blocks[id as usize / BLOCK_SLOTS][id as usize % BLOCK_SLOTS]
+    }
+}
+
+impl IndexMut<u32> for Slots {
+    fn index_mut(&mut self, id: u32) -> &mut Slot {
+        &mut self.blocks[id as usize / BLOCK_SLOTS][id as usize % BLOCK_SLOTS]
+    }
 }
 
 /// What a document has in a field, as its postings know it.
@@ -75,14 +123,17 @@ impl Documents {
             FieldKind::Numeric => Postings::Numbers(NumberPostings::default()),
             FieldKind::Geo | FieldKind::GeoShape | FieldKind::Vector(_) => Postings::None,
         };
+        let fields: Vec<Postings> = definition.fields.iter().map(|field| postings(&field.kind)).collect();
         Documents {
-            ids: HashMap::new(),
-            slots: Vec::new(),
+            ids: HashTable::new(),
+            hasher: RandomState::default(),
+            slots: Slots::default(),
             vacant: Vec::new(),
             reserved: HashMap::new(),
             live: RoaringBitmap::new(),
             version: 0,
-            fields: definition.fields.iter().map(|field| postings(&field.kind)).collect(),
+            has_values: fields.iter().any(|postings| !matches!(postings, Postings::None)),
+            fields,
             missing: definition.fields.iter().map(|_| RoaringBitmap::new()).collect(),
             key_bytes: 0,
             value_bytes: 0,
@@ -92,8 +143,8 @@ impl Documents {
     /// Gives keys the ids that they had in an earlier run, all below `id_bound`, when they are met again. For an empty
     /// index only; `end_reservation` follows.
     pub fn reserve(&mut self, id_bound: u32, keys: Vec<(u32, Vec<u8>)>) {
-        assert!(self.slots.is_empty(), "ids are reserved before the first document");
-        self.slots.resize_with(id_bound as usize, Slot::default);
+        assert!(self.slots.length == 0, "ids are reserved before the first document");
+        (0..id_bound).for_each(|_| self.slots.push(Slot::default()));
         let within = keys.into_iter().filter(|(id, _)| *id < id_bound);
         self.reserved = within.map(|(id, key)| (key, id)).collect();
     }
@@ -105,8 +156,8 @@ impl Documents {
     /// Makes the ids of keys that were not met again available.
     pub fn end_reservation(&mut self) {
         self.reserved = HashMap::new();
-        let free = |id: &u32| self.slots[*id as usize].key.is_none();
-        self.vacant = (0..self.slots.len() as u32).rev().filter(free).collect();
+        let free = |id: &u32| self.slots[*id].key.is_none();
+        self.vacant = (0..self.slots.length as u32).rev().filter(free).collect();
     }
 
     pub fn len(&self) -> usize {
@@ -120,15 +171,17 @@ impl Documents {
 
     /// The largest id ever given, plus one.
     pub fn id_bound(&self) -> u32 {
-        self.slots.len() as u32
+        self.slots.length as u32
     }
 
     pub fn id(&self, key: &[u8]) -> Option<u32> {
-        self.ids.get(key).copied()
+        let is_it = |&id: &u32| self.key(id) == Some(key);
+        self.ids.find(self.hasher.hash_one(key), is_it).copied()
     }
 
-    pub fn key(&self, id: u32) -> Option<&Arc<[u8]>> {
-        self.slots.get(id as usize)?.key.as_ref()
+    #[inline]
+    pub fn key(&self, id: u32) -> Option<&[u8]> {
+        Some(self.slots.get(id)?.key.as_ref()?.as_slice())
     }
 
     /// Reads what a look at these documents will read, so that the cache misses overlap.
@@ -137,11 +190,12 @@ impl Documents {
     }
 
     pub fn version_of(&self, id: u32) -> u64 {
-        self.slots.get(id as usize).map_or(0, |slot| slot.version)
+        self.slots.get(id).map_or(0, |slot| slot.version)
     }
 
+    /// What a document has in a field with postings.
     pub fn value(&self, id: u32, field: usize) -> &Value {
-        self.slots.get(id as usize).and_then(|slot| slot.values.get(field)).unwrap_or(&Value::Missing)
+        self.slots.get(id).and_then(|slot| slot.values.get(field)).unwrap_or(&Value::Missing)
     }
 
     pub fn live(&self) -> &RoaringBitmap {
@@ -166,22 +220,24 @@ impl Documents {
         }
     }
 
-    pub fn keys(&self) -> impl Iterator<Item = (&Arc<[u8]>, u32)> {
-        self.ids.iter().map(|(key, &id)| (key, id))
+    pub fn keys(&self) -> impl Iterator<Item = (&[u8], u32)> {
+        self.ids.iter().filter_map(|&id| Some((self.key(id)?, id)))
     }
 
     /// Indexes the content of a key, new or changed; returns its id.
     pub fn upsert(&mut self, key: &[u8], content: &[Content]) -> u32 {
-        let id = match self.ids.get(key) {
-            Some(&id) => id,
-            None => self.add(key),
-        };
+        let id = self.id(key).unwrap_or_else(|| self.add(key));
         self.version += 1;
         self.unpost(id);
-        let values =
-            content.iter().enumerate().map(|(field, content)| self.post(field, id, content)).collect();
-        let slot = &mut self.slots[id as usize];
-        slot.values = values;
+        let mut values = Vec::new();
+        for (field, content) in content.iter().enumerate() {
+            let value = self.post(field, id, content);
+            if self.has_values {
+                values.push(value);
+            }
+        }
+        let slot = &mut self.slots[id];
+        slot.values = values.into();
         slot.version = self.version;
         self.value_bytes += owned_bytes(&slot.values);
         id
@@ -189,35 +245,39 @@ impl Documents {
 
     /// Removes a key; returns the id that it had.
     pub fn remove(&mut self, key: &[u8]) -> Option<u32> {
-        let id = self.ids.remove(key)?;
-        self.key_bytes -= key.len();
+        let slots = &self.slots;
+        let is_it = |&id: &u32| slots[id].key.as_ref().is_some_and(|held| held.as_slice() == key);
+        let (id, _) = self.ids.find_entry(self.hasher.hash_one(key), is_it).ok()?.remove();
+        self.key_bytes -= slots[id].key.as_ref().map_or(0, ShortBytes::heap_bytes);
         self.version += 1;
         self.unpost(id);
         self.missing.iter_mut().for_each(|missing| {
             missing.remove(id);
         });
-        self.slots[id as usize] = Slot { version: self.version, ..Slot::default() };
+        self.slots[id] = Slot { version: self.version, ..Slot::default() };
         self.live.remove(id);
         self.vacant.push(id);
         Some(id)
     }
 
     fn add(&mut self, key: &[u8]) -> u32 {
-        let key: Arc<[u8]> = key.into();
-        let slot = Slot { key: Some(key.clone()), ..Slot::default() };
-        let reserved = self.reserved.remove(&*key);
-        let id = match reserved.or_else(|| self.vacant.pop()) {
+        let name = ShortBytes::new(key);
+        self.key_bytes += name.heap_bytes();
+        let slot = Slot { key: Some(name), ..Slot::default() };
+        let id = match self.reserved.remove(key).or_else(|| self.vacant.pop()) {
             Some(id) => {
-                self.slots[id as usize] = slot;
+                self.slots[id] = slot;
                 id
             }
             None => {
                 self.slots.push(slot);
-                (self.slots.len() - 1) as u32
+                (self.slots.length - 1) as u32
             }
         };
-        self.key_bytes += key.len();
-        self.ids.insert(key, id);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let hash_of =
+            |&id: &u32| hasher.hash_one(slots[id].key.as_ref().map_or(&b""[..], ShortBytes::as_slice));
+        self.ids.insert_unique(hasher.hash_one(key), id, hash_of);
         self.live.insert(id);
         id
     }
@@ -241,7 +301,7 @@ impl Documents {
     }
 
     fn unpost(&mut self, id: u32) {
-        let values = std::mem::take(&mut self.slots[id as usize].values);
+        let values = std::mem::take(&mut self.slots[id].values);
         self.value_bytes -= owned_bytes(&values);
         for (field, value) in values.iter().enumerate() {
             match (value, &mut self.fields[field]) {
@@ -257,9 +317,8 @@ impl Documents {
     /// Bytes on the heap, by estimate.
     pub fn heap_bytes(&self) -> usize {
         self.key_bytes
-            + self.ids.len() * 16
-            + self.ids.capacity() * 25
-            + self.slots.len() * size_of::<Slot>()
+            + self.ids.allocation_size()
+            + self.slots.blocks.len() * BLOCK_SLOTS * size_of::<Slot>()
             + self.value_bytes
     }
 }

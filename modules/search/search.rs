@@ -402,7 +402,7 @@ impl Plan {
         let may_have_expired = view.may_have_due(self.database);
         if may_have_expired {
             let keys = neighbors.iter().filter_map(|neighbor| documents.key(neighbor.id));
-            view.prefetch(keys.map(|key| &key[..]));
+            view.prefetch(keys);
         }
         let mut fresh: Option<RoaringBitmap> = None;
         let mut rows = Vec::with_capacity(neighbors.len());

@@ -53,7 +53,8 @@ pub struct Hash {
 #[derive(Clone, Debug)]
 enum Fields {
     Few(Vec<Field>),
-    Many(Table<Field>),
+    /// Boxed, so that the many hashes with few fields do not carry its size.
+    Many(Box<Table<Field>>),
 }
 
 impl Hash {
@@ -130,7 +131,7 @@ impl Hash {
                 fields.push(field);
                 return;
             }
-            let mut table = Table::new();
+            let mut table = Box::new(Table::new());
             for field in fields.drain(..) {
                 table.insert_new(hash_of(field.key()), field);
             }
@@ -217,7 +218,7 @@ impl Hash {
     pub fn heap_bytes(&self) -> usize {
         let fields = match &self.fields {
             Fields::Few(fields) => fields.capacity() * size_of::<Field>(),
-            Fields::Many(table) => table.heap_bytes(),
+            Fields::Many(table) => size_of::<Table<Field>>() + table.heap_bytes(),
         };
         fields + self.heap_bytes
     }
