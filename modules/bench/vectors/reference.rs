@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use engramdb_vector::{Flat, Hnsw, HnswParameters, SearchRequest, VectorError, VectorIndex};
+use engramdb_vector::{Flat, Hnsw, HnswParameters, SearchRequest, Statistics, VectorError, VectorIndex};
 use rayon::prelude::*;
 
 use super::engine::{Engine, IndexKind, LoadReport, SearchParameters, Searcher, Task};
@@ -85,7 +85,12 @@ impl<'t> LibraryEngine<'t> {
         self.index.insert(row as u32, vector).map_err(refused)
     }
 
-    /// What the index says that it occupies.
+    /// What the index says of itself.
+    pub fn statistics(&self) -> Statistics {
+        self.index.statistics()
+    }
+
+    /// What it says that it occupies.
     pub fn memory_bytes(&self) -> usize {
         self.index.memory_bytes()
     }
