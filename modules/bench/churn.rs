@@ -387,7 +387,6 @@ impl Report {
             "index MB",
             "resident MB",
             "replaced",
-            "replaced",
             "ef",
             &recall,
             "p50 us",
