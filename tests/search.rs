@@ -1,5 +1,5 @@
-//! FT.* through the server, in this process: what may leave while the disk stalls, the shape of replies, and what
-//! commands on keys and databases, expiry and restarts do to indexes.
+//! FT.* through the server, in this process: what may leave while the disk stalls, the shape of replies, what commands on
+//! keys and databases, expiry and restarts do to indexes, and what searches find while documents change.
 
 #[path = "search/gate.rs"]
 mod gate;
@@ -8,6 +8,8 @@ mod harness;
 mod keyspace;
 #[path = "search/replies.rs"]
 mod replies;
+#[path = "search/stress.rs"]
+mod stress;
 
 use engramdb_resp::Value;
 use harness::served::{Served, vector_word};

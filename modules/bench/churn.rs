@@ -32,8 +32,8 @@ use crate::vectors::server::ServerEngine;
 const RECALL_LOSS_WANTED: f64 = 0.01;
 /// ... in its memory and so much of it.
 const MEMORY_GROWTH_WANTED: f64 = 0.10;
-/// Vectors are drawn so many at a time: a whole round would weigh as much as the index.
-const DRAWN_AT_A_TIME: usize = 10_000;
+/// Vectors are drawn so many at a time, which weighs little beside the index: resident memory is compared.
+const DRAWN_AT_A_TIME: usize = 1_000;
 const WARM_UP_SEARCHES: usize = 100;
 
 const EXAMPLES: &str = "\
@@ -50,8 +50,8 @@ is this program, on an empty directory under TMPDIR and a free port, twice.
 
 Columns:
   index MB      what the index says that it occupies (FT.INFO's total_index_memory_sz_mb; the library's statistics)
-  resident MB   what the process grew by since it was empty; of the library, since the first index was begun, so that what the
-                allocator keeps of the fresh one counts against the churned one
+  resident MB   what the process grew by since it was empty; of the library, since before the fresh index, of which the allocator
+                keeps the memory: the churned index shows only what it needs beyond that
   CPU us        CPU time a query, of the process that searches";
 
 #[derive(Args, Clone, Debug)]
@@ -61,7 +61,7 @@ pub struct ChurnArgs {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "library")]
     pub engines: Vec<ChurnEngine>,
     /// Documents in the index
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 40_000)]
     pub documents: usize,
     /// Dimensions of the vectors
     #[arg(long, default_value_t = 384)]

@@ -3,7 +3,7 @@
 use crate::error;
 use crate::index::Index;
 use crate::module::{KIND_CREATE, KIND_DROP, NUMBER, SearchModule};
-use crate::{create, info, schema, search};
+use crate::{create, info, schema, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::tx::Tx;
@@ -19,6 +19,21 @@ pub const COMMANDS: &[Command] = &[
         "O(log N) for nearest neighbours, O(N) for N matches of a filter",
         "Searches an index.",
     ),
+    row(staged("FT.PROFILE", "index command [LIMITED] QUERY query [option+]", search::profile)).docs(
+        "2.2.0",
+        "O(N)",
+        "Searches an index, and tells what was done for it and how long that took.",
+    ),
+    row(read("FT.EXPLAIN", "index query [option+]", search::explain)).docs(
+        "1.0.0",
+        "O(1)",
+        "Returns a query as a tree.",
+    ),
+    row(read("FT.EXPLAINCLI", "index query [option+]", search::explain_lines)).docs(
+        "1.0.0",
+        "O(1)",
+        "Returns a query as a tree, line by line.",
+    ),
     row(read("FT.INFO", "index", describe)).docs(
         "1.0.0",
         "O(1)",
@@ -30,7 +45,7 @@ pub const COMMANDS: &[Command] = &[
         "O(1), or O(N) for N documents with DD",
         "Deletes an index, and its documents with DD.",
     ),
-    row(read("FT.CONFIG", "action option [value]", config)).docs(
+    row(read("FT.CONFIG", "action option [value]", settings::config)).docs(
         "1.0.0",
         "O(1)",
         "Tells or sets options of the search module (deprecated).",
@@ -61,7 +76,7 @@ fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 }
 
 /// The index, or the error that it is not there, which waits for whatever may have dropped it.
-fn find<'v>(view: &View<'v>, name: &[u8]) -> Result<&'v Arc<Index>, CommandError> {
+pub fn find<'v>(view: &View<'v>, name: &[u8]) -> Result<&'v Arc<Index>, CommandError> {
     view.module::<SearchModule>().index(view.database(), name).ok_or_else(|| {
         view.whole_keyspace();
         error::unknown_index(name)
@@ -103,43 +118,4 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     tx.apply(Effect::Module { module: NUMBER, version: schema::VERSION, kind: KIND_DROP, payload: args[1] });
     reply.ok();
     Ok(())
-}
-
-/// What FT.CONFIG GET answers: options that clients ask for, with what holds here.
-const OPTIONS: &[(&str, &str)] = &[
-    ("TIMEOUT", "500"),
-    ("DEFAULT_DIALECT", "2"),
-    ("MAXSEARCHRESULTS", "1000000"),
-    ("MAXAGGREGATERESULTS", "1000000"),
-    ("ON_TIMEOUT", "fail"),
-    ("MINPREFIX", "1"),
-];
-
-fn config(_view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let wanted = args.word(2);
-    let known =
-        OPTIONS.iter().filter(|(name, _)| wanted == b"*" || wanted.eq_ignore_ascii_case(name.as_bytes()));
-    let known: Vec<_> = known.collect();
-    if args.is(1, "GET") {
-        reply.array(known.len());
-        known.iter().for_each(|(name, value)| {
-            reply.array(2);
-            reply.bulk(name.as_bytes());
-            reply.bulk(value.as_bytes());
-        });
-        return Ok(());
-    }
-    if args.is(1, "SET") && args.len() == 4 {
-        return match known.first() {
-            Some((_, value)) if args[3].eq_ignore_ascii_case(value.as_bytes()) => {
-                reply.ok();
-                Ok(())
-            }
-            Some((name, value)) => {
-                Err(CommandError::new(format!("SEARCH_UNSUPPORTED {name} is always {value} in this server")))
-            }
-            None => Err(CommandError::of("SEARCH_OPTION_INVALID No such option")),
-        };
-    }
-    Err(CommandError::SYNTAX)
 }

@@ -11,7 +11,11 @@ use std::collections::HashMap;
 
 /// What the vector ranges of a query matched; found before the documents are locked, for that may take long.
 #[derive(Default)]
-pub struct Ranges<'q>(Vec<(&'q VectorRange, Matched)>);
+pub struct Ranges<'q> {
+    matched: Vec<(&'q VectorRange, Matched)>,
+    /// The time ran out before all matches were found.
+    pub timed_out: bool,
+}
 
 pub struct Matched {
     documents: RoaringBitmap,
@@ -19,27 +23,22 @@ pub struct Matched {
 }
 
 impl<'q> Ranges<'q> {
-    /// Searches for all vector ranges in the tree; `None` if the time ran out.
-    pub fn find(
-        index: &Index,
-        tree: &'q Node,
-        id_bound: u32,
-        is_late: &dyn Fn() -> bool,
-    ) -> Option<Ranges<'q>> {
-        let mut wanted = Vec::new();
-        tree.ranges(&mut |range| wanted.push(range));
-        let search = |range: &'q VectorRange| {
+    /// Searches for all vector ranges in the tree.
+    pub fn find(index: &Index, tree: &'q Node, id_bound: u32, is_late: &dyn Fn() -> bool) -> Ranges<'q> {
+        let mut found = Ranges::default();
+        tree.ranges(&mut |range| {
             let field = index.vectors[range.field].as_ref().expect("the parser checked the field's type");
             let question = Question { query: &range.vector, filter: None, id_bound, is_late };
             let epsilon = range.epsilon.unwrap_or(field.options().epsilon as f32);
             let rows = field.within(&question, range.radius, epsilon);
-            (!rows.timed_out).then(|| (range, Matched::new(&rows.neighbors)))
-        };
-        wanted.into_iter().map(search).collect::<Option<_>>().map(Ranges)
+            found.timed_out |= rows.timed_out;
+            found.matched.push((range, Matched::new(&rows.neighbors)));
+        });
+        found
     }
 
     fn of(&self, range: &VectorRange) -> Option<&Matched> {
-        self.0.iter().find(|(other, _)| std::ptr::eq(*other, range)).map(|(_, matched)| matched)
+        self.matched.iter().find(|(other, _)| std::ptr::eq(*other, range)).map(|(_, matched)| matched)
     }
 
     /// The same of `documents`, where the n-th document is the one that was `ids[n]`.
@@ -52,12 +51,12 @@ impl<'q> Ranges<'q> {
             let distances: HashMap<u32, f32> = (0..).zip(ids).filter_map(distance).collect();
             (*range, Matched { documents: distances.keys().copied().collect(), distances })
         };
-        Ranges(self.0.iter().map(of_range).collect())
+        Ranges { matched: self.matched.iter().map(of_range).collect(), timed_out: self.timed_out }
     }
 
     /// What each range that has a name for it says of a document's distance.
     pub fn distances(&self, id: u32) -> impl Iterator<Item = (&'q VectorRange, f32)> {
-        self.0.iter().filter_map(move |(range, matched)| Some((*range, *matched.distances.get(&id)?)))
+        self.matched.iter().filter_map(move |(range, matched)| Some((*range, *matched.distances.get(&id)?)))
     }
 }
 

@@ -4,6 +4,7 @@ use crate::commands::COMMANDS;
 use crate::index::Index;
 use crate::recovery;
 use crate::schema::{self, Definition};
+use crate::settings::Settings;
 use crate::workers::Workers;
 use engramdb_engine::command::Command;
 use engramdb_engine::effect::{Effect, Record};
@@ -39,6 +40,7 @@ pub struct SearchOptions {
 /// FT.*: indexes over the hashes of a store.
 pub struct SearchModule {
     pub(crate) options: SearchOptions,
+    pub(crate) settings: Settings,
     /// By database and name.
     indexes: BTreeMap<u32, BTreeMap<Vec<u8>, Arc<Index>>>,
     workers: Workers,
@@ -56,6 +58,7 @@ impl SearchModule {
         let threads = if options.offline { 0 } else { options.threads.max(1) };
         SearchModule {
             options,
+            settings: Settings::default(),
             indexes: BTreeMap::new(),
             workers: Workers::start(threads),
             last_created: (Lsn(0), 0),

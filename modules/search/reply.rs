@@ -4,7 +4,7 @@ use crate::documents::{Documents, Value};
 use crate::request::SortBy;
 use crate::schema::FieldKind;
 use crate::search::{Plan, Row};
-use engramdb_engine::command::{Outcome, Reply};
+use engramdb_engine::command::Reply;
 use engramdb_engine::view::{HashView, View};
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -20,15 +20,42 @@ enum SortKey {
     Text(Vec<u8>),
 }
 
-/// Writes the reply: `rows` in distance order (or any, where there is none), all of them or at least the page.
-pub fn write(
-    plan: &Plan,
-    view: &View<'_>,
-    reply: &mut dyn Reply,
-    documents: &Documents,
-    total: usize,
-    mut rows: Vec<Row<'_>>,
-) -> Outcome {
+/// What a search came to.
+pub struct Answer<'r> {
+    pub documents: &'r Documents,
+    pub total: usize,
+    /// In distance order (or any, where there is none), all of them or at least the page.
+    pub rows: Vec<Row<'r>>,
+    pub warnings: Warnings,
+}
+
+/// What an answer may lack. RESP2 has no place for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Warnings {
+    pub timed_out: bool,
+    /// The index is still being built.
+    pub incomplete: bool,
+}
+
+impl Warnings {
+    fn texts(self) -> impl Iterator<Item = &'static str> + Clone {
+        let timed_out = self.timed_out.then_some("Timeout limit was reached");
+        let incomplete = self.incomplete.then_some("The index is still being built: results may be missing");
+        timed_out.into_iter().chain(incomplete)
+    }
+
+    /// Writes the texts, or `none` where there are none.
+    pub fn write(self, reply: &mut dyn Reply, none: Option<&'static str>) {
+        let none = none.filter(|_| self == Warnings::default());
+        let texts = self.texts().chain(none);
+        reply.array(texts.clone().count());
+        texts.for_each(|text| reply.bulk(text.as_bytes()));
+    }
+}
+
+/// Writes the reply.
+pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, answer: Answer<'_>) {
+    let Answer { documents, total, mut rows, warnings } = answer;
     let request = plan.request();
     let mut keys = Vec::new();
     if let Some(sort_by) = &request.sort_by {
@@ -51,7 +78,7 @@ pub fn write(
         reply.array(1 + page.len() * each);
         reply.integer(total as i64);
         page.for_each(|at| writer.flat(reply, &rows[at], keys.get(at)));
-        return Ok(());
+        return;
     }
     reply.map(5);
     reply.bulk(b"attributes");
@@ -61,11 +88,10 @@ pub fn write(
     reply.bulk(b"total_results");
     reply.integer(total as i64);
     reply.bulk(b"warning");
-    reply.array(0);
+    warnings.write(reply, None);
     reply.bulk(b"results");
     reply.array(page.len());
     page.for_each(|at| writer.map(reply, &rows[at], keys.get(at)));
-    Ok(())
 }
 
 struct Writer<'a> {

@@ -8,18 +8,21 @@
 //! the keyspace is asked about each row only while something in the database is due to expire, or for what the reply
 //! shows of it: each look is several cache misses.
 
+use crate::commands::find;
 use crate::documents::{self, Documents};
 use crate::error;
+use crate::explain;
 use crate::filter::{Ranges, evaluate};
 use crate::ids::IdSet;
 use crate::index::Index;
 use crate::module::SearchModule;
 use crate::prepared::Prepared;
+use crate::profile::{self, Profile};
 use crate::query::{Knn, Node, Query};
-use crate::reply;
+use crate::reply::{self, Answer, Warnings};
 use crate::request::Request;
 use crate::schema::Algorithm;
-use crate::vectors::Question;
+use crate::vectors::{Cost, Question};
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Outcome, Reply, Stage};
 use engramdb_engine::env::Env;
 use engramdb_engine::view::{HashView, View};
@@ -42,6 +45,11 @@ pub struct Plan {
     env: Env,
     /// On the monotonic clock.
     deadline: Option<Duration>,
+    /// What is done when it has passed: an error, or the rows found by then.
+    fails_on_timeout: bool,
+    /// The index is still being built, and is asked all the same.
+    is_incomplete: bool,
+    profile: Option<Profile>,
 }
 
 /// A document in the answer, with what the vector parts of the query say of it.
@@ -67,10 +75,7 @@ struct Stale {
 /// What the search without a lock came to.
 enum Found {
     /// Rows as true as this version of the documents.
-    Nearest {
-        version: u64,
-        neighbors: Vec<Neighbor>,
-    },
+    Nearest(Nearest),
     /// The filter is evaluated where the rows are loaded.
     Filter,
     Late,
@@ -78,28 +83,83 @@ enum Found {
     Incomplete,
 }
 
+/// The nearest neighbours, as true as this version of the documents.
+struct Nearest {
+    version: u64,
+    neighbors: Vec<Neighbor>,
+    /// Others may be nearer.
+    timed_out: bool,
+    cost: Cost,
+}
+
 pub fn search(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    begin(view, args, reply, None)
+}
+
+pub fn profile(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    find(view, args[1])?;
+    let words = profile::search_words(args)?;
+    let began = view.module::<SearchModule>().options.env.clock.monotonic();
+    begin(view, Args::new(&words), reply, Some(Profile { began, ..Profile::default() }))
+}
+
+pub fn explain(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    reply.bulk(explanation(view, args)?.as_bytes());
+    Ok(())
+}
+
+pub fn explain_lines(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let text = explanation(view, args)?;
+    let lines = text.split('\n');
+    reply.array(lines.clone().count());
+    lines.for_each(|line| reply.simple(line));
+    Ok(())
+}
+
+fn explanation(view: &View<'_>, args: Args<'_>) -> Result<String, CommandError> {
+    let index = find(view, args[1])?;
+    view.wait_for(index.last_lsn());
+    let query = index.prepared.get(&index.definition, args)?.bind(&index.definition, args)?;
+    Ok(explain::explain(&index.definition, &query, &args))
+}
+
+fn begin(
+    view: &View<'_>,
+    args: Args<'_>,
+    reply: &mut dyn Reply,
+    profile: Option<Profile>,
+) -> Result<Stage, CommandError> {
     let module = view.module::<SearchModule>();
-    let index = module.index(view.database(), args[1]).ok_or_else(|| {
-        // It must not be missing because of a DROP that could still be lost.
-        view.whole_keyspace();
-        error::unknown_index(args[1])
-    })?;
+    let index = find(view, args[1])?;
     view.wait_for(index.last_lsn());
     index.uses.fetch_add(1, atomic::Ordering::Relaxed);
     let prepared = index.prepared.get(&index.definition, args)?;
     let query = prepared.bind(&index.definition, args)?;
     let env = module.options.env.clone();
+    let is_backfilling = index.is_backfilling();
+    let is_incomplete = is_backfilling && module.settings.partial_results();
     // The backfill needs the lock that a transaction holds: waiting for it there would be waiting for nothing.
-    let must_not_wait = view.is_exclusive() && index.is_backfilling();
+    let must_not_wait = view.is_exclusive() && is_backfilling && !is_incomplete;
     let timeout = if must_not_wait { Some(Duration::ZERO) } else { prepared.request.timeout };
     let deadline = timeout.map(|timeout| env.clock.monotonic() + timeout);
-    let plan = Plan { index: index.clone(), query, prepared, database: view.database(), env, deadline };
+    let mut plan = Plan {
+        index: index.clone(),
+        query,
+        prepared,
+        database: view.database(),
+        env,
+        deadline,
+        fails_on_timeout: module.settings.fails_on_timeout(),
+        is_incomplete,
+        profile,
+    };
+    plan.note(|profile, now| profile.parsed = now);
     plan.check()?;
-    if index.is_backfilling() {
+    if is_backfilling && !is_incomplete {
         return Ok(Stage::Offload(plan.job(true)));
     }
     if !plan.has_vectors() {
+        plan.note(|profile, now| (profile.started, profile.found) = (now, now));
         plan.finish(Found::Filter, view, reply)?;
         return Ok(Stage::Done);
     }
@@ -131,7 +191,7 @@ impl Plan {
         found
     }
 
-    fn has_vectors(&self) -> bool {
+    pub fn has_vectors(&self) -> bool {
         self.query.knn.is_some() || self.query.filter.has_range()
     }
 
@@ -155,16 +215,31 @@ impl Plan {
     }
 
     fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| self.env.clock.monotonic() > deadline)
+        self.deadline.is_some_and(|deadline| self.now() > deadline)
     }
 
-    fn job(self, waits: bool) -> Job {
+    /// On the monotonic clock.
+    pub fn now(&self) -> Duration {
+        self.env.clock.monotonic()
+    }
+
+    /// Notes the time in the profile, if there is one.
+    fn note(&mut self, note: impl FnOnce(&mut Profile, Duration)) {
+        let now = if self.profile.is_some() { self.now() } else { Duration::ZERO };
+        if let Some(profile) = &mut self.profile {
+            note(profile, now);
+        }
+    }
+
+    fn job(mut self, waits: bool) -> Job {
         Box::new(move || {
+            self.note(|profile, now| profile.started = now);
             let complete = !waits || {
-                let left = self.deadline.map(|deadline| deadline.saturating_sub(self.env.clock.monotonic()));
+                let left = self.deadline.map(|deadline| deadline.saturating_sub(self.now()));
                 self.index.wait_complete(left.unwrap_or(Duration::MAX))
             };
             let found = if complete { self.find() } else { Found::Incomplete };
+            self.note(|profile, now| profile.found = now);
             let finish: Finish = Box::new(move |view, reply| self.finish(found, view, reply));
             finish
         })
@@ -172,33 +247,43 @@ impl Plan {
 
     fn find(&self) -> Found {
         match &self.query.knn {
-            Some(knn) => self.nearest(knn, knn.k),
+            Some(knn) => self.nearest(knn, knn.k).map_or(Found::Late, Found::Nearest),
             None => Found::Filter,
         }
     }
 
-    fn nearest(&self, knn: &Knn, k: usize) -> Found {
+    /// The `k` nearest of the documents that filter and INKEYS leave; `None` where the time ran out before it was known
+    /// which those are.
+    fn nearest(&self, knn: &Knn, k: usize) -> Option<Nearest> {
         let is_late = || self.is_late();
         let (version, id_bound) = {
             let documents = self.index.documents.read();
             (documents.version(), documents.id_bound())
         };
-        let filter = if !self.is_filtered() {
-            None
-        } else {
-            let Some(ranges) = Ranges::find(&self.index, &self.query.filter, id_bound, &is_late) else {
-                return Found::Late;
-            };
+        let mut timed_out = false;
+        let filter = if self.is_filtered() {
+            let ranges = self.ranges(id_bound, &mut timed_out)?;
             Some(IdSet::new(self.matches(&self.index.documents.read(), &ranges)))
+        } else {
+            None
         };
         let vectors = self.index.vectors[knn.field].as_ref().expect("the parser checked the field's type");
         let question = Question { query: &knn.vector, filter: filter.as_ref(), id_bound, is_late: &is_late };
         let rows = vectors.nearest(&question, k, self.ef(knn));
-        if rows.timed_out { Found::Late } else { Found::Nearest { version, neighbors: rows.neighbors } }
+        let timed_out = timed_out || rows.timed_out;
+        Some(Nearest { version, neighbors: rows.neighbors, timed_out, cost: rows.cost })
+    }
+
+    /// What the vector ranges of the query match, as far as the time goes. `None` where it ran out and what was found
+    /// by then is of no use: without all matches of a negated range, rows would be shown that are not true.
+    fn ranges(&self, id_bound: u32, timed_out: &mut bool) -> Option<Ranges<'_>> {
+        let ranges = Ranges::find(&self.index, &self.query.filter, id_bound, &|| self.is_late());
+        *timed_out |= ranges.timed_out;
+        (!ranges.timed_out || !self.query.filter.negates_range()).then_some(ranges)
     }
 
     /// Whether filter or INKEYS leave anything out.
-    fn is_filtered(&self) -> bool {
+    pub fn is_filtered(&self) -> bool {
         *self.query.filter != Node::All || self.request().in_keys.is_some()
     }
 
@@ -211,8 +296,8 @@ impl Plan {
         found
     }
 
-    /// Loads the rows and writes the reply.
-    fn finish(&self, found: Found, view: &View<'_>, reply: &mut dyn Reply) -> Outcome {
+    /// Checks the rows and writes the reply.
+    fn finish(mut self, found: Found, view: &View<'_>, reply: &mut dyn Reply) -> Outcome {
         debug_assert_eq!(view.database(), self.database);
         let name = &self.index.definition.name;
         let here = view.module::<SearchModule>().index(self.database, name);
@@ -222,41 +307,80 @@ impl Plan {
             return Err(error::unknown_index(name));
         }
         view.wait_for(self.index.last_lsn());
+        if let (Found::Nearest(nearest), Some(profile)) = (&found, &mut self.profile) {
+            profile.cost = Some(nearest.cost);
+        }
+        let Some(mut profile) = self.profile else { return self.answer(found, view, reply).map(|_| ()) };
+        profile::begin(reply);
+        let warnings;
+        (profile.rows, warnings) = self.answer(found, view, reply)?;
+        profile::write(&self, &profile, warnings, reply);
+        Ok(())
+    }
+
+    /// Writes the search's own reply. Returns how many documents there are, and what was wrong with that.
+    fn answer(
+        &self,
+        found: Found,
+        view: &View<'_>,
+        reply: &mut dyn Reply,
+    ) -> Result<(usize, Warnings), CommandError> {
+        let mut warnings = Warnings { timed_out: false, incomplete: self.is_incomplete };
         match found {
-            Found::Late => Err(error::TIMEOUT),
             Found::Incomplete => Err(error::BACKFILLING),
-            Found::Filter => self.finish_filter(view, reply),
-            Found::Nearest { version, neighbors } => self.finish_nearest(view, reply, version, neighbors),
+            Found::Nearest(nearest) => self.answer_nearest(view, reply, nearest, warnings),
+            Found::Filter => self.answer_filter(view, reply, warnings),
+            Found::Late => {
+                warnings.timed_out = true;
+                let documents = &self.index.documents.read();
+                self.write(view, reply, Answer { documents, total: 0, rows: Vec::new(), warnings })
+            }
         }
     }
 
-    fn finish_nearest(
+    fn write(
         &self,
         view: &View<'_>,
         reply: &mut dyn Reply,
-        version: u64,
-        neighbors: Vec<Neighbor>,
-    ) -> Outcome {
+        answer: Answer<'_>,
+    ) -> Result<(usize, Warnings), CommandError> {
+        if answer.warnings.timed_out && self.fails_on_timeout {
+            return Err(error::TIMEOUT);
+        }
+        let (total, warnings) = (answer.total, answer.warnings);
+        reply::write(self, view, reply, answer);
+        Ok((total, warnings))
+    }
+
+    fn answer_nearest(
+        &self,
+        view: &View<'_>,
+        reply: &mut dyn Reply,
+        mut nearest: Nearest,
+        mut warnings: Warnings,
+    ) -> Result<(usize, Warnings), CommandError> {
         let knn = self.query.knn.as_ref().expect("found by it");
-        let (mut version, mut neighbors, mut wanted) = (version, neighbors, knn.k);
-        let stale = self.stale(view)?;
+        let mut wanted = knn.k;
+        let stale = self.stale(view, &mut warnings.timed_out);
         loop {
             let documents = self.index.documents.read();
-            let mut rows = self.check_rows(view, &documents, knn, version, &neighbors, &stale)?;
-            if rows.len() >= knn.k || neighbors.len() < wanted || wanted == 0 {
+            warnings.timed_out |= nearest.timed_out;
+            let mut rows = self.check_rows(view, &documents, knn, &nearest, &stale, &mut warnings.timed_out);
+            let is_last = nearest.neighbors.len() < wanted || wanted == 0 || warnings.timed_out;
+            if rows.len() >= knn.k || is_last {
                 rows.sort_unstable_by(Row::order);
                 rows.truncate(knn.k);
-                self.add_range_distances(documents.id_bound(), &mut rows)?;
+                self.add_range_distances(documents.id_bound(), &mut rows, &mut warnings.timed_out);
                 let total = rows.len();
-                return reply::write(self, view, reply, &documents, total, rows);
+                return self.write(view, reply, Answer { documents: &documents, total, rows, warnings });
             }
             // Some were gone, and others may take their place. Nothing changes while we look, so this ends.
             wanted = wanted * 2 + (knn.k - rows.len());
             drop(rows);
             drop(documents);
             match self.nearest(knn, wanted) {
-                Found::Nearest { version: now, neighbors: more } => (version, neighbors) = (now, more),
-                _ => return Err(error::TIMEOUT),
+                Some(more) => nearest = more,
+                None => nearest.timed_out = true,
             }
         }
     }
@@ -267,10 +391,11 @@ impl Plan {
         view: &View<'r>,
         documents: &'r Documents,
         knn: &'r Knn,
-        version: u64,
-        neighbors: &[Neighbor],
+        nearest: &Nearest,
         stale: &Stale,
-    ) -> Result<Vec<Row<'r>>, CommandError> {
+        timed_out: &mut bool,
+    ) -> Vec<Row<'r>> {
+        let neighbors = &nearest.neighbors;
         documents.prefetch(neighbors.iter().map(|neighbor| neighbor.id));
         let may_have_expired = view.may_have_due(self.database);
         if may_have_expired {
@@ -282,14 +407,12 @@ impl Plan {
         rows.extend(stale.matching.iter().filter_map(|id| self.look(view, documents, knn, id, None)));
         for neighbor in neighbors.iter().filter(|neighbor| !stale.documents.contains(neighbor.id)) {
             let mut distance = Some(neighbor.distance);
-            if documents.version_of(neighbor.id) > version {
-                if fresh.is_none() {
-                    let is_late = || self.is_late();
-                    let ranges =
-                        Ranges::find(&self.index, &self.query.filter, documents.id_bound(), &is_late);
-                    fresh = Some(self.matches(documents, &ranges.ok_or(error::TIMEOUT)?));
-                }
-                if !fresh.as_ref().is_some_and(|fresh| fresh.contains(neighbor.id)) {
+            if documents.version_of(neighbor.id) > nearest.version {
+                let fresh = fresh.get_or_insert_with(|| {
+                    let ranges = self.ranges(documents.id_bound(), timed_out);
+                    ranges.map(|ranges| self.matches(documents, &ranges)).unwrap_or_default()
+                });
+                if !fresh.contains(neighbor.id) {
                     continue;
                 }
                 distance = None;
@@ -300,7 +423,7 @@ impl Plan {
             }
             rows.extend(self.look(view, documents, knn, neighbor.id, distance));
         }
-        Ok(rows)
+        rows
     }
 
     /// A document as a row, if it has a vector in the keyspace; its distance is found out where it is not known.
@@ -328,15 +451,19 @@ impl Plan {
     }
 
     /// The index knows nothing of time: what is it that documents match of which something has expired?
-    fn stale(&self, view: &View<'_>) -> Result<Stale, CommandError> {
+    fn stale(&self, view: &View<'_>, timed_out: &mut bool) -> Stale {
         let documents = self.index.documents.read();
         // Without a filter, looking at each row is enough.
         if !self.is_filtered() || !view.due(self.database).any(|key| documents.id(key).is_some()) {
-            return Ok(Stale::default());
+            return Stale::default();
         }
-        let is_late = || self.is_late();
-        let ranges = Ranges::find(&self.index, &self.query.filter, documents.id_bound(), &is_late);
-        Ok(self.stale_of(view, &documents, &ranges.ok_or(error::TIMEOUT)?))
+        match self.ranges(documents.id_bound(), timed_out) {
+            Some(ranges) => self.stale_of(view, &documents, &ranges),
+            None => Stale {
+                matching: RoaringBitmap::new(),
+                ..self.stale_of(view, &documents, &Ranges::default())
+            },
+        }
     }
 
     fn stale_of(&self, view: &View<'_>, documents: &Documents, ranges: &Ranges<'_>) -> Stale {
@@ -360,23 +487,26 @@ impl Plan {
         stale
     }
 
-    fn add_range_distances<'r>(&'r self, id_bound: u32, rows: &mut [Row<'r>]) -> Outcome {
+    fn add_range_distances<'r>(&'r self, id_bound: u32, rows: &mut [Row<'r>], timed_out: &mut bool) {
         if !self.query.filter.has_range() {
-            return Ok(());
+            return;
         }
-        let is_late = || self.is_late();
-        let ranges =
-            Ranges::find(&self.index, &self.query.filter, id_bound, &is_late).ok_or(error::TIMEOUT)?;
+        let ranges = Ranges::find(&self.index, &self.query.filter, id_bound, &|| self.is_late());
+        *timed_out |= ranges.timed_out;
         rows.iter_mut().for_each(|row| row.add(&ranges));
-        Ok(())
     }
 
     /// Everything that the filter matches, under the keyspace's read lock: nothing changes meanwhile.
-    fn finish_filter(&self, view: &View<'_>, reply: &mut dyn Reply) -> Outcome {
-        let is_late = || self.is_late();
+    fn answer_filter(
+        &self,
+        view: &View<'_>,
+        reply: &mut dyn Reply,
+        mut warnings: Warnings,
+    ) -> Result<(usize, Warnings), CommandError> {
         let id_bound = self.index.documents.read().id_bound();
-        let ranges =
-            Ranges::find(&self.index, &self.query.filter, id_bound, &is_late).ok_or(error::TIMEOUT)?;
+        let Some(ranges) = self.ranges(id_bound, &mut warnings.timed_out) else {
+            return self.answer(Found::Late, view, reply);
+        };
         // Without an order, the rows up to the end of the page are enough.
         let request = self.request();
         let wanted = match &request.sort_by {
@@ -395,7 +525,7 @@ impl Plan {
             row
         };
         let rows = found.into_iter().take(wanted).map(row).collect();
-        reply::write(self, view, reply, &documents, total, rows)
+        self.write(view, reply, Answer { documents: &documents, total, rows, warnings })
     }
 }
 

@@ -14,7 +14,8 @@
 use crate::ids::IdSet;
 use crate::schema::{Algorithm, VectorOptions};
 use engramdb_vector::{
-    Filter, Flat, Hnsw, HnswParameters, Neighbor, RangeRequest, SearchRequest, VectorError, VectorIndex,
+    Filter, Flat, Hnsw, HnswParameters, Neighbor, RangeRequest, SearchOutcome, SearchRequest, VectorError,
+    VectorIndex,
 };
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -89,6 +90,20 @@ struct Queue {
 pub struct Rows {
     pub neighbors: Vec<Neighbor>,
     pub timed_out: bool,
+    pub cost: Cost,
+}
+
+/// What a question cost, and how it was answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// Distances that were computed, those of the tail included.
+    pub evaluated: usize,
+    /// Nodes of the graph whose neighbours were looked at.
+    pub visited: usize,
+    /// All candidates were scanned; otherwise the graph was walked.
+    pub exact: bool,
+    /// Pending mutations, which are scanned in any case.
+    pub tail: usize,
 }
 
 /// A question about nearest neighbours.
@@ -270,7 +285,7 @@ impl VectorField {
             deadline: Some(question.is_late),
         };
         let found = structure.index().search(&request).expect("the query was checked");
-        tail.merge(found.neighbors, k, found.timed_out)
+        tail.merge(found, k)
     }
 
     /// All documents that the filter allows within `radius`.
@@ -287,7 +302,7 @@ impl VectorField {
             deadline: Some(question.is_late),
         };
         let found = structure.index().search_range(&request).expect("the query was checked");
-        tail.merge(found.neighbors, usize::MAX, found.timed_out)
+        tail.merge(found, usize::MAX)
     }
 
     fn tail_rows(&self, question: &Question<'_>) -> TailRows {
@@ -326,13 +341,19 @@ impl TailRows {
         }
     }
 
-    fn merge(self, found: Vec<Neighbor>, k: usize, timed_out: bool) -> Rows {
-        let mut neighbors = found;
+    fn merge(self, found: SearchOutcome, k: usize) -> Rows {
+        let cost = Cost {
+            evaluated: found.evaluated + self.rows.len(),
+            visited: found.visited,
+            exact: found.exact,
+            tail: self.overridden.len(),
+        };
+        let mut neighbors = found.neighbors;
         neighbors.retain(|row| !self.overridden.contains(&row.id));
         neighbors.extend(self.rows);
         neighbors.sort_unstable();
         neighbors.truncate(k);
-        Rows { neighbors, timed_out }
+        Rows { neighbors, timed_out: found.timed_out, cost }
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Knn {
     pub ef_runtime: Option<usize>,
     /// What the distance is called in the reply.
     pub alias: Arc<[u8]>,
+    /// The request's word that is the vector.
+    pub word: usize,
 }
 
 /// Everything within a distance.
@@ -52,6 +54,8 @@ pub struct VectorRange {
     pub epsilon: Option<f32>,
     /// What the distance is called in the reply, where it is wanted.
     pub alias: Option<Arc<[u8]>>,
+    /// The request's word that is the vector.
+    pub word: usize,
 }
 
 /// A set of documents. Fields are indexes into the definition's.
@@ -110,6 +114,16 @@ impl Node {
             Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| node.ranges(each)),
             Node::Not(node) | Node::Optional(node) => node.ranges(each),
             _ => {}
+        }
+    }
+
+    /// True if a vector range stands under a negation: then fewer of its matches make more of the whole's.
+    pub fn negates_range(&self) -> bool {
+        match self {
+            Node::Not(node) => node.has_range(),
+            Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(Node::negates_range),
+            Node::Optional(node) => node.negates_range(),
+            _ => false,
         }
     }
 

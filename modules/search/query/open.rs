@@ -253,6 +253,7 @@ impl Values<'_> {
             vector: self.vector(range.field, range.vector)?,
             epsilon: epsilon.transpose()?,
             alias: alias.transpose()?,
+            word: range.vector,
         })
     }
 
@@ -265,6 +266,7 @@ impl Values<'_> {
             vector: self.vector(knn.field, knn.vector)?,
             ef_runtime: ef_runtime.transpose()?,
             alias: self.alias(&knn.alias)?,
+            word: knn.vector,
         })
     }
 

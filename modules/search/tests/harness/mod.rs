@@ -6,7 +6,7 @@ use engramdb_engine::Engine;
 use engramdb_engine::command::{Args, CommandError, CommandTable, Handler, Reply, Stage};
 use engramdb_engine::commands;
 use engramdb_engine::engine::batch_bytes_max;
-use engramdb_engine::env::Env;
+use engramdb_engine::env::{Clock, Env};
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::replay::Checkpoint;
@@ -123,9 +123,18 @@ impl Server {
         Server::open(Arc::new(MemoryLog::new(LogId([7; 16]))), Some(directory))
     }
 
+    /// Searches under a clock of their own.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Server {
+        let env = Env { clock, ..Env::system() };
+        Server::open_with(Arc::new(MemoryLog::new(LogId([7; 16]))), None, env)
+    }
+
     fn open(log: Arc<dyn ShardLog>, directory: Option<PathBuf>) -> Server {
-        let options =
-            SearchOptions { directory: directory.clone(), env: Env::system(), offline: false, threads: 2 };
+        Server::open_with(log, directory, Env::system())
+    }
+
+    fn open_with(log: Arc<dyn ShardLog>, directory: Option<PathBuf>, env: Env) -> Server {
+        let options = SearchOptions { directory: directory.clone(), env, offline: false, threads: 2 };
         let mut recovering = Recovering::new(Env::system(), 16, vec![Box::new(SearchModule::new(options))]);
         let recovered = recovering.replay(&*log, Checkpoint::default(), |_| ()).expect("the log is whole");
         let started = recovering.start(log.clone(), &recovered, Options::default());

@@ -1,0 +1,185 @@
+//! FT.EXPLAIN: a query as a tree, in the words of RediSearch.
+//!
+//! Two forms are not told apart, because they mean the same: tags of one field joined by `|` inside or outside the
+//! braces, and a word in all TEXT fields or in the one that there is.
+
+use crate::query::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
+use crate::reply::format_number;
+use crate::schema::{Definition, FieldKind};
+use std::fmt::Write;
+
+/// The tree, line by line. `words` are the request's: they have the names of the query's parameters.
+pub fn explain(definition: &Definition, query: &Query, words: &[&[u8]]) -> String {
+    let mut tree = Tree { definition, words, text: String::new() };
+    match &query.knn {
+        Some(knn) => tree.knn(knn, &query.filter),
+        None => tree.node(&query.filter, 0),
+    }
+    tree.text
+}
+
+struct Tree<'a> {
+    definition: &'a Definition,
+    words: &'a [&'a [u8]],
+    text: String,
+}
+
+impl Tree<'_> {
+    fn knn(&mut self, knn: &Knn, filter: &Node) {
+        self.text.push_str("VECTOR {");
+        if *filter != Node::All {
+            self.text.push('\n');
+            self.node(filter, 1);
+            self.text.push_str("} => {");
+        }
+        let (vector, field) = (self.parameter(knn.word), self.name(knn.field));
+        _ = write!(
+            self.text,
+            "K={} nearest vectors to `${vector}` in vector index associated with field @{field}",
+            knn.k
+        );
+        if let Some(ef_runtime) = knn.ef_runtime {
+            _ = write!(self.text, ", EF_RUNTIME = {ef_runtime}");
+        }
+        _ = writeln!(self.text, ", yields distance as `{}`}}", lossy(&knn.alias));
+    }
+
+    fn range(&mut self, range: &VectorRange) {
+        let (vector, field) = (self.parameter(range.word), self.name(range.field));
+        _ = write!(
+            self.text,
+            "VECTOR {{Vectors that are within {} distance radius from `${vector}` in vector index associated with field \
+             @{field}",
+            significant(f64::from(range.radius))
+        );
+        if let Some(epsilon) = range.epsilon {
+            _ = write!(self.text, ", epsilon = {}", significant(f64::from(epsilon)));
+        }
+        if let Some(alias) = &range.alias {
+            _ = write!(self.text, ", yields distance as `{}`", lossy(alias));
+        }
+        self.text.push_str("}\n");
+    }
+
+    fn node(&mut self, node: &Node, depth: usize) {
+        self.pad(depth);
+        match node {
+            Node::All => self.text.push_str("<WILDCARD>\n"),
+            Node::Nothing => self.text.push_str("<empty>\n"),
+            Node::And(nodes) => self.group("INTERSECT {", nodes, depth),
+            Node::Or(nodes) => match tags_of_one_field(nodes) {
+                Some(field) => self.tags(field, nodes, depth),
+                None => self.group("UNION {", nodes, depth),
+            },
+            Node::Not(node) => self.group("NOT{", std::slice::from_ref(node), depth),
+            Node::Optional(node) => self.group("OPTIONAL{", std::slice::from_ref(node), depth),
+            Node::Tag { field, .. } => self.tags(*field, std::slice::from_ref(node), depth),
+            Node::Number { field, least, most } => {
+                let sign = |exclusive| if exclusive { "<" } else { "<=" };
+                let (low, high) = (decimal(least.value), decimal(most.value));
+                let (below, above) = (sign(least.exclusive), sign(most.exclusive));
+                let name = self.name(*field);
+                _ = writeln!(self.text, "NUMERIC {{{low} {below} @{name} {above} {high}}}");
+            }
+            Node::Text { fields, text } => self.words_in(fields, text, depth),
+            Node::Missing(field) => {
+                let name = self.name(*field);
+                _ = writeln!(self.text, "ISMISSING{{{name}}}");
+            }
+            Node::Range(range) => self.range(range),
+            Node::Open(_) => unreachable!("a query has values for its parameters"),
+        }
+    }
+
+    fn group<N: std::borrow::Borrow<Node>>(&mut self, head: &str, nodes: &[N], depth: usize) {
+        self.text.push_str(head);
+        self.text.push('\n');
+        nodes.iter().for_each(|node| self.node(node.borrow(), depth + 1));
+        self.pad(depth);
+        self.text.push_str("}\n");
+    }
+
+    fn tags(&mut self, field: usize, nodes: &[Node], depth: usize) {
+        let name = self.name(field);
+        _ = writeln!(self.text, "TAG:@{name} {{");
+        for node in nodes {
+            let Node::Tag { pattern, .. } = node else { continue };
+            self.pad(depth + 1);
+            self.pattern(pattern);
+        }
+        self.pad(depth);
+        self.text.push_str("}\n");
+    }
+
+    fn words_in(&mut self, fields: &[usize], text: &TextMatch, depth: usize) {
+        let is_text = |&&field: &&usize| matches!(self.definition.fields[field].kind, FieldKind::Text { .. });
+        let all = 0..self.definition.fields.len();
+        let prefix = if fields.len() < all.collect::<Vec<_>>().iter().filter(is_text).count() {
+            let names: Vec<String> = fields.iter().map(|&field| self.name(field)).collect();
+            format!("@{}:", names.join("|"))
+        } else {
+            String::new()
+        };
+        self.text.push_str(&prefix);
+        match text {
+            TextMatch::Term(pattern) => self.pattern(pattern),
+            TextMatch::Phrase(terms) => {
+                self.text.push_str("EXACT {\n");
+                for term in terms {
+                    self.pad(depth + 1);
+                    _ = writeln!(self.text, "{prefix}{}", lossy(term));
+                }
+                self.pad(depth);
+                self.text.push_str("}\n");
+            }
+        }
+    }
+
+    fn pattern(&mut self, pattern: &Pattern) {
+        _ = match pattern {
+            Pattern::Exact(term) if term.is_empty() => writeln!(self.text, "\"\""),
+            Pattern::Exact(term) => writeln!(self.text, "{}", lossy(term)),
+            Pattern::Prefix(part) => writeln!(self.text, "PREFIX{{{}*}}", lossy(part)),
+            Pattern::Suffix(part) => writeln!(self.text, "SUFFIX{{*{}}}", lossy(part)),
+            Pattern::Infix(part) => writeln!(self.text, "INFIX{{*{}*}}", lossy(part)),
+            Pattern::Wildcard(wildcard) => writeln!(self.text, "WILDCARD{{{}}}", lossy(wildcard)),
+        };
+    }
+
+    fn pad(&mut self, depth: usize) {
+        (0..depth).for_each(|_| self.text.push_str("  "));
+    }
+
+    fn name(&self, field: usize) -> String {
+        lossy(&self.definition.fields[field].name)
+    }
+
+    /// The name of the parameter whose value is this word: it stands in front of it.
+    fn parameter(&self, word: usize) -> String {
+        lossy(self.words[word - 1])
+    }
+}
+
+fn tags_of_one_field(nodes: &[Node]) -> Option<usize> {
+    let field = |node: &Node| match node {
+        Node::Tag { field, .. } => Some(*field),
+        _ => None,
+    };
+    let first = field(nodes.first()?)?;
+    nodes.iter().all(|node| field(node) == Some(first)).then_some(first)
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// C's `%f`.
+fn decimal(number: f64) -> String {
+    if number.is_finite() { format!("{number:.6}") } else { format_number(number) }
+}
+
+/// C's `%g` of a number that was read from few digits.
+fn significant(number: f64) -> String {
+    let rounded = format!("{number:.5e}").parse().unwrap_or(number);
+    format_number(rounded)
+}

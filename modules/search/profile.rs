@@ -1,0 +1,239 @@
+//! FT.PROFILE: a search with its cost, in the shape of RediSearch's.
+//!
+//! ```text
+//! [results, [Shards, [shard], Coordinator, []]]            RESP3: {Results, Profile: {Shards, Coordinator}}
+//! shard: Total profile time, Parsing time, Workers queue time, Pipeline creation time, Warning: [...],
+//!        Iterators profile: tree, Result processors profile: [{Type, Time, Results processed}, ...]
+//! ```
+//!
+//! Times are milliseconds. The tree is the query's: a filter's node says how many documents it stands for, and a vector
+//! part says what was chosen for it and what that cost. RediSearch's name for the mode is given where it means the same
+//! (`STANDARD_KNN`, `RANGE_QUERY`, and `HYBRID_ADHOC_BF` for a scan of the filter's matches); a walk of the graph under a
+//! filter is not done in batches here and has a name of its own, `HYBRID_FILTERED_WALK`.
+//!
+//! A filter's nodes are evaluated again, one by one, for their times and counts: profiling costs more than searching.
+
+use crate::documents::Documents;
+use crate::filter::{Ranges, evaluate};
+use crate::query::{Node, Pattern, TextMatch};
+use crate::reply::Warnings;
+use crate::search::Plan;
+use crate::vectors::Cost;
+use engramdb_engine::command::{Args, CommandError, Reply};
+use std::time::Duration;
+
+/// What is noted while a profiled search runs. All times are on the monotonic clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Profile {
+    /// When the command came.
+    pub began: Duration,
+    /// When its words were understood.
+    pub parsed: Duration,
+    /// When its job began, and when the neighbours had been found.
+    pub started: Duration,
+    pub found: Duration,
+    /// What the nearest neighbours cost.
+    pub cost: Option<Cost>,
+    /// Rows that were found.
+    pub rows: usize,
+}
+
+/// The words of FT.PROFILE as those of the search that it runs.
+pub fn search_words<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>, CommandError> {
+    if !args.is(2, "SEARCH") {
+        if args.is(2, "AGGREGATE") || args.is(2, "HYBRID") {
+            return Err(crate::error::unsupported("Profiles of AGGREGATE and HYBRID are"));
+        }
+        return Err(CommandError::of("No `SEARCH`, `AGGREGATE`, or `HYBRID` provided"));
+    }
+    // LIMITED cuts what patterns expanded to, which is not listed in any case.
+    let at = if args.is(3, "LIMITED") { 4 } else { 3 };
+    if !args.is(at, "QUERY") {
+        return Err(CommandError::of("The QUERY keyword is expected"));
+    }
+    if args.len() < at + 2 {
+        return Err(CommandError::wrong_arity("FT.PROFILE"));
+    }
+    let mut words = vec![&b"FT.SEARCH"[..], args.word(1)];
+    words.extend_from_slice(args.from(at + 1));
+    Ok(words)
+}
+
+/// Opens the reply; the search's own follows, and then `write`.
+pub fn begin(reply: &mut dyn Reply) {
+    if reply.is_resp3() {
+        reply.map(2);
+        reply.bulk(b"Results");
+    } else {
+        reply.array(2);
+    }
+}
+
+/// Writes the profile of a search that was answered just now.
+pub fn write(plan: &Plan, profile: &Profile, warnings: Warnings, reply: &mut dyn Reply) {
+    if reply.is_resp3() {
+        reply.bulk(b"Profile");
+    }
+    let now = plan.now();
+    reply.map(2);
+    reply.bulk(b"Shards");
+    reply.array(1);
+    reply.map(7);
+    for (name, time) in [
+        ("Total profile time", now - profile.began),
+        ("Parsing time", profile.parsed - profile.began),
+        ("Workers queue time", profile.started - profile.parsed),
+        ("Pipeline creation time", Duration::ZERO),
+    ] {
+        pair(reply, name, |reply| milliseconds(reply, time));
+    }
+    reply.bulk(b"Warning");
+    warnings.write(reply, Some("None"));
+    reply.bulk(b"Iterators profile");
+    iterators(plan, profile, reply);
+    reply.bulk(b"Result processors profile");
+    processors(plan, profile, now, reply);
+    reply.bulk(b"Coordinator");
+    reply.map(0);
+}
+
+fn processors(plan: &Plan, profile: &Profile, now: Duration, reply: &mut dyn Reply) {
+    let request = plan.request();
+    let steps = [
+        (true, "Index", profile.found - profile.started),
+        (plan.has_vectors(), "Metrics Applier", Duration::ZERO),
+        (request.sort_by.is_some(), "Sorter", Duration::ZERO),
+        (!request.no_content, "Loader", now - profile.found),
+    ];
+    let steps = steps.into_iter().filter(|(is_there, ..)| *is_there);
+    reply.array(steps.clone().count());
+    steps.for_each(|(_, name, time)| {
+        reply.map(3);
+        pair(reply, "Type", |reply| reply.bulk(name.as_bytes()));
+        pair(reply, "Time", |reply| milliseconds(reply, time));
+        pair(reply, "Results processed", |reply| reply.integer(profile.rows as i64));
+    });
+}
+
+fn iterators(plan: &Plan, profile: &Profile, reply: &mut dyn Reply) {
+    let documents = plan.index.documents.read();
+    let never = || false;
+    let ranges = Ranges::find(&plan.index, &plan.query.filter, documents.id_bound(), &never);
+    let tree = Tree { plan, documents: &documents, ranges };
+    match &profile.cost {
+        Some(cost) => tree.nearest(profile, cost, reply),
+        None => tree.node(&plan.query.filter, reply),
+    }
+}
+
+struct Tree<'a> {
+    plan: &'a Plan,
+    documents: &'a Documents,
+    ranges: Ranges<'a>,
+}
+
+impl Tree<'_> {
+    fn nearest(&self, profile: &Profile, cost: &Cost, reply: &mut dyn Reply) {
+        let is_filtered = self.plan.is_filtered();
+        let has_tree = *self.plan.query.filter != Node::All;
+        let is_scan = cost.exact || cost.visited == 0;
+        let (mode, chosen) = match (is_filtered, is_scan) {
+            (false, true) => ("STANDARD_KNN", if cost.exact { "exact scan" } else { "scan of codes" }),
+            (false, false) => ("STANDARD_KNN", "walk of the graph"),
+            (true, true) if cost.exact => ("HYBRID_ADHOC_BF", "exact scan of the matches"),
+            (true, true) => ("HYBRID_ADHOC_BF", "scan of the matches' codes"),
+            (true, false) => ("HYBRID_FILTERED_WALK", "filtered walk of the graph"),
+        };
+        reply.map(8 + usize::from(has_tree));
+        pair(reply, "Type", |reply| reply.bulk(b"VECTOR"));
+        pair(reply, "Time", |reply| milliseconds(reply, profile.found - profile.started));
+        pair(reply, "Number of reading operations", |reply| reply.integer(profile.rows as i64));
+        pair(reply, "Vector search mode", |reply| reply.bulk(mode.as_bytes()));
+        pair(reply, "Plan", |reply| reply.bulk(chosen.as_bytes()));
+        for (name, count) in [
+            ("Distances evaluated", cost.evaluated),
+            ("Nodes visited", cost.visited),
+            ("Pending mutations scanned", cost.tail),
+        ] {
+            pair(reply, name, |reply| reply.integer(count as i64));
+        }
+        if has_tree {
+            reply.bulk(b"Child iterator");
+            self.node(&self.plan.query.filter, reply);
+        }
+    }
+
+    fn node(&self, node: &Node, reply: &mut dyn Reply) {
+        let before = self.plan.now();
+        let matches = evaluate(self.documents, &self.ranges, node).len();
+        let time = self.plan.now() - before;
+        let (kind, detail): (&[u8], Option<(&str, Vec<u8>)>) = match node {
+            Node::All => (b"WILDCARD", None),
+            Node::Nothing => (b"EMPTY", None),
+            Node::And(_) => (b"INTERSECT", None),
+            Node::Or(_) => (b"UNION", Some(("Query type", b"UNION".to_vec()))),
+            Node::Not(_) => (b"NOT", None),
+            Node::Optional(_) => (b"OPTIONAL", None),
+            Node::Tag { pattern, .. } => of_pattern(b"TAG", pattern),
+            Node::Text { text: TextMatch::Term(pattern), .. } => of_pattern(b"TEXT", pattern),
+            Node::Text { text: TextMatch::Phrase(terms), .. } => (b"TEXT", Some(("Term", terms.join(&b' ')))),
+            Node::Number { least, most, .. } => {
+                let term = format!("{:.6} - {:.6}", least.value, most.value);
+                (b"NUMERIC", Some(("Term", term.into_bytes())))
+            }
+            Node::Missing(_) => (b"MISSING", None),
+            Node::Range(_) => (
+                b"METRIC SORTED BY ID - VECTOR DISTANCE",
+                Some(("Vector search mode", b"RANGE_QUERY".to_vec())),
+            ),
+            Node::Open(_) => unreachable!("a query has values for its parameters"),
+        };
+        let children: &[Node] = match node {
+            Node::And(nodes) | Node::Or(nodes) => nodes,
+            Node::Not(node) | Node::Optional(node) => std::slice::from_ref(node),
+            _ => &[],
+        };
+        reply.map(3 + usize::from(detail.is_some()) + usize::from(!children.is_empty()));
+        pair(reply, "Type", |reply| reply.bulk(kind));
+        if let Some((name, value)) = detail {
+            pair(reply, name, |reply| reply.bulk(&value));
+        }
+        pair(reply, "Time", |reply| milliseconds(reply, time));
+        pair(reply, "Number of reading operations", |reply| reply.integer(matches as i64));
+        match node {
+            Node::Not(child) | Node::Optional(child) => {
+                reply.bulk(b"Child iterator");
+                self.node(child, reply);
+            }
+            _ if !children.is_empty() => {
+                reply.bulk(b"Child iterators");
+                reply.array(children.len());
+                children.iter().for_each(|child| self.node(child, reply));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The type and detail of a leaf: a term, or the union of what a pattern stands for.
+fn of_pattern<'k>(kind: &'k [u8], pattern: &Pattern) -> (&'k [u8], Option<(&'static str, Vec<u8>)>) {
+    let union = |name: &str, part: &[u8]| {
+        (&b"UNION"[..], Some(("Query type", [name.as_bytes(), b" - ", part].concat())))
+    };
+    match pattern {
+        Pattern::Exact(term) => (kind, Some(("Term", term.clone()))),
+        Pattern::Prefix(part) => union("PREFIX", part),
+        Pattern::Suffix(part) => union("SUFFIX", part),
+        Pattern::Infix(part) => union("INFIX", part),
+        Pattern::Wildcard(wildcard) => union("WILDCARD", wildcard),
+    }
+}
+
+fn pair(reply: &mut dyn Reply, name: &str, value: impl FnOnce(&mut dyn Reply)) {
+    reply.bulk(name.as_bytes());
+    value(reply);
+}
+
+fn milliseconds(reply: &mut dyn Reply, time: Duration) {
+    reply.double(time.as_secs_f64() * 1e3);
+}
