@@ -12,7 +12,7 @@ pub(crate) const DEADLINE_STRIDE: usize = 256;
 /// Slots that are gathered before they are evaluated, so that each can be prefetched ahead of its turn.
 const BATCH: usize = 64;
 /// How far ahead.
-const AHEAD: usize = 12;
+const AHEAD: usize = 4;
 
 /// Up to so many vectors are scanned themselves, which takes some tens of microseconds; more by their codes.
 const UNCODED_MAX: usize = 1_000;
