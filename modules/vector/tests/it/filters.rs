@@ -3,14 +3,18 @@
 //!
 //! Beam and M are small here, so that walks are cheaper than scans in graphs of a few thousand vectors as well.
 
-use engramdb_vector::{Filter, Hnsw, HnswParameters, Metric, SearchOutcome, SearchRequest, VectorIndex};
+use engramdb_vector::{
+    Filter, Hnsw, HnswParameters, Metric, SearchOutcome, SearchRequest, VectorIndex, bytes_of,
+};
 
-use crate::data::{Only, RealData, assert_whole, brute_force, clustered, recall};
+use crate::data::{Floats, Only, RealData, assert_whole, brute_force, clustered, recall};
 
 const K: usize = 10;
 
 fn find(index: &Hnsw, query: &[f32], ef: usize, filter: &dyn Filter) -> SearchOutcome {
-    index.search(&SearchRequest { filter: Some(filter), ..SearchRequest::new(query, K, ef) }).expect("fits")
+    index
+        .search(&SearchRequest { filter: Some(filter), ..SearchRequest::new(bytes_of(query), K, ef) })
+        .expect("fits")
 }
 
 /// Searches for each query, and checks that `K` allowed rows come. Mean recall, and how many searches walked.
@@ -51,7 +55,7 @@ fn at_random(count: usize, percent: f64) -> Only {
 fn real_embeddings_under_filters_of_every_selectivity() {
     let data = RealData::get();
     let rows: Vec<&[f32]> = data.rows().collect();
-    let vectors: Vec<(u32, &[f32])> = (0..).zip(rows.iter().copied()).collect();
+    let vectors: Vec<(u32, &[u8])> = (0..).zip(rows.iter().map(|row| bytes_of(row))).collect();
     let parameters = HnswParameters { m: 8, ..HnswParameters::new(data.dimension, Metric::Cosine) };
     let index = Hnsw::build_parallel(parameters, &vectors, 2).expect("finite vectors");
     let queries: Vec<&[f32]> = data.queries().step_by(8).collect();
@@ -85,7 +89,7 @@ fn a_filter_that_allows_far_islands_only_gives_k_rows_all_the_same() {
         .collect();
     let index = Hnsw::new(HnswParameters { m: 8, ..HnswParameters::new(16, Metric::L2) });
     for (id, vector) in (0..).zip(&vectors) {
-        index.insert(id, vector).expect("fits");
+        index.put(id, vector);
     }
     let queries: Vec<&[f32]> = (0..60).map(|at| vectors[at * 7].as_slice()).collect();
     for third in 0..3 {
@@ -122,7 +126,7 @@ fn a_wrong_estimate_costs_time_and_no_rows() {
     let vectors = clustered(5_000, 16, 50, 62);
     let index = Hnsw::new(HnswParameters { m: 4, ..HnswParameters::new(16, Metric::Cosine) });
     for (id, vector) in (0..).zip(&vectors) {
-        index.insert(id, vector).expect("fits");
+        index.put(id, vector);
     }
     for allowed in [0, 1, 7, 12, 200, 2_500] {
         for cardinality in [None, Some(10), Some(2_500), Some(100_000)] {
@@ -146,7 +150,7 @@ fn filtered_recall_holds_while_everything_is_replaced() {
     let index = Hnsw::new(parameters);
     let mut stored = vectors(0);
     for (id, vector) in (0..).zip(&stored) {
-        index.insert(id, vector).expect("fits");
+        index.put(id, vector);
     }
     let queries = clustered(60, 24, 60, 2_000);
     let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
@@ -155,7 +159,7 @@ fn filtered_recall_holds_while_everything_is_replaced() {
     for round in 1..=3 {
         let replacements = vectors(round);
         for (id, vector) in (0..).zip(replacements) {
-            index.insert(id, &vector).expect("fits");
+            index.put(id, &vector);
             stored[id as usize] = vector;
             // In the midst of it: new and old ones, and deleted ones on the way.
             if id % 1_000 == 700 {

@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use engramdb_vector::{Flat, Hnsw, HnswParameters, Metric, SearchRequest, VectorIndex, distance};
+use engramdb_vector::{
+    Element, Flat, Hnsw, HnswParameters, Metric, SearchRequest, VectorIndex, bytes_of, distance,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::data::{Only, QUANTIZATIONS, assert_whole, clustered, search};
+use crate::data::{Floats, Only, QUANTIZATIONS, assert_whole, clustered, search};
 
 const IDS: u32 = 400;
 const VERSIONS: usize = 8;
@@ -25,7 +27,7 @@ fn check_search(
     filter: Option<&Only>,
 ) -> bool {
     let filter = filter.map(|filter| filter as &dyn engramdb_vector::Filter);
-    let request = SearchRequest { filter, ..SearchRequest::new(query, 20, 40) };
+    let request = SearchRequest { filter, ..SearchRequest::new(bytes_of(query), 20, 40) };
     let outcome = index.search(&request).expect("fits");
     let rows = outcome.neighbors;
     assert!(rows.is_sorted());
@@ -42,7 +44,7 @@ fn check_search(
         );
         let is_version = |version: usize| {
             let vector = &versions[row.id as usize * VERSIONS + version];
-            (distance(METRIC, query, vector) - row.distance).abs() < 1e-5
+            (distance(METRIC, query, vector) - row.distance as f32).abs() < 1e-5
         };
         assert!((0..VERSIONS).any(is_version), "id {} never had distance {}", row.id, row.distance);
     }
@@ -53,7 +55,7 @@ fn check_search(
 fn stress(index: &dyn VectorIndex, ids: u32) -> usize {
     let versions = clustered(ids as usize * VERSIONS, DIMENSION, 60, 51);
     for id in 0..ids {
-        index.insert(id, &versions[id as usize * VERSIONS]).expect("fits");
+        index.put(id, &versions[id as usize * VERSIONS]);
     }
     let (is_enough, done, searches) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
     let walks = AtomicUsize::new(0);
@@ -72,7 +74,7 @@ fn stress(index: &dyn VectorIndex, ids: u32) -> usize {
                             index.remove(id);
                         } else {
                             let version = random.random_range(0..VERSIONS);
-                            index.insert(id, &versions[id as usize * VERSIONS + version]).expect("fits");
+                            index.put(id, &versions[id as usize * VERSIONS + version]);
                         }
                     }
                 })
@@ -131,7 +133,7 @@ fn filtered_walks_are_right_while_threads_write() {
 
 #[test]
 fn the_flat_index_is_right_while_threads_write_and_search() {
-    stress(&Flat::new(DIMENSION, METRIC), IDS);
+    stress(&Flat::new(Element::F32, DIMENSION, METRIC), IDS);
 }
 
 #[test]
@@ -144,7 +146,7 @@ fn an_emptied_graph_is_filled_again_by_several_threads() {
                 let (index, vectors) = (&index, &vectors);
                 scope.spawn(move || {
                     for (id, vector) in (0..).zip(vectors).filter(|(id, _)| id % 3 == thread) {
-                        index.insert(id, vector).expect("fits");
+                        index.put(id, vector);
                     }
                 });
             }
