@@ -269,7 +269,7 @@ impl<'a> Churn<'a> {
         let empty = server.process()?.resident()?.bytes;
         let cpu_before = server.process()?.cpu_seconds();
         let began = Instant::now();
-        let mut engine = ServerEngine::connect(&self.task, load.server_options(&server, false)?)?;
+        let mut engine = ServerEngine::connect(&self.task, load.server_options(&server, false))?;
         if churned {
             engine.create()?;
             self.all_versions(|documents, vectors, progress| {

@@ -189,14 +189,14 @@ impl IngestArgs {
     fn measure(&self) -> Result<Vec<Phase>, BenchError> {
         let task = self.load.task(self.load.generate(self.documents, self.dimensions), self.k);
         let (server, connection) = self.load.start("bench-ingest")?;
-        let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, false)?)?;
+        let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, false))?;
         engine.load()?;
         let mut writer = Writer::new(self, Connection::open(&server.target())?);
         // The other server begins empty: that its graph is smaller makes it take more documents, not less of the processor.
         let mut other = None;
         if self.control {
             let (server, connection) = self.load.start("bench-ingest-control")?;
-            let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, false)?)?;
+            let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, false))?;
             engine.create()?;
             let writer = Writer::new(self, Connection::open(&server.target())?);
             other = Some((server, connection, engine, writer));

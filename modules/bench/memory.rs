@@ -140,7 +140,7 @@ impl MemoryArgs {
                 (dimensions, state, resident.peak_bytes);
             Ok::<_, BenchError>(footprint)
         };
-        let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, false)?)?;
+        let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, false))?;
         engine.load()?;
         let loaded = footprint("loaded", server.process()?, &engine, &mut connection)?;
         drop(engine);
@@ -148,7 +148,7 @@ impl MemoryArgs {
         server.shut_down(&mut connection, &["SAVE"])?;
         server.restart()?;
         let mut connection = server.wait_ready(self.load.ready_timeout())?;
-        let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, true)?)?;
+        let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, true))?;
         engine.load()?;
         let restarted = footprint("restarted", server.process()?, &engine, &mut connection)?;
         drop(engine);

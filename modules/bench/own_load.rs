@@ -93,12 +93,8 @@ impl LoadArgs {
     }
 
     /// How to load this server, or how to wait for what it has already.
-    pub(crate) fn server_options(
-        &self,
-        server: &ServerProcess,
-        skip_load: bool,
-    ) -> Result<ServerOptions, BenchError> {
-        Ok(ServerOptions {
+    pub(crate) fn server_options(&self, server: &ServerProcess, skip_load: bool) -> ServerOptions {
+        ServerOptions {
             target: server.target(),
             index_name: INDEX_NAME.into(),
             prefix: PREFIX.into(),
@@ -109,8 +105,9 @@ impl LoadArgs {
             ready_timeout: self.ready_timeout(),
             skip_load,
             keep: true,
-            process: Some(server.process()?),
-        })
+            // Without /proc there are no CPU times.
+            process: server.process().ok(),
+        }
     }
 }
 

@@ -2,19 +2,21 @@
 //!
 //! Every head option that clients send is read; those without a meaning here (scores, languages, what to leave out of
 //! text postings, TEMPORARY) are kept for FT.INFO and otherwise ignored. What would change answers and is not there
-//! yet (ON JSON, FILTER, GEO queries, vectors other than FLOAT32, SVS) is refused, here or where a query asks for it.
+//! yet (ON JSON, FILTER, GEO queries) is refused, here or where a query asks for it.
 
 use crate::error;
 use crate::schema::{
-    Algorithm, Definition, EF_RUNTIME_DEFAULT, Field, FieldKind, IndexOptions, VectorOptions,
+    Algorithm, Definition, EF_RUNTIME_DEFAULT, Field, FieldKind, IndexOptions, VectorOptions, element_name,
+    quantization_name,
 };
 use engramdb_engine::command::{Args, CommandError, Options};
 use engramdb_engine::types::parse_double;
-use engramdb_vector::Metric;
+use engramdb_vector::{Element, Metric, Quantization};
 
 /// More would be a mistake, not a schema.
 const FIELDS_MAX: usize = 1024;
-const DIMENSION_MAX: u64 = 1 << 20;
+/// Products of so many bytes fit the integers that they are summed in.
+const DIMENSION_MAX: u64 = 65_536;
 const M_MAX: u64 = 2048;
 const EF_MAX: u64 = 1_000_000;
 
@@ -249,9 +251,10 @@ fn vector(words: &mut Options<'_>, field: &str) -> Parsed<VectorOptions> {
     let algorithm = match algorithm.to_ascii_uppercase().as_slice() {
         b"FLAT" => Algorithm::Flat,
         b"HNSW" => Algorithm::Hnsw,
+        b"SVS-VAMANA" => Algorithm::Svs,
         _ => {
             return Err(CommandError::of(
-                "SEARCH_PARSE_ARGS Bad arguments for vector similarity algorithm: only FLAT and HNSW are supported",
+                "SEARCH_PARSE_ARGS Bad arguments for vector similarity algorithm: Could not convert argument to expected type",
             ));
         }
     };
@@ -297,10 +300,11 @@ impl AttributeProblem {
 }
 
 fn attributes_of(algorithm: Algorithm, attributes: &[&[u8]]) -> Result<VectorOptions, AttributeProblem> {
-    let hnsw = algorithm == Algorithm::Hnsw;
-    let (mut typed, mut dimension, mut metric) = (false, None, None);
+    let (mut element, mut dimension, mut metric, mut quantization) = (None, None, None, None);
     let mut options = VectorOptions {
         algorithm,
+        element: Element::F32,
+        quantization: Quantization::None,
         metric: Metric::L2,
         dimension: 0,
         m: 16,
@@ -312,35 +316,110 @@ fn attributes_of(algorithm: Algorithm, attributes: &[&[u8]]) -> Result<VectorOpt
     };
     for pair in attributes.chunks_exact(2) {
         let value = pair[1];
-        match pair[0].to_ascii_uppercase().as_slice() {
-            b"TYPE" => {
-                typed = value.eq_ignore_ascii_case(b"FLOAT32");
-                if !typed {
-                    return Err(bad("TYPE", "this server supports FLOAT32"));
-                }
-            }
+        let name = pair[0].to_ascii_uppercase();
+        match name.as_slice() {
+            b"TYPE" => element = Some(parse_element(value)?),
             b"DIM" => dimension = Some(number(value, "DIM", 1, DIMENSION_MAX)? as u32),
             b"DISTANCE_METRIC" => metric = Some(parse_metric(value)?),
             b"INITIAL_CAP" => options.initial_capacity = number(value, "INITIAL_CAP", 0, u64::MAX)?,
-            b"BLOCK_SIZE" if !hnsw => options.block_size = number(value, "BLOCK_SIZE", 1, u64::MAX)?,
-            b"M" if hnsw => options.m = number(value, "M", 2, M_MAX)? as u32,
-            b"EF_CONSTRUCTION" if hnsw => {
-                options.ef_construction = number(value, "EF_CONSTRUCTION", 1, EF_MAX)? as u32;
-            }
-            b"EF_RUNTIME" if hnsw => options.ef_runtime = number(value, "EF_RUNTIME", 1, EF_MAX)? as u32,
-            b"EPSILON" if hnsw => {
+            b"EPSILON" if algorithm != Algorithm::Flat => {
                 let epsilon = parse_double(value).filter(|epsilon| *epsilon >= 0.0 && epsilon.is_finite());
                 options.epsilon = epsilon.ok_or(bad("EPSILON", CONVERSION))?;
             }
-            _ => return Err(AttributeProblem::Unknown(error::text(pair[0]))),
+            name => {
+                let known = match algorithm {
+                    Algorithm::Flat => flat_attribute(&mut options, name, value)?,
+                    Algorithm::Hnsw => hnsw_attribute(&mut options, &mut quantization, name, value)?,
+                    Algorithm::Svs => svs_attribute(&mut options, &mut quantization, name, value)?,
+                };
+                if !known {
+                    return Err(AttributeProblem::Unknown(error::text(pair[0])));
+                }
+            }
         }
     }
-    if !typed {
-        return Err(AttributeProblem::Missing("TYPE"));
-    }
+    options.element = element.ok_or(AttributeProblem::Missing("TYPE"))?;
     options.dimension = dimension.ok_or(AttributeProblem::Missing("DIM"))?;
     options.metric = metric.ok_or(AttributeProblem::Missing("DISTANCE_METRIC"))?;
+    if algorithm != Algorithm::Flat {
+        options.quantization = quantization.unwrap_or_else(|| options.default_quantization());
+    }
     Ok(options)
+}
+
+/// Sets an attribute; false if the algorithm has none of this name.
+fn flat_attribute(options: &mut VectorOptions, name: &[u8], value: &[u8]) -> Result<bool, AttributeProblem> {
+    if name != b"BLOCK_SIZE" {
+        return Ok(false);
+    }
+    options.block_size = number(value, "BLOCK_SIZE", 1, u64::MAX)?;
+    Ok(true)
+}
+
+fn hnsw_attribute(
+    options: &mut VectorOptions,
+    quantization: &mut Option<Quantization>,
+    name: &[u8],
+    value: &[u8],
+) -> Result<bool, AttributeProblem> {
+    match name {
+        b"M" => options.m = number(value, "M", 2, M_MAX)? as u32,
+        b"EF_CONSTRUCTION" => {
+            options.ef_construction = number(value, "EF_CONSTRUCTION", 1, EF_MAX)? as u32;
+        }
+        b"EF_RUNTIME" => options.ef_runtime = number(value, "EF_RUNTIME", 1, EF_MAX)? as u32,
+        b"QUANTIZATION" => *quantization = Some(parse_quantization(value)?),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// What RediSearch calls the attributes of its quantized graph, as ours are called.
+fn svs_attribute(
+    options: &mut VectorOptions,
+    quantization: &mut Option<Quantization>,
+    name: &[u8],
+    value: &[u8],
+) -> Result<bool, AttributeProblem> {
+    match name {
+        b"COMPRESSION" => *quantization = Some(parse_compression(value)?),
+        b"CONSTRUCTION_WINDOW_SIZE" => {
+            options.ef_construction = number(value, "CONSTRUCTION_WINDOW_SIZE", 1, EF_MAX)? as u32;
+        }
+        b"GRAPH_MAX_DEGREE" => {
+            options.m = (number(value, "GRAPH_MAX_DEGREE", 2, 2 * M_MAX)? as u32).div_ceil(2).max(2);
+        }
+        b"SEARCH_WINDOW_SIZE" => {
+            options.ef_runtime = number(value, "SEARCH_WINDOW_SIZE", 1, EF_MAX)? as u32;
+        }
+        // Of a training that there is none of here.
+        b"TRAINING_THRESHOLD" => _ = number(value, "TRAINING_THRESHOLD", 1, u64::MAX)?,
+        b"REDUCE" => _ = number(value, "REDUCE", 1, DIMENSION_MAX)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn parse_element(word: &[u8]) -> Result<Element, AttributeProblem> {
+    let found =
+        Element::ALL.into_iter().find(|&element| word.eq_ignore_ascii_case(element_name(element).as_bytes()));
+    found.ok_or(bad("TYPE", CONVERSION))
+}
+
+fn parse_quantization(word: &[u8]) -> Result<Quantization, AttributeProblem> {
+    let all = [Quantization::None, Quantization::Bits8, Quantization::Bits4, Quantization::Bits1];
+    let found = all.into_iter().find(|&one| word.eq_ignore_ascii_case(quantization_name(one).as_bytes()));
+    found.ok_or(bad("QUANTIZATION", CONVERSION))
+}
+
+/// RediSearch's words: the bits of the code that is searched; what it keeps for ranking again is the vector here.
+fn parse_compression(word: &[u8]) -> Result<Quantization, AttributeProblem> {
+    match word.to_ascii_uppercase().as_slice() {
+        b"NO_COMPRESSION" => Ok(Quantization::None),
+        b"LVQ8" | b"LEANVEC8X8" => Ok(Quantization::Bits8),
+        b"LVQ4" | b"LVQ4X4" | b"LVQ4X8" | b"LEANVEC4X8" => Ok(Quantization::Bits4),
+        _ => Err(bad("COMPRESSION", CONVERSION)),
+    }
 }
 
 const CONVERSION: &str = "Could not convert argument to expected type";

@@ -279,7 +279,7 @@ pub fn read(definition: &Definition, hash: HashView<'_>) -> Result<Vec<Content>,
         let Some(value) = hash.get(&field.identifier) else { return Ok(Content::Missing) };
         value.value.with_bytes(|bytes| match &field.kind {
             FieldKind::Vector(vector) => {
-                is_vector(bytes, vector.blob_bytes()).then_some(Content::Vector).ok_or_else(|| {
+                vector.is_vector(bytes).then_some(Content::Vector).ok_or_else(|| {
                     format!(
                         "Could not add vector with blob size {} (expected size {})",
                         bytes.len(),
@@ -304,20 +304,6 @@ pub fn read(definition: &Definition, hash: HashView<'_>) -> Result<Vec<Content>,
         })
     };
     definition.fields.iter().map(content).collect()
-}
-
-/// The components of a blob of exactly this many bytes; `None` for another size or numbers that are not finite.
-pub fn vector_of(blob: &[u8], bytes: usize) -> Option<Vec<f32>> {
-    is_vector(blob, bytes).then(|| components(blob).collect())
-}
-
-fn is_vector(blob: &[u8], bytes: usize) -> bool {
-    // To the end in any case: leaving early would keep this from being vectorized.
-    blob.len() == bytes && components(blob).fold(true, |finite, component| finite & component.is_finite())
-}
-
-fn components(blob: &[u8]) -> impl Iterator<Item = f32> {
-    blob.as_chunks::<4>().0.iter().map(|&chunk| f32::from_le_bytes(chunk))
 }
 
 fn tags(bytes: &[u8], separator: u8, case_sensitive: bool, keep_empty: bool) -> Vec<Vec<u8>> {

@@ -50,7 +50,7 @@ impl Tree<'_> {
             self.text,
             "VECTOR {{Vectors that are within {} distance radius from `${vector}` in vector index associated with field \
              @{field}",
-            significant(f64::from(range.radius))
+            significant(range.radius)
         );
         if let Some(epsilon) = range.epsilon {
             _ = write!(self.text, ", epsilon = {}", significant(f64::from(epsilon)));

@@ -19,7 +19,7 @@ pub struct Ranges<'q> {
 
 pub struct Matched {
     documents: RoaringBitmap,
-    distances: HashMap<u32, f32>,
+    distances: HashMap<u32, f64>,
 }
 
 impl<'q> Ranges<'q> {
@@ -48,14 +48,14 @@ impl<'q> Ranges<'q> {
                 let is_there = !documents.missing(range.field).contains(id);
                 matched.distances.get(old).filter(|_| is_there).map(|&distance| (id, distance))
             };
-            let distances: HashMap<u32, f32> = (0..).zip(ids).filter_map(distance).collect();
+            let distances: HashMap<u32, f64> = (0..).zip(ids).filter_map(distance).collect();
             (*range, Matched { documents: distances.keys().copied().collect(), distances })
         };
         Ranges { matched: self.matched.iter().map(of_range).collect(), timed_out: self.timed_out }
     }
 
     /// What each range that has a name for it says of a document's distance.
-    pub fn distances(&self, id: u32) -> impl Iterator<Item = (&'q VectorRange, f32)> {
+    pub fn distances(&self, id: u32) -> impl Iterator<Item = (&'q VectorRange, f64)> {
         self.matched.iter().filter_map(move |(range, matched)| Some((*range, *matched.distances.get(&id)?)))
     }
 }

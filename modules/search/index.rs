@@ -3,15 +3,15 @@
 //! Lock order: the engine's keyspace, then `documents`, then a vector field's own locks. Documents and vectors of one
 //! mutation change under one hold of `documents`, so that who knows a document's version has its vector too.
 
-use crate::documents::{self, Content, Documents, vector_of};
+use crate::documents::{self, Content, Documents};
 use crate::prepared::PreparedCache;
 use crate::schema::{Definition, FieldKind};
 use crate::vectors::{TAIL_MAX, VectorField};
 use crate::workers::Workers;
 use engramdb_engine::effect::Effect;
-use engramdb_engine::keyspace::{Keyspace, Value};
+use engramdb_engine::keyspace::{Housing, Keyspace, Value};
 use engramdb_engine::log::Lsn;
-use engramdb_engine::types::Hash;
+use engramdb_engine::types::{Hash, Housed};
 use engramdb_engine::view::HashView;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl Index {
     pub fn observe(
         self: &Arc<Self>,
         workers: &Workers,
-        keyspace: &Keyspace,
+        keyspace: &mut Housing<'_>,
         (database, key): (u32, &[u8]),
         effect: &Effect<'_>,
         lsn: Lsn,
@@ -117,7 +117,8 @@ impl Index {
             _ => true,
         };
         if concerns || self.documents.read().id(key).is_none() {
-            self.refresh(workers, key, hash(keyspace, database, key));
+            let housed = self.refresh(workers, key, hash(keyspace, database, key));
+            self.house(keyspace, (database, key), housed);
         }
     }
 
@@ -125,28 +126,62 @@ impl Index {
         self.definition.fields.iter().any(|indexed| indexed.identifier == field)
     }
 
-    /// Makes the index say of a key what the keyspace says.
-    fn refresh(self: &Arc<Self>, workers: &Workers, key: &[u8], hash: Option<&Hash>) {
+    /// Makes the index say of a key what the keyspace says. Returns, by field, where vectors stand from now on.
+    fn refresh(self: &Arc<Self>, workers: &Workers, key: &[u8], hash: Option<&Hash>) -> Vec<(usize, Housed)> {
         let content = hash.and_then(|hash| self.read(key, hash));
         let mut documents = self.documents.write();
-        let Some(content) = content else {
+        let (Some(content), Some(hash)) = (content, hash) else {
             if let Some(id) = documents.remove(key) {
-                (0..self.vectors.len()).for_each(|field| self.set_vector(workers, field, id, None));
+                (0..self.vectors.len()).for_each(|field| self.remove_vector(workers, field, id));
             }
-            return;
+            return Vec::new();
         };
         let id = documents.upsert(key, &content);
-        for field in (0..content.len()).filter(|&field| self.vectors[field].is_some()) {
-            let vector = hash.and_then(|hash| self.vector(HashView::whole(hash), field));
-            self.set_vector(workers, field, id, vector.as_deref());
+        let mut housed = Vec::new();
+        for (field, vectors) in self.vectors.iter().enumerate() {
+            let Some(vectors) = vectors else { continue };
+            let Some(value) = hash.get(&self.definition.fields[field].identifier) else {
+                self.remove_vector(workers, field, id);
+                continue;
+            };
+            let (place, calls) = value.value.with_bytes(|blob| vectors.set(id, blob, workers.count()));
+            housed.extend(place.map(|place| (field, place)));
+            if calls {
+                workers.call(self, field);
+            }
+        }
+        housed
+    }
+
+    fn remove_vector(self: &Arc<Self>, workers: &Workers, field: usize, id: u32) {
+        let Some(vectors) = &self.vectors[field] else { return };
+        if vectors.remove(id, workers.count()) {
+            workers.call(self, field);
         }
     }
 
-    /// What a hash has in a vector field; what was read as a document is well-formed.
-    pub fn vector(&self, hash: HashView<'_>, field: usize) -> Option<Vec<f32>> {
-        let bytes = self.vectors[field].as_ref()?.options().blob_bytes();
+    /// Lets the fields of a hash be the vectors of the index, so that they do not stand twice.
+    pub fn house(
+        &self,
+        keyspace: &mut Housing<'_>,
+        (database, key): (u32, &[u8]),
+        housed: impl IntoIterator<Item = (usize, Housed)>,
+    ) {
+        for (field, housed) in housed {
+            keyspace.house(database, key, &self.definition.fields[field].identifier, housed);
+        }
+    }
+
+    /// How far the vector of a hash is from the query, if there is one; what was read as a document is well-formed.
+    pub fn distance(&self, hash: HashView<'_>, field: usize, query: &[u8]) -> Option<f64> {
+        let options = self.vectors[field].as_ref()?.options();
         let value = &hash.get(&self.definition.fields[field].identifier)?.value;
-        value.with_bytes(|blob| vector_of(blob, bytes))
+        let distance = |blob: &[u8]| {
+            options
+                .is_vector(blob)
+                .then(|| engramdb_vector::distance_of(options.element, options.metric, query, blob))
+        };
+        value.with_bytes(distance)
     }
 
     /// What is to be indexed of the hash; `None`, and counted, where it cannot be.
@@ -158,17 +193,6 @@ impl Index {
                 *failures = Failures { count: failures.count + 1, last_error: cause, last_key: key.to_vec() };
             })
             .ok()
-    }
-
-    fn set_vector(self: &Arc<Self>, workers: &Workers, field: usize, id: u32, vector: Option<&[f32]>) {
-        let Some(vectors) = &self.vectors[field] else { return };
-        let is_there = match vector {
-            Some(vector) => vectors.holds(id, vector),
-            None => !vectors.contains(id),
-        };
-        if !is_there && vectors.change(id, vector, workers.count()) {
-            workers.call(self, field);
-        }
     }
 
     // Backfill.
@@ -198,7 +222,7 @@ impl Index {
 
     /// Looks at some more of the keys of before. The caller holds the keyspace, so nothing changes meanwhile; what was
     /// changed since the index was created is in it already, and is left alone.
-    pub fn backfill_slice(self: &Arc<Self>, workers: &Workers, keyspace: &Keyspace, database: u32) {
+    pub fn backfill_slice(self: &Arc<Self>, workers: &Workers, keyspace: &mut Housing<'_>, database: u32) {
         let mut state = self.backfill.lock();
         let Some(mut backfill) = *state else { return };
         let Some(keys) = keyspace.database(database) else {
@@ -206,6 +230,7 @@ impl Index {
             return;
         };
         backfill.total = keys.len();
+        let mut found = Vec::new();
         backfill.cursor = keys.scan(backfill.cursor, SLICE_KEYS, &mut |entry| {
             backfill.scanned += 1;
             let key = entry.key();
@@ -213,9 +238,12 @@ impl Index {
                 && let Value::Hash(hash) = entry.value()
                 && self.documents.read().id(key).is_none()
             {
-                self.refresh(workers, key, Some(hash));
+                found.push((key.to_vec(), self.refresh(workers, key, Some(hash))));
             }
         });
+        for (key, housed) in found {
+            self.house(keyspace, (database, &key), housed);
+        }
         if backfill.cursor == 0 {
             self.complete(&mut state);
         } else {

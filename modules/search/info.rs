@@ -3,7 +3,7 @@
 use crate::index::Index;
 use crate::module::SearchModule;
 use crate::reply::format_number;
-use crate::schema::{Algorithm, Field, FieldKind, metric_name};
+use crate::schema::{Algorithm, Field, FieldKind, element_name, metric_name, quantization_name};
 use engramdb_engine::command::Reply;
 use engramdb_engine::module::Module;
 use std::sync::atomic::Ordering;
@@ -107,13 +107,25 @@ fn attribute(field: &Field, is_resp3: bool) -> Part {
         }
         FieldKind::Vector(vector) => {
             pairs.push(("algorithm", Part::text(vector.algorithm.name())));
-            pairs.push(("data_type", Part::text("FLOAT32")));
+            pairs.push(("data_type", Part::text(element_name(vector.element))));
             pairs.push(("dim", Part::Integer(i64::from(vector.dimension))));
             pairs.push(("distance_metric", Part::text(metric_name(vector.metric))));
-            if vector.algorithm == Algorithm::Hnsw {
-                pairs.push(("M", Part::Integer(i64::from(vector.m))));
-                pairs.push(("ef_construction", Part::Integer(i64::from(vector.ef_construction))));
-                pairs.push(("ef_runtime", Part::Integer(i64::from(vector.ef_runtime))));
+            let quantization = Part::text(quantization_name(vector.quantization));
+            let integer = |number: u32| Part::Integer(i64::from(number));
+            match vector.algorithm {
+                Algorithm::Flat => {}
+                Algorithm::Hnsw => pairs.extend([
+                    ("M", integer(vector.m)),
+                    ("ef_construction", integer(vector.ef_construction)),
+                    ("ef_runtime", integer(vector.ef_runtime)),
+                    ("quantization", quantization),
+                ]),
+                Algorithm::Svs => pairs.extend([
+                    ("graph_max_degree", integer(2 * vector.m)),
+                    ("construction_window_size", integer(vector.ef_construction)),
+                    ("search_window_size", integer(vector.ef_runtime)),
+                    ("compression", quantization),
+                ]),
             }
         }
         FieldKind::Numeric | FieldKind::Geo | FieldKind::GeoShape => {}

@@ -9,7 +9,7 @@ use crate::workers::Workers;
 use engramdb_engine::command::Command;
 use engramdb_engine::effect::{Effect, Record};
 use engramdb_engine::env::Env;
-use engramdb_engine::keyspace::Keyspace;
+use engramdb_engine::keyspace::Housing;
 use engramdb_engine::log::Lsn;
 use engramdb_engine::module::{Applied, Exporter, Job, Module, ModuleEffect};
 use std::collections::BTreeMap;
@@ -74,14 +74,15 @@ impl SearchModule {
         self.indexes.iter().flat_map(|(&database, here)| here.values().map(move |index| (database, index)))
     }
 
-    fn create(&mut self, keyspace: &Keyspace, effect: &ModuleEffect<'_>) -> Result<(), String> {
-        if effect.version != schema::VERSION {
+    fn create(&mut self, keyspace: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String> {
+        if effect.version > schema::VERSION {
             return Err(format!(
                 "index definitions of version {} are newer than this program",
                 effect.version
             ));
         }
-        let mut definition = Definition::decode(effect.payload).ok_or("an index definition is malformed")?;
+        let mut definition =
+            Definition::decode(effect.version, effect.payload).ok_or("an index definition is malformed")?;
         if definition.id == 0 {
             let (lsn, count) = self.last_created;
             let count = if lsn == effect.lsn { count + 1 } else { 0 };
@@ -139,7 +140,7 @@ impl Module for SearchModule {
         COMMANDS
     }
 
-    fn apply(&mut self, keyspace: &Keyspace, effect: &ModuleEffect<'_>) -> Result<(), String> {
+    fn apply(&mut self, keyspace: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String> {
         match effect.kind {
             KIND_CREATE => self.create(keyspace, effect),
             KIND_DROP => {
@@ -152,7 +153,7 @@ impl Module for SearchModule {
         }
     }
 
-    fn observe(&mut self, keyspace: &Keyspace, applied: &Applied<'_>) {
+    fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>) {
         if self.indexes.is_empty() {
             return;
         }
@@ -184,7 +185,7 @@ impl Module for SearchModule {
         }
     }
 
-    fn recovered(&mut self, keyspace: &Keyspace, _now_ms: u64) -> Vec<String> {
+    fn recovered(&mut self, keyspace: &mut Housing<'_>, _now_ms: u64) -> Vec<String> {
         if self.options.offline {
             return Vec::new();
         }
@@ -204,7 +205,11 @@ impl Module for SearchModule {
         self.indexes().map(|(_, index)| index.memory_bytes()).sum()
     }
 
-    fn background(&self, keyspace: &Keyspace) -> Option<Job> {
+    fn has_background(&self) -> bool {
+        self.indexes().any(|(_, index)| index.is_backfilling())
+    }
+
+    fn background(&mut self, keyspace: &mut Housing<'_>) -> Option<Job> {
         let (database, index) = self.indexes().find(|(_, index)| index.is_backfilling())?;
         index.backfill_slice(&self.workers, keyspace, database);
         let index = index.clone();

@@ -1,9 +1,9 @@
 //! Derived state at the start: indexes are made ready from the keyspace and from saved graphs, before the first command.
 //!
-//! A saved graph is a cache. It is loaded, and then each document is compared with the keyspace, vector bit for bit: what
-//! is gone is removed, what differs or is missing is inserted. A few insertions wait in the field's tail, where searches
-//! find them exactly, while index workers bring them: the start does not wait for that. A file that does not fit exactly is
-//! thrown away, and the report says so.
+//! A saved graph is a cache, and has no vectors: it gets them back from the keyspace, one by one, and only where they are what
+//! they were. A document that differs or is missing is inserted, and what is gone is removed. A few insertions wait in the
+//! field's tail, where searches find them exactly, while index workers bring them: the start does not wait for that. A file
+//! that does not fit exactly is thrown away, and the report says so. In the end the hashes' fields stand in the index.
 
 use crate::index::Index;
 use crate::module::{SearchModule, SearchOptions};
@@ -11,12 +11,12 @@ use crate::saved::{self, Saved};
 use crate::vectors::{Structure, parameters};
 use crate::workers::Workers;
 use engramdb_engine::env::Env;
-use engramdb_engine::keyspace::{Keyspace, Value};
+use engramdb_engine::keyspace::{Housing, Keyspace, Value};
 use engramdb_engine::module::Exporter;
-use engramdb_engine::types::Hash;
-use engramdb_engine::view::HashView;
-use engramdb_vector::{Hnsw, VectorIndex};
+use engramdb_engine::types::{Hash, Housed, StringValue};
+use engramdb_vector::{Loading, Placed};
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,7 +39,7 @@ struct Work {
 pub fn recover(
     options: &SearchOptions,
     workers: &Workers,
-    keyspace: &Keyspace,
+    keyspace: &mut Housing<'_>,
     database: u32,
     index: &Arc<Index>,
 ) -> String {
@@ -68,10 +68,14 @@ pub fn recover(
         _ => String::new(),
     };
     let mut work = Work::default();
-    adopt(index, graphs.unwrap_or_default(), &mut work);
+    let mut graphs: HashMap<usize, Loading> = graphs.unwrap_or_default().into_iter().collect();
+    let mut housed = Vec::new();
     for field in (0..index.vectors.len()).filter(|&field| index.vectors[field].is_some()) {
-        fill(workers, index, field, &documents, &mut work);
+        let places = fill(workers, index, field, graphs.remove(&field), &documents, &mut work);
+        housed.extend(places.into_iter().map(|(id, place)| (id, field, place)));
     }
+    let documents_count = documents.len();
+    house(keyspace, database, index, housed);
     index.finish_backfill();
     let elapsed_ms = options.env.clock.monotonic().saturating_sub(start).as_millis();
     let Work { loaded, inserted, waiting, removed } = work;
@@ -87,112 +91,94 @@ pub fn recover(
         }
         false => {
             let built = if waiting == 0 { "built" } else { "being built" };
-            format!("index {name}: {built} from {} documents in {elapsed_ms} ms{note}", documents.len())
+            format!("index {name}: {built} from {documents_count} documents in {elapsed_ms} ms{note}")
         }
     }
 }
 
-/// Takes over the graphs that were built as the definition says, without the documents that are gone.
-fn adopt(index: &Index, graphs: Vec<(usize, Hnsw)>, work: &mut Work) {
-    let (live, id_bound) = {
-        let documents = index.documents.read();
-        (documents.live().clone(), documents.id_bound())
-    };
-    for (field, graph) in graphs {
-        let Some(Some(vectors)) = index.vectors.get(field) else { continue };
-        if graph.parameters() != parameters(vectors.options()) {
-            continue;
-        }
-        work.loaded += graph.len();
-        for id in (0..id_bound).filter(|&id| !live.contains(id) && graph.contains(id)) {
-            graph.remove(id);
-            work.removed += 1;
-        }
-        vectors.adopt(Structure::Graph(Box::new(graph)));
-    }
-}
-
-/// Inserts what the structure lacks or has otherwise, and removes what the documents do not have.
-fn fill(workers: &Workers, index: &Arc<Index>, field: usize, documents: &[(u32, &Hash)], work: &mut Work) {
+/// Takes over the field's graph, if there is one that was built as the definition says, and inserts what it lacks or has
+/// otherwise. Returns where the documents' vectors stand.
+fn fill(
+    workers: &Workers,
+    index: &Arc<Index>,
+    field: usize,
+    graph: Option<Loading>,
+    documents: &[(u32, &Hash)],
+    work: &mut Work,
+) -> Vec<(u32, Housed)> {
     let vectors = index.vectors[field].as_ref().expect("asked for vector fields only");
+    let identifier = &index.definition.fields[field].identifier;
+    let blobs = documents.iter().filter_map(|(id, hash)| Some((*id, &hash.get(identifier)?.value)));
+    let mut missing: Vec<(u32, &StringValue)> = blobs.collect();
+    let mut placed = Vec::new();
+    if let Some(graph) = graph.filter(|graph| graph.parameters() == parameters(vectors.options())) {
+        (placed, missing) = restore(&graph, &missing);
+        let changed = missing.iter().filter(|(id, _)| graph.contains(*id)).count();
+        work.loaded += graph.len();
+        work.removed += graph.len() - placed.len() - changed;
+        vectors.adopt(Structure::of(graph.finish()));
+    }
     let structure = vectors.structure();
-    let structure = structure.index();
-    let Differences { missing, gone } =
-        differences(structure, &index.definition.fields[field].identifier, documents);
-    work.removed += gone.into_iter().filter(|&id| structure.remove(id)).count();
-    let vector = |hash| {
-        let vector = index.vector(HashView::whole(hash), field);
-        vector.expect("only documents with a vector are missing")
-    };
+    let mut housed: Vec<(u32, Housed)> =
+        placed.into_iter().map(|(id, placed)| (id, structure.house(placed))).collect();
     if missing.len() <= IN_TAIL_MAX {
         work.waiting += missing.len();
-        for &(id, hash) in &missing {
+        for &(id, blob) in &missing {
             // By one worker, in this order: the same end of the log makes the same graph.
-            if vectors.change(id, Some(&vector(hash)), 1) {
+            let (place, calls) = blob.with_bytes(|blob| vectors.set(id, blob, 1));
+            housed.extend(place.map(|place| (id, place)));
+            if calls {
                 workers.call(index, field);
             }
         }
-    } else {
-        work.inserted += missing.len();
-        in_parallel(workers.count(), &missing, |&(id, hash)| {
-            structure.insert(id, &vector(hash)).expect("size and components were checked");
-        });
+        return housed;
+    }
+    work.inserted += missing.len();
+    let inserted = Mutex::new(Vec::with_capacity(missing.len()));
+    in_parallel(workers.count(), &missing, |&(id, blob)| {
+        let placed = blob.with_bytes(|blob| structure.index().place(blob)).expect("it was checked");
+        structure.index().insert_placed(id, &placed);
+        inserted.lock().push((id, structure.house(placed)));
+    });
+    housed.append(&mut inserted.into_inner());
+    housed
+}
+
+/// Lets hashes stand where their vectors do.
+fn house(keyspace: &mut Housing<'_>, database: u32, index: &Index, housed: Vec<(u32, usize, Housed)>) {
+    let documents = index.documents.read();
+    for (id, field, place) in housed {
+        let key = documents.key(id).expect("the documents were read just now");
+        index.house(keyspace, (database, key), [(field, place)]);
     }
 }
 
-/// What a structure says otherwise than the documents; both in the order of ids.
-#[derive(Default)]
-struct Differences<'k> {
-    missing: Vec<(u32, &'k Hash)>,
-    /// Documents without a vector.
-    gone: Vec<u32>,
-}
+/// Documents that a thread restores before it takes more.
+const RESTORED_AT_ONCE: usize = 512;
 
-/// Documents that a thread compares before it takes more.
-const COMPARED_AT_ONCE: usize = 512;
+type Restored<'k> = (Vec<(u32, Placed)>, Vec<(u32, &'k StringValue)>);
 
-/// Compares bit for bit, where the blobs lie: this is done for every document of every start.
-fn differences<'k>(
-    structure: &dyn VectorIndex,
-    identifier: &[u8],
-    documents: &[(u32, &'k Hash)],
-) -> Differences<'k> {
-    let all = Mutex::new(Differences::default());
-    let parts: Vec<_> = documents.chunks(COMPARED_AT_ONCE).collect();
+/// Gives a graph its vectors back, on all cores: this is done for every document of every start. Returns where they stand,
+/// and those that the graph does not have, in the order of ids.
+fn restore<'k>(graph: &Loading, blobs: &[(u32, &'k StringValue)]) -> Restored<'k> {
+    let all = Mutex::new((Vec::with_capacity(blobs.len()), Vec::new()));
+    let parts: Vec<_> = blobs.chunks(RESTORED_AT_ONCE).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     in_parallel(cores.min(parts.len()), &parts, |part| {
-        let mut found = Differences::default();
-        let mut held = Vec::new();
-        for &(id, hash) in *part {
-            match hash.get(identifier) {
-                None => found.gone.push(id),
-                Some(field) => {
-                    let is_same = structure.vector(id, &mut held)
-                        && field.value.with_bytes(|blob| is_blob_of(blob, &held));
-                    if !is_same {
-                        found.missing.push((id, hash));
-                    }
-                }
+        let (mut placed, mut missing) = (Vec::with_capacity(part.len()), Vec::new());
+        for &(id, blob) in *part {
+            match blob.with_bytes(|blob| graph.restore(id, blob)) {
+                Some(place) => placed.push((id, place)),
+                None => missing.push((id, blob)),
             }
         }
         let mut all = all.lock();
-        all.missing.append(&mut found.missing);
-        all.gone.append(&mut found.gone);
+        all.0.append(&mut placed);
+        all.1.append(&mut missing);
     });
-    let mut all = all.into_inner();
-    all.missing.sort_unstable_by_key(|&(id, _)| id);
-    all.gone.sort_unstable();
-    all
-}
-
-/// Whether these are the components of the vector, and nothing more.
-fn is_blob_of(blob: &[u8], vector: &[f32]) -> bool {
-    let (components, rest) = blob.as_chunks::<4>();
-    // To the end in any case: leaving early would keep this from being vectorized.
-    let same = |(bytes, held): (&[u8; 4], &f32)| u32::from_le_bytes(*bytes) == held.to_bits();
-    rest.is_empty()
-        && components.len() == vector.len()
-        && components.iter().zip(vector).fold(true, |all, pair| all & same(pair))
+    let (placed, mut missing) = all.into_inner();
+    missing.sort_unstable_by_key(|&(id, _)| id);
+    (placed, missing)
 }
 
 /// Indexes everything but vectors. Keys that an earlier run knew keep their ids; new ones get theirs in the order of the
@@ -253,21 +239,4 @@ fn export(env: &Env, directory: &Path, indexes: &[Arc<Index>]) -> Result<String,
     saved::remove_others(&*env.disk, directory, &ids).map_err(failed)?;
     let elapsed = env.clock.monotonic().saturating_sub(start);
     Ok(format!("saved the graphs of {} indexes, {nodes} nodes, in {} ms", indexes.len(), elapsed.as_millis()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_blob_of;
-
-    #[test]
-    fn a_vector_is_compared_bit_for_bit_and_whole() {
-        let blob =
-            |components: &[f32]| -> Vec<u8> { components.iter().flat_map(|x| x.to_le_bytes()).collect() };
-        let vector = [1.0, -0.0, 3.5];
-        assert!(is_blob_of(&blob(&vector), &vector));
-        assert!(!is_blob_of(&blob(&[1.0, 0.0, 3.5]), &vector), "another zero is another vector");
-        assert!(!is_blob_of(&blob(&[1.0, -0.0]), &vector));
-        assert!(!is_blob_of(&blob(&[1.0, -0.0, 3.5, 0.0]), &vector));
-        assert!(!is_blob_of(&blob(&vector)[..11], &vector));
-    }
 }

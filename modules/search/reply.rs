@@ -214,7 +214,7 @@ impl Writer<'_> {
 fn sort_key(plan: &Plan, view: &View<'_>, documents: &Documents, sort_by: &SortBy, row: &Row<'_>) -> SortKey {
     if plan.is_distance(&sort_by.field) {
         let found = row.distances().find(|(name, _)| *name == sort_by.field);
-        return found.map_or(SortKey::Absent, |(_, distance)| SortKey::Number(f64::from(distance)));
+        return found.map_or(SortKey::Absent, |(_, distance)| SortKey::Number(distance));
     }
     let Some(field) = plan.index.definition.field(&sort_by.field) else { return SortKey::Absent };
     let definition = &plan.index.definition.fields[field];
@@ -257,8 +257,8 @@ fn write_sort_key(reply: &mut dyn Reply, key: Option<&SortKey>) {
     }
 }
 
-fn format_distance(distance: f32) -> String {
-    format_number(f64::from(distance))
+fn format_distance(distance: f64) -> String {
+    format_number(distance)
 }
 
 /// C's `%.12g`: twelve significant digits, trailing zeros cut, an exponent for the very large and small.

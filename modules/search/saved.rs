@@ -18,9 +18,8 @@
 //! the keyspace (`recovery`). It is written beside its name, synced and renamed, so that a name stands for a whole file.
 
 use crate::index::Index;
-use crate::vectors::Structure;
 use engramdb_engine::env::{Access, Disk, DiskFile, Env};
-use engramdb_vector::Hnsw;
+use engramdb_vector::{Hnsw, Loading};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,7 +61,7 @@ pub fn save(env: &Env, directory: &Path, index: &Index) -> io::Result<usize> {
         let Some(vectors) = vectors else { continue };
         vectors.settle();
         let structure = vectors.structure();
-        let Structure::Graph(graph) = &*structure else { continue };
+        let Some(graph) = structure.graph() else { continue };
         let start = out.position();
         graph.save(&mut out)?;
         nodes += structure.index().len();
@@ -125,7 +124,7 @@ pub fn open(env: &Env, directory: &Path, index: &Index) -> Result<Option<Saved>,
 
 impl SavedGraphs {
     /// Reads all graphs, by number of the field; an error says why they cannot be used.
-    pub fn load(self) -> Result<Vec<(usize, Hnsw)>, String> {
+    pub fn load(self) -> Result<Vec<(usize, Loading)>, String> {
         let load = |(field, offset, bytes): Place| {
             let file = self.file.clone();
             let mut input = FileReader { file, offset, end: offset + bytes, buffer: Vec::new(), at: 0 };

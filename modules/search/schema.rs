@@ -10,16 +10,16 @@
 //!     1 TAG      separator u8, flags u8
 //!     2 NUMERIC, 3 GEO, 4 GEOSHAPE
 //!     5 VECTOR   algorithm u8, metric u8, dimension u32, m u32, ef_construction u32, ef_runtime u32, epsilon f64,
-//!                initial capacity u64, block size u64
+//!                initial capacity u64, block size u64; since version 2: element u8, quantization u8
 //! ```
 //!
 //! Little-endian; bytes are a u32 length and content, a list a u32 count and bytes. The id is 0 in FT.CREATE's own
 //! effect (the index takes one from the batch's LSN) and the index's own in a snapshot.
 
-use engramdb_vector::Metric;
+use engramdb_vector::{Element, HnswParameters, Metric, Quantization};
 
-/// The version of the payload that this program writes.
-pub const VERSION: u8 = 1;
+/// The version of the payload that this program writes; it reads all before.
+pub const VERSION: u8 = 2;
 
 /// EF_RUNTIME where neither the schema nor the query says one.
 pub const EF_RUNTIME_DEFAULT: u32 = 100;
@@ -96,6 +96,8 @@ impl FieldKind {
 pub enum Algorithm {
     Flat,
     Hnsw,
+    /// What RediSearch calls its quantized graph; here it is another set of words for the same one.
+    Svs,
 }
 
 impl Algorithm {
@@ -103,6 +105,7 @@ impl Algorithm {
         match self {
             Algorithm::Flat => "FLAT",
             Algorithm::Hnsw => "HNSW",
+            Algorithm::Svs => "SVS-VAMANA",
         }
     }
 }
@@ -110,6 +113,9 @@ impl Algorithm {
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorOptions {
     pub algorithm: Algorithm,
+    pub element: Element,
+    /// Of a graph.
+    pub quantization: Quantization,
     pub metric: Metric,
     pub dimension: u32,
     pub m: u32,
@@ -121,9 +127,34 @@ pub struct VectorOptions {
 }
 
 impl VectorOptions {
-    /// What a value in a hash must have: FLOAT32 components, little-endian.
+    /// What a value in a hash must have.
     pub fn blob_bytes(&self) -> usize {
-        self.dimension as usize * 4
+        self.dimension as usize * self.element.bytes()
+    }
+
+    /// Whether these bytes are a vector of the field: of the right size, and finite.
+    pub fn is_vector(&self, blob: &[u8]) -> bool {
+        blob.len() == self.blob_bytes() && self.element.is_finite(blob)
+    }
+}
+
+pub fn element_name(element: Element) -> &'static str {
+    match element {
+        Element::F32 => "FLOAT32",
+        Element::F64 => "FLOAT64",
+        Element::F16 => "FLOAT16",
+        Element::Bf16 => "BFLOAT16",
+        Element::I8 => "INT8",
+        Element::U8 => "UINT8",
+    }
+}
+
+pub fn quantization_name(quantization: Quantization) -> &'static str {
+    match quantization {
+        Quantization::None => "NONE",
+        Quantization::Bits8 => "SQ8",
+        Quantization::Bits4 => "SQ4",
+        Quantization::Bits1 => "BINARY",
     }
 }
 
@@ -177,8 +208,8 @@ impl Definition {
         out.0
     }
 
-    /// Reads what `encode` wrote; `None` where the bytes are anything else.
-    pub fn decode(bytes: &[u8]) -> Option<Definition> {
+    /// Reads what `encode` of this or an earlier version wrote; `None` where the bytes are anything else.
+    pub fn decode(version: u8, bytes: &[u8]) -> Option<Definition> {
         let mut reader = Reader(bytes);
         let id = reader.u64()?;
         let flags = reader.flags()?;
@@ -188,7 +219,8 @@ impl Definition {
         let prefixes = reader.list()?;
         let own_stop_words = reader.flags()?[0];
         let stop_words = Some(reader.list()?).filter(|_| own_stop_words);
-        let fields = (0..reader.u32()?).map(|_| Field::decode(&mut reader)).collect::<Option<_>>()?;
+        let fields =
+            (0..reader.u32()?).map(|_| Field::decode(version, &mut reader)).collect::<Option<_>>()?;
         let options = IndexOptions {
             skip_initial_scan: flags[0],
             no_offsets: flags[1],
@@ -233,7 +265,7 @@ impl Field {
         }
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Option<Field> {
+    fn decode(version: u8, reader: &mut Reader<'_>) -> Option<Field> {
         let (identifier, name) = (reader.bytes()?, reader.bytes()?);
         let [sortable, unf, no_index, index_missing, index_empty, ..] = reader.flags()?;
         let kind = match reader.u8()? {
@@ -250,35 +282,46 @@ impl Field {
             2 => FieldKind::Numeric,
             3 => FieldKind::Geo,
             4 => FieldKind::GeoShape,
-            5 => FieldKind::Vector(VectorOptions::decode(reader)?),
+            5 => FieldKind::Vector(VectorOptions::decode(version, reader)?),
             _ => return None,
         };
         Some(Field { identifier, name, kind, sortable, unf, no_index, index_missing, index_empty })
     }
 }
 
+// In the order of their numbers in the format.
 const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
+const QUANTIZATIONS: [Quantization; 4] =
+    [Quantization::None, Quantization::Bits8, Quantization::Bits4, Quantization::Bits1];
+
+fn number_of<T: PartialEq>(all: &[T], one: &T) -> u8 {
+    all.iter().position(|other| other == one).expect("all are listed") as u8
+}
 
 impl VectorOptions {
     fn encode(&self, out: &mut Writer) {
-        let metric = METRICS.iter().position(|&metric| metric == self.metric).expect("all are listed");
-        out.0.extend_from_slice(&[self.algorithm as u8, metric as u8]);
+        out.0.extend_from_slice(&[self.algorithm as u8, number_of(&METRICS, &self.metric)]);
         for number in [self.dimension, self.m, self.ef_construction, self.ef_runtime] {
             out.u32(number);
         }
         out.f64(self.epsilon);
         out.u64(self.initial_capacity);
         out.u64(self.block_size);
+        out.0.push(number_of(&Element::ALL, &self.element));
+        out.0.push(number_of(&QUANTIZATIONS, &self.quantization));
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Option<VectorOptions> {
+    fn decode(version: u8, reader: &mut Reader<'_>) -> Option<VectorOptions> {
         let algorithm = match reader.u8()? {
             0 => Algorithm::Flat,
             1 => Algorithm::Hnsw,
+            2 => Algorithm::Svs,
             _ => return None,
         };
-        Some(VectorOptions {
+        let mut options = VectorOptions {
             algorithm,
+            element: Element::F32,
+            quantization: Quantization::None,
             metric: *METRICS.get(reader.u8()? as usize)?,
             dimension: reader.u32()?,
             m: reader.u32()?,
@@ -287,7 +330,19 @@ impl VectorOptions {
             epsilon: reader.f64()?,
             initial_capacity: reader.u64()?,
             block_size: reader.u64()?,
-        })
+        };
+        if version == 1 {
+            options.quantization = options.default_quantization();
+            return Some(options);
+        }
+        options.element = *Element::ALL.get(reader.u8()? as usize)?;
+        options.quantization = *QUANTIZATIONS.get(reader.u8()? as usize)?;
+        Some(options)
+    }
+
+    /// What a graph has unless one asks otherwise.
+    pub fn default_quantization(&self) -> Quantization {
+        HnswParameters::of(self.element, self.dimension as usize, self.metric).quantization
     }
 }
 

@@ -57,9 +57,9 @@ pub struct Row<'r> {
     pub key: &'r [u8],
     pub id: u32,
     /// Name and distance of the query's KNN.
-    pub nearest: Option<(&'r [u8], f32)>,
+    pub nearest: Option<(&'r [u8], f64)>,
     /// Names and distances of its vector ranges.
-    pub ranges: Vec<(&'r [u8], f32)>,
+    pub ranges: Vec<(&'r [u8], f64)>,
     /// The document's hash, if it was looked at already.
     pub hash: Option<HashView<'r>>,
 }
@@ -203,7 +203,9 @@ impl Plan {
         let documents = self.index.documents.read().len();
         let distances = match options.algorithm {
             Algorithm::Flat => documents,
-            Algorithm::Hnsw => documents.min(self.ef(knn).max(knn.k) * options.m as usize * 2),
+            Algorithm::Hnsw | Algorithm::Svs => {
+                documents.min(self.ef(knn).max(knn.k) * options.m as usize * 2)
+            }
         };
         distances * options.dimension as usize
     }
@@ -433,19 +435,14 @@ impl Plan {
         documents: &'r Documents,
         knn: &'r Knn,
         id: u32,
-        distance: Option<f32>,
+        distance: Option<f64>,
     ) -> Option<Row<'r>> {
         let key = documents.key(id)?;
         let hash = view.hash(key).ok()??;
         hash.get(&self.index.definition.fields[knn.field].identifier)?;
         let distance = match distance {
             Some(distance) => distance,
-            None => {
-                let options =
-                    self.index.vectors[knn.field].as_ref().expect("checked by the parser").options();
-                let vector = self.index.vector(hash, knn.field)?;
-                engramdb_vector::distance(options.metric, &knn.vector, &vector)
-            }
+            None => self.index.distance(hash, knn.field, &knn.vector)?,
         };
         Some(Row { hash: Some(hash), ..Row::near(key, knn, id, distance) })
     }
@@ -530,7 +527,7 @@ impl Plan {
 }
 
 impl<'r> Row<'r> {
-    fn near(key: &'r [u8], knn: &'r Knn, id: u32, distance: f32) -> Row<'r> {
+    fn near(key: &'r [u8], knn: &'r Knn, id: u32, distance: f64) -> Row<'r> {
         Row { key, id, nearest: Some((&knn.alias, distance)), ranges: Vec::new(), hash: None }
     }
 
@@ -542,7 +539,7 @@ impl<'r> Row<'r> {
     }
 
     /// Names and distances, that of KNN first.
-    pub fn distances(&self) -> impl Iterator<Item = (&'r [u8], f32)> {
+    pub fn distances(&self) -> impl Iterator<Item = (&'r [u8], f64)> {
         self.nearest.into_iter().chain(self.ranges.iter().copied())
     }
 

@@ -4,6 +4,9 @@
 //! soon as it is applied, and neither writer nor search waits for the graph; index workers drain it. What is in the
 //! tail overrides what the graph says about the same document.
 //!
+//! A vector stands once: in the memory of the index, from the moment when it is applied. The hash's field is a handle to
+//! it (`Housed`), and so is what waits in the tail.
+//!
 //! Invariants:
 //! - per document, mutations reach the graph in the order in which they were applied: a document that a worker has in
 //!   hand is not given to another, and a newer mutation replaces a waiting one;
@@ -13,9 +16,10 @@
 
 use crate::ids::IdSet;
 use crate::schema::{Algorithm, VectorOptions};
+use engramdb_engine::types::{House, Housed};
 use engramdb_vector::{
-    Filter, Flat, Hnsw, HnswParameters, Neighbor, RangeRequest, SearchOutcome, SearchRequest, VectorError,
-    VectorIndex,
+    Filter, Flat, Hnsw, HnswParameters, Neighbor, Placed, RangeRequest, SearchOutcome, SearchRequest,
+    VectorIndex, Vectors,
 };
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -37,7 +41,13 @@ pub struct VectorField {
     pending: AtomicUsize,
 }
 
-pub enum Structure {
+/// What a field's vectors are indexed by, and where they stand.
+pub struct Structure {
+    index: Kind,
+    house: Arc<dyn House>,
+}
+
+enum Kind {
     Flat(Box<Flat>),
     Graph(Box<Hnsw>),
 }
@@ -46,26 +56,61 @@ impl Structure {
     pub fn new(options: &VectorOptions) -> Structure {
         match options.algorithm {
             Algorithm::Flat => {
-                Structure::Flat(Box::new(Flat::new(options.dimension as usize, options.metric)))
+                let flat = Flat::new(options.element, options.dimension as usize, options.metric);
+                let house = Arc::new(Home(flat.vectors().clone()));
+                Structure { index: Kind::Flat(Box::new(flat)), house }
             }
-            Algorithm::Hnsw => Structure::Graph(Box::new(Hnsw::new(parameters(options)))),
+            Algorithm::Hnsw | Algorithm::Svs => Structure::of(Hnsw::new(parameters(options))),
         }
     }
 
+    pub fn of(graph: Hnsw) -> Structure {
+        let house = Arc::new(Home(graph.vectors().clone()));
+        Structure { index: Kind::Graph(Box::new(graph)), house }
+    }
+
     pub fn index(&self) -> &dyn VectorIndex {
-        match self {
-            Structure::Flat(flat) => &**flat,
-            Structure::Graph(graph) => &**graph,
+        match &self.index {
+            Kind::Flat(flat) => &**flat,
+            Kind::Graph(graph) => &**graph,
         }
+    }
+
+    pub fn graph(&self) -> Option<&Hnsw> {
+        match &self.index {
+            Kind::Flat(_) => None,
+            Kind::Graph(graph) => Some(graph),
+        }
+    }
+
+    /// A handle for the hash whose field has this vector.
+    pub fn house(&self, vector: Placed) -> Housed {
+        Housed::new(self.house.clone(), vector.into_slot())
+    }
+}
+
+/// The memory of an index as hashes know it. It outlives the index for as long as a hash has something there.
+struct Home(Arc<Vectors>);
+
+impl House for Home {
+    fn content(&self, place: u32) -> &[u8] {
+        self.0.vector(place)
+    }
+
+    fn release(&self, place: u32) {
+        drop(self.0.placed(place));
     }
 }
 
 /// How a graph of this field is built; a saved one must have been built so.
 pub fn parameters(options: &VectorOptions) -> HnswParameters {
-    let mut parameters = HnswParameters::new(options.dimension as usize, options.metric);
-    parameters.m = options.m as usize;
-    parameters.ef_construction = options.ef_construction as usize;
-    parameters
+    let VectorOptions { element, dimension, metric, quantization, .. } = *options;
+    HnswParameters {
+        m: options.m as usize,
+        ef_construction: options.ef_construction as usize,
+        quantization,
+        ..HnswParameters::of(element, dimension as usize, metric)
+    }
 }
 
 /// What the graph is to be told of a document.
@@ -73,7 +118,7 @@ pub fn parameters(options: &VectorOptions) -> HnswParameters {
 struct Pending {
     sequence: u64,
     /// `None` to remove it.
-    vector: Option<Arc<[f32]>>,
+    vector: Option<Placed>,
 }
 
 #[derive(Default)]
@@ -108,7 +153,7 @@ pub struct Cost {
 
 /// A question about nearest neighbours.
 pub struct Question<'a> {
-    pub query: &'a [f32],
+    pub query: &'a [u8],
     pub filter: Option<&'a IdSet>,
     /// All ids are below it.
     pub id_bound: u32,
@@ -145,38 +190,53 @@ impl VectorField {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.structure().index().memory_bytes() + self.pending() * self.options.blob_bytes()
+        self.structure().index().memory_bytes()
     }
 
-    /// Whether the document has just this vector already.
-    pub fn holds(&self, id: u32, vector: &[f32]) -> bool {
-        if let Some(pending) = self.tail.read().get(&id) {
-            return pending.vector.as_deref() == Some(vector);
-        }
-        let mut held = Vec::new();
-        self.structure().index().vector(id, &mut held) && held == vector
-    }
-
-    pub fn contains(&self, id: u32) -> bool {
+    /// The document's vector, as it was applied last.
+    fn vector(&self, structure: &Structure, id: u32) -> Option<Placed> {
         match self.tail.read().get(&id) {
-            Some(pending) => pending.vector.is_some(),
-            None => self.structure().index().contains(id),
+            Some(pending) => pending.vector.clone(),
+            None => structure.index().vector(id),
         }
     }
 
-    /// Sets or removes a document's vector, of checked size and finite. Returns true if a worker should be called.
-    pub fn change(&self, id: u32, vector: Option<&[f32]>, workers_max: usize) -> bool {
+    /// Sets a document's vector, of checked size and finite. Returns where it stands now, if it stood elsewhere, and whether a
+    /// worker should be called.
+    pub fn set(&self, id: u32, vector: &[u8], workers_max: usize) -> (Option<Housed>, bool) {
         let structure = self.structure();
-        if let Structure::Flat(flat) = &*structure {
+        if let Some(held) = self.vector(&structure, id).filter(|held| held.as_bytes() == vector) {
+            let is_here = std::ptr::eq(held.as_bytes(), vector);
+            return ((!is_here).then(|| structure.house(held)), false);
+        }
+        let placed =
+            structure.index().place(vector).expect("size and components were checked, and ids are scarcer");
+        let called = self.tell(&structure, id, Some(placed.clone()), workers_max);
+        (Some(structure.house(placed)), called)
+    }
+
+    /// Takes a document's vector away. Returns true if a worker should be called.
+    pub fn remove(&self, id: u32, workers_max: usize) -> bool {
+        let structure = self.structure();
+        let is_there = match self.tail.read().get(&id) {
+            Some(pending) => pending.vector.is_some(),
+            None => structure.index().contains(id),
+        };
+        is_there && self.tell(&structure, id, None, workers_max)
+    }
+
+    /// Brings a mutation to the index: at once, or by way of the tail. Returns true if a worker should be called.
+    fn tell(&self, structure: &Structure, id: u32, vector: Option<Placed>, workers_max: usize) -> bool {
+        if structure.graph().is_none() {
             match vector {
-                Some(vector) => flat.insert(id, vector).expect("size and components were checked"),
-                None => _ = flat.remove(id),
+                Some(vector) => structure.index().insert_placed(id, &vector),
+                None => _ = structure.index().remove(id),
             }
             return false;
         }
         let mut queue = self.queue.lock();
         queue.sequence += 1;
-        let pending = Pending { sequence: queue.sequence, vector: vector.map(Arc::from) };
+        let pending = Pending { sequence: queue.sequence, vector };
         let replaced = self.tail.write().insert(id, pending);
         if replaced.is_none() {
             self.pending.fetch_add(1, Ordering::Relaxed);
@@ -235,12 +295,7 @@ impl VectorField {
 
     fn bring(&self, index: &dyn VectorIndex, id: u32, pending: &Pending) {
         match &pending.vector {
-            Some(vector) => match index.insert(id, vector) {
-                Ok(()) => {}
-                // It stays in the tail, where searches find it.
-                Err(VectorError::Full) => return,
-                Err(error) => unreachable!("size and components were checked: {error}"),
-            },
+            Some(vector) => index.insert_placed(id, vector),
             None => _ = index.remove(id),
         }
         let mut queue = self.queue.lock();
@@ -274,8 +329,8 @@ impl VectorField {
     }
 
     fn search(&self, question: &Question<'_>, k: usize, ef: usize) -> Rows {
-        let tail = self.tail_rows(question);
         let structure = self.structure();
+        let tail = self.tail_rows(structure.index(), question);
         let filter = tail.filter(question, structure.index().len());
         let request = SearchRequest {
             query: question.query,
@@ -289,10 +344,10 @@ impl VectorField {
     }
 
     /// All documents that the filter allows within `radius`.
-    pub fn within(&self, question: &Question<'_>, radius: f32, epsilon: f32) -> Rows {
-        let mut tail = self.tail_rows(question);
-        tail.rows.retain(|row| row.distance <= radius);
+    pub fn within(&self, question: &Question<'_>, radius: f64, epsilon: f32) -> Rows {
         let structure = self.structure();
+        let mut tail = self.tail_rows(structure.index(), question);
+        tail.rows.retain(|row| row.distance <= radius);
         let filter = tail.filter(question, structure.index().len());
         let request = RangeRequest {
             query: question.query,
@@ -305,19 +360,17 @@ impl VectorField {
         tail.merge(found, usize::MAX)
     }
 
-    fn tail_rows(&self, question: &Question<'_>) -> TailRows {
-        // Copied, so that no writer waits while distances are computed.
-        let pending: Vec<(u32, Pending)> =
-            self.tail.read().iter().map(|(&id, pending)| (id, pending.clone())).collect();
-        let mut rows = Vec::new();
-        for (id, pending) in &pending {
-            let allowed = question.filter.is_none_or(|filter| filter.allows(*id));
-            if let Some(vector) = pending.vector.as_deref().filter(|_| allowed) {
-                let distance = engramdb_vector::distance(self.options.metric, question.query, vector);
-                rows.push(Neighbor { id: *id, distance });
-            }
+    fn tail_rows(&self, index: &dyn VectorIndex, question: &Question<'_>) -> TailRows {
+        let mut overridden = HashSet::new();
+        let mut vectors = Vec::new();
+        // Handles, so that no writer waits while distances are computed.
+        for (&id, pending) in self.tail.read().iter() {
+            overridden.insert(id);
+            let allowed = question.filter.is_none_or(|filter| filter.allows(id));
+            vectors.extend(pending.vector.clone().filter(|_| allowed).map(|vector| (id, vector)));
         }
-        TailRows { rows, overridden: pending.into_iter().map(|(id, _)| id).collect() }
+        let rows = index.distances(question.query, &vectors).expect("the query was checked");
+        TailRows { rows, overridden }
     }
 }
 

@@ -17,7 +17,7 @@
 use crate::kernels::{self, CodeKernel, CodeKernels};
 use crate::rotation::{BLOCK, Rotated, Rotation};
 use crate::slab::{Aligned, Slab};
-use crate::{Metric, Quantization};
+use crate::{Element, Metric, Quantization};
 
 /// Bits for a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,8 @@ pub(crate) struct CodedQuery<'a> {
 /// Memory for making codes.
 #[derive(Default)]
 pub(crate) struct CodeBuffer {
+    /// The vector as floats.
+    components: Vec<f32>,
     memory: Rotated,
     levels: Vec<u8>,
     bytes: Aligned,
@@ -116,7 +118,10 @@ pub(crate) struct CodeBuffer {
 
 impl CodeBuffer {
     pub fn bytes(&self) -> usize {
-        self.memory.bytes() + self.levels.capacity() + self.bytes.capacity_bytes()
+        self.memory.bytes()
+            + self.components.capacity() * size_of::<f32>()
+            + self.levels.capacity()
+            + self.bytes.capacity_bytes()
     }
 }
 
@@ -141,15 +146,38 @@ impl Codes {
     ///
     /// # Safety
     /// Nobody reads or writes this slot's codes at the same time.
-    pub unsafe fn fill(&self, slot: u32, vector: &[f32], inverse_norm: f32, buffer: &mut CodeBuffer) {
-        let CodeBuffer { memory, levels, bytes } = buffer;
+    pub unsafe fn fill(
+        &self,
+        slot: u32,
+        element: Element,
+        vector: &[u8],
+        inverse_norm: f32,
+        buffer: &mut CodeBuffer,
+    ) {
+        let CodeBuffer { components, memory, levels, bytes } = buffer;
+        components.clear();
+        element.widen(vector, components);
         let row = bytes.of_length(self.rows.row_bytes());
-        let Terms { factor, base, sum } = self.encode(vector, inverse_norm, memory, levels);
+        let Terms { factor, base, sum } = self.encode(components, inverse_norm, memory, levels);
         pack(self.width, levels, &mut row[..self.level_bytes]);
         let terms = [factor.to_bits(), base.to_bits(), sum];
         for (bytes, term) in row[self.level_bytes..].as_chunks_mut().0.iter_mut().zip(terms) {
             *bytes = term.to_le_bytes();
         }
+        // SAFETY: as the caller promises.
+        unsafe { self.rows.fill(slot, row) };
+    }
+
+    /// A row as it is saved.
+    pub fn row(&self, slot: u32) -> &[u8] {
+        self.rows.row(slot)
+    }
+
+    /// Writes a row that was saved.
+    ///
+    /// # Safety
+    /// As for `fill`.
+    pub unsafe fn restore(&self, slot: u32, row: &[u8]) {
         // SAFETY: as the caller promises.
         unsafe { self.rows.fill(slot, row) };
     }
@@ -184,9 +212,17 @@ impl Codes {
     }
 
     /// A vector as a query.
-    pub fn query<'a>(&self, vector: &[f32], inverse_norm: f32, buffer: &'a mut CodeBuffer) -> CodedQuery<'a> {
-        let CodeBuffer { memory, bytes, .. } = buffer;
-        let size = self.rotate(vector, memory);
+    pub fn query<'a>(
+        &self,
+        element: Element,
+        vector: &[u8],
+        inverse_norm: f32,
+        buffer: &'a mut CodeBuffer,
+    ) -> CodedQuery<'a> {
+        let CodeBuffer { components, memory, bytes, .. } = buffer;
+        components.clear();
+        element.widen(vector, components);
+        let size = self.rotate(components, memory);
         let rotated = &memory.rotated;
         let peak = largest(rotated);
         let steps = if peak > 0.0 { 127.0 / peak } else { 0.0 };
@@ -310,6 +346,7 @@ fn pack(width: Width, levels: &[u8], row: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bytes_of;
 
     const WIDTHS: [Width; 3] = [Width::Eight, Width::Four, Width::One];
 
@@ -321,14 +358,15 @@ mod tests {
     /// Of a query to a stored vector, and of two stored ones.
     fn coded_distances(metric: Metric, width: Width, a: &[f32], b: &[f32]) -> [f32; 2] {
         let codes = Codes::new(a.len(), metric, width);
+        let norm = |vector| Element::F32.inverse_norm(bytes_of(vector));
         codes.ensure(1);
         let mut buffer = CodeBuffer::default();
         for (slot, vector) in [(0, b), (1, a)] {
             codes.ensure(slot);
             // SAFETY: one thread.
-            unsafe { codes.fill(slot, vector, kernels::inverse_norm(vector), &mut buffer) };
+            unsafe { codes.fill(slot, Element::F32, bytes_of(vector), norm(vector), &mut buffer) };
         }
-        let query = codes.query(a, kernels::inverse_norm(a), &mut buffer);
+        let query = codes.query(Element::F32, bytes_of(a), norm(a), &mut buffer);
         [codes.distance(&query, 0), codes.distance(&codes.query_of(1), 0)]
     }
 

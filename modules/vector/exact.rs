@@ -120,15 +120,16 @@ pub(crate) fn nearest(
 pub(crate) fn within(
     store: &Store,
     query: &Query<'_>,
-    radius: f32,
+    radius: f64,
     limits: Limits<'_>,
     scratch: &mut Scratch,
 ) -> SearchOutcome {
     let mut outcome = SearchOutcome::default();
     let Scratch { candidates, fresh, .. } = scratch;
     candidates.clear();
+    let reach = radius_of_candidates(radius);
     scan(store, query, limits, fresh, &mut outcome, |candidate| {
-        if candidate.distance <= radius {
+        if candidate.distance <= reach {
             candidates.push(candidate);
         }
     });
@@ -136,17 +137,22 @@ pub(crate) fn within(
     outcome
 }
 
+/// Candidates within it are all that may be within this radius, and some that are not: they are less precise.
+pub(crate) fn radius_of_candidates(radius: f64) -> f32 {
+    (radius as f32).next_up()
+}
+
 /// As `Store::settle`, for everything within a radius, in any order.
 pub(crate) fn settle_within(
     store: &Store,
     query: &Query<'_>,
     candidates: &mut [Candidate],
-    radius: f32,
+    radius: f64,
     limits: Limits<'_>,
 ) -> Vec<crate::Neighbor> {
     candidates.sort_unstable();
     let mut rows = store.settle(query, candidates, usize::MAX, limits.filter);
-    // One whose vector changed meanwhile may have left.
+    // One whose vector changed meanwhile may have left, and candidates were a little less precise.
     rows.retain(|row| row.distance <= radius);
     rows
 }

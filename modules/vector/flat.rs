@@ -3,14 +3,17 @@
 //! Removed slots are reused once every search that could hold them has ended; there is nothing to repair.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::codes::CodeBuffer;
 use crate::exact::{self, Limits};
-use crate::store::Store;
+use crate::store::{Kind, Store};
+use crate::vectors::{Placed, Vectors};
 use crate::{
-    Metric, Quantization, RangeRequest, SearchOutcome, SearchRequest, Statistics, VectorError, VectorIndex,
+    Element, Metric, Neighbor, Quantization, RangeRequest, SearchOutcome, SearchRequest, Statistics,
+    VectorError, VectorIndex,
 };
 
 pub struct Flat {
@@ -21,8 +24,9 @@ pub struct Flat {
 
 impl Flat {
     /// An empty index for vectors of `dimension` (at least one) components.
-    pub fn new(dimension: usize, metric: Metric) -> Self {
-        Flat { store: Store::new(dimension, metric, Quantization::None), deleted: Mutex::default() }
+    pub fn new(element: Element, dimension: usize, metric: Metric) -> Self {
+        let store = Store::new(Kind { element, dimension, metric }, Quantization::None);
+        Flat { store, deleted: Mutex::default() }
     }
 
     fn bury(&self, slot: u32) {
@@ -44,22 +48,28 @@ impl Flat {
 }
 
 impl VectorIndex for Flat {
+    fn element(&self) -> Element {
+        self.store.kind.element
+    }
+
     fn dimension(&self) -> usize {
-        self.store.dimension
+        self.store.kind.dimension
     }
 
     fn metric(&self) -> Metric {
-        self.store.metric
+        self.store.kind.metric
     }
 
-    fn insert(&self, id: u32, vector: &[f32]) -> Result<(), VectorError> {
-        self.store.check(vector)?;
+    fn place(&self, vector: &[u8]) -> Result<Placed, VectorError> {
         self.reclaim();
-        let slot = self.store.allocate(id, vector, &mut CodeBuffer::default())?;
+        self.store.place(vector)
+    }
+
+    fn insert_placed(&self, id: u32, vector: &Placed) {
+        let slot = self.store.admit(id, vector, &mut CodeBuffer::default());
         if let Some(old) = self.store.commit(slot) {
             self.bury(old);
         }
-        Ok(())
     }
 
     fn remove(&self, id: u32) -> bool {
@@ -74,12 +84,16 @@ impl VectorIndex for Flat {
         self.store.contains(id)
     }
 
-    fn vector(&self, id: u32, out: &mut Vec<f32>) -> bool {
-        self.store.copy_vector(id, out)
+    fn vectors(&self) -> &Arc<Vectors> {
+        self.store.vectors()
     }
 
-    fn distance(&self, id: u32, query: &[f32]) -> Option<f32> {
-        self.store.distance_of(id, query)
+    fn vector(&self, id: u32) -> Option<Placed> {
+        self.store.vector_of(id)
+    }
+
+    fn distances(&self, query: &[u8], vectors: &[(u32, Placed)]) -> Result<Vec<Neighbor>, VectorError> {
+        self.store.distances(query, vectors)
     }
 
     fn search(&self, request: &SearchRequest<'_>) -> Result<SearchOutcome, VectorError> {

@@ -2,13 +2,13 @@
 //!
 //! A library without engine types: it knows neither keys nor documents nor the log. Its caller numbers
 //! documents with dense `u32` ids and keeps everything else; an index keeps, per id, one copy of the vector
-//! and what is needed to find it.
+//! and what is needed to find it. The caller can share that copy (`Placed`) instead of keeping one of its own.
 //!
 //! Everything takes `&self`. Any number of threads may insert, remove and search at once:
 //!
 //! - A search takes no lock that an insert holds for long (it takes two short ones, for its scratch memory).
-//! - A vector never changes and never moves while a search could hold it. Replacing an id writes the new vector
-//!   to a fresh slot and swaps the id over to it, so that a search sees the old or the new one, never a mixture.
+//! - A vector never changes and never moves while a search could hold it, or a `Placed` is there. Replacing an id writes the
+//!   new vector to a fresh slot and swaps the id over to it, so that a search sees the old or the new one, never a mixture.
 //! - A result row is an id that was present when the search ended, with the exact distance of its vector then.
 //! - Calls for the *same* id are applied in the order in which they end; who needs an order keeps it himself.
 //!
@@ -30,12 +30,15 @@ mod rotation;
 mod scratch;
 mod slab;
 mod store;
+mod vectors;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use flat::Flat;
-pub use hnsw::{Hnsw, HnswParameters, LoadError, fuzz_load};
-pub use kernels::{distance, kernel_name};
+pub use hnsw::{Hnsw, HnswParameters, LoadError, Loading, fuzz_load};
+pub use kernels::{distance, distance_of, kernel_name};
+pub use vectors::{Placed, Vectors};
 
 /// How the distance of two vectors is computed. Smaller is nearer, for each of them, as RediSearch replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,11 +64,48 @@ pub enum Quantization {
     Bits1,
 }
 
+/// What the components of an index's vectors are. Vectors are given and kept as bytes, little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Element {
+    F32,
+    F64,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of an `F32`.
+    Bf16,
+    I8,
+    U8,
+}
+
+impl Element {
+    pub const ALL: [Element; 6] =
+        [Element::F32, Element::F64, Element::F16, Element::Bf16, Element::I8, Element::U8];
+
+    /// Of one component.
+    pub fn bytes(self) -> usize {
+        match self {
+            Element::F64 => 8,
+            Element::F32 => 4,
+            Element::F16 | Element::Bf16 => 2,
+            Element::I8 | Element::U8 => 1,
+        }
+    }
+}
+
+/// A vector of floats as the bytes that an index of `Element::F32` takes.
+pub fn bytes_of(vector: &[f32]) -> &[u8] {
+    #[cfg(target_endian = "big")]
+    compile_error!("vectors are little-endian");
+    // SAFETY: floats are bytes without gaps.
+    unsafe { std::slice::from_raw_parts(vector.as_ptr().cast(), size_of_val(vector)) }
+}
+
 /// One row of a result. Ordered by distance, then by id.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Neighbor {
     pub id: u32,
-    pub distance: f32,
+    /// Exact, in the precision of the elements: an `f32` for all but `Element::F64`.
+    pub distance: f64,
 }
 
 impl Eq for Neighbor {}
@@ -85,8 +125,8 @@ impl PartialOrd for Neighbor {
 /// Why a vector or a query was refused. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VectorError {
-    #[error("the vector has {got} dimensions, the index {expected}")]
-    Dimension { expected: usize, got: usize },
+    #[error("the vector has {got} bytes, those of the index {expected}")]
+    Size { expected: usize, got: usize },
     /// NaN or an infinity among the components: no distance to it has an order.
     #[error("the vector has a component that is not a finite number")]
     NotFinite,
@@ -107,8 +147,8 @@ pub trait Filter: Sync {
 /// A question for the nearest neighbours of a vector.
 #[derive(Clone, Copy)]
 pub struct SearchRequest<'a> {
-    /// `dimension` finite components.
-    pub query: &'a [f32],
+    /// `dimension` finite components, as the index has them.
+    pub query: &'a [u8],
     /// How many rows are wanted. They are returned whenever as many (allowed) ids exist.
     pub k: usize,
     /// Width of the beam in the graph: more is more exact and slower. At least `k` is used. Ignored by `Flat`.
@@ -120,7 +160,7 @@ pub struct SearchRequest<'a> {
 
 impl<'a> SearchRequest<'a> {
     /// A request without filter and deadline.
-    pub fn new(query: &'a [f32], k: usize, ef: usize) -> Self {
+    pub fn new(query: &'a [u8], k: usize, ef: usize) -> Self {
         SearchRequest { query, k, ef, filter: None, deadline: None }
     }
 }
@@ -138,10 +178,10 @@ impl fmt::Debug for SearchRequest<'_> {
 /// A question for everything within a distance.
 #[derive(Clone, Copy)]
 pub struct RangeRequest<'a> {
-    /// `dimension` finite components.
-    pub query: &'a [f32],
+    /// `dimension` finite components, as the index has them.
+    pub query: &'a [u8],
     /// Largest distance (in the metric's own terms) of a row.
-    pub radius: f32,
+    pub radius: f64,
     /// How far beyond the radius the graph is followed, relative to it (RediSearch's EPSILON, 0.01 by default).
     pub epsilon: f32,
     pub filter: Option<&'a dyn Filter>,
@@ -181,17 +221,28 @@ pub struct Statistics {
 
 /// An index of vectors of one dimension under one metric, by id.
 pub trait VectorIndex: Send + Sync {
+    fn element(&self) -> Element;
     fn dimension(&self) -> usize;
     fn metric(&self) -> Metric;
-    /// Adds a vector, or replaces the one that `id` has. When it returns, every later search can find it.
-    fn insert(&self, id: u32, vector: &[f32]) -> Result<(), VectorError>;
+    /// Writes a vector to the memory of the index, where no search finds it yet.
+    fn place(&self, vector: &[u8]) -> Result<Placed, VectorError>;
+    /// Gives a vector that this index has placed to an id, in place of the one that it has. When it returns, every later
+    /// search can find it. A placed vector is inserted once.
+    fn insert_placed(&self, id: u32, vector: &Placed);
+    /// `place` and `insert_placed`.
+    fn insert(&self, id: u32, vector: &[u8]) -> Result<(), VectorError> {
+        self.insert_placed(id, &self.place(vector)?);
+        Ok(())
+    }
     /// Removes an id; false when it was not there. The id may be used again at once.
     fn remove(&self, id: u32) -> bool;
     fn contains(&self, id: u32) -> bool;
-    /// Writes the vector, as it was given, over what `out` held; false when there is none.
-    fn vector(&self, id: u32, out: &mut Vec<f32>) -> bool;
-    /// The exact distance of one id; none when it is absent or the query does not fit.
-    fn distance(&self, id: u32, query: &[f32]) -> Option<f32>;
+    /// The memory that vectors are placed in.
+    fn vectors(&self) -> &Arc<Vectors>;
+    /// The vector of an id.
+    fn vector(&self, id: u32) -> Option<Placed>;
+    /// The exact distances of vectors that this index has placed, each with the id that goes with it.
+    fn distances(&self, query: &[u8], vectors: &[(u32, Placed)]) -> Result<Vec<Neighbor>, VectorError>;
     fn search(&self, request: &SearchRequest<'_>) -> Result<SearchOutcome, VectorError>;
     /// Everything within the radius, nearest first.
     fn search_range(&self, request: &RangeRequest<'_>) -> Result<SearchOutcome, VectorError>;

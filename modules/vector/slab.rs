@@ -12,7 +12,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::mem::size_of;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
@@ -31,13 +31,13 @@ const CACHE_LINE_BYTES: usize = 64;
 /// Both must be true, and the alignment at most that of a cache line.
 pub(crate) unsafe trait Zeroed: Send + Sync {}
 // SAFETY: zero bytes are the number 0 in each of them.
-unsafe impl Zeroed for f32 {}
-// SAFETY: as above.
 unsafe impl Zeroed for u8 {}
 // SAFETY: as above.
 unsafe impl Zeroed for AtomicU32 {}
 // SAFETY: as above.
 unsafe impl Zeroed for AtomicU8 {}
+// SAFETY: as above.
+unsafe impl Zeroed for AtomicU16 {}
 
 pub(crate) struct Slab<T: Zeroed> {
     row_items: usize,
@@ -254,6 +254,12 @@ impl Aligned {
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), length) }
     }
 
+    pub fn copy(&mut self, bytes: &[u8]) -> &[u8] {
+        let aligned = self.of_length(bytes.len());
+        aligned.copy_from_slice(bytes);
+        aligned
+    }
+
     pub fn capacity_bytes(&self) -> usize {
         self.lines.capacity() * CACHE_LINE_BYTES
     }
@@ -265,18 +271,28 @@ mod tests {
 
     #[test]
     fn rows_start_as_zeros_and_stay_where_they_are() {
-        let slab = Slab::<f32>::new(300_000);
+        let slab = Slab::<u8>::new(1_200_000);
         slab.ensure(0);
         let first = slab.row(0).as_ptr();
-        assert!(slab.row(0).iter().all(|&x| x == 0.0));
+        assert!(slab.row(0).iter().all(|&x| x == 0));
         for row in 0..40 {
             slab.ensure(row);
             // SAFETY: one thread, no references.
-            unsafe { slab.fill(row, &vec![row as f32; 300_000]) };
+            unsafe { slab.fill(row, &vec![row as u8; 1_200_000]) };
         }
         assert_eq!(slab.row(0).as_ptr(), first);
-        assert!((0..40).all(|row| slab.row(row)[299_999] == row as f32));
+        assert!((0..40).all(|row| slab.row(row)[1_199_999] == row as u8));
         assert_eq!(first as usize % CACHE_LINE_BYTES, 0);
+    }
+
+    #[test]
+    fn copied_bytes_start_on_a_cache_line() {
+        let mut aligned = Aligned::default();
+        for length in [1, 7, 384, 5] {
+            let bytes = vec![length as u8; length];
+            let copy = aligned.copy(&bytes);
+            assert_eq!((copy, copy.as_ptr() as usize % CACHE_LINE_BYTES), (&bytes[..], 0));
+        }
     }
 
     #[test]

@@ -1,27 +1,28 @@
 //! Vectors in slots, and which id has which slot: what both indexes are built on.
 //!
-//! A slot goes free -> pending (written, being linked) -> live -> deleted -> free. Invariants:
+//! A slot goes free -> pending (being linked) -> live -> deleted -> free. Invariants:
 //!
-//! - A vector is written while its slot is pending and known to nobody else, and never again until the slot was
-//!   free: whoever is pinned and has met the slot may read it without a lock.
+//! - While a slot is in the index, which is from pending on, its vector is held (vectors.rs), and does not change: whoever is
+//!   pinned and has met the slot may read it without a lock.
 //! - `slots_by_id` is the one truth about what an id is: a slot is current if the map says so. States are hints that
 //!   follow at once; a search checks its rows against the map in the end (`settle`).
 //! - A slot becomes free only by `release`, whose caller knows that nobody can hold it (see scratch.rs).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
-
 use crate::codes::{CodeBuffer, CodedQuery, Codes, Width};
-use crate::kernels::{self, Kernel, ordered};
-use crate::pool::{Candidate, SLOT_LIMIT};
+use crate::kernels::{self, Kernel};
+use crate::pool::Candidate;
 use crate::scratch::{Pinned, ScratchPool};
 use crate::slab::Slab;
-use crate::{Filter, Metric, Neighbor, Quantization, VectorError};
+use crate::vectors::{Placed, Vectors};
+use crate::{Element, Filter, Metric, Neighbor, Quantization, VectorError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum State {
+    /// Not in the index, though a caller may hold the vector.
     Free = 0,
     Pending = 1,
     Live = 2,
@@ -36,37 +37,37 @@ impl State {
     }
 }
 
-pub(crate) struct Store {
+/// What an index holds vectors of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub element: Element,
+    /// Components.
     pub dimension: usize,
     pub metric: Metric,
+}
+
+pub(crate) struct Store {
+    pub kind: Kind,
     kernel: Kernel,
-    pub vectors: Slab<f32>,
+    vectors: Arc<Vectors>,
     /// What walks read instead of the vectors, if anything.
     codes: Option<Codes>,
     /// Cosine only: bits of one over each vector's length, apart from the vectors so that those keep their alignment.
-    pub inverse_norms: Slab<AtomicU32>,
-    pub ids: Slab<AtomicU32>,
+    inverse_norms: Slab<AtomicU32>,
+    ids: Slab<AtomicU32>,
     states: Slab<AtomicU8>,
     /// By id: its slot plus one, or 0.
     slots_by_id: Slab<AtomicU32>,
     /// The largest id plus one, for accounting.
     id_bound: AtomicUsize,
-    allocator: Mutex<Allocator>,
-    /// Slots handed out so far, free ones included: all slots are below it.
-    slot_count: AtomicU32,
     live: AtomicUsize,
     scratches: ScratchPool,
-}
-
-#[derive(Default)]
-struct Allocator {
-    free: Vec<u32>,
 }
 
 /// A query vector with what the metric needs of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Query<'a> {
-    vector: &'a [f32],
+    vector: &'a [u8],
     inverse_norm: f32,
     /// If the store has codes, and the query is to find its way by them.
     coded: Option<CodedQuery<'a>>,
@@ -87,22 +88,19 @@ impl Query<'_> {
 }
 
 impl Store {
-    pub fn new(dimension: usize, metric: Metric, quantization: Quantization) -> Self {
-        let dimension = dimension.max(1);
-        let kernels = kernels::best();
+    pub fn new(kind: Kind, quantization: Quantization) -> Self {
+        let kind = Kind { dimension: kind.dimension.max(1), ..kind };
+        let codes = Width::of(quantization).map(|width| Codes::new(kind.dimension, kind.metric, width));
         Store {
-            dimension,
-            metric,
-            kernel: if metric == Metric::L2 { kernels.l2_squared } else { kernels.dot },
-            vectors: Slab::new(dimension),
-            codes: Width::of(quantization).map(|width| Codes::new(dimension, metric, width)),
+            kernel: kind.element.kernel(kind.metric),
+            vectors: Arc::new(Vectors::new(kind.dimension * kind.element.bytes())),
+            kind,
+            codes,
             inverse_norms: Slab::new(1),
             ids: Slab::new(1),
             states: Slab::new(1),
             slots_by_id: Slab::new(1),
             id_bound: AtomicUsize::new(0),
-            allocator: Mutex::default(),
-            slot_count: AtomicU32::new(0),
             live: AtomicUsize::new(0),
             scratches: ScratchPool::new(),
         }
@@ -111,64 +109,55 @@ impl Store {
     // Life of a slot.
 
     /// Refuses what no distance can be computed to.
-    pub fn check(&self, vector: &[f32]) -> Result<(), VectorError> {
-        if vector.len() != self.dimension {
-            return Err(VectorError::Dimension { expected: self.dimension, got: vector.len() });
+    pub fn check(&self, vector: &[u8]) -> Result<(), VectorError> {
+        let expected = self.vectors.vector_bytes();
+        if vector.len() != expected {
+            return Err(VectorError::Size { expected, got: vector.len() });
         }
-        if vector.iter().any(|x| !x.is_finite()) { Err(VectorError::NotFinite) } else { Ok(()) }
+        if self.kind.element.is_finite(vector) { Ok(()) } else { Err(VectorError::NotFinite) }
     }
 
-    /// Writes a checked vector to a slot of its own, pending.
-    pub fn allocate(&self, id: u32, vector: &[f32], buffer: &mut CodeBuffer) -> Result<u32, VectorError> {
-        let slot = self.take_slot()?;
-        let inverse_norm = if self.metric == Metric::Cosine { kernels::inverse_norm(vector) } else { 1.0 };
-        // SAFETY: the slot was free or never used, so nobody reads it, and it was given to nobody else.
-        unsafe { self.write(slot, vector, inverse_norm, buffer) };
+    /// Writes a vector to a slot of its own, where nothing but the caller knows it.
+    pub fn place(&self, vector: &[u8]) -> Result<Placed, VectorError> {
+        self.check(vector)?;
+        self.vectors.place(vector, |slot| self.ensure(slot))
+    }
+
+    /// Takes a placed vector into the index, pending: what distances to it are computed from is made.
+    pub fn admit(&self, id: u32, placed: &Placed, buffer: &mut CodeBuffer) -> u32 {
+        let slot = placed.slot_in(&self.vectors);
+        assert_eq!(self.state(slot), State::Free, "a placed vector is inserted once");
+        self.vectors.hold(slot);
+        // SAFETY: the slot is not in the index yet, and only the one who inserts it comes here.
+        unsafe { self.derive(slot, self.kind.element.inverse_norm(placed.as_bytes()), buffer) };
         self.ids.row(slot)[0].store(id, Ordering::Relaxed);
         self.set_state(slot, State::Pending);
         self.slots_by_id.ensure(id);
         self.id_bound.fetch_max(id as usize + 1, Ordering::Relaxed);
-        Ok(slot)
+        slot
     }
 
-    /// Writes what distances to a slot are computed from.
+    /// Makes norm and codes of the vector in a slot.
     ///
     /// # Safety
-    /// Nobody reads or writes the slot's vector at the same time.
-    unsafe fn write(&self, slot: u32, vector: &[f32], inverse_norm: f32, buffer: &mut CodeBuffer) {
-        // SAFETY: as the caller promises.
-        unsafe { self.vectors.fill(slot, vector) };
-        if let Some(codes) = &self.codes {
-            // SAFETY: as above.
-            unsafe { codes.fill(slot, vector, inverse_norm, buffer) };
-        }
-        if self.metric == Metric::Cosine {
+    /// Nobody reads or makes those of this slot at the same time.
+    unsafe fn derive(&self, slot: u32, inverse_norm: f32, buffer: &mut CodeBuffer) {
+        if self.kind.metric == Metric::Cosine {
             self.inverse_norms.row(slot)[0].store(inverse_norm.to_bits(), Ordering::Relaxed);
         }
-    }
-
-    fn take_slot(&self) -> Result<u32, VectorError> {
-        let mut allocator = self.allocator.lock();
-        if let Some(slot) = allocator.free.pop() {
-            return Ok(slot);
+        if let Some(codes) = &self.codes {
+            // SAFETY: as the caller promises.
+            unsafe { codes.fill(slot, self.kind.element, self.vectors.row(slot), inverse_norm, buffer) };
         }
-        let slot = self.slot_count.load(Ordering::Relaxed);
-        if slot >= SLOT_LIMIT {
-            return Err(VectorError::Full);
-        }
-        self.ensure(slot);
-        self.slot_count.store(slot + 1, Ordering::Release);
-        Ok(slot)
     }
 
     fn ensure(&self, slot: u32) {
-        self.vectors.ensure(slot);
         if let Some(codes) = &self.codes {
             codes.ensure(slot);
         }
         self.ids.ensure(slot);
         self.states.ensure(slot);
-        if self.metric == Metric::Cosine {
+        if self.kind.metric == Metric::Cosine {
             self.inverse_norms.ensure(slot);
         }
     }
@@ -196,33 +185,39 @@ impl Store {
         Some(old - 1)
     }
 
-    /// Frees deleted slots that nobody can hold or reach any more.
+    /// Lets go of deleted slots that no search can hold or reach any more.
     pub fn release(&self, slots: impl IntoIterator<Item = u32>) {
-        let mut allocator = self.allocator.lock();
         for slot in slots {
             self.set_state(slot, State::Free);
-            allocator.free.push(slot);
+            self.vectors.let_go(slot);
         }
     }
 
-    /// Puts back a slot as it was saved. The store is new and not shared yet; slots come in ascending order.
-    pub fn restore(
-        &mut self,
-        slot: u32,
-        id: u32,
-        state: State,
-        (vector, inverse_norm): (&[f32], f32),
-        buffer: &mut CodeBuffer,
-    ) {
+    /// Puts back a slot as it was saved, but for its vector. The store is new and not shared yet; slots come in ascending
+    /// order.
+    pub fn restore(&mut self, slot: u32, id: u32, state: State, (codes, inverse_norm): (&[u8], f32)) {
         self.ensure(slot);
-        // SAFETY: `&mut self`: nobody else reads anything.
-        unsafe { self.write(slot, vector, inverse_norm, buffer) };
-        self.slot_count.store(slot + 1, Ordering::Relaxed);
+        self.vectors.restore(slot, state != State::Free);
+        if self.kind.metric == Metric::Cosine {
+            self.inverse_norms.row(slot)[0].store(inverse_norm.to_bits(), Ordering::Relaxed);
+        }
+        if let Some(kept) = &self.codes {
+            // SAFETY: `&mut self`: nobody else reads anything.
+            unsafe { kept.restore(slot, codes) };
+        }
         self.ids.row(slot)[0].store(id, Ordering::Relaxed);
         self.set_state(slot, state);
-        if state == State::Free {
-            self.allocator.get_mut().free.push(slot);
-        }
+    }
+
+    /// Writes the vector of a restored slot.
+    ///
+    /// # Safety
+    /// Nobody reads or writes the slot's vector at the same time, nor has a reference to it.
+    pub unsafe fn restore_vector(&self, slot: u32, vector: &[u8]) -> Placed {
+        // SAFETY: as the caller promises.
+        unsafe { self.vectors.fill(slot, vector) };
+        self.vectors.hold(slot);
+        self.vectors.placed(slot)
     }
 
     /// Makes a restored live slot the one of its id; false when the id has one already.
@@ -278,7 +273,7 @@ impl Store {
     }
 
     pub fn slot_count(&self) -> u32 {
-        self.slot_count.load(Ordering::Acquire)
+        self.vectors.slot_count()
     }
 
     pub fn len(&self) -> usize {
@@ -295,15 +290,17 @@ impl Store {
 
     // Distances. The caller is pinned, and met the slot while it was.
 
-    pub fn query<'a>(&self, vector: &'a [f32]) -> Query<'a> {
-        let inverse_norm = if self.metric == Metric::Cosine { kernels::inverse_norm(vector) } else { 1.0 };
+    pub fn query<'a>(&self, vector: &'a [u8]) -> Query<'a> {
+        let is_cosine = self.kind.metric == Metric::Cosine;
+        let inverse_norm = if is_cosine { self.kind.element.inverse_norm(vector) } else { 1.0 };
         Query { vector, inverse_norm, coded: None }
     }
 
     /// A query that finds its way by codes, if there are any; they go into the buffer.
-    pub fn walking_query<'a>(&self, vector: &'a [f32], buffer: &'a mut CodeBuffer) -> Query<'a> {
+    pub fn walking_query<'a>(&self, vector: &'a [u8], buffer: &'a mut CodeBuffer) -> Query<'a> {
         let query = self.query(vector);
-        let coded = self.codes.as_ref().map(|codes| codes.query(vector, query.inverse_norm, buffer));
+        let element = self.kind.element;
+        let coded = self.codes.as_ref().map(|codes| codes.query(element, vector, query.inverse_norm, buffer));
         Query { coded, ..query }
     }
 
@@ -360,11 +357,17 @@ impl Store {
     #[inline(always)]
     pub fn distance(&self, query: &Query<'_>, slot: u32) -> f32 {
         let raw = (self.kernel)(query.vector, self.vectors.row(slot));
-        ordered(match self.metric {
-            Metric::L2 => raw,
-            Metric::InnerProduct => 1.0 - raw,
-            Metric::Cosine => 1.0 - raw * query.inverse_norm * self.inverse_norm_of(slot),
-        })
+        kernels::finish(self.kind.metric, raw, query.inverse_norm, self.inverse_norm_of(slot))
+    }
+
+    /// The distance to be replied, if it is this in `f32`.
+    fn replied(&self, query: &Query<'_>, slot: u32, distance: f32) -> f64 {
+        match self.kind.element {
+            Element::F64 => {
+                kernels::distance_of(Element::F64, self.kind.metric, query.vector, self.vectors.row(slot))
+            }
+            _ => f64::from(distance),
+        }
     }
 
     #[inline(always)]
@@ -374,7 +377,7 @@ impl Store {
 
     #[inline(always)]
     pub fn inverse_norm_of(&self, slot: u32) -> f32 {
-        if self.metric != Metric::Cosine {
+        if self.kind.metric != Metric::Cosine {
             return 1.0;
         }
         f32::from_bits(self.inverse_norms.row(slot)[0].load(Ordering::Relaxed))
@@ -382,13 +385,13 @@ impl Store {
 
     /// Cache lines of a vector that are worth a prefetch: the processor's own stream takes over after a few.
     pub fn prefetch_lines(&self) -> usize {
-        self.vectors.row_bytes().div_ceil(64).min(8)
+        self.vectors.vector_bytes().div_ceil(64).min(8)
     }
 
     #[inline(always)]
     pub fn prefetch(&self, slot: u32, lines: usize) {
         self.vectors.prefetch(slot, lines);
-        if self.metric == Metric::Cosine {
+        if self.kind.metric == Metric::Cosine {
             self.inverse_norms.prefetch(slot, 1);
         }
     }
@@ -424,9 +427,10 @@ impl Store {
             let id = self.id_of(candidate.slot());
             let Some(slot) = self.slot_of(id) else { continue };
             if slot == candidate.slot() {
-                rows.push(Neighbor { id, distance: candidate.distance });
+                rows.push(Neighbor { id, distance: self.replied(query, slot, candidate.distance) });
             } else if filter.is_none_or(|filter| filter.allows(id)) {
-                rows.push(Neighbor { id, distance: self.distance(query, slot) });
+                let distance = self.replied(query, slot, self.distance(query, slot));
+                rows.push(Neighbor { id, distance });
                 moved = true;
             }
         }
@@ -442,29 +446,67 @@ impl Store {
         self.slot_of(id).is_some()
     }
 
-    pub fn copy_vector(&self, id: u32, out: &mut Vec<f32>) -> bool {
-        let _pinned = self.pin();
-        let Some(slot) = self.slot_of(id) else { return false };
-        out.clear();
-        out.extend_from_slice(self.vectors.row(slot));
-        true
+    pub fn vectors(&self) -> &Arc<Vectors> {
+        &self.vectors
     }
 
-    pub fn distance_of(&self, id: u32, query: &[f32]) -> Option<f32> {
-        self.check(query).ok()?;
+    pub fn vector_of(&self, id: u32) -> Option<Placed> {
+        // While we are pinned, nobody lets go of a slot that the id had meanwhile.
         let _pinned = self.pin();
-        Some(self.distance(&self.query(query), self.slot_of(id)?))
+        let slot = self.slot_of(id)?;
+        self.vectors.hold(slot);
+        Some(self.vectors.placed(slot))
+    }
+
+    /// Of one vector.
+    pub fn vector_bytes_each(&self) -> usize {
+        self.vectors.vector_bytes()
+    }
+
+    /// Of one vector's codes.
+    pub fn code_bytes(&self) -> usize {
+        self.codes.as_ref().map_or(0, Codes::row_bytes)
+    }
+
+    /// The codes in a slot that is in the index.
+    pub fn codes_in(&self, slot: u32) -> &[u8] {
+        self.codes.as_ref().map_or(&[], |codes| codes.row(slot))
+    }
+
+    /// The vector in a slot that is in the index.
+    pub fn vector_in(&self, slot: u32) -> &[u8] {
+        self.vectors.row(slot)
+    }
+
+    pub fn distances(&self, query: &[u8], vectors: &[(u32, Placed)]) -> Result<Vec<Neighbor>, VectorError> {
+        self.check(query)?;
+        let is_cosine = self.kind.metric == Metric::Cosine;
+        let query = self.query(query);
+        let lines = self.prefetch_lines();
+        let row = |(at, (id, placed)): (usize, &(u32, Placed))| {
+            if let Some((_, later)) = vectors.get(at + RANKED_AHEAD) {
+                self.vectors.prefetch(later.slot_in(&self.vectors), lines);
+            }
+            let (vector, slot) = (placed.as_bytes(), placed.slot_in(&self.vectors));
+            // Norms are made when a vector gets into the index.
+            let inverse_norm = if is_cosine { self.kind.element.inverse_norm(vector) } else { 1.0 };
+            let raw = (self.kernel)(query.vector, vector);
+            let distance = kernels::finish(self.kind.metric, raw, query.inverse_norm, inverse_norm);
+            Neighbor { id: *id, distance: self.replied(&query, slot, distance) }
+        };
+        Ok(vectors.iter().enumerate().map(row).collect())
     }
 
     pub fn vector_bytes(&self) -> usize {
-        self.slot_count() as usize * self.vectors.row_bytes()
+        self.slot_count() as usize * self.vectors.vector_bytes()
     }
 
     /// Maps, states, norms and scratch memory, in bytes.
     pub fn other_bytes(&self) -> usize {
-        let norms = if self.metric == Metric::Cosine { self.inverse_norms.row_bytes() } else { 0 };
+        let norms = if self.kind.metric == Metric::Cosine { self.inverse_norms.row_bytes() } else { 0 };
         let codes = self.codes.as_ref().map_or(0, Codes::row_bytes);
-        let per_slot = self.ids.row_bytes() + self.states.row_bytes() + norms + codes;
+        // And two bytes to count its holders.
+        let per_slot = self.ids.row_bytes() + self.states.row_bytes() + norms + codes + 2;
         self.slot_count() as usize * per_slot
             + self.id_bound.load(Ordering::Relaxed) * self.slots_by_id.row_bytes()
             + self.scratches.bytes()

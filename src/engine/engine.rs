@@ -15,10 +15,10 @@
 use crate::command::{Args, Command, CommandError, Finish, Handler, Reply, Stage};
 use crate::env::Env;
 use crate::hazard::Hazards;
-use crate::keyspace::Value;
+use crate::keyspace::{Housing, Value};
 use crate::log::pipeline::{Credit, Fatal, Pipeline, Refusal};
 use crate::log::{Lsn, ShardLog};
-use crate::module::Exporter;
+use crate::module::{Exporter, Module};
 use crate::store::Store;
 use crate::tx::Tx;
 use crate::view::View;
@@ -178,9 +178,13 @@ impl Engine {
     /// Does one slice of the modules' background work (index backfills); false when nothing is left. Call it in a loop,
     /// from a thread that may block, whenever a command may have left such work.
     pub fn run_background(&self) -> bool {
+        if !self.store.read().modules.iter().any(|module| module.has_background()) {
+            return false;
+        }
         let jobs: Vec<_> = {
-            let store = self.store.read();
-            store.modules.iter().filter_map(|module| module.background(&store.keyspace)).collect()
+            let Store { keyspace, modules, .. } = &mut *self.store.write();
+            let slice = |module: &mut Box<dyn Module>| module.background(&mut Housing::of(keyspace));
+            modules.iter_mut().filter_map(slice).collect()
         };
         let more = !jobs.is_empty();
         jobs.into_iter().for_each(|job| job());

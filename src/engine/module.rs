@@ -5,11 +5,12 @@
 //! and must be rebuildable from the keyspace at any time.
 //!
 //! Invariants: `apply` and `observe` run under the keyspace's write lock, in log order, the same in execution and in
-//! replay; they are the only places where a module's ground state changes, which `&mut self` enforces.
+//! replay; they are the only places where a module's ground state changes. All that a module can do to the keyspace is to
+//! house contents, which changes where they stand and not what they are (`Housing`).
 
 use crate::command::Command;
 use crate::effect::{Effect, Record};
-use crate::keyspace::Keyspace;
+use crate::keyspace::Housing;
 use crate::log::Lsn;
 use crate::store::ReplayError;
 use std::any::Any;
@@ -44,21 +45,26 @@ pub trait Module: Any + Send + Sync {
     fn commands(&self) -> &'static [Command];
 
     /// Changes the ground state. An error means that the data is corrupt or newer than this program.
-    fn apply(&mut self, keyspace: &Keyspace, effect: &ModuleEffect<'_>) -> Result<(), String>;
+    fn apply(&mut self, keyspace: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String>;
 
     /// Sees a change of keys. The keyspace is as the change left it.
-    fn observe(&mut self, keyspace: &Keyspace, applied: &Applied<'_>);
+    fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>);
 
     /// Writes the ground state as effects that bring it back.
     fn save(&self, each: &mut dyn FnMut(&Record<'_>));
 
     /// Called once, when snapshot and log were applied and before the first command: derived state is made ready here,
     /// from what `directory` keeps of an earlier run and from the keyspace. Says what it did, for the start's report.
-    fn recovered(&mut self, keyspace: &Keyspace, now_ms: u64) -> Vec<String>;
+    fn recovered(&mut self, keyspace: &mut Housing<'_>, now_ms: u64) -> Vec<String>;
 
-    /// One bounded slice (at most about a millisecond) of work that needs the keyspace and nobody waits for, under its
-    /// read lock. Returns what is to be done without any lock before the next slice, or `None` when nothing is left.
-    fn background(&self, _keyspace: &Keyspace) -> Option<Job> {
+    /// Whether `background` has something to do.
+    fn has_background(&self) -> bool {
+        false
+    }
+
+    /// One bounded slice (a fraction of a millisecond) of work that needs the keyspace and nobody waits for, under its
+    /// write lock. Returns what is to be done without any lock before the next slice, or `None` when nothing is left.
+    fn background(&mut self, _keyspace: &mut Housing<'_>) -> Option<Job> {
         None
     }
 
@@ -115,7 +121,7 @@ impl Modules {
 
     pub(crate) fn apply(
         &mut self,
-        keyspace: &Keyspace,
+        keyspace: &mut Housing<'_>,
         record: &Record<'_>,
         lsn: Lsn,
     ) -> Result<(), ReplayError> {
@@ -129,7 +135,7 @@ impl Modules {
     }
 
     #[inline]
-    pub(crate) fn observe(&mut self, keyspace: &Keyspace, applied: &Applied<'_>) {
+    pub(crate) fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>) {
         for module in &mut self.0 {
             module.observe(keyspace, applied);
         }

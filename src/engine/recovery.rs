@@ -7,7 +7,7 @@
 use crate::effect::Record;
 use crate::engine::Engine;
 use crate::env::Env;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Housing, Keyspace};
 use crate::log::local::{LocalLog, LocalOptions, OpenError};
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Recovered, Replay};
@@ -98,7 +98,7 @@ impl Recovering {
         self.store.last_lsn = recovered.checkpoint.lsn;
         let mut report = Vec::new();
         for module in self.store.modules.iter_mut() {
-            report.extend(module.recovered(&self.store.keyspace, clock_ms));
+            report.extend(module.recovered(&mut Housing::of(&mut self.store.keyspace), clock_ms));
         }
         let pipeline = Pipeline::start(log, recovered, options)?;
         Ok((Engine::new(self.store, self.env, clock_ms, pipeline), report))

@@ -5,7 +5,7 @@
 
 use crate::effect::{DecodeError, Effect, Record, decode_batch};
 use crate::hazard::Hazards;
-use crate::keyspace::{Keyspace, Outcome};
+use crate::keyspace::{Housing, Keyspace, Outcome};
 use crate::log::Lsn;
 use crate::module::{Applied, Modules};
 use crate::watch::Watchers;
@@ -105,14 +105,15 @@ impl Store {
 
     fn change(&mut self, record: &Record<'_>, lsn: Lsn) -> Result<Outcome, ReplayError> {
         if let Effect::Module { .. } = record.effect {
-            self.modules.apply(&self.keyspace, record, lsn)?;
+            self.modules.apply(&mut Housing::of(&mut self.keyspace), record, lsn)?;
             return Ok(Outcome::default());
         }
         let outcome = self.keyspace.apply(record);
         if outcome.mismatch {
             return Err(ReplayError::Mismatch(format!("{:?}", record.effect)));
         }
-        self.modules.observe(&self.keyspace, &Applied { record, count: outcome.count, lsn });
+        let applied = Applied { record, count: outcome.count, lsn };
+        self.modules.observe(&mut Housing::of(&mut self.keyspace), &applied);
         Ok(outcome)
     }
 

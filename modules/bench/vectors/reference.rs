@@ -5,7 +5,9 @@
 
 use std::time::Instant;
 
-use engramdb_vector::{Flat, Hnsw, HnswParameters, SearchRequest, VectorError, VectorIndex};
+use engramdb_vector::{
+    Element, Flat, Hnsw, HnswParameters, SearchRequest, VectorError, VectorIndex, bytes_of,
+};
 use rayon::prelude::*;
 
 use super::engine::{Engine, IndexKind, LoadReport, SearchParameters, Searcher, Task};
@@ -70,7 +72,7 @@ impl<'t> LibraryEngine<'t> {
     pub fn new(task: &'t Task) -> Self {
         let metric = task.dataset.metric.kernel();
         let index: Box<dyn VectorIndex> = match task.index {
-            IndexKind::Flat => Box::new(Flat::new(task.dataset.dimensions(), metric)),
+            IndexKind::Flat => Box::new(Flat::new(Element::F32, task.dataset.dimensions(), metric)),
             IndexKind::Hnsw => Box::new(Hnsw::new(HnswParameters {
                 m: task.m,
                 ef_construction: task.ef_construction,
@@ -82,7 +84,7 @@ impl<'t> LibraryEngine<'t> {
 
     /// Adds a vector, or replaces the one that the row has.
     pub fn insert(&self, row: usize, vector: &[f32]) -> Result<(), BenchError> {
-        self.index.insert(row as u32, vector).map_err(refused)
+        self.index.insert(row as u32, bytes_of(vector)).map_err(refused)
     }
 
     /// What the index says that it occupies.
@@ -132,8 +134,10 @@ impl Searcher for LibrarySearcher<'_> {
     fn search(&mut self, query: usize) -> Result<Vec<u32>, BenchError> {
         let task = self.engine.task;
         let filter = self.allowed.as_ref().map(|allowed| allowed as &dyn engramdb_vector::Filter);
-        let request =
-            SearchRequest { filter, ..SearchRequest::new(task.dataset.queries.row(query), task.k, self.ef) };
+        let request = SearchRequest {
+            filter,
+            ..SearchRequest::new(bytes_of(task.dataset.queries.row(query)), task.k, self.ef)
+        };
         let outcome = self.engine.index.search(&request).map_err(refused)?;
         Ok(outcome.neighbors.iter().map(|neighbor| neighbor.id).collect())
     }

@@ -37,7 +37,8 @@ pub struct Query {
 pub struct Knn {
     pub field: usize,
     pub k: usize,
-    pub vector: Vec<f32>,
+    /// As the field's vectors are.
+    pub vector: Vec<u8>,
     pub ef_runtime: Option<usize>,
     /// What the distance is called in the reply.
     pub alias: Arc<[u8]>,
@@ -49,8 +50,9 @@ pub struct Knn {
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorRange {
     pub field: usize,
-    pub radius: f32,
-    pub vector: Vec<f32>,
+    pub radius: f64,
+    /// As the field's vectors are.
+    pub vector: Vec<u8>,
     pub epsilon: Option<f32>,
     /// What the distance is called in the reply, where it is wanted.
     pub alias: Option<Arc<[u8]>>,

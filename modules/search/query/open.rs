@@ -8,7 +8,6 @@
 //! is in a parameter, so that both are checked alike.
 
 use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange, values};
-use crate::documents::vector_of;
 use crate::error;
 use crate::postings::Limit;
 use crate::schema::{Definition, FieldKind};
@@ -249,7 +248,7 @@ impl Values<'_> {
         let alias = range.alias.as_ref().map(|slot| self.alias(slot));
         Ok(VectorRange {
             field: range.field,
-            radius: radius as f32,
+            radius,
             vector: self.vector(range.field, range.vector)?,
             epsilon: epsilon.transpose()?,
             alias: alias.transpose()?,
@@ -275,7 +274,7 @@ impl Values<'_> {
     }
 
     /// The query vector: a blob of the field's size.
-    fn vector(&self, field: usize, word: usize) -> Parsed<Vec<f32>> {
+    fn vector(&self, field: usize, word: usize) -> Parsed<Vec<u8>> {
         let FieldKind::Vector(options) = &self.definition.fields[field].kind else {
             unreachable!("the parser checked the field's type")
         };
@@ -287,9 +286,10 @@ impl Values<'_> {
                 options.blob_bytes()
             )));
         }
-        vector_of(blob, blob.len()).ok_or_else(|| {
-            error::vector_query("the query vector has a component that is not a finite number")
-        })
+        if !options.is_vector(blob) {
+            return Err(error::vector_query("the query vector has a component that is not a finite number"));
+        }
+        Ok(blob.to_vec())
     }
 }
 

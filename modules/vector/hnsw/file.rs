@@ -3,12 +3,13 @@
 //! ```text
 //! header, 64 bytes
 //!    0  "ENGRHNSW"
-//!    8  u32 format version (1)      12  u32 metric (0 L2, 1 inner product, 2 cosine)
-//!   16  u32 dimension               20  u32 M
-//!   24  u32 ef_construction         28  u32 slots
-//!   32  u64 seed                    40  u32 upper blocks
-//!   44  u32 entry slot + 1, or 0    48  u32 level of the entry
-//!   52  zeros                       60  u32 CRC-32C of bytes 0..60
+//!    8  u32 format version (2)      12  u8 metric (0 L2, 1 inner product, 2 cosine), u8 element and u8 quantization
+//!   16  u32 dimension                   (by their order in the enums), u8 0
+//!   20  u32 M                       24  u32 ef_construction
+//!   28  u32 slots                   32  u64 seed
+//!   40  u32 upper blocks            44  u32 entry slot + 1, or 0
+//!   48  u32 level of the entry      52  zeros
+//!   60  u32 CRC-32C of bytes 0..60
 //! sections, each filled up with zeros to a multiple of 64 bytes
 //!   ids            u32 x slots
 //!   states         u8  x slots              0 free, 2 live, 3 deleted but still a way through
@@ -16,31 +17,40 @@
 //!   base links     u32 x 2 M x slots        slot + 1; the first 0 ends a block
 //!   upper links    u32 x M x upper blocks   by slot, then by layer from 1
 //!   norms          f32 x slots              one over the length; cosine only, else empty
-//!   vectors        f32 x dimension x slots
+//!   codes          rows of codes.rs x slots; empty without quantization
+//!   fingerprints   u64 x slots              of the vectors, see `fingerprint`
 //! footer, 64 bytes
-//!    0  u32 CRC-32C of each of the seven sections, without its filling
-//!   28  zeros                       60  u32 CRC-32C of bytes 0..60
+//!    0  u32 CRC-32C of each of the eight sections, without its filling
+//!   32  zeros                       60  u32 CRC-32C of bytes 0..60
 //! ```
+//!
+//! Vectors are not in the file: whoever saves a graph has them elsewhere, and gives them back one by one (`Loading`). Where a
+//! vector is not what it was, or is gone, its node is removed.
 //!
 //! A file has no keys and no LSN: who saves a graph knows what its ids mean, and wraps it. Whatever does not fit
 //! exactly is refused; the caller rebuilds. Nothing is allocated before the bytes that fill it were read.
 
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::graph::Entry;
 use super::insert::LEVEL_MAX;
 use super::{Hnsw, HnswParameters, M_MAX, M_MIN};
-use crate::codes::CodeBuffer;
 use crate::store::State;
-use crate::{Metric, SearchRequest, VectorIndex};
+use crate::vectors::Placed;
+use crate::{Element, Metric, Quantization, SearchRequest, VectorIndex};
 
 const MAGIC: &[u8; 8] = b"ENGRHNSW";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const ALIGNMENT_BYTES: usize = 64;
 const CHUNK_BYTES: usize = 64 << 10;
 /// Far above any embedding; keeps a damaged header from asking for absurd rows.
 const DIMENSION_MAX: usize = 1 << 20;
-const SECTIONS: [&str; 7] = ["ids", "states", "levels", "base links", "upper links", "norms", "vectors"];
+const SECTIONS: [&str; 8] =
+    ["ids", "states", "levels", "base links", "upper links", "norms", "codes", "fingerprints"];
+const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
+const QUANTIZATIONS: [Quantization; 4] =
+    [Quantization::None, Quantization::Bits8, Quantization::Bits4, Quantization::Bits1];
 
 /// Why a saved graph was not taken. The caller rebuilds from the vectors.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +68,7 @@ pub enum LoadError {
 }
 
 impl Hnsw {
-    /// Writes the graph as it is at one moment, vectors included. Searches go on; mutations wait while the links are
+    /// Writes the graph as it is at one moment, without its vectors. Searches go on; mutations wait while the links are
     /// copied, and go on while everything is written.
     pub fn save(&self, out: &mut dyn Write) -> io::Result<()> {
         // No slot is freed while this is held, and whatever is live now keeps its vector while we are pinned.
@@ -78,27 +88,32 @@ impl Hnsw {
             links.iter().try_for_each(|&link| writer.put(&link.to_le_bytes()))?;
             checksums.push(writer.end_section()?);
         }
-        // The vector of a free slot may be written by an insert right now: it is saved as zeros.
+        // What belongs to a free slot may be written by an insert right now: it is saved as zeros.
         let is_free = |slot: u32| copy.states[slot as usize] == State::Free as u8;
-        let slots = copy.ids.len() as u32;
+        let slots = 0..copy.ids.len() as u32;
         if self.parameters.metric == Metric::Cosine {
-            for slot in 0..slots {
+            for slot in slots.clone() {
                 let norm = if is_free(slot) { 0.0 } else { self.store.inverse_norm_of(slot) };
                 writer.put(&norm.to_le_bytes())?;
             }
         }
         checksums.push(writer.end_section()?);
-        let zeros = vec![0.0; self.parameters.dimension];
-        for slot in 0..slots {
-            let vector = if is_free(slot) { &zeros } else { self.store.vectors.row(slot) };
-            vector.iter().try_for_each(|component| writer.put(&component.to_le_bytes()))?;
+        let zeros = vec![0; self.store.code_bytes()];
+        for slot in slots.clone() {
+            writer.put(if is_free(slot) { &zeros } else { self.store.codes_in(slot) })?;
+        }
+        checksums.push(writer.end_section()?);
+        for slot in slots {
+            let print = if is_free(slot) { 0 } else { fingerprint(self.store.vector_in(slot)) };
+            writer.put(&print.to_le_bytes())?;
         }
         checksums.push(writer.end_section()?);
         writer.out.write_all(&footer(&checksums))
     }
 
-    /// Reads what `save` wrote, up to its last byte and no further. The graph answers exactly as the saved one did.
-    pub fn load(input: &mut dyn Read) -> Result<Hnsw, LoadError> {
+    /// Reads what `save` wrote, up to its last byte and no further. With its vectors, the graph answers exactly as the saved
+    /// one did.
+    pub fn load(input: &mut dyn Read) -> Result<Loading, LoadError> {
         load(input, true)
     }
 
@@ -107,11 +122,8 @@ impl Hnsw {
         let slots = self.store.slot_count();
         let mut copy = LinksCopy { entry: self.graph.entry(), ..LinksCopy::default() };
         for slot in 0..slots {
-            // Nobody inserts now, so a pending slot is one whose insert has failed half way.
-            let state = match self.store.state(slot) {
-                State::Pending => State::Deleted,
-                state => state,
-            };
+            // Nobody inserts now, so no slot is pending.
+            let state = self.store.state(slot);
             let level = if state == State::Free { 0 } else { self.graph.level(slot) };
             copy.ids.push(self.store.id_of(slot));
             copy.states.push(state as u8);
@@ -130,14 +142,10 @@ impl Hnsw {
 
     fn header(&self, copy: &LinksCopy) -> [u8; 64] {
         let parameters = self.parameters;
-        let metric = match parameters.metric {
-            Metric::L2 => 0,
-            Metric::InnerProduct => 1,
-            Metric::Cosine => 2,
-        };
+        let kind = [parameters.metric as u8, parameters.element as u8, parameters.quantization as u8, 0];
         let words = [
             FORMAT_VERSION,
-            metric,
+            u32::from_le_bytes(kind),
             parameters.dimension as u32,
             parameters.m as u32,
             parameters.ef_construction as u32,
@@ -283,20 +291,19 @@ struct Header {
 impl Header {
     fn parse(block: &[u8; 64]) -> Result<Header, LoadError> {
         let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
-        let metric = match word(12) {
-            0 => Metric::L2,
-            1 => Metric::InnerProduct,
-            2 => Metric::Cosine,
-            _ => return Err(LoadError::Damaged("unknown metric")),
+        let [metric, element, quantization, rest] = word(12).to_le_bytes().map(usize::from);
+        let kind = (METRICS.get(metric), Element::ALL.get(element), QUANTIZATIONS.get(quantization));
+        let (Some(&metric), Some(&element), Some(&quantization), 0) = (kind.0, kind.1, kind.2, rest) else {
+            return Err(LoadError::Damaged("unknown metric, element or quantization"));
         };
         let parameters = HnswParameters {
+            element,
             dimension: word(16) as usize,
             metric,
             m: word(20) as usize,
             ef_construction: word(24) as usize,
             seed: u64::from(word(32)) | u64::from(word(36)) << 32,
-            // Codes are made anew, so that whoever loads a graph decides.
-            quantization: HnswParameters::new(word(16) as usize, metric).quantization,
+            quantization,
         };
         let fits = (1..=DIMENSION_MAX).contains(&parameters.dimension)
             && (M_MIN..=M_MAX).contains(&parameters.m)
@@ -311,7 +318,7 @@ impl Header {
     }
 }
 
-fn load(input: &mut dyn Read, verify: bool) -> Result<Hnsw, LoadError> {
+fn load(input: &mut dyn Read, verify: bool) -> Result<Loading, LoadError> {
     let mut reader = Reader { input, crc: 0, bytes: 0, checksums: Vec::new() };
     let block = reader.block(false, "header")?;
     if block[..8] != *MAGIC {
@@ -330,14 +337,15 @@ fn load(input: &mut dyn Read, verify: bool) -> Result<Hnsw, LoadError> {
     let mut index = Hnsw::new(header.parameters);
     let nodes = Nodes::read(&mut reader, &header)?;
     index.read_links(&mut reader, &nodes, header.slots)?;
-    index.read_vectors(&mut reader, &nodes, header.slots)?;
+    let fingerprints = index.read_rows(&mut reader, &nodes, header.slots)?;
     let footer = reader.block(verify, "footer")?;
     if verify && let Some(at) = footer_mismatch(&footer, &reader.checksums) {
         return Err(LoadError::Checksum(SECTIONS[at]));
     }
     index.restore_nodes(&nodes)?;
     index.graph.change_entry(|_| header.entry);
-    Ok(index)
+    let restored = fingerprints.iter().map(|_| AtomicBool::new(false)).collect();
+    Ok(Loading { index, fingerprints, restored })
 }
 
 fn footer_mismatch(footer: &[u8; 64], checksums: &[u32]) -> Option<usize> {
@@ -436,29 +444,29 @@ impl Hnsw {
         reader.end_section()
     }
 
-    fn read_vectors(&mut self, reader: &mut Reader<'_>, nodes: &Nodes, slots: u32) -> Result<(), LoadError> {
+    /// Norms and codes; returns the fingerprints.
+    fn read_rows(
+        &mut self,
+        reader: &mut Reader<'_>,
+        nodes: &Nodes,
+        slots: u32,
+    ) -> Result<Vec<u64>, LoadError> {
         let cosine = self.parameters.metric == Metric::Cosine;
         let norms = reader.words(if cosine { slots as usize } else { 0 })?;
         reader.end_section()?;
         if norms.iter().any(|&bits| !f32::from_bits(bits).is_finite()) {
             return Err(LoadError::Damaged("norm"));
         }
-        let mut bytes = vec![0; 4 * self.parameters.dimension];
-        let mut vector = vec![0.0; self.parameters.dimension];
-        let mut codes = CodeBuffer::default();
+        let mut codes = vec![0; self.store.code_bytes()];
         for slot in 0..slots {
-            reader.fill(&mut bytes)?;
-            for (component, &four) in vector.iter_mut().zip(bytes.as_chunks().0) {
-                *component = f32::from_le_bytes(four);
-            }
-            if self.store.check(&vector).is_err() {
-                return Err(LoadError::Damaged("vector"));
-            }
-            let norm = norms.get(slot as usize).map_or(0.0, |&bits| f32::from_bits(bits));
-            let id = nodes.ids[slot as usize];
-            self.store.restore(slot, id, nodes.states[slot as usize], (&vector, norm), &mut codes);
+            reader.fill(&mut codes)?;
+            let norm = norms.get(slot as usize).map_or(1.0, |&bits| f32::from_bits(bits));
+            self.store.restore(slot, nodes.ids[slot as usize], nodes.states[slot as usize], (&codes, norm));
         }
-        reader.end_section()
+        reader.end_section()?;
+        let bytes = reader.bytes(8 * slots as usize)?;
+        reader.end_section()?;
+        Ok(bytes.as_chunks().0.iter().map(|&eight| u64::from_le_bytes(eight)).collect())
     }
 
     /// Gives ids to the restored slots, now that all checksums are known to be right.
@@ -476,12 +484,90 @@ impl Hnsw {
     }
 }
 
+/// A loaded graph that gets its vectors back.
+pub struct Loading {
+    index: Hnsw,
+    /// By slot.
+    fingerprints: Vec<u64>,
+    restored: Vec<AtomicBool>,
+}
+
+impl Loading {
+    pub fn parameters(&self) -> HnswParameters {
+        self.index.parameters
+    }
+
+    /// How many ids the saved graph has.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn contains(&self, id: u32) -> bool {
+        self.index.contains(id)
+    }
+
+    /// Gives an id its vector back. `None` if the saved graph does not have the id, or had another vector there, or has got it
+    /// back already. Any number of threads may do this at once.
+    pub fn restore(&self, id: u32, vector: &[u8]) -> Option<Placed> {
+        let store = &self.index.store;
+        let slot = store.slot_of(id)?;
+        store.check(vector).ok()?;
+        let is_same = self.fingerprints[slot as usize] == fingerprint(vector);
+        if !is_same || self.restored[slot as usize].swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: only the one who has set the flag writes the slot, and nobody reads it before `finish`.
+        Some(unsafe { store.restore_vector(slot, vector) })
+    }
+
+    /// The graph, without the ids whose vectors did not come back.
+    pub fn finish(self) -> Hnsw {
+        let Loading { index, restored, .. } = self;
+        for slot in
+            (0..).zip(restored).filter(|(_, restored)| !restored.load(Ordering::Relaxed)).map(|(s, _)| s)
+        {
+            if index.store.state(slot) == State::Live {
+                index.remove(index.store.id_of(slot));
+            }
+        }
+        if index.parameters.quantization == Quantization::None {
+            // Walks would go by vectors that are not there.
+            index.compact();
+        }
+        index
+    }
+}
+
+/// Tells vectors apart: 64 bits, of four sums over every fourth word, each multiplied on (the constants are those of
+/// SplitMix64). Two that differ have the same with a chance of about 2^-64; a vector that passes for another
+/// is found less well, and its distances are right all the same. Part of the format.
+fn fingerprint(vector: &[u8]) -> u64 {
+    const FACTOR: u64 = 0xBF58_476D_1CE4_E5B9;
+    let mix = |sum: u64, word: u64| ((sum ^ word).wrapping_mul(FACTOR)).rotate_left(29);
+    let mut sums = [1, 2, 3, vector.len() as u64];
+    let (blocks, rest) = vector.as_chunks::<32>();
+    for block in blocks {
+        for (sum, &word) in sums.iter_mut().zip(block.as_chunks().0) {
+            *sum = mix(*sum, u64::from_le_bytes(word));
+        }
+    }
+    let sum = rest.iter().fold(0, |sum, &byte| mix(sum, u64::from(byte)));
+    let all = sums.iter().fold(sum, |all, &sum| mix(all, sum));
+    (all ^ all >> 31).wrapping_mul(0x94D0_49BB_1331_11EB)
+}
+
 /// An entry for fuzzing: whatever the bytes are, nothing panics and memory stays within a constant times their number.
 /// Reads them with checksums, and without, for the checks behind those; uses the graph if one comes of it.
 pub fn fuzz_load(bytes: &[u8]) {
     let _refused = load(&mut &*bytes, true).map(drop);
-    let Ok(index) = load(&mut &*bytes, false) else { return };
-    let vector = vec![0.5; index.parameters.dimension];
+    let Ok(loading) = load(&mut &*bytes, false) else { return };
+    let vector = vec![0; loading.index.store.vector_bytes_each()];
+    (0..3).for_each(|id| _ = loading.restore(id, &vector));
+    let index = loading.finish();
     for id in 0..3 {
         let _refused = index.insert(id, &vector);
         let _rows = index.search(&SearchRequest::new(&vector, 5, 10));

@@ -6,27 +6,23 @@
 
 use super::Hnsw;
 use super::graph::{Appended, Entry};
+use crate::SearchOutcome;
 use crate::pool::Candidate;
 use crate::scratch::Scratch;
 use crate::store::State;
-use crate::{SearchOutcome, VectorError};
+use crate::vectors::Placed;
 
 /// Above this, a layer would hold less than one node of any set that fits in memory.
 pub(super) const LEVEL_MAX: usize = 15;
 
 impl Hnsw {
-    /// Inserts a checked vector; returns the slot that it replaces.
-    pub(super) fn insert_pinned(
-        &self,
-        id: u32,
-        vector: &[f32],
-        scratch: &mut Scratch,
-    ) -> Result<Option<u32>, VectorError> {
-        let slot = self.store.allocate(id, vector, &mut scratch.codes)?;
+    /// Inserts a placed vector; returns the slot that it replaces.
+    pub(super) fn insert_pinned(&self, id: u32, vector: &Placed, scratch: &mut Scratch) -> Option<u32> {
+        let slot = self.store.admit(id, vector, &mut scratch.codes);
         let level = self.level_of(id);
         self.graph.place(slot, level);
         self.link(slot, level, scratch);
-        Ok(self.store.commit(slot))
+        self.store.commit(slot)
     }
 
     /// The level of a node depends on the seed and its id alone, not on the order in which threads insert.

@@ -15,21 +15,26 @@ mod insert;
 mod repair;
 mod search;
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
-pub use self::file::{LoadError, fuzz_load};
+pub use self::file::{LoadError, Loading, fuzz_load};
 use self::graph::Graph;
 use self::repair::Repair;
-use crate::store::Store;
+use crate::store::{Kind, Store};
+use crate::vectors::{Placed, Vectors};
 use crate::{
-    Metric, Quantization, RangeRequest, SearchOutcome, SearchRequest, Statistics, VectorError, VectorIndex,
+    Element, Metric, Neighbor, Quantization, RangeRequest, SearchOutcome, SearchRequest, Statistics,
+    VectorError, VectorIndex,
 };
 
 /// How a graph is built. Fixed for its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HnswParameters {
+    pub element: Element,
     /// Components of each vector, at least one.
     pub dimension: usize,
     pub metric: Metric,
@@ -43,16 +48,21 @@ pub struct HnswParameters {
     pub quantization: Quantization,
 }
 
-/// From this dimension on, codes are used unless one asks otherwise: below, a vector is a few cache lines, and its code
-/// says little about it.
-const QUANTIZED_DIMENSION_MIN: usize = 64;
+/// Dimensions with which codes are used unless one asks otherwise: below, a vector is a few cache lines, and its code
+/// says little about it; above, products of codes would not fit their sums.
+const QUANTIZED_DIMENSIONS: RangeInclusive<usize> = 64..=65_536;
 
 impl HnswParameters {
-    /// M 16, ef_construction 200: RediSearch's defaults.
+    /// Floats, M 16, ef_construction 200: RediSearch's defaults.
     pub fn new(dimension: usize, metric: Metric) -> Self {
-        let quantization =
-            if dimension < QUANTIZED_DIMENSION_MIN { Quantization::None } else { Quantization::Bits4 };
-        HnswParameters { dimension, metric, m: 16, ef_construction: 200, seed: 0, quantization }
+        Self::of(Element::F32, dimension, metric)
+    }
+
+    /// The same for other elements. Vectors of bytes are compact already, and have no codes.
+    pub fn of(element: Element, dimension: usize, metric: Metric) -> Self {
+        let has_codes = QUANTIZED_DIMENSIONS.contains(&dimension) && element.bytes() > 1;
+        let quantization = if has_codes { Quantization::Bits4 } else { Quantization::None };
+        HnswParameters { element, dimension, metric, m: 16, ef_construction: 200, seed: 0, quantization }
     }
 
     fn clamped(self) -> Self {
@@ -116,7 +126,8 @@ impl Hnsw {
     /// An empty graph.
     pub fn new(parameters: HnswParameters) -> Self {
         let parameters = parameters.clamped();
-        let store = Store::new(parameters.dimension, parameters.metric, parameters.quantization);
+        let HnswParameters { element, dimension, metric, quantization, .. } = parameters;
+        let store = Store::new(Kind { element, dimension, metric }, quantization);
         Hnsw {
             parameters,
             prefetch: Prefetch::of_lines(store.prefetch_lines()),
@@ -129,11 +140,11 @@ impl Hnsw {
         }
     }
 
-    /// A graph of these vectors, inserted by `threads` threads at once. Vectors that are refused are an error and nothing
+    /// A graph of these vectors, bytes of the parameters' element, inserted by `threads` threads at once. Vectors that are refused are an error and nothing
     /// is built; of two with one id, either stays.
     pub fn build_parallel(
         parameters: HnswParameters,
-        vectors: &[(u32, &[f32])],
+        vectors: &[(u32, &[u8])],
         threads: usize,
     ) -> Result<Self, VectorError> {
         let index = Hnsw::new(parameters);
@@ -170,23 +181,29 @@ impl Hnsw {
 }
 
 impl VectorIndex for Hnsw {
+    fn element(&self) -> Element {
+        self.store.kind.element
+    }
+
     fn dimension(&self) -> usize {
-        self.store.dimension
+        self.store.kind.dimension
     }
 
     fn metric(&self) -> Metric {
-        self.store.metric
+        self.store.kind.metric
     }
 
-    fn insert(&self, id: u32, vector: &[f32]) -> Result<(), VectorError> {
-        self.store.check(vector)?;
+    fn place(&self, vector: &[u8]) -> Result<Placed, VectorError> {
+        self.store.place(vector)
+    }
+
+    fn insert_placed(&self, id: u32, vector: &Placed) {
         let _gate = self.gate.read();
-        let replaced = self.insert_pinned(id, vector, &mut self.store.pin())?;
+        let replaced = self.insert_pinned(id, vector, &mut self.store.pin());
         if let Some(slot) = replaced {
             self.bury(slot);
         }
         self.maintain();
-        Ok(())
     }
 
     fn remove(&self, id: u32) -> bool {
@@ -201,12 +218,16 @@ impl VectorIndex for Hnsw {
         self.store.contains(id)
     }
 
-    fn vector(&self, id: u32, out: &mut Vec<f32>) -> bool {
-        self.store.copy_vector(id, out)
+    fn vectors(&self) -> &Arc<Vectors> {
+        self.store.vectors()
     }
 
-    fn distance(&self, id: u32, query: &[f32]) -> Option<f32> {
-        self.store.distance_of(id, query)
+    fn vector(&self, id: u32) -> Option<Placed> {
+        self.store.vector_of(id)
+    }
+
+    fn distances(&self, query: &[u8], vectors: &[(u32, Placed)]) -> Result<Vec<Neighbor>, VectorError> {
+        self.store.distances(query, vectors)
     }
 
     fn search(&self, request: &SearchRequest<'_>) -> Result<SearchOutcome, VectorError> {

@@ -318,7 +318,8 @@ impl Hnsw {
         outcome: &mut SearchOutcome,
     ) -> Walk {
         let Scratch { visited, pool, frontier, fresh, candidates, .. } = scratch;
-        let reach = request.radius + request.radius.abs() * request.epsilon.max(0.0);
+        let radius = exact::radius_of_candidates(request.radius);
+        let reach = radius + radius.abs() * request.epsilon.max(0.0);
         visited.begin(self.store.slot_count());
         visited.insert(start.slot());
         pool.begin(self.parameters.ef_construction);
@@ -327,7 +328,7 @@ impl Hnsw {
         frontier.push(Reverse(start));
         let mut collect = |candidate: Candidate| {
             // Deleted ones too: an id that was given another vector meanwhile is found by its old one, and settled later.
-            if candidate.distance <= request.radius
+            if candidate.distance <= radius
                 && limits.filter.is_none_or(|filter| filter.allows(self.store.id_of(candidate.slot())))
             {
                 candidates.push(candidate);

@@ -113,15 +113,15 @@ fn halves(bytes: __m256i) -> (__m256i, __m256i) {
     (_mm256_and_si256(bytes, low), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low))
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    // SAFETY: `detect` hands this function out only on processors with AVX2 and FMA; both pointers are good for
-    // `length` components.
-    unsafe { dot_unchecked(a.as_ptr(), b.as_ptr(), a.len().min(b.len())) }
+fn dot(a: &[u8], b: &[u8]) -> f32 {
+    // SAFETY: `detect` hands this function out only on processors with AVX2 and FMA; both pointers are good for so many
+    // floats.
+    unsafe { dot_unchecked(a.as_ptr().cast(), b.as_ptr().cast(), a.len().min(b.len()) / 4) }
 }
 
-fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
+fn l2_squared(a: &[u8], b: &[u8]) -> f32 {
     // SAFETY: as for `dot`.
-    unsafe { l2_squared_unchecked(a.as_ptr(), b.as_ptr(), a.len().min(b.len())) }
+    unsafe { l2_squared_unchecked(a.as_ptr().cast(), b.as_ptr().cast(), a.len().min(b.len()) / 4) }
 }
 
 /// The loop that both share: `$step` folds two registers into an accumulator, `$term` two components into a number.
@@ -151,7 +151,7 @@ macro_rules! fold {
         let mut total = _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)));
         while at < $length {
             // SAFETY: `at` is within both vectors.
-            let (x, y) = unsafe { (*$a.add(at), *$b.add(at)) };
+            let (x, y) = unsafe { ($a.add(at).read_unaligned(), $b.add(at).read_unaligned()) };
             total += $term(x, y);
             at += 1;
         }
@@ -160,14 +160,14 @@ macro_rules! fold {
 }
 
 /// # Safety
-/// Both pointers are good for `length` components.
+/// Both pointers are good for `length` components, of any alignment.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn dot_unchecked(a: *const f32, b: *const f32, length: usize) -> f32 {
     fold!(a, b, length, |x, y, sum| _mm256_fmadd_ps(x, y, sum), |x: f32, y: f32| x * y)
 }
 
 /// # Safety
-/// Both pointers are good for `length` components.
+/// Both pointers are good for `length` components, of any alignment.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn l2_squared_unchecked(a: *const f32, b: *const f32, length: usize) -> f32 {
     fold!(

@@ -100,14 +100,14 @@ fn halves(bytes: __m512i) -> [__m512i; 2] {
     [_mm512_and_si512(bytes, low), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low)]
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    // SAFETY: `detect` hands this function out only on processors with AVX-512F; both pointers are good for `length`.
-    unsafe { dot_unchecked(a.as_ptr(), b.as_ptr(), a.len().min(b.len())) }
+fn dot(a: &[u8], b: &[u8]) -> f32 {
+    // SAFETY: `detect` hands this function out only on processors with AVX-512F; both pointers are good for so many floats.
+    unsafe { dot_unchecked(a.as_ptr().cast(), b.as_ptr().cast(), a.len().min(b.len()) / 4) }
 }
 
-fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
+fn l2_squared(a: &[u8], b: &[u8]) -> f32 {
     // SAFETY: as for `dot`.
-    unsafe { l2_squared_unchecked(a.as_ptr(), b.as_ptr(), a.len().min(b.len())) }
+    unsafe { l2_squared_unchecked(a.as_ptr().cast(), b.as_ptr().cast(), a.len().min(b.len()) / 4) }
 }
 
 /// The loop that both share: `$step` folds two registers into an accumulator.
@@ -144,14 +144,14 @@ macro_rules! fold {
 }
 
 /// # Safety
-/// Both pointers are good for `length` components.
+/// Both pointers are good for `length` components, of any alignment.
 #[target_feature(enable = "avx512f")]
 unsafe fn dot_unchecked(a: *const f32, b: *const f32, length: usize) -> f32 {
     fold!(a, b, length, |x, y, sum| _mm512_fmadd_ps(x, y, sum))
 }
 
 /// # Safety
-/// Both pointers are good for `length` components.
+/// Both pointers are good for `length` components, of any alignment.
 #[target_feature(enable = "avx512f")]
 unsafe fn l2_squared_unchecked(a: *const f32, b: *const f32, length: usize) -> f32 {
     fold!(a, b, length, |x, y, sum| {

@@ -1,4 +1,5 @@
-//! Distance kernels: dot product and squared Euclidean distance of two `f32` vectors, and products of codes (codes.rs).
+//! Distance kernels: dot product and squared Euclidean distance of two vectors, of `f32` here and of other elements in
+//! elements.rs, and products of codes (codes.rs).
 //!
 //! One file per instruction set; the best that this processor has is chosen once, at first use. Every kernel sums
 //! in its own order, so results differ in the last bits between them (and between machines), never between two
@@ -9,6 +10,7 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+pub(crate) mod elements;
 pub(crate) mod scalar;
 pub(crate) mod simsimd;
 #[cfg(test)]
@@ -16,11 +18,12 @@ mod tests;
 
 use std::sync::OnceLock;
 
-use crate::Metric;
 use crate::codes::Width;
+use crate::{Element, Metric, bytes_of};
 
-/// Computes one number from two vectors. Of vectors of different length, the common part is used.
-pub(crate) type Kernel = fn(&[f32], &[f32]) -> f32;
+/// Computes one number from two vectors, of elements that the kernel knows, in little-endian order and of any alignment. Of
+/// vectors of different length, the common part is used.
+pub(crate) type Kernel = fn(&[u8], &[u8]) -> f32;
 
 /// A product of levels (codes.rs): exact, for at most 65,536 components. Levels come in whole blocks.
 pub(crate) type CodeKernel = fn(&[u8], &[u8]) -> i32;
@@ -89,30 +92,28 @@ pub fn kernel_name() -> &'static str {
 ///
 /// Never NaN: where the arithmetic overflows into something without an order, the distance is infinite.
 pub fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
-    debug_assert_eq!(a.len(), b.len(), "distances are between vectors of one dimension");
-    let kernels = best();
-    match metric {
-        Metric::L2 => ordered((kernels.l2_squared)(a, b)),
-        Metric::InnerProduct => ordered(1.0 - (kernels.dot)(a, b)),
-        Metric::Cosine => ordered(1.0 - (kernels.dot)(a, b) * inverse_norm(a) * inverse_norm(b)),
-    }
+    distance_of(Element::F32, metric, bytes_of(a), bytes_of(b)) as f32
 }
 
-/// One over the Euclidean length, and 0 for a zero vector, which puts it at cosine distance 1 from everything.
-/// Summed in `f64`, in which squares of finite `f32`s neither overflow nor vanish.
-pub(crate) fn inverse_norm(vector: &[f32]) -> f32 {
-    let mut sums = [0.0_f64; 8];
-    let chunks = vector.chunks_exact(8);
-    for &x in chunks.remainder() {
-        sums[0] += f64::from(x) * f64::from(x);
+/// The distance of two vectors of these elements, as replies have it: computed in `f64` for `Element::F64`, else in `f32`.
+pub fn distance_of(element: Element, metric: Metric, a: &[u8], b: &[u8]) -> f64 {
+    debug_assert_eq!(a.len(), b.len(), "distances are between vectors of one dimension");
+    if element == Element::F64 {
+        return elements::distance_f64(metric, a, b);
     }
-    for chunk in chunks {
-        for (sum, &x) in sums.iter_mut().zip(chunk) {
-            *sum += f64::from(x) * f64::from(x);
-        }
-    }
-    let squared: f64 = sums.iter().sum();
-    if squared > 0.0 { (1.0 / squared.sqrt()).min(f64::from(f32::MAX)) as f32 } else { 0.0 }
+    let kernel = element.kernel(metric);
+    let norm = |vector| if metric == Metric::Cosine { element.inverse_norm(vector) } else { 1.0 };
+    f64::from(finish(metric, kernel(a, b), norm(a), norm(b)))
+}
+
+/// Turns a kernel's result into a distance.
+#[inline(always)]
+pub(crate) fn finish(metric: Metric, raw: f32, inverse_norm_a: f32, inverse_norm_b: f32) -> f32 {
+    ordered(match metric {
+        Metric::L2 => raw,
+        Metric::InnerProduct => 1.0 - raw,
+        Metric::Cosine => 1.0 - raw * inverse_norm_a * inverse_norm_b,
+    })
 }
 
 /// A distance with an order: NaN (an overflow of both signs) becomes infinitely far.

@@ -6,11 +6,11 @@ use crate::codes::Width;
 
 pub(crate) const KERNELS: Kernels = Kernels { name: "scalar", dot, l2_squared };
 
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[u8], b: &[u8]) -> f32 {
     sum(a, b, |x, y| x * y)
 }
 
-pub(crate) fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn l2_squared(a: &[u8], b: &[u8]) -> f32 {
     sum(a, b, |x, y| (x - y) * (x - y))
 }
 
@@ -62,18 +62,16 @@ pub(crate) fn row_dot_1(a: &[u8], b: &[u8]) -> i32 {
 }
 
 #[inline(always)]
-fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    let length = a.len().min(b.len());
-    let (a, b) = (a[..length].chunks_exact(8), b[..length].chunks_exact(8));
-    let mut tail = 0.0;
-    for (&x, &y) in a.remainder().iter().zip(b.remainder()) {
-        tail += term(x, y);
-    }
+fn sum(a: &[u8], b: &[u8], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let term = |x: &[u8; 4], y: &[u8; 4]| term(f32::from_le_bytes(*x), f32::from_le_bytes(*y));
+    let floats = a.len().min(b.len()) / 4;
+    let (a, b) = (&a.as_chunks::<4>().0[..floats], &b.as_chunks::<4>().0[..floats]);
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
     let mut sums = [0.0_f32; 8];
-    for (a, b) in a.zip(b) {
+    for (a, b) in a.iter().zip(b) {
         for lane in 0..8 {
-            sums[lane] += term(a[lane], b[lane]);
+            sums[lane] += term(&a[lane], &b[lane]);
         }
     }
-    sums.iter().sum::<f32>() + tail
+    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(x, y)| term(x, y)).sum::<f32>()
 }

@@ -24,9 +24,29 @@ fn every_kernel_agrees_with_f64_for_every_length_and_alignment() {
                 let l2: f64 = pairs().map(|(x, y)| (x - y) * (x - y)).sum();
                 let tolerance = 1e-6 * (length as f64 + 1.0);
                 let place = format!("{} length {length} offsets {i},{j}", kernels.name);
-                assert!((f64::from((kernels.dot)(a, b)) - dot).abs() < tolerance, "dot, {place}");
-                assert!((f64::from((kernels.l2_squared)(a, b)) - l2).abs() < tolerance, "l2, {place}");
+                assert!(
+                    (f64::from((kernels.dot)(bytes_of(a), bytes_of(b))) - dot).abs() < tolerance,
+                    "dot, {place}"
+                );
+                assert!(
+                    (f64::from((kernels.l2_squared)(bytes_of(a), bytes_of(b))) - l2).abs() < tolerance,
+                    "l2, {place}"
+                );
             }
+        }
+    }
+}
+
+#[test]
+fn floats_need_no_alignment() {
+    let (left, right) = (numbers(100, 1), numbers(100, 2));
+    let mut shifted = vec![0; 401];
+    shifted[1..].copy_from_slice(bytes_of(&left));
+    for kernels in available() {
+        let tolerance = 1e-5;
+        for (kernel, name) in [(kernels.dot, "dot"), (kernels.l2_squared, "l2")] {
+            let (a, b) = (kernel(bytes_of(&left), bytes_of(&right)), kernel(&shifted[1..], bytes_of(&right)));
+            assert!((a - b).abs() < tolerance, "{name}, {}: {a}, {b}", kernels.name);
         }
     }
 }
@@ -73,8 +93,13 @@ fn every_kernel_for_codes_is_exact_for_every_number_of_blocks() {
 #[test]
 fn the_common_part_is_used_when_lengths_differ() {
     for kernels in available() {
-        assert_eq!((kernels.dot)(&[2.0, 3.0, 4.0], &[5.0, 6.0]), 28.0, "{}", kernels.name);
-        assert_eq!((kernels.l2_squared)(&[2.0], &[5.0, 6.0]), 9.0, "{}", kernels.name);
+        assert_eq!(
+            (kernels.dot)(bytes_of(&[2.0, 3.0, 4.0]), bytes_of(&[5.0, 6.0])),
+            28.0,
+            "{}",
+            kernels.name
+        );
+        assert_eq!((kernels.l2_squared)(bytes_of(&[2.0]), bytes_of(&[5.0, 6.0])), 9.0, "{}", kernels.name);
     }
 }
 

@@ -3,7 +3,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use engramdb_vector::{Filter, Flat, Hnsw, HnswParameters, Metric, Quantization, SearchRequest, VectorIndex};
+use engramdb_vector::{
+    Element, Filter, Flat, Hnsw, HnswParameters, Metric, Quantization, SearchRequest, VectorIndex, bytes_of,
+};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -52,15 +54,15 @@ fn a_warm_search_allocates_only_its_result() {
     let indexes: [Box<dyn VectorIndex>; 3] = [
         Box::new(Hnsw::new(parameters)),
         Box::new(Hnsw::new(HnswParameters { quantization: Quantization::Bits4, ..parameters })),
-        Box::new(Flat::new(16, Metric::Cosine)),
+        Box::new(Flat::new(Element::F32, 16, Metric::Cosine)),
     ];
     let filter = Evens(COUNT);
     for index in indexes {
-        (0..COUNT).for_each(|id| index.insert(id, &vector(id)).expect("fits"));
+        (0..COUNT).for_each(|id| index.insert(id, bytes_of(&vector(id))).expect("fits"));
         // Walks that are plain, filtered (few and many allowed), and past deleted nodes.
         index.remove(1);
         let search = |query: &[f32], ef, filter| {
-            let request = SearchRequest { filter, ..SearchRequest::new(query, 10, ef) };
+            let request = SearchRequest { filter, ..SearchRequest::new(bytes_of(query), 10, ef) };
             assert_eq!(index.search(&request).expect("fits").neighbors.len(), 10);
         };
         for (ef, filter) in

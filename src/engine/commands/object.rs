@@ -57,7 +57,7 @@ fn memory_usage(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outco
         }
     }
     match view.peek(view.database(), args.word(2)) {
-        Some(entry) => reply.integer(entry.memory_bytes() as i64),
+        Some(entry) => reply.integer((entry.memory_bytes() + entry.value().housed_bytes()) as i64),
         None => reply.null(),
     }
     Ok(())

@@ -3,6 +3,7 @@
 use super::entry::{Entry, Value};
 use super::expiry::ExpiryIndex;
 use crate::table::{Table, hash_bytes};
+use crate::types::Housed;
 
 #[derive(Debug, Default)]
 pub struct Database {
@@ -87,6 +88,16 @@ impl Database {
             self.remove(key);
         }
         Some(result)
+    }
+
+    /// See `Housing::house`.
+    pub(super) fn house(&mut self, key: &[u8], field: &[u8], housed: Housed) {
+        let Some(entry) = self.table.get_mut(hash_bytes(key), key) else { return };
+        let bytes = owned_bytes(entry);
+        if let Value::Hash(hash) = &mut entry.value {
+            hash.house(field, housed);
+        }
+        self.heap_bytes = self.heap_bytes + owned_bytes(entry) - bytes;
     }
 
     /// Puts a value where there may be one already; returns the one it replaced.

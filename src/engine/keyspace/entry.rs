@@ -19,6 +19,14 @@ impl Value {
         }
     }
 
+    /// Bytes of contents that stand elsewhere, and are counted there (the vectors of an index).
+    pub fn housed_bytes(&self) -> usize {
+        match self {
+            Value::String(_) => 0,
+            Value::Hash(hash) => hash.housed_bytes(),
+        }
+    }
+
     /// Bytes on the heap, beyond the entry.
     pub fn heap_bytes(&self) -> usize {
         match self {

@@ -1,7 +1,8 @@
 //! The keyspace: numbered databases of keys with typed values, and `apply`, the only function that changes them.
 //!
 //! Invariants:
-//! - nothing outside this module gets `&mut` to a key or value; all change goes through `Keyspace::apply`;
+//! - nothing outside this module gets `&mut` to a key or value; all change goes through `Keyspace::apply` (`Housing` changes
+//!   where a content stands, not what it is);
 //! - applying is a function of the keyspace and the effect alone, so that replay gives the same keyspace;
 //! - an empty hash does not exist: its key goes with its last field;
 //! - expired keys stay until an effect deletes them: whether a key has expired is its reader's question.
@@ -16,6 +17,8 @@ pub use database::Database;
 pub use entry::{Entry, Value};
 
 use crate::effect::Record;
+use crate::types::Housed;
+use std::ops::Deref;
 
 /// All databases of one store.
 #[derive(Debug)]
@@ -75,6 +78,28 @@ impl Keyspace {
     /// Memory of all databases in bytes, by estimate.
     pub fn heap_bytes(&self) -> usize {
         self.databases.iter().map(Database::heap_bytes).sum()
+    }
+}
+
+/// What modules get of the keyspace: to read it, and to house contents. Not to change anything: that is what effects are for.
+pub struct Housing<'k>(&'k mut Keyspace);
+
+impl Housing<'_> {
+    pub(crate) fn of(keyspace: &mut Keyspace) -> Housing<'_> {
+        Housing(keyspace)
+    }
+
+    /// Lets the value of a hash's field stand in a house that has the same content, which changes nothing but memory.
+    pub fn house(&mut self, database: u32, key: &[u8], field: &[u8], housed: Housed) {
+        self.0.database_mut(database).house(key, field, housed);
+    }
+}
+
+impl Deref for Housing<'_> {
+    type Target = Keyspace;
+
+    fn deref(&self) -> &Keyspace {
+        self.0
     }
 }
 

@@ -1,5 +1,7 @@
 use super::*;
 use crate::effect::{Cause, Effect, List};
+use crate::types::House;
+use std::sync::Arc;
 
 fn apply(keyspace: &mut Keyspace, effect: Effect<'_>) -> Outcome {
     keyspace.apply(&Record { database: 0, effect })
@@ -27,6 +29,42 @@ fn memory_returns_to_where_it_was() {
     assert!(keyspace.entry(0, b"h").is_none(), "an empty hash does not exist");
     assert_eq!(keyspace.heap_bytes(), empty);
     assert_eq!(keyspace.databases()[0].expiring(), 0);
+}
+
+/// A house with one content at every place.
+struct Same(Vec<u8>);
+
+impl House for Same {
+    fn content(&self, _: u32) -> &[u8] {
+        &self.0
+    }
+    fn release(&self, _: u32) {}
+}
+
+#[test]
+fn memory_of_housed_contents_is_counted_with_the_house_and_their_copies_here() {
+    let mut keyspace = Keyspace::new(1);
+    let empty = keyspace.heap_bytes();
+    let long = [b'x'; 1000];
+    let set = |keyspace: &mut Keyspace, fields: &[&[u8]]| {
+        let fields = List::Arguments(fields);
+        apply(keyspace, Effect::HashSet { key: b"h", fields, keep_expiry: false });
+    };
+    set(&mut keyspace, &[b"v", &long]);
+    let before = keyspace.heap_bytes();
+    let house = Arc::new(Same(long.to_vec()));
+    Housing::of(&mut keyspace).house(0, b"h", b"v", Housed::new(house.clone(), 7));
+    assert_eq!(keyspace.heap_bytes(), before - 1000);
+    apply(&mut keyspace, Effect::Copy { key: b"h", to: b"copy", to_database: 0 });
+    let of = |key| keyspace.entry(0, key).expect("it is there").value();
+    assert_eq!(of(b"copy"), of(b"h"));
+    assert_eq!((of(b"h").housed_bytes(), of(b"copy").housed_bytes()), (1000, 0));
+    assert_eq!(of(b"copy").heap_bytes(), of(b"h").heap_bytes() + 1000);
+    set(&mut keyspace, &[b"v", b"short"]);
+    for key in [&b"h"[..], b"copy"] {
+        apply(&mut keyspace, Effect::Delete { key, cause: Cause::Command });
+    }
+    assert_eq!(keyspace.heap_bytes(), empty);
 }
 
 #[test]

@@ -3,7 +3,7 @@ use super::manifest::Manifest;
 use super::*;
 use crate::effect::{Cause, Effect, List, Record};
 use crate::env::Env;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Housing, Keyspace};
 use crate::log::memory::MemoryLog;
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::Recovered;
@@ -56,11 +56,11 @@ impl Module for Definitions {
     fn commands(&self) -> &'static [crate::command::Command] {
         &[]
     }
-    fn apply(&mut self, _: &Keyspace, effect: &ModuleEffect<'_>) -> Result<(), String> {
+    fn apply(&mut self, _: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String> {
         self.0.insert(effect.database, effect.payload.to_vec());
         Ok(())
     }
-    fn observe(&mut self, _: &Keyspace, applied: &Applied<'_>) {
+    fn observe(&mut self, _: &mut Housing<'_>, applied: &Applied<'_>) {
         match applied.record.effect {
             Effect::FlushAll => self.0.clear(),
             Effect::SwapDatabases { first, second } => {
@@ -77,7 +77,7 @@ impl Module for Definitions {
             each(&Record { database, effect });
         }
     }
-    fn recovered(&mut self, _: &Keyspace, _: u64) -> Vec<String> {
+    fn recovered(&mut self, _: &mut Housing<'_>, _: u64) -> Vec<String> {
         Vec::new()
     }
 }
@@ -122,11 +122,12 @@ impl World {
             let record = Record { database, effect };
             if let Effect::Module { version, kind, payload, .. } = effect {
                 let effect = ModuleEffect { database, version, kind, payload, lsn: self.lsn };
-                self.definitions.apply(&self.live, &effect).expect("it takes anything");
+                self.definitions.apply(&mut Housing::of(&mut self.live), &effect).expect("it takes anything");
             } else if self.live.apply(&record).mismatch {
                 continue;
             }
-            self.definitions.observe(&self.live, &Applied { record: &record, count: 1, lsn: self.lsn });
+            let applied = Applied { record: &record, count: 1, lsn: self.lsn };
+            self.definitions.observe(&mut Housing::of(&mut self.live), &applied);
             effect.encode(database, &mut batch);
         }
         let mut credit = self.pipeline.admit(batch.len()).expect("memory has room");

@@ -7,11 +7,14 @@
 //! `expiry_floor_ms` is never later than the earliest of them (it may be earlier: removals do not raise it).
 //! This file knows no clock: whether a field has expired is the reader's question (`Field::alive`).
 
-use super::{ShortBytes, StringValue};
+use super::{Housed, ShortBytes, StringValue};
 use crate::table::{Keyed, Table};
 
 /// The most fields that are kept in an array.
 const FEW_FIELDS_MAX: usize = 32;
+
+/// Up to so many fields, the array has no room to spare: most hashes of a data set keep the number that they began with.
+const EXACT_FIELDS_MAX: usize = 8;
 
 #[derive(Clone, Debug)]
 pub struct Field {
@@ -38,8 +41,8 @@ impl Keyed for Field {
     }
 }
 
-/// A hash. Cloning copies all of it (COPY).
-#[derive(Clone, Debug)]
+/// A hash.
+#[derive(Debug)]
 pub struct Hash {
     fields: Fields,
     expiring: usize,
@@ -109,9 +112,21 @@ impl Hash {
         true
     }
 
+    /// Lets a field's value stand in a house that has the same content.
+    pub(crate) fn house(&mut self, name: &[u8], housed: Housed) {
+        let Some(field) = self.get_mut(name) else { return };
+        debug_assert_eq!(field.value.to_bytes(), housed.content(), "a house has the content of the field");
+        let bytes = field.value.heap_bytes();
+        field.value = StringValue::Housed(housed);
+        self.heap_bytes -= bytes;
+    }
+
     fn insert_new(&mut self, field: Field) {
         if let Fields::Few(fields) = &mut self.fields {
             if fields.len() < FEW_FIELDS_MAX {
+                if fields.len() < EXACT_FIELDS_MAX {
+                    fields.reserve_exact(1);
+                }
                 fields.push(field);
                 return;
             }
@@ -205,6 +220,22 @@ impl Hash {
             Fields::Many(table) => table.heap_bytes(),
         };
         fields + self.heap_bytes
+    }
+
+    /// Bytes of values that stand elsewhere.
+    pub fn housed_bytes(&self) -> usize {
+        self.iter().map(|field| field.value.housed_bytes()).sum()
+    }
+}
+
+impl Clone for Hash {
+    /// Copies all of it (COPY). Values take what they need, which can be more or less than before: one that is housed is a
+    /// content of its own in the copy.
+    fn clone(&self) -> Hash {
+        let fields = self.fields.clone();
+        let mut copy = Hash { fields, heap_bytes: 0, ..*self };
+        copy.heap_bytes = copy.iter().map(Field::heap_bytes).sum();
+        copy
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod bytes;
 mod hash;
+mod housed;
 mod number;
 mod string;
 
 pub use bytes::ShortBytes;
 pub use hash::{Field, Hash};
+pub use housed::{House, Housed};
 pub use number::{add_decimals, format_double, parse_double, parse_integer};
 pub use string::StringValue;

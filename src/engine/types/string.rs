@@ -1,5 +1,7 @@
-//! The string type: an integer where the text is a canonical one, short bytes inline, or a buffer of its own.
+//! The string type: an integer where the text is a canonical one, short bytes inline, a buffer of its own, or a content
+//! that is housed elsewhere.
 
+use super::Housed;
 use super::number::parse_integer;
 use std::borrow::Cow;
 
@@ -7,11 +9,12 @@ use std::borrow::Cow;
 const INLINE_BYTES_MAX: usize = 30;
 
 /// The content of a string key or of a hash field.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum StringValue {
     Integer(i64),
     Inline { length: u8, bytes: [u8; INLINE_BYTES_MAX] },
     Heap(Vec<u8>),
+    Housed(Housed),
 }
 
 impl StringValue {
@@ -51,6 +54,7 @@ impl StringValue {
             StringValue::Integer(integer) => Cow::Owned(integer.to_string().into_bytes()),
             StringValue::Inline { length, bytes } => Cow::Borrowed(&bytes[..*length as usize]),
             StringValue::Heap(bytes) => Cow::Borrowed(bytes),
+            StringValue::Housed(housed) => Cow::Borrowed(housed.content()),
         }
     }
 
@@ -61,6 +65,7 @@ impl StringValue {
             StringValue::Integer(integer) => with(itoa::Buffer::new().format(*integer).as_bytes()),
             StringValue::Inline { length, bytes } => with(&bytes[..*length as usize]),
             StringValue::Heap(bytes) => with(bytes),
+            StringValue::Housed(housed) => with(housed.content()),
         }
     }
 
@@ -100,11 +105,29 @@ impl StringValue {
         }
     }
 
-    /// Bytes on the heap, beyond the value itself.
+    /// Bytes on the heap, beyond the value itself. What is housed elsewhere is counted there.
     pub fn heap_bytes(&self) -> usize {
         match self {
             StringValue::Heap(bytes) => bytes.capacity(),
             _ => 0,
+        }
+    }
+
+    pub fn housed_bytes(&self) -> usize {
+        match self {
+            StringValue::Housed(housed) => housed.content().len(),
+            _ => 0,
+        }
+    }
+}
+
+impl Clone for StringValue {
+    fn clone(&self) -> StringValue {
+        match self {
+            StringValue::Integer(integer) => StringValue::Integer(*integer),
+            StringValue::Inline { length, bytes } => StringValue::Inline { length: *length, bytes: *bytes },
+            StringValue::Heap(bytes) => StringValue::Heap(bytes.clone()),
+            StringValue::Housed(housed) => StringValue::raw(housed.content()),
         }
     }
 }
@@ -118,7 +141,10 @@ impl PartialEq for StringValue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::House;
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn only_a_buffer_of_the_same_length_is_overwritten() {
@@ -142,6 +168,31 @@ mod tests {
             assert_eq!(value.len(), content.len());
         }
         assert_eq!(size_of::<StringValue>(), 32);
+    }
+
+    #[test]
+    fn a_housed_content_reads_like_any_other_and_is_released_once() {
+        struct Letters(AtomicUsize);
+        impl House for Letters {
+            fn content(&self, place: u32) -> &[u8] {
+                &b"abcdefghijklmnopqrstuvwxyz0123456789"[place as usize..]
+            }
+            fn release(&self, _: u32) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let house = Arc::new(Letters(AtomicUsize::new(0)));
+        let mut value = StringValue::Housed(Housed::new(house.clone(), 1));
+        assert_eq!(value.len(), 35);
+        assert_eq!((value.heap_bytes(), value.housed_bytes()), (0, 35));
+        let copy = value.clone();
+        assert_eq!(copy, value);
+        assert!(matches!(copy, StringValue::Heap(_)));
+        assert!(!value.overwrite(&[b'x'; 35]), "what others see is not overwritten");
+        value.append(b"!");
+        assert_eq!(value.to_bytes(), &b"bcdefghijklmnopqrstuvwxyz0123456789!"[..]);
+        assert_eq!(house.0.load(Ordering::Relaxed), 1);
+        assert_eq!(copy.to_bytes(), &b"bcdefghijklmnopqrstuvwxyz0123456789"[..]);
     }
 
     #[test]

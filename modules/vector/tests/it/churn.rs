@@ -2,7 +2,7 @@
 
 use engramdb_vector::{Hnsw, HnswParameters, Metric, Quantization, VectorIndex};
 
-use crate::data::{QUANTIZATIONS, assert_whole, brute_force, clustered, recall, search};
+use crate::data::{Floats, QUANTIZATIONS, assert_whole, brute_force, clustered, recall, search};
 
 const COUNT: usize = 2_000;
 const DIMENSION: usize = 24;
@@ -23,7 +23,7 @@ fn mean_recall(index: &Hnsw, vectors: &[Vec<f32>], ids: impl Fn(u32) -> bool) ->
 fn fresh(vectors: &[Vec<f32>], quantization: Quantization) -> Hnsw {
     let index = Hnsw::new(HnswParameters { quantization, ..HnswParameters::new(DIMENSION, Metric::L2) });
     for (id, vector) in (0..).zip(vectors) {
-        index.insert(id, vector).expect("fits");
+        index.put(id, vector);
     }
     index
 }
@@ -40,7 +40,7 @@ fn check_replacing(quantization: Quantization) {
     for round in 1..=10 {
         vectors = clustered(COUNT, DIMENSION, 50, round);
         for (id, vector) in (0..).zip(&vectors) {
-            index.insert(id, vector).expect("fits");
+            index.put(id, vector);
         }
         assert_whole(&index);
     }
@@ -68,7 +68,7 @@ fn check_removing(quantization: Quantization) {
         let left = mean_recall(&index, &vectors, |id| !of_round(id));
         assert!(left >= enough, "round {round}: recall {left} of what is left");
         for id in (0..COUNT as u32).filter(|&id| of_round(id)) {
-            index.insert(id, &vectors[id as usize]).expect("fits");
+            index.put(id, &vectors[id as usize]);
         }
         assert_whole(&index);
     }
@@ -84,7 +84,7 @@ fn an_emptied_index_can_be_filled_again() {
         (0..COUNT as u32).for_each(|id| assert!(index.remove(id)));
         assert_eq!((index.len(), search(&index, &vectors[0], 10, 64)), (0, vec![]));
         for (id, vector) in (0..).zip(&vectors) {
-            index.insert(id, vector).expect("fits");
+            index.put(id, vector);
         }
         let recall = mean_recall(&index, &vectors, |_| true);
         assert!(recall >= 0.97, "{recall}");

@@ -4,10 +4,46 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use engramdb_vector::{Filter, Hnsw, Metric, Neighbor, Quantization, SearchRequest, VectorIndex, distance};
+use engramdb_vector::{
+    Filter, Hnsw, Metric, Neighbor, Quantization, SearchRequest, VectorIndex, bytes_of, distance,
+};
 use half::f16;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+
+/// Indexes of floats, without the bytes.
+pub trait Floats {
+    fn put(&self, id: u32, vector: &[f32]);
+    fn floats(&self, id: u32) -> Option<Vec<f32>>;
+    fn distance(&self, id: u32, query: &[f32]) -> Option<f32>;
+}
+
+impl<I: VectorIndex + ?Sized> Floats for I {
+    fn put(&self, id: u32, vector: &[f32]) {
+        self.insert(id, bytes_of(vector)).expect("it fits");
+    }
+
+    fn floats(&self, id: u32) -> Option<Vec<f32>> {
+        let vector = self.vector(id)?;
+        Some(vector.as_bytes().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
+    }
+
+    fn distance(&self, id: u32, query: &[f32]) -> Option<f32> {
+        let rows = self.distances(bytes_of(query), &[(id, self.vector(id)?)]).ok()?;
+        Some(rows[0].distance as f32)
+    }
+}
+
+/// A saved graph with the vectors that this one has.
+pub fn loaded(bytes: &[u8], vectors: &Hnsw) -> Hnsw {
+    let loading = Hnsw::load(&mut &bytes[..]).expect("a whole graph");
+    for id in 0..2 * vectors.len() as u32 {
+        if let Some(vector) = vectors.vector(id) {
+            loading.restore(id, vector.as_bytes());
+        }
+    }
+    loading.finish()
+}
 
 /// Every way to keep codes, and none.
 pub const QUANTIZATIONS: [Quantization; 4] =
@@ -84,15 +120,16 @@ pub fn brute_force<'a>(
     query: &[f32],
     k: usize,
 ) -> Vec<Neighbor> {
-    let mut all: Vec<Neighbor> =
-        vectors.map(|(id, vector)| Neighbor { id, distance: distance(metric, query, vector) }).collect();
+    let mut all: Vec<Neighbor> = vectors
+        .map(|(id, vector)| Neighbor { id, distance: distance(metric, query, vector).into() })
+        .collect();
     all.sort_unstable();
     all.truncate(k);
     all
 }
 
 pub fn search(index: &dyn VectorIndex, query: &[f32], k: usize, ef: usize) -> Vec<Neighbor> {
-    index.search(&SearchRequest::new(query, k, ef)).expect("a query that fits").neighbors
+    index.search(&SearchRequest::new(bytes_of(query), k, ef)).expect("a query that fits").neighbors
 }
 
 /// The share of the true neighbours that was found.
@@ -123,6 +160,6 @@ impl Filter for Only {
 pub fn assert_whole(index: &Hnsw) {
     let mut bytes = Vec::new();
     index.save(&mut bytes).expect("memory takes everything");
-    let loaded = Hnsw::load(&mut &bytes[..]).expect("a whole graph");
+    let loaded = loaded(&bytes, index);
     assert_eq!(loaded.len(), index.len());
 }

@@ -4,34 +4,40 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use engramdb_vector::{
-    Flat, Hnsw, HnswParameters, Metric, RangeRequest, SearchRequest, VectorError, VectorIndex, distance,
+    Element, Flat, Hnsw, HnswParameters, Metric, RangeRequest, SearchRequest, VectorError, VectorIndex,
+    bytes_of, distance, distance_of,
 };
 
-use crate::data::{Only, brute_force, clustered, recall, search};
+use half::{bf16, f16};
+
+use crate::data::{Floats, Only, brute_force, clustered, recall, search};
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
 
 fn both(dimension: usize, metric: Metric) -> [Box<dyn VectorIndex>; 2] {
-    [Box::new(Flat::new(dimension, metric)), Box::new(Hnsw::new(HnswParameters::new(dimension, metric)))]
+    [
+        Box::new(Flat::new(Element::F32, dimension, metric)),
+        Box::new(Hnsw::new(HnswParameters::new(dimension, metric))),
+    ]
 }
 
 fn fill(index: &dyn VectorIndex, vectors: &[Vec<f32>]) {
     for (id, vector) in (0..).zip(vectors) {
-        index.insert(id, vector).expect("fits");
+        index.put(id, vector);
     }
 }
 
 #[test]
 fn flat_is_brute_force_through_inserts_replacements_and_removals() {
     for metric in METRICS {
-        let flat = Flat::new(17, metric);
+        let flat = Flat::new(Element::F32, 17, metric);
         let mut model: BTreeMap<u32, Vec<f32>> = BTreeMap::new();
         for (step, vector) in (0_u32..).zip(clustered(2_000, 17, 5, 3)) {
             let id = step.wrapping_mul(2_654_435_761) % 500;
             if step % 3 == 2 {
                 assert_eq!(flat.remove(id), model.remove(&id).is_some());
             } else {
-                flat.insert(id, &vector).expect("fits");
+                flat.put(id, &vector);
                 model.insert(id, vector);
             }
         }
@@ -59,10 +65,61 @@ fn distances_are_exact_and_rows_ordered() {
                 assert!(rows.is_sorted());
                 for row in rows {
                     let expected = distance(metric, &query, &vectors[row.id as usize]);
-                    assert!((row.distance - expected).abs() <= 1e-5 * (1.0 + expected.abs()), "{metric:?}");
-                    assert_eq!(index.distance(row.id, &query), Some(row.distance));
+                    assert!(
+                        (row.distance as f32 - expected).abs() <= 1e-5 * (1.0 + expected.abs()),
+                        "{metric:?}"
+                    );
+                    assert_eq!(index.distance(row.id, &query), Some(row.distance as f32));
                 }
             }
+        }
+    }
+}
+
+/// A vector of floats as bytes of this element; bytes are -100 to 100, or 0 to 200.
+fn of_element(element: Element, vector: &[f32]) -> Vec<u8> {
+    let bytes = |x: &f32| match element {
+        Element::F32 => x.to_le_bytes().to_vec(),
+        Element::F64 => (f64::from(*x) + 1e-9).to_le_bytes().to_vec(),
+        Element::F16 => f16::from_f32(*x).to_le_bytes().to_vec(),
+        Element::Bf16 => bf16::from_f32(*x).to_le_bytes().to_vec(),
+        Element::I8 => vec![(x * 50.0).clamp(-100.0, 100.0) as i8 as u8],
+        Element::U8 => vec![(x * 50.0 + 100.0).clamp(0.0, 200.0) as u8],
+    };
+    vector.iter().flat_map(bytes).collect()
+}
+
+#[test]
+fn every_element_is_found_with_its_exact_distance() {
+    let (vectors, queries) = (clustered(1_500, 70, 30, 31), clustered(20, 70, 30, 32));
+    for (element, metric) in Element::ALL.into_iter().flat_map(|e| METRICS.map(|metric| (e, metric))) {
+        let vectors: Vec<Vec<u8>> = vectors.iter().map(|vector| of_element(element, vector)).collect();
+        let graph = Hnsw::new(HnswParameters::of(element, 70, metric));
+        let flat = Flat::new(element, 70, metric);
+        for index in [&graph as &dyn VectorIndex, &flat] {
+            for (id, vector) in (0..).zip(&vectors) {
+                index.insert(id, vector).expect("fits");
+            }
+            let mut hits = 0;
+            for query in queries.iter().map(|query| of_element(element, query)) {
+                let distances = vectors.iter().map(|vector| distance_of(element, metric, &query, vector));
+                let mut truth: Vec<f64> = distances.collect();
+                let rows = index.search(&SearchRequest::new(&query, 10, 100)).expect("fits").neighbors;
+                for row in &rows {
+                    let expected = truth[row.id as usize];
+                    let tolerance = if element == Element::F64 { 1e-12 } else { 1e-5 };
+                    let off = (row.distance - expected).abs();
+                    assert!(off <= tolerance * (1.0 + expected.abs()), "{element:?} {metric:?}: {row:?}");
+                }
+                let radius = rows[4].distance;
+                let request =
+                    RangeRequest { query: &query, radius, epsilon: 0.01, filter: None, deadline: None };
+                let within = index.search_range(&request).expect("fits").neighbors;
+                assert!(rows[..5].iter().all(|row| within.contains(row)), "{element:?} {metric:?}");
+                truth.sort_by(f64::total_cmp);
+                hits += rows.iter().filter(|row| row.distance <= truth[9] + 1e-5).count();
+            }
+            assert!(hits >= 190, "{element:?} {metric:?}: {hits} of 200");
         }
     }
 }
@@ -70,14 +127,20 @@ fn distances_are_exact_and_rows_ordered() {
 #[test]
 fn vectors_come_back_as_they_were_given() {
     for index in both(3, Metric::Cosine) {
-        let mut out = vec![9.0; 10];
-        index.insert(4_000_000_000, &[3.0, 0.0, 4.0]).expect("ids may be sparse");
-        assert!(index.vector(4_000_000_000, &mut out));
-        assert_eq!(out, [3.0, 0.0, 4.0]);
-        index.insert(4_000_000_000, &[1.0, 2.0, 3.0]).expect("fits");
-        assert!(index.vector(4_000_000_000, &mut out));
-        assert_eq!((out.as_slice(), index.len()), ([1.0, 2.0, 3.0].as_slice(), 1));
-        assert!(!index.vector(4, &mut out) && !index.contains(4) && !index.remove(4));
+        index.put(4_000_000_000, &[3.0, 0.0, 4.0]);
+        assert_eq!(index.floats(4_000_000_000), Some(vec![3.0, 0.0, 4.0]));
+        let kept = index.vector(4_000_000_000).expect("it is there");
+        index.put(4_000_000_000, &[1.0, 2.0, 3.0]);
+        assert_eq!(index.floats(4_000_000_000), Some(vec![1.0, 2.0, 3.0]));
+        assert_eq!(index.len(), 1);
+        (0..100).for_each(|id| index.put(id, &[id as f32, 1.0, 2.0]));
+        (0..100).for_each(|id| assert!(index.remove(id)));
+        assert_eq!(
+            kept.as_bytes(),
+            bytes_of(&[3.0, 0.0, 4.0]),
+            "what is held stays, whatever the index does"
+        );
+        assert!(index.vector(4).is_none() && !index.contains(4) && !index.remove(4));
         assert_eq!(search(&*index, &[1.0, 2.0, 3.0], 5, 10)[0].id, 4_000_000_000);
         assert!(index.remove(4_000_000_000) && index.is_empty());
         assert_eq!(search(&*index, &[1.0, 2.0, 3.0], 5, 10), []);
@@ -87,13 +150,16 @@ fn vectors_come_back_as_they_were_given() {
 #[test]
 fn what_does_not_fit_is_refused_and_changes_nothing() {
     for index in both(3, Metric::L2) {
-        index.insert(1, &[1.0, 1.0, 1.0]).expect("fits");
-        let dimension = VectorError::Dimension { expected: 3, got: 2 };
-        assert_eq!(index.insert(1, &[1.0, 2.0]), Err(dimension));
-        assert_eq!(index.search(&SearchRequest::new(&[1.0, 2.0], 1, 1)), Err(dimension));
+        index.put(1, &[1.0, 1.0, 1.0]);
+        let dimension = VectorError::Size { expected: 12, got: 8 };
+        assert_eq!(index.insert(1, bytes_of(&[1.0, 2.0])), Err(dimension));
+        assert_eq!(index.search(&SearchRequest::new(bytes_of(&[1.0, 2.0]), 1, 1)), Err(dimension));
         for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            assert_eq!(index.insert(1, &[1.0, poison, 1.0]), Err(VectorError::NotFinite));
-            assert_eq!(index.search(&SearchRequest::new(&[poison; 3], 1, 1)), Err(VectorError::NotFinite));
+            assert_eq!(index.insert(1, bytes_of(&[1.0, poison, 1.0])), Err(VectorError::NotFinite));
+            assert_eq!(
+                index.search(&SearchRequest::new(bytes_of(&[poison; 3]), 1, 1)),
+                Err(VectorError::NotFinite)
+            );
             assert_eq!(index.distance(1, &[poison; 3]), None);
         }
         assert_eq!(index.distance(1, &[1.0, 1.0, 3.0]), Some(4.0));
@@ -150,7 +216,8 @@ fn k_allowed_rows_come_whenever_k_exist() {
         for filter in [random, correlated] {
             let mut found = 0.0;
             for query in clustered(20, 16, clusters, 12) {
-                let request = SearchRequest { filter: Some(&filter), ..SearchRequest::new(&query, 10, 50) };
+                let request =
+                    SearchRequest { filter: Some(&filter), ..SearchRequest::new(bytes_of(&query), 10, 50) };
                 let rows = index.search(&request).expect("fits").neighbors;
                 assert_eq!(rows.len(), 10.min(filter.0.len()), "one in {keep_one_in}");
                 assert!(rows.iter().all(|row| filter.0.contains(&row.id)));
@@ -181,7 +248,8 @@ fn a_filter_of_unknown_size_and_absent_ids_is_honoured() {
     for index in both(16, Metric::Cosine) {
         fill(&*index, &vectors);
         let filter = Unknown(Only(vec![5, 17, 2_999, 50_000]));
-        let request = SearchRequest { filter: Some(&filter), ..SearchRequest::new(&vectors[0], 10, 50) };
+        let request =
+            SearchRequest { filter: Some(&filter), ..SearchRequest::new(bytes_of(&vectors[0]), 10, 50) };
         let mut ids: Vec<u32> =
             index.search(&request).expect("fits").neighbors.iter().map(|row| row.id).collect();
         ids.sort_unstable();
@@ -199,8 +267,10 @@ fn a_passed_deadline_stops_the_search() {
             asked.set(asked.get() + 1);
             asked.get() >= 3
         };
-        let request =
-            SearchRequest { deadline: Some(&third_time), ..SearchRequest::new(&vectors[0], 10, 2_000) };
+        let request = SearchRequest {
+            deadline: Some(&third_time),
+            ..SearchRequest::new(bytes_of(&vectors[0]), 10, 2_000)
+        };
         let outcome = index.search(&request).expect("fits");
         assert!(outcome.timed_out && outcome.evaluated < 1_000, "{outcome:?}");
         assert_eq!(outcome.neighbors.len(), 10, "what was seen by then is returned");
@@ -217,8 +287,13 @@ fn a_range_holds_what_is_within_it() {
             for query in clustered(20, 16, 40, 16) {
                 let stored = || (0..).zip(vectors.iter().map(Vec::as_slice));
                 let radius = brute_force(metric, stored(), &query, 80)[79].distance;
-                let request =
-                    RangeRequest { query: &query, radius, epsilon: 0.01, filter: None, deadline: None };
+                let request = RangeRequest {
+                    query: bytes_of(&query),
+                    radius,
+                    epsilon: 0.01,
+                    filter: None,
+                    deadline: None,
+                };
                 let rows = index.search_range(&request).expect("fits").neighbors;
                 assert!(rows.is_sorted() && rows.iter().all(|row| row.distance <= radius));
                 found += rows.len();

@@ -1,12 +1,12 @@
 //! The graph finds the true neighbours of real embeddings.
 
-use engramdb_vector::{Hnsw, HnswParameters, Metric, Quantization, VectorIndex};
+use engramdb_vector::{Hnsw, HnswParameters, Metric, Quantization, VectorIndex, bytes_of};
 
-use crate::data::{QUANTIZATIONS, RealData, brute_force, clustered, recall, search};
+use crate::data::{Floats, QUANTIZATIONS, RealData, brute_force, clustered, recall, search};
 
 fn real_index(threads: usize, metric: Metric) -> Hnsw {
     let data = RealData::get();
-    let vectors: Vec<(u32, &[f32])> = (0..).zip(data.rows()).collect();
+    let vectors: Vec<(u32, &[u8])> = (0..).zip(data.rows().map(bytes_of)).collect();
     Hnsw::build_parallel(HnswParameters::new(data.dimension, metric), &vectors, threads)
         .expect("finite vectors")
 }
@@ -38,7 +38,7 @@ fn every_metric_on_clustered_vectors() {
         let vectors = clustered(3_000, 24, 40, 7);
         let index = Hnsw::new(HnswParameters { quantization, ..HnswParameters::new(24, metric) });
         for (id, vector) in (0..).zip(&vectors) {
-            index.insert(id, vector).expect("fits");
+            index.put(id, vector);
         }
         let queries = clustered(100, 24, 40, 8);
         let sum: f64 = queries

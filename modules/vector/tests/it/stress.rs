@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use engramdb_vector::{Flat, Hnsw, HnswParameters, Metric, SearchRequest, VectorIndex, distance};
+use engramdb_vector::{
+    Element, Flat, Hnsw, HnswParameters, Metric, SearchRequest, VectorIndex, bytes_of, distance,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::data::{Only, QUANTIZATIONS, assert_whole, clustered, search};
+use crate::data::{Floats, Only, QUANTIZATIONS, assert_whole, clustered, search};
 
 const IDS: u32 = 400;
 const VERSIONS: usize = 8;
@@ -20,7 +22,7 @@ const METRIC: Metric = Metric::Cosine;
 /// Each row is some version of its id; ids that stay are always found.
 fn check_search(index: &dyn VectorIndex, versions: &[Vec<f32>], query: &[f32], filter: Option<&Only>) {
     let filter = filter.map(|filter| filter as &dyn engramdb_vector::Filter);
-    let request = SearchRequest { filter, ..SearchRequest::new(query, 20, 40) };
+    let request = SearchRequest { filter, ..SearchRequest::new(bytes_of(query), 20, 40) };
     let rows = index.search(&request).expect("fits").neighbors;
     assert!(rows.is_sorted());
     // A quarter of the ids is never removed, so there are always enough, whatever the others do.
@@ -33,7 +35,7 @@ fn check_search(index: &dyn VectorIndex, versions: &[Vec<f32>], query: &[f32], f
         assert!(row.id < IDS && request.filter.is_none_or(|filter| filter.allows(row.id)));
         let is_version = |version: usize| {
             let vector = &versions[row.id as usize * VERSIONS + version];
-            (distance(METRIC, query, vector) - row.distance).abs() < 1e-5
+            (distance(METRIC, query, vector) - row.distance as f32).abs() < 1e-5
         };
         assert!((0..VERSIONS).any(is_version), "id {} never had distance {}", row.id, row.distance);
     }
@@ -42,7 +44,7 @@ fn check_search(index: &dyn VectorIndex, versions: &[Vec<f32>], query: &[f32], f
 fn stress(index: &dyn VectorIndex) {
     let versions = clustered(IDS as usize * VERSIONS, DIMENSION, 60, 51);
     for id in 0..IDS {
-        index.insert(id, &versions[id as usize * VERSIONS]).expect("fits");
+        index.put(id, &versions[id as usize * VERSIONS]);
     }
     let (is_enough, done, searches) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
     let evens = Only((0..IDS).filter(|id| id % 2 == 0).collect());
@@ -60,7 +62,7 @@ fn stress(index: &dyn VectorIndex) {
                             index.remove(id);
                         } else {
                             let version = random.random_range(0..VERSIONS);
-                            index.insert(id, &versions[id as usize * VERSIONS + version]).expect("fits");
+                            index.put(id, &versions[id as usize * VERSIONS + version]);
                         }
                     }
                 })
@@ -107,7 +109,7 @@ fn the_graph_is_right_while_threads_write_and_search() {
 
 #[test]
 fn the_flat_index_is_right_while_threads_write_and_search() {
-    stress(&Flat::new(DIMENSION, METRIC));
+    stress(&Flat::new(Element::F32, DIMENSION, METRIC));
 }
 
 #[test]
@@ -120,7 +122,7 @@ fn an_emptied_graph_is_filled_again_by_several_threads() {
                 let (index, vectors) = (&index, &vectors);
                 scope.spawn(move || {
                     for (id, vector) in (0..).zip(vectors).filter(|(id, _)| id % 3 == thread) {
-                        index.insert(id, vector).expect("fits");
+                        index.put(id, vector);
                     }
                 });
             }
