@@ -83,8 +83,8 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
     let config = arguments.config()?;
     start_logging(&config)?;
     stop_on_panic();
-    engramdb_server::disable_huge_pages();
     let env = Env::system();
+    engramdb_server::disable_huge_pages(&env);
     let options = StartOptions {
         databases: config.databases,
         pipeline: pipeline::Options {

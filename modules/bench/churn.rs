@@ -19,7 +19,7 @@ use crate::error::BenchError;
 use crate::latency::Percentiles;
 use crate::machine::{Machine, Process};
 use crate::output::{self, Table};
-use crate::own_load::{LoadArgs, MEGABYTE, SETTLE, index_bytes};
+use crate::own_load::{LoadArgs, MEGABYTE, SETTLE, index_bytes, median};
 use crate::progress;
 use crate::random::SplitMix64;
 use crate::vectors::closed_loop::{self, Plan};
@@ -52,6 +52,7 @@ Columns:
   index MB      what the index says that it occupies (FT.INFO's total_index_memory_sz_mb; the library's statistics)
   resident MB   what the process grew by since it was empty; of the library, since before the fresh index, of which the allocator
                 keeps the memory: the churned index shows only what it needs beyond that
+  replaced      vectors that were replaced and whose memory is not free yet; only the library tells
   CPU us        CPU time a query, of the process that searches";
 
 #[derive(Args, Clone, Debug)]
@@ -125,6 +126,8 @@ struct State {
     cpu_seconds: Option<f64>,
     index_bytes: f64,
     resident_bytes: f64,
+    /// Replaced vectors whose memory is not free yet; only the library tells.
+    replaced: Option<usize>,
     points: Vec<Point>,
 }
 
@@ -144,16 +147,22 @@ struct Verdict {
     recall_loss: f64,
     index_growth: f64,
     resident_growth: f64,
+    /// The median over all ef of CPU time a query; none where it is not known.
+    cpu_growth: Option<f64>,
 }
 
 impl Verdict {
     fn of(fresh: &State, churned: &State) -> Self {
-        let losses =
-            fresh.points.iter().zip(&churned.points).map(|(fresh, churned)| fresh.recall - churned.recall);
+        let pairs = || fresh.points.iter().zip(&churned.points);
+        let losses = pairs().map(|(fresh, churned)| fresh.recall - churned.recall);
+        let cpu: Option<Vec<f64>> = pairs()
+            .map(|(fresh, churned)| Some(churned.cpu_us_per_query? / fresh.cpu_us_per_query?))
+            .collect();
         Self {
             recall_loss: losses.fold(f64::NEG_INFINITY, f64::max),
             index_growth: churned.index_bytes / fresh.index_bytes - 1.0,
             resident_growth: churned.resident_bytes / fresh.resident_bytes - 1.0,
+            cpu_growth: cpu.map(|ratios| median(ratios) - 1.0),
         }
     }
 }
@@ -242,6 +251,7 @@ impl<'a> Churn<'a> {
                 cpu_seconds,
                 index_bytes,
                 resident_bytes,
+                replaced: Some(engine.statistics().deleted),
                 points: self.sweep(&engine)?,
             })
         };
@@ -287,7 +297,7 @@ impl<'a> Churn<'a> {
         let points = self.sweep(&engine)?;
         drop(engine);
         server.stop(connection)?;
-        Ok(State { seconds, cpu_seconds, index_bytes, resident_bytes, points })
+        Ok(State { seconds, cpu_seconds, index_bytes, resident_bytes, replaced: None, points })
     }
 
     /// Hands out the documents of each round with their vectors, some at a time.
@@ -352,15 +362,17 @@ impl Report {
     fn print(&self) {
         print!("\n{}", self.table().render());
         for engine in &self.engines {
-            let Verdict { recall_loss, index_growth, resident_growth } =
-                Verdict::of(&engine.fresh, &engine.churned);
+            let verdict = Verdict::of(&engine.fresh, &engine.churned);
+            let percent = |growth: f64| format!("{:+.1} %", growth * 100.0);
             println!(
-                "{}: recall at most {recall_loss:.4} lower (wanted: {RECALL_LOSS_WANTED}); index {:+.1} %, resident {:+.1} % \
-                 (wanted: {:.0} % at most)",
+                "{}: recall at most {:.4} lower (wanted: {RECALL_LOSS_WANTED}); index {}, resident {} (wanted: at most {}); \
+                 CPU a query {}",
                 name(engine.engine),
-                index_growth * 100.0,
-                resident_growth * 100.0,
-                MEMORY_GROWTH_WANTED * 100.0
+                verdict.recall_loss,
+                percent(verdict.index_growth),
+                percent(verdict.resident_growth),
+                percent(MEMORY_GROWTH_WANTED),
+                verdict.cpu_growth.map_or_else(|| "-".to_owned(), percent)
             );
         }
     }
@@ -374,6 +386,7 @@ impl Report {
             "CPU s",
             "index MB",
             "resident MB",
+            "replaced",
             "ef",
             &recall,
             "p50 us",
@@ -390,6 +403,7 @@ impl Report {
                         output::optional(state.cpu_seconds, 1),
                         format!("{:.1}", state.index_bytes / MEGABYTE),
                         format!("{:.1}", state.resident_bytes / MEGABYTE),
+                        state.replaced.map_or_else(|| "-".to_owned(), |count| count.to_string()),
                         point.ef.to_string(),
                         format!("{:.4}", point.recall),
                         format!("{:.0}", point.latency.p50_us),
@@ -436,7 +450,7 @@ mod tests {
                 ef: 10,
                 recall,
                 latency: Percentiles::default(),
-                cpu_us_per_query: None,
+                cpu_us_per_query: Some(recall * 100.0),
             };
             State {
                 index_bytes,
@@ -445,8 +459,9 @@ mod tests {
                 ..State::default()
             }
         };
-        let verdict = Verdict::of(&state(&[0.9, 0.75], 100.0, 200.0), &state(&[1.0, 0.5], 125.0, 150.0));
-        assert_eq!(verdict, Verdict { recall_loss: 0.25, index_growth: 0.25, resident_growth: -0.25 });
+        let verdict = Verdict::of(&state(&[0.5, 0.5], 100.0, 200.0), &state(&[1.0, 0.25], 125.0, 150.0));
+        assert_eq!((verdict.recall_loss, verdict.index_growth, verdict.resident_growth), (0.25, 0.25, -0.25));
+        assert_eq!(verdict.cpu_growth, Some(1.25 - 1.0), "between 2 and 0.5 times");
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl Codes {
         let level_bytes = rotation.padded() * width.bits() / 8;
         let row_bytes = (level_bytes + TERMS_BYTES).next_multiple_of(ROW_ALIGNMENT_BYTES);
         let kernels = kernels::best_for_codes(width);
-        Codes { metric, width, rotation, kernels, level_bytes, rows: Slab::new(row_bytes) }
+        Codes { metric, width, rotation, kernels, level_bytes, rows: Slab::for_walks(row_bytes) }
     }
 
     pub fn width(&self) -> Width {

@@ -25,6 +25,7 @@ mod flat;
 mod hnsw;
 mod kernels;
 mod pool;
+mod region;
 mod rotation;
 mod scratch;
 mod slab;

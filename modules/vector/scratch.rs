@@ -47,7 +47,9 @@ pub(crate) struct Scratch {
     pub candidates: Vec<Candidate>,
     pub chosen: Vec<Candidate>,
     /// The forward links of a node being inserted, each with its layer.
-    pub links: Vec<(usize, Candidate)>,
+    pub forward: Vec<(usize, Candidate)>,
+    /// The links of a node on a filtered walk, each with its id.
+    pub links: Vec<(u32, u32)>,
 }
 
 /// Scratch memory for as long as it lives; slots seen meanwhile keep their vectors.
@@ -101,7 +103,7 @@ impl Scratch {
             + self.pool.capacity_bytes()
             + (self.frontier.capacity() + self.candidates.capacity() + self.chosen.capacity())
                 * size_of::<Candidate>()
-            + (self.fresh.capacity() + self.refused.capacity()) * size_of::<u32>()
+            + (self.fresh.capacity() + self.refused.capacity() + 2 * self.links.capacity()) * size_of::<u32>()
             + self.codes.bytes()
             + self.query.capacity_bytes()
     }

@@ -5,7 +5,8 @@
 //! is dropped (together they are no larger than the current one), because a reader may still hold one.
 //!
 //! Memory starts as zeros, which the system hands out lazily: a segment costs what was touched of it.
-//! Segments start on a cache line.
+//! Segments start on a cache line. A slab that walks read at random (`for_walks`) has its segments in huge pages, from
+//! the second one on, so that small indexes stay small.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, Ordering};
 use parking_lot::Mutex;
 
 use crate::kernels::prefetch;
+use crate::region::Regions;
 
 const SEGMENT_BYTES: usize = 2 << 20;
 /// For rows of a few bytes, so that a sparse id costs little.
@@ -57,6 +59,8 @@ struct Growth {
     directories: Vec<NonNull<Directory>>,
     /// Every segment as it was allocated, for drop.
     allocations: Vec<NonNull<u8>>,
+    /// Where the segments of a slab for walks come from.
+    regions: Option<Regions>,
 }
 
 // SAFETY: the pointers in `Growth` own their targets and are used under its lock or in drop only.
@@ -74,9 +78,16 @@ impl<T: Zeroed> Slab<T> {
             row_items,
             shift: rows.ilog2(),
             directory: AtomicPtr::new(first.as_ptr()),
-            growth: Mutex::new(Growth { directories: vec![first], allocations: Vec::new() }),
+            growth: Mutex::new(Growth { directories: vec![first], allocations: Vec::new(), regions: None }),
             items: PhantomData,
         }
+    }
+
+    /// An empty slab for what walks read at random, and what threads fill that hold no lock for others: see `Regions`.
+    pub fn for_walks(row_items: usize) -> Self {
+        let mut slab = Slab::new(row_items);
+        slab.growth.get_mut().regions = Some(Regions::default());
+        slab
     }
 
     pub fn row_bytes(&self) -> usize {
@@ -142,6 +153,12 @@ impl<T: Zeroed> Slab<T> {
             return;
         }
         let layout = self.segment_layout();
+        if !growth.allocations.is_empty()
+            && let Some(start) = growth.regions.as_mut().and_then(|regions| regions.cut(layout.size()))
+        {
+            directory.segments[segment].store(start.as_ptr(), Ordering::Release);
+            return;
+        }
         // SAFETY: the layout has a size above zero.
         let Some(allocation) = NonNull::new(unsafe { alloc_zeroed(layout) }) else {
             handle_alloc_error(layout)

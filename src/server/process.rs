@@ -53,9 +53,15 @@ pub fn executable() -> String {
     std::env::current_exe().map_or(String::new(), |path| path.display().to_string())
 }
 
-/// Asks the kernel for no huge pages in this process, as Redis does: the first touch of one takes milliseconds, and it
-/// would happen under the keyspace's lock. Where the kernel has no such switch, nothing is lost but latency.
-pub fn disable_huge_pages() {
+/// Sees to it that huge pages are where they are asked for, and nowhere else: the first touch of one takes milliseconds,
+/// and it would happen under the keyspace's lock. Graphs ask for them, for their memory is filled by other threads.
+///
+/// A kernel that gives them unasked ("always") is told to give this process none at all, as Redis does by default.
+pub fn disable_huge_pages(env: &Env) {
+    let mode = read(env, "/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+    if !mode.contains("[always]") {
+        return;
+    }
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!("transparent huge pages stay as they are: {error}");
     }

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use engramdb_vector::{
-    Element, Flat, Hnsw, HnswParameters, SearchRequest, VectorError, VectorIndex, bytes_of,
+    Element, Flat, Hnsw, HnswParameters, SearchRequest, Statistics, VectorError, VectorIndex, bytes_of,
 };
 use rayon::prelude::*;
 
@@ -87,7 +87,12 @@ impl<'t> LibraryEngine<'t> {
         self.index.insert(row as u32, bytes_of(vector)).map_err(refused)
     }
 
-    /// What the index says that it occupies.
+    /// What the index says of itself.
+    pub fn statistics(&self) -> Statistics {
+        self.index.statistics()
+    }
+
+    /// What it says that it occupies.
     pub fn memory_bytes(&self) -> usize {
         self.index.memory_bytes()
     }

@@ -30,10 +30,9 @@ use crate::{Filter, SearchOutcome};
 const SIFTED_PER_WIDTH: usize = 16;
 
 /// What a walk costs, in vectors scanned instead, for each of `width * M`: so many, and one more for every so many times that
-/// what is allowed fits into the index. Walks measured about 4 and 8 (100,000 x 384); scans are exact, and preferred a
-/// little.
-const WALK_COST: usize = 5;
-const BRIDGE_COST_SHARE: usize = 6;
+/// what is allowed fits into the index. Measured with 100,000 x 384.
+const WALK_COST: usize = 4;
+const BRIDGE_COST_SHARE: usize = 8;
 
 /// Allowed nodes to draw, of which the nearest is a start; and draws for each of them, at most.
 const SEEDS: usize = 16;
@@ -54,11 +53,29 @@ struct Admission<'a> {
 
 impl Admission<'_> {
     #[inline(always)]
-    fn admits(&self, slot: u32) -> bool {
+    fn admits(&self, slot: u32, id: u32) -> bool {
         if self.has_deleted && self.store.state(slot) == State::Deleted {
             return false;
         }
-        self.filter.allows(self.store.id_of(slot))
+        self.filter.allows(id)
+    }
+
+    /// The allowed ones of these slots and ids; the slots of the others are appended to `refused`. No branch depends on the
+    /// filter: it would be guessed wrong too often.
+    #[inline(always)]
+    fn divide<'l>(&self, links: &'l mut [(u32, u32)], refused: &mut Vec<u32>) -> &'l [(u32, u32)] {
+        let (mut allowed, mut end) = (0, refused.len());
+        refused.resize(end + links.len(), 0);
+        for at in 0..links.len() {
+            let (slot, id) = links[at];
+            let admits = self.admits(slot, id);
+            links[allowed] = (slot, id);
+            allowed += usize::from(admits);
+            refused[end] = slot;
+            end += usize::from(!admits);
+        }
+        refused.truncate(end);
+        &links[..allowed]
     }
 }
 
@@ -98,11 +115,7 @@ impl Hnsw {
         scratch: &mut Scratch,
         outcome: &mut SearchOutcome,
     ) -> Walk {
-        let live = self.store.len().max(1);
-        let allowed = filter.cardinality().unwrap_or(0).min(live);
-        // Where much is allowed, links of one's own are nearly enough: from 2 M neighbours down to M.
-        let m = self.parameters.m;
-        let wanted = 2 * m - (m as u64 * allowed as u64 / live as u64) as usize;
+        let wanted = self.neighbors_wanted(filter);
         let admission = Admission { store: &self.store, filter, has_deleted: self.has_deleted() };
         let seed = self.nearest_seed(query, &admission, start.slot(), scratch, outcome);
         scratch.visited.begin(self.store.slot_count());
@@ -111,10 +124,12 @@ impl Hnsw {
         if let Some(seed) = seed.filter(|seed| scratch.visited.insert(seed.slot())) {
             scratch.pool.push(seed);
         }
-        if admission.admits(start.slot()) {
-            scratch.pool.push(start);
-        }
+        // From a refused start too: what is allowed beyond its bridges lies on other sides than the seed.
         let mut next = Some(start);
+        if admission.admits(start.slot(), self.store.id_of(start.slot())) {
+            scratch.pool.push(start);
+            next = scratch.pool.next_to_expand();
+        }
         while let Some(current) = next {
             self.gather_allowed(&admission, current.slot(), wanted, scratch, outcome);
             let Scratch { pool, fresh, .. } = &mut *scratch;
@@ -134,6 +149,15 @@ impl Hnsw {
         if scratch.pool.is_full() { Walk::Complete } else { Walk::GaveUp }
     }
 
+    /// How many allowed neighbours a node is to have: between M and 2 M. Where most are allowed, little more than links of its
+    /// own, which is all that a plain walk has; where few are, each further one costs many bridges.
+    fn neighbors_wanted(&self, filter: &dyn Filter) -> usize {
+        let live = self.store.len().max(1);
+        let share = filter.cardinality().unwrap_or(0).min(live) as f32 / live as f32;
+        let wanted = (2.0 - share).min(1.5 * (1.0 + share));
+        (wanted * self.parameters.m as f32) as usize
+    }
+
     /// Neighbours of a node that are allowed and were not met before, in `scratch.fresh`: among its own links, then among those
     /// of refused nodes, the first met first, until `wanted` allowed ones were seen.
     #[inline(always)]
@@ -145,7 +169,7 @@ impl Hnsw {
         scratch: &mut Scratch,
         outcome: &mut SearchOutcome,
     ) {
-        let Scratch { visited, fresh, refused, .. } = scratch;
+        let Scratch { visited, fresh, links, refused, .. } = scratch;
         let bridges_max = BRIDGES_PER_LINK * self.graph.capacity(0);
         fresh.clear();
         refused.clear();
@@ -154,23 +178,19 @@ impl Hnsw {
         let mut from = slot;
         loop {
             outcome.visited += 1;
-            self.graph.for_each_link(from, 0, |link| {
-                if admission.admits(link) {
-                    seen += 1;
-                    if visited.insert(link) {
-                        fresh.push(link);
-                    }
-                } else if refused.len() < bridges_max {
-                    if refused.len() < BLOCKS_AHEAD {
-                        self.graph.prefetch(link);
-                    }
-                    refused.push(link);
-                }
-            });
-            if seen >= wanted {
+            links.clear();
+            // All ids first, so that they come from memory together.
+            self.graph.for_each_link(from, 0, |link| links.push((link, self.store.id_of(link))));
+            let allowed = admission.divide(links, refused);
+            seen += allowed.len();
+            fresh.extend(allowed.iter().map(|&(slot, _)| slot).filter(|&slot| visited.insert(slot)));
+            if seen >= wanted || bridges >= bridges_max {
                 return;
             }
-            // The next bridge that no walk went over yet.
+            if bridges == 0 {
+                refused.iter().take(BLOCKS_AHEAD).for_each(|&bridge| self.graph.prefetch(bridge));
+            }
+            // The next bridge that this walk did not go over yet.
             from = loop {
                 let Some(&bridge) = refused.get(bridges) else { return };
                 bridges += 1;
@@ -201,7 +221,9 @@ impl Hnsw {
             (((bits >> 32) * slots) >> 32) as u32
         });
         // No link led to a drawn slot, so it can be in any state.
-        let is_seed = |&slot: &u32| self.store.state(slot) == State::Live && admission.admits(slot);
+        let is_seed = |&slot: &u32| {
+            self.store.state(slot) == State::Live && admission.admits(slot, self.store.id_of(slot))
+        };
         scratch.fresh.clear();
         scratch.fresh.extend(draws.filter(is_seed).take(SEEDS));
         let fresh = &scratch.fresh;

@@ -51,7 +51,7 @@ impl Graph {
     pub fn new(degree: usize) -> Self {
         Graph {
             degree,
-            base: Slab::new(2 * degree),
+            base: Slab::for_walks(2 * degree),
             upper: Slab::new(degree),
             upper_rows: Slab::new(1),
             levels: Slab::new(1),

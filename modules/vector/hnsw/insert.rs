@@ -51,7 +51,7 @@ impl Hnsw {
         let query = self.store.query_of(slot);
         let top = level.min(entry.level);
         let mut start = self.descend(&query, entry, top, &mut SearchOutcome::default());
-        scratch.links.clear();
+        scratch.forward.clear();
         for layer in (0..=top).rev() {
             self.nearest_linkable(&query, start, layer, self.parameters.ef_construction, scratch);
             scratch.candidates.retain(|candidate| candidate.slot() != slot);
@@ -59,10 +59,10 @@ impl Hnsw {
                 start = nearest;
             }
             self.choose(self.graph.capacity(layer), scratch);
-            let Scratch { chosen, links, .. } = &mut *scratch;
-            links.extend(chosen.iter().map(|&candidate| (layer, candidate)));
+            let Scratch { chosen, forward, .. } = &mut *scratch;
+            forward.extend(chosen.iter().map(|&candidate| (layer, candidate)));
         }
-        let links = std::mem::take(&mut scratch.links);
+        let links = std::mem::take(&mut scratch.forward);
         for &(layer, neighbor) in &links {
             self.add_link(slot, layer, neighbor, scratch);
         }
@@ -70,7 +70,7 @@ impl Hnsw {
             self.add_link(neighbor.slot(), layer, Candidate::new(neighbor.distance, slot), scratch);
         }
         let found = !links.is_empty();
-        scratch.links = links;
+        scratch.forward = links;
         if level > entry.level {
             let raised = Entry { slot, level };
             self.graph.change_entry(|entry| entry.filter(|entry| entry.level >= level).or(Some(raised)));

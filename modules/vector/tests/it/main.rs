@@ -3,6 +3,7 @@
 mod churn;
 mod data;
 mod exactness;
+mod filters;
 mod recall;
 mod saved;
 mod stress;

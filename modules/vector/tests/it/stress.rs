@@ -19,11 +19,17 @@ const STEPS: usize = 3_000;
 const SEARCHES: usize = 10;
 const METRIC: Metric = Metric::Cosine;
 
-/// Each row is some version of its id; ids that stay are always found.
-fn check_search(index: &dyn VectorIndex, versions: &[Vec<f32>], query: &[f32], filter: Option<&Only>) {
+/// Each row is some version of its id; ids that stay are always found. True if a graph was walked for it.
+fn check_search(
+    index: &dyn VectorIndex,
+    versions: &[Vec<f32>],
+    query: &[f32],
+    filter: Option<&Only>,
+) -> bool {
     let filter = filter.map(|filter| filter as &dyn engramdb_vector::Filter);
     let request = SearchRequest { filter, ..SearchRequest::new(bytes_of(query), 20, 40) };
-    let rows = index.search(&request).expect("fits").neighbors;
+    let outcome = index.search(&request).expect("fits");
+    let rows = outcome.neighbors;
     assert!(rows.is_sorted());
     // A quarter of the ids is never removed, so there are always enough, whatever the others do.
     assert_eq!(rows.len(), 20);
@@ -32,22 +38,28 @@ fn check_search(index: &dyn VectorIndex, versions: &[Vec<f32>], query: &[f32], f
     ids.dedup();
     assert_eq!(ids.len(), rows.len(), "an id comes once");
     for row in rows {
-        assert!(row.id < IDS && request.filter.is_none_or(|filter| filter.allows(row.id)));
+        assert!(
+            (row.id as usize) < versions.len() / VERSIONS
+                && request.filter.is_none_or(|filter| filter.allows(row.id))
+        );
         let is_version = |version: usize| {
             let vector = &versions[row.id as usize * VERSIONS + version];
             (distance(METRIC, query, vector) - row.distance as f32).abs() < 1e-5
         };
         assert!((0..VERSIONS).any(is_version), "id {} never had distance {}", row.id, row.distance);
     }
+    outcome.visited > 0
 }
 
-fn stress(index: &dyn VectorIndex) {
-    let versions = clustered(IDS as usize * VERSIONS, DIMENSION, 60, 51);
-    for id in 0..IDS {
+/// How many filtered searches walked a graph.
+fn stress(index: &dyn VectorIndex, ids: u32) -> usize {
+    let versions = clustered(ids as usize * VERSIONS, DIMENSION, 60, 51);
+    for id in 0..ids {
         index.put(id, &versions[id as usize * VERSIONS]);
     }
     let (is_enough, done, searches) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
-    let evens = Only((0..IDS).filter(|id| id % 2 == 0).collect());
+    let walks = AtomicUsize::new(0);
+    let thirds = Only((0..ids).step_by(3).collect());
     thread::scope(|scope| {
         let writers: Vec<_> = (0..3)
             .map(|thread| {
@@ -57,7 +69,7 @@ fn stress(index: &dyn VectorIndex) {
                     let mut steps = 0;
                     while steps < STEPS || !is_enough.load(Ordering::Relaxed) {
                         steps += 1;
-                        let id = random.random_range(0..IDS);
+                        let id = random.random_range(0..ids);
                         if id % 4 != 0 && random.random_bool(0.4) {
                             index.remove(id);
                         } else {
@@ -69,12 +81,14 @@ fn stress(index: &dyn VectorIndex) {
             })
             .collect();
         let searchers = [0, 1].map(|thread| {
-            let (versions, done, searches, evens) = (&versions, &done, &searches, &evens);
+            let (versions, done, searches, thirds, walks) = (&versions, &done, &searches, &thirds, &walks);
             scope.spawn(move || {
                 let mut random = StdRng::seed_from_u64(100 + thread);
                 while !done.load(Ordering::Relaxed) {
                     let query = &versions[random.random_range(0..versions.len())];
-                    check_search(index, versions, query, random.random_bool(0.3).then_some(evens));
+                    let filter = random.random_bool(0.5).then_some(thirds);
+                    let has_walked = check_search(index, versions, query, filter);
+                    walks.fetch_add(usize::from(has_walked && filter.is_some()), Ordering::Relaxed);
                     searches.fetch_add(1, Ordering::Relaxed);
                 }
             })
@@ -90,15 +104,16 @@ fn stress(index: &dyn VectorIndex) {
         done.store(true, Ordering::Relaxed);
         results.into_iter().for_each(|result| result.expect("no writer panics"));
     });
-    let live = (0..IDS).filter(|&id| index.contains(id)).count();
+    let live = (0..ids).filter(|&id| index.contains(id)).count();
     assert_eq!(index.len(), live);
+    walks.into_inner()
 }
 
 #[test]
 fn the_graph_is_right_while_threads_write_and_search() {
     for quantization in QUANTIZATIONS {
         let index = Hnsw::new(HnswParameters { quantization, ..HnswParameters::new(DIMENSION, METRIC) });
-        stress(&index);
+        stress(&index, IDS);
         assert_whole(&index);
         assert!(index.compact(), "nobody is left to wait for");
         assert_eq!(index.statistics().deleted, 0);
@@ -108,8 +123,17 @@ fn the_graph_is_right_while_threads_write_and_search() {
 }
 
 #[test]
+fn filtered_walks_are_right_while_threads_write() {
+    // Large enough, and M small enough, for a walk to be cheaper than a scan of a third.
+    let index = Hnsw::new(HnswParameters { m: 4, ..HnswParameters::new(DIMENSION, METRIC) });
+    let walks = stress(&index, 10 * IDS);
+    assert!(walks > 0, "no filtered search walked");
+    assert_whole(&index);
+}
+
+#[test]
 fn the_flat_index_is_right_while_threads_write_and_search() {
-    stress(&Flat::new(Element::F32, DIMENSION, METRIC));
+    stress(&Flat::new(Element::F32, DIMENSION, METRIC), IDS);
 }
 
 #[test]
