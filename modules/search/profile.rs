@@ -136,13 +136,18 @@ impl Tree<'_> {
     fn nearest(&self, profile: &Profile, cost: &Cost, reply: &mut dyn Reply) {
         let is_filtered = self.plan.is_filtered();
         let has_tree = *self.plan.query.filter != Node::All;
-        let is_scan = cost.exact || cost.visited == 0;
-        let (mode, chosen) = match (is_filtered, is_scan) {
-            (false, true) => ("STANDARD_KNN", if cost.exact { "exact scan" } else { "scan of codes" }),
-            (false, false) => ("STANDARD_KNN", "walk of the graph"),
-            (true, true) if cost.exact => ("HYBRID_ADHOC_BF", "exact scan of the matches"),
-            (true, true) => ("HYBRID_ADHOC_BF", "scan of the matches' codes"),
-            (true, false) => ("HYBRID_FILTERED_WALK", "filtered walk of the graph"),
+        let is_walk = cost.visited > 0;
+        let (mode, chosen) = match (is_filtered, is_walk) {
+            (false, false) if cost.exact => ("STANDARD_KNN", "exact scan"),
+            (false, false) => ("STANDARD_KNN", "scan of codes"),
+            (false, true) => ("STANDARD_KNN", "walk of the graph"),
+            (true, false) if cost.exact => ("HYBRID_ADHOC_BF", "exact scan of the matches"),
+            (true, false) => ("HYBRID_ADHOC_BF", "scan of the matches' codes"),
+            (true, true) if cost.exact => (
+                "HYBRID_FILTERED_WALK",
+                "filtered walk of the graph that ran dry, then an exact scan of the matches",
+            ),
+            (true, true) => ("HYBRID_FILTERED_WALK", "filtered walk of the graph"),
         };
         reply.map(8 + usize::from(has_tree));
         pair(reply, "Type", |reply| reply.bulk(b"VECTOR"));
