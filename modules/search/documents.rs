@@ -8,7 +8,7 @@
 //! Not here: vectors (vectors.rs), and anything about time: what has expired is the reader's question.
 
 use crate::postings::{NumberPostings, TermPostings};
-use crate::schema::{Definition, FieldKind};
+use crate::schema::{Definition, FieldKind, VectorOptions};
 use crate::text::{self, StopWords};
 use engramdb_engine::types::{ShortBytes, parse_double};
 use engramdb_engine::view::HashView;
@@ -19,6 +19,9 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::ops::{Index, IndexMut};
 
+/// Ids that keys had in an earlier run.
+pub type Reserved = HashMap<ShortBytes, u32, RandomState>;
+
 /// All documents of an index.
 pub struct Documents {
     /// By the hash of the key that the slot has.
@@ -27,7 +30,7 @@ pub struct Documents {
     slots: Slots,
     vacant: Vec<u32>,
     /// Ids that keys had in an earlier run, while the keyspace is read at a start.
-    reserved: HashMap<Vec<u8>, u32>,
+    reserved: Reserved,
     live: RoaringBitmap,
     /// The version that the last change got.
     version: u64,
@@ -129,7 +132,7 @@ impl Documents {
             hasher: RandomState::default(),
             slots: Slots::default(),
             vacant: Vec::new(),
-            reserved: HashMap::new(),
+            reserved: Reserved::default(),
             live: RoaringBitmap::new(),
             version: 0,
             has_values: fields.iter().any(|postings| !matches!(postings, Postings::None)),
@@ -142,11 +145,10 @@ impl Documents {
 
     /// Gives keys the ids that they had in an earlier run, all below `id_bound`, when they are met again. For an empty
     /// index only; `end_reservation` follows.
-    pub fn reserve(&mut self, id_bound: u32, keys: Vec<(u32, Vec<u8>)>) {
+    pub fn reserve(&mut self, id_bound: u32, keys: Reserved) {
         assert!(self.slots.length == 0, "ids are reserved before the first document");
         (0..id_bound).for_each(|_| self.slots.push(Slot::default()));
-        let within = keys.into_iter().filter(|(id, _)| *id < id_bound);
-        self.reserved = within.map(|(id, key)| (key, id)).collect();
+        self.reserved = keys;
     }
 
     pub fn is_reserved(&self, key: &[u8]) -> bool {
@@ -155,7 +157,7 @@ impl Documents {
 
     /// Makes the ids of keys that were not met again available.
     pub fn end_reservation(&mut self) {
-        self.reserved = HashMap::new();
+        self.reserved = Reserved::default();
         let free = |id: &u32| self.slots[*id].key.is_none();
         self.vacant = (0..self.slots.length as u32).rev().filter(free).collect();
     }
@@ -333,12 +335,25 @@ fn owned_bytes(values: &[Value]) -> usize {
 
 /// Reads from a hash what the index wants of it; why it cannot be indexed otherwise.
 pub fn read(definition: &Definition, hash: HashView<'_>) -> Result<Vec<Content>, String> {
+    read_with(definition, hash, VectorOptions::is_vector)
+}
+
+/// As `read`, but of a vector only the size is looked at: whoever calls this finds out otherwise whether it is one.
+pub fn read_trusting(definition: &Definition, hash: HashView<'_>) -> Result<Vec<Content>, String> {
+    read_with(definition, hash, |options, blob| blob.len() == options.blob_bytes())
+}
+
+fn read_with(
+    definition: &Definition,
+    hash: HashView<'_>,
+    is_vector: impl Fn(&VectorOptions, &[u8]) -> bool,
+) -> Result<Vec<Content>, String> {
     let stop_words = StopWords(definition.options.stop_words.as_deref());
     let content = |field: &crate::schema::Field| {
         let Some(value) = hash.get(&field.identifier) else { return Ok(Content::Missing) };
         value.value.with_bytes(|bytes| match &field.kind {
             FieldKind::Vector(vector) => {
-                vector.is_vector(bytes).then_some(Content::Vector).ok_or_else(|| {
+                is_vector(vector, bytes).then_some(Content::Vector).ok_or_else(|| {
                     format!(
                         "Could not add vector with blob size {} (expected size {})",
                         bytes.len(),

@@ -3,6 +3,7 @@
 use crate::commands::COMMANDS;
 use crate::index::Index;
 use crate::recovery;
+use crate::saved::{self, AllSaved};
 use crate::schema::{self, Definition};
 use crate::settings::Settings;
 use crate::workers::Workers;
@@ -15,6 +16,7 @@ use engramdb_engine::module::{Applied, Exporter, Job, Module, ModuleEffect};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// The module's number in effects. Part of the format.
 pub const NUMBER: u8 = 1;
@@ -46,6 +48,8 @@ pub struct SearchModule {
     workers: Workers,
     /// The batch of the last CREATE and how many it has had: the source of ids.
     last_created: (Lsn, u64),
+    /// What an earlier run has saved, being read until `recovered` asks for it.
+    saved: Option<JoinHandle<AllSaved>>,
     /// Whether changes are followed as they come; until `recovered`, indexes are definitions only.
     live: bool,
 }
@@ -56,7 +60,9 @@ const CREATES_PER_BATCH: u64 = 1 << 10;
 impl SearchModule {
     pub fn new(options: SearchOptions) -> SearchModule {
         let threads = if options.offline { 0 } else { options.threads.max(1) };
+        let directory = options.directory.as_ref().filter(|_| !options.offline);
         SearchModule {
+            saved: directory.map(|directory| saved::read_all(&options.env, directory)),
             options,
             settings: Settings::default(),
             indexes: BTreeMap::new(),
@@ -190,11 +196,13 @@ impl Module for SearchModule {
             return Vec::new();
         }
         self.live = true;
-        self.indexes()
-            .map(|(database, index)| {
-                recovery::recover(&self.options, &self.workers, keyspace, database, index)
-            })
-            .collect()
+        let saved = self.saved.take().map(|reading| reading.join().expect("reading ends in a result"));
+        let mut saved = saved.unwrap_or_default();
+        let recover = |(database, index): (u32, &Arc<Index>)| {
+            let saved = saved.remove(&index.definition.id);
+            recovery::recover(&self.options.env, &self.workers, keyspace, database, index, saved)
+        };
+        self.indexes().map(recover).collect()
     }
 
     fn is_overloaded(&self) -> bool {

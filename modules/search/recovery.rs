@@ -5,8 +5,9 @@
 //! field's tail, where searches find them exactly, while index workers bring them: the start does not wait for that. A file
 //! that does not fit exactly is thrown away, and the report says so. In the end the hashes' fields stand in the index.
 
+use crate::documents;
 use crate::index::Index;
-use crate::module::{SearchModule, SearchOptions};
+use crate::module::SearchModule;
 use crate::saved::{self, Saved};
 use crate::vectors::{Structure, parameters};
 use crate::workers::Workers;
@@ -14,6 +15,7 @@ use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
 use engramdb_engine::module::Exporter;
 use engramdb_engine::types::{Hash, Housed, StringValue};
+use engramdb_engine::view::HashView;
 use engramdb_vector::{Loading, Placed};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -33,35 +35,30 @@ struct Work {
     /// Left to the index workers.
     waiting: usize,
     removed: usize,
+    /// Documents with something that is no vector after all.
+    refused: Vec<u32>,
 }
 
 /// Makes one index ready; says what was done.
 pub fn recover(
-    options: &SearchOptions,
+    env: &Env,
     workers: &Workers,
     keyspace: &mut Housing<'_>,
     database: u32,
     index: &Arc<Index>,
+    saved: Option<Result<Saved, String>>,
 ) -> String {
-    let start = options.env.clock.monotonic();
+    let start = env.clock.monotonic();
     let name = String::from_utf8_lossy(&index.definition.name).into_owned();
-    let opened = match &options.directory {
-        Some(directory) => saved::open(&options.env, directory, index),
-        None => Ok(None),
-    };
-    let (graphs, documents) = match opened {
-        Ok(Some(Saved { id_bound, documents, graphs })) => {
+    let graphs = match saved {
+        Some(Ok(Saved { id_bound, documents, graphs })) => {
             index.documents.write().reserve(id_bound, documents);
-            // The disk and the keyspace are read at the same time.
-            std::thread::scope(|scope| {
-                let loading = scope.spawn(|| graphs.load());
-                let documents = read_documents(keyspace, database, index);
-                (loading.join().expect("loading a graph ends in a result"), documents)
-            })
+            Ok(graphs)
         }
-        Ok(None) => (Err(String::new()), read_documents(keyspace, database, index)),
-        Err(cause) => (Err(cause), read_documents(keyspace, database, index)),
+        Some(Err(cause)) => Err(cause),
+        None => Err(String::new()),
     };
+    let documents = read_documents(keyspace, database, index);
     let was_saved = graphs.is_ok();
     let note = match &graphs {
         Err(cause) if !cause.is_empty() => format!("; its saved graph was thrown away: {cause}"),
@@ -75,10 +72,13 @@ pub fn recover(
         housed.extend(places.into_iter().map(|(id, place)| (id, field, place)));
     }
     let documents_count = documents.len();
+    for &(id, hash) in documents.iter().filter(|(id, _)| work.refused.contains(id)) {
+        index.refuse(id, hash);
+    }
     house(keyspace, database, index, housed);
     index.finish_backfill();
-    let elapsed_ms = options.env.clock.monotonic().saturating_sub(start).as_millis();
-    let Work { loaded, inserted, waiting, removed } = work;
+    let elapsed_ms = env.clock.monotonic().saturating_sub(start).as_millis();
+    let Work { loaded, inserted, waiting, removed, .. } = work;
     let again = match waiting {
         0 => format!("{inserted} inserted again"),
         _ => format!("{} being inserted again", inserted + waiting),
@@ -118,6 +118,13 @@ fn fill(
         work.removed += graph.len() - placed.len() - changed;
         vectors.adopt(Structure::of(graph.finish()));
     }
+    missing.retain(|(id, blob)| {
+        let is_vector = blob.with_bytes(|blob| vectors.options().is_vector(blob));
+        if !is_vector {
+            work.refused.push(*id);
+        }
+        is_vector
+    });
     let structure = vectors.structure();
     let mut housed: Vec<(u32, Housed)> =
         placed.into_iter().map(|(id, placed)| (id, structure.house(placed))).collect();
@@ -144,12 +151,21 @@ fn fill(
     housed
 }
 
+/// Keys whose places in the table are on their way from memory while one is housed.
+const HOUSED_AHEAD: usize = 8;
+
 /// Lets hashes stand where their vectors do.
 fn house(keyspace: &mut Housing<'_>, database: u32, index: &Index, housed: Vec<(u32, usize, Housed)>) {
     let documents = index.documents.read();
-    for (id, field, place) in housed {
-        let key = documents.key(id).expect("the documents were read just now");
-        index.house(keyspace, (database, key), [(field, place)]);
+    let keys: Vec<Option<&[u8]>> = housed.iter().map(|(id, ..)| documents.key(*id)).collect();
+    for (at, (_, field, place)) in housed.into_iter().enumerate() {
+        if let (Some(Some(later)), Some(keys)) = (keys.get(at + HOUSED_AHEAD), keyspace.database(database)) {
+            keys.prefetch(later);
+        }
+        // One that was refused has no key.
+        if let Some(key) = keys[at] {
+            index.house(keyspace, (database, key), [(field, place)]);
+        }
     }
 }
 
@@ -198,7 +214,15 @@ fn read_documents<'k>(keyspace: &'k Keyspace, database: u32, index: &Index) -> V
     let read = known
         .into_iter()
         .chain(new)
-        .filter_map(|(key, hash)| Some((documents.upsert(key, &index.read(key, hash)?), hash)))
+        .filter_map(|(key, hash)| {
+            // What an earlier run knew is mostly as it was, which the graph tells; what is not is looked at then.
+            let content = match documents.is_reserved(key) {
+                true => documents::read_trusting(&index.definition, HashView::whole(hash)).ok(),
+                false => None,
+            };
+            let content = content.or_else(|| index.read(key, hash))?;
+            Some((documents.upsert(key, &content), hash))
+        })
         .collect();
     documents.end_reservation();
     read

@@ -17,12 +17,16 @@
 //! The file is a cache: it need not be of one moment, nor of the snapshot's. Whoever loads it compares every document with
 //! the keyspace (`recovery`). It is written beside its name, synced and renamed, so that a name stands for a whole file.
 
+use crate::documents::Reserved;
 use crate::index::Index;
 use engramdb_engine::env::{Access, Disk, DiskFile, Env};
+use engramdb_engine::types::ShortBytes;
 use engramdb_vector::{Hnsw, Loading};
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 const MAGIC: &[u8; 8] = b"ENGRINDX";
 const FORMAT_VERSION: u32 = 1;
@@ -30,19 +34,18 @@ const HEADER_BYTES: u64 = 40;
 const BUFFER_BYTES: usize = 1 << 20;
 const SUFFIX: &str = ".index";
 
-/// What a file's footer says, and the way to its graphs.
+/// What a file has.
 pub struct Saved {
     /// All ids in the graphs are below it.
     pub id_bound: u32,
-    pub documents: Vec<(u32, Vec<u8>)>,
-    pub graphs: SavedGraphs,
+    /// The ids of the documents' keys.
+    pub documents: Reserved,
+    /// By number of the field, still without their vectors.
+    pub graphs: Vec<(usize, Loading)>,
 }
 
-/// Graphs that were not read yet.
-pub struct SavedGraphs {
-    file: Arc<dyn DiskFile>,
-    places: Vec<Place>,
-}
+/// Saved indexes by their ids; an error says why one cannot be used.
+pub type AllSaved = HashMap<u64, Result<Saved, String>>;
 
 fn path_of(directory: &Path, index: u64) -> PathBuf {
     directory.join(format!("{index:020}{SUFFIX}"))
@@ -107,32 +110,35 @@ fn footer(index: &Index, graphs: &[(u32, u64, u64)]) -> Vec<u8> {
     footer
 }
 
-/// Opens the file of the index. `None` if there is none; an error says why it cannot be used.
-pub fn open(env: &Env, directory: &Path, index: &Index) -> Result<Option<Saved>, String> {
-    let path = path_of(directory, index.definition.id);
-    let file = match env.disk.open(&path, Access::Read) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("cannot open {}: {error}", path.display())),
+/// Reads all saved indexes of a directory, in a thread of its own: meanwhile the keyspace is read.
+pub fn read_all(env: &Env, directory: &Path) -> JoinHandle<AllSaved> {
+    let (env, directory) = (env.clone(), directory.to_owned());
+    let run = move || {
+        // No directory, no indexes.
+        let names = env.disk.list(&directory).unwrap_or_default();
+        let id = |name: &str| name.strip_suffix(SUFFIX)?.parse().ok();
+        let ids = names.iter().filter_map(|name| id(name));
+        ids.map(|id| (id, read(&env, &path_of(&directory, id), id))).collect()
     };
-    let footer = read_footer(&file, index.definition.id).map_err(|error| error.to_string())?;
-    let mut reader = Fields(&footer);
-    let damaged = || "its footer is damaged".to_owned();
-    let (id_bound, places, documents) = reader.parse().ok_or_else(damaged)?;
-    Ok(Some(Saved { id_bound, documents, graphs: SavedGraphs { file, places } }))
+    std::thread::Builder::new()
+        .name("graphs".to_owned())
+        .spawn(run)
+        .expect("the system has room for a thread")
 }
 
-impl SavedGraphs {
-    /// Reads all graphs, by number of the field; an error says why they cannot be used.
-    pub fn load(self) -> Result<Vec<(usize, Loading)>, String> {
-        let load = |(field, offset, bytes): Place| {
-            let file = self.file.clone();
-            let mut input = FileReader { file, offset, end: offset + bytes, buffer: Vec::new(), at: 0 };
-            let graph = Hnsw::load(&mut input).map_err(|error| error.to_string())?;
-            Ok((field as usize, graph))
-        };
-        self.places.into_iter().map(load).collect()
-    }
+fn read(env: &Env, path: &Path, index: u64) -> Result<Saved, String> {
+    let file = env.disk.open(path, Access::Read);
+    let file = file.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    let footer = read_footer(&file, index).map_err(|error| error.to_string())?;
+    let (id_bound, places, documents) = Fields(&footer).parse().ok_or("its footer is damaged")?;
+    let load = |(field, offset, bytes): Place| {
+        let file = file.clone();
+        let mut input = FileReader { file, offset, end: offset + bytes, buffer: Vec::new(), at: 0 };
+        let graph = Hnsw::load(&mut input).map_err(|error| error.to_string())?;
+        Ok((field as usize, graph))
+    };
+    let graphs = places.into_iter().map(load).collect::<Result<_, String>>()?;
+    Ok(Saved { id_bound, documents, graphs })
 }
 
 /// Checks the header and reads the footer that it names.
@@ -171,7 +177,7 @@ pub fn remove_others(disk: &dyn Disk, directory: &Path, indexes: &[u64]) -> io::
 }
 
 type Place = (u32, u64, u64);
-type Parsed = (u32, Vec<Place>, Vec<(u32, Vec<u8>)>);
+type Parsed = (u32, Vec<Place>, Reserved);
 
 /// Reads little-endian fields; `None` where the bytes end.
 struct Fields<'a>(&'a [u8]);
@@ -188,7 +194,7 @@ impl Fields<'_> {
                 let (id, length) = (self.u32()?, self.u32()?);
                 let (key, rest) = self.0.split_at_checked(length as usize)?;
                 self.0 = rest;
-                Some((id, key.to_vec()))
+                Some((ShortBytes::new(key), id)).filter(|_| id < id_bound)
             })
             .collect::<Option<_>>()?;
         self.0.is_empty().then_some((id_bound, places, documents))

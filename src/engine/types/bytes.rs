@@ -1,11 +1,13 @@
 //! A byte string that keeps short contents inside itself, so that a short key needs no allocation of its own.
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// The longest content that stands inside the 24 bytes of the value itself.
 const INLINE_BYTES_MAX: usize = 22;
 
-/// An immutable byte string of any length; up to 22 bytes are stored inline.
+/// An immutable byte string of any length; up to 22 bytes are stored inline. Compared and hashed like its bytes.
 #[derive(Clone)]
 pub struct ShortBytes(Repr);
 
@@ -39,6 +41,26 @@ impl ShortBytes {
             Repr::Inline { .. } => 0,
             Repr::Heap(bytes) => bytes.len(),
         }
+    }
+}
+
+impl PartialEq for ShortBytes {
+    fn eq(&self, other: &ShortBytes) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for ShortBytes {}
+
+impl Hash for ShortBytes {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_slice().hash(state);
+    }
+}
+
+impl Borrow<[u8]> for ShortBytes {
+    fn borrow(&self) -> &[u8] {
+        self.as_slice()
     }
 }
 
