@@ -9,7 +9,7 @@ use crate::documents;
 use crate::index::Index;
 use crate::module::SearchModule;
 use crate::saved::{self, Saved};
-use crate::vectors::{Structure, parameters};
+use crate::vectors::{Structure, TAIL_MAX, parameters};
 use crate::workers::Workers;
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
@@ -23,9 +23,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Up to so many insertions are left to the index workers. Searching as many exactly takes about as long as searching the
-/// graph.
-const IN_TAIL_MAX: usize = 1_000;
+/// Up to so many insertions are left to the index workers.
+const IN_TAIL_MAX: usize = TAIL_MAX;
 
 /// What was done for an index.
 #[derive(Default)]
