@@ -1,6 +1,6 @@
 //! One index: its definition, its documents, its vectors, and how far it is.
 //!
-//! Lock order: the engine's keyspace, then `documents`, then a vector field's own locks. Documents and vectors of one
+//! Lock order: the engine's keyspace, then `backfill`, then `documents`, then a vector field's own locks. Documents and vectors of one
 //! mutation change under one hold of `documents`, so that who knows a document's version has its vector too.
 
 use crate::documents::{self, Content, Documents};
@@ -9,6 +9,7 @@ use crate::schema::{Definition, FieldKind};
 use crate::vectors::{TAIL_MAX, VectorField};
 use crate::workers::Workers;
 use engramdb_engine::effect::Effect;
+use engramdb_engine::env::Clock;
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::types::{Hash, Housed};
@@ -18,8 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Keys that one slice of a backfill looks at: well under a millisecond.
-const SLICE_KEYS: usize = 128;
+/// Keys that one step of a backfill looks at.
+const STEP_KEYS: usize = 16;
+/// How long a slice of such steps holds the keyspace, but for the last step.
+const SLICE: Duration = Duration::from_micros(300);
 
 pub struct Index {
     pub definition: Definition,
@@ -35,6 +38,7 @@ pub struct Index {
     backfill: Mutex<Option<Backfill>>,
     backfilled: Condvar,
     dropped: AtomicBool,
+    given_up: AtomicBool,
 }
 
 /// Documents that could not be indexed.
@@ -70,6 +74,7 @@ impl Index {
             backfill: Mutex::new((!is_complete).then(Backfill::default)),
             backfilled: Condvar::new(),
             dropped: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             definition,
         }
     }
@@ -84,8 +89,10 @@ impl Index {
         self.last_lsn.store(lsn.0, Ordering::Release);
     }
 
+    /// Nobody finds the index any more; whoever waits for it to be complete goes on, and sees that.
     pub fn drop_it(&self) {
         self.dropped.store(true, Ordering::Relaxed);
+        self.finish_backfill();
     }
 
     pub fn is_dropped(&self) -> bool {
@@ -219,10 +226,20 @@ impl Index {
         }
     }
 
+    /// Nobody will go on with the backfill: the server stops.
+    pub fn give_up(&self) {
+        let _backfill = self.backfill.lock();
+        self.given_up.store(true, Ordering::Relaxed);
+        self.backfilled.notify_all();
+    }
+
     /// Waits until the index is complete, at most so long; false if it is not.
     pub fn wait_complete(&self, timeout: Duration) -> bool {
         let mut backfill = self.backfill.lock();
         while backfill.is_some() {
+            if self.given_up.load(Ordering::Relaxed) {
+                return false;
+            }
             if self.backfilled.wait_for(&mut backfill, timeout).timed_out() {
                 return backfill.is_none();
             }
@@ -232,16 +249,28 @@ impl Index {
 
     /// Looks at some more of the keys of before. The caller holds the keyspace, so nothing changes meanwhile; what was
     /// changed since the index was created is in it already, and is left alone.
-    pub fn backfill_slice(self: &Arc<Self>, workers: &Workers, keyspace: &mut Housing<'_>, database: u32) {
+    pub fn backfill_slice(
+        self: &Arc<Self>,
+        workers: &Workers,
+        keyspace: &mut Housing<'_>,
+        database: u32,
+        clock: &dyn Clock,
+    ) {
+        let began = clock.monotonic();
+        while self.backfill_step(workers, keyspace, database) && clock.monotonic() - began <= SLICE {}
+    }
+
+    /// False when there is nothing left to do.
+    fn backfill_step(self: &Arc<Self>, workers: &Workers, keyspace: &mut Housing<'_>, database: u32) -> bool {
         let mut state = self.backfill.lock();
-        let Some(mut backfill) = *state else { return };
+        let Some(mut backfill) = *state else { return false };
         let Some(keys) = keyspace.database(database) else {
             self.complete(&mut state);
-            return;
+            return false;
         };
         backfill.total = keys.len();
         let mut found = Vec::new();
-        backfill.cursor = keys.scan(backfill.cursor, SLICE_KEYS, &mut |entry| {
+        backfill.cursor = keys.scan(backfill.cursor, STEP_KEYS, &mut |entry| {
             backfill.scanned += 1;
             let key = entry.key();
             if self.definition.covers(key)
@@ -254,11 +283,13 @@ impl Index {
         for (key, housed) in found {
             self.house(keyspace, (database, &key), housed);
         }
-        if backfill.cursor == 0 {
+        let more = backfill.cursor != 0;
+        if !more {
             self.complete(&mut state);
         } else {
             *state = Some(backfill);
         }
+        more
     }
 
     /// Declares the index complete.
@@ -286,5 +317,32 @@ pub fn hash<'k>(keyspace: &'k Keyspace, database: u32, key: &[u8]) -> Option<&'k
     match keyspace.entry(database, key)?.value() {
         Value::Hash(hash) => Some(hash),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::IndexOptions;
+
+    /// An index whose backfill has not begun.
+    fn waiting() -> Arc<Index> {
+        let (name, prefixes, fields) = (b"i".to_vec(), vec![Vec::new()], Vec::new());
+        let definition = Definition { id: 1, name, prefixes, options: IndexOptions::default(), fields };
+        Arc::new(Index::new(definition, Lsn(1), false))
+    }
+
+    #[test]
+    fn nobody_waits_for_a_backfill_that_nobody_goes_on_with() {
+        for (end, complete) in [(Index::drop_it as fn(&Index), true), (Index::give_up, false)] {
+            let index = waiting();
+            assert!(!index.wait_complete(Duration::from_millis(1)));
+            let waiter = std::thread::spawn({
+                let index = index.clone();
+                move || index.wait_complete(Duration::MAX)
+            });
+            end(&index);
+            assert_eq!(waiter.join().expect("waiting does not panic"), complete);
+        }
     }
 }

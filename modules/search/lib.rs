@@ -16,6 +16,7 @@ mod filter;
 mod ids;
 mod index;
 mod info;
+mod leftover;
 mod module;
 mod postings;
 mod prepared;

@@ -2,6 +2,7 @@
 
 use crate::commands::COMMANDS;
 use crate::index::Index;
+use crate::leftover::Leftover;
 use crate::recovery;
 use crate::saved::{self, AllSaved};
 use crate::schema::{self, Definition};
@@ -27,7 +28,6 @@ pub const KIND_DROP: u8 = 2;
 /// What RediSearch 8.2 says in MODULE LIST: clients unlock features by it.
 const LIST_VERSION: u32 = 80_200;
 
-/// Above this, writers wait before the lock.
 #[derive(Clone)]
 pub struct SearchOptions {
     /// Where saved graphs are kept between runs; `None` to rebuild them at each start.
@@ -46,6 +46,8 @@ pub struct SearchModule {
     /// By database and name.
     indexes: BTreeMap<u32, BTreeMap<Vec<u8>, Arc<Index>>>,
     workers: Workers,
+    /// Memory of dropped indexes that hashes still stand in.
+    leftovers: Vec<Leftover>,
     /// The batch of the last CREATE and how many it has had: the source of ids.
     last_created: (Lsn, u64),
     /// What an earlier run has saved, being read until `recovered` asks for it.
@@ -67,6 +69,7 @@ impl SearchModule {
             settings: Settings::default(),
             indexes: BTreeMap::new(),
             workers: Workers::start(threads),
+            leftovers: Vec::new(),
             last_created: (Lsn(0), 0),
             live: false,
         }
@@ -99,7 +102,7 @@ impl SearchModule {
         let name = definition.name.clone();
         let index = Arc::new(Index::new(definition, effect.lsn, is_complete));
         // A small database is looked at here and now.
-        index.backfill_slice(&self.workers, keyspace, effect.database);
+        index.backfill_slice(&self.workers, keyspace, effect.database, &*self.options.env.clock);
         self.indexes.entry(effect.database).or_default().insert(name, index);
         Ok(())
     }
@@ -108,8 +111,9 @@ impl SearchModule {
     fn drop_all(&mut self, which: impl Fn(u32) -> bool) {
         self.indexes.retain(|&database, here| {
             let dropped = which(database);
-            if dropped {
-                here.values().for_each(|index| index.drop_it());
+            for index in here.values().filter(|_| dropped) {
+                index.drop_it();
+                self.leftovers.extend(Leftover::of(index));
             }
             !dropped
         });
@@ -152,7 +156,9 @@ impl Module for SearchModule {
             KIND_DROP => {
                 let here = self.indexes.get_mut(&effect.database);
                 let index = here.and_then(|here| here.remove(effect.payload));
-                index.ok_or("an index is dropped that is not there")?.drop_it();
+                let index = index.ok_or("an index is dropped that is not there")?;
+                index.drop_it();
+                self.leftovers.extend(Leftover::of(&index));
                 Ok(())
             }
             kind => Err(format!("an effect of kind {kind} is newer than this program")),
@@ -205,21 +211,33 @@ impl Module for SearchModule {
         self.indexes().map(recover).collect()
     }
 
+    fn stopping(&self) {
+        self.indexes().for_each(|(_, index)| index.give_up());
+    }
+
     fn is_overloaded(&self) -> bool {
         self.indexes().any(|(_, index)| index.is_overloaded())
     }
 
     fn memory_bytes(&self) -> usize {
-        self.indexes().map(|(_, index)| index.memory_bytes()).sum()
+        let of_indexes: usize = self.indexes().map(|(_, index)| index.memory_bytes()).sum();
+        of_indexes + self.leftovers.iter().map(Leftover::memory_bytes).sum::<usize>()
     }
 
     fn has_background(&self) -> bool {
-        self.indexes().any(|(_, index)| index.is_backfilling())
+        !self.leftovers.is_empty() || self.indexes().any(|(_, index)| index.is_backfilling())
     }
 
     fn background(&mut self, keyspace: &mut Housing<'_>) -> Option<Job> {
-        let (database, index) = self.indexes().find(|(_, index)| index.is_backfilling())?;
-        index.backfill_slice(&self.workers, keyspace, database);
+        let clock = &*self.options.env.clock;
+        let Some((database, index)) = self.indexes().find(|(_, index)| index.is_backfilling()) else {
+            let mut leftover = self.leftovers.pop()?;
+            if !leftover.clear_slice(keyspace, clock) {
+                self.leftovers.push(leftover);
+            }
+            return Some(Box::new(|| {}));
+        };
+        index.backfill_slice(&self.workers, keyspace, database, clock);
         let index = index.clone();
         let workers = self.workers.handle();
         Some(Box::new(move || {

@@ -25,8 +25,12 @@ const QUERY_AT: usize = 2;
 const GENERATION_MAX: usize = 256;
 /// Searches with one text and different options (pages, say) in one generation.
 const VARIANTS_MAX: usize = 8;
-/// Longer searches are understood anew each time, so that a generation has at most this times its entries in bytes.
+/// Longer searches are understood anew each time, so that a generation has at most about this times its entries in bytes. A
+/// word counts as this many more: for its place, and for what becomes of it in the tree.
 const WORDS_BYTES_MAX: usize = 4096;
+const WORD_BYTES: usize = 32;
+/// So are those with more nodes in the tree, and fields of text nodes: a bare word asks all TEXT fields.
+const NODES_MAX: usize = 256;
 
 /// What all searches with these words have in common.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ impl Prepared {
     }
 
     fn words_bytes(&self) -> usize {
-        self.words.iter().flatten().map(|word| word.len()).sum()
+        self.words.iter().flatten().map(|word| word.len() + WORD_BYTES).sum()
     }
 }
 
@@ -113,7 +117,7 @@ impl PreparedCache {
             return Ok(found);
         }
         let prepared = Arc::new(Prepared::new(definition, args)?);
-        if prepared.words_bytes() <= WORDS_BYTES_MAX {
+        if prepared.words_bytes() <= WORDS_BYTES_MAX && prepared.template.filter.size() <= NODES_MAX {
             self.0.lock().keep(prepared.clone());
         }
         Ok(prepared)

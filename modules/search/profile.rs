@@ -117,8 +117,9 @@ fn processors(plan: &Plan, profile: &Profile, now: Duration, reply: &mut dyn Rep
 
 fn iterators(plan: &Plan, profile: &Profile, reply: &mut dyn Reply) {
     let documents = plan.index.documents.read();
-    let never = || false;
-    let ranges = Ranges::find(&plan.index, &plan.query.filter, documents.id_bound(), &never);
+    // Within the time that the search was given: what it found in ranges is looked for again.
+    let is_late = || plan.is_late();
+    let ranges = Ranges::find(&plan.index, &plan.query.filter, documents.id_bound(), &is_late);
     let tree = Tree { plan, documents: &documents, ranges };
     match &profile.cost {
         Some(cost) => tree.nearest(profile, cost, reply),

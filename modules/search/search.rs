@@ -216,7 +216,7 @@ impl Plan {
         knn.ef_runtime.unwrap_or(of_field as usize)
     }
 
-    fn is_late(&self) -> bool {
+    pub fn is_late(&self) -> bool {
         self.deadline.is_some_and(|deadline| self.now() > deadline)
     }
 

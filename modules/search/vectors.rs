@@ -12,7 +12,7 @@
 //!   hand is not given to another, and a newer mutation replaces a waiting one;
 //! - a document leaves the tail only after the graph has it, so that a search that looks at the tail first and at the
 //!   graph then misses nothing;
-//! - workers take no lock but the tail's, for moments.
+//! - workers take no lock but those of tail, queue and graph, for moments.
 
 use crate::ids::IdSet;
 use crate::schema::{Algorithm, VectorOptions};
@@ -85,6 +85,11 @@ impl Structure {
         }
     }
 
+    /// The memory of the vectors, as hashes know it.
+    pub fn home(&self) -> Arc<dyn House> {
+        self.house.clone()
+    }
+
     /// A handle for the hash whose field has this vector.
     pub fn house(&self, vector: Placed) -> Housed {
         Housed::new(self.house.clone(), vector.into_slot())
@@ -107,12 +112,13 @@ impl House for Home {
 /// How a graph of this field is built; a saved one must have been built so.
 pub fn parameters(options: &VectorOptions) -> HnswParameters {
     let VectorOptions { element, dimension, metric, quantization, .. } = *options;
-    HnswParameters {
+    let parameters = HnswParameters {
         m: options.m as usize,
         ef_construction: options.ef_construction as usize,
         quantization,
         ..HnswParameters::of(element, dimension as usize, metric)
-    }
+    };
+    parameters.clamped()
 }
 
 /// What the graph is to be told of a document.
@@ -369,7 +375,8 @@ impl VectorField {
         for (&id, pending) in self.tail.read().iter() {
             overridden.insert(id);
             let allowed = question.filter.is_none_or(|filter| filter.allows(id));
-            vectors.extend(pending.vector.clone().filter(|_| allowed).map(|vector| (id, vector)));
+            let vector = pending.vector.as_ref().filter(|_| allowed);
+            vectors.extend(vector.map(|vector| (id, vector.clone())));
         }
         let rows = index.distances(question.query, &vectors).expect("the query was checked");
         TailRows { rows, overridden }

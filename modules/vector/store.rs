@@ -126,12 +126,14 @@ impl Store {
     /// Takes a placed vector into the index, pending: what distances to it are computed from is made.
     pub fn admit(&self, id: u32, placed: &Placed, buffer: &mut CodeBuffer) -> u32 {
         let slot = placed.slot_in(&self.vectors);
-        assert_eq!(self.state(slot), State::Free, "a placed vector is inserted once");
+        let (free, pending) = (State::Free as u8, State::Pending as u8);
+        let taken =
+            self.states.row(slot)[0].compare_exchange(free, pending, Ordering::AcqRel, Ordering::Relaxed);
+        assert!(taken.is_ok(), "a placed vector is inserted once");
         self.vectors.hold(slot);
-        // SAFETY: the slot is not in the index yet, and only the one who inserts it comes here.
+        // SAFETY: the slot is not in the index yet, and only the one who has made it pending comes here.
         unsafe { self.derive(slot, self.kind.element.inverse_norm(placed.as_bytes()), buffer) };
         self.ids.row(slot)[0].store(id, Ordering::Relaxed);
-        self.set_state(slot, State::Pending);
         self.slots_by_id.ensure(id);
         self.id_bound.fetch_max(id as usize + 1, Ordering::Relaxed);
         slot
@@ -434,8 +436,12 @@ impl Store {
                 moved = true;
             }
         }
+        if moved {
+            // An id can have been met in its old slot and in its new one, and be another vector again by now.
+            rows.sort_unstable_by_key(|row| row.id);
+            rows.dedup_by_key(|row| row.id);
+        }
         rows.sort_unstable();
-        rows.dedup_by_key(|row| row.id);
         rows.truncate(k);
         rows
     }

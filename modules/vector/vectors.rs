@@ -103,6 +103,11 @@ impl Vectors {
         self.rows.prefetch(slot, lines);
     }
 
+    /// Memory of vectors that somebody holds, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        (self.slot_count() as usize - self.free.lock().len()) * self.vector_bytes()
+    }
+
     pub fn vector_bytes(&self) -> usize {
         self.rows.row_bytes()
     }

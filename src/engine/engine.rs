@@ -191,6 +191,11 @@ impl Engine {
         more
     }
 
+    /// Lets go of commands that wait for the modules' background work, which is not done any more.
+    pub fn stop_background(&self) {
+        self.store.read().modules.iter().for_each(Module::stopping);
+    }
+
     /// The modules' derived state, to be written without any lock.
     pub fn exporters(&self) -> Vec<(&'static str, Exporter)> {
         let store = self.store.read();

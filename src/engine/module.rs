@@ -68,6 +68,9 @@ pub trait Module: Any + Send + Sync {
         None
     }
 
+    /// The server stops: `background` is not called any more, and commands that wait for it must not go on waiting.
+    fn stopping(&self) {}
+
     /// True while the module has more work pending than it wants: writers wait before the lock.
     fn is_overloaded(&self) -> bool {
         false

@@ -52,6 +52,8 @@ pub fn start(
 
 /// The pause of the modules' background work when there is none; it grows while there goes on to be none.
 const MAINTAIN_PAUSE_MIN: Duration = Duration::from_millis(5);
+/// Between slices of it.
+const MAINTAIN_BREAK: Duration = Duration::from_micros(100);
 const MAINTAIN_PAUSE_MAX: Duration = Duration::from_millis(80);
 
 /// The modules' background work (index backfills), in a thread that may block.
@@ -60,12 +62,15 @@ pub fn maintain(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
         let mut pause = MAINTAIN_PAUSE_MIN;
         while !shared.is_stopping() {
             if shared.engine.run_background() {
+                // Those who wait for the keyspace come first.
+                std::thread::park_timeout(MAINTAIN_BREAK);
                 pause = MAINTAIN_PAUSE_MIN;
             } else {
                 std::thread::park_timeout(pause);
                 pause = (pause * 2).min(MAINTAIN_PAUSE_MAX);
             }
         }
+        shared.engine.stop_background();
     };
     std::thread::Builder::new().name("maintain".to_owned()).spawn(run)
 }

@@ -109,6 +109,16 @@ pub enum Pattern {
 }
 
 impl Node {
+    /// How many nodes there are, and fields of text nodes.
+    pub fn size(&self) -> usize {
+        match self {
+            Node::And(nodes) | Node::Or(nodes) => 1 + nodes.iter().map(Node::size).sum::<usize>(),
+            Node::Not(node) | Node::Optional(node) => 1 + node.size(),
+            Node::Text { fields, .. } => 1 + fields.len(),
+            _ => 1,
+        }
+    }
+
     /// The vector ranges in it.
     pub fn ranges<'n>(&'n self, each: &mut dyn FnMut(&'n VectorRange)) {
         match self {

@@ -24,7 +24,7 @@ type Parsed<T> = Result<T, CommandError>;
 /// A parsed query without the values of its parameters.
 #[derive(Debug)]
 pub struct Template {
-    filter: Arc<Node>,
+    pub filter: Arc<Node>,
     /// Whether there is a slot in the filter.
     is_open: bool,
     knn: Option<OpenKnn>,

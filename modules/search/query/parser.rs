@@ -641,7 +641,10 @@ impl Seen {
             return Err(error::vector_parameter("SEARCH_PARAM_DUP", "Parameter was specified twice"));
         }
         match name.as_slice() {
-            b"EF_RUNTIME" if options.algorithm == Algorithm::Hnsw => {
+            b"EF_RUNTIME" if options.algorithm != Algorithm::Flat => {
+                knn.ef_runtime = Some(Slot::of(value, open::count)?);
+            }
+            b"SEARCH_WINDOW_SIZE" if options.algorithm == Algorithm::Svs => {
                 knn.ef_runtime = Some(Slot::of(value, open::count)?);
             }
             b"HYBRID_POLICY" | b"BATCH_SIZE" if self.is_unfiltered => {

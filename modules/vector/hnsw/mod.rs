@@ -65,7 +65,8 @@ impl HnswParameters {
         HnswParameters { element, dimension, metric, m: 16, ef_construction: 200, seed: 0, quantization }
     }
 
-    fn clamped(self) -> Self {
+    /// The same within the bounds of what a graph can be.
+    pub fn clamped(self) -> Self {
         let m = self.m.clamp(M_MIN, M_MAX);
         let ef_construction = self.ef_construction.clamp(m, 1 << 20);
         HnswParameters { dimension: self.dimension.max(1), m, ef_construction, ..self }

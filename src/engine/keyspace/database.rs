@@ -3,7 +3,7 @@
 use super::entry::{Entry, Value};
 use super::expiry::ExpiryIndex;
 use crate::table::{Table, hash_bytes};
-use crate::types::Housed;
+use crate::types::Hash;
 
 #[derive(Debug, Default)]
 pub struct Database {
@@ -90,12 +90,12 @@ impl Database {
         Some(result)
     }
 
-    /// See `Housing::house`.
-    pub(super) fn house(&mut self, key: &[u8], field: &[u8], housed: Housed) {
+    /// Changes where contents of a hash stand (`Housing`), and keeps the books of memory.
+    pub(super) fn change_hash(&mut self, key: &[u8], change: impl FnOnce(&mut Hash)) {
         let Some(entry) = self.table.get_mut(hash_bytes(key), key) else { return };
         let bytes = owned_bytes(entry);
         if let Value::Hash(hash) = &mut entry.value {
-            hash.house(field, housed);
+            change(hash);
         }
         self.heap_bytes = self.heap_bytes + owned_bytes(entry) - bytes;
     }

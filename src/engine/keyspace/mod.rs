@@ -91,7 +91,12 @@ impl Housing<'_> {
 
     /// Lets the value of a hash's field stand in a house that has the same content, which changes nothing but memory.
     pub fn house(&mut self, database: u32, key: &[u8], field: &[u8], housed: Housed) {
-        self.0.database_mut(database).house(key, field, housed);
+        self.0.database_mut(database).change_hash(key, |hash| hash.house(field, housed));
+    }
+
+    /// Lets it stand in the hash again.
+    pub fn unhouse(&mut self, database: u32, key: &[u8], field: &[u8]) {
+        self.0.database_mut(database).change_hash(key, |hash| hash.unhouse(field));
     }
 }
 

@@ -122,6 +122,15 @@ impl Hash {
         self.heap_bytes -= bytes;
     }
 
+    /// Gives a housed value a content of its own.
+    pub(crate) fn unhouse(&mut self, name: &[u8]) {
+        let Some(field) = self.get_mut(name) else { return };
+        let before = field.value.heap_bytes();
+        field.value = field.value.clone();
+        let after = field.value.heap_bytes();
+        self.heap_bytes = self.heap_bytes + after - before;
+    }
+
     fn insert_new(&mut self, field: Field) {
         if let Fields::Few(fields) = &mut self.fields {
             if fields.len() < FEW_FIELDS_MAX {

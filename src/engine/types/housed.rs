@@ -25,6 +25,10 @@ impl Housed {
         Housed { house, place }
     }
 
+    pub fn is_in(&self, house: &Arc<dyn House>) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.house), Arc::as_ptr(house))
+    }
+
     #[inline]
     pub fn content(&self) -> &[u8] {
         self.house.content(self.place)

@@ -1,9 +1,10 @@
 //! The string type: an integer where the text is a canonical one, short bytes inline, a buffer of its own, or a content
 //! that is housed elsewhere.
 
-use super::Housed;
 use super::number::parse_integer;
+use super::{House, Housed};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The longest content kept inside the value itself (the whole value takes 32 bytes).
 const INLINE_BYTES_MAX: usize = 30;
@@ -113,6 +114,11 @@ impl StringValue {
         }
     }
 
+    /// Whether the content is housed there.
+    pub fn stands_in(&self, house: &Arc<dyn House>) -> bool {
+        matches!(self, StringValue::Housed(housed) if housed.is_in(house))
+    }
+
     pub fn housed_bytes(&self) -> usize {
         match self {
             StringValue::Housed(housed) => housed.content().len(),
@@ -141,9 +147,7 @@ impl PartialEq for StringValue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::House;
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]

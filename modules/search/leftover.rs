@@ -1,0 +1,71 @@
+//! What an index leaves behind when it is dropped: its vectors, where hashes still stand in them.
+//!
+//! They are moved back to the hashes in slices, in the background, so that the memory can go; until then it is counted.
+//! Where a surviving index has the same vector, the hash's next change lets it stand there again: to find that out for each
+//! field would cost more than it gains.
+
+use crate::index::Index;
+use engramdb_engine::env::Clock;
+use engramdb_engine::keyspace::{Housing, Value};
+use engramdb_engine::types::House;
+use engramdb_vector::Vectors;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Keys that one step looks at.
+const STEP_KEYS: usize = 64;
+/// How long a slice of such steps holds the keyspace, but for the last step.
+const SLICE: Duration = Duration::from_micros(300);
+
+/// The vectors of one field. Where in the keyspace its hashes are is not known: keys are renamed and moved.
+pub struct Leftover {
+    house: Arc<dyn House>,
+    vectors: Weak<Vectors>,
+    database: u32,
+    cursor: u64,
+}
+
+impl Leftover {
+    /// Of all vector fields of an index that was dropped.
+    pub fn of(index: &Index) -> impl Iterator<Item = Leftover> {
+        index.vectors.iter().flatten().map(|vectors| {
+            let structure = vectors.structure();
+            let vectors = Arc::downgrade(structure.index().vectors());
+            Leftover { house: structure.home(), vectors, database: 0, cursor: 0 }
+        })
+    }
+
+    /// Looks at some more keys; true if nothing stands in the vectors any more, or all keys were seen.
+    pub fn clear_slice(&mut self, keyspace: &mut Housing<'_>, clock: &dyn Clock) -> bool {
+        let began = clock.monotonic();
+        loop {
+            let is_done = self.clear_step(keyspace);
+            if is_done || clock.monotonic() - began > SLICE {
+                return is_done;
+            }
+        }
+    }
+
+    fn clear_step(&mut self, keyspace: &mut Housing<'_>) -> bool {
+        let Some(keys) = keyspace.database(self.database) else { return true };
+        let mut found = Vec::new();
+        self.cursor = keys.scan(self.cursor, STEP_KEYS, &mut |entry| {
+            if let Value::Hash(hash) = entry.value() {
+                let fields = hash.iter().filter(|field| field.value.stands_in(&self.house));
+                found.extend(fields.map(|field| (entry.key().to_vec(), field.name.clone())));
+            }
+        });
+        for (key, field) in found {
+            keyspace.unhouse(self.database, &key, field.as_slice());
+        }
+        if self.cursor == 0 {
+            self.database += 1;
+        }
+        false
+    }
+
+    /// Of vectors that somebody holds.
+    pub fn memory_bytes(&self) -> usize {
+        self.vectors.upgrade().map_or(0, |vectors| vectors.held_bytes())
+    }
+}
