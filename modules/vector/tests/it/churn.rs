@@ -47,8 +47,9 @@ fn check_replacing(quantization: Quantization) {
     let rebuilt = mean_recall(&fresh(&vectors, quantization), &vectors, |_| true);
     let churned = mean_recall(&index, &vectors, |_| true);
     println!("recall@10 {churned:.4} after ten rounds, {rebuilt:.4} fresh; {:?}", index.statistics());
-    assert!(churned >= rebuilt - 0.01, "{churned} against {rebuilt}");
-    assert!(index.memory_bytes() <= before * 11 / 10, "{} against {before}", index.memory_bytes());
+    // Of 1,000 rows; what is wanted is 0.01.
+    assert!(churned >= rebuilt - 0.005, "{churned} against {rebuilt}");
+    assert!(index.memory_bytes() <= before * 108 / 100, "{} against {before}", index.memory_bytes());
     assert_eq!(index.len(), COUNT);
 }
 
