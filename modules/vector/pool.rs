@@ -109,6 +109,19 @@ impl Pool {
         self.items[self.cursor..].iter().find(|candidate| candidate.tagged & EXPANDED == 0).copied()
     }
 
+    /// Makes room for one more.
+    pub fn widen(&mut self) {
+        self.limit += 1;
+    }
+
+    /// Drops all others, for whoever has expanded everything.
+    pub fn retain(&mut self, mut keep: impl FnMut(u32) -> bool) {
+        let before = self.items.len();
+        self.items.retain(|candidate| keep(candidate.slot()));
+        self.limit -= before - self.items.len();
+        self.cursor = self.items.len();
+    }
+
     pub fn items(&self) -> &[Candidate] {
         &self.items
     }
@@ -136,6 +149,19 @@ mod tests {
         assert_eq!(pool.next_to_expand().map(Candidate::slot), Some(3));
         assert_eq!(pool.next_to_expand(), None);
         assert_eq!(pool.items().iter().map(|c| c.slot()).collect::<Vec<_>>(), [9, 1, 3]);
+    }
+
+    #[test]
+    fn who_is_dropped_leaves_the_room_that_was_made_for_him() {
+        let mut pool = Pool::default();
+        pool.begin(2);
+        assert!(pool.push(Candidate::new(1.0, 1)) && pool.push(Candidate::new(2.0, 2)));
+        assert_eq!(pool.next_to_expand().map(Candidate::slot), Some(1));
+        pool.widen();
+        assert!(pool.push(Candidate::new(4.0, 4)) && pool.is_full());
+        pool.retain(|slot| slot != 1);
+        assert_eq!(pool.items().iter().map(|c| c.slot()).collect::<Vec<_>>(), [2, 4]);
+        assert!(pool.is_full() && !pool.push(Candidate::new(5.0, 5)));
     }
 
     #[test]

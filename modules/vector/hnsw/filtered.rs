@@ -79,24 +79,32 @@ impl Admission<'_> {
     }
 }
 
+/// Does a filter refuse so few that a plain walk sorts them out?
+fn is_sifted(allowed: usize, width: usize, live: usize) -> bool {
+    live.saturating_sub(allowed) <= SIFTED_PER_WIDTH.saturating_mul(width)
+}
+
 impl Hnsw {
-    /// Is there a filter that refuses more than a plain walk sorts out on its way? Then it, if it is known, and how many it
-    /// allows, if that is.
+    /// The filter, if it refuses more than a plain walk sorts out on its way, or does not know.
     pub(super) fn narrow_filter<'a>(
         &self,
         width: usize,
         live: usize,
         limits: Limits<'a>,
-    ) -> Option<(&'a dyn Filter, Option<usize>)> {
-        let filter = limits.filter?;
-        let allowed = filter.cardinality();
-        let is_narrow = allowed.is_none_or(|allowed| live.saturating_sub(allowed) > SIFTED_PER_WIDTH * width);
-        is_narrow.then_some((filter, allowed))
+    ) -> Option<&'a dyn Filter> {
+        limits
+            .filter
+            .filter(|filter| filter.cardinality().is_none_or(|allowed| !is_sifted(allowed, width, live)))
     }
 
-    /// Is it cheaper to scan what a filter allows than to walk?
+    /// Is it cheaper to scan what a filter allows than to walk? Also asked for filters that are not narrow: in a small index
+    /// those refuse nearly everything too.
     pub(super) fn filter_wants_scan(&self, allowed: usize, width: usize, live: usize) -> bool {
         let walk = width.saturating_mul(self.parameters.m);
+        if is_sifted(allowed, width, live) {
+            // A plain walk evaluates about as many, and follows links as well.
+            return allowed < live && allowed <= walk;
+        }
         let cost =
             walk.saturating_mul(WALK_COST.saturating_mul(allowed).saturating_add(live / BRIDGE_COST_SHARE));
         allowed.saturating_mul(allowed) <= cost

@@ -10,8 +10,9 @@
 //! 2. *Wait* until every insert has ended that was pinned before the batch was closed: it may not have seen a mark.
 //! 3. *Sweep* over the slots there are. Slots given out later cannot link to the batch, because of 1 and 2.
 //!    The entry is replaced if it is in the batch.
-//! 4. *Wait* until every search has ended that was pinned before the sweep ended: it may stand on the batch.
-//! 5. *Free* the batch's slots.
+//! 4. *Adopt* orphans: what no node points to any more, by deletes or by pruning, is linked anew, or no walk would find it.
+//! 5. *Wait* until every search has ended that was pinned before the sweep ended: it may stand on the batch.
+//! 6. *Free* the batch's slots.
 
 use parking_lot::Mutex;
 
@@ -30,6 +31,9 @@ const BATCH_MIN: usize = 32;
 /// gathered.
 const SLICE: u32 = 2 * 2 * BATCH_FRACTION as u32;
 
+/// As `SLICE`, for adoption: a look at a bit is enough for nearly all.
+const ADOPT_SLICE: u32 = 8 * SLICE;
+
 /// A node with fewer links in layer 0 after its repair, relative to M, is linked anew.
 const STARVED_FRACTION: usize = 4;
 
@@ -43,11 +47,13 @@ pub(super) struct Repair {
 struct Sweep {
     batch: Vec<u32>,
     phase: Phase,
+    /// A bit for each slot that a node pointed to in layer 0 when the sweep came to it.
+    pointed_to: Vec<u64>,
 }
 
 impl Default for Sweep {
     fn default() -> Self {
-        Sweep { batch: Vec::new(), phase: Phase::Gather }
+        Sweep { batch: Vec::new(), phase: Phase::Gather, pointed_to: Vec::new() }
     }
 }
 
@@ -57,6 +63,10 @@ enum Phase {
     /// For inserts of this stamp or before.
     AwaitInserts(u64),
     Sweep {
+        next: u32,
+        end: u32,
+    },
+    Adopt {
         next: u32,
         end: u32,
     },
@@ -120,16 +130,32 @@ impl Hnsw {
                 if !self.store.scratches().all_after(stamp) {
                     return Step::Idle;
                 }
-                sweep.phase = Phase::Sweep { next: 0, end: self.store.slot_count() };
+                let end = self.store.slot_count();
+                sweep.pointed_to.clear();
+                sweep.pointed_to.resize(end.div_ceil(u64::BITS) as usize, 0);
+                sweep.phase = Phase::Sweep { next: 0, end };
             }
             Phase::Sweep { next, end } if next < end => {
                 let slice_end = end.min(next + SLICE);
                 let mut scratch = self.store.pin();
-                (next..slice_end).for_each(|slot| self.repair_node(slot, &mut scratch));
+                for slot in next..slice_end {
+                    self.repair_node(slot, &mut sweep.pointed_to, &mut scratch);
+                }
                 sweep.phase = Phase::Sweep { next: slice_end, end };
             }
-            Phase::Sweep { .. } => {
+            Phase::Sweep { end, .. } => {
                 self.leave_dead_entry();
+                sweep.phase = Phase::Adopt { next: 0, end };
+            }
+            Phase::Adopt { next, end } if next < end => {
+                let slice_end = end.min(next + ADOPT_SLICE);
+                let mut scratch = self.store.pin();
+                for slot in (next..slice_end).filter(|&slot| !has_bit(&sweep.pointed_to, slot)) {
+                    self.adopt(slot, &mut scratch);
+                }
+                sweep.phase = Phase::Adopt { next: slice_end, end };
+            }
+            Phase::Adopt { .. } => {
                 sweep.phase = Phase::AwaitSearches(self.store.scratches().advance());
             }
             Phase::AwaitSearches(stamp) => {
@@ -146,8 +172,8 @@ impl Hnsw {
         Step::Progress
     }
 
-    /// Replaces a node's links to deleted nodes.
-    fn repair_node(&self, slot: u32, scratch: &mut Scratch) {
+    /// Replaces a node's links to deleted nodes, and marks to whom it points then.
+    fn repair_node(&self, slot: u32, pointed_to: &mut [u64], scratch: &mut Scratch) {
         // Pending ones belong to inserts that began after the batch was closed, and may not have their blocks yet.
         if matches!(self.store.state(slot), State::Free | State::Pending) {
             return;
@@ -160,6 +186,26 @@ impl Hnsw {
         }
         if starved && self.store.state(slot) == State::Live && self.store.len() > 1 {
             self.link(slot, level, scratch);
+        }
+        if self.store.state(slot) == State::Live {
+            self.graph.for_each_link(slot, 0, |link| set_bit(pointed_to, link));
+        }
+    }
+
+    /// Links a node anew to which the sweep saw nobody point, and nobody that it points to does.
+    fn adopt(&self, slot: u32, scratch: &mut Scratch) {
+        if self.store.state(slot) != State::Live || self.store.len() == 1 {
+            return;
+        }
+        // Those that came in during the sweep have links from nodes that it had looked at before.
+        let mut is_linked = false;
+        self.graph.for_each_link(slot, 0, |neighbor| {
+            if self.store.state(neighbor) == State::Live {
+                self.graph.for_each_link(neighbor, 0, |back| is_linked |= back == slot);
+            }
+        });
+        if !is_linked {
+            self.link(slot, self.graph.level(slot), scratch);
         }
     }
 
@@ -195,8 +241,12 @@ impl Hnsw {
             });
         }
         candidates.sort_unstable();
+        // All of them (M each from a few deleted nodes) cost a tenth of a replacement more and find no more.
+        candidates.truncate(self.parameters.m + fresh.len());
         // No more than there were: a denser graph would make every later walk and repair dearer.
-        self.choose_more(chosen.len() + fresh.len(), scratch);
+        let (kept, count) = (chosen.len(), chosen.len() + fresh.len());
+        self.choose_more(count, scratch);
+        refill(kept, count, scratch);
         self.graph.write(slot, layer, scratch.chosen.iter().map(|candidate| candidate.slot()));
         Some(scratch.chosen.len())
     }
@@ -211,5 +261,69 @@ impl Hnsw {
             .map(|slot| Entry { slot, level: self.graph.level(slot) })
             .max_by_key(|entry| entry.level);
         self.graph.change_entry(|current| if current == Some(entry) { highest } else { current });
+    }
+}
+
+/// Adds the nearest of the candidates that the heuristic left out, up to `count` links; those from `kept` on are what it chose. The
+/// links that stay come from all sides and shadow most candidates, so that it finds too few: without this degrees fall by a seventh,
+/// round by round, and recall falls with them.
+fn refill(kept: usize, count: usize, scratch: &mut Scratch) {
+    let Scratch { candidates, chosen, .. } = scratch;
+    let mut taken = kept;
+    let end = chosen.len();
+    for &candidate in candidates.iter() {
+        if chosen.len() == count {
+            break;
+        }
+        if taken < end && chosen[taken] == candidate {
+            taken += 1;
+        } else {
+            chosen.push(candidate);
+        }
+    }
+}
+
+fn has_bit(bits: &[u64], slot: u32) -> bool {
+    bits[(slot / u64::BITS) as usize] >> (slot % u64::BITS) & 1 == 1
+}
+
+/// Slots beyond the end are newer than the sweep, which does not ask about them.
+fn set_bit(bits: &mut [u64], slot: u32) {
+    if let Some(word) = bits.get_mut((slot / u64::BITS) as usize) {
+        *word |= 1 << (slot % u64::BITS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HnswParameters, Metric, SearchRequest, VectorIndex, bytes_of};
+
+    #[test]
+    fn a_sweep_links_what_nobody_points_to() {
+        let index = Hnsw::new(HnswParameters { m: 4, ..HnswParameters::new(2, Metric::L2) });
+        let vector = |id: u32| [(id % 23) as f32, (id / 23) as f32];
+        for id in 0..500 {
+            index.insert(id, bytes_of(&vector(id))).expect("finite");
+        }
+        let id = 77;
+        let orphan = index.store.slot_of(id).expect("inserted");
+        assert_ne!(index.graph.entry().map(|entry| entry.slot), Some(orphan), "found by being the entry");
+        for slot in 0..index.store.slot_count() {
+            for layer in 0..=index.graph.level(slot) {
+                let mut links = Vec::new();
+                index.graph.for_each_link(slot, layer, |link| links.push(link));
+                links.retain(|&link| link != orphan);
+                index.graph.write(slot, layer, links);
+            }
+        }
+        let finds = || {
+            let vector = vector(id);
+            let found = index.search(&SearchRequest::new(bytes_of(&vector), 1, 20)).expect("fits");
+            found.neighbors[0].id == id
+        };
+        assert!(!finds(), "no link leads there");
+        assert!(index.remove(400));
+        assert!(index.compact() && finds());
     }
 }

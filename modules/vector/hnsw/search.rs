@@ -21,6 +21,9 @@ const SPARE_ROWS: usize = 8;
 /// each (no links, no visited marks, no refused ones).
 const SCAN_ADVANTAGE: usize = 4;
 
+/// A beam that met more deleted nodes than so many times its width walks again, asking about each before it takes it in.
+const DELETED_PER_WIDTH: usize = 1;
+
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Walk {
@@ -53,8 +56,7 @@ impl Hnsw {
         if k == 0 {
             return SearchOutcome::default();
         }
-        let narrow = self.narrow_filter(width, live, limits);
-        let allowed = narrow.and_then(|(_, allowed)| allowed);
+        let allowed = limits.filter.and_then(|filter| filter.cardinality());
         if live <= SCAN_INSTEAD_OF_BEAM * width
             || allowed.is_some_and(|allowed| self.filter_wants_scan(allowed, width, live))
         {
@@ -95,12 +97,6 @@ impl Hnsw {
         allowed < live && allowed.saturating_mul(allowed) <= walk.saturating_mul(live)
     }
 
-    /// May a walk return everything that it meets? (Slots that are not live yet are sorted out in the end: there are no
-    /// more of them than threads that insert.)
-    fn is_plain(&self, limits: Limits<'_>) -> bool {
-        limits.filter.is_none() && !self.has_deleted()
-    }
-
     /// Fills `scratch.pool` with the nearest.
     fn walk(
         &self,
@@ -113,10 +109,10 @@ impl Hnsw {
         scratch.pool.begin(width);
         let Some(entry) = self.graph.entry() else { return Walk::Complete };
         let start = self.descend(query, entry, 0, outcome);
-        if self.is_plain(limits) {
-            return self.beam(query, start, 0, width, limits, scratch, outcome);
+        if limits.filter.is_none() {
+            return self.live_beam(query, start, 0, width, limits, scratch, outcome);
         }
-        if let Some((filter, _)) = self.narrow_filter(width, self.store.len(), limits) {
+        if let Some(filter) = self.narrow_filter(width, self.store.len(), limits) {
             return self.filtered_beam(query, filter, start, width, limits, scratch, outcome);
         }
         let admit = |slot: u32| {
@@ -155,9 +151,36 @@ impl Hnsw {
         nearest
     }
 
-    /// Best-first search with a beam: leaves the nearest `width` of what it met in `scratch.pool`.
+    /// Best-first search with a beam: leaves the nearest `width` of what it met and was not deleted in `scratch.pool`. (Slots
+    /// that are not live yet are sorted out in the end: there are no more of them than threads that insert.)
     #[allow(clippy::too_many_arguments, reason = "one loop's worth of state; a struct would only rename it")]
-    fn beam(
+    fn live_beam(
+        &self,
+        query: &Query<'_>,
+        start: Candidate,
+        layer: usize,
+        width: usize,
+        limits: Limits<'_>,
+        scratch: &mut Scratch,
+        outcome: &mut SearchOutcome,
+    ) -> Walk {
+        if !self.has_deleted() {
+            return self.beam::<false>(query, start, layer, width, limits, scratch, outcome);
+        }
+        let walk = self.beam::<true>(query, start, layer, width, limits, scratch, outcome);
+        let is_deleted = |slot| self.store.state(slot) == State::Deleted;
+        let met = scratch.pool.items().len();
+        scratch.pool.retain(|slot| !is_deleted(slot));
+        if walk == Walk::TimedOut || met - scratch.pool.items().len() <= DELETED_PER_WIDTH * width {
+            return walk;
+        }
+        // A place where most was deleted, and where a beam that had no room for both has lost living ones.
+        self.sifting_beam(query, start, layer, width, limits, scratch, outcome, |slot| !is_deleted(slot))
+    }
+
+    /// As `live_beam`, with deleted ones in the pool. If there are any (`SOME_DELETED`), it makes room for each that it meets.
+    #[allow(clippy::too_many_arguments, reason = "one loop's worth of state; a struct would only rename it")]
+    fn beam<const SOME_DELETED: bool>(
         &self,
         query: &Query<'_>,
         start: Candidate,
@@ -173,6 +196,10 @@ impl Hnsw {
         pool.begin(width);
         pool.push(start);
         while let Some(current) = pool.next_to_expand() {
+            // Here, and not when it is evaluated: most of those never get so far, and this one's links are read anyway.
+            if SOME_DELETED && self.store.state(current.slot()) == State::Deleted {
+                pool.widen();
+            }
             self.gather(current.slot(), layer, visited, fresh, outcome);
             if let (0, Some(next)) = (layer, pool.peek()) {
                 self.graph.prefetch(next.slot());
@@ -245,12 +272,7 @@ impl Hnsw {
     ) {
         let limits = Limits { filter: None, deadline: None };
         let mut outcome = SearchOutcome::default();
-        if self.has_deleted() {
-            let admit = |slot| self.store.state(slot) != State::Deleted;
-            self.sifting_beam(query, start, layer, width, limits, scratch, &mut outcome, admit);
-        } else {
-            self.beam(query, start, layer, width, limits, scratch, &mut outcome);
-        }
+        self.live_beam(query, start, layer, width, limits, scratch, &mut outcome);
         let Scratch { pool, candidates, .. } = scratch;
         candidates.clear();
         candidates.extend_from_slice(pool.items());

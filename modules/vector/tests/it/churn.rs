@@ -1,6 +1,6 @@
 //! Recall and memory hold while every vector is replaced, again and again.
 
-use engramdb_vector::{Hnsw, HnswParameters, Metric, Quantization, VectorIndex};
+use engramdb_vector::{Hnsw, HnswParameters, Metric, Quantization, SearchRequest, VectorIndex, bytes_of};
 
 use crate::data::{Floats, QUANTIZATIONS, assert_whole, brute_force, clustered, recall, search};
 
@@ -47,8 +47,9 @@ fn check_replacing(quantization: Quantization) {
     let rebuilt = mean_recall(&fresh(&vectors, quantization), &vectors, |_| true);
     let churned = mean_recall(&index, &vectors, |_| true);
     println!("recall@10 {churned:.4} after ten rounds, {rebuilt:.4} fresh; {:?}", index.statistics());
-    assert!(churned >= rebuilt - 0.01, "{churned} against {rebuilt}");
-    assert!(index.memory_bytes() <= before * 11 / 10, "{} against {before}", index.memory_bytes());
+    // Of 1,000 rows; what is wanted is 0.01.
+    assert!(churned >= rebuilt - 0.005, "{churned} against {rebuilt}");
+    assert!(index.memory_bytes() <= before * 108 / 100, "{} against {before}", index.memory_bytes());
     assert_eq!(index.len(), COUNT);
 }
 
@@ -74,6 +75,28 @@ fn check_removing(quantization: Quantization) {
     }
     let after = mean_recall(&index, &vectors, |_| true);
     assert!(after >= enough, "recall {after} after six rounds");
+}
+
+#[test]
+fn searches_see_past_a_region_that_was_just_deleted() {
+    let vectors = clustered(2 * COUNT, DIMENSION, 50, 51);
+    let index = fresh(&vectors, Quantization::None);
+    let stored = (0..).zip(vectors.iter().map(Vec::as_slice));
+    // So few that the graph is not repaired yet, and more than a beam holds.
+    let region = brute_force(Metric::L2, stored, &vectors[0], 2 * COUNT / 32 - 5);
+    region.iter().for_each(|row| assert!(index.remove(row.id)));
+    assert_eq!(index.statistics().deleted, region.len());
+    let mut sum = 0.0;
+    for row in &region {
+        let query = &vectors[row.id as usize];
+        let left = (0..).zip(vectors.iter().map(Vec::as_slice)).filter(|&(id, _)| index.contains(id));
+        let truth = brute_force(Metric::L2, left, query, 10);
+        let outcome = index.search(&SearchRequest::new(bytes_of(query), 10, 40)).expect("fits");
+        assert!(outcome.evaluated < COUNT, "a walk, not a scan: {}", outcome.evaluated);
+        sum += recall(&outcome.neighbors, truth.iter().map(|row| row.id));
+    }
+    let mean = sum / region.len() as f64;
+    assert!(mean >= 0.97, "recall {mean}");
 }
 
 #[test]

@@ -101,6 +101,21 @@ fn a_filter_that_allows_far_islands_only_gives_k_rows_all_the_same() {
     }
 }
 
+#[test]
+fn in_a_small_index_too_what_few_are_allowed_is_scanned() {
+    let vectors = clustered(1_000, 16, 30, 63);
+    let index = Hnsw::new(HnswParameters::new(16, Metric::L2));
+    for (id, vector) in (0..).zip(&vectors) {
+        index.put(id, vector);
+    }
+    for allowed in [1, 10, 100] {
+        let filter = Only((0..allowed).map(|at| at * 10).collect());
+        let outcome = find(&index, &vectors[5], 100, &filter);
+        assert_eq!((outcome.visited, outcome.evaluated), (0, allowed as usize), "{allowed} allowed");
+        assert_eq!(outcome.neighbors.len(), K.min(allowed as usize));
+    }
+}
+
 /// A filter that says of itself what is not true, or nothing.
 struct Misjudged {
     truth: Only,
