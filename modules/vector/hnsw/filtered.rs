@@ -187,8 +187,10 @@ impl Hnsw {
         loop {
             outcome.visited += 1;
             links.clear();
-            // All ids first, so that they come from memory together.
-            self.graph.for_each_link(from, 0, |link| links.push((link, self.store.id_of(link))));
+            // All ids first, so that they come from memory together; and after all links, whose fence makes them those that the
+            // slots have now.
+            self.graph.for_each_link(from, 0, |link| links.push((link, 0)));
+            links.iter_mut().for_each(|(link, id)| *id = self.store.id_of(*link));
             let allowed = admission.divide(links, refused);
             seen += allowed.len();
             fresh.extend(allowed.iter().map(|&(slot, _)| slot).filter(|&slot| visited.insert(slot)));

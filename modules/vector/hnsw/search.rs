@@ -311,21 +311,43 @@ impl Hnsw {
         request: &RangeRequest<'_>,
         scratch: &mut Scratch,
     ) -> SearchOutcome {
+        let mut buffer = std::mem::take(&mut scratch.codes);
+        let query = self.store.walking_query(request.query, &mut buffer);
+        let outcome = self.search_range_for(&query, request, scratch);
+        scratch.codes = buffer;
+        outcome
+    }
+
+    fn search_range_for(
+        &self,
+        query: &Query<'_>,
+        request: &RangeRequest<'_>,
+        scratch: &mut Scratch,
+    ) -> SearchOutcome {
         let limits = Limits { filter: request.filter, deadline: request.deadline };
-        let query = self.store.query(request.query);
         let live = self.store.len();
         let Some(entry) = self.graph.entry().filter(|_| live > 0) else { return SearchOutcome::default() };
         // A range has no beam: take the width that building used for what a walk costs.
         if self.scan_is_cheaper(self.parameters.ef_construction, live, limits) {
-            return exact::within(&self.store, &query, request.radius, limits, scratch);
+            return exact::within(&self.store, &query.uncoded(), request.radius, limits, scratch);
         }
         let mut outcome = SearchOutcome::default();
-        let start = self.descend(&query, entry, 0, &mut outcome);
-        let walk = self.flood(&query, start, request, limits, scratch, &mut outcome);
+        let start = self.descend(query, entry, 0, &mut outcome);
+        let start = self.candidate_in_range(query, start.slot());
+        let walk = self.flood(query, start, request, limits, scratch, &mut outcome);
         outcome.timed_out = walk == Walk::TimedOut;
         outcome.neighbors =
-            exact::settle_within(&self.store, &query, &mut scratch.candidates, request.radius, limits);
+            exact::settle_within(&self.store, query, &mut scratch.candidates, request.radius, limits);
         outcome
+    }
+
+    /// By the vector, but for a deleted node: a graph that was loaded does not have the vectors of those.
+    #[inline(always)]
+    fn candidate_in_range(&self, query: &Query<'_>, slot: u32) -> Candidate {
+        if self.has_deleted() && self.store.state(slot) == State::Deleted {
+            return self.store.near_candidate(query, slot);
+        }
+        self.store.candidate(query, slot)
     }
 
     /// Follows every node within the radius (and epsilon); collects in `scratch.candidates`. Until it has found its way
@@ -369,7 +391,7 @@ impl Hnsw {
                     return Walk::TimedOut;
                 }
                 outcome.evaluated += 1;
-                let candidate = self.store.candidate(query, fresh[at]);
+                let candidate = self.candidate_in_range(query, fresh[at]);
                 collect(candidate);
                 if pool.push(candidate) || candidate.distance <= reach {
                     frontier.push(Reverse(candidate));

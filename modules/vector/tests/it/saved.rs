@@ -1,7 +1,8 @@
 //! A saved graph answers as before, and a damaged one is refused.
 
 use engramdb_vector::{
-    Hnsw, HnswParameters, LoadError, Metric, Quantization, VectorIndex, bytes_of, distance, fuzz_load,
+    Hnsw, HnswParameters, LoadError, Metric, Quantization, RangeRequest, VectorIndex, bytes_of, distance,
+    fuzz_load,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -48,6 +49,11 @@ fn a_loaded_graph_gives_the_same_answers_and_goes_on_living() {
         let queries = clustered(50, 12, 20, 62);
         for query in &queries {
             assert_eq!(search(&loaded, query, 10, 40), search(&index, query, 10, 40));
+            let radius = search(&index, query, 10, 40)[9].distance;
+            let request =
+                RangeRequest { query: bytes_of(query), radius, epsilon: 0.01, filter: None, deadline: None };
+            let found = loaded.search_range(&request).expect("fits").neighbors;
+            assert!(found.len() >= 10 && found.iter().all(|row| row.distance <= radius), "{metric:?}");
         }
         for (id, vector) in (0..).zip(&queries) {
             loaded.put(id, vector);
