@@ -44,7 +44,7 @@ class Ours:
         a = self.arguments
         engramdb(
             a, "vectors", "--engines", "library", "--dataset", self.dataset, "--connections", 1, "--m", a.m,
-            "--ef-construction", a.ef_construction, "--ef", ",".join(map(str, a.ef)), "--out-json", self.report,
+            "--ef-construction", a.ef_construction, *(["--quantization", a.quantization] if a.quantization else []), "--ef", ",".join(map(str, a.ef)), "--out-json", self.report,
         )  # fmt: skip
         report = json.loads(self.report.read_text())
         self.build_seconds = report["loads"][0]["cpu_seconds"]
@@ -100,6 +100,7 @@ def main():
     parser.add_argument("--dataset", default="synthetic:100000:384:1", help="as `bench vectors` takes it (default: %(default)s)")
     parser.add_argument("--m", type=int, default=16)
     parser.add_argument("--ef-construction", type=int, default=200)
+    parser.add_argument("--quantization", help="none, to compare floats with floats; sq8, sq4, binary (default: as the index has it)")
     parser.add_argument("--ef", type=lambda text: [int(ef) for ef in text.split(",")], default=[10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="CPU time of hnswlib at each ef (default: %(default)s)")

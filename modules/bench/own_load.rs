@@ -75,6 +75,7 @@ impl LoadArgs {
             index: IndexKind::Hnsw,
             m: self.m,
             ef_construction: self.ef_construction,
+            quantization: None,
             k,
             filters: Vec::new(),
             attributes: Default::default(),

@@ -48,8 +48,9 @@ pub struct Documents {
 struct Slot {
     key: Option<ShortBytes>,
     version: u64,
-    /// By field; empty where no field of the definition has values that postings know.
-    values: Box<[Value]>,
+    /// By field; none where no field of the definition has values that postings know. Boxed twice, because documents of
+    /// vectors alone are many, and then pay for one word.
+    values: Option<Box<Box<[Value]>>>,
 }
 
 /// Slots in blocks, so that growth neither copies them nor keeps half as many again to spare.
@@ -197,7 +198,8 @@ impl Documents {
 
     /// What a document has in a field with postings.
     pub fn value(&self, id: u32, field: usize) -> &Value {
-        self.slots.get(id).and_then(|slot| slot.values.get(field)).unwrap_or(&Value::Missing)
+        let values = self.slots.get(id).and_then(|slot| slot.values.as_ref());
+        values.and_then(|values| values.get(field)).unwrap_or(&Value::Missing)
     }
 
     pub fn live(&self) -> &RoaringBitmap {
@@ -239,9 +241,9 @@ impl Documents {
             }
         }
         let slot = &mut self.slots[id];
-        slot.values = values.into();
+        slot.values = self.has_values.then(|| Box::new(values.into()));
         slot.version = self.version;
-        self.value_bytes += owned_bytes(&slot.values);
+        self.value_bytes += slot.values.as_ref().map_or(0, |values| owned_bytes(values));
         id
     }
 
@@ -303,7 +305,7 @@ impl Documents {
     }
 
     fn unpost(&mut self, id: u32) {
-        let values = std::mem::take(&mut self.slots[id].values);
+        let Some(values) = self.slots[id].values.take() else { return };
         self.value_bytes -= owned_bytes(&values);
         for (field, value) in values.iter().enumerate() {
             match (value, &mut self.fields[field]) {
@@ -330,7 +332,7 @@ fn owned_bytes(values: &[Value]) -> usize {
         Value::Terms(terms) => terms.len() * 4,
         _ => 0,
     };
-    values.iter().map(|value| size_of::<Value>() + terms(value)).sum()
+    size_of_val(values) + size_of::<Box<[Value]>>() + values.iter().map(terms).sum::<usize>()
 }
 
 /// Reads from a hash what the index wants of it; why it cannot be indexed otherwise.

@@ -77,8 +77,8 @@ pub(crate) struct Codes {
     rows: Slab<u8>,
 }
 
-/// What a distance needs of a stored vector besides its levels, in the last bytes of its row so that it comes with the same
-/// page.
+/// What a distance needs of a stored vector besides its levels, behind them in its row so that it comes with the same page:
+/// factor and sum, and for L2 the base.
 #[derive(Clone, Copy)]
 struct Terms {
     /// The scale; for cosine over the vector's length.
@@ -89,9 +89,8 @@ struct Terms {
     sum: u32,
 }
 
-const TERMS_BYTES: usize = 12;
 /// Rows start at multiples of this. Whole cache lines would not save a line: with their terms, rows end early in one.
-const ROW_ALIGNMENT_BYTES: usize = 16;
+const ROW_ALIGNMENT_BYTES: usize = 8;
 
 /// A vector to which distances are computed. With I the integer `2 product + sum_weight * sum' - surplus`, which is twice the
 /// product of the centred levels, the distance is `base + base' + factor * factor' * I`.
@@ -129,7 +128,8 @@ impl Codes {
     pub fn new(dimension: usize, metric: Metric, width: Width) -> Codes {
         let rotation = Rotation::new(dimension);
         let level_bytes = rotation.padded() * width.bits() / 8;
-        let row_bytes = (level_bytes + TERMS_BYTES).next_multiple_of(ROW_ALIGNMENT_BYTES);
+        let terms_bytes = if metric == Metric::L2 { 12 } else { 8 };
+        let row_bytes = (level_bytes + terms_bytes).next_multiple_of(ROW_ALIGNMENT_BYTES);
         let kernels = kernels::best_for_codes(width);
         Codes { metric, width, rotation, kernels, level_bytes, rows: Slab::for_walks(row_bytes) }
     }
@@ -160,7 +160,8 @@ impl Codes {
         let row = bytes.of_length(self.rows.row_bytes());
         let Terms { factor, base, sum } = self.encode(components, inverse_norm, memory, levels);
         pack(self.width, levels, &mut row[..self.level_bytes]);
-        let terms = [factor.to_bits(), base.to_bits(), sum];
+        // Where there is no base, it has no place in the row.
+        let terms = [factor.to_bits(), sum, base.to_bits()];
         for (bytes, term) in row[self.level_bytes..].as_chunks_mut().0.iter_mut().zip(terms) {
             *bytes = term.to_le_bytes();
         }
@@ -261,9 +262,12 @@ impl Codes {
     #[inline(always)]
     fn parts(&self, slot: u32) -> (&[u8], Terms) {
         let (levels, terms) = self.rows.row(slot).split_at(self.level_bytes);
-        let [factor, base, sum, ..] = *terms.as_chunks().0 else { unreachable!("a row has its terms") };
-        let [factor, base, sum] = [factor, base, sum].map(u32::from_le_bytes);
-        (levels, Terms { factor: f32::from_bits(factor), base: f32::from_bits(base), sum })
+        let ([factor, sum], base) = match *terms.as_chunks().0 {
+            [factor, sum, base, ..] => ([factor, sum], f32::from_le_bytes(base)),
+            [factor, sum] => ([factor, sum], 0.0),
+            _ => unreachable!("a row has its terms"),
+        };
+        (levels, Terms { factor: f32::from_le_bytes(factor), base, sum: u32::from_le_bytes(sum) })
     }
 
     #[inline(always)]
@@ -280,7 +284,7 @@ impl Codes {
 
     /// Cache lines of a row that are worth a prefetch.
     pub fn prefetch_lines(&self) -> usize {
-        (self.level_bytes + TERMS_BYTES).div_ceil(64).min(8)
+        self.rows.row_bytes().div_ceil(64).min(8)
     }
 
     #[inline(always)]

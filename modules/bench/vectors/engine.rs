@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use clap::ValueEnum;
+use engramdb_vector::Quantization;
 use serde::Serialize;
 
 use super::filter::{Attributes, Filter};
@@ -20,6 +21,41 @@ pub enum IndexKind {
     Flat,
 }
 
+/// Codes that an EngramDB graph walks by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum QuantizationKind {
+    /// The vectors themselves
+    None,
+    /// A byte a component
+    Sq8,
+    /// Four bits a component: the default from 64 dimensions on
+    Sq4,
+    /// A bit a component
+    Binary,
+}
+
+impl QuantizationKind {
+    pub fn library(self) -> Quantization {
+        match self {
+            QuantizationKind::None => Quantization::None,
+            QuantizationKind::Sq8 => Quantization::Bits8,
+            QuantizationKind::Sq4 => Quantization::Bits4,
+            QuantizationKind::Binary => Quantization::Bits1,
+        }
+    }
+
+    /// In FT.CREATE.
+    pub fn word(self) -> &'static str {
+        match self {
+            QuantizationKind::None => "NONE",
+            QuantizationKind::Sq8 => "SQ8",
+            QuantizationKind::Sq4 => "SQ4",
+            QuantizationKind::Binary => "BINARY",
+        }
+    }
+}
+
 /// What is indexed and how; the same for each engine.
 pub struct Task {
     pub dataset: Dataset,
@@ -27,6 +63,8 @@ pub struct Task {
     /// Links of a node in the upper layers; layer 0 has twice as many.
     pub m: usize,
     pub ef_construction: usize,
+    /// Where another than the default is asked for; other servers do not know it.
+    pub quantization: Option<QuantizationKind>,
     /// Neighbours asked for.
     pub k: usize,
     /// The filters that will be searched with, and the attributes of rows that they look at.

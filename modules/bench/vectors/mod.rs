@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use self::closed_loop::Plan;
-use self::engine::{Engine, IndexKind, SearchParameters, Task};
+use self::engine::{Engine, IndexKind, QuantizationKind, SearchParameters, Task};
 use self::filter::{Attributes, Filter};
 use self::report::{Report, SearchReport};
 use self::server::{CreateIndex, ServerEngine, ServerOptions};
@@ -65,6 +65,9 @@ pub struct VectorsArgs {
     /// HNSW: candidates while the graph is built
     #[arg(long, default_value_t = 200)]
     pub ef_construction: usize,
+    /// HNSW: what graphs of EngramDB walk by
+    #[arg(long, value_enum)]
+    pub quantization: Option<QuantizationKind>,
     /// HNSW: candidates while searching; each value is one point of the sweep
     #[arg(long, value_delimiter = ',', default_value = "10,20,50,100,200")]
     pub ef: Vec<usize>,
@@ -203,6 +206,7 @@ impl VectorsArgs {
             index: self.index,
             m: self.m,
             ef_construction: self.ef_construction,
+            quantization: self.quantization,
             k: self.k,
             attributes: Attributes::for_filters(&dataset, &self.filter),
             filters: self.filter.clone(),

@@ -10,7 +10,7 @@ use engramdb_vector::{
 };
 use rayon::prelude::*;
 
-use super::engine::{Engine, IndexKind, LoadReport, SearchParameters, Searcher, Task};
+use super::engine::{Engine, IndexKind, LoadReport, QuantizationKind, SearchParameters, Searcher, Task};
 use super::filter::Filter;
 use crate::data::truth::Distances;
 use crate::error::BenchError;
@@ -73,11 +73,16 @@ impl<'t> LibraryEngine<'t> {
         let metric = task.dataset.metric.kernel();
         let index: Box<dyn VectorIndex> = match task.index {
             IndexKind::Flat => Box::new(Flat::new(Element::F32, task.dataset.dimensions(), metric)),
-            IndexKind::Hnsw => Box::new(Hnsw::new(HnswParameters {
-                m: task.m,
-                ef_construction: task.ef_construction,
-                ..HnswParameters::new(task.dataset.dimensions(), metric)
-            })),
+            IndexKind::Hnsw => {
+                let default = HnswParameters::new(task.dataset.dimensions(), metric);
+                let quantization = task.quantization.map(QuantizationKind::library);
+                Box::new(Hnsw::new(HnswParameters {
+                    m: task.m,
+                    ef_construction: task.ef_construction,
+                    quantization: quantization.unwrap_or(default.quantization),
+                    ..default
+                }))
+            }
         };
         Self { task, index }
     }

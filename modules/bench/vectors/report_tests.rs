@@ -13,6 +13,7 @@ fn report() -> Report {
         index: IndexKind::Hnsw,
         m: 16,
         ef_construction: 200,
+        quantization: None,
         k: 10,
         filters,
     };

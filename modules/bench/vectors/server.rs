@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use engramdb_resp::{Value, encode_command, encode_command_into};
 use indicatif::ProgressBar;
 
-use super::engine::{Engine, IndexKind, LoadReport, SearchParameters, Searcher, Task};
+use super::engine::{Engine, IndexKind, LoadReport, QuantizationKind, SearchParameters, Searcher, Task};
 use super::filter::Field;
 use crate::client::{Accepted, Connection, Target};
 use crate::error::BenchError;
@@ -106,9 +106,11 @@ impl<'t> ServerEngine<'t> {
                 add(&common);
             }
             IndexKind::Hnsw => {
-                add(&[VECTOR_FIELD, "VECTOR", "HNSW", "10"]);
+                let quantization = task.quantization.map(QuantizationKind::word);
+                add(&[VECTOR_FIELD, "VECTOR", "HNSW", if quantization.is_some() { "12" } else { "10" }]);
                 add(&common);
                 add(&["M", &m, "EF_CONSTRUCTION", &ef_construction]);
+                quantization.into_iter().for_each(|word| add(&["QUANTIZATION", word]));
             }
         }
         self.control.command(&command).map(drop)
