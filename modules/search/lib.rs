@@ -3,9 +3,10 @@
 //! An index's definition is ground state: FT.CREATE is an effect like any other. Documents, postings and graphs are
 //! derived from the keyspace, whose changes the module observes, and can be rebuilt from it at any time.
 //!
-//! The life of a search: `request` and `query` read the words, `prepared` keeps what they said, `filter` finds the documents, `vectors` the nearest of
-//! them, `search` loads the rows and `reply` writes them. The life of a mutation: `module` hears of it, `index` brings
-//! `documents` up to date at once and puts vectors into the tail of `vectors`, from where `workers` take them.
+//! The life of a search: `request` and `query` read the words, `prepared` keeps what they said, `filter` finds the
+//! documents, `vectors` the nearest of them, `search` loads the rows and `reply` writes them. The life of a mutation:
+//! `module` hears of it, `index` brings `documents` up to date at once, places vectors and puts them into the tail of
+//! `vectors`, from where `workers` take them. What an index leaves behind when it is dropped is for `leftover`.
 
 mod commands;
 mod create;

@@ -141,8 +141,8 @@ impl Hnsw {
         }
     }
 
-    /// A graph of these vectors, bytes of the parameters' element, inserted by `threads` threads at once. Vectors that are refused are an error and nothing
-    /// is built; of two with one id, either stays.
+    /// A graph of these vectors, bytes of the parameters' element, inserted by `threads` threads at once. Vectors that are
+    /// refused are an error and nothing is built; of two with one id, either stays.
     pub fn build_parallel(
         parameters: HnswParameters,
         vectors: &[(u32, &[u8])],
