@@ -407,8 +407,9 @@ fn parse_element(word: &[u8]) -> Result<Element, AttributeProblem> {
 }
 
 fn parse_quantization(word: &[u8]) -> Result<Quantization, AttributeProblem> {
-    let all = [Quantization::None, Quantization::Bits8, Quantization::Bits4, Quantization::Bits1];
-    let found = all.into_iter().find(|&one| word.eq_ignore_ascii_case(quantization_name(one).as_bytes()));
+    let found = Quantization::ALL
+        .into_iter()
+        .find(|&one| word.eq_ignore_ascii_case(quantization_name(one).as_bytes()));
     found.ok_or(bad("QUANTIZATION", CONVERSION))
 }
 

@@ -21,8 +21,20 @@ use std::time::Duration;
 
 /// Keys that one step of a backfill looks at.
 const STEP_KEYS: usize = 16;
-/// How long a slice of such steps holds the keyspace, but for the last step.
+/// How long a slice of steps holds the keyspace, but for the last step.
 const SLICE: Duration = Duration::from_micros(300);
+
+/// Work in the background for as long as it may hold the keyspace at a time. `step` says whether there is more to do; so does
+/// the whole.
+pub fn slice(clock: &dyn Clock, mut step: impl FnMut() -> bool) -> bool {
+    let began = clock.monotonic();
+    loop {
+        let more = step();
+        if !more || clock.monotonic() - began > SLICE {
+            return more;
+        }
+    }
+}
 
 pub struct Index {
     pub definition: Definition,
@@ -256,8 +268,7 @@ impl Index {
         database: u32,
         clock: &dyn Clock,
     ) {
-        let began = clock.monotonic();
-        while self.backfill_step(workers, keyspace, database) && clock.monotonic() - began <= SLICE {}
+        slice(clock, || self.backfill_step(workers, keyspace, database));
     }
 
     /// False when there is nothing left to do.

@@ -4,18 +4,15 @@
 //! Where a surviving index has the same vector, the hash's next change lets it stand there again: to find that out for each
 //! field would cost more than it gains.
 
-use crate::index::Index;
+use crate::index::{Index, slice};
 use engramdb_engine::env::Clock;
 use engramdb_engine::keyspace::{Housing, Value};
 use engramdb_engine::types::House;
 use engramdb_vector::Vectors;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 /// Keys that one step looks at.
 const STEP_KEYS: usize = 64;
-/// How long a slice of such steps holds the keyspace, but for the last step.
-const SLICE: Duration = Duration::from_micros(300);
 
 /// The vectors of one field. Where in the keyspace its hashes are is not known: keys are renamed and moved.
 pub struct Leftover {
@@ -35,19 +32,13 @@ impl Leftover {
         })
     }
 
-    /// Looks at some more keys; true if nothing stands in the vectors any more, or all keys were seen.
+    /// Looks at some more keys; false when all were seen.
     pub fn clear_slice(&mut self, keyspace: &mut Housing<'_>, clock: &dyn Clock) -> bool {
-        let began = clock.monotonic();
-        loop {
-            let is_done = self.clear_step(keyspace);
-            if is_done || clock.monotonic() - began > SLICE {
-                return is_done;
-            }
-        }
+        slice(clock, || self.clear_step(keyspace))
     }
 
     fn clear_step(&mut self, keyspace: &mut Housing<'_>) -> bool {
-        let Some(keys) = keyspace.database(self.database) else { return true };
+        let Some(keys) = keyspace.database(self.database) else { return false };
         let mut found = Vec::new();
         self.cursor = keys.scan(self.cursor, STEP_KEYS, &mut |entry| {
             if let Value::Hash(hash) = entry.value() {
@@ -61,7 +52,7 @@ impl Leftover {
         if self.cursor == 0 {
             self.database += 1;
         }
-        false
+        true
     }
 
     /// Of vectors that somebody holds.

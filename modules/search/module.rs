@@ -232,7 +232,7 @@ impl Module for SearchModule {
         let clock = &*self.options.env.clock;
         let Some((database, index)) = self.indexes().find(|(_, index)| index.is_backfilling()) else {
             let mut leftover = self.leftovers.pop()?;
-            if !leftover.clear_slice(keyspace, clock) {
+            if leftover.clear_slice(keyspace, clock) {
                 self.leftovers.push(leftover);
             }
             return Some(Box::new(|| {}));

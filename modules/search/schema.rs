@@ -289,18 +289,14 @@ impl Field {
     }
 }
 
-// In the order of their numbers in the format.
-const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
-const QUANTIZATIONS: [Quantization; 4] =
-    [Quantization::None, Quantization::Bits8, Quantization::Bits4, Quantization::Bits1];
-
+/// The number in the format: the place in the list of all.
 fn number_of<T: PartialEq>(all: &[T], one: &T) -> u8 {
     all.iter().position(|other| other == one).expect("all are listed") as u8
 }
 
 impl VectorOptions {
     fn encode(&self, out: &mut Writer) {
-        out.0.extend_from_slice(&[self.algorithm as u8, number_of(&METRICS, &self.metric)]);
+        out.0.extend_from_slice(&[self.algorithm as u8, number_of(&Metric::ALL, &self.metric)]);
         for number in [self.dimension, self.m, self.ef_construction, self.ef_runtime] {
             out.u32(number);
         }
@@ -308,7 +304,7 @@ impl VectorOptions {
         out.u64(self.initial_capacity);
         out.u64(self.block_size);
         out.0.push(number_of(&Element::ALL, &self.element));
-        out.0.push(number_of(&QUANTIZATIONS, &self.quantization));
+        out.0.push(number_of(&Quantization::ALL, &self.quantization));
     }
 
     fn decode(version: u8, reader: &mut Reader<'_>) -> Option<VectorOptions> {
@@ -322,7 +318,7 @@ impl VectorOptions {
             algorithm,
             element: Element::F32,
             quantization: Quantization::None,
-            metric: *METRICS.get(reader.u8()? as usize)?,
+            metric: *Metric::ALL.get(reader.u8()? as usize)?,
             dimension: reader.u32()?,
             m: reader.u32()?,
             ef_construction: reader.u32()?,
@@ -336,7 +332,7 @@ impl VectorOptions {
             return Some(options);
         }
         options.element = *Element::ALL.get(reader.u8()? as usize)?;
-        options.quantization = *QUANTIZATIONS.get(reader.u8()? as usize)?;
+        options.quantization = *Quantization::ALL.get(reader.u8()? as usize)?;
         Some(options)
     }
 

@@ -51,6 +51,11 @@ pub enum Metric {
     Cosine,
 }
 
+impl Metric {
+    /// Places in it are numbers in saved graphs and definitions of indexes.
+    pub const ALL: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
+}
+
 /// Codes that a graph keeps beside its vectors to walk by. What it finds is ranked again by the vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quantization {
@@ -62,6 +67,12 @@ pub enum Quantization {
     Bits4,
     /// A bit: the least memory; it wants a wider beam for the same recall.
     Bits1,
+}
+
+impl Quantization {
+    /// As `Metric::ALL`.
+    pub const ALL: [Quantization; 4] =
+        [Quantization::None, Quantization::Bits8, Quantization::Bits4, Quantization::Bits1];
 }
 
 /// What the components of an index's vectors are. Vectors are given and kept as bytes, little-endian.
@@ -78,6 +89,7 @@ pub enum Element {
 }
 
 impl Element {
+    /// As `Metric::ALL`.
     pub const ALL: [Element; 6] =
         [Element::F32, Element::F64, Element::F16, Element::Bf16, Element::I8, Element::U8];
 

@@ -120,7 +120,16 @@ impl Store {
     /// Writes a vector to a slot of its own, where nothing but the caller knows it.
     pub fn place(&self, vector: &[u8]) -> Result<Placed, VectorError> {
         self.check(vector)?;
-        self.vectors.place(vector, |slot| self.ensure(slot))
+        let placed = self.vectors.place(vector, |slot| self.ensure(slot))?;
+        if self.kind.metric == Metric::Cosine {
+            self.set_inverse_norm(placed.slot_in(&self.vectors), self.kind.element.inverse_norm(vector));
+        }
+        Ok(placed)
+    }
+
+    /// Nobody else knows the slot yet.
+    fn set_inverse_norm(&self, slot: u32, inverse_norm: f32) {
+        self.inverse_norms.row(slot)[0].store(inverse_norm.to_bits(), Ordering::Relaxed);
     }
 
     /// Takes a placed vector into the index, pending: what distances to it are computed from is made.
@@ -131,26 +140,15 @@ impl Store {
             self.states.row(slot)[0].compare_exchange(free, pending, Ordering::AcqRel, Ordering::Relaxed);
         assert!(taken.is_ok(), "a placed vector is inserted once");
         self.vectors.hold(slot);
-        // SAFETY: the slot is not in the index yet, and only the one who has made it pending comes here.
-        unsafe { self.derive(slot, self.kind.element.inverse_norm(placed.as_bytes()), buffer) };
+        if let Some(codes) = &self.codes {
+            let (element, inverse_norm) = (self.kind.element, self.inverse_norm_of(slot));
+            // SAFETY: the slot is not in the index yet, and only the one who has made it pending comes here.
+            unsafe { codes.fill(slot, element, placed.as_bytes(), inverse_norm, buffer) };
+        }
         self.ids.row(slot)[0].store(id, Ordering::Relaxed);
         self.slots_by_id.ensure(id);
         self.id_bound.fetch_max(id as usize + 1, Ordering::Relaxed);
         slot
-    }
-
-    /// Makes norm and codes of the vector in a slot.
-    ///
-    /// # Safety
-    /// Nobody reads or makes those of this slot at the same time.
-    unsafe fn derive(&self, slot: u32, inverse_norm: f32, buffer: &mut CodeBuffer) {
-        if self.kind.metric == Metric::Cosine {
-            self.inverse_norms.row(slot)[0].store(inverse_norm.to_bits(), Ordering::Relaxed);
-        }
-        if let Some(codes) = &self.codes {
-            // SAFETY: as the caller promises.
-            unsafe { codes.fill(slot, self.kind.element, self.vectors.row(slot), inverse_norm, buffer) };
-        }
     }
 
     fn ensure(&self, slot: u32) {
@@ -201,7 +199,7 @@ impl Store {
         self.ensure(slot);
         self.vectors.restore(slot, state != State::Free);
         if self.kind.metric == Metric::Cosine {
-            self.inverse_norms.row(slot)[0].store(inverse_norm.to_bits(), Ordering::Relaxed);
+            self.set_inverse_norm(slot, inverse_norm);
         }
         if let Some(kept) = &self.codes {
             // SAFETY: `&mut self`: nobody else reads anything.
@@ -486,18 +484,14 @@ impl Store {
 
     pub fn distances(&self, query: &[u8], vectors: &[(u32, Placed)]) -> Result<Vec<Neighbor>, VectorError> {
         self.check(query)?;
-        let is_cosine = self.kind.metric == Metric::Cosine;
         let query = self.query(query);
         let lines = self.prefetch_lines();
         let row = |(at, (id, placed)): (usize, &(u32, Placed))| {
             if let Some((_, later)) = vectors.get(at + RANKED_AHEAD) {
-                self.vectors.prefetch(later.slot_in(&self.vectors), lines);
+                self.prefetch(later.slot_in(&self.vectors), lines);
             }
-            let (vector, slot) = (placed.as_bytes(), placed.slot_in(&self.vectors));
-            // Norms are made when a vector gets into the index.
-            let inverse_norm = if is_cosine { self.kind.element.inverse_norm(vector) } else { 1.0 };
-            let raw = (self.kernel)(query.vector, vector);
-            let distance = kernels::finish(self.kind.metric, raw, query.inverse_norm, inverse_norm);
+            let slot = placed.slot_in(&self.vectors);
+            let distance = self.distance(&query, slot);
             Neighbor { id: *id, distance: self.replied(&query, slot, distance) }
         };
         Ok(vectors.iter().enumerate().map(row).collect())

@@ -48,9 +48,6 @@ const CHUNK_BYTES: usize = 64 << 10;
 const DIMENSION_MAX: usize = 1 << 20;
 const SECTIONS: [&str; 8] =
     ["ids", "states", "levels", "base links", "upper links", "norms", "codes", "fingerprints"];
-const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
-const QUANTIZATIONS: [Quantization; 4] =
-    [Quantization::None, Quantization::Bits8, Quantization::Bits4, Quantization::Bits1];
 
 /// Why a saved graph was not taken. The caller rebuilds from the vectors.
 #[derive(Debug, thiserror::Error)]
@@ -292,7 +289,7 @@ impl Header {
     fn parse(block: &[u8; 64]) -> Result<Header, LoadError> {
         let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
         let [metric, element, quantization, rest] = word(12).to_le_bytes().map(usize::from);
-        let kind = (METRICS.get(metric), Element::ALL.get(element), QUANTIZATIONS.get(quantization));
+        let kind = (Metric::ALL.get(metric), Element::ALL.get(element), Quantization::ALL.get(quantization));
         let (Some(&metric), Some(&element), Some(&quantization), 0) = (kind.0, kind.1, kind.2, rest) else {
             return Err(LoadError::Damaged("unknown metric, element or quantization"));
         };
@@ -528,10 +525,8 @@ impl Loading {
     /// The graph, without the ids whose vectors did not come back.
     pub fn finish(self) -> Hnsw {
         let Loading { index, restored, .. } = self;
-        for slot in
-            (0..).zip(restored).filter(|(_, restored)| !restored.load(Ordering::Relaxed)).map(|(s, _)| s)
-        {
-            if index.store.state(slot) == State::Live {
+        for (slot, restored) in (0..).zip(restored) {
+            if !restored.into_inner() && index.store.state(slot) == State::Live {
                 index.remove(index.store.id_of(slot));
             }
         }

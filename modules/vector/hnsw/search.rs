@@ -36,9 +36,18 @@ pub(super) enum Walk {
 impl Hnsw {
     /// `SearchRequest` whose query was checked; the scratch is pinned.
     pub(super) fn search_pinned(&self, request: &SearchRequest<'_>, scratch: &mut Scratch) -> SearchOutcome {
+        self.with_query(request.query, scratch, |query, scratch| self.search_for(query, request, scratch))
+    }
+
+    /// Runs a search for a vector, whose codes stand in the scratch's buffer meanwhile.
+    fn with_query(
+        &self,
+        vector: &[u8],
+        scratch: &mut Scratch,
+        search: impl FnOnce(&Query<'_>, &mut Scratch) -> SearchOutcome,
+    ) -> SearchOutcome {
         let mut buffer = std::mem::take(&mut scratch.codes);
-        let query = self.store.walking_query(request.query, &mut buffer);
-        let outcome = self.search_for(&query, request, scratch);
+        let outcome = search(&self.store.walking_query(vector, &mut buffer), scratch);
         scratch.codes = buffer;
         outcome
     }
@@ -311,11 +320,9 @@ impl Hnsw {
         request: &RangeRequest<'_>,
         scratch: &mut Scratch,
     ) -> SearchOutcome {
-        let mut buffer = std::mem::take(&mut scratch.codes);
-        let query = self.store.walking_query(request.query, &mut buffer);
-        let outcome = self.search_range_for(&query, request, scratch);
-        scratch.codes = buffer;
-        outcome
+        self.with_query(request.query, scratch, |query, scratch| {
+            self.search_range_for(query, request, scratch)
+        })
     }
 
     fn search_range_for(
