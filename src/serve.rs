@@ -87,6 +87,7 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
     engramdb_server::disable_huge_pages(&env);
     let options = StartOptions {
         databases: config.databases,
+        threads: cores(),
         pipeline: pipeline::Options {
             buffer_bytes_max: config.log_buffer_bytes,
             wake_on_kick: true,
@@ -131,7 +132,11 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
 
 /// Threads that insert into graphs: all cores but one, which is left to searches.
 fn index_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1))
+    (cores() - 1).max(1)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn start_logging(config: &Config) -> Result<(), Box<dyn Error>> {

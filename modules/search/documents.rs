@@ -15,22 +15,13 @@ use engramdb_engine::view::HashView;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
-use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::ops::{Index, IndexMut};
 
-/// Ids that keys had in an earlier run.
-pub type Reserved = HashMap<ShortBytes, u32, RandomState>;
-
 /// All documents of an index.
 pub struct Documents {
-    /// By the hash of the key that the slot has.
-    ids: HashTable<u32>,
-    hasher: RandomState,
-    slots: Slots,
+    keys: Keys,
     vacant: Vec<u32>,
-    /// Ids that keys had in an earlier run, while the keyspace is read at a start.
-    reserved: Reserved,
     live: RoaringBitmap,
     /// The version that the last change got.
     version: u64,
@@ -40,8 +31,18 @@ pub struct Documents {
     /// Whether any field has postings.
     has_values: bool,
     /// On the heap.
-    key_bytes: usize,
     value_bytes: usize,
+}
+
+/// Which key has which id, and what is kept by id.
+#[derive(Default)]
+pub struct Keys {
+    /// By the hash of the key that the slot has.
+    ids: HashTable<u32>,
+    hasher: RandomState,
+    slots: Slots,
+    /// On the heap.
+    key_bytes: usize,
 }
 
 #[derive(Default)]
@@ -61,6 +62,56 @@ struct Slots {
 }
 
 const BLOCK_SLOTS: usize = 1024;
+
+impl Keys {
+    /// Those of an earlier run, whose ids are all below `id_bound`: documents without content, which count as none until they
+    /// get one. `None` where a key or an id comes twice, or an id is too large.
+    pub fn of_earlier_run<'k>(
+        id_bound: u32,
+        keys: impl ExactSizeIterator<Item = (&'k [u8], u32)>,
+    ) -> Option<Keys> {
+        let mut reserved = Keys { ids: HashTable::with_capacity(keys.len()), ..Keys::default() };
+        (0..id_bound).for_each(|_| reserved.slots.push(Slot::default()));
+        for (key, id) in keys {
+            let is_free = reserved.slots.get(id)?.key.is_none();
+            if !is_free || reserved.id(key).is_some() {
+                return None;
+            }
+            reserved.name(id, key);
+        }
+        Some(reserved)
+    }
+
+    fn id(&self, key: &[u8]) -> Option<u32> {
+        let is_it = |&id: &u32| self.key(id) == Some(key);
+        self.ids.find(self.hasher.hash_one(key), is_it).copied()
+    }
+
+    #[inline]
+    fn key(&self, id: u32) -> Option<&[u8]> {
+        Some(self.slots.get(id)?.key.as_ref()?.as_slice())
+    }
+
+    /// Gives a free id to a key that has none.
+    fn name(&mut self, id: u32, key: &[u8]) {
+        let name = ShortBytes::new(key);
+        self.key_bytes += name.heap_bytes();
+        self.slots[id] = Slot { key: Some(name), ..Slot::default() };
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let hash_of =
+            |&id: &u32| hasher.hash_one(slots[id].key.as_ref().map_or(&b""[..], ShortBytes::as_slice));
+        self.ids.insert_unique(hasher.hash_one(key), id, hash_of);
+    }
+
+    /// Takes its id from a key, which the slot still has.
+    fn unname(&mut self, key: &[u8]) -> Option<u32> {
+        let slots = &self.slots;
+        let is_it = |&id: &u32| slots[id].key.as_ref().is_some_and(|held| held.as_slice() == key);
+        let (id, _) = self.ids.find_entry(self.hasher.hash_one(key), is_it).ok()?.remove();
+        self.key_bytes -= slots[id].key.as_ref().map_or(0, ShortBytes::heap_bytes);
+        Some(id)
+    }
+}
 
 impl Slots {
     fn push(&mut self, slot: Slot) {
@@ -129,42 +180,44 @@ impl Documents {
         };
         let fields: Vec<Postings> = definition.fields.iter().map(|field| postings(&field.kind)).collect();
         Documents {
-            ids: HashTable::new(),
-            hasher: RandomState::default(),
-            slots: Slots::default(),
+            keys: Keys::default(),
             vacant: Vec::new(),
-            reserved: Reserved::default(),
             live: RoaringBitmap::new(),
             version: 0,
             has_values: fields.iter().any(|postings| !matches!(postings, Postings::None)),
             fields,
             missing: definition.fields.iter().map(|_| RoaringBitmap::new()).collect(),
-            key_bytes: 0,
             value_bytes: 0,
         }
     }
 
-    /// Gives keys the ids that they had in an earlier run, all below `id_bound`, when they are met again. For an empty
-    /// index only; `end_reservation` follows.
-    pub fn reserve(&mut self, id_bound: u32, keys: Reserved) {
-        assert!(self.slots.length == 0, "ids are reserved before the first document");
-        (0..id_bound).for_each(|_| self.slots.push(Slot::default()));
-        self.reserved = keys;
+    /// Gives keys the ids that they had in an earlier run. For an empty index only; `end_reservation` follows.
+    pub fn reserve(&mut self, keys: Keys) {
+        assert!(self.keys.slots.length == 0, "ids are reserved before the first document");
+        self.keys = keys;
     }
 
-    pub fn is_reserved(&self, key: &[u8]) -> bool {
-        self.reserved.contains_key(key)
-    }
-
-    /// Makes the ids of keys that were not met again available.
+    /// Makes the ids of keys available that have got no content.
     pub fn end_reservation(&mut self) {
-        self.reserved = Reserved::default();
-        let free = |id: &u32| self.slots[*id].key.is_none();
-        self.vacant = (0..self.slots.length as u32).rev().filter(free).collect();
+        let never_met: Vec<u32> = self.ids_where(|slot| slot.version == 0).collect();
+        for id in never_met {
+            if let Some(key) = self.keys.key(id).map(<[u8]>::to_vec) {
+                self.keys.unname(&key);
+                self.keys.slots[id] = Slot::default();
+            }
+        }
+        self.live = self.ids_where(|slot| slot.key.is_some()).collect();
+        let vacant: Vec<u32> = self.ids_where(|slot| slot.key.is_none()).collect();
+        self.vacant = vacant.into_iter().rev().collect();
+    }
+
+    fn ids_where(&self, is_wanted: impl Fn(&Slot) -> bool) -> impl Iterator<Item = u32> {
+        let slots = &self.keys.slots;
+        (0..slots.length as u32).filter(move |&id| is_wanted(&slots[id]))
     }
 
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.keys.ids.len()
     }
 
     /// Rows that a search found at this version are true as long as their documents' versions are not younger.
@@ -174,17 +227,16 @@ impl Documents {
 
     /// The largest id ever given, plus one.
     pub fn id_bound(&self) -> u32 {
-        self.slots.length as u32
+        self.keys.slots.length as u32
     }
 
     pub fn id(&self, key: &[u8]) -> Option<u32> {
-        let is_it = |&id: &u32| self.key(id) == Some(key);
-        self.ids.find(self.hasher.hash_one(key), is_it).copied()
+        self.keys.id(key)
     }
 
     #[inline]
     pub fn key(&self, id: u32) -> Option<&[u8]> {
-        Some(self.slots.get(id)?.key.as_ref()?.as_slice())
+        self.keys.key(id)
     }
 
     /// Reads what a look at these documents will read, so that the cache misses overlap.
@@ -193,12 +245,12 @@ impl Documents {
     }
 
     pub fn version_of(&self, id: u32) -> u64 {
-        self.slots.get(id).map_or(0, |slot| slot.version)
+        self.keys.slots.get(id).map_or(0, |slot| slot.version)
     }
 
     /// What a document has in a field with postings.
     pub fn value(&self, id: u32, field: usize) -> &Value {
-        let values = self.slots.get(id).and_then(|slot| slot.values.as_ref());
+        let values = self.keys.slots.get(id).and_then(|slot| slot.values.as_ref());
         values.and_then(|values| values.get(field)).unwrap_or(&Value::Missing)
     }
 
@@ -225,12 +277,18 @@ impl Documents {
     }
 
     pub fn keys(&self) -> impl Iterator<Item = (&[u8], u32)> {
-        self.ids.iter().filter_map(|&id| Some((self.key(id)?, id)))
+        self.keys.ids.iter().filter_map(|&id| Some((self.key(id)?, id)))
     }
 
     /// Indexes the content of a key, new or changed; returns its id.
     pub fn upsert(&mut self, key: &[u8], content: &[Content]) -> u32 {
         let id = self.id(key).unwrap_or_else(|| self.add(key));
+        self.put(id, content);
+        id
+    }
+
+    /// Indexes the content of a key that has this id.
+    pub fn put(&mut self, id: u32, content: &[Content]) {
         self.version += 1;
         self.unpost(id);
         let mut values = Vec::new();
@@ -240,48 +298,32 @@ impl Documents {
                 values.push(value);
             }
         }
-        let slot = &mut self.slots[id];
+        let slot = &mut self.keys.slots[id];
         slot.values = self.has_values.then(|| Box::new(values.into()));
         slot.version = self.version;
         self.value_bytes += slot.values.as_ref().map_or(0, |values| owned_bytes(values));
-        id
     }
 
     /// Removes a key; returns the id that it had.
     pub fn remove(&mut self, key: &[u8]) -> Option<u32> {
-        let slots = &self.slots;
-        let is_it = |&id: &u32| slots[id].key.as_ref().is_some_and(|held| held.as_slice() == key);
-        let (id, _) = self.ids.find_entry(self.hasher.hash_one(key), is_it).ok()?.remove();
-        self.key_bytes -= slots[id].key.as_ref().map_or(0, ShortBytes::heap_bytes);
+        let id = self.keys.unname(key)?;
         self.version += 1;
         self.unpost(id);
         self.missing.iter_mut().for_each(|missing| {
             missing.remove(id);
         });
-        self.slots[id] = Slot { version: self.version, ..Slot::default() };
+        self.keys.slots[id] = Slot { version: self.version, ..Slot::default() };
         self.live.remove(id);
         self.vacant.push(id);
         Some(id)
     }
 
     fn add(&mut self, key: &[u8]) -> u32 {
-        let name = ShortBytes::new(key);
-        self.key_bytes += name.heap_bytes();
-        let slot = Slot { key: Some(name), ..Slot::default() };
-        let id = match self.reserved.remove(key).or_else(|| self.vacant.pop()) {
-            Some(id) => {
-                self.slots[id] = slot;
-                id
-            }
-            None => {
-                self.slots.push(slot);
-                (self.slots.length - 1) as u32
-            }
-        };
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        let hash_of =
-            |&id: &u32| hasher.hash_one(slots[id].key.as_ref().map_or(&b""[..], ShortBytes::as_slice));
-        self.ids.insert_unique(hasher.hash_one(key), id, hash_of);
+        let id = self.vacant.pop().unwrap_or_else(|| {
+            self.keys.slots.push(Slot::default());
+            (self.keys.slots.length - 1) as u32
+        });
+        self.keys.name(id, key);
         self.live.insert(id);
         id
     }
@@ -305,7 +347,7 @@ impl Documents {
     }
 
     fn unpost(&mut self, id: u32) {
-        let Some(values) = self.slots[id].values.take() else { return };
+        let Some(values) = self.keys.slots[id].values.take() else { return };
         self.value_bytes -= owned_bytes(&values);
         for (field, value) in values.iter().enumerate() {
             match (value, &mut self.fields[field]) {
@@ -320,9 +362,9 @@ impl Documents {
 
     /// Bytes on the heap, by estimate.
     pub fn heap_bytes(&self) -> usize {
-        self.key_bytes
-            + self.ids.allocation_size()
-            + self.slots.blocks.len() * BLOCK_SLOTS * size_of::<Slot>()
+        self.keys.key_bytes
+            + self.keys.ids.allocation_size()
+            + self.keys.slots.blocks.len() * BLOCK_SLOTS * size_of::<Slot>()
             + self.value_bytes
     }
 }

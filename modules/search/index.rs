@@ -172,16 +172,6 @@ impl Index {
         housed
     }
 
-    /// Takes out a document that was read trusting, and is none. Before the first command.
-    pub fn refuse(&self, id: u32, hash: &Hash) {
-        let mut documents = self.documents.write();
-        let Some(key) = documents.key(id).map(<[u8]>::to_vec) else { return };
-        documents.remove(&key);
-        self.vectors.iter().flatten().for_each(|vectors| _ = vectors.structure().index().remove(id));
-        let refused = self.read(&key, hash);
-        debug_assert!(refused.is_none(), "it was read trusting, and turned out to be none");
-    }
-
     fn remove_vector(self: &Arc<Self>, workers: &Workers, field: usize, id: u32) {
         let Some(vectors) = &self.vectors[field] else { return };
         if vectors.remove(id, workers.count()) {

@@ -7,6 +7,7 @@
 //! documents, `vectors` the nearest of them, `search` loads the rows and `reply` writes them. The life of a mutation:
 //! `module` hears of it, `index` brings `documents` up to date at once, places vectors and puts them into the tail of
 //! `vectors`, from where `workers` take them. What an index leaves behind when it is dropped is for `leftover`.
+//! A start: `saved` has what the last run kept, `restoring` joins it with the keys as they are read, `recovery` ends it.
 
 mod commands;
 mod create;
@@ -26,6 +27,7 @@ mod query;
 mod recovery;
 mod reply;
 mod request;
+mod restoring;
 mod saved;
 mod schema;
 mod search;

@@ -4,6 +4,7 @@ use crate::commands::COMMANDS;
 use crate::index::Index;
 use crate::leftover::Leftover;
 use crate::recovery;
+use crate::restoring::{Followers, Restoring};
 use crate::saved::{self, AllSaved};
 use crate::schema::{self, Definition};
 use crate::settings::Settings;
@@ -11,9 +12,9 @@ use crate::workers::Workers;
 use engramdb_engine::command::Command;
 use engramdb_engine::effect::{Effect, Record};
 use engramdb_engine::env::Env;
-use engramdb_engine::keyspace::Housing;
+use engramdb_engine::keyspace::{Database, Housing, Keyspace};
 use engramdb_engine::log::Lsn;
-use engramdb_engine::module::{Applied, Exporter, Job, Module, ModuleEffect};
+use engramdb_engine::module::{Applied, Exporter, Follower, Job, Module, ModuleEffect};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,9 +51,12 @@ pub struct SearchModule {
     leftovers: Vec<Leftover>,
     /// The batch of the last CREATE and how many it has had: the source of ids.
     last_created: (Lsn, u64),
-    /// What an earlier run has saved, being read until `recovered` asks for it.
-    saved: Option<JoinHandle<AllSaved>>,
-    /// Whether changes are followed as they come; until `recovered`, indexes are definitions only.
+    /// What an earlier run has saved, being read until the first index asks for it.
+    reading: Option<JoinHandle<AllSaved>>,
+    saved: AllSaved,
+    /// By id: indexes on their way back, until `recovered`.
+    restoring: BTreeMap<u64, Arc<Restoring>>,
+    /// Whether changes are followed as they come, which is so from `recovered` on.
     live: bool,
 }
 
@@ -64,7 +68,9 @@ impl SearchModule {
         let threads = if options.offline { 0 } else { options.threads.max(1) };
         let directory = options.directory.as_ref().filter(|_| !options.offline);
         SearchModule {
-            saved: directory.map(|directory| saved::read_all(&options.env, directory)),
+            reading: directory.map(|directory| saved::read_all(&options.env, directory)),
+            saved: AllSaved::default(),
+            restoring: BTreeMap::new(),
             options,
             settings: Settings::default(),
             indexes: BTreeMap::new(),
@@ -101,10 +107,25 @@ impl SearchModule {
         let is_complete = !self.live || definition.options.skip_initial_scan;
         let name = definition.name.clone();
         let index = Arc::new(Index::new(definition, effect.lsn, is_complete));
-        // A small database is looked at here and now.
-        index.backfill_slice(&self.workers, keyspace, effect.database, &*self.options.env.clock);
+        if self.live {
+            // A small database is looked at here and now.
+            index.backfill_slice(&self.workers, keyspace, effect.database, &*self.options.env.clock);
+        } else if !self.options.offline {
+            self.restore(keyspace, effect.database, index.clone());
+        }
         self.indexes.entry(effect.database).or_default().insert(name, index);
         Ok(())
+    }
+
+    /// Takes from what was saved, for an index that comes up before the first command.
+    fn restore(&mut self, keyspace: &Keyspace, database: u32, index: Arc<Index>) {
+        if let Some(reading) = self.reading.take() {
+            self.saved = reading.join().expect("reading ends in a result");
+        }
+        let id = index.definition.id;
+        let is_first = keyspace.database(database).is_none_or(Database::is_empty);
+        let restoring = Restoring::new(index, self.saved.remove(&id), is_first);
+        self.restoring.insert(id, Arc::new(restoring));
     }
 
     /// Drops the indexes of the databases that `which` picks.
@@ -165,6 +186,14 @@ impl Module for SearchModule {
         }
     }
 
+    fn follower(&self) -> Option<Arc<dyn Follower>> {
+        let of = |(database, index): (u32, &Arc<Index>)| {
+            Some((database, self.restoring.get(&index.definition.id)?.clone()))
+        };
+        let followers: Vec<_> = self.indexes().filter_map(of).collect();
+        (!followers.is_empty()).then(|| Arc::new(Followers(followers)) as Arc<dyn Follower>)
+    }
+
     fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>) {
         if self.indexes.is_empty() {
             return;
@@ -174,13 +203,16 @@ impl Module for SearchModule {
             Effect::Flush => self.drop_all(|number| number == database),
             Effect::FlushAll => self.drop_all(|_| true),
             Effect::SwapDatabases { first, second } => self.swap(first, second, applied.lsn),
-            _ if self.live => effect.changed_keys(database, &mut |database, key| {
+            _ if self.options.offline => {}
+            _ => effect.changed_keys(database, &mut |database, key| {
                 let here = self.indexes.get(&database).into_iter().flat_map(BTreeMap::values);
                 for index in here.filter(|index| index.definition.covers(key)) {
-                    index.observe(&self.workers, keyspace, (database, key), &effect, applied.lsn);
+                    match self.restoring.get(&index.definition.id) {
+                        Some(restoring) => restoring.observe(keyspace, (database, key), &effect),
+                        None => index.observe(&self.workers, keyspace, (database, key), &effect, applied.lsn),
+                    }
                 }
             }),
-            _ => {}
         }
     }
 
@@ -202,11 +234,13 @@ impl Module for SearchModule {
             return Vec::new();
         }
         self.live = true;
-        let saved = self.saved.take().map(|reading| reading.join().expect("reading ends in a result"));
-        let mut saved = saved.unwrap_or_default();
+        // Files of indexes that are no more.
+        self.saved = AllSaved::default();
+        let mut restoring = std::mem::take(&mut self.restoring);
         let recover = |(database, index): (u32, &Arc<Index>)| {
-            let saved = saved.remove(&index.definition.id);
-            recovery::recover(&self.options.env, &self.workers, keyspace, database, index, saved)
+            let restoring = restoring.remove(&index.definition.id).and_then(Arc::into_inner);
+            let restoring = restoring.expect("each index began to come back, and no key is read any more");
+            recovery::finish(&self.options.env, &self.workers, keyspace, database, restoring)
         };
         self.indexes().map(recover).collect()
     }

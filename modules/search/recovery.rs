@@ -1,24 +1,23 @@
-//! Derived state at the start: indexes are made ready from the keyspace and from saved graphs, before the first command.
+//! The end of a start: indexes are made ready, before the first command.
 //!
-//! A saved graph is a cache, and has no vectors: it gets them back from the keyspace, one by one, and only where they are what
-//! they were. A document that differs or is missing is inserted, and what is gone is removed. A few insertions wait in the
-//! field's tail, where searches find them exactly, while index workers bring them: the start does not wait for that. A file
-//! that does not fit exactly is thrown away, and the report says so. In the end the hashes' fields stand in the index.
+//! A saved graph is a cache, and has no vectors: it has got them back while the keys were read (`restoring`), and only where
+//! they are what they were. What is left is a list of documents to be looked at, which is all of them where nothing was saved.
+//! What differs is inserted, and what is gone is removed. A few insertions wait in the field's tail, where
+//! searches find them exactly, while index workers bring them: the start does not wait for that. A file
+//! that does not fit exactly is thrown away, and the report says so.
 
-use crate::documents;
-use crate::index::Index;
+use crate::index::{Index, hash};
 use crate::module::SearchModule;
-use crate::saved::{self, Saved};
-use crate::vectors::{Structure, TAIL_MAX, parameters};
+use crate::restoring::{Restoring, Returning};
+use crate::saved;
+use crate::vectors::{Structure, TAIL_MAX};
 use crate::workers::Workers;
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
 use engramdb_engine::module::Exporter;
 use engramdb_engine::types::{Hash, Housed, StringValue};
-use engramdb_engine::view::HashView;
-use engramdb_vector::{Loading, Placed};
+use engramdb_vector::{Loading, Placed, VectorIndex};
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,74 +33,59 @@ struct Work {
     /// Left to the index workers.
     waiting: usize,
     removed: usize,
-    /// Documents with something that is no vector after all.
-    refused: Vec<u32>,
 }
 
 /// Makes one index ready; says what was done.
-pub fn recover(
+pub fn finish(
     env: &Env,
     workers: &Workers,
     keyspace: &mut Housing<'_>,
     database: u32,
-    index: &Arc<Index>,
-    saved: Option<Result<Saved, String>>,
+    mut restoring: Restoring,
 ) -> String {
     let start = env.clock.monotonic();
-    let name = String::from_utf8_lossy(&index.definition.name).into_owned();
-    let graphs = match saved {
-        Some(Ok(Saved { id_bound, documents, graphs })) => {
-            index.documents.write().reserve(id_bound, documents);
-            Ok(graphs)
-        }
-        Some(Err(cause)) => Err(cause),
-        None => Err(String::new()),
-    };
-    let documents = read_documents(keyspace, database, index);
-    let was_saved = graphs.is_ok();
-    let note = match &graphs {
-        Err(cause) if !cause.is_empty() => format!("; its saved graph was thrown away: {cause}"),
-        _ => String::new(),
-    };
+    let index = restoring.index.clone();
+    let documents = read_documents(keyspace, database, &mut restoring);
     let mut work = Work::default();
-    let mut graphs: HashMap<usize, Loading> = graphs.unwrap_or_default().into_iter().collect();
     let mut housed = Vec::new();
-    for field in (0..index.vectors.len()).filter(|&field| index.vectors[field].is_some()) {
-        let places = fill(workers, index, field, graphs.remove(&field), &documents, &mut work);
-        housed.extend(places.into_iter().map(|(id, place)| (id, field, place)));
+    for (field, returning) in restoring.fields.into_iter().enumerate() {
+        if index.vectors[field].is_some() {
+            let places = fill(workers, &index, field, returning, &documents, &mut work);
+            housed.extend(places.into_iter().map(|(id, place)| (id, field, place)));
+        }
     }
-    let documents_count = documents.len();
-    for &(id, hash) in documents.iter().filter(|(id, _)| work.refused.contains(id)) {
-        index.refuse(id, hash);
-    }
-    house(keyspace, database, index, housed);
+    house(keyspace, database, &index, housed);
     index.finish_backfill();
     let elapsed_ms = env.clock.monotonic().saturating_sub(start).as_millis();
-    let Work { loaded, inserted, waiting, removed, .. } = work;
+    let name = String::from_utf8_lossy(&index.definition.name);
+    let Work { loaded, inserted, waiting, removed } = work;
     let again = match waiting {
         0 => format!("{inserted} inserted again"),
         _ => format!("{} being inserted again", inserted + waiting),
     };
-    match was_saved {
-        true => {
-            format!(
-                "index {name}: {loaded} graph nodes loaded, {again}, {removed} removed in {elapsed_ms} ms"
-            )
+    match restoring.saved {
+        Ok(()) => {
+            format!("index {name}: {loaded} graph nodes loaded, {again}, {removed} removed in {elapsed_ms} ms")
         }
-        false => {
+        Err(cause) => {
             let built = if waiting == 0 { "built" } else { "being built" };
-            format!("index {name}: {built} from {documents_count} documents in {elapsed_ms} ms{note}")
+            let note = match &*cause {
+                "" => String::new(),
+                cause => format!("; its saved graph was thrown away: {cause}"),
+            };
+            let count = index.documents.read().len();
+            format!("index {name}: {built} from {count} documents in {elapsed_ms} ms{note}")
         }
     }
 }
 
-/// Takes over the field's graph, if there is one that was built as the definition says, and inserts what it lacks or has
-/// otherwise. Returns where the documents' vectors stand.
+/// Takes over the field's graph, if there is one, and inserts what it lacks or has otherwise. Returns where the vectors of the
+/// documents stand.
 fn fill(
     workers: &Workers,
     index: &Arc<Index>,
     field: usize,
-    graph: Option<Loading>,
+    returning: Option<Returning>,
     documents: &[(u32, &Hash)],
     work: &mut Work,
 ) -> Vec<(u32, Housed)> {
@@ -110,20 +94,15 @@ fn fill(
     let blobs = documents.iter().filter_map(|(id, hash)| Some((*id, &hash.get(identifier)?.value)));
     let mut missing: Vec<(u32, &StringValue)> = blobs.collect();
     let mut placed = Vec::new();
-    if let Some(graph) = graph.filter(|graph| graph.parameters() == parameters(vectors.options())) {
+    if let Some(Returning::Graph(graph, home)) = returning {
         (placed, missing) = restore(&graph, &missing);
         let changed = missing.iter().filter(|(id, _)| graph.contains(*id)).count();
-        work.loaded += graph.len();
-        work.removed += graph.len() - placed.len() - changed;
-        vectors.adopt(Structure::of(graph.finish()));
+        let loaded = graph.len();
+        let graph = graph.finish();
+        work.loaded += loaded;
+        work.removed += loaded - graph.len() - changed;
+        vectors.adopt(Structure::with_home(graph, home));
     }
-    missing.retain(|(id, blob)| {
-        let is_vector = blob.with_bytes(|blob| vectors.options().is_vector(blob));
-        if !is_vector {
-            work.refused.push(*id);
-        }
-        is_vector
-    });
     let structure = vectors.structure();
     let mut housed: Vec<(u32, Housed)> =
         placed.into_iter().map(|(id, placed)| (id, structure.house(placed))).collect();
@@ -161,10 +140,8 @@ fn house(keyspace: &mut Housing<'_>, database: u32, index: &Index, housed: Vec<(
         if let (Some(Some(later)), Some(keys)) = (keys.get(at + HOUSED_AHEAD), keyspace.database(database)) {
             keys.prefetch(later);
         }
-        // One that was refused has no key.
-        if let Some(key) = keys[at] {
-            index.house(keyspace, (database, key), [(field, place)]);
-        }
+        let key = keys[at].expect("a document has a key");
+        index.house(keyspace, (database, key), [(field, place)]);
     }
 }
 
@@ -173,8 +150,8 @@ const RESTORED_AT_ONCE: usize = 512;
 
 type Restored<'k> = (Vec<(u32, Placed)>, Vec<(u32, &'k StringValue)>);
 
-/// Gives a graph its vectors back, on all cores: this is done for every document of every start. Returns where they stand,
-/// and those that the graph does not have, in the order of ids.
+/// Gives a graph vectors back, on all cores. Returns where they stand, and those that the graph does not have, in the order of
+/// ids.
 fn restore<'k>(graph: &Loading, blobs: &[(u32, &'k StringValue)]) -> Restored<'k> {
     let all = Mutex::new((Vec::with_capacity(blobs.len()), Vec::new()));
     let parts: Vec<_> = blobs.chunks(RESTORED_AT_ONCE).collect();
@@ -196,35 +173,48 @@ fn restore<'k>(graph: &Loading, blobs: &[(u32, &'k StringValue)]) -> Restored<'k
     (placed, missing)
 }
 
-/// Indexes everything but vectors. Keys that an earlier run knew keep their ids; new ones get theirs in the order of the
-/// keys, which, unlike the table's order, is the same in every process: the same data makes the same graph.
-fn read_documents<'k>(keyspace: &'k Keyspace, database: u32, index: &Index) -> Vec<(u32, &'k Hash)> {
-    let mut documents = index.documents.write();
-    let entries = keyspace.database(database).into_iter().flat_map(|keys| keys.iter());
-    let hash = |value: &'k Value| match value {
-        Value::Hash(hash) => Some(&**hash),
-        _ => None,
+/// Indexes everything but vectors, of what is on the list. Keys that an earlier run knew keep their ids; new ones get theirs
+/// in the order of the keys, which, unlike the table's order, is the same in every process: the same data makes the same graph.
+fn read_documents<'k>(
+    keyspace: &'k Keyspace,
+    database: u32,
+    restoring: &mut Restoring,
+) -> Vec<(u32, &'k Hash)> {
+    let listed = restoring.listed();
+    let index = &restoring.index;
+    let keys: Vec<(&[u8], Option<&'k Hash>)> = match &listed {
+        Some(listed) => listed.iter().map(|key| (&key[..], hash(keyspace, database, key))).collect(),
+        None => covered(keyspace, database, index).collect(),
     };
-    let covered = entries
-        .filter(|entry| index.definition.covers(entry.key()))
-        .filter_map(|entry| Some((entry.key(), hash(entry.value())?)));
-    let (known, mut new): (Vec<_>, Vec<_>) = covered.partition(|(key, _)| documents.is_reserved(key));
+    let mut documents = index.documents.write();
+    let (known, mut new): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|(key, _)| documents.id(key).is_some());
     new.sort_unstable_by_key(|&(key, _)| key);
-    let read = known
-        .into_iter()
-        .chain(new)
-        .filter_map(|(key, hash)| {
-            // What an earlier run knew is mostly as it was, which the graph tells; what is not is looked at then.
-            let content = match documents.is_reserved(key) {
-                true => documents::read_trusting(&index.definition, HashView::whole(hash)).ok(),
-                false => None,
-            };
-            let content = content.or_else(|| index.read(key, hash))?;
-            Some((documents.upsert(key, &content), hash))
-        })
-        .collect();
+    let mut read = Vec::new();
+    for (key, hash) in known.into_iter().chain(new) {
+        if let Some(id) = documents.id(key) {
+            restoring.forget(id);
+        }
+        match hash.and_then(|hash| Some((index.read(key, hash)?, hash))) {
+            Some((content, hash)) => read.push((documents.upsert(key, &content), hash)),
+            None => _ = documents.remove(key),
+        }
+    }
     documents.end_reservation();
     read
+}
+
+/// All keys that could be documents.
+fn covered<'k>(
+    keyspace: &'k Keyspace,
+    database: u32,
+    index: &Index,
+) -> impl Iterator<Item = (&'k [u8], Option<&'k Hash>)> {
+    let entries = keyspace.database(database).into_iter().flat_map(|keys| keys.iter());
+    entries.filter(|entry| index.definition.covers(entry.key())).filter_map(|entry| match entry.value() {
+        Value::Hash(hash) => Some((entry.key(), Some(&**hash))),
+        Value::String(_) => None,
+    })
 }
 
 /// Runs `work` on every item, by several threads.

@@ -17,10 +17,9 @@
 //! The file is a cache: it need not be of one moment, nor of the snapshot's. Whoever loads it compares every document with
 //! the keyspace (`recovery`). It is written beside its name, synced and renamed, so that a name stands for a whole file.
 
-use crate::documents::Reserved;
+use crate::documents::Keys;
 use crate::index::Index;
 use engramdb_engine::env::{Access, Disk, DiskFile, Env};
-use engramdb_engine::types::ShortBytes;
 use engramdb_vector::{Hnsw, Loading};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -36,10 +35,8 @@ const SUFFIX: &str = ".index";
 
 /// What a file has.
 pub struct Saved {
-    /// All ids in the graphs are below it.
-    pub id_bound: u32,
-    /// The ids of the documents' keys.
-    pub documents: Reserved,
+    /// The documents' keys.
+    pub keys: Keys,
     /// By number of the field, still without their vectors.
     pub graphs: Vec<(usize, Loading)>,
 }
@@ -130,15 +127,21 @@ fn read(env: &Env, path: &Path, index: u64) -> Result<Saved, String> {
     let file = env.disk.open(path, Access::Read);
     let file = file.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
     let footer = read_footer(&file, index).map_err(|error| error.to_string())?;
-    let (id_bound, places, documents) = Fields(&footer).parse().ok_or("its footer is damaged")?;
+    let damaged = || "its footer is damaged".to_owned();
+    let mut fields = Fields(&footer);
+    let (id_bound, places) = fields.places().ok_or_else(damaged)?;
     let load = |(field, offset, bytes): Place| {
         let file = file.clone();
         let mut input = FileReader { file, offset, end: offset + bytes, buffer: Vec::new(), at: 0 };
         let graph = Hnsw::load(&mut input).map_err(|error| error.to_string())?;
         Ok((field as usize, graph))
     };
-    let graphs = places.into_iter().map(load).collect::<Result<_, String>>()?;
-    Ok(Saved { id_bound, documents, graphs })
+    std::thread::scope(|scope| {
+        let keys = scope.spawn(move || Keys::of_earlier_run(id_bound, fields.keys()?.into_iter()));
+        let graphs = places.into_iter().map(load).collect::<Result<_, String>>()?;
+        let keys = keys.join().expect("reading ends in a result").ok_or_else(damaged)?;
+        Ok(Saved { keys, graphs })
+    })
 }
 
 /// Checks the header and reads the footer that it names.
@@ -176,28 +179,34 @@ pub fn remove_others(disk: &dyn Disk, directory: &Path, indexes: &[u64]) -> io::
     disk.sync_directory(directory)
 }
 
+/// A field, and where in the file its graph stands: offset and bytes.
 type Place = (u32, u64, u64);
-type Parsed = (u32, Vec<Place>, Reserved);
 
 /// Reads little-endian fields; `None` where the bytes end.
 struct Fields<'a>(&'a [u8]);
 
-impl Fields<'_> {
-    fn parse(&mut self) -> Option<Parsed> {
+impl<'a> Fields<'a> {
+    /// The bound of ids, and the graphs.
+    fn places(&mut self) -> Option<(u32, Vec<Place>)> {
         let id_bound = self.u32()?;
         let graphs = self.u32()?;
         let places =
             (0..graphs).map(|_| Some((self.u32()?, self.u64()?, self.u64()?))).collect::<Option<_>>()?;
+        Some((id_bound, places))
+    }
+
+    /// The keys with their ids, up to the end.
+    fn keys(&mut self) -> Option<Vec<(&'a [u8], u32)>> {
         let documents = self.u32()?;
-        let documents = (0..documents)
+        let keys = (0..documents)
             .map(|_| {
                 let (id, length) = (self.u32()?, self.u32()?);
                 let (key, rest) = self.0.split_at_checked(length as usize)?;
                 self.0 = rest;
-                Some((ShortBytes::new(key), id)).filter(|_| id < id_bound)
+                Some((key, id))
             })
             .collect::<Option<_>>()?;
-        self.0.is_empty().then_some((id_bound, places, documents))
+        self.0.is_empty().then_some(keys)
     }
 
     fn u32(&mut self) -> Option<u32> {

@@ -59,15 +59,20 @@ impl Structure {
         match options.algorithm {
             Algorithm::Flat => {
                 let flat = Flat::new(options.element, options.dimension as usize, options.metric);
-                let house = Arc::new(Home(flat.vectors().clone()));
+                let house = home_of(flat.vectors());
                 Structure { index: Kind::Flat(Box::new(flat)), house }
             }
             Algorithm::Hnsw | Algorithm::Svs => Structure::of(Hnsw::new(parameters(options))),
         }
     }
 
-    pub fn of(graph: Hnsw) -> Structure {
-        let house = Arc::new(Home(graph.vectors().clone()));
+    fn of(graph: Hnsw) -> Structure {
+        let house = home_of(graph.vectors());
+        Structure::with_home(graph, house)
+    }
+
+    /// Of a graph whose vectors hashes know by this home already.
+    pub fn with_home(graph: Hnsw, house: Arc<dyn House>) -> Structure {
         Structure { index: Kind::Graph(Box::new(graph)), house }
     }
 
@@ -98,6 +103,11 @@ impl Structure {
 
 /// The memory of an index as hashes know it. It outlives the index for as long as a hash has something there.
 struct Home(Arc<Vectors>);
+
+/// The memory of an index as hashes are to know it: one for each index.
+pub fn home_of(vectors: &Arc<Vectors>) -> Arc<dyn House> {
+    Arc::new(Home(vectors.clone()))
+}
 
 impl House for Home {
     fn content(&self, place: u32) -> &[u8] {

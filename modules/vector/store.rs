@@ -213,9 +213,13 @@ impl Store {
     ///
     /// # Safety
     /// Nobody reads or writes the slot's vector at the same time, nor has a reference to it.
-    pub unsafe fn restore_vector(&self, slot: u32, vector: &[u8]) -> Placed {
+    pub unsafe fn restore_vector(&self, slot: u32, vector: &[u8]) {
         // SAFETY: as the caller promises.
         unsafe { self.vectors.fill(slot, vector) };
+    }
+
+    /// Holds the vector in a slot that is in the index.
+    pub fn vector_at(&self, slot: u32) -> Placed {
         self.vectors.hold(slot);
         self.vectors.placed(slot)
     }
@@ -457,9 +461,7 @@ impl Store {
     pub fn vector_of(&self, id: u32) -> Option<Placed> {
         // While we are pinned, nobody lets go of a slot that the id had meanwhile.
         let _pinned = self.pin();
-        let slot = self.slot_of(id)?;
-        self.vectors.hold(slot);
-        Some(self.vectors.placed(slot))
+        Some(self.vector_at(self.slot_of(id)?))
     }
 
     /// Of one vector.

@@ -28,7 +28,7 @@ pub struct Vectors {
 impl Vectors {
     pub(crate) fn new(vector_bytes: usize) -> Vectors {
         Vectors {
-            rows: Slab::new(vector_bytes),
+            rows: Slab::for_walks(vector_bytes),
             holders: Slab::new(1),
             free: Mutex::default(),
             slot_count: AtomicU32::new(0),

@@ -5,8 +5,9 @@
 //! and must be rebuildable from the keyspace at any time.
 //!
 //! Invariants: `apply` and `observe` run under the keyspace's write lock, in log order, the same in execution and in
-//! replay; they are the only places where a module's ground state changes. All that a module can do to the keyspace is to
-//! house contents, which changes where they stand and not what they are (`Housing`).
+//! replay (the keys of a snapshot are not observed but followed, see `Follower`); they are the only places where a module's
+//! ground state changes. All that a module can do to the keyspace is to house contents, which changes where they stand and
+//! not what they are (`Housing`).
 
 use crate::command::Command;
 use crate::effect::{Effect, Record};
@@ -14,6 +15,7 @@ use crate::keyspace::Housing;
 use crate::log::Lsn;
 use crate::store::ReplayError;
 use std::any::Any;
+use std::sync::Arc;
 
 /// What a module is told of a change of keys, after it was applied.
 pub struct Applied<'a> {
@@ -46,6 +48,12 @@ pub trait Module: Any + Send + Sync {
 
     /// Changes the ground state. An error means that the data is corrupt or newer than this program.
     fn apply(&mut self, keyspace: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String>;
+
+    /// Who makes derived state of a snapshot's keys while they are read. Asked once, when the snapshot's ground state was
+    /// applied and before its keys.
+    fn follower(&self) -> Option<Arc<dyn Follower>> {
+        None
+    }
 
     /// Sees a change of keys. The keyspace is as the change left it.
     fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>);
@@ -93,6 +101,12 @@ pub trait Module: Any + Send + Sync {
     }
 }
 
+/// Sees the keys of a snapshot, which several threads read at once.
+pub trait Follower: Send + Sync {
+    /// A key was read whole. `keyspace` has it, and only some of the others.
+    fn loaded(&self, keyspace: &mut Housing<'_>, database: u32, key: &[u8]);
+}
+
 /// Work without any lock of the engine.
 pub type Job = Box<dyn FnOnce() + Send>;
 
@@ -135,6 +149,10 @@ impl Modules {
         let module = module.ok_or(ReplayError::UnknownModule(number))?;
         let effect = ModuleEffect { database: record.database, version, kind, payload, lsn };
         module.apply(keyspace, &effect).map_err(|cause| ReplayError::Module { module: module.name(), cause })
+    }
+
+    pub(crate) fn followers(&self) -> Vec<Arc<dyn Follower>> {
+        self.iter().filter_map(Module::follower).collect()
     }
 
     #[inline]

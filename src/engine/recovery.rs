@@ -59,6 +59,11 @@ impl Recovering {
         self.store.replay_record(lsn, record)
     }
 
+    /// Takes over a part of a snapshot that was loaded apart; see `Keyspace::absorb`.
+    pub(crate) fn absorb(&mut self, part: Keyspace) -> Result<(), Vec<u8>> {
+        self.store.keyspace.absorb(part)
+    }
+
     /// Applies what the log holds after `from`. `progress` hears of each batch's LSN.
     pub fn replay(
         &mut self,
@@ -109,12 +114,14 @@ impl Recovering {
 pub struct StartOptions {
     /// How many numbered databases there are.
     pub databases: usize,
+    /// Threads that read a snapshot.
+    pub threads: usize,
     pub pipeline: Options,
 }
 
 impl Default for StartOptions {
     fn default() -> StartOptions {
-        StartOptions { databases: 16, pipeline: Options::default() }
+        StartOptions { databases: 16, threads: 1, pipeline: Options::default() }
     }
 }
 
@@ -215,7 +222,7 @@ pub fn open_log(
     modules: MakeModules<'_>,
     options: StartOptions,
 ) -> Result<(Engine, StartReport), StartError> {
-    let (recovering, recovered, mut report) = recover(env, directory, &*log, modules, options.databases)?;
+    let (recovering, recovered, mut report) = recover(env, directory, &*log, modules, &options)?;
     let began = env.clock.monotonic();
     let (engine, modules) = recovering.start(log, &recovered, options.pipeline)?;
     report.modules = modules;
@@ -229,11 +236,11 @@ pub fn recover(
     directory: &Path,
     log: &dyn ShardLog,
     modules: MakeModules<'_>,
-    databases: usize,
+    options: &StartOptions,
 ) -> Result<(Recovering, Recovered, StartReport), StartError> {
     let began = env.clock.monotonic();
     let mut report = StartReport::default();
-    let (mut recovering, from) = restore(env, directory, log, modules, databases, &mut report)?;
+    let (mut recovering, from) = restore(env, directory, log, modules, options, &mut report)?;
     let loaded = env.clock.monotonic();
     let recovered = recovering.replay(log, from, |_| ())?;
     report.loading = loaded - began;
@@ -251,7 +258,7 @@ fn restore(
     directory: &Path,
     log: &dyn ShardLog,
     modules: MakeModules<'_>,
-    databases: usize,
+    options: &StartOptions,
     report: &mut StartReport,
 ) -> Result<(Recovering, Checkpoint), StartError> {
     let manifest = Manifest::load(&*env.disk, directory)?;
@@ -265,9 +272,9 @@ fn restore(
             report.notes.push(format!("the log does not reach back to snapshot {}", entry.file));
             continue;
         }
-        let mut recovering = Recovering::new(env.clone(), databases, modules());
+        let mut recovering = Recovering::new(env.clone(), options.databases, modules());
         let opened = open_listed(env, directory, entry, log.id());
-        match opened.and_then(|snapshot| snapshot.load(&mut recovering)) {
+        match opened.and_then(|snapshot| snapshot.load(&mut recovering, options.threads)) {
             Ok(()) => {
                 report.snapshot = Some(entry.clone());
                 return Ok((recovering, entry.checkpoint()));
@@ -280,5 +287,5 @@ fn restore(
         let (directory, problems) = (directory.to_owned(), std::mem::take(&mut report.notes));
         return Err(StartError::NoSnapshot { directory, first, problems });
     }
-    Ok((Recovering::new(env.clone(), databases, modules()), Checkpoint::default()))
+    Ok((Recovering::new(env.clone(), options.databases, modules()), Checkpoint::default()))
 }

@@ -139,6 +139,11 @@ impl<T: Keyed> Table<T> {
 
     /// Inserts an item whose key is not in the table (the caller looked).
     pub fn insert_new(&mut self, hash: u64, item: T) -> &mut T {
+        self.insert_slot(Slot { hash, item: Box::new(item) })
+    }
+
+    fn insert_slot(&mut self, slot: Slot<T>) -> &mut T {
+        let hash = slot.hash;
         self.length += 1;
         let mut number = self.segment_of(hash);
         // All items may share the next bit, so one split may not be enough.
@@ -147,8 +152,18 @@ impl<T: Keyed> Table<T> {
             number = self.segment_of(hash);
         }
         let slots = &mut self.segments[number].slots;
-        let slot = Slot { hash, item: Box::new(item) };
         &mut slots.insert_unique(inner(hash), slot, |slot| inner(slot.hash)).into_mut().item
+    }
+
+    /// Takes over all items of another table. `Err` with the key if one is in both; some items have moved by then.
+    pub fn absorb(&mut self, other: Table<T>) -> Result<(), Vec<u8>> {
+        for slot in other.segments.into_iter().flat_map(|segment| segment.slots) {
+            if self.get(slot.hash, slot.item.key()).is_some() {
+                return Err(slot.item.key().to_vec());
+            }
+            self.insert_slot(slot);
+        }
+        Ok(())
     }
 
     pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<T> {

@@ -31,13 +31,14 @@
 //! exactly is refused; the caller rebuilds. Nothing is allocated before the bytes that fill it were read.
 
 use std::io::{self, Read, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::graph::Entry;
 use super::insert::LEVEL_MAX;
 use super::{Hnsw, HnswParameters, M_MAX, M_MIN};
 use crate::store::State;
-use crate::vectors::Placed;
+use crate::vectors::{Placed, Vectors};
 use crate::{Element, Metric, Quantization, SearchRequest, VectorIndex};
 
 const MAGIC: &[u8; 8] = b"ENGRHNSW";
@@ -262,7 +263,27 @@ impl Reader<'_> {
     }
 
     fn words(&mut self, count: usize) -> Result<Vec<u32>, LoadError> {
-        Ok(self.bytes(4 * count)?.as_chunks().0.iter().map(|&four| u32::from_le_bytes(four)).collect())
+        Ok(words_of(&self.bytes(4 * count)?).collect())
+    }
+
+    /// Calls `each` with one row of `row_bytes` after the other.
+    fn rows(
+        &mut self,
+        count: usize,
+        row_bytes: usize,
+        mut each: impl FnMut(usize, &[u8]) -> Result<(), LoadError>,
+    ) -> Result<(), LoadError> {
+        if row_bytes == 0 {
+            return (0..count).try_for_each(|row| each(row, &[]));
+        }
+        let rows_at_once = (CHUNK_BYTES / row_bytes).max(1);
+        let mut chunk = vec![0; rows_at_once.min(count) * row_bytes];
+        for first in (0..count).step_by(rows_at_once) {
+            let chunk = &mut chunk[..rows_at_once.min(count - first) * row_bytes];
+            self.fill(chunk)?;
+            (first..).zip(chunk.chunks_exact(row_bytes)).try_for_each(|(row, bytes)| each(row, bytes))?;
+        }
+        Ok(())
     }
 
     fn end_section(&mut self) -> Result<(), LoadError> {
@@ -276,6 +297,10 @@ impl Reader<'_> {
         self.bytes = 0;
         Ok(())
     }
+}
+
+fn words_of(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    bytes.as_chunks().0.iter().map(|&four| u32::from_le_bytes(four))
 }
 
 struct Header {
@@ -341,8 +366,8 @@ fn load(input: &mut dyn Read, verify: bool) -> Result<Loading, LoadError> {
     }
     index.restore_nodes(&nodes)?;
     index.graph.change_entry(|_| header.entry);
-    let restored = fingerprints.iter().map(|_| AtomicBool::new(false)).collect();
-    Ok(Loading { index, fingerprints, restored })
+    let progress = fingerprints.iter().map(|_| AtomicU8::new(EMPTY)).collect();
+    Ok(Loading { index, fingerprints, progress })
 }
 
 fn footer_mismatch(footer: &[u8; 64], checksums: &[u32]) -> Option<usize> {
@@ -355,6 +380,8 @@ struct Nodes {
     ids: Vec<u32>,
     states: Vec<State>,
     levels: Vec<u8>,
+    /// In how many layers a slot may be linked to: none if it is free. What each link is checked by, in one look.
+    layers: Vec<u8>,
 }
 
 impl Nodes {
@@ -369,12 +396,15 @@ impl Nodes {
         let states = states
             .filter(|states| !states.contains(&State::Pending))
             .ok_or(LoadError::Damaged("state of a slot"))?;
-        let nodes = Nodes { ids, states, levels };
-        nodes.check(header)?;
+        let mut nodes = Nodes { ids, states, levels, layers: Vec::new() };
+        let layers = |(&state, &level)| if state == State::Free { 0 } else { level + 1 };
+        nodes.check_levels(header)?;
+        nodes.layers = nodes.states.iter().zip(&nodes.levels).map(layers).collect();
+        nodes.check_entry(header)?;
         Ok(nodes)
     }
 
-    fn check(&self, header: &Header) -> Result<(), LoadError> {
+    fn check_levels(&self, header: &Header) -> Result<(), LoadError> {
         let fits = |(&state, &level): (&State, &u8)| match state {
             State::Free => level == 0,
             _ => usize::from(level) <= LEVEL_MAX,
@@ -385,6 +415,10 @@ impl Nodes {
         if self.levels.iter().map(|&level| usize::from(level)).sum::<usize>() != header.upper_blocks {
             return Err(LoadError::Damaged("number of upper blocks"));
         }
+        Ok(())
+    }
+
+    fn check_entry(&self, header: &Header) -> Result<(), LoadError> {
         let entry_fits = match header.entry {
             None => !self.states.contains(&State::Live),
             Some(entry) => {
@@ -397,44 +431,44 @@ impl Nodes {
     }
 
     /// May a link of this layer point to the slot?
+    #[inline]
     fn is_linkable(&self, slot: u32, layer: usize) -> bool {
-        let slot = slot as usize;
-        self.states.get(slot).is_some_and(|&state| state != State::Free)
-            && usize::from(self.levels[slot]) >= layer
+        self.layers.get(slot as usize).is_some_and(|&layers| usize::from(layers) > layer)
     }
 
     /// The links of a block, checked: slots of that layer, then zeros.
-    fn links<'a>(&self, block: &'a [u32], layer: usize) -> Result<impl Iterator<Item = u32> + 'a, LoadError> {
-        let count = block.iter().position(|&link| link == 0).unwrap_or(block.len());
-        let fits = block[..count].iter().all(|&link| self.is_linkable(link - 1, layer))
-            && block[count..].iter().all(|&link| link == 0);
+    fn links<'a>(&self, block: &'a [u8], layer: usize) -> Result<impl Iterator<Item = u32> + 'a, LoadError> {
+        let count = words_of(block).position(|link| link == 0).unwrap_or(block.len() / 4);
+        let fits = words_of(block).take(count).all(|link| self.is_linkable(link - 1, layer))
+            && block[4 * count..].iter().all(|&byte| byte == 0);
         if !fits {
             return Err(LoadError::Damaged("link"));
         }
-        Ok(block[..count].iter().map(|&link| link - 1))
+        Ok(words_of(block).take(count).map(|link| link - 1))
     }
 }
 
 impl Hnsw {
     fn read_links(&mut self, reader: &mut Reader<'_>, nodes: &Nodes, slots: u32) -> Result<(), LoadError> {
-        for slot in 0..slots {
-            let block = reader.words(self.graph.capacity(0))?;
-            let links = nodes.links(&block, 0)?;
-            if nodes.states[slot as usize] == State::Free && block[0] != 0 {
+        reader.rows(slots as usize, 4 * self.graph.capacity(0), |slot, block| {
+            let links = nodes.links(block, 0)?;
+            if nodes.states[slot] == State::Free && block[..4] != [0; 4] {
                 return Err(LoadError::Damaged("links of a free slot"));
             }
-            self.graph.place(slot, 0);
-            self.graph.write(slot, 0, links);
-        }
+            self.graph.place(slot as u32, 0);
+            self.graph.write(slot as u32, 0, links);
+            Ok(())
+        })?;
         reader.end_section()?;
+        let block_bytes = 4 * self.graph.capacity(1);
         for slot in 0..slots {
             let level = usize::from(nodes.levels[slot as usize]);
             if level == 0 {
                 continue;
             }
-            let blocks = reader.words(level * self.graph.capacity(1))?;
+            let blocks = reader.bytes(level * block_bytes)?;
             self.graph.place(slot, level);
-            for (layer, block) in (1..).zip(blocks.chunks(self.graph.capacity(1))) {
+            for (layer, block) in (1..).zip(blocks.chunks(block_bytes)) {
                 self.graph.write(slot, layer, nodes.links(block, layer)?);
             }
         }
@@ -454,12 +488,11 @@ impl Hnsw {
         if norms.iter().any(|&bits| !f32::from_bits(bits).is_finite()) {
             return Err(LoadError::Damaged("norm"));
         }
-        let mut codes = vec![0; self.store.code_bytes()];
-        for slot in 0..slots {
-            reader.fill(&mut codes)?;
-            let norm = norms.get(slot as usize).map_or(1.0, |&bits| f32::from_bits(bits));
-            self.store.restore(slot, nodes.ids[slot as usize], nodes.states[slot as usize], (&codes, norm));
-        }
+        reader.rows(slots as usize, self.store.code_bytes(), |slot, codes| {
+            let norm = norms.get(slot).map_or(1.0, |&bits| f32::from_bits(bits));
+            self.store.restore(slot as u32, nodes.ids[slot], nodes.states[slot], (codes, norm));
+            Ok(())
+        })?;
         reader.end_section()?;
         let bytes = reader.bytes(8 * slots as usize)?;
         reader.end_section()?;
@@ -486,8 +519,18 @@ pub struct Loading {
     index: Hnsw,
     /// By slot.
     fingerprints: Vec<u64>,
-    restored: Vec<AtomicBool>,
+    /// By slot: `EMPTY`, ... `WANTED`.
+    progress: Vec<AtomicU8>,
 }
+
+/// The vector has not come back.
+const EMPTY: u8 = 0;
+/// Somebody writes it.
+const BEING_WRITTEN: u8 = 1;
+/// It stands there, but nobody wants it any more.
+const WRITTEN: u8 = 2;
+/// It stands there, and its id has it.
+const WANTED: u8 = 3;
 
 impl Loading {
     pub fn parameters(&self) -> HnswParameters {
@@ -507,26 +550,45 @@ impl Loading {
         self.index.contains(id)
     }
 
-    /// Gives an id its vector back. `None` if the saved graph does not have the id, or had another vector there, or has got it
-    /// back already. Any number of threads may do this at once.
+    /// The memory that vectors come back to.
+    pub fn vectors(&self) -> &Arc<Vectors> {
+        self.index.vectors()
+    }
+
+    /// Gives an id its vector back, as often as one likes. `None` if the saved graph does not have the id, or had another
+    /// vector there. Any number of threads may do this at once.
     pub fn restore(&self, id: u32, vector: &[u8]) -> Option<Placed> {
         let store = &self.index.store;
         let slot = store.slot_of(id)?;
         // What has the fingerprint of a vector that was checked needs no other check than that.
-        let is_same = vector.len() == store.vector_bytes_each()
-            && self.fingerprints[slot as usize] == fingerprint(vector);
-        if !is_same || self.restored[slot as usize].swap(true, Ordering::Relaxed) {
+        if vector.len() != store.vector_bytes_each() || self.fingerprints[slot as usize] != fingerprint(vector) {
             return None;
         }
-        // SAFETY: only the one who has set the flag writes the slot, and nobody reads it before `finish`.
-        Some(unsafe { store.restore_vector(slot, vector) })
+        let progress = &self.progress[slot as usize];
+        match progress.compare_exchange(EMPTY, BEING_WRITTEN, Ordering::Acquire, Ordering::Acquire) {
+            Ok(_) => {
+                // SAFETY: only the one who has set the mark writes the slot, and nobody reads it before the next one.
+                unsafe { store.restore_vector(slot, vector) };
+            }
+            Err(BEING_WRITTEN) => return None,
+            Err(_) => {}
+        }
+        progress.store(WANTED, Ordering::Release);
+        Some(store.vector_at(slot))
+    }
+
+    /// The id is to have no vector, unless it gets it back once more.
+    pub fn forget(&self, id: u32) {
+        let Some(slot) = self.index.store.slot_of(id) else { return };
+        // The order of calls for one id is the caller's affair.
+        _ = self.progress[slot as usize].compare_exchange(WANTED, WRITTEN, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// The graph, without the ids whose vectors did not come back.
     pub fn finish(self) -> Hnsw {
-        let Loading { index, restored, .. } = self;
-        for (slot, restored) in (0..).zip(restored) {
-            if !restored.into_inner() && index.store.state(slot) == State::Live {
+        let Loading { index, progress, .. } = self;
+        for (slot, progress) in (0..).zip(progress) {
+            if progress.into_inner() != WANTED && index.store.state(slot) == State::Live {
                 index.remove(index.store.id_of(slot));
             }
         }

@@ -136,6 +136,15 @@ impl Database {
         Some(entry)
     }
 
+    /// Takes over all entries of another; see [`Table::absorb`].
+    pub(super) fn absorb(&mut self, other: Database) -> Result<(), Vec<u8>> {
+        self.table.absorb(other.table)?;
+        self.expiry.absorb(other.expiry);
+        self.expiring += other.expiring;
+        self.heap_bytes += other.heap_bytes;
+        Ok(())
+    }
+
     /// Up to `limit` keys that have expired, or a field of which has; see `Keyspace::take_due`.
     pub(super) fn take_due(&mut self, now_ms: u64, limit: usize) -> Vec<Vec<u8>> {
         self.expiry.take_due(&mut self.table, now_ms, limit)

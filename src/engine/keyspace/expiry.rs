@@ -30,6 +30,13 @@ impl ExpiryIndex {
         }
     }
 
+    /// Takes over another index, whose entries come along.
+    pub(super) fn absorb(&mut self, other: ExpiryIndex) {
+        for (second, mut hashes) in other.buckets {
+            self.buckets.entry(second).or_default().append(&mut hashes);
+        }
+    }
+
     /// The entries of which something has expired at `now_ms` and is still stored, the key or a field; one may come
     /// twice, and a hash of which nothing has expired may be among them. Costs what is due, not what expires: only the
     /// buckets are visited that can name such an entry.

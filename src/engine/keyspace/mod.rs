@@ -59,6 +59,15 @@ impl Keyspace {
         apply::apply(self, record)
     }
 
+    /// Takes over all entries of another keyspace, one that was filled apart from this one. `Err` with the key if one is in both:
+    /// then neither is of use any more.
+    pub(crate) fn absorb(&mut self, other: Keyspace) -> Result<(), Vec<u8>> {
+        (0..).zip(other.databases).try_for_each(|(number, part)| match part.is_empty() {
+            true => Ok(()),
+            false => self.database_mut(number).absorb(part),
+        })
+    }
+
     /// Keys and fields whose expiry is due: up to `limit` calls to `each` with a database number and a key, whose entry
     /// or some field of it has expired at `now_ms`. Forgets them: the caller applies the deletes in the same lock hold.
     pub fn take_due(&mut self, now_ms: u64, limit: usize) -> Vec<(u32, Vec<u8>)> {

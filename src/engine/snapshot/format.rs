@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A section holds one database's keys of one range of slots, or the modules' ground state. Sections can be read alone,
-//! in any order, and in parallel; a module section is applied after the keys.
+//! in any order, and in parallel; a reader applies the modules' sections before the keys, whose indexes those define.
 //!
 //! ```text
 //! block:    0  4  length of the effects in bytes

@@ -1,5 +1,9 @@
 //! Reads snapshot files. What a section holds is applied block by block: memory is one block, beside what is loaded.
 //!
+//! A start reads sections by several threads, each into a keyspace of its own that the whole then absorbs: sections have no keys
+//! in common. Modules follow each key while it is still in the cache (`Follower`), so that what they make of it need not
+//! be done by another walk over all keys.
+//!
 //! Nothing here is believed before it was checked: lengths are compared with the file's size before anything is
 //! allocated, blocks with their CRC before they are decoded, and only the effects that a snapshot is made of are applied.
 
@@ -12,15 +16,17 @@ use super::format::{
 use super::writer::total;
 use crate::effect::{Effect, Record, decode_batch};
 use crate::env::{Access, Disk, DiskFile, Env};
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Housing, Keyspace};
 use crate::log::RunningChecksum;
-use crate::module::Module;
+use crate::module::{Follower, Module};
 use crate::recovery::Recovering;
 use crate::slot::key_slot;
 use crate::store::ReplayError;
+use parking_lot::Mutex;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An open snapshot whose header, footer and trailer are sound. The sections are checked as they are read.
 pub struct SnapshotFile {
@@ -92,13 +98,78 @@ impl SnapshotFile {
         self.bytes
     }
 
-    /// Loads all of it.
-    pub fn load(&self, recovering: &mut Recovering) -> Result<(), SnapshotError> {
-        self.load_slots(recovering, 0, u16::MAX)?;
-        self.load_modules(recovering)
+    /// Loads all of it, by so many threads.
+    pub fn load(&self, recovering: &mut Recovering, threads: usize) -> Result<(), SnapshotError> {
+        self.load_modules(recovering)?;
+        let followers = recovering.modules().followers();
+        let of_keys = |section: &Section| matches!(section.content, Content::Keys { .. });
+        let sections: Vec<usize> =
+            (0..self.sections.len()).filter(|&index| of_keys(&self.sections[index])).collect();
+        let (next, whole) = (AtomicUsize::new(0), Mutex::new((recovering, Ok(()))));
+        let run = || {
+            let mut block = Vec::new();
+            while let Some(&index) = sections.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let part = self.load_apart(index, &mut block, &followers);
+                let mut whole = whole.lock();
+                let (recovering, result) = &mut *whole;
+                if result.is_ok() {
+                    *result = part.and_then(|part| self.absorb(recovering, index, part));
+                }
+                if result.is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            (1..threads.min(sections.len())).for_each(|_| _ = scope.spawn(run));
+            run();
+        });
+        whole.into_inner().1
     }
 
-    /// Loads the keys of these slots, both ends included, of all databases.
+    fn absorb(&self, recovering: &mut Recovering, index: usize, part: Keyspace) -> Result<(), SnapshotError> {
+        recovering.absorb(part).map_err(|key| {
+            let detail = format!("the key {} stands in two sections", key.escape_ascii());
+            self.damaged(self.sections[index].offset, &detail)
+        })
+    }
+
+    /// Loads a section of keys into a keyspace of its own.
+    fn load_apart(
+        &self,
+        index: usize,
+        block: &mut Vec<u8>,
+        followers: &[Arc<dyn Follower>],
+    ) -> Result<Keyspace, SnapshotError> {
+        let mut part = Keyspace::new(0);
+        let loaded = |part: &mut Keyspace, database: u32, key: &[u8]| {
+            followers.iter().for_each(|follower| follower.loaded(&mut Housing::of(part), database, key));
+        };
+        // The effects of a key follow each other.
+        let mut open: Option<(u32, Vec<u8>)> = None;
+        self.read_section(index, block, &mut |record| {
+            let key = record.effect.key().expect("sections of keys hold no other effects");
+            if open.as_ref().is_none_or(|(_, open)| open != key) {
+                if let Some((database, before)) = &open {
+                    loaded(&mut part, *database, before);
+                }
+                let (database, buffer) = open.get_or_insert_default();
+                *database = record.database;
+                buffer.clear();
+                buffer.extend_from_slice(key);
+            }
+            match part.apply(record).mismatch {
+                true => Err(ReplayError::Mismatch(format!("{:?}", record.effect))),
+                false => Ok(()),
+            }
+        })?;
+        if let Some((database, key)) = &open {
+            loaded(&mut part, *database, key);
+        }
+        Ok(part)
+    }
+
+    /// Loads the keys of these slots, both ends included, of all databases, with nobody following them.
     pub fn load_slots(
         &self,
         recovering: &mut Recovering,
@@ -124,7 +195,7 @@ impl SnapshotFile {
         Ok(())
     }
 
-    /// Loads the modules' ground state; after the keys.
+    /// Loads the modules' ground state.
     pub fn load_modules(&self, recovering: &mut Recovering) -> Result<(), SnapshotError> {
         for module in &self.modules {
             if recovering.modules().iter().all(|present| present.number() != module.number) {
@@ -320,7 +391,7 @@ pub fn fuzz_load(bytes: &[u8]) {
         let file = Arc::new(Bytes(bytes.to_vec()));
         let Ok(snapshot) = SnapshotFile::over(file, Path::new("fuzz"), check) else { continue };
         // The error is the expected outcome.
-        let _ = snapshot.load(&mut Recovering::new(env.clone(), 16, Vec::new()));
+        let _ = snapshot.load(&mut Recovering::new(env.clone(), 16, Vec::new()), 1);
         let _ = snapshot.verify(&env, Vec::new());
     }
 }

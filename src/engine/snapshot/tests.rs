@@ -82,6 +82,10 @@ impl Module for Definitions {
     }
 }
 
+fn options() -> recovery::StartOptions {
+    recovery::StartOptions { databases: 0, threads: 3, ..Default::default() }
+}
+
 fn modules() -> Vec<Box<dyn Module>> {
     vec![Box::new(Definitions::default())]
 }
@@ -146,7 +150,7 @@ impl World {
     }
 
     fn recover(&self) -> Result<(recovery::Recovering, recovery::StartReport), StartError> {
-        let recovered = recovery::recover(&self.env, &self.directory.0, &*self.log, &modules, 0);
+        let recovered = recovery::recover(&self.env, &self.directory.0, &*self.log, &modules, &options());
         recovered.map(|(recovering, _, report)| (recovering, report))
     }
 
@@ -324,7 +328,7 @@ fn small_world(name: &str) -> World {
 
 fn load(world: &World, path: &Path) -> Result<(), SnapshotError> {
     let snapshot = SnapshotFile::open(&*world.env.disk, path)?;
-    snapshot.load(&mut recovery::Recovering::new(world.env.clone(), 16, modules()))
+    snapshot.load(&mut recovery::Recovering::new(world.env.clone(), 16, modules()), 1)
 }
 
 #[test]
@@ -408,10 +412,10 @@ fn a_new_snapshot_is_built_past_a_damaged_one() {
 #[test]
 fn a_snapshot_of_another_log_or_of_a_missing_module_is_refused_by_name() {
     let world = small_world("snapshot-foreign");
-    let refused = recovery::recover(&world.env, &world.directory.0, &*world.log, &Vec::new, 0);
+    let refused = recovery::recover(&world.env, &world.directory.0, &*world.log, &Vec::new, &options());
     let text = refused.err().expect("the module is missing").to_string();
     assert!(text.contains("the module definitions (number 9)"), "{text}");
     let other = MemoryLog::new(LogId([8; 16]));
-    let refused = recovery::recover(&world.env, &world.directory.0, &other, &modules, 0);
+    let refused = recovery::recover(&world.env, &world.directory.0, &other, &modules, &options());
     assert!(matches!(refused.err().expect("another log"), StartError::ForeignLog { .. }));
 }
