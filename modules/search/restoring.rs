@@ -1,0 +1,157 @@
+//! An index on its way back at a start: what an earlier run kept of it meets the keys while they are read.
+//!
+//! A key that the earlier run knew gets its id back, and its vectors their places in the graph, as soon as it is read from the
+//! snapshot (by several threads at once) or from the log. Whatever is not plainly as it was is put on a list: keys
+//! that nobody knew, other vectors, and every key that changes once more. The list is gone through when all keys are
+//! there (`recovery`). So the common start touches each key once, and no vector ever stands twice.
+//!
+//! An index that was created when there were keys already does not follow: then all keys are on the list.
+
+use crate::documents;
+use crate::index::{Index, hash};
+use crate::saved::Saved;
+use crate::vectors::{Structure, home_of, parameters};
+use engramdb_engine::effect::Effect;
+use engramdb_engine::keyspace::Housing;
+use engramdb_engine::module::Follower;
+use engramdb_engine::types::{Hash, House, Housed};
+use engramdb_engine::view::HashView;
+use engramdb_vector::{Loading, Placed};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// One index.
+pub struct Restoring {
+    pub index: Arc<Index>,
+    /// What became of the saved file: an error says why it is of no use, an empty one that there is none.
+    pub saved: Result<(), String>,
+    /// By field; `None` where nothing comes back.
+    pub fields: Vec<Option<Returning>>,
+    follows: bool,
+    list: Mutex<HashSet<Vec<u8>>>,
+}
+
+/// How the vectors of a field come back.
+pub enum Returning {
+    /// To a saved graph, those that it had.
+    Graph(Loading, Arc<dyn House>),
+    /// To a flat index, as they are met.
+    Flat(Arc<Structure>),
+}
+
+impl Returning {
+    /// `None` if the vector is not what the earlier run had, or is none.
+    fn restore(&self, id: u32, vector: &[u8]) -> Option<Housed> {
+        let housed = |house: &Arc<dyn House>, placed: Placed| Housed::new(house.clone(), placed.into_slot());
+        match self {
+            Returning::Graph(loading, house) => Some(housed(house, loading.restore(id, vector)?)),
+            Returning::Flat(structure) => {
+                let placed = structure.index().place(vector).ok()?;
+                structure.index().insert_placed(id, &placed);
+                Some(structure.house(placed))
+            }
+        }
+    }
+
+    /// The document may have another vector now, or none.
+    fn forget(&self, id: u32) {
+        match self {
+            Returning::Graph(loading, _) => loading.forget(id),
+            Returning::Flat(structure) => _ = structure.index().remove(id),
+        }
+    }
+}
+
+impl Restoring {
+    /// `follows` if there are no keys yet that the index could have missed.
+    pub fn new(index: Arc<Index>, saved: Option<Result<Saved, String>>, follows: bool) -> Restoring {
+        let (saved, mut graphs) = match saved {
+            Some(Ok(Saved { keys, graphs })) => {
+                index.documents.write().reserve(keys);
+                (Ok(()), graphs)
+            }
+            Some(Err(cause)) => (Err(cause), Vec::new()),
+            None => (Err(String::new()), Vec::new()),
+        };
+        let follows = follows && saved.is_ok();
+        let fields = index.vectors.iter().enumerate().map(|(field, vectors)| {
+            let vectors = vectors.as_ref()?;
+            let structure = vectors.structure();
+            if structure.graph().is_none() {
+                return follows.then_some(Returning::Flat(structure));
+            }
+            let (_, graph) = graphs.swap_remove(graphs.iter().position(|(of, _)| *of == field)?);
+            let home = home_of(graph.vectors());
+            // One that was built otherwise is of no use.
+            (graph.parameters() == parameters(vectors.options())).then_some(Returning::Graph(graph, home))
+        });
+        let fields = fields.collect();
+        Restoring { fields, index, saved, follows, list: Mutex::default() }
+    }
+
+    /// A key is there, or changed, which may be one that the index covers.
+    pub fn meet(&self, keyspace: &mut Housing<'_>, (database, key): (u32, &[u8])) {
+        if !self.follows || !self.index.definition.covers(key) || self.list.lock().contains(key) {
+            return;
+        }
+        let housed = hash(keyspace, database, key).map(|hash| self.restore(key, hash));
+        match housed {
+            Some(Some(housed)) => self.index.house(keyspace, (database, key), housed),
+            // It may have been there before.
+            None if self.index.documents.read().id(key).is_none() => {}
+            Some(None) | None => _ = self.list.lock().insert(key.to_vec()),
+        }
+    }
+
+    /// Makes a document of a key that is met for the first time and is as the earlier run had it. Returns, by field, where its
+    /// vectors stand.
+    fn restore(&self, key: &[u8], hash: &Hash) -> Option<Vec<(usize, Housed)>> {
+        let Index { definition, documents, .. } = &*self.index;
+        let id = {
+            let documents = documents.read();
+            documents.id(key).filter(|&id| documents.version_of(id) == 0)?
+        };
+        // Whether vectors are vectors is known of those that the earlier run had.
+        let content = documents::read_trusting(definition, HashView::whole(hash)).ok()?;
+        let mut housed = Vec::with_capacity(1);
+        for (field, vectors) in self.index.vectors.iter().enumerate() {
+            let Some(value) = hash.get(&definition.fields[field].identifier).filter(|_| vectors.is_some()) else {
+                continue;
+            };
+            let returning = self.fields[field].as_ref()?;
+            housed.push((field, value.value.with_bytes(|vector| returning.restore(id, vector))?));
+        }
+        documents.write().put(id, &content);
+        Some(housed)
+    }
+
+    /// Follows a change of a key by the log.
+    pub fn observe(&self, keyspace: &mut Housing<'_>, (database, key): (u32, &[u8]), effect: &Effect<'_>) {
+        // What has expired is the reader's question.
+        if !matches!(effect, Effect::Expire { .. } | Effect::HashExpire { .. }) {
+            self.meet(keyspace, (database, key));
+        }
+    }
+
+    /// The document may be another one now, or none.
+    pub fn forget(&self, id: u32) {
+        self.fields.iter().flatten().for_each(|returning| returning.forget(id));
+    }
+
+    /// Keys that are to be looked at now that all are there; `None` if it is all of them.
+    pub fn listed(&mut self) -> Option<Vec<Vec<u8>>> {
+        self.follows.then(|| std::mem::take(self.list.get_mut()).into_iter().collect())
+    }
+}
+
+/// Those who follow the keys of a snapshot, by database.
+pub struct Followers(pub Vec<(u32, Arc<Restoring>)>);
+
+impl Follower for Followers {
+    fn loaded(&self, keyspace: &mut Housing<'_>, database: u32, key: &[u8]) {
+        for (_, restoring) in self.0.iter().filter(|(of, _)| *of == database) {
+            restoring.meet(keyspace, (database, key));
+        }
+    }
+}
