@@ -65,7 +65,9 @@ pub fn finish(
     };
     match restoring.saved {
         Ok(()) => {
-            format!("index {name}: {loaded} graph nodes loaded, {again}, {removed} removed in {elapsed_ms} ms")
+            format!(
+                "index {name}: {loaded} graph nodes loaded, {again}, {removed} removed in {elapsed_ms} ms"
+            )
         }
         Err(cause) => {
             let built = if waiting == 0 { "built" } else { "being built" };
@@ -190,16 +192,18 @@ fn read_documents<'k>(
     let (known, mut new): (Vec<_>, Vec<_>) =
         keys.into_iter().partition(|(key, _)| documents.id(key).is_some());
     new.sort_unstable_by_key(|&(key, _)| key);
-    let mut read = Vec::new();
+    let (mut read, mut gone) = (Vec::new(), Vec::new());
     for (key, hash) in known.into_iter().chain(new) {
         if let Some(id) = documents.id(key) {
             restoring.forget(id);
         }
         match hash.and_then(|hash| Some((index.read(key, hash)?, hash))) {
             Some((content, hash)) => read.push((documents.upsert(key, &content), hash)),
-            None => _ = documents.remove(key),
+            None => gone.push(key),
         }
     }
+    // In the end, so that new documents do not get the ids of those that are gone, and pass for them in the graph.
+    gone.into_iter().for_each(|key| _ = documents.remove(key));
     documents.end_reservation();
     read
 }

@@ -7,7 +7,7 @@
 //!
 //! An index that was created when there were keys already does not follow: then all keys are on the list.
 
-use crate::documents;
+use crate::documents::{self, Content};
 use crate::index::{Index, hash};
 use crate::saved::Saved;
 use crate::vectors::{Structure, home_of, parameters};
@@ -35,7 +35,7 @@ pub struct Restoring {
 /// How the vectors of a field come back.
 pub enum Returning {
     /// To a saved graph, those that it had.
-    Graph(Loading, Arc<dyn House>),
+    Graph(Box<Loading>, Arc<dyn House>),
     /// To a flat index, as they are met.
     Flat(Arc<Structure>),
 }
@@ -51,6 +51,13 @@ impl Returning {
                 structure.index().insert_placed(id, &placed);
                 Some(structure.house(placed))
             }
+        }
+    }
+
+    /// See `Loading::prefetch`.
+    fn prefetch(&self, ids: impl Iterator<Item = u32>) {
+        if let Returning::Graph(loading, _) = self {
+            loading.prefetch(ids);
         }
     }
 
@@ -84,53 +91,85 @@ impl Restoring {
             let (_, graph) = graphs.swap_remove(graphs.iter().position(|(of, _)| *of == field)?);
             let home = home_of(graph.vectors());
             // One that was built otherwise is of no use.
-            (graph.parameters() == parameters(vectors.options())).then_some(Returning::Graph(graph, home))
+            (graph.parameters() == parameters(vectors.options()))
+                .then(|| Returning::Graph(Box::new(graph), home))
         });
         let fields = fields.collect();
         Restoring { fields, index, saved, follows, list: Mutex::default() }
     }
 
-    /// A key is there, or changed, which may be one that the index covers.
-    pub fn meet(&self, keyspace: &mut Housing<'_>, (database, key): (u32, &[u8])) {
-        if !self.follows || !self.index.definition.covers(key) || self.list.lock().contains(key) {
+    /// These keys, of those that the index covers, are there, or changed.
+    pub fn meet(&self, keyspace: &mut Housing<'_>, database: u32, keys: &[&[u8]]) {
+        if !self.follows {
             return;
         }
-        let housed = hash(keyspace, database, key).map(|hash| self.restore(key, hash));
-        match housed {
-            Some(Some(housed)) => self.index.house(keyspace, (database, key), housed),
-            // It may have been there before.
-            None if self.index.documents.read().id(key).is_none() => {}
-            Some(None) | None => _ = self.list.lock().insert(key.to_vec()),
+        let ids = self.known(keys);
+        let mut met = Vec::with_capacity(keys.len());
+        for (&key, id) in keys.iter().zip(ids) {
+            let hash = hash(keyspace, database, key);
+            // One that is no hash, and was none before, is no affair of the index.
+            if hash.is_none() && id == Known::No {
+                continue;
+            }
+            let document = match id {
+                Known::Waiting(id) => hash.and_then(|hash| self.restore(id, hash)),
+                _ => None,
+            };
+            met.push((key, document));
+        }
+        let mut documents = self.index.documents.write();
+        for (key, document) in &met {
+            match document {
+                Some(document) => documents.put(document.id, &document.content),
+                None => _ = self.list.lock().insert(key.to_vec()),
+            }
+        }
+        drop(documents);
+        for (key, document) in met {
+            let housed = document.map(|document| document.housed);
+            self.index.house(keyspace, (database, key), housed.into_iter().flatten());
         }
     }
 
-    /// Makes a document of a key that is met for the first time and is as the earlier run had it. Returns, by field, where its
-    /// vectors stand.
-    fn restore(&self, key: &[u8], hash: &Hash) -> Option<Vec<(usize, Housed)>> {
-        let Index { definition, documents, .. } = &*self.index;
-        let id = {
-            let documents = documents.read();
-            documents.id(key).filter(|&id| documents.version_of(id) == 0)?
+    /// What is known of each key. Memory that will be read of them is on its way when this returns: keys come in no order that
+    /// any table has, and their cache misses are most of what a start waits for.
+    fn known(&self, keys: &[&[u8]]) -> Vec<Known> {
+        let documents = self.index.documents.read();
+        let list = self.list.lock();
+        let known = |&key: &&[u8]| match documents.id(key) {
+            Some(id) if documents.version_of(id) == 0 && !list.contains(key) => Known::Waiting(id),
+            Some(_) => Known::Met,
+            None => Known::No,
         };
+        let known: Vec<Known> = keys.iter().map(known).collect();
+        for returning in self.fields.iter().flatten() {
+            returning.prefetch(known.iter().filter_map(|known| known.waiting()));
+        }
+        known
+    }
+
+    /// The document of a hash, if it is as the earlier run had it.
+    fn restore(&self, id: u32, hash: &Hash) -> Option<Document> {
+        let definition = &self.index.definition;
         // Whether vectors are vectors is known of those that the earlier run had.
         let content = documents::read_trusting(definition, HashView::whole(hash)).ok()?;
         let mut housed = Vec::with_capacity(1);
         for (field, vectors) in self.index.vectors.iter().enumerate() {
-            let Some(value) = hash.get(&definition.fields[field].identifier).filter(|_| vectors.is_some()) else {
+            let Some(value) = hash.get(&definition.fields[field].identifier).filter(|_| vectors.is_some())
+            else {
                 continue;
             };
             let returning = self.fields[field].as_ref()?;
             housed.push((field, value.value.with_bytes(|vector| returning.restore(id, vector))?));
         }
-        documents.write().put(id, &content);
-        Some(housed)
+        Some(Document { id, content, housed })
     }
 
-    /// Follows a change of a key by the log.
+    /// Follows a change of a key that the index covers, by the log.
     pub fn observe(&self, keyspace: &mut Housing<'_>, (database, key): (u32, &[u8]), effect: &Effect<'_>) {
         // What has expired is the reader's question.
         if !matches!(effect, Effect::Expire { .. } | Effect::HashExpire { .. }) {
-            self.meet(keyspace, (database, key));
+            self.meet(keyspace, database, &[key]);
         }
     }
 
@@ -145,13 +184,41 @@ impl Restoring {
     }
 }
 
+/// What the index knows of a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    No,
+    /// The earlier run did, and it was not met before.
+    Waiting(u32),
+    Met,
+}
+
+impl Known {
+    fn waiting(self) -> Option<u32> {
+        match self {
+            Known::Waiting(id) => Some(id),
+            Known::No | Known::Met => None,
+        }
+    }
+}
+
+/// A document that came back.
+struct Document {
+    id: u32,
+    content: Vec<Content>,
+    /// By field: where its vectors stand.
+    housed: Vec<(usize, Housed)>,
+}
+
 /// Those who follow the keys of a snapshot, by database.
 pub struct Followers(pub Vec<(u32, Arc<Restoring>)>);
 
 impl Follower for Followers {
-    fn loaded(&self, keyspace: &mut Housing<'_>, database: u32, key: &[u8]) {
+    fn loaded(&self, keyspace: &mut Housing<'_>, database: u32, keys: &[&[u8]]) {
         for (_, restoring) in self.0.iter().filter(|(of, _)| *of == database) {
-            restoring.meet(keyspace, (database, key));
+            let is_covered = |key: &&&[u8]| restoring.index.definition.covers(key);
+            let covered: Vec<&[u8]> = keys.iter().filter(is_covered).copied().collect();
+            restoring.meet(keyspace, database, &covered);
         }
     }
 }

@@ -103,6 +103,10 @@ impl Vectors {
         self.rows.prefetch(slot, lines);
     }
 
+    pub(crate) fn prefetch_holders(&self, slot: u32) {
+        self.holders.prefetch(slot, 1);
+    }
+
     /// Memory of vectors that somebody holds, in bytes.
     pub fn held_bytes(&self) -> usize {
         (self.slot_count() as usize - self.free.lock().len()) * self.vector_bytes()

@@ -103,8 +103,8 @@ pub trait Module: Any + Send + Sync {
 
 /// Sees the keys of a snapshot, which several threads read at once.
 pub trait Follower: Send + Sync {
-    /// A key was read whole. `keyspace` has it, and only some of the others.
-    fn loaded(&self, keyspace: &mut Housing<'_>, database: u32, key: &[u8]);
+    /// These keys were read whole. `keyspace` has them, and only some of the others.
+    fn loaded(&self, keyspace: &mut Housing<'_>, database: u32, keys: &[&[u8]]);
 }
 
 /// Work without any lock of the engine.

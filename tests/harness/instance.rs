@@ -15,7 +15,7 @@ use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::replay::{Checkpoint, Replay};
 use engramdb_engine::log::{LogId, Lsn, Mark, Pos, ShardLog};
 use engramdb_engine::module::Module;
-use engramdb_engine::recovery::{Recovering, StartReport, recover};
+use engramdb_engine::recovery::{Recovering, StartOptions, StartReport, recover};
 use engramdb_engine::snapshot::create;
 use engramdb_engine::snapshot::create::{CreateOptions, CreateReport, Source};
 use engramdb_resp::{Protocol, Value};
@@ -257,7 +257,8 @@ fn open(sim: &SimEnv, log: &Arc<MemoryLog>, parts: Parts, kept: Kept) -> Opened 
     }
     let modules = || (parts.serving)(&sim.env, Path::new(DATA));
     let snapshots = Path::new(if kept.snapshots { SNAPSHOTS } else { NOWHERE });
-    let recovered = recover(&sim.env, snapshots, &**log, &modules, DATABASES);
+    let options = StartOptions { databases: DATABASES, threads: 2, ..StartOptions::default() };
+    let recovered = recover(&sim.env, snapshots, &**log, &modules, &options);
     let (recovering, recovered, mut report) = recovered.expect("snapshots and log are whole");
     let replayed = (dump(recovering.keyspace()), definitions(recovering.modules()));
     let options = Options { log_thread: false, ..Options::default() };

@@ -561,7 +561,9 @@ impl Loading {
         let store = &self.index.store;
         let slot = store.slot_of(id)?;
         // What has the fingerprint of a vector that was checked needs no other check than that.
-        if vector.len() != store.vector_bytes_each() || self.fingerprints[slot as usize] != fingerprint(vector) {
+        if vector.len() != store.vector_bytes_each()
+            || self.fingerprints[slot as usize] != fingerprint(vector)
+        {
             return None;
         }
         let progress = &self.progress[slot as usize];
@@ -577,11 +579,27 @@ impl Loading {
         Some(store.vector_at(slot))
     }
 
+    /// Reads what giving these ids their vectors will read, and decides nothing by it: so the cache misses of many ids overlap.
+    pub fn prefetch(&self, ids: impl Iterator<Item = u32>) {
+        let slots: Vec<u32> = ids.filter_map(|id| self.index.store.slot_of(id)).collect();
+        let read = |&slot: &u32| {
+            let (progress, fingerprint) = (&self.progress[slot as usize], self.fingerprints[slot as usize]);
+            self.index.store.vectors().prefetch_holders(slot);
+            fingerprint ^ u64::from(progress.load(Ordering::Relaxed))
+        };
+        std::hint::black_box(slots.iter().map(read).fold(0, |all, one| all ^ one));
+    }
+
     /// The id is to have no vector, unless it gets it back once more.
     pub fn forget(&self, id: u32) {
         let Some(slot) = self.index.store.slot_of(id) else { return };
         // The order of calls for one id is the caller's affair.
-        _ = self.progress[slot as usize].compare_exchange(WANTED, WRITTEN, Ordering::AcqRel, Ordering::Relaxed);
+        _ = self.progress[slot as usize].compare_exchange(
+            WANTED,
+            WRITTEN,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
     }
 
     /// The graph, without the ids whose vectors did not come back.

@@ -141,31 +141,33 @@ impl SnapshotFile {
         block: &mut Vec<u8>,
         followers: &[Arc<dyn Follower>],
     ) -> Result<Keyspace, SnapshotError> {
-        let mut part = Keyspace::new(0);
-        let loaded = |part: &mut Keyspace, database: u32, key: &[u8]| {
-            followers.iter().for_each(|follower| follower.loaded(&mut Housing::of(part), database, key));
+        let Content::Keys { database, .. } = self.sections[index].content else {
+            unreachable!("only asked for sections of keys")
         };
-        // The effects of a key follow each other.
-        let mut open: Option<(u32, Vec<u8>)> = None;
-        self.read_section(index, block, &mut |record| {
-            let key = record.effect.key().expect("sections of keys hold no other effects");
-            if open.as_ref().is_none_or(|(_, open)| open != key) {
-                if let Some((database, before)) = &open {
-                    loaded(&mut part, *database, before);
+        let mut part = Keyspace::new(0);
+        // The effects of a key follow each other, but may begin in one block and end in the next.
+        let mut open: Option<Vec<u8>> = None;
+        self.read_blocks(index, block, &mut |records| {
+            let mut keys: Vec<&[u8]> = open.as_deref().into_iter().collect();
+            for record in records {
+                let record = record?;
+                let key = record.effect.key().expect("sections of keys hold no other effects");
+                if keys.last() != Some(&key) {
+                    keys.push(key);
                 }
-                let (database, buffer) = open.get_or_insert_default();
-                *database = record.database;
-                buffer.clear();
-                buffer.extend_from_slice(key);
+                if part.apply(&record).mismatch {
+                    return Err(BlockError::Replay(ReplayError::Mismatch(format!("{:?}", record.effect))));
+                }
             }
-            match part.apply(record).mismatch {
-                true => Err(ReplayError::Mismatch(format!("{:?}", record.effect))),
-                false => Ok(()),
-            }
+            let last = keys.pop().map(<[u8]>::to_vec);
+            followers
+                .iter()
+                .for_each(|follower| follower.loaded(&mut Housing::of(&mut part), database, &keys));
+            open = last;
+            Ok(())
         })?;
-        if let Some((database, key)) = &open {
-            loaded(&mut part, *database, key);
-        }
+        let keys: Vec<&[u8]> = open.as_deref().into_iter().collect();
+        followers.iter().for_each(|follower| follower.loaded(&mut Housing::of(&mut part), database, &keys));
         Ok(part)
     }
 
@@ -247,6 +249,21 @@ impl SnapshotFile {
         block_bytes: &mut Vec<u8>,
         each: &mut dyn FnMut(&Record<'_>) -> Result<(), ReplayError>,
     ) -> Result<(), SnapshotError> {
+        self.read_blocks(index, block_bytes, &mut |records| {
+            for record in records {
+                each(&record?).map_err(BlockError::Replay)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Calls `each` with the effects of one block of a section after the other.
+    fn read_blocks(
+        &self,
+        index: usize,
+        block_bytes: &mut Vec<u8>,
+        each: &mut EachBlock<'_>,
+    ) -> Result<(), SnapshotError> {
         let section = &self.sections[index];
         let end = section.offset + section.bytes;
         let mut offset = section.offset;
@@ -255,13 +272,17 @@ impl SnapshotFile {
         while offset < end {
             effects += self.read_block(index, offset, end, block_bytes)?;
             checksum.add(block_bytes);
-            for record in decode_batch(block_bytes) {
-                let record = record.map_err(|error| self.damaged(offset, &error.to_string()))?;
-                if !belongs(&record, section.content) {
-                    return Err(self.damaged(offset, "an effect stands in the wrong section"));
+            let mut records = decode_batch(block_bytes).map(|record| {
+                let record = record.map_err(|error| BlockError::Damaged(error.to_string()))?;
+                match belongs(&record, section.content) {
+                    true => Ok(record),
+                    false => Err(BlockError::Damaged("an effect stands in the wrong section".to_owned())),
                 }
-                each(&record).map_err(|cause| SnapshotError::Replay { file: self.path.clone(), cause })?;
-            }
+            });
+            each(&mut records).map_err(|error| match error {
+                BlockError::Damaged(detail) => self.damaged(offset, &detail),
+                BlockError::Replay(cause) => SnapshotError::Replay { file: self.path.clone(), cause },
+            })?;
             offset += (BLOCK_HEADER_BYTES + block_bytes.len()) as u64;
         }
         if self.check && (effects, checksum) != (section.effects, section.checksum) {
@@ -298,6 +319,16 @@ impl SnapshotFile {
     fn damaged(&self, offset: u64, detail: &str) -> SnapshotError {
         Place { path: &self.path }.damaged(offset, detail)
     }
+}
+
+/// What is done with the effects of a block.
+type EachBlock<'a> =
+    dyn FnMut(&mut dyn Iterator<Item = Result<Record<'_>, BlockError>>) -> Result<(), BlockError> + 'a;
+
+/// What is wrong with a block.
+enum BlockError {
+    Damaged(String),
+    Replay(ReplayError),
 }
 
 /// Whether an effect is one that this section may hold. Others could change keys elsewhere, or take any memory.
