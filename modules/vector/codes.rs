@@ -142,6 +142,11 @@ impl Codes {
         self.rows.ensure(slot);
     }
 
+    /// Makes room for so many slots, which will be restored.
+    pub fn reserve(&self, slots: u32) {
+        self.rows.reserve(slots);
+    }
+
     /// Writes a vector's codes.
     ///
     /// # Safety

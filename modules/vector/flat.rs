@@ -25,7 +25,7 @@ pub struct Flat {
 impl Flat {
     /// An empty index for vectors of `dimension` (at least one) components.
     pub fn new(element: Element, dimension: usize, metric: Metric) -> Self {
-        let store = Store::new(Kind { element, dimension, metric }, Quantization::None);
+        let store = Store::new(Kind { element, dimension, metric }, Quantization::None, false);
         Flat { store, deleted: Mutex::default() }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Memory starts as zeros, which the system hands out lazily: a segment costs what was touched of it.
 //! Segments start on a cache line. A slab that walks read at random (`for_walks`) has its segments in huge pages, from
-//! the second one on, so that small indexes stay small.
+//! the second one on, so that small indexes stay small. So has every slab what it is told in advance (`reserve`).
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
@@ -17,12 +17,14 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, Ordering};
 use parking_lot::Mutex;
 
 use crate::kernels::prefetch;
-use crate::region::Regions;
+use crate::region::{self, Regions};
 
 const SEGMENT_BYTES: usize = 2 << 20;
 /// For rows of a few bytes, so that a sparse id costs little.
 const SMALL_SEGMENT_BYTES: usize = 64 << 10;
 const SMALL_ROW_BYTES: usize = 16;
+/// What is smaller is not worth a mapping of its own.
+const RESERVED_BYTES_MIN: usize = 4 << 20;
 const CACHE_LINE_BYTES: usize = 64;
 
 /// Types of which all-zero bytes are a value, and that need no drop.
@@ -59,8 +61,9 @@ struct Growth {
     directories: Vec<NonNull<Directory>>,
     /// Every segment as it was allocated, for drop.
     allocations: Vec<NonNull<u8>>,
-    /// Where the segments of a slab for walks come from.
-    regions: Option<Regions>,
+    /// Where reserved segments come from, and all but the first of a slab for walks.
+    regions: Regions,
+    for_walks: bool,
 }
 
 // SAFETY: the pointers in `Growth` own their targets and are used under its lock or in drop only.
@@ -78,7 +81,12 @@ impl<T: Zeroed> Slab<T> {
             row_items,
             shift: rows.ilog2(),
             directory: AtomicPtr::new(first.as_ptr()),
-            growth: Mutex::new(Growth { directories: vec![first], allocations: Vec::new(), regions: None }),
+            growth: Mutex::new(Growth {
+                directories: vec![first],
+                allocations: Vec::new(),
+                regions: Regions::default(),
+                for_walks: false,
+            }),
             items: PhantomData,
         }
     }
@@ -86,7 +94,7 @@ impl<T: Zeroed> Slab<T> {
     /// An empty slab for what walks read at random, and what threads fill that hold no lock for others: see `Regions`.
     pub fn for_walks(row_items: usize) -> Self {
         let mut slab = Slab::new(row_items);
-        slab.growth.get_mut().regions = Some(Regions::default());
+        slab.growth.get_mut().for_walks = true;
         slab
     }
 
@@ -153,8 +161,9 @@ impl<T: Zeroed> Slab<T> {
             return;
         }
         let layout = self.segment_layout();
-        if !growth.allocations.is_empty()
-            && let Some(start) = growth.regions.as_mut().and_then(|regions| regions.cut(layout.size()))
+        if segment > 0
+            && growth.for_walks
+            && let Some(start) = growth.regions.cut(layout.size())
         {
             directory.segments[segment].store(start.as_ptr(), Ordering::Release);
             return;
@@ -168,6 +177,36 @@ impl<T: Zeroed> Slab<T> {
         // SAFETY: the layout has a cache line to spare.
         let start = unsafe { allocation.as_ptr().add(offset) };
         directory.segments[segment].store(start, Ordering::Release);
+    }
+
+    /// Makes the segments of the first `rows` rows of an empty slab at once: they will all be written, soon.
+    pub fn reserve(&self, rows: u32) {
+        let segment_bytes = (self.row_bytes() << self.shift).next_multiple_of(CACHE_LINE_BYTES);
+        let segments = (rows as usize).div_ceil(1 << self.shift);
+        if segments * segment_bytes < RESERVED_BYTES_MIN {
+            return;
+        }
+        let mut growth = self.growth.lock();
+        let filled = rows as usize * self.row_bytes();
+        let Some(start) = growth.regions.reserve(segments * segment_bytes, filled) else { return };
+        let directory = self.directory_for(segments - 1, &mut growth);
+        for (number, segment) in directory.segments[..segments].iter().enumerate() {
+            assert!(segment.load(Ordering::Relaxed).is_null(), "room is reserved in an empty slab");
+            // SAFETY: all segments lie in what was reserved.
+            segment.store(unsafe { start.as_ptr().add(number * segment_bytes) }, Ordering::Release);
+        }
+    }
+
+    /// Makes the segment of this row if it is missing, and touches its memory, so that who writes there does not wait for that.
+    pub fn prepare(&self, index: u32) {
+        if self.get(index).is_some() {
+            return;
+        }
+        self.ensure(index);
+        let first = index >> self.shift << self.shift;
+        if let Some(start) = NonNull::new(self.start_of(first)) {
+            region::touch(start, self.row_bytes() << self.shift);
+        }
     }
 
     /// The current directory, replaced by a larger one if this segment is beyond it.
@@ -283,6 +322,19 @@ mod tests {
         assert_eq!(slab.row(0).as_ptr(), first);
         assert!((0..40).all(|row| slab.row(row)[1_199_999] == row as u8));
         assert_eq!(first as usize % CACHE_LINE_BYTES, 0);
+    }
+
+    #[test]
+    fn a_slab_grows_on_behind_what_was_reserved() {
+        for slab in [Slab::<u8>::new(4_100), Slab::<u8>::for_walks(4_100)] {
+            slab.reserve(3_000);
+            for row in 0..5_000 {
+                slab.prepare(row);
+                // SAFETY: one thread, no references.
+                unsafe { slab.fill(row, &[row as u8; 4_100]) };
+            }
+            assert!((0..5_000).all(|row| slab.row(row).iter().all(|&byte| byte == row as u8)));
+        }
     }
 
     #[test]

@@ -88,12 +88,14 @@ impl Query<'_> {
 }
 
 impl Store {
-    pub fn new(kind: Kind, quantization: Quantization) -> Self {
+    /// For walks, or for scans only. Walks go by codes, if there are any.
+    pub fn new(kind: Kind, quantization: Quantization, for_walks: bool) -> Self {
         let kind = Kind { dimension: kind.dimension.max(1), ..kind };
         let codes = Width::of(quantization).map(|width| Codes::new(kind.dimension, kind.metric, width));
+        let for_walks = for_walks && codes.is_none();
         Store {
             kernel: kind.element.kernel(kind.metric),
-            vectors: Arc::new(Vectors::new(kind.dimension * kind.element.bytes())),
+            vectors: Arc::new(Vectors::new(kind.dimension * kind.element.bytes(), for_walks)),
             kind,
             codes,
             inverse_norms: Slab::new(1),
@@ -190,6 +192,21 @@ impl Store {
         for slot in slots {
             self.set_state(slot, State::Free);
             self.vectors.let_go(slot);
+        }
+    }
+
+    /// Makes room for so many slots, which will be restored.
+    pub fn reserve(&self, slots: u32) {
+        self.vectors.reserve(slots);
+        if let Some(codes) = &self.codes {
+            codes.reserve(slots);
+        }
+    }
+
+    /// Makes memory ready that the next vectors are written to, where that takes long enough to be worth it.
+    pub fn prepare(&self) {
+        if self.codes.is_none() {
+            self.vectors.prepare();
         }
     }
 

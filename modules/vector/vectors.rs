@@ -16,6 +16,9 @@ use crate::VectorError;
 use crate::pool::SLOT_LIMIT;
 use crate::slab::Slab;
 
+/// What may be written while a segment's memory is being made ready.
+const PREPARED_BYTES: usize = 1 << 20;
+
 pub struct Vectors {
     rows: Slab<u8>,
     /// By slot.
@@ -26,9 +29,10 @@ pub struct Vectors {
 }
 
 impl Vectors {
-    pub(crate) fn new(vector_bytes: usize) -> Vectors {
+    /// `for_walks` if walks go by the vectors themselves: then somebody calls `prepare`.
+    pub(crate) fn new(vector_bytes: usize, for_walks: bool) -> Vectors {
         Vectors {
-            rows: Slab::for_walks(vector_bytes),
+            rows: if for_walks { Slab::for_walks(vector_bytes) } else { Slab::new(vector_bytes) },
             holders: Slab::new(1),
             free: Mutex::default(),
             slot_count: AtomicU32::new(0),
@@ -66,6 +70,17 @@ impl Vectors {
     fn ensure(&self, slot: u32) {
         self.rows.ensure(slot);
         self.holders.ensure(slot);
+    }
+
+    /// Makes room for so many vectors, which will be restored.
+    pub(crate) fn reserve(&self, slots: u32) {
+        self.rows.reserve(slots);
+    }
+
+    /// Makes the memory ready that the next vectors will be written to, for threads that hold a lock while they write.
+    pub(crate) fn prepare(&self) {
+        let ahead = (PREPARED_BYTES / self.vector_bytes()).max(1) as u32;
+        self.rows.prepare(self.slot_count().saturating_add(ahead));
     }
 
     /// Puts back a slot as it was saved, held by the index if it has a vector, which `fill` writes. Not shared yet; slots come

@@ -358,6 +358,8 @@ fn load(input: &mut dyn Read, verify: bool) -> Result<Loading, LoadError> {
     let header = Header::parse(&block)?;
     let mut index = Hnsw::new(header.parameters);
     let nodes = Nodes::read(&mut reader, &header)?;
+    index.graph.reserve(header.slots);
+    index.store.reserve(header.slots);
     index.read_links(&mut reader, &nodes, header.slots)?;
     let fingerprints = index.read_rows(&mut reader, &nodes, header.slots)?;
     let footer = reader.block(verify, "footer")?;

@@ -77,6 +77,11 @@ impl Graph {
         self.levels.row(slot)[0].store(level as u8, Ordering::Release);
     }
 
+    /// Makes room for so many slots, which will be restored.
+    pub fn reserve(&self, slots: u32) {
+        self.base.reserve(slots);
+    }
+
     fn take_upper_rows(&self, count: usize) -> u32 {
         let mut allocator = self.upper_allocator.lock();
         if let Some(first) = allocator.free.get_mut(count).and_then(Vec::pop) {

@@ -128,7 +128,7 @@ impl Hnsw {
     pub fn new(parameters: HnswParameters) -> Self {
         let parameters = parameters.clamped();
         let HnswParameters { element, dimension, metric, quantization, .. } = parameters;
-        let store = Store::new(Kind { element, dimension, metric }, quantization);
+        let store = Store::new(Kind { element, dimension, metric }, quantization, true);
         Hnsw {
             parameters,
             prefetch: Prefetch::of_lines(store.prefetch_lines()),
@@ -199,6 +199,7 @@ impl VectorIndex for Hnsw {
     }
 
     fn insert_placed(&self, id: u32, vector: &Placed) {
+        self.store.prepare();
         let _gate = self.gate.read();
         let replaced = self.insert_pinned(id, vector, &mut self.store.pin());
         if let Some(slot) = replaced {
