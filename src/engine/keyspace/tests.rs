@@ -104,3 +104,51 @@ fn an_effect_that_does_not_fit_changes_nothing_and_says_so() {
     assert!(apply(&mut keyspace, Effect::Rename { key: b"absent", to: b"k" }).mismatch);
     assert_eq!(keyspace.entry(0, b"k").map(|entry| entry.value().type_name()), Some("string"));
 }
+
+#[test]
+fn parts_that_were_filled_apart_are_the_whole_once_absorbed() {
+    let fill = |keyspace: &mut Keyspace, numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            let key = format!("key:{number}").into_bytes();
+            let expires_at_ms = if number % 3 == 0 { u64::from(number) * 100 } else { 0 };
+            set(keyspace, &key, expires_at_ms);
+            let name = format!("hash:{number}").into_bytes();
+            let fields = List::Arguments(&[b"f", b"v"]);
+            let effect = Effect::HashSet { key: &name, fields, keep_expiry: false };
+            assert!(!keyspace.apply(&Record { database: number % 2, effect }).mismatch);
+        }
+    };
+    let [mut whole, mut at_once, mut part] = [(); 3].map(|()| Keyspace::new(0));
+    fill(&mut at_once, 0..3000);
+    fill(&mut whole, 0..1000);
+    fill(&mut part, 1000..3000);
+    whole.absorb(part).expect("no key is in both");
+    for (absorbed, filled) in whole.databases().iter().zip(at_once.databases()) {
+        assert_eq!((absorbed.len(), absorbed.expiring()), (filled.len(), filled.expiring()));
+        assert!(
+            filled.iter().all(|entry| absorbed.get(entry.key()).map(Entry::value) == Some(entry.value()))
+        );
+    }
+    let due = |keyspace: &mut Keyspace| {
+        let mut due = keyspace.take_due(200_000, usize::MAX);
+        due.sort_unstable();
+        due
+    };
+    assert_eq!(due(&mut whole), due(&mut at_once));
+    for number in 0..3000 {
+        for name in [format!("key:{number}"), format!("hash:{number}")] {
+            for database in [0, 1] {
+                let effect = Effect::Delete { key: name.as_bytes(), cause: Cause::Command };
+                whole.apply(&Record { database, effect });
+            }
+        }
+    }
+    let owned = |keyspace: &Keyspace| {
+        keyspace.databases().iter().map(|database| (database.len(), database.expiring())).collect::<Vec<_>>()
+    };
+    assert_eq!(owned(&whole), [(0, 0), (0, 0)]);
+
+    let mut twice = Keyspace::new(0);
+    fill(&mut twice, 5..6);
+    assert_eq!(at_once.absorb(twice), Err(b"key:5".to_vec()));
+}
