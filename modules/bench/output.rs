@@ -56,9 +56,7 @@ impl Table {
                     .unwrap_or(0)
             })
             .collect();
-        let is_number = |cell: &String| {
-            matches!(cell.as_str(), "" | "-") || cell.trim_end_matches(" %").parse::<f64>().is_ok()
-        };
+        let is_number = |cell: &String| cell == "-" || cell.trim_end_matches(" %").parse::<f64>().is_ok();
         let to_the_right: Vec<bool> = (0..columns).map(|column| cells(column).all(is_number)).collect();
         let line = |row: &[String]| {
             let padded = row.iter().zip(&widths).zip(&to_the_right).map(|((cell, &width), &right)| {

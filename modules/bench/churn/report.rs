@@ -190,7 +190,7 @@ impl Line {
     fn difference(&self) -> String {
         let [fresh, churned] = self.figures;
         let difference = match self.compared {
-            Compared::Not => return String::new(),
+            Compared::Not => None,
             Compared::Absolutely => {
                 fresh.zip(churned).map(|(fresh, churned)| format!("{:+.4}", churned - fresh))
             }
