@@ -216,7 +216,7 @@ pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use clap::Parser;
 
     use super::*;
@@ -227,7 +227,7 @@ pub(crate) mod tests {
         load: LoadArgs,
     }
 
-    pub(crate) fn load_args(flags: &[&str]) -> LoadArgs {
+    fn load_args(flags: &[&str]) -> LoadArgs {
         Cli::parse_from([&["test"], flags].concat()).load
     }
 

@@ -202,7 +202,15 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        churn: ChurnArgs,
+    }
 
     fn state(recalls: &[f64], index_bytes: f64, resident_bytes: f64) -> State {
         let point = |&recall: &f64| Point {
@@ -233,17 +241,11 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_for_each_figure_that_is_known() {
-        let load = crate::own_load::tests::load_args(&[]);
-        let report = Report {
-            heading: load.heading("bench churn", 10, Some(4)),
-            engine: ChurnEngine::Server,
-            rounds: 2,
-            k: 10,
-            quiet_seconds: 5,
-            fresh: state(&[0.9], MEGABYTE, 2.0 * MEGABYTE),
-            churned: State { stored: 40, cpu_seconds: Some(6.0), ..state(&[0.8], MEGABYTE, 2.2 * MEGABYTE) },
-            verdict: Verdict { recall_loss: 0.1, index_growth: 0.0, resident_growth: None, cpu_growth: None },
-        };
+        let arguments = Cli::parse_from(["test"]).churn;
+        let heading = arguments.load.heading("bench churn", 10, Some(4));
+        let fresh = state(&[0.9], MEGABYTE, 2.0 * MEGABYTE);
+        let churned = State { stored: 40, cpu_seconds: Some(6.0), ..state(&[0.8], MEGABYTE, 2.2 * MEGABYTE) };
+        let report = Report::new(heading, &arguments, fresh, churned);
         let text = report.table().render();
         let line = |what: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(what));
