@@ -1,5 +1,7 @@
 //! A set of document ids as the vector indexes ask for it: a bit for each id, and the number of them.
 
+use std::ops::RangeInclusive;
+
 use engramdb_vector::Filter;
 use roaring::RoaringBitmap;
 
@@ -28,7 +30,7 @@ impl Filter for IdSet {
         Some(self.bitmap.len() as usize)
     }
 
-    fn for_each(&self, visit: &mut dyn FnMut(u32)) {
-        self.bitmap.iter().for_each(visit);
+    fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
+        self.bitmap.range(ids).for_each(visit);
     }
 }
