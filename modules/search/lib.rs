@@ -19,6 +19,7 @@ mod index;
 mod info;
 mod leftover;
 mod module;
+mod number;
 mod postings;
 mod prepared;
 mod profile;
