@@ -3,6 +3,8 @@
 //! Both are done for each filtered search, and must cost less than the search itself: bits are set and words copied; no id is
 //! looked for in a compressed bitmap.
 
+use std::ops::RangeInclusive;
+
 use engramdb_vector::Filter;
 use roaring::RoaringBitmap;
 
@@ -24,6 +26,7 @@ impl IdSet {
 
 /// Words that are looked at together by `for_each`: most are empty where a filter leaves few.
 const SKIPPED_WORDS: usize = 16;
+const SKIPPED_IDS: usize = SKIPPED_WORDS * 64;
 
 impl Filter for IdSet {
     #[inline]
@@ -35,16 +38,21 @@ impl Filter for IdSet {
         Some(self.length)
     }
 
-    fn for_each(&self, visit: &mut dyn FnMut(u32)) {
-        for (chunk, words) in self.words.chunks(SKIPPED_WORDS).enumerate() {
+    fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
+        let (first, last) = (*ids.start() as usize, *ids.end() as usize);
+        let end = self.words.len().min(last / 64 + 1);
+        for (chunk, words) in self.words[..end].chunks(SKIPPED_WORDS).enumerate().skip(first / SKIPPED_IDS) {
             if words.iter().fold(0, |any, word| any | word) == 0 {
                 continue;
             }
             for (at, &word) in words.iter().enumerate() {
-                let first = (chunk * SKIPPED_WORDS + at) * 64;
+                let base = (chunk * SKIPPED_WORDS + at) * 64;
                 let mut left = word;
+                // Of the first and of the last word the ids of the range, and none of those before.
+                left &= u64::MAX.checked_shl(first.saturating_sub(base) as u32).unwrap_or(0);
+                left &= u64::MAX >> 63_usize.saturating_sub(last - base);
                 while left != 0 {
-                    visit(first as u32 + left.trailing_zeros());
+                    visit(base as u32 + left.trailing_zeros());
                     left &= left - 1;
                 }
             }
@@ -155,11 +163,18 @@ mod tests {
         for ids in sets {
             let set = IdSet::new(&ids);
             let mut visited = Vec::new();
-            set.for_each(&mut |id| visited.push(id));
+            set.for_each(0..=u32::MAX, &mut |id| visited.push(id));
             assert!(visited.iter().copied().eq(ids.iter()), "{ids:?}");
             assert_eq!(set.cardinality(), Some(visited.len()));
             let end = ids.max().map_or(100, |last| last + 200);
             assert!((0..end).all(|id| set.allows(id) == ids.contains(id)), "{ids:?}");
+            for (first, last) in
+                [(0, 0), (3, 3), (1, 62), (63, 64), (1_000, 1_100), (65_535, 65_536), (65_600, 299_999)]
+            {
+                let mut visited = Vec::new();
+                set.for_each(first..=last, &mut |id| visited.push(id));
+                assert!(visited.into_iter().eq(ids.range(first..=last)), "{first} to {last} of {ids:?}");
+            }
         }
     }
 

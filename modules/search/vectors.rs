@@ -28,6 +28,7 @@ use engramdb_vector::{
 };
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -516,15 +517,15 @@ impl Filter for Without<'_> {
         self.base.map_or(Some(self.indexed), Filter::cardinality)
     }
 
-    fn for_each(&self, visit: &mut dyn FnMut(u32)) {
+    fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
         let mut visit = |id| {
             if !self.overridden.contains(&id) {
                 visit(id);
             }
         };
         match self.base {
-            Some(base) => base.for_each(&mut visit),
-            None => (0..self.id_bound).for_each(visit),
+            Some(base) => base.for_each(ids, &mut visit),
+            None => (*ids.start()..self.id_bound).take_while(|id| id <= ids.end()).for_each(visit),
         }
     }
 }
