@@ -84,13 +84,18 @@ fn count(client: &mut Client, query: &str, options: &str) -> usize {
 fn a_warm_search_through_the_server_allocates_little() {
     IS_TEST.set(true);
     let (_served, mut client) = loaded();
-    // At most 16 are promised of the first.
-    for (query, options, most) in [
-        ("*=>[KNN 10 @v $q EF_RUNTIME 100]", "NOCONTENT DIALECT 2", 8),
-        ("*=>[KNN 10 @v $q AS d]", "NOCONTENT SORTBY d", 12),
-        ("*=>[KNN 10 @v $q AS d]", "RETURN 1 c", 20),
+    // At most 16 are promised; these are counted. A background thread may add a few to all of them together.
+    for (query, options, counted) in [
+        ("*=>[KNN 10 @v $q EF_RUNTIME 100]", "NOCONTENT DIALECT 2", 5),
+        ("*=>[KNN 10 @v $q AS d]", "NOCONTENT SORTBY d", 5),
+        ("*=>[KNN 10 @v $q AS d]", "RETURN 2 c d", 6),
+        ("*=>[KNN 10 @v $q AS d]", "", 6),
+        ("@c:{t1}=>[KNN 10 @v $q]", "NOCONTENT", 7),
+        ("@c:{t1}=>[KNN 10 @v $q AS d]", "RETURN 2 c d SORTBY d", 8),
+        ("@c:{t1 | t0}=>[KNN 10 @v $q]", "NOCONTENT", 9),
     ] {
         let allocations = count(&mut client, query, options);
-        assert!(allocations <= most * QUERIES as usize, "{query} {options}: {allocations} of {QUERIES}");
+        let most = counted * QUERIES as usize + QUERIES as usize / 2;
+        assert!(allocations <= most, "{query} {options}: {allocations} of {QUERIES}");
     }
 }

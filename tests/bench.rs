@@ -83,23 +83,61 @@ fn starts_are_measured_beside_building_and_reading() {
     assert!(number(&report, "/snapshot_bytes") >= 500.0 * 32.0 * 4.0, "{report:#}");
     assert!(number(&report, "/index_bytes") >= 500.0 * 16.0, "{report:#}");
     assert!(text.contains("500 graph nodes loaded, 0 inserted again"), "{text}");
+    if cfg!(target_os = "linux") {
+        let (resident, peak) =
+            (number(&report, "/rounds/1/resident_bytes"), number(&report, "/rounds/1/peak_bytes"));
+        assert!(peak >= resident && resident > 500.0 * 32.0 * 4.0, "{report:#}");
+        assert!(text.contains("MB at its peak"), "{text}");
+    }
+}
+
+const SMALL_CHURN: [&str; 12] = [
+    "--documents",
+    "300",
+    "--dimensions",
+    "16",
+    "--rounds",
+    "2",
+    "--ef",
+    "300",
+    "--seconds",
+    "0",
+    "--quiet-seconds",
+    "0",
+];
+
+/// Both states hold the final documents: what is found is compared with a scan of those alone.
+fn churned_like_fresh(report: &Value) {
+    for (state, stored) in [("fresh", 300.0), ("churned", 900.0)] {
+        let of = |name: &str| format!("/{state}/{name}");
+        assert!(number(report, &of("points/0/recall")) > 0.99, "{report:#}");
+        assert_eq!(number(report, &of("stored")), stored);
+        positive(report, &[&of("seconds"), &of("index_bytes"), &of("points/0/p99_us")]);
+    }
+    assert!(number(report, "/verdict/recall_loss").abs() < 0.01, "{report:#}");
 }
 
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "resident memory is read from /proc")]
-fn churn_is_measured_in_process_and_through_a_server() {
-    let small =
-        ["--documents", "300", "--dimensions", "16", "--rounds", "2", "--ef", "300", "--seconds", "0"];
-    let (text, report) = bench("churn", &[&small[..], &["--engines", "library,server"]].concat());
-    for (place, engine) in ["library", "server"].into_iter().enumerate() {
-        assert_eq!(report["engines"][place]["engine"], *engine);
-        for state in ["fresh", "churned"] {
-            let of = |name: &str| format!("/engines/{place}/{state}/{name}");
-            assert!(number(&report, &of("points/0/recall")) > 0.99, "{report:#}");
-            positive(&report, &[&of("seconds"), &of("index_bytes"), &of("points/0/p99_us")]);
-        }
-        assert!(text.contains(&format!("{engine}: recall at most")), "{text}");
+fn churn_is_measured_through_servers() {
+    let (text, report) = bench("churn", &SMALL_CHURN);
+    assert_eq!(report["engine"], "server");
+    churned_like_fresh(&report);
+    for state in ["fresh", "churned"] {
+        let of = |name: &str| number(&report, &format!("/{state}/{name}"));
+        assert!(of("peak_bytes") >= of("resident_bytes"), "{report:#}");
+        assert!(of("info_bytes") >= 300.0 * 16.0 * 4.0, "{report:#}");
     }
+    assert!(text.contains("resident MB") && text.contains("recall@10, ef 300"), "{text}");
+}
+
+#[test]
+fn churn_is_measured_in_process() {
+    let (text, report) = bench("churn", &[&SMALL_CHURN[..], &["--engine", "library"]].concat());
+    assert_eq!((&report["engine"], &report["fresh"]["resident_bytes"]), (&"library".into(), &Value::Null));
+    churned_like_fresh(&report);
+    assert_eq!(number(&report, "/fresh/replaced"), 0.0);
+    assert!(text.contains("replaced") && !text.contains("resident MB"), "{text}");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! `tests/formats/v1` is a data directory as the first version wrote it, and what it holds, as text. The files are never
 //! changed; a new format level gets a directory of its own, written by
-//! `cargo test --test formats -- --ignored` with ENGRAMDB_BLESS=1.
+//! `cargo test --test formats -- --ignored` with ENGRAMDB_BLESS=1. Definitions of indexes, in `tests/formats/definitions`, are the
+//! affair of the search module's own tests.
 
 #![allow(clippy::disallowed_methods, reason = "reads and writes the repository's own files")]
 

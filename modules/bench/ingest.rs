@@ -15,9 +15,8 @@ use crate::data::Matrix;
 use crate::data::synthetic::Generator;
 use crate::error::BenchError;
 use crate::latency::Percentiles;
-use crate::machine::Machine;
 use crate::output::{self, Table};
-use crate::own_load::{LoadArgs, median};
+use crate::own_load::{Heading, LoadArgs, median};
 use crate::progress;
 use crate::vectors::closed_loop::{self, Plan};
 use crate::vectors::engine::{Engine, SearchParameters};
@@ -81,13 +80,8 @@ pub struct IngestArgs {
 /// Everything that a run found, as it is written to JSON.
 #[derive(Serialize)]
 struct Report {
-    tool: &'static str,
-    version: &'static str,
-    machine: Machine,
-    documents: usize,
-    dimensions: usize,
-    m: usize,
-    ef_construction: usize,
+    #[serde(flatten)]
+    heading: Heading,
     ef: usize,
     k: usize,
     connections: usize,
@@ -153,34 +147,13 @@ pub fn run(arguments: IngestArgs) -> Result<(), BenchError> {
     if !(arguments.seconds >= 0.0 && arguments.seconds.is_finite()) {
         return Err(BenchError::Usage("--seconds must be a number from 0".into()));
     }
-    let machine = Machine::describe();
-    println!("{machine}");
-    println!(
-        "{} documents x {}, HNSW M {}, ef {}, k {}, {} searching",
-        arguments.documents,
-        arguments.dimensions,
-        arguments.load.m,
-        arguments.ef,
-        arguments.k,
-        arguments.connections
-    );
+    let IngestArgs { documents, dimensions, ef, k, connections, .. } = arguments;
+    let heading = arguments.load.heading("bench ingest", documents, Some(dimensions));
+    println!("{heading}; ef {ef}, k {k}, {connections} searching");
     let phases = arguments.measure()?;
     let mut ratios = ratios(&phases, Load::Ingest);
     ratios.extend(self::ratios(&phases, Load::Elsewhere));
-    let report = Report {
-        tool: "engramdb bench ingest",
-        version: env!("CARGO_PKG_VERSION"),
-        machine,
-        documents: arguments.documents,
-        dimensions: arguments.dimensions,
-        m: arguments.load.m,
-        ef_construction: arguments.load.ef_construction,
-        ef: arguments.ef,
-        k: arguments.k,
-        connections: arguments.connections,
-        phases,
-        ratios,
-    };
+    let report = Report { heading, ef, k, connections, phases, ratios };
     report.print();
     arguments.out_json.as_deref().map_or(Ok(()), |path| output::write_json(path, &report))
 }

@@ -5,7 +5,7 @@
 //!   per second and latency percentiles over a sweep of ef and connections, beside in-process reference engines;
 //! - `bench keys` drives GET, SET, HSET, HMGET and mixes of them over many connections;
 //! - `bench memory`, `bench restart`, `bench churn` and `bench ingest` measure a server of their own, this same program as
-//!   another process (and `bench churn` the index as a library);
+//!   another process (and `bench churn --engine library` the index alone);
 //! - `engramdb demo` shows the main job on real data;
 //! - `bench dataset` describes, checks and writes data sets.
 //!
@@ -60,9 +60,9 @@ enum BenchCommand {
     Keys(Box<KeysArgs>),
     /// Resident memory of a document, and what the server says of it
     Memory(Box<MemoryArgs>),
-    /// Time of a start with a saved graph, beside building it and beside reading its files
+    /// Time and peak memory of a start with a saved graph, beside building it and beside reading its files
     Restart(Box<RestartArgs>),
-    /// Recall and memory after every document was replaced again and again, beside a fresh build
+    /// Recall, memory and CPU time after every document was replaced again and again, beside a fresh build
     Churn(Box<ChurnArgs>),
     /// Latency of searches during full-speed ingestion, beside the quiet one
     Ingest(Box<IngestArgs>),

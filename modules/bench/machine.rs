@@ -40,8 +40,9 @@ impl std::fmt::Display for Machine {
 }
 
 /// Physical memory that a process holds, in bytes: pages of its program and of mapped files included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Resident {
+    #[serde(rename = "resident_bytes")]
     pub bytes: u64,
     /// The most that it ever was.
     pub peak_bytes: u64,

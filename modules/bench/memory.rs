@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use crate::client::{Connection, info_field};
+use crate::client::Connection;
 use crate::error::BenchError;
-use crate::machine::{Machine, Process};
+use crate::machine::Process;
 use crate::output::{self, Table};
-use crate::own_load::{LoadArgs, MEGABYTE, SETTLE, index_bytes};
+use crate::own_load::{Heading, LoadArgs, MEGABYTE, SETTLE, index_bytes, used_memory};
 use crate::vectors::engine::{Engine, Task};
 use crate::vectors::server::ServerEngine;
 
@@ -33,7 +33,8 @@ resident memory, stores documents with a key of 16 bytes and one FLOAT32 field, 
 reads again; then it stops the server in order, starts it on the same directory, and reads once more.
 
 Columns:
-  resident MB, peak MB   what the system says of the process (/proc/PID/status: VmRSS, VmHWM)
+  resident MB, peak MB   what the system says of the process (/proc/PID/status: VmRSS, VmHWM); the peak of the restarted one is that
+                         of its start
   B/document             resident bytes, less those of the empty server, for each document
   x raw                  the same over the bytes of the vector alone
   INFO B, index B, MEMORY USAGE B
@@ -60,12 +61,8 @@ pub struct MemoryArgs {
 /// Everything that a run found, as it is written to JSON.
 #[derive(Serialize)]
 struct Report {
-    tool: &'static str,
-    version: &'static str,
-    machine: Machine,
-    documents: usize,
-    m: usize,
-    ef_construction: usize,
+    #[serde(flatten)]
+    heading: Heading,
     ratio_wanted: f64,
     footprints: Vec<Footprint>,
 }
@@ -103,17 +100,11 @@ pub fn run(arguments: MemoryArgs) -> Result<(), BenchError> {
     // Where there is no /proc, it is better to say so before the load.
     Process::own().resident()?;
     let mut report = Report {
-        tool: "engramdb bench memory",
-        version: env!("CARGO_PKG_VERSION"),
-        machine: Machine::describe(),
-        documents: arguments.documents,
-        m: arguments.load.m,
-        ef_construction: arguments.load.ef_construction,
+        heading: arguments.load.heading("bench memory", arguments.documents, None),
         ratio_wanted: RATIO_WANTED,
         footprints: Vec::new(),
     };
-    println!("{}", report.machine);
-    println!("{} documents: a key of 16 bytes, one FLOAT32 field, HNSW M {}", report.documents, report.m);
+    println!("{}; a key of 16 bytes, one FLOAT32 field", report.heading);
     for &dimensions in &arguments.dimensions {
         report.footprints.extend(arguments.measure(dimensions)?);
     }
@@ -172,13 +163,6 @@ impl Claims {
             memory_usage: usage / asked as f64,
         })
     }
-}
-
-/// What INFO calls used_memory.
-fn used_memory(connection: &mut Connection) -> Result<f64, BenchError> {
-    let info = connection.command(&["INFO", "memory"])?;
-    let bytes = info.as_str().and_then(|text| info_field(text, "used_memory")?.parse().ok());
-    bytes.ok_or_else(|| BenchError::Shape { command: "INFO memory".into(), reply: format!("{info:?}") })
 }
 
 impl Footprint {

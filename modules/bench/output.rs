@@ -1,10 +1,30 @@
-//! How results leave the program: aligned tables, JSON files, CSV fields.
+//! How results leave the program: what every report begins with, aligned tables, JSON files, CSV fields.
 
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::error::BenchError;
+use crate::machine::Machine;
+
+/// What every report begins with: which command of which version made it, and where.
+#[derive(Clone, Debug, Serialize)]
+pub struct Origin {
+    pub tool: String,
+    pub version: &'static str,
+    pub machine: Machine,
+}
+
+impl Origin {
+    /// Of a command of `engramdb`, here and now.
+    pub fn of(command: &str) -> Self {
+        Self {
+            tool: format!("engramdb {command}"),
+            version: env!("CARGO_PKG_VERSION"),
+            machine: Machine::describe(),
+        }
+    }
+}
 
 /// A table of text, drawn with each column as wide as its widest cell: names to the left, numbers to the right.
 pub struct Table {
@@ -36,7 +56,7 @@ impl Table {
                     .unwrap_or(0)
             })
             .collect();
-        let is_number = |cell: &String| cell == "-" || cell.parse::<f64>().is_ok();
+        let is_number = |cell: &String| cell == "-" || cell.trim_end_matches(" %").parse::<f64>().is_ok();
         let to_the_right: Vec<bool> = (0..columns).map(|column| cells(column).all(is_number)).collect();
         let line = |row: &[String]| {
             let padded = row.iter().zip(&widths).zip(&to_the_right).map(|((cell, &width), &right)| {
@@ -87,7 +107,8 @@ mod tests {
         table.row(["a".into(), "12".into()]);
         table.row(["longer".into(), "-".into()]);
         table.row(["née".into(), "123456".into()]);
-        let expected = "engine    rate\n------  ------\na           12\nlonger       -\nnée     123456\n";
+        table.row(["share".into(), "+1.5 %".into()]);
+        let expected = "engine    rate\n------  ------\na           12\nlonger       -\nnée     123456\nshare   +1.5 %\n";
         assert_eq!(table.render(), expected);
     }
 

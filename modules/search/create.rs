@@ -341,9 +341,7 @@ fn attributes_of(algorithm: Algorithm, attributes: &[&[u8]]) -> Result<VectorOpt
     options.element = element.ok_or(AttributeProblem::Missing("TYPE"))?;
     options.dimension = dimension.ok_or(AttributeProblem::Missing("DIM"))?;
     options.metric = metric.ok_or(AttributeProblem::Missing("DISTANCE_METRIC"))?;
-    if algorithm != Algorithm::Flat {
-        options.quantization = quantization.unwrap_or_else(|| options.default_quantization());
-    }
+    options.quantization = quantization.unwrap_or_else(|| options.default_quantization());
     Ok(options)
 }
 

@@ -3,8 +3,8 @@
 //! Two forms are not told apart, because they mean the same: tags of one field joined by `|` inside or outside the
 //! braces, and a word in all TEXT fields or in the one that there is.
 
+use crate::number::format_number;
 use crate::query::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
-use crate::reply::format_number;
 use crate::schema::{Definition, FieldKind};
 use std::fmt::Write;
 
@@ -175,11 +175,11 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// C's `%f`.
 fn decimal(number: f64) -> String {
-    if number.is_finite() { format!("{number:.6}") } else { format_number(number) }
+    if number.is_finite() { format!("{number:.6}") } else { format_number(number).to_owned() }
 }
 
 /// C's `%g` of a number that was read from few digits.
 fn significant(number: f64) -> String {
     let rounded = format!("{number:.5e}").parse().unwrap_or(number);
-    format_number(rounded)
+    format_number(rounded).to_owned()
 }

@@ -1,12 +1,14 @@
 //! Filters: from a query's tree to the set of documents that it means.
 
 use crate::documents::{Documents, Value};
+use crate::ids;
 use crate::index::Index;
 use crate::postings::TermPostings;
 use crate::query::{Node, Pattern, TextMatch, VectorRange};
 use crate::vectors::Question;
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// What the vector ranges of a query matched; found before the documents are locked, for that may take long.
@@ -63,71 +65,85 @@ impl<'q> Ranges<'q> {
 impl Matched {
     fn new(rows: &[Neighbor]) -> Matched {
         Matched {
-            documents: rows.iter().map(|row| row.id).collect(),
+            documents: ids::bitmap_of(rows.iter().map(|row| row.id).collect()),
             distances: rows.iter().map(|row| (row.id, row.distance)).collect(),
         }
     }
 }
 
-/// The documents that a tree means.
-pub fn evaluate(documents: &Documents, ranges: &Ranges<'_>, node: &Node) -> RoaringBitmap {
+/// The documents that a tree means: borrowed where they stand somewhere already, as those of one term do.
+pub fn evaluate<'a>(documents: &'a Documents, ranges: &'a Ranges<'_>, node: &Node) -> Cow<'a, RoaringBitmap> {
     match node {
-        Node::All | Node::Optional(_) => documents.live().clone(),
-        Node::Nothing => RoaringBitmap::new(),
+        Node::All | Node::Optional(_) => Cow::Borrowed(documents.live()),
+        Node::Nothing => Cow::Owned(RoaringBitmap::new()),
         Node::And(nodes) => all_of(documents, ranges, nodes),
-        Node::Or(nodes) => {
-            let mut union = RoaringBitmap::new();
-            nodes.iter().for_each(|node| union |= evaluate(documents, ranges, node));
-            union
-        }
-        Node::Not(node) => documents.live() - evaluate(documents, ranges, node),
+        Node::Or(nodes) => union(nodes.iter().map(|node| evaluate(documents, ranges, node))),
+        Node::Not(node) => Cow::Owned(documents.live() - &*evaluate(documents, ranges, node)),
         Node::Tag { field, pattern } => {
             documents.terms(*field).map(|terms| with_pattern(terms, pattern)).unwrap_or_default()
         }
         Node::Number { field, least, most } => {
-            documents.numbers(*field).map(|numbers| numbers.between(*least, *most)).unwrap_or_default()
+            let between = documents.numbers(*field).map(|numbers| numbers.between(*least, *most));
+            Cow::Owned(between.unwrap_or_default())
         }
-        Node::Text { fields, text } => {
-            let mut union = RoaringBitmap::new();
-            fields.iter().for_each(|&field| union |= with_text(documents, field, text));
-            union
+        Node::Text { fields, text } => union(fields.iter().map(|&field| with_text(documents, field, text))),
+        Node::Missing(field) => Cow::Borrowed(documents.missing(*field)),
+        Node::Range(range) => {
+            ranges.of(range).map(|matched| Cow::Borrowed(&matched.documents)).unwrap_or_default()
         }
-        Node::Missing(field) => documents.missing(*field).clone(),
-        Node::Range(range) => ranges.of(range).map(|matched| matched.documents.clone()).unwrap_or_default(),
         Node::Open(_) => unreachable!("a query has values for its parameters"),
     }
 }
 
+fn union<'a>(sets: impl IntoIterator<Item = Cow<'a, RoaringBitmap>>) -> Cow<'a, RoaringBitmap> {
+    let together = |all: Cow<'a, RoaringBitmap>, set: Cow<'a, RoaringBitmap>| match (all, set) {
+        (Cow::Owned(all), set) => all | &*set,
+        (all, Cow::Owned(set)) => set | &*all,
+        (Cow::Borrowed(all), Cow::Borrowed(set)) => all | set,
+    };
+    sets.into_iter().reduce(|all, set| Cow::Owned(together(all, set))).unwrap_or_default()
+}
+
+fn intersection<'a>(all: Cow<'a, RoaringBitmap>, set: Cow<'a, RoaringBitmap>) -> Cow<'a, RoaringBitmap> {
+    Cow::Owned(match (all, set) {
+        (Cow::Owned(all), set) => all & &*set,
+        (all, Cow::Owned(set)) => set & &*all,
+        (Cow::Borrowed(all), Cow::Borrowed(set)) => all & set,
+    })
+}
+
 /// Intersects; what is negated is taken away at the end, so that it is never turned into everything else.
-fn all_of(documents: &Documents, ranges: &Ranges<'_>, nodes: &[Node]) -> RoaringBitmap {
-    let mut found: Option<RoaringBitmap> = None;
+fn all_of<'a>(documents: &'a Documents, ranges: &'a Ranges<'_>, nodes: &[Node]) -> Cow<'a, RoaringBitmap> {
+    let mut found: Option<Cow<'a, RoaringBitmap>> = None;
     for node in nodes.iter().filter(|node| !matches!(node, Node::All | Node::Optional(_) | Node::Not(_))) {
         let matches = evaluate(documents, ranges, node);
-        found = Some(match found {
-            Some(found) => found & matches,
+        let both = match found {
+            Some(found) => intersection(found, matches),
             None => matches,
-        });
-        if found.as_ref().is_some_and(RoaringBitmap::is_empty) {
-            return RoaringBitmap::new();
+        };
+        if both.is_empty() {
+            return both;
         }
+        found = Some(both);
     }
-    let mut found = found.unwrap_or_else(|| documents.live().clone());
+    let mut found = found.unwrap_or_else(|| Cow::Borrowed(documents.live()));
     for node in nodes {
         if let Node::Not(inner) = node {
-            found -= evaluate(documents, ranges, inner);
+            let without = &*found - &*evaluate(documents, ranges, inner);
+            found = Cow::Owned(without);
         }
     }
     found
 }
 
-fn with_pattern(terms: &TermPostings, pattern: &Pattern) -> RoaringBitmap {
-    match pattern {
-        Pattern::Exact(term) => terms.get(term).cloned().unwrap_or_default(),
+fn with_pattern<'a>(terms: &'a TermPostings, pattern: &Pattern) -> Cow<'a, RoaringBitmap> {
+    Cow::Owned(match pattern {
+        Pattern::Exact(term) => return terms.get(term).map(Cow::Borrowed).unwrap_or_default(),
         Pattern::Prefix(prefix) => terms.with_prefix(prefix),
         Pattern::Suffix(suffix) => terms.matching(|term| term.ends_with(suffix)),
         Pattern::Infix(infix) => terms.matching(|term| contains(term, infix)),
         Pattern::Wildcard(wildcard) => terms.matching(|term| matches_wildcard(wildcard, term)),
-    }
+    })
 }
 
 fn contains(term: &[u8], part: &[u8]) -> bool {
@@ -158,25 +174,22 @@ fn matches_wildcard(wildcard: &[u8], term: &[u8]) -> bool {
     wildcard[at..].iter().all(|&byte| byte == b'*')
 }
 
-fn with_text(documents: &Documents, field: usize, text: &TextMatch) -> RoaringBitmap {
-    let Some(terms) = documents.terms(field) else { return RoaringBitmap::new() };
+fn with_text<'a>(documents: &'a Documents, field: usize, text: &TextMatch) -> Cow<'a, RoaringBitmap> {
+    let Some(terms) = documents.terms(field) else { return Cow::default() };
     let phrase = match text {
         TextMatch::Term(pattern) => return with_pattern(terms, pattern),
         TextMatch::Phrase(phrase) => phrase,
     };
     let Some(numbers) = phrase.iter().map(|term| terms.number(term)).collect::<Option<Vec<u32>>>() else {
-        return RoaringBitmap::new();
+        return Cow::default();
     };
-    let mut found: Option<RoaringBitmap> = None;
-    for matches in phrase.iter().filter_map(|term| terms.get(term)) {
-        found = Some(found.map_or_else(|| matches.clone(), |found| found & matches));
-    }
-    let has_phrase = |&id: &u32| match documents.value(id, field) {
+    let sets = phrase.iter().filter_map(|term| terms.get(term)).map(Cow::Borrowed);
+    let found = sets.reduce(intersection).unwrap_or_default();
+    let has_phrase = |id: &u32| match documents.value(*id, field) {
         Value::Terms(terms) => terms.windows(numbers.len()).any(|window| window == numbers),
         _ => false,
     };
-    let found = found.unwrap_or_default();
-    if numbers.len() == 1 { found } else { found.into_iter().filter(has_phrase).collect() }
+    if numbers.len() == 1 { found } else { Cow::Owned(found.iter().filter(has_phrase).collect()) }
 }
 
 #[cfg(test)]

@@ -1,22 +1,32 @@
-//! A set of document ids as the vector indexes ask for it: a bit for each id, and the number of them.
+//! Sets of document ids: how they come to be, and how the vector indexes ask for them.
+//!
+//! Both are done for each filtered search, and must cost less than the search itself: bits are set and words copied; no id is
+//! looked for in a compressed bitmap.
+
+use std::ops::RangeInclusive;
 
 use engramdb_vector::Filter;
 use roaring::RoaringBitmap;
 
+/// A bit for each id, without compression, for a graph walk asks for thousands of ids in no order; and the number of them.
 pub struct IdSet {
-    bitmap: RoaringBitmap,
-    /// A bitmap without compression: a graph walk asks for hundreds of ids in no order.
     words: Vec<u64>,
+    length: usize,
 }
 
 impl IdSet {
-    pub fn new(bitmap: RoaringBitmap) -> IdSet {
-        let words = bitmap.max().map_or(0, |id| id as usize / 64 + 1);
-        let mut words = vec![0; words];
-        bitmap.iter().for_each(|id| words[id as usize / 64] |= 1u64 << (id % 64));
-        IdSet { bitmap, words }
+    pub fn new(ids: &RoaringBitmap) -> IdSet {
+        let mut words = vec![0; ids.max().map_or(0, |id| id as usize / 64 + 1)];
+        if copy_containers(ids, &mut words).is_none() {
+            ids.iter().for_each(|id| set_bit(&mut words, id as usize));
+        }
+        IdSet { words, length: ids.len() as usize }
     }
 }
+
+/// Words that are looked at together by `for_each`: most are empty where a filter leaves few.
+const SKIPPED_WORDS: usize = 16;
+const SKIPPED_IDS: usize = SKIPPED_WORDS * 64;
 
 impl Filter for IdSet {
     #[inline]
@@ -25,10 +35,154 @@ impl Filter for IdSet {
     }
 
     fn cardinality(&self) -> Option<usize> {
-        Some(self.bitmap.len() as usize)
+        Some(self.length)
     }
 
-    fn for_each(&self, visit: &mut dyn FnMut(u32)) {
-        self.bitmap.iter().for_each(visit);
+    fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
+        let (first, last) = (*ids.start() as usize, *ids.end() as usize);
+        let end = self.words.len().min(last / 64 + 1);
+        for (chunk, words) in self.words[..end].chunks(SKIPPED_WORDS).enumerate().skip(first / SKIPPED_IDS) {
+            if words.iter().fold(0, |any, word| any | word) == 0 {
+                continue;
+            }
+            for (at, &word) in words.iter().enumerate() {
+                let base = (chunk * SKIPPED_WORDS + at) * 64;
+                let mut left = word;
+                // Of the first and of the last word the ids of the range, and none of those before.
+                left &= u64::MAX.checked_shl(first.saturating_sub(base) as u32).unwrap_or(0);
+                left &= u64::MAX >> 63_usize.saturating_sub(last - base);
+                while left != 0 {
+                    visit(base as u32 + left.trailing_zeros());
+                    left &= left - 1;
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+fn set_bit(words: &mut [u64], bit: usize) {
+    words[bit / 64] |= 1 << (bit % 64);
+}
+
+/// Serialized bitmaps without containers of runs begin with this.
+const COOKIE_WITHOUT_RUNS: u32 = 12_346;
+/// Ids of one container, and its words.
+const CONTAINER_IDS: usize = 1 << 16;
+const CONTAINER_WORDS: usize = CONTAINER_IDS / 64;
+/// Up to so many ids are a list of u16, more are bits.
+const LISTED_MAX: usize = 4_096;
+
+/// Copies all ids from the bitmap's serialized form, the only one that shows its containers: where they are dense, they are the
+/// words that are wanted. (Of 100,000 ids 70 % are copied in 1 microsecond; to ask for them one by one took 260.) `None`, and
+/// some may be copied, where there are containers of runs: postings have none.
+///
+/// The format: cookie u32, containers u32; for each key u16 and ids less one u16; for each an offset u32; their contents.
+/// Little-endian. <https://github.com/RoaringBitmap/RoaringFormatSpec>
+fn copy_containers(ids: &RoaringBitmap, words: &mut [u64]) -> Option<()> {
+    let mut bytes = Vec::with_capacity(ids.serialized_size());
+    ids.serialize_into(&mut bytes).expect("memory takes what is written to it");
+    let (cookie, rest) = bytes.split_first_chunk()?;
+    let (count, rest) = rest.split_first_chunk()?;
+    if u32::from_le_bytes(*cookie) != COOKIE_WITHOUT_RUNS {
+        return None;
+    }
+    let count = u32::from_le_bytes(*count) as usize;
+    let (headers, rest) = rest.split_at_checked(4 * count)?;
+    let (_offsets, mut contents) = rest.split_at_checked(4 * count)?;
+    for &[key_low, key_high, last_low, last_high] in headers.as_chunks().0 {
+        let first = u16::from_le_bytes([key_low, key_high]) as usize * CONTAINER_IDS;
+        let length = u16::from_le_bytes([last_low, last_high]) as usize + 1;
+        let is_list = length <= LISTED_MAX;
+        let (content, rest) =
+            contents.split_at_checked(if is_list { 2 * length } else { CONTAINER_IDS / 8 })?;
+        contents = rest;
+        if is_list {
+            for &low in content.as_chunks().0 {
+                set_bit(words, first + u16::from_le_bytes(low) as usize);
+            }
+        } else {
+            let from = first / 64;
+            let end = words.len().min(from + CONTAINER_WORDS);
+            for (word, &bits) in words[from..end].iter_mut().zip(content.as_chunks().0) {
+                *word = u64::from_le_bytes(bits);
+            }
+        }
+    }
+    Some(())
+}
+
+/// Where one id in so many is in a set, sorting the ids is cheaper than a bit for each.
+const SPARSE_SHARE: usize = 128;
+
+/// The compressed bitmap of ids in any order. (Of 100,000 ids half are put together in 60 microseconds; to insert one after the
+/// other took 830.)
+pub fn bitmap_of(mut ids: Vec<u32>) -> RoaringBitmap {
+    let end = ids.iter().max().map_or(0, |&last| last as usize + 1);
+    if ids.len() < end / SPARSE_SHARE {
+        ids.sort_unstable();
+        return ids.into_iter().collect();
+    }
+    let mut bits = vec![0u8; end.div_ceil(8)];
+    ids.iter().for_each(|&id| bits[id as usize / 8] |= 1 << (id % 8));
+    RoaringBitmap::from_lsb0_bytes(0, &bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bitmap_is_made_of_ids_in_any_order() {
+        for (end, share) in [(0, 1), (1, 1), (5_000, 1), (200_000, 2), (200_003, 20), (1_000_000, 5_000)] {
+            // Odd, so that each id below 2^20 comes once.
+            let shuffled = (0..1u32 << 20).map(|number| number.wrapping_mul(0x9e37_79b1) & 0xf_ffff);
+            let ids: Vec<u32> = shuffled.filter(|id| *id < end && id % share == 0).collect();
+            assert_eq!(bitmap_of(ids), (0..end).step_by(share as usize).collect::<RoaringBitmap>());
+        }
+    }
+
+    #[test]
+    fn it_has_the_ids_of_the_bitmap_however_that_keeps_them() {
+        let every = |step: usize, end: u32| (3..end).step_by(step).collect::<RoaringBitmap>();
+        let mut runs = every(1, 300_000);
+        assert!(runs.optimize());
+        runs.insert(400_000);
+        let sets = [
+            RoaringBitmap::new(),
+            RoaringBitmap::from([0]),
+            RoaringBitmap::from([65_535, 65_536, 10_000_000]),
+            every(2, 100_000),
+            every(1, 65_600),
+            every(1_000, 1_000_000),
+            every(16, 65_536) | (every(3, 200_000) - every(2, 131_072)),
+            (0..4_096).collect(),
+            (0..4_097).collect(),
+            runs,
+        ];
+        for ids in sets {
+            let set = IdSet::new(&ids);
+            let mut visited = Vec::new();
+            set.for_each(0..=u32::MAX, &mut |id| visited.push(id));
+            assert!(visited.iter().copied().eq(ids.iter()), "{ids:?}");
+            assert_eq!(set.cardinality(), Some(visited.len()));
+            let end = ids.max().map_or(100, |last| last + 200);
+            assert!((0..end).all(|id| set.allows(id) == ids.contains(id)), "{ids:?}");
+            for (first, last) in
+                [(0, 0), (3, 3), (1, 62), (63, 64), (1_000, 1_100), (65_535, 65_536), (65_600, 299_999)]
+            {
+                let mut visited = Vec::new();
+                set.for_each(first..=last, &mut |id| visited.push(id));
+                assert!(visited.into_iter().eq(ids.range(first..=last)), "{first} to {last} of {ids:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_runs_the_containers_are_copied() {
+        let ids: RoaringBitmap = (0..200_000).filter(|id| id % 7 < 5 || *id > 150_000).collect();
+        let mut words = vec![0; 200_000 / 64];
+        assert_eq!(copy_containers(&ids, &mut words), Some(()));
+        assert_eq!(words, IdSet::new(&ids).words);
     }
 }

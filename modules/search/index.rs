@@ -6,8 +6,8 @@
 use crate::documents::{self, Content, Documents};
 use crate::prepared::PreparedCache;
 use crate::schema::{Definition, FieldKind};
-use crate::vectors::{TAIL_MAX, VectorField};
-use crate::workers::Workers;
+use crate::vectors::{BACKFILL_TAIL_MAX, Source, TAIL_MAX, VectorField};
+use crate::workers::{WorkerCaller, Workers};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::env::Clock;
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Keys that one step of a backfill looks at.
-const STEP_KEYS: usize = 16;
+/// Keys that a backfill looks for at a time.
+const SCANNED_KEYS: usize = 16;
 /// How long a slice of steps holds the keyspace, but for the last step.
 const SLICE: Duration = Duration::from_micros(300);
 
@@ -62,9 +62,12 @@ pub struct Failures {
 }
 
 /// A walk over the keys that were there before the index.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 struct Backfill {
-    cursor: u64,
+    /// `None` when the walk is at its end.
+    cursor: Option<u64>,
+    /// Keys that were found and are still to be indexed.
+    found: Vec<Vec<u8>>,
     scanned: usize,
     total: usize,
 }
@@ -83,7 +86,7 @@ impl Index {
             uses: AtomicU64::new(0),
             prepared: PreparedCache::default(),
             last_lsn: AtomicU64::new(created.0),
-            backfill: Mutex::new((!is_complete).then(Backfill::default)),
+            backfill: Mutex::new((!is_complete).then(Backfill::new)),
             backfilled: Condvar::new(),
             dropped: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
@@ -115,8 +118,9 @@ impl Index {
         self.vectors.iter().flatten().map(VectorField::pending).sum()
     }
 
+    /// True while writers are to wait for the graphs.
     pub fn is_overloaded(&self) -> bool {
-        self.vectors.iter().flatten().any(|vectors| vectors.pending() >= TAIL_MAX)
+        self.vectors.iter().flatten().any(|vectors| vectors.pending_of(Source::Live) >= TAIL_MAX)
     }
 
     /// Follows a change of a key that the definition covers.
@@ -136,7 +140,7 @@ impl Index {
             _ => true,
         };
         if concerns || self.documents.read().id(key).is_none() {
-            let housed = self.refresh(workers, key, hash(keyspace, database, key));
+            let housed = self.refresh(workers, Source::Live, key, hash(keyspace, database, key));
             self.house(keyspace, (database, key), housed);
         }
     }
@@ -146,7 +150,13 @@ impl Index {
     }
 
     /// Makes the index say of a key what the keyspace says. Returns, by field, where vectors stand from now on.
-    fn refresh(self: &Arc<Self>, workers: &Workers, key: &[u8], hash: Option<&Hash>) -> Vec<(usize, Housed)> {
+    fn refresh(
+        self: &Arc<Self>,
+        workers: &Workers,
+        source: Source,
+        key: &[u8],
+        hash: Option<&Hash>,
+    ) -> Vec<(usize, Housed)> {
         let content = hash.and_then(|hash| self.read(key, hash));
         let mut documents = self.documents.write();
         let (Some(content), Some(hash)) = (content, hash) else {
@@ -163,7 +173,8 @@ impl Index {
                 self.remove_vector(workers, field, id);
                 continue;
             };
-            let (place, calls) = value.value.with_bytes(|blob| vectors.set(id, blob, workers.count()));
+            let set = |blob: &[u8]| vectors.set_from(source, id, blob, workers.count());
+            let (place, calls) = value.value.with_bytes(set);
             housed.extend(place.map(|place| (field, place)));
             if calls {
                 workers.call(self, field);
@@ -222,9 +233,9 @@ impl Index {
 
     /// The share of the keys of before that was looked at, from 0 to 1.
     pub fn progress(&self) -> f64 {
-        match *self.backfill.lock() {
+        match &*self.backfill.lock() {
             None => 1.0,
-            Some(Backfill { scanned, total, .. }) => (scanned as f64 / total.max(1) as f64).min(1.0),
+            Some(Backfill { scanned, total, .. }) => (*scanned as f64 / (*total).max(1) as f64).min(1.0),
         }
     }
 
@@ -261,36 +272,41 @@ impl Index {
         slice(clock, || self.backfill_step(workers, keyspace, database));
     }
 
-    /// False when there is nothing left to do.
+    /// Indexes one key of before, and looks for more when it has none; so that however large documents are, the slice looks
+    /// at the clock after each. False when there is nothing left to do.
     fn backfill_step(self: &Arc<Self>, workers: &Workers, keyspace: &mut Housing<'_>, database: u32) -> bool {
         let mut state = self.backfill.lock();
-        let Some(mut backfill) = *state else { return false };
-        let Some(keys) = keyspace.database(database) else {
-            self.complete(&mut state);
-            return false;
-        };
-        backfill.total = keys.len();
-        let mut found = Vec::new();
-        backfill.cursor = keys.scan(backfill.cursor, STEP_KEYS, &mut |entry| {
-            backfill.scanned += 1;
-            let key = entry.key();
-            if self.definition.covers(key)
-                && let Value::Hash(hash) = entry.value()
-                && self.documents.read().id(key).is_none()
-            {
-                found.push((key.to_vec(), self.refresh(workers, key, Some(hash))));
-            }
-        });
-        for (key, housed) in found {
+        let Some(backfill) = &mut *state else { return false };
+        if backfill.found.is_empty() {
+            backfill.look_for_more(&self.definition, keyspace, database);
+        }
+        let key = backfill.found.pop();
+        let is_last = backfill.found.is_empty() && backfill.cursor.is_none();
+        if let Some(key) = key
+            && let Some(hash) = hash(keyspace, database, &key)
+            && self.documents.read().id(&key).is_none()
+        {
+            let housed = self.refresh(workers, Source::Backfill, &key, Some(hash));
             self.house(keyspace, (database, &key), housed);
         }
-        let more = backfill.cursor != 0;
-        if !more {
+        if is_last {
             self.complete(&mut state);
-        } else {
-            *state = Some(backfill);
         }
-        more
+        !is_last
+    }
+
+    /// What follows a slice of the backfill, without any lock of the engine: it brings what it has added itself, so that
+    /// it crowds out nobody, and while there is more to come leaves a part to workers that have nothing else to do.
+    pub fn help_backfill(self: &Arc<Self>, workers: &WorkerCaller) {
+        if self.is_dropped() {
+            return;
+        }
+        let most = if self.is_backfilling() { BACKFILL_TAIL_MAX } else { 0 };
+        for (field, vectors) in self.vectors.iter().enumerate() {
+            if vectors.as_ref().is_some_and(|vectors| vectors.help(most)) {
+                workers.call(self, field);
+            }
+        }
     }
 
     /// Declares the index complete.
@@ -313,6 +329,28 @@ impl Index {
     }
 }
 
+impl Backfill {
+    fn new() -> Backfill {
+        Backfill { cursor: Some(0), found: Vec::new(), scanned: 0, total: 0 }
+    }
+
+    fn look_for_more(&mut self, definition: &Definition, keyspace: &Keyspace, database: u32) {
+        let Some(keys) = keyspace.database(database) else {
+            self.cursor = None;
+            return;
+        };
+        let Some(cursor) = self.cursor else { return };
+        self.total = keys.len();
+        let next = keys.scan(cursor, SCANNED_KEYS, &mut |entry| {
+            self.scanned += 1;
+            if definition.covers(entry.key()) && matches!(entry.value(), Value::Hash(_)) {
+                self.found.push(entry.key().to_vec());
+            }
+        });
+        self.cursor = (next != 0).then_some(next);
+    }
+}
+
 /// The hash at a key, expired or not.
 pub fn hash<'k>(keyspace: &'k Keyspace, database: u32, key: &[u8]) -> Option<&'k Hash> {
     match keyspace.entry(database, key)?.value() {
@@ -325,12 +363,30 @@ pub fn hash<'k>(keyspace: &'k Keyspace, database: u32, key: &[u8]) -> Option<&'k
 mod tests {
     use super::*;
     use crate::schema::IndexOptions;
+    use engramdb_engine::command::Args;
 
     /// An index whose backfill has not begun.
     fn waiting() -> Arc<Index> {
         let (name, prefixes, fields) = (b"i".to_vec(), vec![Vec::new()], Vec::new());
         let definition = Definition { id: 1, name, prefixes, options: IndexOptions::default(), fields };
         Arc::new(Index::new(definition, Lsn(1), false))
+    }
+
+    #[test]
+    fn writers_wait_for_what_writers_did_and_never_for_a_backfill() {
+        let create = "FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
+        let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
+        let definition = crate::create::parse(Args::new(&words)).expect("well formed");
+        let index = Index::new(definition, Lsn(1), false);
+        let vectors = index.vectors[0].as_ref().expect("a vector field");
+        let set = |source, id: u32| _ = vectors.set_from(source, id, &(id as f32).to_le_bytes(), 0);
+        (0..2 * TAIL_MAX as u32).for_each(|id| set(Source::Backfill, id));
+        assert!(!index.is_overloaded());
+        assert_eq!(index.pending(), 2 * TAIL_MAX, "searches look at them all the same");
+        (10_000..9_999 + TAIL_MAX as u32).for_each(|id| set(Source::Live, id));
+        assert!(!index.is_overloaded());
+        set(Source::Live, 20_000);
+        assert!(index.is_overloaded());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::index::Index;
 use crate::module::SearchModule;
-use crate::reply::format_number;
+use crate::number::format_number;
 use crate::schema::{Algorithm, Field, FieldKind, element_name, metric_name, quantization_name};
 use engramdb_engine::command::Reply;
 use engramdb_engine::module::Module;

@@ -20,6 +20,7 @@ mod index;
 mod info;
 mod leftover;
 mod module;
+mod number;
 mod postings;
 mod prepared;
 mod profile;

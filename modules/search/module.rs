@@ -274,14 +274,7 @@ impl Module for SearchModule {
         index.backfill_slice(&self.workers, keyspace, database, clock);
         let index = index.clone();
         let workers = self.workers.handle();
-        Some(Box::new(move || {
-            // The backfill must not crowd out writers: it brings what it added itself.
-            for (field, vectors) in index.vectors.iter().enumerate() {
-                if vectors.as_ref().is_some_and(|vectors| vectors.help(crate::vectors::TAIL_MAX / 4)) {
-                    workers.call(&index, field);
-                }
-            }
-        }))
+        Some(Box::new(move || index.help_backfill(&workers)))
     }
 
     fn info(&self) -> Vec<(&'static str, Vec<(String, String)>)> {

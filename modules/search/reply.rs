@@ -1,20 +1,28 @@
 //! FT.SEARCH's reply: order, page, fields; flat in RESP2, a map in RESP3.
 
 use crate::documents::{Documents, Value};
-use crate::request::SortBy;
+use crate::number::format_number;
+use crate::request::{Returned, SortBy};
 use crate::schema::FieldKind;
 use crate::search::{Plan, Row};
 use engramdb_engine::command::Reply;
+use engramdb_engine::types::{StringValue, parse_double};
 use engramdb_engine::view::{HashView, View};
-use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// A field's name and value.
-type Pair<'r> = (Cow<'r, [u8]>, Cow<'r, [u8]>);
+/// A field as the reply shows it: what it is called there, and its value.
+type Shown<'r> = (&'r [u8], Content<'r>);
+
+enum Content<'r> {
+    Distance(f64),
+    Key(&'r [u8]),
+    Stored(&'r StringValue),
+}
 
 /// What rows are put in order by. Absent ones come last, in either direction.
-#[derive(Clone, Debug, PartialEq)]
-enum SortKey {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum SortKey {
+    #[default]
     Absent,
     Number(f64),
     Text(Vec<u8>),
@@ -57,18 +65,16 @@ impl Warnings {
 pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, answer: Answer<'_>) {
     let Answer { documents, total, mut rows, warnings } = answer;
     let request = plan.request();
-    let mut keys = Vec::new();
     if let Some(sort_by) = &request.sort_by {
-        let sort_key = |row: &Row<'_>| sort_key(plan, view, documents, sort_by, row);
-        let mut keyed: Vec<(SortKey, Row<'_>)> = rows.into_iter().map(|row| (sort_key(&row), row)).collect();
+        rows.iter_mut().for_each(|row| row.sort_key = sort_key(plan, view, documents, sort_by, row));
         // Stable: equals stay in distance order, or in that of their ids.
-        keyed.sort_by(|(a, _), (b, _)| a.order(b, sort_by.descending));
-        (keys, rows) = keyed.into_iter().unzip();
+        rows.sort_by(|a, b| a.sort_key.order(&b.sort_key, sort_by.descending));
     }
     let end = (request.offset + request.limit).min(rows.len());
-    let page = request.offset.min(end)..end;
+    let page = &rows[request.offset.min(end)..end];
     let writer = Writer { plan, view };
-    writer.prefetch(&rows[page.clone()]);
+    writer.prefetch(page);
+    let mut fields = Vec::new();
     if !reply.is_resp3() {
         let each = 1
             + usize::from(request.with_scores)
@@ -77,7 +83,7 @@ pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, answer: Answer
             + usize::from(!request.no_content);
         reply.array(1 + page.len() * each);
         reply.integer(total as i64);
-        page.for_each(|at| writer.flat(reply, &rows[at], keys.get(at)));
+        page.iter().for_each(|row| writer.flat(reply, row, &mut fields));
         return;
     }
     reply.map(5);
@@ -91,7 +97,7 @@ pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, answer: Answer
     warnings.write(reply, None);
     reply.bulk(b"results");
     reply.array(page.len());
-    page.for_each(|at| writer.map(reply, &rows[at], keys.get(at)));
+    page.iter().for_each(|row| writer.map(reply, row, &mut fields));
 }
 
 struct Writer<'a> {
@@ -102,7 +108,7 @@ struct Writer<'a> {
 /// Scores are of text relevance, which is not computed: all documents have the same.
 const SCORE: f64 = 1.0;
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
     /// Has the memory that the page is written from on its way: keys, and hashes where they are asked for.
     fn prefetch(&self, page: &[Row<'_>]) {
         page.iter().for_each(|row| _ = std::hint::black_box(row.key.first().copied()));
@@ -119,7 +125,7 @@ impl Writer<'_> {
             && request.fields.as_ref().is_none_or(|fields| fields.iter().any(|(name, _)| is_stored(name)))
     }
 
-    fn flat(&self, reply: &mut dyn Reply, row: &Row<'_>, sort_key: Option<&SortKey>) {
+    fn flat(&self, reply: &mut dyn Reply, row: &'a Row<'a>, fields: &mut Vec<Shown<'a>>) {
         let request = self.plan.request();
         reply.bulk(row.key);
         if request.with_scores {
@@ -129,19 +135,16 @@ impl Writer<'_> {
             reply.null();
         }
         if request.with_sort_keys {
-            write_sort_key(reply, sort_key);
+            write_sort_key(reply, &row.sort_key);
         }
         if !request.no_content {
-            let fields = self.fields(row);
+            self.gather(row, fields);
             reply.array(fields.len() * 2);
-            fields.iter().for_each(|(name, value)| {
-                reply.bulk(name);
-                reply.bulk(value);
-            });
+            fields.iter().for_each(|field| write_field(reply, field));
         }
     }
 
-    fn map(&self, reply: &mut dyn Reply, row: &Row<'_>, sort_key: Option<&SortKey>) {
+    fn map(&self, reply: &mut dyn Reply, row: &'a Row<'a>, fields: &mut Vec<Shown<'a>>) {
         let request = self.plan.request();
         let options =
             [request.with_scores, request.with_payloads, request.with_sort_keys, !request.no_content];
@@ -158,56 +161,50 @@ impl Writer<'_> {
         }
         if request.with_sort_keys {
             reply.bulk(b"sortkey");
-            write_sort_key(reply, sort_key);
+            write_sort_key(reply, &row.sort_key);
         }
         if !request.no_content {
-            let fields = self.fields(row);
+            self.gather(row, fields);
             reply.bulk(b"extra_attributes");
             reply.map(fields.len());
-            fields.iter().for_each(|(name, value)| {
-                reply.bulk(name);
-                reply.bulk(value);
-            });
+            fields.iter().for_each(|field| write_field(reply, field));
         }
         reply.bulk(b"values");
         reply.array(0);
     }
 
-    /// Names and values: distances and all of the hash, or what RETURN asks for and is there.
-    fn fields<'r>(&'r self, row: &'r Row<'r>) -> Vec<Pair<'r>> {
+    /// Puts the row's fields in the place of another's: distances and all of the hash, or what RETURN asks for and is there.
+    fn gather(&self, row: &'a Row<'a>, fields: &mut Vec<Shown<'a>>) {
+        fields.clear();
         let look = || row.hash.or_else(|| self.view.hash(row.key).ok().flatten());
         let hash = if self.needs_hashes() { look() } else { None };
         let Some(wanted) = &self.plan.request().fields else {
-            let distances = row.distances().map(|(name, distance)| {
-                (Cow::Borrowed(name), Cow::Owned(format_distance(distance).into_bytes()))
-            });
-            let fields = hash.iter().flat_map(|hash| {
-                hash.iter().map(|field| (Cow::Borrowed(field.name.as_slice()), field.value.to_bytes()))
-            });
-            return distances.chain(fields).collect();
+            fields.extend(row.distances().map(|(name, distance)| (name, Content::Distance(distance))));
+            let stored = hash.iter().flat_map(HashView::iter);
+            fields.extend(stored.map(|field| (field.name.as_slice(), Content::Stored(&field.value))));
+            return;
         };
-        let mut fields = Vec::with_capacity(wanted.len());
-        for (name, alias) in wanted {
-            if let Some(value) = self.field(row, hash, name) {
-                fields.push((Cow::Borrowed(alias.as_slice()), value));
-            }
-        }
-        fields
+        let shown = |(name, alias): &'a Returned| Some((alias.as_slice(), self.content(row, hash, name)?));
+        fields.extend(wanted.iter().filter_map(shown));
     }
 
-    fn field<'r>(
-        &'r self,
-        row: &Row<'_>,
-        hash: Option<HashView<'r>>,
-        name: &'r [u8],
-    ) -> Option<Cow<'r, [u8]>> {
+    fn content(&self, row: &'a Row<'a>, hash: Option<HashView<'a>>, name: &'a [u8]) -> Option<Content<'a>> {
         if let Some((_, distance)) = row.distances().find(|(alias, _)| *alias == name) {
-            return Some(Cow::Owned(format_distance(distance).into_bytes()));
+            return Some(Content::Distance(distance));
         }
         if name == b"__key" {
-            return Some(Cow::Owned(row.key.to_vec()));
+            return Some(Content::Key(row.key));
         }
-        Some(hash?.get(self.plan.index.definition.identifier_of(name))?.value.to_bytes())
+        Some(Content::Stored(&hash?.get(self.plan.index.definition.identifier_of(name))?.value))
+    }
+}
+
+fn write_field(reply: &mut dyn Reply, (name, content): &Shown<'_>) {
+    reply.bulk(name);
+    match content {
+        Content::Distance(distance) => reply.bulk(format_number(*distance).as_bytes()),
+        Content::Key(key) => reply.bulk(key),
+        Content::Stored(value) => value.with_bytes(|bytes| reply.bulk(bytes)),
     }
 }
 
@@ -218,20 +215,23 @@ fn sort_key(plan: &Plan, view: &View<'_>, documents: &Documents, sort_by: &SortB
     }
     let Some(field) = plan.index.definition.field(&sort_by.field) else { return SortKey::Absent };
     let definition = &plan.index.definition.fields[field];
-    if definition.kind == FieldKind::Numeric && !definition.no_index {
+    let is_numeric = definition.kind == FieldKind::Numeric;
+    // The index's number is true unless the field has expired, which the index does not know.
+    if is_numeric && !definition.no_index && !view.may_have_due(view.database()) {
         return match documents.value(row.id, field) {
             Value::Number(number) => SortKey::Number(*number),
             _ => SortKey::Absent,
         };
     }
-    let value = view.hash(row.key).ok().flatten().and_then(|hash| hash.get(&definition.identifier));
-    let Some(value) = value else { return SortKey::Absent };
-    let text = value.value.to_bytes();
-    if definition.kind == FieldKind::Numeric {
-        return engramdb_engine::types::parse_double(&text).map_or(SortKey::Absent, SortKey::Number);
-    }
-    // Without UNF, values are compared in small letters, as RediSearch keeps them.
-    SortKey::Text(if definition.unf { text.into_owned() } else { crate::text::lower(&text) })
+    let hash = row.hash.or_else(|| view.hash(row.key).ok().flatten());
+    let Some(field) = hash.and_then(|hash| hash.get(&definition.identifier)) else { return SortKey::Absent };
+    field.value.with_bytes(|bytes| {
+        if is_numeric {
+            return parse_double(bytes).map_or(SortKey::Absent, SortKey::Number);
+        }
+        // Without UNF, values are compared in small letters, as RediSearch keeps them.
+        SortKey::Text(if definition.unf { bytes.to_vec() } else { crate::text::lower(bytes) })
+    })
 }
 
 impl SortKey {
@@ -249,63 +249,10 @@ impl SortKey {
     }
 }
 
-fn write_sort_key(reply: &mut dyn Reply, key: Option<&SortKey>) {
+fn write_sort_key(reply: &mut dyn Reply, key: &SortKey) {
     match key {
-        Some(SortKey::Number(number)) => reply.bulk(format!("#{}", format_number(*number)).as_bytes()),
-        Some(SortKey::Text(text)) => reply.bulk(&[b"$", text.as_slice()].concat()),
-        Some(SortKey::Absent) | None => reply.null(),
-    }
-}
-
-fn format_distance(distance: f64) -> String {
-    format_number(distance)
-}
-
-/// C's `%.12g`: twelve significant digits, trailing zeros cut, an exponent for the very large and small.
-pub fn format_number(number: f64) -> String {
-    if number == 0.0 {
-        return if number.is_sign_negative() { "-0".into() } else { "0".into() };
-    }
-    if !number.is_finite() {
-        let infinity = if number > 0.0 { "inf" } else { "-inf" };
-        return if number.is_nan() { "nan".into() } else { infinity.into() };
-    }
-    let scientific = format!("{number:.11e}");
-    let (mantissa, exponent) = scientific.split_once('e').expect("written with an exponent");
-    let exponent: i32 = exponent.parse().expect("written as a number");
-    let cut = |digits: &str| match digits.contains('.') {
-        true => digits.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => digits.to_owned(),
-    };
-    if !(-4..12).contains(&exponent) {
-        let sign = if exponent < 0 { '-' } else { '+' };
-        return format!("{}e{sign}{:02}", cut(mantissa), exponent.abs());
-    }
-    cut(&format!("{number:.*}", (11 - exponent) as usize))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::format_number;
-
-    #[test]
-    fn numbers_print_as_c_prints_them() {
-        for (number, text) in [
-            (1.6875, "1.6875"),
-            (f64::from(0.1f32), "0.10000000149"),
-            (0.0, "0"),
-            (-0.0, "-0"),
-            (123456789012.0, "123456789012"),
-            (1234567890123.0, "1.23456789012e+12"),
-            (0.0001, "0.0001"),
-            (0.00001, "1e-05"),
-            (-2.5e-7, "-2.5e-07"),
-            (1e300, "1e+300"),
-            (0.9999999999999, "1"),
-            (99999999999.99, "100000000000"),
-            (f64::INFINITY, "inf"),
-        ] {
-            assert_eq!(format_number(number), text);
-        }
+        SortKey::Number(number) => reply.bulk(format!("#{}", &*format_number(*number)).as_bytes()),
+        SortKey::Text(text) => reply.bulk(&[b"$", text.as_slice()].concat()),
+        SortKey::Absent => reply.null(),
     }
 }

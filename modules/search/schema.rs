@@ -338,6 +338,9 @@ impl VectorOptions {
 
     /// What a graph has unless one asks otherwise.
     pub fn default_quantization(&self) -> Quantization {
+        if self.algorithm == Algorithm::Flat {
+            return Quantization::None;
+        }
         HnswParameters::of(self.element, self.dimension as usize, self.metric).quantization
     }
 }
@@ -414,3 +417,7 @@ impl Reader<'_> {
         Some(std::array::from_fn(|bit| bits >> bit & 1 == 1))
     }
 }
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;

@@ -19,7 +19,7 @@ use crate::module::SearchModule;
 use crate::prepared::Prepared;
 use crate::profile::{self, Profile};
 use crate::query::{Knn, Node, Query};
-use crate::reply::{self, Answer, Warnings};
+use crate::reply::{self, Answer, SortKey, Warnings};
 use crate::request::Request;
 use crate::schema::Algorithm;
 use crate::vectors::{Cost, Question};
@@ -28,6 +28,7 @@ use engramdb_engine::env::Env;
 use engramdb_engine::view::{HashView, View};
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::sync::atomic;
@@ -62,6 +63,8 @@ pub struct Row<'r> {
     pub ranges: Vec<(&'r [u8], f64)>,
     /// The document's hash, if it was looked at already.
     pub hash: Option<HashView<'r>>,
+    /// Of SORTBY.
+    pub sort_key: SortKey,
 }
 
 /// Documents of which something has expired and is still stored.
@@ -265,7 +268,7 @@ impl Plan {
         let mut timed_out = false;
         let filter = if self.is_filtered() {
             let ranges = self.ranges(id_bound, &mut timed_out)?;
-            Some(IdSet::new(self.matches(&self.index.documents.read(), &ranges)))
+            Some(IdSet::new(&self.matches(&self.index.documents.read(), &ranges)))
         } else {
             None
         };
@@ -290,12 +293,11 @@ impl Plan {
     }
 
     /// The documents that filter and INKEYS leave.
-    fn matches(&self, documents: &Documents, ranges: &Ranges<'_>) -> RoaringBitmap {
-        let mut found = evaluate(documents, ranges, &self.query.filter);
-        if let Some(keys) = &self.request().in_keys {
-            found &= keys.iter().filter_map(|key| documents.id(key)).collect::<RoaringBitmap>();
-        }
-        found
+    fn matches<'a>(&self, documents: &'a Documents, ranges: &'a Ranges<'_>) -> Cow<'a, RoaringBitmap> {
+        let found = evaluate(documents, ranges, &self.query.filter);
+        let Some(keys) = &self.request().in_keys else { return found };
+        let named: RoaringBitmap = keys.iter().filter_map(|key| documents.id(key)).collect();
+        Cow::Owned(named & &*found)
     }
 
     /// Checks the rows and writes the reply.
@@ -412,7 +414,7 @@ impl Plan {
             if documents.version_of(neighbor.id) > nearest.version {
                 let fresh = fresh.get_or_insert_with(|| {
                     let ranges = self.ranges(documents.id_bound(), timed_out);
-                    ranges.map(|ranges| self.matches(documents, &ranges)).unwrap_or_default()
+                    ranges.map(|ranges| self.matches(documents, &ranges).into_owned()).unwrap_or_default()
                 });
                 if !fresh.contains(neighbor.id) {
                     continue;
@@ -478,7 +480,8 @@ impl Plan {
             }
         }
         if !ids.is_empty() {
-            let matching = self.matches(&current, &ranges.renumbered(&current, &ids));
+            let ranges = ranges.renumbered(&current, &ids);
+            let matching = self.matches(&current, &ranges);
             stale.matching = matching.iter().map(|place| ids[place as usize]).collect();
         }
         stale
@@ -513,22 +516,29 @@ impl Plan {
         };
         let documents = self.index.documents.read();
         let stale = self.stale_of(view, &documents, &ranges);
-        let found = (self.matches(&documents, &ranges) - stale.documents) | stale.matching;
+        let mut found = self.matches(&documents, &ranges);
+        if !stale.documents.is_empty() {
+            found = Cow::Owned((&*found - stale.documents) | stale.matching);
+        }
         let total = found.len() as usize;
         let row = |id| {
             let key = documents.key(id).expect("matches are live");
-            let mut row = Row { key, id, nearest: None, ranges: Vec::new(), hash: None };
+            let mut row = Row::new(key, id, None);
             row.add(&ranges);
             row
         };
-        let rows = found.into_iter().take(wanted).map(row).collect();
+        let rows = found.iter().take(wanted).map(row).collect();
         self.write(view, reply, Answer { documents: &documents, total, rows, warnings })
     }
 }
 
 impl<'r> Row<'r> {
+    fn new(key: &'r [u8], id: u32, nearest: Option<(&'r [u8], f64)>) -> Row<'r> {
+        Row { key, id, nearest, ranges: Vec::new(), hash: None, sort_key: SortKey::Absent }
+    }
+
     fn near(key: &'r [u8], knn: &'r Knn, id: u32, distance: f64) -> Row<'r> {
-        Row { key, id, nearest: Some((&knn.alias, distance)), ranges: Vec::new(), hash: None }
+        Row::new(key, id, Some((&knn.alias, distance)))
     }
 
     fn add(&mut self, ranges: &Ranges<'r>) {

@@ -4,12 +4,17 @@
 //! soon as it is applied, and neither writer nor search waits for the graph; index workers drain it. What is in the
 //! tail overrides what the graph says about the same document.
 //!
+//! Live mutations overtake those of a backfill: they reach the graph first, and writers wait for a tail full of their own
+//! kind alone. A backfill keeps its part of the tail short itself (`help`).
+//!
 //! A vector stands once: in the memory of the index, from the moment when it is applied. The hash's field is a handle to
 //! it (`Housed`), and so is what waits in the tail.
 //!
 //! Invariants:
 //! - per document, mutations reach the graph in the order in which they were applied: a document that a worker has in
 //!   hand is not given to another, and a newer mutation replaces a waiting one;
+//! - what a command has touched is live until the graph has it, whoever touches it then;
+//! - each source goes on while the other one is never done: a worker's turn ends with one of the backfill's;
 //! - a document leaves the tail only after the graph has it, so that a search that looks at the tail first and at the
 //!   graph then misses nothing;
 //! - workers take no lock but those of tail, queue and graph, for moments.
@@ -23,13 +28,17 @@ use engramdb_vector::{
 };
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Pending mutations of one field above which writers wait: every search looks at all of them, in about the time that
+/// Live mutations of one field pending above which writers wait: every search looks at all of them, in about the time that
 /// the walk through a graph takes. (With 4,096, the p99 of searches beside a full tail was 10 times the quiet one, and
 /// ingestion no faster: the graph sets its pace.)
 pub const TAIL_MAX: usize = 512;
+
+/// Mutations of one field that a backfill leaves to the workers before it looks for more.
+pub const BACKFILL_TAIL_MAX: usize = TAIL_MAX / 4;
 
 /// Documents of a flat index beyond the nearest k that are handed to the caller because they are as far as the k-th. Of
 /// more than these, ids decide: a search must not load every document that has the same meaningless vector.
@@ -40,7 +49,17 @@ pub struct VectorField {
     index: RwLock<Arc<Structure>>,
     tail: RwLock<HashMap<u32, Pending>>,
     queue: Mutex<Queue>,
-    pending: AtomicUsize,
+    /// By source.
+    pending: [AtomicUsize; 2],
+}
+
+/// Where a mutation comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A command: somebody may be waiting to make the next one.
+    Live,
+    /// A walk over what was there before.
+    Backfill,
 }
 
 /// What a field's vectors are indexed by, and where they stand.
@@ -135,19 +154,30 @@ pub fn parameters(options: &VectorOptions) -> HnswParameters {
 #[derive(Clone)]
 struct Pending {
     sequence: u64,
+    source: Source,
     /// `None` to remove it.
     vector: Option<Placed>,
 }
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<u32>,
+    /// Documents by the source of their mutations. Some are here no longer: they were brought, or stand in the other one.
+    waiting: [VecDeque<u32>; 2],
     /// Documents that a worker has in hand.
     busy: HashSet<u32>,
     sequence: u64,
     /// Workers that know of this queue.
     workers: usize,
 }
+
+impl Queue {
+    fn waiting(&self) -> usize {
+        self.waiting.iter().map(VecDeque::len).sum()
+    }
+}
+
+const LIVE_FIRST: [Source; 2] = [Source::Live, Source::Backfill];
+const BACKFILL_FIRST: [Source; 2] = [Source::Backfill, Source::Live];
 
 /// Rows, nearest first, and whether the time ran out before all were seen.
 pub struct Rows {
@@ -185,7 +215,7 @@ impl VectorField {
             options,
             tail: RwLock::default(),
             queue: Mutex::default(),
-            pending: AtomicUsize::new(0),
+            pending: Default::default(),
         }
     }
 
@@ -204,7 +234,11 @@ impl VectorField {
 
     /// Mutations that the graph does not have yet.
     pub fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+        self.pending.iter().map(|pending| pending.load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn pending_of(&self, source: Source) -> usize {
+        self.pending[source as usize].load(Ordering::Relaxed)
     }
 
     pub fn memory_bytes(&self) -> usize {
@@ -222,6 +256,17 @@ impl VectorField {
     /// Sets a document's vector, of checked size and finite. Returns where it stands now, if it stood elsewhere, and whether a
     /// worker should be called.
     pub fn set(&self, id: u32, vector: &[u8], workers_max: usize) -> (Option<Housed>, bool) {
+        self.set_from(Source::Live, id, vector, workers_max)
+    }
+
+    /// The same, by whom it may be.
+    pub fn set_from(
+        &self,
+        source: Source,
+        id: u32,
+        vector: &[u8],
+        workers_max: usize,
+    ) -> (Option<Housed>, bool) {
         let structure = self.structure();
         if let Some(held) = self.vector(&structure, id).filter(|held| held.as_bytes() == vector) {
             let is_here = std::ptr::eq(held.as_bytes(), vector);
@@ -229,7 +274,7 @@ impl VectorField {
         }
         let placed =
             structure.index().place(vector).expect("size and components were checked, and ids are scarcer");
-        let called = self.tell(&structure, id, Some(placed.clone()), workers_max);
+        let called = self.tell(&structure, source, id, Some(placed.clone()), workers_max);
         (Some(structure.house(placed)), called)
     }
 
@@ -240,11 +285,18 @@ impl VectorField {
             Some(pending) => pending.vector.is_some(),
             None => structure.index().contains(id),
         };
-        is_there && self.tell(&structure, id, None, workers_max)
+        is_there && self.tell(&structure, Source::Live, id, None, workers_max)
     }
 
     /// Brings a mutation to the index: at once, or by way of the tail. Returns true if a worker should be called.
-    fn tell(&self, structure: &Structure, id: u32, vector: Option<Placed>, workers_max: usize) -> bool {
+    fn tell(
+        &self,
+        structure: &Structure,
+        source: Source,
+        id: u32,
+        vector: Option<Placed>,
+        workers_max: usize,
+    ) -> bool {
         if structure.graph().is_none() {
             match vector {
                 Some(vector) => structure.index().insert_placed(id, &vector),
@@ -254,13 +306,17 @@ impl VectorField {
         }
         let mut queue = self.queue.lock();
         queue.sequence += 1;
-        let pending = Pending { sequence: queue.sequence, vector };
-        let replaced = self.tail.write().insert(id, pending);
-        if replaced.is_none() {
-            self.pending.fetch_add(1, Ordering::Relaxed);
-            queue.waiting.push_back(id);
+        let mut tail = self.tail.write();
+        let before = tail.get(&id).map(|pending| pending.source);
+        let source = if before == Some(Source::Live) { Source::Live } else { source };
+        tail.insert(id, Pending { sequence: queue.sequence, source, vector });
+        drop(tail);
+        if before != Some(source) {
+            before.inspect(|before| _ = self.pending[*before as usize].fetch_sub(1, Ordering::Relaxed));
+            self.pending[source as usize].fetch_add(1, Ordering::Relaxed);
+            queue.waiting[source as usize].push_back(id);
         }
-        let wanted = queue.workers < workers_max && queue.workers < queue.waiting.len();
+        let wanted = queue.workers < workers_max && queue.workers < queue.waiting();
         queue.workers += usize::from(wanted);
         wanted
     }
@@ -269,23 +325,24 @@ impl VectorField {
     /// has been signed off.
     pub fn drain(&self, limit: usize) -> bool {
         let structure = self.structure();
-        for _ in 0..limit {
-            let Some((id, pending)) = self.take(true) else { return false };
+        for left in (0..limit).rev() {
+            let order = if left > 0 { LIVE_FIRST } else { BACKFILL_FIRST };
+            let Some((id, pending)) = self.take(&order, true) else { return false };
             self.bring(structure.index(), id, &pending);
         }
         true
     }
 
-    /// Helps the workers: brings documents into the graph until at most `most` are pending, or none is to be had.
-    /// Returns true if a worker should be called for the rest.
+    /// Helps the workers with what a backfill has told: brings documents into the graph until at most `most` of its are
+    /// pending, or none is to be had. Returns true if a worker should be called for the rest.
     pub fn help(&self, most: usize) -> bool {
         let structure = self.structure();
-        while self.pending() > most {
-            let Some((id, pending)) = self.take(false) else { break };
+        while self.pending_of(Source::Backfill) > most {
+            let Some((id, pending)) = self.take(&[Source::Backfill], false) else { break };
             self.bring(structure.index(), id, &pending);
         }
         let mut queue = self.queue.lock();
-        let wanted = queue.workers == 0 && !queue.waiting.is_empty();
+        let wanted = queue.workers == 0 && queue.waiting() > 0;
         queue.workers += usize::from(wanted);
         wanted
     }
@@ -294,17 +351,23 @@ impl VectorField {
     pub fn settle(&self) {
         let structure = self.structure();
         for _ in 0..self.pending() {
-            let Some((id, pending)) = self.take(false) else { return };
+            let Some((id, pending)) = self.take(&LIVE_FIRST, false) else { return };
             self.bring(structure.index(), id, &pending);
         }
     }
 
-    fn take(&self, is_worker: bool) -> Option<(u32, Pending)> {
+    /// Takes a document in hand, of the first source that has one. A worker that finds none is signed off.
+    fn take(&self, order: &[Source], is_worker: bool) -> Option<(u32, Pending)> {
         let mut queue = self.queue.lock();
-        while let Some(id) = queue.waiting.pop_front() {
-            if let Some(pending) = self.tail.read().get(&id) {
-                queue.busy.insert(id);
-                return Some((id, pending.clone()));
+        let tail = self.tail.read();
+        for &source in order {
+            while let Some(id) = queue.waiting[source as usize].pop_front() {
+                // Whoever has it in hand puts it back if there is more to bring.
+                if let Some(pending) = tail.get(&id).filter(|pending| pending.source == source)
+                    && queue.busy.insert(id)
+                {
+                    return Some((id, pending.clone()));
+                }
             }
         }
         queue.workers -= usize::from(is_worker);
@@ -319,11 +382,13 @@ impl VectorField {
         let mut queue = self.queue.lock();
         queue.busy.remove(&id);
         let mut tail = self.tail.write();
-        if tail.get(&id).is_some_and(|now| now.sequence == pending.sequence) {
+        let now = tail.get(&id).expect("only who has it in hand takes it from the tail");
+        let source = now.source as usize;
+        if now.sequence == pending.sequence {
             tail.remove(&id);
-            self.pending.fetch_sub(1, Ordering::Relaxed);
+            self.pending[source].fetch_sub(1, Ordering::Relaxed);
         } else {
-            queue.waiting.push_back(id);
+            queue.waiting[source].push_back(id);
         }
     }
 
@@ -462,15 +527,19 @@ impl Filter for Without<'_> {
         self.base.map_or(Some(self.indexed), Filter::cardinality)
     }
 
-    fn for_each(&self, visit: &mut dyn FnMut(u32)) {
+    fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
         let mut visit = |id| {
             if !self.overridden.contains(&id) {
                 visit(id);
             }
         };
         match self.base {
-            Some(base) => base.for_each(&mut visit),
-            None => (0..self.id_bound).for_each(visit),
+            Some(base) => base.for_each(ids, &mut visit),
+            None => (*ids.start()..self.id_bound).take_while(|id| id <= ids.end()).for_each(visit),
         }
     }
 }
+
+#[cfg(test)]
+#[path = "vectors_tests.rs"]
+mod tests;

@@ -1,16 +1,21 @@
 //! The threads that bring pending mutations into graphs.
 //!
 //! A field that has work is in the queue once for each worker that it wants. A worker takes a bounded number of
-//! documents of it and queues it again, so that indexes share the workers fairly.
+//! documents of it and queues it again, so that indexes share the workers fairly. Fields with live mutations come before
+//! those that have a backfill's alone.
 
 use crate::index::Index;
+use crate::vectors::Source;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// Documents that a worker brings before it turns to another index.
-const TURN_DOCUMENTS: usize = 64;
+const TURN_DOCUMENTS: usize = 16;
+
+/// One turn of so many goes to whoever has waited longest, whatever it is that he has.
+const FAIR_TURNS: usize = 8;
 
 pub struct Workers {
     caller: WorkerCaller,
@@ -30,7 +35,21 @@ struct Shared {
 #[derive(Default)]
 struct State {
     queue: VecDeque<(Arc<Index>, usize)>,
+    turns: usize,
     stopped: bool,
+}
+
+impl State {
+    fn pick(&mut self) -> Option<(Arc<Index>, usize)> {
+        self.turns += 1;
+        let is_live = |(index, field): &(Arc<Index>, usize)| {
+            let vectors = index.vectors[*field].as_ref();
+            vectors.is_some_and(|vectors| vectors.pending_of(Source::Live) > 0)
+        };
+        let is_fair = self.turns.is_multiple_of(FAIR_TURNS);
+        let live = self.queue.iter().position(is_live).filter(|_| !is_fair);
+        self.queue.remove(live.unwrap_or(0))
+    }
 }
 
 impl Workers {
@@ -81,7 +100,7 @@ impl Shared {
             if state.stopped {
                 return None;
             }
-            if let Some(next) = state.queue.pop_front() {
+            if let Some(next) = state.pick() {
                 return Some(next);
             }
             self.work.wait(&mut state);
@@ -101,5 +120,35 @@ impl Drop for Workers {
             // A worker that panicked has said so already.
             _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engramdb_engine::command::Args;
+    use engramdb_engine::log::Lsn;
+
+    fn index_with(source: Source) -> Arc<Index> {
+        let create = "FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
+        let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
+        let definition = crate::create::parse(Args::new(&words)).expect("well formed");
+        let index = Arc::new(Index::new(definition, Lsn(1), true));
+        index.vectors[0].as_ref().expect("a vector field").set_from(source, 0, &[0; 4], 1);
+        index
+    }
+
+    #[test]
+    fn indexes_with_live_mutations_come_first_and_the_others_are_not_forgotten() {
+        let [filling, live] = [Source::Backfill, Source::Live].map(index_with);
+        let mut state = State::default();
+        state.queue.extend([(filling.clone(), 0), (live.clone(), 0)]);
+        let mut picked = Vec::new();
+        for _ in 0..3 * FAIR_TURNS {
+            let next = state.pick().expect("both stay in the queue");
+            picked.push(Arc::ptr_eq(&next.0, &live));
+            state.queue.push_back(next);
+        }
+        assert_eq!(picked.iter().filter(|is_live| !**is_live).count(), 3, "{picked:?}");
     }
 }

@@ -1,18 +1,15 @@
 //! Scans: every allowed vector is looked at. The flat index answers with this; the graph does where a filter leaves few, and
 //! where nothing else would find `k`, and then looks at codes where there are many: what is nearest by them is ranked again.
 
+use crate::helpers::Helpers;
 use crate::pool::Candidate;
+use crate::scan::{Wanted, scan, scanned};
 use crate::scratch::Scratch;
 use crate::store::{Query, Store};
 use crate::{Filter, SearchOutcome};
 
 /// Distances between two looks at the deadline: some tens of microseconds.
 pub(crate) const DEADLINE_STRIDE: usize = 256;
-
-/// Slots that are gathered before they are evaluated, so that each can be prefetched ahead of its turn.
-const BATCH: usize = 64;
-/// How far ahead.
-const AHEAD: usize = 4;
 
 /// Up to so many vectors are scanned themselves, which takes some tens of microseconds; more by their codes.
 const UNCODED_MAX: usize = 1_000;
@@ -35,57 +32,6 @@ impl Limits<'_> {
     }
 }
 
-/// Calls `found` with every live, allowed candidate, in any order.
-pub(crate) fn scan(
-    store: &Store,
-    query: &Query<'_>,
-    limits: Limits<'_>,
-    fresh: &mut Vec<u32>,
-    outcome: &mut SearchOutcome,
-    mut found: impl FnMut(Candidate),
-) {
-    outcome.exact = !query.is_coded();
-    let lines = if query.is_coded() { store.near_prefetch_lines() } else { store.prefetch_lines() };
-    let prefetch = |slot| match query.is_coded() {
-        true => store.near_prefetch(slot, lines),
-        false => store.prefetch(slot, lines),
-    };
-    let mut flush = |fresh: &mut Vec<u32>| {
-        for (at, &slot) in fresh.iter().enumerate() {
-            if outcome.timed_out || limits.expired(outcome.evaluated) {
-                outcome.timed_out = true;
-                break;
-            }
-            if let Some(&later) = fresh.get(at + AHEAD) {
-                prefetch(later);
-            }
-            outcome.evaluated += 1;
-            found(store.near_candidate(query, slot));
-        }
-        fresh.clear();
-    };
-    fresh.clear();
-    let mut take = |slot: u32| {
-        fresh.push(slot);
-        if fresh.len() == BATCH {
-            flush(fresh);
-        }
-    };
-    // By id rather than by slot: so each id is met once, with the vector that it has at that moment.
-    match limits.filter {
-        Some(filter) if filter.cardinality().is_some_and(|allowed| allowed < store.len()) => {
-            filter.for_each(&mut |id| store.slot_of(id).into_iter().for_each(&mut take));
-        }
-        Some(filter) => store.for_each_id(&mut |id, slot| {
-            if filter.allows(id) {
-                take(slot);
-            }
-        }),
-        None => store.for_each_id(&mut |_, slot| take(slot)),
-    }
-    flush(fresh);
-}
-
 /// The `k` nearest of all live, allowed vectors. Many of them are sifted by their codes, if the query has any.
 pub(crate) fn nearest(
     store: &Store,
@@ -94,17 +40,23 @@ pub(crate) fn nearest(
     limits: Limits<'_>,
     scratch: &mut Scratch,
 ) -> SearchOutcome {
+    nearest_with(Helpers::of_process(), store, query, k, limits, scratch)
+}
+
+fn nearest_with(
+    helpers: &Helpers,
+    store: &Store,
+    query: &Query<'_>,
+    k: usize,
+    limits: Limits<'_>,
+    scratch: &mut Scratch,
+) -> SearchOutcome {
     let mut outcome = SearchOutcome::default();
-    let Scratch { pool, fresh, candidates, .. } = scratch;
-    let scanned =
-        limits.filter.and_then(|filter| filter.cardinality()).map_or(store.len(), |n| n.min(store.len()));
-    let query = &if scanned > UNCODED_MAX { *query } else { query.uncoded() };
+    let query = &if scanned(store, limits) > UNCODED_MAX { *query } else { query.uncoded() };
     let mut width = if query.is_coded() { store.ranked_again(k) } else { k };
     loop {
-        pool.begin(width);
-        scan(store, query, limits, fresh, &mut outcome, |candidate| {
-            pool.push(candidate);
-        });
+        scan(helpers, store, query, Wanted::Nearest(width), limits, scratch, &mut outcome);
+        let Scratch { pool, candidates, .. } = &mut *scratch;
         store.rank_again(query, pool.items(), width, candidates);
         outcome.neighbors = store.settle(query, candidates, k, limits.filter);
         let short = outcome.neighbors.len() < k && pool.is_full();
@@ -124,16 +76,21 @@ pub(crate) fn within(
     limits: Limits<'_>,
     scratch: &mut Scratch,
 ) -> SearchOutcome {
+    within_with(Helpers::of_process(), store, query, radius, limits, scratch)
+}
+
+fn within_with(
+    helpers: &Helpers,
+    store: &Store,
+    query: &Query<'_>,
+    radius: f64,
+    limits: Limits<'_>,
+    scratch: &mut Scratch,
+) -> SearchOutcome {
     let mut outcome = SearchOutcome::default();
-    let Scratch { candidates, fresh, .. } = scratch;
-    candidates.clear();
-    let reach = radius_of_candidates(radius);
-    scan(store, query, limits, fresh, &mut outcome, |candidate| {
-        if candidate.distance <= reach {
-            candidates.push(candidate);
-        }
-    });
-    outcome.neighbors = settle_within(store, query, candidates, radius, limits);
+    let wanted = Wanted::Within(radius_of_candidates(radius));
+    scan(helpers, store, query, wanted, limits, scratch, &mut outcome);
+    outcome.neighbors = settle_within(store, query, &mut scratch.candidates, radius, limits);
     outcome
 }
 
@@ -155,4 +112,152 @@ pub(crate) fn settle_within(
     // One whose vector changed meanwhile may have left, and candidates were a little less precise.
     rows.retain(|row| row.distance <= radius);
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::RangeInclusive;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::codes::CodeBuffer;
+    use crate::store::Kind;
+    use crate::{Element, Metric, Quantization, bytes_of};
+
+    const DIMENSION: usize = 6;
+
+    fn mixed(number: u32) -> u32 {
+        (number.wrapping_mul(2_654_435_761) ^ 0x5bd1).rotate_left(13).wrapping_mul(2_246_822_519) >> 7
+    }
+
+    /// So few different ones that most have their likes.
+    fn vector(salt: u32) -> [f32; DIMENSION] {
+        std::array::from_fn(|at| (mixed(mixed(salt) % 97 + 1_000 * at as u32) % 5) as f32 - 2.0)
+    }
+
+    /// Ids with gaps, some replaced, some removed.
+    fn store(ids: u32, quantization: Quantization) -> Store {
+        let kind = Kind { element: Element::F32, dimension: DIMENSION, metric: Metric::L2 };
+        let store = Store::new(kind, quantization);
+        let put = |id, salt| {
+            let placed = store.place(bytes_of(&vector(salt))).expect("it fits");
+            store.commit(store.admit(id, &placed, &mut CodeBuffer::default()));
+        };
+        (0..ids).filter(|id| id % 7 != 3).for_each(|id| put(id, id));
+        (0..ids).filter(|id| id % 5 == 1).for_each(|id| put(id, id + 1_000_000));
+        (0..ids).filter(|id| id % 11 == 4).for_each(|id| _ = store.take(id));
+        if ids > 0 {
+            put(ids + 700_000, 9);
+        }
+        store
+    }
+
+    struct Part {
+        /// One in so many.
+        share: u32,
+        cardinality: Option<usize>,
+    }
+
+    impl Filter for Part {
+        fn allows(&self, id: u32) -> bool {
+            mixed(id).is_multiple_of(self.share)
+        }
+
+        fn cardinality(&self) -> Option<usize> {
+            self.cardinality
+        }
+
+        fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
+            ids.filter(|&id| self.allows(id)).for_each(visit);
+        }
+    }
+
+    /// With and without helpers, for a number of rows and for a radius.
+    fn assert_alike(store: &Store, limits: Limits<'_>, place: &str) {
+        let helpers = [Helpers::new(4, 1), Helpers::new(1, 1)];
+        let mut scratch = store.pin();
+        for salt in 0..3 {
+            let vector = vector(salt + 5_000_000);
+            let mut buffer = CodeBuffer::default();
+            let query = store.walking_query(bytes_of(&vector), &mut buffer);
+            for k in [1, 2, 10, 65, 1_000, usize::MAX] {
+                let [helped, alone] =
+                    helpers.each_ref().map(|h| nearest_with(h, store, &query, k, limits, &mut scratch));
+                assert_eq!(helped, alone, "{place}, k {k}");
+            }
+            for radius in [0.0, 4.0, 20.0, f64::MAX] {
+                let [helped, alone] = helpers
+                    .each_ref()
+                    .map(|h| within_with(h, store, &query.uncoded(), radius, limits, &mut scratch));
+                assert_eq!(helped, alone, "{place}, radius {radius}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_several_threads_find_is_what_one_finds() {
+        for quantization in [Quantization::None, Quantization::Bits4] {
+            for ids in [0, 1, 63, 64, 65, 200, 1_500, 5_000] {
+                let store = store(ids, quantization);
+                let none = Limits { filter: None, deadline: None };
+                assert_alike(&store, none, &format!("{quantization:?}, {ids} ids"));
+                for share in [1, 2, 30] {
+                    for cardinality in [None, Some(ids as usize / share as usize), Some(usize::MAX)] {
+                        let filter = Part { share, cardinality };
+                        let place = format!("{quantization:?}, {ids} ids, {share}, {cardinality:?}");
+                        assert_alike(&store, Limits { filter: Some(&filter), ..none }, &place);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Not for ever.
+    fn wait_for(flag: &AtomicBool) {
+        let yields = (0..10_000_000).take_while(|_| !flag.load(Ordering::Relaxed));
+        yields.for_each(|_| thread::yield_now());
+    }
+
+    #[test]
+    fn helpers_take_part_and_the_deadline_is_theirs_too() {
+        /// Notes that it was asked by another thread than the one that searches, and keeps that until the deadline was asked.
+        struct Watching {
+            searcher: thread::ThreadId,
+            is_helped: AtomicBool,
+            is_late: AtomicBool,
+        }
+
+        impl Filter for Watching {
+            fn allows(&self, _: u32) -> bool {
+                if thread::current().id() != self.searcher {
+                    self.is_helped.store(true, Ordering::Relaxed);
+                    wait_for(&self.is_late);
+                }
+                true
+            }
+
+            fn cardinality(&self) -> Option<usize> {
+                None
+            }
+
+            fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
+                ids.for_each(visit);
+            }
+        }
+        let store = store(5_000, Quantization::None);
+        let [is_helped, is_late] = [const { AtomicBool::new(false) }; 2];
+        let filter = Watching { searcher: thread::current().id(), is_helped, is_late };
+        let deadline = || {
+            wait_for(&filter.is_helped);
+            filter.is_late.store(true, Ordering::Relaxed);
+            true
+        };
+        let limits = Limits { filter: Some(&filter), deadline: Some(&deadline) };
+        let (vector, helpers) = (vector(1), Helpers::new(4, 1));
+        let outcome =
+            nearest_with(&helpers, &store, &store.query(bytes_of(&vector)), 10, limits, &mut store.pin());
+        assert!(filter.is_helped.into_inner(), "nobody helped");
+        assert!(outcome.timed_out && outcome.neighbors.is_sorted());
+    }
 }

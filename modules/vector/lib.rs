@@ -12,8 +12,8 @@
 //! - A result row is an id that was present when the search ended, with the exact distance of its vector then.
 //! - Calls for the *same* id are applied in the order in which they end; who needs an order keeps it himself.
 //!
-//! What this crate does not do: deciding what is durable, knowing the time (a deadline is a closure), spawning
-//! threads (except where a caller names their number).
+//! What this crate does not do: deciding what is durable, knowing the time (a deadline is a closure), spawning threads (except
+//! where a caller names their number, and those that help with long scans: helpers.rs).
 //!
 //! Sources: HNSW is Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
 //! Hierarchical Navigable Small World graphs" (arXiv 1603.09320); repair after deletes follows the idea of
@@ -22,17 +22,20 @@
 mod codes;
 mod exact;
 mod flat;
+mod helpers;
 mod hnsw;
 mod kernels;
 mod pool;
 mod region;
 mod rotation;
+mod scan;
 mod scratch;
 mod slab;
 mod store;
 mod vectors;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 pub use flat::Flat;
@@ -148,12 +151,14 @@ pub enum VectorError {
 
 /// The ids that a search may return.
 ///
-/// Contract: `for_each` visits exactly the ids that `allows` accepts (the index skips those that it does not hold),
-/// and `cardinality`, where known, is how many those are; an estimate is good enough, it only steers the plan.
+/// Contract: `for_each` visits exactly the ids among these that `allows` accepts, in ascending order (the index skips those
+/// that it does not hold), and `cardinality`, where known, is how many there are in all; an estimate is good enough, it only
+/// steers the plan.
 pub trait Filter: Sync {
     fn allows(&self, id: u32) -> bool;
     fn cardinality(&self) -> Option<usize>;
-    fn for_each(&self, visit: &mut dyn FnMut(u32));
+    /// Threads that share a scan ask for a part each. Finding the first of a part takes no looking through those before.
+    fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32));
 }
 
 /// A question for the nearest neighbours of a vector.

@@ -8,6 +8,7 @@
 //!   follow at once; a search checks its rows against the map in the end (`settle`).
 //! - A slot becomes free only by `release`, whose caller knows that nobody can hold it (see scratch.rs).
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
@@ -277,19 +278,34 @@ impl Store {
         self.slots_by_id.get(id)?[0].load(Ordering::Acquire).checked_sub(1)
     }
 
-    /// Visits every id that is there, with its slot.
-    pub fn for_each_id(&self, visit: &mut dyn FnMut(u32, u32)) {
-        let bound = self.id_bound.load(Ordering::Acquire) as u64;
-        let step = self.slots_by_id.rows_per_segment();
-        for start in (0..bound).step_by(step) {
-            if self.slots_by_id.get(start as u32).is_none() {
-                continue;
-            }
-            for id in start..bound.min(start + step as u64) {
-                if let Some(slot) = self.slot_of(id as u32) {
-                    visit(id as u32, slot);
+    /// Every id is below it.
+    pub fn id_bound(&self) -> u64 {
+        self.id_bound.load(Ordering::Acquire) as u64
+    }
+
+    /// Ids are kept by so many; the first of them is a multiple of it.
+    pub fn ids_per_segment(&self) -> u64 {
+        self.slots_by_id.rows_per_segment() as u64
+    }
+
+    /// Can there be ids in the segment that this one is in?
+    pub fn has_segment_of(&self, id: u32) -> bool {
+        self.slots_by_id.get(id).is_some()
+    }
+
+    /// Visits every one of these ids that is there, with its slot, in ascending order.
+    pub fn for_each_id(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32, u32)) {
+        let (mut next, last) = (u64::from(*ids.start()), u64::from(*ids.end()));
+        while next <= last {
+            let segment_end = (next + 1).next_multiple_of(self.ids_per_segment());
+            if self.has_segment_of(next as u32) {
+                for id in next..segment_end.min(last + 1) {
+                    if let Some(slot) = self.slot_of(id as u32) {
+                        visit(id as u32, slot);
+                    }
                 }
             }
+            next = segment_end;
         }
     }
 

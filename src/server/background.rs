@@ -3,6 +3,7 @@
 use crate::clients::Client;
 use crate::server::{Shared, Stop};
 use crate::worker::Incoming;
+use engramdb_engine::log::Lsn;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -54,16 +55,22 @@ pub fn start(
 const MAINTAIN_PAUSE_MIN: Duration = Duration::from_millis(5);
 /// Between slices of it.
 const MAINTAIN_BREAK: Duration = Duration::from_micros(100);
+/// Between slices while somebody writes: longer than they hold the keyspace, so that writers have it for more than half of
+/// the time.
+const MAINTAIN_BREAK_WRITTEN: Duration = Duration::from_micros(350);
 const MAINTAIN_PAUSE_MAX: Duration = Duration::from_millis(80);
 
 /// The modules' background work (index backfills), in a thread that may block.
 pub fn maintain(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     let run = move || {
         let mut pause = MAINTAIN_PAUSE_MIN;
+        let mut last_lsn = Lsn(0);
         while !shared.is_stopping() {
             if shared.engine.run_background() {
                 // Those who wait for the keyspace come first.
-                std::thread::park_timeout(MAINTAIN_BREAK);
+                let before = std::mem::replace(&mut last_lsn, shared.engine.pipeline().last_lsn());
+                let is_written = last_lsn != before;
+                std::thread::park_timeout(if is_written { MAINTAIN_BREAK_WRITTEN } else { MAINTAIN_BREAK });
                 pause = MAINTAIN_PAUSE_MIN;
             } else {
                 std::thread::park_timeout(pause);

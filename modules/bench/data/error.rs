@@ -33,7 +33,8 @@ pub enum DataError {
     UnknownSource { given: String },
     #[cfg(not(feature = "hdf5"))]
     #[error(
-        "{} needs the HDF5 library: build with `cargo build --release --features hdf5`, or convert the file to .npy",
+        "{} needs the HDF5 library: build with `cargo build --release --features hdf5` (and libhdf5-dev, as Debian calls it), \
+         or convert the file to .npy",
         path.display()
     )]
     Hdf5NotBuilt { path: PathBuf },

@@ -21,7 +21,7 @@ use self::report::{Report, RunReport};
 use self::workload::{Command, Operation, Shape, Workload};
 use crate::client::{Connection, Target};
 use crate::error::BenchError;
-use crate::machine::{Machine, Process};
+use crate::machine::Process;
 use crate::progress;
 
 const EXAMPLES: &str = "\
@@ -125,7 +125,7 @@ pub fn run(arguments: KeysArgs) -> Result<(), BenchError> {
             arguments.bulk(write, &shape, "load keys")?;
         }
     }
-    let mut report = Report::new(Machine::describe(), server, &arguments);
+    let mut report = Report::new(server, &arguments);
     let measured = arguments.measure(&shape, process, &mut report);
     if !arguments.keep {
         arguments.bulk(Command::Unlink, &shape, "remove keys")?;

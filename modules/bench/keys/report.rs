@@ -7,15 +7,13 @@ use super::distribution::Distribution;
 use super::driver::{Outcome, Plan};
 use super::workload::{Command, Operation};
 use crate::latency::{Latencies, Percentiles};
-use crate::machine::Machine;
-use crate::output::{Table, optional};
+use crate::output::{Origin, Table, optional};
 
 /// Everything that a run found, as it is written to JSON.
 #[derive(Serialize)]
 pub struct Report {
-    pub tool: &'static str,
-    pub version: &'static str,
-    pub machine: Machine,
+    #[serde(flatten)]
+    pub origin: Origin,
     /// Name and version of the server.
     pub server: Option<String>,
     pub keys: u32,
@@ -53,11 +51,9 @@ pub struct LatencyReport {
 }
 
 impl Report {
-    pub fn new(machine: Machine, server: Option<String>, arguments: &KeysArgs) -> Self {
+    pub fn new(server: Option<String>, arguments: &KeysArgs) -> Self {
         Self {
-            tool: "engramdb bench keys",
-            version: env!("CARGO_PKG_VERSION"),
-            machine,
+            origin: Origin::of("bench keys"),
             server,
             keys: arguments.keys,
             distribution: arguments.distribution,
@@ -69,7 +65,7 @@ impl Report {
     }
 
     pub fn print(&self) {
-        println!("{}", self.machine);
+        println!("{}", self.origin.machine);
         if let Some(server) = &self.server {
             println!("server: {server}");
         }

@@ -14,9 +14,9 @@ use serde::Serialize;
 use self::reading::SavedFiles;
 use crate::client::Connection;
 use crate::error::BenchError;
-use crate::machine::{Machine, Process};
+use crate::machine::{Process, Resident};
 use crate::output::{self, Table};
-use crate::own_load::{LoadArgs, MEGABYTE, median};
+use crate::own_load::{Heading, LoadArgs, MEGABYTE, SETTLE, median};
 use crate::progress;
 use crate::server_process::ServerProcess;
 use crate::vectors::engine::{Engine, Task};
@@ -38,6 +38,8 @@ It starts a server of its own (this program, an empty directory under TMPDIR, a 
 the graph has all of them, stops it with SHUTDOWN SAVE, and starts it again, several times. Between the starts this process
 reads what a start reads (the newest snapshot and the saved indexes) from the page cache and computes its CRC-32C, with one
 thread and with two. Figures are medians.
+
+Resident memory is what the system says of the process (/proc/PID/status: VmRSS a second after it was complete, and VmHWM).
 
 Rows:
   build                  from the first HSET until no mutation waits for the graph
@@ -67,13 +69,8 @@ pub struct RestartArgs {
 /// Everything that a run found, as it is written to JSON.
 #[derive(Serialize)]
 struct Report {
-    tool: &'static str,
-    version: &'static str,
-    machine: Machine,
-    documents: usize,
-    dimensions: usize,
-    m: usize,
-    ef_construction: usize,
+    #[serde(flatten)]
+    heading: Heading,
     build_seconds: f64,
     build_cpu_seconds: Option<f64>,
     snapshot_bytes: u64,
@@ -82,7 +79,7 @@ struct Report {
     ratios: Ratios,
 }
 
-/// One start, and the files read twice; all in seconds.
+/// One start, and the files read twice; times are in seconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Round {
     answers: f64,
@@ -93,6 +90,9 @@ struct Round {
     read_by_two: f64,
     /// CPU time of reading with one thread. Its clock ticks in 10 ms: only a sum over rounds means something.
     read_cpu: Option<f64>,
+    /// What the server's process held a moment after it was complete, and the most that it had held.
+    #[serde(flatten)]
+    resident: Option<Resident>,
 }
 
 /// What the starts come to beside the yardsticks: by medians of wall time, and by sums of CPU time, which mean more where the
@@ -139,10 +139,10 @@ pub fn run(arguments: RestartArgs) -> Result<(), BenchError> {
         ("--starts", arguments.starts),
     ];
     arguments.load.check(&own)?;
-    let machine = Machine::describe();
-    println!("{machine}");
-    println!("{} documents x {}, HNSW M {}", arguments.documents, arguments.dimensions, arguments.load.m);
-    let task = arguments.load.task(arguments.load.generate(arguments.documents, arguments.dimensions), 1);
+    let RestartArgs { documents, dimensions, .. } = arguments;
+    let heading = arguments.load.heading("bench restart", documents, Some(dimensions));
+    println!("{heading}");
+    let task = arguments.load.task(arguments.load.generate(documents, dimensions), 1);
     let (mut server, mut connection) = arguments.load.start("bench-restart")?;
     let mut engine = ServerEngine::connect(&task, arguments.load.server_options(&server, false))?;
     let built = engine.load()?.expect("a server that is loaded reports it");
@@ -169,13 +169,7 @@ pub fn run(arguments: RestartArgs) -> Result<(), BenchError> {
         server.shut_down(&mut connection, &[])?;
     }
     let report = Report {
-        tool: "engramdb bench restart",
-        version: env!("CARGO_PKG_VERSION"),
-        machine,
-        documents: arguments.documents,
-        dimensions: arguments.dimensions,
-        m: arguments.load.m,
-        ef_construction: arguments.load.ef_construction,
+        heading,
         build_seconds: built.ready_seconds,
         build_cpu_seconds: built.cpu_seconds,
         snapshot_bytes: files.snapshot_bytes,
@@ -212,8 +206,11 @@ impl RestartArgs {
         engine.load()?;
         let complete = began.elapsed();
         let cpu = server.process().ok().and_then(Process::cpu_seconds);
+        std::thread::sleep(SETTLE);
+        // Without /proc nobody knows.
+        let resident = server.process().and_then(Process::resident).ok();
         let [answers, complete] = [answers, complete].map(|time: Duration| time.as_secs_f64());
-        Ok((Round { answers, complete, cpu, read_by_one, read_by_two, read_cpu }, connection))
+        Ok((Round { answers, complete, cpu, read_by_one, read_by_two, read_cpu, resident }, connection))
     }
 }
 
@@ -226,6 +223,9 @@ impl Report {
             megabytes(self.snapshot_bytes),
             megabytes(self.index_bytes)
         );
+        if let Some((resident, peak)) = self.resident_megabytes() {
+            println!("a start holds {resident:.1} MB of memory afterwards, and {peak:.1} MB at its peak");
+        }
         let Ratios { build_over_start, start_over_read_by_one, start_over_read_by_two, .. } = self.ratios;
         let cpu = |ratio: Option<f64>| output::optional(ratio, 1);
         println!(
@@ -239,6 +239,15 @@ impl Report {
              {READ_RATIO_WANTED})",
             cpu(self.ratios.cpu_start_over_read)
         );
+    }
+
+    /// Medians over the starts: afterwards, and at the peak.
+    fn resident_megabytes(&self) -> Option<(f64, f64)> {
+        let seen: Option<Vec<Resident>> = self.rounds.iter().map(|round| round.resident).collect();
+        let seen = seen?;
+        let middle =
+            |bytes: fn(&Resident) -> u64| median(seen.iter().map(|each| bytes(each) as f64)) / MEGABYTE;
+        Some((middle(|each| each.bytes), middle(|each| each.peak_bytes)))
     }
 
     fn table(&self) -> Table {
@@ -279,6 +288,7 @@ mod tests {
             read_by_one,
             read_by_two: read_by_one / 2.0,
             read_cpu,
+            resident: None,
         };
         let rounds = [
             round(0.5, 0.4, 0.2, Some(0.1)),

@@ -31,6 +31,21 @@ pub struct Outcome {
     pub answers: Vec<Option<Vec<u32>>>,
 }
 
+impl Outcome {
+    /// Adds a later run of the same queries; the answers stay those of the first.
+    pub fn add(&mut self, later: &Outcome) {
+        self.latencies.add(&later.latencies);
+        self.searches += later.searches;
+        self.seconds += later.seconds;
+        self.cpu_seconds = self.cpu_seconds.zip(later.cpu_seconds).map(|(own, other)| own + other);
+    }
+
+    /// CPU time of the searching process for each query, in microseconds.
+    pub fn cpu_us_per_query(&self) -> Option<f64> {
+        self.cpu_seconds.map(|seconds| seconds * 1e6 / self.searches as f64)
+    }
+}
+
 /// Runs `plan` against `engine`. The first error of any connection ends the run.
 pub fn run(engine: &dyn Engine, parameters: SearchParameters<'_>, plan: Plan) -> Result<Outcome, BenchError> {
     let shared = Shared {

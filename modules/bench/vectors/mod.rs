@@ -25,7 +25,7 @@ use crate::client::Target;
 use crate::data::truth::{self, Answers};
 use crate::data::{Dataset, DatasetArgs};
 use crate::error::BenchError;
-use crate::machine::{Machine, Process};
+use crate::machine::Process;
 use crate::progress;
 
 /// Searches before the clock of each point starts.
@@ -144,7 +144,7 @@ pub fn run(arguments: VectorsArgs) -> Result<(), BenchError> {
     let task = arguments.task(dataset);
     let cases = Case::all(&task);
 
-    let mut report = Report::new(Machine::describe(), &task);
+    let mut report = Report::new(&task);
     report.print_heading();
     for &name in &arguments.engines {
         let mut engine: Box<dyn Engine + '_> = match name {
@@ -265,7 +265,7 @@ impl VectorsArgs {
                         queries_per_second: outcome.searches as f64 / outcome.seconds,
                         latency: outcome.latencies.percentiles(),
                         searches: outcome.searches,
-                        cpu_us_per_query: outcome.cpu_seconds.map(|cpu| cpu * 1e6 / outcome.searches as f64),
+                        cpu_us_per_query: outcome.cpu_us_per_query(),
                     });
                     progress.inc(1);
                 }

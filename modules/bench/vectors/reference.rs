@@ -3,6 +3,7 @@
 //! They pay for no protocol and no socket, so that they bound what a server can do rather than compete with it. Their CPU
 //! time is that of this whole process, the measuring included.
 
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use engramdb_vector::{
@@ -181,8 +182,9 @@ impl engramdb_vector::Filter for AllowedRows {
         Some(self.rows.len())
     }
 
-    fn for_each(&self, visit: &mut dyn FnMut(u32)) {
-        self.rows.iter().for_each(|&row| visit(row));
+    fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
+        let first = self.rows.partition_point(|row| row < ids.start());
+        self.rows[first..].iter().copied().take_while(|row| row <= ids.end()).for_each(visit);
     }
 }
 

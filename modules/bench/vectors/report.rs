@@ -9,15 +9,13 @@ use super::engine::{IndexKind, LoadReport, Task};
 use crate::data::Metric;
 use crate::error::BenchError;
 use crate::latency::Percentiles;
-use crate::machine::Machine;
-use crate::output::{self, Table};
+use crate::output::{self, Origin, Table};
 
 /// Everything that a run found, as it is written to JSON.
 #[derive(Serialize)]
 pub struct Report {
-    pub tool: &'static str,
-    pub version: &'static str,
-    pub machine: Machine,
+    #[serde(flatten)]
+    pub origin: Origin,
     pub dataset: DatasetSummary,
     pub index: IndexKind,
     pub m: usize,
@@ -56,11 +54,9 @@ pub struct SearchReport {
 }
 
 impl Report {
-    pub fn new(machine: Machine, task: &Task) -> Self {
+    pub fn new(task: &Task) -> Self {
         Self {
-            tool: "engramdb bench vectors",
-            version: env!("CARGO_PKG_VERSION"),
-            machine,
+            origin: Origin::of("bench vectors"),
             dataset: DatasetSummary {
                 name: task.dataset.name.clone(),
                 rows: task.dataset.base.rows(),
@@ -80,7 +76,7 @@ impl Report {
     pub fn print_heading(&self) {
         let DatasetSummary { name, rows, dimensions, metric, queries } = &self.dataset;
         println!("{name}: {rows} rows x {dimensions}, {}, {queries} queries", metric.redis_name());
-        println!("{}", self.machine);
+        println!("{}", self.origin.machine);
     }
 
     pub fn print_tables(&self) {

@@ -17,7 +17,7 @@ fn report() -> Report {
         k: 10,
         filters,
     };
-    let mut report = Report::new(Machine::describe(), &task);
+    let mut report = Report::new(&task);
     report.loads.push(LoadReport {
         engine: "server".into(),
         rows: 20,
@@ -78,6 +78,7 @@ fn csv_has_one_field_for_each_heading() {
 #[test]
 fn json_holds_what_the_table_shows() {
     let json = serde_json::to_value(report()).unwrap();
+    assert_eq!(json["tool"], "engramdb bench vectors");
     assert_eq!(json["dataset"]["metric"], "cosine");
     assert_eq!(json["searches"][0]["p999_us"], 900.0);
     assert_eq!(json["searches"][2]["ef"], serde_json::Value::Null);

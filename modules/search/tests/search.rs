@@ -244,6 +244,44 @@ fn inside_exec_a_search_does_not_wait_for_a_backfill_that_needs_its_lock() {
 }
 
 #[test]
+fn rows_are_put_in_order_by_what_has_not_expired() {
+    let server = vectors_index("FLAT");
+    for (number, n) in ["5", "4", "9"].into_iter().enumerate() {
+        let fields = [("n", n.as_bytes()), ("v", &blob(&[number as f32, 0.0]))];
+        server.hset(&format!("d:{number}"), &fields);
+    }
+    let zero = blob(&[0.0, 0.0]);
+    let search = |query: &str, order: &str| {
+        let words: [&[u8]; 11] = [
+            b"FT.SEARCH",
+            b"idx",
+            query.as_bytes(),
+            b"WITHSORTKEYS",
+            b"NOCONTENT",
+            b"PARAMS",
+            b"2",
+            b"q",
+            &zero,
+            b"SORTBY",
+            b"n",
+        ];
+        server.run(&words.into_iter().chain([order.as_bytes()]).collect::<Vec<_>>())
+    };
+    let queries = ["*", "*=>[KNN 3 @v $q]", "(@n:[0 10])=>[KNN 3 @v $q]"];
+    for query in queries {
+        assert_eq!(search(query, "ASC"), r##"[3, "d:1", "#4", "d:0", "#5", "d:2", "#9"]"##, "{query}");
+    }
+    // The engine's background does not run here: the field stays stored, and the index has its number.
+    assert_eq!(server.line("HPEXPIRE d:1 1 FIELDS 1 n"), "[1]");
+    while server.line("HEXISTS d:1 n") != "0" {}
+    for query in &queries[..2] {
+        assert_eq!(search(query, "ASC"), r##"[3, "d:0", "#5", "d:2", "#9", "d:1", nil]"##, "{query}");
+        assert_eq!(search(query, "DESC"), r##"[3, "d:2", "#9", "d:0", "#5", "d:1", nil]"##, "{query}");
+    }
+    assert_eq!(search(queries[2], "ASC"), r##"[2, "d:0", "#5", "d:2", "#9"]"##);
+}
+
+#[test]
 fn what_has_expired_counts_in_no_total_before_it_is_deleted() {
     let server = Server::new();
     assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA c TAG"), "OK");

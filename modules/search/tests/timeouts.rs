@@ -3,29 +3,13 @@
 
 mod harness;
 
-use engramdb_engine::env::Clock;
-use harness::{Server, blob};
+use harness::{Server, Ticking, blob};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-#[derive(Default)]
-struct Ticking(AtomicU64);
-
-impl Clock for Ticking {
-    fn wall_ms(&self) -> u64 {
-        1_700_000_000_000
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.0.fetch_add(1, Ordering::Relaxed))
-    }
-}
 
 const DOCUMENTS: usize = 3000;
 
 fn loaded(algorithm: &str) -> Server {
-    let mut server = Server::with_clock(Arc::new(Ticking::default()));
+    let mut server = Server::with_clock(Arc::new(Ticking::by_millisecond()));
     server.resp3 = true;
     let create = format!(
         "FT.CREATE idx PREFIX 1 d: SCHEMA c TAG v VECTOR {algorithm} 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2"

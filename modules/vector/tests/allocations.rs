@@ -2,6 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ops::RangeInclusive;
 
 use engramdb_vector::{
     Element, Filter, Flat, Hnsw, HnswParameters, Metric, Quantization, SearchRequest, VectorIndex, bytes_of,
@@ -41,8 +42,9 @@ impl Filter for Evens {
         Some(self.0.div_ceil(2) as usize)
     }
 
-    fn for_each(&self, visit: &mut dyn FnMut(u32)) {
-        (0..self.0).step_by(2).for_each(visit);
+    fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
+        let from = ids.start().next_multiple_of(2);
+        (from..self.0).step_by(2).take_while(|id| id <= ids.end()).for_each(visit);
     }
 }
 

@@ -15,6 +15,8 @@ use engramdb_engine::recovery::Recovering;
 use engramdb_search::{SearchModule, SearchOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A reply as one line: `[1, "a"]`, `{"k": 1}`, `ERR …`.
 #[derive(Default)]
@@ -102,6 +104,32 @@ impl Reply for Text {
     fn rewind(&mut self, mark: usize) {
         self.text.truncate(mark);
         self.open.clear();
+    }
+}
+
+/// A clock that goes on each time that it is asked, and at no other time.
+pub struct Ticking {
+    asked: AtomicU64,
+    step: Duration,
+}
+
+impl Ticking {
+    pub fn by_millisecond() -> Ticking {
+        Ticking { asked: AtomicU64::new(0), step: Duration::from_millis(1) }
+    }
+
+    pub fn never() -> Ticking {
+        Ticking { step: Duration::ZERO, ..Ticking::by_millisecond() }
+    }
+}
+
+impl Clock for Ticking {
+    fn wall_ms(&self) -> u64 {
+        1_700_000_000_000
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.step * self.asked.fetch_add(1, Ordering::Relaxed) as u32
     }
 }
 

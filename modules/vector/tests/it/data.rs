@@ -1,6 +1,7 @@
 //! Vectors to test with: the committed real embeddings, and seeded random ones.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -138,7 +139,7 @@ pub fn recall(found: &[Neighbor], truth: impl IntoIterator<Item = u32>) -> f64 {
     truth.iter().filter(|&&id| found.iter().any(|row| row.id == id)).count() as f64 / truth.len() as f64
 }
 
-/// A filter that keeps a list.
+/// A filter that keeps a list, ascending.
 pub struct Only(pub Vec<u32>);
 
 impl Filter for Only {
@@ -150,8 +151,9 @@ impl Filter for Only {
         Some(self.0.len())
     }
 
-    fn for_each(&self, visit: &mut dyn FnMut(u32)) {
-        self.0.iter().copied().for_each(visit);
+    fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
+        let first = self.0.partition_point(|id| id < ids.start());
+        self.0[first..].iter().copied().take_while(|id| id <= ids.end()).for_each(visit);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use engramdb_vector::{
     Element, Flat, Hnsw, HnswParameters, Metric, RangeRequest, SearchRequest, VectorError, VectorIndex,
@@ -240,8 +241,8 @@ fn a_filter_of_unknown_size_and_absent_ids_is_honoured() {
         fn cardinality(&self) -> Option<usize> {
             None
         }
-        fn for_each(&self, visit: &mut dyn FnMut(u32)) {
-            self.0.for_each(visit);
+        fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
+            self.0.for_each(ids, visit);
         }
     }
     let vectors = clustered(3_000, 16, 10, 13);

@@ -3,6 +3,8 @@
 //!
 //! Beam and M are small here, so that walks are cheaper than scans in graphs of a few thousand vectors as well.
 
+use std::ops::RangeInclusive;
+
 use engramdb_vector::{
     Filter, Hnsw, HnswParameters, Metric, SearchOutcome, SearchRequest, VectorIndex, bytes_of,
 };
@@ -131,8 +133,8 @@ impl Filter for Misjudged {
         self.cardinality
     }
 
-    fn for_each(&self, visit: &mut dyn FnMut(u32)) {
-        self.truth.for_each(visit);
+    fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
+        self.truth.for_each(ids, visit);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use engramdb_vector::{
-    Element, Flat, Hnsw, HnswParameters, Metric, SearchRequest, VectorIndex, bytes_of, distance,
+    Element, Flat, Hnsw, HnswParameters, Metric, Neighbor, SearchRequest, VectorIndex, bytes_of, distance,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -157,4 +157,61 @@ fn an_emptied_graph_is_filled_again_by_several_threads() {
         (0..300).for_each(|id| assert!(index.remove(id)));
         assert!(round % 2 == 0 || index.compact());
     }
+}
+
+#[test]
+fn a_flat_index_that_takes_several_threads_to_search_stays_true_while_it_changes() {
+    // 18 MB: enough for a helper, where there is a second core.
+    const LARGE: u32 = 12_000;
+    const LARGE_DIMENSION: usize = 384;
+    let versions = clustered(2 * LARGE as usize, LARGE_DIMENSION, 500, 52);
+    let version = |id: u32, second: bool| &versions[2 * id as usize + usize::from(second)];
+    let index = Flat::new(Element::F32, LARGE_DIMENSION, METRIC);
+    (0..LARGE).for_each(|id| index.put(id, version(id, false)));
+    let done = AtomicBool::new(false);
+    let change = |remainder: u32| {
+        let mut random = StdRng::seed_from_u64(remainder.into());
+        while !done.load(Ordering::Relaxed) {
+            let id = random.random_range(0..LARGE / 4) * 4 + remainder;
+            match random.random_bool(0.3) {
+                true => _ = index.remove(id),
+                false => index.put(id, version(id, random.random_bool(0.5))),
+            }
+        }
+    };
+    let check = |query: &Vec<f32>| {
+        let rows = search(&index, query, 20, 20);
+        assert!(rows.len() == 20 && rows.is_sorted());
+        for row in &rows {
+            let is_version = |second| {
+                (distance(METRIC, query, version(row.id, second)) - row.distance as f32).abs() < 1e-5
+            };
+            assert!(is_version(false) || is_version(true) && row.id % 4 < 2, "{row:?}");
+        }
+        // What nobody touches is found, if fewer than twenty others are nearer with either vector.
+        let is_touched = |id: u32| id % 4 < 2;
+        let nearest = |id: u32| {
+            let of = |second| f64::from(distance(METRIC, query, version(id, second)));
+            let distance = if is_touched(id) { of(false).min(of(true)) } else { of(false) };
+            Neighbor { id, distance }
+        };
+        let mut all: Vec<Neighbor> = (0..LARGE).map(nearest).collect();
+        all.sort_unstable();
+        for Neighbor { id, .. } in all.drain(..20).filter(|row| !is_touched(row.id)) {
+            assert!(rows.iter().any(|row| row.id == id), "{id} is missing");
+        }
+    };
+    thread::scope(|scope| {
+        let writers = [0, 1].map(|remainder| scope.spawn(move || change(remainder)));
+        let queries = clustered(40, LARGE_DIMENSION, 500, 53);
+        let checked = scope.spawn(move || queries.iter().for_each(check)).join();
+        done.store(true, Ordering::Relaxed);
+        checked.expect("every search is true");
+        writers.into_iter().for_each(|writer| writer.join().expect("a writer does not panic"));
+    });
+    // No pin is left, of those who searched and of those who helped: all that was removed is free for what comes.
+    let slots = index.statistics().slots;
+    (0..LARGE).for_each(|id| index.put(id, version(id, true)));
+    assert!(index.statistics().slots <= slots + 1);
+    assert!(index.statistics().deleted <= 1);
 }

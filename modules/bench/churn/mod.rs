@@ -1,0 +1,446 @@
+//! `bench churn`: what an index is worth after its documents were replaced again and again.
+//!
+//! Two states of the same final documents are compared: *fresh*, built from them alone, and *churned*, which has seen every
+//! earlier version of each. They should find as much, as quickly, in as little memory. Round by round each document gets a
+//! new vector of the same distribution, in an order of its own.
+//!
+//! Each state is a server of its own, because memory is what a process holds: two states in one process share an allocator
+//! with each other and with the vectors of this tool. Both are there at the end, so that their searches can alternate.
+
+mod report;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use self::report::{Point, Report, State};
+use crate::client::Connection;
+use crate::data::synthetic::Generator;
+use crate::data::truth::Answers;
+use crate::data::{Dataset, Matrix, Metric};
+use crate::error::BenchError;
+use crate::machine::Process;
+use crate::output;
+use crate::own_load::{LoadArgs, index_bytes, used_memory, wait_quiet};
+use crate::progress;
+use crate::random::SplitMix64;
+use crate::server_process::ServerProcess;
+use crate::vectors::closed_loop::{self, Outcome, Plan};
+use crate::vectors::engine::{Engine, SearchParameters, Task};
+use crate::vectors::recall;
+use crate::vectors::reference::LibraryEngine;
+use crate::vectors::server::ServerEngine;
+
+/// Vectors are drawn so many at a time, on their way to the index: nobody needs all versions at once.
+const DRAWN_AT_A_TIME: usize = 10_000;
+const WARM_UP_SEARCHES: usize = 100;
+/// How often each state is searched at each point, by turns: what else the machine does falls on both.
+const TURNS: usize = 4;
+
+const EXAMPLES: &str = "\
+Examples:
+  100,000 documents, each replaced ten times (several minutes, 2 GB of disk under TMPDIR):
+    engramdb bench churn
+  A quick look:
+    engramdb bench churn --documents 5000 --rounds 3
+  The index alone, in this process: CPU time without the protocol's, and what waits to be freed:
+    engramdb bench churn --engine library --documents 40000
+
+It starts two servers (this program, an empty directory under TMPDIR, a free port). The churned one is sent every version of
+each document, the fresh one the last versions only, in pipelines. When a graph is complete, its server is left alone for
+--quiet-seconds before its memory is read. Then both are searched by turns, over one connection; what they find is compared
+with an exact scan.
+
+Rows:
+  index MB               what FT.INFO says that the index occupies (total_index_memory_sz_mb); the library's own count
+  INFO MB                used_memory of INFO, less that of the server while it was empty
+  resident MB, peak MB   what the system says of the process (/proc/PID/status: VmRSS, VmHWM), less what it held while empty
+  replaced               vectors that were replaced and whose memory is not free yet; only the library tells
+  CPU us a document      CPU time of the process for each document stored and indexed, earlier versions among them
+  CPU us a query         CPU time of the process for each search";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct ChurnArgs {
+    /// What is churned
+    #[arg(long, value_enum, default_value_t = ChurnEngine::Server)]
+    pub engine: ChurnEngine,
+    /// Documents in the index
+    #[arg(long, default_value_t = 100_000)]
+    pub documents: usize,
+    /// Dimensions of the vectors
+    #[arg(long, default_value_t = 384)]
+    pub dimensions: usize,
+    /// How often every document is replaced
+    #[arg(long, default_value_t = 10)]
+    pub rounds: usize,
+    /// HNSW: candidates while searching; each value is one point of the sweep
+    #[arg(long, value_delimiter = ',', default_value = "20,50,100")]
+    pub ef: Vec<usize>,
+    /// Neighbours to ask for
+    #[arg(short, long, default_value_t = 10)]
+    pub k: usize,
+    /// Ask for at least this many seconds at each point; every query is asked several times anyway
+    #[arg(long, default_value_t = 4.0)]
+    pub seconds: f64,
+    /// Seconds without anything to do before the memory of a server is read
+    #[arg(long, default_value_t = 5)]
+    pub quiet_seconds: u64,
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub out_json: Option<PathBuf>,
+}
+
+/// An engine that can be churned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ChurnEngine {
+    /// Servers of its own, through the protocol
+    Server,
+    /// EngramDB's index in this process, inserted into by all cores; resident memory is not read
+    Library,
+}
+
+/// Churns, searches, prints the table and writes the JSON that was asked for.
+pub fn run(arguments: ChurnArgs) -> Result<(), BenchError> {
+    arguments.check()?;
+    let ChurnArgs { documents, dimensions, rounds, k, engine, .. } = arguments;
+    let heading = arguments.load.heading("bench churn", documents, Some(dimensions));
+    println!("{heading}; each replaced {rounds} times; k {k}");
+    let churn = Churn::new(&arguments);
+    let [fresh, churned] = match engine {
+        ChurnEngine::Server => churn.servers()?,
+        ChurnEngine::Library => churn.library()?,
+    };
+    let report = Report::new(heading, &arguments, fresh, churned);
+    report.print();
+    arguments.out_json.as_deref().map_or(Ok(()), |path| output::write_json(path, &report))
+}
+
+impl ChurnArgs {
+    fn check(&self) -> Result<(), BenchError> {
+        self.load.check(&[
+            ("--documents", self.documents),
+            ("--dimensions", self.dimensions),
+            ("--rounds", self.rounds),
+            ("--ef", self.ef.iter().copied().min().unwrap_or(0)),
+            ("--k", self.k),
+        ])?;
+        if !(self.seconds >= 0.0 && self.seconds.is_finite()) {
+            return Err(BenchError::Usage("--seconds must be a number from 0".into()));
+        }
+        if self.engine == ChurnEngine::Server {
+            // Where there is no /proc, it is better to say so before the load.
+            Process::own().resident()?;
+        }
+        Ok(())
+    }
+}
+
+/// The documents through all rounds, and what is right at the end.
+struct Churn<'a> {
+    arguments: &'a ChurnArgs,
+    generator: Generator,
+    /// The data set of the last round.
+    task: Task,
+    truth: Answers,
+}
+
+impl<'a> Churn<'a> {
+    fn new(arguments: &'a ChurnArgs) -> Self {
+        let drawing = progress::spinner("final documents");
+        let ChurnArgs { documents, dimensions, rounds, k, .. } = *arguments;
+        let generator = Generator::new(documents, dimensions, arguments.load.seed);
+        let last: Vec<usize> = (0..documents).map(|document| number(documents, rounds, document)).collect();
+        let dataset = Dataset {
+            name: format!("round {rounds} of synthetic:{documents}:{dimensions}:{}", arguments.load.seed),
+            metric: Metric::Cosine,
+            base: generator.rows(&last),
+            queries: generator.queries(),
+            neighbors: None,
+        };
+        let truth = dataset.exact_neighbors(k);
+        drawing.finish_and_clear();
+        Self { arguments, generator, task: arguments.load.task(dataset, k), truth }
+    }
+
+    /// Fresh and churned, each in a server of its own.
+    fn servers(&self) -> Result<[State; 2], BenchError> {
+        let mut churned = Server::start(self)?;
+        churned.fill(self, self.all_documents(), |engine| {
+            engine.create()?;
+            self.all_versions(|documents, vectors, progress| {
+                engine.store_all(documents.len(), |place| (documents[place], vectors.row(place)), progress)
+            })?;
+            engine.wait_until_ready(self.arguments.documents as u64)
+        })?;
+        let mut fresh = Server::start(self)?;
+        fresh.fill(self, self.arguments.documents, |engine| engine.load().map(drop))?;
+        let points = self.sweep([&fresh.engine, &churned.engine])?;
+        let servers = [fresh, churned].into_iter().zip(points);
+        let states: Result<Vec<State>, BenchError> =
+            servers.map(|(server, points)| Ok(State { points, ..server.stop()? })).collect();
+        Ok(states?.try_into().expect("two servers have two states"))
+    }
+
+    /// Fresh and churned, in this process.
+    fn library(&self) -> Result<[State; 2], BenchError> {
+        let clock = Clock::start(Process::own());
+        let mut fresh = LibraryEngine::new(&self.task);
+        fresh.load()?;
+        let fresh_state = clock.stop(self.arguments.documents);
+        let clock = Clock::start(Process::own());
+        let churned = LibraryEngine::new(&self.task);
+        self.all_versions(|documents, vectors, progress| {
+            documents.par_iter().enumerate().try_for_each(|(place, &document)| {
+                progress.inc(1);
+                churned.insert(document, vectors.row(place))
+            })
+        })?;
+        let churned_state = clock.stop(self.all_documents());
+        let [fresh_points, churned_points] = self.sweep([&fresh, &churned])?;
+        let state = |engine: &LibraryEngine<'_>, state: State, points| State {
+            index_bytes: engine.memory_bytes() as f64,
+            replaced: Some(engine.statistics().deleted),
+            points,
+            ..state
+        };
+        Ok([state(&fresh, fresh_state, fresh_points), state(&churned, churned_state, churned_points)])
+    }
+
+    /// How many documents a churned index is sent, all versions counted.
+    fn all_documents(&self) -> usize {
+        (self.arguments.rounds + 1) * self.arguments.documents
+    }
+
+    /// Hands out the documents of each round with their vectors, some at a time.
+    fn all_versions(
+        &self,
+        mut store: impl FnMut(&[usize], &Matrix<f32>, &ProgressBar) -> Result<(), BenchError>,
+    ) -> Result<(), BenchError> {
+        let ChurnArgs { documents, rounds, load, .. } = self.arguments;
+        let progress = progress::bar(self.all_documents() as u64, "documents, replaced");
+        for round in 0..=*rounds {
+            for some in shuffled(*documents, load.seed, round).chunks(DRAWN_AT_A_TIME) {
+                let numbers: Vec<usize> =
+                    some.iter().map(|&document| number(*documents, round, document)).collect();
+                store(some, &self.generator.rows(&numbers), &progress)?;
+            }
+        }
+        progress.finish_and_clear();
+        Ok(())
+    }
+
+    /// Searches both by turns, at each ef.
+    fn sweep(&self, engines: [&dyn Engine; 2]) -> Result<[Vec<Point>; 2], BenchError> {
+        let plan = Plan {
+            connections: 1,
+            queries: self.task.dataset.queries.rows(),
+            at_least: Duration::from_secs_f64(self.arguments.seconds / TURNS as f64),
+            warm_up: WARM_UP_SEARCHES,
+        };
+        let progress = progress::bar((self.arguments.ef.len() * TURNS * engines.len()) as u64, "searches");
+        let mut points = [const { Vec::new() }; 2];
+        for &ef in &self.arguments.ef {
+            let mut outcomes: [Option<Outcome>; 2] = [None, None];
+            for turn in 0..TURNS {
+                // The second goes first in every other turn.
+                for place in [turn % 2, 1 - turn % 2] {
+                    let outcome =
+                        closed_loop::run(engines[place], SearchParameters { ef, filter: None }, plan)?;
+                    match &mut outcomes[place] {
+                        Some(pooled) => pooled.add(&outcome),
+                        first => *first = Some(outcome),
+                    }
+                    progress.inc(1);
+                }
+            }
+            for (points, outcome) in points.iter_mut().zip(outcomes.into_iter().flatten()) {
+                points.push(Point {
+                    ef,
+                    recall: recall::at_k(&self.task.dataset, &self.truth, &outcome.answers, self.task.k),
+                    latency: outcome.latencies.percentiles(),
+                    cpu_us_per_query: outcome.cpu_us_per_query(),
+                });
+            }
+        }
+        progress.finish_and_clear();
+        Ok(points)
+    }
+}
+
+/// A server that holds one of the two states.
+struct Server<'c> {
+    process: ServerProcess,
+    connection: Connection,
+    engine: ServerEngine<'c>,
+    /// What it held, and said that it used, while it was empty.
+    empty_resident: u64,
+    empty_used: f64,
+    state: State,
+}
+
+impl<'c> Server<'c> {
+    /// An empty one, looked at when it is quiet.
+    fn start(churn: &'c Churn<'_>) -> Result<Self, BenchError> {
+        let load = &churn.arguments.load;
+        let (process, mut connection) = load.start("bench-churn")?;
+        churn.arguments.wait_quiet(&mut connection)?;
+        Ok(Self {
+            empty_resident: process.process()?.resident()?.bytes,
+            empty_used: used_memory(&mut connection)?,
+            engine: ServerEngine::connect(&churn.task, load.server_options(&process, false))?,
+            state: State::default(),
+            process,
+            connection,
+        })
+    }
+
+    /// Stores so many documents, by `store`, and looks at the server when it is quiet again.
+    fn fill(
+        &mut self,
+        churn: &Churn<'_>,
+        stored: usize,
+        store: impl FnOnce(&mut ServerEngine<'c>) -> Result<(), BenchError>,
+    ) -> Result<(), BenchError> {
+        let process = self.process.process()?;
+        let clock = Clock::start(process);
+        store(&mut self.engine)?;
+        self.state = clock.stop(stored);
+        churn.arguments.wait_quiet(&mut self.connection)?;
+        let resident = process.resident()?;
+        let grown = |bytes: u64| Some(bytes as f64 - self.empty_resident as f64);
+        self.state.index_bytes = index_bytes(&mut self.connection)?;
+        self.state.info_bytes = Some(used_memory(&mut self.connection)? - self.empty_used);
+        (self.state.resident_bytes, self.state.peak_bytes) =
+            (grown(resident.bytes), grown(resident.peak_bytes));
+        Ok(())
+    }
+
+    fn stop(self) -> Result<State, BenchError> {
+        drop(self.engine);
+        self.process.stop(self.connection)?;
+        Ok(self.state)
+    }
+}
+
+impl ChurnArgs {
+    fn wait_quiet(&self, connection: &mut Connection) -> Result<(), BenchError> {
+        let waiting = progress::spinner("the server is left alone");
+        let outcome =
+            wait_quiet(connection, Duration::from_secs(self.quiet_seconds), self.load.ready_timeout());
+        waiting.finish_and_clear();
+        outcome
+    }
+}
+
+/// What storing takes of time.
+struct Clock {
+    process: Process,
+    began: Instant,
+    cpu_before: Option<f64>,
+}
+
+impl Clock {
+    fn start(process: Process) -> Self {
+        Self { process, began: Instant::now(), cpu_before: process.cpu_seconds() }
+    }
+
+    fn stop(self, stored: usize) -> State {
+        let cpu = self.process.cpu_seconds().zip(self.cpu_before);
+        State {
+            stored,
+            seconds: self.began.elapsed().as_secs_f64(),
+            cpu_seconds: cpu.map(|(after, before)| after - before),
+            ..State::default()
+        }
+    }
+}
+
+/// The generator's row that a document has in a round: never the same one twice.
+fn number(documents: usize, round: usize, document: usize) -> usize {
+    round * documents + document
+}
+
+/// All documents in the order in which a round stores them.
+fn shuffled(documents: usize, seed: u64, round: usize) -> Vec<usize> {
+    const STREAM: u64 = 20;
+    let mut random = SplitMix64::new(seed, STREAM, round as u64);
+    let mut order: Vec<usize> = (0..documents).collect();
+    for place in (1..documents).rev() {
+        order.swap(place, random.below(place as u64 + 1) as usize);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        churn: ChurnArgs,
+    }
+
+    fn parse(arguments: &[&str]) -> ChurnArgs {
+        Cli::parse_from([&["test"], arguments].concat()).churn
+    }
+
+    #[test]
+    fn a_server_is_churned_unless_the_library_is_asked_for() {
+        let default = parse(&[]);
+        assert_eq!((default.engine, default.documents, default.rounds), (ChurnEngine::Server, 100_000, 10));
+        assert_eq!(default.ef, [20, 50, 100]);
+        let other = parse(&["--engine", "library", "--ef", "10,30", "--quiet-seconds", "0", "--seed", "3"]);
+        assert_eq!((other.engine, other.ef.as_slice()), (ChurnEngine::Library, &[10, 30][..]));
+        assert_eq!((other.quiet_seconds, other.load.seed), (0, 3));
+    }
+
+    #[test]
+    fn what_gives_no_figure_is_refused_by_name() {
+        for (wrong, flag) in [
+            (&["--ef", "20,0"][..], "--ef"),
+            (&["--rounds", "0"], "--rounds"),
+            (&["--seconds=-1"], "--seconds"),
+            (&["--m", "0"], "--m"),
+        ] {
+            let refusal = parse(wrong).check().unwrap_err().to_string();
+            assert!(refusal.starts_with(flag), "{wrong:?}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn every_round_stores_each_document_once_in_an_order_of_its_own() {
+        let orders: Vec<Vec<usize>> = (0..3).map(|round| shuffled(100, 1, round)).collect();
+        for order in &orders {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..100).collect::<Vec<_>>());
+        }
+        assert_ne!(orders[0], orders[1]);
+        assert_eq!(orders[2], shuffled(100, 1, 2));
+        let numbers: std::collections::HashSet<usize> =
+            (0..3).flat_map(|round| (0..100).map(move |document| number(100, round, document))).collect();
+        assert_eq!(numbers.len(), 300, "no vector twice");
+    }
+
+    #[test]
+    fn a_churned_library_holds_the_final_documents() {
+        let small =
+            ["--documents", "300", "--dimensions", "16", "--rounds", "2", "--ef", "300", "--seconds", "0"];
+        let arguments = parse(&[&small[..], &["--engine", "library"]].concat());
+        let [fresh, churned] = Churn::new(&arguments).library().unwrap();
+        assert!(fresh.points[0].recall > 0.99 && churned.points[0].recall > 0.99, "{fresh:?} {churned:?}");
+        assert!(churned.index_bytes >= fresh.index_bytes / 2.0 && fresh.index_bytes > 300.0 * 16.0 * 4.0);
+        assert_eq!((fresh.stored, churned.stored), (300, 900));
+    }
+}

@@ -1,0 +1,260 @@
+//! The report of a churn: each figure of both states side by side, and what became of it.
+
+use serde::Serialize;
+
+use super::{ChurnArgs, ChurnEngine};
+use crate::latency::Percentiles;
+use crate::output::{self, Table};
+use crate::own_load::{Heading, MEGABYTE, median};
+
+/// What the project wants: the recall of a fresh build less so much at most, ...
+const RECALL_LOSS_WANTED: f64 = 0.01;
+/// ... in its memory and so much of it.
+const MEMORY_GROWTH_WANTED: f64 = 0.10;
+
+/// Everything that a run found, as it is written to JSON.
+#[derive(Serialize)]
+pub(super) struct Report {
+    #[serde(flatten)]
+    heading: Heading,
+    engine: ChurnEngine,
+    rounds: usize,
+    k: usize,
+    quiet_seconds: u64,
+    fresh: State,
+    churned: State,
+    verdict: Verdict,
+}
+
+/// An index with the final documents, and the process that has it. Figures are none where nobody tells.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct State {
+    /// Documents sent, all versions counted.
+    pub(super) stored: usize,
+    /// From the first document stored until the index was complete, and CPU time of the process meanwhile.
+    pub(super) seconds: f64,
+    pub(super) cpu_seconds: Option<f64>,
+    pub(super) index_bytes: f64,
+    /// These three less those of the empty server.
+    pub(super) info_bytes: Option<f64>,
+    pub(super) resident_bytes: Option<f64>,
+    pub(super) peak_bytes: Option<f64>,
+    /// Replaced vectors whose memory is not free yet.
+    pub(super) replaced: Option<usize>,
+    pub(super) points: Vec<Point>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Point {
+    pub(super) ef: usize,
+    pub(super) recall: f64,
+    #[serde(flatten)]
+    pub(super) latency: Percentiles,
+    pub(super) cpu_us_per_query: Option<f64>,
+}
+
+/// What churn did, beside a fresh build.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Verdict {
+    /// The largest over all ef; negative where the churned index finds more everywhere.
+    recall_loss: f64,
+    index_growth: f64,
+    resident_growth: Option<f64>,
+    /// The median over all ef of CPU time a query.
+    cpu_growth: Option<f64>,
+}
+
+impl Verdict {
+    fn of(fresh: &State, churned: &State) -> Self {
+        let pairs = || fresh.points.iter().zip(&churned.points);
+        let losses = pairs().map(|(fresh, churned)| fresh.recall - churned.recall);
+        let cpu: Option<Vec<f64>> = pairs()
+            .map(|(fresh, churned)| growth(fresh.cpu_us_per_query, churned.cpu_us_per_query))
+            .collect();
+        Self {
+            recall_loss: losses.fold(f64::NEG_INFINITY, f64::max),
+            index_growth: churned.index_bytes / fresh.index_bytes - 1.0,
+            resident_growth: growth(fresh.resident_bytes, churned.resident_bytes),
+            cpu_growth: cpu.map(median),
+        }
+    }
+}
+
+/// None also where there was nothing to grow.
+fn growth(from: Option<f64>, to: Option<f64>) -> Option<f64> {
+    from.zip(to).filter(|&(from, _)| from > 0.0).map(|(from, to)| to / from - 1.0)
+}
+
+fn percent(growth: f64) -> String {
+    format!("{:+.1} %", growth * 100.0)
+}
+
+impl Report {
+    pub(super) fn new(heading: Heading, arguments: &ChurnArgs, fresh: State, churned: State) -> Self {
+        Self {
+            heading,
+            engine: arguments.engine,
+            rounds: arguments.rounds,
+            k: arguments.k,
+            quiet_seconds: arguments.quiet_seconds,
+            verdict: Verdict::of(&fresh, &churned),
+            fresh,
+            churned,
+        }
+    }
+
+    pub(super) fn print(&self) {
+        print!("\n{}", self.table().render());
+        println!("recall: at most {:.4} lower (wanted: {RECALL_LOSS_WANTED})", self.verdict.recall_loss);
+        if let Some(growth) = self.verdict.resident_growth {
+            println!(
+                "resident memory: {} (wanted: at most {})",
+                percent(growth),
+                percent(MEMORY_GROWTH_WANTED)
+            );
+        }
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new(&["", "fresh", "churned", "difference"]);
+        for line in self.lines() {
+            let difference = line.difference();
+            let [fresh, churned] = line.figures.map(|figure| output::optional(figure, line.digits));
+            table.row([line.what, fresh, churned, difference]);
+        }
+        table
+    }
+
+    /// What is known of either state.
+    fn lines(&self) -> Vec<Line> {
+        let of = |what: &str, digits, compared, figure: &dyn Fn(&State) -> Option<f64>| Line {
+            what: what.to_owned(),
+            digits,
+            figures: [&self.fresh, &self.churned].map(figure),
+            compared,
+        };
+        let megabytes = |bytes: Option<f64>| bytes.map(|bytes| bytes / MEGABYTE);
+        let cpu_of_one = |state: &State| Some(state.cpu_seconds? * 1e6 / state.stored as f64);
+        let mut lines = vec![
+            of("documents stored", 0, Compared::Not, &|state| Some(state.stored as f64)),
+            of("stored and indexed in s", 1, Compared::Not, &|state| Some(state.seconds)),
+            of("CPU s to store", 1, Compared::Not, &|state| state.cpu_seconds),
+            of("CPU us a document", 0, Compared::InPercent, &cpu_of_one),
+            of("index MB", 1, Compared::InPercent, &|state| megabytes(Some(state.index_bytes))),
+            of("INFO MB", 1, Compared::InPercent, &|state| megabytes(state.info_bytes)),
+            of("resident MB", 1, Compared::InPercent, &|state| megabytes(state.resident_bytes)),
+            of("peak MB", 1, Compared::InPercent, &|state| megabytes(state.peak_bytes)),
+            of("replaced", 0, Compared::Not, &|state| Some(state.replaced? as f64)),
+        ];
+        for (fresh, churned) in self.fresh.points.iter().zip(&self.churned.points) {
+            lines.extend(self.lines_of([fresh, churned]));
+        }
+        lines.retain(|line| line.figures.iter().any(Option::is_some));
+        lines
+    }
+
+    /// One ef.
+    fn lines_of(&self, points: [&Point; 2]) -> [Line; 4] {
+        let of = |what: &str, digits, compared, figure: &dyn Fn(&Point) -> Option<f64>| Line {
+            what: format!("{what}, ef {}", points[0].ef),
+            digits,
+            figures: points.map(figure),
+            compared,
+        };
+        [
+            of(&format!("recall@{}", self.k), 4, Compared::Absolutely, &|point| Some(point.recall)),
+            of("CPU us a query", 0, Compared::InPercent, &|point| point.cpu_us_per_query),
+            of("p50 us", 0, Compared::InPercent, &|point| Some(point.latency.p50_us)),
+            of("p99 us", 0, Compared::InPercent, &|point| Some(point.latency.p99_us)),
+        ]
+    }
+}
+
+/// A figure of both states.
+struct Line {
+    what: String,
+    digits: usize,
+    /// Fresh, churned.
+    figures: [Option<f64>; 2],
+    compared: Compared,
+}
+
+/// How the churned figure is set beside the fresh one.
+enum Compared {
+    Not,
+    Absolutely,
+    InPercent,
+}
+
+impl Line {
+    fn difference(&self) -> String {
+        let [fresh, churned] = self.figures;
+        let difference = match self.compared {
+            Compared::Not => None,
+            Compared::Absolutely => {
+                fresh.zip(churned).map(|(fresh, churned)| format!("{:+.4}", churned - fresh))
+            }
+            Compared::InPercent => growth(fresh, churned).map(percent),
+        };
+        difference.unwrap_or_else(|| "-".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        churn: ChurnArgs,
+    }
+
+    fn state(recalls: &[f64], index_bytes: f64, resident_bytes: f64) -> State {
+        let point = |&recall: &f64| Point {
+            ef: 10,
+            recall,
+            latency: Percentiles::default(),
+            cpu_us_per_query: Some(recall * 100.0),
+        };
+        State {
+            stored: 10,
+            cpu_seconds: Some(1.0),
+            index_bytes,
+            resident_bytes: Some(resident_bytes),
+            points: recalls.iter().map(point).collect(),
+            ..State::default()
+        }
+    }
+
+    #[test]
+    fn the_verdict_is_the_worst_loss_and_the_growth() {
+        let verdict = Verdict::of(&state(&[0.5, 0.5], 100.0, 200.0), &state(&[1.0, 0.25], 125.0, 150.0));
+        assert_eq!((verdict.recall_loss, verdict.index_growth), (0.25, 0.25));
+        assert_eq!(verdict.resident_growth, Some(-0.25));
+        assert_eq!(verdict.cpu_growth, Some(1.25 - 1.0), "between 2 and 0.5 times");
+        let unknown = State { resident_bytes: None, ..state(&[1.0], 1.0, 1.0) };
+        assert_eq!(Verdict::of(&unknown, &unknown).resident_growth, None);
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_figure_that_is_known() {
+        let arguments = Cli::parse_from(["test"]).churn;
+        let heading = arguments.load.heading("bench churn", 10, Some(4));
+        let fresh = state(&[0.9], MEGABYTE, 2.0 * MEGABYTE);
+        let churned = State { stored: 40, cpu_seconds: Some(6.0), ..state(&[0.8], MEGABYTE, 2.2 * MEGABYTE) };
+        let report = Report::new(heading, &arguments, fresh, churned);
+        let text = report.table().render();
+        let line = |what: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(what));
+            line.map(|line| line.split_whitespace().collect::<Vec<_>>())
+        };
+        assert_eq!(line("recall@10, ef 10"), Some(vec!["0.9000", "0.8000", "-0.1000"]), "{text}");
+        assert_eq!(line("resident MB"), Some(vec!["2.0", "2.2", "+10.0", "%"]), "{text}");
+        assert_eq!(line("CPU us a document"), Some(vec!["100000", "150000", "+50.0", "%"]), "{text}");
+        assert_eq!(line("CPU us a query, ef 10"), Some(vec!["90", "80", "-11.1", "%"]), "{text}");
+        assert_eq!((line("peak MB"), line("replaced")), (None, None), "{text}");
+    }
+}

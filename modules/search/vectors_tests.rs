@@ -1,0 +1,110 @@
+//! The tail without workers: in which order mutations reach the graph, and what counts for the bound.
+
+use super::*;
+use engramdb_vector::{Metric, Quantization};
+
+const GRAPH: VectorOptions = VectorOptions {
+    algorithm: Algorithm::Hnsw,
+    element: engramdb_vector::Element::F32,
+    quantization: Quantization::None,
+    metric: Metric::L2,
+    dimension: 1,
+    m: 4,
+    ef_construction: 10,
+    ef_runtime: 10,
+    epsilon: 0.01,
+    initial_capacity: 0,
+    block_size: 0,
+};
+
+fn set(field: &VectorField, source: Source, ids: std::ops::Range<u32>) {
+    ids.for_each(|id| _ = field.set_from(source, id, &(id as f32).to_le_bytes(), 1));
+}
+
+fn brought(field: &VectorField, ids: std::ops::Range<u32>) -> Vec<u32> {
+    let structure = field.structure();
+    ids.filter(|&id| structure.index().contains(id)).collect()
+}
+
+fn pending(field: &VectorField) -> [usize; 2] {
+    [Source::Live, Source::Backfill].map(|source| field.pending_of(source))
+}
+
+fn nearest(field: &VectorField, query: f32) -> (u32, f64) {
+    let query = query.to_le_bytes();
+    let question = Question { query: &query, filter: None, id_bound: 10_000, is_late: &|| false };
+    let row = field.nearest(&question, 1, 10).neighbors[0];
+    (row.id, row.distance)
+}
+
+#[test]
+fn live_mutations_reach_the_graph_before_those_of_a_backfill() {
+    let field = VectorField::new(GRAPH);
+    set(&field, Source::Backfill, 0..100);
+    set(&field, Source::Live, 100..103);
+    assert!(field.drain(4));
+    assert_eq!(brought(&field, 0..103), [0, 100, 101, 102], "but for the last of the turn");
+    assert!(field.drain(50), "and the backfill goes on alone");
+    assert_eq!(brought(&field, 0..100).len(), 51);
+    assert!(!field.drain(50));
+    assert_eq!(pending(&field), [0, 0]);
+}
+
+#[test]
+fn a_backfill_goes_on_while_live_mutations_never_end() {
+    let field = VectorField::new(GRAPH);
+    set(&field, Source::Backfill, 0..10);
+    for turn in 0..10 {
+        set(&field, Source::Live, 100 + 20 * turn..120 + 20 * turn);
+        field.drain(5);
+    }
+    assert_eq!(pending(&field), [160, 0]);
+}
+
+#[test]
+fn a_backfill_brings_its_own_and_leaves_some() {
+    let field = VectorField::new(GRAPH);
+    set(&field, Source::Live, 0..50);
+    set(&field, Source::Backfill, 50..200);
+    field.help(BACKFILL_TAIL_MAX);
+    assert_eq!(pending(&field), [50, BACKFILL_TAIL_MAX]);
+    field.help(0);
+    assert_eq!(pending(&field), [50, 0]);
+    assert_eq!(brought(&field, 0..200).first(), Some(&50));
+}
+
+#[test]
+fn what_a_command_touches_overtakes_and_is_brought_as_it_is_then() {
+    let field = VectorField::new(GRAPH);
+    set(&field, Source::Backfill, 0..10);
+    let moved = |id: u32| (1_000.0 + id as f32).to_le_bytes();
+    field.set(7, &moved(7), 1);
+    field.remove(8, 1);
+    assert_eq!(pending(&field), [2, 8]);
+    assert_eq!(nearest(&field, 1_007.0), (7, 0.0));
+    // An id that is free again may be given to a document of the backfill: it must not be brought before the removal.
+    field.set_from(Source::Backfill, 8, &moved(8), 1);
+    assert_eq!(pending(&field), [2, 8], "what was live stays so");
+    assert!(field.drain(3));
+    assert_eq!(brought(&field, 0..10), [0, 7, 8]);
+    assert_eq!([nearest(&field, 1_007.0), nearest(&field, 1_008.0)], [(7, 0.0), (8, 0.0)]);
+    assert!(!field.drain(100));
+    assert_eq!((pending(&field), brought(&field, 0..10).len()), ([0, 0], 10));
+    assert_eq!(nearest(&field, 7.4).0, 6, "the old vector is nowhere");
+}
+
+#[test]
+fn a_document_in_hand_is_given_to_nobody_else_and_comes_back_as_live() {
+    let field = VectorField::new(GRAPH);
+    set(&field, Source::Backfill, 0..1);
+    let structure = field.structure();
+    let (id, in_hand) = field.take(&LIVE_FIRST, false).expect("it waits");
+    field.set(0, &5.0f32.to_le_bytes(), 1);
+    assert!(field.take(&LIVE_FIRST, false).is_none());
+    field.bring(structure.index(), id, &in_hand);
+    assert_eq!(pending(&field), [1, 0]);
+    assert_eq!(nearest(&field, 5.0), (0, 0.0));
+    field.settle();
+    assert_eq!(pending(&field), [0, 0]);
+    assert_eq!(nearest(&field, 5.0), (0, 0.0));
+}

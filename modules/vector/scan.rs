@@ -1,0 +1,307 @@
+//! Looking at every live, allowed vector, by as many threads as it is worth (helpers.rs).
+//!
+//! Threads take ids, a range at a time, until none are left. By id rather than by slot: so each id is met once, with the vector
+//! that it has at that moment. Each thread keeps the best of its own ranges; what all of them kept, sorted by distance and id,
+//! has the best of all in front. That is what one thread finds, because it meets ids in ascending order, and of those that
+//! are equally far the first stays: rows do not depend on the number of threads.
+//!
+//! Invariant: the one who searches is pinned from before the first helper starts until the rows are settled, so that slots
+//! which helpers met keep their vectors for as long as anybody asks for them. Helpers pin for themselves too, only because
+//! that is how one gets scratch memory.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::exact::Limits;
+use crate::helpers::Helpers;
+use crate::pool::Candidate;
+use crate::scratch::Scratch;
+use crate::store::{Query, Store};
+use crate::{Filter, SearchOutcome};
+
+/// Slots that are gathered before they are evaluated, so that each can be prefetched ahead of its turn.
+const BATCH: usize = 64;
+/// How far ahead.
+const AHEAD: usize = 4;
+
+/// What one takes at a time, where several scan, is so much to read as far as one knows, and so much at the most: that long
+/// one waits for the others in the end, whatever the deadline says.
+const RANGE_BYTES: usize = 1 << 20;
+const RANGE_BYTES_MAX: usize = 16 << 20;
+
+/// Which candidates are kept, and where.
+#[derive(Clone, Copy)]
+pub(crate) enum Wanted {
+    /// So many of the nearest, in `Scratch::pool`.
+    Nearest(usize),
+    /// Those within a radius, in `Scratch::candidates`, in any order.
+    Within(f32),
+}
+
+/// One scan, as all threads see it.
+struct Scan<'a> {
+    store: &'a Store,
+    query: &'a Query<'a>,
+    wanted: Wanted,
+    filter: Option<&'a dyn Filter>,
+    /// The filter is asked which ids it allows, not whether it allows one.
+    is_listed: bool,
+    /// Ids from here on are left.
+    next: AtomicU64,
+    id_bound: u64,
+    /// Ids to take at a time.
+    range: u64,
+    is_late: AtomicBool,
+}
+
+/// How many vectors a scan is about to look at, as far as one knows.
+pub(crate) fn scanned(store: &Store, limits: Limits<'_>) -> usize {
+    let live = store.len();
+    limits.filter.and_then(|filter| filter.cardinality()).map_or(live, |allowed| allowed.min(live))
+}
+
+/// Leaves the wanted candidates in the scratch, whose owner is pinned.
+pub(crate) fn scan(
+    helpers: &Helpers,
+    store: &Store,
+    query: &Query<'_>,
+    wanted: Wanted,
+    limits: Limits<'_>,
+    scratch: &mut Scratch,
+    outcome: &mut SearchOutcome,
+) {
+    let row_bytes = if query.is_coded() { store.code_bytes() } else { store.vector_bytes_each() };
+    let expected = scanned(store, limits);
+    let lent = helpers.lend(expected.saturating_mul(row_bytes));
+    let (live, id_bound) = (store.len(), store.id_bound());
+    let range = if lent.count() == 0 { id_bound } else { range_of(row_bytes, expected, live) };
+    let scan = Scan {
+        store,
+        query,
+        wanted,
+        filter: limits.filter,
+        is_listed: limits.filter.is_some_and(|filter| filter.cardinality().is_some_and(|n| n < live)),
+        next: AtomicU64::new(0),
+        id_bound,
+        range,
+        is_late: AtomicBool::new(false),
+    };
+    let mut gathered = std::mem::take(&mut scratch.chosen);
+    gathered.clear();
+    let shared = Mutex::new((gathered, 0));
+    let help = || {
+        let mut scratch = store.pin();
+        let evaluated = scan.take_part(None, &mut scratch);
+        let mut shared = shared.lock();
+        shared.0.extend_from_slice(wanted.kept_in(&scratch));
+        shared.1 += evaluated;
+    };
+    let evaluated = lent.run(|| scan.take_part(limits.deadline, scratch), help);
+    let (mut gathered, evaluated_by_helpers) = shared.into_inner();
+    if lent.count() > 0 {
+        wanted.unite(store, &mut gathered, scratch);
+    }
+    scratch.chosen = gathered;
+    outcome.exact = !query.is_coded();
+    outcome.evaluated += evaluated + evaluated_by_helpers;
+    outcome.timed_out |= scan.is_late.into_inner();
+}
+
+/// Ids to take at a time where `expected` of all are looked at.
+fn range_of(row_bytes: usize, expected: usize, live: usize) -> u64 {
+    let ids = (RANGE_BYTES / row_bytes).saturating_mul(live) / expected.max(1);
+    ids.min(RANGE_BYTES_MAX / row_bytes).max(BATCH) as u64
+}
+
+impl Scan<'_> {
+    /// Takes ids until none are left or the time is over; returns how many vectors it has looked at.
+    fn take_part(&self, deadline: Option<&dyn Fn() -> bool>, scratch: &mut Scratch) -> usize {
+        let Scratch { pool, candidates, fresh, .. } = scratch;
+        match self.wanted {
+            Wanted::Nearest(width) => {
+                pool.begin(width);
+                self.evaluate(deadline, fresh, |candidate| {
+                    pool.push(candidate);
+                })
+            }
+            Wanted::Within(reach) => {
+                candidates.clear();
+                self.evaluate(deadline, fresh, |candidate| {
+                    if candidate.distance <= reach {
+                        candidates.push(candidate);
+                    }
+                })
+            }
+        }
+    }
+
+    fn evaluate(
+        &self,
+        deadline: Option<&dyn Fn() -> bool>,
+        fresh: &mut Vec<u32>,
+        mut found: impl FnMut(Candidate),
+    ) -> usize {
+        let limits = Limits { filter: None, deadline };
+        let is_coded = self.query.is_coded();
+        let lines = if is_coded { self.store.near_prefetch_lines() } else { self.store.prefetch_lines() };
+        let prefetch = |slot| match is_coded {
+            true => self.store.near_prefetch(slot, lines),
+            false => self.store.prefetch(slot, lines),
+        };
+        let mut evaluated = 0;
+        let mut flush = |fresh: &mut Vec<u32>| {
+            let is_late = self.is_late.load(Ordering::Relaxed);
+            for (at, &slot) in fresh.iter().enumerate() {
+                if is_late || limits.expired(evaluated) {
+                    self.is_late.store(true, Ordering::Relaxed);
+                    break;
+                }
+                if let Some(&later) = fresh.get(at + AHEAD) {
+                    prefetch(later);
+                }
+                evaluated += 1;
+                found(self.store.near_candidate(self.query, slot));
+            }
+            fresh.clear();
+        };
+        fresh.clear();
+        while let Some(ids) = self.next_ids() {
+            self.for_each_slot(ids, &mut |slot| {
+                fresh.push(slot);
+                if fresh.len() == BATCH {
+                    flush(fresh);
+                }
+            });
+        }
+        flush(fresh);
+        evaluated
+    }
+
+    /// Ids that nobody else takes; none when the time is over.
+    fn next_ids(&self) -> Option<RangeInclusive<u32>> {
+        while !self.is_late.load(Ordering::Relaxed) {
+            let first = self.next.fetch_add(self.range, Ordering::Relaxed);
+            if first >= self.id_bound {
+                break;
+            }
+            if self.range < self.store.ids_per_segment() && !self.store.has_segment_of(first as u32) {
+                // Ids may be few and far between.
+                let segment_end = (first + 1).next_multiple_of(self.store.ids_per_segment());
+                self.next.fetch_max(segment_end, Ordering::Relaxed);
+                continue;
+            }
+            return Some(first as u32..=(first + self.range).min(self.id_bound).saturating_sub(1) as u32);
+        }
+        None
+    }
+
+    fn for_each_slot(&self, ids: RangeInclusive<u32>, take: &mut dyn FnMut(u32)) {
+        match self.filter {
+            Some(filter) if self.is_listed => {
+                filter.for_each(ids, &mut |id| self.store.slot_of(id).into_iter().for_each(&mut *take));
+            }
+            Some(filter) => self.store.for_each_id(ids, &mut |id, slot| {
+                if filter.allows(id) {
+                    take(slot);
+                }
+            }),
+            None => self.store.for_each_id(ids, &mut |_, slot| take(slot)),
+        }
+    }
+}
+
+impl Wanted {
+    fn kept_in(self, scratch: &Scratch) -> &[Candidate] {
+        match self {
+            Wanted::Nearest(_) => scratch.pool.items(),
+            Wanted::Within(_) => &scratch.candidates,
+        }
+    }
+
+    /// Puts what helpers gathered to what the scratch has.
+    fn unite(self, store: &Store, gathered: &mut Vec<Candidate>, scratch: &mut Scratch) {
+        let Scratch { pool, candidates, .. } = scratch;
+        match self {
+            Wanted::Nearest(width) => {
+                gathered.extend_from_slice(pool.items());
+                // As the pool compares them: 0 and -0 are equally far. A distance is never NaN.
+                gathered.sort_unstable_by(|a, b| {
+                    let by_distance =
+                        a.distance.partial_cmp(&b.distance).unwrap_or(std::cmp::Ordering::Equal);
+                    by_distance.then_with(|| store.id_of(a.slot()).cmp(&store.id_of(b.slot())))
+                });
+                pool.begin(width);
+                for &candidate in gathered.iter().take(width) {
+                    pool.push(candidate);
+                }
+            }
+            Wanted::Within(_) => candidates.extend_from_slice(gathered),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codes::CodeBuffer;
+    use crate::store::Kind;
+    use crate::{Element, Metric, Quantization, bytes_of};
+
+    fn store(ids: impl Iterator<Item = u32>) -> Store {
+        let kind = Kind { element: Element::F32, dimension: 1, metric: Metric::L2 };
+        let store = Store::new(kind, Quantization::None);
+        for id in ids {
+            let placed = store.place(bytes_of(&[id as f32])).expect("it fits");
+            store.commit(store.admit(id, &placed, &mut CodeBuffer::default()));
+        }
+        store
+    }
+
+    fn scan_of<'a>(store: &'a Store, query: &'a Query<'a>, range: u64) -> Scan<'a> {
+        Scan {
+            store,
+            query,
+            wanted: Wanted::Within(f32::INFINITY),
+            filter: None,
+            is_listed: false,
+            next: AtomicU64::new(0),
+            id_bound: store.id_bound(),
+            range,
+            is_late: AtomicBool::new(false),
+        }
+    }
+
+    #[test]
+    fn ranges_hold_every_id_once_also_where_ids_are_far_between() {
+        let ids = [0, 1, 63, 64, 20_000, 40_000, 3_000_000_000, u32::MAX];
+        let store = store(ids.into_iter());
+        let query = store.query(bytes_of(&[0.0]));
+        for range in [64, 100, 1 << 40] {
+            let scan = scan_of(&store, &query, range);
+            let mut met = Vec::new();
+            while let Some(ids) = scan.next_ids() {
+                store.for_each_id(ids, &mut |id, _| met.push(id));
+            }
+            assert_eq!(met, ids, "ranges of {range}");
+        }
+    }
+
+    #[test]
+    fn when_one_is_late_the_others_stop() {
+        let store = store(0..1_000);
+        let query = store.query(bytes_of(&[0.0]));
+        let mut scratch = store.pin();
+        let scan = scan_of(&store, &query, 64);
+        assert_eq!(scan.take_part(Some(&|| true), &mut scratch), 0);
+        assert!(scan.is_late.load(Ordering::Relaxed));
+        scan.next.store(0, Ordering::Relaxed);
+        assert_eq!(scan.take_part(None, &mut scratch), 0);
+        // In the midst of a range too.
+        let scan = scan_of(&store, &query, 1_000);
+        let asked = std::cell::Cell::new(0);
+        let second_time = || asked.replace(asked.get() + 1) == 1;
+        assert_eq!(scan.take_part(Some(&second_time), &mut scratch), 256);
+    }
+}
