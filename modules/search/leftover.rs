@@ -5,6 +5,7 @@
 //! field would cost more than it gains.
 
 use crate::index::{Index, slice};
+use crate::vectors::VectorField;
 use engramdb_engine::env::Clock;
 use engramdb_engine::keyspace::{Housing, Value};
 use engramdb_engine::types::House;
@@ -25,11 +26,13 @@ pub struct Leftover {
 impl Leftover {
     /// Of all vector fields of an index that was dropped.
     pub fn of(index: &Index) -> impl Iterator<Item = Leftover> {
-        index.vectors.iter().flatten().map(|vectors| {
-            let structure = vectors.structure();
-            let vectors = Arc::downgrade(structure.index().vectors());
-            Leftover { house: structure.home(), vectors, database: 0, cursor: 0 }
-        })
+        let structures = index.vectors.iter().flatten().map(VectorField::structure);
+        structures.map(|structure| Leftover::new(structure.home(), structure.index().vectors()))
+    }
+
+    /// The vectors that hashes know by this home.
+    pub fn new(house: Arc<dyn House>, vectors: &Arc<Vectors>) -> Leftover {
+        Leftover { house, vectors: Arc::downgrade(vectors), database: 0, cursor: 0 }
     }
 
     /// Looks at some more keys; false when all were seen.

@@ -130,14 +130,18 @@ impl SearchModule {
 
     /// Drops the indexes of the databases that `which` picks.
     fn drop_all(&mut self, which: impl Fn(u32) -> bool) {
-        self.indexes.retain(|&database, here| {
-            let dropped = which(database);
-            for index in here.values().filter(|_| dropped) {
-                index.drop_it();
-                self.leftovers.extend(Leftover::of(index));
-            }
-            !dropped
-        });
+        let dropped = self.indexes.extract_if(.., |&database, _| which(database));
+        let dropped: Vec<Arc<Index>> = dropped.flat_map(|(_, here)| here.into_values()).collect();
+        dropped.iter().for_each(|index| self.drop_index(index));
+    }
+
+    /// After it was taken out of the list.
+    fn drop_index(&mut self, index: &Index) {
+        index.drop_it();
+        self.leftovers.extend(Leftover::of(index));
+        if let Some(restoring) = self.restoring.remove(&index.definition.id) {
+            self.leftovers.extend(restoring.leftovers());
+        }
     }
 
     fn swap(&mut self, first: u32, second: u32, lsn: Lsn) {
@@ -178,8 +182,7 @@ impl Module for SearchModule {
                 let here = self.indexes.get_mut(&effect.database);
                 let index = here.and_then(|here| here.remove(effect.payload));
                 let index = index.ok_or("an index is dropped that is not there")?;
-                index.drop_it();
-                self.leftovers.extend(Leftover::of(&index));
+                self.drop_index(&index);
                 Ok(())
             }
             kind => Err(format!("an effect of kind {kind} is newer than this program")),

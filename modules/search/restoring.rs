@@ -3,12 +3,13 @@
 //! A key that the earlier run knew gets its id back, and its vectors their places in the graph, as soon as it is read from the
 //! snapshot (by several threads at once) or from the log. Whatever is not plainly as it was is put on a list: keys
 //! that nobody knew, other vectors, and every key that changes once more. The list is gone through when all keys are
-//! there (`recovery`). So the common start touches each key once, and no vector ever stands twice.
+//! there (`recovery`). So the common start touches each key once, and no vector stands twice.
 //!
 //! An index that was created when there were keys already does not follow: then all keys are on the list.
 
 use crate::documents::{self, Content};
 use crate::index::{Index, hash};
+use crate::leftover::Leftover;
 use crate::saved::Saved;
 use crate::vectors::{Structure, home_of, parameters};
 use engramdb_engine::effect::Effect;
@@ -176,6 +177,15 @@ impl Restoring {
     /// The document may be another one now, or none.
     pub fn forget(&self, id: u32) {
         self.fields.iter().flatten().for_each(|returning| returning.forget(id));
+    }
+
+    /// What it leaves behind if the index is dropped before it is back: where hashes stand already.
+    pub fn leftovers(&self) -> impl Iterator<Item = Leftover> {
+        self.fields.iter().flatten().filter_map(|returning| match returning {
+            Returning::Graph(loading, home) => Some(Leftover::new(home.clone(), loading.vectors())),
+            // The index has it, and leaves it.
+            Returning::Flat(_) => None,
+        })
     }
 
     /// Keys that are to be looked at now that all are there; `None` if it is all of them.

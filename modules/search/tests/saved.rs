@@ -131,3 +131,26 @@ fn a_damaged_file_is_thrown_away_and_said_so() {
         assert!(same >= 45, "byte {place}: a graph built anew finds nearly the same: {same} of 50");
     }
 }
+
+#[test]
+fn an_index_that_is_dropped_while_it_comes_back_leaves_nothing_behind() {
+    let directory = Directory::new("dropped");
+    let server = filled(&directory);
+    export(&server);
+    assert_eq!(server.line("RENAME d:7 elsewhere"), "OK");
+    assert_eq!(server.line("FT.DROPINDEX idx"), "OK");
+    let server = server.restart();
+    let used = || {
+        let info = server.line("INFO search");
+        let line = info.split("\\r\\n").find_map(|line| line.strip_prefix("search_used_memory_indexes:"));
+        line.expect("INFO has it").parse::<usize>().expect("a number of bytes")
+    };
+    assert!(used() >= 600 * 4 * DIMENSION, "hashes stand in it");
+    server.backfill();
+    assert_eq!(used(), 0);
+    for (key, seed) in [("d:3", 3), ("elsewhere", 7)] {
+        let plain = Server::new();
+        plain.hset("k", &[("v", &vector(seed))]);
+        assert_eq!(server.line(&format!("HGET {key} v")), plain.line("HGET k v"));
+    }
+}
