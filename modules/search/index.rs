@@ -173,7 +173,7 @@ impl Index {
                 self.remove_vector(workers, field, id);
                 continue;
             };
-            let set = |blob: &[u8]| vectors.set_from(source, id, blob, workers.count());
+            let set = |blob: &[u8]| vectors.set(source, id, blob, workers.count());
             let (place, calls) = value.value.with_bytes(set);
             housed.extend(place.map(|place| (field, place)));
             if calls {
@@ -379,7 +379,7 @@ mod tests {
         let definition = crate::create::parse(Args::new(&words)).expect("well formed");
         let index = Index::new(definition, Lsn(1), false);
         let vectors = index.vectors[0].as_ref().expect("a vector field");
-        let set = |source, id: u32| _ = vectors.set_from(source, id, &(id as f32).to_le_bytes(), 0);
+        let set = |source, id: u32| _ = vectors.set(source, id, &(id as f32).to_le_bytes(), 0);
         (0..2 * TAIL_MAX as u32).for_each(|id| set(Source::Backfill, id));
         assert!(!index.is_overloaded());
         assert_eq!(index.pending(), 2 * TAIL_MAX, "searches look at them all the same");

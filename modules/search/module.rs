@@ -130,9 +130,11 @@ impl SearchModule {
 
     /// Drops the indexes of the databases that `which` picks.
     fn drop_all(&mut self, which: impl Fn(u32) -> bool) {
-        let dropped = self.indexes.extract_if(.., |&database, _| which(database));
-        let dropped: Vec<Arc<Index>> = dropped.flat_map(|(_, here)| here.into_values()).collect();
-        dropped.iter().for_each(|index| self.drop_index(index));
+        let databases: Vec<u32> = self.indexes.keys().copied().filter(|&database| which(database)).collect();
+        for database in databases {
+            let dropped = self.indexes.remove(&database).into_iter().flat_map(BTreeMap::into_values);
+            dropped.for_each(|index| self.drop_index(&index));
+        }
     }
 
     /// After it was taken out of the list.

@@ -10,7 +10,7 @@ use crate::index::{Index, hash};
 use crate::module::SearchModule;
 use crate::restoring::{Restoring, Returning};
 use crate::saved;
-use crate::vectors::{Structure, TAIL_MAX};
+use crate::vectors::{Source, Structure, TAIL_MAX};
 use crate::workers::Workers;
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
@@ -111,8 +111,8 @@ fn fill(
     if missing.len() <= IN_TAIL_MAX {
         work.waiting += missing.len();
         for &(id, blob) in &missing {
-            // By one worker, in this order: the same end of the log makes the same graph.
-            let (place, calls) = blob.with_bytes(|blob| vectors.set(id, blob, 1));
+            // By one worker, in this order: the same end of the log makes the same graph. First come those who write now.
+            let (place, calls) = blob.with_bytes(|blob| vectors.set(Source::Backfill, id, blob, 1));
             housed.extend(place.map(|place| (id, place)));
             if calls {
                 workers.call(index, field);

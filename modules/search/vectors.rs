@@ -255,18 +255,7 @@ impl VectorField {
 
     /// Sets a document's vector, of checked size and finite. Returns where it stands now, if it stood elsewhere, and whether a
     /// worker should be called.
-    pub fn set(&self, id: u32, vector: &[u8], workers_max: usize) -> (Option<Housed>, bool) {
-        self.set_from(Source::Live, id, vector, workers_max)
-    }
-
-    /// The same, by whom it may be.
-    pub fn set_from(
-        &self,
-        source: Source,
-        id: u32,
-        vector: &[u8],
-        workers_max: usize,
-    ) -> (Option<Housed>, bool) {
+    pub fn set(&self, source: Source, id: u32, vector: &[u8], workers_max: usize) -> (Option<Housed>, bool) {
         let structure = self.structure();
         if let Some(held) = self.vector(&structure, id).filter(|held| held.as_bytes() == vector) {
             let is_here = std::ptr::eq(held.as_bytes(), vector);

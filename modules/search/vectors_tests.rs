@@ -18,7 +18,7 @@ const GRAPH: VectorOptions = VectorOptions {
 };
 
 fn set(field: &VectorField, source: Source, ids: std::ops::Range<u32>) {
-    ids.for_each(|id| _ = field.set_from(source, id, &(id as f32).to_le_bytes(), 1));
+    ids.for_each(|id| _ = field.set(source, id, &(id as f32).to_le_bytes(), 1));
 }
 
 fn brought(field: &VectorField, ids: std::ops::Range<u32>) -> Vec<u32> {
@@ -78,12 +78,12 @@ fn what_a_command_touches_overtakes_and_is_brought_as_it_is_then() {
     let field = VectorField::new(GRAPH);
     set(&field, Source::Backfill, 0..10);
     let moved = |id: u32| (1_000.0 + id as f32).to_le_bytes();
-    field.set(7, &moved(7), 1);
+    field.set(Source::Live, 7, &moved(7), 1);
     field.remove(8, 1);
     assert_eq!(pending(&field), [2, 8]);
     assert_eq!(nearest(&field, 1_007.0), (7, 0.0));
     // An id that is free again may be given to a document of the backfill: it must not be brought before the removal.
-    field.set_from(Source::Backfill, 8, &moved(8), 1);
+    field.set(Source::Backfill, 8, &moved(8), 1);
     assert_eq!(pending(&field), [2, 8], "what was live stays so");
     assert!(field.drain(3));
     assert_eq!(brought(&field, 0..10), [0, 7, 8]);
@@ -99,7 +99,7 @@ fn a_document_in_hand_is_given_to_nobody_else_and_comes_back_as_live() {
     set(&field, Source::Backfill, 0..1);
     let structure = field.structure();
     let (id, in_hand) = field.take(&LIVE_FIRST, false).expect("it waits");
-    field.set(0, &5.0f32.to_le_bytes(), 1);
+    field.set(Source::Live, 0, &5.0f32.to_le_bytes(), 1);
     assert!(field.take(&LIVE_FIRST, false).is_none());
     field.bring(structure.index(), id, &in_hand);
     assert_eq!(pending(&field), [1, 0]);

@@ -134,7 +134,7 @@ mod tests {
         let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
         let definition = crate::create::parse(Args::new(&words)).expect("well formed");
         let index = Arc::new(Index::new(definition, Lsn(1), true));
-        index.vectors[0].as_ref().expect("a vector field").set_from(source, 0, &[0; 4], 1);
+        index.vectors[0].as_ref().expect("a vector field").set(source, 0, &[0; 4], 1);
         index
     }
 
