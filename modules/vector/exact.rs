@@ -139,7 +139,7 @@ mod tests {
     /// Ids with gaps, some replaced, some removed.
     fn store(ids: u32, quantization: Quantization) -> Store {
         let kind = Kind { element: Element::F32, dimension: DIMENSION, metric: Metric::L2 };
-        let store = Store::new(kind, quantization);
+        let store = Store::new(kind, quantization, true);
         let put = |id, salt| {
             let placed = store.place(bytes_of(&vector(salt))).expect("it fits");
             store.commit(store.admit(id, &placed, &mut CodeBuffer::default()));

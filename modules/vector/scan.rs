@@ -251,7 +251,7 @@ mod tests {
 
     fn store(ids: impl Iterator<Item = u32>) -> Store {
         let kind = Kind { element: Element::F32, dimension: 1, metric: Metric::L2 };
-        let store = Store::new(kind, Quantization::None);
+        let store = Store::new(kind, Quantization::None, false);
         for id in ids {
             let placed = store.place(bytes_of(&[id as f32])).expect("it fits");
             store.commit(store.admit(id, &placed, &mut CodeBuffer::default()));

@@ -52,7 +52,8 @@ impl Store {
     pub fn open(sim: SimEnv) -> Result<Store, String> {
         let log = LocalLog::open(sim.env.clone(), &directory().join("log"), small_segments());
         let log: Arc<dyn ShardLog> = Arc::new(log.map_err(|error| error.to_string())?);
-        let recovered = recovery::recover(&sim.env, &snapshots(), &*log, &Vec::new, 0);
+        let recovered =
+            recovery::recover(&sim.env, &snapshots(), &*log, &Vec::new, &recovery::StartOptions::default());
         let (recovering, recovered, report) = recovered.map_err(|error| error.to_string())?;
         // The log's work is done in the caller's thread, so that a run is a function of its seed.
         let options = Options { log_thread: false, ..Options::default() };
