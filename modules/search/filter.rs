@@ -1,6 +1,7 @@
 //! Filters: from a query's tree to the set of documents that it means.
 
 use crate::documents::{Documents, Value};
+use crate::ids;
 use crate::index::Index;
 use crate::postings::TermPostings;
 use crate::query::{Node, Pattern, TextMatch, VectorRange};
@@ -64,7 +65,7 @@ impl<'q> Ranges<'q> {
 impl Matched {
     fn new(rows: &[Neighbor]) -> Matched {
         Matched {
-            documents: rows.iter().map(|row| row.id).collect(),
+            documents: ids::bitmap_of(rows.iter().map(|row| row.id).collect()),
             distances: rows.iter().map(|row| (row.id, row.distance)).collect(),
         }
     }

@@ -306,8 +306,11 @@ impl Index {
     }
 
     /// What follows a slice of the backfill, without any lock of the engine: it brings what it has added itself, so that
-    /// it crowds out nobody, and leaves the next steps' worth to workers that have nothing else to do.
+    /// it crowds out nobody, and while there is more to come leaves a part to workers that have nothing else to do.
     pub fn help_backfill(self: &Arc<Self>, workers: &WorkerCaller) {
+        if self.is_dropped() {
+            return;
+        }
         let most = if self.is_backfilling() { BACKFILL_TAIL_MAX } else { 0 };
         for (field, vectors) in self.vectors.iter().enumerate() {
             if vectors.as_ref().is_some_and(|vectors| vectors.help(most)) {

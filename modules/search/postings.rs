@@ -3,6 +3,7 @@
 //! Documents are dense `u32` ids, sets of them compressed bitmaps. Terms (of TAG and TEXT fields) are kept in order, so
 //! that a prefix is a range; numbers are kept as pairs of number and document, in the number's order.
 
+use crate::ids;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -130,7 +131,7 @@ impl NumberPostings {
         let from =
             if least.exclusive { Bound::Excluded((first, u32::MAX)) } else { Bound::Included((first, 0)) };
         let to = if most.exclusive { Bound::Excluded((last, 0)) } else { Bound::Included((last, u32::MAX)) };
-        self.pairs.range((from, to)).map(|&(_, document)| document).collect()
+        ids::bitmap_of(self.pairs.range((from, to)).map(|&(_, document)| document).collect())
     }
 
     pub fn heap_bytes(&self) -> usize {
