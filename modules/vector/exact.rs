@@ -10,6 +10,8 @@ use crate::{Filter, SearchOutcome};
 
 /// Distances between two looks at the deadline: some tens of microseconds.
 pub(crate) const DEADLINE_STRIDE: usize = 256;
+/// Nodes looked through between two looks at it: as long, for nodes of 32 links.
+const BRIDGES_STRIDE: usize = 64;
 
 /// Up to so many vectors are scanned themselves, which takes some tens of microseconds; more by their codes.
 const UNCODED_MAX: usize = 1_000;
@@ -27,6 +29,16 @@ impl Limits<'_> {
     pub fn expired(&self, evaluated: usize) -> bool {
         match self.deadline {
             Some(over) => evaluated.is_multiple_of(DEADLINE_STRIDE) && over(),
+            None => false,
+        }
+    }
+
+    /// The same for a walk that looks through the links of nodes and may find nothing to evaluate; asks only every
+    /// `BRIDGES_STRIDE` of them.
+    #[inline(always)]
+    pub fn expired_on_bridges(&self, visited: usize) -> bool {
+        match self.deadline {
+            Some(over) => visited.is_multiple_of(BRIDGES_STRIDE) && over(),
             None => false,
         }
     }

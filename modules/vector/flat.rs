@@ -97,28 +97,18 @@ impl VectorIndex for Flat {
     }
 
     fn search(&self, request: &SearchRequest<'_>) -> Result<SearchOutcome, VectorError> {
-        self.store.check(request.query)?;
-        if request.k == 0 {
-            return Ok(SearchOutcome::default());
-        }
         let limits = Limits { filter: request.filter, deadline: request.deadline };
-        let mut scratch = self.store.pin();
-        let mut aligned = std::mem::take(&mut scratch.query);
-        let query = self.store.query(aligned.copy(request.query));
-        let outcome = exact::nearest(&self.store, &query, request.k, limits, &mut scratch);
-        scratch.query = aligned;
-        Ok(outcome)
+        self.store.answer(request.query, |query, scratch| match request.k {
+            0 => SearchOutcome::default(),
+            k => exact::nearest(&self.store, query, k, limits, scratch),
+        })
     }
 
     fn search_range(&self, request: &RangeRequest<'_>) -> Result<SearchOutcome, VectorError> {
-        self.store.check(request.query)?;
         let limits = Limits { filter: request.filter, deadline: request.deadline };
-        let mut scratch = self.store.pin();
-        let mut aligned = std::mem::take(&mut scratch.query);
-        let query = self.store.query(aligned.copy(request.query));
-        let outcome = exact::within(&self.store, &query, request.radius, limits, &mut scratch);
-        scratch.query = aligned;
-        Ok(outcome)
+        self.store.answer(request.query, |query, scratch| {
+            exact::within(&self.store, query, request.radius, limits, scratch)
+        })
     }
 
     fn len(&self) -> usize {

@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use crate::codes::{CodeBuffer, CodedQuery, Codes, Width};
 use crate::kernels::{self, Kernel};
 use crate::pool::Candidate;
-use crate::scratch::{Pinned, ScratchPool};
+use crate::scratch::{Pinned, Scratch, ScratchPool};
 use crate::slab::Slab;
 use crate::vectors::{Placed, Vectors};
-use crate::{Element, Filter, Metric, Neighbor, Quantization, VectorError};
+use crate::{Element, Filter, Metric, Neighbor, Quantization, SearchOutcome, VectorError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -326,6 +326,22 @@ impl Store {
     }
 
     // Distances. The caller is pinned, and met the slot while it was.
+
+    /// Answers a search for a vector that its caller gave: aligned as stored ones are, by codes if there are any, and pinned.
+    pub fn answer(
+        &self,
+        vector: &[u8],
+        search: impl FnOnce(&Query<'_>, &mut Scratch) -> SearchOutcome,
+    ) -> Result<SearchOutcome, VectorError> {
+        self.check(vector)?;
+        let mut scratch = self.pin();
+        // Lent to the query, out of the way of the search.
+        let mut aligned = std::mem::take(&mut scratch.query);
+        let mut codes = std::mem::take(&mut scratch.codes);
+        let outcome = search(&self.walking_query(aligned.copy(vector), &mut codes), &mut scratch);
+        (scratch.query, scratch.codes) = (aligned, codes);
+        Ok(outcome)
+    }
 
     pub fn query<'a>(&self, vector: &'a [u8]) -> Query<'a> {
         let is_cosine = self.kind.metric == Metric::Cosine;

@@ -139,7 +139,11 @@ impl Hnsw {
             next = scratch.pool.next_to_expand();
         }
         while let Some(current) = next {
-            self.gather_allowed(&admission, current.slot(), wanted, scratch, outcome);
+            if self.gather_allowed(&admission, current.slot(), wanted, limits, scratch, outcome)
+                == Walk::TimedOut
+            {
+                return Walk::TimedOut;
+            }
             let Scratch { pool, fresh, .. } = &mut *scratch;
             if let Some(next) = pool.peek() {
                 self.graph.prefetch(next.slot());
@@ -174,9 +178,10 @@ impl Hnsw {
         admission: &Admission<'_>,
         slot: u32,
         wanted: usize,
+        limits: Limits<'_>,
         scratch: &mut Scratch,
         outcome: &mut SearchOutcome,
-    ) {
+    ) -> Walk {
         let Scratch { visited, fresh, links, refused, .. } = scratch;
         let bridges_max = BRIDGES_PER_LINK * self.graph.capacity(0);
         fresh.clear();
@@ -186,6 +191,9 @@ impl Hnsw {
         let mut from = slot;
         loop {
             outcome.visited += 1;
+            if limits.expired_on_bridges(outcome.visited) {
+                return Walk::TimedOut;
+            }
             links.clear();
             // All ids first, so that they come from memory together; and after all links, whose fence makes them those that the
             // slots have now.
@@ -195,14 +203,14 @@ impl Hnsw {
             seen += allowed.len();
             fresh.extend(allowed.iter().map(|&(slot, _)| slot).filter(|&slot| visited.insert(slot)));
             if seen >= wanted || bridges >= bridges_max {
-                return;
+                return Walk::Complete;
             }
             if bridges == 0 {
                 refused.iter().take(BLOCKS_AHEAD).for_each(|&bridge| self.graph.prefetch(bridge));
             }
             // The next bridge that this walk did not go over yet.
             from = loop {
-                let Some(&bridge) = refused.get(bridges) else { return };
+                let Some(&bridge) = refused.get(bridges) else { return Walk::Complete };
                 bridges += 1;
                 if let Some(&later) = refused.get(bridges + BLOCKS_AHEAD - 1) {
                     self.graph.prefetch(later);

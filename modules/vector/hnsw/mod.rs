@@ -233,23 +233,11 @@ impl VectorIndex for Hnsw {
     }
 
     fn search(&self, request: &SearchRequest<'_>) -> Result<SearchOutcome, VectorError> {
-        self.store.check(request.query)?;
-        let mut scratch = self.store.pin();
-        let mut aligned = std::mem::take(&mut scratch.query);
-        let request = SearchRequest { query: aligned.copy(request.query), ..*request };
-        let outcome = self.search_pinned(&request, &mut scratch);
-        scratch.query = aligned;
-        Ok(outcome)
+        self.store.answer(request.query, |query, scratch| self.search_for(query, request, scratch))
     }
 
     fn search_range(&self, request: &RangeRequest<'_>) -> Result<SearchOutcome, VectorError> {
-        self.store.check(request.query)?;
-        let mut scratch = self.store.pin();
-        let mut aligned = std::mem::take(&mut scratch.query);
-        let request = RangeRequest { query: aligned.copy(request.query), ..*request };
-        let outcome = self.search_range_pinned(&request, &mut scratch);
-        scratch.query = aligned;
-        Ok(outcome)
+        self.store.answer(request.query, |query, scratch| self.search_range_for(query, request, scratch))
     }
 
     fn len(&self) -> usize {

@@ -34,25 +34,8 @@ pub(super) enum Walk {
 }
 
 impl Hnsw {
-    /// `SearchRequest` whose query was checked; the scratch is pinned.
-    pub(super) fn search_pinned(&self, request: &SearchRequest<'_>, scratch: &mut Scratch) -> SearchOutcome {
-        self.with_query(request.query, scratch, |query, scratch| self.search_for(query, request, scratch))
-    }
-
-    /// Runs a search for a vector, whose codes stand in the scratch's buffer meanwhile.
-    fn with_query(
-        &self,
-        vector: &[u8],
-        scratch: &mut Scratch,
-        search: impl FnOnce(&Query<'_>, &mut Scratch) -> SearchOutcome,
-    ) -> SearchOutcome {
-        let mut buffer = std::mem::take(&mut scratch.codes);
-        let outcome = search(&self.store.walking_query(vector, &mut buffer), scratch);
-        scratch.codes = buffer;
-        outcome
-    }
-
-    fn search_for(
+    /// Answers a request whose query is this one.
+    pub(super) fn search_for(
         &self,
         query: &Query<'_>,
         request: &SearchRequest<'_>,
@@ -314,18 +297,8 @@ impl Hnsw {
         self.near_prefetch.ahead_of(fresh, at, |slot, lines| self.store.near_prefetch(slot, lines));
     }
 
-    /// `RangeRequest` whose query was checked; the scratch is pinned.
-    pub(super) fn search_range_pinned(
-        &self,
-        request: &RangeRequest<'_>,
-        scratch: &mut Scratch,
-    ) -> SearchOutcome {
-        self.with_query(request.query, scratch, |query, scratch| {
-            self.search_range_for(query, request, scratch)
-        })
-    }
-
-    fn search_range_for(
+    /// As `search_for`.
+    pub(super) fn search_range_for(
         &self,
         query: &Query<'_>,
         request: &RangeRequest<'_>,

@@ -11,6 +11,8 @@ pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod elements;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 pub(crate) mod scalar;
 pub(crate) mod simsimd;
 #[cfg(test)]
@@ -55,8 +57,7 @@ pub(crate) fn available() -> Vec<Kernels> {
         sets.extend(avx512::detect());
         sets.extend(avx2::detect());
     }
-    sets.push(simsimd::KERNELS);
-    sets.push(scalar::KERNELS);
+    sets.extend([simsimd::KERNELS, scalar::KERNELS]);
     sets
 }
 
@@ -68,6 +69,8 @@ pub(crate) fn available_for_codes(width: Width) -> Vec<CodeKernels> {
         sets.extend(avx512::detect_for_codes(width));
         sets.extend(avx2::detect_for_codes(width));
     }
+    #[cfg(target_arch = "aarch64")]
+    sets.extend(neon::detect_for_codes(width));
     sets.push(scalar::for_codes(width));
     sets
 }
@@ -130,6 +133,11 @@ pub(crate) fn prefetch<T>(address: *const T) {
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a hint as well, and part of every such processor. (The intrinsic for it is not stable.)
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = address;
 }

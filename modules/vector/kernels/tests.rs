@@ -43,9 +43,10 @@ fn floats_need_no_alignment() {
     let mut shifted = vec![0; 401];
     shifted[1..].copy_from_slice(bytes_of(&left));
     for kernels in available() {
-        let tolerance = 1e-5;
         for (kernel, name) in [(kernels.dot, "dot"), (kernels.l2_squared, "l2")] {
             let (a, b) = (kernel(bytes_of(&left), bytes_of(&right)), kernel(&shifted[1..], bytes_of(&right)));
+            // Where they are not aligned, another kernel may do it.
+            let tolerance = 1e-5 + 1e-6 * b.abs();
             assert!((a - b).abs() < tolerance, "{name}, {}: {a}, {b}", kernels.name);
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! Beam and M are small here, so that walks are cheaper than scans in graphs of a few thousand vectors as well.
 
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 
 use engramdb_vector::{
@@ -157,6 +158,27 @@ fn a_wrong_estimate_costs_time_and_no_rows() {
             }
         }
     }
+}
+
+#[test]
+fn a_walk_that_finds_nothing_to_evaluate_looks_at_the_deadline() {
+    let vectors = clustered(5_000, 16, 50, 64);
+    let index = Hnsw::new(HnswParameters::new(16, Metric::L2));
+    for (id, vector) in (0..).zip(&vectors) {
+        index.put(id, vector);
+    }
+    // Nothing but bridges.
+    let filter = Misjudged { truth: Only(Vec::new()), cardinality: Some(4_000) };
+    let asked = Cell::new(0);
+    let over = || asked.replace(asked.get() + 1) == 0;
+    let request = SearchRequest {
+        filter: Some(&filter),
+        deadline: Some(&over),
+        ..SearchRequest::new(bytes_of(&vectors[9]), K, 40)
+    };
+    let outcome = index.search(&request).expect("fits");
+    assert!(outcome.timed_out && outcome.neighbors.is_empty(), "{outcome:?}");
+    assert_eq!((outcome.visited, asked.get()), (64, 1));
 }
 
 #[test]
