@@ -301,13 +301,13 @@ impl Block {
         let bytes =
             u32::try_from(content.len()).expect("an effect's length is 32 bits, and blocks end after it");
         let mut block = Block { bytes, effects, section, crc: 0 };
-        block.crc = block.crc_with(content);
+        block.crc = block.crc_with(crc32c::crc32c(content));
         block
     }
 
-    /// What `crc` has to be.
-    pub fn crc_with(&self, content: &[u8]) -> u32 {
-        crc32c::crc32c_append(crc32c::crc32c(&self.encode()[..12]), content)
+    /// What `crc` has to be, given the CRC32C of the effects, which the section's checksum needs as well.
+    pub fn crc_with(&self, content_crc: u32) -> u32 {
+        crc32c::crc32c_combine(crc32c::crc32c(&self.encode()[..12]), content_crc, self.bytes as usize)
     }
 
     pub fn encode(&self) -> [u8; BLOCK_HEADER_BYTES] {

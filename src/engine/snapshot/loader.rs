@@ -270,8 +270,9 @@ impl SnapshotFile {
         let mut effects = 0;
         let mut checksum = RunningChecksum::default();
         while offset < end {
-            effects += self.read_block(index, offset, end, block_bytes)?;
-            checksum.add(block_bytes);
+            let (in_block, crc) = self.read_block(index, offset, end, block_bytes)?;
+            effects += in_block;
+            checksum.add_crc(crc, block_bytes.len());
             let mut records = decode_batch(block_bytes).map(|record| {
                 let record = record.map_err(|error| BlockError::Damaged(error.to_string()))?;
                 match belongs(&record, section.content) {
@@ -291,14 +292,14 @@ impl SnapshotFile {
         Ok(())
     }
 
-    /// Reads the effects of the block at `offset` into `bytes`; returns how many there are.
+    /// Reads the effects of the block at `offset` into `bytes`; returns how many there are, and their CRC32C.
     fn read_block(
         &self,
         section: usize,
         offset: u64,
         end: u64,
         bytes: &mut Vec<u8>,
-    ) -> Result<u64, SnapshotError> {
+    ) -> Result<(u64, u32), SnapshotError> {
         let at = Place { path: &self.path };
         if end - offset < BLOCK_HEADER_BYTES as u64 {
             return Err(self.damaged(offset, "a block does not fit its section"));
@@ -310,10 +311,11 @@ impl SnapshotFile {
         }
         bytes.resize(block.bytes as usize, 0);
         let filled = self.file.read_full_at(bytes, content_offset).map_err(|error| at.io(error))?;
-        if filled < bytes.len() || self.check && block.crc_with(bytes) != block.crc {
+        let crc = crc32c::crc32c(bytes);
+        if filled < bytes.len() || self.check && block.crc_with(crc) != block.crc {
             return Err(self.damaged(offset, "a block's checksum does not match"));
         }
-        Ok(u64::from(block.effects))
+        Ok((u64::from(block.effects), crc))
     }
 
     fn damaged(&self, offset: u64, detail: &str) -> SnapshotError {
