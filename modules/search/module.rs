@@ -46,7 +46,7 @@ pub struct SearchModule {
     pub(crate) settings: Settings,
     /// By database and name.
     indexes: BTreeMap<u32, BTreeMap<Vec<u8>, Arc<Index>>>,
-    workers: Workers,
+    pub(crate) workers: Workers,
     /// Memory of dropped indexes that hashes still stand in.
     leftovers: Vec<Leftover>,
     /// The batch of the last CREATE and how many it has had: the source of ids.
@@ -140,9 +140,9 @@ impl SearchModule {
     /// After it was taken out of the list.
     fn drop_index(&mut self, index: &Index) {
         index.drop_it();
-        self.leftovers.extend(Leftover::of(index));
-        if let Some(restoring) = self.restoring.remove(&index.definition.id) {
-            self.leftovers.extend(restoring.leftovers());
+        match self.restoring.remove(&index.definition.id) {
+            Some(restoring) => self.leftovers.extend(restoring.leftovers()),
+            None => self.leftovers.extend(Leftover::of(index)),
         }
     }
 
@@ -240,7 +240,7 @@ impl Module for SearchModule {
         }
         self.live = true;
         // Files of indexes that are no more.
-        self.saved = AllSaved::default();
+        (self.reading, self.saved) = (None, AllSaved::default());
         let mut restoring = std::mem::take(&mut self.restoring);
         let recover = |(database, index): (u32, &Arc<Index>)| {
             let restoring = restoring.remove(&index.definition.id).and_then(Arc::into_inner);

@@ -11,7 +11,7 @@ use crate::module::SearchModule;
 use crate::restoring::{Restoring, Returning};
 use crate::saved;
 use crate::vectors::{Source, Structure, TAIL_MAX};
-use crate::workers::Workers;
+use crate::workers::{WorkerCaller, Workers};
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
 use engramdb_engine::module::Exporter;
@@ -105,13 +105,18 @@ fn fill(
         work.removed += loaded - graph.len() - changed;
         vectors.adopt(Structure::with_home(graph, home));
     }
+    // The same end of the log makes the same graph.
+    missing.sort_unstable_by_key(|&(id, _)| id);
     let structure = vectors.structure();
     let mut housed: Vec<(u32, Housed)> =
         placed.into_iter().map(|(id, placed)| (id, structure.house(placed))).collect();
     if missing.len() <= IN_TAIL_MAX {
-        work.waiting += missing.len();
+        match structure.graph() {
+            Some(_) => work.waiting += missing.len(),
+            None => work.inserted += missing.len(),
+        }
         for &(id, blob) in &missing {
-            // By one worker, in this order: the same end of the log makes the same graph. First come those who write now.
+            // By one worker, in this order. First come those who write now.
             let (place, calls) = blob.with_bytes(|blob| vectors.set(Source::Backfill, id, blob, 1));
             housed.extend(place.map(|place| (id, place)));
             if calls {
@@ -152,8 +157,7 @@ const RESTORED_AT_ONCE: usize = 512;
 
 type Restored<'k> = (Vec<(u32, Placed)>, Vec<(u32, &'k StringValue)>);
 
-/// Gives a graph vectors back, on all cores. Returns where they stand, and those that the graph does not have, in the order of
-/// ids.
+/// Gives a graph vectors back, on all cores. Returns where they stand, and those that the graph does not have.
 fn restore<'k>(graph: &Loading, blobs: &[(u32, &'k StringValue)]) -> Restored<'k> {
     let all = Mutex::new((Vec::with_capacity(blobs.len()), Vec::new()));
     let parts: Vec<_> = blobs.chunks(RESTORED_AT_ONCE).collect();
@@ -170,9 +174,7 @@ fn restore<'k>(graph: &Loading, blobs: &[(u32, &'k StringValue)]) -> Restored<'k
         all.0.append(&mut placed);
         all.1.append(&mut missing);
     });
-    let (placed, mut missing) = all.into_inner();
-    missing.sort_unstable_by_key(|&(id, _)| id);
-    (placed, missing)
+    all.into_inner()
 }
 
 /// Indexes everything but vectors, of what is on the list. Keys that an earlier run knew keep their ids; new ones get theirs
@@ -240,17 +242,23 @@ pub fn exporter(module: &SearchModule) -> Option<Exporter> {
     let directory = module.options.directory.clone()?;
     let env = module.options.env.clone();
     let indexes: Vec<Arc<Index>> = module.indexes().map(|(_, index)| index.clone()).collect();
-    Some(Box::new(move || export(&env, &directory, &indexes)))
+    let workers = module.workers.handle();
+    Some(Box::new(move || export(&env, &directory, &workers, &indexes)))
 }
 
-fn export(env: &Env, directory: &Path, indexes: &[Arc<Index>]) -> Result<String, String> {
+fn export(
+    env: &Env,
+    directory: &Path,
+    workers: &WorkerCaller,
+    indexes: &[Arc<Index>],
+) -> Result<String, String> {
     let start = env.clock.monotonic();
     let failed = |error: std::io::Error| format!("cannot write to {}: {error}", directory.display());
     env.disk.create_dir_all(directory).map_err(failed)?;
     let mut nodes = 0;
     // One that is still being filled would come back as if it were whole, to no gain.
     for index in indexes.iter().filter(|index| !index.is_dropped() && !index.is_backfilling()) {
-        nodes += saved::save(env, directory, index).map_err(failed)?;
+        nodes += saved::save(env, directory, workers, index).map_err(failed)?;
     }
     let ids: Vec<u64> = indexes.iter().map(|index| index.definition.id).collect();
     saved::remove_others(&*env.disk, directory, &ids).map_err(failed)?;

@@ -181,10 +181,9 @@ impl Restoring {
 
     /// What it leaves behind if the index is dropped before it is back: where hashes stand already.
     pub fn leftovers(&self) -> impl Iterator<Item = Leftover> {
-        self.fields.iter().flatten().filter_map(|returning| match returning {
-            Returning::Graph(loading, home) => Some(Leftover::new(home.clone(), loading.vectors())),
-            // The index has it, and leaves it.
-            Returning::Flat(_) => None,
+        self.fields.iter().flatten().map(|returning| match returning {
+            Returning::Graph(loading, home) => Leftover::new(home.clone(), loading.vectors()),
+            Returning::Flat(structure) => Leftover::new(structure.home(), structure.index().vectors()),
         })
     }
 

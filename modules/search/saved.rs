@@ -15,10 +15,11 @@
 //! ```
 //!
 //! The file is a cache: it need not be of one moment, nor of the snapshot's. Whoever loads it compares every document with
-//! the keyspace (`recovery`). It is written beside its name, synced and renamed, so that a name stands for a whole file.
+//! the keyspace (`restoring`). It is written beside its name, synced and renamed, so that a name stands for a whole file.
 
 use crate::documents::Keys;
 use crate::index::Index;
+use crate::workers::WorkerCaller;
 use engramdb_engine::env::{Access, Disk, DiskFile, Env};
 use engramdb_vector::{Hnsw, Loading};
 use std::collections::HashMap;
@@ -49,7 +50,7 @@ fn path_of(directory: &Path, index: u64) -> PathBuf {
 }
 
 /// Writes all graphs of the index; returns how many nodes they have.
-pub fn save(env: &Env, directory: &Path, index: &Index) -> io::Result<usize> {
+pub fn save(env: &Env, directory: &Path, workers: &WorkerCaller, index: &Arc<Index>) -> io::Result<usize> {
     env.disk.create_dir_all(directory)?;
     let path = path_of(directory, index.definition.id);
     let temporary = path.with_extension("tmp");
@@ -59,7 +60,9 @@ pub fn save(env: &Env, directory: &Path, index: &Index) -> io::Result<usize> {
     let mut nodes = 0;
     for (field, vectors) in index.vectors.iter().enumerate() {
         let Some(vectors) = vectors else { continue };
-        vectors.settle();
+        if vectors.settle() {
+            workers.call(index, field);
+        }
         let structure = vectors.structure();
         let Some(graph) = structure.graph() else { continue };
         let start = out.position();
@@ -107,7 +110,8 @@ fn footer(index: &Index, graphs: &[(u32, u64, u64)]) -> Vec<u8> {
     footer
 }
 
-/// Reads all saved indexes of a directory, in a thread of its own: meanwhile the keyspace is read.
+/// Reads all saved indexes of a directory, in a thread of its own: meanwhile the log is opened. Keys wait for it, so that each
+/// is read once.
 pub fn read_all(env: &Env, directory: &Path) -> JoinHandle<AllSaved> {
     let (env, directory) = (env.clone(), directory.to_owned());
     let run = move || {
@@ -132,7 +136,8 @@ fn read(env: &Env, path: &Path, index: u64) -> Result<Saved, String> {
     let (id_bound, places) = fields.places().ok_or_else(damaged)?;
     let load = |(field, offset, bytes): Place| {
         let file = file.clone();
-        let mut input = FileReader { file, offset, end: offset + bytes, buffer: Vec::new(), at: 0 };
+        let end = offset.checked_add(bytes).ok_or_else(damaged)?;
+        let mut input = FileReader { file, offset, end, buffer: Vec::new(), at: 0 };
         let graph = Hnsw::load(&mut input).map_err(|error| error.to_string())?;
         Ok((field as usize, graph))
     };

@@ -330,19 +330,27 @@ impl VectorField {
             let Some((id, pending)) = self.take(&[Source::Backfill], false) else { break };
             self.bring(structure.index(), id, &pending);
         }
+        self.leave()
+    }
+
+    /// Brings what is pending now into the graph, as far as no worker has it in hand: before a graph is saved. Returns true if
+    /// a worker should be called for what came meanwhile.
+    pub fn settle(&self) -> bool {
+        let structure = self.structure();
+        for _ in 0..self.pending() {
+            let Some((id, pending)) = self.take(&LIVE_FIRST, false) else { break };
+            self.bring(structure.index(), id, &pending);
+        }
+        self.leave()
+    }
+
+    /// Whoever is no worker and has brought documents leaves nothing behind that no worker knows of: a worker that met
+    /// them in hand may have gone. Returns true if one should be called.
+    fn leave(&self) -> bool {
         let mut queue = self.queue.lock();
         let wanted = queue.workers == 0 && queue.waiting() > 0;
         queue.workers += usize::from(wanted);
         wanted
-    }
-
-    /// Brings what is pending now into the graph, as far as no worker has it in hand: before a graph is saved.
-    pub fn settle(&self) {
-        let structure = self.structure();
-        for _ in 0..self.pending() {
-            let Some((id, pending)) = self.take(&LIVE_FIRST, false) else { return };
-            self.bring(structure.index(), id, &pending);
-        }
     }
 
     /// Takes a document in hand, of the first source that has one. A worker that finds none is signed off.

@@ -186,9 +186,9 @@ impl Scan<'_> {
             if first >= self.id_bound {
                 break;
             }
-            if self.range < self.store.ids_per_segment() && !self.store.has_segment_of(first as u32) {
+            let segment_end = (first + 1).next_multiple_of(self.store.ids_per_segment());
+            if first + self.range <= segment_end && !self.store.has_segment_of(first as u32) {
                 // Ids may be few and far between.
-                let segment_end = (first + 1).next_multiple_of(self.store.ids_per_segment());
                 self.next.fetch_max(segment_end, Ordering::Relaxed);
                 continue;
             }
@@ -275,10 +275,11 @@ mod tests {
 
     #[test]
     fn ranges_hold_every_id_once_also_where_ids_are_far_between() {
-        let ids = [0, 1, 63, 64, 20_000, 40_000, 3_000_000_000, u32::MAX];
+        // 32,768 to 49,151 have a segment that is not there.
+        let ids = [0, 1, 63, 64, 20_000, 32_767, 49_152, 52_424, 3_000_000_000, u32::MAX];
         let store = store(ids.into_iter());
         let query = store.query(bytes_of(&[0.0]));
-        for range in [64, 100, 1 << 40] {
+        for range in [64, 100, 10_485, 16_383, 16_384, 1 << 40] {
             let scan = scan_of(&store, &query, range);
             let mut met = Vec::new();
             while let Some(ids) = scan.next_ids() {

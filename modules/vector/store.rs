@@ -74,6 +74,8 @@ pub(crate) struct Query<'a> {
     coded: Option<CodedQuery<'a>>,
 }
 
+const PREFETCHED_LINES_MAX: usize = 32;
+
 /// Vectors on their way from memory while one is ranked.
 const RANKED_AHEAD: usize = 4;
 
@@ -196,12 +198,17 @@ impl Store {
         }
     }
 
-    /// Makes room for so many slots, which will be restored.
+    /// Makes room for what is kept of so many slots, which will be restored; not yet for their vectors.
     pub fn reserve(&self, slots: u32) {
-        self.vectors.reserve(slots);
         if let Some(codes) = &self.codes {
             codes.reserve(slots);
         }
+    }
+
+    /// Makes room for the vectors of restored slots.
+    pub fn restore_room(&self, slots: u32) {
+        self.vectors.reserve(slots);
+        (0..slots).for_each(|slot| self.vectors.restore(slot, self.state(slot) != State::Free));
     }
 
     /// Makes memory ready that the next vectors are written to, where that takes long enough to be worth it.
@@ -211,11 +218,9 @@ impl Store {
         }
     }
 
-    /// Puts back a slot as it was saved, but for its vector. The store is new and not shared yet; slots come in ascending
-    /// order.
+    /// Puts back a slot as it was saved, but for its vector and the room for that. The store is new and not shared yet.
     pub fn restore(&mut self, slot: u32, id: u32, state: State, (codes, inverse_norm): (&[u8], f32)) {
         self.ensure(slot);
-        self.vectors.restore(slot, state != State::Free);
         if self.kind.metric == Metric::Cosine {
             self.set_inverse_norm(slot, inverse_norm);
         }
@@ -436,9 +441,9 @@ impl Store {
         f32::from_bits(self.inverse_norms.row(slot)[0].load(Ordering::Relaxed))
     }
 
-    /// Cache lines of a vector that are worth a prefetch: the processor's own stream takes over after a few.
+    /// Cache lines of a vector that are worth a prefetch: after those, the processor's own stream has begun.
     pub fn prefetch_lines(&self) -> usize {
-        self.vectors.vector_bytes().div_ceil(64).min(8)
+        self.vectors.vector_bytes().div_ceil(64).min(PREFETCHED_LINES_MAX)
     }
 
     #[inline(always)]

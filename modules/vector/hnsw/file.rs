@@ -366,6 +366,8 @@ fn load(input: &mut dyn Read, verify: bool) -> Result<Loading, LoadError> {
     if verify && let Some(at) = footer_mismatch(&footer, &reader.checksums) {
         return Err(LoadError::Checksum(SECTIONS[at]));
     }
+    // How large vectors are is believed only now: nothing of them is in the file.
+    index.store.restore_room(header.slots);
     index.restore_nodes(&nodes)?;
     index.graph.change_entry(|_| header.entry);
     let progress = fingerprints.iter().map(|_| AtomicU8::new(EMPTY)).collect();

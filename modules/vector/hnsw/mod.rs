@@ -97,12 +97,12 @@ pub struct Hnsw {
 struct Prefetch {
     /// Vectors.
     ahead: usize,
-    /// Cache lines of each; the processor's own stream takes over after those.
+    /// Cache lines of each.
     lines: usize,
 }
 
-/// Cache lines on their way at a time that memory keeps up with; more only wait for one another.
-const LINES_IN_FLIGHT: usize = 32;
+/// Cache lines on their way at a time, or four vectors if that is more.
+const LINES_IN_FLIGHT: usize = 64;
 
 impl Prefetch {
     fn of_lines(lines: usize) -> Self {

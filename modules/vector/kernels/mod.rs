@@ -125,18 +125,21 @@ pub(crate) fn ordered(distance: f32) -> f32 {
     if distance.is_nan() { f32::INFINITY } else { distance }
 }
 
-/// Asks for a cache line ahead of its use. Any address is allowed: a prefetch never faults.
+/// Asks for a cache line ahead of its use, up to the second-level cache. Any address is allowed: a prefetch never faults.
+///
+/// Not up to the first level, where few misses can be under way at a time: rows of 1.5 KB at random out of 154 MB come in 126 ns
+/// each by that, with any number of lines asked for, and in 58 ns by this (AMD EPYC, 2026-11-21).
 #[inline(always)]
 pub(crate) fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch is a hint; it reads nothing and faults on no address. SSE is part of x86_64.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address.cast());
     }
     #[cfg(target_arch = "aarch64")]
     // SAFETY: a hint as well, and part of every such processor. (The intrinsic for it is not stable.)
     unsafe {
-        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
+        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = address;

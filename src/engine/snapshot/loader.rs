@@ -1,4 +1,5 @@
-//! Reads snapshot files. What a section holds is applied block by block: memory is one block, beside what is loaded.
+//! Reads snapshot files. What a section holds is applied block by block: memory is one block for each thread that reads, beside
+//! what is loaded.
 //!
 //! A start reads sections by several threads, each into a keyspace of its own that the whole then absorbs: sections have no keys
 //! in common. Modules follow each key while it is still in the cache (`Follower`), so that what they make of it need not
@@ -105,17 +106,20 @@ impl SnapshotFile {
         let of_keys = |section: &Section| matches!(section.content, Content::Keys { .. });
         let sections: Vec<usize> =
             (0..self.sections.len()).filter(|&index| of_keys(&self.sections[index])).collect();
-        let (next, whole) = (AtomicUsize::new(0), Mutex::new((recovering, Ok(()))));
+        let (next, whole) = (AtomicUsize::new(0), Mutex::new((recovering, None::<(usize, SnapshotError)>)));
         let run = || {
             let mut block = Vec::new();
             while let Some(&index) = sections.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let part = self.load_apart(index, &mut block, &followers);
                 let mut whole = whole.lock();
-                let (recovering, result) = &mut *whole;
-                if result.is_ok() {
-                    *result = part.and_then(|part| self.absorb(recovering, index, part));
+                let (recovering, failed) = &mut *whole;
+                if let Err(error) = part.and_then(|part| self.absorb(recovering, index, part))
+                    // Sections before this one have been begun, and end. So it is always the same one that counts.
+                    && failed.as_ref().is_none_or(|(first, _)| index < *first)
+                {
+                    *failed = Some((index, error));
                 }
-                if result.is_err() {
+                if failed.is_some() {
                     return;
                 }
             }
@@ -124,7 +128,7 @@ impl SnapshotFile {
             (1..threads.min(sections.len())).for_each(|_| _ = scope.spawn(run));
             run();
         });
-        whole.into_inner().1
+        whole.into_inner().1.map_or(Ok(()), |(_, error)| Err(error))
     }
 
     fn absorb(&self, recovering: &mut Recovering, index: usize, part: Keyspace) -> Result<(), SnapshotError> {
