@@ -82,3 +82,14 @@ pub fn run(arguments: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Dataset(arguments) => inspect::run(*arguments),
     }
 }
+
+/// What the command line's parser makes of these words, for tests.
+#[cfg(test)]
+fn parse_arguments<A: Args>(words: &[&str]) -> A {
+    #[derive(clap::Parser)]
+    struct Line<A: Args> {
+        #[command(flatten)]
+        arguments: A,
+    }
+    <Line<A> as clap::Parser>::parse_from([&["test"], words].concat()).arguments
+}

@@ -217,18 +217,10 @@ pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
 
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        load: LoadArgs,
-    }
-
     fn load_args(flags: &[&str]) -> LoadArgs {
-        Cli::parse_from([&["test"], flags].concat()).load
+        crate::parse_arguments(flags)
     }
 
     #[test]

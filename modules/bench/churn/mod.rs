@@ -381,18 +381,10 @@ fn shuffled(documents: usize, seed: u64, round: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
 
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        churn: ChurnArgs,
-    }
-
     fn parse(arguments: &[&str]) -> ChurnArgs {
-        Cli::parse_from([&["test"], arguments].concat()).churn
+        crate::parse_arguments(arguments)
     }
 
     #[test]

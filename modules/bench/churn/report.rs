@@ -202,15 +202,7 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        churn: ChurnArgs,
-    }
 
     fn state(recalls: &[f64], index_bytes: f64, resident_bytes: f64) -> State {
         let point = |&recall: &f64| Point {
@@ -241,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_for_each_figure_that_is_known() {
-        let arguments = Cli::parse_from(["test"]).churn;
+        let arguments: ChurnArgs = crate::parse_arguments(&[]);
         let heading = arguments.load.heading("bench churn", 10, Some(4));
         let fresh = state(&[0.9], MEGABYTE, 2.0 * MEGABYTE);
         let churned = State { stored: 40, cpu_seconds: Some(6.0), ..state(&[0.8], MEGABYTE, 2.2 * MEGABYTE) };

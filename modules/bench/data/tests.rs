@@ -20,13 +20,7 @@ fn small() -> (Matrix<f32>, Matrix<f32>, Matrix<u32>) {
 }
 
 fn load(arguments: &[&str]) -> Result<Dataset, DataError> {
-    #[derive(clap::Parser)]
-    struct Cli {
-        #[command(flatten)]
-        data: DatasetArgs,
-    }
-    let cli = <Cli as clap::Parser>::parse_from([&["test"], arguments].concat());
-    cli.data.load()
+    crate::parse_arguments::<DatasetArgs>(arguments).load()
 }
 
 #[test]

@@ -5,16 +5,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use clap::Parser;
 use engramdb_resp::ReplyReader;
 
 use super::*;
-
-#[derive(Parser)]
-struct Cli {
-    #[command(flatten)]
-    keys: KeysArgs,
-}
 
 type Counts = Arc<Mutex<HashMap<String, usize>>>;
 
@@ -66,7 +59,7 @@ fn answer(mut stream: TcpStream, counts: &Counts, refuse_set: bool) {
 }
 
 fn run_with(arguments: &[&str]) -> Result<(), BenchError> {
-    run(Cli::parse_from([&["test"], arguments].concat()).keys)
+    run(crate::parse_arguments(arguments))
 }
 
 #[test]

@@ -5,20 +5,10 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use clap::Parser;
 use engramdb_resp::ReplyReader;
 
 use super::*;
-
-#[derive(Parser)]
-struct Cli {
-    #[command(flatten)]
-    vectors: VectorsArgs,
-}
-
-fn parse(arguments: &[&str]) -> VectorsArgs {
-    Cli::parse_from([&["test"], arguments].concat()).vectors
-}
+use crate::parse_arguments as parse;
 
 #[derive(Default)]
 struct Store {

@@ -149,6 +149,9 @@ impl SnapshotFile {
             unreachable!("only asked for sections of keys")
         };
         let mut part = Keyspace::new(0);
+        let follow = |part: &mut Keyspace, keys: &[&[u8]]| {
+            followers.iter().for_each(|follower| follower.loaded(&mut Housing::of(part), database, keys));
+        };
         // The effects of a key follow each other, but may begin in one block and end in the next.
         let mut open: Option<Vec<u8>> = None;
         self.read_blocks(index, block, &mut |records| {
@@ -164,14 +167,12 @@ impl SnapshotFile {
                 }
             }
             let last = keys.pop().map(<[u8]>::to_vec);
-            followers
-                .iter()
-                .for_each(|follower| follower.loaded(&mut Housing::of(&mut part), database, &keys));
+            follow(&mut part, &keys);
             open = last;
             Ok(())
         })?;
         let keys: Vec<&[u8]> = open.as_deref().into_iter().collect();
-        followers.iter().for_each(|follower| follower.loaded(&mut Housing::of(&mut part), database, &keys));
+        follow(&mut part, &keys);
         Ok(part)
     }
 
