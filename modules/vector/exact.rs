@@ -17,7 +17,7 @@ const BRIDGES_STRIDE: usize = 64;
 const UNCODED_MAX: usize = 1_000;
 
 /// What a search is allowed to return, and until when it may run.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Limits<'a> {
     pub filter: Option<&'a dyn Filter>,
     pub deadline: Option<&'a dyn Fn() -> bool>,
@@ -212,7 +212,7 @@ mod tests {
         for quantization in [Quantization::None, Quantization::Bits4] {
             for ids in [0, 1, 63, 64, 65, 200, 1_500, 5_000] {
                 let store = store(ids, quantization);
-                let none = Limits { filter: None, deadline: None };
+                let none = Limits::default();
                 assert_alike(&store, none, &format!("{quantization:?}, {ids} ids"));
                 for share in [1, 2, 30] {
                     for cardinality in [None, Some(ids as usize / share as usize), Some(usize::MAX)] {
