@@ -20,6 +20,7 @@
 use super::Hnsw;
 use super::walk::{Walk, Walker};
 use crate::Filter;
+use crate::exact::NODES_STRIDE;
 use crate::pool::Candidate;
 use crate::scratch::Scratch;
 use crate::store::{State, Store};
@@ -163,7 +164,7 @@ impl Walker<'_> {
         let mut from = slot;
         loop {
             outcome.visited += 1;
-            if limits.expired_on_bridges(outcome.visited) {
+            if limits.expired(outcome.visited, NODES_STRIDE) {
                 return Walk::TimedOut;
             }
             links.clear();
