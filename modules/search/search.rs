@@ -371,6 +371,10 @@ impl Plan {
             warnings.timed_out |= nearest.timed_out;
             let mut rows = self.check_rows(view, &documents, knn, &nearest, &stale, &mut warnings.timed_out);
             let is_last = nearest.neighbors.len() < wanted || wanted == 0 || warnings.timed_out;
+            if let (false, Some(farthest)) = (is_last, nearest.neighbors.last()) {
+                // Of what is farther by now, it is not known whether others are nearer.
+                rows.retain(|row| row.distance() <= farthest.distance);
+            }
             if rows.len() >= knn.k || is_last {
                 rows.sort_unstable_by(Row::order);
                 rows.truncate(knn.k);
@@ -553,9 +557,13 @@ impl<'r> Row<'r> {
         self.nearest.into_iter().chain(self.ranges.iter().copied())
     }
 
+    /// Of the query's KNN.
+    fn distance(&self) -> f64 {
+        self.nearest.map_or(0.0, |(_, distance)| distance)
+    }
+
     /// By distance, then by key.
     fn order(&self, other: &Row<'_>) -> Ordering {
-        let distance = |row: &Row<'_>| row.nearest.map_or(0.0, |(_, distance)| distance);
-        distance(self).total_cmp(&distance(other)).then_with(|| self.key.cmp(other.key))
+        self.distance().total_cmp(&other.distance()).then_with(|| self.key.cmp(other.key))
     }
 }
