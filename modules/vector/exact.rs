@@ -1,37 +1,15 @@
 //! Scans: every allowed vector is looked at. The flat index answers with this; the graph does where a filter leaves few, and
 //! where nothing else would find `k`, and then looks at codes where there are many: what is nearest by them is ranked again.
 
+use crate::SearchOutcome;
+use crate::limits::Limits;
 use crate::pool::Candidate;
 use crate::scan::{Wanted, scan, scanned};
 use crate::scratch::Scratch;
 use crate::store::{Query, Store};
-use crate::{Filter, SearchOutcome};
-
-/// Distances between two looks at the deadline: some tens of microseconds.
-pub(crate) const DISTANCES_STRIDE: usize = 256;
-/// Nodes looked through between two looks at it: as long, for nodes of 32 links.
-pub(crate) const NODES_STRIDE: usize = 64;
 
 /// Up to so many vectors are scanned themselves, which takes some tens of microseconds; more by their codes.
 const UNCODED_MAX: usize = 1_000;
-
-/// What a search is allowed to return, and until when it may run.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Limits<'a> {
-    pub filter: Option<&'a dyn Filter>,
-    pub deadline: Option<&'a dyn Fn() -> bool>,
-}
-
-impl Limits<'_> {
-    /// True when the time is over; asks only at every `stride`-th step.
-    #[inline(always)]
-    pub fn expired(&self, steps: usize, stride: usize) -> bool {
-        match self.deadline {
-            Some(over) => steps.is_multiple_of(stride) && over(),
-            None => false,
-        }
-    }
-}
 
 /// The `k` nearest of all live, allowed vectors. Many of them are sifted by their codes, if the query has any.
 pub(crate) fn nearest(
@@ -103,7 +81,7 @@ mod tests {
     use crate::codes::CodeBuffer;
     use crate::helpers::Helpers;
     use crate::store::Kind;
-    use crate::{Element, Metric, Quantization, bytes_of};
+    use crate::{Element, Filter, Metric, Quantization, bytes_of};
 
     const DIMENSION: usize = 6;
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::exact::{DISTANCES_STRIDE, Limits};
+use crate::limits::{DISTANCES_STRIDE, Limits};
 use crate::pool::Candidate;
 use crate::scratch::Scratch;
 use crate::store::{Query, Store};

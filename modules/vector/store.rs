@@ -12,9 +12,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
-use crate::codes::{CodeBuffer, CodedQuery, Codes, Width};
+use crate::codes::{CodeBuffer, CodedQuery, Codes};
 use crate::helpers::Helpers;
-use crate::kernels::{self, Kernel};
+use crate::kernels::{self, Kernel, Width};
 use crate::pool::Candidate;
 use crate::scratch::{Pinned, Scratch, ScratchPool};
 use crate::slab::Slab;

@@ -20,7 +20,7 @@
 use super::Hnsw;
 use super::walk::{Walk, Walker};
 use crate::Filter;
-use crate::exact::NODES_STRIDE;
+use crate::limits::NODES_STRIDE;
 use crate::pool::Candidate;
 use crate::scratch::Scratch;
 use crate::store::{State, Store};

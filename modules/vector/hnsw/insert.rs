@@ -7,7 +7,7 @@
 use super::Hnsw;
 use super::graph::{Appended, Entry};
 use super::walk::Walker;
-use crate::exact::Limits;
+use crate::limits::Limits;
 use crate::pool::Candidate;
 use crate::scratch::Scratch;
 use crate::store::State;

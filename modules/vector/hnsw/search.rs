@@ -2,7 +2,8 @@
 
 use super::Hnsw;
 use super::walk::{Walk, Walker};
-use crate::exact::{self, Limits};
+use crate::exact;
+use crate::limits::Limits;
 use crate::scratch::Scratch;
 use crate::store::Query;
 use crate::{RangeRequest, SearchOutcome, SearchRequest};
