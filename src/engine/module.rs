@@ -10,9 +10,9 @@
 //! not what they are (`Housing`).
 
 use crate::effect::{Effect, Record};
+use crate::error::ReplayError;
 use crate::keyspace::Housing;
 use crate::log::Lsn;
-use crate::store::ReplayError;
 use std::any::Any;
 use std::sync::Arc;
 
