@@ -1,7 +1,7 @@
 //! The shell thread: accepts connections, and does what has to be done regularly.
 
 use crate::clients::Client;
-use crate::server::{Shared, Stop};
+use crate::shared::{Shared, Stop};
 use crate::worker::Incoming;
 use engramdb_engine::log::Lsn;
 use std::io::Write;

@@ -9,8 +9,8 @@ use crate::clients::Client;
 use crate::commands::{After, Call, Runner};
 use crate::outbox::Outbox;
 use crate::reply::Replies;
-use crate::server::Shared;
 use crate::session::{Multi, Queued, Session};
+use crate::shared::Shared;
 use crate::stats::{Slow, WorkerStats};
 use engramdb_engine::command::{
     Args, Command, CommandError, Finish, Handler, Job, Known, Reply, Stage, flag,

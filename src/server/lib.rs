@@ -26,6 +26,7 @@ mod process;
 mod reply;
 mod server;
 mod session;
+mod shared;
 pub mod snapshots;
 mod snapshotter;
 mod standby;
@@ -35,7 +36,8 @@ mod worker;
 pub use commands::FAMILIES as COMMANDS;
 pub use config::Config;
 pub use process::disable_huge_pages;
-pub use server::{Hooks, Server, ServerError, Stop};
+pub use server::{Hooks, Server, ServerError};
+pub use shared::Stop;
 pub use snapshotter::{NoSnapshots, Snapshotter};
 
 /// The version of Redis whose commands and replies this server follows: what HELLO and INFO tell clients, which pick

@@ -6,9 +6,10 @@
 
 use crate::background;
 use crate::clients::Clients;
-use crate::commands::{self, Runner};
+use crate::commands;
 use crate::config::Config;
 use crate::gate::{Gate, Gates};
+use crate::shared::{Limits, Shared, Stop, Stopping};
 use crate::snapshotter::Snapshotter;
 use crate::standby::Standby;
 use crate::stats::{Stats, WorkerStats};
@@ -16,13 +17,10 @@ use crate::worker::{Incoming, Worker};
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Command, CommandTable, Known};
 use engramdb_engine::log::pipeline::Fatal;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
-use tokio::sync::Notify;
 
 /// What the server needs of the program around it.
 pub struct Hooks {
@@ -59,81 +57,6 @@ pub enum ServerError {
     Thread(std::io::Error),
     #[error(transparent)]
     Log(#[from] Fatal),
-}
-
-/// How a server was asked to stop.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stop {
-    /// SHUTDOWN SAVE: the caller makes a snapshot after the log is closed.
-    pub save: bool,
-}
-
-/// What all threads share.
-pub struct Shared {
-    pub engine: Arc<Engine>,
-    pub table: CommandTable,
-    /// By `Known::id`.
-    pub runners: Vec<Runner>,
-    /// By `Known::id`: the full names, for INFO and CLIENT LIST.
-    pub names: Vec<String>,
-    pub config: RwLock<Config>,
-    pub limits: Limits,
-    pub clients: Clients,
-    pub stats: Stats,
-    pub workers: Vec<Arc<WorkerStats>>,
-    pub snapshotter: Arc<dyn Snapshotter>,
-    pub has_modules: bool,
-    pub run_id: String,
-    pub started_at: Duration,
-    pub addresses: Vec<SocketAddr>,
-    stopping: AtomicBool,
-    stop: Mutex<Stop>,
-    stop_asked: Notify,
-}
-
-/// What the hot path reads of the configuration.
-#[derive(Default)]
-pub struct Limits {
-    pub slow_us: AtomicI64,
-    pub input_bytes_max: AtomicUsize,
-    pub output_bytes_max: AtomicUsize,
-    pub bulk_bytes_max: AtomicUsize,
-    pub has_password: AtomicBool,
-}
-
-impl Limits {
-    pub fn follow(&self, config: &Config) {
-        self.slow_us.store(config.slow_log_us, Ordering::Relaxed);
-        self.input_bytes_max.store(config.input_bytes_max, Ordering::Relaxed);
-        self.output_bytes_max.store(config.output_bytes_max, Ordering::Relaxed);
-        self.bulk_bytes_max.store(config.bulk_bytes_max, Ordering::Relaxed);
-        self.has_password.store(!config.password.is_empty(), Ordering::Relaxed);
-    }
-}
-
-impl Shared {
-    /// The monotonic clock.
-    pub fn now(&self) -> Duration {
-        self.engine.env().clock.monotonic()
-    }
-
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
-
-    /// Asks the server to stop; connections send what may leave and close.
-    pub fn ask_stop(&self, stop: Stop) {
-        *self.stop.lock() = stop;
-        self.stopping.store(true, Ordering::SeqCst);
-        self.stop_asked.notify_waiters();
-        self.stop_asked.notify_one();
-    }
-
-    pub async fn stop_asked(&self) {
-        while !self.is_stopping() {
-            self.stop_asked.notified().await;
-        }
-    }
 }
 
 /// A running server.
@@ -216,7 +139,7 @@ impl Server {
         }
         self.gates.iter().for_each(|gate| gate.clear());
         self.shared.engine.close()?;
-        Ok(*self.shared.stop.lock())
+        Ok(self.shared.stop())
     }
 }
 
@@ -255,9 +178,7 @@ fn share(
         run_id,
         started_at,
         addresses,
-        stopping: AtomicBool::new(false),
-        stop: Mutex::default(),
-        stop_asked: Notify::new(),
+        stopping: Stopping::default(),
         engine,
     }
 }

@@ -4,7 +4,7 @@
 use crate::clients::Client;
 use crate::connection;
 use crate::gate::Gate;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::standby::{Absence, Standby};
 use crate::stats::WorkerStats;
 use engramdb_engine::Engine;

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{DataError, Dataset, Metric, npy, source};
+use super::{DataError, Dataset, Metric, file, npy};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,13 +45,13 @@ pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
     }
     let vectors = |entry: &Entry| {
         check_sum(directory, entry)?;
-        let matrix = source::read_vectors(&directory.join(&entry.file))?;
+        let matrix = file::read_vectors(&directory.join(&entry.file))?;
         check_shape(&path, entry, matrix.shape())?;
         Ok(matrix)
     };
     let neighbors = |entry: &Entry| {
         check_sum(directory, entry)?;
-        let matrix = source::read_rows(&directory.join(&entry.file))?;
+        let matrix = file::read_rows(&directory.join(&entry.file))?;
         check_shape(&path, entry, matrix.shape())?;
         Ok(matrix)
     };

@@ -5,6 +5,7 @@
 //! Nothing here is downloaded: a data set is files on disk, or it is generated from a seed (`synthetic`).
 
 mod error;
+mod file;
 #[cfg(feature = "hdf5")]
 mod hdf5;
 pub mod intrinsic;

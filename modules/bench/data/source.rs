@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::{DataError, Dataset, Matrix, Metric, manifest, npy, synthetic, vecs};
+use super::file::{ending, read_rows, read_vectors};
+use super::{DataError, Dataset, Metric, manifest, synthetic};
 
 /// The flags with which every command names its data.
 #[derive(Args, Clone, Debug)]
@@ -135,20 +136,6 @@ impl FromStr for DatasetSource {
     }
 }
 
-pub(super) fn read_vectors(path: &Path) -> Result<Matrix<f32>, DataError> {
-    match ending(path).as_str() {
-        "npy" => npy::read_vectors(path),
-        other => vecs::read_vectors(path, other),
-    }
-}
-
-pub(super) fn read_rows(path: &Path) -> Result<Matrix<u32>, DataError> {
-    match ending(path).as_str() {
-        "npy" => npy::read_rows(path),
-        other => vecs::read_rows(path, other),
-    }
-}
-
 #[cfg(feature = "hdf5")]
 fn read_hdf5(path: &Path) -> Result<Dataset, DataError> {
     super::hdf5::read(path)
@@ -157,8 +144,4 @@ fn read_hdf5(path: &Path) -> Result<Dataset, DataError> {
 #[cfg(not(feature = "hdf5"))]
 fn read_hdf5(path: &Path) -> Result<Dataset, DataError> {
     Err(DataError::Hdf5NotBuilt { path: path.to_owned() })
-}
-
-fn ending(path: &Path) -> String {
-    path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
 }

@@ -3,7 +3,7 @@
 
 use super::{Call, SessionFunction, text};
 use crate::process;
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::stats::{Counter, WorkerStats};
 use crate::{REDIS_VERSION, VERSION};
 use engramdb_engine::command::{Command, Outcome, Reply, acl, flag, session};

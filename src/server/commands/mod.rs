@@ -13,8 +13,8 @@ mod transaction;
 
 use crate::execute::Waiting;
 use crate::reply::Replies;
-use crate::server::Shared;
 use crate::session::Session;
+use crate::shared::Shared;
 use engramdb_engine::command::{Args, Command, CommandTable, Handler, Known, Outcome, Reply};
 use engramdb_engine::engine::Transaction;
 use engramdb_engine::log::Lsn;

@@ -2,7 +2,7 @@
 
 use super::{After, Call, SessionFunction, modules, write_modules};
 use crate::execute::{Resumed, WriteReply};
-use crate::server::Stop;
+use crate::shared::Stop;
 use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, container, flag, session};
 use engramdb_engine::types::parse_double;
 use std::time::Duration;

@@ -1,0 +1,102 @@
+//! What all threads of the server share.
+
+use crate::clients::Clients;
+use crate::commands::Runner;
+use crate::config::Config;
+use crate::snapshotter::Snapshotter;
+use crate::stats::{Stats, WorkerStats};
+use engramdb_engine::Engine;
+use engramdb_engine::command::CommandTable;
+use parking_lot::{Mutex, RwLock};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How a server was asked to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stop {
+    /// SHUTDOWN SAVE: the caller makes a snapshot after the log is closed.
+    pub save: bool,
+}
+
+/// What all threads share.
+pub struct Shared {
+    pub engine: Arc<Engine>,
+    pub table: CommandTable,
+    /// By `Known::id`.
+    pub runners: Vec<Runner>,
+    /// By `Known::id`: the full names, for INFO and CLIENT LIST.
+    pub names: Vec<String>,
+    pub config: RwLock<Config>,
+    pub limits: Limits,
+    pub clients: Clients,
+    pub stats: Stats,
+    pub workers: Vec<Arc<WorkerStats>>,
+    pub snapshotter: Arc<dyn Snapshotter>,
+    pub has_modules: bool,
+    pub run_id: String,
+    pub started_at: Duration,
+    pub addresses: Vec<SocketAddr>,
+    pub stopping: Stopping,
+}
+
+/// Whether the server was asked to stop, and how.
+#[derive(Default)]
+pub struct Stopping {
+    is_asked: AtomicBool,
+    how: Mutex<Stop>,
+    asked: Notify,
+}
+
+/// What the hot path reads of the configuration.
+#[derive(Default)]
+pub struct Limits {
+    pub slow_us: AtomicI64,
+    pub input_bytes_max: AtomicUsize,
+    pub output_bytes_max: AtomicUsize,
+    pub bulk_bytes_max: AtomicUsize,
+    pub has_password: AtomicBool,
+}
+
+impl Limits {
+    pub fn follow(&self, config: &Config) {
+        self.slow_us.store(config.slow_log_us, Ordering::Relaxed);
+        self.input_bytes_max.store(config.input_bytes_max, Ordering::Relaxed);
+        self.output_bytes_max.store(config.output_bytes_max, Ordering::Relaxed);
+        self.bulk_bytes_max.store(config.bulk_bytes_max, Ordering::Relaxed);
+        self.has_password.store(!config.password.is_empty(), Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// The monotonic clock.
+    pub fn now(&self) -> Duration {
+        self.engine.env().clock.monotonic()
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_asked.load(Ordering::Relaxed)
+    }
+
+    /// Asks the server to stop; connections send what may leave and close.
+    pub fn ask_stop(&self, how: Stop) {
+        let Stopping { is_asked, how: noted, asked } = &self.stopping;
+        *noted.lock() = how;
+        is_asked.store(true, Ordering::SeqCst);
+        asked.notify_waiters();
+        asked.notify_one();
+    }
+
+    pub async fn stop_asked(&self) {
+        while !self.is_stopping() {
+            self.stopping.asked.notified().await;
+        }
+    }
+
+    /// How it was asked to, the last time.
+    pub fn stop(&self) -> Stop {
+        *self.stopping.how.lock()
+    }
+}
