@@ -1,14 +1,12 @@
 //! The family's rows, and the short handlers.
 
 use crate::error;
-use crate::index::Index;
-use crate::module::{KIND_CREATE, KIND_DROP, NUMBER, SearchModule};
+use crate::module::{KIND_CREATE, KIND_DROP, NUMBER, SearchModule, find};
 use crate::{create, info, schema, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::tx::Tx;
 use engramdb_engine::view::View;
-use std::sync::Arc;
 
 pub const COMMANDS: &[Command] = &[
     row(write("FT.CREATE", "index [option+] SCHEMA field type+", create))
@@ -45,7 +43,7 @@ pub const COMMANDS: &[Command] = &[
         "O(1), or O(N) for N documents with DD",
         "Deletes an index, and its documents with DD.",
     ),
-    row(read("FT.CONFIG", "action option [value]", settings::config)).docs(
+    row(read("FT.CONFIG", "action option [value]", config)).docs(
         "1.0.0",
         "O(1)",
         "Tells or sets options of the search module (deprecated).",
@@ -73,14 +71,6 @@ fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     });
     reply.ok();
     Ok(())
-}
-
-/// The index, or the error that it is not there, which waits for whatever may have dropped it.
-pub fn find<'v>(view: &View<'v>, name: &[u8]) -> Result<&'v Arc<Index>, CommandError> {
-    view.module::<SearchModule>().index(view.database(), name).ok_or_else(|| {
-        view.whole_keyspace();
-        error::unknown_index(name)
-    })
 }
 
 fn describe(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -118,4 +108,8 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     tx.apply(Effect::Module { module: NUMBER, version: schema::VERSION, kind: KIND_DROP, payload: args[1] });
     reply.ok();
     Ok(())
+}
+
+fn config(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    settings::config(&view.module::<SearchModule>().settings, args, reply)
 }

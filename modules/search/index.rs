@@ -40,7 +40,7 @@ pub struct Index {
     pub definition: Definition,
     pub documents: RwLock<Documents>,
     /// By field; `None` where it is not a vector.
-    pub vectors: Vec<Option<VectorField>>,
+    pub vectors: Vec<Option<Arc<VectorField>>>,
     pub failures: Mutex<Failures>,
     /// Searches answered, for FT.INFO.
     pub uses: AtomicU64,
@@ -91,7 +91,7 @@ impl Index {
     /// An empty index. `is_complete` if there are no keys to be found.
     pub fn new(definition: Definition, created: Lsn, is_complete: bool) -> Index {
         let vectors = definition.fields.iter().map(|field| match &field.kind {
-            FieldKind::Vector(options) => Some(VectorField::new(options.clone())),
+            FieldKind::Vector(options) => Some(Arc::new(VectorField::new(options.clone()))),
             _ => None,
         });
         Index {
@@ -125,6 +125,7 @@ impl Index {
     /// Nobody finds the index any more; whoever waits for it to be complete goes on, and sees that.
     pub fn drop_it(&self) {
         self.dropped.store(true, Ordering::Relaxed);
+        self.vectors.iter().flatten().for_each(|vectors| vectors.close());
         self.finish_backfill();
     }
 
@@ -133,7 +134,7 @@ impl Index {
     }
 
     pub fn pending(&self) -> usize {
-        self.vectors.iter().flatten().map(VectorField::pending).sum()
+        self.vectors.iter().flatten().map(|vectors| vectors.pending()).sum()
     }
 
     /// True while writers are to wait for the graphs.
@@ -143,7 +144,7 @@ impl Index {
 
     /// Follows a change of a key that the definition covers.
     pub fn observe(
-        self: &Arc<Self>,
+        &self,
         workers: &Workers,
         keyspace: &mut Housing<'_>,
         (database, key): (u32, &[u8]),
@@ -169,7 +170,7 @@ impl Index {
 
     /// Makes the index say of a key what the keyspace says. Returns, by field, where vectors stand from now on.
     fn refresh(
-        self: &Arc<Self>,
+        &self,
         workers: &Workers,
         source: Source,
         key: &[u8],
@@ -179,7 +180,7 @@ impl Index {
         let mut documents = self.documents.write();
         let (Some(content), Some(hash)) = (content, hash) else {
             if let Some(id) = documents.remove(key) {
-                (0..self.vectors.len()).for_each(|field| self.remove_vector(workers, field, id));
+                self.vectors.iter().flatten().for_each(|vectors| remove(workers, vectors, id));
             }
             return Vec::new();
         };
@@ -188,24 +189,17 @@ impl Index {
         for (field, vectors) in self.vectors.iter().enumerate() {
             let Some(vectors) = vectors else { continue };
             let Some(value) = hash.get(&self.definition.fields[field].identifier) else {
-                self.remove_vector(workers, field, id);
+                remove(workers, vectors, id);
                 continue;
             };
             let set = |blob: &[u8]| vectors.set(source, id, blob, workers.count());
             let (place, calls) = value.value.with_bytes(set);
             housed.extend(place.map(|place| (field, place)));
             if calls {
-                workers.call(self, field);
+                workers.call(vectors);
             }
         }
         housed
-    }
-
-    fn remove_vector(self: &Arc<Self>, workers: &Workers, field: usize, id: u32) {
-        let Some(vectors) = &self.vectors[field] else { return };
-        if vectors.remove(id, workers.count()) {
-            workers.call(self, field);
-        }
     }
 
     /// Lets the fields of a hash be the vectors of the index, so that they do not stand twice.
@@ -276,7 +270,7 @@ impl Index {
     /// Looks at some more of the keys of before. The caller holds the keyspace, so nothing changes meanwhile; what was
     /// changed since the index was created is in it already, and is left alone.
     pub fn backfill_slice(
-        self: &Arc<Self>,
+        &self,
         workers: &Workers,
         keyspace: &mut Housing<'_>,
         database: u32,
@@ -287,7 +281,7 @@ impl Index {
 
     /// Indexes one key of before, and looks for more when it has none; so that however large documents are, the slice looks
     /// at the clock after each. False when there is nothing left to do.
-    fn backfill_step(self: &Arc<Self>, workers: &Workers, keyspace: &mut Housing<'_>, database: u32) -> bool {
+    fn backfill_step(&self, workers: &Workers, keyspace: &mut Housing<'_>, database: u32) -> bool {
         let mut state = self.backfill.lock();
         let Some(backfill) = &mut *state else { return false };
         if backfill.found.is_empty() {
@@ -310,14 +304,14 @@ impl Index {
 
     /// What follows a slice of the backfill, without any lock of the engine: it brings what it has added itself, so that
     /// it crowds out nobody, and while there is more to come leaves a part to workers that have nothing else to do.
-    pub fn help_backfill(self: &Arc<Self>, workers: &WorkerCaller) {
+    pub fn help_backfill(&self, workers: &WorkerCaller) {
         if self.is_dropped() {
             return;
         }
         let most = if self.is_backfilling() { BACKFILL_TAIL_MAX } else { 0 };
-        for (field, vectors) in self.vectors.iter().enumerate() {
-            if vectors.as_ref().is_some_and(|vectors| vectors.help(most)) {
-                workers.call(self, field);
+        for vectors in self.vectors.iter().flatten() {
+            if vectors.help(most) {
+                workers.call(vectors);
             }
         }
     }
@@ -338,7 +332,7 @@ impl Index {
     }
 
     pub fn vector_bytes(&self) -> usize {
-        self.vectors.iter().flatten().map(VectorField::memory_bytes).sum()
+        self.vectors.iter().flatten().map(|vectors| vectors.memory_bytes()).sum()
     }
 }
 
@@ -361,6 +355,12 @@ impl Backfill {
             }
         });
         self.cursor = (next != 0).then_some(next);
+    }
+}
+
+fn remove(workers: &Workers, vectors: &Arc<VectorField>, id: u32) {
+    if vectors.remove(id, workers.count()) {
+        workers.call(vectors);
     }
 }
 

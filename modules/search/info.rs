@@ -1,11 +1,9 @@
 //! FT.INFO in RediSearch's order of fields, which clients read by position, and the section of INFO.
 
 use crate::index::{FailureCount, Index};
-use crate::module::SearchModule;
 use crate::number::format_number;
 use crate::schema::{Algorithm, Field, FieldKind, element_name, metric_name, quantization_name};
 use engramdb_engine::command::Reply;
-use engramdb_engine::module::Module;
 use std::sync::atomic::Ordering;
 
 /// An element of the reply, so that its parts can be counted before they are written.
@@ -238,10 +236,13 @@ fn tail(index: &Index) -> Vec<(&'static str, Part)> {
 }
 
 /// INFO's section.
-pub fn section(module: &SearchModule) -> Vec<(&'static str, Vec<(String, String)>)> {
+pub fn section<'a>(
+    all: impl Iterator<Item = &'a Index>,
+    memory_bytes: usize,
+) -> Vec<(&'static str, Vec<(String, String)>)> {
     let (mut indexes, mut documents, mut failures, mut pending) = (0, 0, 0, 0);
     let mut active = false;
-    for (_, index) in module.indexes() {
+    for index in all {
         indexes += 1;
         documents += index.documents.read().len();
         failures += index.failures.lock().all.count;
@@ -255,7 +256,7 @@ pub fn section(module: &SearchModule) -> Vec<(&'static str, Vec<(String, String)
         ("search_background_indexing_status", status.to_owned()),
         ("search_pending_mutations", pending.to_string()),
         ("search_hash_indexing_failures", failures.to_string()),
-        ("search_used_memory_indexes", module.memory_bytes().to_string()),
+        ("search_used_memory_indexes", memory_bytes.to_string()),
     ];
     vec![("search", lines.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())]
 }

@@ -5,7 +5,6 @@
 //! field would cost more than it gains.
 
 use crate::index::{Index, slice};
-use crate::vectors::VectorField;
 use engramdb_engine::env::Clock;
 use engramdb_engine::keyspace::{Housing, Value};
 use engramdb_engine::types::House;
@@ -26,7 +25,7 @@ pub struct Leftover {
 impl Leftover {
     /// Of all vector fields of an index that was dropped.
     pub fn of(index: &Index) -> impl Iterator<Item = Leftover> {
-        let structures = index.vectors.iter().flatten().map(VectorField::structure);
+        let structures = index.vectors.iter().flatten().map(|vectors| vectors.structure());
         structures.map(|structure| Leftover::new(structure.home(), structure.index().vectors()))
     }
 

@@ -3,10 +3,10 @@
 //! An index's definition is ground state: FT.CREATE is an effect like any other. Documents, postings and graphs are
 //! derived from the keyspace, whose changes the module observes, and can be rebuilt from it at any time.
 //!
-//! The life of a search: `request` and `query` read the words, `prepared` keeps what they said, `filter` finds the
-//! documents, `vectors` the nearest of them, `search` loads the rows and `reply` writes them. The life of a mutation:
-//! `module` hears of it, `index` brings `documents` up to date at once, places vectors and puts them into the tail of
-//! `vectors`, from where `workers` take them. What an index leaves behind when it is dropped is for `leftover`.
+//! The life of a search: `request` and `query` read the words, `prepared` keeps what they said, `plan` is what is to be
+//! done, `filter` finds the documents, `vectors` the nearest of them, `search` loads the rows and `reply` writes them. The life of
+//! a mutation: `module` hears of it, `index` brings `documents` up to date at once, places vectors and puts them into the tail
+//! of `vectors`, from where `workers` take them. What an index leaves behind when it is dropped is for `leftover`.
 //! A start: `saved` has what the last run kept, `restoring` joins it with the keys as they are read, `recovery` ends it.
 
 mod commands;
@@ -21,6 +21,7 @@ mod info;
 mod leftover;
 mod module;
 mod number;
+mod plan;
 mod postings;
 mod prepared;
 mod profile;

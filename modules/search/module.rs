@@ -1,7 +1,8 @@
 //! The module: all indexes of a store, and what the engine tells them.
 
-use crate::commands::COMMANDS;
+use crate::error;
 use crate::index::Index;
+use crate::info;
 use crate::leftover::Leftover;
 use crate::recovery;
 use crate::restoring::{Followers, Restoring};
@@ -9,12 +10,13 @@ use crate::saved::{self, AllSaved};
 use crate::schema::{self, Definition};
 use crate::settings::Settings;
 use crate::workers::Workers;
-use engramdb_engine::command::Command;
+use engramdb_engine::command::CommandError;
 use engramdb_engine::effect::{Effect, Record};
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Database, Housing, Keyspace};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::module::{Applied, Exporter, Follower, Job, Module, ModuleEffect};
+use engramdb_engine::view::View;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -160,6 +162,14 @@ impl SearchModule {
     }
 }
 
+/// The index, or the error that it is not there, which waits for whatever may have dropped it.
+pub fn find<'v>(view: &View<'v>, name: &[u8]) -> Result<&'v Arc<Index>, CommandError> {
+    view.module::<SearchModule>().index(view.database(), name).ok_or_else(|| {
+        view.whole_keyspace();
+        error::unknown_index(name)
+    })
+}
+
 impl Module for SearchModule {
     fn name(&self) -> &'static str {
         "search"
@@ -171,10 +181,6 @@ impl Module for SearchModule {
 
     fn list_version(&self) -> u32 {
         LIST_VERSION
-    }
-
-    fn commands(&self) -> &'static [Command] {
-        COMMANDS
     }
 
     fn apply(&mut self, keyspace: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String> {
@@ -283,7 +289,7 @@ impl Module for SearchModule {
     }
 
     fn info(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
-        crate::info::section(self)
+        info::section(self.indexes().map(|(_, index)| &**index), self.memory_bytes())
     }
 
     fn exporter(&self) -> Option<Exporter> {

@@ -15,28 +15,12 @@
 
 use crate::documents::Documents;
 use crate::filter::{Ranges, evaluate};
+use crate::plan::{Plan, Profile};
 use crate::query::{Node, Pattern, TextMatch};
 use crate::reply::Warnings;
-use crate::search::Plan;
 use crate::vectors::Cost;
 use engramdb_engine::command::{Args, CommandError, Reply};
 use std::time::Duration;
-
-/// What is noted while a profiled search runs. All times are on the monotonic clock.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Profile {
-    /// When the command came.
-    pub began: Duration,
-    /// When its words were understood.
-    pub parsed: Duration,
-    /// When its job began, and when the neighbours had been found.
-    pub started: Duration,
-    pub found: Duration,
-    /// What the nearest neighbours cost.
-    pub cost: Option<Cost>,
-    /// Rows that were found.
-    pub rows: usize,
-}
 
 /// The words of FT.PROFILE as those of the search that it runs.
 pub fn search_words<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>, CommandError> {

@@ -120,7 +120,7 @@ fn fill(
             let (place, calls) = blob.with_bytes(|blob| vectors.set(Source::Backfill, id, blob, 1));
             housed.extend(place.map(|place| (id, place)));
             if calls {
-                workers.call(index, field);
+                workers.call(vectors);
             }
         }
         return housed;

@@ -2,13 +2,12 @@
 
 use crate::documents::{Documents, Value};
 use crate::number::format_number;
+use crate::plan::{Plan, Row, SortKey};
 use crate::request::{Returned, SortBy};
 use crate::schema::FieldKind;
-use crate::search::{Plan, Row};
 use engramdb_engine::command::Reply;
 use engramdb_engine::types::{StringValue, parse_double};
 use engramdb_engine::view::{HashView, View};
-use std::cmp::Ordering;
 
 /// A field as the reply shows it: what it is called there, and its value.
 type Shown<'r> = (&'r [u8], Content<'r>);
@@ -17,15 +16,6 @@ enum Content<'r> {
     Distance(f64),
     Key(&'r [u8]),
     Stored(&'r StringValue),
-}
-
-/// What rows are put in order by. Absent ones come last, in either direction.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum SortKey {
-    #[default]
-    Absent,
-    Number(f64),
-    Text(Vec<u8>),
 }
 
 /// What a search came to.
@@ -232,21 +222,6 @@ fn sort_key(plan: &Plan, view: &View<'_>, documents: &Documents, sort_by: &SortB
         // Without UNF, values are compared in small letters, as RediSearch keeps them.
         SortKey::Text(if definition.unf { bytes.to_vec() } else { crate::text::lower(bytes) })
     })
-}
-
-impl SortKey {
-    fn order(&self, other: &SortKey, descending: bool) -> Ordering {
-        let order = match (self, other) {
-            (SortKey::Absent, SortKey::Absent) => return Ordering::Equal,
-            (SortKey::Absent, _) => return Ordering::Greater,
-            (_, SortKey::Absent) => return Ordering::Less,
-            (SortKey::Number(a), SortKey::Number(b)) => a.total_cmp(b),
-            (SortKey::Text(a), SortKey::Text(b)) => a.cmp(b),
-            (SortKey::Number(_), SortKey::Text(_)) => Ordering::Less,
-            (SortKey::Text(_), SortKey::Number(_)) => Ordering::Greater,
-        };
-        if descending { order.reverse() } else { order }
-    }
 }
 
 fn write_sort_key(reply: &mut dyn Reply, key: &SortKey) {

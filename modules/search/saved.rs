@@ -61,7 +61,7 @@ pub fn save(env: &Env, directory: &Path, workers: &WorkerCaller, index: &Arc<Ind
     for (field, vectors) in index.vectors.iter().enumerate() {
         let Some(vectors) = vectors else { continue };
         if vectors.settle() {
-            workers.call(index, field);
+            workers.call(vectors);
         }
         let structure = vectors.structure();
         let Some(graph) = structure.graph() else { continue };

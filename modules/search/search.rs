@@ -8,64 +8,28 @@
 //! the keyspace is asked about each row only while something in the database is due to expire, or for what the reply
 //! shows of it: each look is several cache misses.
 
-use crate::commands::find;
 use crate::documents::{self, Documents};
 use crate::error;
 use crate::explain;
-use crate::filter::{Ranges, evaluate};
+use crate::filter::Ranges;
 use crate::ids::IdSet;
-use crate::index::Index;
-use crate::module::SearchModule;
-use crate::prepared::Prepared;
-use crate::profile::{self, Profile};
-use crate::query::{Knn, Node, Query};
-use crate::reply::{self, Answer, SortKey, Warnings};
-use crate::request::Request;
-use crate::schema::Algorithm;
+use crate::module::{SearchModule, find};
+use crate::plan::{Plan, Profile, Row};
+use crate::profile;
+use crate::query::Knn;
+use crate::reply::{self, Answer, Warnings};
 use crate::vectors::{Cost, Question};
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Outcome, Reply, Stage};
-use engramdb_engine::env::Env;
-use engramdb_engine::view::{HashView, View};
+use engramdb_engine::view::View;
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::sync::Arc;
 use std::sync::atomic;
 use std::time::Duration;
 
 /// Multiply-adds that are done where the command came in; more go to the search pool. About a millisecond.
 const INLINE_WORK_MAX: usize = 4 << 20;
-
-/// A search that was understood.
-pub struct Plan {
-    pub index: Arc<Index>,
-    pub query: Query,
-    prepared: Arc<Prepared>,
-    database: u32,
-    env: Env,
-    /// On the monotonic clock.
-    deadline: Option<Duration>,
-    /// What is done when it has passed: an error, or the rows found by then.
-    fails_on_timeout: bool,
-    /// The index is still being built, and is asked all the same.
-    is_incomplete: bool,
-    profile: Option<Profile>,
-}
-
-/// A document in the answer, with what the vector parts of the query say of it.
-pub struct Row<'r> {
-    pub key: &'r [u8],
-    pub id: u32,
-    /// Name and distance of the query's KNN.
-    pub nearest: Option<(&'r [u8], f64)>,
-    /// Names and distances of its vector ranges.
-    pub ranges: Vec<(&'r [u8], f64)>,
-    /// The document's hash, if it was looked at already.
-    pub hash: Option<HashView<'r>>,
-    /// Of SORTBY.
-    pub sort_key: SortKey,
-}
 
 /// Documents of which something has expired and is still stored.
 #[derive(Default)]
@@ -172,70 +136,6 @@ fn begin(
 }
 
 impl Plan {
-    pub fn request(&self) -> &Request {
-        &self.prepared.request
-    }
-
-    /// What can be wrong beyond the query's text.
-    fn check(&self) -> Outcome {
-        let Some(sort_by) = &self.request().sort_by else { return Ok(()) };
-        let known = self.index.definition.field(&sort_by.field).is_some() || self.is_distance(&sort_by.field);
-        if known {
-            return Ok(());
-        }
-        let field = error::text(&sort_by.field);
-        Err(CommandError::new(format!("SEARCH_PROP_NOT_FOUND Property `{field}` not loaded nor in schema")))
-    }
-
-    /// True if a part of the query calls its distance so.
-    pub fn is_distance(&self, name: &[u8]) -> bool {
-        let mut found = self.query.knn.as_ref().is_some_and(|knn| &*knn.alias == name);
-        self.query.filter.ranges(&mut |range| found |= range.alias.as_deref() == Some(name));
-        found
-    }
-
-    pub fn has_vectors(&self) -> bool {
-        self.query.knn.is_some() || self.query.filter.has_range()
-    }
-
-    /// Multiply-adds to be expected.
-    fn work(&self) -> usize {
-        let Some(knn) = &self.query.knn else { return usize::MAX };
-        let Some(vectors) = &self.index.vectors[knn.field] else { return 0 };
-        let options = vectors.options();
-        let documents = self.index.documents.read().len();
-        let distances = match options.algorithm {
-            Algorithm::Flat => documents,
-            Algorithm::Hnsw | Algorithm::Svs => {
-                documents.min(self.ef(knn).max(knn.k) * options.m as usize * 2)
-            }
-        };
-        distances * options.dimension as usize
-    }
-
-    fn ef(&self, knn: &Knn) -> usize {
-        let of_field =
-            self.index.vectors[knn.field].as_ref().map_or(0, |vectors| vectors.options().ef_runtime);
-        knn.ef_runtime.unwrap_or(of_field as usize)
-    }
-
-    pub fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| self.now() > deadline)
-    }
-
-    /// On the monotonic clock.
-    pub fn now(&self) -> Duration {
-        self.env.clock.monotonic()
-    }
-
-    /// Notes the time in the profile, if there is one.
-    fn note(&mut self, note: impl FnOnce(&mut Profile, Duration)) {
-        let now = if self.profile.is_some() { self.now() } else { Duration::ZERO };
-        if let Some(profile) = &mut self.profile {
-            note(profile, now);
-        }
-    }
-
     fn job(mut self, waits: bool) -> Job {
         Box::new(move || {
             self.note(|profile, now| profile.started = now);
@@ -277,27 +177,6 @@ impl Plan {
         let rows = vectors.nearest(&question, k, self.ef(knn));
         let timed_out = timed_out || rows.timed_out;
         Some(Nearest { version, neighbors: rows.neighbors, timed_out, cost: rows.cost })
-    }
-
-    /// What the vector ranges of the query match, as far as the time goes. `None` where it ran out and what was found
-    /// by then is of no use: without all matches of a negated range, rows would be shown that are not true.
-    fn ranges(&self, id_bound: u32, timed_out: &mut bool) -> Option<Ranges<'_>> {
-        let ranges = Ranges::find(&self.index, &self.query.filter, id_bound, &|| self.is_late());
-        *timed_out |= ranges.timed_out;
-        (!ranges.timed_out || !self.query.filter.negates_range()).then_some(ranges)
-    }
-
-    /// Whether filter or INKEYS leave anything out.
-    pub fn is_filtered(&self) -> bool {
-        *self.query.filter != Node::All || self.request().in_keys.is_some()
-    }
-
-    /// The documents that filter and INKEYS leave.
-    fn matches<'a>(&self, documents: &'a Documents, ranges: &'a Ranges<'_>) -> Cow<'a, RoaringBitmap> {
-        let found = evaluate(documents, ranges, &self.query.filter);
-        let Some(keys) = &self.request().in_keys else { return found };
-        let named: RoaringBitmap = keys.iter().filter_map(|key| documents.id(key)).collect();
-        Cow::Owned(named & &*found)
     }
 
     /// Checks the rows and writes the reply.
@@ -371,6 +250,10 @@ impl Plan {
             warnings.timed_out |= nearest.timed_out;
             let mut rows = self.check_rows(view, &documents, knn, &nearest, &stale, &mut warnings.timed_out);
             let is_last = nearest.neighbors.len() < wanted || wanted == 0 || warnings.timed_out;
+            if let (false, Some(farthest)) = (is_last, nearest.neighbors.last()) {
+                // Of what is farther by now, it is not known whether others are nearer.
+                rows.retain(|row| row.distance() <= farthest.distance);
+            }
             if rows.len() >= knn.k || is_last {
                 rows.sort_unstable_by(Row::order);
                 rows.truncate(knn.k);
@@ -529,33 +412,5 @@ impl Plan {
         };
         let rows = found.iter().take(wanted).map(row).collect();
         self.write(view, reply, Answer { documents: &documents, total, rows, warnings })
-    }
-}
-
-impl<'r> Row<'r> {
-    fn new(key: &'r [u8], id: u32, nearest: Option<(&'r [u8], f64)>) -> Row<'r> {
-        Row { key, id, nearest, ranges: Vec::new(), hash: None, sort_key: SortKey::Absent }
-    }
-
-    fn near(key: &'r [u8], knn: &'r Knn, id: u32, distance: f64) -> Row<'r> {
-        Row::new(key, id, Some((&knn.alias, distance)))
-    }
-
-    fn add(&mut self, ranges: &Ranges<'r>) {
-        let named = ranges
-            .distances(self.id)
-            .filter_map(|(range, distance)| Some((range.alias.as_deref()?, distance)));
-        self.ranges.extend(named);
-    }
-
-    /// Names and distances, that of KNN first.
-    pub fn distances(&self) -> impl Iterator<Item = (&'r [u8], f64)> {
-        self.nearest.into_iter().chain(self.ranges.iter().copied())
-    }
-
-    /// By distance, then by key.
-    fn order(&self, other: &Row<'_>) -> Ordering {
-        let distance = |row: &Row<'_>| row.nearest.map_or(0.0, |(_, distance)| distance);
-        distance(self).total_cmp(&distance(other)).then_with(|| self.key.cmp(other.key))
     }
 }

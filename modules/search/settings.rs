@@ -2,9 +2,7 @@
 //!
 //! What is set holds until the process ends, as in RediSearch.
 
-use crate::module::SearchModule;
 use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
-use engramdb_engine::view::View;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What can be set.
@@ -84,8 +82,8 @@ impl Setting {
     }
 }
 
-pub fn config(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let settings = &view.module::<SearchModule>().settings;
+/// FT.CONFIG.
+pub fn config(settings: &Settings, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     // Clients know the options by their older names, and by those of CONFIG: search-on-timeout.
     let wanted = args.word(2).to_ascii_uppercase();
     let wanted = wanted.strip_prefix(b"SEARCH-").unwrap_or(&wanted);

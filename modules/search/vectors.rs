@@ -30,7 +30,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Live mutations of one field pending above which writers wait: every search looks at all of them, in about the time that
 /// the walk through a graph takes. (With 4,096, the p99 of searches beside a full tail was 10 times the quiet one, and
@@ -51,6 +51,8 @@ pub struct VectorField {
     queue: Mutex<Queue>,
     /// By source.
     pending: [AtomicUsize; 2],
+    /// Nobody asks any more.
+    is_closed: AtomicBool,
 }
 
 /// Where a mutation comes from.
@@ -216,6 +218,7 @@ impl VectorField {
             tail: RwLock::default(),
             queue: Mutex::default(),
             pending: Default::default(),
+            is_closed: AtomicBool::new(false),
         }
     }
 
@@ -310,9 +313,17 @@ impl VectorField {
         wanted
     }
 
-    /// A worker's part: brings up to `limit` documents into the graph. False when there are none left, and the worker
+    /// Nothing that is pending has to be brought any more.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// A worker's part: brings up to `limit` documents into the graph. False when there is nothing left to do, and the worker
     /// has been signed off.
     pub fn drain(&self, limit: usize) -> bool {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return false;
+        }
         let structure = self.structure();
         for left in (0..limit).rev() {
             let order = if left > 0 { LIVE_FIRST } else { BACKFILL_FIRST };

@@ -1,17 +1,16 @@
 //! The threads that bring pending mutations into graphs.
 //!
 //! A field that has work is in the queue once for each worker that it wants. A worker takes a bounded number of
-//! documents of it and queues it again, so that indexes share the workers fairly. Fields with live mutations come before
+//! documents of it and queues it again, so that fields share the workers fairly. Fields with live mutations come before
 //! those that have a backfill's alone.
 
-use crate::index::Index;
-use crate::vectors::Source;
+use crate::vectors::{Source, VectorField};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Documents that a worker brings before it turns to another index.
+/// Documents that a worker brings before it turns to another field.
 const TURN_DOCUMENTS: usize = 16;
 
 /// One turn of so many goes to whoever has waited longest, whatever it is that he has.
@@ -34,18 +33,15 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<(Arc<Index>, usize)>,
+    queue: VecDeque<Arc<VectorField>>,
     turns: usize,
     stopped: bool,
 }
 
 impl State {
-    fn pick(&mut self) -> Option<(Arc<Index>, usize)> {
+    fn pick(&mut self) -> Option<Arc<VectorField>> {
         self.turns += 1;
-        let is_live = |(index, field): &(Arc<Index>, usize)| {
-            let vectors = index.vectors[*field].as_ref();
-            vectors.is_some_and(|vectors| vectors.pending_of(Source::Live) > 0)
-        };
+        let is_live = |field: &Arc<VectorField>| field.pending_of(Source::Live) > 0;
         let is_fair = self.turns.is_multiple_of(FAIR_TURNS);
         let live = self.queue.iter().position(is_live).filter(|_| !is_fair);
         self.queue.remove(live.unwrap_or(0))
@@ -67,8 +63,8 @@ impl Workers {
         self.threads.len()
     }
 
-    pub fn call(&self, index: &Arc<Index>, field: usize) {
-        self.caller.call(index, field);
+    pub fn call(&self, field: &Arc<VectorField>) {
+        self.caller.call(field);
     }
 
     pub fn handle(&self) -> WorkerCaller {
@@ -77,24 +73,23 @@ impl Workers {
 }
 
 impl WorkerCaller {
-    /// Calls a worker for this field of the index.
-    pub fn call(&self, index: &Arc<Index>, field: usize) {
-        self.0.state.lock().queue.push_back((index.clone(), field));
+    /// Calls a worker for this field.
+    pub fn call(&self, field: &Arc<VectorField>) {
+        self.0.state.lock().queue.push_back(field.clone());
         self.0.work.notify_one();
     }
 }
 
 impl Shared {
     fn run(&self) {
-        while let Some((index, field)) = self.next() {
-            let more = index.vectors[field].as_ref().is_some_and(|vectors| vectors.drain(TURN_DOCUMENTS));
-            if more && !index.is_dropped() {
-                self.state.lock().queue.push_back((index, field));
+        while let Some(field) = self.next() {
+            if field.drain(TURN_DOCUMENTS) {
+                self.state.lock().queue.push_back(field);
             }
         }
     }
 
-    fn next(&self) -> Option<(Arc<Index>, usize)> {
+    fn next(&self) -> Option<Arc<VectorField>> {
         let mut state = self.state.lock();
         loop {
             if state.stopped {
@@ -110,7 +105,7 @@ impl Shared {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        // Indexes that wait hold no workers: the queue is what holds indexes.
+        // Fields that wait hold no workers: the queue is what holds fields.
         let mut state = self.caller.0.state.lock();
         state.stopped = true;
         state.queue.clear();
@@ -126,27 +121,28 @@ impl Drop for Workers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::FieldKind;
     use engramdb_engine::command::Args;
-    use engramdb_engine::log::Lsn;
 
-    fn index_with(source: Source) -> Arc<Index> {
+    fn field_with(source: Source) -> Arc<VectorField> {
         let create = "FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
         let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
         let definition = crate::create::parse(Args::new(&words)).expect("well formed");
-        let index = Arc::new(Index::new(definition, Lsn(1), true));
-        index.vectors[0].as_ref().expect("a vector field").set(source, 0, &[0; 4], 1);
-        index
+        let FieldKind::Vector(options) = &definition.fields[0].kind else { panic!("a vector field") };
+        let field = Arc::new(VectorField::new(options.clone()));
+        field.set(source, 0, &[0; 4], 1);
+        field
     }
 
     #[test]
-    fn indexes_with_live_mutations_come_first_and_the_others_are_not_forgotten() {
-        let [filling, live] = [Source::Backfill, Source::Live].map(index_with);
+    fn fields_with_live_mutations_come_first_and_the_others_are_not_forgotten() {
+        let [filling, live] = [Source::Backfill, Source::Live].map(field_with);
         let mut state = State::default();
-        state.queue.extend([(filling.clone(), 0), (live.clone(), 0)]);
+        state.queue.extend([filling, live.clone()]);
         let mut picked = Vec::new();
         for _ in 0..3 * FAIR_TURNS {
             let next = state.pick().expect("both stay in the queue");
-            picked.push(Arc::ptr_eq(&next.0, &live));
+            picked.push(Arc::ptr_eq(&next, &live));
             state.queue.push_back(next);
         }
         assert_eq!(picked.iter().filter(|is_live| !**is_live).count(), 3, "{picked:?}");

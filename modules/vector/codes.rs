@@ -14,18 +14,10 @@
 //! - 4 bits: in each of 64 bytes, component i of the block in the low half, 64 + i in the high one;
 //! - 1 bit: in order, from the lowest bit of a byte on.
 
-use crate::kernels::{self, CodeKernel, CodeKernels};
+use crate::kernels::{self, CodeKernel, CodeKernels, Width};
 use crate::rotation::{BLOCK, Rotated, Rotation};
 use crate::slab::{Aligned, Slab};
 use crate::{Element, Metric, Quantization};
-
-/// Bits for a component.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Width {
-    Eight,
-    Four,
-    One,
-}
 
 impl Width {
     pub fn of(quantization: Quantization) -> Option<Width> {
@@ -37,22 +29,9 @@ impl Width {
         }
     }
 
-    pub fn bits(self) -> usize {
-        match self {
-            Width::Eight => 8,
-            Width::Four => 4,
-            Width::One => 1,
-        }
-    }
-
     /// The highest level: twice the middle.
     fn top(self) -> i64 {
         (1 << self.bits()) - 1
-    }
-
-    /// What the kernel for two rows takes off the first one's levels, to make them signed.
-    pub fn row_offset(self) -> i64 {
-        if self == Width::Eight { 128 } else { 0 }
     }
 
     /// The distance between levels for components of this root mean square and this largest absolute value. For four bits it is

@@ -1,62 +1,18 @@
 //! Scans: every allowed vector is looked at. The flat index answers with this; the graph does where a filter leaves few, and
 //! where nothing else would find `k`, and then looks at codes where there are many: what is nearest by them is ranked again.
 
-use crate::helpers::Helpers;
+use crate::SearchOutcome;
+use crate::limits::Limits;
 use crate::pool::Candidate;
 use crate::scan::{Wanted, scan, scanned};
 use crate::scratch::Scratch;
 use crate::store::{Query, Store};
-use crate::{Filter, SearchOutcome};
-
-/// Distances between two looks at the deadline: some tens of microseconds.
-pub(crate) const DEADLINE_STRIDE: usize = 256;
-/// Nodes looked through between two looks at it: as long, for nodes of 32 links.
-const BRIDGES_STRIDE: usize = 64;
 
 /// Up to so many vectors are scanned themselves, which takes some tens of microseconds; more by their codes.
 const UNCODED_MAX: usize = 1_000;
 
-/// What a search is allowed to return, and until when it may run.
-#[derive(Clone, Copy)]
-pub(crate) struct Limits<'a> {
-    pub filter: Option<&'a dyn Filter>,
-    pub deadline: Option<&'a dyn Fn() -> bool>,
-}
-
-impl Limits<'_> {
-    /// True when the time is over; asks only every `DEADLINE_STRIDE` evaluations.
-    #[inline(always)]
-    pub fn expired(&self, evaluated: usize) -> bool {
-        match self.deadline {
-            Some(over) => evaluated.is_multiple_of(DEADLINE_STRIDE) && over(),
-            None => false,
-        }
-    }
-
-    /// The same for a walk that looks through the links of nodes and may find nothing to evaluate; asks only every
-    /// `BRIDGES_STRIDE` of them.
-    #[inline(always)]
-    pub fn expired_on_bridges(&self, visited: usize) -> bool {
-        match self.deadline {
-            Some(over) => visited.is_multiple_of(BRIDGES_STRIDE) && over(),
-            None => false,
-        }
-    }
-}
-
 /// The `k` nearest of all live, allowed vectors. Many of them are sifted by their codes, if the query has any.
 pub(crate) fn nearest(
-    store: &Store,
-    query: &Query<'_>,
-    k: usize,
-    limits: Limits<'_>,
-    scratch: &mut Scratch,
-) -> SearchOutcome {
-    nearest_with(Helpers::of_process(), store, query, k, limits, scratch)
-}
-
-fn nearest_with(
-    helpers: &Helpers,
     store: &Store,
     query: &Query<'_>,
     k: usize,
@@ -67,7 +23,7 @@ fn nearest_with(
     let query = &if scanned(store, limits) > UNCODED_MAX { *query } else { query.uncoded() };
     let mut width = if query.is_coded() { store.ranked_again(k) } else { k };
     loop {
-        scan(helpers, store, query, Wanted::Nearest(width), limits, scratch, &mut outcome);
+        scan(store, query, Wanted::Nearest(width), limits, scratch, &mut outcome);
         let Scratch { pool, candidates, .. } = &mut *scratch;
         store.rank_again(query, pool.items(), width, candidates);
         outcome.neighbors = store.settle(query, candidates, k, limits.filter);
@@ -88,20 +44,9 @@ pub(crate) fn within(
     limits: Limits<'_>,
     scratch: &mut Scratch,
 ) -> SearchOutcome {
-    within_with(Helpers::of_process(), store, query, radius, limits, scratch)
-}
-
-fn within_with(
-    helpers: &Helpers,
-    store: &Store,
-    query: &Query<'_>,
-    radius: f64,
-    limits: Limits<'_>,
-    scratch: &mut Scratch,
-) -> SearchOutcome {
     let mut outcome = SearchOutcome::default();
     let wanted = Wanted::Within(radius_of_candidates(radius));
-    scan(helpers, store, query, wanted, limits, scratch, &mut outcome);
+    scan(store, query, wanted, limits, scratch, &mut outcome);
     outcome.neighbors = settle_within(store, query, &mut scratch.candidates, radius, limits);
     outcome
 }
@@ -134,8 +79,9 @@ mod tests {
 
     use super::*;
     use crate::codes::CodeBuffer;
+    use crate::helpers::Helpers;
     use crate::store::Kind;
-    use crate::{Element, Metric, Quantization, bytes_of};
+    use crate::{Element, Filter, Metric, Quantization, bytes_of};
 
     const DIMENSION: usize = 6;
 
@@ -185,40 +131,44 @@ mod tests {
         }
     }
 
-    /// With and without helpers, for a number of rows and for a radius.
-    fn assert_alike(store: &Store, limits: Limits<'_>, place: &str) {
-        let helpers = [Helpers::new(4, 1), Helpers::new(1, 1)];
+    /// What a store says to all questions: for several numbers of rows, and several radii.
+    fn answers(store: &Store, limits: Limits<'_>) -> Vec<SearchOutcome> {
         let mut scratch = store.pin();
+        let mut answers = Vec::new();
         for salt in 0..3 {
             let vector = vector(salt + 5_000_000);
             let mut buffer = CodeBuffer::default();
             let query = store.walking_query(bytes_of(&vector), &mut buffer);
             for k in [1, 2, 10, 65, 1_000, usize::MAX] {
-                let [helped, alone] =
-                    helpers.each_ref().map(|h| nearest_with(h, store, &query, k, limits, &mut scratch));
-                assert_eq!(helped, alone, "{place}, k {k}");
+                answers.push(nearest(store, &query, k, limits, &mut scratch));
             }
             for radius in [0.0, 4.0, 20.0, f64::MAX] {
-                let [helped, alone] = helpers
-                    .each_ref()
-                    .map(|h| within_with(h, store, &query.uncoded(), radius, limits, &mut scratch));
-                assert_eq!(helped, alone, "{place}, radius {radius}");
+                answers.push(within(store, &query.uncoded(), radius, limits, &mut scratch));
             }
         }
+        answers
     }
 
     #[test]
     fn what_several_threads_find_is_what_one_finds() {
+        let [four, one]: [&'static Helpers; 2] =
+            [4, 1].map(|threads| &*Box::leak(Box::new(Helpers::new(threads, 1))));
         for quantization in [Quantization::None, Quantization::Bits4] {
             for ids in [0, 1, 63, 64, 65, 200, 1_500, 5_000] {
-                let store = store(ids, quantization);
-                let none = Limits { filter: None, deadline: None };
-                assert_alike(&store, none, &format!("{quantization:?}, {ids} ids"));
+                let mut store = store(ids, quantization);
+                let mut assert_alike = |limits: Limits<'_>, filter: &str| {
+                    let [helped, alone] = [four, one].map(|helpers| {
+                        store.helpers = helpers;
+                        answers(&store, limits)
+                    });
+                    assert_eq!(helped, alone, "{quantization:?}, {ids} ids, {filter}");
+                };
+                assert_alike(Limits::default(), "no filter");
                 for share in [1, 2, 30] {
                     for cardinality in [None, Some(ids as usize / share as usize), Some(usize::MAX)] {
                         let filter = Part { share, cardinality };
-                        let place = format!("{quantization:?}, {ids} ids, {share}, {cardinality:?}");
-                        assert_alike(&store, Limits { filter: Some(&filter), ..none }, &place);
+                        let limits = Limits { filter: Some(&filter), deadline: None };
+                        assert_alike(limits, &format!("one in {share}, {cardinality:?}"));
                     }
                 }
             }
@@ -257,7 +207,8 @@ mod tests {
                 ids.for_each(visit);
             }
         }
-        let store = store(5_000, Quantization::None);
+        let mut store = store(5_000, Quantization::None);
+        store.helpers = Box::leak(Box::new(Helpers::new(4, 1)));
         let [is_helped, is_late] = [const { AtomicBool::new(false) }; 2];
         let filter = Watching { searcher: thread::current().id(), is_helped, is_late };
         let deadline = || {
@@ -266,9 +217,8 @@ mod tests {
             true
         };
         let limits = Limits { filter: Some(&filter), deadline: Some(&deadline) };
-        let (vector, helpers) = (vector(1), Helpers::new(4, 1));
-        let outcome =
-            nearest_with(&helpers, &store, &store.query(bytes_of(&vector)), 10, limits, &mut store.pin());
+        let vector = vector(1);
+        let outcome = nearest(&store, &store.query(bytes_of(&vector)), 10, limits, &mut store.pin());
         assert!(filter.is_helped.into_inner(), "nobody helped");
         assert!(outcome.timed_out && outcome.neighbors.is_sorted());
     }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::codes::CodeBuffer;
-use crate::exact::{self, Limits};
+use crate::exact;
+use crate::limits::Limits;
 use crate::store::{Kind, Store};
 use crate::vectors::{Placed, Vectors};
 use crate::{

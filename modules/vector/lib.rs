@@ -25,6 +25,7 @@ mod flat;
 mod helpers;
 mod hnsw;
 mod kernels;
+mod limits;
 mod pool;
 mod region;
 mod rotation;

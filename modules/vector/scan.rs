@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::exact::Limits;
-use crate::helpers::Helpers;
+use crate::limits::{DISTANCES_STRIDE, Limits};
 use crate::pool::Candidate;
 use crate::scratch::Scratch;
 use crate::store::{Query, Store};
@@ -64,7 +63,6 @@ pub(crate) fn scanned(store: &Store, limits: Limits<'_>) -> usize {
 
 /// Leaves the wanted candidates in the scratch, whose owner is pinned.
 pub(crate) fn scan(
-    helpers: &Helpers,
     store: &Store,
     query: &Query<'_>,
     wanted: Wanted,
@@ -74,7 +72,7 @@ pub(crate) fn scan(
 ) {
     let row_bytes = if query.is_coded() { store.code_bytes() } else { store.vector_bytes_each() };
     let expected = scanned(store, limits);
-    let lent = helpers.lend(expected.saturating_mul(row_bytes));
+    let lent = store.helpers.lend(expected.saturating_mul(row_bytes));
     let (live, id_bound) = (store.len(), store.id_bound());
     let range = if lent.count() == 0 { id_bound } else { range_of(row_bytes, expected, live) };
     let scan = Scan {
@@ -154,7 +152,7 @@ impl Scan<'_> {
         let mut flush = |fresh: &mut Vec<u32>| {
             let is_late = self.is_late.load(Ordering::Relaxed);
             for (at, &slot) in fresh.iter().enumerate() {
-                if is_late || limits.expired(evaluated) {
+                if is_late || limits.expired(evaluated, DISTANCES_STRIDE) {
                     self.is_late.store(true, Ordering::Relaxed);
                     break;
                 }

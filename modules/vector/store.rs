@@ -12,8 +12,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
-use crate::codes::{CodeBuffer, CodedQuery, Codes, Width};
-use crate::kernels::{self, Kernel};
+use crate::codes::{CodeBuffer, CodedQuery, Codes};
+use crate::helpers::Helpers;
+use crate::kernels::{self, Kernel, Width};
 use crate::pool::Candidate;
 use crate::scratch::{Pinned, Scratch, ScratchPool};
 use crate::slab::Slab;
@@ -63,6 +64,8 @@ pub(crate) struct Store {
     id_bound: AtomicUsize,
     live: AtomicUsize,
     scratches: ScratchPool,
+    /// Who helps with long scans.
+    pub helpers: &'static Helpers,
 }
 
 /// A query vector with what the metric needs of it.
@@ -108,6 +111,7 @@ impl Store {
             id_bound: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
             scratches: ScratchPool::new(),
+            helpers: Helpers::of_process(),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::log::{Lsn, ShardLog};
 use crate::module::{Exporter, Module};
 use crate::store::Store;
 use crate::tx::Tx;
-use crate::view::View;
+use crate::view::{Shared, View};
 use crate::watch::Watch;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::cell::Cell;
@@ -31,35 +31,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub struct Engine {
     store: RwLock<Store>,
     shared: Shared,
-    pipeline: Pipeline,
-}
-
-/// What views and transactions need beside the store.
-pub(crate) struct Shared {
-    pub(crate) hazards: Hazards,
-    pub(crate) env: Env,
     clock_ms: AtomicU64,
     /// Whether a module was overloaded when it was last asked.
     overloaded: AtomicBool,
-}
-
-impl Shared {
-    /// Asks the modules. Under the keyspace's lock, so that a run that makes one overloaded is not overlooked.
-    fn note_load(&self, store: &Store) {
-        let overloaded = store.modules.iter().any(|module| module.is_overloaded());
-        if overloaded != self.overloaded.load(Ordering::Relaxed) {
-            self.overloaded.store(overloaded, Ordering::Relaxed);
-        }
-    }
-
-    fn now_ms(&self) -> u64 {
-        let wall_ms = self.env.clock.wall_ms();
-        let clock_ms = self.clock_ms.load(Ordering::Relaxed);
-        if wall_ms > clock_ms {
-            self.clock_ms.fetch_max(wall_ms, Ordering::Relaxed);
-        }
-        wall_ms.max(clock_ms)
-    }
+    pipeline: Pipeline,
 }
 
 /// What a command came to.
@@ -73,9 +48,13 @@ pub struct Ran {
 impl Engine {
     /// Made by [`crate::recovery::Recovering::start`].
     pub(crate) fn new(store: Store, env: Env, clock_ms: u64, pipeline: Pipeline) -> Engine {
-        let clock_ms = AtomicU64::new(clock_ms);
-        let shared = Shared { hazards: Hazards::new(), env, clock_ms, overloaded: AtomicBool::new(false) };
-        Engine { store: RwLock::new(store), shared, pipeline }
+        Engine {
+            store: RwLock::new(store),
+            shared: Shared { hazards: Hazards::new(), env },
+            clock_ms: AtomicU64::new(clock_ms),
+            overloaded: AtomicBool::new(false),
+            pipeline,
+        }
     }
 
     pub fn env(&self) -> &Env {
@@ -83,7 +62,12 @@ impl Engine {
     }
 
     pub fn now_ms(&self) -> u64 {
-        self.shared.now_ms()
+        let wall_ms = self.shared.env.clock.wall_ms();
+        let clock_ms = self.clock_ms.load(Ordering::Relaxed);
+        if wall_ms > clock_ms {
+            self.clock_ms.fetch_max(wall_ms, Ordering::Relaxed);
+        }
+        wall_ms.max(clock_ms)
     }
 
     /// The last batch that is durable: replies gated at it or below may leave.
@@ -167,12 +151,19 @@ impl Engine {
     /// True while some module has more pending work than it wants: writers wait before they take the lock. Costs one
     /// load unless the last run of writes left one so.
     pub fn is_overloaded(&self) -> bool {
-        if !self.shared.overloaded.load(Ordering::Relaxed) {
+        if !self.overloaded.load(Ordering::Relaxed) {
             return false;
         }
-        let store = self.store.read();
-        self.shared.note_load(&store);
-        self.shared.overloaded.load(Ordering::Relaxed)
+        self.note_load(&self.store.read());
+        self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// Asks the modules. Under the keyspace's lock, so that a run that makes one overloaded is not overlooked.
+    fn note_load(&self, store: &Store) {
+        let overloaded = store.modules.iter().any(|module| module.is_overloaded());
+        if overloaded != self.overloaded.load(Ordering::Relaxed) {
+            self.overloaded.store(overloaded, Ordering::Relaxed);
+        }
     }
 
     /// Does one slice of the modules' background work (index backfills); false when nothing is left. Call it in a loop,
@@ -250,8 +241,7 @@ impl ReadRun<'_> {
         View {
             keyspace: &self.store.keyspace,
             modules: &self.store.modules,
-            hazards: &self.engine.shared.hazards,
-            env: &self.engine.shared.env,
+            shared: &self.engine.shared,
             database,
             now_ms: self.now_ms,
             last_lsn: self.store.last_lsn,
@@ -335,7 +325,7 @@ impl WriteRun<'_> {
 impl Drop for WriteRun<'_> {
     fn drop(&mut self) {
         if let Some(store) = self.store.take() {
-            self.engine.shared.note_load(&store);
+            self.engine.note_load(&store);
             release(store);
         }
     }

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod effect;
 pub mod engine;
 pub mod env;
+mod error;
 mod hazard;
 pub mod keyspace;
 pub mod log;
@@ -26,5 +27,5 @@ pub mod view;
 mod watch;
 
 pub use engine::Engine;
-pub use store::ReplayError;
+pub use error::ReplayError;
 pub use watch::Watch;

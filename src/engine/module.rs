@@ -9,11 +9,10 @@
 //! ground state changes. All that a module can do to the keyspace is to house contents, which changes where they stand and
 //! not what they are (`Housing`).
 
-use crate::command::Command;
 use crate::effect::{Effect, Record};
+use crate::error::ReplayError;
 use crate::keyspace::Housing;
 use crate::log::Lsn;
-use crate::store::ReplayError;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -43,8 +42,6 @@ pub trait Module: Any + Send + Sync {
 
     /// What MODULE LIST says: the version clients compare with RediSearch's, say.
     fn list_version(&self) -> u32;
-
-    fn commands(&self) -> &'static [Command];
 
     /// Changes the ground state. An error means that the data is corrupt or newer than this program.
     fn apply(&mut self, keyspace: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String>;

@@ -7,6 +7,7 @@
 use crate::effect::Record;
 use crate::engine::Engine;
 use crate::env::Env;
+use crate::error::ReplayError;
 use crate::keyspace::{Housing, Keyspace};
 use crate::log::local::{LocalLog, LocalOptions, OpenError};
 use crate::log::pipeline::{Options, Pipeline};
@@ -16,7 +17,7 @@ use crate::module::{Module, Modules};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::create::{MakeModules, open_listed};
 use crate::snapshot::manifest::{Manifest, ManifestEntry, ManifestError};
-use crate::store::{ReplayError, Store};
+use crate::store::Store;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

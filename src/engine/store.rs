@@ -3,7 +3,8 @@
 //! Everything that hangs on a change hangs here and nowhere else: the log's record, hazards, WATCH, modules (index
 //! maintenance). `execute` and `replay` differ only in what they record.
 
-use crate::effect::{DecodeError, Effect, Record, decode_batch};
+use crate::effect::{Effect, Record, decode_batch};
+use crate::error::ReplayError;
 use crate::hazard::Hazards;
 use crate::keyspace::{Housing, Keyspace, Outcome};
 use crate::log::Lsn;
@@ -20,19 +21,6 @@ pub struct Store {
     batch: Vec<u8>,
     /// Large values to drop once the lock is released.
     garbage: Vec<Outcome>,
-}
-
-/// Why a batch from the log or a snapshot cannot be applied: it is corrupt, or of a newer version.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    #[error("an effect does not fit the keyspace: {0}")]
-    Mismatch(String),
-    #[error("the data holds changes of module number {0}, which this program does not have")]
-    UnknownModule(u8),
-    #[error("module {module}: {cause}")]
-    Module { module: &'static str, cause: String },
 }
 
 impl Store {

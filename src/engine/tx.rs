@@ -4,14 +4,13 @@
 //! keep the effects of their earlier commands, as Redis does). A write that meets an expired key or field logs its
 //! delete first, so that replay never has to know what time it was.
 
-use crate::command::CommandError;
 use crate::effect::{Cause, Effect, List, Record};
-use crate::engine::Shared;
+use crate::error::CommandError;
 use crate::keyspace::{Entry, Value};
 use crate::log::Lsn;
 use crate::log::pipeline::{Credit, Pipeline};
 use crate::store::Store;
-use crate::view::View;
+use crate::view::{Shared, View};
 use std::cell::Cell;
 
 /// One batch in the making: exclusive access to the store, at one moment of the engine clock.
@@ -68,8 +67,7 @@ impl<'a> Tx<'a> {
         let view = View {
             keyspace: &self.store.keyspace,
             modules: &self.store.modules,
-            hazards: &self.shared.hazards,
-            env: &self.shared.env,
+            shared: self.shared,
             database: self.database,
             now_ms: self.now_ms,
             last_lsn: self.store.last_lsn,

@@ -1,8 +1,8 @@
 //! `View`: the only door to keys. Reads at one moment of the engine clock, and folds the hazard of each lookup, of
 //! present and absent keys alike, into what the reply must wait for.
 
-use crate::command::CommandError;
 use crate::env::Env;
+use crate::error::CommandError;
 use crate::hazard::Hazards;
 use crate::keyspace::{Database, Entry, Keyspace, Value};
 use crate::log::Lsn;
@@ -10,12 +10,17 @@ use crate::module::{Module, Modules};
 use crate::types::{Field, Hash, StringValue};
 use std::cell::Cell;
 
+/// What views and transactions need beside the store.
+pub(crate) struct Shared {
+    pub(crate) hazards: Hazards,
+    pub(crate) env: Env,
+}
+
 /// A read of one database. Expired keys and fields read as absent; nothing is mutated.
 pub struct View<'a> {
     pub(crate) keyspace: &'a Keyspace,
     pub(crate) modules: &'a Modules,
-    pub(crate) hazards: &'a Hazards,
-    pub(crate) env: &'a Env,
+    pub(crate) shared: &'a Shared,
     pub(crate) database: u32,
     pub(crate) now_ms: u64,
     /// The last batch that was applied.
@@ -36,7 +41,7 @@ impl<'a> View<'a> {
     }
 
     pub fn random(&self) -> u64 {
-        self.env.random.next_u64()
+        self.shared.env.random.next_u64()
     }
 
     /// True inside EXEC: the whole store stands still meanwhile, so a staged command must not wait for anything.
@@ -65,7 +70,7 @@ impl<'a> View<'a> {
     /// The same in any database, without noting an access (OBJECT, TTL, TYPE).
     #[inline]
     pub fn peek(&self, database: u32, key: &[u8]) -> Option<&'a Entry> {
-        self.wait_for(self.hazards.of(database, key));
+        self.wait_for(self.shared.hazards.of(database, key));
         self.keyspace.entry(database, key).filter(|entry| entry.alive(self.now_ms))
     }
 

@@ -12,8 +12,10 @@ use crate::reply::Replies;
 use crate::server::Shared;
 use crate::session::{Multi, Queued, Session};
 use crate::stats::{Slow, WorkerStats};
-use engramdb_engine::command::{Args, CommandError, Finish, Handler, Job, Known, Reply, Stage, flag};
-use engramdb_engine::engine::{Transaction, batch_bytes_max};
+use engramdb_engine::command::{
+    Args, Command, CommandError, Finish, Handler, Job, Known, Reply, Stage, flag,
+};
+use engramdb_engine::engine::{Ran, Transaction, batch_bytes_max};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::log::pipeline::{Credit, Refusal};
 use engramdb_resp::{Arguments, Requests};
@@ -290,8 +292,23 @@ impl Core {
         first: usize,
         plan: &Plan<'_>,
     ) -> (usize, Option<Waiting>) {
+        let database = self.session.database;
         if plan.writes == 0 {
-            return self.run_reads(shared, requests, buffer, first, plan);
+            let run = shared.engine.reads();
+            plan.each_key(requests, buffer, first, |key| run.prefetch(database, key));
+            let (done, stage) =
+                self.run_each(shared, requests, buffer, first, plan, |command, args, replies| {
+                    run.run(database, command, args, replies)
+                });
+            drop(run);
+            return match stage {
+                Stage::Done => (done, None),
+                Stage::Run(job) => {
+                    self.finish(job());
+                    (done, None)
+                }
+                Stage::Offload(job) => (done, Some(offload(job))),
+            };
         }
         let credit = match self.admit(shared, plan.writes, plan.batch_bytes) {
             Ok(credit) => credit,
@@ -302,42 +319,28 @@ impl Core {
             }
             Err(Admission::Closed) => return (0, None),
         };
-        let mut words: Arguments<'_> = SmallVec::new();
-        let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
         let mut run = shared.engine.writes(credit);
-        plan.each_key(requests, buffer, first, |key| run.prefetch(self.session.database, key));
-        let start = shared.now();
-        let mut before = start;
-        let mut done = 0;
-        for known in &plan.commands {
-            words.clear();
-            words.extend(requests.get(first + done, buffer).iter());
-            let args = Args::new(&words);
-            let database = self.session.database;
-            self.reply_gated(|_, replies| (run.run(database, known.command, args, replies).gate, ()));
-            done += 1;
-            let now = shared.now();
-            self.note(shared, known.id, args, now - before);
-            before = now;
-            if now - start > RUN_TIME_MAX || self.outbox.len() > output_max {
-                break;
-            }
-        }
+        plan.each_key(requests, buffer, first, |key| run.prefetch(database, key));
+        // Staged commands are in no plan that writes.
+        let (done, _) = self.run_each(shared, requests, buffer, first, plan, |command, args, replies| {
+            run.run(database, command, args, replies)
+        });
         (done, None)
     }
 
-    fn run_reads(
+    /// Runs the commands of a plan until one is staged, or until it is time to let others have a turn. Returns how many
+    /// are done, and what is left to do of the last of them.
+    fn run_each(
         &mut self,
         shared: &Shared,
         requests: &Requests,
         buffer: &[u8],
         first: usize,
         plan: &Plan<'_>,
-    ) -> (usize, Option<Waiting>) {
+        mut step: impl FnMut(&Command, Args<'_>, &mut Replies<'_>) -> Ran,
+    ) -> (usize, Stage) {
         let mut words: Arguments<'_> = SmallVec::new();
         let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
-        let run = shared.engine.reads();
-        plan.each_key(requests, buffer, first, |key| run.prefetch(self.session.database, key));
         let start = shared.now();
         let mut before = start;
         let mut done = 0;
@@ -345,29 +348,20 @@ impl Core {
             words.clear();
             words.extend(requests.get(first + done, buffer).iter());
             let args = Args::new(&words);
-            let database = self.session.database;
             let stage = self.reply_gated(|_, replies| {
-                let ran = run.run(database, known.command, args, replies);
+                let ran = step(known.command, args, replies);
                 (ran.gate, ran.stage)
             });
             done += 1;
             let now = shared.now();
             self.note(shared, known.id, args, now - before);
             before = now;
-            match stage {
-                Stage::Done => {}
-                Stage::Run(job) => {
-                    drop(run);
-                    self.finish(job());
-                    return (done, None);
-                }
-                Stage::Offload(job) => return (done, Some(offload(job))),
-            }
-            if now - start > RUN_TIME_MAX || self.outbox.len() > output_max {
-                break;
+            let is_enough = now - start > RUN_TIME_MAX || self.outbox.len() > output_max;
+            if is_enough || !matches!(stage, Stage::Done) {
+                return (done, stage);
             }
         }
-        (done, None)
+        (done, Stage::Done)
     }
 
     /// Ends a staged command.

@@ -56,6 +56,7 @@ each document, the fresh one the last versions only, in pipelines. When a graph 
 with an exact scan.
 
 Rows:
+  recall@K               on the right the mean difference, and its standard error over the queries
   index MB               what FT.INFO says that the index occupies (total_index_memory_sz_mb); the library's own count
   INFO MB                used_memory of INFO, less that of the server while it was empty
   resident MB, peak MB   what the system says of the process (/proc/PID/status: VmRSS, VmHWM), less what it held while empty
@@ -84,6 +85,9 @@ pub struct ChurnArgs {
     /// Neighbours to ask for
     #[arg(short, long, default_value_t = 10)]
     pub k: usize,
+    /// Different queries to ask; the more, the less the recalls of the two differ by chance
+    #[arg(long, default_value_t = 5_000)]
+    pub queries: usize,
     /// Ask for at least this many seconds at each point; every query is asked several times anyway
     #[arg(long, default_value_t = 4.0)]
     pub seconds: f64,
@@ -131,6 +135,7 @@ impl ChurnArgs {
             ("--rounds", self.rounds),
             ("--ef", self.ef.iter().copied().min().unwrap_or(0)),
             ("--k", self.k),
+            ("--queries", self.queries),
         ])?;
         if !(self.seconds >= 0.0 && self.seconds.is_finite()) {
             return Err(BenchError::Usage("--seconds must be a number from 0".into()));
@@ -162,7 +167,7 @@ impl<'a> Churn<'a> {
             name: format!("round {rounds} of synthetic:{documents}:{dimensions}:{}", arguments.load.seed),
             metric: Metric::Cosine,
             base: generator.rows(&last),
-            queries: generator.queries(),
+            queries: generator.queries(arguments.queries),
             neighbors: None,
         };
         let truth = dataset.exact_neighbors(k);
@@ -262,9 +267,11 @@ impl<'a> Churn<'a> {
                 }
             }
             for (points, outcome) in points.iter_mut().zip(outcomes.into_iter().flatten()) {
+                let recalls = recall::of_each(&self.task.dataset, &self.truth, &outcome.answers, self.task.k);
                 points.push(Point {
                     ef,
-                    recall: recall::at_k(&self.task.dataset, &self.truth, &outcome.answers, self.task.k),
+                    recall: recall::mean(&recalls),
+                    recalls,
                     latency: outcome.latencies.percentiles(),
                     cpu_us_per_query: outcome.cpu_us_per_query(),
                 });

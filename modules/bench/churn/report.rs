@@ -6,6 +6,7 @@ use super::{ChurnArgs, ChurnEngine};
 use crate::latency::Percentiles;
 use crate::output::{self, Table};
 use crate::own_load::{Heading, MEGABYTE, median};
+use crate::vectors::recall;
 
 /// What the project wants: the recall of a fresh build less so much at most, ...
 const RECALL_LOSS_WANTED: f64 = 0.01;
@@ -48,6 +49,9 @@ pub(super) struct State {
 pub(super) struct Point {
     pub(super) ef: usize,
     pub(super) recall: f64,
+    /// Of each query, in the same order in both states.
+    #[serde(skip)]
+    pub(super) recalls: Vec<f64>,
     #[serde(flatten)]
     pub(super) latency: Percentiles,
     pub(super) cpu_us_per_query: Option<f64>,
@@ -58,6 +62,8 @@ pub(super) struct Point {
 struct Verdict {
     /// The largest over all ef; negative where the churned index finds more everywhere.
     recall_loss: f64,
+    /// Of that loss, over the queries.
+    recall_standard_error: f64,
     index_growth: f64,
     resident_growth: Option<f64>,
     /// The median over all ef of CPU time a query.
@@ -67,16 +73,35 @@ struct Verdict {
 impl Verdict {
     fn of(fresh: &State, churned: &State) -> Self {
         let pairs = || fresh.points.iter().zip(&churned.points);
-        let losses = pairs().map(|(fresh, churned)| fresh.recall - churned.recall);
+        let losses = pairs().map(|(fresh, churned)| Paired::of(&churned.recalls, &fresh.recalls));
+        let worst = losses.max_by(|one, other| one.mean.total_cmp(&other.mean)).unwrap_or_default();
         let cpu: Option<Vec<f64>> = pairs()
             .map(|(fresh, churned)| growth(fresh.cpu_us_per_query, churned.cpu_us_per_query))
             .collect();
         Self {
-            recall_loss: losses.fold(f64::NEG_INFINITY, f64::max),
+            recall_loss: worst.mean,
+            recall_standard_error: worst.standard_error,
             index_growth: churned.index_bytes / fresh.index_bytes - 1.0,
             resident_growth: growth(fresh.resident_bytes, churned.resident_bytes),
             cpu_growth: cpu.map(median),
         }
+    }
+}
+
+/// What a figure of the same queries differs by.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Paired {
+    mean: f64,
+    standard_error: f64,
+}
+
+impl Paired {
+    fn of(from: &[f64], to: &[f64]) -> Self {
+        let differences: Vec<f64> = from.iter().zip(to).map(|(from, to)| to - from).collect();
+        let mean = recall::mean(&differences);
+        let squares: f64 = differences.iter().map(|difference| (difference - mean).powi(2)).sum();
+        let count = differences.len().max(2) as f64;
+        Self { mean, standard_error: (squares / (count - 1.0) / count).sqrt() }
     }
 }
 
@@ -105,7 +130,10 @@ impl Report {
 
     pub(super) fn print(&self) {
         print!("\n{}", self.table().render());
-        println!("recall: at most {:.4} lower (wanted: {RECALL_LOSS_WANTED})", self.verdict.recall_loss);
+        println!(
+            "recall: at most {:.4} lower (standard error {:.4}; wanted: {RECALL_LOSS_WANTED})",
+            self.verdict.recall_loss, self.verdict.recall_standard_error
+        );
         if let Some(growth) = self.verdict.resident_growth {
             println!(
                 "resident memory: {} (wanted: at most {})",
@@ -161,8 +189,10 @@ impl Report {
             figures: points.map(figure),
             compared,
         };
+        let [fresh, churned] = points;
+        let paired = Paired::of(&fresh.recalls, &churned.recalls);
         [
-            of(&format!("recall@{}", self.k), 4, Compared::Absolutely, &|point| Some(point.recall)),
+            of(&format!("recall@{}", self.k), 4, Compared::Paired(paired), &|point| Some(point.recall)),
             of("CPU us a query", 0, Compared::InPercent, &|point| point.cpu_us_per_query),
             of("p50 us", 0, Compared::InPercent, &|point| Some(point.latency.p50_us)),
             of("p99 us", 0, Compared::InPercent, &|point| Some(point.latency.p99_us)),
@@ -182,7 +212,7 @@ struct Line {
 /// How the churned figure is set beside the fresh one.
 enum Compared {
     Not,
-    Absolutely,
+    Paired(Paired),
     InPercent,
 }
 
@@ -191,8 +221,8 @@ impl Line {
         let [fresh, churned] = self.figures;
         let difference = match self.compared {
             Compared::Not => None,
-            Compared::Absolutely => {
-                fresh.zip(churned).map(|(fresh, churned)| format!("{:+.4}", churned - fresh))
+            Compared::Paired(Paired { mean, standard_error }) => {
+                Some(format!("{mean:+.4} (+- {standard_error:.4})"))
             }
             Compared::InPercent => growth(fresh, churned).map(percent),
         };
@@ -208,6 +238,7 @@ mod tests {
         let point = |&recall: &f64| Point {
             ef: 10,
             recall,
+            recalls: vec![recall - 0.125, recall + 0.125],
             latency: Percentiles::default(),
             cpu_us_per_query: Some(recall * 100.0),
         };
@@ -224,11 +255,21 @@ mod tests {
     #[test]
     fn the_verdict_is_the_worst_loss_and_the_growth() {
         let verdict = Verdict::of(&state(&[0.5, 0.5], 100.0, 200.0), &state(&[1.0, 0.25], 125.0, 150.0));
-        assert_eq!((verdict.recall_loss, verdict.index_growth), (0.25, 0.25));
+        assert_eq!((verdict.recall_loss, verdict.recall_standard_error), (0.25, 0.0));
+        assert_eq!(verdict.index_growth, 0.25);
         assert_eq!(verdict.resident_growth, Some(-0.25));
         assert_eq!(verdict.cpu_growth, Some(1.25 - 1.0), "between 2 and 0.5 times");
         let unknown = State { resident_bytes: None, ..state(&[1.0], 1.0, 1.0) };
         assert_eq!(Verdict::of(&unknown, &unknown).resident_growth, None);
+    }
+
+    #[test]
+    fn a_difference_knows_how_much_of_it_may_be_chance() {
+        let paired = Paired::of(&[0.5, 0.5, 1.0, 0.0], &[1.0, 0.5, 0.5, 1.0]);
+        assert_eq!(paired.mean, 0.25);
+        // Of 0.5, 0, -0.5 and 1: variance 5/12, of the mean a quarter of that.
+        assert!((paired.standard_error - (5.0_f64 / 48.0).sqrt()).abs() < 1e-12, "{paired:?}");
+        assert_eq!(Paired::of(&[], &[]), Paired { mean: 0.0, standard_error: 0.0 });
     }
 
     #[test]
@@ -243,7 +284,11 @@ mod tests {
             let line = text.lines().find_map(|line| line.strip_prefix(what));
             line.map(|line| line.split_whitespace().collect::<Vec<_>>())
         };
-        assert_eq!(line("recall@10, ef 10"), Some(vec!["0.9000", "0.8000", "-0.1000"]), "{text}");
+        assert_eq!(
+            line("recall@10, ef 10"),
+            Some(vec!["0.9000", "0.8000", "-0.1000", "(+-", "0.0000)"]),
+            "{text}"
+        );
         assert_eq!(line("resident MB"), Some(vec!["2.0", "2.2", "+10.0", "%"]), "{text}");
         assert_eq!(line("CPU us a document"), Some(vec!["100000", "150000", "+50.0", "%"]), "{text}");
         assert_eq!(line("CPU us a query, ef 10"), Some(vec!["90", "80", "-11.1", "%"]), "{text}");

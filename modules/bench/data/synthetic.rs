@@ -49,7 +49,7 @@ pub fn generate(rows: usize, dimensions: usize, seed: u64) -> Dataset {
         name: format!("synthetic:{rows}:{dimensions}:{seed}"),
         metric: Metric::Cosine,
         base: generator.rows(&numbers),
-        queries: generator.queries(),
+        queries: generator.queries(QUERIES),
         neighbors: None,
     }
 }
@@ -93,8 +93,9 @@ impl Generator {
         self.draw(Stream::BaseRow, numbers)
     }
 
-    pub fn queries(&self) -> Matrix<f32> {
-        self.draw(Stream::Query, &std::array::from_fn::<usize, QUERIES, _>(|number| number))
+    /// So many queries; the first `QUERIES` of them are the set's own.
+    pub fn queries(&self, count: usize) -> Matrix<f32> {
+        self.draw(Stream::Query, &Vec::from_iter(0..count))
     }
 
     fn draw(&self, stream: Stream, numbers: &[usize]) -> Matrix<f32> {

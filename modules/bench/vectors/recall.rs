@@ -7,18 +7,20 @@ use crate::data::truth::{Answers, Distances};
 const TOLERANCE: f32 = 1e-4;
 
 /// Mean recall@k over the queries that were answered.
+pub fn at_k(dataset: &Dataset, truth: &Answers, answers: &[Option<Vec<u32>>], k: usize) -> f64 {
+    mean(&of_each(dataset, truth, answers, k))
+}
+
+/// Recall@k of each query that was answered.
 ///
 /// A row counts as found if its own exact distance is no larger than that of the k-th true neighbour, so that rows at equal
 /// distance (copies) are as good as each other. A row given twice counts once. Where a filter leaves fewer than `k` rows,
 /// all of them make a recall of one.
-pub fn at_k(dataset: &Dataset, truth: &Answers, answers: &[Option<Vec<u32>>], k: usize) -> f64 {
+pub fn of_each(dataset: &Dataset, truth: &Answers, answers: &[Option<Vec<u32>>], k: usize) -> Vec<f64> {
     let distances = Distances::new(&dataset.base, dataset.metric);
-    let mut sum = 0.0;
-    let mut count = 0;
-    for (query, answer) in answers.iter().enumerate() {
-        let Some(answer) = answer else { continue };
+    let of_one = |query: usize, answer: &[u32]| {
         let expected = &truth[query][..k.min(truth[query].len())];
-        let Some(&farthest) = expected.last() else { continue };
+        let &farthest = expected.last()?;
         let distance = distances.from(dataset.queries.row(query));
         let bound = distance(farthest);
         let bound = bound + TOLERANCE * bound.abs().max(TOLERANCE);
@@ -26,10 +28,15 @@ pub fn at_k(dataset: &Dataset, truth: &Answers, answers: &[Option<Vec<u32>>], k:
             answer.iter().take(k).copied().filter(|&row| distance(row) <= bound).collect();
         found.sort_unstable();
         found.dedup();
-        sum += found.len().min(expected.len()) as f64 / expected.len() as f64;
-        count += 1;
-    }
-    if count == 0 { 0.0 } else { sum / f64::from(count) }
+        Some(found.len().min(expected.len()) as f64 / expected.len() as f64)
+    };
+    let answered = answers.iter().enumerate().filter_map(|(query, answer)| Some((query, answer.as_ref()?)));
+    answered.filter_map(|(query, answer)| of_one(query, answer)).collect()
+}
+
+/// Zero of nothing.
+pub fn mean(figures: &[f64]) -> f64 {
+    if figures.is_empty() { 0.0 } else { figures.iter().sum::<f64>() / figures.len() as f64 }
 }
 
 #[cfg(test)]

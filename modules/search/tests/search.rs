@@ -55,6 +55,28 @@ fn nearest_neighbours_are_replied_in_distance_order_as_soon_as_they_are_written(
 }
 
 #[test]
+fn what_moves_away_after_it_was_found_hides_nobody_nearer() {
+    for algorithm in ["FLAT", "HNSW"] {
+        let server = vectors_index(algorithm);
+        for number in 0..6 {
+            server.hset(&format!("d:{number}"), &[("c", b"red"), ("v", &blob(&[number as f32, 0.0]))]);
+        }
+        for (turn, filter) in ["*", "@c:{red}"].into_iter().enumerate() {
+            let query = format!("{filter}=>[KNN 2 @v $v]");
+            let origin = blob(&[0.0, 0.0]);
+            let words: [&[u8]; 7] =
+                [b"FT.SEARCH", b"idx", query.as_bytes(), b"NOCONTENT", b"PARAMS", b"2", b"v"];
+            let words = [&words[..], &[&origin]].concat();
+            let moved = format!("d:{turn}");
+            let (reply, _) = server
+                .run_interrupted(&words, || _ = server.hset(&moved, &[("v", &blob(&[100.0, turn as f32]))]));
+            let wanted = format!("[2, \"d:{}\", \"d:{}\"]", turn + 1, turn + 2);
+            assert_eq!(reply, wanted, "{algorithm} {filter}");
+        }
+    }
+}
+
+#[test]
 fn errors_are_those_that_clients_match_on() {
     let server = vectors_index("HNSW");
     let vector = blob(&[0.0, 0.0]);

@@ -18,12 +18,12 @@
 //! Deleted nodes are refused ones. What is deleted while a walk runs is sorted out in the end (`Store::settle`).
 
 use super::Hnsw;
-use super::search::Walk;
-use crate::exact::Limits;
+use super::walk::{Walk, Walker};
+use crate::Filter;
+use crate::limits::NODES_STRIDE;
 use crate::pool::Candidate;
 use crate::scratch::Scratch;
-use crate::store::{Query, State, Store};
-use crate::{Filter, SearchOutcome};
+use crate::store::{State, Store};
 
 /// A filter that refuses at most this many times the beam's width is left to the plain walk: the refused ones cost at most as
 /// much as the walk itself. (It also asks the filter about fewer nodes.)
@@ -85,16 +85,9 @@ fn is_sifted(allowed: usize, width: usize, live: usize) -> bool {
 }
 
 impl Hnsw {
-    /// The filter, if it refuses more than a plain walk sorts out on its way, or does not know.
-    pub(super) fn narrow_filter<'a>(
-        &self,
-        width: usize,
-        live: usize,
-        limits: Limits<'a>,
-    ) -> Option<&'a dyn Filter> {
-        limits
-            .filter
-            .filter(|filter| filter.cardinality().is_none_or(|allowed| !is_sifted(allowed, width, live)))
+    /// Does it refuse more than a plain walk sorts out on its way, or not know?
+    pub(super) fn is_narrow(&self, filter: &dyn Filter, width: usize) -> bool {
+        filter.cardinality().is_none_or(|allowed| !is_sifted(allowed, width, self.store.len()))
     }
 
     /// Is it cheaper to scan what a filter allows than to walk? Also asked for filters that are not narrow: in a small index
@@ -110,57 +103,6 @@ impl Hnsw {
         allowed.saturating_mul(allowed) <= cost
     }
 
-    /// Best-first search among what the filter allows: leaves the nearest `width` of what it met in `scratch.pool`. Gives up
-    /// when it found fewer than that.
-    #[allow(clippy::too_many_arguments, reason = "one loop's worth of state; a struct would only rename it")]
-    pub(super) fn filtered_beam(
-        &self,
-        query: &Query<'_>,
-        filter: &dyn Filter,
-        start: Candidate,
-        width: usize,
-        limits: Limits<'_>,
-        scratch: &mut Scratch,
-        outcome: &mut SearchOutcome,
-    ) -> Walk {
-        let wanted = self.neighbors_wanted(filter);
-        let admission = Admission { store: &self.store, filter, has_deleted: self.has_deleted() };
-        let seed = self.nearest_seed(query, &admission, start.slot(), scratch, outcome);
-        scratch.visited.begin(self.store.slot_count());
-        scratch.visited.insert(start.slot());
-        scratch.pool.begin(width);
-        if let Some(seed) = seed.filter(|seed| scratch.visited.insert(seed.slot())) {
-            scratch.pool.push(seed);
-        }
-        // From a refused start too: what is allowed beyond its bridges lies on other sides than the seed.
-        let mut next = Some(start);
-        if admission.admits(start.slot(), self.store.id_of(start.slot())) {
-            scratch.pool.push(start);
-            next = scratch.pool.next_to_expand();
-        }
-        while let Some(current) = next {
-            if self.gather_allowed(&admission, current.slot(), wanted, limits, scratch, outcome)
-                == Walk::TimedOut
-            {
-                return Walk::TimedOut;
-            }
-            let Scratch { pool, fresh, .. } = &mut *scratch;
-            if let Some(next) = pool.peek() {
-                self.graph.prefetch(next.slot());
-            }
-            for at in 0..fresh.len() {
-                self.prefetch_ahead(fresh, at);
-                if limits.expired(outcome.evaluated) {
-                    return Walk::TimedOut;
-                }
-                outcome.evaluated += 1;
-                pool.push(self.store.near_candidate(query, fresh[at]));
-            }
-            next = pool.next_to_expand();
-        }
-        if scratch.pool.is_full() { Walk::Complete } else { Walk::GaveUp }
-    }
-
     /// How many allowed neighbours a node is to have: between M and 2 M. Where most are allowed, little more than links of its
     /// own, which is all that a plain walk has; where few are, each further one costs many bridges.
     fn neighbors_wanted(&self, filter: &dyn Filter) -> usize {
@@ -169,21 +111,52 @@ impl Hnsw {
         let wanted = (2.0 - share).min(1.5 * (1.0 + share));
         (wanted * self.parameters.m as f32) as usize
     }
+}
+
+impl Walker<'_> {
+    /// Best-first search among what the filter allows: leaves the nearest `width` of what it met in `scratch.pool`. Gives up
+    /// when it found fewer than that.
+    pub(super) fn filtered_beam(&mut self, filter: &dyn Filter, start: Candidate, width: usize) -> Walk {
+        let index = self.index;
+        let wanted = index.neighbors_wanted(filter);
+        let admission = Admission { store: &index.store, filter, has_deleted: index.has_deleted() };
+        let seed = self.nearest_seed(&admission, start.slot());
+        let Scratch { visited, pool, .. } = &mut *self.scratch;
+        visited.begin(index.store.slot_count());
+        visited.insert(start.slot());
+        pool.begin(width);
+        if let Some(seed) = seed.filter(|seed| visited.insert(seed.slot())) {
+            pool.push(seed);
+        }
+        // From a refused start too: what is allowed beyond its bridges lies on other sides than the seed.
+        let mut next = Some(start);
+        if admission.admits(start.slot(), index.store.id_of(start.slot())) {
+            pool.push(start);
+            next = pool.next_to_expand();
+        }
+        while let Some(current) = next {
+            if self.gather_allowed(&admission, current.slot(), wanted) == Walk::TimedOut {
+                return Walk::TimedOut;
+            }
+            if let Some(next) = self.scratch.pool.peek() {
+                index.graph.prefetch(next.slot());
+            }
+            let walk = self.evaluate(|scratch, candidate| _ = scratch.pool.push(candidate));
+            if walk == Walk::TimedOut {
+                return walk;
+            }
+            next = self.scratch.pool.next_to_expand();
+        }
+        if self.scratch.pool.is_full() { Walk::Complete } else { Walk::GaveUp }
+    }
 
     /// Neighbours of a node that are allowed and were not met before, in `scratch.fresh`: among its own links, then among those
     /// of refused nodes, the first met first, until `wanted` allowed ones were seen.
     #[inline(always)]
-    fn gather_allowed(
-        &self,
-        admission: &Admission<'_>,
-        slot: u32,
-        wanted: usize,
-        limits: Limits<'_>,
-        scratch: &mut Scratch,
-        outcome: &mut SearchOutcome,
-    ) -> Walk {
-        let Scratch { visited, fresh, links, refused, .. } = scratch;
-        let bridges_max = BRIDGES_PER_LINK * self.graph.capacity(0);
+    fn gather_allowed(&mut self, admission: &Admission<'_>, slot: u32, wanted: usize) -> Walk {
+        let Walker { index, limits, scratch, outcome, .. } = self;
+        let Scratch { visited, fresh, links, refused, .. } = &mut **scratch;
+        let bridges_max = BRIDGES_PER_LINK * index.graph.capacity(0);
         fresh.clear();
         refused.clear();
         let mut seen = 0;
@@ -191,14 +164,14 @@ impl Hnsw {
         let mut from = slot;
         loop {
             outcome.visited += 1;
-            if limits.expired_on_bridges(outcome.visited) {
+            if limits.expired(outcome.visited, NODES_STRIDE) {
                 return Walk::TimedOut;
             }
             links.clear();
             // All ids first, so that they come from memory together; and after all links, whose fence makes them those that the
             // slots have now.
-            self.graph.for_each_link(from, 0, |link| links.push((link, 0)));
-            links.iter_mut().for_each(|(link, id)| *id = self.store.id_of(*link));
+            index.graph.for_each_link(from, 0, |link| links.push((link, 0)));
+            links.iter_mut().for_each(|(link, id)| *id = index.store.id_of(*link));
             let allowed = admission.divide(links, refused);
             seen += allowed.len();
             fresh.extend(allowed.iter().map(|&(slot, _)| slot).filter(|&slot| visited.insert(slot)));
@@ -206,14 +179,14 @@ impl Hnsw {
                 return Walk::Complete;
             }
             if bridges == 0 {
-                refused.iter().take(BLOCKS_AHEAD).for_each(|&bridge| self.graph.prefetch(bridge));
+                refused.iter().take(BLOCKS_AHEAD).for_each(|&bridge| index.graph.prefetch(bridge));
             }
             // The next bridge that this walk did not go over yet.
             from = loop {
                 let Some(&bridge) = refused.get(bridges) else { return Walk::Complete };
                 bridges += 1;
                 if let Some(&later) = refused.get(bridges + BLOCKS_AHEAD - 1) {
-                    self.graph.prefetch(later);
+                    index.graph.prefetch(later);
                 }
                 if visited.insert(bridge) {
                     break bridge;
@@ -224,15 +197,9 @@ impl Hnsw {
 
     /// The nearest of a few allowed nodes drawn at random, by a generator that begins with `number`: the same search walks the
     /// same way.
-    fn nearest_seed(
-        &self,
-        query: &Query<'_>,
-        admission: &Admission<'_>,
-        number: u32,
-        scratch: &mut Scratch,
-        outcome: &mut SearchOutcome,
-    ) -> Option<Candidate> {
-        let slots = u64::from(self.store.slot_count());
+    fn nearest_seed(&mut self, admission: &Admission<'_>, number: u32) -> Option<Candidate> {
+        let Walker { index, query, scratch, outcome, .. } = self;
+        let slots = u64::from(index.store.slot_count());
         let mut bits = u64::from(number);
         let draws = (0..SEEDS as u32 * DRAWS_PER_SEED).map(|_| {
             bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -240,15 +207,15 @@ impl Hnsw {
         });
         // No link led to a drawn slot, so it can be in any state.
         let is_seed = |&slot: &u32| {
-            self.store.state(slot) == State::Live && admission.admits(slot, self.store.id_of(slot))
+            index.store.state(slot) == State::Live && admission.admits(slot, index.store.id_of(slot))
         };
         scratch.fresh.clear();
         scratch.fresh.extend(draws.filter(is_seed).take(SEEDS));
         let fresh = &scratch.fresh;
         outcome.evaluated += fresh.len();
         let candidates = (0..fresh.len()).map(|at| {
-            self.prefetch_ahead(fresh, at);
-            self.store.near_candidate(query, fresh[at])
+            index.prefetch_ahead(fresh, at);
+            index.store.near_candidate(query, fresh[at])
         });
         candidates.min()
     }

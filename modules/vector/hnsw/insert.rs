@@ -6,7 +6,8 @@
 
 use super::Hnsw;
 use super::graph::{Appended, Entry};
-use crate::SearchOutcome;
+use super::walk::Walker;
+use crate::limits::Limits;
 use crate::pool::Candidate;
 use crate::scratch::Scratch;
 use crate::store::State;
@@ -50,16 +51,18 @@ impl Hnsw {
     fn link_from(&self, entry: Entry, slot: u32, level: usize, scratch: &mut Scratch) -> bool {
         let query = self.store.query_of(slot);
         let top = level.min(entry.level);
-        let mut start = self.descend(&query, entry, top, &mut SearchOutcome::default());
         scratch.forward.clear();
+        let mut walker = Walker::new(self, &query, Limits::default(), scratch);
+        let mut start = walker.descend(entry, top);
         for layer in (0..=top).rev() {
-            self.nearest_linkable(&query, start, layer, self.parameters.ef_construction, scratch);
+            walker.nearest_linkable(start, layer, self.parameters.ef_construction);
+            let scratch = &mut *walker.scratch;
             scratch.candidates.retain(|candidate| candidate.slot() != slot);
             if let Some(&nearest) = scratch.candidates.first() {
                 start = nearest;
             }
             self.choose(self.graph.capacity(layer), scratch);
-            let Scratch { chosen, forward, .. } = &mut *scratch;
+            let Scratch { chosen, forward, .. } = scratch;
             forward.extend(chosen.iter().map(|&candidate| (layer, candidate)));
         }
         let links = std::mem::take(&mut scratch.forward);

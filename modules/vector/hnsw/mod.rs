@@ -2,8 +2,8 @@
 //!
 //! Why our own: the walk is bound by memory, so the layout decides. Vectors, layer-0 links (2 M to a node, in one
 //! block) and upper links lie in slabs that never move; visited marks are one byte a slot; the beam is a sorted array;
-//! a search allocates its result and nothing else. graph.rs has the links, search.rs the walks, filtered.rs those under a
-//! filter, insert.rs the linking, repair.rs deletes, file.rs the saved form.
+//! a search allocates its result and nothing else. graph.rs has the links, search.rs answers, walk.rs walks, filtered.rs walks
+//! under a filter, insert.rs the linking, repair.rs deletes, file.rs the saved form.
 //!
 //! Walks and links go by compact codes of the vectors (codes.rs), where the dimension makes that pay; what they found
 //! is ranked again by the vectors, so that replied distances are exact. Ranges are walked by the vectors.
@@ -14,6 +14,7 @@ mod graph;
 mod insert;
 mod repair;
 mod search;
+mod walk;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

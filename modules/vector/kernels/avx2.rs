@@ -3,8 +3,8 @@
 
 use std::arch::x86_64::*;
 
+use super::Width;
 use super::{CodeKernel, CodeKernels, Kernels, scalar};
-use crate::codes::Width;
 
 pub(crate) fn detect() -> Option<Kernels> {
     (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Kernels {

@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use super::Width;
 use super::{CodeKernel, CodeKernels, Kernels, scalar};
-use crate::codes::Width;
 
 pub(crate) fn detect() -> Option<Kernels> {
     is_x86_feature_detected!("avx512f").then_some(Kernels { name: "avx512", dot, l2_squared })

@@ -20,7 +20,6 @@ mod tests;
 
 use std::sync::OnceLock;
 
-use crate::codes::Width;
 use crate::{Element, Metric, bytes_of};
 
 /// Computes one number from two vectors, of elements that the kernel knows, in little-endian order and of any alignment. Of
@@ -29,6 +28,29 @@ pub(crate) type Kernel = fn(&[u8], &[u8]) -> f32;
 
 /// A product of levels (codes.rs): exact, for at most 65,536 components. Levels come in whole blocks.
 pub(crate) type CodeKernel = fn(&[u8], &[u8]) -> i32;
+
+/// Bits for a level: one component of a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    Eight,
+    Four,
+    One,
+}
+
+impl Width {
+    pub fn bits(self) -> usize {
+        match self {
+            Width::Eight => 8,
+            Width::Four => 4,
+            Width::One => 1,
+        }
+    }
+
+    /// What the kernel for two rows takes off the first one's levels, to make them signed.
+    pub fn row_offset(self) -> i64 {
+        if self == Width::Eight { 128 } else { 0 }
+    }
+}
 
 /// The kernels for levels of one width.
 #[derive(Clone, Copy)]

@@ -7,8 +7,8 @@
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
+use super::Width;
 use super::{CodeKernel, CodeKernels};
-use crate::codes::Width;
 
 /// The sets for this width, the best first.
 pub(crate) fn detect_for_codes(width: Width) -> impl Iterator<Item = CodeKernels> {

@@ -1,8 +1,8 @@
 //! Plain Rust: what the others are tested against, and the last resort. Eight sums, so that the compiler may
 //! keep them in one register.
 
+use super::Width;
 use super::{CodeKernel, CodeKernels, Kernels};
-use crate::codes::Width;
 
 pub(crate) const KERNELS: Kernels = Kernels { name: "scalar", dot, l2_squared };
 

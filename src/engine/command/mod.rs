@@ -1,13 +1,12 @@
 //! Commands: declared once in a row, everything else derived (arity, key positions, COMMAND, COMMAND DOCS, checks).
 
 mod args;
-mod error;
 mod reply;
 mod table;
 mod usage;
 
+pub use crate::error::CommandError;
 pub use args::{Args, Options, integer};
-pub use error::CommandError;
 pub use reply::Reply;
 pub use table::{CommandTable, Known};
 pub use usage::Shape;

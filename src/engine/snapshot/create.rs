@@ -16,13 +16,13 @@ use super::spill::Spills;
 use super::{SnapshotError, SnapshotFile, SnapshotWriter};
 use crate::effect::{Effect, Record, decode_batch};
 use crate::env::{DiskLock, Env};
+use crate::error::ReplayError;
 use crate::keyspace::{Database, Entry, Keyspace};
 use crate::log::replay::{Checkpoint, Replay};
 use crate::log::{EntryIter, LogId, Lsn, Mark, Pos, ReadError};
 use crate::module::Module;
 use crate::recovery::Recovering;
 use crate::slot::key_slot;
-use crate::store::ReplayError;
 use std::io;
 use std::path::{Path, PathBuf};
 

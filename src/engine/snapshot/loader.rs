@@ -17,12 +17,12 @@ use super::format::{
 use super::writer::total;
 use crate::effect::{Effect, Record, decode_batch};
 use crate::env::{Access, Disk, DiskFile, Env};
+use crate::error::ReplayError;
 use crate::keyspace::{Housing, Keyspace};
 use crate::log::RunningChecksum;
 use crate::module::{Follower, Module};
 use crate::recovery::Recovering;
 use crate::slot::key_slot;
-use crate::store::ReplayError;
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};

@@ -29,7 +29,7 @@ pub use offline::create_offline;
 pub use writer::SnapshotWriter;
 
 use crate::effect::DecodeError;
-use crate::store::ReplayError;
+use crate::error::ReplayError;
 use std::io;
 use std::path::PathBuf;
 

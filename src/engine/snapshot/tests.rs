@@ -53,9 +53,6 @@ impl Module for Definitions {
     fn list_version(&self) -> u32 {
         1
     }
-    fn commands(&self) -> &'static [crate::command::Command] {
-        &[]
-    }
     fn apply(&mut self, _: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String> {
         self.0.insert(effect.database, effect.payload.to_vec());
         Ok(())

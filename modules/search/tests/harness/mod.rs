@@ -184,6 +184,11 @@ impl Server {
 
     /// The reply, and what it waits for.
     pub fn run_gated(&self, words: &[&[u8]]) -> (String, Lsn) {
+        self.run_interrupted(words, || ())
+    }
+
+    /// The same, where something happens after a search has found its rows, and before it looks whether they are true.
+    pub fn run_interrupted(&self, words: &[&[u8]], meanwhile: impl FnOnce()) -> (String, Lsn) {
         let args = Args::new(words);
         let mut reply = Text { resp3: self.resp3, ..Text::default() };
         let command = match self.table.resolve(args) {
@@ -201,6 +206,7 @@ impl Server {
             Stage::Done => ran.gate,
             Stage::Run(job) | Stage::Offload(job) => {
                 let finish = job();
+                meanwhile();
                 ran.gate.max(self.engine.finish(0, finish, &mut reply))
             }
         };

@@ -1,5 +1,7 @@
-//! The client's mistakes, in Redis's own words: client libraries match on these texts.
+//! What goes wrong: the client's mistakes, in Redis's own words (client libraries match on these texts), and data that does not
+//! fit.
 
+use crate::effect::DecodeError;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -52,3 +54,16 @@ impl fmt::Display for CommandError {
 }
 
 impl std::error::Error for CommandError {}
+
+/// Why a batch from the log or a snapshot cannot be applied: it is corrupt, or of a newer version.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error("an effect does not fit the keyspace: {0}")]
+    Mismatch(String),
+    #[error("the data holds changes of module number {0}, which this program does not have")]
+    UnknownModule(u8),
+    #[error("module {module}: {cause}")]
+    Module { module: &'static str, cause: String },
+}
