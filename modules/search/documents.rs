@@ -8,7 +8,7 @@
 //! Not here: vectors (vectors.rs), and anything about time: what has expired is the reader's question.
 
 use crate::postings::{NumberPostings, TermPostings};
-use crate::schema::{Definition, FieldKind, VectorOptions};
+use crate::schema::{Definition, Field, FieldKind, VectorOptions};
 use crate::text::{self, StopWords};
 use engramdb_engine::types::{ShortBytes, parse_double};
 use engramdb_engine::view::HashView;
@@ -377,13 +377,20 @@ fn owned_bytes(values: &[Value]) -> usize {
     size_of_val(values) + size_of::<Box<[Value]>>() + values.iter().map(terms).sum::<usize>()
 }
 
-/// Reads from a hash what the index wants of it; why it cannot be indexed otherwise.
-pub fn read(definition: &Definition, hash: HashView<'_>) -> Result<Vec<Content>, String> {
+/// Why a hash cannot be indexed.
+pub struct Unreadable {
+    /// The field of the definition that it fails in.
+    pub field: usize,
+    pub cause: String,
+}
+
+/// Reads from a hash what the index wants of it.
+pub fn read(definition: &Definition, hash: HashView<'_>) -> Result<Vec<Content>, Unreadable> {
     read_with(definition, hash, VectorOptions::is_vector)
 }
 
 /// As `read`, but of a vector only the size is looked at: whoever calls this finds out otherwise whether it is one.
-pub fn read_trusting(definition: &Definition, hash: HashView<'_>) -> Result<Vec<Content>, String> {
+pub fn read_trusting(definition: &Definition, hash: HashView<'_>) -> Result<Vec<Content>, Unreadable> {
     read_with(definition, hash, |options, blob| blob.len() == options.blob_bytes())
 }
 
@@ -391,15 +398,15 @@ fn read_with(
     definition: &Definition,
     hash: HashView<'_>,
     is_vector: impl Fn(&VectorOptions, &[u8]) -> bool,
-) -> Result<Vec<Content>, String> {
+) -> Result<Vec<Content>, Unreadable> {
     let stop_words = StopWords(definition.options.stop_words.as_deref());
-    let content = |field: &crate::schema::Field| {
+    let content = |field: &Field| {
         let Some(value) = hash.get(&field.identifier) else { return Ok(Content::Missing) };
         value.value.with_bytes(|bytes| match &field.kind {
             FieldKind::Vector(vector) => {
                 is_vector(vector, bytes).then_some(Content::Vector).ok_or_else(|| {
                     format!(
-                        "Could not add vector with blob size {} (expected size {})",
+                        "SEARCH_VECTOR_BLOB_SIZE_MISMATCH Could not add vector with blob size {} (expected size {})",
                         bytes.len(),
                         vector.blob_bytes()
                     )
@@ -409,6 +416,9 @@ fn read_with(
             FieldKind::Text { .. } => {
                 let mut terms = Vec::new();
                 text::tokenize(bytes, stop_words, &mut |term| terms.push(term.to_vec()));
+                if field.index_empty && bytes.is_empty() {
+                    terms.push(Vec::new());
+                }
                 Ok(Content::Terms(terms))
             }
             FieldKind::Tag { separator, case_sensitive, .. } => {
@@ -416,12 +426,13 @@ fn read_with(
             }
             FieldKind::Numeric => match parse_double(bytes) {
                 Some(number) => Ok(Content::Number(number)),
-                None => Err(format!("Invalid numeric value: '{}'", crate::error::text(bytes))),
+                None => Err(format!("SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: '{}'", crate::error::text(bytes))),
             },
             FieldKind::Geo | FieldKind::GeoShape => Ok(Content::Present),
         })
     };
-    definition.fields.iter().map(content).collect()
+    let of_field = |(field, definition)| content(definition).map_err(|cause| Unreadable { field, cause });
+    definition.fields.iter().enumerate().map(of_field).collect()
 }
 
 fn tags(bytes: &[u8], separator: u8, case_sensitive: bool, keep_empty: bool) -> Vec<Vec<u8>> {

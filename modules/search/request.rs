@@ -79,7 +79,8 @@ fn flag(words: &mut Options<'_>, request: &mut Request) -> bool {
 
 /// Takes an option that changes no answer here: there is no stemming or expansion, and scores are all one.
 fn ignored(words: &mut Options<'_>) -> Result<bool, CommandError> {
-    if words.take("VERBATIM") || words.take("NOSTOPWORDS") {
+    // Totals are always counted, whether one asks for it or against it.
+    if ["VERBATIM", "NOSTOPWORDS", "WITHCOUNT", "WITHOUTCOUNT"].iter().any(|option| words.take(option)) {
         return Ok(true);
     }
     for option in ["LANGUAGE", "EXPANDER", "SCORER", "PAYLOAD", "FORMAT"] {
@@ -120,7 +121,9 @@ fn option<'a>(
     } else if words.take("DIALECT") {
         let dialect = unsigned(words.word().unwrap_or_default());
         if !dialect.is_some_and(|dialect| (1..=4).contains(&dialect)) {
-            return Err(CommandError::of("DIALECT requires a non negative integer >=1 and <= 4"));
+            return Err(CommandError::of(
+                "SEARCH_PARSE_ARGS DIALECT requires a non negative integer >=1 and <= 4",
+            ));
         }
     } else if words.take("TIMEOUT") {
         let milliseconds = unsigned(words.word().unwrap_or_default());
@@ -150,7 +153,7 @@ fn refused(word: &[u8]) -> CommandError {
 }
 
 fn value<'a>(words: &mut Options<'a>, option: &str) -> Result<&'a [u8], CommandError> {
-    words.word().map_err(|_| CommandError::new(format!("SEARCH_PARSE_ARGS Bad arguments for {option}")))
+    words.word().map_err(|_| error::bad_arguments(option, error::NO_VALUE))
 }
 
 fn unsigned(word: &[u8]) -> Option<u64> {
@@ -159,9 +162,9 @@ fn unsigned(word: &[u8]) -> Option<u64> {
 
 /// A count and as many words.
 fn counted<'a>(words: &mut Options<'a>, option: &str) -> Result<&'a [&'a [u8]], CommandError> {
-    let bad = || CommandError::new(format!("SEARCH_PARSE_ARGS Bad arguments for {option}"));
-    let count = unsigned(value(words, option)?).ok_or_else(bad)?;
-    words.words(count as usize).map_err(|_| bad())
+    let count =
+        unsigned(value(words, option)?).ok_or_else(|| error::bad_arguments(option, error::CONVERSION))?;
+    words.words(count as usize).map_err(|_| error::bad_arguments(option, error::NO_VALUE))
 }
 
 fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, CommandError> {
@@ -189,14 +192,20 @@ fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, CommandError> {
 fn limit(words: &mut Options<'_>) -> Result<(usize, usize), CommandError> {
     let mut number = || words.word().ok().and_then(parse_double).filter(|number| *number >= 0.0);
     let (Some(offset), Some(limit)) = (number(), number()) else {
-        return Err(CommandError::of("LIMIT needs two numeric arguments"));
+        return Err(CommandError::of("SEARCH_PARSE_ARGS LIMIT needs two numeric arguments"));
     };
     let (offset, limit) = (offset as usize, limit as usize);
-    if limit > LIMIT_MAX || offset > LIMIT_MAX {
-        return Err(CommandError::new(format!("LIMIT exceeds maximum of {LIMIT_MAX}")));
+    for (name, number) in [("LIMIT", limit), ("OFFSET", offset)] {
+        if number > LIMIT_MAX {
+            return Err(CommandError::new(format!(
+                "SEARCH_LIMIT_OVER {name} exceeds maximum of {LIMIT_MAX}"
+            )));
+        }
     }
     if limit == 0 && offset > 0 {
-        return Err(CommandError::of("The `offset` of the LIMIT must be 0 when `num` is 0"));
+        return Err(CommandError::of(
+            "SEARCH_LIMIT_OVER The `offset` of the LIMIT must be 0 when `num` is 0",
+        ));
     }
     Ok((offset, limit))
 }
