@@ -177,6 +177,9 @@ impl Index {
         hash: Option<&Hash>,
     ) -> Vec<(usize, Housed)> {
         let content = hash.and_then(|hash| self.read(key, hash));
+        if content.is_none() && self.documents.read().id(key).is_none() {
+            return Vec::new();
+        }
         let mut documents = self.documents.write();
         let (Some(content), Some(hash)) = (content, hash) else {
             if let Some(id) = documents.remove(key) {
