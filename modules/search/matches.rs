@@ -14,8 +14,6 @@ use std::collections::HashSet;
 
 /// Changed documents that may be left for the last look.
 const CHANGED_FEW: u64 = 256;
-/// How often the job looks at what has changed meanwhile, where writers are as fast as it is.
-const CATCH_UPS_MAX: usize = 8;
 /// Changed documents that are looked at in one hold of the documents.
 const LOOKED_AT: usize = 64;
 
@@ -67,16 +65,18 @@ impl Plan {
         Ok(Matches { version, documents, ranges, order: None, timed_out })
     }
 
-    /// Looks again at what has changed since, until that is little.
+    /// Looks again at what has changed since, until that is little, or no longer gets less.
     pub fn catch_up(&self, matches: &mut Matches) {
-        for _ in 0..CATCH_UPS_MAX {
+        let mut most = u64::MAX;
+        loop {
             let (version, changed) = {
                 let documents = self.index.documents.read();
                 (documents.version(), documents.changed_since(matches.version))
             };
-            if changed.len() <= CHANGED_FEW {
+            if changed.len() <= CHANGED_FEW || changed.len() > most {
                 return;
             }
+            most = changed.len() / 2;
             let mut left = changed.iter();
             while left.len() > 0 {
                 if self.is_late() {
