@@ -65,11 +65,11 @@ struct Parser<'a> {
 
 /// Punctuation that separates words like a space.
 fn is_space(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || b",.;/&^#+`?!".contains(&byte)
+    byte.is_ascii_whitespace() || b",.;/&^#+`?!<>".contains(&byte)
 }
 
 fn is_word(byte: u8) -> bool {
-    !is_space(byte) && !b"|()[]{}\"'*%$@~-=<>:".contains(&byte)
+    !is_space(byte) && !b"|()[]{}\"'*%$@~-=:".contains(&byte)
 }
 
 impl<'a> Parser<'a> {
@@ -80,8 +80,17 @@ impl<'a> Parser<'a> {
     }
 
     fn space(&mut self) {
-        while self.peek().is_some_and(is_space) {
+        while self.peek().is_some_and(|byte| is_space(byte) || self.is_stray(byte)) {
             self.at += 1;
+        }
+    }
+
+    /// True for punctuation that could begin something, and does not here: it separates words too.
+    fn is_stray(&self, byte: u8) -> bool {
+        match byte {
+            b'\'' => values::closing_mark(self.text, self.at).is_none(),
+            b'=' => self.text.get(self.at + 1) != Some(&b'>'),
+            _ => false,
         }
     }
 

@@ -77,6 +77,7 @@ fn attributes_of_neighbours_are_checked_though_nothing_depends_on_them() {
 fn what_is_wrong_with_a_schema_is_said_in_the_words_of_the_field_or_algorithm() {
     let server = Server::new();
     let missing = "Expected an argument, but none provided";
+    assert_eq!(server.line("FT.CREATE i SCHEMA f AS '' TAG"), "SEARCH_QUERY_BAD Field name cannot be empty");
     for (field, error) in [
         ("VECTOR", format!("Bad arguments for vector similarity algorithm: {missing}")),
         ("VECTOR FLAT", format!("Bad arguments for vector similarity number of parameters: {missing}")),
@@ -275,4 +276,18 @@ fn tag_values_are_those_that_some_document_has() {
     ] {
         assert_eq!(server.line(line), error, "{line}");
     }
+}
+
+#[test]
+fn punctuation_that_means_nothing_separates_words() {
+    let server = index();
+    server.hset("d:1", &[("t", b"two words"), ("v", &blob(&[0.0, 0.0]))]);
+    for mark in ["'", "<", ">", "=", "==", "!", "?", "&", "^", "#", "+", "`", ",", ".", ";", "/"] {
+        for query in
+            [format!("two{mark}words"), format!("@t:(two {mark} words)"), format!("@t:(two{mark})words")]
+        {
+            assert_eq!(search(&server, &query), r#"[1, "d:1"]"#, "{query}");
+        }
+    }
+    assert_eq!(search(&server, "two='words'=>[KNN 1 @v $v]"), r#"[1, "d:1"]"#);
 }
