@@ -41,9 +41,15 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Reads a query on an index; the values of its parameters are put in by `Template::bind`.
-pub fn parse(definition: &Definition, text: &[u8], parameters: &Parameters<'_>) -> Parsed<Template> {
-    let mut parser = Parser { text, at: 0, definition, parameters, depth: 0, fields: None };
+/// Reads a query on an index; the values of its parameters are put in by `Template::bind`. Words are looked for in the
+/// fields called `in_fields` only, where that is given.
+pub fn parse(
+    definition: &Definition,
+    text: &[u8],
+    parameters: &Parameters<'_>,
+    in_fields: Option<&[Vec<u8>]>,
+) -> Parsed<Template> {
+    let mut parser = Parser { text, at: 0, definition, parameters, in_fields, depth: 0, fields: None };
     let filter = parser.filter()?;
     let knn = if parser.take_arrow_to(b'[') { Some(parser.knn(filter == Node::All)?) } else { None };
     parser.space();
@@ -58,6 +64,7 @@ struct Parser<'a> {
     at: usize,
     definition: &'a Definition,
     parameters: &'a Parameters<'a>,
+    in_fields: Option<&'a [Vec<u8>]>,
     depth: usize,
     /// The TEXT fields that words are looked for in; `None` for all.
     fields: Option<Vec<usize>>,
@@ -350,7 +357,13 @@ impl<'a> Parser<'a> {
             let field = &self.definition.fields[field];
             matches!(field.kind, FieldKind::Text { .. }) && !field.no_index
         };
-        self.fields.clone().unwrap_or_else(|| (0..self.definition.fields.len()).filter(is_text).collect())
+        let is_wanted = |field: &usize| {
+            self.in_fields.is_none_or(|names| names.contains(&self.definition.fields[*field].name))
+        };
+        match &self.fields {
+            Some(fields) => fields.iter().copied().filter(is_wanted).collect(),
+            None => (0..self.definition.fields.len()).filter(is_text).filter(is_wanted).collect(),
+        }
     }
 
     // Fields.
@@ -742,7 +755,7 @@ pub fn fuzz_query(bytes: &[u8]) {
         parameters.add(name, word).expect("different names");
     }
     // Whether it parses is the bytes' affair.
-    if let Ok(template) = parse(&definition, bytes, &parameters) {
+    if let Ok(template) = parse(&definition, bytes, &parameters, None) {
         _ = template.bind(&definition, &[&[0; 4], b"1"]);
     }
 }

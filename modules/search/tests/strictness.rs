@@ -122,6 +122,7 @@ fn failures_are_told_of_the_index_and_of_the_field() {
     let server = index();
     server.hset("d:1", &[("v", b"1234")]);
     server.hset("d:2", &[("n", b"many")]);
+    server.hset("d:4", &[("f", &blob(&[f32::NAN, 0.0]))]);
     server.hset("d:3", &[("v", b"123")]);
     let info = server.line("FT.INFO idx");
     let errors = |count: u64, error: &str, key: &str| {
@@ -133,12 +134,14 @@ fn failures_are_told_of_the_index_and_of_the_field() {
         format!(r#"["identifier", "{field}", "attribute", "{field}", {errors}"]]"#)
     };
     let vector = "SEARCH_VECTOR_BLOB_SIZE_MISMATCH Could not add vector with blob size 3 (expected size 8)";
+    let infinite = "Could not add vector with a component that is not a finite number";
     let number = "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: \\'many\\'";
     for part in [
-        errors(3, vector, "d:3"),
+        errors(4, vector, "d:3"),
         of_field("v", errors(2, vector, "d:3")),
         of_field("n", errors(1, number, "d:2")),
-        of_field("f", errors(0, "N/A", "N/A")),
+        of_field("f", errors(1, infinite, "d:4")),
+        of_field("t", errors(0, "N/A", "N/A")),
     ] {
         assert!(info.contains(&part), "{part} is not in {info}");
     }
@@ -290,4 +293,21 @@ fn punctuation_that_means_nothing_separates_words() {
         }
     }
     assert_eq!(search(&server, "two='words'=>[KNN 1 @v $v]"), r#"[1, "d:1"]"#);
+}
+
+#[test]
+fn words_are_looked_for_in_the_fields_that_are_named() {
+    let server = index();
+    server.hset("d:1", &[("t", b"word"), ("e", b"other")]);
+    server.hset("d:2", &[("t", b"other"), ("e", b"word"), ("c", b"x")]);
+    for (query, fields, reply) in [
+        ("word", "1 t", r#"[1, "d:1"]"#),
+        ("word", "2 t e", r#"[2, "d:1", "d:2"]"#),
+        ("word @c:{x}", "1 e", r#"[1, "d:2"]"#),
+        ("@t:word", "1 e", "[0]"),
+        ("word", "1 none", "[0]"),
+    ] {
+        let line = format!("FT.SEARCH idx '{query}' INFIELDS {fields} NOCONTENT");
+        assert_eq!(server.line(&line), reply, "{line}");
+    }
 }
