@@ -486,11 +486,14 @@ impl Store {
     /// The distance to be replied, if it is this in `f32`.
     fn replied(&self, query: &Query<'_>, slot: u32, distance: f32) -> f64 {
         match self.kind.element {
-            Element::F64 => {
-                kernels::distance_of(Element::F64, self.kind.metric, query.vector, self.vectors.row(slot))
-            }
+            Element::F64 => self.double_distance(query, slot),
             _ => f64::from(distance),
         }
+    }
+
+    /// Of doubles, as a double.
+    pub fn double_distance(&self, query: &Query<'_>, slot: u32) -> f64 {
+        kernels::distance_of(Element::F64, self.kind.metric, query.vector, self.vectors.row(slot))
     }
 
     #[inline(always)]
@@ -543,8 +546,10 @@ impl Store {
     ) -> Vec<Neighbor> {
         let mut rows: Vec<Neighbor> = Vec::with_capacity(k.min(candidates.len()));
         let mut moved = false;
+        // The order of candidates is that of floats.
+        let is_double = self.kind.element == Element::F64;
         for candidate in candidates {
-            if rows.len() >= k && !moved {
+            if rows.len() >= k && !moved && !is_double {
                 break;
             }
             let id = self.id_of(candidate.slot());
