@@ -38,7 +38,7 @@ pub fn parse(args: Args<'_>) -> Parsed<Definition> {
         let field = field(&mut words)?;
         if fields.iter().any(|other| other.name == field.name) {
             return Err(CommandError::new(format!(
-                "Duplicate field in schema - {}",
+                "SEARCH_QUERY_BAD Duplicate field in schema - {}",
                 error::text(&field.name)
             )));
         }
@@ -95,7 +95,7 @@ fn head_option(
         value(words, "PAYLOAD_FIELD")?;
     } else if words.take("TEMPORARY") {
         let seconds = parse_double(value(words, "TEMPORARY")?).filter(|seconds| *seconds >= 0.0);
-        options.temporary_s = seconds.ok_or(bad_arguments("TEMPORARY"))? as u64;
+        options.temporary_s = seconds.ok_or(error::bad_arguments("TEMPORARY", error::CONVERSION))? as u64;
     } else if words.take("INDEXALL") {
         let choice = value(words, "INDEXALL")?;
         options.index_all = choice.eq_ignore_ascii_case(b"ENABLE");
@@ -124,23 +124,13 @@ fn on(kind: &[u8]) -> Parsed<()> {
 }
 
 fn value<'a>(words: &mut Options<'a>, option: &str) -> Parsed<&'a [u8]> {
-    words.word().map_err(|_| bad_arguments(option))
-}
-
-fn bad_arguments(option: &str) -> CommandError {
-    CommandError::new(format!(
-        "SEARCH_PARSE_ARGS Bad arguments for {option}: Expected an argument, but none provided"
-    ))
+    words.word().map_err(|_| error::bad_arguments(option, error::NO_VALUE))
 }
 
 fn list(words: &mut Options<'_>, option: &str) -> Parsed<Vec<Vec<u8>>> {
     let count = value(words, option)?;
-    let count = parse_unsigned(count).ok_or_else(|| {
-        CommandError::new(format!(
-            "SEARCH_PARSE_ARGS Bad arguments for {option}: Could not convert argument to expected type"
-        ))
-    })?;
-    let items = words.words(count as usize).map_err(|_| bad_arguments(option))?;
+    let count = parse_unsigned(count).ok_or_else(|| error::bad_arguments(option, error::CONVERSION))?;
+    let items = words.words(count as usize).map_err(|_| error::bad_arguments(option, error::NO_VALUE))?;
     Ok(items.iter().map(|item| item.to_vec()).collect())
 }
 
@@ -153,7 +143,7 @@ fn field(words: &mut Options<'_>) -> Parsed<Field> {
     let name = if words.take("AS") { value(words, "AS")?.to_vec() } else { identifier.clone() };
     let quoted = error::text(&identifier);
     let Some(type_name) = words.peek() else {
-        return Err(CommandError::new(format!("Field `{quoted}` does not have a type")));
+        return Err(CommandError::new(format!("SEARCH_PARSE_ARGS Field `{quoted}` does not have a type")));
     };
     let mut field = Field {
         identifier,
@@ -173,14 +163,22 @@ fn field(words: &mut Options<'_>) -> Parsed<Field> {
         b"GEOSHAPE" => FieldKind::GeoShape,
         b"VECTOR" => {
             words.word()?;
-            FieldKind::Vector(vector(words, &quoted)?)
+            FieldKind::Vector(vector(words)?)
         }
-        _ => return Err(CommandError::new(format!("Invalid field type for field `{quoted}`"))),
+        _ => {
+            let text = format!("SEARCH_PARSE_ARGS Invalid field type for field `{quoted}`");
+            return Err(CommandError::new(text));
+        }
     };
     if !matches!(field.kind, FieldKind::Vector(_)) {
         words.word()?;
     }
     while field_option(words, &mut field)? {}
+    if field.no_index && field.index_missing {
+        return Err(CommandError::new(format!(
+            "SEARCH_PARSE_ARGS 'Field cannot be defined with both `NOINDEX` and `INDEXMISSING` `{quoted}` '"
+        )));
+    }
     Ok(field)
 }
 
@@ -202,7 +200,8 @@ fn field_option(words: &mut Options<'_>, field: &mut Field) -> Parsed<bool> {
     match &mut field.kind {
         FieldKind::Text { weight, no_stem, suffix_trie } => {
             if words.take("WEIGHT") {
-                *weight = parse_double(value(words, "WEIGHT")?).ok_or_else(|| bad_arguments("WEIGHT"))?;
+                *weight = parse_double(value(words, "WEIGHT")?)
+                    .ok_or_else(|| error::bad_arguments("WEIGHT", error::CONVERSION))?;
             } else if words.take("NOSTEM") {
                 *no_stem = true;
             } else if words.take("PHONETIC") {
@@ -244,10 +243,8 @@ fn field_option(words: &mut Options<'_>, field: &mut Field) -> Parsed<bool> {
 }
 
 /// Reads `FLAT|HNSW count (name value)…`.
-fn vector(words: &mut Options<'_>, field: &str) -> Parsed<VectorOptions> {
-    let algorithm = words.word().map_err(|_| {
-        CommandError::of("SEARCH_PARSE_ARGS Bad arguments for vector similarity algorithm: Expected an argument, but none provided")
-    })?;
+fn vector(words: &mut Options<'_>) -> Parsed<VectorOptions> {
+    let algorithm = value(words, "vector similarity algorithm")?;
     let algorithm = match algorithm.to_ascii_uppercase().as_slice() {
         b"FLAT" => Algorithm::Flat,
         b"HNSW" => Algorithm::Hnsw,
@@ -258,32 +255,43 @@ fn vector(words: &mut Options<'_>, field: &str) -> Parsed<VectorOptions> {
             ));
         }
     };
-    let count = words.word().ok().and_then(parse_unsigned).ok_or(CommandError::of(
-        "SEARCH_PARSE_ARGS Bad arguments for vector similarity number of parameters: Expected an argument, but none provided",
-    ))?;
-    if count % 2 == 1 {
+    const COUNT: &str = "vector similarity number of parameters";
+    let count = parse_unsigned(value(words, COUNT)?);
+    let count = count.ok_or_else(|| error::bad_arguments(COUNT, error::CONVERSION))? as usize;
+    // RediSearch counts the words of a graph before it reads them, and reads those of the others before it counts.
+    if algorithm != Algorithm::Hnsw && count % 2 == 1 {
         return Err(CommandError::new(format!(
-            "Bad number of arguments for vector similarity index: got {count} but expected even number as algorithm parameters (should be submitted as named arguments)"
+            "SEARCH_PARSE_ARGS Bad number of arguments for vector similarity index: got {count} but expected even \
+             number as algorithm parameters (should be submitted as named arguments)"
         )));
     }
-    let attributes = words.words(count as usize).map_err(|_| {
-        CommandError::new(format!(
-            "SEARCH_PARSE_ARGS Bad arguments for vector similarity {} index: Expected an argument, but none provided",
-            algorithm.name()
-        ))
-    })?;
-    attributes_of(algorithm, attributes).map_err(|problem| problem.into_error(algorithm, field))
+    let given = count.min(words.left());
+    if algorithm == Algorithm::Hnsw && given < count {
+        return Err(CommandError::of(
+            "SEARCH_PARSE_ARGS Bad arguments for vector similarity: not enough arguments",
+        ));
+    }
+    let attributes = words.words(given)?;
+    attributes_of(algorithm, attributes, count).map_err(|problem| problem.into_error(algorithm))
 }
 
 /// What is wrong with a vector field's attributes.
 enum AttributeProblem {
     Missing(&'static str),
-    Bad { attribute: &'static str, cause: &'static str },
+    Bad {
+        attribute: &'static str,
+        cause: &'static str,
+    },
     Unknown(String),
+    /// Fewer words than were announced.
+    Short {
+        announced: usize,
+        given: usize,
+    },
 }
 
 impl AttributeProblem {
-    fn into_error(self, algorithm: Algorithm, _field: &str) -> CommandError {
+    fn into_error(self, algorithm: Algorithm) -> CommandError {
         let algorithm = algorithm.name();
         CommandError::new(match self {
             AttributeProblem::Missing(attribute) => format!(
@@ -295,57 +303,100 @@ impl AttributeProblem {
             AttributeProblem::Unknown(attribute) => {
                 format!("SEARCH_PARSE_ARGS Bad arguments for algorithm {algorithm}: {attribute}")
             }
+            AttributeProblem::Short { announced, given } => {
+                format!("SEARCH_PARSE_ARGS Expected {announced} parameters but got {given}")
+            }
         })
     }
 }
 
-fn attributes_of(algorithm: Algorithm, attributes: &[&[u8]]) -> Result<VectorOptions, AttributeProblem> {
-    let (mut element, mut dimension, mut metric, mut quantization) = (None, None, None, None);
-    let mut options = VectorOptions {
-        algorithm,
-        element: Element::F32,
-        quantization: Quantization::None,
-        metric: Metric::L2,
-        dimension: 0,
-        m: 16,
-        ef_construction: 200,
-        ef_runtime: EF_RUNTIME_DEFAULT,
-        epsilon: 0.01,
-        initial_capacity: 0,
-        block_size: 1024,
-    };
-    for pair in attributes.chunks_exact(2) {
-        let value = pair[1];
-        let name = pair[0].to_ascii_uppercase();
-        match name.as_slice() {
-            b"TYPE" => element = Some(parse_element(value)?),
-            b"DIM" => dimension = Some(number(value, "DIM", 1, DIMENSION_MAX)? as u32),
-            b"DISTANCE_METRIC" => metric = Some(parse_metric(value)?),
-            b"INITIAL_CAP" => options.initial_capacity = number(value, "INITIAL_CAP", 0, u64::MAX)?,
-            b"EPSILON" if algorithm != Algorithm::Flat => {
-                let epsilon = parse_double(value).filter(|epsilon| *epsilon >= 0.0 && epsilon.is_finite());
-                options.epsilon = epsilon.ok_or(bad("EPSILON", CONVERSION))?;
+/// Reads names and values; `announced` is how many words there should be.
+fn attributes_of(
+    algorithm: Algorithm,
+    words: &[&[u8]],
+    announced: usize,
+) -> Result<VectorOptions, AttributeProblem> {
+    let mut attributes = Attributes::new(algorithm);
+    for pair in words.chunks(2) {
+        let value = pair.get(1).copied();
+        let known = attributes.set(&pair[0].to_ascii_uppercase(), value.unwrap_or_default());
+        match known {
+            Ok(true) => {}
+            Ok(false) => return Err(AttributeProblem::Unknown(error::text(pair[0]))),
+            Err(AttributeProblem::Bad { attribute, .. }) if value.is_none() => {
+                return Err(bad(attribute, error::NO_VALUE));
             }
-            name => {
-                let known = match algorithm {
-                    Algorithm::Flat => flat_attribute(&mut options, name, value)?,
-                    Algorithm::Hnsw => hnsw_attribute(&mut options, &mut quantization, name, value)?,
-                    Algorithm::Svs => svs_attribute(&mut options, &mut quantization, name, value)?,
-                };
-                if !known {
-                    return Err(AttributeProblem::Unknown(error::text(pair[0])));
-                }
-            }
+            Err(problem) => return Err(problem),
         }
     }
-    options.element = element.ok_or(AttributeProblem::Missing("TYPE"))?;
-    options.dimension = dimension.ok_or(AttributeProblem::Missing("DIM"))?;
-    options.metric = metric.ok_or(AttributeProblem::Missing("DISTANCE_METRIC"))?;
-    options.quantization = quantization.unwrap_or_else(|| options.default_quantization());
-    Ok(options)
+    if words.len() < announced {
+        return Err(AttributeProblem::Short { announced, given: words.len() });
+    }
+    attributes.into_options()
 }
 
-/// Sets an attribute; false if the algorithm has none of this name.
+/// What has been read of a vector field's attributes.
+struct Attributes {
+    options: VectorOptions,
+    element: Option<Element>,
+    dimension: Option<u32>,
+    metric: Option<Metric>,
+    quantization: Option<Quantization>,
+}
+
+impl Attributes {
+    fn new(algorithm: Algorithm) -> Attributes {
+        let options = VectorOptions {
+            algorithm,
+            element: Element::F32,
+            quantization: Quantization::None,
+            metric: Metric::L2,
+            dimension: 0,
+            m: 16,
+            ef_construction: 200,
+            ef_runtime: EF_RUNTIME_DEFAULT,
+            epsilon: 0.01,
+            initial_capacity: 0,
+            block_size: 1024,
+        };
+        Attributes { options, element: None, dimension: None, metric: None, quantization: None }
+    }
+
+    /// Sets an attribute; false if the algorithm has none of this name.
+    fn set(&mut self, name: &[u8], value: &[u8]) -> Result<bool, AttributeProblem> {
+        let Attributes { options, quantization, .. } = self;
+        match name {
+            b"TYPE" => self.element = Some(parse_element(value)?),
+            b"DIM" => self.dimension = Some(number(value, "DIM", 1, DIMENSION_MAX)? as u32),
+            b"DISTANCE_METRIC" => self.metric = Some(parse_metric(value)?),
+            b"INITIAL_CAP" if options.algorithm != Algorithm::Svs => {
+                options.initial_capacity = number(value, "INITIAL_CAP", 0, u64::MAX)?;
+            }
+            b"EPSILON" if options.algorithm != Algorithm::Flat => {
+                let epsilon = parse_double(value).filter(|epsilon| *epsilon >= 0.0 && epsilon.is_finite());
+                options.epsilon = epsilon.ok_or(bad("EPSILON", error::CONVERSION))?;
+            }
+            name => {
+                return match options.algorithm {
+                    Algorithm::Flat => flat_attribute(options, name, value),
+                    Algorithm::Hnsw => hnsw_attribute(options, quantization, name, value),
+                    Algorithm::Svs => svs_attribute(options, quantization, name, value),
+                };
+            }
+        }
+        Ok(true)
+    }
+
+    fn into_options(self) -> Result<VectorOptions, AttributeProblem> {
+        let mut options = self.options;
+        options.element = self.element.ok_or(AttributeProblem::Missing("TYPE"))?;
+        options.dimension = self.dimension.ok_or(AttributeProblem::Missing("DIM"))?;
+        options.metric = self.metric.ok_or(AttributeProblem::Missing("DISTANCE_METRIC"))?;
+        options.quantization = self.quantization.unwrap_or_else(|| options.default_quantization());
+        Ok(options)
+    }
+}
+
 fn flat_attribute(options: &mut VectorOptions, name: &[u8], value: &[u8]) -> Result<bool, AttributeProblem> {
     if name != b"BLOCK_SIZE" {
         return Ok(false);
@@ -401,14 +452,14 @@ fn svs_attribute(
 fn parse_element(word: &[u8]) -> Result<Element, AttributeProblem> {
     let found =
         Element::ALL.into_iter().find(|&element| word.eq_ignore_ascii_case(element_name(element).as_bytes()));
-    found.ok_or(bad("TYPE", CONVERSION))
+    found.ok_or(bad("TYPE", error::CONVERSION))
 }
 
 fn parse_quantization(word: &[u8]) -> Result<Quantization, AttributeProblem> {
     let found = Quantization::ALL
         .into_iter()
         .find(|&one| word.eq_ignore_ascii_case(quantization_name(one).as_bytes()));
-    found.ok_or(bad("QUANTIZATION", CONVERSION))
+    found.ok_or(bad("QUANTIZATION", error::CONVERSION))
 }
 
 /// RediSearch's words: the bits of the code that is searched; what it keeps for ranking again is the vector here.
@@ -417,18 +468,16 @@ fn parse_compression(word: &[u8]) -> Result<Quantization, AttributeProblem> {
         b"NO_COMPRESSION" => Ok(Quantization::None),
         b"LVQ8" | b"LEANVEC8X8" => Ok(Quantization::Bits8),
         b"LVQ4" | b"LVQ4X4" | b"LVQ4X8" | b"LEANVEC4X8" => Ok(Quantization::Bits4),
-        _ => Err(bad("COMPRESSION", CONVERSION)),
+        _ => Err(bad("COMPRESSION", error::CONVERSION)),
     }
 }
-
-const CONVERSION: &str = "Could not convert argument to expected type";
 
 fn bad(attribute: &'static str, cause: &'static str) -> AttributeProblem {
     AttributeProblem::Bad { attribute, cause }
 }
 
 fn number(word: &[u8], attribute: &'static str, least: u64, most: u64) -> Result<u64, AttributeProblem> {
-    let number = parse_unsigned(word).ok_or(bad(attribute, CONVERSION))?;
+    let number = parse_unsigned(word).ok_or(bad(attribute, error::CONVERSION))?;
     if (least..=most).contains(&number) {
         return Ok(number);
     }
@@ -440,6 +489,6 @@ fn parse_metric(word: &[u8]) -> Result<Metric, AttributeProblem> {
         b"L2" => Ok(Metric::L2),
         b"IP" => Ok(Metric::InnerProduct),
         b"COSINE" => Ok(Metric::Cosine),
-        _ => Err(bad("DISTANCE_METRIC", CONVERSION)),
+        _ => Err(bad("DISTANCE_METRIC", error::CONVERSION)),
     }
 }

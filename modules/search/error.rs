@@ -13,27 +13,36 @@ pub fn unknown_index(name: &[u8]) -> CommandError {
 
 pub const INDEX_EXISTS: CommandError = CommandError::of("SEARCH_INDEX_EXISTS Index already exists");
 pub const TIMEOUT: CommandError = CommandError::of("SEARCH_TIMEOUT Timeout limit was reached");
+/// What can be wrong with the value of an option.
+pub const NO_VALUE: &str = "Expected an argument, but none provided";
+pub const CONVERSION: &str = "Could not convert argument to expected type";
+
 pub const BACKFILLING: CommandError = CommandError::of(
     "SEARCH_TIMEOUT Timeout limit was reached: the index is still being built from existing keys (FT.INFO says how far)",
 );
 
 pub fn syntax(offset: usize, near: &[u8]) -> CommandError {
-    CommandError::new(format!("SEARCH_SYNTAX Syntax error at offset {offset} near {}", text(near)))
+    syntax_at("Syntax error", offset, near)
+}
+
+pub fn syntax_at(cause: &str, offset: usize, near: &[u8]) -> CommandError {
+    CommandError::new(format!("SEARCH_SYNTAX {cause} at offset {offset} near {}", text(near)))
 }
 
 pub fn unknown_field(name: &[u8]) -> CommandError {
-    CommandError::new(format!("SEARCH_SYNTAX Unknown field at offset 0 near {}", text(name)))
+    syntax_at("Unknown field", 0, name)
 }
 
 pub fn wrong_field(wanted: &str, offset: usize, name: &[u8]) -> CommandError {
-    CommandError::new(format!(
-        "SEARCH_SYNTAX Expected a {wanted} field at offset {offset} near {}",
-        text(name)
-    ))
+    syntax_at(&format!("Expected a {wanted} field"), offset, name)
 }
 
 pub fn unknown_parameter(name: &[u8]) -> CommandError {
     CommandError::new(format!("SEARCH_PARAM_NOT_FOUND Parameter not found `{}`", text(name)))
+}
+
+pub fn bad_arguments(option: &str, cause: &str) -> CommandError {
+    CommandError::new(format!("SEARCH_PARSE_ARGS Bad arguments for {option}: {cause}"))
 }
 
 pub fn duplicate_parameter(name: &[u8]) -> CommandError {
@@ -43,6 +52,10 @@ pub fn duplicate_parameter(name: &[u8]) -> CommandError {
 /// Errors of KNN's attributes: code, and what went wrong.
 pub fn vector_parameter(code: &str, cause: &str) -> CommandError {
     CommandError::new(format!("{code} {cause} (Error parsing vector similarity parameters)"))
+}
+
+pub fn unknown_attribute(name: &[u8]) -> CommandError {
+    CommandError::new(format!("SEARCH_OPTION_INVALID Invalid attribute {}", text(name)))
 }
 
 pub fn vector_query(cause: &str) -> CommandError {

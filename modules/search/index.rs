@@ -3,7 +3,7 @@
 //! Lock order: the engine's keyspace, then `backfill`, then `documents`, then a vector field's own locks. Documents and vectors of one
 //! mutation change under one hold of `documents`, so that who knows a document's version has its vector too.
 
-use crate::documents::{self, Content, Documents};
+use crate::documents::{self, Content, Documents, Unreadable};
 use crate::prepared::PreparedCache;
 use crate::schema::{Definition, FieldKind};
 use crate::vectors::{BACKFILL_TAIL_MAX, Source, TAIL_MAX, VectorField};
@@ -53,12 +53,27 @@ pub struct Index {
     given_up: AtomicBool,
 }
 
-/// Documents that could not be indexed.
-#[derive(Clone, Debug, Default)]
+/// Documents that could not be indexed: all of them, and by the field that was the cause.
+#[derive(Clone, Debug)]
 pub struct Failures {
+    pub all: FailureCount,
+    pub by_field: Vec<FailureCount>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct FailureCount {
     pub count: u64,
     pub last_error: String,
     pub last_key: Vec<u8>,
+}
+
+impl Failures {
+    fn add(&mut self, Unreadable { field, cause }: Unreadable, key: &[u8]) {
+        for failures in [&mut self.all, &mut self.by_field[field]] {
+            *failures =
+                FailureCount { count: failures.count + 1, last_error: cause.clone(), last_key: key.to_vec() };
+        }
+    }
 }
 
 /// A walk over the keys that were there before the index.
@@ -82,7 +97,10 @@ impl Index {
         Index {
             documents: RwLock::new(Documents::new(&definition)),
             vectors: vectors.collect(),
-            failures: Mutex::default(),
+            failures: Mutex::new(Failures {
+                all: FailureCount::default(),
+                by_field: vec![FailureCount::default(); definition.fields.len()],
+            }),
             uses: AtomicU64::new(0),
             prepared: PreparedCache::default(),
             last_lsn: AtomicU64::new(created.0),
@@ -210,13 +228,8 @@ impl Index {
 
     /// What is to be indexed of the hash; `None`, and counted, where it cannot be.
     pub fn read(&self, key: &[u8], hash: &Hash) -> Option<Vec<Content>> {
-        let content = documents::read(&self.definition, HashView::whole(hash));
-        content
-            .map_err(|cause| {
-                let mut failures = self.failures.lock();
-                *failures = Failures { count: failures.count + 1, last_error: cause, last_key: key.to_vec() };
-            })
-            .ok()
+        let content = documents::read(&self.definition, &HashView::whole(hash));
+        content.map_err(|unreadable| self.failures.lock().add(unreadable, key)).ok()
     }
 
     // Backfill.

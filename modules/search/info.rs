@@ -1,6 +1,6 @@
 //! FT.INFO in RediSearch's order of fields, which clients read by position, and the section of INFO.
 
-use crate::index::Index;
+use crate::index::{FailureCount, Index};
 use crate::number::format_number;
 use crate::schema::{Algorithm, Field, FieldKind, element_name, metric_name, quantization_name};
 use engramdb_engine::command::Reply;
@@ -179,7 +179,7 @@ fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
         ("bytes_per_record_avg", zero()),
         ("offsets_per_term_avg", zero()),
         ("offset_bits_per_record_avg", zero()),
-        ("hash_indexing_failures", Part::Integer(index.failures.lock().count as i64)),
+        ("hash_indexing_failures", Part::Integer(index.failures.lock().all.count as i64)),
         ("total_indexing_time", zero()),
         ("indexing", Part::Integer(i64::from(backfilling))),
         ("percent_indexed", Part::Number(index.progress())),
@@ -194,9 +194,9 @@ fn tail(index: &Index) -> Vec<(&'static str, Part)> {
         |names: &[&'static str]| Part::Map(names.iter().map(|&name| (name, Part::Integer(0))).collect());
     let failures = index.failures.lock().clone();
     let or_none = |text: &[u8]| if text.is_empty() { Part::text("N/A") } else { Part::text(text) };
-    let errors = |count: u64| {
+    let errors = |failures: &FailureCount| {
         vec![
-            ("indexing failures", Part::Integer(count as i64)),
+            ("indexing failures", Part::Integer(failures.count as i64)),
             ("last indexing error", or_none(failures.last_error.as_bytes())),
             ("last indexing error key", or_none(&failures.last_key)),
         ]
@@ -210,6 +210,8 @@ fn tail(index: &Index) -> Vec<(&'static str, Part)> {
                 "total_cycles",
                 "average_cycle_time_ms",
                 "last_run_time_ms",
+                "gc_numeric_trees_missed",
+                "gc_blocks_denied",
             ]),
         ),
         ("cursor_stats", zeros(&["global_idle", "global_total", "index_capacity", "index_total"])),
@@ -218,12 +220,15 @@ fn tail(index: &Index) -> Vec<(&'static str, Part)> {
     if let Some(words) = &index.definition.options.stop_words {
         parts.push(("stopwords_list", Part::List(words.iter().map(Part::text).collect())));
     }
-    parts.push(("Index Errors", Part::Map(errors(failures.count))));
-    let fields = index.definition.fields.iter().map(|field| {
+    let mut of_index = errors(&failures.all);
+    // The backfill does not give up for want of memory.
+    of_index.push(("background indexing status", Part::text("OK")));
+    parts.push(("Index Errors", Part::Map(of_index)));
+    let fields = index.definition.fields.iter().zip(&failures.by_field).map(|(field, failures)| {
         Part::Map(vec![
             ("identifier", Part::text(&field.identifier)),
             ("attribute", Part::text(&field.name)),
-            ("Index Errors", Part::Map(errors(0))),
+            ("Index Errors", Part::Map(errors(failures))),
         ])
     });
     parts.push(("field statistics", Part::List(fields.collect())));
@@ -242,7 +247,7 @@ pub fn section<'a>(
     for index in all {
         indexes += 1;
         documents += index.documents.read().len();
-        failures += index.failures.lock().count;
+        failures += index.failures.lock().all.count;
         pending += index.pending();
         active |= index.is_backfilling() || index.pending() > 0;
     }

@@ -79,7 +79,8 @@ fn flag(words: &mut Options<'_>, request: &mut Request) -> bool {
 
 /// Takes an option that changes no answer here: there is no stemming or expansion, and scores are all one.
 fn ignored(words: &mut Options<'_>) -> Result<bool, CommandError> {
-    if words.take("VERBATIM") || words.take("NOSTOPWORDS") {
+    // Totals are always counted, whether one asks for it or against it.
+    if ["VERBATIM", "NOSTOPWORDS", "WITHCOUNT", "WITHOUTCOUNT"].iter().any(|option| words.take(option)) {
         return Ok(true);
     }
     for option in ["LANGUAGE", "EXPANDER", "SCORER", "PAYLOAD", "FORMAT"] {
@@ -97,12 +98,18 @@ fn option<'a>(
 ) -> Result<(), CommandError> {
     if words.take("PARAMS") {
         let pairs = counted(words, "PARAMS")?;
+        if parameters.words().next().is_some() {
+            return Err(CommandError::of(
+                "SEARCH_ADD_ARGS Multiple PARAMS are not allowed. Parameters can be defined only once",
+            ));
+        }
+        if pairs.is_empty() {
+            return Err(NOT_IN_PAIRS);
+        }
         let first = words.index() - pairs.len();
         for (number, pair) in pairs.chunks(2).enumerate() {
             let [name, _value] = pair else {
-                return Err(CommandError::of(
-                    "SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs",
-                ));
+                return Err(NOT_IN_PAIRS);
             };
             parameters.add(name, first + 2 * number + 1)?;
         }
@@ -120,7 +127,9 @@ fn option<'a>(
     } else if words.take("DIALECT") {
         let dialect = unsigned(words.word().unwrap_or_default());
         if !dialect.is_some_and(|dialect| (1..=4).contains(&dialect)) {
-            return Err(CommandError::of("DIALECT requires a non negative integer >=1 and <= 4"));
+            return Err(CommandError::of(
+                "SEARCH_PARSE_ARGS DIALECT requires a non negative integer >=1 and <= 4",
+            ));
         }
     } else if words.take("TIMEOUT") {
         let milliseconds = unsigned(words.word().unwrap_or_default());
@@ -131,13 +140,20 @@ fn option<'a>(
         let keys = counted(words, "INKEYS")?;
         request.in_keys = Some(keys.iter().map(|key| key.to_vec()).collect());
     } else if words.take("FILTER") {
-        let [field, least, most] = [(); 3].map(|()| words.word());
-        request.filters.push([field?.to_vec(), least?.to_vec(), most?.to_vec()]);
+        let three = words.words(3);
+        let three = three.map_err(|_| CommandError::of("SEARCH_PARSE_ARGS FILTER requires 3 arguments"))?;
+        if three.iter().any(|word| word.is_empty()) {
+            return Err(CommandError::of("SEARCH_PARSE_ARGS Numeric/Geo filter value/s cannot be empty"));
+        }
+        request.filters.push(std::array::from_fn(|word| three[word].to_vec()));
     } else {
         return Err(refused(words.word()?));
     }
     Ok(())
 }
+
+const NOT_IN_PAIRS: CommandError =
+    CommandError::of("SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs");
 
 fn refused(word: &[u8]) -> CommandError {
     let upper = word.to_ascii_uppercase();
@@ -150,7 +166,7 @@ fn refused(word: &[u8]) -> CommandError {
 }
 
 fn value<'a>(words: &mut Options<'a>, option: &str) -> Result<&'a [u8], CommandError> {
-    words.word().map_err(|_| CommandError::new(format!("SEARCH_PARSE_ARGS Bad arguments for {option}")))
+    words.word().map_err(|_| error::bad_arguments(option, error::NO_VALUE))
 }
 
 fn unsigned(word: &[u8]) -> Option<u64> {
@@ -159,9 +175,9 @@ fn unsigned(word: &[u8]) -> Option<u64> {
 
 /// A count and as many words.
 fn counted<'a>(words: &mut Options<'a>, option: &str) -> Result<&'a [&'a [u8]], CommandError> {
-    let bad = || CommandError::new(format!("SEARCH_PARSE_ARGS Bad arguments for {option}"));
-    let count = unsigned(value(words, option)?).ok_or_else(bad)?;
-    words.words(count as usize).map_err(|_| bad())
+    let count =
+        unsigned(value(words, option)?).ok_or_else(|| error::bad_arguments(option, error::CONVERSION))?;
+    words.words(count as usize).map_err(|_| error::bad_arguments(option, error::NO_VALUE))
 }
 
 fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, CommandError> {
@@ -189,14 +205,20 @@ fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, CommandError> {
 fn limit(words: &mut Options<'_>) -> Result<(usize, usize), CommandError> {
     let mut number = || words.word().ok().and_then(parse_double).filter(|number| *number >= 0.0);
     let (Some(offset), Some(limit)) = (number(), number()) else {
-        return Err(CommandError::of("LIMIT needs two numeric arguments"));
+        return Err(CommandError::of("SEARCH_PARSE_ARGS LIMIT needs two numeric arguments"));
     };
     let (offset, limit) = (offset as usize, limit as usize);
-    if limit > LIMIT_MAX || offset > LIMIT_MAX {
-        return Err(CommandError::new(format!("LIMIT exceeds maximum of {LIMIT_MAX}")));
+    for (name, number) in [("LIMIT", limit), ("OFFSET", offset)] {
+        if number > LIMIT_MAX {
+            return Err(CommandError::new(format!(
+                "SEARCH_LIMIT_OVER {name} exceeds maximum of {LIMIT_MAX}"
+            )));
+        }
     }
     if limit == 0 && offset > 0 {
-        return Err(CommandError::of("The `offset` of the LIMIT must be 0 when `num` is 0"));
+        return Err(CommandError::of(
+            "SEARCH_LIMIT_OVER The `offset` of the LIMIT must be 0 when `num` is 0",
+        ));
     }
     Ok((offset, limit))
 }

@@ -92,9 +92,17 @@ pub fn config(settings: &Settings, args: Args<'_>, reply: &mut dyn Reply) -> Out
     let known: Vec<&Setting> =
         SETTINGS.iter().filter(|setting| wanted == b"*" || is_wanted(setting.name)).collect();
     if args.is(1, "GET") {
-        reply.array(known.len());
+        // A map where the protocol has maps, and pairs, not a flat list, where it has none.
+        let is_map = reply.is_resp3();
+        if is_map {
+            reply.map(known.len())
+        } else {
+            reply.array(known.len())
+        }
         known.iter().for_each(|setting| {
-            reply.array(2);
+            if !is_map {
+                reply.array(2);
+            }
             reply.bulk(setting.name.as_bytes());
             reply.bulk(setting.value(settings).as_bytes());
         });

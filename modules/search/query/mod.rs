@@ -8,7 +8,7 @@
 //! and    := unary { unary }
 //! unary  := ("-" | "~") unary | ( "(" or ")" | leaf ) [ "=>" "{" attributes "}" ]
 //! leaf   := "@" fields ":" ( "{" tags "}" | "[" range "]" | unary ) | "@" field comparison number
-//!         | ismissing(@field) | word | pre* | *suf | *inf* | w'wild?c*rd' | "a phrase" | $parameter
+//!         | ismissing(@field) | word | pre* | *suf | *inf* | w'wild?c*rd' | "a phrase" | 'a phrase' | $parameter
 //! knn    := KNN k @field $blob { name value } [AS name]
 //! ```
 //!

@@ -7,7 +7,8 @@
 //! Each kind of value has one reader here, which the parser uses for what is written in the text and `bind` for what
 //! is in a parameter, so that both are checked alike.
 
-use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange, values};
+use super::values::{self, Affix};
+use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
 use crate::error;
 use crate::postings::Limit;
 use crate::schema::{Definition, FieldKind};
@@ -47,8 +48,8 @@ pub enum Slot<T> {
 /// A leaf with at least one slot.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OpenLeaf {
-    Tag { field: usize, case_sensitive: bool, word: usize },
-    Term { fields: Vec<usize>, word: usize },
+    Tag { field: usize, case_sensitive: bool, affix: Affix, word: usize },
+    Term { fields: Vec<usize>, affix: Affix, word: usize },
     Number { field: usize, least: OpenLimit, most: OpenLimit },
     Range(OpenRange),
 }
@@ -63,8 +64,6 @@ pub struct OpenLimit {
 pub struct OpenNumber {
     pub sign: f64,
     pub value: Slot<f64>,
-    /// Where in the text it stands.
-    pub at: usize,
 }
 
 /// See `VectorRange`.
@@ -83,20 +82,24 @@ pub struct OpenRange {
 pub struct OpenKnn {
     field: usize,
     k: Slot<usize>,
-    /// Where in the text `k` stands.
-    k_at: usize,
     /// The vector's word.
     vector: usize,
     pub ef_runtime: Option<Slot<usize>>,
     pub alias: Slot<Arc<[u8]>>,
-    /// Parameters that must be right, though nothing depends on them.
-    checks: Vec<(Check, usize)>,
+    /// Another name of the distance: one too many.
+    pub second_alias: Option<Slot<Arc<[u8]>>>,
+    /// What must be right, though no answer depends on it.
+    pub policy: Option<Slot<Policy>>,
+    pub batch_size: Option<Slot<usize>>,
+    pub buffer_capacity: Option<Slot<usize>>,
+    pub shard_ratio: Option<Slot<f64>>,
 }
 
+/// How RediSearch is to search what a filter leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
-    Policy,
-    Count,
+pub enum Policy {
+    Exact,
+    Batches,
 }
 
 impl Template {
@@ -118,7 +121,28 @@ impl Template {
         let values = Values { definition, words };
         let filter = if self.is_open { Arc::new(values.node(&self.filter)?) } else { self.filter.clone() };
         let knn = self.knn.as_ref().map(|knn| values.knn(knn)).transpose()?;
+        check_aliases(&filter, knn.as_ref())?;
         Ok(Query { filter, knn })
+    }
+}
+
+/// Refuses a name that several distances have.
+fn check_aliases(filter: &Node, knn: Option<&Knn>) -> Parsed<()> {
+    let mut names: Vec<&[u8]> = knn.map(|knn| &*knn.alias).into_iter().collect();
+    let mut twice = None;
+    filter.ranges(&mut |range| {
+        let Some(name) = range.alias.as_deref() else { return };
+        if names.contains(&name) {
+            twice.get_or_insert(name);
+        }
+        names.push(name);
+    });
+    match twice {
+        Some(name) => Err(CommandError::new(format!(
+            "SEARCH_FIELD_DUP Property `{}` specified more than once",
+            error::text(name)
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -166,32 +190,19 @@ impl OpenLeaf {
 
 impl OpenKnn {
     /// Without attributes, and with an alias yet to be given.
-    pub fn new(field: usize, k: Slot<usize>, k_at: usize, vector: usize) -> OpenKnn {
+    pub fn new(field: usize, k: Slot<usize>, vector: usize) -> OpenKnn {
         let alias = Slot::Given(Arc::from(&b""[..]));
-        OpenKnn { field, k, k_at, vector, ef_runtime: None, alias, checks: Vec::new() }
-    }
-
-    /// Checks an attribute that changes nothing: now, or when its parameter has a value.
-    pub fn check(&mut self, check: Check, raw: Raw<'_>) -> Parsed<()> {
-        match raw {
-            Raw::Text(text) => check.pass(text),
-            Raw::Word(word) => {
-                self.checks.push((check, word));
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Check {
-    fn pass(self, value: &[u8]) -> Parsed<()> {
-        match self {
-            Check::Count => count(value).map(|_| ()),
-            Check::Policy => {
-                let is_known =
-                    [&b"ADHOC_BF"[..], b"BATCHES"].iter().any(|policy| value.eq_ignore_ascii_case(policy));
-                if is_known { Ok(()) } else { Err(invalid_value()) }
-            }
+        OpenKnn {
+            field,
+            k,
+            vector,
+            ef_runtime: None,
+            alias,
+            second_alias: None,
+            policy: None,
+            batch_size: None,
+            buffer_capacity: None,
+            shard_ratio: None,
         }
     }
 }
@@ -217,13 +228,15 @@ impl Values<'_> {
 
     fn leaf(&self, leaf: &OpenLeaf) -> Parsed<Node> {
         Ok(match leaf {
-            OpenLeaf::Tag { field, case_sensitive, word } => {
+            OpenLeaf::Tag { field, case_sensitive, affix, word } => {
                 let value = self.words[*word];
                 let tag = if *case_sensitive { value.to_vec() } else { text::lower(value) };
-                Node::Tag { field: *field, pattern: Pattern::Exact(tag) }
+                let pattern = affix.pattern(tag);
+                check_empty(self.definition, &[*field], &pattern)?;
+                Node::Tag { field: *field, pattern }
             }
-            OpenLeaf::Term { fields, word } => {
-                let term = Pattern::Exact(text::lower(self.words[*word]));
+            OpenLeaf::Term { fields, affix, word } => {
+                let term = affix.pattern(text::lower(self.words[*word]));
                 Node::Text { fields: fields.clone(), text: TextMatch::Term(term) }
             }
             OpenLeaf::Number { field, least, most } => {
@@ -238,7 +251,23 @@ impl Values<'_> {
     }
 
     fn number(&self, open: &OpenNumber) -> Parsed<f64> {
-        Ok(open.sign * open.value.value(self.words, |digits| number(digits, open.at))?)
+        Ok(open.sign * self.given(&open.value, values::number)?)
+    }
+
+    /// A number, if the parameter that is to be one reads as one.
+    fn given<T: Clone>(&self, slot: &Slot<T>, read: impl Fn(&[u8]) -> Option<T>) -> Parsed<T> {
+        let word = match slot {
+            Slot::Given(number) => return Ok(number.clone()),
+            Slot::Word(word) => word,
+        };
+        let digits = self.words[*word];
+        // A value stands behind its name.
+        read(digits).ok_or_else(|| {
+            let (digits, name) = (error::text(digits), error::text(self.words[*word - 1]));
+            CommandError::new(format!(
+                "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value ({digits}) for parameter `{name}`"
+            ))
+        })
     }
 
     fn range(&self, range: &OpenRange) -> Parsed<VectorRange> {
@@ -257,16 +286,47 @@ impl Values<'_> {
     }
 
     fn knn(&self, knn: &OpenKnn) -> Parsed<Knn> {
-        knn.checks.iter().try_for_each(|(check, word)| check.pass(self.words[*word]))?;
+        let alias = self.alias(&knn.alias)?;
+        if let Some(second) = &knn.second_alias {
+            let second = self.alias(second)?;
+            return Err(CommandError::new(format!(
+                "SEARCH_FIELD_DUP Distance field was specified twice for vector query: {} and {}",
+                error::text(&alias),
+                error::text(&second)
+            )));
+        }
+        self.check_policy(knn)?;
         let ef_runtime = knn.ef_runtime.as_ref().map(|slot| slot.value(self.words, count));
         Ok(Knn {
             field: knn.field,
-            k: knn.k.value(self.words, |digits| k(digits, knn.k_at))?,
+            k: self.given(&knn.k, values::whole_number).and_then(check_k)?,
             vector: self.vector(knn.field, knn.vector)?,
             ef_runtime: ef_runtime.transpose()?,
-            alias: self.alias(&knn.alias)?,
+            alias,
             word: knn.vector,
         })
+    }
+
+    /// Checks what would say how to search, and does not here.
+    fn check_policy(&self, knn: &OpenKnn) -> Parsed<()> {
+        knn.shard_ratio.as_ref().map(|slot| slot.value(self.words, shard_ratio)).transpose()?;
+        for slot in knn.batch_size.iter().chain(&knn.buffer_capacity) {
+            slot.value(self.words, count)?;
+        }
+        let policy = knn.policy.as_ref().map(|slot| slot.value(self.words, policy)).transpose()?;
+        if policy == Some(Policy::Exact) && knn.batch_size.is_some() {
+            return Err(error::vector_parameter(
+                "SEARCH_ADHOC_BATCH_SIZE_IRRELEVANT",
+                "'batch size' is irrelevant for the selected policy",
+            ));
+        }
+        if policy == Some(Policy::Exact) && knn.ef_runtime.is_some() {
+            return Err(error::vector_parameter(
+                "SEARCH_ADHOC_EF_RUNTIME_IRRELEVANT",
+                "'EF_RUNTIME' is irrelevant for the selected policy",
+            ));
+        }
+        Ok(())
     }
 
     fn alias(&self, slot: &Slot<Arc<[u8]>>) -> Parsed<Arc<[u8]>> {
@@ -298,30 +358,61 @@ pub fn number(digits: &[u8], at: usize) -> Parsed<f64> {
 }
 
 pub fn k(digits: &[u8], at: usize) -> Parsed<usize> {
-    let k = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<usize>().ok());
-    let k = k.ok_or_else(|| error::syntax(at, digits))?;
+    values::whole_number(digits).ok_or_else(|| error::syntax(at, digits)).and_then(check_k)
+}
+
+fn check_k(k: usize) -> Parsed<usize> {
     if k > K_MAX {
-        let text = format!("KNN K parameter is too large, must not exceed {K_MAX}");
+        let text = format!("query KNN K parameter is too large, must not exceed {K_MAX}");
         return Err(error::vector_query(&text));
     }
     Ok(k)
 }
 
 pub fn count(digits: &[u8]) -> Parsed<usize> {
-    let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<usize>().ok());
-    number.filter(|number| (1..=EF_MAX).contains(number)).ok_or_else(invalid_value)
+    values::whole_number(digits).filter(|number| (1..=EF_MAX).contains(number)).ok_or_else(invalid_value)
 }
 
 pub fn epsilon(digits: &[u8]) -> Parsed<f32> {
-    let epsilon = values::number(digits).filter(|epsilon| *epsilon >= 0.0);
+    let epsilon = values::number(digits).filter(|epsilon| *epsilon > 0.0);
     epsilon.map(|epsilon| epsilon as f32).ok_or_else(invalid_value)
+}
+
+pub fn policy(name: &[u8]) -> Parsed<Policy> {
+    match name.to_ascii_uppercase().as_slice() {
+        b"ADHOC_BF" => Ok(Policy::Exact),
+        b"BATCHES" => Ok(Policy::Batches),
+        _ => Err(error::vector_parameter("SEARCH_HYBRID_POLICY_BAD", "invalid hybrid policy was given")),
+    }
+}
+
+/// The share of `k` that each of several shards looks for.
+pub fn shard_ratio(digits: &[u8]) -> Parsed<f64> {
+    let ratio = values::number(digits).filter(|ratio| *ratio > 0.0 && *ratio <= 1.0);
+    ratio.ok_or_else(|| {
+        let given = error::text(digits);
+        CommandError::new(format!("SEARCH_QUERY_BAD Invalid shard k ratio value '{given}'"))
+    })
+}
+
+/// Refuses to look for the empty string in fields of which none keeps it.
+pub fn check_empty(definition: &Definition, fields: &[usize], pattern: &Pattern) -> Parsed<()> {
+    let is_empty = matches!(pattern, Pattern::Exact(term) if term.is_empty());
+    if is_empty && !fields.iter().any(|&field| definition.fields[field].index_empty) {
+        return Err(CommandError::of(
+            "SEARCH_SYNTAX Use `INDEXEMPTY` in field creation in order to index and query for empty strings",
+        ));
+    }
+    Ok(())
 }
 
 /// What a distance is called: nothing that is called so already.
 pub fn alias(name: &[u8], definition: &Definition) -> Parsed<Arc<[u8]>> {
     if definition.field(name).is_some() {
         let name = error::text(name);
-        return Err(CommandError::new(format!("Property `{name}` already exists in schema")));
+        return Err(CommandError::new(format!(
+            "SEARCH_INDEX_EXISTS Property `{name}` already exists in schema"
+        )));
     }
     Ok(Arc::from(name))
 }

@@ -1,9 +1,10 @@
 //! A recursive descent over the query's bytes. Depth is bounded; every error says where.
 
-use super::open::{self, Check, OpenKnn, OpenLeaf, OpenLimit, OpenNumber, OpenRange, Raw, Slot, Template};
-use super::{Node, Pattern, TextMatch, values};
+use super::open::{self, OpenKnn, OpenLeaf, OpenLimit, OpenNumber, OpenRange, Raw, Slot, Template};
+use super::values::{self, Affix};
+use super::{Node, Pattern, TextMatch};
 use crate::error;
-use crate::schema::{Algorithm, Definition, FieldKind, VectorOptions};
+use crate::schema::{Algorithm, Definition, Field, FieldKind, VectorOptions};
 use crate::text::{self, StopWords};
 use engramdb_engine::command::CommandError;
 use std::sync::Arc;
@@ -247,14 +248,11 @@ impl<'a> Parser<'a> {
     fn leaf(&mut self) -> Parsed<Option<Node>> {
         match self.peek() {
             Some(b'@') => self.field_leaf(),
-            Some(b'"') => self.phrase(),
+            Some(mark) if values::is_quotation_mark(mark) => self.phrase(),
             Some(b'%') => Err(error::unsupported("Fuzzy matching is")),
-            Some(b'$') => Ok(Some(match self.resolved()? {
-                Raw::Text(word) => self.term(Pattern::Exact(text::lower(word))),
-                Raw::Word(word) => Node::Open(OpenLeaf::Term { fields: self.text_fields(), word }),
-            })),
+            Some(b'$') => self.parameter_leaf(false),
             Some(b'*') => self.star(),
-            Some(b'w') if self.text[self.at..].starts_with(b"w'") => {
+            Some(b'w') if self.text.get(self.at + 1).is_some_and(|&mark| values::is_quotation_mark(mark)) => {
                 let raw = self.quoted_wildcard()?;
                 Ok(Some(self.term(values::pattern(raw, false))))
             }
@@ -279,10 +277,23 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// `$whole` or `$pre*`; `$suf` and `$inf*` behind a star.
+    fn parameter_leaf(&mut self, leading_star: bool) -> Parsed<Option<Node>> {
+        self.at += 1;
+        let word = self.parameters.get(self.word())?;
+        let trailing_star = self.peek() == Some(b'*');
+        self.at += usize::from(trailing_star);
+        let affix = Affix::of(leading_star, trailing_star);
+        Ok(Some(Node::Open(OpenLeaf::Term { fields: self.text_fields(), affix, word })))
+    }
+
     /// `*` for everything, `*suf`, `*inf*`.
     fn star(&mut self) -> Parsed<Option<Node>> {
         let start = self.at;
         self.at += 1;
+        if self.peek() == Some(b'$') {
+            return self.parameter_leaf(true);
+        }
         if self.word().is_empty() {
             return Ok(Some(Node::All));
         }
@@ -294,22 +305,21 @@ impl<'a> Parser<'a> {
 
     fn quoted_wildcard(&mut self) -> Parsed<&'a [u8]> {
         let start = self.at;
-        let inside = &self.text[start + 2..];
-        let Some(end) = inside.iter().position(|&byte| byte == b'\'') else { return Err(self.syntax()) };
-        self.at = start + 2 + end + 1;
+        let end = values::closing_mark(self.text, start + 1).ok_or_else(|| self.syntax())?;
+        self.at = end + 1;
         Ok(&self.text[start..self.at])
     }
 
     fn phrase(&mut self) -> Parsed<Option<Node>> {
         let start = self.at + 1;
-        let mut end = start;
-        while end < self.text.len() && self.text[end] != b'"' {
-            end += if self.text[end] == b'\\' { 2 } else { 1 };
-        }
-        if end >= self.text.len() {
-            return Err(self.syntax());
-        }
+        let end = values::closing_mark(self.text, self.at).ok_or_else(|| self.syntax())?;
         self.at = end + 1;
+        if end == start {
+            let empty = Pattern::Exact(Vec::new());
+            let fields = self.fields.as_deref();
+            fields.map(|fields| open::check_empty(self.definition, fields, &empty)).transpose()?;
+            return Ok(Some(self.term(empty)));
+        }
         let mut terms = Vec::new();
         text::tokenize(&self.text[start..end], self.stop_words(), &mut |term| terms.push(term.to_vec()));
         Ok(match terms.len() {
@@ -355,13 +365,12 @@ impl<'a> Parser<'a> {
     }
 
     fn is_missing(&mut self) -> Parsed<Node> {
-        let (field, _) = self.field()?;
+        let (field, at) = self.field()?;
         self.expect(b")")?;
-        if !self.definition.fields[field].index_missing {
-            let name = error::text(&self.definition.fields[field].name);
-            return Err(CommandError::new(format!(
-                "SEARCH_QUERY_BAD 'ismissing' requires field '{name}' to be defined with 'INDEXMISSING'"
-            )));
+        let Field { name, index_missing, .. } = &self.definition.fields[field];
+        if !index_missing {
+            let cause = "'ismissing' requires defining the field with 'INDEXMISSING'";
+            return Err(error::syntax_at(cause, at, name));
         }
         Ok(Node::Missing(field))
     }
@@ -417,19 +426,16 @@ impl<'a> Parser<'a> {
         let mut nodes = Vec::new();
         for raw in values::split_tags(&self.text[start..end]) {
             let raw = values::trim(raw);
-            let pattern = match raw {
-                [] => return Err(self.syntax()),
-                [b'$', name @ ..] => {
-                    let word = self.parameters.get(name)?;
-                    nodes.push(Node::Open(OpenLeaf::Tag { field: place.0, case_sensitive, word }));
-                    continue;
-                }
-                [b'"', inside @ .., b'"'] => {
-                    let plain = values::unescape(inside);
-                    Pattern::Exact(if case_sensitive { plain } else { text::lower(&plain) })
-                }
-                raw => values::pattern(raw, case_sensitive),
-            };
+            if raw.is_empty() {
+                return Err(self.syntax());
+            }
+            if let (affix, [b'$', name @ ..]) = values::affix(raw) {
+                let word = self.parameters.get(name)?;
+                nodes.push(Node::Open(OpenLeaf::Tag { field: place.0, case_sensitive, affix, word }));
+                continue;
+            }
+            let pattern = values::pattern(raw, case_sensitive);
+            open::check_empty(self.definition, &[place.0], &pattern)?;
             nodes.push(Node::Tag { field: place.0, pattern });
         }
         self.at = end + 1;
@@ -476,7 +482,7 @@ impl<'a> Parser<'a> {
             Some(name) => Raw::Word(self.parameters.get(name)?),
             None => Raw::Text(rest),
         };
-        Ok(OpenNumber { sign, value: Slot::of(raw, |digits| open::number(digits, start))?, at: start })
+        Ok(OpenNumber { sign, value: Slot::of(raw, |digits| open::number(digits, start))? })
     }
 
     fn comparison(&mut self, place: (usize, usize)) -> Parsed<Node> {
@@ -488,7 +494,7 @@ impl<'a> Parser<'a> {
             return Err(self.wrong("NUMERIC", place));
         }
         let limit = |number, exclusive| OpenLimit { number, exclusive };
-        let infinity = |sign| limit(OpenNumber { sign, value: Slot::Given(f64::INFINITY), at: 0 }, false);
+        let infinity = |sign| limit(OpenNumber { sign, value: Slot::Given(f64::INFINITY) }, false);
         let value = self.number()?;
         let (least, most) = match operator {
             b">=" => (limit(value, false), infinity(1.0)),
@@ -534,8 +540,11 @@ impl<'a> Parser<'a> {
 
     /// Reads what stands in the brackets behind `=>`, and the attributes behind them.
     fn knn(&mut self, is_unfiltered: bool) -> Parsed<OpenKnn> {
+        self.blank();
+        let start = self.at;
         if !self.keyword("KNN") {
-            return Err(self.syntax());
+            let cause = "Syntax error: Expecting Vector Similarity command";
+            return Err(error::syntax_at(cause, start, self.word()));
         }
         self.blank();
         let start = self.at;
@@ -543,8 +552,8 @@ impl<'a> Parser<'a> {
         let place = self.field()?;
         let options = self.vector_field(place)?;
         let vector = self.blob()?;
-        let mut alias = None;
-        let mut knn = OpenKnn::new(place.0, k, start, vector);
+        let (mut alias, mut second_alias) = (None, None);
+        let mut knn = OpenKnn::new(place.0, k, vector);
         let mut seen = Seen { is_unfiltered, names: Vec::new() };
         while !self.take(b"]") {
             if self.keyword("AS") {
@@ -557,15 +566,22 @@ impl<'a> Parser<'a> {
         }
         if self.take_arrow_to(b'{') {
             self.attribute_list(&mut |name, value| {
-                if name.eq_ignore_ascii_case(b"yield_distance_as") {
-                    alias = Some(value);
-                    return Ok(());
+                match name.to_ascii_uppercase().as_slice() {
+                    b"YIELD_DISTANCE_AS" if alias.is_some() => second_alias = Some(value),
+                    b"YIELD_DISTANCE_AS" => alias = Some(value),
+                    // Of scores only.
+                    b"WEIGHT" => {}
+                    upper if KNN_ATTRIBUTES.contains(&upper) => {
+                        seen.attribute(&mut knn, options, name, value)?;
+                    }
+                    _ => return Err(error::unknown_attribute(name)),
                 }
-                seen.attribute(&mut knn, options, name, value)
+                Ok(())
             })?;
         }
         let default_alias = [b"__", &self.definition.fields[place.0].name[..], b"_score"].concat();
         knn.alias = self.alias(alias.unwrap_or(Raw::Text(&default_alias)))?;
+        knn.second_alias = second_alias.map(|alias| self.alias(alias)).transpose()?;
         Ok(knn)
     }
 
@@ -595,23 +611,19 @@ impl<'a> Parser<'a> {
             _ => None,
         };
         let mut alias = None;
+        let definition = self.definition;
         self.attribute_list(&mut |name, value| {
             match (name.to_ascii_lowercase().as_slice(), range.as_mut()) {
                 // Scores only.
                 (b"weight", _) => {}
                 (b"yield_distance_as", Some(_)) => alias = Some(value),
-                (b"epsilon", Some(range)) => range.epsilon = Some(Slot::of(value, open::epsilon)?),
+                (b"epsilon", Some(range)) => set_epsilon(range, definition, value)?,
                 // RediSearch takes KNN's attributes here only to refuse them later; nothing depends on them.
                 (b"ef_runtime" | b"batch_size" | b"hybrid_policy", Some(_)) => {}
                 (b"slop" | b"inorder" | b"phonetic", _) => {
                     return Err(error::unsupported("Slop, inorder and phonetic matching are"));
                 }
-                _ => {
-                    return Err(CommandError::new(format!(
-                        "SEARCH_OPTION_INVALID Invalid attribute {}",
-                        error::text(name)
-                    )));
-                }
+                _ => return Err(error::unknown_attribute(name)),
             }
             Ok(())
         })?;
@@ -621,6 +633,19 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 }
+
+/// KNN's attributes that may stand behind its brackets. Which of them the field has is for `Seen` to say.
+const KNN_ATTRIBUTES: [&[u8]; 9] = [
+    b"EF_RUNTIME",
+    b"EPSILON",
+    b"HYBRID_POLICY",
+    b"BATCH_SIZE",
+    b"RERANK",
+    b"SHARD_K_RATIO",
+    b"SEARCH_WINDOW_SIZE",
+    b"SEARCH_BUFFER_CAPACITY",
+    b"USE_SEARCH_HISTORY",
+];
 
 /// Which of KNN's attributes were given.
 struct Seen {
@@ -638,7 +663,7 @@ impl Seen {
     ) -> Parsed<()> {
         let name = name.to_ascii_uppercase();
         if self.names.contains(&name) {
-            return Err(error::vector_parameter("SEARCH_PARAM_DUP", "Parameter was specified twice"));
+            return Err(specified_twice());
         }
         match name.as_slice() {
             b"EF_RUNTIME" if options.algorithm != Algorithm::Flat => {
@@ -653,21 +678,45 @@ impl Seen {
                     "hybrid query attributes were sent for a non-hybrid query",
                 ));
             }
-            b"HYBRID_POLICY" => knn.check(Check::Policy, value)?,
-            b"BATCH_SIZE" => knn.check(Check::Count, value)?,
+            b"HYBRID_POLICY" => knn.policy = Some(Slot::of(value, open::policy)?),
+            b"BATCH_SIZE" => knn.batch_size = Some(Slot::of(value, open::count)?),
             // For several shards, or for indexes that this server does not have.
-            b"SHARD_K_RATIO" => {}
+            b"SHARD_K_RATIO" => knn.shard_ratio = Some(Slot::of(value, open::shard_ratio)?),
+            b"SEARCH_BUFFER_CAPACITY" if options.algorithm == Algorithm::Svs => {
+                knn.buffer_capacity = Some(Slot::of(value, open::count)?);
+            }
+            b"USE_SEARCH_HISTORY" if options.algorithm == Algorithm::Svs => {}
             b"EPSILON" => {
                 return Err(error::vector_parameter(
                     "SEARCH_RANGE_ATTR_NON_RANGE",
                     "range query attributes were sent for a non-range query",
                 ));
             }
-            _ => return Err(error::vector_parameter("SEARCH_OPTION_INVALID", "Invalid option")),
+            _ => return Err(invalid_option()),
         }
         self.names.push(name);
         Ok(())
     }
+}
+
+fn set_epsilon(range: &mut OpenRange, definition: &Definition, value: Raw<'_>) -> Parsed<()> {
+    match &definition.fields[range.field].kind {
+        FieldKind::Vector(options) if options.algorithm != Algorithm::Flat => {}
+        _ => return Err(invalid_option()),
+    }
+    let epsilon = Slot::of(value, open::epsilon)?;
+    match range.epsilon.replace(epsilon) {
+        Some(_) => Err(specified_twice()),
+        None => Ok(()),
+    }
+}
+
+fn specified_twice() -> CommandError {
+    error::vector_parameter("SEARCH_PARAM_DUP", "Parameter was specified twice")
+}
+
+fn invalid_option() -> CommandError {
+    error::vector_parameter("SEARCH_OPTION_INVALID", "Invalid option")
 }
 
 /// Parses any bytes as a query on an index with a field of each kind: it may fail, never panic.

@@ -117,7 +117,7 @@ fn errors_are_those_that_clients_match_on() {
             "*=>[KNN 2 @v $v EPSILON 1]",
             "SEARCH_RANGE_ATTR_NON_RANGE range query attributes were sent for a non-range query (Error parsing vector similarity parameters)",
         ),
-        ("*=>[KNN 2 @v $v AS t]", "Property `t` already exists in schema"),
+        ("*=>[KNN 2 @v $v AS t]", "SEARCH_INDEX_EXISTS Property `t` already exists in schema"),
         (
             "@v:[VECTOR_RANGE -1 $v]",
             "SEARCH_QUERY_BAD Error parsing vector similarity query: negative radius (-1) given in a range query",
@@ -130,14 +130,17 @@ fn errors_are_those_that_clients_match_on() {
     assert_eq!(server.line("FT.INFO nope"), "SEARCH_INDEX_NOT_FOUND Index not found: nope");
     assert_eq!(server.line("FT.SEARCH nope *"), "SEARCH_INDEX_NOT_FOUND Index not found: nope");
     assert_eq!(server.line("FT.CREATE idx SCHEMA t TEXT"), "SEARCH_INDEX_EXISTS Index already exists");
-    assert_eq!(server.line("FT.CREATE i SCHEMA f TAG f TAG"), "Duplicate field in schema - f");
+    assert_eq!(
+        server.line("FT.CREATE i SCHEMA f TAG f TAG"),
+        "SEARCH_QUERY_BAD Duplicate field in schema - f"
+    );
     assert_eq!(
         server.line("FT.SEARCH idx * DIALECT 5"),
-        "DIALECT requires a non negative integer >=1 and <= 4"
+        "SEARCH_PARSE_ARGS DIALECT requires a non negative integer >=1 and <= 4"
     );
     assert_eq!(
         server.line("FT.SEARCH idx * LIMIT 1 0"),
-        "The `offset` of the LIMIT must be 0 when `num` is 0"
+        "SEARCH_LIMIT_OVER The `offset` of the LIMIT must be 0 when `num` is 0"
     );
 }
 

@@ -71,6 +71,11 @@ impl<'a> Options<'a> {
         self.next
     }
 
+    /// How many words there are from the next one on.
+    pub fn left(&self) -> usize {
+        self.words.len().saturating_sub(self.next)
+    }
+
     pub fn peek(&self) -> Option<&'a [u8]> {
         self.words.get(self.next).copied()
     }

@@ -1,0 +1,278 @@
+//! What RediSearch refuses, and how it says so; and the corners of its language that look like mistakes and are none.
+
+mod harness;
+
+use harness::{Server, blob};
+
+fn index() -> Server {
+    let server = Server::new();
+    let create = "FT.CREATE idx PREFIX 1 d: SCHEMA t TEXT e TEXT INDEXEMPTY c TAG k TAG INDEXEMPTY n NUMERIC \
+         v VECTOR HNSW 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2 f VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
+    assert_eq!(server.line(create), "OK");
+    server
+}
+
+fn search(server: &Server, query: &str) -> String {
+    let parameters: [&[u8]; 7] = [b"PARAMS", b"6", b"v", &blob(&[0.0, 0.0]), b"empty", b"", b"exact"];
+    let words: [&[u8]; 4] = [b"FT.SEARCH", b"idx", query.as_bytes(), b"NOCONTENT"];
+    server.run(&[&words[..], &parameters, &[b"ADHOC_BF"]].concat())
+}
+
+#[test]
+fn attributes_of_neighbours_are_checked_though_nothing_depends_on_them() {
+    let server = index();
+    let of_vectors = |text: &str| format!("{text} (Error parsing vector similarity parameters)");
+    let twice = of_vectors("SEARCH_PARAM_DUP Parameter was specified twice");
+    let invalid = of_vectors("SEARCH_OPTION_INVALID Invalid option");
+    let bad_value = of_vectors("SEARCH_VALUE_BAD Invalid value was given");
+    let no_batches =
+        of_vectors("SEARCH_ADHOC_BATCH_SIZE_IRRELEVANT 'batch size' is irrelevant for the selected policy");
+    let no_ef =
+        of_vectors("SEARCH_ADHOC_EF_RUNTIME_IRRELEVANT 'EF_RUNTIME' is irrelevant for the selected policy");
+    let bad_policy = of_vectors("SEARCH_HYBRID_POLICY_BAD invalid hybrid policy was given");
+    let two_names = "SEARCH_FIELD_DUP Distance field was specified twice for vector query: a and b";
+    for (query, error) in [
+        ("hi=>[KNN 2 @v $v HYBRID_POLICY NONE]", &*bad_policy),
+        ("hi=>[KNN 2 @v $v]=>{$HYBRID_POLICY: NONE}", &bad_policy),
+        ("hi=>[KNN 2 @v $v HYBRID_POLICY ADHOC_BF BATCH_SIZE 5]", &no_batches),
+        ("hi=>[KNN 2 @v $v BATCH_SIZE 5 HYBRID_POLICY $exact]", &no_batches),
+        ("hi=>[KNN 2 @v $v HYBRID_POLICY ADHOC_BF EF_RUNTIME 5]", &no_ef),
+        ("hi=>[KNN 2 @v $v BATCH_SIZE 0]", &bad_value),
+        ("*=>[KNN 2 @v $v EF_RUNTIME 5]=>{$EF_RUNTIME: 6}", &twice),
+        ("*=>[KNN 2 @v $v RERANK TRUE]", &invalid),
+        ("*=>[KNN 2 @v $v]=>{$RERANK: TRUE}", &invalid),
+        ("*=>[KNN 2 @f $v EF_RUNTIME 5]", &invalid),
+        ("*=>[KNN 2 @v $v]=>{$bogus: 1}", "SEARCH_OPTION_INVALID Invalid attribute bogus"),
+        ("*=>[KNN 2 @v $v]=>{$SHARD_K_RATIO: 2}", "SEARCH_QUERY_BAD Invalid shard k ratio value '2'"),
+        ("*=>[KNN 2 @v $v AS a]=>{$YIELD_DISTANCE_AS: b}", two_names),
+        ("@v:[VECTOR_RANGE 1 $v]=>{$EPSILON: 0}", &bad_value),
+        ("@v:[VECTOR_RANGE 1 $v]=>{$EPSILON: 1; $EPSILON: 1}", &twice),
+        ("@f:[VECTOR_RANGE 1 $v]=>{$EPSILON: 1}", &invalid),
+        (
+            "@v:[VECTOR_RANGE 1 $v]=>{$YIELD_DISTANCE_AS: a} @f:[VECTOR_RANGE 1 $v]=>{$YIELD_DISTANCE_AS: a}",
+            "SEARCH_FIELD_DUP Property `a` specified more than once",
+        ),
+        (
+            "*=>[KNN 1000001 @v $v]",
+            "SEARCH_QUERY_BAD Error parsing vector similarity query: query KNN K parameter is too large, must not exceed 1000000",
+        ),
+        (
+            "ismissing(@c)",
+            "SEARCH_SYNTAX 'ismissing' requires defining the field with 'INDEXMISSING' at offset 10 near c",
+        ),
+    ] {
+        assert_eq!(search(&server, query), error, "{query}");
+    }
+    for query in [
+        "hi=>[KNN 2 @v $v HYBRID_POLICY BATCHES BATCH_SIZE 5 EF_RUNTIME 5]",
+        "hi=>[KNN 2 @v $v]=>{$HYBRID_POLICY: $exact; $weight: 2; $yield_distance_as: d}",
+        "*=>[KNN 2 @v $v]=>{$shard_k_ratio: 0.5}",
+        "@v:[VECTOR_RANGE 1 $v]=>{$EPSILON: 0.5; $YIELD_DISTANCE_AS: d}",
+    ] {
+        assert_eq!(search(&server, query), "[0]", "{query}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_schema_is_said_in_the_words_of_the_field_or_algorithm() {
+    let server = Server::new();
+    let missing = "Expected an argument, but none provided";
+    for (field, error) in [
+        ("VECTOR", format!("Bad arguments for vector similarity algorithm: {missing}")),
+        ("VECTOR FLAT", format!("Bad arguments for vector similarity number of parameters: {missing}")),
+        ("VECTOR HNSW 6 TYPE FLOAT32 DIM 2", "Bad arguments for vector similarity: not enough arguments".to_owned()),
+        ("VECTOR HNSW 1", "Bad arguments for vector similarity: not enough arguments".to_owned()),
+        ("VECTOR HNSW 1 DIM", format!("Bad arguments for vector similarity HNSW index `DIM`: {missing}")),
+        ("VECTOR FLAT 6 TYPE FLOAT32 DIM 2", "Expected 6 parameters but got 4".to_owned()),
+        ("VECTOR FLAT 6", "Expected 6 parameters but got 0".to_owned()),
+        ("VECTOR FLAT 4 TYPE FLOAT32 DIM", format!("Bad arguments for vector similarity FLAT index `DIM`: {missing}")),
+        ("VECTOR SVS-VAMANA 2 SIZE", "Bad arguments for algorithm SVS-VAMANA: SIZE".to_owned()),
+        (
+            "VECTOR FLAT 3 TYPE FLOAT32 DIM",
+            "Bad number of arguments for vector similarity index: got 3 but expected even number as algorithm \
+             parameters (should be submitted as named arguments)"
+                .to_owned(),
+        ),
+        ("TAG NOINDEX INDEXMISSING", "'Field cannot be defined with both `NOINDEX` and `INDEXMISSING` `f` '".to_owned()),
+        ("", "Field `f` does not have a type".to_owned()),
+        ("PLACE", "Invalid field type for field `f`".to_owned()),
+    ] {
+        let error = format!("SEARCH_PARSE_ARGS {error}");
+        assert_eq!(server.line(&format!("FT.CREATE i SCHEMA g TAG f {field}")), error, "{field}");
+    }
+}
+
+#[test]
+fn limits_and_counts_are_checked_and_asked_for() {
+    let server = index();
+    for (options, reply) in [
+        ("LIMIT 0 1000001", "SEARCH_LIMIT_OVER LIMIT exceeds maximum of 1000000"),
+        ("LIMIT 1000001 1", "SEARCH_LIMIT_OVER OFFSET exceeds maximum of 1000000"),
+        ("LIMIT 0 x", "SEARCH_PARSE_ARGS LIMIT needs two numeric arguments"),
+        ("WITHCOUNT", "[0]"),
+        ("WITHOUTCOUNT", "[0]"),
+    ] {
+        assert_eq!(server.line(&format!("FT.SEARCH idx * {options}")), reply, "{options}");
+    }
+}
+
+#[test]
+fn failures_are_told_of_the_index_and_of_the_field() {
+    let server = index();
+    server.hset("d:1", &[("v", b"1234")]);
+    server.hset("d:2", &[("n", b"many")]);
+    server.hset("d:3", &[("v", b"123")]);
+    let info = server.line("FT.INFO idx");
+    let errors = |count: u64, error: &str, key: &str| {
+        format!(
+            r#""Index Errors", ["indexing failures", {count}, "last indexing error", "{error}", "last indexing error key", "{key}"#
+        )
+    };
+    let of_field = |field: &str, errors: String| {
+        format!(r#"["identifier", "{field}", "attribute", "{field}", {errors}"]]"#)
+    };
+    let vector = "SEARCH_VECTOR_BLOB_SIZE_MISMATCH Could not add vector with blob size 3 (expected size 8)";
+    let number = "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: \\'many\\'";
+    for part in [
+        errors(3, vector, "d:3"),
+        of_field("v", errors(2, vector, "d:3")),
+        of_field("n", errors(1, number, "d:2")),
+        of_field("f", errors(0, "N/A", "N/A")),
+    ] {
+        assert!(info.contains(&part), "{part} is not in {info}");
+    }
+}
+
+#[test]
+fn the_empty_string_is_found_where_it_is_kept_and_refused_elsewhere() {
+    let server = index();
+    for (key, field, value) in
+        [("d:1", "e", ""), ("d:2", "e", "word"), ("d:3", "k", ""), ("d:4", "k", "a,,b")]
+    {
+        server.hset(key, &[(field, value.as_bytes())]);
+    }
+    for (query, reply) in [
+        (r#"@e:"""#, r#"[1, "d:1"]"#),
+        ("@e:('')", r#"[1, "d:1"]"#),
+        (r#"-@e:"""#, r#"[3, "d:2", "d:3", "d:4"]"#),
+        (r#"@t|e:"""#, r#"[1, "d:1"]"#),
+        (r#""""#, r#"[1, "d:1"]"#),
+        (r#"@k:{""}"#, r#"[2, "d:3", "d:4"]"#),
+        ("@k:{'' | c}", r#"[2, "d:3", "d:4"]"#),
+        ("@k:{$empty}", r#"[2, "d:3", "d:4"]"#),
+    ] {
+        assert_eq!(search(&server, query), reply, "{query}");
+    }
+    let refused =
+        "SEARCH_SYNTAX Use `INDEXEMPTY` in field creation in order to index and query for empty strings";
+    for query in ["@t:''", r#"@c:{""}"#, "@c:{$empty}"] {
+        assert_eq!(search(&server, query), refused, "{query}");
+    }
+}
+
+#[test]
+fn quotation_marks_of_both_kinds_make_phrases_and_plain_tags() {
+    let server = index();
+    for (key, text, tag) in [
+        ("d:1", "the lazy dog", "a-b:c"),
+        ("d:2", "a dog lazy", "A-B*"),
+        ("d:3", "it is", "x|y"),
+        ("d:4", "it was", r"1\2"),
+    ] {
+        server.hset(key, &[("t", text.as_bytes()), ("c", tag.as_bytes())]);
+    }
+    for (query, reply) in [
+        ("@t:'lazy dog'", r#"[1, "d:1"]"#),
+        ("'lazy dog' | cat", r#"[1, "d:1"]"#),
+        ("@c:{'a-b:c'}", r#"[1, "d:1"]"#),
+        (r#"@c:{"a-b"*}"#, r#"[2, "d:1", "d:2"]"#),
+        ("@c:{*'b:c'}", r#"[1, "d:1"]"#),
+        (r#"@c:{*"-b"*}"#, r#"[2, "d:1", "d:2"]"#),
+        ("@c:{'a-b*'}", r#"[1, "d:2"]"#),
+        (r#"@c:{w"?-b*"}"#, r#"[2, "d:1", "d:2"]"#),
+        ("@c:{'x|y' | 'a-b:c'}", r#"[2, "d:1", "d:3"]"#),
+        (r#"@c:{"1\2"}"#, r#"[1, "d:4"]"#),
+    ] {
+        assert_eq!(search(&server, query), reply, "{query}");
+    }
+}
+
+#[test]
+fn parameters_stand_wherever_a_value_does_and_are_told_by_name_if_they_are_none() {
+    let server = index();
+    for (key, text, tag) in
+        [("d:1", "hello world", "red wine"), ("d:2", "help", "reed"), ("d:3", "whelp", "infrared")]
+    {
+        server.hset(key, &[("t", text.as_bytes()), ("c", tag.as_bytes()), ("v", &blob(&[0.0, 0.0]))]);
+    }
+    let vector = blob(&[0.0, 0.0]);
+    let ask = |query: &str, name: &str, value: &str| {
+        let parameters = [&b"PARAMS"[..], b"4", name.as_bytes(), value.as_bytes(), b"v", &vector];
+        server.run(&[&[&b"FT.SEARCH"[..], b"idx", query.as_bytes(), b"NOCONTENT"], &parameters[..]].concat())
+    };
+    for (query, value, reply) in [
+        ("@t:$p", "help", r#"[1, "d:2"]"#),
+        ("$p*", "hel", r#"[2, "d:1", "d:2"]"#),
+        ("@t:(*$p)", "elp", r#"[2, "d:2", "d:3"]"#),
+        ("*$p*", "el", r#"[3, "d:1", "d:2", "d:3"]"#),
+        ("$p=>[KNN 1 @v $v]", "whelp", r#"[1, "d:3"]"#),
+        ("@c:{$p}", "Red Wine", r#"[1, "d:1"]"#),
+        ("@c:{ $p* }", "re", r#"[2, "d:1", "d:2"]"#),
+        ("@c:{*$p}", "red", r#"[1, "d:3"]"#),
+        ("@c:{*$p*}", "red", r#"[2, "d:1", "d:3"]"#),
+    ] {
+        assert_eq!(ask(query, "p", value), reply, "{query} with {value}");
+    }
+    for (query, value) in
+        [("@n:[0 $p]", "many"), ("*=>[KNN $p @v $v]", "2.5"), ("@v:[VECTOR_RANGE $p $v]", "far")]
+    {
+        let error = format!("SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value ({value}) for parameter `p`");
+        assert_eq!(ask(query, "p", value), error, "{query}");
+    }
+    assert_eq!(ask("@t:$q*", "p", "x"), "SEARCH_PARAM_NOT_FOUND Parameter not found `q`");
+    assert_eq!(
+        ask("*=>[NEAREST 2 @v $v]", "p", "x"),
+        "SEARCH_SYNTAX Syntax error: Expecting Vector Similarity command at offset 4 near NEAREST"
+    );
+    for (options, error) in [
+        ("PARAMS 2 a", "SEARCH_PARSE_ARGS Bad arguments for PARAMS: Expected an argument, but none provided"),
+        ("PARAMS 1 a", "SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs"),
+        ("PARAMS 0", "SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs"),
+        (
+            "PARAMS 2 a b PARAMS 2 c d",
+            "SEARCH_ADD_ARGS Multiple PARAMS are not allowed. Parameters can be defined only once",
+        ),
+        ("FILTER n 1", "SEARCH_PARSE_ARGS FILTER requires 3 arguments"),
+        ("FILTER n '' 1", "SEARCH_PARSE_ARGS Numeric/Geo filter value/s cannot be empty"),
+        ("FILTER n 1 x", "SEARCH_PARSE_ARGS Bad upper range: x"),
+    ] {
+        assert_eq!(server.line(&format!("FT.SEARCH idx * {options}")), error, "{options}");
+    }
+}
+
+#[test]
+fn a_quoted_wildcard_may_have_an_escaped_mark() {
+    let server = index();
+    server.hset("d:1", &[("t", br"it\'s"), ("c", b"it's")]);
+    for query in [r"w'i*\'s'", r#"w"i?'s""#, r"@c:{w'i*\'?'}"] {
+        assert_eq!(search(&server, query), r#"[1, "d:1"]"#, "{query}");
+    }
+}
+
+#[test]
+fn tag_values_are_those_that_some_document_has() {
+    let server = index();
+    server.hset("d:1", &[("c", b"Red, green"), ("k", b"")]);
+    server.hset("d:2", &[("c", b"red,blue")]);
+    assert_eq!(server.line("FT.TAGVALS idx c"), r#"["blue", "green", "red"]"#);
+    assert_eq!(server.line("FT.TAGVALS idx k"), r#"[""]"#);
+    server.line("DEL d:2");
+    assert_eq!(server.line("FT.TAGVALS idx c"), r#"["green", "red"]"#);
+    for (line, error) in [
+        ("FT.TAGVALS idx none", "SEARCH_ATTR_BAD No such field"),
+        ("FT.TAGVALS idx t", "SEARCH_ATTR_BAD Not a tag field"),
+        ("FT.TAGVALS none c", "SEARCH_INDEX_NOT_FOUND Index not found: none"),
+    ] {
+        assert_eq!(server.line(line), error, "{line}");
+    }
+}
