@@ -41,9 +41,15 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Reads a query on an index; the values of its parameters are put in by `Template::bind`.
-pub fn parse(definition: &Definition, text: &[u8], parameters: &Parameters<'_>) -> Parsed<Template> {
-    let mut parser = Parser { text, at: 0, definition, parameters, depth: 0, fields: None };
+/// Reads a query on an index; the values of its parameters are put in by `Template::bind`. Words are looked for in the
+/// fields called `in_fields` only, where that is given.
+pub fn parse(
+    definition: &Definition,
+    text: &[u8],
+    parameters: &Parameters<'_>,
+    in_fields: Option<&[Vec<u8>]>,
+) -> Parsed<Template> {
+    let mut parser = Parser { text, at: 0, definition, parameters, in_fields, depth: 0, fields: None };
     let filter = parser.filter()?;
     let knn = if parser.take_arrow_to(b'[') { Some(parser.knn(filter == Node::All)?) } else { None };
     parser.space();
@@ -58,6 +64,7 @@ struct Parser<'a> {
     at: usize,
     definition: &'a Definition,
     parameters: &'a Parameters<'a>,
+    in_fields: Option<&'a [Vec<u8>]>,
     depth: usize,
     /// The TEXT fields that words are looked for in; `None` for all.
     fields: Option<Vec<usize>>,
@@ -65,11 +72,11 @@ struct Parser<'a> {
 
 /// Punctuation that separates words like a space.
 fn is_space(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || b",.;/&^#+`?!".contains(&byte)
+    byte.is_ascii_whitespace() || b",.;/&^#+`?!<>".contains(&byte)
 }
 
 fn is_word(byte: u8) -> bool {
-    !is_space(byte) && !b"|()[]{}\"'*%$@~-=<>:".contains(&byte)
+    !is_space(byte) && !b"|()[]{}\"'*%$@~-=:".contains(&byte)
 }
 
 impl<'a> Parser<'a> {
@@ -80,8 +87,17 @@ impl<'a> Parser<'a> {
     }
 
     fn space(&mut self) {
-        while self.peek().is_some_and(is_space) {
+        while self.peek().is_some_and(|byte| is_space(byte) || self.is_stray(byte)) {
             self.at += 1;
+        }
+    }
+
+    /// True for punctuation that could begin something, and does not here: it separates words too.
+    fn is_stray(&self, byte: u8) -> bool {
+        match byte {
+            b'\'' => values::closing_mark(self.text, self.at).is_none(),
+            b'=' => self.text.get(self.at + 1) != Some(&b'>'),
+            _ => false,
         }
     }
 
@@ -341,7 +357,13 @@ impl<'a> Parser<'a> {
             let field = &self.definition.fields[field];
             matches!(field.kind, FieldKind::Text { .. }) && !field.no_index
         };
-        self.fields.clone().unwrap_or_else(|| (0..self.definition.fields.len()).filter(is_text).collect())
+        let is_wanted = |field: &usize| {
+            self.in_fields.is_none_or(|names| names.contains(&self.definition.fields[*field].name))
+        };
+        match &self.fields {
+            Some(fields) => fields.iter().copied().filter(is_wanted).collect(),
+            None => (0..self.definition.fields.len()).filter(is_text).filter(is_wanted).collect(),
+        }
     }
 
     // Fields.
@@ -733,7 +755,7 @@ pub fn fuzz_query(bytes: &[u8]) {
         parameters.add(name, word).expect("different names");
     }
     // Whether it parses is the bytes' affair.
-    if let Ok(template) = parse(&definition, bytes, &parameters) {
+    if let Ok(template) = parse(&definition, bytes, &parameters, None) {
         _ = template.bind(&definition, &[&[0; 4], b"1"]);
     }
 }
