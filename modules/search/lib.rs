@@ -23,6 +23,7 @@ mod leftover;
 mod matches;
 mod module;
 mod number;
+mod parallel;
 mod plan;
 mod postings;
 mod prepared;

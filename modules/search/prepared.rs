@@ -45,7 +45,8 @@ impl Prepared {
     /// Understands a request; the values of its parameters are not looked at.
     pub fn new(definition: &Definition, args: Args<'_>) -> Result<Prepared, CommandError> {
         let (request, parameters) = request::parse(args)?;
-        let mut template = query::parse(definition, args[QUERY_AT], &parameters)?;
+        let mut template =
+            query::parse(definition, args[QUERY_AT], &parameters, request.in_fields.as_deref())?;
         add_filters(definition, &request, &mut template)?;
         let mut words: Vec<Option<Box<[u8]>>> =
             args.from(QUERY_AT).iter().map(|word| Some(Box::from(*word))).collect();
@@ -75,20 +76,23 @@ fn add_filters(
     template: &mut Template,
 ) -> Result<(), CommandError> {
     for [field, least, most] in &request.filters {
-        let number = |word: &[u8]| {
+        let number = |end: &str, word: &[u8]| {
             let (exclusive, digits) = match word.strip_prefix(b"(") {
                 Some(digits) => (true, digits),
                 None => (false, word),
             };
-            let value =
-                parse_double(digits).ok_or(CommandError::of("SEARCH_PARSE_ARGS Bad lower or upper range"))?;
+            let value = parse_double(digits).ok_or_else(|| {
+                let digits = error::text(digits);
+                CommandError::new(format!("SEARCH_PARSE_ARGS Bad {end} range: {digits}"))
+            })?;
             Ok(Limit { value, exclusive })
         };
         let place = definition.field(field).ok_or_else(|| error::unknown_field(field))?;
         if definition.fields[place].kind != FieldKind::Numeric {
             return Err(error::wrong_field("NUMERIC", 0, field));
         }
-        template.narrow(Node::Number { field: place, least: number(least)?, most: number(most)? });
+        let (least, most) = (number("lower", least)?, number("upper", most)?);
+        template.narrow(Node::Number { field: place, least, most });
     }
     Ok(())
 }

@@ -42,7 +42,7 @@ impl Plan {
                 continue;
             }
             let Ok(Some(hash)) = view.hash(key) else { continue };
-            let Ok(content) = documents::read(definition, hash) else { continue };
+            let Ok(content) = documents::read(definition, &hash) else { continue };
             let place = current.upsert(key, &content);
             ranges.note(place, |range| self.index.distance(hash, range.field, &range.vector));
             if means(&current, &ranges, &self.query.filter, place) {

@@ -1,7 +1,8 @@
 //! A recursive descent over the query's bytes. Depth is bounded; every error says where.
 
 use super::open::{self, OpenKnn, OpenLeaf, OpenLimit, OpenNumber, OpenRange, Raw, Slot, Template};
-use super::{Node, Pattern, TextMatch, values};
+use super::values::{self, Affix};
+use super::{Node, Pattern, TextMatch};
 use crate::error;
 use crate::schema::{Algorithm, Definition, Field, FieldKind, VectorOptions};
 use crate::text::{self, StopWords};
@@ -40,9 +41,15 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Reads a query on an index; the values of its parameters are put in by `Template::bind`.
-pub fn parse(definition: &Definition, text: &[u8], parameters: &Parameters<'_>) -> Parsed<Template> {
-    let mut parser = Parser { text, at: 0, definition, parameters, depth: 0, fields: None };
+/// Reads a query on an index; the values of its parameters are put in by `Template::bind`. Words are looked for in the
+/// fields called `in_fields` only, where that is given.
+pub fn parse(
+    definition: &Definition,
+    text: &[u8],
+    parameters: &Parameters<'_>,
+    in_fields: Option<&[Vec<u8>]>,
+) -> Parsed<Template> {
+    let mut parser = Parser { text, at: 0, definition, parameters, in_fields, depth: 0, fields: None };
     let filter = parser.filter()?;
     let knn = if parser.take_arrow_to(b'[') { Some(parser.knn(filter == Node::All)?) } else { None };
     parser.space();
@@ -57,6 +64,7 @@ struct Parser<'a> {
     at: usize,
     definition: &'a Definition,
     parameters: &'a Parameters<'a>,
+    in_fields: Option<&'a [Vec<u8>]>,
     depth: usize,
     /// The TEXT fields that words are looked for in; `None` for all.
     fields: Option<Vec<usize>>,
@@ -64,11 +72,11 @@ struct Parser<'a> {
 
 /// Punctuation that separates words like a space.
 fn is_space(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || b",.;/&^#+`?!".contains(&byte)
+    byte.is_ascii_whitespace() || b",.;/&^#+`?!<>".contains(&byte)
 }
 
 fn is_word(byte: u8) -> bool {
-    !is_space(byte) && !b"|()[]{}\"'*%$@~-=<>:".contains(&byte)
+    !is_space(byte) && !b"|()[]{}\"'*%$@~-=:".contains(&byte)
 }
 
 impl<'a> Parser<'a> {
@@ -79,8 +87,17 @@ impl<'a> Parser<'a> {
     }
 
     fn space(&mut self) {
-        while self.peek().is_some_and(is_space) {
+        while self.peek().is_some_and(|byte| is_space(byte) || self.is_stray(byte)) {
             self.at += 1;
+        }
+    }
+
+    /// True for punctuation that could begin something, and does not here: it separates words too.
+    fn is_stray(&self, byte: u8) -> bool {
+        match byte {
+            b'\'' => values::closing_mark(self.text, self.at).is_none(),
+            b'=' => self.text.get(self.at + 1) != Some(&b'>'),
+            _ => false,
         }
     }
 
@@ -247,12 +264,9 @@ impl<'a> Parser<'a> {
     fn leaf(&mut self) -> Parsed<Option<Node>> {
         match self.peek() {
             Some(b'@') => self.field_leaf(),
-            Some(mark) if values::is_quotation_mark(mark) => self.phrase(mark),
+            Some(mark) if values::is_quotation_mark(mark) => self.phrase(),
             Some(b'%') => Err(error::unsupported("Fuzzy matching is")),
-            Some(b'$') => Ok(Some(match self.resolved()? {
-                Raw::Text(word) => self.term(Pattern::Exact(text::lower(word))),
-                Raw::Word(word) => Node::Open(OpenLeaf::Term { fields: self.text_fields(), word }),
-            })),
+            Some(b'$') => self.parameter_leaf(false),
             Some(b'*') => self.star(),
             Some(b'w') if self.text.get(self.at + 1).is_some_and(|&mark| values::is_quotation_mark(mark)) => {
                 let raw = self.quoted_wildcard()?;
@@ -279,10 +293,23 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// `$whole` or `$pre*`; `$suf` and `$inf*` behind a star.
+    fn parameter_leaf(&mut self, leading_star: bool) -> Parsed<Option<Node>> {
+        self.at += 1;
+        let word = self.parameters.get(self.word())?;
+        let trailing_star = self.peek() == Some(b'*');
+        self.at += usize::from(trailing_star);
+        let affix = Affix::of(leading_star, trailing_star);
+        Ok(Some(Node::Open(OpenLeaf::Term { fields: self.text_fields(), affix, word })))
+    }
+
     /// `*` for everything, `*suf`, `*inf*`.
     fn star(&mut self) -> Parsed<Option<Node>> {
         let start = self.at;
         self.at += 1;
+        if self.peek() == Some(b'$') {
+            return self.parameter_leaf(true);
+        }
         if self.word().is_empty() {
             return Ok(Some(Node::All));
         }
@@ -294,21 +321,14 @@ impl<'a> Parser<'a> {
 
     fn quoted_wildcard(&mut self) -> Parsed<&'a [u8]> {
         let start = self.at;
-        let (mark, inside) = (self.text[start + 1], &self.text[start + 2..]);
-        let Some(end) = inside.iter().position(|&byte| byte == mark) else { return Err(self.syntax()) };
-        self.at = start + 2 + end + 1;
+        let end = values::closing_mark(self.text, start + 1).ok_or_else(|| self.syntax())?;
+        self.at = end + 1;
         Ok(&self.text[start..self.at])
     }
 
-    fn phrase(&mut self, mark: u8) -> Parsed<Option<Node>> {
+    fn phrase(&mut self) -> Parsed<Option<Node>> {
         let start = self.at + 1;
-        let mut end = start;
-        while end < self.text.len() && self.text[end] != mark {
-            end += if self.text[end] == b'\\' { 2 } else { 1 };
-        }
-        if end >= self.text.len() {
-            return Err(self.syntax());
-        }
+        let end = values::closing_mark(self.text, self.at).ok_or_else(|| self.syntax())?;
         self.at = end + 1;
         if end == start {
             let empty = Pattern::Exact(Vec::new());
@@ -337,7 +357,13 @@ impl<'a> Parser<'a> {
             let field = &self.definition.fields[field];
             matches!(field.kind, FieldKind::Text { .. }) && !field.no_index
         };
-        self.fields.clone().unwrap_or_else(|| (0..self.definition.fields.len()).filter(is_text).collect())
+        let is_wanted = |field: &usize| {
+            self.in_fields.is_none_or(|names| names.contains(&self.definition.fields[*field].name))
+        };
+        match &self.fields {
+            Some(fields) => fields.iter().copied().filter(is_wanted).collect(),
+            None => (0..self.definition.fields.len()).filter(is_text).filter(is_wanted).collect(),
+        }
     }
 
     // Fields.
@@ -422,15 +448,15 @@ impl<'a> Parser<'a> {
         let mut nodes = Vec::new();
         for raw in values::split_tags(&self.text[start..end]) {
             let raw = values::trim(raw);
-            let pattern = match raw {
-                [] => return Err(self.syntax()),
-                [b'$', name @ ..] => {
-                    let word = self.parameters.get(name)?;
-                    nodes.push(Node::Open(OpenLeaf::Tag { field: place.0, case_sensitive, word }));
-                    continue;
-                }
-                raw => values::pattern(raw, case_sensitive),
-            };
+            if raw.is_empty() {
+                return Err(self.syntax());
+            }
+            if let (affix, [b'$', name @ ..]) = values::affix(raw) {
+                let word = self.parameters.get(name)?;
+                nodes.push(Node::Open(OpenLeaf::Tag { field: place.0, case_sensitive, affix, word }));
+                continue;
+            }
+            let pattern = values::pattern(raw, case_sensitive);
             open::check_empty(self.definition, &[place.0], &pattern)?;
             nodes.push(Node::Tag { field: place.0, pattern });
         }
@@ -478,7 +504,7 @@ impl<'a> Parser<'a> {
             Some(name) => Raw::Word(self.parameters.get(name)?),
             None => Raw::Text(rest),
         };
-        Ok(OpenNumber { sign, value: Slot::of(raw, |digits| open::number(digits, start))?, at: start })
+        Ok(OpenNumber { sign, value: Slot::of(raw, |digits| open::number(digits, start))? })
     }
 
     fn comparison(&mut self, place: (usize, usize)) -> Parsed<Node> {
@@ -490,7 +516,7 @@ impl<'a> Parser<'a> {
             return Err(self.wrong("NUMERIC", place));
         }
         let limit = |number, exclusive| OpenLimit { number, exclusive };
-        let infinity = |sign| limit(OpenNumber { sign, value: Slot::Given(f64::INFINITY), at: 0 }, false);
+        let infinity = |sign| limit(OpenNumber { sign, value: Slot::Given(f64::INFINITY) }, false);
         let value = self.number()?;
         let (least, most) = match operator {
             b">=" => (limit(value, false), infinity(1.0)),
@@ -536,8 +562,11 @@ impl<'a> Parser<'a> {
 
     /// Reads what stands in the brackets behind `=>`, and the attributes behind them.
     fn knn(&mut self, is_unfiltered: bool) -> Parsed<OpenKnn> {
+        self.blank();
+        let start = self.at;
         if !self.keyword("KNN") {
-            return Err(self.syntax());
+            let cause = "Syntax error: Expecting Vector Similarity command";
+            return Err(error::syntax_at(cause, start, self.word()));
         }
         self.blank();
         let start = self.at;
@@ -546,7 +575,7 @@ impl<'a> Parser<'a> {
         let options = self.vector_field(place)?;
         let vector = self.blob()?;
         let (mut alias, mut second_alias) = (None, None);
-        let mut knn = OpenKnn::new(place.0, k, start, vector);
+        let mut knn = OpenKnn::new(place.0, k, vector);
         let mut seen = Seen { is_unfiltered, names: Vec::new() };
         while !self.take(b"]") {
             if self.keyword("AS") {
@@ -726,7 +755,7 @@ pub fn fuzz_query(bytes: &[u8]) {
         parameters.add(name, word).expect("different names");
     }
     // Whether it parses is the bytes' affair.
-    if let Ok(template) = parse(&definition, bytes, &parameters) {
+    if let Ok(template) = parse(&definition, bytes, &parameters, None) {
         _ = template.bind(&definition, &[&[0; 4], b"1"]);
     }
 }

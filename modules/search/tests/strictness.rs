@@ -77,6 +77,7 @@ fn attributes_of_neighbours_are_checked_though_nothing_depends_on_them() {
 fn what_is_wrong_with_a_schema_is_said_in_the_words_of_the_field_or_algorithm() {
     let server = Server::new();
     let missing = "Expected an argument, but none provided";
+    assert_eq!(server.line("FT.CREATE i SCHEMA f AS '' TAG"), "SEARCH_QUERY_BAD Field name cannot be empty");
     for (field, error) in [
         ("VECTOR", format!("Bad arguments for vector similarity algorithm: {missing}")),
         ("VECTOR FLAT", format!("Bad arguments for vector similarity number of parameters: {missing}")),
@@ -121,6 +122,7 @@ fn failures_are_told_of_the_index_and_of_the_field() {
     let server = index();
     server.hset("d:1", &[("v", b"1234")]);
     server.hset("d:2", &[("n", b"many")]);
+    server.hset("d:4", &[("f", &blob(&[f32::NAN, 0.0]))]);
     server.hset("d:3", &[("v", b"123")]);
     let info = server.line("FT.INFO idx");
     let errors = |count: u64, error: &str, key: &str| {
@@ -132,12 +134,14 @@ fn failures_are_told_of_the_index_and_of_the_field() {
         format!(r#"["identifier", "{field}", "attribute", "{field}", {errors}"]]"#)
     };
     let vector = "SEARCH_VECTOR_BLOB_SIZE_MISMATCH Could not add vector with blob size 3 (expected size 8)";
+    let infinite = "Could not add vector with a component that is not a finite number";
     let number = "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: \\'many\\'";
     for part in [
-        errors(3, vector, "d:3"),
+        errors(4, vector, "d:3"),
         of_field("v", errors(2, vector, "d:3")),
         of_field("n", errors(1, number, "d:2")),
-        of_field("f", errors(0, "N/A", "N/A")),
+        of_field("f", errors(1, infinite, "d:4")),
+        of_field("t", errors(0, "N/A", "N/A")),
     ] {
         assert!(info.contains(&part), "{part} is not in {info}");
     }
@@ -194,5 +198,116 @@ fn quotation_marks_of_both_kinds_make_phrases_and_plain_tags() {
         (r#"@c:{"1\2"}"#, r#"[1, "d:4"]"#),
     ] {
         assert_eq!(search(&server, query), reply, "{query}");
+    }
+}
+
+#[test]
+fn parameters_stand_wherever_a_value_does_and_are_told_by_name_if_they_are_none() {
+    let server = index();
+    for (key, text, tag) in
+        [("d:1", "hello world", "red wine"), ("d:2", "help", "reed"), ("d:3", "whelp", "infrared")]
+    {
+        server.hset(key, &[("t", text.as_bytes()), ("c", tag.as_bytes()), ("v", &blob(&[0.0, 0.0]))]);
+    }
+    let vector = blob(&[0.0, 0.0]);
+    let ask = |query: &str, name: &str, value: &str| {
+        let parameters = [&b"PARAMS"[..], b"4", name.as_bytes(), value.as_bytes(), b"v", &vector];
+        server.run(&[&[&b"FT.SEARCH"[..], b"idx", query.as_bytes(), b"NOCONTENT"], &parameters[..]].concat())
+    };
+    for (query, value, reply) in [
+        ("@t:$p", "help", r#"[1, "d:2"]"#),
+        ("$p*", "hel", r#"[2, "d:1", "d:2"]"#),
+        ("@t:(*$p)", "elp", r#"[2, "d:2", "d:3"]"#),
+        ("*$p*", "el", r#"[3, "d:1", "d:2", "d:3"]"#),
+        ("$p=>[KNN 1 @v $v]", "whelp", r#"[1, "d:3"]"#),
+        ("@c:{$p}", "Red Wine", r#"[1, "d:1"]"#),
+        ("@c:{ $p* }", "re", r#"[2, "d:1", "d:2"]"#),
+        ("@c:{*$p}", "red", r#"[1, "d:3"]"#),
+        ("@c:{*$p*}", "red", r#"[2, "d:1", "d:3"]"#),
+    ] {
+        assert_eq!(ask(query, "p", value), reply, "{query} with {value}");
+    }
+    for (query, value) in
+        [("@n:[0 $p]", "many"), ("*=>[KNN $p @v $v]", "2.5"), ("@v:[VECTOR_RANGE $p $v]", "far")]
+    {
+        let error = format!("SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value ({value}) for parameter `p`");
+        assert_eq!(ask(query, "p", value), error, "{query}");
+    }
+    assert_eq!(ask("@t:$q*", "p", "x"), "SEARCH_PARAM_NOT_FOUND Parameter not found `q`");
+    assert_eq!(
+        ask("*=>[NEAREST 2 @v $v]", "p", "x"),
+        "SEARCH_SYNTAX Syntax error: Expecting Vector Similarity command at offset 4 near NEAREST"
+    );
+    for (options, error) in [
+        ("PARAMS 2 a", "SEARCH_PARSE_ARGS Bad arguments for PARAMS: Expected an argument, but none provided"),
+        ("PARAMS 1 a", "SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs"),
+        ("PARAMS 0", "SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs"),
+        (
+            "PARAMS 2 a b PARAMS 2 c d",
+            "SEARCH_ADD_ARGS Multiple PARAMS are not allowed. Parameters can be defined only once",
+        ),
+        ("FILTER n 1", "SEARCH_PARSE_ARGS FILTER requires 3 arguments"),
+        ("FILTER n '' 1", "SEARCH_PARSE_ARGS Numeric/Geo filter value/s cannot be empty"),
+        ("FILTER n 1 x", "SEARCH_PARSE_ARGS Bad upper range: x"),
+    ] {
+        assert_eq!(server.line(&format!("FT.SEARCH idx * {options}")), error, "{options}");
+    }
+}
+
+#[test]
+fn a_quoted_wildcard_may_have_an_escaped_mark() {
+    let server = index();
+    server.hset("d:1", &[("t", br"it\'s"), ("c", b"it's")]);
+    for query in [r"w'i*\'s'", r#"w"i?'s""#, r"@c:{w'i*\'?'}"] {
+        assert_eq!(search(&server, query), r#"[1, "d:1"]"#, "{query}");
+    }
+}
+
+#[test]
+fn tag_values_are_those_that_some_document_has() {
+    let server = index();
+    server.hset("d:1", &[("c", b"Red, green"), ("k", b"")]);
+    server.hset("d:2", &[("c", b"red,blue")]);
+    assert_eq!(server.line("FT.TAGVALS idx c"), r#"["blue", "green", "red"]"#);
+    assert_eq!(server.line("FT.TAGVALS idx k"), r#"[""]"#);
+    server.line("DEL d:2");
+    assert_eq!(server.line("FT.TAGVALS idx c"), r#"["green", "red"]"#);
+    for (line, error) in [
+        ("FT.TAGVALS idx none", "SEARCH_ATTR_BAD No such field"),
+        ("FT.TAGVALS idx t", "SEARCH_ATTR_BAD Not a tag field"),
+        ("FT.TAGVALS none c", "SEARCH_INDEX_NOT_FOUND Index not found: none"),
+    ] {
+        assert_eq!(server.line(line), error, "{line}");
+    }
+}
+
+#[test]
+fn punctuation_that_means_nothing_separates_words() {
+    let server = index();
+    server.hset("d:1", &[("t", b"two words"), ("v", &blob(&[0.0, 0.0]))]);
+    for mark in ["'", "<", ">", "=", "==", "!", "?", "&", "^", "#", "+", "`", ",", ".", ";", "/"] {
+        for query in
+            [format!("two{mark}words"), format!("@t:(two {mark} words)"), format!("@t:(two{mark})words")]
+        {
+            assert_eq!(search(&server, &query), r#"[1, "d:1"]"#, "{query}");
+        }
+    }
+    assert_eq!(search(&server, "two='words'=>[KNN 1 @v $v]"), r#"[1, "d:1"]"#);
+}
+
+#[test]
+fn words_are_looked_for_in_the_fields_that_are_named() {
+    let server = index();
+    server.hset("d:1", &[("t", b"word"), ("e", b"other")]);
+    server.hset("d:2", &[("t", b"other"), ("e", b"word"), ("c", b"x")]);
+    for (query, fields, reply) in [
+        ("word", "1 t", r#"[1, "d:1"]"#),
+        ("word", "2 t e", r#"[2, "d:1", "d:2"]"#),
+        ("word @c:{x}", "1 e", r#"[1, "d:2"]"#),
+        ("@t:word", "1 e", "[0]"),
+        ("word", "1 none", "[0]"),
+    ] {
+        let line = format!("FT.SEARCH idx '{query}' INFIELDS {fields} NOCONTENT");
+        assert_eq!(server.line(&line), reply, "{line}");
     }
 }
