@@ -154,19 +154,19 @@ impl Plan {
     /// The nearest of the documents that filter and INKEYS leave.
     fn find_nearest(&self, knn: &Knn) -> Result<Nearest, Late> {
         let matches = if self.is_filtered() { Some(self.find_matches()?) } else { None };
-        let version = match &matches {
-            Some(matches) => matches.version,
-            None => self.index.documents.read().version(),
+        let (now, id_bound) = {
+            let documents = self.index.documents.read();
+            (documents.version(), documents.id_bound())
         };
-        let rows = self.nearest(knn, matches.as_ref().map(|matches| &matches.documents));
+        let version = matches.as_ref().map_or(now, |matches| matches.version);
+        let rows = self.nearest(knn, matches.as_ref().map(|matches| &matches.documents), id_bound);
         let timed_out = rows.timed_out || matches.as_ref().is_some_and(|matches| matches.timed_out);
         Ok(Nearest { version, neighbors: rows.neighbors, timed_out, cost: rows.cost, matches })
     }
 
-    fn nearest(&self, knn: &Knn, among: Option<&RoaringBitmap>) -> Rows {
+    fn nearest(&self, knn: &Knn, among: Option<&RoaringBitmap>, id_bound: u32) -> Rows {
         let vectors = self.index.vectors[knn.field].as_ref().expect("the parser checked the field's type");
         let filter = among.map(IdSet::new);
-        let id_bound = self.index.documents.read().id_bound();
         let is_late = || self.is_late();
         let question = Question { query: &knn.vector, filter: filter.as_ref(), id_bound, is_late: &is_late };
         vectors.nearest(&question, knn.k, self.ef(knn))
@@ -281,15 +281,15 @@ impl Plan {
 
     /// Finds the neighbours as they are now, under the keyspace's lock, without those that are stale.
     fn find_again(&self, documents: &Documents, knn: &Knn, nearest: &mut Nearest, stale: &Stale<'_>) {
-        let rows = match &mut nearest.matches {
+        let among = match &mut nearest.matches {
             Some(matches) => {
                 self.look_again(matches, documents, &documents.changed_since(matches.version));
                 matches.version = documents.version();
-                self.nearest(knn, Some(&(&matches.documents - &stale.documents)))
+                Some(&matches.documents - &stale.documents)
             }
-            None if stale.documents.is_empty() => self.nearest(knn, None),
-            None => self.nearest(knn, Some(&(documents.live() - &stale.documents))),
+            None => (!stale.documents.is_empty()).then(|| documents.live() - &stale.documents),
         };
+        let rows = self.nearest(knn, among.as_ref(), documents.id_bound());
         nearest.version = documents.version();
         nearest.neighbors = rows.neighbors;
         nearest.timed_out |= rows.timed_out;
