@@ -74,6 +74,7 @@ fn add_filters(
     request: &Request,
     template: &mut Template,
 ) -> Result<(), CommandError> {
+    let mut conditions = Vec::with_capacity(request.filters.len());
     for [field, least, most] in &request.filters {
         let number = |word: &[u8]| {
             let (exclusive, digits) = match word.strip_prefix(b"(") {
@@ -88,8 +89,9 @@ fn add_filters(
         if definition.fields[place].kind != FieldKind::Numeric {
             return Err(error::wrong_field("NUMERIC", 0, field));
         }
-        template.narrow(Node::Number { field: place, least: number(least)?, most: number(most)? });
+        conditions.push(Node::Number { field: place, least: number(least)?, most: number(most)? });
     }
+    template.narrow(conditions);
     Ok(())
 }
 

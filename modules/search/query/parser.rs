@@ -6,10 +6,13 @@ use crate::error;
 use crate::schema::{Algorithm, Definition, Field, FieldKind, VectorOptions};
 use crate::text::{self, StopWords};
 use engramdb_engine::command::CommandError;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Nested parentheses and signs.
 const DEPTH_MAX: usize = 100;
+/// What a query may ask for, see `Node::size`: what a tree takes, and how long it is evaluated under a lock, follow from it.
+pub const SIZE_MAX: usize = 1 << 17;
 
 type Parsed<T> = Result<T, CommandError>;
 /// Takes an attribute's name and value.
@@ -17,32 +20,35 @@ type AttributeReader<'r, 'a> = &'r mut dyn FnMut(&[u8], Raw<'a>) -> Parsed<()>;
 
 /// What PARAMS names: where in the request each value stands.
 #[derive(Clone, Debug, Default)]
-pub struct Parameters<'a>(Vec<(&'a [u8], usize)>);
+pub struct Parameters<'a>(HashMap<&'a [u8], usize>);
 
 impl<'a> Parameters<'a> {
     /// The value is the request's word of this number.
     pub fn add(&mut self, name: &'a [u8], word: usize) -> Parsed<()> {
-        if self.0.iter().any(|(other, _)| *other == name) {
-            return Err(error::duplicate_parameter(name));
+        match self.0.insert(name, word) {
+            Some(_) => Err(error::duplicate_parameter(name)),
+            None => Ok(()),
         }
-        self.0.push((name, word));
-        Ok(())
     }
 
     /// The numbers of the words that are values.
     pub fn words(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().map(|(_, word)| *word)
+        self.0.values().copied()
     }
 
     fn get(&self, name: &[u8]) -> Parsed<usize> {
-        let found = self.0.iter().find(|(other, _)| *other == name);
-        found.map(|(_, word)| *word).ok_or_else(|| error::unknown_parameter(name))
+        self.0.get(name).copied().ok_or_else(|| error::unknown_parameter(name))
     }
 }
 
 /// Reads a query on an index; the values of its parameters are put in by `Template::bind`.
 pub fn parse(definition: &Definition, text: &[u8], parameters: &Parameters<'_>) -> Parsed<Template> {
-    let mut parser = Parser { text, at: 0, definition, parameters, depth: 0, fields: None };
+    let all_text = (0..).zip(&definition.fields);
+    let all_text =
+        all_text.filter(|(_, field)| matches!(field.kind, FieldKind::Text { .. }) && !field.no_index);
+    let fields = all_text.map(|(field, _)| field).collect();
+    let mut parser =
+        Parser { text, at: 0, definition, parameters, depth: 0, size: 0, fields, is_in_fields: false };
     let filter = parser.filter()?;
     let knn = if parser.take_arrow_to(b'[') { Some(parser.knn(filter == Node::All)?) } else { None };
     parser.space();
@@ -58,8 +64,11 @@ struct Parser<'a> {
     definition: &'a Definition,
     parameters: &'a Parameters<'a>,
     depth: usize,
-    /// The TEXT fields that words are looked for in; `None` for all.
-    fields: Option<Vec<usize>>,
+    /// Of all nodes so far.
+    size: usize,
+    /// The TEXT fields that words are looked for in, and whether the query names them; otherwise they are all.
+    fields: Arc<[usize]>,
+    is_in_fields: bool,
 }
 
 /// Punctuation that separates words like a space.
@@ -161,7 +170,7 @@ impl<'a> Parser<'a> {
 
     /// The error for what stands here.
     fn syntax(&self) -> CommandError {
-        let mut ahead = Parser { parameters: self.parameters, fields: None, ..*self };
+        let mut ahead = Parser { fields: self.fields.clone(), ..*self };
         ahead.blank();
         let at = ahead.at;
         let mut near = ahead.word();
@@ -218,9 +227,16 @@ impl<'a> Parser<'a> {
         if self.depth > DEPTH_MAX {
             return Err(CommandError::of("SEARCH_SYNTAX Syntax error: the query is nested too deeply"));
         }
+        self.grow(1)?;
         let node = self.unary_within_depth();
         self.depth -= 1;
         node
+    }
+
+    /// Makes sure that there may be so much more, before there is.
+    fn grow(&mut self, size: usize) -> Parsed<()> {
+        self.size += size;
+        if self.size <= SIZE_MAX { Ok(()) } else { Err(error::query_too_large(SIZE_MAX)) }
     }
 
     fn unary_within_depth(&mut self) -> Parsed<Option<Node>> {
@@ -250,13 +266,13 @@ impl<'a> Parser<'a> {
             Some(mark) if values::is_quotation_mark(mark) => self.phrase(mark),
             Some(b'%') => Err(error::unsupported("Fuzzy matching is")),
             Some(b'$') => Ok(Some(match self.resolved()? {
-                Raw::Text(word) => self.term(Pattern::Exact(text::lower(word))),
-                Raw::Word(word) => Node::Open(OpenLeaf::Term { fields: self.text_fields(), word }),
+                Raw::Text(word) => self.term(Pattern::Exact(text::lower(word)))?,
+                Raw::Word(word) => Node::Open(OpenLeaf::Term { fields: self.text_fields()?, word }),
             })),
             Some(b'*') => self.star(),
             Some(b'w') if self.text.get(self.at + 1).is_some_and(|&mark| values::is_quotation_mark(mark)) => {
                 let raw = self.quoted_wildcard()?;
-                Ok(Some(self.term(values::pattern(raw, false))))
+                self.term(values::pattern(raw, false)).map(Some)
             }
             Some(byte) if is_word(byte) => self.word_leaf(),
             _ => Err(self.syntax()),
@@ -275,7 +291,7 @@ impl<'a> Parser<'a> {
         let pattern = values::pattern(&self.text[start..self.at], false);
         match &pattern {
             Pattern::Exact(term) if self.stop_words().contains(term) => Ok(None),
-            _ => Ok(Some(self.term(pattern))),
+            _ => self.term(pattern).map(Some),
         }
     }
 
@@ -289,7 +305,7 @@ impl<'a> Parser<'a> {
         if self.peek() == Some(b'*') {
             self.at += 1;
         }
-        Ok(Some(self.term(values::pattern(&self.text[start..self.at], false))))
+        self.term(values::pattern(&self.text[start..self.at], false)).map(Some)
     }
 
     fn quoted_wildcard(&mut self) -> Parsed<&'a [u8]> {
@@ -312,15 +328,16 @@ impl<'a> Parser<'a> {
         self.at = end + 1;
         if end == start {
             let empty = Pattern::Exact(Vec::new());
-            let fields = self.fields.as_deref();
-            fields.map(|fields| open::check_empty(self.definition, fields, &empty)).transpose()?;
-            return Ok(Some(self.term(empty)));
+            if self.is_in_fields {
+                open::check_empty(self.definition, &self.fields, &empty)?;
+            }
+            return self.term(empty).map(Some);
         }
         let mut terms = Vec::new();
         text::tokenize(&self.text[start..end], self.stop_words(), &mut |term| terms.push(term.to_vec()));
         Ok(match terms.len() {
             0 => None,
-            _ => Some(Node::Text { fields: self.text_fields(), text: TextMatch::Phrase(terms) }),
+            _ => Some(Node::Text { fields: self.text_fields()?, text: TextMatch::Phrase(terms) }),
         })
     }
 
@@ -328,16 +345,14 @@ impl<'a> Parser<'a> {
         StopWords(self.definition.options.stop_words.as_deref())
     }
 
-    fn term(&self, pattern: Pattern) -> Node {
-        Node::Text { fields: self.text_fields(), text: TextMatch::Term(pattern) }
+    fn term(&mut self, pattern: Pattern) -> Parsed<Node> {
+        Ok(Node::Text { fields: self.text_fields()?, text: TextMatch::Term(pattern) })
     }
 
-    fn text_fields(&self) -> Vec<usize> {
-        let is_text = |&field: &usize| {
-            let field = &self.definition.fields[field];
-            matches!(field.kind, FieldKind::Text { .. }) && !field.no_index
-        };
-        self.fields.clone().unwrap_or_else(|| (0..self.definition.fields.len()).filter(is_text).collect())
+    /// For one more node.
+    fn text_fields(&mut self) -> Parsed<Arc<[usize]>> {
+        self.grow(self.fields.len())?;
+        Ok(self.fields.clone())
     }
 
     // Fields.
@@ -405,9 +420,11 @@ impl<'a> Parser<'a> {
                 return Err(self.wrong("TEXT", place));
             }
         }
-        let outer = self.fields.replace(places.into_iter().map(|(field, _)| field).collect());
+        let named = places.into_iter().map(|(field, _)| field).collect();
+        let outer =
+            (std::mem::replace(&mut self.fields, named), std::mem::replace(&mut self.is_in_fields, true));
         let node = self.unary();
-        self.fields = outer;
+        (self.fields, self.is_in_fields) = outer;
         node
     }
 
@@ -421,6 +438,7 @@ impl<'a> Parser<'a> {
         };
         let mut nodes = Vec::new();
         for raw in values::split_tags(&self.text[start..end]) {
+            self.grow(1)?;
             let raw = values::trim(raw);
             let pattern = match raw {
                 [] => return Err(self.syntax()),
