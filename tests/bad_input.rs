@@ -236,9 +236,10 @@ fn index_definitions_that_make_no_sense() {
     let mut client = server.client();
     let cases = [
         (
-            "HNSW 5 TYPE FLOAT32 DIM 4 DISTANCE_METRIC",
+            "FLAT 5 TYPE FLOAT32 DIM 4 DISTANCE_METRIC",
             "Bad number of arguments for vector similarity index: got 5",
         ),
+        ("HNSW 5 TYPE FLOAT32 DIM 4 DISTANCE_METRIC", "index `DISTANCE_METRIC`"),
         ("HNSW 4 TYPE FLOAT32 DIM 4", "without specifying DISTANCE_METRIC argument"),
         ("HNSW 6 TYPE FLOAT32 DIM 0 DISTANCE_METRIC L2", "index `DIM`"),
         ("HNSW 6 TYPE FLOAT32 DIM -4 DISTANCE_METRIC L2", "index `DIM`"),
@@ -247,7 +248,8 @@ fn index_definitions_that_make_no_sense() {
         ("HNSW 6 TYPE FLOAT32 DIM 4 DISTANCE_METRIC TAXI", "index `DISTANCE_METRIC`"),
         ("HNSW 8 TYPE FLOAT32 DIM 4 DISTANCE_METRIC L2 FOO 1", "FOO"),
         ("HNSW 8 TYPE FLOAT32 DIM 4 DISTANCE_METRIC L2 M 99999999", "index `M`"),
-        ("HNSW 9999999999999 TYPE", "Bad number of arguments"),
+        ("FLAT 9999999999999 TYPE", "Bad number of arguments"),
+        ("HNSW 9999999999999 TYPE", "not enough arguments"),
         ("TREE 2 TYPE FLOAT32", "vector similarity algorithm"),
         (&format!("{HNSW} t TAG"), "Duplicate field in schema - t"),
         (&format!("{HNSW} x FOO"), "Invalid field type for field `x`"),

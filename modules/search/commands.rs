@@ -2,6 +2,7 @@
 
 use crate::error;
 use crate::module::{KIND_CREATE, KIND_DROP, NUMBER, SearchModule, find};
+use crate::schema::FieldKind;
 use crate::{create, info, schema, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
@@ -36,6 +37,11 @@ pub const COMMANDS: &[Command] = &[
         "1.0.0",
         "O(1)",
         "Returns what an index is and how it does.",
+    ),
+    row(read("FT.TAGVALS", "index field", tag_values)).docs(
+        "1.0.0",
+        "O(N) for N tags",
+        "Returns the different tags of a field.",
     ),
     row(read("FT._LIST", "", list)).docs("2.0.0", "O(N) for N indexes", "Returns the names of all indexes."),
     row(write("FT.DROPINDEX", "index [DD]", drop)).docs(
@@ -81,6 +87,21 @@ fn describe(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let index = find(view, args[1])?;
     view.wait_for(index.last_lsn());
     info::write(index, reply);
+    Ok(())
+}
+
+fn tag_values(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let index = find(view, args[1])?;
+    view.wait_for(index.last_lsn());
+    let field = index.definition.field(args[2]);
+    let field = field.ok_or(CommandError::of("SEARCH_ATTR_BAD No such field"))?;
+    if !matches!(index.definition.fields[field].kind, FieldKind::Tag { .. }) {
+        return Err(CommandError::of("SEARCH_ATTR_BAD Not a tag field"));
+    }
+    let documents = index.documents.read();
+    let tags = documents.terms(field).expect("tags have postings").terms();
+    reply.set(tags.len());
+    tags.for_each(|tag| reply.bulk(tag));
     Ok(())
 }
 

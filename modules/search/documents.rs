@@ -10,10 +10,12 @@
 use crate::postings::{NumberPostings, TermPostings};
 use crate::schema::{Definition, Field, FieldKind, VectorOptions};
 use crate::text::{self, StopWords};
+use engramdb_engine::module::ReadHash;
 use engramdb_engine::types::{ShortBytes, parse_double};
 use engramdb_engine::view::HashView;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use roaring::RoaringBitmap;
 use std::hash::BuildHasher;
 use std::ops::{Index, IndexMut};
@@ -74,10 +76,9 @@ impl Keys {
         (0..id_bound).for_each(|_| reserved.slots.push(Slot::default()));
         for (key, id) in keys {
             let is_free = reserved.slots.get(id)?.key.is_none();
-            if !is_free || reserved.id(key).is_some() {
+            if !is_free || !reserved.name(id, key) {
                 return None;
             }
-            reserved.name(id, key);
         }
         Some(reserved)
     }
@@ -92,15 +93,18 @@ impl Keys {
         Some(self.slots.get(id)?.key.as_ref()?.as_slice())
     }
 
-    /// Gives a free id to a key that has none.
-    fn name(&mut self, id: u32, key: &[u8]) {
+    /// Gives a free id to a key; false if the key has one.
+    fn name(&mut self, id: u32, key: &[u8]) -> bool {
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let key_of = |id: u32| slots[id].key.as_ref().map_or(&b""[..], ShortBytes::as_slice);
+        let is_it = |&id: &u32| key_of(id) == key;
+        let hash_of = |&id: &u32| hasher.hash_one(key_of(id));
+        let Entry::Vacant(place) = self.ids.entry(hasher.hash_one(key), is_it, hash_of) else { return false };
+        place.insert(id);
         let name = ShortBytes::new(key);
         self.key_bytes += name.heap_bytes();
         self.slots[id] = Slot { key: Some(name), ..Slot::default() };
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        let hash_of =
-            |&id: &u32| hasher.hash_one(slots[id].key.as_ref().map_or(&b""[..], ShortBytes::as_slice));
-        self.ids.insert_unique(hasher.hash_one(key), id, hash_of);
+        true
     }
 
     /// Takes its id from a key, which the slot still has.
@@ -244,6 +248,13 @@ impl Documents {
         ids.for_each(|id| _ = std::hint::black_box(self.version_of(id)));
     }
 
+    /// The same for a look at the documents of these keys.
+    pub fn prefetch_keys(&self, keys: &[&[u8]]) {
+        let hashes = keys.iter().map(|key| self.keys.hasher.hash_one(key));
+        let ids: Vec<u32> = hashes.filter_map(|hash| self.keys.ids.iter_hash(hash).next()).copied().collect();
+        self.prefetch(ids.into_iter());
+    }
+
     pub fn version_of(&self, id: u32) -> u64 {
         self.keys.slots.get(id).map_or(0, |slot| slot.version)
     }
@@ -323,7 +334,8 @@ impl Documents {
             self.keys.slots.push(Slot::default());
             (self.keys.slots.length - 1) as u32
         });
-        self.keys.name(id, key);
+        let is_new = self.keys.name(id, key);
+        assert!(is_new, "only a key without an id gets one");
         self.live.insert(id);
         id
     }
@@ -377,6 +389,30 @@ fn owned_bytes(values: &[Value]) -> usize {
     size_of_val(values) + size_of::<Box<[Value]>>() + values.iter().map(terms).sum::<usize>()
 }
 
+/// The fields of a hash, in the keyspace or on its way there.
+pub trait Fields {
+    /// Calls `with` on the content of a field; `None` where there is none.
+    fn with<R>(&self, name: &[u8], with: impl FnOnce(&[u8]) -> R) -> Option<R>;
+}
+
+impl Fields for HashView<'_> {
+    fn with<R>(&self, name: &[u8], with: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        Some(self.get(name)?.value.with_bytes(with))
+    }
+}
+
+impl Fields for ReadHash<'_> {
+    fn with<R>(&self, name: &[u8], with: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        Some(with(pair_of(self, name)?.1))
+    }
+}
+
+/// Which pair of the hash has the field, and its content: the last one, should a name come twice.
+pub fn pair_of<'a>(hash: &ReadHash<'a>, name: &[u8]) -> Option<(usize, &'a [u8])> {
+    let named = hash.fields.pairs().enumerate().filter(|(_, (field, _))| *field == name);
+    named.map(|(pair, (_, content))| (pair, content)).last()
+}
+
 /// Why a hash cannot be indexed.
 pub struct Unreadable {
     /// The field of the definition that it fails in.
@@ -385,24 +421,23 @@ pub struct Unreadable {
 }
 
 /// Reads from a hash what the index wants of it.
-pub fn read(definition: &Definition, hash: HashView<'_>) -> Result<Vec<Content>, Unreadable> {
+pub fn read(definition: &Definition, hash: &impl Fields) -> Result<Vec<Content>, Unreadable> {
     read_with(definition, hash, VectorOptions::is_vector)
 }
 
 /// As `read`, but of a vector only the size is looked at: whoever calls this finds out otherwise whether it is one.
-pub fn read_trusting(definition: &Definition, hash: HashView<'_>) -> Result<Vec<Content>, Unreadable> {
+pub fn read_trusting(definition: &Definition, hash: &impl Fields) -> Result<Vec<Content>, Unreadable> {
     read_with(definition, hash, |options, blob| blob.len() == options.blob_bytes())
 }
 
 fn read_with(
     definition: &Definition,
-    hash: HashView<'_>,
+    hash: &impl Fields,
     is_vector: impl Fn(&VectorOptions, &[u8]) -> bool,
 ) -> Result<Vec<Content>, Unreadable> {
     let stop_words = StopWords(definition.options.stop_words.as_deref());
     let content = |field: &Field| {
-        let Some(value) = hash.get(&field.identifier) else { return Ok(Content::Missing) };
-        value.value.with_bytes(|bytes| match &field.kind {
+        let content = hash.with(&field.identifier, |bytes| match &field.kind {
             FieldKind::Vector(vector) => {
                 is_vector(vector, bytes).then_some(Content::Vector).ok_or_else(|| {
                     format!(
@@ -429,7 +464,8 @@ fn read_with(
                 None => Err(format!("SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: '{}'", crate::error::text(bytes))),
             },
             FieldKind::Geo | FieldKind::GeoShape => Ok(Content::Present),
-        })
+        });
+        content.unwrap_or(Ok(Content::Missing))
     };
     let of_field = |(field, definition)| content(definition).map_err(|cause| Unreadable { field, cause });
     definition.fields.iter().enumerate().map(of_field).collect()

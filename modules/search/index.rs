@@ -228,7 +228,7 @@ impl Index {
 
     /// What is to be indexed of the hash; `None`, and counted, where it cannot be.
     pub fn read(&self, key: &[u8], hash: &Hash) -> Option<Vec<Content>> {
-        let content = documents::read(&self.definition, HashView::whole(hash));
+        let content = documents::read(&self.definition, &HashView::whole(hash));
         content.map_err(|unreadable| self.failures.lock().add(unreadable, key)).ok()
     }
 

@@ -210,6 +210,8 @@ fn tail(index: &Index) -> Vec<(&'static str, Part)> {
                 "total_cycles",
                 "average_cycle_time_ms",
                 "last_run_time_ms",
+                "gc_numeric_trees_missed",
+                "gc_blocks_denied",
             ]),
         ),
         ("cursor_stats", zeros(&["global_idle", "global_total", "index_capacity", "index_total"])),

@@ -21,6 +21,7 @@ mod info;
 mod leftover;
 mod module;
 mod number;
+mod parallel;
 mod plan;
 mod postings;
 mod prepared;

@@ -87,6 +87,11 @@ impl TermPostings {
         documents
     }
 
+    /// The terms, in order.
+    pub fn terms(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.numbers.keys().map(|term| &**term)
+    }
+
     /// How many different terms there are.
     pub fn len(&self) -> usize {
         self.numbers.len()

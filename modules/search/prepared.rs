@@ -76,20 +76,23 @@ fn add_filters(
 ) -> Result<(), CommandError> {
     let mut conditions = Vec::with_capacity(request.filters.len());
     for [field, least, most] in &request.filters {
-        let number = |word: &[u8]| {
+        let number = |end: &str, word: &[u8]| {
             let (exclusive, digits) = match word.strip_prefix(b"(") {
                 Some(digits) => (true, digits),
                 None => (false, word),
             };
-            let value =
-                parse_double(digits).ok_or(CommandError::of("SEARCH_PARSE_ARGS Bad lower or upper range"))?;
+            let value = parse_double(digits).ok_or_else(|| {
+                let digits = error::text(digits);
+                CommandError::new(format!("SEARCH_PARSE_ARGS Bad {end} range: {digits}"))
+            })?;
             Ok(Limit { value, exclusive })
         };
         let place = definition.field(field).ok_or_else(|| error::unknown_field(field))?;
         if definition.fields[place].kind != FieldKind::Numeric {
             return Err(error::wrong_field("NUMERIC", 0, field));
         }
-        conditions.push(Node::Number { field: place, least: number(least)?, most: number(most)? });
+        let (least, most) = (number("lower", least)?, number("upper", most)?);
+        conditions.push(Node::Number { field: place, least, most });
     }
     template.narrow(conditions);
     Ok(())

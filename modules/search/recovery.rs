@@ -8,6 +8,7 @@
 
 use crate::index::{Index, hash};
 use crate::module::SearchModule;
+use crate::parallel::in_parallel;
 use crate::restoring::{Restoring, Returning};
 use crate::saved;
 use crate::vectors::{Source, Structure, TAIL_MAX};
@@ -20,7 +21,6 @@ use engramdb_vector::{Loading, Placed, VectorIndex};
 use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Up to so many insertions are left to the index workers.
 const IN_TAIL_MAX: usize = TAIL_MAX;
@@ -221,20 +221,6 @@ fn covered<'k>(
         Value::Hash(hash) => Some((entry.key(), Some(&**hash))),
         Value::String(_) => None,
     })
-}
-
-/// Runs `work` on every item, by several threads.
-fn in_parallel<T: Sync>(threads: usize, items: &[T], work: impl Fn(&T) + Sync) {
-    let next = AtomicUsize::new(0);
-    let run = || {
-        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            work(item);
-        }
-    };
-    std::thread::scope(|scope| {
-        (1..threads.max(1)).for_each(|_| _ = scope.spawn(run));
-        run();
-    });
 }
 
 /// Writes the graphs of all indexes; `None` where nothing is kept between runs.

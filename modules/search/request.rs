@@ -98,12 +98,18 @@ fn option<'a>(
 ) -> Result<(), CommandError> {
     if words.take("PARAMS") {
         let pairs = counted(words, "PARAMS")?;
+        if parameters.words().next().is_some() {
+            return Err(CommandError::of(
+                "SEARCH_ADD_ARGS Multiple PARAMS are not allowed. Parameters can be defined only once",
+            ));
+        }
+        if pairs.is_empty() {
+            return Err(NOT_IN_PAIRS);
+        }
         let first = words.index() - pairs.len();
         for (number, pair) in pairs.chunks(2).enumerate() {
             let [name, _value] = pair else {
-                return Err(CommandError::of(
-                    "SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs",
-                ));
+                return Err(NOT_IN_PAIRS);
             };
             parameters.add(name, first + 2 * number + 1)?;
         }
@@ -134,13 +140,20 @@ fn option<'a>(
         let keys = counted(words, "INKEYS")?;
         request.in_keys = Some(keys.iter().map(|key| key.to_vec()).collect());
     } else if words.take("FILTER") {
-        let [field, least, most] = [(); 3].map(|()| words.word());
-        request.filters.push([field?.to_vec(), least?.to_vec(), most?.to_vec()]);
+        let three = words.words(3);
+        let three = three.map_err(|_| CommandError::of("SEARCH_PARSE_ARGS FILTER requires 3 arguments"))?;
+        if three.iter().any(|word| word.is_empty()) {
+            return Err(CommandError::of("SEARCH_PARSE_ARGS Numeric/Geo filter value/s cannot be empty"));
+        }
+        request.filters.push(std::array::from_fn(|word| three[word].to_vec()));
     } else {
         return Err(refused(words.word()?));
     }
     Ok(())
 }
+
+const NOT_IN_PAIRS: CommandError =
+    CommandError::of("SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs");
 
 fn refused(word: &[u8]) -> CommandError {
     let upper = word.to_ascii_uppercase();

@@ -3,19 +3,20 @@
 //! A key that the earlier run knew gets its id back, and its vectors their places in the graph, as soon as it is read from the
 //! snapshot (by several threads at once) or from the log. Whatever is not plainly as it was is put on a list: keys
 //! that nobody knew, other vectors, and every key that changes once more. The list is gone through when all keys are
-//! there (`recovery`). So the common start touches each key once, and no vector stands twice.
+//! there (`recovery`). So the common start touches each key once, and copies each vector once: from what was read to its place,
+//! before there is a hash that has it.
 //!
 //! An index that was created when there were keys already does not follow: then all keys are on the list.
 
-use crate::documents::{self, Content};
+use crate::documents::{self, Content, Fields, pair_of};
 use crate::index::{Index, hash};
 use crate::leftover::Leftover;
 use crate::saved::Saved;
 use crate::vectors::{Structure, home_of, parameters};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::Housing;
-use engramdb_engine::module::Follower;
-use engramdb_engine::types::{Hash, House, Housed};
+use engramdb_engine::module::{Follower, HousedContent, ReadHash};
+use engramdb_engine::types::{House, Housed};
 use engramdb_engine::view::HashView;
 use engramdb_vector::{Loading, Placed};
 use parking_lot::Mutex;
@@ -100,42 +101,47 @@ impl Restoring {
     }
 
     /// These keys, of those that the index covers, are there, or changed.
-    pub fn meet(&self, keyspace: &mut Housing<'_>, database: u32, keys: &[&[u8]]) {
-        if !self.follows {
-            return;
+    fn meet(&self, keyspace: &mut Housing<'_>, database: u32, keys: &[&[u8]]) {
+        let hash = |&key| Some(HashView::whole(hash(keyspace, database, key)?));
+        let hashes: Vec<Option<HashView<'_>>> = keys.iter().map(hash).collect();
+        for (at, field, housed) in self.restore_all(keys, &hashes) {
+            self.index.house(keyspace, (database, keys[at]), [(field, housed)]);
         }
-        let ids = self.known(keys);
+    }
+
+    /// Takes the hashes of these keys (`None`: one is no hash), if they are as the earlier run had them, and puts the other keys
+    /// on the list. Returns which vectors stand in the index: number of the key, field, and where.
+    fn restore_all<H: Fields>(&self, keys: &[&[u8]], hashes: &[Option<H>]) -> Vec<(usize, usize, Housed)> {
+        if !self.follows {
+            return Vec::new();
+        }
+        let mut all_housed = Vec::with_capacity(keys.len());
         let mut met = Vec::with_capacity(keys.len());
-        for (&key, id) in keys.iter().zip(ids) {
-            let hash = hash(keyspace, database, key);
+        for ((at, hash), known) in hashes.iter().enumerate().zip(self.known(keys)) {
             // One that is no hash, and was none before, is no affair of the index.
-            if hash.is_none() && id == Known::No {
+            if hash.is_none() && known == Known::No {
                 continue;
             }
-            let document = match id {
-                Known::Waiting(id) => hash.and_then(|hash| self.restore(id, hash)),
-                _ => None,
-            };
-            met.push((key, document));
+            let waiting = known.waiting().zip(hash.as_ref());
+            let housed = &mut |field, housed| all_housed.push((at, field, housed));
+            let content = waiting.and_then(|(id, hash)| Some((id, self.restore(id, hash, housed)?)));
+            met.push((keys[at], content));
         }
         let mut documents = self.index.documents.write();
-        for (key, document) in &met {
-            match document {
-                Some(document) => documents.put(document.id, &document.content),
+        for (key, content) in met {
+            match content {
+                Some((id, content)) => documents.put(id, &content),
                 None => _ = self.list.lock().insert(key.to_vec()),
             }
         }
-        drop(documents);
-        for (key, document) in met {
-            let housed = document.map(|document| document.housed);
-            self.index.house(keyspace, (database, key), housed.into_iter().flatten());
-        }
+        all_housed
     }
 
     /// What is known of each key. Memory that will be read of them is on its way when this returns: keys come in no order that
     /// any table has, and their cache misses are most of what a start waits for.
     fn known(&self, keys: &[&[u8]]) -> Vec<Known> {
         let documents = self.index.documents.read();
+        documents.prefetch_keys(keys);
         let list = self.list.lock();
         let known = |&key: &&[u8]| match documents.id(key) {
             Some(id) if documents.version_of(id) == 0 && !list.contains(key) => Known::Waiting(id),
@@ -149,21 +155,24 @@ impl Restoring {
         known
     }
 
-    /// The document of a hash, if it is as the earlier run had it.
-    fn restore(&self, id: u32, hash: &Hash) -> Option<Document> {
+    /// The content of a document, if it is as the earlier run had it. Says where its vectors stand, by field.
+    fn restore(
+        &self,
+        id: u32,
+        hash: &impl Fields,
+        housed: &mut dyn FnMut(usize, Housed),
+    ) -> Option<Vec<Content>> {
         let definition = &self.index.definition;
         // Whether vectors are vectors is known of those that the earlier run had.
-        let content = documents::read_trusting(definition, HashView::whole(hash)).ok()?;
-        let mut housed = Vec::with_capacity(1);
-        for (field, vectors) in self.index.vectors.iter().enumerate() {
-            let Some(value) = hash.get(&definition.fields[field].identifier).filter(|_| vectors.is_some())
-            else {
-                continue;
-            };
-            let returning = self.fields[field].as_ref()?;
-            housed.push((field, value.value.with_bytes(|vector| returning.restore(id, vector))?));
+        let content = documents::read_trusting(definition, hash).ok()?;
+        for (field, _) in self.index.vectors.iter().enumerate().filter(|(_, vectors)| vectors.is_some()) {
+            let returning = self.fields[field].as_ref();
+            let restore = |vector: &[u8]| returning?.restore(id, vector);
+            if let Some(place) = hash.with(&definition.fields[field].identifier, restore) {
+                housed(field, place?);
+            }
         }
-        Some(Document { id, content, housed })
+        Some(content)
     }
 
     /// Follows a change of a key that the index covers, by the log.
@@ -211,18 +220,27 @@ impl Known {
     }
 }
 
-/// A document that came back.
-struct Document {
-    id: u32,
-    content: Vec<Content>,
-    /// By field: where its vectors stand.
-    housed: Vec<(usize, Housed)>,
-}
-
 /// Those who follow the keys of a snapshot, by database.
 pub struct Followers(pub Vec<(u32, Arc<Restoring>)>);
 
 impl Follower for Followers {
+    fn hashes(&self, database: u32, hashes: &[ReadHash<'_>]) -> Vec<HousedContent> {
+        let mut all_housed = Vec::new();
+        for (_, restoring) in self.0.iter().filter(|(of, _)| *of == database) {
+            let definition = &restoring.index.definition;
+            let covered = (0..).zip(hashes).filter(|(_, hash)| definition.covers(hash.key));
+            let (numbers, hashes): (Vec<usize>, Vec<Option<ReadHash<'_>>>) =
+                covered.map(|(number, hash)| (number, Some(*hash))).unzip();
+            let keys: Vec<&[u8]> = hashes.iter().flatten().map(|hash| hash.key).collect();
+            for (at, field, housed) in restoring.restore_all(&keys, &hashes) {
+                let pair = hashes[at].and_then(|hash| pair_of(&hash, &definition.fields[field].identifier));
+                let (pair, _) = pair.expect("a vector was read from there");
+                all_housed.push(HousedContent { hash: numbers[at], pair, housed });
+            }
+        }
+        all_housed
+    }
+
     fn loaded(&self, keyspace: &mut Housing<'_>, database: u32, keys: &[&[u8]]) {
         for (_, restoring) in self.0.iter().filter(|(of, _)| *of == database) {
             let is_covered = |key: &&&[u8]| restoring.index.definition.covers(key);

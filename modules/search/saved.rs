@@ -19,11 +19,13 @@
 
 use crate::documents::Keys;
 use crate::index::Index;
+use crate::parallel::in_parallel;
 use crate::workers::WorkerCaller;
 use engramdb_engine::env::{Access, Disk, DiskFile, Env};
-use engramdb_vector::{Hnsw, Loading};
+use engramdb_vector::{Hnsw, Input, Loading};
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -118,8 +120,14 @@ pub fn read_all(env: &Env, directory: &Path) -> JoinHandle<AllSaved> {
         // No directory, no indexes.
         let names = env.disk.list(&directory).unwrap_or_default();
         let id = |name: &str| name.strip_suffix(SUFFIX)?.parse().ok();
-        let ids = names.iter().filter_map(|name| id(name));
-        ids.map(|id| (id, read(&env, &path_of(&directory, id), id))).collect()
+        let ids: Vec<u64> = names.iter().filter_map(|name| id(name)).collect();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let saved = Mutex::new(AllSaved::new());
+        in_parallel(cores.min(ids.len()), &ids, |&id| {
+            let read = read(&env, &path_of(&directory, id), id);
+            saved.lock().insert(id, read);
+        });
+        saved.into_inner()
     };
     std::thread::Builder::new()
         .name("graphs".to_owned())
@@ -136,9 +144,8 @@ fn read(env: &Env, path: &Path, index: u64) -> Result<Saved, String> {
     let (id_bound, places) = fields.places().ok_or_else(damaged)?;
     let load = |(field, offset, bytes): Place| {
         let file = file.clone();
-        let end = offset.checked_add(bytes).ok_or_else(damaged)?;
-        let mut input = FileReader { file, offset, end, buffer: Vec::new(), at: 0 };
-        let graph = Hnsw::load(&mut input).map_err(|error| error.to_string())?;
+        offset.checked_add(bytes).ok_or_else(damaged)?;
+        let graph = Hnsw::load(&FilePart { file, offset, bytes }).map_err(|error| error.to_string())?;
         Ok((field as usize, graph))
     };
     std::thread::scope(|scope| {
@@ -257,28 +264,19 @@ impl Write for FileWriter<'_> {
     }
 }
 
-/// Reads a part of a file through a buffer.
-struct FileReader {
+/// A part of a file.
+struct FilePart {
     file: Arc<dyn DiskFile>,
     offset: u64,
-    end: u64,
-    buffer: Vec<u8>,
-    at: usize,
+    bytes: u64,
 }
 
-impl Read for FileReader {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.buffer.len() {
-            let wanted = (self.end - self.offset).min(BUFFER_BYTES as u64) as usize;
-            self.buffer.resize(wanted, 0);
-            let filled = self.file.read_full_at(&mut self.buffer, self.offset)?;
-            self.buffer.truncate(filled);
-            self.offset += filled as u64;
-            self.at = 0;
+impl Input for FilePart {
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        let is_inside = offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= self.bytes);
+        if !is_inside || self.file.read_full_at(bytes, self.offset + offset)? < bytes.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let count = out.len().min(self.buffer.len() - self.at);
-        out[..count].copy_from_slice(&self.buffer[self.at..self.at + count]);
-        self.at += count;
-        Ok(count)
+        Ok(())
     }
 }

@@ -356,7 +356,7 @@ impl Plan {
             let Some(id) = documents.id(key) else { continue };
             if stale.documents.insert(id)
                 && let Ok(Some(hash)) = view.hash(key)
-                && let Ok(content) = documents::read(&self.index.definition, hash)
+                && let Ok(content) = documents::read(&self.index.definition, &hash)
             {
                 current.upsert(key, &content);
                 ids.push(id);

@@ -9,10 +9,11 @@
 //! ground state changes. All that a module can do to the keyspace is to house contents, which changes where they stand and
 //! not what they are (`Housing`).
 
-use crate::effect::{Effect, Record};
+use crate::effect::{Effect, List, Record};
 use crate::error::ReplayError;
 use crate::keyspace::Housing;
 use crate::log::Lsn;
+use crate::types::Housed;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -98,10 +99,30 @@ pub trait Module: Any + Send + Sync {
     }
 }
 
-/// Sees the keys of a snapshot, which several threads read at once.
+/// Sees the keys of a snapshot, which several threads read at once. Of each key it hears once.
 pub trait Follower: Send + Sync {
-    /// These keys were read whole. `keyspace` has them, and only some of the others.
+    /// These hashes were read whole, and will be in the keyspace. Returns which of their contents stand somewhere already, so
+    /// that they need no other place, in the order of the hashes.
+    fn hashes(&self, database: u32, hashes: &[ReadHash<'_>]) -> Vec<HousedContent>;
+
+    /// These other keys were read whole. `keyspace` has them, and only some of the others.
     fn loaded(&self, keyspace: &mut Housing<'_>, database: u32, keys: &[&[u8]]);
+}
+
+/// A hash as it was read.
+#[derive(Clone, Copy)]
+pub struct ReadHash<'a> {
+    pub key: &'a [u8],
+    /// Names and contents in turn.
+    pub fields: List<'a>,
+}
+
+/// A content of one of several hashes, and where it stands.
+pub struct HousedContent {
+    /// Which hash, and which pair of its fields.
+    pub hash: usize,
+    pub pair: usize,
+    pub housed: Housed,
 }
 
 /// Work without any lock of the engine.

@@ -60,6 +60,11 @@ impl Recovering {
         self.store.replay_record(lsn, record)
     }
 
+    /// Makes room for so many keys in a database that has none yet.
+    pub(crate) fn reserve(&mut self, database: u32, keys: usize) {
+        self.store.keyspace.reserve(database, keys);
+    }
+
     /// Takes over a part of a snapshot that was loaded apart; see `Keyspace::absorb`.
     pub(crate) fn absorb(&mut self, part: Keyspace) -> Result<(), Vec<u8>> {
         self.store.keyspace.absorb(part)

@@ -90,6 +90,18 @@ impl<T: Keyed> Table<T> {
         }
     }
 
+    /// Makes room for so many items in an empty table, as it would have come to be, so that it need not grow on the way.
+    pub fn reserve(&mut self, items: usize) {
+        assert!(self.is_empty(), "room is made in an empty table");
+        let segments = items.div_ceil(SEGMENT_ITEMS_MAX * 7 / 8).next_power_of_two();
+        let depth = segments.ilog2();
+        let slots = || HashTable::with_capacity(items.min(SEGMENT_ITEMS_MAX));
+        self.segments = (0..segments).map(|_| Segment { slots: slots(), depth }).collect();
+        self.directory = (0..segments as u32).collect();
+        self.depth = depth;
+        self.vacant.clear();
+    }
+
     pub fn len(&self) -> usize {
         self.length
     }

@@ -7,7 +7,8 @@
 //! Each kind of value has one reader here, which the parser uses for what is written in the text and `bind` for what
 //! is in a parameter, so that both are checked alike.
 
-use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange, values};
+use super::values::{self, Affix};
+use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
 use crate::error;
 use crate::postings::Limit;
 use crate::schema::{Definition, FieldKind};
@@ -47,8 +48,8 @@ pub enum Slot<T> {
 /// A leaf with at least one slot.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OpenLeaf {
-    Tag { field: usize, case_sensitive: bool, word: usize },
-    Term { fields: Arc<[usize]>, word: usize },
+    Tag { field: usize, case_sensitive: bool, affix: Affix, word: usize },
+    Term { fields: Arc<[usize]>, affix: Affix, word: usize },
     Number { field: usize, least: OpenLimit, most: OpenLimit },
     Range(OpenRange),
 }
@@ -63,8 +64,6 @@ pub struct OpenLimit {
 pub struct OpenNumber {
     pub sign: f64,
     pub value: Slot<f64>,
-    /// Where in the text it stands.
-    pub at: usize,
 }
 
 /// See `VectorRange`.
@@ -83,8 +82,6 @@ pub struct OpenRange {
 pub struct OpenKnn {
     field: usize,
     k: Slot<usize>,
-    /// Where in the text `k` stands.
-    k_at: usize,
     /// The vector's word.
     vector: usize,
     pub ef_runtime: Option<Slot<usize>>,
@@ -196,12 +193,11 @@ impl OpenLeaf {
 
 impl OpenKnn {
     /// Without attributes, and with an alias yet to be given.
-    pub fn new(field: usize, k: Slot<usize>, k_at: usize, vector: usize) -> OpenKnn {
+    pub fn new(field: usize, k: Slot<usize>, vector: usize) -> OpenKnn {
         let alias = Slot::Given(Arc::from(&b""[..]));
         OpenKnn {
             field,
             k,
-            k_at,
             vector,
             ef_runtime: None,
             alias,
@@ -235,15 +231,15 @@ impl Values<'_> {
 
     fn leaf(&self, leaf: &OpenLeaf) -> Parsed<Node> {
         Ok(match leaf {
-            OpenLeaf::Tag { field, case_sensitive, word } => {
+            OpenLeaf::Tag { field, case_sensitive, affix, word } => {
                 let value = self.words[*word];
                 let tag = if *case_sensitive { value.to_vec() } else { text::lower(value) };
-                let pattern = Pattern::Exact(tag);
+                let pattern = affix.pattern(tag);
                 check_empty(self.definition, &[*field], &pattern)?;
                 Node::Tag { field: *field, pattern }
             }
-            OpenLeaf::Term { fields, word } => {
-                let term = Pattern::Exact(text::lower(self.words[*word]));
+            OpenLeaf::Term { fields, affix, word } => {
+                let term = affix.pattern(text::lower(self.words[*word]));
                 Node::Text { fields: fields.clone(), text: TextMatch::Term(term) }
             }
             OpenLeaf::Number { field, least, most } => {
@@ -258,7 +254,23 @@ impl Values<'_> {
     }
 
     fn number(&self, open: &OpenNumber) -> Parsed<f64> {
-        Ok(open.sign * open.value.value(self.words, |digits| number(digits, open.at))?)
+        Ok(open.sign * self.given(&open.value, values::number)?)
+    }
+
+    /// A number, if the parameter that is to be one reads as one.
+    fn given<T: Clone>(&self, slot: &Slot<T>, read: impl Fn(&[u8]) -> Option<T>) -> Parsed<T> {
+        let word = match slot {
+            Slot::Given(number) => return Ok(number.clone()),
+            Slot::Word(word) => word,
+        };
+        let digits = self.words[*word];
+        // A value stands behind its name.
+        read(digits).ok_or_else(|| {
+            let (digits, name) = (error::text(digits), error::text(self.words[*word - 1]));
+            CommandError::new(format!(
+                "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value ({digits}) for parameter `{name}`"
+            ))
+        })
     }
 
     fn range(&self, range: &OpenRange) -> Parsed<VectorRange> {
@@ -290,7 +302,7 @@ impl Values<'_> {
         let ef_runtime = knn.ef_runtime.as_ref().map(|slot| slot.value(self.words, count));
         Ok(Knn {
             field: knn.field,
-            k: knn.k.value(self.words, |digits| k(digits, knn.k_at))?,
+            k: self.given(&knn.k, values::whole_number).and_then(check_k)?,
             vector: self.vector(knn.field, knn.vector)?,
             ef_runtime: ef_runtime.transpose()?,
             alias,
@@ -349,8 +361,10 @@ pub fn number(digits: &[u8], at: usize) -> Parsed<f64> {
 }
 
 pub fn k(digits: &[u8], at: usize) -> Parsed<usize> {
-    let k = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<usize>().ok());
-    let k = k.ok_or_else(|| error::syntax(at, digits))?;
+    values::whole_number(digits).ok_or_else(|| error::syntax(at, digits)).and_then(check_k)
+}
+
+fn check_k(k: usize) -> Parsed<usize> {
     if k > K_MAX {
         let text = format!("query KNN K parameter is too large, must not exceed {K_MAX}");
         return Err(error::vector_query(&text));
@@ -359,8 +373,7 @@ pub fn k(digits: &[u8], at: usize) -> Parsed<usize> {
 }
 
 pub fn count(digits: &[u8]) -> Parsed<usize> {
-    let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<usize>().ok());
-    number.filter(|number| (1..=EF_MAX).contains(number)).ok_or_else(invalid_value)
+    values::whole_number(digits).filter(|number| (1..=EF_MAX).contains(number)).ok_or_else(invalid_value)
 }
 
 pub fn epsilon(digits: &[u8]) -> Parsed<f32> {

@@ -1,7 +1,8 @@
 //! A recursive descent over the query's bytes. Depth is bounded; every error says where.
 
 use super::open::{self, OpenKnn, OpenLeaf, OpenLimit, OpenNumber, OpenRange, Raw, Slot, Template};
-use super::{Node, Pattern, TextMatch, values};
+use super::values::{self, Affix};
+use super::{Node, Pattern, TextMatch};
 use crate::error;
 use crate::schema::{Algorithm, Definition, Field, FieldKind, VectorOptions};
 use crate::text::{self, StopWords};
@@ -263,12 +264,9 @@ impl<'a> Parser<'a> {
     fn leaf(&mut self) -> Parsed<Option<Node>> {
         match self.peek() {
             Some(b'@') => self.field_leaf(),
-            Some(mark) if values::is_quotation_mark(mark) => self.phrase(mark),
+            Some(mark) if values::is_quotation_mark(mark) => self.phrase(),
             Some(b'%') => Err(error::unsupported("Fuzzy matching is")),
-            Some(b'$') => Ok(Some(match self.resolved()? {
-                Raw::Text(word) => self.term(Pattern::Exact(text::lower(word)))?,
-                Raw::Word(word) => Node::Open(OpenLeaf::Term { fields: self.text_fields()?, word }),
-            })),
+            Some(b'$') => self.parameter_leaf(false),
             Some(b'*') => self.star(),
             Some(b'w') if self.text.get(self.at + 1).is_some_and(|&mark| values::is_quotation_mark(mark)) => {
                 let raw = self.quoted_wildcard()?;
@@ -295,10 +293,23 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// `$whole` or `$pre*`; `$suf` and `$inf*` behind a star.
+    fn parameter_leaf(&mut self, leading_star: bool) -> Parsed<Option<Node>> {
+        self.at += 1;
+        let word = self.parameters.get(self.word())?;
+        let trailing_star = self.peek() == Some(b'*');
+        self.at += usize::from(trailing_star);
+        let affix = Affix::of(leading_star, trailing_star);
+        Ok(Some(Node::Open(OpenLeaf::Term { fields: self.text_fields()?, affix, word })))
+    }
+
     /// `*` for everything, `*suf`, `*inf*`.
     fn star(&mut self) -> Parsed<Option<Node>> {
         let start = self.at;
         self.at += 1;
+        if self.peek() == Some(b'$') {
+            return self.parameter_leaf(true);
+        }
         if self.word().is_empty() {
             return Ok(Some(Node::All));
         }
@@ -310,21 +321,14 @@ impl<'a> Parser<'a> {
 
     fn quoted_wildcard(&mut self) -> Parsed<&'a [u8]> {
         let start = self.at;
-        let (mark, inside) = (self.text[start + 1], &self.text[start + 2..]);
-        let Some(end) = inside.iter().position(|&byte| byte == mark) else { return Err(self.syntax()) };
-        self.at = start + 2 + end + 1;
+        let end = values::closing_mark(self.text, start + 1).ok_or_else(|| self.syntax())?;
+        self.at = end + 1;
         Ok(&self.text[start..self.at])
     }
 
-    fn phrase(&mut self, mark: u8) -> Parsed<Option<Node>> {
+    fn phrase(&mut self) -> Parsed<Option<Node>> {
         let start = self.at + 1;
-        let mut end = start;
-        while end < self.text.len() && self.text[end] != mark {
-            end += if self.text[end] == b'\\' { 2 } else { 1 };
-        }
-        if end >= self.text.len() {
-            return Err(self.syntax());
-        }
+        let end = values::closing_mark(self.text, self.at).ok_or_else(|| self.syntax())?;
         self.at = end + 1;
         if end == start {
             let empty = Pattern::Exact(Vec::new());
@@ -440,15 +444,15 @@ impl<'a> Parser<'a> {
         for raw in values::split_tags(&self.text[start..end]) {
             self.grow(1)?;
             let raw = values::trim(raw);
-            let pattern = match raw {
-                [] => return Err(self.syntax()),
-                [b'$', name @ ..] => {
-                    let word = self.parameters.get(name)?;
-                    nodes.push(Node::Open(OpenLeaf::Tag { field: place.0, case_sensitive, word }));
-                    continue;
-                }
-                raw => values::pattern(raw, case_sensitive),
-            };
+            if raw.is_empty() {
+                return Err(self.syntax());
+            }
+            if let (affix, [b'$', name @ ..]) = values::affix(raw) {
+                let word = self.parameters.get(name)?;
+                nodes.push(Node::Open(OpenLeaf::Tag { field: place.0, case_sensitive, affix, word }));
+                continue;
+            }
+            let pattern = values::pattern(raw, case_sensitive);
             open::check_empty(self.definition, &[place.0], &pattern)?;
             nodes.push(Node::Tag { field: place.0, pattern });
         }
@@ -496,7 +500,7 @@ impl<'a> Parser<'a> {
             Some(name) => Raw::Word(self.parameters.get(name)?),
             None => Raw::Text(rest),
         };
-        Ok(OpenNumber { sign, value: Slot::of(raw, |digits| open::number(digits, start))?, at: start })
+        Ok(OpenNumber { sign, value: Slot::of(raw, |digits| open::number(digits, start))? })
     }
 
     fn comparison(&mut self, place: (usize, usize)) -> Parsed<Node> {
@@ -508,7 +512,7 @@ impl<'a> Parser<'a> {
             return Err(self.wrong("NUMERIC", place));
         }
         let limit = |number, exclusive| OpenLimit { number, exclusive };
-        let infinity = |sign| limit(OpenNumber { sign, value: Slot::Given(f64::INFINITY), at: 0 }, false);
+        let infinity = |sign| limit(OpenNumber { sign, value: Slot::Given(f64::INFINITY) }, false);
         let value = self.number()?;
         let (least, most) = match operator {
             b">=" => (limit(value, false), infinity(1.0)),
@@ -554,8 +558,11 @@ impl<'a> Parser<'a> {
 
     /// Reads what stands in the brackets behind `=>`, and the attributes behind them.
     fn knn(&mut self, is_unfiltered: bool) -> Parsed<OpenKnn> {
+        self.blank();
+        let start = self.at;
         if !self.keyword("KNN") {
-            return Err(self.syntax());
+            let cause = "Syntax error: Expecting Vector Similarity command";
+            return Err(error::syntax_at(cause, start, self.word()));
         }
         self.blank();
         let start = self.at;
@@ -564,7 +571,7 @@ impl<'a> Parser<'a> {
         let options = self.vector_field(place)?;
         let vector = self.blob()?;
         let (mut alias, mut second_alias) = (None, None);
-        let mut knn = OpenKnn::new(place.0, k, start, vector);
+        let mut knn = OpenKnn::new(place.0, k, vector);
         let mut seen = Seen { is_unfiltered, names: Vec::new() };
         while !self.take(b"]") {
             if self.keyword("AS") {

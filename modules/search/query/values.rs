@@ -45,8 +45,13 @@ fn end_of_quotation(query: &[u8], from: usize, at: usize) -> Option<usize> {
     if !opens || !is_quotation_mark(mark) {
         return None;
     }
+    closing_mark(query, at)
+}
+
+/// The mark that closes the quotation of which the opening one stands at `at`.
+pub fn closing_mark(query: &[u8], at: usize) -> Option<usize> {
     let mut end = at + 1;
-    while *query.get(end)? != mark {
+    while *query.get(end)? != query[at] {
         end += if query[end] == b'\\' { 2 } else { 1 };
     }
     Some(end)
@@ -98,19 +103,59 @@ pub fn pattern(raw: &[u8], case_sensitive: bool) -> Pattern {
     if let Some(inside) = raw.strip_prefix(b"w").and_then(quoted) {
         return Pattern::Wildcard(fold(inside));
     }
-    let leading = raw.strip_prefix(b"*");
-    let trailing = |bytes: &'_ [u8]| bytes.ends_with(b"*") && !ends_escaped(&bytes[..bytes.len() - 1]);
-    match leading {
-        Some(rest) if trailing(rest) => Pattern::Infix(fold(&rest[..rest.len() - 1])),
-        Some(rest) => Pattern::Suffix(fold(rest)),
-        None if trailing(raw) => Pattern::Prefix(fold(&raw[..raw.len() - 1])),
-        None => Pattern::Exact(fold(raw)),
+    let (affix, part) = affix(raw);
+    affix.pattern(fold(part))
+}
+
+/// Which part of a term is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affix {
+    Whole,
+    Prefix,
+    Suffix,
+    Infix,
+}
+
+impl Affix {
+    pub fn of(leading_star: bool, trailing_star: bool) -> Affix {
+        match (leading_star, trailing_star) {
+            (false, false) => Affix::Whole,
+            (false, true) => Affix::Prefix,
+            (true, false) => Affix::Suffix,
+            (true, true) => Affix::Infix,
+        }
+    }
+
+    /// `part` in the case that the field has.
+    pub fn pattern(self, part: Vec<u8>) -> Pattern {
+        match self {
+            Affix::Whole => Pattern::Exact(part),
+            Affix::Prefix => Pattern::Prefix(part),
+            Affix::Suffix => Pattern::Suffix(part),
+            Affix::Infix => Pattern::Infix(part),
+        }
+    }
+}
+
+/// Takes the stars off both ends, which are not escaped.
+pub fn affix(raw: &[u8]) -> (Affix, &[u8]) {
+    let (leading, rest) = match raw.strip_prefix(b"*") {
+        Some(rest) => (true, rest),
+        None => (false, raw),
+    };
+    match rest.strip_suffix(b"*") {
+        Some(part) if !ends_escaped(part) => (Affix::of(leading, true), part),
+        _ => (Affix::of(leading, false), rest),
     }
 }
 
 /// A number of a range: any decimal, `inf`, `+inf`, `-inf`.
 pub fn number(word: &[u8]) -> Option<f64> {
     parse_double(word)
+}
+
+pub fn whole_number(word: &[u8]) -> Option<usize> {
+    std::str::from_utf8(word).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -196,3 +196,83 @@ fn quotation_marks_of_both_kinds_make_phrases_and_plain_tags() {
         assert_eq!(search(&server, query), reply, "{query}");
     }
 }
+
+#[test]
+fn parameters_stand_wherever_a_value_does_and_are_told_by_name_if_they_are_none() {
+    let server = index();
+    for (key, text, tag) in
+        [("d:1", "hello world", "red wine"), ("d:2", "help", "reed"), ("d:3", "whelp", "infrared")]
+    {
+        server.hset(key, &[("t", text.as_bytes()), ("c", tag.as_bytes()), ("v", &blob(&[0.0, 0.0]))]);
+    }
+    let vector = blob(&[0.0, 0.0]);
+    let ask = |query: &str, name: &str, value: &str| {
+        let parameters = [&b"PARAMS"[..], b"4", name.as_bytes(), value.as_bytes(), b"v", &vector];
+        server.run(&[&[&b"FT.SEARCH"[..], b"idx", query.as_bytes(), b"NOCONTENT"], &parameters[..]].concat())
+    };
+    for (query, value, reply) in [
+        ("@t:$p", "help", r#"[1, "d:2"]"#),
+        ("$p*", "hel", r#"[2, "d:1", "d:2"]"#),
+        ("@t:(*$p)", "elp", r#"[2, "d:2", "d:3"]"#),
+        ("*$p*", "el", r#"[3, "d:1", "d:2", "d:3"]"#),
+        ("$p=>[KNN 1 @v $v]", "whelp", r#"[1, "d:3"]"#),
+        ("@c:{$p}", "Red Wine", r#"[1, "d:1"]"#),
+        ("@c:{ $p* }", "re", r#"[2, "d:1", "d:2"]"#),
+        ("@c:{*$p}", "red", r#"[1, "d:3"]"#),
+        ("@c:{*$p*}", "red", r#"[2, "d:1", "d:3"]"#),
+    ] {
+        assert_eq!(ask(query, "p", value), reply, "{query} with {value}");
+    }
+    for (query, value) in
+        [("@n:[0 $p]", "many"), ("*=>[KNN $p @v $v]", "2.5"), ("@v:[VECTOR_RANGE $p $v]", "far")]
+    {
+        let error = format!("SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value ({value}) for parameter `p`");
+        assert_eq!(ask(query, "p", value), error, "{query}");
+    }
+    assert_eq!(ask("@t:$q*", "p", "x"), "SEARCH_PARAM_NOT_FOUND Parameter not found `q`");
+    assert_eq!(
+        ask("*=>[NEAREST 2 @v $v]", "p", "x"),
+        "SEARCH_SYNTAX Syntax error: Expecting Vector Similarity command at offset 4 near NEAREST"
+    );
+    for (options, error) in [
+        ("PARAMS 2 a", "SEARCH_PARSE_ARGS Bad arguments for PARAMS: Expected an argument, but none provided"),
+        ("PARAMS 1 a", "SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs"),
+        ("PARAMS 0", "SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs"),
+        (
+            "PARAMS 2 a b PARAMS 2 c d",
+            "SEARCH_ADD_ARGS Multiple PARAMS are not allowed. Parameters can be defined only once",
+        ),
+        ("FILTER n 1", "SEARCH_PARSE_ARGS FILTER requires 3 arguments"),
+        ("FILTER n '' 1", "SEARCH_PARSE_ARGS Numeric/Geo filter value/s cannot be empty"),
+        ("FILTER n 1 x", "SEARCH_PARSE_ARGS Bad upper range: x"),
+    ] {
+        assert_eq!(server.line(&format!("FT.SEARCH idx * {options}")), error, "{options}");
+    }
+}
+
+#[test]
+fn a_quoted_wildcard_may_have_an_escaped_mark() {
+    let server = index();
+    server.hset("d:1", &[("t", br"it\'s"), ("c", b"it's")]);
+    for query in [r"w'i*\'s'", r#"w"i?'s""#, r"@c:{w'i*\'?'}"] {
+        assert_eq!(search(&server, query), r#"[1, "d:1"]"#, "{query}");
+    }
+}
+
+#[test]
+fn tag_values_are_those_that_some_document_has() {
+    let server = index();
+    server.hset("d:1", &[("c", b"Red, green"), ("k", b"")]);
+    server.hset("d:2", &[("c", b"red,blue")]);
+    assert_eq!(server.line("FT.TAGVALS idx c"), r#"["blue", "green", "red"]"#);
+    assert_eq!(server.line("FT.TAGVALS idx k"), r#"[""]"#);
+    server.line("DEL d:2");
+    assert_eq!(server.line("FT.TAGVALS idx c"), r#"["green", "red"]"#);
+    for (line, error) in [
+        ("FT.TAGVALS idx none", "SEARCH_ATTR_BAD No such field"),
+        ("FT.TAGVALS idx t", "SEARCH_ATTR_BAD Not a tag field"),
+        ("FT.TAGVALS none c", "SEARCH_INDEX_NOT_FOUND Index not found: none"),
+    ] {
+        assert_eq!(server.line(line), error, "{line}");
+    }
+}

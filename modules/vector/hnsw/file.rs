@@ -34,10 +34,10 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::graph::Entry;
+use super::graph::{Entry, Graph};
 use super::insert::LEVEL_MAX;
 use super::{Hnsw, HnswParameters, M_MAX, M_MIN};
-use crate::store::State;
+use crate::store::{State, Store};
 use crate::vectors::{Placed, Vectors};
 use crate::{Element, Metric, Quantization, SearchRequest, VectorIndex};
 
@@ -109,9 +109,8 @@ impl Hnsw {
         writer.out.write_all(&footer(&checksums))
     }
 
-    /// Reads what `save` wrote, up to its last byte and no further. With its vectors, the graph answers exactly as the saved
-    /// one did.
-    pub fn load(input: &mut dyn Read) -> Result<Loading, LoadError> {
+    /// Reads what `save` wrote, by two threads. With its vectors, the graph answers exactly as the saved one did.
+    pub fn load(input: &dyn Input) -> Result<Loading, LoadError> {
         load(input, true)
     }
 
@@ -225,27 +224,51 @@ fn filling(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGNMENT_BYTES) - bytes
 }
 
-/// Reads the sections in order and remembers their checksums.
+/// What a saved graph is read from, by several threads at once.
+pub trait Input: Sync {
+    /// Fills all of `bytes` from this offset on.
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl Input for &[u8] {
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.get(offset..));
+        rest.unwrap_or_default().read_exact(bytes)
+    }
+}
+
+/// Reads sections in order and remembers their checksums.
 struct Reader<'a> {
-    input: &'a mut dyn Read,
+    input: &'a dyn Input,
+    offset: u64,
     crc: u32,
     bytes: usize,
     checksums: Vec<u32>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn at(input: &'a dyn Input, offset: u64) -> Reader<'a> {
+        Reader { input, offset, crc: 0, bytes: 0, checksums: Vec::new() }
+    }
+
     /// A 64-byte block whose last word is its checksum.
     fn block(&mut self, verify: bool, name: &'static str) -> Result<[u8; 64], LoadError> {
         let mut block = [0; 64];
-        self.input.read_exact(&mut block)?;
+        self.read(&mut block)?;
         if verify && crc32c::crc32c(&block[..60]).to_le_bytes() != block[60..] {
             return Err(LoadError::Checksum(name));
         }
         Ok(block)
     }
 
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.input.read_exact_at(bytes, self.offset)?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), LoadError> {
-        self.input.read_exact(bytes)?;
+        self.read(bytes)?;
         self.crc = crc32c::crc32c_append(self.crc, bytes);
         self.bytes += bytes.len();
         Ok(())
@@ -289,7 +312,7 @@ impl Reader<'_> {
     fn end_section(&mut self) -> Result<(), LoadError> {
         let mut filling = [0; ALIGNMENT_BYTES];
         let filling = &mut filling[..self::filling(self.bytes)];
-        self.input.read_exact(filling)?;
+        self.read(filling)?;
         if filling.iter().any(|&byte| byte != 0) {
             return Err(LoadError::Damaged("filling between sections"));
         }
@@ -311,6 +334,14 @@ struct Header {
 }
 
 impl Header {
+    /// Of both sections of links.
+    fn link_bytes(&self) -> u64 {
+        let section = |blocks: usize, degree: usize| {
+            (4 * blocks as u64 * degree as u64).next_multiple_of(ALIGNMENT_BYTES as u64)
+        };
+        section(self.slots as usize, 2 * self.parameters.m) + section(self.upper_blocks, self.parameters.m)
+    }
+
     fn parse(block: &[u8; 64]) -> Result<Header, LoadError> {
         let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
         let [metric, element, quantization, rest] = word(12).to_le_bytes().map(usize::from);
@@ -340,8 +371,8 @@ impl Header {
     }
 }
 
-fn load(input: &mut dyn Read, verify: bool) -> Result<Loading, LoadError> {
-    let mut reader = Reader { input, crc: 0, bytes: 0, checksums: Vec::new() };
+fn load(input: &dyn Input, verify: bool) -> Result<Loading, LoadError> {
+    let mut reader = Reader::at(input, 0);
     let block = reader.block(false, "header")?;
     if block[..8] != *MAGIC {
         return Err(LoadError::Magic);
@@ -358,12 +389,18 @@ fn load(input: &mut dyn Read, verify: bool) -> Result<Loading, LoadError> {
     let header = Header::parse(&block)?;
     let mut index = Hnsw::new(header.parameters);
     let nodes = Nodes::read(&mut reader, &header)?;
-    index.graph.reserve(header.slots);
-    index.store.reserve(header.slots);
-    index.read_links(&mut reader, &nodes, header.slots)?;
-    let fingerprints = index.read_rows(&mut reader, &nodes, header.slots)?;
-    let footer = reader.block(verify, "footer")?;
-    if verify && let Some(at) = footer_mismatch(&footer, &reader.checksums) {
+    let mut of_links = Reader::at(input, reader.offset);
+    let mut of_rows = Reader::at(input, reader.offset + header.link_bytes());
+    let Hnsw { graph, store, .. } = &mut index;
+    let fingerprints = std::thread::scope(|scope| {
+        let links = scope.spawn(|| read_links(graph, &mut of_links, &nodes, &header));
+        let fingerprints = read_rows(store, &mut of_rows, &nodes, header.slots);
+        links.join().expect("reading ends in a result")?;
+        fingerprints
+    })?;
+    let footer = of_rows.block(verify, "footer")?;
+    let checksums = [reader.checksums, of_links.checksums, of_rows.checksums].concat();
+    if verify && let Some(at) = footer_mismatch(&footer, &checksums) {
         return Err(LoadError::Checksum(SECTIONS[at]));
     }
     // How large vectors are is believed only now: nothing of them is in the file.
@@ -452,57 +489,61 @@ impl Nodes {
     }
 }
 
+fn read_links(
+    graph: &Graph,
+    reader: &mut Reader<'_>,
+    nodes: &Nodes,
+    header: &Header,
+) -> Result<(), LoadError> {
+    graph.reserve(header.slots);
+    reader.rows(header.slots as usize, 4 * graph.capacity(0), |slot, block| {
+        let links = nodes.links(block, 0)?;
+        if nodes.states[slot] == State::Free && block[..4] != [0; 4] {
+            return Err(LoadError::Damaged("links of a free slot"));
+        }
+        graph.place(slot as u32, 0);
+        graph.write(slot as u32, 0, links);
+        Ok(())
+    })?;
+    reader.end_section()?;
+    let block_bytes = 4 * graph.capacity(1);
+    let blocks = reader.bytes(header.upper_blocks * block_bytes)?;
+    let mut blocks = blocks.chunks(block_bytes);
+    for (slot, &level) in (0..).zip(&nodes.levels).filter(|(_, level)| **level != 0) {
+        graph.place(slot, usize::from(level));
+        for (layer, block) in (1..=usize::from(level)).zip(&mut blocks) {
+            graph.write(slot, layer, nodes.links(block, layer)?);
+        }
+    }
+    reader.end_section()
+}
+
+/// Norms and codes; returns the fingerprints.
+fn read_rows(
+    store: &mut Store,
+    reader: &mut Reader<'_>,
+    nodes: &Nodes,
+    slots: u32,
+) -> Result<Vec<u64>, LoadError> {
+    store.reserve(slots);
+    let cosine = store.kind.metric == Metric::Cosine;
+    let norms = reader.words(if cosine { slots as usize } else { 0 })?;
+    reader.end_section()?;
+    if norms.iter().any(|&bits| !f32::from_bits(bits).is_finite()) {
+        return Err(LoadError::Damaged("norm"));
+    }
+    reader.rows(slots as usize, store.code_bytes(), |slot, codes| {
+        let norm = norms.get(slot).map_or(1.0, |&bits| f32::from_bits(bits));
+        store.restore(slot as u32, nodes.ids[slot], nodes.states[slot], (codes, norm));
+        Ok(())
+    })?;
+    reader.end_section()?;
+    let bytes = reader.bytes(8 * slots as usize)?;
+    reader.end_section()?;
+    Ok(bytes.as_chunks().0.iter().map(|&eight| u64::from_le_bytes(eight)).collect())
+}
+
 impl Hnsw {
-    fn read_links(&mut self, reader: &mut Reader<'_>, nodes: &Nodes, slots: u32) -> Result<(), LoadError> {
-        reader.rows(slots as usize, 4 * self.graph.capacity(0), |slot, block| {
-            let links = nodes.links(block, 0)?;
-            if nodes.states[slot] == State::Free && block[..4] != [0; 4] {
-                return Err(LoadError::Damaged("links of a free slot"));
-            }
-            self.graph.place(slot as u32, 0);
-            self.graph.write(slot as u32, 0, links);
-            Ok(())
-        })?;
-        reader.end_section()?;
-        let block_bytes = 4 * self.graph.capacity(1);
-        for slot in 0..slots {
-            let level = usize::from(nodes.levels[slot as usize]);
-            if level == 0 {
-                continue;
-            }
-            let blocks = reader.bytes(level * block_bytes)?;
-            self.graph.place(slot, level);
-            for (layer, block) in (1..).zip(blocks.chunks(block_bytes)) {
-                self.graph.write(slot, layer, nodes.links(block, layer)?);
-            }
-        }
-        reader.end_section()
-    }
-
-    /// Norms and codes; returns the fingerprints.
-    fn read_rows(
-        &mut self,
-        reader: &mut Reader<'_>,
-        nodes: &Nodes,
-        slots: u32,
-    ) -> Result<Vec<u64>, LoadError> {
-        let cosine = self.parameters.metric == Metric::Cosine;
-        let norms = reader.words(if cosine { slots as usize } else { 0 })?;
-        reader.end_section()?;
-        if norms.iter().any(|&bits| !f32::from_bits(bits).is_finite()) {
-            return Err(LoadError::Damaged("norm"));
-        }
-        reader.rows(slots as usize, self.store.code_bytes(), |slot, codes| {
-            let norm = norms.get(slot).map_or(1.0, |&bits| f32::from_bits(bits));
-            self.store.restore(slot as u32, nodes.ids[slot], nodes.states[slot], (codes, norm));
-            Ok(())
-        })?;
-        reader.end_section()?;
-        let bytes = reader.bytes(8 * slots as usize)?;
-        reader.end_section()?;
-        Ok(bytes.as_chunks().0.iter().map(|&eight| u64::from_le_bytes(eight)).collect())
-    }
-
     /// Gives ids to the restored slots, now that all checksums are known to be right.
     fn restore_nodes(&mut self, nodes: &Nodes) -> Result<(), LoadError> {
         for (slot, &state) in (0..).zip(&nodes.states) {
@@ -643,8 +684,8 @@ fn fingerprint(vector: &[u8]) -> u64 {
 /// An entry for fuzzing: whatever the bytes are, nothing panics and memory stays within a constant times their number.
 /// Reads them with checksums, and without, for the checks behind those; uses the graph if one comes of it.
 pub fn fuzz_load(bytes: &[u8]) {
-    let _refused = load(&mut &*bytes, true).map(drop);
-    let Ok(loading) = load(&mut &*bytes, false) else { return };
+    let _refused = load(&bytes, true).map(drop);
+    let Ok(loading) = load(&bytes, false) else { return };
     let vector = vec![0; loading.index.store.vector_bytes_each()];
     (0..3).for_each(|id| _ = loading.restore(id, &vector));
     let index = loading.finish();

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
-pub use self::file::{LoadError, Loading, fuzz_load};
+pub use self::file::{Input, LoadError, Loading, fuzz_load};
 use self::graph::Graph;
 use self::repair::Repair;
 use crate::store::{Kind, Store};

@@ -5,7 +5,7 @@
 
 use super::{Keyspace, Value};
 use crate::effect::{Effect, List, Record};
-use crate::types::{Hash, StringValue};
+use crate::types::{Hash, Housed, StringValue};
 
 /// What an effect did.
 #[derive(Debug, Default)]
@@ -189,6 +189,31 @@ fn hash_set(
         return Outcome::count(count);
     }
     self::hash(keyspace, number, key, set_all)
+}
+
+/// A HashSet of a snapshot, of which some contents are housed: each with the number of its pair, in order.
+pub(super) fn hash_load(
+    keyspace: &mut Keyspace,
+    number: u32,
+    key: &[u8],
+    fields: List<'_>,
+    housed: &mut dyn Iterator<Item = (usize, Housed)>,
+) -> Outcome {
+    let database = keyspace.database_mut(number);
+    if database.get(key).is_some() {
+        return hash_set(keyspace, number, key, fields, false);
+    }
+    let mut hash = Box::new(Hash::new());
+    let mut housed = housed.peekable();
+    for (at, (name, value)) in fields.pairs().enumerate() {
+        match housed.next_if(|(pair, _)| *pair == at) {
+            Some((_, content)) if hash.get(name).is_none() => hash.set_housed(name, content),
+            _ => _ = hash.set(name, value, false),
+        }
+    }
+    let count = hash.len();
+    database.insert_new(key, Value::Hash(hash));
+    Outcome::count(count)
 }
 
 fn rename(keyspace: &mut Keyspace, from: u32, key: &[u8], to: u32, new_key: &[u8]) -> Outcome {

@@ -20,6 +20,13 @@ impl Database {
         Database::default()
     }
 
+    /// Makes room for so many keys, where there are none.
+    pub(super) fn reserve(&mut self, keys: usize) {
+        if self.is_empty() {
+            self.table.reserve(keys);
+        }
+    }
+
     /// How many keys are stored, expired ones included.
     pub fn len(&self) -> usize {
         self.table.len()

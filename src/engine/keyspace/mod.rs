@@ -16,7 +16,7 @@ pub use apply::Outcome;
 pub use database::Database;
 pub use entry::{Entry, Value};
 
-use crate::effect::Record;
+use crate::effect::{List, Record};
 use crate::types::Housed;
 use std::ops::Deref;
 
@@ -57,6 +57,23 @@ impl Keyspace {
     /// Applies one effect. Replay, execution and the snapshotter call this and nothing else.
     pub fn apply(&mut self, record: &Record<'_>) -> Outcome {
         apply::apply(self, record)
+    }
+
+    /// Makes room for so many keys in a database that has none.
+    pub(crate) fn reserve(&mut self, database: u32, keys: usize) {
+        self.database_mut(database).reserve(keys);
+    }
+
+    /// Applies a HashSet of a snapshot, of which some contents stand somewhere already: each with the number of its pair, in
+    /// order.
+    pub(crate) fn load_hash(
+        &mut self,
+        database: u32,
+        key: &[u8],
+        fields: List<'_>,
+        housed: &mut dyn Iterator<Item = (usize, Housed)>,
+    ) -> Outcome {
+        apply::hash_load(self, database, key, fields, housed)
     }
 
     /// Takes over all entries of another keyspace, one that was filled apart from this one. `Err` with the key if one is in both:

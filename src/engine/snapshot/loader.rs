@@ -3,7 +3,8 @@
 //!
 //! A start reads sections by several threads, each into a keyspace of its own that the whole then absorbs: sections have no keys
 //! in common. Modules follow each key while it is still in the cache (`Follower`), so that what they make of it need not
-//! be done by another walk over all keys.
+//! be done by another walk over all keys. Hashes they see before they are made: a content that a module keeps goes there from
+//! the block, and is never copied into the hash.
 //!
 //! Nothing here is believed before it was checked: lengths are compared with the file's size before anything is
 //! allocated, blocks with their CRC before they are decoded, and only the effects that a snapshot is made of are applied.
@@ -18,12 +19,13 @@ use super::writer::total;
 use crate::effect::{Effect, Record, decode_batch};
 use crate::env::{Access, Disk, DiskFile, Env};
 use crate::error::ReplayError;
-use crate::keyspace::{Housing, Keyspace};
+use crate::keyspace::{Housing, Keyspace, Outcome};
 use crate::log::RunningChecksum;
-use crate::module::{Follower, Module};
+use crate::module::{Follower, HousedContent, Module, ReadHash};
 use crate::recovery::Recovering;
 use crate::slot::key_slot;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -106,6 +108,13 @@ impl SnapshotFile {
         let of_keys = |section: &Section| matches!(section.content, Content::Keys { .. });
         let sections: Vec<usize> =
             (0..self.sections.len()).filter(|&index| of_keys(&self.sections[index])).collect();
+        let mut keys = BTreeMap::<u32, usize>::new();
+        for section in &self.sections {
+            if let Content::Keys { database, .. } = section.content {
+                *keys.entry(database).or_default() += section.keys_at_most();
+            }
+        }
+        keys.into_iter().for_each(|(database, keys)| recovering.reserve(database, keys));
         let (next, whole) = (AtomicUsize::new(0), Mutex::new((recovering, None::<(usize, SnapshotError)>)));
         let run = || {
             let mut block = Vec::new();
@@ -148,32 +157,10 @@ impl SnapshotFile {
         let Content::Keys { database, .. } = self.sections[index].content else {
             unreachable!("only asked for sections of keys")
         };
-        let mut part = Keyspace::new(0);
-        let follow = |part: &mut Keyspace, keys: &[&[u8]]| {
-            followers.iter().for_each(|follower| follower.loaded(&mut Housing::of(part), database, keys));
-        };
-        // The effects of a key follow each other, but may begin in one block and end in the next.
-        let mut open: Option<Vec<u8>> = None;
-        self.read_blocks(index, block, &mut |records| {
-            let mut keys: Vec<&[u8]> = open.as_deref().into_iter().collect();
-            for record in records {
-                let record = record?;
-                let key = record.effect.key().expect("sections of keys hold no other effects");
-                if keys.last() != Some(&key) {
-                    keys.push(key);
-                }
-                if part.apply(&record).mismatch {
-                    return Err(BlockError::Replay(ReplayError::Mismatch(format!("{:?}", record.effect))));
-                }
-            }
-            let last = keys.pop().map(<[u8]>::to_vec);
-            follow(&mut part, &keys);
-            open = last;
-            Ok(())
-        })?;
-        let keys: Vec<&[u8]> = open.as_deref().into_iter().collect();
-        follow(&mut part, &keys);
-        Ok(part)
+        let mut part = Part { keyspace: Keyspace::new(0), database, followers, open: None };
+        part.keyspace.reserve(database, self.sections[index].keys_at_most());
+        self.read_blocks(index, block, &mut |records| part.load(&records.collect::<Result<Vec<_>, _>>()?))?;
+        Ok(part.finish())
     }
 
     /// Loads the keys of these slots, both ends included, of all databases, with nobody following them.
@@ -336,6 +323,96 @@ type EachBlock<'a> =
 enum BlockError {
     Damaged(String),
     Replay(ReplayError),
+}
+
+/// A section of keys on its way into a keyspace of its own.
+struct Part<'f> {
+    keyspace: Keyspace,
+    database: u32,
+    followers: &'f [Arc<dyn Follower>],
+    /// The last key: the effects of a key follow each other, but may begin in one block and end in the next.
+    open: Option<Vec<u8>>,
+}
+
+impl Part<'_> {
+    /// Applies the effects of a block.
+    fn load(&mut self, records: &[Record<'_>]) -> Result<(), BlockError> {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
+        let opened = self.open.replace(key_of(last).to_vec());
+        // It ended with the block before, if it does not go on in this one.
+        let ended = opened.as_deref().filter(|&opened| opened != key_of(first));
+        let is_whole = |key| key != key_of(last) && opened.as_deref() != Some(key);
+        let of_keys = records.chunk_by(|one, next| key_of(one) == key_of(next));
+        let (hashes, others): (Vec<_>, Vec<_>) =
+            of_keys.partition(|of_key| is_whole(key_of(&of_key[0])) && whole_hash(of_key).is_some());
+        self.load_hashes(&hashes)?;
+        others.iter().copied().flatten().try_for_each(|record| self.apply(record))?;
+        let keys = ended.into_iter().chain(others.iter().map(|of_key| key_of(&of_key[0])));
+        self.follow(&keys.filter(|&key| key != key_of(last)).collect::<Vec<_>>());
+        Ok(())
+    }
+
+    /// Applies the effects of hashes that were read whole, and lets stand where it stands what followers know.
+    fn load_hashes(&mut self, of_keys: &[&[Record<'_>]]) -> Result<(), BlockError> {
+        let hashes: Vec<ReadHash<'_>> = of_keys.iter().filter_map(|of_key| whole_hash(of_key)).collect();
+        let of_follower = |follower: &Arc<dyn Follower>| follower.hashes(self.database, &hashes);
+        let mut housed: Vec<HousedContent> = self.followers.iter().flat_map(of_follower).collect();
+        housed.sort_by_key(|content| (content.hash, content.pair));
+        // Where two have it, one is enough.
+        housed.dedup_by_key(|content| (content.hash, content.pair));
+        let mut housed = housed.into_iter().peekable();
+        for (number, (of_key, hash)) in of_keys.iter().zip(&hashes).enumerate() {
+            let of_hash = std::iter::from_fn(|| housed.next_if(|content| content.hash == number));
+            let of_hash = &mut of_hash.map(|content| (content.pair, content.housed));
+            check(&of_key[0], &self.keyspace.load_hash(self.database, hash.key, hash.fields, of_hash))?;
+            of_hash.for_each(drop);
+            of_key[1..].iter().try_for_each(|record| self.apply(record))?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, record: &Record<'_>) -> Result<(), BlockError> {
+        check(record, &self.keyspace.apply(record))
+    }
+
+    fn follow(&mut self, keys: &[&[u8]]) {
+        for follower in self.followers {
+            follower.loaded(&mut Housing::of(&mut self.keyspace), self.database, keys);
+        }
+    }
+
+    fn finish(mut self) -> Keyspace {
+        if let Some(open) = self.open.take() {
+            self.follow(&[&open]);
+        }
+        self.keyspace
+    }
+}
+
+fn key_of<'a>(record: &Record<'a>) -> &'a [u8] {
+    record.effect.key().expect("sections of keys hold no other effects")
+}
+
+/// The hash that these effects of one key make, if the first of them sets all its fields.
+fn whole_hash<'a>(of_key: &[Record<'a>]) -> Option<ReadHash<'a>> {
+    let (first, rest) = of_key.split_first()?;
+    match first.effect {
+        Effect::HashSet { key, fields, .. }
+            if rest
+                .iter()
+                .all(|record| matches!(record.effect, Effect::Expire { .. } | Effect::HashExpire { .. })) =>
+        {
+            Some(ReadHash { key, fields })
+        }
+        _ => None,
+    }
+}
+
+fn check(record: &Record<'_>, outcome: &Outcome) -> Result<(), BlockError> {
+    match outcome.mismatch {
+        true => Err(BlockError::Replay(ReplayError::Mismatch(format!("{:?}", record.effect)))),
+        false => Ok(()),
+    }
 }
 
 /// Whether an effect is one that this section may hold. Others could change keys elsewhere, or take any memory.

@@ -8,13 +8,16 @@ use crate::log::memory::MemoryLog;
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::Recovered;
 use crate::log::{LogId, Lsn, Pos, ShardLog};
-use crate::module::{Applied, Module, ModuleEffect};
+use crate::module::{Applied, Follower, HousedContent, Module, ModuleEffect, ReadHash};
 use crate::recovery::{self, StartError};
+use crate::types::{House, Housed};
+use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A directory of the test's own, removed at its end.
 struct Directory(PathBuf);
@@ -41,7 +44,53 @@ impl Drop for Directory {
 
 /// Keeps a definition per database: the last payload. FLUSHALL removes them, SWAPDB exchanges them.
 #[derive(Default)]
-struct Definitions(BTreeMap<u32, Vec<u8>>);
+struct Definitions(BTreeMap<u32, Vec<u8>>, Arc<Listener>);
+
+/// Hears of the keys of a snapshot, and keeps the longer contents of hashes itself.
+#[derive(Default)]
+struct Listener {
+    keys: Mutex<BTreeSet<(u32, Vec<u8>)>>,
+    housed: AtomicUsize,
+}
+
+impl Listener {
+    fn hear(&self, database: u32, key: &[u8]) {
+        let is_new = self.keys.lock().insert((database, key.to_vec()));
+        assert!(is_new, "it hears of each key once: {}", key.escape_ascii());
+    }
+}
+
+impl Follower for Listener {
+    fn hashes(&self, database: u32, hashes: &[ReadHash<'_>]) -> Vec<HousedContent> {
+        let mut all_housed = Vec::new();
+        for (hash, read) in hashes.iter().enumerate() {
+            self.hear(database, read.key);
+            let pairs = read.fields.pairs().enumerate();
+            for (pair, (_, content)) in pairs.filter(|(_, (_, content))| content.len() > 100) {
+                self.housed.fetch_add(1, Ordering::Relaxed);
+                let housed = Housed::new(Arc::new(Kept(content.to_vec())), 0);
+                all_housed.push(HousedContent { hash, pair, housed });
+            }
+        }
+        all_housed
+    }
+
+    fn loaded(&self, keyspace: &mut Housing<'_>, database: u32, keys: &[&[u8]]) {
+        for key in keys {
+            self.hear(database, key);
+            assert!(keyspace.entry(database, key).is_some());
+        }
+    }
+}
+
+struct Kept(Vec<u8>);
+
+impl House for Kept {
+    fn content(&self, _: u32) -> &[u8] {
+        &self.0
+    }
+    fn release(&self, _: u32) {}
+}
 
 impl Module for Definitions {
     fn name(&self) -> &'static str {
@@ -56,6 +105,9 @@ impl Module for Definitions {
     fn apply(&mut self, _: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String> {
         self.0.insert(effect.database, effect.payload.to_vec());
         Ok(())
+    }
+    fn follower(&self) -> Option<Arc<dyn Follower>> {
+        Some(self.1.clone())
     }
     fn observe(&mut self, _: &mut Housing<'_>, applied: &Applied<'_>) {
         match applied.record.effect {
@@ -155,7 +207,17 @@ impl World {
     fn check(&self) -> recovery::StartReport {
         let (recovering, report) = self.recover().expect("snapshot and log are whole");
         assert_same(&self.live, recovering.keyspace());
-        assert_eq!(self.definitions.0, recovering.modules().get::<Definitions>().0);
+        let Definitions(definitions, listener) = recovering.modules().get();
+        assert_eq!(self.definitions.0, *definitions);
+        if report.batches == 0 {
+            let keys = (0..).zip(self.live.databases()).flat_map(|(number, database)| {
+                database.iter().map(move |entry| (number, entry.key().to_vec()))
+            });
+            assert_eq!(keys.collect::<BTreeSet<_>>(), *listener.keys.lock(), "a follower hears of all keys");
+            let housed = recovering.keyspace().databases().iter().flat_map(|database| database.iter());
+            let housed = housed.filter(|entry| entry.value().housed_bytes() > 0).count();
+            assert!(housed <= listener.housed.load(Ordering::Relaxed));
+        }
         report
     }
 
@@ -288,6 +350,41 @@ fn a_tail_larger_than_the_buffers_goes_through_files() {
     let names = world.env.disk.list(&world.directory.0).expect("it is there");
     assert!(names.iter().all(|name| !name.ends_with(".tmp")), "{names:?}");
     assert_eq!(names.iter().filter(|name| name.ends_with(".snapshot")).count(), 2);
+}
+
+#[test]
+fn a_follower_hears_of_hashes_once_however_blocks_cut_them() {
+    let mut world = World::new("snapshot-follower");
+    let contents: Vec<Vec<u8>> = (0..40).map(|n| vec![b'a' + n % 20; 997 * (usize::from(n) + 1)]).collect();
+    for (number, content) in contents.iter().enumerate() {
+        let key = format!("{{same slot}}{number}");
+        let key = key.as_bytes();
+        // Effects of up to 40 KB in blocks of 128 KB; and one hash that takes several.
+        let fields: Vec<&[u8]> = match number {
+            7 => {
+                contents.iter().flat_map(|content| [&content[..20 + content.len() / 997], content]).collect()
+            }
+            _ => vec![b"number", b"7", b"content", content],
+        };
+        world.batch(&[(1, Effect::HashSet { key, fields: List::Arguments(&fields), keep_expiry: false })]);
+        let names = List::Arguments(&[b"content"]);
+        match number % 5 {
+            0 => world.batch(&[(1, Effect::HashExpire { key, fields: names, expires_at_ms: 9_000_000 })]),
+            1 => world.batch(&[(1, Effect::Expire { key, expires_at_ms: 9_000_000 })]),
+            2 => world.batch(&[(1, Effect::StringSet { key: b"a string", value: key, expires_at_ms: 0 })]),
+            _ => {}
+        }
+    }
+    world.create().expect("there is something");
+    world.check();
+    let (recovering, _) = world.recover().expect("snapshot and log are whole");
+    let entry = |number: usize| {
+        let key = format!("{{same slot}}{number}");
+        recovering.keyspace().entry(1, key.as_bytes()).expect("it is there")
+    };
+    let housed = (0..40).filter(|&number| entry(number).value().housed_bytes() == contents[number].len());
+    assert!(housed.count() > 25, "most hashes are read whole, and then nothing of theirs stands twice");
+    assert_eq!(entry(7).value().housed_bytes(), 0, "one that takes several effects is followed afterwards");
 }
 
 #[test]

@@ -113,6 +113,15 @@ impl Hash {
         true
     }
 
+    /// Sets the value of a field that is new to a content that is housed.
+    pub(crate) fn set_housed(&mut self, name: &[u8], housed: Housed) {
+        debug_assert!(self.get(name).is_none(), "the field is new");
+        let field =
+            Field { name: ShortBytes::new(name), value: StringValue::Housed(housed), expires_at_ms: 0 };
+        self.heap_bytes += field.heap_bytes();
+        self.insert_new(field);
+    }
+
     /// Lets a field's value stand in a house that has the same content.
     pub(crate) fn house(&mut self, name: &[u8], housed: Housed) {
         let Some(field) = self.get_mut(name) else { return };

@@ -37,7 +37,7 @@ impl<I: VectorIndex + ?Sized> Floats for I {
 
 /// A saved graph with the vectors that this one has.
 pub fn loaded(bytes: &[u8], vectors: &Hnsw) -> Hnsw {
-    let loading = Hnsw::load(&mut &bytes[..]).expect("a whole graph");
+    let loading = Hnsw::load(&bytes).expect("a whole graph");
     for id in 0..4 * vectors.len() as u32 {
         if let Some(vector) = vectors.vector(id) {
             loading.restore(id, vector.as_bytes());
