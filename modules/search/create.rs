@@ -36,6 +36,9 @@ pub fn parse(args: Args<'_>) -> Parsed<Definition> {
     let mut fields: Vec<Field> = Vec::new();
     while !words.is_done() {
         let field = field(&mut words)?;
+        if field.name.is_empty() {
+            return Err(CommandError::of("SEARCH_QUERY_BAD Field name cannot be empty"));
+        }
         if fields.iter().any(|other| other.name == field.name) {
             return Err(CommandError::new(format!(
                 "SEARCH_QUERY_BAD Duplicate field in schema - {}",

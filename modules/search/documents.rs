@@ -440,6 +440,9 @@ fn read_with(
         let content = hash.with(&field.identifier, |bytes| match &field.kind {
             FieldKind::Vector(vector) => {
                 is_vector(vector, bytes).then_some(Content::Vector).ok_or_else(|| {
+                    if bytes.len() == vector.blob_bytes() {
+                        return "Could not add vector with a component that is not a finite number".to_owned();
+                    }
                     format!(
                         "SEARCH_VECTOR_BLOB_SIZE_MISMATCH Could not add vector with blob size {} (expected size {})",
                         bytes.len(),

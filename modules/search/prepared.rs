@@ -45,7 +45,8 @@ impl Prepared {
     /// Understands a request; the values of its parameters are not looked at.
     pub fn new(definition: &Definition, args: Args<'_>) -> Result<Prepared, CommandError> {
         let (request, parameters) = request::parse(args)?;
-        let mut template = query::parse(definition, args[QUERY_AT], &parameters)?;
+        let mut template =
+            query::parse(definition, args[QUERY_AT], &parameters, request.in_fields.as_deref())?;
         add_filters(definition, &request, &mut template)?;
         let mut words: Vec<Option<Box<[u8]>>> =
             args.from(QUERY_AT).iter().map(|word| Some(Box::from(*word))).collect();

@@ -28,6 +28,8 @@ pub struct Request {
     /// `None` for as long as it takes.
     pub timeout: Option<Duration>,
     pub in_keys: Option<Vec<Vec<u8>>>,
+    /// Where words of the query are looked for; `None` for all TEXT fields.
+    pub in_fields: Option<Vec<Vec<u8>>>,
     /// Numeric filters in the old form: field, least, most, as written.
     pub filters: Vec<[Vec<u8>; 3]>,
 }
@@ -51,6 +53,7 @@ pub fn parse<'a>(args: Args<'a>) -> Result<(Request, Parameters<'a>), CommandErr
         limit: 10,
         timeout: Some(TIMEOUT_DEFAULT),
         in_keys: None,
+        in_fields: None,
         filters: Vec::new(),
     };
     let mut parameters = Parameters::default();
@@ -137,8 +140,9 @@ fn option<'a>(
             .ok_or(CommandError::of("SEARCH_PARSE_ARGS TIMEOUT requires a non negative integer"))?;
         request.timeout = (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
     } else if words.take("INKEYS") {
-        let keys = counted(words, "INKEYS")?;
-        request.in_keys = Some(keys.iter().map(|key| key.to_vec()).collect());
+        request.in_keys = Some(names(words, "INKEYS")?);
+    } else if words.take("INFIELDS") {
+        request.in_fields = Some(names(words, "INFIELDS")?);
     } else if words.take("FILTER") {
         let three = words.words(3);
         let three = three.map_err(|_| CommandError::of("SEARCH_PARSE_ARGS FILTER requires 3 arguments"))?;
@@ -157,8 +161,7 @@ const NOT_IN_PAIRS: CommandError =
 
 fn refused(word: &[u8]) -> CommandError {
     let upper = word.to_ascii_uppercase();
-    let known: [&[u8]; 7] =
-        [b"GEOFILTER", b"INFIELDS", b"SUMMARIZE", b"HIGHLIGHT", b"SLOP", b"INORDER", b"EXPLAINSCORE"];
+    let known: [&[u8]; 6] = [b"GEOFILTER", b"SUMMARIZE", b"HIGHLIGHT", b"SLOP", b"INORDER", b"EXPLAINSCORE"];
     if known.contains(&upper.as_slice()) {
         return error::unsupported(&format!("{} is", String::from_utf8_lossy(&upper)));
     }
@@ -178,6 +181,10 @@ fn counted<'a>(words: &mut Options<'a>, option: &str) -> Result<&'a [&'a [u8]], 
     let count =
         unsigned(value(words, option)?).ok_or_else(|| error::bad_arguments(option, error::CONVERSION))?;
     words.words(count as usize).map_err(|_| error::bad_arguments(option, error::NO_VALUE))
+}
+
+fn names(words: &mut Options<'_>, option: &str) -> Result<Vec<Vec<u8>>, CommandError> {
+    Ok(counted(words, option)?.iter().map(|name| name.to_vec()).collect())
 }
 
 fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, CommandError> {

@@ -7,7 +7,7 @@ use crate::error;
 use crate::schema::{Algorithm, Definition, Field, FieldKind, VectorOptions};
 use crate::text::{self, StopWords};
 use engramdb_engine::command::CommandError;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Nested parentheses and signs.
@@ -42,14 +42,31 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Reads a query on an index; the values of its parameters are put in by `Template::bind`.
-pub fn parse(definition: &Definition, text: &[u8], parameters: &Parameters<'_>) -> Parsed<Template> {
+/// Reads a query on an index; the values of its parameters are put in by `Template::bind`. Words are looked for in the
+/// fields called `in_fields` only, where that is given.
+pub fn parse(
+    definition: &Definition,
+    text: &[u8],
+    parameters: &Parameters<'_>,
+    in_fields: Option<&[Vec<u8>]>,
+) -> Parsed<Template> {
+    let in_fields: Option<HashSet<&[u8]>> = in_fields.map(|names| names.iter().map(Vec::as_slice).collect());
+    let (in_fields, fields) = (in_fields.as_ref(), Arc::default());
+    let mut parser = Parser {
+        text,
+        at: 0,
+        definition,
+        parameters,
+        in_fields,
+        depth: 0,
+        size: 0,
+        fields,
+        are_fields_named: false,
+    };
     let all_text = (0..).zip(&definition.fields);
     let all_text =
         all_text.filter(|(_, field)| matches!(field.kind, FieldKind::Text { .. }) && !field.no_index);
-    let fields = all_text.map(|(field, _)| field).collect();
-    let mut parser =
-        Parser { text, at: 0, definition, parameters, depth: 0, size: 0, fields, is_in_fields: false };
+    parser.fields = parser.wanted(all_text.map(|(field, _)| field));
     let filter = parser.filter()?;
     let knn = if parser.take_arrow_to(b'[') { Some(parser.knn(filter == Node::All)?) } else { None };
     parser.space();
@@ -64,21 +81,23 @@ struct Parser<'a> {
     at: usize,
     definition: &'a Definition,
     parameters: &'a Parameters<'a>,
+    /// By name; `None` for all.
+    in_fields: Option<&'a HashSet<&'a [u8]>>,
     depth: usize,
     /// Of all nodes so far.
     size: usize,
     /// The TEXT fields that words are looked for in, and whether the query names them; otherwise they are all.
     fields: Arc<[usize]>,
-    is_in_fields: bool,
+    are_fields_named: bool,
 }
 
 /// Punctuation that separates words like a space.
 fn is_space(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || b",.;/&^#+`?!".contains(&byte)
+    byte.is_ascii_whitespace() || b",.;/&^#+`?!<>".contains(&byte)
 }
 
 fn is_word(byte: u8) -> bool {
-    !is_space(byte) && !b"|()[]{}\"'*%$@~-=<>:".contains(&byte)
+    !is_space(byte) && !b"|()[]{}\"'*%$@~-=:".contains(&byte)
 }
 
 impl<'a> Parser<'a> {
@@ -89,8 +108,17 @@ impl<'a> Parser<'a> {
     }
 
     fn space(&mut self) {
-        while self.peek().is_some_and(is_space) {
+        while self.peek().is_some_and(|byte| is_space(byte) || self.is_stray(byte)) {
             self.at += 1;
+        }
+    }
+
+    /// True for punctuation that could begin something, and does not here: it separates words too.
+    fn is_stray(&self, byte: u8) -> bool {
+        match byte {
+            b'\'' => values::closing_mark(self.text, self.at).is_none(),
+            b'=' => self.text.get(self.at + 1) != Some(&b'>'),
+            _ => false,
         }
     }
 
@@ -332,7 +360,7 @@ impl<'a> Parser<'a> {
         self.at = end + 1;
         if end == start {
             let empty = Pattern::Exact(Vec::new());
-            if self.is_in_fields {
+            if self.are_fields_named && !self.fields.is_empty() {
                 open::check_empty(self.definition, &self.fields, &empty)?;
             }
             return self.term(empty).map(Some);
@@ -357,6 +385,12 @@ impl<'a> Parser<'a> {
     fn text_fields(&mut self) -> Parsed<Arc<[usize]>> {
         self.grow(self.fields.len())?;
         Ok(self.fields.clone())
+    }
+
+    /// Those of the fields that words may be looked for in.
+    fn wanted(&self, fields: impl Iterator<Item = usize>) -> Arc<[usize]> {
+        let name = |field: usize| self.definition.fields[field].name.as_slice();
+        fields.filter(|&field| self.in_fields.is_none_or(|names| names.contains(name(field)))).collect()
     }
 
     // Fields.
@@ -424,11 +458,11 @@ impl<'a> Parser<'a> {
                 return Err(self.wrong("TEXT", place));
             }
         }
-        let named = places.into_iter().map(|(field, _)| field).collect();
+        let named = self.wanted(places.into_iter().map(|(field, _)| field));
         let outer =
-            (std::mem::replace(&mut self.fields, named), std::mem::replace(&mut self.is_in_fields, true));
+            (std::mem::replace(&mut self.fields, named), std::mem::replace(&mut self.are_fields_named, true));
         let node = self.unary();
-        (self.fields, self.is_in_fields) = outer;
+        (self.fields, self.are_fields_named) = outer;
         node
     }
 
@@ -751,7 +785,7 @@ pub fn fuzz_query(bytes: &[u8]) {
         parameters.add(name, word).expect("different names");
     }
     // Whether it parses is the bytes' affair.
-    if let Ok(template) = parse(&definition, bytes, &parameters) {
+    if let Ok(template) = parse(&definition, bytes, &parameters, None) {
         _ = template.bind(&definition, &[&[0; 4], b"1"]);
     }
 }

@@ -77,6 +77,7 @@ fn attributes_of_neighbours_are_checked_though_nothing_depends_on_them() {
 fn what_is_wrong_with_a_schema_is_said_in_the_words_of_the_field_or_algorithm() {
     let server = Server::new();
     let missing = "Expected an argument, but none provided";
+    assert_eq!(server.line("FT.CREATE i SCHEMA f AS '' TAG"), "SEARCH_QUERY_BAD Field name cannot be empty");
     for (field, error) in [
         ("VECTOR", format!("Bad arguments for vector similarity algorithm: {missing}")),
         ("VECTOR FLAT", format!("Bad arguments for vector similarity number of parameters: {missing}")),
@@ -121,6 +122,7 @@ fn failures_are_told_of_the_index_and_of_the_field() {
     let server = index();
     server.hset("d:1", &[("v", b"1234")]);
     server.hset("d:2", &[("n", b"many")]);
+    server.hset("d:4", &[("f", &blob(&[f32::NAN, 0.0]))]);
     server.hset("d:3", &[("v", b"123")]);
     let info = server.line("FT.INFO idx");
     let errors = |count: u64, error: &str, key: &str| {
@@ -132,12 +134,14 @@ fn failures_are_told_of_the_index_and_of_the_field() {
         format!(r#"["identifier", "{field}", "attribute", "{field}", {errors}"]]"#)
     };
     let vector = "SEARCH_VECTOR_BLOB_SIZE_MISMATCH Could not add vector with blob size 3 (expected size 8)";
+    let infinite = "Could not add vector with a component that is not a finite number";
     let number = "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: \\'many\\'";
     for part in [
-        errors(3, vector, "d:3"),
+        errors(4, vector, "d:3"),
         of_field("v", errors(2, vector, "d:3")),
         of_field("n", errors(1, number, "d:2")),
-        of_field("f", errors(0, "N/A", "N/A")),
+        of_field("f", errors(1, infinite, "d:4")),
+        of_field("t", errors(0, "N/A", "N/A")),
     ] {
         assert!(info.contains(&part), "{part} is not in {info}");
     }
@@ -274,5 +278,36 @@ fn tag_values_are_those_that_some_document_has() {
         ("FT.TAGVALS none c", "SEARCH_INDEX_NOT_FOUND Index not found: none"),
     ] {
         assert_eq!(server.line(line), error, "{line}");
+    }
+}
+
+#[test]
+fn punctuation_that_means_nothing_separates_words() {
+    let server = index();
+    server.hset("d:1", &[("t", b"two words"), ("v", &blob(&[0.0, 0.0]))]);
+    for mark in ["'", "<", ">", "=", "==", "!", "?", "&", "^", "#", "+", "`", ",", ".", ";", "/"] {
+        for query in
+            [format!("two{mark}words"), format!("@t:(two {mark} words)"), format!("@t:(two{mark})words")]
+        {
+            assert_eq!(search(&server, &query), r#"[1, "d:1"]"#, "{query}");
+        }
+    }
+    assert_eq!(search(&server, "two='words'=>[KNN 1 @v $v]"), r#"[1, "d:1"]"#);
+}
+
+#[test]
+fn words_are_looked_for_in_the_fields_that_are_named() {
+    let server = index();
+    server.hset("d:1", &[("t", b"word"), ("e", b"other")]);
+    server.hset("d:2", &[("t", b"other"), ("e", b"word"), ("c", b"x")]);
+    for (query, fields, reply) in [
+        ("word", "1 t", r#"[1, "d:1"]"#),
+        ("word", "2 t e", r#"[2, "d:1", "d:2"]"#),
+        ("word @c:{x}", "1 e", r#"[1, "d:2"]"#),
+        ("@t:word", "1 e", "[0]"),
+        ("word", "1 none", "[0]"),
+    ] {
+        let line = format!("FT.SEARCH idx '{query}' INFIELDS {fields} NOCONTENT");
+        assert_eq!(server.line(&line), reply, "{line}");
     }
 }

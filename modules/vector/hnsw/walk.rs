@@ -203,7 +203,8 @@ impl<'a> Walker<'a> {
         let Walker { index, query, limits, .. } = *self;
         let start = index.candidate_in_range(query, start.slot());
         let radius = radius_of_candidates(request.radius);
-        let reach = radius + radius.abs() * request.epsilon.max(0.0);
+        let beyond = radius.abs() * request.epsilon.clamp(0.0, f32::MAX);
+        let reach = if radius.is_infinite() { radius } else { radius + beyond };
         // Deleted ones too: an id that was given another vector meanwhile is found by its old one, and settled later.
         let is_row = |candidate: Candidate| {
             let is_allowed = |filter: &dyn Filter| filter.allows(index.store.id_of(candidate.slot()));
