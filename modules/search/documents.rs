@@ -287,8 +287,9 @@ impl Documents {
         }
     }
 
+    /// With their ids, in the order of these: so saved, they come back to slots one behind the other.
     pub fn keys(&self) -> impl Iterator<Item = (&[u8], u32)> {
-        self.keys.ids.iter().filter_map(|&id| Some((self.key(id)?, id)))
+        (0..self.id_bound()).filter_map(|id| Some((self.key(id)?, id)))
     }
 
     /// Indexes the content of a key, new or changed; returns its id.

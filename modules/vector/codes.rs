@@ -1,13 +1,21 @@
 //! Vectors as a few bits a component: what walks through a graph read instead of the vectors. A walk is bound by memory, and
 //! a code of four bits is an eighth of a vector.
 //!
-//! A vector is rotated first (rotation.rs), so that its components are alike, and then each becomes the nearest of `2^bits`
-//! levels. Nothing is trained, so the first vector is coded like the last. A query keeps a byte for each component.
-//! Distances between codes are good to find the way by, not to be replied.
+//! What is coded is how a vector differs from the *centre*, the mean of the first of them: what all have in common
+//! would take the levels for itself. For the cosine distance that is said of vectors of length one. The difference is rotated
+//! (rotation.rs), so that its components are alike, and then each becomes the nearest of `2^bits` levels. A query keeps a byte
+//! for each component. Distances between codes are good to find the way by, not to be replied. There are no codes before
+//! there is a centre, which then stays: saved codes depend on it.
 //!
-//! With `u` the level of a component and `c` the middle of all levels, what a code stands for is `s (u - c)`, where the scale
-//! s is chosen such that the product with the vector itself is right: the estimate of RaBitQ (arXiv 2405.12497, and for
-//! several bits 2409.09913), without which lengths shrink with the bits.
+//! With `u` the level of a component and `m` the middle of all levels, what a code stands for is `s (u - m)`, where the scale
+//! s is chosen such that the product with the difference itself is right: the estimate of RaBitQ (arXiv 2405.12497, and for
+//! several bits 2409.09913), without which lengths shrink with the bits. For vectors x and y and the centre c,
+//!
+//! ```text
+//! L2                      |x - y|^2 = |x - c|^2 + |y - c|^2 - 2 (x - c)(y - c)
+//! cosine, |x| = |y| = 1   1 - x y   = |x - c|^2 / 2 + |y - c|^2 / 2 - (x - c)(y - c)
+//! inner product           1 - x y   = (1 + c c - c x) - c y - (x - c)(y - c)
+//! ```
 //!
 //! A row is its levels, packed by blocks of 128 components, then `Terms`:
 //! - 8 bits: a byte each;
@@ -18,6 +26,7 @@ use crate::kernels::{self, CodeKernel, CodeKernels, Width};
 use crate::rotation::{BLOCK, Rotated, Rotation};
 use crate::slab::{Aligned, Slab};
 use crate::{Element, Metric, Quantization};
+use std::sync::OnceLock;
 
 impl Width {
     pub fn of(quantization: Quantization) -> Option<Width> {
@@ -50,22 +59,61 @@ pub(crate) struct Codes {
     width: Width,
     rotation: Rotation,
     kernels: CodeKernels,
+    centre: OnceLock<Centre>,
     /// Of a row, without terms.
     level_bytes: usize,
     /// By slot.
     rows: Slab<u8>,
 }
 
-/// What a distance needs of a stored vector besides its levels, behind them in its row so that it comes with the same page:
-/// factor and sum, and for L2 the base.
+/// What vectors have in common.
+pub(crate) struct Centre {
+    components: Vec<f32>,
+    squares: f32,
+}
+
+impl Centre {
+    /// For cosine, of vectors of length one.
+    pub fn new(components: Vec<f32>) -> Centre {
+        let squares = components.iter().map(|x| x * x).sum();
+        Centre { components, squares }
+    }
+
+    pub fn components(&self) -> &[f32] {
+        &self.components
+    }
+
+    /// Takes the centre off the vector; returns their product.
+    fn take_off(&self, vector: &mut [f32]) -> f32 {
+        let mut lanes = [0.0_f32; 16];
+        for (vector, centre) in vector.chunks_mut(16).zip(self.components.chunks(16)) {
+            for ((x, c), lane) in vector.iter_mut().zip(centre).zip(&mut lanes) {
+                *lane += *x * c;
+                *x = (*x - c).clamp(f32::MIN, f32::MAX);
+            }
+        }
+        lanes.iter().sum()
+    }
+}
+
+/// What a distance needs of a stored vector besides its levels, behind them in its row so that it comes with the same page.
 #[derive(Clone, Copy)]
 struct Terms {
-    /// The scale; for cosine over the vector's length.
+    /// The scale.
     factor: f32,
-    /// L2: the squared length. Otherwise 0.
-    base: f32,
     /// Of the levels.
     sum: u32,
+    /// See `Codes::base`.
+    base: f32,
+}
+
+const TERMS_BYTES: usize = 12;
+
+/// What the levels of a difference are to be read with, and its squared length.
+struct Encoded {
+    factor: f32,
+    sum: u32,
+    squares: f32,
 }
 
 /// Rows start at multiples of this. Whole cache lines would not save a line: with their terms, rows end early in one.
@@ -87,7 +135,7 @@ pub(crate) struct CodedQuery<'a> {
 /// Memory for making codes.
 #[derive(Default)]
 pub(crate) struct CodeBuffer {
-    /// The vector as floats.
+    /// The vector as floats, and how it differs from the centre.
     components: Vec<f32>,
     memory: Rotated,
     levels: Vec<u8>,
@@ -107,10 +155,30 @@ impl Codes {
     pub fn new(dimension: usize, metric: Metric, width: Width) -> Codes {
         let rotation = Rotation::new(dimension);
         let level_bytes = rotation.padded() * width.bits() / 8;
-        let terms_bytes = if metric == Metric::L2 { 12 } else { 8 };
-        let row_bytes = (level_bytes + terms_bytes).next_multiple_of(ROW_ALIGNMENT_BYTES);
-        let kernels = kernels::best_for_codes(width);
-        Codes { metric, width, rotation, kernels, level_bytes, rows: Slab::for_walks(row_bytes) }
+        let row_bytes = (level_bytes + TERMS_BYTES).next_multiple_of(ROW_ALIGNMENT_BYTES);
+        let (kernels, centre) = (kernels::best_for_codes(width), OnceLock::new());
+        Codes { metric, width, rotation, kernels, centre, level_bytes, rows: Slab::for_walks(row_bytes) }
+    }
+
+    /// There are codes around this centre from now on.
+    pub fn set_centre(&self, centre: Centre) {
+        let is_first = self.centre.set(centre).is_ok();
+        assert!(is_first, "all codes of an index have one centre");
+    }
+
+    /// `None` as long as there are no codes.
+    #[inline(always)]
+    pub fn centre(&self) -> Option<&Centre> {
+        self.centre.get()
+    }
+
+    /// What a vector counts by: itself, but for cosine over its length.
+    pub fn widen(&self, element: Element, vector: &[u8], inverse_norm: f32, out: &mut Vec<f32>) {
+        out.clear();
+        element.widen(vector, out);
+        if self.metric == Metric::Cosine {
+            out.iter_mut().for_each(|x| *x *= inverse_norm);
+        }
     }
 
     pub fn width(&self) -> Width {
@@ -132,6 +200,7 @@ impl Codes {
     /// Nobody reads or writes this slot's codes at the same time.
     pub unsafe fn fill(
         &self,
+        centre: &Centre,
         slot: u32,
         element: Element,
         vector: &[u8],
@@ -139,12 +208,12 @@ impl Codes {
         buffer: &mut CodeBuffer,
     ) {
         let CodeBuffer { components, memory, levels, bytes } = buffer;
-        components.clear();
-        element.widen(vector, components);
+        self.widen(element, vector, inverse_norm, components);
+        let product = centre.take_off(components);
         let row = bytes.of_length(self.rows.row_bytes());
-        let Terms { factor, base, sum } = self.encode(components, inverse_norm, memory, levels);
+        let Encoded { factor, sum, squares } = self.encode(components, memory, levels);
+        let base = self.base(squares, product, inverse_norm);
         pack(self.width, levels, &mut row[..self.level_bytes]);
-        // Where there is no base, it has no place in the row.
         let terms = [factor.to_bits(), sum, base.to_bits()];
         for (bytes, term) in row[self.level_bytes..].as_chunks_mut().0.iter_mut().zip(terms) {
             *bytes = term.to_le_bytes();
@@ -167,9 +236,9 @@ impl Codes {
         unsafe { self.rows.fill(slot, row) };
     }
 
-    /// The levels of a vector's components.
-    fn encode(&self, vector: &[f32], inverse_norm: f32, memory: &mut Rotated, levels: &mut Vec<u8>) -> Terms {
-        let size = self.rotate(vector, memory);
+    /// The levels of a vector, from its difference to the centre.
+    fn encode(&self, difference: &[f32], memory: &mut Rotated, levels: &mut Vec<u8>) -> Encoded {
+        let size = self.rotate(difference, memory);
         let rotated = &memory.rotated;
         let squares: f32 = sum_of(rotated, |x| x * x);
         let step = self.width.step((squares / rotated.len() as f32).sqrt(), largest(rotated));
@@ -179,13 +248,9 @@ impl Codes {
         levels.clear();
         levels.extend(rotated.iter().map(|x| rounded((x * steps + middle).clamp(0.0, top))));
         let sum = levels.iter().map(|&level| u32::from(level)).sum();
-        let product = dot_of(rotated, levels, middle);
-        let scale = if product > 0.0 { size * squares / product } else { 0.0 };
-        match self.metric {
-            Metric::L2 => Terms { factor: scale, base: size * size * squares, sum },
-            Metric::InnerProduct => Terms { factor: scale, base: 0.0, sum },
-            Metric::Cosine => Terms { factor: scale * inverse_norm, base: 0.0, sum },
-        }
+        let coded = dot_of(rotated, levels, middle);
+        let factor = if coded > 0.0 { size * squares / coded } else { 0.0 };
+        Encoded { factor, sum, squares: size * size * squares }
     }
 
     /// Rotates the vector over its largest component, which is returned (0 if nothing is left of the vector).
@@ -199,14 +264,15 @@ impl Codes {
     /// A vector as a query.
     pub fn query<'a>(
         &self,
+        centre: &Centre,
         element: Element,
         vector: &[u8],
         inverse_norm: f32,
         buffer: &'a mut CodeBuffer,
     ) -> CodedQuery<'a> {
         let CodeBuffer { components, memory, bytes, .. } = buffer;
-        components.clear();
-        element.widen(vector, components);
+        self.widen(element, vector, inverse_norm, components);
+        let product = centre.take_off(components);
         let size = self.rotate(components, memory);
         let rotated = &memory.rotated;
         let peak = largest(rotated);
@@ -216,42 +282,49 @@ impl Codes {
             *level = rounded((x * steps).clamp(-127.0, 127.0));
         }
         let sum: i64 = levels.iter().map(|&level| i64::from(level as i8)).sum();
-        let squares = size * size * sum_of(rotated, |x| x * x);
-        let (base, factor) = self.outer_terms(size * peak / 127.0, inverse_norm, squares);
+        let base = self.base(size * size * sum_of(rotated, |x| x * x), product, inverse_norm);
+        let (base, factor) = self.outer_terms(centre, base, size * peak / 127.0);
         let surplus = self.width.top() * sum;
         CodedQuery { levels, kernel: self.kernels.query, factor, base, sum_weight: 0, surplus }
     }
 
     /// A stored vector as a query.
     #[inline(always)]
-    pub fn query_of(&self, slot: u32) -> CodedQuery<'_> {
+    pub fn query_of(&self, centre: &Centre, slot: u32) -> CodedQuery<'_> {
         let (levels, terms) = self.parts(slot);
-        // The norm is in the factor already.
-        let (base, factor) = self.outer_terms(terms.factor, 1.0, terms.base);
+        let (base, factor) = self.outer_terms(centre, terms.base, terms.factor);
         let (top, offset) = (self.width.top(), self.width.row_offset());
         let surplus = top * i64::from(terms.sum) - self.rotation.padded() as i64 * top * top / 2;
         CodedQuery { levels, kernel: self.kernels.row, factor, base, sum_weight: 2 * offset - top, surplus }
     }
 
-    /// Base and factor of a query from its scale. (I is twice a product: hence the halves.)
-    #[inline(always)]
-    fn outer_terms(&self, scale: f32, inverse_norm: f32, squares: f32) -> (f32, f32) {
+    /// What a vector adds to every distance, by the square of its difference from the centre, and its product with that.
+    fn base(&self, squares: f32, product: f32, inverse_norm: f32) -> f32 {
         match self.metric {
-            Metric::L2 => (squares, -scale),
-            Metric::InnerProduct => (1.0, -0.5 * scale),
-            Metric::Cosine => (1.0, -0.5 * scale * inverse_norm),
+            Metric::L2 => squares,
+            // The zero vector is at distance 1 from all.
+            Metric::Cosine if inverse_norm == 0.0 => 0.5 * squares + 0.5,
+            Metric::Cosine => 0.5 * squares,
+            Metric::InnerProduct => -product,
+        }
+    }
+
+    /// Base and factor of a query, from what a row has of the same vector. (I is twice a product: hence the halves.)
+    #[inline(always)]
+    fn outer_terms(&self, centre: &Centre, base: f32, scale: f32) -> (f32, f32) {
+        match self.metric {
+            Metric::L2 => (base, -scale),
+            Metric::Cosine => (base, -0.5 * scale),
+            Metric::InnerProduct => (1.0 + centre.squares + base, -0.5 * scale),
         }
     }
 
     #[inline(always)]
     fn parts(&self, slot: u32) -> (&[u8], Terms) {
         let (levels, terms) = self.rows.row(slot).split_at(self.level_bytes);
-        let ([factor, sum], base) = match *terms.as_chunks().0 {
-            [factor, sum, base, ..] => ([factor, sum], f32::from_le_bytes(base)),
-            [factor, sum] => ([factor, sum], 0.0),
-            _ => unreachable!("a row has its terms"),
-        };
-        (levels, Terms { factor: f32::from_le_bytes(factor), base, sum: u32::from_le_bytes(sum) })
+        let [factor, sum, base, ..] = *terms.as_chunks().0 else { unreachable!("a row has its terms") };
+        let (factor, base) = (f32::from_le_bytes(factor), f32::from_le_bytes(base));
+        (levels, Terms { factor, sum: u32::from_le_bytes(sum), base })
     }
 
     #[inline(always)]
@@ -344,18 +417,19 @@ mod tests {
     }
 
     /// Of a query to a stored vector, and of two stored ones.
-    fn coded_distances(metric: Metric, width: Width, a: &[f32], b: &[f32]) -> [f32; 2] {
+    fn coded_distances(metric: Metric, width: Width, centre: f32, a: &[f32], b: &[f32]) -> [f32; 2] {
         let codes = Codes::new(a.len(), metric, width);
+        let centre = Centre::new(vec![centre; a.len()]);
         let norm = |vector| Element::F32.inverse_norm(bytes_of(vector));
         codes.ensure(1);
         let mut buffer = CodeBuffer::default();
         for (slot, vector) in [(0, b), (1, a)] {
             codes.ensure(slot);
             // SAFETY: one thread.
-            unsafe { codes.fill(slot, Element::F32, bytes_of(vector), norm(vector), &mut buffer) };
+            unsafe { codes.fill(&centre, slot, Element::F32, bytes_of(vector), norm(vector), &mut buffer) };
         }
-        let query = codes.query(Element::F32, bytes_of(a), norm(a), &mut buffer);
-        [codes.distance(&query, 0), codes.distance(&codes.query_of(1), 0)]
+        let query = codes.query(&centre, Element::F32, bytes_of(a), norm(a), &mut buffer);
+        [codes.distance(&query, 0), codes.distance(&codes.query_of(&centre, 1), 0)]
     }
 
     #[test]
@@ -383,7 +457,7 @@ mod tests {
                             }
                         }
                     };
-                    for near in coded_distances(metric, width, &a, &b) {
+                    for near in coded_distances(metric, width, 0.0, &a, &b) {
                         assert!(
                             (near - exact).abs() <= tolerance * size,
                             "{metric:?} {width:?} {length} {scale}: {near}, {exact}"
@@ -395,14 +469,36 @@ mod tests {
     }
 
     #[test]
+    fn what_vectors_have_in_common_takes_no_levels() {
+        let (a, b) = (numbers(384, 3), numbers(384, 4));
+        for (width, tolerance) in [(Width::Eight, 0.01), (Width::Four, 0.05), (Width::One, 0.4)] {
+            for offset in [0.0, 1.0, 100.0] {
+                let shifted = |vector: &[f32]| vector.iter().map(|x| x + offset).collect::<Vec<f32>>();
+                let (x, y) = (shifted(&a), shifted(&b));
+                let exact = kernels::distance(Metric::L2, &a, &b);
+                for near in coded_distances(Metric::L2, width, offset, &x, &y) {
+                    assert!((near - exact).abs() <= tolerance * exact, "{width:?} {offset}: {near}, {exact}");
+                }
+                // Lengths grow with the offset, and what differs in the angles falls as their squares.
+                let centre = offset * Element::F32.inverse_norm(bytes_of(&x));
+                let exact = kernels::distance(Metric::Cosine, &x, &y);
+                for near in coded_distances(Metric::Cosine, width, centre, &x, &y) {
+                    let tolerance = tolerance * exact + 1e-6;
+                    assert!((near - exact).abs() <= tolerance, "{width:?} {offset}: {near}, {exact}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn zero_tiny_and_huge_vectors_have_distances_with_an_order() {
         let zero = [0.0; 70];
         for width in WIDTHS {
-            assert_eq!(coded_distances(Metric::Cosine, width, &zero, &numbers(70, 1)), [1.0; 2]);
-            assert_eq!(coded_distances(Metric::L2, width, &zero, &zero), [0.0; 2]);
+            assert_eq!(coded_distances(Metric::Cosine, width, 0.0, &zero, &numbers(70, 1)), [1.0; 2]);
+            assert_eq!(coded_distances(Metric::L2, width, 0.0, &zero, &zero), [0.0; 2]);
             for x in [f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45] {
                 for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
-                    for distance in coded_distances(metric, width, &[x; 70], &[-x; 70]) {
+                    for distance in coded_distances(metric, width, x, &[x; 70], &[-x; 70]) {
                         assert!(!distance.is_nan(), "{metric:?} {width:?} {x}");
                     }
                 }

@@ -1,12 +1,14 @@
 //! Scans: every allowed vector is looked at. The flat index answers with this; the graph does where a filter leaves few, and
 //! where nothing else would find `k`, and then looks at codes where there are many: what is nearest by them is ranked again.
 
-use crate::SearchOutcome;
-use crate::limits::Limits;
+use std::collections::BinaryHeap;
+
+use crate::limits::{DISTANCES_STRIDE, Limits};
 use crate::pool::Candidate;
 use crate::scan::{Wanted, scan, scanned};
 use crate::scratch::Scratch;
 use crate::store::{Query, Store};
+use crate::{Element, Neighbor, SearchOutcome};
 
 /// Up to so many vectors are scanned themselves, which takes some tens of microseconds; more by their codes.
 const UNCODED_MAX: usize = 1_000;
@@ -19,6 +21,9 @@ pub(crate) fn nearest(
     limits: Limits<'_>,
     scratch: &mut Scratch,
 ) -> SearchOutcome {
+    if store.kind.element == Element::F64 {
+        return nearest_of_doubles(store, query, k, limits);
+    }
     let mut outcome = SearchOutcome::default();
     let query = &if scanned(store, limits) > UNCODED_MAX { *query } else { query.uncoded() };
     let mut width = if query.is_coded() { store.ranked_again(k) } else { k };
@@ -34,6 +39,35 @@ pub(crate) fn nearest(
         // Rows were deleted between the scan and now, and others would take their place.
         width = width.saturating_mul(2);
     }
+}
+
+/// Doubles are compared as such, by one thread: as floats, many of them would be equally far, or infinitely.
+fn nearest_of_doubles(store: &Store, query: &Query<'_>, k: usize, limits: Limits<'_>) -> SearchOutcome {
+    let mut outcome = SearchOutcome { exact: true, ..SearchOutcome::default() };
+    // The farthest first.
+    let mut nearest = BinaryHeap::new();
+    let mut look = |id: u32, slot: u32| {
+        outcome.timed_out |= limits.expired(outcome.evaluated, DISTANCES_STRIDE);
+        if outcome.timed_out {
+            return;
+        }
+        outcome.evaluated += 1;
+        nearest.push(Neighbor { id, distance: store.double_distance(query, slot) });
+        if nearest.len() > k {
+            nearest.pop();
+        }
+    };
+    let last = store.id_bound().saturating_sub(1) as u32;
+    match limits.filter {
+        Some(filter) => filter.for_each(0..=last, &mut |id| {
+            if let Some(slot) = store.slot_of(id) {
+                look(id, slot);
+            }
+        }),
+        None => store.for_each_id(0..=last, &mut look),
+    }
+    outcome.neighbors = nearest.into_sorted_vec();
+    outcome
 }
 
 /// Every live, allowed vector within `radius`.
@@ -63,7 +97,7 @@ pub(crate) fn settle_within(
     candidates: &mut [Candidate],
     radius: f64,
     limits: Limits<'_>,
-) -> Vec<crate::Neighbor> {
+) -> Vec<Neighbor> {
     candidates.sort_unstable();
     let mut rows = store.settle(query, candidates, usize::MAX, limits.filter);
     // One whose vector changed meanwhile may have left, and candidates were a little less precise.
@@ -81,7 +115,7 @@ mod tests {
     use crate::codes::CodeBuffer;
     use crate::helpers::Helpers;
     use crate::store::Kind;
-    use crate::{Element, Filter, Metric, Quantization, bytes_of};
+    use crate::{Filter, Metric, Quantization, bytes_of};
 
     const DIMENSION: usize = 6;
 
@@ -139,7 +173,7 @@ mod tests {
             let vector = vector(salt + 5_000_000);
             let mut buffer = CodeBuffer::default();
             let query = store.walking_query(bytes_of(&vector), &mut buffer);
-            for k in [1, 2, 10, 65, 1_000, usize::MAX] {
+            for k in [1, 2, 10, 65, 1_000, 1_100, usize::MAX] {
                 answers.push(nearest(store, &query, k, limits, &mut scratch));
             }
             for radius in [0.0, 4.0, 20.0, f64::MAX] {
@@ -172,6 +206,20 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn fewer_rows_are_the_first_of_more() {
+        let store = store(5_000, Quantization::None);
+        let (vector, mut scratch) = (vector(1), store.pin());
+        let query = store.query(bytes_of(&vector));
+        let mut rows = |k| nearest(&store, &query, k, Limits::default(), &mut scratch).neighbors;
+        let all = rows(usize::MAX);
+        assert_eq!(all.len(), store.len());
+        // Kept sorted, and sorted out now and then.
+        for k in [10, 1_000, 1_030, 1_500, 2_500] {
+            assert_eq!(rows(k), all[..k], "k {k}");
         }
     }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::limits::{DISTANCES_STRIDE, Limits};
-use crate::pool::Candidate;
+use crate::pool::{Candidate, Pool};
 use crate::scratch::Scratch;
 use crate::store::{Query, Store};
 use crate::{Filter, SearchOutcome};
@@ -24,6 +24,10 @@ use crate::{Filter, SearchOutcome};
 const BATCH: usize = 64;
 /// How far ahead.
 const AHEAD: usize = 4;
+
+/// Up to so many are kept sorted as they are met. More are gathered, and sorted out when there are twice as many: to make room
+/// in a sorted array takes time in proportion to its length.
+const SORTED_MAX: usize = 1_024;
 
 /// What one takes at a time, where several scan, is so much to read as far as one knows, and so much at the most: that long
 /// one waits for the others in the end, whatever the deadline says.
@@ -118,11 +122,28 @@ impl Scan<'_> {
     fn take_part(&self, deadline: Option<&dyn Fn() -> bool>, scratch: &mut Scratch) -> usize {
         let Scratch { pool, candidates, fresh, .. } = scratch;
         match self.wanted {
-            Wanted::Nearest(width) => {
+            Wanted::Nearest(width) if width <= SORTED_MAX => {
                 pool.begin(width);
                 self.evaluate(deadline, fresh, |candidate| {
                     pool.push(candidate);
                 })
+            }
+            Wanted::Nearest(width) => {
+                candidates.clear();
+                let mut bound = f32::INFINITY;
+                let evaluated = self.evaluate(deadline, fresh, |candidate| {
+                    if candidate.distance < bound || candidates.len() < width {
+                        candidates.push(candidate);
+                    }
+                    if candidates.len() == width.saturating_mul(2) {
+                        let order = |a: &Candidate, b: &Candidate| order(self.store, a, b);
+                        let (_, last, _) = candidates.select_nth_unstable_by(width - 1, order);
+                        bound = last.distance;
+                        candidates.truncate(width);
+                    }
+                });
+                keep_nearest(self.store, candidates, width, pool);
+                evaluated
             }
             Wanted::Within(reach) => {
                 candidates.clear();
@@ -224,19 +245,25 @@ impl Wanted {
         match self {
             Wanted::Nearest(width) => {
                 gathered.extend_from_slice(pool.items());
-                // As the pool compares them: 0 and -0 are equally far. A distance is never NaN.
-                gathered.sort_unstable_by(|a, b| {
-                    let by_distance =
-                        a.distance.partial_cmp(&b.distance).unwrap_or(std::cmp::Ordering::Equal);
-                    by_distance.then_with(|| store.id_of(a.slot()).cmp(&store.id_of(b.slot())))
-                });
-                pool.begin(width);
-                for &candidate in gathered.iter().take(width) {
-                    pool.push(candidate);
-                }
+                keep_nearest(store, gathered, width, pool);
             }
             Wanted::Within(_) => candidates.extend_from_slice(gathered),
         }
+    }
+}
+
+/// By distance, then by id. As the pool compares them: 0 and -0 are equally far. A distance is never NaN.
+fn order(store: &Store, a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    let by_distance = a.distance.partial_cmp(&b.distance).unwrap_or(std::cmp::Ordering::Equal);
+    by_distance.then_with(|| store.id_of(a.slot()).cmp(&store.id_of(b.slot())))
+}
+
+/// Leaves the nearest of them in the pool.
+fn keep_nearest(store: &Store, candidates: &mut [Candidate], width: usize, pool: &mut Pool) {
+    candidates.sort_unstable_by(|a, b| order(store, a, b));
+    pool.begin(width);
+    for &candidate in candidates.iter().take(width) {
+        pool.push(candidate);
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::kernels::prefetch;
+use crate::kernels::{copy_past_caches, prefetch};
 use crate::region::{self, Regions};
 
 const SEGMENT_BYTES: usize = 2 << 20;
@@ -241,11 +241,28 @@ impl<T: Zeroed + Copy> Slab<T> {
     /// # Safety
     /// Nobody reads or writes this row at the same time, nor holds a reference to it.
     pub unsafe fn fill(&self, index: u32, items: &[T]) {
+        let start = self.start_of_whole(index, items);
+        // SAFETY: the row is within its segment, and the caller excludes everyone else.
+        unsafe { std::ptr::copy_nonoverlapping(items.as_ptr(), start.cast::<T>(), self.row_items) };
+    }
+
+    fn start_of_whole(&self, index: u32, items: &[T]) -> *mut u8 {
         assert_eq!(items.len(), self.row_items, "a row is written whole");
         let start = self.start_of(index);
         assert!(!start.is_null(), "row {index} was never made");
-        // SAFETY: the row is within its segment, and the caller excludes everyone else.
-        unsafe { std::ptr::copy_nonoverlapping(items.as_ptr(), start.cast::<T>(), self.row_items) };
+        start
+    }
+}
+
+impl Slab<u8> {
+    /// Writes a row that nobody reads soon.
+    ///
+    /// # Safety
+    /// As for `fill`.
+    pub unsafe fn fill_past_caches(&self, index: u32, bytes: &[u8]) {
+        let start = self.start_of_whole(index, bytes);
+        // SAFETY: as in `fill`.
+        unsafe { copy_past_caches(bytes, start) };
     }
 }
 
@@ -322,6 +339,20 @@ mod tests {
         assert_eq!(slab.row(0).as_ptr(), first);
         assert!((0..40).all(|row| slab.row(row)[1_199_999] == row as u8));
         assert_eq!(first as usize % CACHE_LINE_BYTES, 0);
+    }
+
+    #[test]
+    fn rows_of_any_length_are_written_past_the_caches() {
+        for length in [1, 15, 16, 37, 100, 1_536] {
+            let slab = Slab::<u8>::new(length);
+            let row = |row: u32| -> Vec<u8> { (0..length).map(|at| (at as u32 + row) as u8).collect() };
+            for index in 0..50 {
+                slab.ensure(index);
+                // SAFETY: one thread, no references.
+                unsafe { slab.fill_past_caches(index, &row(index)) };
+            }
+            assert!((0..50).all(|index| slab.row(index) == row(index)), "rows of {length} bytes");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
-use crate::codes::{CodeBuffer, CodedQuery, Codes};
+use crate::codes::{Centre, CodeBuffer, CodedQuery, Codes};
 use crate::helpers::Helpers;
 use crate::kernels::{self, Kernel, Width};
 use crate::pool::Candidate;
@@ -78,6 +78,9 @@ pub(crate) struct Query<'a> {
 }
 
 const PREFETCHED_LINES_MAX: usize = 32;
+
+/// So many vectors say enough of what all have in common; before that there are no codes, and nobody misses them.
+const CODED_FROM: usize = 1_000;
 
 /// Vectors on their way from memory while one is ranked.
 const RANKED_AHEAD: usize = 4;
@@ -149,15 +152,71 @@ impl Store {
             self.states.row(slot)[0].compare_exchange(free, pending, Ordering::AcqRel, Ordering::Relaxed);
         assert!(taken.is_ok(), "a placed vector is inserted once");
         self.vectors.hold(slot);
-        if let Some(codes) = &self.codes {
-            let (element, inverse_norm) = (self.kind.element, self.inverse_norm_of(slot));
+        if let Some((codes, centre)) = self.made_codes() {
             // SAFETY: the slot is not in the index yet, and only the one who has made it pending comes here.
-            unsafe { codes.fill(slot, element, placed.as_bytes(), inverse_norm, buffer) };
+            unsafe { self.fill_codes(codes, centre, slot, buffer) };
         }
         self.ids.row(slot)[0].store(id, Ordering::Relaxed);
         self.slots_by_id.ensure(id);
         self.id_bound.fetch_max(id as usize + 1, Ordering::Relaxed);
         slot
+    }
+
+    /// # Safety
+    /// Nobody reads or writes this slot's codes at the same time.
+    unsafe fn fill_codes(&self, codes: &Codes, centre: &Centre, slot: u32, buffer: &mut CodeBuffer) {
+        let (vector, inverse_norm) = (self.vectors.row(slot), self.inverse_norm_of(slot));
+        // SAFETY: as the caller promises.
+        unsafe { codes.fill(centre, slot, self.kind.element, vector, inverse_norm, buffer) };
+    }
+
+    /// Codes, if there are any yet.
+    #[inline(always)]
+    fn made_codes(&self) -> Option<(&Codes, &Centre)> {
+        let codes = self.codes.as_ref()?;
+        Some((codes, codes.centre()?))
+    }
+
+    /// What codes are made around; `None` as long as there are none.
+    pub fn centre(&self) -> Option<&Centre> {
+        self.made_codes().map(|(_, centre)| centre)
+    }
+
+    /// Takes over the centre of restored codes.
+    pub fn restore_centre(&self, components: Vec<f32>) {
+        if let Some(codes) = &self.codes {
+            codes.set_centre(Centre::new(components));
+        }
+    }
+
+    /// Are there vectors enough to make codes of them, and none yet?
+    pub fn is_to_make_codes(&self) -> bool {
+        self.codes.is_some() && self.len() >= CODED_FROM && self.made_codes().is_none()
+    }
+
+    /// Makes the codes of everything in the index, around the mean. The caller keeps mutations out; searches that run meanwhile
+    /// go on without codes.
+    pub fn make_codes(&self, buffer: &mut CodeBuffer) {
+        let Some(codes) = self.codes.as_ref().filter(|_| self.is_to_make_codes()) else { return };
+        let slots = || (0..self.slot_count()).filter(|&slot| self.state(slot) != State::Free);
+        let mut sums = vec![0.0_f64; self.kind.dimension];
+        let mut components = Vec::new();
+        for slot in slots() {
+            codes.widen(
+                self.kind.element,
+                self.vectors.row(slot),
+                self.inverse_norm_of(slot),
+                &mut components,
+            );
+            sums.iter_mut().zip(&components).for_each(|(sum, &x)| *sum += f64::from(x));
+        }
+        let count = slots().count() as f64;
+        let centre = Centre::new(sums.iter().map(|sum| (sum / count) as f32).collect());
+        for slot in slots() {
+            // SAFETY: nobody reads codes before they have their centre, and nobody else writes: see the caller's promise.
+            unsafe { self.fill_codes(codes, &centre, slot, buffer) };
+        }
+        codes.set_centre(centre);
     }
 
     fn ensure(&self, slot: u32) {
@@ -228,7 +287,7 @@ impl Store {
         if self.kind.metric == Metric::Cosine {
             self.set_inverse_norm(slot, inverse_norm);
         }
-        if let Some(kept) = &self.codes {
+        if let Some((kept, _)) = self.made_codes() {
             // SAFETY: `&mut self`: nobody else reads anything.
             unsafe { kept.restore(slot, codes) };
         }
@@ -362,14 +421,16 @@ impl Store {
     pub fn walking_query<'a>(&self, vector: &'a [u8], buffer: &'a mut CodeBuffer) -> Query<'a> {
         let query = self.query(vector);
         let element = self.kind.element;
-        let coded = self.codes.as_ref().map(|codes| codes.query(element, vector, query.inverse_norm, buffer));
+        let coded = self
+            .made_codes()
+            .map(|(codes, centre)| codes.query(centre, element, vector, query.inverse_norm, buffer));
         Query { coded, ..query }
     }
 
     /// A stored vector as a query that finds its way by codes.
     #[inline]
     pub fn query_of(&self, slot: u32) -> Query<'_> {
-        let coded = self.codes.as_ref().map(|codes| codes.query_of(slot));
+        let coded = self.made_codes().map(|(codes, centre)| codes.query_of(centre, slot));
         Query { vector: self.vectors.row(slot), inverse_norm: self.inverse_norm_of(slot), coded }
     }
 
@@ -425,11 +486,14 @@ impl Store {
     /// The distance to be replied, if it is this in `f32`.
     fn replied(&self, query: &Query<'_>, slot: u32, distance: f32) -> f64 {
         match self.kind.element {
-            Element::F64 => {
-                kernels::distance_of(Element::F64, self.kind.metric, query.vector, self.vectors.row(slot))
-            }
+            Element::F64 => self.double_distance(query, slot),
             _ => f64::from(distance),
         }
+    }
+
+    /// Of doubles, as a double.
+    pub fn double_distance(&self, query: &Query<'_>, slot: u32) -> f64 {
+        kernels::distance_of(Element::F64, self.kind.metric, query.vector, self.vectors.row(slot))
     }
 
     #[inline(always)]
@@ -482,8 +546,10 @@ impl Store {
     ) -> Vec<Neighbor> {
         let mut rows: Vec<Neighbor> = Vec::with_capacity(k.min(candidates.len()));
         let mut moved = false;
+        // The order of candidates is that of floats.
+        let is_double = self.kind.element == Element::F64;
         for candidate in candidates {
-            if rows.len() >= k && !moved {
+            if rows.len() >= k && !moved && !is_double {
                 break;
             }
             let id = self.id_of(candidate.slot());
@@ -527,14 +593,14 @@ impl Store {
         self.vectors.vector_bytes()
     }
 
-    /// Of one vector's codes.
+    /// Of one vector's codes, if there are any.
     pub fn code_bytes(&self) -> usize {
-        self.codes.as_ref().map_or(0, Codes::row_bytes)
+        self.made_codes().map_or(0, |(codes, _)| codes.row_bytes())
     }
 
     /// The codes in a slot that is in the index.
     pub fn codes_in(&self, slot: u32) -> &[u8] {
-        self.codes.as_ref().map_or(&[], |codes| codes.row(slot))
+        self.made_codes().map_or(&[], |(codes, _)| codes.row(slot))
     }
 
     /// The vector in a slot that is in the index.

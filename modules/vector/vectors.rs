@@ -94,13 +94,13 @@ impl Vectors {
         }
     }
 
-    /// Writes the vector of a slot.
+    /// Writes the vector of a restored slot.
     ///
     /// # Safety
     /// Nobody reads or writes it at the same time, nor has a reference to it.
     pub(crate) unsafe fn fill(&self, slot: u32, vector: &[u8]) {
         // SAFETY: as the caller promises.
-        unsafe { self.rows.fill(slot, vector) };
+        unsafe { self.rows.fill_past_caches(slot, vector) };
     }
 
     pub(crate) fn slot_count(&self) -> u32 {

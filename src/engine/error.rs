@@ -16,7 +16,6 @@ impl CommandError {
     pub const NOT_INTEGER: CommandError = CommandError::of("ERR value is not an integer or out of range");
     pub const NOT_FLOAT: CommandError = CommandError::of("ERR value is not a valid float");
     pub const NO_SUCH_KEY: CommandError = CommandError::of("ERR no such key");
-    pub const OUT_OF_RANGE: CommandError = CommandError::of("ERR index out of range");
     pub const INVALID_CURSOR: CommandError = CommandError::of("ERR invalid cursor");
     pub const DATABASE_OUT_OF_RANGE: CommandError = CommandError::of("ERR DB index is out of range");
     pub const STRING_TOO_LONG: CommandError =

@@ -55,7 +55,8 @@ fn what_is_written_during_a_backfill_is_found_at_once() {
         let mut slices = 0;
         while server.engine.run_background() {
             slices += 1;
-            if slices % 10 != 0 || slices >= BEFORE {
+            // As long as it is certainly not at its end: what comes and goes makes it longer and shorter.
+            if slices % 10 != 0 || slices >= BEFORE / 2 {
                 continue;
             }
             let (new, far) = (format!("d:new{slices}"), 5_000.0 + slices as f32);
@@ -72,7 +73,8 @@ fn what_is_written_during_a_backfill_is_found_at_once() {
             assert!(!found.contains(&format!(r#""{gone}""#)), "{found}");
         }
         assert_eq!(told(&server, "num_docs"), BEFORE, "as many were deleted as came");
-        for slice in (10..BEFORE).step_by(10).filter(|&slice| slice < slices) {
+        assert!(slices >= BEFORE / 2, "{slices}");
+        for slice in (10..BEFORE / 2).step_by(10) {
             let far = 5_000.0 + slice as f32;
             assert!(!nearest(&server, "*", far).contains(STILL_BUILT));
             assert_finds(&server, "*", far, &format!("d:new{slice}"));

@@ -3,12 +3,12 @@
 //! ```text
 //! header, 64 bytes
 //!    0  "ENGRHNSW"
-//!    8  u32 format version (2)      12  u8 metric (0 L2, 1 inner product, 2 cosine), u8 element and u8 quantization
+//!    8  u32 format version (3)      12  u8 metric (0 L2, 1 inner product, 2 cosine), u8 element and u8 quantization
 //!   16  u32 dimension                   (by their order in the enums), u8 0
 //!   20  u32 M                       24  u32 ef_construction
 //!   28  u32 slots                   32  u64 seed
 //!   40  u32 upper blocks            44  u32 entry slot + 1, or 0
-//!   48  u32 level of the entry      52  zeros
+//!   48  u32 level of the entry      52  u32 1 if there are codes, else 0; then zeros
 //!   60  u32 CRC-32C of bytes 0..60
 //! sections, each filled up with zeros to a multiple of 64 bytes
 //!   ids            u32 x slots
@@ -17,11 +17,12 @@
 //!   base links     u32 x 2 M x slots        slot + 1; the first 0 ends a block
 //!   upper links    u32 x M x upper blocks   by slot, then by layer from 1
 //!   norms          f32 x slots              one over the length; cosine only, else empty
-//!   codes          rows of codes.rs x slots; empty without quantization
+//!   centre         f32 x dimension         what the codes are made around; empty without codes
+//!   codes          rows of codes.rs x slots; empty without codes
 //!   fingerprints   u64 x slots              of the vectors, see `fingerprint`
 //! footer, 64 bytes
-//!    0  u32 CRC-32C of each of the eight sections, without its filling
-//!   32  zeros                       60  u32 CRC-32C of bytes 0..60
+//!    0  u32 CRC-32C of each of the nine sections, without its filling
+//!   36  zeros                       60  u32 CRC-32C of bytes 0..60
 //! ```
 //!
 //! Vectors are not in the file: whoever saves a graph has them elsewhere, and gives them back one by one (`Loading`). Where a
@@ -42,13 +43,13 @@ use crate::vectors::{Placed, Vectors};
 use crate::{Element, Metric, Quantization, SearchRequest, VectorIndex};
 
 const MAGIC: &[u8; 8] = b"ENGRHNSW";
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 const ALIGNMENT_BYTES: usize = 64;
 const CHUNK_BYTES: usize = 64 << 10;
 /// Far above any embedding; keeps a damaged header from asking for absurd rows.
 const DIMENSION_MAX: usize = 1 << 20;
-const SECTIONS: [&str; 8] =
-    ["ids", "states", "levels", "base links", "upper links", "norms", "codes", "fingerprints"];
+const SECTIONS: [&str; 9] =
+    ["ids", "states", "levels", "base links", "upper links", "norms", "centre", "codes", "fingerprints"];
 
 /// Why a saved graph was not taken. The caller rebuilds from the vectors.
 #[derive(Debug, thiserror::Error)]
@@ -96,9 +97,15 @@ impl Hnsw {
             }
         }
         checksums.push(writer.end_section()?);
-        let zeros = vec![0; self.store.code_bytes()];
+        let centre = if copy.has_codes { self.store.centre() } else { None };
+        for component in centre.iter().flat_map(|centre| centre.components()) {
+            writer.put(&component.to_le_bytes())?;
+        }
+        checksums.push(writer.end_section()?);
+        let zeros = vec![0; if copy.has_codes { self.store.code_bytes() } else { 0 }];
         for slot in slots.clone() {
-            writer.put(if is_free(slot) { &zeros } else { self.store.codes_in(slot) })?;
+            let is_zero = is_free(slot) || !copy.has_codes;
+            writer.put(if is_zero { &zeros } else { self.store.codes_in(slot) })?;
         }
         checksums.push(writer.end_section()?);
         for slot in slots {
@@ -117,7 +124,8 @@ impl Hnsw {
     fn copy_links(&self) -> LinksCopy {
         let _gate = self.gate.write();
         let slots = self.store.slot_count();
-        let mut copy = LinksCopy { entry: self.graph.entry(), ..LinksCopy::default() };
+        let has_codes = self.store.centre().is_some();
+        let mut copy = LinksCopy { entry: self.graph.entry(), has_codes, ..LinksCopy::default() };
         for slot in 0..slots {
             // Nobody inserts now, so no slot is pending.
             let state = self.store.state(slot);
@@ -152,6 +160,7 @@ impl Hnsw {
             (copy.upper.len() / parameters.m) as u32,
             copy.entry.map_or(0, |entry| entry.slot + 1),
             copy.entry.map_or(0, |entry| entry.level as u32),
+            u32::from(copy.has_codes),
         ];
         let mut header = [0; 64];
         header[..8].copy_from_slice(MAGIC);
@@ -167,6 +176,7 @@ impl Hnsw {
 #[derive(Default)]
 struct LinksCopy {
     entry: Option<Entry>,
+    has_codes: bool,
     ids: Vec<u32>,
     states: Vec<u8>,
     levels: Vec<u8>,
@@ -331,6 +341,7 @@ struct Header {
     slots: u32,
     upper_blocks: usize,
     entry: Option<Entry>,
+    has_codes: bool,
 }
 
 impl Header {
@@ -362,12 +373,14 @@ impl Header {
             && (M_MIN..=M_MAX).contains(&parameters.m)
             && parameters == parameters.clamped()
             && word(28) < crate::pool::SLOT_LIMIT
-            && word(48) as usize <= LEVEL_MAX;
+            && word(48) as usize <= LEVEL_MAX
+            && word(52) <= u32::from(parameters.quantization != Quantization::None);
         if !fits {
             return Err(LoadError::Damaged("parameters out of range"));
         }
         let entry = word(44).checked_sub(1).map(|slot| Entry { slot, level: word(48) as usize });
-        Ok(Header { parameters, slots: word(28), upper_blocks: word(40) as usize, entry })
+        let has_codes = word(52) == 1;
+        Ok(Header { parameters, slots: word(28), upper_blocks: word(40) as usize, entry, has_codes })
     }
 }
 
@@ -394,7 +407,7 @@ fn load(input: &dyn Input, verify: bool) -> Result<Loading, LoadError> {
     let Hnsw { graph, store, .. } = &mut index;
     let fingerprints = std::thread::scope(|scope| {
         let links = scope.spawn(|| read_links(graph, &mut of_links, &nodes, &header));
-        let fingerprints = read_rows(store, &mut of_rows, &nodes, header.slots);
+        let fingerprints = read_rows(store, &mut of_rows, &nodes, &header);
         links.join().expect("reading ends in a result")?;
         fingerprints
     })?;
@@ -518,19 +531,29 @@ fn read_links(
     reader.end_section()
 }
 
-/// Norms and codes; returns the fingerprints.
+/// Norms and codes with their centre; returns the fingerprints.
 fn read_rows(
     store: &mut Store,
     reader: &mut Reader<'_>,
     nodes: &Nodes,
-    slots: u32,
+    header: &Header,
 ) -> Result<Vec<u64>, LoadError> {
+    let slots = header.slots;
     store.reserve(slots);
     let cosine = store.kind.metric == Metric::Cosine;
     let norms = reader.words(if cosine { slots as usize } else { 0 })?;
     reader.end_section()?;
     if norms.iter().any(|&bits| !f32::from_bits(bits).is_finite()) {
         return Err(LoadError::Damaged("norm"));
+    }
+    let centre = reader.words(if header.has_codes { header.parameters.dimension } else { 0 })?;
+    reader.end_section()?;
+    let centre: Vec<f32> = centre.into_iter().map(f32::from_bits).collect();
+    if !centre.iter().all(|x| x.is_finite()) {
+        return Err(LoadError::Damaged("centre"));
+    }
+    if header.has_codes {
+        store.restore_centre(centre);
     }
     reader.rows(slots as usize, store.code_bytes(), |slot, codes| {
         let norm = norms.get(slot).map_or(1.0, |&bits| f32::from_bits(bits));
@@ -655,7 +678,7 @@ impl Loading {
                 index.remove(index.store.id_of(slot));
             }
         }
-        if index.parameters.quantization == Quantization::None {
+        if index.store.centre().is_none() {
             // Walks would go by vectors that are not there.
             index.compact();
         }

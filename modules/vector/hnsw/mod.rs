@@ -88,7 +88,7 @@ pub struct Hnsw {
     /// For vectors, and for what walks read.
     prefetch: Prefetch,
     near_prefetch: Prefetch,
-    /// Read by mutations, written by `save` for as long as it copies the links. Whoever wants the sweep's lock too, and
+    /// Read by mutations, written by `save` for as long as it copies the links, and while the first codes are made. Whoever wants the sweep's lock too, and
     /// waits for it, takes that first.
     gate: RwLock<()>,
 }
@@ -201,12 +201,18 @@ impl VectorIndex for Hnsw {
 
     fn insert_placed(&self, id: u32, vector: &Placed) {
         self.store.prepare();
-        let _gate = self.gate.read();
-        let replaced = self.insert_pinned(id, vector, &mut self.store.pin());
-        if let Some(slot) = replaced {
-            self.bury(slot);
+        {
+            let _gate = self.gate.read();
+            let replaced = self.insert_pinned(id, vector, &mut self.store.pin());
+            if let Some(slot) = replaced {
+                self.bury(slot);
+            }
+            self.maintain();
         }
-        self.maintain();
+        if self.store.is_to_make_codes() {
+            let _gate = self.gate.write();
+            self.store.make_codes(&mut self.store.pin().codes);
+        }
     }
 
     fn remove(&self, id: u32) -> bool {

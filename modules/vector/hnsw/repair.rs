@@ -251,13 +251,14 @@ impl Hnsw {
         Some(scratch.chosen.len())
     }
 
-    /// Moves the entry to the highest live node, if it is deleted.
+    /// Moves the entry to the highest node that is not deleted, if it is itself.
     fn leave_dead_entry(&self) {
-        let is_live = |slot| self.store.state(slot) == State::Live;
-        let Some(entry) = self.graph.entry().filter(|entry| !is_live(entry.slot)) else { return };
+        // A pending one may have become the entry because nothing else was left.
+        let is_there = |slot| matches!(self.store.state(slot), State::Live | State::Pending);
+        let Some(entry) = self.graph.entry().filter(|entry| !is_there(entry.slot)) else { return };
         // Rare (the entry is one node of all), so a look at every slot is affordable.
         let highest = (0..self.store.slot_count())
-            .filter(|&slot| is_live(slot))
+            .filter(|&slot| is_there(slot))
             .map(|slot| Entry { slot, level: self.graph.level(slot) })
             .max_by_key(|entry| entry.level);
         self.graph.change_entry(|current| if current == Some(entry) { highest } else { current });

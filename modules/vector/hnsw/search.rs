@@ -11,6 +11,9 @@ use crate::{RangeRequest, SearchOutcome, SearchRequest};
 /// A layer of at most this many times the beam's width is scanned: the beam would evaluate as many.
 const SCAN_INSTEAD_OF_BEAM: usize = 2;
 
+/// Nor is there a wider beam: it would spend its time on keeping sorted what it has met.
+const WIDTH_MAX: usize = 8_192;
+
 /// The beam is at least this much wider than `k`: rows that are being inserted or deleted right now drop out in the end.
 const SPARE_ROWS: usize = 8;
 
@@ -36,6 +39,7 @@ impl Hnsw {
         }
         let allowed = limits.filter.and_then(|filter| filter.cardinality());
         if live <= SCAN_INSTEAD_OF_BEAM * width
+            || width > WIDTH_MAX
             || allowed.is_some_and(|allowed| self.filter_wants_scan(allowed, width, live))
         {
             return exact::nearest(&self.store, query, k, limits, scratch);
@@ -75,11 +79,12 @@ impl Hnsw {
     ) -> SearchOutcome {
         let limits = Limits { filter: request.filter, deadline: request.deadline };
         let live = self.store.len();
-        let Some(entry) = self.graph.entry().filter(|_| live > 0) else { return SearchOutcome::default() };
         // A range has no beam: take the width that building used for what a walk costs.
-        if self.scan_is_cheaper(self.parameters.ef_construction, live, limits) {
+        let width = self.parameters.ef_construction;
+        let entry = self.graph.entry().filter(|_| !self.scan_is_cheaper(width, live, limits));
+        let Some(entry) = entry else {
             return exact::within(&self.store, &query.uncoded(), request.radius, limits, scratch);
-        }
+        };
         let mut walker = Walker::new(self, query, limits, scratch);
         let walk = walker.flood(entry, request);
         let Walker { scratch, mut outcome, .. } = walker;

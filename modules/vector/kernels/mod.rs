@@ -165,3 +165,27 @@ pub(crate) fn prefetch<T>(address: *const T) {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = address;
 }
+
+/// Copies bytes past the caches, to memory that nobody reads soon: what is there is not fetched before it is overwritten.
+///
+/// # Safety
+/// As for `copy_nonoverlapping`. Who learns of the bytes by an atomic that is stored afterwards sees them.
+pub(crate) unsafe fn copy_past_caches(from: &[u8], to: *mut u8) {
+    let mut copied = 0;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: each line of the source is read whole, and written to where the caller lets it be; the target is aligned. SSE2 is
+    // part of x86_64. Such stores are ordered by the fence alone.
+    unsafe {
+        use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+        if to.cast::<__m128i>().is_aligned() {
+            for piece in from.as_chunks::<{ size_of::<__m128i>() }>().0 {
+                _mm_stream_si128(to.add(copied).cast(), _mm_loadu_si128(piece.as_ptr().cast()));
+                copied += piece.len();
+            }
+            _mm_sfence();
+        }
+    }
+    let rest = &from[copied..];
+    // SAFETY: as the caller promises.
+    unsafe { std::ptr::copy_nonoverlapping(rest.as_ptr(), to.add(copied), rest.len()) };
+}

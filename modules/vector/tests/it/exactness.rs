@@ -77,6 +77,29 @@ fn distances_are_exact_and_rows_ordered() {
     }
 }
 
+/// Where they are scanned; a graph finds its way by floats.
+#[test]
+fn doubles_that_are_equally_far_as_floats_have_an_order() {
+    let metric = Metric::L2;
+    for step in [1e20, 1e-10] {
+        let vector = |id: u32| [1.0 + f64::from(id) * step, 0.0].map(f64::to_le_bytes).concat();
+        let flat = Flat::new(Element::F64, 2, metric);
+        let graph = Hnsw::new(HnswParameters::of(Element::F64, 2, metric));
+        for index in [&flat as &dyn VectorIndex, &graph] {
+            // The farthest first.
+            (0..40).rev().for_each(|id| index.insert(id, &vector(id)).expect("it fits"));
+            for filter in [None, Some(Only((0..40).filter(|id| id % 3 != 1).collect()))] {
+                let query = vector(0);
+                let request = SearchRequest::new(&query, 4, 20);
+                let filter = filter.as_ref().map(|only| only as &dyn engramdb_vector::Filter);
+                let found = index.search(&SearchRequest { filter, ..request }).expect("it fits").neighbors;
+                let ids: Vec<u32> = found.iter().map(|row| row.id).collect();
+                assert_eq!(ids, if filter.is_some() { [0, 2, 3, 5] } else { [0, 1, 2, 3] }, "{step}");
+            }
+        }
+    }
+}
+
 /// A vector of floats as bytes of this element; bytes are -100 to 100, or 0 to 200.
 fn of_element(element: Element, vector: &[f32]) -> Vec<u8> {
     let bytes = |x: &f32| match element {
