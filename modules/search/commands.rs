@@ -69,6 +69,10 @@ fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         return Err(error::INDEX_EXISTS);
     }
     let payload = create::parse(args)?.encode();
+    let lsn = tx.lsn();
+    if !tx.read(|view| view.module::<SearchModule>().has_id_left(lsn)) {
+        return Err(error::too_many_creates());
+    }
     tx.apply(Effect::Module {
         module: NUMBER,
         version: schema::VERSION,

@@ -1,5 +1,6 @@
 //! The error texts that clients match on: RediSearch's, code word included.
 
+use crate::module::CREATES_PER_BATCH;
 use engramdb_engine::command::CommandError;
 
 /// A client's bytes as they are shown in an error.
@@ -20,6 +21,16 @@ pub const CONVERSION: &str = "Could not convert argument to expected type";
 pub const BACKFILLING: CommandError = CommandError::of(
     "SEARCH_TIMEOUT Timeout limit was reached: the index is still being built from existing keys (FT.INFO says how far)",
 );
+
+pub fn too_many_creates() -> CommandError {
+    CommandError::new(format!("SEARCH_LIMIT A transaction can create at most {CREATES_PER_BATCH} indexes"))
+}
+
+pub fn query_too_large(size_max: usize) -> CommandError {
+    CommandError::new(format!(
+        "SEARCH_LIMIT The query is too large: it may have {size_max} terms, each counted for every field that it is looked for in"
+    ))
+}
 
 pub fn syntax(offset: usize, near: &[u8]) -> CommandError {
     syntax_at("Syntax error", offset, near)

@@ -17,7 +17,7 @@ use engramdb_engine::keyspace::{Database, Housing, Keyspace};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::module::{Applied, Exporter, Follower, Job, Module, ModuleEffect};
 use engramdb_engine::view::View;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -48,9 +48,11 @@ pub struct SearchModule {
     pub(crate) settings: Settings,
     /// By database and name.
     indexes: BTreeMap<u32, BTreeMap<Vec<u8>, Arc<Index>>>,
+    /// Of `indexes`.
+    ids: BTreeSet<u64>,
     pub(crate) workers: Workers,
     /// Memory of dropped indexes that hashes still stand in.
-    leftovers: Vec<Leftover>,
+    leftovers: VecDeque<Leftover>,
     /// The batch of the last CREATE and how many it has had: the source of ids.
     last_created: (Lsn, u64),
     /// What an earlier run has saved, being read until the first index asks for it.
@@ -62,8 +64,8 @@ pub struct SearchModule {
     live: bool,
 }
 
-/// Indexes that one batch can create.
-const CREATES_PER_BATCH: u64 = 1 << 10;
+/// Indexes that one batch can create. Part of the format: ids are made with it.
+pub const CREATES_PER_BATCH: u64 = 1 << 10;
 
 impl SearchModule {
     pub fn new(options: SearchOptions) -> SearchModule {
@@ -76,8 +78,9 @@ impl SearchModule {
             options,
             settings: Settings::default(),
             indexes: BTreeMap::new(),
+            ids: BTreeSet::new(),
             workers: Workers::start(threads),
-            leftovers: Vec::new(),
+            leftovers: VecDeque::new(),
             last_created: (Lsn(0), 0),
             live: false,
         }
@@ -89,6 +92,11 @@ impl SearchModule {
 
     pub(crate) fn indexes(&self) -> impl Iterator<Item = (u32, &Arc<Index>)> {
         self.indexes.iter().flat_map(|(&database, here)| here.values().map(move |index| (database, index)))
+    }
+
+    /// Whether one more index can be created in the batch that is open.
+    pub(crate) fn has_id_left(&self, open: Lsn) -> bool {
+        self.last_created.0 != open || self.last_created.1 + 1 < CREATES_PER_BATCH
     }
 
     fn create(&mut self, keyspace: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String> {
@@ -106,6 +114,11 @@ impl SearchModule {
             self.last_created = (effect.lsn, count);
             definition.id = effect.lsn.0 * CREATES_PER_BATCH + count;
         }
+        // There was a time when a batch could create more indexes than it has ids. Whoever comes to a taken one takes the next,
+        // in a replay and in a snapshot alike.
+        let ids = &mut self.ids;
+        definition.id =
+            (definition.id..).find(|&id| ids.insert(id)).expect("there are more ids than indexes");
         let is_complete = !self.live || definition.options.skip_initial_scan;
         let name = definition.name.clone();
         let index = Arc::new(Index::new(definition, effect.lsn, is_complete));
@@ -142,6 +155,7 @@ impl SearchModule {
     /// After it was taken out of the list.
     fn drop_index(&mut self, index: &Index) {
         index.drop_it();
+        self.ids.remove(&index.definition.id);
         match self.restoring.remove(&index.definition.id) {
             Some(restoring) => self.leftovers.extend(restoring.leftovers()),
             None => self.leftovers.extend(Leftover::of(index)),
@@ -276,9 +290,9 @@ impl Module for SearchModule {
     fn background(&mut self, keyspace: &mut Housing<'_>) -> Option<Job> {
         let clock = &*self.options.env.clock;
         let Some((database, index)) = self.indexes().find(|(_, index)| index.is_backfilling()) else {
-            let mut leftover = self.leftovers.pop()?;
+            let mut leftover = self.leftovers.pop_front()?;
             if leftover.clear_slice(keyspace, clock) {
-                self.leftovers.push(leftover);
+                self.leftovers.push_back(leftover);
             }
             return Some(Box::new(|| {}));
         };

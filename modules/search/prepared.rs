@@ -75,6 +75,7 @@ fn add_filters(
     request: &Request,
     template: &mut Template,
 ) -> Result<(), CommandError> {
+    let mut conditions = Vec::with_capacity(request.filters.len());
     for [field, least, most] in &request.filters {
         let number = |end: &str, word: &[u8]| {
             let (exclusive, digits) = match word.strip_prefix(b"(") {
@@ -92,8 +93,9 @@ fn add_filters(
             return Err(error::wrong_field("NUMERIC", 0, field));
         }
         let (least, most) = (number("lower", least)?, number("upper", most)?);
-        template.narrow(Node::Number { field: place, least, most });
+        conditions.push(Node::Number { field: place, least, most });
     }
+    template.narrow(conditions);
     Ok(())
 }
 

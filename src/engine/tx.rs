@@ -58,6 +58,11 @@ impl<'a> Tx<'a> {
         self.now_ms
     }
 
+    /// The LSN of the batch, should it change anything.
+    pub fn lsn(&self) -> Lsn {
+        self.store.open_lsn()
+    }
+
     pub(crate) fn select(&mut self, database: u32) {
         self.database = database;
     }

@@ -81,7 +81,7 @@ pub enum Node {
     },
     /// In any of the fields.
     Text {
-        fields: Vec<usize>,
+        fields: Arc<[usize]>,
         text: TextMatch,
     },
     Missing(usize),

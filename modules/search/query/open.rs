@@ -49,7 +49,7 @@ pub enum Slot<T> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum OpenLeaf {
     Tag { field: usize, case_sensitive: bool, affix: Affix, word: usize },
-    Term { fields: Vec<usize>, affix: Affix, word: usize },
+    Term { fields: Arc<[usize]>, affix: Affix, word: usize },
     Number { field: usize, least: OpenLimit, most: OpenLimit },
     Range(OpenRange),
 }
@@ -107,12 +107,15 @@ impl Template {
         Template { is_open: has_open(&filter), filter: Arc::new(filter), knn }
     }
 
-    /// Adds a condition.
-    pub fn narrow(&mut self, condition: Node) {
+    /// Adds conditions.
+    pub fn narrow(&mut self, conditions: Vec<Node>) {
         let filter = Arc::unwrap_or_clone(std::mem::replace(&mut self.filter, Arc::new(Node::All)));
-        self.filter = Arc::new(match filter {
-            Node::All => condition,
-            filter => Node::And(vec![filter, condition]),
+        let mut nodes: Vec<Node> = Some(filter).filter(|filter| *filter != Node::All).into_iter().collect();
+        nodes.extend(conditions);
+        self.filter = Arc::new(match nodes.len() {
+            0 => Node::All,
+            1 => nodes.remove(0),
+            _ => Node::And(nodes),
         });
     }
 

@@ -7,10 +7,13 @@ use crate::error;
 use crate::schema::{Algorithm, Definition, Field, FieldKind, VectorOptions};
 use crate::text::{self, StopWords};
 use engramdb_engine::command::CommandError;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Nested parentheses and signs.
 const DEPTH_MAX: usize = 100;
+/// What a query may ask for, see `Node::size`: what a tree takes, and how long it is evaluated under a lock, follow from it.
+pub const SIZE_MAX: usize = 1 << 17;
 
 type Parsed<T> = Result<T, CommandError>;
 /// Takes an attribute's name and value.
@@ -18,26 +21,24 @@ type AttributeReader<'r, 'a> = &'r mut dyn FnMut(&[u8], Raw<'a>) -> Parsed<()>;
 
 /// What PARAMS names: where in the request each value stands.
 #[derive(Clone, Debug, Default)]
-pub struct Parameters<'a>(Vec<(&'a [u8], usize)>);
+pub struct Parameters<'a>(HashMap<&'a [u8], usize>);
 
 impl<'a> Parameters<'a> {
     /// The value is the request's word of this number.
     pub fn add(&mut self, name: &'a [u8], word: usize) -> Parsed<()> {
-        if self.0.iter().any(|(other, _)| *other == name) {
-            return Err(error::duplicate_parameter(name));
+        match self.0.insert(name, word) {
+            Some(_) => Err(error::duplicate_parameter(name)),
+            None => Ok(()),
         }
-        self.0.push((name, word));
-        Ok(())
     }
 
     /// The numbers of the words that are values.
     pub fn words(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().map(|(_, word)| *word)
+        self.0.values().copied()
     }
 
     fn get(&self, name: &[u8]) -> Parsed<usize> {
-        let found = self.0.iter().find(|(other, _)| *other == name);
-        found.map(|(_, word)| *word).ok_or_else(|| error::unknown_parameter(name))
+        self.0.get(name).copied().ok_or_else(|| error::unknown_parameter(name))
     }
 }
 
@@ -49,7 +50,23 @@ pub fn parse(
     parameters: &Parameters<'_>,
     in_fields: Option<&[Vec<u8>]>,
 ) -> Parsed<Template> {
-    let mut parser = Parser { text, at: 0, definition, parameters, in_fields, depth: 0, fields: None };
+    let in_fields: Option<HashSet<&[u8]>> = in_fields.map(|names| names.iter().map(Vec::as_slice).collect());
+    let (in_fields, fields) = (in_fields.as_ref(), Arc::default());
+    let mut parser = Parser {
+        text,
+        at: 0,
+        definition,
+        parameters,
+        in_fields,
+        depth: 0,
+        size: 0,
+        fields,
+        are_fields_named: false,
+    };
+    let all_text = (0..).zip(&definition.fields);
+    let all_text =
+        all_text.filter(|(_, field)| matches!(field.kind, FieldKind::Text { .. }) && !field.no_index);
+    parser.fields = parser.wanted(all_text.map(|(field, _)| field));
     let filter = parser.filter()?;
     let knn = if parser.take_arrow_to(b'[') { Some(parser.knn(filter == Node::All)?) } else { None };
     parser.space();
@@ -64,10 +81,14 @@ struct Parser<'a> {
     at: usize,
     definition: &'a Definition,
     parameters: &'a Parameters<'a>,
-    in_fields: Option<&'a [Vec<u8>]>,
+    /// By name; `None` for all.
+    in_fields: Option<&'a HashSet<&'a [u8]>>,
     depth: usize,
-    /// The TEXT fields that words are looked for in; `None` for all.
-    fields: Option<Vec<usize>>,
+    /// Of all nodes so far.
+    size: usize,
+    /// The TEXT fields that words are looked for in, and whether the query names them; otherwise they are all.
+    fields: Arc<[usize]>,
+    are_fields_named: bool,
 }
 
 /// Punctuation that separates words like a space.
@@ -178,7 +199,7 @@ impl<'a> Parser<'a> {
 
     /// The error for what stands here.
     fn syntax(&self) -> CommandError {
-        let mut ahead = Parser { parameters: self.parameters, fields: None, ..*self };
+        let mut ahead = Parser { fields: self.fields.clone(), ..*self };
         ahead.blank();
         let at = ahead.at;
         let mut near = ahead.word();
@@ -235,9 +256,16 @@ impl<'a> Parser<'a> {
         if self.depth > DEPTH_MAX {
             return Err(CommandError::of("SEARCH_SYNTAX Syntax error: the query is nested too deeply"));
         }
+        self.grow(1)?;
         let node = self.unary_within_depth();
         self.depth -= 1;
         node
+    }
+
+    /// Makes sure that there may be so much more, before there is.
+    fn grow(&mut self, size: usize) -> Parsed<()> {
+        self.size += size;
+        if self.size <= SIZE_MAX { Ok(()) } else { Err(error::query_too_large(SIZE_MAX)) }
     }
 
     fn unary_within_depth(&mut self) -> Parsed<Option<Node>> {
@@ -270,7 +298,7 @@ impl<'a> Parser<'a> {
             Some(b'*') => self.star(),
             Some(b'w') if self.text.get(self.at + 1).is_some_and(|&mark| values::is_quotation_mark(mark)) => {
                 let raw = self.quoted_wildcard()?;
-                Ok(Some(self.term(values::pattern(raw, false))))
+                self.term(values::pattern(raw, false)).map(Some)
             }
             Some(byte) if is_word(byte) => self.word_leaf(),
             _ => Err(self.syntax()),
@@ -289,7 +317,7 @@ impl<'a> Parser<'a> {
         let pattern = values::pattern(&self.text[start..self.at], false);
         match &pattern {
             Pattern::Exact(term) if self.stop_words().contains(term) => Ok(None),
-            _ => Ok(Some(self.term(pattern))),
+            _ => self.term(pattern).map(Some),
         }
     }
 
@@ -300,7 +328,7 @@ impl<'a> Parser<'a> {
         let trailing_star = self.peek() == Some(b'*');
         self.at += usize::from(trailing_star);
         let affix = Affix::of(leading_star, trailing_star);
-        Ok(Some(Node::Open(OpenLeaf::Term { fields: self.text_fields(), affix, word })))
+        Ok(Some(Node::Open(OpenLeaf::Term { fields: self.text_fields()?, affix, word })))
     }
 
     /// `*` for everything, `*suf`, `*inf*`.
@@ -316,7 +344,7 @@ impl<'a> Parser<'a> {
         if self.peek() == Some(b'*') {
             self.at += 1;
         }
-        Ok(Some(self.term(values::pattern(&self.text[start..self.at], false))))
+        self.term(values::pattern(&self.text[start..self.at], false)).map(Some)
     }
 
     fn quoted_wildcard(&mut self) -> Parsed<&'a [u8]> {
@@ -332,15 +360,16 @@ impl<'a> Parser<'a> {
         self.at = end + 1;
         if end == start {
             let empty = Pattern::Exact(Vec::new());
-            let fields = self.fields.as_deref();
-            fields.map(|fields| open::check_empty(self.definition, fields, &empty)).transpose()?;
-            return Ok(Some(self.term(empty)));
+            if self.are_fields_named && !self.fields.is_empty() {
+                open::check_empty(self.definition, &self.fields, &empty)?;
+            }
+            return self.term(empty).map(Some);
         }
         let mut terms = Vec::new();
         text::tokenize(&self.text[start..end], self.stop_words(), &mut |term| terms.push(term.to_vec()));
         Ok(match terms.len() {
             0 => None,
-            _ => Some(Node::Text { fields: self.text_fields(), text: TextMatch::Phrase(terms) }),
+            _ => Some(Node::Text { fields: self.text_fields()?, text: TextMatch::Phrase(terms) }),
         })
     }
 
@@ -348,22 +377,20 @@ impl<'a> Parser<'a> {
         StopWords(self.definition.options.stop_words.as_deref())
     }
 
-    fn term(&self, pattern: Pattern) -> Node {
-        Node::Text { fields: self.text_fields(), text: TextMatch::Term(pattern) }
+    fn term(&mut self, pattern: Pattern) -> Parsed<Node> {
+        Ok(Node::Text { fields: self.text_fields()?, text: TextMatch::Term(pattern) })
     }
 
-    fn text_fields(&self) -> Vec<usize> {
-        let is_text = |&field: &usize| {
-            let field = &self.definition.fields[field];
-            matches!(field.kind, FieldKind::Text { .. }) && !field.no_index
-        };
-        let is_wanted = |field: &usize| {
-            self.in_fields.is_none_or(|names| names.contains(&self.definition.fields[*field].name))
-        };
-        match &self.fields {
-            Some(fields) => fields.iter().copied().filter(is_wanted).collect(),
-            None => (0..self.definition.fields.len()).filter(is_text).filter(is_wanted).collect(),
-        }
+    /// For one more node.
+    fn text_fields(&mut self) -> Parsed<Arc<[usize]>> {
+        self.grow(self.fields.len())?;
+        Ok(self.fields.clone())
+    }
+
+    /// Those of the fields that words may be looked for in.
+    fn wanted(&self, fields: impl Iterator<Item = usize>) -> Arc<[usize]> {
+        let name = |field: usize| self.definition.fields[field].name.as_slice();
+        fields.filter(|&field| self.in_fields.is_none_or(|names| names.contains(name(field)))).collect()
     }
 
     // Fields.
@@ -431,9 +458,11 @@ impl<'a> Parser<'a> {
                 return Err(self.wrong("TEXT", place));
             }
         }
-        let outer = self.fields.replace(places.into_iter().map(|(field, _)| field).collect());
+        let named = self.wanted(places.into_iter().map(|(field, _)| field));
+        let outer =
+            (std::mem::replace(&mut self.fields, named), std::mem::replace(&mut self.are_fields_named, true));
         let node = self.unary();
-        self.fields = outer;
+        (self.fields, self.are_fields_named) = outer;
         node
     }
 
@@ -447,6 +476,7 @@ impl<'a> Parser<'a> {
         };
         let mut nodes = Vec::new();
         for raw in values::split_tags(&self.text[start..end]) {
+            self.grow(1)?;
             let raw = values::trim(raw);
             if raw.is_empty() {
                 return Err(self.syntax());

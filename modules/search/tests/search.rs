@@ -323,3 +323,104 @@ fn what_has_expired_counts_in_no_total_before_it_is_deleted() {
         assert!(reply.starts_with("[3"), "LIMIT {limit}: {reply}");
     }
 }
+
+/// As many as one batch has ids for.
+const CREATES_MAX: usize = 1024;
+
+#[test]
+fn a_transaction_creates_no_more_indexes_than_it_has_ids() {
+    let server = Server::new();
+    let names: Vec<String> = (0..CREATES_MAX + 2).map(|number| format!("i{number}")).collect();
+    let create = |name: &String| -> Vec<Vec<u8>> {
+        let line = format!("FT.CREATE {name} SCHEMA n NUMERIC");
+        line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+    };
+    let commands: Vec<Vec<Vec<u8>>> = names.iter().map(create).collect();
+    let commands: Vec<Vec<&[u8]>> =
+        commands.iter().map(|words| words.iter().map(Vec::as_slice).collect()).collect();
+    let replies = server.run_transaction(&commands);
+    assert!(replies[..CREATES_MAX].iter().all(|reply| reply == "OK"));
+    let refused = "SEARCH_LIMIT A transaction can create at most 1024 indexes";
+    assert_eq!(replies[CREATES_MAX..], [refused; 2]);
+    assert_eq!(server.line("FT.CREATE another SCHEMA n NUMERIC"), "OK", "the next one has ids of its own");
+    let server = server.restart();
+    assert_eq!(server.report.len(), CREATES_MAX + 1);
+}
+
+/// The definition of an index of one NUMERIC field, as logs have it.
+fn definition(id: u64, name: &str) -> Vec<u8> {
+    let bytes = |text: &str| [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
+    let numbers = [&id.to_le_bytes()[..], &[0], &1.0_f64.to_le_bytes(), &0_u64.to_le_bytes()].concat();
+    let no_words = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let texts = [bytes(name), bytes(""), bytes(""), bytes("")].concat();
+    let field = [bytes("n"), bytes("n"), vec![0, 2]].concat();
+    // One prefix, the empty one; and one field.
+    [numbers, texts, no_words.to_vec(), 1_u32.to_le_bytes().to_vec(), field].concat()
+}
+
+#[test]
+fn indexes_that_have_one_id_in_the_log_come_back() {
+    let server = Server::new();
+    let made = |names: std::ops::Range<usize>, id: u64| -> Vec<Vec<u8>> {
+        names.map(|number| definition(id, &format!("i{number}"))).collect()
+    };
+    // More than a batch has ids for, so that the next batch's come again; and two that say their id, as in a snapshot.
+    for payloads in [made(0..CREATES_MAX + 5, 0), made(2_000..2_003, 0), made(3_000..3_002, 7)] {
+        let commands: Vec<Vec<&[u8]>> =
+            payloads.iter().map(|payload| vec![&b"TEST.CREATE"[..], payload]).collect();
+        assert!(server.run_transaction(&commands).iter().all(|reply| reply == "OK"));
+    }
+    server.hset("d:1", &[("n", b"5")]);
+    let server = server.restart();
+    assert_eq!(server.report.len(), CREATES_MAX + 5 + 3 + 2);
+    for index in ["i0", "i1024", "i1028", "i2000", "i2002", "i3000", "i3001"] {
+        assert_eq!(server.line(&format!("FT.SEARCH {index} @n:[5] NOCONTENT")), r#"[1, "d:1"]"#, "{index}");
+    }
+    assert_eq!(server.line("FT.DROPINDEX i2000"), "OK");
+    assert_eq!(server.restart().report.len(), CREATES_MAX + 5 + 3 + 2 - 1);
+}
+
+#[test]
+fn many_parameters_are_read_once_each() {
+    let server = vectors_index("FLAT");
+    // With a walk over the names before for each of them, this would not end today.
+    let names: Vec<String> = (0..300_000).map(|number| format!("p{number}")).collect();
+    let count = (2 * names.len()).to_string();
+    let mut words: Vec<&[u8]> =
+        vec![b"FT.SEARCH", b"idx", b"@n:[$p7 $p7]", b"NOCONTENT", b"PARAMS", count.as_bytes()];
+    words.extend(names.iter().flat_map(|name| [name.as_bytes(), b"5"]));
+    assert_eq!(server.run(&words), "[0]");
+    let last = words.len() - 2;
+    words[last] = b"p7";
+    assert_eq!(server.run(&words), "SEARCH_ADD_ARGS Duplicate parameter `p7`");
+}
+
+#[test]
+fn many_filters_are_one_condition() {
+    let server = vectors_index("FLAT");
+    server.hset("d:1", &[("n", b"1")]);
+    server.hset("d:2", &[("n", b"2")]);
+    // One inside the other, they would not fit the stack.
+    let filters = ["FILTER", "n", "2", "9"].repeat(100_000);
+    let mut words: Vec<&[u8]> = vec![b"FT.SEARCH", b"idx", b"*", b"NOCONTENT"];
+    words.extend(filters.iter().map(|word| word.as_bytes()));
+    assert_eq!(server.run(&words), r#"[1, "d:2"]"#);
+}
+
+#[test]
+fn a_query_of_too_many_terms_is_refused() {
+    let server = Server::new();
+    let fields: Vec<String> = (0..1_000).map(|number| format!("t{number} TEXT")).collect();
+    assert_eq!(server.line(&format!("FT.CREATE idx PREFIX 1 d: SCHEMA c TAG {}", fields.join(" "))), "OK");
+    server.hset("d:1", &[("t999", b"word"), ("c", b"x")]);
+    let search = |query: &str| server.run(&[b"FT.SEARCH", b"idx", query.as_bytes(), b"NOCONTENT"]);
+    let found = r#"[1, "d:1"]"#;
+    let refused = "SEARCH_LIMIT The query is too large: it may have 131072 terms, each counted for every field that it is looked for in";
+    assert_eq!(search(&"word ".repeat(100)), found);
+    assert_eq!(search(&"word ".repeat(200)), refused);
+    assert_eq!(search(&format!("@t999:({})", "word ".repeat(60_000))), found);
+    assert_eq!(search(&format!("@t999:({})", "word ".repeat(70_000))), refused);
+    assert_eq!(search(&format!("@c:{{{}x}}", "y|".repeat(100_000))), found);
+    assert_eq!(search(&format!("@c:{{{}x}}", "y|".repeat(140_000))), refused);
+    assert_eq!(search(&format!("({}word)", "@c:{x} ".repeat(140_000))), refused);
+}

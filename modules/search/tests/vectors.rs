@@ -2,7 +2,8 @@
 
 mod harness;
 
-use harness::{Server, blob};
+use harness::{Server, Ticking, blob};
+use std::sync::Arc;
 
 fn knn(server: &Server, index: &str, query: &[u8]) -> String {
     let ask = "*=>[KNN 2 @v $v AS d]".as_bytes();
@@ -186,4 +187,30 @@ fn a_hash_reads_the_same_wherever_its_vector_stands() {
     assert!(found.starts_with(r#"[2, "elsewhere", ["d", "0"]"#), "{found}");
     assert_eq!(server.line("FLUSHALL"), "OK");
     assert_eq!(server.line("DBSIZE"), "0");
+}
+
+#[test]
+fn keys_that_are_renamed_while_a_dropped_index_is_cleared_get_their_vectors_back() {
+    const KEYS: usize = 2_000;
+    const DIMENSION: usize = 64;
+    // A slice ends after some keys.
+    let server = Server::with_clock(Arc::new(Ticking::by_millisecond()));
+    let create =
+        format!("FT.CREATE idx SCHEMA v VECTOR FLAT 6 TYPE FLOAT32 DIM {DIMENSION} DISTANCE_METRIC L2");
+    assert_eq!(server.line(&create), "OK");
+    let vector = |number: usize| blob(&[number as f32; DIMENSION]);
+    (0..KEYS).for_each(|number| _ = server.hset(&format!("d:{number}"), &[("v", &vector(number))]));
+    let stored = || server.engine.reads().view(0).whole_keyspace().heap_bytes();
+    let housed = stored();
+    assert_eq!(server.line("FT.DROPINDEX idx"), "OK");
+    for _ in 0..KEYS / 2 / 64 {
+        assert!(server.engine.run_background());
+    }
+    // About half of them to places that the walk has behind it.
+    (0..KEYS).for_each(|number| assert_eq!(server.line(&format!("RENAME d:{number} e:{number}")), "OK"));
+    server.backfill();
+    assert!(stored() >= housed + KEYS * 4 * DIMENSION, "{} of {housed}", stored());
+    let plain = Server::new();
+    plain.hset("e:7", &[("v", &vector(7))]);
+    assert_eq!(hget(&server, "e:7"), hget(&plain, "e:7"));
 }

@@ -3,8 +3,11 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use engramdb_engine::Engine;
-use engramdb_engine::command::{Args, CommandError, CommandTable, Handler, Reply, Stage};
+use engramdb_engine::command::{
+    Args, Command, CommandError, CommandTable, Handler, Outcome, Reply, Stage, write,
+};
 use engramdb_engine::commands;
+use engramdb_engine::effect::Effect;
 use engramdb_engine::engine::batch_bytes_max;
 use engramdb_engine::env::{Clock, Env};
 use engramdb_engine::log::memory::MemoryLog;
@@ -12,6 +15,7 @@ use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::log::{LogId, Lsn, ShardLog};
 use engramdb_engine::recovery::Recovering;
+use engramdb_engine::tx::Tx;
 use engramdb_search::{SearchModule, SearchOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -138,6 +142,16 @@ impl Clock for Ticking {
     }
 }
 
+/// What logs can have that no command writes any more.
+const TEST_COMMANDS: &[Command] = &[write("TEST.CREATE", "payload", create)];
+
+/// An index by its definition as it stands in a log.
+fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    tx.apply(Effect::Module { module: 1, version: 2, kind: 1, payload: args[1] });
+    reply.ok();
+    Ok(())
+}
+
 pub struct Server {
     pub engine: Engine,
     pub report: Vec<String>,
@@ -172,7 +186,8 @@ impl Server {
         let recovered = recovering.replay(&*log, Checkpoint::default(), |_| ()).expect("the log is whole");
         let started = recovering.start(log.clone(), &recovered, Options::default());
         let (engine, report) = started.expect("nobody else claims it");
-        let table = CommandTable::new(commands::FAMILIES.iter().copied().chain([engramdb_search::COMMANDS]));
+        let families = commands::FAMILIES.iter().copied();
+        let table = CommandTable::new(families.chain([engramdb_search::COMMANDS, TEST_COMMANDS]));
         Server { engine, report, log, directory, table, resp3: false }
     }
 
@@ -221,15 +236,25 @@ impl Server {
 
     /// The reply as EXEC would give it.
     pub fn run_in_transaction(&self, words: &[&[u8]]) -> String {
-        let args = Args::new(words);
-        let mut reply = Text { resp3: self.resp3, ..Text::default() };
-        let command = self.table.resolve(args).expect("a known command").command;
-        let credit = self.engine.admit(1, batch_bytes_max(words)).expect("there is room");
+        self.run_transaction(&[words.to_vec()]).pop().expect("a reply to the command")
+    }
+
+    /// The replies that EXEC would give to these commands.
+    pub fn run_transaction(&self, commands: &[Vec<&[u8]>]) -> Vec<String> {
+        let bytes = commands.iter().map(|words| batch_bytes_max(words)).sum();
+        let credit = self.engine.admit(1, bytes).expect("there is room");
         let mut run = self.engine.writes(credit);
         let mut transaction = run.transaction();
-        transaction.run(0, command, args, &mut reply);
+        let run = |words: &Vec<&[u8]>| {
+            let args = Args::new(words);
+            let mut reply = Text { resp3: self.resp3, ..Text::default() };
+            let command = self.table.resolve(args).expect("a known command").command;
+            transaction.run(0, command, args, &mut reply);
+            reply.text
+        };
+        let replies = commands.iter().map(run).collect();
         transaction.finish();
-        reply.text
+        replies
     }
 
     /// A line split at spaces; `'…'` quotes a word.
