@@ -56,7 +56,7 @@ impl<'q> Ranges<'q> {
         Ranges { matched: self.matched.iter().map(of_range).collect(), timed_out: self.timed_out }
     }
 
-    /// What each range that has a name for it says of a document's distance.
+    /// What each range says of a document's distance.
     pub fn distances(&self, id: u32) -> impl Iterator<Item = (&'q VectorRange, f64)> {
         self.matched.iter().filter_map(move |(range, matched)| Some((*range, *matched.distances.get(&id)?)))
     }

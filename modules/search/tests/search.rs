@@ -424,3 +424,41 @@ fn a_query_of_too_many_terms_is_refused() {
     assert_eq!(search(&format!("@c:{{{}x}}", "y|".repeat(140_000))), refused);
     assert_eq!(search(&format!("({}word)", "@c:{x} ".repeat(140_000))), refused);
 }
+
+#[test]
+fn a_document_that_cannot_be_indexed_is_counted_once() {
+    let server = Server::new();
+    let failures = || {
+        let info = server.line("FT.INFO idx");
+        let (_, rest) = info.split_once(r#""hash_indexing_failures", "#).expect("FT.INFO tells it");
+        rest.split(',').next().and_then(|count| count.parse::<u32>().ok()).expect("a number")
+    };
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA n NUMERIC"), "OK");
+    server.hset("d:1", &[("n", b"no number"), ("other", b"1")]);
+    assert_eq!(failures(), 1);
+    for line in [
+        "EXPIRE d:1 1000",
+        "PERSIST d:1",
+        "HEXPIRE d:1 1000 FIELDS 1 other",
+        "HSET d:1 other 2",
+        "HDEL d:1 other",
+    ] {
+        server.line(line);
+        assert_eq!(failures(), 1, "{line}");
+    }
+    server.hset("d:1", &[("n", b"still none")]);
+    assert_eq!(failures(), 2, "another try");
+    server.hset("d:1", &[("n", b"1")]);
+    assert_eq!(server.keys("@n:[1]", &[]), ["d:1"]);
+}
+
+#[test]
+fn a_hash_of_other_fields_is_a_document_for_as_long_as_it_is_there() {
+    let server = Server::new();
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA n NUMERIC"), "OK");
+    server.line("HSET d:1 other 1 other 2");
+    assert_eq!(server.line("FT.SEARCH idx * LIMIT 0 0"), "[1]");
+    assert_eq!(server.line("HDEL d:1 other"), "1");
+    assert_eq!(server.line("FT.SEARCH idx * LIMIT 0 0"), "[0]");
+    assert_eq!(server.line("FT.SEARCH idx * NOCONTENT"), "[0]");
+}
