@@ -225,6 +225,16 @@ fn memory_of_indexes_is_counted_and_given_back() {
     }
     let full = bytes();
     assert!(full >= empty + 100 * (16 + 8), "keys and vectors at least: {empty} and {full}");
+    // Of terms that no other document has, the text is the index's own, and numbers stand in a tree.
+    for number in 0..100 {
+        server.hset(&format!("d:{number}"), &[("c", format!("{number:0500}").as_bytes()), ("n", b"7")]);
+    }
+    let with_terms = bytes();
+    assert!(with_terms >= full + 100 * (500 + 12), "{full} and {with_terms}");
+    for number in 0..100 {
+        server.hset(&format!("d:{number}"), &[("c", b"red")]);
+    }
+    assert!(bytes() < with_terms - 100 * 500, "{with_terms} and {}", bytes());
     assert_eq!(server.line("FT.DROPINDEX idx"), "OK");
     assert_eq!(bytes(), 100 * 8, "the hashes still stand in the vectors of the index");
     server.backfill();
