@@ -18,6 +18,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use roaring::RoaringBitmap;
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::ops::{Index, IndexMut};
 
@@ -28,6 +29,8 @@ pub struct Documents {
     live: Counted,
     /// The version that the last change got.
     version: u64,
+    /// The ids of the last changes, up to the one that got `version`.
+    changes: VecDeque<u32>,
     fields: Vec<Postings>,
     /// Per field: the documents that lack it.
     missing: Vec<Counted>,
@@ -65,6 +68,9 @@ struct Slots {
 }
 
 const BLOCK_SLOTS: usize = 1024;
+
+/// Changes that are remembered; of more than these the slots are asked.
+const CHANGES_MAX: usize = 1 << 16;
 
 impl Keys {
     /// Those of an earlier run, whose ids are all below `id_bound`: documents without content, which count as none until they
@@ -189,6 +195,7 @@ impl Documents {
             vacant: Vec::new(),
             live: Counted::default(),
             version: 0,
+            changes: VecDeque::new(),
             has_values: fields.iter().any(|postings| !matches!(postings, Postings::None)),
             fields,
             missing: definition.fields.iter().map(|_| Counted::default()).collect(),
@@ -260,6 +267,15 @@ impl Documents {
         self.keys.slots.get(id).map_or(0, |slot| slot.version)
     }
 
+    /// The ids whose documents have changed, come or gone since this version.
+    pub fn changed_since(&self, version: u64) -> RoaringBitmap {
+        let count = (self.version - version) as usize;
+        match self.changes.len().checked_sub(count) {
+            Some(before) => self.changes.range(before..).copied().collect(),
+            None => self.ids_where(|slot| slot.version > version).collect(),
+        }
+    }
+
     /// What a document has in a field with postings.
     pub fn value(&self, id: u32, field: usize) -> &Value {
         let values = self.keys.slots.get(id).and_then(|slot| slot.values.as_ref());
@@ -302,7 +318,7 @@ impl Documents {
 
     /// Indexes the content of a key that has this id.
     pub fn put(&mut self, id: u32, content: &[Content]) {
-        self.version += 1;
+        self.changed(id);
         self.unpost(id);
         let mut values = Vec::new();
         for (field, content) in content.iter().enumerate() {
@@ -320,7 +336,7 @@ impl Documents {
     /// Removes a key; returns the id that it had.
     pub fn remove(&mut self, key: &[u8]) -> Option<u32> {
         let id = self.keys.unname(key)?;
-        self.version += 1;
+        self.changed(id);
         self.unpost(id);
         self.missing.iter_mut().for_each(|missing| {
             missing.remove(id);
@@ -329,6 +345,14 @@ impl Documents {
         self.live.remove(id);
         self.vacant.push(id);
         Some(id)
+    }
+
+    fn changed(&mut self, id: u32) {
+        self.version += 1;
+        if self.changes.len() == CHANGES_MAX {
+            self.changes.pop_front();
+        }
+        self.changes.push_back(id);
     }
 
     fn add(&mut self, key: &[u8]) -> u32 {
@@ -395,6 +419,7 @@ impl Documents {
         self.keys.key_bytes
             + self.keys.ids.allocation_size()
             + self.keys.slots.blocks.len() * BLOCK_SLOTS * size_of::<Slot>()
+            + self.changes.capacity() * size_of::<u32>()
             + self.value_bytes
     }
 }

@@ -1,32 +1,52 @@
 //! Filters: from a query's tree to the set of documents that it means.
+//!
+//! A set is put together while documents change: no step holds them for long, so that no writer waits for a filter.
+//! What comes out is right for each document that has not changed since the first step: all that its postings say of it
+//! stood still. The others are looked at one by one, as they are (`means`).
 
 use crate::documents::{Documents, Value};
 use crate::ids;
 use crate::index::Index;
-use crate::postings::TermPostings;
+use crate::postings::{NumberWalk, TermWalk, is_between};
 use crate::query::{Node, Pattern, TextMatch, VectorRange};
 use crate::vectors::Question;
 use engramdb_vector::Neighbor;
+use parking_lot::RwLock;
 use roaring::RoaringBitmap;
-use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::slice;
+use std::sync::Arc;
 
-/// What the vector ranges of a query matched; found before the documents are locked, for that may take long.
+/// The time ran out before it was known what a filter means.
+#[derive(Debug)]
+pub struct Late;
+
+/// What is done in one hold of the documents, and between two looks at the clock: about so many short terms are
+/// compared, a tenth of a millisecond.
+const HOLD_WORK: usize = 1024;
+/// Documents of a set that are put together with another's for one unit of work, and numbers that are walked over.
+const MERGED_PER_WORK: usize = 4096;
+/// Terms of a text that are compared for one unit of work.
+const COMPARED_PER_WORK: usize = 16;
+
+/// What the vector ranges of a query matched; found without the documents, for that may take long.
 #[derive(Default)]
-pub struct Ranges<'q> {
-    matched: Vec<(&'q VectorRange, Matched)>,
+pub struct Ranges {
+    matched: Vec<Matched>,
     /// The time ran out before all matches were found.
     pub timed_out: bool,
 }
 
-pub struct Matched {
+struct Matched {
+    range: VectorRange,
     documents: RoaringBitmap,
     distances: HashMap<u32, f64>,
 }
 
-impl<'q> Ranges<'q> {
+impl Ranges {
     /// Searches for all vector ranges in the tree.
-    pub fn find(index: &Index, tree: &'q Node, id_bound: u32, is_late: &dyn Fn() -> bool) -> Ranges<'q> {
+    pub fn find(index: &Index, tree: &Node, id_bound: u32, is_late: &dyn Fn() -> bool) -> Ranges {
         let mut found = Ranges::default();
         tree.ranges(&mut |range| {
             let field = index.vectors[range.field].as_ref().expect("the parser checked the field's type");
@@ -34,116 +54,313 @@ impl<'q> Ranges<'q> {
             let epsilon = range.epsilon.unwrap_or(field.options().epsilon as f32);
             let rows = field.within(&question, range.radius, epsilon);
             found.timed_out |= rows.timed_out;
-            found.matched.push((range, Matched::new(&rows.neighbors)));
+            found.matched.push(Matched::new(range, &rows.neighbors));
         });
         found
     }
 
-    fn of(&self, range: &VectorRange) -> Option<&Matched> {
-        self.matched.iter().find(|(other, _)| std::ptr::eq(*other, range)).map(|(_, matched)| matched)
+    /// Those of the tree, which match nothing yet.
+    pub fn unmatched(tree: &Node) -> Ranges {
+        let mut found = Ranges::default();
+        tree.ranges(&mut |range| found.matched.push(Matched::new(range, &[])));
+        found
     }
 
-    /// The same of `documents`, where the n-th document is the one that was `ids[n]`.
-    pub fn renumbered(&self, documents: &Documents, ids: &[u32]) -> Ranges<'q> {
-        let of_range = |(range, matched): &(&'q VectorRange, Matched)| {
-            let distance = |(id, old): (u32, &u32)| {
-                let is_there = !documents.missing(range.field).contains(id);
-                matched.distances.get(old).filter(|_| is_there).map(|&distance| (id, distance))
-            };
-            let distances: HashMap<u32, f64> = (0..).zip(ids).filter_map(distance).collect();
-            (*range, Matched { documents: distances.keys().copied().collect(), distances })
-        };
-        Ranges { matched: self.matched.iter().map(of_range).collect(), timed_out: self.timed_out }
+    /// Forgets what was known of a document, for its distances as they are; `None` where it has no vector.
+    pub fn note(&mut self, id: u32, distance: impl Fn(&VectorRange) -> Option<f64>) {
+        for matched in &mut self.matched {
+            match distance(&matched.range).filter(|&distance| distance <= matched.range.radius) {
+                Some(distance) => {
+                    matched.documents.insert(id);
+                    matched.distances.insert(id, distance);
+                }
+                None => {
+                    matched.documents.remove(id);
+                    matched.distances.remove(&id);
+                }
+            }
+        }
     }
 
-    /// What each range says of a document's distance.
-    pub fn distances(&self, id: u32) -> impl Iterator<Item = (&'q VectorRange, f64)> {
-        self.matched.iter().filter_map(move |(range, matched)| Some((*range, *matched.distances.get(&id)?)))
+    /// Equal ranges match the same.
+    fn of(&self, range: &VectorRange) -> Option<&RoaringBitmap> {
+        self.matched.iter().find(|matched| matched.range == *range).map(|matched| &matched.documents)
+    }
+
+    /// What a document's distance is by this name, if a range that calls it so has the document.
+    pub fn distance_called(&self, id: u32, name: &[u8]) -> Option<f64> {
+        self.distances(id).find(|(alias, _)| ***alias == *name).map(|(_, distance)| distance)
+    }
+
+    /// What each range that has a name for it says of a document's distance.
+    pub fn distances(&self, id: u32) -> impl Iterator<Item = (&Arc<[u8]>, f64)> {
+        self.matched
+            .iter()
+            .filter_map(move |matched| Some((matched.range.alias.as_ref()?, *matched.distances.get(&id)?)))
     }
 }
 
 impl Matched {
-    fn new(rows: &[Neighbor]) -> Matched {
+    fn new(range: &VectorRange, rows: &[Neighbor]) -> Matched {
         Matched {
+            range: range.clone(),
             documents: ids::bitmap_of(rows.iter().map(|row| row.id).collect()),
             distances: rows.iter().map(|row| (row.id, row.distance)).collect(),
         }
     }
 }
 
-/// The documents that a tree means: borrowed where they stand somewhere already, as those of one term do.
-pub fn evaluate<'a>(documents: &'a Documents, ranges: &'a Ranges<'_>, node: &Node) -> Cow<'a, RoaringBitmap> {
+/// A tree on its way to the set of documents that it means.
+pub struct Evaluation<'e> {
+    documents: &'e RwLock<Documents>,
+    ranges: &'e Ranges,
+    is_late: &'e dyn Fn() -> bool,
+    /// Work since the last look at the clock.
+    done: Cell<usize>,
+}
+
+impl<'e> Evaluation<'e> {
+    pub fn new(
+        documents: &'e RwLock<Documents>,
+        ranges: &'e Ranges,
+        is_late: &'e dyn Fn() -> bool,
+    ) -> Evaluation<'e> {
+        Evaluation { documents, ranges, is_late, done: Cell::new(0) }
+    }
+
+    /// The documents that a tree means.
+    pub fn matches(&self, node: &Node) -> Result<RoaringBitmap, Late> {
+        if let Some(set) = self.standing(&self.documents.read(), node) {
+            return Ok(set.cloned().unwrap_or_default());
+        }
+        match node {
+            Node::And(nodes) => self.all_of(nodes),
+            Node::Or(nodes) => self.any_of(nodes),
+            Node::Not(_) => self.all_of(slice::from_ref(node)),
+            Node::Tag { field, pattern } => self.with_pattern(*field, pattern),
+            Node::Text { fields, text } => self.with_text(fields, text),
+            Node::Number { field, least, most } => {
+                let mut walk = NumberWalk::default();
+                self.in_steps(|documents, work| {
+                    let numbers = documents.numbers(*field);
+                    numbers.is_none_or(|numbers| numbers.step(&mut walk, (*least, *most), work))
+                })?;
+                Ok(ids::bitmap_of(walk.documents))
+            }
+            _ => unreachable!("the sets of all other nodes stand somewhere"),
+        }
+    }
+
+    /// The set of a node where it stands somewhere already, as that of one term does; `Some(None)` is an empty one.
+    #[allow(clippy::option_option, reason = "that a set is empty is known as well as any other")]
+    fn standing<'a>(&'a self, documents: &'a Documents, node: &Node) -> Option<Option<&'a RoaringBitmap>> {
+        let of_term = |field: usize, term: &[u8]| documents.terms(field).and_then(|terms| terms.get(term));
+        match node {
+            Node::All | Node::Optional(_) => Some(Some(documents.live())),
+            Node::Nothing => Some(None),
+            Node::Tag { field, pattern: Pattern::Exact(term) } => Some(of_term(*field, term)),
+            Node::Text { fields, text: TextMatch::Term(Pattern::Exact(term)) } => match fields[..] {
+                [field] => Some(of_term(field, term)),
+                _ => None,
+            },
+            Node::Missing(field) => Some(Some(documents.missing(*field))),
+            Node::Range(range) => Some(self.ranges.of(range)),
+            Node::Open(_) => unreachable!("a query has values for its parameters"),
+            _ => None,
+        }
+    }
+
+    /// Puts a node's set together with what was found.
+    fn join(
+        &self,
+        found: &mut RoaringBitmap,
+        node: &Node,
+        join: impl Fn(&mut RoaringBitmap, &RoaringBitmap),
+    ) -> Result<(), Late> {
+        let joined = self.standing(&self.documents.read(), node).map(|set| match set {
+            Some(set) => join(found, set),
+            None => join(found, &RoaringBitmap::new()),
+        });
+        if joined.is_none() {
+            join(found, &self.matches(node)?);
+        }
+        self.worked(1 + found.len() as usize / MERGED_PER_WORK)
+    }
+
+    fn any_of(&self, nodes: &[Node]) -> Result<RoaringBitmap, Late> {
+        let mut found = RoaringBitmap::new();
+        nodes.iter().try_for_each(|node| self.join(&mut found, node, |found, set| *found |= set))?;
+        Ok(found)
+    }
+
+    /// Intersects; what is negated is taken away at the end, so that it is never turned into everything else.
+    fn all_of(&self, nodes: &[Node]) -> Result<RoaringBitmap, Late> {
+        let is_negated = |node: &&Node| matches!(node, Node::Not(_));
+        let mut positive = nodes.iter().filter(|node| !is_negated(node) && !means_all(node));
+        let mut found = self.matches(positive.next().unwrap_or(&Node::All))?;
+        for node in positive {
+            if found.is_empty() {
+                return Ok(found);
+            }
+            self.join(&mut found, node, |found, set| *found &= set)?;
+        }
+        for node in nodes {
+            if let Node::Not(inner) = node {
+                self.join(&mut found, inner, |found, set| *found -= set)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn with_pattern(&self, field: usize, pattern: &Pattern) -> Result<RoaringBitmap, Late> {
+        let prefix: &[u8] = match pattern {
+            Pattern::Exact(term) => {
+                let documents = self.documents.read();
+                let found = documents.terms(field).and_then(|terms| terms.get(term));
+                return Ok(found.cloned().unwrap_or_default());
+            }
+            Pattern::Prefix(prefix) => prefix,
+            _ => b"",
+        };
+        let mut walk = TermWalk::default();
+        self.in_steps(|documents, work| {
+            let terms = documents.terms(field);
+            terms.is_none_or(|terms| terms.step(&mut walk, prefix, |term| pattern.matches(term), work))
+        })?;
+        Ok(walk.documents)
+    }
+
+    fn with_text(&self, fields: &[usize], text: &TextMatch) -> Result<RoaringBitmap, Late> {
+        let mut found = RoaringBitmap::new();
+        for &field in fields {
+            found |= match text {
+                TextMatch::Term(pattern) => self.with_pattern(field, pattern)?,
+                TextMatch::Phrase(phrase) => self.with_phrase(field, phrase)?,
+            };
+        }
+        Ok(found)
+    }
+
+    /// The terms' numbers stay those of documents that do not change.
+    fn with_phrase(&self, field: usize, phrase: &[Vec<u8>]) -> Result<RoaringBitmap, Late> {
+        let Some(numbers) = numbers_of(&self.documents.read(), field, phrase) else {
+            return Ok(RoaringBitmap::new());
+        };
+        let tag = |term: &Vec<u8>| Node::Tag { field, pattern: Pattern::Exact(term.clone()) };
+        let with_all = self.all_of(&phrase.iter().map(tag).collect::<Vec<_>>())?;
+        if numbers.len() == 1 {
+            return Ok(with_all);
+        }
+        let mut left = with_all.into_iter();
+        let mut found = Vec::new();
+        self.in_steps(|documents, work| {
+            for id in left.by_ref() {
+                let terms = terms_of(documents, id, field);
+                if has_phrase(terms, &numbers) {
+                    found.push(id);
+                }
+                let cost = 1 + terms.len() / COMPARED_PER_WORK;
+                *work = work.saturating_sub(cost);
+                if *work == 0 {
+                    return false;
+                }
+            }
+            true
+        })?;
+        Ok(ids::bitmap_of(found))
+    }
+
+    /// Takes steps to its end, each with the documents held for so much work, which the step counts down.
+    pub fn in_steps(&self, mut step: impl FnMut(&Documents, &mut usize) -> bool) -> Result<(), Late> {
+        loop {
+            let mut left = HOLD_WORK;
+            let is_end = step(&self.documents.read(), &mut left);
+            self.worked(HOLD_WORK - left)?;
+            if is_end {
+                return Ok(());
+            }
+        }
+    }
+
+    fn worked(&self, work: usize) -> Result<(), Late> {
+        let done = self.done.get() + work;
+        self.done.set(if done < HOLD_WORK { done } else { 0 });
+        if done >= HOLD_WORK && (self.is_late)() { Err(Late) } else { Ok(()) }
+    }
+}
+
+fn means_all(node: &Node) -> bool {
+    matches!(node, Node::All | Node::Optional(_))
+}
+
+/// Whether a tree means this one document, which is live.
+pub fn means(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bool {
+    let is_meant = |node: &Node| means(documents, ranges, node, id);
     match node {
-        Node::All | Node::Optional(_) => Cow::Borrowed(documents.live()),
-        Node::Nothing => Cow::Owned(RoaringBitmap::new()),
-        Node::And(nodes) => all_of(documents, ranges, nodes),
-        Node::Or(nodes) => union(nodes.iter().map(|node| evaluate(documents, ranges, node))),
-        Node::Not(node) => Cow::Owned(documents.live() - &*evaluate(documents, ranges, node)),
-        Node::Tag { field, pattern } => {
-            documents.terms(*field).map(|terms| with_pattern(terms, pattern)).unwrap_or_default()
+        Node::All | Node::Optional(_) => true,
+        Node::Nothing => false,
+        Node::And(nodes) => nodes.iter().all(is_meant),
+        Node::Or(nodes) => nodes.iter().any(is_meant),
+        Node::Not(node) => !is_meant(node),
+        Node::Tag { field, pattern } => has_term(documents, id, *field, pattern),
+        Node::Number { field, least, most } => match documents.value(id, *field) {
+            Value::Number(number) => is_between(*number, *least, *most),
+            _ => false,
+        },
+        Node::Text { fields, text: TextMatch::Term(pattern) } => {
+            fields.iter().any(|&field| has_term(documents, id, field, pattern))
         }
-        Node::Number { field, least, most } => {
-            let between = documents.numbers(*field).map(|numbers| numbers.between(*least, *most));
-            Cow::Owned(between.unwrap_or_default())
-        }
-        Node::Text { fields, text } => union(fields.iter().map(|&field| with_text(documents, field, text))),
-        Node::Missing(field) => Cow::Borrowed(documents.missing(*field)),
-        Node::Range(range) => {
-            ranges.of(range).map(|matched| Cow::Borrowed(&matched.documents)).unwrap_or_default()
-        }
+        Node::Text { fields, text: TextMatch::Phrase(phrase) } => fields.iter().any(|&field| {
+            let numbers = numbers_of(documents, field, phrase);
+            numbers.is_some_and(|numbers| has_phrase(terms_of(documents, id, field), &numbers))
+        }),
+        Node::Missing(field) => documents.missing(*field).contains(id),
+        Node::Range(range) => ranges.of(range).is_some_and(|matched| matched.contains(id)),
         Node::Open(_) => unreachable!("a query has values for its parameters"),
     }
 }
 
-fn union<'a>(sets: impl IntoIterator<Item = Cow<'a, RoaringBitmap>>) -> Cow<'a, RoaringBitmap> {
-    let together = |all: Cow<'a, RoaringBitmap>, set: Cow<'a, RoaringBitmap>| match (all, set) {
-        (Cow::Owned(all), set) => all | &*set,
-        (all, Cow::Owned(set)) => set | &*all,
-        (Cow::Borrowed(all), Cow::Borrowed(set)) => all | set,
-    };
-    sets.into_iter().reduce(|all, set| Cow::Owned(together(all, set))).unwrap_or_default()
-}
-
-fn intersection<'a>(all: Cow<'a, RoaringBitmap>, set: Cow<'a, RoaringBitmap>) -> Cow<'a, RoaringBitmap> {
-    Cow::Owned(match (all, set) {
-        (Cow::Owned(all), set) => all & &*set,
-        (all, Cow::Owned(set)) => set & &*all,
-        (Cow::Borrowed(all), Cow::Borrowed(set)) => all & set,
-    })
-}
-
-/// Intersects; what is negated is taken away at the end, so that it is never turned into everything else.
-fn all_of<'a>(documents: &'a Documents, ranges: &'a Ranges<'_>, nodes: &[Node]) -> Cow<'a, RoaringBitmap> {
-    let mut found: Option<Cow<'a, RoaringBitmap>> = None;
-    for node in nodes.iter().filter(|node| !matches!(node, Node::All | Node::Optional(_) | Node::Not(_))) {
-        let matches = evaluate(documents, ranges, node);
-        let both = match found {
-            Some(found) => intersection(found, matches),
-            None => matches,
-        };
-        if both.is_empty() {
-            return both;
-        }
-        found = Some(both);
+fn has_term(documents: &Documents, id: u32, field: usize, pattern: &Pattern) -> bool {
+    let Some(terms) = documents.terms(field) else { return false };
+    let numbers = terms_of(documents, id, field);
+    match pattern {
+        Pattern::Exact(term) => terms.number(term).is_some_and(|number| numbers.contains(&number)),
+        _ => numbers.iter().any(|&number| pattern.matches(terms.term(number))),
     }
-    let mut found = found.unwrap_or_else(|| Cow::Borrowed(documents.live()));
-    for node in nodes {
-        if let Node::Not(inner) = node {
-            let without = &*found - &*evaluate(documents, ranges, inner);
-            found = Cow::Owned(without);
-        }
-    }
-    found
 }
 
-fn with_pattern<'a>(terms: &'a TermPostings, pattern: &Pattern) -> Cow<'a, RoaringBitmap> {
-    Cow::Owned(match pattern {
-        Pattern::Exact(term) => return terms.get(term).map(Cow::Borrowed).unwrap_or_default(),
-        Pattern::Prefix(prefix) => terms.with_prefix(prefix),
-        Pattern::Suffix(suffix) => terms.matching(|term| term.ends_with(suffix)),
-        Pattern::Infix(infix) => terms.matching(|term| contains(term, infix)),
-        Pattern::Wildcard(wildcard) => terms.matching(|term| matches_wildcard(wildcard, term)),
-    })
+/// The numbers of a document's terms, in order.
+fn terms_of(documents: &Documents, id: u32, field: usize) -> &[u32] {
+    match documents.value(id, field) {
+        Value::Terms(terms) => terms,
+        _ => &[],
+    }
+}
+
+/// The numbers of a phrase's terms; `None` where there is none, or one that no document has.
+fn numbers_of(documents: &Documents, field: usize, phrase: &[Vec<u8>]) -> Option<Vec<u32>> {
+    let terms = documents.terms(field)?;
+    phrase
+        .iter()
+        .map(|term| terms.number(term))
+        .collect::<Option<Vec<u32>>>()
+        .filter(|numbers| !numbers.is_empty())
+}
+
+fn has_phrase(terms: &[u32], phrase: &[u32]) -> bool {
+    !phrase.is_empty() && terms.windows(phrase.len()).any(|window| window == phrase)
+}
+
+impl Pattern {
+    fn matches(&self, term: &[u8]) -> bool {
+        match self {
+            Pattern::Exact(whole) => whole == term,
+            Pattern::Prefix(prefix) => term.starts_with(prefix),
+            Pattern::Suffix(suffix) => term.ends_with(suffix),
+            Pattern::Infix(infix) => contains(term, infix),
+            Pattern::Wildcard(wildcard) => matches_wildcard(wildcard, term),
+        }
+    }
 }
 
 fn contains(term: &[u8], part: &[u8]) -> bool {
@@ -172,24 +389,6 @@ fn matches_wildcard(wildcard: &[u8], term: &[u8]) -> bool {
         }
     }
     wildcard[at..].iter().all(|&byte| byte == b'*')
-}
-
-fn with_text<'a>(documents: &'a Documents, field: usize, text: &TextMatch) -> Cow<'a, RoaringBitmap> {
-    let Some(terms) = documents.terms(field) else { return Cow::default() };
-    let phrase = match text {
-        TextMatch::Term(pattern) => return with_pattern(terms, pattern),
-        TextMatch::Phrase(phrase) => phrase,
-    };
-    let Some(numbers) = phrase.iter().map(|term| terms.number(term)).collect::<Option<Vec<u32>>>() else {
-        return Cow::default();
-    };
-    let sets = phrase.iter().filter_map(|term| terms.get(term)).map(Cow::Borrowed);
-    let found = sets.reduce(intersection).unwrap_or_default();
-    let has_phrase = |id: &u32| match documents.value(*id, field) {
-        Value::Terms(terms) => terms.windows(numbers.len()).any(|window| window == numbers),
-        _ => false,
-    };
-    if numbers.len() == 1 { found } else { Cow::Owned(found.iter().filter(has_phrase).collect()) }
 }
 
 #[cfg(test)]

@@ -185,6 +185,9 @@ impl Index {
         hash: Option<&Hash>,
     ) -> Vec<(usize, Housed)> {
         let content = hash.and_then(|hash| self.read(key, hash));
+        if content.is_none() && self.documents.read().id(key).is_none() {
+            return Vec::new();
+        }
         let mut documents = self.documents.write();
         let (Some(content), Some(hash)) = (content, hash) else {
             if let Some(id) = documents.remove(key) {
@@ -422,5 +425,20 @@ mod tests {
             end(&index);
             assert_eq!(waiter.join().expect("waiting does not panic"), complete);
         }
+    }
+
+    #[test]
+    fn a_key_that_is_no_document_and_was_none_waits_for_no_reader_of_the_documents() {
+        let index = waiting();
+        let (done, is_done) = std::sync::mpsc::channel();
+        let _reading = index.documents.read();
+        std::thread::spawn({
+            let index = index.clone();
+            move || {
+                index.refresh(&Workers::start(0), Source::Live, b"a list", None);
+                done.send(()).expect("somebody waits for it");
+            }
+        });
+        is_done.recv_timeout(Duration::from_secs(10)).expect("nobody is waited for");
     }
 }

@@ -4,9 +4,10 @@
 //! derived from the keyspace, whose changes the module observes, and can be rebuilt from it at any time.
 //!
 //! The life of a search: `request` and `query` read the words, `prepared` keeps what they said, `plan` is what is to be
-//! done, `filter` finds the documents, `vectors` the nearest of them, `search` loads the rows and `reply` writes them. The life of
-//! a mutation: `module` hears of it, `index` brings `documents` up to date at once, places vectors and puts them into the tail
-//! of `vectors`, from where `workers` take them. What an index leaves behind when it is dropped is for `leftover`.
+//! done, `filter` and `matches` find the documents, `vectors` the nearest of them, `search` checks the rows, `stale` those of
+//! which something has expired, and `reply` writes them. The life of a mutation: `module` hears of it, `index` brings
+//! `documents` up to date at once, places vectors and puts them into the tail of `vectors`, from where `workers` take them. What
+//! an index leaves behind when it is dropped is for `leftover`.
 //! A start: `saved` has what the last run kept, `restoring` joins it with the keys as they are read, `recovery` ends it.
 
 mod commands;
@@ -19,6 +20,7 @@ mod ids;
 mod index;
 mod info;
 mod leftover;
+mod matches;
 mod module;
 mod number;
 mod parallel;
@@ -35,6 +37,7 @@ mod saved;
 mod schema;
 mod search;
 mod settings;
+mod stale;
 mod text;
 mod vectors;
 mod workers;

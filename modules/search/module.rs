@@ -307,6 +307,9 @@ impl Module for SearchModule {
     }
 
     fn exporter(&self) -> Option<Exporter> {
-        recovery::exporter(self)
+        let directory = self.options.directory.clone()?;
+        let (env, workers) = (self.options.env.clone(), self.workers.handle());
+        let indexes: Vec<Arc<Index>> = self.indexes().map(|(_, index)| index.clone()).collect();
+        Some(Box::new(move || saved::save_all(&env, &directory, &workers, &indexes)))
     }
 }

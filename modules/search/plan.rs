@@ -4,18 +4,16 @@
 
 use crate::documents::Documents;
 use crate::error;
-use crate::filter::{Ranges, evaluate};
+use crate::filter::Ranges;
 use crate::index::Index;
 use crate::prepared::Prepared;
-use crate::query::{Knn, Node, Query};
+use crate::query::{Knn, Node, Pattern, Query, TextMatch};
 use crate::request::Request;
 use crate::schema::Algorithm;
 use crate::vectors::Cost;
 use engramdb_engine::command::{CommandError, Outcome};
 use engramdb_engine::env::Env;
 use engramdb_engine::view::HashView;
-use roaring::RoaringBitmap;
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +35,7 @@ pub struct Plan {
 }
 
 /// What is noted while a profiled search runs. All times are on the monotonic clock.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Profile {
     /// When the command came.
     pub began: Duration,
@@ -46,20 +44,32 @@ pub struct Profile {
     /// When its job began, and when the neighbours had been found.
     pub started: Duration,
     pub found: Duration,
+    /// When the rows began to be loaded.
+    pub loading: Duration,
     /// What the nearest neighbours cost.
     pub cost: Option<Cost>,
+    /// How long each node of the filter took, and how many documents it stands for; a node comes before its children. What is
+    /// missing was not found in time.
+    pub nodes: Vec<(Duration, u64)>,
     /// Rows that were found.
     pub rows: usize,
 }
 
+/// What things cost in multiply-adds, about: a term that a pattern is compared with, a number or text that is looked at, a
+/// document that is put in order.
+const TERM_WORK: usize = 128;
+const VALUE_WORK: usize = 32;
+const ORDER_WORK: usize = 256;
+
 /// A document in the answer, with what the vector parts of the query say of it.
+#[derive(Clone)]
 pub struct Row<'r> {
     pub key: &'r [u8],
     pub id: u32,
     /// Name and distance of the query's KNN.
     pub nearest: Option<(&'r [u8], f64)>,
     /// Names and distances of its vector ranges.
-    pub ranges: Vec<(&'r [u8], f64)>,
+    pub ranges: Vec<(Arc<[u8]>, f64)>,
     /// The document's hash, if it was looked at already.
     pub hash: Option<HashView<'r>>,
     /// Of SORTBY.
@@ -104,10 +114,21 @@ impl Plan {
 
     /// Multiply-adds to be expected.
     pub fn work(&self) -> usize {
-        let Some(knn) = &self.query.knn else { return usize::MAX };
+        if self.query.filter.has_range() {
+            return usize::MAX;
+        }
+        let documents = self.index.documents.read();
+        let work = filter_work(&documents, &self.query.filter);
+        work.saturating_add(match &self.query.knn {
+            Some(knn) => self.vector_work(documents.len(), knn),
+            None if self.request().sort_by.is_some() => documents.len() * ORDER_WORK,
+            None => 0,
+        })
+    }
+
+    fn vector_work(&self, documents: usize, knn: &Knn) -> usize {
         let Some(vectors) = &self.index.vectors[knn.field] else { return 0 };
         let options = vectors.options();
-        let documents = self.index.documents.read().len();
         let distances = match options.algorithm {
             Algorithm::Flat => documents,
             Algorithm::Hnsw | Algorithm::Svs => {
@@ -140,25 +161,29 @@ impl Plan {
         }
     }
 
-    /// What the vector ranges of the query match, as far as the time goes. `None` where it ran out and what was found
-    /// by then is of no use: without all matches of a negated range, rows would be shown that are not true.
-    pub fn ranges(&self, id_bound: u32, timed_out: &mut bool) -> Option<Ranges<'_>> {
-        let ranges = Ranges::find(&self.index, &self.query.filter, id_bound, &|| self.is_late());
-        *timed_out |= ranges.timed_out;
-        (!ranges.timed_out || !self.query.filter.negates_range()).then_some(ranges)
-    }
-
     /// Whether filter or INKEYS leave anything out.
     pub fn is_filtered(&self) -> bool {
         *self.query.filter != Node::All || self.request().in_keys.is_some()
     }
+}
 
-    /// The documents that filter and INKEYS leave.
-    pub fn matches<'a>(&self, documents: &'a Documents, ranges: &'a Ranges<'_>) -> Cow<'a, RoaringBitmap> {
-        let found = evaluate(documents, ranges, &self.query.filter);
-        let Some(keys) = &self.request().in_keys else { return found };
-        let named: RoaringBitmap = keys.iter().filter_map(|key| documents.id(key)).collect();
-        Cow::Owned(named & &*found)
+/// Of the parts that are walked over; what stands somewhere already costs next to nothing.
+fn filter_work(documents: &Documents, node: &Node) -> usize {
+    let of_pattern = |field: usize, pattern: &Pattern| match pattern {
+        Pattern::Exact(_) => 0,
+        _ => documents.terms(field).map_or(0, |terms| terms.len() * TERM_WORK),
+    };
+    match node {
+        Node::And(nodes) | Node::Or(nodes) => {
+            nodes.iter().fold(0, |work, node| work.saturating_add(filter_work(documents, node)))
+        }
+        Node::Not(node) => filter_work(documents, node),
+        Node::Tag { field, pattern } => of_pattern(*field, pattern),
+        Node::Text { fields, text: TextMatch::Term(pattern) } => {
+            fields.iter().map(|&field| of_pattern(field, pattern)).sum()
+        }
+        Node::Text { text: TextMatch::Phrase(_), .. } | Node::Number { .. } => documents.len() * VALUE_WORK,
+        _ => 0,
     }
 }
 
@@ -167,20 +192,14 @@ impl<'r> Row<'r> {
         Row { key, id, nearest, ranges: Vec::new(), hash: None, sort_key: SortKey::Absent }
     }
 
-    pub fn near(key: &'r [u8], knn: &'r Knn, id: u32, distance: f64) -> Row<'r> {
-        Row::new(key, id, Some((&knn.alias, distance)))
-    }
-
-    pub fn add(&mut self, ranges: &Ranges<'r>) {
-        let named = ranges
-            .distances(self.id)
-            .filter_map(|(range, distance)| Some((range.alias.as_deref()?, distance)));
-        self.ranges.extend(named);
+    /// Adds what ranges say of a document that they know by this id.
+    pub fn add(&mut self, ranges: &Ranges, id: u32) {
+        self.ranges.extend(ranges.distances(id).map(|(alias, distance)| (alias.clone(), distance)));
     }
 
     /// Names and distances, that of KNN first.
-    pub fn distances(&self) -> impl Iterator<Item = (&'r [u8], f64)> {
-        self.nearest.into_iter().chain(self.ranges.iter().copied())
+    pub fn distances(&self) -> impl Iterator<Item = (&[u8], f64)> {
+        self.nearest.into_iter().chain(self.ranges.iter().map(|(alias, distance)| (&**alias, *distance)))
     }
 
     /// Of the query's KNN.

@@ -3,7 +3,7 @@
 //! Documents are dense `u32` ids, sets of them compressed bitmaps. Terms (of TAG and TEXT fields) are kept in order, so
 //! that a prefix is a range; numbers are kept as pairs of number and document, in the number's order.
 
-use crate::ids::{self, Counted};
+use crate::ids::Counted;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -33,6 +33,19 @@ impl Posting {
 
 /// What a term takes beside its posting: an entry of the tree, and the header of its text.
 const TERM_BYTES: usize = 40;
+
+/// A walk over terms that others may change between two steps. It meets each term that is there all the time.
+#[derive(Default)]
+pub struct TermWalk {
+    after: Option<Arc<[u8]>>,
+    pub documents: RoaringBitmap,
+}
+
+/// Of a term, and of the documents that have it, that are gone through for one unit of work.
+const BYTES_PER_WORK: usize = 32;
+const DOCUMENTS_PER_WORK: usize = 4096;
+/// Numbers that are walked over for one unit of work.
+const NUMBERS_PER_WORK: usize = 4;
 
 impl TermPostings {
     /// Notes that the document has the term; returns the term's number.
@@ -88,22 +101,35 @@ impl TermPostings {
         self.numbers.get(term).copied()
     }
 
-    /// The documents with a term that begins so.
-    pub fn with_prefix(&self, prefix: &[u8]) -> RoaringBitmap {
-        let from = (Bound::Included(prefix), Bound::Unbounded);
-        let terms = self.numbers.range::<[u8], _>(from).take_while(|(term, _)| term.starts_with(prefix));
-        self.union(terms.map(|(_, &number)| number))
+    /// The term of a number that some document has.
+    pub fn term(&self, number: u32) -> &[u8] {
+        &self.terms[number as usize].term
     }
 
-    /// The documents with a term that `matches`: a walk over all terms.
-    pub fn matching(&self, matches: impl Fn(&[u8]) -> bool) -> RoaringBitmap {
-        self.union(self.numbers.iter().filter(|(term, _)| matches(term)).map(|(_, &number)| number))
-    }
-
-    fn union(&self, numbers: impl Iterator<Item = u32>) -> RoaringBitmap {
-        let mut documents = RoaringBitmap::new();
-        numbers.for_each(|number| documents |= &*self.terms[number as usize].documents);
-        documents
+    /// Goes on with a walk over the terms that begin so, and adds the documents of those that `matches`, until the work
+    /// is done that may be. True at the end of the walk.
+    pub fn step(
+        &self,
+        walk: &mut TermWalk,
+        prefix: &[u8],
+        matches: impl Fn(&[u8]) -> bool,
+        work: &mut usize,
+    ) -> bool {
+        let from = walk.after.as_deref().map_or(Bound::Included(prefix), Bound::Excluded);
+        let terms = self.numbers.range::<[u8], _>((from, Bound::Unbounded));
+        for (term, &number) in terms.take_while(|(term, _)| term.starts_with(prefix)) {
+            *work = work.saturating_sub(1 + term.len() / BYTES_PER_WORK);
+            if matches(term) {
+                let documents = &*self.terms[number as usize].documents;
+                walk.documents |= documents;
+                *work = work.saturating_sub(documents.len() as usize / DOCUMENTS_PER_WORK);
+            }
+            if *work == 0 {
+                walk.after = Some(term.clone());
+                return false;
+            }
+        }
+        true
     }
 
     /// The terms, in order.
@@ -128,6 +154,14 @@ pub struct NumberPostings {
     pairs: BTreeSet<(u64, u32)>,
 }
 
+/// A walk over numbers that others may change between two steps. A document that changes may come twice.
+#[derive(Default)]
+pub struct NumberWalk {
+    after: Option<(u64, u32)>,
+    /// In the order of their numbers.
+    pub documents: Vec<u32>,
+}
+
 /// An end of a numeric range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limit {
@@ -144,22 +178,39 @@ impl NumberPostings {
         self.pairs.remove(&(ordered(number), document));
     }
 
-    /// The documents whose number lies between the limits.
-    pub fn between(&self, least: Limit, most: Limit) -> RoaringBitmap {
+    /// Goes on with a walk over the numbers between the limits, until the work is done that may be. True at its end.
+    pub fn step(&self, walk: &mut NumberWalk, (least, most): (Limit, Limit), work: &mut usize) -> bool {
         let (first, last) = (ordered(least.value), ordered(most.value));
         if first > last || (first == last && (least.exclusive || most.exclusive)) {
-            return RoaringBitmap::new();
+            return true;
         }
-        let from =
-            if least.exclusive { Bound::Excluded((first, u32::MAX)) } else { Bound::Included((first, 0)) };
+        let from = match walk.after {
+            Some(pair) => Bound::Excluded(pair),
+            None if least.exclusive => Bound::Excluded((first, u32::MAX)),
+            None => Bound::Included((first, 0)),
+        };
         let to = if most.exclusive { Bound::Excluded((last, 0)) } else { Bound::Included((last, u32::MAX)) };
-        ids::bitmap_of(self.pairs.range((from, to)).map(|&(_, document)| document).collect())
+        let most = *work * NUMBERS_PER_WORK;
+        let mut walked = 0;
+        for &pair in self.pairs.range((from, to)).take(most) {
+            walk.documents.push(pair.1);
+            walk.after = Some(pair);
+            walked += 1;
+        }
+        *work -= walked / NUMBERS_PER_WORK;
+        walked < most
     }
 
     /// Bytes on the heap, by estimate.
     pub fn heap_bytes(&self) -> usize {
         self.pairs.len() * 24
     }
+}
+
+pub fn is_between(number: f64, least: Limit, most: Limit) -> bool {
+    let [number, first, last] = [number, least.value, most.value].map(ordered);
+    let is_above = number > first || (number == first && !least.exclusive);
+    is_above && (number < last || (number == last && !most.exclusive))
 }
 
 /// Maps numbers (no NaN) to integers in the same order.
@@ -187,7 +238,14 @@ mod tests {
             postings.insert(number, document as u32);
         }
         let limit = |value, exclusive| Limit { value, exclusive };
-        let found = |least, most| postings.between(least, most).into_iter().collect::<Vec<_>>();
+        let found = |least, most| {
+            let mut walk = NumberWalk::default();
+            while !postings.step(&mut walk, (least, most), &mut 1) {}
+            let numbers = [1.0, 2.0, 2.0, 3.0];
+            let between = (0..4).filter(|&at| is_between(numbers[at as usize], least, most));
+            assert!(between.eq(walk.documents.iter().copied()));
+            walk.documents
+        };
         assert_eq!(found(limit(1.0, false), limit(2.0, false)), [0, 1, 2]);
         assert_eq!(found(limit(1.0, true), limit(3.0, true)), [1, 2]);
         assert_eq!(found(limit(2.0, true), limit(2.0, false)), [0u32; 0]);
@@ -206,7 +264,10 @@ mod tests {
         assert!(postings.get(b"red").is_none());
         assert_eq!(postings.insert(b"blue", 7), red);
         postings.insert(b"blueish", 8);
-        assert_eq!(postings.with_prefix(b"blu").into_iter().collect::<Vec<_>>(), [7, 8]);
+        let mut walk = TermWalk::default();
+        let mut step = || postings.step(&mut walk, b"blu", |term| term.len() > 4, &mut 1);
+        assert_eq!([step(), step(), step()], [false, false, true]);
+        assert_eq!(walk.documents.into_iter().collect::<Vec<_>>(), [8]);
         assert_eq!(postings.len(), 2);
     }
 

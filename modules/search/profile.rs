@@ -11,15 +11,16 @@
 //! (`STANDARD_KNN`, `RANGE_QUERY`, and `HYBRID_ADHOC_BF` for a scan of the filter's matches); a walk of the graph under a
 //! filter is not done in batches here and has a name of its own, `HYBRID_FILTERED_WALK`.
 //!
-//! A filter's nodes are evaluated again, one by one, for their times and counts: profiling costs more than searching.
+//! A filter's nodes are evaluated again, one by one, for their times and counts: profiling costs more than searching. That
+//! is done where the search is, without any lock of the engine, and in the time that it has left.
 
-use crate::documents::Documents;
-use crate::filter::{Ranges, evaluate};
+use crate::filter::{Evaluation, Ranges};
 use crate::plan::{Plan, Profile};
 use crate::query::{Node, Pattern, TextMatch};
 use crate::reply::Warnings;
 use crate::vectors::Cost;
 use engramdb_engine::command::{Args, CommandError, Reply};
+use std::slice;
 use std::time::Duration;
 
 /// The words of FT.PROFILE as those of the search that it runs.
@@ -41,6 +42,29 @@ pub fn search_words<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>, CommandError> {
     let mut words = vec![&b"FT.SEARCH"[..], args.word(1)];
     words.extend_from_slice(args.from(at + 1));
     Ok(words)
+}
+
+/// What each node of the filter costs and stands for; a node comes before its children. It ends where the time does.
+pub fn measure(plan: &Plan, ranges: &Ranges) -> Vec<(Duration, u64)> {
+    let is_late = || plan.is_late();
+    let evaluation = Evaluation::new(&plan.index.documents, ranges, &is_late);
+    let mut measured = Vec::new();
+    let mut left = vec![&*plan.query.filter];
+    while let Some(node) = left.pop() {
+        let before = plan.now();
+        let Ok(matches) = evaluation.matches(node) else { break };
+        measured.push((plan.now() - before, matches.len()));
+        left.extend(children(node).iter().rev());
+    }
+    measured
+}
+
+fn children(node: &Node) -> &[Node] {
+    match node {
+        Node::And(nodes) | Node::Or(nodes) => nodes,
+        Node::Not(node) | Node::Optional(node) => slice::from_ref(node),
+        _ => &[],
+    }
 }
 
 /// Opens the reply; the search's own follows, and then `write`.
@@ -87,7 +111,7 @@ fn processors(plan: &Plan, profile: &Profile, now: Duration, reply: &mut dyn Rep
         (true, "Index", profile.found - profile.started),
         (plan.has_vectors(), "Metrics Applier", Duration::ZERO),
         (request.sort_by.is_some(), "Sorter", Duration::ZERO),
-        (!request.no_content, "Loader", now - profile.found),
+        (!request.no_content, "Loader", now - profile.loading),
     ];
     let steps = steps.into_iter().filter(|(is_there, ..)| *is_there);
     reply.array(steps.clone().count());
@@ -100,11 +124,7 @@ fn processors(plan: &Plan, profile: &Profile, now: Duration, reply: &mut dyn Rep
 }
 
 fn iterators(plan: &Plan, profile: &Profile, reply: &mut dyn Reply) {
-    let documents = plan.index.documents.read();
-    // Within the time that the search was given: what it found in ranges is looked for again.
-    let is_late = || plan.is_late();
-    let ranges = Ranges::find(&plan.index, &plan.query.filter, documents.id_bound(), &is_late);
-    let tree = Tree { plan, documents: &documents, ranges };
+    let mut tree = Tree { plan, measured: profile.nodes.iter() };
     match &profile.cost {
         Some(cost) => tree.nearest(profile, cost, reply),
         None => tree.node(&plan.query.filter, reply),
@@ -113,12 +133,12 @@ fn iterators(plan: &Plan, profile: &Profile, reply: &mut dyn Reply) {
 
 struct Tree<'a> {
     plan: &'a Plan,
-    documents: &'a Documents,
-    ranges: Ranges<'a>,
+    /// Of the nodes that are still to be written.
+    measured: slice::Iter<'a, (Duration, u64)>,
 }
 
 impl Tree<'_> {
-    fn nearest(&self, profile: &Profile, cost: &Cost, reply: &mut dyn Reply) {
+    fn nearest(&mut self, profile: &Profile, cost: &Cost, reply: &mut dyn Reply) {
         let is_filtered = self.plan.is_filtered();
         let has_tree = *self.plan.query.filter != Node::All;
         let is_walk = cost.visited > 0;
@@ -153,10 +173,8 @@ impl Tree<'_> {
         }
     }
 
-    fn node(&self, node: &Node, reply: &mut dyn Reply) {
-        let before = self.plan.now();
-        let matches = evaluate(self.documents, &self.ranges, node).len();
-        let time = self.plan.now() - before;
+    fn node(&mut self, node: &Node, reply: &mut dyn Reply) {
+        let (time, matches) = self.measured.next().copied().unwrap_or_default();
         let (kind, detail): (&[u8], Option<(&str, Vec<u8>)>) = match node {
             Node::All => (b"WILDCARD", None),
             Node::Nothing => (b"EMPTY", None),
@@ -178,11 +196,7 @@ impl Tree<'_> {
             ),
             Node::Open(_) => unreachable!("a query has values for its parameters"),
         };
-        let children: &[Node] = match node {
-            Node::And(nodes) | Node::Or(nodes) => nodes,
-            Node::Not(node) | Node::Optional(node) => std::slice::from_ref(node),
-            _ => &[],
-        };
+        let children = children(node);
         reply.map(3 + usize::from(detail.is_some()) + usize::from(!children.is_empty()));
         pair(reply, "Type", |reply| reply.bulk(kind));
         if let Some((name, value)) = detail {

@@ -7,19 +7,15 @@
 //! that does not fit exactly is thrown away, and the report says so.
 
 use crate::index::{Index, hash};
-use crate::module::SearchModule;
 use crate::parallel::in_parallel;
 use crate::restoring::{Restoring, Returning};
-use crate::saved;
 use crate::vectors::{Source, Structure, TAIL_MAX};
-use crate::workers::{WorkerCaller, Workers};
+use crate::workers::Workers;
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
-use engramdb_engine::module::Exporter;
 use engramdb_engine::types::{Hash, Housed, StringValue};
 use engramdb_vector::{Loading, Placed, VectorIndex};
 use parking_lot::Mutex;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Up to so many insertions are left to the index workers.
@@ -221,33 +217,4 @@ fn covered<'k>(
         Value::Hash(hash) => Some((entry.key(), Some(&**hash))),
         Value::String(_) => None,
     })
-}
-
-/// Writes the graphs of all indexes; `None` where nothing is kept between runs.
-pub fn exporter(module: &SearchModule) -> Option<Exporter> {
-    let directory = module.options.directory.clone()?;
-    let env = module.options.env.clone();
-    let indexes: Vec<Arc<Index>> = module.indexes().map(|(_, index)| index.clone()).collect();
-    let workers = module.workers.handle();
-    Some(Box::new(move || export(&env, &directory, &workers, &indexes)))
-}
-
-fn export(
-    env: &Env,
-    directory: &Path,
-    workers: &WorkerCaller,
-    indexes: &[Arc<Index>],
-) -> Result<String, String> {
-    let start = env.clock.monotonic();
-    let failed = |error: std::io::Error| format!("cannot write to {}: {error}", directory.display());
-    env.disk.create_dir_all(directory).map_err(failed)?;
-    let mut nodes = 0;
-    // One that is still being filled would come back as if it were whole, to no gain.
-    for index in indexes.iter().filter(|index| !index.is_dropped() && !index.is_backfilling()) {
-        nodes += saved::save(env, directory, workers, index).map_err(failed)?;
-    }
-    let ids: Vec<u64> = indexes.iter().map(|index| index.definition.id).collect();
-    saved::remove_others(&*env.disk, directory, &ids).map_err(failed)?;
-    let elapsed = env.clock.monotonic().saturating_sub(start);
-    Ok(format!("saved the graphs of {} indexes, {nodes} nodes, in {} ms", indexes.len(), elapsed.as_millis()))
 }

@@ -20,9 +20,8 @@ enum Content<'r> {
 
 /// What a search came to.
 pub struct Answer<'r> {
-    pub documents: &'r Documents,
     pub total: usize,
-    /// In distance order (or any, where there is none), all of them or at least the page.
+    /// In order; all of them, or those up to the end of the page.
     pub rows: Vec<Row<'r>>,
     pub warnings: Warnings,
 }
@@ -53,13 +52,8 @@ impl Warnings {
 
 /// Writes the reply.
 pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, answer: Answer<'_>) {
-    let Answer { documents, total, mut rows, warnings } = answer;
+    let Answer { total, rows, warnings } = answer;
     let request = plan.request();
-    if let Some(sort_by) = &request.sort_by {
-        rows.iter_mut().for_each(|row| row.sort_key = sort_key(plan, view, documents, sort_by, row));
-        // Stable: equals stay in distance order, or in that of their ids.
-        rows.sort_by(|a, b| a.sort_key.order(&b.sort_key, sort_by.descending));
-    }
     let end = (request.offset + request.limit).min(rows.len());
     let page = &rows[request.offset.min(end)..end];
     let writer = Writer { plan, view };
@@ -88,6 +82,14 @@ pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, answer: Answer
     reply.bulk(b"results");
     reply.array(page.len());
     page.iter().for_each(|row| writer.map(reply, row, &mut fields));
+}
+
+/// Puts rows into the order that is asked for; equals stay as they are.
+pub fn put_in_order(plan: &Plan, view: &View<'_>, documents: &Documents, rows: &mut [Row<'_>]) {
+    if let Some(sort_by) = &plan.request().sort_by {
+        rows.iter_mut().for_each(|row| row.sort_key = sort_key(plan, view, documents, sort_by, row));
+        rows.sort_by(|a, b| a.sort_key.order(&b.sort_key, sort_by.descending));
+    }
 }
 
 struct Writer<'a> {
@@ -198,7 +200,14 @@ fn write_field(reply: &mut dyn Reply, (name, content): &Shown<'_>) {
     }
 }
 
-fn sort_key(plan: &Plan, view: &View<'_>, documents: &Documents, sort_by: &SortBy, row: &Row<'_>) -> SortKey {
+/// What SORTBY says of a row as it reads now.
+pub fn sort_key(
+    plan: &Plan,
+    view: &View<'_>,
+    documents: &Documents,
+    sort_by: &SortBy,
+    row: &Row<'_>,
+) -> SortKey {
     if plan.is_distance(&sort_by.field) {
         let found = row.distances().find(|(name, _)| *name == sort_by.field);
         return found.map_or(SortKey::Absent, |(_, distance)| SortKey::Number(distance));

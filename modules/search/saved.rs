@@ -51,9 +51,29 @@ fn path_of(directory: &Path, index: u64) -> PathBuf {
     directory.join(format!("{index:020}{SUFFIX}"))
 }
 
+/// Writes the graphs of all indexes, and removes the files of those that are no more. Says what was done, or what failed.
+pub fn save_all(
+    env: &Env,
+    directory: &Path,
+    workers: &WorkerCaller,
+    indexes: &[Arc<Index>],
+) -> Result<String, String> {
+    let start = env.clock.monotonic();
+    let failed = |error: io::Error| format!("cannot write to {}: {error}", directory.display());
+    env.disk.create_dir_all(directory).map_err(failed)?;
+    let mut nodes = 0;
+    // One that is still being filled would come back as if it were whole, to no gain.
+    for index in indexes.iter().filter(|index| !index.is_dropped() && !index.is_backfilling()) {
+        nodes += save(env, directory, workers, index).map_err(failed)?;
+    }
+    let ids: Vec<u64> = indexes.iter().map(|index| index.definition.id).collect();
+    remove_others(&*env.disk, directory, &ids).map_err(failed)?;
+    let elapsed = env.clock.monotonic().saturating_sub(start);
+    Ok(format!("saved the graphs of {} indexes, {nodes} nodes, in {} ms", indexes.len(), elapsed.as_millis()))
+}
+
 /// Writes all graphs of the index; returns how many nodes they have.
-pub fn save(env: &Env, directory: &Path, workers: &WorkerCaller, index: &Arc<Index>) -> io::Result<usize> {
-    env.disk.create_dir_all(directory)?;
+fn save(env: &Env, directory: &Path, workers: &WorkerCaller, index: &Arc<Index>) -> io::Result<usize> {
     let path = path_of(directory, index.definition.id);
     let temporary = path.with_extension("tmp");
     let file = env.disk.create(&temporary)?;
@@ -180,7 +200,7 @@ fn read_footer(file: &Arc<dyn DiskFile>, index: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Removes the files of indexes that are no more.
-pub fn remove_others(disk: &dyn Disk, directory: &Path, indexes: &[u64]) -> io::Result<()> {
+fn remove_others(disk: &dyn Disk, directory: &Path, indexes: &[u64]) -> io::Result<()> {
     let keep: Vec<PathBuf> = indexes.iter().map(|&index| path_of(directory, index)).collect();
     for name in disk.list(directory)? {
         let path = directory.join(name);

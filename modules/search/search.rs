@@ -1,50 +1,46 @@
 //! FT.SEARCH: parse, find, check the rows, reply.
 //!
-//! Finding runs without any lock of the engine; rows are checked under its read lock afterwards. A row whose document
-//! changed in between is checked again, against filter and vector; rows that are gone are refilled. The reply waits for
-//! the last batch that this index was given, for a row can be missing because of it.
+//! Finding runs without any lock of the engine: neighbours, what filters and vector ranges match, and the order of what
+//! they match where the index knows it. Rows are checked under the engine's read lock afterwards: a document that changed in
+//! between is looked at again alone, and neighbours that are gone are made up for. The reply waits for the last batch that
+//! this index was given, for a row can be missing because of it.
 //!
 //! A row whose document did not change is true unless something of it has expired, which the index does not know. So
-//! the keyspace is asked about each row only while something in the database is due to expire, or for what the reply
+//! the keyspace is asked about rows only while something in the database is due to expire, or for what the reply
 //! shows of it: each look is several cache misses.
 
-use crate::documents::{self, Documents};
+use crate::documents::Documents;
 use crate::error;
 use crate::explain;
-use crate::filter::Ranges;
+use crate::filter::Late;
 use crate::ids::IdSet;
+use crate::matches::{Matches, order_of};
 use crate::module::{SearchModule, find};
-use crate::plan::{Plan, Profile, Row};
+use crate::plan::{Plan, Profile, Row, SortKey};
 use crate::profile;
 use crate::query::Knn;
 use crate::reply::{self, Answer, Warnings};
-use crate::vectors::{Cost, Question};
+use crate::request::SortBy;
+use crate::stale::Stale;
+use crate::vectors::{Cost, Question, Rows};
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Outcome, Reply, Stage};
 use engramdb_engine::view::View;
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
-use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic;
 use std::time::Duration;
 
 /// Multiply-adds that are done where the command came in; more go to the search pool. About a millisecond.
 const INLINE_WORK_MAX: usize = 4 << 20;
-
-/// Documents of which something has expired and is still stored.
-#[derive(Default)]
-struct Stale {
-    documents: RoaringBitmap,
-    /// Those that match as they read now.
-    matching: RoaringBitmap,
-}
+/// Documents whose place in the order is read between two looks at the clock.
+const KEYED_MAX: usize = 256;
 
 /// What the search without a lock came to.
 enum Found {
-    /// Rows as true as this version of the documents.
     Nearest(Nearest),
-    /// The filter is evaluated where the rows are loaded.
-    Filter,
+    Matches(Matches),
     Late,
     /// The index is still being built.
     Incomplete,
@@ -57,17 +53,19 @@ struct Nearest {
     /// Others may be nearer.
     timed_out: bool,
     cost: Cost,
+    /// What filter and INKEYS leave, if there are any.
+    matches: Option<Matches>,
 }
 
-pub fn search(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
-    begin(view, args, reply, None)
+pub fn search(view: &View<'_>, args: Args<'_>, _reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    begin(view, args, None)
 }
 
-pub fn profile(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+pub fn profile(view: &View<'_>, args: Args<'_>, _reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     find(view, args[1])?;
     let words = profile::search_words(args)?;
     let began = view.module::<SearchModule>().options.env.clock.monotonic();
-    begin(view, Args::new(&words), reply, Some(Profile { began, ..Profile::default() }))
+    begin(view, Args::new(&words), Some(Profile { began, ..Profile::default() }))
 }
 
 pub fn explain(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -90,12 +88,7 @@ fn explanation(view: &View<'_>, args: Args<'_>) -> Result<String, CommandError> 
     Ok(explain::explain(&index.definition, &query, &args))
 }
 
-fn begin(
-    view: &View<'_>,
-    args: Args<'_>,
-    reply: &mut dyn Reply,
-    profile: Option<Profile>,
-) -> Result<Stage, CommandError> {
+fn begin(view: &View<'_>, args: Args<'_>, profile: Option<Profile>) -> Result<Stage, CommandError> {
     let module = view.module::<SearchModule>();
     let index = find(view, args[1])?;
     view.wait_for(index.last_lsn());
@@ -125,11 +118,6 @@ fn begin(
     if is_backfilling && !is_incomplete {
         return Ok(Stage::Offload(plan.job(true)));
     }
-    if !plan.has_vectors() {
-        plan.note(|profile, now| (profile.started, profile.found) = (now, now));
-        plan.finish(Found::Filter, view, reply)?;
-        return Ok(Stage::Done);
-    }
     let is_long = plan.work() > INLINE_WORK_MAX;
     let job = plan.job(false);
     Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) })
@@ -143,40 +131,56 @@ impl Plan {
                 let left = self.deadline.map(|deadline| deadline.saturating_sub(self.now()));
                 self.index.wait_complete(left.unwrap_or(Duration::MAX))
             };
-            let found = if complete { self.find() } else { Found::Incomplete };
+            let found = if complete { self.find().unwrap_or(Found::Late) } else { Found::Incomplete };
             self.note(|profile, now| profile.found = now);
+            if self.profile.is_some() {
+                self.measure(&found);
+            }
             let finish: Finish = Box::new(move |view, reply| self.finish(found, view, reply));
             finish
         })
     }
 
-    fn find(&self) -> Found {
-        match &self.query.knn {
-            Some(knn) => self.nearest(knn, knn.k).map_or(Found::Late, Found::Nearest),
-            None => Found::Filter,
+    fn find(&self) -> Result<Found, Late> {
+        if let Some(knn) = &self.query.knn {
+            return self.find_nearest(knn).map(Found::Nearest);
         }
+        let mut matches = self.find_matches()?;
+        self.catch_up(&mut matches);
+        self.put_in_order(&mut matches);
+        Ok(Found::Matches(matches))
     }
 
-    /// The `k` nearest of the documents that filter and INKEYS leave; `None` where the time ran out before it was known
-    /// which those are.
-    fn nearest(&self, knn: &Knn, k: usize) -> Option<Nearest> {
-        let is_late = || self.is_late();
-        let (version, id_bound) = {
+    /// The nearest of the documents that filter and INKEYS leave.
+    fn find_nearest(&self, knn: &Knn) -> Result<Nearest, Late> {
+        let matches = if self.is_filtered() { Some(self.find_matches()?) } else { None };
+        let (now, id_bound) = {
             let documents = self.index.documents.read();
             (documents.version(), documents.id_bound())
         };
-        let mut timed_out = false;
-        let filter = if self.is_filtered() {
-            let ranges = self.ranges(id_bound, &mut timed_out)?;
-            Some(IdSet::new(&self.matches(&self.index.documents.read(), &ranges)))
-        } else {
-            None
-        };
+        let version = matches.as_ref().map_or(now, |matches| matches.version);
+        let rows = self.nearest(knn, matches.as_ref().map(|matches| &matches.documents), id_bound);
+        let timed_out = rows.timed_out || matches.as_ref().is_some_and(|matches| matches.timed_out);
+        Ok(Nearest { version, neighbors: rows.neighbors, timed_out, cost: rows.cost, matches })
+    }
+
+    fn nearest(&self, knn: &Knn, among: Option<&RoaringBitmap>, id_bound: u32) -> Rows {
         let vectors = self.index.vectors[knn.field].as_ref().expect("the parser checked the field's type");
+        let filter = among.map(IdSet::new);
+        let is_late = || self.is_late();
         let question = Question { query: &knn.vector, filter: filter.as_ref(), id_bound, is_late: &is_late };
-        let rows = vectors.nearest(&question, k, self.ef(knn));
-        let timed_out = timed_out || rows.timed_out;
-        Some(Nearest { version, neighbors: rows.neighbors, timed_out, cost: rows.cost })
+        vectors.nearest(&question, knn.k, self.ef(knn))
+    }
+
+    /// Notes for the profile what the parts of the filter cost.
+    fn measure(&mut self, found: &Found) {
+        let ranges = match found {
+            Found::Matches(matches) => &matches.ranges,
+            Found::Nearest(Nearest { matches: Some(matches), .. }) => &matches.ranges,
+            _ => return,
+        };
+        let nodes = profile::measure(self, ranges);
+        self.profile.as_mut().expect("asked for").nodes = nodes;
     }
 
     /// Checks the rows and writes the reply.
@@ -193,7 +197,10 @@ impl Plan {
         if let (Found::Nearest(nearest), Some(profile)) = (&found, &mut self.profile) {
             profile.cost = Some(nearest.cost);
         }
-        let Some(mut profile) = self.profile else { return self.answer(found, view, reply).map(|_| ()) };
+        let Some(mut profile) = self.profile.take() else {
+            return self.answer(found, view, reply).map(|_| ());
+        };
+        profile.loading = self.now();
         profile::begin(reply);
         let warnings;
         (profile.rows, warnings) = self.answer(found, view, reply)?;
@@ -212,11 +219,10 @@ impl Plan {
         match found {
             Found::Incomplete => Err(error::BACKFILLING),
             Found::Nearest(nearest) => self.answer_nearest(view, reply, nearest, warnings),
-            Found::Filter => self.answer_filter(view, reply, warnings),
+            Found::Matches(matches) => self.answer_matches(view, reply, matches, warnings),
             Found::Late => {
                 warnings.timed_out = true;
-                let documents = &self.index.documents.read();
-                self.write(view, reply, Answer { documents, total: 0, rows: Vec::new(), warnings })
+                self.write(view, reply, Answer { total: 0, rows: Vec::new(), warnings })
             }
         }
     }
@@ -243,174 +249,227 @@ impl Plan {
         mut warnings: Warnings,
     ) -> Result<(usize, Warnings), CommandError> {
         let knn = self.query.knn.as_ref().expect("found by it");
-        let mut wanted = knn.k;
-        let stale = self.stale(view, &mut warnings.timed_out);
-        loop {
-            let documents = self.index.documents.read();
-            warnings.timed_out |= nearest.timed_out;
-            let mut rows = self.check_rows(view, &documents, knn, &nearest, &stale, &mut warnings.timed_out);
-            let is_last = nearest.neighbors.len() < wanted || wanted == 0 || warnings.timed_out;
-            if let (false, Some(farthest)) = (is_last, nearest.neighbors.last()) {
-                // Of what is farther by now, it is not known whether others are nearer.
-                rows.retain(|row| row.distance() <= farthest.distance);
-            }
-            if rows.len() >= knn.k || is_last {
-                rows.sort_unstable_by(Row::order);
-                rows.truncate(knn.k);
-                self.add_range_distances(documents.id_bound(), &mut rows, &mut warnings.timed_out);
-                let total = rows.len();
-                return self.write(view, reply, Answer { documents: &documents, total, rows, warnings });
-            }
-            // Some were gone, and others may take their place. Nothing changes while we look, so this ends.
-            wanted = wanted * 2 + (knn.k - rows.len());
-            drop(rows);
-            drop(documents);
-            match self.nearest(knn, wanted) {
-                Some(more) => nearest = more,
-                None => nearest.timed_out = true,
-            }
+        let documents = &*self.index.documents.read();
+        let late = &mut warnings.timed_out;
+        *late |= nearest.timed_out;
+        let may_have_expired = view.may_have_due(self.database);
+        // Without a filter, looking at each row is enough.
+        let is_walked = may_have_expired && (nearest.matches.is_some() || self.may_have_unindexed());
+        let mut stale = if is_walked { self.stale(view, documents, late) } else { Stale::default() };
+        let asks = may_have_expired && !is_walked;
+        let mut rows = self.check_rows(view, documents, knn, &mut nearest, &stale, asks);
+        let is_last = nearest.neighbors.len() < knn.k || knn.k == 0 || *late;
+        if let (false, Some(farthest)) = (is_last, nearest.neighbors.last()) {
+            // Of what is farther by now, it is not known whether others are nearer.
+            rows.retain(|row| row.distance() <= farthest.distance);
         }
+        if rows.len() < knn.k && !is_last {
+            // Some were gone, and others may take their place: those that are true now are asked for.
+            if asks {
+                stale = self.stale(view, documents, late);
+            }
+            self.find_again(documents, knn, &mut nearest, &stale);
+            *late |= nearest.timed_out;
+            rows = self.check_rows(view, documents, knn, &mut nearest, &stale, false);
+        }
+        rows.sort_unstable_by(Row::order);
+        rows.truncate(knn.k);
+        reply::put_in_order(self, view, documents, &mut rows);
+        let total = rows.len();
+        self.write(view, reply, Answer { total, rows, warnings })
     }
 
-    /// The neighbours that are true now, as rows; in any order.
+    /// Finds the neighbours as they are now, under the keyspace's lock, without those that are stale.
+    fn find_again(&self, documents: &Documents, knn: &Knn, nearest: &mut Nearest, stale: &Stale<'_>) {
+        let among = match &mut nearest.matches {
+            Some(matches) => {
+                self.look_again(matches, documents, &documents.changed_since(matches.version));
+                matches.version = documents.version();
+                Some(&matches.documents - &stale.documents)
+            }
+            None => (!stale.documents.is_empty()).then(|| documents.live() - &stale.documents),
+        };
+        let rows = self.nearest(knn, among.as_ref(), documents.id_bound());
+        nearest.version = documents.version();
+        nearest.neighbors = rows.neighbors;
+        nearest.timed_out |= rows.timed_out;
+    }
+
+    /// The neighbours that are true now, as rows, and what is true of the stale; in any order.
     fn check_rows<'r>(
         &'r self,
         view: &View<'r>,
         documents: &'r Documents,
         knn: &'r Knn,
-        nearest: &Nearest,
-        stale: &Stale,
-        timed_out: &mut bool,
+        nearest: &mut Nearest,
+        stale: &Stale<'r>,
+        may_have_expired: bool,
     ) -> Vec<Row<'r>> {
-        let neighbors = &nearest.neighbors;
+        let Nearest { version, neighbors, matches, .. } = nearest;
         documents.prefetch(neighbors.iter().map(|neighbor| neighbor.id));
-        let may_have_expired = view.may_have_due(self.database);
         if may_have_expired {
             let keys = neighbors.iter().filter_map(|neighbor| documents.key(neighbor.id));
             view.prefetch(keys);
         }
-        let mut fresh: Option<RoaringBitmap> = None;
+        let has_changed = |id: u32| documents.version_of(id) > *version;
+        if let Some(matches) = matches {
+            let ids = neighbors.iter().map(|neighbor| neighbor.id);
+            let changed = ids.filter(|&id| has_changed(id)).collect();
+            self.look_again(matches, documents, &changed);
+        }
         let mut rows = Vec::with_capacity(neighbors.len());
-        rows.extend(stale.matching.iter().filter_map(|id| self.look(view, documents, knn, id, None)));
-        for neighbor in neighbors.iter().filter(|neighbor| !stale.documents.contains(neighbor.id)) {
-            let mut distance = Some(neighbor.distance);
-            if documents.version_of(neighbor.id) > nearest.version {
-                let fresh = fresh.get_or_insert_with(|| {
-                    let ranges = self.ranges(documents.id_bound(), timed_out);
-                    ranges.map(|ranges| self.matches(documents, &ranges).into_owned()).unwrap_or_default()
-                });
-                if !fresh.contains(neighbor.id) {
-                    continue;
-                }
-                distance = None;
-            } else if !may_have_expired {
-                let key = documents.key(neighbor.id);
-                rows.extend(key.map(|key| Row::near(key, knn, neighbor.id, neighbor.distance)));
+        rows.extend(stale.rows.iter().filter_map(|row| self.look(row.clone(), view, knn)));
+        for &Neighbor { id, distance } in neighbors.iter().filter(|row| !stale.documents.contains(row.id)) {
+            let Some(key) = documents.key(id) else { continue };
+            if matches.as_ref().is_some_and(|matches| !matches.documents.contains(id)) {
                 continue;
             }
-            rows.extend(self.look(view, documents, knn, neighbor.id, distance));
+            let mut row = Row::new(key, id, None);
+            if let Some(matches) = matches {
+                row.add(&matches.ranges, id);
+            }
+            if has_changed(id) {
+                rows.extend(self.look(row, view, knn));
+                continue;
+            }
+            row.nearest = Some((&knn.alias, distance));
+            rows.extend(if may_have_expired { self.look(row, view, knn) } else { Some(row) });
         }
         rows
     }
 
-    /// A document as a row, if it has a vector in the keyspace; its distance is found out where it is not known.
-    fn look<'r>(
-        &self,
-        view: &View<'r>,
-        documents: &'r Documents,
-        knn: &'r Knn,
-        id: u32,
-        distance: Option<f64>,
-    ) -> Option<Row<'r>> {
-        let key = documents.key(id)?;
-        let hash = view.hash(key).ok()??;
-        hash.get(&self.index.definition.fields[knn.field].identifier)?;
-        let distance = match distance {
-            Some(distance) => distance,
-            None => self.index.distance(hash, knn.field, &knn.vector)?,
+    /// The row, if its document has a vector in the keyspace; the distance is found out where it is not known.
+    fn look<'r>(&self, mut row: Row<'r>, view: &View<'r>, knn: &'r Knn) -> Option<Row<'r>> {
+        let hash = match row.hash {
+            Some(hash) => hash,
+            None => view.hash(row.key).ok()??,
         };
-        Some(Row { hash: Some(hash), ..Row::near(key, knn, id, distance) })
+        hash.get(&self.index.definition.fields[knn.field].identifier)?;
+        if row.nearest.is_none() {
+            row.nearest = Some((&knn.alias, self.index.distance(hash, knn.field, &knn.vector)?));
+        }
+        row.hash = Some(hash);
+        Some(row)
     }
 
-    /// The index knows nothing of time: what is it that documents match of which something has expired?
-    fn stale(&self, view: &View<'_>, timed_out: &mut bool) -> Stale {
-        let documents = self.index.documents.read();
-        // Without a filter, looking at each row is enough.
-        if !self.is_filtered() || !view.due(self.database).any(|key| documents.id(key).is_some()) {
-            return Stale::default();
-        }
-        match self.ranges(documents.id_bound(), timed_out) {
-            Some(ranges) => self.stale_of(view, &documents, &ranges),
-            None => Stale {
-                matching: RoaringBitmap::new(),
-                ..self.stale_of(view, &documents, &Ranges::default())
-            },
-        }
-    }
-
-    fn stale_of(&self, view: &View<'_>, documents: &Documents, ranges: &Ranges<'_>) -> Stale {
-        let mut stale = Stale::default();
-        let mut current = Documents::new(&self.index.definition);
-        let mut ids = Vec::new();
-        for key in view.due(self.database) {
-            let Some(id) = documents.id(key) else { continue };
-            if stale.documents.insert(id)
-                && let Ok(Some(hash)) = view.hash(key)
-                && let Ok(content) = documents::read(&self.index.definition, &hash)
-            {
-                current.upsert(key, &content);
-                ids.push(id);
-            }
-        }
-        if !ids.is_empty() {
-            let ranges = ranges.renumbered(&current, &ids);
-            let matching = self.matches(&current, &ranges);
-            stale.matching = matching.iter().map(|place| ids[place as usize]).collect();
-        }
-        stale
-    }
-
-    fn add_range_distances<'r>(&'r self, id_bound: u32, rows: &mut [Row<'r>], timed_out: &mut bool) {
-        if !self.query.filter.has_range() {
-            return;
-        }
-        let ranges = Ranges::find(&self.index, &self.query.filter, id_bound, &|| self.is_late());
-        *timed_out |= ranges.timed_out;
-        rows.iter_mut().for_each(|row| row.add(&ranges));
-    }
-
-    /// Everything that the filter matches, under the keyspace's read lock: nothing changes meanwhile.
-    fn answer_filter(
+    /// Everything that the filter matches.
+    fn answer_matches(
         &self,
         view: &View<'_>,
         reply: &mut dyn Reply,
+        mut matches: Matches,
         mut warnings: Warnings,
     ) -> Result<(usize, Warnings), CommandError> {
-        let id_bound = self.index.documents.read().id_bound();
-        let Some(ranges) = self.ranges(id_bound, &mut warnings.timed_out) else {
-            return self.answer(Found::Late, view, reply);
-        };
-        // Without an order, the rows up to the end of the page are enough.
+        let documents = &*self.index.documents.read();
+        warnings.timed_out |= matches.timed_out;
+        let changed = documents.changed_since(matches.version);
+        self.look_again(&mut matches, documents, &changed);
+        let stale = self.stale(view, documents, &mut warnings.timed_out);
+        matches.documents -= &stale.documents;
+        let total = matches.documents.len() as usize + stale.rows.len();
+        let rows = self.page(view, documents, &mut matches, &changed, stale.rows, &mut warnings.timed_out);
+        self.write(view, reply, Answer { total, rows, warnings })
+    }
+
+    /// The rows up to the end of the page, of what matches and of `others`, which the index does not know as they are.
+    fn page<'r>(
+        &'r self,
+        view: &View<'r>,
+        documents: &'r Documents,
+        matches: &mut Matches,
+        changed: &RoaringBitmap,
+        mut others: Vec<Row<'r>>,
+        timed_out: &mut bool,
+    ) -> Vec<Row<'r>> {
         let request = self.request();
-        let wanted = match &request.sort_by {
-            Some(_) if request.limit > 0 => usize::MAX,
-            _ if request.limit > 0 => request.offset + request.limit,
-            _ => 0,
-        };
-        let documents = self.index.documents.read();
-        let stale = self.stale_of(view, &documents, &ranges);
-        let mut found = self.matches(&documents, &ranges);
-        if !stale.documents.is_empty() {
-            found = Cow::Owned((&*found - stale.documents) | stale.matching);
+        if request.limit == 0 {
+            return Vec::new();
         }
-        let total = found.len() as usize;
+        let end = request.offset + request.limit;
+        let order = matches.order.take();
         let row = |id| {
             let key = documents.key(id).expect("matches are live");
             let mut row = Row::new(key, id, None);
-            row.add(&ranges);
+            row.add(&matches.ranges, id);
             row
         };
-        let rows = found.iter().take(wanted).map(row).collect();
-        self.write(view, reply, Answer { documents: &documents, total, rows, warnings })
+        let found = &matches.documents;
+        let Some(sort_by) = &request.sort_by else {
+            return merge(found.iter().map(|id| (SortKey::Absent, id)), others, end, false, row);
+        };
+        let order = match order {
+            Some(order) => {
+                others.extend((changed & found).iter().map(row));
+                order
+            }
+            None => self.keyed(view, documents, found, sort_by, end, timed_out),
+        };
+        let descending = sort_by.descending;
+        others.iter_mut().for_each(|row| row.sort_key = reply::sort_key(self, view, documents, sort_by, row));
+        others.sort_by(|a, b| order_of((&a.sort_key, a.id), (&b.sort_key, b.id), descending));
+        let is_other: HashSet<u32> = others.iter().map(|row| row.id).collect();
+        let order = order.into_iter().filter(|(_, id)| found.contains(*id) && !is_other.contains(id));
+        merge(order, others, end, descending, row)
     }
+
+    /// The first documents in an order that the keyspace alone knows.
+    fn keyed(
+        &self,
+        view: &View<'_>,
+        documents: &Documents,
+        found: &RoaringBitmap,
+        sort_by: &SortBy,
+        end: usize,
+        timed_out: &mut bool,
+    ) -> Vec<(SortKey, u32)> {
+        let mut keyed = Vec::with_capacity(found.len() as usize);
+        let mut left = found.iter();
+        loop {
+            let some: Vec<u32> = left.by_ref().take(KEYED_MAX).collect();
+            if some.is_empty() {
+                break;
+            }
+            documents.prefetch(some.iter().copied());
+            let named = || some.iter().filter_map(|&id| Some((documents.key(id)?, id)));
+            view.prefetch(named().map(|(key, _)| key));
+            let key_of = |row: &Row<'_>| reply::sort_key(self, view, documents, sort_by, row);
+            keyed.extend(named().map(|(key, id)| (key_of(&Row::new(key, id, None)), id)));
+            if self.is_late() {
+                *timed_out = true;
+                break;
+            }
+        }
+        let order =
+            |a: &(SortKey, u32), b: &(SortKey, u32)| order_of((&a.0, a.1), (&b.0, b.1), sort_by.descending);
+        if keyed.len() > end {
+            keyed.select_nth_unstable_by(end, order);
+            keyed.truncate(end);
+        }
+        keyed.sort_unstable_by(order);
+        keyed
+    }
+}
+
+/// The first rows of what was found and of others, both in order.
+fn merge<'r>(
+    found: impl Iterator<Item = (SortKey, u32)>,
+    others: Vec<Row<'r>>,
+    end: usize,
+    descending: bool,
+    row: impl Fn(u32) -> Row<'r>,
+) -> Vec<Row<'r>> {
+    let (mut found, mut others) = (found.peekable(), others.into_iter().peekable());
+    let mut rows = Vec::new();
+    while rows.len() < end {
+        let is_other = match (found.peek(), others.peek()) {
+            (None, None) => break,
+            (Some((key, id)), Some(other)) => {
+                order_of((&other.sort_key, other.id), (key, *id), descending).is_lt()
+            }
+            (found, _) => found.is_none(),
+        };
+        let of_found = |(sort_key, id)| Row { sort_key, ..row(id) };
+        rows.extend(if is_other { others.next() } else { found.next().map(of_found) });
+    }
+    rows
 }

@@ -256,6 +256,13 @@ impl VectorField {
         }
     }
 
+    /// How far a document's vector is from the query, as it was applied last, if it has one.
+    pub fn distance(&self, id: u32, query: &[u8]) -> Option<f64> {
+        let held = self.vector(&self.structure(), id)?;
+        let VectorOptions { element, metric, .. } = self.options;
+        Some(engramdb_vector::distance_of(element, metric, query, held.as_bytes()))
+    }
+
     /// Sets a document's vector, of checked size and finite. Returns where it stands now, if it stood elsewhere, and whether a
     /// worker should be called.
     pub fn set(&self, source: Source, id: u32, vector: &[u8], workers_max: usize) -> (Option<Housed>, bool) {

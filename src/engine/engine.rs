@@ -46,7 +46,7 @@ pub struct Ran {
 }
 
 impl Engine {
-    /// Made by [`crate::recovery::Recovering::start`].
+    /// Made by [`crate::recovering::Recovering::start`].
     pub(crate) fn new(store: Store, env: Env, clock_ms: u64, pipeline: Pipeline) -> Engine {
         Engine {
             store: RwLock::new(store),

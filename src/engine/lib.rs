@@ -16,6 +16,7 @@ mod hazard;
 pub mod keyspace;
 pub mod log;
 pub mod module;
+mod recovering;
 pub mod recovery;
 pub mod slot;
 pub mod snapshot;

@@ -4,117 +4,26 @@
 //! passed over as long as the log reaches back to an older one (or to its own beginning); otherwise recovery refuses to
 //! start, and says which file is at fault and what can be done. Nothing is changed on disk before the log is claimed.
 
-use crate::effect::Record;
 use crate::engine::Engine;
 use crate::env::Env;
-use crate::error::ReplayError;
-use crate::keyspace::{Housing, Keyspace};
 use crate::log::local::{LocalLog, LocalOptions, OpenError};
-use crate::log::pipeline::{Options, Pipeline};
-use crate::log::replay::{Checkpoint, Recovered, Replay};
-use crate::log::{AppendError, LogId, Lsn, Pos, ReadError, ShardLog, Voided};
-use crate::module::{Module, Modules};
+use crate::log::pipeline::Options;
+use crate::log::replay::{Checkpoint, Recovered};
+use crate::log::{AppendError, LogId, Pos, ShardLog, Voided};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::create::{MakeModules, open_listed};
 use crate::snapshot::manifest::{Manifest, ManifestEntry, ManifestError};
-use crate::store::Store;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::recovering::{Recovering, RecoveryError};
+
 /// What a data directory holds, by name: the log's segments.
 pub const LOG_DIRECTORY: &str = "log";
 /// The snapshots and their manifest.
 pub const SNAPSHOT_DIRECTORY: &str = "snapshots";
-
-/// A store that is being filled. No command sees it before [`Recovering::start`].
-pub struct Recovering {
-    store: Store,
-    env: Env,
-    batches: u64,
-}
-
-/// Why recovery stopped. Nothing was changed on disk.
-#[derive(Debug, thiserror::Error)]
-pub enum RecoveryError {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error("batch {lsn} of the log cannot be applied: {cause}")]
-    Replay { lsn: Lsn, cause: ReplayError },
-}
-
-impl Recovering {
-    pub fn new(env: Env, databases: usize, modules: Vec<Box<dyn Module>>) -> Recovering {
-        Recovering { store: Store::new(databases, Modules::new(modules)), env, batches: 0 }
-    }
-
-    /// Applies a batch of effects, of the log or of a snapshot.
-    pub fn apply(&mut self, lsn: Lsn, batch: &[u8]) -> Result<(), RecoveryError> {
-        self.batches += 1;
-        self.store.replay(lsn, batch).map_err(|cause| RecoveryError::Replay { lsn, cause })
-    }
-
-    /// Applies one effect: a snapshot's, or one that the offline snapshotter picked out of a batch.
-    pub fn apply_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ReplayError> {
-        self.store.replay_record(lsn, record)
-    }
-
-    /// Makes room for so many keys in a database that has none yet.
-    pub(crate) fn reserve(&mut self, database: u32, keys: usize) {
-        self.store.keyspace.reserve(database, keys);
-    }
-
-    /// Takes over a part of a snapshot that was loaded apart; see `Keyspace::absorb`.
-    pub(crate) fn absorb(&mut self, part: Keyspace) -> Result<(), Vec<u8>> {
-        self.store.keyspace.absorb(part)
-    }
-
-    /// Applies what the log holds after `from`. `progress` hears of each batch's LSN.
-    pub fn replay(
-        &mut self,
-        log: &dyn ShardLog,
-        from: Checkpoint,
-        mut progress: impl FnMut(Lsn),
-    ) -> Result<Recovered, RecoveryError> {
-        let mut replay = Replay::new(log, from);
-        while let Some(batch) = replay.next()? {
-            self.apply(batch.lsn, batch.bytes)?;
-            progress(batch.lsn);
-        }
-        Ok(replay.finish())
-    }
-
-    /// How many batches were applied so far.
-    pub fn batches(&self) -> u64 {
-        self.batches
-    }
-
-    pub fn keyspace(&self) -> &Keyspace {
-        &self.store.keyspace
-    }
-
-    pub fn modules(&self) -> &Modules {
-        &self.store.modules
-    }
-
-    /// Claims the log behind what was recovered and starts. The second part is what the modules report.
-    pub fn start(
-        mut self,
-        log: Arc<dyn ShardLog>,
-        recovered: &Recovered,
-        options: Options,
-    ) -> Result<(Engine, Vec<String>), AppendError> {
-        let clock_ms = self.env.clock.wall_ms().max(recovered.checkpoint.engine_time_ms);
-        self.store.last_lsn = recovered.checkpoint.lsn;
-        let mut report = Vec::new();
-        for module in self.store.modules.iter_mut() {
-            report.extend(module.recovered(&mut Housing::of(&mut self.store.keyspace)));
-        }
-        let pipeline = Pipeline::start(log, recovered, options)?;
-        Ok((Engine::new(self.store, self.env, clock_ms, pipeline), report))
-    }
-}
 
 #[derive(Clone, Debug)]
 pub struct StartOptions {

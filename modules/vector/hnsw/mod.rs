@@ -142,32 +142,6 @@ impl Hnsw {
         }
     }
 
-    /// A graph of these vectors, bytes of the parameters' element, inserted by `threads` threads at once. Vectors that are
-    /// refused are an error and nothing is built; of two with one id, either stays.
-    pub fn build_parallel(
-        parameters: HnswParameters,
-        vectors: &[(u32, &[u8])],
-        threads: usize,
-    ) -> Result<Self, VectorError> {
-        let index = Hnsw::new(parameters);
-        let next = AtomicUsize::new(0);
-        let work = || {
-            while let Some(&(id, vector)) = vectors.get(next.fetch_add(1, Ordering::Relaxed)) {
-                index.insert(id, vector)?;
-            }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (1..threads.max(1)).map(|_| scope.spawn(work)).collect();
-            let own = work();
-            workers
-                .into_iter()
-                .map(|worker| worker.join().expect("inserting does not panic"))
-                .fold(own, Result::and)
-        })?;
-        Ok(index)
-    }
-
     pub fn parameters(&self) -> HnswParameters {
         self.parameters
     }

@@ -180,18 +180,30 @@ impl<'a> Walker<'a> {
         });
     }
 
-    /// Computes the distances of what is in `scratch.fresh` and hands each to `meet`.
+    /// Computes the distances to find the way by of what is in `scratch.fresh`, and hands each to `meet`.
     #[inline(always)]
-    pub fn evaluate(&mut self, mut meet: impl FnMut(&mut Scratch, Candidate)) -> Walk {
-        let Walker { index, query, limits, scratch, outcome } = self;
-        for at in 0..scratch.fresh.len() {
-            index.prefetch_ahead(&scratch.fresh, at);
-            if limits.expired(outcome.evaluated, DISTANCES_STRIDE) {
+    pub fn evaluate(&mut self, meet: impl FnMut(&mut Scratch, Candidate)) -> Walk {
+        let (index, query) = (self.index, self.query);
+        let ahead = |fresh: &[u32], at: usize| index.prefetch_ahead(fresh, at);
+        self.evaluate_by(ahead, |slot| index.store.near_candidate(query, slot), meet)
+    }
+
+    /// The same by other distances. `ahead` is told how far it is, so that it can fetch what comes next.
+    #[inline(always)]
+    fn evaluate_by(
+        &mut self,
+        ahead: impl Fn(&[u32], usize),
+        distance: impl Fn(u32) -> Candidate,
+        mut meet: impl FnMut(&mut Scratch, Candidate),
+    ) -> Walk {
+        for at in 0..self.scratch.fresh.len() {
+            ahead(&self.scratch.fresh, at);
+            if self.limits.expired(self.outcome.evaluated, DISTANCES_STRIDE) {
                 return Walk::TimedOut;
             }
-            outcome.evaluated += 1;
-            let candidate = index.store.near_candidate(query, scratch.fresh[at]);
-            meet(scratch, candidate);
+            self.outcome.evaluated += 1;
+            let candidate = distance(self.scratch.fresh[at]);
+            meet(self.scratch, candidate);
         }
         Walk::Complete
     }
@@ -225,18 +237,19 @@ impl<'a> Walker<'a> {
                 break;
             }
             self.gather(current.slot(), 0);
-            let Scratch { pool, frontier, fresh, candidates, .. } = &mut *self.scratch;
-            for at in 0..fresh.len() {
+            let ahead = |fresh: &[u32], at: usize| {
                 index.prefetch.ahead_of(fresh, at, |slot, lines| index.store.prefetch(slot, lines));
-                if limits.expired(self.outcome.evaluated, DISTANCES_STRIDE) {
-                    return Walk::TimedOut;
-                }
-                self.outcome.evaluated += 1;
-                let candidate = index.candidate_in_range(query, fresh[at]);
-                candidates.extend(Some(candidate).filter(|&candidate| is_row(candidate)));
-                if pool.push(candidate) || candidate.distance <= reach {
-                    frontier.push(Reverse(candidate));
-                }
+            };
+            let distance = |slot| index.candidate_in_range(query, slot);
+            let walk =
+                self.evaluate_by(ahead, distance, |Scratch { pool, frontier, candidates, .. }, found| {
+                    candidates.extend(Some(found).filter(|&found| is_row(found)));
+                    if pool.push(found) || found.distance <= reach {
+                        frontier.push(Reverse(found));
+                    }
+                });
+            if walk == Walk::TimedOut {
+                return walk;
             }
         }
         Walk::Complete

@@ -21,7 +21,7 @@ use crate::keyspace::{Database, Entry, Keyspace};
 use crate::log::replay::{Checkpoint, Replay};
 use crate::log::{EntryIter, LogId, Lsn, Mark, Pos, ReadError};
 use crate::module::Module;
-use crate::recovery::Recovering;
+use crate::recovering::Recovering;
 use crate::slot::key_slot;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -20,12 +20,14 @@ pub mod format;
 mod loader;
 pub mod manifest;
 pub mod offline;
+mod repair;
 mod spill;
 mod writer;
 
 pub use create::create;
 pub use loader::{SnapshotFile, fuzz_load};
 pub use offline::create_offline;
+pub use repair::repair;
 pub use writer::SnapshotWriter;
 
 use crate::effect::DecodeError;

@@ -12,9 +12,9 @@ use engramdb_engine::log::replay::{Checkpoint, Replay};
 use engramdb_engine::log::{Mark, Pos};
 use engramdb_engine::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use engramdb_engine::snapshot::create::{CreateOptions, MakeModules};
-use engramdb_engine::snapshot::manifest::{self, Manifest, ManifestEntry};
+use engramdb_engine::snapshot::manifest::{Manifest, ManifestEntry};
 use engramdb_engine::snapshot::offline::OfflineOptions;
-use engramdb_engine::snapshot::{SnapshotFile, create_offline};
+use engramdb_engine::snapshot::{self, SnapshotFile, create_offline};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write;
@@ -200,7 +200,7 @@ fn verify(env: &Env, arguments: &DirectoryArgs, modules: MakeModules<'_>, out: &
 
 fn repair(env: &Env, arguments: &DirectoryArgs, modules: MakeModules<'_>, out: &mut dyn Write) -> ToolResult {
     let directory = arguments.dir.join(SNAPSHOT_DIRECTORY);
-    let (manifest, problems) = manifest::rebuild(env, &directory, modules)?;
+    let (manifest, problems) = snapshot::repair(env, &directory, modules)?;
     problems.iter().for_each(|problem| eprintln!("{problem}"));
     list(env, arguments, out)?;
     if manifest.snapshots.is_empty() && !problems.is_empty() {

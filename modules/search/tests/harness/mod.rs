@@ -125,6 +125,11 @@ impl Ticking {
     pub fn never() -> Ticking {
         Ticking { step: Duration::ZERO, ..Ticking::by_millisecond() }
     }
+
+    /// How often it was asked so far.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
 }
 
 impl Clock for Ticking {

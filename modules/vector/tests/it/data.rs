@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use engramdb_vector::{
-    Filter, Hnsw, Metric, Neighbor, Quantization, SearchRequest, VectorIndex, bytes_of, distance,
+    Filter, Hnsw, HnswParameters, Metric, Neighbor, Quantization, SearchRequest, VectorIndex, bytes_of,
+    distance,
 };
 use half::f16;
 use rand::rngs::StdRng;
@@ -33,6 +34,20 @@ impl<I: VectorIndex + ?Sized> Floats for I {
         let rows = self.distances(bytes_of(query), &[(id, self.vector(id)?)]).ok()?;
         Some(rows[0].distance as f32)
     }
+}
+
+/// A graph of these vectors, inserted by two threads at once.
+pub fn built_by_two(parameters: HnswParameters, vectors: &[(u32, &[u8])]) -> Hnsw {
+    let index = Hnsw::new(parameters);
+    let insert = |part: &[(u32, &[u8])]| {
+        part.iter().for_each(|&(id, vector)| index.insert(id, vector).expect("it fits"));
+    };
+    std::thread::scope(|scope| {
+        let (first, second) = vectors.split_at(vectors.len() / 2);
+        scope.spawn(|| insert(first));
+        insert(second);
+    });
+    index
 }
 
 /// A saved graph with the vectors that this one has.

@@ -10,7 +10,7 @@ use engramdb_vector::{
     Filter, Hnsw, HnswParameters, Metric, SearchOutcome, SearchRequest, VectorIndex, bytes_of,
 };
 
-use crate::data::{Floats, Only, RealData, assert_whole, brute_force, clustered, recall};
+use crate::data::{Floats, Only, RealData, assert_whole, brute_force, built_by_two, clustered, recall};
 
 const K: usize = 10;
 
@@ -60,7 +60,7 @@ fn real_embeddings_under_filters_of_every_selectivity() {
     let rows: Vec<&[f32]> = data.rows().collect();
     let vectors: Vec<(u32, &[u8])> = (0..).zip(rows.iter().map(|row| bytes_of(row))).collect();
     let parameters = HnswParameters { m: 8, ..HnswParameters::new(data.dimension, Metric::Cosine) };
-    let index = Hnsw::build_parallel(parameters, &vectors, 2).expect("finite vectors");
+    let index = built_by_two(parameters, &vectors);
     let queries: Vec<&[f32]> = data.queries().step_by(8).collect();
     let around = |centre: usize, percent| {
         lowest(rows.len(), percent, |id| {

@@ -2,13 +2,12 @@
 
 use engramdb_vector::{Hnsw, HnswParameters, Metric, Quantization, VectorIndex, bytes_of};
 
-use crate::data::{Floats, QUANTIZATIONS, RealData, brute_force, clustered, recall, search};
+use crate::data::{Floats, QUANTIZATIONS, RealData, brute_force, built_by_two, clustered, recall, search};
 
-fn real_index(threads: usize, metric: Metric) -> Hnsw {
+fn real_index(metric: Metric) -> Hnsw {
     let data = RealData::get();
     let vectors: Vec<(u32, &[u8])> = (0..).zip(data.rows().map(bytes_of)).collect();
-    Hnsw::build_parallel(HnswParameters::new(data.dimension, metric), &vectors, threads)
-        .expect("finite vectors")
+    built_by_two(HnswParameters::new(data.dimension, metric), &vectors)
 }
 
 fn real_recall(index: &Hnsw, ef: usize) -> f64 {
@@ -23,7 +22,7 @@ fn real_recall(index: &Hnsw, ef: usize) -> f64 {
 
 #[test]
 fn real_embeddings_built_by_two_threads() {
-    let index = real_index(2, Metric::Cosine);
+    let index = real_index(Metric::Cosine);
     let (narrow, wide) = (real_recall(&index, 50), real_recall(&index, 100));
     println!("recall@10: {narrow:.4} at ef 50, {wide:.4} at ef 100; {:?}", index.statistics());
     // A graph in which the nodes of upper layers are badly linked below stays under these.

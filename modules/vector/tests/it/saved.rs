@@ -32,13 +32,20 @@ fn saved(index: &Hnsw) -> Vec<u8> {
     bytes
 }
 
+/// So many ids, and there are codes.
+const CODED: usize = 2_000;
+
+fn has_codes(bytes: &[u8]) -> bool {
+    bytes[52] == 1
+}
+
 #[test]
 fn a_loaded_graph_gives_the_same_answers_and_goes_on_living() {
     let metrics = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
     for (quantization, metric) in QUANTIZATIONS.into_iter().flat_map(|q| metrics.map(|metric| (q, metric))) {
-        let index = lived_in(metric, quantization, 1_000);
+        let index = lived_in(metric, quantization, CODED);
         let bytes = saved(&index);
-        assert_eq!(bytes.len() % 64, 0);
+        assert_eq!((bytes.len() % 64, has_codes(&bytes)), (0, quantization != Quantization::None));
         let wrapped = [&bytes[..], b"what follows"].concat();
         let loaded = loaded(&wrapped, &index);
         assert_eq!((loaded.parameters(), loaded.len()), (index.parameters(), index.len()));
@@ -63,12 +70,12 @@ fn a_loaded_graph_gives_the_same_answers_and_goes_on_living() {
 
 #[test]
 fn only_ids_whose_vectors_come_back_are_there() {
-    for quantization in QUANTIZATIONS {
-        let index = lived_in(Metric::L2, quantization, 600);
+    for (quantization, count) in QUANTIZATIONS.into_iter().flat_map(|q| [(q, 600), (q, CODED)]) {
+        let index = lived_in(Metric::L2, quantization, count);
         let bytes = saved(&index);
         let loading = Hnsw::load(&&bytes[..]).expect("what was saved can be loaded");
         assert_eq!(loading.len(), index.len());
-        let ids: Vec<u32> = (0..600).filter(|&id| index.contains(id)).collect();
+        let ids: Vec<u32> = (0..count as u32).filter(|&id| index.contains(id)).collect();
         for &id in &ids {
             let vector = index.floats(id).expect("it is there");
             let other: Vec<f32> = vector.iter().map(|x| x + 1.0).collect();
@@ -130,24 +137,30 @@ fn a_graph_is_saved_while_others_write() {
 
 #[test]
 fn every_cut_and_every_flipped_byte_is_refused() {
-    let bytes = saved(&lived_in(Metric::Cosine, Quantization::Bits4, 60));
     assert!(matches!(Hnsw::load(&&b"ENGRHNSX"[..]), Err(LoadError::Io(_))));
     assert!(matches!(Hnsw::load(&&[0; 64][..]), Err(LoadError::Magic)));
-    for length in (0..bytes.len()).step_by(13) {
-        assert!(Hnsw::load(&&bytes[..length]).is_err(), "cut at {length}");
-    }
-    for at in (0..bytes.len()).step_by(7) {
+    for count in [60, CODED] {
+        let bytes = saved(&lived_in(Metric::Cosine, Quantization::Bits4, count));
+        assert_eq!(has_codes(&bytes), count == CODED);
+        let step = bytes.len().div_ceil(1_000);
+        for length in (0..bytes.len()).step_by(step) {
+            assert!(Hnsw::load(&&bytes[..length]).is_err(), "cut at {length}");
+        }
         let mut damaged = bytes.clone();
-        damaged[at] ^= 1 << (at % 8);
-        assert!(Hnsw::load(&&damaged[..]).is_err(), "flipped at {at}");
+        for at in (0..bytes.len()).step_by(step) {
+            damaged[at] ^= 1 << (at % 8);
+            assert!(Hnsw::load(&&damaged[..]).is_err(), "flipped at {at}");
+            damaged[at] = bytes[at];
+        }
     }
 }
 
 #[test]
 fn damage_that_checksums_would_not_catch_never_panics() {
-    let bytes = saved(&lived_in(Metric::Cosine, Quantization::Bits4, 40));
+    let small = saved(&lived_in(Metric::Cosine, Quantization::Bits4, 40));
+    let coded = saved(&lived_in(Metric::Cosine, Quantization::Bits4, CODED));
     let mut random = StdRng::seed_from_u64(71);
-    for _ in 0..2_000 {
+    for bytes in [&small; 9].into_iter().chain([&coded]).cycle().take(2_000) {
         let mut damaged = bytes.clone();
         for _ in 0..random.random_range(1..4) {
             // Half of the hits go to the header, which decides how the rest is read.

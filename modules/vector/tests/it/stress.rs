@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use engramdb_vector::{
-    Element, Flat, Hnsw, HnswParameters, Metric, Neighbor, SearchRequest, VectorIndex, bytes_of, distance,
+    Element, Flat, Hnsw, HnswParameters, Metric, Neighbor, Quantization, SearchRequest, VectorIndex,
+    bytes_of, distance,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -129,12 +130,57 @@ fn stress(index: &dyn VectorIndex, ids: u32) -> usize {
 fn the_graph_is_right_while_threads_write_and_search() {
     for quantization in QUANTIZATIONS {
         let index = Hnsw::new(HnswParameters { quantization, ..HnswParameters::new(DIMENSION, METRIC) });
-        stress(&index, IDS);
+        // With codes, if there are to be any.
+        stress(&index, 4 * IDS);
         assert_whole(&index);
         assert!(index.compact(), "nobody is left to wait for");
         assert_eq!(index.statistics().deleted, 0);
         assert_whole(&index);
-        check_search(&index, &clustered(IDS as usize * VERSIONS, DIMENSION, 60, 51), &[1.0; DIMENSION], None);
+        check_search(
+            &index,
+            &clustered(4 * IDS as usize * VERSIONS, DIMENSION, 60, 51),
+            &[1.0; DIMENSION],
+            None,
+        );
+    }
+}
+
+#[test]
+fn the_first_codes_are_made_while_threads_write_and_search() {
+    const COUNT: u32 = 3_000;
+    let vectors = clustered(COUNT as usize, DIMENSION, 60, 55);
+    for quantization in QUANTIZATIONS {
+        let index = Hnsw::new(HnswParameters { quantization, ..HnswParameters::new(DIMENSION, METRIC) });
+        let found = |id: u32| {
+            let vector = &vectors[id as usize];
+            search(&index, vector, 1, 100).first().is_some_and(|row| row.id == id)
+        };
+        let written = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for third in 0..3 {
+                let (index, vectors, written) = (&index, &vectors, &written);
+                scope.spawn(move || {
+                    for id in (third..COUNT).step_by(3) {
+                        index.put(id, &vectors[id as usize]);
+                        written.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            scope.spawn(|| {
+                while written.load(Ordering::Relaxed) < COUNT as usize {
+                    let rows = search(&index, &vectors[7], 10, 20);
+                    assert!(rows.is_sorted());
+                    for row in rows {
+                        let expected = distance(METRIC, &vectors[7], &vectors[row.id as usize]);
+                        assert!((expected - row.distance as f32).abs() < 1e-5, "{quantization:?}");
+                    }
+                }
+            });
+        });
+        let missing = (0..COUNT).filter(|&id| !found(id)).count();
+        // A bit says little of 20 components.
+        let most = if quantization == Quantization::Bits1 { 300 } else { 10 };
+        assert!(missing <= most, "{quantization:?}: {missing}");
     }
 }
 

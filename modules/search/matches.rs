@@ -1,0 +1,155 @@
+//! What a search finds in its job: the documents that the filter means, and their order.
+//!
+//! Both are true of the documents that have not changed since a version. Whoever uses them looks at the others again, alone:
+//! once more in the job while they are many, so that the last look, under the keyspace's lock, is at few.
+
+use crate::documents::{Documents, Value};
+use crate::filter::{Evaluation, Late, Ranges, means};
+use crate::plan::{Plan, SortKey};
+use crate::request::SortBy;
+use crate::schema::FieldKind;
+use roaring::RoaringBitmap;
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
+/// Changed documents that may be left for the last look.
+const CHANGED_FEW: u64 = 256;
+/// Changed documents that are looked at in one hold of the documents.
+const LOOKED_AT: usize = 64;
+
+pub struct Matches {
+    pub version: u64,
+    pub documents: RoaringBitmap,
+    pub ranges: Ranges,
+    /// The documents in the order of SORTBY, where the index knows it. Fewer than all where the time ran out.
+    pub order: Option<Vec<(SortKey, u32)>>,
+    pub timed_out: bool,
+}
+
+/// What the index knows of an order.
+enum Order<'q> {
+    /// A range's name for its distance.
+    Distance(&'q [u8]),
+    /// A field of numbers.
+    Number(usize),
+}
+
+impl Plan {
+    /// The documents that filter and INKEYS leave. `Late` where the time ran out, and what was found by then is of no
+    /// use.
+    pub fn find_matches(&self) -> Result<Matches, Late> {
+        let is_late = || self.is_late();
+        let (version, id_bound) = {
+            let documents = self.index.documents.read();
+            (documents.version(), documents.id_bound())
+        };
+        let tree = &*self.query.filter;
+        let ranges = Ranges::find(&self.index, tree, id_bound, &is_late);
+        // Without all matches of a negated range, rows would be shown that are not true.
+        if ranges.timed_out && tree.negates_range() {
+            return Err(Late);
+        }
+        let evaluation = Evaluation::new(&self.index.documents, &ranges, &is_late);
+        let mut documents = evaluation.matches(tree)?;
+        if let Some(keys) = &self.request().in_keys {
+            let mut named = RoaringBitmap::new();
+            let mut keys = keys.iter();
+            evaluation.in_steps(|documents, work| {
+                named.extend(keys.by_ref().take(*work).filter_map(|key| documents.id(key)));
+                *work = 0;
+                keys.len() == 0
+            })?;
+            documents &= named;
+        }
+        let timed_out = ranges.timed_out;
+        Ok(Matches { version, documents, ranges, order: None, timed_out })
+    }
+
+    /// Looks again at what has changed since, until that is little, or no longer gets less.
+    pub fn catch_up(&self, matches: &mut Matches) {
+        let mut most = u64::MAX;
+        loop {
+            let (version, changed) = {
+                let documents = self.index.documents.read();
+                (documents.version(), documents.changed_since(matches.version))
+            };
+            if changed.len() <= CHANGED_FEW || changed.len() > most {
+                return;
+            }
+            most = changed.len() / 2;
+            let mut left = changed.iter();
+            while left.len() > 0 {
+                if self.is_late() {
+                    return;
+                }
+                let some = left.by_ref().take(LOOKED_AT).collect();
+                self.look_again(matches, &self.index.documents.read(), &some);
+            }
+            matches.version = version;
+        }
+    }
+
+    /// Finds out what filter and INKEYS say of these documents, which have changed.
+    pub fn look_again(&self, matches: &mut Matches, documents: &Documents, changed: &RoaringBitmap) {
+        if changed.is_empty() {
+            return;
+        }
+        let vectors = &self.index.vectors;
+        let in_keys = self.request().in_keys.as_ref();
+        let named = in_keys.map(|keys| keys.iter().map(Vec::as_slice).collect::<HashSet<_>>());
+        for id in changed {
+            let key = documents.key(id);
+            let is_there = key.is_some_and(|key| named.as_ref().is_none_or(|named| named.contains(key)));
+            matches.ranges.note(id, |range| {
+                let vectors = vectors[range.field].as_ref().filter(|_| is_there)?;
+                vectors.distance(id, &range.vector)
+            });
+            if is_there && means(documents, &matches.ranges, &self.query.filter, id) {
+                matches.documents.insert(id);
+            } else {
+                matches.documents.remove(id);
+            }
+        }
+    }
+
+    /// Puts what was found in order, where the index knows the order and a page is asked for.
+    pub fn put_in_order(&self, matches: &mut Matches) {
+        let request = self.request();
+        let Some(sort_by) = request.sort_by.as_ref().filter(|_| request.limit > 0) else { return };
+        let Some(order) = self.indexed_order(sort_by) else { return };
+        let is_late = || self.is_late();
+        let mut keyed = Vec::with_capacity(matches.documents.len() as usize);
+        let mut left = matches.documents.iter();
+        let evaluation = Evaluation::new(&self.index.documents, &matches.ranges, &is_late);
+        let key = |documents: &Documents, id: u32| match order {
+            Order::Distance(name) => matches.ranges.distance_called(id, name).map(SortKey::Number),
+            Order::Number(field) => match documents.value(id, field) {
+                Value::Number(number) => Some(SortKey::Number(*number)),
+                _ => None,
+            },
+        };
+        let ended = evaluation.in_steps(|documents, work| {
+            let some = left.by_ref().take(*work);
+            keyed.extend(some.map(|id| (key(documents, id).unwrap_or_default(), id)));
+            *work = 0;
+            left.len() == 0
+        });
+        matches.timed_out |= ended.is_err();
+        keyed.sort_unstable_by(|a, b| order_of((&a.0, a.1), (&b.0, b.1), sort_by.descending));
+        matches.order = Some(keyed);
+    }
+
+    fn indexed_order<'q>(&self, sort_by: &'q SortBy) -> Option<Order<'q>> {
+        if self.is_distance(&sort_by.field) {
+            return Some(Order::Distance(&sort_by.field));
+        }
+        let field = self.index.definition.field(&sort_by.field)?;
+        let definition = &self.index.definition.fields[field];
+        (definition.kind == FieldKind::Numeric && !definition.no_index).then_some(Order::Number(field))
+    }
+}
+
+/// The order of a page: by key, and equals by id.
+pub fn order_of(a: (&SortKey, u32), b: (&SortKey, u32), descending: bool) -> Ordering {
+    a.0.order(b.0, descending).then(a.1.cmp(&b.1))
+}

@@ -1,0 +1,66 @@
+//! What a search makes of time, of which the index knows nothing: documents of which something has expired and is still
+//! stored are left out of what the index says, and read anew.
+
+use crate::documents::{self, Documents};
+use crate::filter::{Ranges, means};
+use crate::plan::{Plan, Row};
+use engramdb_engine::view::View;
+use roaring::RoaringBitmap;
+use std::collections::HashSet;
+
+/// Documents that are read between two looks at the clock.
+const READ_MAX: usize = 256;
+
+#[derive(Default)]
+pub struct Stale<'r> {
+    pub documents: RoaringBitmap,
+    /// Those that match as they read now, in the order of their ids; and those that could not be indexed for something
+    /// that has expired, which have none.
+    pub rows: Vec<Row<'r>>,
+}
+
+impl Plan {
+    /// Under the keyspace's lock.
+    pub fn stale<'r>(&'r self, view: &View<'r>, documents: &'r Documents, timed_out: &mut bool) -> Stale<'r> {
+        let definition = &self.index.definition;
+        let takes_unknown = self.may_have_unindexed();
+        let named = self.request().in_keys.as_ref();
+        let named = named.map(|keys| keys.iter().map(Vec::as_slice).collect::<HashSet<_>>());
+        let mut ranges = Ranges::unmatched(&self.query.filter);
+        let mut current = Documents::new(definition);
+        let mut stale = Stale::default();
+        let mut unknown = HashSet::new();
+        let mut read = 0;
+        for key in view.due(self.database) {
+            let id = documents.id(key);
+            // A key may come twice.
+            let is_new = match id {
+                Some(id) => stale.documents.insert(id),
+                None => takes_unknown && definition.covers(key) && unknown.insert(key),
+            };
+            if !is_new || *timed_out || named.as_ref().is_some_and(|named| !named.contains(key)) {
+                continue;
+            }
+            let Ok(Some(hash)) = view.hash(key) else { continue };
+            let Ok(content) = documents::read(definition, &hash) else { continue };
+            let place = current.upsert(key, &content);
+            ranges.note(place, |range| self.index.distance(hash, range.field, &range.vector));
+            if means(&current, &ranges, &self.query.filter, place) {
+                let mut row = Row::new(key, id.unwrap_or(u32::MAX), None);
+                row.hash = Some(hash);
+                row.add(&ranges, place);
+                stale.rows.push(row);
+            }
+            current.remove(key);
+            read += 1;
+            *timed_out |= read % READ_MAX == 0 && self.is_late();
+        }
+        stale.rows.sort_unstable_by_key(|row| row.id);
+        stale
+    }
+
+    /// Whether there may be documents that could not be indexed.
+    pub fn may_have_unindexed(&self) -> bool {
+        self.index.failures.lock().all.count > 0
+    }
+}

@@ -1,0 +1,39 @@
+//! A lost or damaged manifest, from the snapshot files themselves.
+
+use super::SnapshotFile;
+use super::create::{CreateError, MakeModules, SUFFIX, lock};
+use super::manifest::{Manifest, ManifestEntry};
+use crate::env::Env;
+use crate::log::LogId;
+use std::path::Path;
+
+/// Writes the manifest of a directory anew: from the snapshot files that pass verification and belong to the history
+/// of the newest of them. Returns it, and what is wrong with the others.
+pub fn repair(
+    env: &Env,
+    directory: &Path,
+    modules: MakeModules<'_>,
+) -> Result<(Manifest, Vec<String>), CreateError> {
+    let failed = |error| CreateError::Io { file: directory.to_owned(), error };
+    let _lock = lock(env, directory)?;
+    let mut problems = Vec::new();
+    let mut found = Vec::new();
+    for name in env.disk.list(directory).map_err(failed)?.into_iter().filter(|name| name.ends_with(SUFFIX)) {
+        let checked = SnapshotFile::open(&*env.disk, &directory.join(&name)).and_then(|snapshot| {
+            snapshot.verify(env, modules())?;
+            Ok((snapshot.header().log_id, ManifestEntry::of(&snapshot, name)))
+        });
+        match checked {
+            Ok(good) => found.push(good),
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    found.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.created_ms));
+    let log_id = found.first().map_or(LogId::default(), |(log_id, _)| *log_id);
+    let (ours, foreign): (Vec<_>, Vec<_>) = found.into_iter().partition(|(id, _)| *id == log_id);
+    problems.extend(foreign.iter().map(|(id, entry)| format!("{} belongs to log {id}", entry.file)));
+    let snapshots = ours.into_iter().map(|(_, entry)| entry).collect();
+    let manifest = Manifest { needs: 1, log_id, snapshots };
+    manifest.store(&*env.disk, directory).map_err(failed)?;
+    Ok((manifest, problems))
+}
