@@ -121,7 +121,7 @@ impl Plan {
         let work = filter_work(&documents, &self.query.filter);
         work.saturating_add(match &self.query.knn {
             Some(knn) => self.vector_work(documents.len(), knn),
-            None if self.request().sort_by.is_some() => documents.len() * ORDER_WORK,
+            None if self.request().sort_by.is_some() => most_of(&documents, &self.query.filter) * ORDER_WORK,
             None => 0,
         })
     }
@@ -164,6 +164,25 @@ impl Plan {
     /// Whether filter or INKEYS leave anything out.
     pub fn is_filtered(&self) -> bool {
         *self.query.filter != Node::All || self.request().in_keys.is_some()
+    }
+}
+
+/// How many documents a node can stand for.
+fn most_of(documents: &Documents, node: &Node) -> usize {
+    let most = |node: &Node| most_of(documents, node);
+    let of_term = |field: usize, term: &[u8]| {
+        documents.terms(field).and_then(|terms| terms.get(term)).map_or(0, |set| set.len() as usize)
+    };
+    match node {
+        Node::Nothing => 0,
+        Node::And(nodes) => nodes.iter().map(most).min().unwrap_or_default(),
+        Node::Or(nodes) => documents.len().min(nodes.iter().map(most).sum()),
+        Node::Tag { field, pattern: Pattern::Exact(term) } => of_term(*field, term),
+        Node::Text { fields, text: TextMatch::Term(Pattern::Exact(term)) } => {
+            fields.iter().map(|&field| of_term(field, term)).sum()
+        }
+        Node::Missing(field) => documents.missing(*field).len() as usize,
+        _ => documents.len(),
     }
 }
 

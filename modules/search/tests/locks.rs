@@ -261,7 +261,7 @@ fn a_document_whose_malformed_field_has_expired_is_found_from_that_moment_on() {
         ("@c:{bad}=>[KNN 2 @v $q]", &["d:bad"]),
         ("@c:{bad} -@n:[-inf +inf]", &["d:bad"]),
     ];
-    let check = |is_found: bool| {
+    let check = |server: &Server, is_found: bool| {
         for (query, keys) in &queries {
             let found = server.keys(query, &parameters);
             assert_eq!(found.contains(&"d:bad".to_owned()), is_found, "{query}: {found:?}");
@@ -272,11 +272,84 @@ fn a_document_whose_malformed_field_has_expired_is_found_from_that_moment_on() {
         let total = server.line("FT.SEARCH idx * LIMIT 0 0");
         assert_eq!(total, if is_found { "[3001]" } else { "[3000]" });
     };
-    check(false);
+    check(&server, false);
     assert_eq!(server.line("HPEXPIRE d:bad 1 FIELDS 1 n"), "[1]");
     assert_eq!(server.line("HPEXPIRE other 1 FIELDS 1 n"), "[1]");
     while server.line("HEXISTS d:bad n") != "0" {}
-    check(true);
+    check(&server, true);
+    let server = server.restart();
+    check(&server, true);
     while server.engine.expire_due(100).expect("there is room") > 0 {}
-    check(true);
+    check(&server, true);
+}
+
+#[test]
+fn what_a_filter_means_is_what_it_says_of_each_document() {
+    let server = Server::with_clock(Arc::new(Ticking::never()));
+    let create = "FT.CREATE idx PREFIX 1 d: SCHEMA c TAG n NUMERIC INDEXMISSING t TEXT u TEXT \
+                  v VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC COSINE";
+    assert_eq!(server.line(create), "OK");
+    let words = ["red", "green", "blue", "bluish", "the", "red", "reddish"];
+    let write = |number: usize| {
+        let word = |factor: usize| words[number * factor % words.len()];
+        let [tags, text] = [3, 5].map(|factor| format!("{},{} {}", word(factor), word(1), word(2)));
+        let number_text = (number % 11).to_string();
+        let vector = blob(&[(number % 7) as f32, 1.0]);
+        let fields: [(&str, &[u8]); 5] = [
+            ("c", tags.as_bytes()),
+            ("t", text.as_bytes()),
+            ("u", word(1).as_bytes()),
+            ("v", &vector),
+            ("n", number_text.as_bytes()),
+        ];
+        server.hset(&format!("d:{number}"), &fields[..3 + number % 3]);
+    };
+    (0..200).for_each(write);
+    let corner = blob(&[1.0, 1.0]);
+    for query in [
+        "*",
+        "@c:{red}",
+        "@c:{red|green}",
+        "@c:{blu*}",
+        "@c:{*ish}",
+        "@c:{*d*}",
+        "@c:{w'?e*'}",
+        "-@c:{red}",
+        "-(@c:{red} | @t:green)",
+        "@c:{red} -@t:blue ~@u:red",
+        "@n:[2 5]",
+        "@n:[(2 (5]",
+        "-@n:[2 5]",
+        "@n:[-inf 3] | @u:(blue|green)",
+        "ismissing(@n)",
+        "-ismissing(@n) @c:{green}",
+        "red",
+        "bl*",
+        "\"red green\"",
+        "@t:(\"green blue\")",
+        "-\"red green\" -w'gr??n'",
+        "@u:red @t|u:(green|bluish)",
+        "@v:[VECTOR_RANGE 0.1 $q]",
+        "-@v:[VECTOR_RANGE 0.1 $q] @c:{red}",
+        "@v:[VECTOR_RANGE 0.1 $q] | @n:[1 1]",
+    ] {
+        let words: [&[u8]; 10] = [
+            b"FT.SEARCH",
+            b"idx",
+            query.as_bytes(),
+            b"NOCONTENT",
+            b"LIMIT",
+            b"0",
+            b"1000",
+            b"PARAMS",
+            b"2",
+            b"q",
+        ];
+        let words = [&words[..], &[&corner]].concat();
+        // All have changed when the search ends, to what they were.
+        let (one_by_one, _) = server.run_interrupted(&words, || (0..200).for_each(write));
+        let together = server.run(&words);
+        assert!(together.starts_with("[") && together != "[0]", "{query}: {together}");
+        assert_eq!(one_by_one, together, "{query}");
+    }
 }
