@@ -131,6 +131,9 @@ impl Template {
 
 /// Refuses a name that several distances have.
 fn check_aliases(filter: &Node, knn: Option<&Knn>) -> Parsed<()> {
+    if !filter.has_range() {
+        return Ok(());
+    }
     let mut names: Vec<&[u8]> = knn.map(|knn| &*knn.alias).into_iter().collect();
     let mut twice = None;
     filter.ranges(&mut |range| {

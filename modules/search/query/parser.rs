@@ -781,11 +781,13 @@ pub fn fuzz_query(bytes: &[u8]) {
             .collect();
     let definition = crate::create::parse(engramdb_engine::command::Args::new(&words)).expect("well formed");
     let mut parameters = Parameters::default();
-    for (word, name) in [b"v", b"p"].into_iter().enumerate() {
-        parameters.add(name, word).expect("different names");
+    // Each behind its name, as in a request.
+    let words: [&[u8]; 4] = [b"v", &[0; 4], b"p", b"1"];
+    for name in [0, 2] {
+        parameters.add(words[name], name + 1).expect("different names");
     }
     // Whether it parses is the bytes' affair.
     if let Ok(template) = parse(&definition, bytes, &parameters, None) {
-        _ = template.bind(&definition, &[&[0; 4], b"1"]);
+        _ = template.bind(&definition, &words);
     }
 }
