@@ -46,13 +46,15 @@ pub fn parse(args: Args<'_>) -> Parsed<Definition> {
                 error::text(&field.name)
             )));
         }
+        if fields.len() == FIELDS_MAX {
+            return Err(CommandError::new(format!("SEARCH_LIMIT Schema is limited to {FIELDS_MAX} fields")));
+        }
         fields.push(field);
     }
-    match fields.len() {
-        0 => Err(CommandError::of("SEARCH_PARSE_ARGS Fields arguments are missing")),
-        1..=FIELDS_MAX => Ok(Definition { id: 0, name: args[1].to_vec(), prefixes, options, fields }),
-        _ => Err(CommandError::new(format!("SEARCH_LIMIT Schema is limited to {FIELDS_MAX} fields"))),
+    if fields.is_empty() {
+        return Err(CommandError::of("SEARCH_PARSE_ARGS Fields arguments are missing"));
     }
+    Ok(Definition { id: 0, name: args[1].to_vec(), prefixes, options, fields })
 }
 
 fn head_option(

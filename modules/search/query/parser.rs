@@ -13,7 +13,9 @@ use std::sync::Arc;
 /// Nested parentheses and signs.
 const DEPTH_MAX: usize = 100;
 /// What a query may ask for, see `Node::size`: what a tree takes, and how long it is evaluated under a lock, follow from it.
-pub const SIZE_MAX: usize = 1 << 17;
+const SIZE_MAX: usize = 1 << 17;
+/// What a vector range counts for in it: it has a vector of its own, and is a search of its own.
+const RANGE_SIZE: usize = 128;
 
 type Parsed<T> = Result<T, CommandError>;
 /// Takes an attribute's name and value.
@@ -582,6 +584,7 @@ impl<'a> Parser<'a> {
 
     fn vector_range(&mut self, place: (usize, usize)) -> Parsed<Node> {
         self.vector_field(place)?;
+        self.grow(RANGE_SIZE)?;
         let radius = self.number()?;
         open::check_radius(&radius)?;
         let vector = self.blob()?;

@@ -433,6 +433,24 @@ fn a_query_of_too_many_terms_is_refused() {
     assert_eq!(search(&format!("@c:{{{}x}}", "y|".repeat(100_000))), found);
     assert_eq!(search(&format!("@c:{{{}x}}", "y|".repeat(140_000))), refused);
     assert_eq!(search(&format!("({}word)", "@c:{x} ".repeat(140_000))), refused);
+    assert_eq!(server.line("FT.CREATE v SCHEMA v VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2"), "OK");
+    let within = |ranges: usize| {
+        let query = "@v:[VECTOR_RANGE 1 $q] ".repeat(ranges);
+        server.run(&[b"FT.SEARCH", b"v", query.as_bytes(), b"PARAMS", b"2", b"q", &blob(&[1.0, 2.0])])
+    };
+    assert_eq!(within(1_000), "[0]");
+    assert_eq!(within(1_100), refused, "each of them would have the vector");
+}
+
+#[test]
+fn a_schema_of_too_many_fields_is_refused_before_it_is_read() {
+    let server = Server::new();
+    // With all of them compared with each other, this would not end today.
+    let fields: Vec<String> = (0..500_000).map(|number| format!("n{number}")).collect();
+    let mut words: Vec<&[u8]> = vec![b"FT.CREATE", b"idx", b"SCHEMA"];
+    words.extend(fields.iter().flat_map(|name| [name.as_bytes(), b"NUMERIC"]));
+    assert_eq!(server.run(&words), "SEARCH_LIMIT Schema is limited to 1024 fields");
+    assert_eq!(server.run(&words[..3 + 2 * 1024]), "OK");
 }
 
 #[test]
