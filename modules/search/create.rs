@@ -9,6 +9,7 @@ use crate::schema::{
     Algorithm, Definition, EF_RUNTIME_DEFAULT, Field, FieldKind, IndexOptions, VectorOptions, element_name,
     quantization_name,
 };
+use crate::words::{list, value, whole_number};
 use engramdb_engine::command::{Args, CommandError, Options};
 use engramdb_engine::types::parse_double;
 use engramdb_vector::{Element, Metric, Quantization};
@@ -45,13 +46,15 @@ pub fn parse(args: Args<'_>) -> Parsed<Definition> {
                 error::text(&field.name)
             )));
         }
+        if fields.len() == FIELDS_MAX {
+            return Err(CommandError::new(format!("SEARCH_LIMIT Schema is limited to {FIELDS_MAX} fields")));
+        }
         fields.push(field);
     }
-    match fields.len() {
-        0 => Err(CommandError::of("SEARCH_PARSE_ARGS Fields arguments are missing")),
-        1..=FIELDS_MAX => Ok(Definition { id: 0, name: args[1].to_vec(), prefixes, options, fields }),
-        _ => Err(CommandError::new(format!("SEARCH_LIMIT Schema is limited to {FIELDS_MAX} fields"))),
+    if fields.is_empty() {
+        return Err(CommandError::of("SEARCH_PARSE_ARGS Fields arguments are missing"));
     }
+    Ok(Definition { id: 0, name: args[1].to_vec(), prefixes, options, fields })
 }
 
 fn head_option(
@@ -124,21 +127,6 @@ fn on(kind: &[u8]) -> Parsed<()> {
         return Err(CommandError::of("SEARCH_UNSUPPORTED ON JSON is not supported by this server yet"));
     }
     Err(CommandError::new(format!("SEARCH_PARSE_ARGS Invalid rule type: {}", error::text(kind))))
-}
-
-fn value<'a>(words: &mut Options<'a>, option: &str) -> Parsed<&'a [u8]> {
-    words.word().map_err(|_| error::bad_arguments(option, error::NO_VALUE))
-}
-
-fn list(words: &mut Options<'_>, option: &str) -> Parsed<Vec<Vec<u8>>> {
-    let count = value(words, option)?;
-    let count = parse_unsigned(count).ok_or_else(|| error::bad_arguments(option, error::CONVERSION))?;
-    let items = words.words(count as usize).map_err(|_| error::bad_arguments(option, error::NO_VALUE))?;
-    Ok(items.iter().map(|item| item.to_vec()).collect())
-}
-
-fn parse_unsigned(word: &[u8]) -> Option<u64> {
-    std::str::from_utf8(word).ok()?.parse().ok()
 }
 
 fn field(words: &mut Options<'_>) -> Parsed<Field> {
@@ -259,8 +247,8 @@ fn vector(words: &mut Options<'_>) -> Parsed<VectorOptions> {
         }
     };
     const COUNT: &str = "vector similarity number of parameters";
-    let count = parse_unsigned(value(words, COUNT)?);
-    let count = count.ok_or_else(|| error::bad_arguments(COUNT, error::CONVERSION))? as usize;
+    let count: Option<usize> = whole_number(value(words, COUNT)?);
+    let count = count.ok_or_else(|| error::bad_arguments(COUNT, error::CONVERSION))?;
     // RediSearch counts the words of a graph before it reads them, and reads those of the others before it counts.
     if algorithm != Algorithm::Hnsw && count % 2 == 1 {
         return Err(CommandError::new(format!(
@@ -480,7 +468,7 @@ fn bad(attribute: &'static str, cause: &'static str) -> AttributeProblem {
 }
 
 fn number(word: &[u8], attribute: &'static str, least: u64, most: u64) -> Result<u64, AttributeProblem> {
-    let number = parse_unsigned(word).ok_or(bad(attribute, error::CONVERSION))?;
+    let number = whole_number(word).ok_or(bad(attribute, error::CONVERSION))?;
     if (least..=most).contains(&number) {
         return Ok(number);
     }

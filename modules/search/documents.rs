@@ -7,6 +7,7 @@
 //!
 //! Not here: vectors (vectors.rs), and anything about time: what has expired is the reader's question.
 
+use crate::ids::Counted;
 use crate::postings::{NumberPostings, TermPostings};
 use crate::schema::{Definition, Field, FieldKind, VectorOptions};
 use crate::text::{self, StopWords};
@@ -25,14 +26,14 @@ use std::ops::{Index, IndexMut};
 pub struct Documents {
     keys: Keys,
     vacant: Vec<u32>,
-    live: RoaringBitmap,
+    live: Counted,
     /// The version that the last change got.
     version: u64,
     /// The ids of the last changes, up to the one that got `version`.
     changes: VecDeque<u32>,
     fields: Vec<Postings>,
     /// Per field: the documents that lack it.
-    missing: Vec<RoaringBitmap>,
+    missing: Vec<Counted>,
     /// Whether any field has postings.
     has_values: bool,
     /// On the heap.
@@ -192,12 +193,12 @@ impl Documents {
         Documents {
             keys: Keys::default(),
             vacant: Vec::new(),
-            live: RoaringBitmap::new(),
+            live: Counted::default(),
             version: 0,
             changes: VecDeque::new(),
             has_values: fields.iter().any(|postings| !matches!(postings, Postings::None)),
             fields,
-            missing: definition.fields.iter().map(|_| RoaringBitmap::new()).collect(),
+            missing: definition.fields.iter().map(|_| Counted::default()).collect(),
             value_bytes: 0,
         }
     }
@@ -217,7 +218,7 @@ impl Documents {
                 self.keys.slots[id] = Slot::default();
             }
         }
-        self.live = self.ids_where(|slot| slot.key.is_some()).collect();
+        self.live = self.ids_where(|slot| slot.key.is_some()).collect::<RoaringBitmap>().into();
         let vacant: Vec<u32> = self.ids_where(|slot| slot.key.is_none()).collect();
         self.vacant = vacant.into_iter().rev().collect();
     }
@@ -399,6 +400,22 @@ impl Documents {
 
     /// Bytes on the heap, by estimate.
     pub fn heap_bytes(&self) -> usize {
+        self.table_bytes() + self.posting_bytes()
+    }
+
+    /// The part of the postings of all fields, and of other sets of documents.
+    pub fn posting_bytes(&self) -> usize {
+        let of_field = |postings: &Postings| match postings {
+            Postings::None => 0,
+            Postings::Terms(terms) => terms.heap_bytes(),
+            Postings::Numbers(numbers) => numbers.heap_bytes(),
+        };
+        let sets = self.missing.iter().chain([&self.live]);
+        self.fields.iter().map(of_field).sum::<usize>() + sets.map(Counted::bytes).sum::<usize>()
+    }
+
+    /// The part of keys, versions and values.
+    pub fn table_bytes(&self) -> usize {
         self.keys.key_bytes
             + self.keys.ids.allocation_size()
             + self.keys.slots.blocks.len() * BLOCK_SLOTS * size_of::<Slot>()

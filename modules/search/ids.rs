@@ -3,10 +3,53 @@
 //! Both are done for each filtered search, and must cost less than the search itself: bits are set and words copied; no id is
 //! looked for in a compressed bitmap.
 
-use std::ops::RangeInclusive;
+use std::ops::{Deref, RangeInclusive};
 
 use engramdb_vector::Filter;
 use roaring::RoaringBitmap;
+
+/// A compressed set of ids that knows how many bytes it takes.
+#[derive(Default)]
+pub struct Counted {
+    ids: RoaringBitmap,
+    bytes: usize,
+}
+
+impl Counted {
+    pub fn insert(&mut self, id: u32) {
+        if self.ids.insert(id) {
+            self.bytes = self.ids.serialized_size();
+        }
+    }
+
+    /// True if it was there.
+    pub fn remove(&mut self, id: u32) -> bool {
+        let is_removed = self.ids.remove(id);
+        if is_removed {
+            self.bytes = self.ids.serialized_size();
+        }
+        is_removed
+    }
+
+    /// On the heap, by estimate.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl From<RoaringBitmap> for Counted {
+    fn from(ids: RoaringBitmap) -> Counted {
+        Counted { bytes: ids.serialized_size(), ids }
+    }
+}
+
+impl Deref for Counted {
+    type Target = RoaringBitmap;
+
+    fn deref(&self) -> &RoaringBitmap {
+        &self.ids
+    }
+}
 
 /// A bit for each id, without compression, for a graph walk asks for thousands of ids in no order; and the number of them.
 pub struct IdSet {

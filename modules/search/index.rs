@@ -152,14 +152,22 @@ impl Index {
         lsn: Lsn,
     ) {
         self.changed(lsn);
+        let hash = hash(keyspace, database, key);
+        // A key that was there and is in no document is none that a change of other fields makes one: it could not be read, or
+        // the backfill has yet to meet it.
         let concerns = match effect {
             Effect::Expire { .. } | Effect::HashExpire { .. } => false,
-            Effect::HashSet { fields, .. } => fields.pairs().any(|(name, _)| self.is_indexed(name)),
-            Effect::HashDelete { fields, .. } => fields.iter().any(|name| self.is_indexed(name)),
+            Effect::HashSet { fields, .. } => {
+                let may_be_new = hash.is_some_and(|hash| hash.len() <= fields.len() / 2);
+                may_be_new || fields.pairs().any(|(name, _)| self.is_indexed(name))
+            }
+            Effect::HashDelete { fields, .. } => {
+                hash.is_none() || fields.iter().any(|name| self.is_indexed(name))
+            }
             _ => true,
         };
-        if concerns || self.documents.read().id(key).is_none() {
-            let housed = self.refresh(workers, Source::Live, key, hash(keyspace, database, key));
+        if concerns {
+            let housed = self.refresh(workers, Source::Live, key, hash);
             self.house(keyspace, (database, key), housed);
         }
     }

@@ -149,11 +149,8 @@ fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
     let (documents, id_bound, table_bytes, terms, inverted_bytes) = {
         let documents = index.documents.read();
         let terms = (0..index.vectors.len()).filter_map(|field| documents.terms(field));
-        let (count, bytes) =
-            terms.fold((0, 0), |(count, bytes), terms| (count + terms.len(), bytes + terms.heap_bytes()));
-        let numbers = (0..index.vectors.len()).filter_map(|field| documents.numbers(field));
-        let bytes = bytes + numbers.map(|numbers| numbers.heap_bytes()).sum::<usize>();
-        (documents.len(), documents.id_bound(), documents.heap_bytes(), count, bytes)
+        let count = terms.map(|terms| terms.len()).sum::<usize>();
+        (documents.len(), documents.id_bound(), documents.table_bytes(), count, documents.posting_bytes())
     };
     let vector_bytes = index.vector_bytes();
     let megabytes = |bytes: usize| Part::Number(bytes as f64 / MEGABYTE);

@@ -10,6 +10,7 @@
 //! an index leaves behind when it is dropped is for `leftover`.
 //! A start: `saved` has what the last run kept, `restoring` joins it with the keys as they are read, `recovery` ends it.
 
+mod bytes;
 mod commands;
 mod create;
 mod documents;
@@ -40,6 +41,7 @@ mod settings;
 mod stale;
 mod text;
 mod vectors;
+mod words;
 mod workers;
 
 pub use commands::COMMANDS;

@@ -254,7 +254,7 @@ impl Module for SearchModule {
         }
     }
 
-    fn recovered(&mut self, keyspace: &mut Housing<'_>, _now_ms: u64) -> Vec<String> {
+    fn recovered(&mut self, keyspace: &mut Housing<'_>) -> Vec<String> {
         if self.options.offline {
             return Vec::new();
         }

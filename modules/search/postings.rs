@@ -3,6 +3,7 @@
 //! Documents are dense `u32` ids, sets of them compressed bitmaps. Terms (of TAG and TEXT fields) are kept in order, so
 //! that a prefix is a range; numbers are kept as pairs of number and document, in the number's order.
 
+use crate::ids::Counted;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -14,13 +15,24 @@ pub struct TermPostings {
     numbers: BTreeMap<Arc<[u8]>, u32>,
     terms: Vec<Posting>,
     vacant: Vec<u32>,
+    /// Of the terms' text and documents.
+    bytes: usize,
 }
 
 #[derive(Default)]
 struct Posting {
     term: Arc<[u8]>,
-    documents: RoaringBitmap,
+    documents: Counted,
 }
+
+impl Posting {
+    fn bytes(&self) -> usize {
+        self.term.len() + self.documents.bytes()
+    }
+}
+
+/// What a term takes beside its posting: an entry of the tree, and the header of its text.
+const TERM_BYTES: usize = 40;
 
 /// A walk over terms that others may change between two steps. It meets each term that is there all the time.
 #[derive(Default)]
@@ -42,12 +54,16 @@ impl TermPostings {
             Some(&number) => number,
             None => self.add(term.into()),
         };
-        self.terms[number as usize].documents.insert(document);
+        let posting = &mut self.terms[number as usize];
+        let before = posting.bytes();
+        posting.documents.insert(document);
+        self.bytes = self.bytes + posting.bytes() - before;
         number
     }
 
     fn add(&mut self, term: Arc<[u8]>) -> u32 {
-        let posting = Posting { term: term.clone(), documents: RoaringBitmap::new() };
+        let posting = Posting { term: term.clone(), documents: Counted::default() };
+        self.bytes += posting.bytes();
         let number = match self.vacant.pop() {
             Some(number) => {
                 self.terms[number as usize] = posting;
@@ -65,8 +81,12 @@ impl TermPostings {
     /// Forgets that the document has the term of this number.
     pub fn remove(&mut self, number: u32, document: u32) {
         let posting = &mut self.terms[number as usize];
+        let before = posting.bytes();
         // A text names a term as often as it contains it; once forgotten, the number may stand for another one.
-        if posting.documents.remove(document) && posting.documents.is_empty() {
+        let is_last = posting.documents.remove(document) && posting.documents.is_empty();
+        self.bytes = self.bytes + posting.bytes() - before;
+        if is_last {
+            self.bytes -= posting.bytes();
             self.numbers.remove(&posting.term);
             *posting = Posting::default();
             self.vacant.push(number);
@@ -74,7 +94,7 @@ impl TermPostings {
     }
 
     pub fn get(&self, term: &[u8]) -> Option<&RoaringBitmap> {
-        self.numbers.get(term).map(|&number| &self.terms[number as usize].documents)
+        self.numbers.get(term).map(|&number| &*self.terms[number as usize].documents)
     }
 
     pub fn number(&self, term: &[u8]) -> Option<u32> {
@@ -100,7 +120,7 @@ impl TermPostings {
         for (term, &number) in terms.take_while(|(term, _)| term.starts_with(prefix)) {
             *work = work.saturating_sub(1 + term.len() * weight / BYTES_PER_WORK);
             if matches(term) {
-                let documents = &self.terms[number as usize].documents;
+                let documents = &*self.terms[number as usize].documents;
                 walk.documents |= documents;
                 *work = work.saturating_sub(documents.len() as usize / DOCUMENTS_PER_WORK);
             }
@@ -124,9 +144,7 @@ impl TermPostings {
 
     /// Bytes on the heap, by estimate.
     pub fn heap_bytes(&self) -> usize {
-        let postings =
-            self.terms.iter().map(|posting| posting.documents.serialized_size() + posting.term.len());
-        postings.sum::<usize>() + self.terms.len() * (size_of::<Posting>() + 40)
+        self.bytes + self.terms.len() * size_of::<Posting>() + self.numbers.len() * TERM_BYTES
     }
 }
 
@@ -183,6 +201,7 @@ impl NumberPostings {
         walked < most
     }
 
+    /// Bytes on the heap, by estimate.
     pub fn heap_bytes(&self) -> usize {
         self.pairs.len() * 24
     }
@@ -250,5 +269,29 @@ mod tests {
         assert_eq!([step(), step(), step()], [false, false, true]);
         assert_eq!(walk.documents.into_iter().collect::<Vec<_>>(), [8]);
         assert_eq!(postings.len(), 2);
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_terms_that_are_there() {
+        let mut postings = TermPostings::default();
+        let check = |postings: &TermPostings| {
+            let there = postings.numbers.values().map(|&number| &postings.terms[number as usize]);
+            let bytes = there.map(|posting| posting.term.len() + posting.documents.serialized_size());
+            assert_eq!(postings.bytes, bytes.sum::<usize>());
+        };
+        let insert = |postings: &mut TermPostings, document: u32| -> Vec<u32> {
+            // One term has all documents, one a third; others few. A text names a term twice.
+            let terms = ["all".to_owned(), format!("third{}", document % 3), format!("few{}", document / 9)];
+            terms.iter().chain(&terms[..1]).map(|term| postings.insert(term.as_bytes(), document)).collect()
+        };
+        let numbers: Vec<Vec<u32>> = (0..70_000).map(|document| insert(&mut postings, document)).collect();
+        check(&postings);
+        for (document, numbers) in (0..).zip(&numbers) {
+            numbers.iter().for_each(|&number| postings.remove(number, document));
+            if document % 10_000 == 0 {
+                check(&postings);
+            }
+        }
+        assert_eq!((postings.len(), postings.bytes), (0, 0));
     }
 }

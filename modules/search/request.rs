@@ -2,6 +2,7 @@
 
 use crate::error;
 use crate::query::Parameters;
+use crate::words::{counted, list, value, whole_number};
 use engramdb_engine::command::{Args, CommandError, Options};
 use engramdb_engine::types::parse_double;
 use std::time::Duration;
@@ -128,21 +129,21 @@ fn option<'a>(
     } else if words.take("LIMIT") {
         (request.offset, request.limit) = limit(words)?;
     } else if words.take("DIALECT") {
-        let dialect = unsigned(words.word().unwrap_or_default());
+        let dialect = whole_number(words.word().unwrap_or_default());
         if !dialect.is_some_and(|dialect| (1..=4).contains(&dialect)) {
             return Err(CommandError::of(
                 "SEARCH_PARSE_ARGS DIALECT requires a non negative integer >=1 and <= 4",
             ));
         }
     } else if words.take("TIMEOUT") {
-        let milliseconds = unsigned(words.word().unwrap_or_default());
+        let milliseconds = whole_number(words.word().unwrap_or_default());
         let milliseconds = milliseconds
             .ok_or(CommandError::of("SEARCH_PARSE_ARGS TIMEOUT requires a non negative integer"))?;
         request.timeout = (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
     } else if words.take("INKEYS") {
-        request.in_keys = Some(names(words, "INKEYS")?);
+        request.in_keys = Some(list(words, "INKEYS")?);
     } else if words.take("INFIELDS") {
-        request.in_fields = Some(names(words, "INFIELDS")?);
+        request.in_fields = Some(list(words, "INFIELDS")?);
     } else if words.take("FILTER") {
         let three = words.words(3);
         let three = three.map_err(|_| CommandError::of("SEARCH_PARSE_ARGS FILTER requires 3 arguments"))?;
@@ -166,25 +167,6 @@ fn refused(word: &[u8]) -> CommandError {
         return error::unsupported(&format!("{} is", String::from_utf8_lossy(&upper)));
     }
     CommandError::new(format!("SEARCH_ARG_UNRECOGNIZED Unknown argument `{}`", error::text(word)))
-}
-
-fn value<'a>(words: &mut Options<'a>, option: &str) -> Result<&'a [u8], CommandError> {
-    words.word().map_err(|_| error::bad_arguments(option, error::NO_VALUE))
-}
-
-fn unsigned(word: &[u8]) -> Option<u64> {
-    std::str::from_utf8(word).ok()?.parse().ok()
-}
-
-/// A count and as many words.
-fn counted<'a>(words: &mut Options<'a>, option: &str) -> Result<&'a [&'a [u8]], CommandError> {
-    let count =
-        unsigned(value(words, option)?).ok_or_else(|| error::bad_arguments(option, error::CONVERSION))?;
-    words.words(count as usize).map_err(|_| error::bad_arguments(option, error::NO_VALUE))
-}
-
-fn names(words: &mut Options<'_>, option: &str) -> Result<Vec<Vec<u8>>, CommandError> {
-    Ok(counted(words, option)?.iter().map(|name| name.to_vec()).collect())
 }
 
 fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, CommandError> {

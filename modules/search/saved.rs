@@ -17,6 +17,7 @@
 //! The file is a cache: it need not be of one moment, nor of the snapshot's. Whoever loads it compares every document with
 //! the keyspace (`restoring`). It is written beside its name, synced and renamed, so that a name stands for a whole file.
 
+use crate::bytes::Reader;
 use crate::documents::Keys;
 use crate::index::Index;
 use crate::parallel::in_parallel;
@@ -160,8 +161,8 @@ fn read(env: &Env, path: &Path, index: u64) -> Result<Saved, String> {
     let file = file.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
     let footer = read_footer(&file, index).map_err(|error| error.to_string())?;
     let damaged = || "its footer is damaged".to_owned();
-    let mut fields = Fields(&footer);
-    let (id_bound, places) = fields.places().ok_or_else(damaged)?;
+    let mut rest = Reader(&footer);
+    let (id_bound, places) = places(&mut rest).ok_or_else(damaged)?;
     let load = |(field, offset, bytes): Place| {
         let file = file.clone();
         offset.checked_add(bytes).ok_or_else(damaged)?;
@@ -169,7 +170,7 @@ fn read(env: &Env, path: &Path, index: u64) -> Result<Saved, String> {
         Ok((field as usize, graph))
     };
     std::thread::scope(|scope| {
-        let keys = scope.spawn(move || Keys::of_earlier_run(id_bound, fields.keys()?.into_iter()));
+        let keys = scope.spawn(move || Keys::of_earlier_run(id_bound, keys(&mut rest)?.into_iter()));
         let graphs = places.into_iter().map(load).collect::<Result<_, String>>()?;
         let keys = keys.join().expect("reading ends in a result").ok_or_else(damaged)?;
         Ok(Saved { keys, graphs })
@@ -183,7 +184,7 @@ fn read_footer(file: &Arc<dyn DiskFile>, index: u64) -> io::Result<Vec<u8>> {
     if file.read_full_at(&mut bytes, 0)? < bytes.len() || &bytes[..8] != MAGIC {
         return Err(damaged());
     }
-    let mut fields = Fields(&bytes[8..]);
+    let mut fields = Reader(&bytes[8..]);
     let (version, crc) = (fields.u32(), fields.u32());
     let (saved_index, offset, length) = (fields.u64(), fields.u64(), fields.u64());
     let (offset, length) = (offset.unwrap_or_default(), length.unwrap_or_default());
@@ -214,44 +215,20 @@ fn remove_others(disk: &dyn Disk, directory: &Path, indexes: &[u64]) -> io::Resu
 /// A field, and where in the file its graph stands: offset and bytes.
 type Place = (u32, u64, u64);
 
-/// Reads little-endian fields; `None` where the bytes end.
-struct Fields<'a>(&'a [u8]);
+/// The bound of ids, and the graphs.
+fn places(footer: &mut Reader<'_>) -> Option<(u32, Vec<Place>)> {
+    let id_bound = footer.u32()?;
+    let graphs = footer.u32()?;
+    let place = |_| Some((footer.u32()?, footer.u64()?, footer.u64()?));
+    Some((id_bound, (0..graphs).map(place).collect::<Option<_>>()?))
+}
 
-impl<'a> Fields<'a> {
-    /// The bound of ids, and the graphs.
-    fn places(&mut self) -> Option<(u32, Vec<Place>)> {
-        let id_bound = self.u32()?;
-        let graphs = self.u32()?;
-        let places =
-            (0..graphs).map(|_| Some((self.u32()?, self.u64()?, self.u64()?))).collect::<Option<_>>()?;
-        Some((id_bound, places))
-    }
-
-    /// The keys with their ids, up to the end.
-    fn keys(&mut self) -> Option<Vec<(&'a [u8], u32)>> {
-        let documents = self.u32()?;
-        let keys = (0..documents)
-            .map(|_| {
-                let (id, length) = (self.u32()?, self.u32()?);
-                let (key, rest) = self.0.split_at_checked(length as usize)?;
-                self.0 = rest;
-                Some((key, id))
-            })
-            .collect::<Option<_>>()?;
-        self.0.is_empty().then_some(keys)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        let (first, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u32::from_le_bytes(*first))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        let (first, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u64::from_le_bytes(*first))
-    }
+/// The keys with their ids, up to the end.
+fn keys<'a>(footer: &mut Reader<'a>) -> Option<Vec<(&'a [u8], u32)>> {
+    let documents = footer.u32()?;
+    let document = |_| footer.u32().and_then(|id| Some((footer.bytes()?, id)));
+    let keys = (0..documents).map(document).collect::<Option<_>>()?;
+    footer.0.is_empty().then_some(keys)
 }
 
 /// Appends to a file through a buffer.

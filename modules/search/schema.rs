@@ -16,6 +16,7 @@
 //! Little-endian; bytes are a u32 length and content, a list a u32 count and bytes. The id is 0 in FT.CREATE's own
 //! effect (the index takes one from the batch's LSN) and the index's own in a snapshot.
 
+use crate::bytes::{Reader, Writer};
 use engramdb_vector::{Element, HnswParameters, Metric, Quantization};
 
 /// The version of the payload that this program writes; it reads all before.
@@ -214,8 +215,8 @@ impl Definition {
         let id = reader.u64()?;
         let flags = reader.flags()?;
         let (score, temporary_s) = (reader.f64()?, reader.u64()?);
-        let name = reader.bytes()?;
-        let (language, language_field, score_field) = (reader.bytes()?, reader.bytes()?, reader.bytes()?);
+        let mut text = || reader.bytes().map(<[u8]>::to_vec);
+        let (name, language, language_field, score_field) = (text()?, text()?, text()?, text()?);
         let prefixes = reader.list()?;
         let own_stop_words = reader.flags()?[0];
         let stop_words = Some(reader.list()?).filter(|_| own_stop_words);
@@ -266,7 +267,7 @@ impl Field {
     }
 
     fn decode(version: u8, reader: &mut Reader<'_>) -> Option<Field> {
-        let (identifier, name) = (reader.bytes()?, reader.bytes()?);
+        let (identifier, name) = (reader.bytes()?.to_vec(), reader.bytes()?.to_vec());
         let [sortable, unf, no_index, index_missing, index_empty, ..] = reader.flags()?;
         let kind = match reader.u8()? {
             0 => {
@@ -342,79 +343,6 @@ impl VectorOptions {
             return Quantization::None;
         }
         HnswParameters::of(self.element, self.dimension as usize, self.metric).quantization
-    }
-}
-
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn u32(&mut self, value: u32) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn u64(&mut self, value: u64) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn f64(&mut self, value: f64) {
-        self.u64(value.to_bits());
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.u32(bytes.len() as u32);
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn list(&mut self, items: &[Vec<u8>]) {
-        self.u32(items.len() as u32);
-        items.iter().for_each(|item| self.bytes(item));
-    }
-
-    /// At most eight, the first in the lowest bit.
-    fn flags(&mut self, flags: &[bool]) {
-        self.0.push(flags.iter().rev().fold(0, |bits, &flag| bits << 1 | u8::from(flag)));
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn u8(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        let (first, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u32::from_le_bytes(*first))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        let (first, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u64::from_le_bytes(*first))
-    }
-
-    fn f64(&mut self) -> Option<f64> {
-        self.u64().map(f64::from_bits)
-    }
-
-    fn bytes(&mut self) -> Option<Vec<u8>> {
-        let length = self.u32()? as usize;
-        let (first, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(first.to_vec())
-    }
-
-    fn list(&mut self) -> Option<Vec<Vec<u8>>> {
-        (0..self.u32()?).map(|_| self.bytes()).collect()
-    }
-
-    fn flags(&mut self) -> Option<[bool; 8]> {
-        let bits = self.u8()?;
-        Some(std::array::from_fn(|bit| bits >> bit & 1 == 1))
     }
 }
 

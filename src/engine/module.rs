@@ -60,8 +60,8 @@ pub trait Module: Any + Send + Sync {
     fn save(&self, each: &mut dyn FnMut(&Record<'_>));
 
     /// Called once, when snapshot and log were applied and before the first command: derived state is made ready here,
-    /// from what `directory` keeps of an earlier run and from the keyspace. Says what it did, for the start's report.
-    fn recovered(&mut self, keyspace: &mut Housing<'_>, now_ms: u64) -> Vec<String>;
+    /// from the keyspace and from what the module itself has kept of an earlier run. Says what it did, for the start's report.
+    fn recovered(&mut self, keyspace: &mut Housing<'_>) -> Vec<String>;
 
     /// Whether `background` has something to do.
     fn has_background(&self) -> bool {

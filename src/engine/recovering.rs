@@ -93,7 +93,7 @@ impl Recovering {
         self.store.last_lsn = recovered.checkpoint.lsn;
         let mut report = Vec::new();
         for module in self.store.modules.iter_mut() {
-            report.extend(module.recovered(&mut Housing::of(&mut self.store.keyspace), clock_ms));
+            report.extend(module.recovered(&mut Housing::of(&mut self.store.keyspace)));
         }
         let pipeline = Pipeline::start(log, recovered, options)?;
         Ok((Engine::new(self.store, self.env, clock_ms, pipeline), report))

@@ -13,6 +13,7 @@ use crate::error;
 use crate::postings::Limit;
 use crate::schema::{Definition, FieldKind};
 use crate::text;
+use crate::words::whole_number;
 use engramdb_engine::command::CommandError;
 use std::sync::Arc;
 
@@ -131,6 +132,9 @@ impl Template {
 
 /// Refuses a name that several distances have.
 fn check_aliases(filter: &Node, knn: Option<&Knn>) -> Parsed<()> {
+    if !filter.has_range() {
+        return Ok(());
+    }
     let mut names: Vec<&[u8]> = knn.map(|knn| &*knn.alias).into_iter().collect();
     let mut twice = None;
     filter.ranges(&mut |range| {
@@ -302,7 +306,7 @@ impl Values<'_> {
         let ef_runtime = knn.ef_runtime.as_ref().map(|slot| slot.value(self.words, count));
         Ok(Knn {
             field: knn.field,
-            k: self.given(&knn.k, values::whole_number).and_then(check_k)?,
+            k: self.given(&knn.k, whole_number).and_then(check_k)?,
             vector: self.vector(knn.field, knn.vector)?,
             ef_runtime: ef_runtime.transpose()?,
             alias,
@@ -361,7 +365,7 @@ pub fn number(digits: &[u8], at: usize) -> Parsed<f64> {
 }
 
 pub fn k(digits: &[u8], at: usize) -> Parsed<usize> {
-    values::whole_number(digits).ok_or_else(|| error::syntax(at, digits)).and_then(check_k)
+    whole_number(digits).ok_or_else(|| error::syntax(at, digits)).and_then(check_k)
 }
 
 fn check_k(k: usize) -> Parsed<usize> {
@@ -373,7 +377,7 @@ fn check_k(k: usize) -> Parsed<usize> {
 }
 
 pub fn count(digits: &[u8]) -> Parsed<usize> {
-    values::whole_number(digits).filter(|number| (1..=EF_MAX).contains(number)).ok_or_else(invalid_value)
+    whole_number(digits).filter(|number| (1..=EF_MAX).contains(number)).ok_or_else(invalid_value)
 }
 
 pub fn epsilon(digits: &[u8]) -> Parsed<f32> {

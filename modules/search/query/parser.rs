@@ -13,7 +13,9 @@ use std::sync::Arc;
 /// Nested parentheses and signs.
 const DEPTH_MAX: usize = 100;
 /// What a query may ask for, see `Node::size`: what a tree takes, and how long it is evaluated under a lock, follow from it.
-pub const SIZE_MAX: usize = 1 << 17;
+const SIZE_MAX: usize = 1 << 17;
+/// What a vector range counts for in it: it has a vector of its own, and is a search of its own.
+const RANGE_SIZE: usize = 128;
 
 type Parsed<T> = Result<T, CommandError>;
 /// Takes an attribute's name and value.
@@ -582,6 +584,7 @@ impl<'a> Parser<'a> {
 
     fn vector_range(&mut self, place: (usize, usize)) -> Parsed<Node> {
         self.vector_field(place)?;
+        self.grow(RANGE_SIZE)?;
         let radius = self.number()?;
         open::check_radius(&radius)?;
         let vector = self.blob()?;
@@ -781,11 +784,13 @@ pub fn fuzz_query(bytes: &[u8]) {
             .collect();
     let definition = crate::create::parse(engramdb_engine::command::Args::new(&words)).expect("well formed");
     let mut parameters = Parameters::default();
-    for (word, name) in [b"v", b"p"].into_iter().enumerate() {
-        parameters.add(name, word).expect("different names");
+    // Each behind its name, as in a request.
+    let words: [&[u8]; 4] = [b"v", &[0; 4], b"p", b"1"];
+    for name in [0, 2] {
+        parameters.add(words[name], name + 1).expect("different names");
     }
     // Whether it parses is the bytes' affair.
     if let Ok(template) = parse(&definition, bytes, &parameters, None) {
-        _ = template.bind(&definition, &[&[0; 4], b"1"]);
+        _ = template.bind(&definition, &words);
     }
 }

@@ -154,10 +154,6 @@ pub fn number(word: &[u8]) -> Option<f64> {
     parse_double(word)
 }
 
-pub fn whole_number(word: &[u8]) -> Option<usize> {
-    std::str::from_utf8(word).ok()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -225,6 +225,16 @@ fn memory_of_indexes_is_counted_and_given_back() {
     }
     let full = bytes();
     assert!(full >= empty + 100 * (16 + 8), "keys and vectors at least: {empty} and {full}");
+    // Of terms that no other document has, the text is the index's own, and numbers stand in a tree.
+    for number in 0..100 {
+        server.hset(&format!("d:{number}"), &[("c", format!("{number:0500}").as_bytes()), ("n", b"7")]);
+    }
+    let with_terms = bytes();
+    assert!(with_terms >= full + 100 * (500 + 12), "{full} and {with_terms}");
+    for number in 0..100 {
+        server.hset(&format!("d:{number}"), &[("c", b"red")]);
+    }
+    assert!(bytes() < with_terms - 100 * 500, "{with_terms} and {}", bytes());
     assert_eq!(server.line("FT.DROPINDEX idx"), "OK");
     assert_eq!(bytes(), 100 * 8, "the hashes still stand in the vectors of the index");
     server.backfill();
@@ -423,4 +433,60 @@ fn a_query_of_too_many_terms_is_refused() {
     assert_eq!(search(&format!("@c:{{{}x}}", "y|".repeat(100_000))), found);
     assert_eq!(search(&format!("@c:{{{}x}}", "y|".repeat(140_000))), refused);
     assert_eq!(search(&format!("({}word)", "@c:{x} ".repeat(140_000))), refused);
+    assert_eq!(server.line("FT.CREATE v SCHEMA v VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2"), "OK");
+    let within = |ranges: usize| {
+        let query = "@v:[VECTOR_RANGE 1 $q] ".repeat(ranges);
+        server.run(&[b"FT.SEARCH", b"v", query.as_bytes(), b"PARAMS", b"2", b"q", &blob(&[1.0, 2.0])])
+    };
+    assert_eq!(within(1_000), "[0]");
+    assert_eq!(within(1_100), refused, "each of them would have the vector");
+}
+
+#[test]
+fn a_schema_of_too_many_fields_is_refused_before_it_is_read() {
+    let server = Server::new();
+    // With all of them compared with each other, this would not end today.
+    let fields: Vec<String> = (0..500_000).map(|number| format!("n{number}")).collect();
+    let mut words: Vec<&[u8]> = vec![b"FT.CREATE", b"idx", b"SCHEMA"];
+    words.extend(fields.iter().flat_map(|name| [name.as_bytes(), b"NUMERIC"]));
+    assert_eq!(server.run(&words), "SEARCH_LIMIT Schema is limited to 1024 fields");
+    assert_eq!(server.run(&words[..3 + 2 * 1024]), "OK");
+}
+
+#[test]
+fn a_document_that_cannot_be_indexed_is_counted_once() {
+    let server = Server::new();
+    let failures = || {
+        let info = server.line("FT.INFO idx");
+        let (_, rest) = info.split_once(r#""hash_indexing_failures", "#).expect("FT.INFO tells it");
+        rest.split(',').next().and_then(|count| count.parse::<u32>().ok()).expect("a number")
+    };
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA n NUMERIC"), "OK");
+    server.hset("d:1", &[("n", b"no number"), ("other", b"1")]);
+    assert_eq!(failures(), 1);
+    for line in [
+        "EXPIRE d:1 1000",
+        "PERSIST d:1",
+        "HEXPIRE d:1 1000 FIELDS 1 other",
+        "HSET d:1 other 2",
+        "HDEL d:1 other",
+    ] {
+        server.line(line);
+        assert_eq!(failures(), 1, "{line}");
+    }
+    server.hset("d:1", &[("n", b"still none")]);
+    assert_eq!(failures(), 2, "another try");
+    server.hset("d:1", &[("n", b"1")]);
+    assert_eq!(server.keys("@n:[1]", &[]), ["d:1"]);
+}
+
+#[test]
+fn a_hash_of_other_fields_is_a_document_for_as_long_as_it_is_there() {
+    let server = Server::new();
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA n NUMERIC"), "OK");
+    server.line("HSET d:1 other 1 other 2");
+    assert_eq!(server.line("FT.SEARCH idx * LIMIT 0 0"), "[1]");
+    assert_eq!(server.line("HDEL d:1 other"), "1");
+    assert_eq!(server.line("FT.SEARCH idx * LIMIT 0 0"), "[0]");
+    assert_eq!(server.line("FT.SEARCH idx * NOCONTENT"), "[0]");
 }

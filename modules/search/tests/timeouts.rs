@@ -100,9 +100,10 @@ fn on_timeout_fail_makes_it_an_error() {
 
 #[test]
 fn an_index_that_is_being_built_answers_where_partial_results_are_wanted() {
-    let mut server = Server::new();
+    // A slice of the backfill ends after one document.
+    let mut server = Server::with_clock(Arc::new(Ticking::by_millisecond()));
     server.resp3 = true;
-    for number in 0..1000 {
+    for number in 0..100 {
         server.hset(&format!("d:{number}"), &[("c", b"x"), ("v", &blob(&[number as f32, 0.0]))]);
     }
     let create =
@@ -113,9 +114,9 @@ fn an_index_that_is_being_built_answers_where_partial_results_are_wanted() {
     for query in ["@c:{x}", "*=>[KNN 3 @v $q]"] {
         let partial = search(&server, query, "0");
         assert!(partial.contains(r#""warning": ["The index is still being built: results may be missing"]"#));
-        assert!(!partial.contains(r#""total_results": 0"#), "{partial}");
+        assert!(partial.contains(r#""total_results": 1,"#), "{partial}");
     }
     server.backfill();
     let whole = search(&server, "@c:{x}", "0");
-    assert!(whole.contains(r#""total_results": 1000, "warning": []"#), "{whole}");
+    assert!(whole.contains(r#""total_results": 100, "warning": []"#), "{whole}");
 }

@@ -126,7 +126,7 @@ impl Module for Definitions {
             each(&Record { database, effect });
         }
     }
-    fn recovered(&mut self, _: &mut Housing<'_>, _: u64) -> Vec<String> {
+    fn recovered(&mut self, _: &mut Housing<'_>) -> Vec<String> {
         Vec::new()
     }
 }
