@@ -51,6 +51,25 @@ fn filters_end_in_time() {
 }
 
 #[test]
+fn what_is_short_is_done_where_it_came_in() {
+    let server = loaded(Arc::new(Ticking::never()));
+    for number in 0..10_000 {
+        server.hset(&format!("d:more{number}"), &[("n", b"1")]);
+    }
+    for (query, is_offloaded) in [
+        ("@c:{tag7}", false),
+        ("@c:{tag7} SORTBY n", false),
+        ("'@c:{tag7|tag8} -@n:[1 2]' SORTBY n", false),
+        ("'@c:{tag7} @c:{tag8}' SORTBY c", false),
+        ("* SORTBY n", true),
+        ("-@c:{tag7} SORTBY n", true),
+        ("@c:{*7}|@t:*7|@t:7*|@c:{7*}", true),
+    ] {
+        assert_eq!(server.is_offloaded(&format!("FT.SEARCH idx {query}")), is_offloaded, "{query}");
+    }
+}
+
+#[test]
 fn putting_rows_in_order_ends_in_time() {
     let server = loaded(Arc::new(Ticking::by_millisecond()));
     for field in ["n", "c"] {

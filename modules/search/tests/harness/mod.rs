@@ -234,6 +234,16 @@ impl Server {
         (reply.text, gate)
     }
 
+    /// Whether a search goes to the pool for long work.
+    pub fn is_offloaded(&self, line: &str) -> bool {
+        let words = split(line);
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        let args = Args::new(&words);
+        let command = self.table.resolve(args).expect("a known command").command;
+        let ran = self.engine.reads().run(0, command, args, &mut Text::default());
+        matches!(ran.stage, Stage::Offload(_))
+    }
+
     /// The reply as EXEC would give it.
     pub fn run_in_transaction(&self, words: &[&[u8]]) -> String {
         self.run_transaction(&[words.to_vec()]).pop().expect("a reply to the command")
