@@ -27,6 +27,8 @@ pub struct Late;
 const HOLD_WORK: usize = 1024;
 /// Documents of a set that are put together with another's for one unit of work, and numbers that are walked over.
 const MERGED_PER_WORK: usize = 4096;
+/// Bytes of a wildcard that make it as much work again: in the worst case each is compared with each byte of the term.
+const WILDCARD_PER_WEIGHT: usize = 16;
 /// Terms of a text that are compared for one unit of work.
 const COMPARED_PER_WORK: usize = 16;
 
@@ -224,8 +226,9 @@ impl<'e> Evaluation<'e> {
         };
         let mut walk = TermWalk::default();
         self.in_steps(|documents, work| {
+            let matches = |term: &[u8]| pattern.matches(term);
             let terms = documents.terms(field);
-            terms.is_none_or(|terms| terms.step(&mut walk, prefix, |term| pattern.matches(term), work))
+            terms.is_none_or(|terms| terms.step(&mut walk, prefix, (pattern.weight(), matches), work))
         })?;
         Ok(walk.documents)
     }
@@ -352,6 +355,14 @@ fn has_phrase(terms: &[u32], phrase: &[u32]) -> bool {
 }
 
 impl Pattern {
+    /// How often a term's bytes may be gone through to see whether it matches.
+    fn weight(&self) -> usize {
+        match self {
+            Pattern::Wildcard(wildcard) => 1 + wildcard.len() / WILDCARD_PER_WEIGHT,
+            _ => 1,
+        }
+    }
+
     fn matches(&self, term: &[u8]) -> bool {
         match self {
             Pattern::Exact(whole) => whole == term,

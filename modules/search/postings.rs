@@ -107,18 +107,18 @@ impl TermPostings {
     }
 
     /// Goes on with a walk over the terms that begin so, and adds the documents of those that `matches`, until the work
-    /// is done that may be. True at the end of the walk.
+    /// is done that may be: `weight` tells what it is to look whether a term matches. True at the end of the walk.
     pub fn step(
         &self,
         walk: &mut TermWalk,
         prefix: &[u8],
-        matches: impl Fn(&[u8]) -> bool,
+        (weight, matches): (usize, impl Fn(&[u8]) -> bool),
         work: &mut usize,
     ) -> bool {
         let from = walk.after.as_deref().map_or(Bound::Included(prefix), Bound::Excluded);
         let terms = self.numbers.range::<[u8], _>((from, Bound::Unbounded));
         for (term, &number) in terms.take_while(|(term, _)| term.starts_with(prefix)) {
-            *work = work.saturating_sub(1 + term.len() / BYTES_PER_WORK);
+            *work = work.saturating_sub(1 + term.len() * weight / BYTES_PER_WORK);
             if matches(term) {
                 let documents = &*self.terms[number as usize].documents;
                 walk.documents |= documents;
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(postings.insert(b"blue", 7), red);
         postings.insert(b"blueish", 8);
         let mut walk = TermWalk::default();
-        let mut step = || postings.step(&mut walk, b"blu", |term| term.len() > 4, &mut 1);
+        let mut step = || postings.step(&mut walk, b"blu", (1, |term| term.len() > 4), &mut 1);
         assert_eq!([step(), step(), step()], [false, false, true]);
         assert_eq!(walk.documents.into_iter().collect::<Vec<_>>(), [8]);
         assert_eq!(postings.len(), 2);
