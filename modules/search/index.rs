@@ -153,8 +153,8 @@ impl Index {
     ) {
         self.changed(lsn);
         let hash = hash(keyspace, database, key);
-        // A key that was there and is in no document is none that a change of other fields makes one: it could not be read, or
-        // the backfill has yet to meet it.
+        // A change of other fields makes no document of a key that was there and is none: it could not be read, or the backfill
+        // has yet to meet it. Unless nobody has looked at it, nor will.
         let concerns = match effect {
             Effect::Expire { .. } | Effect::HashExpire { .. } => false,
             Effect::HashSet { fields, .. } => {
@@ -166,7 +166,9 @@ impl Index {
             }
             _ => true,
         };
-        if concerns {
+        let may_be_left_out =
+            || self.definition.options.skip_initial_scan && self.documents.read().id(key).is_none();
+        if concerns || may_be_left_out() {
             let housed = self.refresh(workers, Source::Live, key, hash);
             self.house(keyspace, (database, key), housed);
         }

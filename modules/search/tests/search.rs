@@ -481,6 +481,18 @@ fn a_document_that_cannot_be_indexed_is_counted_once() {
 }
 
 #[test]
+fn a_key_that_the_initial_scan_left_out_is_a_document_once_it_is_touched() {
+    let server = Server::new();
+    (0..3).for_each(|number| _ = server.hset(&format!("d:{number}"), &[("n", b"1"), ("other", b"1")]));
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SKIPINITIALSCAN SCHEMA n NUMERIC"), "OK");
+    assert_eq!(server.keys("@n:[1]", &[]), [""; 0]);
+    server.line("HSET d:0 other 2");
+    assert_eq!(server.keys("@n:[1]", &[]), ["d:0"]);
+    server.line("EXPIRE d:2 1000");
+    assert_eq!(server.keys("@n:[1]", &[]), ["d:0", "d:2"]);
+}
+
+#[test]
 fn a_hash_of_other_fields_is_a_document_for_as_long_as_it_is_there() {
     let server = Server::new();
     assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA n NUMERIC"), "OK");
