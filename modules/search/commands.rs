@@ -1,7 +1,7 @@
 //! The family's rows, and the short handlers.
 
 use crate::error;
-use crate::module::{KIND_CREATE, KIND_DROP, NUMBER, SearchModule, find};
+use crate::module::{CREATES_PER_BATCH, KIND_CREATE, KIND_DROP, NUMBER, SearchModule, find};
 use crate::schema::FieldKind;
 use crate::{create, info, schema, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
@@ -71,7 +71,7 @@ fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let payload = create::parse(args)?.encode();
     let lsn = tx.lsn();
     if !tx.read(|view| view.module::<SearchModule>().has_id_left(lsn)) {
-        return Err(error::too_many_creates());
+        return Err(error::too_many_creates(CREATES_PER_BATCH));
     }
     tx.apply(Effect::Module {
         module: NUMBER,

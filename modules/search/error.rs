@@ -1,6 +1,5 @@
 //! The error texts that clients match on: RediSearch's, code word included.
 
-use crate::module::CREATES_PER_BATCH;
 use engramdb_engine::command::CommandError;
 
 /// A client's bytes as they are shown in an error.
@@ -22,8 +21,8 @@ pub const BACKFILLING: CommandError = CommandError::of(
     "SEARCH_TIMEOUT Timeout limit was reached: the index is still being built from existing keys (FT.INFO says how far)",
 );
 
-pub fn too_many_creates() -> CommandError {
-    CommandError::new(format!("SEARCH_LIMIT A transaction can create at most {CREATES_PER_BATCH} indexes"))
+pub fn too_many_creates(most: u64) -> CommandError {
+    CommandError::new(format!("SEARCH_LIMIT A transaction can create at most {most} indexes"))
 }
 
 pub fn query_too_large(size_max: usize) -> CommandError {

@@ -26,8 +26,8 @@ fn real_embeddings_built_by_two_threads() {
     let (narrow, wide) = (real_recall(&index, 50), real_recall(&index, 100));
     println!("recall@10: {narrow:.4} at ef 50, {wide:.4} at ef 100; {:?}", index.statistics());
     // A graph in which the nodes of upper layers are badly linked below stays under these.
-    assert!(wide >= 0.998, "recall@10 at ef 100 is {wide}");
-    assert!(narrow >= 0.99, "recall@10 at ef 50 is {narrow}");
+    assert!(wide >= 0.997, "recall@10 at ef 100 is {wide}");
+    assert!(narrow >= 0.988, "recall@10 at ef 50 is {narrow}");
 }
 
 /// Of the ten nearest at ef 100; ids are places in `vectors`.
