@@ -135,7 +135,7 @@ impl Plan {
                 documents.min(self.ef(knn).max(knn.k) * options.m as usize * 2)
             }
         };
-        distances * options.dimension as usize
+        distances * options.dimension as usize + knn.k.min(documents) * ORDER_WORK
     }
 
     pub fn ef(&self, knn: &Knn) -> usize {
