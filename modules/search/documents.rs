@@ -70,7 +70,7 @@ struct Slots {
 const BLOCK_SLOTS: usize = 1024;
 
 /// Changes that are remembered; of more than these the slots are asked.
-const CHANGES_MAX: usize = 1 << 16;
+const CHANGES_MAX: usize = 1 << 14;
 
 impl Keys {
     /// Those of an earlier run, whose ids are all below `id_bound`: documents without content, which count as none until they

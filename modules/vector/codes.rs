@@ -116,9 +116,6 @@ struct Encoded {
     squares: f32,
 }
 
-/// Rows start at multiples of this. Whole cache lines would not save a line: with their terms, rows end early in one.
-const ROW_ALIGNMENT_BYTES: usize = 8;
-
 /// A vector to which distances are computed. With I the integer `2 product + sum_weight * sum' - surplus`, which is twice the
 /// product of the centred levels, the distance is `base + base' + factor * factor' * I`.
 #[derive(Clone, Copy)]
@@ -155,7 +152,8 @@ impl Codes {
     pub fn new(dimension: usize, metric: Metric, width: Width) -> Codes {
         let rotation = Rotation::new(dimension);
         let level_bytes = rotation.padded() * width.bits() / 8;
-        let row_bytes = (level_bytes + TERMS_BYTES).next_multiple_of(ROW_ALIGNMENT_BYTES);
+        // Wherever that puts them: whole cache lines would not save a line, because with their terms rows end early in one.
+        let row_bytes = level_bytes + TERMS_BYTES;
         let (kernels, centre) = (kernels::best_for_codes(width), OnceLock::new());
         Codes { metric, width, rotation, kernels, centre, level_bytes, rows: Slab::for_walks(row_bytes) }
     }
