@@ -109,13 +109,6 @@ struct Terms {
 
 const TERMS_BYTES: usize = 12;
 
-/// What the levels of a difference are to be read with, and its squared length.
-struct Encoded {
-    factor: f32,
-    sum: u32,
-    squares: f32,
-}
-
 /// A vector to which distances are computed. With I the integer `2 product + sum_weight * sum' - surplus`, which is twice the
 /// product of the centred levels, the distance is `base + base' + factor * factor' * I`.
 #[derive(Clone, Copy)]
@@ -209,8 +202,8 @@ impl Codes {
         self.widen(element, vector, inverse_norm, components);
         let product = centre.take_off(components);
         let row = bytes.of_length(self.rows.row_bytes());
-        let Encoded { factor, sum, squares } = self.encode(components, memory, levels);
-        let base = self.base(squares, product, inverse_norm);
+        let base = |squares| self.base(squares, product, inverse_norm);
+        let Terms { factor, sum, base } = self.encode(components, base, memory, levels);
         pack(self.width, levels, &mut row[..self.level_bytes]);
         let terms = [factor.to_bits(), sum, base.to_bits()];
         for (bytes, term) in row[self.level_bytes..].as_chunks_mut().0.iter_mut().zip(terms) {
@@ -234,8 +227,14 @@ impl Codes {
         unsafe { self.rows.fill(slot, row) };
     }
 
-    /// The levels of a vector, from its difference to the centre.
-    fn encode(&self, difference: &[f32], memory: &mut Rotated, levels: &mut Vec<u8>) -> Encoded {
+    /// The levels of a vector, from its difference to the centre. `base` is told the square of that.
+    fn encode(
+        &self,
+        difference: &[f32],
+        base: impl Fn(f32) -> f32,
+        memory: &mut Rotated,
+        levels: &mut Vec<u8>,
+    ) -> Terms {
         let size = self.rotate(difference, memory);
         let rotated = &memory.rotated;
         let squares: f32 = sum_of(rotated, |x| x * x);
@@ -248,7 +247,7 @@ impl Codes {
         let sum = levels.iter().map(|&level| u32::from(level)).sum();
         let coded = dot_of(rotated, levels, middle);
         let factor = if coded > 0.0 { size * squares / coded } else { 0.0 };
-        Encoded { factor, sum, squares: size * size * squares }
+        Terms { factor, sum, base: base(size * size * squares) }
     }
 
     /// Rotates the vector over its largest component, which is returned (0 if nothing is left of the vector).

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use crate::limits::{DISTANCES_STRIDE, Limits};
 use crate::pool::Candidate;
-use crate::scan::{Wanted, scan, scanned};
+use crate::scan::{Wanted, for_each_allowed, scan, scanned};
 use crate::scratch::Scratch;
 use crate::store::{Query, Store};
 use crate::{Element, Neighbor, SearchOutcome};
@@ -58,14 +58,7 @@ fn nearest_of_doubles(store: &Store, query: &Query<'_>, k: usize, limits: Limits
         }
     };
     let last = store.id_bound().saturating_sub(1) as u32;
-    match limits.filter {
-        Some(filter) => filter.for_each(0..=last, &mut |id| {
-            if let Some(slot) = store.slot_of(id) {
-                look(id, slot);
-            }
-        }),
-        None => store.for_each_id(0..=last, &mut look),
-    }
+    for_each_allowed(store, limits.filter, 0..=last, &mut look);
     outcome.neighbors = nearest.into_sorted_vec();
     outcome
 }

@@ -49,8 +49,6 @@ struct Scan<'a> {
     query: &'a Query<'a>,
     wanted: Wanted,
     filter: Option<&'a dyn Filter>,
-    /// The filter is asked which ids it allows, not whether it allows one.
-    is_listed: bool,
     /// Ids from here on are left.
     next: AtomicU64,
     id_bound: u64,
@@ -84,7 +82,6 @@ pub(crate) fn scan(
         query,
         wanted,
         filter: limits.filter,
-        is_listed: limits.filter.is_some_and(|filter| filter.cardinality().is_some_and(|n| n < live)),
         next: AtomicU64::new(0),
         id_bound,
         range,
@@ -187,7 +184,7 @@ impl Scan<'_> {
         };
         fresh.clear();
         while let Some(ids) = self.next_ids() {
-            self.for_each_slot(ids, &mut |slot| {
+            for_each_allowed(self.store, self.filter, ids, &mut |_, slot| {
                 fresh.push(slot);
                 if fresh.len() == BATCH {
                     flush(fresh);
@@ -215,19 +212,30 @@ impl Scan<'_> {
         }
         None
     }
+}
 
-    fn for_each_slot(&self, ids: RangeInclusive<u32>, take: &mut dyn FnMut(u32)) {
-        match self.filter {
-            Some(filter) if self.is_listed => {
-                filter.for_each(ids, &mut |id| self.store.slot_of(id).into_iter().for_each(&mut *take));
-            }
-            Some(filter) => self.store.for_each_id(ids, &mut |id, slot| {
-                if filter.allows(id) {
-                    take(slot);
+/// Visits every one of these ids that is there and allowed, with its slot, in ascending order.
+pub(crate) fn for_each_allowed(
+    store: &Store,
+    filter: Option<&dyn Filter>,
+    ids: RangeInclusive<u32>,
+    visit: &mut dyn FnMut(u32, u32),
+) {
+    match filter {
+        // Where it allows few, it is asked which they are, not whether it allows one.
+        Some(filter) if filter.cardinality().is_some_and(|allowed| allowed < store.len()) => {
+            filter.for_each(ids, &mut |id| {
+                if let Some(slot) = store.slot_of(id) {
+                    visit(id, slot);
                 }
-            }),
-            None => self.store.for_each_id(ids, &mut |_, slot| take(slot)),
+            });
         }
+        Some(filter) => store.for_each_id(ids, &mut |id, slot| {
+            if filter.allows(id) {
+                visit(id, slot);
+            }
+        }),
+        None => store.for_each_id(ids, visit),
     }
 }
 
@@ -290,7 +298,6 @@ mod tests {
             query,
             wanted: Wanted::Within(f32::INFINITY),
             filter: None,
-            is_listed: false,
             next: AtomicU64::new(0),
             id_bound: store.id_bound(),
             range,

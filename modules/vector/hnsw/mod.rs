@@ -88,8 +88,8 @@ pub struct Hnsw {
     /// For vectors, and for what walks read.
     prefetch: Prefetch,
     near_prefetch: Prefetch,
-    /// Read by mutations, written by `save` for as long as it copies the links, and while the first codes are made. Whoever wants the sweep's lock too, and
-    /// waits for it, takes that first.
+    /// Read by mutations, written by `save` for as long as it copies the links, and while the first codes are made. Whoever
+    /// wants the sweep's lock too, and waits for it, takes that first.
     gate: RwLock<()>,
 }
 
