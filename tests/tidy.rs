@@ -19,9 +19,10 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("resp", &[]),
     ("engine", &[]),
     ("server", &["engine", "resp"]),
-    ("vector", &[]),
+    ("datasets", &[]),
+    ("vector", &["datasets"]),
     ("search", &["engine", "vector"]),
-    ("bench", &["resp", "vector"]),
+    ("bench", &["resp", "vector", "datasets"]),
     ("sim", &["engine"]),
     ("benches", &["engine", "resp", "vector"]),
 ];
@@ -84,7 +85,7 @@ fn root() -> &'static Path {
 
 fn sources() -> Vec<Source> {
     let mut files = Vec::new();
-    for folder in ["src", "modules", "tests", "benches"] {
+    for folder in ["src", "modules", "datasets", "tests", "benches"] {
         collect(&root().join(folder), &mut files);
     }
     assert!(files.len() > 20, "the sources were not found");
@@ -202,7 +203,11 @@ fn crates_import_only_what_the_structure_allows() {
 }
 
 fn manifests() -> Vec<PathBuf> {
-    let mut found = vec![root().join("Cargo.toml"), root().join("benches/Cargo.toml")];
+    let mut found = vec![
+        root().join("Cargo.toml"),
+        root().join("benches/Cargo.toml"),
+        root().join("datasets/Cargo.toml"),
+    ];
     for folder in ["src", "modules"] {
         for entry in std::fs::read_dir(root().join(folder)).expect("the folder is there") {
             let manifest = entry.expect("the folder can be read").path().join("Cargo.toml");

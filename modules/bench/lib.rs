@@ -29,7 +29,6 @@ mod memory;
 mod output;
 mod own_load;
 mod progress;
-mod random;
 mod restart;
 mod server_process;
 mod vectors;

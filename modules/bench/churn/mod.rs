@@ -27,13 +27,13 @@ use crate::machine::Process;
 use crate::output;
 use crate::own_load::{LoadArgs, index_bytes, used_memory, wait_quiet};
 use crate::progress;
-use crate::random::SplitMix64;
 use crate::server_process::ServerProcess;
 use crate::vectors::closed_loop::{self, Outcome, Plan};
 use crate::vectors::engine::{Engine, SearchParameters, Task};
 use crate::vectors::recall;
 use crate::vectors::reference::LibraryEngine;
 use crate::vectors::server::ServerEngine;
+use engramdb_datasets::SplitMix64;
 
 /// Vectors are drawn so many at a time, on their way to the index: nobody needs all versions at once.
 const DRAWN_AT_A_TIME: usize = 10_000;

@@ -29,7 +29,7 @@
 use rayon::prelude::*;
 
 use super::{Dataset, Matrix, Metric};
-use crate::random::SplitMix64;
+use engramdb_datasets::SplitMix64;
 
 /// Queries that come with each generated set.
 pub const QUERIES: usize = 500;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::random::SplitMix64;
+use engramdb_datasets::SplitMix64;
 
 /// Exponent of the zipf distribution, as in YCSB.
 const ZIPF_EXPONENT: f64 = 0.99;

@@ -15,7 +15,7 @@ use super::workload::{Command, Workload};
 use crate::client::{Connection, Target};
 use crate::error::BenchError;
 use crate::latency::Latencies;
-use crate::random::SplitMix64;
+use engramdb_datasets::SplitMix64;
 
 const READ_BYTES: usize = 256 * 1024;
 

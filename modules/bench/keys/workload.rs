@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::distribution::KeyNumbers;
-use crate::random::SplitMix64;
+use engramdb_datasets::SplitMix64;
 
 /// Digits of a key's number, so that all keys are equally long.
 const KEY_DIGITS: usize = 9;

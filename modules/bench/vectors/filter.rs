@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::data::Dataset;
 use crate::data::truth::Distances;
-use crate::random::SplitMix64;
+use engramdb_datasets::SplitMix64;
 
 /// The field type that a filter looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,0 +1,77 @@
+//! Data to judge a vector index by: seeded generators of many kinds of data, what is done with it, and the exact answers.
+//!
+//! - `zoo` holds one generator for each kind of data that is known to mislead an index;
+//! - `Workload` is the order in which rows are inserted, replaced and removed;
+//! - `Element` writes rows in each of the six element types, and reads back what they became;
+//! - `Exact` holds all distances of some queries, and with them the true neighbours, ranges and recalls.
+//!
+//! It knows neither an index nor an engine, so that the tests of the index and the benchmark tool can both use it. The
+//! data sets in the folders beside this file are read by the benchmark tool (`modules/bench/data`).
+
+mod elements;
+mod exact;
+mod random;
+mod workload;
+pub mod zoo;
+
+pub use elements::Element;
+pub use exact::Exact;
+pub use random::SplitMix64;
+pub use workload::{Step, Workload};
+pub use zoo::{KINDS, Kind};
+
+/// How the distance of two vectors is computed; smaller is nearer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// The squared Euclidean distance.
+    L2,
+    /// One minus the inner product.
+    Ip,
+    /// One minus the cosine of the angle; one where either vector is all zeros.
+    Cosine,
+}
+
+impl Metric {
+    pub const ALL: [Metric; 3] = [Metric::L2, Metric::Ip, Metric::Cosine];
+
+    /// As FT.CREATE names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::L2 => "L2",
+            Metric::Ip => "IP",
+            Metric::Cosine => "COSINE",
+        }
+    }
+}
+
+/// Vectors to index and vectors to ask with, each row after row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Set {
+    /// Components of each vector.
+    pub dimension: usize,
+    pub rows: Vec<f32>,
+    pub queries: Vec<f32>,
+}
+
+impl Set {
+    pub fn row(&self, row: u32) -> &[f32] {
+        &self.rows[row as usize * self.dimension..][..self.dimension]
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.len() / self.dimension
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The same rows, asked with `count` of themselves, evenly spread, instead of with other vectors.
+    pub fn asked_with_rows(&self, count: usize) -> Set {
+        let count = count.min(self.len());
+        let places = (0..count).map(|at| (at * self.len() / count) as u32);
+        let queries = places.flat_map(|row| self.row(row)).copied().collect();
+        Set { queries, ..self.clone() }
+    }
+}
