@@ -28,9 +28,6 @@ pub const NUMBER: u8 = 1;
 pub const KIND_CREATE: u8 = 1;
 pub const KIND_DROP: u8 = 2;
 
-/// What RediSearch 8.2 says in MODULE LIST: clients unlock features by it.
-const LIST_VERSION: u32 = 80_200;
-
 #[derive(Clone)]
 pub struct SearchOptions {
     /// Where saved graphs are kept between runs; `None` to rebuild them at each start.
@@ -194,7 +191,7 @@ impl Module for SearchModule {
     }
 
     fn list_version(&self) -> u32 {
-        LIST_VERSION
+        engramdb_engine::REDIS_VERSION_NUMBER
     }
 
     fn apply(&mut self, keyspace: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String> {

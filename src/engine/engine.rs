@@ -50,7 +50,7 @@ impl Engine {
     pub(crate) fn new(store: Store, env: Env, clock_ms: u64, pipeline: Pipeline) -> Engine {
         Engine {
             store: RwLock::new(store),
-            shared: Shared { hazards: Hazards::new(), env },
+            shared: Shared { hazards: Hazards::new(), env, started_ms: clock_ms },
             clock_ms: AtomicU64::new(clock_ms),
             overloaded: AtomicBool::new(false),
             pipeline,

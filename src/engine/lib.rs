@@ -24,9 +24,11 @@ mod store;
 mod table;
 pub mod tx;
 pub mod types;
+mod version;
 pub mod view;
 mod watch;
 
 pub use engine::Engine;
 pub use error::ReplayError;
+pub use version::{REDIS_VERSION, REDIS_VERSION_NUMBER};
 pub use watch::Watch;

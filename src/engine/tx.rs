@@ -36,6 +36,7 @@ impl<'a> Tx<'a> {
         database: u32,
         now_ms: u64,
     ) -> Tx<'a> {
+        store.keyspace.set_access_time(now_ms);
         let reserved = Vec::new();
         Tx { store, shared, pipeline, reserved, database, now_ms, gate: Lsn(0), effects: 0 }
     }

@@ -14,6 +14,8 @@ use std::cell::Cell;
 pub(crate) struct Shared {
     pub(crate) hazards: Hazards,
     pub(crate) env: Env,
+    /// The engine clock at the start, which counts as an access of every key that was recovered.
+    pub(crate) started_ms: u64,
 }
 
 /// A read of one database. Expired keys and fields read as absent; nothing is mutated.
@@ -72,6 +74,15 @@ impl<'a> View<'a> {
     pub fn peek(&self, database: u32, key: &[u8]) -> Option<&'a Entry> {
         self.wait_for(self.shared.hazards.of(database, key));
         self.keyspace.entry(database, key).filter(|entry| entry.alive(self.now_ms))
+    }
+
+    /// Whole seconds since the entry was read or written last; since the start where it was neither.
+    pub fn idle_seconds(&self, entry: &Entry) -> u64 {
+        let accessed_second = match u64::from(entry.accessed_second()) {
+            0 => self.shared.started_ms / 1000,
+            second => second,
+        };
+        (self.now_ms / 1000).saturating_sub(accessed_second)
     }
 
     /// Keys which have expired and are still stored, or a field of theirs has, for those who keep an index of their own;

@@ -40,9 +40,5 @@ pub use server::{Hooks, Server, ServerError};
 pub use shared::Stop;
 pub use snapshotter::{NoSnapshots, Snapshotter};
 
-/// The version of Redis whose commands and replies this server follows: what HELLO and INFO tell clients, which pick
-/// features by it.
-pub const REDIS_VERSION: &str = "7.4.0";
-
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -164,6 +164,7 @@ fn share(
     let random = &engine.env().random;
     let run_id = (0..5).map(|_| format!("{:08x}", random.next_u64() as u32)).collect();
     let started_at = engine.env().clock.monotonic();
+    let started_ms = engine.env().clock.wall_ms();
     Shared {
         workers: (0..threads).map(|_| Arc::new(WorkerStats::new(names.len()))).collect(),
         table,
@@ -177,6 +178,7 @@ fn share(
         has_modules: !module_commands.is_empty(),
         run_id,
         started_at,
+        started_ms,
         addresses,
         stopping: Stopping::default(),
         engine,

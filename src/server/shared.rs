@@ -38,6 +38,8 @@ pub struct Shared {
     pub has_modules: bool,
     pub run_id: String,
     pub started_at: Duration,
+    /// The same by the wall clock, in milliseconds since the Unix epoch.
+    pub started_ms: u64,
     pub addresses: Vec<SocketAddr>,
     pub stopping: Stopping,
 }
@@ -74,6 +76,11 @@ impl Shared {
     /// The monotonic clock.
     pub fn now(&self) -> Duration {
         self.engine.env().clock.monotonic()
+    }
+
+    /// When a snapshot was published last, in milliseconds since the Unix epoch. Begins with the start, as in Redis.
+    pub fn last_save_ms(&self) -> u64 {
+        self.snapshotter.last_save_ms().max(self.started_ms)
     }
 
     pub fn is_stopping(&self) -> bool {

@@ -8,7 +8,7 @@ pub trait Snapshotter: Send + Sync {
     /// Whether one is being made.
     fn in_progress(&self) -> bool;
 
-    /// When the last one was published, in milliseconds since the Unix epoch; 0 before the first.
+    /// When this process published its last one, in milliseconds since the Unix epoch; 0 before its first.
     fn last_save_ms(&self) -> u64;
 
     /// How the last one ended.

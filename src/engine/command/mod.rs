@@ -27,7 +27,6 @@ pub mod flag {
     pub const ALLOW_BUSY: u32 = 1 << 8;
     pub const SKIP_MONITOR: u32 = 1 << 9;
     pub const NO_MANDATORY_KEYS: u32 = 1 << 10;
-    pub const TOUCHES_ARBITRARY_KEYS: u32 = 1 << 11;
     pub const MODULE: u32 = 1 << 12;
     pub const BLOCKING: u32 = 1 << 13;
     pub const PUBSUB: u32 = 1 << 14;
@@ -35,11 +34,14 @@ pub mod flag {
     pub const UNGATED: u32 = 1 << 15;
     /// Runs at once inside MULTI, instead of being queued.
     pub const NO_QUEUE: u32 = 1 << 16;
+    pub const NO_ASYNC_LOADING: u32 = 1 << 17;
+    pub const SKIP_SLOWLOG: u32 = 1 << 18;
 
     /// Redis's spelling of each.
     pub const NAMES: &[(u32, &str)] = &[
         (DENY_OOM, "denyoom"),
         (MODULE, "module"),
+        (NO_ASYNC_LOADING, "no_async_loading"),
         (ADMIN, "admin"),
         (PUBSUB, "pubsub"),
         (NO_SCRIPT, "noscript"),
@@ -47,12 +49,12 @@ pub mod flag {
         (LOADING, "loading"),
         (STALE, "stale"),
         (SKIP_MONITOR, "skip_monitor"),
+        (SKIP_SLOWLOG, "skip_slowlog"),
         (FAST, "fast"),
         (NO_AUTH, "no_auth"),
         (NO_MULTI, "no_multi"),
         (ALLOW_BUSY, "allow_busy"),
         (NO_MANDATORY_KEYS, "no_mandatory_keys"),
-        (TOUCHES_ARBITRARY_KEYS, "touches_arbitrary_keys"),
     ];
 }
 
@@ -80,6 +82,24 @@ pub mod acl {
         (SEARCH, "search"),
         (PUBSUB, "pubsub"),
         (BLOCKING, "blocking"),
+    ];
+
+    /// Redis's order in replies.
+    pub const ORDER: &[&str] = &[
+        "keyspace",
+        "read",
+        "write",
+        "hash",
+        "string",
+        "pubsub",
+        "admin",
+        "fast",
+        "slow",
+        "blocking",
+        "dangerous",
+        "connection",
+        "transaction",
+        "search",
     ];
 }
 
@@ -132,6 +152,11 @@ pub struct Command {
     pub subcommands: &'static [Command],
     /// Where the usage line cannot tell the keys: reads them from the arguments.
     pub keys: Option<KeyFinder>,
+    /// What the command does with its keys, in Redis's words (`RW access update`): one entry for all keys, or one for
+    /// each. Empty for the usual: `RO access` of a read, `RW update` of a write.
+    pub access: &'static [&'static str],
+    /// Hints for clients and proxies, in Redis's words (COMMAND INFO's tips).
+    pub tips: &'static [&'static str],
 }
 
 pub const fn read(name: &'static str, usage: &'static str, handler: ReadHandler) -> Command {
@@ -171,6 +196,8 @@ const fn command(name: &'static str, usage: &'static str, handler: Handler) -> C
         group: "generic",
         subcommands: &[],
         keys: None,
+        access: &[],
+        tips: &[],
     }
 }
 
@@ -219,6 +246,25 @@ impl Command {
         self
     }
 
+    pub const fn access(mut self, access: &'static [&'static str]) -> Command {
+        self.access = access;
+        self
+    }
+
+    pub const fn tips(mut self, tips: &'static [&'static str]) -> Command {
+        self.tips = tips;
+        self
+    }
+
+    /// What the command does with its keys: one list of words for all of them, or one for each.
+    pub fn key_access(&self) -> &'static [&'static str] {
+        match self.access {
+            [] if self.is_write() => &["RW update"],
+            [] => &["RO access"],
+            access => access,
+        }
+    }
+
     pub fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
@@ -238,20 +284,19 @@ impl Command {
             .chain(flag::NAMES.iter().filter(move |(flag, _)| flags & flag != 0).map(|(_, name)| *name))
     }
 
-    /// The names of the ACL categories, without `@`.
+    /// The names of the ACL categories, without `@`, in Redis's order.
     pub fn acl_names(&self) -> impl Iterator<Item = &'static str> {
-        let access = if self.is_write() {
-            Some("write")
-        } else if self.is_read() {
-            Some("read")
-        } else {
-            None
-        };
-        let pace = if self.has(flag::FAST) { "fast" } else { "slow" };
-        let categories = self.acl;
-        access.into_iter().chain([pace]).chain(
-            acl::NAMES.iter().filter(move |(category, _)| categories & category != 0).map(|(_, name)| *name),
-        )
+        let derived = [
+            ("read", self.is_read()),
+            ("write", self.is_write()),
+            ("fast", self.has(flag::FAST)),
+            ("slow", !self.has(flag::FAST)),
+        ];
+        let given = acl::NAMES.iter().map(|(category, name)| (*name, self.acl & category != 0));
+        let mut names: Vec<&str> =
+            derived.into_iter().chain(given).filter(|(_, holds)| *holds).map(|(name, _)| name).collect();
+        names.sort_by_key(|name| acl::ORDER.iter().position(|known| known == name));
+        names.into_iter()
     }
 
     /// True if the command reads the keyspace.

@@ -41,8 +41,16 @@ pub const COMMANDS: &[Command] = &[
         "O(1)",
         "Replies the millisecond since the epoch in which a key expires.",
     ),
-    read_row("PTTL", "key", pttl).docs("2.6.0", "O(1)", "Replies a key's time to live in milliseconds."),
-    read_row("TTL", "key", ttl).docs("1.0.0", "O(1)", "Replies a key's time to live in seconds."),
+    read_row("PTTL", "key", pttl).tips(&["nondeterministic_output"]).docs(
+        "2.6.0",
+        "O(1)",
+        "Replies a key's time to live in milliseconds.",
+    ),
+    read_row("TTL", "key", ttl).tips(&["nondeterministic_output"]).docs(
+        "1.0.0",
+        "O(1)",
+        "Replies a key's time to live in seconds.",
+    ),
 ];
 
 const fn read_row(name: &'static str, usage: &'static str, handler: ReadHandler) -> Command {

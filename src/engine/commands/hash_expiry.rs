@@ -14,14 +14,14 @@ use crate::view::View;
 use std::collections::HashSet;
 
 pub const COMMANDS: &[Command] = &[
-    write_row("HEXPIRE", "key seconds [NX|XX|GT|LT] FIELDS numfields field+", hexpire, flag::DENY_OOM)
+    write_row("HEXPIRE", "key seconds [NX|XX|GT|LT] FIELDS numfields field+", hexpire, 0)
         .event("hexpire")
         .docs("7.4.0", "O(N) for N fields", "Lets fields expire in so many seconds."),
     write_row(
         "HEXPIREAT",
         "key unix-time-seconds [NX|XX|GT|LT] FIELDS numfields field+",
         hexpireat,
-        flag::DENY_OOM,
+        0,
     )
     .event("hexpire")
     .docs("7.4.0", "O(N) for N fields", "Lets fields expire at a second since the epoch."),
@@ -30,7 +30,7 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N fields",
         "Replies the seconds since the epoch in which fields expire.",
     ),
-    write_row("HGETDEL", "key FIELDS numfields field+", hgetdel, 0).event("hdel").docs(
+    write_row("HGETDEL", "key FIELDS numfields field+", hgetdel, 0).event("hdel").access(&["RW access delete"]).docs(
         "8.0.0",
         "O(N) for N fields",
         "Replies values and deletes their fields.",
@@ -43,20 +43,20 @@ pub const COMMANDS: &[Command] = &[
         0,
     )
     .event("hexpire")
-    .docs("8.0.0", "O(N) for N fields", "Replies values and changes when their fields expire."),
+    .access(&["RW access update"]).docs("8.0.0", "O(N) for N fields", "Replies values and changes when their fields expire."),
     write_row("HPERSIST", "key FIELDS numfields field+", hpersist, 0).event("hpersist").docs(
         "7.4.0",
         "O(N) for N fields",
         "Takes the expiry of fields away.",
     ),
-    write_row("HPEXPIRE", "key milliseconds [NX|XX|GT|LT] FIELDS numfields field+", hpexpire, flag::DENY_OOM)
+    write_row("HPEXPIRE", "key milliseconds [NX|XX|GT|LT] FIELDS numfields field+", hpexpire, 0)
         .event("hexpire")
         .docs("7.4.0", "O(N) for N fields", "Lets fields expire in so many milliseconds."),
     write_row(
         "HPEXPIREAT",
         "key unix-time-milliseconds [NX|XX|GT|LT] FIELDS numfields field+",
         hpexpireat,
-        flag::DENY_OOM,
+        0,
     )
     .event("hexpire")
     .docs("7.4.0", "O(N) for N fields", "Lets fields expire at a millisecond since the epoch."),
@@ -65,7 +65,7 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N fields",
         "Replies the milliseconds since the epoch in which fields expire.",
     ),
-    read_row("HPTTL", "key FIELDS numfields field+", hpttl).docs(
+    read_row("HPTTL", "key FIELDS numfields field+", hpttl).tips(&["nondeterministic_output"]).docs(
         "7.4.0",
         "O(N) for N fields",
         "Replies the time to live of fields in milliseconds.",
@@ -79,7 +79,7 @@ pub const COMMANDS: &[Command] = &[
     )
     .event("hset")
     .docs("8.0.0", "O(N) for N fields", "Sets fields and when they expire."),
-    read_row("HTTL", "key FIELDS numfields field+", httl).docs(
+    read_row("HTTL", "key FIELDS numfields field+", httl).tips(&["nondeterministic_output"]).docs(
         "7.4.0",
         "O(N) for N fields",
         "Replies the time to live of fields in seconds.",
@@ -134,23 +134,29 @@ fn hgetdel(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 }
 
 fn hgetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let key = args.word(1);
-    let options = FieldOptions::parse(args, Of::Getting)?;
-    let names = options.fields;
-    let expires_at_ms = options.expires_at_ms(tx.now_ms(), "hgetex")?;
-    let found: Vec<&[u8]> = tx.read(|view| {
+    let (key, now_ms) = (args.word(1), tx.now_ms());
+    let (found, expires_at_ms): (Vec<&[u8]>, _) = tx.read(|view| {
         let hash = view.hash(key)?;
+        // One option at most, and FIELDS right after it.
+        let unit = UNITS.iter().find(|(keyword, _)| args.is(2, keyword));
+        let expires_at_ms = unit.map(|(_, unit)| unit.at_ms(args.word(3), now_ms, "hgetex")).transpose()?;
+        let persist = args.is(2, "PERSIST");
+        let fields_at = 2 + if unit.is_some() { 2 } else { usize::from(persist) };
+        if args.len() < fields_at + 2 {
+            return Err(CommandError::wrong_arity("hgetex"));
+        }
+        let names = named_fields(args, fields_at, NOT_POSITIVE)?;
         reply.array(names.len());
         let mut found = Vec::new();
         for name in names {
             let field = hash.and_then(|hash| hash.get(name));
             reply_value(reply, field);
-            let changes = field.is_some_and(|field| !options.persist || field.expires_at_ms != 0);
-            if changes && (options.persist || expires_at_ms.is_some()) {
+            let changes = field.is_some_and(|field| !persist || field.expires_at_ms != 0);
+            if changes && (persist || expires_at_ms.is_some()) {
                 found.push(*name);
             }
         }
-        Ok(found)
+        Ok((found, expires_at_ms))
     })?;
     if !found.is_empty() {
         set_expiries(tx, key, &found, expires_at_ms.unwrap_or(0));
@@ -201,8 +207,8 @@ fn hpttl(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 
 fn hsetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let key = args.word(1);
-    let options = FieldOptions::parse(args, Of::Setting)?;
-    let expires_at_ms = options.expires_at_ms(tx.now_ms(), "hsetex")?;
+    let options = FieldOptions::parse(args, tx.now_ms())?;
+    let expires_at_ms = options.expires_at_ms;
     let names: Vec<&[u8]> = options.fields.iter().step_by(2).copied().collect();
     let sets = tx.read(|view| {
         let hash = view.hash(key)?;
@@ -351,48 +357,36 @@ fn seconds(ms: u64) -> u64 {
     ms.div_ceil(1000)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Of {
-    Getting,
-    Setting,
-}
+/// The options that say when, of HGETEX and HSETEX.
+const UNITS: [(&str, Unit); 4] =
+    [("EX", SECONDS_FROM_NOW), ("PX", MILLISECONDS_FROM_NOW), ("EXAT", SECONDS), ("PXAT", MILLISECONDS)];
 
-/// What stands between the key and the fields in HGETEX and HSETEX, and the fields (with values in HSETEX).
+/// What HSETEX has between the key and the fields, in any order, and the fields with their values.
 #[derive(Default)]
 struct FieldOptions<'a> {
     only_absent: bool,
     only_present: bool,
     keep_expiry: bool,
-    persist: bool,
-    expiry: Option<(&'a [u8], Unit)>,
+    expires_at_ms: Option<u64>,
     fields: &'a [&'a [u8]],
 }
 
 impl<'a> FieldOptions<'a> {
-    fn parse(args: Args<'a>, of: Of) -> Result<FieldOptions<'a>, CommandError> {
+    fn parse(args: Args<'a>, now_ms: u64) -> Result<FieldOptions<'a>, CommandError> {
         let mut parsed = FieldOptions::default();
         let mut options = args.options(2);
-        let units = [
-            ("EX", SECONDS_FROM_NOW),
-            ("PX", MILLISECONDS_FROM_NOW),
-            ("EXAT", SECONDS),
-            ("PXAT", MILLISECONDS),
-        ];
         while !options.take("FIELDS") {
-            if let Some((_, unit)) = units.iter().find(|(keyword, _)| options.take(keyword)) {
-                parsed.check_single_expiry(of)?;
-                let missing = |_| CommandError::of("ERR missing expire time");
-                parsed.expiry = Some((options.word().map_err(missing)?, *unit));
-            } else if of == Of::Getting && options.take("PERSIST") {
-                parsed.check_single_expiry(of)?;
-                parsed.persist = true;
-            } else if of == Of::Setting && options.take("KEEPTTL") {
-                parsed.check_single_expiry(of)?;
+            if let Some((_, unit)) = UNITS.iter().find(|(keyword, _)| options.take(keyword)) {
+                parsed.check_single_expiry()?;
+                let word = options.word().map_err(|_| CommandError::of("ERR missing expire time"))?;
+                parsed.expires_at_ms = Some(unit.at_ms(word, now_ms, "hsetex")?);
+            } else if options.take("KEEPTTL") {
+                parsed.check_single_expiry()?;
                 parsed.keep_expiry = true;
-            } else if of == Of::Setting && options.take("FNX") {
+            } else if options.take("FNX") {
                 parsed.check_single_condition()?;
                 parsed.only_absent = true;
-            } else if of == Of::Setting && options.take("FXX") {
+            } else if options.take("FXX") {
                 parsed.check_single_condition()?;
                 parsed.only_present = true;
             } else {
@@ -401,22 +395,21 @@ impl<'a> FieldOptions<'a> {
                         let word = String::from_utf8_lossy(word);
                         CommandError::new(format!("ERR unknown argument: {word}"))
                     }
-                    None => wrong_arity(of),
+                    None => CommandError::wrong_arity("hsetex"),
                 });
             }
         }
-        parsed.fields = counted_fields(args, options.index(), of)?;
+        parsed.fields = counted_pairs(args, options.index())?;
         Ok(parsed)
     }
 
-    fn check_single_expiry(&self, of: Of) -> Outcome {
-        if self.expiry.is_none() && !self.persist && !self.keep_expiry {
-            return Ok(());
+    fn check_single_expiry(&self) -> Outcome {
+        match self.expires_at_ms.is_some() || self.keep_expiry {
+            true => Err(CommandError::of(
+                "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified",
+            )),
+            false => Ok(()),
         }
-        Err(CommandError::of(match of {
-            Of::Getting => "ERR Only one of EX, PX, EXAT, PXAT or PERSIST arguments can be specified",
-            Of::Setting => "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified",
-        }))
     }
 
     fn check_single_condition(&self) -> Outcome {
@@ -425,24 +418,16 @@ impl<'a> FieldOptions<'a> {
             false => Ok(()),
         }
     }
-
-    fn expires_at_ms(&self, now_ms: u64, command: &str) -> Result<Option<u64>, CommandError> {
-        self.expiry.map(|(word, unit)| unit.at_ms(word, now_ms, command)).transpose()
-    }
 }
 
-fn wrong_arity(of: Of) -> CommandError {
-    CommandError::wrong_arity(if of == Of::Getting { "hgetex" } else { "hsetex" })
-}
-
-/// The words from `numfields` at `at` on.
-fn counted_fields<'a>(args: Args<'a>, at: usize, of: Of) -> Result<&'a [&'a [u8]], CommandError> {
-    let width = if of == Of::Getting { 1 } else { 2 };
-    let fields = args.get(at + 1..).filter(|fields| !fields.is_empty()).ok_or_else(|| wrong_arity(of))?;
+/// The names and values after `numfields`, which is word `at`.
+fn counted_pairs<'a>(args: Args<'a>, at: usize) -> Result<&'a [&'a [u8]], CommandError> {
+    let wrong_arity = || CommandError::wrong_arity("hsetex");
+    let fields = args.get(at + 1..).filter(|fields| !fields.is_empty()).ok_or_else(wrong_arity)?;
     let count = integer(args.word(at)).ok().and_then(|count| i32::try_from(count).ok());
     let count = count.filter(|&count| count > 0).ok_or(CommandError::of("ERR invalid number of fields"))?;
-    if fields.len() != count as usize * width {
-        return Err(wrong_arity(of));
+    if fields.len() != count as usize * 2 {
+        return Err(wrong_arity());
     }
     Ok(args.from(at + 1))
 }

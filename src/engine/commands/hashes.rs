@@ -13,38 +13,36 @@ use std::collections::HashSet;
 const COUNTING: u32 = flag::DENY_OOM | flag::FAST;
 
 pub const COMMANDS: &[Command] = &[
-    write_row("HDEL", "key field+", hdel, flag::FAST).event("hdel").docs(
+    write_row("HDEL", "key field+", hdel, flag::FAST).event("hdel").access(&["RW delete"]).docs(
         "2.0.0",
         "O(N) for N fields",
         "Deletes fields, and the hash with its last one.",
     ),
-    read_row("HEXISTS", "key field", hexists, flag::FAST).docs(
+    read_row("HEXISTS", "key field", hexists, flag::FAST).access(&["RO"]).docs(
         "2.0.0",
         "O(1)",
         "Tells whether a field exists.",
     ),
     read_row("HGET", "key field", hget, flag::FAST).docs("2.0.0", "O(1)", "Replies a field's value."),
-    read_row("HGETALL", "key", hgetall, 0).docs(
+    read_row("HGETALL", "key", hgetall, 0).tips(&["nondeterministic_output_order"]).docs(
         "2.0.0",
         "O(N) for N fields in the hash",
         "Replies all fields with their values.",
     ),
-    write_row("HINCRBY", "key field increment", hincrby, COUNTING).event("hincrby").docs(
-        "2.0.0",
-        "O(1)",
-        "Adds a number to an integer field; an absent one counts as 0.",
-    ),
-    write_row("HINCRBYFLOAT", "key field increment", hincrbyfloat, COUNTING).event("hincrbyfloat").docs(
-        "2.6.0",
-        "O(1)",
-        "Adds a decimal number to a numeric field; an absent one counts as 0.",
-    ),
-    read_row("HKEYS", "key", hkeys, 0).docs(
+    write_row("HINCRBY", "key field increment", hincrby, COUNTING)
+        .event("hincrby")
+        .access(&["RW access update"])
+        .docs("2.0.0", "O(1)", "Adds a number to an integer field; an absent one counts as 0."),
+    write_row("HINCRBYFLOAT", "key field increment", hincrbyfloat, COUNTING)
+        .event("hincrbyfloat")
+        .access(&["RW access update"])
+        .docs("2.6.0", "O(1)", "Adds a decimal number to a numeric field; an absent one counts as 0."),
+    read_row("HKEYS", "key", hkeys, 0).tips(&["nondeterministic_output_order"]).docs(
         "2.0.0",
         "O(N) for N fields in the hash",
         "Replies all field names.",
     ),
-    read_row("HLEN", "key", hlen, flag::FAST).docs(
+    read_row("HLEN", "key", hlen, flag::FAST).access(&["RO"]).docs(
         "2.0.0",
         "O(1); O(N) for N fields where some of them expire",
         "Replies how many fields there are.",
@@ -59,32 +57,40 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N fields",
         "Sets fields, as HSET does, and replies OK.",
     ),
-    read_row("HRANDFIELD", "key [count [WITHVALUES]]", hrandfield, 0).docs(
-        "6.2.0",
-        "O(N) for N fields in the reply; O(M) for M in the hash where N is large against it",
-        "Replies fields picked at random.",
-    ),
-    read_row("HSCAN", "key cursor [MATCH pattern] [COUNT count] [NOVALUES]", hscan, 0).docs(
-        "2.8.0",
-        "O(1) a call, O(N) for a whole walk over N fields",
-        "Walks over the fields of a hash in steps.",
-    ),
+    read_row("HRANDFIELD", "key [count [WITHVALUES]]", hrandfield, 0)
+        .tips(&["nondeterministic_output"])
+        .docs(
+            "6.2.0",
+            "O(N) for N fields in the reply; O(M) for M in the hash where N is large against it",
+            "Replies fields picked at random.",
+        ),
+    read_row("HSCAN", "key cursor [MATCH pattern] [COUNT count] [NOVALUES]", hscan, 0)
+        .tips(&["nondeterministic_output"])
+        .docs(
+            "2.8.0",
+            "O(1) a call, O(N) for a whole walk over N fields",
+            "Walks over the fields of a hash in steps.",
+        ),
     write_row("HSET", "key (field value)+", hset, COUNTING).event("hset").docs(
         "2.0.0",
         "O(N) for N fields",
         "Sets fields, creating the hash where the key is absent.",
     ),
-    write_row("HSETNX", "key field value", hsetnx, COUNTING).event("hset").docs(
+    write_row("HSETNX", "key field value", hsetnx, COUNTING).event("hset").access(&["RW insert"]).docs(
         "2.0.0",
         "O(1)",
         "Sets a field unless it exists.",
     ),
-    read_row("HSTRLEN", "key field", hstrlen, flag::FAST).docs(
+    read_row("HSTRLEN", "key field", hstrlen, flag::FAST).access(&["RO"]).docs(
         "3.2.0",
         "O(1)",
         "Replies the bytes in a field's value.",
     ),
-    read_row("HVALS", "key", hvals, 0).docs("2.0.0", "O(N) for N fields in the hash", "Replies all values."),
+    read_row("HVALS", "key", hvals, 0).tips(&["nondeterministic_output_order"]).docs(
+        "2.0.0",
+        "O(N) for N fields in the hash",
+        "Replies all values.",
+    ),
 ];
 
 const fn read_row(name: &'static str, usage: &'static str, handler: ReadHandler, flags: u32) -> Command {

@@ -13,59 +13,67 @@ const FLUSH: u32 = acl::KEYSPACE | acl::DANGEROUS;
 pub const COMMANDS: &[Command] = &[
     write_row("COPY", "source destination [DB destination-db] [REPLACE]", copy, flag::DENY_OOM)
         .event("copy_to")
+        .access(&["RO access", "OW update"])
         .docs("6.2.0", "O(N) for the size of the value", "Copies a value and its expiry to another key."),
-    read_row("DBSIZE", "", dbsize, flag::FAST).group("server").docs(
-        "1.0.0",
-        "O(1)",
-        "Replies how many keys the database stores.",
-    ),
-    write_row("DEL", "key+", del, 0).event("del").docs("1.0.0", "O(N) for N keys", "Deletes keys."),
-    read_row("EXISTS", "key+", exists_command, flag::FAST).docs(
-        "1.0.0",
-        "O(N) for N keys",
-        "Replies how many of the named keys exist.",
-    ),
-    write_row("FLUSHALL", "[ASYNC|SYNC]", flushall, 0).group("server").acl(FLUSH).docs(
-        "1.0.0",
-        "O(1); memory is given back in the background",
-        "Removes all keys of all databases.",
-    ),
-    write_row("FLUSHDB", "[ASYNC|SYNC]", flushdb, 0).group("server").acl(FLUSH).docs(
-        "1.0.0",
-        "O(1); memory is given back in the background",
-        "Removes all keys of the database.",
-    ),
-    write_row("MOVE", "key db", move_key, flag::FAST).event("move_to").docs(
+    read_row("DBSIZE", "", dbsize, flag::FAST)
+        .group("server")
+        .tips(&["request_policy:all_shards", "response_policy:agg_sum"])
+        .docs("1.0.0", "O(1)", "Replies how many keys the database stores."),
+    write_row("DEL", "key+", del, 0)
+        .event("del")
+        .access(&["RM delete"])
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
+        .docs("1.0.0", "O(N) for N keys", "Deletes keys."),
+    read_row("EXISTS", "key+", exists_command, flag::FAST)
+        .access(&["RO"])
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
+        .docs("1.0.0", "O(N) for N keys", "Replies how many of the named keys exist."),
+    write_row("FLUSHALL", "[ASYNC|SYNC]", flushall, 0)
+        .group("server")
+        .acl(FLUSH)
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
+        .docs("1.0.0", "O(1); memory is given back in the background", "Removes all keys of all databases."),
+    write_row("FLUSHDB", "[ASYNC|SYNC]", flushdb, 0)
+        .group("server")
+        .acl(FLUSH)
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
+        .docs("1.0.0", "O(1); memory is given back in the background", "Removes all keys of the database."),
+    write_row("MOVE", "key db", move_key, flag::FAST).event("move_to").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
         "Moves a key to another database where it is absent.",
     ),
-    write_row("RENAME", "key newkey", rename, 0).event("rename_to").docs(
-        "1.0.0",
-        "O(1)",
-        "Gives a key another name, replacing what bears it.",
-    ),
-    write_row("RENAMENX", "key newkey", renamenx, flag::FAST).event("rename_to").docs(
-        "1.0.0",
-        "O(1)",
-        "Gives a key another name unless something bears it.",
-    ),
+    write_row("RENAME", "key newkey", rename, 0)
+        .event("rename_to")
+        .access(&["RW access delete", "OW update"])
+        .docs("1.0.0", "O(1)", "Gives a key another name, replacing what bears it."),
+    write_row("RENAMENX", "key newkey", renamenx, flag::FAST)
+        .event("rename_to")
+        .access(&["RW access delete", "OW insert"])
+        .docs("1.0.0", "O(1)", "Gives a key another name unless something bears it."),
     write_row("SWAPDB", "index1 index2", swapdb, flag::FAST).group("server").acl(FLUSH).docs(
         "4.0.0",
         "O(1), and a pass over the watched keys",
         "Exchanges two databases.",
     ),
-    read_row("TOUCH", "key+", touch, flag::FAST).docs(
-        "3.2.1",
-        "O(N) for N keys",
-        "Counts the named keys that exist, as an access to each.",
+    read_row("TOUCH", "key+", touch, flag::FAST)
+        .access(&["RO"])
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
+        .docs("3.2.1", "O(N) for N keys", "Counts the named keys that exist, as an access to each."),
+    read_row("TYPE", "key", type_command, flag::FAST).access(&["RO"]).docs(
+        "1.0.0",
+        "O(1)",
+        "Replies a value's type.",
     ),
-    read_row("TYPE", "key", type_command, flag::FAST).docs("1.0.0", "O(1)", "Replies a value's type."),
-    write_row("UNLINK", "key+", del, flag::FAST).event("del").docs(
-        "4.0.0",
-        "O(N) for N keys",
-        "Deletes keys, as DEL does: large values are freed after the reply in both.",
-    ),
+    write_row("UNLINK", "key+", del, flag::FAST)
+        .event("del")
+        .access(&["RM delete"])
+        .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
+        .docs(
+            "4.0.0",
+            "O(N) for N keys",
+            "Deletes keys, as DEL does: large values are freed after the reply in both.",
+        ),
 ];
 
 const fn read_row(name: &'static str, usage: &'static str, handler: ReadHandler, flags: u32) -> Command {

@@ -17,7 +17,7 @@ const HELP: u32 = flag::LOADING | flag::STALE | flag::UNGATED;
 
 const MEMORY: &[Command] = &[
     read("HELP", "", memory_help).group("server").flags(HELP).docs("4.0.0", "O(1)", "Lists the subcommands."),
-    read("USAGE", "key [SAMPLES count]", memory_usage).group("server").docs(
+    read("USAGE", "key [SAMPLES count]", memory_usage).group("server").access(&["RO"]).docs(
         "4.0.0",
         "O(1)",
         "Estimates the bytes that a key and its value take.",
@@ -25,19 +25,27 @@ const MEMORY: &[Command] = &[
 ];
 
 const OBJECT: &[Command] = &[
-    object_row("ENCODING", "key", object_encoding).docs(
+    object_row("ENCODING", "key", object_encoding).access(&["RO"]).tips(&["nondeterministic_output"]).docs(
         "2.2.3",
         "O(N) for a hash of up to 128 fields, else O(1)",
         "Names the encoding that Redis would choose.",
     ),
-    object_row("FREQ", "key", object_freq).docs("4.0.0", "O(1)", "Fails: accesses are not counted."),
+    object_row("FREQ", "key", object_freq).access(&["RO"]).tips(&["nondeterministic_output"]).docs(
+        "4.0.0",
+        "O(1)",
+        "Fails: accesses are not counted.",
+    ),
     object_row("HELP", "", object_help).flags(HELP).docs("6.2.0", "O(1)", "Lists the subcommands."),
-    object_row("IDLETIME", "key", object_idletime).docs(
+    object_row("IDLETIME", "key", object_idletime).access(&["RO"]).tips(&["nondeterministic_output"]).docs(
         "2.2.3",
         "O(1)",
-        "Replies the seconds since the last read.",
+        "Replies the seconds since the last read or write.",
     ),
-    object_row("REFCOUNT", "key", object_refcount).docs("2.2.3", "O(1)", "Replies 1: nothing is shared."),
+    object_row("REFCOUNT", "key", object_refcount).access(&["RO"]).tips(&["nondeterministic_output"]).docs(
+        "2.2.3",
+        "O(1)",
+        "Replies 1: nothing is shared.",
+    ),
 ];
 
 const fn object_row(name: &'static str, usage: &'static str, handler: ReadHandler) -> Command {
@@ -88,7 +96,7 @@ fn object_help(_: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
             "OBJECT FREQ key",
             "    Fails: accesses are not counted.",
             "OBJECT IDLETIME key",
-            "    Replies the seconds since the last read.",
+            "    Replies the seconds since the last read or write.",
             "OBJECT REFCOUNT key",
             "    Replies 1: nothing is shared.",
         ],
@@ -97,12 +105,7 @@ fn object_help(_: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 
 fn object_idletime(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     with_entry(view, args, reply, |entry, reply| {
-        let now_second = view.now_ms() / 1000;
-        let idle_seconds = match u64::from(entry.accessed_second()) {
-            0 => 0,
-            accessed => now_second.saturating_sub(accessed),
-        };
-        reply.integer(idle_seconds as i64);
+        reply.integer(view.idle_seconds(entry) as i64);
         Ok(())
     })
 }

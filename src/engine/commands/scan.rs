@@ -4,28 +4,29 @@
 //! is inserted and removed meanwhile. Cursors stay valid over a restart only by their form: the order is another one.
 
 use super::glob::glob_matches;
-use crate::command::{
-    Args, Command, CommandError, Options, Outcome, ReadHandler, Reply, acl, flag, integer, read,
-};
+use crate::command::{Args, Command, CommandError, Options, Outcome, ReadHandler, Reply, acl, integer, read};
 use crate::keyspace::{Database, Entry};
 use crate::view::View;
 
 pub const COMMANDS: &[Command] = &[
-    row("KEYS", "pattern", keys, 0).acl(acl::KEYSPACE | acl::DANGEROUS).docs(
-        "1.0.0",
-        "O(N) for N keys in the database",
-        "Replies all keys that match a pattern.",
-    ),
-    row("RANDOMKEY", "", randomkey, flag::TOUCHES_ARBITRARY_KEYS).docs("1.0.0", "O(1)", "Replies some key."),
-    row("SCAN", "cursor [MATCH pattern] [COUNT count] [TYPE type]", scan, flag::TOUCHES_ARBITRARY_KEYS).docs(
-        "2.8.0",
-        "O(1) a call, O(N) for a whole walk over N keys",
-        "Walks over the keys of the database in steps.",
-    ),
+    row("KEYS", "pattern", keys)
+        .acl(acl::KEYSPACE | acl::DANGEROUS)
+        .tips(&["request_policy:all_shards", "nondeterministic_output_order"])
+        .docs("1.0.0", "O(N) for N keys in the database", "Replies all keys that match a pattern."),
+    row("RANDOMKEY", "", randomkey)
+        .tips(&["request_policy:all_shards", "response_policy:special", "nondeterministic_output"])
+        .docs("1.0.0", "O(1)", "Replies some key."),
+    row("SCAN", "cursor [MATCH pattern] [COUNT count] [TYPE type]", scan)
+        .tips(&["nondeterministic_output", "request_policy:special", "response_policy:special"])
+        .docs(
+            "2.8.0",
+            "O(1) a call, O(N) for a whole walk over N keys",
+            "Walks over the keys of the database in steps.",
+        ),
 ];
 
-const fn row(name: &'static str, usage: &'static str, handler: ReadHandler, flags: u32) -> Command {
-    read(name, usage, handler).flags(flags).acl(acl::KEYSPACE)
+const fn row(name: &'static str, usage: &'static str, handler: ReadHandler) -> Command {
+    read(name, usage, handler).acl(acl::KEYSPACE)
 }
 
 fn keys(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {

@@ -12,23 +12,23 @@ use crate::view::View;
 const STRING_BYTES_MAX: usize = 512 << 20;
 
 pub const COMMANDS: &[Command] = &[
-    write_row("APPEND", "key value", append, flag::DENY_OOM | flag::FAST).event("append").docs(
+    write_row("APPEND", "key value", append, flag::DENY_OOM | flag::FAST).event("append").access(&["RW insert"]).docs(
         "2.0.0",
         "O(1) amortised",
         "Adds bytes to the end of a string, creating it where the key is absent.",
     ),
-    write_row("DECR", "key", decr, flag::DENY_OOM | flag::FAST).event("decrby").docs(
+    write_row("DECR", "key", decr, flag::DENY_OOM | flag::FAST).event("decrby").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
         "Takes one from an integer; an absent key counts as 0.",
     ),
-    write_row("DECRBY", "key decrement", decrby, flag::DENY_OOM | flag::FAST).event("decrby").docs(
+    write_row("DECRBY", "key decrement", decrby, flag::DENY_OOM | flag::FAST).event("decrby").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
         "Takes a number from an integer; an absent key counts as 0.",
     ),
     read_row("GET", "key", get, flag::FAST).docs("1.0.0", "O(1)", "Replies a string."),
-    write_row("GETDEL", "key", getdel, flag::FAST).event("del").docs(
+    write_row("GETDEL", "key", getdel, flag::FAST).event("del").access(&["RW access delete"]).docs(
         "6.2.0",
         "O(1)",
         "Replies a string and removes its key.",
@@ -40,51 +40,51 @@ pub const COMMANDS: &[Command] = &[
         flag::FAST,
     )
     .event("expire")
-    .docs("6.2.0", "O(1)", "Replies a string and changes its expiry."),
+    .access(&["RW access update"]).docs("6.2.0", "O(1)", "Replies a string and changes its expiry."),
     read_row("GETRANGE", "key start end", getrange, 0).docs(
         "2.4.0",
         "O(N) for N bytes in the reply",
         "Replies a part of a string.",
     ),
-    write_row("GETSET", "key value", getset, flag::DENY_OOM | flag::FAST).event("set").docs(
+    write_row("GETSET", "key value", getset, flag::DENY_OOM | flag::FAST).event("set").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
         "Sets a string and replies the one that was there.",
     ),
-    write_row("INCR", "key", incr, flag::DENY_OOM | flag::FAST).event("incrby").docs(
+    write_row("INCR", "key", incr, flag::DENY_OOM | flag::FAST).event("incrby").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
         "Adds one to an integer; an absent key counts as 0.",
     ),
-    write_row("INCRBY", "key increment", incrby, flag::DENY_OOM | flag::FAST).event("incrby").docs(
+    write_row("INCRBY", "key increment", incrby, flag::DENY_OOM | flag::FAST).event("incrby").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
         "Adds a number to an integer; an absent key counts as 0.",
     ),
     write_row("INCRBYFLOAT", "key increment", incrbyfloat, flag::DENY_OOM | flag::FAST)
         .event("incrbyfloat")
-        .docs("2.6.0", "O(1)", "Adds a decimal number to a number; an absent key counts as 0."),
+        .access(&["RW access update"]).docs("2.6.0", "O(1)", "Adds a decimal number to a number; an absent key counts as 0."),
     read_row("LCS", "key key [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]", super::lcs::lcs, 0).docs(
         "7.0.0",
         "O(N*M) for the lengths of the two strings",
         "Finds the longest common subsequence of two strings.",
     ),
-    read_row("MGET", "key+", mget, flag::FAST).docs(
+    read_row("MGET", "key+", mget, flag::FAST).tips(&["request_policy:multi_shard"]).docs(
         "1.0.0",
         "O(N) for N keys",
         "Replies the strings of several keys at one moment.",
     ),
-    write_row("MSET", "(key value)+", mset, flag::DENY_OOM).event("set").docs(
+    write_row("MSET", "(key value)+", mset, flag::DENY_OOM).event("set").access(&["OW update"]).tips(&["request_policy:multi_shard", "response_policy:all_succeeded"]).docs(
         "1.0.1",
         "O(N) for N keys",
         "Sets several strings at once.",
     ),
-    write_row("MSETNX", "(key value)+", msetnx, flag::DENY_OOM).event("set").docs(
+    write_row("MSETNX", "(key value)+", msetnx, flag::DENY_OOM).event("set").access(&["OW insert"]).docs(
         "1.0.1",
         "O(N) for N keys",
         "Sets several strings at once, unless one of the keys exists.",
     ),
-    write_row("PSETEX", "key milliseconds value", psetex, flag::DENY_OOM).event("set").docs(
+    write_row("PSETEX", "key milliseconds value", psetex, flag::DENY_OOM).event("set").access(&["OW update"]).docs(
         "2.6.0",
         "O(1)",
         "Sets a string that expires in so many milliseconds.",
@@ -97,13 +97,13 @@ pub const COMMANDS: &[Command] = &[
         flag::DENY_OOM,
     )
     .event("set")
-    .docs("1.0.0", "O(1)", "Makes a key a string, whatever it was."),
-    write_row("SETEX", "key seconds value", setex, flag::DENY_OOM).event("set").docs(
+    .access(&["RW access update variable_flags"]).docs("1.0.0", "O(1)", "Makes a key a string, whatever it was."),
+    write_row("SETEX", "key seconds value", setex, flag::DENY_OOM).event("set").access(&["OW update"]).docs(
         "2.0.0",
         "O(1)",
         "Sets a string that expires in so many seconds.",
     ),
-    write_row("SETNX", "key value", setnx, flag::DENY_OOM | flag::FAST).event("set").docs(
+    write_row("SETNX", "key value", setnx, flag::DENY_OOM | flag::FAST).event("set").access(&["OW insert"]).docs(
         "1.0.0",
         "O(1)",
         "Sets a string unless the key exists.",
@@ -113,7 +113,7 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N bytes written",
         "Overwrites a part of a string, padding with zero bytes.",
     ),
-    read_row("STRLEN", "key", strlen, flag::FAST).docs("2.2.0", "O(1)", "Replies the bytes in a string."),
+    read_row("STRLEN", "key", strlen, flag::FAST).access(&["RO"]).docs("2.2.0", "O(1)", "Replies the bytes in a string."),
     read_row("SUBSTR", "key start end", getrange, 0).docs(
         "1.0.0",
         "O(N) for N bytes in the reply",

@@ -13,6 +13,8 @@ pub struct Database {
     expiring: usize,
     /// What keys and values own, beyond the table.
     heap_bytes: usize,
+    /// The second of the running transaction, which its changes note as an access; 0 during recovery.
+    pub(super) access_second: u32,
 }
 
 impl Database {
@@ -91,6 +93,7 @@ impl Database {
         self.heap_bytes = self.heap_bytes + owned_bytes(entry) - bytes;
         self.expiring = self.expiring + usize::from(entry.expires_at_ms != 0) - usize::from(expiring);
         self.expiry.note(entry, hash);
+        entry.set_accessed_second(self.access_second);
         if matches!(&entry.value, Value::Hash(hash) if hash.is_empty()) {
             self.remove(key);
         }
@@ -131,7 +134,7 @@ impl Database {
     /// Inserts a key that is absent.
     pub(super) fn insert_new(&mut self, key: &[u8], value: Value) {
         let hash = hash_bytes(key);
-        let entry = self.table.insert_new(hash, Entry::new(key, value));
+        let entry = self.table.insert_new(hash, Entry::new(key, value, self.access_second));
         self.heap_bytes += owned_bytes(entry);
         self.expiry.note(entry, hash);
     }

@@ -45,18 +45,18 @@ pub struct Entry {
     pub(super) expires_at_ms: u64,
     /// The second of the earliest place in the expiry index that names this entry; 0 for none.
     pub(super) queued_second: u32,
-    /// The second of the last access, for OBJECT IDLETIME and eviction.
+    /// The second of the last read or write, for OBJECT IDLETIME and eviction; 0 for none in this process.
     accessed_second: AtomicU32,
 }
 
 impl Entry {
-    pub(super) fn new(key: &[u8], value: Value) -> Entry {
+    pub(super) fn new(key: &[u8], value: Value, accessed_second: u32) -> Entry {
         Entry {
             key: ShortBytes::new(key),
             value,
             expires_at_ms: 0,
             queued_second: 0,
-            accessed_second: AtomicU32::new(0),
+            accessed_second: AtomicU32::new(accessed_second),
         }
     }
 
@@ -85,6 +85,10 @@ impl Entry {
         }
     }
 
+    pub(super) fn set_accessed_second(&mut self, second: u32) {
+        *self.accessed_second.get_mut() = second;
+    }
+
     /// Notes an access; stores only when the second changed, so that hot keys do not bounce between caches.
     #[inline]
     pub fn touch(&self, now_ms: u64) {
@@ -94,7 +98,7 @@ impl Entry {
         }
     }
 
-    /// The second of the last access; 0 where there was none in this process.
+    /// The second of the last read or write; 0 where there was none in this process.
     pub fn accessed_second(&self) -> u32 {
         self.accessed_second.load(Ordering::Relaxed)
     }

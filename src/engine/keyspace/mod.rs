@@ -24,11 +24,13 @@ use std::ops::Deref;
 #[derive(Debug)]
 pub struct Keyspace {
     databases: Vec<Database>,
+    /// The second that changes note as an access; 0 before the first transaction.
+    access_second: u32,
 }
 
 impl Keyspace {
     pub fn new(databases: usize) -> Keyspace {
-        Keyspace { databases: (0..databases).map(|_| Database::new()).collect() }
+        Keyspace { databases: (0..databases).map(|_| Database::new()).collect(), access_second: 0 }
     }
 
     pub fn databases(&self) -> &[Database] {
@@ -45,8 +47,19 @@ impl Keyspace {
         let wanted = number as usize + 1;
         if self.databases.len() < wanted {
             self.databases.resize_with(wanted, Database::new);
+            self.databases.iter_mut().for_each(|database| database.access_second = self.access_second);
         }
         &mut self.databases[number as usize]
+    }
+
+    /// Sets the time that changes note as an access of their keys (OBJECT IDLETIME). It is no part of the ground state.
+    #[inline]
+    pub(crate) fn set_access_time(&mut self, now_ms: u64) {
+        let second = (now_ms / 1000) as u32;
+        if self.access_second != second {
+            self.access_second = second;
+            self.databases.iter_mut().for_each(|database| database.access_second = second);
+        }
     }
 
     /// The stored entry, expired or not.

@@ -35,13 +35,17 @@ const CLIENT: &[Command] = &[
         "Returns helpful text about the different subcommands.",
     ),
     own("ID", "").docs("5.0.0", "O(1)", "Returns the unique client ID of the connection."),
-    own("INFO", "").docs("6.2.0", "O(1)", "Returns information about the connection."),
+    own("INFO", "").tips(&["nondeterministic_output"]).docs(
+        "6.2.0",
+        "O(1)",
+        "Returns information about the connection.",
+    ),
     admin("KILL", "address|filter [value+]").docs(
         "2.4.0",
         "O(N) where N is the number of client connections",
         "Terminates open connections.",
     ),
-    admin("LIST", "[TYPE type] [ID id+]").docs(
+    admin("LIST", "[TYPE type] [ID id+]").tips(&["nondeterministic_output"]).docs(
         "2.4.0",
         "O(N) where N is the number of client connections",
         "Lists open connections.",
@@ -53,12 +57,14 @@ const CLIENT: &[Command] = &[
         "Controls whether commands sent by the client affect the LRU/LFU of accessed keys.",
     ),
     own("REPLY", "ON|OFF|SKIP").docs("3.2.0", "O(1)", "Instructs the server whether to reply to commands."),
-    own("SETINFO", "attribute value").docs(
-        "7.2.0",
+    own("SETINFO", "attribute value")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .docs("7.2.0", "O(1)", "Sets information specific to the client or connection."),
+    own("SETNAME", "name").tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]).docs(
+        "2.6.9",
         "O(1)",
-        "Sets information specific to the client or connection.",
+        "Sets the connection name.",
     ),
-    own("SETNAME", "name").docs("2.6.9", "O(1)", "Sets the connection name."),
 ];
 
 pub const FUNCTIONS: &[(&str, SessionFunction)] = &[

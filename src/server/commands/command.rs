@@ -1,15 +1,14 @@
 //! COMMAND: the table of commands, shown.
 
 use super::{Call, SessionFunction, text};
-use engramdb_engine::command::{
-    Args, Command, CommandError, Handler, Known, Outcome, Reply, acl, flag, session,
-};
+use engramdb_engine::command::{Args, Command, CommandError, Known, Outcome, Reply, acl, flag, session};
 use engramdb_engine::commands::glob_matches;
 
 pub const COMMANDS: &[Command] = &[session("COMMAND", "[subcommand [argument+]]")
     .group("server")
     .flags(flag::LOADING | flag::STALE)
     .acl(acl::CONNECTION)
+    .tips(&["nondeterministic_output_order"])
     .docs(
         "2.8.13",
         "O(N) where N is the total number of Redis commands",
@@ -23,7 +22,7 @@ const fn row(name: &'static str, usage: &'static str) -> Command {
 
 const COMMAND: &[Command] = &[
     row("COUNT", "").docs("2.8.13", "O(1)", "Returns a count of commands."),
-    row("DOCS", "[command-name+]").docs(
+    row("DOCS", "[command-name+]").tips(&["nondeterministic_output_order"]).docs(
         "7.0.0",
         "O(N) where N is the number of commands to look up",
         "Returns documentary information about one, multiple or all commands.",
@@ -39,12 +38,12 @@ const COMMAND: &[Command] = &[
         "Extracts the key names and access flags for an arbitrary command.",
     ),
     row("HELP", "").docs("5.0.0", "O(1)", "Returns helpful text about the different subcommands."),
-    row("INFO", "[command-name+]").docs(
+    row("INFO", "[command-name+]").tips(&["nondeterministic_output_order"]).docs(
         "2.8.13",
         "O(N) where N is the number of commands to look up",
         "Returns information about one, multiple or all commands.",
     ),
-    row("LIST", "[FILTERBY MODULE|ACLCAT|PATTERN value]").docs(
+    row("LIST", "[FILTERBY MODULE|ACLCAT|PATTERN value]").tips(&["nondeterministic_output_order"]).docs(
         "7.0.0",
         "O(N) where N is the total number of Redis commands",
         "Returns a list of command names.",
@@ -96,7 +95,7 @@ fn info(call: &mut Call<'_, '_, '_>) -> Outcome {
     for name in call.args.from(2) {
         match find(call, name) {
             Some(known) => describe(call.reply, known, &known.full_name),
-            None => call.reply.null_array(),
+            None => call.reply.null(),
         }
     }
     Ok(())
@@ -113,11 +112,12 @@ fn describe(reply: &mut dyn Reply, known: &Known, name: &str) {
     for number in [first, last, step] {
         reply.integer(i64::from(number));
     }
-    let categories: Vec<String> = categories(command).iter().map(|category| format!("@{category}")).collect();
+    let categories: Vec<String> = command.acl_names().map(|category| format!("@{category}")).collect();
     simple_set(reply, &categories.iter().map(String::as_str).collect::<Vec<_>>());
-    reply.array(0);
-    key_specification(reply, known);
-    reply.array(known.subcommands.len());
+    reply.set(command.tips.len());
+    command.tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
+    key_specifications(reply, known);
+    reply.set(known.subcommands.len());
     for sub in &known.subcommands {
         describe(reply, sub, &sub.full_name);
     }
@@ -129,41 +129,33 @@ fn simple_set(reply: &mut dyn Reply, words: &[&str]) {
 }
 
 fn flags(command: &Command) -> Vec<&'static str> {
-    let mut flags = Vec::new();
-    match command.handler {
-        Handler::Write(_) => flags.push("write"),
-        Handler::Read(_) | Handler::Staged(_) if !command.has(flag::UNGATED) => flags.push("readonly"),
-        _ => {}
-    }
-    flags.extend(flag::NAMES.iter().filter(|(bit, _)| command.has(*bit)).map(|(_, name)| *name));
-    if command.keys.is_some() {
-        flags.push("movablekeys");
-    }
-    flags
+    let moves_keys = command.keys.is_some().then_some("movablekeys");
+    command.flag_names().chain(moves_keys).collect()
 }
 
-fn categories(command: &Command) -> Vec<&'static str> {
-    let mut categories = Vec::new();
-    match command.handler {
-        Handler::Write(_) => categories.push("write"),
-        Handler::Read(_) | Handler::Staged(_) if !command.has(flag::UNGATED) => categories.push("read"),
-        _ => {}
-    }
-    categories.extend(acl::NAMES.iter().filter(|(bit, _)| command.acl & bit != 0).map(|(_, name)| *name));
-    categories.push(if command.has(flag::FAST) { "fast" } else { "slow" });
-    categories
-}
-
-/// How clients that shard find the keys.
-fn key_specification(reply: &mut dyn Reply, known: &Known) {
+/// How clients that shard find the keys: one specification for all of them, or one for each where the command does
+/// different things with them.
+fn key_specifications(reply: &mut dyn Reply, known: &Known) {
     let (first, last, step) = known.shape.keys;
     if known.command.keys.is_some() || first == 0 {
-        return reply.array(0);
+        return reply.set(0);
     }
-    reply.array(1);
+    let access = known.command.key_access();
+    reply.set(access.len());
+    if let [access] = access {
+        let last = if last < 0 { last } else { last - first };
+        return key_specification(reply, access, first, last, step);
+    }
+    for (access, key) in access.iter().zip((first..).step_by(step as usize)) {
+        key_specification(reply, access, key, 0, 1);
+    }
+}
+
+/// `last` counts from the first key on; -1 is the last word.
+fn key_specification(reply: &mut dyn Reply, access: &str, first: i32, last: i32, step: i32) {
     reply.map(3);
     reply.bulk(b"flags");
-    simple_set(reply, key_flags(known.command));
+    simple_set(reply, &access.split(' ').collect::<Vec<_>>());
     reply.bulk(b"begin_search");
     reply.map(2);
     reply.bulk(b"type");
@@ -179,15 +171,22 @@ fn key_specification(reply: &mut dyn Reply, known: &Known) {
     reply.bulk(b"spec");
     reply.map(3);
     reply.bulk(b"lastkey");
-    reply.integer(i64::from(if last < 0 { last } else { last - first }));
+    reply.integer(i64::from(last));
     reply.bulk(b"keystep");
     reply.integer(i64::from(step));
     reply.bulk(b"limit");
     reply.integer(0);
 }
 
-fn key_flags(command: &Command) -> &'static [&'static str] {
-    if command.is_write() { &["RW", "UPDATE"] } else { &["RO", "ACCESS"] }
+/// What this call does with its key number `key`. SET's flags vary: it reads the old value only with GET.
+fn access_of_call(command: &Command, args: Args<'_>, key: usize) -> &'static str {
+    let access = command.key_access();
+    let access = access.get(key).unwrap_or(&access[0]);
+    match access.strip_suffix(" variable_flags") {
+        Some(_) if !(3..args.len()).any(|word| args.is(word, "GET")) => "OW update",
+        Some(access) => access,
+        None => access,
+    }
 }
 
 fn docs(call: &mut Call<'_, '_, '_>) -> Outcome {
@@ -251,10 +250,11 @@ fn get_keys(call: &mut Call<'_, '_, '_>) -> Outcome {
 fn get_keys_and_flags(call: &mut Call<'_, '_, '_>) -> Outcome {
     let (known, args, keys) = keys_of(call)?;
     call.reply.array(keys.len());
-    for key in keys {
+    for (number, key) in keys.into_iter().enumerate() {
         call.reply.array(2);
         call.reply.bulk(args[key]);
-        simple_set(call.reply, key_flags(known.command));
+        let access = access_of_call(known.command, args, number);
+        simple_set(call.reply, &access.split(' ').collect::<Vec<_>>());
     }
     Ok(())
 }
@@ -273,7 +273,7 @@ fn list(call: &mut Call<'_, '_, '_>) -> Outcome {
             });
         } else if options.take("ACLCAT") {
             let category = text(options.word()?).to_lowercase();
-            is_listed = Box::new(move |known| categories(known.command).contains(&category.as_str()));
+            is_listed = Box::new(move |known| known.command.acl_names().any(|name| name == category));
         } else if options.take("PATTERN") {
             let pattern = options.word()?.to_ascii_lowercase();
             is_listed = Box::new(move |known| glob_matches(&pattern, known.full_name.as_bytes()));

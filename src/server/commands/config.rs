@@ -29,13 +29,23 @@ const CONFIG: &[Command] = &[
         "O(1)",
         "Returns helpful text about the different subcommands.",
     ),
-    row("RESETSTAT", "").docs("2.0.0", "O(1)", "Resets the server's statistics."),
-    row("REWRITE", "").docs("2.8.0", "O(1)", "Persists the effective configuration to file."),
-    row("SET", "(parameter value)+").docs(
+    row("RESETSTAT", "").tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]).docs(
         "2.0.0",
-        "O(N) when N is the number of configuration parameters provided",
-        "Sets configuration parameters in-flight.",
+        "O(1)",
+        "Resets the server's statistics.",
     ),
+    row("REWRITE", "").tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]).docs(
+        "2.8.0",
+        "O(1)",
+        "Persists the effective configuration to file.",
+    ),
+    row("SET", "(parameter value)+")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .docs(
+            "2.0.0",
+            "O(N) when N is the number of configuration parameters provided",
+            "Sets configuration parameters in-flight.",
+        ),
 ];
 
 pub const FUNCTIONS: &[(&str, SessionFunction)] = &[

@@ -1,8 +1,8 @@
 //! Commands about the connection: HELLO, AUTH, PING, ECHO, SELECT, QUIT, RESET.
 
 use super::{After, Call, SessionFunction, text};
-use crate::REDIS_VERSION;
 use crate::session::{ReplyMode, Session};
+use engramdb_engine::REDIS_VERSION;
 use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, flag, integer, session};
 use engramdb_resp::Protocol;
 use std::sync::atomic::Ordering;
@@ -21,11 +21,12 @@ pub const COMMANDS: &[Command] = &[
         .flags(ALWAYS | flag::NO_AUTH)
         .acl(acl::CONNECTION)
         .docs("1.0.0", "O(1)", "Authenticates the connection."),
-    session("PING", "[message]").group("connection").flags(flag::FAST).acl(acl::CONNECTION).docs(
-        "1.0.0",
-        "O(1)",
-        "Returns the server's liveliness response.",
-    ),
+    session("PING", "[message]")
+        .group("connection")
+        .flags(flag::FAST)
+        .acl(acl::CONNECTION)
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
+        .docs("1.0.0", "O(1)", "Returns the server's liveliness response."),
     session("ECHO", "message")
         .group("connection")
         .flags(flag::FAST | flag::LOADING | flag::STALE)
@@ -33,7 +34,7 @@ pub const COMMANDS: &[Command] = &[
         .docs("1.0.0", "O(1)", "Returns the given string."),
     session("SELECT", "index")
         .group("connection")
-        .flags(flag::FAST | flag::LOADING)
+        .flags(flag::FAST | flag::LOADING | flag::STALE)
         .acl(acl::CONNECTION)
         .docs("1.0.0", "O(1)", "Changes the selected database."),
     session("QUIT", "[ignored+]")

@@ -2,10 +2,11 @@
 //! durable yet.
 
 use super::{Call, SessionFunction, text};
+use crate::VERSION;
 use crate::process;
 use crate::shared::Shared;
 use crate::stats::{Counter, WorkerStats};
-use crate::{REDIS_VERSION, VERSION};
+use engramdb_engine::REDIS_VERSION;
 use engramdb_engine::command::{Command, Outcome, Reply, acl, flag, session};
 use engramdb_engine::view::View;
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ pub const COMMANDS: &[Command] = &[session("INFO", "[section+]")
     .group("server")
     .flags(flag::LOADING | flag::STALE | flag::UNGATED)
     .acl(acl::DANGEROUS)
+    .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
     .docs("1.0.0", "O(1)", "Returns information and statistics about the server.")];
 
 pub const FUNCTIONS: &[(&str, SessionFunction)] = &[("info", info)];
@@ -190,7 +192,7 @@ fn persistence(report: &mut Report<'_>) {
         ("loading", &0),
         ("async_loading", &0),
         ("rdb_bgsave_in_progress", &u8::from(snapshotter.in_progress())),
-        ("rdb_last_save_time", &(snapshotter.last_save_ms() / 1000)),
+        ("rdb_last_save_time", &(shared.last_save_ms() / 1000)),
         ("rdb_last_bgsave_status", &status),
         ("aof_enabled", &1),
         ("aof_rewrite_in_progress", &0),

@@ -4,6 +4,7 @@
 //! name and fails on a row without a function, or a function without a row.
 
 mod client;
+mod cluster;
 mod command;
 mod config;
 mod connection;
@@ -27,6 +28,7 @@ pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     transaction::COMMANDS,
     client::COMMANDS,
+    cluster::COMMANDS,
     command::COMMANDS,
     config::COMMANDS,
     info::COMMANDS,
@@ -37,6 +39,7 @@ const FUNCTIONS: &[&[(&str, SessionFunction)]] = &[
     connection::FUNCTIONS,
     transaction::FUNCTIONS,
     client::FUNCTIONS,
+    cluster::FUNCTIONS,
     command::FUNCTIONS,
     config::FUNCTIONS,
     info::FUNCTIONS,

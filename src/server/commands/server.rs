@@ -13,7 +13,7 @@ pub const COMMANDS: &[Command] = &[
         "Depends on subcommand.",
         "A container for Access List Control commands.",
     ),
-    admin("BGSAVE", "[SCHEDULE]", 0).docs("1.0.0", "O(1)", "Asynchronously saves the database(s) to disk."),
+    admin("BGSAVE", "[SCHEDULE]", flag::NO_ASYNC_LOADING).docs("1.0.0", "O(1)", "Asynchronously saves the database(s) to disk."),
     container("DEBUG", DEBUG)
         .group("server")
         .flags(flag::ADMIN | flag::NO_SCRIPT | flag::LOADING | flag::STALE)
@@ -21,7 +21,7 @@ pub const COMMANDS: &[Command] = &[
         .docs("1.0.0", "Depends on subcommand.", "A container for debugging commands."),
     admin("LASTSAVE", "", flag::LOADING | flag::STALE | flag::FAST)
         .flags(flag::LOADING | flag::STALE | flag::FAST)
-        .docs("1.0.0", "O(1)", "Returns the Unix timestamp of the last successful save to disk."),
+        .tips(&["nondeterministic_output"]).docs("1.0.0", "O(1)", "Returns the Unix timestamp of the last successful save to disk."),
     container("LATENCY", LATENCY).group("server").docs(
         "2.8.13",
         "Depends on subcommand.",
@@ -35,7 +35,7 @@ pub const COMMANDS: &[Command] = &[
     admin("ROLE", "", 0)
         .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::FAST)
         .docs("2.8.12", "O(1)", "Returns the replication role."),
-    admin("SAVE", "", flag::NO_MULTI).docs(
+    admin("SAVE", "", flag::NO_MULTI | flag::NO_ASYNC_LOADING).docs(
         "1.0.0",
         "O(N) where N is the total number of keys in all databases",
         "Synchronously saves the database(s) to disk.",
@@ -50,7 +50,7 @@ pub const COMMANDS: &[Command] = &[
         "Depends on subcommand.",
         "A container for slow log commands.",
     ),
-    session("TIME", "").group("server").flags(flag::LOADING | flag::STALE | flag::FAST).docs(
+    session("TIME", "").group("server").flags(flag::LOADING | flag::STALE | flag::FAST).tips(&["nondeterministic_output"]).docs(
         "2.6.0",
         "O(1)",
         "Returns the server time.",
@@ -99,26 +99,20 @@ const DEBUG: &[Command] = &[
 
 const LATENCY: &[Command] = &[
     help("2.8.13"),
-    admin("HISTORY", "event", flag::LOADING | flag::STALE).docs(
-        "2.8.13",
-        "O(1)",
-        "Returns timestamp-latency samples for an event.",
-    ),
-    admin("LATEST", "", flag::LOADING | flag::STALE).docs(
-        "2.8.13",
-        "O(1)",
-        "Returns the latest latency samples for all events.",
-    ),
-    admin("RESET", "[event+]", flag::LOADING | flag::STALE).docs(
-        "2.8.13",
-        "O(1)",
-        "Resets the latency data for one or more events.",
-    ),
+    admin("HISTORY", "event", flag::LOADING | flag::STALE)
+        .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+        .docs("2.8.13", "O(1)", "Returns timestamp-latency samples for an event."),
+    admin("LATEST", "", flag::LOADING | flag::STALE)
+        .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+        .docs("2.8.13", "O(1)", "Returns the latest latency samples for all events."),
+    admin("RESET", "[event+]", flag::LOADING | flag::STALE)
+        .tips(&["request_policy:all_nodes", "response_policy:agg_sum"])
+        .docs("2.8.13", "O(1)", "Resets the latency data for one or more events."),
 ];
 
 const MODULE: &[Command] = &[
     help("5.0.0"),
-    admin("LIST", "", 0).docs(
+    admin("LIST", "", 0).tips(&["nondeterministic_output_order"]).docs(
         "4.0.0",
         "O(N) where N is the number of modules.",
         "Returns all loaded modules.",
@@ -126,22 +120,23 @@ const MODULE: &[Command] = &[
 ];
 
 const SLOWLOG: &[Command] = &[
-    admin("GET", "[count]", 0).flags(SLOWLOG_FLAGS).docs(
-        "2.2.12",
-        "O(N) where N is the number of entries returned",
-        "Returns the slow log's entries.",
-    ),
+    admin("GET", "[count]", 0)
+        .flags(SLOWLOG_FLAGS)
+        .tips(&["request_policy:all_nodes", "nondeterministic_output"])
+        .docs("2.2.12", "O(N) where N is the number of entries returned", "Returns the slow log's entries."),
     help("6.2.0"),
-    admin("LEN", "", 0).flags(SLOWLOG_FLAGS).docs(
-        "2.2.12",
-        "O(1)",
-        "Returns the number of entries in the slow log.",
-    ),
-    admin("RESET", "", 0).flags(SLOWLOG_FLAGS).docs(
-        "2.2.12",
-        "O(N) where N is the number of entries in the slowlog",
-        "Clears all entries from the slow log.",
-    ),
+    admin("LEN", "", 0)
+        .flags(SLOWLOG_FLAGS)
+        .tips(&["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"])
+        .docs("2.2.12", "O(1)", "Returns the number of entries in the slow log."),
+    admin("RESET", "", 0)
+        .flags(SLOWLOG_FLAGS)
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .docs(
+            "2.2.12",
+            "O(N) where N is the number of entries in the slowlog",
+            "Clears all entries from the slow log.",
+        ),
 ];
 
 const SLOWLOG_FLAGS: u32 = flag::ADMIN | flag::LOADING | flag::STALE | flag::UNGATED;
@@ -231,7 +226,7 @@ fn save(call: &mut Call<'_, '_, '_>) -> Outcome {
 }
 
 fn last_save(call: &mut Call<'_, '_, '_>) -> Outcome {
-    call.reply.integer((call.shared.snapshotter.last_save_ms() / 1000) as i64);
+    call.reply.integer((call.shared.last_save_ms() / 1000) as i64);
     Ok(())
 }
 
@@ -316,10 +311,10 @@ const SLOW_ENTRIES_DEFAULT: usize = 10;
 fn slow_log_get(call: &mut Call<'_, '_, '_>) -> Outcome {
     let count = match call.args.get(2) {
         None => SLOW_ENTRIES_DEFAULT,
-        Some(_) => match call.args.integer(2)? {
-            -1 => usize::MAX,
-            count => usize::try_from(count)
-                .map_err(|_| CommandError::of("ERR count should be greater than or equal to -1"))?,
+        Some(_) => match call.args.integer(2) {
+            Ok(-1) => usize::MAX,
+            Ok(count @ 0..) => count as usize,
+            _ => return Err(CommandError::of("ERR count should be greater than or equal to -1")),
         },
     };
     let entries = call.shared.stats.slow.lock();

@@ -16,7 +16,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     session("EXEC", "")
         .group("transactions")
-        .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::NO_QUEUE)
+        .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::SKIP_SLOWLOG | flag::NO_QUEUE)
         .acl(acl::TRANSACTION)
         .docs("1.2.0", "Depends on commands in the transaction", "Executes all commands in a transaction."),
     session("DISCARD", "").group("transactions").flags(FLAGS | flag::NO_QUEUE).acl(acl::TRANSACTION).docs(
@@ -24,11 +24,16 @@ pub const COMMANDS: &[Command] = &[
         "O(N), when N is the number of queued commands",
         "Discards a transaction.",
     ),
-    session("WATCH", "key+").group("transactions").flags(FLAGS | flag::NO_QUEUE).acl(acl::TRANSACTION).docs(
-        "2.2.0",
-        "O(1) for every key.",
-        "Monitors changes to keys to determine the execution of a transaction.",
-    ),
+    session("WATCH", "key+")
+        .group("transactions")
+        .flags(FLAGS | flag::NO_QUEUE)
+        .acl(acl::TRANSACTION)
+        .access(&["RO"])
+        .docs(
+            "2.2.0",
+            "O(1) for every key.",
+            "Monitors changes to keys to determine the execution of a transaction.",
+        ),
     session("UNWATCH", "").group("transactions").flags(FLAGS).acl(acl::TRANSACTION).docs(
         "2.2.0",
         "O(1)",

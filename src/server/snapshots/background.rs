@@ -101,12 +101,11 @@ struct State {
 
 impl BackgroundSnapshots {
     pub fn start(engine: Arc<Engine>, settings: SnapshotSettings) -> std::io::Result<BackgroundSnapshots> {
-        let newest = newest(engine.env(), &settings);
         let state = State {
             asked: false,
             running: false,
             stopping: false,
-            last_save_ms: newest.map_or(0, |entry| entry.created_ms),
+            last_save_ms: 0,
             last_result: Ok(()),
             not_before: Duration::ZERO,
             paused_until: engine.env().clock.monotonic() + settings.pause,

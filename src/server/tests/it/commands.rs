@@ -1,6 +1,7 @@
 //! Session commands, as clients use them.
 
 use crate::support::{TestClient, TestServer};
+use engramdb_engine::env::Env;
 
 /// The lines until the reply to a PING that is sent behind the command.
 fn lines(client: &mut TestClient, command: &str) -> Vec<String> {
@@ -75,7 +76,8 @@ fn info_in_sections_and_inside_a_transaction() {
     client.call("SET a 1", "+OK\r\n");
     client.call("GET", "-ERR wrong number of arguments for 'get' command\r\n");
     let info = lines(&mut client, "INFO");
-    for line in ["# Server", "redis_version:7", "connected_clients:1", "db0:keys=1,", "errorstat_ERR:count=1"]
+    for line in
+        ["# Server", "redis_version:8.4.0", "connected_clients:1", "db0:keys=1,", "errorstat_ERR:count=1"]
     {
         has(&info, line);
     }
@@ -99,7 +101,19 @@ fn command_shows_the_table() {
     client.call("COMMAND GETKEYS SET k v", "*1\r\n$1\r\nk\r\n");
     client.call("COMMAND GETKEYS PING", "-ERR The command has no key arguments\r\n");
     client.call("COMMAND GETKEYS NOPE", "-ERR Invalid command specified\r\n");
-    client.call("COMMAND INFO nope", "*1\r\n*-1\r\n");
+    client.call("COMMAND INFO nope", "*1\r\n$-1\r\n");
+    let keys = |call: &str, flags: &str| {
+        let words: Vec<&str> = flags.split(' ').collect();
+        let shown: String = words.iter().map(|word| format!("+{word}\r\n")).collect();
+        server.client().call(
+            &format!("COMMAND GETKEYSANDFLAGS {call}"),
+            &format!("*1\r\n*2\r\n$1\r\nk\r\n*{}\r\n{shown}", words.len()),
+        );
+    };
+    keys("SET k v", "OW update");
+    keys("SET k v EX 10 get", "RW access update");
+    keys("GET k", "RO access");
+    keys("DEL k", "RM delete");
     client.call("COMMAND LIST FILTERBY PATTERN get", "*1\r\n$3\r\nget\r\n");
     client.command("COMMAND INFO get");
     client.expect("*1\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n");
@@ -108,15 +122,96 @@ fn command_shows_the_table() {
     has(&lines(&mut client, "COMMAND"), "hello");
 }
 
+/// As Redis 8 prints it, sets in RESP3 and arrays in RESP2.
+#[test]
+fn command_info_describes_keys() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    let key = |map: &dyn Fn(usize) -> String, set: char, flags: &str, index: usize| {
+        let words: Vec<&str> = flags.split(' ').collect();
+        let shown: String = words.iter().map(|word| format!("+{word}\r\n")).collect();
+        format!(
+            "{}$5\r\nflags\r\n{set}{}\r\n{shown}$12\r\nbegin_search\r\n{}$4\r\ntype\r\n$5\r\nindex\r\n\
+             $4\r\nspec\r\n{}$5\r\nindex\r\n:{index}\r\n$9\r\nfind_keys\r\n{}$4\r\ntype\r\n$5\r\nrange\r\n\
+             $4\r\nspec\r\n{}$7\r\nlastkey\r\n:0\r\n$7\r\nkeystep\r\n:1\r\n$5\r\nlimit\r\n:0\r\n",
+            map(3),
+            words.len(),
+            map(2),
+            map(1),
+            map(2),
+            map(3),
+        )
+    };
+    for resp3 in [false, true] {
+        let set = if resp3 { '~' } else { '*' };
+        let map = |pairs: usize| match resp3 {
+            true => format!("%{pairs}\r\n"),
+            false => format!("*{}\r\n", 2 * pairs),
+        };
+        if resp3 {
+            has(&lines(&mut client, "HELLO 3"), "8.4.0");
+        }
+        let set_row = format!(
+            "*1\r\n*10\r\n$3\r\nset\r\n:-3\r\n{set}2\r\n+write\r\n+denyoom\r\n:1\r\n:1\r\n:1\r\n{set}3\r\n+@write\r\n\
+             +@string\r\n+@slow\r\n{set}0\r\n{set}1\r\n{}{set}0\r\n",
+            key(&map, set, "RW access update variable_flags", 1)
+        );
+        client.call("COMMAND INFO set", &set_row);
+        let copy_row = format!(
+            "*1\r\n*10\r\n$4\r\ncopy\r\n:-3\r\n{set}2\r\n+write\r\n+denyoom\r\n:1\r\n:2\r\n:1\r\n{set}3\r\n+@keyspace\r\n\
+             +@write\r\n+@slow\r\n{set}0\r\n{set}2\r\n{}{}{set}0\r\n",
+            key(&map, set, "RO access", 1),
+            key(&map, set, "OW update", 2)
+        );
+        client.call("COMMAND INFO copy", &copy_row);
+        client.call("COMMAND INFO nope", if resp3 { "*1\r\n_\r\n" } else { "*1\r\n$-1\r\n" });
+    }
+}
+
+#[test]
+fn cluster_commands_say_that_there_is_no_cluster() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    for command in [
+        "CLUSTER INFO",
+        "CLUSTER SLOTS",
+        "CLUSTER HELP",
+        "CLUSTER KEYSLOT k",
+        "READONLY",
+        "READWRITE",
+        "ASKING",
+    ] {
+        client.call(command, "-ERR This instance has cluster support disabled\r\n");
+    }
+    client.call("CLUSTER", "-ERR wrong number of arguments for 'cluster' command\r\n");
+    client.call("CLUSTER SLOTS x", "-ERR wrong number of arguments for 'cluster|slots' command\r\n");
+    client.call("CLUSTER nosuch", "-ERR unknown subcommand 'nosuch'. Try CLUSTER HELP.\r\n");
+}
+
+/// The start counts as the first save.
+#[test]
+fn the_last_save_begins_with_the_start() {
+    let before_s = Env::system().clock.wall_ms() / 1000;
+    let server = TestServer::start();
+    let mut client = server.client();
+    client.command("LASTSAVE");
+    let line = client.line();
+    let saved_s: u64 = line[1..].parse().expect("an integer");
+    assert!((before_s..=Env::system().clock.wall_ms() / 1000).contains(&saved_s), "{line}");
+    has(&lines(&mut client, "INFO persistence"), &format!("rdb_last_save_time:{saved_s}"));
+}
+
 #[test]
 fn the_rest_of_the_servers_commands() {
     let server = TestServer::start();
     let mut client = server.client();
-    client.call("LASTSAVE", ":0\r\n");
     client.call("BGSAVE", "-ERR this server has no data directory to keep snapshots in\r\n");
     client.call("MODULE LIST", "*0\r\n");
     client.call("ACL WHOAMI", "$7\r\ndefault\r\n");
     client.call("SLOWLOG LEN", ":0\r\n");
+    client.call("SLOWLOG GET x", "-ERR count should be greater than or equal to -1\r\n");
+    client.call("SLOWLOG GET -2", "-ERR count should be greater than or equal to -1\r\n");
+    client.call("SLOWLOG GET -1", "*0\r\n");
     client.call("CONFIG SET slowlog-log-slower-than 0", "+OK\r\n");
     client.call("GET a", "$-1\r\n");
     has(&lines(&mut client, "SLOWLOG GET"), "GET");
