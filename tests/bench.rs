@@ -159,3 +159,43 @@ fn searches_are_timed_quiet_and_during_ingestion() {
     positive(&report, &["/ratios/1/median", "/ratios/4/median"]);
     assert!(text.contains("elsewhere"), "{text}");
 }
+
+#[test]
+fn kinds_of_data_are_judged_in_this_process() {
+    let arguments = ["--kinds", "plane,directions", "--rows", "300", "--queries", "20", "--ef", "10,300"];
+    let (text, report) =
+        bench("zoo", &[&arguments[..], &["--workload", "restart", "--documents", "20"]].concat());
+    for (place, kind, dimension) in [(0, "plane", 2.0), (1, "directions", 384.0)] {
+        assert_eq!(report["rows"][place]["kind"], kind);
+        assert_eq!(number(&report, &format!("/rows/{place}/dimension")), dimension);
+        assert_eq!(number(&report, &format!("/rows/{place}/live")), 300.0);
+        for (engine, name) in [(0, "default"), (1, "NONE")] {
+            let of = |name: &str| format!("/rows/{place}/engines/{engine}/{name}");
+            assert_eq!(report.pointer(&of("engine")).and_then(Value::as_str), Some(name));
+            positive(
+                &report,
+                &["recall/0/recall", "recall/1/evaluated", "itself", "filters/7/recall"]
+                    .map(of)
+                    .each_ref()
+                    .map(String::as_str),
+            );
+            assert_eq!(number(&report, &of("recall/1/recall")), 1.0, "as wide as the set: {text}");
+            assert_eq!(number(&report, &of("ranges/0/beyond")), 0.0);
+            assert!(number(&report, &of("ranges/1/within")) >= 100.0, "{report:#}");
+        }
+        assert!(text.contains(kind), "{text}");
+    }
+    // Two dimensions have no codes: it is one index by two names.
+    assert_eq!(report["rows"][0]["engines"][0]["recall"], report["rows"][0]["engines"][1]["recall"]);
+}
+
+#[test]
+fn kinds_that_do_not_exist_are_refused_by_name() {
+    let output = Command::new(env!("CARGO_BIN_EXE_engramdb"))
+        .args(["bench", "zoo", "--kinds", "plane,unicorns"])
+        .output()
+        .expect("the binary was built");
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("there is no kind 'unicorns'"), "{text}");
+}

@@ -6,11 +6,13 @@
 //! - `bench keys` drives GET, SET, HSET, HMGET and mixes of them over many connections;
 //! - `bench memory`, `bench restart`, `bench churn` and `bench ingest` measure a server of their own, this same program as
 //!   another process (and `bench churn --engine library` the index alone);
+//! - `bench zoo` judges the index in this process on many kinds of data;
 //! - `engramdb demo` shows the main job on real data;
 //! - `bench dataset` describes, checks and writes data sets.
 //!
 //! The crate speaks to servers only through their protocol, so that the same run judges EngramDB and its rivals. It
-//! knows neither the engine nor the server crate; it imports the protocol and the vector crate only.
+//! knows neither the engine nor the server crate; it imports the protocol, the vector crate and the
+//! generators of data only.
 
 // This is a tool, not the engine: it reads the real clock and real files, which is what it is for.
 #![allow(clippy::disallowed_methods)]
@@ -32,6 +34,7 @@ mod progress;
 mod restart;
 mod server_process;
 mod vectors;
+mod zoo;
 
 use clap::{Args, Subcommand};
 
@@ -43,6 +46,7 @@ pub use keys::KeysArgs;
 pub use memory::MemoryArgs;
 pub use restart::RestartArgs;
 pub use vectors::VectorsArgs;
+pub use zoo::ZooArgs;
 
 /// The arguments of `engramdb bench`.
 #[derive(Args, Debug)]
@@ -65,6 +69,8 @@ enum BenchCommand {
     Churn(Box<ChurnArgs>),
     /// Latency of searches during full-speed ingestion, beside the quiet one
     Ingest(Box<IngestArgs>),
+    /// What the index finds on many kinds of data: copies, moving means, tight clusters and others
+    Zoo(Box<ZooArgs>),
     /// What a data set is and how hard it is; writes generated ones
     Dataset(Box<DatasetCommandArgs>),
 }
@@ -78,6 +84,7 @@ pub fn run(arguments: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Restart(arguments) => restart::run(*arguments),
         BenchCommand::Churn(arguments) => churn::run(*arguments),
         BenchCommand::Ingest(arguments) => ingest::run(*arguments),
+        BenchCommand::Zoo(arguments) => zoo::run(*arguments),
         BenchCommand::Dataset(arguments) => inspect::run(*arguments),
     }
 }

@@ -39,8 +39,13 @@ impl Table {
 
     /// Adds a row with as many cells as there are headings.
     pub fn row<const CELLS: usize>(&mut self, cells: [String; CELLS]) {
-        assert_eq!(CELLS, self.headings.len(), "a row has a cell for each heading");
-        self.rows.push(cells.into());
+        self.row_of(cells.into());
+    }
+
+    /// The same where the number of headings is known at run time only.
+    pub fn row_of(&mut self, cells: Vec<String>) {
+        assert_eq!(cells.len(), self.headings.len(), "a row has a cell for each heading");
+        self.rows.push(cells);
     }
 
     /// Headings, a rule and the rows, each line ended.

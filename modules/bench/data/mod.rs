@@ -47,12 +47,31 @@ impl Metric {
         }
     }
 
+    /// The same metric as the crate of the generators names it.
+    pub fn generated(self) -> engramdb_datasets::Metric {
+        match self {
+            Metric::L2 => engramdb_datasets::Metric::L2,
+            Metric::Ip => engramdb_datasets::Metric::Ip,
+            Metric::Cosine => engramdb_datasets::Metric::Cosine,
+        }
+    }
+
     /// The same metric as the vector crate names it.
     pub fn kernel(self) -> engramdb_vector::Metric {
         match self {
             Metric::L2 => engramdb_vector::Metric::L2,
             Metric::Ip => engramdb_vector::Metric::InnerProduct,
             Metric::Cosine => engramdb_vector::Metric::Cosine,
+        }
+    }
+}
+
+impl From<engramdb_datasets::Metric> for Metric {
+    fn from(metric: engramdb_datasets::Metric) -> Self {
+        match metric {
+            engramdb_datasets::Metric::L2 => Metric::L2,
+            engramdb_datasets::Metric::Ip => Metric::Ip,
+            engramdb_datasets::Metric::Cosine => Metric::Cosine,
         }
     }
 }

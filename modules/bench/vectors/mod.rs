@@ -5,7 +5,7 @@
 
 pub(crate) mod closed_loop;
 pub(crate) mod engine;
-mod filter;
+pub(crate) mod filter;
 pub(crate) mod recall;
 pub(crate) mod reference;
 mod report;

@@ -12,7 +12,6 @@ use engramdb_vector::{
 use rayon::prelude::*;
 
 use super::engine::{Engine, IndexKind, LoadReport, QuantizationKind, SearchParameters, Searcher, Task};
-use super::filter::Filter;
 use crate::data::truth::Distances;
 use crate::error::BenchError;
 use crate::machine::Process;
@@ -126,7 +125,9 @@ impl Engine for LibraryEngine<'_> {
         &'s self,
         parameters: SearchParameters<'s>,
     ) -> Result<Box<dyn Searcher + Send + 's>, BenchError> {
-        let allowed = parameters.filter.map(|filter| AllowedRows::new(self.task, filter));
+        let allowed = parameters.filter.map(|filter| {
+            AllowedRows::new(self.task.attributes.allowed(filter), self.task.dataset.base.rows())
+        });
         Ok(Box::new(LibrarySearcher { engine: self, ef: parameters.ef, allowed }))
     }
 
@@ -159,15 +160,15 @@ fn refused(error: VectorError) -> BenchError {
 }
 
 /// What a filter lets through, as a list to visit and as bits to ask.
-struct AllowedRows {
+pub(crate) struct AllowedRows {
     rows: Vec<u32>,
     bits: Vec<bool>,
 }
 
 impl AllowedRows {
-    fn new(task: &Task, filter: &Filter) -> Self {
-        let rows = task.attributes.allowed(filter);
-        let mut bits = vec![false; task.dataset.base.rows()];
+    /// These rows, ascending, of so many that there are.
+    pub fn new(rows: Vec<u32>, of: usize) -> Self {
+        let mut bits = vec![false; of];
         rows.iter().for_each(|&row| bits[row as usize] = true);
         Self { rows, bits }
     }

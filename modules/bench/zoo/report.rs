@@ -1,0 +1,210 @@
+//! The tables of a run, and what in them is not as wanted.
+
+use std::fmt::Write;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::ZooArgs;
+use super::measure::{Figures, Range, filtered, recall_at};
+use super::options::{Asked, ZooElement, ZooQuantization, ZooWorkload};
+use super::subject::PERCENTS;
+use crate::data::Metric;
+use crate::output::{Origin, Table, optional};
+use crate::vectors::filter::Placement;
+
+/// How far recall with codes may be below that without, from `CODED_EF` on.
+const CODES_MAY_COST: f64 = 0.01;
+const CODED_EF: usize = 100;
+/// From this ef on, a recall of so much is wanted wherever there is as much without codes.
+const WIDE_EF: usize = 1_000;
+const WIDE_RECALL: f64 = 0.99;
+const RANGE_RECALL: f64 = 0.999;
+
+/// Everything that a run found, as it is written to JSON.
+#[derive(Serialize)]
+pub struct Report {
+    #[serde(flatten)]
+    origin: Origin,
+    seed: u64,
+    m: usize,
+    ef_construction: usize,
+    k: usize,
+    asked: Asked,
+    element: ZooElement,
+    workload: ZooWorkload,
+    rows: Vec<Row>,
+    /// One line for each figure that is not as wanted.
+    missed: Vec<String>,
+    #[serde(skip)]
+    efs: Vec<usize>,
+}
+
+/// A kind of data under a metric.
+#[derive(Serialize)]
+pub struct Row {
+    pub kind: String,
+    pub metric: Metric,
+    pub rows: usize,
+    pub live: usize,
+    pub dimension: usize,
+    pub queries: usize,
+    /// Ours in the order of `--quantization`, then hnswlib where it was asked.
+    pub engines: Vec<Figures>,
+}
+
+impl Report {
+    pub fn new(arguments: &ZooArgs) -> Self {
+        Self {
+            origin: Origin::of("bench zoo"),
+            seed: arguments.seed,
+            m: arguments.m,
+            ef_construction: arguments.ef_construction,
+            k: arguments.k,
+            asked: arguments.asked,
+            element: arguments.element,
+            workload: arguments.workload,
+            rows: Vec::new(),
+            missed: Vec::new(),
+            efs: arguments.ef.clone(),
+        }
+    }
+
+    pub fn add(&mut self, row: Row) {
+        self.missed.extend(row.missed());
+        self.rows.push(row);
+    }
+
+    pub fn render(&self) -> String {
+        let mut text = format!("{}\n", self.origin.machine);
+        let Self { seed, m, ef_construction, k, .. } = self;
+        _ = writeln!(
+            text,
+            "seed {seed}, HNSW M {m}, ef_construction {ef_construction}, k {k}, {}, workload {}\n",
+            value_name(&self.element),
+            value_name(&self.workload)
+        );
+        _ = writeln!(text, "recall@{k} by engine and ef:\n{}", self.recalls().render());
+        if self.rows.iter().flat_map(|row| &row.engines).any(|figures| figures.itself.is_some()) {
+            _ = writeln!(
+                text,
+                "and beyond (at ef 200 itself, at ef 100 under filters):\n{}",
+                self.beyond().render()
+            );
+        }
+        match self.missed.len() {
+            0 => text.push_str("everything is as wanted\n"),
+            count => _ = writeln!(text, "{count} figures are not as wanted:\n  {}", self.missed.join("\n  ")),
+        }
+        text
+    }
+
+    /// A row for each kind and metric, a column for each engine and ef.
+    fn recalls(&self) -> Table {
+        let engines: Vec<&str> = self
+            .rows
+            .first()
+            .map_or(&[][..], |row| &row.engines)
+            .iter()
+            .map(|one| one.engine.as_str())
+            .collect();
+        let columns = || engines.iter().flat_map(|engine| self.efs.iter().map(move |&ef| (*engine, ef)));
+        let mut headings = ["kind", "metric", "rows", "dim"].map(str::to_owned).to_vec();
+        headings.extend(columns().map(|(engine, ef)| format!("{engine} {ef}")));
+        headings.push("distances".to_owned());
+        let mut table = Table::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
+        for row in &self.rows {
+            let mut cells = row.name().to_vec();
+            cells.extend([row.live.to_string(), row.dimension.to_string()]);
+            cells.extend(columns().map(|(engine, ef)| {
+                let figures = row.engines.iter().find(|figures| figures.engine == engine);
+                optional(figures.and_then(|figures| recall_at(figures, ef)), 3)
+            }));
+            let evaluated = row.engines[0].recall.iter().map(|point| optional(point.evaluated, 0));
+            cells.push(evaluated.collect::<Vec<_>>().join(" "));
+            table.row_of(cells);
+        }
+        table
+    }
+
+    /// A row for each kind, metric and engine, with everything but plain recall.
+    fn beyond(&self) -> Table {
+        let mut headings = ["kind", "metric", "engine", "itself", "range 10", "100", "10 %", "beyond"]
+            .map(str::to_owned)
+            .to_vec();
+        for word in ["random", "corr."] {
+            headings.extend(PERCENTS.map(|percent| format!("{word} {percent} %")));
+        }
+        headings.extend(["short", "build s"].map(str::to_owned));
+        let mut table = Table::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
+        for (row, figures) in self.rows.iter().flat_map(|row| row.engines.iter().map(move |one| (row, one))) {
+            let mut cells = row.name().to_vec();
+            cells.extend([figures.engine.clone(), optional(figures.itself, 4)]);
+            let range = |place: usize| figures.ranges.get(place).map(|range| range.recall);
+            cells.extend([0, 1, 2].map(|place| optional(range(place), 4)));
+            cells.push(match figures.ranges.len() {
+                0 => "-".to_owned(),
+                _ => figures.ranges.iter().map(|range| range.beyond).sum::<usize>().to_string(),
+            });
+            for placement in [Placement::Random, Placement::Correlated] {
+                cells.extend(filtered(figures, placement).map(|recall| optional(recall, 3)));
+            }
+            cells.extend([figures.short.to_string(), format!("{:.1}", figures.build_seconds)]);
+            table.row_of(cells);
+        }
+        table
+    }
+}
+
+/// The word on the command line.
+pub fn value_name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |word| word.get_name().to_owned())
+}
+
+impl Row {
+    fn name(&self) -> [String; 2] {
+        [self.kind.clone(), self.metric.redis_name().to_owned()]
+    }
+
+    /// What is wanted of every kind of data, and is not so here.
+    fn missed(&self) -> Vec<String> {
+        let engine = |name: &str| self.engines.iter().find(|figures| figures.engine == name);
+        let without_codes = engine(ZooQuantization::None.word());
+        let peer = engine("hnswlib");
+        let mut missed = Vec::new();
+        for figures in self.engines.iter().filter(|figures| figures.engine != "hnswlib") {
+            let mut say = |what: String| {
+                let [kind, metric] = self.name();
+                missed.push(format!("{kind} {metric} {}: {what}", figures.engine));
+            };
+            for point in &figures.recall {
+                let of = |other: Option<&Figures>| {
+                    other.and_then(|other| recall_at(other, point.ef)).unwrap_or(0.0)
+                };
+                let (floats, theirs) = (of(without_codes), of(peer));
+                let at = format!("recall {:.4} at ef {}", point.recall, point.ef);
+                let costs = point.ef >= CODED_EF && point.recall < floats - CODES_MAY_COST;
+                let is_low = point.ef >= WIDE_EF && point.recall < WIDE_RECALL && floats >= WIDE_RECALL;
+                if costs || is_low {
+                    say(format!("{at}, {floats:.4} with NONE"));
+                }
+                if point.recall < theirs {
+                    say(format!("{at}, {theirs:.4} with hnswlib"));
+                }
+            }
+            for range in &figures.ranges {
+                if range.recall < RANGE_RECALL || range.beyond > 0 {
+                    let Range { within, recall, beyond } = range;
+                    say(format!("range of {within:.0}: recall {recall:.4}, {beyond} rows beyond it"));
+                }
+            }
+            if let Some(share) = figures.itself.filter(|&share| share < 1.0) {
+                say(format!("{share:.4} of the documents find themselves"));
+            }
+            if figures.short > 0 {
+                say(format!("{} searches gave fewer than k rows", figures.short));
+            }
+        }
+        missed
+    }
+}
