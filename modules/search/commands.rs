@@ -86,7 +86,7 @@ fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 fn describe(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let index = find(view, args[1])?;
     view.wait_for(index.last_lsn());
-    info::write(index, reply);
+    info::write(index, view.module::<SearchModule>().options.env.clock.monotonic(), reply);
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! FT.INFO in RediSearch's order of fields, which clients read by position, and the section of INFO.
 
 use crate::index::{FailureCount, Index};
+use crate::live::{Auditor, Cause, LiveReport};
 use crate::number::format_number;
 use crate::schema::{Algorithm, Field, FieldKind, element_name, metric_name, quantization_name};
 use engramdb_engine::command::Reply;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// An element of the reply, so that its parts can be counted before they are written.
 enum Part {
@@ -43,10 +45,11 @@ impl Part {
 }
 
 /// Writes FT.INFO's reply.
-pub fn write(index: &Index, reply: &mut dyn Reply) {
+pub fn write(index: &Index, now: Duration, reply: &mut dyn Reply) {
     let mut parts = head(index, reply.is_resp3());
     parts.extend(statistics(index));
     parts.extend(tail(index));
+    parts.push(("live_recall", Part::List(live_recall(index, now))));
     Part::Map(parts).write(reply);
 }
 
@@ -234,28 +237,90 @@ fn tail(index: &Index) -> Vec<(&'static str, Part)> {
     parts
 }
 
+/// How good the answers of each graph have been.
+fn live_recall(index: &Index, now: Duration) -> Vec<Part> {
+    let of_field = |(name, report): (&[u8], LiveReport)| {
+        let LiveReport { tally, dropped, stale, warning } = report;
+        let integer = |number: u64| Part::Integer(number as i64);
+        let missed = Cause::ALL.map(|cause| (cause.name(), integer(tally.missed[cause as usize])));
+        Part::Map(vec![
+            ("attribute", Part::text(name)),
+            ("recall", tally.recall().map_or_else(|| Part::text("N/A"), Part::Number)),
+            ("samples", integer(tally.samples)),
+            ("rows_wanted", integer(tally.wanted)),
+            ("rows_missed", Part::Map(missed.into())),
+            ("samples_dropped", integer(dropped)),
+            ("samples_stale", integer(stale)),
+            ("warning", Part::text(warning.map_or("none", Cause::name))),
+        ])
+    };
+    live_reports(index, now).map(of_field).collect()
+}
+
+/// Of the fields with a graph, by name.
+fn live_reports(index: &Index, now: Duration) -> impl Iterator<Item = (&[u8], LiveReport)> {
+    let fields = index.definition.fields.iter().zip(&index.vectors);
+    fields.filter_map(move |(field, vectors)| {
+        let vectors = vectors.as_ref().filter(|vectors| vectors.options().algorithm != Algorithm::Flat)?;
+        Some((&*field.name, vectors.live.report(now)))
+    })
+}
+
 /// INFO's section.
 pub fn section<'a>(
-    all: impl Iterator<Item = &'a Index>,
+    all: impl Iterator<Item = (u32, &'a Index)>,
     memory_bytes: usize,
+    auditor: &Auditor,
+    now: Duration,
 ) -> Vec<(&'static str, Vec<(String, String)>)> {
     let (mut indexes, mut documents, mut failures, mut pending) = (0, 0, 0, 0);
     let mut active = false;
-    for index in all {
+    let (mut warnings, mut lines_of_fields) = (0, Vec::new());
+    for (database, index) in all {
         indexes += 1;
         documents += index.documents.read().len();
         failures += index.failures.lock().all.count;
         pending += index.pending();
         active |= index.is_backfilling() || index.pending() > 0;
+        for (field, report) in live_reports(index, now) {
+            warnings += usize::from(report.warning.is_some());
+            lines_of_fields.extend(live_line(database, &index.definition.name, field, &report));
+        }
     }
     let status = if active { "IN_PROGRESS" } else { "NO_ACTIVITY" };
-    let lines: [(&str, String); 6] = [
+    let lines: [(&str, String); 8] = [
         ("search_number_of_indexes", indexes.to_string()),
         ("search_number_of_docs", documents.to_string()),
         ("search_background_indexing_status", status.to_owned()),
         ("search_pending_mutations", pending.to_string()),
         ("search_hash_indexing_failures", failures.to_string()),
         ("search_used_memory_indexes", memory_bytes.to_string()),
+        ("search_live_recall_warnings", warnings.to_string()),
+        ("search_live_recall_cpu_ms", auditor.spent_ms().to_string()),
     ];
-    vec![("search", lines.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())]
+    let mut lines: Vec<_> = lines.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let of_fields = lines_of_fields.into_iter().enumerate();
+    lines.extend(of_fields.map(|(number, line)| (format!("search_live_recall_{number}"), line)));
+    vec![("search", lines)]
+}
+
+/// The line of a field whose recall is known.
+fn live_line(database: u32, index: &[u8], field: &[u8], report: &LiveReport) -> Option<String> {
+    let LiveReport { tally, dropped, stale, warning } = report;
+    let recall = tally.recall()?;
+    let [index, field] = [index, field].map(plain);
+    let warning = warning.map_or("none", Cause::name);
+    Some(format!(
+        "db={database},index={index},field={field},recall={recall:.4},samples={},dropped={dropped},stale={stale},warning={warning}",
+        tally.samples
+    ))
+}
+
+/// A name without what would end it or its line.
+fn plain(name: &[u8]) -> String {
+    let is_plain = |character: &char| !character.is_control() && *character != ',';
+    String::from_utf8_lossy(name)
+        .chars()
+        .map(|character| if is_plain(&character) { character } else { '_' })
+        .collect()
 }

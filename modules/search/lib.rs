@@ -7,7 +7,7 @@
 //! done, `filter` and `matches` find the documents, `vectors` the nearest of them, `search` checks the rows, `stale` those of
 //! which something has expired, and `reply` writes them. The life of a mutation: `module` hears of it, `index` brings
 //! `documents` up to date at once, places vectors and puts them into the tail of `vectors`, from where `workers` take them. What
-//! an index leaves behind when it is dropped is for `leftover`.
+//! an index leaves behind when it is dropped is for `leftover`. `live` measures how much of what they should find searches find.
 //! A start: `saved` has what the last run kept, `restoring` joins it with the keys as they are read, `recovery` ends it.
 
 mod bytes;
@@ -21,6 +21,7 @@ mod ids;
 mod index;
 mod info;
 mod leftover;
+mod live;
 mod matches;
 mod module;
 mod number;

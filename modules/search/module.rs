@@ -4,6 +4,7 @@ use crate::error;
 use crate::index::Index;
 use crate::info;
 use crate::leftover::Leftover;
+use crate::live::Auditor;
 use crate::recovery;
 use crate::restoring::{Followers, Restoring};
 use crate::saved::{self, AllSaved};
@@ -42,7 +43,8 @@ pub struct SearchOptions {
 /// FT.*: indexes over the hashes of a store.
 pub struct SearchModule {
     pub(crate) options: SearchOptions,
-    pub(crate) settings: Settings,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) auditor: Auditor,
     /// By database and name.
     indexes: BTreeMap<u32, BTreeMap<Vec<u8>, Arc<Index>>>,
     /// Of `indexes`.
@@ -68,12 +70,14 @@ impl SearchModule {
     pub fn new(options: SearchOptions) -> SearchModule {
         let threads = if options.offline { 0 } else { options.threads.max(1) };
         let directory = options.directory.as_ref().filter(|_| !options.offline);
+        let settings = Arc::<Settings>::default();
         SearchModule {
             reading: directory.map(|directory| saved::read_all(&options.env, directory)),
             saved: AllSaved::default(),
             restoring: BTreeMap::new(),
+            auditor: Auditor::start(options.env.clone(), settings.clone(), options.offline),
+            settings,
             options,
-            settings: Settings::default(),
             indexes: BTreeMap::new(),
             ids: BTreeSet::new(),
             workers: Workers::start(threads),
@@ -300,7 +304,9 @@ impl Module for SearchModule {
     }
 
     fn info(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
-        info::section(self.indexes().map(|(_, index)| &**index), self.memory_bytes())
+        let now = self.options.env.clock.monotonic();
+        let indexes = self.indexes().map(|(database, index)| (database, &**index));
+        info::section(indexes, self.memory_bytes(), &self.auditor, now)
     }
 
     fn exporter(&self) -> Option<Exporter> {

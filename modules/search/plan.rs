@@ -6,6 +6,7 @@ use crate::documents::Documents;
 use crate::error;
 use crate::filter::Ranges;
 use crate::index::Index;
+use crate::live::{AuditorHandle, LiveReport};
 use crate::prepared::Prepared;
 use crate::query::{Knn, Node, Pattern, Query, TextMatch};
 use crate::request::Request;
@@ -31,6 +32,8 @@ pub struct Plan {
     pub fails_on_timeout: bool,
     /// The index is still being built, and is asked all the same.
     pub is_incomplete: bool,
+    /// Of the search that is to become a sample for the live recall.
+    pub auditor: Option<AuditorHandle>,
     pub profile: Option<Profile>,
 }
 
@@ -48,6 +51,8 @@ pub struct Profile {
     pub loading: Duration,
     /// What the nearest neighbours cost.
     pub cost: Option<Cost>,
+    /// How good the field's answers have been.
+    pub live: Option<LiveReport>,
     /// How long each node of the filter took, and how many documents it stands for; a node comes before its children. What is
     /// missing was not found in time.
     pub nodes: Vec<(Duration, u64)>,

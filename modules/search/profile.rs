@@ -15,6 +15,7 @@
 //! is done where the search is, without any lock of the engine, and in the time that it has left.
 
 use crate::filter::{Evaluation, Ranges};
+use crate::live::LiveReport;
 use crate::plan::{Plan, Profile};
 use crate::query::{Node, Pattern, TextMatch};
 use crate::reply::Warnings;
@@ -154,7 +155,8 @@ impl Tree<'_> {
             ),
             (true, true) => ("HYBRID_FILTERED_WALK", "filtered walk of the graph"),
         };
-        reply.map(8 + usize::from(has_tree));
+        let live = profile.live.filter(|live| live.tally.samples > 0);
+        reply.map(8 + usize::from(has_tree) + 2 * usize::from(live.is_some()));
         pair(reply, "Type", |reply| reply.bulk(b"VECTOR"));
         pair(reply, "Time", |reply| milliseconds(reply, profile.found - profile.started));
         pair(reply, "Number of reading operations", |reply| reply.integer(profile.rows as i64));
@@ -166,6 +168,10 @@ impl Tree<'_> {
             ("Pending mutations scanned", cost.tail),
         ] {
             pair(reply, name, |reply| reply.integer(count as i64));
+        }
+        if let Some(LiveReport { tally, .. }) = live {
+            pair(reply, "Live recall", |reply| reply.double(tally.recall().unwrap_or_default()));
+            pair(reply, "Live recall samples", |reply| reply.integer(tally.samples as i64));
         }
         if has_tree {
             reply.bulk(b"Child iterator");

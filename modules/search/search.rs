@@ -14,6 +14,8 @@ use crate::error;
 use crate::explain;
 use crate::filter::Late;
 use crate::ids::IdSet;
+use crate::index::Index;
+use crate::live::{AuditorHandle, SAMPLE_ROWS_MAX, Sample};
 use crate::matches::{Matches, order_of};
 use crate::module::{SearchModule, find};
 use crate::plan::{Plan, Profile, Row, SortKey};
@@ -21,6 +23,7 @@ use crate::profile;
 use crate::query::Knn;
 use crate::reply::{self, Answer, Warnings};
 use crate::request::SortBy;
+use crate::schema::Algorithm;
 use crate::stale::Stale;
 use crate::vectors::{Cost, Question, Rows};
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Outcome, Reply, Stage};
@@ -102,6 +105,8 @@ fn begin(view: &View<'_>, args: Args<'_>, profile: Option<Profile>) -> Result<St
     let must_not_wait = view.is_exclusive() && is_backfilling && !is_incomplete;
     let timeout = if must_not_wait { Some(Duration::ZERO) } else { prepared.request.timeout };
     let deadline = timeout.map(|timeout| env.clock.monotonic() + timeout);
+    let auditor =
+        query.knn.as_ref().filter(|knn| is_due(module, index, knn)).map(|_| module.auditor.handle());
     let mut plan = Plan {
         index: index.clone(),
         query,
@@ -111,6 +116,7 @@ fn begin(view: &View<'_>, args: Args<'_>, profile: Option<Profile>) -> Result<St
         deadline,
         fails_on_timeout: module.settings.fails_on_timeout(),
         is_incomplete,
+        auditor,
         profile,
     };
     plan.note(|profile, now| profile.parsed = now);
@@ -121,6 +127,13 @@ fn begin(view: &View<'_>, args: Args<'_>, profile: Option<Profile>) -> Result<St
     let is_long = plan.work() > INLINE_WORK_MAX;
     let job = plan.job(false);
     Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) })
+}
+
+/// Whether this search is one of those whose recall is measured.
+fn is_due(module: &SearchModule, index: &Index, knn: &Knn) -> bool {
+    let vectors = index.vectors[knn.field].as_ref().expect("the parser checked the field's type");
+    let every = module.settings.live_recall_every();
+    vectors.options().algorithm != Algorithm::Flat && vectors.live.is_due(every, &*module.options.env.random)
 }
 
 impl Plan {
@@ -161,7 +174,37 @@ impl Plan {
         let version = matches.as_ref().map_or(now, |matches| matches.version);
         let rows = self.nearest(knn, matches.as_ref().map(|matches| &matches.documents), id_bound);
         let timed_out = rows.timed_out || matches.as_ref().is_some_and(|matches| matches.timed_out);
+        if let Some(auditor) = &self.auditor {
+            let among = matches.as_ref().map(|matches| &matches.documents);
+            let is_whole = !timed_out && !rows.cost.exact && !rows.neighbors.is_empty();
+            self.sample(auditor, knn, version, among, is_whole.then_some(&rows.neighbors));
+        }
         Ok(Nearest { version, neighbors: rows.neighbors, timed_out, cost: rows.cost, matches })
+    }
+
+    /// Hands the rows over to be audited, where there are any that say how good the graph is.
+    fn sample(
+        &self,
+        auditor: &AuditorHandle,
+        knn: &Knn,
+        version: u64,
+        among: Option<&RoaringBitmap>,
+        rows: Option<&Vec<Neighbor>>,
+    ) {
+        let Some(rows) = rows.filter(|_| knn.k <= SAMPLE_ROWS_MAX) else {
+            let vectors = self.index.vectors[knn.field].as_ref().expect("found by it");
+            return vectors.live.pass_on();
+        };
+        auditor.offer(Sample {
+            index: self.index.clone(),
+            field: knn.field,
+            version,
+            query: knn.vector[..].into(),
+            k: knn.k,
+            ef: self.ef(knn),
+            among: among.cloned(),
+            rows: rows.clone(),
+        });
     }
 
     fn nearest(&self, knn: &Knn, among: Option<&RoaringBitmap>, id_bound: u32) -> Rows {
@@ -196,6 +239,9 @@ impl Plan {
         view.wait_for(self.index.last_lsn());
         if let (Found::Nearest(nearest), Some(profile)) = (&found, &mut self.profile) {
             profile.cost = Some(nearest.cost);
+            profile.live = self.index.vectors[self.query.knn.as_ref().expect("found by it").field]
+                .as_ref()
+                .map(|vectors| vectors.live.report(self.env.clock.monotonic()));
         }
         let Some(mut profile) = self.profile.take() else {
             return self.answer(found, view, reply).map(|_| ());

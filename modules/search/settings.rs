@@ -1,15 +1,32 @@
-//! FT.CONFIG: options of the search module that clients ask for, with what holds here; two of them can be set.
+//! FT.CONFIG: options of the search module that clients ask for, with what holds here; some of them can be set.
 //!
 //! What is set holds until the process ends, as in RediSearch.
 
+use crate::live::{BOUND_DEFAULT, EVERY_DEFAULT};
 use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::borrow::Cow;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What can be set.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Settings {
     fails_on_timeout: AtomicBool,
     partial_results: AtomicBool,
+    live_recall_every: AtomicU64,
+    /// Bits of a double.
+    live_recall_bound: AtomicU64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            fails_on_timeout: AtomicBool::new(false),
+            partial_results: AtomicBool::new(false),
+            live_recall_every: AtomicU64::new(EVERY_DEFAULT),
+            live_recall_bound: AtomicU64::new(BOUND_DEFAULT.to_bits()),
+        }
+    }
 }
 
 impl Settings {
@@ -22,6 +39,16 @@ impl Settings {
     pub fn partial_results(&self) -> bool {
         self.partial_results.load(Ordering::Relaxed)
     }
+
+    /// Of how many searches over graphs one is audited; 0 for none.
+    pub fn live_recall_every(&self) -> u64 {
+        self.live_recall_every.load(Ordering::Relaxed)
+    }
+
+    /// The live recall below which there is a warning.
+    pub fn live_recall_bound(&self) -> f64 {
+        f64::from_bits(self.live_recall_bound.load(Ordering::Relaxed))
+    }
 }
 
 struct Setting {
@@ -33,6 +60,10 @@ enum Kind {
     Fixed(&'static str),
     /// The words for false and true.
     Switch([&'static str; 2], fn(&Settings) -> &AtomicBool),
+    /// A whole number up to this one.
+    Count(u64, fn(&Settings) -> &AtomicU64),
+    /// From 0 to 1, as the bits of a double.
+    Share(fn(&Settings) -> &AtomicU64),
 }
 
 const fn fixed(name: &'static str, value: &'static str) -> Setting {
@@ -53,14 +84,30 @@ const SETTINGS: &[Setting] = &[
         name: "PARTIAL_RESULTS",
         kind: Kind::Switch(["no", "yes"], |settings| &settings.partial_results),
     },
+    Setting {
+        name: "LIVE_RECALL_EVERY",
+        kind: Kind::Count(1_000_000_000, |settings| &settings.live_recall_every),
+    },
+    Setting { name: "LIVE_RECALL_BOUND", kind: Kind::Share(|settings| &settings.live_recall_bound) },
 ];
 
 impl Setting {
-    fn value(&self, settings: &Settings) -> &'static str {
+    fn value(&self, settings: &Settings) -> Cow<'static, str> {
         match self.kind {
-            Kind::Fixed(value) => value,
-            Kind::Switch(words, flag) => words[usize::from(flag(settings).load(Ordering::Relaxed))],
+            Kind::Fixed(value) => value.into(),
+            Kind::Switch(words, flag) => words[usize::from(flag(settings).load(Ordering::Relaxed))].into(),
+            Kind::Count(_, count) => count(settings).load(Ordering::Relaxed).to_string().into(),
+            Kind::Share(bits) => f64::from_bits(bits(settings).load(Ordering::Relaxed)).to_string().into(),
         }
+    }
+
+    fn number<N: FromStr>(&self, value: &[u8], is_valid: impl Fn(&N) -> bool) -> Result<N, CommandError> {
+        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).filter(is_valid);
+        number.ok_or_else(|| self.invalid())
+    }
+
+    fn invalid(&self) -> CommandError {
+        CommandError::new(format!("SEARCH_VALUE_BAD Invalid {} value", self.name))
     }
 
     fn set(&self, settings: &Settings, value: &[u8]) -> Outcome {
@@ -72,10 +119,17 @@ impl Setting {
             ))),
             Kind::Switch(words, flag) => {
                 let place = words.iter().position(|word| value.eq_ignore_ascii_case(word.as_bytes()));
-                let place = place.ok_or_else(|| {
-                    CommandError::new(format!("SEARCH_VALUE_BAD Invalid {} value", self.name))
-                })?;
+                let place = place.ok_or_else(|| self.invalid())?;
                 flag(settings).store(place == 1, Ordering::Relaxed);
+                Ok(())
+            }
+            Kind::Count(most, count) => {
+                count(settings).store(self.number(value, |&number| number <= most)?, Ordering::Relaxed);
+                Ok(())
+            }
+            Kind::Share(bits) => {
+                let share = self.number(value, |share| (0.0..=1.0).contains(share))?;
+                bits(settings).store(f64::to_bits(share), Ordering::Relaxed);
                 Ok(())
             }
         }

@@ -20,13 +20,15 @@
 //! - workers take no lock but those of tail, queue and graph, for moments.
 
 use crate::ids::IdSet;
+use crate::live::LiveRecall;
 use crate::schema::{Algorithm, VectorOptions};
 use engramdb_engine::types::{House, Housed};
 use engramdb_vector::{
-    Filter, Flat, Hnsw, HnswParameters, Neighbor, Placed, RangeRequest, SearchOutcome, SearchRequest,
-    VectorIndex, Vectors,
+    ExactSearch, Filter, Flat, Hnsw, HnswParameters, Neighbor, Placed, RangeRequest, SearchOutcome,
+    SearchRequest, VectorError, VectorIndex, Vectors,
 };
 use parking_lot::{Mutex, RwLock};
+use roaring::RoaringBitmap;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -53,6 +55,7 @@ pub struct VectorField {
     pending: [AtomicUsize; 2],
     /// Nobody asks any more.
     is_closed: AtomicBool,
+    pub live: LiveRecall,
 }
 
 /// Where a mutation comes from.
@@ -219,6 +222,7 @@ impl VectorField {
             queue: Mutex::default(),
             pending: Default::default(),
             is_closed: AtomicBool::new(false),
+            live: LiveRecall::default(),
         }
     }
 
@@ -427,6 +431,56 @@ impl VectorField {
     }
 
     fn search(&self, question: &Question<'_>, k: usize, ef: usize) -> Rows {
+        self.search_by(question, k, ef, |structure, request| structure.index().search(request))
+    }
+
+    /// As `nearest`, but walks by the vectors, whatever codes the graph has.
+    pub fn nearest_by_vectors(&self, question: &Question<'_>, k: usize, ef: usize) -> Rows {
+        self.search_by(question, k, ef, |structure, request| match structure.graph() {
+            Some(graph) => graph.search_by_vectors(request),
+            None => structure.index().search(request),
+        })
+    }
+
+    /// The true `k` nearest among a graph's documents, without those of `changing`. Documents that change meanwhile can be
+    /// missing or wrong. `None` where the question is late, which is asked for before every slice.
+    pub fn nearest_exactly(
+        &self,
+        question: &Question<'_>,
+        k: usize,
+        changing: &RoaringBitmap,
+    ) -> Option<Vec<Neighbor>> {
+        let structure = self.structure();
+        let graph = structure.graph()?;
+        // Before the graph, which what leaves the tail enters first.
+        let mut tail = self.tail_rows(graph, question);
+        tail.rows.retain(|row| !changing.contains(row.id));
+        tail.overridden.extend(changing);
+        let filter = tail.filter(question, graph.len());
+        let mut search = ExactSearch::new(k);
+        loop {
+            if (question.is_late)() {
+                return None;
+            }
+            let more = graph.exact_slice(&mut search, question.query, filter.as_dyn());
+            if !more.expect("the query was checked") {
+                break;
+            }
+        }
+        let mut rows = search.into_rows();
+        rows.append(&mut tail.rows);
+        rows.sort_unstable();
+        rows.truncate(k);
+        Some(rows)
+    }
+
+    fn search_by(
+        &self,
+        question: &Question<'_>,
+        k: usize,
+        ef: usize,
+        search: impl FnOnce(&Structure, &SearchRequest<'_>) -> Result<SearchOutcome, VectorError>,
+    ) -> Rows {
         let structure = self.structure();
         let tail = self.tail_rows(structure.index(), question);
         let filter = tail.filter(question, structure.index().len());
@@ -437,7 +491,7 @@ impl VectorField {
             filter: filter.as_dyn(),
             deadline: Some(question.is_late),
         };
-        let found = structure.index().search(&request).expect("the query was checked");
+        let found = search(&structure, &request).expect("the query was checked");
         tail.merge(found, k)
     }
 

@@ -40,7 +40,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 pub use flat::Flat;
-pub use hnsw::{Hnsw, HnswParameters, Input, LoadError, Loading, fuzz_load};
+pub use hnsw::{ExactSearch, Hnsw, HnswParameters, Input, LoadError, Loading, fuzz_load};
 pub use kernels::{distance, distance_of, kernel_name};
 pub use vectors::{Placed, Vectors};
 

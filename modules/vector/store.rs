@@ -484,7 +484,7 @@ impl Store {
     }
 
     /// The distance to be replied, if it is this in `f32`.
-    fn replied(&self, query: &Query<'_>, slot: u32, distance: f32) -> f64 {
+    pub fn replied(&self, query: &Query<'_>, slot: u32, distance: f32) -> f64 {
         match self.kind.element {
             Element::F64 => self.double_distance(query, slot),
             _ => f64::from(distance),

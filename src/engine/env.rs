@@ -45,6 +45,10 @@ pub trait Clock: Send + Sync {
     fn wall_ms(&self) -> u64;
     /// Time since an arbitrary fixed moment. Never steps back.
     fn monotonic(&self) -> Duration;
+    /// Time that the calling thread has used of a processor. A clock that does not know takes the thread for always busy.
+    fn thread_cpu(&self) -> Duration {
+        self.monotonic()
+    }
 }
 
 /// Randomness: hash seeds, ids, RANDOMKEY.

@@ -110,7 +110,7 @@ const INFO_NAMES: &str = "index_name index_options index_definition attributes n
     sortable_values_size_mb key_table_size_mb tag_overhead_sz_mb text_overhead_sz_mb total_index_memory_sz_mb \
     geoshapes_sz_mb records_per_doc_avg bytes_per_record_avg offsets_per_term_avg offset_bits_per_record_avg \
     hash_indexing_failures total_indexing_time indexing percent_indexed number_of_uses number_of_admin_ops cleaning \
-    gc_stats cursor_stats dialect_stats Index·Errors field·statistics pending_mutations";
+    gc_stats cursor_stats dialect_stats Index·Errors field·statistics pending_mutations live_recall";
 
 #[test]
 fn an_index_is_described_in_redisearch_order() {

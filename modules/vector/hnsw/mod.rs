@@ -8,6 +8,7 @@
 //! Walks and links go by compact codes of the vectors (codes.rs), where the dimension makes that pay; what they found
 //! is ranked again by the vectors, so that replied distances are exact. Ranges are walked by the vectors.
 
+mod audit;
 mod file;
 mod filtered;
 mod graph;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
+pub use self::audit::ExactSearch;
 pub use self::file::{Input, LoadError, Loading, fuzz_load};
 use self::graph::Graph;
 use self::repair::Repair;

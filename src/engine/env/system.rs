@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)] // This is where the banned doors lead to.
 
 use super::{Access, Clock, Disk, DiskFile, DiskLock, Random};
+use rustix::time::{ClockId, clock_gettime};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
@@ -32,6 +33,11 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    fn thread_cpu(&self) -> Duration {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use engramdb_engine::Engine;
 use engramdb_engine::command::{
-    Args, Command, CommandError, CommandTable, Handler, Outcome, Reply, Stage, write,
+    Args, Command, CommandError, CommandTable, Handler, Outcome, Reply, Stage, read, write,
 };
 use engramdb_engine::commands;
 use engramdb_engine::effect::Effect;
@@ -16,6 +16,7 @@ use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::log::{LogId, Lsn, ShardLog};
 use engramdb_engine::recovery::Recovering;
 use engramdb_engine::tx::Tx;
+use engramdb_engine::view::View;
 use engramdb_search::{SearchModule, SearchOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -142,13 +143,21 @@ impl Clock for Ticking {
     }
 }
 
-/// What logs can have that no command writes any more.
-const TEST_COMMANDS: &[Command] = &[write("TEST.CREATE", "payload", create)];
+/// What logs can have that no command writes any more, and the module's lines of INFO.
+const TEST_COMMANDS: &[Command] = &[write("TEST.CREATE", "payload", create), read("TEST.INFO", "", section)];
 
 /// An index by its definition as it stands in a log.
 fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     tx.apply(Effect::Module { module: 1, version: 2, kind: 1, payload: args[1] });
     reply.ok();
+    Ok(())
+}
+
+fn section(view: &View<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let sections = view.modules().iter().flat_map(|module| module.info());
+    let lines = sections.flat_map(|(_, lines)| lines);
+    let lines: Vec<String> = lines.map(|(name, value)| format!("{name}:{value}")).collect();
+    reply.bulk(lines.join(" ").as_bytes());
     Ok(())
 }
 

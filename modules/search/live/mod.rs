@@ -1,0 +1,160 @@
+//! Live recall: how much of what they should find the searches of an index find, measured while it serves.
+//!
+//! One in N KNN searches over a graph (`LIVE_RECALL_EVERY`) becomes a *sample*: query, k, beam, filter, and the rows that were
+//! found. One thread of the lowest priority (`auditor`) answers samples exactly, by the vectors (`audit`), within a budget of
+//! 1 percent of a core (`budget`); what is beyond it is dropped and counted. Recall is over the samples of the last hour, per
+//! vector field (`window`).
+//!
+//! An answer that misses rows is *diagnosed* by two more walks, so that misses have causes:
+//!
+//! | the row is found by | cause | what helps |
+//! |---|---|---|
+//! | a walk by the vectors, with the same beam | `Codes`: they say too little about the vectors | codes made anew |
+//! | a walk by the vectors, with a much wider beam | `Beam`: too narrow for these data | a larger EF_RUNTIME |
+//! | neither | `Graph`: no links lead to the row | links made anew |
+//!
+//! Below a bound (`LIVE_RECALL_BOUND`) there is a warning, in the log and in INFO, with the cause of most of the misses.
+//!
+//! Documents change between search and audit. A document that did is left out of both sides: neither answer says anything
+//! about the other's vector. An audit of a search before very many changes is dropped as stale.
+//!
+//! What a search pays: a countdown; one in N also a copy of its query, its rows and its filter's bitmap.
+
+mod audit;
+mod auditor;
+mod budget;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use auditor::{Auditor, AuditorHandle, Sample};
+pub use window::{Cause, Tally};
+
+use engramdb_engine::env::Random;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+use window::Window;
+
+/// Searches per sample unless `LIVE_RECALL_EVERY` says otherwise.
+pub const EVERY_DEFAULT: u64 = 1_000;
+/// Recall below which there is a warning unless `LIVE_RECALL_BOUND` says otherwise.
+pub const BOUND_DEFAULT: f64 = 0.9;
+
+/// Recall is judged from so many samples, and so many rows that they should have had: with fewer, 0.9 and 0.95 look alike.
+const JUDGED_SAMPLES_MIN: u64 = 10;
+const JUDGED_ROWS_MIN: u64 = 100;
+
+/// Rows up to which a search may become a sample: the copy and the audit are small then.
+pub const SAMPLE_ROWS_MAX: usize = 1_024;
+
+/// The live recall of one vector field.
+pub struct LiveRecall {
+    /// Searches until the next sample.
+    countdown: AtomicI64,
+    dropped: AtomicU64,
+    stale: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    window: Window,
+    /// Why recall is below the bound.
+    warning: Option<Cause>,
+}
+
+/// What is known of a field's recall at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LiveReport {
+    /// Of the last hour.
+    pub tally: Tally,
+    /// Samples that were not audited: for want of time, and because too much had changed.
+    pub dropped: u64,
+    pub stale: u64,
+    pub warning: Option<Cause>,
+}
+
+/// What an audit changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Verdict {
+    /// Recall fell below the bound.
+    Low(Tally, Cause),
+    Recovered(Tally),
+}
+
+impl Default for LiveRecall {
+    fn default() -> LiveRecall {
+        LiveRecall {
+            countdown: AtomicI64::new(EVERY_DEFAULT as i64),
+            dropped: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
+            state: Mutex::default(),
+        }
+    }
+}
+
+impl LiveRecall {
+    /// Counts a search; true if it is to become a sample. One in `every` is, at intervals that `random` decides, so that they
+    /// do not fall into step with a workload that repeats itself; none if `every` is 0.
+    pub fn is_due(&self, every: u64, random: &dyn Random) -> bool {
+        if every == 0 {
+            return false;
+        }
+        // Intervals are from 1 to 2 * every - 1.
+        let end = 2 * every as i64;
+        let left = self.countdown.fetch_sub(1, Ordering::Relaxed);
+        // It is past the end after `every` was made smaller, and below 1 between another search's turn and its `store`.
+        if left > 1 && left < end || left < 1 {
+            return false;
+        }
+        let next = 1 + (random.next_u64() % (end as u64 - 1)) as i64;
+        self.countdown.compare_exchange(left - 1, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() || {
+            // Others counted meanwhile.
+            self.countdown.store(next, Ordering::Relaxed);
+            left == 1
+        }
+    }
+
+    /// The search turned out to say nothing about the graph: the next one takes its turn.
+    pub fn pass_on(&self) {
+        self.countdown.store(1, Ordering::Relaxed);
+    }
+
+    fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_stale(&self) {
+        self.stale.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes in what an audit found, at this moment of the monotonic clock.
+    fn record(&self, tally: Tally, now: Duration, bound: f64) -> Option<Verdict> {
+        let mut state = self.state.lock();
+        state.window.add(now, tally);
+        let tally = state.window.total(now);
+        let recall = tally.recall()?;
+        if recall >= bound {
+            let was_low = state.warning.take().is_some();
+            return was_low.then_some(Verdict::Recovered(tally));
+        }
+        if tally.samples < JUDGED_SAMPLES_MIN || tally.wanted < JUDGED_ROWS_MIN {
+            return None;
+        }
+        let cause = tally.cause();
+        let was_low = state.warning.replace(cause).is_some();
+        (!was_low).then_some(Verdict::Low(tally, cause))
+    }
+
+    pub fn report(&self, now: Duration) -> LiveReport {
+        let state = self.state.lock();
+        LiveReport {
+            tally: state.window.total(now),
+            dropped: self.dropped.load(Ordering::Relaxed),
+            stale: self.stale.load(Ordering::Relaxed),
+            warning: state.warning,
+        }
+    }
+}
