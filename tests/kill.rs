@@ -12,12 +12,14 @@ use engramdb_resp::Value;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
-use std::time::Duration;
-use support::{Client, Server, TempDir};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use support::{Client, Server, TempDir, until};
 
 const ROUNDS: u64 = 200;
 const WRITERS: usize = 3;
 const PIPELINE_MAX: usize = 6;
+/// Of all writers together, before the server is killed.
+const OPERATIONS_PER_ROUND_MAX: usize = 400;
 
 /// One operation as a list of commands: one, or MULTI … EXEC.
 type Operation = Vec<Vec<String>>;
@@ -99,7 +101,7 @@ impl Journal {
     }
 
     /// Writes until the connection breaks.
-    fn write(&mut self, port: u16) {
+    fn write(&mut self, port: u16, all_acknowledged: &AtomicUsize) {
         let Ok(mut client) = Client::connect(port) else { return };
         loop {
             let count = self.random.random_range(1..=PIPELINE_MAX);
@@ -116,6 +118,7 @@ impl Journal {
                     }
                 }
                 self.acknowledged += 1;
+                all_acknowledged.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -173,11 +176,14 @@ fn nothing_acknowledged_is_lost_over_many_kills() {
             journal.check(&mut client, round);
         }
         let port = server.port;
+        let acknowledged = &AtomicUsize::new(0);
+        // Killed by the writers' progress, not by time: at any speed some rounds are short and some are long.
+        let wanted = random.random_range(0..OPERATIONS_PER_ROUND_MAX);
         std::thread::scope(|scope| {
             for journal in &mut journals {
-                scope.spawn(move || journal.write(port));
+                scope.spawn(move || journal.write(port, acknowledged));
             }
-            std::thread::sleep(Duration::from_millis(random.random_range(1..80)));
+            until("the writers stand still", || acknowledged.load(Ordering::Relaxed) >= wanted);
             server.kill();
         });
     }

@@ -7,8 +7,7 @@ mod support;
 
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
-use support::{Client, Server, TempDir};
+use support::{Client, Server, TempDir, until};
 
 fn engramdb(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_engramdb")).args(arguments).output().expect("the binary was built")
@@ -31,16 +30,12 @@ fn text(client: &mut Client, command: &[&str]) -> String {
 /// BGSAVE, and its end.
 fn snapshot(client: &mut Client) {
     text(client, &["BGSAVE"]);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let info = text(client, &["INFO", "persistence"]);
-        if info.contains("rdb_bgsave_in_progress:0") {
-            assert!(info.contains("rdb_last_bgsave_status:ok"), "{info}");
-            return;
-        }
-        assert!(Instant::now() < deadline, "the snapshot does not end");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let mut info = String::new();
+    until("the snapshot does not end", || {
+        info = text(client, &["INFO", "persistence"]);
+        info.contains("rdb_bgsave_in_progress:0")
+    });
+    assert!(info.contains("rdb_last_bgsave_status:ok"), "{info}");
 }
 
 fn vector(number: u32) -> Vec<u8> {

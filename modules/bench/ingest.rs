@@ -232,6 +232,12 @@ impl IngestArgs {
             });
             let (before, began) = (stored.load(Ordering::Relaxed), Instant::now());
             let outcome = closed_loop::run(searched, parameters, plan);
+            // A phase has stored something, however short it is and whatever else the machine does.
+            while writing.as_ref().is_some_and(|thread| !thread.is_finished())
+                && stored.load(Ordering::Relaxed) == before
+            {
+                std::thread::yield_now();
+            }
             let documents = (stored.load(Ordering::Relaxed) - before) as f64;
             let rate = documents / began.elapsed().as_secs_f64();
             stop.store(true, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
-use crate::support::{Server, TempDir};
+use crate::support::{Server, TempDir, until};
 use engramdb_resp::Value;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -45,13 +45,7 @@ fn wait_until_gone(directory: &Path, parent: &str) {
                 && words.iter().any(|word| Path::new(&**word) == directory)
         })
     };
-    for _ in 0..500 {
-        if !lives() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("the snapshot process outlives its server");
+    until("the snapshot process outlives its server", || !lives());
 }
 
 #[test]

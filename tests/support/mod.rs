@@ -55,7 +55,7 @@ impl Server {
             .spawn()
             .expect("the binary was built with the tests");
         let mut server = Server { child, port };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         while Client::connect(port).and_then(|mut client| client.call(&["PING"])).is_err() {
             if server.child.try_wait().expect("a child can be asked").is_some() || Instant::now() > deadline {
                 let log = std::fs::read_to_string(directory.join("server.log")).unwrap_or_default();
@@ -96,6 +96,21 @@ impl Drop for Server {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();
+    }
+}
+
+/// Longer than anything takes that comes at all, on a busy machine. Nothing is asserted about less.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until something is so that no event tells of: a process that is gone, a counter of another process.
+///
+/// # Panics
+/// With the complaint, if it never comes.
+pub fn until(complaint: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{complaint}");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

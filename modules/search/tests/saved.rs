@@ -60,8 +60,10 @@ fn answers(server: &Server) -> Vec<Vec<String>> {
 
 /// Keeps the graph, once it has everything.
 fn export(server: &Server) {
-    // What a worker has in hand is in the graph a moment later.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    // What a worker has in hand is pending until it is in the graph.
+    while !server.line("FT.INFO idx").contains(r#""pending_mutations", 0"#) {
+        std::thread::yield_now();
+    }
     for (_, export) in server.engine.exporters() {
         export().expect("the directory is writable");
     }
