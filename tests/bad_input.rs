@@ -239,17 +239,17 @@ fn index_definitions_that_make_no_sense() {
             "FLAT 5 TYPE FLOAT32 DIM 4 DISTANCE_METRIC",
             "Bad number of arguments for vector similarity index: got 5",
         ),
-        ("HNSW 5 TYPE FLOAT32 DIM 4 DISTANCE_METRIC", "index `DISTANCE_METRIC`"),
+        ("HNSW 5 TYPE FLOAT32 DIM 4 DISTANCE_METRIC", "got 5 but expected even number"),
         ("HNSW 4 TYPE FLOAT32 DIM 4", "without specifying DISTANCE_METRIC argument"),
-        ("HNSW 6 TYPE FLOAT32 DIM 0 DISTANCE_METRIC L2", "index `DIM`"),
-        ("HNSW 6 TYPE FLOAT32 DIM -4 DISTANCE_METRIC L2", "index `DIM`"),
-        ("HNSW 6 TYPE FLOAT32 DIM 99999999999 DISTANCE_METRIC L2", "index `DIM`"),
-        ("HNSW 6 TYPE FLOAT31 DIM 4 DISTANCE_METRIC L2", "index `TYPE`"),
-        ("HNSW 6 TYPE FLOAT32 DIM 4 DISTANCE_METRIC TAXI", "index `DISTANCE_METRIC`"),
+        ("HNSW 6 TYPE FLOAT32 DIM 0 DISTANCE_METRIC L2", "index dim"),
+        ("HNSW 6 TYPE FLOAT32 DIM -4 DISTANCE_METRIC L2", "index dim"),
+        ("HNSW 6 TYPE FLOAT32 DIM 99999999999 DISTANCE_METRIC L2", "index dim"),
+        ("HNSW 6 TYPE FLOAT31 DIM 4 DISTANCE_METRIC L2", "index type"),
+        ("HNSW 6 TYPE FLOAT32 DIM 4 DISTANCE_METRIC TAXI", "index metric"),
         ("HNSW 8 TYPE FLOAT32 DIM 4 DISTANCE_METRIC L2 FOO 1", "FOO"),
-        ("HNSW 8 TYPE FLOAT32 DIM 4 DISTANCE_METRIC L2 M 99999999", "index `M`"),
+        ("HNSW 8 TYPE FLOAT32 DIM 4 DISTANCE_METRIC L2 M 99999999", "index m:"),
         ("FLAT 9999999999999 TYPE", "Bad number of arguments"),
-        ("HNSW 9999999999999 TYPE", "not enough arguments"),
+        ("HNSW 9999999999998 TYPE", "Expected 9999999999998 parameters but got 1"),
         ("TREE 2 TYPE FLOAT32", "vector similarity algorithm"),
         (&format!("{HNSW} t TAG"), "Duplicate field in schema - t"),
         (&format!("{HNSW} x FOO"), "Invalid field type for field `x`"),
@@ -313,14 +313,19 @@ fn documents_and_queries_that_make_no_sense() {
     }
     for deep in ["(".repeat(50_000), "-".repeat(50_000), "@t:{".repeat(50_000), "(-".repeat(50_000)] {
         let answer = client.call(&knn(&deep, &good)).expect("an answer");
-        assert!(is_error_with(&answer, "Syntax error"), "{answer:?}");
+        let wanted = if deep.starts_with('@') { "Syntax error" } else { "Parser stack overflow" };
+        assert!(is_error_with(&answer, wanted), "{answer:?}");
     }
     for (options, wanted) in BAD_OPTIONS {
         let answer = client.call(&words(&format!("FT.SEARCH i * {options}"))).expect("an answer");
         assert!(is_error_with(&answer, wanted), "{options}: {answer:?}");
     }
-    for request in ["FT.SEARCH nope *", "FT.INFO nope", "FT.DROPINDEX nope"] {
-        assert!(is_error_with(&client.call(&words(request)).expect("an answer"), "Index not found: nope"));
+    for (request, wanted) in [
+        ("FT.SEARCH nope *", "nope: no such index"),
+        ("FT.INFO nope", "Unknown index name"),
+        ("FT.DROPINDEX nope", "Unknown Index name"),
+    ] {
+        assert!(is_error_with(&client.call(&words(request)).expect("an answer"), wanted));
     }
     assert_eq!(client.call(&["PING"]).expect("an answer"), Value::SimpleString("PONG".into()));
 }
@@ -332,7 +337,7 @@ const BAD_QUERIES: [(&str, &str); 18] = [
     ("*=>[KNN 99999999999 @v $b]", "KNN K parameter is too large"),
     ("*=>[KNN 3 @nope $b]", "Unknown field"),
     ("*=>[KNN 3 @t $b]", "Expected a VECTOR field"),
-    ("*=>[KNN 3 @v $other]", "Parameter not found `other`"),
+    ("*=>[KNN 3 @v $other]", "No such parameter `other`"),
     ("*=>[KNN 3 @v $b FOO 3]", "Invalid option"),
     ("*=>[KNN 3 @v $b EF_RUNTIME 0]", "Invalid value was given"),
     ("*=>[FOO 3 @v $b]", "Syntax error"),
@@ -348,7 +353,7 @@ const BAD_QUERIES: [(&str, &str); 18] = [
 
 const BAD_OPTIONS: [(&str, &str); 10] = [
     ("FOO", "Unknown argument `FOO`"),
-    ("LIMIT 0", "LIMIT needs two numeric arguments"),
+    ("LIMIT 0", "LIMIT requires two arguments"),
     ("LIMIT -1 3", "LIMIT needs two numeric arguments"),
     ("LIMIT 0 99999999999", "LIMIT exceeds maximum of 1000000"),
     ("SORTBY nope", "not loaded nor in schema"),

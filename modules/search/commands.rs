@@ -1,8 +1,10 @@
 //! The family's rows, and the short handlers.
 
-use crate::error;
+use crate::error::{self, Kind};
 use crate::module::{CREATES_PER_BATCH, KIND_CREATE, KIND_DROP, NUMBER, SearchModule, find};
 use crate::schema::FieldKind;
+use crate::search::styled;
+use crate::shape::shaped;
 use crate::{create, info, schema, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
@@ -44,7 +46,7 @@ pub const COMMANDS: &[Command] = &[
         "Returns the different tags of a field.",
     ),
     row(read("FT._LIST", "", list)).docs("2.0.0", "O(N) for N indexes", "Returns the names of all indexes."),
-    row(write("FT.DROPINDEX", "index [DD]", drop)).docs(
+    row(write("FT.DROPINDEX", "index [DD|KEEPDOCS]", drop)).docs(
         "2.0.0",
         "O(1), or O(N) for N documents with DD",
         "Deletes an index, and its documents with DD.",
@@ -66,12 +68,14 @@ fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         index.inspect(|index| view.wait_for(index.last_lsn())).is_some()
     });
     if exists {
-        return Err(error::INDEX_EXISTS);
+        return tx.read(|view| styled(view, Err(Kind::IndexExists.error())));
     }
-    let payload = create::parse(args)?.encode();
+    let parsed = create::parse(args);
+    let payload = tx.read(|view| styled(view, parsed))?.encode();
     let lsn = tx.lsn();
     if !tx.read(|view| view.module::<SearchModule>().has_id_left(lsn)) {
-        return Err(error::too_many_creates(CREATES_PER_BATCH));
+        let error = Kind::TooManyCreates.with([CREATES_PER_BATCH.to_string().into()]);
+        return tx.read(|view| styled(view, Err(error)));
     }
     tx.apply(Effect::Module {
         module: NUMBER,
@@ -84,25 +88,29 @@ fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 }
 
 fn describe(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let index = find(view, args[1])?;
+    let index = styled(view, find(view, args[1], Kind::NoIndexToTell))?;
     view.wait_for(index.last_lsn());
-    info::write(index, view.module::<SearchModule>().options.env.clock.monotonic(), reply);
+    let module = view.module::<SearchModule>();
+    let (now, style) = (module.options.env.clock.monotonic(), module.settings.error_style());
+    shaped(view, reply, |reply| info::write(index, now, style, reply));
     Ok(())
 }
 
 fn tag_values(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let index = find(view, args[1])?;
-    view.wait_for(index.last_lsn());
-    let field = index.definition.field(args[2]);
-    let field = field.ok_or(CommandError::of("SEARCH_ATTR_BAD No such field"))?;
-    if !matches!(index.definition.fields[field].kind, FieldKind::Tag { .. }) {
-        return Err(CommandError::of("SEARCH_ATTR_BAD Not a tag field"));
-    }
-    let documents = index.documents.read();
-    let tags = documents.terms(field).expect("tags have postings").terms();
-    reply.set(tags.len());
-    tags.for_each(|tag| reply.bulk(tag));
-    Ok(())
+    let write = |reply: &mut dyn Reply| {
+        let index = find(view, args[1], Kind::NoIndexToChange)?;
+        view.wait_for(index.last_lsn());
+        let field = index.definition.field(args[2]).ok_or(Kind::NoField.error())?;
+        if !matches!(index.definition.fields[field].kind, FieldKind::Tag { .. }) {
+            return Err(Kind::NoTagField.error());
+        }
+        let documents = index.documents.read();
+        let tags = documents.terms(field).expect("tags have postings").terms();
+        reply.set(tags.len());
+        tags.for_each(|tag| reply.bulk(tag));
+        Ok(())
+    };
+    styled(view, shaped(view, reply, write))
 }
 
 fn list(view: &View<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -110,18 +118,30 @@ fn list(view: &View<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let module = view.module::<SearchModule>();
     let here = module.indexes().filter(|(database, _)| *database == view.database());
     let names: Vec<&[u8]> = here.map(|(_, index)| &index.definition.name[..]).collect();
-    reply.set(names.len());
-    names.iter().for_each(|name| reply.bulk(name));
+    shaped(view, reply, |reply| {
+        reply.set(names.len());
+        names.iter().for_each(|name| reply.bulk(name));
+    });
     Ok(())
 }
 
 fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let with_documents = args.len() > 2;
-    if args.len() > 3 || (with_documents && !args.is(2, "DD")) {
-        let unknown = error::text(args[2]);
-        return Err(CommandError::new(format!("SEARCH_ARG_UNRECOGNIZED Unknown argument `{unknown}`")));
+    if args.len() > 3 {
+        return Err(CommandError::new(format!(
+            "ERR wrong number of arguments for '{}' command",
+            error::text(args[0])
+        )));
     }
-    let index = tx.read(|view| find(view, args[1]).cloned())?;
+    let with_documents = args.is(2, "DD");
+    // The empty word is what a client sends that would send DD otherwise.
+    let known = with_documents || args.is(2, "KEEPDOCS") || args.get(2).is_none_or(|word| word.is_empty());
+    let index = tx.read(|view| {
+        let found = find(view, args[1], Kind::NoIndexToChange).cloned();
+        styled(
+            view,
+            found.and_then(|index| if known { Ok(index) } else { Err(Kind::UnknownArgument.of(args[2])) }),
+        )
+    })?;
     if with_documents {
         let keys: Vec<Vec<u8>> = index.documents.read().keys().map(|(key, _)| key.to_vec()).collect();
         // Header, key and cause of each delete.
@@ -136,5 +156,6 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 }
 
 fn config(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    settings::config(&view.module::<SearchModule>().settings, args, reply)
+    let settings = &view.module::<SearchModule>().settings;
+    styled(view, shaped(view, reply, |reply| settings::config(settings, args, reply)))
 }

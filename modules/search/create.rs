@@ -1,16 +1,17 @@
 //! FT.CREATE's words, read into a definition.
 //!
-//! Every head option that clients send is read; those without a meaning here (scores, languages, what to leave out of
-//! text postings, TEMPORARY) are kept for FT.INFO and otherwise ignored. What would change answers and is not there
-//! yet (ON JSON, FILTER, GEO queries) is refused, here or where a query asks for it.
+//! Every head option that clients send is read and checked. Those that have nothing to do here (of scores, of languages, of
+//! what to leave out of text postings) are kept for FT.INFO; docs/compatibility.md lists them. What would change
+//! answers and is not there yet (ON JSON, FILTER, TEMPORARY, PHONETIC, GEO queries) is refused, here or where a query asks for it.
 
-use crate::error;
+use crate::error::{self, Kind, SearchError};
+use crate::request::is_language;
 use crate::schema::{
     Algorithm, Definition, EF_RUNTIME_DEFAULT, Field, FieldKind, IndexOptions, VectorOptions, element_name,
     quantization_name,
 };
 use crate::words::{list, value, whole_number};
-use engramdb_engine::command::{Args, CommandError, Options};
+use engramdb_engine::command::{Args, Options};
 use engramdb_engine::types::parse_double;
 use engramdb_vector::{Element, Metric, Quantization};
 
@@ -21,7 +22,7 @@ const DIMENSION_MAX: u64 = 65_536;
 const M_MAX: u64 = 2048;
 const EF_MAX: u64 = 1_000_000;
 
-type Parsed<T> = Result<T, CommandError>;
+type Parsed<T> = Result<T, SearchError>;
 
 /// Reads `FT.CREATE name [option…] SCHEMA field…`.
 pub fn parse(args: Args<'_>) -> Parsed<Definition> {
@@ -38,21 +39,21 @@ pub fn parse(args: Args<'_>) -> Parsed<Definition> {
     while !words.is_done() {
         let field = field(&mut words)?;
         if field.name.is_empty() {
-            return Err(CommandError::of("SEARCH_QUERY_BAD Field name cannot be empty"));
+            return Err(Kind::FieldUnnamed.error());
         }
         if fields.iter().any(|other| other.name == field.name) {
-            return Err(CommandError::new(format!(
-                "SEARCH_QUERY_BAD Duplicate field in schema - {}",
-                error::text(&field.name)
-            )));
+            return Err(Kind::FieldTwice.of(&field.name));
         }
         if fields.len() == FIELDS_MAX {
-            return Err(CommandError::new(format!("SEARCH_LIMIT Schema is limited to {FIELDS_MAX} fields")));
+            return Err(Kind::TooManyFields.with([FIELDS_MAX.to_string().into()]));
         }
         fields.push(field);
     }
     if fields.is_empty() {
-        return Err(CommandError::of("SEARCH_PARSE_ARGS Fields arguments are missing"));
+        return Err(Kind::NoFields.error());
+    }
+    if options.no_fields && options.max_text_fields {
+        return Err(error::unsupported("MAXTEXTFIELDS together with NOFIELDS is"));
     }
     Ok(Definition { id: 0, name: args[1].to_vec(), prefixes, options, fields })
 }
@@ -63,7 +64,7 @@ fn head_option(
     prefixes: &mut Vec<Vec<u8>>,
 ) -> Parsed<()> {
     if words.is_done() {
-        return Err(CommandError::of("SEARCH_PARSE_ARGS No schema found"));
+        return Err(Kind::NoSchema.error());
     }
     if words.take("ON") {
         return on(value(words, "ON")?);
@@ -90,31 +91,32 @@ fn head_option(
         options.stop_words = Some(list(words, "STOPWORDS")?);
     } else if words.take("LANGUAGE") {
         options.language = value(words, "LANGUAGE")?.to_ascii_lowercase();
+        if !is_language(&options.language) {
+            return Err(Kind::BadLanguage.error());
+        }
     } else if words.take("LANGUAGE_FIELD") {
         options.language_field = value(words, "LANGUAGE_FIELD")?.to_vec();
     } else if words.take("SCORE") {
         let score = parse_double(value(words, "SCORE")?).filter(|score| (0.0..=1.0).contains(score));
-        options.score = score.ok_or(CommandError::of("SEARCH_PARSE_ARGS Invalid score"))?;
+        options.score = score.ok_or(Kind::BadScore.error())?;
     } else if words.take("SCORE_FIELD") {
         options.score_field = value(words, "SCORE_FIELD")?.to_vec();
     } else if words.take("PAYLOAD_FIELD") {
-        value(words, "PAYLOAD_FIELD")?;
+        options.payload_field = value(words, "PAYLOAD_FIELD")?.to_vec();
     } else if words.take("TEMPORARY") {
-        let seconds = parse_double(value(words, "TEMPORARY")?).filter(|seconds| *seconds >= 0.0);
-        options.temporary_s = seconds.ok_or(error::bad_arguments("TEMPORARY", error::CONVERSION))? as u64;
+        let seconds: Option<i64> = whole_number(value(words, "TEMPORARY")?);
+        seconds.ok_or(error::bad_arguments("TEMPORARY", error::CONVERSION))?;
+        return Err(error::unsupported("TEMPORARY is"));
     } else if words.take("INDEXALL") {
         let choice = value(words, "INDEXALL")?;
         options.index_all = choice.eq_ignore_ascii_case(b"ENABLE");
         if !options.index_all && !choice.eq_ignore_ascii_case(b"DISABLE") {
-            return Err(CommandError::of(
-                "SEARCH_PARSE_ARGS Invalid argument for `INDEXALL`, use ENABLE/DISABLE",
-            ));
+            return Err(Kind::BadIndexAll.error());
         }
     } else if words.take("FILTER") {
-        return Err(CommandError::of("SEARCH_UNSUPPORTED FILTER is not supported in FT.CREATE"));
+        return Err(error::unsupported("FILTER in FT.CREATE is"));
     } else {
-        let unknown = error::text(words.word()?);
-        return Err(CommandError::new(format!("SEARCH_ARG_UNRECOGNIZED Unknown argument `{unknown}`")));
+        return Err(Kind::UnknownArgument.of(words.word()?));
     }
     Ok(())
 }
@@ -124,18 +126,15 @@ fn on(kind: &[u8]) -> Parsed<()> {
         return Ok(());
     }
     if kind.eq_ignore_ascii_case(b"JSON") {
-        return Err(CommandError::of("SEARCH_UNSUPPORTED ON JSON is not supported by this server yet"));
+        return Err(error::unsupported("ON JSON is"));
     }
-    Err(CommandError::new(format!("SEARCH_PARSE_ARGS Invalid rule type: {}", error::text(kind))))
+    Err(Kind::BadRuleType.of(kind))
 }
 
 fn field(words: &mut Options<'_>) -> Parsed<Field> {
     let identifier = words.word()?.to_vec();
-    let name = if words.take("AS") { value(words, "AS")?.to_vec() } else { identifier.clone() };
-    let quoted = error::text(&identifier);
-    let Some(type_name) = words.peek() else {
-        return Err(CommandError::new(format!("SEARCH_PARSE_ARGS Field `{quoted}` does not have a type")));
-    };
+    let name = if words.take("AS") { required(words, b"AS")?.to_vec() } else { identifier.clone() };
+    let Some(type_name) = words.peek() else { return Err(Kind::FieldUntyped.of(&name)) };
     let mut field = Field {
         identifier,
         name,
@@ -157,8 +156,7 @@ fn field(words: &mut Options<'_>) -> Parsed<Field> {
             FieldKind::Vector(vector(words)?)
         }
         _ => {
-            let text = format!("SEARCH_PARSE_ARGS Invalid field type for field `{quoted}`");
-            return Err(CommandError::new(text));
+            return Err(Kind::BadFieldType.of(&field.identifier));
         }
     };
     if !matches!(field.kind, FieldKind::Vector(_)) {
@@ -166,9 +164,7 @@ fn field(words: &mut Options<'_>) -> Parsed<Field> {
     }
     while field_option(words, &mut field)? {}
     if field.no_index && field.index_missing {
-        return Err(CommandError::new(format!(
-            "SEARCH_PARSE_ARGS 'Field cannot be defined with both `NOINDEX` and `INDEXMISSING` `{quoted}` '"
-        )));
+        return Err(Kind::FieldContradicts.of(&field.identifier));
     }
     Ok(field)
 }
@@ -177,7 +173,9 @@ fn field(words: &mut Options<'_>) -> Parsed<Field> {
 fn field_option(words: &mut Options<'_>, field: &mut Field) -> Parsed<bool> {
     if words.take("SORTABLE") {
         field.sortable = true;
-        field.unf = words.take("UNF") || matches!(field.kind, FieldKind::Numeric);
+        // What is compared as it is, is kept as it is.
+        let is_kept = matches!(field.kind, FieldKind::Numeric | FieldKind::Tag { case_sensitive: true, .. });
+        field.unf = words.take("UNF") || is_kept;
         return Ok(true);
     }
     if words.take("NOINDEX") {
@@ -191,12 +189,12 @@ fn field_option(words: &mut Options<'_>, field: &mut Field) -> Parsed<bool> {
     match &mut field.kind {
         FieldKind::Text { weight, no_stem, suffix_trie } => {
             if words.take("WEIGHT") {
-                *weight = parse_double(value(words, "WEIGHT")?)
-                    .ok_or_else(|| error::bad_arguments("WEIGHT", error::CONVERSION))?;
+                *weight = parse_double(value(words, "weight")?)
+                    .ok_or_else(|| error::bad_arguments("weight", error::CONVERSION))?;
             } else if words.take("NOSTEM") {
                 *no_stem = true;
             } else if words.take("PHONETIC") {
-                value(words, "PHONETIC")?;
+                return Err(phonetic(required(words, b"PHONETIC")?));
             } else if words.take("WITHSUFFIXTRIE") {
                 *suffix_trie = true;
             } else if words.take("INDEXEMPTY") {
@@ -208,14 +206,9 @@ fn field_option(words: &mut Options<'_>, field: &mut Field) -> Parsed<bool> {
         }
         FieldKind::Tag { separator, case_sensitive, suffix_trie } => {
             if words.take("SEPARATOR") {
-                *separator = match value(words, "SEPARATOR")? {
+                *separator = match required(words, b"SEPARATOR")? {
                     [separator] => *separator,
-                    other => {
-                        let got = error::text(other);
-                        return Err(CommandError::new(format!(
-                            "SEARCH_PARSE_ARGS Tag separator must be a single character. Got `{got}`"
-                        )));
-                    }
+                    other => return Err(Kind::BadSeparator.of(other)),
                 };
             } else if words.take("CASESENSITIVE") {
                 *case_sensitive = true;
@@ -233,6 +226,17 @@ fn field_option(words: &mut Options<'_>, field: &mut Field) -> Parsed<bool> {
     }
 }
 
+/// The word behind an option of a field.
+fn required<'a>(words: &mut Options<'a>, option: &[u8]) -> Parsed<&'a [u8]> {
+    words.word().map_err(|_| Kind::RequiresArgument.of(option))
+}
+
+/// What is wrong with PHONETIC: its value, or that there is none of it here.
+fn phonetic(matcher: &[u8]) -> SearchError {
+    let known: [&[u8]; 4] = [b"dm:en", b"dm:fr", b"dm:pt", b"dm:es"];
+    if known.contains(&matcher) { error::unsupported("PHONETIC is") } else { Kind::BadPhonetic.error() }
+}
+
 /// Reads `FLAT|HNSW count (name value)…`.
 fn vector(words: &mut Options<'_>) -> Parsed<VectorOptions> {
     let algorithm = value(words, "vector similarity algorithm")?;
@@ -240,27 +244,19 @@ fn vector(words: &mut Options<'_>) -> Parsed<VectorOptions> {
         b"FLAT" => Algorithm::Flat,
         b"HNSW" => Algorithm::Hnsw,
         b"SVS-VAMANA" => Algorithm::Svs,
-        _ => {
-            return Err(CommandError::of(
-                "SEARCH_PARSE_ARGS Bad arguments for vector similarity algorithm: Could not convert argument to expected type",
-            ));
-        }
+        _ => return Err(Kind::BadAlgorithm.error()),
     };
     const COUNT: &str = "vector similarity number of parameters";
     let count: Option<usize> = whole_number(value(words, COUNT)?);
     let count = count.ok_or_else(|| error::bad_arguments(COUNT, error::CONVERSION))?;
     // RediSearch counts the words of a graph before it reads them, and reads those of the others before it counts.
-    if algorithm != Algorithm::Hnsw && count % 2 == 1 {
-        return Err(CommandError::new(format!(
-            "SEARCH_PARSE_ARGS Bad number of arguments for vector similarity index: got {count} but expected even \
-             number as algorithm parameters (should be submitted as named arguments)"
-        )));
+    if count % 2 == 1 {
+        let odd = if algorithm == Algorithm::Hnsw { Kind::OddGraphCount } else { Kind::OddCount };
+        return Err(odd.with([count.to_string().into()]));
     }
     let given = count.min(words.left());
     if algorithm == Algorithm::Hnsw && given < count {
-        return Err(CommandError::of(
-            "SEARCH_PARSE_ARGS Bad arguments for vector similarity: not enough arguments",
-        ));
+        return Err(Kind::ShortGraph.with([count.to_string().into(), given.to_string().into()]));
     }
     let attributes = words.words(given)?;
     attributes_of(algorithm, attributes, count).map_err(|problem| problem.into_error(algorithm))
@@ -282,23 +278,48 @@ enum AttributeProblem {
 }
 
 impl AttributeProblem {
-    fn into_error(self, algorithm: Algorithm) -> CommandError {
-        let algorithm = algorithm.name();
-        CommandError::new(match self {
-            AttributeProblem::Missing(attribute) => format!(
-                "SEARCH_PARSE_ARGS Missing mandatory parameter: cannot create {algorithm} index without specifying {attribute} argument"
-            ),
-            AttributeProblem::Bad { attribute, cause } => format!(
-                "SEARCH_PARSE_ARGS Bad arguments for vector similarity {algorithm} index `{attribute}`: {cause}"
-            ),
+    fn into_error(self, algorithm: Algorithm) -> SearchError {
+        let algorithm = algorithm.name().into();
+        match self {
+            AttributeProblem::Missing(attribute) => {
+                Kind::AttributeMissing.with([algorithm, attribute.into()])
+            }
+            AttributeProblem::Bad { attribute, cause } => {
+                let (older, older_cause) = (older_name(attribute), older_cause(attribute, cause));
+                let parts = [attribute, older, cause, older_cause].map(Into::into);
+                let [attribute, older, cause, older_cause] = parts;
+                Kind::BadAttribute.with([algorithm, attribute, older, cause, older_cause])
+            }
             AttributeProblem::Unknown(attribute) => {
-                format!("SEARCH_PARSE_ARGS Bad arguments for algorithm {algorithm}: {attribute}")
+                Kind::AttributeUnknown.with([algorithm, attribute.into()])
             }
             AttributeProblem::Short { announced, given } => {
-                format!("SEARCH_PARSE_ARGS Expected {announced} parameters but got {given}")
+                Kind::Short.with([announced.to_string().into(), given.to_string().into()])
             }
-        })
+        }
     }
+}
+
+/// What RediSearch up to 8.6 calls an attribute in an error.
+fn older_name(attribute: &'static str) -> &'static str {
+    match attribute {
+        "TYPE" => "type",
+        "DIM" => "dim",
+        "DISTANCE_METRIC" => "metric",
+        "INITIAL_CAP" => "initial cap",
+        "BLOCK_SIZE" => "blocksize",
+        "M" => "m",
+        "EF_CONSTRUCTION" => "efConstruction",
+        "EF_RUNTIME" => "efRuntime",
+        "EPSILON" => "epsilon",
+        attribute => attribute,
+    }
+}
+
+/// What it says of a word that is none of those that the attribute has.
+fn older_cause(attribute: &str, cause: &'static str) -> &'static str {
+    let is_one_of_words = matches!(attribute, "TYPE" | "DISTANCE_METRIC" | "QUANTIZATION" | "COMPRESSION");
+    if is_one_of_words && cause == error::CONVERSION { error::UNKNOWN } else { cause }
 }
 
 /// Reads names and values; `announced` is how many words there should be.
@@ -364,8 +385,11 @@ impl Attributes {
                 options.initial_capacity = number(value, "INITIAL_CAP", 0, u64::MAX)?;
             }
             b"EPSILON" if options.algorithm != Algorithm::Flat => {
-                let epsilon = parse_double(value).filter(|epsilon| *epsilon >= 0.0 && epsilon.is_finite());
-                options.epsilon = epsilon.ok_or(bad("EPSILON", error::CONVERSION))?;
+                let epsilon = parse_double(value).ok_or(bad("EPSILON", error::CONVERSION))?;
+                if !(epsilon >= 0.0 && epsilon.is_finite()) {
+                    return Err(bad("EPSILON", error::BOUNDS));
+                }
+                options.epsilon = epsilon;
             }
             name => {
                 return match options.algorithm {
@@ -468,11 +492,11 @@ fn bad(attribute: &'static str, cause: &'static str) -> AttributeProblem {
 }
 
 fn number(word: &[u8], attribute: &'static str, least: u64, most: u64) -> Result<u64, AttributeProblem> {
-    let number = whole_number(word).ok_or(bad(attribute, error::CONVERSION))?;
-    if (least..=most).contains(&number) {
-        return Ok(number);
+    let number: i128 = whole_number(word).ok_or(bad(attribute, error::CONVERSION))?;
+    match u64::try_from(number) {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(bad(attribute, error::BOUNDS)),
     }
-    Err(bad(attribute, "Value is outside acceptable bounds"))
 }
 
 fn parse_metric(word: &[u8]) -> Result<Metric, AttributeProblem> {

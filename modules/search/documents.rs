@@ -7,6 +7,7 @@
 //!
 //! Not here: vectors (vectors.rs), and anything about time: what has expired is the reader's question.
 
+use crate::error::{Kind, SearchError};
 use crate::ids::Counted;
 use crate::postings::{NumberPostings, TermPostings};
 use crate::schema::{Definition, Field, FieldKind, VectorOptions};
@@ -460,7 +461,7 @@ pub fn pair_of<'a>(hash: &ReadHash<'a>, name: &[u8]) -> Option<(usize, &'a [u8])
 pub struct Unreadable {
     /// The field of the definition that it fails in.
     pub field: usize,
-    pub cause: String,
+    pub cause: SearchError,
 }
 
 /// Reads from a hash what the index wants of it.
@@ -484,13 +485,10 @@ fn read_with(
             FieldKind::Vector(vector) => {
                 is_vector(vector, bytes).then_some(Content::Vector).ok_or_else(|| {
                     if bytes.len() == vector.blob_bytes() {
-                        return "Could not add vector with a component that is not a finite number".to_owned();
+                        return Kind::NotFinite.error();
                     }
-                    format!(
-                        "SEARCH_VECTOR_BLOB_SIZE_MISMATCH Could not add vector with blob size {} (expected size {})",
-                        bytes.len(),
-                        vector.blob_bytes()
-                    )
+                    let (given, wanted) = (bytes.len().to_string(), vector.blob_bytes().to_string());
+                    Kind::BlobSize.with([given.into(), wanted.into()])
                 })
             }
             _ if field.no_index => Ok(Content::Present),
@@ -507,14 +505,34 @@ fn read_with(
             }
             FieldKind::Numeric => match parse_double(bytes) {
                 Some(number) => Ok(Content::Number(number)),
-                None => Err(format!("SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: '{}'", crate::error::text(bytes))),
+                None => Err(Kind::NotANumber.of(bytes)),
             },
-            FieldKind::Geo | FieldKind::GeoShape => Ok(Content::Present),
+            FieldKind::Geo => check_position(bytes).map(|()| Content::Present),
+            FieldKind::GeoShape => Ok(Content::Present),
         });
         content.unwrap_or(Ok(Content::Missing))
     };
     let of_field = |(field, definition)| content(definition).map_err(|cause| Unreadable { field, cause });
     definition.fields.iter().enumerate().map(of_field).collect()
+}
+
+/// The bounds of Mercator's projection, which RediSearch keeps positions in.
+const LATITUDE_MAX: f64 = 85.051_128_78;
+
+/// Whether this is `longitude,latitude`, in degrees; the comma may be a space.
+fn check_position(bytes: &[u8]) -> Result<(), SearchError> {
+    let comma = bytes.iter().position(|byte| b", ".contains(byte));
+    let degrees = comma.and_then(|comma| {
+        let (longitude, latitude) = (&bytes[..comma], bytes[comma + 1..].trim_ascii_start());
+        Some((parse_double(longitude)?, parse_double(latitude)?))
+    });
+    let (longitude, latitude) = degrees.ok_or(Kind::BadGeo.error())?;
+    if longitude.abs() > 180.0 || latitude.abs() > LATITUDE_MAX {
+        return Err(
+            Kind::GeoOutside.with([format!("{longitude:.6}").into(), format!("{latitude:.6}").into()])
+        );
+    }
+    Ok(())
 }
 
 fn tags(bytes: &[u8], separator: u8, case_sensitive: bool, keep_empty: bool) -> Vec<Vec<u8>> {

@@ -1,77 +1,320 @@
-//! The error texts that clients match on: RediSearch's, code word included.
+//! What is wrong with a request: one table of kinds, each with the two texts that clients know.
+//!
+//! Clients compare these texts. Those in use today know RediSearch's texts up to 8.6, which have no code word; from 8.8
+//! on each begins with one. The setting `search-error-style` chooses (`settings`). So an error is kept as its kind and
+//! what fills the text in, and becomes a text where a command ends.
 
+use crate::settings::Settings;
 use engramdb_engine::command::CommandError;
+use std::borrow::Cow;
+
+/// What went wrong: an entry of the table, or an error of the engine, which has one text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SearchError {
+    Listed(Kind, Vec<String>),
+    Engine(CommandError),
+}
+
+/// Which of the two texts a client gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// Without code words, as up to 8.6.
+    #[default]
+    Plain,
+    /// With code words, as from 8.8 on.
+    Codes,
+}
+
+/// Kinds, each with its plain text and the one with a code word. `{}` stands for what fills it in, in order; `{0}` and
+/// `{1}` by number.
+macro_rules! kinds {
+    ($($kind:ident: $plain:literal, $coded:literal;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind { $($kind),* }
+
+        impl Kind {
+            fn texts(self) -> [&'static str; 2] {
+                match self { $(Kind::$kind => [$plain, $coded]),* }
+            }
+
+            #[cfg(test)]
+            const ALL: &'static [Kind] = &[$(Kind::$kind),*];
+        }
+    };
+}
+
+kinds! {
+    // Indexes. RediSearch's commands each had a text of their own for one that is not there.
+    NoIndex: "{}: no such index", "SEARCH_INDEX_NOT_FOUND Index not found: {}";
+    NoIndexToTell: "Unknown index name", "SEARCH_INDEX_NOT_FOUND Index not found: {}";
+    NoIndexToChange: "Unknown Index name", "SEARCH_INDEX_NOT_FOUND Index not found: {}";
+    IndexExists: "Index already exists", "SEARCH_INDEX_EXISTS Index already exists";
+    TooManyCreates: "A transaction can create at most {} indexes", "SEARCH_LIMIT A transaction can create at most {} indexes";
+    NoField: "No such field", "SEARCH_ATTR_BAD No such field";
+    NoTagField: "Not a tag field", "SEARCH_ATTR_BAD Not a tag field";
+
+    // Options.
+    UnknownArgument: "Unknown argument `{}`", "SEARCH_ARG_UNRECOGNIZED Unknown argument `{}`";
+    UnknownArgumentAt: "Unknown argument `{0}` at position {1} for <main>",
+        "SEARCH_ARG_UNRECOGNIZED Unknown argument `{0}` at position {1} for <main>";
+    BadArguments: "Bad arguments for {}: {}", "SEARCH_PARSE_ARGS Bad arguments for {}: {}";
+    BadSortBy: "Bad SORTBY arguments", "SEARCH_PARSE_ARGS Bad SORTBY arguments";
+    NeedsArgument: "Need an argument for {}", "SEARCH_PARSE_ARGS Need an argument for {}";
+    NeedsTimeout: "Need argument for TIMEOUT", "SEARCH_PARSE_ARGS Need argument for TIMEOUT";
+    BadTimeout: "TIMEOUT requires a non negative integer", "SEARCH_PARSE_ARGS TIMEOUT requires a non negative integer";
+    BadDialect: "DIALECT requires a non negative integer >=1 and <= 4",
+        "SEARCH_PARSE_ARGS DIALECT requires a non negative integer >=1 and <= 4";
+    BadFormat: "FORMAT {} is not supported", "SEARCH_PARSE_ARGS FORMAT {} is not supported";
+    ExpandNeedsResp3: "EXPAND format is only supported with RESP3",
+        "SEARCH_PARSE_ARGS EXPAND format is only supported with RESP3";
+    ExpandNeedsDialect: "EXPAND format requires dialect 3 or greater",
+        "SEARCH_PARSE_ARGS EXPAND format requires dialect 3 or greater";
+    ExpandNeedsJson: "EXPAND format is only supported with JSON",
+        "SEARCH_PARSE_ARGS EXPAND format is only supported with JSON";
+    NoLanguage: "No such language", "SEARCH_QUERY_BAD No such language";
+    NoScorer: "No such scorer {}", "SEARCH_QUERY_BAD No such scorer {}";
+    SecondSortBy: "Multiple SORTBY steps are not allowed", "SEARCH_PARSE_ARGS Multiple SORTBY steps are not allowed";
+    SortByMax: "SORTBY MAX is not supported by FT.SEARCH", "SEARCH_PARSE_ARGS SORTBY MAX is not supported by FT.SEARCH";
+    NoProperty: "Property `{}` not loaded nor in schema", "SEARCH_PROP_NOT_FOUND Property `{}` not loaded nor in schema";
+    ReturnWithoutName: "RETURN path AS name - must be accompanied with NAME",
+        "SEARCH_PARSE_ARGS RETURN path AS name - must be accompanied with NAME";
+    ShortLimit: "LIMIT requires two arguments", "SEARCH_PARSE_ARGS LIMIT requires two arguments";
+    BadLimit: "LIMIT needs two numeric arguments", "SEARCH_PARSE_ARGS LIMIT needs two numeric arguments";
+    LimitOver: "{} exceeds maximum of {}", "SEARCH_LIMIT_OVER {} exceeds maximum of {}";
+    FilterShort: "FILTER requires 3 arguments", "SEARCH_PARSE_ARGS FILTER requires 3 arguments";
+    FilterEmpty: "Numeric/Geo filter value/s cannot be empty",
+        "SEARCH_PARSE_ARGS Numeric/Geo filter value/s cannot be empty";
+    FilterRange: "Bad {} range: {}", "SEARCH_PARSE_ARGS Bad {} range: {}";
+    ParametersUnpaired: "Parameters must be specified in PARAM VALUE pairs",
+        "SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs";
+    ParametersTwice: "Multiple PARAMS are not allowed. Parameters can be defined only once",
+        "SEARCH_ADD_ARGS Multiple PARAMS are not allowed. Parameters can be defined only once";
+    ParameterTwice: "Duplicate parameter `{}`", "SEARCH_ADD_ARGS Duplicate parameter `{}`";
+    NoParameter: "No such parameter `{}`", "SEARCH_PARAM_NOT_FOUND Parameter not found `{}`";
+    NoProfiledCommand: "No `SEARCH` or `AGGREGATE` provided", "No `SEARCH`, `AGGREGATE`, or `HYBRID` provided";
+    NoQueryKeyword: "The QUERY keyword is expected", "The QUERY keyword is expected";
+    NoQuery: "No query string provided", "SEARCH_PARSE_ARGS No query string provided";
+    Unsupported: "{} not supported by this server yet", "SEARCH_UNSUPPORTED {} not supported by this server yet";
+    Timeout: "Timeout limit was reached", "SEARCH_TIMEOUT Timeout limit was reached";
+    Backfilling: "Timeout limit was reached: the index is still being built from existing keys (FT.INFO says how far)",
+        "SEARCH_TIMEOUT Timeout limit was reached: the index is still being built from existing keys (FT.INFO says how far)";
+
+    // Queries.
+    Syntax: "Syntax error at offset {} near {}", "SEARCH_SYNTAX Syntax error at offset {} near {}";
+    NoVectorCommand: "Syntax error: Expecting Vector Similarity command at offset {} near {}",
+        "SEARCH_SYNTAX Syntax error: Expecting Vector Similarity command at offset {} near {}";
+    NoRangeCommand: "Syntax error: expecting vector similarity range command at offset {} near {}",
+        "SEARCH_SYNTAX Syntax error: expecting vector similarity range command at offset {} near {}";
+    TooDeep: "Parser stack overflow. Try moving nested parentheses more to the left",
+        "SEARCH_SYNTAX Parser stack overflow. Try moving nested parentheses more to the left";
+    QueryTooLarge: "The query is too large: it may have {} terms, each counted for every field that it is looked for in",
+        "SEARCH_LIMIT The query is too large: it may have {} terms, each counted for every field that it is looked for in";
+    UnknownField: "Unknown field at offset {} near {}", "SEARCH_SYNTAX Unknown field at offset {} near {}";
+    WrongField: "Expected a {0} field at offset {1} near {2}", "SEARCH_SYNTAX Expected a {0} field at offset {1} near {2}";
+    NeedsIndexMissing: "'ismissing' requires field '{1}' to be defined with 'INDEXMISSING'",
+        "SEARCH_SYNTAX 'ismissing' requires defining the field with 'INDEXMISSING' at offset {0} near {1}";
+    NeedsIndexEmpty: "Use `INDEXEMPTY` in field creation in order to index and query for empty strings",
+        "SEARCH_SYNTAX Use `INDEXEMPTY` in field creation in order to index and query for empty strings";
+    BadNumber: "Invalid numeric value ({}) for parameter `{}`",
+        "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value ({}) for parameter `{}`";
+    BadAttributeValue: "Invalid value ({}) for `{}`", "SEARCH_VALUE_BAD Invalid value ({}) for `{}`";
+    UnknownAttribute: "Invalid attribute {}", "SEARCH_OPTION_INVALID Invalid attribute {}";
+
+    // Vectors.
+    VectorQuery: "Error parsing vector similarity query: {}", "SEARCH_QUERY_BAD Error parsing vector similarity query: {}";
+    VectorOption: "Error parsing vector similarity parameters: Invalid option",
+        "SEARCH_OPTION_INVALID Invalid option (Error parsing vector similarity parameters)";
+    VectorValue: "Error parsing vector similarity parameters: Invalid value was given",
+        "SEARCH_VALUE_BAD Invalid value was given (Error parsing vector similarity parameters)";
+    VectorTwice: "Error parsing vector similarity parameters: Parameter was specified twice",
+        "SEARCH_PARAM_DUP Parameter was specified twice (Error parsing vector similarity parameters)";
+    NotHybrid: "Error parsing vector similarity parameters: hybrid query attributes were sent for a non-hybrid query",
+        "SEARCH_HYBRID_ATTR_NON_HYBRID hybrid query attributes were sent for a non-hybrid query (Error parsing vector similarity parameters)";
+    NotRange: "Error parsing vector similarity parameters: range query attributes were sent for a non-range query",
+        "SEARCH_RANGE_ATTR_NON_RANGE range query attributes were sent for a non-range query (Error parsing vector similarity parameters)";
+    BadPolicy: "Error parsing vector similarity parameters: invalid hybrid policy was given",
+        "SEARCH_HYBRID_POLICY_BAD invalid hybrid policy was given (Error parsing vector similarity parameters)";
+    ExactWithBatchSize: "Error parsing vector similarity parameters: 'batch size' is irrelevant for 'ADHOC_BF' policy",
+        "SEARCH_ADHOC_BATCH_SIZE_IRRELEVANT 'batch size' is irrelevant for the selected policy (Error parsing vector similarity parameters)";
+    ExactWithEf: "Error parsing vector similarity parameters: 'EF_RUNTIME' is irrelevant for 'ADHOC_BF' policy",
+        "SEARCH_ADHOC_EF_RUNTIME_IRRELEVANT 'EF_RUNTIME' is irrelevant for the selected policy (Error parsing vector similarity parameters)";
+    BadShardRatio: "Invalid shard k ratio value '{}'", "SEARCH_QUERY_BAD Invalid shard k ratio value '{}'";
+    NameTaken: "Property `{}` already exists in schema", "SEARCH_INDEX_EXISTS Property `{}` already exists in schema";
+    NameTwice: "Property `{}` specified more than once", "SEARCH_FIELD_DUP Property `{}` specified more than once";
+    SecondName: "Distance field was specified twice for vector query: {} and {}",
+        "SEARCH_FIELD_DUP Distance field was specified twice for vector query: {} and {}";
+
+    // Schemas.
+    NoSchema: "No schema found", "SEARCH_PARSE_ARGS No schema found";
+    NoFields: "Fields arguments are missing", "SEARCH_PARSE_ARGS Fields arguments are missing";
+    TooManyFields: "Schema is limited to {} fields", "SEARCH_LIMIT Schema is limited to {} fields";
+    FieldTwice: "Duplicate field in schema - {}", "SEARCH_QUERY_BAD Duplicate field in schema - {}";
+    FieldUnnamed: "Field name cannot be empty", "SEARCH_QUERY_BAD Field name cannot be empty";
+    FieldUntyped: "Field `{}` does not have a type", "SEARCH_PARSE_ARGS Field `{}` does not have a type";
+    BadFieldType: "Invalid field type for field `{}`", "SEARCH_PARSE_ARGS Invalid field type for field `{}`";
+    FieldContradicts: "'Field cannot be defined with both `NOINDEX` and `INDEXMISSING` `{}` '",
+        "SEARCH_PARSE_ARGS 'Field cannot be defined with both `NOINDEX` and `INDEXMISSING` `{}` '";
+    RequiresArgument: "{} requires an argument", "SEARCH_PARSE_ARGS {} requires an argument";
+    BadRuleType: "Invalid rule type: {}", "SEARCH_PARSE_ARGS Invalid rule type: {}";
+    BadLanguage: "Invalid language", "SEARCH_QUERY_BAD Invalid language";
+    BadScore: "Invalid score", "SEARCH_PARSE_ARGS Invalid score";
+    BadIndexAll: "Invalid argument for `INDEXALL`, use ENABLE/DISABLE",
+        "SEARCH_PARSE_ARGS Invalid argument for `INDEXALL`, use ENABLE/DISABLE";
+    BadPhonetic: "Matcher Format: <2 chars algorithm>:<2 chars language>. Support algorithms: double metaphone (dm). Supported languages: English (en), French (fr), Portuguese (pt) and Spanish (es)",
+        "SEARCH_INVAL Matcher Format: <2 chars algorithm>:<2 chars language>. Support algorithms: double metaphone (dm). Supported languages: English (en), French (fr), Portuguese (pt) and Spanish (es)";
+    BadSeparator: "Tag separator must be a single character. Got `{}`",
+        "SEARCH_PARSE_ARGS Tag separator must be a single character. Got `{}`";
+    BadAlgorithm: "Bad arguments for vector similarity algorithm: Unknown argument",
+        "SEARCH_PARSE_ARGS Bad arguments for vector similarity algorithm: Could not convert argument to expected type";
+    OddCount: "Bad number of arguments for vector similarity index: got {} but expected even number as algorithm parameters (should be submitted as named arguments)",
+        "SEARCH_PARSE_ARGS Bad number of arguments for vector similarity index: got {} but expected even number as algorithm parameters (should be submitted as named arguments)";
+    OddGraphCount: "Bad number of arguments for vector similarity index: got {} but expected even number (as algorithm parameters should be submitted as named arguments)",
+        "SEARCH_PARSE_ARGS Bad arguments for vector similarity: not enough arguments";
+    ShortGraph: "Expected {} parameters but got {}", "SEARCH_PARSE_ARGS Bad arguments for vector similarity: not enough arguments";
+    Short: "Expected {} parameters but got {}", "SEARCH_PARSE_ARGS Expected {} parameters but got {}";
+    AttributeMissing: "Missing mandatory parameter: cannot create {} index without specifying {} argument",
+        "SEARCH_PARSE_ARGS Missing mandatory parameter: cannot create {} index without specifying {} argument";
+    // 0: algorithm; 1, 2: the attribute's name, and RediSearch's older one; 3, 4: what is wrong with it, as newer and older ones say.
+    BadAttribute: "Bad arguments for vector similarity {0} index {2}: {4}",
+        "SEARCH_PARSE_ARGS Bad arguments for vector similarity {0} index `{1}`: {3}";
+    AttributeUnknown: "Bad arguments for algorithm {}: {}", "SEARCH_PARSE_ARGS Bad arguments for algorithm {}: {}";
+
+    // Documents that cannot be indexed, as FT.INFO tells.
+    BlobSize: "Could not add vector with blob size {} (expected size {})",
+        "SEARCH_VECTOR_BLOB_SIZE_MISMATCH Could not add vector with blob size {} (expected size {})";
+    NotFinite: "Could not add vector with a component that is not a finite number",
+        "Could not add vector with a component that is not a finite number";
+    NotANumber: "Invalid numeric value: '{}'", "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: '{}'";
+    BadGeo: "Invalid geo string", "SEARCH_GEO_FORMAT_BAD Invalid geo string";
+    GeoOutside: "Invalid geo coordinates: {}, {}", "SEARCH_GEO_FORMAT_BAD Invalid geo coordinates: {}, {}";
+
+    // FT.CONFIG.
+    SettingUnknown: "Invalid option", "SEARCH_OPTION_INVALID No such option";
+    SettingFixed: "{} is always {} in this server", "SEARCH_UNSUPPORTED {} is always {} in this server";
+    SettingValue: "Invalid {} value", "SEARCH_VALUE_BAD Invalid {} value";
+    SettingNumber: "{}", "SEARCH_PARSE_ARGS {}";
+}
+
+/// What can be wrong with the value of an option.
+pub const NO_VALUE: &str = "Expected an argument, but none provided";
+pub const CONVERSION: &str = "Could not convert argument to expected type";
+pub const BOUNDS: &str = "Value is outside acceptable bounds";
+pub const UNKNOWN: &str = "Unknown argument";
+
+impl From<CommandError> for SearchError {
+    fn from(error: CommandError) -> SearchError {
+        SearchError::Engine(error)
+    }
+}
+
+impl SearchError {
+    /// The text, in the style that the settings ask for.
+    pub fn styled(&self, settings: &Settings) -> CommandError {
+        self.in_style(settings.error_style())
+    }
+
+    pub fn in_style(&self, style: Style) -> CommandError {
+        match self {
+            SearchError::Listed(kind, parts) if parts.is_empty() => {
+                CommandError::of(kind.texts()[style as usize])
+            }
+            SearchError::Listed(kind, parts) => {
+                CommandError::new(filled(kind.texts()[style as usize], parts))
+            }
+            SearchError::Engine(error) => error.clone(),
+        }
+    }
+}
+
+/// The text with its parts in their places.
+fn filled(text: &str, parts: &[String]) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    let mut next = 0;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (number, after) = after.split_once('}').expect("each brace is closed");
+        let place = if number.is_empty() { next } else { number.parse().expect("a place is a number") };
+        next += 1;
+        out.push_str(before);
+        out.push_str(&parts[place]);
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+impl Kind {
+    pub fn error(self) -> SearchError {
+        SearchError::Listed(self, Vec::new())
+    }
+
+    /// With a client's bytes filled in.
+    pub fn of(self, bytes: &[u8]) -> SearchError {
+        SearchError::Listed(self, vec![text(bytes)])
+    }
+
+    pub fn with<'p, const N: usize>(self, parts: [Cow<'p, str>; N]) -> SearchError {
+        SearchError::Listed(self, parts.into_iter().map(Cow::into_owned).collect())
+    }
+}
 
 /// A client's bytes as they are shown in an error.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(128)]).into_owned()
 }
 
-pub fn unknown_index(name: &[u8]) -> CommandError {
-    CommandError::new(format!("SEARCH_INDEX_NOT_FOUND Index not found: {}", text(name)))
+pub fn query_too_large(size_max: usize) -> SearchError {
+    Kind::QueryTooLarge.with([size_max.to_string().into()])
 }
 
-pub const INDEX_EXISTS: CommandError = CommandError::of("SEARCH_INDEX_EXISTS Index already exists");
-pub const TIMEOUT: CommandError = CommandError::of("SEARCH_TIMEOUT Timeout limit was reached");
-/// What can be wrong with the value of an option.
-pub const NO_VALUE: &str = "Expected an argument, but none provided";
-pub const CONVERSION: &str = "Could not convert argument to expected type";
-
-pub const BACKFILLING: CommandError = CommandError::of(
-    "SEARCH_TIMEOUT Timeout limit was reached: the index is still being built from existing keys (FT.INFO says how far)",
-);
-
-pub fn too_many_creates(most: u64) -> CommandError {
-    CommandError::new(format!("SEARCH_LIMIT A transaction can create at most {most} indexes"))
+/// An error about the query's text: which, where, and at what.
+pub fn at(kind: Kind, offset: usize, near: &[u8]) -> SearchError {
+    kind.with([offset.to_string().into(), text(near).into()])
 }
 
-pub fn query_too_large(size_max: usize) -> CommandError {
-    CommandError::new(format!(
-        "SEARCH_LIMIT The query is too large: it may have {size_max} terms, each counted for every field that it is looked for in"
-    ))
+pub fn wrong_field(wanted: &str, offset: usize, name: &[u8]) -> SearchError {
+    Kind::WrongField.with([wanted.into(), offset.to_string().into(), text(name).into()])
 }
 
-pub fn syntax(offset: usize, near: &[u8]) -> CommandError {
-    syntax_at("Syntax error", offset, near)
+pub fn bad_arguments(option: &str, cause: &str) -> SearchError {
+    Kind::BadArguments.with([option.into(), cause.into()])
 }
 
-pub fn syntax_at(cause: &str, offset: usize, near: &[u8]) -> CommandError {
-    CommandError::new(format!("SEARCH_SYNTAX {cause} at offset {offset} near {}", text(near)))
+pub fn vector_query(cause: &str) -> SearchError {
+    Kind::VectorQuery.with([cause.into()])
 }
 
-pub fn unknown_field(name: &[u8]) -> CommandError {
-    syntax_at("Unknown field", 0, name)
+pub fn unsupported(what: &str) -> SearchError {
+    Kind::Unsupported.with([what.into()])
 }
 
-pub fn wrong_field(wanted: &str, offset: usize, name: &[u8]) -> CommandError {
-    syntax_at(&format!("Expected a {wanted} field"), offset, name)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-pub fn unknown_parameter(name: &[u8]) -> CommandError {
-    CommandError::new(format!("SEARCH_PARAM_NOT_FOUND Parameter not found `{}`", text(name)))
-}
+    #[test]
+    fn every_text_can_be_filled_in() {
+        let parts: Vec<String> = (0..5).map(|part| format!("<{part}>")).collect();
+        for kind in Kind::ALL {
+            for text in kind.texts() {
+                assert!(!filled(text, &parts).contains(['{', '}']), "{text}");
+            }
+            let [plain, coded] = kind.texts();
+            assert!(!plain.starts_with("SEARCH_"), "{plain}");
+            assert!(coded.starts_with("SEARCH_") || coded.starts_with(char::is_uppercase), "{coded}");
+        }
+    }
 
-pub fn bad_arguments(option: &str, cause: &str) -> CommandError {
-    CommandError::new(format!("SEARCH_PARSE_ARGS Bad arguments for {option}: {cause}"))
-}
-
-pub fn duplicate_parameter(name: &[u8]) -> CommandError {
-    CommandError::new(format!("SEARCH_ADD_ARGS Duplicate parameter `{}`", text(name)))
-}
-
-/// Errors of KNN's attributes: code, and what went wrong.
-pub fn vector_parameter(code: &str, cause: &str) -> CommandError {
-    CommandError::new(format!("{code} {cause} (Error parsing vector similarity parameters)"))
-}
-
-pub fn unknown_attribute(name: &[u8]) -> CommandError {
-    CommandError::new(format!("SEARCH_OPTION_INVALID Invalid attribute {}", text(name)))
-}
-
-pub fn vector_query(cause: &str) -> CommandError {
-    CommandError::new(format!("SEARCH_QUERY_BAD Error parsing vector similarity query: {cause}"))
-}
-
-pub fn unsupported(what: &str) -> CommandError {
-    CommandError::new(format!("SEARCH_UNSUPPORTED {what} not supported by this server yet"))
+    #[test]
+    fn a_kind_has_a_text_in_either_style() {
+        let error = Kind::NoIndexToTell.of(b"i");
+        assert_eq!(error.in_style(Style::Plain), CommandError::of("Unknown index name"));
+        assert_eq!(
+            error.in_style(Style::Codes),
+            CommandError::of("SEARCH_INDEX_NOT_FOUND Index not found: i")
+        );
+        let error = at(Kind::NeedsIndexMissing, 10, b"c");
+        let plain = "'ismissing' requires field 'c' to be defined with 'INDEXMISSING'";
+        assert_eq!(error.in_style(Style::Plain), CommandError::of(plain));
+    }
 }

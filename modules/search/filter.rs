@@ -89,16 +89,41 @@ impl Ranges {
         self.matched.iter().find(|matched| matched.range == *range).map(|matched| &matched.documents)
     }
 
-    /// What a document's distance is by this name, if a range that calls it so has the document.
-    pub fn distance_called(&self, id: u32, name: &[u8]) -> Option<f64> {
-        self.distances(id).find(|(alias, _)| ***alias == *name).map(|(_, distance)| distance)
+    /// Names and distances that the ranges of a tree say of a document that matches it: of ranges that have a name for it, and
+    /// of the parts of the tree that match.
+    pub fn distances(&self, documents: &Documents, tree: &Node, id: u32) -> Vec<(Arc<[u8]>, f64)> {
+        let mut found = Vec::new();
+        if tree.has_optional_range() {
+            self.gather(documents, tree, id, &mut found);
+        } else {
+            found.extend(self.matched.iter().filter_map(|matched| matched.distance(id)));
+        }
+        found
     }
 
-    /// What each range that has a name for it says of a document's distance.
-    pub fn distances(&self, id: u32) -> impl Iterator<Item = (&Arc<[u8]>, f64)> {
-        self.matched
-            .iter()
-            .filter_map(move |matched| Some((matched.range.alias.as_ref()?, *matched.distances.get(&id)?)))
+    /// Adds what the node says of the document, if it means that; says whether it does.
+    fn gather(&self, documents: &Documents, node: &Node, id: u32, found: &mut Vec<(Arc<[u8]>, f64)>) -> bool {
+        let before = found.len();
+        let mut part = |node: &Node| self.gather(documents, node, id, found);
+        let is_meant = match node {
+            Node::And(nodes) => nodes.iter().all(part),
+            // Each part is asked, also behind one that matches.
+            Node::Or(nodes) => nodes.iter().filter(|node| part(node)).count() > 0,
+            Node::Optional(node) => {
+                part(node);
+                true
+            }
+            Node::Range(range) => {
+                let matched = self.matched.iter().find(|matched| matched.range == *range);
+                found.extend(matched.and_then(|matched| matched.distance(id)));
+                matched.is_some_and(|matched| matched.documents.contains(id))
+            }
+            node => means(documents, self, node, id),
+        };
+        if !is_meant {
+            found.truncate(before);
+        }
+        is_meant
     }
 }
 
@@ -109,6 +134,11 @@ impl Matched {
             documents: ids::bitmap_of(rows.iter().map(|row| row.id).collect()),
             distances: rows.iter().map(|row| (row.id, row.distance)).collect(),
         }
+    }
+
+    /// The range's name for it, and a document's distance; `None` where either is missing.
+    fn distance(&self, id: u32) -> Option<(Arc<[u8]>, f64)> {
+        Some((self.range.alias.clone()?, *self.distances.get(&id)?))
     }
 }
 

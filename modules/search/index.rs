@@ -4,6 +4,7 @@
 //! mutation change under one hold of `documents`, so that who knows a document's version has its vector too.
 
 use crate::documents::{self, Content, Documents, Unreadable};
+use crate::error::SearchError;
 use crate::prepared::PreparedCache;
 use crate::schema::{Definition, FieldKind};
 use crate::vectors::{BACKFILL_TAIL_MAX, Source, TAIL_MAX, VectorField};
@@ -44,6 +45,8 @@ pub struct Index {
     pub failures: Mutex<Failures>,
     /// Searches answered, for FT.INFO.
     pub uses: AtomicU64,
+    /// That documents took to be indexed, but for their graphs; see `indexing_time`.
+    indexing_ns: AtomicU64,
     /// Searches by their words; they hold as long as the definition.
     pub prepared: PreparedCache,
     last_lsn: AtomicU64,
@@ -63,15 +66,18 @@ pub struct Failures {
 #[derive(Clone, Debug, Default)]
 pub struct FailureCount {
     pub count: u64,
-    pub last_error: String,
+    pub last_error: Option<SearchError>,
     pub last_key: Vec<u8>,
 }
 
 impl Failures {
     fn add(&mut self, Unreadable { field, cause }: Unreadable, key: &[u8]) {
         for failures in [&mut self.all, &mut self.by_field[field]] {
-            *failures =
-                FailureCount { count: failures.count + 1, last_error: cause.clone(), last_key: key.to_vec() };
+            *failures = FailureCount {
+                count: failures.count + 1,
+                last_error: Some(cause.clone()),
+                last_key: key.to_vec(),
+            };
         }
     }
 }
@@ -102,6 +108,7 @@ impl Index {
                 by_field: vec![FailureCount::default(); definition.fields.len()],
             }),
             uses: AtomicU64::new(0),
+            indexing_ns: AtomicU64::new(0),
             prepared: PreparedCache::default(),
             last_lsn: AtomicU64::new(created.0),
             backfill: Mutex::new((!is_complete).then(Backfill::new)),
@@ -178,8 +185,32 @@ impl Index {
         self.definition.fields.iter().any(|indexed| indexed.identifier == field)
     }
 
+    /// The time that indexing has taken since the start, of all threads together.
+    pub fn indexing_time(&self) -> Duration {
+        let own = Duration::from_nanos(self.indexing_ns.load(Ordering::Relaxed));
+        self.vectors.iter().flatten().map(|vectors| vectors.indexing_time()).fold(own, |sum, time| sum + time)
+    }
+
+    /// Notes the time that indexing took somebody.
+    pub fn spent(&self, time: Duration) {
+        self.indexing_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
     /// Makes the index say of a key what the keyspace says. Returns, by field, where vectors stand from now on.
     fn refresh(
+        &self,
+        workers: &Workers,
+        source: Source,
+        key: &[u8],
+        hash: Option<&Hash>,
+    ) -> Vec<(usize, Housed)> {
+        let began = workers.clock().monotonic();
+        let housed = self.refresh_untimed(workers, source, key, hash);
+        self.spent(workers.clock().monotonic().saturating_sub(began));
+        housed
+    }
+
+    fn refresh_untimed(
         &self,
         workers: &Workers,
         source: Source,
@@ -323,7 +354,10 @@ impl Index {
         }
         let most = if self.is_backfilling() { BACKFILL_TAIL_MAX } else { 0 };
         for vectors in self.vectors.iter().flatten() {
-            if vectors.help(most) {
+            let began = workers.clock().monotonic();
+            let calls = vectors.help(most);
+            vectors.spent(workers.clock().monotonic().saturating_sub(began));
+            if calls {
                 workers.call(vectors);
             }
         }
@@ -390,6 +424,7 @@ mod tests {
     use super::*;
     use crate::schema::IndexOptions;
     use engramdb_engine::command::Args;
+    use engramdb_engine::env::Env;
 
     /// An index whose backfill has not begun.
     fn waiting() -> Arc<Index> {
@@ -437,7 +472,7 @@ mod tests {
         std::thread::spawn({
             let index = index.clone();
             move || {
-                index.refresh(&Workers::start(0), Source::Live, b"a list", None);
+                index.refresh(&Workers::start(0, Env::system().clock), Source::Live, b"a list", None);
                 done.send(()).expect("somebody waits for it");
             }
         });

@@ -1,5 +1,6 @@
 //! FT.INFO in RediSearch's order of fields, which clients read by position, and the section of INFO.
 
+use crate::error::Style;
 use crate::index::{FailureCount, Index};
 use crate::live::{Auditor, Cause, LiveReport};
 use crate::number::format_number;
@@ -45,10 +46,10 @@ impl Part {
 }
 
 /// Writes FT.INFO's reply.
-pub fn write(index: &Index, now: Duration, reply: &mut dyn Reply) {
+pub fn write(index: &Index, now: Duration, style: Style, reply: &mut dyn Reply) {
     let mut parts = head(index, reply.is_resp3());
     parts.extend(statistics(index));
-    parts.extend(tail(index));
+    parts.extend(tail(index, style));
     parts.push(("live_recall", Part::List(live_recall(index, now))));
     Part::Map(parts).write(reply);
 }
@@ -58,7 +59,8 @@ fn head(index: &Index, is_resp3: bool) -> Vec<(&'static str, Part)> {
     let options = &definition.options;
     let flags = [
         (options.no_offsets, "NOOFFSETS"),
-        (options.no_highlight, "NOHL"),
+        // Without offsets there is nothing to highlight by.
+        (options.no_highlight || options.no_offsets, "NOHL"),
         (options.no_fields, "NOFIELDS"),
         (options.no_frequencies, "NOFREQS"),
         (options.max_text_fields, "MAXTEXTFIELDS"),
@@ -70,6 +72,7 @@ fn head(index: &Index, is_resp3: bool) -> Vec<(&'static str, Part)> {
         ("default_language", &options.language),
         ("language_field", &options.language_field),
         ("score_field", &options.score_field),
+        ("payload_field", &options.payload_field),
     ] {
         if !value.is_empty() {
             rule.push((name, Part::text(value)));
@@ -180,7 +183,7 @@ fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
         ("offsets_per_term_avg", zero()),
         ("offset_bits_per_record_avg", zero()),
         ("hash_indexing_failures", Part::Integer(index.failures.lock().all.count as i64)),
-        ("total_indexing_time", zero()),
+        ("total_indexing_time", Part::Number(index.indexing_time().as_secs_f64() * 1000.0)),
         ("indexing", Part::Integer(i64::from(backfilling))),
         ("percent_indexed", Part::Number(index.progress())),
         ("number_of_uses", Part::Integer(index.uses.load(Ordering::Relaxed) as i64)),
@@ -189,15 +192,18 @@ fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
     ]
 }
 
-fn tail(index: &Index) -> Vec<(&'static str, Part)> {
+fn tail(index: &Index, style: Style) -> Vec<(&'static str, Part)> {
     let zeros =
         |names: &[&'static str]| Part::Map(names.iter().map(|&name| (name, Part::Integer(0))).collect());
     let failures = index.failures.lock().clone();
     let or_none = |text: &[u8]| if text.is_empty() { Part::text("N/A") } else { Part::text(text) };
+    let last_error = |failures: &FailureCount| {
+        failures.last_error.as_ref().map_or(String::new(), |error| error.in_style(style).text().to_owned())
+    };
     let errors = |failures: &FailureCount| {
         vec![
             ("indexing failures", Part::Integer(failures.count as i64)),
-            ("last indexing error", or_none(failures.last_error.as_bytes())),
+            ("last indexing error", or_none(last_error(failures).as_bytes())),
             ("last indexing error key", or_none(&failures.last_key)),
         ]
     };

@@ -39,6 +39,7 @@ mod saved;
 mod schema;
 mod search;
 mod settings;
+mod shape;
 mod stale;
 mod text;
 mod vectors;

@@ -122,7 +122,11 @@ impl Plan {
         let mut left = matches.documents.iter();
         let evaluation = Evaluation::new(&self.index.documents, &matches.ranges, &is_late);
         let key = |documents: &Documents, id: u32| match order {
-            Order::Distance(name) => matches.ranges.distance_called(id, name).map(SortKey::Number),
+            Order::Distance(name) => {
+                let distances = matches.ranges.distances(documents, &self.query.filter, id);
+                let named = distances.into_iter().find(|(alias, _)| **alias == *name);
+                named.map(|(_, distance)| SortKey::Number(distance))
+            }
             Order::Number(field) => match documents.value(id, field) {
                 Value::Number(number) => Some(SortKey::Number(*number)),
                 _ => None,

@@ -1,6 +1,6 @@
 //! The module: all indexes of a store, and what the engine tells them.
 
-use crate::error;
+use crate::error::{Kind, SearchError};
 use crate::index::Index;
 use crate::info;
 use crate::leftover::Leftover;
@@ -11,7 +11,6 @@ use crate::saved::{self, AllSaved};
 use crate::schema::{self, Definition};
 use crate::settings::Settings;
 use crate::workers::Workers;
-use engramdb_engine::command::CommandError;
 use engramdb_engine::effect::{Effect, Record};
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Database, Housing, Keyspace};
@@ -77,10 +76,10 @@ impl SearchModule {
             restoring: BTreeMap::new(),
             auditor: Auditor::start(options.env.clone(), settings.clone(), options.offline),
             settings,
+            workers: Workers::start(threads, options.env.clock.clone()),
             options,
             indexes: BTreeMap::new(),
             ids: BTreeSet::new(),
-            workers: Workers::start(threads),
             leftovers: VecDeque::new(),
             last_created: (Lsn(0), 0),
             live: false,
@@ -177,11 +176,11 @@ impl SearchModule {
     }
 }
 
-/// The index, or the error that it is not there, which waits for whatever may have dropped it.
-pub fn find<'v>(view: &View<'v>, name: &[u8]) -> Result<&'v Arc<Index>, CommandError> {
+/// The index, or an error of this kind that it is not there, which waits for whatever may have dropped it.
+pub fn find<'v>(view: &View<'v>, name: &[u8], absent: Kind) -> Result<&'v Arc<Index>, SearchError> {
     view.module::<SearchModule>().index(view.database(), name).ok_or_else(|| {
         view.whole_keyspace();
-        error::unknown_index(name)
+        absent.of(name)
     })
 }
 

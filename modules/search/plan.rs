@@ -3,7 +3,7 @@
 //! How it goes on from here is in search.rs; reply.rs and profile.rs write what came of it.
 
 use crate::documents::Documents;
-use crate::error;
+use crate::error::{Kind, SearchError};
 use crate::filter::Ranges;
 use crate::index::Index;
 use crate::live::{AuditorHandle, LiveReport};
@@ -12,7 +12,6 @@ use crate::query::{Knn, Node, Pattern, Query, TextMatch};
 use crate::request::Request;
 use crate::schema::Algorithm;
 use crate::vectors::Cost;
-use engramdb_engine::command::{CommandError, Outcome};
 use engramdb_engine::env::Env;
 use engramdb_engine::view::HashView;
 use std::cmp::Ordering;
@@ -96,14 +95,13 @@ impl Plan {
     }
 
     /// What can be wrong beyond the query's text.
-    pub fn check(&self) -> Outcome {
+    pub fn check(&self) -> Result<(), SearchError> {
         let Some(sort_by) = &self.request().sort_by else { return Ok(()) };
         let known = self.index.definition.field(&sort_by.field).is_some() || self.is_distance(&sort_by.field);
         if known {
             return Ok(());
         }
-        let field = error::text(&sort_by.field);
-        Err(CommandError::new(format!("SEARCH_PROP_NOT_FOUND Property `{field}` not loaded nor in schema")))
+        Err(Kind::NoProperty.of(&sort_by.field))
     }
 
     /// True if a part of the query calls its distance so.
@@ -216,9 +214,9 @@ impl<'r> Row<'r> {
         Row { key, id, nearest, ranges: Vec::new(), hash: None, sort_key: SortKey::Absent }
     }
 
-    /// Adds what ranges say of a document that they know by this id.
-    pub fn add(&mut self, ranges: &Ranges, id: u32) {
-        self.ranges.extend(ranges.distances(id).map(|(alias, distance)| (alias.clone(), distance)));
+    /// Adds what the ranges of a tree say of a document that matches it, and has this id.
+    pub fn add(&mut self, ranges: &Ranges, documents: &Documents, tree: &Node, id: u32) {
+        self.ranges.extend(ranges.distances(documents, tree, id));
     }
 
     /// Names and distances, that of KNN first.

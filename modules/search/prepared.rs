@@ -7,12 +7,12 @@
 //! that is full it becomes the old one, which is dropped with whatever was not used since. So texts that never come
 //! again push nothing out that does. Searches share one lock for the length of a look-up.
 
-use crate::error;
+use crate::error::{self, Kind, SearchError};
 use crate::postings::Limit;
-use crate::query::{self, Node, Query, Template};
+use crate::query::{self, Node, Query, Scope, Template};
 use crate::request::{self, Request};
 use crate::schema::{Definition, FieldKind};
-use engramdb_engine::command::{Args, CommandError};
+use engramdb_engine::command::Args;
 use engramdb_engine::types::parse_double;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -43,10 +43,11 @@ pub struct Prepared {
 
 impl Prepared {
     /// Understands a request; the values of its parameters are not looked at.
-    pub fn new(definition: &Definition, args: Args<'_>) -> Result<Prepared, CommandError> {
+    pub fn new(definition: &Definition, args: Args<'_>) -> Result<Prepared, SearchError> {
         let (request, parameters) = request::parse(args)?;
-        let mut template =
-            query::parse(definition, args[QUERY_AT], &parameters, request.in_fields.as_deref())?;
+        let scope =
+            Scope { in_fields: request.in_fields.as_deref(), keeps_stop_words: request.keeps_stop_words };
+        let mut template = query::parse(definition, args[QUERY_AT], &parameters, scope)?;
         add_filters(definition, &request, &mut template)?;
         let mut words: Vec<Option<Box<[u8]>>> =
             args.from(QUERY_AT).iter().map(|word| Some(Box::from(*word))).collect();
@@ -55,7 +56,7 @@ impl Prepared {
     }
 
     /// The query with the request's values. The request's words are those that this was made of, but for the values.
-    pub fn bind(&self, definition: &Definition, args: Args<'_>) -> Result<Query, CommandError> {
+    pub fn bind(&self, definition: &Definition, args: Args<'_>) -> Result<Query, SearchError> {
         self.template.bind(definition, &args)
     }
 
@@ -74,7 +75,7 @@ fn add_filters(
     definition: &Definition,
     request: &Request,
     template: &mut Template,
-) -> Result<(), CommandError> {
+) -> Result<(), SearchError> {
     let mut conditions = Vec::with_capacity(request.filters.len());
     for [field, least, most] in &request.filters {
         let number = |end: &str, word: &[u8]| {
@@ -82,13 +83,11 @@ fn add_filters(
                 Some(digits) => (true, digits),
                 None => (false, word),
             };
-            let value = parse_double(digits).ok_or_else(|| {
-                let digits = error::text(digits);
-                CommandError::new(format!("SEARCH_PARSE_ARGS Bad {end} range: {digits}"))
-            })?;
-            Ok(Limit { value, exclusive })
+            let value = parse_double(digits)
+                .ok_or_else(|| Kind::FilterRange.with([end.into(), error::text(digits).into()]))?;
+            Ok::<Limit, SearchError>(Limit { value, exclusive })
         };
-        let place = definition.field(field).ok_or_else(|| error::unknown_field(field))?;
+        let place = definition.field(field).ok_or_else(|| error::at(Kind::UnknownField, 0, field))?;
         if definition.fields[place].kind != FieldKind::Numeric {
             return Err(error::wrong_field("NUMERIC", 0, field));
         }
@@ -118,7 +117,7 @@ struct Generation {
 
 impl PreparedCache {
     /// The search of these words, from an earlier one or made now.
-    pub fn get(&self, definition: &Definition, args: Args<'_>) -> Result<Arc<Prepared>, CommandError> {
+    pub fn get(&self, definition: &Definition, args: Args<'_>) -> Result<Arc<Prepared>, SearchError> {
         if let Some(found) = self.0.lock().find(args.from(QUERY_AT)) {
             return Ok(found);
         }

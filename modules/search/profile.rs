@@ -14,31 +14,32 @@
 //! A filter's nodes are evaluated again, one by one, for their times and counts: profiling costs more than searching. That
 //! is done where the search is, without any lock of the engine, and in the time that it has left.
 
+use crate::error::{Kind, SearchError};
 use crate::filter::{Evaluation, Ranges};
 use crate::live::LiveReport;
 use crate::plan::{Plan, Profile};
 use crate::query::{Node, Pattern, TextMatch};
 use crate::reply::Warnings;
 use crate::vectors::Cost;
-use engramdb_engine::command::{Args, CommandError, Reply};
+use engramdb_engine::command::{Args, Reply};
 use std::slice;
 use std::time::Duration;
 
 /// The words of FT.PROFILE as those of the search that it runs.
-pub fn search_words<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>, CommandError> {
+pub fn search_words<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>, SearchError> {
     if !args.is(2, "SEARCH") {
         if args.is(2, "AGGREGATE") || args.is(2, "HYBRID") {
             return Err(crate::error::unsupported("Profiles of AGGREGATE and HYBRID are"));
         }
-        return Err(CommandError::of("No `SEARCH`, `AGGREGATE`, or `HYBRID` provided"));
+        return Err(Kind::NoProfiledCommand.error());
     }
     // LIMITED cuts what patterns expanded to, which is not listed in any case.
     let at = if args.is(3, "LIMITED") { 4 } else { 3 };
     if !args.is(at, "QUERY") {
-        return Err(CommandError::of("The QUERY keyword is expected"));
+        return Err(Kind::NoQueryKeyword.error());
     }
     if args.len() < at + 2 {
-        return Err(CommandError::wrong_arity("FT.PROFILE"));
+        return Err(Kind::NoQuery.error());
     }
     let mut words = vec![&b"FT.SEARCH"[..], args.word(1)];
     words.extend_from_slice(args.from(at + 1));

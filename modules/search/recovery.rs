@@ -52,7 +52,9 @@ pub fn finish(
     }
     house(keyspace, database, &index, housed);
     index.finish_backfill();
-    let elapsed_ms = env.clock.monotonic().saturating_sub(start).as_millis();
+    let elapsed = env.clock.monotonic().saturating_sub(start);
+    index.spent(elapsed);
+    let elapsed_ms = elapsed.as_millis();
     let name = String::from_utf8_lossy(&index.definition.name);
     let Work { loaded, inserted, waiting, removed } = work;
     let again = match waiting {

@@ -4,7 +4,7 @@ use crate::documents::{Documents, Value};
 use crate::number::format_number;
 use crate::plan::{Plan, Row, SortKey};
 use crate::request::{Returned, SortBy};
-use crate::schema::FieldKind;
+use crate::schema::{Field, FieldKind};
 use engramdb_engine::command::Reply;
 use engramdb_engine::types::{StringValue, parse_double};
 use engramdb_engine::view::{HashView, View};
@@ -13,8 +13,8 @@ use engramdb_engine::view::{HashView, View};
 type Shown<'r> = (&'r [u8], Content<'r>);
 
 enum Content<'r> {
-    Distance(f64),
-    Key(&'r [u8]),
+    Number(f64),
+    Bytes(&'r [u8]),
     Stored(&'r StringValue),
 }
 
@@ -109,28 +109,51 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Whether the reply shows more than keys and distances.
+    /// Whether the reply shows more than keys and distances, payloads among it.
     fn needs_hashes(&self) -> bool {
         let request = self.plan.request();
         let is_stored = |name: &[u8]| name != b"__key" && !self.plan.is_distance(name);
-        !request.no_content
-            && request.fields.as_ref().is_none_or(|fields| fields.iter().any(|(name, _)| is_stored(name)))
+        let shows_payload = request.with_payloads && !self.payload_field().is_empty();
+        let shows_fields = !request.no_content
+            && request.fields.as_ref().is_none_or(|fields| fields.iter().any(|(name, _)| is_stored(name)));
+        shows_payload || shows_fields
+    }
+
+    fn payload_field(&self) -> &'a [u8] {
+        &self.plan.index.definition.options.payload_field
+    }
+
+    fn hash(&self, row: &'a Row<'a>) -> Option<HashView<'a>> {
+        if !self.needs_hashes() {
+            return None;
+        }
+        row.hash.or_else(|| self.view.hash(row.key).ok().flatten())
+    }
+
+    fn write_payload(&self, reply: &mut dyn Reply, hash: Option<HashView<'a>>) {
+        match hash.and_then(|hash| hash.get(self.payload_field())) {
+            Some(field) if !self.payload_field().is_empty() => {
+                field.value.with_bytes(|bytes| reply.bulk(bytes));
+            }
+            _ => reply.null(),
+        }
     }
 
     fn flat(&self, reply: &mut dyn Reply, row: &'a Row<'a>, fields: &mut Vec<Shown<'a>>) {
         let request = self.plan.request();
+        let hash = self.hash(row);
         reply.bulk(row.key);
         if request.with_scores {
             reply.double(SCORE);
         }
         if request.with_payloads {
-            reply.null();
+            self.write_payload(reply, hash);
         }
         if request.with_sort_keys {
-            write_sort_key(reply, &row.sort_key);
+            self.write_sort_key(reply, row, hash);
         }
         if !request.no_content {
-            self.gather(row, fields);
+            self.gather(row, hash, fields);
             reply.array(fields.len() * 2);
             fields.iter().for_each(|field| write_field(reply, field));
         }
@@ -138,6 +161,7 @@ impl<'a> Writer<'a> {
 
     fn map(&self, reply: &mut dyn Reply, row: &'a Row<'a>, fields: &mut Vec<Shown<'a>>) {
         let request = self.plan.request();
+        let hash = self.hash(row);
         let options =
             [request.with_scores, request.with_payloads, request.with_sort_keys, !request.no_content];
         reply.map(2 + options.iter().filter(|&&option| option).count());
@@ -149,14 +173,14 @@ impl<'a> Writer<'a> {
         }
         if request.with_payloads {
             reply.bulk(b"payload");
-            reply.null();
+            self.write_payload(reply, hash);
         }
         if request.with_sort_keys {
             reply.bulk(b"sortkey");
-            write_sort_key(reply, &row.sort_key);
+            self.write_sort_key(reply, row, hash);
         }
         if !request.no_content {
-            self.gather(row, fields);
+            self.gather(row, hash, fields);
             reply.bulk(b"extra_attributes");
             reply.map(fields.len());
             fields.iter().for_each(|field| write_field(reply, field));
@@ -165,14 +189,19 @@ impl<'a> Writer<'a> {
         reply.array(0);
     }
 
-    /// Puts the row's fields in the place of another's: distances and all of the hash, or what RETURN asks for and is there.
-    fn gather(&self, row: &'a Row<'a>, fields: &mut Vec<Shown<'a>>) {
+    /// Puts the row's fields in the place of another's: distances, SORTBY's field and all of the hash, or what RETURN asks for
+    /// and is there.
+    fn gather(&self, row: &'a Row<'a>, hash: Option<HashView<'a>>, fields: &mut Vec<Shown<'a>>) {
         fields.clear();
-        let look = || row.hash.or_else(|| self.view.hash(row.key).ok().flatten());
-        let hash = if self.needs_hashes() { look() } else { None };
         let Some(wanted) = &self.plan.request().fields else {
-            fields.extend(row.distances().map(|(name, distance)| (name, Content::Distance(distance))));
+            fields.extend(row.distances().map(|(name, distance)| (name, Content::Number(distance))));
+            let sorted = self.sorted_field().and_then(|field| self.sorted_content(row, hash, field));
+            let twice = sorted.as_ref().map(|(name, _)| *name);
+            fields.extend(sorted);
             let stored = hash.iter().flat_map(HashView::iter);
+            let stored = stored.filter(|field| {
+                Some(field.name.as_slice()) != twice && !self.is_of_index(field.name.as_slice())
+            });
             fields.extend(stored.map(|field| (field.name.as_slice(), Content::Stored(&field.value))));
             return;
         };
@@ -180,12 +209,65 @@ impl<'a> Writer<'a> {
         fields.extend(wanted.iter().filter_map(shown));
     }
 
+    /// SORTBY's, where it is one of the schema.
+    fn sorted_field(&self) -> Option<&'a Field> {
+        let sort_by = self.plan.request().sort_by.as_ref()?;
+        let definition = &self.plan.index.definition;
+        definition.field(&sort_by.field).map(|field| &definition.fields[field])
+    }
+
+    /// SORTBY's field as it stands in front of the hash's: the hash's own, or under another name what rows are compared by.
+    fn sorted_content(
+        &self,
+        row: &'a Row<'a>,
+        hash: Option<HashView<'a>>,
+        field: &'a Field,
+    ) -> Option<Shown<'a>> {
+        let stored = &hash?.get(&field.identifier)?.value;
+        let content = match &row.sort_key {
+            _ if field.name == field.identifier => Content::Stored(stored),
+            SortKey::Number(number) => Content::Number(*number),
+            SortKey::Text(text) => Content::Bytes(text),
+            SortKey::Absent => Content::Stored(stored),
+        };
+        Some((&field.name, content))
+    }
+
+    /// Whether a field of the hash says something to the index, and nothing to a reader.
+    fn is_of_index(&self, name: &[u8]) -> bool {
+        let options = &self.plan.index.definition.options;
+        !name.is_empty()
+            && [&options.language_field, &options.score_field, &options.payload_field]
+                .iter()
+                .any(|field| field.as_slice() == name)
+    }
+
+    /// A number that is not SORTABLE is told as the hash has it, where that is read for the reply.
+    fn write_sort_key(&self, reply: &mut dyn Reply, row: &'a Row<'a>, hash: Option<HashView<'a>>) {
+        let request = self.plan.request();
+        let is_loaded = request.fields.is_none() && !request.no_content;
+        let as_stored = self
+            .sorted_field()
+            .filter(|field| is_loaded && !field.sortable && field.name == field.identifier);
+        let stored = as_stored.and_then(|field| hash?.get(&field.identifier));
+        match (&row.sort_key, stored) {
+            (SortKey::Absent, _) => reply.null(),
+            (_, Some(stored)) => {
+                stored.value.with_bytes(|bytes| reply.bulk(&[b"$", bytes].concat()));
+            }
+            (SortKey::Number(number), None) => {
+                reply.bulk(format!("#{}", &*format_number(*number)).as_bytes())
+            }
+            (SortKey::Text(text), None) => reply.bulk(&[b"$", text.as_slice()].concat()),
+        }
+    }
+
     fn content(&self, row: &'a Row<'a>, hash: Option<HashView<'a>>, name: &'a [u8]) -> Option<Content<'a>> {
         if let Some((_, distance)) = row.distances().find(|(alias, _)| *alias == name) {
-            return Some(Content::Distance(distance));
+            return Some(Content::Number(distance));
         }
         if name == b"__key" {
-            return Some(Content::Key(row.key));
+            return Some(Content::Bytes(row.key));
         }
         Some(Content::Stored(&hash?.get(self.plan.index.definition.identifier_of(name))?.value))
     }
@@ -194,8 +276,8 @@ impl<'a> Writer<'a> {
 fn write_field(reply: &mut dyn Reply, (name, content): &Shown<'_>) {
     reply.bulk(name);
     match content {
-        Content::Distance(distance) => reply.bulk(format_number(*distance).as_bytes()),
-        Content::Key(key) => reply.bulk(key),
+        Content::Number(distance) => reply.bulk(format_number(*distance).as_bytes()),
+        Content::Bytes(key) => reply.bulk(key),
         Content::Stored(value) => value.with_bytes(|bytes| reply.bulk(bytes)),
     }
 }
@@ -228,15 +310,8 @@ pub fn sort_key(
         if is_numeric {
             return parse_double(bytes).map_or(SortKey::Absent, SortKey::Number);
         }
-        // Without UNF, values are compared in small letters, as RediSearch keeps them.
-        SortKey::Text(if definition.unf { bytes.to_vec() } else { crate::text::lower(bytes) })
+        // What is sortable is kept in small letters, unless UNF says otherwise; what is not is compared as it stands.
+        let is_kept_small = definition.sortable && !definition.unf;
+        SortKey::Text(if is_kept_small { crate::text::lower(bytes) } else { bytes.to_vec() })
     })
-}
-
-fn write_sort_key(reply: &mut dyn Reply, key: &SortKey) {
-    match key {
-        SortKey::Number(number) => reply.bulk(format!("#{}", &*format_number(*number)).as_bytes()),
-        SortKey::Text(text) => reply.bulk(&[b"$", text.as_slice()].concat()),
-        SortKey::Absent => reply.null(),
-    }
 }

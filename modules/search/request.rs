@@ -1,38 +1,87 @@
 //! FT.SEARCH's words behind index and query, in any order.
+//!
+//! Each option works, is refused, or has nothing to do here: what only ranks (SCORER, PAYLOAD), and what only expands
+//! words (VERBATIM, LANGUAGE, EXPANDER), where nothing is ranked and nothing expanded (docs/compatibility.md).
 
-use crate::error;
+use crate::error::{self, Kind, SearchError};
 use crate::query::Parameters;
 use crate::words::{counted, list, value, whole_number};
-use engramdb_engine::command::{Args, CommandError, Options};
-use engramdb_engine::types::parse_double;
+use engramdb_engine::command::{Args, Options};
+use std::collections::HashSet;
 use std::time::Duration;
 
-/// RediSearch's `search-timeout`.
-const TIMEOUT_DEFAULT: Duration = Duration::from_millis(500);
 const LIMIT_MAX: usize = 1_000_000;
+
+/// Those of RediSearch, by the names that its commands know.
+const LANGUAGES: &[&str] = &[
+    "arabic",
+    "armenian",
+    "basque",
+    "catalan",
+    "chinese",
+    "danish",
+    "dutch",
+    "english",
+    "finnish",
+    "french",
+    "german",
+    "greek",
+    "hindi",
+    "hungarian",
+    "indonesian",
+    "irish",
+    "italian",
+    "lithuanian",
+    "nepali",
+    "norwegian",
+    "portuguese",
+    "romanian",
+    "russian",
+    "serbian",
+    "spanish",
+    "swedish",
+    "tamil",
+    "turkish",
+    "yiddish",
+];
+const SCORERS: &[&[u8]] = &[
+    b"BM25",
+    b"BM25STD",
+    b"BM25STD.NORM",
+    b"BM25STD.TANH",
+    b"DISMAX",
+    b"DOCSCORE",
+    b"HAMMING",
+    b"TFIDF",
+    b"TFIDF.DOCNORM",
+];
 
 /// A field, and what to call it in the reply.
 pub type Returned = (Vec<u8>, Vec<u8>);
 
 /// What the reply is to look like.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
     pub no_content: bool,
     pub with_scores: bool,
     pub with_payloads: bool,
     pub with_sort_keys: bool,
-    /// `None` for all.
+    /// `None` for all; each name once.
     pub fields: Option<Vec<Returned>>,
     pub sort_by: Option<SortBy>,
     pub offset: usize,
     pub limit: usize,
-    /// `None` for as long as it takes.
-    pub timeout: Option<Duration>,
+    pub timeout: Timeout,
     pub in_keys: Option<Vec<Vec<u8>>>,
     /// Where words of the query are looked for; `None` for all TEXT fields.
     pub in_fields: Option<Vec<Vec<u8>>>,
     /// Numeric filters in the old form: field, least, most, as written.
     pub filters: Vec<[Vec<u8>; 3]>,
+    /// Stop words are looked for like others.
+    pub keeps_stop_words: bool,
+    /// FORMAT EXPAND, and the dialect that it needs.
+    pub expands: bool,
+    dialect: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -41,29 +90,49 @@ pub struct SortBy {
     pub descending: bool,
 }
 
+/// How long a search may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timeout {
+    /// What the settings say.
+    #[default]
+    Default,
+    /// `None` for as long as it takes.
+    Given(Option<Duration>),
+}
+
+impl Request {
+    /// FORMAT EXPAND is of JSON documents, which there are none of; what is wrong with it is told in RediSearch's order.
+    pub fn check_format(&self, is_resp3: bool) -> Result<(), SearchError> {
+        match (self.expands, is_resp3, self.dialect) {
+            (false, ..) => Ok(()),
+            (true, false, _) => Err(Kind::ExpandNeedsResp3.error()),
+            (true, true, ..=2) => Err(Kind::ExpandNeedsDialect.error()),
+            (true, true, _) => Err(Kind::ExpandNeedsJson.error()),
+        }
+    }
+}
+
+pub fn is_language(word: &[u8]) -> bool {
+    LANGUAGES.iter().any(|language| word.eq_ignore_ascii_case(language.as_bytes()))
+}
+
 /// The options, and where the values of the query's parameters stand.
-pub fn parse<'a>(args: Args<'a>) -> Result<(Request, Parameters<'a>), CommandError> {
-    let mut request = Request {
-        no_content: false,
-        with_scores: false,
-        with_payloads: false,
-        with_sort_keys: false,
-        fields: None,
-        sort_by: None,
-        offset: 0,
-        limit: 10,
-        timeout: Some(TIMEOUT_DEFAULT),
-        in_keys: None,
-        in_fields: None,
-        filters: Vec::new(),
-    };
+pub fn parse<'a>(args: Args<'a>) -> Result<(Request, Parameters<'a>), SearchError> {
+    let mut request = Request { limit: 10, dialect: 2, ..Request::default() };
     let mut parameters = Parameters::default();
     let mut words = args.options(3);
     while !words.is_done() {
-        if !(flag(&mut words, &mut request) || ignored(&mut words)?) {
-            option(&mut words, &mut request, &mut parameters)?;
+        let known = flag(&mut words, &mut request)
+            || of_ranking(&mut words)?
+            || of_documents(&mut words, &mut request)?
+            || of_reply(&mut words, &mut request)?
+            || of_query(&mut words, &mut request, &mut parameters)?;
+        if !known {
+            let place = words.index() - 2;
+            return Err(refused(words.word()?, place));
         }
     }
+    request.no_content |= request.fields.as_ref().is_some_and(Vec::is_empty);
     Ok((request, parameters))
 }
 
@@ -73,6 +142,7 @@ fn flag(words: &mut Options<'_>, request: &mut Request) -> bool {
         ("WITHSCORES", &mut request.with_scores),
         ("WITHPAYLOADS", &mut request.with_payloads),
         ("WITHSORTKEYS", &mut request.with_sort_keys),
+        ("NOSTOPWORDS", &mut request.keeps_stop_words),
     ];
     flags.into_iter().any(|(name, flag)| {
         let taken = words.take(name);
@@ -81,96 +151,127 @@ fn flag(words: &mut Options<'_>, request: &mut Request) -> bool {
     })
 }
 
-/// Takes an option that changes no answer here: there is no stemming or expansion, and scores are all one.
-fn ignored(words: &mut Options<'_>) -> Result<bool, CommandError> {
-    // Totals are always counted, whether one asks for it or against it.
-    if ["VERBATIM", "NOSTOPWORDS", "WITHCOUNT", "WITHOUTCOUNT"].iter().any(|option| words.take(option)) {
+/// What is checked and then has nothing to do.
+fn of_ranking(words: &mut Options<'_>) -> Result<bool, SearchError> {
+    // Words are never expanded, and totals always counted.
+    if ["VERBATIM", "WITHCOUNT", "WITHOUTCOUNT"].iter().any(|option| words.take(option)) {
         return Ok(true);
     }
-    for option in ["LANGUAGE", "EXPANDER", "SCORER", "PAYLOAD", "FORMAT"] {
+    for option in ["EXPANDER", "PAYLOAD"] {
         if words.take(option) {
             return value(words, option).map(|_| true);
         }
     }
+    if words.take("LANGUAGE") {
+        return match is_language(value(words, "LANGUAGE")?) {
+            true => Ok(true),
+            false => Err(Kind::NoLanguage.error()),
+        };
+    }
+    if words.take("SCORER") {
+        let scorer = value(words, "SCORER")?;
+        return if SCORERS.contains(&scorer) { Ok(true) } else { Err(Kind::NoScorer.of(scorer)) };
+    }
     Ok(false)
 }
 
-fn option<'a>(
-    words: &mut Options<'a>,
-    request: &mut Request,
-    parameters: &mut Parameters<'a>,
-) -> Result<(), CommandError> {
-    if words.take("PARAMS") {
-        let pairs = counted(words, "PARAMS")?;
-        if parameters.words().next().is_some() {
-            return Err(CommandError::of(
-                "SEARCH_ADD_ARGS Multiple PARAMS are not allowed. Parameters can be defined only once",
-            ));
-        }
-        if pairs.is_empty() {
-            return Err(NOT_IN_PAIRS);
-        }
-        let first = words.index() - pairs.len();
-        for (number, pair) in pairs.chunks(2).enumerate() {
-            let [name, _value] = pair else {
-                return Err(NOT_IN_PAIRS);
-            };
-            parameters.add(name, first + 2 * number + 1)?;
-        }
-    } else if words.take("RETURN") {
-        request.fields = Some(returned(counted(words, "RETURN")?)?);
-        request.no_content |= request.fields.as_ref().is_some_and(Vec::is_empty);
-    } else if words.take("SORTBY") {
-        let field = value(words, "SORTBY")?;
-        let field = field.strip_prefix(b"@").unwrap_or(field).to_vec();
-        let descending = words.take("DESC");
-        _ = !descending && words.take("ASC");
-        request.sort_by = Some(SortBy { field, descending });
-    } else if words.take("LIMIT") {
-        (request.offset, request.limit) = limit(words)?;
-    } else if words.take("DIALECT") {
-        let dialect = whole_number(words.word().unwrap_or_default());
-        if !dialect.is_some_and(|dialect| (1..=4).contains(&dialect)) {
-            return Err(CommandError::of(
-                "SEARCH_PARSE_ARGS DIALECT requires a non negative integer >=1 and <= 4",
-            ));
-        }
-    } else if words.take("TIMEOUT") {
-        let milliseconds = whole_number(words.word().unwrap_or_default());
-        let milliseconds = milliseconds
-            .ok_or(CommandError::of("SEARCH_PARSE_ARGS TIMEOUT requires a non negative integer"))?;
-        request.timeout = (milliseconds > 0).then(|| Duration::from_millis(milliseconds));
-    } else if words.take("INKEYS") {
+/// Which documents are meant, beside what the query says.
+fn of_documents(words: &mut Options<'_>, request: &mut Request) -> Result<bool, SearchError> {
+    if words.take("INKEYS") {
         request.in_keys = Some(list(words, "INKEYS")?);
     } else if words.take("INFIELDS") {
-        request.in_fields = Some(list(words, "INFIELDS")?);
+        request.in_fields = Some(list(words, "INFIELDS")?).filter(|fields| !fields.is_empty());
     } else if words.take("FILTER") {
-        let three = words.words(3);
-        let three = three.map_err(|_| CommandError::of("SEARCH_PARSE_ARGS FILTER requires 3 arguments"))?;
+        let three = words.words(3).map_err(|_| Kind::FilterShort.error())?;
         if three.iter().any(|word| word.is_empty()) {
-            return Err(CommandError::of("SEARCH_PARSE_ARGS Numeric/Geo filter value/s cannot be empty"));
+            return Err(Kind::FilterEmpty.error());
         }
         request.filters.push(std::array::from_fn(|word| three[word].to_vec()));
     } else {
-        return Err(refused(words.word()?));
+        return Ok(false);
     }
-    Ok(())
+    Ok(true)
 }
 
-const NOT_IN_PAIRS: CommandError =
-    CommandError::of("SEARCH_ADD_ARGS Parameters must be specified in PARAM VALUE pairs");
+fn of_reply(words: &mut Options<'_>, request: &mut Request) -> Result<bool, SearchError> {
+    if words.take("RETURN") {
+        request.fields = Some(returned(counted(words, "RETURN")?)?);
+    } else if words.take("SORTBY") {
+        if request.sort_by.is_some() {
+            return Err(Kind::SecondSortBy.error());
+        }
+        request.sort_by = Some(sort_by(words)?);
+    } else if words.take("LIMIT") {
+        (request.offset, request.limit) = limit(words)?;
+    } else if words.take("FORMAT") {
+        let format = words.word().map_err(|_| Kind::NeedsArgument.of(b"FORMAT"))?;
+        request.expands = format.eq_ignore_ascii_case(b"EXPAND");
+        if !request.expands && !format.eq_ignore_ascii_case(b"STRING") {
+            return Err(Kind::BadFormat.of(format));
+        }
+    } else {
+        return Ok(false);
+    }
+    Ok(true)
+}
 
-fn refused(word: &[u8]) -> CommandError {
+fn of_query<'a>(
+    words: &mut Options<'a>,
+    request: &mut Request,
+    parameters: &mut Parameters<'a>,
+) -> Result<bool, SearchError> {
+    if words.take("PARAMS") {
+        read_parameters(words, parameters)?;
+    } else if words.take("DIALECT") {
+        let dialect = words.word().map_err(|_| Kind::NeedsArgument.of(b"DIALECT"))?;
+        let dialect = whole_number(dialect).filter(|dialect| (1..=4).contains(dialect));
+        request.dialect = dialect.ok_or(Kind::BadDialect.error())?;
+    } else if words.take("TIMEOUT") {
+        let milliseconds = words.word().map_err(|_| Kind::NeedsTimeout.error())?;
+        let milliseconds = whole_number(milliseconds).ok_or(Kind::BadTimeout.error())?;
+        request.timeout = Timeout::Given((milliseconds > 0).then(|| Duration::from_millis(milliseconds)));
+    } else {
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+fn read_parameters<'a>(words: &mut Options<'a>, parameters: &mut Parameters<'a>) -> Result<(), SearchError> {
+    let pairs = counted(words, "PARAMS")?;
+    if parameters.words().next().is_some() {
+        return Err(Kind::ParametersTwice.error());
+    }
+    if pairs.is_empty() || pairs.len() % 2 == 1 {
+        return Err(Kind::ParametersUnpaired.error());
+    }
+    let first = words.index() - pairs.len();
+    let mut names = pairs.iter().step_by(2).enumerate();
+    names.try_for_each(|(number, name)| parameters.add(name, first + 2 * number + 1))
+}
+
+fn sort_by(words: &mut Options<'_>) -> Result<SortBy, SearchError> {
+    let field = words.word().map_err(|_| Kind::BadSortBy.error())?;
+    let field = field.strip_prefix(b"@").unwrap_or(field).to_vec();
+    let descending = words.take("DESC");
+    _ = !descending && words.take("ASC");
+    if words.take("MAX") {
+        return Err(Kind::SortByMax.error());
+    }
+    Ok(SortBy { field, descending })
+}
+
+fn refused(word: &[u8], place: usize) -> SearchError {
     let upper = word.to_ascii_uppercase();
     let known: [&[u8]; 6] = [b"GEOFILTER", b"SUMMARIZE", b"HIGHLIGHT", b"SLOP", b"INORDER", b"EXPLAINSCORE"];
     if known.contains(&upper.as_slice()) {
         return error::unsupported(&format!("{} is", String::from_utf8_lossy(&upper)));
     }
-    CommandError::new(format!("SEARCH_ARG_UNRECOGNIZED Unknown argument `{}`", error::text(word)))
+    Kind::UnknownArgumentAt.with([error::text(word).into(), place.to_string().into()])
 }
 
-fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, CommandError> {
-    let mut fields = Vec::new();
+/// Fields and their names; of several with one name the first.
+fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, SearchError> {
+    let (mut fields, mut names) = (Vec::new(), HashSet::new());
     let mut rest = words;
     while let [name, after @ ..] = rest {
         rest = after;
@@ -179,35 +280,25 @@ fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, CommandError> {
         if let [keyword, after @ ..] = rest
             && keyword.eq_ignore_ascii_case(b"AS")
         {
-            let [given, after @ ..] = after else {
-                return Err(CommandError::of(
-                    "SEARCH_PARSE_ARGS RETURN path AS name - must be accompanied with NAME",
-                ));
-            };
+            let [given, after @ ..] = after else { return Err(Kind::ReturnWithoutName.error()) };
             (alias, rest) = (given, after);
         }
-        fields.push((name.to_vec(), alias.to_vec()));
+        if names.insert(alias) {
+            fields.push((name.to_vec(), alias.to_vec()));
+        }
     }
     Ok(fields)
 }
 
-fn limit(words: &mut Options<'_>) -> Result<(usize, usize), CommandError> {
-    let mut number = || words.word().ok().and_then(parse_double).filter(|number| *number >= 0.0);
-    let (Some(offset), Some(limit)) = (number(), number()) else {
-        return Err(CommandError::of("SEARCH_PARSE_ARGS LIMIT needs two numeric arguments"));
+fn limit(words: &mut Options<'_>) -> Result<(usize, usize), SearchError> {
+    let two = words.words(2).map_err(|_| Kind::ShortLimit.error())?;
+    let (Some(offset), Some(limit)) = (whole_number(two[0]), whole_number(two[1])) else {
+        return Err(Kind::BadLimit.error());
     };
-    let (offset, limit) = (offset as usize, limit as usize);
     for (name, number) in [("LIMIT", limit), ("OFFSET", offset)] {
         if number > LIMIT_MAX {
-            return Err(CommandError::new(format!(
-                "SEARCH_LIMIT_OVER {name} exceeds maximum of {LIMIT_MAX}"
-            )));
+            return Err(Kind::LimitOver.with([name.into(), LIMIT_MAX.to_string().into()]));
         }
-    }
-    if limit == 0 && offset > 0 {
-        return Err(CommandError::of(
-            "SEARCH_LIMIT_OVER The `offset` of the LIMIT must be 0 when `num` is 0",
-        ));
     }
     Ok((offset, limit))
 }

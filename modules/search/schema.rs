@@ -3,7 +3,8 @@
 //! A definition is the payload of a module effect, in the log and in snapshots:
 //!
 //! ```text
-//! id u64 | flags u8 | score f64 | temporary_s u64 | name, language, language field, score field: bytes
+//! id u64 | flags u8 | score f64 | temporary_s u64 (0) | name, language, language field, score field: bytes
+//! since version 3: payload field: bytes
 //! prefixes: list | stop words: u8 (0: the default ones), list | fields: u32 count, then each:
 //!   identifier, name: bytes | flags u8 | kind u8 | by kind:
 //!     0 TEXT     weight f64, flags u8
@@ -20,7 +21,7 @@ use crate::bytes::{Reader, Writer};
 use engramdb_vector::{Element, HnswParameters, Metric, Quantization};
 
 /// The version of the payload that this program writes; it reads all before.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// EF_RUNTIME where neither the schema nor the query says one.
 pub const EF_RUNTIME_DEFAULT: u32 = 100;
@@ -47,11 +48,11 @@ pub struct IndexOptions {
     pub max_text_fields: bool,
     pub index_all: bool,
     pub score: f64,
-    /// Accepted and told, not acted on.
-    pub temporary_s: u64,
     pub language: Vec<u8>,
     pub language_field: Vec<u8>,
     pub score_field: Vec<u8>,
+    /// The hash's field that WITHPAYLOADS shows; empty for none.
+    pub payload_field: Vec<u8>,
     /// `None` for the default ones.
     pub stop_words: Option<Vec<Vec<u8>>>,
 }
@@ -197,8 +198,15 @@ impl Definition {
             options.index_all,
         ]);
         out.f64(options.score);
-        out.u64(options.temporary_s);
-        for bytes in [&self.name, &options.language, &options.language_field, &options.score_field] {
+        // Of TEMPORARY, which is refused.
+        out.u64(0);
+        for bytes in [
+            &self.name,
+            &options.language,
+            &options.language_field,
+            &options.score_field,
+            &options.payload_field,
+        ] {
             out.bytes(bytes);
         }
         out.list(&self.prefixes);
@@ -214,9 +222,10 @@ impl Definition {
         let mut reader = Reader(bytes);
         let id = reader.u64()?;
         let flags = reader.flags()?;
-        let (score, temporary_s) = (reader.f64()?, reader.u64()?);
+        let (score, _temporary_s) = (reader.f64()?, reader.u64()?);
         let mut text = || reader.bytes().map(<[u8]>::to_vec);
         let (name, language, language_field, score_field) = (text()?, text()?, text()?, text()?);
+        let payload_field = if version >= 3 { text()? } else { Vec::new() };
         let prefixes = reader.list()?;
         let own_stop_words = reader.flags()?[0];
         let stop_words = Some(reader.list()?).filter(|_| own_stop_words);
@@ -231,10 +240,10 @@ impl Definition {
             max_text_fields: flags[5],
             index_all: flags[6],
             score,
-            temporary_s,
             language,
             language_field,
             score_field,
+            payload_field,
             stop_words,
         };
         reader.0.is_empty().then_some(Definition { id, name, prefixes, options, fields })

@@ -10,7 +10,7 @@
 //! shows of it: each look is several cache misses.
 
 use crate::documents::Documents;
-use crate::error;
+use crate::error::{Kind, SearchError};
 use crate::explain;
 use crate::filter::Late;
 use crate::ids::IdSet;
@@ -22,8 +22,9 @@ use crate::plan::{Plan, Profile, Row, SortKey};
 use crate::profile;
 use crate::query::Knn;
 use crate::reply::{self, Answer, Warnings};
-use crate::request::SortBy;
+use crate::request::{SortBy, Timeout};
 use crate::schema::Algorithm;
+use crate::shape::shaped;
 use crate::stale::Stale;
 use crate::vectors::{Cost, Question, Rows};
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Outcome, Reply, Stage};
@@ -60,50 +61,68 @@ struct Nearest {
     matches: Option<Matches>,
 }
 
-pub fn search(view: &View<'_>, args: Args<'_>, _reply: &mut dyn Reply) -> Result<Stage, CommandError> {
-    begin(view, args, None)
+pub fn search(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    styled(view, begin(view, args, reply.is_resp3(), None))
 }
 
-pub fn profile(view: &View<'_>, args: Args<'_>, _reply: &mut dyn Reply) -> Result<Stage, CommandError> {
-    find(view, args[1])?;
-    let words = profile::search_words(args)?;
-    let began = view.module::<SearchModule>().options.env.clock.monotonic();
-    begin(view, Args::new(&words), Some(Profile { began, ..Profile::default() }))
+pub fn profile(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    let begin = || {
+        find(view, args[1], Kind::NoIndex)?;
+        let words = profile::search_words(args)?;
+        let began = view.module::<SearchModule>().options.env.clock.monotonic();
+        begin(view, Args::new(&words), reply.is_resp3(), Some(Profile { began, ..Profile::default() }))
+    };
+    styled(view, begin())
+}
+
+/// The result, with its error in the style that the settings ask for.
+pub fn styled<T>(view: &View<'_>, result: Result<T, SearchError>) -> Result<T, CommandError> {
+    result.map_err(|error| error.styled(&view.module::<SearchModule>().settings))
 }
 
 pub fn explain(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    reply.bulk(explanation(view, args)?.as_bytes());
+    reply.bulk(styled(view, explanation(view, args))?.as_bytes());
     Ok(())
 }
 
 pub fn explain_lines(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let text = explanation(view, args)?;
+    let text = styled(view, explanation(view, args))?;
     let lines = text.split('\n');
     reply.array(lines.clone().count());
     lines.for_each(|line| reply.simple(line));
     Ok(())
 }
 
-fn explanation(view: &View<'_>, args: Args<'_>) -> Result<String, CommandError> {
-    let index = find(view, args[1])?;
+fn explanation(view: &View<'_>, args: Args<'_>) -> Result<String, SearchError> {
+    let index = find(view, args[1], Kind::NoIndex)?;
     view.wait_for(index.last_lsn());
     let query = index.prepared.get(&index.definition, args)?.bind(&index.definition, args)?;
     Ok(explain::explain(&index.definition, &query, &args))
 }
 
-fn begin(view: &View<'_>, args: Args<'_>, profile: Option<Profile>) -> Result<Stage, CommandError> {
+fn begin(
+    view: &View<'_>,
+    args: Args<'_>,
+    is_resp3: bool,
+    profile: Option<Profile>,
+) -> Result<Stage, SearchError> {
     let module = view.module::<SearchModule>();
-    let index = find(view, args[1])?;
+    let index = find(view, args[1], Kind::NoIndex)?;
     view.wait_for(index.last_lsn());
     index.uses.fetch_add(1, atomic::Ordering::Relaxed);
     let prepared = index.prepared.get(&index.definition, args)?;
+    prepared.request.check_format(is_resp3)?;
     let query = prepared.bind(&index.definition, args)?;
     let env = module.options.env.clone();
     let is_backfilling = index.is_backfilling();
     let is_incomplete = is_backfilling && module.settings.partial_results();
     // The backfill needs the lock that a transaction holds: waiting for it there would be waiting for nothing.
     let must_not_wait = view.is_exclusive() && is_backfilling && !is_incomplete;
-    let timeout = if must_not_wait { Some(Duration::ZERO) } else { prepared.request.timeout };
+    let timeout = match prepared.request.timeout {
+        _ if must_not_wait => Some(Duration::ZERO),
+        Timeout::Default => module.settings.timeout(),
+        Timeout::Given(timeout) => timeout,
+    };
     let deadline = timeout.map(|timeout| env.clock.monotonic() + timeout);
     let auditor =
         query.knn.as_ref().filter(|knn| is_due(module, index, knn)).map(|_| module.auditor.handle());
@@ -149,7 +168,10 @@ impl Plan {
             if self.profile.is_some() {
                 self.measure(&found);
             }
-            let finish: Finish = Box::new(move |view, reply| self.finish(found, view, reply));
+            let finish: Finish = Box::new(move |view, reply| {
+                let written = shaped(view, reply, |reply| self.finish(found, view, reply));
+                styled(view, written)
+            });
             finish
         })
     }
@@ -227,14 +249,14 @@ impl Plan {
     }
 
     /// Checks the rows and writes the reply.
-    fn finish(mut self, found: Found, view: &View<'_>, reply: &mut dyn Reply) -> Outcome {
+    fn finish(mut self, found: Found, view: &View<'_>, reply: &mut dyn Reply) -> Result<(), SearchError> {
         debug_assert_eq!(view.database(), self.database);
         let name = &self.index.definition.name;
         let here = view.module::<SearchModule>().index(self.database, name);
         if !here.is_some_and(|index| Arc::ptr_eq(index, &self.index)) {
             // Dropped, or moved to another database, while we searched.
             view.whole_keyspace();
-            return Err(error::unknown_index(name));
+            return Err(Kind::NoIndex.of(name));
         }
         view.wait_for(self.index.last_lsn());
         if let (Found::Nearest(nearest), Some(profile)) = (&found, &mut self.profile) {
@@ -260,10 +282,10 @@ impl Plan {
         found: Found,
         view: &View<'_>,
         reply: &mut dyn Reply,
-    ) -> Result<(usize, Warnings), CommandError> {
+    ) -> Result<(usize, Warnings), SearchError> {
         let mut warnings = Warnings { timed_out: false, incomplete: self.is_incomplete };
         match found {
-            Found::Incomplete => Err(error::BACKFILLING),
+            Found::Incomplete => Err(Kind::Backfilling.error()),
             Found::Nearest(nearest) => self.answer_nearest(view, reply, nearest, warnings),
             Found::Matches(matches) => self.answer_matches(view, reply, matches, warnings),
             Found::Late => {
@@ -278,9 +300,9 @@ impl Plan {
         view: &View<'_>,
         reply: &mut dyn Reply,
         answer: Answer<'_>,
-    ) -> Result<(usize, Warnings), CommandError> {
+    ) -> Result<(usize, Warnings), SearchError> {
         if answer.warnings.timed_out && self.fails_on_timeout {
-            return Err(error::TIMEOUT);
+            return Err(Kind::Timeout.error());
         }
         let (total, warnings) = (answer.total, answer.warnings);
         reply::write(self, view, reply, answer);
@@ -293,7 +315,7 @@ impl Plan {
         reply: &mut dyn Reply,
         mut nearest: Nearest,
         mut warnings: Warnings,
-    ) -> Result<(usize, Warnings), CommandError> {
+    ) -> Result<(usize, Warnings), SearchError> {
         let knn = self.query.knn.as_ref().expect("found by it");
         let documents = &*self.index.documents.read();
         let late = &mut warnings.timed_out;
@@ -372,7 +394,7 @@ impl Plan {
             }
             let mut row = Row::new(key, id, None);
             if let Some(matches) = matches {
-                row.add(&matches.ranges, id);
+                row.add(&matches.ranges, documents, &self.query.filter, id);
             }
             if has_changed(id) {
                 rows.extend(self.look(row, view, knn));
@@ -405,7 +427,7 @@ impl Plan {
         reply: &mut dyn Reply,
         mut matches: Matches,
         mut warnings: Warnings,
-    ) -> Result<(usize, Warnings), CommandError> {
+    ) -> Result<(usize, Warnings), SearchError> {
         let documents = &*self.index.documents.read();
         warnings.timed_out |= matches.timed_out;
         let changed = documents.changed_since(matches.version);
@@ -436,7 +458,7 @@ impl Plan {
         let row = |id| {
             let key = documents.key(id).expect("matches are live");
             let mut row = Row::new(key, id, None);
-            row.add(&matches.ranges, id);
+            row.add(&matches.ranges, documents, &self.query.filter, id);
             row
         };
         let found = &matches.documents;

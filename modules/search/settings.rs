@@ -2,17 +2,22 @@
 //!
 //! What is set holds until the process ends, as in RediSearch.
 
+use crate::error::{self, Kind as Wrong, SearchError, Style};
 use crate::live::{BOUND_DEFAULT, EVERY_DEFAULT};
-use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
-use std::borrow::Cow;
-use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::words::whole_number;
+use engramdb_engine::command::{Args, Reply};
+use engramdb_engine::types::parse_double;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-/// What can be set.
+/// What can be set: numbers, and for words their places in the list of a setting's words.
 #[derive(Debug)]
 pub struct Settings {
-    fails_on_timeout: AtomicBool,
-    partial_results: AtomicBool,
+    timeout_ms: AtomicU64,
+    on_timeout: AtomicU64,
+    partial_results: AtomicU64,
+    error_style: AtomicU64,
+    resp3_format: AtomicU64,
     live_recall_every: AtomicU64,
     /// Bits of a double.
     live_recall_bound: AtomicU64,
@@ -20,24 +25,55 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
+        let first = AtomicU64::default;
         Settings {
-            fails_on_timeout: AtomicBool::new(false),
-            partial_results: AtomicBool::new(false),
+            timeout_ms: AtomicU64::new(500),
+            on_timeout: first(),
+            partial_results: first(),
+            error_style: first(),
+            resp3_format: first(),
             live_recall_every: AtomicU64::new(EVERY_DEFAULT),
             live_recall_bound: AtomicU64::new(BOUND_DEFAULT.to_bits()),
         }
     }
 }
 
+/// Which shapes replies have where the protocol has maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Maps, but for clients that are known to read flat replies only.
+    Auto,
+    Map,
+    Flat,
+}
+
 impl Settings {
+    /// How long a search may take that does not say; `None` for as long as it takes.
+    pub fn timeout(&self) -> Option<Duration> {
+        let milliseconds = self.timeout_ms.load(Ordering::Relaxed);
+        (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
+    }
+
     /// Whether a search that runs out of time is answered with an error; otherwise with the rows found by then.
     pub fn fails_on_timeout(&self) -> bool {
-        self.fails_on_timeout.load(Ordering::Relaxed)
+        self.on_timeout.load(Ordering::Relaxed) == 1
     }
 
     /// Whether an index that is still being built answers with what it has.
     pub fn partial_results(&self) -> bool {
-        self.partial_results.load(Ordering::Relaxed)
+        self.partial_results.load(Ordering::Relaxed) == 1
+    }
+
+    pub fn error_style(&self) -> Style {
+        if self.error_style.load(Ordering::Relaxed) == 1 { Style::Codes } else { Style::Plain }
+    }
+
+    pub fn resp3_format(&self) -> Format {
+        match self.resp3_format.load(Ordering::Relaxed) {
+            0 => Format::Auto,
+            1 => Format::Map,
+            _ => Format::Flat,
+        }
     }
 
     /// Of how many searches over graphs one is audited; 0 for none.
@@ -53,82 +89,101 @@ impl Settings {
 
 struct Setting {
     name: &'static str,
+    description: &'static str,
     kind: Kind,
 }
 
 enum Kind {
     Fixed(&'static str),
-    /// The words for false and true.
-    Switch([&'static str; 2], fn(&Settings) -> &AtomicBool),
+    Words(&'static [&'static str], fn(&Settings) -> &AtomicU64),
     /// A whole number up to this one.
     Count(u64, fn(&Settings) -> &AtomicU64),
     /// From 0 to 1, as the bits of a double.
     Share(fn(&Settings) -> &AtomicU64),
 }
 
-const fn fixed(name: &'static str, value: &'static str) -> Setting {
-    Setting { name, kind: Kind::Fixed(value) }
+const fn fixed(name: &'static str, value: &'static str, description: &'static str) -> Setting {
+    Setting { name, description, kind: Kind::Fixed(value) }
 }
 
+/// Descriptions are RediSearch's, where it has the setting.
 const SETTINGS: &[Setting] = &[
-    fixed("TIMEOUT", "500"),
-    fixed("DEFAULT_DIALECT", "2"),
-    fixed("MAXSEARCHRESULTS", "1000000"),
-    fixed("MAXAGGREGATERESULTS", "1000000"),
+    Setting {
+        name: "TIMEOUT",
+        description: "Query (search) timeout",
+        kind: Kind::Count(u64::MAX, |settings| &settings.timeout_ms),
+    },
+    fixed(
+        "DEFAULT_DIALECT",
+        "2",
+        "Set RediSearch default dialect version throught the lifetime of the server.",
+    ),
+    fixed("MAXSEARCHRESULTS", "1000000", "Maximum number of results from ft.search command"),
+    fixed("MAXAGGREGATERESULTS", "1000000", "Maximum number of results from ft.aggregate command"),
     Setting {
         name: "ON_TIMEOUT",
-        kind: Kind::Switch(["return", "fail"], |settings| &settings.fails_on_timeout),
+        description: "Action to perform when search timeout is exceeded (choose RETURN or FAIL)",
+        kind: Kind::Words(&["return", "fail"], |settings| &settings.on_timeout),
     },
-    fixed("MINPREFIX", "1"),
+    fixed("MINPREFIX", "1", "Set the minimum prefix for expansions (`*`)"),
     Setting {
         name: "PARTIAL_RESULTS",
-        kind: Kind::Switch(["no", "yes"], |settings| &settings.partial_results),
+        description: "Whether an index that is still being built answers with what it has",
+        kind: Kind::Words(&["no", "yes"], |settings| &settings.partial_results),
+    },
+    Setting {
+        name: "ERROR_STYLE",
+        description: "Error texts of RediSearch up to 8.6 (plain), or with code words as from 8.8 on (codes)",
+        kind: Kind::Words(&["plain", "codes"], |settings| &settings.error_style),
+    },
+    Setting {
+        name: "RESP3_FORMAT",
+        description: "Replies in RESP3: maps, flat as in RESP2, or flat for valkey-glide only (auto)",
+        kind: Kind::Words(&["auto", "map", "flat"], |settings| &settings.resp3_format),
     },
     Setting {
         name: "LIVE_RECALL_EVERY",
+        description: "Of how many searches over graphs one is answered exactly as well, to know their recall; 0 for none",
         kind: Kind::Count(1_000_000_000, |settings| &settings.live_recall_every),
     },
-    Setting { name: "LIVE_RECALL_BOUND", kind: Kind::Share(|settings| &settings.live_recall_bound) },
+    Setting {
+        name: "LIVE_RECALL_BOUND",
+        description: "The live recall below which there is a warning",
+        kind: Kind::Share(|settings| &settings.live_recall_bound),
+    },
 ];
 
 impl Setting {
-    fn value(&self, settings: &Settings) -> Cow<'static, str> {
+    fn value(&self, settings: &Settings) -> String {
         match self.kind {
-            Kind::Fixed(value) => value.into(),
-            Kind::Switch(words, flag) => words[usize::from(flag(settings).load(Ordering::Relaxed))].into(),
-            Kind::Count(_, count) => count(settings).load(Ordering::Relaxed).to_string().into(),
-            Kind::Share(bits) => f64::from_bits(bits(settings).load(Ordering::Relaxed)).to_string().into(),
+            Kind::Fixed(value) => value.to_owned(),
+            Kind::Words(words, place) => words[place(settings).load(Ordering::Relaxed) as usize].to_owned(),
+            Kind::Count(_, place) => place(settings).load(Ordering::Relaxed).to_string(),
+            Kind::Share(bits) => f64::from_bits(bits(settings).load(Ordering::Relaxed)).to_string(),
         }
     }
 
-    fn number<N: FromStr>(&self, value: &[u8], is_valid: impl Fn(&N) -> bool) -> Result<N, CommandError> {
-        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).filter(is_valid);
-        number.ok_or_else(|| self.invalid())
-    }
-
-    fn invalid(&self) -> CommandError {
-        CommandError::new(format!("SEARCH_VALUE_BAD Invalid {} value", self.name))
-    }
-
-    fn set(&self, settings: &Settings, value: &[u8]) -> Outcome {
+    fn set(&self, settings: &Settings, value: &[u8]) -> Result<(), SearchError> {
         match self.kind {
             Kind::Fixed(fixed) if value.eq_ignore_ascii_case(fixed.as_bytes()) => Ok(()),
-            Kind::Fixed(fixed) => Err(CommandError::new(format!(
-                "SEARCH_UNSUPPORTED {} is always {fixed} in this server",
-                self.name
-            ))),
-            Kind::Switch(words, flag) => {
-                let place = words.iter().position(|word| value.eq_ignore_ascii_case(word.as_bytes()));
-                let place = place.ok_or_else(|| self.invalid())?;
-                flag(settings).store(place == 1, Ordering::Relaxed);
+            Kind::Fixed(fixed) => Err(Wrong::SettingFixed.with([self.name.into(), fixed.into()])),
+            Kind::Words(words, place) => {
+                let word = words.iter().position(|word| value.eq_ignore_ascii_case(word.as_bytes()));
+                let word = word.ok_or_else(|| Wrong::SettingValue.with([self.name.into()]))?;
+                place(settings).store(word as u64, Ordering::Relaxed);
                 Ok(())
             }
-            Kind::Count(most, count) => {
-                count(settings).store(self.number(value, |&number| number <= most)?, Ordering::Relaxed);
+            Kind::Count(most, place) => {
+                let number: i128 = whole_number(value).ok_or_else(|| unreadable(error::CONVERSION))?;
+                let number = u64::try_from(number).ok().filter(|number| *number <= most);
+                place(settings).store(number.ok_or_else(|| unreadable(error::BOUNDS))?, Ordering::Relaxed);
                 Ok(())
             }
             Kind::Share(bits) => {
-                let share = self.number(value, |share| (0.0..=1.0).contains(share))?;
+                let share = parse_double(value).ok_or_else(|| unreadable(error::CONVERSION))?;
+                if !(0.0..=1.0).contains(&share) {
+                    return Err(unreadable(error::BOUNDS));
+                }
                 bits(settings).store(f64::to_bits(share), Ordering::Relaxed);
                 Ok(())
             }
@@ -136,8 +191,13 @@ impl Setting {
     }
 }
 
+/// What is wrong with a value.
+fn unreadable(cause: &str) -> SearchError {
+    Wrong::SettingNumber.with([cause.into()])
+}
+
 /// FT.CONFIG.
-pub fn config(settings: &Settings, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+pub fn config(settings: &Settings, args: Args<'_>, reply: &mut dyn Reply) -> Result<(), SearchError> {
     // Clients know the options by their older names, and by those of CONFIG: search-on-timeout.
     let wanted = args.word(2).to_ascii_uppercase();
     let wanted = wanted.strip_prefix(b"SEARCH-").unwrap_or(&wanted);
@@ -145,28 +205,43 @@ pub fn config(settings: &Settings, args: Args<'_>, reply: &mut dyn Reply) -> Out
         |name: &str| name.bytes().eq(wanted.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }));
     let known: Vec<&Setting> =
         SETTINGS.iter().filter(|setting| wanted == b"*" || is_wanted(setting.name)).collect();
-    if args.is(1, "GET") {
-        // A map where the protocol has maps, and pairs, not a flat list, where it has none.
-        let is_map = reply.is_resp3();
-        if is_map {
-            reply.map(known.len())
-        } else {
-            reply.array(known.len())
-        }
-        known.iter().for_each(|setting| {
-            if !is_map {
-                reply.array(2);
-            }
-            reply.bulk(setting.name.as_bytes());
-            reply.bulk(setting.value(settings).as_bytes());
-        });
-        return Ok(());
-    }
-    if args.is(1, "SET") && args.len() == 4 {
-        let setting = known.first().ok_or(CommandError::of("SEARCH_OPTION_INVALID No such option"))?;
-        setting.set(settings, args[3])?;
+    if args.is(1, "GET") || args.is(1, "HELP") {
+        tell(settings, &known, args.is(1, "HELP"), reply);
+    } else if !args.is(1, "SET") {
+        // These two are no error replies in RediSearch.
+        reply.simple("No such configuration action");
+    } else if args.len() > 4 {
+        reply.simple("EXCESSARGS");
+    } else {
+        let setting = known.first().ok_or(Wrong::SettingUnknown.error())?;
+        let value = args.get(3).ok_or_else(|| unreadable(error::NO_VALUE))?;
+        setting.set(settings, value)?;
         reply.ok();
-        return Ok(());
     }
-    Err(CommandError::SYNTAX)
+    Ok(())
+}
+
+/// Writes names and values: a map where the protocol has maps, and pairs, not a flat list, where it has none.
+fn tell(settings: &Settings, known: &[&Setting], with_descriptions: bool, reply: &mut dyn Reply) {
+    let is_map = reply.is_resp3();
+    if is_map {
+        reply.map(known.len());
+    } else {
+        reply.array(known.len());
+    }
+    for setting in known {
+        if !is_map {
+            reply.array(if with_descriptions { 5 } else { 2 });
+        }
+        reply.bulk(setting.name.as_bytes());
+        if with_descriptions {
+            if is_map {
+                reply.map(2);
+            }
+            reply.bulk(b"Description");
+            reply.bulk(setting.description.as_bytes());
+            reply.bulk(b"Value");
+        }
+        reply.bulk(setting.value(settings).as_bytes());
+    }
 }

@@ -48,7 +48,7 @@ impl Plan {
             if means(&current, &ranges, &self.query.filter, place) {
                 let mut row = Row::new(key, id.unwrap_or(u32::MAX), None);
                 row.hash = Some(hash);
-                row.add(&ranges, place);
+                row.add(&ranges, &current, &self.query.filter, place);
                 stale.rows.push(row);
             }
             current.remove(key);

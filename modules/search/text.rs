@@ -15,13 +15,14 @@ pub fn is_separator(byte: u8) -> bool {
     byte.is_ascii_whitespace() || b",.<>{}[]\"':;!@#$%^&*()-+=~/|?`\0".contains(&byte)
 }
 
-/// Small letters: Unicode's where the bytes are UTF-8, else ASCII's.
+/// Small letters: Unicode's where the bytes are UTF-8, else ASCII's. Each character by itself, so that the beginning of a
+/// word becomes the beginning of the small word: a capital sigma is σ at the end of a word too.
 pub fn lower(bytes: &[u8]) -> Vec<u8> {
     if bytes.is_ascii() {
         return bytes.to_ascii_lowercase();
     }
     match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_lowercase().into_bytes(),
+        Ok(text) => text.chars().flat_map(char::to_lowercase).collect::<String>().into_bytes(),
         Err(_) => bytes.to_ascii_lowercase(),
     }
 }
@@ -48,7 +49,12 @@ pub fn tokenize(text: &[u8], stop_words: StopWords<'_>, each: &mut dyn FnMut(&[u
         let next = bytes.next();
         match next {
             Some(b'\\') => term.extend(bytes.next()),
-            Some(byte) if !is_separator(byte) => term.push(byte),
+            Some(byte) if !is_separator(byte) => {
+                // Other control characters are no part of a word, and do not end it either.
+                if !byte.is_ascii_control() {
+                    term.push(byte);
+                }
+            }
             _ => {
                 let lowered = lower(&term);
                 if !lowered.is_empty() && !stop_words.contains(&lowered) {
@@ -79,7 +85,8 @@ mod tests {
     fn separators_cut_escapes_keep_and_stop_words_vanish() {
         assert_eq!(terms("The quick-brown  fox, JUMPS."), ["quick", "brown", "fox", "jumps"]);
         assert_eq!(terms(r"hello\-world foo_bar"), ["hello-world", "foo_bar"]);
-        assert_eq!(terms("ÄPFEL"), ["äpfel"]);
+        assert_eq!(terms("ÄPFEL ΟΔΥΣΣΕΑΣ"), ["äpfel", "οδυσσεασ"]);
+        assert_eq!(terms("a\x01b x\x7fy c\x0bd e\0f"), ["ab", "xy", "cd", "e", "f"]);
         assert_eq!(terms(r"\"), [""; 0]);
         assert_eq!(terms(""), [""; 0]);
     }

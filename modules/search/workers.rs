@@ -5,6 +5,7 @@
 //! those that have a backfill's alone.
 
 use crate::vectors::{Source, VectorField};
+use engramdb_engine::env::Clock;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,8 +26,8 @@ pub struct Workers {
 #[derive(Clone)]
 pub struct WorkerCaller(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
+    clock: Arc<dyn Clock>,
     state: Mutex<State>,
     work: Condvar,
 }
@@ -49,8 +50,8 @@ impl State {
 }
 
 impl Workers {
-    pub fn start(threads: usize) -> Workers {
-        let shared = Arc::new(Shared::default());
+    pub fn start(threads: usize, clock: Arc<dyn Clock>) -> Workers {
+        let shared = Arc::new(Shared { clock, state: Mutex::default(), work: Condvar::new() });
         let threads = (0..threads).map(|number| {
             let shared = shared.clone();
             let builder = std::thread::Builder::new().name(format!("index-{number}"));
@@ -67,12 +68,21 @@ impl Workers {
         self.caller.call(field);
     }
 
+    /// What work on indexes is timed by.
+    pub fn clock(&self) -> &dyn Clock {
+        self.caller.clock()
+    }
+
     pub fn handle(&self) -> WorkerCaller {
         self.caller.clone()
     }
 }
 
 impl WorkerCaller {
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
     /// Calls a worker for this field.
     pub fn call(&self, field: &Arc<VectorField>) {
         self.0.state.lock().queue.push_back(field.clone());
@@ -83,7 +93,10 @@ impl WorkerCaller {
 impl Shared {
     fn run(&self) {
         while let Some(field) = self.next() {
-            if field.drain(TURN_DOCUMENTS) {
+            let began = self.clock.monotonic();
+            let more = field.drain(TURN_DOCUMENTS);
+            field.spent(self.clock.monotonic().saturating_sub(began));
+            if more {
                 self.state.lock().queue.push_back(field);
             }
         }

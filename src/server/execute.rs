@@ -225,7 +225,7 @@ impl Core {
     fn reply_gated<R>(&mut self, write: impl FnOnce(&mut Session, &mut Replies<'_>) -> (Lsn, R)) -> R {
         let output = self.outbox.bytes();
         let start = output.len();
-        let mut replies = Replies::new(output, self.session.protocol);
+        let mut replies = Replies::new(output, &self.session);
         let (gate, result) = write(&mut self.session, &mut replies);
         self.has_failed = replies.errors > 0;
         let is_written = output.len() > start;

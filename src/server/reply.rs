@@ -1,18 +1,22 @@
 //! The engine's `Reply` over a connection's output.
 
+use crate::session::Session;
 use engramdb_engine::command::{CommandError, Reply};
 use engramdb_resp::{Encoder, Protocol};
 
 pub struct Replies<'o> {
     output: &'o mut Vec<u8>,
     protocol: Protocol,
+    /// See `Session::prefers_flat`.
+    prefers_flat: bool,
     /// The first error reply written, for the error statistics.
     pub errors: u64,
 }
 
 impl<'o> Replies<'o> {
-    pub fn new(output: &'o mut Vec<u8>, protocol: Protocol) -> Replies<'o> {
-        Replies { output, protocol, errors: 0 }
+    pub fn new(output: &'o mut Vec<u8>, session: &Session) -> Replies<'o> {
+        let Session { protocol, prefers_flat, .. } = *session;
+        Replies { output, protocol, prefers_flat, errors: 0 }
     }
 
     /// From now on replies are written in this protocol.
@@ -29,6 +33,10 @@ impl<'o> Replies<'o> {
 impl Reply for Replies<'_> {
     fn is_resp3(&self) -> bool {
         self.protocol == Protocol::Resp3
+    }
+
+    fn prefers_flat(&self) -> bool {
+        self.prefers_flat
     }
 
     fn simple(&mut self, text: &str) {

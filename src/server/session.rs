@@ -17,6 +17,8 @@ pub struct Session {
     /// What EXEC has to wait for because of what WATCH saw.
     pub watch_gate: Lsn,
     pub reply_mode: ReplyMode,
+    /// The client's library reads replies of modules in RESP2's shapes only, whatever protocol it speaks.
+    pub prefers_flat: bool,
 }
 
 /// CLIENT REPLY.
@@ -68,6 +70,7 @@ impl Session {
             watch: None,
             watch_gate: Lsn(0),
             reply_mode: ReplyMode::On,
+            prefers_flat: false,
         }
     }
 

@@ -168,7 +168,7 @@ def search():
     refuses(redis.ResponseError, "Syntax error", lambda: find(Query("@kind:{")))
     assert index.dropindex(delete_documents=True)
     assert db.exists("place:0") == 0
-    refuses(redis.ResponseError, "Index not found", index.info)
+    refuses(redis.ResponseError, "Unknown index name", index.info)
 
 
 db.flushall()

@@ -73,7 +73,7 @@ fn an_index_belongs_to_its_database() {
     let (served, mut client) = indexed();
     let mut other = served.client(Protocol::Resp2);
     assert_eq!(ask(&mut other, "SELECT 1"), "+\"OK\"");
-    let missing = "-\"SEARCH_INDEX_NOT_FOUND Index not found: idx\"";
+    let missing = "-\"idx: no such index\"";
     assert_eq!(ask(&mut other, "FT.SEARCH idx *"), missing);
     assert_eq!(ask(&mut client, "SWAPDB 0 1"), "+\"OK\"");
     assert_eq!(ask(&mut client, "FT.SEARCH idx *"), missing);

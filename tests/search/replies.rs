@@ -91,6 +91,29 @@ fn rows_are_maps_in_resp3() {
     assert_eq!(ask(&mut client, "FT._LIST"), r#"{"shop"}"#, "a set");
 }
 
+/// valkey-glide speaks RESP3 and reads what valkey-search writes, which is flat.
+#[test]
+fn replies_are_flat_for_clients_that_read_them_so() {
+    let (served, _) = shop();
+    let mut client = served.client(Protocol::Resp3);
+    let row = |client: &mut Client| nearest(client, "*", "RETURN 2 c d LIMIT 0 1");
+    assert!(row(&mut client).starts_with(r#"{"attributes""#));
+    assert_eq!(ask(&mut client, "CLIENT SETINFO LIB-NAME GlidePy"), "+\"OK\"");
+    let flat = r#"[3, "p:1", ["c", "red", "d", "1"]]"#;
+    assert_eq!(row(&mut client), flat);
+    assert_eq!(ask(&mut client, "FT._LIST"), r#"["shop"]"#);
+    assert!(ask(&mut client, "FT.INFO shop").starts_with(r#"["index_name", "shop", "index_options", []"#));
+    assert_eq!(ask(&mut client, "FT.SEARCH none *"), "-\"none: no such index\"");
+    assert_eq!(ask(&mut client, "FT.CONFIG SET search-resp3-format map"), "+\"OK\"");
+    assert!(row(&mut client).starts_with(r#"{"attributes""#));
+    let mut other = served.client(Protocol::Resp3);
+    assert_eq!(ask(&mut other, "FT.CONFIG SET search-resp3-format flat"), "+\"OK\"");
+    assert_eq!(row(&mut other), flat);
+    assert_eq!(ask(&mut other, "FT.CONFIG SET search-resp3-format auto"), "+\"OK\"");
+    assert!(row(&mut other).starts_with(r#"{"attributes""#));
+    assert_eq!(row(&mut client), flat);
+}
+
 /// The names of FT.INFO's pairs, whichever way they are replied.
 fn names(info: &Value) -> Vec<String> {
     let bulk = |value: &Value| match value {

@@ -3,24 +3,29 @@
 //! The grammar is RediSearch's at DIALECT 2, for all dialects:
 //!
 //! ```text
-//! query  := "" | "*" | or [ "=>" "[" knn "]" [ "=>" "{" attributes "}" ] ]
+//! query  := "" | star | or | ( star | operand ) "=>" "[" knn "]" [ "=>" "{" attributes "}" ]
+//! star   := "*" | "(" star ")"
 //! or     := and { "|" and }
 //! and    := unary { unary }
-//! unary  := ("-" | "~") unary | ( "(" or ")" | leaf ) [ "=>" "{" attributes "}" ]
+//! unary  := ("-" | "~") unary | operand
+//! operand := ( "(" or ")" | leaf ) { "=>" "{" attributes "}" }
 //! leaf   := "@" fields ":" ( "{" tags "}" | "[" range "]" | unary ) | "@" field comparison number
-//!         | ismissing(@field) | word | pre* | *suf | *inf* | w'wild?c*rd' | "a phrase" | 'a phrase' | $parameter
+//!         | ismissing(@field) | word | number | pre* | *suf | *inf* | w'wild?c*rd' | "a phrase" | 'a phrase' | $parameter
 //! knn    := KNN k @field $blob { name value } [AS name]
 //! ```
 //!
 //! What the grammar has beyond this (GEO, GEOSHAPE, fuzzy terms, slop) is refused with a clear error: a query is answered
 //! rightly or not at all.
 
+mod fields;
+mod lexer;
 mod open;
 mod parser;
 mod values;
+mod vectors;
 
 pub use open::{OpenLeaf, Template};
-pub use parser::{Parameters, fuzz_query, parse};
+pub use parser::{Parameters, Scope, fuzz_query, parse};
 
 use crate::postings::Limit;
 use std::sync::Arc;
@@ -135,6 +140,15 @@ impl Node {
             Node::Not(node) => node.has_range(),
             Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(Node::negates_range),
             Node::Optional(node) => node.negates_range(),
+            _ => false,
+        }
+    }
+
+    /// True if a document can match though a vector range in it does not have the document.
+    pub fn has_optional_range(&self) -> bool {
+        match self {
+            Node::Or(_) | Node::Not(_) | Node::Optional(_) => self.has_range(),
+            Node::And(nodes) => nodes.iter().any(Node::has_optional_range),
             _ => false,
         }
     }

@@ -9,19 +9,17 @@
 
 use super::values::{self, Affix};
 use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
-use crate::error;
+use crate::error::{self, Kind, SearchError};
 use crate::postings::Limit;
 use crate::schema::{Definition, FieldKind};
-use crate::text;
 use crate::words::whole_number;
-use engramdb_engine::command::CommandError;
 use std::sync::Arc;
 
 /// More neighbours than this are not asked for by mistake only.
 const K_MAX: usize = 1_000_000;
 const EF_MAX: usize = 1_000_000;
 
-type Parsed<T> = Result<T, CommandError>;
+type Parsed<T> = Result<T, SearchError>;
 
 /// A parsed query without the values of its parameters.
 #[derive(Debug)]
@@ -30,6 +28,8 @@ pub struct Template {
     /// Whether there is a slot in the filter.
     is_open: bool,
     knn: Option<OpenKnn>,
+    /// The request's words that are weights.
+    weights: Vec<usize>,
 }
 
 /// What stands at the place of a value: text, or a parameter, by the number of its word.
@@ -49,9 +49,24 @@ pub enum Slot<T> {
 /// A leaf with at least one slot.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OpenLeaf {
-    Tag { field: usize, case_sensitive: bool, affix: Affix, word: usize },
-    Term { fields: Arc<[usize]>, affix: Affix, word: usize },
-    Number { field: usize, least: OpenLimit, most: OpenLimit },
+    Tag {
+        field: usize,
+        case_sensitive: bool,
+        affix: Affix,
+        word: usize,
+    },
+    /// A term in fields that the query names, or in all.
+    Term {
+        fields: Arc<[usize]>,
+        is_named: bool,
+        affix: Affix,
+        word: usize,
+    },
+    Number {
+        field: usize,
+        least: OpenLimit,
+        most: OpenLimit,
+    },
     Range(OpenRange),
 }
 
@@ -104,8 +119,8 @@ pub enum Policy {
 }
 
 impl Template {
-    pub fn new(filter: Node, knn: Option<OpenKnn>) -> Template {
-        Template { is_open: has_open(&filter), filter: Arc::new(filter), knn }
+    pub fn new(filter: Node, knn: Option<OpenKnn>, weights: Vec<usize>) -> Template {
+        Template { is_open: has_open(&filter), filter: Arc::new(filter), knn, weights }
     }
 
     /// Adds conditions.
@@ -125,6 +140,7 @@ impl Template {
         let values = Values { definition, words };
         let filter = if self.is_open { Arc::new(values.node(&self.filter)?) } else { self.filter.clone() };
         let knn = self.knn.as_ref().map(|knn| values.knn(knn)).transpose()?;
+        self.weights.iter().try_for_each(|&word| check_weight(words[word]))?;
         check_aliases(&filter, knn.as_ref())?;
         Ok(Query { filter, knn })
     }
@@ -145,10 +161,7 @@ fn check_aliases(filter: &Node, knn: Option<&Knn>) -> Parsed<()> {
         names.push(name);
     });
     match twice {
-        Some(name) => Err(CommandError::new(format!(
-            "SEARCH_FIELD_DUP Property `{}` specified more than once",
-            error::text(name)
-        ))),
+        Some(name) => Err(Kind::NameTwice.of(name)),
         None => Ok(()),
     }
 }
@@ -236,15 +249,16 @@ impl Values<'_> {
     fn leaf(&self, leaf: &OpenLeaf) -> Parsed<Node> {
         Ok(match leaf {
             OpenLeaf::Tag { field, case_sensitive, affix, word } => {
-                let value = self.words[*word];
-                let tag = if *case_sensitive { value.to_vec() } else { text::lower(value) };
-                let pattern = affix.pattern(tag);
+                let pattern = values::pattern(*affix, self.words[*word], *case_sensitive);
                 check_empty(self.definition, &[*field], &pattern)?;
                 Node::Tag { field: *field, pattern }
             }
-            OpenLeaf::Term { fields, affix, word } => {
-                let term = affix.pattern(text::lower(self.words[*word]));
-                Node::Text { fields: fields.clone(), text: TextMatch::Term(term) }
+            OpenLeaf::Term { fields, is_named, affix, word } => {
+                let pattern = values::pattern(*affix, self.words[*word], false);
+                if *is_named {
+                    check_empty(self.definition, fields, &pattern)?;
+                }
+                Node::Text { fields: fields.clone(), text: TextMatch::Term(pattern) }
             }
             OpenLeaf::Number { field, least, most } => {
                 Node::Number { field: *field, least: self.limit(least)?, most: self.limit(most)? }
@@ -270,10 +284,7 @@ impl Values<'_> {
         let digits = self.words[*word];
         // A value stands behind its name.
         read(digits).ok_or_else(|| {
-            let (digits, name) = (error::text(digits), error::text(self.words[*word - 1]));
-            CommandError::new(format!(
-                "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value ({digits}) for parameter `{name}`"
-            ))
+            Kind::BadNumber.with([error::text(digits).into(), error::text(self.words[*word - 1]).into()])
         })
     }
 
@@ -296,11 +307,7 @@ impl Values<'_> {
         let alias = self.alias(&knn.alias)?;
         if let Some(second) = &knn.second_alias {
             let second = self.alias(second)?;
-            return Err(CommandError::new(format!(
-                "SEARCH_FIELD_DUP Distance field was specified twice for vector query: {} and {}",
-                error::text(&alias),
-                error::text(&second)
-            )));
+            return Err(Kind::SecondName.with([error::text(&alias).into(), error::text(&second).into()]));
         }
         self.check_policy(knn)?;
         let ef_runtime = knn.ef_runtime.as_ref().map(|slot| slot.value(self.words, count));
@@ -322,16 +329,10 @@ impl Values<'_> {
         }
         let policy = knn.policy.as_ref().map(|slot| slot.value(self.words, policy)).transpose()?;
         if policy == Some(Policy::Exact) && knn.batch_size.is_some() {
-            return Err(error::vector_parameter(
-                "SEARCH_ADHOC_BATCH_SIZE_IRRELEVANT",
-                "'batch size' is irrelevant for the selected policy",
-            ));
+            return Err(Kind::ExactWithBatchSize.error());
         }
         if policy == Some(Policy::Exact) && knn.ef_runtime.is_some() {
-            return Err(error::vector_parameter(
-                "SEARCH_ADHOC_EF_RUNTIME_IRRELEVANT",
-                "'EF_RUNTIME' is irrelevant for the selected policy",
-            ));
+            return Err(Kind::ExactWithEf.error());
         }
         Ok(())
     }
@@ -360,12 +361,9 @@ impl Values<'_> {
     }
 }
 
-pub fn number(digits: &[u8], at: usize) -> Parsed<f64> {
-    values::number(digits).ok_or_else(|| error::syntax(at, digits))
-}
-
-pub fn k(digits: &[u8], at: usize) -> Parsed<usize> {
-    whole_number(digits).ok_or_else(|| error::syntax(at, digits)).and_then(check_k)
+/// Reads what is digits; `unreadable` where they are too many.
+pub fn k(digits: &[u8], unreadable: SearchError) -> Parsed<usize> {
+    whole_number(digits).ok_or(unreadable).and_then(check_k)
 }
 
 fn check_k(k: usize) -> Parsed<usize> {
@@ -389,26 +387,21 @@ pub fn policy(name: &[u8]) -> Parsed<Policy> {
     match name.to_ascii_uppercase().as_slice() {
         b"ADHOC_BF" => Ok(Policy::Exact),
         b"BATCHES" => Ok(Policy::Batches),
-        _ => Err(error::vector_parameter("SEARCH_HYBRID_POLICY_BAD", "invalid hybrid policy was given")),
+        _ => Err(Kind::BadPolicy.error()),
     }
 }
 
 /// The share of `k` that each of several shards looks for.
 pub fn shard_ratio(digits: &[u8]) -> Parsed<f64> {
     let ratio = values::number(digits).filter(|ratio| *ratio > 0.0 && *ratio <= 1.0);
-    ratio.ok_or_else(|| {
-        let given = error::text(digits);
-        CommandError::new(format!("SEARCH_QUERY_BAD Invalid shard k ratio value '{given}'"))
-    })
+    ratio.ok_or_else(|| Kind::BadShardRatio.of(digits))
 }
 
 /// Refuses to look for the empty string in fields of which none keeps it.
 pub fn check_empty(definition: &Definition, fields: &[usize], pattern: &Pattern) -> Parsed<()> {
     let is_empty = matches!(pattern, Pattern::Exact(term) if term.is_empty());
     if is_empty && !fields.iter().any(|&field| definition.fields[field].index_empty) {
-        return Err(CommandError::of(
-            "SEARCH_SYNTAX Use `INDEXEMPTY` in field creation in order to index and query for empty strings",
-        ));
+        return Err(Kind::NeedsIndexEmpty.error());
     }
     Ok(())
 }
@@ -416,10 +409,7 @@ pub fn check_empty(definition: &Definition, fields: &[usize], pattern: &Pattern)
 /// What a distance is called: nothing that is called so already.
 pub fn alias(name: &[u8], definition: &Definition) -> Parsed<Arc<[u8]>> {
     if definition.field(name).is_some() {
-        let name = error::text(name);
-        return Err(CommandError::new(format!(
-            "SEARCH_INDEX_EXISTS Property `{name}` already exists in schema"
-        )));
+        return Err(Kind::NameTaken.of(name));
     }
     Ok(Arc::from(name))
 }
@@ -439,6 +429,14 @@ fn refuse_negative(radius: f64) -> Parsed<()> {
     Ok(())
 }
 
-fn invalid_value() -> CommandError {
-    error::vector_parameter("SEARCH_VALUE_BAD", "Invalid value was given")
+fn invalid_value() -> SearchError {
+    Kind::VectorValue.error()
+}
+
+/// Of a part of a query, for scores.
+pub fn check_weight(digits: &[u8]) -> Parsed<()> {
+    match values::number(digits).filter(|weight| *weight >= 0.0) {
+        Some(_) => Ok(()),
+        None => Err(Kind::BadAttributeValue.with([error::text(digits).into(), "weight".into()])),
+    }
 }

@@ -231,17 +231,21 @@ fn settings_are_numbers_within_bounds() {
     let set = |words: &str| server.line(&format!("FT.CONFIG SET {words}"));
     assert_eq!(server.line("FT.CONFIG GET LIVE_RECALL_EVERY"), r#"[["LIVE_RECALL_EVERY", "1000"]]"#);
     assert_eq!(server.line("FT.CONFIG GET live-recall-bound"), r#"[["LIVE_RECALL_BOUND", "0.9"]]"#);
-    for [name, good, bad] in [
-        ["LIVE_RECALL_EVERY", "0 1 1000000000", "-1 1000000001 x 1.5"],
-        ["LIVE_RECALL_BOUND", "0 0.95 1", "-0.1 1.1 nan x"],
+    for [name, good, outside, unreadable] in [
+        ["LIVE_RECALL_EVERY", "0 1 1000000000", "-1 1000000001", "x 1.5"],
+        ["LIVE_RECALL_BOUND", "0 0.95 1", "-0.1 1.1", "nan x"],
     ] {
         for value in good.split(' ') {
             assert_eq!(set(&format!("{name} {value}")), "OK");
             let told = server.line(&format!("FT.CONFIG GET {name}"));
             assert_eq!(told, format!(r#"[["{name}", "{value}"]]"#));
         }
-        for value in bad.split(' ') {
-            assert_eq!(set(&format!("{name} {value}")), format!("SEARCH_VALUE_BAD Invalid {name} value"));
+        for value in outside.split(' ') {
+            assert_eq!(set(&format!("{name} {value}")), "Value is outside acceptable bounds");
+        }
+        for value in unreadable.split(' ') {
+            let error = "Could not convert argument to expected type";
+            assert_eq!(set(&format!("{name} {value}")), error);
         }
     }
 }

@@ -47,7 +47,7 @@ fn filters_end_in_time() {
     }
     assert_eq!(server.line("FT.CONFIG SET ON_TIMEOUT fail"), "OK");
     let cut = server.line("FT.SEARCH idx @c:{*7} TIMEOUT 1");
-    assert_eq!(cut, "SEARCH_TIMEOUT Timeout limit was reached");
+    assert_eq!(cut, "Timeout limit was reached");
 }
 
 #[test]

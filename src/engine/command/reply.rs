@@ -6,6 +6,10 @@ use super::CommandError;
 pub trait Reply {
     /// Whether maps, sets, doubles and nulls have types of their own (RESP3).
     fn is_resp3(&self) -> bool;
+    /// Whether the client speaks RESP3 and reads replies of modules in RESP2's shapes only.
+    fn prefers_flat(&self) -> bool {
+        false
+    }
     fn simple(&mut self, text: &str);
     fn error(&mut self, error: &CommandError);
     fn integer(&mut self, value: i64);

@@ -315,7 +315,12 @@ fn set_info(call: &mut Call<'_, '_, '_>) -> Outcome {
     }
     let mut names = call.session.client.names.lock();
     match attribute.as_slice() {
-        b"lib-name" => names.library = text(value),
+        b"lib-name" => {
+            names.library = text(value);
+            // valkey-glide, in whichever language: GlidePy, GlideJava, ...
+            call.session.prefers_flat =
+                value.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"glide"));
+        }
         _ => names.library_version = text(value),
     }
     drop(names);

@@ -211,7 +211,9 @@ fn reset(call: &mut Call<'_, '_, '_>) -> Outcome {
     client.database.store(0, Ordering::Relaxed);
     client.multi.store(0, Ordering::Relaxed);
     client.watches.store(false, Ordering::Relaxed);
-    *call.session = Session::new(client, authenticated);
+    // The library stays what it is.
+    let prefers_flat = call.session.prefers_flat;
+    *call.session = Session { prefers_flat, ..Session::new(client, authenticated) };
     call.session.reply_mode = ReplyMode::On;
     set_protocol(call, Protocol::Resp2);
     call.reply.simple("RESET");

@@ -1,0 +1,211 @@
+//! What stands behind a field's name: words, tags in braces, ranges in brackets, comparisons.
+
+use super::Node;
+use super::lexer::{Kind, Token};
+use super::open::{self, OpenLeaf, OpenLimit, OpenNumber, Raw, Slot};
+use super::parser::{Parsed, Parser};
+use super::values::{self, Affix};
+use crate::error::{self, Kind as Wrong, SearchError};
+use crate::schema::{Field, FieldKind};
+
+/// A field, and where its name stands.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub field: usize,
+    pub at: usize,
+}
+
+impl<'a> Parser<'a> {
+    /// Reads `@name`.
+    pub fn field(&mut self) -> Parsed<Place> {
+        if self.token.kind != Kind::Field {
+            return Err(self.syntax());
+        }
+        let name = self.advance();
+        self.named(name)
+    }
+
+    fn named(&self, name: Token<'_>) -> Parsed<Place> {
+        let plain = values::unescape(name.text);
+        let field = self.definition.field(&plain);
+        let field = field.ok_or_else(|| error::at(Wrong::UnknownField, name.at, &plain))?;
+        Ok(Place { field, at: name.at })
+    }
+
+    pub fn kind(&self, place: Place) -> &'a FieldKind {
+        &self.definition.fields[place.field].kind
+    }
+
+    pub fn wrong(&self, wanted: &str, place: Place) -> SearchError {
+        error::wrong_field(wanted, place.at, &self.definition.fields[place.field].name)
+    }
+
+    pub fn is_missing(&mut self) -> Parsed<Node> {
+        self.advance();
+        self.expect(b'(')?;
+        let place = self.field()?;
+        self.expect(b')')?;
+        let Field { name, index_missing, .. } = &self.definition.fields[place.field];
+        if !index_missing {
+            return Err(error::at(Wrong::NeedsIndexMissing, place.at, name));
+        }
+        Ok(Node::Missing(place.field))
+    }
+
+    pub fn field_leaf(&mut self) -> Parsed<Option<Node>> {
+        let name = self.advance();
+        match self.token.kind {
+            Kind::Mark(b':') => self.advance(),
+            Kind::Mark(b'|') => return self.several_fields(name),
+            Kind::Comparison => return self.comparison(name).map(Some),
+            _ => return Err(self.syntax()),
+        };
+        match self.token.kind {
+            Kind::Mark(b'{') => self.tags(name).map(Some),
+            Kind::Mark(b'[') => self.range(name).map(Some),
+            _ if !self.begins_operand() => Err(self.syntax()),
+            _ => {
+                let place = self.named(name)?;
+                match self.kind(place) {
+                    FieldKind::Text { .. } => self.text_in(vec![place.field]),
+                    _ => Err(self.wrong("TEXT", place)),
+                }
+            }
+        }
+    }
+
+    /// Words in several fields; those that are not TEXT have none.
+    fn several_fields(&mut self, first: Token<'a>) -> Parsed<Option<Node>> {
+        let mut names = vec![first];
+        while self.take(b'|') {
+            if !matches!(self.token.kind, Kind::Word | Kind::Number) {
+                return Err(self.syntax());
+            }
+            names.push(self.advance());
+        }
+        self.expect(b':')?;
+        let places = names.into_iter().map(|name| self.named(name)).collect::<Parsed<Vec<Place>>>()?;
+        let of_text = places.iter().filter(|place| matches!(self.kind(**place), FieldKind::Text { .. }));
+        let fields: Vec<usize> = of_text.map(|place| place.field).collect();
+        match fields.is_empty() {
+            true => Err(self.wrong("TEXT", places[0])),
+            false => self.text_in(fields),
+        }
+    }
+
+    fn tags(&mut self, name: Token<'a>) -> Parsed<Node> {
+        let place = self.named(name)?;
+        let case_sensitive = matches!(self.kind(place), FieldKind::Tag { case_sensitive: true, .. });
+        self.advance();
+        let mut nodes = Vec::new();
+        loop {
+            self.grow(1)?;
+            nodes.push(self.tag(place, case_sensitive)?);
+            if !self.take(b'|') {
+                break;
+            }
+        }
+        self.expect(b'}')?;
+        if !matches!(self.kind(place), FieldKind::Tag { .. }) {
+            return Err(self.wrong("TAG", place));
+        }
+        Ok(if nodes.len() > 1 { Node::Or(nodes) } else { nodes.remove(0) })
+    }
+
+    /// A pattern or a parameter, or words that make one tag with a space between them.
+    fn tag(&mut self, Place { field, .. }: Place, case_sensitive: bool) -> Parsed<Node> {
+        let is_word = |kind: Kind| matches!(kind, Kind::Word | Kind::Number | Kind::Quoted);
+        if !is_word(self.token.kind) {
+            let (affix, raw) = self.part()?;
+            return Ok(match raw {
+                Raw::Word(word) => Node::Open(OpenLeaf::Tag { field, case_sensitive, affix, word }),
+                Raw::Text(text) => Node::Tag { field, pattern: values::pattern(affix, text, case_sensitive) },
+            });
+        }
+        let mut tag = self.advance().text.to_vec();
+        while is_word(self.token.kind) {
+            tag.push(b' ');
+            tag.extend_from_slice(self.advance().text);
+        }
+        let pattern = values::pattern(Affix::Whole, &tag, case_sensitive);
+        open::check_empty(self.definition, &[field], &pattern)?;
+        Ok(Node::Tag { field, pattern })
+    }
+
+    fn range(&mut self, name: Token<'a>) -> Parsed<Node> {
+        let place = self.named(name)?;
+        self.advance();
+        if self.token.kind == Kind::Word {
+            return self.vector_range(place);
+        }
+        let least = self.limit()?;
+        let is_point = !least.exclusive && self.token.is(b']');
+        let most = if is_point { least.clone() } else { self.limit()? };
+        if !self.token.is(b']') {
+            return Err(self.circle(place));
+        }
+        self.advance();
+        match self.kind(place) {
+            FieldKind::Numeric => Ok(OpenLeaf::Number { field: place.field, least, most }.closed()),
+            FieldKind::Geo | FieldKind::GeoShape => Err(error::unsupported("Filters on GEO fields are")),
+            _ => Err(self.wrong("NUMERIC", place)),
+        }
+    }
+
+    /// What is wrong with `[longitude latitude radius unit]`, of which two numbers are read.
+    fn circle(&mut self, place: Place) -> SearchError {
+        if let Err(error) = self.number() {
+            return error;
+        }
+        if self.token.kind != Kind::Word {
+            return self.syntax();
+        }
+        self.advance();
+        match self.kind(place) {
+            _ if !self.token.is(b']') => self.syntax(),
+            FieldKind::Geo => error::unsupported("Filters on GEO fields are"),
+            _ => self.wrong("GEO", place),
+        }
+    }
+
+    fn limit(&mut self) -> Parsed<OpenLimit> {
+        let exclusive = self.take(b'(');
+        Ok(OpenLimit { number: self.number()?, exclusive })
+    }
+
+    /// A number, a parameter, or the negative of one.
+    pub fn number(&mut self) -> Parsed<OpenNumber> {
+        let mut sign = 1.0;
+        while self.take(b'-') {
+            sign = -sign;
+        }
+        let token = self.token;
+        let value = match token.kind {
+            Kind::Number => Slot::Given(values::number(token.text).ok_or_else(|| self.syntax())?),
+            Kind::Parameter => Slot::Word(self.parameters.get(token.text)?),
+            _ => return Err(self.syntax()),
+        };
+        self.advance();
+        Ok(OpenNumber { sign, value })
+    }
+
+    fn comparison(&mut self, name: Token<'a>) -> Parsed<Node> {
+        let operator = self.advance().text;
+        let value = self.number()?;
+        let place = self.named(name)?;
+        if *self.kind(place) != FieldKind::Numeric {
+            return Err(self.wrong("NUMERIC", place));
+        }
+        let limit = |number, exclusive| OpenLimit { number, exclusive };
+        let infinity = |sign| limit(OpenNumber { sign, value: Slot::Given(f64::INFINITY) }, false);
+        let (least, most) = match operator {
+            b">=" => (limit(value, false), infinity(1.0)),
+            b">" => (limit(value, true), infinity(1.0)),
+            b"<=" => (infinity(-1.0), limit(value, false)),
+            b"<" => (infinity(-1.0), limit(value, true)),
+            _ => (limit(value.clone(), false), limit(value, false)),
+        };
+        let node = OpenLeaf::Number { field: place.field, least, most }.closed();
+        Ok(if operator == b"!=" { Node::Not(Box::new(node)) } else { node })
+    }
+}
