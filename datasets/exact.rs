@@ -141,10 +141,13 @@ impl Exact {
         self.sorted[query].partition_point(|&distance| distance <= radius)
     }
 
-    /// The place of a live id by distance from a query, counted from one: with all that are as near as it, slack included.
-    pub fn rank(&self, query: usize, id: u32) -> usize {
+    /// Where the query is the vector of this live id: how many ids are as near to it as the id itself, which are its copies and
+    /// it. None where others are nearer, as longer vectors are under the inner product.
+    pub fn copies(&self, query: usize, id: u32) -> Option<usize> {
         let distance = self.distance(query, id);
-        self.within(query, distance + self.slack(query, distance))
+        let slack = self.slack(query, distance);
+        let nearest = self.sorted[query].first()?;
+        (distance - slack <= *nearest).then(|| self.within(query, distance + slack))
     }
 }
 
@@ -210,7 +213,19 @@ mod tests {
         assert_eq!((exact.radius(0, 1), exact.within(0, exact.radius(0, 1))), (0.5, 1));
         assert_eq!(exact.within(0, exact.radius(0, 2)), 3, "two are at the same distance");
         assert_eq!(exact.within(0, exact.radius(0, 100)), 4);
-        assert_eq!((exact.rank(0, 0), exact.rank(0, 2), exact.rank(0, 3)), (1, 3, 4));
+    }
+
+    #[test]
+    fn copies_are_counted_where_a_vector_is_nearest_to_itself() {
+        let rows = [1.0, 2.0, 2.0];
+        let l2 = Exact::new(Metric::L2, 1, &rows, &[0, 1, 2], &rows);
+        assert_eq!((l2.copies(0, 0), l2.copies(1, 1), l2.copies(2, 2)), (Some(1), Some(2), Some(2)));
+        let ip = Exact::new(Metric::Ip, 1, &rows, &[0, 1, 2], &rows);
+        assert_eq!(
+            (ip.copies(0, 0), ip.copies(1, 1)),
+            (None, Some(2)),
+            "the longer ones are nearer to the shorter"
+        );
     }
 
     #[test]

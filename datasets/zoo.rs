@@ -166,7 +166,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "sphere",
         about: "normal(96) to unit length: nothing to find a way by",
-        metrics: ALL,
+        metrics: COSINE,
         make: sphere,
     },
     Kind {

@@ -13,7 +13,7 @@ use crate::vectors::reference::AllowedRows;
 
 /// The beam with which documents look for themselves.
 pub const SELF_EF: usize = 200;
-/// Rows beyond its rank with which a document may find itself.
+/// Rows beyond its copies among which a document may find itself.
 pub const SELF_SPARE: usize = 10;
 /// The beam of searches under filters.
 pub const FILTER_EF: usize = 100;
@@ -75,7 +75,7 @@ impl Measured<'_> {
         if !self.arguments.recall_only {
             self.ranges(&mut figures)?;
             self.filters(&mut figures)?;
-            figures.itself = Some(self.itself()?);
+            figures.itself = self.itself()?;
         }
         Ok(figures)
     }
@@ -147,18 +147,20 @@ impl Measured<'_> {
         Ok(())
     }
 
-    fn itself(&self) -> Result<f64, BenchError> {
+    /// None where no document is nearest to its own vector.
+    fn itself(&self) -> Result<Option<f64>, BenchError> {
         let mut found = Vec::new();
         for_each_document(self.subject, self.arguments.documents, |id, vector, k| {
             found.push(f64::from(ids(&self.search(vector, k, SELF_EF, None)?).contains(&id)));
             Ok(())
         })?;
-        Ok(mean(&found))
+        Ok((!found.is_empty()).then(|| mean(&found)))
     }
 }
 
 /// Live ids, evenly spread, with their vectors and the number of rows among which each must be: all that are as near to its
-/// vector as it is (its copies, and with inner products all that are nearer), and some to spare.
+/// vector as it is (its copies), and some to spare. Ids to whose vectors others are nearer are left out: under the inner
+/// product longer vectors are.
 pub fn for_each_document(
     subject: &Subject,
     documents: usize,
@@ -171,7 +173,9 @@ pub fn for_each_document(
         let vectors: Vec<f32> = some.iter().flat_map(|&id| set.row(id)).copied().collect();
         let exact = Exact::new(subject.metric.generated(), set.dimension, &set.rows, live, &vectors);
         for (place, &id) in some.iter().enumerate() {
-            visit(id, exact.query(place), exact.rank(place, id) + SELF_SPARE)?;
+            if let Some(copies) = exact.copies(place, id) {
+                visit(id, exact.query(place), copies + SELF_SPARE)?;
+            }
         }
     }
     Ok(())

@@ -55,7 +55,8 @@ What counts:
                good as each other
   distances    computed by a search of the first engine, at each ef
   itself       share of the documents (--documents of them, evenly spread) that a search with their own vector at ef 200 finds: k
-               is the number of rows that are as near as the document itself (its copies), plus 10
+               is the number of rows that are as near as the document itself (its copies), plus 10. Under IP only documents that
+               are nearest to their own vector are asked for
   range        share of the rows within a radius that VECTOR_RANGE finds at EPSILON 0.01; radii hold about 10, 100 and 10 percent of
                the rows. What a negated range shows falsely is what is missing here. Rows beyond it: returned, and outside of
                the radius

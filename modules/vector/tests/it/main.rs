@@ -7,3 +7,4 @@ mod filters;
 mod recall;
 mod saved;
 mod stress;
+mod zoo;
