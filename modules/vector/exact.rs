@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 
 use crate::limits::{DISTANCES_STRIDE, Limits};
 use crate::pool::Candidate;
+use crate::ranking::Ranking;
 use crate::scan::{Wanted, for_each_allowed, scan, scanned};
 use crate::scratch::Scratch;
 use crate::store::{Query, Store};
@@ -25,19 +26,23 @@ pub(crate) fn nearest(
         return nearest_of_doubles(store, query, k, limits);
     }
     let mut outcome = SearchOutcome::default();
-    let query = &if scanned(store, limits) > UNCODED_MAX { *query } else { query.uncoded() };
-    let mut width = if query.is_coded() { store.ranked_again(k) } else { k };
+    let mut query = if scanned(store, limits) > UNCODED_MAX { *query } else { query.uncoded() };
+    let mut wanted = k;
     loop {
-        scan(store, query, Wanted::Nearest(width), limits, scratch, &mut outcome);
+        let width = if query.is_coded() { store.kept_for(wanted) } else { wanted };
+        scan(store, &query, Wanted::Nearest(width), limits, scratch, &mut outcome);
         let Scratch { pool, candidates, .. } = &mut *scratch;
-        store.rank_again(query, pool.items(), width, candidates);
-        outcome.neighbors = store.settle(query, candidates, k, limits.filter);
+        if store.rank_again(&query, pool, wanted, candidates) == Ranking::TooCoarse && !outcome.timed_out {
+            query = query.uncoded();
+            continue;
+        }
+        outcome.neighbors = store.settle(&query, candidates, k, limits.filter);
         let short = outcome.neighbors.len() < k && pool.is_full();
-        if !short || outcome.timed_out || width >= k.saturating_mul(8) {
+        if !short || outcome.timed_out || wanted >= k.saturating_mul(8) {
             return outcome;
         }
         // Rows were deleted between the scan and now, and others would take their place.
-        width = width.saturating_mul(2);
+        wanted = wanted.saturating_mul(2);
     }
 }
 

@@ -27,6 +27,7 @@ mod hnsw;
 mod kernels;
 mod limits;
 mod pool;
+mod ranking;
 mod region;
 mod rotation;
 mod scan;

@@ -120,7 +120,7 @@ impl Scan<'_> {
         let Scratch { pool, candidates, fresh, .. } = scratch;
         match self.wanted {
             Wanted::Nearest(width) if width <= SORTED_MAX => {
-                pool.begin(width);
+                pool.begin(width, 0);
                 self.evaluate(deadline, fresh, |candidate| {
                     pool.push(candidate);
                 })
@@ -269,7 +269,7 @@ fn order(store: &Store, a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
 /// Leaves the nearest of them in the pool.
 fn keep_nearest(store: &Store, candidates: &mut [Candidate], width: usize, pool: &mut Pool) {
     candidates.sort_unstable_by(|a, b| order(store, a, b));
-    pool.begin(width);
+    pool.begin(width, 0);
     for &candidate in candidates.iter().take(width) {
         pool.push(candidate);
     }

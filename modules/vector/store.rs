@@ -31,6 +31,12 @@ pub(crate) enum State {
     Deleted = 3,
 }
 
+/// In the byte of a state: the bits of the state itself.
+const STATE_BITS: u8 = 3;
+/// And one that says that codes were too coarse around this slot when it was linked. A hint: searches that come here begin
+/// without codes.
+const COARSE: u8 = 4;
+
 impl State {
     pub fn from_byte(byte: u8) -> Option<State> {
         [State::Free, State::Pending, State::Live, State::Deleted]
@@ -73,8 +79,10 @@ pub(crate) struct Store {
 pub(crate) struct Query<'a> {
     vector: &'a [u8],
     inverse_norm: f32,
-    /// If the store has codes, and the query is to find its way by them.
+    /// If the store has codes.
     coded: Option<CodedQuery<'a>>,
+    /// It finds its way by the vectors all the same.
+    by_vectors: bool,
 }
 
 const PREFETCHED_LINES_MAX: usize = 32;
@@ -83,16 +91,25 @@ const PREFETCHED_LINES_MAX: usize = 32;
 const CODED_FROM: usize = 1_000;
 
 /// Vectors on their way from memory while one is ranked.
-const RANKED_AHEAD: usize = 4;
+pub(crate) const RANKED_AHEAD: usize = 4;
 
 impl Query<'_> {
+    /// Does it find its way by codes?
+    #[inline(always)]
     pub fn is_coded(&self) -> bool {
-        self.coded.is_some()
+        self.coded.is_some() && !self.by_vectors
     }
 
     /// The same, by the vectors.
+    #[inline(always)]
     pub fn uncoded(&self) -> Self {
-        Query { coded: None, ..*self }
+        Query { by_vectors: true, ..*self }
+    }
+
+    /// The same, by the codes if there are any.
+    #[inline(always)]
+    pub fn coded_again(&self) -> Self {
+        Query { by_vectors: false, ..*self }
     }
 }
 
@@ -323,7 +340,7 @@ impl Store {
 
     #[inline(always)]
     pub fn state(&self, slot: u32) -> State {
-        match self.states.row(slot)[0].load(Ordering::Acquire) {
+        match self.states.row(slot)[0].load(Ordering::Acquire) & STATE_BITS {
             0 => State::Free,
             1 => State::Pending,
             2 => State::Live,
@@ -331,8 +348,22 @@ impl Store {
         }
     }
 
+    /// Keeps the hints of a slot that stays in the index.
     fn set_state(&self, slot: u32, state: State) {
-        self.states.row(slot)[0].store(state as u8, Ordering::Release);
+        let kept = if state == State::Free { 0 } else { !STATE_BITS };
+        let change = |byte| Some((byte & kept) | state as u8);
+        let changed = self.states.row(slot)[0].fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);
+        debug_assert!(changed.is_ok(), "the change always gives a byte");
+    }
+
+    /// Were codes too coarse around this slot when it was linked?
+    #[inline(always)]
+    pub fn is_coarse(&self, slot: u32) -> bool {
+        self.states.row(slot)[0].load(Ordering::Relaxed) & COARSE != 0
+    }
+
+    pub fn set_coarse(&self, slot: u32) {
+        self.states.row(slot)[0].fetch_or(COARSE, Ordering::Relaxed);
     }
 
     #[inline(always)]
@@ -414,7 +445,7 @@ impl Store {
     pub fn query<'a>(&self, vector: &'a [u8]) -> Query<'a> {
         let is_cosine = self.kind.metric == Metric::Cosine;
         let inverse_norm = if is_cosine { self.kind.element.inverse_norm(vector) } else { 1.0 };
-        Query { vector, inverse_norm, coded: None }
+        Query { vector, inverse_norm, coded: None, by_vectors: false }
     }
 
     /// A query that finds its way by codes, if there are any; they go into the buffer.
@@ -431,14 +462,19 @@ impl Store {
     #[inline]
     pub fn query_of(&self, slot: u32) -> Query<'_> {
         let coded = self.made_codes().map(|(codes, centre)| codes.query_of(centre, slot));
-        Query { vector: self.vectors.row(slot), inverse_norm: self.inverse_norm_of(slot), coded }
+        Query {
+            vector: self.vectors.row(slot),
+            inverse_norm: self.inverse_norm_of(slot),
+            coded,
+            by_vectors: false,
+        }
     }
 
     /// The distance to find the way by: from the codes if there are any.
     #[inline(always)]
     pub fn near_distance(&self, query: &Query<'_>, slot: u32) -> f32 {
         match (&self.codes, &query.coded) {
-            (Some(codes), Some(coded)) => codes.distance(coded, slot),
+            (Some(codes), Some(coded)) if !query.by_vectors => codes.distance(coded, slot),
             _ => self.distance(query, slot),
         }
     }
@@ -449,32 +485,13 @@ impl Store {
         Candidate::new(self.near_distance(query, slot), slot)
     }
 
-    /// So many of the nearest by their codes hold the `k` nearest, but for one in a thousand; of single bits, more than a
-    /// beam has.
-    pub fn ranked_again(&self, k: usize) -> usize {
+    /// How many of the nearest by their codes a search keeps at least, so that they hold the `k` nearest where vectors are
+    /// spread smoothly. `rank_again` tells whether they do.
+    pub fn kept_for(&self, k: usize) -> usize {
         match self.codes.as_ref().map(Codes::width) {
-            Some(Width::One) => k.saturating_mul(20).max(1_000),
+            Some(Width::One) => k.saturating_mul(10).saturating_add(100),
             Some(Width::Four | Width::Eight) | None => k.saturating_add((k / 2).max(20)),
         }
-    }
-
-    /// Turns candidates that were found by their codes (nearest first) into those of which the `k` nearest are to be taken,
-    /// by their true distances, nearest first. Without codes, all of them as they are.
-    pub fn rank_again(&self, query: &Query<'_>, found: &[Candidate], k: usize, out: &mut Vec<Candidate>) {
-        out.clear();
-        if query.coded.is_none() {
-            out.extend_from_slice(found);
-            return;
-        }
-        let found = &found[..found.len().min(self.ranked_again(k))];
-        let lines = self.prefetch_lines();
-        for (at, candidate) in found.iter().enumerate() {
-            if let Some(later) = found.get(at + RANKED_AHEAD) {
-                self.prefetch(later.slot(), lines);
-            }
-            out.push(self.candidate(query, candidate.slot()));
-        }
-        out.sort_unstable();
     }
 
     #[inline(always)]

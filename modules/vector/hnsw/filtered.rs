@@ -124,7 +124,7 @@ impl Walker<'_> {
         let Scratch { visited, pool, .. } = &mut *self.scratch;
         visited.begin(index.store.slot_count());
         visited.insert(start.slot());
-        pool.begin(width);
+        pool.begin(width, self.spare);
         if let Some(seed) = seed.filter(|seed| visited.insert(seed.slot())) {
             pool.push(seed);
         }
@@ -214,8 +214,8 @@ impl Walker<'_> {
         let fresh = &scratch.fresh;
         outcome.evaluated += fresh.len();
         let candidates = (0..fresh.len()).map(|at| {
-            index.prefetch_ahead(fresh, at);
-            index.store.near_candidate(query, fresh[at])
+            index.prefetch_ahead(query, fresh, at);
+            index.near_candidate(query, fresh[at])
         });
         candidates.min()
     }

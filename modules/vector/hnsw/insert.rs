@@ -10,7 +10,7 @@ use super::walk::Walker;
 use crate::limits::Limits;
 use crate::pool::Candidate;
 use crate::scratch::Scratch;
-use crate::store::State;
+use crate::store::{Query, State};
 use crate::vectors::Placed;
 
 /// Above this, a layer would hold less than one node of any set that fits in memory.
@@ -50,20 +50,8 @@ impl Hnsw {
     /// `link`, starting at this entry. False when nobody was found.
     fn link_from(&self, entry: Entry, slot: u32, level: usize, scratch: &mut Scratch) -> bool {
         let query = self.store.query_of(slot);
-        let top = level.min(entry.level);
-        scratch.forward.clear();
-        let mut walker = Walker::new(self, &query, Limits::default(), scratch);
-        let mut start = walker.descend(entry, top);
-        for layer in (0..=top).rev() {
-            walker.nearest_linkable(start, layer, self.parameters.ef_construction);
-            let scratch = &mut *walker.scratch;
-            scratch.candidates.retain(|candidate| candidate.slot() != slot);
-            if let Some(&nearest) = scratch.candidates.first() {
-                start = nearest;
-            }
-            self.choose(self.graph.capacity(layer), scratch);
-            let Scratch { chosen, forward, .. } = scratch;
-            forward.extend(chosen.iter().map(|&candidate| (layer, candidate)));
+        if !self.find_links(query, entry, slot, level, scratch) {
+            self.find_links(query.uncoded(), entry, slot, level, scratch);
         }
         let links = std::mem::take(&mut scratch.forward);
         for &(layer, neighbor) in &links {
@@ -79,6 +67,48 @@ impl Hnsw {
             self.graph.change_entry(|entry| entry.filter(|entry| entry.level >= level).or(Some(raised)));
         }
         found
+    }
+
+    /// Leaves the forward links of a node in `scratch.forward`. False where it went by codes, and they are too coarse here.
+    fn find_links(
+        &self,
+        query: Query<'_>,
+        entry: Entry,
+        slot: u32,
+        level: usize,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let top = level.min(entry.level);
+        scratch.forward.clear();
+        let mut walker = Walker::new(self, query, Limits::default(), scratch);
+        let mut start = walker.descend(entry, top);
+        if query.is_coded() && self.store.is_coarse(start.slot()) {
+            return false;
+        }
+        for layer in (0..=top).rev() {
+            walker.nearest_linkable(start, layer, self.parameters.ef_construction);
+            let scratch = &mut *walker.scratch;
+            scratch.candidates.retain(|candidate| candidate.slot() != slot);
+            if let Some(&nearest) = scratch.candidates.first() {
+                start = nearest;
+            }
+            if layer == 0 && scratch.pool.is_full() && !self.do_codes_resolve(&query, scratch) {
+                self.store.set_coarse(slot);
+                if query.is_coded() {
+                    return false;
+                }
+            }
+            self.choose(self.graph.capacity(layer), query.is_coded(), scratch);
+            let Scratch { chosen, forward, .. } = scratch;
+            forward.extend(chosen.iter().map(|&candidate| (layer, candidate)));
+        }
+        true
+    }
+
+    /// Do codes tell apart what a node that is being linked has around it? Asked of the candidates for its links.
+    fn do_codes_resolve(&self, query: &Query<'_>, scratch: &mut Scratch) -> bool {
+        let Scratch { candidates, chosen, .. } = scratch;
+        self.store.codes_resolve(query, candidates, self.parameters.m, chosen)
     }
 
     /// A node without links is reached by nobody, unless it is the entry: it becomes that when the entry is deleted (and
@@ -109,38 +139,53 @@ impl Hnsw {
         if self.graph.append(node, layer, link.slot()) == Appended::Done {
             return;
         }
-        let query = self.store.query_of(node);
+        // Distances are compared with one another: all by codes, or all by the vectors.
+        let by_codes = !self.store.is_coarse(node) && !self.store.is_coarse(link.slot());
+        let query = self.linking_query(node, by_codes);
         scratch.candidates.clear();
-        scratch.candidates.push(link);
-        self.graph.for_each_link(node, layer, |held| {
-            scratch.candidates.push(self.store.near_candidate(&query, held));
+        let held = |held| scratch.candidates.push(self.near_candidate(&query, held));
+        self.graph.for_each_link(node, layer, held);
+        scratch.candidates.push(match by_codes {
+            true => link,
+            false => self.near_candidate(&query, link.slot()),
         });
         scratch.candidates.sort_unstable();
-        self.choose(self.graph.capacity(layer), scratch);
+        self.choose(self.graph.capacity(layer), by_codes, scratch);
         self.graph.write(node, layer, scratch.chosen.iter().map(|candidate| candidate.slot()));
     }
 
     /// The neighbour selection heuristic (algorithm 4 of the paper, without extension and without refilling): from
     /// `candidates`, nearest first, `chosen` gets those that are nearer to the node than to any chosen before.
     /// So links go out in all directions, and what is nearer through a neighbour needs no link.
-    pub(super) fn choose(&self, capacity: usize, scratch: &mut Scratch) {
+    pub(super) fn choose(&self, capacity: usize, by_codes: bool, scratch: &mut Scratch) {
         scratch.chosen.clear();
-        self.choose_more(capacity, scratch);
+        self.choose_more(capacity, by_codes, scratch);
     }
 
     /// As `choose`, beside what is chosen already.
-    pub(super) fn choose_more(&self, capacity: usize, scratch: &mut Scratch) {
+    pub(super) fn choose_more(&self, capacity: usize, by_codes: bool, scratch: &mut Scratch) {
         let Scratch { candidates, chosen, .. } = scratch;
         for &candidate in candidates.iter() {
             if chosen.len() == capacity {
                 break;
             }
-            let query = self.store.query_of(candidate.slot());
+            let query = self.linking_query(candidate.slot(), by_codes);
             let shadowed =
-                |held: &Candidate| self.store.near_distance(&query, held.slot()) < candidate.distance;
+                |held: &Candidate| self.near_candidate(&query, held.slot()).distance < candidate.distance;
             if !chosen.iter().any(shadowed) {
                 chosen.push(candidate);
             }
+        }
+    }
+
+    /// A stored vector as a query: by the codes if there are any and they are wanted. The vector of a deleted node may not be
+    /// there (`Hnsw::near_candidate`), its codes are.
+    #[inline(always)]
+    pub(super) fn linking_query(&self, slot: u32, by_codes: bool) -> Query<'_> {
+        let query = self.store.query_of(slot);
+        match by_codes || (self.has_deleted() && self.store.state(slot) == State::Deleted) {
+            true => query,
+            false => query.uncoded(),
         }
     }
 }

@@ -231,12 +231,13 @@ impl Hnsw {
                 chosen.push(Candidate::new(0.0, link));
             }
         });
-        let query = self.store.query_of(slot);
+        let by_codes = !self.store.is_coarse(slot);
+        let query = self.linking_query(slot, by_codes);
         candidates.clear();
         for &gone in fresh.iter() {
             self.graph.for_each_link(gone, layer, |other| {
                 if !is_deleted(other) && visited.insert(other) {
-                    candidates.push(self.store.near_candidate(&query, other));
+                    candidates.push(self.near_candidate(&query, other));
                 }
             });
         }
@@ -245,7 +246,7 @@ impl Hnsw {
         candidates.truncate(self.parameters.m + fresh.len());
         // No more than there were: a denser graph would make every later walk and repair dearer.
         let (kept, count) = (chosen.len(), chosen.len() + fresh.len());
-        self.choose_more(count, scratch);
+        self.choose_more(count, by_codes, scratch);
         refill(kept, count, scratch);
         self.graph.write(slot, layer, scratch.chosen.iter().map(|candidate| candidate.slot()));
         Some(scratch.chosen.len())

@@ -44,14 +44,13 @@ impl Hnsw {
         {
             return exact::nearest(&self.store, query, k, limits, scratch);
         }
-        let mut walker = Walker::new(self, query, limits, scratch);
+        let mut walker = Walker::new(self, *query, limits, scratch);
         for wider in [1, 2, 4] {
-            let walk = walker.nearest(wider * width);
+            let walk = walker.nearest_ranked(wider * width, wider * k);
             if walk == Walk::GaveUp {
                 break;
             }
             let Scratch { pool, candidates, .. } = &mut *walker.scratch;
-            self.store.rank_again(query, pool.items(), wider * k, candidates);
             let outcome = &mut walker.outcome;
             outcome.timed_out = walk == Walk::TimedOut;
             outcome.neighbors = self.store.settle(query, candidates, k, limits.filter);
@@ -78,28 +77,6 @@ impl Hnsw {
         scratch: &mut Scratch,
     ) -> SearchOutcome {
         let limits = Limits { filter: request.filter, deadline: request.deadline };
-        let live = self.store.len();
-        // A range has no beam: take the width that building used for what a walk costs.
-        let width = self.parameters.ef_construction;
-        let entry = self.graph.entry().filter(|_| !self.scan_is_cheaper(width, live, limits));
-        let Some(entry) = entry else {
-            return exact::within(&self.store, &query.uncoded(), request.radius, limits, scratch);
-        };
-        let mut walker = Walker::new(self, query, limits, scratch);
-        let walk = walker.flood(entry, request);
-        let Walker { scratch, mut outcome, .. } = walker;
-        outcome.timed_out = walk == Walk::TimedOut;
-        outcome.neighbors =
-            exact::settle_within(&self.store, query, &mut scratch.candidates, request.radius, limits);
-        outcome
-    }
-
-    fn scan_is_cheaper(&self, width: usize, live: usize, limits: Limits<'_>) -> bool {
-        if live <= SCAN_INSTEAD_OF_BEAM * width {
-            return true;
-        }
-        let Some(allowed) = limits.filter.and_then(|filter| filter.cardinality()) else { return false };
-        let walk = width.saturating_mul(self.parameters.m).saturating_mul(SCAN_ADVANTAGE);
-        allowed < live && allowed.saturating_mul(allowed) <= walk.saturating_mul(live)
+        exact::within(&self.store, &query.uncoded(), request.radius, limits, scratch)
     }
 }
