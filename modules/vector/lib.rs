@@ -20,6 +20,7 @@
 //! FreshDiskANN (arXiv 2105.09613).
 
 mod codes;
+mod copies;
 mod exact;
 mod flat;
 mod helpers;
@@ -41,7 +42,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 pub use flat::Flat;
-pub use hnsw::{ExactSearch, Hnsw, HnswParameters, Input, LoadError, Loading, fuzz_load};
+pub use hnsw::{ExactSearch, GraphCheck, Hnsw, HnswParameters, Input, LoadError, Loading, fuzz_load};
 pub use kernels::{distance, distance_of, kernel_name};
 pub use vectors::{Placed, Vectors};
 

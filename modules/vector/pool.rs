@@ -8,8 +8,8 @@ pub(crate) struct Candidate {
 }
 
 const EXPANDED: u32 = 1 << 31;
-/// Slots are below this: the top bit is taken.
-pub(crate) const SLOT_LIMIT: u32 = EXPANDED;
+/// Slots are below this: the top bit is taken, here and of a slot plus one in the links of the graph.
+pub(crate) const SLOT_LIMIT: u32 = EXPANDED - 1;
 
 impl Candidate {
     #[inline(always)]

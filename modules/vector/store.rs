@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use crate::codes::{Centre, CodeBuffer, CodedQuery, Codes};
+use crate::copies::{self, Copies, Left, Place};
 use crate::helpers::Helpers;
 use crate::kernels::{self, Kernel, Width};
 use crate::pool::Candidate;
+use crate::ranking::Resolution;
 use crate::scratch::{Pinned, Scratch, ScratchPool};
 use crate::slab::Slab;
 use crate::vectors::{Placed, Vectors};
@@ -33,9 +35,14 @@ pub(crate) enum State {
 
 /// In the byte of a state: the bits of the state itself.
 const STATE_BITS: u8 = 3;
-/// And one that says that codes were too coarse around this slot when it was linked. A hint: searches that come here begin
-/// without codes.
-const COARSE: u8 = 4;
+/// What codes were found to be good for around this slot when it was linked, see `Resolution`. Hints: not to choose links by,
+const NO_LINKS_BY_CODES: u8 = 4;
+/// nor to find the way by.
+const NO_WALKS_BY_CODES: u8 = 32;
+/// It has members, see copies.rs.
+const PLACE: u8 = 8;
+/// It is a member of another slot's place, and has no links.
+const MEMBER: u8 = 16;
 
 impl State {
     pub fn from_byte(byte: u8) -> Option<State> {
@@ -64,6 +71,8 @@ pub(crate) struct Store {
     inverse_norms: Slab<AtomicU32>,
     ids: Slab<AtomicU32>,
     states: Slab<AtomicU8>,
+    /// Documents with the same vector.
+    copies: Copies,
     /// By id: its slot plus one, or 0.
     slots_by_id: Slab<AtomicU32>,
     /// The largest id plus one, for accounting.
@@ -127,6 +136,7 @@ impl Store {
             inverse_norms: Slab::new(1),
             ids: Slab::new(1),
             states: Slab::new(1),
+            copies: Copies::default(),
             slots_by_id: Slab::new(1),
             id_bound: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
@@ -247,27 +257,91 @@ impl Store {
         }
     }
 
-    /// Makes a pending slot the one of its id. Returns the slot that it replaces, now deleted.
+    /// Makes a pending slot the one of its id. Returns the slot that it replaces, for `leave`.
     pub fn commit(&self, slot: u32) -> Option<u32> {
         self.set_state(slot, State::Live);
         let old = self.slots_by_id.row(self.id_of(slot))[0].swap(slot + 1, Ordering::AcqRel);
         if old == 0 {
             self.live.fetch_add(1, Ordering::Relaxed);
-            return None;
         }
-        self.set_state(old - 1, State::Deleted);
-        Some(old - 1)
+        old.checked_sub(1)
     }
 
-    /// Takes an id away. Returns the slot that it had, now deleted.
+    /// Takes an id away. Returns the slot that it had, for `leave`.
     pub fn take(&self, id: u32) -> Option<u32> {
-        let old = self.slots_by_id.get(id)?[0].swap(0, Ordering::AcqRel);
-        if old == 0 {
-            return None;
-        }
+        let old = self.slots_by_id.get(id)?[0].swap(0, Ordering::AcqRel).checked_sub(1)?;
         self.live.fetch_sub(1, Ordering::Relaxed);
-        self.set_state(old - 1, State::Deleted);
-        Some(old - 1)
+        Some(old)
+    }
+
+    /// Marks a slot as deleted that is no longer its id's, unless it is the place of others.
+    pub fn leave(&self, slot: u32) -> Left {
+        self.copies.change(|groups| {
+            let mut left = Left::default();
+            if self.has_flag(slot, PLACE) || self.state(slot) == State::Deleted {
+                return left;
+            }
+            self.set_state(slot, State::Deleted);
+            left.slot = true;
+            if let Some((place, true)) = groups.leave(slot) {
+                self.states.row(place)[0].fetch_and(!PLACE, Ordering::AcqRel);
+                if self.slot_of(self.id_of(place)) != Some(place) {
+                    self.set_state(place, State::Deleted);
+                    left.place = Some(place);
+                }
+            }
+            left
+        })
+    }
+
+    /// Makes a pending slot a member of a place; false if that is none any more.
+    pub fn join(&self, slot: u32, place: Place) -> bool {
+        self.copies.change(|groups| {
+            let is_place = self.state(place.slot) == State::Live && !self.has_flag(place.slot, MEMBER);
+            if is_place {
+                groups.join(place, slot, self.id_of(slot));
+                self.states.row(place.slot)[0].fetch_or(PLACE, Ordering::AcqRel);
+                self.states.row(slot)[0].fetch_or(MEMBER, Ordering::AcqRel);
+            }
+            is_place
+        })
+    }
+
+    /// Is the vector of this slot that of the other? If it is, the other can be its place.
+    pub fn as_place(&self, slot: u32, other: u32) -> Option<Place> {
+        let vectors = [self.vectors.row(slot), self.vectors.row(other)];
+        let scales = [self.inverse_norm_of(slot), self.inverse_norm_of(other)];
+        let is_equal = copies::compare(self.kind.element, vectors, scales)?;
+        Some(Place { slot: other, is_equal })
+    }
+
+    pub fn copies(&self) -> &Copies {
+        &self.copies
+    }
+
+    #[inline(always)]
+    fn has_flag(&self, slot: u32, flag: u8) -> bool {
+        self.states.row(slot)[0].load(Ordering::Acquire) & flag != 0
+    }
+
+    pub fn is_member(&self, slot: u32) -> bool {
+        self.has_flag(slot, MEMBER)
+    }
+
+    pub fn is_place(&self, slot: u32) -> bool {
+        self.has_flag(slot, PLACE)
+    }
+
+    /// May a search return the row of a slot, or those of members of its place? `has_copies` as `Copies` said before.
+    #[inline(always)]
+    pub fn is_allowed(&self, filter: &dyn Filter, slot: u32, id: u32, has_copies: bool) -> bool {
+        filter.allows(id) || (has_copies && self.is_place(slot) && self.allows_member(filter, slot))
+    }
+
+    #[cold]
+    fn allows_member(&self, filter: &dyn Filter, place: u32) -> bool {
+        let allows = |group: &copies::Group| group.members().any(|(id, _)| filter.allows(id));
+        self.copies.read(|groups| groups.of(place).is_some_and(allows))
     }
 
     /// Lets go of deleted slots that no search can hold or reach any more.
@@ -356,14 +430,32 @@ impl Store {
         debug_assert!(changed.is_ok(), "the change always gives a byte");
     }
 
-    /// Were codes too coarse around this slot when it was linked?
+    /// What codes were good for around this slot when it was linked.
     #[inline(always)]
-    pub fn is_coarse(&self, slot: u32) -> bool {
-        self.states.row(slot)[0].load(Ordering::Relaxed) & COARSE != 0
+    pub fn resolution_at(&self, slot: u32) -> Resolution {
+        let byte = self.states.row(slot)[0].load(Ordering::Relaxed);
+        match (byte & NO_LINKS_BY_CODES, byte & NO_WALKS_BY_CODES) {
+            (0, _) => Resolution::Links,
+            (_, 0) => Resolution::Walks,
+            _ => Resolution::Nothing,
+        }
     }
 
-    pub fn set_coarse(&self, slot: u32) {
-        self.states.row(slot)[0].fetch_or(COARSE, Ordering::Relaxed);
+    pub fn set_resolution(&self, slot: u32, resolution: Resolution) {
+        let hints = match resolution {
+            Resolution::Links => 0,
+            Resolution::Walks => NO_LINKS_BY_CODES,
+            Resolution::Nothing => NO_LINKS_BY_CODES | NO_WALKS_BY_CODES,
+        };
+        let cleared = !(NO_LINKS_BY_CODES | NO_WALKS_BY_CODES);
+        let byte = &self.states.row(slot)[0];
+        let changed = byte.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |byte| Some(byte & cleared | hints));
+        debug_assert!(changed.is_ok(), "the change always gives a byte");
+    }
+
+    /// Can links between these two be chosen by codes?
+    pub fn links_by_codes(&self, a: u32, b: u32) -> bool {
+        self.resolution_at(a) == Resolution::Links && self.resolution_at(b) == Resolution::Links
     }
 
     #[inline(always)]
@@ -479,6 +571,14 @@ impl Store {
         }
     }
 
+    /// The standard deviation of the distance by codes, if the query has any.
+    pub fn deviation(&self, query: &Query<'_>, slot: u32) -> f32 {
+        match (&self.codes, &query.coded) {
+            (Some(codes), Some(coded)) => codes.deviation(coded, slot),
+            _ => 0.0,
+        }
+    }
+
     /// A candidate with its distance to find the way by. It is to be ranked again before it is replied.
     #[inline(always)]
     pub fn near_candidate(&self, query: &Query<'_>, slot: u32) -> Candidate {
@@ -561,7 +661,9 @@ impl Store {
         k: usize,
         filter: Option<&dyn Filter>,
     ) -> Vec<Neighbor> {
-        let mut rows: Vec<Neighbor> = Vec::with_capacity(k.min(candidates.len()));
+        let has_copies = !self.copies.is_empty();
+        let rows_max = if has_copies { self.len() } else { candidates.len() };
+        let mut rows: Vec<Neighbor> = Vec::with_capacity(k.min(rows_max));
         let mut moved = false;
         // The order of candidates is that of floats.
         let is_double = self.kind.element == Element::F64;
@@ -570,6 +672,14 @@ impl Store {
                 break;
             }
             let id = self.id_of(candidate.slot());
+            if has_copies && self.is_place(candidate.slot()) {
+                let wanted = if moved { k } else { k.saturating_sub(rows.len()) };
+                self.settle_members(query, *candidate, wanted, filter, &mut rows);
+                // The id of a place can have gone long ago, or never have been allowed.
+                if !filter.is_none_or(|filter| filter.allows(id)) {
+                    continue;
+                }
+            }
             let Some(slot) = self.slot_of(id) else { continue };
             if slot == candidate.slot() {
                 rows.push(Neighbor { id, distance: self.replied(query, slot, candidate.distance) });
@@ -587,6 +697,30 @@ impl Store {
         rows.sort_unstable();
         rows.truncate(k);
         rows
+    }
+
+    /// Adds the rows of a place's members: of equal ones, the first `wanted`, which are as near as the others.
+    #[cold]
+    fn settle_members(
+        &self,
+        query: &Query<'_>,
+        place: Candidate,
+        wanted: usize,
+        filter: Option<&dyn Filter>,
+        rows: &mut Vec<Neighbor>,
+    ) {
+        self.copies.read(|groups| {
+            let Some(group) = groups.of(place.slot()) else { return };
+            let is_row = |&(id, slot): &(u32, u32)| {
+                self.slot_of(id) == Some(slot) && filter.is_none_or(|filter| filter.allows(id))
+            };
+            let wanted = if group.are_equal() { wanted } else { usize::MAX };
+            rows.extend(group.members().filter(is_row).take(wanted).map(|(id, slot)| {
+                let distance =
+                    if group.are_equal() { place.distance } else { self.distance(query, slot) };
+                Neighbor { id, distance: self.replied(query, slot, distance) }
+            }));
+        });
     }
 
     // What both indexes answer alike.
@@ -653,5 +787,6 @@ impl Store {
         self.slot_count() as usize * per_slot
             + self.id_bound.load(Ordering::Relaxed) * self.slots_by_id.row_bytes()
             + self.scratches.bytes()
+            + self.copies.bytes()
     }
 }

@@ -9,6 +9,7 @@ use super::graph::{Appended, Entry};
 use super::walk::Walker;
 use crate::limits::Limits;
 use crate::pool::Candidate;
+use crate::ranking::Resolution;
 use crate::scratch::Scratch;
 use crate::store::{Query, State};
 use crate::vectors::Placed;
@@ -16,13 +17,36 @@ use crate::vectors::Placed;
 /// Above this, a layer would hold less than one node of any set that fits in memory.
 pub(super) const LEVEL_MAX: usize = 15;
 
+/// What a node is linked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// It is new: it may turn out to be a copy of another, and gets a parent (tree.rs).
+    Insert,
+    /// It has lost too many of its links.
+    Repair,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Linked {
+    Done,
+    /// It is a member of another's place, and needs no links.
+    AsMember,
+    /// No neighbour was found.
+    Alone,
+}
+
 impl Hnsw {
     /// Inserts a placed vector; returns the slot that it replaces.
     pub(super) fn insert_pinned(&self, id: u32, vector: &Placed, scratch: &mut Scratch) -> Option<u32> {
         let slot = self.store.admit(id, vector, &mut scratch.codes);
         let level = self.level_of(id);
         self.graph.place(slot, level);
-        self.link(slot, level, scratch);
+        if self.join_known_place(slot) || self.link(slot, level, Occasion::Insert, scratch) {
+            self.graph.displace(slot);
+        } else {
+            self.make_place_known(slot, || self.fingerprint_of(slot));
+        }
         self.store.commit(slot)
     }
 
@@ -38,35 +62,59 @@ impl Hnsw {
     }
 
     /// Finds neighbours for a node in the layers up to `level` and links both ways. Also for a node that is already
-    /// part of the graph but has lost its links.
-    pub(super) fn link(&self, slot: u32, level: usize, scratch: &mut Scratch) {
+    /// part of the graph but has lost its links. True if it has become a member of another's place instead.
+    pub(super) fn link(&self, slot: u32, level: usize, occasion: Occasion, scratch: &mut Scratch) -> bool {
         while let Some(entry) = self.graph.entry().or_else(|| self.become_first(slot, level)) {
-            if self.link_from(entry, slot, level, scratch) || self.is_left_alone(entry, slot, level) {
-                return;
+            match self.link_from(entry, slot, level, occasion, scratch) {
+                Linked::AsMember => return true,
+                Linked::Alone if !self.is_left_alone(entry, slot, level) => {}
+                Linked::Done | Linked::Alone => return false,
             }
         }
+        false
     }
 
-    /// `link`, starting at this entry. False when nobody was found.
-    fn link_from(&self, entry: Entry, slot: u32, level: usize, scratch: &mut Scratch) -> bool {
+    /// `link`, starting at this entry.
+    fn link_from(
+        &self,
+        entry: Entry,
+        slot: u32,
+        level: usize,
+        occasion: Occasion,
+        scratch: &mut Scratch,
+    ) -> Linked {
         let query = self.store.query_of(slot);
         if !self.find_links(query, entry, slot, level, scratch) {
             self.find_links(query.uncoded(), entry, slot, level, scratch);
         }
+        if occasion == Occasion::Insert && self.join_nearest_place(slot, scratch) {
+            return Linked::AsMember;
+        }
         let links = std::mem::take(&mut scratch.forward);
         for &(layer, neighbor) in &links {
-            self.add_link(slot, layer, neighbor, scratch);
+            self.add_link(slot, layer, neighbor, false, scratch);
         }
         for &(layer, neighbor) in &links {
-            self.add_link(neighbor.slot(), layer, Candidate::new(neighbor.distance, slot), scratch);
+            let back = Candidate::new(neighbor.distance, slot);
+            self.add_link(neighbor.slot(), layer, back, false, scratch);
+        }
+        if occasion == Occasion::Insert {
+            scratch.nearest.clear();
+            let neighbors = links.iter().filter(|(layer, _)| *layer == 0).map(|&(_, neighbor)| neighbor);
+            scratch.nearest.extend(neighbors);
+            let neighbors = std::mem::take(&mut scratch.nearest);
+            self.find_parent(slot, &neighbors, scratch);
+            scratch.nearest = neighbors;
         }
         let found = !links.is_empty();
         scratch.forward = links;
         if level > entry.level {
+            // What the old entry leads to stays within reach of the new one.
+            self.keep_link(slot, entry.slot, scratch);
             let raised = Entry { slot, level };
             self.graph.change_entry(|entry| entry.filter(|entry| entry.level >= level).or(Some(raised)));
         }
-        found
+        if found { Linked::Done } else { Linked::Alone }
     }
 
     /// Leaves the forward links of a node in `scratch.forward`. False where it went by codes, and they are too coarse here.
@@ -82,7 +130,7 @@ impl Hnsw {
         scratch.forward.clear();
         let mut walker = Walker::new(self, query, Limits::default(), scratch);
         let mut start = walker.descend(entry, top);
-        if query.is_coded() && self.store.is_coarse(start.slot()) {
+        if query.is_coded() && self.store.resolution_at(start.slot()) == Resolution::Nothing {
             return false;
         }
         for layer in (0..=top).rev() {
@@ -92,10 +140,15 @@ impl Hnsw {
             if let Some(&nearest) = scratch.candidates.first() {
                 start = nearest;
             }
-            if layer == 0 && scratch.pool.is_full() && !self.do_codes_resolve(&query, scratch) {
-                self.store.set_coarse(slot);
-                if query.is_coded() {
-                    return false;
+            if layer == 0 {
+                let Scratch { pool, candidates, nearest, .. } = &mut *scratch;
+                let resolution = self.store.resolution(&query, candidates, self.parameters.m, nearest);
+                // Too few candidates say nothing about it.
+                if pool.is_full() {
+                    self.store.set_resolution(slot, resolution);
+                    if query.is_coded() && resolution != Resolution::Links {
+                        return false;
+                    }
                 }
             }
             self.choose(self.graph.capacity(layer), query.is_coded(), scratch);
@@ -103,12 +156,6 @@ impl Hnsw {
             forward.extend(chosen.iter().map(|&candidate| (layer, candidate)));
         }
         true
-    }
-
-    /// Do codes tell apart what a node that is being linked has around it? Asked of the candidates for its links.
-    fn do_codes_resolve(&self, query: &Query<'_>, scratch: &mut Scratch) -> bool {
-        let Scratch { candidates, chosen, .. } = scratch;
-        self.store.codes_resolve(query, candidates, self.parameters.m, chosen)
     }
 
     /// A node without links is reached by nobody, unless it is the entry: it becomes that when the entry is deleted (and
@@ -133,14 +180,21 @@ impl Hnsw {
         other
     }
 
-    /// Adds one link to a node, pruning with the heuristic when there is no room.
-    fn add_link(&self, node: u32, layer: usize, link: Candidate, scratch: &mut Scratch) {
+    /// Adds one link to a node, pruning with the heuristic when there is no room. A kept one stays from then on.
+    pub(super) fn add_link(
+        &self,
+        node: u32,
+        layer: usize,
+        link: Candidate,
+        keep: bool,
+        scratch: &mut Scratch,
+    ) {
         let _guard = self.graph.lock(node);
-        if self.graph.append(node, layer, link.slot()) == Appended::Done {
+        if self.graph.append(node, layer, link.slot(), keep) == Appended::Done {
             return;
         }
         // Distances are compared with one another: all by codes, or all by the vectors.
-        let by_codes = !self.store.is_coarse(node) && !self.store.is_coarse(link.slot());
+        let by_codes = self.store.links_by_codes(node, link.slot());
         let query = self.linking_query(node, by_codes);
         scratch.candidates.clear();
         let held = |held| scratch.candidates.push(self.near_candidate(&query, held));
@@ -150,8 +204,18 @@ impl Hnsw {
             false => self.near_candidate(&query, link.slot()),
         });
         scratch.candidates.sort_unstable();
-        self.choose(self.graph.capacity(layer), by_codes, scratch);
-        self.graph.write(node, layer, scratch.chosen.iter().map(|candidate| candidate.slot()));
+        let capacity = self.graph.capacity(layer);
+        self.choose(capacity, by_codes, scratch);
+        scratch.kept.clear();
+        if layer == 0 {
+            self.graph.for_each_kept(node, |kept| scratch.kept.push(kept));
+            if keep {
+                scratch.kept.push(link.slot());
+            }
+            keep_chosen(capacity, scratch);
+        }
+        let links = scratch.chosen.iter().map(|candidate| candidate.slot());
+        self.graph.write(node, layer, links, &scratch.kept);
     }
 
     /// The neighbour selection heuristic (algorithm 4 of the paper, without extension and without refilling): from
@@ -187,5 +251,23 @@ impl Hnsw {
             true => query,
             false => query.uncoded(),
         }
+    }
+}
+
+/// Puts kept links back that were not chosen, in place of the farthest others where there is no room.
+fn keep_chosen(capacity: usize, scratch: &mut Scratch) {
+    let Scratch { kept, chosen, .. } = scratch;
+    for &kept_slot in kept.iter() {
+        if chosen.iter().any(|candidate| candidate.slot() == kept_slot) {
+            continue;
+        }
+        if chosen.len() >= capacity {
+            match chosen.iter().rposition(|candidate| !kept.contains(&candidate.slot())) {
+                Some(farthest) => _ = chosen.remove(farthest),
+                // All are kept: `find_parent` sees to it that this does not come about.
+                None => return,
+            }
+        }
+        chosen.push(Candidate::new(f32::INFINITY, kept_slot));
     }
 }

@@ -17,11 +17,6 @@ const WIDTH_MAX: usize = 8_192;
 /// The beam is at least this much wider than `k`: rows that are being inserted or deleted right now drop out in the end.
 const SPARE_ROWS: usize = 8;
 
-/// Steers when a filter's ids are scanned instead of searching a range in the graph. That evaluates about `ef * M` nodes for
-/// each fraction `allowed / len` that the filter lets through; a scan evaluates `allowed`, at a fraction of the cost
-/// each (no links, no visited marks, no refused ones).
-const SCAN_ADVANTAGE: usize = 4;
-
 impl Hnsw {
     /// Answers a request whose query is this one.
     pub(super) fn search_for(

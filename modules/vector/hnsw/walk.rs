@@ -6,7 +6,7 @@ use super::Hnsw;
 use super::graph::Entry;
 use crate::limits::{DISTANCES_STRIDE, Limits};
 use crate::pool::Candidate;
-use crate::ranking::Ranking;
+use crate::ranking::{Ranking, Resolution};
 use crate::scratch::Scratch;
 use crate::store::{Query, State};
 use crate::SearchOutcome;
@@ -45,7 +45,7 @@ impl<'a> Walker<'a> {
         self.scratch.pool.begin(width, self.spare);
         let Some(entry) = self.index.graph.entry() else { return Walk::Complete };
         let mut start = self.descend(entry, 0);
-        if self.query.is_coded() && self.index.store.is_coarse(start.slot()) {
+        if self.query.is_coded() && self.index.store.resolution_at(start.slot()) == Resolution::Nothing {
             self.go_by_vectors();
             start = self.descend(entry, 0);
         }
@@ -54,8 +54,9 @@ impl<'a> Walker<'a> {
         if self.index.is_narrow(filter, width) {
             return self.filtered_beam(filter, start, width);
         }
+        let has_copies = !store.copies().is_empty();
         self.sifting_beam(start, 0, width, |slot| {
-            store.state(slot) != State::Deleted && filter.allows(store.id_of(slot))
+            store.state(slot) != State::Deleted && store.is_allowed(filter, slot, store.id_of(slot), has_copies)
         })
     }
 
