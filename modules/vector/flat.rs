@@ -110,7 +110,7 @@ impl VectorIndex for Flat {
     fn search_range(&self, request: &RangeRequest<'_>) -> Result<SearchOutcome, VectorError> {
         let limits = Limits { filter: request.filter, deadline: request.deadline };
         self.store.answer(request.query, |query, scratch| {
-            exact::within(&self.store, query, request.radius, limits, scratch)
+            exact::within(&self.store, query, request, limits, scratch)
         })
     }
 

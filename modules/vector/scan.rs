@@ -34,12 +34,15 @@ const SORTED_MAX: usize = 1_024;
 const RANGE_BYTES: usize = 1 << 20;
 const RANGE_BYTES_MAX: usize = 16 << 20;
 
+/// What is beyond a radius by so many standard deviations of the error of its code is not within it.
+const DEVIATIONS_WITHIN: f32 = 5.0;
+
 /// Which candidates are kept, and where.
 #[derive(Clone, Copy)]
 pub(crate) enum Wanted {
     /// So many of the nearest, in `Scratch::pool`.
     Nearest(usize),
-    /// Those within a radius, in `Scratch::candidates`, in any order.
+    /// Those that may be within a radius, in `Scratch::candidates`, in any order.
     Within(f32),
 }
 
@@ -144,8 +147,14 @@ impl Scan<'_> {
             }
             Wanted::Within(reach) => {
                 candidates.clear();
+                let is_coded = self.query.is_coded();
                 self.evaluate(deadline, fresh, |candidate| {
-                    if candidate.distance <= reach {
+                    // Of distances by codes, whatever may be within it.
+                    let error = match is_coded {
+                        true => DEVIATIONS_WITHIN * self.store.deviation(self.query, candidate.slot()),
+                        false => 0.0,
+                    };
+                    if candidate.distance - error <= reach {
                         candidates.push(candidate);
                     }
                 })

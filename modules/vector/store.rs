@@ -83,6 +83,15 @@ pub(crate) struct Store {
     pub helpers: &'static Helpers,
 }
 
+/// Where candidates come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// From places in a graph: their members are rows too.
+    Graph,
+    /// From a scan of all ids, members included.
+    Scan,
+}
+
 /// A query vector with what the metric needs of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Query<'a> {
@@ -660,8 +669,9 @@ impl Store {
         candidates: &[Candidate],
         k: usize,
         filter: Option<&dyn Filter>,
+        source: Source,
     ) -> Vec<Neighbor> {
-        let has_copies = !self.copies.is_empty();
+        let has_copies = source == Source::Graph && !self.copies.is_empty();
         let rows_max = if has_copies { self.len() } else { candidates.len() };
         let mut rows: Vec<Neighbor> = Vec::with_capacity(k.min(rows_max));
         let mut moved = false;

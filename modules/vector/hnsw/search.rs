@@ -5,8 +5,8 @@ use super::walk::{Walk, Walker};
 use crate::exact;
 use crate::limits::Limits;
 use crate::scratch::Scratch;
-use crate::store::Query;
-use crate::{RangeRequest, SearchOutcome, SearchRequest};
+use crate::store::{Query, Source};
+use crate::{Element, RangeRequest, SearchOutcome, SearchRequest};
 
 /// A layer of at most this many times the beam's width is scanned: the beam would evaluate as many.
 const SCAN_INSTEAD_OF_BEAM: usize = 2;
@@ -16,6 +16,14 @@ const WIDTH_MAX: usize = 8_192;
 
 /// The beam is at least this much wider than `k`: rows that are being inserted or deleted right now drop out in the end.
 const SPARE_ROWS: usize = 8;
+
+/// A range is a promise of all that is within it. Up to so many vectors are scanned for it: by codes that takes no longer than
+/// a walk that is wide enough to keep that promise.
+const RANGE_SCANNED_MAX: usize = 1 << 16;
+/// In a larger index, a walk of this width answers for a range,
+const RANGE_WIDTH: usize = 1_024;
+/// if no more than so many are within it and epsilon: of those, a beam four times as wide misses one in a thousand at most.
+const RANGE_ROWS_MAX: usize = RANGE_WIDTH / 4;
 
 impl Hnsw {
     /// Answers a request whose query is this one.
@@ -48,7 +56,7 @@ impl Hnsw {
             let Scratch { pool, candidates, .. } = &mut *walker.scratch;
             let outcome = &mut walker.outcome;
             outcome.timed_out = walk == Walk::TimedOut;
-            outcome.neighbors = self.store.settle(query, candidates, k, limits.filter);
+            outcome.neighbors = self.store.settle(query, candidates, k, limits.filter, Source::Graph);
             if outcome.timed_out || outcome.neighbors.len() >= k {
                 return walker.outcome;
             }
@@ -72,6 +80,21 @@ impl Hnsw {
         scratch: &mut Scratch,
     ) -> SearchOutcome {
         let limits = Limits { filter: request.filter, deadline: request.deadline };
-        exact::within(&self.store, &query.uncoded(), request.radius, limits, scratch)
+        let live = self.store.len();
+        if !request.exact && live > RANGE_SCANNED_MAX && self.store.kind.element != Element::F64 {
+            let mut walker = Walker::new(self, *query, limits, scratch);
+            let walk = walker.nearest_ranked(RANGE_WIDTH, RANGE_ROWS_MAX);
+            let Walker { scratch, mut outcome, .. } = walker;
+            let beyond = request.radius + request.radius.abs() * f64::from(request.epsilon.max(0.0));
+            let last = scratch.candidates.get(RANGE_ROWS_MAX - 1);
+            if walk == Walk::Complete && last.is_some_and(|last| f64::from(last.distance) > beyond) {
+                let candidates = &mut scratch.candidates;
+                candidates.truncate(RANGE_ROWS_MAX);
+                outcome.neighbors =
+                    exact::settle_within(&self.store, query, candidates, request.radius, limits, Source::Graph);
+                return outcome;
+            }
+        }
+        exact::within(&self.store, query, request, limits, scratch)
     }
 }

@@ -137,7 +137,7 @@ fn every_element_is_found_with_its_exact_distance() {
                 }
                 let radius = rows[4].distance;
                 let request =
-                    RangeRequest { query: &query, radius, epsilon: 0.01, filter: None, deadline: None };
+                    RangeRequest::new(&query, radius);
                 let within = index.search_range(&request).expect("fits").neighbors;
                 assert!(rows[..5].iter().all(|row| within.contains(row)), "{element:?} {metric:?}");
                 truth.sort_by(f64::total_cmp);
