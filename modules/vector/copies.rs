@@ -168,7 +168,8 @@ mod tests {
         let a: Vec<f32> = (0..40).map(|i| (i as f32 * 0.37).sin()).collect();
         let moved = |by: f32| a.iter().map(|x| x + by).collect::<Vec<f32>>();
         let times = |by: f32| a.iter().map(|x| x * by).collect::<Vec<f32>>();
-        let compared = |b: &[f32], scale: f32| compare(Element::F32, [bytes_of(&a), bytes_of(b)], [1.0, scale]);
+        let compared =
+            |b: &[f32], scale: f32| compare(Element::F32, [bytes_of(&a), bytes_of(b)], [1.0, scale]);
         assert_eq!(compared(&a, 1.0), Some(true));
         assert_eq!(compared(&moved(5e-7), 1.0), Some(false));
         assert_eq!(compared(&moved(1e-5), 1.0), None);
@@ -189,7 +190,8 @@ mod tests {
         for (slot, id) in [(1, 30), (2, 10), (3, 20)] {
             copies.change(|groups| groups.join(place, slot, id));
         }
-        let ids = || copies.read(|groups| groups.of(7).map(|g| g.members().map(|(id, _)| id).collect::<Vec<_>>()));
+        let ids =
+            || copies.read(|groups| groups.of(7).map(|g| g.members().map(|(id, _)| id).collect::<Vec<_>>()));
         assert_eq!(ids(), Some(vec![10, 20, 30]));
         assert_eq!(copies.pairs(), [(1, 7), (2, 7), (3, 7)]);
         assert_eq!(copies.change(|groups| groups.leave(2)), Some((7, false)));

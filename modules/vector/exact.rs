@@ -8,7 +8,8 @@ use crate::pool::Candidate;
 use crate::ranking::Ranking;
 use crate::scan::{Wanted, for_each_allowed, scan, scanned};
 use crate::scratch::Scratch;
-use crate::store::{Query, RANKED_AHEAD, Source, Store};
+use crate::settle::Source;
+use crate::store::{Query, RANKED_AHEAD, Store};
 use crate::{Element, Neighbor, RangeRequest, SearchOutcome};
 
 /// Up to so many vectors are scanned themselves, which takes some tens of microseconds; more by their codes.
@@ -101,7 +102,9 @@ fn find_distances(store: &Store, query: &Query<'_>, candidates: &mut [Candidate]
 fn doubles_within(store: &Store, query: &Query<'_>, radius: f64, limits: Limits<'_>) -> SearchOutcome {
     let mut outcome = SearchOutcome { exact: true, ..SearchOutcome::default() };
     let mut rows = Vec::new();
-    each_double(store, query, limits, &mut outcome, |row| rows.extend(Some(row).filter(|row| row.distance <= radius)));
+    each_double(store, query, limits, &mut outcome, |row| {
+        rows.extend(Some(row).filter(|row| row.distance <= radius))
+    });
     rows.sort_unstable();
     outcome.neighbors = rows;
     outcome

@@ -33,6 +33,7 @@ mod region;
 mod rotation;
 mod scan;
 mod scratch;
+mod settle;
 mod slab;
 mod store;
 mod vectors;

@@ -139,7 +139,8 @@ impl Store {
                 out.push(*candidate);
             }
         }
-        let (Some(first), Some(kth), Some(last)) = (out.first(), out.get(k.saturating_sub(1)), found.last()) else {
+        let (Some(first), Some(kth), Some(last)) = (out.first(), out.get(k.saturating_sub(1)), found.last())
+        else {
             return Resolution::Links;
         };
         let error = DEVIATIONS_KEPT * deviation.value();

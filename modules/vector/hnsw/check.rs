@@ -108,7 +108,8 @@ impl Hnsw {
             if kept_only {
                 self.graph.for_each_kept(slot, &mut meet);
             } else {
-                (0..=self.graph.level(slot)).for_each(|layer| self.graph.for_each_link(slot, layer, &mut meet));
+                (0..=self.graph.level(slot))
+                    .for_each(|layer| self.graph.for_each_link(slot, layer, &mut meet));
             }
         }
         reached

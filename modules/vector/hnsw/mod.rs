@@ -10,13 +10,13 @@
 //! is ranked again by the vectors, so that replied distances are exact. Ranges are walked by the vectors.
 
 mod audit;
+mod check;
 mod file;
 mod filtered;
 mod graph;
 mod insert;
-mod repair;
-mod check;
 mod places;
+mod repair;
 mod search;
 mod tree;
 mod walk;
@@ -27,11 +27,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
-<<<<<<< HEAD
 pub use self::audit::ExactSearch;
-=======
 pub use self::check::GraphCheck;
->>>>>>> b8dc9f3 (vector: copies share a place, a tree of kept links, a checker)
 pub use self::file::{Input, LoadError, Loading, fuzz_load};
 use self::graph::Graph;
 use self::places::KnownPlaces;

@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 
 use super::Hnsw;
 use super::file::fingerprint;
+use crate::Metric;
 use crate::copies::squares_of_copies;
 use crate::scratch::Scratch;
 use crate::store::State;
-use crate::Metric;
 
 /// Nearest candidates that are compared with a new vector.
 const COMPARED: usize = 4;

@@ -306,8 +306,7 @@ impl Hnsw {
             let is_there = |&slot: &u32| {
                 matches!(self.store.state(slot), State::Live | State::Pending) && !self.store.is_member(slot)
             };
-            let next =
-                tree.root().or_else(|| self.highest((0..self.store.slot_count()).filter(is_there)));
+            let next = tree.root().or_else(|| self.highest((0..self.store.slot_count()).filter(is_there)));
             self.graph.change_entry(|entry| if entry.as_ref().is_some_and(is_dead) { next } else { entry });
         }
         if let (Some(entry), Some(root)) = (self.graph.entry(), tree.root())

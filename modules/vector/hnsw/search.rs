@@ -5,7 +5,8 @@ use super::walk::{Walk, Walker};
 use crate::exact;
 use crate::limits::Limits;
 use crate::scratch::Scratch;
-use crate::store::{Query, Source};
+use crate::settle::Source;
+use crate::store::Query;
 use crate::{Element, RangeRequest, SearchOutcome, SearchRequest};
 
 /// A layer of at most this many times the beam's width is scanned: the beam would evaluate as many.
@@ -90,8 +91,14 @@ impl Hnsw {
             if walk == Walk::Complete && last.is_some_and(|last| f64::from(last.distance) > beyond) {
                 let candidates = &mut scratch.candidates;
                 candidates.truncate(RANGE_ROWS_MAX);
-                outcome.neighbors =
-                    exact::settle_within(&self.store, query, candidates, request.radius, limits, Source::Graph);
+                outcome.neighbors = exact::settle_within(
+                    &self.store,
+                    query,
+                    candidates,
+                    request.radius,
+                    limits,
+                    Source::Graph,
+                );
                 return outcome;
             }
         }

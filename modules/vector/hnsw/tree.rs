@@ -138,7 +138,8 @@ impl Hnsw {
     /// children. A kept link takes the room of one that the heuristic would choose, so they are spread.
     pub(super) fn find_parent(&self, slot: u32, neighbors: &[Candidate], scratch: &mut Scratch) {
         let Some(nearest) = neighbors.first() else { return };
-        let few = CHILDREN_FEW.into_iter().flat_map(|few| neighbors.iter().map(move |neighbor| (few, neighbor)));
+        let few =
+            CHILDREN_FEW.into_iter().flat_map(|few| neighbors.iter().map(move |neighbor| (few, neighbor)));
         let with_few = few.into_iter().find(|(few, neighbor)| {
             self.has_link(neighbor.slot(), slot) && self.children(neighbor.slot()) < *few
         });
@@ -201,7 +202,13 @@ impl Hnsw {
     }
 
     /// False if there is none that will do.
-    fn attach_to_neighbor(&self, head: u32, tree: &mut Tree, is_leaving: &Bits, scratch: &mut Scratch) -> bool {
+    fn attach_to_neighbor(
+        &self,
+        head: u32,
+        tree: &mut Tree,
+        is_leaving: &Bits,
+        scratch: &mut Scratch,
+    ) -> bool {
         let mut neighbors = std::mem::take(&mut scratch.fresh);
         neighbors.clear();
         self.graph.for_each_link(head, 0, |neighbor| neighbors.push(neighbor));

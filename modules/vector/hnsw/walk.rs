@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 
 use super::Hnsw;
 use super::graph::Entry;
+use crate::SearchOutcome;
 use crate::limits::{DISTANCES_STRIDE, Limits};
 use crate::pool::Candidate;
 use crate::ranking::{Ranking, Resolution};
 use crate::scratch::Scratch;
 use crate::store::{Query, State};
-use crate::SearchOutcome;
 
 /// A beam that met more deleted nodes than so many times its width walks again, asking about each before it takes it in.
 const DELETED_PER_WIDTH: usize = 1;
@@ -56,7 +56,8 @@ impl<'a> Walker<'a> {
         }
         let has_copies = !store.copies().is_empty();
         self.sifting_beam(start, 0, width, |slot| {
-            store.state(slot) != State::Deleted && store.is_allowed(filter, slot, store.id_of(slot), has_copies)
+            store.state(slot) != State::Deleted
+                && store.is_allowed(filter, slot, store.id_of(slot), has_copies)
         })
     }
 

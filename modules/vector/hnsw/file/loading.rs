@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::{LoadError, fingerprint};
 use super::read::{Input, Nodes, load};
+use super::{LoadError, fingerprint};
 use crate::hnsw::{Hnsw, HnswParameters};
 use crate::store::State;
 use crate::vectors::{Placed, Vectors};

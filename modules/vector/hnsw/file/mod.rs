@@ -116,4 +116,3 @@ pub(super) fn fingerprint(vector: &[u8]) -> u64 {
     let all = sums.iter().fold(sum, |all, &sum| mix(all, sum));
     (all ^ all >> 31).wrapping_mul(0x94D0_49BB_1331_11EB)
 }
-

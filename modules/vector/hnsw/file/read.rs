@@ -2,15 +2,15 @@
 
 use std::io::{self, Read};
 
-use super::{
-    ALIGNMENT_BYTES, CHUNK_BYTES, DIMENSION_MAX, FORMAT_VERSION, HEADLESS, LoadError, MAGIC, RESOLUTION_BITS, RESOLUTIONS, SECTIONS, UNEQUAL,
-    filling, seal,
-};
 use super::loading::Loading;
+use super::{
+    ALIGNMENT_BYTES, CHUNK_BYTES, DIMENSION_MAX, FORMAT_VERSION, HEADLESS, LoadError, MAGIC, RESOLUTION_BITS,
+    RESOLUTIONS, SECTIONS, UNEQUAL, filling, seal,
+};
+use crate::copies::Place;
 use crate::hnsw::graph::{Entry, Graph, is_kept, slot_of};
 use crate::hnsw::insert::LEVEL_MAX;
 use crate::hnsw::{Hnsw, HnswParameters, M_MAX, M_MIN};
-use crate::copies::Place;
 use crate::ranking::Resolution;
 use crate::store::{State, Store};
 use crate::{Element, Metric, Quantization};
@@ -404,4 +404,3 @@ fn read_rows(
     reader.end_section()?;
     Ok(bytes.as_chunks().0.iter().map(|&eight| u64::from_le_bytes(eight)).collect())
 }
-

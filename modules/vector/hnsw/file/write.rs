@@ -3,14 +3,14 @@
 use std::io::{self, Write};
 
 use super::{
-    ALIGNMENT_BYTES, CHUNK_BYTES, FORMAT_VERSION, HEADLESS, MAGIC, RESOLUTIONS, SECTIONS, UNEQUAL, filling, fingerprint,
-    seal,
+    ALIGNMENT_BYTES, CHUNK_BYTES, FORMAT_VERSION, HEADLESS, MAGIC, RESOLUTIONS, SECTIONS, UNEQUAL, filling,
+    fingerprint, seal,
 };
+use crate::Metric;
 use crate::hnsw::Hnsw;
 use crate::hnsw::graph::Entry;
 use crate::ranking::Resolution;
 use crate::store::State;
-use crate::Metric;
 
 impl Hnsw {
     /// Writes the graph as it is at one moment, without its vectors. Searches go on; mutations wait while the links are
@@ -84,7 +84,8 @@ impl Hnsw {
             }
         }
         for (member, place) in self.store.copies().pairs() {
-            let are_equal = self.store.copies().read(|groups| groups.of(place).is_some_and(|group| group.are_equal()));
+            let are_equal =
+                self.store.copies().read(|groups| groups.of(place).is_some_and(|group| group.are_equal()));
             copy.members.extend([member, place | if are_equal { 0 } else { UNEQUAL }]);
         }
         copy
@@ -179,4 +180,3 @@ impl Writer<'_> {
         Ok(std::mem::take(&mut self.crc))
     }
 }
-
