@@ -15,7 +15,7 @@ pub const COMMANDS: &[Command] = &[
     row(write("FT.CREATE", "index [option+] SCHEMA field type+", create))
         .flags(flag::MODULE | flag::DENY_OOM)
         .docs("1.0.0", "O(1), and O(N) in the background for N keys", "Creates an index over hashes."),
-    row(staged("FT.SEARCH", "index query [option+]", search::search)).docs(
+    row(staged("FT.SEARCH", "index [query [option+]]", search::search)).docs(
         "1.0.0",
         "O(log N) for nearest neighbours, O(N) for N matches of a filter",
         "Searches an index.",

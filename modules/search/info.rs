@@ -58,18 +58,21 @@ fn head(index: &Index, is_resp3: bool) -> Vec<(&'static str, Part)> {
     let definition = &index.definition;
     let options = &definition.options;
     let flags = [
+        (options.no_frequencies, "NOFREQS"),
+        (options.no_fields, "NOFIELDS"),
         (options.no_offsets, "NOOFFSETS"),
         // Without offsets there is nothing to highlight by.
         (options.no_highlight || options.no_offsets, "NOHL"),
-        (options.no_fields, "NOFIELDS"),
-        (options.no_frequencies, "NOFREQS"),
         (options.max_text_fields, "MAXTEXTFIELDS"),
     ];
     let flags = flags.iter().filter(|(set, _)| *set).map(|(_, name)| Part::text(name)).collect();
     let prefixes = definition.prefixes.iter().map(Part::text).collect();
     let mut rule = vec![("key_type", Part::text("HASH")), ("prefixes", Part::List(prefixes))];
+    // English needs no telling.
+    let is_default = options.language.eq_ignore_ascii_case(b"english");
+    let language = if is_default { &Vec::new() } else { &options.language };
     for (name, value) in [
-        ("default_language", &options.language),
+        ("default_language", language),
         ("language_field", &options.language_field),
         ("score_field", &options.score_field),
         ("payload_field", &options.payload_field),

@@ -1,11 +1,11 @@
-//! Numbers as text: C's `%.12g`, in which RediSearch replies distances and statistics. Without allocation, for a reply has one a
-//! row.
+//! Numbers as text: C's `%.12g`, in which RediSearch replies distances and statistics, and `%.17g`, in which it replies sort
+//! keys. Without allocation, for a reply has one a row.
 
 use std::fmt::{self, Write};
 use std::ops::Deref;
 
-/// The longest is a sign, twelve digits, a point, and an exponent or four zeros.
-const BYTES_MAX: usize = 24;
+/// The longest is a sign, seventeen digits, a point, and an exponent or four zeros.
+const BYTES_MAX: usize = 28;
 
 /// A number that was formatted.
 pub struct NumberText {
@@ -15,13 +15,22 @@ pub struct NumberText {
 
 /// Twelve significant digits, trailing zeros cut, an exponent for the very large and small.
 pub fn format_number(number: f64) -> NumberText {
+    with_digits(number, 12)
+}
+
+/// The same with seventeen digits, which tell every double from its neighbours.
+pub fn format_exactly(number: f64) -> NumberText {
+    with_digits(number, 17)
+}
+
+fn with_digits(number: f64, digits: i32) -> NumberText {
     let mut text = NumberText { bytes: [0; BYTES_MAX], length: 0 };
-    text.format(number).expect("every number fits");
+    text.format(number, digits).expect("every number fits");
     text
 }
 
 impl NumberText {
-    fn format(&mut self, number: f64) -> fmt::Result {
+    fn format(&mut self, number: f64, digits: i32) -> fmt::Result {
         if number == 0.0 {
             return self.write_str(if number.is_sign_negative() { "-0" } else { "0" });
         }
@@ -29,18 +38,18 @@ impl NumberText {
             let infinity = if number > 0.0 { "inf" } else { "-inf" };
             return self.write_str(if number.is_nan() { "nan" } else { infinity });
         }
-        write!(self, "{number:.11e}")?;
+        write!(self, "{number:.*e}", (digits - 1) as usize)?;
         let (mantissa, exponent) = self.split_once('e').expect("written with an exponent");
         let mantissa_length = mantissa.len();
         let exponent: i32 = exponent.parse().expect("written as a number");
-        if !(-4..12).contains(&exponent) {
+        if !(-4..digits).contains(&exponent) {
             self.length = mantissa_length;
             self.cut_zeros();
             let sign = if exponent < 0 { '-' } else { '+' };
             return write!(self, "e{sign}{:02}", exponent.abs());
         }
         self.length = 0;
-        write!(self, "{number:.*}", (11 - exponent) as usize)?;
+        write!(self, "{number:.*}", (digits - 1 - exponent) as usize)?;
         self.cut_zeros();
         Ok(())
     }
@@ -71,7 +80,7 @@ impl Deref for NumberText {
 
 #[cfg(test)]
 mod tests {
-    use super::format_number;
+    use super::{format_exactly, format_number};
 
     #[test]
     fn numbers_print_as_c_prints_them() {
@@ -97,6 +106,19 @@ mod tests {
             (-5e-324, "-4.94065645841e-324"),
         ] {
             assert_eq!(&*format_number(number), text);
+        }
+        for (number, text) in [
+            (0.1, "0.10000000000000001"),
+            (-2.5, "-2.5"),
+            (9_007_199_254_740_993.0, "9007199254740992"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (1e-7, "9.9999999999999995e-08"),
+            (-0.000_123_456_789_012, "-0.000123456789012"),
+            (f64::MIN, "-1.7976931348623157e+308"),
+            (-f64::MIN_POSITIVE, "-2.2250738585072014e-308"),
+        ] {
+            assert_eq!(&*format_exactly(number), text);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! FT.SEARCH's reply: order, page, fields; flat in RESP2, a map in RESP3.
 
 use crate::documents::{Documents, Value};
-use crate::number::format_number;
+use crate::number::{format_exactly, format_number};
 use crate::plan::{Plan, Row, SortKey};
 use crate::request::{Returned, SortBy};
 use crate::schema::{Field, FieldKind};
@@ -256,7 +256,7 @@ impl<'a> Writer<'a> {
                 stored.value.with_bytes(|bytes| reply.bulk(&[b"$", bytes].concat()));
             }
             (SortKey::Number(number), None) => {
-                reply.bulk(format!("#{}", &*format_number(*number)).as_bytes())
+                reply.bulk(format!("#{}", &*format_exactly(*number)).as_bytes())
             }
             (SortKey::Text(text), None) => reply.bulk(&[b"$", text.as_slice()].concat()),
         }

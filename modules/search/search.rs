@@ -107,6 +107,9 @@ fn begin(
     profile: Option<Profile>,
 ) -> Result<Stage, SearchError> {
     let module = view.module::<SearchModule>();
+    if args.len() < 3 {
+        return Err(Kind::NoQuery.error());
+    }
     let index = find(view, args[1], Kind::NoIndex)?;
     view.wait_for(index.last_lsn());
     index.uses.fetch_add(1, atomic::Ordering::Relaxed);

@@ -33,7 +33,7 @@ impl CommandError {
     }
 
     pub fn wrong_arity(command: &str) -> CommandError {
-        CommandError::new(format!("ERR wrong number of arguments for '{}' command", command.to_lowercase()))
+        CommandError::new(format!("ERR wrong number of arguments for '{command}' command"))
     }
 
     pub fn invalid_expire_time(command: &str) -> CommandError {

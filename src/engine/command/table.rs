@@ -8,7 +8,8 @@ pub struct Known {
     pub command: &'static Command,
     pub shape: Shape,
     pub subcommands: Vec<Known>,
-    /// `CONFIG|GET` for a subcommand: what errors and COMMAND call it, in lower case.
+    /// What errors, statistics and COMMAND call it: `config|get` for a subcommand. Lower case, but for the commands of
+    /// modules, which Redis calls as the module declares them (`FT.SEARCH`).
     pub full_name: String,
     /// A number of its own, for tables beside this one.
     pub id: usize,
@@ -89,8 +90,14 @@ impl CommandTable {
 
 impl Known {
     fn new(command: &'static Command, parent: Option<&str>, next_id: &mut usize) -> Known {
-        let lower = command.name.to_lowercase();
-        let full_name = parent.map_or(lower.clone(), |parent| format!("{parent}|{lower}"));
+        let own_name = match command.has(super::flag::MODULE) {
+            true => command.name.to_owned(),
+            false => command.name.to_lowercase(),
+        };
+        let full_name = match parent {
+            Some(parent) => format!("{parent}|{own_name}"),
+            None => own_name,
+        };
         let id = *next_id;
         *next_id += 1;
         let subcommands =

@@ -276,7 +276,9 @@ fn list(call: &mut Call<'_, '_, '_>) -> Outcome {
             is_listed = Box::new(move |known| known.command.acl_names().any(|name| name == category));
         } else if options.take("PATTERN") {
             let pattern = options.word()?.to_ascii_lowercase();
-            is_listed = Box::new(move |known| glob_matches(&pattern, known.full_name.as_bytes()));
+            is_listed = Box::new(move |known| {
+                glob_matches(&pattern, known.full_name.to_ascii_lowercase().as_bytes())
+            });
         } else {
             return Err(CommandError::SYNTAX);
         }
