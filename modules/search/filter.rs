@@ -50,11 +50,11 @@ impl Ranges {
     /// Searches for all vector ranges in the tree.
     pub fn find(index: &Index, tree: &Node, id_bound: u32, is_late: &dyn Fn() -> bool) -> Ranges {
         let mut found = Ranges::default();
-        tree.ranges(&mut |range| {
+        tree.ranges_by_place(false, &mut |range, exact| {
             let field = index.vectors[range.field].as_ref().expect("the parser checked the field's type");
             let question = Question { query: &range.vector, filter: None, id_bound, is_late };
             let epsilon = range.epsilon.unwrap_or(field.options().epsilon as f32);
-            let rows = field.within(&question, range.radius, epsilon);
+            let rows = field.within(&question, range.radius, epsilon, exact);
             found.timed_out |= rows.timed_out;
             found.matched.push(Matched::new(range, &rows.neighbors));
         });

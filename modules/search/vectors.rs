@@ -508,8 +508,8 @@ impl VectorField {
         tail.merge(found, k)
     }
 
-    /// All documents that the filter allows within `radius`.
-    pub fn within(&self, question: &Question<'_>, radius: f64, epsilon: f32) -> Rows {
+    /// All documents that the filter allows within `radius`; `exact` as for `RangeRequest`.
+    pub fn within(&self, question: &Question<'_>, radius: f64, epsilon: f32, exact: bool) -> Rows {
         let structure = self.structure();
         let mut tail = self.tail_rows(structure.index(), question);
         tail.rows.retain(|row| row.distance <= radius);
@@ -518,6 +518,7 @@ impl VectorField {
             query: question.query,
             radius,
             epsilon,
+            exact,
             filter: filter.as_dyn(),
             deadline: Some(question.is_late),
         };

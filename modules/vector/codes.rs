@@ -54,6 +54,19 @@ impl Width {
     }
 }
 
+impl Width {
+    /// The root mean square of components, over the distance between their levels: see `step`. For eight bits, the largest of some
+    /// hundred components of a normal distribution is three times their root mean square.
+    fn length_of_factor(self) -> f32 {
+        match self {
+            Width::Eight => 127.5 / 3.2,
+            Width::Four => 1.0 / 0.3352,
+            // The scale makes the product right, which for signs takes 2 sqrt(pi / 2) times the root mean square.
+            Width::One => 0.4,
+        }
+    }
+}
+
 pub(crate) struct Codes {
     metric: Metric,
     width: Width,
@@ -65,6 +78,10 @@ pub(crate) struct Codes {
     /// By slot.
     rows: Slab<u8>,
 }
+
+/// The root mean square of the error of a component, over the distance between levels: 1 / sqrt(12) where components are spread
+/// evenly between levels; of a normal distribution, with its ends beyond the outermost levels, 0.30 for one bit and 0.32 for four.
+const ERROR_OF_STEP: f32 = 0.31;
 
 /// What vectors have in common.
 pub(crate) struct Centre {
@@ -120,6 +137,8 @@ pub(crate) struct CodedQuery<'a> {
     base: f32,
     sum_weight: i64,
     surplus: i64,
+    /// Times the factor of a row, this is the standard deviation of the distance to it, see `Codes::deviation`.
+    error: f32,
 }
 
 /// Memory for making codes.
@@ -280,9 +299,12 @@ impl Codes {
         }
         let sum: i64 = levels.iter().map(|&level| i64::from(level as i8)).sum();
         let base = self.base(size * size * sum_of(rotated, |x| x * x), product, inverse_norm);
-        let (base, factor) = self.outer_terms(centre, base, size * peak / 127.0);
+        let length = size * sum_of(rotated, |x| x * x).sqrt();
+        let step = size * peak / 127.0;
+        let error = self.error_of_query(length, step * ERROR_OF_STEP);
+        let (base, factor) = self.outer_terms(centre, base, step);
         let surplus = self.width.top() * sum;
-        CodedQuery { levels, kernel: self.kernels.query, factor, base, sum_weight: 0, surplus }
+        CodedQuery { levels, kernel: self.kernels.query, factor, base, sum_weight: 0, surplus, error }
     }
 
     /// A stored vector as a query.
@@ -292,7 +314,26 @@ impl Codes {
         let (base, factor) = self.outer_terms(centre, terms.base, terms.factor);
         let (top, offset) = (self.width.top(), self.width.row_offset());
         let surplus = top * i64::from(terms.sum) - self.rotation.padded() as i64 * top * top / 2;
-        CodedQuery { levels, kernel: self.kernels.row, factor, base, sum_weight: 2 * offset - top, surplus }
+        let length = terms.factor * self.width.length_of_factor() * (self.rotation.padded() as f32).sqrt();
+        let error = self.error_of_query(length, terms.factor * ERROR_OF_STEP);
+        let sum_weight = 2 * offset - top;
+        CodedQuery { levels, kernel: self.kernels.row, factor, base, sum_weight, surplus, error }
+    }
+
+    /// See `CodedQuery::error`, by the length of the query (its difference from the centre) and the error of each of its components.
+    #[inline(always)]
+    fn error_of_query(&self, length: f32, component: f32) -> f32 {
+        let of_row = ERROR_OF_STEP * length;
+        let of_query = component * self.width.length_of_factor() * (self.rotation.padded() as f32).sqrt();
+        let error = (of_row * of_row + of_query * of_query).sqrt();
+        if self.metric == Metric::L2 { 2.0 * error } else { error }
+    }
+
+    /// The standard deviation of what `distance` says: that of the product of two vectors, each of which is off by an error that is
+    /// spread evenly over its components by the rotation.
+    #[inline(always)]
+    pub fn deviation(&self, query: &CodedQuery<'_>, slot: u32) -> f32 {
+        query.error * self.parts(slot).1.factor
     }
 
     /// What a vector adds to every distance, by the square of its difference from the centre, and its product with that.

@@ -5,10 +5,12 @@ use std::collections::BinaryHeap;
 
 use crate::limits::{DISTANCES_STRIDE, Limits};
 use crate::pool::Candidate;
+use crate::ranking::Ranking;
 use crate::scan::{Wanted, for_each_allowed, scan, scanned};
 use crate::scratch::Scratch;
-use crate::store::{Query, Store};
-use crate::{Element, Neighbor, SearchOutcome};
+use crate::settle::Source;
+use crate::store::{Query, RANKED_AHEAD, Store};
+use crate::{Element, Neighbor, RangeRequest, SearchOutcome};
 
 /// Up to so many vectors are scanned themselves, which takes some tens of microseconds; more by their codes.
 const UNCODED_MAX: usize = 1_000;
@@ -25,19 +27,23 @@ pub(crate) fn nearest(
         return nearest_of_doubles(store, query, k, limits);
     }
     let mut outcome = SearchOutcome::default();
-    let query = &if scanned(store, limits) > UNCODED_MAX { *query } else { query.uncoded() };
-    let mut width = if query.is_coded() { store.ranked_again(k) } else { k };
+    let mut query = if scanned(store, limits) > UNCODED_MAX { *query } else { query.uncoded() };
+    let mut wanted = k;
     loop {
-        scan(store, query, Wanted::Nearest(width), limits, scratch, &mut outcome);
+        let width = if query.is_coded() { store.kept_for(wanted) } else { wanted };
+        scan(store, &query, Wanted::Nearest(width), limits, scratch, &mut outcome);
         let Scratch { pool, candidates, .. } = &mut *scratch;
-        store.rank_again(query, pool.items(), width, candidates);
-        outcome.neighbors = store.settle(query, candidates, k, limits.filter);
+        if store.rank_again(&query, pool, wanted, candidates) == Ranking::TooCoarse && !outcome.timed_out {
+            query = query.uncoded();
+            continue;
+        }
+        outcome.neighbors = store.settle(&query, candidates, k, limits.filter, Source::Scan);
         let short = outcome.neighbors.len() < k && pool.is_full();
-        if !short || outcome.timed_out || width >= k.saturating_mul(8) {
+        if !short || outcome.timed_out || wanted >= k.saturating_mul(8) {
             return outcome;
         }
         // Rows were deleted between the scan and now, and others would take their place.
-        width = width.saturating_mul(2);
+        wanted = wanted.saturating_mul(2);
     }
 }
 
@@ -46,40 +52,86 @@ fn nearest_of_doubles(store: &Store, query: &Query<'_>, k: usize, limits: Limits
     let mut outcome = SearchOutcome { exact: true, ..SearchOutcome::default() };
     // The farthest first.
     let mut nearest = BinaryHeap::new();
+    each_double(store, query, limits, &mut outcome, |row| {
+        nearest.push(row);
+        if nearest.len() > k {
+            nearest.pop();
+        }
+    });
+    outcome.neighbors = nearest.into_sorted_vec();
+    outcome
+}
+
+/// Every live, allowed vector within a radius. Many of them are sifted by their codes, if the query has any and the answer need
+/// not be exact: what a code says to be farther by more than five standard deviations of its error (a chance of one in three
+/// million) is left out.
+pub(crate) fn within(
+    store: &Store,
+    query: &Query<'_>,
+    request: &RangeRequest<'_>,
+    limits: Limits<'_>,
+    scratch: &mut Scratch,
+) -> SearchOutcome {
+    if store.kind.element == Element::F64 {
+        return doubles_within(store, query, request.radius, limits);
+    }
+    let mut outcome = SearchOutcome::default();
+    let by_codes = !request.exact && scanned(store, limits) > UNCODED_MAX;
+    let query = &if by_codes { *query } else { query.uncoded() };
+    scan(store, query, Wanted::Within(radius_of_candidates(request.radius)), limits, scratch, &mut outcome);
+    if query.is_coded() {
+        find_distances(store, query, &mut scratch.candidates);
+    }
+    outcome.neighbors =
+        settle_within(store, query, &mut scratch.candidates, request.radius, limits, Source::Scan);
+    outcome
+}
+
+/// Replaces distances by codes with true ones.
+fn find_distances(store: &Store, query: &Query<'_>, candidates: &mut [Candidate]) {
+    let lines = store.prefetch_lines();
+    for at in 0..candidates.len() {
+        if let Some(later) = candidates.get(at + RANKED_AHEAD) {
+            store.prefetch(later.slot(), lines);
+        }
+        candidates[at] = store.candidate(query, candidates[at].slot());
+    }
+}
+
+/// As `nearest_of_doubles`: a float beside the radius may be a double within it.
+fn doubles_within(store: &Store, query: &Query<'_>, radius: f64, limits: Limits<'_>) -> SearchOutcome {
+    let mut outcome = SearchOutcome { exact: true, ..SearchOutcome::default() };
+    let mut rows = Vec::new();
+    each_double(store, query, limits, &mut outcome, |row| {
+        rows.extend(Some(row).filter(|row| row.distance <= radius))
+    });
+    rows.sort_unstable();
+    outcome.neighbors = rows;
+    outcome
+}
+
+/// Calls `visit` with every live, allowed vector of doubles.
+fn each_double(
+    store: &Store,
+    query: &Query<'_>,
+    limits: Limits<'_>,
+    outcome: &mut SearchOutcome,
+    mut visit: impl FnMut(Neighbor),
+) {
     let mut look = |id: u32, slot: u32| {
         outcome.timed_out |= limits.expired(outcome.evaluated, DISTANCES_STRIDE);
         if outcome.timed_out {
             return;
         }
         outcome.evaluated += 1;
-        nearest.push(Neighbor { id, distance: store.double_distance(query, slot) });
-        if nearest.len() > k {
-            nearest.pop();
-        }
+        visit(Neighbor { id, distance: store.double_distance(query, slot) });
     };
     let last = store.id_bound().saturating_sub(1) as u32;
     for_each_allowed(store, limits.filter, 0..=last, &mut look);
-    outcome.neighbors = nearest.into_sorted_vec();
-    outcome
-}
-
-/// Every live, allowed vector within `radius`.
-pub(crate) fn within(
-    store: &Store,
-    query: &Query<'_>,
-    radius: f64,
-    limits: Limits<'_>,
-    scratch: &mut Scratch,
-) -> SearchOutcome {
-    let mut outcome = SearchOutcome::default();
-    let wanted = Wanted::Within(radius_of_candidates(radius));
-    scan(store, query, wanted, limits, scratch, &mut outcome);
-    outcome.neighbors = settle_within(store, query, &mut scratch.candidates, radius, limits);
-    outcome
 }
 
 /// Candidates within it are all that may be within this radius, and some that are not: they are less precise.
-pub(crate) fn radius_of_candidates(radius: f64) -> f32 {
+fn radius_of_candidates(radius: f64) -> f32 {
     (radius as f32).next_up()
 }
 
@@ -87,12 +139,15 @@ pub(crate) fn radius_of_candidates(radius: f64) -> f32 {
 pub(crate) fn settle_within(
     store: &Store,
     query: &Query<'_>,
-    candidates: &mut [Candidate],
+    candidates: &mut Vec<Candidate>,
     radius: f64,
     limits: Limits<'_>,
+    source: Source,
 ) -> Vec<Neighbor> {
+    let reach = radius_of_candidates(radius);
+    candidates.retain(|candidate| candidate.distance <= reach || source == Source::Graph);
     candidates.sort_unstable();
-    let mut rows = store.settle(query, candidates, usize::MAX, limits.filter);
+    let mut rows = store.settle(query, candidates, usize::MAX, limits.filter, source);
     // One whose vector changed meanwhile may have left, and candidates were a little less precise.
     rows.retain(|row| row.distance <= radius);
     rows
@@ -170,7 +225,10 @@ mod tests {
                 answers.push(nearest(store, &query, k, limits, &mut scratch));
             }
             for radius in [0.0, 4.0, 20.0, f64::MAX] {
-                answers.push(within(store, &query.uncoded(), radius, limits, &mut scratch));
+                for exact in [true, false] {
+                    let request = RangeRequest { radius, exact, ..RangeRequest::new(&[], radius) };
+                    answers.push(within(store, &query, &request, limits, &mut scratch));
+                }
             }
         }
         answers

@@ -69,6 +69,7 @@ impl VectorIndex for Flat {
     fn insert_placed(&self, id: u32, vector: &Placed) {
         let slot = self.store.admit(id, vector, &mut CodeBuffer::default());
         if let Some(old) = self.store.commit(slot) {
+            self.store.leave(old);
             self.bury(old);
         }
     }
@@ -76,6 +77,7 @@ impl VectorIndex for Flat {
     fn remove(&self, id: u32) -> bool {
         let old = self.store.take(id);
         if let Some(slot) = old {
+            self.store.leave(slot);
             self.bury(slot);
         }
         old.is_some()
@@ -108,7 +110,7 @@ impl VectorIndex for Flat {
     fn search_range(&self, request: &RangeRequest<'_>) -> Result<SearchOutcome, VectorError> {
         let limits = Limits { filter: request.filter, deadline: request.deadline };
         self.store.answer(request.query, |query, scratch| {
-            exact::within(&self.store, query, request.radius, limits, scratch)
+            exact::within(&self.store, query, request, limits, scratch)
         })
     }
 

@@ -20,6 +20,7 @@
 //! FreshDiskANN (arXiv 2105.09613).
 
 mod codes;
+mod copies;
 mod exact;
 mod flat;
 mod helpers;
@@ -27,10 +28,12 @@ mod hnsw;
 mod kernels;
 mod limits;
 mod pool;
+mod ranking;
 mod region;
 mod rotation;
 mod scan;
 mod scratch;
+mod settle;
 mod slab;
 mod store;
 mod vectors;
@@ -40,7 +43,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 pub use flat::Flat;
-pub use hnsw::{ExactSearch, Hnsw, HnswParameters, Input, LoadError, Loading, fuzz_load};
+pub use hnsw::{ExactSearch, GraphCheck, Hnsw, HnswParameters, Input, LoadError, Loading, fuzz_load};
 pub use kernels::{distance, distance_of, kernel_name};
 pub use vectors::{Placed, Vectors};
 
@@ -200,10 +203,20 @@ pub struct RangeRequest<'a> {
     pub query: &'a [u8],
     /// Largest distance (in the metric's own terms) of a row.
     pub radius: f64,
-    /// How far beyond the radius the graph is followed, relative to it (RediSearch's EPSILON, 0.01 by default).
+    /// How far beyond the radius a walk through a graph must have come for its answer to be taken, relative to the radius
+    /// (RediSearch's EPSILON, 0.01 by default). Where it has not, all vectors are scanned.
     pub epsilon: f32,
+    /// The answer is to be exact: no graph, and no codes.
+    pub exact: bool,
     pub filter: Option<&'a dyn Filter>,
     pub deadline: Option<&'a dyn Fn() -> bool>,
+}
+
+impl<'a> RangeRequest<'a> {
+    /// A request with RediSearch's epsilon, without filter and deadline.
+    pub fn new(query: &'a [u8], radius: f64) -> Self {
+        RangeRequest { query, radius, epsilon: 0.01, exact: false, filter: None, deadline: None }
+    }
 }
 
 /// What a search found, nearest first, and what it cost.

@@ -8,8 +8,8 @@ pub(crate) struct Candidate {
 }
 
 const EXPANDED: u32 = 1 << 31;
-/// Slots are below this: the top bit is taken.
-pub(crate) const SLOT_LIMIT: u32 = EXPANDED;
+/// Slots are below this: the top bit is taken, here and of a slot plus one in the links of the graph.
+pub(crate) const SLOT_LIMIT: u32 = EXPANDED - 1;
 
 impl Candidate {
     #[inline(always)]
@@ -46,44 +46,59 @@ impl PartialOrd for Candidate {
     }
 }
 
-/// The nearest candidates seen, at most `limit`, nearest first. An array beats a heap here: it is short, insertion is
-/// a move within a few cache lines, and the next one to expand is found by walking on.
+/// The nearest candidates seen, nearest first: the beam, which is the first `limit`, and up to `spare` behind it. Those
+/// are not expanded; they are kept for being ranked again, because distances of codes are not exact.
+///
+/// An array beats a heap here: it is short, insertion is a move within a few cache lines, and the next one to expand is
+/// found by walking on.
 #[derive(Default)]
 pub(crate) struct Pool {
     items: Vec<Candidate>,
     limit: usize,
+    spare: usize,
     /// Everything before it was expanded.
     cursor: usize,
 }
 
 impl Pool {
-    pub fn begin(&mut self, limit: usize) {
+    pub fn begin(&mut self, limit: usize, spare: usize) {
         self.items.clear();
         self.limit = limit.max(1);
+        self.spare = spare;
         self.cursor = 0;
     }
 
-    /// The distance that a candidate must be below to enter; infinite while there is room.
+    /// The distance that a candidate must be below to enter the beam; infinite while that has room.
     #[inline(always)]
     pub fn bound(&self) -> f32 {
-        if self.items.len() < self.limit { f32::INFINITY } else { self.items[self.items.len() - 1].distance }
+        if self.is_full() { self.items[self.limit - 1].distance } else { f32::INFINITY }
     }
 
+    /// The beam is full.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
         self.items.len() >= self.limit
+    }
+
+    /// Candidates may have been dropped.
+    pub fn has_overflowed(&self) -> bool {
+        self.items.len() >= self.limit + self.spare
+    }
+
+    /// Would a candidate at this distance be kept?
+    #[inline(always)]
+    pub fn has_room_for(&self, distance: f32) -> bool {
+        !self.has_overflowed() || distance < self.items[self.items.len() - 1].distance
     }
 
     /// Puts a candidate in its place; false when it is too far. It is not expanded here, whatever it was in the pool that it
     /// comes from.
     #[inline]
     pub fn push(&mut self, candidate: Candidate) -> bool {
-        if self.is_full() {
-            if candidate.distance >= self.bound() {
-                return false;
-            }
-            self.items.pop();
+        if !self.has_room_for(candidate.distance) {
+            return false;
         }
+        self.items.truncate(self.limit + self.spare - 1);
         let place = self.items.partition_point(|held| held.distance <= candidate.distance);
         self.items.insert(place, Candidate::new(candidate.distance, candidate.slot()));
         self.cursor = self.cursor.min(place);
@@ -93,7 +108,8 @@ impl Pool {
     /// The nearest candidate that was not expanded yet, marked as expanded.
     #[inline]
     pub fn next_to_expand(&mut self) -> Option<Candidate> {
-        while let Some(candidate) = self.items.get_mut(self.cursor) {
+        while self.cursor < self.limit {
+            let candidate = self.items.get_mut(self.cursor)?;
             self.cursor += 1;
             if candidate.tagged & EXPANDED == 0 {
                 candidate.tagged |= EXPANDED;
@@ -106,20 +122,27 @@ impl Pool {
     /// The candidate that `next_to_expand` would give, if nothing nearer comes: worth a prefetch.
     #[inline]
     pub fn peek(&self) -> Option<Candidate> {
-        self.items[self.cursor..].iter().find(|candidate| candidate.tagged & EXPANDED == 0).copied()
+        let beam = &self.items[..self.items.len().min(self.limit)];
+        beam.get(self.cursor..)?.iter().find(|candidate| candidate.tagged & EXPANDED == 0).copied()
     }
 
-    /// Makes room for one more.
+    /// Makes the beam wider by one.
     pub fn widen(&mut self) {
         self.limit += 1;
     }
 
-    /// Drops all others, for whoever has expanded everything.
-    pub fn retain(&mut self, mut keep: impl FnMut(u32) -> bool) {
-        let before = self.items.len();
-        self.items.retain(|candidate| keep(candidate.slot()));
-        self.limit -= before - self.items.len();
+    /// Drops all others, after the beam was expanded. The room that `widen` made for those goes with them. Returns how many
+    /// of the beam were dropped.
+    pub fn retain(&mut self, mut keep: impl FnMut(u32) -> bool) -> usize {
+        let mut dropped = 0;
+        self.items.retain(|candidate| {
+            let is_kept = keep(candidate.slot());
+            dropped += usize::from(!is_kept && candidate.tagged & EXPANDED != 0);
+            is_kept
+        });
+        self.limit -= dropped.min(self.limit - 1);
         self.cursor = self.items.len();
+        dropped
     }
 
     pub fn items(&self) -> &[Candidate] {
@@ -138,7 +161,7 @@ mod tests {
     #[test]
     fn the_nearest_stay_and_are_expanded_in_order() {
         let mut pool = Pool::default();
-        pool.begin(3);
+        pool.begin(3, 0);
         for (distance, slot) in [(5.0, 5), (1.0, 1), (3.0, 3)] {
             assert!(pool.push(Candidate::new(distance, slot)));
         }
@@ -152,14 +175,29 @@ mod tests {
     }
 
     #[test]
+    fn the_spare_is_kept_and_not_expanded() {
+        let mut pool = Pool::default();
+        pool.begin(1, 2);
+        for (distance, slot) in [(2.0, 2), (4.0, 4), (3.0, 3), (5.0, 5)] {
+            assert_eq!(pool.push(Candidate::new(distance, slot)), slot != 5);
+        }
+        assert_eq!(pool.bound(), 2.0);
+        assert_eq!(pool.next_to_expand().map(Candidate::slot), Some(2));
+        assert_eq!((pool.peek(), pool.next_to_expand()), (None, None));
+        assert!(pool.push(Candidate::new(1.0, 1)) && pool.has_overflowed());
+        assert_eq!(pool.peek().map(Candidate::slot), Some(1));
+        assert_eq!(pool.items().iter().map(|c| c.slot()).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
     fn who_is_dropped_leaves_the_room_that_was_made_for_him() {
         let mut pool = Pool::default();
-        pool.begin(2);
+        pool.begin(2, 0);
         assert!(pool.push(Candidate::new(1.0, 1)) && pool.push(Candidate::new(2.0, 2)));
         assert_eq!(pool.next_to_expand().map(Candidate::slot), Some(1));
         pool.widen();
         assert!(pool.push(Candidate::new(4.0, 4)) && pool.is_full());
-        pool.retain(|slot| slot != 1);
+        assert_eq!(pool.retain(|slot| slot != 1), 1);
         assert_eq!(pool.items().iter().map(|c| c.slot()).collect::<Vec<_>>(), [2, 4]);
         assert!(pool.is_full() && !pool.push(Candidate::new(5.0, 5)));
     }
@@ -167,7 +205,7 @@ mod tests {
     #[test]
     fn distances_below_zero_and_infinite_ones_have_their_place() {
         let mut pool = Pool::default();
-        pool.begin(4);
+        pool.begin(4, 0);
         for (distance, slot) in [(f32::INFINITY, 1), (-3.0, 2), (-0.5, 3)] {
             assert!(pool.push(Candidate::new(distance, slot)));
         }

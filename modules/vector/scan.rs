@@ -34,12 +34,15 @@ const SORTED_MAX: usize = 1_024;
 const RANGE_BYTES: usize = 1 << 20;
 const RANGE_BYTES_MAX: usize = 16 << 20;
 
+/// What is beyond a radius by so many standard deviations of the error of its code is not within it.
+const DEVIATIONS_WITHIN: f32 = 5.0;
+
 /// Which candidates are kept, and where.
 #[derive(Clone, Copy)]
 pub(crate) enum Wanted {
     /// So many of the nearest, in `Scratch::pool`.
     Nearest(usize),
-    /// Those within a radius, in `Scratch::candidates`, in any order.
+    /// Those that may be within a radius, in `Scratch::candidates`, in any order.
     Within(f32),
 }
 
@@ -120,7 +123,7 @@ impl Scan<'_> {
         let Scratch { pool, candidates, fresh, .. } = scratch;
         match self.wanted {
             Wanted::Nearest(width) if width <= SORTED_MAX => {
-                pool.begin(width);
+                pool.begin(width, 0);
                 self.evaluate(deadline, fresh, |candidate| {
                     pool.push(candidate);
                 })
@@ -144,8 +147,14 @@ impl Scan<'_> {
             }
             Wanted::Within(reach) => {
                 candidates.clear();
+                let is_coded = self.query.is_coded();
                 self.evaluate(deadline, fresh, |candidate| {
-                    if candidate.distance <= reach {
+                    // Of distances by codes, whatever may be within it.
+                    let error = match is_coded {
+                        true => DEVIATIONS_WITHIN * self.store.deviation(self.query, candidate.slot()),
+                        false => 0.0,
+                    };
+                    if candidate.distance - error <= reach {
                         candidates.push(candidate);
                     }
                 })
@@ -269,7 +278,7 @@ fn order(store: &Store, a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
 /// Leaves the nearest of them in the pool.
 fn keep_nearest(store: &Store, candidates: &mut [Candidate], width: usize, pool: &mut Pool) {
     candidates.sort_unstable_by(|a, b| order(store, a, b));
-    pool.begin(width);
+    pool.begin(width, 0);
     for &candidate in candidates.iter().take(width) {
         pool.push(candidate);
     }

@@ -46,6 +46,10 @@ pub(crate) struct Scratch {
     pub refused: Vec<u32>,
     pub candidates: Vec<Candidate>,
     pub chosen: Vec<Candidate>,
+    /// The nearest of the candidates for the links of a new node, with true distances.
+    pub nearest: Vec<Candidate>,
+    /// Nodes that a block of links is to keep.
+    pub kept: Vec<u32>,
     /// The forward links of a node being inserted, each with its layer.
     pub forward: Vec<(usize, Candidate)>,
     /// The links of a node on a filtered walk, each with its id.
@@ -101,9 +105,16 @@ impl Scratch {
         size_of::<Scratch>()
             + self.visited.marks.capacity()
             + self.pool.capacity_bytes()
-            + (self.frontier.capacity() + self.candidates.capacity() + self.chosen.capacity())
+            + (self.frontier.capacity()
+                + self.candidates.capacity()
+                + self.chosen.capacity()
+                + self.nearest.capacity())
                 * size_of::<Candidate>()
-            + (self.fresh.capacity() + self.refused.capacity() + 2 * self.links.capacity()) * size_of::<u32>()
+            + (self.fresh.capacity()
+                + self.refused.capacity()
+                + self.kept.capacity()
+                + 2 * self.links.capacity())
+                * size_of::<u32>()
             + self.codes.bytes()
             + self.query.capacity_bytes()
     }

@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use crate::codes::{Centre, CodeBuffer, CodedQuery, Codes};
+use crate::copies::{self, Copies, Left, Place};
 use crate::helpers::Helpers;
 use crate::kernels::{self, Kernel, Width};
 use crate::pool::Candidate;
+use crate::ranking::Resolution;
 use crate::scratch::{Pinned, Scratch, ScratchPool};
 use crate::slab::Slab;
 use crate::vectors::{Placed, Vectors};
@@ -30,6 +32,17 @@ pub(crate) enum State {
     Live = 2,
     Deleted = 3,
 }
+
+/// In the byte of a state: the bits of the state itself.
+const STATE_BITS: u8 = 3;
+/// What codes were found to be good for around this slot when it was linked, see `Resolution`. Hints: not to choose links by,
+const NO_LINKS_BY_CODES: u8 = 4;
+/// nor to find the way by.
+const NO_WALKS_BY_CODES: u8 = 32;
+/// It has members, see copies.rs.
+const PLACE: u8 = 8;
+/// It is a member of another slot's place, and has no links.
+const MEMBER: u8 = 16;
 
 impl State {
     pub fn from_byte(byte: u8) -> Option<State> {
@@ -58,6 +71,8 @@ pub(crate) struct Store {
     inverse_norms: Slab<AtomicU32>,
     ids: Slab<AtomicU32>,
     states: Slab<AtomicU8>,
+    /// Documents with the same vector.
+    copies: Copies,
     /// By id: its slot plus one, or 0.
     slots_by_id: Slab<AtomicU32>,
     /// The largest id plus one, for accounting.
@@ -73,8 +88,10 @@ pub(crate) struct Store {
 pub(crate) struct Query<'a> {
     vector: &'a [u8],
     inverse_norm: f32,
-    /// If the store has codes, and the query is to find its way by them.
+    /// If the store has codes.
     coded: Option<CodedQuery<'a>>,
+    /// It finds its way by the vectors all the same.
+    by_vectors: bool,
 }
 
 const PREFETCHED_LINES_MAX: usize = 32;
@@ -83,16 +100,25 @@ const PREFETCHED_LINES_MAX: usize = 32;
 const CODED_FROM: usize = 1_000;
 
 /// Vectors on their way from memory while one is ranked.
-const RANKED_AHEAD: usize = 4;
+pub(crate) const RANKED_AHEAD: usize = 4;
 
 impl Query<'_> {
+    /// Does it find its way by codes?
+    #[inline(always)]
     pub fn is_coded(&self) -> bool {
-        self.coded.is_some()
+        self.coded.is_some() && !self.by_vectors
     }
 
     /// The same, by the vectors.
+    #[inline(always)]
     pub fn uncoded(&self) -> Self {
-        Query { coded: None, ..*self }
+        Query { by_vectors: true, ..*self }
+    }
+
+    /// The same, by the codes if there are any.
+    #[inline(always)]
+    pub fn coded_again(&self) -> Self {
+        Query { by_vectors: false, ..*self }
     }
 }
 
@@ -110,6 +136,7 @@ impl Store {
             inverse_norms: Slab::new(1),
             ids: Slab::new(1),
             states: Slab::new(1),
+            copies: Copies::default(),
             slots_by_id: Slab::new(1),
             id_bound: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
@@ -230,27 +257,91 @@ impl Store {
         }
     }
 
-    /// Makes a pending slot the one of its id. Returns the slot that it replaces, now deleted.
+    /// Makes a pending slot the one of its id. Returns the slot that it replaces, for `leave`.
     pub fn commit(&self, slot: u32) -> Option<u32> {
         self.set_state(slot, State::Live);
         let old = self.slots_by_id.row(self.id_of(slot))[0].swap(slot + 1, Ordering::AcqRel);
         if old == 0 {
             self.live.fetch_add(1, Ordering::Relaxed);
-            return None;
         }
-        self.set_state(old - 1, State::Deleted);
-        Some(old - 1)
+        old.checked_sub(1)
     }
 
-    /// Takes an id away. Returns the slot that it had, now deleted.
+    /// Takes an id away. Returns the slot that it had, for `leave`.
     pub fn take(&self, id: u32) -> Option<u32> {
-        let old = self.slots_by_id.get(id)?[0].swap(0, Ordering::AcqRel);
-        if old == 0 {
-            return None;
-        }
+        let old = self.slots_by_id.get(id)?[0].swap(0, Ordering::AcqRel).checked_sub(1)?;
         self.live.fetch_sub(1, Ordering::Relaxed);
-        self.set_state(old - 1, State::Deleted);
-        Some(old - 1)
+        Some(old)
+    }
+
+    /// Marks a slot as deleted that is no longer its id's, unless it is the place of others.
+    pub fn leave(&self, slot: u32) -> Left {
+        self.copies.change(|groups| {
+            let mut left = Left::default();
+            if self.has_flag(slot, PLACE) || self.state(slot) == State::Deleted {
+                return left;
+            }
+            self.set_state(slot, State::Deleted);
+            left.slot = true;
+            if let Some((place, true)) = groups.leave(slot) {
+                self.states.row(place)[0].fetch_and(!PLACE, Ordering::AcqRel);
+                if self.slot_of(self.id_of(place)) != Some(place) {
+                    self.set_state(place, State::Deleted);
+                    left.place = Some(place);
+                }
+            }
+            left
+        })
+    }
+
+    /// Makes a pending slot a member of a place; false if that is none any more.
+    pub fn join(&self, slot: u32, place: Place) -> bool {
+        self.copies.change(|groups| {
+            let is_place = self.state(place.slot) == State::Live && !self.has_flag(place.slot, MEMBER);
+            if is_place {
+                groups.join(place, slot, self.id_of(slot));
+                self.states.row(place.slot)[0].fetch_or(PLACE, Ordering::AcqRel);
+                self.states.row(slot)[0].fetch_or(MEMBER, Ordering::AcqRel);
+            }
+            is_place
+        })
+    }
+
+    /// Is the vector of this slot that of the other? If it is, the other can be its place.
+    pub fn as_place(&self, slot: u32, other: u32) -> Option<Place> {
+        let vectors = [self.vectors.row(slot), self.vectors.row(other)];
+        let scales = [self.inverse_norm_of(slot), self.inverse_norm_of(other)];
+        let is_equal = copies::compare(self.kind.element, vectors, scales)?;
+        Some(Place { slot: other, is_equal })
+    }
+
+    pub fn copies(&self) -> &Copies {
+        &self.copies
+    }
+
+    #[inline(always)]
+    fn has_flag(&self, slot: u32, flag: u8) -> bool {
+        self.states.row(slot)[0].load(Ordering::Acquire) & flag != 0
+    }
+
+    pub fn is_member(&self, slot: u32) -> bool {
+        self.has_flag(slot, MEMBER)
+    }
+
+    pub fn is_place(&self, slot: u32) -> bool {
+        self.has_flag(slot, PLACE)
+    }
+
+    /// May a search return the row of a slot, or those of members of its place? `has_copies` as `Copies` said before.
+    #[inline(always)]
+    pub fn is_allowed(&self, filter: &dyn Filter, slot: u32, id: u32, has_copies: bool) -> bool {
+        filter.allows(id) || (has_copies && self.is_place(slot) && self.allows_member(filter, slot))
+    }
+
+    #[cold]
+    fn allows_member(&self, filter: &dyn Filter, place: u32) -> bool {
+        let allows = |group: &copies::Group| group.members().any(|(id, _)| filter.allows(id));
+        self.copies.read(|groups| groups.of(place).is_some_and(allows))
     }
 
     /// Lets go of deleted slots that no search can hold or reach any more.
@@ -323,7 +414,7 @@ impl Store {
 
     #[inline(always)]
     pub fn state(&self, slot: u32) -> State {
-        match self.states.row(slot)[0].load(Ordering::Acquire) {
+        match self.states.row(slot)[0].load(Ordering::Acquire) & STATE_BITS {
             0 => State::Free,
             1 => State::Pending,
             2 => State::Live,
@@ -331,8 +422,41 @@ impl Store {
         }
     }
 
+    /// Keeps the hints of a slot that stays in the index.
     fn set_state(&self, slot: u32, state: State) {
-        self.states.row(slot)[0].store(state as u8, Ordering::Release);
+        let kept = if state == State::Free { 0 } else { !STATE_BITS };
+        let change = |byte| Some((byte & kept) | state as u8);
+        let changed = self.states.row(slot)[0].fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);
+        debug_assert!(changed.is_ok(), "the change always gives a byte");
+    }
+
+    /// What codes were good for around this slot when it was linked.
+    #[inline(always)]
+    pub fn resolution_at(&self, slot: u32) -> Resolution {
+        let byte = self.states.row(slot)[0].load(Ordering::Relaxed);
+        match (byte & NO_LINKS_BY_CODES, byte & NO_WALKS_BY_CODES) {
+            (0, _) => Resolution::Links,
+            (_, 0) => Resolution::Walks,
+            _ => Resolution::Nothing,
+        }
+    }
+
+    pub fn set_resolution(&self, slot: u32, resolution: Resolution) {
+        let hints = match resolution {
+            Resolution::Links => 0,
+            Resolution::Walks => NO_LINKS_BY_CODES,
+            Resolution::Nothing => NO_LINKS_BY_CODES | NO_WALKS_BY_CODES,
+        };
+        let cleared = !(NO_LINKS_BY_CODES | NO_WALKS_BY_CODES);
+        let byte = &self.states.row(slot)[0];
+        let changed =
+            byte.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |byte| Some(byte & cleared | hints));
+        debug_assert!(changed.is_ok(), "the change always gives a byte");
+    }
+
+    /// Can links between these two be chosen by codes?
+    pub fn links_by_codes(&self, a: u32, b: u32) -> bool {
+        self.resolution_at(a) == Resolution::Links && self.resolution_at(b) == Resolution::Links
     }
 
     #[inline(always)]
@@ -414,7 +538,7 @@ impl Store {
     pub fn query<'a>(&self, vector: &'a [u8]) -> Query<'a> {
         let is_cosine = self.kind.metric == Metric::Cosine;
         let inverse_norm = if is_cosine { self.kind.element.inverse_norm(vector) } else { 1.0 };
-        Query { vector, inverse_norm, coded: None }
+        Query { vector, inverse_norm, coded: None, by_vectors: false }
     }
 
     /// A query that finds its way by codes, if there are any; they go into the buffer.
@@ -431,15 +555,28 @@ impl Store {
     #[inline]
     pub fn query_of(&self, slot: u32) -> Query<'_> {
         let coded = self.made_codes().map(|(codes, centre)| codes.query_of(centre, slot));
-        Query { vector: self.vectors.row(slot), inverse_norm: self.inverse_norm_of(slot), coded }
+        Query {
+            vector: self.vectors.row(slot),
+            inverse_norm: self.inverse_norm_of(slot),
+            coded,
+            by_vectors: false,
+        }
     }
 
     /// The distance to find the way by: from the codes if there are any.
     #[inline(always)]
     pub fn near_distance(&self, query: &Query<'_>, slot: u32) -> f32 {
         match (&self.codes, &query.coded) {
-            (Some(codes), Some(coded)) => codes.distance(coded, slot),
+            (Some(codes), Some(coded)) if !query.by_vectors => codes.distance(coded, slot),
             _ => self.distance(query, slot),
+        }
+    }
+
+    /// The standard deviation of the distance by codes, if the query has any.
+    pub fn deviation(&self, query: &Query<'_>, slot: u32) -> f32 {
+        match (&self.codes, &query.coded) {
+            (Some(codes), Some(coded)) => codes.deviation(coded, slot),
+            _ => 0.0,
         }
     }
 
@@ -449,32 +586,13 @@ impl Store {
         Candidate::new(self.near_distance(query, slot), slot)
     }
 
-    /// So many of the nearest by their codes hold the `k` nearest, but for one in a thousand; of single bits, more than a
-    /// beam has.
-    pub fn ranked_again(&self, k: usize) -> usize {
+    /// How many of the nearest by their codes a search keeps at least, so that they hold the `k` nearest where vectors are
+    /// spread smoothly. `rank_again` tells whether they do.
+    pub fn kept_for(&self, k: usize) -> usize {
         match self.codes.as_ref().map(Codes::width) {
-            Some(Width::One) => k.saturating_mul(20).max(1_000),
+            Some(Width::One) => k.saturating_mul(10).saturating_add(100),
             Some(Width::Four | Width::Eight) | None => k.saturating_add((k / 2).max(20)),
         }
-    }
-
-    /// Turns candidates that were found by their codes (nearest first) into those of which the `k` nearest are to be taken,
-    /// by their true distances, nearest first. Without codes, all of them as they are.
-    pub fn rank_again(&self, query: &Query<'_>, found: &[Candidate], k: usize, out: &mut Vec<Candidate>) {
-        out.clear();
-        if query.coded.is_none() {
-            out.extend_from_slice(found);
-            return;
-        }
-        let found = &found[..found.len().min(self.ranked_again(k))];
-        let lines = self.prefetch_lines();
-        for (at, candidate) in found.iter().enumerate() {
-            if let Some(later) = found.get(at + RANKED_AHEAD) {
-                self.prefetch(later.slot(), lines);
-            }
-            out.push(self.candidate(query, candidate.slot()));
-        }
-        out.sort_unstable();
     }
 
     #[inline(always)]
@@ -533,43 +651,6 @@ impl Store {
             Some(codes) => codes.prefetch(slot, lines),
             None => self.prefetch(slot, lines),
         }
-    }
-
-    /// Turns candidates (nearest first) into at most `k` rows that are true now: a row whose id was deleted meanwhile
-    /// goes, one whose id was given another vector gets its distance.
-    pub fn settle(
-        &self,
-        query: &Query<'_>,
-        candidates: &[Candidate],
-        k: usize,
-        filter: Option<&dyn Filter>,
-    ) -> Vec<Neighbor> {
-        let mut rows: Vec<Neighbor> = Vec::with_capacity(k.min(candidates.len()));
-        let mut moved = false;
-        // The order of candidates is that of floats.
-        let is_double = self.kind.element == Element::F64;
-        for candidate in candidates {
-            if rows.len() >= k && !moved && !is_double {
-                break;
-            }
-            let id = self.id_of(candidate.slot());
-            let Some(slot) = self.slot_of(id) else { continue };
-            if slot == candidate.slot() {
-                rows.push(Neighbor { id, distance: self.replied(query, slot, candidate.distance) });
-            } else if filter.is_none_or(|filter| filter.allows(id)) {
-                let distance = self.replied(query, slot, self.distance(query, slot));
-                rows.push(Neighbor { id, distance });
-                moved = true;
-            }
-        }
-        if moved {
-            // An id can have been met in its old slot and in its new one, and be another vector again by now.
-            rows.sort_unstable_by_key(|row| row.id);
-            rows.dedup_by_key(|row| row.id);
-        }
-        rows.sort_unstable();
-        rows.truncate(k);
-        rows
     }
 
     // What both indexes answer alike.
@@ -636,5 +717,6 @@ impl Store {
         self.slot_count() as usize * per_slot
             + self.id_bound.load(Ordering::Relaxed) * self.slots_by_id.row_bytes()
             + self.scratches.bytes()
+            + self.copies.bytes()
     }
 }

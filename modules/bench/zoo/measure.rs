@@ -116,8 +116,7 @@ impl Measured<'_> {
             for place in 0..exact.len() {
                 let radius = exact.radius(place, count);
                 let query = self.subject.bytes(exact.query(place));
-                let request =
-                    RangeRequest { query: &query, radius, epsilon: EPSILON, filter: None, deadline: None };
+                let request = RangeRequest { epsilon: EPSILON, ..RangeRequest::new(&query, radius) };
                 let mut found = ids(&self.index.search_range(&request).map_err(refused)?);
                 found.sort_unstable();
                 found.dedup();

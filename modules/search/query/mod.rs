@@ -126,10 +126,17 @@ impl Node {
 
     /// The vector ranges in it.
     pub fn ranges<'n>(&'n self, each: &mut dyn FnMut(&'n VectorRange)) {
+        self.ranges_by_place(false, &mut |range, _| each(range));
+    }
+
+    /// The vector ranges in it, each with whether its matches have to be exact: where it stands under a negation, a row too few
+    /// shows a false one, and under an OR the other branch decides what is shown of a row.
+    pub fn ranges_by_place<'n>(&'n self, exact: bool, each: &mut dyn FnMut(&'n VectorRange, bool)) {
         match self {
-            Node::Range(range) => each(range),
-            Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| node.ranges(each)),
-            Node::Not(node) | Node::Optional(node) => node.ranges(each),
+            Node::Range(range) => each(range, exact),
+            Node::And(nodes) => nodes.iter().for_each(|node| node.ranges_by_place(exact, each)),
+            Node::Or(nodes) => nodes.iter().for_each(|node| node.ranges_by_place(true, each)),
+            Node::Not(node) | Node::Optional(node) => node.ranges_by_place(true, each),
             _ => {}
         }
     }

@@ -49,6 +49,8 @@ struct Admission<'a> {
     filter: &'a dyn Filter,
     /// There were deleted slots when the walk began.
     has_deleted: bool,
+    /// And places with members.
+    has_copies: bool,
 }
 
 impl Admission<'_> {
@@ -57,7 +59,7 @@ impl Admission<'_> {
         if self.has_deleted && self.store.state(slot) == State::Deleted {
             return false;
         }
-        self.filter.allows(id)
+        self.store.is_allowed(self.filter, slot, id, self.has_copies)
     }
 
     /// The allowed ones of these slots and ids; the slots of the others are appended to `refused`. No branch depends on the
@@ -119,12 +121,13 @@ impl Walker<'_> {
     pub(super) fn filtered_beam(&mut self, filter: &dyn Filter, start: Candidate, width: usize) -> Walk {
         let index = self.index;
         let wanted = index.neighbors_wanted(filter);
-        let admission = Admission { store: &index.store, filter, has_deleted: index.has_deleted() };
+        let (store, has_deleted) = (&index.store, index.has_deleted());
+        let admission = Admission { store, filter, has_deleted, has_copies: !store.copies().is_empty() };
         let seed = self.nearest_seed(&admission, start.slot());
         let Scratch { visited, pool, .. } = &mut *self.scratch;
         visited.begin(index.store.slot_count());
         visited.insert(start.slot());
-        pool.begin(width);
+        pool.begin(width, self.spare);
         if let Some(seed) = seed.filter(|seed| visited.insert(seed.slot())) {
             pool.push(seed);
         }
@@ -214,8 +217,8 @@ impl Walker<'_> {
         let fresh = &scratch.fresh;
         outcome.evaluated += fresh.len();
         let candidates = (0..fresh.len()).map(|at| {
-            index.prefetch_ahead(fresh, at);
-            index.store.near_candidate(query, fresh[at])
+            index.prefetch_ahead(query, fresh, at);
+            index.near_candidate(query, fresh[at])
         });
         candidates.min()
     }

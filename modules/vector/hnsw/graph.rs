@@ -1,7 +1,8 @@
 //! The links of the graph, and nothing about distances.
 //!
 //! Layer 0 is a slab with one block of 2 M links per slot; the layers above, which one node in M reaches, have
-//! blocks of M links in a slab of their own. A link is a slot plus one; the first 0 ends a block.
+//! blocks of M links in a slab of their own. A link is a slot plus one; the first 0 ends a block. The top bit of a link in layer
+//! 0 says that it is *kept*: no pruning removes it, see tree.rs.
 //!
 //! Readers take no lock: they load the links of a block one by one while somebody may be rewriting it, and so may see
 //! a mixture of the old and the new block. That is harmless, because each link in it is a slot that a pinned
@@ -14,6 +15,9 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::slab::Slab;
+
+/// In a link: it is kept.
+const KEPT: u32 = 1 << 31;
 
 /// Locks for the blocks of all nodes. A power of two; far more than threads, so that two seldom meet.
 const LOCK_STRIPES: usize = 1024;
@@ -99,7 +103,7 @@ impl Graph {
     /// Takes the blocks of a slot away that nobody can reach or hold any more.
     pub fn displace(&self, slot: u32) {
         let level = self.level(slot);
-        (0..=level).for_each(|layer| self.write(slot, layer, std::iter::empty()));
+        (0..=level).for_each(|layer| self.write_words(slot, layer, std::iter::empty()));
         if level > 0 {
             let first = self.upper_rows.row(slot)[0].swap(0, Ordering::Relaxed) - 1;
             let mut allocator = self.upper_allocator.lock();
@@ -131,19 +135,41 @@ impl Graph {
         for link in self.block(slot, layer) {
             match link.load(Ordering::Relaxed) {
                 0 => break,
-                link => visit(link - 1),
+                link => visit((link & !KEPT) - 1),
             }
         }
-        // Whoever published one of these links did so after it had written what stands behind it.
+        // The writer of a link has written what the link leads to before.
         fence(Ordering::Acquire);
     }
 
-    /// Rewrites a block. The caller holds the node's lock, or is the only one who knows the node.
-    pub fn write(&self, slot: u32, layer: usize, links: impl IntoIterator<Item = u32>) {
+    /// Calls `visit` with each neighbour in layer 0 whose link is kept.
+    pub fn for_each_kept(&self, slot: u32, mut visit: impl FnMut(u32)) {
+        self.for_each_word(slot, 0, |link| {
+            if is_kept(link) {
+                visit(slot_of(link));
+            }
+        });
+    }
+
+    /// Calls `visit` with each link as it is stored: what files have.
+    pub fn for_each_word(&self, slot: u32, layer: usize, visit: impl FnMut(u32)) {
+        let links = self.block(slot, layer).iter().map(|link| link.load(Ordering::Acquire));
+        links.take_while(|&link| link != 0).for_each(visit);
+    }
+
+    /// Rewrites a block; those links to `kept` nodes are kept. The caller holds the node's lock, or is the only one who knows the
+    /// node.
+    pub fn write(&self, slot: u32, layer: usize, links: impl IntoIterator<Item = u32>, kept: &[u32]) {
+        let word = |link| (link + 1) | if kept.contains(&link) { KEPT } else { 0 };
+        self.write_words(slot, layer, links.into_iter().map(word));
+    }
+
+    /// The same with links as they are stored.
+    pub fn write_words(&self, slot: u32, layer: usize, words: impl IntoIterator<Item = u32>) {
         let block = self.block(slot, layer);
         let mut count = 0;
-        for (cell, link) in block.iter().zip(links) {
-            cell.store(link + 1, Ordering::Release);
+        for (cell, word) in block.iter().zip(words) {
+            cell.store(word, Ordering::Release);
             count += 1;
         }
         for cell in &block[count..] {
@@ -151,16 +177,15 @@ impl Graph {
         }
     }
 
-    /// Appends a link if it is missing and there is room. The caller holds the node's lock.
-    pub fn append(&self, slot: u32, layer: usize, link: u32) -> Appended {
+    /// Adds a link if it is missing and there is room; one that is there becomes a kept one if it is to be. The caller holds the
+    /// node's lock.
+    pub fn append(&self, slot: u32, layer: usize, link: u32, keep: bool) -> Appended {
+        let word = (link + 1) | if keep { KEPT } else { 0 };
         for cell in self.block(slot, layer) {
-            match cell.load(Ordering::Relaxed) {
-                0 => {
-                    cell.store(link + 1, Ordering::Release);
-                    return Appended::Done;
-                }
-                held if held == link + 1 => return Appended::Done,
-                _ => {}
+            let held = cell.load(Ordering::Relaxed);
+            if held == 0 || held & !KEPT == link + 1 {
+                cell.store(held | word, Ordering::Release);
+                return Appended::Done;
             }
         }
         Appended::NoRoom
@@ -196,6 +221,16 @@ impl Graph {
             + self.upper_allocator.lock().next as usize * self.upper.row_bytes()
             + self.locks.len() * size_of::<Mutex<()>>()
     }
+}
+
+/// Of a link as it is stored.
+pub(crate) fn slot_of(link: u32) -> u32 {
+    (link & !KEPT) - 1
+}
+
+/// Of a link as it is stored.
+pub(crate) fn is_kept(link: u32) -> bool {
+    link & KEPT != 0
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,12 +9,32 @@ use super::graph::{Appended, Entry};
 use super::walk::Walker;
 use crate::limits::Limits;
 use crate::pool::Candidate;
+use crate::ranking::Resolution;
 use crate::scratch::Scratch;
-use crate::store::State;
+use crate::store::{Query, State};
 use crate::vectors::Placed;
 
 /// Above this, a layer would hold less than one node of any set that fits in memory.
 pub(super) const LEVEL_MAX: usize = 15;
+
+/// What a node is linked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// It is new: it may turn out to be a copy of another, and gets a parent (tree.rs).
+    Insert,
+    /// It has lost too many of its links.
+    Repair,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Linked {
+    Done,
+    /// It is a member of another's place, and needs no links.
+    AsMember,
+    /// No neighbour was found.
+    Alone,
+}
 
 impl Hnsw {
     /// Inserts a placed vector; returns the slot that it replaces.
@@ -22,7 +42,11 @@ impl Hnsw {
         let slot = self.store.admit(id, vector, &mut scratch.codes);
         let level = self.level_of(id);
         self.graph.place(slot, level);
-        self.link(slot, level, scratch);
+        if self.join_known_place(slot) || self.link(slot, level, Occasion::Insert, scratch) {
+            self.graph.displace(slot);
+        } else {
+            self.make_place_known(slot, || self.fingerprint_of(slot));
+        }
         self.store.commit(slot)
     }
 
@@ -38,22 +62,77 @@ impl Hnsw {
     }
 
     /// Finds neighbours for a node in the layers up to `level` and links both ways. Also for a node that is already
-    /// part of the graph but has lost its links.
-    pub(super) fn link(&self, slot: u32, level: usize, scratch: &mut Scratch) {
+    /// part of the graph but has lost its links. True if it has become a member of another's place instead.
+    pub(super) fn link(&self, slot: u32, level: usize, occasion: Occasion, scratch: &mut Scratch) -> bool {
         while let Some(entry) = self.graph.entry().or_else(|| self.become_first(slot, level)) {
-            if self.link_from(entry, slot, level, scratch) || self.is_left_alone(entry, slot, level) {
-                return;
+            match self.link_from(entry, slot, level, occasion, scratch) {
+                Linked::AsMember => return true,
+                Linked::Alone if !self.is_left_alone(entry, slot, level) => {}
+                Linked::Done | Linked::Alone => return false,
             }
         }
+        false
     }
 
-    /// `link`, starting at this entry. False when nobody was found.
-    fn link_from(&self, entry: Entry, slot: u32, level: usize, scratch: &mut Scratch) -> bool {
+    /// `link`, starting at this entry.
+    fn link_from(
+        &self,
+        entry: Entry,
+        slot: u32,
+        level: usize,
+        occasion: Occasion,
+        scratch: &mut Scratch,
+    ) -> Linked {
         let query = self.store.query_of(slot);
+        if !self.find_links(query, entry, slot, level, scratch) {
+            self.find_links(query.uncoded(), entry, slot, level, scratch);
+        }
+        if occasion == Occasion::Insert && self.join_nearest_place(slot, scratch) {
+            return Linked::AsMember;
+        }
+        let links = std::mem::take(&mut scratch.forward);
+        for &(layer, neighbor) in &links {
+            self.add_link(slot, layer, neighbor, false, scratch);
+        }
+        for &(layer, neighbor) in &links {
+            let back = Candidate::new(neighbor.distance, slot);
+            self.add_link(neighbor.slot(), layer, back, false, scratch);
+        }
+        if occasion == Occasion::Insert {
+            scratch.nearest.clear();
+            let neighbors = links.iter().filter(|(layer, _)| *layer == 0).map(|&(_, neighbor)| neighbor);
+            scratch.nearest.extend(neighbors);
+            let neighbors = std::mem::take(&mut scratch.nearest);
+            self.find_parent(slot, &neighbors, scratch);
+            scratch.nearest = neighbors;
+        }
+        let found = !links.is_empty();
+        scratch.forward = links;
+        if level > entry.level {
+            // What the old entry leads to stays within reach of the new one.
+            self.keep_link(slot, entry.slot, scratch);
+            let raised = Entry { slot, level };
+            self.graph.change_entry(|entry| entry.filter(|entry| entry.level >= level).or(Some(raised)));
+        }
+        if found { Linked::Done } else { Linked::Alone }
+    }
+
+    /// Leaves the forward links of a node in `scratch.forward`. False where it went by codes, and they are too coarse here.
+    fn find_links(
+        &self,
+        query: Query<'_>,
+        entry: Entry,
+        slot: u32,
+        level: usize,
+        scratch: &mut Scratch,
+    ) -> bool {
         let top = level.min(entry.level);
         scratch.forward.clear();
-        let mut walker = Walker::new(self, &query, Limits::default(), scratch);
+        let mut walker = Walker::new(self, query, Limits::default(), scratch);
         let mut start = walker.descend(entry, top);
+        if query.is_coded() && self.store.resolution_at(start.slot()) == Resolution::Nothing {
+            return false;
+        }
         for layer in (0..=top).rev() {
             walker.nearest_linkable(start, layer, self.parameters.ef_construction);
             let scratch = &mut *walker.scratch;
@@ -61,24 +140,22 @@ impl Hnsw {
             if let Some(&nearest) = scratch.candidates.first() {
                 start = nearest;
             }
-            self.choose(self.graph.capacity(layer), scratch);
+            if layer == 0 {
+                let Scratch { pool, candidates, nearest, .. } = &mut *scratch;
+                let resolution = self.store.resolution(&query, candidates, self.parameters.m, nearest);
+                // Too few candidates say nothing about it.
+                if pool.is_full() {
+                    self.store.set_resolution(slot, resolution);
+                    if query.is_coded() && resolution != Resolution::Links {
+                        return false;
+                    }
+                }
+            }
+            self.choose(self.graph.capacity(layer), query.is_coded(), scratch);
             let Scratch { chosen, forward, .. } = scratch;
             forward.extend(chosen.iter().map(|&candidate| (layer, candidate)));
         }
-        let links = std::mem::take(&mut scratch.forward);
-        for &(layer, neighbor) in &links {
-            self.add_link(slot, layer, neighbor, scratch);
-        }
-        for &(layer, neighbor) in &links {
-            self.add_link(neighbor.slot(), layer, Candidate::new(neighbor.distance, slot), scratch);
-        }
-        let found = !links.is_empty();
-        scratch.forward = links;
-        if level > entry.level {
-            let raised = Entry { slot, level };
-            self.graph.change_entry(|entry| entry.filter(|entry| entry.level >= level).or(Some(raised)));
-        }
-        found
+        true
     }
 
     /// A node without links is reached by nobody, unless it is the entry: it becomes that when the entry is deleted (and
@@ -103,44 +180,94 @@ impl Hnsw {
         other
     }
 
-    /// Adds one link to a node, pruning with the heuristic when there is no room.
-    fn add_link(&self, node: u32, layer: usize, link: Candidate, scratch: &mut Scratch) {
+    /// Adds one link to a node, pruning with the heuristic when there is no room. A kept one stays from then on.
+    pub(super) fn add_link(
+        &self,
+        node: u32,
+        layer: usize,
+        link: Candidate,
+        keep: bool,
+        scratch: &mut Scratch,
+    ) {
         let _guard = self.graph.lock(node);
-        if self.graph.append(node, layer, link.slot()) == Appended::Done {
+        if self.graph.append(node, layer, link.slot(), keep) == Appended::Done {
             return;
         }
-        let query = self.store.query_of(node);
+        // Distances are compared with one another: all by codes, or all by the vectors.
+        let by_codes = self.store.links_by_codes(node, link.slot());
+        let query = self.linking_query(node, by_codes);
         scratch.candidates.clear();
-        scratch.candidates.push(link);
-        self.graph.for_each_link(node, layer, |held| {
-            scratch.candidates.push(self.store.near_candidate(&query, held));
+        let held = |held| scratch.candidates.push(self.near_candidate(&query, held));
+        self.graph.for_each_link(node, layer, held);
+        scratch.candidates.push(match by_codes {
+            true => link,
+            false => self.near_candidate(&query, link.slot()),
         });
         scratch.candidates.sort_unstable();
-        self.choose(self.graph.capacity(layer), scratch);
-        self.graph.write(node, layer, scratch.chosen.iter().map(|candidate| candidate.slot()));
+        let capacity = self.graph.capacity(layer);
+        self.choose(capacity, by_codes, scratch);
+        scratch.kept.clear();
+        if layer == 0 {
+            self.graph.for_each_kept(node, |kept| scratch.kept.push(kept));
+            if keep {
+                scratch.kept.push(link.slot());
+            }
+            keep_chosen(capacity, scratch);
+        }
+        let links = scratch.chosen.iter().map(|candidate| candidate.slot());
+        self.graph.write(node, layer, links, &scratch.kept);
     }
 
     /// The neighbour selection heuristic (algorithm 4 of the paper, without extension and without refilling): from
     /// `candidates`, nearest first, `chosen` gets those that are nearer to the node than to any chosen before.
     /// So links go out in all directions, and what is nearer through a neighbour needs no link.
-    pub(super) fn choose(&self, capacity: usize, scratch: &mut Scratch) {
+    pub(super) fn choose(&self, capacity: usize, by_codes: bool, scratch: &mut Scratch) {
         scratch.chosen.clear();
-        self.choose_more(capacity, scratch);
+        self.choose_more(capacity, by_codes, scratch);
     }
 
     /// As `choose`, beside what is chosen already.
-    pub(super) fn choose_more(&self, capacity: usize, scratch: &mut Scratch) {
+    pub(super) fn choose_more(&self, capacity: usize, by_codes: bool, scratch: &mut Scratch) {
         let Scratch { candidates, chosen, .. } = scratch;
         for &candidate in candidates.iter() {
             if chosen.len() == capacity {
                 break;
             }
-            let query = self.store.query_of(candidate.slot());
+            let query = self.linking_query(candidate.slot(), by_codes);
             let shadowed =
-                |held: &Candidate| self.store.near_distance(&query, held.slot()) < candidate.distance;
+                |held: &Candidate| self.near_candidate(&query, held.slot()).distance < candidate.distance;
             if !chosen.iter().any(shadowed) {
                 chosen.push(candidate);
             }
         }
+    }
+
+    /// A stored vector as a query: by the codes if there are any and they are wanted. The vector of a deleted node may not be
+    /// there (`Hnsw::near_candidate`), its codes are.
+    #[inline(always)]
+    pub(super) fn linking_query(&self, slot: u32, by_codes: bool) -> Query<'_> {
+        let query = self.store.query_of(slot);
+        match by_codes || (self.has_deleted() && self.store.state(slot) == State::Deleted) {
+            true => query,
+            false => query.uncoded(),
+        }
+    }
+}
+
+/// Puts kept links back that were not chosen, in place of the farthest others where there is no room.
+fn keep_chosen(capacity: usize, scratch: &mut Scratch) {
+    let Scratch { kept, chosen, .. } = scratch;
+    for &kept_slot in kept.iter() {
+        if chosen.iter().any(|candidate| candidate.slot() == kept_slot) {
+            continue;
+        }
+        if chosen.len() >= capacity {
+            match chosen.iter().rposition(|candidate| !kept.contains(&candidate.slot())) {
+                Some(farthest) => _ = chosen.remove(farthest),
+                // All are kept: `find_parent` sees to it that this does not come about.
+                None => return,
+            }
+        }
+        chosen.push(Candidate::new(f32::INFINITY, kept_slot));
     }
 }

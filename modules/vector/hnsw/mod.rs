@@ -3,18 +3,22 @@
 //! Why our own: the walk is bound by memory, so the layout decides. Vectors, layer-0 links (2 M to a node, in one
 //! block) and upper links lie in slabs that never move; visited marks are one byte a slot; the beam is a sorted array;
 //! a search allocates its result and nothing else. graph.rs has the links, search.rs answers, walk.rs walks, filtered.rs walks
-//! under a filter, insert.rs the linking, repair.rs deletes, file.rs the saved form.
+//! under a filter, insert.rs the linking, places.rs documents with equal vectors, tree.rs what keeps every node within reach,
+//! repair.rs deletes, check.rs the checker, file.rs the saved form.
 //!
 //! Walks and links go by compact codes of the vectors (codes.rs), where the dimension makes that pay; what they found
 //! is ranked again by the vectors, so that replied distances are exact. Ranges are walked by the vectors.
 
 mod audit;
+mod check;
 mod file;
 mod filtered;
 mod graph;
 mod insert;
+mod places;
 mod repair;
 mod search;
+mod tree;
 mod walk;
 
 use std::ops::RangeInclusive;
@@ -24,8 +28,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::RwLock;
 
 pub use self::audit::ExactSearch;
+pub use self::check::GraphCheck;
 pub use self::file::{Input, LoadError, Loading, fuzz_load};
 use self::graph::Graph;
+use self::places::KnownPlaces;
 use self::repair::Repair;
 use crate::store::{Kind, Store};
 use crate::vectors::{Placed, Vectors};
@@ -85,6 +91,8 @@ pub struct Hnsw {
     store: Store,
     graph: Graph,
     repair: Repair,
+    /// Places that a walk cannot find by their own vectors.
+    known_places: KnownPlaces,
     /// Slots that are deleted and not free. While there are any, walks ask for each candidate.
     deleted: AtomicUsize,
     /// For vectors, and for what walks read.
@@ -139,6 +147,7 @@ impl Hnsw {
             store,
             graph: Graph::new(parameters.m),
             repair: Repair::default(),
+            known_places: KnownPlaces::default(),
             deleted: AtomicUsize::new(0),
             gate: RwLock::new(()),
         }
@@ -152,7 +161,19 @@ impl Hnsw {
         self.deleted.load(Ordering::Acquire) > 0
     }
 
+    /// Deletes a slot that is no longer its id's, for the sweep to free.
+    fn leave(&self, slot: u32) {
+        let left = self.store.leave(slot);
+        if left.slot {
+            self.bury(slot);
+        }
+        if let Some(place) = left.place {
+            self.bury(place);
+        }
+    }
+
     fn bury(&self, slot: u32) {
+        self.forget_copies_of(slot);
         self.deleted.fetch_add(1, Ordering::AcqRel);
         self.repair.gather(slot);
     }
@@ -181,7 +202,7 @@ impl VectorIndex for Hnsw {
             let _gate = self.gate.read();
             let replaced = self.insert_pinned(id, vector, &mut self.store.pin());
             if let Some(slot) = replaced {
-                self.bury(slot);
+                self.leave(slot);
             }
             self.maintain();
         }
@@ -194,7 +215,7 @@ impl VectorIndex for Hnsw {
     fn remove(&self, id: u32) -> bool {
         let _gate = self.gate.read();
         let Some(slot) = self.store.take(id) else { return false };
-        self.bury(slot);
+        self.leave(slot);
         self.maintain();
         true
     }
@@ -236,7 +257,7 @@ impl VectorIndex for Hnsw {
             top_layer: self.graph.entry().map_or(0, |entry| entry.level),
             vector_bytes: self.store.vector_bytes(),
             link_bytes: self.graph.bytes(slots),
-            other_bytes: self.store.other_bytes(),
+            other_bytes: self.store.other_bytes() + self.known_places.bytes(),
         }
     }
 }

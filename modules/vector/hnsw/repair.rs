@@ -10,7 +10,7 @@
 //! 2. *Wait* until every insert has ended that was pinned before the batch was closed: it may not have seen a mark.
 //! 3. *Sweep* over the slots there are. Slots given out later cannot link to the batch, because of 1 and 2.
 //!    The entry is replaced if it is in the batch.
-//! 4. *Adopt* orphans: what no node points to any more, by deletes or by pruning, is linked anew, or no walk would find it.
+//! 4. *Join the tree* of kept links again: what lost its parent gets another, or no walk would find it (tree.rs).
 //! 5. *Wait* until every search has ended that was pinned before the sweep ended: it may stand on the batch.
 //! 6. *Free* the batch's slots.
 
@@ -18,6 +18,8 @@ use parking_lot::Mutex;
 
 use super::Hnsw;
 use super::graph::Entry;
+use super::insert::Occasion;
+use super::tree::Tree;
 use crate::pool::Candidate;
 use crate::scratch::Scratch;
 use crate::store::State;
@@ -31,8 +33,8 @@ const BATCH_MIN: usize = 32;
 /// gathered.
 const SLICE: u32 = 2 * 2 * BATCH_FRACTION as u32;
 
-/// As `SLICE`, for adoption: a look at a bit is enough for nearly all.
-const ADOPT_SLICE: u32 = 8 * SLICE;
+/// As `SLICE`, for the tree: a look at a bit is enough for nearly all.
+const TREE_SLICE: u32 = 8 * SLICE;
 
 /// A node with fewer links in layer 0 after its repair, relative to M, is linked anew.
 const STARVED_FRACTION: usize = 4;
@@ -44,21 +46,47 @@ pub(super) struct Repair {
     sweep: Mutex<Sweep>,
 }
 
+#[derive(Default)]
 struct Sweep {
     batch: Vec<u32>,
     phase: Phase,
-    /// A bit for each slot that a node pointed to in layer 0 when the sweep came to it.
-    pointed_to: Vec<u64>,
+    /// The slots of the batch.
+    is_leaving: Bits,
+    tree: Tree,
 }
 
-impl Default for Sweep {
-    fn default() -> Self {
-        Sweep { batch: Vec::new(), phase: Phase::Gather, pointed_to: Vec::new() }
+/// A bit for each slot.
+#[derive(Default)]
+pub(super) struct Bits(Vec<u64>);
+
+impl Bits {
+    /// For slots below `end`, none of them set.
+    pub fn begin(&mut self, end: u32) {
+        self.0.clear();
+        self.0.resize(end.div_ceil(u64::BITS) as usize, 0);
+    }
+
+    /// Of slots from `end` on, none is set.
+    pub fn has(&self, slot: u32) -> bool {
+        self.0.get((slot / u64::BITS) as usize).is_some_and(|word| word >> (slot % u64::BITS) & 1 == 1)
+    }
+
+    pub fn set(&mut self, slot: u32) {
+        if let Some(word) = self.0.get_mut((slot / u64::BITS) as usize) {
+            *word |= 1 << (slot % u64::BITS);
+        }
+    }
+
+    pub fn clear(&mut self, slot: u32) {
+        if let Some(word) = self.0.get_mut((slot / u64::BITS) as usize) {
+            *word &= !(1 << (slot % u64::BITS));
+        }
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Phase {
+    #[default]
     Gather,
     /// For inserts of this stamp or before.
     AwaitInserts(u64),
@@ -66,7 +94,7 @@ enum Phase {
         next: u32,
         end: u32,
     },
-    Adopt {
+    Tree {
         next: u32,
         end: u32,
     },
@@ -131,31 +159,37 @@ impl Hnsw {
                     return Step::Idle;
                 }
                 let end = self.store.slot_count();
-                sweep.pointed_to.clear();
-                sweep.pointed_to.resize(end.div_ceil(u64::BITS) as usize, 0);
+                sweep.is_leaving.begin(end);
+                sweep.batch.iter().for_each(|&slot| sweep.is_leaving.set(slot));
+                sweep.tree.begin(end);
                 sweep.phase = Phase::Sweep { next: 0, end };
             }
             Phase::Sweep { next, end } if next < end => {
                 let slice_end = end.min(next + SLICE);
                 let mut scratch = self.store.pin();
-                for slot in next..slice_end {
-                    self.repair_node(slot, &mut sweep.pointed_to, &mut scratch);
+                for slot in (next..slice_end).filter(|&slot| self.is_node(slot, &sweep.is_leaving)) {
+                    self.repair_node(slot, &sweep.is_leaving, &mut scratch);
+                    let note = |child| sweep.tree.note_parent(child, slot);
+                    self.graph.for_each_kept(slot, note);
                 }
                 sweep.phase = Phase::Sweep { next: slice_end, end };
             }
             Phase::Sweep { end, .. } => {
-                self.leave_dead_entry();
-                sweep.phase = Phase::Adopt { next: 0, end };
+                sweep.tree.set_root(self.root_without(&sweep.is_leaving, end));
+                sweep.phase = Phase::Tree { next: 0, end };
             }
-            Phase::Adopt { next, end } if next < end => {
-                let slice_end = end.min(next + ADOPT_SLICE);
+            Phase::Tree { next, end } if next < end && sweep.tree.root().is_some() => {
+                let slice_end = end.min(next + TREE_SLICE);
                 let mut scratch = self.store.pin();
-                for slot in (next..slice_end).filter(|&slot| !has_bit(&sweep.pointed_to, slot)) {
-                    self.adopt(slot, &mut scratch);
+                let Sweep { tree, is_leaving, .. } = sweep;
+                for slot in (next..slice_end).filter(|&slot| self.is_node(slot, is_leaving)) {
+                    self.join_tree(slot, tree, is_leaving, &mut scratch);
                 }
-                sweep.phase = Phase::Adopt { next: slice_end, end };
+                sweep.phase = Phase::Tree { next: slice_end, end };
             }
-            Phase::Adopt { .. } => {
+            Phase::Tree { .. } => {
+                self.leave_dead_entry(&sweep.tree, &sweep.is_leaving);
+                sweep.tree.end();
                 sweep.phase = Phase::AwaitSearches(self.store.scratches().advance());
             }
             Phase::AwaitSearches(stamp) => {
@@ -172,45 +206,35 @@ impl Hnsw {
         Step::Progress
     }
 
-    /// Replaces a node's links to deleted nodes, and marks to whom it points then.
-    fn repair_node(&self, slot: u32, pointed_to: &mut [u64], scratch: &mut Scratch) {
-        // Pending ones belong to inserts that began after the batch was closed, and may not have their blocks yet.
-        if matches!(self.store.state(slot), State::Free | State::Pending) {
-            return;
-        }
+    /// Is there a node in the slot that stays? Pending ones belong to inserts that began after the batch was closed: they do not
+    /// link to it, have parents, and may not have their blocks yet.
+    fn is_node(&self, slot: u32, is_leaving: &Bits) -> bool {
+        !matches!(self.store.state(slot), State::Free | State::Pending)
+            && !is_leaving.has(slot)
+            && !self.store.is_member(slot)
+    }
+
+    /// Replaces a node's links to nodes that are leaving.
+    fn repair_node(&self, slot: u32, is_leaving: &Bits, scratch: &mut Scratch) {
         let level = self.graph.level(slot);
         let mut starved = false;
         for layer in 0..=level {
-            let left = self.repair_block(slot, layer, scratch);
+            let left = self.repair_block(slot, layer, is_leaving, scratch);
             starved |= layer == 0 && left.is_some_and(|left| left < self.parameters.m / STARVED_FRACTION);
         }
         if starved && self.store.state(slot) == State::Live && self.store.len() > 1 {
-            self.link(slot, level, scratch);
-        }
-        if self.store.state(slot) == State::Live {
-            self.graph.for_each_link(slot, 0, |link| set_bit(pointed_to, link));
-        }
-    }
-
-    /// Links a node anew to which the sweep saw nobody point, and nobody that it points to does.
-    fn adopt(&self, slot: u32, scratch: &mut Scratch) {
-        if self.store.state(slot) != State::Live || self.store.len() == 1 {
-            return;
-        }
-        // Those that came in during the sweep have links from nodes that it had looked at before.
-        let mut is_linked = false;
-        self.graph.for_each_link(slot, 0, |neighbor| {
-            if self.store.state(neighbor) == State::Live {
-                self.graph.for_each_link(neighbor, 0, |back| is_linked |= back == slot);
-            }
-        });
-        if !is_linked {
-            self.link(slot, self.graph.level(slot), scratch);
+            self.link(slot, level, Occasion::Repair, scratch);
         }
     }
 
     /// Repairs the links of one layer, if any is to a deleted node; how many there are then.
-    fn repair_block(&self, slot: u32, layer: usize, scratch: &mut Scratch) -> Option<usize> {
+    fn repair_block(
+        &self,
+        slot: u32,
+        layer: usize,
+        is_leaving: &Bits,
+        scratch: &mut Scratch,
+    ) -> Option<usize> {
         let _guard = self.graph.lock(slot);
         let is_deleted = |slot| self.store.state(slot) == State::Deleted;
         let mut broken = false;
@@ -218,25 +242,35 @@ impl Hnsw {
         if !broken {
             return None;
         }
-        let Scratch { visited, candidates, fresh, chosen, .. } = scratch;
+        let Scratch { visited, candidates, fresh, chosen, kept, .. } = scratch;
         visited.begin(self.store.slot_count());
         visited.insert(slot);
         chosen.clear();
         fresh.clear();
+        kept.clear();
+        if layer == 0 {
+            // Of those that were deleted since, children may still be reached through them only.
+            self.graph.for_each_kept(slot, |link| {
+                if !is_leaving.has(link) {
+                    kept.push(link);
+                }
+            });
+        }
         self.graph.for_each_link(slot, layer, |link| {
-            if is_deleted(link) {
+            if is_deleted(link) && !kept.contains(&link) {
                 fresh.push(link);
             } else if visited.insert(link) {
                 // Links that stay were chosen against each other before; their distances are not needed again.
                 chosen.push(Candidate::new(0.0, link));
             }
         });
-        let query = self.store.query_of(slot);
+        let by_codes = self.store.links_by_codes(slot, slot);
+        let query = self.linking_query(slot, by_codes);
         candidates.clear();
         for &gone in fresh.iter() {
             self.graph.for_each_link(gone, layer, |other| {
                 if !is_deleted(other) && visited.insert(other) {
-                    candidates.push(self.store.near_candidate(&query, other));
+                    candidates.push(self.near_candidate(&query, other));
                 }
             });
         }
@@ -245,23 +279,41 @@ impl Hnsw {
         candidates.truncate(self.parameters.m + fresh.len());
         // No more than there were: a denser graph would make every later walk and repair dearer.
         let (kept, count) = (chosen.len(), chosen.len() + fresh.len());
-        self.choose_more(count, scratch);
+        self.choose_more(count, by_codes, scratch);
         refill(kept, count, scratch);
-        self.graph.write(slot, layer, scratch.chosen.iter().map(|candidate| candidate.slot()));
+        let links = scratch.chosen.iter().map(|candidate| candidate.slot());
+        self.graph.write(slot, layer, links, &scratch.kept);
         Some(scratch.chosen.len())
     }
 
-    /// Moves the entry to the highest node that is not deleted, if it is itself.
-    fn leave_dead_entry(&self) {
-        // A pending one may have become the entry because nothing else was left.
-        let is_there = |slot| matches!(self.store.state(slot), State::Live | State::Pending);
-        let Some(entry) = self.graph.entry().filter(|entry| !is_there(entry.slot)) else { return };
+    /// From where the tree of kept links is to start: the entry, or the highest of the nodes that stay.
+    fn root_without(&self, is_leaving: &Bits, end: u32) -> Option<Entry> {
+        let stays = |slot: u32| self.store.state(slot) == State::Live && self.is_node(slot, is_leaving);
+        let entry = self.graph.entry().filter(|entry| entry.slot < end && stays(entry.slot));
         // Rare (the entry is one node of all), so a look at every slot is affordable.
-        let highest = (0..self.store.slot_count())
-            .filter(|&slot| is_there(slot))
-            .map(|slot| Entry { slot, level: self.graph.level(slot) })
-            .max_by_key(|entry| entry.level);
-        self.graph.change_entry(|current| if current == Some(entry) { highest } else { current });
+        entry.or_else(|| self.highest((0..end).filter(|&slot| stays(slot))))
+    }
+
+    fn highest(&self, slots: impl Iterator<Item = u32>) -> Option<Entry> {
+        slots.map(|slot| Entry { slot, level: self.graph.level(slot) }).max_by_key(|entry| entry.level)
+    }
+
+    /// Moves the entry to the root of the tree, if it is leaving itself. What became the entry since leads to the root.
+    fn leave_dead_entry(&self, tree: &Tree, is_leaving: &Bits) {
+        let is_dead = |entry: &Entry| is_leaving.has(entry.slot);
+        if self.graph.entry().is_some_and(|entry| is_dead(&entry)) {
+            // A pending one may become the entry because nothing else was left.
+            let is_there = |&slot: &u32| {
+                matches!(self.store.state(slot), State::Live | State::Pending) && !self.store.is_member(slot)
+            };
+            let next = tree.root().or_else(|| self.highest((0..self.store.slot_count()).filter(is_there)));
+            self.graph.change_entry(|entry| if entry.as_ref().is_some_and(is_dead) { next } else { entry });
+        }
+        if let (Some(entry), Some(root)) = (self.graph.entry(), tree.root())
+            && entry.slot != root.slot
+        {
+            self.keep_link(entry.slot, root.slot, &mut self.store.pin());
+        }
     }
 }
 
@@ -281,17 +333,6 @@ fn refill(kept: usize, count: usize, scratch: &mut Scratch) {
         } else {
             chosen.push(candidate);
         }
-    }
-}
-
-fn has_bit(bits: &[u64], slot: u32) -> bool {
-    bits[(slot / u64::BITS) as usize] >> (slot % u64::BITS) & 1 == 1
-}
-
-/// Slots beyond the end are newer than the sweep, which does not ask about them.
-fn set_bit(bits: &mut [u64], slot: u32) {
-    if let Some(word) = bits.get_mut((slot / u64::BITS) as usize) {
-        *word |= 1 << (slot % u64::BITS);
     }
 }
 
@@ -315,7 +356,7 @@ mod tests {
                 let mut links = Vec::new();
                 index.graph.for_each_link(slot, layer, |link| links.push(link));
                 links.retain(|&link| link != orphan);
-                index.graph.write(slot, layer, links);
+                index.graph.write(slot, layer, links, &[]);
             }
         }
         let finds = || {

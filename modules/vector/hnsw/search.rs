@@ -5,8 +5,9 @@ use super::walk::{Walk, Walker};
 use crate::exact;
 use crate::limits::Limits;
 use crate::scratch::Scratch;
+use crate::settle::Source;
 use crate::store::Query;
-use crate::{RangeRequest, SearchOutcome, SearchRequest};
+use crate::{Element, RangeRequest, SearchOutcome, SearchRequest};
 
 /// A layer of at most this many times the beam's width is scanned: the beam would evaluate as many.
 const SCAN_INSTEAD_OF_BEAM: usize = 2;
@@ -17,10 +18,13 @@ const WIDTH_MAX: usize = 8_192;
 /// The beam is at least this much wider than `k`: rows that are being inserted or deleted right now drop out in the end.
 const SPARE_ROWS: usize = 8;
 
-/// Steers when a filter's ids are scanned instead of searching a range in the graph. That evaluates about `ef * M` nodes for
-/// each fraction `allowed / len` that the filter lets through; a scan evaluates `allowed`, at a fraction of the cost
-/// each (no links, no visited marks, no refused ones).
-const SCAN_ADVANTAGE: usize = 4;
+/// A range is a promise of all that is within it. Up to so many vectors are scanned for it: by codes that takes no longer than
+/// a walk that is wide enough to keep that promise.
+const RANGE_SCANNED_MAX: usize = 1 << 16;
+/// In a larger index, a walk of this width answers for a range,
+const RANGE_WIDTH: usize = 1_024;
+/// if no more than so many are within it and epsilon: of those, a beam four times as wide misses one in a thousand at most.
+const RANGE_ROWS_MAX: usize = RANGE_WIDTH / 4;
 
 impl Hnsw {
     /// Answers a request whose query is this one.
@@ -44,17 +48,16 @@ impl Hnsw {
         {
             return exact::nearest(&self.store, query, k, limits, scratch);
         }
-        let mut walker = Walker::new(self, query, limits, scratch);
+        let mut walker = Walker::new(self, *query, limits, scratch);
         for wider in [1, 2, 4] {
-            let walk = walker.nearest(wider * width);
+            let walk = walker.nearest_ranked(wider * width, wider * k);
             if walk == Walk::GaveUp {
                 break;
             }
             let Scratch { pool, candidates, .. } = &mut *walker.scratch;
-            self.store.rank_again(query, pool.items(), wider * k, candidates);
             let outcome = &mut walker.outcome;
             outcome.timed_out = walk == Walk::TimedOut;
-            outcome.neighbors = self.store.settle(query, candidates, k, limits.filter);
+            outcome.neighbors = self.store.settle(query, candidates, k, limits.filter, Source::Graph);
             if outcome.timed_out || outcome.neighbors.len() >= k {
                 return walker.outcome;
             }
@@ -79,27 +82,26 @@ impl Hnsw {
     ) -> SearchOutcome {
         let limits = Limits { filter: request.filter, deadline: request.deadline };
         let live = self.store.len();
-        // A range has no beam: take the width that building used for what a walk costs.
-        let width = self.parameters.ef_construction;
-        let entry = self.graph.entry().filter(|_| !self.scan_is_cheaper(width, live, limits));
-        let Some(entry) = entry else {
-            return exact::within(&self.store, &query.uncoded(), request.radius, limits, scratch);
-        };
-        let mut walker = Walker::new(self, query, limits, scratch);
-        let walk = walker.flood(entry, request);
-        let Walker { scratch, mut outcome, .. } = walker;
-        outcome.timed_out = walk == Walk::TimedOut;
-        outcome.neighbors =
-            exact::settle_within(&self.store, query, &mut scratch.candidates, request.radius, limits);
-        outcome
-    }
-
-    fn scan_is_cheaper(&self, width: usize, live: usize, limits: Limits<'_>) -> bool {
-        if live <= SCAN_INSTEAD_OF_BEAM * width {
-            return true;
+        if !request.exact && live > RANGE_SCANNED_MAX && self.store.kind.element != Element::F64 {
+            let mut walker = Walker::new(self, *query, limits, scratch);
+            let walk = walker.nearest_ranked(RANGE_WIDTH, RANGE_ROWS_MAX);
+            let Walker { scratch, mut outcome, .. } = walker;
+            let beyond = request.radius + request.radius.abs() * f64::from(request.epsilon.max(0.0));
+            let last = scratch.candidates.get(RANGE_ROWS_MAX - 1);
+            if walk == Walk::Complete && last.is_some_and(|last| f64::from(last.distance) > beyond) {
+                let candidates = &mut scratch.candidates;
+                candidates.truncate(RANGE_ROWS_MAX);
+                outcome.neighbors = exact::settle_within(
+                    &self.store,
+                    query,
+                    candidates,
+                    request.radius,
+                    limits,
+                    Source::Graph,
+                );
+                return outcome;
+            }
         }
-        let Some(allowed) = limits.filter.and_then(|filter| filter.cardinality()) else { return false };
-        let walk = width.saturating_mul(self.parameters.m).saturating_mul(SCAN_ADVANTAGE);
-        allowed < live && allowed.saturating_mul(allowed) <= walk.saturating_mul(live)
+        exact::within(&self.store, query, request, limits, scratch)
     }
 }

@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 
 use super::Hnsw;
 use super::graph::Entry;
-use crate::exact::radius_of_candidates;
+use crate::SearchOutcome;
 use crate::limits::{DISTANCES_STRIDE, Limits};
 use crate::pool::Candidate;
+use crate::ranking::{Ranking, Resolution};
 use crate::scratch::Scratch;
 use crate::store::{Query, State};
-use crate::{Filter, RangeRequest, SearchOutcome};
 
 /// A beam that met more deleted nodes than so many times its width walks again, asking about each before it takes it in.
 const DELETED_PER_WIDTH: usize = 1;
@@ -26,43 +26,77 @@ pub(super) enum Walk {
 /// What a walk looks for, within which limits, what it remembers, and what it has cost so far.
 pub(super) struct Walker<'a> {
     pub index: &'a Hnsw,
-    pub query: &'a Query<'a>,
+    pub query: Query<'a>,
     pub limits: Limits<'a>,
     pub scratch: &'a mut Scratch,
     pub outcome: SearchOutcome,
+    /// Candidates to keep behind the beam, see `Pool`.
+    pub spare: usize,
 }
 
 impl<'a> Walker<'a> {
-    pub fn new(index: &'a Hnsw, query: &'a Query<'a>, limits: Limits<'a>, scratch: &'a mut Scratch) -> Self {
-        Walker { index, query, limits, scratch, outcome: SearchOutcome::default() }
+    pub fn new(index: &'a Hnsw, query: Query<'a>, limits: Limits<'a>, scratch: &'a mut Scratch) -> Self {
+        Walker { index, query, limits, scratch, outcome: SearchOutcome::default(), spare: 0 }
     }
 
-    /// Fills `scratch.pool` with the nearest, as far as limits allow them.
+    /// Fills `scratch.pool` with the nearest, as far as limits allow them. By the vectors, where codes are known to be too
+    /// coarse.
     pub fn nearest(&mut self, width: usize) -> Walk {
-        self.scratch.pool.begin(width);
+        self.scratch.pool.begin(width, self.spare);
         let Some(entry) = self.index.graph.entry() else { return Walk::Complete };
-        let start = self.descend(entry, 0);
+        let mut start = self.descend(entry, 0);
+        if self.query.is_coded() && self.index.store.resolution_at(start.slot()) == Resolution::Nothing {
+            self.go_by_vectors();
+            start = self.descend(entry, 0);
+        }
         let Some(filter) = self.limits.filter else { return self.live_beam(start, 0, width) };
         let store = &self.index.store;
         if self.index.is_narrow(filter, width) {
             return self.filtered_beam(filter, start, width);
         }
+        let has_copies = !store.copies().is_empty();
         self.sifting_beam(start, 0, width, |slot| {
-            store.state(slot) != State::Deleted && filter.allows(store.id_of(slot))
+            store.state(slot) != State::Deleted
+                && store.is_allowed(filter, slot, store.id_of(slot), has_copies)
         })
+    }
+
+    /// As `nearest`, with the true distances of what the `k` nearest are among in `scratch.candidates`. Walks by the vectors
+    /// where the codes turn out too coarse for that.
+    pub fn nearest_ranked(&mut self, width: usize, k: usize) -> Walk {
+        loop {
+            self.spare = match self.query.is_coded() {
+                true => self.index.store.kept_for(k).saturating_sub(width),
+                false => 0,
+            };
+            let walk = self.nearest(width);
+            let Scratch { pool, candidates, .. } = &mut *self.scratch;
+            let ranking = self.index.store.rank_again(&self.query, pool, k, candidates);
+            if ranking == Ranking::Settled || walk != Walk::Complete {
+                return walk;
+            }
+            self.go_by_vectors();
+        }
+    }
+
+    /// From now on, distances to find the way by are those of the vectors.
+    pub fn go_by_vectors(&mut self) {
+        self.query = self.query.uncoded();
+        self.spare = 0;
     }
 
     /// Follows the nearest neighbour from the entry down to the layer above `layer`; where to start in `layer`.
     pub fn descend(&mut self, entry: Entry, layer: usize) -> Candidate {
         let Walker { index, query, outcome, .. } = self;
-        let mut nearest = index.store.near_candidate(query, entry.slot);
+        let query = &*query;
+        let mut nearest = index.near_candidate(query, entry.slot);
         outcome.evaluated += 1;
         for layer in (layer + 1..=entry.level).rev() {
             loop {
                 let from = nearest.slot();
                 outcome.visited += 1;
                 index.graph.for_each_link(from, layer, |slot| {
-                    let candidate = index.store.near_candidate(query, slot);
+                    let candidate = index.near_candidate(query, slot);
                     outcome.evaluated += 1;
                     if candidate.distance < nearest.distance {
                         nearest = candidate;
@@ -95,10 +129,8 @@ impl<'a> Walker<'a> {
         let walk = self.beam::<true>(start, layer, width);
         let store = &self.index.store;
         let is_deleted = |slot| store.state(slot) == State::Deleted;
-        let pool = &mut self.scratch.pool;
-        let met = pool.items().len();
-        pool.retain(|slot| !is_deleted(slot));
-        if walk == Walk::TimedOut || met - pool.items().len() <= DELETED_PER_WIDTH * width {
+        let deleted = self.scratch.pool.retain(|slot| !is_deleted(slot));
+        if walk == Walk::TimedOut || deleted <= DELETED_PER_WIDTH * width {
             return walk;
         }
         // A place where most was deleted, and where a beam that had no room for both has lost living ones.
@@ -110,7 +142,7 @@ impl<'a> Walker<'a> {
         let index = self.index;
         self.scratch.visited.begin(index.store.slot_count());
         self.scratch.visited.insert(start.slot());
-        self.scratch.pool.begin(width);
+        self.scratch.pool.begin(width, self.spare);
         self.scratch.pool.push(start);
         while let Some(current) = self.scratch.pool.next_to_expand() {
             // Here, and not when it is evaluated: most of those never get so far, and this one's links are read anyway.
@@ -140,7 +172,7 @@ impl<'a> Walker<'a> {
         let Scratch { visited, pool, frontier, .. } = &mut *self.scratch;
         visited.begin(self.index.store.slot_count());
         visited.insert(start.slot());
-        pool.begin(width);
+        pool.begin(width, self.spare);
         frontier.clear();
         frontier.push(Reverse(start));
         if admit(start.slot()) {
@@ -155,9 +187,9 @@ impl<'a> Walker<'a> {
             let walk = self.evaluate(|Scratch { pool, frontier, .. }, candidate| {
                 if !pool.is_full() || candidate.distance < pool.bound() {
                     frontier.push(Reverse(candidate));
-                    if admit(candidate.slot()) {
-                        pool.push(candidate);
-                    }
+                }
+                if pool.has_room_for(candidate.distance) && admit(candidate.slot()) {
+                    pool.push(candidate);
                 }
             });
             if walk == Walk::TimedOut {
@@ -182,75 +214,16 @@ impl<'a> Walker<'a> {
 
     /// Computes the distances to find the way by of what is in `scratch.fresh`, and hands each to `meet`.
     #[inline(always)]
-    pub fn evaluate(&mut self, meet: impl FnMut(&mut Scratch, Candidate)) -> Walk {
+    pub fn evaluate(&mut self, mut meet: impl FnMut(&mut Scratch, Candidate)) -> Walk {
         let (index, query) = (self.index, self.query);
-        let ahead = |fresh: &[u32], at: usize| index.prefetch_ahead(fresh, at);
-        self.evaluate_by(ahead, |slot| index.store.near_candidate(query, slot), meet)
-    }
-
-    /// The same by other distances. `ahead` is told how far it is, so that it can fetch what comes next.
-    #[inline(always)]
-    fn evaluate_by(
-        &mut self,
-        ahead: impl Fn(&[u32], usize),
-        distance: impl Fn(u32) -> Candidate,
-        mut meet: impl FnMut(&mut Scratch, Candidate),
-    ) -> Walk {
         for at in 0..self.scratch.fresh.len() {
-            ahead(&self.scratch.fresh, at);
+            index.prefetch_ahead(&query, &self.scratch.fresh, at);
             if self.limits.expired(self.outcome.evaluated, DISTANCES_STRIDE) {
                 return Walk::TimedOut;
             }
             self.outcome.evaluated += 1;
-            let candidate = distance(self.scratch.fresh[at]);
+            let candidate = index.near_candidate(&query, self.scratch.fresh[at]);
             meet(self.scratch, candidate);
-        }
-        Walk::Complete
-    }
-
-    /// Follows every node within the radius (and epsilon); collects in `scratch.candidates`. Until it has found its way
-    /// into the range it searches like a beam of the building width.
-    pub fn flood(&mut self, entry: Entry, request: &RangeRequest<'_>) -> Walk {
-        let start = self.descend(entry, 0);
-        let Walker { index, query, limits, .. } = *self;
-        let start = index.candidate_in_range(query, start.slot());
-        let radius = radius_of_candidates(request.radius);
-        let beyond = radius.abs() * request.epsilon.clamp(0.0, f32::MAX);
-        let reach = if radius.is_infinite() { radius } else { radius + beyond };
-        // Deleted ones too: an id that was given another vector meanwhile is found by its old one, and settled later.
-        let is_row = |candidate: Candidate| {
-            let is_allowed = |filter: &dyn Filter| filter.allows(index.store.id_of(candidate.slot()));
-            candidate.distance <= radius && limits.filter.is_none_or(is_allowed)
-        };
-        let Scratch { visited, pool, frontier, candidates, .. } = &mut *self.scratch;
-        visited.begin(index.store.slot_count());
-        visited.insert(start.slot());
-        pool.begin(index.parameters.ef_construction);
-        pool.push(start);
-        frontier.clear();
-        frontier.push(Reverse(start));
-        candidates.clear();
-        candidates.extend(Some(start).filter(|&start| is_row(start)));
-        while let Some(Reverse(current)) = self.scratch.frontier.pop() {
-            let pool = &self.scratch.pool;
-            if current.distance > reach && pool.is_full() && current.distance > pool.bound() {
-                break;
-            }
-            self.gather(current.slot(), 0);
-            let ahead = |fresh: &[u32], at: usize| {
-                index.prefetch.ahead_of(fresh, at, |slot, lines| index.store.prefetch(slot, lines));
-            };
-            let distance = |slot| index.candidate_in_range(query, slot);
-            let walk =
-                self.evaluate_by(ahead, distance, |Scratch { pool, frontier, candidates, .. }, found| {
-                    candidates.extend(Some(found).filter(|&found| is_row(found)));
-                    if pool.push(found) || found.distance <= reach {
-                        frontier.push(Reverse(found));
-                    }
-                });
-            if walk == Walk::TimedOut {
-                return walk;
-            }
         }
         Walk::Complete
     }
@@ -259,16 +232,22 @@ impl<'a> Walker<'a> {
 impl Hnsw {
     /// Keeps a few vectors, or their codes, on their way from memory while one is evaluated.
     #[inline(always)]
-    pub(super) fn prefetch_ahead(&self, fresh: &[u32], at: usize) {
-        self.near_prefetch.ahead_of(fresh, at, |slot, lines| self.store.near_prefetch(slot, lines));
+    pub(super) fn prefetch_ahead(&self, query: &Query<'_>, fresh: &[u32], at: usize) {
+        match query.is_coded() {
+            true => {
+                self.near_prefetch.ahead_of(fresh, at, |slot, lines| self.store.near_prefetch(slot, lines));
+            }
+            false => self.prefetch.ahead_of(fresh, at, |slot, lines| self.store.prefetch(slot, lines)),
+        }
     }
 
-    /// By the vector, but for a deleted node: a graph that was loaded does not have the vectors of those.
+    /// As `Store::near_candidate`. A query that goes by vectors takes the codes of deleted nodes: a graph that was loaded does
+    /// not have the vectors of those.
     #[inline(always)]
-    fn candidate_in_range(&self, query: &Query<'_>, slot: u32) -> Candidate {
-        if self.has_deleted() && self.store.state(slot) == State::Deleted {
-            return self.store.near_candidate(query, slot);
+    pub(super) fn near_candidate(&self, query: &Query<'_>, slot: u32) -> Candidate {
+        if !query.is_coded() && self.has_deleted() && self.store.state(slot) == State::Deleted {
+            return self.store.near_candidate(&query.coded_again(), slot);
         }
-        self.store.candidate(query, slot)
+        self.store.near_candidate(query, slot)
     }
 }

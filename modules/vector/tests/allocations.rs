@@ -51,7 +51,7 @@ impl Filter for Evens {
 #[test]
 fn a_warm_search_allocates_only_its_result() {
     const COUNT: u32 = 3_000;
-    let vector = |id: u32| -> Vec<f32> { (1..=16).map(|x| ((id * x) % 101) as f32 - 50.0).collect() };
+    let vector = |id: u32| -> Vec<f32> { (1..=16).map(|x| ((id * x) % 4_001) as f32 - 2_000.0).collect() };
     let parameters = HnswParameters::new(16, Metric::Cosine);
     let indexes: [Box<dyn VectorIndex>; 3] = [
         Box::new(Hnsw::new(parameters)),

@@ -54,8 +54,7 @@ fn a_loaded_graph_gives_the_same_answers_and_goes_on_living() {
         for query in &queries {
             assert_eq!(search(&loaded, query, 10, 40), search(&index, query, 10, 40));
             let radius = search(&index, query, 10, 40)[9].distance;
-            let request =
-                RangeRequest { query: bytes_of(query), radius, epsilon: 0.01, filter: None, deadline: None };
+            let request = RangeRequest::new(bytes_of(query), radius);
             let found = loaded.search_range(&request).expect("fits").neighbors;
             assert!(found.len() >= 10 && found.iter().all(|row| row.distance <= radius), "{metric:?}");
         }

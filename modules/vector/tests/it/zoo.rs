@@ -115,7 +115,7 @@ impl Subject {
         let of_one = |place: usize| {
             let radius = self.exact.radius(place, count);
             let query = self.element.bytes(self.exact.query(place));
-            let request = RangeRequest { query: &query, radius, epsilon: 0.01, filter: None, deadline: None };
+            let request = RangeRequest::new(&query, radius);
             let mut found = ids(&index.search_range(&request).expect("fits"));
             found.sort_unstable();
             let returned = found.len();

@@ -1,0 +1,203 @@
+//! Documents with the same vector: one *place* in the graph, however many they are.
+//!
+//! Empty texts, default pictures and repeated chunks give equal vectors, often hundreds of them. As nodes of their own they link
+//! to one another, which uses up their links, and a search that comes to them fills its beam with them: what is behind them
+//! is cut off. So the first of them is a node, the place, and the others are its *members*: they have slots and ids, and
+//! no links. A search that has found a place gives the rows of its members as well.
+//!
+//! "The same" allows for what computing an embedding twice may change: no component differs by more than 2^-20 of the largest. For the
+//! cosine distance that is said of vectors of length one. Distances of members that are not equal byte for byte are computed from
+//! their own vectors.
+//!
+//! Invariants, held under the lock:
+//! - A place is live and in the graph as long as it has members, also after its own id has gone (*headless*): its vector is theirs.
+//! - A member belongs to one place, and has no links.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::Element;
+
+/// Of the largest component.
+const TOLERANCE: f32 = 1.0 / (1 << 20) as f32;
+
+/// Where a vector that comes in has been before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub slot: u32,
+    /// Every byte is the same.
+    pub is_equal: bool,
+}
+
+/// What happened when a slot that is no longer its id's was to leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// The slot itself is to be buried.
+    pub slot: bool,
+    /// And this place, whose last member it was, and whose own id had gone before.
+    pub place: Option<u32>,
+}
+
+/// The members of one place.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    /// Slots with their ids, in the order of ids.
+    members: Vec<(u32, u32)>,
+    /// The vector of each is, byte for byte, that of the place.
+    are_equal: bool,
+}
+
+impl Group {
+    /// Ids with slots, in ascending order.
+    pub fn members(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.members.iter().copied()
+    }
+
+    pub fn are_equal(&self) -> bool {
+        self.are_equal
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Groups {
+    by_place: HashMap<u32, Group>,
+    place_of: HashMap<u32, u32>,
+}
+
+impl Groups {
+    pub fn of(&self, place: u32) -> Option<&Group> {
+        self.by_place.get(&place)
+    }
+
+    pub fn place_of(&self, member: u32) -> Option<u32> {
+        self.place_of.get(&member).copied()
+    }
+
+    /// The caller knows that the slot is no member and no place, and that `place` is not a member.
+    pub fn join(&mut self, place: Place, slot: u32, id: u32) {
+        let group = self.by_place.entry(place.slot).or_insert(Group { members: Vec::new(), are_equal: true });
+        group.are_equal &= place.is_equal;
+        let at = group.members.partition_point(|&(other, _)| other < id);
+        group.members.insert(at, (id, slot));
+        let before = self.place_of.insert(slot, place.slot);
+        assert_eq!(before, None, "a slot is a member once");
+    }
+
+    /// Takes a member away; returns its place, and whether that has no members left.
+    pub fn leave(&mut self, slot: u32) -> Option<(u32, bool)> {
+        let place = self.place_of.remove(&slot)?;
+        let group = self.by_place.get_mut(&place).expect("the place of a member has a group");
+        group.members.retain(|&(_, member)| member != slot);
+        let is_last = group.members.is_empty();
+        if is_last {
+            self.by_place.remove(&place);
+        }
+        Some((place, is_last))
+    }
+}
+
+/// All groups of an index.
+#[derive(Default)]
+pub(crate) struct Copies {
+    groups: RwLock<Groups>,
+    /// How many members there are: most indexes have none, and their searches ask for nothing else.
+    members: AtomicUsize,
+}
+
+impl Copies {
+    pub fn is_empty(&self) -> bool {
+        self.members.load(Ordering::Acquire) == 0
+    }
+
+    pub fn read<T>(&self, look: impl FnOnce(&Groups) -> T) -> T {
+        look(&self.groups.read())
+    }
+
+    pub fn change<T>(&self, change: impl FnOnce(&mut Groups) -> T) -> T {
+        let mut groups = self.groups.write();
+        let changed = change(&mut groups);
+        self.members.store(groups.place_of.len(), Ordering::Release);
+        changed
+    }
+
+    /// Pairs of member and place, in the order of members.
+    pub fn pairs(&self) -> Vec<(u32, u32)> {
+        let groups = self.groups.read();
+        let mut pairs: Vec<_> = groups.place_of.iter().map(|(&member, &place)| (member, place)).collect();
+        pairs.sort_unstable();
+        pairs
+    }
+
+    pub fn bytes(&self) -> usize {
+        let groups = self.groups.read();
+        // Two pairs of numbers a member, at the load of a hash table.
+        4 * groups.place_of.len() * size_of::<(u32, u32)>() + groups.by_place.len() * 2 * size_of::<Group>()
+    }
+}
+
+/// Are these the vector of one place? `scales` are what the vectors count by: for the cosine distance one over their lengths.
+/// `None` if not, else whether they are equal byte for byte. Allocates: for vectors whose distance is small enough
+/// (`squares_of_copies`).
+pub(crate) fn compare(element: Element, [a, b]: [&[u8]; 2], scales: [f32; 2]) -> Option<bool> {
+    if a == b {
+        return Some(true);
+    }
+    let [mut x, mut y] = [Vec::new(), Vec::new()];
+    element.widen(a, &mut x);
+    element.widen(b, &mut y);
+    let largest = x.iter().fold(0.0_f32, |largest, x| largest.max(x.abs())) * scales[0];
+    let is_alike = |(x, y): (&f32, &f32)| (x * scales[0] - y * scales[1]).abs() <= TOLERANCE * largest;
+    x.iter().zip(&y).all(is_alike).then_some(false)
+}
+
+/// The square of the Euclidean distance that two vectors have at most which `compare` finds alike, relative to the square of the
+/// length of one.
+pub(crate) fn squares_of_copies(dimension: usize) -> f32 {
+    TOLERANCE * TOLERANCE * dimension as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes_of;
+
+    #[test]
+    fn what_counts_as_the_same_vector() {
+        let a: Vec<f32> = (0..40).map(|i| (i as f32 * 0.37).sin()).collect();
+        let moved = |by: f32| a.iter().map(|x| x + by).collect::<Vec<f32>>();
+        let times = |by: f32| a.iter().map(|x| x * by).collect::<Vec<f32>>();
+        let compared =
+            |b: &[f32], scale: f32| compare(Element::F32, [bytes_of(&a), bytes_of(b)], [1.0, scale]);
+        assert_eq!(compared(&a, 1.0), Some(true));
+        assert_eq!(compared(&moved(5e-7), 1.0), Some(false));
+        assert_eq!(compared(&moved(1e-5), 1.0), None);
+        assert_eq!(compared(&times(4.0), 0.25), Some(false));
+        assert_eq!(compared(&times(4.0), 1.0), None);
+        let mut late = a.clone();
+        late[39] += 1e-3;
+        assert_eq!(compared(&late, 1.0), None, "the last component counts");
+        let zeros = [0.0; 40];
+        assert_eq!(compare(Element::F32, [bytes_of(&zeros), bytes_of(&a)], [1.0; 2]), None);
+        assert_eq!(compare(Element::I8, [&[1, 2], &[1, 3]], [1.0; 2]), None);
+    }
+
+    #[test]
+    fn a_group_is_in_the_order_of_ids_and_ends_with_its_last_member() {
+        let copies = Copies::default();
+        let place = Place { slot: 7, is_equal: true };
+        for (slot, id) in [(1, 30), (2, 10), (3, 20)] {
+            copies.change(|groups| groups.join(place, slot, id));
+        }
+        let ids =
+            || copies.read(|groups| groups.of(7).map(|g| g.members().map(|(id, _)| id).collect::<Vec<_>>()));
+        assert_eq!(ids(), Some(vec![10, 20, 30]));
+        assert_eq!(copies.pairs(), [(1, 7), (2, 7), (3, 7)]);
+        assert_eq!(copies.change(|groups| groups.leave(2)), Some((7, false)));
+        assert_eq!(copies.change(|groups| groups.leave(2)), None);
+        assert_eq!(copies.change(|groups| groups.leave(1)), Some((7, false)));
+        assert_eq!(copies.change(|groups| groups.leave(3)), Some((7, true)));
+        assert!(copies.is_empty() && ids().is_none());
+    }
+}

@@ -1,0 +1,117 @@
+//! A checker of the graph: walks over all of it, and reports what searches cannot reach.
+
+use super::Hnsw;
+use super::repair::Bits;
+use crate::VectorIndex;
+use crate::store::State;
+
+/// What a walk over a whole graph has found. Of lists, the first `EXAMPLES` ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GraphCheck {
+    /// Ids that a search should find.
+    pub live: usize,
+    /// Nodes for them: ids with the same vector share one.
+    pub places: usize,
+    /// Ids that share the place of another.
+    pub members: usize,
+    /// Places that no path of links leads to from the entry.
+    pub unreachable: usize,
+    pub unreachable_ids: Vec<u32>,
+    /// Places that no path of *kept* links leads to (what pruning cannot take away).
+    pub unkept: usize,
+    /// Places to which only nodes with the same vector link, the entry apart.
+    pub linked_by_copies_only: usize,
+    /// Links to slots that hold no node.
+    pub dangling: usize,
+    /// Members whose place is not in the graph.
+    pub lost_members: usize,
+}
+
+/// Ids to name.
+const EXAMPLES: usize = 10;
+
+impl GraphCheck {
+    /// Nothing is out of reach.
+    pub fn is_sound(&self) -> bool {
+        self.unreachable == 0
+            && self.unkept == 0
+            && self.linked_by_copies_only == 0
+            && self.dangling == 0
+            && self.lost_members == 0
+    }
+}
+
+impl Hnsw {
+    /// Walks over the whole graph from the entry. Takes time in proportion to its size, and holds mutations back meanwhile;
+    /// searches go on.
+    pub fn check(&self) -> GraphCheck {
+        let _sweep = self.repair.hold();
+        let _gate = self.gate.write();
+        let _pinned = self.store.pin();
+        let mut check = GraphCheck { live: self.len(), ..GraphCheck::default() };
+        let reached = self.reach(false);
+        let kept = self.reach(true);
+        let mut has_other_link = Bits::default();
+        has_other_link.begin(self.store.slot_count());
+        let entry = self.graph.entry();
+        entry.iter().for_each(|entry| has_other_link.set(entry.slot));
+        for slot in (0..self.store.slot_count()).filter(|&slot| self.is_in_graph(slot)) {
+            self.graph.for_each_link(slot, 0, |link| {
+                check.dangling += usize::from(!self.is_in_graph(link));
+                if !has_other_link.has(link) && self.store.as_place(slot, link).is_none() {
+                    has_other_link.set(link);
+                }
+            });
+        }
+        for slot in (0..self.store.slot_count()).filter(|&slot| self.store.state(slot) == State::Live) {
+            if self.store.is_member(slot) {
+                let place = self.store.copies().read(|groups| groups.place_of(slot));
+                let is_lost = place.is_none_or(|place| self.store.state(place) != State::Live);
+                check.members += 1;
+                check.lost_members += usize::from(is_lost);
+                continue;
+            }
+            check.places += 1;
+            check.unkept += usize::from(!kept.has(slot));
+            check.linked_by_copies_only += usize::from(!has_other_link.has(slot));
+            if !reached.has(slot) {
+                check.unreachable += 1;
+                if check.unreachable_ids.len() < EXAMPLES {
+                    check.unreachable_ids.push(self.store.id_of(slot));
+                }
+            }
+        }
+        // One place has no other to be linked by.
+        if check.places <= 1 {
+            check.linked_by_copies_only = 0;
+        }
+        check
+    }
+
+    fn is_in_graph(&self, slot: u32) -> bool {
+        matches!(self.store.state(slot), State::Live | State::Deleted) && !self.store.is_member(slot)
+    }
+
+    /// What can be reached from the entry: over all links, or over kept ones only.
+    fn reach(&self, kept_only: bool) -> Bits {
+        let mut reached = Bits::default();
+        reached.begin(self.store.slot_count());
+        let mut left: Vec<u32> = self.graph.entry().iter().map(|entry| entry.slot).collect();
+        left.iter().for_each(|&slot| reached.set(slot));
+        while let Some(slot) = left.pop() {
+            let mut meet = |link| {
+                if !reached.has(link) {
+                    reached.set(link);
+                    left.push(link);
+                }
+            };
+            if kept_only {
+                self.graph.for_each_kept(slot, &mut meet);
+            } else {
+                (0..=self.graph.level(slot))
+                    .for_each(|layer| self.graph.for_each_link(slot, layer, &mut meet));
+            }
+        }
+        reached
+    }
+}

@@ -1,0 +1,181 @@
+//! A graph that was read and gets its vectors back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::read::{Input, Nodes, load};
+use super::{LoadError, fingerprint};
+use crate::hnsw::{Hnsw, HnswParameters};
+use crate::store::State;
+use crate::vectors::{Placed, Vectors};
+use crate::{SearchRequest, VectorIndex};
+
+impl Hnsw {
+    /// Reads what `save` wrote, by two threads. With its vectors, the graph answers exactly as the saved one did.
+    pub fn load(input: &dyn Input) -> Result<Loading, LoadError> {
+        load(input, true)
+    }
+}
+
+impl Hnsw {
+    /// Gives ids to the restored slots, now that all checksums are known to be right.
+    pub(super) fn restore_nodes(&mut self, nodes: &Nodes) -> Result<(), LoadError> {
+        for (slot, &state) in (0..).zip(&nodes.states) {
+            match state {
+                State::Live if nodes.is_headless(slot) => {}
+                State::Live if !self.store.restore_id(slot) => {
+                    return Err(LoadError::Damaged("two vectors with one id"));
+                }
+                State::Deleted => self.bury(slot),
+                _ => {}
+            }
+        }
+        let joined = nodes.members.iter().all(|&(member, place)| self.store.join(member, place));
+        if joined { Ok(()) } else { Err(LoadError::Damaged("members")) }
+    }
+}
+
+/// A loaded graph that gets its vectors back.
+pub struct Loading {
+    index: Hnsw,
+    /// By slot.
+    fingerprints: Vec<u64>,
+    /// By slot: `EMPTY`, ... `WANTED`.
+    progress: Vec<AtomicU8>,
+}
+
+/// The vector has not come back.
+const EMPTY: u8 = 0;
+/// Somebody writes it.
+const BEING_WRITTEN: u8 = 1;
+/// It stands there, but nobody wants it any more.
+const WRITTEN: u8 = 2;
+/// It stands there, and its id has it.
+const WANTED: u8 = 3;
+
+impl Loading {
+    pub(super) fn new(index: Hnsw, fingerprints: Vec<u64>) -> Loading {
+        let progress = fingerprints.iter().map(|_| AtomicU8::new(EMPTY)).collect();
+        Loading { index, fingerprints, progress }
+    }
+
+    pub fn parameters(&self) -> HnswParameters {
+        self.index.parameters
+    }
+
+    /// How many ids the saved graph has.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn contains(&self, id: u32) -> bool {
+        self.index.contains(id)
+    }
+
+    /// The memory that vectors come back to.
+    pub fn vectors(&self) -> &Arc<Vectors> {
+        self.index.vectors()
+    }
+
+    /// Gives an id its vector back, as often as one likes. `None` if the saved graph does not have the id, or had another
+    /// vector there. Any number of threads may do this at once.
+    pub fn restore(&self, id: u32, vector: &[u8]) -> Option<Placed> {
+        let store = &self.index.store;
+        let slot = store.slot_of(id)?;
+        // What has the fingerprint of a vector that was checked needs no other check than that.
+        if vector.len() != store.vector_bytes_each()
+            || self.fingerprints[slot as usize] != fingerprint(vector)
+        {
+            return None;
+        }
+        let progress = &self.progress[slot as usize];
+        match progress.compare_exchange(EMPTY, BEING_WRITTEN, Ordering::Acquire, Ordering::Acquire) {
+            Ok(_) => {
+                // SAFETY: only the one who has set the mark writes the slot, and nobody reads it before the next one.
+                unsafe { store.restore_vector(slot, vector) };
+            }
+            Err(BEING_WRITTEN) => return None,
+            Err(_) => {}
+        }
+        progress.store(WANTED, Ordering::Release);
+        Some(store.vector_at(slot))
+    }
+
+    /// Reads what giving these ids their vectors will read, and decides nothing by it: so the cache misses of many ids overlap.
+    pub fn prefetch(&self, ids: impl Iterator<Item = u32>) {
+        let slots: Vec<u32> = ids.filter_map(|id| self.index.store.slot_of(id)).collect();
+        let read = |&slot: &u32| {
+            let (progress, fingerprint) = (&self.progress[slot as usize], self.fingerprints[slot as usize]);
+            self.index.store.vectors().prefetch_holders(slot);
+            fingerprint ^ u64::from(progress.load(Ordering::Relaxed))
+        };
+        std::hint::black_box(slots.iter().map(read).fold(0, |all, one| all ^ one));
+    }
+
+    /// The id is to have no vector, unless it gets it back once more.
+    pub fn forget(&self, id: u32) {
+        let Some(slot) = self.index.store.slot_of(id) else { return };
+        // The order of calls for one id is the caller's affair.
+        _ = self.progress[slot as usize].compare_exchange(
+            WANTED,
+            WRITTEN,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Gives places their vectors back whose own ids have none: those of members.
+    fn fill_places(&self) {
+        let store = &self.index.store;
+        let is_written = |slot: u32| self.progress[slot as usize].load(Ordering::Acquire) >= WRITTEN;
+        for (member, place) in store.copies().pairs() {
+            if is_written(member) && !is_written(place) {
+                // SAFETY: `finish` has the graph for itself, and the place has no vector yet.
+                unsafe { store.restore_vector(place, store.vector_in(member)) };
+                self.progress[place as usize].store(WRITTEN, Ordering::Release);
+            }
+        }
+    }
+
+    /// The graph, without the ids whose vectors did not come back.
+    pub fn finish(self) -> Hnsw {
+        self.fill_places();
+        let Loading { index, progress, fingerprints } = self;
+        for (slot, progress) in (0..).zip(progress) {
+            let id = index.store.id_of(slot);
+            if progress.into_inner() != WANTED && index.store.slot_of(id) == Some(slot) {
+                index.remove(id);
+            }
+        }
+        for (slot, fingerprint) in (0..).zip(fingerprints) {
+            if index.store.state(slot) == State::Live && !index.store.is_member(slot) {
+                index.make_place_known(slot, || fingerprint);
+            }
+        }
+        if index.store.centre().is_none() {
+            // Walks would go by vectors that are not there.
+            index.compact();
+        }
+        index
+    }
+}
+
+/// An entry for fuzzing: whatever the bytes are, nothing panics and memory stays within a constant times their number.
+/// Reads them with checksums, and without, for the checks behind those; uses the graph if one comes of it.
+pub fn fuzz_load(bytes: &[u8]) {
+    let _refused = load(&bytes, true).map(drop);
+    let Ok(loading) = load(&bytes, false) else { return };
+    let vector = vec![0; loading.index.store.vector_bytes_each()];
+    (0..3).for_each(|id| _ = loading.restore(id, &vector));
+    let index = loading.finish();
+    for id in 0..3 {
+        let _refused = index.insert(id, &vector);
+        let _rows = index.search(&SearchRequest::new(&vector, 5, 10));
+        index.remove(id);
+    }
+    index.compact();
+}

@@ -1,0 +1,228 @@
+//! What keeps every node within reach of a search: a tree of links that no pruning removes.
+//!
+//! Pruning decides about the links of one node by what is near that node. It can take the last way to another node, or to a
+//! whole group that is linked only within itself, and then no search finds them, at any width. So each node has a *parent*:
+//! a neighbour whose link to it is *kept* (the top bit of a link in layer 0). Links are kept by these rules:
+//!
+//! 1. *Insert.* A new node gets a parent among its neighbours when it is linked. The parent is within reach, so the node is.
+//! 2. *Entry.* A node that becomes the entry keeps a link to the entry before it.
+//! 3. *Delete.* Deleted nodes stay as a way through until a sweep has ended (repair.rs). The sweep notes each node's parent, and
+//!    gives another to those whose parent is about to be freed, or who do not come from the root of the tree: a neighbour
+//!    that does come from there.
+//!
+//! Invariant, while no insert is under way: from the entry, every node that is in the graph can be reached over kept links (and so, whatever else is pruned, over
+//! links). `check.rs` verifies it.
+//!
+//! A node has one child on average; a few, near which many others are, are wanted as a parent by all of those. Children are
+//! limited to a part of the links, and are spread further down the tree beyond that.
+
+use super::Hnsw;
+use super::graph::Entry;
+use super::insert::Occasion;
+use super::repair::Bits;
+use crate::pool::Candidate;
+use crate::scratch::Scratch;
+use crate::store::State;
+
+/// A node keeps the links to its children up to this part of what it can have.
+const CHILDREN_SHARE: usize = 4;
+/// Parents are looked for among those with fewer children than this, then among those with fewer than the next.
+const CHILDREN_FEW: [usize; 3] = [1, 2, 4];
+/// The way down the tree to a node with room. With three children each (M is at least 2), a tree of all slots is not that deep;
+/// it ends earlier, where nodes without children are.
+const DESCENT_MAX: usize = 64;
+
+/// What a sweep knows about the tree.
+#[derive(Default)]
+pub(super) struct Tree {
+    /// Every node is to come from this one. `None` if no node is left.
+    root: Option<Entry>,
+    /// By slot: the parent plus one, or 0 if none was met.
+    parents: Vec<u32>,
+    /// Slots that are known to come from the root.
+    joined: Bits,
+    /// Slots on the way up from the one that is looked at.
+    path: Vec<u32>,
+    on_path: Bits,
+}
+
+/// How a way up through parents ends.
+enum Top {
+    /// At what comes from the root.
+    Joined,
+    /// At a node without a parent, or where the way comes back to itself.
+    Head(u32),
+}
+
+impl Tree {
+    /// For the slots below `end`.
+    pub fn begin(&mut self, end: u32) {
+        self.root = None;
+        self.parents.clear();
+        self.parents.resize(end as usize, 0);
+        self.joined.begin(end);
+        self.on_path.begin(end);
+    }
+
+    /// Gives memory back.
+    pub fn end(&mut self) {
+        *self = Tree::default();
+    }
+
+    pub fn root(&self) -> Option<Entry> {
+        self.root
+    }
+
+    /// Newer slots are no affair of this sweep: they have parents.
+    pub fn note_parent(&mut self, child: u32, parent: u32) {
+        if let Some(known) = self.parents.get_mut(child as usize) {
+            *known = parent + 1;
+        }
+    }
+
+    pub fn set_root(&mut self, root: Option<Entry>) {
+        self.root = root;
+        root.iter().for_each(|root| self.joined.set(root.slot));
+    }
+
+    /// Leaves the way up from a slot in `path`, itself included.
+    fn climb(&mut self, slot: u32) -> Top {
+        self.path.clear();
+        let mut at = slot;
+        let top = loop {
+            if self.joined.has(at) {
+                break Top::Joined;
+            }
+            if self.on_path.has(at) {
+                break Top::Head(at);
+            }
+            self.path.push(at);
+            self.on_path.set(at);
+            match self.parents.get(at as usize).copied().unwrap_or(0).checked_sub(1) {
+                Some(parent) => at = parent,
+                None => break Top::Head(at),
+            }
+        };
+        self.path.iter().for_each(|&slot| self.on_path.clear(slot));
+        top
+    }
+
+    /// Does the slot come from the root?
+    fn is_joined(&mut self, slot: u32) -> bool {
+        let is_joined = matches!(self.climb(slot), Top::Joined);
+        if is_joined {
+            self.path.iter().for_each(|&slot| self.joined.set(slot));
+        }
+        is_joined
+    }
+}
+
+impl Hnsw {
+    fn children(&self, node: u32) -> usize {
+        let mut count = 0;
+        self.graph.for_each_kept(node, |_| count += 1);
+        count
+    }
+
+    fn has_room_for_child(&self, node: u32) -> bool {
+        self.children(node) < self.graph.capacity(0) / CHILDREN_SHARE
+    }
+
+    fn has_link(&self, from: u32, to: u32) -> bool {
+        let mut has_link = false;
+        self.graph.for_each_link(from, 0, |link| has_link |= link == to);
+        has_link
+    }
+
+    /// Gives a linked node a parent among its neighbours (nearest first): the nearest that links to it anyway and has few
+    /// children. A kept link takes the room of one that the heuristic would choose, so they are spread.
+    pub(super) fn find_parent(&self, slot: u32, neighbors: &[Candidate], scratch: &mut Scratch) {
+        let Some(nearest) = neighbors.first() else { return };
+        let few =
+            CHILDREN_FEW.into_iter().flat_map(|few| neighbors.iter().map(move |neighbor| (few, neighbor)));
+        let with_few = few.into_iter().find(|(few, neighbor)| {
+            self.has_link(neighbor.slot(), slot) && self.children(neighbor.slot()) < *few
+        });
+        let with_room = || neighbors.iter().find(|neighbor| self.has_room_for_child(neighbor.slot()));
+        match with_few.map(|(_, parent)| parent).or_else(with_room) {
+            Some(parent) => {
+                let link = Candidate::new(parent.distance, slot);
+                self.add_link(parent.slot(), 0, link, true, scratch);
+            }
+            None => self.keep_link(self.descendant_with_room(nearest.slot(), slot), slot, scratch),
+        }
+    }
+
+    /// Follows kept links until there is room for another child. `number` steers the way, so that ways differ.
+    fn descendant_with_room(&self, from: u32, number: u32) -> u32 {
+        let (mut at, mut bits) = (from, number);
+        let mut children = Vec::new();
+        for _ in 0..DESCENT_MAX {
+            children.clear();
+            self.graph.for_each_kept(at, |child| children.push(child));
+            children.retain(|&child| child != number);
+            if children.len() < self.graph.capacity(0) / CHILDREN_SHARE {
+                break;
+            }
+            bits = bits.wrapping_mul(2_654_435_761).rotate_left(11);
+            at = children[bits as usize % children.len()];
+        }
+        at
+    }
+
+    /// Adds a kept link.
+    pub(super) fn keep_link(&self, from: u32, to: u32, scratch: &mut Scratch) {
+        let by_codes = self.store.links_by_codes(from, to);
+        let link = self.near_candidate(&self.linking_query(from, by_codes), to);
+        self.add_link(from, 0, link, true, scratch);
+    }
+
+    /// Makes sure that a node comes from the root of the tree. `is_leaving` says what is about to be freed.
+    pub(super) fn join_tree(&self, slot: u32, tree: &mut Tree, is_leaving: &Bits, scratch: &mut Scratch) {
+        if let Top::Head(head) = tree.climb(slot) {
+            let path = std::mem::take(&mut tree.path);
+            self.attach(head, tree, is_leaving, scratch);
+            tree.path = path;
+        }
+        tree.path.iter().for_each(|&slot| tree.joined.set(slot));
+    }
+
+    /// Gives a parent to a node that has none, or none that comes from the root.
+    fn attach(&self, head: u32, tree: &mut Tree, is_leaving: &Bits, scratch: &mut Scratch) {
+        if self.attach_to_neighbor(head, tree, is_leaving, scratch) {
+            return;
+        }
+        // Its neighbours all come from it, or are leaving: others are found from the entry.
+        self.link(head, self.graph.level(head), Occasion::Repair, scratch);
+        if !self.attach_to_neighbor(head, tree, is_leaving, scratch)
+            && let Some(root) = tree.root.filter(|root| root.slot != head)
+        {
+            self.keep_link(root.slot, head, scratch);
+        }
+    }
+
+    /// False if there is none that will do.
+    fn attach_to_neighbor(
+        &self,
+        head: u32,
+        tree: &mut Tree,
+        is_leaving: &Bits,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let mut neighbors = std::mem::take(&mut scratch.fresh);
+        neighbors.clear();
+        self.graph.for_each_link(head, 0, |neighbor| neighbors.push(neighbor));
+        neighbors.retain(|&neighbor| {
+            self.store.state(neighbor) == State::Live && !is_leaving.has(neighbor) && tree.is_joined(neighbor)
+        });
+        let query = self.linking_query(head, self.store.links_by_codes(head, head));
+        let distances = neighbors.iter().map(|&neighbor| self.near_candidate(&query, neighbor));
+        let parent = distances.filter(|candidate| self.has_room_for_child(candidate.slot())).min();
+        scratch.fresh = neighbors;
+        if let Some(parent) = parent {
+            self.keep_link(parent.slot(), head, scratch);
+            tree.note_parent(head, parent.slot());
+        }
+        parent.is_some()
+    }
+}

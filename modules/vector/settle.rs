@@ -1,0 +1,87 @@
+//! The last step of a search: candidates become rows that are true now.
+
+use crate::pool::Candidate;
+use crate::store::{Query, Store};
+use crate::{Element, Filter, Neighbor};
+
+/// Where candidates come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// From places in a graph: their members are rows too.
+    Graph,
+    /// From a scan of all ids, members included.
+    Scan,
+}
+
+impl Store {
+    /// Turns candidates (nearest first) into at most `k` rows that are true now: a row whose id was deleted meanwhile
+    /// goes, one whose id was given another vector gets its distance.
+    pub fn settle(
+        &self,
+        query: &Query<'_>,
+        candidates: &[Candidate],
+        k: usize,
+        filter: Option<&dyn Filter>,
+        source: Source,
+    ) -> Vec<Neighbor> {
+        let has_copies = source == Source::Graph && !self.copies().is_empty();
+        let rows_max = if has_copies { self.len() } else { candidates.len() };
+        let mut rows: Vec<Neighbor> = Vec::with_capacity(k.min(rows_max));
+        let mut moved = false;
+        // The order of candidates is that of floats.
+        let is_double = self.kind.element == Element::F64;
+        for candidate in candidates {
+            if rows.len() >= k && !moved && !is_double {
+                break;
+            }
+            let id = self.id_of(candidate.slot());
+            if has_copies && self.is_place(candidate.slot()) {
+                let wanted = if moved { k } else { k.saturating_sub(rows.len()) };
+                self.settle_members(query, *candidate, wanted, filter, &mut rows);
+                // The id of a place can have gone long ago, or never have been allowed.
+                if !filter.is_none_or(|filter| filter.allows(id)) {
+                    continue;
+                }
+            }
+            let Some(slot) = self.slot_of(id) else { continue };
+            if slot == candidate.slot() {
+                rows.push(Neighbor { id, distance: self.replied(query, slot, candidate.distance) });
+            } else if filter.is_none_or(|filter| filter.allows(id)) {
+                let distance = self.replied(query, slot, self.distance(query, slot));
+                rows.push(Neighbor { id, distance });
+                moved = true;
+            }
+        }
+        if moved {
+            // An id can have been met in its old slot and in its new one, and be another vector again by now.
+            rows.sort_unstable_by_key(|row| row.id);
+            rows.dedup_by_key(|row| row.id);
+        }
+        rows.sort_unstable();
+        rows.truncate(k);
+        rows
+    }
+
+    /// Adds the rows of a place's members: of equal ones, the first `wanted`, which are as near as the others.
+    #[cold]
+    fn settle_members(
+        &self,
+        query: &Query<'_>,
+        place: Candidate,
+        wanted: usize,
+        filter: Option<&dyn Filter>,
+        rows: &mut Vec<Neighbor>,
+    ) {
+        self.copies().read(|groups| {
+            let Some(group) = groups.of(place.slot()) else { return };
+            let is_row = |&(id, slot): &(u32, u32)| {
+                self.slot_of(id) == Some(slot) && filter.is_none_or(|filter| filter.allows(id))
+            };
+            let wanted = if group.are_equal() { wanted } else { usize::MAX };
+            rows.extend(group.members().filter(is_row).take(wanted).map(|(id, slot)| {
+                let distance = if group.are_equal() { place.distance } else { self.distance(query, slot) };
+                Neighbor { id, distance: self.replied(query, slot, distance) }
+            }));
+        });
+    }
+}
