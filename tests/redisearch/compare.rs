@@ -31,6 +31,10 @@ pub fn canonical(words: &[Vec<u8>], reply: Value) -> Value {
         "FT.INFO" => info(reply),
         "FT._LIST" | "FT.TAGVALS" | "HGETALL" | "KEYS" => any_order(reply),
         "FT.CONFIG" => pairs_sorted(reply),
+        "EXEC" => match reply {
+            Value::Array(replies) => Value::Array(replies.into_iter().map(pairs_sorted).collect()),
+            other => other,
+        },
         _ => reply,
     }
 }
