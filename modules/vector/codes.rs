@@ -5,7 +5,8 @@
 //! would take the levels for itself. For the cosine distance that is said of vectors of length one. The difference is rotated
 //! (rotation.rs), so that its components are alike, and then each becomes the nearest of `2^bits` levels. A query keeps a byte
 //! for each component. Distances between codes are good to find the way by, not to be replied. There are no codes before
-//! there is a centre, which then stays: saved codes depend on it.
+//! there is a centre. All codes that are read have the same one; when the data have moved away from it, all are made anew
+//! (hnsw/recode.rs), and nothing reads codes meanwhile.
 //!
 //! With `u` the level of a component and `m` the middle of all levels, what a code stands for is `s (u - m)`, where the scale
 //! s is chosen such that the product with the difference itself is right: the estimate of RaBitQ (arXiv 2405.12497, and for
@@ -26,7 +27,10 @@ use crate::kernels::{self, CodeKernel, CodeKernels, Width};
 use crate::rotation::{BLOCK, Rotated, Rotation};
 use crate::slab::{Aligned, Slab};
 use crate::{Element, Metric, Quantization};
-use std::sync::OnceLock;
+use parking_lot::Mutex;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 impl Width {
     pub fn of(quantization: Quantization) -> Option<Width> {
@@ -72,7 +76,12 @@ pub(crate) struct Codes {
     width: Width,
     rotation: Rotation,
     kernels: CodeKernels,
-    centre: OnceLock<Centre>,
+    /// What codes are read by. Null while there are none, and while they are made anew.
+    reading: AtomicPtr<Centre>,
+    /// What codes are made around. Null while there are none.
+    writing: AtomicPtr<Centre>,
+    /// Owns what both point to.
+    centres: Mutex<Vec<Arc<Centre>>>,
     /// Of a row, without terms.
     level_bytes: usize,
     /// By slot.
@@ -84,6 +93,7 @@ pub(crate) struct Codes {
 const ERROR_OF_STEP: f32 = 0.31;
 
 /// What vectors have in common.
+#[derive(Clone)]
 pub(crate) struct Centre {
     components: Vec<f32>,
     squares: f32,
@@ -166,20 +176,66 @@ impl Codes {
         let level_bytes = rotation.padded() * width.bits() / 8;
         // Wherever that puts them: whole cache lines would not save a line, because with their terms rows end early in one.
         let row_bytes = level_bytes + TERMS_BYTES;
-        let (kernels, centre) = (kernels::best_for_codes(width), OnceLock::new());
-        Codes { metric, width, rotation, kernels, centre, level_bytes, rows: Slab::for_walks(row_bytes) }
+        Codes {
+            metric,
+            width,
+            rotation,
+            kernels: kernels::best_for_codes(width),
+            reading: AtomicPtr::default(),
+            writing: AtomicPtr::default(),
+            centres: Mutex::default(),
+            level_bytes,
+            rows: Slab::for_walks(row_bytes),
+        }
     }
 
     /// There are codes around this centre from now on.
     pub fn set_centre(&self, centre: Centre) {
-        let is_first = self.centre.set(centre).is_ok();
-        assert!(is_first, "all codes of an index have one centre");
+        assert!(self.centre().is_none(), "all codes of an index have one centre");
+        self.writing.store(self.keep(centre), Ordering::Release);
+        self.reading.store(self.writing.load(Ordering::Relaxed), Ordering::Release);
     }
 
-    /// `None` as long as there are no codes.
+    fn keep(&self, centre: Centre) -> *mut Centre {
+        let centre = Arc::new(centre);
+        let kept = Arc::as_ptr(&centre).cast_mut();
+        self.centres.lock().push(centre);
+        kept
+    }
+
+    /// What codes are read by; `None` as long as there are none.
     #[inline(always)]
     pub fn centre(&self) -> Option<&Centre> {
-        self.centre.get()
+        // SAFETY: null, or in `centres`, where it stays until nothing refers to it (`end_anew`). Nothing changes it.
+        unsafe { self.reading.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// What codes are made around; `None` as long as there are none.
+    pub fn centre_to_write(&self) -> Option<&Centre> {
+        // SAFETY: as in `centre`.
+        unsafe { self.writing.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// From now on codes are made around this centre, and read by nothing that asks for a centre from now on. No code is being
+    /// made meanwhile.
+    pub fn begin_anew(&self, centre: Centre) {
+        self.reading.store(ptr::null_mut(), Ordering::Release);
+        self.writing.store(self.keep(centre), Ordering::Release);
+    }
+
+    /// All codes are around the centre that `begin_anew` was told: they are read again.
+    ///
+    /// # Safety
+    /// Nothing refers to an earlier centre.
+    pub unsafe fn end_anew(&self) {
+        let centre = self.writing.load(Ordering::Acquire);
+        self.centres.lock().retain(|held| ptr::eq(Arc::as_ptr(held), centre));
+        self.reading.store(centre, Ordering::Release);
+    }
+
+    /// Some codes are around the centre that `begin_anew` was told and some are not: there are none.
+    pub fn give_up_anew(&self) {
+        self.writing.store(ptr::null_mut(), Ordering::Release);
     }
 
     /// What a vector counts by: itself, but for cosine over its length.

@@ -35,6 +35,7 @@ pub(crate) fn nearest(
         let Scratch { pool, candidates, .. } = &mut *scratch;
         if store.rank_again(&query, pool, wanted, candidates) == Ranking::TooCoarse && !outcome.timed_out {
             query = query.uncoded();
+            outcome.too_coarse = true;
             continue;
         }
         outcome.neighbors = store.settle(&query, candidates, k, limits.filter, Source::Scan);

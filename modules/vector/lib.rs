@@ -43,7 +43,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 pub use flat::Flat;
-pub use hnsw::{ExactSearch, GraphCheck, Hnsw, HnswParameters, Input, LoadError, Loading, fuzz_load};
+pub use hnsw::{
+    ExactSearch, GraphCheck, Hnsw, HnswParameters, Input, LoadError, Loading, Recoding, fuzz_load,
+};
 pub use kernels::{distance, distance_of, kernel_name};
 pub use vectors::{Placed, Vectors};
 
@@ -231,6 +233,8 @@ pub struct SearchOutcome {
     pub visited: usize,
     /// The rows come from a scan of every candidate, not from the graph: they are the true nearest.
     pub exact: bool,
+    /// Codes said too little about what is near the query: it was answered by the vectors, which takes longer.
+    pub too_coarse: bool,
 }
 
 /// The state of an index, for INFO and for tests.

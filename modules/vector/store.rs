@@ -179,7 +179,7 @@ impl Store {
             self.states.row(slot)[0].compare_exchange(free, pending, Ordering::AcqRel, Ordering::Relaxed);
         assert!(taken.is_ok(), "a placed vector is inserted once");
         self.vectors.hold(slot);
-        if let Some((codes, centre)) = self.made_codes() {
+        if let Some((codes, centre)) = self.codes_to_write() {
             // SAFETY: the slot is not in the index yet, and only the one who has made it pending comes here.
             unsafe { self.fill_codes(codes, centre, slot, buffer) };
         }
@@ -204,6 +204,12 @@ impl Store {
         Some((codes, codes.centre()?))
     }
 
+    /// Codes, if there are any yet, or if they are being made anew.
+    fn codes_to_write(&self) -> Option<(&Codes, &Centre)> {
+        let codes = self.codes.as_ref()?;
+        Some((codes, codes.centre_to_write()?))
+    }
+
     /// What codes are made around; `None` as long as there are none.
     pub fn centre(&self) -> Option<&Centre> {
         self.made_codes().map(|(_, centre)| centre)
@@ -218,7 +224,7 @@ impl Store {
 
     /// Are there vectors enough to make codes of them, and none yet?
     pub fn is_to_make_codes(&self) -> bool {
-        self.codes.is_some() && self.len() >= CODED_FROM && self.made_codes().is_none()
+        self.codes.is_some() && self.len() >= CODED_FROM && self.codes_to_write().is_none()
     }
 
     /// Makes the codes of everything in the index, around the mean. The caller keeps mutations out; searches that run meanwhile
@@ -244,6 +250,46 @@ impl Store {
             unsafe { self.fill_codes(codes, &centre, slot, buffer) };
         }
         codes.set_centre(centre);
+    }
+
+    /// What codes are made of: the vector as floats, for cosine over its length. False if there are to be no codes.
+    pub fn widen(&self, slot: u32, out: &mut Vec<f32>) -> bool {
+        let Some(codes) = &self.codes else { return false };
+        codes.widen(self.kind.element, self.vectors.row(slot), self.inverse_norm_of(slot), out);
+        true
+    }
+
+    /// Begins to make all codes anew, around this centre: what is admitted from now on has such codes, and searches that begin
+    /// from now on have none. The caller keeps mutations out.
+    pub fn begin_recoding(&self, centre: Centre) {
+        self.codes.iter().for_each(|codes| codes.begin_anew(centre.clone()));
+    }
+
+    /// Makes the code of a slot anew.
+    ///
+    /// # Safety
+    /// Nothing reads or writes codes of this slot at the same time: it is live or deleted and stays so, and searches that began
+    /// before `begin_recoding` have ended.
+    pub unsafe fn recode(&self, slot: u32, buffer: &mut CodeBuffer) {
+        if let Some((codes, centre)) = self.codes_to_write() {
+            // SAFETY: as the caller promises.
+            unsafe { self.fill_codes(codes, centre, slot, buffer) };
+        }
+    }
+
+    /// Ends what `begin_recoding` began. The caller keeps mutations out.
+    ///
+    /// # Safety
+    /// If `is_whole`: the codes of all slots were made anew, and searches that began before `begin_recoding` have ended.
+    pub unsafe fn end_recoding(&self, is_whole: bool) {
+        if let Some(codes) = &self.codes {
+            if is_whole {
+                // SAFETY: as the caller promises.
+                unsafe { codes.end_anew() };
+            } else {
+                codes.give_up_anew();
+            }
+        }
     }
 
     fn ensure(&self, slot: u32) {

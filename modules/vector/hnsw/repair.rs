@@ -208,7 +208,7 @@ impl Hnsw {
 
     /// Is there a node in the slot that stays? Pending ones belong to inserts that began after the batch was closed: they do not
     /// link to it, have parents, and may not have their blocks yet.
-    fn is_node(&self, slot: u32, is_leaving: &Bits) -> bool {
+    pub(super) fn is_node(&self, slot: u32, is_leaving: &Bits) -> bool {
         !matches!(self.store.state(slot), State::Free | State::Pending)
             && !is_leaving.has(slot)
             && !self.store.is_member(slot)
@@ -287,7 +287,7 @@ impl Hnsw {
     }
 
     /// From where the tree of kept links is to start: the entry, or the highest of the nodes that stay.
-    fn root_without(&self, is_leaving: &Bits, end: u32) -> Option<Entry> {
+    pub(super) fn root_without(&self, is_leaving: &Bits, end: u32) -> Option<Entry> {
         let stays = |slot: u32| self.store.state(slot) == State::Live && self.is_node(slot, is_leaving);
         let entry = self.graph.entry().filter(|entry| entry.slot < end && stays(entry.slot));
         // Rare (the entry is one node of all), so a look at every slot is affordable.

@@ -70,6 +70,7 @@ impl Hnsw {
         let mut exact = exact::nearest(&self.store, query, k, limits, walker.scratch);
         exact.evaluated += walker.outcome.evaluated;
         exact.visited += walker.outcome.visited;
+        exact.too_coarse |= walker.outcome.too_coarse;
         exact
     }
 

@@ -107,6 +107,14 @@ impl Tree {
         top
     }
 
+    /// The node at the top of the way up from a slot, if that does not come from the root.
+    pub fn head_of(&mut self, slot: u32) -> Option<u32> {
+        match self.climb(slot) {
+            Top::Joined => None,
+            Top::Head(head) => Some(head),
+        }
+    }
+
     /// Does the slot come from the root?
     fn is_joined(&mut self, slot: u32) -> bool {
         let is_joined = matches!(self.climb(slot), Top::Joined);

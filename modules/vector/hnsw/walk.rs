@@ -83,6 +83,7 @@ impl<'a> Walker<'a> {
     pub fn go_by_vectors(&mut self) {
         self.query = self.query.uncoded();
         self.spare = 0;
+        self.outcome.too_coarse = true;
     }
 
     /// Follows the nearest neighbour from the entry down to the layer above `layer`; where to start in `layer`.
