@@ -5,7 +5,7 @@ use crate::module::{CREATES_PER_BATCH, KIND_CREATE, KIND_DROP, NUMBER, SearchMod
 use crate::schema::FieldKind;
 use crate::search::styled;
 use crate::shape::shaped;
-use crate::{create, info, schema, search, settings};
+use crate::{create, debug, info, schema, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::tx::Tx;
@@ -50,6 +50,11 @@ pub const COMMANDS: &[Command] = &[
         "2.0.0",
         "O(1), or O(N) for N documents with DD",
         "Deletes an index, and its documents with DD.",
+    ),
+    row(staged("FT.DEBUG", "action [argument+]", debug::debug)).docs(
+        "1.0.0",
+        "O(N) for a graph of N nodes",
+        "Looks into an index, for operators.",
     ),
     row(read("FT.CONFIG", "action option [value]", config)).docs(
         "1.0.0",

@@ -2,7 +2,7 @@
 
 use crate::error::Style;
 use crate::index::{FailureCount, Index};
-use crate::live::{Auditor, Cause, LiveReport};
+use crate::live::{Auditor, Cause, LiveReport, Warning};
 use crate::number::format_number;
 use crate::schema::{Algorithm, Field, FieldKind, element_name, metric_name, quantization_name};
 use engramdb_engine::command::Reply;
@@ -249,7 +249,7 @@ fn tail(index: &Index, style: Style) -> Vec<(&'static str, Part)> {
 /// How good the answers of each graph have been.
 fn live_recall(index: &Index, now: Duration) -> Vec<Part> {
     let of_field = |(name, report): (&[u8], LiveReport)| {
-        let LiveReport { tally, dropped, stale, warning } = report;
+        let LiveReport { tally, dropped, stale, warning, repairs } = report;
         let integer = |number: u64| Part::Integer(number as i64);
         let missed = Cause::ALL.map(|cause| (cause.name(), integer(tally.missed[cause as usize])));
         Part::Map(vec![
@@ -260,7 +260,9 @@ fn live_recall(index: &Index, now: Duration) -> Vec<Part> {
             ("rows_missed", Part::Map(missed.into())),
             ("samples_dropped", integer(dropped)),
             ("samples_stale", integer(stale)),
-            ("warning", Part::text(warning.map_or("none", Cause::name))),
+            ("samples_codes_too_coarse", integer(tally.coarse)),
+            ("warning", Part::text(warning.map_or("none", Warning::name))),
+            ("repairs", integer(repairs)),
         ])
     };
     live_reports(index, now).map(of_field).collect()
@@ -315,13 +317,13 @@ pub fn section<'a>(
 
 /// The line of a field whose recall is known.
 fn live_line(database: u32, index: &[u8], field: &[u8], report: &LiveReport) -> Option<String> {
-    let LiveReport { tally, dropped, stale, warning } = report;
+    let LiveReport { tally, dropped, stale, warning, repairs } = report;
     let recall = tally.recall()?;
     let [index, field] = [index, field].map(plain);
-    let warning = warning.map_or("none", Cause::name);
+    let warning = warning.map_or("none", Warning::name);
     Some(format!(
-        "db={database},index={index},field={field},recall={recall:.4},samples={},dropped={dropped},stale={stale},warning={warning}",
-        tally.samples
+        "db={database},index={index},field={field},recall={recall:.4},samples={},dropped={dropped},stale={stale},coarse={},warning={warning},repairs={repairs}",
+        tally.samples, tally.coarse
     ))
 }
 

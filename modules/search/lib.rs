@@ -13,6 +13,7 @@
 mod bytes;
 mod commands;
 mod create;
+mod debug;
 mod documents;
 mod error;
 mod explain;

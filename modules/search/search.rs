@@ -202,7 +202,7 @@ impl Plan {
         if let Some(auditor) = &self.auditor {
             let among = matches.as_ref().map(|matches| &matches.documents);
             let is_whole = !timed_out && !rows.cost.exact && !rows.neighbors.is_empty();
-            self.sample(auditor, knn, version, among, is_whole.then_some(&rows.neighbors));
+            self.sample(auditor, knn, version, among, is_whole.then_some(&rows));
         }
         Ok(Nearest { version, neighbors: rows.neighbors, timed_out, cost: rows.cost, matches })
     }
@@ -214,7 +214,7 @@ impl Plan {
         knn: &Knn,
         version: u64,
         among: Option<&RoaringBitmap>,
-        rows: Option<&Vec<Neighbor>>,
+        rows: Option<&Rows>,
     ) {
         let Some(rows) = rows.filter(|_| knn.k <= SAMPLE_ROWS_MAX) else {
             let vectors = self.index.vectors[knn.field].as_ref().expect("found by it");
@@ -228,7 +228,8 @@ impl Plan {
             k: knn.k,
             ef: self.ef(knn),
             among: among.cloned(),
-            rows: rows.clone(),
+            rows: rows.neighbors.clone(),
+            too_coarse: rows.cost.too_coarse,
         });
     }
 

@@ -203,6 +203,8 @@ pub struct Cost {
     pub visited: usize,
     /// All candidates were scanned; otherwise the graph was walked.
     pub exact: bool,
+    /// The graph's codes were of no use, and the walk went by the vectors.
+    pub too_coarse: bool,
     /// Pending mutations, which are scanned in any case.
     pub tail: usize,
 }
@@ -566,6 +568,7 @@ impl TailRows {
             evaluated: found.evaluated + self.rows.len(),
             visited: found.visited,
             exact: found.exact,
+            too_coarse: found.too_coarse,
             tail: self.overridden.len(),
         };
         let mut neighbors = found.neighbors;

@@ -26,7 +26,7 @@ pub enum Audit {
 
 /// Answers a sample exactly, and compares. `goes_on` is asked every fraction of a millisecond.
 pub fn audit(sample: &Sample, goes_on: &dyn Fn() -> bool) -> Audit {
-    let vectors = sample.index.vectors[sample.field].as_ref().expect("samples are of vector fields");
+    let vectors = sample.vectors();
     let Some((before, id_bound)) = sample.changed() else { return Audit::Stale };
     let among = sample.among.as_ref().map(IdSet::new);
     let is_late = || !goes_on();
@@ -43,6 +43,7 @@ pub fn audit(sample: &Sample, goes_on: &dyn Fn() -> bool) -> Audit {
     let count = |rows: usize| rows as u64;
     Audit::Done(Tally {
         samples: 1,
+        coarse: u64::from(sample.too_coarse),
         wanted: count(comparison.wanted),
         found: count(found),
         missed: missed.map(count),

@@ -1,21 +1,26 @@
-//! The thread that audits samples.
+//! The thread that audits samples, and repairs what audits find.
 
 use super::audit::{Audit, audit};
 use super::budget::Budget;
-use super::{Cause, LiveRecall, Tally, Verdict};
+use super::{Cause, LiveRecall, Tally, Verdict, Warning};
 use crate::index::Index;
 use crate::settings::Settings;
+use crate::vectors::VectorField;
 use engramdb_engine::env::Env;
-use engramdb_vector::Neighbor;
+use engramdb_vector::{Neighbor, Recoding};
 use parking_lot::{Condvar, Mutex};
 use roaring::RoaringBitmap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Samples that wait. More are dropped: there is no time for them in any case.
 const WAITING_MAX: usize = 16;
+
+/// How long a repair leaves the processor to others, between slices of less than that.
+const REST: Duration = Duration::from_millis(1);
 
 /// A search to be audited.
 pub struct Sample {
@@ -31,11 +36,24 @@ pub struct Sample {
     /// Documents that could be found; `None` for all.
     pub among: Option<RoaringBitmap>,
     pub rows: Vec<Neighbor>,
+    /// The codes were, and the rows come from a walk by the vectors.
+    pub too_coarse: bool,
 }
 
 impl Sample {
+    pub fn vectors(&self) -> &VectorField {
+        self.index.vectors[self.field].as_ref().expect("samples are of vector fields")
+    }
+
     fn recall(&self) -> &LiveRecall {
-        &self.index.vectors[self.field].as_ref().expect("samples are of vector fields").live
+        &self.vectors().live
+    }
+
+    /// For the log.
+    fn name(&self) -> String {
+        let definition = &self.index.definition;
+        let field = String::from_utf8_lossy(&definition.fields[self.field].name);
+        format!("index {}, field {field}", String::from_utf8_lossy(&definition.name))
     }
 }
 
@@ -161,32 +179,70 @@ impl Shared {
 
     fn record(&self, sample: &Sample, tally: Tally) {
         let bound = self.settings.live_recall_bound();
-        let verdict = sample.recall().record(tally, self.env.clock.monotonic(), bound);
-        let name = || {
-            let definition = &sample.index.definition;
-            let field = String::from_utf8_lossy(&definition.fields[sample.field].name);
-            format!("index {}, field {field}", String::from_utf8_lossy(&definition.name))
-        };
-        let share = |tally: Tally| tally.recall().unwrap_or_default();
-        match verdict {
+        let name = sample.name();
+        match sample.recall().record(tally, self.env.clock.monotonic(), bound) {
             None => {}
             Some(Verdict::Recovered(tally)) => {
-                tracing::info!("{}: live recall is {:.3} again", name(), share(tally));
+                tracing::info!("{name}: live recall is {:.3} again", tally.recall().unwrap_or_default());
             }
-            Some(Verdict::Low(tally, cause)) => {
-                let cause = explanation(cause);
-                tracing::warn!("{}: live recall is {:.3}, below {bound}: {cause}", name(), share(tally));
+            Some(Verdict::Bad { tally, warning, is_news, is_to_repair }) => {
+                if is_news {
+                    tracing::warn!("{name}: {}", explanation(&tally, warning, bound));
+                }
+                if is_to_repair {
+                    self.repair(sample, warning, &name);
+                }
             }
         }
     }
+
+    /// Lets the graph do something about the cause.
+    fn repair(&self, sample: &Sample, warning: Warning, name: &str) {
+        let structure = sample.vectors().structure();
+        let Some(graph) = structure.graph() else { return };
+        let began = self.env.clock.monotonic();
+        let rest = || self.rest() && !sample.index.is_dropped();
+        let done = match warning {
+            Warning::Recall(Cause::Beam) => None,
+            Warning::Recall(Cause::Codes) | Warning::CoarseCodes => (graph.recode(&rest) == Recoding::Done)
+                .then(|| "made new codes, around where the data are now,".to_owned()),
+            Warning::Recall(Cause::Graph) => {
+                let joined = graph.rejoin(&rest).filter(|&joined| joined > 0);
+                joined.map(|joined| format!("linked {joined} nodes again that had lost their links"))
+            }
+        };
+        if let Some(done) = done {
+            let took = self.env.clock.monotonic().saturating_sub(began);
+            sample.recall().repaired();
+            tracing::info!("{name}: {done} in {} ms", took.as_millis());
+        }
+    }
+
+    /// Leaves the processor to others for a moment; false when the thread is to end.
+    fn rest(&self) -> bool {
+        let mut waiting = self.waiting.lock();
+        if !self.is_stopped() {
+            _ = self.offered.wait_for(&mut waiting, REST);
+        }
+        !self.is_stopped()
+    }
 }
 
-fn explanation(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Codes => "the codes that walks go by do not fit the data any more",
-        Cause::Beam => "the beam is too narrow for these data, a larger EF_RUNTIME finds more",
-        Cause::Graph => "the graph has no links to rows that are searched for",
-    }
+fn explanation(tally: &Tally, warning: Warning, bound: f64) -> String {
+    let cause = match warning {
+        Warning::CoarseCodes => {
+            return format!(
+                "{} of {} searches could not rely on the codes and went by the vectors, which takes longer",
+                tally.coarse, tally.samples
+            );
+        }
+        Warning::Recall(Cause::Codes) => "the codes that walks go by do not fit the data",
+        Warning::Recall(Cause::Beam) => {
+            "the beam is too narrow for these data, a larger EF_RUNTIME finds more"
+        }
+        Warning::Recall(Cause::Graph) => "the graph has no links to rows that are searched for",
+    };
+    format!("live recall is {:.3}, below {bound}: {cause}", tally.recall().unwrap_or_default())
 }
 
 /// Lets every other thread go first. Without the right to, audits are still bounded by their budget.

@@ -13,7 +13,11 @@
 //! | a walk by the vectors, with a much wider beam | `Beam`: too narrow for these data | a larger EF_RUNTIME |
 //! | neither | `Graph`: no links lead to the row | links made anew |
 //!
-//! Below a bound (`LIVE_RECALL_BOUND`) there is a warning, in the log and in INFO, with the cause of most of the misses.
+//! Below a bound (`LIVE_RECALL_BOUND`) there is a warning, in the log and in INFO, with the cause of most of the misses. There
+//! is one too when most samples found the codes too coarse and went by the vectors, which costs time instead of rows. The
+//! auditor's thread then asks the graph to make its codes anew, or to join its nodes again, as the cause may be (engramdb_vector's
+//! recode.rs and rejoin.rs), and asks again every few minutes while the warning stands. After a repair recall is measured from
+//! nothing: older samples say nothing about the index as it is then.
 //!
 //! Documents change between search and audit. A document that did is left out of both sides: neither answer says anything
 //! about the other's vector. An audit of a search before very many changes is dropped as stale.
@@ -29,13 +33,13 @@ mod window;
 mod tests;
 
 pub use auditor::{Auditor, AuditorHandle, Sample};
-pub use window::{Cause, Tally};
+pub use window::{Cause, Tally, Warning};
 
 use engramdb_engine::env::Random;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
-use window::Window;
+use window::{BUCKET, Window};
 
 /// Searches per sample unless `LIVE_RECALL_EVERY` says otherwise.
 pub const EVERY_DEFAULT: u64 = 1_000;
@@ -61,26 +65,35 @@ pub struct LiveRecall {
 #[derive(Default)]
 struct State {
     window: Window,
-    /// Why recall is below the bound.
-    warning: Option<Cause>,
+    warning: Option<Warning>,
+    /// When the index last began to repair itself, and how often it did.
+    tried: Option<Duration>,
+    repairs: u64,
 }
 
 /// What is known of a field's recall at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LiveReport {
-    /// Of the last hour.
+    /// Of the last hour, or since the last repair.
     pub tally: Tally,
     /// Samples that were not audited: for want of time, and because too much had changed.
     pub dropped: u64,
     pub stale: u64,
-    pub warning: Option<Cause>,
+    pub warning: Option<Warning>,
+    pub repairs: u64,
 }
 
 /// What an audit changes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Verdict {
-    /// Recall fell below the bound.
-    Low(Tally, Cause),
+    Bad {
+        tally: Tally,
+        warning: Warning,
+        /// The log does not have it yet.
+        is_news: bool,
+        /// The index should try to repair itself.
+        is_to_repair: bool,
+    },
     Recovered(Tally),
 }
 
@@ -135,17 +148,27 @@ impl LiveRecall {
         let mut state = self.state.lock();
         state.window.add(now, tally);
         let tally = state.window.total(now);
-        let recall = tally.recall()?;
-        if recall >= bound {
-            let was_low = state.warning.take().is_some();
-            return was_low.then_some(Verdict::Recovered(tally));
+        if is_good(&tally, bound) {
+            let was_bad = state.warning.take().is_some();
+            return was_bad.then_some(Verdict::Recovered(tally));
         }
-        if tally.samples < JUDGED_SAMPLES_MIN || tally.wanted < JUDGED_ROWS_MIN {
-            return None;
+        let warning = warning_of(&tally, bound)?;
+        let is_news = state.warning.is_none();
+        state.warning = Some(warning);
+        let is_long_ago = state.tried.is_none_or(|tried| now - tried >= BUCKET);
+        let is_to_repair = is_long_ago && warning != Warning::Recall(Cause::Beam);
+        if is_to_repair {
+            state.tried = Some(now);
         }
-        let cause = tally.cause();
-        let was_low = state.warning.replace(cause).is_some();
-        (!was_low).then_some(Verdict::Low(tally, cause))
+        (is_news || is_to_repair).then_some(Verdict::Bad { tally, warning, is_news, is_to_repair })
+    }
+
+    /// The index has repaired itself.
+    fn repaired(&self) {
+        let mut state = self.state.lock();
+        state.window = Window::default();
+        state.warning = None;
+        state.repairs += 1;
     }
 
     pub fn report(&self, now: Duration) -> LiveReport {
@@ -155,6 +178,23 @@ impl LiveRecall {
             dropped: self.dropped.load(Ordering::Relaxed),
             stale: self.stale.load(Ordering::Relaxed),
             warning: state.warning,
+            repairs: state.repairs,
         }
+    }
+}
+
+fn is_good(tally: &Tally, bound: f64) -> bool {
+    tally.recall().is_some_and(|recall| recall >= bound) && 2 * tally.coarse <= tally.samples
+}
+
+/// What is wrong, as far as there are samples enough to say.
+fn warning_of(tally: &Tally, bound: f64) -> Option<Warning> {
+    if tally.samples < JUDGED_SAMPLES_MIN {
+        return None;
+    }
+    let is_low = tally.wanted >= JUDGED_ROWS_MIN && tally.recall()? < bound;
+    match is_low {
+        true => Some(Warning::Recall(tally.cause())),
+        false => (2 * tally.coarse > tally.samples).then_some(Warning::CoarseCodes),
     }
 }

@@ -6,14 +6,16 @@ use crate::index::Index;
 use crate::schema::FieldKind;
 use crate::vectors::{Question, Source, VectorField};
 use engramdb_engine::command::Args;
+use engramdb_engine::env::{Clock, Env};
 use engramdb_engine::log::Lsn;
+use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 fn tally(found: u64, missed: [u64; 3]) -> Tally {
-    Tally { samples: 1, wanted: found + missed.iter().sum::<u64>(), found, missed }
+    Tally { samples: 1, coarse: 0, wanted: found + missed.iter().sum::<u64>(), found, missed }
 }
 
 struct Always(u64);
@@ -103,18 +105,43 @@ fn a_low_recall_is_said_once_and_so_is_its_recovery() {
     let live = LiveRecall::default();
     let second = Duration::from_secs;
     for number in 1..JUDGED_SAMPLES_MIN {
-        assert_eq!(live.record(tally(8, [1, 2, 0]), second(number), 0.9), None, "too early to say");
+        assert_eq!(live.record(tally(8, [0, 2, 1]), second(number), 0.9), None, "too early to say");
     }
-    let Some(Verdict::Low(low, Cause::Beam)) = live.record(tally(8, [3, 0, 0]), second(20), 0.9) else {
-        panic!("below the bound")
-    };
-    assert_eq!((low.samples, low.missed), (10, [12, 18, 0]));
-    assert_eq!(live.report(second(20)).warning, Some(Cause::Beam));
-    assert_eq!(live.record(tally(0, [50, 0, 0]), second(21), 0.9), None, "the warning stands");
-    assert_eq!(live.report(second(21)).warning, Some(Cause::Codes), "its cause may change");
+    let total = Tally { samples: 10, coarse: 0, wanted: 110, found: 80, missed: [0, 21, 9] };
+    let warning = Warning::Recall(Cause::Beam);
+    let first = Verdict::Bad { tally: total, warning, is_news: true, is_to_repair: false };
+    assert_eq!(live.record(tally(8, [0, 3, 0]), second(20), 0.9), Some(first));
+    assert_eq!(live.report(second(20)).warning, Some(warning));
+    assert_eq!(live.record(tally(0, [0, 3, 0]), second(21), 0.9), None, "the warning stands");
     let recovered = live.record(tally(10, [0, 0, 0]), second(22) + HOUR, 0.9);
     assert_eq!(recovered, Some(Verdict::Recovered(tally(10, [0, 0, 0]))));
     assert_eq!(live.report(second(22) + HOUR).warning, None);
+}
+
+#[test]
+fn codes_that_are_of_no_use_are_to_be_repaired_now_and_then() {
+    let live = LiveRecall::default();
+    let minute = |minutes: u64| Duration::from_secs(60 * minutes);
+    let of_coarse = Tally { coarse: 1, ..tally(10, [0; 3]) };
+    let record = |at| match live.record(of_coarse, at, 0.9) {
+        Some(Verdict::Bad { warning, is_news, is_to_repair, .. }) => Some((warning, is_news, is_to_repair)),
+        _ => None,
+    };
+    (1..JUDGED_SAMPLES_MIN).for_each(|_| assert_eq!(record(minute(1)), None));
+    assert_eq!(record(minute(1)), Some((Warning::CoarseCodes, true, true)));
+    assert_eq!(record(minute(5)), None);
+    assert_eq!(record(minute(6)), Some((Warning::CoarseCodes, false, true)), "in vain so far");
+    live.repaired();
+    let report = live.report(minute(6));
+    assert_eq!((report.tally, report.warning, report.repairs), (Tally::default(), None, 1));
+    assert_eq!(live.record(tally(10, [0; 3]), minute(7), 0.9), None);
+    // As many misses are misses first.
+    let of_both = Tally { coarse: 1, ..tally(1, [9, 0, 0]) };
+    let verdicts: Vec<_> = (0..12).filter_map(|_| live.record(of_both, minute(20), 0.9)).collect();
+    let [Verdict::Bad { warning, is_news: true, is_to_repair: true, .. }] = verdicts[..] else {
+        panic!("{verdicts:?}")
+    };
+    assert_eq!(warning, Warning::Recall(Cause::Codes));
 }
 
 /// An index of one vector field, as it is when nothing is pending.
@@ -139,8 +166,14 @@ fn set(index: &Index, number: usize, vector: [f32; 2]) {
     field(index).set(Source::Live, id, engramdb_vector::bytes_of(&vector), 1);
 }
 
-/// A search for the `k` nearest to a point, which has missed none.
-fn perfect(index: &Arc<Index>, k: usize, query: [f32; 2], among: Option<RoaringBitmap>) -> Sample {
+/// A search for the `k` nearest to a point, with the rows that `rows` finds.
+fn sample(
+    index: &Arc<Index>,
+    k: usize,
+    query: [f32; 2],
+    among: Option<RoaringBitmap>,
+    rows: impl FnOnce(&VectorField, &Question<'_>) -> Vec<Neighbor>,
+) -> Sample {
     let query: Box<[u8]> = engramdb_vector::bytes_of(&query).into();
     let (version, id_bound) = {
         let documents = index.documents.read();
@@ -148,8 +181,20 @@ fn perfect(index: &Arc<Index>, k: usize, query: [f32; 2], among: Option<RoaringB
     };
     let filter = among.as_ref().map(crate::ids::IdSet::new);
     let question = Question { query: &query, filter: filter.as_ref(), id_bound, is_late: &|| false };
-    let rows = field(index).nearest_exactly(&question, k, &RoaringBitmap::new()).expect("never late");
-    Sample { index: index.clone(), field: 0, version, query, k, ef: k, among, rows }
+    let rows = rows(field(index), &question);
+    Sample { index: index.clone(), field: 0, version, query, k, ef: k, among, rows, too_coarse: false }
+}
+
+/// One that has missed nothing.
+fn perfect(index: &Arc<Index>, k: usize, query: [f32; 2], among: Option<RoaringBitmap>) -> Sample {
+    sample(index, k, query, among, |field, question| {
+        field.nearest_exactly(question, k, &RoaringBitmap::new()).expect("never late")
+    })
+}
+
+/// One as it is.
+fn walked(index: &Arc<Index>, k: usize, query: [f32; 2]) -> Sample {
+    sample(index, k, query, None, |field, question| field.nearest(question, k, k).neighbors)
 }
 
 fn audited(sample: &Sample) -> Tally {
@@ -210,4 +255,53 @@ fn documents_that_changed_are_left_out_on_both_sides() {
     assert_eq!(audited(&sample).wanted, 9);
     (0..5_000).for_each(|_| set(&index, 3, [3.0, 0.0]));
     assert!(matches!(audit(&sample, &|| true), Audit::Stale));
+}
+
+/// Time stands still, and costs nothing.
+struct Still;
+
+impl Clock for Still {
+    fn wall_ms(&self) -> u64 {
+        0
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn nodes_without_links_are_noticed_and_linked_again() {
+    const WIDTH: usize = 45;
+    let points: Vec<[f32; 2]> =
+        (0..WIDTH * WIDTH).map(|at| [(at % WIDTH) as f32, (at / WIDTH) as f32]).collect();
+    let index = index_of(&points);
+    let structure = field(&index).structure();
+    let graph = structure.graph().expect("a graph");
+    let queries: Vec<[f32; 2]> =
+        (0..16).map(|at| [5.2 + 10.0 * (at % 4) as f32, 5.1 + 10.0 * (at / 4) as f32]).collect();
+    assert!(queries.iter().all(|&query| audited(&walked(&index, 10, query)) == tally(10, [0; 3])));
+    // Four of those around each of the queries.
+    let at = |[x, y]: [f32; 2]| y as u32 * WIDTH as u32 + x as u32;
+    let around = |query| [0, 2, WIDTH as u32, 2 * WIDTH as u32 + 1].map(|offset| at(query) - 1 + offset);
+    let lost =
+        queries.iter().flat_map(|&query| around(query)).filter(|&id| graph.plant_unreachable(id)).count();
+    assert!(lost > 60, "{lost}");
+    assert!(!graph.check().is_sound());
+    let env = Env { clock: Arc::new(Still), ..Env::system() };
+    let auditor = crate::live::Auditor::start(env, Arc::default(), false);
+    let is_done = |report: LiveReport, number: u64| report.repairs > 0 || report.tally.samples > number;
+    for (number, &query) in (0..).zip(&queries) {
+        let sample = walked(&index, 10, query);
+        if number == 0 {
+            assert!(audited(&sample).missed[Cause::Graph as usize] >= 2);
+        }
+        auditor.handle().offer(sample);
+        while !is_done(field(&index).live.report(Duration::ZERO), number) {}
+    }
+    while field(&index).live.report(Duration::ZERO).repairs == 0 {}
+    assert!(graph.check().is_sound());
+    for &query in &queries {
+        assert_eq!(audited(&walked(&index, 10, query)), tally(10, [0; 3]));
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// An audit counts for so many buckets, an hour.
 const BUCKETS: usize = 12;
-const BUCKET: Duration = Duration::from_secs(60 * 60 / BUCKETS as u64);
+pub const BUCKET: Duration = Duration::from_secs(60 * 60 / BUCKETS as u64);
 
 /// Why a search missed a row that it should have had (live/mod.rs has the table).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,31 @@ impl Cause {
     }
 }
 
+/// What is wrong with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// Recall is below the bound, and this is why most rows were missed.
+    Recall(Cause),
+    /// Most searches find that codes say too little, and go by the vectors: that finds the rows, and takes longer.
+    CoarseCodes,
+}
+
+impl Warning {
+    pub fn name(self) -> &'static str {
+        match self {
+            Warning::Recall(cause) => cause.name(),
+            Warning::CoarseCodes => "coarse-codes",
+        }
+    }
+}
+
 /// Rows of audited searches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Searches that were audited.
     pub samples: u64,
+    /// Those of them that went by the vectors because codes were too coarse.
+    pub coarse: u64,
     /// Rows that the exact answers had.
     pub wanted: u64,
     /// Those of them that the searches had too. A row as far as the last wanted one is as good as that.
@@ -57,6 +77,7 @@ impl Tally {
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Tally) {
         self.samples += other.samples;
+        self.coarse += other.coarse;
         self.wanted += other.wanted;
         self.found += other.found;
         self.missed.iter_mut().zip(other.missed).for_each(|(missed, more)| *missed += more);

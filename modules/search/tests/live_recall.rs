@@ -4,7 +4,7 @@
 mod harness;
 
 use engramdb_engine::env::Clock;
-use harness::{Server, Ticking, blob};
+use harness::{Server, blob};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -36,6 +36,27 @@ impl Clock for Moved {
 
     fn thread_cpu(&self) -> Duration {
         Duration::ZERO
+    }
+}
+
+/// As `Moved`, but each look at its thread's time takes a millisecond of that.
+#[derive(Default)]
+struct Busy {
+    time: Moved,
+    asked: AtomicU64,
+}
+
+impl Clock for Busy {
+    fn wall_ms(&self) -> u64 {
+        self.time.wall_ms()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.time.monotonic()
+    }
+
+    fn thread_cpu(&self) -> Duration {
+        Duration::from_millis(self.asked.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -83,8 +104,8 @@ impl tracing::Subscriber for Log {
     fn exit(&self, _span: &span::Id) {}
 }
 
-/// Components of about a normal distribution, the same for the same number.
-fn normal(number: u32) -> Vec<f32> {
+/// Components of about a normal distribution around a mean, the same for the same number.
+fn normal_at(number: u32, dimension: usize, mean: f32) -> Vec<f32> {
     let mut state = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5851_F42D_4C95_7F2D;
     let mut uniform = || {
         state ^= state << 13;
@@ -92,7 +113,11 @@ fn normal(number: u32) -> Vec<f32> {
         state ^= state << 17;
         (state >> 40) as f32 / (1 << 24) as f32
     };
-    (0..DIMENSION).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect()
+    (0..dimension).map(|_| mean + (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect()
+}
+
+fn normal(number: u32) -> Vec<f32> {
+    normal_at(number, DIMENSION, 0.0)
 }
 
 /// The same rows in a graph and in a flat index.
@@ -115,7 +140,11 @@ fn loaded(clock: Arc<dyn Clock>, graph: &str) -> Server {
 
 /// The keys of the ten nearest.
 fn search(server: &Server, index: &str, number: u32, attributes: &str) -> Vec<String> {
-    let query = blob(&normal(1_000_000 + number));
+    search_for(server, index, &normal(1_000_000 + number), attributes)
+}
+
+fn search_for(server: &Server, index: &str, query: &[f32], attributes: &str) -> Vec<String> {
+    let query = blob(query);
     let ask = format!("*=>[KNN 10 @v $q {attributes}]");
     let words: [&[u8]; 7] =
         [b"FT.SEARCH", index.as_bytes(), ask.as_bytes(), b"NOCONTENT", b"PARAMS", b"2", b"q"];
@@ -137,10 +166,14 @@ fn count(server: &Server, index: &str, name: &str) -> u64 {
 
 /// Searches, and waits until the sample was audited or dropped.
 fn search_audited(server: &Server, index: &str, number: u32, attributes: &str) -> Vec<String> {
-    let names = ["samples", "samples_dropped", "samples_stale"];
-    let counted = || names.map(|name| count(server, index, name)).iter().sum::<u64>();
+    audited(server, index, || search(server, index, number, attributes))
+}
+
+fn audited(server: &Server, index: &str, search: impl FnOnce() -> Vec<String>) -> Vec<String> {
+    let names = ["samples", "samples_dropped", "samples_stale", "repairs"];
+    let counted = || names.map(|name| count(server, index, name));
     let before = counted();
-    let found = search(server, index, number, attributes);
+    let found = search();
     while counted() == before {}
     found
 }
@@ -164,6 +197,7 @@ fn the_figure_is_the_recall_of_the_searches() {
     let section = server.line("TEST.INFO");
     let line = format!("db=0,index=figure,field=v,recall={figure:.4},samples=200,");
     assert!(section.contains(&line), "{section}");
+    server.line("FT.CONFIG SET LIVE_RECALL_EVERY 0");
     let query = blob(&normal(7));
     let words = "FT.PROFILE figure SEARCH QUERY '*=>[KNN 10 @v $q]' PARAMS 2 q";
     let profile = server.line_with(words, &[&query]);
@@ -200,12 +234,16 @@ fn a_low_recall_is_warned_of_with_its_cause_until_it_is_higher() {
 
 #[test]
 fn what_is_beyond_the_budget_is_dropped() {
-    // Each look at the clock takes a millisecond, of the audits' time too: an audit costs at least one.
-    let server = loaded(Arc::new(Ticking::by_millisecond()), "busy");
+    let clock = Arc::new(Busy::default());
+    let server = loaded(clock.clone(), "busy");
     (0..50).for_each(|number| _ = search_audited(&server, "busy", number, ""));
-    let (samples, dropped) = (count(&server, "busy", "samples"), count(&server, "busy", "samples_dropped"));
-    assert_eq!(samples + dropped, 50);
-    assert!(samples >= 1 && dropped > 0, "{samples} {dropped}");
+    let counts = || (count(&server, "busy", "samples"), count(&server, "busy", "samples_dropped"));
+    assert_eq!(counts(), (1, 49), "an audit owes its time");
+    // It took a millisecond, which is there again after 100 of them.
+    clock.time.advance(Duration::from_millis(100));
+    (50..52).for_each(|number| _ = search_audited(&server, "busy", number, ""));
+    assert_eq!(counts(), (2, 50));
+    assert!(server.line("TEST.INFO").contains("search_live_recall_cpu_ms:2 "));
 }
 
 #[test]
@@ -248,4 +286,48 @@ fn settings_are_numbers_within_bounds() {
             assert_eq!(set(&format!("{name} {value}")), error);
         }
     }
+}
+
+#[test]
+fn codes_that_data_have_left_behind_are_warned_of_and_made_anew() {
+    const DIMENSION: usize = 128;
+    log();
+    let server = Server::with_clock(Arc::new(Moved::default()));
+    let tail = "TYPE FLOAT32 DIM 128 DISTANCE_METRIC L2";
+    for (name, words) in [("moved", format!("HNSW 6 {tail}")), ("flat", format!("FLAT 6 {tail}"))] {
+        assert_eq!(server.line(&format!("FT.CREATE {name} PREFIX 1 d: SCHEMA v VECTOR {words}")), "OK");
+    }
+    for number in 0..9_000 {
+        let mean = if number < 1_000 { 0.0 } else { 20.0 };
+        server.hset(&format!("d:{number}"), &[("v", &blob(&normal_at(number, DIMENSION, mean)))]);
+    }
+    while !server.line("FT.INFO moved").contains(r#""pending_mutations", 0"#) {}
+    assert_eq!(server.line("FT.CONFIG SET LIVE_RECALL_EVERY 1"), "OK");
+    let recall = |count: u32| {
+        let mut found = 0;
+        for number in 0..count {
+            let query = normal_at(1_000_000 + number, DIMENSION, 20.0);
+            let exact = search_for(&server, "flat", &query, "");
+            let rows = audited(&server, "moved", || search_for(&server, "moved", &query, ""));
+            found += rows.iter().filter(|row| exact.contains(row)).count();
+        }
+        found as f64 / f64::from(10 * count)
+    };
+    let before = recall(10);
+    while count(&server, "moved", "repairs") == 0 {}
+    let lines = log_of("moved");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let warning =
+        "WARN index moved, field v: 10 of 10 searches could not rely on the codes and went by the vectors";
+    assert!(lines[0].starts_with(warning), "{lines:?}");
+    assert!(lines[1].starts_with("INFO index moved, field v: made new codes"), "{lines:?}");
+    assert_eq!(live(&server, "moved", "recall"), "N/A", "older samples say nothing about the new codes");
+    let after = recall(100);
+    let figure: f64 = live(&server, "moved", "recall").parse().expect("a number");
+    assert!((figure - after).abs() <= 0.02, "{figure} is not {after}");
+    assert!(before > 0.88, "searches that could not rely on the codes were right all the same: {before}");
+    assert!(after > 0.88, "{before} before, {after} after");
+    let coarse = count(&server, "moved", "samples_codes_too_coarse");
+    assert!(coarse < 10, "they rely on them again: {coarse}");
+    assert_eq!(live(&server, "moved", "warning"), "none");
 }

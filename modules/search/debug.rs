@@ -1,0 +1,77 @@
+//! FT.DEBUG: looks into an index, for operators and tests. RediSearch has many actions, of its own structures; here there is
+//! one, of ours: CHECK_GRAPH walks over the whole graph of a vector field and reports what searches cannot reach.
+//!
+//! The walk takes time in proportion to the graph, so it is done in the search pool. Searches go on meanwhile; mutations wait in
+//! the field's tail.
+
+use crate::index::Index;
+use crate::module::SearchModule;
+use engramdb_engine::command::{Args, CommandError, Finish, Job, Reply, Stage};
+use engramdb_engine::view::View;
+use engramdb_vector::GraphCheck;
+use std::sync::Arc;
+
+const ACTIONS: [&str; 1] = ["CHECK_GRAPH"];
+
+pub fn debug(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    if args.is(1, "HELP") && args.len() == 2 {
+        reply.array(ACTIONS.len());
+        ACTIONS.iter().for_each(|action| reply.simple(action));
+        return Ok(Stage::Done);
+    }
+    if !args.is(1, "CHECK_GRAPH") {
+        let action = crate::error::text(args[1]);
+        return Err(CommandError::new(format!("ERR unknown subcommand '{action}'. Try FT.DEBUG HELP.")));
+    }
+    if args.len() != 4 {
+        let text = "ERR wrong number of arguments for 'FT.DEBUG|CHECK_GRAPH' command";
+        return Err(CommandError::of(text));
+    }
+    let index = view.module::<SearchModule>().index(view.database(), args[2]).ok_or_else(|| {
+        view.whole_keyspace();
+        CommandError::of("Can not create a search ctx")
+    })?;
+    view.wait_for(index.last_lsn());
+    let is_graph = |&field: &usize| {
+        index.vectors[field].as_ref().is_some_and(|vectors| vectors.structure().graph().is_some())
+    };
+    let field = index.definition.field(args[3]).filter(is_graph);
+    let field = field.ok_or(CommandError::of("Vector index not found"))?;
+    let index = index.clone();
+    let job: Job = Box::new(move || {
+        let vectors = index.vectors[field].as_ref().expect("a vector field");
+        let check = vectors.structure().graph().expect("a graph").check();
+        let pending = vectors.pending();
+        let finish: Finish = Box::new(move |_view, reply| {
+            write(&index, &check, pending, reply);
+            Ok(())
+        });
+        finish
+    });
+    Ok(Stage::Offload(job))
+}
+
+fn write(index: &Arc<Index>, check: &GraphCheck, pending: usize, reply: &mut dyn Reply) {
+    let counts = [
+        ("sound", usize::from(check.is_sound())),
+        ("live", check.live),
+        ("pending_mutations", pending),
+        ("places", check.places),
+        ("members", check.members),
+        ("unreachable", check.unreachable),
+        ("unkept", check.unkept),
+        ("linked_by_copies_only", check.linked_by_copies_only),
+        ("dangling", check.dangling),
+        ("lost_members", check.lost_members),
+    ];
+    reply.map(counts.len() + 1);
+    for (name, count) in counts {
+        reply.bulk(name.as_bytes());
+        reply.integer(count as i64);
+    }
+    reply.bulk(b"unreachable_keys");
+    let documents = index.documents.read();
+    let keys: Vec<&[u8]> = check.unreachable_ids.iter().filter_map(|&id| documents.key(id)).collect();
+    reply.array(keys.len());
+    keys.iter().for_each(|key| reply.bulk(key));
+}
