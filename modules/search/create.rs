@@ -171,6 +171,13 @@ fn field(words: &mut Options<'_>) -> Parsed<Field> {
 
 /// Reads one option behind a field's type; false where the next word begins another field.
 fn field_option(words: &mut Options<'_>, field: &mut Field) -> Parsed<bool> {
+    if words.take("INDEXMISSING") {
+        field.index_missing = true;
+        return Ok(true);
+    }
+    if matches!(field.kind, FieldKind::Vector(_)) {
+        return Ok(false);
+    }
     if words.take("SORTABLE") {
         field.sortable = true;
         // What is compared as it is, is kept as it is.
@@ -180,10 +187,6 @@ fn field_option(words: &mut Options<'_>, field: &mut Field) -> Parsed<bool> {
     }
     if words.take("NOINDEX") {
         field.no_index = true;
-        return Ok(true);
-    }
-    if words.take("INDEXMISSING") {
-        field.index_missing = true;
         return Ok(true);
     }
     match &mut field.kind {

@@ -9,7 +9,7 @@ use crate::recovery;
 use crate::restoring::{Followers, Restoring};
 use crate::saved::{self, AllSaved};
 use crate::schema::{self, Definition};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::workers::Workers;
 use engramdb_engine::effect::{Effect, Record};
 use engramdb_engine::env::Env;
@@ -276,6 +276,14 @@ impl Module for SearchModule {
 
     fn is_overloaded(&self) -> bool {
         self.indexes().any(|(_, index)| index.is_overloaded())
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        settings::all(&self.settings)
+    }
+
+    fn set_setting(&self, name: &str, value: &str, is_trial: bool) -> Option<Result<(), String>> {
+        settings::set_by_config(&self.settings, name, value, is_trial)
     }
 
     fn memory_bytes(&self) -> usize {

@@ -81,7 +81,7 @@ pub struct Request {
     pub keeps_stop_words: bool,
     /// FORMAT EXPAND, and the dialect that it needs.
     pub expands: bool,
-    dialect: u32,
+    dialect: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -103,11 +103,11 @@ pub enum Timeout {
 impl Request {
     /// FORMAT EXPAND is of JSON documents, which there are none of; what is wrong with it is told in RediSearch's order.
     pub fn check_format(&self, is_resp3: bool) -> Result<(), SearchError> {
-        match (self.expands, is_resp3, self.dialect) {
-            (false, ..) => Ok(()),
-            (true, false, _) => Err(Kind::ExpandNeedsResp3.error()),
-            (true, true, ..=2) => Err(Kind::ExpandNeedsDialect.error()),
-            (true, true, _) => Err(Kind::ExpandNeedsJson.error()),
+        match (is_resp3, self.dialect) {
+            _ if !self.expands => Ok(()),
+            (_, Some(..=2)) | (true, None) => Err(Kind::ExpandNeedsDialect.error()),
+            (false, _) => Err(Kind::ExpandNeedsResp3.error()),
+            (true, _) => Err(Kind::ExpandNeedsJson.error()),
         }
     }
 }
@@ -118,7 +118,7 @@ pub fn is_language(word: &[u8]) -> bool {
 
 /// The options, and where the values of the query's parameters stand.
 pub fn parse<'a>(args: Args<'a>) -> Result<(Request, Parameters<'a>), SearchError> {
-    let mut request = Request { limit: 10, dialect: 2, ..Request::default() };
+    let mut request = Request { limit: 10, ..Request::default() };
     let mut parameters = Parameters::default();
     let mut words = args.options(3);
     while !words.is_done() {
@@ -225,7 +225,7 @@ fn of_query<'a>(
     } else if words.take("DIALECT") {
         let dialect = words.word().map_err(|_| Kind::NeedsArgument.of(b"DIALECT"))?;
         let dialect = whole_number(dialect).filter(|dialect| (1..=4).contains(dialect));
-        request.dialect = dialect.ok_or(Kind::BadDialect.error())?;
+        request.dialect = Some(dialect.ok_or(Kind::BadDialect.error())?);
     } else if words.take("TIMEOUT") {
         let milliseconds = words.word().map_err(|_| Kind::NeedsTimeout.error())?;
         let milliseconds = whole_number(milliseconds).ok_or(Kind::BadTimeout.error())?;

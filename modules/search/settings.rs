@@ -1,4 +1,5 @@
-//! FT.CONFIG: options of the search module that clients ask for, with what holds here; some of them can be set.
+//! FT.CONFIG, and what CONFIG knows of the search module: options that clients ask for, with what holds here. Some of
+//! them can be set.
 //!
 //! What is set holds until the process ends, as in RediSearch.
 
@@ -89,6 +90,8 @@ impl Settings {
 
 struct Setting {
     name: &'static str,
+    /// What CONFIG calls it.
+    config_name: &'static str,
     description: &'static str,
     kind: Kind,
 }
@@ -102,52 +105,67 @@ enum Kind {
     Share(fn(&Settings) -> &AtomicU64),
 }
 
-const fn fixed(name: &'static str, value: &'static str, description: &'static str) -> Setting {
-    Setting { name, description, kind: Kind::Fixed(value) }
+const fn fixed(names: [&'static str; 2], value: &'static str, description: &'static str) -> Setting {
+    Setting { name: names[0], config_name: names[1], description, kind: Kind::Fixed(value) }
 }
 
 /// Descriptions are RediSearch's, where it has the setting.
 const SETTINGS: &[Setting] = &[
     Setting {
         name: "TIMEOUT",
+        config_name: "search-timeout",
         description: "Query (search) timeout",
         kind: Kind::Count(u64::MAX, |settings| &settings.timeout_ms),
     },
     fixed(
-        "DEFAULT_DIALECT",
+        ["DEFAULT_DIALECT", "search-default-dialect"],
         "2",
         "Set RediSearch default dialect version throught the lifetime of the server.",
     ),
-    fixed("MAXSEARCHRESULTS", "1000000", "Maximum number of results from ft.search command"),
-    fixed("MAXAGGREGATERESULTS", "1000000", "Maximum number of results from ft.aggregate command"),
+    fixed(
+        ["MAXSEARCHRESULTS", "search-max-search-results"],
+        "1000000",
+        "Maximum number of results from ft.search command",
+    ),
+    fixed(
+        ["MAXAGGREGATERESULTS", "search-max-aggregate-results"],
+        "1000000",
+        "Maximum number of results from ft.aggregate command",
+    ),
     Setting {
         name: "ON_TIMEOUT",
+        config_name: "search-on-timeout",
         description: "Action to perform when search timeout is exceeded (choose RETURN or FAIL)",
         kind: Kind::Words(&["return", "fail"], |settings| &settings.on_timeout),
     },
-    fixed("MINPREFIX", "1", "Set the minimum prefix for expansions (`*`)"),
+    fixed(["MINPREFIX", "search-min-prefix"], "1", "Set the minimum prefix for expansions (`*`)"),
     Setting {
         name: "PARTIAL_RESULTS",
+        config_name: "search-partial-results",
         description: "Whether an index that is still being built answers with what it has",
         kind: Kind::Words(&["no", "yes"], |settings| &settings.partial_results),
     },
     Setting {
         name: "ERROR_STYLE",
+        config_name: "search-error-style",
         description: "Error texts of RediSearch up to 8.6 (plain), or with code words as from 8.8 on (codes)",
         kind: Kind::Words(&["plain", "codes"], |settings| &settings.error_style),
     },
     Setting {
         name: "RESP3_FORMAT",
+        config_name: "search-resp3-format",
         description: "Replies in RESP3: maps, flat as in RESP2, or flat for valkey-glide only (auto)",
         kind: Kind::Words(&["auto", "map", "flat"], |settings| &settings.resp3_format),
     },
     Setting {
         name: "LIVE_RECALL_EVERY",
+        config_name: "search-live-recall-every",
         description: "Of how many searches over graphs one is answered exactly as well, to know their recall; 0 for none",
         kind: Kind::Count(1_000_000_000, |settings| &settings.live_recall_every),
     },
     Setting {
         name: "LIVE_RECALL_BOUND",
+        config_name: "search-live-recall-bound",
         description: "The live recall below which there is a warning",
         kind: Kind::Share(|settings| &settings.live_recall_bound),
     },
@@ -164,28 +182,37 @@ impl Setting {
     }
 
     fn set(&self, settings: &Settings, value: &[u8]) -> Result<(), SearchError> {
+        if let Some((place, number)) = self.read(settings, value)? {
+            place.store(number, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// What a value is stored as, and where; `None` where it is the only one.
+    fn read<'s>(
+        &self,
+        settings: &'s Settings,
+        value: &[u8],
+    ) -> Result<Option<(&'s AtomicU64, u64)>, SearchError> {
         match self.kind {
-            Kind::Fixed(fixed) if value.eq_ignore_ascii_case(fixed.as_bytes()) => Ok(()),
+            Kind::Fixed(fixed) if value.eq_ignore_ascii_case(fixed.as_bytes()) => Ok(None),
             Kind::Fixed(fixed) => Err(Wrong::SettingFixed.with([self.name.into(), fixed.into()])),
             Kind::Words(words, place) => {
                 let word = words.iter().position(|word| value.eq_ignore_ascii_case(word.as_bytes()));
                 let word = word.ok_or_else(|| Wrong::SettingValue.with([self.name.into()]))?;
-                place(settings).store(word as u64, Ordering::Relaxed);
-                Ok(())
+                Ok(Some((place(settings), word as u64)))
             }
             Kind::Count(most, place) => {
                 let number: i128 = whole_number(value).ok_or_else(|| unreadable(error::CONVERSION))?;
                 let number = u64::try_from(number).ok().filter(|number| *number <= most);
-                place(settings).store(number.ok_or_else(|| unreadable(error::BOUNDS))?, Ordering::Relaxed);
-                Ok(())
+                Ok(Some((place(settings), number.ok_or_else(|| unreadable(error::BOUNDS))?)))
             }
             Kind::Share(bits) => {
                 let share = parse_double(value).ok_or_else(|| unreadable(error::CONVERSION))?;
                 if !(0.0..=1.0).contains(&share) {
                     return Err(unreadable(error::BOUNDS));
                 }
-                bits(settings).store(f64::to_bits(share), Ordering::Relaxed);
-                Ok(())
+                Ok(Some((bits(settings), f64::to_bits(share))))
             }
         }
     }
@@ -196,15 +223,33 @@ fn unreadable(cause: &str) -> SearchError {
     Wrong::SettingNumber.with([cause.into()])
 }
 
+/// All settings, by the names that CONFIG has for them.
+pub fn all(settings: &Settings) -> Vec<(&'static str, String)> {
+    SETTINGS.iter().map(|setting| (setting.config_name, setting.value(settings))).collect()
+}
+
+/// Sets, or tries to set, what CONFIG calls so; see `Module::set_setting`.
+pub fn set_by_config(
+    settings: &Settings,
+    name: &str,
+    value: &str,
+    is_trial: bool,
+) -> Option<Result<(), String>> {
+    let setting = SETTINGS.iter().find(|setting| setting.config_name == name)?;
+    let value = value.as_bytes();
+    let set = if is_trial { setting.read(settings, value).map(|_| ()) } else { setting.set(settings, value) };
+    Some(set.map_err(|error| error.in_style(Style::Plain).text().to_owned()))
+}
+
 /// FT.CONFIG.
 pub fn config(settings: &Settings, args: Args<'_>, reply: &mut dyn Reply) -> Result<(), SearchError> {
-    // Clients know the options by their older names, and by those of CONFIG: search-on-timeout.
-    let wanted = args.word(2).to_ascii_uppercase();
-    let wanted = wanted.strip_prefix(b"SEARCH-").unwrap_or(&wanted);
-    let is_wanted =
-        |name: &str| name.bytes().eq(wanted.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }));
-    let known: Vec<&Setting> =
-        SETTINGS.iter().filter(|setting| wanted == b"*" || is_wanted(setting.name)).collect();
+    // Clients know the options by their older names, and by those of CONFIG.
+    let wanted = args.word(2);
+    let is_wanted = |setting: &&Setting| {
+        let short = setting.config_name.trim_start_matches("search-");
+        wanted == b"*" || [setting.name, setting.config_name, short].iter().any(|name| args.is(2, name))
+    };
+    let known: Vec<&Setting> = SETTINGS.iter().filter(is_wanted).collect();
     if args.is(1, "GET") || args.is(1, "HELP") {
         tell(settings, &known, args.is(1, "HELP"), reply);
     } else if !args.is(1, "SET") {

@@ -87,6 +87,17 @@ pub trait Module: Any + Send + Sync {
         0
     }
 
+    /// What CONFIG shows of the module: names and values.
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Sets what CONFIG SET names, or only tries whether it can be. `None` where the module has no such setting; an error
+    /// says what is wrong with the value.
+    fn set_setting(&self, _name: &str, _value: &str, _is_trial: bool) -> Option<Result<(), String>> {
+        None
+    }
+
     /// Sections of INFO: name, and lines of field and value.
     fn info(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
         Vec::new()

@@ -161,3 +161,35 @@ fn an_index_is_described_in_redisearch_order() {
         }
     }
 }
+
+#[test]
+fn settings_are_known_to_config_too() {
+    let (_served, mut client) = shop();
+    assert_eq!(ask(&mut client, "CONFIG GET search-timeout"), r#"["search-timeout", "500"]"#);
+    for (line, reply) in [
+        ("CONFIG SET search-timeout 100 search-error-style codes", "+\"OK\""),
+        (
+            "CONFIG GET search-timeout search-error-style",
+            r#"["search-timeout", "100", "search-error-style", "codes"]"#,
+        ),
+        ("FT.CONFIG GET TIMEOUT", r#"[["TIMEOUT", "100"]]"#),
+        ("FT.SEARCH none *", "-\"SEARCH_INDEX_NOT_FOUND Index not found: none\""),
+        (
+            "CONFIG SET search-error-style plain search-timeout x",
+            "-\"ERR CONFIG SET failed (possibly related to argument \\'search-timeout\\') - Could not convert argument to expected type\"",
+        ),
+        ("CONFIG GET search-error-style", r#"["search-error-style", "codes"]"#),
+        (
+            "CONFIG SET search-timeout 1 search-timeout 2",
+            "-\"ERR CONFIG SET failed (possibly related to argument \\'search-timeout\\') - duplicate parameter\"",
+        ),
+        (
+            "CONFIG SET search-min-prefix 2",
+            "-\"ERR CONFIG SET failed (possibly related to argument \\'search-min-prefix\\') - MINPREFIX is always 1 in this server\"",
+        ),
+        ("CONFIG SET search-timeout", "-\"ERR wrong number of arguments for \\'config|set\\' command\""),
+        ("CONFIG GET search-timeout", r#"["search-timeout", "100"]"#),
+    ] {
+        assert_eq!(ask(&mut client, line), reply, "{line}");
+    }
+}

@@ -3,7 +3,7 @@
 use super::Node;
 use super::lexer::{Kind, Token};
 use super::open::{self, OpenLeaf, OpenLimit, OpenNumber, Raw, Slot};
-use super::parser::{Parsed, Parser};
+use super::parser::{Follower, Parsed, Parser};
 use super::values::{self, Affix};
 use crate::error::{self, Kind as Wrong, SearchError};
 use crate::schema::{Field, FieldKind};
@@ -52,11 +52,11 @@ impl<'a> Parser<'a> {
         Ok(Node::Missing(place.field))
     }
 
-    pub fn field_leaf(&mut self) -> Parsed<Option<Node>> {
+    pub fn field_leaf(&mut self, follower: Follower) -> Parsed<Option<Node>> {
         let name = self.advance();
         match self.token.kind {
             Kind::Mark(b':') => self.advance(),
-            Kind::Mark(b'|') => return self.several_fields(name),
+            Kind::Mark(b'|') => return self.several_fields(name, follower),
             Kind::Comparison => return self.comparison(name).map(Some),
             _ => return Err(self.syntax()),
         };
@@ -67,7 +67,7 @@ impl<'a> Parser<'a> {
             _ => {
                 let place = self.named(name)?;
                 match self.kind(place) {
-                    FieldKind::Text { .. } => self.text_in(vec![place.field]),
+                    FieldKind::Text { .. } => self.text_in(vec![place.field], follower),
                     _ => Err(self.wrong("TEXT", place)),
                 }
             }
@@ -75,7 +75,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Words in several fields; those that are not TEXT have none.
-    fn several_fields(&mut self, first: Token<'a>) -> Parsed<Option<Node>> {
+    fn several_fields(&mut self, first: Token<'a>, follower: Follower) -> Parsed<Option<Node>> {
         let mut names = vec![first];
         while self.take(b'|') {
             if !matches!(self.token.kind, Kind::Word | Kind::Number) {
@@ -89,7 +89,7 @@ impl<'a> Parser<'a> {
         let fields: Vec<usize> = of_text.map(|place| place.field).collect();
         match fields.is_empty() {
             true => Err(self.wrong("TEXT", places[0])),
-            false => self.text_in(fields),
+            false => self.text_in(fields, follower),
         }
     }
 

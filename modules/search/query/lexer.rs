@@ -106,7 +106,9 @@ impl<'a> Lexer<'a> {
                 Kind::Arrow => &self.text[self.at + 1..(self.at + 3).min(self.text.len())],
                 _ => text,
             };
-            self.last = Token { kind, at: self.at, text, near };
+            // What follows a comparison and is not there is told of where its field stands.
+            let at = if kind == Kind::Comparison { self.last.at } else { self.at };
+            self.last = Token { kind, at, text, near };
             self.at = end;
             return self.last;
         }
@@ -203,7 +205,8 @@ impl<'a> Lexer<'a> {
     fn word_or_number(&self, at: usize) -> Option<(Kind, (usize, usize), usize)> {
         let (word, number) = (self.word_end(at), self.number_end(at).unwrap_or(at));
         let (kind, end) = if number >= word { (Kind::Number, number) } else { (Kind::Word, word) };
-        if end == at {
+        // A lone `_` is punctuation.
+        if end == at || self.text[at..end] == *b"_" {
             return None;
         }
         if self.is_star(end) {

@@ -361,9 +361,9 @@ impl Values<'_> {
     }
 }
 
-/// Reads what is digits; `unreadable` where they are too many.
-pub fn k(digits: &[u8], unreadable: SearchError) -> Parsed<usize> {
-    whole_number(digits).ok_or(unreadable).and_then(check_k)
+/// Reads what is digits.
+pub fn k(digits: &[u8]) -> Parsed<usize> {
+    check_k(whole_number(digits).unwrap_or(usize::MAX))
 }
 
 fn check_k(k: usize) -> Parsed<usize> {

@@ -109,7 +109,7 @@ pub struct Parser<'a> {
 
 /// What may follow a part of a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Follower {
+pub enum Follower {
     Attributes,
     /// Or KNN, because the part is the whole filter.
     Neighbors,
@@ -146,10 +146,10 @@ impl<'a> Parser<'a> {
         error::at(Wrong::Syntax, self.token.at, self.token.near)
     }
 
-    /// A word, a number, or the parameter that is named.
+    /// A word, a number, a quotation, or the parameter that is named.
     pub fn value(&mut self) -> Parsed<Raw<'a>> {
         let raw = match self.token.kind {
-            Kind::Word | Kind::Number => Raw::Text(self.token.text),
+            Kind::Word | Kind::Number | Kind::Quoted => Raw::Text(self.token.text),
             Kind::Parameter => Raw::Word(self.parameters.get(self.token.text)?),
             _ => return Err(self.syntax()),
         };
@@ -226,7 +226,7 @@ impl<'a> Parser<'a> {
             | Kind::Wildcard
             | Kind::Affix { .. } => true,
             Kind::Field => !self.are_fields_named,
-            Kind::Mark(mark) => b"(-~%".contains(&mark),
+            Kind::Mark(mark) => b"(-~%\"".contains(&mark),
             Kind::End | Kind::Arrow | Kind::Comparison => false,
         }
     }
@@ -258,11 +258,15 @@ impl<'a> Parser<'a> {
             }
         }
         let mut node = if self.take(b'(') {
+            // The closing one has a place behind what is inside.
+            if self.depth + 2 >= DEPTH_MAX {
+                return Err(Wrong::TooDeep.error());
+            }
             let node = self.within(1, Self::or)?;
             self.expect(b')')?;
             node
         } else {
-            self.leaf()?
+            self.leaf(follower)?
         };
         while self.token.kind == Kind::Arrow {
             let ahead = self.ahead();
@@ -276,9 +280,9 @@ impl<'a> Parser<'a> {
         Ok(node)
     }
 
-    fn leaf(&mut self) -> Parsed<Option<Node>> {
+    fn leaf(&mut self, follower: Follower) -> Parsed<Option<Node>> {
         match self.token.kind {
-            Kind::Field if !self.are_fields_named => self.field_leaf(),
+            Kind::Field if !self.are_fields_named => self.field_leaf(follower),
             Kind::Word if !self.are_fields_named && self.token.is_keyword("ismissing") => {
                 self.is_missing().map(Some)
             }
@@ -288,9 +292,28 @@ impl<'a> Parser<'a> {
                 let (affix, raw) = self.part()?;
                 self.term(affix, raw).map(Some)
             }
-            Kind::Mark(b'%') => Err(error::unsupported("Fuzzy matching is")),
+            Kind::Mark(b'%') => Err(self.fuzzy()),
+            Kind::Mark(b'"') => {
+                // Never closed: what is no word is where it is noticed.
+                self.advance();
+                while matches!(self.token.kind, Kind::Word | Kind::Number) {
+                    self.advance();
+                }
+                Err(self.syntax())
+            }
             _ => Err(self.syntax()),
         }
+    }
+
+    /// What is wrong with `%word%`, with up to three marks on either side: there is no fuzzy matching.
+    fn fuzzy(&mut self) -> SearchError {
+        let marks = |parser: &mut Self, most: usize| (0..most).take_while(|_| parser.take(b'%')).count();
+        let opening = marks(self, 3);
+        if !matches!(self.token.kind, Kind::Word | Kind::Number | Kind::Parameter) {
+            return self.syntax();
+        }
+        self.advance();
+        if marks(self, opening) < opening { self.syntax() } else { error::unsupported("Fuzzy matching is") }
     }
 
     /// Reads a word, a quotation, a parameter or a pattern of one; text is still escaped.
@@ -343,8 +366,11 @@ impl<'a> Parser<'a> {
             let fields = self.text_fields()?;
             return Ok(Some(Node::Text { fields, text: TextMatch::Term(empty) }));
         }
+        // In a query, unlike in a document, control characters end words.
+        let spaced = |byte: &u8| if byte.is_ascii_control() { b' ' } else { *byte };
+        let inside: Vec<u8> = inside.iter().map(spaced).collect();
         let mut terms = Vec::new();
-        text::tokenize(inside, self.stop_words(), &mut |term| terms.push(term.to_vec()));
+        text::tokenize(&inside, self.stop_words(), &mut |term| terms.push(term.to_vec()));
         self.grow(terms.len())?;
         Ok(match terms.len() {
             0 => None,
@@ -363,11 +389,11 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads words that are looked for in these fields, where the request lets them be.
-    pub fn text_in(&mut self, fields: Vec<usize>) -> Parsed<Option<Node>> {
+    pub fn text_in(&mut self, fields: Vec<usize>, follower: Follower) -> Parsed<Option<Node>> {
         let named = self.wanted(fields.into_iter());
         let outer =
             (std::mem::replace(&mut self.fields, named), std::mem::replace(&mut self.are_fields_named, true));
-        let node = self.within(2, |parser| parser.unary(Follower::Attributes));
+        let node = self.within(2, |parser| parser.unary(follower));
         (self.fields, self.are_fields_named) = outer;
         node
     }

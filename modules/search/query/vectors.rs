@@ -95,8 +95,7 @@ impl<'a> Parser<'a> {
         if self.token.kind != Kind::Parameter && !is_count {
             return Err(self.syntax());
         }
-        let unreadable = self.syntax();
-        Slot::of(self.value()?, |digits| open::k(digits, unreadable))
+        Slot::of(self.value()?, open::k)
     }
 
     /// Reads what may stand in braces behind KNN's brackets; returns another name of the distance, should there be one too

@@ -5,6 +5,7 @@ use crate::config::{self, CONSTANTS, Config, PARAMETERS};
 use crate::stats::Counter;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag, session};
 use engramdb_engine::commands::glob_matches;
+use engramdb_engine::module::Modules;
 use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[container("CONFIG", CONFIG).group("server").docs(
@@ -57,13 +58,16 @@ pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
 ];
 
 fn get(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let of_modules: Vec<(&str, String)> =
+        call.look(|view| view.modules().iter().flat_map(|module| module.settings()).collect());
     let asked = |name: &str| {
         call.args.from(2).iter().any(|pattern| glob_matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
     };
     let config = call.shared.config.read();
     let parameters = PARAMETERS.iter().map(|parameter| (parameter.name, (parameter.get)(&config)));
     let constants = CONSTANTS.iter().map(|(name, value)| (*name, (*value).to_owned()));
-    let found: Vec<(&str, String)> = parameters.chain(constants).filter(|(name, _)| asked(name)).collect();
+    let all = parameters.chain(constants).chain(of_modules);
+    let found: Vec<(&str, String)> = all.filter(|(name, _)| asked(name)).collect();
     drop(config);
     call.reply.map(found.len());
     for (name, value) in found {
@@ -76,20 +80,43 @@ fn get(call: &mut Call<'_, '_, '_>) -> Outcome {
 /// All parameters are changed or none is.
 fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
     let mut config = call.shared.config.read().clone();
-    change(&mut config, call.args)?;
+    let args = call.args;
+    let of_modules = call.look(|view| change(&mut config, view.modules(), args))?;
     call.shared.limits.follow(&config);
     *call.shared.config.write() = config;
+    call.look(|view| {
+        for (name, value) in &of_modules {
+            view.modules().iter().for_each(|module| _ = module.set_setting(name, value, false));
+        }
+    });
     call.reply.ok();
     Ok(())
 }
 
-fn change(config: &mut Config, args: Args<'_>) -> Outcome {
+/// Changes the configuration; returns names and values of what modules are to change, which were tried.
+fn change(
+    config: &mut Config,
+    modules: &Modules,
+    args: Args<'_>,
+) -> Result<Vec<(String, String)>, CommandError> {
     let failed = |name: &str, cause: &str| {
         CommandError::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {cause}"))
     };
     let mut seen: Vec<&str> = Vec::new();
+    let mut of_modules: Vec<(String, String)> = Vec::new();
     for pair in args.from(2).chunks(2) {
         let name = text(pair[0]).to_lowercase();
+        if let [_, value] = pair
+            && let Some(tried) =
+                modules.iter().find_map(|module| module.set_setting(&name, &text(value), true))
+        {
+            tried.map_err(|cause| failed(&name, &cause))?;
+            if of_modules.iter().any(|(other, _)| *other == name) {
+                return Err(failed(&name, "duplicate parameter"));
+            }
+            of_modules.push((name, text(value)));
+            continue;
+        }
         let parameter = config::parameter(&name);
         if parameter.is_none() && CONSTANTS.iter().any(|(constant, _)| *constant == name) {
             return Err(failed(&name, "can't set immutable config"));
@@ -109,7 +136,7 @@ fn change(config: &mut Config, args: Args<'_>) -> Outcome {
         }
         (parameter.set)(config, &text(value)).map_err(|cause| failed(parameter.name, &cause))?;
     }
-    Ok(())
+    Ok(of_modules)
 }
 
 fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {
