@@ -117,6 +117,8 @@ kinds! {
         "SEARCH_SYNTAX Use `INDEXEMPTY` in field creation in order to index and query for empty strings";
     BadNumber: "Invalid numeric value ({}) for parameter `{}`",
         "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value ({}) for parameter `{}`";
+    BadLimitNumber: "Bad {0} range: {1}",
+        "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value ({1}) for parameter `{2}`";
     BadAttributeValue: "Invalid value ({}) for `{}`", "SEARCH_VALUE_BAD Invalid value ({}) for `{}`";
     UnknownAttribute: "Invalid attribute {}", "SEARCH_OPTION_INVALID Invalid attribute {}";
 

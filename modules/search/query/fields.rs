@@ -146,7 +146,9 @@ impl<'a> Parser<'a> {
         }
         self.advance();
         match self.kind(place) {
-            FieldKind::Numeric => Ok(OpenLeaf::Number { field: place.field, least, most }.closed()),
+            FieldKind::Numeric => {
+                Ok(OpenLeaf::Number { field: place.field, least, most, is_range: true }.closed())
+            }
             FieldKind::Geo | FieldKind::GeoShape => Err(error::unsupported("Filters on GEO fields are")),
             _ => Err(self.wrong("NUMERIC", place)),
         }
@@ -205,7 +207,7 @@ impl<'a> Parser<'a> {
             b"<" => (infinity(-1.0), limit(value, true)),
             _ => (limit(value.clone(), false), limit(value, false)),
         };
-        let node = OpenLeaf::Number { field: place.field, least, most }.closed();
+        let node = OpenLeaf::Number { field: place.field, least, most, is_range: false }.closed();
         Ok(if operator == b"!=" { Node::Not(Box::new(node)) } else { node })
     }
 }

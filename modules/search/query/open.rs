@@ -62,10 +62,12 @@ pub enum OpenLeaf {
         affix: Affix,
         word: usize,
     },
+    /// A range, or a comparison.
     Number {
         field: usize,
         least: OpenLimit,
         most: OpenLimit,
+        is_range: bool,
     },
     Range(OpenRange),
 }
@@ -195,7 +197,7 @@ impl<T: Clone> Slot<T> {
 impl OpenLeaf {
     /// The leaf as a node: a closed one if it is a number that waits for nothing.
     pub fn closed(self) -> Node {
-        if let OpenLeaf::Number { field, least, most } = &self
+        if let OpenLeaf::Number { field, least, most, .. } = &self
             && let (Slot::Given(low), Slot::Given(high)) = (&least.number.value, &most.number.value)
         {
             let limit = |open: &OpenLimit, value: f64| Limit {
@@ -260,32 +262,54 @@ impl Values<'_> {
                 }
                 Node::Text { fields: fields.clone(), text: TextMatch::Term(pattern) }
             }
-            OpenLeaf::Number { field, least, most } => {
-                Node::Number { field: *field, least: self.limit(least)?, most: self.limit(most)? }
+            OpenLeaf::Number { field, least, most, is_range } => {
+                let [least, most] = [(least, "lower"), (most, "upper")]
+                    .map(|(limit, end)| self.limit(limit, is_range.then_some(end)));
+                Node::Number { field: *field, least: least?, most: most? }
             }
             OpenLeaf::Range(range) => Node::Range(self.range(range)?),
         })
     }
 
-    fn limit(&self, limit: &OpenLimit) -> Parsed<Limit> {
-        Ok(Limit { value: self.number(&limit.number)?, exclusive: limit.exclusive })
+    /// A limit of a comparison, or of a range, at this end.
+    fn limit(&self, limit: &OpenLimit, end: Option<&str>) -> Parsed<Limit> {
+        let unreadable = |digits: &[u8], name: &[u8]| match end {
+            Some(end) => {
+                Kind::BadLimitNumber.with([end.into(), error::text(digits).into(), error::text(name).into()])
+            }
+            None => unreadable_number(digits, name),
+        };
+        // What a parameter of a range says may exclude itself, as what is written there may.
+        let read = |digits: &[u8]| match digits.strip_prefix(b"(") {
+            Some(digits) if end.is_some() => Some((true, values::number(digits)?)),
+            _ => Some((false, values::number(digits)?)),
+        };
+        let (exclusive, value) = match &limit.number.value {
+            Slot::Given(value) => (false, *value),
+            Slot::Word(word) => self.given(&Slot::Word(*word), read, unreadable)?,
+        };
+        Ok(Limit { value: limit.number.sign * value, exclusive: limit.exclusive || exclusive })
     }
 
     fn number(&self, open: &OpenNumber) -> Parsed<f64> {
-        Ok(open.sign * self.given(&open.value, values::number)?)
+        Ok(open.sign * self.given(&open.value, values::number, unreadable_number)?)
     }
 
-    /// A number, if the parameter that is to be one reads as one.
-    fn given<T: Clone>(&self, slot: &Slot<T>, read: impl Fn(&[u8]) -> Option<T>) -> Parsed<T> {
-        let word = match slot {
-            Slot::Given(number) => return Ok(number.clone()),
-            Slot::Word(word) => word,
-        };
-        let digits = self.words[*word];
-        // A value stands behind its name.
-        read(digits).ok_or_else(|| {
-            Kind::BadNumber.with([error::text(digits).into(), error::text(self.words[*word - 1]).into()])
-        })
+    /// A number, if the parameter that is to be one reads as one; `unreadable` says otherwise, of its value and its name.
+    fn given<T: Clone>(
+        &self,
+        slot: &Slot<T>,
+        read: impl Fn(&[u8]) -> Option<T>,
+        unreadable: impl Fn(&[u8], &[u8]) -> SearchError,
+    ) -> Parsed<T> {
+        match slot {
+            Slot::Given(number) => Ok(number.clone()),
+            // A value stands behind its name.
+            Slot::Word(word) => {
+                let (digits, name) = (self.words[*word], self.words[*word - 1]);
+                read(digits).ok_or_else(|| unreadable(digits, name))
+            }
+        }
     }
 
     fn range(&self, range: &OpenRange) -> Parsed<VectorRange> {
@@ -313,7 +337,7 @@ impl Values<'_> {
         let ef_runtime = knn.ef_runtime.as_ref().map(|slot| slot.value(self.words, count));
         Ok(Knn {
             field: knn.field,
-            k: self.given(&knn.k, whole_number).and_then(check_k)?,
+            k: self.given(&knn.k, whole_number, unreadable_number).and_then(check_k)?,
             vector: self.vector(knn.field, knn.vector)?,
             ef_runtime: ef_runtime.transpose()?,
             alias,
@@ -427,6 +451,10 @@ fn refuse_negative(radius: f64) -> Parsed<()> {
         return Err(error::vector_query(&format!("negative radius ({radius}) given in a range query")));
     }
     Ok(())
+}
+
+fn unreadable_number(digits: &[u8], name: &[u8]) -> SearchError {
+    Kind::BadNumber.with([error::text(digits).into(), error::text(name).into()])
 }
 
 fn invalid_value() -> SearchError {

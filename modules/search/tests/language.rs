@@ -159,6 +159,8 @@ fn ranges_are_read_as_tokens() {
     ] {
         assert_eq!(search(&server, query), found(numbers), "{query}");
     }
+    assert_eq!(ask(&server, b"@n:[$p 10]", b"(0"), found(&[1]));
+    assert_eq!(ask(&server, b"@n:[$p 10]", b"0"), found(&[1, 2]));
     for (query, error) in [
         ("@n:[(5]", "Syntax error at offset 6 near 5"),
         ("@n:[1 2 3]", "Syntax error at offset 9 near 3"),

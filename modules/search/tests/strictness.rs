@@ -222,11 +222,13 @@ fn parameters_stand_wherever_a_value_does_and_are_told_by_name_if_they_are_none(
         assert_eq!(ask(query, "p", value), reply, "{query} with {value}");
     }
     for (query, value) in
-        [("@n:[0 $p]", "many"), ("*=>[KNN $p @v $v]", "2.5"), ("@v:[VECTOR_RANGE $p $v]", "far")]
+        [("@n>=$p", "many"), ("*=>[KNN $p @v $v]", "2.5"), ("@v:[VECTOR_RANGE $p $v]", "far")]
     {
         let error = format!("Invalid numeric value ({value}) for parameter `p`");
         assert_eq!(ask(query, "p", value), error, "{query}");
     }
+    assert_eq!(ask("@n:[0 $p]", "p", "many"), "Bad upper range: many");
+    assert_eq!(ask("@n:[($p 9]", "p", "few"), "Bad lower range: few");
     assert_eq!(ask("@t:$q*", "p", "x"), "No such parameter `q`");
     assert_eq!(
         ask("*=>[NEAREST 2 @v $v]", "p", "x"),
