@@ -2,6 +2,7 @@
 
 use super::audit::{Audit, audit};
 use super::budget::Budget;
+use super::window::Remedy;
 use super::{Cause, LiveRecall, Tally, Verdict, Warning};
 use crate::index::Index;
 use crate::settings::Settings;
@@ -185,37 +186,49 @@ impl Shared {
             Some(Verdict::Recovered(tally)) => {
                 tracing::info!("{name}: live recall is {:.3} again", tally.recall().unwrap_or_default());
             }
-            Some(Verdict::Bad { tally, warning, is_news, is_to_repair }) => {
+            Some(Verdict::Bad { tally, warning, is_news, remedy }) => {
                 if is_news {
                     tracing::warn!("{name}: {}", explanation(&tally, warning, bound));
                 }
-                if is_to_repair {
-                    self.repair(sample, warning, &name);
+                if let Some(remedy) = remedy {
+                    self.repair(sample, remedy, &name);
                 }
             }
         }
     }
 
     /// Lets the graph do something about the cause.
-    fn repair(&self, sample: &Sample, warning: Warning, name: &str) {
+    fn repair(&self, sample: &Sample, remedy: Remedy, name: &str) {
         let structure = sample.vectors().structure();
         let Some(graph) = structure.graph() else { return };
         let began = self.env.clock.monotonic();
         let rest = || self.rest() && !sample.index.is_dropped();
-        let done = match warning {
-            Warning::Recall(Cause::Beam) => None,
-            Warning::Recall(Cause::Codes) | Warning::CoarseCodes => (graph.recode(&rest) == Recoding::Done)
+        let done = match remedy {
+            Remedy::Codes => (graph.recode(&rest) == Recoding::Done)
                 .then(|| "made new codes, around where the data are now,".to_owned()),
-            Warning::Recall(Cause::Graph) => {
+            Remedy::Links => {
                 let joined = graph.rejoin(&rest).filter(|&joined| joined > 0);
                 joined.map(|joined| format!("linked {joined} nodes again that had lost their links"))
             }
         };
         if let Some(done) = done {
             let took = self.env.clock.monotonic().saturating_sub(began);
+            self.forget(sample);
             sample.recall().repaired();
             tracing::info!("{name}: {done} in {} ms", took.as_millis());
         }
+    }
+
+    /// Drops the samples of a field that were taken before it was repaired.
+    fn forget(&self, repaired: &Sample) {
+        let is_other = |sample: &Sample| {
+            let is_same = Arc::ptr_eq(&sample.index, &repaired.index) && sample.field == repaired.field;
+            if is_same {
+                sample.recall().count_dropped();
+            }
+            !is_same
+        };
+        self.waiting.lock().retain(is_other);
     }
 
     /// Leaves the processor to others for a moment; false when the thread is to end.

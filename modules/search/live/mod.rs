@@ -39,7 +39,7 @@ use engramdb_engine::env::Random;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
-use window::{BUCKET, Window};
+use window::{BUCKET, Remedy, Window};
 
 /// Searches per sample unless `LIVE_RECALL_EVERY` says otherwise.
 pub const EVERY_DEFAULT: u64 = 1_000;
@@ -91,8 +91,8 @@ enum Verdict {
         warning: Warning,
         /// The log does not have it yet.
         is_news: bool,
-        /// The index should try to repair itself.
-        is_to_repair: bool,
+        /// What the index should try now.
+        remedy: Option<Remedy>,
     },
     Recovered(Tally),
 }
@@ -156,11 +156,11 @@ impl LiveRecall {
         let is_news = state.warning.is_none();
         state.warning = Some(warning);
         let is_long_ago = state.tried.is_none_or(|tried| now - tried >= BUCKET);
-        let is_to_repair = is_long_ago && warning != Warning::Recall(Cause::Beam);
-        if is_to_repair {
+        let remedy = remedy_of(&tally, warning).filter(|_| is_long_ago);
+        if remedy.is_some() {
             state.tried = Some(now);
         }
-        (is_news || is_to_repair).then_some(Verdict::Bad { tally, warning, is_news, is_to_repair })
+        (is_news || remedy.is_some()).then_some(Verdict::Bad { tally, warning, is_news, remedy })
     }
 
     /// The index has repaired itself.
@@ -184,7 +184,7 @@ impl LiveRecall {
 }
 
 fn is_good(tally: &Tally, bound: f64) -> bool {
-    tally.recall().is_some_and(|recall| recall >= bound) && 2 * tally.coarse <= tally.samples
+    tally.recall().is_some_and(|recall| recall >= bound) && !tally.is_coarse()
 }
 
 /// What is wrong, as far as there are samples enough to say.
@@ -195,6 +195,15 @@ fn warning_of(tally: &Tally, bound: f64) -> Option<Warning> {
     let is_low = tally.wanted >= JUDGED_ROWS_MIN && tally.recall()? < bound;
     match is_low {
         true => Some(Warning::Recall(tally.cause())),
-        false => (2 * tally.coarse > tally.samples).then_some(Warning::CoarseCodes),
+        false => tally.is_coarse().then_some(Warning::CoarseCodes),
+    }
+}
+
+/// What may help. Codes that are too coarse are worth a try whatever else is wrong.
+fn remedy_of(tally: &Tally, warning: Warning) -> Option<Remedy> {
+    match warning {
+        Warning::Recall(Cause::Graph) => Some(Remedy::Links),
+        Warning::Recall(Cause::Codes) | Warning::CoarseCodes => Some(Remedy::Codes),
+        Warning::Recall(Cause::Beam) => tally.is_coarse().then_some(Remedy::Codes),
     }
 }

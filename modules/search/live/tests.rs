@@ -109,7 +109,7 @@ fn a_low_recall_is_said_once_and_so_is_its_recovery() {
     }
     let total = Tally { samples: 10, coarse: 0, wanted: 110, found: 80, missed: [0, 21, 9] };
     let warning = Warning::Recall(Cause::Beam);
-    let first = Verdict::Bad { tally: total, warning, is_news: true, is_to_repair: false };
+    let first = Verdict::Bad { tally: total, warning, is_news: true, remedy: None };
     assert_eq!(live.record(tally(8, [0, 3, 0]), second(20), 0.9), Some(first));
     assert_eq!(live.report(second(20)).warning, Some(warning));
     assert_eq!(live.record(tally(0, [0, 3, 0]), second(21), 0.9), None, "the warning stands");
@@ -124,13 +124,13 @@ fn codes_that_are_of_no_use_are_to_be_repaired_now_and_then() {
     let minute = |minutes: u64| Duration::from_secs(60 * minutes);
     let of_coarse = Tally { coarse: 1, ..tally(10, [0; 3]) };
     let record = |at| match live.record(of_coarse, at, 0.9) {
-        Some(Verdict::Bad { warning, is_news, is_to_repair, .. }) => Some((warning, is_news, is_to_repair)),
+        Some(Verdict::Bad { warning, is_news, remedy, .. }) => Some((warning, is_news, remedy)),
         _ => None,
     };
     (1..JUDGED_SAMPLES_MIN).for_each(|_| assert_eq!(record(minute(1)), None));
-    assert_eq!(record(minute(1)), Some((Warning::CoarseCodes, true, true)));
+    assert_eq!(record(minute(1)), Some((Warning::CoarseCodes, true, Some(Remedy::Codes))));
     assert_eq!(record(minute(5)), None);
-    assert_eq!(record(minute(6)), Some((Warning::CoarseCodes, false, true)), "in vain so far");
+    assert_eq!(record(minute(6)), Some((Warning::CoarseCodes, false, Some(Remedy::Codes))), "in vain so far");
     live.repaired();
     let report = live.report(minute(6));
     assert_eq!((report.tally, report.warning, report.repairs), (Tally::default(), None, 1));
@@ -138,10 +138,12 @@ fn codes_that_are_of_no_use_are_to_be_repaired_now_and_then() {
     // As many misses are misses first.
     let of_both = Tally { coarse: 1, ..tally(1, [9, 0, 0]) };
     let verdicts: Vec<_> = (0..12).filter_map(|_| live.record(of_both, minute(20), 0.9)).collect();
-    let [Verdict::Bad { warning, is_news: true, is_to_repair: true, .. }] = verdicts[..] else {
-        panic!("{verdicts:?}")
-    };
-    assert_eq!(warning, Warning::Recall(Cause::Codes));
+    let [Verdict::Bad { warning, is_news: true, remedy, .. }] = verdicts[..] else { panic!("{verdicts:?}") };
+    assert_eq!((warning, remedy), (Warning::Recall(Cause::Codes), Some(Remedy::Codes)));
+    let beam = Warning::Recall(Cause::Beam);
+    assert_eq!(remedy_of(&of_both, beam), Some(Remedy::Codes), "coarse codes are worth a try in any case");
+    assert_eq!(remedy_of(&tally(1, [0, 9, 0]), beam), None);
+    assert_eq!(remedy_of(&tally(1, [0, 0, 9]), Warning::Recall(Cause::Graph)), Some(Remedy::Links));
 }
 
 /// An index of one vector field, as it is when nothing is pending.

@@ -45,6 +45,15 @@ impl Warning {
     }
 }
 
+/// What an index can do for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// To make its codes anew.
+    Codes,
+    /// To link nodes again.
+    Links,
+}
+
 /// Rows of audited searches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -64,6 +73,11 @@ impl Tally {
     /// From 0 to 1; `None` if nothing was wanted.
     pub fn recall(&self) -> Option<f64> {
         (self.wanted > 0).then(|| self.found as f64 / self.wanted as f64)
+    }
+
+    /// Do most searches find the codes too coarse?
+    pub fn is_coarse(&self) -> bool {
+        2 * self.coarse > self.samples
     }
 
     /// Of most of the missed rows.

@@ -56,10 +56,10 @@ impl Hnsw {
         if self.store.centre().is_none() {
             return Recoding::NoCodes;
         }
+        let Some(centre) = self.better_centre() else { return Recoding::AsGood };
         // Not for what will be freed soon.
         self.compact();
         let _sweep = self.repair.hold();
-        let Some(centre) = self.better_centre() else { return Recoding::AsGood };
         {
             let _gate = self.gate.write();
             self.store.begin_recoding(centre);
