@@ -271,6 +271,7 @@ impl Module for SearchModule {
     }
 
     fn stopping(&self) {
+        self.auditor.stop();
         self.indexes().for_each(|(_, index)| index.give_up());
     }
 

@@ -101,6 +101,16 @@ impl Auditor {
         self.handle.clone()
     }
 
+    /// Takes no more samples, and ends an audit or a repair after its slice: graphs may be waiting to be saved.
+    pub fn stop(&self) {
+        let shared = &self.handle.0;
+        let mut waiting = shared.waiting.lock();
+        shared.stopped.store(true, Ordering::Relaxed);
+        waiting.clear();
+        drop(waiting);
+        shared.offered.notify_all();
+    }
+
     /// Processor time that audits have taken.
     pub fn spent_ms(&self) -> u64 {
         self.handle.0.spent_us.load(Ordering::Relaxed) / 1_000
@@ -109,12 +119,7 @@ impl Auditor {
 
 impl Drop for Auditor {
     fn drop(&mut self) {
-        let shared = &self.handle.0;
-        let mut waiting = shared.waiting.lock();
-        shared.stopped.store(true, Ordering::Relaxed);
-        waiting.clear();
-        drop(waiting);
-        shared.offered.notify_all();
+        self.stop();
         // A thread that panicked has said so already.
         self.thread.take().map(JoinHandle::join);
     }

@@ -66,6 +66,10 @@ impl Hnsw {
         }
         let stamp = self.store.scratches().advance();
         let is_whole = self.await_searches(stamp, rest) && self.recode_all(rest);
+        // They read codes, which the next insertion may write.
+        while !self.store.scratches().all_after(stamp) {
+            std::thread::yield_now();
+        }
         {
             let _gate = self.gate.write();
             // SAFETY: `recode_all` has gone over all slots that there were at `begin_recoding`, after the searches that had
