@@ -1,8 +1,8 @@
 //! A saved graph answers as before, and a damaged one is refused.
 
 use engramdb_vector::{
-    Hnsw, HnswParameters, LoadError, Metric, Quantization, RangeRequest, VectorIndex, bytes_of, distance,
-    fuzz_load,
+    Hnsw, HnswParameters, LoadError, Metric, Quantization, RangeRequest, Recoding, VectorIndex, bytes_of,
+    distance, fuzz_load,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -64,6 +64,27 @@ fn a_loaded_graph_gives_the_same_answers_and_goes_on_living() {
             assert_eq!(loaded.distance(id, vector), Some(distance(metric, vector, vector)));
         }
         assert!(loaded.compact());
+    }
+}
+
+#[test]
+fn a_graph_whose_codes_were_made_anew_comes_back_with_those() {
+    for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
+        let index = lived_in(metric, Quantization::Bits4, CODED);
+        let moved = |vector: &[f32]| vector.iter().map(|x| x + 30.0).collect::<Vec<f32>>();
+        for (id, vector) in (0..).zip(clustered(CODED, 12, 20, 63)) {
+            index.put(id, &moved(&vector));
+        }
+        assert_eq!(index.recode(&|| true), Recoding::Done, "{metric:?}");
+        let bytes = saved(&index);
+        assert!(has_codes(&bytes));
+        let loaded = loaded(&bytes, &index);
+        for query in clustered(50, 12, 20, 62) {
+            let query = moved(&query);
+            assert_eq!(search(&loaded, &query, 10, 40), search(&index, &query, 10, 40));
+        }
+        assert_eq!(loaded.recode(&|| true), Recoding::AsGood, "{metric:?}");
+        assert_whole(&loaded);
     }
 }
 
