@@ -86,6 +86,12 @@ impl SearchModule {
         }
     }
 
+    /// Waits until the searches that became samples have been audited, and what that showed was repaired: for tests.
+    #[doc(hidden)]
+    pub fn wait_for_audits(&self) {
+        self.auditor.wait_idle();
+    }
+
     pub(crate) fn index(&self, database: u32, name: &[u8]) -> Option<&Arc<Index>> {
         self.indexes.get(&database)?.get(name)
     }

@@ -71,11 +71,20 @@ pub struct AuditorHandle(Arc<Shared>);
 struct Shared {
     env: Env,
     settings: Arc<Settings>,
-    waiting: Mutex<VecDeque<Sample>>,
+    queue: Mutex<Queue>,
     offered: Condvar,
+    /// Nothing waits, and nothing is in hand.
+    idle: Condvar,
     stopped: AtomicBool,
     /// What audits have taken of the processor, in microseconds.
     spent_us: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Sample>,
+    /// A sample is being audited, or a field repaired.
+    is_busy: bool,
 }
 
 impl Auditor {
@@ -84,8 +93,9 @@ impl Auditor {
         let shared = Arc::new(Shared {
             env,
             settings,
-            waiting: Mutex::default(),
+            queue: Mutex::default(),
             offered: Condvar::new(),
+            idle: Condvar::new(),
             stopped: AtomicBool::new(is_offline),
             spent_us: AtomicU64::new(0),
         });
@@ -104,11 +114,20 @@ impl Auditor {
     /// Takes no more samples, and ends an audit or a repair after its slice: graphs may be waiting to be saved.
     pub fn stop(&self) {
         let shared = &self.handle.0;
-        let mut waiting = shared.waiting.lock();
+        let mut queue = shared.queue.lock();
         shared.stopped.store(true, Ordering::Relaxed);
-        waiting.clear();
-        drop(waiting);
+        queue.waiting.clear();
+        drop(queue);
         shared.offered.notify_all();
+    }
+
+    /// Waits until every sample that was offered has been dealt with, and the thread waits for others: for tests.
+    pub fn wait_idle(&self) {
+        let shared = &self.handle.0;
+        let mut queue = shared.queue.lock();
+        while !shared.is_stopped() && (queue.is_busy || !queue.waiting.is_empty()) {
+            shared.idle.wait(&mut queue);
+        }
     }
 
     /// Processor time that audits have taken.
@@ -129,10 +148,10 @@ impl AuditorHandle {
     /// Hands over a sample, or drops it where samples come faster than they are audited. Never waits.
     pub fn offer(&self, sample: Sample) {
         let shared = &*self.0;
-        match shared.waiting.try_lock() {
-            Some(mut waiting) if waiting.len() < WAITING_MAX && !shared.is_stopped() => {
-                waiting.push_back(sample);
-                drop(waiting);
+        match shared.queue.try_lock() {
+            Some(mut queue) if queue.waiting.len() < WAITING_MAX && !shared.is_stopped() => {
+                queue.waiting.push_back(sample);
+                drop(queue);
                 shared.offered.notify_one();
             }
             _ => sample.recall().count_dropped(),
@@ -171,15 +190,19 @@ impl Shared {
     }
 
     fn next(&self) -> Option<Sample> {
-        let mut waiting = self.waiting.lock();
+        let mut queue = self.queue.lock();
         loop {
+            queue.is_busy = !queue.waiting.is_empty();
+            if self.is_stopped() || !queue.is_busy {
+                self.idle.notify_all();
+            }
             if self.is_stopped() {
                 return None;
             }
-            if let Some(sample) = waiting.pop_front() {
+            if let Some(sample) = queue.waiting.pop_front() {
                 return Some(sample);
             }
-            self.offered.wait(&mut waiting);
+            self.offered.wait(&mut queue);
         }
     }
 
@@ -233,14 +256,14 @@ impl Shared {
             }
             !is_same
         };
-        self.waiting.lock().retain(is_other);
+        self.queue.lock().waiting.retain(is_other);
     }
 
     /// Leaves the processor to others for a moment; false when the thread is to end.
     fn rest(&self) -> bool {
-        let mut waiting = self.waiting.lock();
+        let mut queue = self.queue.lock();
         if !self.is_stopped() {
-            _ = self.offered.wait_for(&mut waiting, REST);
+            _ = self.offered.wait_for(&mut queue, REST);
         }
         !self.is_stopped()
     }

@@ -292,16 +292,15 @@ fn nodes_without_links_are_noticed_and_linked_again() {
     assert!(!graph.check().is_sound());
     let env = Env { clock: Arc::new(Still), ..Env::system() };
     let auditor = crate::live::Auditor::start(env, Arc::default(), false);
-    let is_done = |report: LiveReport, number: u64| report.repairs > 0 || report.tally.samples > number;
-    for (number, &query) in (0..).zip(&queries) {
+    for (number, &query) in queries.iter().enumerate() {
         let sample = walked(&index, 10, query);
         if number == 0 {
             assert!(audited(&sample).missed[Cause::Graph as usize] >= 2);
         }
         auditor.handle().offer(sample);
-        while !is_done(field(&index).live.report(Duration::ZERO), number) {}
+        auditor.wait_idle();
     }
-    while field(&index).live.report(Duration::ZERO).repairs == 0 {}
+    assert_eq!(field(&index).live.report(Duration::ZERO).repairs, 1);
     assert!(graph.check().is_sound());
     for &query in &queries {
         assert_eq!(audited(&walked(&index, 10, query)), tally(10, [0; 3]));

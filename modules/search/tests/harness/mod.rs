@@ -144,11 +144,21 @@ impl Clock for Ticking {
 }
 
 /// What logs can have that no command writes any more, and the module's lines of INFO.
-const TEST_COMMANDS: &[Command] = &[write("TEST.CREATE", "payload", create), read("TEST.INFO", "", section)];
+const TEST_COMMANDS: &[Command] = &[
+    write("TEST.CREATE", "payload", create),
+    read("TEST.INFO", "", section),
+    read("TEST.AUDITED", "", audited),
+];
 
 /// An index by its definition as it stands in a log.
 fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     tx.apply(Effect::Module { module: 1, version: 2, kind: 1, payload: args[1] });
+    reply.ok();
+    Ok(())
+}
+
+fn audited(view: &View<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    view.module::<SearchModule>().wait_for_audits();
     reply.ok();
     Ok(())
 }
