@@ -1,11 +1,16 @@
 //! Properties of commands over generated runs. Failures print the seed's input, shrunk.
 
 mod harness;
+#[path = "redisearch/oracle.rs"]
+mod oracle;
+mod support;
 
 use engramdb_resp::{Protocol, Value};
 use harness::instance::Instance;
 use harness::tcp::Client;
+use oracle::Oracle;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use std::collections::BTreeSet;
 
 /// Commands and steps with holes: K a key, F a field, V a value, I a number, T milliseconds, D a database.
@@ -181,17 +186,23 @@ proptest! {
         }
         instance.check_replay();
     }
-
-    #[test]
-    fn commands_answer_as_a_reference_does(run_of in prop::collection::vec((0..TEMPLATES.len(), any::<[u8; 8]>()), 1..200)) {
-        compare_with_reference(&run_of);
-    }
 }
 
-/// Does nothing without ENGRAMDB_REFERENCE; see `scripts.rs`.
-fn compare_with_reference(run_of: &[Filled]) {
-    let Ok(address) = std::env::var("ENGRAMDB_REFERENCE") else { return };
-    let mut reference = Client::connect(&address, Protocol::Resp3);
+#[test]
+#[ignore = "needs python3-venv, PyPI, and Linux on x86-64"]
+fn commands_answer_as_redis_does() {
+    let redis = Oracle::start();
+    let address = format!("127.0.0.1:{}", redis.port);
+    let runs = prop::collection::vec((0..TEMPLATES.len(), any::<[u8; 8]>()), 1..200);
+    let compared = TestRunner::default().run(&runs, |run_of| {
+        compare_with_redis(&address, &run_of);
+        Ok(())
+    });
+    compared.unwrap_or_else(|difference| panic!("{difference}"));
+}
+
+fn compare_with_redis(address: &str, run_of: &[Filled]) {
+    let mut reference = Client::connect(address, Protocol::Resp3);
     let mut instance = Instance::new(1, Protocol::Resp3);
     reference.run(&["FLUSHALL"]);
     for (number, choices) in run_of {
@@ -204,7 +215,7 @@ fn compare_with_reference(run_of: &[Filled]) {
         if words[0].ends_with("FLOAT") && theirs.as_str().is_some_and(|sum| sum.len() > 17) {
             return;
         }
-        assert!(ours == theirs, "{words:?}: we say {ours:?}, the reference {theirs:?}");
+        assert!(ours == theirs, "{words:?}: we say {ours:?}, Redis {theirs:?}");
     }
 }
 

@@ -17,8 +17,8 @@
 //! ```
 //!
 //! Each script runs in this process, in RESP3 and RESP2 side by side, and ends with a comparison of the live keyspace
-//! with what its log gives in replay. With `ENGRAMDB_REFERENCE=host:port` the same commands go to that server, whose
-//! data is flushed, and its replies must be the expected ones: `redis-server` 7 or later.
+//! with what its log gives in replay. With `--ignored` the same commands go to a real Redis 8.2.3, and its replies must be the
+//! expected ones (what that needs: `redisearch/oracle.rs`).
 
 #![allow(
     clippy::disallowed_methods,
@@ -26,11 +26,15 @@
 )]
 
 mod harness;
+#[path = "redisearch/oracle.rs"]
+mod oracle;
+mod support;
 
 use engramdb_resp::{Protocol, Value};
 use harness::instance::Instance;
 use harness::tcp::Client;
 use harness::words::split_words;
+use oracle::Oracle;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -217,8 +221,10 @@ fn compare(address: &str, protocol: Protocol, script: &str) -> Vec<String> {
 }
 
 #[test]
-fn scripts_against_a_reference() {
-    let Ok(address) = std::env::var("ENGRAMDB_REFERENCE") else { return };
+#[ignore = "needs python3-venv, PyPI, and Linux on x86-64"]
+fn scripts_beside_redis() {
+    let redis = Oracle::start();
+    let address = format!("127.0.0.1:{}", redis.port);
     let mut failures = String::new();
     for path in scripts() {
         let script = std::fs::read_to_string(&path).expect("a script can be read");

