@@ -2,6 +2,7 @@
 //! binaries. They are downloaded once into the build directory and run there; nothing of them is kept in the repository.
 
 #![allow(dead_code, reason = "each test harness uses its part")]
+#![allow(clippy::disallowed_methods, reason = "runs a real server, in real time, on the real disk")]
 
 use crate::support::{TempDir, free_port};
 use std::fs::Permissions;
