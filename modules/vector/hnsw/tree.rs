@@ -205,7 +205,7 @@ impl Hnsw {
         if !self.attach_to_neighbor(head, tree, is_leaving, scratch)
             && let Some(root) = tree.root.filter(|root| root.slot != head)
         {
-            self.keep_link(root.slot, head, scratch);
+            self.keep_link(self.descendant_with_room(root.slot, head), head, scratch);
         }
     }
 
