@@ -199,12 +199,54 @@ impl Row {
                 }
             }
             if let Some(share) = figures.itself.filter(|&share| share < 1.0) {
-                say(format!("{share:.4} of the documents find themselves"));
+                let beside = peer.and_then(|peer| peer.itself);
+                let beside = beside.map_or_else(String::new, |theirs| format!(", {theirs:.4} with hnswlib"));
+                say(format!("{share:.4} of the documents find themselves{beside}"));
             }
             if figures.short > 0 {
                 say(format!("{} searches gave fewer than k rows", figures.short));
             }
         }
         missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zoo::measure::Point;
+
+    fn engine(name: &str, recall: f64) -> Figures {
+        let point = |ef| Point { ef, recall, evaluated: None };
+        Figures {
+            engine: name.into(),
+            recall: vec![point(10), point(100), point(1_000)],
+            ..Figures::default()
+        }
+    }
+
+    fn row(engines: Vec<Figures>) -> Row {
+        let (kind, metric) = ("plane".into(), Metric::L2);
+        Row { kind, metric, rows: 9, live: 9, dimension: 2, queries: 1, engines }
+    }
+
+    #[test]
+    fn recall_with_codes_is_judged_by_the_one_without_and_by_hnswlib() {
+        assert!(row(vec![engine("default", 0.995), engine("NONE", 1.0)]).missed().is_empty());
+        let wide = row(vec![engine("default", 0.9895), engine("NONE", 0.995)]).missed();
+        assert_eq!(wide, ["plane L2 default: recall 0.9895 at ef 1000, 0.9950 with NONE"]);
+        let low = row(vec![engine("default", 0.5), engine("NONE", 0.6)]).missed();
+        assert_eq!(low.len(), 2, "a beam of ten may be worse: {low:?}");
+        let beside = row(vec![engine("default", 0.5), engine("hnswlib", 0.6)]).missed();
+        assert_eq!(beside.len(), 3, "{beside:?}");
+    }
+
+    #[test]
+    fn ranges_lost_documents_and_short_answers_are_missed() {
+        let range = |recall, beyond| Range { within: 10.0, recall, beyond };
+        let ranges = vec![range(1.0, 0), range(0.998, 0), range(1.0, 2)];
+        let figures = Figures { ranges, itself: Some(0.9), short: 3, ..engine("NONE", 1.0) };
+        let missed = row(vec![figures]).missed();
+        assert_eq!(missed.len(), 4, "{missed:?}");
     }
 }

@@ -73,13 +73,15 @@ pub struct RealData {
     pub neighbors: Vec<Vec<u32>>,
 }
 
+const REAL: &str = "rustdoc-minilm-10k";
+
 impl RealData {
     pub fn get() -> &'static RealData {
         static DATA: OnceLock<RealData> = OnceLock::new();
         DATA.get_or_init(|| {
-            let (base, dimension) = read_f16("base.npy");
-            let (queries, _) = read_f16("queries.npy");
-            let (bytes, columns) = read_npy("neighbors.npy", "<i4");
+            let (base, dimension) = read_f16(&format!("{REAL}/base.npy"));
+            let (queries, _) = read_f16(&format!("{REAL}/queries.npy"));
+            let (bytes, columns) = read_npy(&format!("{REAL}/neighbors.npy"), "<i4");
             let rows: Vec<u32> = bytes.as_chunks().0.iter().map(|&four| u32::from_le_bytes(four)).collect();
             RealData {
                 dimension,
@@ -99,7 +101,8 @@ impl RealData {
     }
 }
 
-fn read_f16(name: &str) -> (Vec<f32>, usize) {
+/// The rows of a file in `datasets/`, and their dimension.
+pub fn read_f16(name: &str) -> (Vec<f32>, usize) {
     let (bytes, columns) = read_npy(name, "<f2");
     (bytes.as_chunks().0.iter().map(|&two| f16::from_le_bytes(two).to_f32()).collect(), columns)
 }
@@ -107,7 +110,7 @@ fn read_f16(name: &str) -> (Vec<f32>, usize) {
 /// The bytes of a two-dimensional .npy file (version 1: magic, version, header length, a Python dictionary as text),
 /// and its number of columns.
 fn read_npy(name: &str, element: &str) -> (Vec<u8>, usize) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../datasets/rustdoc-minilm-10k");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
     #[expect(clippy::disallowed_methods, reason = "this crate knows no engine, and a test may read its data")]
     let bytes = fs::read(folder.join(name)).expect("the data set is committed");
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");

@@ -9,7 +9,7 @@ use engramdb_vector::{
     VectorIndex,
 };
 
-use crate::data::{Only, QUANTIZATIONS, loaded};
+use crate::data::{Only, QUANTIZATIONS, loaded, read_f16};
 
 const SEED: u64 = 11;
 const QUERIES: usize = 80;
@@ -324,6 +324,31 @@ fn documents_find_themselves() {
         let indexes = if has_codes(&subject) { vec![subject.parameters()] } else { Vec::new() };
         for parameters in indexes.into_iter().chain([subject.without_codes()]) {
             complaints.extend(complaint_of_lost(&subject, &subject.index(parameters)));
+        }
+    }
+    assert_none(&complaints);
+}
+
+/// Doc comments as they are in the sources, one of them 199 times and another 25 times.
+#[test]
+#[ignore = "issue 11: copies cut others off"]
+fn real_sentences_with_their_repetitions() {
+    let (values, dimension) = read_f16("rustdoc-repeats-minilm/base.npy");
+    let rows = values[6_500 * dimension..][..2_500 * dimension].to_vec();
+    let set = Set { dimension, rows, queries: Vec::new() }.asked_with_rows(QUERIES);
+    let cosine = engramdb_datasets::Metric::Cosine;
+    let subject = Subject::of("sentences", set, cosine, engramdb_datasets::Element::F32);
+    let [coded, floats] = [subject.parameters(), subject.without_codes()].map(|one| subject.index(one));
+    let complaint = |ef| complaint_of_codes(&subject, &coded, &floats, ef);
+    let mut complaints: Vec<String> = [100, 400, 1_000].into_iter().filter_map(complaint).collect();
+    for index in [&coded, &floats] {
+        complaints.extend(complaint_of_lost(&subject, index));
+        for count in [10, 100, 250] {
+            let recall = subject.range_recall(index, count);
+            if recall < 0.999 {
+                let quantization = index.parameters().quantization;
+                complaints.push(format!("{quantization:?}: {recall:.4} of ranges of {count}"));
+            }
         }
     }
     assert_none(&complaints);
