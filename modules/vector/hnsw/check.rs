@@ -115,3 +115,67 @@ impl Hnsw {
         reached
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hnsw::graph;
+    use crate::{HnswParameters, Metric, bytes_of};
+
+    fn vector(id: u32) -> Vec<f32> {
+        (0..16).map(|at| ((id * 16 + at).wrapping_mul(2_654_435_761) >> 8) as f32 / 1e6).collect()
+    }
+
+    fn graph(ids: u32) -> Hnsw {
+        let index = Hnsw::new(HnswParameters { m: 4, ..HnswParameters::new(16, Metric::L2) });
+        (0..ids).for_each(|id| index.insert(id, bytes_of(&vector(id))).expect("finite"));
+        index
+    }
+
+    /// Takes the links of all nodes to this one away.
+    fn cut_off(index: &Hnsw, slot: u32, kept_only: bool) {
+        for from in 0..index.store.slot_count() {
+            for layer in 0..=index.graph.level(from) {
+                let mut words = Vec::new();
+                index.graph.for_each_word(from, layer, |word| words.push(word));
+                words.retain(|&word| graph::slot_of(word) != slot || (kept_only && !graph::is_kept(word)));
+                index.graph.write_words(from, layer, words);
+            }
+        }
+    }
+
+    #[test]
+    fn every_node_stays_within_reach_while_nearly_all_are_deleted() {
+        let index = graph(1_200);
+        for id in (0..1_140).map(|id| id * 7 % 1_200) {
+            index.remove(id);
+            let check = index.check();
+            assert!(check.is_sound(), "without {id}: {check:?}");
+        }
+        (0..1_200).for_each(|id| index.insert(id, bytes_of(&vector(id % 50))).expect("finite"));
+        let check = index.check();
+        assert!(check.is_sound() && check.places == 50 && check.members == 1_150, "{check:?}");
+    }
+
+    #[test]
+    fn planted_faults_are_found() {
+        let index = graph(500);
+        assert!(index.check().is_sound());
+        let entry = index.graph.entry().expect("it has nodes").slot;
+        let slots = (0..500).filter_map(|id| index.store.slot_of(id)).filter(|&slot| slot != entry);
+        let [unkept, cut] = slots.take(2).collect::<Vec<_>>()[..] else { panic!("two nodes") };
+        cut_off(&index, unkept, true);
+        let check = index.check();
+        assert!(check.unkept > 0 && check.unreachable == 0, "{check:?}");
+        cut_off(&index, cut, false);
+        let check = index.check();
+        let id = index.store.id_of(cut);
+        assert!(check.unreachable_ids.contains(&id) && check.linked_by_copies_only > 0, "{check:?}");
+        assert!(!check.is_sound());
+        // A link to a slot that no node has.
+        let placed = index.place(bytes_of(&vector(0))).expect("finite");
+        let free = placed.slot_in(index.store.vectors());
+        index.graph.write_words(entry, 0, [free + 1]);
+        assert!(index.check().dangling > 0);
+    }
+}

@@ -10,14 +10,15 @@
 //! 2. *Wait* until every insert has ended that was pinned before the batch was closed: it may not have seen a mark.
 //! 3. *Sweep* over the slots there are. Slots given out later cannot link to the batch, because of 1 and 2.
 //!    The entry is replaced if it is in the batch.
-//! 4. *Join the tree* of kept links again: what lost its parent gets another, or no walk would find it (tree.rs).
+//! 4. *Join the tree* of kept links again: what loses its parent gets another, or no walk would find it (tree.rs). Until then,
+//!    kept links to the batch stay; then they are *cut*.
 //! 5. *Wait* until every search has ended that was pinned before the sweep ended: it may stand on the batch.
 //! 6. *Free* the batch's slots.
 
 use parking_lot::Mutex;
 
 use super::Hnsw;
-use super::graph::Entry;
+use super::graph::{Entry, slot_of};
 use super::insert::Occasion;
 use super::tree::Tree;
 use crate::pool::Candidate;
@@ -53,6 +54,8 @@ struct Sweep {
     /// The slots of the batch.
     is_leaving: Bits,
     tree: Tree,
+    /// Nodes with kept links to the batch.
+    to_cut: Vec<u32>,
 }
 
 /// A bit for each slot.
@@ -98,6 +101,7 @@ enum Phase {
         next: u32,
         end: u32,
     },
+    Cut,
     /// For searches of this stamp or before.
     AwaitSearches(u64),
 }
@@ -167,10 +171,15 @@ impl Hnsw {
             Phase::Sweep { next, end } if next < end => {
                 let slice_end = end.min(next + SLICE);
                 let mut scratch = self.store.pin();
-                for slot in (next..slice_end).filter(|&slot| self.is_node(slot, &sweep.is_leaving)) {
-                    self.repair_node(slot, &sweep.is_leaving, &mut scratch);
-                    let note = |child| sweep.tree.note_parent(child, slot);
-                    self.graph.for_each_kept(slot, note);
+                let Sweep { tree, is_leaving, to_cut, .. } = &mut *sweep;
+                for slot in (next..slice_end).filter(|&slot| self.is_node(slot, is_leaving)) {
+                    self.repair_node(slot, &mut scratch);
+                    let mut has_leaving = false;
+                    self.graph.for_each_kept(slot, |child| {
+                        has_leaving |= is_leaving.has(child);
+                        tree.note_parent(child, slot);
+                    });
+                    to_cut.extend(Some(slot).filter(|_| has_leaving));
                 }
                 sweep.phase = Phase::Sweep { next: slice_end, end };
             }
@@ -190,6 +199,14 @@ impl Hnsw {
             Phase::Tree { .. } => {
                 self.leave_dead_entry(&sweep.tree, &sweep.is_leaving);
                 sweep.tree.end();
+                sweep.phase = Phase::Cut;
+            }
+            Phase::Cut if !sweep.to_cut.is_empty() => {
+                let Sweep { to_cut, is_leaving, .. } = sweep;
+                let rest = to_cut.len().saturating_sub(SLICE as usize);
+                to_cut.drain(rest..).for_each(|slot| self.cut(slot, is_leaving));
+            }
+            Phase::Cut => {
                 sweep.phase = Phase::AwaitSearches(self.store.scratches().advance());
             }
             Phase::AwaitSearches(stamp) => {
@@ -215,11 +232,11 @@ impl Hnsw {
     }
 
     /// Replaces a node's links to nodes that are leaving.
-    fn repair_node(&self, slot: u32, is_leaving: &Bits, scratch: &mut Scratch) {
+    fn repair_node(&self, slot: u32, scratch: &mut Scratch) {
         let level = self.graph.level(slot);
         let mut starved = false;
         for layer in 0..=level {
-            let left = self.repair_block(slot, layer, is_leaving, scratch);
+            let left = self.repair_block(slot, layer, scratch);
             starved |= layer == 0 && left.is_some_and(|left| left < self.parameters.m / STARVED_FRACTION);
         }
         if starved && self.store.state(slot) == State::Live && self.store.len() > 1 {
@@ -228,13 +245,7 @@ impl Hnsw {
     }
 
     /// Repairs the links of one layer, if any is to a deleted node; how many there are then.
-    fn repair_block(
-        &self,
-        slot: u32,
-        layer: usize,
-        is_leaving: &Bits,
-        scratch: &mut Scratch,
-    ) -> Option<usize> {
+    fn repair_block(&self, slot: u32, layer: usize, scratch: &mut Scratch) -> Option<usize> {
         let _guard = self.graph.lock(slot);
         let is_deleted = |slot| self.store.state(slot) == State::Deleted;
         let mut broken = false;
@@ -249,12 +260,8 @@ impl Hnsw {
         fresh.clear();
         kept.clear();
         if layer == 0 {
-            // Of those that were deleted since, children may still be reached through them only.
-            self.graph.for_each_kept(slot, |link| {
-                if !is_leaving.has(link) {
-                    kept.push(link);
-                }
-            });
+            // Children may be reached through deleted ones only, as yet.
+            self.graph.for_each_kept(slot, |link| kept.push(link));
         }
         self.graph.for_each_link(slot, layer, |link| {
             if is_deleted(link) && !kept.contains(&link) {
@@ -284,6 +291,19 @@ impl Hnsw {
         let links = scratch.chosen.iter().map(|candidate| candidate.slot());
         self.graph.write(slot, layer, links, &scratch.kept);
         Some(scratch.chosen.len())
+    }
+
+    /// Removes a node's links to nodes that are leaving.
+    fn cut(&self, slot: u32, is_leaving: &Bits) {
+        // It may have gone since, with all its links.
+        if self.store.state(slot) == State::Free {
+            return;
+        }
+        let _guard = self.graph.lock(slot);
+        let mut words = Vec::with_capacity(self.graph.capacity(0));
+        self.graph.for_each_word(slot, 0, |word| words.push(word));
+        words.retain(|&word| !is_leaving.has(slot_of(word)));
+        self.graph.write_words(slot, 0, words);
     }
 
     /// From where the tree of kept links is to start: the entry, or the highest of the nodes that stay.

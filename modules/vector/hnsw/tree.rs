@@ -168,8 +168,10 @@ impl Hnsw {
         for _ in 0..DESCENT_MAX {
             children.clear();
             self.graph.for_each_kept(at, |child| children.push(child));
-            children.retain(|&child| child != number);
-            if children.len() < self.graph.capacity(0) / CHILDREN_SHARE {
+            let has_room = children.len() < self.graph.capacity(0) / CHILDREN_SHARE;
+            // Not to one that may be about to be freed.
+            children.retain(|&child| child != number && self.store.state(child) == State::Live);
+            if has_room || children.is_empty() {
                 break;
             }
             bits = bits.wrapping_mul(2_654_435_761).rotate_left(11);
