@@ -331,7 +331,6 @@ fn documents_find_themselves() {
 
 /// Doc comments as they are in the sources, one of them 199 times and another 25 times.
 #[test]
-#[ignore = "issue 11: copies cut others off"]
 fn real_sentences_with_their_repetitions() {
     let (values, dimension) = read_f16("rustdoc-repeats-minilm/base.npy");
     let rows = values[6_500 * dimension..][..2_500 * dimension].to_vec();
