@@ -224,6 +224,7 @@ impl Hnsw {
     pub(super) fn choose(&self, capacity: usize, by_codes: bool, scratch: &mut Scratch) {
         scratch.chosen.clear();
         self.choose_more(capacity, by_codes, scratch);
+        fill_up(capacity.min(self.degree_min), scratch);
     }
 
     /// As `choose`, beside what is chosen already.
@@ -269,5 +270,22 @@ fn keep_chosen(capacity: usize, scratch: &mut Scratch) {
             }
         }
         chosen.push(Candidate::new(f32::INFINITY, kept_slot));
+    }
+}
+
+/// Adds the nearest candidates that the heuristic left out, where it has chosen fewer than `count`.
+fn fill_up(count: usize, scratch: &mut Scratch) {
+    let Scratch { candidates, chosen, .. } = scratch;
+    let by_heuristic = chosen.len();
+    let mut taken = 0;
+    for &candidate in candidates.iter() {
+        if chosen.len() >= count {
+            break;
+        }
+        if taken < by_heuristic && chosen[taken] == candidate {
+            taken += 1;
+        } else {
+            chosen.push(candidate);
+        }
     }
 }

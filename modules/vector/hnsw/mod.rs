@@ -94,6 +94,8 @@ pub struct Hnsw {
     store: Store,
     graph: Graph,
     repair: Repair,
+    /// A node has at least so many links, if there are candidates for them.
+    degree_min: usize,
     /// Places that a walk cannot find by their own vectors.
     known_places: KnownPlaces,
     /// Slots that are deleted and not free. While there are any, walks ask for each candidate.
@@ -137,6 +139,15 @@ impl Prefetch {
     }
 }
 
+/// To how many links blocks are filled up where the heuristic chooses fewer. Under the inner product, which is no metric, it leaves
+/// one or two to a node: the nodes with the longest vectors shadow all others.
+fn degree_min(metric: Metric, m: usize) -> usize {
+    match metric {
+        Metric::InnerProduct => 2 * m,
+        Metric::L2 | Metric::Cosine => m / 2,
+    }
+}
+
 impl Hnsw {
     /// An empty graph.
     pub fn new(parameters: HnswParameters) -> Self {
@@ -150,6 +161,7 @@ impl Hnsw {
             store,
             graph: Graph::new(parameters.m),
             repair: Repair::default(),
+            degree_min: degree_min(parameters.metric, parameters.m),
             known_places: KnownPlaces::default(),
             deleted: AtomicUsize::new(0),
             gate: RwLock::new(()),
