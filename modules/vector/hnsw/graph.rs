@@ -228,6 +228,11 @@ pub(crate) fn slot_of(link: u32) -> u32 {
     (link & !KEPT) - 1
 }
 
+/// The same link, not kept.
+pub(crate) fn unkept(link: u32) -> u32 {
+    link & !KEPT
+}
+
 /// Of a link as it is stored.
 pub(crate) fn is_kept(link: u32) -> bool {
     link & KEPT != 0

@@ -11,14 +11,16 @@
 //! 3. *Sweep* over the slots there are. Slots given out later cannot link to the batch, because of 1 and 2.
 //!    The entry is replaced if it is in the batch.
 //! 4. *Join the tree* of kept links again: what loses its parent gets another, or no walk would find it (tree.rs). Until then,
-//!    kept links to the batch stay; then they are *cut*.
+//!    kept links to the batch stay; then they are *cut*, and links to children that have got another parent are kept no longer.
 //! 5. *Wait* until every search has ended that was pinned before the sweep ended: it may stand on the batch.
 //! 6. *Free* the batch's slots.
+
+use std::ops::Range;
 
 use parking_lot::Mutex;
 
 use super::Hnsw;
-use super::graph::{Entry, slot_of};
+use super::graph::{Entry, is_kept, slot_of, unkept};
 use super::insert::Occasion;
 use super::tree::Tree;
 use crate::pool::Candidate;
@@ -54,8 +56,6 @@ struct Sweep {
     /// The slots of the batch.
     is_leaving: Bits,
     tree: Tree,
-    /// Nodes with kept links to the batch.
-    to_cut: Vec<u32>,
 }
 
 /// A bit for each slot.
@@ -101,7 +101,10 @@ enum Phase {
         next: u32,
         end: u32,
     },
-    Cut,
+    Cut {
+        next: u32,
+        end: u32,
+    },
     /// For searches of this stamp or before.
     AwaitSearches(u64),
 }
@@ -168,46 +171,32 @@ impl Hnsw {
                 sweep.tree.begin(end);
                 sweep.phase = Phase::Sweep { next: 0, end };
             }
-            Phase::Sweep { next, end } if next < end => {
+            Phase::Sweep { next, end } => {
                 let slice_end = end.min(next + SLICE);
-                let mut scratch = self.store.pin();
-                let Sweep { tree, is_leaving, to_cut, .. } = &mut *sweep;
-                for slot in (next..slice_end).filter(|&slot| self.is_node(slot, is_leaving)) {
-                    self.repair_node(slot, &mut scratch);
-                    let mut has_leaving = false;
-                    self.graph.for_each_kept(slot, |child| {
-                        has_leaving |= is_leaving.has(child);
-                        tree.note_parent(child, slot);
-                    });
-                    to_cut.extend(Some(slot).filter(|_| has_leaving));
-                }
+                self.sweep_nodes(next..slice_end, sweep);
                 sweep.phase = Phase::Sweep { next: slice_end, end };
-            }
-            Phase::Sweep { end, .. } => {
-                sweep.tree.set_root(self.root_without(&sweep.is_leaving, end));
-                sweep.phase = Phase::Tree { next: 0, end };
-            }
-            Phase::Tree { next, end } if next < end && sweep.tree.root().is_some() => {
-                let slice_end = end.min(next + TREE_SLICE);
-                let mut scratch = self.store.pin();
-                let Sweep { tree, is_leaving, .. } = sweep;
-                for slot in (next..slice_end).filter(|&slot| self.is_node(slot, is_leaving)) {
-                    self.join_tree(slot, tree, is_leaving, &mut scratch);
+                if slice_end == end {
+                    sweep.tree.set_root(self.root_without(&sweep.is_leaving, end));
+                    sweep.phase = Phase::Tree { next: 0, end };
                 }
+            }
+            Phase::Tree { next, end } => {
+                let slice_end = end.min(next + TREE_SLICE);
+                self.join_nodes(next..slice_end, sweep);
                 sweep.phase = Phase::Tree { next: slice_end, end };
+                if slice_end == end {
+                    self.leave_dead_entry(&sweep.tree, &sweep.is_leaving);
+                    sweep.phase = Phase::Cut { next: 0, end };
+                }
             }
-            Phase::Tree { .. } => {
-                self.leave_dead_entry(&sweep.tree, &sweep.is_leaving);
-                sweep.tree.end();
-                sweep.phase = Phase::Cut;
-            }
-            Phase::Cut if !sweep.to_cut.is_empty() => {
-                let Sweep { to_cut, is_leaving, .. } = sweep;
-                let rest = to_cut.len().saturating_sub(SLICE as usize);
-                to_cut.drain(rest..).for_each(|slot| self.cut(slot, is_leaving));
-            }
-            Phase::Cut => {
-                sweep.phase = Phase::AwaitSearches(self.store.scratches().advance());
+            Phase::Cut { next, end } => {
+                let slice_end = end.min(next + TREE_SLICE);
+                self.cut_nodes(next..slice_end, sweep);
+                sweep.phase = Phase::Cut { next: slice_end, end };
+                if slice_end == end {
+                    sweep.tree.end();
+                    sweep.phase = Phase::AwaitSearches(self.store.scratches().advance());
+                }
             }
             Phase::AwaitSearches(stamp) => {
                 if !self.store.scratches().all_after(stamp) {
@@ -221,6 +210,48 @@ impl Hnsw {
             }
         }
         Step::Progress
+    }
+
+    /// Repairs these nodes and notes whose parents they are.
+    fn sweep_nodes(&self, slots: Range<u32>, sweep: &mut Sweep) {
+        let Sweep { tree, is_leaving, .. } = sweep;
+        let mut scratch = self.store.pin();
+        for slot in slots.filter(|&slot| self.is_node(slot, is_leaving)) {
+            self.repair_node(slot, &mut scratch);
+            self.graph.for_each_kept(slot, |child| tree.note_parent(child, slot));
+        }
+    }
+
+    /// Makes sure that these nodes come from the root of the tree, if any is left.
+    fn join_nodes(&self, slots: Range<u32>, sweep: &mut Sweep) {
+        let Sweep { tree, is_leaving, .. } = sweep;
+        if tree.root().is_some() {
+            let mut scratch = self.store.pin();
+            for slot in slots.filter(|&slot| self.is_node(slot, is_leaving)) {
+                self.join_tree(slot, tree, is_leaving, &mut scratch);
+            }
+        }
+    }
+
+    /// Removes the links of these nodes to what is leaving, and no longer keeps those to children that have another parent.
+    fn cut_nodes(&self, slots: Range<u32>, sweep: &Sweep) {
+        let Sweep { tree, is_leaving, .. } = sweep;
+        let mut words = Vec::with_capacity(self.graph.capacity(0));
+        for slot in slots.filter(|&slot| self.is_node(slot, is_leaving)) {
+            let _guard = self.graph.lock(slot);
+            words.clear();
+            let mut has_changed = false;
+            self.graph.for_each_word(slot, 0, |word| {
+                let link = slot_of(word);
+                let is_kept = is_kept(word) && tree.may_be_parent(slot, link);
+                let cut = if is_kept { word } else { unkept(word) };
+                has_changed |= cut != word || is_leaving.has(link);
+                words.extend(Some(cut).filter(|_| !is_leaving.has(link)));
+            });
+            if has_changed {
+                self.graph.write_words(slot, 0, words.iter().copied());
+            }
+        }
     }
 
     /// Is there a node in the slot that stays? Pending ones belong to inserts that began after the batch was closed: they do not
@@ -291,19 +322,6 @@ impl Hnsw {
         let links = scratch.chosen.iter().map(|candidate| candidate.slot());
         self.graph.write(slot, layer, links, &scratch.kept);
         Some(scratch.chosen.len())
-    }
-
-    /// Removes a node's links to nodes that are leaving.
-    fn cut(&self, slot: u32, is_leaving: &Bits) {
-        // It may have gone since, with all its links.
-        if self.store.state(slot) == State::Free {
-            return;
-        }
-        let _guard = self.graph.lock(slot);
-        let mut words = Vec::with_capacity(self.graph.capacity(0));
-        self.graph.for_each_word(slot, 0, |word| words.push(word));
-        words.retain(|&word| !is_leaving.has(slot_of(word)));
-        self.graph.write_words(slot, 0, words);
     }
 
     /// From where the tree of kept links is to start: the entry, or the highest of the nodes that stay.

@@ -80,6 +80,13 @@ impl Tree {
         }
     }
 
+    /// Is this the parent of the child, as far as the sweep knows? A child can have had several. The root has none: what became the
+    /// entry since may lead to it.
+    pub fn may_be_parent(&self, parent: u32, child: u32) -> bool {
+        let known = self.parents.get(child as usize).copied().unwrap_or(0);
+        known == 0 || known == parent + 1 || self.root.is_some_and(|root| root.slot == child)
+    }
+
     pub fn set_root(&mut self, root: Option<Entry>) {
         self.root = root;
         root.iter().for_each(|root| self.joined.set(root.slot));
@@ -207,7 +214,9 @@ impl Hnsw {
         if !self.attach_to_neighbor(head, tree, is_leaving, scratch)
             && let Some(root) = tree.root.filter(|root| root.slot != head)
         {
-            self.keep_link(self.descendant_with_room(root.slot, head), head, scratch);
+            let parent = self.descendant_with_room(root.slot, head);
+            self.keep_link(parent, head, scratch);
+            tree.note_parent(head, parent);
         }
     }
 
