@@ -140,6 +140,10 @@ kinds! {
         "SEARCH_ADHOC_BATCH_SIZE_IRRELEVANT 'batch size' is irrelevant for the selected policy (Error parsing vector similarity parameters)";
     ExactWithEf: "Error parsing vector similarity parameters: 'EF_RUNTIME' is irrelevant for 'ADHOC_BF' policy",
         "SEARCH_ADHOC_EF_RUNTIME_IRRELEVANT 'EF_RUNTIME' is irrelevant for the selected policy (Error parsing vector similarity parameters)";
+    BadRecall: "Error parsing vector similarity parameters: RECALL is a number above 0, and at most 1, not `{}`",
+        "SEARCH_VALUE_BAD RECALL is a number above 0, and at most 1, not `{}` (Error parsing vector similarity parameters)";
+    RecallWithEf: "Error parsing vector similarity parameters: RECALL and EF_RUNTIME exclude each other",
+        "SEARCH_OPTION_INVALID RECALL and EF_RUNTIME exclude each other (Error parsing vector similarity parameters)";
     BadShardRatio: "Invalid shard k ratio value '{}'", "SEARCH_QUERY_BAD Invalid shard k ratio value '{}'";
     NameTaken: "Property `{}` already exists in schema", "SEARCH_INDEX_EXISTS Property `{}` already exists in schema";
     NameTwice: "Property `{}` specified more than once", "SEARCH_FIELD_DUP Property `{}` specified more than once";

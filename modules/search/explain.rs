@@ -41,6 +41,9 @@ impl Tree<'_> {
         if let Some(ef_runtime) = knn.ef_runtime {
             _ = write!(self.text, ", EF_RUNTIME = {ef_runtime}");
         }
+        if let Some(recall) = knn.recall {
+            _ = write!(self.text, ", RECALL = {recall}");
+        }
         _ = writeln!(self.text, ", yields distance as `{}`}}", lossy(&knn.alias));
     }
 

@@ -134,6 +134,7 @@ impl Plan {
         let options = vectors.options();
         let distances = match options.algorithm {
             Algorithm::Flat => documents,
+            _ if knn.recall.is_some_and(|recall| !vectors.is_quick(recall, knn.k)) => documents,
             Algorithm::Hnsw | Algorithm::Svs => {
                 documents.min(self.ef(knn).max(knn.k) * options.m as usize * 2)
             }

@@ -157,7 +157,9 @@ impl Tree<'_> {
             (true, true) => ("HYBRID_FILTERED_WALK", "filtered walk of the graph"),
         };
         let live = profile.live.filter(|live| live.tally.samples > 0);
-        reply.map(8 + usize::from(has_tree) + 2 * usize::from(live.is_some()));
+        let extra =
+            usize::from(has_tree) + 2 * usize::from(live.is_some()) + usize::from(cost.slack.is_some());
+        reply.map(8 + extra);
         pair(reply, "Type", |reply| reply.bulk(b"VECTOR"));
         pair(reply, "Time", |reply| milliseconds(reply, profile.found - profile.started));
         pair(reply, "Number of reading operations", |reply| reply.integer(profile.rows as i64));
@@ -169,6 +171,9 @@ impl Tree<'_> {
             ("Pending mutations scanned", cost.tail),
         ] {
             pair(reply, name, |reply| reply.integer(count as i64));
+        }
+        if let Some(slack) = cost.slack {
+            pair(reply, "Walked beyond the k-th distance by", |reply| reply.double(f64::from(slack)));
         }
         if let Some(LiveReport { tally, .. }) = live {
             pair(reply, "Live recall", |reply| reply.double(tally.recall().unwrap_or_default()));

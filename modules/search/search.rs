@@ -26,7 +26,7 @@ use crate::request::{SortBy, Timeout};
 use crate::schema::Algorithm;
 use crate::shape::shaped;
 use crate::stale::Stale;
-use crate::vectors::{Cost, Question, Rows};
+use crate::vectors::{Cost, Effort, Question, Rows};
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Outcome, Reply, Stage};
 use engramdb_engine::view::View;
 use engramdb_vector::Neighbor;
@@ -127,8 +127,11 @@ fn begin(
         Timeout::Given(timeout) => timeout,
     };
     let deadline = timeout.map(|timeout| env.clock.monotonic() + timeout);
-    let auditor =
-        query.knn.as_ref().filter(|knn| is_due(module, index, knn)).map(|_| module.auditor.handle());
+    let auditor = query
+        .knn
+        .as_ref()
+        .filter(|knn| knn.recall.is_none() && is_due(module, index, knn))
+        .map(|_| module.auditor.handle());
     let mut plan = Plan {
         index: index.clone(),
         query,
@@ -151,7 +154,7 @@ fn begin(
     Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) })
 }
 
-/// Whether this search is one of those whose recall is measured.
+/// Whether this search is one of those whose recall is measured. (One that asks for less than all has what it asks for.)
 fn is_due(module: &SearchModule, index: &Index, knn: &Knn) -> bool {
     let vectors = index.vectors[knn.field].as_ref().expect("the parser checked the field's type");
     let every = module.settings.live_recall_every();
@@ -238,7 +241,7 @@ impl Plan {
         let filter = among.map(IdSet::new);
         let is_late = || self.is_late();
         let question = Question { query: &knn.vector, filter: filter.as_ref(), id_bound, is_late: &is_late };
-        vectors.nearest(&question, knn.k, self.ef(knn))
+        vectors.nearest(&question, knn.k, Effort { ef: self.ef(knn), recall: knn.recall })
     }
 
     /// Notes for the profile what the parts of the filter cost.

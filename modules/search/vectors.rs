@@ -207,6 +207,23 @@ pub struct Cost {
     pub too_coarse: bool,
     /// Pending mutations, which are scanned in any case.
     pub tail: usize,
+    /// See `SearchOutcome`.
+    pub slack: Option<f32>,
+}
+
+/// How thoroughly a graph is searched.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Width of the beam.
+    pub ef: usize,
+    /// The share of the true nearest to be found, instead of a width.
+    pub recall: Option<f32>,
+}
+
+impl Effort {
+    pub fn beam(ef: usize) -> Self {
+        Effort { ef, recall: None }
+    }
 }
 
 /// A question about nearest neighbours.
@@ -252,6 +269,11 @@ impl VectorField {
 
     pub fn structure(&self) -> Arc<Structure> {
         self.index.read().clone()
+    }
+
+    /// Is a search with this recall for `k` rows a walk of a length that is known?
+    pub fn is_quick(&self, recall: f32, k: usize) -> bool {
+        self.structure().graph().is_some_and(|graph| graph.is_quick(recall, k))
     }
 
     /// Mutations that the graph does not have yet.
@@ -428,30 +450,30 @@ impl VectorField {
 
     /// The `k` nearest of the documents that the filter allows. A flat index adds those that are as far as the last of
     /// them, so that the caller can choose by key: ids are given anew at a start, and answers are to stay the same.
-    pub fn nearest(&self, question: &Question<'_>, k: usize, ef: usize) -> Rows {
+    pub fn nearest(&self, question: &Question<'_>, k: usize, effort: Effort) -> Rows {
         if self.options.algorithm != Algorithm::Flat || k == 0 {
-            return self.search(question, k, ef);
+            return self.search(question, k, effort);
         }
-        let mut rows = self.search(question, k.saturating_add(1), ef);
+        let mut rows = self.search(question, k.saturating_add(1), effort);
         let is_tied = |rows: &Rows, at: usize| {
             let distances = (rows.neighbors[k - 1].distance, rows.neighbors[at].distance);
             distances.0.total_cmp(&distances.1).is_eq()
         };
         if rows.neighbors.len() > k && is_tied(&rows, k) && !rows.timed_out {
-            rows = self.search(question, k.saturating_add(TIED_MAX), ef);
+            rows = self.search(question, k.saturating_add(TIED_MAX), effort);
         }
         let end = (k..rows.neighbors.len()).find(|&at| !is_tied(&rows, at));
         rows.neighbors.truncate(end.unwrap_or(usize::MAX));
         rows
     }
 
-    fn search(&self, question: &Question<'_>, k: usize, ef: usize) -> Rows {
-        self.search_by(question, k, ef, |structure, request| structure.index().search(request))
+    fn search(&self, question: &Question<'_>, k: usize, effort: Effort) -> Rows {
+        self.search_by(question, k, effort, |structure, request| structure.index().search(request))
     }
 
     /// As `nearest`, but walks by the vectors, whatever codes the graph has.
     pub fn nearest_by_vectors(&self, question: &Question<'_>, k: usize, ef: usize) -> Rows {
-        self.search_by(question, k, ef, |structure, request| match structure.graph() {
+        self.search_by(question, k, Effort::beam(ef), |structure, request| match structure.graph() {
             Some(graph) => graph.search_by_vectors(request),
             None => structure.index().search(request),
         })
@@ -493,7 +515,7 @@ impl VectorField {
         &self,
         question: &Question<'_>,
         k: usize,
-        ef: usize,
+        effort: Effort,
         search: impl FnOnce(&Structure, &SearchRequest<'_>) -> Result<SearchOutcome, VectorError>,
     ) -> Rows {
         let structure = self.structure();
@@ -502,7 +524,8 @@ impl VectorField {
         let request = SearchRequest {
             query: question.query,
             k,
-            ef: ef.max(k),
+            ef: effort.ef.max(k),
+            recall: effort.recall,
             filter: filter.as_dyn(),
             deadline: Some(question.is_late),
         };
@@ -570,6 +593,7 @@ impl TailRows {
             exact: found.exact,
             too_coarse: found.too_coarse,
             tail: self.overridden.len(),
+            slack: found.slack,
         };
         let mut neighbors = found.neighbors;
         neighbors.retain(|row| !self.overridden.contains(&row.id));

@@ -33,7 +33,7 @@ fn pending(field: &VectorField) -> [usize; 2] {
 fn nearest(field: &VectorField, query: f32) -> (u32, f64) {
     let query = query.to_le_bytes();
     let question = Question { query: &query, filter: None, id_bound: 10_000, is_late: &|| false };
-    let row = field.nearest(&question, 1, 10).neighbors[0];
+    let row = field.nearest(&question, 1, Effort::beam(10)).neighbors[0];
     (row.id, row.distance)
 }
 

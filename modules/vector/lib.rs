@@ -176,6 +176,10 @@ pub struct SearchRequest<'a> {
     pub k: usize,
     /// Width of the beam in the graph: more is more exact and slower. At least `k` is used. Ignored by `Flat`.
     pub ef: usize,
+    /// The share of the true `k` nearest that is to be found on average, above 0 and at most 1 (which scans all vectors), instead
+    /// of a width: the walk goes on for as long as that takes. `ef` then only steers the choice between walk and scan. Ignored
+    /// by `Flat`.
+    pub recall: Option<f32>,
     pub filter: Option<&'a dyn Filter>,
     /// Tells whether the time is over; asked every few hundred distances. The rows found by then are returned.
     pub deadline: Option<&'a dyn Fn() -> bool>,
@@ -184,7 +188,7 @@ pub struct SearchRequest<'a> {
 impl<'a> SearchRequest<'a> {
     /// A request without filter and deadline.
     pub fn new(query: &'a [u8], k: usize, ef: usize) -> Self {
-        SearchRequest { query, k, ef, filter: None, deadline: None }
+        SearchRequest { query, k, ef, recall: None, filter: None, deadline: None }
     }
 }
 
@@ -193,6 +197,7 @@ impl fmt::Debug for SearchRequest<'_> {
         f.debug_struct("SearchRequest")
             .field("k", &self.k)
             .field("ef", &self.ef)
+            .field("recall", &self.recall)
             .field("filtered", &self.filter.is_some())
             .finish_non_exhaustive()
     }
@@ -235,6 +240,9 @@ pub struct SearchOutcome {
     pub exact: bool,
     /// Codes said too little about what is near the query: it was answered by the vectors, which takes longer.
     pub too_coarse: bool,
+    /// Where a walk was to find a share of the nearest: how far beyond the distance of the k-th it went on, relative to that
+    /// distance (to the product, with `InnerProduct`).
+    pub slack: Option<f32>,
 }
 
 /// The state of an index, for INFO and for tests.

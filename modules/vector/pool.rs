@@ -58,6 +58,8 @@ pub(crate) struct Pool {
     spare: usize,
     /// Everything before it was expanded.
     cursor: usize,
+    /// Candidates farther than this are not kept.
+    reach: f32,
 }
 
 impl Pool {
@@ -66,6 +68,12 @@ impl Pool {
         self.limit = limit.max(1);
         self.spare = spare;
         self.cursor = 0;
+        self.reach = f32::INFINITY;
+    }
+
+    /// From now on, candidates farther than this are not kept. It is no farther than it was set before.
+    pub fn limit_to(&mut self, reach: f32) {
+        self.reach = self.reach.min(reach);
     }
 
     /// The distance that a candidate must be below to enter the beam; infinite while that has room.
@@ -80,15 +88,22 @@ impl Pool {
         self.items.len() >= self.limit
     }
 
-    /// Candidates may have been dropped.
-    pub fn has_overflowed(&self) -> bool {
+    /// There is no room for more.
+    #[inline(always)]
+    fn has_overflowed(&self) -> bool {
         self.items.len() >= self.limit + self.spare
+    }
+
+    /// No candidate nearer than this was dropped.
+    pub fn complete_within(&self) -> f32 {
+        if self.has_overflowed() { self.items[self.items.len() - 1].distance } else { self.reach }
     }
 
     /// Would a candidate at this distance be kept?
     #[inline(always)]
     pub fn has_room_for(&self, distance: f32) -> bool {
-        !self.has_overflowed() || distance < self.items[self.items.len() - 1].distance
+        let has_room = !self.has_overflowed() || distance < self.items[self.items.len() - 1].distance;
+        has_room && distance <= self.reach
     }
 
     /// Puts a candidate in its place; false when it is too far. It is not expanded here, whatever it was in the pool that it
@@ -184,7 +199,8 @@ mod tests {
         assert_eq!(pool.bound(), 2.0);
         assert_eq!(pool.next_to_expand().map(Candidate::slot), Some(2));
         assert_eq!((pool.peek(), pool.next_to_expand()), (None, None));
-        assert!(pool.push(Candidate::new(1.0, 1)) && pool.has_overflowed());
+        assert!(pool.push(Candidate::new(1.0, 1)));
+        assert_eq!(pool.complete_within(), 3.0);
         assert_eq!(pool.peek().map(Candidate::slot), Some(1));
         assert_eq!(pool.items().iter().map(|c| c.slot()).collect::<Vec<_>>(), [1, 2, 3]);
     }

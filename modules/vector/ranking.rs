@@ -89,8 +89,7 @@ impl Store {
         self.rank(query, &found[measured..end], &mut deviation, out);
         // Now more of them are known, and the k-th may be nearer.
         let reach = out[k - 1].distance + DEVIATIONS_KEPT * deviation.value();
-        let farthest = found[found.len() - 1].distance;
-        if pool.has_overflowed() && farthest < reach { Ranking::TooCoarse } else { Ranking::Settled }
+        if pool.complete_within() < reach { Ranking::TooCoarse } else { Ranking::Settled }
     }
 
     fn rank(

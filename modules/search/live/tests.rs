@@ -4,7 +4,7 @@ use super::*;
 use crate::documents::Content;
 use crate::index::Index;
 use crate::schema::FieldKind;
-use crate::vectors::{Question, Source, VectorField};
+use crate::vectors::{Effort, Question, Source, VectorField};
 use engramdb_engine::command::Args;
 use engramdb_engine::env::{Clock, Env};
 use engramdb_engine::log::Lsn;
@@ -196,7 +196,7 @@ fn perfect(index: &Arc<Index>, k: usize, query: [f32; 2], among: Option<RoaringB
 
 /// One as it is.
 fn walked(index: &Arc<Index>, k: usize, query: [f32; 2]) -> Sample {
-    sample(index, k, query, None, |field, question| field.nearest(question, k, k).neighbors)
+    sample(index, k, query, None, |field, question| field.nearest(question, k, Effort::beam(k)).neighbors)
 }
 
 fn audited(sample: &Sample) -> Tally {

@@ -45,6 +45,8 @@ pub struct Knn {
     /// As the field's vectors are.
     pub vector: Vec<u8>,
     pub ef_runtime: Option<usize>,
+    /// The share of the true nearest to be found, above 0 and at most 1, instead of EF_RUNTIME.
+    pub recall: Option<f32>,
     /// What the distance is called in the reply.
     pub alias: Arc<[u8]>,
     /// The request's word that is the vector.

@@ -103,6 +103,7 @@ pub struct OpenKnn {
     /// The vector's word.
     vector: usize,
     pub ef_runtime: Option<Slot<usize>>,
+    pub recall: Option<Slot<f32>>,
     pub alias: Slot<Arc<[u8]>>,
     /// Another name of the distance: one too many.
     pub second_alias: Option<Slot<Arc<[u8]>>>,
@@ -219,6 +220,7 @@ impl OpenKnn {
             k,
             vector,
             ef_runtime: None,
+            recall: None,
             alias,
             second_alias: None,
             policy: None,
@@ -335,11 +337,13 @@ impl Values<'_> {
         }
         self.check_policy(knn)?;
         let ef_runtime = knn.ef_runtime.as_ref().map(|slot| slot.value(self.words, count));
+        let recall = knn.recall.as_ref().map(|slot| slot.value(self.words, recall));
         Ok(Knn {
             field: knn.field,
             k: self.given(&knn.k, whole_number, unreadable_number).and_then(check_k)?,
             vector: self.vector(knn.field, knn.vector)?,
             ef_runtime: ef_runtime.transpose()?,
+            recall: recall.transpose()?,
             alias,
             word: knn.vector,
         })
@@ -400,6 +404,12 @@ fn check_k(k: usize) -> Parsed<usize> {
 
 pub fn count(digits: &[u8]) -> Parsed<usize> {
     whole_number(digits).filter(|number| (1..=EF_MAX).contains(number)).ok_or_else(invalid_value)
+}
+
+/// Not of RediSearch.
+pub fn recall(digits: &[u8]) -> Parsed<f32> {
+    let recall = values::number(digits).filter(|recall| *recall > 0.0 && *recall <= 1.0);
+    recall.map(|recall| (recall as f32).max(f32::MIN_POSITIVE)).ok_or_else(|| Kind::BadRecall.of(digits))
 }
 
 pub fn epsilon(digits: &[u8]) -> Parsed<f32> {

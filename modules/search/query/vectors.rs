@@ -163,7 +163,7 @@ impl<'a> Parser<'a> {
             match (name.to_ascii_lowercase().as_slice(), range.as_mut()) {
                 (b"yield_distance_as", Some(_)) => alias = Some(value),
                 (b"epsilon", Some(range)) => set_epsilon(range, definition, value)?,
-                (b"ef_runtime", Some(_)) => return Err(Wrong::VectorOption.error()),
+                (b"ef_runtime" | b"recall", Some(_)) => return Err(Wrong::VectorOption.error()),
                 (b"batch_size" | b"hybrid_policy", Some(_)) => return Err(Wrong::NotHybrid.error()),
                 _ => of_scores(name, value, &mut weights)?,
             }
@@ -193,8 +193,9 @@ fn of_scores(name: &[u8], value: Raw<'_>, weights: &mut Vec<usize>) -> Parsed<()
 }
 
 /// KNN's attributes that may stand behind its brackets. Which of them the field has is for `Seen` to say.
-const KNN_ATTRIBUTES: [&[u8]; 9] = [
+const KNN_ATTRIBUTES: [&[u8]; 10] = [
     b"EF_RUNTIME",
+    b"RECALL",
     b"EPSILON",
     b"HYBRID_POLICY",
     b"BATCH_SIZE",
@@ -230,6 +231,8 @@ impl Seen {
             b"SEARCH_WINDOW_SIZE" if options.algorithm == Algorithm::Svs => {
                 knn.ef_runtime = Some(Slot::of(value, open::count)?);
             }
+            // FLAT has any recall: it finds all.
+            b"RECALL" => knn.recall = Some(Slot::of(value, open::recall)?),
             b"HYBRID_POLICY" | b"BATCH_SIZE" if self.is_unfiltered => return Err(Wrong::NotHybrid.error()),
             b"HYBRID_POLICY" => knn.policy = Some(Slot::of(value, open::policy)?),
             b"BATCH_SIZE" => knn.batch_size = Some(Slot::of(value, open::count)?),
@@ -241,6 +244,9 @@ impl Seen {
             b"USE_SEARCH_HISTORY" if options.algorithm == Algorithm::Svs => {}
             b"EPSILON" => return Err(Wrong::NotRange.error()),
             _ => return Err(Wrong::VectorOption.error()),
+        }
+        if knn.recall.is_some() && knn.ef_runtime.is_some() {
+            return Err(Wrong::RecallWithEf.error());
         }
         self.names.push(name);
         Ok(())

@@ -69,6 +69,11 @@ fn queries_are_explained_as_trees() {
              yields distance as `__v_score`}\\n",
         ),
         (
+            "* => [KNN $k @v $B RECALL 0.95]",
+            "VECTOR {K=10 nearest vectors to `$B` in vector index associated with field @v, RECALL = 0.95, \
+             yields distance as `__v_score`}\\n",
+        ),
+        (
             "@v:[VECTOR_RANGE 0.1 $B]=>{$epsilon: 1.2; $yield_distance_as:dist}",
             "VECTOR {Vectors that are within 0.1 distance radius from `$B` in vector index associated with field @v, \
              epsilon = 1.2, yields distance as `dist`}\\n",
@@ -137,6 +142,15 @@ fn a_profile_says_what_was_chosen_and_what_it_cost() {
         assert_eq!(number("Nodes visited") > 0, plan.contains("walk"), "{profile}");
         assert_eq!(number("Pending mutations scanned"), 0);
     }
+    let walked = "Walked beyond the k-th distance by";
+    for query in ["*=>[KNN 2 @v $B RECALL 0.9]", "*=>[KNN 2 @v $B]=>{$RECALL: 0.9}"] {
+        let asked = profile(&server, query);
+        assert_eq!(after(&asked, "Plan"), "\"walk of the graph\"", "{asked}");
+        assert!(after(&asked, walked).trim_matches('"').parse::<f64>().is_ok(), "{asked}");
+    }
+    let all = profile(&server, "*=>[KNN 2 @v $B RECALL 1]");
+    assert_eq!(after(&all, "Plan"), "\"exact scan\"", "{all}");
+    assert!(!all.contains(walked) && after(&all, "Distances evaluated") == "1000", "{all}");
     let rare = profile(&server, "@c:{rare}=>[KNN 2 @v $B EF_RUNTIME 10]");
     assert_eq!(after(&rare, "Distances evaluated"), "10", "no more than there are");
     assert!(rare.contains(r#""Child iterator", ["Type", "TAG", "Term", "rare", "Time", "#), "{rare}");

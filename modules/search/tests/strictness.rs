@@ -13,9 +13,9 @@ fn index() -> Server {
 }
 
 fn search(server: &Server, query: &str) -> String {
-    let parameters: [&[u8]; 7] = [b"PARAMS", b"6", b"v", &blob(&[0.0, 0.0]), b"empty", b"", b"exact"];
+    let parameters: [&[u8]; 7] = [b"PARAMS", b"8", b"v", &blob(&[0.0, 0.0]), b"empty", b"", b"half"];
     let words: [&[u8]; 4] = [b"FT.SEARCH", b"idx", query.as_bytes(), b"NOCONTENT"];
-    server.run(&[&words[..], &parameters, &[b"ADHOC_BF"]].concat())
+    server.run(&[&words[..], &parameters, &[b"0.5", b"exact", b"ADHOC_BF"]].concat())
 }
 
 #[test]
@@ -37,6 +37,8 @@ fn attributes_of_neighbours_are_checked_though_nothing_depends_on_them() {
         ("hi=>[KNN 2 @v $v HYBRID_POLICY ADHOC_BF EF_RUNTIME 5]", &no_ef),
         ("hi=>[KNN 2 @v $v BATCH_SIZE 0]", &bad_value),
         ("*=>[KNN 2 @v $v EF_RUNTIME 5]=>{$EF_RUNTIME: 6}", &twice),
+        ("*=>[KNN 2 @v $v RECALL 0.9 RECALL 0.9]", &twice),
+        ("@v:[VECTOR_RANGE 1 $v]=>{$RECALL: 0.9}", &invalid),
         ("*=>[KNN 2 @v $v RERANK TRUE]", &invalid),
         ("*=>[KNN 2 @v $v]=>{$RERANK: TRUE}", &invalid),
         ("*=>[KNN 2 @f $v EF_RUNTIME 5]", &invalid),
@@ -58,7 +60,24 @@ fn attributes_of_neighbours_are_checked_though_nothing_depends_on_them() {
     ] {
         assert_eq!(search(&server, query), error, "{query}");
     }
+    let exclude = of_vectors("RECALL and EF_RUNTIME exclude each other");
     for query in [
+        "*=>[KNN 2 @v $v RECALL 0.9 EF_RUNTIME 5]",
+        "*=>[KNN 2 @v $v EF_RUNTIME 5]=>{$RECALL: 0.9}",
+        "*=>[KNN 2 @v $v]=>{$recall: 0.9; $ef_runtime: 5}",
+    ] {
+        assert_eq!(search(&server, query), exclude, "{query}");
+    }
+    for bad in ["0", "-0.5", "1.01", "x", "nan", "$exact"] {
+        let value = if bad == "$exact" { "ADHOC_BF" } else { bad };
+        let text = of_vectors(&format!("RECALL is a number above 0, and at most 1, not `{value}`"));
+        assert_eq!(search(&server, &format!("*=>[KNN 2 @v $v]=>{{$RECALL: {bad}}}")), text, "{bad}");
+    }
+    for query in [
+        "*=>[KNN 2 @v $v RECALL 0.9]",
+        "*=>[KNN 2 @f $v RECALL 0.9 AS d]",
+        "hi=>[KNN 2 @v $v]=>{$recall: 1; $yield_distance_as: d}",
+        "hi=>[KNN 2 @v $v HYBRID_POLICY BATCHES BATCH_SIZE 5 RECALL $half]",
         "hi=>[KNN 2 @v $v HYBRID_POLICY BATCHES BATCH_SIZE 5 EF_RUNTIME 5]",
         "hi=>[KNN 2 @v $v]=>{$HYBRID_POLICY: $exact; $weight: 2; $yield_distance_as: d}",
         "*=>[KNN 2 @v $v]=>{$shard_k_ratio: 0.5}",

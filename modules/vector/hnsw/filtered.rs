@@ -138,6 +138,9 @@ impl Walker<'_> {
             next = pool.next_to_expand();
         }
         while let Some(current) = next {
+            if self.may_stop(current) {
+                return Walk::Complete;
+            }
             if self.gather_allowed(&admission, current.slot(), wanted) == Walk::TimedOut {
                 return Walk::TimedOut;
             }
@@ -150,7 +153,8 @@ impl Walker<'_> {
             }
             next = self.scratch.pool.next_to_expand();
         }
-        if self.scratch.pool.is_full() { Walk::Complete } else { Walk::GaveUp }
+        let enough = self.stop.map_or(width, |stop| stop.enough());
+        if self.scratch.pool.items().len() >= enough { Walk::Complete } else { Walk::GaveUp }
     }
 
     /// Neighbours of a node that are allowed and were not met before, in `scratch.fresh`: among its own links, then among those

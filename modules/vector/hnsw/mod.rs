@@ -10,7 +10,9 @@
 //! is ranked again by the vectors, so that replied distances are exact. Ranges are walked by the vectors.
 
 mod audit;
+mod calibration;
 mod check;
+mod effort;
 mod file;
 mod filtered;
 mod graph;
@@ -31,6 +33,7 @@ use parking_lot::RwLock;
 
 pub use self::audit::ExactSearch;
 pub use self::check::GraphCheck;
+use self::effort::Effort;
 pub use self::file::{Input, LoadError, Loading, fuzz_load};
 use self::graph::Graph;
 use self::places::KnownPlaces;
@@ -106,6 +109,7 @@ pub struct Hnsw {
     /// Read by mutations, written by `save` for as long as it copies the links, and while the first codes are made. Whoever
     /// wants the sweep's lock too, and waits for it, takes that first.
     gate: RwLock<()>,
+    effort: Effort,
 }
 
 /// How much is fetched ahead of the distance computations.
@@ -165,11 +169,18 @@ impl Hnsw {
             known_places: KnownPlaces::default(),
             deleted: AtomicUsize::new(0),
             gate: RwLock::new(()),
+            effort: Effort::default(),
         }
     }
 
     pub fn parameters(&self) -> HnswParameters {
         self.parameters
+    }
+
+    /// Is a search with this recall for `k` rows a walk of a length that is known? Otherwise it may take samples of the index
+    /// first, or scan.
+    pub fn is_quick(&self, recall: f32, k: usize) -> bool {
+        self.effort.is_quick(self, recall, k)
     }
 
     fn has_deleted(&self) -> bool {
@@ -213,6 +224,7 @@ impl VectorIndex for Hnsw {
 
     fn insert_placed(&self, id: u32, vector: &Placed) {
         self.store.prepare();
+        self.effort.note_change();
         {
             let _gate = self.gate.read();
             let replaced = self.insert_pinned(id, vector, &mut self.store.pin());
@@ -230,6 +242,7 @@ impl VectorIndex for Hnsw {
     fn remove(&self, id: u32) -> bool {
         let _gate = self.gate.read();
         let Some(slot) = self.store.take(id) else { return false };
+        self.effort.note_change();
         self.leave(slot);
         self.maintain();
         true

@@ -1,6 +1,8 @@
 //! Answering: which way a question is answered, and what becomes of what a walk or a scan found.
 
 use super::Hnsw;
+use super::calibration::width_for;
+use super::effort::Stop;
 use super::walk::{Walk, Walker};
 use crate::exact;
 use crate::limits::Limits;
@@ -41,6 +43,9 @@ impl Hnsw {
         if k == 0 {
             return SearchOutcome::default();
         }
+        if request.recall.is_some_and(|recall| recall >= 1.0) {
+            return exact::nearest(&self.store, &query.uncoded(), k, limits, scratch);
+        }
         let allowed = limits.filter.and_then(|filter| filter.cardinality());
         if live <= SCAN_INSTEAD_OF_BEAM * width
             || width > WIDTH_MAX
@@ -48,9 +53,21 @@ impl Hnsw {
         {
             return exact::nearest(&self.store, query, k, limits, scratch);
         }
+        let plan = request.recall.map(|recall| self.effort.plan(self, recall, k));
+        if plan.as_ref().is_some_and(|plan| plan.slack == f32::INFINITY) {
+            return exact::nearest(&self.store, query, k, limits, scratch);
+        }
+        if plan.as_ref().is_some_and(|plan| plan.is_sample && limits.filter.is_none()) {
+            self.effort.sample(self, query, k, scratch);
+        }
         let mut walker = Walker::new(self, *query, limits, scratch);
         for wider in [1, 2, 4] {
-            let walk = walker.nearest_ranked(wider * width, wider * k);
+            // What it stops by was measured of walks that have all their rows.
+            let plan = plan.as_ref().filter(|_| wider == 1);
+            walker.stop = plan.map(|plan| Stop::new(self.store.kind.metric, k, plan.slack, width));
+            let beam = if plan.is_some() { width_for(k) } else { wider * width };
+            walker.outcome.slack = plan.map(|plan| plan.slack);
+            let walk = walker.nearest_ranked(beam, wider * k);
             if walk == Walk::GaveUp {
                 break;
             }
@@ -61,7 +78,7 @@ impl Hnsw {
             if outcome.timed_out || outcome.neighbors.len() >= k {
                 return walker.outcome;
             }
-            if !pool.is_full() {
+            if !pool.is_full() && walker.stop.is_none() {
                 break;
             }
             // So many rows were deleted since they were met that a wider beam is needed to find others.

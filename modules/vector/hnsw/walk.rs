@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use super::Hnsw;
+use super::effort::Stop;
 use super::graph::Entry;
 use crate::SearchOutcome;
 use crate::limits::{DISTANCES_STRIDE, Limits};
@@ -32,11 +33,13 @@ pub(super) struct Walker<'a> {
     pub outcome: SearchOutcome,
     /// Candidates to keep behind the beam, see `Pool`.
     pub spare: usize,
+    /// When the walk may stop before the beam is expanded, see effort.rs.
+    pub stop: Option<Stop>,
 }
 
 impl<'a> Walker<'a> {
     pub fn new(index: &'a Hnsw, query: Query<'a>, limits: Limits<'a>, scratch: &'a mut Scratch) -> Self {
-        Walker { index, query, limits, scratch, outcome: SearchOutcome::default(), spare: 0 }
+        Walker { index, query, limits, scratch, outcome: SearchOutcome::default(), spare: 0, stop: None }
     }
 
     /// Fills `scratch.pool` with the nearest, as far as limits allow them. By the vectors, where codes are known to be too
@@ -44,11 +47,7 @@ impl<'a> Walker<'a> {
     pub fn nearest(&mut self, width: usize) -> Walk {
         self.scratch.pool.begin(width, self.spare);
         let Some(entry) = self.index.graph.entry() else { return Walk::Complete };
-        let mut start = self.descend(entry, 0);
-        if self.query.is_coded() && self.index.store.resolution_at(start.slot()) == Resolution::Nothing {
-            self.go_by_vectors();
-            start = self.descend(entry, 0);
-        }
+        let start = self.enter(entry);
         let Some(filter) = self.limits.filter else { return self.live_beam(start, 0, width) };
         let store = &self.index.store;
         if self.index.is_narrow(filter, width) {
@@ -61,6 +60,16 @@ impl<'a> Walker<'a> {
         })
     }
 
+    /// Where to start in the lowest layer. Goes by the vectors from there on, where codes are known to be too coarse.
+    pub fn enter(&mut self, entry: Entry) -> Candidate {
+        let start = self.descend(entry, 0);
+        if !self.query.is_coded() || self.index.store.resolution_at(start.slot()) != Resolution::Nothing {
+            return start;
+        }
+        self.go_by_vectors();
+        self.descend(entry, 0)
+    }
+
     /// As `nearest`, with the true distances of what the `k` nearest are among in `scratch.candidates`. Walks by the vectors
     /// where the codes turn out too coarse for that.
     pub fn nearest_ranked(&mut self, width: usize, k: usize) -> Walk {
@@ -69,6 +78,7 @@ impl<'a> Walker<'a> {
                 true => self.index.store.kept_for(k).saturating_sub(width),
                 false => 0,
             };
+            self.keep(if self.query.is_coded() { self.index.store.kept_for(k) } else { k });
             let walk = self.nearest(width);
             let Scratch { pool, candidates, .. } = &mut *self.scratch;
             let ranking = self.index.store.rank_again(&self.query, pool, k, candidates);
@@ -146,9 +156,13 @@ impl<'a> Walker<'a> {
         self.scratch.pool.begin(width, self.spare);
         self.scratch.pool.push(start);
         while let Some(current) = self.scratch.pool.next_to_expand() {
+            if self.may_stop(current) {
+                break;
+            }
             // Here, and not when it is evaluated: most of those never get so far, and this one's links are read anyway.
             if SOME_DELETED && index.store.state(current.slot()) == State::Deleted {
                 self.scratch.pool.widen();
+                self.meets_deleted();
             }
             self.gather(current.slot(), layer);
             if let (0, Some(next)) = (layer, self.scratch.pool.peek()) {
@@ -181,7 +195,7 @@ impl<'a> Walker<'a> {
         }
         while let Some(Reverse(current)) = self.scratch.frontier.pop() {
             let pool = &self.scratch.pool;
-            if pool.is_full() && current.distance > pool.bound() {
+            if pool.is_full() && current.distance > pool.bound() || self.may_stop(current) {
                 break;
             }
             self.gather(current.slot(), layer);
@@ -202,7 +216,7 @@ impl<'a> Walker<'a> {
 
     /// The neighbours of a node that were not met before, in `scratch.fresh`.
     #[inline(always)]
-    fn gather(&mut self, slot: u32, layer: usize) {
+    pub fn gather(&mut self, slot: u32, layer: usize) {
         let Scratch { visited, fresh, .. } = &mut *self.scratch;
         self.outcome.visited += 1;
         fresh.clear();

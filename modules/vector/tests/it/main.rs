@@ -2,6 +2,7 @@
 
 mod churn;
 mod data;
+mod effort;
 mod exactness;
 mod filters;
 mod recall;
