@@ -19,7 +19,7 @@ use crate::output::{self, Table};
 use crate::own_load::{Heading, LoadArgs, median};
 use crate::progress;
 use crate::vectors::closed_loop::{self, Plan};
-use crate::vectors::engine::{Engine, SearchParameters};
+use crate::vectors::engine::{Effort, Engine, SearchParameters};
 use crate::vectors::server::ServerEngine;
 
 /// What the project wants: p99 under ingestion over the quiet p99.
@@ -219,7 +219,7 @@ impl IngestArgs {
             at_least: Duration::from_secs_f64(self.seconds),
             warm_up: WARM_UP_SEARCHES,
         };
-        let parameters = SearchParameters { ef: self.ef, filter: None };
+        let parameters = SearchParameters { effort: Effort::Beam(self.ef), filter: None };
         let stop = AtomicBool::new(false);
         let stored = AtomicUsize::new(0);
         let (outcome, documents_per_second) = std::thread::scope(|scope| {

@@ -29,7 +29,7 @@ use crate::own_load::{LoadArgs, index_bytes, used_memory, wait_quiet};
 use crate::progress;
 use crate::server_process::ServerProcess;
 use crate::vectors::closed_loop::{self, Outcome, Plan};
-use crate::vectors::engine::{Engine, SearchParameters, Task};
+use crate::vectors::engine::{Effort, Engine, SearchParameters, Task};
 use crate::vectors::recall;
 use crate::vectors::reference::LibraryEngine;
 use crate::vectors::server::ServerEngine;
@@ -257,8 +257,11 @@ impl<'a> Churn<'a> {
             for turn in 0..TURNS {
                 // The second goes first in every other turn.
                 for place in [turn % 2, 1 - turn % 2] {
-                    let outcome =
-                        closed_loop::run(engines[place], SearchParameters { ef, filter: None }, plan)?;
+                    let outcome = closed_loop::run(
+                        engines[place],
+                        SearchParameters { effort: Effort::Beam(ef), filter: None },
+                        plan,
+                    )?;
                     match &mut outcomes[place] {
                         Some(pooled) => pooled.add(&outcome),
                         first => *first = Some(outcome),

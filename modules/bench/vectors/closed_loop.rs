@@ -29,6 +29,8 @@ pub struct Outcome {
     pub cpu_seconds: Option<f64>,
     /// The first answer to each query.
     pub answers: Vec<Option<Vec<u32>>>,
+    /// Distances computed for a query, on average over those answers, where the engine tells.
+    pub evaluated: Option<f64>,
 }
 
 impl Outcome {
@@ -54,6 +56,7 @@ pub fn run(engine: &dyn Engine, parameters: SearchParameters<'_>, plan: Plan) ->
         failed: AtomicBool::new(false),
         start: Barrier::new(plan.connections + 1),
         answers: Mutex::new(vec![None; plan.queries]),
+        evaluated: Mutex::new(Vec::new()),
     };
     let mut searchers = Vec::with_capacity(plan.connections);
     for _ in 0..plan.connections {
@@ -83,7 +86,17 @@ pub fn run(engine: &dyn Engine, parameters: SearchParameters<'_>, plan: Plan) ->
         let seconds = started.elapsed().as_secs_f64();
         let cpu_seconds = cpu_before.zip(engine.cpu_seconds()).map(|(before, after)| after - before);
         let answers = std::mem::take(&mut *shared.answers.lock().expect("no thread panicked"));
-        outcome.map(|()| Outcome { searches: latencies.count(), latencies, seconds, cpu_seconds, answers })
+        let evaluated = std::mem::take(&mut *shared.evaluated.lock().expect("no thread panicked"));
+        let evaluated =
+            (!evaluated.is_empty()).then(|| evaluated.iter().sum::<usize>() as f64 / evaluated.len() as f64);
+        outcome.map(|()| Outcome {
+            searches: latencies.count(),
+            latencies,
+            seconds,
+            cpu_seconds,
+            answers,
+            evaluated,
+        })
     })
 }
 
@@ -94,13 +107,15 @@ struct Shared {
     failed: AtomicBool,
     start: Barrier,
     answers: Mutex<Vec<Option<Vec<u32>>>>,
+    /// For each of those answers, where the engine tells.
+    evaluated: Mutex<Vec<usize>>,
 }
 
 impl Shared {
     /// One connection's loop.
     fn ask(&self, searcher: &mut dyn super::engine::Searcher) -> Result<Latencies, BenchError> {
         let mut latencies = Latencies::new();
-        let mut first_answers = Vec::new();
+        let (mut first_answers, mut evaluated) = (Vec::new(), Vec::new());
         self.start.wait();
         let started = Instant::now();
         let mut asked = started;
@@ -122,8 +137,10 @@ impl Shared {
             asked = answered;
             if number == query {
                 first_answers.push((query, answer));
+                evaluated.extend(searcher.evaluated());
             }
         }
+        self.evaluated.lock().expect("no thread panics while it holds the lock").extend(evaluated);
         let mut answers = self.answers.lock().expect("no thread panics while it holds the lock");
         first_answers.into_iter().for_each(|(query, answer)| answers[query] = Some(answer));
         Ok(latencies)

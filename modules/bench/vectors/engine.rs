@@ -72,11 +72,19 @@ pub struct Task {
     pub attributes: Attributes,
 }
 
+/// How thoroughly to search. Of no meaning to a flat index.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Effort {
+    /// Candidates that the graph search keeps.
+    Beam(usize),
+    /// The share of the true nearest that is to be found.
+    Recall(f32),
+}
+
 /// One point of a sweep.
 #[derive(Clone, Copy, Debug)]
 pub struct SearchParameters<'a> {
-    /// Candidates that the graph search keeps; of no meaning to a flat index.
-    pub ef: usize,
+    pub effort: Effort,
     pub filter: Option<&'a Filter>,
 }
 
@@ -135,4 +143,9 @@ pub trait Engine: Sync {
 pub trait Searcher {
     /// Row numbers of the answer to a query of the data set, in the engine's order.
     fn search(&mut self, query: usize) -> Result<Vec<u32>, BenchError>;
+
+    /// Distances computed for the last answer, where the engine tells.
+    fn evaluated(&self) -> Option<usize> {
+        None
+    }
 }

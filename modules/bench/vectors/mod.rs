@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use self::closed_loop::Plan;
-use self::engine::{Engine, IndexKind, QuantizationKind, SearchParameters, Task};
+use self::engine::{Effort, Engine, IndexKind, QuantizationKind, SearchParameters, Task};
 use self::filter::{Attributes, Filter};
 use self::report::{Report, SearchReport};
 use self::server::{CreateIndex, ServerEngine, ServerOptions};
@@ -42,6 +42,8 @@ Examples:
     engramdb bench vectors --base base.npy --queries queries.npy --metric cosine --server-pid $(pgrep -o engramdb)
   What the index and an exact scan reach in this process, without a server:
     engramdb bench vectors --engines library,exact
+  What asking for a recall gives, and what it evaluates, beside beams:
+    engramdb bench vectors --engines library --connections 1 --ef 20,40,80 --recall 0.9,0.95,0.99
 
 The server is asked FT.CREATE, HSET, FT.INFO, FT.SEARCH, FT.DROPINDEX and UNLINK on keys that begin with --prefix; anything
 that speaks these will do. Index and rows are removed afterwards, unless --keep is given.";
@@ -71,6 +73,9 @@ pub struct VectorsArgs {
     /// HNSW: candidates while searching; each value is one point of the sweep
     #[arg(long, value_delimiter = ',', default_value = "10,20,50,100,200")]
     pub ef: Vec<usize>,
+    /// HNSW of EngramDB: shares of the true nearest to ask for (RECALL); each value is one more point of the sweep
+    #[arg(long, value_delimiter = ',', value_name = "SHARE")]
+    pub recall: Vec<f32>,
     /// Connections that ask at the same time, each in a closed loop; each value is one point of the sweep
     #[arg(long, value_delimiter = ',', default_value = "1,8")]
     pub connections: Vec<usize>,
@@ -194,6 +199,9 @@ impl VectorsArgs {
         ];
         match positive.into_iter().find(|&(_, value)| value == 0) {
             Some((flag, _)) => Err(BenchError::Usage(format!("{flag} must be at least 1"))),
+            None if !self.recall.iter().all(|recall| *recall > 0.0 && *recall <= 1.0) => {
+                Err(BenchError::Usage("--recall takes numbers above 0, and at most 1".into()))
+            }
             None if !(self.seconds >= 0.0 && self.seconds.is_finite()) => {
                 Err(BenchError::Usage("--seconds must be a number from 0".into()))
             }
@@ -241,11 +249,15 @@ impl VectorsArgs {
         // A scan has no ef to sweep.
         let is_exact =
             engine.name() == "exact" || (engine.name() != "hnsw_rs" && task.index == IndexKind::Flat);
-        let efs: &[usize] = if is_exact { &self.ef[..1] } else { &self.ef };
-        let points = cases.len() * efs.len() * self.connections.len();
+        let mut efforts: Vec<Effort> = self.ef.iter().map(|&ef| Effort::Beam(ef)).collect();
+        match is_exact {
+            true => efforts.truncate(1),
+            false => efforts.extend(self.recall.iter().map(|&recall| Effort::Recall(recall))),
+        }
+        let points = cases.len() * efforts.len() * self.connections.len();
         let progress = progress::bar(points as u64, "points of the sweep");
         for case in cases {
-            for &ef in efs {
+            for &effort in &efforts {
                 for &connections in &self.connections {
                     let plan = Plan {
                         connections,
@@ -253,15 +265,23 @@ impl VectorsArgs {
                         at_least: Duration::from_secs_f64(self.seconds),
                         warm_up: WARM_UP_SEARCHES,
                     };
-                    let outcome =
-                        closed_loop::run(engine, SearchParameters { ef, filter: case.filter }, plan)?;
+                    let parameters = SearchParameters { effort, filter: case.filter };
+                    let outcome = closed_loop::run(engine, parameters, plan)?;
+                    let recalls = recall::of_each(&task.dataset, &case.truth, &outcome.answers, task.k);
+                    let (ef, recall_asked) = match effort {
+                        Effort::Beam(ef) => (Some(ef).filter(|_| !is_exact), None),
+                        Effort::Recall(recall) => (None, Some(recall)),
+                    };
                     report.searches.push(SearchReport {
                         engine: engine.name().to_owned(),
                         filter: case.filter.map(Filter::to_string),
-                        ef: (!is_exact).then_some(ef),
+                        ef,
+                        recall_asked,
                         connections,
                         k: task.k,
-                        recall: recall::at_k(&task.dataset, &case.truth, &outcome.answers, task.k),
+                        recall: recall::mean(&recalls),
+                        recall_p5: recall::had_by_most(recalls),
+                        evaluated: outcome.evaluated,
                         queries_per_second: outcome.searches as f64 / outcome.seconds,
                         latency: outcome.latencies.percentiles(),
                         searches: outcome.searches,

@@ -34,6 +34,12 @@ pub fn of_each(dataset: &Dataset, truth: &Answers, answers: &[Option<Vec<u32>>],
     answered.filter_map(|(query, answer)| of_one(query, answer)).collect()
 }
 
+/// What 95 percent of the queries have at least.
+pub fn had_by_most(mut recalls: Vec<f64>) -> f64 {
+    recalls.sort_unstable_by(f64::total_cmp);
+    recalls.get(recalls.len() / 20).copied().unwrap_or_default()
+}
+
 /// Zero of nothing.
 pub fn mean(figures: &[f64]) -> f64 {
     if figures.is_empty() { 0.0 } else { figures.iter().sum::<f64>() / figures.len() as f64 }

@@ -11,7 +11,9 @@ use engramdb_vector::{
 };
 use rayon::prelude::*;
 
-use super::engine::{Engine, IndexKind, LoadReport, QuantizationKind, SearchParameters, Searcher, Task};
+use super::engine::{
+    Effort, Engine, IndexKind, LoadReport, QuantizationKind, SearchParameters, Searcher, Task,
+};
 use crate::data::truth::Distances;
 use crate::error::BenchError;
 use crate::machine::Process;
@@ -128,7 +130,7 @@ impl Engine for LibraryEngine<'_> {
         let allowed = parameters.filter.map(|filter| {
             AllowedRows::new(self.task.attributes.allowed(filter), self.task.dataset.base.rows())
         });
-        Ok(Box::new(LibrarySearcher { engine: self, ef: parameters.ef, allowed }))
+        Ok(Box::new(LibrarySearcher { engine: self, effort: parameters.effort, evaluated: None, allowed }))
     }
 
     fn cpu_seconds(&self) -> Option<f64> {
@@ -136,9 +138,14 @@ impl Engine for LibraryEngine<'_> {
     }
 }
 
+/// What a server has where no EF_RUNTIME is given: steers the choice between walk and scan.
+const EF_BESIDE_RECALL: usize = 100;
+
 struct LibrarySearcher<'s> {
     engine: &'s LibraryEngine<'s>,
-    ef: usize,
+    effort: Effort,
+    /// By the last search.
+    evaluated: Option<usize>,
     allowed: Option<AllowedRows>,
 }
 
@@ -146,12 +153,19 @@ impl Searcher for LibrarySearcher<'_> {
     fn search(&mut self, query: usize) -> Result<Vec<u32>, BenchError> {
         let task = self.engine.task;
         let filter = self.allowed.as_ref().map(|allowed| allowed as &dyn engramdb_vector::Filter);
-        let request = SearchRequest {
-            filter,
-            ..SearchRequest::new(bytes_of(task.dataset.queries.row(query)), task.k, self.ef)
+        let (ef, recall) = match self.effort {
+            Effort::Beam(ef) => (ef, None),
+            Effort::Recall(recall) => (EF_BESIDE_RECALL, Some(recall)),
         };
+        let query = bytes_of(task.dataset.queries.row(query));
+        let request = SearchRequest { filter, recall, ..SearchRequest::new(query, task.k, ef) };
         let outcome = self.engine.index.search(&request).map_err(refused)?;
+        self.evaluated = Some(outcome.evaluated);
         Ok(outcome.neighbors.iter().map(|neighbor| neighbor.id).collect())
+    }
+
+    fn evaluated(&self) -> Option<usize> {
+        self.evaluated
     }
 }
 
@@ -198,7 +212,7 @@ mod library {
 
     use hnsw_rs::prelude::{DistL2, Hnsw};
 
-    use super::super::engine::{Engine, LoadReport, SearchParameters, Searcher, Task};
+    use super::super::engine::{Effort, Engine, LoadReport, SearchParameters, Searcher, Task};
     use crate::data::{Matrix, Metric};
     use crate::error::BenchError;
     use crate::machine::Process;
@@ -270,7 +284,10 @@ mod library {
                     .map(|row| row as usize)
                     .collect::<Vec<usize>>()
             });
-            Ok(Box::new(HnswRsSearcher { engine: self, ef: parameters.ef.max(self.task.k), allowed }))
+            let Effort::Beam(ef) = parameters.effort else {
+                return Err(BenchError::Usage("hnsw_rs takes no --recall".into()));
+            };
+            Ok(Box::new(HnswRsSearcher { engine: self, ef: ef.max(self.task.k), allowed }))
         }
 
         fn cpu_seconds(&self) -> Option<f64> {

@@ -40,17 +40,33 @@ pub struct DatasetSummary {
 pub struct SearchReport {
     pub engine: String,
     pub filter: Option<String>,
-    /// None for an exact scan.
+    /// None for an exact scan, and where a recall was asked for.
     pub ef: Option<usize>,
+    /// What was asked for instead of a width.
+    pub recall_asked: Option<f32>,
     pub connections: usize,
     pub k: usize,
     pub recall: f64,
+    /// That 95 percent of the queries have at least.
+    pub recall_p5: f64,
+    /// Distances computed for a query, where the engine tells.
+    pub evaluated: Option<f64>,
     pub queries_per_second: f64,
     #[serde(flatten)]
     pub latency: Percentiles,
     pub searches: u64,
     /// CPU time of the searching process for each query, in microseconds.
     pub cpu_us_per_query: Option<f64>,
+}
+
+impl SearchReport {
+    fn effort(&self) -> String {
+        match (self.ef, self.recall_asked) {
+            (Some(ef), _) => ef.to_string(),
+            (None, Some(recall)) => format!("R {recall}"),
+            (None, None) => "-".into(),
+        }
+    }
 }
 
 impl Report {
@@ -133,6 +149,8 @@ impl Report {
             "ef",
             "conns",
             &recall,
+            "p5",
+            "evaluated",
             "queries/s",
             "p50 us",
             "p95 us",
@@ -144,9 +162,11 @@ impl Report {
             table.row([
                 search.engine.clone(),
                 search.filter.clone().unwrap_or_else(|| "-".into()),
-                search.ef.map_or_else(|| "-".into(), |ef| ef.to_string()),
+                search.effort(),
                 search.connections.to_string(),
                 format!("{:.4}", search.recall),
+                format!("{:.2}", search.recall_p5),
+                output::optional(search.evaluated, 0),
                 format!("{:.0}", search.queries_per_second),
                 format!("{:.0}", search.latency.p50_us),
                 format!("{:.0}", search.latency.p95_us),
@@ -161,7 +181,7 @@ impl Report {
     fn csv(&self) -> String {
         let mut text = String::from(
             "dataset,rows,dimensions,metric,engine,index,m,ef_construction,filter,ef,connections,k,recall,queries_per_second,\
-             mean_us,p50_us,p95_us,p99_us,p999_us,max_us,searches,cpu_us_per_query\n",
+             mean_us,p50_us,p95_us,p99_us,p999_us,max_us,searches,cpu_us_per_query,recall_asked,recall_p5,evaluated\n",
         );
         for search in &self.searches {
             let latency = &search.latency;
@@ -188,6 +208,9 @@ impl Report {
                 format!("{:.1}", latency.max_us),
                 search.searches.to_string(),
                 search.cpu_us_per_query.map(|cpu| format!("{cpu:.1}")).unwrap_or_default(),
+                search.recall_asked.map(|recall| recall.to_string()).unwrap_or_default(),
+                format!("{:.3}", search.recall_p5),
+                search.evaluated.map(|evaluated| format!("{evaluated:.1}")).unwrap_or_default(),
             ];
             text.push_str(&fields.join(","));
             text.push('\n');

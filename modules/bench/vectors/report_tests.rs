@@ -40,7 +40,10 @@ fn report() -> Report {
         ef,
         connections: 8,
         k: 10,
+        recall_asked: None,
         recall,
+        recall_p5: recall,
+        evaluated: Some(500.0),
         queries_per_second: rate,
         latency,
         searches: 1000,
@@ -68,9 +71,9 @@ fn the_table_lines_up() {
 fn csv_has_one_field_for_each_heading() {
     let csv = report().csv();
     let counts: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
-    assert_eq!(counts, [22; 4]);
+    assert_eq!(counts, [25; 4]);
     assert!(
-        csv.contains(",hnsw,16,200,,100,8,10,0.99000,5000.0,80.0,75.2,120.0,140.0,900.0,1000.0,1000,42.0\n"),
+        csv.contains(",hnsw,16,200,,100,8,10,0.99000,5000.0,80.0,75.2,120.0,140.0,900.0,1000.0,1000,42.0,,0.990,500.0\n"),
         "{csv}"
     );
 }

@@ -10,7 +10,9 @@ use clap::ValueEnum;
 use engramdb_resp::{Value, encode_command, encode_command_into};
 use indicatif::ProgressBar;
 
-use super::engine::{Engine, IndexKind, LoadReport, QuantizationKind, SearchParameters, Searcher, Task};
+use super::engine::{
+    Effort, Engine, IndexKind, LoadReport, QuantizationKind, SearchParameters, Searcher, Task,
+};
 use super::filter::Field;
 use crate::client::{Accepted, Connection, Target};
 use crate::error::BenchError;
@@ -288,7 +290,10 @@ fn query_text(task: &Task, parameters: SearchParameters<'_>) -> String {
         None => "*".to_owned(),
     };
     let ef = match task.index {
-        IndexKind::Hnsw => format!(" EF_RUNTIME {}", parameters.ef),
+        IndexKind::Hnsw => match parameters.effort {
+            Effort::Beam(ef) => format!(" EF_RUNTIME {ef}"),
+            Effort::Recall(recall) => format!(" RECALL {recall}"),
+        },
         IndexKind::Flat => String::new(),
     };
     format!("{filter}=>[KNN {} @{VECTOR_FIELD} $query{ef}]", task.k)
