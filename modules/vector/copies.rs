@@ -14,7 +14,7 @@
 //! - A member belongs to one place, and has no links.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
@@ -64,6 +64,7 @@ impl Group {
 pub(crate) struct Groups {
     by_place: HashMap<u32, Group>,
     place_of: HashMap<u32, u32>,
+    has_unequal: bool,
 }
 
 impl Groups {
@@ -79,6 +80,7 @@ impl Groups {
     pub fn join(&mut self, place: Place, slot: u32, id: u32) {
         let group = self.by_place.entry(place.slot).or_insert(Group { members: Vec::new(), are_equal: true });
         group.are_equal &= place.is_equal;
+        self.has_unequal |= !place.is_equal;
         let at = group.members.partition_point(|&(other, _)| other < id);
         group.members.insert(at, (id, slot));
         let before = self.place_of.insert(slot, place.slot);
@@ -104,11 +106,18 @@ pub(crate) struct Copies {
     groups: RwLock<Groups>,
     /// How many members there are: most indexes have none, and their searches ask for nothing else.
     members: AtomicUsize,
+    /// There are or were members whose vectors are not those of their places byte for byte.
+    has_unequal: AtomicBool,
 }
 
 impl Copies {
     pub fn is_empty(&self) -> bool {
         self.members.load(Ordering::Acquire) == 0
+    }
+
+    /// May a member be nearer or farther than its place, by the least bit?
+    pub fn has_unequal(&self) -> bool {
+        self.has_unequal.load(Ordering::Acquire)
     }
 
     pub fn read<T>(&self, look: impl FnOnce(&Groups) -> T) -> T {
@@ -119,6 +128,9 @@ impl Copies {
         let mut groups = self.groups.write();
         let changed = change(&mut groups);
         self.members.store(groups.place_of.len(), Ordering::Release);
+        if groups.has_unequal {
+            self.has_unequal.store(true, Ordering::Release);
+        }
         changed
     }
 

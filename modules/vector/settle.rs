@@ -28,10 +28,10 @@ impl Store {
         let rows_max = if has_copies { self.len() } else { candidates.len() };
         let mut rows: Vec<Neighbor> = Vec::with_capacity(k.min(rows_max));
         let mut moved = false;
-        // The order of candidates is that of floats.
-        let is_double = self.kind.element == Element::F64;
+        // The order of candidates is that of floats, and that of places.
+        let is_rough = self.kind.element == Element::F64 || (has_copies && self.copies().has_unequal());
         for candidate in candidates {
-            if rows.len() >= k && !moved && !is_double {
+            if rows.len() >= k && !moved && !is_rough {
                 break;
             }
             let id = self.id_of(candidate.slot());
