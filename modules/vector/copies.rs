@@ -13,7 +13,7 @@
 //! - A place is live and in the graph as long as it has members, also after its own id has gone (*headless*): its vector is theirs.
 //! - A member belongs to one place, and has no links.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
@@ -43,8 +43,8 @@ pub(crate) struct Left {
 /// The members of one place.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    /// Slots with their ids, in the order of ids.
-    members: Vec<(u32, u32)>,
+    /// Ids with slots. An id can be there twice, while a copy of its vector replaces it.
+    members: BTreeSet<(u32, u32)>,
     /// The vector of each is, byte for byte, that of the place.
     are_equal: bool,
 }
@@ -63,7 +63,8 @@ impl Group {
 #[derive(Default)]
 pub(crate) struct Groups {
     by_place: HashMap<u32, Group>,
-    place_of: HashMap<u32, u32>,
+    /// By the slot of a member: its place and its id.
+    place_of: HashMap<u32, (u32, u32)>,
     has_unequal: bool,
 }
 
@@ -73,25 +74,24 @@ impl Groups {
     }
 
     pub fn place_of(&self, member: u32) -> Option<u32> {
-        self.place_of.get(&member).copied()
+        self.place_of.get(&member).map(|&(place, _)| place)
     }
 
     /// The caller knows that the slot is no member and no place, and that `place` is not a member.
     pub fn join(&mut self, place: Place, slot: u32, id: u32) {
-        let group = self.by_place.entry(place.slot).or_insert(Group { members: Vec::new(), are_equal: true });
+        let group = self.by_place.entry(place.slot).or_insert(Group { members: BTreeSet::new(), are_equal: true });
         group.are_equal &= place.is_equal;
         self.has_unequal |= !place.is_equal;
-        let at = group.members.partition_point(|&(other, _)| other < id);
-        group.members.insert(at, (id, slot));
-        let before = self.place_of.insert(slot, place.slot);
+        group.members.insert((id, slot));
+        let before = self.place_of.insert(slot, (place.slot, id));
         assert_eq!(before, None, "a slot is a member once");
     }
 
     /// Takes a member away; returns its place, and whether that has no members left.
     pub fn leave(&mut self, slot: u32) -> Option<(u32, bool)> {
-        let place = self.place_of.remove(&slot)?;
+        let (place, id) = self.place_of.remove(&slot)?;
         let group = self.by_place.get_mut(&place).expect("the place of a member has a group");
-        group.members.retain(|&(_, member)| member != slot);
+        assert!(group.members.remove(&(id, slot)), "a member is in the group of its place");
         let is_last = group.members.is_empty();
         if is_last {
             self.by_place.remove(&place);
@@ -137,15 +137,15 @@ impl Copies {
     /// Pairs of member and place, in the order of members.
     pub fn pairs(&self) -> Vec<(u32, u32)> {
         let groups = self.groups.read();
-        let mut pairs: Vec<_> = groups.place_of.iter().map(|(&member, &place)| (member, place)).collect();
+        let mut pairs: Vec<_> = groups.place_of.iter().map(|(&member, &(place, _))| (member, place)).collect();
         pairs.sort_unstable();
         pairs
     }
 
     pub fn bytes(&self) -> usize {
         let groups = self.groups.read();
-        // Two pairs of numbers a member, at the load of a hash table.
-        4 * groups.place_of.len() * size_of::<(u32, u32)>() + groups.by_place.len() * 2 * size_of::<Group>()
+        // An entry of a hash table and one of a tree for each member, both half full.
+        5 * groups.place_of.len() * size_of::<(u32, u32)>() + groups.by_place.len() * 2 * size_of::<Group>()
     }
 }
 
