@@ -79,7 +79,8 @@ impl Groups {
 
     /// The caller knows that the slot is no member and no place, and that `place` is not a member.
     pub fn join(&mut self, place: Place, slot: u32, id: u32) {
-        let group = self.by_place.entry(place.slot).or_insert(Group { members: BTreeSet::new(), are_equal: true });
+        let group =
+            self.by_place.entry(place.slot).or_insert(Group { members: BTreeSet::new(), are_equal: true });
         group.are_equal &= place.is_equal;
         self.has_unequal |= !place.is_equal;
         group.members.insert((id, slot));
@@ -137,7 +138,8 @@ impl Copies {
     /// Pairs of member and place, in the order of members.
     pub fn pairs(&self) -> Vec<(u32, u32)> {
         let groups = self.groups.read();
-        let mut pairs: Vec<_> = groups.place_of.iter().map(|(&member, &(place, _))| (member, place)).collect();
+        let mut pairs: Vec<_> =
+            groups.place_of.iter().map(|(&member, &(place, _))| (member, place)).collect();
         pairs.sort_unstable();
         pairs
     }
