@@ -40,23 +40,29 @@ pub(crate) struct Left {
     pub place: Option<u32>,
 }
 
-/// The members of one place.
+/// The members of one place: ids with slots, in ascending order. An id can be there twice, while a copy of its vector replaces it.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    /// Ids with slots. An id can be there twice, while a copy of its vector replaces it.
-    members: BTreeSet<(u32, u32)>,
-    /// The vector of each is, byte for byte, that of the place.
-    are_equal: bool,
+    /// Those whose vectors are that of the place byte for byte.
+    equal: BTreeSet<(u32, u32)>,
+    unequal: BTreeSet<(u32, u32)>,
 }
 
 impl Group {
-    /// Ids with slots, in ascending order.
-    pub fn members(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.members.iter().copied()
+    pub fn equal(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.equal.iter().copied()
     }
 
-    pub fn are_equal(&self) -> bool {
-        self.are_equal
+    pub fn unequal(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.unequal.iter().copied()
+    }
+
+    pub fn len(&self) -> usize {
+        self.equal.len() + self.unequal.len()
+    }
+
+    fn of(&mut self, is_equal: bool) -> &mut BTreeSet<(u32, u32)> {
+        if is_equal { &mut self.equal } else { &mut self.unequal }
     }
 }
 
@@ -64,7 +70,7 @@ impl Group {
 pub(crate) struct Groups {
     by_place: HashMap<u32, Group>,
     /// By the slot of a member: its place and its id.
-    place_of: HashMap<u32, (u32, u32)>,
+    place_of: HashMap<u32, (Place, u32)>,
     has_unequal: bool,
 }
 
@@ -74,30 +80,27 @@ impl Groups {
     }
 
     pub fn place_of(&self, member: u32) -> Option<u32> {
-        self.place_of.get(&member).map(|&(place, _)| place)
+        self.place_of.get(&member).map(|(place, _)| place.slot)
     }
 
     /// The caller knows that the slot is no member and no place, and that `place` is not a member.
     pub fn join(&mut self, place: Place, slot: u32, id: u32) {
-        let group =
-            self.by_place.entry(place.slot).or_insert(Group { members: BTreeSet::new(), are_equal: true });
-        group.are_equal &= place.is_equal;
+        self.by_place.entry(place.slot).or_default().of(place.is_equal).insert((id, slot));
         self.has_unequal |= !place.is_equal;
-        group.members.insert((id, slot));
-        let before = self.place_of.insert(slot, (place.slot, id));
+        let before = self.place_of.insert(slot, (place, id));
         assert_eq!(before, None, "a slot is a member once");
     }
 
     /// Takes a member away; returns its place, and whether that has no members left.
     pub fn leave(&mut self, slot: u32) -> Option<(u32, bool)> {
         let (place, id) = self.place_of.remove(&slot)?;
-        let group = self.by_place.get_mut(&place).expect("the place of a member has a group");
-        assert!(group.members.remove(&(id, slot)), "a member is in the group of its place");
-        let is_last = group.members.is_empty();
+        let group = self.by_place.get_mut(&place.slot).expect("the place of a member has a group");
+        assert!(group.of(place.is_equal).remove(&(id, slot)), "a member is in the group of its place");
+        let is_last = group.len() == 0;
         if is_last {
-            self.by_place.remove(&place);
+            self.by_place.remove(&place.slot);
         }
-        Some((place, is_last))
+        Some((place.slot, is_last))
     }
 }
 
@@ -135,12 +138,12 @@ impl Copies {
         changed
     }
 
-    /// Pairs of member and place, in the order of members.
-    pub fn pairs(&self) -> Vec<(u32, u32)> {
+    /// Members with their places, in the order of members.
+    pub fn pairs(&self) -> Vec<(u32, Place)> {
         let groups = self.groups.read();
         let mut pairs: Vec<_> =
             groups.place_of.iter().map(|(&member, &(place, _))| (member, place)).collect();
-        pairs.sort_unstable();
+        pairs.sort_unstable_by_key(|&(member, _)| member);
         pairs
     }
 
@@ -205,9 +208,9 @@ mod tests {
             copies.change(|groups| groups.join(place, slot, id));
         }
         let ids =
-            || copies.read(|groups| groups.of(7).map(|g| g.members().map(|(id, _)| id).collect::<Vec<_>>()));
+            || copies.read(|groups| groups.of(7).map(|g| g.equal().map(|(id, _)| id).collect::<Vec<_>>()));
         assert_eq!(ids(), Some(vec![10, 20, 30]));
-        assert_eq!(copies.pairs(), [(1, 7), (2, 7), (3, 7)]);
+        assert_eq!(copies.pairs(), [(1, place), (2, place), (3, place)]);
         assert_eq!(copies.change(|groups| groups.leave(2)), Some((7, false)));
         assert_eq!(copies.change(|groups| groups.leave(2)), None);
         assert_eq!(copies.change(|groups| groups.leave(1)), Some((7, false)));

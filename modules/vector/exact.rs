@@ -146,7 +146,9 @@ pub(crate) fn settle_within(
     source: Source,
 ) -> Vec<Neighbor> {
     let reach = radius_of_candidates(radius);
-    candidates.retain(|candidate| candidate.distance <= reach || source == Source::Graph);
+    // A member may be within it by the least bit where its place is not.
+    let is_rough = source == Source::Graph && store.copies().has_unequal();
+    candidates.retain(|candidate| candidate.distance <= reach || is_rough);
     candidates.sort_unstable();
     let mut rows = store.settle(query, candidates, usize::MAX, limits.filter, source);
     // One whose vector changed meanwhile may have left, and candidates were a little less precise.

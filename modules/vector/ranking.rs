@@ -9,7 +9,8 @@
 //! With d the true distance of the k-th nearest of those, and s this deviation, whatever is at most `d + 4 s` by its codes can
 //! still be among the k, and is ranked again. Where codes resolve what is near the query (smooth data), that is little more than k.
 //! Where they do not (clusters that are tight beside their distance from the centre, data that have moved away from it) it is
-//! more than the search has kept: then the answer is not to be trusted, and the caller searches once more by the vectors.
+//! more than the search has kept, or more than the nearest differ by: then the answer is not to be trusted, and the caller searches
+//! once more by the vectors.
 
 use crate::Metric;
 use crate::pool::{Candidate, Pool};
@@ -19,6 +20,10 @@ use crate::store::{Query, RANKED_AHEAD, Store};
 const DEVIATIONS_RANKED: f32 = 4.0;
 /// A search must have kept what is within so many; an error beyond them has a chance of 0.0013.
 const DEVIATIONS_KEPT: f32 = 3.0;
+
+/// What a search has found must differ by more than so many between the first of so many rows (or `k`) and the last.
+const DEVIATIONS_SPREAD: f32 = 2.0;
+const SPREAD_ROWS: usize = 10;
 
 /// Candidates that the error is measured by, beside `k`.
 const MEASURED: usize = 8;
@@ -48,6 +53,7 @@ pub(crate) enum Resolution {
 struct Deviation {
     squares_measured: f64,
     squares_computed: f64,
+    is_broken: bool,
     count: usize,
 }
 
@@ -55,7 +61,10 @@ impl Deviation {
     fn note(&mut self, by_codes: f32, exact: f32, computed: f32) {
         let measured = f64::from(by_codes) - f64::from(exact);
         let computed = f64::from(computed);
-        // Where numbers end, distances can be infinite.
+        // Where numbers end, distances by codes are infinite before the true ones are: then they say nothing.
+        if exact.is_finite() && !(measured.is_finite() && computed.is_finite()) {
+            self.is_broken = true;
+        }
         if measured.is_finite() && computed.is_finite() {
             self.squares_measured += measured * measured;
             self.squares_computed += computed * computed;
@@ -65,6 +74,9 @@ impl Deviation {
 
     /// The standard deviation.
     fn value(&self) -> f32 {
+        if self.is_broken {
+            return f32::INFINITY;
+        }
         let squares = self.squares_measured.max(self.squares_computed);
         (squares / self.count.max(1) as f64).sqrt() as f32
     }
@@ -89,7 +101,15 @@ impl Store {
         self.rank(query, &found[measured..end], &mut deviation, out);
         // Now more of them are known, and the k-th may be nearer.
         let reach = out[k - 1].distance + DEVIATIONS_KEPT * deviation.value();
-        if pool.complete_within() < reach { Ranking::TooCoarse } else { Ranking::Settled }
+        // Nor does a walk find its way among what codes do not tell apart.
+        let spread = out[out.len().min(k.max(SPREAD_ROWS)) - 1].distance - out[0].distance;
+        let is_blind = DEVIATIONS_SPREAD * deviation.value() > spread
+            || self.resolution_at(out[0].slot()) != Resolution::Links;
+        if (is_blind && pool.is_full()) || pool.complete_within() < reach {
+            Ranking::TooCoarse
+        } else {
+            Ranking::Settled
+        }
     }
 
     fn rank(
@@ -145,7 +165,7 @@ impl Store {
         let error = DEVIATIONS_KEPT * deviation.value();
         // The inner product has no distance at which two are the same.
         let nearest = if self.kind.metric == Metric::InnerProduct { f32::INFINITY } else { first.distance };
-        if kth.distance + error > last.distance {
+        if deviation.is_broken || kth.distance + error > last.distance {
             Resolution::Nothing
         } else if error > (kth.distance - first.distance).min(nearest) {
             Resolution::Walks

@@ -154,7 +154,9 @@ impl Scan<'_> {
                         true => DEVIATIONS_WITHIN * self.store.deviation(self.query, candidate.slot()),
                         false => 0.0,
                     };
-                    if candidate.distance - error <= reach {
+                    // Asked this way round: where numbers end, the difference is none.
+                    let is_beyond = candidate.distance - error > reach;
+                    if !is_beyond {
                         candidates.push(candidate);
                     }
                 })
@@ -269,9 +271,9 @@ impl Wanted {
     }
 }
 
-/// By distance, then by id. As the pool compares them: 0 and -0 are equally far. A distance is never NaN.
+/// By distance, then by id. As the pool compares them: 0 and -0 are equally far.
 fn order(store: &Store, a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
-    let by_distance = a.distance.partial_cmp(&b.distance).unwrap_or(std::cmp::Ordering::Equal);
+    let by_distance = (a.distance + 0.0).total_cmp(&(b.distance + 0.0));
     by_distance.then_with(|| store.id_of(a.slot()).cmp(&store.id_of(b.slot())))
 }
 

@@ -13,6 +13,9 @@ pub(crate) enum Source {
     Scan,
 }
 
+/// Rows for which room is made at once.
+const ROWS_RESERVED_MAX: usize = 1_024;
+
 impl Store {
     /// Turns candidates (nearest first) into at most `k` rows that are true now: a row whose id was deleted meanwhile
     /// goes, one whose id was given another vector gets its distance.
@@ -25,7 +28,7 @@ impl Store {
         source: Source,
     ) -> Vec<Neighbor> {
         let has_copies = source == Source::Graph && !self.copies().is_empty();
-        let rows_max = if has_copies { self.len() } else { candidates.len() };
+        let rows_max = if has_copies && k <= ROWS_RESERVED_MAX { self.len() } else { candidates.len() };
         let mut rows: Vec<Neighbor> = Vec::with_capacity(k.min(rows_max));
         let mut moved = false;
         // The order of candidates is that of floats, and that of places.
@@ -36,12 +39,12 @@ impl Store {
             }
             let id = self.id_of(candidate.slot());
             if has_copies && self.is_place(candidate.slot()) {
-                let wanted = if moved { k } else { k.saturating_sub(rows.len()) };
+                let wanted = if moved || is_rough { k } else { k.saturating_sub(rows.len()) };
                 self.settle_members(query, *candidate, wanted, filter, &mut rows);
-                // The id of a place can have gone long ago, or never have been allowed.
-                if !filter.is_none_or(|filter| filter.allows(id)) {
-                    continue;
-                }
+            }
+            // A walk admits a place for its members, which may have left since.
+            if source == Source::Graph && !filter.is_none_or(|filter| filter.allows(id)) {
+                continue;
             }
             let Some(slot) = self.slot_of(id) else { continue };
             if slot == candidate.slot() {
@@ -52,7 +55,7 @@ impl Store {
                 moved = true;
             }
         }
-        if moved {
+        if moved || has_copies {
             // An id can have been met in its old slot and in its new one, and be another vector again by now.
             rows.sort_unstable_by_key(|row| row.id);
             rows.dedup_by_key(|row| row.id);
@@ -77,11 +80,11 @@ impl Store {
             let is_row = |&(id, slot): &(u32, u32)| {
                 self.slot_of(id) == Some(slot) && filter.is_none_or(|filter| filter.allows(id))
             };
-            let wanted = if group.are_equal() { wanted } else { usize::MAX };
-            rows.extend(group.members().filter(is_row).take(wanted).map(|(id, slot)| {
-                let distance = if group.are_equal() { place.distance } else { self.distance(query, slot) };
-                Neighbor { id, distance: self.replied(query, slot, distance) }
-            }));
+            let row = |(id, slot), distance| Neighbor { id, distance: self.replied(query, slot, distance) };
+            let equal = group.equal().filter(is_row).take(wanted);
+            rows.extend(equal.map(|member| row(member, place.distance)));
+            let unequal = group.unequal().filter(is_row);
+            rows.extend(unequal.map(|member| row(member, self.distance(query, member.1))));
         });
     }
 }

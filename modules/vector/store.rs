@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use crate::codes::{Centre, CodeBuffer, CodedQuery, Codes};
-use crate::copies::{self, Copies, Left, Place};
+use crate::copies::{self, Copies, Groups, Left, Place};
 use crate::helpers::Helpers;
 use crate::kernels::{self, Kernel, Width};
 use crate::pool::Candidate;
@@ -43,6 +43,8 @@ const NO_WALKS_BY_CODES: u8 = 32;
 const PLACE: u8 = 8;
 /// It is a member of another slot's place, and has no links.
 const MEMBER: u8 = 16;
+/// It is a place whose own id has gone: it stays for its members.
+const HEADLESS: u8 = 64;
 
 impl State {
     pub fn from_byte(byte: u8) -> Option<State> {
@@ -93,6 +95,9 @@ pub(crate) struct Query<'a> {
     /// It finds its way by the vectors all the same.
     by_vectors: bool,
 }
+
+/// Members of a place that a walk asks a filter about.
+const MEMBERS_ASKED_ABOUT: usize = 64;
 
 const PREFETCHED_LINES_MAX: usize = 32;
 
@@ -324,14 +329,18 @@ impl Store {
     pub fn leave(&self, slot: u32) -> Left {
         self.copies.change(|groups| {
             let mut left = Left::default();
-            if self.has_flag(slot, PLACE) || self.state(slot) == State::Deleted {
+            if self.has_flag(slot, PLACE) {
+                self.lose_head(slot);
+                return left;
+            }
+            if self.state(slot) == State::Deleted {
                 return left;
             }
             self.set_state(slot, State::Deleted);
             left.slot = true;
             if let Some((place, true)) = groups.leave(slot) {
                 self.states.row(place)[0].fetch_and(!PLACE, Ordering::AcqRel);
-                if self.slot_of(self.id_of(place)) != Some(place) {
+                if self.is_headless(place) {
                     self.set_state(place, State::Deleted);
                     left.place = Some(place);
                 }
@@ -343,14 +352,36 @@ impl Store {
     /// Makes a pending slot a member of a place; false if that is none any more.
     pub fn join(&self, slot: u32, place: Place) -> bool {
         self.copies.change(|groups| {
-            let is_place = self.state(place.slot) == State::Live && !self.has_flag(place.slot, MEMBER);
+            let id = self.id_of(slot);
+            // A vector that replaces a copy of itself: the old one is not kept for it.
+            let replaces = self.id_of(place.slot) == id && !self.is_place(place.slot);
+            let is_place =
+                self.state(place.slot) == State::Live && !self.has_flag(place.slot, MEMBER) && !replaces;
             if is_place {
-                groups.join(place, slot, self.id_of(slot));
-                self.states.row(place.slot)[0].fetch_or(PLACE, Ordering::AcqRel);
-                self.states.row(slot)[0].fetch_or(MEMBER, Ordering::AcqRel);
+                self.make_member(groups, slot, place);
             }
             is_place
         })
+    }
+
+    fn make_member(&self, groups: &mut Groups, slot: u32, place: Place) {
+        groups.join(place, slot, self.id_of(slot));
+        self.states.row(place.slot)[0].fetch_or(PLACE, Ordering::AcqRel);
+        self.states.row(slot)[0].fetch_or(MEMBER, Ordering::AcqRel);
+    }
+
+    /// Puts a member back as it was saved.
+    pub fn restore_member(&mut self, slot: u32, place: Place) {
+        self.copies.change(|groups| self.make_member(groups, slot, place));
+    }
+
+    /// The id of a place has gone.
+    pub fn lose_head(&self, place: u32) {
+        self.states.row(place)[0].fetch_or(HEADLESS, Ordering::AcqRel);
+    }
+
+    pub fn is_headless(&self, place: u32) -> bool {
+        self.has_flag(place, HEADLESS)
     }
 
     /// Is the vector of this slot that of the other? If it is, the other can be its place.
@@ -386,7 +417,11 @@ impl Store {
 
     #[cold]
     fn allows_member(&self, filter: &dyn Filter, place: u32) -> bool {
-        let allows = |group: &copies::Group| group.members().any(|(id, _)| filter.allows(id));
+        // Of many, which would take long to ask about, the rows are asked about in the end (`settle`).
+        let allows = |group: &copies::Group| {
+            group.len() > MEMBERS_ASKED_ABOUT
+                || group.equal().chain(group.unequal()).any(|(id, _)| filter.allows(id))
+        };
         self.copies.read(|groups| groups.of(place).is_some_and(allows))
     }
 
@@ -469,7 +504,7 @@ impl Store {
     }
 
     /// Keeps the hints of a slot that stays in the index.
-    fn set_state(&self, slot: u32, state: State) {
+    pub fn set_state(&self, slot: u32, state: State) {
         let kept = if state == State::Free { 0 } else { !STATE_BITS };
         let change = |byte| Some((byte & kept) | state as u8);
         let changed = self.states.row(slot)[0].fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);

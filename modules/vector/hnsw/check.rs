@@ -19,7 +19,8 @@ pub struct GraphCheck {
     pub unreachable_ids: Vec<u32>,
     /// Places that no path of *kept* links leads to (what pruning cannot take away).
     pub unkept: usize,
-    /// Places to which only nodes with the same vector link, the entry apart.
+    /// Places to which only nodes with the same vector link, which only such link to in turn, the entry apart. (Two places have the
+    /// same vector where an insertion did not find the first.)
     pub linked_by_copies_only: usize,
     /// Links to slots that hold no node.
     pub dangling: usize,
@@ -55,13 +56,19 @@ impl Hnsw {
         has_other_link.begin(self.store.slot_count());
         let entry = self.graph.entry();
         entry.iter().for_each(|entry| has_other_link.set(entry.slot));
-        for slot in (0..self.store.slot_count()).filter(|&slot| self.is_in_graph(slot)) {
-            self.graph.for_each_link(slot, 0, |link| {
-                check.dangling += usize::from(!self.is_in_graph(link));
-                if !has_other_link.has(link) && self.store.as_place(slot, link).is_none() {
-                    has_other_link.set(link);
-                }
-            });
+        let mut is_found = true;
+        while std::mem::take(&mut is_found) {
+            check.dangling = 0;
+            for slot in (0..self.store.slot_count()).filter(|&slot| self.is_in_graph(slot)) {
+                self.graph.for_each_link(slot, 0, |link| {
+                    check.dangling += usize::from(!self.is_in_graph(link));
+                    if !has_other_link.has(link) && (has_other_link.has(slot) || !self.are_copies(slot, link))
+                    {
+                        has_other_link.set(link);
+                        is_found = true;
+                    }
+                });
+            }
         }
         for slot in (0..self.store.slot_count()).filter(|&slot| self.store.state(slot) == State::Live) {
             if self.store.is_member(slot) {
@@ -86,6 +93,10 @@ impl Hnsw {
             check.linked_by_copies_only = 0;
         }
         check
+    }
+
+    fn are_copies(&self, a: u32, b: u32) -> bool {
+        self.store.as_place(a, b).is_some_and(|place| place.is_equal)
     }
 
     fn is_in_graph(&self, slot: u32) -> bool {

@@ -216,8 +216,13 @@ impl Walker<'_> {
         let is_seed = |&slot: &u32| {
             index.store.state(slot) == State::Live && admission.admits(slot, index.store.id_of(slot))
         };
+        // A member has no links: its place is met in its stead.
+        let place_of = |slot: u32| match admission.has_copies && index.store.is_member(slot) {
+            true => index.store.copies().read(|groups| groups.place_of(slot)),
+            false => Some(slot),
+        };
         scratch.fresh.clear();
-        scratch.fresh.extend(draws.filter(is_seed).take(SEEDS));
+        scratch.fresh.extend(draws.filter(is_seed).filter_map(place_of).take(SEEDS));
         let fresh = &scratch.fresh;
         outcome.evaluated += fresh.len();
         let candidates = (0..fresh.len()).map(|at| {

@@ -51,7 +51,7 @@ impl Hnsw {
     }
 
     /// The level of a node depends on the seed and its id alone, not on the order in which threads insert.
-    fn level_of(&self, id: u32) -> usize {
+    pub(super) fn level_of(&self, id: u32) -> usize {
         let mut bits = self.parameters.seed ^ (u64::from(id) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -64,10 +64,12 @@ impl Hnsw {
     /// Finds neighbours for a node in the layers up to `level` and links both ways. Also for a node that is already
     /// part of the graph but has lost its links. True if it has become a member of another's place instead.
     pub(super) fn link(&self, slot: u32, level: usize, occasion: Occasion, scratch: &mut Scratch) -> bool {
+        // Once it is known to others, it is a node.
+        let mut may_join = occasion == Occasion::Insert;
         while let Some(entry) = self.graph.entry().or_else(|| self.become_first(slot, level)) {
-            match self.link_from(entry, slot, level, occasion, scratch) {
+            match self.link_from(entry, slot, level, occasion, may_join, scratch) {
                 Linked::AsMember => return true,
-                Linked::Alone if !self.is_left_alone(entry, slot, level) => {}
+                Linked::Alone if !self.is_left_alone(entry, slot, level) => may_join = false,
                 Linked::Done | Linked::Alone => return false,
             }
         }
@@ -81,13 +83,18 @@ impl Hnsw {
         slot: u32,
         level: usize,
         occasion: Occasion,
+        may_join: bool,
         scratch: &mut Scratch,
     ) -> Linked {
         let query = self.store.query_of(slot);
+        scratch.nearest.clear();
         if !self.find_links(query, entry, slot, level, scratch) {
+            if may_join && self.join_nearest_place(slot, scratch) {
+                return Linked::AsMember;
+            }
             self.find_links(query.uncoded(), entry, slot, level, scratch);
         }
-        if occasion == Occasion::Insert && self.join_nearest_place(slot, scratch) {
+        if may_join && self.join_nearest_place(slot, scratch) {
             return Linked::AsMember;
         }
         let links = std::mem::take(&mut scratch.forward);
@@ -265,7 +272,7 @@ fn keep_chosen(capacity: usize, scratch: &mut Scratch) {
         if chosen.len() >= capacity {
             match chosen.iter().rposition(|candidate| !kept.contains(&candidate.slot())) {
                 Some(farthest) => _ = chosen.remove(farthest),
-                // All are kept: `find_parent` sees to it that this does not come about.
+                // All are kept: with M 4 or more, children are too few for that.
                 None => return,
             }
         }

@@ -7,11 +7,14 @@
 //! repair.rs deletes, check.rs the checker, file.rs the saved form.
 //!
 //! Walks and links go by compact codes of the vectors (codes.rs), where the dimension makes that pay; what they found
-//! is ranked again by the vectors, so that replied distances are exact. Ranges are walked by the vectors.
+//! is ranked again by the vectors, so that replied distances are exact (ranking.rs). Ranges are scanned, or walked where that
+//! can be trusted (search.rs).
 
 mod audit;
 mod calibration;
 mod check;
+#[cfg(test)]
+mod copies_tests;
 mod effort;
 mod file;
 mod filtered;

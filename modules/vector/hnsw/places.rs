@@ -60,17 +60,21 @@ impl Hnsw {
     /// From now on, copies of this slot's vector find it.
     pub(super) fn make_place_known(&self, slot: u32, fingerprint: impl FnOnce() -> u64) {
         if self.is_looked_up(slot) {
+            let fingerprint = fingerprint() as u32;
             let mut known = self.known_places.0.lock();
-            let place = known.entry(fingerprint() as u32).or_insert(slot);
-            if self.store.state(*place) == State::Free {
+            let place = known.entry(fingerprint).or_insert(slot);
+            if matches!(self.store.state(*place), State::Free | State::Deleted) {
                 *place = slot;
             }
         }
     }
 
     pub(super) fn forget_copies_of(&self, slot: u32) {
-        if self.is_looked_up(slot)
-            && let Entry::Occupied(place) = self.known_places.0.lock().entry(self.fingerprint_of(slot) as u32)
+        if !self.is_looked_up(slot) {
+            return;
+        }
+        let fingerprint = self.fingerprint_of(slot) as u32;
+        if let Entry::Occupied(place) = self.known_places.0.lock().entry(fingerprint)
             && *place.get() == slot
         {
             place.remove();

@@ -155,7 +155,11 @@ impl Hnsw {
 
     /// A centre that a typical vector is much nearer to than to the present one.
     fn better_centre(&self) -> Option<Centre> {
-        let old = self.store.centre()?;
+        // Another call may replace it, unless searches could hold it.
+        let old = {
+            let _pinned = self.store.pin();
+            self.store.centre()?.components().to_vec()
+        };
         let sample = self.sample();
         let rows = sample.len() / self.store.kind.dimension;
         if rows == 0 {
@@ -173,7 +177,7 @@ impl Hnsw {
         let medians: Vec<f32> =
             components.clone().map(|at| median(&mut column(at).collect::<Vec<f32>>())).collect();
         let centre = if typical(&medians) < typical(&means) { medians } else { means };
-        (typical(&centre) < NEARER * typical(old.components())).then(|| Centre::new(centre))
+        (typical(&centre) < NEARER * typical(&old)).then(|| Centre::new(centre))
     }
 
     /// Vectors from all over the index, one behind the other, as codes see them.

@@ -8,7 +8,8 @@
 //!
 //! 1. *Gather.* Nodes are marked as deleted. Inserts do not link to a node that they see marked.
 //! 2. *Wait* until every insert has ended that was pinned before the batch was closed: it may not have seen a mark.
-//! 3. *Sweep* over the slots there are. Slots given out later cannot link to the batch, because of 1 and 2.
+//! 3. *Sweep* over the slots there are. Slots given out later cannot link to the batch, because of 1 and 2, but for one that
+//!    becomes the entry and keeps a link to the entry before: the cut looks at those too, after the inserts that may do so.
 //!    The entry is replaced if it is in the batch.
 //! 4. *Join the tree* of kept links again: what loses its parent gets another, or no walk would find it (tree.rs). Until then,
 //!    kept links to the batch stay; then they are *cut*, and links to children that have got another parent are kept no longer.
@@ -101,6 +102,8 @@ enum Phase {
         next: u32,
         end: u32,
     },
+    /// For inserts of this stamp or before: they may have met the entry that is leaving, and keep a link to it.
+    AwaitRaised(u64),
     Cut {
         next: u32,
         end: u32,
@@ -186,8 +189,14 @@ impl Hnsw {
                 sweep.phase = Phase::Tree { next: slice_end, end };
                 if slice_end == end {
                     self.leave_dead_entry(&sweep.tree, &sweep.is_leaving);
-                    sweep.phase = Phase::Cut { next: 0, end };
+                    sweep.phase = Phase::AwaitRaised(self.store.scratches().advance());
                 }
+            }
+            Phase::AwaitRaised(stamp) => {
+                if !self.store.scratches().all_after(stamp) {
+                    return Step::Idle;
+                }
+                sweep.phase = Phase::Cut { next: 0, end: self.store.slot_count() };
             }
             Phase::Cut { next, end } => {
                 let slice_end = end.min(next + TREE_SLICE);
@@ -243,7 +252,9 @@ impl Hnsw {
             let mut has_changed = false;
             self.graph.for_each_word(slot, 0, |word| {
                 let link = slot_of(word);
-                let is_kept = is_kept(word) && tree.may_be_parent(slot, link);
+                // What became the entry since the root did leads to it over those between, whose levels are no lower.
+                let was_entry = tree.root().is_some_and(|root| self.graph.level(link) >= root.level);
+                let is_kept = is_kept(word) && (was_entry || tree.may_be_parent(slot, link));
                 let cut = if is_kept { word } else { unkept(word) };
                 has_changed |= cut != word || is_leaving.has(link);
                 words.extend(Some(cut).filter(|_| !is_leaving.has(link)));

@@ -107,6 +107,7 @@ impl Hnsw {
         // The inner product has no dimension: nothing tells whether a walk is to be trusted.
         let may_walk =
             self.store.kind.element != Element::F64 && self.store.kind.metric != Metric::InnerProduct;
+        let mut walked = SearchOutcome::default();
         if !request.exact && live > RANGE_SCANNED_MAX && may_walk {
             let mut walker = Walker::new(self, *query, limits, scratch);
             let walk = walker.nearest_ranked(RANGE_WIDTH, RANGE_ROWS_MAX);
@@ -115,11 +116,12 @@ impl Hnsw {
             let candidates = &mut scratch.candidates;
             candidates.truncate(RANGE_ROWS_MAX);
             let is_within = |last: &Candidate| f64::from(last.distance) <= beyond;
-            if walk == Walk::Complete
+            outcome.timed_out = walk == Walk::TimedOut;
+            let is_whole = walk == Walk::Complete
                 && candidates.len() == RANGE_ROWS_MAX
                 && !candidates.last().is_some_and(is_within)
-                && local_dimension(candidates) < RANGE_DIMENSION_MAX
-            {
+                && local_dimension(candidates) < RANGE_DIMENSION_MAX;
+            if is_whole || outcome.timed_out {
                 outcome.neighbors = exact::settle_within(
                     &self.store,
                     query,
@@ -130,8 +132,13 @@ impl Hnsw {
                 );
                 return outcome;
             }
+            walked = outcome;
         }
-        exact::within(&self.store, query, request, limits, scratch)
+        let mut exact = exact::within(&self.store, query, request, limits, scratch);
+        exact.evaluated += walked.evaluated;
+        exact.visited += walked.visited;
+        exact.too_coarse |= walked.too_coarse;
+        exact
     }
 }
 

@@ -10,8 +10,8 @@
 //!    gives another to those whose parent is about to be freed, or who do not come from the root of the tree: a neighbour
 //!    that does come from there.
 //!
-//! Invariant, while no insert is under way: from the entry, every node that is in the graph can be reached over kept links (and so, whatever else is pruned, over
-//! links). `check.rs` verifies it.
+//! Invariant, while no insert is under way: from the entry, every node that is in the graph can be reached over kept links (and
+//! so, whatever else is pruned, over links). check.rs verifies it. (Not for M below 4: such blocks have no room for children.)
 //!
 //! A node has one child on average; a few, near which many others are, are wanted as a parent by all of those. Children are
 //! limited to a part of the links, and are spread further down the tree beyond that.
@@ -164,12 +164,16 @@ impl Hnsw {
                 let link = Candidate::new(parent.distance, slot);
                 self.add_link(parent.slot(), 0, link, true, scratch);
             }
-            None => self.keep_link(self.descendant_with_room(nearest.slot(), slot), slot, scratch),
+            None => {
+                let parent = self.descendant_with_room(nearest.slot(), slot, |_, _| true);
+                self.keep_link(parent, slot, scratch);
+            }
         }
     }
 
-    /// Follows kept links until there is room for another child. `number` steers the way, so that ways differ.
-    fn descendant_with_room(&self, from: u32, number: u32) -> u32 {
+    /// Follows kept links that `is_child` accepts (parent, child) until there is room for another child. `number` steers the way, so
+    /// that ways differ.
+    fn descendant_with_room(&self, from: u32, number: u32, is_child: impl Fn(u32, u32) -> bool) -> u32 {
         let (mut at, mut bits) = (from, number);
         let mut children = Vec::new();
         for _ in 0..DESCENT_MAX {
@@ -177,7 +181,9 @@ impl Hnsw {
             self.graph.for_each_kept(at, |child| children.push(child));
             let has_room = children.len() < self.graph.capacity(0) / CHILDREN_SHARE;
             // Not to one that may be about to be freed.
-            children.retain(|&child| child != number && self.store.state(child) == State::Live);
+            children.retain(|&child| {
+                child != number && is_child(at, child) && self.store.state(child) == State::Live
+            });
             if has_room || children.is_empty() {
                 break;
             }
@@ -214,7 +220,9 @@ impl Hnsw {
         if !self.attach_to_neighbor(head, tree, is_leaving, scratch)
             && let Some(root) = tree.root.filter(|root| root.slot != head)
         {
-            let parent = self.descendant_with_room(root.slot, head);
+            // A child that the sweep does not know as such may itself come from `head` in the end.
+            let is_known = |at, child: u32| tree.parents.get(child as usize) == Some(&(at + 1));
+            let parent = self.descendant_with_room(root.slot, head, is_known);
             self.keep_link(parent, head, scratch);
             tree.note_parent(head, parent);
         }

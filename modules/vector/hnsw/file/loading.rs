@@ -1,5 +1,6 @@
 //! A graph that was read and gets its vectors back.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -22,7 +23,7 @@ impl Hnsw {
     pub(super) fn restore_nodes(&mut self, nodes: &Nodes) -> Result<(), LoadError> {
         for (slot, &state) in (0..).zip(&nodes.states) {
             match state {
-                State::Live if nodes.is_headless(slot) => {}
+                State::Live if nodes.is_headless(slot) => self.store.lose_head(slot),
                 State::Live if !self.store.restore_id(slot) => {
                     return Err(LoadError::Damaged("two vectors with one id"));
                 }
@@ -30,8 +31,8 @@ impl Hnsw {
                 _ => {}
             }
         }
-        let joined = nodes.members.iter().all(|&(member, place)| self.store.join(member, place));
-        if joined { Ok(()) } else { Err(LoadError::Damaged("members")) }
+        nodes.members.iter().for_each(|&(member, place)| self.store.restore_member(member, place));
+        Ok(())
     }
 }
 
@@ -46,11 +47,11 @@ pub struct Loading {
 
 /// The vector has not come back.
 const EMPTY: u8 = 0;
-/// Somebody writes it.
+/// A thread writes it.
 const BEING_WRITTEN: u8 = 1;
-/// It stands there, but nobody wants it any more.
+/// It is there, but its id does not have it any more.
 const WRITTEN: u8 = 2;
-/// It stands there, and its id has it.
+/// It is there, and its id has it.
 const WANTED: u8 = 3;
 
 impl Loading {
@@ -128,22 +129,26 @@ impl Loading {
         );
     }
 
-    /// Gives places their vectors back whose own ids have none: those of members.
-    fn fill_places(&self) {
+    /// Gives places their vectors back whose own ids have none: those of members, which may differ by the least bit. Returns which
+    /// places these are.
+    fn fill_places(&self) -> HashSet<u32> {
         let store = &self.index.store;
+        let mut filled = HashSet::new();
         let is_written = |slot: u32| self.progress[slot as usize].load(Ordering::Acquire) >= WRITTEN;
         for (member, place) in store.copies().pairs() {
-            if is_written(member) && !is_written(place) {
+            if is_written(member) && !is_written(place.slot) {
                 // SAFETY: `finish` has the graph for itself, and the place has no vector yet.
-                unsafe { store.restore_vector(place, store.vector_in(member)) };
-                self.progress[place as usize].store(WRITTEN, Ordering::Release);
+                unsafe { store.restore_vector(place.slot, store.vector_in(member)) };
+                self.progress[place.slot as usize].store(WRITTEN, Ordering::Release);
+                filled.insert(place.slot);
             }
         }
+        filled
     }
 
     /// The graph, without the ids whose vectors did not come back.
     pub fn finish(self) -> Hnsw {
-        self.fill_places();
+        let filled = self.fill_places();
         let Loading { index, progress, fingerprints } = self;
         for (slot, progress) in (0..).zip(progress) {
             let id = index.store.id_of(slot);
@@ -153,7 +158,10 @@ impl Loading {
         }
         for (slot, fingerprint) in (0..).zip(fingerprints) {
             if index.store.state(slot) == State::Live && !index.store.is_member(slot) {
-                index.make_place_known(slot, || fingerprint);
+                let is_filled = filled.contains(&slot);
+                index.make_place_known(slot, || {
+                    if is_filled { index.fingerprint_of(slot) } else { fingerprint }
+                });
             }
         }
         if index.store.centre().is_none() {

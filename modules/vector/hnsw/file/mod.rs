@@ -30,10 +30,10 @@
 //!   40  zeros                       60  u32 CRC-32C of bytes 0..60
 //! ```
 //!
-//! Vectors are not in the file: whoever saves a graph has them elsewhere, and gives them back one by one (`Loading`). Where a
+//! Vectors are not in the file: the caller keeps them elsewhere, and gives them back one by one (`Loading`). Where a
 //! vector is not what it was, or is gone, its node is removed.
 //!
-//! A file has no keys and no LSN: who saves a graph knows what its ids mean, and wraps it. Whatever does not fit
+//! A file has no keys and no LSN: the caller knows what ids mean, and wraps the file. Whatever does not fit
 //! exactly is refused; the caller rebuilds. Nothing is allocated before the bytes that fill it were read.
 
 mod loading;

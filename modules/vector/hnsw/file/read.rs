@@ -248,6 +248,9 @@ impl Nodes {
         let members = members.as_chunks().0.iter().map(member).collect();
         let mut nodes = Nodes { ids, states, hints, levels, members, layers: Vec::new() };
         let layers = |(&state, &level)| if state == State::Free { 0 } else { level + 1 };
+        if nodes.states.iter().zip(&nodes.hints).any(|(&state, &hints)| state == State::Free && hints != 0) {
+            return Err(LoadError::Damaged("state of a slot"));
+        }
         nodes.check_levels(header)?;
         nodes.layers = nodes.states.iter().zip(&nodes.levels).map(layers).collect();
         nodes.check_members()?;

@@ -68,7 +68,7 @@ impl Hnsw {
         let has_codes = self.store.centre().is_some();
         let mut copy = LinksCopy { entry: self.graph.entry(), has_codes, ..LinksCopy::default() };
         for slot in 0..slots {
-            // Nobody inserts now, so no slot is pending.
+            // No insert is under way, so no slot is pending.
             let state = self.store.state(slot);
             let level = if state == State::Free { 0 } else { self.graph.level(slot) };
             copy.ids.push(self.store.id_of(slot));
@@ -84,16 +84,14 @@ impl Hnsw {
             }
         }
         for (member, place) in self.store.copies().pairs() {
-            let are_equal =
-                self.store.copies().read(|groups| groups.of(place).is_some_and(|group| group.are_equal()));
-            copy.members.extend([member, place | if are_equal { 0 } else { UNEQUAL }]);
+            copy.members.extend([member, place.slot | if place.is_equal { 0 } else { UNEQUAL }]);
         }
         copy
     }
 
     fn saved_hints(&self, slot: u32, state: State) -> u8 {
         let is_node = matches!(state, State::Live | State::Deleted);
-        let is_headless = state == State::Live && self.store.slot_of(self.store.id_of(slot)) != Some(slot);
+        let is_headless = state == State::Live && self.store.is_headless(slot);
         let resolution = if is_node { self.store.resolution_at(slot) } else { Resolution::Links };
         let saved = RESOLUTIONS.iter().find(|(of, _)| *of == resolution).map_or(0, |(_, bits)| *bits);
         saved | if is_headless { HEADLESS } else { 0 }

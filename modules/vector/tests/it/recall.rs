@@ -1,6 +1,6 @@
 //! The graph finds the true neighbours of real embeddings.
 
-use engramdb_vector::{Hnsw, HnswParameters, Metric, Quantization, VectorIndex, bytes_of};
+use engramdb_vector::{Hnsw, HnswParameters, Metric, Quantization, RangeRequest, VectorIndex, bytes_of};
 
 use crate::data::{Floats, QUANTIZATIONS, RealData, brute_force, built_by_two, clustered, recall, search};
 
@@ -76,5 +76,53 @@ fn vectors_with_much_in_common() {
             let mean = mean_recall(&index, &vectors, &queries);
             assert!(mean >= 0.98, "{metric:?} {offset} {quantization:?}: {mean}");
         }
+    }
+}
+
+/// Its part of the centre of the codes is so far out that squares of distances to that are infinite.
+#[test]
+fn one_huge_vector_among_those_that_codes_begin_with() {
+    let mut vectors = clustered(3_000, 64, 40, 7);
+    vectors[500].fill(1e22);
+    let queries = clustered(100, 64, 40, 8);
+    for (metric, enough) in [(Metric::L2, 0.98), (Metric::InnerProduct, 0.9)] {
+        for quantization in QUANTIZATIONS {
+            let index = Hnsw::new(HnswParameters { quantization, ..HnswParameters::new(64, metric) });
+            (0..).zip(&vectors).for_each(|(id, vector)| index.put(id, vector));
+            let mean = mean_recall(&index, &vectors, &queries);
+            assert!(mean >= enough, "{metric:?} {quantization:?}: {mean}");
+            for (id, vector) in (0..).zip(&vectors).skip(1_000).step_by(50) {
+                let own = index.distance(id, vector).expect("inserted").into();
+                let within = index.search_range(&RangeRequest::new(bytes_of(vector), own)).expect("fits");
+                assert!(within.neighbors.iter().any(|row| row.id == id), "{metric:?} {quantization:?}");
+            }
+        }
+    }
+}
+
+/// Codes do not tell apart what is in one cluster, so that a walk by codes does not find the way from one to the next.
+#[test]
+fn more_effort_finds_no_less_in_tight_clusters_that_came_one_after_the_other() {
+    let centres = clustered(30, 96, 30, 3);
+    let noise = clustered(3_000, 96, 3_000, 4);
+    let row = |(at, noise): (usize, &Vec<f32>)| -> Vec<f32> {
+        centres[at / 100].iter().zip(noise).map(|(centre, noise)| 30.0 * centre + 0.01 * noise).collect()
+    };
+    let vectors: Vec<Vec<f32>> = noise.iter().enumerate().map(row).collect();
+    let build = |quantization| {
+        let index = Hnsw::new(HnswParameters { quantization, ..HnswParameters::new(96, Metric::L2) });
+        (0..).zip(&vectors).for_each(|(id, vector)| index.put(id, vector));
+        index
+    };
+    let [coded, floats] = [Quantization::Bits4, Quantization::None].map(build);
+    for ef in [100, 200, 400, 1_000] {
+        let found = |index: &Hnsw| {
+            let asked = (0..3_000_u32).step_by(13);
+            let finds =
+                |&id: &u32| search(index, &vectors[id as usize], 10, ef).iter().any(|row| row.id == id);
+            asked.filter(finds).count()
+        };
+        let [with, without] = [found(&coded), found(&floats)];
+        assert!(with + 2 >= without, "ef {ef}: {with} with codes, {without} without");
     }
 }
