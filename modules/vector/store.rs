@@ -8,12 +8,14 @@
 //!   follow at once; a search checks its rows against the map in the end (`settle`).
 //! - A slot becomes free only by `release`, whose caller knows that nobody can hold it (see scratch.rs).
 
+mod members;
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use crate::codes::{Centre, CodeBuffer, CodedQuery, Codes};
-use crate::copies::{self, Copies, Groups, Left, Place};
+use crate::copies::Copies;
 use crate::helpers::Helpers;
 use crate::kernels::{self, Kernel, Width};
 use crate::pool::Candidate;
@@ -21,7 +23,7 @@ use crate::ranking::Resolution;
 use crate::scratch::{Pinned, Scratch, ScratchPool};
 use crate::slab::Slab;
 use crate::vectors::{Placed, Vectors};
-use crate::{Element, Filter, Metric, Neighbor, Quantization, SearchOutcome, VectorError};
+use crate::{Element, Metric, Neighbor, Quantization, SearchOutcome, VectorError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -39,12 +41,6 @@ const STATE_BITS: u8 = 3;
 const NO_LINKS_BY_CODES: u8 = 4;
 /// nor to find the way by.
 const NO_WALKS_BY_CODES: u8 = 32;
-/// It has members, see copies.rs.
-const PLACE: u8 = 8;
-/// It is a member of another slot's place, and has no links.
-const MEMBER: u8 = 16;
-/// It is a place whose own id has gone: it stays for its members.
-const HEADLESS: u8 = 64;
 
 impl State {
     pub fn from_byte(byte: u8) -> Option<State> {
@@ -95,9 +91,6 @@ pub(crate) struct Query<'a> {
     /// It finds its way by the vectors all the same.
     by_vectors: bool,
 }
-
-/// Members of a place that a walk asks a filter about.
-const MEMBERS_ASKED_ABOUT: usize = 64;
 
 const PREFETCHED_LINES_MAX: usize = 32;
 
@@ -323,106 +316,6 @@ impl Store {
         let old = self.slots_by_id.get(id)?[0].swap(0, Ordering::AcqRel).checked_sub(1)?;
         self.live.fetch_sub(1, Ordering::Relaxed);
         Some(old)
-    }
-
-    /// Marks a slot as deleted that is no longer its id's, unless it is the place of others.
-    pub fn leave(&self, slot: u32) -> Left {
-        self.copies.change(|groups| {
-            let mut left = Left::default();
-            if self.has_flag(slot, PLACE) {
-                self.lose_head(slot);
-                return left;
-            }
-            if self.state(slot) == State::Deleted {
-                return left;
-            }
-            self.set_state(slot, State::Deleted);
-            left.slot = true;
-            if let Some((place, true)) = groups.leave(slot) {
-                self.states.row(place)[0].fetch_and(!PLACE, Ordering::AcqRel);
-                if self.is_headless(place) {
-                    self.set_state(place, State::Deleted);
-                    left.place = Some(place);
-                }
-            }
-            left
-        })
-    }
-
-    /// Makes a pending slot a member of a place; false if that is none any more.
-    pub fn join(&self, slot: u32, place: Place) -> bool {
-        self.copies.change(|groups| {
-            let id = self.id_of(slot);
-            // A vector that replaces a copy of itself: the old one is not kept for it.
-            let replaces = self.id_of(place.slot) == id && !self.is_place(place.slot);
-            let is_place =
-                self.state(place.slot) == State::Live && !self.has_flag(place.slot, MEMBER) && !replaces;
-            if is_place {
-                self.make_member(groups, slot, place);
-            }
-            is_place
-        })
-    }
-
-    fn make_member(&self, groups: &mut Groups, slot: u32, place: Place) {
-        groups.join(place, slot, self.id_of(slot));
-        self.states.row(place.slot)[0].fetch_or(PLACE, Ordering::AcqRel);
-        self.states.row(slot)[0].fetch_or(MEMBER, Ordering::AcqRel);
-    }
-
-    /// Puts a member back as it was saved.
-    pub fn restore_member(&mut self, slot: u32, place: Place) {
-        self.copies.change(|groups| self.make_member(groups, slot, place));
-    }
-
-    /// The id of a place has gone.
-    pub fn lose_head(&self, place: u32) {
-        self.states.row(place)[0].fetch_or(HEADLESS, Ordering::AcqRel);
-    }
-
-    pub fn is_headless(&self, place: u32) -> bool {
-        self.has_flag(place, HEADLESS)
-    }
-
-    /// Is the vector of this slot that of the other? If it is, the other can be its place.
-    pub fn as_place(&self, slot: u32, other: u32) -> Option<Place> {
-        let vectors = [self.vectors.row(slot), self.vectors.row(other)];
-        let scales = [self.inverse_norm_of(slot), self.inverse_norm_of(other)];
-        let is_equal = copies::compare(self.kind.element, vectors, scales)?;
-        Some(Place { slot: other, is_equal })
-    }
-
-    pub fn copies(&self) -> &Copies {
-        &self.copies
-    }
-
-    #[inline(always)]
-    fn has_flag(&self, slot: u32, flag: u8) -> bool {
-        self.states.row(slot)[0].load(Ordering::Acquire) & flag != 0
-    }
-
-    pub fn is_member(&self, slot: u32) -> bool {
-        self.has_flag(slot, MEMBER)
-    }
-
-    pub fn is_place(&self, slot: u32) -> bool {
-        self.has_flag(slot, PLACE)
-    }
-
-    /// May a search return the row of a slot, or those of members of its place? `has_copies` as `Copies` said before.
-    #[inline(always)]
-    pub fn is_allowed(&self, filter: &dyn Filter, slot: u32, id: u32, has_copies: bool) -> bool {
-        filter.allows(id) || (has_copies && self.is_place(slot) && self.allows_member(filter, slot))
-    }
-
-    #[cold]
-    fn allows_member(&self, filter: &dyn Filter, place: u32) -> bool {
-        // Of many, which would take long to ask about, the rows are asked about in the end (`settle`).
-        let allows = |group: &copies::Group| {
-            group.len() > MEMBERS_ASKED_ABOUT
-                || group.equal().chain(group.unequal()).any(|(id, _)| filter.allows(id))
-        };
-        self.copies.read(|groups| groups.of(place).is_some_and(allows))
     }
 
     /// Lets go of deleted slots that no search can hold or reach any more.
