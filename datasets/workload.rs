@@ -4,7 +4,7 @@ use crate::random::SplitMix64;
 
 /// How often `Workload::Replace` writes each id.
 const REPLACEMENTS: u32 = 10;
-/// Of the ids, `Workload::DeleteMost` keeps one in so many.
+/// `Workload::DeleteMost` keeps one id in this many.
 const KEPT_ONE_IN: u64 = 20;
 /// The random stream of the choice of ids to keep.
 const KEEP_STREAM: u64 = 40;

@@ -191,7 +191,7 @@ impl Index {
         self.vectors.iter().flatten().map(|vectors| vectors.indexing_time()).fold(own, |sum, time| sum + time)
     }
 
-    /// Notes the time that indexing took somebody.
+    /// Adds to the time that threads have spent on indexing.
     pub fn spent(&self, time: Duration) {
         self.indexing_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }

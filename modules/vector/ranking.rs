@@ -16,12 +16,12 @@ use crate::Metric;
 use crate::pool::{Candidate, Pool};
 use crate::store::{Query, RANKED_AHEAD, Store};
 
-/// What is within so many standard deviations is ranked again: an error beyond them, on one side, has a chance of 0.00003.
+/// Standard deviations within which a candidate is ranked again. An error beyond them, on one side, has a chance of 0.00003.
 const DEVIATIONS_RANKED: f32 = 4.0;
-/// A search must have kept what is within so many; an error beyond them has a chance of 0.0013.
+/// Standard deviations within which a search must have kept every candidate. An error beyond them has a chance of 0.0013.
 const DEVIATIONS_KEPT: f32 = 3.0;
 
-/// What a search has found must differ by more than so many between the first of so many rows (or `k`) and the last.
+/// Standard deviations by which the distances of the first and the last of `SPREAD_ROWS` rows (or of `k`) must differ.
 const DEVIATIONS_SPREAD: f32 = 2.0;
 const SPREAD_ROWS: usize = 10;
 

@@ -34,7 +34,7 @@ const SORTED_MAX: usize = 1_024;
 const RANGE_BYTES: usize = 1 << 20;
 const RANGE_BYTES_MAX: usize = 16 << 20;
 
-/// What is beyond a radius by so many standard deviations of the error of its code is not within it.
+/// Standard deviations of the error of a code. A distance by codes that is beyond a radius by more is not within it.
 const DEVIATIONS_WITHIN: f32 = 5.0;
 
 /// Which candidates are kept, and where.

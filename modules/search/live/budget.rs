@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// One in so many parts of the time that passes.
+/// The budget is the time that passes over this.
 const SHARE: u32 = 100;
 
 /// What can be saved up while there is nothing to audit.

@@ -46,7 +46,7 @@ pub const EVERY_DEFAULT: u64 = 1_000;
 /// Recall below which there is a warning unless `LIVE_RECALL_BOUND` says otherwise.
 pub const BOUND_DEFAULT: f64 = 0.9;
 
-/// Recall is judged from so many samples, and so many rows that they should have had: with fewer, 0.9 and 0.95 look alike.
+/// Samples, and rows that they should have had, from which on recall is judged: with fewer, 0.9 and 0.95 look alike.
 const JUDGED_SAMPLES_MIN: u64 = 10;
 const JUDGED_ROWS_MIN: u64 = 100;
 

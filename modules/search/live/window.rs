@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 use std::time::Duration;
 
-/// An audit counts for so many buckets, an hour.
+/// Buckets for which an audit counts: an hour.
 const BUCKETS: usize = 12;
 pub const BUCKET: Duration = Duration::from_secs(60 * 60 / BUCKETS as u64);
 

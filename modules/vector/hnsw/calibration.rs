@@ -44,17 +44,17 @@ const DIFFERENCE_MAX: f32 = 4.0;
 /// Where stored vectors miss at most this.
 const JUDGED_MISSES_MAX: f32 = 0.2;
 
-/// Of so many searches one is a sample, as long as there are fewer samples by queries than this.
+/// Searches of which one is a sample, as long as there are fewer samples by queries than this.
 const SEARCHES_PER_SAMPLE: [(usize, u64); 4] = [(32, 1), (128, 4), (256, 16), (usize::MAX, 128)];
 
 /// Vectors that are scanned for the first samples in all, and the bounds of how many of those are checked by a scan.
 const SCANNED: usize = 2_000_000;
 const CHECKED_MIN: usize = 4;
 const CHECKED_MAX: usize = 64;
-/// Of so many later samples, one is checked.
+/// Later samples of which one is checked.
 const SAMPLES_PER_CHECK: u64 = 16;
 
-/// A sample is renewed when more than one in so many vectors has changed since.
+/// A sample is renewed when more than one in this many vectors has changed since.
 const CHANGED_SHARE: u64 = 4;
 /// All samples are taken anew when the newest is older than this.
 const OTHER_SHARE: u64 = 2;

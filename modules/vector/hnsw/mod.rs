@@ -100,7 +100,7 @@ pub struct Hnsw {
     store: Store,
     graph: Graph,
     repair: Repair,
-    /// A node has at least so many links, if there are candidates for them.
+    /// Links that a node has at least, if there are candidates for them.
     degree_min: usize,
     /// Places that a walk cannot find by their own vectors.
     known_places: KnownPlaces,

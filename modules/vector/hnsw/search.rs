@@ -21,12 +21,12 @@ const WIDTH_MAX: usize = 8_192;
 /// The beam is at least this much wider than `k`: rows that are being inserted or deleted right now drop out in the end.
 const SPARE_ROWS: usize = 8;
 
-/// A range is a promise of all that is within it. Up to so many vectors are scanned for it: by codes that takes no longer than
-/// a walk that is wide enough to keep that promise.
+/// A range promises all that is within it. An index of at most this many vectors is scanned: by codes that takes no longer than a
+/// walk that is wide enough to keep the promise.
 const RANGE_SCANNED_MAX: usize = 1 << 16;
 /// In a larger index, a walk of this width answers for a range,
 const RANGE_WIDTH: usize = 1_024;
-/// if no more than so many are within it and epsilon: of those, a beam four times as wide misses one in a thousand at most,
+/// if at most this many rows are within the radius and epsilon: a beam four times as wide misses one in a thousand of them at most,
 const RANGE_ROWS_MAX: usize = RANGE_WIDTH / 4;
 /// where the data have a structure that a graph can follow: their dimension around the query is below this. (Sentence embeddings
 /// have about 20; of 128 independent components, where it is 60, a walk misses one row in ten.)
