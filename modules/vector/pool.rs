@@ -62,6 +62,9 @@ pub(crate) struct Pool {
     reach: f32,
 }
 
+/// So many candidates are compared one and all, which is quicker than guessing where to look next.
+const COUNTED: usize = 32;
+
 impl Pool {
     pub fn begin(&mut self, limit: usize, spare: usize) {
         self.items.clear();
@@ -114,10 +117,21 @@ impl Pool {
             return false;
         }
         self.items.truncate(self.limit + self.spare - 1);
-        let place = self.items.partition_point(|held| held.distance <= candidate.distance);
+        let place = self.place_of(candidate.distance);
         self.items.insert(place, Candidate::new(candidate.distance, candidate.slot()));
         self.cursor = self.cursor.min(place);
         true
+    }
+
+    /// How many are no farther than this.
+    #[inline(always)]
+    fn place_of(&self, distance: f32) -> usize {
+        let (mut start, mut end) = (0, self.items.len());
+        while end - start > COUNTED {
+            let middle = start.midpoint(end);
+            if self.items[middle].distance <= distance { start = middle + 1 } else { end = middle }
+        }
+        start + self.items[start..end].iter().filter(|held| held.distance <= distance).count()
     }
 
     /// The nearest candidate that was not expanded yet, marked as expanded.

@@ -42,6 +42,8 @@ pub(crate) struct Scratch {
     pub frontier: BinaryHeap<Reverse<Candidate>>,
     /// Slots about to be evaluated.
     pub fresh: Vec<u32>,
+    /// The same with their distances.
+    pub evaluated: Vec<Candidate>,
     /// Nodes that a filter refuses, and whose links lead on.
     pub refused: Vec<u32>,
     pub candidates: Vec<Candidate>,
@@ -108,7 +110,8 @@ impl Scratch {
             + (self.frontier.capacity()
                 + self.candidates.capacity()
                 + self.chosen.capacity()
-                + self.nearest.capacity())
+                + self.nearest.capacity()
+                + self.evaluated.capacity())
                 * size_of::<Candidate>()
             + (self.fresh.capacity()
                 + self.refused.capacity()

@@ -219,28 +219,38 @@ impl<'a> Walker<'a> {
     pub fn gather(&mut self, slot: u32, layer: usize) {
         let Scratch { visited, fresh, .. } = &mut *self.scratch;
         self.outcome.visited += 1;
-        fresh.clear();
+        // Written whether it is new or not, because a branch on that is guessed wrong every third time.
+        fresh.resize(self.index.graph.capacity(layer), 0);
+        let mut count = 0;
         self.index.graph.for_each_link(slot, layer, |link| {
-            if visited.insert(link) {
-                fresh.push(link);
-            }
+            fresh[count] = link;
+            count += usize::from(visited.insert(link));
         });
+        fresh.truncate(count);
     }
 
-    /// Computes the distances to find the way by of what is in `scratch.fresh`, and hands each to `meet`.
+    /// Computes the distances to find the way by of what is in `scratch.fresh`, and hands each to `meet`: all of them after all
+    /// were computed, so that what `meet` decides, which the processor often guesses wrong, does not hold up the computations.
     #[inline(always)]
     pub fn evaluate(&mut self, mut meet: impl FnMut(&mut Scratch, Candidate)) -> Walk {
         let (index, query) = (self.index, self.query);
+        let mut walk = Walk::Complete;
+        self.scratch.evaluated.clear();
         for at in 0..self.scratch.fresh.len() {
             index.prefetch_ahead(&query, &self.scratch.fresh, at);
             if self.limits.expired(self.outcome.evaluated, DISTANCES_STRIDE) {
-                return Walk::TimedOut;
+                walk = Walk::TimedOut;
+                break;
             }
             self.outcome.evaluated += 1;
             let candidate = index.near_candidate(&query, self.scratch.fresh[at]);
+            self.scratch.evaluated.push(candidate);
+        }
+        for at in 0..self.scratch.evaluated.len() {
+            let candidate = self.scratch.evaluated[at];
             meet(self.scratch, candidate);
         }
-        Walk::Complete
+        walk
     }
 }
 
