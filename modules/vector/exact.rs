@@ -33,7 +33,9 @@ pub(crate) fn nearest(
         let width = if query.is_coded() { store.kept_for(wanted) } else { wanted };
         scan(store, &query, Wanted::Nearest(width), limits, scratch, &mut outcome);
         let Scratch { pool, candidates, .. } = &mut *scratch;
-        if store.rank_again(&query, pool, wanted, candidates) == Ranking::TooCoarse && !outcome.timed_out {
+        if store.rank_again(&query, pool, wanted, Source::Scan, candidates) == Ranking::TooCoarse
+            && !outcome.timed_out
+        {
             query = query.uncoded();
             outcome.too_coarse = true;
             continue;
@@ -165,6 +167,7 @@ mod tests {
     use super::*;
     use crate::codes::CodeBuffer;
     use crate::helpers::Helpers;
+    use crate::ranking::Resolution;
     use crate::store::Kind;
     use crate::{Filter, Metric, Quantization, bytes_of};
 
@@ -261,6 +264,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_walks_are_to_avoid_is_no_affair_of_scans() {
+        const DIMENSION: usize = 128;
+        let kind = Kind { element: Element::F32, dimension: DIMENSION, metric: Metric::L2 };
+        let store = Store::new(kind, Quantization::Bits4, true);
+        let vector = |salt: u32| -> [f32; DIMENSION] {
+            std::array::from_fn(|at| (mixed(mixed(salt) + at as u32) % 1_000) as f32)
+        };
+        for id in 0..3_000 {
+            let placed = store.place(bytes_of(&vector(id))).expect("it fits");
+            store.commit(store.admit(id, &placed, &mut CodeBuffer::default()));
+        }
+        store.make_codes(&mut CodeBuffer::default());
+        let ask = || {
+            let (vector, mut buffer) = (vector(77_777), CodeBuffer::default());
+            let query = store.walking_query(bytes_of(&vector), &mut buffer);
+            nearest(&store, &query, 10, Limits::default(), &mut store.pin())
+        };
+        let before = ask();
+        assert!(!before.too_coarse && !before.exact, "codes are good enough here");
+        store.for_each_id(0..=3_000, &mut |_, slot| store.set_resolution(slot, Resolution::Walks));
+        assert_eq!(ask(), before);
     }
 
     #[test]

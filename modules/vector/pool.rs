@@ -163,6 +163,8 @@ impl Pool {
     /// Drops all others, after the beam was expanded. The room that `widen` made for those goes with them. Returns how many
     /// of the beam were dropped.
     pub fn retain(&mut self, mut keep: impl FnMut(u32) -> bool) -> usize {
+        // What was dropped at the end stays dropped, though there is room now.
+        self.reach = self.complete_within();
         let mut dropped = 0;
         self.items.retain(|candidate| {
             let is_kept = keep(candidate.slot());
@@ -230,6 +232,32 @@ mod tests {
         assert_eq!(pool.retain(|slot| slot != 1), 1);
         assert_eq!(pool.items().iter().map(|c| c.slot()).collect::<Vec<_>>(), [2, 4]);
         assert!(pool.is_full() && !pool.push(Candidate::new(5.0, 5)));
+    }
+
+    #[test]
+    fn what_did_not_fit_is_not_forgotten_when_others_are_dropped() {
+        let mut pool = Pool::default();
+        pool.begin(1, 1);
+        for (distance, slot) in [(1.0, 1), (2.0, 2), (3.0, 3)] {
+            pool.push(Candidate::new(distance, slot));
+        }
+        pool.retain(|slot| slot != 1);
+        assert_eq!(pool.complete_within(), 2.0);
+    }
+
+    #[test]
+    fn a_place_among_many_is_after_all_that_are_no_farther() {
+        for count in [1, COUNTED - 1, COUNTED, COUNTED + 1, 5 * COUNTED] {
+            let mut pool = Pool::default();
+            pool.begin(count, 0);
+            let distances = (0..count).map(|at| ((at * 7) % count / 2) as f32);
+            distances.enumerate().for_each(|(slot, far)| _ = pool.push(Candidate::new(far, slot as u32)));
+            assert!(pool.items().is_sorted_by(|a, b| a.distance <= b.distance), "{count}");
+            for far in 0..count {
+                let held = |candidate: &Candidate| candidate.distance <= far as f32;
+                assert_eq!(pool.place_of(far as f32), pool.items().partition_point(held), "{count}, {far}");
+            }
+        }
     }
 
     #[test]

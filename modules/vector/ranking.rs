@@ -14,6 +14,7 @@
 
 use crate::Metric;
 use crate::pool::{Candidate, Pool};
+use crate::settle::Source;
 use crate::store::{Query, RANKED_AHEAD, Store};
 
 /// Standard deviations within which a candidate is ranked again. An error beyond them, on one side, has a chance of 0.00003.
@@ -85,7 +86,14 @@ impl Deviation {
 impl Store {
     /// Turns what a search by codes has left in the pool into candidates of which the `k` nearest are to be taken, with their true
     /// distances, nearest first. What a search without codes has left is that already.
-    pub fn rank_again(&self, query: &Query<'_>, pool: &Pool, k: usize, out: &mut Vec<Candidate>) -> Ranking {
+    pub fn rank_again(
+        &self,
+        query: &Query<'_>,
+        pool: &Pool,
+        k: usize,
+        source: Source,
+        out: &mut Vec<Candidate>,
+    ) -> Ranking {
         out.clear();
         let found = pool.items();
         if !query.is_coded() {
@@ -101,15 +109,12 @@ impl Store {
         self.rank(query, &found[measured..end], &mut deviation, out);
         // Now more of them are known, and the k-th may be nearer.
         let reach = out[k - 1].distance + DEVIATIONS_KEPT * deviation.value();
-        // Nor does a walk find its way among what codes do not tell apart.
+        // Nor does a walk find its way among what codes do not tell apart. A scan needs no way.
         let spread = out[out.len().min(k.max(SPREAD_ROWS)) - 1].distance - out[0].distance;
         let is_blind = DEVIATIONS_SPREAD * deviation.value() > spread
             || self.resolution_at(out[0].slot()) != Resolution::Links;
-        if (is_blind && pool.is_full()) || pool.complete_within() < reach {
-            Ranking::TooCoarse
-        } else {
-            Ranking::Settled
-        }
+        let is_lost = source == Source::Graph && is_blind && pool.is_full();
+        if is_lost || pool.complete_within() < reach { Ranking::TooCoarse } else { Ranking::Settled }
     }
 
     fn rank(

@@ -361,7 +361,7 @@ impl Walker<'_> {
         let store = &self.index.store;
         let Scratch { pool, candidates, .. } = &mut *self.scratch;
         // Where codes are too coarse, a search would go by the vectors; here what they found is good enough.
-        store.rank_again(&self.query, pool, rank, candidates);
+        store.rank_again(&self.query, pool, rank, Source::Graph, candidates);
         candidates.retain(|candidate| store.state(candidate.slot()) != State::Deleted);
         gone.leaves(&store.settle(&self.query, candidates, k + 1, None, Source::Graph), k)
     }

@@ -139,7 +139,11 @@ impl Effort {
                 // Another search takes the sample.
                 None => return plan,
             },
-            None => self.samples.lock(),
+            None => match self.samples.try_lock() {
+                Some(samples) => samples,
+                // Another search takes the first samples, which has no bound in time: this one is a scan.
+                None => return Plan { slack: f32::INFINITY, is_sample: false },
+            },
         };
         self.publish(samples_of(&mut all, k).refresh(index, now), plan)
     }
@@ -174,4 +178,22 @@ fn samples_of(all: &mut Vec<Samples>, k: usize) -> &mut Samples {
         all.len() - 1
     });
     &mut all[at]
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Hnsw, HnswParameters, Metric, SearchRequest, VectorIndex, bytes_of};
+
+    #[test]
+    fn a_search_with_a_recall_does_not_wait_for_the_samples_of_another() {
+        let index = Hnsw::new(HnswParameters::new(4, Metric::L2));
+        for id in 0..100 {
+            index.insert(id, bytes_of(&[id as f32, 0.0, 0.0, 0.0])).expect("it fits");
+        }
+        let _taken = index.effort.samples.lock();
+        let query = [7.1_f32, 0.0, 0.0, 0.0];
+        let request = SearchRequest { recall: Some(0.9), ..SearchRequest::new(bytes_of(&query), 3, 10) };
+        let outcome = index.search(&request).expect("it fits");
+        assert_eq!(outcome.neighbors.iter().map(|row| row.id).collect::<Vec<_>>(), [7, 8, 6]);
+    }
 }

@@ -137,7 +137,7 @@ impl Hnsw {
         scratch.forward.clear();
         let mut walker = Walker::new(self, query, Limits::default(), scratch);
         let mut start = walker.descend(entry, top);
-        if query.is_coded() && self.store.resolution_at(start.slot()) == Resolution::Nothing {
+        if query.is_coded() && self.store.resolution_at(start.slot()) != Resolution::Links {
             return false;
         }
         for layer in (0..=top).rev() {

@@ -56,7 +56,7 @@ pub struct HnswParameters {
     /// Components of each vector, at least one.
     pub dimension: usize,
     pub metric: Metric,
-    /// M: links of a node in each layer above 0, half of those in layer 0. From 2 to 2,048 (`Hnsw::new` clamps).
+    /// M: links of a node in each layer above 0, half of those in layer 0. From 4 to 2,048 (`Hnsw::new` clamps).
     pub m: usize,
     /// Width of the beam that looks for a new node's neighbours; at least M is used.
     pub ef_construction: usize,
@@ -91,7 +91,8 @@ impl HnswParameters {
     }
 }
 
-const M_MIN: usize = 2;
+/// With fewer, a block has no room for the links that keep other nodes within reach (tree.rs).
+const M_MIN: usize = 4;
 const M_MAX: usize = 2_048;
 
 /// An approximate index: see the module's and the crate's documentation.

@@ -11,7 +11,7 @@
 //!    that does come from there.
 //!
 //! Invariant, while no insert is under way: from the entry, every node that is in the graph can be reached over kept links (and
-//! so, whatever else is pruned, over links). check.rs verifies it. (Not for M below 4: such blocks have no room for children.)
+//! so, whatever else is pruned, over links). check.rs verifies it.
 //!
 //! A node has one child on average; a few, near which many others are, are wanted as a parent by all of those. Children are
 //! limited to a part of the links, and are spread further down the tree beyond that.
@@ -28,7 +28,7 @@ use crate::store::State;
 const CHILDREN_SHARE: usize = 4;
 /// Parents are looked for among those with fewer children than this, then among those with fewer than the next.
 const CHILDREN_FEW: [usize; 3] = [1, 2, 4];
-/// The way down the tree to a node with room. With three children each (M is at least 2), a tree of all slots is not that deep;
+/// The way down the tree to a node with room. With two children each (M is at least 4), a tree of all slots is not that deep;
 /// it ends earlier, where nodes without children are.
 const DESCENT_MAX: usize = 64;
 

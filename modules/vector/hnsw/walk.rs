@@ -10,6 +10,7 @@ use crate::limits::{DISTANCES_STRIDE, Limits};
 use crate::pool::Candidate;
 use crate::ranking::{Ranking, Resolution};
 use crate::scratch::Scratch;
+use crate::settle::Source;
 use crate::store::{Query, State};
 
 /// A beam that met more deleted nodes than so many times its width walks again, asking about each before it takes it in.
@@ -63,7 +64,7 @@ impl<'a> Walker<'a> {
     /// Where to start in the lowest layer. Goes by the vectors from there on, where codes are known to be too coarse.
     pub fn enter(&mut self, entry: Entry) -> Candidate {
         let start = self.descend(entry, 0);
-        if !self.query.is_coded() || self.index.store.resolution_at(start.slot()) != Resolution::Nothing {
+        if !self.query.is_coded() || self.index.store.resolution_at(start.slot()) == Resolution::Links {
             return start;
         }
         self.go_by_vectors();
@@ -81,7 +82,7 @@ impl<'a> Walker<'a> {
             self.keep(if self.query.is_coded() { self.index.store.kept_for(k) } else { k });
             let walk = self.nearest(width);
             let Scratch { pool, candidates, .. } = &mut *self.scratch;
-            let ranking = self.index.store.rank_again(&self.query, pool, k, candidates);
+            let ranking = self.index.store.rank_again(&self.query, pool, k, Source::Graph, candidates);
             if ranking == Ranking::Settled || walk != Walk::Complete {
                 return walk;
             }
