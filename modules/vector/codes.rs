@@ -23,6 +23,7 @@
 //! - 4 bits: in each of 64 bytes, component i of the block in the low half, 64 + i in the high one;
 //! - 1 bit: in order, from the lowest bit of a byte on.
 
+use crate::kernels::elements::is_plain;
 use crate::kernels::{self, CodeKernel, CodeKernels, Width};
 use crate::rotation::{BLOCK, Rotated, Rotation};
 use crate::slab::{Aligned, Slab};
@@ -241,6 +242,9 @@ impl Codes {
     /// What a vector counts by: itself, but for cosine over its length.
     pub fn widen(&self, element: Element, vector: &[u8], inverse_norm: f32, out: &mut Vec<f32>) {
         out.clear();
+        if !is_plain(inverse_norm) {
+            return element.widen_direction(vector, out);
+        }
         element.widen(vector, out);
         if self.metric == Metric::Cosine {
             out.iter_mut().for_each(|x| *x *= inverse_norm);

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::RwLock;
 
 use crate::Element;
+use crate::kernels::elements::is_plain;
 
 /// Of the largest component.
 const TOLERANCE: f32 = 1.0 / (1 << 20) as f32;
@@ -162,8 +163,12 @@ pub(crate) fn compare(element: Element, [a, b]: [&[u8]; 2], scales: [f32; 2]) ->
         return Some(true);
     }
     let [mut x, mut y] = [Vec::new(), Vec::new()];
-    element.widen(a, &mut x);
-    element.widen(b, &mut y);
+    let (widen, scales): (fn(_, _, &mut _), _) = match scales.into_iter().all(is_plain) {
+        true => (Element::widen, scales),
+        false => (Element::widen_direction, [1.0; 2]),
+    };
+    widen(element, a, &mut x);
+    widen(element, b, &mut y);
     let largest = x.iter().fold(0.0_f32, |largest, x| largest.max(x.abs())) * scales[0];
     let is_alike = |(x, y): (&f32, &f32)| (x * scales[0] - y * scales[1]).abs() <= TOLERANCE * largest;
     x.iter().zip(&y).all(is_alike).then_some(false)

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use crate::codes::{Centre, CodeBuffer, CodedQuery, Codes};
 use crate::copies::Copies;
 use crate::helpers::Helpers;
+use crate::kernels::elements::is_plain;
 use crate::kernels::{self, Kernel, Width};
 use crate::pool::Candidate;
 use crate::ranking::Resolution;
@@ -571,8 +572,11 @@ impl Store {
 
     #[inline(always)]
     pub fn distance(&self, query: &Query<'_>, slot: u32) -> f32 {
-        let raw = (self.kernel)(query.vector, self.vectors.row(slot));
-        kernels::finish(self.kind.metric, raw, query.inverse_norm, self.inverse_norm_of(slot))
+        let (row, inverse_norm) = (self.vectors.row(slot), self.inverse_norm_of(slot));
+        if !(is_plain(query.inverse_norm) && is_plain(inverse_norm)) {
+            return self.kind.element.cosine_distance(query.vector, row) as f32;
+        }
+        kernels::finish(self.kind.metric, (self.kernel)(query.vector, row), query.inverse_norm, inverse_norm)
     }
 
     /// The distance to be replied, if it is this in `f32`.

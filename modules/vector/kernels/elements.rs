@@ -7,6 +7,7 @@
 use super::{Kernel, best};
 use crate::{Element, Metric};
 use half::{bf16, f16};
+use std::ops::RangeInclusive;
 
 impl Element {
     /// The kernel that this metric needs.
@@ -47,7 +48,8 @@ impl Element {
         }
     }
 
-    /// One over the Euclidean length, and 0 for a zero vector, which puts it at cosine distance 1 from everything.
+    /// One over the Euclidean length, and 0 for a zero vector, which puts it at cosine distance 1 from everything. Lengths that
+    /// `f32` cannot have so count as the next that it can: `is_plain` says that they are not to be multiplied by.
     /// Summed in `f64`, in which squares of finite `f32`s neither overflow nor vanish.
     pub(crate) fn inverse_norm(self, vector: &[u8]) -> f32 {
         let squared = match self {
@@ -58,8 +60,84 @@ impl Element {
             Element::I8 => squares(vector, |[b]| f64::from(b as i8)),
             Element::U8 => squares(vector, |[b]| f64::from(b)),
         };
-        if squared > 0.0 { (1.0 / squared.sqrt()).min(f64::from(f32::MAX)) as f32 } else { 0.0 }
+        let inverse = match SQUARES_OF_DOUBLES.contains(&squared) {
+            true => 1.0 / squared.sqrt(),
+            false if self == Element::F64 => {
+                let peak = peak(vector, f64::from_le_bytes);
+                let in_peaks = each(vector, f64::from_le_bytes).map(|x| (x / peak) * (x / peak)).sum::<f64>();
+                if peak > 0.0 { 1.0 / peak / in_peaks.sqrt() } else { return 0.0 }
+            }
+            false => return 0.0,
+        };
+        inverse.clamp(f32::MIN_POSITIVE.into(), f32::MAX.into()) as f32
     }
+
+    /// As `widen`, of the vector over its length.
+    pub(crate) fn widen_direction(self, vector: &[u8], out: &mut Vec<f32>) {
+        match self {
+            Element::F32 => direction(vector, |b| f32::from_le_bytes(b).into(), out),
+            Element::F64 => direction(vector, f64::from_le_bytes, out),
+            Element::F16 => direction(vector, |b| f16::from_le_bytes(b).to_f64(), out),
+            Element::Bf16 => direction(vector, |b| bf16::from_le_bytes(b).to_f64(), out),
+            Element::I8 => direction(vector, |[b]| f64::from(b as i8), out),
+            Element::U8 => direction(vector, |[b]| f64::from(b), out),
+        }
+    }
+
+    /// The cosine distance of any finite vectors, in `f64`: each over its largest component, since the angle does not depend on
+    /// lengths.
+    #[cold]
+    pub(crate) fn cosine_distance(self, a: &[u8], b: &[u8]) -> f64 {
+        match self {
+            Element::F32 => cosine(a, b, |b| f32::from_le_bytes(b).into()),
+            Element::F64 => cosine(a, b, f64::from_le_bytes),
+            Element::F16 => cosine(a, b, |b| f16::from_le_bytes(b).to_f64()),
+            Element::Bf16 => cosine(a, b, |b| bf16::from_le_bytes(b).to_f64()),
+            Element::I8 => cosine(a, b, |[b]| f64::from(b as i8)),
+            Element::U8 => cosine(a, b, |[b]| f64::from(b)),
+        }
+    }
+}
+
+/// Sums of squares of doubles within which none of the large ones has overflowed or vanished.
+const SQUARES_OF_DOUBLES: RangeInclusive<f64> = 1e-250..=1e250;
+
+/// The same for two whose product is taken.
+const SQUARES_OF_DOUBLES_MULTIPLIED: RangeInclusive<f64> = 1e-200..=1e200;
+
+/// Is this one over a length by which products of vectors may be divided, in floats? The products of longer ones overflow, of
+/// shorter ones they vanish.
+#[inline(always)]
+pub(crate) fn is_plain(inverse_norm: f32) -> bool {
+    (1e-15..=1e15).contains(&inverse_norm)
+}
+
+/// The largest absolute component.
+fn peak<const N: usize>(vector: &[u8], element: impl Fn([u8; N]) -> f64) -> f64 {
+    each(vector, element).fold(0.0, |peak, x| peak.max(x.abs()))
+}
+
+fn direction<const N: usize>(vector: &[u8], element: impl Fn([u8; N]) -> f64 + Copy, out: &mut Vec<f32>) {
+    let peak = peak(vector, element);
+    let unit = if peak > 0.0 { peak } else { 1.0 };
+    let squares: f64 = each(vector, element).map(|x| (x / unit) * (x / unit)).sum();
+    let length = if squares > 0.0 { squares.sqrt() } else { 1.0 };
+    out.extend(each(vector, element).map(|x| (x / unit / length) as f32));
+}
+
+fn cosine<const N: usize>(a: &[u8], b: &[u8], element: impl Fn([u8; N]) -> f64 + Copy) -> f64 {
+    let peaks = [peak(a, element), peak(b, element)];
+    if peaks.contains(&0.0) {
+        return 1.0;
+    }
+    let (mut dot, mut squares) = (0.0, [0.0; 2]);
+    for (x, y) in each(a, element).zip(each(b, element)) {
+        let (x, y) = (x / peaks[0], y / peaks[1]);
+        dot += x * y;
+        squares[0] += x * x;
+        squares[1] += y * y;
+    }
+    1.0 - dot / squares[0].sqrt() / squares[1].sqrt()
 }
 
 /// As `distance_of`, of `f64`s.
@@ -70,8 +148,11 @@ pub(crate) fn distance_f64(metric: Metric, a: &[u8], b: &[u8]) -> f64 {
         Metric::L2 => pairs().map(|(x, y)| (x - y) * (x - y)).sum(),
         Metric::InnerProduct => 1.0 - dot(),
         Metric::Cosine => {
-            let lengths = [a, b].map(|vector| squares(vector, f64::from_le_bytes).sqrt());
-            if lengths.contains(&0.0) { 1.0 } else { 1.0 - dot() / lengths[0] / lengths[1] }
+            let squares = [a, b].map(|vector| squares(vector, f64::from_le_bytes));
+            match squares.iter().all(|squares| SQUARES_OF_DOUBLES_MULTIPLIED.contains(squares)) {
+                true => 1.0 - dot() / squares[0].sqrt() / squares[1].sqrt(),
+                false => Element::F64.cosine_distance(a, b),
+            }
         }
     };
     if distance.is_nan() { f64::INFINITY } else { distance }

@@ -21,6 +21,7 @@ mod tests;
 use std::sync::OnceLock;
 
 use crate::{Element, Metric, bytes_of};
+use elements::is_plain;
 
 /// Computes one number from two vectors, of elements that the kernel knows, in little-endian order and of any alignment. Of
 /// vectors of different length, the common part is used.
@@ -128,10 +129,14 @@ pub fn distance_of(element: Element, metric: Metric, a: &[u8], b: &[u8]) -> f64 
     }
     let kernel = element.kernel(metric);
     let norm = |vector| if metric == Metric::Cosine { element.inverse_norm(vector) } else { 1.0 };
-    f64::from(finish(metric, kernel(a, b), norm(a), norm(b)))
+    let (norm_a, norm_b) = (norm(a), norm(b));
+    if !(is_plain(norm_a) && is_plain(norm_b)) {
+        return element.cosine_distance(a, b);
+    }
+    f64::from(finish(metric, kernel(a, b), norm_a, norm_b))
 }
 
-/// Turns a kernel's result into a distance.
+/// Turns a kernel's result into a distance. Inverse norms are plain ones (`is_plain`).
 #[inline(always)]
 pub(crate) fn finish(metric: Metric, raw: f32, inverse_norm_a: f32, inverse_norm_b: f32) -> f32 {
     ordered(match metric {

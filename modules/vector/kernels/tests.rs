@@ -126,3 +126,33 @@ fn zero_tiny_and_huge_vectors_have_distances_with_an_order() {
         }
     }
 }
+
+#[test]
+fn the_cosine_distance_does_not_depend_on_lengths() {
+    let (a, b) = ([0.5, -0.25, 0.75, 0.0], [0.125, 1.0, -0.5, 0.25]);
+    let expected = f64::from(distance(Metric::Cosine, &a.map(|x| x as f32), &b.map(|x| x as f32)));
+    let bytes = |element: Element, vector: [f64; 4], scale: f64| -> Vec<u8> {
+        let scaled = vector.into_iter().map(|x| x * scale);
+        match element {
+            Element::F32 => scaled.flat_map(|x| (x as f32).to_le_bytes()).collect(),
+            Element::F64 => scaled.flat_map(f64::to_le_bytes).collect(),
+            _ => scaled.flat_map(|x| half::bf16::from_f64(x).to_le_bytes()).collect(),
+        }
+    };
+    let floats = [1e-37, 1e-23, 1e-10, 1.0, 3e19, 3e38];
+    let doubles = [1e-305, 1e-200, 1e-160, 1e-30, 1.0, 1e100, 1e160, 1e200, 1.7e308];
+    for (element, scales) in
+        [(Element::F32, &floats[..]), (Element::Bf16, &floats[..]), (Element::F64, &doubles[..])]
+    {
+        for &one in scales {
+            for &other in scales {
+                let found =
+                    distance_of(element, Metric::Cosine, &bytes(element, a, one), &bytes(element, b, other));
+                assert!(
+                    (found - expected).abs() < 1e-2,
+                    "{element:?} {one:e} {other:e}: {found}, {expected}"
+                );
+            }
+        }
+    }
+}

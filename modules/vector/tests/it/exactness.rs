@@ -319,3 +319,26 @@ fn a_range_holds_what_is_within_it() {
         }
     }
 }
+
+#[test]
+fn rows_of_any_finite_length_are_found_by_their_directions() {
+    let vectors = clustered(1_500, 80, 40, 9);
+    // Half of the rows have lengths whose products no float can hold.
+    for lengths in [[1.0, 1.0], [1.0, 1e25], [1e-30, 1.0], [1e30, 1e-30]] {
+        for index in both(80, Metric::Cosine) {
+            for (id, vector) in (0_u32..).zip(&vectors) {
+                let length = lengths[id as usize % 2];
+                index.put(id, &vector.iter().map(|x| x * length).collect::<Vec<f32>>());
+            }
+            for query in clustered(40, 80, 40, 10) {
+                let rows = vectors.iter().enumerate().map(|(id, v)| (id as u32, v.as_slice()));
+                let truth = brute_force(Metric::Cosine, rows, &query, 10);
+                let query: Vec<f32> = query.iter().map(|x| x * lengths[1]).collect();
+                let found = search(&*index, &query, 10, 200);
+                let ids = truth.iter().map(|row| row.id);
+                assert!(recall(&found, ids) >= 0.9, "{lengths:?}: {found:?}, {truth:?}");
+                assert!(found.iter().all(|row| (-1e-6..=2.0 + 1e-6).contains(&row.distance)));
+            }
+        }
+    }
+}
