@@ -11,6 +11,12 @@ const INDEX_DIRECTORY: &str = "indexes";
 
 pub const COMMANDS: &[&[Command]] = &[engramdb_search::COMMANDS];
 
+/// Settings of the modules for the configuration: those there are, and whether one could have a value.
+#[allow(unused_imports, reason = "tests that include this file read no configuration")]
+pub mod settings {
+    pub use engramdb_search::{default_settings as defaults, try_setting};
+}
+
 /// For serving: with derived state, and threads that keep it up to date.
 pub fn serving(env: &Env, directory: &Path, threads: usize) -> Vec<Box<dyn Module>> {
     let directory = Some(directory.join(INDEX_DIRECTORY));

@@ -1,12 +1,13 @@
 //! `engramdb serve`: from flags to a running server, and to its end.
 
 use crate::modules;
-use clap::Args;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use engramdb_engine::env::Env;
 use engramdb_engine::log::local::LocalOptions;
 use engramdb_engine::log::pipeline;
 use engramdb_engine::recovery::{self, StartOptions};
 use engramdb_engine::snapshot::offline::{OfflineOptions, create_offline};
+use engramdb_server::config::{ConfigErrors, FOREIGN, Foreign, Loader, Notes, PARAMETERS, parameter};
 use engramdb_server::snapshots::{BackgroundSnapshots, SnapshotSettings};
 use engramdb_server::{Config, Hooks, Server};
 use std::error::Error;
@@ -14,65 +15,111 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-#[derive(Args)]
-#[command(after_help = "\
-Every parameter has a flag's name here, a variable ENGRAMDB_<NAME> and a line in the configuration file; flags win over \
-variables, variables over the file. `redis-cli CONFIG GET '*'` lists them all.
-
-The server listens on loopback only until a password is set: --bind 0.0.0.0 --requirepass SECRET.")]
+/// What `engramdb serve` was given: a file, and parameters as flags.
 pub struct ServeArgs {
-    /// Addresses to listen on [default: 127.0.0.1]
-    #[arg(long, num_args = 1..)]
-    bind: Vec<String>,
-    /// Port to listen on [default: 6379]
-    #[arg(long, short)]
-    port: Option<u16>,
-    /// Data directory, created if missing [default: ./engramdb-data]
-    #[arg(long)]
-    dir: Option<PathBuf>,
-    /// Configuration file: TOML, or lines of name and value as in redis.conf
-    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Password that clients have to give
-    #[arg(long, value_name = "PASSWORD")]
-    requirepass: Option<String>,
-    /// Any other parameter, as in the configuration file; may be repeated
-    #[arg(long = "set", value_name = "NAME=VALUE")]
-    parameters: Vec<String>,
+    /// Names and values, in no order: each flag can be given once.
+    parameters: Vec<(String, String)>,
+}
+
+const AFTER_HELP: &str = "\
+Every parameter is a flag, a variable ENGRAMDB_<NAME> in capitals with underscores, and a line of the configuration file; \
+flags win over variables, variables over the file. A redis.conf or valkey.conf will do: what does not apply is named in \
+the log. `redis-cli CONFIG GET '*'` lists what holds.
+
+The server listens on loopback only until a password is set: --bind 0.0.0.0 --requirepass SECRET.";
+
+/// The flag and the variable that name the configuration file.
+const CONFIG_FLAG: &str = "config";
+const CONFIG_VARIABLE: &str = "ENGRAMDB_CONFIG";
+const SET_FLAG: &str = "set";
+
+/// Flags derive from the table of parameters.
+impl Args for ServeArgs {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new(CONFIG_FLAG)
+            .long(CONFIG_FLAG)
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .env(CONFIG_VARIABLE)
+            .help("Configuration file: lines of redis.conf, or TOML");
+        let set = Arg::new(SET_FLAG)
+            .long(SET_FLAG)
+            .value_name("NAME=VALUE")
+            .action(ArgAction::Append)
+            .help("Any parameter by its name, as in the configuration file; may be repeated");
+        let defaults = Config::default();
+        let mut command = command.after_help(AFTER_HELP).arg(file).args(PARAMETERS.iter().map(|parameter| {
+            let default = (parameter.get)(&defaults);
+            let default = if default.is_empty() { "none" } else { &default };
+            let arg = flag(parameter.name, parameter.shape.placeholder());
+            let arg = if parameter.name == "port" { arg.short('p') } else { arg };
+            arg.help(format!("{} [default: {default}]", sentence(parameter.help)))
+                .aliases(parameter.aliases.iter().copied())
+        }));
+        command = command.args(modules::settings::defaults().into_iter().map(|(name, default)| {
+            flag(name, "VALUE").help(format!("Setting of search [default: {default}]"))
+        }));
+        let hidden = FOREIGN.iter().flat_map(Foreign::names).map(|name| flag(name, "VALUE").hide(true));
+        command.args(hidden).arg(set)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// A parameter's flag. Several values are one list: `--bind 127.0.0.1 ::1`.
+fn flag(name: &'static str, placeholder: &'static str) -> Arg {
+    let is_list = parameter(name).is_none_or(|parameter| parameter.shape.is_list());
+    let arg = Arg::new(name).long(name).value_name(placeholder).allow_negative_numbers(true);
+    if is_list { arg.num_args(1..) } else { arg }
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+impl FromArgMatches for ServeArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<ServeArgs, clap::Error> {
+        let mut parameters = Vec::new();
+        let own = PARAMETERS.iter().map(|parameter| parameter.name);
+        let of_modules = modules::settings::defaults().into_iter().map(|(name, _)| name);
+        for name in own.chain(of_modules).chain(FOREIGN.iter().flat_map(Foreign::names)) {
+            if let Some(values) = matches.get_many::<String>(name) {
+                let values: Vec<&str> = values.map(String::as_str).collect();
+                parameters.push((name.to_owned(), values.join(" ")));
+            }
+        }
+        for given in matches.get_many::<String>(SET_FLAG).into_iter().flatten() {
+            let (name, value) = given.split_once('=').ok_or_else(|| {
+                clap::Error::raw(
+                    clap::error::ErrorKind::ValueValidation,
+                    format!("--set {given}: give NAME=VALUE\n"),
+                )
+            })?;
+            parameters.push((name.to_owned(), value.to_owned()));
+        }
+        Ok(ServeArgs { config: matches.get_one::<PathBuf>(CONFIG_FLAG).cloned(), parameters })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = ServeArgs::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl ServeArgs {
     /// The configuration: defaults, then the file, the environment and the flags.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the file names the engine's directory: it cannot lie in it"
-    )]
-    fn config(self) -> Result<Config, Box<dyn Error>> {
-        let mut config = Config::default();
+    fn config(self, env: &Env) -> Result<(Config, Notes), ConfigErrors> {
+        let mut loader = Loader::new(&*env.disk, &modules::settings::try_setting);
         if let Some(file) = &self.config {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| format!("cannot read the configuration file {}: {error}", file.display()))?;
-            config.apply_file(&text)?;
+            loader.file(file);
         }
-        config.apply_environment(std::env::vars())?;
-        if !self.bind.is_empty() {
-            config.set("bind", &self.bind.join(" "))?;
-        }
-        if let Some(port) = self.port {
-            config.set("port", &port.to_string())?;
-        }
-        if let Some(directory) = &self.dir {
-            config.set("dir", &directory.to_string_lossy())?;
-        }
-        if let Some(password) = &self.requirepass {
-            config.set("requirepass", password)?;
-        }
-        for parameter in &self.parameters {
-            let (name, value) =
-                parameter.split_once('=').ok_or_else(|| format!("--set {parameter}: give NAME=VALUE"))?;
-            config.set(name, value)?;
-        }
-        Ok(config)
+        loader.environment(std::env::vars().filter(|(name, _)| name != CONFIG_VARIABLE));
+        self.parameters.iter().for_each(|(name, value)| loader.flag(name, value));
+        loader.finish()
     }
 }
 
@@ -80,10 +127,11 @@ impl ServeArgs {
 #[expect(clippy::disallowed_methods, reason = "tells how long the start took")]
 pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
     let began = Instant::now();
-    let config = arguments.config()?;
+    let env = Env::system();
+    let (config, notes) = arguments.config(&env)?;
     start_logging(&config)?;
     stop_on_panic();
-    let env = Env::system();
+    notes.log();
     engramdb_server::disable_huge_pages(&env);
     let options = StartOptions {
         databases: config.databases,
@@ -95,7 +143,8 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
         },
     };
     let directory = config.directory.clone();
-    let make = || modules::serving(&env, &directory, index_threads());
+    let index_threads = if config.search_threads == 0 { index_threads() } else { config.search_threads };
+    let make = || modules::serving(&env, &directory, index_threads);
     let (engine, report) =
         recovery::open_directory(&env, &directory, &make, LocalOptions::default(), options)?;
     println!("{report}");

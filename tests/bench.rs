@@ -7,7 +7,6 @@
 mod support;
 
 use serde_json::Value;
-use std::process::Command;
 use support::TempDir;
 
 /// Runs `engramdb bench`; its text, and the report that it wrote as JSON.
@@ -15,7 +14,7 @@ fn bench(name: &str, arguments: &[&str]) -> (String, Value) {
     // A directory for its server too, which must be gone afterwards.
     let directory = TempDir::new("bench");
     let json = directory.path().join("report.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_engramdb"))
+    let output = support::program()
         .args(["bench", name])
         .args(arguments)
         .arg("--out-json")
@@ -191,7 +190,7 @@ fn kinds_of_data_are_judged_in_this_process() {
 
 #[test]
 fn kinds_that_do_not_exist_are_refused_by_name() {
-    let output = Command::new(env!("CARGO_BIN_EXE_engramdb"))
+    let output = support::program()
         .args(["bench", "zoo", "--kinds", "plane,unicorns"])
         .output()
         .expect("the binary was built");

@@ -6,11 +6,11 @@
 mod support;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use support::{Client, Server, TempDir, until};
 
 fn engramdb(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_engramdb")).args(arguments).output().expect("the binary was built")
+    support::program().args(arguments).output().expect("the binary was built")
 }
 
 fn tool(arguments: &[&str], directory: &Path) -> String {
@@ -152,4 +152,64 @@ fn another_address_needs_a_password() {
     let output = engramdb(&["serve", "--bind", "0.0.0.0", "--port", &port, "--dir", place]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && text.contains("requirepass"), "{text}");
+}
+
+/// Refused before anything is created: each way in, and all errors at once.
+#[test]
+fn a_wrong_configuration_is_refused_as_a_whole() {
+    let directory = TempDir::new("configuration");
+    let file = directory.path().join("wrong.conf");
+    std::fs::write(&file, "port 0\n# fine\nhz 10\nnope 1\n").expect("the directory is writable");
+    let data = directory.path().join("data");
+    let mut command = support::program();
+    command.args(["serve", "--databases", "0", "--io-threads=100000", "--dir"]).arg(&data);
+    let output = command.arg("--config").arg(&file).env("ENGRAMDB_TIMEOUTS", "3").output();
+    let output = output.expect("the binary was built");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for line in [
+        "engramdb: the configuration has 5 errors",
+        "wrong.conf:1: port 0: argument must be between 1 and 65535 inclusive",
+        "wrong.conf:4: there is no parameter 'nope'",
+        "ENGRAMDB_TIMEOUTS: there is no parameter 'timeouts'; did you mean 'timeout'?",
+        "--databases: databases 0: argument must be between 1 and 65536 inclusive",
+        "--io-threads: io-threads 100000: argument must be between 0 and 128 inclusive",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!data.exists(), "nothing was created");
+    let output = engramdb(&["serve", "--dir", ""]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("--dir: dir : a directory is needed"), "{text}");
+}
+
+/// Flags win over variables, and variables over the file; settings of search are parameters like others.
+#[test]
+fn every_parameter_is_a_flag_a_variable_and_a_line() {
+    let directory = TempDir::new("layers");
+    let file = directory.path().join("redis.conf");
+    let lines = "maxclients 100\nhz 20\ntimeout 30\nsearch-timeout 700\nappendonly no\nrdbchecksum yes\n\
+                 rename-command FLUSHALL \"\"\nrename-command DBSIZE b840fc02d524045429941cc15f59e41cb7be6c52\n";
+    std::fs::write(&file, lines).expect("the directory is writable");
+    let file = file.to_str().expect("a path of ours is text");
+    let flags = ["--config", file, "--timeout", "32", "--search-live-recall-every", "5", "--save", ""];
+    let server = Server::start(directory.path(), &flags);
+    let mut client = server.client();
+    for (name, value) in [
+        ("maxclients", "100"),
+        ("hz", "20"),
+        ("timeout", "32"),
+        ("search-timeout", "700"),
+        ("search-live-recall-every", "5"),
+    ] {
+        let reply = client.call(&["CONFIG", "GET", name]).expect("the server answers");
+        assert_eq!(reply.as_array().map(|pair| pair[1].as_str()), Some(Some(value)), "{name}: {reply:?}");
+    }
+    assert!(client.call(&["FLUSHALL"]).expect("the server answers").is_error());
+    assert!(client.call(&["DBSIZE"]).expect("the server answers").is_error());
+    assert_eq!(text(&mut client, &["b840fc02d524045429941cc15f59e41cb7be6c52"]), "0");
+    let log = std::fs::read_to_string(directory.path().join("server.log")).expect("the log file is there");
+    assert!(log.contains("redis.conf:5: 'appendonly no' does not hold"), "{log}");
+    assert_eq!(log.matches("ignored parameters").count(), 1, "{log}");
+    assert!(log.contains("RDB and AOF files: rdbchecksum save"), "{log}");
 }

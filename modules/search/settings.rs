@@ -241,6 +241,16 @@ pub fn set_by_config(
     Some(set.map_err(|error| error.in_style(Style::Plain).text().to_owned()))
 }
 
+/// All settings with their defaults, by the names that CONFIG has for them.
+pub fn default_settings() -> Vec<(&'static str, String)> {
+    all(&Settings::default())
+}
+
+/// Whether CONFIG's name could be set to this value; `None` where there is no such setting.
+pub fn try_setting(name: &str, value: &str) -> Option<Result<(), String>> {
+    set_by_config(&Settings::default(), name, value, true)
+}
+
 /// FT.CONFIG.
 pub fn config(settings: &Settings, args: Args<'_>, reply: &mut dyn Reply) -> Result<(), SearchError> {
     // Clients know the options by their older names, and by those of CONFIG.

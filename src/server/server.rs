@@ -53,6 +53,8 @@ pub enum ServerError {
     Unprotected { address: String },
     #[error("cannot listen on {address}: {cause}")]
     Listen { address: String, cause: std::io::Error },
+    #[error("rename-command {from} {to}: {cause}")]
+    Rename { from: String, to: String, cause: &'static str },
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     #[error(transparent)]
@@ -85,7 +87,7 @@ impl Server {
             0 => default_threads(),
             threads => threads,
         };
-        let shared = Arc::new(share(config, engine, module_commands, &hooks, threads, addresses));
+        let shared = Arc::new(share(config, engine, module_commands, &hooks, threads, addresses)?);
         let gates: Vec<Arc<Gate>> = (0..threads).map(|_| Arc::new(Gate::new())).collect();
         shared
             .engine
@@ -150,10 +152,14 @@ fn share(
     hooks: &Hooks,
     threads: usize,
     addresses: Vec<SocketAddr>,
-) -> Shared {
+) -> Result<Shared, ServerError> {
     let families =
         engramdb_engine::commands::FAMILIES.iter().chain(commands::FAMILIES).chain(module_commands);
-    let table = CommandTable::new(families.copied());
+    let mut table = CommandTable::new(families.copied());
+    for (from, to) in &config.renamed_commands {
+        let renamed = table.rename(from, to);
+        renamed.map_err(|cause| ServerError::Rename { from: from.clone(), to: to.clone(), cause })?;
+    }
     let runners = commands::runners(&table);
     let mut names = vec![String::new(); runners.len()];
     for known in table.iter() {
@@ -161,11 +167,12 @@ fn share(
     }
     let limits = Limits::default();
     limits.follow(&config);
+    apply_module_settings(&config, &engine);
     let random = &engine.env().random;
     let run_id = (0..5).map(|_| format!("{:08x}", random.next_u64() as u32)).collect();
     let started_at = engine.env().clock.monotonic();
     let started_ms = engine.env().clock.wall_ms();
-    Shared {
+    Ok(Shared {
         workers: (0..threads).map(|_| Arc::new(WorkerStats::new(names.len()))).collect(),
         table,
         runners,
@@ -182,6 +189,18 @@ fn share(
         addresses,
         stopping: Stopping::default(),
         engine,
+    })
+}
+
+/// They were tried when they were read.
+fn apply_module_settings(config: &Config, engine: &Engine) {
+    let run = engine.reads();
+    let view = run.view(0);
+    for (name, value) in &config.module_settings {
+        let set = view.modules().iter().find_map(|module| module.set_setting(name, value, false));
+        if let Some(Err(cause)) = set {
+            tracing::error!("{name} {value}: {cause}");
+        }
     }
 }
 

@@ -34,6 +34,15 @@ impl Drop for TempDir {
     }
 }
 
+/// The program, without the variables that tests read: `serve` refuses those that it does not know.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_engramdb"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ENGRAMDB_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// `engramdb serve` on a free port.
 pub struct Server {
     child: Child,
@@ -45,7 +54,7 @@ impl Server {
     pub fn start(directory: &Path, arguments: &[&str]) -> Server {
         let port = free_port();
         let log = std::fs::File::create(directory.join("server.log")).expect("the directory is writable");
-        let child = Command::new(env!("CARGO_BIN_EXE_engramdb"))
+        let child = program()
             .args(["serve", "--port", &port.to_string(), "--dir"])
             .arg(directory)
             .args(arguments)

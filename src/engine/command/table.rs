@@ -19,15 +19,18 @@ pub struct Known {
 pub struct CommandTable {
     commands: Vec<Known>,
     by_name: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
+    /// Names that `rename` gave and that are longer than any of ours.
+    by_long_name: HashMap<Box<[u8]>, usize>,
 }
 
-/// Longer than any command's name.
+/// Longer than any command's name as it is declared.
 const NAME_BYTES_MAX: usize = 32;
 
 impl CommandTable {
     /// Builds the table; a name given twice is a programming error.
     pub fn new(families: impl IntoIterator<Item = &'static [Command]>) -> CommandTable {
-        let mut table = CommandTable { commands: Vec::new(), by_name: HashMap::default() };
+        let mut table =
+            CommandTable { commands: Vec::new(), by_name: HashMap::default(), by_long_name: HashMap::new() };
         let mut next_id = 0;
         for command in families.into_iter().flatten() {
             let known = Known::new(command, None, &mut next_id);
@@ -51,11 +54,33 @@ impl CommandTable {
         self.commands.is_empty()
     }
 
+    /// Gives a command another name instead of its own; an empty one takes the command away. Errors are Redis's texts.
+    pub fn rename(&mut self, from: &str, to: &str) -> Result<(), &'static str> {
+        let from = from.to_ascii_uppercase();
+        let index =
+            self.by_name.remove(from.as_bytes()).or_else(|| self.by_long_name.remove(from.as_bytes()));
+        let index = index.ok_or("No such command in rename-command")?;
+        if to.is_empty() {
+            return Ok(());
+        }
+        let to: Box<[u8]> = to.to_ascii_uppercase().into_bytes().into();
+        let before = match to.len() {
+            0..=NAME_BYTES_MAX => self.by_name.insert(to, index),
+            _ => self.by_long_name.insert(to, index),
+        };
+        if before.is_some() { Err("Target command name already exists") } else { Ok(()) }
+    }
+
+    #[cold]
+    fn get_long(&self, name: &[u8]) -> Option<&Known> {
+        self.by_long_name.get(&*name.to_ascii_uppercase()).map(|&index| &self.commands[index])
+    }
+
     /// The command of that name, in any case.
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&Known> {
         let mut upper = [0; NAME_BYTES_MAX];
-        let upper = upper.get_mut(..name.len())?;
+        let Some(upper) = upper.get_mut(..name.len()) else { return self.get_long(name) };
         upper.copy_from_slice(name);
         upper.make_ascii_uppercase();
         self.by_name.get(&*upper).map(|&index| &self.commands[index])

@@ -1,7 +1,7 @@
 //! CONFIG, over the table of parameters.
 
 use super::{Call, SessionFunction, text};
-use crate::config::{self, CONSTANTS, Config, PARAMETERS};
+use crate::config::{self, CONSTANTS, Change, Config, PARAMETERS};
 use crate::stats::Counter;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag, session};
 use engramdb_engine::commands::glob_matches;
@@ -131,7 +131,7 @@ fn change(
             return Err(failed(parameter.name, "duplicate parameter"));
         }
         seen.push(parameter.name);
-        if !parameter.is_mutable {
+        if parameter.change == Change::AtStart {
             return Err(failed(parameter.name, "can't set immutable config"));
         }
         (parameter.set)(config, &text(value)).map_err(|cause| failed(parameter.name, &cause))?;

@@ -1,0 +1,285 @@
+//! The forms that values have as text. Error texts are Redis's: CONFIG SET replies with them.
+
+use std::path::{Path, PathBuf};
+
+/// What is known of a parameter's values without looking at one.
+pub trait Shape: Sync {
+    /// What stands for the value in `--help` and in the documentation.
+    fn placeholder(&self) -> &'static str;
+
+    /// Which values are allowed, for the documentation; empty where all are.
+    fn bounds(&self) -> String {
+        String::new()
+    }
+
+    /// Whether several words of a line make one value, as for `bind 127.0.0.1 ::1`.
+    fn is_list(&self) -> bool {
+        false
+    }
+}
+
+/// Reads and shows values of type `T`.
+pub trait Form<T>: Shape {
+    fn show(&self, value: &T) -> String;
+
+    /// Reads a value. `before` is the value that it replaces: some forms name only a part of it.
+    fn read(&self, text: &str, before: &T) -> Result<T, String>;
+}
+
+/// A whole number between two bounds, both included.
+pub struct Number {
+    min: i64,
+    max: i64,
+}
+
+pub const fn number(min: i64, max: i64) -> Number {
+    Number { min, max }
+}
+
+impl Shape for Number {
+    fn placeholder(&self) -> &'static str {
+        "NUMBER"
+    }
+
+    fn bounds(&self) -> String {
+        match self.max {
+            i64::MAX => format!("at least {}", self.min),
+            max => format!("{} to {max}", self.min),
+        }
+    }
+}
+
+impl<T: Copy + TryFrom<i64> + TryInto<i64>> Form<T> for Number {
+    fn show(&self, value: &T) -> String {
+        let number: Result<i64, _> = (*value).try_into();
+        number.unwrap_or(i64::MAX).to_string()
+    }
+
+    fn read(&self, text: &str, _: &T) -> Result<T, String> {
+        let number = text.parse().map_err(|_| "argument couldn't be parsed into an integer".to_owned())?;
+        within(number, self.min, self.max)
+    }
+}
+
+fn within<T: TryFrom<i64>>(number: i64, min: i64, max: i64) -> Result<T, String> {
+    let inside = Some(number).filter(|number| (min..=max).contains(number));
+    inside
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("argument must be between {min} and {max} inclusive"))
+}
+
+/// Bytes: a number with an optional unit. `k`, `m` and `g` are powers of 1000, `kb`, `mb` and `gb` of 1024.
+pub struct Bytes {
+    min: i64,
+    max: i64,
+}
+
+pub const fn bytes(min: i64, max: i64) -> Bytes {
+    Bytes { min, max }
+}
+
+impl Shape for Bytes {
+    fn placeholder(&self) -> &'static str {
+        "BYTES"
+    }
+
+    fn bounds(&self) -> String {
+        number(self.min, self.max).bounds()
+    }
+}
+
+impl<T: Copy + TryFrom<i64> + TryInto<i64>> Form<T> for Bytes {
+    fn show(&self, value: &T) -> String {
+        number(self.min, self.max).show(value)
+    }
+
+    fn read(&self, text: &str, _: &T) -> Result<T, String> {
+        within(memory(text).ok_or("argument must be a memory value")?, self.min, self.max)
+    }
+}
+
+/// As Redis reads sizes; `None` for anything else.
+fn memory(text: &str) -> Option<i64> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(lower.len());
+    let unit: i64 = match &lower[digits..] {
+        "" | "b" => 1,
+        "k" => 1000,
+        "kb" => 1 << 10,
+        "m" => 1_000_000,
+        "mb" => 1 << 20,
+        "g" => 1_000_000_000,
+        "gb" => 1 << 30,
+        _ => return None,
+    };
+    lower[..digits].parse::<i64>().ok()?.checked_mul(unit)
+}
+
+/// `yes` or `no`.
+pub struct YesNo;
+
+impl Shape for YesNo {
+    fn placeholder(&self) -> &'static str {
+        "yes|no"
+    }
+}
+
+impl Form<bool> for YesNo {
+    fn show(&self, value: &bool) -> String {
+        if *value { "yes" } else { "no" }.to_owned()
+    }
+
+    fn read(&self, text: &str, _: &bool) -> Result<bool, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            _ => Err("argument must be 'yes' or 'no'".to_owned()),
+        }
+    }
+}
+
+/// One of a few words.
+pub struct OneOf(pub &'static [&'static str]);
+
+impl Shape for OneOf {
+    fn placeholder(&self) -> &'static str {
+        "WORD"
+    }
+
+    fn bounds(&self) -> String {
+        self.0.join(", ")
+    }
+}
+
+impl Form<String> for OneOf {
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn read(&self, text: &str, _: &String) -> Result<String, String> {
+        let text = text.to_ascii_lowercase();
+        if self.0.contains(&text.as_str()) {
+            return Ok(text);
+        }
+        Err(format!("argument(s) must be one of the following: {}", self.0.join(", ")))
+    }
+}
+
+/// Any text.
+pub struct Text;
+
+impl Shape for Text {
+    fn placeholder(&self) -> &'static str {
+        "TEXT"
+    }
+}
+
+impl Form<String> for Text {
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn read(&self, text: &str, _: &String) -> Result<String, String> {
+        Ok(text.to_owned())
+    }
+}
+
+/// A path that must not be empty: an empty one would mean the working directory to some calls and nothing to others.
+pub struct Directory;
+
+impl Shape for Directory {
+    fn placeholder(&self) -> &'static str {
+        "PATH"
+    }
+}
+
+impl Form<PathBuf> for Directory {
+    fn show(&self, value: &PathBuf) -> String {
+        Path::display(value).to_string()
+    }
+
+    fn read(&self, text: &str, _: &PathBuf) -> Result<PathBuf, String> {
+        if text.is_empty() {
+            return Err("a directory is needed; '.' is the working directory".to_owned());
+        }
+        Ok(PathBuf::from(text))
+    }
+}
+
+/// Addresses, separated by blanks.
+pub struct Addresses;
+
+impl Shape for Addresses {
+    fn placeholder(&self) -> &'static str {
+        "ADDRESS"
+    }
+
+    fn is_list(&self) -> bool {
+        true
+    }
+}
+
+impl Form<Vec<String>> for Addresses {
+    fn show(&self, value: &Vec<String>) -> String {
+        value.join(" ")
+    }
+
+    fn read(&self, text: &str, _: &Vec<String>) -> Result<Vec<String>, String> {
+        let addresses: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        if addresses.is_empty() {
+            return Err("an address is needed".to_owned());
+        }
+        Ok(addresses)
+    }
+}
+
+/// `client-output-buffer-limit`: classes of clients, each with a hard limit, a soft limit and its seconds. There are
+/// only clients of the class `normal` here, and only the hard limit ends one. 0 is no limit.
+pub struct OutputLimit;
+
+impl Shape for OutputLimit {
+    fn placeholder(&self) -> &'static str {
+        "CLASS HARD SOFT SECONDS"
+    }
+
+    fn is_list(&self) -> bool {
+        true
+    }
+}
+
+impl Form<usize> for OutputLimit {
+    fn show(&self, value: &usize) -> String {
+        let hard = if *value == usize::MAX { 0 } else { *value };
+        format!("normal {hard} 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60")
+    }
+
+    fn read(&self, text: &str, before: &usize) -> Result<usize, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if words.is_empty() || !words.len().is_multiple_of(4) {
+            return Err("Wrong number of arguments in buffer limit configuration.".to_owned());
+        }
+        let mut limit = *before;
+        for class in words.chunks(4) {
+            let name = class[0].to_ascii_lowercase();
+            if !["normal", "slave", "replica", "pubsub"].contains(&name.as_str()) {
+                return Err("Invalid client class specified in buffer limit configuration.".to_owned());
+            }
+            let limits = (memory(class[1]), memory(class[2]), class[3].parse::<u32>().ok());
+            let (Some(hard), Some(soft), Some(seconds)) = limits else {
+                return Err(
+                    "Error in hard, soft or soft_seconds setting in buffer limit configuration.".to_owned()
+                );
+            };
+            if name != "normal" {
+                continue;
+            }
+            if soft != 0 || seconds != 0 {
+                return Err(
+                    "there is no soft limit of normal clients: give 0 for it and for its seconds".to_owned()
+                );
+            }
+            limit = if hard == 0 { usize::MAX } else { usize::try_from(hard).unwrap_or(usize::MAX) };
+        }
+        Ok(limit)
+    }
+}

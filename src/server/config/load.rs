@@ -1,0 +1,356 @@
+//! From defaults, files, the environment and flags to a [`Config`], or to all that is wrong with them.
+
+use super::file::{self, Entry};
+use super::{Config, PARAMETERS, Parameter, Rule, VARIABLE_PREFIX, foreign, parameter};
+use engramdb_engine::commands::glob_matches;
+use engramdb_engine::env::Disk;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Tries a setting of a module: name and value. `None` where no module has it; an error says what is wrong with the
+/// value.
+pub type ModuleSettings<'m> = &'m dyn Fn(&str, &str) -> Option<Result<(), String>>;
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A line, counted from 1.
+    Line(PathBuf, usize),
+    File(PathBuf),
+    Variable(String),
+    Flag(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Line(file, line) => write!(out, "{}:{line}", file.display()),
+            Place::File(file) => write!(out, "{}", file.display()),
+            Place::Variable(name) => out.write_str(name),
+            Place::Flag(name) => write!(out, "--{name}"),
+        }
+    }
+}
+
+/// One thing that is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub place: Place,
+    pub cause: String,
+}
+
+/// All that is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigErrors(pub Vec<Problem>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [problem] = &self.0[..] {
+            return write!(out, "{}: {}", problem.place, problem.cause);
+        }
+        write!(out, "the configuration has {} errors", self.0.len())?;
+        self.0.iter().try_for_each(|problem| write!(out, "\n  {}: {}", problem.place, problem.cause))
+    }
+}
+
+/// What was given and does not hold.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// By subject.
+    ignored: BTreeMap<&'static str, Vec<String>>,
+    pub warnings: Vec<String>,
+}
+
+impl Notes {
+    /// One line about all parameters that do not apply; `None` if there are none.
+    pub fn ignored(&self) -> Option<String> {
+        let subjects: Vec<String> =
+            self.ignored.iter().map(|(why, names)| format!("{why}: {}", names.join(" "))).collect();
+        (!subjects.is_empty()).then(|| {
+            format!("ignored parameters, which do not apply to this server: {}", subjects.join("; "))
+        })
+    }
+
+    /// Logs them, once the log has been started.
+    pub fn log(&self) {
+        self.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        if let Some(ignored) = self.ignored() {
+            tracing::info!("{ignored}");
+        }
+    }
+
+    fn ignore(&mut self, why: &'static str, name: &str) {
+        let names = self.ignored.entry(why).or_default();
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+}
+
+/// Files that include each other end here.
+const INCLUDES_MAX: usize = 16;
+
+/// Collects a configuration, source after source; later ones win.
+pub struct Loader<'m> {
+    config: Config,
+    problems: Vec<Problem>,
+    notes: Notes,
+    disk: &'m dyn Disk,
+    modules: ModuleSettings<'m>,
+}
+
+impl<'m> Loader<'m> {
+    /// Begins with the defaults.
+    pub fn new(disk: &'m dyn Disk, modules: ModuleSettings<'m>) -> Loader<'m> {
+        Loader { config: Config::default(), problems: Vec::new(), notes: Notes::default(), disk, modules }
+    }
+
+    /// # Errors
+    /// All that is wrong with what was given.
+    pub fn finish(self) -> Result<(Config, Notes), ConfigErrors> {
+        if self.problems.is_empty() {
+            Ok((self.config, self.notes))
+        } else {
+            Err(ConfigErrors(self.problems))
+        }
+    }
+
+    /// The file that the server is started with.
+    pub fn file(&mut self, path: &Path) {
+        self.config.file = Some(path.to_owned());
+        match read(self.disk, path) {
+            Ok(text) => self.text(path, &text, 0),
+            Err(error) => self.problem(Place::File(path.to_owned()), format!("cannot be read: {error}")),
+        }
+    }
+
+    /// A file's text.
+    pub fn text(&mut self, path: &Path, text: &str, includes: usize) {
+        let parsed = file::parse(text);
+        for (line, cause) in parsed.problems {
+            self.problem(Place::Line(path.to_owned(), line), cause);
+        }
+        for entry in parsed.entries {
+            let place = Place::Line(path.to_owned(), entry.line);
+            if entry.name.eq_ignore_ascii_case("include") {
+                self.include(path, place, &entry, includes);
+            } else {
+                self.entry(place, &entry.name, &entry.words);
+            }
+        }
+    }
+
+    /// The environment: variables that begin with `ENGRAMDB_`.
+    pub fn environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
+        let mut ours: Vec<(String, String)> =
+            variables.filter(|(name, _)| name.starts_with(VARIABLE_PREFIX)).collect();
+        ours.sort();
+        for (variable, value) in ours {
+            if is_of_kubernetes(&variable, &value) {
+                self.notes.ignore("variables that Kubernetes sets for a service of this name", &variable);
+                continue;
+            }
+            let name = variable[VARIABLE_PREFIX.len()..].to_lowercase().replace('_', "-");
+            self.entry(Place::Variable(variable), &name, &[value]);
+        }
+    }
+
+    /// A flag; its value is one word, or several that blanks separate where the parameter takes a list.
+    pub fn flag(&mut self, name: &str, value: &str) {
+        self.entry(Place::Flag(name.to_owned()), name, &[value.to_owned()]);
+    }
+
+    fn problem(&mut self, place: Place, cause: impl Into<String>) {
+        self.problems.push(Problem { place, cause: cause.into() });
+    }
+
+    fn entry(&mut self, place: Place, name: &str, words: &[String]) {
+        let lower = name.to_ascii_lowercase();
+        if let Err(cause) = self.apply(&place, &lower, words) {
+            self.problem(place, cause);
+        }
+    }
+
+    fn apply(&mut self, place: &Place, name: &str, words: &[String]) -> Result<(), String> {
+        if let Some(parameter) = parameter(name) {
+            return self.set(parameter, words);
+        }
+        let value = words.join(" ");
+        if let Some(tried) = (self.modules)(name, &value) {
+            tried.map_err(|cause| format!("{name} {value}: {cause}"))?;
+            self.config.module_settings.insert(name.to_owned(), value);
+            return Ok(());
+        }
+        if let Some(foreign) = foreign(name) {
+            return self.foreign(place, foreign.rule, foreign.why, name, &value);
+        }
+        if matches!(place, Place::Line(..)) && self.directive(name, words)? {
+            return Ok(());
+        }
+        Err(unknown(name))
+    }
+
+    fn set(&mut self, parameter: &Parameter, words: &[String]) -> Result<(), String> {
+        let value = match words {
+            [word] => word.clone(),
+            _ if parameter.shape.is_list() => words.join(" "),
+            _ => return Err(format!("{}: wrong number of arguments", parameter.name)),
+        };
+        (parameter.set)(&mut self.config, &value)
+            .map_err(|cause| format!("{} {value}: {cause}", parameter.name))
+    }
+
+    fn foreign(
+        &mut self,
+        place: &Place,
+        rule: Rule,
+        why: &'static str,
+        name: &str,
+        value: &str,
+    ) -> Result<(), String> {
+        let is_in = |accepted: &[&str]| accepted.iter().any(|known| known.eq_ignore_ascii_case(value));
+        match rule {
+            Rule::Ignored => self.notes.ignore(why, name),
+            Rule::Only(accepted) if is_in(accepted) => {}
+            Rule::Only(_) => return Err(format!("{name} {value}: {why}")),
+            Rule::Overridden(accepted) if is_in(accepted) => {}
+            Rule::Overridden(_) => {
+                self.notes.warnings.push(format!("{place}: '{name} {value}' does not hold: {why}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lines of redis.conf that are no parameters. False if this is none.
+    fn directive(&mut self, name: &str, words: &[String]) -> Result<bool, String> {
+        match (name, words) {
+            ("loadmodule", [_, ..]) => {
+                self.notes.ignore(
+                    "modules of Redis, of which search is built in",
+                    &format!("loadmodule {}", words[0]),
+                );
+            }
+            ("rename-command", [from, to]) => self.config.renamed_commands.push((from.clone(), to.clone())),
+            ("user", [user, rules @ ..]) => self.user(user, rules)?,
+            ("sentinel", _) => return Err("there is no Sentinel here".to_owned()),
+            ("include" | "loadmodule" | "rename-command" | "user", _) => {
+                return Err(format!("{name}: wrong number of arguments"));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// A `user` line. There is one user, `default`, who may do everything.
+    fn user(&mut self, user: &str, rules: &[String]) -> Result<(), String> {
+        if user != "default" {
+            return Err(format!("user {user}: there are no ACL users but 'default'"));
+        }
+        for rule in rules {
+            match rule.as_str() {
+                "on"
+                | "sanitize-payload"
+                | "skip-sanitize-payload"
+                | "~*"
+                | "allkeys"
+                | "&*"
+                | "allchannels"
+                | "+@all"
+                | "allcommands" => {}
+                "nopass" if self.config.password.is_empty() => {}
+                "nopass" => return Err("user default nopass: requirepass has set a password".to_owned()),
+                _ if rule.starts_with('>') => self.config.password = rule[1..].to_owned(),
+                _ if rule.starts_with('#') => {
+                    return Err("user default #…: give the password itself, by requirepass".to_owned());
+                }
+                _ => {
+                    return Err(format!(
+                        "user default {rule}: the user 'default' may do everything; rights cannot be taken away"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A relative path is looked for in the working directory, as Redis does, and then beside the including file. The
+    /// last part may have wildcards; what they match is included in the order of its names, and may be nothing.
+    fn include(&mut self, includer: &Path, place: Place, entry: &Entry, includes: usize) {
+        let [given] = &entry.words[..] else {
+            return self.problem(place, "include: wrong number of arguments");
+        };
+        if includes == INCLUDES_MAX {
+            return self
+                .problem(place, format!("include {given}: {INCLUDES_MAX} files include each other already"));
+        }
+        let here = PathBuf::from(given);
+        let beside = includer.parent().unwrap_or(Path::new("")).join(given);
+        if given.contains(['*', '?', '[']) {
+            let files = matching(self.disk, &here);
+            let files = if files.is_empty() { matching(self.disk, &beside) } else { files };
+            for file in files {
+                self.include_file(&place, &file, includes);
+            }
+            return;
+        }
+        let file = if matches!(self.disk.exists(&here), Ok(true)) { here } else { beside };
+        self.include_file(&place, &file, includes);
+    }
+
+    fn include_file(&mut self, place: &Place, file: &Path, includes: usize) {
+        match read(self.disk, file) {
+            Ok(text) => self.text(file, &text, includes + 1),
+            Err(error) => self.problem(place.clone(), format!("include {}: {error}", file.display())),
+        }
+    }
+}
+
+fn read(disk: &dyn Disk, path: &Path) -> io::Result<String> {
+    let bytes = disk.read(path)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
+}
+
+/// Files of a directory, by a pattern in the last part of the path.
+fn matching(disk: &dyn Disk, pattern: &Path) -> Vec<PathBuf> {
+    let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name()) else { return Vec::new() };
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let name = name.to_string_lossy();
+    let mut names = disk.list(directory).unwrap_or_default();
+    names.retain(|found| glob_matches(name.as_bytes(), found.as_bytes()));
+    names.sort();
+    names.into_iter().map(|found| directory.join(found)).collect()
+}
+
+/// Kubernetes sets variables for each service of a namespace: `NAME_SERVICE_HOST`, `NAME_PORT=tcp://…`,
+/// `NAME_PORT_6379_TCP` and so on. A service called `engramdb` must not keep its own pods from starting.
+fn is_of_kubernetes(variable: &str, value: &str) -> bool {
+    let name = &variable[VARIABLE_PREFIX.len()..];
+    name.starts_with("SERVICE_") || name.starts_with("PORT_") || (name == "PORT" && value.contains("://"))
+}
+
+fn unknown(name: &str) -> String {
+    const EDITS_MAX: usize = 2;
+    let near = PARAMETERS.iter().map(|parameter| (edits(name, parameter.name), parameter.name)).min();
+    match near {
+        Some((count, near)) if count <= EDITS_MAX => {
+            format!("there is no parameter '{name}'; did you mean '{near}'?")
+        }
+        _ => format!("there is no parameter '{name}'"),
+    }
+}
+
+/// Levenshtein's distance, in bytes.
+fn edits(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, left) in one.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for (column, right) in other.bytes().enumerate() {
+            let substituted = diagonal + usize::from(left != right);
+            diagonal = row[column + 1];
+            row[column + 1] = substituted.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}

@@ -1,0 +1,117 @@
+//! The configuration: one table of parameters, with Redis's names where Redis has one.
+//!
+//! A value comes from a default, a file, the environment (`ENGRAMDB_PORT`), a flag (`--port`) or CONFIG SET; each wins
+//! over the ones before it. All of them go through one table, and a value is written as text everywhere.
+//!
+//! # How to add a parameter
+//!
+//! 1. Add a field to [`Config`] with its unit in the name, and its default.
+//! 2. Add a row to [`table`]: name, `AtStart` or `Live`, field, form with its bounds, help. If Redis has the parameter, take its
+//!    name and bounds, and delete the name from [`foreign`].
+//! 3. Let it have its effect. What the hot path reads goes into `Limits::follow`, which a start and every CONFIG SET
+//!    call; everything else reads `Shared::config`.
+//!
+//! The flag, the variable, the line of a file, `--help`, CONFIG GET, SET and REWRITE and the table in
+//! docs/configuration.md derive from the row.
+
+mod file;
+mod foreign;
+mod form;
+mod line;
+mod load;
+mod table;
+
+pub use foreign::{CONSTANTS, FOREIGN, Foreign, Rule, foreign};
+pub use load::{ConfigErrors, Loader, ModuleSettings, Notes, Place, Problem};
+pub use table::{Change, PARAMETERS, Parameter, parameter};
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What the names of environment variables begin with.
+pub const VARIABLE_PREFIX: &str = "ENGRAMDB_";
+
+/// What a server runs with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub bind: Vec<String>,
+    pub port: u16,
+    pub directory: PathBuf,
+    pub password: String,
+    pub protected_mode: bool,
+    pub clients_max: usize,
+    pub databases: usize,
+    /// Worker threads; 0 picks by the number of cores.
+    pub threads: usize,
+    pub backlog: u32,
+    /// Idle connections are closed after so many seconds; 0 never.
+    pub idle_timeout_s: u64,
+    pub keepalive_s: u64,
+    pub slow_log_us: i64,
+    pub slow_log_entries_max: usize,
+    pub input_bytes_max: usize,
+    pub output_bytes_max: usize,
+    pub bulk_bytes_max: usize,
+    /// Bound of batches that are applied and not yet durable, in bytes.
+    pub log_buffer_bytes: u64,
+    /// Threads that bring vectors into indexes; 0 picks by the number of cores.
+    pub search_threads: usize,
+    pub log_level: String,
+    pub log_format: String,
+    pub memory_bytes_max: u64,
+    pub active_expiry: bool,
+    pub hz: u32,
+    /// Settings of modules that were given, by their names in CONFIG.
+    pub module_settings: BTreeMap<String, String>,
+    /// `rename-command`: a command's name and its new one; an empty one removes the command.
+    pub renamed_commands: Vec<(String, String)>,
+    /// The file that the server was started with.
+    pub file: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            bind: vec!["127.0.0.1".to_owned()],
+            port: 6379,
+            directory: PathBuf::from("./engramdb-data"),
+            password: String::new(),
+            protected_mode: true,
+            clients_max: 10_000,
+            databases: 16,
+            threads: 0,
+            backlog: 511,
+            idle_timeout_s: 0,
+            keepalive_s: 300,
+            slow_log_us: 10_000,
+            slow_log_entries_max: 128,
+            input_bytes_max: 1 << 30,
+            output_bytes_max: 1 << 30,
+            bulk_bytes_max: 512 << 20,
+            log_buffer_bytes: 64 << 20,
+            search_threads: 0,
+            log_level: "notice".to_owned(),
+            log_format: "text".to_owned(),
+            memory_bytes_max: 0,
+            active_expiry: true,
+            hz: 10,
+            module_settings: BTreeMap::new(),
+            renamed_commands: Vec::new(),
+            file: None,
+        }
+    }
+}
+
+impl Config {
+    /// True if all addresses are this machine's own.
+    pub fn is_loopback_only(&self) -> bool {
+        self.bind.iter().all(|address| {
+            let address = address.trim_start_matches('-');
+            address == "localhost"
+                || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! The table of parameters. Everything that names one derives from its row: the flag, the environment variable, the
+//! line in a file, `--help`, CONFIG GET, SET and REWRITE, and the table in docs/configuration.md.
+
+use super::Config;
+use super::form::{Addresses, Directory, Form, OneOf, OutputLimit, Shape, Text, YesNo, bytes, number};
+
+/// When a parameter may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Only a start reads it.
+    AtStart,
+    /// CONFIG SET changes it while the server runs.
+    Live,
+}
+
+/// One row of the table.
+pub struct Parameter {
+    pub name: &'static str,
+    /// Other names that files, flags and CONFIG know it by.
+    pub aliases: &'static [&'static str],
+    pub help: &'static str,
+    pub change: Change,
+    pub shape: &'static dyn Shape,
+    pub get: fn(&Config) -> String,
+    /// An error says what a value has to look like, in the words of CONFIG SET's error.
+    pub set: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+impl Parameter {
+    /// The environment variable: the name in capitals with underscores.
+    pub fn variable(&self) -> String {
+        format!("{}{}", super::VARIABLE_PREFIX, self.name.replace('-', "_").to_uppercase())
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+            || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(name))
+    }
+}
+
+pub fn parameter(name: &str) -> Option<&'static Parameter> {
+    PARAMETERS.iter().find(|parameter| parameter.is_called(name))
+}
+
+/// `"name", when it may change, field of Config, form, help`; an alias is given as `"name" | "alias"`.
+macro_rules! parameters {
+    ($($name:literal $(| $alias:literal)?, $change:ident, $field:ident, $form:expr, $help:literal;)*) => {
+        pub static PARAMETERS: &[Parameter] = &[$(Parameter {
+            name: $name,
+            aliases: &[$($alias)?],
+            help: $help,
+            change: Change::$change,
+            shape: &$form,
+            get: |config| $form.show(&config.$field),
+            set: |config, text| {
+                config.$field = $form.read(text, &config.$field)?;
+                Ok(())
+            },
+        },)*];
+    };
+}
+
+const INT_MAX: i64 = i32::MAX as i64;
+const MIB: i64 = 1 << 20;
+
+parameters! {
+    "bind", AtStart, bind, Addresses, "addresses to listen on; one with a dash in front may be missing on this machine";
+    "port", AtStart, port, number(1, 65_535), "port to listen on";
+    "dir", AtStart, directory, Directory, "data directory, created if missing";
+    "requirepass", Live, password, Text, "password that clients have to give; empty for none";
+    "protected-mode", Live, protected_mode, YesNo, "without a password, serve clients of this machine only";
+    "maxclients", Live, clients_max, number(1, u32::MAX as i64), "connections at once";
+    "databases", AtStart, databases, number(1, 65_536), "number of databases";
+    "io-threads", AtStart, threads, number(0, 128), "threads that serve connections; 0 picks by the number of cores";
+    "tcp-backlog", AtStart, backlog, number(0, INT_MAX), "connections that wait to be accepted";
+    "timeout", Live, idle_timeout_s, number(0, INT_MAX), "close idle connections after so many seconds; 0 never";
+    "tcp-keepalive", Live, keepalive_s, number(0, INT_MAX), "seconds between keepalive probes; 0 for none";
+    "slowlog-log-slower-than" | "commandlog-execution-slower-than", Live, slow_log_us, number(-1, i64::MAX),
+        "microseconds from which SLOWLOG has a command; -1 for none";
+    "slowlog-max-len" | "commandlog-slow-execution-max-len", Live, slow_log_entries_max, number(0, i64::MAX),
+        "entries that SLOWLOG keeps";
+    "client-query-buffer-limit", Live, input_bytes_max, bytes(MIB, i64::MAX), "bytes of one incomplete request";
+    "client-output-buffer-limit", Live, output_bytes_max, OutputLimit, "bytes of unread replies of one client";
+    "proto-max-bulk-len", Live, bulk_bytes_max, bytes(MIB, i64::MAX), "bytes of one argument";
+    "log-buffer", AtStart, log_buffer_bytes, bytes(MIB, i64::MAX), "bytes of writes that are not yet durable";
+    "search-threads", AtStart, search_threads, number(0, 128),
+        "threads that bring vectors into indexes; 0 picks by the number of cores";
+    "loglevel", AtStart, log_level, OneOf(&["debug", "verbose", "notice", "warning", "nothing"]),
+        "the least severe messages to log";
+    "log-format", AtStart, log_format, OneOf(&["text", "json", "legacy"]), "form of log lines; legacy is text";
+    "maxmemory", Live, memory_bytes_max, bytes(0, i64::MAX), "for clients that ask; no limit is enforced yet";
+    "active-expiry", Live, active_expiry, YesNo, "delete expired keys in the background";
+    "hz", Live, hz, number(1, 500), "rounds of background work in a second";
+}
