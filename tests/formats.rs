@@ -31,7 +31,7 @@ fn folder(version: &str) -> PathBuf {
 fn disk_with(version: &str, left_out: impl Fn(&Path) -> bool) -> SimEnv {
     let sim = SimEnv::new(1);
     for part in [recovery::LOG_DIRECTORY, recovery::SNAPSHOT_DIRECTORY] {
-        sim.disk.create_dir_all(&directory().join(part)).expect("an empty disk");
+        sim.env.disk.create_dir_all(&directory().join(part)).expect("an empty disk");
         for file in std::fs::read_dir(folder(version).join(part)).expect("a folder of the repository") {
             let path = file.expect("a readable folder").path();
             let target = directory().join(part).join(path.file_name().expect("a file has a name"));

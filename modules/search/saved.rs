@@ -16,6 +16,7 @@
 //!
 //! The file is a cache: it need not be of one moment, nor of the snapshot's. Whoever loads it compares every document with
 //! the keyspace (`restoring`). It is written beside its name, synced and renamed, so that a name stands for a whole file.
+//! A power cut may bring an older file back, which does no harm: nothing else depends on which one it is.
 
 use crate::bytes::Reader;
 use crate::documents::Keys;

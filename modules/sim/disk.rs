@@ -3,17 +3,26 @@
 //! It keeps what [`engramdb_engine::env`] promises and nothing more. At a power cut a file keeps its synced bytes
 //! and a random subset of the unsynced 512-byte sectors, in no order; a file that grew without a sync keeps any
 //! size in between; a directory keeps its synced names and a random subset of the unsynced creates, renames and
-//! removes. A failed sync forgets which sectors were dirty, as Linux does, so that a second sync succeeds without
-//! the data.
+//! removes; a directory whose parent was never synced may be gone with all that it holds.
+//!
+//! The page cache outlives the process. After [`FaultyDisk::kill`] the next process reads what the last one wrote, synced
+//! or not, until the power goes. Meanwhile the kernel writes some of it back, and some of these writes fail without
+//! anybody hearing of it: such a sector reads as its new bytes and is clean, so that no later sync writes it, but the
+//! disk has the old bytes, and the kernel may drop the page at any time and read those. A failed sync does the same to what
+//! was dirty, the file's size included.
 //!
 //! All choices come from the seed; with one thread a run is a function of it.
 //!
-//! The story behind it: databases trusted fsync's second answer until 2018 (PostgreSQL's "fsyncgate"), and files
-//! whose directory was never synced vanish whole. Both are found here in milliseconds.
+//! The story behind it: databases trusted fsync's second answer until 2018 (PostgreSQL's "fsyncgate"), a start trusts what
+//! it reads although a process that was killed never synced it, and files whose directory was never synced vanish
+//! whole. All are found here in milliseconds.
 //!
-//! Left out: sectors torn inside, older versions of a sector that was written twice, lost directories (creating a
-//! directory is durable at once).
+//! Left out: sectors torn inside, older versions of a sector that was written twice, and failed writes of directories:
+//! those go through the file system's journal, which stops for good when it cannot write.
 
+mod content;
+
+use content::{Content, SECTOR_BYTES};
 use engramdb_engine::env::{Access, Disk, DiskFile, DiskLock};
 use parking_lot::{Condvar, Mutex};
 use rand::rngs::SmallRng;
@@ -24,8 +33,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const SECTOR_BYTES: usize = 512;
-
 /// The places where durability is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncKind {
@@ -35,6 +42,8 @@ pub enum SyncKind {
     Write,
     /// [`Disk::sync_directory`].
     Directory,
+    /// A plain write over bytes that the file has already.
+    Rewrite,
 }
 
 /// One call that asks for durability.
@@ -43,7 +52,7 @@ pub struct SyncPoint<'a> {
     pub kind: SyncKind,
     /// The file, or the directory.
     pub path: &'a Path,
-    /// Where a durable write goes; 0 otherwise.
+    /// Where a write goes; 0 otherwise.
     pub offset_bytes: u64,
     /// Whether a file was removed from the directory since its last sync.
     pub after_remove: bool,
@@ -75,7 +84,8 @@ struct State {
     durable_names: BTreeMap<PathBuf, Inode>,
     /// Changes of names that no directory sync covers yet, in order.
     name_changes: Vec<NameChange>,
-    directories: BTreeSet<PathBuf>,
+    /// Directories, and whether each is on the disk.
+    directories: BTreeMap<PathBuf, bool>,
     locks: BTreeSet<PathBuf>,
     /// Handles of an earlier life are dead.
     life: u64,
@@ -92,16 +102,9 @@ struct Faults {
     /// Changing operations until the power goes.
     operations_until_cut: Option<u64>,
     power_is_off: bool,
+    sync_failed: bool,
     gate_closed: bool,
     left_out: Option<SyncFilter>,
-}
-
-/// A file's bytes.
-#[derive(Default)]
-struct Content {
-    current: Vec<u8>,
-    durable: Vec<u8>,
-    dirty_sectors: BTreeSet<usize>,
 }
 
 struct NameChange {
@@ -122,7 +125,7 @@ impl FaultyDisk {
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             name_changes: Vec::new(),
-            directories: BTreeSet::new(),
+            directories: BTreeMap::from([(PathBuf::from("/"), true)]),
             locks: BTreeSet::new(),
             life: 0,
             faults: Faults::default(),
@@ -136,19 +139,37 @@ impl FaultyDisk {
     /// Faults are cleared, but for the syncs that are left out.
     pub fn power_cut(&self) {
         let mut state = self.shared.state.lock();
+        state.end_life();
         state.lose_unsynced();
-        let left_out = std::mem::take(&mut state.faults.left_out);
-        state.faults = Faults { left_out, ..Faults::default() };
         self.shared.gate.notify_all();
     }
 
-    /// The power goes during the `operations`th changing operation from now: that and all after it fail.
+    /// Kills the process: open files and locks are gone, everything that was written can still be read. Faults are cleared,
+    /// but for the syncs that are left out.
+    pub fn kill(&self) {
+        let mut state = self.shared.state.lock();
+        state.end_life();
+        let State { random, inodes, .. } = &mut *state;
+        for content in inodes.values_mut() {
+            content.write_some_back(random);
+            content.evict(random);
+        }
+        self.shared.gate.notify_all();
+    }
+
+    /// The power goes, or the process is killed, during the `operations`th changing operation from now: that and all after
+    /// it fail. A write that is under way then is made in part.
     pub fn cut_after(&self, operations: u64) {
         self.shared.state.lock().faults.operations_until_cut = Some(operations);
     }
 
     pub fn power_is_off(&self) -> bool {
         self.shared.state.lock().faults.power_is_off
+    }
+
+    /// Whether a sync has failed in this life.
+    pub fn sync_failed(&self) -> bool {
+        self.shared.state.lock().faults.sync_failed
     }
 
     /// Lets the `syncs`th sync from now fail, once.
@@ -203,8 +224,7 @@ impl FaultyDisk {
     pub fn set_bytes(&self, path: &Path, bytes: Vec<u8>) {
         let mut state = self.shared.state.lock();
         let inode = *state.names.get(path).expect("the file exists");
-        let content = Content { current: bytes.clone(), durable: bytes, dirty_sectors: BTreeSet::new() };
-        state.inodes.insert(inode, content);
+        state.inodes.insert(inode, Content::synced(bytes));
     }
 
     /// All files, sorted.
@@ -221,7 +241,13 @@ impl FaultyDisk {
         state.begin_operation(life)?;
         state.check_power(life)?;
         state.syncs += 1;
-        Ok(state.faults.left_out.as_ref().is_some_and(|left_out| left_out(point)))
+        drop(state);
+        Ok(self.is_left_out(point))
+    }
+
+    fn is_left_out(&self, point: &SyncPoint<'_>) -> bool {
+        let left_out = self.shared.state.lock().faults.left_out.clone();
+        left_out.is_some_and(|left_out| left_out(point))
     }
 }
 
@@ -249,52 +275,45 @@ impl State {
             *left -= 1;
             if *left == 0 {
                 self.faults.syncs_until_error = None;
+                self.faults.sync_failed = true;
                 return Err(io::Error::other("injected sync error"));
             }
         }
         Ok(())
     }
 
-    /// Makes a file's dirty sectors durable, or only those of a range. A range takes the size with it as far as it
-    /// reaches.
+    /// Makes a file's dirty sectors durable, or only those of a range.
     fn sync_inode(&mut self, inode: Inode, range: Option<Range<u64>>) -> io::Result<()> {
         let injected = self.sync_error();
         let content = self.inodes.get_mut(&inode).expect("an open file has its inode");
-        if injected.is_err() {
-            // The kernel marks the pages clean: the next sync will not write them either.
-            content.dirty_sectors.clear();
-            return injected;
+        match (&injected, range) {
+            (Err(_), _) => content.fail_sync(&mut self.random),
+            (Ok(()), Some(range)) => content.sync_range(range),
+            (Ok(()), None) => content.sync(),
         }
-        let (sectors, size) = match range {
-            Some(range) => {
-                let sectors =
-                    range.start as usize / SECTOR_BYTES..(range.end as usize).div_ceil(SECTOR_BYTES);
-                (sectors, content.durable.len().max(range.end as usize))
-            }
-            None => (0..usize::MAX, content.current.len()),
-        };
-        content.durable.resize(size, 0);
-        for sector in content.dirty_sectors.range(sectors.clone()) {
-            copy_sector(&content.current, &mut content.durable, *sector);
-        }
-        content.dirty_sectors.retain(|sector| !sectors.contains(sector));
-        Ok(())
+        injected
     }
 
-    fn write(&mut self, inode: Inode, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let mut at = offset as usize;
+    /// Writes; only some of it, and fails, if the power goes meanwhile.
+    fn write(&mut self, inode: Inode, slices: &[IoSlice<'_>], offset: u64, life: u64) -> io::Result<()> {
+        if let Err(error) = self.check_power(life) {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            let sectors = self.random.random_range(0..=bytes.len().div_ceil(SECTOR_BYTES));
+            let written = (sectors * SECTOR_BYTES).min(bytes.len());
+            let content = self.inodes.get_mut(&inode).expect("an open file has its inode");
+            content.write(&[IoSlice::new(&bytes[..written])], offset);
+            return Err(error);
+        }
+        let mut at = offset;
         for slice in slices {
-            let end = at + slice.len();
-            let length = self.inodes[&inode].current.len();
-            let growth = end.saturating_sub(length) as u64;
+            let length = self.inodes[&inode].current.len() as u64;
+            let growth = (at + slice.len() as u64).saturating_sub(length);
             if self.faults.capacity_bytes.is_some_and(|capacity| self.used_bytes() + growth > capacity) {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             let content = self.inodes.get_mut(&inode).expect("an open file has its inode");
-            content.current.resize(length.max(end), 0);
-            content.current[at..end].copy_from_slice(slice);
-            content.dirty_sectors.extend(at / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
-            at = end;
+            content.write(&[IoSlice::new(slice)], at);
+            at += slice.len() as u64;
         }
         Ok(())
     }
@@ -325,19 +344,37 @@ impl State {
         self.inodes.retain(|inode, _| named.contains(inode));
     }
 
-    fn lose_unsynced(&mut self) {
+    /// No process runs any more.
+    fn end_life(&mut self) {
         self.life += 1;
         self.locks.clear();
+        let left_out = std::mem::take(&mut self.faults.left_out);
+        self.faults = Faults { left_out, ..Faults::default() };
+    }
+
+    fn lose_unsynced(&mut self) {
         for change in std::mem::take(&mut self.name_changes) {
             if self.random.random_bool(0.5) {
                 change.apply(&mut self.durable_names);
             }
         }
+        self.lose_directories();
         self.names = self.durable_names.clone();
         self.drop_unnamed();
         for content in self.inodes.values_mut() {
             content.lose_unsynced(&mut self.random);
         }
+    }
+
+    /// A directory that its parent was never synced for may be gone, and takes along all that it holds.
+    fn lose_directories(&mut self) {
+        let State { random, directories, durable_names, .. } = self;
+        let uncertain = directories.iter().filter(|(_, durable)| !**durable).map(|(path, _)| path.clone());
+        let gone: Vec<PathBuf> = uncertain.filter(|_| random.random_bool(0.5)).collect();
+        let is_gone = |path: &Path| gone.iter().any(|directory| path.starts_with(directory));
+        directories.retain(|path, _| !is_gone(path));
+        durable_names.retain(|path, _| !is_gone(path));
+        directories.values_mut().for_each(|durable| *durable = true);
     }
 }
 
@@ -353,35 +390,6 @@ impl NameChange {
     }
 }
 
-impl Content {
-    fn lose_unsynced(&mut self, random: &mut SmallRng) {
-        // Each cut has its own odds, so that nearly all and nearly none occur as well.
-        let odds = [0.0, 0.1, 0.5, 0.9, 1.0][random.random_range(0..5)];
-        let (old, new) = (self.durable.len(), self.current.len());
-        let size = match random.random_range(0..3) {
-            0 => old,
-            1 => new,
-            _ => random.random_range(old.min(new)..=old.max(new)),
-        };
-        self.durable.resize(size, 0);
-        for sector in std::mem::take(&mut self.dirty_sectors) {
-            if random.random_bool(odds) {
-                copy_sector(&self.current, &mut self.durable, sector);
-            }
-        }
-        self.current = self.durable.clone();
-    }
-}
-
-/// Copies one sector, as far as both files reach.
-fn copy_sector(from: &[u8], to: &mut [u8], sector: usize) {
-    let start = sector * SECTOR_BYTES;
-    let end = (start + SECTOR_BYTES).min(from.len()).min(to.len());
-    if start < end {
-        to[start..end].copy_from_slice(&from[start..end]);
-    }
-}
-
 impl FaultyDisk {
     fn open_inode(&self, path: &Path, inode: Inode, life: u64) -> Arc<dyn DiskFile> {
         Arc::new(FaultyFile { disk: self.clone(), path: path.to_owned(), inode, life })
@@ -393,13 +401,12 @@ impl Disk for FaultyDisk {
         let mut state = self.shared.state.lock();
         let life = state.life;
         state.begin_operation(life)?;
-        if !path.parent().is_some_and(|parent| state.directories.contains(parent)) {
+        if !path.parent().is_some_and(|parent| state.directories.contains_key(parent)) {
             return Err(io::ErrorKind::NotFound.into());
         }
         if let Some(inode) = state.names.get(path).copied() {
             let content = state.inodes.get_mut(&inode).expect("a name has its inode");
-            content.current.clear();
-            content.dirty_sectors.clear();
+            content.set_size(0);
             return Ok(self.open_inode(path, inode, life));
         }
         let inode = state.next_inode;
@@ -409,10 +416,15 @@ impl Disk for FaultyDisk {
         Ok(self.open_inode(path, inode, life))
     }
 
-    fn open(&self, path: &Path, _access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.shared.state.lock();
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.shared.state.lock();
         state.check_power(state.life)?;
         let inode = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        if access == Access::ReadWrite {
+            // Pages may be dropped at any time; this is the worst one, between reading a file and writing to it.
+            let State { random, inodes, .. } = &mut *state;
+            inodes.get_mut(&inode).expect("a name has its inode").evict(random);
+        }
         Ok(self.open_inode(path, inode, state.life))
     }
 
@@ -447,13 +459,20 @@ impl Disk for FaultyDisk {
     fn exists(&self, path: &Path) -> io::Result<bool> {
         let state = self.shared.state.lock();
         state.check_power(state.life)?;
-        Ok(state.names.contains_key(path) || state.directories.contains(path))
+        Ok(state.names.contains_key(path) || state.directories.contains_key(path))
     }
 
-    fn create_dir_all(&self, directory: &Path) -> io::Result<()> {
+    fn create_directory(&self, directory: &Path) -> io::Result<()> {
         let mut state = self.shared.state.lock();
-        state.check_power(state.life)?;
-        state.directories.extend(directory.ancestors().map(Path::to_owned));
+        let life = state.life;
+        state.begin_operation(life)?;
+        if state.directories.contains_key(directory) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if !directory.parent().is_some_and(|parent| state.directories.contains_key(parent)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.directories.insert(directory.to_owned(), false);
         Ok(())
     }
 
@@ -477,6 +496,9 @@ impl Disk for FaultyDisk {
         for change in synced {
             change.apply(&mut state.durable_names);
         }
+        for (path, durable) in &mut state.directories {
+            *durable |= path.parent() == Some(directory);
+        }
         state.drop_unnamed();
         Ok(())
     }
@@ -487,13 +509,16 @@ impl Disk for FaultyDisk {
         Ok(capacity.saturating_sub(state.used_bytes()))
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+    fn lock(&self, directory: &Path) -> io::Result<Box<dyn DiskLock>> {
         let mut state = self.shared.state.lock();
         state.check_power(state.life)?;
-        if !state.locks.insert(path.to_owned()) {
+        if !state.directories.contains_key(directory) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if !state.locks.insert(directory.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(Box::new(FaultyLock { disk: self.clone(), path: path.to_owned(), life: state.life }))
+        Ok(Box::new(FaultyLock { disk: self.clone(), path: directory.to_owned(), life: state.life }))
     }
 }
 
@@ -503,7 +528,13 @@ struct FaultyLock {
     life: u64,
 }
 
-impl DiskLock for FaultyLock {}
+impl DiskLock for FaultyLock {
+    fn is_in_place(&self) -> io::Result<bool> {
+        let state = self.disk.shared.state.lock();
+        state.check_power(self.life)?;
+        Ok(state.directories.contains_key(&self.path))
+    }
+}
 
 impl Drop for FaultyLock {
     fn drop(&mut self) {
@@ -522,6 +553,12 @@ struct FaultyFile {
 }
 
 impl FaultyFile {
+    fn write(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.shared.state.lock();
+        state.begin_operation(self.life)?;
+        state.write(self.inode, slices, offset, self.life)
+    }
+
     fn sync_range(&self, kind: SyncKind, range: Option<Range<u64>>) -> io::Result<()> {
         let offset_bytes = range.as_ref().map_or(0, |range| range.start);
         let left_out = self.disk.begin_sync(
@@ -546,11 +583,17 @@ impl DiskFile for FaultyFile {
     }
 
     fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let mut state = self.disk.shared.state.lock();
-        // The write that is under way when the power goes may reach the disk in part.
-        state.begin_operation(self.life)?;
-        state.write(self.inode, slices, offset)?;
-        state.check_power(self.life)
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        let point = SyncPoint {
+            kind: SyncKind::Rewrite,
+            path: &self.path,
+            offset_bytes: offset,
+            after_remove: false,
+        };
+        if offset + length as u64 <= self.size()? && self.disk.is_left_out(&point) {
+            return Ok(());
+        }
+        self.write(slices, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -558,7 +601,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn write_durable(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        self.write_vectored_at(slices, offset)?;
+        self.write(slices, offset)?;
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
         self.sync_range(SyncKind::Write, Some(offset..offset + length as u64))
     }
@@ -573,7 +616,13 @@ impl DiskFile for FaultyFile {
         let mut state = self.disk.shared.state.lock();
         state.begin_operation(self.life)?;
         let content = state.inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
-        content.current.resize(bytes as usize, 0);
+        content.set_size(bytes as usize);
         Ok(())
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let state = self.disk.shared.state.lock();
+        state.check_power(self.life)?;
+        Ok(state.names.get(path) == Some(&self.inode))
     }
 }

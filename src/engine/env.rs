@@ -83,19 +83,22 @@ pub trait Disk: Send + Sync {
     /// The names in a directory, sorted.
     fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
     fn exists(&self, path: &Path) -> io::Result<bool>;
-    /// Creates the directory and its parents, durably.
-    fn create_dir_all(&self, directory: &Path) -> io::Result<()>;
+    /// Creates one directory; `AlreadyExists` if it is there. Durable after a sync of its parent.
+    fn create_directory(&self, directory: &Path) -> io::Result<()>;
     /// Makes the creates, renames and removes in this directory durable.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
     /// Bytes that an ordinary user can still write on the directory's file system.
     fn free_bytes(&self, directory: &Path) -> io::Result<u64>;
-    /// Takes an exclusive lock on the file (created if missing) until the guard is dropped or the process dies.
-    /// `WouldBlock` when another holder, in this process or in another, has it.
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
+    /// Takes an exclusive lock on the directory until the guard is dropped or the process dies. No file that can be
+    /// deleted carries it. `WouldBlock` when another holder, in this process or in another, has it.
+    fn lock(&self, directory: &Path) -> io::Result<Box<dyn DiskLock>>;
 }
 
 /// Holds an exclusive lock; dropping it releases.
-pub trait DiskLock: Send + Sync {}
+pub trait DiskLock: Send + Sync {
+    /// Whether the path still leads to the directory that was locked.
+    fn is_in_place(&self) -> io::Result<bool>;
+}
 
 /// An open file. Positional only, so that threads can share it without a cursor.
 pub trait DiskFile: Send + Sync {
@@ -108,6 +111,8 @@ pub trait DiskFile: Send + Sync {
     fn size(&self) -> io::Result<u64>;
     /// Cuts or extends (with zeros) to `bytes`.
     fn set_size(&self, bytes: u64) -> io::Result<()>;
+    /// Whether the path leads to this very file.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
 
     /// Writes all of `bytes` from `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -136,6 +141,25 @@ pub trait DiskFile: Send + Sync {
 }
 
 impl dyn Disk + '_ {
+    /// Creates the directory and its parents, durably. One that is there already is made durable as well: a process that
+    /// created it may have been killed before it came so far.
+    pub fn create_dir_all(&self, directory: &Path) -> io::Result<()> {
+        let Some(parent) = directory.parent() else { return Ok(()) };
+        self.create_dir_all(parent)?;
+        let was_there = self.exists(directory)?;
+        if !was_there {
+            match self.create_directory(directory) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
+        }
+        match self.sync_directory(parent) {
+            // A parent that this process may not read, or on a file system without such a sync, holds nothing new.
+            Err(error) if was_there && cannot_be_synced(&error) => Ok(()),
+            synced => synced,
+        }
+    }
+
     /// The whole content of a file.
     pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path, Access::Read)?;
@@ -158,4 +182,9 @@ impl dyn Disk + '_ {
         self.rename(temporary, path)?;
         self.sync_directory(directory)
     }
+}
+
+fn cannot_be_synced(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
 }

@@ -2,11 +2,12 @@
 #![allow(clippy::disallowed_methods)] // This is where the banned doors lead to.
 
 use super::{Access, Clock, Disk, DiskFile, DiskLock, Random};
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -99,17 +100,8 @@ impl Disk for SystemDisk {
         path.try_exists()
     }
 
-    fn create_dir_all(&self, directory: &Path) -> io::Result<()> {
-        if directory.as_os_str().is_empty() || directory.is_dir() {
-            return Ok(());
-        }
-        let parent = directory.parent().unwrap_or(Path::new(""));
-        self.create_dir_all(parent)?;
-        match std::fs::create_dir(directory) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other?,
-        }
-        self.sync_directory(parent)
+    fn create_directory(&self, directory: &Path) -> io::Result<()> {
+        std::fs::create_dir(directory)
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
@@ -122,22 +114,58 @@ impl Disk for SystemDisk {
         Ok(stat.f_bavail * stat.f_frsize)
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+    fn lock(&self, directory: &Path) -> io::Result<Box<dyn DiskLock>> {
+        let opened = File::open(directory)?;
+        match opened.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) if !locks_files_only(&error) => return Err(error),
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        let path = directory.join(LOCK_FILE);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Box::new(SystemLock { _file: file })),
+            Ok(()) => Ok(Box::new(SystemLock { path: directory.to_owned(), directory: opened, _file: file })),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
 }
 
-/// The lock lives as long as the open file.
+/// Beside the directory itself: network file systems may lock files only, and a person sees whose directory this is.
+const LOCK_FILE: &str = "LOCK";
+
+/// Whether the file system locks no directories.
+fn locks_files_only(error: &io::Error) -> bool {
+    let refusals = [Errno::BADF, Errno::INVAL, Errno::ISDIR, Errno::NOLCK, Errno::NOTSUP, Errno::NOSYS];
+    Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
+}
+
+/// The locks live as long as the open files.
 struct SystemLock {
+    path: PathBuf,
+    directory: File,
     _file: File,
 }
 
-impl DiskLock for SystemLock {}
+impl DiskLock for SystemLock {
+    fn is_in_place(&self) -> io::Result<bool> {
+        leads_to(&self.path, &self.directory)
+    }
+}
+
+/// Whether the path leads to what is open.
+fn leads_to(path: &Path, open: &File) -> io::Result<bool> {
+    let open = open.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (open.dev(), open.ino())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        // Out of sight is not gone.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(true),
+        Err(error) => Err(error),
+    }
+}
 
 struct SystemFile(File);
 
@@ -165,5 +193,9 @@ impl DiskFile for SystemFile {
 
     fn set_size(&self, bytes: u64) -> io::Result<()> {
         self.0.set_len(bytes)
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        leads_to(path, &self.0)
     }
 }

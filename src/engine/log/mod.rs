@@ -30,10 +30,14 @@
 //!    shows that N had been acknowledged (`durable >= N` in its header, or a later epoch or segment, which starts
 //!    only after everything before it is durable), then acknowledged data is damaged: refuse, naming the file and
 //!    the offset. Otherwise N and all that follows was in flight and nobody was promised anything: void. Blocks
-//!    that hold acknowledged bytes are never written again: entries are padded to whole blocks.
+//!    that hold acknowledged bytes are never written again, but by a start and with the same bytes: entries are padded
+//!    to whole blocks.
 //!    The limit of this rule: damage to the very last durable entry looks like a torn tail. A clean stop writes a
 //!    Release entry, so that after one there is no such doubt about data.
-//! 5. An entry whose `needs` is above [`entry::FORMAT_LEVEL`] stops the reader; it is never guessed at.
+//! 5. What a reader finds need not be durable: the last writer may have been killed before its sync ended, or have
+//!    stopped because it failed. [`ShardLog::claim`] makes all of it durable before it returns, and nothing is shown
+//!    of the log before.
+//! 6. An entry whose `needs` is above [`entry::FORMAT_LEVEL`] stops the reader; it is never guessed at.
 
 pub mod entry;
 pub mod local;

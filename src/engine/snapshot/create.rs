@@ -127,7 +127,7 @@ pub fn create(
 /// Only one process at a time writes in a directory of snapshots.
 pub(super) fn lock(env: &Env, directory: &Path) -> Result<Box<dyn DiskLock>, CreateError> {
     let directory = directory.to_owned();
-    env.disk.lock(&directory.join("LOCK")).map_err(|error| match error.kind() {
+    env.disk.lock(&directory).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => CreateError::Locked { directory },
         _ => CreateError::Io { file: directory, error },
     })
@@ -141,9 +141,14 @@ fn publish(
     report: &mut CreateReport,
     options: &CreateOptions,
 ) -> Result<Manifest, CreateError> {
-    let Some(built) = built else { return Ok(manifest) };
     let Maker { env, directory, .. } = *maker;
     let disk = &*env.disk;
+    let Some(built) = built else {
+        // The caller trims the log by this manifest, and the process that named it may have been killed before its sync.
+        let synced = disk.sync_directory(directory);
+        synced.map_err(|error| CreateError::Io { file: directory.to_owned(), error })?;
+        return Ok(manifest);
+    };
     let file = directory.join(&built.entry.file);
     let failed = |error| CreateError::Io { file: file.clone(), error };
     disk.rename(&built.temporary, &file).map_err(failed)?;

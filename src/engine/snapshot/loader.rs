@@ -537,4 +537,8 @@ impl DiskFile for Bytes {
     fn set_size(&self, _: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    fn is_at(&self, _: &Path) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

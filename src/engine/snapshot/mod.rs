@@ -10,6 +10,8 @@
 //!   expired is its reader's question);
 //! - every byte of the file is under a checksum, and the file is a chain: block, section, footer, trailer ([`format`]);
 //! - the manifest names a snapshot only once its bytes and its name are durable and it was read back whole;
+//! - a manifest that is read has durable bytes, for it gets its name after their sync; its name is made durable before
+//!   anything is removed because of it, snapshots or log. A start removes nothing, so it needs no more than the file;
 //! - the log is trimmed only below what the oldest snapshot kept needs.
 //!
 //! What stays out: derived state of modules (graphs). Modules keep that themselves, and can rebuild it.

@@ -401,7 +401,7 @@ fn only_one_snapshotter_runs_in_a_directory() {
     let mut world = World::new("snapshot-lock");
     world.batch(&[(0, Effect::StringSet { key: b"a", value: b"1", expires_at_ms: 0 })]);
     world.create().expect("there is something");
-    let _held = world.env.disk.lock(&world.directory.0.join("LOCK")).expect("nobody has it");
+    let _held = world.env.disk.lock(&world.directory.0).expect("nobody has it");
     assert!(matches!(world.create(), Err(CreateError::Locked { .. })));
 }
 

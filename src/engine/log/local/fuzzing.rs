@@ -78,7 +78,7 @@ impl Disk for OneFile {
     fn exists(&self, _path: &Path) -> io::Result<bool> {
         unsupported()
     }
-    fn create_dir_all(&self, _directory: &Path) -> io::Result<()> {
+    fn create_directory(&self, _directory: &Path) -> io::Result<()> {
         unsupported()
     }
     fn sync_directory(&self, _directory: &Path) -> io::Result<()> {
@@ -87,7 +87,7 @@ impl Disk for OneFile {
     fn free_bytes(&self, _directory: &Path) -> io::Result<u64> {
         unsupported()
     }
-    fn lock(&self, _path: &Path) -> io::Result<Box<dyn DiskLock>> {
+    fn lock(&self, _directory: &Path) -> io::Result<Box<dyn DiskLock>> {
         unsupported()
     }
 }
@@ -109,6 +109,9 @@ impl DiskFile for Bytes {
         Ok(self.0.len() as u64)
     }
     fn set_size(&self, _bytes: u64) -> io::Result<()> {
+        unsupported()
+    }
+    fn is_at(&self, _path: &Path) -> io::Result<bool> {
         unsupported()
     }
 }

@@ -2,16 +2,21 @@
 //!
 //! How the rules of [`crate::log`] are kept here:
 //!
-//! - One writer: an exclusive lock on the file `LOCK`, and a Claim per start. Readers take no lock: sealed segments
+//! - One writer: an exclusive lock on the directory, which cannot be deleted apart from the log, and a Claim per start. Readers take no lock: sealed segments
 //!   never change but for being cut to their used length and being removed.
 //! - A start seals the last segment and claims in a new one ([`segment`] draws the life of a file). So what a crash
 //!   left behind the last entry that counts is never overwritten, it is simply behind the seal.
-//! - Every file is preallocated with zeros and synced, and its directory too, before anything is written to it
-//!   ([`spare`]). An append then changes no metadata, its sync costs one write, and a full disk shows up in
+//! - A start reads what the last process wrote, which need not be durable: that process may have been killed before its sync
+//!   ended, or have ended because it failed. What nothing proves to be durable ([`reader::Unproven`]) is written again and
+//!   synced before the claim.
+//! - Every file is preallocated with zeros and synced, gets its name then, and its directory is synced, before anything is
+//!   written to it ([`spare`]). An append then changes no metadata, its sync costs one write, and a full disk shows up in
 //!   preallocation only, where nobody has been promised anything.
 //! - An entry is acknowledged when [`crate::env::DiskFile::write_durable`] has returned for it and for all before
 //!   it. The next segment's header is written only after that, for it proves it.
 //! - The first error of a write or a sync stops the log for good.
+//! - So does a directory or a current segment that is no longer at its path: what is written to it then is out of reach of
+//!   the next start. Looked at before each start of a segment, and every [`writer::LOOK_EVERY`] before an acknowledgement.
 //!
 //! On file systems that never write in place (btrfs, zfs), an append can still meet a full disk; that is fatal, not
 //! silent.
@@ -30,7 +35,7 @@ use super::entry::HEADER_BYTES;
 use super::{
     AppendError, Claim, EntryIter, Limits, LogId, Mark, Pos, ReadError, Room, ShardLog, TrimError, Writing,
 };
-use crate::env::{DiskLock, Env};
+use crate::env::{DiskFile, DiskLock, Env};
 use parking_lot::Mutex;
 use reader::Tail;
 use spare::Spares;
@@ -109,16 +114,19 @@ struct Shared {
     spares: Spares,
     /// Found by the reader that reached the end, before the claim.
     tail: Arc<Mutex<Option<Tail>>>,
-    _lock: Box<dyn DiskLock>,
+    lock: Box<dyn DiskLock>,
 }
 
 struct State {
     /// Started segments.
     segments: Vec<SegmentInfo>,
-    /// What is left in the last one.
+    /// The last one, once there is a writer, and what is left in it.
+    current: Option<(PathBuf, Arc<dyn DiskFile>)>,
     current_free_bytes: u64,
     /// The last durable position, once there is a writer.
     committed: Option<Pos>,
+    /// What the last process left was made durable.
+    is_secured: bool,
 }
 
 impl LocalLog {
@@ -128,7 +136,7 @@ impl LocalLog {
         assert!(options.segment_bytes >= 3 * padded(options.entry_bytes_max), "a segment holds two entries");
         let failed = |error| OpenError::Io { directory: directory.to_owned(), error };
         env.disk.create_dir_all(directory).map_err(failed)?;
-        let lock = env.disk.lock(&directory.join("LOCK")).map_err(|error| match error.kind() {
+        let lock = env.disk.lock(directory).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => OpenError::Locked { directory: directory.to_owned() },
             _ => failed(error),
         })?;
@@ -143,9 +151,15 @@ impl LocalLog {
             directory: directory.to_owned(),
             options,
             id,
-            state: Mutex::new(State { segments: catalog.started, current_free_bytes: 0, committed: None }),
+            state: Mutex::new(State {
+                segments: catalog.started,
+                current: None,
+                current_free_bytes: 0,
+                committed: None,
+                is_secured: false,
+            }),
             tail: Arc::default(),
-            _lock: lock,
+            lock,
         });
         let preparer = shared.options.background.then(|| spare::start_preparer(shared.clone())).transpose();
         Ok(LocalLog { preparer: preparer.map_err(failed)?, shared })
@@ -213,6 +227,11 @@ impl ShardLog for LocalLog {
     /// that a power cut never leaves a hole.
     fn trim(&self, upto: Pos) -> Result<(), TrimError> {
         let shared = &self.shared;
+        if !shared.state.lock().is_secured {
+            // Without a writer: the header that makes a segment a sealed one must be durable first.
+            let secured = writer::find_tail(shared).and_then(|end| writer::secure(shared, &end));
+            secured.map_err(|error| TrimError { cause: error.to_string() })?;
+        }
         loop {
             let path = {
                 let state = shared.state.lock();
@@ -231,6 +250,22 @@ impl ShardLog for LocalLog {
 }
 
 impl Shared {
+    /// Fails if the next start would not find what is written to this segment.
+    fn check_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<()> {
+        let gone = if !self.lock.is_in_place()? {
+            &self.directory
+        } else if !file.is_at(path)? {
+            path
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::other(format!(
+            "{} was removed, moved or replaced under the running server, and what is written to it now would be lost. \
+             Nothing more is acknowledged. If it was moved, put it back before the next start",
+            gone.display()
+        )))
+    }
+
     fn room(&self) -> Room {
         let free_bytes = self.state.lock().current_free_bytes;
         let (ready, full) = self.spares.ready();

@@ -1,19 +1,49 @@
 //! Reads segments in order, and decides at the end what is a torn tail and what is damage (rule 4).
 
-use super::segment::{BLOCK_BYTES, BlockReader, SegmentInfo, unavailable};
+use super::segment::{BLOCK_BYTES, BlockReader, SegmentHeader, SegmentInfo, unavailable};
 use crate::env::{Access, DiskFile, Env};
-use crate::log::entry::{DecodeError, EntryHeader, Kind};
+use crate::log::entry::{DecodeError, EntryHeader, HEADER_BYTES, Kind};
 use crate::log::{EntryIter, Idx, Location, LogId, Mark, Pos, ReadEntry, ReadError, Sequence, Voided};
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Where the log ends: what a writer needs to seal the last segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
     pub mark: Mark,
     /// The offset behind the last entry, in the last started segment.
     pub end_offset: u64,
+    /// What of that segment was read and may not be on the disk.
+    pub unproven: Unproven,
+}
+
+/// Bytes that were read and that nothing proves to be durable: the last writer may have ended before its sync did, or because
+/// it failed. Kept as they were read, for the kernel may drop a page whose write-back failed and read the old bytes.
+///
+/// What proves: an entry, that its segment's header is durable, and of its epoch every entry through its `durable`;
+/// a header, all segments before its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unproven {
+    /// The segment's header, if no entry follows it.
+    pub header: Option<SegmentHeader>,
+    /// In order.
+    pub entries: VecDeque<UnprovenEntry>,
+}
+
+impl Unproven {
+    pub fn is_empty(&self) -> bool {
+        self.header.is_none() && self.entries.is_empty()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnprovenEntry {
+    index: Idx,
+    pub offset: u64,
+    /// Without padding.
+    pub bytes: Vec<u8>,
 }
 
 /// How far to read.
@@ -38,6 +68,8 @@ pub struct LocalIter {
     until: Until,
     last_kind: Option<Kind>,
     voided: Voided,
+    /// Of the last segment.
+    unproven: VecDeque<UnprovenEntry>,
     /// Where the end is reported once it is found.
     tail: Arc<Mutex<Option<Tail>>>,
     ended: bool,
@@ -67,6 +99,7 @@ impl LocalIter {
             until,
             last_kind: None,
             voided: Voided::default(),
+            unproven: VecDeque::new(),
             tail,
             ended: false,
         }
@@ -89,7 +122,10 @@ impl LocalIter {
             let found = reader.entry(self.offset).map_err(|error| unavailable(path, &error))?;
             let found = found.map(|(header, payload)| (header, payload.to_vec()));
             match found {
-                Ok((header, payload)) if self.counts(&header) => return Ok(Some(self.take(header, payload))),
+                Ok((header, payload)) if self.counts(&header) => {
+                    self.note_unproven(&header, payload.len())?;
+                    return Ok(Some(self.take(header, payload)));
+                }
                 Err(DecodeError::NeedsNewer(needs)) => {
                     return Err(ReadError::NeedsNewer { at: self.at(self.offset), needs });
                 }
@@ -137,6 +173,23 @@ impl LocalIter {
         belongs(header, segment.log_id, segment.number) && sequence.admit(self.mark.pos.next(), header)
     }
 
+    /// Keeps the entry at `self.offset` until a later one proves it. Only the last segment can hold such entries.
+    fn note_unproven(&mut self, header: &EntryHeader, payload_bytes: usize) -> Result<(), ReadError> {
+        if self.until != Until::End || self.current + 1 < self.segments.len() {
+            return Ok(());
+        }
+        // The writer's first entry comes after its Claim is durable.
+        while self.unproven.front().is_some_and(|entry| entry.index <= header.durable) {
+            self.unproven.pop_front();
+        }
+        let reader = self.open.as_mut().expect("the entry was read from it");
+        // Still in the reader's buffer, so that these are the bytes that were decoded.
+        let bytes = reader.bytes(self.offset, HEADER_BYTES + payload_bytes);
+        let bytes = bytes.map_err(|error| unavailable(&self.segments[self.current].path, &error))?.to_vec();
+        self.unproven.push_back(UnprovenEntry { index: header.index, offset: self.offset, bytes });
+        Ok(())
+    }
+
     fn take(&mut self, header: EntryHeader, payload: Vec<u8>) -> ReadEntry {
         let pos = self.mark.pos.next();
         self.mark = Mark { pos, epoch: header.epoch, index: header.index };
@@ -170,7 +223,10 @@ impl LocalIter {
                 self.voided.torn_tail = Some(self.at(self.offset));
             }
         }
-        *self.tail.lock() = Some(Tail { mark: self.mark, end_offset: self.offset });
+        let last = &self.segments[self.current].header;
+        let header = (self.mark == last.before).then_some(*last);
+        let unproven = Unproven { header, entries: std::mem::take(&mut self.unproven) };
+        *self.tail.lock() = Some(Tail { mark: self.mark, end_offset: self.offset, unproven });
         self.ended = true;
         Ok(())
     }

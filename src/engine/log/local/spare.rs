@@ -187,23 +187,25 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// Makes a file of zeros, and its name, durable. One that an earlier process has prepared is taken over: it was
-/// never started, so it holds nothing that counts.
+/// A file that is being filled. It gets its number when its bytes are durable.
+const UNFINISHED: &str = "spare.tmp";
+
+/// Makes a file of zeros, and its name, durable. One that an earlier process has prepared is taken over: it was never
+/// started, so it holds nothing that counts; it has its name, so its bytes are durable; and the claim has made names durable.
 fn prepare(shared: &Shared, number: u64) -> io::Result<Arc<dyn DiskFile>> {
     let disk = &shared.env.disk;
     let path = segment_path(&shared.directory, number);
-    let file = match prepared_before(shared, &path)? {
-        Some(file) => file,
-        None => disk.create(&path)?,
-    };
-    if file.size()? != shared.options.segment_bytes {
-        fill_with_zeros(shared, &*file).inspect_err(|_| {
-            // Give the space back. Should this fail too, the next attempt starts the same file anew.
-            let _ = disk.remove(&path);
-        })?;
+    if let Some(file) = prepared_before(shared, &path)? {
+        return Ok(file);
     }
-    // Whoever prepared it may not have come so far.
-    file.sync()?;
+    let unfinished = shared.directory.join(UNFINISHED);
+    let file = disk.create(&unfinished)?;
+    let filled = fill_with_zeros(shared, &*file).and_then(|()| file.sync());
+    filled.inspect_err(|_| {
+        // Gives the space back. Should this fail too, the next attempt starts the same file anew.
+        let _ = disk.remove(&unfinished);
+    })?;
+    disk.rename(&unfinished, &path)?;
     disk.sync_directory(&shared.directory)?;
     Ok(file)
 }

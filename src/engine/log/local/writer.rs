@@ -4,7 +4,7 @@
 //! The start of a segment stands in the same queue as the entries, as a barrier: it is written when all before it
 //! is durable, and nothing behind it is written before it is.
 
-use super::reader::{LocalIter, Tail, Until};
+use super::reader::{LocalIter, Tail, Unproven, Until};
 use super::segment::{SegmentHeader, SegmentInfo, segment_path};
 use super::spare::{self, Sealed, Spare};
 use super::{BLOCK_BYTES, Shared, padded};
@@ -28,6 +28,7 @@ pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing,
     if log_end.mark.pos != after {
         return Err(AppendError::Conflict { last: log_end.mark.pos });
     }
+    secure(shared, &log_end)?;
     let previous = {
         let state = shared.state.lock();
         assert!(state.committed.is_none(), "a process claims its local log once");
@@ -55,27 +56,62 @@ pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing,
     };
     appender.start_segment(spare);
     appender.append_claim(claim);
-    let commits = LocalCommits { shared: shared.clone(), queue, smoothed_ns: AtomicU64::new(u64::MAX) };
+    let (smoothed_ns, looked_ns) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
+    let commits = LocalCommits { shared: shared.clone(), queue, smoothed_ns, looked_ns };
     commits.advance()?;
     shared.want_room(0);
     Ok((Box::new(appender), Box::new(commits)))
 }
 
+/// Makes durable what the last process has left, once for each process: what was read as the log's end is written once
+/// more and synced, and so are the names in the directory. A sync alone would not do, for after a write-back that failed the
+/// kernel takes the page for clean. Nothing is built on the log, shown of it or removed from it before.
+pub fn secure(shared: &Shared, end: &Tail) -> Result<(), AppendError> {
+    if shared.state.lock().is_secured {
+        return Ok(());
+    }
+    let secured =
+        rewrite(shared, &end.unproven).and_then(|()| shared.env.disk.sync_directory(&shared.directory));
+    secured.map_err(|error| {
+        let directory = shared.directory.display();
+        let cause = format!("cannot make durable what the last process left in {directory}: {error}");
+        AppendError::Fatal { cause }
+    })?;
+    shared.state.lock().is_secured = true;
+    Ok(())
+}
+
+/// Writes the same bytes to the same places: a power cut meanwhile does no harm.
+fn rewrite(shared: &Shared, unproven: &Unproven) -> io::Result<()> {
+    let last = shared.state.lock().segments.last().map(|segment| segment.path.clone());
+    let Some(path) = last.filter(|_| !unproven.is_empty()) else { return Ok(()) };
+    let file = shared.env.disk.open(&path, Access::ReadWrite)?;
+    if let Some(header) = &unproven.header {
+        file.write_at(&header.encode(), 0)?;
+    }
+    for entry in &unproven.entries {
+        let mut block = entry.bytes.clone();
+        block.resize(padded(block.len()) as usize, 0);
+        file.write_at(&block, entry.offset)?;
+    }
+    file.sync()
+}
+
 /// The end that recovery found, or finds it now.
-fn find_tail(shared: &Arc<Shared>) -> Result<Tail, AppendError> {
-    let found = *shared.tail.lock();
-    if let Some(tail) = found {
+pub fn find_tail(shared: &Shared) -> Result<Tail, AppendError> {
+    if let Some(tail) = shared.tail.lock().take() {
         return Ok(tail);
     }
     let segments = shared.state.lock().segments.clone();
     let Some(last) = segments.last() else {
-        return Ok(Tail { mark: Mark::default(), end_offset: BLOCK_BYTES as u64 });
+        let end_offset = BLOCK_BYTES as u64;
+        return Ok(Tail { mark: Mark::default(), end_offset, unproven: Unproven::default() });
     };
     let after = last.header.before.pos;
     let until = Until::End;
     let mut iter = LocalIter::new(shared.env.clone(), segments, after, until, shared.tail.clone());
     while iter.next().map_err(|error| AppendError::Fatal { cause: error.to_string() })?.is_some() {}
-    let found = *shared.tail.lock();
+    let found = shared.tail.lock().take();
     Ok(found.expect("the reader has reached the end"))
 }
 
@@ -232,12 +268,16 @@ impl Appender for LocalAppender {
 
 /// A write counts for one part of so many in the smoothed time.
 const SMOOTHING: u64 = 8;
+/// So long, and the time of one write, after the data directory was removed nothing is acknowledged any more.
+pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 struct LocalCommits {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     /// How long a write takes, smoothed over the last ones; the first one is taken as it is.
     smoothed_ns: AtomicU64,
+    /// When the files' places were looked at last.
+    looked_ns: AtomicU64,
 }
 
 impl LocalCommits {
@@ -248,6 +288,21 @@ impl LocalCommits {
         };
         self.smoothed_ns.store(smoothed_ns, Ordering::Relaxed);
     }
+
+    /// Looks now and then whether the log is still where it was.
+    fn look(&self, now: Duration) -> Result<(), AppendError> {
+        let now_ns = now.as_nanos() as u64;
+        if now_ns.saturating_sub(self.looked_ns.load(Ordering::Relaxed)) < LOOK_EVERY.as_nanos() as u64 {
+            return Ok(());
+        }
+        self.looked_ns.store(now_ns, Ordering::Relaxed);
+        let current = self.shared.state.lock().current.clone();
+        let Some((path, file)) = current else { return Ok(()) };
+        self.shared.check_in_place(&path, &*file).map_err(|error| {
+            self.queue.fail(&error.to_string());
+            fatal(error)
+        })
+    }
 }
 
 impl Commits for LocalCommits {
@@ -255,7 +310,9 @@ impl Commits for LocalCommits {
         let clock = &self.shared.env.clock;
         let began = clock.monotonic();
         let frontier = self.queue.advance(&self.shared)?;
-        self.note((clock.monotonic() - began).as_nanos() as u64);
+        let ended = clock.monotonic();
+        self.note((ended - began).as_nanos() as u64);
+        self.look(ended)?;
         Ok(frontier.map(|frontier| (frontier.index, frontier.pos)))
     }
 
@@ -308,13 +365,16 @@ impl Job {
                 Ok(Some(bytes))
             }
             Job::Start { info, file, previous } => {
+                shared.check_in_place(&info.path, &*file)?;
                 file.write_durable(&[IoSlice::new(&info.header.encode())], 0)?;
                 match previous {
                     Some(previous) if shared.options.background => shared.spares.cut(previous),
                     Some(previous) => previous.cut(),
                     None => {}
                 }
-                shared.state.lock().segments.push(info);
+                let mut state = shared.state.lock();
+                state.current = Some((info.path.clone(), file));
+                state.segments.push(info);
                 Ok(None)
             }
         }

@@ -1,0 +1,128 @@
+//! A data directory that changes under the running server, on the machine's own file system under a clock that stands
+//! still.
+//!
+//! The story: somebody cleans up and deletes LOCK. A second server starts on the directory, both write, and of the two
+//! logs one is lost, acknowledged writes included. Or the whole directory is deleted: an open file takes writes and syncs
+//! forever, and nobody will ever read them.
+
+#![allow(clippy::disallowed_methods, reason = "plays the person who deletes files")]
+
+use crate::history::without_threads;
+use crate::support::TempDir;
+use engramdb_engine::env::Env;
+use engramdb_engine::log::local::{LocalLog, LocalOptions, OpenError};
+use engramdb_engine::log::pipeline::Pipeline;
+use engramdb_engine::log::replay::{Checkpoint, Replay};
+use engramdb_sim::env::SimEnv;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+struct Running {
+    sim: SimEnv,
+    directory: TempDir,
+    pipeline: Pipeline,
+}
+
+fn options() -> LocalOptions {
+    LocalOptions {
+        segment_bytes: 64 << 10,
+        entry_bytes_max: 8 << 10,
+        background: false,
+        ..Default::default()
+    }
+}
+
+fn open(sim: &SimEnv, log: &Path) -> Result<LocalLog, OpenError> {
+    let env = Env { disk: Env::system().disk, ..sim.env.clone() };
+    LocalLog::open(env, log, options())
+}
+
+impl Running {
+    fn start(name: &str) -> Running {
+        let (sim, directory) = (SimEnv::new(1), TempDir::new(name));
+        let log = open(&sim, &directory.path().join("log")).expect("an empty directory");
+        let mut replay = Replay::new(&log, Checkpoint::default());
+        assert!(replay.next().expect("an empty log").is_none());
+        let pipeline = Pipeline::start(Arc::new(log), &replay.finish(), without_threads());
+        let running = Running { sim, directory, pipeline: pipeline.expect("a claim") };
+        running.write().expect("all is in place");
+        running
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    /// Writes a batch; what is wrong, if it is not acknowledged.
+    fn write(&self) -> Result<(), String> {
+        let failed = |error: &dyn std::fmt::Display| Err(error.to_string());
+        let mut credit = match self.pipeline.admit(3000).or_else(|_| self.pipeline.admit(3000)) {
+            Ok(credit) => credit,
+            Err(refusal) => return failed(&refusal),
+        };
+        let lsn = self.pipeline.last_lsn().next();
+        self.pipeline.submit(&mut credit, lsn, lsn.0, &[7; 3000]);
+        self.pipeline.pump();
+        self.pipeline.wait(lsn).or_else(|fatal| failed(&fatal))
+    }
+
+    /// Nothing is acknowledged any more once the next look is due.
+    fn assert_stops(self, gone: &Path) {
+        self.sim.clock.advance_ms(100);
+        let error = self.write().expect_err("nobody would find the write");
+        assert!(error.contains("removed, moved or replaced"), "{error}");
+        assert!(error.contains(&gone.display().to_string()), "{error}");
+        self.write().expect_err("it stays stopped");
+    }
+}
+
+#[test]
+fn a_second_server_is_refused_though_lock_was_deleted() {
+    let running = Running::start("lock-deleted");
+    fs::remove_file(running.log().join("LOCK")).expect("LOCK is there");
+    let second = open(&running.sim, &running.log());
+    assert!(matches!(second, Err(OpenError::Locked { .. })));
+    running.sim.clock.advance_ms(100);
+    running.write().expect("LOCK is for people to see");
+}
+
+#[test]
+fn a_directory_that_was_removed_stops_the_acknowledgements() {
+    let running = Running::start("removed");
+    fs::remove_dir_all(running.log()).expect("it can be removed");
+    let gone = running.log();
+    running.assert_stops(&gone);
+}
+
+#[test]
+fn a_data_directory_that_was_moved_stops_the_acknowledgements() {
+    let running = Running::start("moved");
+    let (from, to) = (running.directory.path().to_owned(), running.directory.path().with_extension("moved"));
+    fs::rename(&from, &to).expect("it can be moved");
+    // Another store in its place is none of ours.
+    fs::create_dir_all(from.join("log")).expect("the path is free");
+    let second = open(&running.sim, &from.join("log")).expect("a directory of its own");
+    let gone = running.log();
+    running.assert_stops(&gone);
+    drop(second);
+    fs::remove_dir_all(to).expect("it can be removed");
+}
+
+#[test]
+fn a_current_segment_that_was_removed_stops_the_acknowledgements() {
+    let running = Running::start("segment-removed");
+    let segment = running.log().join("0000000000000001.log");
+    fs::remove_file(&segment).expect("it is there");
+    running.assert_stops(&segment);
+}
+
+#[test]
+fn the_next_segment_is_looked_at_when_it_is_started() {
+    let running = Running::start("spare-removed");
+    let spare = running.log().join("0000000000000002.log");
+    fs::remove_file(&spare).expect("it is prepared");
+    // The clock stands still: only the start of the segment can notice.
+    let error = (0..20).find_map(|_| running.write().err()).expect("the first segment is full by then");
+    assert!(error.contains(&spare.display().to_string()), "{error}");
+}
