@@ -52,7 +52,12 @@ impl Watchers {
                 !watches.is_empty()
             });
         }
-        keys.entry((database, key.to_vec())).or_default().push(Arc::downgrade(watch));
+        let watches = keys.entry((database, key.to_vec())).or_default();
+        if watches.len() == watches.capacity() {
+            // Before the list grows: a key that is watched again and again and never changes must not collect what ended.
+            watches.retain(|watch| watch.strong_count() > 0);
+        }
+        watches.push(Arc::downgrade(watch));
     }
 
     /// Tells the watches of what an effect touches, and forgets them: a watch is dirtied once.
@@ -96,5 +101,24 @@ fn flush(watches: &mut Vec<Weak<Watch>>, key: &DatabaseKey, lsn: Lsn) {
 fn dirty(watches: Vec<Weak<Watch>>, lsn: Lsn) {
     for watch in watches.into_iter().filter_map(|watch| watch.upgrade()) {
         watch.dirty(lsn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_never_changes_does_not_collect_watches_that_ended() {
+        let watchers = Watchers::default();
+        let kept = Watch::new();
+        watchers.add(&kept, 0, b"key");
+        for _ in 0..10_000 {
+            watchers.add(&Watch::new(), 0, b"key");
+        }
+        let keys = watchers.keys.lock();
+        let watches = &keys[&(0, b"key".to_vec())];
+        assert!(watches.len() < 16, "{} entries for one watch", watches.len());
+        assert!(watches.iter().any(|watch| watch.as_ptr() == Arc::as_ptr(&kept)));
     }
 }

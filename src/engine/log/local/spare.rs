@@ -136,9 +136,13 @@ fn run_preparer(shared: &Shared) {
             return;
         }
         if state.full.is_some() {
-            // Requests for room do not count: each refused write makes one, and trying costs a full disk's worth.
+            // Requests for room do not count: each refused write makes one, and trying costs a full disk's worth. Nor do
+            // they put off the next attempt.
+            let clock = &shared.env.clock;
+            let retry_at = clock.monotonic() + RETRY_AFTER;
             while state.full.is_some() && !state.closed {
-                if shared.spares.changed.wait_for(&mut state, RETRY_AFTER).timed_out() {
+                let pause = retry_at.saturating_sub(clock.monotonic());
+                if pause.is_zero() || shared.spares.changed.wait_for(&mut state, pause).timed_out() {
                     break;
                 }
             }
@@ -182,9 +186,12 @@ pub fn prepare_wanted(shared: &Shared) {
     }
 }
 
+/// Whether another attempt may find what this one lacked: space, or a file descriptor.
 fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::*;
+    use rustix::io::Errno;
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+        || matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// A file that is being filled. It gets its number when its bytes are durable.
