@@ -211,6 +211,13 @@ impl Requests {
         clear_kept(&mut self.unescaped, KEPT_BYTES_MAX);
     }
 
+    /// Memory that the lists take, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+            + self.ranges.capacity() * size_of::<Range<usize>>()
+            + self.unescaped.capacity()
+    }
+
     fn push(&mut self, source: Source) {
         self.entries.push(Entry { ranges_end: self.ranges.len(), source });
     }
@@ -327,6 +334,17 @@ impl Header {
 impl Decoder {
     pub fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
+    }
+
+    /// Memory of the pending request's arguments, in bytes; the read buffer is the caller's.
+    pub fn heap_bytes(&self) -> usize {
+        self.pending.capacity() * size_of::<Range<usize>>()
+    }
+
+    /// Gives back what was kept for the next request. Between requests only.
+    pub fn give_back(&mut self) {
+        debug_assert_eq!(self.bulks_missing, 0, "a request is pending");
+        self.pending = Vec::new();
     }
 
     /// Takes effect at the next header: call it when AUTH has succeeded or `proto-max-bulk-len` has changed.

@@ -4,13 +4,14 @@ use crate::clients::Client;
 use crate::shared::{Shared, Stop};
 use crate::worker::Incoming;
 use engramdb_engine::log::Lsn;
+use socket2::{SockRef, TcpKeepalive};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream as TokioStream};
 
 pub fn start(
     shared: Arc<Shared>,
@@ -37,6 +38,7 @@ pub fn start(
             drop(incoming);
             tokio::spawn(expire(shared.clone()));
             tokio::spawn(count(shared.clone()));
+            tokio::spawn(mind_clients(shared.clone()));
             if signals {
                 tokio::spawn(stop_on_signal(shared.clone()));
             }
@@ -82,22 +84,30 @@ pub fn maintain(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("maintain".to_owned()).spawn(run)
 }
 
-/// How long to wait when the process has no file descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// How long to wait after a connection could not be accepted. Without a file descriptor for it, the next try fails as
+/// well, until another connection has ended.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two lines in the log about that.
+const ACCEPT_WARNING_PAUSE: Duration = Duration::from_secs(1);
 
 async fn accept(shared: Arc<Shared>, listener: TcpListener, workers: Vec<Incoming>) {
     let mut turn = 0;
+    let mut warned_at = None;
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!("cannot accept a connection: {error}");
+                let now = shared.now();
+                if warned_at.is_none_or(|at| now.saturating_sub(at) >= ACCEPT_WARNING_PAUSE) {
+                    tracing::warn!("cannot accept connections: {error}");
+                    warned_at = Some(now);
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!("no TCP_NODELAY for {address}: {error}");
+        if let Err(error) = prepare(&stream, &shared) {
+            tracing::debug!("the options of the socket of {address} stay as they are: {error}");
         }
         let Ok(stream) = stream.into_std() else { continue };
         shared.stats.connections.fetch_add(1, Ordering::Relaxed);
@@ -107,6 +117,20 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, workers: Vec<Incomin
             shared.clients.remove(client.id);
         }
     }
+}
+
+/// Replies leave at once, and a peer that is gone is noticed.
+fn prepare(stream: &TokioStream, shared: &Shared) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive_s = shared.config.read().keepalive_s;
+    if keepalive_s > 0 {
+        // As in Redis: a probe after so long, two more in the same time again, then the peer is dead.
+        let time = Duration::from_secs(keepalive_s);
+        let interval = Duration::from_secs((keepalive_s / 3).max(1));
+        let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(3);
+        SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
+    }
+    Ok(())
 }
 
 /// Refuses the connection with a word, or enters it into the list of clients.
@@ -191,6 +215,37 @@ async fn count(shared: Arc<Shared>) {
         let total: u64 = shared.workers.iter().map(|worker| worker.commands_total.get()).sum();
         shared.stats.operations_per_second.store(total.saturating_sub(before), Ordering::Relaxed);
         before = total;
+    }
+}
+
+/// Between two looks at all connections.
+const MIND_PAUSE: Duration = Duration::from_millis(500);
+
+/// Closes connections that are idle for longer than `timeout`, that have had more unread than the soft limit for too long,
+/// or that take too much memory together.
+async fn mind_clients(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(MIND_PAUSE).await;
+        shared.evict_clients();
+        let output = shared.config.read().output_limits.normal;
+        if shared.limits.idle_timeout_s.load(Ordering::Relaxed) == 0 && output.soft == 0 {
+            continue;
+        }
+        let now = shared.now();
+        for client in shared.clients.all() {
+            if output.soft > 0 && client.is_beyond_soft_output(now, Duration::from_secs(output.soft_s)) {
+                let (id, address) = (client.id, client.address);
+                let (bytes, seconds) = (output.soft, output.soft_s);
+                tracing::warn!(
+                    "closing connection {id} of {address}: more than {bytes} bytes of replies are unread for longer \
+                     than {seconds} s"
+                );
+                shared.stats.output_limit_disconnections.fetch_add(1, Ordering::Relaxed);
+                client.kill();
+            } else if shared.is_idle_too_long(&client) {
+                client.ask_whether_idle();
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! Invariants: input is read only when all that was read before has been executed; a connection that is closing reads
 //! nothing more and ends when its last reply has left.
 
-use crate::clients::Client;
+use crate::clients::{Client, Usage};
 use crate::execute::{Core, Resumed, Waiting};
 use crate::pool;
 use crate::worker::Worker;
@@ -27,7 +27,7 @@ const ROUNDS_MAX: usize = 8;
 
 /// Serves a connection to its end.
 pub async fn run(worker: Worker, stream: TcpStream, client: Arc<Client>) {
-    let shared = worker.shared.clone();
+    let (shared, stats) = (worker.shared.clone(), worker.stats.clone());
     let mut connection = Connection::new(worker, stream, client.clone());
     std::future::poll_fn(|context| {
         client.register(context.waker());
@@ -37,6 +37,9 @@ pub async fn run(worker: Worker, stream: TcpStream, client: Arc<Client>) {
     if let Err(error) = connection.serve().await {
         tracing::debug!("connection {} of {} ended: {error}", client.id, client.address);
     }
+    let held = connection.published;
+    drop(connection);
+    stats.client_bytes.replace(held as u64, 0);
     shared.clients.remove(client.id);
 }
 
@@ -49,7 +52,16 @@ struct Connection {
     /// The gate that the releaser knows that we wait for.
     registered: Lsn,
     rounds: usize,
+    /// The memory of this connection that the worker's sum has.
+    published: usize,
 }
+
+/// What a connection takes that has nothing to read and nothing to send: its task, its place in the list of clients, and
+/// the runtime's record of its socket.
+const IDLE_BYTES: usize = size_of::<Connection>() + size_of::<Client>() + 512;
+
+/// Memory that a connection takes and gives back within a round is not told to the others, up to so many bytes.
+const UNPUBLISHED_BYTES_MAX: usize = 48 * 1024;
 
 /// What was read and is not yet executed.
 struct Input {
@@ -81,7 +93,57 @@ impl Connection {
             consumed: 0,
             stop: Stop::NeedBytes(1),
         };
-        Connection { stream, worker, input, core, waiting: None, registered: Lsn(0), rounds: 0 }
+        let mut connection = Connection {
+            stream,
+            worker,
+            input,
+            core,
+            waiting: None,
+            registered: Lsn(0),
+            rounds: 0,
+            published: 0,
+        };
+        connection.core.session.client.settle(&connection.worker.stats);
+        connection.publish();
+        connection
+    }
+
+    /// What this connection takes.
+    fn memory_bytes(&self) -> usize {
+        IDLE_BYTES
+            + self.input.heap_bytes()
+            + self.core.session.transaction_bytes()
+            + self.core.session.client.names_bytes()
+            + self.core.outbox.heap_bytes()
+    }
+
+    /// Tells the others what this connection takes.
+    #[inline]
+    fn publish(&mut self) {
+        let memory_bytes = self.memory_bytes();
+        if memory_bytes != self.published {
+            self.publish_changed(memory_bytes);
+        }
+    }
+
+    fn publish_changed(&mut self, memory_bytes: usize) {
+        let before = std::mem::replace(&mut self.published, memory_bytes);
+        let Worker { shared, stats, .. } = &self.worker;
+        stats.client_bytes.replace(before as u64, memory_bytes as u64);
+        let client = &self.core.session.client;
+        client.note(&Usage {
+            query_bytes: self.input.buffer.len(),
+            query_capacity: self.input.buffer.capacity(),
+            arguments_bytes: self.input.arguments_bytes(),
+            transaction_bytes: self.core.session.transaction_bytes(),
+            output: self.core.outbox.usage(),
+            total_bytes: memory_bytes,
+        });
+        let soft_max = shared.limits.soft_output_bytes_max.load(Ordering::Relaxed);
+        client.note_soft_output(shared, self.core.outbox.len() > soft_max);
+        if memory_bytes > before {
+            shared.evict_clients();
+        }
     }
 
     async fn serve(&mut self) -> io::Result<()> {
@@ -108,6 +170,11 @@ impl Connection {
             self.waiting = None;
             return Poll::Ready(Ok(Event::Resumed(resumed)));
         }
+        if self.worker.stats.leaving.load(Ordering::Relaxed) > 0 {
+            // This worker's evicted connections get their turn, and give back what they have, before others take more.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if self.input.has_more() {
             self.rounds += 1;
             if self.rounds.is_multiple_of(ROUNDS_MAX) {
@@ -116,24 +183,41 @@ impl Connection {
             }
             return Poll::Ready(Ok(Event::Input));
         }
-        self.poll_read(context)
+        if self.is_idle_too_long() {
+            return Poll::Ready(Ok(Event::Closed));
+        }
+        let event = self.poll_read(context);
+        if event.is_pending() {
+            self.publish();
+        }
+        event
+    }
+
+    /// Whether the shell found this connection idle, and it is: nothing came or went for as long as `timeout` says. What is
+    /// held back by the log is not the client's doing.
+    fn is_idle_too_long(&mut self) -> bool {
+        let client = &self.core.session.client;
+        let shared = &self.worker.shared;
+        if !client.is_idle_asked() {
+            return false;
+        }
+        let is_held = self.core.outbox.is_held();
+        let is_idle = !is_held && shared.is_idle_too_long(client);
+        if is_idle {
+            tracing::debug!("closing idle connection {}", client.id);
+        }
+        is_idle
     }
 
     /// Reads once. A peer that has closed its side still gets the replies that are on their way.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let input = &mut self.input;
-        if input.buffer.capacity() == 0 {
-            input.buffer = pool::take();
-        } else if let Stop::NeedBytes(missing) = input.stop
-            && !input.buffer.is_empty()
-        {
-            input.buffer.reserve(decode::read_reserve_bytes(missing, input.buffer.len()));
-        }
+        input.make_room(self.worker.shared.limits.input_bytes_max.load(Ordering::Relaxed));
         let read = pin!(self.stream.read_buf(&mut input.buffer)).poll(context);
         match read {
             Poll::Pending => {
                 if input.buffer.is_empty() {
-                    pool::give(&mut input.buffer);
+                    input.give_back();
                 }
                 return Poll::Pending;
             }
@@ -141,7 +225,7 @@ impl Connection {
             Poll::Ready(Ok(bytes)) => {
                 self.worker.stats.input_bytes.add(bytes as u64);
                 self.worker.stats.reads.add(1);
-                self.core.session.client.input_bytes.store(input.buffer.len(), Ordering::Relaxed);
+                self.core.session.client.usage.query_bytes.store(input.buffer.len(), Ordering::Relaxed);
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
         }
@@ -161,6 +245,9 @@ impl Connection {
                 self.core.outbox.sent(sent);
                 self.worker.stats.output_bytes.add(sent as u64);
                 self.worker.stats.writes.add(1);
+                if self.worker.shared.limits.idle_timeout_s.load(Ordering::Relaxed) > 0 {
+                    self.core.session.client.touch(self.worker.shared.now());
+                }
                 continue;
             }
             let Some(gate) = held else { return Ok(()) };
@@ -189,14 +276,34 @@ impl Connection {
             let (next, waiting) = self.core.execute(&input.requests, &input.buffer, input.next);
             input.next = next;
             self.waiting = waiting;
-            if self.core.outbox.len() > self.worker.shared.limits.output_bytes_max.load(Ordering::Relaxed) {
-                let client = &self.core.session.client;
-                tracing::warn!("closing connection {}: too many replies are unread", client.id);
-                client.kill();
-            }
+        } else {
+            // A part of a request came.
+            self.core.session.client.touch(self.worker.shared.now());
         }
+        self.bound_output();
+        let input = &mut self.input;
         if self.waiting.is_none() && input.next >= input.requests.len() {
             self.end_round();
+        }
+    }
+
+    /// Closes a connection that has too many replies unread.
+    fn bound_output(&mut self) {
+        let Worker { shared, .. } = &self.worker;
+        let client = &self.core.session.client;
+        let outbox = &mut self.core.outbox;
+        let bytes_max = shared.limits.output_bytes_max.load(Ordering::Relaxed);
+        if (outbox.has_overflowed() || outbox.len() > bytes_max) && !client.is_killed() {
+            outbox.overflow();
+            let (id, address) = (client.id, client.address);
+            tracing::warn!(
+                "closing connection {id} of {address}: more than {bytes_max} bytes of replies are unread"
+            );
+            shared.stats.output_limit_disconnections.fetch_add(1, Ordering::Relaxed);
+            client.kill();
+        }
+        if self.memory_bytes() > self.published + UNPUBLISHED_BYTES_MAX {
+            self.publish();
         }
     }
 
@@ -207,9 +314,15 @@ impl Connection {
             Stop::Malformed(error) if !self.core.closing => self.core.protocol_error(&error.reply_text()),
             Stop::NeedBytes(_) => {
                 let bytes_max = self.worker.shared.limits.input_bytes_max.load(Ordering::Relaxed);
-                if input.buffer.len() > bytes_max {
+                let request_bytes = input.buffer.len() + input.arguments_bytes();
+                if request_bytes + self.core.session.transaction_bytes() > bytes_max {
                     let client = &self.core.session.client;
-                    tracing::warn!("closing connection {}: its request is too large", client.id);
+                    let (id, address) = (client.id, client.address);
+                    tracing::warn!(
+                        "closing connection {id} of {address}: more than {bytes_max} bytes of requests wait"
+                    );
+                    let stats = &self.worker.shared.stats;
+                    stats.query_limit_disconnections.fetch_add(1, Ordering::Relaxed);
                     client.kill();
                 }
             }
@@ -218,7 +331,48 @@ impl Connection {
     }
 }
 
+/// Lists of arguments that a connection without a request may keep, in bytes: those of a usual pipeline.
+const KEPT_ARGUMENTS_BYTES_MAX: usize = 4096;
+/// A buffer is made smaller when it is so many times as large as what is in it.
+const SLACK_MAX: usize = 4;
+
 impl Input {
+    fn heap_bytes(&self) -> usize {
+        self.buffer.capacity() + self.arguments_bytes()
+    }
+
+    /// Memory of the arguments' places in the buffer.
+    fn arguments_bytes(&self) -> usize {
+        self.requests.heap_bytes() + self.decoder.heap_bytes()
+    }
+
+    /// Makes room for the next read. A buffer doubles, but not far beyond what a request may have.
+    fn make_room(&mut self, bytes_max: usize) {
+        let buffer = &mut self.buffer;
+        if buffer.capacity() == 0 {
+            *buffer = pool::take();
+        } else if let Stop::NeedBytes(missing) = self.stop
+            && !buffer.is_empty()
+        {
+            let wanted = decode::read_reserve_bytes(missing, buffer.len());
+            if buffer.capacity() - buffer.len() < wanted {
+                let doubled = (2 * buffer.capacity()).max(buffer.len() + wanted);
+                let least = buffer.len() + decode::READ_BYTES_MIN;
+                let capacity = doubled.min(bytes_max.saturating_add(decode::READ_BYTES_MIN)).max(least);
+                buffer.reserve_exact(capacity - buffer.len());
+            }
+        }
+    }
+
+    /// Keeps nothing of size while there is no request.
+    fn give_back(&mut self) {
+        pool::give(&mut self.buffer);
+        if self.arguments_bytes() > KEPT_ARGUMENTS_BYTES_MAX {
+            self.requests = Requests::new();
+            self.decoder.give_back();
+        }
+    }
+
     fn has_more(&self) -> bool {
         self.next < self.requests.len() || self.stop == Stop::RequestsMax
     }
@@ -248,6 +402,9 @@ impl Input {
             }
         } else if self.consumed > 0 {
             self.buffer.drain(..self.consumed);
+            if self.buffer.capacity() / SLACK_MAX > self.buffer.len().max(pool::BUFFER_BYTES) {
+                self.buffer.shrink_to(pool::BUFFER_BYTES);
+            }
         }
         self.consumed = 0;
     }

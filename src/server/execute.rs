@@ -9,7 +9,7 @@ use crate::clients::Client;
 use crate::commands::{After, Call, Runner};
 use crate::outbox::Outbox;
 use crate::reply::Replies;
-use crate::session::{Multi, Queued, Session};
+use crate::session::{Multi, Queued, ReplyMode, Session};
 use crate::shared::Shared;
 use crate::stats::{Slow, WorkerStats};
 use engramdb_engine::command::{
@@ -103,10 +103,10 @@ impl Core {
         let shared = self.shared.clone();
         let before = next;
         let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
-        self.outbox.begin_round();
+        self.begin_round();
         let mut waiting = None;
         let mut words: Arguments<'_> = SmallVec::new();
-        while next < requests.len() && !self.closing && waiting.is_none() && self.outbox.len() < output_max {
+        while next < requests.len() && self.goes_on() && waiting.is_none() && self.outbox.len() < output_max {
             words.clear();
             words.extend(requests.get(next, buffer).iter());
             let args = Args::new(&words);
@@ -132,7 +132,7 @@ impl Core {
                     next += usize::from(done);
                 }
                 Class::Engine(known) => {
-                    let plan = self.plan(&shared, requests, buffer, next, known);
+                    let plan = self.plan(&shared, requests, buffer, next, (known, args));
                     let done;
                     (done, waiting) = self.run_plan(&shared, requests, buffer, next, &plan);
                     next += done;
@@ -142,7 +142,6 @@ impl Core {
         self.count((next - before) as u64);
         let client = &self.session.client;
         client.active_at_ms.store(shared.now().as_millis() as u64, Ordering::Relaxed);
-        client.output_bytes.store(self.outbox.len(), Ordering::Relaxed);
         (next, waiting)
     }
 
@@ -155,9 +154,18 @@ impl Core {
         }
     }
 
+    fn begin_round(&mut self) {
+        self.outbox.begin_round(self.shared.limits.output_bytes_max.load(Ordering::Relaxed));
+    }
+
+    /// Whether there is any use in executing the next request.
+    fn goes_on(&self) -> bool {
+        !self.closing && !self.outbox.has_overflowed()
+    }
+
     /// Ends a wait.
     pub fn resume(&mut self, resumed: Resumed) {
-        self.outbox.begin_round();
+        self.begin_round();
         match resumed {
             Resumed::Retry => {}
             Resumed::Finish(finish) => self.finish(finish),
@@ -167,7 +175,7 @@ impl Core {
 
     /// Says why the stream cannot be understood, and closes.
     pub fn protocol_error(&mut self, text: &[u8]) {
-        let output = self.outbox.bytes();
+        let output = self.outbox.tail();
         output.push(b'-');
         output.extend_from_slice(text);
         output.extend_from_slice(b"\r\n");
@@ -207,6 +215,7 @@ impl Core {
         let queued = Queued::new(known.command, known.id, args);
         let multi = self.session.multi.get_or_insert_default();
         multi.bytes += batch_bytes_max(&args);
+        multi.heap_bytes += queued.heap_bytes();
         multi.queue.push(queued);
         self.session.client.multi.store(multi.queue.len() + 1, Ordering::Relaxed);
         self.reply(|replies| replies.simple("QUEUED"));
@@ -223,18 +232,22 @@ impl Core {
     /// Writes one reply, whose gate is known afterwards: its errors are counted, and it is dropped if the client wants
     /// none.
     fn reply_gated<R>(&mut self, write: impl FnOnce(&mut Session, &mut Replies<'_>) -> (Lsn, R)) -> R {
-        let output = self.outbox.bytes();
-        let start = output.len();
-        let mut replies = Replies::new(output, &self.session);
+        let may_be_unwanted = self.session.reply_mode != ReplyMode::On;
+        if may_be_unwanted {
+            self.outbox.begin_unwanted();
+        }
+        let start = self.outbox.end();
+        let mut replies = Replies::new(&mut self.outbox, &self.session);
         let (gate, result) = write(&mut self.session, &mut replies);
         self.has_failed = replies.errors > 0;
-        let is_written = output.len() > start;
+        let is_written = replies.is_written();
         if self.has_failed {
-            self.shared.stats.error(first_error(&output[start..]));
+            self.shared.stats.error(&replies.error_code);
         }
+        self.outbox.end_unwanted();
         // A command that has not answered yet comes back with its reply.
         if is_written && !self.session.takes_reply() {
-            output.truncate(start);
+            self.outbox.rewind(start);
         }
         self.seal(gate);
         result
@@ -250,10 +263,10 @@ impl Core {
         requests: &Requests,
         buffer: &[u8],
         first: usize,
-        known: &'s Known,
+        (known, args): (&'s Known, Args<'_>),
     ) -> Plan<'s> {
         let mut plan = Plan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
-        plan.add(known, requests.get(first, buffer).iter());
+        plan.add(known, args);
         if matches!(known.command.handler, Handler::Staged(_)) {
             return plan;
         }
@@ -272,7 +285,7 @@ impl Core {
             if !joins {
                 break;
             }
-            plan.add(next, words.iter().copied());
+            plan.add(next, Args::new(&words));
             if next.command.is_write() {
                 upto_write = plan.commands.len();
             }
@@ -356,7 +369,8 @@ impl Core {
             let now = shared.now();
             self.note(shared, known.id, args, now - before);
             before = now;
-            let is_enough = now - start > RUN_TIME_MAX || self.outbox.len() > output_max;
+            let is_enough =
+                now - start > RUN_TIME_MAX || self.outbox.len() > output_max || self.outbox.has_overflowed();
             if is_enough || !matches!(stage, Stage::Done) {
                 return (done, stage);
             }
@@ -505,6 +519,10 @@ struct Step<'a> {
 
 impl Step<'_> {
     fn run(self, transaction: &mut Transaction<'_>, replies: &mut Replies<'_>) -> Lsn {
+        if replies.is_dropped() && !self.queued.command.is_write() {
+            // Nobody will read it; what the transaction changes is still done.
+            return Lsn(0);
+        }
         let words = self.queued.words();
         let args = Args::new(&words);
         if let Runner::Function(function) = self.shared.runners[self.queued.id] {
@@ -518,12 +536,11 @@ impl Step<'_> {
 }
 
 impl<'s> Plan<'s> {
-    fn add<'w>(&mut self, known: &'s Known, words: impl Iterator<Item = &'w [u8]>) {
+    fn add(&mut self, known: &'s Known, args: Args<'_>) {
         self.commands.push(known);
         if known.command.is_write() {
             self.writes += 1;
-            let words: Arguments<'_> = words.collect();
-            self.batch_bytes += batch_bytes_max(&words);
+            self.batch_bytes += batch_bytes_max(&args);
         }
     }
 
@@ -560,13 +577,6 @@ fn offload(job: Job) -> Waiting {
             })),
         }
     })
-}
-
-/// The code of an error reply. Errors inside EXEC's array count as one, under a name of their own.
-fn first_error(replies: &[u8]) -> &str {
-    let Some(text) = replies.strip_prefix(b"-") else { return "EXEC" };
-    let end = text.iter().position(|byte| matches!(byte, b' ' | b'\r')).unwrap_or(text.len());
-    std::str::from_utf8(&text[..end]).unwrap_or("ERR")
 }
 
 /// As in Redis: so many words, and so many bytes of each.

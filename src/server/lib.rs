@@ -14,6 +14,7 @@
 //! is durable; order within a connection is kept.
 
 mod background;
+mod client_limits;
 mod clients;
 mod commands;
 pub mod config;

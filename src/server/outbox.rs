@@ -3,7 +3,13 @@
 //! ```text
 //! bytes     |written....|released....|held.....................|
 //! segments               gate 0       gate 17       gate 21
+//! buffers   | piece      | piece             | tail            |
 //! ```
+//!
+//! Replies are appended to the tail. A tail that has become long is put behind the other pieces, and a new one begins: so
+//! a reply of any size is made without copying what is there of it, and its bytes are counted against the connection's
+//! limit while it is made. Beyond the limit all of it is dropped, and what is appended afterwards too: the connection
+//! is to be closed.
 //!
 //! Invariants: bytes leave in the order in which they were written; none leaves before its segment's gate, nor before
 //! the gates of all segments in front of it. Replies that become held in the same round share a segment with the
@@ -13,14 +19,25 @@ use crate::pool;
 use engramdb_engine::log::Lsn;
 use std::collections::VecDeque;
 
-#[derive(Default)]
+/// Positions count all bytes that were ever appended.
 pub struct Outbox {
-    bytes: Vec<u8>,
+    /// Full buffers, the oldest first.
+    pieces: VecDeque<Vec<u8>>,
+    pieces_bytes: usize,
+    tail: Vec<u8>,
+    /// Where the first piece begins, or the tail if there is none.
+    front_at: usize,
+    tail_at: usize,
     written: usize,
     /// Where each gate's bytes end; gates rise.
     segments: VecDeque<Segment>,
     /// Bytes up to here have been released.
     released: usize,
+    bytes_max: usize,
+    /// More than `bytes_max` were to be sent.
+    has_overflowed: bool,
+    /// The beginning of a reply that the client may not want: it keeps no more than a tail of it.
+    unwanted_from: Option<usize>,
 }
 
 struct Segment {
@@ -28,29 +45,177 @@ struct Segment {
     end: usize,
 }
 
-/// Written bytes are cut off the front once there are so many of them.
-const COMPACT_BYTES: usize = 256 * 1024;
+/// The length at which a tail becomes a piece.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// What is longer gets a piece of its own, which is allocated at its size.
+pub const LARGE_BYTES: usize = 128 * 1024;
+
+impl Default for Outbox {
+    fn default() -> Outbox {
+        Outbox {
+            pieces: VecDeque::new(),
+            pieces_bytes: 0,
+            tail: Vec::new(),
+            front_at: 0,
+            tail_at: 0,
+            written: 0,
+            segments: VecDeque::new(),
+            released: 0,
+            bytes_max: usize::MAX,
+            has_overflowed: false,
+            unwanted_from: None,
+        }
+    }
+}
+
+/// The memory of an outbox, for CLIENT LIST.
+pub struct OutboxUsage {
+    pub tail_bytes: usize,
+    pub tail_capacity: usize,
+    pub pieces: usize,
+    pub pieces_capacity: usize,
+}
 
 impl Outbox {
-    /// Where replies are appended. [`Outbox::seal`] must follow, before any flush.
-    pub fn bytes(&mut self) -> &mut Vec<u8> {
-        if self.bytes.capacity() == 0 {
-            self.bytes = pool::take();
+    /// Where a reply's next words are appended. [`Outbox::seal`] must follow, before any flush.
+    #[inline]
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        if self.tail.len() >= PIECE_BYTES || self.tail.capacity() == 0 {
+            self.renew_tail();
         }
-        &mut self.bytes
+        &mut self.tail
     }
 
+    /// A tail that takes so many bytes without growing, if the limit allows them. `None` beyond the limit, and for a reply
+    /// that the client does not want: nothing of it is kept then.
+    pub fn large_tail(&mut self, bytes: usize) -> Option<&mut Vec<u8>> {
+        if self.unwanted_from.is_some() {
+            return None;
+        }
+        if self.len() + bytes > self.bytes_max {
+            self.overflow();
+        }
+        if self.has_overflowed {
+            return None;
+        }
+        self.push_tail();
+        self.tail = Vec::with_capacity(bytes);
+        Some(&mut self.tail)
+    }
+
+    #[cold]
+    fn renew_tail(&mut self) {
+        if self.tail.capacity() == 0 {
+            self.tail = pool::take();
+            return;
+        }
+        if let Some(from) = self.unwanted_from {
+            return self.tail.truncate(from - self.tail_at);
+        }
+        if self.len() > self.bytes_max {
+            self.overflow();
+        }
+        if self.has_overflowed {
+            self.tail_at += self.tail.len();
+            self.tail.clear();
+        } else {
+            self.push_tail();
+            self.tail = Vec::with_capacity(PIECE_BYTES);
+        }
+    }
+
+    fn push_tail(&mut self) {
+        if self.tail.is_empty() {
+            return pool::give(&mut self.tail);
+        }
+        let mut piece = std::mem::take(&mut self.tail);
+        if piece.len() < piece.capacity() / 2 {
+            piece.shrink_to_fit();
+        }
+        self.tail_at += piece.len();
+        self.pieces_bytes += piece.capacity();
+        self.pieces.push_back(piece);
+    }
+
+    /// Drops everything: the connection will be closed.
+    pub fn overflow(&mut self) {
+        let end = self.end();
+        *self = Outbox { bytes_max: self.bytes_max, has_overflowed: true, ..Outbox::default() };
+        (self.front_at, self.tail_at, self.written, self.released) = (end, end, end, end);
+    }
+
+    /// Whether replies were dropped because there were too many.
+    pub fn has_overflowed(&self) -> bool {
+        self.has_overflowed
+    }
+
+    /// The position of the next byte.
+    #[inline]
+    pub fn end(&self) -> usize {
+        self.tail_at + self.tail.len()
+    }
+
+    /// Bytes to be sent.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.written
+        self.end() - self.written
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// Whether there is something to be sent that must not leave yet.
+    pub fn is_held(&self) -> bool {
+        self.end() > self.released
+    }
+
+    #[inline]
+    pub fn heap_bytes(&self) -> usize {
+        self.tail.capacity() + self.pieces_bytes
+    }
+
+    pub fn usage(&self) -> OutboxUsage {
+        OutboxUsage {
+            tail_bytes: self.tail.len(),
+            tail_capacity: self.tail.capacity(),
+            pieces: self.pieces.len(),
+            pieces_capacity: self.pieces_bytes,
+        }
+    }
+
+    /// Begins a reply that the client may not want.
+    pub fn begin_unwanted(&mut self) {
+        if self.tail.len() > LARGE_BYTES {
+            self.push_tail();
+        }
+        self.unwanted_from = Some(self.end());
+    }
+
+    /// Ends it.
+    pub fn end_unwanted(&mut self) {
+        self.unwanted_from = None;
+    }
+
+    /// Drops what was appended from this position on. It must not have been sealed.
+    pub fn rewind(&mut self, position: usize) {
+        if self.has_overflowed {
+            return;
+        }
+        while position < self.tail_at
+            && let Some(piece) = self.pieces.pop_back()
+        {
+            self.pieces_bytes -= piece.capacity();
+            self.tail_at -= piece.len();
+            self.tail = piece;
+        }
+        self.tail.truncate(position.saturating_sub(self.tail_at));
+    }
+
     /// Gives the bytes appended since the last seal their gate. `durable` is what is durable already.
     pub fn seal(&mut self, gate: Lsn, durable: Lsn) {
-        let end = self.bytes.len();
+        let end = self.end();
         match self.segments.back_mut() {
             Some(last) => {
                 last.gate = last.gate.max(gate);
@@ -61,13 +226,15 @@ impl Outbox {
         }
     }
 
-    /// Begins a new segment for what is appended from now on, so that it does not delay what is held already.
-    pub fn begin_round(&mut self) {
+    /// Begins a new segment for what is appended from now on, so that it does not delay what is held already. From now on
+    /// no more than `bytes_max` may wait to be sent.
+    pub fn begin_round(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
         if let Some(last) = self.segments.back()
             && last.end > self.released
         {
             let gate = last.gate;
-            self.segments.push_back(Segment { gate, end: self.bytes.len() });
+            self.segments.push_back(Segment { gate, end: self.end() });
         }
     }
 
@@ -83,25 +250,32 @@ impl Outbox {
         None
     }
 
-    /// What may be sent now.
+    /// The first of what may be sent now: as much of it as lies in one buffer.
     pub fn sendable(&self) -> &[u8] {
-        &self.bytes[self.written..self.released]
+        if self.has_overflowed {
+            return &[];
+        }
+        let front = self.pieces.front().unwrap_or(&self.tail);
+        let end = (self.released - self.front_at).min(front.len());
+        &front[self.written - self.front_at..end]
     }
 
     pub fn sent(&mut self, bytes: usize) {
         self.written += bytes;
         debug_assert!(self.written <= self.released, "held bytes were sent");
-        if self.written == self.bytes.len() {
+        while let Some(front) = self.pieces.front()
+            && self.written == self.front_at + front.len()
+        {
+            let mut piece = self.pieces.pop_front().expect("it is there");
+            self.front_at = self.written;
+            self.pieces_bytes -= piece.capacity();
+            pool::give(&mut piece);
+        }
+        if self.is_empty() {
             debug_assert!(self.segments.iter().all(|segment| segment.end == self.written));
             self.segments.clear();
-            self.written = 0;
-            self.released = 0;
-            pool::give(&mut self.bytes);
-        } else if self.written >= COMPACT_BYTES && self.written >= self.bytes.len() / 2 {
-            self.bytes.drain(..self.written);
-            self.released -= self.written;
-            self.segments.iter_mut().for_each(|segment| segment.end -= self.written);
-            self.written = 0;
+            (self.front_at, self.tail_at, self.released) = (self.written, self.written, self.written);
+            pool::give(&mut self.tail);
         }
     }
 }
@@ -111,7 +285,7 @@ mod tests {
     use super::*;
 
     fn reply(outbox: &mut Outbox, text: &str, gate: u64, durable: u64) {
-        outbox.bytes().extend_from_slice(text.as_bytes());
+        outbox.tail().extend_from_slice(text.as_bytes());
         outbox.seal(Lsn(gate), Lsn(durable));
     }
 
@@ -140,7 +314,7 @@ mod tests {
         let mut outbox = Outbox::default();
         reply(&mut outbox, "a", 3, 0);
         reply(&mut outbox, "b", 4, 0);
-        outbox.begin_round();
+        outbox.begin_round(usize::MAX);
         reply(&mut outbox, "c", 9, 0);
         assert_eq!(outbox.release(Lsn(3)), Some(Lsn(4)), "one round is one segment");
         assert_eq!(outbox.release(Lsn(4)), Some(Lsn(9)));
@@ -150,16 +324,82 @@ mod tests {
         assert_eq!(sendable(&outbox), "bc");
     }
 
+    /// Sends all that may be sent; its length.
+    fn send(outbox: &mut Outbox) -> usize {
+        let mut sum = 0;
+        while !outbox.sendable().is_empty() {
+            let bytes = outbox.sendable().len().min(100_000);
+            outbox.sent(bytes);
+            sum += bytes;
+        }
+        sum
+    }
+
     #[test]
-    fn large_output_is_cut_off_the_front() {
+    fn long_output_is_kept_and_let_go_in_pieces() {
         let mut outbox = Outbox::default();
-        reply(&mut outbox, &"x".repeat(2 * COMPACT_BYTES), 0, 0);
+        for _ in 0..10 {
+            reply(&mut outbox, &"x".repeat(100_000), 0, 0);
+        }
         reply(&mut outbox, "held", 1, 0);
-        outbox.sent(COMPACT_BYTES + 100);
-        assert_eq!(outbox.bytes.len(), COMPACT_BYTES - 100 + 4);
-        outbox.sent(COMPACT_BYTES - 100);
-        assert_eq!(sendable(&outbox), "");
+        assert_eq!((outbox.len(), outbox.usage().pieces), (1_000_004, 3));
+        assert_eq!(send(&mut outbox), 1_000_000);
+        assert_eq!((outbox.usage().pieces, outbox.usage().pieces_capacity), (0, 0), "sent pieces are gone");
         assert_eq!(outbox.release(Lsn(1)), None);
         assert_eq!(sendable(&outbox), "held");
+        outbox.sent(4);
+        assert!(outbox.is_empty() && outbox.usage().tail_capacity == 0);
+    }
+
+    #[test]
+    fn a_reply_is_taken_back_over_pieces() {
+        let mut outbox = Outbox::default();
+        reply(&mut outbox, "kept", 0, 0);
+        let mark = outbox.end();
+        for _ in 0..10 {
+            outbox.tail().extend_from_slice(&[b'x'; 100_000]);
+        }
+        outbox.large_tail(500_000).expect("no limit").extend_from_slice(&[b'y'; 500_000]);
+        outbox.rewind(mark);
+        reply(&mut outbox, " too", 0, 0);
+        assert_eq!(sendable(&outbox), "kept too");
+        assert_eq!(outbox.usage().pieces_capacity, 0);
+    }
+
+    #[test]
+    fn beyond_the_limit_all_is_dropped_and_no_more_is_kept() {
+        let mut outbox = Outbox::default();
+        outbox.begin_round(1_000_000);
+        reply(&mut outbox, "held", 1, 0);
+        assert!(outbox.large_tail(2_000_000).is_none());
+        assert!(outbox.has_overflowed() && outbox.is_empty() && outbox.usage().pieces_capacity == 0);
+        let mut outbox = Outbox::default();
+        outbox.begin_round(1_000_000);
+        for _ in 0..100 {
+            outbox.tail().extend_from_slice(&[b'x'; 100_000]);
+        }
+        outbox.rewind(0);
+        outbox.seal(Lsn(0), Lsn(0));
+        assert!(outbox.has_overflowed() && outbox.sendable().is_empty());
+        let usage = outbox.usage();
+        assert!(usage.pieces == 0 && usage.tail_capacity < 1_000_000, "{}", usage.tail_capacity);
+    }
+
+    #[test]
+    fn an_unwanted_reply_takes_no_memory_and_no_part_of_the_limit() {
+        let mut outbox = Outbox::default();
+        outbox.begin_round(1_000_000);
+        reply(&mut outbox, "wanted", 0, 0);
+        let mark = outbox.end();
+        outbox.begin_unwanted();
+        for _ in 0..100 {
+            outbox.tail().extend_from_slice(&[b'x'; 100_000]);
+        }
+        assert!(outbox.large_tail(2_000_000).is_none());
+        outbox.rewind(mark);
+        outbox.end_unwanted();
+        assert!(!outbox.has_overflowed());
+        assert_eq!(sendable(&outbox), "wanted");
+        assert!(outbox.usage().tail_capacity < 1_000_000);
     }
 }

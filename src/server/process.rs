@@ -1,6 +1,7 @@
 //! What the operating system knows of this process, from /proc. `None` where there is none.
 
 use engramdb_engine::env::{Access, Env};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::Path;
 
 /// Linux has four sizes of pages among its platforms; those that we run on have this one.
@@ -26,6 +27,29 @@ pub fn total_memory_bytes(env: &Env) -> Option<u64> {
     let text = read(env, "/proc/meminfo")?;
     let kib: u64 = text.lines().next()?.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
+}
+
+/// File descriptors that are not for clients, as in Redis: the log's segments, snapshots, listeners, the standard streams.
+const RESERVED_DESCRIPTORS: u64 = 29;
+/// Those of a worker: its runtime's poll and wake-up.
+const WORKER_DESCRIPTORS: u64 = 3;
+
+/// Raises the process's limit of file descriptors to what `clients` connections need, or as far as it goes. Returns how
+/// many of them can have one.
+pub fn allow_clients(clients: usize, threads: usize) -> usize {
+    let reserved = RESERVED_DESCRIPTORS + WORKER_DESCRIPTORS * threads as u64;
+    let wanted = reserved.saturating_add(clients as u64);
+    let limit = getrlimit(Resource::Nofile);
+    // No limit is a limit that is not reached.
+    let mut current = limit.current.unwrap_or(u64::MAX);
+    if current < wanted {
+        let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+        match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum }) {
+            Ok(()) => current = raised,
+            Err(error) => tracing::warn!("cannot raise the limit of open files to {raised}: {error}"),
+        }
+    }
+    usize::try_from(current.saturating_sub(reserved)).unwrap_or(usize::MAX).min(clients)
 }
 
 #[derive(Default)]

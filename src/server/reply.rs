@@ -1,22 +1,31 @@
 //! The engine's `Reply` over a connection's output.
 
+use crate::outbox::{LARGE_BYTES, Outbox};
 use crate::session::Session;
 use engramdb_engine::command::{CommandError, Reply};
 use engramdb_resp::{Encoder, Protocol};
 
 pub struct Replies<'o> {
-    output: &'o mut Vec<u8>,
+    outbox: &'o mut Outbox,
     protocol: Protocol,
     /// See `Session::prefers_flat`.
     prefers_flat: bool,
-    /// The first error reply written, for the error statistics.
+    /// Where the reply begins.
+    start: usize,
+    /// Error replies written.
     pub errors: u64,
+    /// The code of the first of them, for the error statistics. Errors inside EXEC's array count as one, under its name.
+    pub error_code: String,
 }
 
+/// What a header, the length and the line ends of a bulk take at most.
+const FRAME_BYTES: usize = 40;
+
 impl<'o> Replies<'o> {
-    pub fn new(output: &'o mut Vec<u8>, session: &Session) -> Replies<'o> {
+    pub fn new(outbox: &'o mut Outbox, session: &Session) -> Replies<'o> {
         let Session { protocol, prefers_flat, .. } = *session;
-        Replies { output, protocol, prefers_flat, errors: 0 }
+        let start = outbox.end();
+        Replies { outbox, protocol, prefers_flat, start, errors: 0, error_code: String::new() }
     }
 
     /// From now on replies are written in this protocol.
@@ -24,9 +33,27 @@ impl<'o> Replies<'o> {
         self.protocol = protocol;
     }
 
+    /// Whether anything was written.
+    pub fn is_written(&self) -> bool {
+        self.outbox.end() > self.start
+    }
+
+    /// Whether the reply is dropped because too much is unread: the connection will be closed, and the rest of the reply
+    /// need not be made.
+    pub fn is_dropped(&self) -> bool {
+        self.outbox.has_overflowed()
+    }
+
     #[inline]
     fn encoder(&mut self) -> Encoder<'_> {
-        Encoder::new(self.output, self.protocol)
+        Encoder::new(self.outbox.tail(), self.protocol)
+    }
+
+    /// For what is long: an encoder over a buffer that takes it whole, or none if it is not kept.
+    #[cold]
+    fn large_encoder(&mut self, bytes: usize) -> Option<Encoder<'_>> {
+        let protocol = self.protocol;
+        self.outbox.large_tail(bytes + FRAME_BYTES).map(|tail| Encoder::new(tail, protocol))
     }
 }
 
@@ -44,6 +71,11 @@ impl Reply for Replies<'_> {
     }
 
     fn error(&mut self, error: &CommandError) {
+        if self.errors == 0 {
+            let code =
+                if self.is_written() { "EXEC" } else { error.text().split(' ').next().unwrap_or("ERR") };
+            self.error_code = code.to_owned();
+        }
         self.errors += 1;
         self.encoder().error(error.text());
     }
@@ -52,8 +84,14 @@ impl Reply for Replies<'_> {
         self.encoder().integer(value);
     }
 
+    #[inline]
     fn bulk(&mut self, bytes: &[u8]) {
-        self.encoder().bulk(bytes);
+        if bytes.len() <= LARGE_BYTES {
+            return self.encoder().bulk(bytes);
+        }
+        if let Some(mut encoder) = self.large_encoder(bytes.len()) {
+            encoder.bulk(bytes);
+        }
     }
 
     fn null(&mut self) {
@@ -90,15 +128,20 @@ impl Reply for Replies<'_> {
 
     fn verbatim(&mut self, format: &str, text: &[u8]) {
         let format = format.as_bytes().try_into().expect("a format has three letters");
-        self.encoder().verbatim(format, text);
+        if text.len() <= LARGE_BYTES {
+            return self.encoder().verbatim(format, text);
+        }
+        if let Some(mut encoder) = self.large_encoder(text.len()) {
+            encoder.verbatim(format, text);
+        }
     }
 
     fn mark(&self) -> usize {
-        self.output.len()
+        self.outbox.end()
     }
 
     fn rewind(&mut self, mark: usize) {
-        self.output.truncate(mark);
+        self.outbox.rewind(mark);
     }
 
     fn ok(&mut self) {

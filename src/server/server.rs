@@ -9,6 +9,7 @@ use crate::clients::Clients;
 use crate::commands;
 use crate::config::Config;
 use crate::gate::{Gate, Gates};
+use crate::process;
 use crate::shared::{Limits, Shared, Stop, Stopping};
 use crate::snapshotter::Snapshotter;
 use crate::standby::Standby;
@@ -55,6 +56,11 @@ pub enum ServerError {
     Listen { address: String, cause: std::io::Error },
     #[error("rename-command {from} {to}: {cause}")]
     Rename { from: String, to: String, cause: &'static str },
+    #[error(
+        "the limit of open files leaves none for clients, beside those of the log and of snapshots: raise it \
+         (ulimit -n) to {wanted}, say"
+    )]
+    Descriptors { wanted: usize },
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
     #[error(transparent)]
@@ -76,7 +82,7 @@ pub struct Server {
 impl Server {
     /// Listens and starts all threads. `module_commands` are the modules' tables.
     pub fn start(
-        config: Config,
+        mut config: Config,
         engine: Arc<Engine>,
         module_commands: &[&'static [Command]],
         hooks: Hooks,
@@ -87,6 +93,7 @@ impl Server {
             0 => default_threads(),
             threads => threads,
         };
+        fit_clients(&mut config, threads)?;
         let shared = Arc::new(share(config, engine, module_commands, &hooks, threads, addresses)?);
         let gates: Vec<Arc<Gate>> = (0..threads).map(|_| Arc::new(Gate::new())).collect();
         shared
@@ -225,6 +232,9 @@ fn listen(config: &Config) -> Result<Vec<std::net::TcpListener>, ServerError> {
             let address = found.next().ok_or(std::io::ErrorKind::NotFound)?;
             let listener = std::net::TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
+            // The standard library has a backlog of its own; asked again, a listening socket takes another.
+            let backlog = config.backlog.min(i32::MAX as u32) as i32;
+            socket2::SockRef::from(&listener).listen(backlog)?;
             Ok(listener)
         });
         match bound {
@@ -236,6 +246,23 @@ fn listen(config: &Config) -> Result<Vec<std::net::TcpListener>, ServerError> {
         }
     }
     Ok(listeners)
+}
+
+/// Lowers `maxclients` to what the limit of open files allows.
+fn fit_clients(config: &mut Config, threads: usize) -> Result<(), ServerError> {
+    let wanted = config.clients_max;
+    let allowed = process::allow_clients(wanted, threads);
+    if allowed == 0 && wanted > 0 {
+        return Err(ServerError::Descriptors { wanted: wanted.saturating_add(64) });
+    }
+    if allowed < wanted {
+        tracing::warn!(
+            "maxclients is {allowed} instead of {wanted}: the limit of open files allows no more, beside those of the \
+             log and of snapshots; raise it with 'ulimit -n'"
+        );
+        config.clients_max = allowed;
+    }
+    Ok(())
 }
 
 /// All cores but one, which is left to the log thread, to indexes and searches, and on a small machine to the clients:

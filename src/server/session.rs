@@ -16,6 +16,8 @@ pub struct Session {
     pub watch: Option<Arc<Watch>>,
     /// What EXEC has to wait for because of what WATCH saw.
     pub watch_gate: Lsn,
+    /// Memory of the watched keys.
+    pub watch_bytes: usize,
     pub reply_mode: ReplyMode,
     /// The client's library reads replies of modules in RESP2's shapes only, whatever protocol it speaks.
     pub prefers_flat: bool,
@@ -38,24 +40,44 @@ pub struct Multi {
     pub queue: Vec<Queued>,
     /// A command could not be queued: EXEC will refuse.
     pub is_broken: bool,
+    /// What the batch needs in the log at most.
     pub bytes: usize,
+    /// What the queued commands take in memory, but for the queue's own buffer.
+    pub heap_bytes: usize,
 }
 
-/// One queued command with its words.
+impl Multi {
+    pub fn memory_bytes(&self) -> usize {
+        self.heap_bytes + self.queue.capacity() * size_of::<Queued>()
+    }
+}
+
+/// One queued command with its words: one buffer for all of them, since a queue may hold millions of small ones.
 pub struct Queued {
     pub command: &'static Command,
     /// `Known::id`.
     pub id: usize,
-    pub words: Vec<Box<[u8]>>,
+    text: Box<[u8]>,
+    /// Where each word ends in the text.
+    ends: Box<[usize]>,
 }
 
 impl Queued {
     pub fn new(command: &'static Command, id: usize, args: Args<'_>) -> Queued {
-        Queued { command, id, words: args.iter().map(|word| (*word).into()).collect() }
+        let end = |end: &mut usize, word: &&[u8]| {
+            *end += word.len();
+            Some(*end)
+        };
+        Queued { command, id, text: args.concat().into(), ends: args.iter().scan(0, end).collect() }
     }
 
     pub fn words(&self) -> Vec<&[u8]> {
-        self.words.iter().map(|word| &**word).collect()
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.text[start..*end]).collect()
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        self.text.len() + size_of_val(&*self.ends)
     }
 }
 
@@ -69,6 +91,7 @@ impl Session {
             multi: None,
             watch: None,
             watch_gate: Lsn(0),
+            watch_bytes: 0,
             reply_mode: ReplyMode::On,
             prefers_flat: false,
         }
@@ -77,6 +100,12 @@ impl Session {
     pub fn unwatch(&mut self) {
         self.watch = None;
         self.watch_gate = Lsn(0);
+        self.watch_bytes = 0;
+    }
+
+    /// What the transaction holds that is being collected.
+    pub fn transaction_bytes(&self) -> usize {
+        self.multi.as_ref().map_or(0, Multi::memory_bytes) + self.watch_bytes
     }
 
     /// Whether this command's reply is to be sent; steps SKIP on.

@@ -1,6 +1,6 @@
 //! What all threads of the server share.
 
-use crate::clients::Clients;
+use crate::clients::{Client, Clients};
 use crate::commands::Runner;
 use crate::config::Config;
 use crate::snapshotter::Snapshotter;
@@ -10,7 +10,7 @@ use engramdb_engine::command::CommandTable;
 use parking_lot::{Mutex, RwLock};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -58,16 +58,26 @@ pub struct Limits {
     pub slow_us: AtomicI64,
     pub input_bytes_max: AtomicUsize,
     pub output_bytes_max: AtomicUsize,
+    pub soft_output_bytes_max: AtomicUsize,
+    /// Memory of all connections; `usize::MAX` without a limit.
+    pub client_bytes_max: AtomicUsize,
     pub bulk_bytes_max: AtomicUsize,
     pub has_password: AtomicBool,
+    pub idle_timeout_s: AtomicU64,
 }
 
 impl Limits {
     pub fn follow(&self, config: &Config) {
         self.slow_us.store(config.slow_log_us, Ordering::Relaxed);
         self.input_bytes_max.store(config.input_bytes_max, Ordering::Relaxed);
-        self.output_bytes_max.store(config.output_bytes_max, Ordering::Relaxed);
+        let client_bytes_max = config.client_bytes_max();
+        self.client_bytes_max.store(client_bytes_max, Ordering::Relaxed);
+        // A reply larger than what all connections may take would evict its connection in any case: it is not made.
+        let output = config.output_limits.normal;
+        self.output_bytes_max.store(output.hard_bytes().min(client_bytes_max), Ordering::Relaxed);
+        self.soft_output_bytes_max.store(output.soft_bytes(), Ordering::Relaxed);
         self.bulk_bytes_max.store(config.bulk_bytes_max, Ordering::Relaxed);
+        self.idle_timeout_s.store(config.idle_timeout_s, Ordering::Relaxed);
         self.has_password.store(!config.password.is_empty(), Ordering::Relaxed);
     }
 }
@@ -81,6 +91,28 @@ impl Shared {
     /// When a snapshot was published last, in milliseconds since the Unix epoch. Begins with the start, as in Redis.
     pub fn last_save_ms(&self) -> u64 {
         self.snapshotter.last_save_ms().max(self.started_ms)
+    }
+
+    /// Memory of all connections.
+    pub fn client_bytes(&self) -> usize {
+        self.workers.iter().map(|worker| worker.client_bytes.get() as usize).sum()
+    }
+
+    /// Closes connections until the others take no more than `maxmemory-clients`.
+    #[inline]
+    pub fn evict_clients(&self) {
+        let bytes_max = self.limits.client_bytes_max.load(Ordering::Relaxed);
+        if bytes_max != usize::MAX && self.client_bytes() > bytes_max {
+            let evicted = self.clients.evict(bytes_max);
+            self.stats.evicted_clients.fetch_add(evicted as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether nothing came from the client, nor went to it, for longer than `timeout`.
+    pub fn is_idle_too_long(&self, client: &Client) -> bool {
+        let timeout = self.limits.idle_timeout_s.load(Ordering::Relaxed).saturating_mul(1000);
+        let active_at_ms = client.active_at_ms.load(Ordering::Relaxed);
+        timeout > 0 && (self.now().as_millis() as u64).saturating_sub(active_at_ms) > timeout
     }
 
     pub fn is_stopping(&self) -> bool {

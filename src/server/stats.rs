@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A number that one thread writes and others may read.
 #[derive(Default)]
@@ -13,6 +13,11 @@ impl Counter {
     #[inline]
     pub fn add(&self, value: u64) {
         self.0.store(self.0.load(Ordering::Relaxed) + value, Ordering::Relaxed);
+    }
+
+    /// Puts `after` into a sum in the place of `before`.
+    pub fn replace(&self, before: u64, after: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) - before + after, Ordering::Relaxed);
     }
 
     pub fn get(&self) -> u64 {
@@ -39,6 +44,10 @@ pub struct WorkerStats {
     pub output_bytes: Counter,
     pub reads: Counter,
     pub writes: Counter,
+    /// Memory of the worker's connections.
+    pub client_bytes: Counter,
+    /// Evicted connections that have not ended: their memory is still to be given back.
+    pub leaving: AtomicUsize,
 }
 
 impl WorkerStats {
@@ -50,6 +59,8 @@ impl WorkerStats {
             output_bytes: Counter::default(),
             reads: Counter::default(),
             writes: Counter::default(),
+            client_bytes: Counter::default(),
+            leaving: AtomicUsize::new(0),
         }
     }
 }
@@ -76,6 +87,9 @@ pub struct Slow {
 pub struct Stats {
     pub connections: AtomicU64,
     pub rejected_connections: AtomicU64,
+    pub evicted_clients: AtomicU64,
+    pub query_limit_disconnections: AtomicU64,
+    pub output_limit_disconnections: AtomicU64,
     pub expired_keys: AtomicU64,
     pub errors: Mutex<BTreeMap<String, u64>>,
     pub slow: Mutex<VecDeque<Slow>>,

@@ -24,32 +24,43 @@ pub struct Served {
     log: Arc<dyn ShardLog>,
     /// Whether nothing becomes durable before [`Served::sync`].
     is_stalled: bool,
+    configure: fn(&mut Config),
     /// Gone only during a restart.
     server: Option<Server>,
 }
 
 impl Served {
     pub fn start() -> Served {
-        Served::launch(false)
+        Served::launch(false, |_| ())
+    }
+
+    /// With another configuration than the default.
+    pub fn with(configure: fn(&mut Config)) -> Served {
+        Served::launch(false, configure)
     }
 
     /// Nothing becomes durable before [`Served::sync`].
     pub fn stalled() -> Served {
-        Served::launch(true)
+        Served::launch(true, |_| ())
     }
 
-    fn launch(is_stalled: bool) -> Served {
+    /// The same with another configuration than the default.
+    pub fn stalled_with(configure: fn(&mut Config)) -> Served {
+        Served::launch(true, configure)
+    }
+
+    fn launch(is_stalled: bool, configure: fn(&mut Config)) -> Served {
         let sim = SimEnv::new(1);
         sim.clock.set_wall_ms(START_MS);
         let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([9; 16])));
-        let server = Some(open(&sim, &log, is_stalled));
-        Served { sim, log, is_stalled, server }
+        let server = Some(open(&sim, &log, is_stalled, configure));
+        Served { sim, log, is_stalled, configure, server }
     }
 
     /// Stops in order and comes back from the log. Connections end.
     pub fn restart(&mut self) {
         self.stop();
-        self.server = Some(open(&self.sim, &self.log, self.is_stalled));
+        self.server = Some(open(&self.sim, &self.log, self.is_stalled, self.configure));
     }
 
     fn stop(&mut self) {
@@ -122,8 +133,9 @@ impl Drop for Served {
     }
 }
 
-fn open(sim: &SimEnv, log: &Arc<dyn ShardLog>, is_stalled: bool) -> Server {
-    let config = Config { port: 0, threads: 2, active_expiry: false, ..Config::default() };
+fn open(sim: &SimEnv, log: &Arc<dyn ShardLog>, is_stalled: bool, configure: fn(&mut Config)) -> Server {
+    let mut config = Config { port: 0, threads: 2, active_expiry: false, ..Config::default() };
+    configure(&mut config);
     let search = SearchOptions { directory: None, env: sim.env.clone(), offline: false, threads: 1 };
     let modules = vec![Box::new(SearchModule::new(search)) as _];
     let mut recovering = Recovering::new(sim.env.clone(), config.databases, modules);

@@ -37,10 +37,40 @@ impl Client {
         self.stream.write_all(&encode_command(words)).expect("the server reads");
     }
 
+    /// The same to a server that may close the connection.
+    pub fn try_send(&mut self, words: &[impl AsRef<[u8]>]) {
+        _ = self.stream.write_all(&encode_command(words));
+    }
+
+    /// Sends bytes, a part of a command say.
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server reads");
+    }
+
     /// The next reply, which must come.
     #[track_caller]
     pub fn receive(&mut self) -> Value {
         self.receive_within(PATIENCE).expect("the server answers")
+    }
+
+    /// The server must close the connection, whatever it sends before.
+    #[track_caller]
+    pub fn is_closed_at_last(&mut self) {
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes options");
+        let mut bytes = [0; 64 * 1024];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
+                Err(error) => panic!("the connection stays open: {error}"),
+            }
+        }
+    }
+
+    /// This side's address.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.stream.local_addr().expect("it is connected")
     }
 
     /// No reply must come.

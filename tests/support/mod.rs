@@ -52,9 +52,29 @@ pub struct Server {
 impl Server {
     /// Starts the server and waits until it answers.
     pub fn start(directory: &Path, arguments: &[&str]) -> Server {
+        Server::start_as(program(), directory, arguments)
+    }
+
+    /// The same with a limit of open files.
+    pub fn start_limited(directory: &Path, arguments: &[&str], files_max: u32) -> Server {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {files_max} && exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_engramdb")]);
+        Server::start_as(shell, directory, arguments)
+    }
+
+    /// The same as a member of a control group, whose list of processes this is.
+    pub fn start_in_group(directory: &Path, arguments: &[&str], processes: &Path) -> Server {
+        let mut shell = Command::new("sh");
+        let script = format!("echo $$ > {} && exec \"$0\" \"$@\"", processes.display());
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_engramdb")]);
+        Server::start_as(shell, directory, arguments)
+    }
+
+    fn start_as(mut command: Command, directory: &Path, arguments: &[&str]) -> Server {
         let port = free_port();
         let log = std::fs::File::create(directory.join("server.log")).expect("the directory is writable");
-        let child = program()
+        let child = command
             .args(["serve", "--port", &port.to_string(), "--dir"])
             .arg(directory)
             .args(arguments)

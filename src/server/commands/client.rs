@@ -7,7 +7,7 @@ use crate::shared::Shared;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag, session};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 pub const COMMANDS: &[Command] = &[container("CLIENT", CLIENT).group("connection").docs(
     "2.4.0",
@@ -244,14 +244,18 @@ fn describe(shared: &Shared, client: &Client) -> String {
         flags.push('N');
     }
     let names = client.names.lock();
-    let input_bytes = client.input_bytes.load(Ordering::Relaxed);
-    let output_bytes = client.output_bytes.load(Ordering::Relaxed);
+    let load = |place: &AtomicUsize| place.load(Ordering::Relaxed);
+    let usage = &client.usage;
+    let query_bytes = load(&usage.query_bytes);
+    let query_free = load(&usage.query_capacity).saturating_sub(query_bytes);
+    let (tail_bytes, pieces) = (load(&usage.tail_bytes), load(&usage.pieces));
+    let events = if tail_bytes + pieces > 0 { "rw" } else { "r" };
     let mut line = String::new();
     write!(
         line,
         "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 \
-         multi={multi} watch={} qbuf={input_bytes} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 \
-         omem={output_bytes} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+         multi={multi} watch={} qbuf={query_bytes} qbuf-free={query_free} argv-mem={} multi-mem={} rbs={} rbp={} \
+         obl={tail_bytes} oll={pieces} omem={} tot-mem={} events={events} cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
         client.id,
         client.address,
         client.local_address,
@@ -260,7 +264,12 @@ fn describe(shared: &Shared, client: &Client) -> String {
         idle_ms / 1000,
         client.database.load(Ordering::Relaxed),
         u8::from(client.watches.load(Ordering::Relaxed)),
-        input_bytes + output_bytes,
+        load(&usage.arguments_bytes),
+        load(&usage.transaction_bytes),
+        load(&usage.tail_capacity),
+        load(&usage.tail_capacity),
+        load(&usage.pieces_capacity),
+        load(&usage.total_bytes),
         if client.is_resp3.load(Ordering::Relaxed) { 3 } else { 2 },
         names.library,
         names.library_version,
@@ -313,24 +322,21 @@ fn set_info(call: &mut Call<'_, '_, '_>) -> Outcome {
             text(&attribute)
         )));
     }
-    let mut names = call.session.client.names.lock();
-    match attribute.as_slice() {
-        b"lib-name" => {
-            names.library = text(value);
-            // valkey-glide, in whichever language: GlidePy, GlideJava, ...
-            call.session.prefers_flat =
-                value.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"glide"));
-        }
-        _ => names.library_version = text(value),
+    let is_name = attribute == b"lib-name";
+    call.session.client.rename(|names| {
+        *if is_name { &mut names.library } else { &mut names.library_version } = text(value);
+    });
+    if is_name {
+        // valkey-glide, in whichever language: GlidePy, GlideJava, ...
+        call.session.prefers_flat = value.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"glide"));
     }
-    drop(names);
     call.reply.ok();
     Ok(())
 }
 
 fn set_name(call: &mut Call<'_, '_, '_>) -> Outcome {
     let name = client_name(call.args[2])?;
-    call.session.client.names.lock().name = name;
+    call.session.client.rename(|names| names.name = name);
     call.reply.ok();
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::{Call, SessionFunction, text};
 use crate::config::{self, CONSTANTS, Change, Config, PARAMETERS};
+use crate::process;
 use crate::stats::Counter;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag, session};
 use engramdb_engine::commands::glob_matches;
@@ -82,6 +83,9 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
     let mut config = call.shared.config.read().clone();
     let args = call.args;
     let of_modules = call.look(|view| change(&mut config, view.modules(), args))?;
+    if config.clients_max > call.shared.config.read().clients_max {
+        allow_clients(config.clients_max, call.shared.workers.len())?;
+    }
     call.shared.limits.follow(&config);
     *call.shared.config.write() = config;
     call.look(|view| {
@@ -89,8 +93,23 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
             view.modules().iter().for_each(|module| _ = module.set_setting(name, value, false));
         }
     });
+    call.shared.evict_clients();
     call.reply.ok();
     Ok(())
+}
+
+/// Sees to it that so many clients can have file descriptors.
+fn allow_clients(clients: usize, threads: usize) -> Outcome {
+    let allowed = process::allow_clients(clients, threads);
+    if allowed < clients {
+        let cause = "The operating system is not able to handle the specified number of clients, try with";
+        return Err(failed("maxclients", &format!("{cause} {allowed}")));
+    }
+    Ok(())
+}
+
+fn failed(name: &str, cause: &str) -> CommandError {
+    CommandError::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {cause}"))
 }
 
 /// Changes the configuration; returns names and values of what modules are to change, which were tried.
@@ -99,9 +118,6 @@ fn change(
     modules: &Modules,
     args: Args<'_>,
 ) -> Result<Vec<(String, String)>, CommandError> {
-    let failed = |name: &str, cause: &str| {
-        CommandError::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {cause}"))
-    };
     let mut seen: Vec<&str> = Vec::new();
     let mut of_modules: Vec<(String, String)> = Vec::new();
     for pair in args.from(2).chunks(2) {
@@ -150,7 +166,14 @@ fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {
         }
     }
     stats.connections.store(0, Ordering::Relaxed);
-    stats.rejected_connections.store(0, Ordering::Relaxed);
+    for counter in [
+        &stats.rejected_connections,
+        &stats.evicted_clients,
+        &stats.query_limit_disconnections,
+        &stats.output_limit_disconnections,
+    ] {
+        counter.store(0, Ordering::Relaxed);
+    }
     stats.errors.lock().clear();
     call.reply.ok();
     Ok(())

@@ -93,7 +93,7 @@ fn hello(call: &mut Call<'_, '_, '_>) -> Outcome {
         ));
     }
     if let Some(name) = name {
-        call.session.client.names.lock().name = name;
+        call.session.client.rename(|names| names.name = name);
     }
     set_protocol(call, protocol);
     describe(call);
@@ -207,7 +207,7 @@ fn quit(call: &mut Call<'_, '_, '_>) -> Outcome {
 fn reset(call: &mut Call<'_, '_, '_>) -> Outcome {
     let authenticated = !call.shared.limits.has_password.load(Ordering::Relaxed);
     let client = call.session.client.clone();
-    client.names.lock().name.clear();
+    client.rename(|names| names.name.clear());
     client.database.store(0, Ordering::Relaxed);
     client.multi.store(0, Ordering::Relaxed);
     client.watches.store(false, Ordering::Relaxed);

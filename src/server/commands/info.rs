@@ -3,6 +3,7 @@
 
 use super::{Call, SessionFunction, text};
 use crate::VERSION;
+use crate::clients::SharedUsage;
 use crate::process;
 use crate::shared::Shared;
 use crate::stats::{Counter, WorkerStats};
@@ -149,13 +150,19 @@ fn clients(report: &mut Report<'_>) {
     let shared = report.shared;
     let clients = shared.clients.all();
     let watching = clients.iter().filter(|client| client.watches.load(Ordering::Relaxed)).count();
-    let outputs = clients.iter().map(|client| client.output_bytes.load(Ordering::Relaxed));
+    let most = |bytes: fn(&SharedUsage) -> usize| {
+        clients.iter().map(|client| bytes(&client.usage)).max().unwrap_or(0)
+    };
+    let input = most(|usage| usage.query_capacity.load(Ordering::Relaxed));
+    let output = most(|usage| {
+        usage.tail_capacity.load(Ordering::Relaxed) + usage.pieces_capacity.load(Ordering::Relaxed)
+    });
     report.fields(&[
         ("connected_clients", &clients.len()),
         ("cluster_connections", &0),
         ("maxclients", &shared.config.read().clients_max),
-        ("client_recent_max_input_buffer", &0),
-        ("client_recent_max_output_buffer", &outputs.max().unwrap_or(0)),
+        ("client_recent_max_input_buffer", &input),
+        ("client_recent_max_output_buffer", &output),
         ("blocked_clients", &0),
         ("tracking_clients", &0),
         ("pubsub_clients", &0),
@@ -178,6 +185,8 @@ fn memory(report: &mut Report<'_>) {
     report.bytes("maxmemory", limit);
     report.field("maxmemory_policy", "noeviction");
     report.field("mem_fragmentation_ratio", format_args!("{:.2}", resident as f64 / used.max(1) as f64));
+    report.field("mem_clients_normal", shared.client_bytes());
+    report.field("mem_clients_slaves", 0);
     report.field("mem_allocator", "mimalloc");
     report.field("lazyfree_pending_objects", 0);
 }
@@ -219,12 +228,21 @@ fn stats(report: &mut Report<'_>) {
         ("rejected_connections", &stats.rejected_connections.load(Ordering::Relaxed)),
         ("expired_keys", &stats.expired_keys.load(Ordering::Relaxed)),
         ("evicted_keys", &0),
+        ("evicted_clients", &stats.evicted_clients.load(Ordering::Relaxed)),
         ("pubsub_channels", &0),
         ("pubsub_patterns", &0),
         ("sync_full", &0),
         ("sync_partial_ok", &0),
         ("sync_partial_err", &0),
         ("total_error_replies", &stats.errors.lock().values().sum::<u64>()),
+        (
+            "client_query_buffer_limit_disconnections",
+            &stats.query_limit_disconnections.load(Ordering::Relaxed),
+        ),
+        (
+            "client_output_buffer_limit_disconnections",
+            &stats.output_limit_disconnections.load(Ordering::Relaxed),
+        ),
         ("total_reads_processed", &sum(shared, |worker| &worker.reads)),
         ("total_writes_processed", &sum(shared, |worker| &worker.writes)),
     ]);

@@ -64,6 +64,9 @@ fn discard(call: &mut Call<'_, '_, '_>) -> Outcome {
     Ok(())
 }
 
+/// What a watched key takes beside its two copies: in the connection's list, and in the keyspace's table of watchers.
+const WATCHED_KEY_BYTES: usize = 128;
+
 fn watch(call: &mut Call<'_, '_, '_>) -> Outcome {
     if call.session.multi.is_some() {
         return Err(CommandError::of("ERR WATCH inside MULTI is not allowed"));
@@ -71,6 +74,8 @@ fn watch(call: &mut Call<'_, '_, '_>) -> Outcome {
     let watch = call.session.watch.get_or_insert_with(Watch::new).clone();
     let gate = call.shared.engine.watch(&watch, call.session.database, call.args.from(1));
     call.session.watch_gate = call.session.watch_gate.max(gate);
+    let keys = call.args.from(1).iter();
+    call.session.watch_bytes += keys.map(|key| 2 * key.len() + WATCHED_KEY_BYTES).sum::<usize>();
     call.session.client.watches.store(true, Ordering::Relaxed);
     call.reply.ok();
     Ok(())

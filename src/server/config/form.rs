@@ -1,5 +1,6 @@
 //! The forms that values have as text. Error texts are Redis's: CONFIG SET replies with them.
 
+use crate::client_limits::{ClientMemory, OutputLimits};
 use std::path::{Path, PathBuf};
 
 /// What is known of a parameter's values without looking at one.
@@ -99,7 +100,7 @@ impl<T: Copy + TryFrom<i64> + TryInto<i64>> Form<T> for Bytes {
 }
 
 /// As Redis reads sizes; `None` for anything else.
-fn memory(text: &str) -> Option<i64> {
+pub fn memory(text: &str) -> Option<i64> {
     let lower = text.to_ascii_lowercase();
     let digits = lower.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(lower.len());
     let unit: i64 = match &lower[digits..] {
@@ -233,8 +234,7 @@ impl Form<Vec<String>> for Addresses {
     }
 }
 
-/// `client-output-buffer-limit`: classes of clients, each with a hard limit, a soft limit and its seconds. There are
-/// only clients of the class `normal` here, and only the hard limit ends one. 0 is no limit.
+/// `client-output-buffer-limit`: classes of clients, each with a hard limit, a soft limit and its seconds.
 pub struct OutputLimit;
 
 impl Shape for OutputLimit {
@@ -247,39 +247,33 @@ impl Shape for OutputLimit {
     }
 }
 
-impl Form<usize> for OutputLimit {
-    fn show(&self, value: &usize) -> String {
-        let hard = if *value == usize::MAX { 0 } else { *value };
-        format!("normal {hard} 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60")
+impl Form<OutputLimits> for OutputLimit {
+    fn show(&self, value: &OutputLimits) -> String {
+        value.show()
     }
 
-    fn read(&self, text: &str, before: &usize) -> Result<usize, String> {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        if words.is_empty() || !words.len().is_multiple_of(4) {
-            return Err("Wrong number of arguments in buffer limit configuration.".to_owned());
-        }
-        let mut limit = *before;
-        for class in words.chunks(4) {
-            let name = class[0].to_ascii_lowercase();
-            if !["normal", "slave", "replica", "pubsub"].contains(&name.as_str()) {
-                return Err("Invalid client class specified in buffer limit configuration.".to_owned());
-            }
-            let limits = (memory(class[1]), memory(class[2]), class[3].parse::<u32>().ok());
-            let (Some(hard), Some(soft), Some(seconds)) = limits else {
-                return Err(
-                    "Error in hard, soft or soft_seconds setting in buffer limit configuration.".to_owned()
-                );
-            };
-            if name != "normal" {
-                continue;
-            }
-            if soft != 0 || seconds != 0 {
-                return Err(
-                    "there is no soft limit of normal clients: give 0 for it and for its seconds".to_owned()
-                );
-            }
-            limit = if hard == 0 { usize::MAX } else { usize::try_from(hard).unwrap_or(usize::MAX) };
-        }
-        Ok(limit)
+    fn read(&self, text: &str, before: &OutputLimits) -> Result<OutputLimits, String> {
+        let mut limits = *before;
+        limits.set(text)?;
+        Ok(limits)
+    }
+}
+
+/// Bytes, or a percentage of `maxmemory`.
+pub struct Share;
+
+impl Shape for Share {
+    fn placeholder(&self) -> &'static str {
+        "BYTES|PERCENT%"
+    }
+}
+
+impl Form<ClientMemory> for Share {
+    fn show(&self, value: &ClientMemory) -> String {
+        value.show()
+    }
+
+    fn read(&self, text: &str, _: &ClientMemory) -> Result<ClientMemory, String> {
+        ClientMemory::read(text)
     }
 }

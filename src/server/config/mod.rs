@@ -22,9 +22,11 @@ mod load;
 mod table;
 
 pub use foreign::{CONSTANTS, FOREIGN, Foreign, Rule, foreign};
+pub(crate) use form::memory;
 pub use load::{ConfigErrors, Loader, ModuleSettings, Notes, Place, Problem};
 pub use table::{Change, PARAMETERS, Parameter, parameter};
 
+use crate::client_limits::{ClientMemory, OutputLimits};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -50,7 +52,8 @@ pub struct Config {
     pub slow_log_us: i64,
     pub slow_log_entries_max: usize,
     pub input_bytes_max: usize,
-    pub output_bytes_max: usize,
+    pub output_limits: OutputLimits,
+    pub client_memory: ClientMemory,
     pub bulk_bytes_max: usize,
     /// Bound of batches that are applied and not yet durable, in bytes.
     pub log_buffer_bytes: u64,
@@ -86,7 +89,8 @@ impl Default for Config {
             slow_log_us: 10_000,
             slow_log_entries_max: 128,
             input_bytes_max: 1 << 30,
-            output_bytes_max: 1 << 30,
+            output_limits: OutputLimits::default(),
+            client_memory: ClientMemory::Bytes(0),
             bulk_bytes_max: 512 << 20,
             log_buffer_bytes: 64 << 20,
             search_threads: 0,
@@ -103,6 +107,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What all connections may take in memory, in bytes; `usize::MAX` for no limit.
+    pub fn client_bytes_max(&self) -> usize {
+        self.client_memory.bytes_max(self.memory_bytes_max)
+    }
+
     /// True if all addresses are this machine's own.
     pub fn is_loopback_only(&self) -> bool {
         self.bind.iter().all(|address| {

@@ -2,7 +2,7 @@
 //! line in a file, `--help`, CONFIG GET, SET and REWRITE, and the table in docs/configuration.md.
 
 use super::Config;
-use super::form::{Addresses, Directory, Form, OneOf, OutputLimit, Shape, Text, YesNo, bytes, number};
+use super::form::{Addresses, Directory, Form, OneOf, OutputLimit, Shape, Share, Text, YesNo, bytes, number};
 
 /// When a parameter may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,9 @@ parameters! {
     "slowlog-max-len" | "commandlog-slow-execution-max-len", Live, slow_log_entries_max, number(0, i64::MAX),
         "entries that SLOWLOG keeps";
     "client-query-buffer-limit", Live, input_bytes_max, bytes(MIB, i64::MAX), "bytes of one incomplete request";
-    "client-output-buffer-limit", Live, output_bytes_max, OutputLimit, "bytes of unread replies of one client";
+    "client-output-buffer-limit", Live, output_limits, OutputLimit,
+        "bytes of unread replies of one client; fewer bytes, and seconds for which it may have more";
+    "maxmemory-clients", Live, client_memory, Share, "bytes of all clients, or a share of maxmemory; 0 for no limit";
     "proto-max-bulk-len", Live, bulk_bytes_max, bytes(MIB, i64::MAX), "bytes of one argument";
     "log-buffer", AtStart, log_buffer_bytes, bytes(MIB, i64::MAX), "bytes of writes that are not yet durable";
     "search-threads", AtStart, search_threads, number(0, 128),

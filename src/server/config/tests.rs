@@ -101,7 +101,7 @@ fn what_does_not_hold_is_told_once() {
          search-timeout 700\nappendonly yes\nreplicaof no one",
     )
     .expect("a stock file starts the server");
-    assert_eq!((config.memory_bytes_max, config.output_bytes_max), (100 << 20, 64 << 20));
+    assert_eq!((config.memory_bytes_max, config.output_limits.normal.hard), (100 << 20, 64 << 20));
     assert_eq!(config.module_settings["search-timeout"], "700");
     assert_eq!(config.renamed_commands, [("FLUSHALL".to_owned(), String::new())]);
     let ignored = notes.ignored().expect("some");
