@@ -9,10 +9,13 @@ mod directory;
 mod full_disk;
 #[path = "crash/fuzz_reader.rs"]
 mod fuzz_reader;
+mod harness;
 #[path = "crash/history.rs"]
 mod history;
 #[path = "crash/lives.rs"]
 mod lives;
+#[path = "../src/modules.rs"]
+mod modules;
 #[path = "crash/page_cache.rs"]
 mod page_cache;
 #[path = "crash/power_cut.rs"]
@@ -20,3 +23,5 @@ mod power_cut;
 mod support;
 #[path = "crash/sync_error.rs"]
 mod sync_error;
+#[path = "crash/whole_store.rs"]
+mod whole_store;

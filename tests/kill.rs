@@ -6,6 +6,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
+#[path = "kill/power.rs"]
+mod power;
 mod support;
 
 use engramdb_resp::Value;

@@ -1,7 +1,8 @@
 //! A disk without space: writes are refused before they are applied, nothing acknowledged is lost, and writes go on
 //! when there is space again.
 
-use crate::history::{directory, recover, start, submit};
+use crate::history::{directory, recover, small_segments, start, submit};
+use engramdb_engine::log::local::segment_file;
 use engramdb_engine::log::pipeline::Refusal;
 use engramdb_engine::log::replay::{Checkpoint, Replay};
 use engramdb_sim::env::SimEnv;
@@ -76,4 +77,25 @@ fn a_power_cut_on_a_full_disk_loses_nothing() {
         assert_eq!(batches, written, "seed {seed}");
         assert!(log.segments().len() > 1, "{}", directory().display());
     }
+}
+
+#[test]
+fn a_start_gives_back_what_the_last_one_could_not() {
+    let sim = SimEnv::new(1);
+    let (pipeline, _) = start(&sim);
+    submit(&pipeline, b"sealed");
+    pipeline.rotate().expect("a segment is prepared");
+    drop(pipeline);
+    sim.disk.kill();
+    let first = segment_file(&directory(), 1);
+    let cut = sim.disk.bytes(&first).expect("the first segment").len();
+    let whole = small_segments().segment_bytes as usize;
+    assert!(cut < whole, "the unused part is given back");
+    // A power cut may undo that.
+    let mut bytes = sim.disk.bytes(&first).expect("the first segment");
+    bytes.resize(whole, 0);
+    sim.disk.set_bytes(&first, bytes);
+    let (_pipeline, batches) = start(&sim);
+    assert_eq!(batches, [b"sealed"]);
+    assert_eq!(sim.disk.bytes(&first).map(|bytes| bytes.len()), Some(cut));
 }

@@ -17,6 +17,8 @@ pub struct Tail {
     pub end_offset: u64,
     /// What of that segment was read and may not be on the disk.
     pub unproven: Unproven,
+    /// Sealed segments that are longer than what is used of them, and how much that is.
+    pub uncut: Vec<(PathBuf, u64)>,
 }
 
 /// Bytes that were read and that nothing proves to be durable: the last writer may have ended before its sync did, or because
@@ -70,6 +72,7 @@ pub struct LocalIter {
     voided: Voided,
     /// Of the last segment.
     unproven: VecDeque<UnprovenEntry>,
+    uncut: Vec<(PathBuf, u64)>,
     /// Where the end is reported once it is found.
     tail: Arc<Mutex<Option<Tail>>>,
     ended: bool,
@@ -100,6 +103,7 @@ impl LocalIter {
             last_kind: None,
             voided: Voided::default(),
             unproven: VecDeque::new(),
+            uncut: Vec::new(),
             tail,
             ended: false,
         }
@@ -141,6 +145,9 @@ impl LocalIter {
             let at = Location { file: self.segments[self.current + 1].path.clone(), offset_bytes: 0 };
             let detail = format!("the segment continues {before:?}, the one before ends at {:?}", self.mark);
             return Err(ReadError::Corrupt { at, detail });
+        }
+        if self.open.as_ref().is_some_and(|reader| reader.size_bytes() > self.offset) {
+            self.uncut.push((self.segments[self.current].path.clone(), self.offset));
         }
         self.current += 1;
         self.open = None;
@@ -226,7 +233,8 @@ impl LocalIter {
         let last = &self.segments[self.current].header;
         let header = (self.mark == last.before).then_some(*last);
         let unproven = Unproven { header, entries: std::mem::take(&mut self.unproven) };
-        *self.tail.lock() = Some(Tail { mark: self.mark, end_offset: self.offset, unproven });
+        let (mark, end_offset, uncut) = (self.mark, self.offset, std::mem::take(&mut self.uncut));
+        *self.tail.lock() = Some(Tail { mark, end_offset, unproven, uncut });
         self.ended = true;
         Ok(())
     }

@@ -18,6 +18,7 @@ use crate::log::{
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -59,6 +60,7 @@ pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing,
     let (smoothed_ns, looked_ns) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
     let commits = LocalCommits { shared: shared.clone(), queue, smoothed_ns, looked_ns };
     commits.advance()?;
+    cut_again(shared, &log_end.uncut);
     shared.want_room(0);
     Ok((Box::new(appender), Box::new(commits)))
 }
@@ -97,6 +99,20 @@ fn rewrite(shared: &Shared, unproven: &Unproven) -> io::Result<()> {
     file.sync()
 }
 
+/// Gives space back that was not given back when these segments were sealed: the process ended before, or the power went.
+fn cut_again(shared: &Shared, uncut: &[(PathBuf, u64)]) {
+    for (path, end_offset) in uncut {
+        // Nothing depends on it, and the next start tries again.
+        if let Ok(file) = shared.env.disk.open(path, Access::ReadWrite) {
+            cut(shared, Sealed { file, end_offset: *end_offset });
+        }
+    }
+}
+
+fn cut(shared: &Shared, sealed: Sealed) {
+    if shared.options.background { shared.spares.cut(sealed) } else { sealed.cut() }
+}
+
 /// The end that recovery found, or finds it now.
 pub fn find_tail(shared: &Shared) -> Result<Tail, AppendError> {
     if let Some(tail) = shared.tail.lock().take() {
@@ -105,7 +121,8 @@ pub fn find_tail(shared: &Shared) -> Result<Tail, AppendError> {
     let segments = shared.state.lock().segments.clone();
     let Some(last) = segments.last() else {
         let end_offset = BLOCK_BYTES as u64;
-        return Ok(Tail { mark: Mark::default(), end_offset, unproven: Unproven::default() });
+        let (unproven, uncut) = (Unproven::default(), Vec::new());
+        return Ok(Tail { mark: Mark::default(), end_offset, unproven, uncut });
     };
     let after = last.header.before.pos;
     let until = Until::End;
@@ -367,10 +384,8 @@ impl Job {
             Job::Start { info, file, previous } => {
                 shared.check_in_place(&info.path, &*file)?;
                 file.write_durable(&[IoSlice::new(&info.header.encode())], 0)?;
-                match previous {
-                    Some(previous) if shared.options.background => shared.spares.cut(previous),
-                    Some(previous) => previous.cut(),
-                    None => {}
+                if let Some(previous) = previous {
+                    cut(shared, previous);
                 }
                 let mut state = shared.state.lock();
                 state.current = Some((info.path.clone(), file));

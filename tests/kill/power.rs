@@ -1,0 +1,162 @@
+//! Power cuts on a real file system: ext4 on a loop device, cut at any moment of a server's life, restarts included.
+//!
+//! A cut is ext4's own emergency shutdown: from that moment nothing reaches the image any more, neither the page cache nor
+//! what the journal has not written. Between two cuts the server is killed and started a few times, on the page cache that
+//! the one before left behind: so the cut also meets what a start has read, shown and built on.
+//!
+//! ```sh
+//! cargo test --test kill -- --ignored --nocapture power    # ENGRAMDB_POWER_CUTS sets the number of cuts
+//! ```
+//!
+//! Needs root, loop devices, mkfs.ext4 and python3.
+
+use crate::support::{Client, Server, TempDir, free_port, until};
+use crate::{Journal, WRITERS};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const POWER_CUTS: u64 = 100;
+/// Between two cuts.
+const KILLS_MAX: u64 = 3;
+const OPERATIONS_PER_LIFE_MAX: usize = 150;
+/// `EXT4_IOC_SHUTDOWN`, without flushing the journal first.
+const SHUT_DOWN: &str = "import fcntl, os, struct, sys
+fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack('I', 2))";
+
+/// An image with a file system, mounted until it is dropped.
+struct LoopDisk {
+    image: PathBuf,
+    mount_point: PathBuf,
+    _directory: TempDir,
+}
+
+impl LoopDisk {
+    fn new() -> LoopDisk {
+        let directory = TempDir::new("loop");
+        let (image, mount_point) = (directory.path().join("image"), directory.path().join("mounted"));
+        std::fs::create_dir(&mount_point).expect("the directory is empty");
+        let file = std::fs::File::create(&image).expect("the directory is writable");
+        file.set_len(2 << 30).expect("a sparse file");
+        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
+        let disk = LoopDisk { image, mount_point, _directory: directory };
+        disk.mount();
+        disk
+    }
+
+    fn mount(&self) {
+        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.mount_point));
+    }
+
+    fn unmount(&self) {
+        run(Command::new("umount").arg(&self.mount_point));
+    }
+
+    /// From now on nothing reaches the image.
+    fn cut(&self) {
+        run(Command::new("python3").args(["-c", SHUT_DOWN]).arg(&self.mount_point));
+    }
+
+    fn data(&self) -> &Path {
+        &self.mount_point
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        // A test that failed may have left it mounted.
+        _ = Command::new("umount").arg("-l").arg(&self.mount_point).output();
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("the program is there");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// All writers write until so many operations are acknowledged; then `end` is called, which ends the server's life.
+fn write(journals: &mut [Journal], server: Server, wanted: usize, end: impl FnOnce(Server)) {
+    let acknowledged = &AtomicUsize::new(0);
+    let port = server.port;
+    std::thread::scope(|scope| {
+        for journal in journals {
+            scope.spawn(move || journal.write(port, acknowledged));
+        }
+        until("the writers stand still", || acknowledged.load(Ordering::Relaxed) >= wanted);
+        end(server);
+    });
+}
+
+/// Starts the server and compares what it shows with what it has promised, which it promises from then on.
+fn start(disk: &LoopDisk, journals: &mut [Journal], round: u64) -> (Server, usize) {
+    let server = Server::start(disk.data(), &[]);
+    let mut client: Client = server.client();
+    let acknowledged = journals.iter().map(|journal| journal.acknowledged).sum();
+    journals.iter_mut().for_each(|journal| journal.check(&mut client, round));
+    (server, acknowledged)
+}
+
+/// Starts a server and cuts the power on its way, wherever it is by then.
+fn cut_a_start(disk: &LoopDisk, after: Duration) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_engramdb"))
+        .args(["serve", "--port", &free_port().to_string(), "--dir"])
+        .arg(disk.data())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary was built with the tests");
+    std::thread::sleep(after);
+    disk.cut();
+    // The disk's error may have ended it already.
+    _ = child.kill();
+    child.wait().expect("our own child");
+}
+
+#[test]
+#[ignore = "needs root and a loop device"]
+fn nothing_shown_or_acknowledged_is_lost_over_many_power_cuts() {
+    let wanted = std::env::var("ENGRAMDB_POWER_CUTS").ok();
+    let cuts = wanted.map_or(POWER_CUTS, |text| text.parse().expect("ENGRAMDB_POWER_CUTS is a number"));
+    let disk = LoopDisk::new();
+    let mut journals: Vec<Journal> = (0..WRITERS).map(Journal::new).collect();
+    let mut random = StdRng::seed_from_u64(77);
+    let (mut kills, mut operations) = (0, 0);
+    for round in 0..cuts {
+        for _ in 0..random.random_range(0..=KILLS_MAX) {
+            let (server, acknowledged) = start(&disk, &mut journals, round);
+            operations += acknowledged;
+            if random.random_bool(0.3) {
+                server.client().call(&["BGSAVE"]).expect("the server answers");
+            }
+            let wanted = random.random_range(0..OPERATIONS_PER_LIFE_MAX);
+            write(&mut journals, server, wanted, Server::kill);
+            kills += 1;
+        }
+        if random.random_bool(0.3) {
+            cut_a_start(&disk, Duration::from_millis(random.random_range(0..800)));
+            disk.unmount();
+            disk.mount();
+        }
+        let (server, acknowledged) = start(&disk, &mut journals, round);
+        operations += acknowledged;
+        // Sometimes at once: what the start has shown is all that is at stake.
+        let wanted =
+            if random.random_bool(0.4) { 0 } else { random.random_range(0..OPERATIONS_PER_LIFE_MAX) };
+        write(&mut journals, server, wanted, |server| {
+            disk.cut();
+            server.kill();
+        });
+        disk.unmount();
+        disk.mount();
+    }
+    let (server, acknowledged) = start(&disk, &mut journals, cuts);
+    operations += acknowledged;
+    server.kill();
+    disk.unmount();
+    println!(
+        "{cuts} power cuts, {kills} kills, {operations} acknowledged operations: none lost, no start refused"
+    );
+}
