@@ -41,7 +41,7 @@ impl Hooks {
 
 /// Held replies must not leave: there is no unwinding, and no waiting for connections.
 fn abort(fatal: &Fatal) {
-    tracing::error!("{fatal}; stopping: what was acknowledged is in the log, restart to recover it");
+    tracing::error!("{fatal}; stopping; a restart recovers what the log holds");
     std::process::abort();
 }
 
