@@ -1,6 +1,8 @@
 //! Whatever the sequence of commands, snapshots, restarts and steps of the clock: the same keyspace and the same answers
 //! of FT.SEARCH live, after replay of the whole log, and after a snapshot and the log's tail.
 
+#[path = "replay/clock.rs"]
+mod clock;
 #[path = "replay/graphs.rs"]
 mod graphs;
 mod harness;

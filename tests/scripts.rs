@@ -10,6 +10,7 @@
 //! +"OK"                        its reply; a second line `resp2: ...` where RESP2's differs
 //! ~ StringSet "key" = ...      an effect that the log holds after it
 //! ! clock +1500ms              lets time pass; `-5s` steps the wall clock back
+//! ! step +60s                  steps the wall clock in either direction, while no time passes
 //! ! database 3                 as SELECT
 //! ! expire                     deletes what has expired, as the server does in the background
 //! ! restart                    comes back from the log
@@ -45,6 +46,7 @@ enum Step {
         sorted: bool,
     },
     Clock(i64),
+    StepClock(i64),
     Database(u32),
     Expire,
     Restart,
@@ -74,6 +76,7 @@ impl Step {
     fn parse_step(step: &str) -> Step {
         match step.split_once(' ') {
             Some(("clock", by)) => Step::Clock(milliseconds(by)),
+            Some(("step", by)) => Step::StepClock(milliseconds(by)),
             Some(("database", number)) => Step::Database(number.parse().expect("a database's number")),
             None if step == "expire" => Step::Expire,
             None if step == "restart" => Step::Restart,
@@ -156,6 +159,7 @@ fn run_here(script: &str) -> String {
 fn apply(instance: &mut Instance, step: &Step) {
     match step {
         Step::Clock(ms) => instance.move_clock(*ms),
+        Step::StepClock(ms) => instance.step_clock(*ms),
         Step::Database(number) => instance.select(*number),
         Step::Restart => instance.restart(),
         _ => {}
@@ -213,7 +217,7 @@ fn compare(address: &str, protocol: Protocol, script: &str) -> Vec<String> {
                 client.run(&["SELECT", &number.to_string()]);
             }
             Step::Clock(ms @ 0..=3000) => std::thread::sleep(std::time::Duration::from_millis(ms as u64)),
-            Step::Clock(_) | Step::Ours => break,
+            Step::Clock(_) | Step::StepClock(_) | Step::Ours => break,
             Step::Expire | Step::Restart | Step::Text | Step::Output => {}
         }
     }

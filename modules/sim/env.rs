@@ -27,7 +27,7 @@ impl SimEnv {
     }
 }
 
-/// Time that moves only when it is told to. The wall clock may be set back.
+/// Time that moves only when it is told to. The wall clock may step in both directions.
 pub struct SimClock {
     wall_ms: AtomicU64,
     monotonic_ms: AtomicU64,
@@ -44,7 +44,17 @@ impl SimClock {
         self.monotonic_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
-    /// Sets the wall clock, as an operator or NTP would.
+    /// Steps the wall clock, as an operator or NTP would; no time passes.
+    pub fn step_ms(&self, ms: i64) {
+        self.set_wall_ms(self.wall_ms().saturating_add_signed(ms));
+    }
+
+    /// Begins the monotonic clock anew, as another process or a booted machine sees it.
+    pub fn restart_monotonic(&self) {
+        self.monotonic_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// Sets the wall clock.
     pub fn set_wall_ms(&self, ms: u64) {
         self.wall_ms.store(ms, Ordering::Relaxed);
     }

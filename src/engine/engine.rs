@@ -6,14 +6,15 @@
 //!
 //! Invariants:
 //! - log order is apply order: batches are submitted under the write lock;
-//! - the engine clock never steps back, across restarts too: it starts at the larger of the wall clock and the last
-//!   entry's time, and one value, read after the lock was taken, stands for a whole run (they are short);
+//! - the engine clock never steps back, across restarts too ([`crate::env::engine_clock`]), and one value, read after the
+//!   lock was taken, stands for a whole run (they are short);
 //! - room in the log is reserved before anything is applied, so an applied batch is never refused.
 //!
 //! Lock order: keyspace, then the log's state. Nothing takes the keyspace lock while it holds another lock of ours.
 
 use crate::command::{Args, Command, CommandError, Finish, Handler, Reply, Stage};
 use crate::env::Env;
+use crate::env::engine_clock::EngineClock;
 use crate::hazard::Hazards;
 use crate::keyspace::{Housing, Value};
 use crate::log::pipeline::{Credit, Fatal, Pipeline, Refusal};
@@ -26,12 +27,12 @@ use crate::watch::Watch;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub struct Engine {
     store: RwLock<Store>,
     shared: Shared,
-    clock_ms: AtomicU64,
+    clock: EngineClock,
     /// Whether a module was overloaded when it was last asked.
     overloaded: AtomicBool,
     pipeline: Pipeline,
@@ -47,11 +48,12 @@ pub struct Ran {
 
 impl Engine {
     /// Made by [`crate::recovering::Recovering::start`].
-    pub(crate) fn new(store: Store, env: Env, clock_ms: u64, pipeline: Pipeline) -> Engine {
+    pub(crate) fn new(store: Store, env: Env, clock: EngineClock, pipeline: Pipeline) -> Engine {
+        let started_ms = clock.now_ms(&*env.clock);
         Engine {
             store: RwLock::new(store),
-            shared: Shared { hazards: Hazards::new(), env, started_ms: clock_ms },
-            clock_ms: AtomicU64::new(clock_ms),
+            shared: Shared { hazards: Hazards::new(), env, started_ms },
+            clock,
             overloaded: AtomicBool::new(false),
             pipeline,
         }
@@ -61,13 +63,10 @@ impl Engine {
         &self.shared.env
     }
 
+    /// Engine time, in milliseconds since the Unix epoch.
+    #[inline]
     pub fn now_ms(&self) -> u64 {
-        let wall_ms = self.shared.env.clock.wall_ms();
-        let clock_ms = self.clock_ms.load(Ordering::Relaxed);
-        if wall_ms > clock_ms {
-            self.clock_ms.fetch_max(wall_ms, Ordering::Relaxed);
-        }
-        wall_ms.max(clock_ms)
+        self.clock.now_ms(&*self.shared.env.clock)
     }
 
     /// The last batch that is durable: replies gated at it or below may leave.
@@ -196,7 +195,8 @@ impl Engine {
 
     /// Makes everything durable and stops the log in order. No command may follow.
     pub fn close(&self) -> Result<(), Fatal> {
-        self.pipeline.close()
+        // With the time, so that no start goes back behind what was shown to have expired.
+        self.pipeline.close_at(self.now_ms())
     }
 
     fn submit(&self, store: &mut Store, credit: &mut Credit, now_ms: u64) -> Lsn {

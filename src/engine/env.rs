@@ -13,6 +13,7 @@
 //! - A failed sync says nothing about which bytes reached the disk, and a second one that succeeds says nothing
 //!   either (the kernel may have dropped the dirty pages). Callers treat the first failure as fatal.
 
+pub mod engine_clock;
 pub mod system;
 
 use std::io::{self, IoSlice};
@@ -39,7 +40,7 @@ impl Env {
     }
 }
 
-/// Time. The engine clock, which never steps back, is built on top of this in the keyspace.
+/// Time. The engine clock, which never steps back, is built on top of this ([`engine_clock`]).
 pub trait Clock: Send + Sync {
     /// Milliseconds since the Unix epoch. May step in both directions.
     fn wall_ms(&self) -> u64;

@@ -3,6 +3,7 @@
 use crate::effect::Record;
 use crate::engine::Engine;
 use crate::env::Env;
+use crate::env::engine_clock::EngineClock;
 use crate::error::ReplayError;
 use crate::keyspace::{Housing, Keyspace};
 use crate::log::pipeline::{Options, Pipeline};
@@ -89,13 +90,21 @@ impl Recovering {
         recovered: &Recovered,
         options: Options,
     ) -> Result<(Engine, Vec<String>), AppendError> {
-        let clock_ms = self.env.clock.wall_ms().max(recovered.checkpoint.engine_time_ms);
         self.store.last_lsn = recovered.checkpoint.lsn;
         let mut report = Vec::new();
         for module in self.store.modules.iter_mut() {
             report.extend(module.recovered(&mut Housing::of(&mut self.store.keyspace)));
         }
         let pipeline = Pipeline::start(log, recovered, options)?;
-        Ok((Engine::new(self.store, self.env, clock_ms, pipeline), report))
+        let clock = &*self.env.clock;
+        let logged_ms = recovered.checkpoint.engine_time_ms;
+        let start_ms = EngineClock::after_restart_ms(clock, logged_ms, recovered.clean);
+        if start_ms > logged_ms {
+            // Or the next start would begin there again, however much was shown meanwhile.
+            pipeline.submit_time(start_ms);
+            pipeline.pump();
+        }
+        let clock = EngineClock::new(clock, start_ms);
+        Ok((Engine::new(self.store, self.env, clock, pipeline), report))
     }
 }

@@ -3,6 +3,7 @@
 use crate::clients::Client;
 use crate::shared::{Shared, Stop};
 use crate::worker::Incoming;
+use engramdb_engine::env::engine_clock::LOGGED_EVERY_MS;
 use engramdb_engine::log::Lsn;
 use socket2::{SockRef, TcpKeepalive};
 use std::io::Write;
@@ -169,16 +170,20 @@ const EXPIRE_SLICES_MAX: usize = 50;
 
 /// Active expiry; and the passing of time goes into the log, so that a restart does not turn it back.
 async fn expire(shared: Arc<Shared>) {
-    let mut round: u64 = 0;
+    let mut logged_at = shared.now();
+    let mut is_ahead = false;
     loop {
         let (is_active, hz) = {
             let config = shared.config.read();
             (config.active_expiry, config.hz.clamp(1, 500))
         };
         tokio::time::sleep(Duration::from_secs(1) / hz).await;
-        round += 1;
-        if round.is_multiple_of(u64::from(hz)) && has_expiring_keys(&shared) {
-            shared.engine.pipeline().submit_time(shared.engine.now_ms());
+        if shared.now().saturating_sub(logged_at) >= Duration::from_millis(LOGGED_EVERY_MS) {
+            logged_at = shared.now();
+            say_that_clocks_differ(&shared, &mut is_ahead);
+            if anything_expires(&shared) {
+                shared.engine.pipeline().submit_time(shared.engine.now_ms());
+            }
         }
         if !is_active {
             continue;
@@ -201,10 +206,28 @@ async fn expire(shared: Arc<Shared>) {
     }
 }
 
-fn has_expiring_keys(shared: &Shared) -> bool {
+fn anything_expires(shared: &Shared) -> bool {
     let run = shared.engine.reads();
     let view = run.view(0);
-    view.whole_keyspace().databases().iter().any(|database| database.expiring() > 0)
+    view.whole_keyspace().databases().iter().any(|database| database.may_have_due(u64::MAX))
+}
+
+/// From how far the wall clock is behind engine time, in milliseconds, the operator hears of it.
+const AHEAD_MS_MIN: u64 = 2000;
+
+/// Tells when the wall clock falls behind engine time, and when it has caught up.
+fn say_that_clocks_differ(shared: &Shared, is_ahead: &mut bool) {
+    let ahead_ms = shared.clock_ahead_ms();
+    if ahead_ms >= AHEAD_MS_MIN && !*is_ahead {
+        *is_ahead = true;
+        tracing::warn!(
+            "the wall clock is {} s behind the time that keys expire by, so it was ahead before: time goes on, a little \
+             slower, until the wall clock has caught up",
+            ahead_ms / 1000
+        );
+    } else if ahead_ms == 0 && std::mem::take(is_ahead) {
+        tracing::info!("the wall clock has caught up with the time that keys expire by");
+    }
 }
 
 /// Operations in a second, for INFO.

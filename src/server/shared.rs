@@ -83,6 +83,12 @@ impl Limits {
 }
 
 impl Shared {
+    /// By how much engine time is ahead of the wall clock, in milliseconds.
+    pub fn clock_ahead_ms(&self) -> u64 {
+        let engine_ms = self.engine.now_ms();
+        engine_ms.saturating_sub(self.engine.env().clock.wall_ms())
+    }
+
     /// The monotonic clock.
     pub fn now(&self) -> Duration {
         self.engine.env().clock.monotonic()

@@ -9,7 +9,7 @@ use engramdb_engine::Engine;
 use engramdb_engine::command::{Args, Command, CommandTable, Stage};
 use engramdb_engine::commands::FAMILIES;
 use engramdb_engine::engine::batch_bytes_max;
-use engramdb_engine::env::{Clock, Env};
+use engramdb_engine::env::Env;
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::replay::{Checkpoint, Replay};
@@ -123,11 +123,13 @@ impl Instance {
     pub fn move_clock(&self, ms: i64) {
         match u64::try_from(ms) {
             Ok(ms) => self.sim.clock.advance_ms(ms),
-            Err(_) => {
-                let wall_ms = self.sim.clock.wall_ms();
-                self.sim.clock.set_wall_ms(wall_ms.saturating_add_signed(ms));
-            }
+            Err(_) => self.sim.clock.step_ms(ms),
         }
+    }
+
+    /// Steps the wall clock in either direction, while no time passes.
+    pub fn step_clock(&self, ms: i64) {
+        self.sim.clock.step_ms(ms);
     }
 
     /// Runs a command as its own batch. Checks on the way that an error changes nothing and a read logs nothing.
@@ -175,6 +177,17 @@ impl Instance {
     /// Stops and comes back from the log alone.
     pub fn restart(&mut self) {
         self.restart_with(Kept::default());
+    }
+
+    /// Ends as a kill would, and comes back from the log alone after so long.
+    pub fn crash(&mut self, down_ms: u64) {
+        let before = (self.dump(), self.definitions());
+        drop(self.engine.take().expect("open between restarts"));
+        self.sim.clock.advance_ms(down_ms);
+        self.sim.clock.restart_monotonic();
+        let opened = open(&self.sim, &self.log, self.parts, Kept::default());
+        assert_eq!(opened.replayed, before, "replay gives what was there: {:?}", opened.report);
+        self.engine = Some(opened.engine);
     }
 
     /// Stops and comes back from the log and from what was kept beside it.

@@ -427,7 +427,12 @@ impl Pipeline {
 
     /// Makes everything submitted durable, writes a Release, and stops.
     pub fn close(&self) -> Result<(), Fatal> {
-        self.stop(Request::Close);
+        self.close_at(0)
+    }
+
+    /// The same; the Release notes that engine time has come so far.
+    pub fn close_at(&self, engine_time_ms: u64) -> Result<(), Fatal> {
+        self.stop(Request::Close { engine_time_ms });
         self.failure().map_or(Ok(()), Err)
     }
 
@@ -463,7 +468,7 @@ impl Drop for Pipeline {
     /// Like a close; errors are lost, so prefer [`Pipeline::close`].
     fn drop(&mut self) {
         if self.thread.lock().is_some() {
-            self.stop(Request::Close);
+            self.stop(Request::Close { engine_time_ms: 0 });
         }
     }
 }

@@ -133,6 +133,7 @@ fn server(report: &mut Report<'_>) {
         ("run_id", &shared.run_id),
         ("tcp_port", &port),
         ("server_time_usec", &(shared.engine.env().clock.wall_ms() * 1000)),
+        ("expiry_clock_ahead_ms", &shared.clock_ahead_ms()),
         ("uptime_in_seconds", &uptime_s),
         ("uptime_in_days", &(uptime_s / 86_400)),
         ("hz", &config.hz),

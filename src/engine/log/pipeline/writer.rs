@@ -39,7 +39,7 @@ const DISAPPOINTMENTS_MAX: u32 = 6;
 pub enum Request {
     Seal,
     Time { engine_time_ms: u64 },
-    Close,
+    Close { engine_time_ms: u64 },
 }
 
 enum Step {
@@ -178,7 +178,7 @@ impl Writer {
     }
 
     fn take(&mut self, step: Step) {
-        self.has_ended = matches!(step, Step::Handle(Request::Close));
+        self.has_ended = matches!(step, Step::Handle(Request::Close { .. }));
         let done = match step {
             Step::Append(forming) => self.append(forming),
             Step::Commit => self.commit(),
@@ -237,7 +237,8 @@ impl Writer {
                 self.append_empty(Kind::Time)?;
                 None
             }
-            Request::Close => {
+            Request::Close { engine_time_ms } => {
+                self.engine_time_ms = self.engine_time_ms.max(engine_time_ms);
                 if self.shared.log.room().bytes >= self.shared.limits.padded(HEADER_BYTES) {
                     self.append_empty(Kind::Release)?;
                 }
