@@ -46,7 +46,7 @@ enum Step {
         sorted: bool,
     },
     Clock(i64),
-    StepClock(i64),
+    WallClock(i64),
     Database(u32),
     Expire,
     Restart,
@@ -76,7 +76,7 @@ impl Step {
     fn parse_step(step: &str) -> Step {
         match step.split_once(' ') {
             Some(("clock", by)) => Step::Clock(milliseconds(by)),
-            Some(("step", by)) => Step::StepClock(milliseconds(by)),
+            Some(("step", by)) => Step::WallClock(milliseconds(by)),
             Some(("database", number)) => Step::Database(number.parse().expect("a database's number")),
             None if step == "expire" => Step::Expire,
             None if step == "restart" => Step::Restart,
@@ -159,7 +159,7 @@ fn run_here(script: &str) -> String {
 fn apply(instance: &mut Instance, step: &Step) {
     match step {
         Step::Clock(ms) => instance.move_clock(*ms),
-        Step::StepClock(ms) => instance.step_clock(*ms),
+        Step::WallClock(ms) => instance.step_clock(*ms),
         Step::Database(number) => instance.select(*number),
         Step::Restart => instance.restart(),
         _ => {}
@@ -217,7 +217,7 @@ fn compare(address: &str, protocol: Protocol, script: &str) -> Vec<String> {
                 client.run(&["SELECT", &number.to_string()]);
             }
             Step::Clock(ms @ 0..=3000) => std::thread::sleep(std::time::Duration::from_millis(ms as u64)),
-            Step::Clock(_) | Step::StepClock(_) | Step::Ours => break,
+            Step::Clock(_) | Step::WallClock(_) | Step::Ours => break,
             Step::Expire | Step::Restart | Step::Text | Step::Output => {}
         }
     }

@@ -15,6 +15,17 @@ pub trait Snapshotter: Send + Sync {
     fn last_result(&self) -> Result<(), String> {
         Ok(())
     }
+
+    /// How much memory the next one will take, about; 0 where none is made. As
+    /// of the start, the last snapshot, or the last time that one was due.
+    fn memory_needed_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Whether it is time for one that waits until there is memory for it.
+    fn waits_for_memory(&self) -> bool {
+        false
+    }
 }
 
 /// For a server without a data directory.

@@ -2,22 +2,24 @@
 //!
 //! Memory: the log's tail is read once and its effects are sorted into one *spill* per range of slots (in memory while
 //! small, else in temporary files). Then each range is built alone: load its sections of the last snapshot, apply its
-//! spill, write its sections. So the peak is about one of [`SLOT_RANGES`] parts of the data. An effect that needs two
-//! ranges at once (Rename or Copy between keys of different ranges) makes the whole be built in one go instead.
+//! spill, write its sections. So the peak is about one of [`SLOT_RANGES`] parts of the data. Where an effect needs two
+//! ranges at once (Rename or Copy between keys of different ranges), the values of the keys that such effects name are
+//! followed through the tail first, in bounded memory ([`super::carry`]); each range then gets what became of its own.
 //!
 //! Order of what reaches the disk, so that a kill or power cut at any moment leaves the manifest right: the new file's
 //! bytes are synced; it is read back and loaded on trial; it gets its name, and the directory is synced; the manifest
 //! is replaced; only then are older snapshots removed, and only after that may the log be trimmed (by the caller, for
 //! the log may have a writer of its own).
 
+use super::carry::{Carrier, CarryError, pair};
 use super::format::{Content, SLOT_RANGES, SnapshotHeader, range_slots, slot_range};
 use super::manifest::{Manifest, ManifestEntry, ManifestError};
 use super::spill::Spills;
 use super::{SnapshotError, SnapshotFile, SnapshotWriter};
-use crate::effect::{Effect, Record, decode_batch};
+use crate::effect::{Cause, Effect, Record, decode_batch};
 use crate::env::{DiskLock, Env};
 use crate::error::ReplayError;
-use crate::keyspace::{Database, Entry, Keyspace};
+use crate::keyspace::Keyspace;
 use crate::log::replay::{Checkpoint, Replay};
 use crate::log::{EntryIter, LogId, Lsn, Mark, Pos, ReadError};
 use crate::module::Module;
@@ -32,7 +34,7 @@ pub struct Source<'a> {
     /// The history that this one branched from, and the last position taken over; zero if none.
     pub parent: LogId,
     pub parent_pos: Pos,
-    /// Reads what follows a mark.
+    /// Reads what follows a mark; the same whenever it is called.
     pub read: &'a dyn Fn(Mark) -> Box<dyn EntryIter>,
 }
 
@@ -43,11 +45,16 @@ pub type MakeModules<'a> = &'a dyn Fn() -> Vec<Box<dyn Module>>;
 pub struct CreateOptions {
     /// How many snapshots are kept, the new one included; at least 1.
     pub retain: usize,
+    /// How much memory, about, values that are carried between ranges of slots take, beside one range.
+    pub carry_bytes: usize,
 }
+
+/// See [`CreateOptions::carry_bytes`].
+pub const CARRY_BYTES: usize = 32 << 20;
 
 impl Default for CreateOptions {
     fn default() -> CreateOptions {
-        CreateOptions { retain: 2 }
+        CreateOptions { retain: 2, carry_bytes: CARRY_BYTES }
     }
 }
 
@@ -60,8 +67,10 @@ pub struct CreateReport {
     pub base: Option<ManifestEntry>,
     /// Batches taken from the log.
     pub batches: u64,
-    /// Whether an effect between two ranges made the whole be built at once.
-    pub whole: bool,
+    /// Keys whose values had to be followed between ranges of slots; 0 if the tail moves none.
+    pub carried: u64,
+    /// The most memory that keys and values took at a time, in bytes, by estimate.
+    pub held_bytes_max: usize,
     /// Through which position the log may be trimmed now.
     pub trim_through: Option<Pos>,
     /// What the operator should know: a damaged older snapshot, say.
@@ -109,7 +118,7 @@ pub fn create(
     let mut notes = Vec::new();
     let bases = manifest.snapshots.iter().map(Some).chain([None]);
     for base in bases {
-        let maker = Maker { env, directory, source, modules, base };
+        let maker = Maker { env, directory, source, modules, base, carry_bytes: options.carry_bytes };
         match maker.make() {
             Err(CreateError::Snapshot(error)) if error.is_damage() => notes.push(error.to_string()),
             Err(other) => return Err(other),
@@ -188,6 +197,7 @@ struct Maker<'a> {
     source: &'a Source<'a>,
     modules: MakeModules<'a>,
     base: Option<&'a ManifestEntry>,
+    carry_bytes: usize,
 }
 
 /// What the log's tail came to.
@@ -195,6 +205,8 @@ struct Tail {
     spills: Spills,
     checkpoint: Checkpoint,
     batches: u64,
+    carried: u64,
+    held_bytes_max: usize,
     /// A store without keys, for the modules' ground state.
     ground: Recovering,
 }
@@ -202,61 +214,131 @@ struct Tail {
 impl Maker<'_> {
     fn make(&self) -> Result<(CreateReport, Option<Built>), CreateError> {
         let base = self.base.map(|entry| self.open_base(entry)).transpose()?;
-        let (tail, whole) = match self.read_tail(base.as_ref(), SLOT_RANGES)? {
-            Some(tail) => (tail, false),
-            None => (self.read_tail(base.as_ref(), 1)?.expect("one part has no borders"), true),
+        let mut tail = match self.read_tail(base.as_ref(), None)? {
+            Sorted::Tail(tail) => tail,
+            Sorted::Pairs(pairs) => {
+                let carrier = self.note_carried(base.as_ref(), pairs)?;
+                match self.read_tail(base.as_ref(), Some(carrier))? {
+                    Sorted::Tail(tail) => tail,
+                    Sorted::Pairs(_) => unreachable!("a carrier takes all effects of two keys"),
+                }
+            }
         };
         let base_lsn = self.base.map_or(Lsn(0), |entry| Lsn(entry.lsn));
+        let built = match tail.checkpoint.lsn == base_lsn {
+            true => None,
+            false => Some(self.build(base.as_ref(), &mut tail)?),
+        };
         let report = CreateReport {
             base: self.base.cloned(),
             batches: tail.batches,
-            whole,
+            carried: tail.carried,
+            held_bytes_max: tail.held_bytes_max,
             ..CreateReport::default()
         };
-        if tail.checkpoint.lsn == base_lsn {
-            return Ok((report, None));
-        }
-        let built = self.build(base.as_ref(), tail)?;
-        Ok((report, Some(built)))
+        Ok((report, built))
     }
 
     fn open_base(&self, entry: &ManifestEntry) -> Result<SnapshotFile, SnapshotError> {
         open_listed(self.env, self.directory, entry, self.source.log_id)
     }
 
-    /// Sorts the tail into spills; `None` if an effect spans two of them.
-    fn read_tail(&self, base: Option<&SnapshotFile>, parts: usize) -> Result<Option<Tail>, CreateError> {
-        let mut ground = Recovering::new(self.env.clone(), 0, (self.modules)());
-        if let Some(base) = base {
-            base.load_modules(&mut ground)?;
-        }
-        let mut spills = Spills::new(self.env.clone(), self.directory, parts);
-        let from = base.map_or(Checkpoint::default(), |base| base.header().checkpoint);
+    fn each_record(
+        &self,
+        from: Checkpoint,
+        each: &mut dyn FnMut(Lsn, &Record<'_>) -> Result<(), CreateError>,
+    ) -> Result<(Checkpoint, u64), CreateError> {
         let mut replay = Replay::over((self.source.read)(from.mark), from);
         let mut batches = 0;
         while let Some(batch) = replay.next()? {
             batches += 1;
             for record in decode_batch(batch.bytes) {
-                let failed = |cause| CreateError::Replay { lsn: batch.lsn, cause };
-                let record = record.map_err(|error| failed(error.into()))?;
-                let route = Route::of(&record.effect, parts);
-                if matches!(route, Route::Ground | Route::All) {
-                    ground.apply_record(batch.lsn, &record).map_err(failed)?;
-                }
-                let spilled = match route {
-                    Route::Part(part) => spills.add(part, &record),
-                    Route::All => (0..parts).try_for_each(|part| spills.add(part, &record)),
-                    Route::Ground => Ok(()),
-                    Route::Border => return Ok(None),
-                };
-                spilled.map_err(|error| self.failed(error))?;
+                let lsn = batch.lsn;
+                let record = record.map_err(|error| CreateError::Replay { lsn, cause: error.into() })?;
+                each(lsn, &record)?;
             }
         }
-        let checkpoint = replay.checkpoint();
-        Ok(Some(Tail { spills, checkpoint, batches, ground }))
+        Ok((replay.checkpoint(), batches))
     }
 
-    fn build(&self, base: Option<&SnapshotFile>, mut tail: Tail) -> Result<Built, CreateError> {
+    /// Sorts the tail into spills. Without a carrier, an effect that spans two of them ends that: then it only counts.
+    fn read_tail(
+        &self,
+        base: Option<&SnapshotFile>,
+        carrier: Option<Carrier>,
+    ) -> Result<Sorted, CreateError> {
+        let mut ground = Recovering::new(self.env.clone(), 0, (self.modules)());
+        if let Some(base) = base {
+            base.load_modules(&mut ground)?;
+        }
+        let mut sorter = Sorter { spills: self.spills(), carrier, pairs: 0, crosses: false };
+        if let Some(base) = base {
+            self.carry_base(base, &mut sorter)?;
+        }
+        let from = base.map_or(Checkpoint::default(), |base| base.header().checkpoint);
+        let (checkpoint, batches) = self.each_record(from, &mut |lsn, record| {
+            if Route::of(&record.effect).is_ground() && !sorter.crosses {
+                let applied = ground.apply_record(lsn, record);
+                applied.map_err(|cause| CreateError::Replay { lsn, cause })?;
+            }
+            sorter.add(record).map_err(|error| self.carry_failed(lsn, error))
+        })?;
+        let Sorter { mut spills, carrier, pairs, crosses } = sorter;
+        if crosses {
+            return Ok(Sorted::Pairs(pairs));
+        }
+        let (mut carried, mut held_bytes_max) = (0, spills.held_bytes());
+        if let Some(carrier) = carrier {
+            let mut give = |record: &Record<'_>| spills.add(part_of(key_of(record)), record);
+            let done = carrier.finish(&mut give);
+            let done = done.map_err(|error| self.carry_failed(checkpoint.lsn, error))?;
+            (carried, held_bytes_max) = (done.keys, held_bytes_max + done.held_bytes_max);
+        }
+        let tail = Tail { spills, checkpoint, batches, carried, held_bytes_max, ground };
+        Ok(Sorted::Tail(Box::new(tail)))
+    }
+
+    /// The first pass of a carrier.
+    fn note_carried(&self, base: Option<&SnapshotFile>, pairs: u64) -> Result<Carrier, CreateError> {
+        let carrier = Carrier::new(self.env, self.directory, pairs, self.carry_bytes);
+        let mut carrier = carrier.map_err(|error| self.failed(error))?;
+        let from = base.map_or(Checkpoint::default(), |base| base.header().checkpoint);
+        self.each_record(from, &mut |_, record| carrier.note(record).map_err(|error| self.failed(error)))?;
+        carrier.rewind();
+        Ok(carrier)
+    }
+
+    /// Gives the carrier the values that the tail finds, and takes them from the parts that will load them.
+    fn carry_base(&self, base: &SnapshotFile, sorter: &mut Sorter) -> Result<(), CreateError> {
+        let Some(carrier) = &mut sorter.carrier else { return Ok(()) };
+        let mut failed = None;
+        let read = base.each_of_keys(&mut |record| {
+            let key = key_of(record);
+            let taken = carrier.apply(record).and_then(|is_carried| {
+                let makes = matches!(record.effect, Effect::StringSet { .. } | Effect::HashSet { .. });
+                if is_carried && makes {
+                    let effect = Effect::Delete { key, cause: Cause::Command };
+                    sorter.spills.add(part_of(key), &Record { database: record.database, effect })?;
+                }
+                Ok(())
+            });
+            taken.map_err(|error| {
+                failed = Some(error);
+                // Only to end the reading: the error is in `failed`.
+                ReplayError::Mismatch(String::new())
+            })
+        });
+        match failed {
+            Some(error) => Err(self.carry_failed(base.header().checkpoint.lsn, error)),
+            None => Ok(read?),
+        }
+    }
+
+    fn spills(&self) -> Spills {
+        Spills::new(self.env.clone(), self.directory, SLOT_RANGES)
+    }
+
+    fn build(&self, base: Option<&SnapshotFile>, tail: &mut Tail) -> Result<Built, CreateError> {
         let header = SnapshotHeader {
             log_id: self.source.log_id,
             parent: self.source.parent,
@@ -268,13 +350,12 @@ impl Maker<'_> {
         let temporary = self.directory.join(format!("{file}.tmp"));
         let failed = |error| CreateError::Io { file: temporary.clone(), error };
         let mut writer = SnapshotWriter::create(&*self.env.disk, &temporary, &header).map_err(failed)?;
-        for part in 0..tail.spills.parts() {
-            let keyspace = self.part(base, &mut tail, part)?;
-            write_part(&mut writer, keyspace.keyspace(), tail.spills.parts(), part).map_err(failed)?;
+        for part in 0..SLOT_RANGES {
+            let keyspace = self.part(base, tail, part)?;
+            write_part(&mut writer, keyspace.keyspace(), part).map_err(failed)?;
         }
         write_modules(&mut writer, &tail.ground).map_err(failed)?;
         writer.finish().map_err(failed)?;
-        drop(tail);
         let entry = self.verify(&temporary, &header, file)?;
         Ok(Built { temporary, entry })
     }
@@ -288,16 +369,27 @@ impl Maker<'_> {
     ) -> Result<Recovering, CreateError> {
         let mut recovering = Recovering::new(self.env.clone(), 0, Vec::new());
         if let Some(base) = base {
-            let ranges = part_ranges(tail.spills.parts(), part);
-            let (first, last) = (range_slots(ranges.start).0, range_slots(ranges.end - 1).1);
+            let (first, last) = range_slots(part);
             base.load_slots(&mut recovering, first, last)?;
         }
         let lsn = tail.checkpoint.lsn;
+        let spilled = tail.spills.held_bytes();
         let mut cause = None;
+        let mut measure = |recovering: &Recovering| {
+            let held = recovering.keyspace().heap_bytes() + spilled;
+            tail.held_bytes_max = tail.held_bytes_max.max(held);
+        };
+        measure(&recovering);
+        let mut applied = 0u32;
         let read = tail.spills.read(part, &mut |record| {
+            applied += 1;
+            if applied.is_multiple_of(MEASURE_EVERY) {
+                measure(&recovering);
+            }
             recovering.apply_record(lsn, record).map_err(|error| cause = Some(error)).is_ok()
         });
         read.map_err(|error| self.failed(error))?;
+        measure(&recovering);
         match cause {
             Some(cause) => Err(CreateError::Replay { lsn, cause }),
             None => Ok(recovering),
@@ -320,6 +412,13 @@ impl Maker<'_> {
             Ok(ManifestEntry::of(&snapshot, file))
         });
         verified.map_err(CreateError::Verification)
+    }
+
+    fn carry_failed(&self, lsn: Lsn, error: CarryError) -> CreateError {
+        match error {
+            CarryError::Io(error) => self.failed(error),
+            CarryError::Replay(cause) => CreateError::Replay { lsn, cause },
+        }
     }
 
     fn failed(&self, error: io::Error) -> CreateError {
@@ -345,6 +444,44 @@ pub(crate) fn open_listed(
     Ok(snapshot)
 }
 
+/// Memory is measured once in so many effects.
+const MEASURE_EVERY: u32 = 1024;
+
+/// What reading the tail came to.
+enum Sorted {
+    Tail(Box<Tail>),
+    /// An effect spans two parts: a carrier is needed, for so many effects of two keys.
+    Pairs(u64),
+}
+
+/// Sorts effects into spills.
+struct Sorter {
+    spills: Spills,
+    carrier: Option<Carrier>,
+    pairs: u64,
+    crosses: bool,
+}
+
+impl Sorter {
+    fn add(&mut self, record: &Record<'_>) -> Result<(), CarryError> {
+        self.pairs += u64::from(pair(record).is_some());
+        if let Some(carrier) = &mut self.carrier
+            && carrier.apply(record)?
+        {
+            return Ok(());
+        }
+        let route = Route::of(&record.effect);
+        self.crosses |= matches!(route, Route::Border);
+        match route {
+            _ if self.crosses => {}
+            Route::Part(part) => self.spills.add(part, record)?,
+            Route::All => (0..SLOT_RANGES).try_for_each(|part| self.spills.add(part, record))?,
+            Route::Ground | Route::Border => {}
+        }
+        Ok(())
+    }
+}
+
 /// Where an effect of the tail has to be applied.
 enum Route {
     Part(usize),
@@ -357,48 +494,37 @@ enum Route {
 }
 
 impl Route {
-    fn of(effect: &Effect<'_>, parts: usize) -> Route {
-        let part = |key| slot_range(key_slot(key)) * parts / SLOT_RANGES;
+    fn of(effect: &Effect<'_>) -> Route {
         match *effect {
             Effect::Module { .. } => Route::Ground,
             Effect::Flush | Effect::FlushAll | Effect::SwapDatabases { .. } => Route::All,
-            Effect::Rename { key, to } | Effect::Copy { key, to, .. } if part(key) != part(to) => {
+            Effect::Rename { key, to } | Effect::Copy { key, to, .. } if part_of(key) != part_of(to) => {
                 Route::Border
             }
-            _ => Route::Part(part(effect.key().expect("all other effects have a key"))),
+            _ => Route::Part(part_of(effect.key().expect("all other effects have a key"))),
         }
+    }
+
+    fn is_ground(&self) -> bool {
+        matches!(self, Route::Ground | Route::All)
     }
 }
 
-fn part_ranges(parts: usize, part: usize) -> std::ops::Range<usize> {
-    let width = SLOT_RANGES / parts;
-    part * width..(part + 1) * width
+fn key_of<'a>(record: &Record<'a>) -> &'a [u8] {
+    record.effect.key().expect("what builds an entry has its key")
 }
 
-fn write_part(writer: &mut SnapshotWriter, keyspace: &Keyspace, parts: usize, part: usize) -> io::Result<()> {
-    let ranges = part_ranges(parts, part);
-    for (number, database) in keyspace.databases().iter().enumerate() {
-        let mut buckets: Vec<Vec<&Entry>> = vec![Vec::new(); ranges.len()];
-        if ranges.len() > 1 {
-            sort_into(&mut buckets, database);
-        }
-        for (range, bucket) in ranges.clone().zip(buckets) {
-            let (first_slot, last_slot) = range_slots(range);
-            writer.begin_section(Content::Keys { database: number as u32, first_slot, last_slot })?;
-            if ranges.len() > 1 {
-                bucket.into_iter().try_for_each(|entry| writer.entry(entry))?;
-            } else {
-                database.iter().try_for_each(|entry| writer.entry(entry))?;
-            }
-        }
+fn part_of(key: &[u8]) -> usize {
+    slot_range(key_slot(key))
+}
+
+fn write_part(writer: &mut SnapshotWriter, keyspace: &Keyspace, part: usize) -> io::Result<()> {
+    let (first_slot, last_slot) = range_slots(part);
+    for (database, entries) in (0..).zip(keyspace.databases()) {
+        writer.begin_section(Content::Keys { database, first_slot, last_slot })?;
+        entries.iter().try_for_each(|entry| writer.entry(entry))?;
     }
     Ok(())
-}
-
-fn sort_into<'a>(buckets: &mut [Vec<&'a Entry>], database: &'a Database) {
-    for entry in database.iter() {
-        buckets[slot_range(key_slot(entry.key()))].push(entry);
-    }
 }
 
 fn write_modules(writer: &mut SnapshotWriter, ground: &Recovering) -> io::Result<()> {

@@ -189,6 +189,17 @@ impl SnapshotFile {
         Ok(())
     }
 
+    /// Calls `each` with every effect of the sections of keys.
+    pub(super) fn each_of_keys(
+        &self,
+        each: &mut dyn FnMut(&Record<'_>) -> Result<(), ReplayError>,
+    ) -> Result<(), SnapshotError> {
+        let mut block = Vec::new();
+        let sections = self.sections.iter().enumerate();
+        let mut of_keys = sections.filter(|(_, section)| matches!(section.content, Content::Keys { .. }));
+        of_keys.try_for_each(|(index, _)| self.read_section(index, &mut block, each))
+    }
+
     /// Loads the modules' ground state.
     pub fn load_modules(&self, recovering: &mut Recovering) -> Result<(), SnapshotError> {
         for module in &self.modules {

@@ -16,6 +16,7 @@
 //!
 //! What stays out: derived state of modules (graphs). Modules keep that themselves, and can rebuild it.
 
+mod carry;
 pub mod create;
 pub mod digest;
 pub mod format;
@@ -23,6 +24,7 @@ mod loader;
 pub mod manifest;
 pub mod offline;
 mod repair;
+mod scratch;
 mod spill;
 mod writer;
 

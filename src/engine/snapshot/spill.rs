@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A part's effects go to its file in pieces of this.
-const BUFFER_BYTES: usize = 128 << 10;
+const BUFFER_BYTES: usize = 32 << 10;
 
 pub struct Spills {
     env: Env,
@@ -38,8 +38,9 @@ impl Spills {
         Spills { env, parts: (0..parts).map(spill).collect() }
     }
 
-    pub fn parts(&self) -> usize {
-        self.parts.len()
+    /// Bytes of memory that they take.
+    pub fn held_bytes(&self) -> usize {
+        self.parts.iter().map(|spill| spill.buffer.capacity()).sum()
     }
 
     pub fn add(&mut self, part: usize, record: &Record<'_>) -> io::Result<()> {
@@ -113,7 +114,7 @@ impl Spill {
 }
 
 /// Decodes whole effects; returns how many bytes are left over, `None` if `each` had enough.
-fn decode(mut bytes: &[u8], each: &mut dyn FnMut(&Record<'_>) -> bool) -> Option<usize> {
+pub(super) fn decode(mut bytes: &[u8], each: &mut dyn FnMut(&Record<'_>) -> bool) -> Option<usize> {
     while let Ok((record, rest)) = Record::decode(bytes) {
         if !each(&record) {
             return None;

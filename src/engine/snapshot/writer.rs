@@ -72,18 +72,7 @@ impl SnapshotWriter {
         };
         section.keys += 1;
         section.digest = section.digest.wrapping_add(entry_digest(entry));
-        let (key, expires_at_ms) = (entry.key(), entry.expires_at_ms());
-        match entry.value() {
-            Value::String(string) => string
-                .with_bytes(|value| self.effect(database, &Effect::StringSet { key, value, expires_at_ms })),
-            Value::Hash(hash) => {
-                self.hash(database, key, hash)?;
-                if expires_at_ms != 0 {
-                    self.effect(database, &Effect::Expire { key, expires_at_ms })?;
-                }
-                Ok(())
-            }
-        }
+        entry_effects(entry, &mut |effect| self.effect(database, effect))
     }
 
     /// Notes a module whose effects are in the module section.
@@ -117,41 +106,6 @@ impl SnapshotWriter {
     fn section(&mut self) -> &mut Section {
         assert!(self.open, "begin_section comes first");
         self.sections.last_mut().expect("just begun")
-    }
-
-    fn hash(&mut self, database: u32, key: &[u8], hash: &Hash) -> io::Result<()> {
-        let mut chunk = Vec::new();
-        let mut bytes = 0;
-        for field in hash.iter() {
-            bytes += field.name.as_slice().len() + field.value.len();
-            chunk.push(field);
-            if chunk.len() == FIELDS_PER_EFFECT_MAX || bytes >= FIELD_BYTES_PER_EFFECT {
-                self.fields(database, key, &chunk)?;
-                chunk.clear();
-                bytes = 0;
-            }
-        }
-        if chunk.is_empty() { Ok(()) } else { self.fields(database, key, &chunk) }
-    }
-
-    /// One HashSet, and a HashExpire per distinct expiry.
-    fn fields(&mut self, database: u32, key: &[u8], fields: &[&Field]) -> io::Result<()> {
-        let values: Vec<_> = fields.iter().map(|field| field.value.to_bytes()).collect();
-        let pairs = fields.iter().zip(&values).flat_map(|(field, value)| [field.name.as_slice(), value]);
-        let pairs: Vec<&[u8]> = pairs.collect();
-        let effect = Effect::HashSet { key, fields: List::Arguments(&pairs), keep_expiry: false };
-        self.effect(database, &effect)?;
-        let mut expiries = BTreeMap::<u64, Vec<&[u8]>>::new();
-        for field in fields.iter().filter(|field| field.expires_at_ms != 0) {
-            expiries.entry(field.expires_at_ms).or_default().push(field.name.as_slice());
-        }
-        for (expires_at_ms, names) in expiries {
-            self.effect(
-                database,
-                &Effect::HashExpire { key, fields: List::Arguments(&names), expires_at_ms },
-            )?;
-        }
-        Ok(())
     }
 
     fn end_section(&mut self) -> io::Result<()> {
@@ -190,6 +144,54 @@ impl SnapshotWriter {
         self.block_effects = 0;
         Ok(())
     }
+}
+
+/// What is done with each effect that builds an entry.
+pub(super) type EachEffect<'a> = dyn FnMut(&Effect<'_>) -> io::Result<()> + 'a;
+
+/// Calls `each` with the effects that build an entry where its key is absent.
+pub(super) fn entry_effects(entry: &Entry, each: &mut EachEffect<'_>) -> io::Result<()> {
+    let (key, expires_at_ms) = (entry.key(), entry.expires_at_ms());
+    match entry.value() {
+        Value::String(string) => {
+            string.with_bytes(|value| each(&Effect::StringSet { key, value, expires_at_ms }))
+        }
+        Value::Hash(hash) => {
+            hash_effects(key, hash, each)?;
+            if expires_at_ms != 0 { each(&Effect::Expire { key, expires_at_ms }) } else { Ok(()) }
+        }
+    }
+}
+
+fn hash_effects(key: &[u8], hash: &Hash, each: &mut EachEffect<'_>) -> io::Result<()> {
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    for field in hash.iter() {
+        bytes += field.name.as_slice().len() + field.value.len();
+        chunk.push(field);
+        if chunk.len() == FIELDS_PER_EFFECT_MAX || bytes >= FIELD_BYTES_PER_EFFECT {
+            field_effects(key, &chunk, each)?;
+            chunk.clear();
+            bytes = 0;
+        }
+    }
+    if chunk.is_empty() { Ok(()) } else { field_effects(key, &chunk, each) }
+}
+
+/// One HashSet, and a HashExpire per distinct expiry.
+fn field_effects(key: &[u8], fields: &[&Field], each: &mut EachEffect<'_>) -> io::Result<()> {
+    let values: Vec<_> = fields.iter().map(|field| field.value.to_bytes()).collect();
+    let pairs = fields.iter().zip(&values).flat_map(|(field, value)| [field.name.as_slice(), value]);
+    let pairs: Vec<&[u8]> = pairs.collect();
+    each(&Effect::HashSet { key, fields: List::Arguments(&pairs), keep_expiry: false })?;
+    let mut expiries = BTreeMap::<u64, Vec<&[u8]>>::new();
+    for field in fields.iter().filter(|field| field.expires_at_ms != 0) {
+        expiries.entry(field.expires_at_ms).or_default().push(field.name.as_slice());
+    }
+    for (expires_at_ms, names) in expiries {
+        each(&Effect::HashExpire { key, fields: List::Arguments(&names), expires_at_ms })?;
+    }
+    Ok(())
 }
 
 /// The trailer's totals over these sections.

@@ -204,6 +204,8 @@ fn persistence(report: &mut Report<'_>) {
         ("rdb_bgsave_in_progress", &u8::from(snapshotter.in_progress())),
         ("rdb_last_save_time", &(shared.last_save_ms() / 1000)),
         ("rdb_last_bgsave_status", &status),
+        ("snapshot_memory_needed", &snapshotter.memory_needed_bytes()),
+        ("snapshot_waits_for_memory", &u8::from(snapshotter.waits_for_memory())),
         ("aof_enabled", &1),
         ("aof_rewrite_in_progress", &0),
         ("aof_last_write_status", &log_status),

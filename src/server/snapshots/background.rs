@@ -16,8 +16,12 @@ use engramdb_engine::log::local::Catalog;
 use engramdb_engine::log::pipeline::Refusal;
 use engramdb_engine::module::Exporter;
 use engramdb_engine::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
+use engramdb_engine::snapshot::SnapshotFile;
+use engramdb_engine::snapshot::create::CARRY_BYTES;
+use engramdb_engine::snapshot::format::Content;
 use engramdb_engine::snapshot::manifest::{Manifest, ManifestEntry};
 use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -43,6 +47,8 @@ pub struct SnapshotSettings {
     pub log_bytes_max: u64,
     /// How many snapshots are kept.
     pub retain: usize,
+    /// How much memory a new process finds; `None` where the system does not say.
+    pub available_memory_bytes: fn() -> Option<u64>,
 }
 
 impl SnapshotSettings {
@@ -56,6 +62,7 @@ impl SnapshotSettings {
             pause: Duration::from_secs(60),
             log_bytes_max: 1 << 30,
             retain: 2,
+            available_memory_bytes: machine::available_memory_bytes,
         })
     }
 }
@@ -66,11 +73,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const POLL_EVERY: Duration = Duration::from_millis(20);
 /// After a failure, nothing is tried unasked for this long.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
-/// Memory of the process beside the keys that it holds: buffers, and the program itself.
-const PROCESS_BYTES: u64 = 64 << 20;
-/// The process holds about one of 64 parts of the keys at a time; keys are not spread evenly, and take more room in
-/// memory than in a file.
-const PARTS_HELD_INVERSE: u64 = 16;
+/// Memory of the process beside the range of keys that it holds: buffers, the program itself, and values that are carried
+/// between ranges.
+const PROCESS_BYTES: u64 = (48 << 20) + CARRY_BYTES as u64;
+/// What a key takes in memory beyond its bytes in a file.
+const KEY_BYTES: u64 = 128;
+/// The log's tail goes to 64 ranges, of which the process holds one at a time; not all get the same.
+const TAIL_HELD_INVERSE: u64 = 16;
 
 /// Makes snapshots in the background. [`BackgroundSnapshots::stop`] ends it; dropping does too.
 pub struct BackgroundSnapshots {
@@ -95,8 +104,10 @@ struct State {
     not_before: Duration,
     /// None before this moment either, unless the log has become long.
     paused_until: Duration,
-    /// Whether the operator has been told that memory is short.
-    said_that_memory_is_short: bool,
+    /// Whether no snapshot is made although it is time for one. The operator has been told.
+    waits_for_memory: bool,
+    /// What the next one will take, when it was last asked.
+    memory_needed_bytes: u64,
 }
 
 impl BackgroundSnapshots {
@@ -109,7 +120,8 @@ impl BackgroundSnapshots {
             last_result: Ok(()),
             not_before: Duration::ZERO,
             paused_until: engine.env().clock.monotonic() + settings.pause,
-            said_that_memory_is_short: false,
+            waits_for_memory: false,
+            memory_needed_bytes: 0,
         };
         let shared = Arc::new(Shared { engine, settings, state: Mutex::new(state), changed: Condvar::new() });
         let thread = {
@@ -171,10 +183,19 @@ impl Snapshotter for BackgroundSnapshots {
     fn last_result(&self) -> Result<(), String> {
         self.shared.state.lock().last_result.clone()
     }
+
+    fn memory_needed_bytes(&self) -> u64 {
+        self.shared.state.lock().memory_needed_bytes
+    }
+
+    fn waits_for_memory(&self) -> bool {
+        self.shared.state.lock().waits_for_memory
+    }
 }
 
 impl Shared {
     fn run(&self) {
+        self.note_memory_needed();
         while let Some(asked) = self.next() {
             if !asked && !self.is_due() {
                 continue;
@@ -183,8 +204,14 @@ impl Shared {
                 Some(cause) if !asked => self.wait_for_memory(&cause),
                 Some(cause) => self.ended(Err(cause)),
                 None => {
-                    self.state.lock().running = true;
+                    let mut state = self.state.lock();
+                    state.running = true;
+                    if std::mem::take(&mut state.waits_for_memory) {
+                        tracing::info!("there is memory again: a snapshot is made");
+                    }
+                    drop(state);
                     let result = self.snapshot();
+                    self.note_memory_needed();
                     self.ended(result);
                 }
             }
@@ -213,7 +240,6 @@ impl Shared {
             Ok(()) => {
                 state.last_save_ms = self.engine.env().clock.wall_ms();
                 state.paused_until = self.engine.env().clock.monotonic() + self.settings.pause;
-                state.said_that_memory_is_short = false;
             }
             Err(cause) => {
                 state.not_before = self.engine.env().clock.monotonic() + RETRY_AFTER;
@@ -259,19 +285,43 @@ impl Shared {
 
     /// Why the process may not find the memory that it needs.
     fn memory_is_short(&self) -> Option<String> {
-        let available = machine::available_memory_bytes()?;
-        let newest = newest(self.engine.env(), &self.settings);
-        let data = newest.as_ref().map_or(0, |entry| entry.bytes) + self.sealed_bytes_after(newest.as_ref());
-        let needed = PROCESS_BYTES + data / PARTS_HELD_INVERSE;
+        let available = (self.settings.available_memory_bytes)()?;
+        let needed = self.note_memory_needed();
         let mib = |bytes: u64| bytes >> 20;
         (available < needed).then(|| {
             format!("a snapshot needs about {} MiB of memory, {} MiB are free", mib(needed), mib(available))
         })
     }
 
+    fn note_memory_needed(&self) -> u64 {
+        let needed = self.memory_needed_bytes();
+        self.state.lock().memory_needed_bytes = needed;
+        needed
+    }
+
+    /// How much memory the process will take, about: the largest range of slots of the last snapshot, what of the log comes
+    /// to a range, and what it takes in any case.
+    fn memory_needed_bytes(&self) -> u64 {
+        let env = self.engine.env();
+        let newest = newest(env, &self.settings);
+        let directory = self.settings.directory.join(SNAPSHOT_DIRECTORY);
+        let snapshot = newest.as_ref().and_then(|entry| {
+            // A damaged one is reported by the process, which builds on the one before.
+            SnapshotFile::open(&*env.disk, &directory.join(&entry.file)).ok()
+        });
+        let mut ranges = BTreeMap::<u16, u64>::new();
+        for section in snapshot.iter().flat_map(|snapshot| snapshot.sections()) {
+            if let Content::Keys { first_slot, .. } = section.content {
+                *ranges.entry(first_slot).or_default() += section.bytes + section.keys * KEY_BYTES;
+            }
+        }
+        let largest = ranges.into_values().max().unwrap_or(0);
+        PROCESS_BYTES + largest + self.sealed_bytes_after(newest.as_ref()) / TAIL_HELD_INVERSE
+    }
+
     fn wait_for_memory(&self, cause: &str) {
         let mut state = self.state.lock();
-        if !std::mem::replace(&mut state.said_that_memory_is_short, true) {
+        if !std::mem::replace(&mut state.waits_for_memory, true) {
             tracing::warn!("{cause}: waiting; until then the log keeps growing");
         }
     }
@@ -395,4 +445,58 @@ fn tail(mut from: impl Read) -> String {
         bytes.drain(..excess);
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engramdb_engine::log::local::LocalOptions;
+    use engramdb_engine::recovery::{StartOptions, open_directory};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static AVAILABLE: AtomicU64 = AtomicU64::new(1 << 20);
+
+    fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let clock = Env::system().clock;
+        let began = clock.monotonic();
+        while !is_so() {
+            assert!(clock.monotonic() - began < Duration::from_secs(60), "{what}");
+            std::thread::park_timeout(POLL_EVERY);
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a directory of the test's own")]
+    fn a_snapshot_that_finds_too_little_memory_waits_says_so_and_is_made_later() {
+        let directory = std::env::temp_dir().join(format!("engramdb-short-memory-{}", std::process::id()));
+        let (log, start) = (LocalOptions::default(), StartOptions::default());
+        let (engine, _) =
+            open_directory(&Env::system(), &directory, &Vec::new, log, start).expect("it is new");
+        let settings = SnapshotSettings {
+            // It makes none, which is enough to see that it was started.
+            program: PathBuf::from("true"),
+            log_bytes_min: 0,
+            pause: Duration::ZERO,
+            available_memory_bytes: || Some(AVAILABLE.load(Ordering::Relaxed)),
+            ..SnapshotSettings::new(directory.clone()).expect("this program has a path")
+        };
+        let snapshots = BackgroundSnapshots::start(Arc::new(engine), settings).expect("a thread can start");
+        until("it does not wait", || snapshots.waits_for_memory());
+        assert!(snapshots.memory_needed_bytes() > 1 << 20);
+        assert_eq!(snapshots.last_save_ms(), 0);
+        Snapshotter::start(&snapshots).expect("none is being made");
+        let refused = snapshots.wait().expect_err("what was asked for does not wait");
+        assert!(
+            refused.contains("a snapshot needs about") && refused.contains("1 MiB are free"),
+            "{refused}"
+        );
+        AVAILABLE.store(u64::MAX, Ordering::Relaxed);
+        Snapshotter::start(&snapshots).expect("none is being made");
+        snapshots.wait().expect("there is memory");
+        assert!(!snapshots.waits_for_memory());
+        assert!(snapshots.last_save_ms() > 0);
+        snapshots.stop();
+        drop(snapshots);
+        std::fs::remove_dir_all(&directory).expect("it was made above");
+    }
 }

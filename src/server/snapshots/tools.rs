@@ -115,7 +115,7 @@ fn create(env: &Env, arguments: &CreateArgs, modules: MakeModules<'_>, out: &mut
     }
     machine::run_behind_others();
     let options = OfflineOptions {
-        create: CreateOptions { retain: arguments.retain.max(1) },
+        create: CreateOptions { retain: arguments.retain.max(1), ..CreateOptions::default() },
         seal: !arguments.sealed_only,
         log: LocalOptions { background: false, ..LocalOptions::default() },
     };
@@ -125,7 +125,7 @@ fn create(env: &Env, arguments: &CreateArgs, modules: MakeModules<'_>, out: &mut
     report.notes.iter().for_each(|note| eprintln!("{note}"));
     if arguments.directory.json {
         let value = json!({
-            "created": report.created, "base": report.base, "batches": report.batches, "whole": report.whole,
+            "created": report.created, "base": report.base, "batches": report.batches, "carried": report.carried,
             "notes": report.notes, "seconds": took.as_secs_f64(),
             "peak_memory_bytes": machine::peak_memory_bytes(),
         });
@@ -142,7 +142,10 @@ fn create(env: &Env, arguments: &CreateArgs, modules: MakeModules<'_>, out: &mut
             entry.bytes,
             report.batches,
             took.as_secs_f64(),
-            if report.whole { ", all keys at once because keys were renamed or copied" } else { "" },
+            match report.carried {
+                0 => String::new(),
+                carried => format!(", {carried} keys followed through renames and copies"),
+            },
             machine::peak_memory_bytes()
                 .map_or(String::new(), |bytes| format!(", {} MiB at most", bytes >> 20)),
         )?,

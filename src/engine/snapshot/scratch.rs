@@ -1,0 +1,256 @@
+//! Temporary storage of one run: bytes that are appended and read again, and an index over them with a fixed number of slots.
+//!
+//! Both stay in memory while they are small, and are files else. Nothing is synced: the files are of no use after this
+//! process, and the next run removes what a kill left behind. What is read back is checked by CRCs.
+
+use crate::env::{Disk, DiskFile};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Appended bytes go to the file in pieces of this.
+const BUFFER_BYTES: usize = 128 << 10;
+
+/// Bytes that are appended, and read in any order.
+pub struct Scratch {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    file: Option<Arc<dyn DiskFile>>,
+    /// What is in the file; the buffer holds what follows.
+    written: u64,
+    buffer: Vec<u8>,
+}
+
+impl Scratch {
+    pub fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Scratch {
+        Scratch { disk, path, file: None, written: 0, buffer: Vec::new() }
+    }
+
+    /// Where the next byte will stand.
+    pub fn end(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() < BUFFER_BYTES {
+            return Ok(());
+        }
+        let file = match &self.file {
+            Some(file) => file.clone(),
+            None => self.file.insert(self.disk.create(&self.path)?).clone(),
+        };
+        file.write_at(&self.buffer, self.written)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        self.buffer.shrink_to(2 * BUFFER_BYTES);
+        Ok(())
+    }
+
+    /// Fills `into` with what was appended at `at`.
+    pub fn read(&self, into: &mut [u8], at: u64) -> io::Result<()> {
+        let of_file = self.written.saturating_sub(at).min(into.len() as u64) as usize;
+        let (from_file, from_buffer) = into.split_at_mut(of_file);
+        if let Some(file) = self.file.as_ref().filter(|_| of_file > 0)
+            && file.read_full_at(from_file, at)? < of_file
+        {
+            return Err(self.damaged());
+        }
+        let start = at.saturating_sub(self.written) as usize;
+        let buffered = self.buffer.get(start..start + from_buffer.len()).ok_or_else(|| self.damaged())?;
+        from_buffer.copy_from_slice(buffered);
+        Ok(())
+    }
+
+    pub fn damaged(&self) -> io::Error {
+        damaged(&self.path)
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // What stays behind is removed by the next run.
+            let _ = self.disk.remove(&self.path);
+        }
+    }
+}
+
+fn damaged(path: &std::path::Path) -> io::Error {
+    let detail = format!("{} does not hold what was written", path.display());
+    io::Error::new(io::ErrorKind::InvalidData, detail)
+}
+
+/// Bytes in a [`Scratch`], with their CRC32C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub at: u64,
+    pub bytes: u64,
+    pub crc: u32,
+}
+
+/// What an [`Index`] knows of a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    place: u64,
+    hash: u64,
+    /// Where the key stands in the scratch.
+    pub key_at: u64,
+    /// Where its value stands, if it has one there.
+    pub value: Option<Extent>,
+}
+
+const SLOT_BYTES: usize = 40;
+
+/// An open-addressing hash table with linear probing, which never removes a key.
+///
+/// ```text
+///  0  8  hash
+///  8  8  where the key stands, plus 1; 0 in a vacant slot, which is all zeros
+/// 16  8  where the value stands, plus 1; 0 if there is none
+/// 24  8  length of the value in bytes
+/// 32  4  CRC32C of the value
+/// 36  4  CRC32C over bytes 0 to 35
+/// ```
+pub struct Index {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    storage: Storage,
+    slots: u64,
+    used: u64,
+}
+
+enum Storage {
+    Memory(Vec<u8>),
+    File(Arc<dyn DiskFile>),
+}
+
+impl Index {
+    /// An index for at most `keys` keys, in memory if it needs no more than `memory_bytes`.
+    pub fn new(disk: Arc<dyn Disk>, path: PathBuf, keys: u64, memory_bytes: usize) -> io::Result<Index> {
+        let slots = keys + keys / 3 + 1;
+        let bytes = slots * SLOT_BYTES as u64;
+        let storage = if bytes <= memory_bytes as u64 {
+            Storage::Memory(vec![0; bytes as usize])
+        } else {
+            let file = disk.create(&path)?;
+            file.set_size(bytes)?;
+            Storage::File(file)
+        };
+        Ok(Index { disk, path, storage, slots, used: 0 })
+    }
+
+    /// The slot of the key with this hash that `is_it` recognizes.
+    pub fn find(
+        &self,
+        hash: u64,
+        mut is_it: impl FnMut(&Slot) -> io::Result<bool>,
+    ) -> io::Result<Option<Slot>> {
+        let mut place = self.home(hash);
+        while let Some(slot) = self.at(place)? {
+            if slot.hash == hash && is_it(&slot)? {
+                return Ok(Some(slot));
+            }
+            place = (place + 1) % self.slots;
+        }
+        Ok(None)
+    }
+
+    /// Adds a key that is not in it, without a value.
+    pub fn insert(&mut self, hash: u64, key_at: u64) -> io::Result<()> {
+        self.used += 1;
+        if self.used >= self.slots {
+            return Err(io::Error::other("the log holds more than when it was read before"));
+        }
+        let mut place = self.home(hash);
+        while self.at(place)?.is_some() {
+            place = (place + 1) % self.slots;
+        }
+        self.put(&Slot { place, hash, key_at, value: None })
+    }
+
+    /// Notes where the value of a slot's key stands now.
+    pub fn set(&mut self, slot: &Slot, value: Option<Extent>) -> io::Result<()> {
+        self.put(&Slot { value, ..*slot })
+    }
+
+    fn put(&mut self, slot: &Slot) -> io::Result<()> {
+        let mut bytes = [0; SLOT_BYTES];
+        bytes[..8].copy_from_slice(&slot.hash.to_le_bytes());
+        bytes[8..16].copy_from_slice(&(slot.key_at + 1).to_le_bytes());
+        if let Some(value) = slot.value {
+            bytes[16..24].copy_from_slice(&(value.at + 1).to_le_bytes());
+            bytes[24..32].copy_from_slice(&value.bytes.to_le_bytes());
+            bytes[32..36].copy_from_slice(&value.crc.to_le_bytes());
+        }
+        let crc = crc32c::crc32c(&bytes[..36]);
+        bytes[36..].copy_from_slice(&crc.to_le_bytes());
+        let offset = slot.place * SLOT_BYTES as u64;
+        match &mut self.storage {
+            Storage::File(file) => file.write_at(&bytes, offset),
+            Storage::Memory(slots) => {
+                slots[offset as usize..][..SLOT_BYTES].copy_from_slice(&bytes);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn slots(&self) -> u64 {
+        self.slots
+    }
+
+    /// How many keys are in it.
+    pub fn keys(&self) -> u64 {
+        self.used
+    }
+
+    /// What stands at a place, from 0 to below [`Index::slots`].
+    pub fn at(&self, place: u64) -> io::Result<Option<Slot>> {
+        let mut bytes = [0; SLOT_BYTES];
+        let offset = place * SLOT_BYTES as u64;
+        match &self.storage {
+            Storage::Memory(slots) => bytes.copy_from_slice(&slots[offset as usize..][..SLOT_BYTES]),
+            Storage::File(file) => {
+                if file.read_full_at(&mut bytes, offset)? < SLOT_BYTES {
+                    return Err(damaged(&self.path));
+                }
+            }
+        }
+        if bytes == [0; SLOT_BYTES] {
+            return Ok(None);
+        }
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+        if word(8) == 0 || half(36) != crc32c::crc32c(&bytes[..36]) {
+            return Err(damaged(&self.path));
+        }
+        let value = word(16).checked_sub(1).map(|at| Extent { at, bytes: word(24), crc: half(32) });
+        Ok(Some(Slot { place, hash: word(0), key_at: word(8) - 1, value }))
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn held_bytes(&self) -> usize {
+        match &self.storage {
+            Storage::Memory(slots) => slots.len(),
+            Storage::File(_) => 0,
+        }
+    }
+
+    fn home(&self, hash: u64) -> u64 {
+        ((u128::from(hash) * u128::from(self.slots)) >> 64) as u64
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        if let Storage::File(_) = self.storage {
+            // What stays behind is removed by the next run.
+            let _ = self.disk.remove(&self.path);
+        }
+    }
+}
