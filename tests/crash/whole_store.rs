@@ -256,7 +256,7 @@ impl Store {
 
     /// Makes a snapshot, of a directory in use or of a stopped one. Through where the log may be trimmed.
     fn snapshot(&mut self) -> Result<Option<engramdb_engine::log::Pos>, String> {
-        let create = CreateOptions { retain: self.random.random_range(1..=2) };
+        let create = CreateOptions { retain: self.random.random_range(1..=2), ..CreateOptions::default() };
         let options = OfflineOptions { create, seal: self.random.random_bool(0.5), log: small_segments() };
         let env = self.sim.env.clone();
         let made = create_offline(&env, Path::new(DATA), &|| modules::offline(&env), &options);
