@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use serde::Serialize;
+
 use crate::data::{Dataset, DatasetArgs, Matrix, intrinsic, manifest};
 use crate::error::BenchError;
-use crate::output::{self, Table};
+use crate::output::{self, Exported, Origin, ReportFiles, Table, cell};
+use crate::plot::{Chart, Content};
 use crate::progress;
 
 /// Neighbours that are written with a data set.
@@ -30,21 +33,61 @@ pub struct DatasetCommandArgs {
     /// Write the data set as .npy files with a manifest into this directory
     #[arg(long, value_name = "DIRECTORY")]
     pub write: Option<PathBuf>,
+    #[command(flatten)]
+    pub files: ReportFiles,
 }
 
-/// Prints what was asked for.
+/// Everything that was found out, as it is written to JSON.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    origin: Origin,
+    name: String,
+    rows: usize,
+    dimensions: usize,
+    metric: &'static str,
+    queries: usize,
+    neighbors_given: Option<usize>,
+    /// The rest only where it was asked for.
+    intrinsic_dimension: Option<Hardness>,
+}
+
+/// How hard a data set is.
+#[derive(Serialize)]
+struct Hardness {
+    mean: f64,
+    median: f64,
+    p90: f64,
+    /// The median over the queries of the distance to the neighbour of each of these ranks.
+    distances: Vec<(usize, f32)>,
+}
+
+/// Ranks whose distances are reported.
+const RANKS: [usize; 7] = [1, 2, 5, 10, 20, 50, 100];
+
+/// Prints what was asked for, and writes the files.
 pub fn run(arguments: DatasetCommandArgs) -> Result<(), BenchError> {
+    if arguments.files.plot.is_some() && !arguments.intrinsic_dimension {
+        return Err(BenchError::Usage(
+            "--plot draws the distances that --intrinsic-dimension measures: give both".into(),
+        ));
+    }
+    arguments.files.check()?;
+    if let Some(directory) = &arguments.write {
+        output::check_directory(directory)?;
+    }
     let mut dataset = arguments.data.load()?;
-    let mut table = Table::new(&["data set", "rows", "dimensions", "metric", "queries", "neighbours given"]);
-    table.row([
-        dataset.name.clone(),
-        dataset.base.rows().to_string(),
-        dataset.dimensions().to_string(),
-        dataset.metric.redis_name().to_ascii_lowercase(),
-        dataset.queries.rows().to_string(),
-        dataset.neighbors.as_ref().map_or_else(|| "-".into(), |given| given.columns().to_string()),
-    ]);
-    print!("{}", table.render());
+    let mut report = Report {
+        origin: Origin::of("bench dataset"),
+        name: dataset.name.clone(),
+        rows: dataset.base.rows(),
+        dimensions: dataset.dimensions(),
+        metric: dataset.metric.redis_name(),
+        queries: dataset.queries.rows(),
+        neighbors_given: dataset.neighbors.as_ref().map(Matrix::columns),
+        intrinsic_dimension: None,
+    };
+    print!("{}", report.table().render());
     if arguments.intrinsic_dimension || arguments.write.is_some() {
         let computing = progress::spinner("exact neighbours");
         let rows: Vec<u32> = dataset.exact_neighbors(NEIGHBORS_WRITTEN).into_iter().flatten().collect();
@@ -52,28 +95,106 @@ pub fn run(arguments: DatasetCommandArgs) -> Result<(), BenchError> {
         computing.finish_and_clear();
     }
     if arguments.intrinsic_dimension {
-        print!("\n{}", hardness(&dataset)?.render());
+        let hardness = Hardness::of(&dataset)?;
+        print!("\n{}", hardness.table().render());
+        report.intrinsic_dimension = Some(hardness);
     }
-    arguments.write.as_deref().map_or(Ok(()), |directory| write(directory, &dataset))
+    if let Some(directory) = &arguments.write {
+        write(directory, &dataset)?;
+    }
+    arguments.files.write(&report)
 }
 
-fn hardness(dataset: &Dataset) -> Result<Table, BenchError> {
-    let measured = intrinsic::estimate(dataset).ok_or_else(|| {
-        BenchError::Usage(
-            "the intrinsic dimension needs rows at different distances; these are all alike".into(),
-        )
-    })?;
-    let mut table =
-        Table::new(&["local intrinsic dimension", "median", "p90", "distance to 1st", "10th", "100th"]);
-    let [first, tenth, hundredth] =
-        [1, 10, 100].map(|rank| match intrinsic::median_distance(dataset, rank) {
-            Some(distance) => format!("{distance:.3}"),
-            None => "-".into(),
-        });
-    let figures = [measured.mean, measured.median, measured.p90].map(|figure| format!("{figure:.1}"));
-    let [mean, median, p90] = figures;
-    table.row([mean, median, p90, first, tenth, hundredth]);
-    Ok(table)
+impl Report {
+    fn table(&self) -> Table {
+        let mut table =
+            Table::new(&["data set", "rows", "dimensions", "metric", "queries", "neighbours given"]);
+        table.row([
+            self.name.clone(),
+            self.rows.to_string(),
+            self.dimensions.to_string(),
+            self.metric.to_ascii_lowercase(),
+            self.queries.to_string(),
+            self.neighbors_given.map_or_else(|| "-".into(), |columns| columns.to_string()),
+        ]);
+        table
+    }
+}
+
+impl Hardness {
+    fn of(dataset: &Dataset) -> Result<Self, BenchError> {
+        let measured = intrinsic::estimate(dataset).ok_or_else(|| {
+            BenchError::Usage(
+                "the intrinsic dimension needs rows at different distances; these are all alike".into(),
+            )
+        })?;
+        let distance = |rank| Some((rank, intrinsic::median_distance(dataset, rank)?));
+        Ok(Self {
+            mean: measured.mean,
+            median: measured.median,
+            p90: measured.p90,
+            distances: RANKS.into_iter().filter_map(distance).collect(),
+        })
+    }
+
+    fn distance(&self, rank: usize) -> Option<f64> {
+        self.distances.iter().find(|(other, _)| *other == rank).map(|&(_, distance)| distance.into())
+    }
+
+    fn table(&self) -> Table {
+        let mut table =
+            Table::new(&["local intrinsic dimension", "median", "p90", "distance to 1st", "10th", "100th"]);
+        let [mean, median, p90] = [self.mean, self.median, self.p90].map(|figure| format!("{figure:.1}"));
+        let [first, tenth, hundredth] = [1, 10, 100].map(|rank| output::optional(self.distance(rank), 3));
+        table.row([mean, median, p90, first, tenth, hundredth]);
+        table
+    }
+}
+
+impl Exported for Report {
+    fn csv(&self) -> Table {
+        let mut headings: Vec<String> =
+            ["dataset", "rows", "dimensions", "metric", "queries", "neighbors_given"]
+                .into_iter()
+                .chain(["intrinsic_dimension_mean", "intrinsic_dimension_median", "intrinsic_dimension_p90"])
+                .map(str::to_owned)
+                .collect();
+        headings.extend(RANKS.map(|rank| format!("distance_to_{rank}")));
+        let mut table = Table::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
+        let hardness = self.intrinsic_dimension.as_ref();
+        let mut cells = vec![
+            self.name.clone(),
+            self.rows.to_string(),
+            self.dimensions.to_string(),
+            self.metric.to_ascii_lowercase(),
+            self.queries.to_string(),
+            self.neighbors_given.map(|columns| columns.to_string()).unwrap_or_default(),
+            cell(hardness.map(|hardness| hardness.mean), 3),
+            cell(hardness.map(|hardness| hardness.median), 3),
+            cell(hardness.map(|hardness| hardness.p90), 3),
+        ];
+        cells.extend(RANKS.map(|rank| cell(hardness.and_then(|hardness| hardness.distance(rank)), 5)));
+        table.row_of(cells);
+        table
+    }
+
+    /// How distances grow with the rank of the neighbour. Nothing where the hardness was not asked for.
+    fn charts(&self) -> Vec<Chart> {
+        let points = |hardness: &Hardness| {
+            hardness.distances.iter().map(|&(rank, distance)| (rank as f64, distance.into())).collect()
+        };
+        let chart = |hardness: &Hardness| Chart {
+            title: format!("{}: distance to the neighbours of a query", self.name),
+            y_label: format!("distance ({})", self.metric),
+            y_log: false,
+            content: Content::Lines {
+                x_label: "rank of the neighbour".into(),
+                x_log: true,
+                series: vec![("median".to_owned(), points(hardness))],
+            },
+        };
+        self.intrinsic_dimension.iter().map(chart).collect()
+    }
 }
 
 fn write(directory: &Path, dataset: &Dataset) -> Result<(), BenchError> {
@@ -98,6 +219,7 @@ mod tests {
             data: DatasetArgs::of(dataset.parse().unwrap()),
             intrinsic_dimension: true,
             write,
+            files: ReportFiles::default(),
         };
         run(arguments("synthetic:200:8:1", Some(directory.clone()))).unwrap();
         let read = arguments(path, None).data.load().unwrap();

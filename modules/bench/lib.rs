@@ -30,6 +30,7 @@ mod machine;
 mod memory;
 mod output;
 mod own_load;
+mod plot;
 mod progress;
 mod restart;
 mod server_process;

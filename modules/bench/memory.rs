@@ -3,21 +3,18 @@
 //! The truth is what the system says that the server's process holds, less what it held while empty. Beside it stands what
 //! the server claims (INFO, FT.INFO, MEMORY USAGE), so that its accounting can be judged.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use serde::Serialize;
 
 use crate::client::Connection;
 use crate::error::BenchError;
 use crate::machine::Process;
-use crate::output::{self, Table};
+use crate::output::{Exported, ReportFiles, Table};
 use crate::own_load::{Heading, LoadArgs, MEGABYTE, SETTLE, index_bytes, used_memory};
+use crate::plot::{Chart, Content};
 use crate::vectors::engine::{Engine, Task};
 use crate::vectors::server::ServerEngine;
 
-/// What the project wants of 384 dimensions: resident bytes of a document over those of its vector.
-const RATIO_WANTED: f64 = 1.5;
 /// Keys whose MEMORY USAGE is averaged.
 const KEYS_ASKED: usize = 100;
 
@@ -53,9 +50,8 @@ pub struct MemoryArgs {
     pub dimensions: Vec<usize>,
     #[command(flatten)]
     pub load: LoadArgs,
-    /// Write the report as JSON
-    #[arg(long, value_name = "FILE")]
-    pub out_json: Option<PathBuf>,
+    #[command(flatten)]
+    pub files: ReportFiles,
 }
 
 /// Everything that a run found, as it is written to JSON.
@@ -63,7 +59,6 @@ pub struct MemoryArgs {
 struct Report {
     #[serde(flatten)]
     heading: Heading,
-    ratio_wanted: f64,
     footprints: Vec<Footprint>,
 }
 
@@ -93,15 +88,15 @@ struct Claims {
     memory_usage: f64,
 }
 
-/// Measures each width, prints the table and writes the JSON that was asked for.
+/// Measures each width, prints the table and writes the files that were asked for.
 pub fn run(arguments: MemoryArgs) -> Result<(), BenchError> {
     let least = arguments.dimensions.iter().copied().min().unwrap_or(0);
     arguments.load.check(&[("--documents", arguments.documents), ("--dimensions", least)])?;
+    arguments.files.check()?;
     // Where there is no /proc, it is better to say so before the load.
     Process::own().resident()?;
     let mut report = Report {
         heading: arguments.load.heading("bench memory", arguments.documents, None),
-        ratio_wanted: RATIO_WANTED,
         footprints: Vec::new(),
     };
     println!("{}; a key of 16 bytes, one FLOAT32 field", report.heading);
@@ -109,8 +104,7 @@ pub fn run(arguments: MemoryArgs) -> Result<(), BenchError> {
         report.footprints.extend(arguments.measure(dimensions)?);
     }
     print!("\n{}", report.table().render());
-    println!("wanted: at most {RATIO_WANTED} x raw at 384 dimensions");
-    arguments.out_json.as_deref().map_or(Ok(()), |path| output::write_json(path, &report))
+    arguments.files.write(&report)
 }
 
 impl MemoryArgs {
@@ -226,6 +220,60 @@ impl Report {
             ]);
         }
         table
+    }
+}
+
+impl Exported for Report {
+    fn csv(&self) -> Table {
+        let mut table = Table::new(&[
+            "dimensions",
+            "state",
+            "empty_bytes",
+            "resident_bytes",
+            "peak_bytes",
+            "bytes_per_document",
+            "ratio",
+            "info_bytes_per_document",
+            "index_bytes_per_document",
+            "memory_usage_bytes",
+            "claimed",
+        ]);
+        for footprint in &self.footprints {
+            table.row([
+                footprint.dimensions.to_string(),
+                footprint.state.to_owned(),
+                footprint.empty_bytes.to_string(),
+                footprint.resident_bytes.to_string(),
+                footprint.peak_bytes.to_string(),
+                format!("{:.1}", footprint.bytes_per_document),
+                format!("{:.4}", footprint.ratio),
+                format!("{:.1}", footprint.info_bytes_per_document),
+                format!("{:.1}", footprint.index_bytes_per_document),
+                format!("{:.1}", footprint.memory_usage_bytes),
+                format!("{:.4}", footprint.claimed),
+            ]);
+        }
+        table
+    }
+
+    fn charts(&self) -> Vec<Chart> {
+        let of = |figure: &dyn Fn(&Footprint) -> f64| -> Vec<Option<f64>> {
+            self.footprints.iter().map(|footprint| Some(figure(footprint))).collect()
+        };
+        let raw = |footprint: &Footprint| (footprint.dimensions * size_of::<f32>()) as f64;
+        let name = |footprint: &Footprint| format!("{}, {}", footprint.dimensions, footprint.state);
+        let series = vec![
+            ("the vector alone".to_owned(), of(&raw)),
+            ("resident".to_owned(), of(&|footprint| footprint.bytes_per_document)),
+            ("by INFO".to_owned(), of(&|footprint| footprint.info_bytes_per_document)),
+            ("index, by FT.INFO".to_owned(), of(&|footprint| footprint.index_bytes_per_document)),
+        ];
+        vec![Chart {
+            title: "memory of a document, by dimensions and state".into(),
+            y_label: "bytes for each document".into(),
+            y_log: false,
+            content: Content::Bars { categories: self.footprints.iter().map(name).collect(), series },
+        }]
     }
 }
 

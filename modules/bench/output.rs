@@ -1,11 +1,89 @@
-//! How results leave the program: what every report begins with, aligned tables, JSON files, CSV fields.
+//! How results leave the program: what every report begins with, aligned tables, and files as JSON, CSV and SVG.
 
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::Serialize;
 
 use crate::error::BenchError;
 use crate::machine::Machine;
+use crate::plot::{self, Chart};
+
+/// The files that a report goes into, which every command takes.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ReportFiles {
+    /// Write the report as JSON
+    #[arg(long, alias = "json", value_name = "FILE")]
+    pub out_json: Option<PathBuf>,
+    /// Write one line for each measured point as CSV
+    #[arg(long, value_name = "FILE")]
+    pub out_csv: Option<PathBuf>,
+    /// Draw the report as SVG
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+}
+
+/// A report that can be written in each form.
+pub trait Exported: Serialize {
+    /// A heading for each column, fit for a program, and a row for each measured point.
+    fn csv(&self) -> Table;
+
+    /// What there is to see, from top to bottom.
+    fn charts(&self) -> Vec<Chart>;
+}
+
+impl ReportFiles {
+    /// Refuses files that cannot be written, before the run that would be lost with them.
+    pub fn check(&self) -> Result<(), BenchError> {
+        let named = [("--out-json", &self.out_json), ("--out-csv", &self.out_csv), ("--plot", &self.plot)];
+        let named: Vec<(&str, &PathBuf)> =
+            named.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?))).collect();
+        for (place, (flag, path)) in named.iter().enumerate() {
+            if let Some((other, _)) = named[..place].iter().find(|(_, before)| before == path) {
+                let path = path.display();
+                return Err(BenchError::Usage(format!("{other} and {flag} name the same file, {path}")));
+            }
+            check_writable(path)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the files that were asked for, and says so.
+    pub fn write(&self, report: &impl Exported) -> Result<(), BenchError> {
+        if let Some(path) = &self.out_json {
+            write_json(path, report)?;
+        }
+        if let Some(path) = &self.out_csv {
+            write(path, report.csv().render_csv().as_bytes())?;
+        }
+        if let Some(path) = &self.plot {
+            let drawn = plot::svg(&report.charts());
+            let text = drawn.map_err(|what| BenchError::Plot { path: path.clone(), what })?;
+            write(path, text.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the directory, and refuses one that no file can be written into.
+pub fn check_directory(path: &Path) -> Result<(), BenchError> {
+    std::fs::create_dir_all(path).map_err(|source| BenchError::Write { path: path.to_owned(), source })?;
+    check_writable(&path.join(format!(".engramdb-bench-{}", std::process::id())))
+}
+
+/// Opens the file for writing and changes nothing: one that was not there is removed again.
+fn check_writable(path: &Path) -> Result<(), BenchError> {
+    let failed = |source| BenchError::Write { path: path.to_owned(), source };
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(_) => std::fs::remove_file(path).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().write(true).open(path).map(drop).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
 
 /// What every report begins with: which command of which version made it, and where.
 #[derive(Clone, Debug, Serialize)]
@@ -72,6 +150,27 @@ impl Table {
         let rule: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
         [&self.headings, &rule].into_iter().chain(&self.rows).map(|row| line(row)).collect()
     }
+
+    /// The same cells as comma-separated values.
+    pub fn render_csv(&self) -> String {
+        let line =
+            |row: &Vec<String>| row.iter().map(|cell| csv_field(cell)).collect::<Vec<_>>().join(",") + "\n";
+        [&self.headings].into_iter().chain(&self.rows).map(line).collect()
+    }
+}
+
+/// A figure in a CSV cell: nothing where it is not known.
+pub fn cell(value: Option<f64>, digits: usize) -> String {
+    value.map(|value| format!("{value:.digits$}")).unwrap_or_default()
+}
+
+/// Bold on a terminal; plain in a pipe, and where NO_COLOR is set (no-color.org).
+pub fn bold(text: &str) -> String {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    match io::stdout().is_terminal() && !no_color {
+        true => format!("\x1b[1m{text}\x1b[0m"),
+        false => text.to_owned(),
+    }
 }
 
 /// A figure that may be unknown.
@@ -80,7 +179,7 @@ pub fn optional(value: Option<f64>, digits: usize) -> String {
 }
 
 /// A field of a CSV line, quoted where it must be (RFC 4180).
-pub fn csv_field(text: &str) -> String {
+fn csv_field(text: &str) -> String {
     if text.contains([',', '"', '\n']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
@@ -89,7 +188,7 @@ pub fn csv_field(text: &str) -> String {
 }
 
 /// Writes `value` as indented JSON, and says so.
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), BenchError> {
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), BenchError> {
     let mut text = serde_json::to_vec_pretty(value).expect("reports hold nothing that JSON cannot");
     text.push(b'\n');
     write(path, &text)
@@ -121,5 +220,28 @@ mod tests {
     fn csv_fields_are_quoted_where_they_must_be() {
         assert_eq!(csv_field("plain"), "plain");
         assert_eq!(csv_field("a,\"b\""), "\"a,\"\"b\"\"\"");
+        let mut table = Table::new(&["name", "rate"]);
+        table.row(["a,b".into(), "12".into()]);
+        assert_eq!(table.render_csv(), "name,rate\n\"a,b\",12\n");
+    }
+
+    #[test]
+    fn files_that_cannot_be_written_are_refused_and_others_left_as_they_are() {
+        let directory = std::env::temp_dir().join(format!("engramdb-bench-files-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let files = |json: &str, csv: &str| ReportFiles {
+            out_json: Some(directory.join(json)),
+            out_csv: Some(directory.join(csv)),
+            plot: None,
+        };
+        std::fs::write(directory.join("old.json"), "old").unwrap();
+        files("old.json", "new.csv").check().unwrap();
+        assert_eq!(std::fs::read_to_string(directory.join("old.json")).unwrap(), "old");
+        assert!(!directory.join("new.csv").exists(), "a check leaves nothing behind");
+        let refusal = |json, csv| files(json, csv).check().unwrap_err().to_string();
+        assert!(refusal("missing/report.json", "new.csv").contains("missing/report.json"));
+        assert!(refusal("old.json", "").contains("cannot write"), "a directory is no file");
+        assert!(refusal("same", "same").contains("--out-json and --out-csv name the same file"));
+        std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -9,7 +9,6 @@
 
 mod report;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -24,7 +23,7 @@ use crate::data::truth::Answers;
 use crate::data::{Dataset, Matrix, Metric};
 use crate::error::BenchError;
 use crate::machine::Process;
-use crate::output;
+use crate::output::ReportFiles;
 use crate::own_load::{LoadArgs, index_bytes, used_memory, wait_quiet};
 use crate::progress;
 use crate::server_process::ServerProcess;
@@ -96,9 +95,8 @@ pub struct ChurnArgs {
     pub quiet_seconds: u64,
     #[command(flatten)]
     pub load: LoadArgs,
-    /// Write the report as JSON
-    #[arg(long, value_name = "FILE")]
-    pub out_json: Option<PathBuf>,
+    #[command(flatten)]
+    pub files: ReportFiles,
 }
 
 /// An engine that can be churned.
@@ -111,9 +109,10 @@ pub enum ChurnEngine {
     Library,
 }
 
-/// Churns, searches, prints the table and writes the JSON that was asked for.
+/// Churns, searches, prints the table and writes the files that were asked for.
 pub fn run(arguments: ChurnArgs) -> Result<(), BenchError> {
     arguments.check()?;
+    arguments.files.check()?;
     let ChurnArgs { documents, dimensions, rounds, k, engine, .. } = arguments;
     let heading = arguments.load.heading("bench churn", documents, Some(dimensions));
     println!("{heading}; each replaced {rounds} times; k {k}");
@@ -124,7 +123,7 @@ pub fn run(arguments: ChurnArgs) -> Result<(), BenchError> {
     };
     let report = Report::new(heading, &arguments, fresh, churned);
     report.print();
-    arguments.out_json.as_deref().map_or(Ok(()), |path| output::write_json(path, &report))
+    arguments.files.write(&report)
 }
 
 impl ChurnArgs {

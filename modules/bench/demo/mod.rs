@@ -4,7 +4,7 @@
 //! adds some more, kills the server with SIGKILL, starts it again and asks the same. Everything goes through the
 //! protocol; nothing here knows how the server works.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -15,7 +15,7 @@ use crate::data::truth::Answers;
 use crate::data::{Dataset, DatasetArgs};
 use crate::error::BenchError;
 use crate::latency::Latencies;
-use crate::output::Table;
+use crate::output::{self, Table};
 use crate::progress;
 use crate::server_process::ServerProcess;
 use crate::vectors::recall;
@@ -49,6 +49,7 @@ pub fn run(arguments: DemoArgs) -> Result<(), BenchError> {
     let dataset = arguments.dataset.load()?;
     let sentences = Sentences::load(&arguments.dataset)?;
     let demo = Demo { dataset, sentences, ef: arguments.ef };
+    let kept = arguments.dir.clone();
     let mut server = ServerProcess::start("demo", arguments.dir, arguments.port)?;
 
     heading("1. A server on an empty directory");
@@ -77,11 +78,33 @@ pub fn run(arguments: DemoArgs) -> Result<(), BenchError> {
     let same = before.answers.iter().zip(&after.answers).filter(|(before, after)| before == after).count();
     println!("{same} of {} queries are answered exactly as before the crash.", before.answers.len());
     server.stop(connection)?;
-    demo.judge(&before, &after)
+    demo.judge(&before, &after)?;
+    heading("What next");
+    print!("{}", next_steps(kept.as_deref()));
+    Ok(())
 }
 
 fn heading(text: &str) {
-    println!("\n\x1b[1m{text}\x1b[0m");
+    println!("\n{}", output::bold(text));
+}
+
+/// What a newcomer may want to do after this, as lines to copy.
+fn next_steps(kept: Option<&Path>) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "engramdb".into());
+    let directory = kept.map_or_else(|| "./engramdb-data".into(), |path| path.display().to_string());
+    let keeps = match kept {
+        Some(_) => "Serve the data of this demo again:",
+        None => "Start a server that keeps its data:",
+    };
+    format!(
+        "{keeps}\n    {program} serve --dir {directory}\n\
+         Speak to it with redis-cli, redis-py or any other client of Redis, such as\n    \
+         redis-cli HSET doc:1 sentence \"a red bicycle\" colour red\n\
+         Measure recall and latency on vectors of your own:\n    \
+         {program} bench vectors --base rows.npy --queries queries.npy --metric cosine\n\
+         See what else there is:\n    {program} --help\n\
+         README.md has an example in Python, docs/compatibility.md lists the differences from Redis.\n"
+    )
 }
 
 /// The sentences of base rows and queries, where the data set has them.

@@ -10,7 +10,6 @@ mod replies;
 mod report;
 mod workload;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -22,6 +21,7 @@ use self::workload::{Command, Operation, Shape, Workload};
 use crate::client::{Connection, Target};
 use crate::error::BenchError;
 use crate::machine::Process;
+use crate::output::ReportFiles;
 use crate::progress;
 
 const EXAMPLES: &str = "\
@@ -100,18 +100,18 @@ pub struct KeysArgs {
     /// Process id of the server on this machine: its CPU time is reported too
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
-    /// Write the report as JSON
-    #[arg(long, value_name = "FILE")]
-    pub out_json: Option<PathBuf>,
+    #[command(flatten)]
+    pub files: ReportFiles,
 }
 
 /// Connections and pipeline for loading and removing keys.
 const BULK_CONNECTIONS: usize = 8;
 const BULK_PIPELINE: usize = 64;
 
-/// Measures each operation, prints the table and writes the JSON that was asked for.
+/// Measures each operation, prints the table and writes the files that were asked for.
 pub fn run(arguments: KeysArgs) -> Result<(), BenchError> {
     arguments.check()?;
+    arguments.files.check()?;
     let process = arguments.server_pid.map(Process::with_pid).transpose()?;
     let server = Connection::open(&arguments.target)?.server_version();
     let shape = arguments.shape();
@@ -132,7 +132,7 @@ pub fn run(arguments: KeysArgs) -> Result<(), BenchError> {
     }
     measured?;
     report.print();
-    arguments.out_json.as_deref().map_or(Ok(()), |path| crate::output::write_json(path, &report))
+    arguments.files.write(&report)
 }
 
 impl KeysArgs {

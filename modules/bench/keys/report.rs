@@ -7,7 +7,8 @@ use super::distribution::Distribution;
 use super::driver::{Outcome, Plan};
 use super::workload::{Command, Operation};
 use crate::latency::{Latencies, Percentiles};
-use crate::output::{Origin, Table, optional};
+use crate::output::{Exported, Origin, Table, cell, optional};
+use crate::plot::{Chart, Content};
 
 /// Everything that a run found, as it is written to JSON.
 #[derive(Serialize)]
@@ -113,7 +114,97 @@ impl Report {
     }
 }
 
+impl Exported for Report {
+    fn csv(&self) -> Table {
+        let mut table = Table::new(&[
+            "operation",
+            "connections",
+            "pipeline",
+            "threads",
+            "seconds",
+            "commands",
+            "commands_per_second",
+            "latency_of",
+            "count",
+            "mean_us",
+            "p50_us",
+            "p95_us",
+            "p99_us",
+            "p999_us",
+            "max_us",
+            "server_cpu_seconds_per_million",
+            "client_cpu_seconds_per_million",
+        ]);
+        for (run, latency) in self.latencies() {
+            let percentiles = &latency.percentiles;
+            table.row([
+                run.operation.clone(),
+                run.connections.to_string(),
+                run.pipeline.to_string(),
+                run.threads.to_string(),
+                format!("{:.3}", run.seconds),
+                run.commands.to_string(),
+                format!("{:.1}", run.commands_per_second),
+                latency.of.clone(),
+                latency.count.to_string(),
+                format!("{:.1}", percentiles.mean_us),
+                format!("{:.1}", percentiles.p50_us),
+                format!("{:.1}", percentiles.p95_us),
+                format!("{:.1}", percentiles.p99_us),
+                format!("{:.1}", percentiles.p999_us),
+                format!("{:.1}", percentiles.max_us),
+                cell(run.server_cpu_seconds_per_million, 3),
+                cell(run.client_cpu_seconds_per_million, 3),
+            ]);
+        }
+        table
+    }
+
+    fn charts(&self) -> Vec<Chart> {
+        let rates = self.runs.iter().map(|run| Some(run.commands_per_second)).collect();
+        let throughput = Content::Bars {
+            categories: self.runs.iter().map(RunReport::name).collect(),
+            series: vec![("commands".to_owned(), rates)],
+        };
+        let figure = |figure: fn(&Percentiles) -> f64| -> Vec<Option<f64>> {
+            self.latencies().map(|(_, latency)| Some(figure(&latency.percentiles))).collect()
+        };
+        let name = |(run, latency): (&RunReport, &LatencyReport)| match run.latencies.len() {
+            1 => run.name(),
+            _ => format!("{}, {}", run.name(), latency.of),
+        };
+        let latency = Content::Bars {
+            categories: self.latencies().map(name).collect(),
+            series: vec![
+                ("p50".to_owned(), figure(|percentiles| percentiles.p50_us)),
+                ("p99".to_owned(), figure(|percentiles| percentiles.p99_us)),
+                ("p99.9".to_owned(), figure(|percentiles| percentiles.p999_us)),
+            ],
+        };
+        let chart = |title: &str, y_label: &str, y_log, content| Chart {
+            title: format!("{title}, by operation, connections x pipeline"),
+            y_label: y_label.to_owned(),
+            y_log,
+            content,
+        };
+        vec![
+            chart("throughput", "commands per second", false, throughput),
+            chart("latency", "microseconds", true, latency),
+        ]
+    }
+}
+
+impl Report {
+    fn latencies(&self) -> impl Iterator<Item = (&RunReport, &LatencyReport)> {
+        self.runs.iter().flat_map(|run| run.latencies.iter().map(move |latency| (run, latency)))
+    }
+}
+
 impl RunReport {
+    fn name(&self) -> String {
+        format!("{}, {} x {}", self.operation, self.connections, self.pipeline)
+    }
+
     pub fn new(
         operation: &Operation,
         plan: Plan,

@@ -11,7 +11,6 @@ pub(crate) mod reference;
 mod report;
 pub(crate) mod server;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -26,6 +25,7 @@ use crate::data::truth::{self, Answers};
 use crate::data::{Dataset, DatasetArgs};
 use crate::error::BenchError;
 use crate::machine::Process;
+use crate::output::ReportFiles;
 use crate::progress;
 
 /// Searches before the clock of each point starts.
@@ -115,15 +115,8 @@ pub struct VectorsArgs {
     /// Process id of the server on this machine: its CPU time is reported too
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
-    /// Write the report as JSON
-    #[arg(long, value_name = "FILE")]
-    pub out_json: Option<PathBuf>,
-    /// Write one line per point as CSV
-    #[arg(long, value_name = "FILE")]
-    pub out_csv: Option<PathBuf>,
-    /// Draw recall against queries per second as SVG
-    #[arg(long, value_name = "FILE")]
-    pub plot: Option<PathBuf>,
+    #[command(flatten)]
+    pub files: ReportFiles,
 }
 
 /// An engine that can be asked for by name.
@@ -143,6 +136,7 @@ pub enum EngineName {
 /// Runs the sweep, prints the tables and writes the files that were asked for.
 pub fn run(arguments: VectorsArgs) -> Result<(), BenchError> {
     arguments.check()?;
+    arguments.files.check()?;
     let reading = progress::spinner("reading the data set");
     let dataset = arguments.data.load()?;
     reading.finish_and_clear();
@@ -169,7 +163,7 @@ pub fn run(arguments: VectorsArgs) -> Result<(), BenchError> {
         swept.and(closed)?;
     }
     report.print_tables();
-    report.write_files(arguments.out_json.as_deref(), arguments.out_csv.as_deref(), arguments.plot.as_deref())
+    arguments.files.write(&report)
 }
 
 #[cfg(feature = "reference")]

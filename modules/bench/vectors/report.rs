@@ -1,15 +1,12 @@
 //! The report of a vector run: tables for people, JSON and CSV for programs, a plot.
 
-use std::path::Path;
-
-use plotters::prelude::*;
 use serde::Serialize;
 
 use super::engine::{IndexKind, LoadReport, Task};
 use crate::data::Metric;
-use crate::error::BenchError;
 use crate::latency::Percentiles;
-use crate::output::{self, Origin, Table};
+use crate::output::{self, Exported, Origin, Table, cell};
+use crate::plot::{Chart, Content};
 
 /// Everything that a run found, as it is written to JSON.
 #[derive(Serialize)]
@@ -105,27 +102,6 @@ impl Report {
         println!("{}", self.search_table().render());
     }
 
-    /// Writes the files that were asked for, and says so.
-    pub fn write_files(
-        &self,
-        json: Option<&Path>,
-        csv: Option<&Path>,
-        plot: Option<&Path>,
-    ) -> Result<(), BenchError> {
-        if let Some(path) = json {
-            output::write_json(path, self)?;
-        }
-        if let Some(path) = csv {
-            output::write(path, self.csv().as_bytes())?;
-        }
-        if let Some(path) = plot {
-            let what = self.draw(path).map_err(|error| error.to_string());
-            what.map_err(|what| BenchError::Plot { path: path.to_owned(), what })?;
-            println!("wrote {}", path.display());
-        }
-        Ok(())
-    }
-
     fn load_table(&self) -> Table {
         let mut table = Table::new(&["engine", "rows", "load s", "rows/s", "ready s", "CPU s"]);
         for load in &self.loads {
@@ -178,15 +154,34 @@ impl Report {
         table
     }
 
-    fn csv(&self) -> String {
-        let mut text = String::from(
-            "dataset,rows,dimensions,metric,engine,index,m,ef_construction,filter,ef,connections,k,recall,queries_per_second,\
-             mean_us,p50_us,p95_us,p99_us,p999_us,max_us,searches,cpu_us_per_query,recall_asked,recall_p5,evaluated\n",
-        );
+    /// The points of each line, in the order of recall.
+    fn lines(&self) -> Vec<(String, Vec<(f64, f64)>)> {
+        let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
+        for search in &self.searches {
+            let filter = search.filter.as_ref().map(|filter| format!(", {filter}")).unwrap_or_default();
+            let connections = if search.connections == 1 { "connection" } else { "connections" };
+            let label = format!("{}{filter}, {} {connections}", search.engine, search.connections);
+            let point = (search.recall, search.queries_per_second);
+            match lines.iter_mut().find(|(other, _)| *other == label) {
+                Some((_, points)) => points.push(point),
+                None => lines.push((label, vec![point])),
+            }
+        }
+        lines.iter_mut().for_each(|(_, points)| points.sort_by(|a, b| a.0.total_cmp(&b.0)));
+        lines
+    }
+}
+
+impl Exported for Report {
+    fn csv(&self) -> Table {
+        let headings = "dataset,rows,dimensions,metric,engine,index,m,ef_construction,filter,ef,connections,k,recall,\
+                        queries_per_second,mean_us,p50_us,p95_us,p99_us,p999_us,max_us,searches,cpu_us_per_query,\
+                        recall_asked,recall_p5,evaluated";
+        let mut table = Table::new(&headings.split(',').collect::<Vec<_>>());
         for search in &self.searches {
             let latency = &search.latency;
-            let fields = [
-                output::csv_field(&self.dataset.name),
+            table.row([
+                self.dataset.name.clone(),
                 self.dataset.rows.to_string(),
                 self.dataset.dimensions.to_string(),
                 self.dataset.metric.redis_name().to_ascii_lowercase(),
@@ -207,82 +202,25 @@ impl Report {
                 format!("{:.1}", latency.p999_us),
                 format!("{:.1}", latency.max_us),
                 search.searches.to_string(),
-                search.cpu_us_per_query.map(|cpu| format!("{cpu:.1}")).unwrap_or_default(),
+                cell(search.cpu_us_per_query, 1),
                 search.recall_asked.map(|recall| recall.to_string()).unwrap_or_default(),
                 format!("{:.3}", search.recall_p5),
-                search.evaluated.map(|evaluated| format!("{evaluated:.1}")).unwrap_or_default(),
-            ];
-            text.push_str(&fields.join(","));
-            text.push('\n');
+                cell(search.evaluated, 1),
+            ]);
         }
-        text
+        table
     }
 
     /// Recall from left to right, queries per second upwards (logarithmic); one line for each engine, filter and number
     /// of connections. Up and to the right is better.
-    fn draw(&self, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-        let lines = self.lines();
-        let recalls = self.searches.iter().map(|search| search.recall);
-        let rates = self.searches.iter().map(|search| search.queries_per_second);
-        let recall_min = recalls.fold(1.0, f64::min).clamp(0.0, 0.99) - 0.005;
-        let rate_min = rates.clone().fold(f64::INFINITY, f64::min) / 1.3;
-        let rate_max = rates.fold(1.0, f64::max) * 1.3;
-
-        let area = SVGBackend::new(path, (900, 600)).into_drawing_area();
-        area.fill(&WHITE)?;
-        let title =
-            format!("{}, recall@{}", self.dataset.name, self.searches.first().map_or(0, |search| search.k));
-        let mut chart = ChartBuilder::on(&area)
-            .caption(title, ("sans-serif", 20))
-            .margin(15)
-            .x_label_area_size(45)
-            .y_label_area_size(70)
-            .build_cartesian_2d(recall_min..1.005, (rate_min..rate_max).log_scale())?;
-        chart
-            .configure_mesh()
-            .x_desc("recall")
-            .y_desc("queries per second")
-            .light_line_style(WHITE)
-            .y_labels(20)
-            .x_label_formatter(&|recall| format!("{recall:.2}"))
-            .y_label_formatter(&|rate| format!("{rate:.0}"))
-            .label_style(("sans-serif", 16))
-            .axis_desc_style(("sans-serif", 18))
-            .draw()?;
-        for (number, (label, points)) in lines.into_iter().enumerate() {
-            let color = Palette99::pick(number).to_rgba();
-            chart
-                .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)))?
-                .label(label)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
-            chart.draw_series(points.into_iter().map(|point| Circle::new(point, 4, color.filled())))?;
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerLeft)
-            .label_font(("sans-serif", 16))
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .draw()?;
-        area.present()?;
-        Ok(())
-    }
-
-    /// The points of each line, in the order of recall.
-    fn lines(&self) -> Vec<(String, Vec<(f64, f64)>)> {
-        let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
-        for search in &self.searches {
-            let filter = search.filter.as_ref().map(|filter| format!(", {filter}")).unwrap_or_default();
-            let connections = if search.connections == 1 { "connection" } else { "connections" };
-            let label = format!("{}{filter}, {} {connections}", search.engine, search.connections);
-            let point = (search.recall, search.queries_per_second);
-            match lines.iter_mut().find(|(other, _)| *other == label) {
-                Some((_, points)) => points.push(point),
-                None => lines.push((label, vec![point])),
-            }
-        }
-        lines.iter_mut().for_each(|(_, points)| points.sort_by(|a, b| a.0.total_cmp(&b.0)));
-        lines
+    fn charts(&self) -> Vec<Chart> {
+        let recall = format!("recall@{}", self.searches.first().map_or(0, |search| search.k));
+        vec![Chart {
+            title: format!("{}, {recall}", self.dataset.name),
+            y_label: "queries per second".into(),
+            y_log: true,
+            content: Content::Lines { x_label: recall, x_log: false, series: self.lines() },
+        }]
     }
 }
 

@@ -1,4 +1,4 @@
-//! The tables of a run, and what in them is not as wanted.
+//! The tables of a run, and where in them an index finds less than another, or than there is.
 
 use std::fmt::Write;
 
@@ -10,15 +10,14 @@ use super::measure::{Figures, Range, filtered, recall_at};
 use super::options::{Asked, ZooElement, ZooQuantization, ZooWorkload};
 use super::subject::PERCENTS;
 use crate::data::Metric;
-use crate::output::{Origin, Table, optional};
+use crate::output::{Exported, Origin, Table, cell, optional};
+use crate::plot::{Chart, Content};
 use crate::vectors::filter::Placement;
 
-/// How far recall with codes may be below that without, from `CODED_EF` on.
-const CODES_MAY_COST: f64 = 0.01;
+/// A recall with codes that is further below that without, from `CODED_EF` on, is listed.
+const CODES_COST: f64 = 0.01;
 const CODED_EF: usize = 100;
-/// From this ef on, a recall of so much is wanted wherever there is as much without codes.
-const WIDE_EF: usize = 1_000;
-const WIDE_RECALL: f64 = 0.99;
+/// A range that lacks more is listed.
 const RANGE_RECALL: f64 = 0.999;
 
 /// Everything that a run found, as it is written to JSON.
@@ -34,8 +33,8 @@ pub struct Report {
     element: ZooElement,
     workload: ZooWorkload,
     rows: Vec<Row>,
-    /// One line for each figure that is not as wanted.
-    missed: Vec<String>,
+    /// One line for each figure that is lower than another, or than what there is.
+    lower: Vec<String>,
     #[serde(skip)]
     efs: Vec<usize>,
 }
@@ -65,13 +64,13 @@ impl Report {
             element: arguments.element,
             workload: arguments.workload,
             rows: Vec::new(),
-            missed: Vec::new(),
+            lower: Vec::new(),
             efs: arguments.ef.clone(),
         }
     }
 
     pub fn add(&mut self, row: Row) {
-        self.missed.extend(row.missed());
+        self.lower.extend(row.lower());
         self.rows.push(row);
     }
 
@@ -92,9 +91,9 @@ impl Report {
                 self.beyond().render()
             );
         }
-        match self.missed.len() {
-            0 => text.push_str("everything is as wanted\n"),
-            count => _ = writeln!(text, "{count} figures are not as wanted:\n  {}", self.missed.join("\n  ")),
+        match self.lower.len() {
+            0 => text.push_str("no figure is lower than another engine's, or than what there is\n"),
+            count => _ = writeln!(text, "{count} figures are lower:\n  {}", self.lower.join("\n  ")),
         }
         text
     }
@@ -166,16 +165,16 @@ impl Row {
         [self.kind.clone(), self.metric.redis_name().to_owned()]
     }
 
-    /// What is wanted of every kind of data, and is not so here.
-    fn missed(&self) -> Vec<String> {
+    /// Where an engine of ours finds less than another, or than there is.
+    fn lower(&self) -> Vec<String> {
         let engine = |name: &str| self.engines.iter().find(|figures| figures.engine == name);
         let without_codes = engine(ZooQuantization::None.word());
         let peer = engine("hnswlib");
-        let mut missed = Vec::new();
+        let mut lower = Vec::new();
         for figures in self.engines.iter().filter(|figures| figures.engine != "hnswlib") {
             let mut say = |what: String| {
                 let [kind, metric] = self.name();
-                missed.push(format!("{kind} {metric} {}: {what}", figures.engine));
+                lower.push(format!("{kind} {metric} {}: {what}", figures.engine));
             };
             for point in &figures.recall {
                 let of = |other: Option<&Figures>| {
@@ -183,9 +182,8 @@ impl Row {
                 };
                 let (floats, theirs) = (of(without_codes), of(peer));
                 let at = format!("recall {:.4} at ef {}", point.recall, point.ef);
-                let costs = point.ef >= CODED_EF && point.recall < floats - CODES_MAY_COST;
-                let is_low = point.ef >= WIDE_EF && point.recall < WIDE_RECALL && floats >= WIDE_RECALL;
-                if costs || is_low {
+                let costs = point.ef >= CODED_EF && point.recall < floats - CODES_COST;
+                if costs {
                     say(format!("{at}, {floats:.4} with NONE"));
                 }
                 if point.recall < theirs {
@@ -207,7 +205,61 @@ impl Row {
                 say(format!("{} searches gave fewer than k rows", figures.short));
             }
         }
-        missed
+        lower
+    }
+}
+
+impl Exported for Report {
+    /// A row for each kind, metric, engine and ef; what does not depend on ef stands in each of them.
+    fn csv(&self) -> Table {
+        let headings = "kind,metric,rows,dimension,engine,ef,recall,evaluated,itself,short,build_seconds";
+        let mut table = Table::new(&headings.split(',').collect::<Vec<_>>());
+        for (row, figures) in self.rows.iter().flat_map(|row| row.engines.iter().map(move |one| (row, one))) {
+            for point in &figures.recall {
+                let [kind, metric] = row.name();
+                table.row([
+                    kind,
+                    metric,
+                    row.live.to_string(),
+                    row.dimension.to_string(),
+                    figures.engine.clone(),
+                    point.ef.to_string(),
+                    format!("{:.5}", point.recall),
+                    cell(point.evaluated, 1),
+                    cell(figures.itself, 5),
+                    figures.short.to_string(),
+                    format!("{:.2}", figures.build_seconds),
+                ]);
+            }
+        }
+        table
+    }
+
+    /// For each ef the recall of each kind, beside one another by engine.
+    fn charts(&self) -> Vec<Chart> {
+        let mut engines: Vec<&str> = Vec::new();
+        for figures in self.rows.iter().flat_map(|row| &row.engines) {
+            if !engines.contains(&figures.engine.as_str()) {
+                engines.push(&figures.engine);
+            }
+        }
+        let of_ef = |&ef: &usize| {
+            let recalls = |engine: &str| -> Vec<Option<f64>> {
+                let of =
+                    |row: &Row| recall_at(row.engines.iter().find(|figures| figures.engine == engine)?, ef);
+                self.rows.iter().map(of).collect()
+            };
+            Chart {
+                title: format!("recall@{} at ef {ef}", self.k),
+                y_label: "recall".into(),
+                y_log: false,
+                content: Content::Bars {
+                    categories: self.rows.iter().map(|row| row.name().join(" ")).collect(),
+                    series: engines.iter().map(|&engine| (engine.to_owned(), recalls(engine))).collect(),
+                },
+            }
+        };
+        self.efs.iter().map(of_ef).collect()
     }
 }
 
@@ -232,21 +284,20 @@ mod tests {
 
     #[test]
     fn recall_with_codes_is_judged_by_the_one_without_and_by_hnswlib() {
-        assert!(row(vec![engine("default", 0.995), engine("NONE", 1.0)]).missed().is_empty());
-        let wide = row(vec![engine("default", 0.9895), engine("NONE", 0.995)]).missed();
-        assert_eq!(wide, ["plane L2 default: recall 0.9895 at ef 1000, 0.9950 with NONE"]);
-        let low = row(vec![engine("default", 0.5), engine("NONE", 0.6)]).missed();
+        assert!(row(vec![engine("default", 0.995), engine("NONE", 1.0)]).lower().is_empty());
+        let low = row(vec![engine("default", 0.5), engine("NONE", 0.6)]).lower();
         assert_eq!(low.len(), 2, "a beam of ten may be worse: {low:?}");
-        let beside = row(vec![engine("default", 0.5), engine("hnswlib", 0.6)]).missed();
+        assert_eq!(low[1], "plane L2 default: recall 0.5000 at ef 1000, 0.6000 with NONE");
+        let beside = row(vec![engine("default", 0.5), engine("hnswlib", 0.6)]).lower();
         assert_eq!(beside.len(), 3, "{beside:?}");
     }
 
     #[test]
-    fn ranges_lost_documents_and_short_answers_are_missed() {
+    fn ranges_lost_documents_and_short_answers_are_listed() {
         let range = |recall, beyond| Range { within: 10.0, recall, beyond };
         let ranges = vec![range(1.0, 0), range(0.998, 0), range(1.0, 2)];
         let figures = Figures { ranges, itself: Some(0.9), short: 3, ..engine("NONE", 1.0) };
-        let missed = row(vec![figures]).missed();
-        assert_eq!(missed.len(), 4, "{missed:?}");
+        let lower = row(vec![figures]).lower();
+        assert_eq!(lower.len(), 4, "{lower:?}");
     }
 }
