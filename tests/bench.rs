@@ -7,25 +7,35 @@
 mod support;
 
 use serde_json::Value;
-use support::TempDir;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use support::{Server, TempDir, until};
 
 /// Runs `engramdb bench`; its text, and the report that it wrote as JSON.
 fn bench(name: &str, arguments: &[&str]) -> (String, Value) {
     // A directory for its server too, which must be gone afterwards.
     let directory = TempDir::new("bench");
-    let json = directory.path().join("report.json");
+    let [json, csv, svg] =
+        ["report.json", "report.csv", "report.svg"].map(|name| directory.path().join(name));
     let output = support::program()
         .args(["bench", name])
         .args(arguments)
-        .arg("--out-json")
-        .arg(&json)
+        .args([&"--out-json".into(), &json, &"--out-csv".into(), &csv, &"--plot".into(), &svg])
         .env("TMPDIR", directory.path())
         .output()
         .expect("the binary was built");
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{name} {arguments:?}:\n{text}");
-    let report = std::fs::read(&json).expect("the report is there");
-    std::fs::remove_file(&json).expect("it is ours");
+    assert!(!text.contains('\u{1b}'), "colours are for terminals: {text:?}");
+    let [report, csv, svg] = [json, csv, svg].map(|path| {
+        let bytes = std::fs::read(&path).expect("the report is there");
+        std::fs::remove_file(&path).expect("it is ours");
+        bytes
+    });
+    let csv = String::from_utf8(csv).expect("CSV is text");
+    let columns: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
+    assert!(columns.len() >= 2 && columns[0] > 2, "{csv}");
+    assert!(String::from_utf8_lossy(&svg).trim_end().ends_with("</svg>"), "a picture, whole");
     let left = std::fs::read_dir(directory.path()).expect("the directory is there").count();
     assert_eq!(left, 0, "the server's directory is removed");
     (text, serde_json::from_slice(&report).expect("the report is JSON"))
@@ -197,4 +207,224 @@ fn kinds_that_do_not_exist_are_refused_by_name() {
     assert!(!output.status.success());
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("there is no kind 'unicorns'"), "{text}");
+}
+
+/// A run that does not end by itself soon, with its messages kept.
+fn begin(arguments: &[&str], directory: &Path) -> Child {
+    support::program()
+        .args(arguments)
+        .env("TMPDIR", directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary was built")
+}
+
+/// Sends SIGINT and waits for the end; the exit status and what was said.
+fn interrupt(run: Child) -> (Option<i32>, String) {
+    let sent = Command::new("kill").args(["-INT", &run.id().to_string()]).status().expect("there is a kill");
+    assert!(sent.success());
+    let output = run.wait_with_output().expect("it ends");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+const INTERRUPTED: Option<i32> = Some(130);
+
+#[test]
+fn an_interrupted_run_takes_its_server_and_its_directory_with_it() {
+    let directory = TempDir::new("bench-interrupted");
+    let entries = || std::fs::read_dir(directory.path()).expect("the directory is there").flatten();
+    let ingest = ["bench", "ingest", "--documents", "2000", "--dimensions", "16", "--seconds", "600"];
+    for arguments in [&ingest[..], &["demo"]] {
+        let run = begin(arguments, directory.path());
+        until("the run makes no directory", || {
+            entries().any(|entry| entry.path().join("server.log").exists())
+        });
+        let (code, text) = interrupt(run);
+        assert_eq!(code, INTERRUPTED, "{text}");
+        assert_eq!(entries().count(), 0, "its directory is removed: {text}");
+        let pid = text.split_once("stopped the server ").expect(&text).1;
+        let pid = pid.split_whitespace().next().expect("a number follows");
+        assert!(!Path::new("/proc").join(pid).exists(), "its server is gone: {text}");
+    }
+}
+
+#[test]
+fn an_interrupted_run_removes_what_it_put_into_another_server() {
+    let directory = TempDir::new("bench-foreign");
+    let server = Server::start(directory.path(), &[]);
+    let mut client = server.client();
+    client.call(&["SET", "mine", "1"]).expect("the server answers");
+    let port = server.port.to_string();
+    let vectors = ["vectors", "--dataset", "synthetic:3000:16:1", "--ef", "10", "--connections", "1"];
+    let keys = ["keys", "--ops", "set,hset", "--keys", "3000", "--connections", "4"];
+    for arguments in [&vectors[..], &keys] {
+        let arguments = [&["bench"], arguments, &["--port", &port, "--seconds", "600"]].concat();
+        let run = begin(&arguments, directory.path());
+        let count =
+            |client: &mut support::Client| client.call(&["DBSIZE"]).expect("the server answers").as_int();
+        until("the run stores nothing", || count(&mut client) > Some(100));
+        let (code, text) = interrupt(run);
+        assert_eq!(code, INTERRUPTED, "{text}");
+        assert_eq!(count(&mut client), Some(1), "what was there before is left alone: {text}");
+        let indexes = client.call(&["FT._LIST"]).expect("the server answers");
+        assert_eq!(indexes.as_array().map(<[_]>::len), Some(0), "{text}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_written_are_refused_before_the_run() {
+    let directory = TempDir::new("bench-files");
+    let missing = directory.path().join("missing/report");
+    let missing = missing.to_str().expect("a path in UTF-8");
+    let commands: [&[&str]; 7] = [
+        &["vectors", "--dataset", "synthetic:100:8:1", "--engines", "exact"],
+        &["keys"],
+        &["memory"],
+        &["restart"],
+        &["churn"],
+        &["ingest"],
+        &["zoo"],
+    ];
+    for command in commands {
+        for flag in ["--out-json", "--out-csv", "--plot"] {
+            let output = support::program()
+                .arg("bench")
+                .args(command)
+                .args([flag, missing])
+                .env("TMPDIR", directory.path())
+                .output()
+                .expect("the binary was built");
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && text.contains("cannot write"), "{command:?} {flag}: {text}");
+            assert_eq!(output.stdout, b"", "{command:?} {flag}: nothing was begun");
+        }
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).expect("it is there").count(), 0);
+}
+
+#[test]
+fn the_data_set_of_the_repository_is_found_from_anywhere() {
+    let directory = TempDir::new("bench-anywhere");
+    let output = support::program()
+        .args(["bench", "dataset"])
+        .current_dir(directory.path())
+        .output()
+        .expect("the binary was built");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("rustdoc-minilm-10k"), "{text}");
+}
+
+#[test]
+fn what_memory_cannot_hold_is_refused_instead_of_being_killed() {
+    for command in [
+        &["vectors", "--dataset", "synthetic:10000000000:384:1"][..],
+        &["ingest", "--documents", "10000000000"],
+        &["keys", "--value-size", "100000000000000"],
+    ] {
+        let output = support::program().arg("bench").args(command).output().expect("the binary was built");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {text}");
+        assert!(text.contains("GB of memory") && text.contains("are available"), "{command:?}: {text}");
+    }
+}
+
+#[test]
+fn the_demo_ends_by_saying_what_to_do_next() {
+    let directory = TempDir::new("bench-demo");
+    let output = support::program()
+        .args(["demo", "--limit", "1500", "--limit-queries", "30"])
+        .current_dir(directory.path())
+        .env("TMPDIR", directory.path())
+        .output()
+        .expect("the binary was built");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!text.contains('\u{1b}'), "colours are for terminals: {text:?}");
+    let (_, next) = text.split_once("What next\n").expect(&text);
+    assert!(next.contains("serve --dir ./engramdb-data") && next.contains("bench vectors"), "{next}");
+    assert_eq!(std::fs::read_dir(directory.path()).expect("it is there").count(), 0);
+}
+
+/// A set in the layout of vector-db-benchmark: 200 rows, and queries under tags and numbers.
+fn filtered_set(directory: &Path) {
+    let made = support::program()
+        .args(["bench", "dataset", "--dataset", "synthetic:200:8:1", "--write"])
+        .arg(directory)
+        .output()
+        .expect("the binary was built");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    std::fs::remove_file(directory.join("manifest.toml")).expect("it was written");
+    std::fs::rename(directory.join("base.npy"), directory.join("vectors.npy")).expect("it was written");
+    let payload = |row: usize| {
+        let kinds = ["a b", "c-d", "ä;|"];
+        let kind = &kinds[..=row % 3];
+        let (longitude, latitude) = (row as f64 / 10.0 - 5.0, 50.0 + (row % 7) as f64);
+        serde_json::json!({"kind": kind, "size": row, "at": {"lon": longitude, "lat": latitude}, "text": "no"})
+    };
+    let payloads: String = (0..200).map(|row| payload(row).to_string() + "\n").collect();
+    std::fs::write(directory.join("payloads.jsonl"), payloads).expect("it can be written");
+    let conditions = [
+        serde_json::json!({"and": [{"kind": {"match": {"value": "c-d"}}}]}),
+        serde_json::json!({"and": [{"kind": {"match_any": {"any": ["ä;|", "none"]}}}, {"size": {"range": {"gte": 20, "lt": 90}}}]}),
+        serde_json::json!({"or": [{"size": {"match": {"value": 7}}}, {"size": {"range": {"gt": 150, "lte": 170}}}]}),
+        serde_json::json!({}),
+    ];
+    let query = |number: usize| -> Vec<f64> {
+        (0..8).map(|place| ((number * 31 + place * 17) % 23) as f64 - 11.0).collect()
+    };
+    let line = |number: usize| {
+        let conditions = &conditions[number % conditions.len()];
+        serde_json::json!({"query": query(number), "conditions": conditions, "closest_ids": [], "closest_scores": []})
+    };
+    let tests: String = (0..20).map(|number| line(number).to_string() + "\n").collect();
+    std::fs::write(directory.join("tests.jsonl"), tests).expect("it can be written");
+}
+
+#[test]
+fn queries_with_conditions_of_their_own_are_answered_and_fields_returned() {
+    let directory = TempDir::new("bench-filtered");
+    let (data, set) = (directory.path().join("data"), directory.path().join("set"));
+    std::fs::create_dir_all(&data).expect("it can be made");
+    filtered_set(&set);
+    let server = Server::start(&data, &[]);
+    let (port, set) = (server.port.to_string(), set.to_str().expect("a path in UTF-8"));
+    let arguments =
+        ["--port", &port, "--dataset", set, "--index", "flat", "--engines", "server,exact,library"];
+    let rest = ["--seconds", "0.2", "--connections", "2", "--reply", "fields", "--payload-size", "100"];
+    let (text, report) = bench("vectors", &[&arguments[..], &rest].concat());
+    let searches = report["searches"].as_array().expect("a list");
+    assert_eq!(searches.len(), 3, "one point for each engine");
+    for search in searches {
+        assert_eq!((&search["recall"], &search["filter"]), (&1.0.into(), &"own".into()), "{text}");
+    }
+    assert_eq!(report["payload_size"], 100);
+    if cfg!(target_os = "linux") {
+        // The server is found by what it says of its process.
+        assert!(searches[0]["cpu_us_per_query"].is_number() && searches[0]["busy"].is_number(), "{text}");
+        assert!(searches[1]["tool_cpu_us_per_query"].is_null(), "a scan is the tool itself");
+    }
+    assert_eq!(server.client().call(&["DBSIZE"]).expect("the server answers").as_int(), Some(0));
+}
+
+#[test]
+fn an_index_of_another_metric_is_noticed() {
+    let directory = TempDir::new("bench-metric");
+    let server = Server::start(directory.path(), &[]);
+    let port = server.port.to_string();
+    let run = |rest: &[&str]| {
+        let common = ["bench", "vectors", "--port", &port, "--dataset", "synthetic:200:8:1", "--keep"];
+        let points = ["--seconds", "0", "--connections", "1", "--ef", "10"];
+        let output = support::program()
+            .args([&common[..], &points, rest].concat())
+            .output()
+            .expect("the binary was built");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (succeeded, text) = run(&[]);
+    assert!(succeeded, "{text}");
+    let (succeeded, text) = run(&["--skip-load"]);
+    assert!(succeeded, "{text}");
+    let (succeeded, text) = run(&["--skip-load", "--metric", "l2"]);
+    assert!(!succeeded && text.contains("8 dimensions under COSINE, the data set has 8 under L2"), "{text}");
 }

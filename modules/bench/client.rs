@@ -11,6 +11,7 @@ use clap::Args;
 use engramdb_resp::{ReplyReader, Value, encode_command};
 
 use crate::error::BenchError;
+use crate::machine::Process;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 64 * 1024;
@@ -100,6 +101,17 @@ impl Connection {
         ["engramdb_version", "valkey_version", "dragonfly_version", "redis_version"]
             .iter()
             .find_map(|name| Some(format!("{} {}", name.trim_end_matches("_version"), field(name)?)))
+    }
+
+    /// The server's process, where it is on this machine and tells its number. Its age must be that which it tells.
+    pub fn local_process(&mut self) -> Option<Process> {
+        if self.stream.peer_addr().ok()?.ip() != self.stream.local_addr().ok()?.ip() {
+            return None;
+        }
+        let info = self.command(&["INFO", "server"]).ok()?;
+        let field = |name: &str| info_field(info.as_str()?, name);
+        let process = Process::with_pid(field("process_id")?.parse().ok()?).ok()?;
+        process.has_age(field("uptime_in_seconds")?.parse().ok()?).then_some(process)
     }
 
     /// Sends one command and waits for its reply. An error reply is an error.

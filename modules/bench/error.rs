@@ -35,6 +35,8 @@ pub enum BenchError {
          them, or choose another --prefix"
     )]
     DocumentCount { index: String, prefix: String, actual: u64, expected: u64 },
+    #[error("interrupted")]
+    Interrupted,
     #[error("{0}")]
     Usage(String),
     #[error("cannot read {}: {source}", path.display())]

@@ -144,6 +144,7 @@ pub fn run(arguments: IngestArgs) -> Result<(), BenchError> {
     if !(arguments.seconds >= 0.0 && arguments.seconds.is_finite()) {
         return Err(BenchError::Usage("--seconds must be a number from 0".into()));
     }
+    arguments.load.check_memory(arguments.documents, arguments.dimensions, 2.5)?;
     arguments.files.check()?;
     let IngestArgs { documents, dimensions, ef, k, connections, .. } = arguments;
     let heading = arguments.load.heading("bench ingest", documents, Some(dimensions));

@@ -77,6 +77,11 @@ pub fn run(arguments: DatasetCommandArgs) -> Result<(), BenchError> {
         output::check_directory(directory)?;
     }
     let mut dataset = arguments.data.load()?;
+    if arguments.write.is_some() && dataset.filtered.is_some() {
+        return Err(BenchError::Usage(
+            "--write knows no conditions, which the queries of this data set have".into(),
+        ));
+    }
     let mut report = Report {
         origin: Origin::of("bench dataset"),
         name: dataset.name.clone(),
@@ -88,7 +93,7 @@ pub fn run(arguments: DatasetCommandArgs) -> Result<(), BenchError> {
         intrinsic_dimension: None,
     };
     print!("{}", report.table().render());
-    if arguments.intrinsic_dimension || arguments.write.is_some() {
+    if (arguments.intrinsic_dimension || arguments.write.is_some()) && dataset.filtered.is_none() {
         let computing = progress::spinner("exact neighbours");
         let rows: Vec<u32> = dataset.exact_neighbors(NEIGHBORS_WRITTEN).into_iter().flatten().collect();
         dataset.neighbors = Some(Matrix::new(rows, NEIGHBORS_WRITTEN.min(dataset.base.rows())));

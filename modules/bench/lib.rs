@@ -24,6 +24,7 @@ pub mod demo;
 mod error;
 mod ingest;
 mod inspect;
+mod interrupt;
 mod keys;
 mod latency;
 mod machine;
@@ -78,6 +79,11 @@ enum BenchCommand {
 
 /// Runs one benchmark to its end and prints its report.
 pub fn run(arguments: BenchArgs) -> Result<(), BenchError> {
+    interrupt::listen()?;
+    interrupt::told(dispatch(arguments))
+}
+
+fn dispatch(arguments: BenchArgs) -> Result<(), BenchError> {
     match arguments.command {
         BenchCommand::Vectors(arguments) => vectors::run(*arguments),
         BenchCommand::Keys(arguments) => keys::run(*arguments),

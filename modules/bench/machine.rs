@@ -77,6 +77,21 @@ impl Process {
         parse_cpu_seconds(&std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?)
     }
 
+    /// How long the process has been there, in seconds.
+    fn age(self) -> Option<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+        Some(uptime - parse_start(&stat)?)
+    }
+
+    /// Whether the process is as old as a server says that it is: a server in another namespace has a number of its own there,
+    /// which may be some other process's here.
+    pub fn has_age(self, seconds: f64) -> bool {
+        const TOLERANCE: f64 = 3.0;
+        self.age().is_some_and(|age| (age - seconds).abs() <= TOLERANCE)
+    }
+
     /// What the process holds now.
     pub fn resident(self) -> Result<Resident, BenchError> {
         let path = format!("/proc/{}/status", self.pid);
@@ -98,6 +113,69 @@ fn parse_cpu_seconds(stat: &str) -> Option<f64> {
     Some((user + system) / TICKS_PER_SECOND)
 }
 
+/// Field 22 of /proc/PID/stat: when the process was started, in seconds after the system was.
+fn parse_start(stat: &str) -> Option<f64> {
+    let after_command = &stat[stat.rfind(')')? + 1..];
+    let ticks: f64 = after_command.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    Some(ticks / TICKS_PER_SECOND)
+}
+
+/// The share of all processors' time that a server on this machine and this tool took together, from 0 to 1. None where
+/// the CPU time of either is not known.
+pub fn busy_share(server_cpu: Option<f64>, own_cpu: Option<f64>, seconds: f64) -> Option<f64> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Some((server_cpu? + own_cpu?) / (seconds * cores as f64))
+}
+
+/// CPU time that everything on this machine has used since it was started, in seconds.
+pub fn machine_cpu_seconds() -> Option<f64> {
+    parse_machine_cpu(&std::fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal; what guests use is in user already.
+fn parse_machine_cpu(stat: &str) -> Option<f64> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let ticks: Option<Vec<f64>> = fields.take(8).map(|field| field.parse().ok()).collect();
+    let ticks = ticks.filter(|ticks| ticks.len() == 8)?;
+    Some((ticks.iter().sum::<f64>() - ticks[3] - ticks[4]) / TICKS_PER_SECOND)
+}
+
+/// The share of all processors' time that other programs took, from 0 to 1: of the whole machine's, what neither the server
+/// nor this tool took.
+pub fn others_share(machine_cpu: Option<f64>, known: &[Option<f64>], seconds: f64) -> Option<f64> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let known: f64 = known.iter().flatten().sum();
+    Some(((machine_cpu? - known) / (seconds * cores as f64)).max(0.0))
+}
+
+/// What to say where other programs took a part of the processors that shows in the figures. Nothing where they did not.
+pub fn note_on_others(shares: impl Iterator<Item = Option<f64>>) -> Option<String> {
+    const MUCH: f64 = 0.1;
+    let most = shares.flatten().fold(0.0, f64::max);
+    (most >= MUCH).then(|| {
+        format!(
+            "other programs took up to {:.0} % of the processors meanwhile: rates and latencies are not those of a quiet machine",
+            most * 100.0
+        )
+    })
+}
+
+/// From this share on the processors count as filled: a quicker server could not have shown it.
+pub const FULL: f64 = 0.9;
+
+/// What to say below a table of so many points at which the processors were filled. Nothing where there are none.
+pub fn note_on_full(full: usize, points: usize, rate: &str, cost: &str) -> Option<String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (full > 0).then(|| {
+        format!(
+            "busy: CPU time of server and tool together, as a share of that of {cores} processors. At {full} of {points} points they \
+             filled them ({:.0} % and more): {rate} is limited there by the load generator too, which takes its part of the \
+             processors. Compare servers by their {cost}, or run the tool on another machine.",
+            FULL * 100.0
+        )
+    })
+}
+
 /// VmRSS and VmHWM of /proc/PID/status, which are in KiB.
 fn parse_resident(status: &str) -> Option<Resident> {
     let bytes = |name: &str| {
@@ -116,6 +194,29 @@ mod tests {
         let stat = "1234 (a ) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 3 0 99";
         assert_eq!(parse_cpu_seconds(stat), Some(3.0));
         assert!(Process::own().cpu_seconds().is_some());
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_age() {
+        let stat = "1234 (a ) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 3 0 99 0";
+        assert_eq!(parse_start(stat), Some(0.99));
+        let age = Process::own().age().unwrap();
+        assert!(Process::own().has_age(age) && !Process::own().has_age(age + 60.0));
+    }
+
+    #[test]
+    fn filled_processors_are_told() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        assert_eq!(busy_share(Some(cores), Some(cores / 2.0), 2.0), Some(0.75));
+        assert_eq!(busy_share(None, Some(1.0), 1.0), None);
+        assert_eq!(others_share(Some(cores), &[Some(cores / 2.0), None], 1.0), Some(0.5));
+        assert_eq!(parse_machine_cpu("cpu  100 20 30 900 50 6 7 37 5 0\ncpu0 1\n"), Some(2.0));
+        assert!(note_on_others([None, Some(0.05)].into_iter()).is_none());
+        let others = note_on_others([Some(0.4), Some(0.05)].into_iter()).unwrap();
+        assert!(others.contains("up to 40 %"), "{others}");
+        assert_eq!(note_on_full(0, 4, "queries/s", "CPU us"), None);
+        let note = note_on_full(2, 4, "queries/s", "server CPU us").unwrap();
+        assert!(note.contains("At 2 of 4 points") && note.contains("by their server CPU us"), "{note}");
     }
 
     #[test]

@@ -92,6 +92,8 @@ struct Claims {
 pub fn run(arguments: MemoryArgs) -> Result<(), BenchError> {
     let least = arguments.dimensions.iter().copied().min().unwrap_or(0);
     arguments.load.check(&[("--documents", arguments.documents), ("--dimensions", least)])?;
+    let most = arguments.dimensions.iter().copied().max().unwrap_or(0);
+    arguments.load.check_memory(arguments.documents, most, 2.5)?;
     arguments.files.check()?;
     // Where there is no /proc, it is better to say so before the load.
     Process::own().resident()?;

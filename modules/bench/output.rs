@@ -159,6 +159,11 @@ impl Table {
     }
 }
 
+/// A share that may be unknown, in percent.
+pub fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0))
+}
+
 /// A figure in a CSV cell: nothing where it is not known.
 pub fn cell(value: Option<f64>, digits: usize) -> String {
     value.map(|value| format!("{value:.digits$}")).unwrap_or_default()

@@ -11,13 +11,13 @@ use engramdb_resp::Value;
 use serde::Serialize;
 
 use crate::client::{Connection, info_field};
-use crate::data::{Dataset, synthetic};
+use crate::data::{Dataset, size, synthetic};
 use crate::error::BenchError;
 use crate::output::Origin;
 use crate::progress;
 use crate::server_process::ServerProcess;
 use crate::vectors::engine::{IndexKind, Task};
-use crate::vectors::server::{CreateIndex, ServerOptions};
+use crate::vectors::server::{CreateIndex, Reply, ServerOptions};
 
 /// The server gives memory back to the system with some delay after load.
 pub(crate) const SETTLE: Duration = Duration::from_secs(1);
@@ -63,6 +63,18 @@ impl LoadArgs {
             Some((flag, _)) => Err(BenchError::Usage(format!("{flag} must be at least 1"))),
             None => Ok(()),
         }
+    }
+
+    /// Refuses more documents than fit into this machine so many times: the vectors of this process, and the index and what
+    /// belongs to it of each server.
+    pub(crate) fn check_memory(
+        &self,
+        documents: usize,
+        dimensions: usize,
+        copies: f64,
+    ) -> Result<(), BenchError> {
+        let what = format!("--documents {documents} --dimensions {dimensions}");
+        Ok(size::check_rows(&what, documents as u64, dimensions as u64, copies)?)
     }
 
     /// The head of the report of a command. `dimensions` is none where each of its figures has its own.
@@ -123,6 +135,8 @@ impl LoadArgs {
             keep: true,
             // Without /proc there are no CPU times.
             process: server.process().ok(),
+            reply: Reply::Keys,
+            payload_size: 0,
         }
     }
 }

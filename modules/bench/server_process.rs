@@ -6,23 +6,27 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use engramdb_resp::encode_command;
 
 use crate::client::{Connection, Target};
 use crate::error::BenchError;
+use crate::interrupt::{self, Undo};
 use crate::machine::Process;
 
 /// Between two looks whether a server answers. Starts are timed by it, so it is short.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 pub(crate) struct ServerProcess {
-    child: Child,
+    /// Shared with what undoes an interrupted run.
+    child: Arc<Mutex<Child>>,
     directory: PathBuf,
     /// The directory was made here, and goes with the run.
     is_temporary: bool,
     port: u16,
+    undo: Option<Undo>,
 }
 
 impl ServerProcess {
@@ -34,14 +38,18 @@ impl ServerProcess {
     ) -> Result<Self, BenchError> {
         let is_temporary = directory.is_none();
         let directory = directory.unwrap_or_else(|| new_directory(run));
-        std::fs::create_dir_all(&directory)
-            .map_err(|source| BenchError::Write { path: directory.clone(), source })?;
         let port = match port {
             Some(port) => port,
             None => TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(),
         };
-        let child = spawn(&directory, port)?;
-        Ok(ServerProcess { child, directory, is_temporary, port })
+        let (child, undo) = Undo::make(|| {
+            std::fs::create_dir_all(&directory)
+                .map_err(|source| BenchError::Write { path: directory.clone(), source })?;
+            let child = Arc::new(Mutex::new(spawn(&directory, port)?));
+            let (shared, directory) = (child.clone(), directory.clone());
+            Ok((child, Box::new(move || discard(&shared, is_temporary.then_some(&directory)))))
+        })?;
+        Ok(ServerProcess { child, directory, is_temporary, port, undo: Some(undo) })
     }
 
     pub(crate) fn command_line(&self) -> String {
@@ -53,7 +61,7 @@ impl ServerProcess {
     }
 
     pub(crate) fn process(&self) -> Result<Process, BenchError> {
-        Process::with_pid(self.child.id())
+        Process::with_pid(lock(&self.child).id())
     }
 
     pub(crate) fn target(&self) -> Target {
@@ -76,7 +84,7 @@ impl ServerProcess {
             match ready {
                 Ok(connection) => return Ok(connection),
                 Err(error) if Instant::now() > deadline => return Err(error),
-                Err(_) if self.child.try_wait()?.is_some() => {
+                Err(_) if lock(&self.child).try_wait()?.is_some() => {
                     let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
                     return Err(BenchError::Usage(format!("the server stopped by itself:\n{log}")));
                 }
@@ -87,13 +95,18 @@ impl ServerProcess {
 
     /// SIGKILL: the process gets no chance to save anything.
     pub(crate) fn kill(&mut self) -> Result<(), BenchError> {
-        self.child.kill()?;
-        self.child.wait()?;
+        let mut child = lock(&self.child);
+        child.kill()?;
+        child.wait()?;
         Ok(())
     }
 
     pub(crate) fn restart(&mut self) -> Result<(), BenchError> {
-        self.child = spawn(&self.directory, self.port)?;
+        let mut child = lock(&self.child);
+        if interrupt::is_interrupted() {
+            return Err(BenchError::Interrupted);
+        }
+        *child = spawn(&self.directory, self.port)?;
         Ok(())
     }
 
@@ -112,7 +125,14 @@ impl ServerProcess {
         options: &[&str],
     ) -> Result<(), BenchError> {
         connection.send(&encode_command(&[&["SHUTDOWN"], options].concat()))?;
-        match self.child.wait()?.success() {
+        // The lock is not held while the server stops: an interrupted run does not wait for it.
+        let status = loop {
+            match { lock(&self.child).try_wait()? } {
+                Some(status) => break status,
+                None => std::thread::sleep(POLL_INTERVAL),
+            }
+        };
+        match status.success() {
             true => Ok(()),
             false => {
                 let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
@@ -127,15 +147,38 @@ impl ServerProcess {
         if self.is_temporary {
             std::fs::remove_dir_all(&self.directory)?;
         }
+        self.undo = None;
         Ok(())
     }
 }
 
 impl Drop for ServerProcess {
-    /// A run that fails half-way leaves no server behind; its data stays, for a look.
+    /// A run that fails half-way leaves no server behind; its data stays, for a look. One that is interrupted is cleaned up
+    /// elsewhere.
     fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
+        if self.undo.is_some() && !interrupt::is_interrupted() {
+            discard(&self.child, None);
+            eprintln!("the server's data and its log are left in {}", self.directory.display());
+        }
+    }
+}
+
+fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Kills the server, and removes its directory if that goes with it. Says what was done.
+fn discard(child: &Mutex<Child>, directory: Option<&PathBuf>) -> String {
+    let mut child = lock(child);
+    let pid = child.id();
+    _ = child.kill();
+    _ = child.wait();
+    let Some(directory) = directory else { return format!("stopped the server {pid}") };
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            format!("stopped the server {pid}; its directory {} is left: {error}", directory.display())
+        }
+        _ => format!("stopped the server {pid} and removed {}", directory.display()),
     }
 }
 

@@ -140,6 +140,7 @@ impl ChurnArgs {
             return Err(BenchError::Usage("--seconds must be a number from 0".into()));
         }
         if self.engine == ChurnEngine::Server {
+            self.load.check_memory(self.documents, self.dimensions, 4.0)?;
             // Where there is no /proc, it is better to say so before the load.
             Process::own().resident()?;
         }
@@ -168,6 +169,7 @@ impl<'a> Churn<'a> {
             base: generator.rows(&last),
             queries: generator.queries(arguments.queries),
             neighbors: None,
+            filtered: None,
         };
         let truth = dataset.exact_neighbors(k);
         drawing.finish_and_clear();

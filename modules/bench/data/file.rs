@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use super::{DataError, Matrix, npy, vecs};
+use super::{DataError, Matrix, npy, parquet, vecs};
 
 pub(super) fn read_vectors(path: &Path) -> Result<Matrix<f32>, DataError> {
     match ending(path).as_str() {
         "npy" => npy::read_vectors(path),
+        "parquet" => parquet::read_vectors(path),
         other => vecs::read_vectors(path, other),
     }
 }
@@ -14,6 +15,7 @@ pub(super) fn read_vectors(path: &Path) -> Result<Matrix<f32>, DataError> {
 pub(super) fn read_rows(path: &Path) -> Result<Matrix<u32>, DataError> {
     match ending(path).as_str() {
         "npy" => npy::read_rows(path),
+        "parquet" => parquet::read_rows(path),
         other => vecs::read_rows(path, other),
     }
 }

@@ -2,133 +2,156 @@
 
 use std::path::Path;
 
-use hdf5_metno::types::{FixedAscii, FixedUnicode, TypeDescriptor, VarLenAscii, VarLenUnicode};
-use hdf5_metno::{Attribute, File, H5Type};
+use half::f16;
+use hdf5_reader::error::Error;
+use hdf5_reader::{Dataset as Stored, Datatype, Hdf5File};
 
-use super::{DataError, Dataset, Matrix, Metric};
+use super::{DataError, Dataset, Matrix, Metric, size};
 
 /// Reads `train` as base, `test` as queries and `neighbors`.
 pub(super) fn read(path: &Path) -> Result<Dataset, DataError> {
-    parse(path).map_err(|what| DataError::format(path, "HDF5 (ann-benchmarks layout)", what))
-}
-
-fn parse(path: &Path) -> Result<Dataset, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let distance = file
-        .attr("distance")
-        .and_then(|attribute| text(&attribute))
-        .map_err(|error| format!("attribute 'distance': {error}"))?;
-    let metric = match distance.as_str() {
-        "euclidean" => Metric::L2,
-        "angular" => Metric::Cosine,
-        "dot" | "ip" => Metric::Ip,
-        other => return Err(format!("distance '{other}' is not one of euclidean, angular, dot")),
+    let wrong = |what: String| DataError::format(path, "HDF5 (ann-benchmarks layout)", what);
+    let file = Hdf5File::open(path).map_err(|error| wrong(error.to_string()))?;
+    let metric = metric(&file).map_err(wrong)?;
+    let stored = |name: &str| match file.dataset(name) {
+        Ok(stored) => Ok(Some((name.to_owned(), stored))),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(wrong(error.to_string())),
     };
-    let has_neighbors =
-        file.member_names().map_err(|error| error.to_string())?.iter().any(|name| name == "neighbors");
-    let neighbors =
-        if has_neighbors { Some(matrix::<i32>(&file, "neighbors")?.map(|row| row as u32)) } else { None };
+    let required = |name: &str| stored(name)?.ok_or_else(|| wrong(format!("it has no dataset '{name}'")));
+    let (base, queries, neighbors) = (required("train")?, required("test")?, stored("neighbors")?);
+    let elements: u64 = [&base, &queries].iter().flat_map(|(_, stored)| stored.num_elements()).sum();
+    size::check(&path.display().to_string(), u128::from(elements) * size_of::<f32>() as u128)?;
     Ok(Dataset {
         name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         metric,
-        base: matrix::<f32>(&file, "train")?,
-        queries: matrix::<f32>(&file, "test")?,
-        neighbors,
+        base: vectors(&base.0, &base.1).map_err(wrong)?,
+        queries: vectors(&queries.0, &queries.1).map_err(wrong)?,
+        neighbors: neighbors.map(|(name, stored)| rows(&name, &stored)).transpose().map_err(wrong)?,
+        filtered: None,
     })
 }
 
-/// A string of any of HDF5's kinds: h5py writes str as one and bytes as another, and the library converts none into another.
-fn text(attribute: &Attribute) -> Result<String, hdf5_metno::Error> {
-    const BYTES_MAX: usize = 64;
-    let kind = attribute.dtype()?.to_descriptor()?;
-    Ok(match kind {
-        TypeDescriptor::FixedAscii(_) => {
-            attribute.read_scalar::<FixedAscii<BYTES_MAX>>()?.as_str().to_owned()
-        }
-        TypeDescriptor::FixedUnicode(_) => {
-            attribute.read_scalar::<FixedUnicode<BYTES_MAX>>()?.as_str().to_owned()
-        }
-        TypeDescriptor::VarLenAscii => attribute.read_scalar::<VarLenAscii>()?.as_str().to_owned(),
-        _ => attribute.read_scalar::<VarLenUnicode>()?.as_str().to_owned(),
-    })
+fn metric(file: &Hdf5File) -> Result<Metric, String> {
+    let distance = file
+        .root_group()
+        .and_then(|root| root.attribute("distance")?.read_string())
+        .map_err(|error| format!("attribute 'distance': {error}"))?;
+    match distance.as_str() {
+        "euclidean" => Ok(Metric::L2),
+        "angular" => Ok(Metric::Cosine),
+        "dot" | "ip" => Ok(Metric::Ip),
+        other => Err(format!("distance '{other}' is not one of euclidean, angular, dot")),
+    }
 }
 
-fn matrix<T: H5Type + Copy + Send + Sync>(file: &File, name: &str) -> Result<Matrix<T>, String> {
-    let dataset = file.dataset(name).map_err(|error| error.to_string())?;
-    match dataset.shape().as_slice() {
+fn is_absent(error: &Error) -> bool {
+    match error {
+        Error::DatasetNotFound(_) => true,
+        Error::Context { source, .. } => is_absent(source),
+        _ => false,
+    }
+}
+
+/// Rows of any type of numbers as float32.
+fn vectors(name: &str, stored: &Stored) -> Result<Matrix<f32>, String> {
+    let columns = columns(name, stored)?;
+    let values = match stored.dtype() {
+        Datatype::FloatingPoint { size: 2, .. } => {
+            numbers(stored, |bytes| f16::from_ne_bytes(bytes).to_f32())
+        }
+        Datatype::FloatingPoint { size: 4, .. } => numbers(stored, f32::from_ne_bytes),
+        Datatype::FloatingPoint { size: 8, .. } => numbers(stored, |bytes| f64::from_ne_bytes(bytes) as f32),
+        Datatype::FixedPoint { .. } => {
+            integers(stored).map(|values| values.into_iter().map(|value| value as f32).collect())
+        }
+        other => return Err(format!("'{name}' holds {other:?}, rows of vectors are numbers")),
+    };
+    Ok(Matrix::new(values.map_err(|error| error.to_string())?, columns))
+}
+
+/// Row numbers.
+fn rows(name: &str, stored: &Stored) -> Result<Matrix<u32>, String> {
+    let columns = columns(name, stored)?;
+    let values = integers(stored).map_err(|error| error.to_string())?;
+    let rows =
+        values.into_iter().map(|value| u32::try_from(value).map_err(|_| format!("{value} is no row number")));
+    Ok(Matrix::new(rows.collect::<Result<_, _>>()?, columns))
+}
+
+fn columns(name: &str, stored: &Stored) -> Result<usize, String> {
+    match stored.shape() {
         &[_, columns] if columns > 0 => {
-            Ok(Matrix::new(dataset.read_raw().map_err(|error| error.to_string())?, columns))
+            usize::try_from(columns).map_err(|_| format!("'{name}' has {columns} columns"))
         }
         shape => Err(format!("'{name}' has shape {shape:?}, rows of vectors have two dimensions")),
     }
+}
+
+fn integers(stored: &Stored) -> Result<Vec<i64>, Error> {
+    match *stored.dtype() {
+        Datatype::FixedPoint { size: 1, signed: true, .. } => {
+            numbers(stored, |[byte]: [u8; 1]| (byte as i8).into())
+        }
+        Datatype::FixedPoint { size: 1, .. } => numbers(stored, |[byte]: [u8; 1]| byte.into()),
+        Datatype::FixedPoint { size: 2, signed: true, .. } => {
+            numbers(stored, |bytes| i16::from_ne_bytes(bytes).into())
+        }
+        Datatype::FixedPoint { size: 2, .. } => numbers(stored, |bytes| u16::from_ne_bytes(bytes).into()),
+        Datatype::FixedPoint { size: 4, signed: true, .. } => {
+            numbers(stored, |bytes| i32::from_ne_bytes(bytes).into())
+        }
+        Datatype::FixedPoint { size: 4, .. } => numbers(stored, |bytes| u32::from_ne_bytes(bytes).into()),
+        Datatype::FixedPoint { size: 8, .. } => numbers(stored, i64::from_ne_bytes),
+        ref other => Err(Error::InvalidData(format!("it holds {other:?}, not integers"))),
+    }
+}
+
+fn numbers<const N: usize, T>(stored: &Stored, from_bytes: impl Fn([u8; N]) -> T) -> Result<Vec<T>, Error> {
+    let bytes = stored.read_native_bytes()?;
+    Ok(bytes.as_chunks::<N>().0.iter().map(|&element| from_bytes(element)).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A new file below the temporary directory, in ann-benchmarks' layout but for the attribute.
-    fn file(name: &str, with_neighbors: bool) -> (std::path::PathBuf, File) {
-        let path = std::env::temp_dir().join(format!("engramdb-bench-{}-{name}.hdf5", std::process::id()));
-        let file = File::create(&path).unwrap();
-        let write = |name: &str, values: &[f32]| {
-            let dataset = file.new_dataset::<f32>().shape([values.len() / 2, 2]).create(name).unwrap();
-            dataset.write_raw(values).unwrap();
-        };
-        write("train", &[0.0, 1.0, 1.0, 0.0, 0.5, 0.5]);
-        write("test", &[0.0, 0.9]);
-        if with_neighbors {
-            let dataset = file.new_dataset::<i32>().shape([1, 3]).create("neighbors").unwrap();
-            dataset.write_raw(&[0i32, 2, 1]).unwrap();
-        }
-        (path, file)
-    }
-
-    fn set_distance<T: H5Type>(file: &File, distance: T) {
-        file.new_attr::<T>().create("distance").unwrap().write_scalar(&distance).unwrap();
+    /// Written by h5py; `fixtures/README.md` says how.
+    fn fixture(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fixtures").join(name)
     }
 
     #[test]
     fn the_layout_of_ann_benchmarks_is_read() {
-        let (path, file) = file("whole", true);
-        set_distance::<VarLenUnicode>(&file, "angular".parse().unwrap());
-        drop(file);
-        let dataset = read(&path).unwrap();
+        let dataset = read(&fixture("ann-benchmarks.hdf5")).unwrap();
         assert_eq!(
             (dataset.metric, dataset.base.shape(), dataset.queries.shape()),
             (Metric::Cosine, [3, 2], [1, 2])
         );
         assert_eq!((dataset.base.row(2), dataset.queries.row(0)), (&[0.5, 0.5][..], &[0.0, 0.9][..]));
-        assert_eq!(dataset.exact_neighbors(3), [[0, 2, 1]]);
-        std::fs::remove_file(path).unwrap();
+        assert_eq!(dataset.neighbors.unwrap().values(), [0, 2, 1]);
     }
 
     #[test]
-    fn any_kind_of_string_names_the_distance_and_neighbors_may_be_missing() {
-        let kinds: [fn(&File); 3] = [
-            |file| set_distance(file, FixedAscii::<9>::from_ascii("euclidean").unwrap()),
-            |file| set_distance::<FixedUnicode<20>>(file, "euclidean".parse().unwrap()),
-            |file| set_distance(file, VarLenAscii::from_ascii("euclidean").unwrap()),
-        ];
-        for set in kinds {
-            let (path, file) = file("kinds", false);
-            set(&file);
-            drop(file);
-            let dataset = read(&path).unwrap();
-            assert_eq!((dataset.metric, dataset.neighbors), (Metric::L2, None));
-            std::fs::remove_file(path).unwrap();
-        }
+    fn other_types_chunks_and_compression_are_read_and_neighbors_may_be_missing() {
+        let dataset = read(&fixture("other-types.hdf5")).unwrap();
+        assert_eq!((dataset.metric, dataset.neighbors), (Metric::L2, None));
+        assert_eq!(dataset.base.row(2), [0.5, 0.5], "float64, in compressed chunks, with a checksum");
+        assert_eq!(dataset.queries.row(0), [0.0, 2.0], "big-endian integers of two bytes");
     }
 
     #[test]
     fn what_is_no_such_file_is_refused_by_name() {
-        let (path, file) = file("hamming", false);
-        set_distance::<VarLenUnicode>(&file, "hamming".parse().unwrap());
-        drop(file);
-        let refusal = read(&path).unwrap_err().to_string();
+        let refusal = read(&fixture("hamming.hdf5")).unwrap_err().to_string();
         assert!(refusal.contains("hamming.hdf5") && refusal.contains("'hamming' is not one of"), "{refusal}");
-        std::fs::write(&path, b"no HDF5").unwrap();
-        assert!(matches!(read(&path), Err(DataError::Format { .. })));
+        assert!(matches!(read(&fixture("README.md")), Err(DataError::Format { .. })));
+        let whole = std::fs::read(fixture("ann-benchmarks.hdf5")).unwrap();
+        let path = std::env::temp_dir().join(format!("engramdb-bench-{}-cut.hdf5", std::process::id()));
+        // What follows are the distances, which nothing here reads.
+        for length in (0..8_000).step_by(97) {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(read(&path).is_err(), "cut at {length}");
+        }
         std::fs::remove_file(path).unwrap();
     }
 }

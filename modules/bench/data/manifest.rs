@@ -8,6 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::{DataError, Dataset, Metric, file, npy};
 
+const FILE: &str = "manifest.toml";
+
+pub(super) fn is_layout(directory: &Path) -> bool {
+    directory.join(FILE).is_file()
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -36,7 +42,7 @@ struct Entry {
 
 /// Reads `directory` after checking every file against the manifest in it.
 pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
-    let path = directory.join("manifest.toml");
+    let path = directory.join(FILE);
     let text = std::fs::read_to_string(&path).map_err(DataError::read(&path))?;
     let manifest: Manifest =
         toml::from_str(&text).map_err(|error| DataError::format(&path, "manifest", error.message()))?;
@@ -61,6 +67,7 @@ pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
         neighbors: manifest.neighbors.as_ref().map(neighbors).transpose()?,
         name: manifest.name,
         metric: manifest.metric,
+        filtered: None,
     })
 }
 

@@ -4,22 +4,30 @@
 //! checked against their manifest where there is one; neighbours that no file gives are computed exactly (`truth`).
 //! Nothing here is downloaded: a data set is files on disk, or it is generated from a seed (`synthetic`).
 
+mod compound;
 mod error;
 mod file;
-#[cfg(feature = "hdf5")]
+pub mod filtered;
 mod hdf5;
 pub mod intrinsic;
+mod judge;
+mod locate;
 pub mod manifest;
 pub mod npy;
+mod parquet;
+pub mod size;
 mod source;
 pub mod synthetic;
 pub mod truth;
 pub mod vecs;
 
 pub use error::DataError;
+pub use filtered::Filtered;
+pub use locate::locate;
 pub use source::{DatasetArgs, DatasetSource};
 
 use clap::ValueEnum;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// How far apart two vectors are, as the FT.CREATE attribute DISTANCE_METRIC names it.
@@ -124,11 +132,6 @@ impl<T: Copy + Send + Sync> Matrix<T> {
     pub fn truncate(&mut self, rows: usize) {
         self.values.truncate(rows.saturating_mul(self.columns));
     }
-
-    #[cfg(feature = "hdf5")]
-    fn map<U>(self, convert: impl Fn(T) -> U) -> Matrix<U> {
-        Matrix { values: self.values.into_iter().map(convert).collect(), columns: self.columns }
-    }
 }
 
 /// What a recall and latency run needs: rows to index, rows to ask with, and the right answers.
@@ -140,6 +143,8 @@ pub struct Dataset {
     pub queries: Matrix<f32>,
     /// Row numbers of `base` for each query, nearest first. None: nobody computed them yet.
     pub neighbors: Option<Matrix<u32>>,
+    /// Conditions that come with the queries. None: every query asks all rows.
+    pub filtered: Option<Filtered>,
 }
 
 impl Dataset {
@@ -154,6 +159,9 @@ impl Dataset {
         if let Some(rows) = rows.filter(|&rows| rows < self.base.rows()) {
             self.base.truncate(rows);
             self.neighbors = None;
+            if let Some(filtered) = &mut self.filtered {
+                filtered.truncate_rows(rows);
+            }
             self.name = format!("{} (first {rows})", self.name);
         }
         if let Some(queries) = queries.filter(|&queries| queries < self.queries.rows()) {
@@ -161,11 +169,40 @@ impl Dataset {
             if let Some(neighbors) = &mut self.neighbors {
                 neighbors.truncate(queries);
             }
+            if let Some(filtered) = &mut self.filtered {
+                filtered.truncate_queries(queries);
+            }
         }
     }
 
-    /// The `k` nearest rows of each query: the given ones where they reach, exact ones computed now otherwise.
+    /// The nearest rows of a query as the set gives them, of any number.
+    fn given(&self, query: usize) -> &[u32] {
+        match (&self.neighbors, &self.filtered) {
+            (Some(neighbors), _) => neighbors.row(query),
+            (None, Some(filtered)) => filtered.given.get(query).map_or(&[], Vec::as_slice),
+            (None, None) => &[],
+        }
+    }
+
+    /// Forgets the given neighbours: they are those of another metric.
+    fn forget_neighbors(&mut self) {
+        self.neighbors = None;
+        if let Some(filtered) = &mut self.filtered {
+            filtered.given.clear();
+        }
+    }
+
+    /// The `k` nearest rows of each query, under its own condition if it has one: the given ones where they reach, exact ones
+    /// computed now otherwise.
     pub fn exact_neighbors(&self, k: usize) -> truth::Answers {
+        if let Some(filtered) = &self.filtered {
+            let distances = truth::Distances::new(&self.base, self.metric);
+            let of = |query: usize| match self.given(query).get(..k) {
+                Some(given) => given.to_vec(),
+                None => distances.nearest(self.queries.row(query), k, filtered.allowed(query).as_deref()),
+            };
+            return (0..self.queries.rows()).into_par_iter().map(of).collect();
+        }
         match &self.neighbors {
             Some(given) if given.columns() >= k => given.iter().map(|row| row[..k].to_vec()).collect(),
             _ => truth::exact(&self.base, &self.queries, self.metric, k, None),
@@ -194,6 +231,16 @@ impl Dataset {
                 ));
             }
             if let Some(&row) = neighbors.values().iter().find(|&&row| row as usize >= self.base.rows()) {
+                return wrong(format!("a neighbour is row {row}, but base has {} rows", self.base.rows()));
+            }
+        }
+        if let Some(filtered) = &self.filtered {
+            if filtered.payloads.len() != self.base.rows() {
+                let (rows, payloads) = (self.base.rows(), filtered.payloads.len());
+                return wrong(format!("base has {rows} rows, but there are {payloads} payloads"));
+            }
+            if let Some(row) = filtered.given.iter().flatten().find(|&&row| row as usize >= self.base.rows())
+            {
                 return wrong(format!("a neighbour is row {row}, but base has {} rows", self.base.rows()));
             }
         }

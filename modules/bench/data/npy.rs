@@ -11,7 +11,7 @@ use std::path::Path;
 
 use half::f16;
 
-use super::{DataError, Matrix};
+use super::{DataError, Matrix, size};
 
 const FORMAT: &str = ".npy";
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -48,6 +48,8 @@ const ELEMENTS: [(&str, Element, usize); 11] = [
 
 /// Reads rows of any element type as float32.
 pub fn read_vectors(path: &Path) -> Result<Matrix<f32>, DataError> {
+    // The file, and at least as much again for its elements as float32.
+    size::check_file(path, 2)?;
     let bytes = std::fs::read(path).map_err(DataError::read(path))?;
     parse_vectors(&bytes).map_err(|what| DataError::format(path, FORMAT, what))
 }

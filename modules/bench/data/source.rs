@@ -6,24 +6,27 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::file::{ending, read_rows, read_vectors};
-use super::{DataError, Dataset, Metric, manifest, synthetic};
+use super::{DataError, Dataset, Metric, compound, hdf5, judge, locate, manifest, parquet, size, synthetic};
 
 /// The flags with which every command names its data.
 #[derive(Args, Clone, Debug)]
 pub struct DatasetArgs {
-    /// A directory with a manifest.toml, an .hdf5 file in ann-benchmarks' layout, or synthetic:ROWS:DIMENSIONS:SEED
+    /// A directory with a manifest.toml, one in the layout of VectorDBBench (train.parquet, test.parquet, neighbors.parquet) or
+    /// of vector-db-benchmark (vectors.npy, payloads.jsonl, tests.jsonl), an .hdf5 file in ann-benchmarks' layout, or
+    /// synthetic:ROWS:DIMENSIONS:SEED. Those of the repository are found from anywhere
     #[arg(long, value_name = "SOURCE", default_value = "datasets/rustdoc-minilm-10k")]
     pub dataset: DatasetSource,
-    /// Rows to index, from a file (.npy .fvecs .bvecs .fbin .u8bin); with --queries, instead of --dataset
+    /// Rows to index, from a file (.npy .fvecs .bvecs .fbin .u8bin .i8bin .parquet); with --queries, instead of --dataset
     #[arg(long, value_name = "FILE", requires = "queries", conflicts_with = "dataset")]
     pub base: Option<PathBuf>,
     /// Rows to ask with, from a file
     #[arg(long, value_name = "FILE", requires = "base")]
     pub queries: Option<PathBuf>,
-    /// Exact neighbours of each query, from a file (.npy .ivecs .ibin); computed when absent
+    /// Exact neighbours of each query, from a file (.npy .ivecs .ibin .parquet); computed when absent
     #[arg(long, value_name = "FILE", requires = "base")]
     pub neighbors: Option<PathBuf>,
-    /// Overrides the metric of the data set; files without a manifest are l2 otherwise
+    /// Overrides the metric of the data set. Where nothing names one, it is that of the given neighbours; without any it is l2
+    /// for files, and cosine for directories
     #[arg(long, value_enum)]
     pub metric: Option<Metric>,
     /// Index only the first ROWS rows (exact neighbours are computed anew)
@@ -52,6 +55,7 @@ impl DatasetArgs {
     pub fn load(&self) -> Result<Dataset, DataError> {
         let mut dataset = match (&self.base, &self.queries) {
             (Some(base), Some(queries)) => Dataset {
+                filtered: None,
                 name: base.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
                 metric: Metric::L2,
                 base: read_vectors(base)?,
@@ -60,14 +64,19 @@ impl DatasetArgs {
             },
             _ => self.dataset.load()?,
         };
+        let names_metric = self.base.is_none() && self.dataset.names_metric();
         if let Some(metric) = self.metric.filter(|&metric| metric != dataset.metric) {
             // Neighbours by another metric are other neighbours, unless the files came without one.
-            if self.base.is_none() {
-                dataset.neighbors = None;
+            if names_metric {
+                dataset.forget_neighbors();
             }
             dataset.metric = metric;
         }
         let mut dataset = dataset.check()?;
+        if self.metric.is_none() && !names_metric {
+            dataset.metric = judge::fitting(&dataset).unwrap_or(dataset.metric);
+        }
+        judge::check(&dataset)?;
         dataset.truncate(self.limit, self.limit_queries);
         dataset.check()
     }
@@ -81,7 +90,7 @@ pub enum DatasetSource {
     /// One file in ann-benchmarks' layout.
     Hdf5(PathBuf),
     /// Vectors made from a seed.
-    Synthetic { rows: usize, dimensions: usize, seed: u64 },
+    Synthetic { rows: u64, dimensions: u64, seed: u64 },
 }
 
 impl DatasetSource {
@@ -95,11 +104,36 @@ impl DatasetSource {
 
     fn load(&self) -> Result<Dataset, DataError> {
         match self {
-            DatasetSource::Directory(directory) => manifest::read(directory),
-            DatasetSource::Hdf5(path) => read_hdf5(path),
+            DatasetSource::Directory(directory) if compound::is_layout(directory) => {
+                compound::read(directory)
+            }
+            DatasetSource::Directory(directory) if parquet::is_layout(directory) => parquet::read(directory),
+            DatasetSource::Directory(directory) if !directory.is_dir() || manifest::is_layout(directory) => {
+                manifest::read(directory)
+            }
+            DatasetSource::Directory(path) => Err(DataError::UnknownLayout { path: path.clone() }),
+            DatasetSource::Hdf5(path) => hdf5::read(path),
             &DatasetSource::Synthetic { rows, dimensions, seed } => {
+                let name = format!("synthetic:{rows}:{dimensions}:{seed}");
+                size::check_rows(&name, rows, dimensions, 1.0)?;
+                // The generator keeps the centres and the basis of its clusters beside the rows.
+                size::check_rows(&name, rows.isqrt() + dimensions, synthetic::LATENT as u64, 1.0)?;
+                let [rows, dimensions] = match [u32::try_from(rows), u32::try_from(dimensions)] {
+                    [Ok(rows), Ok(dimensions)] => [rows as usize, dimensions as usize],
+                    _ => return Err(DataError::TooManyRows { what: name }),
+                };
                 Ok(synthetic::generate(rows, dimensions, seed))
             }
+        }
+    }
+
+    /// Whether the files say what the metric is.
+    fn names_metric(&self) -> bool {
+        match self {
+            DatasetSource::Directory(directory) => {
+                !compound::is_layout(directory) && !parquet::is_layout(directory)
+            }
+            _ => true,
         }
     }
 }
@@ -111,37 +145,23 @@ impl FromStr for DatasetSource {
         if let Some(parameters) = given.strip_prefix("synthetic:") {
             let numbers: Result<Vec<u64>, _> = parameters.split(':').map(str::parse).collect();
             return match numbers.as_deref() {
-                Ok(&[rows, dimensions, seed])
-                    if rows > 0 && rows <= u64::from(u32::MAX) && dimensions > 0 =>
-                {
-                    Ok(DatasetSource::Synthetic {
-                        rows: rows as usize,
-                        dimensions: dimensions as usize,
-                        seed,
-                    })
+                Ok(&[rows, dimensions, seed]) if rows > 0 && dimensions > 0 => {
+                    Ok(DatasetSource::Synthetic { rows, dimensions, seed })
                 }
                 _ => Err(DataError::UnknownSource { given: given.to_owned() }),
             };
         }
         match ending(Path::new(given)).as_str() {
-            "hdf5" | "h5" => Ok(DatasetSource::Hdf5(given.into())),
+            "hdf5" | "h5" => Ok(DatasetSource::Hdf5(locate(Path::new(given)))),
             "toml" => {
                 Ok(DatasetSource::Directory(Path::new(given).parent().unwrap_or(Path::new(".")).to_owned()))
             }
-            "npy" | "fvecs" | "bvecs" | "fbin" | "u8bin" | "i8bin" => Err(DataError::UnknownSource {
-                given: format!("{given} (one file; use --base and --queries)"),
-            }),
-            _ => Ok(DatasetSource::Directory(given.into())),
+            "npy" | "fvecs" | "bvecs" | "fbin" | "u8bin" | "i8bin" | "parquet" => {
+                Err(DataError::UnknownSource {
+                    given: format!("{given} (one file; use --base and --queries)"),
+                })
+            }
+            _ => Ok(DatasetSource::Directory(locate(Path::new(given)))),
         }
     }
-}
-
-#[cfg(feature = "hdf5")]
-fn read_hdf5(path: &Path) -> Result<Dataset, DataError> {
-    super::hdf5::read(path)
-}
-
-#[cfg(not(feature = "hdf5"))]
-fn read_hdf5(path: &Path) -> Result<Dataset, DataError> {
-    Err(DataError::Hdf5NotBuilt { path: path.to_owned() })
 }

@@ -35,7 +35,7 @@ use engramdb_datasets::SplitMix64;
 pub const QUERIES: usize = 500;
 
 /// Directions that points vary along, before noise.
-const LATENT: usize = 128;
+pub(super) const LATENT: usize = 128;
 /// Deviation within a cluster over that of the cluster centres: at 1.1 clusters overlap.
 const SPREAD: f32 = 1.1;
 /// Length of the part that is pure noise, over that of the rest.
@@ -51,6 +51,7 @@ pub fn generate(rows: usize, dimensions: usize, seed: u64) -> Dataset {
         base: generator.rows(&numbers),
         queries: generator.queries(QUERIES),
         neighbors: None,
+        filtered: None,
     }
 }
 

@@ -71,9 +71,12 @@ fn separate_files_are_read_by_their_endings() {
     let wrong = file("wrong.ivecs", &[1, 0, 0, 0, 2, 0, 0, 0]);
 
     let files = ["--base", &base, "--queries", &queries];
-    let dataset = load(&[&files[..], &["--neighbors", &neighbors, "--metric", "ip"]].concat()).unwrap();
+    let with_neighbors = [&files[..], &["--neighbors", &neighbors]].concat();
+    let dataset = load(&[&with_neighbors[..], &["--metric", "cosine"]].concat()).unwrap();
     assert_eq!(dataset.base.values(), [3.0, 4.0, 5.0, 6.0]);
-    assert_eq!((dataset.metric, dataset.exact_neighbors(1)), (Metric::Ip, vec![vec![0]]));
+    assert_eq!((dataset.metric, dataset.exact_neighbors(1)), (Metric::Cosine, vec![vec![0]]));
+    let refusal = load(&[&with_neighbors[..], &["--metric", "ip"]].concat()).unwrap_err();
+    assert!(matches!(refusal, DataError::WrongMetric { .. }), "{refusal}");
     assert_eq!(load(&files).unwrap().exact_neighbors(2), [[0, 1]], "computed where none are given");
     let refusal = load(&[&files[..], &["--neighbors", &wrong]].concat()).unwrap_err();
     assert!(refusal.to_string().contains("row 2"), "{refusal}");
@@ -85,8 +88,14 @@ fn separate_files_are_read_by_their_endings() {
 #[test]
 fn fewer_rows_have_other_neighbors() {
     let (base, queries, neighbors) = small();
-    let mut dataset =
-        Dataset { name: "small".into(), metric: Metric::L2, base, queries, neighbors: Some(neighbors) };
+    let mut dataset = Dataset {
+        name: "small".into(),
+        metric: Metric::L2,
+        base,
+        queries,
+        neighbors: Some(neighbors),
+        filtered: None,
+    };
     dataset.truncate(Some(3), None);
     assert!(dataset.neighbors.is_some(), "nothing was cut off");
     dataset.truncate(Some(2), None);
@@ -98,8 +107,35 @@ fn fewer_rows_have_other_neighbors() {
 fn a_vector_that_is_not_finite_is_refused() {
     let (mut base, queries, _) = small();
     base.values[3] = f32::NAN;
-    let dataset = Dataset { name: "small".into(), metric: Metric::L2, base, queries, neighbors: None };
+    let (name, metric) = ("small".into(), Metric::L2);
+    let dataset = Dataset { name, metric, base, queries, neighbors: None, filtered: None };
     assert!(dataset.check().unwrap_err().to_string().contains("NaN"));
+}
+
+#[test]
+fn what_would_not_fit_into_memory_is_refused_before_it_is_made() {
+    for (source, size) in [
+        ("synthetic:10000000000:384:1", "15360.0 GB"),
+        ("synthetic:18446744073709551615:18446744073709551615:1", "GB"),
+    ] {
+        let refusal = load(&["--dataset", source]).unwrap_err().to_string();
+        assert!(refusal.contains(&format!("{source} needs")) && refusal.contains(size), "{refusal}");
+    }
+}
+
+#[test]
+fn a_set_without_a_metric_has_that_of_its_neighbors() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/data/fixtures/vectordbbench");
+    let dataset = load(&["--dataset", directory]).unwrap();
+    assert_eq!((dataset.metric, dataset.exact_neighbors(3)), (Metric::Cosine, vec![vec![0, 2, 1]]));
+    let refusal = load(&["--dataset", directory, "--metric", "ip"]).unwrap();
+    assert_eq!(refusal.metric, Metric::Ip, "they are in the same order by it");
+    let file = |name: &str| format!("{directory}/{name}.parquet");
+    let files = ["--base", &file("train-00-of-02"), "--queries", &file("test")];
+    assert_eq!(load(&files).unwrap().base.values(), [0.0, 1.0, 1.0, 0.0]);
+    let empty = concat!(env!("CARGO_MANIFEST_DIR"), "/data");
+    let refusal = load(&["--dataset", empty]).unwrap_err().to_string();
+    assert!(refusal.contains("holds no data set"), "{refusal}");
 }
 
 #[test]

@@ -13,10 +13,12 @@
 
 use std::path::Path;
 
-use super::{DataError, Matrix};
+use super::{DataError, Matrix, size};
 
 /// Reads .fvecs, .bvecs, .fbin, .u8bin or .i8bin, chosen by the ending.
 pub fn read_vectors(path: &Path, ending: &str) -> Result<Matrix<f32>, DataError> {
+    // The file, and its elements as float32.
+    let bytes_each = if matches!(ending, "fvecs" | "fbin") { 2 } else { 5 };
     let parse: Parser<f32> = match ending {
         "fvecs" => |bytes| parse_vecs(bytes, f32::from_le_bytes),
         "bvecs" => |bytes| parse_vecs(bytes, |[byte]: [u8; 1]| f32::from(byte)),
@@ -25,6 +27,7 @@ pub fn read_vectors(path: &Path, ending: &str) -> Result<Matrix<f32>, DataError>
         "i8bin" => |bytes| parse_bin(bytes, |[byte]: [u8; 1]| f32::from(byte as i8)),
         _ => return Err(DataError::UnknownFormat { path: path.to_owned() }),
     };
+    size::check_file(path, bytes_each)?;
     read(path, parse)
 }
 

@@ -14,6 +14,7 @@ use crate::client::{Accepted, Connection};
 use crate::data::truth::Answers;
 use crate::data::{Dataset, DatasetArgs};
 use crate::error::BenchError;
+use crate::interrupt;
 use crate::latency::Latencies;
 use crate::output::{self, Table};
 use crate::progress;
@@ -46,6 +47,11 @@ pub struct DemoArgs {
 
 /// Runs the demo to its end. An answer that differs after the crash, or a recall below 0.98, is an error.
 pub fn run(arguments: DemoArgs) -> Result<(), BenchError> {
+    interrupt::listen()?;
+    interrupt::told(demonstrate(arguments))
+}
+
+fn demonstrate(arguments: DemoArgs) -> Result<(), BenchError> {
     let dataset = arguments.dataset.load()?;
     let sentences = Sentences::load(&arguments.dataset)?;
     let demo = Demo { dataset, sentences, ef: arguments.ef };

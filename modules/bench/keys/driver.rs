@@ -12,8 +12,9 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::replies::{Scan, scan};
 use super::workload::{Command, Workload};
-use crate::client::{Connection, Target};
+use crate::client::{Accepted, Connection, Target};
 use crate::error::BenchError;
+use crate::interrupt;
 use crate::latency::Latencies;
 use engramdb_datasets::SplitMix64;
 
@@ -84,6 +85,27 @@ pub fn run(target: &Target, workload: &Workload, plan: Plan, seed: u64) -> Resul
     })
 }
 
+/// Sends the whole workload, one command for each key, over one connection: what an interrupted run does at its end.
+pub fn remove(target: &Target, mut workload: Workload, keys: u32) -> Result<(), BenchError> {
+    const PIPELINE: usize = 64;
+    let mut connection = Connection::open(target)?;
+    let mut random = SplitMix64::new(0, 22, 0);
+    let mut left = keys as usize;
+    while left > 0 {
+        let count = left.min(PIPELINE);
+        let mut pipeline = Vec::new();
+        for _ in 0..count {
+            workload.push(&mut random, &mut pipeline);
+        }
+        connection.send(&pipeline)?;
+        for _ in 0..count {
+            connection.receive()?.accepted(|| "UNLINK".into())?;
+        }
+        left -= count;
+    }
+    Ok(())
+}
+
 /// One thread's connections.
 struct Loop<'r> {
     poll: Poll,
@@ -145,6 +167,8 @@ impl<'r> Loop<'r> {
     }
 
     fn run(mut self, deadline: Option<Instant>) -> Result<Outcome, BenchError> {
+        // What was sent is answered before a run that is interrupted removes its keys.
+        let _writing = interrupt::writing()?;
         let mut events = Events::with_capacity(self.clients.len());
         let mut chunk = vec![0; READ_BYTES];
         let mut active = 0;
@@ -152,7 +176,10 @@ impl<'r> Loop<'r> {
             active += usize::from(self.send_next(number)?);
         }
         while active > 0 {
-            self.poll.poll(&mut events, Some(SILENCE_MAX))?;
+            match self.poll.poll(&mut events, Some(SILENCE_MAX)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other?,
+            }
             if events.is_empty() {
                 let silence =
                     format!("the server has not answered for {} s. Is it stuck?", SILENCE_MAX.as_secs());
@@ -166,7 +193,9 @@ impl<'r> Loop<'r> {
                     self.clients[number].flush()?;
                 }
                 if event.is_readable() && self.receive(number, &mut chunk, now)? {
-                    let goes_on = deadline.is_none_or(|deadline| now < deadline) && self.send_next(number)?;
+                    let is_over =
+                        deadline.is_some_and(|deadline| now >= deadline) || interrupt::is_interrupted();
+                    let goes_on = !is_over && self.send_next(number)?;
                     active -= usize::from(!goes_on);
                 }
             }

@@ -16,11 +16,13 @@ use clap::Args;
 
 use self::distribution::{Distribution, KeyNumbers};
 use self::driver::{Limit, Plan};
-use self::report::{Report, RunReport};
+use self::report::{CpuSeconds, Report, RunReport};
 use self::workload::{Command, Operation, Shape, Workload};
 use crate::client::{Connection, Target};
+use crate::data::size;
 use crate::error::BenchError;
-use crate::machine::Process;
+use crate::interrupt::{self, Undo};
+use crate::machine::{Process, machine_cpu_seconds};
 use crate::output::ReportFiles;
 use crate::progress;
 
@@ -35,8 +37,8 @@ Operations:
 Examples:
   GET and SET over 50 connections:
     engramdb bench keys
-  80:20 over a million keys, a few of them hot, and the server's CPU time:
-    engramdb bench keys --ops mix:80:20 --keys 1000000 --distribution zipf --server-pid $(pgrep -o engramdb)
+  80:20 over a million keys, a few of them hot:
+    engramdb bench keys --ops mix:80:20 --keys 1000000 --distribution zipf
   Feature lookups of 100 entities with 20 features each:
     engramdb bench keys --ops lookup --connections 1,8
   As redis-benchmark -t set -P 16 -c 50 -d 3 -r 100000 -n 1000000:
@@ -97,7 +99,7 @@ pub struct KeysArgs {
     /// Leave the keys in the server
     #[arg(long)]
     pub keep: bool,
-    /// Process id of the server on this machine: its CPU time is reported too
+    /// Process id of the server on this machine, where INFO does not tell it: its CPU time is reported too
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     #[command(flatten)]
@@ -111,15 +113,24 @@ const BULK_PIPELINE: usize = 64;
 /// Measures each operation, prints the table and writes the files that were asked for.
 pub fn run(arguments: KeysArgs) -> Result<(), BenchError> {
     arguments.check()?;
+    let each = arguments.value_size.max(arguments.fields.saturating_mul(arguments.field_size)) as u64;
+    let most = |values: &[usize]| values.iter().copied().max().unwrap_or(1) as u64;
+    let commands =
+        most(&arguments.connections).saturating_mul(most(&arguments.pipeline).max(BULK_PIPELINE as u64));
+    size::check("what is sent at a time", u128::from(each) * u128::from(commands))?;
     arguments.files.check()?;
     let process = arguments.server_pid.map(Process::with_pid).transpose()?;
-    let server = Connection::open(&arguments.target)?.server_version();
+    let mut connection = Connection::open(&arguments.target)?;
+    let process = process.or_else(|| connection.local_process());
+    let server = connection.server_version();
+    drop(connection);
     let shape = arguments.shape();
     let reads: Vec<Command> = [(Command::Get, Command::Set), (Command::Hmget, Command::Hset)]
         .into_iter()
         .filter(|(read, _)| arguments.ops.iter().any(|operation| operation.uses(*read)))
         .map(|(_, write)| write)
         .collect();
+    let undo = (!arguments.keep).then(|| arguments.undo_when_interrupted(&shape)).transpose()?;
     if !arguments.skip_load {
         for &write in &reads {
             arguments.bulk(write, &shape, "load keys")?;
@@ -130,6 +141,7 @@ pub fn run(arguments: KeysArgs) -> Result<(), BenchError> {
     if !arguments.keep {
         arguments.bulk(Command::Unlink, &shape, "remove keys")?;
     }
+    drop(undo);
     measured?;
     report.print();
     arguments.files.write(&report)
@@ -192,17 +204,34 @@ impl KeysArgs {
                     let running = progress::spinner("measuring");
                     let cpu = || process.and_then(Process::cpu_seconds);
                     let (server_before, client_before) = (cpu(), Process::own().cpu_seconds());
+                    let machine_before = machine_cpu_seconds();
                     let outcome = driver::run(&self.target, &workload, plan, self.seed)?;
                     let used =
                         |before: Option<f64>, after: Option<f64>| after.zip(before).map(|(a, b)| a - b);
                     let server_cpu = used(server_before, cpu());
                     let client_cpu = used(client_before, Process::own().cpu_seconds());
+                    let machine_cpu = used(machine_before, machine_cpu_seconds());
                     running.finish_and_clear();
-                    report.runs.push(RunReport::new(operation, plan, outcome, server_cpu, client_cpu));
+                    let cpu = CpuSeconds { server: server_cpu, client: client_cpu, machine: machine_cpu };
+                    report.runs.push(RunReport::new(operation, plan, outcome, cpu));
                 }
             }
         }
         Ok(())
+    }
+
+    /// From here on an interrupted run removes the keys that it has written.
+    fn undo_when_interrupted(&self, shape: &Shape) -> Result<Undo, BenchError> {
+        let (target, workload, keys) =
+            (self.target.clone(), Workload::once_each(Command::Unlink, shape, self.keys), self.keys);
+        let undo = move || {
+            interrupt::wait_for_writers();
+            match driver::remove(&target, workload, keys) {
+                Ok(()) => format!("removed the keys from {}", target.address()),
+                Err(error) => format!("keys are left in {}: {error}", target.address()),
+            }
+        };
+        Ok(Undo::make(|| Ok(((), Box::new(undo))))?.1)
     }
 
     /// Sends `command` once for every key.

@@ -7,7 +7,8 @@ use super::distribution::Distribution;
 use super::driver::{Outcome, Plan};
 use super::workload::{Command, Operation};
 use crate::latency::{Latencies, Percentiles};
-use crate::output::{Exported, Origin, Table, cell, optional};
+use crate::machine::{FULL, busy_share, note_on_full, note_on_others, others_share};
+use crate::output::{Exported, Origin, Table, cell, optional, percent};
 use crate::plot::{Chart, Content};
 
 /// Everything that a run found, as it is written to JSON.
@@ -39,7 +40,19 @@ pub struct RunReport {
     pub server_cpu_seconds_per_million: Option<f64>,
     /// The same of this load generator.
     pub client_cpu_seconds_per_million: Option<f64>,
+    /// The share of all processors' time that both took together.
+    pub busy: Option<f64>,
+    /// The share that other programs took, where the server's is known.
+    pub others: Option<f64>,
     pub latencies: Vec<LatencyReport>,
+}
+
+/// CPU time over one measurement, where it is known.
+pub struct CpuSeconds {
+    pub server: Option<f64>,
+    pub client: Option<f64>,
+    /// Of everything on this machine.
+    pub machine: Option<f64>,
 }
 
 /// Latency of one kind of command, or of whole lookups.
@@ -72,9 +85,14 @@ impl Report {
         }
         println!("{} keys, {:?}\n", self.keys, self.distribution);
         print!("{}", self.table().render());
-        println!(
-            "CPU s/M: CPU seconds for a million commands, of the server (with --server-pid) and of this tool"
-        );
+        println!("CPU s/M: CPU seconds for a million commands, of a server on this machine and of this tool");
+        let full = self.runs.iter().filter(|run| run.busy >= Some(FULL)).count();
+        if let Some(note) = note_on_full(full, self.runs.len(), "commands/s", "CPU s/M") {
+            println!("{note}");
+        }
+        if let Some(note) = note_on_others(self.runs.iter().map(|run| run.others)) {
+            println!("{note}");
+        }
     }
 
     fn table(&self) -> Table {
@@ -91,6 +109,7 @@ impl Report {
             "max us",
             "server CPU s/M",
             "tool CPU s/M",
+            "busy",
         ]);
         for run in &self.runs {
             for latency in &run.latencies {
@@ -107,6 +126,7 @@ impl Report {
                     format!("{:.0}", latency.percentiles.max_us),
                     optional(run.server_cpu_seconds_per_million, 2),
                     optional(run.client_cpu_seconds_per_million, 2),
+                    percent(run.busy),
                 ]);
             }
         }
@@ -134,6 +154,8 @@ impl Exported for Report {
             "max_us",
             "server_cpu_seconds_per_million",
             "client_cpu_seconds_per_million",
+            "busy",
+            "others",
         ]);
         for (run, latency) in self.latencies() {
             let percentiles = &latency.percentiles;
@@ -155,6 +177,8 @@ impl Exported for Report {
                 format!("{:.1}", percentiles.max_us),
                 cell(run.server_cpu_seconds_per_million, 3),
                 cell(run.client_cpu_seconds_per_million, 3),
+                cell(run.busy, 3),
+                cell(run.others, 3),
             ]);
         }
         table
@@ -205,13 +229,7 @@ impl RunReport {
         format!("{}, {} x {}", self.operation, self.connections, self.pipeline)
     }
 
-    pub fn new(
-        operation: &Operation,
-        plan: Plan,
-        outcome: Outcome,
-        server_cpu_seconds: Option<f64>,
-        client_cpu_seconds: Option<f64>,
-    ) -> Self {
+    pub fn new(operation: &Operation, plan: Plan, outcome: Outcome, cpu: CpuSeconds) -> Self {
         let per_million = |cpu: Option<f64>| cpu.map(|seconds| seconds * 1e6 / outcome.commands as f64);
         let summary = |of: &str, latencies: &Latencies| LatencyReport {
             of: of.to_owned(),
@@ -227,8 +245,11 @@ impl RunReport {
             seconds: outcome.seconds,
             commands: outcome.commands,
             commands_per_second: outcome.commands as f64 / outcome.seconds,
-            server_cpu_seconds_per_million: per_million(server_cpu_seconds),
-            client_cpu_seconds_per_million: per_million(client_cpu_seconds),
+            server_cpu_seconds_per_million: per_million(cpu.server),
+            client_cpu_seconds_per_million: per_million(cpu.client),
+            busy: busy_share(cpu.server, cpu.client, outcome.seconds),
+            others: others_share(cpu.machine, &[cpu.server, cpu.client], outcome.seconds)
+                .filter(|_| cpu.server.is_some()),
             latencies: if outcome.lookups.count() > 0 {
                 vec![summary("lookup", &outcome.lookups)]
             } else {

@@ -133,6 +133,7 @@ pub fn run(arguments: RestartArgs) -> Result<(), BenchError> {
         ("--starts", arguments.starts),
     ];
     arguments.load.check(&own)?;
+    arguments.load.check_memory(arguments.documents, arguments.dimensions, 2.5)?;
     arguments.files.check()?;
     let RestartArgs { documents, dimensions, .. } = arguments;
     let heading = arguments.load.heading("bench restart", documents, Some(dimensions));

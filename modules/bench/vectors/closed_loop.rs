@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::engine::{Engine, SearchParameters};
 use crate::error::BenchError;
 use crate::latency::Latencies;
+use crate::machine::{self, Process};
 
 /// How long to ask.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,10 @@ pub struct Outcome {
     pub seconds: f64,
     /// CPU time of the searching process meanwhile, where it is known.
     pub cpu_seconds: Option<f64>,
+    /// CPU time of this tool meanwhile, where it is another process.
+    pub own_cpu_seconds: Option<f64>,
+    /// CPU time of everything on this machine meanwhile.
+    pub machine_cpu_seconds: Option<f64>,
     /// The first answer to each query.
     pub answers: Vec<Option<Vec<u32>>>,
     /// Distances computed for a query, on average over those answers, where the engine tells.
@@ -39,12 +44,32 @@ impl Outcome {
         self.latencies.add(&later.latencies);
         self.searches += later.searches;
         self.seconds += later.seconds;
-        self.cpu_seconds = self.cpu_seconds.zip(later.cpu_seconds).map(|(own, other)| own + other);
+        let sum = |one: Option<f64>, other: Option<f64>| one.zip(other).map(|(one, other)| one + other);
+        self.cpu_seconds = sum(self.cpu_seconds, later.cpu_seconds);
+        self.own_cpu_seconds = sum(self.own_cpu_seconds, later.own_cpu_seconds);
+        self.machine_cpu_seconds = sum(self.machine_cpu_seconds, later.machine_cpu_seconds);
     }
 
     /// CPU time of the searching process for each query, in microseconds.
     pub fn cpu_us_per_query(&self) -> Option<f64> {
         self.cpu_seconds.map(|seconds| seconds * 1e6 / self.searches as f64)
+    }
+
+    /// The same of this tool.
+    pub fn own_cpu_us_per_query(&self) -> Option<f64> {
+        self.own_cpu_seconds.map(|seconds| seconds * 1e6 / self.searches as f64)
+    }
+
+    /// The share of the processors that server and tool took together.
+    pub fn busy(&self) -> Option<f64> {
+        machine::busy_share(self.cpu_seconds, self.own_cpu_seconds, self.seconds)
+    }
+
+    /// The share that other programs took, where it is known what the searching process did.
+    pub fn others(&self) -> Option<f64> {
+        let known = [self.cpu_seconds, self.own_cpu_seconds];
+        machine::others_share(self.machine_cpu_seconds, &known, self.seconds)
+            .filter(|_| self.cpu_seconds.is_some())
     }
 }
 
@@ -72,7 +97,9 @@ pub fn run(engine: &dyn Engine, parameters: SearchParameters<'_>, plan: Plan) ->
             .into_iter()
             .map(|mut searcher| scope.spawn(move || shared.ask(&mut *searcher)))
             .collect();
-        let cpu_before = engine.cpu_seconds();
+        let own_cpu = || Process::own().cpu_seconds().filter(|_| !engine.is_in_process());
+        let (cpu_before, own_before) = (engine.cpu_seconds(), own_cpu());
+        let machine_before = machine::machine_cpu_seconds();
         shared.start.wait();
         let started = Instant::now();
         let mut latencies = Latencies::new();
@@ -84,7 +111,11 @@ pub fn run(engine: &dyn Engine, parameters: SearchParameters<'_>, plan: Plan) ->
             }
         }
         let seconds = started.elapsed().as_secs_f64();
-        let cpu_seconds = cpu_before.zip(engine.cpu_seconds()).map(|(before, after)| after - before);
+        let used =
+            |before: Option<f64>, after: Option<f64>| before.zip(after).map(|(before, after)| after - before);
+        let cpu_seconds = used(cpu_before, engine.cpu_seconds());
+        let own_cpu_seconds = used(own_before, own_cpu());
+        let machine_cpu_seconds = used(machine_before, machine::machine_cpu_seconds());
         let answers = std::mem::take(&mut *shared.answers.lock().expect("no thread panicked"));
         let evaluated = std::mem::take(&mut *shared.evaluated.lock().expect("no thread panicked"));
         let evaluated =
@@ -94,6 +125,8 @@ pub fn run(engine: &dyn Engine, parameters: SearchParameters<'_>, plan: Plan) ->
             latencies,
             seconds,
             cpu_seconds,
+            own_cpu_seconds,
+            machine_cpu_seconds,
             answers,
             evaluated,
         })

@@ -133,6 +133,11 @@ pub trait Engine: Sync {
     /// CPU time used so far by the process that searches, where it is known.
     fn cpu_seconds(&self) -> Option<f64>;
 
+    /// Whether that process is this tool.
+    fn is_in_process(&self) -> bool {
+        true
+    }
+
     /// Removes what `load` made.
     fn close(&mut self) -> Result<(), BenchError> {
         Ok(())

@@ -19,7 +19,7 @@ use self::closed_loop::Plan;
 use self::engine::{Effort, Engine, IndexKind, QuantizationKind, SearchParameters, Task};
 use self::filter::{Attributes, Filter};
 use self::report::{Report, SearchReport};
-use self::server::{CreateIndex, ServerEngine, ServerOptions};
+use self::server::{CreateIndex, Reply, ServerEngine, ServerOptions};
 use crate::client::Target;
 use crate::data::truth::{self, Answers};
 use crate::data::{Dataset, DatasetArgs};
@@ -30,6 +30,8 @@ use crate::progress;
 
 /// Searches before the clock of each point starts.
 const WARM_UP_SEARCHES: usize = 100;
+/// What stands for a filter where each query has its own.
+const OWN_CONDITIONS: &str = "own";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,12 +40,20 @@ Examples:
   Another server, 100,000 generated vectors, two filters, everything written down:
     engramdb bench vectors --port 6380 --dataset synthetic:100000:384:1 --connections 1,8 \\
       --filter tag:random:1,numeric:correlated:1 --out-json r.json --out-csv r.csv --plot r.svg
-  Files of your own, and the server's CPU time per query:
-    engramdb bench vectors --base base.npy --queries queries.npy --metric cosine --server-pid $(pgrep -o engramdb)
+  Files of your own; rows with their fields in the reply instead of keys alone:
+    engramdb bench vectors --base base.npy --queries queries.npy --metric cosine --reply fields --payload-size 500
+  Downloaded sets of other benchmarks: ann-benchmarks, VectorDBBench, vector-db-benchmark with a condition for each query:
+    engramdb bench vectors --dataset glove-100-angular.hdf5
+    engramdb bench vectors --dataset cohere_small_100k
+    engramdb bench vectors --dataset arxiv
   What the index and an exact scan reach in this process, without a server:
     engramdb bench vectors --engines library,exact
   What asking for a recall gives, and what it evaluates, beside beams:
     engramdb bench vectors --engines library --connections 1 --ef 20,40,80 --recall 0.9,0.95,0.99
+
+CPU us is that of the server for each query, where the server is on this machine; tool CPU us is that of this program, and busy the
+share of all processors that both took together. Where busy comes near 100 %, queries/s says as much about this program as about
+the server: compare servers by CPU us.
 
 The server is asked FT.CREATE, HSET, FT.INFO, FT.SEARCH, FT.DROPINDEX and UNLINK on keys that begin with --prefix; anything
 that speaks these will do. Index and rows are removed afterwards, unless --keep is given.";
@@ -85,6 +95,12 @@ pub struct VectorsArgs {
     /// Also search under these filters: tag|numeric:random|correlated:PERCENT, such as tag:random:10
     #[arg(long, value_delimiter = ',', value_name = "FILTER")]
     pub filter: Vec<Filter>,
+    /// What each search asks for: keys alone (NOCONTENT), or rows with fields (SORTBY distance RETURN distance, and the payload)
+    #[arg(long, value_enum, default_value_t = Reply::Keys)]
+    pub reply: Reply,
+    /// Store a field of so many bytes with each row, which `--reply fields` returns
+    #[arg(long, default_value_t = 0, value_name = "BYTES")]
+    pub payload_size: usize,
     /// Ask for at least this many seconds at each point; every query is asked at least once anyway
     #[arg(long, default_value_t = 2.0)]
     pub seconds: f64,
@@ -112,7 +128,7 @@ pub struct VectorsArgs {
     /// Search what a former run with --keep left, for instance after a restart of the server
     #[arg(long)]
     pub skip_load: bool,
-    /// Process id of the server on this machine: its CPU time is reported too
+    /// Process id of the server on this machine, where INFO does not tell it: its CPU time is reported too
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     #[command(flatten)]
@@ -140,10 +156,15 @@ pub fn run(arguments: VectorsArgs) -> Result<(), BenchError> {
     let reading = progress::spinner("reading the data set");
     let dataset = arguments.data.load()?;
     reading.finish_and_clear();
+    if dataset.filtered.is_some() && !arguments.filter.is_empty() {
+        return Err(BenchError::Usage(
+            "the queries of this data set have conditions of their own: leave out --filter".into(),
+        ));
+    }
     let task = arguments.task(dataset);
     let cases = Case::all(&task);
 
-    let mut report = Report::new(&task);
+    let mut report = Report::new(&task, arguments.reply, arguments.payload_size);
     report.print_heading();
     for &name in &arguments.engines {
         let mut engine: Box<dyn Engine + '_> = match name {
@@ -156,9 +177,11 @@ pub fn run(arguments: VectorsArgs) -> Result<(), BenchError> {
             EngineName::Library => Box::new(reference::LibraryEngine::new(&task)),
             EngineName::HnswRs => hnsw_rs(&task)?,
         };
-        report.loads.extend(engine.load()?);
-        let swept = arguments.sweep(&*engine, &task, &cases, &mut report);
-        // Clean up after a failed sweep too; its own error is the one to tell.
+        let swept = engine.load().and_then(|load| {
+            report.loads.extend(load);
+            arguments.sweep(&*engine, &task, &cases, &mut report)
+        });
+        // Clean up after a failed load or sweep too; its own error is the one to tell.
         let closed = engine.close();
         swept.and(closed)?;
     }
@@ -229,6 +252,8 @@ impl VectorsArgs {
             skip_load: self.skip_load,
             keep: self.keep,
             process: self.server_pid.map(Process::with_pid).transpose()?,
+            reply: self.reply,
+            payload_size: self.payload_size,
         })
     }
 
@@ -268,7 +293,7 @@ impl VectorsArgs {
                     };
                     report.searches.push(SearchReport {
                         engine: engine.name().to_owned(),
-                        filter: case.filter.map(Filter::to_string),
+                        filter: case.name(task),
                         ef,
                         recall_asked,
                         connections,
@@ -280,6 +305,9 @@ impl VectorsArgs {
                         latency: outcome.latencies.percentiles(),
                         searches: outcome.searches,
                         cpu_us_per_query: outcome.cpu_us_per_query(),
+                        tool_cpu_us_per_query: outcome.own_cpu_us_per_query(),
+                        busy: outcome.busy(),
+                        others: outcome.others(),
                     });
                     progress.inc(1);
                 }
@@ -297,6 +325,11 @@ struct Case<'t> {
 }
 
 impl<'t> Case<'t> {
+    fn name(&self, task: &Task) -> Option<String> {
+        let own = task.dataset.filtered.as_ref().map(|_| OWN_CONDITIONS.to_owned());
+        self.filter.map(Filter::to_string).or(own)
+    }
+
     fn all(task: &'t Task) -> Vec<Self> {
         let computing = progress::spinner("exact neighbours");
         let unfiltered = Case { filter: None, truth: task.dataset.exact_neighbors(task.k) };

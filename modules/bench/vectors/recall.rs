@@ -58,6 +58,7 @@ mod tests {
             base: Matrix::new(vec![0.0, 1.0, -1.0, 2.0, 9.0], 1),
             queries: Matrix::new(vec![0.0], 1),
             neighbors: None,
+            filtered: None,
         }
     }
 

@@ -22,11 +22,32 @@ use crate::machine::Process;
 pub struct ExactEngine<'t> {
     task: &'t Task,
     distances: Distances<'t>,
+    own: OwnRows,
 }
 
 impl<'t> ExactEngine<'t> {
     pub fn new(task: &'t Task) -> Self {
-        Self { task, distances: Distances::new(&task.dataset.base, task.dataset.metric) }
+        let distances = Distances::new(&task.dataset.base, task.dataset.metric);
+        Self { task, distances, own: OwnRows::of(task) }
+    }
+}
+
+/// The rows that each query's own condition allows, where the data set has such; worked out before anything is timed.
+struct OwnRows(Vec<Option<Vec<u32>>>);
+
+impl OwnRows {
+    fn of(task: &Task) -> Self {
+        let filtered = task.dataset.filtered.as_ref();
+        let queries = (0..task.dataset.queries.rows()).into_par_iter();
+        Self(
+            filtered
+                .map(|filtered| queries.map(|query| filtered.allowed(query)).collect())
+                .unwrap_or_default(),
+        )
+    }
+
+    fn allowed(&self, query: usize) -> Option<&[u32]> {
+        self.0.get(query)?.as_deref()
     }
 }
 
@@ -60,7 +81,8 @@ struct ExactSearcher<'s> {
 impl Searcher for ExactSearcher<'_> {
     fn search(&mut self, query: usize) -> Result<Vec<u32>, BenchError> {
         let task = self.engine.task;
-        Ok(self.engine.distances.nearest(task.dataset.queries.row(query), task.k, self.allowed.as_deref()))
+        let allowed = self.allowed.as_deref().or(self.engine.own.allowed(query));
+        Ok(self.engine.distances.nearest(task.dataset.queries.row(query), task.k, allowed))
     }
 }
 
@@ -68,6 +90,7 @@ impl Searcher for ExactSearcher<'_> {
 pub struct LibraryEngine<'t> {
     task: &'t Task,
     index: Box<dyn VectorIndex>,
+    own: OwnRows,
 }
 
 impl<'t> LibraryEngine<'t> {
@@ -86,7 +109,7 @@ impl<'t> LibraryEngine<'t> {
                 }))
             }
         };
-        Self { task, index }
+        Self { task, index, own: OwnRows::of(task) }
     }
 
     /// Adds a vector, or replaces the one that the row has.
@@ -152,7 +175,9 @@ struct LibrarySearcher<'s> {
 impl Searcher for LibrarySearcher<'_> {
     fn search(&mut self, query: usize) -> Result<Vec<u32>, BenchError> {
         let task = self.engine.task;
-        let filter = self.allowed.as_ref().map(|allowed| allowed as &dyn engramdb_vector::Filter);
+        let own = self.engine.own.allowed(query).map(Ascending);
+        let swept = self.allowed.as_ref().map(|allowed| allowed as &dyn engramdb_vector::Filter);
+        let filter = swept.or(own.as_ref().map(|own| own as &dyn engramdb_vector::Filter));
         let (ef, recall) = match self.effort {
             Effort::Beam(ef) => (ef, None),
             Effort::Recall(recall) => (EF_BESIDE_RECALL, Some(recall)),
@@ -203,6 +228,24 @@ impl engramdb_vector::Filter for AllowedRows {
     }
 }
 
+/// Rows in ascending order, of which one is looked for by halves: for lists that are used once.
+struct Ascending<'a>(&'a [u32]);
+
+impl engramdb_vector::Filter for Ascending<'_> {
+    fn allows(&self, id: u32) -> bool {
+        self.0.binary_search(&id).is_ok()
+    }
+
+    fn cardinality(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
+
+    fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
+        let first = self.0.partition_point(|row| row < ids.start());
+        self.0[first..].iter().copied().take_while(|row| row <= ids.end()).for_each(visit);
+    }
+}
+
 #[cfg(feature = "reference")]
 pub use library::HnswRsEngine;
 
@@ -232,6 +275,10 @@ mod library {
             if task.dataset.metric == Metric::Ip {
                 let text = "hnsw_rs panics on negative distances, which the inner product gives: leave hnsw_rs out of \
                             --engines, or use --metric cosine where the vectors are of unit length";
+                return Err(BenchError::Usage(text.into()));
+            }
+            if task.dataset.filtered.is_some() {
+                let text = "hnsw_rs takes no conditions of single queries: leave it out of --engines";
                 return Err(BenchError::Usage(text.into()));
             }
             let rows = task.dataset.base.rows();

@@ -3,8 +3,10 @@
 use serde::Serialize;
 
 use super::engine::{IndexKind, LoadReport, Task};
+use super::server::Reply;
 use crate::data::Metric;
 use crate::latency::Percentiles;
+use crate::machine::{FULL, note_on_full, note_on_others};
 use crate::output::{self, Exported, Origin, Table, cell};
 use crate::plot::{Chart, Content};
 
@@ -19,6 +21,8 @@ pub struct Report {
     pub ef_construction: usize,
     /// Name and version of the server, where one was asked.
     pub server: Option<String>,
+    pub reply: Reply,
+    pub payload_size: usize,
     pub loads: Vec<LoadReport>,
     pub searches: Vec<SearchReport>,
 }
@@ -54,6 +58,12 @@ pub struct SearchReport {
     pub searches: u64,
     /// CPU time of the searching process for each query, in microseconds.
     pub cpu_us_per_query: Option<f64>,
+    /// The same of this tool, where it is another process.
+    pub tool_cpu_us_per_query: Option<f64>,
+    /// The share of all processors' time that both took together.
+    pub busy: Option<f64>,
+    /// The share that other programs took.
+    pub others: Option<f64>,
 }
 
 impl SearchReport {
@@ -67,7 +77,7 @@ impl SearchReport {
 }
 
 impl Report {
-    pub fn new(task: &Task) -> Self {
+    pub fn new(task: &Task, reply: Reply, payload_size: usize) -> Self {
         Self {
             origin: Origin::of("bench vectors"),
             dataset: DatasetSummary {
@@ -81,6 +91,8 @@ impl Report {
             m: task.m,
             ef_construction: task.ef_construction,
             server: None,
+            reply,
+            payload_size,
             loads: Vec::new(),
             searches: Vec::new(),
         }
@@ -99,7 +111,20 @@ impl Report {
         if !self.loads.is_empty() {
             println!("\n{}", self.load_table().render());
         }
+        if self.reply == Reply::Fields {
+            println!(
+                "each search returns fields: the distance, and a payload of {} bytes\n",
+                self.payload_size
+            );
+        }
         println!("{}", self.search_table().render());
+        let full = self.searches.iter().filter(|search| search.busy >= Some(FULL)).count();
+        if let Some(note) = note_on_full(full, self.searches.len(), "queries/s", "CPU us") {
+            println!("{note}\n");
+        }
+        if let Some(note) = note_on_others(self.searches.iter().map(|search| search.others)) {
+            println!("{note}\n");
+        }
     }
 
     fn load_table(&self) -> Table {
@@ -133,6 +158,8 @@ impl Report {
             "p99 us",
             "p99.9 us",
             "CPU us",
+            "tool CPU us",
+            "busy",
         ]);
         for search in &self.searches {
             table.row([
@@ -149,6 +176,8 @@ impl Report {
                 format!("{:.0}", search.latency.p99_us),
                 format!("{:.0}", search.latency.p999_us),
                 output::optional(search.cpu_us_per_query, 0),
+                output::optional(search.tool_cpu_us_per_query, 0),
+                output::percent(search.busy),
             ]);
         }
         table
@@ -176,7 +205,7 @@ impl Exported for Report {
     fn csv(&self) -> Table {
         let headings = "dataset,rows,dimensions,metric,engine,index,m,ef_construction,filter,ef,connections,k,recall,\
                         queries_per_second,mean_us,p50_us,p95_us,p99_us,p999_us,max_us,searches,cpu_us_per_query,\
-                        recall_asked,recall_p5,evaluated";
+                        recall_asked,recall_p5,evaluated,reply,payload_size,tool_cpu_us_per_query,busy,others";
         let mut table = Table::new(&headings.split(',').collect::<Vec<_>>());
         for search in &self.searches {
             let latency = &search.latency;
@@ -206,6 +235,11 @@ impl Exported for Report {
                 search.recall_asked.map(|recall| recall.to_string()).unwrap_or_default(),
                 format!("{:.3}", search.recall_p5),
                 cell(search.evaluated, 1),
+                if self.reply == Reply::Keys { "keys" } else { "fields" }.to_owned(),
+                self.payload_size.to_string(),
+                cell(search.tool_cpu_us_per_query, 1),
+                cell(search.busy, 3),
+                cell(search.others, 3),
             ]);
         }
         table

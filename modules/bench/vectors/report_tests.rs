@@ -17,7 +17,7 @@ fn report() -> Report {
         k: 10,
         filters,
     };
-    let mut report = Report::new(&task);
+    let mut report = Report::new(&task, Reply::Keys, 0);
     report.loads.push(LoadReport {
         engine: "server".into(),
         rows: 20,
@@ -48,6 +48,9 @@ fn report() -> Report {
         latency,
         searches: 1000,
         cpu_us_per_query: Some(42.0),
+        tool_cpu_us_per_query: Some(8.0),
+        busy: Some(0.95),
+        others: None,
     };
     report.searches = vec![
         point(Some(100), 0.99, 5_000.0, None),
@@ -71,9 +74,9 @@ fn the_table_lines_up() {
 fn csv_has_one_field_for_each_heading() {
     let csv = report().csv().render_csv();
     let counts: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
-    assert_eq!(counts, [25; 4]);
+    assert_eq!(counts, [30; 4]);
     assert!(
-        csv.contains(",hnsw,16,200,,100,8,10,0.99000,5000.0,80.0,75.2,120.0,140.0,900.0,1000.0,1000,42.0,,0.990,500.0\n"),
+        csv.contains(",hnsw,16,200,,100,8,10,0.99000,5000.0,80.0,75.2,120.0,140.0,900.0,1000.0,1000,42.0,,0.990,500.0,keys,0,8.0,0.950,\n"),
         "{csv}"
     );
 }

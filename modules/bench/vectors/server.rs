@@ -9,16 +9,21 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use engramdb_resp::{Value, encode_command, encode_command_into};
 use indicatif::ProgressBar;
+use serde::Serialize;
 
 use super::engine::{
     Effort, Engine, IndexKind, LoadReport, QuantizationKind, SearchParameters, Searcher, Task,
 };
 use super::filter::Field;
 use crate::client::{Accepted, Connection, Target};
+use crate::data::filtered::{FieldKind, TAG_SEPARATOR};
 use crate::error::BenchError;
+use crate::interrupt::{self, Undo};
 use crate::machine::Process;
 
 const VECTOR_FIELD: &str = "vector";
+const PAYLOAD_FIELD: &str = "payload";
+const DISTANCE: &str = "distance";
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// When the index is made.
@@ -28,6 +33,16 @@ pub enum CreateIndex {
     Before,
     /// After the rows are loaded: the server indexes what it has in the background.
     After,
+}
+
+/// What a search asks of each row that it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Reply {
+    /// Its key alone: NOCONTENT
+    Keys,
+    /// Its distance and its payload, in the order of the distance: SORTBY and RETURN
+    Fields,
 }
 
 /// How to load and reach the server.
@@ -47,18 +62,25 @@ pub struct ServerOptions {
     /// Leave index and rows in the server.
     pub keep: bool,
     pub process: Option<Process>,
+    pub reply: Reply,
+    /// Bytes of a field that each row has beside its vector. Zero: no such field.
+    pub payload_size: usize,
 }
 
 pub struct ServerEngine<'t> {
     task: &'t Task,
     options: ServerOptions,
     control: Connection,
+    /// The way to remove index and rows when the run is interrupted. There from when they are the run's to remove: it makes them,
+    /// or has found those of a former run to be what it was asked for.
+    undo: Option<Undo>,
 }
 
 impl<'t> ServerEngine<'t> {
-    pub fn connect(task: &'t Task, options: ServerOptions) -> Result<Self, BenchError> {
-        let control = Connection::open(&options.target)?;
-        Ok(Self { task, options, control })
+    pub fn connect(task: &'t Task, mut options: ServerOptions) -> Result<Self, BenchError> {
+        let mut control = Connection::open(&options.target)?;
+        options.process = options.process.or_else(|| control.local_process());
+        Ok(Self { task, options, control, undo: None })
     }
 
     /// Name and version, as INFO gives them.
@@ -96,6 +118,16 @@ impl<'t> ServerEngine<'t> {
                     Field::Numeric => add(&[&name, "NUMERIC"]),
                 }
                 seen.push(name);
+            }
+        }
+        for (name, kind) in task.dataset.filtered.iter().flat_map(|filtered| &filtered.fields) {
+            match kind {
+                FieldKind::Tag => {
+                    let separator = TAG_SEPARATOR.to_string();
+                    add(&[name, "TAG", "SEPARATOR", &separator, "CASESENSITIVE"]);
+                }
+                FieldKind::Numeric => add(&[name, "NUMERIC"]),
+                FieldKind::Geo => add(&[name, "GEO"]),
             }
         }
         let dimensions = task.dataset.dimensions().to_string();
@@ -156,21 +188,28 @@ impl<'t> ServerEngine<'t> {
     /// Stores rows, by number and vector, in one pipeline.
     pub fn store(&self, connection: &mut Connection, rows: &[(usize, &[f32])]) -> Result<(), BenchError> {
         let mut pipeline = Vec::new();
+        let payload = vec![b'x'; self.options.payload_size];
+        let filtered = self.task.dataset.filtered.as_ref();
         for &(row, vector) in rows {
             let key = self.key(row);
             let vector = little_endian(vector);
             let fields = self.task.attributes.fields(row, &self.task.filters);
             let mut command: Vec<&[u8]> = vec![b"HSET", key.as_bytes(), VECTOR_FIELD.as_bytes(), &vector];
             command.extend(fields.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
+            let own = filtered.map(|filtered| filtered.hash_fields(row)).unwrap_or_default();
+            command.extend(own.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
+            if !payload.is_empty() {
+                command.extend([PAYLOAD_FIELD.as_bytes(), &payload]);
+            }
             encode_command_into(&mut pipeline, &command);
         }
+        let _writing = interrupt::writing()?;
         connection.send(&pipeline)?;
         rows.iter().try_for_each(|_| connection.receive()?.accepted(|| "HSET".into()).map(drop))
     }
 
     pub fn key(&self, row: usize) -> String {
-        let digits = self.options.key_digits;
-        format!("{}{row:0digits$}", self.options.prefix)
+        self.options.key(row)
     }
 
     /// Asks FT.INFO until the index has so many documents and nothing left to do.
@@ -198,6 +237,33 @@ impl<'t> ServerEngine<'t> {
         }
     }
 
+    /// Refuses an index that a former run left with vectors of another length, or under another metric: its recall would
+    /// mean nothing. A server whose FT.INFO does not tell is believed.
+    fn check_index(&mut self) -> Result<(), BenchError> {
+        let info = self.control.command(&["FT.INFO", &self.options.index_name])?;
+        let attributes = info.get("attributes").and_then(Value::as_array).unwrap_or_default();
+        let vector = attributes.iter().find(|attribute| attribute.get("dim").is_some());
+        let Some(vector) = vector else { return Ok(()) };
+        let dataset = &self.task.dataset;
+        let has_metric = vector.get("distance_metric").and_then(Value::as_str).map(str::to_uppercase);
+        let has_dimensions =
+            vector.get("dim").and_then(|value| value.as_double().or_else(|| value.as_str()?.parse().ok()));
+        let is_same = has_metric.as_deref().is_none_or(|metric| metric == dataset.metric.redis_name())
+            && has_dimensions.is_none_or(|dimensions| dimensions == dataset.dimensions() as f64);
+        if is_same {
+            return Ok(());
+        }
+        Err(BenchError::Usage(format!(
+            "index {} holds {} dimensions under {}, the data set has {} under {}: load it anew (without --skip-load), or give the \
+             data set and the --metric that it was loaded with",
+            self.options.index_name,
+            has_dimensions.unwrap_or_default(),
+            has_metric.unwrap_or_default(),
+            dataset.dimensions(),
+            dataset.metric.redis_name(),
+        )))
+    }
+
     fn check_count(&self, readiness: &Readiness, expected: u64) -> Result<(), BenchError> {
         if readiness.documents == expected {
             return Ok(());
@@ -210,19 +276,46 @@ impl<'t> ServerEngine<'t> {
         })
     }
 
-    fn delete_rows(&mut self) -> Result<(), BenchError> {
-        let rows: Vec<usize> = (0..self.task.dataset.base.rows()).collect();
+    /// From here on an interrupted run removes what it has made.
+    fn undo_when_interrupted(&mut self) -> Result<(), BenchError> {
+        let (options, rows) = (self.options.clone(), self.task.dataset.base.rows());
+        let undo = move || {
+            interrupt::wait_for_writers();
+            let removed = Connection::open(&options.target)
+                .and_then(|mut connection| options.remove(&mut connection, rows));
+            let (index, address) = (&options.index_name, options.target.address());
+            match removed {
+                Ok(()) => format!("removed the index {index} and its rows from {address}"),
+                Err(error) => format!("the index {index} and its rows are left in {address}: {error}"),
+            }
+        };
+        let ((), undo) = Undo::make(|| Ok(((), Box::new(undo))))?;
+        self.undo = Some(undo);
+        Ok(())
+    }
+}
+
+impl ServerOptions {
+    fn key(&self, row: usize) -> String {
+        let digits = self.key_digits;
+        format!("{}{row:0digits$}", self.prefix)
+    }
+
+    /// Removes the index, and so many rows.
+    fn remove(&self, connection: &mut Connection, rows: usize) -> Result<(), BenchError> {
+        self.drop_index(connection)?;
+        let rows: Vec<usize> = (0..rows).collect();
         for chunk in rows.chunks(1000) {
             let keys = chunk.iter().map(|&row| self.key(row));
             let command: Vec<String> = ["UNLINK".to_owned()].into_iter().chain(keys).collect();
-            self.control.command(&command)?;
+            connection.command(&command)?;
         }
         Ok(())
     }
 
     /// Drops the index of this name, if there is one. Servers word its absence differently, hence no look at the text.
-    fn drop_index(&mut self) -> Result<(), BenchError> {
-        match self.control.command(&["FT.DROPINDEX", &self.options.index_name]) {
+    fn drop_index(&self, connection: &mut Connection) -> Result<(), BenchError> {
+        match connection.command(&["FT.DROPINDEX", &self.index_name]) {
             Err(BenchError::Refused { text, .. }) if !text.contains("unknown command") => Ok(()),
             other => other.map(drop),
         }
@@ -238,8 +331,14 @@ impl Engine for ServerEngine<'_> {
         let cpu_before = self.cpu_seconds();
         let started = Instant::now();
         let mut load_seconds = 0.0;
+        if self.options.skip_load {
+            self.check_index()?;
+        }
+        if !self.options.keep {
+            self.undo_when_interrupted()?;
+        }
         if !self.options.skip_load {
-            self.drop_index()?;
+            self.options.drop_index(&mut self.control)?;
             if self.options.create_index == CreateIndex::Before {
                 self.create()?;
             }
@@ -266,28 +365,38 @@ impl Engine for ServerEngine<'_> {
         parameters: SearchParameters<'s>,
     ) -> Result<Box<dyn Searcher + Send + 's>, BenchError> {
         let connection = Connection::open(&self.options.target)?;
-        let query = query_text(self.task, parameters);
-        Ok(Box::new(ServerSearcher { engine: self, connection, query, k: self.task.k.to_string() }))
+        let k = self.task.k.to_string();
+        let common = match self.task.dataset.filtered {
+            Some(_) => None,
+            None => Some(query_text(self.task, parameters, 0, self.options.reply)),
+        };
+        Ok(Box::new(ServerSearcher { engine: self, connection, parameters, common, k }))
     }
 
     fn cpu_seconds(&self) -> Option<f64> {
         self.options.process?.cpu_seconds()
     }
 
+    fn is_in_process(&self) -> bool {
+        false
+    }
+
     fn close(&mut self) -> Result<(), BenchError> {
-        if self.options.keep {
+        if self.undo.is_none() {
             return Ok(());
         }
-        self.drop_index()?;
-        self.delete_rows()
+        self.options.remove(&mut self.control, self.task.dataset.base.rows())?;
+        self.undo = None;
+        Ok(())
     }
 }
 
 /// The query, with the vector left to a parameter. K and EF_RUNTIME are literals, because Dragonfly takes no others.
-fn query_text(task: &Task, parameters: SearchParameters<'_>) -> String {
+fn query_text(task: &Task, parameters: SearchParameters<'_>, query: usize, reply: Reply) -> String {
+    let own = task.dataset.filtered.as_ref().and_then(|filtered| filtered.expression(query));
     let filter = match parameters.filter {
         Some(filter) => format!("({})", filter.expression(task.dataset.base.rows())),
-        None => "*".to_owned(),
+        None => own.unwrap_or_else(|| "*".to_owned()),
     };
     let ef = match task.index {
         IndexKind::Hnsw => match parameters.effort {
@@ -296,25 +405,43 @@ fn query_text(task: &Task, parameters: SearchParameters<'_>) -> String {
         },
         IndexKind::Flat => String::new(),
     };
-    format!("{filter}=>[KNN {} @{VECTOR_FIELD} $query{ef}]", task.k)
+    let alias = if reply == Reply::Fields { format!(" AS {DISTANCE}") } else { String::new() };
+    format!("{filter}=>[KNN {} @{VECTOR_FIELD} $query{ef}{alias}]", task.k)
 }
 
 struct ServerSearcher<'s> {
     engine: &'s ServerEngine<'s>,
     connection: Connection,
-    query: String,
+    parameters: SearchParameters<'s>,
+    /// The text of all queries, where they do not have conditions of their own.
+    common: Option<String>,
     k: String,
 }
 
 impl Searcher for ServerSearcher<'_> {
     fn search(&mut self, query: usize) -> Result<Vec<u32>, BenchError> {
+        let ServerOptions { index_name, prefix, reply, payload_size, .. } = &self.engine.options;
         let vector = little_endian(self.engine.task.dataset.queries.row(query));
-        let command: [&[u8]; 13] = [
-            b"FT.SEARCH",
-            self.engine.options.index_name.as_bytes(),
-            self.query.as_bytes(),
-            b"NOCONTENT",
-            b"LIMIT",
+        let own;
+        let text = match &self.common {
+            Some(text) => text,
+            None => {
+                own = query_text(self.engine.task, self.parameters, query, *reply);
+                &own
+            }
+        };
+        let mut command: Vec<&[u8]> = vec![b"FT.SEARCH", index_name.as_bytes(), text.as_bytes()];
+        match reply {
+            Reply::Keys => command.push(b"NOCONTENT"),
+            Reply::Fields => {
+                command.extend(["SORTBY", DISTANCE, "RETURN"].map(str::as_bytes));
+                let fields: &[&str] =
+                    if *payload_size > 0 { &["2", DISTANCE, PAYLOAD_FIELD] } else { &["1", DISTANCE] };
+                command.extend(fields.iter().map(|word| word.as_bytes()));
+            }
+        }
+        command.extend([
+            &b"LIMIT"[..],
             b"0",
             self.k.as_bytes(),
             b"PARAMS",
@@ -323,24 +450,26 @@ impl Searcher for ServerSearcher<'_> {
             &vector,
             b"DIALECT",
             b"2",
-        ];
+        ]);
         self.connection.send(&encode_command(&command))?;
-        let reply = self.connection.receive()?.accepted(|| format!("FT.SEARCH \"{}\"", self.query))?;
-        rows_of(&reply, self.engine.options.prefix.as_bytes()).ok_or_else(|| BenchError::Shape {
+        let answer = self.connection.receive()?.accepted(|| format!("FT.SEARCH \"{text}\""))?;
+        rows_of(&answer, prefix.as_bytes(), *reply).ok_or_else(|| BenchError::Shape {
             command: "FT.SEARCH".into(),
-            reply: format!("{reply:?}").chars().take(200).collect(),
+            reply: format!("{answer:?}").chars().take(200).collect(),
         })
     }
 }
 
-/// Row numbers from the keys of an FT.SEARCH reply without content: a flat array, or RESP3's map with `results`.
-fn rows_of(reply: &Value, prefix: &[u8]) -> Option<Vec<u32>> {
+/// Row numbers from the keys of an FT.SEARCH reply: a flat array, in which fields follow each key where they were asked for,
+/// or RESP3's map with `results`.
+fn rows_of(answer: &Value, prefix: &[u8], reply: Reply) -> Option<Vec<u32>> {
     let row = |key: &Value| str::from_utf8(key.as_bytes()?.strip_prefix(prefix)?).ok()?.parse().ok();
-    match reply {
+    let step = if reply == Reply::Fields { 2 } else { 1 };
+    match answer {
         Value::Map(_) => {
-            reply.get("results")?.as_array()?.iter().map(|result| row(result.get("id")?)).collect()
+            answer.get("results")?.as_array()?.iter().map(|result| row(result.get("id")?)).collect()
         }
-        _ => reply.as_array()?.get(1..)?.iter().map(row).collect(),
+        _ => answer.as_array()?.get(1..)?.iter().step_by(step).map(row).collect(),
     }
 }
 
@@ -381,16 +510,20 @@ mod tests {
     #[test]
     fn rows_are_read_from_both_shapes_of_a_reply() {
         let flat = Value::Array(vec![Value::Integer(2), bulk("v:7"), bulk("v:12")]);
-        assert_eq!(rows_of(&flat, b"v:"), Some(vec![7, 12]));
+        assert_eq!(rows_of(&flat, b"v:", Reply::Keys), Some(vec![7, 12]));
+        let fields = || Value::Array(vec![bulk("distance"), bulk("0.5")]);
+        let with_fields =
+            Value::Array(vec![Value::Integer(2), bulk("v:7"), fields(), bulk("v:12"), fields()]);
+        assert_eq!(rows_of(&with_fields, b"v:", Reply::Fields), Some(vec![7, 12]));
         let result = |id| Value::Map(vec![(bulk("id"), bulk(id)), (bulk("values"), Value::Array(vec![]))]);
         let map = Value::Map(vec![
             (bulk("total_results"), Value::Integer(2)),
             (bulk("results"), Value::Array(vec![result("v:7"), result("v:12")])),
         ]);
-        assert_eq!(rows_of(&map, b"v:"), Some(vec![7, 12]));
-        assert_eq!(rows_of(&Value::Array(vec![Value::Integer(0)]), b"v:"), Some(vec![]));
-        assert_eq!(rows_of(&flat, b"other:"), None);
-        assert_eq!(rows_of(&Value::Integer(1), b"v:"), None);
+        assert_eq!(rows_of(&map, b"v:", Reply::Keys), Some(vec![7, 12]));
+        assert_eq!(rows_of(&Value::Array(vec![Value::Integer(0)]), b"v:", Reply::Keys), Some(vec![]));
+        assert_eq!(rows_of(&flat, b"other:", Reply::Keys), None);
+        assert_eq!(rows_of(&Value::Integer(1), b"v:", Reply::Keys), None);
     }
 
     #[test]

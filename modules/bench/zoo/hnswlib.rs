@@ -10,6 +10,7 @@ use super::measure::{Figures, Point, SELF_EF, for_each_document};
 use super::subject::Subject;
 use crate::data::{Matrix, Metric, npy};
 use crate::error::BenchError;
+use crate::interrupt::Undo;
 use crate::vectors::recall::mean;
 
 /// Reads rows, ids, queries and documents, and prints labels as JSON. One thread, as our index is built.
@@ -60,8 +61,16 @@ struct Answer {
 /// Its figures on the rows that are live at the end, inserted in order.
 pub fn figures(python: &Path, subject: &Subject, arguments: &ZooArgs) -> Result<Figures, BenchError> {
     let directory = std::env::temp_dir().join(format!("engramdb-zoo-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)
-        .map_err(|source| BenchError::Write { path: directory.clone(), source })?;
+    let ((), _undo) = Undo::make(|| {
+        std::fs::create_dir_all(&directory)
+            .map_err(|source| BenchError::Write { path: directory.clone(), source })?;
+        let directory = directory.clone();
+        let remove = move || match std::fs::remove_dir_all(&directory) {
+            Ok(()) => format!("removed {}", directory.display()),
+            Err(error) => format!("{} is left: {error}", directory.display()),
+        };
+        Ok(((), Box::new(remove)))
+    })?;
     let outcome = asked(python, &directory, subject, arguments);
     _ = std::fs::remove_dir_all(&directory);
     outcome

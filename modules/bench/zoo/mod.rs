@@ -20,7 +20,7 @@ use self::measure::{Figures, Measured};
 use self::options::{Asked, ZooElement, ZooQuantization, ZooWorkload};
 use self::report::{Report, Row};
 use self::subject::Subject;
-use crate::data::{DatasetArgs, DatasetSource, Metric, synthetic};
+use crate::data::{DatasetArgs, DatasetSource, Metric, locate, size, synthetic};
 use crate::error::BenchError;
 use crate::output::{ReportFiles, Table};
 use crate::progress;
@@ -180,6 +180,9 @@ impl ZooArgs {
                 return Err(BenchError::Usage(format!("{name} must be at least {least}")));
             }
         }
+        // Kinds have up to 384 dimensions; the set, the index and what both are built from are there at a time.
+        size::check_rows("--rows", self.rows as u64, 384, 4.0)?;
+        size::check_rows("--rows x --queries", self.rows as u64, self.queries as u64, 1.0)?;
         match self.kinds.iter().find(|kind| !all_kinds().contains(&kind.as_str())) {
             Some(kind) => Err(BenchError::Usage(format!(
                 "there is no kind '{kind}': `engramdb bench zoo --list` has all"
@@ -214,7 +217,7 @@ impl ZooArgs {
             DIRECTORIES.iter().find(|&&(kind, ..)| kind == name).map(|&(_, directory, _)| directory);
         let dataset = match directory {
             Some(directory) => {
-                DatasetArgs::of(DatasetSource::Directory(self.datasets.join(directory))).load()?
+                DatasetArgs::of(DatasetSource::Directory(locate(&self.datasets).join(directory))).load()?
             }
             None => {
                 let mut dataset = synthetic::generate(self.rows, 384, self.seed);

@@ -88,6 +88,7 @@ fn filters(metric: Metric, set: &Set, live: &[u32]) -> Vec<(Filter, Vec<u32>)> {
         base: Matrix::new(set.rows.clone(), set.dimension),
         queries: Matrix::new(set.queries.clone(), set.dimension),
         neighbors: None,
+        filtered: None,
     };
     let filters: Vec<Filter> = [Placement::Random, Placement::Correlated]
         .into_iter()

@@ -1,0 +1,102 @@
+//! Whether the neighbours that come with a data set are the nearest by its metric. Recall against others is meaningless, and
+//! nothing else would show it.
+
+use super::truth::Distances;
+use super::{DataError, Dataset, Metric};
+
+/// Queries that are judged, evenly spread.
+const QUERIES: usize = 8;
+/// Neighbours of each that are looked at.
+const NEIGHBORS: usize = 10;
+/// The share of neighbours that must be right; files are rounded, and ties are cut anywhere.
+const SHARE: f64 = 0.9;
+const TOLERANCE: f32 = 1e-3;
+
+/// The metric by which the given neighbours are the nearest: the set's own if that is so, else the first other one.
+/// None where there are no neighbours to judge by, or where none fits.
+pub(super) fn fitting(dataset: &Dataset) -> Option<Metric> {
+    let others =
+        [Metric::Cosine, Metric::L2, Metric::Ip].into_iter().filter(|&other| other != dataset.metric);
+    std::iter::once(dataset.metric).chain(others).find(|&metric| share(dataset, metric) >= Some(SHARE))
+}
+
+/// Refuses a set whose neighbours are not the nearest by its metric.
+pub(super) fn check(dataset: &Dataset) -> Result<(), DataError> {
+    let (Some(own), name) = (share(dataset, dataset.metric), dataset.name.clone()) else { return Ok(()) };
+    if own >= SHARE {
+        return Ok(());
+    }
+    let word = |metric: Metric| metric.redis_name().to_ascii_lowercase();
+    Err(match fitting(dataset) {
+        Some(other) => DataError::WrongMetric { name, metric: word(dataset.metric), other: word(other) },
+        None => {
+            DataError::WrongNeighbors { name, metric: word(dataset.metric), percent: (own * 100.0) as u32 }
+        }
+    })
+}
+
+/// The share of the given neighbours that are as near as the true ones. None where none are given.
+fn share(dataset: &Dataset, metric: Metric) -> Option<f64> {
+    let count = dataset.queries.rows();
+    let distances = Distances::new(&dataset.base, metric);
+    let (mut right, mut all) = (0, 0);
+    for place in 0..QUERIES.min(count) {
+        let query = place * count / QUERIES.min(count);
+        let given = dataset.given(query);
+        let given = &given[..given.len().min(NEIGHBORS)];
+        let allowed = dataset.filtered.as_ref().and_then(|filtered| filtered.allowed(query));
+        let vector = dataset.queries.row(query);
+        let nearest = distances.nearest(vector, given.len(), allowed.as_deref());
+        let distance = distances.from(vector);
+        let Some(bound) = nearest.last().map(|&row| distance(row)) else { continue };
+        let bound = bound + TOLERANCE * bound.abs().max(TOLERANCE);
+        right += given.iter().filter(|&&row| distance(row) <= bound).count();
+        all += given.len();
+    }
+    (all > 0).then(|| right as f64 / all as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Matrix, synthetic};
+
+    /// Rows of very different length, so that each metric has neighbours of its own.
+    fn dataset(neighbors_by: Metric) -> Dataset {
+        let mut dataset = synthetic::generate(300, 8, 1);
+        let scaled = dataset.base.iter().enumerate();
+        let scaled =
+            scaled.flat_map(|(row, vector)| vector.iter().map(move |value| value * (1 + row % 7) as f32));
+        dataset.base = Matrix::new(scaled.collect(), 8);
+        dataset.metric = neighbors_by;
+        let neighbors = dataset.exact_neighbors(20).concat();
+        Dataset { neighbors: Some(Matrix::new(neighbors, 20)), ..dataset }
+    }
+
+    #[test]
+    fn neighbors_tell_which_metric_they_belong_to() {
+        for metric in [Metric::L2, Metric::Ip, Metric::Cosine] {
+            let dataset = dataset(metric);
+            check(&dataset).unwrap();
+            for other in [Metric::L2, Metric::Ip, Metric::Cosine].into_iter().filter(|&other| other != metric)
+            {
+                let wrong = Dataset { metric: other, ..dataset.clone() };
+                assert_eq!(fitting(&wrong), Some(metric));
+                let text = check(&wrong).unwrap_err().to_string();
+                let word = metric.redis_name().to_ascii_lowercase();
+                assert!(text.contains(&format!("--metric {word}")), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn neighbors_of_other_rows_are_refused_and_none_are_not_judged() {
+        let mut dataset = dataset(Metric::L2);
+        dataset.neighbors = Some(Matrix::new(vec![7; 500 * 20], 20));
+        assert_eq!(fitting(&dataset), None);
+        let text = check(&dataset).unwrap_err().to_string();
+        assert!(text.contains("by none of l2, ip and cosine"), "{text}");
+        dataset.neighbors = None;
+        assert!(check(&dataset).is_ok() && fitting(&dataset).is_none());
+    }
+}
