@@ -9,11 +9,13 @@ use engramdb_engine::recovery::{self, StartOptions};
 use engramdb_engine::snapshot::offline::{OfflineOptions, create_offline};
 use engramdb_server::config::{ConfigErrors, FOREIGN, Foreign, Loader, Notes, PARAMETERS, parameter};
 use engramdb_server::snapshots::{BackgroundSnapshots, SnapshotSettings};
-use engramdb_server::{Config, Hooks, Server};
+use engramdb_server::{Config, Hooks, Listeners, Server};
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// What `engramdb serve` was given: a file, and parameters as flags.
 pub struct ServeArgs {
@@ -113,11 +115,13 @@ impl FromArgMatches for ServeArgs {
 impl ServeArgs {
     /// The configuration: defaults, then the file, the environment and the flags.
     fn config(self, env: &Env) -> Result<(Config, Notes), ConfigErrors> {
-        let mut loader = Loader::new(&*env.disk, &modules::settings::try_setting);
+        let mut loader = Loader::new(&*env.disk, &modules::settings::try_setting, modules::COMMANDS);
         if let Some(file) = &self.config {
             loader.file(file);
         }
-        loader.environment(std::env::vars().filter(|(name, _)| name != CONFIG_VARIABLE));
+        let variables = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+        loader.environment(variables.filter(|(name, _)| name != CONFIG_VARIABLE));
         self.parameters.iter().for_each(|(name, value)| loader.flag(name, value));
         loader.finish()
     }
@@ -129,9 +133,11 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
     let began = Instant::now();
     let env = Env::system();
     let (config, notes) = arguments.config(&env)?;
-    start_logging(&config)?;
+    let follow = start_logging(&config)?;
     stop_on_panic();
     notes.log();
+    engramdb_server::ignore_hangups()?;
+    let listeners = Listeners::bind(&config)?;
     engramdb_server::disable_huge_pages(&env);
     let options = StartOptions {
         databases: config.databases,
@@ -152,8 +158,8 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
     let engine = Arc::new(engine);
     let settings = SnapshotSettings::new(directory.clone())?;
     let snapshotter = Arc::new(BackgroundSnapshots::start(engine.clone(), settings)?);
-    let hooks = Hooks::new(snapshotter.clone());
-    let server = Server::start(config, engine.clone(), modules::COMMANDS, hooks)?;
+    let hooks = Hooks { configured: follow, ..Hooks::new(snapshotter.clone()) };
+    let server = Server::start_on(listeners, config, engine.clone(), modules::COMMANDS, hooks)?;
     for address in server.addresses() {
         println!(
             "listening on {address}; data in {}; ready in {:.3} s",
@@ -188,22 +194,47 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn start_logging(config: &Config) -> Result<(), Box<dyn Error>> {
-    use tracing_subscriber::EnvFilter;
-    let level = match config.log_level.as_str() {
+/// What follows a change of the configuration.
+type Follow = Box<dyn Fn(&Config) + Send + Sync>;
+
+/// Starts the log; what is returned changes its level.
+fn start_logging(config: &Config) -> Result<Follow, Box<dyn Error>> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| level(config));
+    let writer = log_writer(config)?;
+    let failed = |error| format!("cannot start logging: {error}");
+    macro_rules! start {
+        ($lines:expr) => {{
+            let lines = $lines.with_env_filter(filter).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.try_init().map_err(failed)?;
+            Ok(Box::new(move |config: &Config| _ = handle.reload(level(config))))
+        }};
+    }
+    let lines = tracing_subscriber::fmt().with_writer(writer);
+    match config.log_format.as_str() {
+        "json" => start!(lines.json()),
+        _ => start!(lines.with_target(false)),
+    }
+}
+
+fn level(config: &Config) -> EnvFilter {
+    EnvFilter::new(match config.log_level.as_str() {
         "debug" => "trace",
         "verbose" => "debug",
         "warning" => "warn",
         "nothing" => "off",
         _ => "info",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = match config.log_format.as_str() {
-        "json" => subscriber.json().try_init(),
-        _ => subscriber.with_target(false).try_init(),
-    };
-    started.map_err(|error| format!("cannot start logging: {error}").into())
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the log file is not in the engine's directory")]
+fn log_writer(config: &Config) -> Result<BoxMakeWriter, Box<dyn Error>> {
+    if config.log_file.is_empty() {
+        return Ok(BoxMakeWriter::new(std::io::stderr));
+    }
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(&config.log_file);
+    let file = file.map_err(|error| format!("logfile {}: {error}", config.log_file))?;
+    Ok(BoxMakeWriter::new(Mutex::new(file)))
 }
 
 /// A bug in any thread stops the process: a store does not limp, and what was acknowledged is in the log.

@@ -152,6 +152,20 @@ fn another_address_needs_a_password() {
     let output = engramdb(&["serve", "--bind", "0.0.0.0", "--port", &port, "--dir", place]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && text.contains("requirepass"), "{text}");
+    assert_eq!(std::fs::read_dir(directory.path()).expect("it is there").count(), 0, "told before recovery");
+}
+
+#[test]
+fn a_port_in_use_is_told_before_recovery() {
+    let directory = TempDir::new("taken");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let place = directory.path().to_str().expect("a path of ours is text");
+    let output = engramdb(&["serve", "--port", &port.to_string(), "--dir", place]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    let wanted = format!("cannot listen on 127.0.0.1:{port}: Address already in use");
+    assert!(output.status.code() == Some(1) && text.contains(&wanted), "{text}");
+    assert_eq!(std::fs::read_dir(directory.path()).expect("it is there").count(), 0, "{text}");
 }
 
 /// Refused before anything is created: each way in, and all errors at once.
@@ -212,4 +226,178 @@ fn every_parameter_is_a_flag_a_variable_and_a_line() {
     assert!(log.contains("redis.conf:5: 'appendonly no' does not hold"), "{log}");
     assert_eq!(log.matches("ignored parameters").count(), 1, "{log}");
     assert!(log.contains("RDB and AOF files: rdbchecksum save"), "{log}");
+}
+
+/// A file with every parameter of a stock Redis or Valkey starts the server. What differs from the defaults here is
+/// honoured, the rest is named once.
+#[test]
+fn a_stock_redis_conf_starts() {
+    for parameters in
+        [include_str!("data/parameters-redis-8.2.txt"), include_str!("data/parameters-valkey-9.1.txt")]
+    {
+        let directory = TempDir::new("stock");
+        let file = directory.path().join("stock.conf");
+        let lines = parameters.lines().filter(|line| !line.starts_with('#')).map(|line| {
+            let (name, value) = line.split_once('=').expect("a name and a value");
+            let is_list = name == "client-output-buffer-limit" || name == "oom-score-adj-values";
+            if is_list { format!("{name} {value}\n") } else { format!("{name} \"{value}\"\n") }
+        });
+        std::fs::write(&file, lines.collect::<String>()).expect("the directory is writable");
+        let server =
+            Server::start(directory.path(), &["--config", file.to_str().expect("a path of ours is text")]);
+        let mut client = server.client();
+        assert_eq!(parameter(&mut client, "appendonly"), "yes");
+        let limit = parameter(&mut client, "client-output-buffer-limit");
+        assert!(limit.starts_with("normal 0 0 0 "), "{limit}");
+        let log =
+            std::fs::read_to_string(directory.path().join("server.log")).expect("the log file is there");
+        assert_eq!(log.matches("ignored parameters").count(), 1, "{log}");
+        assert!(log.contains("'appendonly no' does not hold: every write is in the log"), "{log}");
+        assert!(log.contains("'appendfsync everysec' does not hold"), "{log}");
+    }
+}
+
+fn parameter(client: &mut Client, name: &str) -> String {
+    let reply = client.call(&["CONFIG", "GET", name]).expect("the server answers");
+    let pair = reply.as_array().expect("a name and a value");
+    pair[1].as_str().expect("a value is text").to_owned()
+}
+
+/// What was set, by CONFIG or FT.CONFIG, is there after a start with the file; comments and order stay.
+#[test]
+fn config_rewrite_keeps_what_was_set() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = TempDir::new("rewrite");
+    let file = directory.path().join("redis.conf");
+    std::fs::write(&file, "# ours\nmaxmemory 100mb\ntimeout 30\nrename-command FT.INFO \"\"\n# end\n")
+        .expect("writable");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+    let flags = ["--config", file.to_str().expect("a path of ours is text")];
+    let server = Server::start(directory.path(), &flags);
+    let mut client = server.client();
+    let info = text(&mut client, &["INFO", "server"]);
+    assert!(info.contains(&format!("config_file:{}", file.display())), "{info}");
+    text(
+        &mut client,
+        &["CONFIG", "SET", "timeout", "60", "loglevel", "warning", "search-on-timeout", "fail"],
+    );
+    text(&mut client, &["FT.CONFIG", "SET", "TIMEOUT", "1234"]);
+    text(&mut client, &["CONFIG", "SET", "requirepass", "a \"b\""]);
+    text(&mut client, &["CONFIG", "REWRITE"]);
+    let all = |client: &mut Client| {
+        let reply = client.call(&["CONFIG", "GET", "*"]).expect("the server answers");
+        let words: Vec<String> = reply
+            .as_array()
+            .expect("pairs")
+            .iter()
+            .map(|word| word.as_str().expect("text").to_owned())
+            .collect();
+        let pairs = words.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+        pairs.filter(|(name, _)| name != "port").collect::<Vec<_>>()
+    };
+    let before = all(&mut client);
+    server.kill();
+    let rewritten = std::fs::read_to_string(&file).expect("it is there");
+    assert!(
+        rewritten.starts_with(
+            "# ours\nmaxmemory 100mb\ntimeout 60\nrename-command FT.INFO \"\"\n# end\n# Generated"
+        ),
+        "{rewritten}"
+    );
+    for line in
+        ["requirepass \"a \\\"b\\\"\"", "search-timeout 1234", "search-on-timeout fail", "loglevel warning"]
+    {
+        assert!(rewritten.lines().any(|known| known == line), "{line}: {rewritten}");
+    }
+    let mode = std::fs::metadata(&file).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "a file with a password is not opened to others");
+    let names: Vec<_> = std::fs::read_dir(directory.path())
+        .expect("it is there")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert!(!names.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{names:?}");
+
+    let server = Server::start(directory.path(), &flags);
+    let mut client = server.client();
+    text(&mut client, &["AUTH", "a \"b\""]);
+    assert_eq!(all(&mut client), before);
+    std::fs::remove_file(&file).expect("it is ours");
+    std::fs::create_dir(&file).expect("the directory is writable");
+    let refused = client.call(&["CONFIG", "REWRITE"]).expect("the server answers");
+    assert!(
+        refused.is_error()
+            && refused.as_str().is_some_and(|text| text.starts_with("ERR Rewriting config file: ")),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn signals_that_do_not_stop_the_server() {
+    let directory = TempDir::new("signals");
+    let server = Server::start(directory.path(), &[]);
+    let mut client = server.client();
+    for signal in ["HUP", "USR1"] {
+        let kill = std::process::Command::new("kill")
+            .args([format!("-{signal}"), server.pid().to_string()])
+            .status();
+        assert!(kill.expect("kill is there").success());
+        until("the signal is not noted", || {
+            let log = std::fs::read_to_string(directory.path().join("server.log")).unwrap_or_default();
+            log.contains(&format!("SIG{signal}: ignored"))
+        });
+        assert_eq!(text(&mut client, &["PING"]), "PONG");
+    }
+}
+
+#[test]
+fn log_lines_go_to_the_file_and_the_level_changes_in_flight() {
+    let directory = TempDir::new("logfile");
+    let file = directory.path().join("lines.log");
+    let server = Server::start(
+        directory.path(),
+        &["--logfile", file.to_str().expect("a path of ours is text"), "--save", "60 1"],
+    );
+    let mut client = server.client();
+    let lines = || std::fs::read_to_string(&file).expect("it is there");
+    assert!(lines().contains("ignored parameters"), "{}", lines());
+    let before = lines();
+    text(&mut client, &["CONFIG", "SET", "loglevel", "warning"]);
+    assert!(server.shut_down());
+    assert_eq!(lines(), before, "SHUTDOWN is noted, and not warned of");
+}
+
+#[test]
+fn tools_refuse_what_is_no_data_directory() {
+    let directory = TempDir::new("nothing");
+    let place = directory.path().to_str().expect("a path of ours is text");
+    let missing = format!("{place}/missing");
+    for tool in [
+        ["snapshot", "verify"],
+        ["snapshot", "list"],
+        ["snapshot", "repair"],
+        ["log", "verify"],
+        ["log", "dump"],
+    ] {
+        for place in [place, &missing] {
+            let output = engramdb(&[tool[0], tool[1], "--dir", place]);
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(
+                output.status.code() == Some(1) && text.contains("is no data directory"),
+                "{tool:?} {text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_offline_snapshot_beside_a_server_points_to_bgsave() {
+    let directory = TempDir::new("beside");
+    let server = Server::start(directory.path(), &[]);
+    text(&mut server.client(), &["SET", "a", "1"]);
+    let place = directory.path().to_str().expect("a path of ours is text");
+    let output = engramdb(&["snapshot", "create", "--dir", place]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && text.contains("BGSAVE"), "{text}");
+    tool(&["snapshot", "create", "--sealed-only"], directory.path());
 }

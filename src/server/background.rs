@@ -40,8 +40,10 @@ pub fn start(
             tokio::spawn(expire(shared.clone()));
             tokio::spawn(count(shared.clone()));
             tokio::spawn(mind_clients(shared.clone()));
+            tokio::spawn(watch_memory(shared.clone()));
             if signals {
                 tokio::spawn(stop_on_signal(shared.clone()));
+                tokio::spawn(note_hangups());
             }
             shared.stop_asked().await;
             for client in shared.clients.all() {
@@ -269,6 +271,39 @@ async fn mind_clients(shared: Arc<Shared>) {
                 client.ask_whether_idle();
             }
         }
+    }
+}
+
+/// See `process::ignore_hangups`.
+async fn note_hangups() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut hangup), Ok(mut user)) = (signal(SignalKind::hangup()), signal(SignalKind::user_defined1()))
+    else {
+        return;
+    };
+    loop {
+        let name = std::future::poll_fn(|context| {
+            if hangup.poll_recv(context).is_ready() {
+                return std::task::Poll::Ready("SIGHUP");
+            }
+            user.poll_recv(context).map(|_| "SIGUSR1")
+        })
+        .await;
+        tracing::info!("{name}: ignored; CONFIG SET changes parameters, SIGTERM stops the server");
+    }
+}
+
+/// Between two looks at the memory in use, while there is a limit: a write-heavy load adds some megabytes in that time.
+const MEMORY_PAUSE: Duration = Duration::from_millis(10);
+/// While there is no limit.
+const MEMORY_PAUSE_UNLIMITED: Duration = Duration::from_millis(50);
+
+/// Holds the memory in use against `maxmemory`, so that no command has to.
+async fn watch_memory(shared: Arc<Shared>) {
+    loop {
+        shared.compare_memory();
+        let is_limited = shared.config.read().memory_bytes_max > 0;
+        tokio::time::sleep(if is_limited { MEMORY_PAUSE } else { MEMORY_PAUSE_UNLIMITED }).await;
     }
 }
 

@@ -192,6 +192,10 @@ impl Core {
         if !self.session.authenticated && !known.command.has(flag::NO_AUTH) {
             return Class::Refused(CommandError::of("NOAUTH Authentication required."));
         }
+        if known.command.has(flag::DENY_OOM) && shared.limits.is_memory_full.load(Ordering::Relaxed) {
+            let text = "OOM command not allowed when used memory > 'maxmemory'.";
+            return Class::Refused(CommandError::of(text));
+        }
         if self.session.multi.is_some() && !known.command.has(flag::NO_QUEUE) {
             if known.command.has(flag::NO_MULTI) {
                 return Class::Refused(CommandError::of("ERR Command not allowed inside a transaction"));

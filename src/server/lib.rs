@@ -21,6 +21,7 @@ pub mod config;
 mod connection;
 mod execute;
 mod gate;
+mod listener;
 mod outbox;
 mod pool;
 mod process;
@@ -36,7 +37,8 @@ mod worker;
 
 pub use commands::FAMILIES as COMMANDS;
 pub use config::Config;
-pub use process::disable_huge_pages;
+pub use listener::Listeners;
+pub use process::{disable_huge_pages, ignore_hangups};
 pub use server::{Hooks, Server, ServerError};
 pub use shared::Stop;
 pub use snapshotter::{NoSnapshots, Snapshotter};

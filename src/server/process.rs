@@ -77,6 +77,18 @@ pub fn executable() -> String {
     std::env::current_exe().map_or(String::new(), |path| path.display().to_string())
 }
 
+/// From now on SIGHUP (the terminal is gone) and SIGUSR1 do not end the process. Handlers stay when the runtime that
+/// registered them is gone.
+pub fn ignore_hangups() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _entered = runtime.enter();
+    for kind in [SignalKind::hangup(), SignalKind::user_defined1()] {
+        drop(signal(kind)?);
+    }
+    Ok(())
+}
+
 /// Sees to it that huge pages are where they are asked for, and nowhere else: the first touch of one takes milliseconds,
 /// and it would happen under the keyspace's lock. Graphs ask for them, for their memory is filled by other threads.
 ///

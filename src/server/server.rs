@@ -9,6 +9,7 @@ use crate::clients::Clients;
 use crate::commands;
 use crate::config::Config;
 use crate::gate::{Gate, Gates};
+use crate::listener::Listeners;
 use crate::process;
 use crate::shared::{Limits, Shared, Stop, Stopping};
 use crate::snapshotter::Snapshotter;
@@ -16,10 +17,10 @@ use crate::standby::Standby;
 use crate::stats::{Stats, WorkerStats};
 use crate::worker::{Incoming, Worker};
 use engramdb_engine::Engine;
-use engramdb_engine::command::{Command, CommandTable, Known};
+use engramdb_engine::command::{Command, Known};
 use engramdb_engine::log::pipeline::Fatal;
-use parking_lot::RwLock;
-use std::net::{SocketAddr, ToSocketAddrs};
+use parking_lot::{Mutex, RwLock};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -31,11 +32,13 @@ pub struct Hooks {
     pub log_failed: Box<dyn Fn(&Fatal) + Send + Sync>,
     /// Whether SIGTERM and SIGINT stop the server.
     pub signals: bool,
+    /// CONFIG SET has changed something: for what the program itself keeps of the configuration, as its log's level.
+    pub configured: Box<dyn Fn(&Config) + Send + Sync>,
 }
 
 impl Hooks {
     pub fn new(snapshotter: Arc<dyn Snapshotter>) -> Hooks {
-        Hooks { snapshotter, log_failed: Box::new(abort), signals: true }
+        Hooks { snapshotter, log_failed: Box::new(abort), signals: true, configured: Box::new(|_| ()) }
     }
 }
 
@@ -54,6 +57,8 @@ pub enum ServerError {
     Unprotected { address: String },
     #[error("cannot listen on {address}: {cause}")]
     Listen { address: String, cause: std::io::Error },
+    #[error("nothing to listen on: this machine has none of {addresses}")]
+    NoAddress { addresses: String },
     #[error("rename-command {from} {to}: {cause}")]
     Rename { from: String, to: String, cause: &'static str },
     #[error(
@@ -82,19 +87,31 @@ pub struct Server {
 impl Server {
     /// Listens and starts all threads. `module_commands` are the modules' tables.
     pub fn start(
-        mut config: Config,
+        config: Config,
         engine: Arc<Engine>,
         module_commands: &[&'static [Command]],
         hooks: Hooks,
     ) -> Result<Server, ServerError> {
-        let listeners = listen(&config)?;
+        let listeners = Listeners::bind(&config)?;
+        Server::start_on(listeners, config, engine, module_commands, hooks)
+    }
+
+    /// Starts all threads on addresses that have been bound before.
+    pub fn start_on(
+        listeners: Listeners,
+        mut config: Config,
+        engine: Arc<Engine>,
+        module_commands: &[&'static [Command]],
+        mut hooks: Hooks,
+    ) -> Result<Server, ServerError> {
+        let listeners = listeners.listen()?;
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let threads = match config.threads {
             0 => default_threads(),
             threads => threads,
         };
         fit_clients(&mut config, threads)?;
-        let shared = Arc::new(share(config, engine, module_commands, &hooks, threads, addresses)?);
+        let shared = Arc::new(share(config, engine, module_commands, &mut hooks, threads, addresses)?);
         let gates: Vec<Arc<Gate>> = (0..threads).map(|_| Arc::new(Gate::new())).collect();
         shared
             .engine
@@ -156,13 +173,11 @@ fn share(
     config: Config,
     engine: Arc<Engine>,
     module_commands: &[&'static [Command]],
-    hooks: &Hooks,
+    hooks: &mut Hooks,
     threads: usize,
     addresses: Vec<SocketAddr>,
 ) -> Result<Shared, ServerError> {
-    let families =
-        engramdb_engine::commands::FAMILIES.iter().chain(commands::FAMILIES).chain(module_commands);
-    let mut table = CommandTable::new(families.copied());
+    let mut table = commands::table(module_commands);
     for (from, to) in &config.renamed_commands {
         let renamed = table.rename(from, to);
         renamed.map_err(|cause| ServerError::Rename { from: from.clone(), to: to.clone(), cause })?;
@@ -174,7 +189,7 @@ fn share(
     }
     let limits = Limits::default();
     limits.follow(&config);
-    apply_module_settings(&config, &engine);
+    let module_defaults = apply_module_settings(&config, &engine);
     let random = &engine.env().random;
     let run_id = (0..5).map(|_| format!("{:08x}", random.next_u64() as u32)).collect();
     let started_at = engine.env().clock.monotonic();
@@ -194,58 +209,32 @@ fn share(
         started_at,
         started_ms,
         addresses,
+        module_commands: module_commands.to_vec(),
+        module_defaults,
+        configured: std::mem::replace(&mut hooks.configured, Box::new(|_| ())),
+        rewriting: Mutex::new(()),
         stopping: Stopping::default(),
         engine,
     })
 }
 
-/// They were tried when they were read.
-fn apply_module_settings(config: &Config, engine: &Engine) {
+/// Sets what the configuration says of modules, which was tried when it was read. Returns the settings of before.
+fn apply_module_settings(config: &Config, engine: &Engine) -> Vec<(&'static str, String)> {
     let run = engine.reads();
     let view = run.view(0);
+    let defaults = view.modules().iter().flat_map(|module| module.settings()).collect();
     for (name, value) in &config.module_settings {
         let set = view.modules().iter().find_map(|module| module.set_setting(name, value, false));
         if let Some(Err(cause)) = set {
             tracing::error!("{name} {value}: {cause}");
         }
     }
+    defaults
 }
 
 fn name(known: &Known, names: &mut [String]) {
     names[known.id] = known.full_name.clone();
     known.subcommands.iter().for_each(|sub| name(sub, names));
-}
-
-fn listen(config: &Config) -> Result<Vec<std::net::TcpListener>, ServerError> {
-    if config.protected_mode && config.password.is_empty() && !config.is_loopback_only() {
-        return Err(ServerError::Unprotected { address: config.bind.join(", ") });
-    }
-    let mut listeners = Vec::new();
-    for address in &config.bind {
-        // As in redis.conf, an address with a dash in front may be missing on this machine.
-        let (address, optional) = match address.strip_prefix('-') {
-            Some(address) => (address, true),
-            None => (address.as_str(), false),
-        };
-        let host = if address == "*" { "0.0.0.0" } else { address };
-        let bound = (host, config.port).to_socket_addrs().and_then(|mut found| {
-            let address = found.next().ok_or(std::io::ErrorKind::NotFound)?;
-            let listener = std::net::TcpListener::bind(address)?;
-            listener.set_nonblocking(true)?;
-            // The standard library has a backlog of its own; asked again, a listening socket takes another.
-            let backlog = config.backlog.min(i32::MAX as u32) as i32;
-            socket2::SockRef::from(&listener).listen(backlog)?;
-            Ok(listener)
-        });
-        match bound {
-            Ok(listener) => listeners.push(listener),
-            Err(_) if optional => {}
-            Err(cause) => {
-                return Err(ServerError::Listen { address: format!("{host}:{}", config.port), cause });
-            }
-        }
-    }
-    Ok(listeners)
 }
 
 /// Lowers `maxclients` to what the limit of open files allows.

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::snapshotter::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
 use engramdb_engine::Engine;
-use engramdb_engine::command::CommandTable;
+use engramdb_engine::command::{Command, CommandTable};
 use parking_lot::{Mutex, RwLock};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,6 +41,13 @@ pub struct Shared {
     /// The same by the wall clock, in milliseconds since the Unix epoch.
     pub started_ms: u64,
     pub addresses: Vec<SocketAddr>,
+    pub module_commands: Vec<&'static [Command]>,
+    /// Settings of modules as they are without a configuration.
+    pub module_defaults: Vec<(&'static str, String)>,
+    /// Called when CONFIG SET has changed something.
+    pub configured: Box<dyn Fn(&Config) + Send + Sync>,
+    /// Held while the configuration file is rewritten.
+    pub rewriting: Mutex<()>,
     pub stopping: Stopping,
 }
 
@@ -64,6 +71,8 @@ pub struct Limits {
     pub bulk_bytes_max: AtomicUsize,
     pub has_password: AtomicBool,
     pub idle_timeout_s: AtomicU64,
+    /// More memory is in use than `maxmemory`: commands that need more are refused.
+    pub is_memory_full: AtomicBool,
 }
 
 impl Limits {
@@ -87,6 +96,25 @@ impl Shared {
     pub fn clock_ahead_ms(&self) -> u64 {
         let engine_ms = self.engine.now_ms();
         engine_ms.saturating_sub(self.engine.env().clock.wall_ms())
+    }
+
+    /// Memory in use by keys and modules, in bytes, by estimate: what INFO calls `used_memory`.
+    pub fn used_memory(&self) -> usize {
+        let run = self.engine.reads();
+        let view = run.view(0);
+        let of_modules = view.modules().iter().map(|module| module.memory_bytes()).sum::<usize>();
+        view.whole_keyspace().heap_bytes() + of_modules
+    }
+
+    /// Sets whether `maxmemory` is exceeded.
+    pub fn compare_memory(&self) {
+        let limit = self.config.read().memory_bytes_max;
+        let is_full = limit > 0 && self.used_memory() as u64 > limit;
+        if is_full != self.limits.is_memory_full.swap(is_full, Ordering::Relaxed) {
+            let held =
+                if is_full { "is exceeded: writes that need memory are refused" } else { "holds again" };
+            tracing::warn!("maxmemory {held}");
+        }
     }
 
     /// The monotonic clock.

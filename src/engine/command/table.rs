@@ -13,6 +13,8 @@ pub struct Known {
     pub full_name: String,
     /// A number of its own, for tables beside this one.
     pub id: usize,
+    /// `rename` took its name away and gave none.
+    is_removed: bool,
 }
 
 /// Looks commands up by name, in any case.
@@ -42,16 +44,14 @@ impl CommandTable {
         table
     }
 
+    /// All commands, with those that `rename` took away.
     pub fn iter(&self) -> impl Iterator<Item = &Known> {
         self.commands.iter()
     }
 
-    pub fn len(&self) -> usize {
-        self.commands.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.commands.is_empty()
+    /// The commands that can be called.
+    pub fn listed(&self) -> impl Iterator<Item = &Known> {
+        self.commands.iter().filter(|known| !known.is_removed)
     }
 
     /// Gives a command another name instead of its own; an empty one takes the command away. Errors are Redis's texts.
@@ -61,6 +61,7 @@ impl CommandTable {
             self.by_name.remove(from.as_bytes()).or_else(|| self.by_long_name.remove(from.as_bytes()));
         let index = index.ok_or("No such command in rename-command")?;
         if to.is_empty() {
+            self.commands[index].is_removed = true;
             return Ok(());
         }
         let to: Box<[u8]> = to.to_ascii_uppercase().into_bytes().into();
@@ -128,7 +129,14 @@ impl Known {
         let subcommands =
             command.subcommands.iter().map(|sub| Known::new(sub, Some(&full_name), next_id)).collect();
         let name_words = if parent.is_some() { 2 } else { 1 };
-        Known { command, shape: usage::shape(command.usage, name_words), subcommands, full_name, id }
+        Known {
+            command,
+            shape: usage::shape(command.usage, name_words),
+            subcommands,
+            full_name,
+            id,
+            is_removed: false,
+        }
     }
 
     fn subcommand(&self, name: &[u8]) -> Option<&Known> {

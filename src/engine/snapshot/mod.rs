@@ -30,7 +30,7 @@ mod writer;
 
 pub use create::create;
 pub use loader::{SnapshotFile, fuzz_load};
-pub use offline::create_offline;
+pub use offline::{create_offline, create_stopped};
 pub use repair::repair;
 pub use writer::SnapshotWriter;
 

@@ -35,6 +35,10 @@ impl Default for OfflineOptions {
 pub enum OfflineError {
     #[error("{} is no data directory: it has no log", directory.display())]
     NoLog { directory: PathBuf },
+    #[error(
+        "a server runs on this directory: BGSAVE asks it for a snapshot; --sealed-only makes one without its last writes"
+    )]
+    Running,
     #[error(transparent)]
     Create(#[from] CreateError),
     #[error("cannot open the log: {0}")]
@@ -51,12 +55,32 @@ impl From<ReadError> for OfflineError {
     }
 }
 
-/// Makes the next snapshot of a data directory.
+/// Makes the next snapshot of a data directory. Beside a running server it holds what is sealed.
 pub fn create_offline(
     env: &Env,
     directory: &Path,
     modules: MakeModules<'_>,
     options: &OfflineOptions,
+) -> Result<CreateReport, OfflineError> {
+    create_next(env, directory, modules, options, false)
+}
+
+/// The same, but refuses beside a running server, whose last writes would be missing.
+pub fn create_stopped(
+    env: &Env,
+    directory: &Path,
+    modules: MakeModules<'_>,
+    options: &OfflineOptions,
+) -> Result<CreateReport, OfflineError> {
+    create_next(env, directory, modules, options, true)
+}
+
+fn create_next(
+    env: &Env,
+    directory: &Path,
+    modules: MakeModules<'_>,
+    options: &OfflineOptions,
+    needs_stopped: bool,
 ) -> Result<CreateReport, OfflineError> {
     let (logs, snapshots) = (directory.join(LOG_DIRECTORY), directory.join(SNAPSHOT_DIRECTORY));
     if !matches!(env.disk.exists(&logs), Ok(true)) {
@@ -64,6 +88,9 @@ pub fn create_offline(
     }
     // Held until the end, so that no server starts while the log is trimmed.
     let stopped = if options.seal { seal_stopped(env, &logs, &snapshots, options)? } else { None };
+    if needs_stopped && stopped.is_none() {
+        return Err(OfflineError::Running);
+    }
     let sealed = SealedLog::open(env.clone(), &logs)?;
     // Without a sealed segment the log is new, or all of it is in snapshots.
     let Some(first) = sealed.segments().first().map(|segment| segment.header) else {

@@ -62,15 +62,15 @@ pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
 ];
 
 fn all(call: &mut Call<'_, '_, '_>) -> Outcome {
-    call.reply.array(call.shared.table.len());
-    for known in call.shared.table.iter() {
+    call.reply.array(call.shared.table.listed().count());
+    for known in call.shared.table.listed() {
         describe(call.reply, known, &known.full_name);
     }
     Ok(())
 }
 
 fn count(call: &mut Call<'_, '_, '_>) -> Outcome {
-    call.reply.integer(call.shared.table.len() as i64);
+    call.reply.integer(call.shared.table.listed().count() as i64);
     Ok(())
 }
 
@@ -192,7 +192,7 @@ fn access_of_call(command: &Command, args: Args<'_>, key: usize) -> &'static str
 fn docs(call: &mut Call<'_, '_, '_>) -> Outcome {
     let asked = call.args.from(2);
     let found: Vec<&Known> = if asked.is_empty() {
-        call.shared.table.iter().collect()
+        call.shared.table.listed().collect()
     } else {
         asked.iter().filter_map(|name| find(call, name)).collect()
     };
@@ -287,7 +287,7 @@ fn list(call: &mut Call<'_, '_, '_>) -> Outcome {
         return Err(CommandError::SYNTAX);
     }
     let mut names = Vec::new();
-    for known in call.shared.table.iter() {
+    for known in call.shared.table.listed() {
         let all = std::iter::once(known).chain(&known.subcommands);
         names.extend(all.filter(|known| is_listed(known)).map(|known| &*known.full_name));
     }

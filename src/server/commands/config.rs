@@ -1,12 +1,16 @@
 //! CONFIG, over the table of parameters.
 
-use super::{Call, SessionFunction, text};
-use crate::config::{self, CONSTANTS, Change, Config, PARAMETERS};
+use super::{After, Call, SessionFunction, text};
+use crate::config::rewrite::{self, Values};
+use crate::config::{self, CONSTANTS, Change, Config, Foreign, Loader, PARAMETERS, Rule};
+use crate::execute::{Resumed, WriteReply};
 use crate::process;
+use crate::shared::Shared;
 use crate::stats::Counter;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag, session};
 use engramdb_engine::commands::glob_matches;
 use engramdb_engine::module::Modules;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[container("CONFIG", CONFIG).group("server").docs(
@@ -80,20 +84,27 @@ fn get(call: &mut Call<'_, '_, '_>) -> Outcome {
 
 /// All parameters are changed or none is.
 fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
-    let mut config = call.shared.config.read().clone();
-    let args = call.args;
-    let of_modules = call.look(|view| change(&mut config, view.modules(), args))?;
-    if config.clients_max > call.shared.config.read().clients_max {
-        allow_clients(config.clients_max, call.shared.workers.len())?;
+    let (args, shared) = (call.args, call.shared);
+    if !args.len().is_multiple_of(2) {
+        return Err(CommandError::SYNTAX);
     }
-    call.shared.limits.follow(&config);
-    *call.shared.config.write() = config;
-    call.look(|view| {
+    // Locks are taken in one order: the keyspace, then the configuration.
+    let changed = call.look(|view| {
+        let mut current = shared.config.write();
+        let mut config = current.clone();
+        let of_modules = change(&mut config, view.modules(), args)?;
+        if config.clients_max > current.clients_max {
+            allow_clients(config.clients_max, shared.workers.len())?;
+        }
+        shared.limits.follow(&config);
         for (name, value) in &of_modules {
             view.modules().iter().for_each(|module| _ = module.set_setting(name, value, false));
         }
-    });
-    call.shared.evict_clients();
+        *current = config.clone();
+        Ok::<Config, CommandError>(config)
+    })?;
+    shared.evict_clients();
+    (shared.configured)(&changed);
     call.reply.ok();
     Ok(())
 }
@@ -118,41 +129,46 @@ fn change(
     modules: &Modules,
     args: Args<'_>,
 ) -> Result<Vec<(String, String)>, CommandError> {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
     let mut of_modules: Vec<(String, String)> = Vec::new();
     for pair in args.from(2).chunks(2) {
-        let name = text(pair[0]).to_lowercase();
-        if let [_, value] = pair
-            && let Some(tried) =
-                modules.iter().find_map(|module| module.set_setting(&name, &text(value), true))
+        let (given, value) = (text(pair[0]), text(pair[1]));
+        let parameter = config::parameter(&given);
+        let name = parameter.map_or(given.to_lowercase(), |parameter| parameter.name.to_owned());
+        if seen.contains(&name) {
+            return Err(failed(&name, "duplicate parameter"));
+        }
+        seen.push(name.clone());
+        if let Some(parameter) = parameter {
+            if parameter.change == Change::AtStart {
+                return Err(failed(&name, "can't set immutable config"));
+            }
+            (parameter.set)(config, &value).map_err(|cause| failed(&name, &cause))?;
+        } else if let Some(tried) = modules.iter().find_map(|module| module.set_setting(&name, &value, true))
         {
             tried.map_err(|cause| failed(&name, &cause))?;
-            if of_modules.iter().any(|(other, _)| *other == name) {
-                return Err(failed(&name, "duplicate parameter"));
-            }
-            of_modules.push((name, text(value)));
-            continue;
-        }
-        let parameter = config::parameter(&name);
-        if parameter.is_none() && CONSTANTS.iter().any(|(constant, _)| *constant == name) {
-            return Err(failed(&name, "can't set immutable config"));
-        }
-        let (Some(parameter), Some(value)) = (parameter, pair.get(1)) else {
+            of_modules.push((name, value));
+        } else if let Some(foreign) = config::foreign(&name) {
+            set_foreign(foreign, &name, &value)?;
+        } else {
             return Err(CommandError::new(format!(
-                "ERR Unknown option or number of arguments for CONFIG SET - '{}'",
-                text(pair[0])
+                "ERR Unknown option or number of arguments for CONFIG SET - '{given}'"
             )));
-        };
-        if seen.contains(&parameter.name) {
-            return Err(failed(parameter.name, "duplicate parameter"));
         }
-        seen.push(parameter.name);
-        if parameter.change == Change::AtStart {
-            return Err(failed(parameter.name, "can't set immutable config"));
-        }
-        (parameter.set)(config, &text(value)).map_err(|cause| failed(parameter.name, &cause))?;
     }
     Ok(of_modules)
+}
+
+/// A parameter of Redis's that has no effect here can be set to what holds anyway.
+fn set_foreign(foreign: &Foreign, name: &str, value: &str) -> Result<(), CommandError> {
+    let (Rule::Only(accepted) | Rule::Overridden(accepted)) = foreign.rule else {
+        let holds = CONSTANTS.iter().any(|(constant, held)| *constant == name && *held == value);
+        return if holds { Ok(()) } else { Err(failed(name, "it does not apply to this server")) };
+    };
+    if accepted.iter().any(|known| known.eq_ignore_ascii_case(value)) {
+        return Ok(());
+    }
+    Err(failed(name, foreign.why))
 }
 
 fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {
@@ -168,6 +184,7 @@ fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {
     stats.connections.store(0, Ordering::Relaxed);
     for counter in [
         &stats.rejected_connections,
+        &stats.expired_keys,
         &stats.evicted_clients,
         &stats.query_limit_disconnections,
         &stats.output_limit_disconnections,
@@ -179,6 +196,87 @@ fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {
     Ok(())
 }
 
-fn rewrite(_: &mut Call<'_, '_, '_>) -> Outcome {
-    Err(CommandError::of("ERR The server is running without a config file"))
+/// On a thread for long work, since it waits for the disk; inside EXEC at once.
+fn rewrite(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let of_modules: Vec<(&'static str, String)> =
+        call.look(|view| view.modules().iter().flat_map(|module| module.settings()).collect());
+    let shared = call.shared.clone();
+    let config = shared.config.read().clone();
+    let Some(path) = config.file.clone() else {
+        return Err(CommandError::of("ERR The server is running without a config file"));
+    };
+    let work = move || {
+        let result = rewrite_file(&shared, &path, &config, &of_modules);
+        match &result {
+            Ok(()) => tracing::info!("CONFIG REWRITE: {} says what holds now", path.display()),
+            Err(cause) => tracing::warn!("CONFIG REWRITE: {}: {cause}", path.display()),
+        }
+        result.map_err(|cause| CommandError::new(format!("ERR Rewriting config file: {cause}")))
+    };
+    if call.transaction.is_some() {
+        work()?;
+        call.reply.ok();
+        return Ok(());
+    }
+    let work = tokio::task::spawn_blocking(work);
+    call.after = After::Wait(Box::pin(async move {
+        let result =
+            work.await.unwrap_or(Err(CommandError::of("ERR Rewriting config file: the server stops")));
+        let write: WriteReply = Box::new(move |reply| match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(&error),
+        });
+        Resumed::Reply(write)
+    }));
+    Ok(())
+}
+
+fn rewrite_file(
+    shared: &Shared,
+    path: &Path,
+    config: &Config,
+    of_modules: &[(&'static str, String)],
+) -> Result<(), String> {
+    let _alone = shared.rewriting.lock();
+    let disk = &*shared.engine.env().disk;
+    let text = match disk.read(path) {
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error.to_string()),
+    };
+    // Values of the file were tried at the start, and those of now hold.
+    let is_setting =
+        |name: &str, _: &str| of_modules.iter().any(|(known, _)| *known == name).then_some(Ok(()));
+    let load = |text: &str| {
+        let mut loader = Loader::new(disk, &is_setting, &shared.module_commands);
+        loader.text(path, text, 0);
+        let (config, _) = loader.finish().map_err(|errors| errors.to_string())?;
+        Ok(values(&config, &shared.module_defaults, |name| config.module_settings.get(name).cloned()))
+    };
+    let wanted = values(config, of_modules, |_| None);
+    let changed = rewrite::rewrite(&text, &wanted, load)?;
+    rewrite::write_atomically(path, &changed).map_err(|error| error.to_string())
+}
+
+/// All parameters, and the settings of modules: those that `given` has, or else these.
+fn values(
+    config: &Config,
+    settings: &[(&'static str, String)],
+    given: impl Fn(&str) -> Option<String>,
+) -> Values {
+    let own = PARAMETERS.iter().map(|parameter| {
+        // A relative path would mean another directory to a start from elsewhere.
+        let value = match parameter.name {
+            "dir" => absolute(&config.directory).display().to_string(),
+            _ => (parameter.get)(config),
+        };
+        (parameter.name.to_owned(), value)
+    });
+    let settings =
+        settings.iter().map(|(name, value)| ((*name).to_owned(), given(name).unwrap_or(value.clone())));
+    own.chain(settings).collect()
+}
+
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or(path.to_owned())
 }

@@ -1,6 +1,7 @@
 //! INFO: Redis's sections and fields, as far as they mean something here. Not gated: it may count writes that are not
 //! durable yet.
 
+use super::config::absolute;
 use super::{Call, SessionFunction, text};
 use crate::VERSION;
 use crate::clients::SharedUsage;
@@ -121,6 +122,7 @@ fn info(call: &mut Call<'_, '_, '_>) -> Outcome {
 fn server(report: &mut Report<'_>) {
     let shared = report.shared;
     let config = shared.config.read();
+    let config_file = config.file.as_ref().map_or(String::new(), |path| absolute(path).display().to_string());
     let uptime_s = shared.now().saturating_sub(shared.started_at).as_secs();
     let port = shared.addresses.first().map_or(config.port, |address| address.port());
     report.fields(&[
@@ -140,7 +142,7 @@ fn server(report: &mut Report<'_>) {
         ("configured_hz", &config.hz),
         ("io_threads_active", &shared.workers.len()),
         ("executable", &process::executable()),
-        ("config_file", &""),
+        ("config_file", &config_file),
     ]);
     for address in &shared.addresses {
         report.field("listener", format_args!("bind={},port={}", address.ip(), address.port()));

@@ -58,6 +58,12 @@ pub enum Runner {
     Exec,
 }
 
+/// The table of all commands: the engine's, this crate's, and those of modules.
+pub fn table(module_commands: &[&'static [Command]]) -> CommandTable {
+    let families = engramdb_engine::commands::FAMILIES.iter().chain(FAMILIES).chain(module_commands);
+    CommandTable::new(families.copied())
+}
+
 /// Pairs the table's session rows with their functions.
 pub fn runners(table: &CommandTable) -> Vec<Runner> {
     let mut functions: HashMap<&str, SessionFunction> =

@@ -23,7 +23,6 @@ pub struct Entry {
 /// What a file says, in the order of its lines.
 #[derive(Debug, Default)]
 pub struct Parsed {
-    #[allow(dead_code, reason = "CONFIG REWRITE needs it")]
     pub is_toml: bool,
     pub entries: Vec<Entry>,
     /// Lines that cannot be read, and why.

@@ -93,7 +93,7 @@ pub static FOREIGN: &[Foreign] = &[
     ),
     ignored(
         "process and its logs",
-        "pidfile supervised logfile always-show-logo set-proc-title proc-title-template locale-collate syslog-enabled \
+        "pidfile supervised always-show-logo set-proc-title proc-title-template locale-collate syslog-enabled \
          syslog-ident syslog-facility oom-score-adj oom-score-adj-values disable-thp crash-log-enabled \
          crash-memcheck-enabled hide-user-data-from-log ignore-warnings log-timestamp-format server-cpulist \
          server_cpulist bio-cpulist bio_cpulist aof-rewrite-cpulist aof_rewrite_cpulist bgsave-cpulist \

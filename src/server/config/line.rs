@@ -73,7 +73,6 @@ fn quoted<'l>(quote: u8, mut rest: &'l [u8], word: &mut Vec<u8>) -> Option<&'l [
 }
 
 /// The word so that `split` reads it back: quoted where that is needed.
-#[allow(dead_code, reason = "CONFIG REWRITE needs it")]
 pub fn quote(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\' | b'#');
     if !word.is_empty() && word.bytes().all(is_plain) {

@@ -2,6 +2,8 @@
 
 use super::file::{self, Entry};
 use super::{Config, PARAMETERS, Parameter, Rule, VARIABLE_PREFIX, foreign, parameter};
+use crate::commands;
+use engramdb_engine::command::{Command, CommandTable};
 use engramdb_engine::commands::glob_matches;
 use engramdb_engine::env::Disk;
 use std::collections::BTreeMap;
@@ -99,12 +101,25 @@ pub struct Loader<'m> {
     notes: Notes,
     disk: &'m dyn Disk,
     modules: ModuleSettings<'m>,
+    /// What `rename-command` renames.
+    commands: CommandTable,
 }
 
 impl<'m> Loader<'m> {
-    /// Begins with the defaults.
-    pub fn new(disk: &'m dyn Disk, modules: ModuleSettings<'m>) -> Loader<'m> {
-        Loader { config: Config::default(), problems: Vec::new(), notes: Notes::default(), disk, modules }
+    /// Begins with the defaults. `module_commands` are the modules' tables.
+    pub fn new(
+        disk: &'m dyn Disk,
+        modules: ModuleSettings<'m>,
+        module_commands: &[&'static [Command]],
+    ) -> Loader<'m> {
+        Loader {
+            config: Config::default(),
+            problems: Vec::new(),
+            notes: Notes::default(),
+            disk,
+            modules,
+            commands: commands::table(module_commands),
+        }
     }
 
     /// # Errors
@@ -232,7 +247,12 @@ impl<'m> Loader<'m> {
                     &format!("loadmodule {}", words[0]),
                 );
             }
-            ("rename-command", [from, to]) => self.config.renamed_commands.push((from.clone(), to.clone())),
+            ("rename-command", [from, to]) => {
+                self.commands
+                    .rename(from, to)
+                    .map_err(|cause| format!("rename-command {from} {to}: {cause}"))?;
+                self.config.renamed_commands.push((from.clone(), to.clone()));
+            }
             ("user", [user, rules @ ..]) => self.user(user, rules)?,
             ("sentinel", _) => return Err("there is no Sentinel here".to_owned()),
             ("include" | "loadmodule" | "rename-command" | "user", _) => {

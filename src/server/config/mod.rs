@@ -19,6 +19,7 @@ mod foreign;
 mod form;
 mod line;
 mod load;
+pub mod rewrite;
 mod table;
 
 pub use foreign::{CONSTANTS, FOREIGN, Foreign, Rule, foreign};
@@ -61,6 +62,8 @@ pub struct Config {
     pub search_threads: usize,
     pub log_level: String,
     pub log_format: String,
+    /// Empty for standard error.
+    pub log_file: String,
     pub memory_bytes_max: u64,
     pub active_expiry: bool,
     pub hz: u32,
@@ -96,6 +99,7 @@ impl Default for Config {
             search_threads: 0,
             log_level: "notice".to_owned(),
             log_format: "text".to_owned(),
+            log_file: String::new(),
             memory_bytes_max: 0,
             active_expiry: true,
             hz: 10,

@@ -87,10 +87,12 @@ parameters! {
     "log-buffer", AtStart, log_buffer_bytes, bytes(MIB, i64::MAX), "bytes of writes that are not yet durable";
     "search-threads", AtStart, search_threads, number(0, 128),
         "threads that bring vectors into indexes; 0 picks by the number of cores";
-    "loglevel", AtStart, log_level, OneOf(&["debug", "verbose", "notice", "warning", "nothing"]),
+    "loglevel", Live, log_level, OneOf(&["debug", "verbose", "notice", "warning", "nothing"]),
         "the least severe messages to log";
     "log-format", AtStart, log_format, OneOf(&["text", "json", "legacy"]), "form of log lines; legacy is text";
-    "maxmemory", Live, memory_bytes_max, bytes(0, i64::MAX), "for clients that ask; no limit is enforced yet";
+    "logfile", AtStart, log_file, Text, "file that log lines are appended to; none for standard error";
+    "maxmemory", Live, memory_bytes_max, bytes(0, i64::MAX),
+        "bytes of keys and indexes beyond which writes that need memory are refused; 0 for no limit";
     "active-expiry", Live, active_expiry, YesNo, "delete expired keys in the background";
     "hz", Live, hz, number(1, 500), "rounds of background work in a second";
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 fn load(text: &str) -> Result<(Config, Notes), ConfigErrors> {
     let env = Env::system();
-    let mut loader = Loader::new(&*env.disk, &module_setting);
+    let mut loader = Loader::new(&*env.disk, &module_setting, &[]);
     loader.text(Path::new("test.conf"), text, 0);
     loader.finish()
 }
@@ -41,7 +41,7 @@ fn toml_lines_and_variables_say_the_same() {
     assert_eq!((lines.port, lines.bulk_bytes_max, &*lines.password), (7001, 2 << 20, "a b"));
     assert_eq!(lines.bind, ["*", "-::*"]);
     let env = Env::system();
-    let mut loader = Loader::new(&*env.disk, &module_setting);
+    let mut loader = Loader::new(&*env.disk, &module_setting, &[]);
     let variables = [("ENGRAMDB_IO_THREADS", "3"), ("ENGRAMDB_BIND", "::1 127.0.0.1"), ("PATH", "/bin")];
     loader.environment(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let (config, _) = loader.finish().expect("they are right");
@@ -77,10 +77,45 @@ fn all_that_is_wrong_is_told_with_its_line() {
     assert!(problems("port = 1\nhz = [").starts_with("test.conf:2: "));
 }
 
+/// In the working directory first, as Redis does, and then beside the file; a pattern may match nothing.
+#[test]
+fn files_include_others_and_not_without_end() {
+    let env = Env::system();
+    let directory = std::env::temp_dir().join(format!("engramdb-include-{}", std::process::id()));
+    env.disk.create_dir_all(&directory.join("parts")).expect("the temporary directory is writable");
+    let write = |name: &str, text: &str| {
+        env.disk.write_atomically(&directory.join(name), text.as_bytes()).expect("it is writable");
+    };
+    write("main.conf", "include parts/[ab].conf\ninclude parts/none-*.conf\ninclude one.conf\nport 7002\n");
+    write("parts/a.conf", "port 7000\nhz 20\n");
+    write("parts/b.conf", "hz 30\n");
+    write("parts/c.conf", "nope 1\n");
+    write("one.conf", "timeout 9\n");
+    write("loop.conf", "include loop.conf\n");
+    let load = |name: &str| {
+        let mut loader = Loader::new(&*env.disk, &module_setting, &[]);
+        loader.file(&directory.join(name));
+        loader.finish()
+    };
+    let (config, _) = load("main.conf").expect("they are right");
+    assert_eq!((config.port, config.hz, config.idle_timeout_s), (7002, 30, 9));
+    assert_eq!(config.file, Some(directory.join("main.conf")));
+    let endless = load("loop.conf").expect_err("it never ends").to_string();
+    assert!(endless.contains("loop.conf:1: include loop.conf: 16 files include each other"), "{endless}");
+    write("main.conf", "include parts/c.conf\ninclude gone.conf\n");
+    let errors = load("main.conf").expect_err("one is wrong, one is missing").to_string();
+    assert!(errors.contains("parts/c.conf:1: there is no parameter 'nope'"), "{errors}");
+    assert!(errors.contains("main.conf:2: include ") && errors.contains("gone.conf: "), "{errors}");
+    assert!(load("gone.conf").expect_err("it is missing").to_string().contains("gone.conf: cannot be read"));
+    for name in ["main.conf", "parts/a.conf", "parts/b.conf", "parts/c.conf", "one.conf", "loop.conf"] {
+        env.disk.remove(&directory.join(name)).expect("it is ours");
+    }
+}
+
 #[test]
 fn variables_that_nobody_reads_are_errors() {
     let env = Env::system();
-    let mut loader = Loader::new(&*env.disk, &module_setting);
+    let mut loader = Loader::new(&*env.disk, &module_setting, &[]);
     let variables = [
         ("ENGRAMDB_PROT", "1"),
         ("ENGRAMDB_PORT", "tcp://10.0.0.1:6379"),
@@ -113,9 +148,44 @@ fn what_does_not_hold_is_told_once() {
     assert!(ignored.contains("loadmodule ./modules/redisearch.so"), "{ignored}");
     assert_eq!(notes.warnings.len(), 2, "{:?}", notes.warnings);
     assert!(notes.warnings[0].starts_with("test.conf:1: 'appendonly no' does not hold: every write"));
-    for wrong in
-        ["user bob on", "user default -@all", "sentinel x", "maxmemory-policy allkeys-lru", "port 1 2"]
-    {
+    for wrong in [
+        "user bob on",
+        "user default -@all",
+        "rename-command NOPE x",
+        "rename-command GET set",
+        "sentinel x",
+        "maxmemory-policy allkeys-lru",
+        "port 1 2",
+    ] {
         assert!(load(wrong).is_err(), "{wrong}");
     }
+}
+
+/// The table in docs/configuration.md derives from the table of parameters; ENGRAMDB_BLESS=1 writes it.
+#[test]
+fn the_documentation_has_every_parameter() {
+    let env = Env::system();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let page = String::from_utf8(env.disk.read(&path).expect("it is there")).expect("it is text");
+    let (begin, end) = ("<!-- parameters -->\n", "<!-- end of parameters -->");
+    let mut table = String::from("| parameter | values | default | CONFIG SET | |\n|---|---|---|---|---|\n");
+    let defaults = Config::default();
+    for parameter in PARAMETERS {
+        let names = [&[parameter.name], parameter.aliases].concat().join("`, `");
+        let values = [parameter.shape.placeholder().replace('|', ", "), parameter.shape.bounds()];
+        let values = values.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
+        let default = Some((parameter.get)(&defaults)).filter(|shown| !shown.is_empty());
+        let default = default.map_or(String::new(), |shown| format!("`{shown}`"));
+        let change = if parameter.change == Change::Live { "yes" } else { "no" };
+        let help = parameter.help.replace('|', "\\|");
+        table.push_str(&format!("| `{names}` | {values} | {default} | {change} | {help} |\n"));
+    }
+    let start = page.find(begin).expect("the table begins") + begin.len();
+    let stop = page.find(end).expect("the table ends");
+    if std::env::var("ENGRAMDB_BLESS").as_deref() == Ok("1") {
+        let blessed = format!("{}{table}{}", &page[..start], &page[stop..]);
+        env.disk.write_atomically(&path, blessed.as_bytes()).expect("it is writable");
+        return;
+    }
+    assert_eq!(page[start..stop], table, "run it again with ENGRAMDB_BLESS=1");
 }

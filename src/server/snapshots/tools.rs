@@ -14,11 +14,11 @@ use engramdb_engine::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use engramdb_engine::snapshot::create::{CreateOptions, MakeModules};
 use engramdb_engine::snapshot::manifest::{Manifest, ManifestEntry};
 use engramdb_engine::snapshot::offline::OfflineOptions;
-use engramdb_engine::snapshot::{self, SnapshotFile, create_offline};
+use engramdb_engine::snapshot::{self, SnapshotFile, create_offline, create_stopped};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What `engramdb snapshot` can do.
 #[derive(Debug, Subcommand)]
@@ -59,7 +59,7 @@ pub struct CreateArgs {
     /// How many snapshots to keep
     #[arg(long, default_value_t = 2)]
     pub retain: usize,
-    /// Do not seal or trim the log, even if no server runs
+    /// Do not seal or trim the log, so that a server may run on the directory; its last writes are left out
     #[arg(long)]
     pub sealed_only: bool,
     /// The server that started this process; it ends with it
@@ -90,6 +90,9 @@ pub type ToolResult = Result<(), Box<dyn Error>>;
 /// Runs a `snapshot` command. `modules` makes them for offline use: definitions only, no indexes.
 pub fn snapshot(command: SnapshotCommand, modules: MakeModules<'_>, out: &mut dyn Write) -> ToolResult {
     let env = Env::system();
+    if let SnapshotCommand::List(at) | SnapshotCommand::Verify(at) | SnapshotCommand::Repair(at) = &command {
+        must_be_data_directory(&env, &at.dir)?;
+    }
     match command {
         SnapshotCommand::Create(arguments) => create(&env, &arguments, modules, out),
         SnapshotCommand::List(arguments) => list(&env, &arguments, out),
@@ -101,10 +104,22 @@ pub fn snapshot(command: SnapshotCommand, modules: MakeModules<'_>, out: &mut dy
 /// Runs a `log` command.
 pub fn log(command: LogCommand, out: &mut dyn Write) -> ToolResult {
     let env = Env::system();
+    let (LogCommand::Verify(at) | LogCommand::Dump(DumpArgs { directory: at, .. })) = &command;
+    must_be_data_directory(&env, &at.dir)?;
     match command {
         LogCommand::Verify(arguments) => verify_log(&env, &arguments, out),
         LogCommand::Dump(arguments) => dump_log(&env, &arguments, out),
     }
+}
+
+/// A directory without a log and without snapshots is a mistyped path, not an empty database.
+fn must_be_data_directory(env: &Env, directory: &Path) -> ToolResult {
+    for part in [LOG_DIRECTORY, SNAPSHOT_DIRECTORY] {
+        if env.disk.exists(&directory.join(part))? {
+            return Ok(());
+        }
+    }
+    Err(format!("{} is no data directory: it has neither a log nor snapshots", directory.display()).into())
 }
 
 fn create(env: &Env, arguments: &CreateArgs, modules: MakeModules<'_>, out: &mut dyn Write) -> ToolResult {
@@ -120,7 +135,8 @@ fn create(env: &Env, arguments: &CreateArgs, modules: MakeModules<'_>, out: &mut
         log: LocalOptions { background: false, ..LocalOptions::default() },
     };
     let began = env.clock.monotonic();
-    let report = create_offline(env, &arguments.directory.dir, modules, &options)?;
+    let create = if arguments.sealed_only { create_offline } else { create_stopped };
+    let report = create(env, &arguments.directory.dir, modules, &options)?;
     let took = env.clock.monotonic() - began;
     report.notes.iter().for_each(|note| eprintln!("{note}"));
     if arguments.directory.json {

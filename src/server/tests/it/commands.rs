@@ -63,6 +63,34 @@ fn configuration_in_flight() {
         "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument couldn't be parsed into an \
          integer\r\n",
     );
+    // As a Redis 8.2.3 answers.
+    client.call("CONFIG SET timeout 9 maxclients", "-ERR syntax error\r\n");
+    let refused = |name: &str, cause: &str| {
+        format!("-ERR CONFIG SET failed (possibly related to argument '{name}') - {cause}\r\n")
+    };
+    for (words, name, cause) in [
+        ("timeout -1", "timeout", "argument must be between 0 and 2147483647 inclusive"),
+        ("maxclients 0", "maxclients", "argument must be between 1 and 4294967295 inclusive"),
+        ("maxmemory 1x", "maxmemory", "argument must be a memory value"),
+        ("protected-mode maybe", "protected-mode", "argument must be 'yes' or 'no'"),
+        ("hz 10 hz 20", "hz", "duplicate parameter"),
+        (
+            "loglevel foo",
+            "loglevel",
+            "argument(s) must be one of the following: debug, verbose, notice, warning, nothing",
+        ),
+        ("slowlog-max-len 5 commandlog-slow-execution-max-len 6", "slowlog-max-len", "duplicate parameter"),
+        (
+            "appendfsync everysec",
+            "appendfsync",
+            "a write is acknowledged only when the disk has confirmed it",
+        ),
+        ("lazyfree-lazy-expire yes", "lazyfree-lazy-expire", "it does not apply to this server"),
+    ] {
+        client.call(&format!("CONFIG SET {words}"), &refused(name, cause));
+    }
+    client.call("CONFIG SET appendonly yes appendfsync always list-max-listpack-size 128", "+OK\r\n");
+    client.call("CONFIG REWRITE", "-ERR The server is running without a config file\r\n");
     client.call("CONFIG GET timeout", "*2\r\n$7\r\ntimeout\r\n$1\r\n7\r\n");
     client.call("CONFIG NOPE", "-ERR unknown subcommand 'NOPE'. Try CONFIG HELP.\r\n");
     client.call("CONFIG RESETSTAT", "+OK\r\n");
@@ -238,4 +266,44 @@ fn a_pipeline_goes_on_behind_a_command_that_waited() {
     client.send("PING\r\nDEBUG SLEEP 0.01\r\nPING\r\nDEBUG SLEEP 0.01\r\n");
     client.expect("+PONG\r\n+OK\r\n+PONG\r\n+OK\r\n");
     client.call("ECHO next", "$4\r\nnext\r\n");
+}
+
+/// Names that redis.conf took away are gone everywhere; what it renamed goes by the new name only.
+#[test]
+fn renamed_commands() {
+    let long = "b840fc02d524045429941cc15f59e41cb7be6c52";
+    let server = TestServer::with(|config| {
+        config.renamed_commands = vec![("flushall".into(), String::new()), ("DBSIZE".into(), long.into())];
+    });
+    let mut client = server.client();
+    client.call("FLUSHALL", "-ERR unknown command 'FLUSHALL', with args beginning with: \r\n");
+    client.call("DBSIZE", "-ERR unknown command 'DBSIZE', with args beginning with: \r\n");
+    client.call(&long.to_uppercase(), ":0\r\n");
+    assert!(!lines(&mut client, "COMMAND LIST").contains(&"flushall".to_owned()));
+}
+
+/// Writes that need memory are refused at `maxmemory`, whatever makes room lets them in again.
+#[test]
+fn writes_beyond_maxmemory_are_refused() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    client.call(&format!("SET a {}", "x".repeat(10_000)), "+OK\r\n");
+    client.call("CONFIG SET maxmemory 5000", "+OK\r\n");
+    let refusal = "-OOM command not allowed when used memory > 'maxmemory'.";
+    let answer = |client: &mut TestClient| {
+        client.command("SET b 1");
+        client.line()
+    };
+    while answer(&mut client) != refusal {
+        std::thread::yield_now();
+    }
+    client.call("EXISTS a", ":1\r\n");
+    client.call("MULTI", "+OK\r\n");
+    client.call("SET c 1", &format!("{refusal}\r\n"));
+    client.call("EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n");
+    client.call("DEL a", ":1\r\n");
+    while answer(&mut client) == refusal {
+        std::thread::yield_now();
+    }
+    client.call("CONFIG SET maxmemory 0", "+OK\r\n");
 }
