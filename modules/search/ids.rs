@@ -18,7 +18,11 @@ pub struct Counted {
 impl Counted {
     pub fn insert(&mut self, id: u32) {
         if self.ids.insert(id) {
-            self.bytes = self.ids.serialized_size();
+            if self.bytes == 0 {
+                // The library makes room for four containers at once, and many sets never have a second id.
+                self.ids = self.ids.clone();
+            }
+            self.bytes = bytes_of(&self.ids);
         }
     }
 
@@ -26,7 +30,7 @@ impl Counted {
     pub fn remove(&mut self, id: u32) -> bool {
         let is_removed = self.ids.remove(id);
         if is_removed {
-            self.bytes = self.ids.serialized_size();
+            self.bytes = bytes_of(&self.ids);
         }
         is_removed
     }
@@ -39,8 +43,16 @@ impl Counted {
 
 impl From<RoaringBitmap> for Counted {
     fn from(ids: RoaringBitmap) -> Counted {
-        Counted { bytes: ids.serialized_size(), ids }
+        Counted { bytes: bytes_of(&ids), ids }
     }
+}
+
+/// What a container takes in memory beyond its serialized form.
+const CONTAINER_BYTES: usize = 32;
+
+/// Of the small sets that most are: a set of a single container. A larger one has little beside its ids.
+fn bytes_of(ids: &RoaringBitmap) -> usize {
+    if ids.is_empty() { 0 } else { ids.serialized_size() + CONTAINER_BYTES }
 }
 
 impl Deref for Counted {
