@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use engramdb_bench::BenchArgs;
 use engramdb_bench::demo::DemoArgs;
 use engramdb_engine::env::Env;
-use engramdb_server::snapshots::{LogCommand, SnapshotCommand, tools};
+use engramdb_server::snapshots::{BackupArgs, LogCommand, RestoreArgs, SnapshotCommand, backup, tools};
 use std::process::ExitCode;
 
 /// A durable, Redis-compatible in-memory database with vector search.
@@ -21,6 +21,7 @@ use std::process::ExitCode;
 First steps:
   engramdb demo                      see the main job on real data
   engramdb serve --dir ./data        start a server; connect with redis-cli or any Redis client
+  engramdb backup --help             back up a server while it runs, and bring it back
   engramdb bench vectors --help      measure recall against latency on any FT.* server")]
 struct Program {
     #[command(subcommand)]
@@ -33,6 +34,10 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Show the main job on real data: store, search, kill, recover, search again
     Demo(DemoArgs),
+    /// Make a backup of a data directory, whether a server runs on it or not; `backup verify` checks one
+    Backup(BackupArgs),
+    /// Make a data directory of a backup
+    Restore(RestoreArgs),
     /// Make, list and check snapshots of a data directory
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
@@ -47,6 +52,8 @@ fn main() -> ExitCode {
     let result = match Program::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => engramdb_bench::demo::run(arguments).map_err(Into::into),
+        Command::Backup(arguments) => backup(&arguments),
+        Command::Restore(arguments) => restore(&arguments),
         Command::Snapshot(command) => snapshot(command),
         Command::Log(command) => tools::log(command, &mut std::io::stdout().lock()),
         Command::Bench(arguments) => engramdb_bench::run(arguments).map_err(Into::into),
@@ -58,6 +65,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a backup keeps although it could be made anew.
+const DERIVED: &[&str] = &[modules::INDEX_DIRECTORY];
+
+fn backup(arguments: &BackupArgs) -> tools::ToolResult {
+    let env = Env::system();
+    let known = (DERIVED, env!("CARGO_PKG_VERSION"));
+    backup::backup(arguments, &|| modules::offline(&env), known, &mut std::io::stdout().lock())
+}
+
+fn restore(arguments: &RestoreArgs) -> tools::ToolResult {
+    let env = Env::system();
+    backup::restore(arguments, &|| modules::offline(&env), DERIVED, &mut std::io::stdout().lock())
 }
 
 fn snapshot(command: SnapshotCommand) -> tools::ToolResult {

@@ -87,6 +87,8 @@ struct State {
     /// Directories, and whether each is on the disk.
     directories: BTreeMap<PathBuf, bool>,
     locks: BTreeSet<PathBuf>,
+    /// How many handles there are to a file: it lives as long as it has one, or a name.
+    open: BTreeMap<Inode, usize>,
     /// Handles of an earlier life are dead.
     life: u64,
     faults: Faults,
@@ -127,6 +129,7 @@ impl FaultyDisk {
             name_changes: Vec::new(),
             directories: BTreeMap::from([(PathBuf::from("/"), true)]),
             locks: BTreeSet::new(),
+            open: BTreeMap::new(),
             life: 0,
             faults: Faults::default(),
             syncs: 0,
@@ -340,6 +343,7 @@ impl State {
     fn drop_unnamed(&mut self) {
         let mut named: BTreeSet<Inode> = self.names.values().copied().collect();
         named.extend(self.durable_names.values());
+        named.extend(self.open.keys());
         named.extend(self.name_changes.iter().filter_map(|change| change.inode));
         self.inodes.retain(|inode, _| named.contains(inode));
     }
@@ -348,6 +352,7 @@ impl State {
     fn end_life(&mut self) {
         self.life += 1;
         self.locks.clear();
+        self.open.clear();
         let left_out = std::mem::take(&mut self.faults.left_out);
         self.faults = Faults { left_out, ..Faults::default() };
     }
@@ -391,8 +396,9 @@ impl NameChange {
 }
 
 impl FaultyDisk {
-    fn open_inode(&self, path: &Path, inode: Inode, life: u64) -> Arc<dyn DiskFile> {
-        Arc::new(FaultyFile { disk: self.clone(), path: path.to_owned(), inode, life })
+    fn open_inode(&self, state: &mut State, path: &Path, inode: Inode) -> Arc<dyn DiskFile> {
+        *state.open.entry(inode).or_default() += 1;
+        Arc::new(FaultyFile { disk: self.clone(), path: path.to_owned(), inode, life: state.life })
     }
 }
 
@@ -407,13 +413,13 @@ impl Disk for FaultyDisk {
         if let Some(inode) = state.names.get(path).copied() {
             let content = state.inodes.get_mut(&inode).expect("a name has its inode");
             content.set_size(0);
-            return Ok(self.open_inode(path, inode, life));
+            return Ok(self.open_inode(&mut state, path, inode));
         }
         let inode = state.next_inode;
         state.next_inode += 1;
         state.inodes.insert(inode, Content::default());
         state.change_name(path, Some(inode), None);
-        Ok(self.open_inode(path, inode, life))
+        Ok(self.open_inode(&mut state, path, inode))
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
@@ -425,7 +431,7 @@ impl Disk for FaultyDisk {
             let State { random, inodes, .. } = &mut *state;
             inodes.get_mut(&inode).expect("a name has its inode").evict(random);
         }
-        Ok(self.open_inode(path, inode, state.life))
+        Ok(self.open_inode(&mut state, path, inode))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -434,6 +440,18 @@ impl Disk for FaultyDisk {
         state.begin_operation(life)?;
         let inode = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
         state.change_name(to, Some(inode), Some(from));
+        Ok(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.shared.state.lock();
+        let life = state.life;
+        state.begin_operation(life)?;
+        let inode = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        if state.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.change_name(to, Some(inode), None);
         Ok(())
     }
 
@@ -568,6 +586,21 @@ impl FaultyFile {
         let mut state = self.disk.shared.state.lock();
         state.check_power(self.life)?;
         if left_out { state.sync_error() } else { state.sync_inode(self.inode, range) }
+    }
+}
+
+impl Drop for FaultyFile {
+    fn drop(&mut self) {
+        let mut state = self.disk.shared.state.lock();
+        if state.life != self.life {
+            return;
+        }
+        let handles = state.open.get_mut(&self.inode).expect("it was counted");
+        *handles -= 1;
+        if *handles == 0 {
+            state.open.remove(&self.inode);
+            state.drop_unnamed();
+        }
     }
 }
 

@@ -79,6 +79,11 @@ pub trait Disk: Send + Sync {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
     /// Renames atomically, replacing `to`. Durable after a sync of the directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file, which nobody writes any more, a second name. Durable after a sync of the directory. An error where the
+    /// file system cannot, or `to` is there already.
+    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Removes a file. Durable after a sync of the directory.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, sorted.

@@ -6,6 +6,7 @@
 //!
 //! Imports go one way: `commands -> tx, view -> keyspace -> types`, `keyspace -> effect`, `log` knows no effects.
 
+pub mod backup;
 pub mod command;
 pub mod commands;
 pub mod effect;

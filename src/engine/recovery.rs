@@ -4,6 +4,7 @@
 //! passed over as long as the log reaches back to an older one (or to its own beginning); otherwise recovery refuses to
 //! start, and says which file is at fault and what can be done. Nothing is changed on disk before the log is claimed.
 
+use crate::backup::{self, BackupError};
 use crate::engine::Engine;
 use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions, OpenError};
@@ -91,6 +92,8 @@ impl fmt::Display for StartReport {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
+    Backup(#[from] BackupError),
+    #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -102,9 +105,9 @@ pub enum StartError {
     Claim(#[from] AppendError),
     #[error(
         "the snapshots in {} are of log {snapshots}, but the log is {log}. The directories of two stores were mixed, \
-         or the log was removed: put back the log that belongs to the snapshots, or move the snapshots away to start \
-         without them",
-        directory.display()
+         or the log was removed: put back the log that belongs to the snapshots; or bring back what they hold with \
+         `engramdb restore --from {} --to DIRECTORY`; or move them away to start without them",
+        directory.display(), directory.display()
     )]
     ForeignLog { directory: PathBuf, snapshots: LogId, log: LogId },
     #[error(
@@ -125,6 +128,7 @@ pub fn open_directory(
     log: LocalOptions,
     options: StartOptions,
 ) -> Result<(Engine, StartReport), StartError> {
+    backup::check_data_directory(&*env.disk, directory)?;
     let log = LocalLog::open(env.clone(), &directory.join(LOG_DIRECTORY), log)?;
     open_log(env, &directory.join(SNAPSHOT_DIRECTORY), Arc::new(log), modules, options)
 }

@@ -164,6 +164,7 @@ fn publish(
     disk.sync_directory(directory).map_err(failed)?;
     manifest.needs = 1;
     manifest.log_id = maker.source.log_id;
+    (manifest.parent, manifest.parent_pos) = (maker.source.parent, maker.source.parent_pos.0);
     // The same name: a damaged one that was made anew.
     manifest.snapshots.retain(|entry| entry.file != built.entry.file);
     manifest.snapshots.insert(0, built.entry.clone());

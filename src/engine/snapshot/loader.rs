@@ -221,6 +221,16 @@ impl SnapshotFile {
     /// Reads every byte, and loads every section into a store of its own: each key must lie in its section's slots, and
     /// the result must have the number of keys and the digest that were written. Memory is one section at a time.
     pub fn verify(&self, env: &Env, modules: Vec<Box<dyn Module>>) -> Result<(), SnapshotError> {
+        self.verify_with(env, modules, &mut |_| ())
+    }
+
+    /// The same; `progress` hears of the bytes of each section.
+    pub fn verify_with(
+        &self,
+        env: &Env,
+        modules: Vec<Box<dyn Module>>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), SnapshotError> {
         let mut block = Vec::new();
         for (index, section) in self.sections.iter().enumerate() {
             let Content::Keys { database, first_slot, last_slot } = section.content else { continue };
@@ -241,6 +251,7 @@ impl SnapshotFile {
                 let detail = format!("section {index} does not bring back the entries that it was made of");
                 return Err(self.damaged(section.offset, &detail));
             }
+            progress(section.bytes);
         }
         self.load_modules(&mut Recovering::new(env.clone(), 0, modules))
     }

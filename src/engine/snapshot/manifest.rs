@@ -27,6 +27,11 @@ pub struct Manifest {
     pub needs: u16,
     #[serde(with = "log_id_text")]
     pub log_id: LogId,
+    /// The history that this one branched from and the last position taken over; absent if none.
+    #[serde(with = "log_id_text", default, skip_serializing_if = "is_none")]
+    pub parent: LogId,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub parent_pos: u64,
     /// The newest first.
     pub snapshots: Vec<ManifestEntry>,
 }
@@ -57,7 +62,7 @@ pub struct ManifestEntry {
 
 impl ManifestEntry {
     /// What the manifest says of this file.
-    pub(super) fn of(snapshot: &SnapshotFile, file: String) -> ManifestEntry {
+    pub(crate) fn of(snapshot: &SnapshotFile, file: String) -> ManifestEntry {
         let Checkpoint { mark, lsn, checksum, engine_time_ms } = snapshot.header().checkpoint;
         ManifestEntry {
             file,
@@ -165,6 +170,14 @@ impl Manifest {
     }
 }
 
+fn is_none(id: &LogId) -> bool {
+    *id == LogId::default()
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 mod hex32 {
     use super::*;
 
@@ -179,7 +192,7 @@ mod hex32 {
 }
 
 /// As text: JSON readers lose the low bits of large numbers.
-mod hex64 {
+pub(crate) mod hex64 {
     use super::*;
 
     pub fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -192,7 +205,7 @@ mod hex64 {
     }
 }
 
-mod log_id_text {
+pub(crate) mod log_id_text {
     use super::*;
 
     pub fn serialize<S: Serializer>(id: &LogId, serializer: S) -> Result<S::Ok, S::Error> {

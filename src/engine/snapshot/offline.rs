@@ -6,6 +6,7 @@
 
 use super::create::{CreateError, CreateOptions, CreateReport, MakeModules, Source, create};
 use super::manifest::Manifest;
+use crate::backup::{self, BackupError};
 use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions, OpenError, SealedLog};
 use crate::log::pipeline::{Options, Pipeline};
@@ -33,6 +34,8 @@ impl Default for OfflineOptions {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     #[error("{} is no data directory: it has no log", directory.display())]
     NoLog { directory: PathBuf },
     #[error(
@@ -82,6 +85,7 @@ fn create_next(
     options: &OfflineOptions,
     needs_stopped: bool,
 ) -> Result<CreateReport, OfflineError> {
+    backup::check_data_directory(&*env.disk, directory)?;
     let (logs, snapshots) = (directory.join(LOG_DIRECTORY), directory.join(SNAPSHOT_DIRECTORY));
     if !matches!(env.disk.exists(&logs), Ok(true)) {
         return Err(OfflineError::NoLog { directory: directory.to_owned() });

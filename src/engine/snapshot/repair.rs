@@ -2,9 +2,9 @@
 
 use super::SnapshotFile;
 use super::create::{CreateError, MakeModules, SUFFIX, lock};
+use super::format::SnapshotHeader;
 use super::manifest::{Manifest, ManifestEntry};
 use crate::env::Env;
-use crate::log::LogId;
 use std::path::Path;
 
 /// Writes the manifest of a directory anew: from the snapshot files that pass verification and belong to the history
@@ -21,7 +21,7 @@ pub fn repair(
     for name in env.disk.list(directory).map_err(failed)?.into_iter().filter(|name| name.ends_with(SUFFIX)) {
         let checked = SnapshotFile::open(&*env.disk, &directory.join(&name)).and_then(|snapshot| {
             snapshot.verify(env, modules())?;
-            Ok((snapshot.header().log_id, ManifestEntry::of(&snapshot, name)))
+            Ok((*snapshot.header(), ManifestEntry::of(&snapshot, name)))
         });
         match checked {
             Ok(good) => found.push(good),
@@ -29,11 +29,15 @@ pub fn repair(
         }
     }
     found.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.created_ms));
-    let log_id = found.first().map_or(LogId::default(), |(log_id, _)| *log_id);
-    let (ours, foreign): (Vec<_>, Vec<_>) = found.into_iter().partition(|(id, _)| *id == log_id);
-    problems.extend(foreign.iter().map(|(id, entry)| format!("{} belongs to log {id}", entry.file)));
+    let newest = found.first().map_or(SnapshotHeader::default(), |(header, _)| *header);
+    let (log_id, parent, parent_pos) = (newest.log_id, newest.parent, newest.parent_pos.0);
+    let (ours, foreign): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|(header, _)| header.log_id == log_id);
+    problems.extend(
+        foreign.iter().map(|(header, entry)| format!("{} belongs to log {}", entry.file, header.log_id)),
+    );
     let snapshots = ours.into_iter().map(|(_, entry)| entry).collect();
-    let manifest = Manifest { needs: 1, log_id, snapshots };
+    let manifest = Manifest { needs: 1, log_id, parent, parent_pos, snapshots };
     manifest.store(&*env.disk, directory).map_err(failed)?;
     Ok((manifest, problems))
 }

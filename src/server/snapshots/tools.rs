@@ -9,7 +9,7 @@ use engramdb_engine::env::Env;
 use engramdb_engine::log::entry::{decode_entry, entry_length};
 use engramdb_engine::log::local::{BLOCK_BYTES, Catalog, LocalOptions, SegmentInfo, read_offline};
 use engramdb_engine::log::replay::{Checkpoint, Replay};
-use engramdb_engine::log::{Mark, Pos};
+use engramdb_engine::log::{LogId, Mark, Pos};
 use engramdb_engine::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use engramdb_engine::snapshot::create::{CreateOptions, MakeModules};
 use engramdb_engine::snapshot::manifest::{Manifest, ManifestEntry};
@@ -287,9 +287,13 @@ fn replay_all(env: &Env, arguments: &DirectoryArgs, catalog: &Catalog) -> Result
     }
     let recovered = replay.finish();
     let voided = &recovered.voided;
+    let parent = match first.parent {
+        parent if parent == LogId::default() => String::new(),
+        parent => format!("; restored from log {parent} at position {}", first.parent_pos),
+    };
     let torn = voided.torn_tail.as_ref().map_or(String::new(), |place| format!(", from {place}"));
     Ok(format!(
-        "the log is good: {batches} batches through {}, {}; void at its end: {} entries, {} batches{torn}",
+        "the log is good: {batches} batches through {}, {}; void at its end: {} entries, {} batches{torn}{parent}",
         recovered.checkpoint.lsn,
         if recovered.clean { "stopped in order" } else { "not stopped in order, or still being written" },
         voided.entries,

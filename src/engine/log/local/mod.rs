@@ -28,7 +28,7 @@ mod spare;
 mod writer;
 
 pub use fuzzing::fuzz_reader;
-pub use reader::{LocalIter, Until};
+pub use reader::{LocalIter, Tail, Until};
 pub use segment::{BLOCK_BYTES, Catalog, SegmentHeader, SegmentInfo, segment_path as segment_file};
 
 use super::entry::HEADER_BYTES;
@@ -37,7 +37,6 @@ use super::{
 };
 use crate::env::{DiskFile, DiskLock, Env};
 use parking_lot::Mutex;
-use reader::Tail;
 use spare::Spares;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -110,6 +109,8 @@ struct Shared {
     directory: PathBuf,
     options: LocalOptions,
     id: LogId,
+    /// The history that this one branched from and the last position taken over; zero if none.
+    parent: (LogId, Pos),
     state: Mutex<State>,
     spares: Spares,
     /// Found by the reader that reached the end, before the claim.
@@ -144,6 +145,7 @@ impl LocalLog {
         let mut fresh_id = [0; 16];
         env.random.fill(&mut fresh_id);
         let id = catalog.started.first().map_or(LogId(fresh_id), |segment| segment.header.log_id);
+        let parent = catalog.started.last().map(|segment| (segment.header.parent, segment.header.parent_pos));
         let next_number = catalog.started.last().map_or(1, |segment| segment.header.number + 1);
         let shared = Arc::new(Shared {
             spares: Spares::new(next_number),
@@ -151,6 +153,7 @@ impl LocalLog {
             directory: directory.to_owned(),
             options,
             id,
+            parent: parent.unwrap_or_default(),
             state: Mutex::new(State {
                 segments: catalog.started,
                 current: None,

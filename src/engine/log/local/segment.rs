@@ -161,9 +161,15 @@ pub struct Catalog {
 impl Catalog {
     /// Reads all segment headers in the directory. Takes no lock and writes nothing.
     pub fn load(disk: &dyn Disk, directory: &Path) -> Result<Catalog, ReadError> {
+        let names = disk.list(directory).map_err(|error| unavailable(directory, &error))?;
+        Catalog::of(disk, directory, &names)
+    }
+
+    /// The same of these files, in the order of their numbers, whatever else the directory holds.
+    pub fn of(disk: &dyn Disk, directory: &Path, names: &[String]) -> Result<Catalog, ReadError> {
         let mut catalog = Catalog::default();
-        for name in disk.list(directory).map_err(|error| unavailable(directory, &error))? {
-            let Some(number) = segment_number(&name) else { continue };
+        for name in names {
+            let Some(number) = segment_number(name) else { continue };
             let path = segment_path(directory, number);
             let file = disk.open(&path, Access::Read).map_err(|error| unavailable(&path, &error))?;
             match read_header(&path, &*file, number)? {

@@ -181,7 +181,8 @@ impl LocalAppender {
             before: self.mark,
             lsn: self.lsn,
             checksum: self.checksum,
-            ..SegmentHeader::default()
+            parent: self.shared.parent.0,
+            parent_pos: self.shared.parent.1,
         };
         let info = SegmentInfo { path: segment_path(&self.shared.directory, spare.number), header };
         let file = spare.file.clone();

@@ -1,0 +1,190 @@
+//! Backups: a copy of a data directory that is whole, checked, and separate from the store that goes on.
+//!
+//! ```text
+//! BACKUP       the manifest: what the backup holds, and the checksums of all files; written last
+//! UNFINISHED   there while a backup is being made: what it says is not a backup yet
+//! snapshots/   one verified snapshot, and a MANIFEST that names it
+//! log/         the segments after it, and a last one that holds nothing and closes the log
+//! indexes/     saved graphs, if there are any: a cache
+//! ```
+//!
+//! Invariants:
+//!
+//! - [`create`] needs no stopped server and takes no lock of it. A backup holds everything that was acknowledged before it
+//!   began: the newest snapshot, and the log from there through the last entry that was whole in the segment being written.
+//! - Only files that never change are hard-linked: snapshots and saved graphs, which are written beside their name and renamed.
+//!   Segments of the log are copied.
+//! - What is copied was opened first, so that a trim of the log in between takes nothing away.
+//! - A directory without BACKUP is no backup. BACKUP is written once everything that it names is durable and was read back.
+//! - [`restore`] starts a new history: a random log id, with the old one as its parent. So the files of two stores that came
+//!   from the same backup cannot be mixed up. A directory with the file RESTORING is refused by a start; it is removed last.
+//! - Nothing of a damaged backup is published; the error names the file and the offset.
+
+mod create;
+mod files;
+mod log;
+pub mod manifest;
+mod restore;
+mod verify;
+
+pub use create::{BackupOptions, BackupReport, create};
+pub use restore::{RestoreReport, restore};
+pub use verify::{VerifyReport, verify};
+
+use crate::env::Disk;
+use crate::log::{LogId, ReadError};
+use crate::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
+use crate::snapshot::SnapshotError;
+use crate::snapshot::manifest::ManifestError;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The manifest of a backup.
+pub const BACKUP_FILE: &str = "BACKUP";
+/// Marks a backup that is being made, or was interrupted.
+pub const UNFINISHED_FILE: &str = "UNFINISHED";
+/// Marks a data directory that is being restored, or whose restore was interrupted.
+pub const RESTORING_FILE: &str = "RESTORING";
+
+/// How far a step of the work has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done, such as "copying the log".
+    pub step: &'static str,
+    pub done_bytes: u64,
+    /// Of the whole step, as far as it is known.
+    pub total_bytes: u64,
+}
+
+/// Counts bytes and tells of them.
+struct Meter<'a> {
+    progress: Progress,
+    tell: &'a mut dyn FnMut(Progress),
+}
+
+impl<'a> Meter<'a> {
+    fn new(tell: &'a mut dyn FnMut(Progress)) -> Meter<'a> {
+        Meter { progress: Progress { step: "", done_bytes: 0, total_bytes: 0 }, tell }
+    }
+
+    fn begin(&mut self, step: &'static str, total_bytes: u64) {
+        self.progress = Progress { step, done_bytes: 0, total_bytes };
+        (self.tell)(self.progress);
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.progress.done_bytes += bytes;
+        (self.tell)(self.progress);
+    }
+}
+
+/// Why a backup is not made, not good, or not restored. Each text says what can be done.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("{} is no data directory: it has no log. Give the directory of a server with --dir", directory.display())]
+    NoLog { directory: PathBuf },
+    #[error(
+        "{} is no data directory of its own: it is a backup. Restore it with `engramdb restore --from {} --to DIRECTORY`",
+        directory.display(), directory.display()
+    )]
+    IsBackup { directory: PathBuf },
+    #[error(
+        "{} was not restored to the end. Run the same `engramdb restore` again: it clears what is there and begins anew",
+        directory.display()
+    )]
+    Restoring { directory: PathBuf },
+    #[error(
+        "{} is no backup: the `engramdb backup` that wrote to it was interrupted, or is still running. Run it again with \
+         the same --to: it clears what is there and begins anew",
+        directory.display()
+    )]
+    Unfinished { directory: PathBuf },
+    #[error(
+        "{} is a data directory, not a backup. Make one with `engramdb backup --dir {} --to DIRECTORY`; or restore from \
+         its snapshots alone, without what the log holds after them: --from {}",
+        directory.display(), directory.display(), directory.join(SNAPSHOT_DIRECTORY).display()
+    )]
+    IsData { directory: PathBuf },
+    #[error(
+        "{} is no backup: it has neither the file {BACKUP_FILE} nor snapshots with their MANIFEST. Give the directory that \
+         `engramdb backup` wrote to, or a copy of the directory `snapshots`",
+        directory.display()
+    )]
+    NoBackup { directory: PathBuf },
+    #[error(
+        "{} is not empty: it has {found}. Give a directory that is empty, or does not exist yet",
+        directory.display()
+    )]
+    NotEmpty { directory: PathBuf, found: String },
+    #[error("another process is writing to {}", directory.display())]
+    Locked { directory: PathBuf },
+    #[error("cannot read {}: {error}", file.display())]
+    Read { file: PathBuf, error: io::Error },
+    #[error("cannot write {}: {error}{}", file.display(), free_text(*free_bytes))]
+    Write { file: PathBuf, error: io::Error, free_bytes: Option<u64> },
+    #[error("{} is damaged at offset {offset_bytes}: {detail}", file.display())]
+    Damaged { file: PathBuf, offset_bytes: u64, detail: String },
+    #[error("{} needs format level {needs}, this version reads up to {}", file.display(), manifest::FORMAT_LEVEL)]
+    NeedsNewer { file: PathBuf, needs: u16 },
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    #[error("the snapshots in {} are of log {snapshots}, but the log is {log}: the files of two stores were mixed", directory.display())]
+    ForeignLog { directory: PathBuf, snapshots: LogId, log: LogId },
+    #[error(
+        "no snapshot in {} can be used{}. `engramdb snapshot verify` and `engramdb log verify` tell more",
+        directory.display(),
+        problems.iter().map(|problem| format!("; {problem}")).collect::<String>()
+    )]
+    NoSnapshot { directory: PathBuf, problems: Vec<String> },
+    #[error("{} holds {found}, but the backup says {expected}", directory.display())]
+    Differs { directory: PathBuf, found: String, expected: String },
+}
+
+fn free_text(free_bytes: Option<u64>) -> String {
+    free_bytes.map_or(String::new(), |bytes| {
+        format!(
+            " ({bytes} bytes are free there). What had been written was removed; make room and run it again"
+        )
+    })
+}
+
+fn read_error(file: &Path, error: io::Error) -> BackupError {
+    BackupError::Read { file: file.to_owned(), error }
+}
+
+/// An error of a write; tells the free space where that is the cause.
+fn write_error(disk: &dyn Disk, file: &Path, error: io::Error) -> BackupError {
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let directory = file.parent().unwrap_or(file);
+    let free_bytes = is_full.then(|| disk.free_bytes(directory).unwrap_or(0));
+    BackupError::Write { file: file.to_owned(), error, free_bytes }
+}
+
+/// Refuses directories that must not be used as a data directory: a backup, made or half made, and a half restored one.
+///
+/// # Errors
+/// [`BackupError::IsBackup`], [`BackupError::Unfinished`] and [`BackupError::Restoring`].
+pub fn check_data_directory(disk: &dyn Disk, directory: &Path) -> Result<(), BackupError> {
+    let has = |name: &str| {
+        let file = directory.join(name);
+        disk.exists(&file).map_err(|error| read_error(&file, error))
+    };
+    let directory = directory.to_owned();
+    if has(BACKUP_FILE)? {
+        return Err(BackupError::IsBackup { directory });
+    }
+    if has(UNFINISHED_FILE)? {
+        return Err(BackupError::Unfinished { directory });
+    }
+    if has(RESTORING_FILE)? {
+        return Err(BackupError::Restoring { directory });
+    }
+    Ok(())
+}
+
+/// The folders that a backup and a restored directory have, beside those of derived state: the log first.
+const FOLDERS: [&str; 2] = [LOG_DIRECTORY, SNAPSHOT_DIRECTORY];

@@ -1,0 +1,115 @@
+//! Checks a backup: every byte against its checksum, and then whether it brings a store back.
+
+use super::log;
+use super::manifest::BackupManifest;
+use super::{BackupError, FOLDERS, Meter, Progress, UNFINISHED_FILE, files, read_error};
+use crate::env::Env;
+use crate::log::local::Catalog;
+use crate::log::replay::Checkpoint;
+use crate::recovery::LOG_DIRECTORY;
+use crate::snapshot::create::{MakeModules, open_listed};
+use crate::snapshot::manifest::{Manifest, ManifestEntry};
+use std::io;
+use std::path::Path;
+
+/// What [`verify`] found.
+#[derive(Clone, Debug)]
+pub struct VerifyReport {
+    pub manifest: BackupManifest,
+    /// All damage that was found; none if the backup is good.
+    pub problems: Vec<String>,
+}
+
+/// Reads a backup whole. Damage is listed in the report, all of it.
+///
+/// # Errors
+/// Where there is no backup, or its manifest cannot be used.
+pub fn verify(
+    env: &Env,
+    directory: &Path,
+    modules: MakeModules<'_>,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<VerifyReport, BackupError> {
+    let Some(manifest) = BackupManifest::load(&*env.disk, directory)? else {
+        return Err(no_backup(env, directory)?);
+    };
+    let mut meter = Meter::new(tell);
+    meter.begin("checking", manifest.bytes());
+    let mut problems = Vec::new();
+    for file in &manifest.files {
+        let checked = files::check(&*env.disk, directory, file, manifest.chunk_bytes, &mut |_, chunk| {
+            meter.add(chunk.len() as u64);
+            Ok(())
+        });
+        problems.extend(checked.err().map(|error| error.to_string()));
+    }
+    if problems.is_empty() {
+        let loaded = brings_back(env, directory, modules, &manifest, &mut meter);
+        problems.extend(loaded.err().map(|error| error.to_string()));
+    }
+    Ok(VerifyReport { manifest, problems })
+}
+
+/// Why a directory without a manifest is no backup.
+pub fn no_backup(env: &Env, directory: &Path) -> Result<BackupError, BackupError> {
+    let exists = |name: &str| {
+        let path = directory.join(name);
+        env.disk.exists(&path).map_err(|error| read_error(&path, error))
+    };
+    let owned = directory.to_owned();
+    Ok(if exists(UNFINISHED_FILE)? {
+        BackupError::Unfinished { directory: owned }
+    } else if exists(super::RESTORING_FILE)? {
+        BackupError::Restoring { directory: owned }
+    } else if has_log(env, directory)? {
+        BackupError::IsData { directory: owned }
+    } else {
+        BackupError::NoBackup { directory: owned }
+    })
+}
+
+/// Whether there is a log with files in it. An empty folder is what an interrupted run leaves that came no further.
+pub fn has_log(env: &Env, directory: &Path) -> Result<bool, BackupError> {
+    let logs = directory.join(LOG_DIRECTORY);
+    match env.disk.list(&logs) {
+        Ok(names) => Ok(!names.is_empty()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(read_error(&logs, error)),
+    }
+}
+
+/// Loads the snapshot and reads the log as a start would, from a backup or from what was restored of it: they must end where
+/// the manifest says. The files are those that `manifest` lists, if it lists any.
+pub fn brings_back(
+    env: &Env,
+    directory: &Path,
+    modules: MakeModules<'_>,
+    manifest: &BackupManifest,
+    meter: &mut Meter<'_>,
+) -> Result<(), BackupError> {
+    let [logs, snapshots] = FOLDERS.map(|folder| directory.join(folder));
+    let listed = Manifest::load(&*env.disk, &snapshots)?;
+    let snapshot = listed.newest();
+    if let Some(entry) = snapshot {
+        meter.begin("loading the snapshot on trial", entry.bytes);
+        let snapshot = open_listed(env, &snapshots, entry, manifest.log_id)?;
+        snapshot.verify_with(env, modules(), &mut |bytes| meter.add(bytes))?;
+    }
+    let catalog = match &*manifest.names_in(LOG_DIRECTORY) {
+        [] => Catalog::load(&*env.disk, &logs)?,
+        names => Catalog::of(&*env.disk, &logs, names)?,
+    };
+    let from = snapshot.map_or(Checkpoint::default(), ManifestEntry::checkpoint);
+    meter.begin("reading the log", 0);
+    let read = log::read_through(env, &catalog.started, from, &mut |bytes| meter.add(bytes))?;
+    let found = Checkpoint { mark: read.tail.mark, ..read.checkpoint };
+    if found != manifest.checkpoint() {
+        let show = |checkpoint: Checkpoint| {
+            let Checkpoint { mark, lsn, checksum, .. } = checkpoint;
+            format!("batches through {lsn} at position {} with checksum {:016x}", mark.pos, checksum.0)
+        };
+        let (found, expected) = (show(found), show(manifest.checkpoint()));
+        return Err(BackupError::Differs { directory: directory.to_owned(), found, expected });
+    }
+    Ok(())
+}
