@@ -242,7 +242,7 @@ impl<'a> Effect<'a> {
             put_bytes(out, key);
         }
         self.encode_payload(out);
-        let length = (out.len() - start - 4) as u32;
+        let length = length_u32(out.len() - start - 4);
         out[start..start + 4].copy_from_slice(&length.to_le_bytes());
     }
 
@@ -425,13 +425,19 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A length as it is encoded. The configuration bounds requests at 2 GiB, so that no effect of one comes near; a length
+/// that is cut off would make a log that cannot be read, which is worse than a process that stops.
+fn length_u32(length: usize) -> u32 {
+    u32::try_from(length).expect("an effect is below 4 GiB")
+}
+
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(&length_u32(bytes.len()).to_le_bytes());
     out.extend_from_slice(bytes);
 }
 
 fn put_list(out: &mut Vec<u8>, list: List<'_>) {
-    out.extend_from_slice(&(list.len() as u32).to_le_bytes());
+    out.extend_from_slice(&length_u32(list.len()).to_le_bytes());
     for item in list.iter() {
         put_bytes(out, item);
     }
@@ -502,5 +508,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "an effect is below 4 GiB")]
+    fn a_length_is_not_cut_off() {
+        assert_eq!(length_u32(u32::MAX as usize), u32::MAX);
+        length_u32(1 << 32);
     }
 }

@@ -62,6 +62,8 @@ macro_rules! parameters {
 
 const INT_MAX: i64 = i32::MAX as i64;
 const MIB: i64 = 1 << 20;
+/// The log encodes the lengths of effects in 32 bits.
+const REQUEST_BYTES_MAX: i64 = 2 << 30;
 
 parameters! {
     "bind", AtStart, bind, Addresses, "addresses to listen on; one with a dash in front may be missing on this machine";
@@ -79,11 +81,11 @@ parameters! {
         "microseconds from which SLOWLOG has a command; -1 for none";
     "slowlog-max-len" | "commandlog-slow-execution-max-len", Live, slow_log_entries_max, number(0, i64::MAX),
         "entries that SLOWLOG keeps";
-    "client-query-buffer-limit", Live, input_bytes_max, bytes(MIB, i64::MAX), "bytes of one incomplete request";
+    "client-query-buffer-limit", Live, input_bytes_max, bytes(MIB, REQUEST_BYTES_MAX), "bytes of one incomplete request";
     "client-output-buffer-limit", Live, output_limits, OutputLimit,
         "bytes of unread replies of one client; fewer bytes, and seconds for which it may have more";
     "maxmemory-clients", Live, client_memory, Share, "bytes of all clients, or a share of maxmemory; 0 for no limit";
-    "proto-max-bulk-len", Live, bulk_bytes_max, bytes(MIB, i64::MAX), "bytes of one argument";
+    "proto-max-bulk-len", Live, bulk_bytes_max, bytes(MIB, REQUEST_BYTES_MAX), "bytes of one argument";
     "log-buffer", AtStart, log_buffer_bytes, bytes(MIB, i64::MAX), "bytes of writes that are not yet durable";
     "search-threads", AtStart, search_threads, number(0, 128),
         "threads that bring vectors into indexes; 0 picks by the number of cores";

@@ -154,6 +154,8 @@ fn what_does_not_hold_is_told_once() {
         "rename-command NOPE x",
         "rename-command GET set",
         "sentinel x",
+        "client-query-buffer-limit 3gb",
+        "proto-max-bulk-len 3gb",
         "maxmemory-policy allkeys-lru",
         "port 1 2",
     ] {
