@@ -4,7 +4,7 @@ use crate::error::{self, Kind};
 use crate::module::{CREATES_PER_BATCH, KIND_CREATE, KIND_DROP, NUMBER, SearchModule, find};
 use crate::schema::FieldKind;
 use crate::search::styled;
-use crate::shape::shaped;
+use crate::shape::{is_flat, shaped};
 use crate::{create, debug, info, schema, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
@@ -97,7 +97,7 @@ fn describe(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     view.wait_for(index.last_lsn());
     let module = view.module::<SearchModule>();
     let (now, style) = (module.options.env.clock.monotonic(), module.settings.error_style());
-    shaped(view, reply, |reply| info::write(index, now, style, reply));
+    shaped(is_flat(view, reply), reply, |reply| info::write(index, now, style, reply));
     Ok(())
 }
 
@@ -115,7 +115,7 @@ fn tag_values(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
         tags.for_each(|tag| reply.bulk(tag));
         Ok(())
     };
-    styled(view, shaped(view, reply, write))
+    styled(view, shaped(is_flat(view, reply), reply, write))
 }
 
 fn list(view: &View<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -123,7 +123,7 @@ fn list(view: &View<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let module = view.module::<SearchModule>();
     let here = module.indexes().filter(|(database, _)| *database == view.database());
     let names: Vec<&[u8]> = here.map(|(_, index)| &index.definition.name[..]).collect();
-    shaped(view, reply, |reply| {
+    shaped(is_flat(view, reply), reply, |reply| {
         reply.set(names.len());
         names.iter().for_each(|name| reply.bulk(name));
     });
@@ -162,5 +162,5 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 
 fn config(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let settings = &view.module::<SearchModule>().settings;
-    styled(view, shaped(view, reply, |reply| settings::config(settings, args, reply)))
+    styled(view, shaped(is_flat(view, reply), reply, |reply| settings::config(settings, args, reply)))
 }

@@ -6,7 +6,7 @@
 
 use crate::index::Index;
 use crate::module::SearchModule;
-use engramdb_engine::command::{Args, CommandError, Finish, Job, Reply, Stage};
+use engramdb_engine::command::{Args, CommandError, Finish, Job, Reply, Rest, Stage};
 use engramdb_engine::view::View;
 use engramdb_vector::GraphCheck;
 use std::sync::Arc;
@@ -38,13 +38,13 @@ pub fn debug(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<S
     let field = index.definition.field(args[3]).filter(is_graph);
     let field = field.ok_or(CommandError::of("Vector index not found"))?;
     let index = index.clone();
-    let job: Job = Box::new(move || {
+    let job: Job = Box::new(move |_| {
         let vectors = index.vectors[field].as_ref().expect("a vector field");
         let check = vectors.structure().graph().expect("a graph").check();
         let pending = vectors.pending();
         let finish: Finish = Box::new(move |_view, reply| {
             write(&index, &check, pending, reply);
-            Ok(())
+            Ok(Rest::Nothing)
         });
         finish
     });

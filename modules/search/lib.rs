@@ -5,7 +5,8 @@
 //!
 //! The life of a search: `request` and `query` read the words, `prepared` keeps what they said, `plan` is what is to be
 //! done, `filter` and `matches` find the documents, `vectors` the nearest of them, `search` checks the rows, `stale` those of
-//! which something has expired, and `reply` writes them. The life of a mutation: `module` hears of it, `index` brings
+//! which something has expired, and `reply` writes them; where they are many, `rows` has them read before and written after the last
+//! look at the keyspace. The life of a mutation: `module` hears of it, `index` brings
 //! `documents` up to date at once, places vectors and puts them into the tail of `vectors`, from where `workers` take them. What
 //! an index leaves behind when it is dropped is for `leftover`. `live` measures how much of what they should find searches find.
 //! A start: `saved` has what the last run kept, `restoring` joins it with the keys as they are read, `recovery` ends it.
@@ -36,6 +37,7 @@ mod recovery;
 mod reply;
 mod request;
 mod restoring;
+mod rows;
 mod saved;
 mod schema;
 mod search;

@@ -5,9 +5,11 @@
 
 use crate::documents::{Documents, Value};
 use crate::filter::{Evaluation, Late, Ranges, means};
-use crate::plan::{Plan, SortKey};
+use crate::plan::{Plan, Row, SortKey};
+use crate::reply;
 use crate::request::SortBy;
 use crate::schema::FieldKind;
+use engramdb_engine::command::Looks;
 use roaring::RoaringBitmap;
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -16,14 +18,56 @@ use std::collections::HashSet;
 const CHANGED_FEW: u64 = 256;
 /// Changed documents that are looked at in one hold of the documents.
 const LOOKED_AT: usize = 64;
+/// Documents whose place in the order is read in one look at the keyspace.
+pub const KEYED: usize = 128;
 
 pub struct Matches {
     pub version: u64,
     pub documents: RoaringBitmap,
     pub ranges: Ranges,
-    /// The documents in the order of SORTBY, where the index knows it. Fewer than all where the time ran out.
-    pub order: Option<Vec<(SortKey, u32)>>,
+    /// The documents in the order of SORTBY, where a page is asked for. Fewer than all where the time ran out.
+    pub order: Option<Sorted>,
     pub timed_out: bool,
+}
+
+/// Documents with what they are put in order by. Those of the first pages are in order already.
+pub struct Sorted {
+    first: Vec<(SortKey, u32)>,
+    rest: Vec<(SortKey, u32)>,
+    descending: bool,
+}
+
+/// Documents beyond the page that are put in order too: they follow where some of the page have changed.
+const SORTED_MORE: usize = 1024;
+
+impl Sorted {
+    fn new(mut keyed: Vec<(SortKey, u32)>, page_end: usize, descending: bool) -> Sorted {
+        let order = |a: &(SortKey, u32), b: &(SortKey, u32)| order_of((&a.0, a.1), (&b.0, b.1), descending);
+        let end = page_end.saturating_add(SORTED_MORE);
+        let rest = if keyed.len() > end {
+            keyed.select_nth_unstable_by(end, order);
+            keyed.split_off(end)
+        } else {
+            Vec::new()
+        };
+        keyed.sort_unstable_by(order);
+        Sorted { first: keyed, rest, descending }
+    }
+
+    /// The ids of the first pages.
+    pub fn ids(&self) -> impl Iterator<Item = u32> {
+        self.first.iter().map(|(_, id)| *id)
+    }
+
+    /// All in order; what is not yet is put in order when it is come to.
+    pub fn in_order(self) -> impl Iterator<Item = (SortKey, u32)> {
+        let Sorted { first, mut rest, descending } = self;
+        let rest = std::iter::once_with(move || {
+            rest.sort_unstable_by(|a, b| order_of((&a.0, a.1), (&b.0, b.1), descending));
+            rest
+        });
+        first.into_iter().chain(rest.flatten())
+    }
 }
 
 /// What the index knows of an order.
@@ -112,16 +156,52 @@ impl Plan {
         }
     }
 
-    /// Puts what was found in order, where the index knows the order and a page is asked for.
-    pub fn put_in_order(&self, matches: &mut Matches) {
+    /// Puts what was found in order, where a page is asked for.
+    pub fn put_in_order(&self, looks: &dyn Looks, matches: &mut Matches) {
         let request = self.request();
         let Some(sort_by) = request.sort_by.as_ref().filter(|_| request.limit > 0) else { return };
-        let Some(order) = self.indexed_order(sort_by) else { return };
+        let keyed = match self.indexed_order(sort_by) {
+            Some(order) => self.keyed_by_index(matches, &order),
+            None => self.keyed_by_hashes(looks, matches, sort_by),
+        };
+        matches.order = Some(Sorted::new(keyed, request.offset + request.limit, sort_by.descending));
+    }
+
+    /// What documents are put in order by, which the hashes alone know: a few of them in each look. Documents that change
+    /// meanwhile are among those that have changed since the version of the matches.
+    fn keyed_by_hashes(
+        &self,
+        looks: &dyn Looks,
+        matches: &mut Matches,
+        sort_by: &SortBy,
+    ) -> Vec<(SortKey, u32)> {
+        let mut keyed = Vec::with_capacity(matches.documents.len() as usize);
+        let mut left = matches.documents.iter();
+        while left.len() > 0 {
+            let some: Vec<u32> = left.by_ref().take(KEYED).collect();
+            looks.look(&mut |view| {
+                let documents = &*self.index.documents.read();
+                documents.prefetch(some.iter().copied());
+                let named = || some.iter().filter_map(|&id| Some((documents.key(id)?, id)));
+                view.prefetch(named().map(|(key, _)| key));
+                let key_of =
+                    |key, id| reply::sort_key(self, view, documents, sort_by, &Row::new(key, id, None));
+                keyed.extend(named().map(|(key, id)| (key_of(key, id), id)));
+            });
+            if self.is_late() {
+                matches.timed_out = true;
+                break;
+            }
+        }
+        keyed
+    }
+
+    fn keyed_by_index(&self, matches: &mut Matches, order: &Order<'_>) -> Vec<(SortKey, u32)> {
         let is_late = || self.is_late();
         let mut keyed = Vec::with_capacity(matches.documents.len() as usize);
         let mut left = matches.documents.iter();
         let evaluation = Evaluation::new(&self.index.documents, &matches.ranges, &is_late);
-        let key = |documents: &Documents, id: u32| match order {
+        let key = |documents: &Documents, id: u32| match *order {
             Order::Distance(name) => {
                 let distances = matches.ranges.distances(documents, &self.query.filter, id);
                 let named = distances.into_iter().find(|(alias, _)| **alias == *name);
@@ -139,8 +219,13 @@ impl Plan {
             left.len() == 0
         });
         matches.timed_out |= ended.is_err();
-        keyed.sort_unstable_by(|a, b| order_of((&a.0, a.1), (&b.0, b.1), sort_by.descending));
-        matches.order = Some(keyed);
+        keyed
+    }
+
+    /// SORTBY, where the order is known to the hashes alone.
+    pub fn stored_order(&self) -> Option<&SortBy> {
+        let sort_by = self.request().sort_by.as_ref()?;
+        self.indexed_order(sort_by).is_none().then_some(sort_by)
     }
 
     fn indexed_order<'q>(&self, sort_by: &'q SortBy) -> Option<Order<'q>> {

@@ -9,6 +9,7 @@ use crate::index::Index;
 use crate::live::{AuditorHandle, LiveReport};
 use crate::prepared::Prepared;
 use crate::query::{Knn, Node, Pattern, Query, TextMatch};
+use crate::reply;
 use crate::request::Request;
 use crate::schema::Algorithm;
 use crate::vectors::Cost;
@@ -64,6 +65,11 @@ pub struct Profile {
 const TERM_WORK: usize = 128;
 const VALUE_WORK: usize = 32;
 const ORDER_WORK: usize = 256;
+/// The same where the order is known to the hashes alone.
+const STORED_ORDER_WORK: usize = 2048;
+/// A row of the page, and one that is written with what its hash has.
+const ROW_WORK: usize = 1024;
+const HASH_WORK: usize = 8192;
 
 /// A document in the answer, with what the vector parts of the query say of it.
 #[derive(Clone)]
@@ -124,9 +130,25 @@ impl Plan {
         let work = filter_work(&documents, &self.query.filter);
         work.saturating_add(match &self.query.knn {
             Some(knn) => self.vector_work(documents.len(), knn),
-            None if self.request().sort_by.is_some() => most_of(&documents, &self.query.filter) * ORDER_WORK,
-            None => 0,
+            None => self.order_work(&documents),
         })
+    }
+
+    /// Putting in order what the filter can leave, and writing the page.
+    fn order_work(&self, documents: &Documents) -> usize {
+        let request = self.request();
+        let most = most_of(documents, &self.query.filter);
+        let order = match &request.sort_by {
+            None => 0,
+            Some(_) if self.stored_order().is_some() => most * STORED_ORDER_WORK,
+            Some(_) => most * ORDER_WORK,
+        };
+        order + self.page_work(most)
+    }
+
+    fn page_work(&self, most: usize) -> usize {
+        let each = if reply::needs_hashes(self) { HASH_WORK } else { ROW_WORK };
+        most.min(self.request().limit) * each
     }
 
     fn vector_work(&self, documents: usize, knn: &Knn) -> usize {
@@ -139,7 +161,8 @@ impl Plan {
                 documents.min(self.ef(knn).max(knn.k) * options.m as usize * 2)
             }
         };
-        distances * options.dimension as usize + knn.k.min(documents) * ORDER_WORK
+        let rows = knn.k.min(documents);
+        distances * options.dimension as usize + rows * ORDER_WORK + self.page_work(rows)
     }
 
     pub fn ef(&self, knn: &Knn) -> usize {

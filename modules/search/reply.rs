@@ -4,9 +4,10 @@ use crate::documents::{Documents, Value};
 use crate::number::{format_exactly, format_number};
 use crate::plan::{Plan, Row, SortKey};
 use crate::request::{Returned, SortBy};
+use crate::rows::{Kept, Loaded};
 use crate::schema::{Field, FieldKind};
 use engramdb_engine::command::Reply;
-use engramdb_engine::types::{StringValue, parse_double};
+use engramdb_engine::types::{Hash, StringValue, parse_double};
 use engramdb_engine::view::{HashView, View};
 
 /// A field as the reply shows it: what it is called there, and its value.
@@ -24,6 +25,16 @@ pub struct Answer<'r> {
     /// In order; all of them, or those up to the end of the page.
     pub rows: Vec<Row<'r>>,
     pub warnings: Warnings,
+}
+
+/// The same, to be written when the keyspace is free.
+pub struct KeptAnswer {
+    pub total: usize,
+    /// The page.
+    pub page: Vec<Kept>,
+    pub warnings: Warnings,
+    /// The engine clock of the last look.
+    pub now_ms: u64,
 }
 
 /// What an answer may lack. RESP2 has no place for it.
@@ -50,73 +61,109 @@ impl Warnings {
     }
 }
 
-/// Writes the reply.
-pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, answer: Answer<'_>) {
-    let Answer { total, rows, warnings } = answer;
-    let request = plan.request();
-    let end = (request.offset + request.limit).min(rows.len());
-    let page = &rows[request.offset.min(end)..end];
-    let writer = Writer { plan, view };
-    writer.prefetch(page);
-    let mut fields = Vec::new();
-    if !reply.is_resp3() {
-        let each = 1
-            + usize::from(request.with_scores)
-            + usize::from(request.with_payloads)
-            + usize::from(request.with_sort_keys)
-            + usize::from(!request.no_content);
-        reply.array(1 + page.len() * each);
-        reply.integer(total as i64);
-        page.iter().for_each(|row| writer.flat(reply, row, &mut fields));
-        return;
+impl<'r> Answer<'r> {
+    pub fn page(&self, plan: &Plan) -> &[Row<'r>] {
+        let request = plan.request();
+        let end = (request.offset + request.limit).min(self.rows.len());
+        &self.rows[request.offset.min(end)..end]
     }
-    reply.map(5);
-    reply.bulk(b"attributes");
-    reply.array(0);
-    reply.bulk(b"format");
-    reply.bulk(b"STRING");
-    reply.bulk(b"total_results");
-    reply.integer(total as i64);
-    reply.bulk(b"warning");
-    warnings.write(reply, None);
-    reply.bulk(b"results");
-    reply.array(page.len());
-    page.iter().for_each(|row| writer.map(reply, row, &mut fields));
+}
+
+/// Writes the reply under the keyspace's lock.
+pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, answer: &Answer<'_>) {
+    let page = answer.page(plan);
+    let writer = Writer { plan, view: Some(view) };
+    writer.prefetch(page, view);
+    writer.write(reply, answer.total, answer.warnings, page);
+}
+
+/// Writes the reply from the rows of the page as they were kept, without any lock.
+pub fn write_kept(plan: &Plan, reply: &mut dyn Reply, answer: &KeptAnswer) {
+    let page: Vec<Row<'_>> = answer.page.iter().map(|kept| plan.row_of(kept, answer.now_ms)).collect();
+    let writer = Writer { plan, view: None };
+    writer.write(reply, answer.total, answer.warnings, &page);
+}
+
+/// Whether the reply shows more of the hashes than keys and distances, payloads among it.
+pub fn needs_hashes(plan: &Plan) -> bool {
+    let request = plan.request();
+    let is_stored = |name: &[u8]| name != b"__key" && !plan.is_distance(name);
+    let shows_payload = request.with_payloads && !plan.index.definition.options.payload_field.is_empty();
+    let shows_fields = !request.no_content
+        && request.fields.as_ref().is_none_or(|fields| fields.iter().any(|(name, _)| is_stored(name)));
+    shows_payload || shows_fields
+}
+
+/// A copy of what the reply shows of a hash.
+pub fn copy_of(plan: &Plan, hash: HashView<'_>) -> Hash {
+    let definition = &plan.index.definition;
+    let Some(fields) = plan.request().fields.as_ref().filter(|_| !plan.request().no_content) else {
+        return hash.copy();
+    };
+    let named = fields.iter().map(|(name, _)| definition.identifier_of(name));
+    let names = named.chain([definition.options.payload_field.as_slice()]);
+    hash.copy_of(names.filter_map(|name| hash.get(name)))
 }
 
 /// Puts rows into the order that is asked for; equals stay as they are.
-pub fn put_in_order(plan: &Plan, view: &View<'_>, documents: &Documents, rows: &mut [Row<'_>]) {
+pub fn put_in_order(
+    plan: &Plan,
+    view: &View<'_>,
+    documents: &Documents,
+    loaded: &Loaded,
+    rows: &mut [Row<'_>],
+) {
     if let Some(sort_by) = &plan.request().sort_by {
-        rows.iter_mut().for_each(|row| row.sort_key = sort_key(plan, view, documents, sort_by, row));
+        let now = |row: &Row<'_>| sort_key(plan, view, documents, sort_by, row);
+        rows.iter_mut().for_each(|row| row.sort_key = loaded.sort_key(view, row).unwrap_or_else(|| now(row)));
         rows.sort_by(|a, b| a.sort_key.order(&b.sort_key, sort_by.descending));
     }
 }
 
 struct Writer<'a> {
     plan: &'a Plan,
-    view: &'a View<'a>,
+    /// `None` where the rows have all that is written of them.
+    view: Option<&'a View<'a>>,
 }
 
 /// Scores are of text relevance, which is not computed: all documents have the same.
 const SCORE: f64 = 1.0;
 
 impl<'a> Writer<'a> {
-    /// Has the memory that the page is written from on its way: keys, and hashes where they are asked for.
-    fn prefetch(&self, page: &[Row<'_>]) {
-        page.iter().for_each(|row| _ = std::hint::black_box(row.key.first().copied()));
-        if self.needs_hashes() {
-            self.view.prefetch(page.iter().filter(|row| row.hash.is_none()).map(|row| row.key));
+    fn write(&self, reply: &mut dyn Reply, total: usize, warnings: Warnings, page: &'a [Row<'a>]) {
+        let request = self.plan.request();
+        let mut fields = Vec::new();
+        if !reply.is_resp3() {
+            let each = 1
+                + usize::from(request.with_scores)
+                + usize::from(request.with_payloads)
+                + usize::from(request.with_sort_keys)
+                + usize::from(!request.no_content);
+            reply.array(1 + page.len() * each);
+            reply.integer(total as i64);
+            page.iter().for_each(|row| self.flat(reply, row, &mut fields));
+            return;
         }
+        reply.map(5);
+        reply.bulk(b"attributes");
+        reply.array(0);
+        reply.bulk(b"format");
+        reply.bulk(b"STRING");
+        reply.bulk(b"total_results");
+        reply.integer(total as i64);
+        reply.bulk(b"warning");
+        warnings.write(reply, None);
+        reply.bulk(b"results");
+        reply.array(page.len());
+        page.iter().for_each(|row| self.map(reply, row, &mut fields));
     }
 
-    /// Whether the reply shows more than keys and distances, payloads among it.
-    fn needs_hashes(&self) -> bool {
-        let request = self.plan.request();
-        let is_stored = |name: &[u8]| name != b"__key" && !self.plan.is_distance(name);
-        let shows_payload = request.with_payloads && !self.payload_field().is_empty();
-        let shows_fields = !request.no_content
-            && request.fields.as_ref().is_none_or(|fields| fields.iter().any(|(name, _)| is_stored(name)));
-        shows_payload || shows_fields
+    /// Has the memory that the page is written from on its way: keys, and hashes where they are asked for.
+    fn prefetch(&self, page: &[Row<'_>], view: &View<'_>) {
+        page.iter().for_each(|row| _ = std::hint::black_box(row.key.first().copied()));
+        if needs_hashes(self.plan) {
+            view.prefetch(page.iter().filter(|row| row.hash.is_none()).map(|row| row.key));
+        }
     }
 
     fn payload_field(&self) -> &'a [u8] {
@@ -124,16 +171,16 @@ impl<'a> Writer<'a> {
     }
 
     fn hash(&self, row: &'a Row<'a>) -> Option<HashView<'a>> {
-        if !self.needs_hashes() {
+        if !needs_hashes(self.plan) {
             return None;
         }
-        row.hash.or_else(|| self.view.hash(row.key).ok().flatten())
+        row.hash.or_else(|| self.view?.hash(row.key).ok().flatten())
     }
 
     fn write_payload(&self, reply: &mut dyn Reply, hash: Option<HashView<'a>>) {
         match hash.and_then(|hash| hash.get(self.payload_field())) {
             Some(field) if !self.payload_field().is_empty() => {
-                field.value.with_bytes(|bytes| reply.bulk(bytes));
+                reply.string(&field.value);
             }
             _ => reply.null(),
         }
@@ -278,7 +325,7 @@ fn write_field(reply: &mut dyn Reply, (name, content): &Shown<'_>) {
     match content {
         Content::Number(distance) => reply.bulk(format_number(*distance).as_bytes()),
         Content::Bytes(key) => reply.bulk(key),
-        Content::Stored(value) => value.with_bytes(|bytes| reply.bulk(bytes)),
+        Content::Stored(value) => reply.string(value),
     }
 }
 

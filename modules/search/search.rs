@@ -21,13 +21,14 @@ use crate::module::{SearchModule, find};
 use crate::plan::{Plan, Profile, Row, SortKey};
 use crate::profile;
 use crate::query::Knn;
-use crate::reply::{self, Answer, Warnings};
-use crate::request::{SortBy, Timeout};
+use crate::reply::{self, Answer, KeptAnswer, Warnings};
+use crate::request::Timeout;
+use crate::rows::{Loaded, ROWS_FEW};
 use crate::schema::Algorithm;
-use crate::shape::shaped;
+use crate::shape::{is_flat, shaped};
 use crate::stale::Stale;
 use crate::vectors::{Cost, Effort, Question, Rows};
-use engramdb_engine::command::{Args, CommandError, Finish, Job, Outcome, Reply, Stage};
+use engramdb_engine::command::{Args, CommandError, Finish, Job, Looks, Outcome, Reply, Rest, Stage};
 use engramdb_engine::view::View;
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
@@ -38,11 +39,12 @@ use std::time::Duration;
 
 /// Multiply-adds that are done where the command came in; more go to the search pool. About a millisecond.
 const INLINE_WORK_MAX: usize = 4 << 20;
-/// Documents whose place in the order is read between two looks at the clock.
-const KEYED_MAX: usize = 256;
+/// More neighbours that are looked for, one for so many: where some of many are gone in the end, they need not be made up for
+/// under the lock.
+const SPARE_SHARE: usize = 64;
 
 /// What the search without a lock came to.
-enum Found {
+pub enum Found {
     Nearest(Nearest),
     Matches(Matches),
     Late,
@@ -50,10 +52,19 @@ enum Found {
     Incomplete,
 }
 
+/// What became of an answer.
+struct Answered {
+    /// Documents that there are.
+    total: usize,
+    warnings: Warnings,
+    /// What is still to be written.
+    kept: Option<KeptAnswer>,
+}
+
 /// The nearest neighbours, as true as this version of the documents.
-struct Nearest {
+pub struct Nearest {
     version: u64,
-    neighbors: Vec<Neighbor>,
+    pub neighbors: Vec<Neighbor>,
     /// Others may be nearer.
     timed_out: bool,
     cost: Cost,
@@ -147,7 +158,7 @@ fn begin(
     plan.note(|profile, now| profile.parsed = now);
     plan.check()?;
     if is_backfilling && !is_incomplete {
-        return Ok(Stage::Offload(plan.job(true)));
+        return Ok(Stage::Wait(plan.job(true)));
     }
     let is_long = plan.work() > INLINE_WORK_MAX;
     let job = plan.job(false);
@@ -163,32 +174,39 @@ fn is_due(module: &SearchModule, index: &Index, knn: &Knn) -> bool {
 
 impl Plan {
     fn job(mut self, waits: bool) -> Job {
-        Box::new(move || {
+        Box::new(move |looks| {
             self.note(|profile, now| profile.started = now);
             let complete = !waits || {
                 let left = self.deadline.map(|deadline| deadline.saturating_sub(self.now()));
                 self.index.wait_complete(left.unwrap_or(Duration::MAX))
             };
-            let found = if complete { self.find().unwrap_or(Found::Late) } else { Found::Incomplete };
+            let found = if complete { self.find(looks).unwrap_or(Found::Late) } else { Found::Incomplete };
             self.note(|profile, now| profile.found = now);
             if self.profile.is_some() {
                 self.measure(&found);
             }
+            let loaded = self.load(looks, &found);
             let finish: Finish = Box::new(move |view, reply| {
-                let written = shaped(view, reply, |reply| self.finish(found, view, reply));
-                styled(view, written)
+                let is_flat = is_flat(view, reply);
+                let written = shaped(is_flat, reply, |reply| self.finish(found, &loaded, view, reply));
+                let kept = styled(view, written)?;
+                Ok(kept.map_or(Rest::Nothing, |(plan, kept)| {
+                    Rest::Write(Box::new(move |reply| {
+                        shaped(is_flat, reply, |reply| reply::write_kept(&plan, reply, &kept));
+                    }))
+                }))
             });
             finish
         })
     }
 
-    fn find(&self) -> Result<Found, Late> {
+    fn find(&self, looks: &dyn Looks) -> Result<Found, Late> {
         if let Some(knn) = &self.query.knn {
             return self.find_nearest(knn).map(Found::Nearest);
         }
         let mut matches = self.find_matches()?;
         self.catch_up(&mut matches);
-        self.put_in_order(&mut matches);
+        self.put_in_order(looks, &mut matches);
         Ok(Found::Matches(matches))
     }
 
@@ -200,7 +218,9 @@ impl Plan {
             (documents.version(), documents.id_bound())
         };
         let version = matches.as_ref().map_or(now, |matches| matches.version);
-        let rows = self.nearest(knn, matches.as_ref().map(|matches| &matches.documents), id_bound);
+        let spare = if knn.k > ROWS_FEW { knn.k / SPARE_SHARE } else { 0 };
+        let k = knn.k.saturating_add(spare);
+        let rows = self.nearest(knn, k, matches.as_ref().map(|matches| &matches.documents), id_bound);
         let timed_out = rows.timed_out || matches.as_ref().is_some_and(|matches| matches.timed_out);
         if let Some(auditor) = &self.auditor {
             let among = matches.as_ref().map(|matches| &matches.documents);
@@ -236,12 +256,12 @@ impl Plan {
         });
     }
 
-    fn nearest(&self, knn: &Knn, among: Option<&RoaringBitmap>, id_bound: u32) -> Rows {
+    fn nearest(&self, knn: &Knn, k: usize, among: Option<&RoaringBitmap>, id_bound: u32) -> Rows {
         let vectors = self.index.vectors[knn.field].as_ref().expect("the parser checked the field's type");
         let filter = among.map(IdSet::new);
         let is_late = || self.is_late();
         let question = Question { query: &knn.vector, filter: filter.as_ref(), id_bound, is_late: &is_late };
-        vectors.nearest(&question, knn.k, Effort { ef: self.ef(knn), recall: knn.recall })
+        vectors.nearest(&question, k, Effort { ef: self.ef(knn), recall: knn.recall })
     }
 
     /// Notes for the profile what the parts of the filter cost.
@@ -255,8 +275,14 @@ impl Plan {
         self.profile.as_mut().expect("asked for").nodes = nodes;
     }
 
-    /// Checks the rows and writes the reply.
-    fn finish(mut self, found: Found, view: &View<'_>, reply: &mut dyn Reply) -> Result<(), SearchError> {
+    /// Checks the rows, and writes the reply unless it is long: then what is to be written is returned.
+    fn finish(
+        mut self,
+        found: Found,
+        loaded: &Loaded,
+        view: &View<'_>,
+        reply: &mut dyn Reply,
+    ) -> Result<Option<(Plan, KeptAnswer)>, SearchError> {
         debug_assert_eq!(view.database(), self.database);
         let name = &self.index.definition.name;
         let here = view.module::<SearchModule>().index(self.database, name);
@@ -273,31 +299,36 @@ impl Plan {
                 .map(|vectors| vectors.live.report(self.env.clock.monotonic()));
         }
         let Some(mut profile) = self.profile.take() else {
-            return self.answer(found, view, reply).map(|_| ());
+            let answered = self.answer(found, loaded, view, reply)?;
+            return Ok(answered.kept.map(|kept| (self, kept)));
         };
         profile.loading = self.now();
         profile::begin(reply);
-        let warnings;
-        (profile.rows, warnings) = self.answer(found, view, reply)?;
-        profile::write(&self, &profile, warnings, reply);
-        Ok(())
+        let answered = self.answer(found, loaded, view, reply)?;
+        if let Some(kept) = &answered.kept {
+            reply::write_kept(&self, reply, kept);
+        }
+        profile.rows = answered.total;
+        profile::write(&self, &profile, answered.warnings, reply);
+        Ok(None)
     }
 
-    /// Writes the search's own reply. Returns how many documents there are, and what was wrong with that.
+    /// Writes the search's own reply, or keeps it.
     fn answer(
         &self,
         found: Found,
+        loaded: &Loaded,
         view: &View<'_>,
         reply: &mut dyn Reply,
-    ) -> Result<(usize, Warnings), SearchError> {
+    ) -> Result<Answered, SearchError> {
         let mut warnings = Warnings { timed_out: false, incomplete: self.is_incomplete };
         match found {
             Found::Incomplete => Err(Kind::Backfilling.error()),
-            Found::Nearest(nearest) => self.answer_nearest(view, reply, nearest, warnings),
-            Found::Matches(matches) => self.answer_matches(view, reply, matches, warnings),
+            Found::Nearest(nearest) => self.answer_nearest(view, reply, nearest, loaded, warnings),
+            Found::Matches(matches) => self.answer_matches(view, reply, matches, loaded, warnings),
             Found::Late => {
                 warnings.timed_out = true;
-                self.write(view, reply, Answer { total: 0, rows: Vec::new(), warnings })
+                self.write(view, reply, loaded, Answer { total: 0, rows: Vec::new(), warnings })
             }
         }
     }
@@ -306,14 +337,21 @@ impl Plan {
         &self,
         view: &View<'_>,
         reply: &mut dyn Reply,
+        loaded: &Loaded,
         answer: Answer<'_>,
-    ) -> Result<(usize, Warnings), SearchError> {
+    ) -> Result<Answered, SearchError> {
         if answer.warnings.timed_out && self.fails_on_timeout {
             return Err(Kind::Timeout.error());
         }
         let (total, warnings) = (answer.total, answer.warnings);
-        reply::write(self, view, reply, answer);
-        Ok((total, warnings))
+        let page = answer.page(self);
+        if page.len() <= ROWS_FEW {
+            reply::write(self, view, reply, &answer);
+            return Ok(Answered { total, warnings, kept: None });
+        }
+        let page = self.keep(view, page, loaded);
+        let kept = KeptAnswer { total, page, warnings, now_ms: view.now_ms() };
+        Ok(Answered { total, warnings, kept: Some(kept) })
     }
 
     fn answer_nearest(
@@ -321,15 +359,17 @@ impl Plan {
         view: &View<'_>,
         reply: &mut dyn Reply,
         mut nearest: Nearest,
+        loaded: &Loaded,
         mut warnings: Warnings,
-    ) -> Result<(usize, Warnings), SearchError> {
+    ) -> Result<Answered, SearchError> {
         let knn = self.query.knn.as_ref().expect("found by it");
         let documents = &*self.index.documents.read();
         let late = &mut warnings.timed_out;
         *late |= nearest.timed_out;
         let may_have_expired = view.may_have_due(self.database);
         // Without a filter, looking at each row is enough.
-        let is_walked = may_have_expired && (nearest.matches.is_some() || self.may_have_unindexed());
+        let is_walked =
+            may_have_expired && (nearest.matches.is_some() || self.may_have_unindexed() || knn.k > ROWS_FEW);
         let mut stale = if is_walked { self.stale(view, documents, late) } else { Stale::default() };
         let asks = may_have_expired && !is_walked;
         let mut rows = self.check_rows(view, documents, knn, &mut nearest, &stale, asks);
@@ -349,9 +389,9 @@ impl Plan {
         }
         rows.sort_unstable_by(Row::order);
         rows.truncate(knn.k);
-        reply::put_in_order(self, view, documents, &mut rows);
+        reply::put_in_order(self, view, documents, loaded, &mut rows);
         let total = rows.len();
-        self.write(view, reply, Answer { total, rows, warnings })
+        self.write(view, reply, loaded, Answer { total, rows, warnings })
     }
 
     /// Finds the neighbours as they are now, under the keyspace's lock, without those that are stale.
@@ -364,7 +404,7 @@ impl Plan {
             }
             None => (!stale.documents.is_empty()).then(|| documents.live() - &stale.documents),
         };
-        let rows = self.nearest(knn, among.as_ref(), documents.id_bound());
+        let rows = self.nearest(knn, knn.k, among.as_ref(), documents.id_bound());
         nearest.version = documents.version();
         nearest.neighbors = rows.neighbors;
         nearest.timed_out |= rows.timed_out;
@@ -433,8 +473,9 @@ impl Plan {
         view: &View<'_>,
         reply: &mut dyn Reply,
         mut matches: Matches,
+        loaded: &Loaded,
         mut warnings: Warnings,
-    ) -> Result<(usize, Warnings), SearchError> {
+    ) -> Result<Answered, SearchError> {
         let documents = &*self.index.documents.read();
         warnings.timed_out |= matches.timed_out;
         let changed = documents.changed_since(matches.version);
@@ -442,8 +483,8 @@ impl Plan {
         let stale = self.stale(view, documents, &mut warnings.timed_out);
         matches.documents -= &stale.documents;
         let total = matches.documents.len() as usize + stale.rows.len();
-        let rows = self.page(view, documents, &mut matches, &changed, stale.rows, &mut warnings.timed_out);
-        self.write(view, reply, Answer { total, rows, warnings })
+        let rows = self.page(view, documents, &mut matches, &changed, stale.rows);
+        self.write(view, reply, loaded, Answer { total, rows, warnings })
     }
 
     /// The rows up to the end of the page, of what matches and of `others`, which the index does not know as they are.
@@ -454,7 +495,6 @@ impl Plan {
         matches: &mut Matches,
         changed: &RoaringBitmap,
         mut others: Vec<Row<'r>>,
-        timed_out: &mut bool,
     ) -> Vec<Row<'r>> {
         let request = self.request();
         if request.limit == 0 {
@@ -472,56 +512,14 @@ impl Plan {
         let Some(sort_by) = &request.sort_by else {
             return merge(found.iter().map(|id| (SortKey::Absent, id)), others, end, false, row);
         };
-        let order = match order {
-            Some(order) => {
-                others.extend((changed & found).iter().map(row));
-                order
-            }
-            None => self.keyed(view, documents, found, sort_by, end, timed_out),
-        };
+        let order = order.expect("a page was asked for in this order");
+        others.extend((changed & found).iter().map(row));
         let descending = sort_by.descending;
         others.iter_mut().for_each(|row| row.sort_key = reply::sort_key(self, view, documents, sort_by, row));
         others.sort_by(|a, b| order_of((&a.sort_key, a.id), (&b.sort_key, b.id), descending));
         let is_other: HashSet<u32> = others.iter().map(|row| row.id).collect();
-        let order = order.into_iter().filter(|(_, id)| found.contains(*id) && !is_other.contains(id));
+        let order = order.in_order().filter(|(_, id)| found.contains(*id) && !is_other.contains(id));
         merge(order, others, end, descending, row)
-    }
-
-    /// The first documents in an order that the keyspace alone knows.
-    fn keyed(
-        &self,
-        view: &View<'_>,
-        documents: &Documents,
-        found: &RoaringBitmap,
-        sort_by: &SortBy,
-        end: usize,
-        timed_out: &mut bool,
-    ) -> Vec<(SortKey, u32)> {
-        let mut keyed = Vec::with_capacity(found.len() as usize);
-        let mut left = found.iter();
-        loop {
-            let some: Vec<u32> = left.by_ref().take(KEYED_MAX).collect();
-            if some.is_empty() {
-                break;
-            }
-            documents.prefetch(some.iter().copied());
-            let named = || some.iter().filter_map(|&id| Some((documents.key(id)?, id)));
-            view.prefetch(named().map(|(key, _)| key));
-            let key_of = |row: &Row<'_>| reply::sort_key(self, view, documents, sort_by, row);
-            keyed.extend(named().map(|(key, id)| (key_of(&Row::new(key, id, None)), id)));
-            if self.is_late() {
-                *timed_out = true;
-                break;
-            }
-        }
-        let order =
-            |a: &(SortKey, u32), b: &(SortKey, u32)| order_of((&a.0, a.1), (&b.0, b.1), sort_by.descending);
-        if keyed.len() > end {
-            keyed.select_nth_unstable_by(end, order);
-            keyed.truncate(end);
-        }
-        keyed.sort_unstable_by(order);
-        keyed
     }
 }
 

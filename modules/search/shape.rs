@@ -7,15 +7,21 @@ use crate::number::format_number;
 use crate::settings::Format;
 use engramdb_engine::command::{CommandError, Reply};
 use engramdb_engine::view::View;
+use std::ops::Range;
+use std::sync::Arc;
 
-/// Has the reply written in the shapes that its client reads.
-pub fn shaped<T>(view: &View<'_>, reply: &mut dyn Reply, write: impl FnOnce(&mut dyn Reply) -> T) -> T {
-    let is_flat = reply.is_resp3()
+/// Whether the client reads the shapes of RESP2, though it speaks RESP3.
+pub fn is_flat(view: &View<'_>, reply: &dyn Reply) -> bool {
+    reply.is_resp3()
         && match view.module::<SearchModule>().settings.resp3_format() {
             Format::Auto => reply.prefers_flat(),
             Format::Map => false,
             Format::Flat => true,
-        };
+        }
+}
+
+/// Has the reply written in the shapes that its client reads.
+pub fn shaped<T>(is_flat: bool, reply: &mut dyn Reply, write: impl FnOnce(&mut dyn Reply) -> T) -> T {
     if is_flat { write(&mut Flat(reply)) } else { write(reply) }
 }
 
@@ -41,6 +47,10 @@ impl Reply for Flat<'_> {
 
     fn bulk(&mut self, bytes: &[u8]) {
         self.0.bulk(bytes);
+    }
+
+    fn bulk_shared(&mut self, content: &Arc<Vec<u8>>, range: Range<usize>) {
+        self.0.bulk_shared(content, range);
     }
 
     fn null(&mut self) {
@@ -85,5 +95,13 @@ impl Reply for Flat<'_> {
 
     fn rewind(&mut self, mark: usize) {
         self.0.rewind(mark);
+    }
+
+    fn room(&self) -> usize {
+        self.0.room()
+    }
+
+    fn give_up(&mut self) {
+        self.0.give_up();
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! Lock order: keyspace, then the log's state. Nothing takes the keyspace lock while it holds another lock of ours.
 
-use crate::command::{Args, Command, CommandError, Finish, Handler, Reply, Stage};
+use crate::command::{Args, Command, CommandError, Finish, Handler, Job, Looks, Reply, Rest, Stage};
 use crate::env::Env;
 use crate::env::engine_clock::EngineClock;
 use crate::hazard::Hazards;
@@ -21,11 +21,11 @@ use crate::log::pipeline::{Credit, Fatal, Pipeline, Refusal};
 use crate::log::{Lsn, ShardLog};
 use crate::module::{Exporter, Module};
 use crate::store::Store;
-use crate::tx::Tx;
+use crate::tx::{Tx, expired_fields};
 use crate::view::{Shared, View};
 use crate::watch::Watch;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -100,16 +100,28 @@ impl Engine {
         WriteRun { engine: self, store: Some(store), credit, now_ms: self.now_ms() }
     }
 
+    /// Runs the job of a staged command to its end, which writes the reply. Returns what that has to wait for.
+    pub fn complete(&self, database: u32, job: Job, reply: &mut dyn Reply) -> Lsn {
+        let looks = Holds { room: reply.room(), ..self.looks(database) };
+        let finish = job(&looks);
+        looks.gate().max(self.finish(database, finish, reply))
+    }
+
+    /// A job's way to the database: each look takes the read lock.
+    pub fn looks(&self, database: u32) -> Holds<'_> {
+        Holds { engine: self, database, gate: Cell::new(Lsn(0)), room: usize::MAX }
+    }
+
     /// Ends a staged command after its job: reads the keyspace again and writes the reply.
     pub fn finish(&self, database: u32, finish: Finish, reply: &mut dyn Reply) -> Lsn {
         let run = self.reads();
         let view = run.view(database);
         let mark = reply.mark();
-        if let Err(error) = finish(&view, reply) {
-            reply.rewind(mark);
-            reply.error(&error);
-        }
-        view.gate()
+        let rest = finish(&view, reply);
+        let gate = view.gate();
+        drop(run);
+        end(rest, mark, reply);
+        gate
     }
 
     /// Watches keys for a connection. Returns what EXEC's reply would have to wait for.
@@ -125,14 +137,16 @@ impl Engine {
         view.gate()
     }
 
-    /// Deletes what has expired, at most `limit` keys; returns how many keys it looked at. Run it regularly: reads do
+    /// Deletes what has expired, at most `limit` keys; returns how many keys it looked at, or `limit` if there is more to do.
+    /// Run it regularly: reads do
     /// not need it, memory does.
     pub fn expire_due(&self, limit: usize) -> Result<usize, Refusal> {
         let mut store = self.store.write();
         let now_ms = self.now_ms();
         let due = store.keyspace.take_due(now_ms, limit);
+        let mut is_more_left = false;
         for (index, (database, key)) in due.iter().enumerate() {
-            let bytes = expiry_bytes(&store, *database, key);
+            let bytes = expiry_bytes(&store, *database, key, now_ms);
             let mut credit = match self.pipeline.admit(bytes) {
                 Ok(credit) => credit,
                 Err(refusal) => {
@@ -140,11 +154,12 @@ impl Engine {
                     return Err(refusal);
                 }
             };
-            Tx::new(&mut store, &self.shared, &self.pipeline, *database, now_ms).expire(key);
+            let mut tx = Tx::new(&mut store, &self.shared, &self.pipeline, *database, now_ms);
+            is_more_left |= !tx.expire(key);
             self.submit(&mut store, &mut credit, now_ms);
         }
         release(store);
-        Ok(due.len())
+        Ok(if is_more_left { limit } else { due.len() })
     }
 
     /// True while some module has more pending work than it wants: writers wait before they take the lock. Costs one
@@ -220,9 +235,11 @@ pub fn batch_bytes_max(words: &[&[u8]]) -> usize {
 }
 
 /// How large the batch gets that deletes the expired key, or its expired fields.
-fn expiry_bytes(store: &Store, database: u32, key: &[u8]) -> usize {
+fn expiry_bytes(store: &Store, database: u32, key: &[u8], now_ms: u64) -> usize {
     let fields = match store.keyspace.entry(database, key).map(|entry| entry.value()) {
-        Some(Value::Hash(hash)) => hash.iter().map(|field| field.name.as_slice().len() + 4).sum(),
+        Some(Value::Hash(hash)) => {
+            expired_fields(hash, now_ms).map(|field| field.name.as_slice().len() + 4).sum()
+        }
         _ => 0,
     };
     64 + key.len() + fields
@@ -247,6 +264,8 @@ impl ReadRun<'_> {
             last_lsn: self.store.last_lsn,
             gate: Cell::new(Lsn(0)),
             is_exclusive: false,
+            #[cfg(debug_assertions)]
+            looked_up: Cell::default(),
         }
     }
 
@@ -267,6 +286,50 @@ impl ReadRun<'_> {
     }
 }
 
+/// See [`Engine::looks`].
+pub struct Holds<'e> {
+    engine: &'e Engine,
+    database: u32,
+    gate: Cell<Lsn>,
+    room: usize,
+}
+
+impl Holds<'_> {
+    /// What a reply has to wait for that is made of what the looks so far have shown.
+    pub fn gate(&self) -> Lsn {
+        self.gate.get()
+    }
+}
+
+impl Looks for Holds<'_> {
+    fn look(&self, with: &mut dyn FnMut(&View<'_>)) {
+        let run = self.engine.reads();
+        let view = run.view(self.database);
+        with(&view);
+        self.gate.set(self.gate.get().max(view.gate()));
+    }
+
+    fn room(&self) -> usize {
+        self.room
+    }
+}
+
+/// The looks of a job that runs inside EXEC, which holds the lock all the while.
+struct InBatch<'t, 'a> {
+    tx: RefCell<&'t mut Tx<'a>>,
+    room: usize,
+}
+
+impl Looks for InBatch<'_, '_> {
+    fn look(&self, with: &mut dyn FnMut(&View<'_>)) {
+        self.tx.borrow_mut().read(|view| with(view));
+    }
+
+    fn room(&self) -> usize {
+        self.room
+    }
+}
+
 #[inline]
 fn prefetch(store: &Store, database: u32, key: &[u8]) {
     if let Some(database) = store.keyspace.database(database) {
@@ -280,10 +343,19 @@ fn read(view: &View<'_>, command: &Command, args: Args<'_>, reply: &mut dyn Repl
     let mark = reply.mark();
     let result = match command.handler {
         Handler::Read(handler) => handler(view, args, reply).map(|()| Stage::Done),
-        Handler::Staged(handler) => handler(view, args, reply),
+        Handler::Staged(handler) | Handler::Sliced(handler) => handler(view, args, reply),
         _ => unreachable!("{} does not read", command.name),
     };
     result.unwrap_or_else(|error| fail(reply, mark, &error))
+}
+
+/// Writes what a job's last step left to be written.
+fn end(rest: Result<Rest, CommandError>, mark: usize, reply: &mut dyn Reply) {
+    match rest {
+        Ok(Rest::Nothing) => {}
+        Ok(Rest::Write(write)) => write(reply),
+        Err(error) => _ = fail(reply, mark, &error),
+    }
 }
 
 fn fail(reply: &mut dyn Reply, mark: usize, error: &CommandError) -> Stage {
@@ -335,9 +407,10 @@ impl Drop for WriteRun<'_> {
 fn release(mut store: RwLockWriteGuard<'_, Store>) {
     let garbage = store.take_garbage();
     drop(store);
-    if garbage.iter().any(|outcome| outcome.garbage.is_databases()) {
-        // Dropping millions of keys takes seconds: nobody waits for it.
-        std::thread::spawn(move || drop(garbage));
+    if garbage.iter().any(|outcome| outcome.garbage.is_large()) {
+        // Dropping millions of keys or fields takes seconds: nobody waits for it, unless the system has no thread for it.
+        let name = "drop".to_owned();
+        _ = std::thread::Builder::new().name(name).spawn(move || drop(garbage));
     }
 }
 
@@ -353,12 +426,11 @@ impl Transaction<'_> {
     pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) {
         match self.step(database, command, args, reply) {
             Stage::Done => {}
-            Stage::Run(job) | Stage::Offload(job) => {
-                let finish = job();
+            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
+                let finish = job(&InBatch { tx: RefCell::new(&mut self.tx), room: reply.room() });
                 let mark = reply.mark();
-                if let Err(error) = self.tx.read(|view| finish(view, reply)) {
-                    fail(reply, mark, &error);
-                }
+                let rest = self.tx.read(|view| finish(view, reply));
+                end(rest, mark, reply);
             }
         }
     }

@@ -157,3 +157,205 @@ fn a_flush_dirties_the_watches_of_what_was_there() {
         run(&engine, "DEL absent");
     }
 }
+
+/// Looks that something happens before, and that are counted.
+struct Between<'e> {
+    holds: Holds<'e>,
+    count: Cell<usize>,
+    between: &'e dyn Fn(usize),
+}
+
+impl Looks for Between<'_> {
+    fn look(&self, with: &mut dyn FnMut(&View<'_>)) {
+        (self.between)(self.count.get());
+        self.count.set(self.count.get() + 1);
+        self.holds.look(with);
+    }
+
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+}
+
+/// Runs a command that comes back with a job. Something happens before each look, the last one included. Returns the
+/// lines of the reply and the number of looks.
+fn run_between(engine: &Engine, words: &[&[u8]], between: &dyn Fn(usize)) -> (Vec<String>, usize) {
+    let table = CommandTable::new(commands::FAMILIES.iter().copied());
+    let args = Args::new(words);
+    let known = table.resolve(args).expect("a known command");
+    let mut reply = Text::default();
+    let ran = engine.reads().run(0, known.command, args, &mut reply);
+    let Stage::Copy(job) = ran.stage else { panic!("{} is done at once: {}", known.full_name, reply.0) };
+    let looks = Between { holds: engine.looks(0), count: Cell::new(0), between };
+    let finish = job(&looks);
+    (looks.between)(looks.count.get());
+    engine.finish(0, finish, &mut reply);
+    (reply.0.lines().map(str::to_owned).collect(), looks.count.get() + 1)
+}
+
+const FIELDS: usize = 20_000;
+
+/// A hash `h` of many fields, and as many keys.
+fn with_much() -> Engine {
+    let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([7; 16])));
+    let engine = open(&log);
+    for start in (0..FIELDS).step_by(1000) {
+        let numbers = start..start + 1000;
+        let pairs: Vec<String> = numbers.clone().map(|number| format!("f{number} v{number}")).collect();
+        run(&engine, &format!("HSET h {}", pairs.join(" ")));
+        let pairs: Vec<String> = numbers.map(|number| format!("k{number} {number}")).collect();
+        run(&engine, &format!("MSET {}", pairs.join(" ")));
+    }
+    engine
+}
+
+fn words(line: &str) -> Vec<&[u8]> {
+    line.split(' ').map(str::as_bytes).collect()
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn much_is_read_a_slice_at_a_time() {
+    let engine = with_much();
+    run(&engine, "HPEXPIRE h 100000000 FIELDS 1 f7");
+    run(&engine, "SETRANGE long 5000 x");
+    for (line, items, lines) in [
+        ("HGETALL h", FIELDS, 2 * FIELDS + 1),
+        ("HKEYS h", FIELDS, FIELDS + 1),
+        ("HVALS h", FIELDS, FIELDS + 1),
+        ("HLEN h", FIELDS, 1),
+        ("HRANDFIELD h -50000", FIELDS, 50_001),
+        ("HRANDFIELD h -5000 WITHVALUES", FIELDS, 15_001),
+        ("HRANDFIELD h 15000", FIELDS, 15_001),
+        ("HRANDFIELD h 10", FIELDS, 11),
+        ("HSCAN h 0 COUNT 1000000", FIELDS, 2 * FIELDS + 3),
+        ("HSCAN h 0 COUNT 10000 NOVALUES", 10_000, 10_003),
+        ("MEMORY USAGE h", FIELDS, 1),
+        ("KEYS *", FIELDS, FIELDS + 3),
+        ("KEYS k1*", FIELDS, 11_112),
+        ("SCAN 0 COUNT 1000000", FIELDS, FIELDS + 5),
+        ("SCAN 0 MATCH k7 COUNT 1000000", FIELDS, 4),
+        ("LCS long long LEN", 0, 1),
+    ] {
+        let words = words(line);
+        let (reply, looks) = run_between(&engine, &words, &|_| ());
+        assert!(looks > items / 256, "{line}: {looks} looks");
+        assert_eq!(reply.len(), lines, "{line}");
+        if !line.starts_with("HRANDFIELD") {
+            let at_once: Vec<String> = run_in_batch(&engine, &words);
+            assert!(reply == at_once, "{line} is the same in a transaction");
+        }
+    }
+    let (reply, _) = run_between(&engine, &words("HRANDFIELD h 15000"), &|_| ());
+    let distinct: std::collections::HashSet<&String> = reply.iter().collect();
+    assert_eq!(distinct.len(), 15_001, "no field comes twice");
+}
+
+/// The reply as EXEC gives it.
+fn run_in_batch(engine: &Engine, words: &[&[u8]]) -> Vec<String> {
+    let table = CommandTable::new(commands::FAMILIES.iter().copied());
+    let args = Args::new(words);
+    let mut reply = Text::default();
+    let mut batch = engine.writes(engine.admit(1, 100).expect("there is room"));
+    let mut transaction = batch.transaction();
+    transaction.run(0, table.resolve(args).expect("known").command, args, &mut reply);
+    transaction.finish();
+    reply.0.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_hash_that_changes_between_two_looks_is_read_as_it_is_in_the_end() {
+    let engine = with_much();
+    for line in ["HGETALL h", "HKEYS h", "HVALS h"] {
+        // Once, now and then, and each time.
+        for every in [1000, 30, 1] {
+            let change = |look: usize| {
+                if look % every == every.min(5) % every {
+                    run(&engine, &format!("HSET h f{look} new{look} more{look} {look}"));
+                    run(&engine, &format!("HDEL h f{}", 2 * look + 1));
+                }
+            };
+            let words = words(line);
+            let (reply, _) = run_between(&engine, &words, &change);
+            // The last change came before the last look, at which nothing is read any more where the walk was over.
+            let known = |look: usize| format!("new{look}");
+            assert!(line == "HKEYS h" || every > 1 || reply.iter().any(|line| line.contains(&known(0))));
+            let count = reply.len() - 1;
+            let header = reply[0].split(' ').next_back().and_then(|count| count.parse::<usize>().ok());
+            assert_eq!(count, header.expect("a number") * if line == "HGETALL h" { 2 } else { 1 });
+            let quiet = run_between(&engine, &words, &|_| ()).0;
+            if every > 1 {
+                assert!(sorted(reply) == sorted(quiet), "{line} {every}");
+            }
+        }
+    }
+    let removed = |look: usize| {
+        if look == 20 {
+            run(&engine, "RENAME h other");
+        }
+    };
+    assert_eq!(run_between(&engine, &words("HGETALL h"), &removed).0, ["map 0"]);
+    let replaced = |look: usize| {
+        if look == 20 {
+            run(&engine, "SET other string");
+        }
+    };
+    let (reply, _) = run_between(&engine, &words("HGETALL other"), &replaced);
+    assert_eq!(reply, ["-WRONGTYPE Operation against a key holding the wrong kind of value"]);
+}
+
+#[test]
+fn keys_that_change_between_two_looks_are_shown_as_they_are_in_the_end() {
+    let engine = with_much();
+    for (changes, line) in [(1, "KEYS *"), (50, "KEYS *"), (10, "KEYS k*7")] {
+        let change = |look: usize| {
+            for number in 0..changes {
+                let number = (look * 7919 + number * 13) % FIELDS;
+                run(&engine, &format!("DEL k{number}"));
+                run(&engine, &format!("RENAME k{} k{number}a7", (number + 1) % FIELDS));
+                run(&engine, &format!("SET new{number} 1"));
+                run(&engine, &format!("PEXPIREAT k{} 1", (number + 2) % FIELDS));
+            }
+        };
+        let (reply, _) = run_between(&engine, &words(line), &change);
+        assert!(sorted(reply) == sorted(run_between(&engine, &words(line), &|_| ()).0), "{changes} {line}");
+    }
+    let flush = |look: usize| {
+        if look == 3 {
+            run(&engine, "FLUSHALL");
+            run(&engine, "SET alone 1");
+        }
+    };
+    assert_eq!(run_between(&engine, &words("KEYS *"), &flush).0, ["array 1", "\"alone\""]);
+}
+
+#[test]
+fn expired_fields_are_deleted_a_part_at_a_time() {
+    let engine = with_much();
+    run(&engine, "HSET h stays 1");
+    for start in (0..FIELDS).step_by(1000) {
+        let names: Vec<String> = (start..start + 1000).map(|number| format!("f{number}")).collect();
+        run(&engine, &format!("HPEXPIRE h 1 FIELDS 1000 {}", names.join(" ")));
+    }
+    let stored = || {
+        let run = engine.reads();
+        let view = run.view(0);
+        view.hash(b"h").expect("a hash").expect("one field stays").stored()
+    };
+    while run_in_batch(&engine, &[b"HLEN", b"h"]) != ["(integer) 1"] {}
+    let (mut before, mut steps) = (stored(), 0);
+    while before > 1 {
+        // What is due is looked at when its second is over.
+        if engine.expire_due(7).expect("there is room") > 0 {
+            let now = stored();
+            assert!(before - now <= 1000, "{} fields in one hold", before - now);
+            steps += usize::from(now < before);
+            before = now;
+        }
+    }
+    assert_eq!(steps, FIELDS / 1000);
+}

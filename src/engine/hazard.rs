@@ -9,7 +9,10 @@
 
 use crate::log::Lsn;
 use crate::table::hash_bytes;
-use std::sync::atomic::{AtomicU64, Ordering};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// 128 KiB in all: it stays in the second-level cache.
 const PLACES: usize = 1 << 14;
@@ -17,22 +20,96 @@ const PLACES: usize = 1 << 14;
 pub struct Hazards {
     places: Box<[AtomicU64]>,
     floor: AtomicU64,
+    /// Whether somebody notes changes, which is rare.
+    is_noted: AtomicBool,
+    notes: Mutex<Vec<Weak<Changes>>>,
+}
+
+/// The keys of a database that have changed since a walk over all of them began.
+#[derive(Debug)]
+pub struct Changes {
+    database: u32,
+    state: Mutex<ChangesState>,
+}
+
+#[derive(Debug, Default)]
+struct ChangesState {
+    keys: HashSet<Vec<u8>>,
+    are_all: bool,
+}
+
+/// Noted changes beyond this count as a change of all keys.
+const CHANGES_MAX: usize = 1 << 20;
+
+impl Changes {
+    pub fn len(&self) -> usize {
+        self.state.lock().keys.len()
+    }
+
+    /// Whether the database has changed as a whole, or beyond all bounds.
+    pub fn are_all(&self) -> bool {
+        self.state.lock().are_all
+    }
+
+    /// Hands over the keys that were noted, and goes on with none.
+    pub fn take(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.state.lock().keys).into_iter().collect()
+    }
+
+    fn note(&self, database: u32, key: &[u8]) {
+        let mut state = self.state.lock();
+        if database != self.database || state.are_all {
+            return;
+        }
+        if !state.keys.contains(key) {
+            state.keys.insert(key.to_vec());
+        }
+        if state.keys.len() > CHANGES_MAX {
+            *state = ChangesState { keys: HashSet::new(), are_all: true };
+        }
+    }
 }
 
 impl Hazards {
     pub fn new() -> Hazards {
-        Hazards { places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(), floor: AtomicU64::new(0) }
+        Hazards {
+            places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
+            floor: AtomicU64::new(0),
+            is_noted: AtomicBool::new(false),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// Notes the changes of a database from now on, until the result is dropped. Called under the keyspace's lock.
+    pub fn note_changes(&self, database: u32) -> Arc<Changes> {
+        let changes = Arc::new(Changes { database, state: Mutex::default() });
+        self.notes.lock().push(Arc::downgrade(&changes));
+        self.is_noted.store(true, Ordering::Relaxed);
+        changes
+    }
+
+    #[cold]
+    fn note(&self, note: impl Fn(&Changes)) {
+        let mut notes = self.notes.lock();
+        notes.retain(|changes| changes.upgrade().inspect(|changes| note(changes)).is_some());
+        self.is_noted.store(!notes.is_empty(), Ordering::Relaxed);
     }
 
     /// Notes a change of the key. Called under the write lock; readers see it through the lock's ordering.
     #[inline]
     pub fn mark(&self, database: u32, key: &[u8], lsn: Lsn) {
         self.place(database, key).store(lsn.0, Ordering::Relaxed);
+        if self.is_noted.load(Ordering::Relaxed) {
+            self.note(|changes| changes.note(database, key));
+        }
     }
 
     /// Notes a change of everything.
     pub fn mark_all(&self, lsn: Lsn) {
         self.floor.store(lsn.0, Ordering::Relaxed);
+        if self.is_noted.load(Ordering::Relaxed) {
+            self.note(|changes| changes.state.lock().are_all = true);
+        }
     }
 
     /// The batch that a reply about this key has to wait for.

@@ -10,8 +10,17 @@ use crate::keyspace::{Entry, Value};
 use crate::log::Lsn;
 use crate::log::pipeline::{Credit, Pipeline};
 use crate::store::Store;
+use crate::types::{Field, Hash};
 use crate::view::{Shared, View};
 use std::cell::Cell;
+
+/// Expired fields of a hash that one step of active expiry deletes.
+const EXPIRED_FIELDS_MAX: usize = 1000;
+
+/// The fields that the next step of active expiry deletes.
+pub(crate) fn expired_fields(hash: &Hash, now_ms: u64) -> impl Iterator<Item = &Field> {
+    hash.iter().filter(move |field| !field.alive(now_ms)).take(EXPIRED_FIELDS_MAX)
+}
 
 /// One batch in the making: exclusive access to the store, at one moment of the engine clock.
 pub struct Tx<'a> {
@@ -79,6 +88,8 @@ impl<'a> Tx<'a> {
             last_lsn: self.store.last_lsn,
             gate: Cell::new(self.gate),
             is_exclusive: true,
+            #[cfg(debug_assertions)]
+            looked_up: Cell::default(),
         };
         let result = read(&view);
         self.gate = view.gate.get();
@@ -176,16 +187,18 @@ impl<'a> Tx<'a> {
         self.delete_expired(key, &expired);
     }
 
-    /// Deletes the key, or those of its fields, that have expired: active expiry.
-    pub(crate) fn expire(&mut self, key: &[u8]) {
+    /// Deletes the key, or those of its fields, that have expired: active expiry. False if some fields may be left, which
+    /// are due again.
+    pub(crate) fn expire(&mut self, key: &[u8]) -> bool {
         if self.purge_key(key) {
-            return;
+            return true;
         }
+        let mut expired: Vec<Vec<u8>> = Vec::new();
         if let Some(Value::Hash(hash)) = self.store.keyspace.entry(self.database, key).map(Entry::value) {
-            let expired = hash.iter().filter(|field| !field.alive(self.now_ms));
-            let expired: Vec<Vec<u8>> = expired.map(|field| field.name.as_slice().to_vec()).collect();
-            self.delete_expired(key, &expired.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            expired.extend(expired_fields(hash, self.now_ms).map(|field| field.name.as_slice().to_vec()));
         }
+        self.delete_expired(key, &expired.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        expired.len() < EXPIRED_FIELDS_MAX
     }
 
     fn delete_expired(&mut self, key: &[u8], fields: &[&[u8]]) {

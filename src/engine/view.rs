@@ -1,14 +1,15 @@
 //! `View`: the only door to keys. Reads at one moment of the engine clock, and folds the hazard of each lookup, of
 //! present and absent keys alike, into what the reply must wait for.
 
-use crate::env::Env;
+use crate::env::{Env, Random};
 use crate::error::CommandError;
-use crate::hazard::Hazards;
+use crate::hazard::{Changes, Hazards};
 use crate::keyspace::{Database, Entry, Keyspace, Value};
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
 use crate::types::{Field, Hash, StringValue};
 use std::cell::Cell;
+use std::sync::Arc;
 
 /// What views and transactions need beside the store.
 pub(crate) struct Shared {
@@ -30,6 +31,9 @@ pub struct View<'a> {
     pub(crate) gate: Cell<Lsn>,
     /// The view is part of a transaction, which holds the write lock.
     pub(crate) is_exclusive: bool,
+    /// Keys that were looked up, for tests of what one hold of the lock does.
+    #[cfg(debug_assertions)]
+    pub(crate) looked_up: Cell<usize>,
 }
 
 impl<'a> View<'a> {
@@ -44,6 +48,11 @@ impl<'a> View<'a> {
 
     pub fn random(&self) -> u64 {
         self.shared.env.random.next_u64()
+    }
+
+    /// Random numbers for work that goes on without the view.
+    pub fn random_source(&self) -> Arc<dyn Random> {
+        self.shared.env.random.clone()
     }
 
     /// True inside EXEC: the whole store stands still meanwhile, so a staged command must not wait for anything.
@@ -72,8 +81,32 @@ impl<'a> View<'a> {
     /// The same in any database, without noting an access (OBJECT, TTL, TYPE).
     #[inline]
     pub fn peek(&self, database: u32, key: &[u8]) -> Option<&'a Entry> {
+        #[cfg(debug_assertions)]
+        self.looked_up.set(self.looked_up.get() + 1);
         self.wait_for(self.shared.hazards.of(database, key));
         self.keyspace.entry(database, key).filter(|entry| entry.alive(self.now_ms))
+    }
+
+    /// The last batch that can have changed this key of the view's database, or that changed another by chance: while it is the
+    /// same, the key is.
+    pub fn changed_by(&self, key: &[u8]) -> Lsn {
+        self.shared.hazards.of(self.database, key)
+    }
+
+    /// Has the changes of the view's database noted from now on, for a walk over all of its keys.
+    pub fn note_changes(&self) -> Arc<Changes> {
+        self.shared.hazards.note_changes(self.database)
+    }
+
+    /// The last batch that was applied.
+    pub fn last_lsn(&self) -> Lsn {
+        self.last_lsn
+    }
+
+    /// How many keys were looked up.
+    #[cfg(debug_assertions)]
+    pub fn looked_up(&self) -> usize {
+        self.looked_up.get()
     }
 
     /// Whole seconds since the entry was read or written last; since the start where it was neither.
@@ -164,6 +197,28 @@ impl<'a> HashView<'a> {
     /// With its expired fields, for those who know nothing of time.
     pub fn whole(hash: &'a Hash) -> HashView<'a> {
         HashView { hash, now_ms: 0 }
+    }
+
+    /// The same hash as it is at another time.
+    pub fn at(self, now_ms: u64) -> HashView<'a> {
+        HashView { now_ms, ..self }
+    }
+
+    /// How many fields are stored, expired ones included.
+    pub fn stored(&self) -> usize {
+        self.hash.len()
+    }
+
+    /// A hash of its own with the fields that have not expired.
+    pub fn copy(&self) -> Hash {
+        self.copy_of(self.iter())
+    }
+
+    /// A hash of its own with some of the fields; they keep their expiry.
+    pub fn copy_of<'f>(&self, fields: impl Iterator<Item = &'f Field>) -> Hash {
+        let mut copy = Hash::new();
+        fields.for_each(|field| copy.add(field));
+        copy
     }
 
     #[inline]

@@ -22,6 +22,8 @@ use tokio::net::TcpStream;
 
 /// Requests executed between two attempts to send.
 const REQUESTS_MAX: usize = 256;
+/// Bytes given to the socket in one turn, about: a client that reads as fast as we send must not keep the worker.
+const TURN_BYTES_MAX: usize = 1 << 20;
 /// Rounds in a row before other connections get their turn.
 const ROUNDS_MAX: usize = 8;
 
@@ -234,15 +236,22 @@ impl Connection {
 
     /// Sends what may leave, and registers for the rest.
     fn flush(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let mut budget = TURN_BYTES_MAX;
         loop {
             let engine = &self.worker.shared.engine;
             let held = self.core.outbox.release(engine.durable());
             let sendable = self.core.outbox.sendable();
             if !sendable.is_empty() {
+                if budget == 0 {
+                    // Other connections get their turn.
+                    context.waker().wake_by_ref();
+                    return Ok(());
+                }
                 let stream = Pin::new(&mut self.stream);
                 let Poll::Ready(sent) = stream.poll_write(context, sendable) else { return Ok(()) };
                 let sent = sent?;
                 self.core.outbox.sent(sent);
+                budget = budget.saturating_sub(sent);
                 self.worker.stats.output_bytes.add(sent as u64);
                 self.worker.stats.writes.add(1);
                 if self.worker.shared.limits.idle_timeout_s.load(Ordering::Relaxed) > 0 {

@@ -7,14 +7,13 @@
 
 use crate::clients::Client;
 use crate::commands::{After, Call, Runner};
+use crate::long::LongWork;
 use crate::outbox::Outbox;
-use crate::reply::Replies;
+use crate::reply::{Errors, Replies, Style};
 use crate::session::{Multi, Queued, ReplyMode, Session};
 use crate::shared::Shared;
 use crate::stats::{Slow, WorkerStats};
-use engramdb_engine::command::{
-    Args, Command, CommandError, Finish, Handler, Job, Known, Reply, Stage, flag,
-};
+use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Reply, Stage, flag};
 use engramdb_engine::engine::{Ran, Transaction, batch_bytes_max};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::log::pipeline::{Credit, Refusal};
@@ -34,9 +33,16 @@ pub enum Resumed {
     /// Try the same request again.
     Retry,
     /// A staged command's job is done.
-    Finish(Finish),
+    Made(Made),
     /// A session command's reply.
     Reply(WriteReply),
+}
+
+/// A reply that was made elsewhere.
+pub struct Made {
+    outbox: Outbox,
+    gate: Lsn,
+    errors: Errors,
 }
 
 pub type WriteReply = Box<dyn FnOnce(&mut dyn Reply) + Send>;
@@ -168,7 +174,9 @@ impl Core {
         self.begin_round();
         match resumed {
             Resumed::Retry => {}
-            Resumed::Finish(finish) => self.finish(finish),
+            Resumed::Made(Made { outbox, gate, errors }) => {
+                self.reply_gated(|_, replies| (gate, replies.append(outbox, errors)));
+            }
             Resumed::Reply(write) => self.reply(|replies| write(replies)),
         }
     }
@@ -243,10 +251,10 @@ impl Core {
         let start = self.outbox.end();
         let mut replies = Replies::new(&mut self.outbox, &self.session);
         let (gate, result) = write(&mut self.session, &mut replies);
-        self.has_failed = replies.errors > 0;
+        self.has_failed = replies.errors.count > 0;
         let is_written = replies.is_written();
         if self.has_failed {
-            self.shared.stats.error(&replies.error_code);
+            self.shared.stats.error(&replies.errors.first_code);
         }
         self.outbox.end_unwanted();
         // A command that has not answered yet comes back with its reply.
@@ -283,7 +291,7 @@ impl Core {
             let Class::Engine(next) = self.classify(shared, Args::new(&words)) else { break };
             let joins = match next.command.handler {
                 Handler::Write(_) => plan.writes > 0,
-                Handler::Read(_) => true,
+                Handler::Read(_) | Handler::Sliced(_) => true,
                 _ => false,
             };
             if !joins {
@@ -318,14 +326,7 @@ impl Core {
                     run.run(database, command, args, replies)
                 });
             drop(run);
-            return match stage {
-                Stage::Done => (done, None),
-                Stage::Run(job) => {
-                    self.finish(job());
-                    (done, None)
-                }
-                Stage::Offload(job) => (done, Some(offload(job))),
-            };
+            return (done, self.go_on(stage));
         }
         let credit = match self.admit(shared, plan.writes, plan.batch_bytes) {
             Ok(credit) => credit,
@@ -338,11 +339,44 @@ impl Core {
         };
         let mut run = shared.engine.writes(credit);
         plan.each_key(requests, buffer, first, |key| run.prefetch(database, key));
-        // Staged commands are in no plan that writes.
-        let (done, _) = self.run_each(shared, requests, buffer, first, plan, |command, args, replies| {
+        let (done, stage) = self.run_each(shared, requests, buffer, first, plan, |command, args, replies| {
             run.run(database, command, args, replies)
         });
-        (done, None)
+        drop(run);
+        (done, self.go_on(stage))
+    }
+
+    /// Does what is left of a staged command, here or elsewhere.
+    fn go_on(&mut self, stage: Stage) -> Option<Waiting> {
+        let database = self.session.database;
+        let pool = match &stage {
+            Stage::Done => return None,
+            Stage::Offload(_) => Some(&self.shared.searches),
+            Stage::Copy(_) => Some(&self.shared.copies),
+            Stage::Run(_) | Stage::Wait(_) => None,
+        };
+        match stage {
+            Stage::Run(job) => {
+                let shared = self.shared.clone();
+                self.reply_gated(|_, replies| (shared.engine.complete(database, job, replies), ()));
+                None
+            }
+            Stage::Done => None,
+            Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
+                let (engine, style) = (self.shared.engine.clone(), Style::of(&self.session));
+                let mut outbox = self.outbox.like();
+                if self.session.reply_mode != ReplyMode::On {
+                    outbox.begin_unwanted();
+                }
+                let make = move || {
+                    let mut replies = Replies::like(&mut outbox, style);
+                    let gate = engine.complete(database, job, &mut replies);
+                    let errors = replies.errors;
+                    Made { outbox, gate, errors }
+                };
+                Some(elsewhere(pool.map(Arc::as_ref), make))
+            }
+        }
     }
 
     /// Runs the commands of a plan until one is staged, or until it is time to let others have a turn. Returns how many
@@ -380,13 +414,6 @@ impl Core {
             }
         }
         (done, Stage::Done)
-    }
-
-    /// Ends a staged command.
-    fn finish(&mut self, finish: Finish) {
-        let shared = self.shared.clone();
-        let database = self.session.database;
-        self.reply_gated(|_, replies| (shared.engine.finish(database, finish, replies), ()));
     }
 
     fn admit(&mut self, shared: &Shared, batches: usize, bytes: usize) -> Result<Credit, Admission> {
@@ -570,12 +597,18 @@ fn retry() -> Waiting {
     })
 }
 
-/// Runs the job on a thread for long work.
-fn offload(job: Job) -> Waiting {
-    let job = tokio::task::spawn_blocking(job);
+/// Makes a reply on a thread of the pool, or on one of its own.
+fn elsewhere(pool: Option<&LongWork>, make: impl FnOnce() -> Made + Send + 'static) -> Waiting {
+    let (sender, made) = tokio::sync::oneshot::channel();
+    // Where nobody waits any more, the connection has ended.
+    let work = move || _ = sender.send(make());
+    match pool {
+        Some(pool) => pool.run(Box::new(work)),
+        None => drop(tokio::task::spawn_blocking(work)),
+    }
     Box::pin(async move {
-        match job.await {
-            Ok(finish) => Resumed::Finish(finish),
+        match made.await {
+            Ok(made) => Resumed::Made(made),
             Err(_) => Resumed::Reply(Box::new(|reply| {
                 reply.error(&CommandError::of("ERR the command failed; the server's log says why"));
             })),

@@ -6,7 +6,8 @@
 //! - [`Server`]: worker threads, the listener, background work, shutdown;
 //! - `connection`: the life of one connection; `execute`: decoded requests as runs under one lock;
 //! - `worker`, `standby`: the threads that drive connections, and who steps in when one of them hangs in the disk;
-//! - `outbox`, `gate`: replies that wait until what they show is durable;
+//! - `outbox`, `gate`: replies, and that they wait until what they show is durable;
+//! - `long`: the threads for what takes long;
 //! - `session`, `clients`, `commands`: what a connection knows, and the commands about it;
 //! - [`config`]: one table for flags, environment, file, CONFIG GET and SET.
 //!
@@ -22,6 +23,7 @@ mod connection;
 mod execute;
 mod gate;
 mod listener;
+mod long;
 mod outbox;
 mod pool;
 mod process;

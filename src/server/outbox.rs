@@ -11,6 +11,8 @@
 //! limit while it is made. Beyond the limit all of it is dropped, and what is appended afterwards too: the connection
 //! is to be closed.
 //!
+//! A large value is not copied: a piece refers to it, and it is sent from where it stands.
+//!
 //! Invariants: bytes leave in the order in which they were written; none leaves before its segment's gate, nor before
 //! the gates of all segments in front of it. Replies that become held in the same round share a segment with the
 //! highest of their gates: a pipeline's replies leave in one write.
@@ -18,11 +20,13 @@
 use crate::pool;
 use engramdb_engine::log::Lsn;
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Positions count all bytes that were ever appended.
 pub struct Outbox {
     /// Full buffers, the oldest first.
-    pieces: VecDeque<Vec<u8>>,
+    pieces: VecDeque<Piece>,
     pieces_bytes: usize,
     tail: Vec<u8>,
     /// Where the first piece begins, or the tail if there is none.
@@ -40,6 +44,36 @@ pub struct Outbox {
     unwanted_from: Option<usize>,
 }
 
+enum Piece {
+    Own(Vec<u8>),
+    /// A part of a content that others have too.
+    Shared(Arc<Vec<u8>>, Range<usize>),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Piece::Own(bytes) => bytes,
+            Piece::Shared(bytes, range) => &bytes[range.clone()],
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Piece::Own(bytes) => bytes.len(),
+            Piece::Shared(_, range) => range.len(),
+        }
+    }
+
+    /// What is counted for it. The content that it refers to may be in nobody else's hands by the time that it is sent.
+    fn capacity(&self) -> usize {
+        match self {
+            Piece::Own(bytes) => bytes.capacity(),
+            Piece::Shared(_, range) => range.len(),
+        }
+    }
+}
+
 struct Segment {
     gate: Lsn,
     end: usize,
@@ -47,6 +81,9 @@ struct Segment {
 
 /// The length at which a tail becomes a piece.
 const PIECE_BYTES: usize = 256 * 1024;
+
+/// Contents below this are copied: a piece of their own costs about as much.
+const SHARED_BYTES_MIN: usize = 16 * 1024;
 
 /// What is longer gets a piece of its own, which is allocated at its size.
 pub const LARGE_BYTES: usize = 128 * 1024;
@@ -90,13 +127,7 @@ impl Outbox {
     /// A tail that takes so many bytes without growing, if the limit allows them. `None` beyond the limit, and for a reply
     /// that the client does not want: nothing of it is kept then.
     pub fn large_tail(&mut self, bytes: usize) -> Option<&mut Vec<u8>> {
-        if self.unwanted_from.is_some() {
-            return None;
-        }
-        if self.len() + bytes > self.bytes_max {
-            self.overflow();
-        }
-        if self.has_overflowed {
+        if !self.makes_room(bytes) {
             return None;
         }
         self.push_tail();
@@ -133,9 +164,66 @@ impl Outbox {
         if piece.len() < piece.capacity() / 2 {
             piece.shrink_to_fit();
         }
+        self.push(Piece::Own(piece));
+    }
+
+    fn push(&mut self, piece: Piece) {
         self.tail_at += piece.len();
         self.pieces_bytes += piece.capacity();
         self.pieces.push_back(piece);
+    }
+
+    /// Appends a part of a content that others have too.
+    pub fn append_shared(&mut self, content: &Arc<Vec<u8>>, range: Range<usize>) {
+        if range.len() < SHARED_BYTES_MIN {
+            return self.tail().extend_from_slice(&content[range]);
+        }
+        if self.makes_room(range.len()) {
+            self.push_tail();
+            self.push(Piece::Shared(content.clone(), range));
+        }
+    }
+
+    /// Bytes that can be appended before all are dropped.
+    pub fn room(&self) -> usize {
+        let is_kept = self.unwanted_from.is_none();
+        if is_kept { self.bytes_max.saturating_sub(self.len()) } else { usize::MAX }
+    }
+
+    /// One with the same limit, for a reply that is made elsewhere.
+    pub fn like(&self) -> Outbox {
+        Outbox { bytes_max: self.room(), ..Outbox::default() }
+    }
+
+    /// Appends all of another, of which nothing was sealed or sent.
+    pub fn append(&mut self, mut other: Outbox) {
+        if other.has_overflowed {
+            return self.overflow();
+        }
+        debug_assert_eq!((other.written, other.segments.len()), (0, 0), "a reply is sent once");
+        if other.pieces.is_empty() && other.tail.len() < LARGE_BYTES {
+            return self.tail().extend_from_slice(&other.tail);
+        }
+        if self.unwanted_from.is_some() {
+            // Nothing is kept of it, but that it was written.
+            return self.tail().push(b'+');
+        }
+        if self.makes_room(other.len()) {
+            self.push_tail();
+            other.push_tail();
+            other.pieces.into_iter().for_each(|piece| self.push(piece));
+        }
+    }
+
+    /// Whether so many bytes can be kept: false beyond the limit, and for a reply that the client does not want.
+    fn makes_room(&mut self, bytes: usize) -> bool {
+        if self.unwanted_from.is_some() {
+            return false;
+        }
+        if self.len() + bytes > self.bytes_max {
+            self.overflow();
+        }
+        !self.has_overflowed
     }
 
     /// Drops everything: the connection will be closed.
@@ -208,7 +296,11 @@ impl Outbox {
         {
             self.pieces_bytes -= piece.capacity();
             self.tail_at -= piece.len();
-            self.tail = piece;
+            self.tail = match piece {
+                Piece::Own(bytes) => bytes,
+                Piece::Shared(..) if position <= self.tail_at => Vec::new(),
+                Piece::Shared(bytes, range) => bytes[range.start..][..position - self.tail_at].to_vec(),
+            };
         }
         self.tail.truncate(position.saturating_sub(self.tail_at));
     }
@@ -255,7 +347,7 @@ impl Outbox {
         if self.has_overflowed {
             return &[];
         }
-        let front = self.pieces.front().unwrap_or(&self.tail);
+        let front = self.pieces.front().map_or(&*self.tail, Piece::bytes);
         let end = (self.released - self.front_at).min(front.len());
         &front[self.written - self.front_at..end]
     }
@@ -266,10 +358,12 @@ impl Outbox {
         while let Some(front) = self.pieces.front()
             && self.written == self.front_at + front.len()
         {
-            let mut piece = self.pieces.pop_front().expect("it is there");
+            let piece = self.pieces.pop_front().expect("it is there");
             self.front_at = self.written;
             self.pieces_bytes -= piece.capacity();
-            pool::give(&mut piece);
+            if let Piece::Own(mut bytes) = piece {
+                pool::give(&mut bytes);
+            }
         }
         if self.is_empty() {
             debug_assert!(self.segments.iter().all(|segment| segment.end == self.written));
@@ -401,5 +495,70 @@ mod tests {
         assert!(!outbox.has_overflowed());
         assert_eq!(sendable(&outbox), "wanted");
         assert!(outbox.usage().tail_capacity < 1_000_000);
+    }
+
+    /// Appends, refers, cuts and sends at random, beside a plain buffer that does the same.
+    #[test]
+    fn bytes_come_in_order_however_they_stand() {
+        let shared = Arc::new((0..3 * LARGE_BYTES).map(|at| at as u8).collect::<Vec<u8>>());
+        for seed in 1..30u64 {
+            let (mut outbox, mut plain, mut state) = (Outbox::default(), Vec::new(), seed);
+            for _ in 0..100 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let size = (state >> 33) as usize % (2 * LARGE_BYTES);
+                let (sealed, before) = (plain.len(), outbox.end());
+                match (state >> 20) % 4 {
+                    0 => {
+                        outbox.append_shared(&shared, size / 2..size);
+                        plain.extend_from_slice(&shared[size / 2..size]);
+                    }
+                    1 => {
+                        let mut other = outbox.like();
+                        other.tail().extend_from_slice(&shared[..size]);
+                        other.append_shared(&shared, 0..size);
+                        plain.extend([&shared[..size], &shared[..size]].concat());
+                        outbox.append(other);
+                    }
+                    _ => {
+                        outbox.tail().extend_from_slice(&shared[..size / 8]);
+                        plain.extend_from_slice(&shared[..size / 8]);
+                    }
+                }
+                let kept = (plain.len() - sealed) / (1 + size % 3);
+                outbox.rewind(before + kept);
+                plain.truncate(sealed + kept);
+                outbox.seal(Lsn(0), Lsn(0));
+                let sendable = outbox.sendable().to_vec();
+                assert!(plain.starts_with(&sendable));
+                let sent = sendable.len().min(size);
+                outbox.sent(sent);
+                plain.drain(..sent);
+                assert_eq!(outbox.len(), plain.len());
+            }
+            while !outbox.is_empty() {
+                let sent = outbox.sendable().len();
+                assert_eq!(outbox.sendable(), &plain[..sent]);
+                outbox.sent(sent);
+                plain.drain(..sent);
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_value_beyond_the_limit_drops_all_that_is_there() {
+        let content = Arc::new(vec![b'x'; LARGE_BYTES]);
+        let mut outbox = Outbox::default();
+        outbox.begin_round(2 * LARGE_BYTES);
+        let mut made = outbox.like();
+        made.append_shared(&content, 0..LARGE_BYTES);
+        outbox.append(made);
+        assert!(!outbox.has_overflowed());
+        let mut made = outbox.like();
+        made.append_shared(&content, 0..LARGE_BYTES);
+        made.append_shared(&content, 0..LARGE_BYTES);
+        assert!(made.has_overflowed());
+        outbox.append(made);
+        assert!(outbox.has_overflowed() && outbox.sendable().is_empty());
+        assert_eq!(Arc::strong_count(&content), 1);
     }
 }

@@ -4,6 +4,9 @@ use crate::outbox::{LARGE_BYTES, Outbox};
 use crate::session::Session;
 use engramdb_engine::command::{CommandError, Reply};
 use engramdb_resp::{Encoder, Protocol};
+use std::io::Write;
+use std::ops::Range;
+use std::sync::Arc;
 
 pub struct Replies<'o> {
     outbox: &'o mut Outbox,
@@ -12,10 +15,28 @@ pub struct Replies<'o> {
     prefers_flat: bool,
     /// Where the reply begins.
     start: usize,
-    /// Error replies written.
-    pub errors: u64,
+    pub errors: Errors,
+}
+
+/// Error replies that were written.
+#[derive(Default)]
+pub struct Errors {
+    pub count: u64,
     /// The code of the first of them, for the error statistics. Errors inside EXEC's array count as one, under its name.
-    pub error_code: String,
+    pub first_code: String,
+}
+
+/// How a connection wants its replies.
+#[derive(Clone, Copy)]
+pub struct Style {
+    protocol: Protocol,
+    prefers_flat: bool,
+}
+
+impl Style {
+    pub fn of(session: &Session) -> Style {
+        Style { protocol: session.protocol, prefers_flat: session.prefers_flat }
+    }
 }
 
 /// What a header, the length and the line ends of a bulk take at most.
@@ -23,9 +44,18 @@ const FRAME_BYTES: usize = 40;
 
 impl<'o> Replies<'o> {
     pub fn new(outbox: &'o mut Outbox, session: &Session) -> Replies<'o> {
-        let Session { protocol, prefers_flat, .. } = *session;
+        Replies::like(outbox, Style::of(session))
+    }
+
+    pub fn like(outbox: &'o mut Outbox, Style { protocol, prefers_flat }: Style) -> Replies<'o> {
         let start = outbox.end();
-        Replies { outbox, protocol, prefers_flat, start, errors: 0, error_code: String::new() }
+        Replies { outbox, protocol, prefers_flat, start, errors: Errors::default() }
+    }
+
+    /// Takes over replies that were made elsewhere.
+    pub fn append(&mut self, made: Outbox, errors: Errors) {
+        self.outbox.append(made);
+        self.errors = errors;
     }
 
     /// From now on replies are written in this protocol.
@@ -71,12 +101,12 @@ impl Reply for Replies<'_> {
     }
 
     fn error(&mut self, error: &CommandError) {
-        if self.errors == 0 {
+        if self.errors.count == 0 {
             let code =
                 if self.is_written() { "EXEC" } else { error.text().split(' ').next().unwrap_or("ERR") };
-            self.error_code = code.to_owned();
+            self.errors.first_code = code.to_owned();
         }
-        self.errors += 1;
+        self.errors.count += 1;
         self.encoder().error(error.text());
     }
 
@@ -92,6 +122,12 @@ impl Reply for Replies<'_> {
         if let Some(mut encoder) = self.large_encoder(bytes.len()) {
             encoder.bulk(bytes);
         }
+    }
+
+    fn bulk_shared(&mut self, content: &Arc<Vec<u8>>, range: Range<usize>) {
+        _ = write!(self.outbox.tail(), "${}\r\n", range.len());
+        self.outbox.append_shared(content, range);
+        self.outbox.tail().extend_from_slice(b"\r\n");
     }
 
     fn null(&mut self) {
@@ -142,6 +178,14 @@ impl Reply for Replies<'_> {
 
     fn rewind(&mut self, mark: usize) {
         self.outbox.rewind(mark);
+    }
+
+    fn room(&self) -> usize {
+        self.outbox.room()
+    }
+
+    fn give_up(&mut self) {
+        self.outbox.overflow();
     }
 
     fn ok(&mut self) {

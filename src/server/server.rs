@@ -72,6 +72,9 @@ pub enum ServerError {
     Log(#[from] Fatal),
 }
 
+/// Threads for commands that copy much: one that copies gigabytes does not keep all others waiting.
+const COPY_THREADS: usize = 2;
+
 /// A running server.
 pub struct Server {
     shared: Arc<Shared>,
@@ -80,6 +83,8 @@ pub struct Server {
     gates: Vec<Arc<Gate>>,
     standby: Arc<Standby>,
     standby_thread: JoinHandle<()>,
+    /// Of the pools for long work.
+    long: Vec<JoinHandle<()>>,
     /// Where there are modules.
     maintenance: Option<JoinHandle<()>>,
 }
@@ -111,6 +116,10 @@ impl Server {
             threads => threads,
         };
         fit_clients(&mut config, threads)?;
+        let search_threads = match config.search_threads {
+            0 => std::thread::available_parallelism().map_or(2, usize::from),
+            threads => threads,
+        };
         let shared = Arc::new(share(config, engine, module_commands, &mut hooks, threads, addresses)?);
         let gates: Vec<Arc<Gate>> = (0..threads).map(|_| Arc::new(Gate::new())).collect();
         shared
@@ -129,11 +138,16 @@ impl Server {
             watched.push((started.runtime, started.absence));
         }
         let standby_thread = standby.start(watched).map_err(ServerError::Thread)?;
+        let long = shared.searches.start("search", search_threads).and_then(|mut long| {
+            long.extend(shared.copies.start("copy", COPY_THREADS)?);
+            Ok(long)
+        });
+        let long = long.map_err(ServerError::Thread)?;
         let maintenance = shared.has_modules.then(|| background::maintain(shared.clone())).transpose();
         let maintenance = maintenance.map_err(ServerError::Thread)?;
         let shell = background::start(shared.clone(), listeners, incoming, hooks.signals);
         let shell = shell.map_err(ServerError::Thread)?;
-        Ok(Server { shared, shell, workers, gates, standby, standby_thread, maintenance })
+        Ok(Server { shared, shell, workers, gates, standby, standby_thread, long, maintenance })
     }
 
     pub fn addresses(&self) -> &[SocketAddr] {
@@ -156,6 +170,10 @@ impl Server {
         _ = self.shell.join();
         for worker in self.workers {
             _ = worker.join();
+        }
+        [&self.shared.searches, &self.shared.copies].into_iter().for_each(|pool| pool.close());
+        for thread in self.long {
+            _ = thread.join();
         }
         self.standby.close();
         _ = self.standby_thread.join();
@@ -203,6 +221,8 @@ fn share(
         limits,
         clients: Clients::default(),
         stats: Stats::default(),
+        searches: Arc::default(),
+        copies: Arc::default(),
         snapshotter: hooks.snapshotter.clone(),
         has_modules: !module_commands.is_empty(),
         run_id,

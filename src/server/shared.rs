@@ -3,6 +3,7 @@
 use crate::clients::{Client, Clients};
 use crate::commands::Runner;
 use crate::config::Config;
+use crate::long::LongWork;
 use crate::snapshotter::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
 use engramdb_engine::Engine;
@@ -34,6 +35,10 @@ pub struct Shared {
     pub clients: Clients,
     pub stats: Stats,
     pub workers: Vec<Arc<WorkerStats>>,
+    /// Long computations.
+    pub searches: Arc<LongWork>,
+    /// Commands that copy much out of the keyspace.
+    pub copies: Arc<LongWork>,
     pub snapshotter: Arc<dyn Snapshotter>,
     pub has_modules: bool,
     pub run_id: String,

@@ -164,7 +164,9 @@ impl Instance {
         };
         match ran.stage {
             Stage::Done => ran.gate,
-            Stage::Run(job) | Stage::Offload(job) => engine.finish(self.database, job(), wire),
+            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
+                ran.gate.max(engine.complete(self.database, job, wire))
+            }
         }
     }
 

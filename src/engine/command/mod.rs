@@ -111,9 +111,27 @@ pub type StagedHandler = fn(&View<'_>, Args<'_>, &mut dyn Reply) -> Result<Stage
 /// Finds the indexes of the key words among the arguments.
 pub type KeyFinder = fn(Args<'_>) -> Result<Vec<usize>, CommandError>;
 
-/// Work without any lock; it ends in a step that reads the keyspace again and writes the reply.
-pub type Job = Box<dyn FnOnce() -> Finish + Send>;
-pub type Finish = Box<dyn FnOnce(&View<'_>, &mut dyn Reply) -> Outcome + Send>;
+/// Work without any lock, but for the looks that it takes. It ends in a step that looks at the keyspace for a last time, and
+/// says what is to be replied.
+pub type Job = Box<dyn FnOnce(&dyn Looks) -> Finish + Send>;
+pub type Finish = Box<dyn FnOnce(&View<'_>, &mut dyn Reply) -> Result<Rest, CommandError> + Send>;
+
+/// A job's way to the keyspace. Each look is a hold of the keyspace's lock, so it has to be short; between two looks
+/// writers have their turn. The reply waits for what all of them show.
+pub trait Looks {
+    fn look(&self, with: &mut dyn FnMut(&View<'_>));
+    /// See [`Reply::room`].
+    fn room(&self) -> usize;
+}
+
+pub type WriteReply = Box<dyn FnOnce(&mut dyn Reply)>;
+
+/// What the last step of a job leaves to be done without the lock.
+pub enum Rest {
+    /// The reply is written.
+    Nothing,
+    Write(WriteReply),
+}
 
 /// What a staged command wants next.
 pub enum Stage {
@@ -121,8 +139,12 @@ pub enum Stage {
     Done,
     /// Runs the job where it is: it is expected to be short.
     Run(Job),
-    /// Runs the job on the pool for long work.
+    /// Runs the job on the pool for long computations.
     Offload(Job),
+    /// Runs the job, which copies much out of the keyspace, on the pool for that.
+    Copy(Job),
+    /// Runs the job, which begins with waiting, on a thread of its own.
+    Wait(Job),
 }
 
 #[derive(Clone, Copy)]
@@ -130,6 +152,8 @@ pub enum Handler {
     Read(ReadHandler),
     Write(WriteHandler),
     Staged(StagedHandler),
+    /// Reads, and comes back with a job where there is much to read. It never waits, so it runs among others.
+    Sliced(StagedHandler),
     /// Run by the server, which keeps the function: the engine knows no sessions.
     Session,
     /// Has subcommands only.
@@ -173,6 +197,10 @@ pub const fn staged(name: &'static str, usage: &'static str, handler: StagedHand
 
 pub const fn session(name: &'static str, usage: &'static str) -> Command {
     command(name, usage, Handler::Session)
+}
+
+pub const fn sliced(name: &'static str, usage: &'static str, handler: StagedHandler) -> Command {
+    command(name, usage, Handler::Sliced(handler))
 }
 
 /// A command that has subcommands only (`CONFIG GET`, `OBJECT ENCODING`).
@@ -301,7 +329,8 @@ impl Command {
 
     /// True if the command reads the keyspace.
     pub fn is_read(&self) -> bool {
-        matches!(self.handler, Handler::Read(_) | Handler::Staged(_)) && !self.has(flag::UNGATED)
+        matches!(self.handler, Handler::Read(_) | Handler::Staged(_) | Handler::Sliced(_))
+            && !self.has(flag::UNGATED)
     }
 
     pub fn is_write(&self) -> bool {

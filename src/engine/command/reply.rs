@@ -1,6 +1,9 @@
 //! Where handlers write their replies. The server implements it over RESP2 and RESP3, the script runner over text.
 
 use super::CommandError;
+use crate::types::StringValue;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// A sink for one reply after another. An aggregate is its header followed by that many elements (a map: pairs).
 pub trait Reply {
@@ -14,6 +17,10 @@ pub trait Reply {
     fn error(&mut self, error: &CommandError);
     fn integer(&mut self, value: i64);
     fn bulk(&mut self, bytes: &[u8]);
+    /// A bulk string that is a part of a content which others have too. A sink may keep it and copy nothing.
+    fn bulk_shared(&mut self, content: &Arc<Vec<u8>>, range: Range<usize>) {
+        self.bulk(&content[range]);
+    }
     fn null(&mut self);
     /// What an aborted EXEC and a popped-nothing reply: RESP2 tells it apart from `null`.
     fn null_array(&mut self);
@@ -31,8 +38,23 @@ pub trait Reply {
     fn mark(&self) -> usize;
     fn rewind(&mut self, mark: usize);
 
+    /// Bytes beyond which the reply is dropped, and its client with it.
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+    /// Drops the reply, which has become too large before it was written.
+    fn give_up(&mut self) {}
+
     fn ok(&mut self) {
         self.simple("OK");
+    }
+
+    /// A string value as a bulk string.
+    fn string(&mut self, value: &StringValue) {
+        match value.shared() {
+            Some(content) => self.bulk_shared(content, 0..content.len()),
+            None => value.with_bytes(|bytes| self.bulk(bytes)),
+        }
     }
 
     fn optional_bulk(&mut self, bytes: Option<&[u8]>) {

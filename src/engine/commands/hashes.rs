@@ -1,8 +1,10 @@
 //! Hashes. What gives fields an expiry of their own is in `hash_expiry.rs`.
 
-use super::scan::{ScanOf, ScanOptions, parse_cursor};
+use super::scan::{Found, ScanOf, ScanOptions, parse_cursor};
+use super::slices::{AT_ONCE, Copied, Parts, copy_fields, sum_fields};
 use crate::command::{
-    Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
+    Args, Command, CommandError, Finish, Job, Outcome, ReadHandler, Reply, Rest, Stage, StagedHandler,
+    WriteHandler, acl, flag, integer, read, sliced, write,
 };
 use crate::effect::{Cause, Effect, List};
 use crate::tx::Tx;
@@ -24,7 +26,7 @@ pub const COMMANDS: &[Command] = &[
         "Tells whether a field exists.",
     ),
     read_row("HGET", "key field", hget, flag::FAST).docs("2.0.0", "O(1)", "Replies a field's value."),
-    read_row("HGETALL", "key", hgetall, 0).tips(&["nondeterministic_output_order"]).docs(
+    sliced_row("HGETALL", "key", hgetall, 0).tips(&["nondeterministic_output_order"]).docs(
         "2.0.0",
         "O(N) for N fields in the hash",
         "Replies all fields with their values.",
@@ -37,12 +39,12 @@ pub const COMMANDS: &[Command] = &[
         .event("hincrbyfloat")
         .access(&["RW access update"])
         .docs("2.6.0", "O(1)", "Adds a decimal number to a numeric field; an absent one counts as 0."),
-    read_row("HKEYS", "key", hkeys, 0).tips(&["nondeterministic_output_order"]).docs(
+    sliced_row("HKEYS", "key", hkeys, 0).tips(&["nondeterministic_output_order"]).docs(
         "2.0.0",
         "O(N) for N fields in the hash",
         "Replies all field names.",
     ),
-    read_row("HLEN", "key", hlen, flag::FAST).access(&["RO"]).docs(
+    sliced_row("HLEN", "key", hlen, flag::FAST).access(&["RO"]).docs(
         "2.0.0",
         "O(1); O(N) for N fields where some of them expire",
         "Replies how many fields there are.",
@@ -57,14 +59,14 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N fields",
         "Sets fields, as HSET does, and replies OK.",
     ),
-    read_row("HRANDFIELD", "key [count [WITHVALUES]]", hrandfield, 0)
+    sliced_row("HRANDFIELD", "key [count [WITHVALUES]]", hrandfield, 0)
         .tips(&["nondeterministic_output"])
         .docs(
             "6.2.0",
             "O(N) for N fields in the reply; O(M) for M in the hash where N is large against it",
             "Replies fields picked at random.",
         ),
-    read_row("HSCAN", "key cursor [MATCH pattern] [COUNT count] [NOVALUES]", hscan, 0)
+    sliced_row("HSCAN", "key cursor [MATCH pattern] [COUNT count] [NOVALUES]", hscan, 0)
         .tips(&["nondeterministic_output"])
         .docs(
             "2.8.0",
@@ -86,7 +88,7 @@ pub const COMMANDS: &[Command] = &[
         "O(1)",
         "Replies the bytes in a field's value.",
     ),
-    read_row("HVALS", "key", hvals, 0).tips(&["nondeterministic_output_order"]).docs(
+    sliced_row("HVALS", "key", hvals, 0).tips(&["nondeterministic_output_order"]).docs(
         "2.0.0",
         "O(N) for N fields in the hash",
         "Replies all values.",
@@ -95,6 +97,10 @@ pub const COMMANDS: &[Command] = &[
 
 const fn read_row(name: &'static str, usage: &'static str, handler: ReadHandler, flags: u32) -> Command {
     read(name, usage, handler).group("hash").flags(flags).acl(acl::HASH)
+}
+
+const fn sliced_row(name: &'static str, usage: &'static str, handler: StagedHandler, flags: u32) -> Command {
+    sliced(name, usage, handler).group("hash").flags(flags).acl(acl::HASH)
 }
 
 const fn write_row(name: &'static str, usage: &'static str, handler: WriteHandler, flags: u32) -> Command {
@@ -117,14 +123,21 @@ fn hget(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
-fn hgetall(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+fn hgetall(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let hash = view.hash(args.word(1))?;
+    if is_long(hash) {
+        let parts = Parts { names: true, values: true };
+        return Ok(copy(args.word(1), parts, |fields, reply| {
+            reply.map(fields.len() / 2);
+            fields.write_all(reply);
+        }));
+    }
     reply.map(hash.map_or(0, |hash| hash.len()));
     for field in hash.iter().flat_map(HashView::iter) {
         reply.bulk(field.name.as_slice());
-        field.value.with_bytes(|value| reply.bulk(value));
+        reply.string(&field.value);
     }
-    Ok(())
+    Ok(Stage::Done)
 }
 
 fn hincrby(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -160,16 +173,32 @@ fn hincrbyfloat(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outco
     Ok(())
 }
 
-fn hkeys(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+fn hkeys(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let hash = view.hash(args.word(1))?;
+    if is_long(hash) {
+        return Ok(copy(args.word(1), Parts { names: true, values: false }, write_list));
+    }
     reply.array(hash.map_or(0, |hash| hash.len()));
     hash.iter().flat_map(HashView::iter).for_each(|field| reply.bulk(field.name.as_slice()));
-    Ok(())
+    Ok(Stage::Done)
 }
 
-fn hlen(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    reply.integer(view.hash(args.word(1))?.map_or(0, |hash| hash.len()) as i64);
-    Ok(())
+fn hlen(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    let hash = view.hash(args.word(1))?;
+    if is_long(hash) && hash.is_some_and(|hash| hash.expiring() > 0) {
+        let key = args.word(1).to_vec();
+        let job: Job = Box::new(move |looks| {
+            let count = sum_fields(looks, &key, |_| 1);
+            let finish: Finish = Box::new(move |_, reply| {
+                reply.integer(count? as i64);
+                Ok(Rest::Nothing)
+            });
+            finish
+        });
+        return Ok(Stage::Copy(job));
+    }
+    reply.integer(hash.map_or(0, |hash| hash.len()) as i64);
+    Ok(Stage::Done)
 }
 
 fn hmget(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -187,13 +216,16 @@ fn hmset(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
-fn hrandfield(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+fn hrandfield(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     if args.len() == 2 {
         let picked = view.hash(args.word(1))?.and_then(|hash| sample(view, hash));
         reply.optional_bulk(picked.map(|field| field.name.as_slice()));
-        return Ok(());
+        return Ok(Stage::Done);
     }
     let (count, with_values) = parse_random(args)?;
+    if view.hash(args.word(1))?.is_some_and(|hash| is_long_pick(hash, count)) {
+        return Ok(pick_from_copy(view, args.word(1), count, with_values));
+    }
     let picked = match view.hash(args.word(1))? {
         Some(hash) if count < 0 => (0..count.unsigned_abs()).filter_map(|_| sample(view, hash)).collect(),
         Some(hash) => pick_distinct(view, hash, count as usize),
@@ -207,37 +239,50 @@ fn hrandfield(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
         }
         reply.bulk(field.name.as_slice());
         if with_values {
-            field.value.with_bytes(|value| reply.bulk(value));
+            reply.string(&field.value);
         }
     }
-    Ok(())
+    Ok(Stage::Done)
 }
 
-fn hscan(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+fn hscan(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let cursor = parse_cursor(args.word(2))?;
     let Some(hash) = view.hash(args.word(1))? else {
         reply.array(2);
         reply.bulk(b"0");
         reply.array(0);
-        return Ok(());
+        return Ok(Stage::Done);
     };
     let options = ScanOptions::parse(args.options(3), ScanOf::Fields)?;
-    let mut found: Vec<&Field> = Vec::new();
-    let next = hash.scan(cursor, options.count, &mut |field| {
-        if options.wants(field.name.as_slice()) {
-            found.push(field);
-        }
-    });
-    reply.array(2);
-    reply.bulk(itoa::Buffer::new().format(next).as_bytes());
-    reply.array(found.len() * if options.no_values { 1 } else { 2 });
-    for field in found {
-        reply.bulk(field.name.as_slice());
-        if !options.no_values {
-            field.value.with_bytes(|value| reply.bulk(value));
-        }
+    if options.count > AT_ONCE && is_long(Some(hash)) {
+        return Ok(scan_in_slices(args.word(1), cursor, &options));
     }
-    Ok(())
+    let mut found = Found::default();
+    let next = hash.scan(cursor, options.count, &mut |field| found.field(&options, field));
+    found.write(next, reply);
+    Ok(Stage::Done)
+}
+
+/// HSCAN with a large count: what it shows need not be of one moment.
+fn scan_in_slices(key: &[u8], cursor: u64, options: &ScanOptions<'_>) -> Stage {
+    let (key, options) = (key.to_vec(), options.to_owned());
+    let job: Job = Box::new(move |looks| {
+        let (mut next, mut found) = (cursor, Found::default());
+        found.in_slices(looks, options.count, |count, found| {
+            looks.look(&mut |view| {
+                // A hash that is gone, or is none any more, ends the walk.
+                let hash = view.hash(&key).ok().flatten();
+                next = hash.map_or(0, |hash| {
+                    hash.scan(next, count, &mut |field| found.field(&options.borrow(), field))
+                });
+            });
+            next != 0
+        });
+        let finish: Finish =
+            Box::new(move |_, _| Ok(Rest::Write(Box::new(move |reply| found.write(next, reply)))));
+        finish
+    });
+    Stage::Copy(job)
 }
 
 fn hset(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -261,13 +306,40 @@ fn hstrlen(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
-fn hvals(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+fn hvals(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let hash = view.hash(args.word(1))?;
+    if is_long(hash) {
+        return Ok(copy(args.word(1), Parts { names: false, values: true }, write_list));
+    }
     reply.array(hash.map_or(0, |hash| hash.len()));
     for field in hash.iter().flat_map(HashView::iter) {
-        field.value.with_bytes(|value| reply.bulk(value));
+        reply.string(&field.value);
     }
-    Ok(())
+    Ok(Stage::Done)
+}
+
+/// Whether reading all of it would keep others waiting.
+fn is_long(hash: Option<HashView<'_>>) -> bool {
+    hash.is_some_and(|hash| hash.stored() > AT_ONCE)
+}
+
+/// Copies a long hash in slices, and writes the copy.
+fn copy(key: &[u8], parts: Parts, write: fn(Copied, &mut dyn Reply)) -> Stage {
+    let key = key.to_vec();
+    let job: Job = Box::new(move |looks| {
+        let copied = copy_fields(looks, &key, parts, looks.room());
+        let finish: Finish = Box::new(move |_, _| {
+            let copied = copied?;
+            Ok(Rest::Write(Box::new(move |reply| write(copied, reply))))
+        });
+        finish
+    });
+    Stage::Copy(job)
+}
+
+fn write_list(copied: Copied, reply: &mut dyn Reply) {
+    reply.array(copied.len());
+    copied.write_all(reply);
 }
 
 /// The field that word 2 names in the hash that word 1 names.
@@ -277,7 +349,7 @@ fn field<'v>(view: &View<'v>, args: Args<'_>) -> Result<Option<&'v Field>, Comma
 
 pub fn reply_value(reply: &mut dyn Reply, field: Option<&Field>) {
     match field {
-        Some(field) => field.value.with_bytes(|value| reply.bulk(value)),
+        Some(field) => reply.string(&field.value),
         None => reply.null(),
     }
 }
@@ -331,6 +403,62 @@ fn parse_random(args: Args<'_>) -> Result<(i64, bool), CommandError> {
         return Err(CommandError::of("ERR value is out of range"));
     }
     Ok((count, with_values))
+}
+
+/// Whether HRANDFIELD looks at many fields: it picks many, or has to know all to pick some.
+fn is_long_pick(hash: HashView<'_>, count: i64) -> bool {
+    let picks = count.unsigned_abs() as usize;
+    let needs_all = count > 0 && (picks >= hash.stored() / 4 || hash.expiring() > 0);
+    picks > AT_ONCE || (needs_all && hash.stored() > AT_ONCE)
+}
+
+/// HRANDFIELD from a copy of the hash, without any lock.
+fn pick_from_copy(view: &View<'_>, key: &[u8], count: i64, with_values: bool) -> Stage {
+    let (key, random) = (key.to_vec(), view.random_source());
+    let job: Job = Box::new(move |looks| {
+        let fields = copy_fields(looks, &key, Parts { names: true, values: with_values }, usize::MAX);
+        let finish: Finish = Box::new(move |_, _| {
+            let fields = fields?;
+            Ok(Rest::Write(Box::new(move |reply| {
+                write_picked(&fields, count, with_values, reply, &|| random.next_u64());
+            })))
+        });
+        finish
+    });
+    Stage::Copy(job)
+}
+
+fn write_picked(
+    fields: &Copied,
+    count: i64,
+    with_values: bool,
+    reply: &mut dyn Reply,
+    random: &dyn Fn() -> u64,
+) {
+    let each = if with_values { 2 } else { 1 };
+    let length = fields.len() / each;
+    let repeats = count < 0 && length > 0;
+    let picks = if repeats { count.unsigned_abs() as usize } else { length.min(count.max(0) as usize) };
+    let nested = with_values && reply.is_resp3();
+    reply.array(picks * if nested { 1 } else { each });
+    let mut write = |at: usize| {
+        if nested {
+            reply.array(2);
+        }
+        (at * each..(at + 1) * each).for_each(|at| fields.write(at, reply));
+    };
+    if repeats {
+        (0..picks).for_each(|_| write((random() % length as u64) as usize));
+        return;
+    }
+    let mut order: Vec<usize> = (0..length).collect();
+    for place in 0..picks {
+        // As in Redis, all fields come as they are.
+        if picks < length {
+            order.swap(place, place + (random() % (length - place) as u64) as usize);
+        }
+        write(order[place]);
+    }
 }
 
 /// Some field of the hash, which has one.

@@ -1,6 +1,6 @@
 //! LCS: the longest common subsequence of two strings, by the textbook table of prefix lengths.
 
-use crate::command::{Args, CommandError, Outcome, Reply};
+use crate::command::{Args, CommandError, Finish, Job, Outcome, Reply, Rest, Stage};
 use crate::types::StringValue;
 use crate::view::View;
 use std::borrow::Cow;
@@ -28,17 +28,39 @@ impl Match {
     }
 }
 
-pub fn lcs(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+/// Cells of the table that are filled where the command came in.
+const CELLS_FEW: usize = 1 << 18;
+
+pub fn lcs(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let not_strings = |_| CommandError::of("ERR The specified keys must contain string values");
     let first = content(view.string(args.word(1)).map_err(not_strings)?);
     let second = content(view.string(args.word(2)).map_err(not_strings)?);
     let options = parse(args)?;
-    let lengths = Lengths::of(&first, &second)?;
+    if first.len().saturating_mul(second.len()) <= CELLS_FEW {
+        write(&first, &second, &options, reply)?;
+        return Ok(Stage::Done);
+    }
+    Lengths::check(&first, &second)?;
+    let (first, second) = (first.into_owned(), second.into_owned());
+    let job: Job = Box::new(move |_| {
+        // The table is what takes long: it is filled when the last look is over.
+        let finish: Finish = Box::new(move |_, _| {
+            Ok(Rest::Write(Box::new(move |reply| {
+                write(&first, &second, &options, reply).expect("the table's size was checked");
+            })))
+        });
+        finish
+    });
+    Ok(Stage::Copy(job))
+}
+
+fn write(first: &[u8], second: &[u8], options: &LcsOptions, reply: &mut dyn Reply) -> Outcome {
+    let lengths = Lengths::of(first, second)?;
     if options.length_only {
         reply.integer(i64::from(lengths.at(first.len(), second.len())));
         return Ok(());
     }
-    let (common, mut matches) = walk_back(&first, &second, &lengths);
+    let (common, mut matches) = walk_back(first, second, &lengths);
     if !options.ranges {
         reply.bulk(&common);
         return Ok(());
@@ -96,12 +118,17 @@ struct Lengths {
 }
 
 impl Lengths {
+    /// How many cells there are, if they fit into memory.
+    fn check(first: &[u8], second: &[u8]) -> Result<usize, CommandError> {
+        let count = (first.len() + 1).checked_mul(second.len() + 1);
+        count.filter(|count| count * 4 <= TABLE_BYTES_MAX).ok_or(CommandError::of(
+            "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
+        ))
+    }
+
     fn of(first: &[u8], second: &[u8]) -> Result<Lengths, CommandError> {
         let width = second.len() + 1;
-        let count = (first.len() + 1).checked_mul(width).filter(|count| count * 4 <= TABLE_BYTES_MAX);
-        let count = count.ok_or(CommandError::of(
-            "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
-        ))?;
+        let count = Lengths::check(first, second)?;
         let mut cells = vec![0; count];
         for (i, a) in first.iter().enumerate() {
             let (above, row) = cells[i * width..(i + 2) * width].split_at_mut(width);

@@ -9,6 +9,7 @@ mod keys;
 mod lcs;
 mod object;
 mod scan;
+mod slices;
 mod strings;
 
 pub use glob::glob_matches;

@@ -3,7 +3,11 @@
 //! Encodings are those that Redis would choose by its default limits, because clients' tests ask for them. They
 //! say nothing about how this engine stores a value.
 
-use crate::command::{Args, Command, CommandError, Outcome, ReadHandler, Reply, acl, container, flag, read};
+use super::slices::{AT_ONCE, sum_fields};
+use crate::command::{
+    Args, Command, CommandError, Finish, Job, Outcome, ReadHandler, Reply, Rest, Stage, acl, container, flag,
+    read, sliced,
+};
 use crate::keyspace::{Entry, Value};
 use crate::types::{Hash, StringValue};
 use crate::view::View;
@@ -17,7 +21,7 @@ const HELP: u32 = flag::LOADING | flag::STALE | flag::UNGATED;
 
 const MEMORY: &[Command] = &[
     read("HELP", "", memory_help).group("server").flags(HELP).docs("4.0.0", "O(1)", "Lists the subcommands."),
-    read("USAGE", "key [SAMPLES count]", memory_usage).group("server").access(&["RO"]).docs(
+    sliced("USAGE", "key [SAMPLES count]", memory_usage).group("server").access(&["RO"]).docs(
         "4.0.0",
         "O(1)",
         "Estimates the bytes that a key and its value take.",
@@ -56,7 +60,7 @@ fn memory_help(_: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     help(reply, &["MEMORY USAGE key [SAMPLES count]", "    Estimates the bytes of a key and its value."])
 }
 
-fn memory_usage(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+fn memory_usage(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let mut options = args.options(3);
     while !options.is_done() {
         // The estimate is exact book-keeping: there is nothing to sample.
@@ -65,10 +69,27 @@ fn memory_usage(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outco
         }
     }
     match view.peek(view.database(), args.word(2)) {
+        Some(entry) if matches!(entry.value(), Value::Hash(hash) if hash.len() > AT_ONCE) => {
+            return Ok(usage_in_slices(args.word(2), entry.memory_bytes()));
+        }
         Some(entry) => reply.integer((entry.memory_bytes() + entry.value().housed_bytes()) as i64),
         None => reply.null(),
     }
-    Ok(())
+    Ok(Stage::Done)
+}
+
+/// What stands elsewhere is asked of each field.
+fn usage_in_slices(key: &[u8], own_bytes: usize) -> Stage {
+    let key = key.to_vec();
+    let job: Job = Box::new(move |looks| {
+        let housed = sum_fields(looks, &key, |field| field.value.housed_bytes());
+        let finish: Finish = Box::new(move |_, reply| {
+            reply.integer((own_bytes + housed?) as i64);
+            Ok(Rest::Nothing)
+        });
+        finish
+    });
+    Stage::Copy(job)
 }
 
 fn object_encoding(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {

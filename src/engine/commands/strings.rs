@@ -2,7 +2,7 @@
 
 use super::expiry_option::ExpiryOption;
 use super::{delete_key, exists, string_of};
-use crate::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, integer, read, write};
+use crate::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, integer, read, sliced, write};
 use crate::effect::Effect;
 use crate::tx::Tx;
 use crate::types::{add_decimals, parse_double};
@@ -64,7 +64,7 @@ pub const COMMANDS: &[Command] = &[
     write_row("INCRBYFLOAT", "key increment", incrbyfloat, flag::DENY_OOM | flag::FAST)
         .event("incrbyfloat")
         .access(&["RW access update"]).docs("2.6.0", "O(1)", "Adds a decimal number to a number; an absent key counts as 0."),
-    read_row("LCS", "key key [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]", super::lcs::lcs, 0).docs(
+    sliced("LCS", "key key [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]", super::lcs::lcs).group("string").acl(acl::STRING).docs(
         "7.0.0",
         "O(N*M) for the lengths of the two strings",
         "Finds the longest common subsequence of two strings.",
@@ -198,7 +198,10 @@ fn getex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 fn getrange(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let (start, end) = (args.integer(2)?, args.integer(3)?);
     match view.string(args.word(1))? {
-        Some(string) => string.with_bytes(|bytes| reply.bulk(&bytes[range(start, end, bytes.len())])),
+        Some(string) => match string.shared() {
+            Some(content) => reply.bulk_shared(content, range(start, end, content.len())),
+            None => string.with_bytes(|bytes| reply.bulk(&bytes[range(start, end, bytes.len())])),
+        },
         None => reply.bulk(b""),
     }
     Ok(())
@@ -240,7 +243,7 @@ fn mget(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     reply.array(args.len() - 1);
     for key in args.from(1) {
         match view.string(key) {
-            Ok(Some(string)) => string.with_bytes(|bytes| reply.bulk(bytes)),
+            Ok(Some(string)) => reply.string(string),
             _ => reply.null(),
         }
     }
@@ -383,7 +386,7 @@ impl<'a> SetOptions<'a> {
 fn reply_string(view: &View<'_>, key: &[u8], reply: &mut dyn Reply) -> Result<bool, CommandError> {
     let string = view.string(key)?;
     match string {
-        Some(string) => string.with_bytes(|bytes| reply.bulk(bytes)),
+        Some(string) => reply.string(string),
         None => reply.null(),
     }
     Ok(string.is_some())

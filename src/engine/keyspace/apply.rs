@@ -29,8 +29,14 @@ pub enum Garbage {
 }
 
 impl Garbage {
-    pub fn is_databases(&self) -> bool {
-        matches!(self, Garbage::Databases(_))
+    /// Whether dropping it takes longer than others should wait.
+    pub fn is_large(&self) -> bool {
+        const FIELDS_MAX: usize = 10_000;
+        match self {
+            Garbage::Databases(_) => true,
+            Garbage::Value(Value::Hash(hash)) => hash.len() > FIELDS_MAX,
+            _ => false,
+        }
     }
 
     pub fn is_none(&self) -> bool {

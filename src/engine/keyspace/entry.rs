@@ -108,6 +108,11 @@ impl Entry {
         size_of::<Entry>() + self.key.heap_bytes() + self.value.heap_bytes()
     }
 
+    /// Whether a field has expired; ends at the first that has.
+    pub(super) fn has_expired_field(&self, now_ms: u64) -> bool {
+        matches!(&self.value, Value::Hash(hash) if hash.iter().any(|field| !field.alive(now_ms)))
+    }
+
     /// Makes `next_expiry_ms` exact.
     pub(super) fn tighten_expiry(&mut self) {
         if let Value::Hash(hash) = &mut self.value {

@@ -72,7 +72,9 @@ impl ExpiryIndex {
             for key in keys {
                 let entry = table.get_mut(hash, &key).expect("found just above");
                 entry.queued_second = 0;
-                entry.tighten_expiry();
+                if !entry.has_expired_field(now_ms) {
+                    entry.tighten_expiry();
+                }
                 if entry.next_expiry_ms().is_some_and(|at| at <= now_ms) {
                     due.push(key);
                 } else {

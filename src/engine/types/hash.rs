@@ -113,6 +113,20 @@ impl Hash {
         true
     }
 
+    /// Adds a copy of a field of another hash, unless there is one of its name.
+    pub fn add(&mut self, field: &Field) {
+        if self.get(field.name.as_slice()).is_some() {
+            return;
+        }
+        let copy = field.clone();
+        self.heap_bytes += copy.heap_bytes();
+        if copy.expires_at_ms != 0 {
+            self.expiring += 1;
+            self.expiry_floor_ms = self.expiry_floor_ms.min(copy.expires_at_ms);
+        }
+        self.insert_new(copy);
+    }
+
     /// Sets the value of a field that is new to a content that is housed.
     pub(crate) fn set_housed(&mut self, name: &[u8], housed: Housed) {
         debug_assert!(self.get(name).is_none(), "the field is new");

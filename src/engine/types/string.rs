@@ -9,12 +9,20 @@ use std::sync::Arc;
 /// The longest content kept inside the value itself (the whole value takes 32 bytes).
 const INLINE_BYTES_MAX: usize = 30;
 
+/// From so many bytes on a content is referred to instead of copied.
+const SHARED_BYTES_MIN: usize = 64 * 1024;
+
 /// The content of a string key or of a hash field.
 #[derive(Debug)]
 pub enum StringValue {
     Integer(i64),
-    Inline { length: u8, bytes: [u8; INLINE_BYTES_MAX] },
+    Inline {
+        length: u8,
+        bytes: [u8; INLINE_BYTES_MAX],
+    },
     Heap(Vec<u8>),
+    /// A large content. A reply that is on its way refers to it, and has what it was when the reply was made.
+    Shared(Arc<Vec<u8>>),
     Housed(Housed),
 }
 
@@ -30,11 +38,18 @@ impl StringValue {
 
     fn raw(content: &[u8]) -> StringValue {
         if content.len() > INLINE_BYTES_MAX {
-            return StringValue::Heap(content.to_vec());
+            return StringValue::buffer(content.to_vec());
         }
         let mut bytes = [0; INLINE_BYTES_MAX];
         bytes[..content.len()].copy_from_slice(content);
         StringValue::Inline { length: content.len() as u8, bytes }
+    }
+
+    fn buffer(content: Vec<u8>) -> StringValue {
+        match content.len() {
+            SHARED_BYTES_MIN.. => StringValue::Shared(Arc::new(content)),
+            _ => StringValue::Heap(content),
+        }
     }
 
     /// Takes another content of the same length into its own buffer, which saves an allocation; false where it has none
@@ -44,6 +59,11 @@ impl StringValue {
             StringValue::Heap(bytes) if bytes.len() == content.len() && content.len() > INLINE_BYTES_MAX => {
                 bytes.copy_from_slice(content);
                 true
+            }
+            StringValue::Shared(bytes) if bytes.len() == content.len() => {
+                // Where a reply refers to it, the content is to be replaced.
+                let own = Arc::get_mut(bytes);
+                own.map(|bytes| bytes.copy_from_slice(content)).is_some()
             }
             _ => false,
         }
@@ -55,6 +75,7 @@ impl StringValue {
             StringValue::Integer(integer) => Cow::Owned(integer.to_string().into_bytes()),
             StringValue::Inline { length, bytes } => Cow::Borrowed(&bytes[..*length as usize]),
             StringValue::Heap(bytes) => Cow::Borrowed(bytes),
+            StringValue::Shared(bytes) => Cow::Borrowed(bytes),
             StringValue::Housed(housed) => Cow::Borrowed(housed.content()),
         }
     }
@@ -66,7 +87,16 @@ impl StringValue {
             StringValue::Integer(integer) => with(itoa::Buffer::new().format(*integer).as_bytes()),
             StringValue::Inline { length, bytes } => with(&bytes[..*length as usize]),
             StringValue::Heap(bytes) => with(bytes),
+            StringValue::Shared(bytes) => with(bytes),
             StringValue::Housed(housed) => with(housed.content()),
+        }
+    }
+
+    /// The content, where it is large enough to be referred to.
+    pub fn shared(&self) -> Option<&Arc<Vec<u8>>> {
+        match self {
+            StringValue::Shared(bytes) => Some(bytes),
+            _ => None,
         }
     }
 
@@ -92,24 +122,23 @@ impl StringValue {
 
     /// Overwrites from `offset` on, padding with zero bytes where the value was shorter.
     pub fn write(&mut self, offset: usize, content: &[u8]) {
-        if !matches!(self, StringValue::Heap(_)) {
-            *self = StringValue::Heap(self.to_bytes().into_owned());
+        if let StringValue::Shared(bytes) = self {
+            return write_at(Arc::make_mut(bytes), offset, content);
         }
-        let StringValue::Heap(bytes) = self else { unreachable!("made a buffer above") };
-        let end = offset + content.len();
-        if bytes.len() < end {
-            bytes.resize(end, 0);
-        }
-        bytes[offset..end].copy_from_slice(content);
-        if end <= INLINE_BYTES_MAX && bytes.len() <= INLINE_BYTES_MAX {
-            *self = StringValue::raw(&std::mem::take(bytes));
-        }
+        let mut bytes = match std::mem::replace(self, StringValue::Integer(0)) {
+            StringValue::Heap(bytes) => bytes,
+            other => other.to_bytes().into_owned(),
+        };
+        write_at(&mut bytes, offset, content);
+        let is_short = bytes.len() <= INLINE_BYTES_MAX;
+        *self = if is_short { StringValue::raw(&bytes) } else { StringValue::buffer(bytes) };
     }
 
     /// Bytes on the heap, beyond the value itself. What is housed elsewhere is counted there.
     pub fn heap_bytes(&self) -> usize {
         match self {
             StringValue::Heap(bytes) => bytes.capacity(),
+            StringValue::Shared(bytes) => size_of::<Vec<u8>>() + bytes.capacity(),
             _ => 0,
         }
     }
@@ -127,12 +156,22 @@ impl StringValue {
     }
 }
 
+fn write_at(bytes: &mut Vec<u8>, offset: usize, content: &[u8]) {
+    let end = offset + content.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[offset..end].copy_from_slice(content);
+}
+
 impl Clone for StringValue {
     fn clone(&self) -> StringValue {
         match self {
             StringValue::Integer(integer) => StringValue::Integer(*integer),
             StringValue::Inline { length, bytes } => StringValue::Inline { length: *length, bytes: *bytes },
             StringValue::Heap(bytes) => StringValue::Heap(bytes.clone()),
+            // The copy changes on its own: what is written to is a content of its own by then.
+            StringValue::Shared(bytes) => StringValue::Shared(bytes.clone()),
             StringValue::Housed(housed) => StringValue::raw(housed.content()),
         }
     }
@@ -197,6 +236,27 @@ mod tests {
         assert_eq!(value.to_bytes(), &b"bcdefghijklmnopqrstuvwxyz0123456789!"[..]);
         assert_eq!(house.0.load(Ordering::Relaxed), 1);
         assert_eq!(copy.to_bytes(), &b"bcdefghijklmnopqrstuvwxyz0123456789"[..]);
+    }
+
+    #[test]
+    fn a_large_content_that_is_referred_to_stays_what_it_was() {
+        let content = vec![b'a'; SHARED_BYTES_MIN];
+        let mut value = StringValue::new(&content);
+        assert!(value.overwrite(&vec![b'c'; SHARED_BYTES_MIN]), "nobody refers to it");
+        let reply = value.shared().expect("large enough").clone();
+        assert!(!value.overwrite(&content));
+        value.write(1, b"b");
+        value.append(b"end");
+        let copy = value.clone();
+        value.write(0, b"x");
+        assert_eq!(*reply, vec![b'c'; SHARED_BYTES_MIN]);
+        assert_eq!(copy.to_bytes()[..3], *b"cbc");
+        assert_eq!(value.to_bytes()[..3], *b"xbc");
+        assert_eq!(value.len(), SHARED_BYTES_MIN + 3);
+        assert!(StringValue::new(&content[1..]).shared().is_none());
+        let mut grown = StringValue::new(&content[1..]);
+        grown.append(b"a");
+        assert_eq!(**grown.shared().expect("grown"), content);
     }
 
     #[test]

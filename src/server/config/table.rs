@@ -88,7 +88,7 @@ parameters! {
     "proto-max-bulk-len", Live, bulk_bytes_max, bytes(MIB, REQUEST_BYTES_MAX), "bytes of one argument";
     "log-buffer", AtStart, log_buffer_bytes, bytes(MIB, i64::MAX), "bytes of writes that are not yet durable";
     "search-threads", AtStart, search_threads, number(0, 128),
-        "threads that bring vectors into indexes; 0 picks by the number of cores";
+        "threads for long searches, and as many that bring vectors into indexes; 0 picks by the number of cores";
     "loglevel", Live, log_level, OneOf(&["debug", "verbose", "notice", "warning", "nothing"]),
         "the least severe messages to log";
     "log-format", AtStart, log_format, OneOf(&["text", "json", "legacy"]), "form of log lines; legacy is text";

@@ -4,11 +4,11 @@
 
 use engramdb_engine::Engine;
 use engramdb_engine::command::{
-    Args, Command, CommandError, CommandTable, Handler, Outcome, Reply, Stage, read, write,
+    Args, Command, CommandError, CommandTable, Finish, Handler, Looks, Outcome, Reply, Stage, read, write,
 };
 use engramdb_engine::commands;
 use engramdb_engine::effect::Effect;
-use engramdb_engine::engine::batch_bytes_max;
+use engramdb_engine::engine::{Holds, batch_bytes_max};
 use engramdb_engine::env::{Clock, Env};
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::Options;
@@ -18,6 +18,7 @@ use engramdb_engine::recovery::Recovering;
 use engramdb_engine::tx::Tx;
 use engramdb_engine::view::View;
 use engramdb_search::{SearchModule, SearchOptions};
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -143,6 +144,31 @@ impl Clock for Ticking {
     }
 }
 
+thread_local! {
+    static LAST_LOOK: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Looks that something happens between, and that are counted.
+struct Between<'s> {
+    looks: Holds<'s>,
+    between: &'s dyn Fn(),
+    looked_up: RefCell<Vec<usize>>,
+}
+
+impl Looks for Between<'_> {
+    fn look(&self, with: &mut dyn FnMut(&View<'_>)) {
+        (self.between)();
+        self.looks.look(&mut |view| {
+            with(view);
+            self.looked_up.borrow_mut().push(view.looked_up());
+        });
+    }
+
+    fn room(&self) -> usize {
+        self.looks.room()
+    }
+}
+
 /// What logs can have that no command writes any more, and the module's lines of INFO.
 const TEST_COMMANDS: &[Command] = &[
     write("TEST.CREATE", "payload", create),
@@ -243,14 +269,39 @@ impl Server {
         };
         let gate = match ran.stage {
             Stage::Done => ran.gate,
-            Stage::Run(job) | Stage::Offload(job) => {
-                let finish = job();
+            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
+                let looks = self.engine.looks(0);
+                let finish = job(&looks);
                 meanwhile();
-                ran.gate.max(self.engine.finish(0, finish, &mut reply))
+                ran.gate.max(looks.gate()).max(self.engine.finish(0, finish, &mut reply))
             }
         };
         assert!(reply.open.is_empty(), "an aggregate is short of elements: {}", reply.text);
         (reply.text, gate)
+    }
+
+    /// The same, where something happens before each look at the keyspace, the last one included. Returns how many keys each
+    /// look has looked up as well.
+    pub fn run_between_looks(&self, words: &[&[u8]], between: &dyn Fn()) -> (String, Vec<usize>) {
+        let args = Args::new(words);
+        let mut reply = Text { resp3: self.resp3, ..Text::default() };
+        let command = self.table.resolve(args).expect("a known command").command;
+        let ran = self.engine.reads().run(0, command, args, &mut reply);
+        let (Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job)) = ran.stage else {
+            panic!("{:?} comes back with no job", words[0].escape_ascii());
+        };
+        let looks = Between { looks: self.engine.looks(0), between, looked_up: RefCell::default() };
+        let finish = job(&looks);
+        let finish: Finish = Box::new(move |view, reply| {
+            let rest = finish(view, reply);
+            LAST_LOOK.set(view.looked_up());
+            rest
+        });
+        between();
+        self.engine.finish(0, finish, &mut reply);
+        let mut looked_up = looks.looked_up.into_inner();
+        looked_up.push(LAST_LOOK.get());
+        (reply.text, looked_up)
     }
 
     /// Whether a search goes to the pool for long work.
@@ -260,7 +311,7 @@ impl Server {
         let args = Args::new(&words);
         let command = self.table.resolve(args).expect("a known command").command;
         let ran = self.engine.reads().run(0, command, args, &mut Text::default());
-        matches!(ran.stage, Stage::Offload(_))
+        matches!(ran.stage, Stage::Offload(_) | Stage::Wait(_))
     }
 
     /// The reply as EXEC would give it.

@@ -3,6 +3,7 @@
 mod commands;
 mod gate;
 mod leading;
+mod long;
 mod protocol;
 mod stalling_log;
 mod support;

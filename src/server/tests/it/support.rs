@@ -1,5 +1,6 @@
 //! A server on an ephemeral port, and a client that can tell silence from an answer.
 
+use engramdb_engine::command::Command;
 use engramdb_engine::env::Env;
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::Options;
@@ -35,14 +36,29 @@ impl TestServer {
         TestServer::over(Arc::new(MemoryLog::new(LogId([9; 16]))), configure, options)
     }
 
+    /// One worker, and commands of a module.
+    pub fn with_commands(commands: &'static [Command]) -> TestServer {
+        let log = Arc::new(MemoryLog::new(LogId([9; 16])));
+        TestServer::of(log, |config| config.threads = 1, Options::default(), &[commands])
+    }
+
     pub fn over(log: Arc<dyn ShardLog>, configure: impl FnOnce(&mut Config), options: Options) -> TestServer {
+        TestServer::of(log, configure, options, &[])
+    }
+
+    fn of(
+        log: Arc<dyn ShardLog>,
+        configure: impl FnOnce(&mut Config),
+        options: Options,
+        commands: &[&'static [Command]],
+    ) -> TestServer {
         let mut config = Config { port: 0, threads: 2, ..Config::default() };
         configure(&mut config);
         let mut recovering = Recovering::new(Env::system(), config.databases, Vec::new());
         let recovered = recovering.replay(&*log, Checkpoint::default(), |_| ()).expect("an empty log");
         let (engine, _) = recovering.start(log, &recovered, options).expect("the only writer");
         let hooks = Hooks { signals: false, ..Hooks::new(Arc::new(NoSnapshots)) };
-        let server = Server::start(config, Arc::new(engine), &[], hooks).expect("a free port");
+        let server = Server::start(config, Arc::new(engine), commands, hooks).expect("a free port");
         let address = server.addresses()[0];
         TestServer { server: Some(server), address }
     }

@@ -1,0 +1,90 @@
+//! Long work keeps nobody waiting: it runs beside the worker, and its reply is written without a lock.
+
+use crate::support::TestServer;
+use engramdb_engine::command::{
+    Args, Command, CommandError, Finish, Job, Reply, Rest, Stage, sliced, staged,
+};
+use engramdb_engine::view::View;
+use std::sync::{Condvar, Mutex};
+
+const COMMANDS: &[Command] =
+    &[sliced("TEST.COPY", "", copy), staged("TEST.COMPUTE", "", compute), staged("TEST.WAIT", "", wait)];
+
+/// How many writes of replies may go on.
+static ALLOWED: Mutex<usize> = Mutex::new(0);
+static CHANGED: Condvar = Condvar::new();
+
+fn allow_one() {
+    *ALLOWED.lock().expect("no test panics in it") += 1;
+    CHANGED.notify_all();
+}
+
+/// A job that looks at a key, and whose reply is written when the test allows it.
+fn job() -> Job {
+    Box::new(|looks| {
+        let mut value = Vec::new();
+        looks.look(&mut |view| {
+            let string = view.string(b"seen").ok().flatten();
+            value = string.map(|string| string.to_bytes().into_owned()).unwrap_or_default();
+        });
+        let finish: Finish = Box::new(move |_, _| {
+            Ok(Rest::Write(Box::new(move |reply| {
+                let allowed = ALLOWED.lock().expect("no test panics in it");
+                let mut allowed = CHANGED.wait_while(allowed, |allowed| *allowed == 0).expect("the same");
+                *allowed -= 1;
+                reply.bulk(&value);
+            })))
+        });
+        finish
+    })
+}
+
+fn copy(_: &View<'_>, _: Args<'_>, _: &mut dyn Reply) -> Result<Stage, CommandError> {
+    Ok(Stage::Copy(job()))
+}
+
+fn compute(_: &View<'_>, _: Args<'_>, _: &mut dyn Reply) -> Result<Stage, CommandError> {
+    Ok(Stage::Offload(job()))
+}
+
+fn wait(_: &View<'_>, _: Args<'_>, _: &mut dyn Reply) -> Result<Stage, CommandError> {
+    Ok(Stage::Wait(job()))
+}
+
+#[test]
+fn while_a_long_reply_is_written_others_read_and_write() {
+    let server = TestServer::with_commands(COMMANDS);
+    for (number, command) in ["TEST.COPY", "TEST.COMPUTE", "TEST.WAIT"].into_iter().enumerate() {
+        let mut asking = server.client();
+        // In one pipeline: the long command comes among writes, and the replies in order.
+        let set = format!("*3\r\n$3\r\nSET\r\n$4\r\nseen\r\n$1\r\n{number}\r\n");
+        let get = "*2\r\n$3\r\nGET\r\n$4\r\nseen\r\n";
+        asking.send(format!("{set}*1\r\n${}\r\n{command}\r\n{get}", command.len()));
+        asking.expect("+OK\r\n");
+        let mut other = server.client();
+        other.call("SET other 1", "+OK\r\n");
+        other.call("GET other", "$1\r\n1\r\n");
+        other.call("GET seen", &format!("$1\r\n{number}\r\n"));
+        allow_one();
+        asking.expect(format!("$1\r\n{number}\r\n$1\r\n{number}\r\n"));
+    }
+}
+
+#[test]
+fn large_values_are_sent_as_they_were_when_they_were_read() {
+    let server = TestServer::start();
+    let (mut reading, mut writing) = (server.client(), server.client());
+    let value = "x".repeat(3 << 20);
+    writing.send(format!("*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n${}\r\n{value}\r\n", value.len()));
+    writing.expect("+OK\r\n");
+    // More than the sockets take: most of it is in the server when the value changes.
+    let get = "*2\r\n$3\r\nGET\r\n$5\r\nlarge\r\n".repeat(4);
+    let exec = "*1\r\n$5\r\nMULTI\r\n".to_owned() + &get + "*1\r\n$4\r\nEXEC\r\n";
+    reading.send(exec);
+    reading.expect("+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*4\r\n");
+    writing.call("SETRANGE large 1 yyy", &format!(":{}\r\n", value.len()));
+    writing.call("GETRANGE large 0 4", "$5\r\nxyyyx\r\n");
+    for _ in 0..4 {
+        reading.expect(format!("${}\r\n{value}\r\n", value.len()));
+    }
+}
