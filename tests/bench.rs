@@ -170,6 +170,21 @@ fn searches_are_timed_quiet_and_during_ingestion() {
 }
 
 #[test]
+fn get_is_timed_beside_each_kind_of_heavy_command() {
+    let small = ["--documents", "400", "--dimensions", "8", "--fields", "3000", "--value-bytes", "100000"];
+    let (text, report) =
+        bench("beside", &[&small[..], &["--seconds", "0.02", "--connections", "2"]].concat());
+    let kinds = report["kinds"].as_array().expect("a list");
+    assert_eq!(kinds[0]["kind"], "quiet");
+    assert_eq!(kinds[0]["heavy_per_second"], 0.0);
+    assert!(kinds.len() > 20, "{report:#}");
+    for kind in kinds {
+        assert!(kind["gets"].as_u64() > Some(0) && kind["p99_us"].as_f64() > Some(0.0), "{report:#}");
+    }
+    assert!(text.contains("sort-text"), "{text}");
+}
+
+#[test]
 fn kinds_of_data_are_judged_in_this_process() {
     let arguments = ["--kinds", "plane,directions", "--rows", "300", "--queries", "20", "--ef", "10,300"];
     let (text, report) =

@@ -4,7 +4,7 @@
 //! - `bench vectors` loads a data set into any Redis-compatible server with FT.* commands and reports recall, queries
 //!   per second and latency percentiles over a sweep of ef and connections, beside in-process reference engines;
 //! - `bench keys` drives GET, SET, HSET, HMGET and mixes of them over many connections;
-//! - `bench memory`, `bench restart`, `bench churn` and `bench ingest` measure a server of their own, this same program as
+//! - `bench memory`, `bench restart`, `bench churn`, `bench ingest` and `bench beside` measure a server of their own, this same program as
 //!   another process (and `bench churn --engine library` the index alone);
 //! - `bench zoo` judges the index in this process on many kinds of data;
 //! - `engramdb demo` shows the main job on real data;
@@ -17,6 +17,7 @@
 // This is a tool, not the engine: it reads the real clock and real files, which is what it is for.
 #![allow(clippy::disallowed_methods)]
 
+mod beside;
 mod churn;
 mod client;
 pub mod data;
@@ -40,6 +41,7 @@ mod zoo;
 
 use clap::{Args, Subcommand};
 
+pub use beside::BesideArgs;
 pub use churn::ChurnArgs;
 pub use error::BenchError;
 pub use ingest::IngestArgs;
@@ -71,6 +73,8 @@ enum BenchCommand {
     Churn(Box<ChurnArgs>),
     /// Latency of searches during full-speed ingestion, beside the quiet one
     Ingest(Box<IngestArgs>),
+    /// Latency of GET beside connections that ask for much: searches, sorts, scans, large replies
+    Beside(Box<BesideArgs>),
     /// What the index finds on many kinds of data: copies, moving means, tight clusters and others
     Zoo(Box<ZooArgs>),
     /// What a data set is and how hard it is; writes generated ones
@@ -91,6 +95,7 @@ fn dispatch(arguments: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Restart(arguments) => restart::run(*arguments),
         BenchCommand::Churn(arguments) => churn::run(*arguments),
         BenchCommand::Ingest(arguments) => ingest::run(*arguments),
+        BenchCommand::Beside(arguments) => beside::run(*arguments),
         BenchCommand::Zoo(arguments) => zoo::run(*arguments),
         BenchCommand::Dataset(arguments) => inspect::run(*arguments),
     }
