@@ -11,6 +11,8 @@ use engramdb_server::config::{ConfigErrors, FOREIGN, Foreign, Loader, Notes, PAR
 use engramdb_server::snapshots::{BackgroundSnapshots, SnapshotSettings};
 use engramdb_server::{Config, Hooks, Listeners, Server};
 use std::error::Error;
+use std::fmt::Display;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -145,6 +147,7 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
         pipeline: pipeline::Options {
             buffer_bytes_max: config.log_buffer_bytes,
             wake_on_kick: true,
+            read_only_when_full: true,
             ..Default::default()
         },
     };
@@ -153,7 +156,7 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
     let make = || modules::serving(&env, &directory, index_threads);
     let (engine, report) =
         recovery::open_directory(&env, &directory, &make, LocalOptions::default(), options)?;
-    println!("{report}");
+    say(&report);
     crate::memory::give_back_freed();
     let engine = Arc::new(engine);
     let settings = SnapshotSettings::new(directory.clone())?;
@@ -161,18 +164,18 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
     let hooks = Hooks { configured: follow, ..Hooks::new(snapshotter.clone()) };
     let server = Server::start_on(listeners, config, engine.clone(), modules::COMMANDS, hooks)?;
     for address in server.addresses() {
-        println!(
+        say(format_args!(
             "listening on {address}; data in {}; ready in {:.3} s",
             directory.display(),
             began.elapsed().as_secs_f64()
-        );
+        ));
     }
     let stop = server.wait()?;
     snapshotter.stop();
     for (module, export) in engine.exporters() {
         match export() {
-            Ok(text) => println!("{text}"),
-            Err(cause) => eprintln!("module {module} could not keep its derived state: {cause}"),
+            Ok(text) => say(text),
+            Err(cause) => say(format_args!("module {module} could not keep its derived state: {cause}")),
         }
     }
     if stop.save {
@@ -181,8 +184,14 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
         let offline = || modules::offline(&env);
         create_offline(&env, &directory, &offline, &OfflineOptions::default())?;
     }
-    println!("stopped in order");
+    say("stopped in order");
     Ok(())
+}
+
+/// A line to the standard output. Where that cannot take it (a file on a full disk), the server goes on: `println!` would
+/// end it.
+fn say(line: impl Display) {
+    _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Threads that insert into graphs: all cores but one, which is left to searches.
@@ -210,7 +219,8 @@ fn start_logging(config: &Config) -> Result<Follow, Box<dyn Error>> {
             Ok(Box::new(move |config: &Config| _ = handle.reload(level(config))))
         }};
     }
-    let lines = tracing_subscriber::fmt().with_writer(writer);
+    // A line that cannot be written is dropped. To complain about it on the same full disk would end the server.
+    let lines = tracing_subscriber::fmt().log_internal_errors(false).with_writer(writer);
     match config.log_format.as_str() {
         "json" => start!(lines.json()),
         _ => start!(lines.with_target(false)),

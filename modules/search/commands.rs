@@ -8,6 +8,7 @@ use crate::shape::{is_flat, shaped};
 use crate::{create, debug, info, schema, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
+use engramdb_engine::log::Purpose;
 use engramdb_engine::tx::Tx;
 use engramdb_engine::view::View;
 
@@ -46,7 +47,7 @@ pub const COMMANDS: &[Command] = &[
         "Returns the different tags of a field.",
     ),
     row(read("FT._LIST", "", list)).docs("2.0.0", "O(N) for N indexes", "Returns the names of all indexes."),
-    row(write("FT.DROPINDEX", "index [DD|KEEPDOCS]", drop)).docs(
+    row(write("FT.DROPINDEX", "index [DD|KEEPDOCS]", drop)).flags(flag::MODULE | flag::FREES).docs(
         "2.0.0",
         "O(1), or O(N) for N documents with DD",
         "Deletes an index, and its documents with DD.",
@@ -150,7 +151,7 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     if with_documents {
         let keys: Vec<Vec<u8>> = index.documents.read().keys().map(|(key, _)| key.to_vec()).collect();
         // Header, key and cause of each delete.
-        tx.reserve(keys.iter().map(|key| key.len() + 32).sum())?;
+        tx.reserve(keys.iter().map(|key| key.len() + 32).sum(), Purpose::Freeing)?;
         for key in keys {
             tx.apply(Effect::Delete { key: &key, cause: Cause::Command });
         }

@@ -79,7 +79,18 @@ fn save(env: &Env, directory: &Path, workers: &WorkerCaller, index: &Arc<Index>)
     let path = path_of(directory, index.definition.id);
     let temporary = path.with_extension("tmp");
     let file = env.disk.create(&temporary)?;
-    let mut out = FileWriter { file: &*file, offset: HEADER_BYTES, buffer: Vec::new() };
+    let written = write(&*file, workers, index).inspect_err(|_| {
+        // The file that is there stays; this one takes room that may be short.
+        let _ = env.disk.remove(&temporary);
+    })?;
+    env.disk.rename(&temporary, &path)?;
+    env.disk.sync_directory(directory)?;
+    Ok(written)
+}
+
+/// Fills the file, durably; returns how many nodes the graphs have.
+fn write(file: &dyn DiskFile, workers: &WorkerCaller, index: &Arc<Index>) -> io::Result<usize> {
+    let mut out = FileWriter { file, offset: HEADER_BYTES, buffer: Vec::new() };
     let mut graphs = Vec::new();
     let mut nodes = 0;
     for (field, vectors) in index.vectors.iter().enumerate() {
@@ -101,8 +112,6 @@ fn save(env: &Env, directory: &Path, workers: &WorkerCaller, index: &Arc<Index>)
     out.flush()?;
     file.write_at(&header(index.definition.id, footer_offset, &footer), 0)?;
     file.sync()?;
-    env.disk.rename(&temporary, &path)?;
-    env.disk.sync_directory(directory)?;
     Ok(nodes)
 }
 

@@ -18,7 +18,7 @@ use crate::env::engine_clock::EngineClock;
 use crate::hazard::Hazards;
 use crate::keyspace::{Housing, Value};
 use crate::log::pipeline::{Credit, Fatal, Pipeline, Refusal};
-use crate::log::{Lsn, ShardLog};
+use crate::log::{Lsn, Purpose, ShardLog};
 use crate::module::{Exporter, Module};
 use crate::store::Store;
 use crate::tx::{Tx, expired_fields};
@@ -91,7 +91,13 @@ impl Engine {
 
     /// Reserves room in the log for `batches` batches of `bytes` in all (see [`batch_bytes_max`]); before any lock.
     pub fn admit(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
-        self.pipeline.admit_run(batches, bytes)
+        self.pipeline.admit_run(batches, bytes, Purpose::Any)
+    }
+
+    /// The same for batches of commands that free memory ([`Command::frees_memory`]): they may use the room that is held
+    /// back for them.
+    pub fn admit_freeing(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
+        self.pipeline.admit_run(batches, bytes, Purpose::Freeing)
     }
 
     /// Takes the write lock for a run of commands that the credit covers.
@@ -147,7 +153,7 @@ impl Engine {
         let mut is_more_left = false;
         for (index, (database, key)) in due.iter().enumerate() {
             let bytes = expiry_bytes(&store, *database, key, now_ms);
-            let mut credit = match self.pipeline.admit(bytes) {
+            let mut credit = match self.pipeline.admit_run(1, bytes, Purpose::Expiry) {
                 Ok(credit) => credit,
                 Err(refusal) => {
                     due[index..].iter().for_each(|(database, key)| store.keyspace.requeue(*database, key));

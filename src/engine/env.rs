@@ -17,7 +17,7 @@ pub mod engine_clock;
 pub mod system;
 
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,13 +178,27 @@ impl dyn Disk + '_ {
     /// Replaces a file's content so that every reader, and every power cut, sees either the old or the new
     /// content whole; durable on return. Writes `path` + `.tmp` first.
     pub fn write_atomically(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let temporary = self.write_beside(path, bytes)?;
+        self.replace(&temporary, path)
+    }
+
+    /// The first half of [`Self::write_atomically`], which is the one that needs space: makes the content durable in
+    /// `path` + `.tmp`, and returns that path. Leaves nothing behind if it fails.
+    pub fn write_beside(&self, path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
-        let temporary = Path::new(&temporary);
-        let file = self.create(temporary)?;
-        file.write_at(bytes, 0)?;
-        file.sync()?;
+        let temporary = PathBuf::from(temporary);
+        let file = self.create(&temporary)?;
+        file.write_at(bytes, 0).and_then(|()| file.sync()).inspect_err(|_| {
+            // It takes space that may be short.
+            let _ = self.remove(&temporary);
+        })?;
+        Ok(temporary)
+    }
+
+    /// The second half: gives the file its name, durably.
+    pub fn replace(&self, temporary: &Path, path: &Path) -> io::Result<()> {
+        let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         self.rename(temporary, path)?;
         self.sync_directory(directory)
     }

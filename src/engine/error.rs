@@ -36,6 +36,22 @@ impl CommandError {
         CommandError::new(format!("ERR wrong number of arguments for '{command}' command"))
     }
 
+    /// A write is refused for want of room in the log.
+    pub fn no_room(cause: &str) -> CommandError {
+        CommandError::new(format!(
+            "MISCONF No room in the transaction log: {cause}. Writes are refused until there is room; reads go on, and \
+             so do DEL, FLUSHALL and other commands that free memory"
+        ))
+    }
+
+    /// Any write is refused, for there is not even room to claim the log.
+    pub fn read_only(cause: &str) -> CommandError {
+        CommandError::new(format!(
+            "MISCONF The server started read-only, because its disk has no room to open the transaction log for writing: \
+             {cause}. Reads go on; writes begin by themselves when there is room"
+        ))
+    }
+
     pub fn invalid_expire_time(command: &str) -> CommandError {
         CommandError::new(format!("ERR invalid expire time in '{}' command", command.to_lowercase()))
     }

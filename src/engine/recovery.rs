@@ -144,6 +144,12 @@ pub fn open_log(
     let (recovering, recovered, mut report) = recover(env, directory, &*log, modules, &options)?;
     let began = env.clock.monotonic();
     let (engine, modules) = recovering.start(log, &recovered, options.pipeline)?;
+    if let Some(shortage) = engine.pipeline().shortage() {
+        report.notes.push(format!(
+            "read-only: the disk has no room to open the log for writing; {}. Writes begin by themselves when there is room",
+            shortage.cause
+        ));
+    }
     report.modules = modules;
     report.starting = env.clock.monotonic() - began;
     Ok((engine, report))

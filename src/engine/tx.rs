@@ -7,8 +7,8 @@
 use crate::effect::{Cause, Effect, List, Record};
 use crate::error::CommandError;
 use crate::keyspace::{Entry, Value};
-use crate::log::Lsn;
-use crate::log::pipeline::{Credit, Pipeline};
+use crate::log::pipeline::{Credit, Pipeline, Refusal};
+use crate::log::{Lsn, Purpose};
 use crate::store::Store;
 use crate::types::{Field, Hash};
 use crate::view::{Shared, View};
@@ -52,9 +52,13 @@ impl<'a> Tx<'a> {
 
     /// Reserves room in the log for `bytes` of effects that the command's words do not tell (deletes of an index's
     /// documents, say). Call it before the first effect: a refusal is the command's error, and nothing has changed.
-    pub fn reserve(&mut self, bytes: usize) -> Result<(), CommandError> {
-        let credit = self.pipeline.admit(bytes);
-        let credit = credit.map_err(|refusal| CommandError::new(format!("ERR {refusal}, try again")))?;
+    pub fn reserve(&mut self, bytes: usize, purpose: Purpose) -> Result<(), CommandError> {
+        let credit = self.pipeline.admit_run(1, bytes, purpose);
+        let credit = credit.map_err(|refusal| match refusal {
+            Refusal::Full { cause } => CommandError::no_room(&cause),
+            Refusal::ReadOnly { cause } => CommandError::read_only(&cause),
+            other => CommandError::new(format!("ERR {other}, try again")),
+        })?;
         self.reserved.push(credit);
         Ok(())
     }

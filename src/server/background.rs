@@ -41,6 +41,7 @@ pub fn start(
             tokio::spawn(count(shared.clone()));
             tokio::spawn(mind_clients(shared.clone()));
             tokio::spawn(watch_memory(shared.clone()));
+            tokio::spawn(watch_room(shared.clone()));
             if signals {
                 tokio::spawn(stop_on_signal(shared.clone()));
                 tokio::spawn(note_hangups());
@@ -306,6 +307,33 @@ async fn watch_memory(shared: Arc<Shared>) {
         tokio::time::sleep(if is_limited { MEMORY_PAUSE } else { MEMORY_PAUSE_UNLIMITED }).await;
     }
 }
+/// Says when writes begin and cease to be refused for want of room.
+async fn watch_room(shared: Arc<Shared>) {
+    let mut began: Option<Duration> = None;
+    loop {
+        match (began, shared.engine.pipeline().shortage()) {
+            (None, Some(shortage)) => {
+                began = Some(shared.now());
+                let what = if shortage.read_only {
+                    "the server is read-only: the disk has no room to open the log for writing"
+                } else {
+                    "writes are refused: the log has no room. What frees memory goes on"
+                };
+                tracing::error!("{what}; {}. This ends by itself when there is room", shortage.cause);
+            }
+            (Some(at), None) => {
+                began = None;
+                let refused = shared.now().saturating_sub(at);
+                tracing::info!("the log has room again: writes go on after {:.0} s", refused.as_secs_f64());
+            }
+            _ => {}
+        }
+        tokio::time::sleep(ROOM_LOOK).await;
+    }
+}
+
+/// Between two looks.
+const ROOM_LOOK: Duration = Duration::from_millis(200);
 
 async fn stop_on_signal(shared: Arc<Shared>) {
     use tokio::signal::unix::{SignalKind, signal};

@@ -331,12 +331,29 @@ impl Core {
         let credit = match self.admit(shared, plan.writes, plan.batch_bytes) {
             Ok(credit) => credit,
             Err(Admission::Wait) => return (0, Some(retry())),
+            Err(Admission::Full(error)) => {
+                return self.run_freeing(shared, requests, buffer, first, plan, &error);
+            }
             Err(Admission::Refused(error)) => {
                 self.refuse(&error);
                 return (1, None);
             }
             Err(Admission::Closed) => return (0, None),
         };
+        self.run_writes(shared, requests, buffer, first, plan, credit)
+    }
+
+    /// Runs what the credit covers under the write lock.
+    fn run_writes(
+        &mut self,
+        shared: &Shared,
+        requests: &Requests,
+        buffer: &[u8],
+        first: usize,
+        plan: &Plan<'_>,
+        credit: Credit,
+    ) -> (usize, Option<Waiting>) {
+        let database = self.session.database;
         let mut run = shared.engine.writes(credit);
         plan.each_key(requests, buffer, first, |key| run.prefetch(database, key));
         let (done, stage) = self.run_each(shared, requests, buffer, first, plan, |command, args, replies| {
@@ -376,6 +393,37 @@ impl Core {
                 };
                 Some(elsewhere(pool.map(Arc::as_ref), make))
             }
+        }
+    }
+
+    /// On a full disk, a command that frees memory goes on by itself, in the room that is held back for it.
+    #[cold]
+    fn run_freeing(
+        &mut self,
+        shared: &Shared,
+        requests: &Requests,
+        buffer: &[u8],
+        first: usize,
+        plan: &Plan<'_>,
+        error: &CommandError,
+    ) -> (usize, Option<Waiting>) {
+        let known = plan.commands[0];
+        let words: Arguments<'_> = requests.get(first, buffer).iter().collect();
+        if !known.command.frees_memory(Args::new(&words), shared.engine.now_ms()) {
+            self.refuse(error);
+            return (1, None);
+        }
+        let mut alone = Plan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
+        alone.add(known, Args::new(&words));
+        let admitted = shared.engine.admit_freeing(alone.writes, alone.batch_bytes);
+        match admitted.map_err(|refusal| self.admission(refusal)) {
+            Ok(credit) => self.run_writes(shared, requests, buffer, first, &alone, credit),
+            Err(Admission::Wait) => (0, Some(retry())),
+            Err(Admission::Full(error) | Admission::Refused(error)) => {
+                self.refuse(&error);
+                (1, None)
+            }
+            Err(Admission::Closed) => (0, None),
         }
     }
 
@@ -420,16 +468,19 @@ impl Core {
         if shared.has_modules && shared.engine.is_overloaded() {
             return Err(Admission::Wait);
         }
-        shared.engine.admit(batches, bytes).map_err(|refusal| match refusal {
+        shared.engine.admit(batches, bytes).map_err(|refusal| self.admission(refusal))
+    }
+
+    fn admission(&mut self, refusal: Refusal) -> Admission {
+        match refusal {
             Refusal::Busy => Admission::Wait,
-            Refusal::Full { cause } => Admission::Refused(CommandError::new(format!(
-                "MISCONF No room in the transaction log: {cause}. Writes are refused until there is room; reads go on."
-            ))),
+            Refusal::Full { cause } => Admission::Full(CommandError::no_room(&cause)),
+            Refusal::ReadOnly { cause } => Admission::Refused(CommandError::read_only(&cause)),
             Refusal::Failed(_) => {
                 self.closing = true;
                 Admission::Closed
             }
-        })
+        }
     }
 
     fn run_session(
@@ -473,13 +524,19 @@ impl Core {
             self.refuse(&CommandError::of(text));
             return (true, None);
         }
-        match self.admit(shared, 1, multi.bytes) {
+        let writes = multi.queue.iter().any(|queued| queued.command.is_write());
+        let mut admitted = self.admit(shared, usize::from(writes), multi.bytes);
+        if matches!(admitted, Err(Admission::Full(_))) && frees_memory(shared, &multi) {
+            let freeing = shared.engine.admit_freeing(1, multi.bytes);
+            admitted = freeing.map_err(|refusal| self.admission(refusal));
+        }
+        match admitted {
             Ok(credit) => self.run_transaction(shared, &multi, credit),
             Err(Admission::Wait) => {
                 self.session.multi = Some(multi);
                 return (false, Some(retry()));
             }
-            Err(Admission::Refused(error)) => {
+            Err(Admission::Full(error) | Admission::Refused(error)) => {
                 self.end_transaction();
                 self.refuse(&error);
             }
@@ -537,8 +594,16 @@ impl Core {
 /// Why a write does not begin.
 enum Admission {
     Wait,
+    /// No room but what is held back.
+    Full(CommandError),
     Refused(CommandError),
     Closed,
+}
+
+/// Whether no command of the transaction writes but to free memory.
+fn frees_memory(shared: &Shared, multi: &Multi) -> bool {
+    let now_ms = shared.engine.now_ms();
+    multi.queue.iter().all(|queued| queued.command.frees_memory(Args::new(&queued.words()), now_ms))
 }
 
 /// One queued command of a running transaction.

@@ -9,6 +9,7 @@
 //! While nobody leads the standby sleeps. Deliberately not here: when to lead, which the log decides, and which it stops
 //! deciding after the first slow write.
 
+use engramdb_engine::env::Clock;
 use parking_lot::{Condvar, Mutex};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -42,14 +43,73 @@ impl Absence {
     }
 }
 
-#[derive(Default)]
 pub struct Standby {
+    clock: Arc<dyn Clock>,
     is_asleep: AtomicBool,
     is_closed: Mutex<bool>,
     changed: Condvar,
 }
 
+/// Says that the disk stalled, with how long: at most every ten seconds, and then what came since the last line.
+#[derive(Default)]
+struct Stalls {
+    said_at: Option<Duration>,
+    count: u64,
+    longest: Duration,
+    total: Duration,
+}
+
+/// Between two lines of the log about stalls.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+impl Stalls {
+    /// A stall has ended at `now`. The line to be logged, if it is time for one.
+    fn ended(&mut self, took: Duration, now: Duration) -> Option<String> {
+        self.count += 1;
+        self.longest = self.longest.max(took);
+        self.total += took;
+        if !self.is_time(now) {
+            return None;
+        }
+        let Stalls { count, longest, total, .. } = std::mem::take(self);
+        self.said_at = Some(now);
+        let (longest, total) = (longest.as_millis(), total.as_millis());
+        Some(match count {
+            1 => format!("the disk stalled for {longest} ms"),
+            _ => format!("the disk stalled {count} times, for {total} ms in all and {longest} ms at most"),
+        })
+    }
+
+    /// A stall goes on. The line to be logged, if it is time for one.
+    fn goes_on(&mut self, since: Duration, now: Duration) -> Option<String> {
+        if !self.is_time(now) {
+            return None;
+        }
+        self.said_at = Some(now);
+        Some(format!("the disk stalls, for {} ms so far", (now - since).as_millis()))
+    }
+
+    fn is_time(&self, now: Duration) -> bool {
+        self.said_at.is_none_or(|at| now >= at + SAY_EVERY)
+    }
+}
+
+fn warn(line: Option<String>) {
+    if let Some(line) = line {
+        tracing::warn!("{line}; a standby thread served the worker's connections meanwhile");
+    }
+}
+
 impl Standby {
+    pub fn new(clock: Arc<dyn Clock>) -> Standby {
+        Standby {
+            clock,
+            is_asleep: AtomicBool::new(false),
+            is_closed: Mutex::new(false),
+            changed: Condvar::new(),
+        }
+    }
+
     /// Starts the thread that looks after these workers.
     pub fn start(
         self: &Arc<Self>,
@@ -84,6 +144,7 @@ impl Standby {
     fn run(&self, workers: &[(Arc<Runtime>, Arc<Absence>)]) {
         let mut seen = vec![0; workers.len()];
         let mut looks_without_change = 0;
+        let mut stalls = Stalls::default();
         while self.pause(looks_without_change < LOOKS_MAX) {
             looks_without_change += 1;
             for ((runtime, absence), seen) in workers.iter().zip(&mut seen) {
@@ -92,10 +153,7 @@ impl Standby {
                     *seen = turn;
                     looks_without_change = 0;
                 } else if turn % 2 == 1 {
-                    tracing::warn!(
-                        "the disk stalls: a standby thread serves a worker's connections meanwhile"
-                    );
-                    runtime.block_on(absence.is_over(turn));
+                    self.stand_in(runtime, absence, turn, &mut stalls);
                 }
             }
             if looks_without_change >= LOOKS_MAX {
@@ -111,6 +169,18 @@ impl Standby {
         }
     }
 
+    /// Drives the worker's runtime until the worker is back.
+    fn stand_in(&self, runtime: &Runtime, absence: &Absence, turn: u64, stalls: &mut Stalls) {
+        let since = self.clock.monotonic();
+        let is_over =
+            || runtime.block_on(async { tokio::time::timeout(SAY_EVERY, absence.is_over(turn)).await });
+        while is_over().is_err() {
+            warn(stalls.goes_on(since, self.clock.monotonic()));
+        }
+        let now = self.clock.monotonic();
+        warn(stalls.ended(now - since, now));
+    }
+
     /// Waits for the next look, or until there is anything to look at. False when closed.
     fn pause(&self, timed: bool) -> bool {
         let mut closed = self.is_closed.lock();
@@ -121,5 +191,38 @@ impl Standby {
             self.changed.wait(&mut closed);
         }
         !*closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Stalls;
+    use std::time::Duration;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    #[test]
+    fn stalls_are_told_every_ten_seconds_with_their_lengths() {
+        let mut stalls = Stalls::default();
+        assert_eq!(stalls.ended(MS(40), MS(1000)).as_deref(), Some("the disk stalled for 40 ms"));
+        assert_eq!(stalls.ended(MS(30), MS(2000)), None);
+        assert_eq!(stalls.ended(MS(50), MS(10_999)), None);
+        let line = stalls.ended(MS(10), MS(11_000));
+        let told = "the disk stalled 3 times, for 90 ms in all and 50 ms at most";
+        assert_eq!(line.as_deref(), Some(told), "what was not told is added up");
+        assert_eq!(stalls.ended(MS(7), MS(21_000)).as_deref(), Some("the disk stalled for 7 ms"));
+    }
+
+    #[test]
+    fn a_stall_without_end_is_told_while_it_lasts() {
+        let mut stalls = Stalls::default();
+        let line = stalls.goes_on(MS(0), MS(10_000));
+        assert_eq!(line.as_deref(), Some("the disk stalls, for 10000 ms so far"));
+        assert_eq!(stalls.goes_on(MS(0), MS(15_000)), None);
+        assert!(stalls.goes_on(MS(0), MS(20_000)).is_some());
+        assert_eq!(stalls.ended(MS(25_000), MS(25_000)), None);
+        let line = stalls.ended(MS(5), MS(31_000));
+        let told = "the disk stalled 2 times, for 25005 ms in all and 25000 ms at most";
+        assert_eq!(line.as_deref(), Some(told));
     }
 }

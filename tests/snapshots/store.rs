@@ -3,7 +3,7 @@
 use engramdb_engine::effect::{Cause, Effect, List, Record};
 use engramdb_engine::log::local::{LocalLog, LocalOptions};
 use engramdb_engine::log::pipeline::{Options, Pipeline};
-use engramdb_engine::log::{Pos, ShardLog};
+use engramdb_engine::log::{Pos, Purpose, ShardLog};
 use engramdb_engine::recovery::{self, Recovering, StartReport};
 use engramdb_engine::snapshot::create::CreateOptions;
 use engramdb_engine::snapshot::create_offline;
@@ -68,10 +68,20 @@ impl Store {
 
     /// Applies one effect, logs it as a batch and waits until it is durable.
     pub fn write(&mut self, database: u32, effect: Effect<'_>) {
+        self.write_for(database, effect, Purpose::Any);
+    }
+
+    /// The same for an effect that frees memory, on a full disk.
+    pub fn write_freeing(&mut self, database: u32, effect: Effect<'_>) {
+        self.write_for(database, effect, Purpose::Freeing);
+    }
+
+    fn write_for(&mut self, database: u32, effect: Effect<'_>, purpose: Purpose) {
         let mut batch = Vec::new();
         effect.encode(database, &mut batch);
         // The first answer may be that the next segment is still to be prepared; asking prepares it.
-        let admitted = self.pipeline.admit(batch.len()).or_else(|_| self.pipeline.admit(batch.len()));
+        let admit = || self.pipeline.admit_run(1, batch.len(), purpose);
+        let admitted = admit().or_else(|_| admit());
         let mut credit = admitted.expect("there is room");
         let lsn = self.pipeline.last_lsn().next();
         self.live.apply_record(lsn, &Record { database, effect }).expect("the test's effects fit");

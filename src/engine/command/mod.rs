@@ -1,6 +1,7 @@
 //! Commands: declared once in a row, everything else derived (arity, key positions, COMMAND, COMMAND DOCS, checks).
 
 mod args;
+mod freeing;
 mod reply;
 mod table;
 mod usage;
@@ -36,6 +37,8 @@ pub mod flag {
     pub const NO_QUEUE: u32 = 1 << 16;
     pub const NO_ASYNC_LOADING: u32 = 1 << 17;
     pub const SKIP_SLOWLOG: u32 = 1 << 18;
+    /// Whatever it changes, memory and log are freed by it: it goes on while the disk is full. None of Redis's flags.
+    pub const FREES: u32 = 1 << 19;
 
     /// Redis's spelling of each.
     pub const NAMES: &[(u32, &str)] = &[

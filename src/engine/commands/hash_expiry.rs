@@ -30,7 +30,7 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N fields",
         "Replies the seconds since the epoch in which fields expire.",
     ),
-    write_row("HGETDEL", "key FIELDS numfields field+", hgetdel, 0).event("hdel").access(&["RW access delete"]).docs(
+    write_row("HGETDEL", "key FIELDS numfields field+", hgetdel, flag::FREES).event("hdel").access(&["RW access delete"]).docs(
         "8.0.0",
         "O(N) for N fields",
         "Replies values and deletes their fields.",

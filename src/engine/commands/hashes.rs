@@ -15,11 +15,10 @@ use std::collections::HashSet;
 const COUNTING: u32 = flag::DENY_OOM | flag::FAST;
 
 pub const COMMANDS: &[Command] = &[
-    write_row("HDEL", "key field+", hdel, flag::FAST).event("hdel").access(&["RW delete"]).docs(
-        "2.0.0",
-        "O(N) for N fields",
-        "Deletes fields, and the hash with its last one.",
-    ),
+    write_row("HDEL", "key field+", hdel, flag::FAST | flag::FREES)
+        .event("hdel")
+        .access(&["RW delete"])
+        .docs("2.0.0", "O(N) for N fields", "Deletes fields, and the hash with its last one."),
     read_row("HEXISTS", "key field", hexists, flag::FAST).access(&["RO"]).docs(
         "2.0.0",
         "O(1)",

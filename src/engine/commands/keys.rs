@@ -19,7 +19,7 @@ pub const COMMANDS: &[Command] = &[
         .group("server")
         .tips(&["request_policy:all_shards", "response_policy:agg_sum"])
         .docs("1.0.0", "O(1)", "Replies how many keys the database stores."),
-    write_row("DEL", "key+", del, 0)
+    write_row("DEL", "key+", del, flag::FREES)
         .event("del")
         .access(&["RM delete"])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
@@ -28,12 +28,12 @@ pub const COMMANDS: &[Command] = &[
         .access(&["RO"])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
         .docs("1.0.0", "O(N) for N keys", "Replies how many of the named keys exist."),
-    write_row("FLUSHALL", "[ASYNC|SYNC]", flushall, 0)
+    write_row("FLUSHALL", "[ASYNC|SYNC]", flushall, flag::FREES)
         .group("server")
         .acl(FLUSH)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .docs("1.0.0", "O(1); memory is given back in the background", "Removes all keys of all databases."),
-    write_row("FLUSHDB", "[ASYNC|SYNC]", flushdb, 0)
+    write_row("FLUSHDB", "[ASYNC|SYNC]", flushdb, flag::FREES)
         .group("server")
         .acl(FLUSH)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
@@ -65,7 +65,7 @@ pub const COMMANDS: &[Command] = &[
         "O(1)",
         "Replies a value's type.",
     ),
-    write_row("UNLINK", "key+", del, flag::FAST)
+    write_row("UNLINK", "key+", del, flag::FAST | flag::FREES)
         .event("del")
         .access(&["RM delete"])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])

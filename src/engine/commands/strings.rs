@@ -28,7 +28,7 @@ pub const COMMANDS: &[Command] = &[
         "Takes a number from an integer; an absent key counts as 0.",
     ),
     read_row("GET", "key", get, flag::FAST).docs("1.0.0", "O(1)", "Replies a string."),
-    write_row("GETDEL", "key", getdel, flag::FAST).event("del").access(&["RW access delete"]).docs(
+    write_row("GETDEL", "key", getdel, flag::FAST | flag::FREES).event("del").access(&["RW access delete"]).docs(
         "6.2.0",
         "O(1)",
         "Replies a string and removes its key.",

@@ -179,12 +179,36 @@ pub struct Room {
     pub bytes: u64,
     /// What is left of it once the current segment is sealed.
     pub bytes_after_seal: u64,
+    /// So much of either is held back for entries that free memory.
+    pub held_bytes: u64,
     /// Why there will be no more for now, for example a full disk; `None` while more is being prepared.
     pub full: Option<String>,
 }
 
 impl Room {
-    pub const UNBOUNDED: Room = Room { bytes: u64::MAX, bytes_after_seal: u64::MAX, full: None };
+    pub const UNBOUNDED: Room =
+        Room { bytes: u64::MAX, bytes_after_seal: u64::MAX, held_bytes: 0, full: None };
+
+    /// What entries of this kind may use of it.
+    pub fn for_purpose(&self, purpose: Purpose, after_seal: bool) -> u64 {
+        let bytes = if after_seal { self.bytes_after_seal } else { self.bytes };
+        bytes.saturating_sub(match purpose {
+            Purpose::Any => self.held_bytes,
+            Purpose::Expiry => self.held_bytes / 2,
+            Purpose::Freeing => 0,
+        })
+    }
+}
+
+/// What an entry is for: how much of the held-back room it may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// None of it.
+    Any,
+    /// Deletes of what has expired: half of it. They can wait, for what has expired reads as absent.
+    Expiry,
+    /// Commands that free memory: all of it.
+    Freeing,
 }
 
 /// Who claims: goes into the Claim's payload, for people who read the log.
@@ -237,6 +261,10 @@ pub trait ShardLog: Send + Sync {
 
     /// Asks for room of at least so many bytes, to be prepared in the background.
     fn want_room(&self, _bytes: u64) {}
+
+    /// Leaves the storage's room to a snapshot (`true`), with what is held back for one; or ends that. The log is then
+    /// trimmed, so it gives back more than it takes.
+    fn lend_room(&self, _lent: bool) {}
 
     /// Becomes the writer by appending a Claim right after `after`, the last entry that the caller has read.
     /// Returns when the Claim is durable. `Conflict` if the log has gone on.

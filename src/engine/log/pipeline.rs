@@ -16,18 +16,21 @@
 //! - LSNs are submitted densely, each one above the last.
 //! - `durable` only grows, and when it reads L, every batch through L is durable.
 //! - Reserved room (held by credits or by submitted batches) never exceeds what the log has prepared, so an
-//!   append never meets a full disk.
+//!   append never meets a full disk. A part of what is prepared is for batches that free memory ([`Purpose`]).
+//! - Where there is no room for a claim, nothing is admitted until there is ([`opening`]).
 //! - Whoever stops running the writer while there is work left calls the log thread.
 //! - After a failure nothing is published any more, `submit` drops what it gets, and every waiter is told. There is
 //!   no way back: the process recovers from the log.
 //!
 //! Deliberately not here: what to do with replies (the server's gate), and when to stop the process.
 
+mod opening;
 mod writer;
 
 use super::entry::{HEADER_BYTES, Kind, PIECE_HEADER_BYTES, Piece, PieceKind};
 use super::replay::Recovered;
-use super::{AppendError, Claim, Entry, Limits, Lsn, Mark, Pos, Room, RunningChecksum, ShardLog};
+use super::{AppendError, Entry, Limits, Lsn, Mark, Pos, Purpose, Room, RunningChecksum, ShardLog};
+use opening::Opening;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -55,6 +58,9 @@ pub struct Options {
     /// submits then has to kick before it waits for anything: what a whole round of connections submitted becomes
     /// one entry and one wake-up.
     pub wake_on_kick: bool,
+    /// Starts without a claim where the disk has no room for one: nothing is admitted until there is, which is tried
+    /// each second. Otherwise that is an error of the start.
+    pub read_only_when_full: bool,
 }
 
 impl Default for Options {
@@ -64,8 +70,17 @@ impl Default for Options {
             buffer_bytes_max: 64 << 20,
             log_thread: true,
             wake_on_kick: false,
+            read_only_when_full: false,
         }
     }
+}
+
+/// Why ordinary writes are refused for want of room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    pub cause: String,
+    /// Not even a claim has room: what frees memory is refused as well.
+    pub read_only: bool,
 }
 
 /// Told by whoever runs the writer; must return quickly.
@@ -89,6 +104,9 @@ pub enum Refusal {
     /// No more room until an operator acts; reads go on, and so do writes once there is room again.
     #[error("no room in the transaction log: {cause}")]
     Full { cause: String },
+    /// There is no room even for a claim: nothing is admitted until there is.
+    #[error("read-only, for there is no room to claim the transaction log: {cause}")]
+    ReadOnly { cause: String },
     /// The log is behind: try again after the next durable batch, or in a millisecond.
     #[error("the transaction log is behind")]
     Busy,
@@ -118,7 +136,10 @@ impl Drop for Credit {
 /// The way into a log, for one writer. Shared by reference; see the module's doc.
 pub struct Pipeline {
     shared: Arc<Shared>,
-    writer: Arc<Mutex<Writer>>,
+    /// `None` until the log is claimed.
+    writer: Arc<Mutex<Option<Writer>>>,
+    /// What is to be claimed where there is no log thread.
+    opening: Opening,
     /// `None` when [`Pipeline::pump`] does its work, and after the end.
     thread: Mutex<Option<JoinHandle<()>>>,
     has_thread: bool,
@@ -161,6 +182,10 @@ struct State {
     sealed: Option<Result<Pos, Refusal>>,
     closed: bool,
     failed: Option<Fatal>,
+    /// Why there is no claim yet.
+    unclaimed: Option<String>,
+    /// Why ordinary writes were refused, and the least room that one of them wanted; until there is so much.
+    refused: Option<(String, u64)>,
     buffers: Vec<Vec<u8>>,
     mark: Mark,
 }
@@ -181,13 +206,6 @@ impl Pipeline {
         options: Options,
     ) -> Result<Pipeline, AppendError> {
         let checkpoint = recovered.checkpoint;
-        let claim = Claim {
-            node: options.node,
-            engine_time_ms: checkpoint.engine_time_ms,
-            lsn: checkpoint.lsn,
-            checksum: checkpoint.checksum,
-        };
-        let (appender, commits) = log.claim(recovered.end, claim)?;
         let shared = Arc::new(Shared {
             limits: log.limits(),
             log,
@@ -205,8 +223,10 @@ impl Pipeline {
                 sealed: None,
                 closed: false,
                 failed: None,
+                unclaimed: None,
+                refused: None,
                 buffers: Vec::new(),
-                mark: appender.mark(),
+                mark: checkpoint.mark,
             }),
             work: Condvar::new(),
             progress: Condvar::new(),
@@ -216,27 +236,42 @@ impl Pipeline {
             quick: AtomicBool::new(false),
             watchers: RwLock::new(Vec::new()),
         });
-        let writer = Writer::new(shared.clone(), appender, commits, checkpoint.engine_time_ms);
+        let opening = Opening::new(options.node, recovered);
+        let writer = opening.claim(&shared)?;
+        let unclaimed = shared.state.lock().unclaimed.clone();
+        if let Some(cause) = unclaimed.filter(|_| !options.read_only_when_full) {
+            return Err(AppendError::Full { cause });
+        }
         let writer = Arc::new(Mutex::new(writer));
         let thread = options.log_thread.then(|| {
-            let (shared, writer) = (shared.clone(), writer.clone());
-            std::thread::Builder::new().name("log".to_owned()).spawn(move || writer::run(&shared, &writer))
+            let (shared, writer, opening) = (shared.clone(), writer.clone(), opening.clone());
+            let run = move || {
+                if opening.wait(&shared, &writer) {
+                    writer::run(&shared, &writer);
+                }
+            };
+            std::thread::Builder::new().name("log".to_owned()).spawn(run)
         });
         let thread = thread
             .transpose()
             .map_err(|error| AppendError::Fatal { cause: format!("cannot start the log thread: {error}") })?;
-        Ok(Pipeline { shared, writer, thread: Mutex::new(thread), has_thread: options.log_thread })
+        let has_thread = options.log_thread;
+        Ok(Pipeline { shared, writer, opening, thread: Mutex::new(thread), has_thread })
     }
 
     /// Reserves room for one batch of at most `bytes`. Called before the keyspace lock is taken; never blocks on
     /// the disk.
     pub fn admit(&self, bytes: usize) -> Result<Credit, Refusal> {
-        self.admit_run(1, bytes)
+        self.admit_run(1, bytes, Purpose::Any)
     }
 
     /// Reserves room for at most `batches` batches of at most `bytes` together.
-    pub fn admit_run(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
+    pub fn admit_run(&self, batches: usize, bytes: usize, purpose: Purpose) -> Result<Credit, Refusal> {
         let shared = &self.shared;
+        if batches == 0 {
+            // A transaction that only reads.
+            return Ok(Credit { shared: shared.clone(), room: 0 });
+        }
         let mut wanted = shared.limits.room_for_batch(bytes);
         if batches > 1 {
             // However the bytes are shared out, padding costs each batch less than two blocks.
@@ -249,19 +284,27 @@ impl Pipeline {
         if state.closed {
             return Err(Refusal::Failed(Fatal { cause: "it is closed".to_owned() }));
         }
+        if let Some(cause) = state.unclaimed.clone() {
+            return Err(Refusal::ReadOnly { cause });
+        }
         let reserved = state.reserved_bytes + wanted;
         if reserved > shared.buffer_bytes_max && state.reserved_bytes > 0 {
             return Err(Refusal::Busy);
         }
         let sealing = state.request == Some(Request::Seal);
-        let fits = |room: &Room| reserved <= if sealing { room.bytes_after_seal } else { room.bytes };
+        let fits = |room: &Room| reserved <= room.for_purpose(purpose, sealing);
         let mut room = shared.log.room();
         if !fits(&room) {
             shared.log.want_room(reserved);
             room = shared.log.room();
         }
         if !fits(&room) {
-            return Err(room.full.map_or(Refusal::Busy, |cause| Refusal::Full { cause }));
+            let Some(cause) = room.full else { return Err(Refusal::Busy) };
+            if purpose == Purpose::Any {
+                let least = state.refused.as_ref().map_or(wanted, |(_, least)| wanted.min(*least));
+                state.refused = Some((cause.clone(), least));
+            }
+            return Err(Refusal::Full { cause });
         }
         state.reserved_bytes = reserved;
         Ok(Credit { shared: self.shared.clone(), room: wanted })
@@ -327,7 +370,9 @@ impl Pipeline {
             }
             state.idle = false;
         }
-        self.writer.lock().write_one();
+        if let Some(writer) = &mut *self.writer.lock() {
+            writer.write_one();
+        }
     }
 
     /// Every batch through this one is durable.
@@ -362,6 +407,22 @@ impl Pipeline {
         self.shared.state.lock().failed.clone()
     }
 
+    /// Whether ordinary writes are refused for want of room, and why. Once they were, they count as refused until there is
+    /// room for the smallest of those.
+    pub fn shortage(&self) -> Option<Shortage> {
+        let mut state = self.shared.state.lock();
+        if let Some(cause) = state.unclaimed.clone() {
+            return Some(Shortage { cause, read_only: true });
+        }
+        let (cause, least) = state.refused.clone()?;
+        let room = self.shared.log.room();
+        if room.full.is_none() || state.reserved_bytes + least <= room.for_purpose(Purpose::Any, false) {
+            state.refused = None;
+            return None;
+        }
+        Some(Shortage { cause, read_only: false })
+    }
+
     /// The mark behind the last entry that is durable.
     pub fn mark(&self) -> Mark {
         self.shared.state.lock().mark
@@ -385,6 +446,9 @@ impl Pipeline {
             }
             if state.closed {
                 return Err(Fatal { cause: "it is closed".to_owned() }.into());
+            }
+            if let Some(cause) = state.unclaimed.clone() {
+                return Err(Refusal::ReadOnly { cause });
             }
             if state.request.is_none() && state.sealed.is_none() {
                 break;
@@ -415,9 +479,14 @@ impl Pipeline {
     /// Records that engine time has passed without batches. Skipped while there is work or no room.
     pub fn submit_time(&self, engine_time_ms: u64) {
         let mut state = self.shared.state.lock();
-        let room = self.shared.log.room().bytes;
+        let room = self.shared.log.room().for_purpose(Purpose::Any, false);
         let block = self.shared.limits.padded(HEADER_BYTES);
-        if !state.idle || state.request.is_some() || state.closed || state.reserved_bytes + block > room {
+        if !state.idle
+            || state.unclaimed.is_some()
+            || state.request.is_some()
+            || state.closed
+            || state.reserved_bytes + block > room
+        {
             return;
         }
         state.reserved_bytes += block;
@@ -438,8 +507,18 @@ impl Pipeline {
 
     /// Does the log thread's work when there is none: until nothing is left to do.
     pub fn pump(&self) {
-        if !self.has_thread {
-            self.writer.lock().write_all();
+        if self.has_thread {
+            return;
+        }
+        let mut writer = self.writer.lock();
+        if writer.is_none() && !self.shared.state.lock().closed {
+            match self.opening.claim(&self.shared) {
+                Ok(claimed) => *writer = claimed,
+                Err(error) => self.shared.fail(&error),
+            }
+        }
+        if let Some(writer) = &mut *writer {
+            writer.write_all();
         }
     }
 
@@ -474,6 +553,21 @@ impl Drop for Pipeline {
 }
 
 impl Shared {
+    /// Nothing more becomes durable.
+    fn fail(&self, error: &AppendError) {
+        let fatal = Fatal { cause: error.to_string() };
+        {
+            let mut state = self.state.lock();
+            state.failed = Some(fatal.clone());
+            state.ready.clear();
+            state.forming = None;
+            self.progress.notify_all();
+        }
+        for watcher in self.watchers.read().iter() {
+            watcher.failed(&fatal);
+        }
+    }
+
     /// Has the log thread run the writer, unless somebody runs it: who does will see what there is to do.
     fn call(&self, mut state: MutexGuard<'_, State>) {
         if !state.idle {

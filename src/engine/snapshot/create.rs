@@ -13,7 +13,7 @@
 
 use super::carry::{Carrier, CarryError, pair};
 use super::format::{Content, SLOT_RANGES, SnapshotHeader, range_slots, slot_range};
-use super::manifest::{Manifest, ManifestEntry, ManifestError};
+use super::manifest::{MANIFEST_FILE, Manifest, ManifestEntry, ManifestError};
 use super::spill::Spills;
 use super::{SnapshotError, SnapshotFile, SnapshotWriter};
 use crate::effect::{Cause, Effect, Record, decode_batch};
@@ -47,6 +47,9 @@ pub struct CreateOptions {
     pub retain: usize,
     /// How much memory, about, values that are carried between ranges of slots take, beside one range.
     pub carry_bytes: usize,
+    /// Removes the others before the new one is made, and not after: where the disk has no room for both. The caller has
+    /// checked that the newest is sound.
+    pub prune: bool,
 }
 
 /// See [`CreateOptions::carry_bytes`].
@@ -54,7 +57,7 @@ pub const CARRY_BYTES: usize = 32 << 20;
 
 impl Default for CreateOptions {
     fn default() -> CreateOptions {
-        CreateOptions { retain: 2, carry_bytes: CARRY_BYTES }
+        CreateOptions { retain: 2, carry_bytes: CARRY_BYTES, prune: false }
     }
 }
 
@@ -83,6 +86,13 @@ pub enum CreateError {
     Locked { directory: PathBuf },
     #[error("cannot write {}: {error}", file.display())]
     Io { file: PathBuf, error: io::Error },
+    #[error(
+        "the disk has no room for a new snapshot: cannot write {}: {error}. {free_mib} MiB are free; {}. What was written \
+         of it is removed, and what was there before stays as it is. Make room on the disk, or delete keys, and try again",
+        file.display(),
+        last_mib.map_or("it takes about as much as the data set".to_owned(), |mib| format!("the last one took {mib} MiB"))
+    )]
+    NoRoom { file: PathBuf, error: io::Error, free_mib: u64, last_mib: Option<u64> },
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error(transparent)]
@@ -114,7 +124,49 @@ pub fn create(
         let (snapshots, log) = (manifest.log_id, source.log_id);
         return Err(CreateError::ForeignLog { directory: directory.to_owned(), snapshots, log });
     }
-    remove_files(env, directory, |name| name.ends_with(".tmp")).map_err(failed)?;
+    remove_files(env, directory, is_temporary).map_err(failed)?;
+    let made = make(env, directory, source, modules, options, &manifest);
+    made.map_err(|error| {
+        // What is left of it takes room, which may be what was missing. The next attempt removes what is still there.
+        let _ = remove_files(env, directory, is_temporary);
+        no_room(env, directory, &manifest, error)
+    })
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.ends_with(".tmp")
+}
+
+/// The error, and where it says that there was no room, how much there is and how much the last one took.
+fn no_room(env: &Env, directory: &Path, manifest: &Manifest, error: CreateError) -> CreateError {
+    match error {
+        CreateError::Io { file, error } if is_no_room(&error) => {
+            let free_mib = env.disk.free_bytes(directory).map_or(0, |bytes| bytes >> 20);
+            let last_mib = manifest.newest().map(|newest| (newest.bytes >> 20) + 1);
+            CreateError::NoRoom { file, error, free_mib, last_mib }
+        }
+        other => other,
+    }
+}
+
+pub(super) fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Makes the snapshot on the newest base that is sound, and publishes it.
+fn make(
+    env: &Env,
+    directory: &Path,
+    source: &Source<'_>,
+    modules: MakeModules<'_>,
+    options: &CreateOptions,
+    manifest: &Manifest,
+) -> Result<CreateReport, CreateError> {
+    let mut manifest = manifest.clone();
+    if options.prune && manifest.snapshots.len() > options.retain.max(1) {
+        manifest.snapshots.truncate(options.retain.max(1));
+        store(env, directory, &manifest)?;
+    }
     let mut notes = Vec::new();
     let bases = manifest.snapshots.iter().map(Some).chain([None]);
     for base in bases {
@@ -160,8 +212,6 @@ fn publish(
     };
     let file = directory.join(&built.entry.file);
     let failed = |error| CreateError::Io { file: file.clone(), error };
-    disk.rename(&built.temporary, &file).map_err(failed)?;
-    disk.sync_directory(directory).map_err(failed)?;
     manifest.needs = 1;
     manifest.log_id = maker.source.log_id;
     (manifest.parent, manifest.parent_pos) = (maker.source.parent, maker.source.parent_pos.0);
@@ -169,11 +219,26 @@ fn publish(
     manifest.snapshots.retain(|entry| entry.file != built.entry.file);
     manifest.snapshots.insert(0, built.entry.clone());
     manifest.snapshots.truncate(options.retain.max(1));
-    manifest.store(disk, directory).map_err(failed)?;
-    let kept = |name: &str| manifest.snapshots.iter().any(|entry| entry.file == name);
-    remove_files(env, directory, |name| name.ends_with(SUFFIX) && !kept(name)).map_err(failed)?;
+    // What needs space comes first, so that a full disk leaves everything as it was.
+    let listed = manifest.store_beside(disk, directory).map_err(failed)?;
+    disk.replace(&built.temporary, &file).map_err(failed)?;
+    disk.replace(&listed, &directory.join(MANIFEST_FILE)).map_err(failed)?;
+    remove_unlisted(env, directory, &manifest)?;
     report.created = Some(built.entry);
     Ok(manifest)
+}
+
+/// Replaces the manifest, and removes the snapshots that it does not name.
+fn store(env: &Env, directory: &Path, manifest: &Manifest) -> Result<(), CreateError> {
+    let stored = manifest.store(&*env.disk, directory);
+    stored.map_err(|error| CreateError::Io { file: directory.join(MANIFEST_FILE), error })?;
+    remove_unlisted(env, directory, manifest)
+}
+
+fn remove_unlisted(env: &Env, directory: &Path, manifest: &Manifest) -> Result<(), CreateError> {
+    let kept = |name: &str| manifest.snapshots.iter().any(|entry| entry.file == name);
+    let removed = remove_files(env, directory, |name| name.ends_with(SUFFIX) && !kept(name));
+    removed.map_err(|error| CreateError::Io { file: directory.to_owned(), error })
 }
 
 pub(super) const SUFFIX: &str = ".snapshot";
@@ -476,7 +541,7 @@ impl Sorter {
         match route {
             _ if self.crosses => {}
             Route::Part(part) => self.spills.add(part, record)?,
-            Route::All => (0..SLOT_RANGES).try_for_each(|part| self.spills.add(part, record))?,
+            Route::All => self.spills.add_to_all(record)?,
             Route::Ground | Route::Border => {}
         }
         Ok(())

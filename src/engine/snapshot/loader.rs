@@ -256,6 +256,12 @@ impl SnapshotFile {
         self.load_modules(&mut Recovering::new(env.clone(), 0, modules))
     }
 
+    /// Reads every byte and compares the checksums: whether the file still is what was verified when it was made.
+    pub fn check(&self) -> Result<(), SnapshotError> {
+        let mut block = Vec::new();
+        (0..self.sections.len()).try_for_each(|index| self.read_section(index, &mut block, &mut |_| Ok(())))
+    }
+
     /// Calls `each` for every effect of a section.
     fn read_section(
         &self,

@@ -149,10 +149,16 @@ impl Manifest {
 
     /// Replaces the manifest; durable on return.
     pub fn store(&self, disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+        let temporary = self.store_beside(disk, directory)?;
+        disk.replace(&temporary, &directory.join(MANIFEST_FILE))
+    }
+
+    /// The part of [`Manifest::store`] that needs space; returns the file that is to replace the manifest.
+    pub(super) fn store_beside(&self, disk: &dyn Disk, directory: &Path) -> io::Result<PathBuf> {
         let sealed = Sealed { crc32c: self.crc32c(), manifest: self.clone() };
         let mut bytes = serde_json::to_vec_pretty(&sealed).map_err(io::Error::other)?;
         bytes.push(b'\n');
-        disk.write_atomically(&directory.join(MANIFEST_FILE), &bytes)
+        disk.write_beside(&directory.join(MANIFEST_FILE), &bytes)
     }
 
     pub fn newest(&self) -> Option<&ManifestEntry> {

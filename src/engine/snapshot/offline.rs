@@ -4,14 +4,14 @@
 //! is ahead of its log after a power cut. The server trims the log itself, once it sees the new manifest. On a stopped
 //! directory the open segment is sealed first, as a start would do it, and the log is trimmed here.
 
-use super::create::{CreateError, CreateOptions, CreateReport, MakeModules, Source, create};
+use super::create::{CreateError, CreateOptions, CreateReport, MakeModules, Source, create, open_listed};
 use super::manifest::Manifest;
 use crate::backup::{self, BackupError};
 use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions, OpenError, SealedLog};
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Replay};
-use crate::log::{EntryIter, Location, Mark, ReadEntry, ReadError, ShardLog, Voided};
+use crate::log::{EntryIter, Location, Mark, Pos, ReadEntry, ReadError, ShardLog, Voided};
 use crate::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,11 +105,33 @@ fn create_next(
     };
     let source =
         Source { log_id: first.log_id, parent: first.parent, parent_pos: first.parent_pos, read: &read };
-    let report = create(env, &snapshots, &source, modules, &options.create)?;
+    let report = match (create(env, &snapshots, &source, modules, &options.create), &stopped) {
+        (Err(CreateError::NoRoom { .. }), Some(log)) if trim_below_newest(env, &snapshots, &**log)? => {
+            // Once more, with what could be freed without room.
+            let mut frugal = options.create.clone();
+            (frugal.retain, frugal.prune) = (1, true);
+            create(env, &snapshots, &source, modules, &frugal)?
+        }
+        (made, _) => made?,
+    };
     if let (Some(log), Some(upto)) = (stopped, report.trim_through) {
         log.trim(upto).map_err(|error| OfflineError::Trim { cause: error.cause })?;
     }
     Ok(report)
+}
+
+/// Gives up what of the log the newest snapshot covers, if that is sound: older ones are of no use afterwards. For a full
+/// disk: it needs no room and makes some. False if there is no snapshot, or a damaged one.
+pub fn trim_below_newest(env: &Env, snapshots: &Path, log: &dyn ShardLog) -> Result<bool, OfflineError> {
+    let manifest = Manifest::load(&*env.disk, snapshots).map_err(CreateError::from)?;
+    let Some(newest) = manifest.newest().filter(|_| manifest.log_id == log.id()) else { return Ok(false) };
+    let snapshot = open_listed(env, snapshots, newest, log.id());
+    if snapshot.and_then(|snapshot| snapshot.check()).is_err() {
+        // The next process that loads it says what is wrong with it.
+        return Ok(false);
+    }
+    log.trim(Pos(newest.pos)).map_err(|error| OfflineError::Trim { cause: error.cause })?;
+    Ok(true)
 }
 
 /// Seals the open segment if no server has the log and there is something in it. Returns the log, locked.
@@ -132,6 +154,8 @@ fn seal_stopped(
     let recovered = replay.finish();
     if recovered.checkpoint.lsn != from.lsn {
         let failed = |cause: String| OfflineError::Seal { cause };
+        // A spare of the usual size would take room that the snapshot may need.
+        log.lend_room(true);
         let writer = Options { node: "snapshot".to_owned(), log_thread: false, ..Options::default() };
         let pipeline = Pipeline::start(log.clone(), &recovered, writer);
         let pipeline = pipeline.map_err(|error| failed(error.to_string()))?;

@@ -1,9 +1,11 @@
-//! The log's tail, sorted by parts of the keyspace: in memory while a part is small, else in a temporary file.
+//! The log's tail, sorted by parts of the keyspace: in memory while a part is small, else in a temporary file. Where the
+//! disk has no room for that, a bounded part of it stays in memory: a snapshot is what makes room.
 //!
 //! The files are of no use to anybody after this process: they are not synced, and the next run removes what a kill
 //! left behind. A CRC kept in memory checks what comes back.
 
-use crate::effect::Record;
+use super::create::is_no_room;
+use crate::effect::{Effect, Record};
 use crate::env::{Disk, DiskFile, Env};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,9 +14,14 @@ use std::sync::Arc;
 /// A part's effects go to its file in pieces of this.
 const BUFFER_BYTES: usize = 32 << 10;
 
+/// What may stay in memory where the disk has no room for files.
+const KEPT_BYTES_MAX: usize = 256 << 20;
+
 pub struct Spills {
     env: Env,
     parts: Vec<Spill>,
+    /// The disk has no room: what comes from now on stays in memory, so much so far.
+    kept_bytes: Option<usize>,
 }
 
 struct Spill {
@@ -35,7 +42,7 @@ impl Spills {
             crc: 0,
             buffer: Vec::new(),
         };
-        Spills { env, parts: (0..parts).map(spill).collect() }
+        Spills { env, parts: (0..parts).map(spill).collect(), kept_bytes: None }
     }
 
     /// Bytes of memory that they take.
@@ -45,8 +52,32 @@ impl Spills {
 
     pub fn add(&mut self, part: usize, record: &Record<'_>) -> io::Result<()> {
         let spill = &mut self.parts[part];
+        let before = spill.buffer.len();
         record.effect.encode(record.database, &mut spill.buffer);
-        if spill.buffer.len() >= BUFFER_BYTES { spill.flush(&*self.env.disk) } else { Ok(()) }
+        if let Some(kept_bytes) = &mut self.kept_bytes {
+            *kept_bytes += spill.buffer.len() - before;
+            let fits = *kept_bytes <= KEPT_BYTES_MAX;
+            return if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) };
+        }
+        if spill.buffer.len() < BUFFER_BYTES {
+            return Ok(());
+        }
+        match spill.flush(&*self.env.disk) {
+            Err(error) if is_no_room(&error) => {
+                self.kept_bytes = Some(0);
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// Adds an effect on whole databases. One that removes everything makes what came before it needless.
+    pub fn add_to_all(&mut self, record: &Record<'_>) -> io::Result<()> {
+        if matches!(record.effect, Effect::FlushAll) {
+            self.parts.iter_mut().try_for_each(|spill| spill.remove(&*self.env.disk))?;
+            self.kept_bytes = None;
+        }
+        (0..self.parts.len()).try_for_each(|part| self.add(part, record))
     }
 
     /// Calls `each` for every effect of a part, in order, until it returns false; then the part is empty.

@@ -199,7 +199,14 @@ fn persistence(report: &mut Report<'_>) {
     let snapshotter = &shared.snapshotter;
     let status = if snapshotter.last_result().is_ok() { "ok" } else { "err" };
     let log = shared.engine.pipeline();
-    let log_status = if log.failure().is_none() { "ok" } else { "err" };
+    let shortage = log.shortage();
+    let log_status = if log.failure().is_none() && shortage.is_none() { "ok" } else { "err" };
+    let writes = match &shortage {
+        None => "ok",
+        Some(shortage) if shortage.read_only => "read-only",
+        Some(_) => "refused",
+    };
+    let cause = shortage.as_ref().map_or("", |shortage| &shortage.cause);
     report.fields(&[
         ("loading", &0),
         ("async_loading", &0),
@@ -211,6 +218,8 @@ fn persistence(report: &mut Report<'_>) {
         ("aof_enabled", &1),
         ("aof_rewrite_in_progress", &0),
         ("aof_last_write_status", &log_status),
+        ("log_writes", &writes),
+        ("log_writes_refused_because", &cause),
         ("log_last_lsn", &log.last_lsn()),
         ("log_durable_lsn", &log.durable()),
         ("log_position", &log.mark().pos),

@@ -9,6 +9,7 @@
 //! a process that is killed, or fails, leaves the previous snapshot valid.
 
 use super::machine;
+use super::shortage::Shortage;
 use crate::snapshotter::Snapshotter;
 use engramdb_engine::Engine;
 use engramdb_engine::env::Env;
@@ -104,6 +105,8 @@ struct State {
     not_before: Duration,
     /// None before this moment either, unless the log has become long.
     paused_until: Duration,
+    /// When the last one ended.
+    last_end: Option<Duration>,
     /// Whether no snapshot is made although it is time for one. The operator has been told.
     waits_for_memory: bool,
     /// What the next one will take, when it was last asked.
@@ -120,6 +123,7 @@ impl BackgroundSnapshots {
             last_result: Ok(()),
             not_before: Duration::ZERO,
             paused_until: engine.env().clock.monotonic() + settings.pause,
+            last_end: None,
             waits_for_memory: false,
             memory_needed_bytes: 0,
         };
@@ -236,6 +240,7 @@ impl Shared {
     fn ended(&self, result: Result<(), String>) {
         let mut state = self.state.lock();
         state.running = false;
+        state.last_end = Some(self.engine.env().clock.monotonic());
         match &result {
             Ok(()) => {
                 state.last_save_ms = self.engine.env().clock.wall_ms();
@@ -256,12 +261,18 @@ impl Shared {
     fn is_due(&self) -> bool {
         let settings = &self.settings;
         let now = self.engine.env().clock.monotonic();
-        let (not_before, paused_until) = {
+        let (not_before, paused_until, last_end) = {
             let state = self.state.lock();
-            (state.not_before, state.paused_until)
+            (state.not_before, state.paused_until, state.last_end)
         };
         if !settings.automatic || now < not_before {
             return false;
+        }
+        if self.engine.pipeline().shortage().is_some()
+            && last_end.is_none_or(|end| now >= end + settings.pause)
+        {
+            // Writes are refused: a snapshot is what frees the log. After one that did not help, the next waits.
+            return true;
         }
         let newest = newest(self.engine.env(), settings);
         let by_size = newest.as_ref().map_or(0.0, |entry| entry.bytes as f64 * settings.log_ratio) as u64;
@@ -328,18 +339,23 @@ impl Shared {
 
     fn snapshot(&self) -> Result<(), String> {
         let env = self.engine.env();
+        let shortage = Shortage::begin(&self.engine, &self.settings);
         let before = newest(env, &self.settings);
         let durable = self.engine.durable();
-        let exports = std::thread::Builder::new().name("export".to_owned()).spawn({
+        let exports = shortage.is_none().then(|| {
             let exporters = self.engine.exporters();
-            move || export(exporters)
+            std::thread::Builder::new().name("export".to_owned()).spawn(move || export(exporters))
         });
+        let retain = if shortage.is_some() { 1 } else { self.settings.retain };
+        let prune = shortage.as_ref().is_some_and(|shortage| shortage.is_newest_sound);
         let result = match &before {
             Some(entry) if entry.lsn == durable.0 => Ok(()),
-            _ => self.rotate().and_then(|()| self.run_process()).and_then(|()| self.trim()),
+            _ => {
+                self.rotate().and_then(|()| self.run_process(retain, prune)).and_then(|()| self.trim(retain))
+            }
         };
         // A panic there has been reported by the panic hook; derived state can be rebuilt.
-        _ = exports.map(JoinHandle::join);
+        _ = exports.transpose().map(|thread| thread.map(JoinHandle::join));
         result
     }
 
@@ -349,6 +365,8 @@ impl Shared {
             match self.engine.pipeline().rotate() {
                 Ok(_) => return Ok(()),
                 Err(Refusal::Busy) => {}
+                // Nothing is written, so that what is sealed is all but the last segment.
+                Err(Refusal::ReadOnly { .. }) => return Ok(()),
                 Err(other) => return Err(other.to_string()),
             }
             let mut state = self.state.lock();
@@ -359,13 +377,14 @@ impl Shared {
         }
     }
 
-    fn run_process(&self) -> Result<(), String> {
+    fn run_process(&self, retain: usize, prune: bool) -> Result<(), String> {
         let settings = &self.settings;
         let began = self.engine.env().clock.monotonic();
         let child = Command::new(&settings.program)
             .args(["snapshot", "create", "--sealed-only", "--dir"])
             .arg(&settings.directory)
-            .args(["--retain", &settings.retain.to_string(), "--parent", &std::process::id().to_string()])
+            .args(["--retain", &retain.to_string(), "--parent", &std::process::id().to_string()])
+            .args(prune.then_some("--prune"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -408,11 +427,11 @@ impl Shared {
     }
 
     /// Gives up what of the log no snapshot that is kept needs.
-    fn trim(&self) -> Result<(), String> {
+    fn trim(&self, retain: usize) -> Result<(), String> {
         let directory = self.settings.directory.join(SNAPSHOT_DIRECTORY);
         let manifest =
             Manifest::load(&*self.engine.env().disk, &directory).map_err(|error| error.to_string())?;
-        match manifest.trim_through(self.settings.retain) {
+        match manifest.trim_through(retain) {
             Some(upto) => self.engine.log().trim(upto).map_err(|error| error.to_string()),
             None => Ok(()),
         }

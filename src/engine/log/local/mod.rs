@@ -11,7 +11,8 @@
 //!   synced before the claim.
 //! - Every file is preallocated with zeros and synced, gets its name then, and its directory is synced, before anything is
 //!   written to it ([`spare`]). An append then changes no metadata, its sync costs one write, and a full disk shows up in
-//!   preallocation only, where nobody has been promised anything.
+//!   preallocation only, where nobody has been promised anything. A reserve is held back for what has to go on while
+//!   the disk is full: deletes, seals, claims ([`reserve`]).
 //! - An entry is acknowledged when [`crate::env::DiskFile::write_durable`] has returned for it and for all before
 //!   it. The next segment's header is written only after that, for it proves it.
 //! - The first error of a write or a sync stops the log for good.
@@ -23,6 +24,7 @@
 
 mod fuzzing;
 mod reader;
+mod reserve;
 mod segment;
 mod spare;
 mod writer;
@@ -37,7 +39,8 @@ use super::{
 };
 use crate::env::{DiskFile, DiskLock, Env};
 use parking_lot::Mutex;
-use spare::Spares;
+use reserve::Kind;
+use spare::{Prepared, Spares};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,10 +74,6 @@ impl LocalOptions {
     fn usable_bytes(&self, free_bytes: u64) -> u64 {
         let wasted_at_most = padded(self.entry_bytes_max) - BLOCK_BYTES as u64;
         free_bytes.saturating_sub(wasted_at_most)
-    }
-
-    fn segment_free_bytes(&self) -> u64 {
-        self.segment_bytes - BLOCK_BYTES as u64
     }
 }
 
@@ -206,6 +205,10 @@ impl ShardLog for LocalLog {
         self.shared.want_room(bytes);
     }
 
+    fn lend_room(&self, lent: bool) {
+        spare::lend_room(&self.shared, lent);
+    }
+
     fn claim(&self, after: Pos, claim: Claim) -> Result<Writing, AppendError> {
         writer::claim(&self.shared, after, &claim)
     }
@@ -271,19 +274,23 @@ impl Shared {
 
     fn room(&self) -> Room {
         let free_bytes = self.state.lock().current_free_bytes;
-        let (ready, full) = self.spares.ready();
-        let spare_bytes = ready as u64 * self.options.usable_bytes(self.options.segment_free_bytes());
+        let Prepared { spares, deletes, full } = self.spares.prepared();
+        let usable = |size_bytes: u64| self.options.usable_bytes(size_bytes - BLOCK_BYTES as u64);
+        let for_deletes = usable(Kind::Deletes.size_bytes(&self.options));
+        let prepared = spares as u64 * usable(self.options.segment_bytes) + deletes as u64 * for_deletes;
         // One block stays back, for the Release.
         let room = |bytes: u64| bytes.saturating_sub(BLOCK_BYTES as u64);
         Room {
-            bytes: room(self.options.usable_bytes(free_bytes) + spare_bytes),
-            bytes_after_seal: room(spare_bytes),
+            bytes: room(self.options.usable_bytes(free_bytes) + prepared),
+            bytes_after_seal: room(prepared),
+            // Held back whole even where a part of it is used up: room comes back to the reserve first.
+            held_bytes: Kind::Deletes.count() as u64 * for_deletes,
             full,
         }
     }
 
     fn want_room(&self, bytes: u64) {
-        let per_spare = self.options.usable_bytes(self.options.segment_free_bytes());
+        let per_spare = self.options.usable_bytes(self.options.segment_bytes - BLOCK_BYTES as u64);
         self.spares.want((bytes / per_spare + 1) as usize);
         if !self.options.background {
             spare::prepare_wanted(self);

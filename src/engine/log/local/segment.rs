@@ -134,7 +134,8 @@ pub fn segment_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:016}{SUFFIX}"))
 }
 
-fn segment_number(name: &str) -> Option<u64> {
+/// The number in a segment file's name.
+pub fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
     if digits.len() != 16 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

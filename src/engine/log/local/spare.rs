@@ -1,20 +1,31 @@
-//! Spare segments: preallocated, durable, not started. Prepared ahead, so that an append finds one ready. And the other
-//! end of a segment's life as the current one: its unused part is given back, which takes milliseconds as well.
+//! Segment files before their start: prepared ahead, so that an append finds one ready. And the other end of a
+//! segment's life as the current one: its unused part is given back, which takes milliseconds as well.
+//!
+//! Two kinds of files are prepared, both full of zeros and durable:
+//!
+//! - *spares*, numbered, of the usual size: the next segments;
+//! - the *reserve*, under names of its own: small files that are held back for what has to go on while the disk is full
+//!   ([`super::reserve`]). One of them becomes a segment by a rename, which needs no space.
+//!
+//! A file gets its number last, by a rename, under the lock `numbering`: so numbers are dense in the order in which
+//! files can be started, whether they come from the preparer or from the reserve.
 
 use super::Shared;
-use super::segment::segment_path;
+use super::reserve::{KINDS, Kind, Reserve};
+use super::segment::{segment_number, segment_path};
 use crate::env::{Access, DiskFile};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A preallocated file, not started yet.
+/// A prepared file, not started yet.
 pub struct Spare {
     pub number: u64,
     pub file: Arc<dyn DiskFile>,
+    pub size_bytes: u64,
 }
 
 /// A segment that gets no more entries, and how much of it is used.
@@ -33,56 +44,86 @@ impl Sealed {
 pub struct Spares {
     state: Mutex<State>,
     changed: Condvar,
+    /// Held while a file gets its number. Taken before `state`.
+    numbering: Mutex<()>,
 }
 
 struct State {
     ready: VecDeque<Spare>,
+    reserve: Reserve,
     next_number: u64,
     /// Segments that get no more entries, and how much of each is used.
     sealed: Vec<Sealed>,
-    /// How many to keep ready; 0 until there is a writer.
+    /// How many spares to keep ready; 0 until there is a writer.
     wanted: usize,
+    /// What an earlier process prepared was taken over.
+    adopted: bool,
+    /// The disk's room is left to a snapshot: only claims are prepared, and the snapshots' part of the reserve is lent.
+    lent: bool,
     /// Why the last attempt found no space.
     full: Option<String>,
+    /// Try again now, and not at the next regular time.
+    retry: bool,
     /// Another error than a full disk: the log has failed.
     failed: Option<String>,
     closed: bool,
 }
 
+/// What is prepared.
+pub struct Prepared {
+    pub spares: usize,
+    /// Files of the reserve for entries that free memory.
+    pub deletes: usize,
+    /// Why there will be no more for now.
+    pub full: Option<String>,
+}
+
 /// After a full disk, the next attempt comes by itself after this time.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const ZEROS_BYTES: usize = 1 << 20;
+/// A file that is being filled.
+const UNFINISHED: &str = "spare.tmp";
 
 impl Spares {
     pub fn new(next_number: u64) -> Spares {
         let state = State {
             ready: VecDeque::new(),
+            reserve: Reserve::default(),
             next_number,
             sealed: Vec::new(),
             wanted: 0,
+            adopted: false,
+            lent: false,
             full: None,
+            retry: false,
             failed: None,
             closed: false,
         };
-        Spares { state: Mutex::new(state), changed: Condvar::new() }
+        Spares { state: Mutex::new(state), changed: Condvar::new(), numbering: Mutex::new(()) }
     }
 
-    /// How many are ready, and why there will be no more for now.
-    pub fn ready(&self) -> (usize, Option<String>) {
+    pub fn prepared(&self) -> Prepared {
         let state = self.state.lock();
-        (state.ready.len(), state.full.clone())
+        Prepared {
+            spares: state.ready.len(),
+            deletes: state.reserve.count(Kind::Deletes),
+            full: state.full.clone(),
+        }
     }
 
-    /// Asks for at least so many.
+    /// Asks for at least so many spares.
     pub fn want(&self, spares: usize) {
         let mut state = self.state.lock();
         state.wanted = state.wanted.max(spares);
-        self.changed.notify_all();
+        // Each refused write asks: a preparer that waits for space would begin its wait anew each time, and never end it.
+        if state.full.is_none() {
+            self.changed.notify_all();
+        }
     }
 
     /// Space may have become free: try now.
     pub fn retry(&self) {
-        self.state.lock().full = None;
+        self.state.lock().retry = true;
         self.changed.notify_all();
     }
 
@@ -91,7 +132,7 @@ impl Spares {
         self.changed.notify_all();
     }
 
-    /// Waits until one is ready or none can be.
+    /// Waits until a spare is ready or none can be.
     pub fn wait_ready(&self) {
         let mut state = self.state.lock();
         while state.ready.is_empty() && state.full.is_none() && state.failed.is_none() {
@@ -108,15 +149,69 @@ impl Spares {
         self.state.lock().sealed.push(sealed);
         self.changed.notify_all();
     }
+}
 
-    /// Takes a spare that is ready. One is enough to keep from now on.
-    pub fn take(&self) -> Option<Spare> {
-        let mut state = self.state.lock();
-        let spare = state.ready.pop_front();
-        state.wanted = 1;
-        self.changed.notify_all();
-        spare
+/// Takes a spare, or where none is ready a file of the first of these kinds of the reserve that has one. `None` if there
+/// is none of either.
+pub fn take(shared: &Shared, kinds: &[Kind]) -> io::Result<Option<Spare>> {
+    let spares = &shared.spares;
+    if let Some(spare) = take_ready(spares) {
+        return Ok(Some(spare));
     }
+    let _numbering = spares.numbering.lock();
+    // The preparer may have finished one while this thread waited for the lock.
+    if let Some(spare) = take_ready(spares) {
+        return Ok(Some(spare));
+    }
+    let (kind, reserved, number) = {
+        let mut state = spares.state.lock();
+        let found = kinds.iter().find_map(|kind| Some((*kind, state.reserve.take(*kind)?)));
+        let Some((kind, reserved)) = found else { return Ok(None) };
+        (kind, reserved, state.next_number)
+    };
+    let disk = &shared.env.disk;
+    let path = segment_path(&shared.directory, number);
+    if let Err(error) = disk.rename(&reserved.path, &path) {
+        spares.state.lock().reserve.put(kind, reserved.path, reserved.file);
+        return Err(error);
+    }
+    disk.sync_directory(&shared.directory)?;
+    let mut state = spares.state.lock();
+    state.next_number = number + 1;
+    state.retry = true;
+    spares.changed.notify_all();
+    Ok(Some(Spare { number, file: reserved.file, size_bytes: kind.size_bytes(&shared.options) }))
+}
+
+/// Takes a spare that is ready. One is enough to keep from now on.
+fn take_ready(spares: &Spares) -> Option<Spare> {
+    let mut state = spares.state.lock();
+    let spare = state.ready.pop_front();
+    if spare.is_some() {
+        state.wanted = 1;
+        spares.changed.notify_all();
+    }
+    spare
+}
+
+/// Leaves the disk's room to a snapshot (`true`), which gives more back than it takes; or ends that.
+pub fn lend_room(shared: &Shared, lent: bool) {
+    {
+        let mut state = shared.spares.state.lock();
+        state.lent = lent;
+        state.retry |= !lent;
+    }
+    if lent && !shared.options.background {
+        // What an earlier process has held back can be lent as well.
+        shared.spares.want(1);
+        prepare_wanted(shared);
+    }
+    let given_up = if lent { shared.spares.state.lock().reserve.take(Kind::Snapshot) } else { None };
+    if let Some(file) = given_up {
+        // An error leaves the snapshot with less room, which it then says.
+        let _ = shared.env.disk.remove(&file.path);
+    }
+    shared.spares.changed.notify_all();
 }
 
 pub fn start_preparer(shared: Arc<Shared>) -> io::Result<std::thread::JoinHandle<()>> {
@@ -129,114 +224,262 @@ fn run_preparer(shared: &Shared) {
         sealed.iter().for_each(Sealed::cut);
         prepare_wanted(shared);
         let mut state = shared.spares.state.lock();
-        if !state.sealed.is_empty() {
+        if !state.sealed.is_empty() || std::mem::take(&mut state.retry) {
             continue;
         }
         if state.closed || state.failed.is_some() {
             return;
         }
         if state.full.is_some() {
-            // Requests for room do not count: each refused write makes one, and trying costs a full disk's worth. Nor do
-            // they put off the next attempt.
             let clock = &shared.env.clock;
             let retry_at = clock.monotonic() + RETRY_AFTER;
-            while state.full.is_some() && !state.closed {
+            while !state.retry && state.sealed.is_empty() && !state.closed {
                 let pause = retry_at.saturating_sub(clock.monotonic());
                 if pause.is_zero() || shared.spares.changed.wait_for(&mut state, pause).timed_out() {
                     break;
                 }
             }
-        } else if state.ready.len() >= state.wanted {
+        } else if state.next_step(shared, u64::MAX).is_none() {
             shared.spares.changed.wait(&mut state);
         }
     }
 }
 
-/// Prepares spares until as many are ready as are wanted, or none can be.
-pub fn prepare_wanted(shared: &Shared) {
-    loop {
-        let number = {
-            let state = shared.spares.state.lock();
-            if state.closed || state.failed.is_some() || state.ready.len() >= state.wanted {
-                return;
-            }
-            state.next_number
-        };
-        let prepared = prepare(shared, number);
-        let mut state = shared.spares.state.lock();
-        match prepared {
-            Ok(file) => {
-                state.next_number = number + 1;
-                state.full = None;
-                state.ready.push_back(Spare { number, file });
-                shared.spares.changed.notify_all();
-            }
-            Err(error) => {
-                let cause =
-                    format!("cannot prepare a log segment in {}: {error}", shared.directory.display());
-                if is_full(&error) {
-                    state.full = Some(cause);
-                } else {
-                    state.failed = Some(cause);
-                }
-                shared.spares.changed.notify_all();
-                return;
-            }
+/// What the preparer does next.
+#[derive(Clone, Copy)]
+enum Step {
+    Adopt,
+    Prepare(Task),
+}
+
+/// A file to prepare.
+#[derive(Clone, Copy)]
+enum Task {
+    Spare,
+    Reserve(Kind),
+}
+
+impl Task {
+    fn size_bytes(self, shared: &Shared) -> u64 {
+        match self {
+            Task::Spare => shared.options.segment_bytes,
+            Task::Reserve(kind) => kind.size_bytes(&shared.options),
         }
     }
 }
 
+impl State {
+    fn next_step(&self, shared: &Shared, below_bytes: u64) -> Option<Step> {
+        if self.closed || self.failed.is_some() || self.wanted == 0 {
+            None
+        } else if !self.adopted {
+            Some(Step::Adopt)
+        } else {
+            self.next_task(shared, below_bytes).map(Step::Prepare)
+        }
+    }
+
+    /// What to prepare next, of files below `below_bytes`: claims first, which are small; then a spare, without which
+    /// nothing can be written; then the rest of the reserve, and more spares.
+    fn next_task(&self, shared: &Shared, below_bytes: u64) -> Option<Task> {
+        let missing = |kind: &Kind| self.reserve.count(*kind) < kind.count();
+        let reserve = |kind: &Kind| missing(kind).then_some(Task::Reserve(*kind));
+        let spare = |wanted: usize| (self.ready.len() < wanted).then_some(Task::Spare);
+        let claim = reserve(&Kind::Claim);
+        let others = [spare(1), reserve(&Kind::Deletes), reserve(&Kind::Snapshot), spare(self.wanted)];
+        let others = others.into_iter().filter(|_| !self.lent);
+        let mut tasks = [claim].into_iter().chain(others).flatten();
+        tasks.find(|task| task.size_bytes(shared) < below_bytes)
+    }
+}
+
+/// Prepares what is wanted, as far as there is space.
+pub fn prepare_wanted(shared: &Shared) {
+    let spares = &shared.spares;
+    let mut full = None;
+    let mut below_bytes = u64::MAX;
+    // A function, so that the lock is not held while a step is taken.
+    let next_step = |below_bytes| spares.state.lock().next_step(shared, below_bytes);
+    while let Some(step) = next_step(below_bytes) {
+        let (done, size_bytes) = match step {
+            Step::Adopt => (adopt(shared), u64::MAX),
+            Step::Prepare(task) => (prepare(shared, task), task.size_bytes(shared)),
+        };
+        let Err(error) = done else { continue };
+        if !is_full(&error) {
+            let cause = format!("cannot prepare a log segment in {}: {error}", shared.directory.display());
+            spares.state.lock().failed = Some(cause);
+            spares.changed.notify_all();
+            return;
+        }
+        // Something smaller may still fit.
+        below_bytes = size_bytes;
+        full.get_or_insert_with(|| why_full(shared, size_bytes, &error));
+    }
+    let mut state = spares.state.lock();
+    if full.is_some() || !state.lent {
+        // While room is lent, little is tried, and its success says nothing about the rest.
+        state.full = full;
+    }
+    spares.changed.notify_all();
+}
+
+fn why_full(shared: &Shared, size_bytes: u64, error: &io::Error) -> String {
+    let directory = shared.directory.display();
+    let free = shared.env.disk.free_bytes(&shared.directory);
+    let free = free.map_or(String::new(), |bytes| format!(" ({} are free)", amount(bytes)));
+    format!("cannot prepare a log segment of {} in {directory}: {error}{free}", amount(size_bytes))
+}
+
+/// Bytes for people.
+fn amount(bytes: u64) -> String {
+    if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
+}
+
 /// Whether another attempt may find what this one lacked: space, or a file descriptor.
-fn is_full(error: &io::Error) -> bool {
+pub fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     use rustix::io::Errno;
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
         || matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// A file that is being filled. It gets its number when its bytes are durable.
-const UNFINISHED: &str = "spare.tmp";
-
-/// Makes a file of zeros, and its name, durable. One that an earlier process has prepared is taken over: it was never
-/// started, so it holds nothing that counts; it has its name, so its bytes are durable; and the claim has made names durable.
-fn prepare(shared: &Shared, number: u64) -> io::Result<Arc<dyn DiskFile>> {
-    let disk = &shared.env.disk;
-    let path = segment_path(&shared.directory, number);
-    if let Some(file) = prepared_before(shared, &path)? {
-        return Ok(file);
-    }
+/// Makes a file of zeros, and its name, durable.
+fn prepare(shared: &Shared, task: Task) -> io::Result<()> {
+    let size_bytes = task.size_bytes(shared);
+    let file = fill(shared, task, size_bytes)?;
+    let spares = &shared.spares;
     let unfinished = shared.directory.join(UNFINISHED);
-    let file = disk.create(&unfinished)?;
-    let filled = fill_with_zeros(shared, &*file).and_then(|()| file.sync());
-    filled.inspect_err(|_| {
+    match task {
+        Task::Reserve(kind) => {
+            let path = spares.state.lock().reserve.free_path(kind, &shared.directory);
+            name(shared, &unfinished, &path)?;
+            spares.state.lock().reserve.put(kind, path, file);
+        }
+        Task::Spare => {
+            let _numbering = spares.numbering.lock();
+            let number = spares.state.lock().next_number;
+            name(shared, &unfinished, &segment_path(&shared.directory, number))?;
+            let mut state = spares.state.lock();
+            state.next_number = number + 1;
+            state.ready.push_back(Spare { number, file, size_bytes });
+        }
+    }
+    spares.changed.notify_all();
+    Ok(())
+}
+
+fn name(shared: &Shared, from: &Path, to: &Path) -> io::Result<()> {
+    shared.env.disk.rename(from, to)?;
+    shared.env.disk.sync_directory(&shared.directory)
+}
+
+/// A durable file of zeros, under the name of unfinished ones.
+fn fill(shared: &Shared, task: Task, size_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+    let disk = &shared.env.disk;
+    // Asked first: an attempt that must fail would fill the disk to its last byte meanwhile, which others notice. A claim
+    // is small, and may use what the system keeps for its administrator.
+    let is_small = matches!(task, Task::Reserve(Kind::Claim));
+    if !is_small && disk.free_bytes(&shared.directory)? < size_bytes {
+        return Err(rustix::io::Errno::NOSPC.into());
+    }
+    let path = shared.directory.join(UNFINISHED);
+    let file = disk.create(&path)?;
+    let filled = fill_with_zeros(shared, &*file, size_bytes).and_then(|()| file.sync());
+    if let Err(error) = filled {
         // Gives the space back. Should this fail too, the next attempt starts the same file anew.
-        let _ = disk.remove(&unfinished);
-    })?;
-    disk.rename(&unfinished, &path)?;
-    disk.sync_directory(&shared.directory)?;
+        let _ = disk.remove(&path);
+        return Err(error);
+    }
     Ok(file)
 }
 
-fn prepared_before(shared: &Shared, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
-    if !shared.env.disk.exists(path)? {
-        return Ok(None);
-    }
-    let file = shared.env.disk.open(path, Access::ReadWrite)?;
-    Ok((file.size()? == shared.options.segment_bytes).then_some(file))
-}
-
 /// Data and not a hole or an unwritten extent: a later write in that range changes no metadata.
-fn fill_with_zeros(shared: &Shared, file: &dyn DiskFile) -> io::Result<()> {
-    let size = shared.options.segment_bytes;
-    let zeros = vec![0; ZEROS_BYTES.min(size as usize)];
+fn fill_with_zeros(shared: &Shared, file: &dyn DiskFile, size_bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; ZEROS_BYTES.min(size_bytes as usize)];
     let mut offset = 0;
-    while offset < size {
-        let length = (size - offset).min(zeros.len() as u64) as usize;
+    while offset < size_bytes {
+        let length = (size_bytes - offset).min(zeros.len() as u64) as usize;
         file.write_at(&zeros[..length], offset)?;
         offset += length as u64;
         if shared.spares.state.lock().closed {
             return Err(io::ErrorKind::Interrupted.into());
         }
     }
+    Ok(())
+}
+
+/// Takes over what an earlier process has prepared: it was never started, so it holds nothing that counts; and it has its
+/// name, so its bytes are durable.
+fn adopt(shared: &Shared) -> io::Result<()> {
+    let disk = &shared.env.disk;
+    let mut unstarted = Vec::new();
+    let mut next_number = shared.spares.state.lock().next_number;
+    for file_name in disk.list(&shared.directory)? {
+        let path = shared.directory.join(&file_name);
+        if file_name == UNFINISHED {
+            disk.remove(&path)?;
+        } else if let Some(kind) = Kind::of_name(&file_name) {
+            keep_in_reserve(shared, kind, &path, &path)?;
+        } else if segment_number(&file_name).is_some_and(|number| number >= next_number) {
+            // In order: the list is sorted, and numbers have leading zeros.
+            unstarted.push(path);
+        }
+    }
+    let mut ready = VecDeque::new();
+    let mut is_renamed = false;
+    for path in unstarted {
+        let file = disk.open(&path, Access::ReadWrite)?;
+        let size_bytes = file.size()?;
+        if size_bytes == shared.options.segment_bytes {
+            let numbered = segment_path(&shared.directory, next_number);
+            if numbered != path {
+                disk.rename(&path, &numbered)?;
+                is_renamed = true;
+            }
+            ready.push_back(Spare { number: next_number, file, size_bytes });
+            next_number += 1;
+        } else {
+            return_to_reserve(shared, &path, size_bytes)?;
+            is_renamed = true;
+        }
+    }
+    if is_renamed {
+        // The names that were there are durable since the claim began.
+        disk.sync_directory(&shared.directory)?;
+    }
+    let mut state = shared.spares.state.lock();
+    state.ready = ready;
+    state.next_number = next_number;
+    state.adopted = true;
+    shared.spares.changed.notify_all();
+    Ok(())
+}
+
+/// A file of the reserve that got its number and was not started after that.
+fn return_to_reserve(shared: &Shared, path: &Path, size_bytes: u64) -> io::Result<()> {
+    let kind = KINDS.into_iter().find(|kind| kind.size_bytes(&shared.options) == size_bytes);
+    let place = kind.and_then(|kind| {
+        let state = shared.spares.state.lock();
+        let has_place = state.reserve.count(kind) < kind.count();
+        has_place.then(|| (kind, state.reserve.free_path(kind, &shared.directory)))
+    });
+    match place {
+        Some((kind, to)) => keep_in_reserve(shared, kind, path, &to),
+        None => shared.env.disk.remove(path),
+    }
+}
+
+/// Makes a file part of the reserve under the name `to`, or removes it if it is none.
+fn keep_in_reserve(shared: &Shared, kind: Kind, path: &Path, to: &PathBuf) -> io::Result<()> {
+    let disk = &shared.env.disk;
+    let file = disk.open(path, Access::ReadWrite)?;
+    if file.size()? != kind.size_bytes(&shared.options) {
+        return disk.remove(path);
+    }
+    if path != to {
+        disk.rename(path, to)?;
+    }
+    shared.spares.state.lock().reserve.put(kind, to.clone(), file);
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! is durable, and nothing behind it is written before it is.
 
 use super::reader::{LocalIter, Tail, Unproven, Until};
+use super::reserve::Kind as Held;
 use super::segment::{SegmentHeader, SegmentInfo, segment_path};
 use super::spare::{self, Sealed, Spare};
 use super::{BLOCK_BYTES, Shared, padded};
@@ -51,6 +52,7 @@ pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing,
         lsn: claim.lsn,
         checksum: claim.checksum,
         segment_number: 0,
+        segment_bytes: 0,
         file: spare.file.clone(),
         offset: 0,
         previous,
@@ -138,17 +140,25 @@ fn first_spare(shared: &Arc<Shared>) -> Result<Spare, AppendError> {
     if shared.options.background {
         shared.spares.wait_ready();
     }
-    if let Some(spare) = shared.spares.take() {
-        return Ok(spare);
-    }
     if let Some(cause) = shared.spares.failed() {
         return Err(AppendError::Fatal { cause });
     }
-    Err(no_room(shared))
+    take_spare(shared, &FOR_CLAIMS)?.ok_or_else(|| no_room(shared))
+}
+
+/// What a claim or a seal may use of the reserve where no spare is ready, and what entries may.
+const FOR_CLAIMS: [Held; 2] = [Held::Claim, Held::Deletes];
+const FOR_ENTRIES: [Held; 1] = [Held::Deletes];
+
+fn take_spare(shared: &Shared, held: &[Held]) -> Result<Option<Spare>, AppendError> {
+    spare::take(shared, held).map_err(|error| match spare::is_full(&error) {
+        true => AppendError::Full { cause: error.to_string() },
+        false => fatal(error),
+    })
 }
 
 fn no_room(shared: &Shared) -> AppendError {
-    let (_, full) = shared.spares.ready();
+    let full = shared.spares.prepared().full;
     AppendError::Full { cause: full.unwrap_or_else(|| "no segment is prepared".to_owned()) }
 }
 
@@ -164,6 +174,7 @@ struct LocalAppender {
     lsn: Lsn,
     checksum: RunningChecksum,
     segment_number: u64,
+    segment_bytes: u64,
     file: Arc<dyn DiskFile>,
     /// Where the next entry goes.
     offset: u64,
@@ -177,7 +188,7 @@ impl LocalAppender {
         let header = SegmentHeader {
             log_id: self.shared.id,
             number: spare.number,
-            size_bytes: self.shared.options.segment_bytes,
+            size_bytes: spare.size_bytes,
             before: self.mark,
             lsn: self.lsn,
             checksum: self.checksum,
@@ -190,15 +201,13 @@ impl LocalAppender {
         self.queue.push(Job::Start { info, file, previous }, None);
         self.segment_number = spare.number;
         self.file = spare.file;
+        self.segment_bytes = spare.size_bytes;
         self.offset = BLOCK_BYTES as u64;
-        self.shared.state.lock().current_free_bytes = self.shared.options.segment_free_bytes();
+        self.shared.state.lock().current_free_bytes = spare.size_bytes - BLOCK_BYTES as u64;
     }
 
-    fn roll(&mut self) -> Result<(), AppendError> {
-        let spare = match self.shared.spares.take() {
-            Some(spare) => spare,
-            None => return Err(no_room(&self.shared)),
-        };
+    fn roll(&mut self, held: &[Held]) -> Result<(), AppendError> {
+        let Some(spare) = take_spare(&self.shared, held)? else { return Err(no_room(&self.shared)) };
         self.previous = Some(Sealed { file: self.file.clone(), end_offset: self.offset });
         self.start_segment(spare);
         if !self.shared.options.background {
@@ -262,8 +271,8 @@ impl Appender for LocalAppender {
             self.queue.fail(&cause);
             return Err(AppendError::Fatal { cause });
         }
-        if self.offset + padded(entry.bytes.len()) > self.shared.options.segment_bytes {
-            self.roll()?;
+        if self.offset + padded(entry.bytes.len()) > self.segment_bytes {
+            self.roll(&FOR_ENTRIES)?;
         }
         let index = Idx(self.mark.index.0 + 1);
         self.push(entry, Mark { pos: self.mark.pos.next(), epoch: self.mark.epoch, index });
@@ -272,7 +281,7 @@ impl Appender for LocalAppender {
 
     fn seal(&mut self) -> Result<Pos, AppendError> {
         if self.offset > BLOCK_BYTES as u64 {
-            self.roll()?;
+            self.roll(&FOR_CLAIMS)?;
             // Nothing else is in flight, so this starts the segment and nothing more.
             self.queue.advance(&self.shared)?;
         }

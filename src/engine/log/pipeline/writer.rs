@@ -2,7 +2,7 @@
 
 use super::{Forming, KICK_BYTES, QUICK, Shared};
 use crate::log::entry::{HEADER_BYTES, Kind};
-use crate::log::pipeline::{Fatal, Refusal};
+use crate::log::pipeline::Refusal;
 use crate::log::{AppendError, Appender, Commits, Entry, Idx, Lsn, Pos};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -49,7 +49,7 @@ enum Step {
 }
 
 /// The log thread's life: runs the writer when it is called, until the end.
-pub fn run(shared: &Shared, writer: &Mutex<Writer>) {
+pub fn run(shared: &Shared, writer: &Mutex<Option<Writer>>) {
     loop {
         {
             let mut state = shared.state.lock();
@@ -59,6 +59,7 @@ pub fn run(shared: &Shared, writer: &Mutex<Writer>) {
             state.called = false;
         }
         let mut writer = writer.lock();
+        let writer = writer.as_mut().expect("claimed before");
         writer.write_all();
         if writer.has_ended {
             return;
@@ -186,7 +187,7 @@ impl Writer {
         };
         if let Err(error) = done {
             self.has_ended = true;
-            self.fail(&error);
+            self.shared.fail(&error);
         }
     }
 
@@ -239,8 +240,10 @@ impl Writer {
             }
             Request::Close { engine_time_ms } => {
                 self.engine_time_ms = self.engine_time_ms.max(engine_time_ms);
-                if self.shared.log.room().bytes >= self.shared.limits.padded(HEADER_BYTES) {
-                    self.append_empty(Kind::Release)?;
+                match self.append_empty(Kind::Release) {
+                    // The next start then finds a stop that was not in order, and no harm.
+                    Err(AppendError::Full { .. }) => {}
+                    done => done?,
                 }
                 None
             }
@@ -296,19 +299,5 @@ impl Writer {
         self.appender.append(entry)?;
         self.commits.advance()?;
         Ok(())
-    }
-
-    fn fail(&mut self, error: &AppendError) {
-        let fatal = Fatal { cause: error.to_string() };
-        {
-            let mut state = self.shared.state.lock();
-            state.failed = Some(fatal.clone());
-            state.ready.clear();
-            state.forming = None;
-            self.shared.progress.notify_all();
-        }
-        for watcher in self.shared.watchers.read().iter() {
-            watcher.failed(&fatal);
-        }
     }
 }

@@ -1,0 +1,124 @@
+//! Snapshots on a disk without space: they work where there is room, say so where there is none, and leave nothing
+//! behind that takes room.
+
+use crate::store::{Store, compare, directory, manifest, offline, snapshots};
+use engramdb_engine::effect::Effect;
+use engramdb_engine::log::Purpose;
+use engramdb_engine::log::pipeline::Refusal;
+use engramdb_engine::recovery::Recovering;
+use engramdb_engine::snapshot::create_offline;
+use engramdb_engine::snapshot::offline::trim_below_newest;
+use engramdb_sim::env::SimEnv;
+
+/// A store with one snapshot behind it and writes after it.
+fn prepared(seed: u64) -> Store {
+    let mut store = Store::open(SimEnv::new(seed)).expect("an empty disk is fine");
+    store.write_some(40);
+    store.snapshot(2).expect("nothing fails yet");
+    store.write_some(40);
+    store
+}
+
+fn set_free(sim: &SimEnv, bytes: u64) {
+    sim.disk.set_capacity(Some(sim.disk.used_bytes() + bytes));
+}
+
+/// Files of a snapshot that did not come to be.
+fn leftovers(sim: &SimEnv) -> Vec<String> {
+    let listed: Vec<String> = manifest(sim).snapshots.iter().map(|entry| entry.file.clone()).collect();
+    let paths = sim.disk.paths().into_iter().filter(|path| path.starts_with(snapshots()));
+    let names = paths.map(|path| path.file_name().expect("a file").to_string_lossy().into_owned());
+    names.filter(|name| name != "MANIFEST" && name != "LOCK" && !listed.contains(name)).collect()
+}
+
+fn reopened(sim: &SimEnv) -> Recovering {
+    sim.disk.set_capacity(None);
+    Store::open(sim.clone()).expect("what is left is whole").abandon()
+}
+
+#[test]
+fn a_disk_that_fills_up_at_any_byte_of_a_snapshot_changes_nothing() {
+    let (mut failed, mut made) = (0, 0);
+    for step in 0..60 {
+        let store = prepared(step);
+        let sim = store.sim.clone();
+        let before = manifest(&sim);
+        while let Err(refusal) = store.pipeline.rotate() {
+            assert_eq!(refusal, Refusal::Busy);
+        }
+        set_free(&sim, step * 1024);
+        let result = create_offline(&sim.env, directory(), &Vec::new, &offline(2));
+        assert_eq!(leftovers(&sim), Vec::<String>::new(), "{step} KiB free");
+        match result {
+            Ok(_) => made += 1,
+            Err(error) => {
+                failed += 1;
+                let text = error.to_string();
+                assert!(
+                    text.contains("no room for a new snapshot") && text.contains("MiB are free"),
+                    "{text}"
+                );
+                assert_eq!(manifest(&sim), before, "{step} KiB free");
+            }
+        }
+        let written = store.abandon();
+        compare(&written, &reopened(&sim)).unwrap_or_else(|error| panic!("{step} KiB free: {error}"));
+    }
+    assert!(failed > 5 && made > 5, "{failed} failed, {made} were made");
+}
+
+/// Ordinary writes until the log refuses them.
+fn fill(store: &mut Store) {
+    store.sim.disk.set_capacity(Some(store.sim.disk.used_bytes() + (150 << 10)));
+    loop {
+        match store.pipeline.admit_run(1, 2000, Purpose::Any) {
+            Ok(credit) => drop(credit),
+            Err(Refusal::Busy) => continue,
+            Err(_) => return,
+        }
+        let value = vec![b'x'; 1500];
+        store.write(0, Effect::StringSet { key: b"filler", value: &value, expires_at_ms: 0 });
+    }
+}
+
+#[test]
+fn a_flush_on_a_full_disk_is_snapshotted_and_frees_the_log() {
+    let mut store = prepared(1);
+    let sim = store.sim.clone();
+    fill(&mut store);
+    set_free(&sim, 0);
+    store.write_freeing(0, Effect::FlushAll);
+    // What the server does while its disk is full.
+    let log = store.log.clone();
+    log.lend_room(true);
+    assert!(trim_below_newest(&sim.env, &snapshots(), &*log).expect("removing needs no room"));
+    store.pipeline.rotate().expect("a seal has room of its own");
+    let mut options = offline(1);
+    options.create.prune = true;
+    let report =
+        create_offline(&sim.env, directory(), &Vec::new, &options).expect("there is room for little");
+    assert_eq!(report.created.expect("a snapshot").keys, 0);
+    log.trim(report.trim_through.expect("one is kept")).expect("removing needs no room");
+    log.lend_room(false);
+    drop(log);
+    assert_eq!(manifest(&sim).snapshots.len(), 1);
+    store.write_some(20);
+    let written = store.abandon();
+    compare(&written, &reopened(&sim)).expect("the same comes back");
+}
+
+#[test]
+fn a_stopped_store_on_a_full_disk_is_snapshotted_in_the_room_that_old_snapshots_take() {
+    let mut store = prepared(2);
+    let sim = store.sim.clone();
+    store.snapshot(2).expect("there is room");
+    fill(&mut store);
+    store.write_freeing(0, Effect::FlushAll);
+    store.pipeline.close().expect("a clean stop");
+    let written = store.abandon();
+    set_free(&sim, 0);
+    let report = create_offline(&sim.env, directory(), &Vec::new, &offline(2)).expect("older ones made room");
+    assert_eq!(report.created.expect("a snapshot").keys, 0);
+    assert_eq!(leftovers(&sim), Vec::<String>::new());
+    compare(&written, &reopened(&sim)).expect("the same comes back");
+}
