@@ -8,7 +8,7 @@ use crate::history::{small_segments, without_threads};
 use crate::modules;
 use crate::power_cut::power_cuts;
 use engramdb_engine::Engine;
-use engramdb_engine::command::{Args, CommandTable};
+use engramdb_engine::command::{Args, CommandTable, Stage};
 use engramdb_engine::commands::FAMILIES;
 use engramdb_engine::engine::batch_bytes_max;
 use engramdb_engine::log::pipeline::Refusal;
@@ -233,9 +233,9 @@ impl Store {
         let known = self.table.resolve(Args::new(&words)).expect("the test's commands are known");
         let ran = engine.reads().run(0, known.command, Args::new(&words), &mut wire);
         match ran.stage {
-            engramdb_engine::command::Stage::Done => {}
-            engramdb_engine::command::Stage::Run(job) | engramdb_engine::command::Stage::Offload(job) => {
-                engine.finish(0, job(), &mut wire);
+            Stage::Done => {}
+            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
+                engine.complete(0, job, &mut wire);
             }
         }
         wire.value()
