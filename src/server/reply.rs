@@ -15,6 +15,8 @@ pub struct Replies<'o> {
     prefers_flat: bool,
     /// Where the reply begins.
     start: usize,
+    /// It was written, whatever is kept of it.
+    was_written: bool,
     pub errors: Errors,
 }
 
@@ -49,12 +51,13 @@ impl<'o> Replies<'o> {
 
     pub fn like(outbox: &'o mut Outbox, Style { protocol, prefers_flat }: Style) -> Replies<'o> {
         let start = outbox.end();
-        Replies { outbox, protocol, prefers_flat, start, errors: Errors::default() }
+        Replies { outbox, protocol, prefers_flat, start, was_written: false, errors: Errors::default() }
     }
 
     /// Takes over replies that were made elsewhere.
     pub fn append(&mut self, made: Outbox, errors: Errors) {
         self.outbox.append(made);
+        self.was_written = true;
         self.errors = errors;
     }
 
@@ -63,9 +66,9 @@ impl<'o> Replies<'o> {
         self.protocol = protocol;
     }
 
-    /// Whether anything was written.
+    /// Whether anything was written, kept or not.
     pub fn is_written(&self) -> bool {
-        self.outbox.end() > self.start
+        self.was_written || self.outbox.end() > self.start
     }
 
     /// Whether the reply is dropped because too much is unread: the connection will be closed, and the rest of the reply
@@ -83,7 +86,9 @@ impl<'o> Replies<'o> {
     #[cold]
     fn large_encoder(&mut self, bytes: usize) -> Option<Encoder<'_>> {
         let protocol = self.protocol;
-        self.outbox.large_tail(bytes + FRAME_BYTES).map(|tail| Encoder::new(tail, protocol))
+        let tail = self.outbox.large_tail(bytes + FRAME_BYTES);
+        self.was_written |= tail.is_none();
+        tail.map(|tail| Encoder::new(tail, protocol))
     }
 }
 

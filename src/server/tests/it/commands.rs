@@ -43,6 +43,30 @@ fn client_names_lists_and_kills() {
     client.command("CLIENT REPLY SKIP");
     client.command("PING");
     client.call("ECHO seen", "$4\r\nseen\r\n");
+    // A reply of which nothing is kept was a reply all the same.
+    client.call(&format!("SET large {}", "x".repeat(200_000)), "+OK\r\n");
+    client.command("CLIENT REPLY SKIP");
+    client.command("GET large");
+    client.call("ECHO seen", "$4\r\nseen\r\n");
+}
+
+#[test]
+fn a_transaction_whose_replies_are_dropped_does_what_it_says() {
+    let server = TestServer::with(|config| config.output_limits.normal.hard = 2 << 20);
+    let mut other = server.client();
+    other.call(&format!("SET value {}", "x".repeat(1 << 20)), "+OK\r\n");
+    let mut client = server.client();
+    client.call("MULTI", "+OK\r\n");
+    for _ in 0..4 {
+        client.call("GET value", "+QUEUED\r\n");
+    }
+    client.call("SELECT 1", "+QUEUED\r\n");
+    client.call("SET key here", "+QUEUED\r\n");
+    client.command("EXEC");
+    assert_eq!(client.rest(), "", "more than the limit");
+    other.call("DBSIZE", ":1\r\n");
+    other.call("SELECT 1", "+OK\r\n");
+    other.call("GET key", "$4\r\nhere\r\n");
 }
 
 #[test]
