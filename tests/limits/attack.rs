@@ -108,7 +108,7 @@ const ATTACKS: &[Attack] = &[
         name: "HGETALL of 500,000 fields, 10 times, unread",
         parameter: "client-output-buffer-limit=normal 16mb 0 0",
         limit: 16 * MIB,
-        margin: 16 * MIB,
+        margin: 32 * MIB,
         exceeds: true,
         run: |server| is_cut_off(server, &b"HGETALL wide\r\n".repeat(10)),
     },
