@@ -237,7 +237,8 @@ impl Pipeline {
             watchers: RwLock::new(Vec::new()),
         });
         let opening = Opening::new(options.node, recovered);
-        let writer = opening.claim(&shared)?;
+        let mut writer = None;
+        opening.claim(&shared, &mut writer)?;
         let unclaimed = shared.state.lock().unclaimed.clone();
         if let Some(cause) = unclaimed.filter(|_| !options.read_only_when_full) {
             return Err(AppendError::Full { cause });
@@ -511,11 +512,11 @@ impl Pipeline {
             return;
         }
         let mut writer = self.writer.lock();
-        if writer.is_none() && !self.shared.state.lock().closed {
-            match self.opening.claim(&self.shared) {
-                Ok(claimed) => *writer = claimed,
-                Err(error) => self.shared.fail(&error),
-            }
+        if writer.is_none()
+            && !self.shared.state.lock().closed
+            && let Err(error) = self.opening.claim(&self.shared, &mut writer)
+        {
+            self.shared.fail(&error);
         }
         if let Some(writer) = &mut *writer {
             writer.write_all();

@@ -34,19 +34,22 @@ impl Opening {
         Opening { after: recovered.end, claim }
     }
 
-    /// Claims the log; `None` where there is no room for that, which the state then says.
-    pub fn claim(&self, shared: &Arc<Shared>) -> Result<Option<Writer>, AppendError> {
+    /// Claims the log and puts its writer in its place, which stays empty where there is no room for that: the state then
+    /// says so. The writer comes first: nothing is admitted before there is one.
+    pub fn claim(&self, shared: &Arc<Shared>, writer: &mut Option<Writer>) -> Result<(), AppendError> {
         match shared.log.claim(self.after, self.claim.clone()) {
             Ok((appender, commits)) => {
+                let mark = appender.mark();
+                let engine_time_ms = self.claim.engine_time_ms;
+                *writer = Some(Writer::new(shared.clone(), appender, commits, engine_time_ms));
                 let mut state = shared.state.lock();
-                state.mark = appender.mark();
+                state.mark = mark;
                 state.unclaimed = None;
-                drop(state);
-                Ok(Some(Writer::new(shared.clone(), appender, commits, self.claim.engine_time_ms)))
+                Ok(())
             }
             Err(AppendError::Full { cause }) => {
                 shared.state.lock().unclaimed = Some(cause);
-                Ok(None)
+                Ok(())
             }
             Err(error) => Err(error),
         }
@@ -65,12 +68,11 @@ impl Opening {
                     return false;
                 }
             }
-            match self.claim(shared) {
-                Ok(claimed) => *writer.lock() = claimed,
-                Err(error) => {
-                    shared.fail(&error);
-                    return false;
-                }
+            // The place is held meanwhile: who is admitted right after the claim and leads waits for the writer.
+            let claimed = self.claim(shared, &mut writer.lock());
+            if let Err(error) = claimed {
+                shared.fail(&error);
+                return false;
             }
         }
         true
