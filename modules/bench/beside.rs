@@ -193,7 +193,7 @@ impl BesideArgs {
         kinds.push(Kind { name: "exec", commands: exec });
         let delete = ["COPY large copy:@ REPLACE", "DEL copy:@"];
         kinds.push(Kind { name: "copy-and-del", commands: delete.map(words).into() });
-        let fill: Vec<String> = (0..2000).map(|number| format!("key:{number} value")).collect();
+        let fill: Vec<String> = (0..200).map(|number| format!("key:{number} value")).collect();
         let flush = ["SELECT 1".to_owned(), format!("MSET {}", fill.join(" ")), "FLUSHDB".to_owned()];
         kinds.push(Kind { name: "flush", commands: flush.iter().map(|line| words(line)).collect() });
         let fields: Vec<String> = (0..20_000).map(|number| format!("f{number} v")).collect();

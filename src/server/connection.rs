@@ -22,8 +22,8 @@ use tokio::net::TcpStream;
 
 /// Requests executed between two attempts to send.
 const REQUESTS_MAX: usize = 256;
-/// Bytes given to the socket in one turn, about: a client that reads as fast as we send must not keep the worker.
-const TURN_BYTES_MAX: usize = 1 << 20;
+/// Bytes given to the socket in one turn: a client that reads as fast as we send must not keep the worker.
+const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Rounds in a row before other connections get their turn.
 const ROUNDS_MAX: usize = 8;
 
@@ -243,15 +243,17 @@ impl Connection {
             let sendable = self.core.outbox.sendable();
             if !sendable.is_empty() {
                 if budget == 0 {
-                    // Other connections get their turn.
-                    context.waker().wake_by_ref();
+                    // Others get their turn: also those of whose requests the worker learns when it looks at its sockets,
+                    // which is before it comes back here.
+                    _ = pin!(tokio::task::yield_now()).poll(context);
                     return Ok(());
                 }
+                let part = &sendable[..sendable.len().min(budget)];
                 let stream = Pin::new(&mut self.stream);
-                let Poll::Ready(sent) = stream.poll_write(context, sendable) else { return Ok(()) };
+                let Poll::Ready(sent) = stream.poll_write(context, part) else { return Ok(()) };
                 let sent = sent?;
                 self.core.outbox.sent(sent);
-                budget = budget.saturating_sub(sent);
+                budget -= sent;
                 self.worker.stats.output_bytes.add(sent as u64);
                 self.worker.stats.writes.add(1);
                 if self.worker.shared.limits.idle_timeout_s.load(Ordering::Relaxed) > 0 {
