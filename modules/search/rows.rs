@@ -23,7 +23,11 @@ const COPIED_BYTES: usize = 128 * 1024;
 
 /// Documents as they were when they were copied, by id.
 #[derive(Default)]
-pub struct Loaded(HashMap<u32, LoadedRow, RandomState>);
+pub struct Loaded {
+    rows: HashMap<u32, LoadedRow, RandomState>,
+    /// There is more of it than the client takes: the rest was not copied.
+    is_cut_off: bool,
+}
 
 struct LoadedRow {
     key: ShortBytes,
@@ -51,12 +55,18 @@ pub struct Kept {
 }
 
 impl Plan {
-    /// Copies the documents of the answer that is to be expected, where they are many.
+    /// Copies the documents of the answer that is to be expected, where they are many. Copies take no more memory than the
+    /// reply may take, about.
     pub fn load(&self, looks: &dyn Looks, found: &Found) -> Loaded {
         let mut loaded = Loaded::default();
         let Some(wanted) = self.wanted(found) else { return loaded };
         let mut left = wanted.ids.as_slice();
+        let mut copied_bytes = 0;
         while !left.is_empty() {
+            if copied_bytes > looks.room() {
+                loaded.is_cut_off = true;
+                break;
+            }
             looks.look(&mut |view| {
                 let documents = &*self.index.documents.read();
                 let (some, _) = left.split_at(left.len().min(COPIED_ROWS));
@@ -71,6 +81,7 @@ impl Plan {
                     has_room
                 });
                 left = &left[taken.count()..];
+                copied_bytes += bytes;
             });
         }
         loaded
@@ -103,7 +114,7 @@ impl Plan {
     pub fn keep(&self, view: &View<'_>, rows: &[Row<'_>], loaded: &Loaded) -> Vec<Kept> {
         let needs_hashes = reply::needs_hashes(self);
         let keep = |row: &Row<'_>| {
-            let copied = loaded.0.get(&row.id).filter(|copy| copy.is_true(view, row.key));
+            let copied = loaded.rows.get(&row.id).filter(|copy| copy.is_true(view, row.key));
             let copied = copied.and_then(|copy| copy.hash.clone());
             let now = || row.hash.or_else(|| view.hash(row.key).ok().flatten());
             let hash = || now().map(|hash| Arc::new(reply::copy_of(self, hash)));
@@ -133,6 +144,11 @@ impl Plan {
 }
 
 impl Loaded {
+    /// Whether the reply is to be written in the last look, straight to where its size is bounded.
+    pub fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
     /// Returns how many bytes were copied.
     fn copy(
         &mut self,
@@ -149,7 +165,7 @@ impl Loaded {
         let sort_key = sort_by.map(|sort_by| reply::sort_key(plan, view, documents, sort_by, &row));
         let hash = wanted.hashes.then(|| Arc::new(reply::copy_of(plan, hash)));
         let bytes = hash.as_ref().map_or(0, |hash| hash.heap_bytes());
-        self.0.insert(id, LoadedRow { key: ShortBytes::new(key), upto: view.last_lsn(), sort_key, hash });
+        self.rows.insert(id, LoadedRow { key: ShortBytes::new(key), upto: view.last_lsn(), sort_key, hash });
         bytes
     }
 
@@ -157,7 +173,7 @@ impl Loaded {
     pub fn sort_key(&self, view: &View<'_>, row: &Row<'_>) -> Option<SortKey> {
         // Of what has expired since, the copy does not know.
         let copy =
-            self.0.get(&row.id).filter(|_| row.hash.is_none() && !view.may_have_due(view.database()))?;
+            self.rows.get(&row.id).filter(|_| row.hash.is_none() && !view.may_have_due(view.database()))?;
         copy.sort_key.clone().filter(|_| copy.is_true(view, row.key))
     }
 }

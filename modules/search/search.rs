@@ -345,7 +345,7 @@ impl Plan {
         }
         let (total, warnings) = (answer.total, answer.warnings);
         let page = answer.page(self);
-        if page.len() <= ROWS_FEW {
+        if page.len() <= ROWS_FEW || loaded.is_cut_off() {
             reply::write(self, view, reply, &answer);
             return Ok(Answered { total, warnings, kept: None });
         }

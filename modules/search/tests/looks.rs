@@ -71,6 +71,16 @@ fn no_hold_of_the_lock_looks_up_more_than_a_few_keys() {
     }
 }
 
+#[test]
+fn no_more_is_copied_than_the_client_takes() {
+    let server = loaded();
+    let words = words(&["*", "LIMIT", "0", "3000"], &[]);
+    let (whole, all) = server.run_between_looks(&words, &|| ());
+    let (reply, looked_up) = server.run_with_room(&words, 100_000, &|| ());
+    assert!(looked_up.len() < all.len() / 2, "{} looks, {} for the whole", looked_up.len(), all.len());
+    assert!(reply == whole, "what is too much is for the client's buffer to say");
+}
+
 /// A document is changed in what the index knows, in what it does not know, removed, or added.
 fn change(server: &Server, random: u64, vectors_stay: bool) {
     let key = (random >> 8) as usize % (DOCUMENTS * 11 / 10);

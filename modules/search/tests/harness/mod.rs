@@ -151,6 +151,7 @@ thread_local! {
 /// Looks that something happens between, and that are counted.
 struct Between<'s> {
     looks: Holds<'s>,
+    room: usize,
     between: &'s dyn Fn(),
     looked_up: RefCell<Vec<usize>>,
 }
@@ -165,7 +166,7 @@ impl Looks for Between<'_> {
     }
 
     fn room(&self) -> usize {
-        self.looks.room()
+        self.room
     }
 }
 
@@ -283,6 +284,11 @@ impl Server {
     /// The same, where something happens before each look at the keyspace, the last one included. Returns how many keys each
     /// look has looked up as well.
     pub fn run_between_looks(&self, words: &[&[u8]], between: &dyn Fn()) -> (String, Vec<usize>) {
+        self.run_with_room(words, usize::MAX, between)
+    }
+
+    /// The same for a client that takes no more than so many bytes.
+    pub fn run_with_room(&self, words: &[&[u8]], room: usize, between: &dyn Fn()) -> (String, Vec<usize>) {
         let args = Args::new(words);
         let mut reply = Text { resp3: self.resp3, ..Text::default() };
         let command = self.table.resolve(args).expect("a known command").command;
@@ -290,7 +296,7 @@ impl Server {
         let (Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job)) = ran.stage else {
             panic!("{:?} comes back with no job", words[0].escape_ascii());
         };
-        let looks = Between { looks: self.engine.looks(0), between, looked_up: RefCell::default() };
+        let looks = Between { looks: self.engine.looks(0), room, between, looked_up: RefCell::default() };
         let finish = job(&looks);
         let finish: Finish = Box::new(move |view, reply| {
             let rest = finish(view, reply);
