@@ -1,6 +1,6 @@
 //! The expiry index: which entries to look at in which second.
 //!
-//! Buckets of one second hold the hashes of entries, never keys. An entry remembers the earliest bucket that names it,
+//! Buckets of one second (from the year 2072 on, of 1,024) hold the hashes of entries, never keys. An entry remembers the earliest bucket that names it,
 //! so that extending an expiry over and over adds nothing: when the bucket comes due, the entry is looked up, and is
 //! queued again where it still has time. Invariant: an entry that expires is named by a bucket that is not later.
 
@@ -13,9 +13,22 @@ pub(super) struct ExpiryIndex {
     buckets: BTreeMap<u32, Vec<u64>>,
 }
 
-/// The bucket in which something that expires at this time is looked at: the first second that begins after it.
+/// From this second on, buckets are longer, so that their numbers do not end in the year 2106 but in 36,000.
+const LONG_FROM: u64 = 3 << 30;
+const LONG_SECONDS: u64 = 1024;
+/// Its time does not come: what it has would be put back into it again and again.
+const NEVER: u32 = u32::MAX;
+
+/// The bucket that this time lies in.
+fn bucket_at(now_ms: u64) -> u32 {
+    let second = now_ms / 1000;
+    let bucket = second.min(LONG_FROM) + second.saturating_sub(LONG_FROM) / LONG_SECONDS;
+    u32::try_from(bucket).unwrap_or(NEVER).min(NEVER - 1)
+}
+
+/// The bucket in which something that expires at this time is looked at: the first that begins after it.
 fn bucket_of(expires_at_ms: u64) -> u32 {
-    u32::try_from(expires_at_ms / 1000 + 1).unwrap_or(u32::MAX)
+    bucket_at(expires_at_ms) + 1
 }
 
 impl ExpiryIndex {
@@ -53,11 +66,11 @@ impl ExpiryIndex {
 
     /// Takes up to `limit` keys of entries that are due. Stale places cost one lookup each and are dropped.
     pub(super) fn take_due(&mut self, table: &mut Table<Entry>, now_ms: u64, limit: usize) -> Vec<Vec<u8>> {
-        let now_second = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
+        let now_bucket = bucket_at(now_ms);
         let mut due = Vec::new();
         while due.len() < limit
             && let Some(mut bucket) = self.buckets.first_entry()
-            && *bucket.key() <= now_second
+            && *bucket.key() <= now_bucket
         {
             let second = *bucket.key();
             let Some(hash) = bucket.get_mut().pop() else {

@@ -96,6 +96,22 @@ fn shortening_an_expiry_and_field_expiries_are_found_in_time() {
 }
 
 #[test]
+fn expiries_of_any_age_come_due_once_and_not_before_their_time() {
+    const YEAR_MS: u64 = 366 * 86_400_000;
+    for now_ms in [50, 101, 102, 103, 137, 1_000, 40_000, 500_000_000].map(|years| years * YEAR_MS) {
+        let mut keyspace = Keyspace::new(1);
+        set(&mut keyspace, b"past", now_ms - 2_000_000);
+        set(&mut keyspace, b"soon", now_ms + 2_000_000);
+        assert!(keyspace.take_due(now_ms - 2_000_001, 100).is_empty(), "{now_ms}");
+        let due = keyspace.take_due(now_ms, 100);
+        // What is that far away may stay in memory; reads take it for absent all the same.
+        assert!(due == [(0, b"past".to_vec())] || now_ms > 30_000 * YEAR_MS && due.is_empty(), "{now_ms}");
+        let due = keyspace.take_due(now_ms + 4_000_000, 100);
+        assert!(due == [(0, b"soon".to_vec())] || now_ms > 30_000 * YEAR_MS && due.is_empty(), "{now_ms}");
+    }
+}
+
+#[test]
 fn an_effect_that_does_not_fit_changes_nothing_and_says_so() {
     let mut keyspace = Keyspace::new(1);
     set(&mut keyspace, b"k", 0);
