@@ -10,9 +10,7 @@
 //! outlive restarts.
 
 use super::{BLOCK_BYTES, LocalOptions, padded};
-use crate::env::DiskFile;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -69,15 +67,10 @@ impl Kind {
     }
 }
 
-pub struct ReserveFile {
-    pub path: PathBuf,
-    pub file: Arc<dyn DiskFile>,
-}
-
-/// The files that are there.
+/// The files that are there. They are not held open: their descriptors would be missing elsewhere.
 #[derive(Default)]
 pub struct Reserve {
-    files: Vec<(Kind, ReserveFile)>,
+    files: Vec<(Kind, PathBuf)>,
 }
 
 impl Reserve {
@@ -85,11 +78,11 @@ impl Reserve {
         self.files.iter().filter(|(of, _)| *of == kind).count()
     }
 
-    pub fn put(&mut self, kind: Kind, path: PathBuf, file: Arc<dyn DiskFile>) {
-        self.files.push((kind, ReserveFile { path, file }));
+    pub fn put(&mut self, kind: Kind, path: PathBuf) {
+        self.files.push((kind, path));
     }
 
-    pub fn take(&mut self, kind: Kind) -> Option<ReserveFile> {
+    pub fn take(&mut self, kind: Kind) -> Option<PathBuf> {
         let place = self.files.iter().position(|(of, _)| *of == kind)?;
         Some(self.files.swap_remove(place).1)
     }
@@ -97,7 +90,7 @@ impl Reserve {
     /// A name that no file of the reserve has.
     pub fn free_path(&self, kind: Kind, directory: &Path) -> PathBuf {
         let mut paths = (0..).map(|number| kind.path(directory, number));
-        let is_free = |path: &PathBuf| self.files.iter().all(|(_, file)| file.path != *path);
+        let is_free = |path: &PathBuf| self.files.iter().all(|(_, taken)| taken != path);
         paths.find(is_free).expect("numbers do not run out")
     }
 }

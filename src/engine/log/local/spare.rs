@@ -171,16 +171,21 @@ pub fn take(shared: &Shared, kinds: &[Kind]) -> io::Result<Option<Spare>> {
     };
     let disk = &shared.env.disk;
     let path = segment_path(&shared.directory, number);
-    if let Err(error) = disk.rename(&reserved.path, &path) {
-        spares.state.lock().reserve.put(kind, reserved.path, reserved.file);
-        return Err(error);
-    }
+    let opened = disk.open(&reserved, Access::ReadWrite);
+    let taken = opened.and_then(|file| disk.rename(&reserved, &path).map(|()| file));
+    let file = match taken {
+        Ok(file) => file,
+        Err(error) => {
+            spares.state.lock().reserve.put(kind, reserved);
+            return Err(error);
+        }
+    };
     disk.sync_directory(&shared.directory)?;
     let mut state = spares.state.lock();
     state.next_number = number + 1;
     state.retry = true;
     spares.changed.notify_all();
-    Ok(Some(Spare { number, file: reserved.file, size_bytes: kind.size_bytes(&shared.options) }))
+    Ok(Some(Spare { number, file, size_bytes: kind.size_bytes(&shared.options) }))
 }
 
 /// Takes a spare that is ready. One is enough to keep from now on.
@@ -207,9 +212,9 @@ pub fn lend_room(shared: &Shared, lent: bool) {
         prepare_wanted(shared);
     }
     let given_up = if lent { shared.spares.state.lock().reserve.take(Kind::Snapshot) } else { None };
-    if let Some(file) = given_up {
+    if let Some(path) = given_up {
         // An error leaves the snapshot with less room, which it then says.
-        let _ = shared.env.disk.remove(&file.path);
+        let _ = shared.env.disk.remove(&path);
     }
     shared.spares.changed.notify_all();
 }
@@ -354,7 +359,7 @@ fn prepare(shared: &Shared, task: Task) -> io::Result<()> {
         Task::Reserve(kind) => {
             let path = spares.state.lock().reserve.free_path(kind, &shared.directory);
             name(shared, &unfinished, &path)?;
-            spares.state.lock().reserve.put(kind, path, file);
+            spares.state.lock().reserve.put(kind, path);
         }
         Task::Spare => {
             let _numbering = spares.numbering.lock();
@@ -480,6 +485,6 @@ fn keep_in_reserve(shared: &Shared, kind: Kind, path: &Path, to: &PathBuf) -> io
     if path != to {
         disk.rename(path, to)?;
     }
-    shared.spares.state.lock().reserve.put(kind, to.clone(), file);
+    shared.spares.state.lock().reserve.put(kind, to.clone());
     Ok(())
 }
