@@ -250,14 +250,17 @@ impl Connection {
                 }
                 let part = &sendable[..sendable.len().min(budget)];
                 let stream = Pin::new(&mut self.stream);
+                // The time before the write: who has read the reply is silent from then on at the latest.
+                let has_timeout = self.worker.shared.limits.idle_timeout_s.load(Ordering::Relaxed) > 0;
+                let began = has_timeout.then(|| self.worker.shared.now());
                 let Poll::Ready(sent) = stream.poll_write(context, part) else { return Ok(()) };
                 let sent = sent?;
                 self.core.outbox.sent(sent);
                 budget -= sent;
                 self.worker.stats.output_bytes.add(sent as u64);
                 self.worker.stats.writes.add(1);
-                if self.worker.shared.limits.idle_timeout_s.load(Ordering::Relaxed) > 0 {
-                    self.core.session.client.touch(self.worker.shared.now());
+                if let Some(began) = began {
+                    self.core.session.client.touch(began);
                 }
                 continue;
             }
