@@ -243,6 +243,7 @@ fn a_stock_redis_conf_starts() {
             if is_list { format!("{name} {value}\n") } else { format!("{name} \"{value}\"\n") }
         });
         std::fs::write(&file, lines.collect::<String>()).expect("the directory is writable");
+        std::fs::write(directory.path().join("dump.rdb"), "REDIS0011").expect("the directory is writable");
         let server =
             Server::start(directory.path(), &["--config", file.to_str().expect("a path of ours is text")]);
         let mut client = server.client();
@@ -254,6 +255,7 @@ fn a_stock_redis_conf_starts() {
         assert_eq!(log.matches("ignored parameters").count(), 1, "{log}");
         assert!(log.contains("'appendonly no' does not hold: every write is in the log"), "{log}");
         assert!(log.contains("'appendfsync everysec' does not hold"), "{log}");
+        assert!(log.contains("dump.rdb is data of a Redis, which is not read"), "{log}");
     }
 }
 

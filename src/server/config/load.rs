@@ -124,11 +124,23 @@ impl<'m> Loader<'m> {
 
     /// # Errors
     /// All that is wrong with what was given.
-    pub fn finish(self) -> Result<(Config, Notes), ConfigErrors> {
+    pub fn finish(mut self) -> Result<(Config, Notes), ConfigErrors> {
+        self.note_redis_files();
         if self.problems.is_empty() {
             Ok((self.config, self.notes))
         } else {
             Err(ConfigErrors(self.problems))
+        }
+    }
+
+    /// Who starts with the configuration of a Redis often gives its data directory too, and is to know that its data are not read.
+    fn note_redis_files(&mut self) {
+        for name in ["dump.rdb", "appendonlydir", "appendonly.aof"] {
+            let path = self.config.directory.join(name);
+            if self.disk.exists(&path).unwrap_or(false) {
+                let warning = "is data of a Redis, which is not read: to bring it in, copy its keys from the running Redis";
+                self.notes.warnings.push(format!("{} {warning}", path.display()));
+            }
         }
     }
 
@@ -329,7 +341,11 @@ impl<'m> Loader<'m> {
 
 fn read(disk: &dyn Disk, path: &Path) -> io::Result<String> {
     let bytes = disk.read(path)?;
-    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        io::Error::other(format!("it is not UTF-8 in line {line}"))
+    })
 }
 
 /// Files of a directory, by a pattern in the last part of the path.
