@@ -242,7 +242,7 @@ impl Codes {
     /// What a vector counts by: itself, but for cosine over its length.
     pub fn widen(&self, element: Element, vector: &[u8], inverse_norm: f32, out: &mut Vec<f32>) {
         out.clear();
-        if !is_plain(inverse_norm) {
+        if self.metric == Metric::Cosine && !is_plain(inverse_norm) {
             return element.widen_direction(vector, out);
         }
         element.widen(vector, out);
