@@ -356,7 +356,7 @@ impl Outbox {
 
     pub fn sent(&mut self, bytes: usize) {
         self.written += bytes;
-        debug_assert!(self.written <= self.released, "held bytes were sent");
+        assert!(self.written <= self.released, "held bytes were sent");
         while let Some(front) = self.pieces.front()
             && self.written == self.front_at + front.len()
         {

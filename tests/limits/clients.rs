@@ -152,7 +152,7 @@ fn the_largest_clients_are_evicted_first_and_some_never() {
     text(&mut judge, &["CONFIG", "SET", "maxmemory-clients", "0"]);
     let mut large = served.client(Protocol::Resp2);
     queue(&mut large, 20);
-    text(&mut judge, &["CONFIG", "SET", "maxmemory-clients", "1mb"]);
+    text(&mut judge, &["CONFIG", "SET", "maxmemory-clients", "12mb"]);
     large.is_closed_at_last();
     until_info(&mut judge, "evicted_clients", 2);
 }
