@@ -129,6 +129,7 @@ fn more_than_the_soft_limit_is_borne_for_its_seconds() {
 
 #[test]
 fn the_largest_clients_are_evicted_first_and_some_never() {
+    // Limits leave room for the buffers of a request that has just been queued.
     let served = Served::start();
     let mut judge = served.client(Protocol::Resp2);
     let mut protected = served.client(Protocol::Resp2);
@@ -138,12 +139,12 @@ fn the_largest_clients_are_evicted_first_and_some_never() {
         assert_eq!(text(client, &["SET", "k", &"x".repeat(mib << 20)]), "QUEUED");
     };
     queue(&mut protected, 5);
-    text(&mut judge, &["CONFIG", "SET", "maxmemory-clients", "10mb"]);
+    text(&mut judge, &["CONFIG", "SET", "maxmemory-clients", "32mb"]);
     let mut small = served.client(Protocol::Resp2);
     queue(&mut small, 1);
     let mut large = served.client(Protocol::Resp2);
     text(&mut large, &["MULTI"]);
-    large.try_send(&["SET", "k", &"x".repeat(8 << 20)]);
+    large.try_send(&["SET", "k", &"x".repeat(40 << 20)]);
     large.is_closed_at_last();
     until_info(&mut judge, "evicted_clients", 1);
     for client in [&mut protected, &mut small] {
@@ -151,8 +152,8 @@ fn the_largest_clients_are_evicted_first_and_some_never() {
     }
     text(&mut judge, &["CONFIG", "SET", "maxmemory-clients", "0"]);
     let mut large = served.client(Protocol::Resp2);
-    queue(&mut large, 20);
-    text(&mut judge, &["CONFIG", "SET", "maxmemory-clients", "12mb"]);
+    queue(&mut large, 60);
+    text(&mut judge, &["CONFIG", "SET", "maxmemory-clients", "40mb"]);
     large.is_closed_at_last();
     until_info(&mut judge, "evicted_clients", 2);
 }
