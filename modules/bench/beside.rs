@@ -26,7 +26,7 @@ const RAMP: Duration = Duration::from_millis(300);
 const READY_TIMEOUT: Duration = Duration::from_secs(600);
 const SEED: u64 = 1;
 const PIPELINE: usize = 100;
-/// What stands behind each heavy command, to know the end of its reply by.
+/// This text is echoed after each heavy command: it marks the end of the heavy reply.
 const MARK: &str = "the-end-of-a-heavy-reply";
 
 const EXAMPLES: &str = "\

@@ -31,7 +31,7 @@ struct Registered {
 pub fn listen() -> Result<(), BenchError> {
     let is_second = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // Before the thread is told of the first one: the flag is still down then.
+        // Registered first: the first signal finds the flag unset, and does not end the process here.
         flag::register_conditional_shutdown(signal, 128 + signal, is_second.clone())?;
     }
     let mut signals = Signals::new([SIGINT, SIGTERM])?;

@@ -163,7 +163,7 @@ pub fn note_on_others(shares: impl Iterator<Item = Option<f64>>) -> Option<Strin
 /// From this share on the processors count as filled: a quicker server could not have shown it.
 pub const FULL: f64 = 0.9;
 
-/// What to say below a table of so many points at which the processors were filled. Nothing where there are none.
+/// The note below a table, by the number of its points at which the processors were fully used. Nothing if there are none.
 pub fn note_on_full(full: usize, points: usize, rate: &str, cost: &str) -> Option<String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (full > 0).then(|| {

@@ -65,8 +65,8 @@ impl LoadArgs {
         }
     }
 
-    /// Refuses more documents than fit into this machine so many times: the vectors of this process, and the index and what
-    /// belongs to it of each server.
+    /// Refuses more documents than fit into memory, which holds the vectors of this process, and of each server the index and
+    /// what belongs to it.
     pub(crate) fn check_memory(
         &self,
         documents: usize,

@@ -1,4 +1,4 @@
-//! Charts as SVG: lines over two axes, and bars in groups. The legend stands beside the plot, never over it.
+//! Charts as SVG: lines over two axes, and bars in groups. The legend is beside the plot, never over it.
 
 use std::ops::Range;
 
@@ -59,7 +59,7 @@ const TEXT_SIZE: i32 = 14;
 /// Width of a character of sans-serif over its size, rather too wide than too narrow.
 const CHARACTER: f64 = 0.47;
 
-/// Dark enough on white, and told apart by most eyes that do not see all colours (after Okabe and Ito, without their yellow).
+/// Colours with enough contrast on white that most colour-blind readers can distinguish (after Okabe and Ito, without their yellow).
 const COLORS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -105,7 +105,7 @@ struct Frame<'c> {
     /// The rectangle of the plot; `y` counts from the top of the frame.
     x: Range<i32>,
     y: Range<i32>,
-    /// Labels of categories stand upright where they would overlap.
+    /// Labels of categories are turned by 90 degrees where they would overlap.
     is_upright: bool,
     y_ticks: Ticks,
     /// None for bars.

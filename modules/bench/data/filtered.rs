@@ -110,7 +110,7 @@ impl Filtered {
     }
 }
 
-/// Between the values of a TAG field; a control character stands in no value.
+/// Between the values of a TAG field; no value contains a control character.
 pub const TAG_SEPARATOR: char = '\u{1f}';
 
 impl Value {

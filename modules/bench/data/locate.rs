@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The path itself where it leads somewhere. A relative one that does not is looked for, as it stands and below
+/// The path itself if it exists. A relative one that does not is looked for, as it is and below
 /// `datasets`, in the directories above the current one, in those above the program, and in the repository that the program
 /// was built from. What is not found anywhere stays as it is.
 pub fn locate(given: &Path) -> PathBuf {

@@ -9,14 +9,14 @@ pub fn check(what: &str, bytes: u128) -> Result<(), DataError> {
     judge(what, bytes, available())
 }
 
-/// A matrix of float32, so many times.
+/// A matrix of float32, held this many times.
 pub fn check_rows(what: &str, rows: u64, dimensions: u64, copies: f64) -> Result<(), DataError> {
     let elements = u128::from(rows).saturating_mul(dimensions.into());
     let bytes = elements.saturating_mul(size_of::<f32>() as u128);
     check(what, (bytes as f64 * copies) as u128)
 }
 
-/// A file that is read as a whole, and what its elements become: so many bytes for each of its own.
+/// A file that is read as a whole, and what its elements become: this many bytes in memory for each byte of the file.
 pub fn check_file(path: &Path, bytes_each: u128) -> Result<(), DataError> {
     let length = std::fs::metadata(path).map_err(DataError::read(path))?.len();
     check(&path.display().to_string(), u128::from(length) * bytes_each)

@@ -1,4 +1,4 @@
-//! Where an axis begins and ends, and what stands at its ticks: round numbers with as many digits as tell them apart.
+//! Where an axis begins and ends, and how its ticks are labelled: round numbers with as many digits as distinguish them.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
