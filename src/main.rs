@@ -10,6 +10,7 @@ mod serve;
 use clap::{Parser, Subcommand};
 use engramdb_bench::BenchArgs;
 use engramdb_bench::demo::DemoArgs;
+use engramdb_console::{Output, OutputFailure};
 use engramdb_engine::env::Env;
 use engramdb_server::snapshots::{BackupArgs, LogCommand, RestoreArgs, SnapshotCommand, backup, tools};
 use std::process::ExitCode;
@@ -49,22 +50,36 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Program::parse().command {
+    let program = match Program::try_parse() {
+        Ok(program) => program,
+        Err(refusal) => return tell(&refusal),
+    };
+    let result = match program.command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => engramdb_bench::demo::run(arguments).map_err(Into::into),
         Command::Backup(arguments) => backup(&arguments),
         Command::Restore(arguments) => restore(&arguments),
         Command::Snapshot(command) => snapshot(command),
-        Command::Log(command) => tools::log(command, &mut std::io::stdout().lock()),
+        Command::Log(command) => tools::log(command, &mut Output),
         Command::Bench(arguments) => engramdb_bench::run(arguments).map_err(Into::into),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("engramdb: {error}");
+        Err(error) if !OutputFailure::is_in(&*error) => {
+            engramdb_console::note(format_args!("engramdb: {error}"));
             ExitCode::FAILURE
         }
+        _ => ExitCode::from(engramdb_console::end()),
     }
+}
+
+/// Help and version go to the standard output, refusals of the command line to the standard error, with status 2.
+fn tell(refusal: &clap::Error) -> ExitCode {
+    let outcome = refusal.print();
+    if refusal.use_stderr() {
+        return ExitCode::from(2);
+    }
+    engramdb_console::printed(outcome);
+    ExitCode::from(engramdb_console::end())
 }
 
 /// What a backup keeps although it could be made anew.
@@ -73,15 +88,15 @@ const DERIVED: &[&str] = &[modules::INDEX_DIRECTORY];
 fn backup(arguments: &BackupArgs) -> tools::ToolResult {
     let env = Env::system();
     let known = (DERIVED, env!("CARGO_PKG_VERSION"));
-    backup::backup(arguments, &|| modules::offline(&env), known, &mut std::io::stdout().lock())
+    backup::backup(arguments, &|| modules::offline(&env), known, &mut Output)
 }
 
 fn restore(arguments: &RestoreArgs) -> tools::ToolResult {
     let env = Env::system();
-    backup::restore(arguments, &|| modules::offline(&env), DERIVED, &mut std::io::stdout().lock())
+    backup::restore(arguments, &|| modules::offline(&env), DERIVED, &mut Output)
 }
 
 fn snapshot(command: SnapshotCommand) -> tools::ToolResult {
     let env = Env::system();
-    tools::snapshot(command, &|| modules::offline(&env), &mut std::io::stdout().lock())
+    tools::snapshot(command, &|| modules::offline(&env), &mut Output)
 }

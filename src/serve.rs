@@ -12,7 +12,6 @@ use engramdb_server::snapshots::{BackgroundSnapshots, SnapshotSettings};
 use engramdb_server::{Config, Hooks, Listeners, Server};
 use std::error::Error;
 use std::fmt::Display;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -188,10 +187,9 @@ pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A line to the standard output. Where that cannot take it (a file on a full disk), the server goes on: `println!` would
-/// end it.
+/// A line to the standard output. Where that cannot take it (a file on a full disk, a closed pipe), the server goes on.
 fn say(line: impl Display) {
-    _ = writeln!(std::io::stdout(), "{line}");
+    _ = engramdb_console::print(format_args!("{line}\n"));
 }
 
 /// Threads that insert into graphs: all cores but one, which is left to searches.

@@ -9,7 +9,7 @@ mod support;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use support::{Server, TempDir, until};
+use support::{BadOutput, Server, TempDir, until};
 
 /// Runs `engramdb bench`; its text, and the report that it wrote as JSON.
 fn bench(name: &str, arguments: &[&str]) -> (String, Value) {
@@ -442,4 +442,41 @@ fn an_index_of_another_metric_is_noticed() {
     assert!(succeeded, "{text}");
     let (succeeded, text) = run(&["--skip-load", "--metric", "l2"]);
     assert!(!succeeded && text.contains("8 dimensions under COSINE, the data set has 8 under L2"), "{text}");
+}
+
+/// What was measured is in the files, whether anybody reads the text or not.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs /dev/full")]
+fn results_reach_their_files_when_the_output_fails() {
+    let directory = TempDir::new("bench-output");
+    let json = directory.path().join("report.json");
+    for output in [BadOutput::Closed, BadOutput::Full] {
+        let mut command = support::program();
+        command.args(["bench", "vectors", "--dataset", "synthetic:200:8:1", "--engines", "exact"]);
+        command
+            .args(["--seconds", "0", "--connections", "1", "--out-json"])
+            .arg(&json)
+            .env("TMPDIR", directory.path());
+        assert_eq!(output.run(&mut command), output.outcome(), "{output:?}");
+        let report: Value =
+            serde_json::from_slice(&std::fs::read(&json).expect("it was written")).expect("whole");
+        assert_eq!(report["searches"].as_array().map(Vec::len), Some(1), "{report:#}");
+        std::fs::remove_file(&json).expect("it is ours");
+    }
+}
+
+/// Without files nothing is left to run for: the run ends, and its server and directory go with it.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs /dev/full")]
+fn a_run_whose_output_fails_ends_and_cleans_up() {
+    let directory = TempDir::new("bench-output");
+    for arguments in [&["demo", "--limit", "500"][..], &["bench", "memory"], &["bench", "dataset"]] {
+        for output in [BadOutput::Closed, BadOutput::Full] {
+            let mut command = support::program();
+            command.args(arguments).current_dir(directory.path()).env("TMPDIR", directory.path());
+            assert_eq!(output.run(&mut command), output.outcome(), "{arguments:?} {output:?}");
+            let left = std::fs::read_dir(directory.path()).expect("it is there").count();
+            assert_eq!(left, 0, "{arguments:?} {output:?}");
+        }
+    }
 }

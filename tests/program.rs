@@ -7,7 +7,7 @@ mod support;
 
 use std::path::Path;
 use std::process::Output;
-use support::{Client, Server, TempDir, until};
+use support::{BadOutput, Client, Server, TempDir, until};
 
 fn engramdb(arguments: &[&str]) -> Output {
     support::program().args(arguments).output().expect("the binary was built")
@@ -402,4 +402,49 @@ fn an_offline_snapshot_beside_a_server_points_to_bgsave() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && text.contains("BGSAVE"), "{text}");
     tool(&["snapshot", "create", "--sealed-only"], directory.path());
+}
+
+/// Nothing panics, nothing is lost unnoticed: `| head` ends a command as SIGPIPE does, a full disk is an error.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs /dev/full")]
+fn an_output_that_fails_is_no_panic_and_no_success() {
+    let directory = TempDir::new("output");
+    let server = Server::start(directory.path(), &[]);
+    let mut client = server.client();
+    text(&mut client, &["SET", "key", "value"]);
+    snapshot(&mut client);
+    text(&mut client, &["SET", "key", "other"]);
+    server.kill();
+    let (data, copy) = (directory.path(), directory.path().join("copy"));
+    let made = support::program().args(["backup", "--dir"]).arg(data).arg("--to").arg(&copy).output();
+    assert!(made.expect("the binary was built").status.success());
+    let commands: [&[&str]; 9] = [
+        &["--help"],
+        &["--version"],
+        &["serve", "--help"],
+        &["snapshot", "list"],
+        &["snapshot", "verify"],
+        &["snapshot", "create"],
+        &["log", "verify"],
+        &["log", "dump", "--json"],
+        &["backup", "verify"],
+    ];
+    for arguments in commands {
+        for output in [BadOutput::Closed, BadOutput::Full] {
+            let mut command = support::program();
+            command.args(arguments);
+            match arguments {
+                ["backup", ..] => _ = command.arg(&copy),
+                ["snapshot" | "log", ..] => _ = command.arg("--dir").arg(data),
+                _ => {}
+            }
+            assert_eq!(output.run(&mut command), output.outcome(), "{arguments:?} {output:?}");
+        }
+    }
+    std::fs::remove_file(copy.join("BACKUP")).expect("it was made");
+    let (status, said) = BadOutput::Closed.run(support::program().args(["backup", "verify"]).arg(&copy));
+    assert!(
+        status == Some(1) && said.contains("not a backup"),
+        "an error of its own comes first: {status:?} {said}"
+    );
 }

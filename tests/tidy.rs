@@ -15,14 +15,15 @@ const INLINE_TEST_LINES_MAX: usize = 200;
 
 /// Which of our crates each may depend on. Dev-dependencies count: a cycle would compile the engine twice.
 const CRATE_EDGES: &[(&str, &[&str])] = &[
-    ("engramdb", &["resp", "engine", "server", "vector", "search", "bench", "sim"]),
+    ("engramdb", &["console", "resp", "engine", "server", "vector", "search", "bench", "sim"]),
+    ("console", &[]),
     ("resp", &[]),
     ("engine", &[]),
-    ("server", &["engine", "resp"]),
+    ("server", &["console", "engine", "resp"]),
     ("datasets", &[]),
     ("vector", &["datasets"]),
     ("search", &["engine", "vector"]),
-    ("bench", &["resp", "vector", "datasets"]),
+    ("bench", &["console", "resp", "vector", "datasets"]),
     ("sim", &["engine"]),
     ("benches", &["engine", "resp", "vector"]),
 ];
@@ -45,6 +46,11 @@ const BANNED: &[(&str, &str)] = &[
     ("unimplemented!(", "finish it, or leave it out"),
     ("dbg!(", "tracing"),
 ];
+
+/// Calls that write to the standard output or panic where the standard error cannot be written. They are allowed in one
+/// crate only; the server's log goes through tracing.
+const BANNED_OUTPUT: &[&str] = &["println!(", "print!(", "io::stdout"];
+const OUTPUT_ALLOWED: &str = "src/console/";
 
 /// The only places with unsafe code: distance kernels, the graph's storage, the keyspace's table, and the doors to
 /// the operating system and the allocator.
@@ -169,6 +175,10 @@ fn no_banned_call_and_no_unsafe_outside_its_places() {
             let code = line.split("//").next().unwrap_or_default();
             for (call, instead) in BANNED.iter().filter(|(call, _)| code.contains(call)) {
                 _ = writeln!(complaints, "{}:{number}: {call} is banned: {instead}", source.path);
+            }
+            let prints = BANNED_OUTPUT.iter().find(|call| code.contains(**call));
+            if let Some(call) = prints.filter(|_| !source.path.starts_with(OUTPUT_ALLOWED)) {
+                _ = writeln!(complaints, "{}:{number}: {call} is banned: engramdb_console", source.path);
             }
             let is_unsafe =
                 code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl");

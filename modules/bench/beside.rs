@@ -370,7 +370,7 @@ impl Report {
                 format!("{:.0}", measured.latency.max_us),
             ]);
         }
-        print!("{}\n{}", self.origin.machine, table.render());
+        out!("{}\n{}", self.origin.machine, table.render());
     }
 }
 

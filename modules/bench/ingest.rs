@@ -148,7 +148,7 @@ pub fn run(arguments: IngestArgs) -> Result<(), BenchError> {
     arguments.files.check()?;
     let IngestArgs { documents, dimensions, ef, k, connections, .. } = arguments;
     let heading = arguments.load.heading("bench ingest", documents, Some(dimensions));
-    println!("{heading}; ef {ef}, k {k}, {connections} searching");
+    outln!("{heading}; ef {ef}, k {k}, {connections} searching");
     let phases = arguments.measure()?;
     let mut ratios = ratios(&phases, Load::Ingest);
     ratios.extend(self::ratios(&phases, Load::Elsewhere));
@@ -357,8 +357,8 @@ fn ratios(phases: &[Phase], load: Load) -> Vec<Ratio> {
 
 impl Report {
     fn print(&self) {
-        print!("\n{}\n{}", self.phase_table().render(), self.ratio_table().render());
-        println!("ratio: median over the rounds");
+        out!("\n{}\n{}", self.phase_table().render(), self.ratio_table().render());
+        outln!("ratio: median over the rounds");
     }
 
     fn phase_table(&self) -> Table {

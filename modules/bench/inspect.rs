@@ -92,7 +92,7 @@ pub fn run(arguments: DatasetCommandArgs) -> Result<(), BenchError> {
         neighbors_given: dataset.neighbors.as_ref().map(Matrix::columns),
         intrinsic_dimension: None,
     };
-    print!("{}", report.table().render());
+    out!("{}", report.table().render());
     if (arguments.intrinsic_dimension || arguments.write.is_some()) && dataset.filtered.is_none() {
         let computing = progress::spinner("exact neighbours");
         let rows: Vec<u32> = dataset.exact_neighbors(NEIGHBORS_WRITTEN).into_iter().flatten().collect();
@@ -101,7 +101,7 @@ pub fn run(arguments: DatasetCommandArgs) -> Result<(), BenchError> {
     }
     if arguments.intrinsic_dimension {
         let hardness = Hardness::of(&dataset)?;
-        print!("\n{}", hardness.table().render());
+        out!("\n{}", hardness.table().render());
         report.intrinsic_dimension = Some(hardness);
     }
     if let Some(directory) = &arguments.write {

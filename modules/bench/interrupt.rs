@@ -38,20 +38,27 @@ pub fn listen() -> Result<(), BenchError> {
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             is_second.store(true, Ordering::SeqCst);
-            eprintln!("\ninterrupted: cleaning up (once more ends it at once)");
-            undo_all();
+            note!("\ninterrupted: cleaning up (once more ends it at once)");
+            undo_all(|done| note!("{done}"));
             process::exit(128 + signal);
         }
     });
     Ok(())
 }
 
-/// Runs all that is registered, the newest first.
-fn undo_all() {
+/// Ends a run that has lost its output: cleans up, and ends the process with the status that `engramdb_console` gives.
+/// The caller must hold nothing that an action waits for.
+pub fn end_without_output() -> ! {
+    undo_all(|_| ());
+    process::exit(i32::from(engramdb_console::end()));
+}
+
+/// Runs all that is registered, the newest first, and passes on what each says.
+fn undo_all(say: impl Fn(String)) {
     INTERRUPTED.store(true, Ordering::SeqCst);
     // The lock is not held while an action runs: a thread that drops its own `Undo` must not wait for it.
     while let Some((_, action)) = { registered().actions.pop() } {
-        eprintln!("{}", action());
+        say(action());
     }
 }
 

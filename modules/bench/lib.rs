@@ -17,6 +17,9 @@
 // This is a tool, not the engine: it reads the real clock and real files, which is what it is for.
 #![allow(clippy::disallowed_methods)]
 
+#[macro_use] // First: its macros print, everywhere below.
+mod output;
+
 mod beside;
 mod churn;
 mod client;
@@ -30,7 +33,6 @@ mod keys;
 mod latency;
 mod machine;
 mod memory;
-mod output;
 mod own_load;
 mod plot;
 mod progress;

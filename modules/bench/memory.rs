@@ -101,11 +101,11 @@ pub fn run(arguments: MemoryArgs) -> Result<(), BenchError> {
         heading: arguments.load.heading("bench memory", arguments.documents, None),
         footprints: Vec::new(),
     };
-    println!("{}; a key of 16 bytes, one FLOAT32 field", report.heading);
+    outln!("{}; a key of 16 bytes, one FLOAT32 field", report.heading);
     for &dimensions in &arguments.dimensions {
         report.footprints.extend(arguments.measure(dimensions)?);
     }
-    print!("\n{}", report.table().render());
+    out!("\n{}", report.table().render());
     arguments.files.write(&report)
 }
 

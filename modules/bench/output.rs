@@ -1,15 +1,45 @@
 //! How results leave the program: what every report begins with, aligned tables, and files as JSON, CSV and SVG.
 
+use std::fmt::Arguments;
 use std::fs::OpenOptions;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use serde::Serialize;
 
 use crate::error::BenchError;
+use crate::interrupt;
 use crate::machine::Machine;
 use crate::plot::{self, Chart};
+
+/// Writes to the standard output, like `print!`. See `print`.
+macro_rules! out {
+    ($($text:tt)*) => { $crate::output::print(format_args!($($text)*)) };
+}
+
+/// Writes a line to the standard output, like `println!`. See `print`.
+macro_rules! outln {
+    () => { $crate::output::print(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+/// A line on the standard error, like `eprintln!`.
+macro_rules! note {
+    ($($text:tt)*) => { engramdb_console::note(format_args!($($text)*)) };
+}
+
+/// Whether the report of this run goes into files, too.
+static HAS_FILES: AtomicBool = AtomicBool::new(false);
+
+/// Writes to the standard output. Where that takes nothing more, a run whose report goes into files goes on without it; the
+/// others have no use any more, and end here, cleaned up.
+pub fn print(text: Arguments<'_>) {
+    if engramdb_console::print(text).is_err() && !HAS_FILES.load(Ordering::Relaxed) {
+        interrupt::end_without_output();
+    }
+}
 
 /// The files that a report goes into, which every command takes.
 #[derive(Args, Clone, Debug, Default)]
@@ -47,6 +77,7 @@ impl ReportFiles {
             }
             check_writable(path)?;
         }
+        HAS_FILES.store(!named.is_empty(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -172,7 +203,7 @@ pub fn cell(value: Option<f64>, digits: usize) -> String {
 /// Bold on a terminal; plain in a pipe, and where NO_COLOR is set (no-color.org).
 pub fn bold(text: &str) -> String {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    match io::stdout().is_terminal() && !no_color {
+    match engramdb_console::is_terminal() && !no_color {
         true => format!("\x1b[1m{text}\x1b[0m"),
         false => text.to_owned(),
     }
@@ -202,7 +233,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), BenchError> {
 /// Writes a file, and says so.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), BenchError> {
     std::fs::write(path, bytes).map_err(|source| BenchError::Write { path: path.to_owned(), source })?;
-    println!("wrote {}", path.display());
+    outln!("wrote {}", path.display());
     Ok(())
 }
 

@@ -113,7 +113,7 @@ impl ServerProcess {
     /// Prints what the server wrote at its last start.
     pub(crate) fn show_last_start(&self) -> Result<(), BenchError> {
         for line in std::fs::read_to_string(self.log_path())?.lines() {
-            println!("    {line}");
+            outln!("    {line}");
         }
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Drop for ServerProcess {
     fn drop(&mut self) {
         if self.undo.is_some() && !interrupt::is_interrupted() {
             discard(&self.child, None);
-            eprintln!("the server's data and its log are left in {}", self.directory.display());
+            note!("the server's data and its log are left in {}", self.directory.display());
         }
     }
 }

@@ -198,3 +198,39 @@ impl Client {
         matches!(self.receive(), Err(error) if error.kind() != io::ErrorKind::WouldBlock)
     }
 }
+
+/// A standard output that fails.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum BadOutput {
+    /// A pipe whose reader is gone.
+    Closed,
+    /// A device that is full.
+    Full,
+}
+
+impl BadOutput {
+    /// Runs the program into it: its exit status, and what it says on the standard error.
+    pub fn run(self, command: &mut Command) -> (Option<i32>, String) {
+        let output = match self {
+            BadOutput::Closed => Stdio::from(io::pipe().expect("a pipe can be made").1),
+            BadOutput::Full => {
+                Stdio::from(std::fs::File::options().write(true).open("/dev/full").expect("it is there"))
+            }
+        };
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped()).spawn();
+        let output = child.and_then(Child::wait_with_output).expect("the binary was built with the tests");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// The status of a command that has succeeded but for its output, and all that it says.
+    pub fn outcome(self) -> (Option<i32>, String) {
+        match self {
+            BadOutput::Closed => (Some(128 + 13), String::new()),
+            BadOutput::Full => {
+                let line =
+                    "engramdb: cannot write to the standard output: No space left on device (os error 28)\n";
+                (Some(1), line.to_owned())
+            }
+        }
+    }
+}

@@ -115,7 +115,7 @@ pub fn run(arguments: ChurnArgs) -> Result<(), BenchError> {
     arguments.files.check()?;
     let ChurnArgs { documents, dimensions, rounds, k, engine, .. } = arguments;
     let heading = arguments.load.heading("bench churn", documents, Some(dimensions));
-    println!("{heading}; each replaced {rounds} times; k {k}");
+    outln!("{heading}; each replaced {rounds} times; k {k}");
     let churn = Churn::new(&arguments);
     let [fresh, churned] = match engine {
         ChurnEngine::Server => churn.servers()?,

@@ -125,13 +125,14 @@ impl Report {
     }
 
     pub(super) fn print(&self) {
-        print!("\n{}", self.table().render());
-        println!(
+        out!("\n{}", self.table().render());
+        outln!(
             "recall: at most {:.4} lower (standard error {:.4})",
-            self.verdict.recall_loss, self.verdict.recall_standard_error
+            self.verdict.recall_loss,
+            self.verdict.recall_standard_error
         );
         if let Some(growth) = self.verdict.resident_growth {
-            println!("resident memory: {}", percent(growth));
+            outln!("resident memory: {}", percent(growth));
         }
     }
 

@@ -59,9 +59,9 @@ fn demonstrate(arguments: DemoArgs) -> Result<(), BenchError> {
     let mut server = ServerProcess::start("demo", arguments.dir, arguments.port)?;
 
     heading("1. A server on an empty directory");
-    println!("{}", server.command_line());
+    outln!("{}", server.command_line());
     let mut connection = server.wait_ready(READY_TIMEOUT)?;
-    println!("ready; its log is {}", server.log_path().display());
+    outln!("ready; its log is {}", server.log_path().display());
 
     heading("2. Store sentences with their embeddings, and ask");
     demo.load(&mut connection)?;
@@ -74,24 +74,24 @@ fn demonstrate(arguments: DemoArgs) -> Result<(), BenchError> {
     let started = Instant::now();
     server.restart()?;
     let mut connection = server.wait_ready(READY_TIMEOUT)?;
-    println!("killed; ready again after {:.0} ms. The server says:", started.elapsed().as_secs_f64() * 1e3);
+    outln!("killed; ready again after {:.0} ms. The server says:", started.elapsed().as_secs_f64() * 1e3);
     server.show_last_start()?;
     demo.show_questions(&mut connection)?;
     wait_indexed(&mut connection)?;
-    println!("Everything is in the graph {:.0} ms after the kill.\n", started.elapsed().as_secs_f64() * 1e3);
+    outln!("Everything is in the graph {:.0} ms after the kill.\n", started.elapsed().as_secs_f64() * 1e3);
     let after = demo.ask_all(&mut connection)?;
     demo.show_quality(&after);
     let same = before.answers.iter().zip(&after.answers).filter(|(before, after)| before == after).count();
-    println!("{same} of {} queries are answered exactly as before the crash.", before.answers.len());
+    outln!("{same} of {} queries are answered exactly as before the crash.", before.answers.len());
     server.stop(connection)?;
     demo.judge(&before, &after)?;
     heading("What next");
-    print!("{}", next_steps(kept.as_deref()));
+    out!("{}", next_steps(kept.as_deref()));
     Ok(())
 }
 
 fn heading(text: &str) {
-    println!("\n{}", output::bold(text));
+    outln!("\n{}", output::bold(text));
 }
 
 /// What a newcomer may want to do after this, as lines to copy.
@@ -158,7 +158,7 @@ impl Demo {
             "FT.CREATE {INDEX} ON HASH PREFIX 1 doc: SCHEMA embedding VECTOR HNSW 10 TYPE FLOAT32 DIM {dimensions} \
              DISTANCE_METRIC {metric} M 16 EF_CONSTRUCTION 200"
         );
-        println!("{create}");
+        outln!("{create}");
         connection.command(&create.split(' ').collect::<Vec<_>>())?;
         let rows = self.dataset.base.rows();
         let early = rows.saturating_sub(TAIL_DOCUMENTS);
@@ -166,7 +166,7 @@ impl Demo {
         self.store(connection, 0..early)?;
         let stored = started.elapsed();
         wait_indexed(connection)?;
-        println!(
+        outln!(
             "{early} documents stored durably in {:.1} s, indexed after {:.1} s",
             stored.as_secs_f64(),
             started.elapsed().as_secs_f64()
@@ -174,7 +174,7 @@ impl Demo {
         take_snapshot(connection)?;
         self.store(connection, early..rows)?;
         wait_indexed(connection)?;
-        println!("snapshot taken; {} documents more, which are in the log only", rows - early);
+        outln!("snapshot taken; {} documents more, which are in the log only", rows - early);
         Ok(())
     }
 
@@ -204,19 +204,19 @@ impl Demo {
     fn show_questions(&self, connection: &mut Connection) -> Result<(), BenchError> {
         let step = self.dataset.queries.rows() / QUESTIONS_SHOWN;
         for query in (0..QUESTIONS_SHOWN).map(|number| number * step) {
-            println!("\n  “{}”", self.sentences.queries[query]);
+            outln!("\n  “{}”", self.sentences.queries[query]);
             let reply = self.search(connection, query, 3, &["RETURN", "2", "sentence", "distance"])?;
             for (_, fields) in rows_of(&reply)? {
                 let field =
                     |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-                println!(
+                outln!(
                     "    {:.3}  {}",
                     field("distance").parse::<f64>().unwrap_or(f64::NAN),
                     field("sentence")
                 );
             }
         }
-        println!();
+        outln!();
         Ok(())
     }
 
@@ -262,7 +262,7 @@ impl Demo {
             milliseconds(latency.p95_us),
             milliseconds(latency.p99_us),
         ]);
-        print!("{}", table.render());
+        out!("{}", table.render());
     }
 
     fn judge(&self, before: &Asked, after: &Asked) -> Result<(), BenchError> {

@@ -1,6 +1,7 @@
 //! The benchmark tool on its own, without the server: `cargo run --release -p engramdb-bench --example engramdb-bench`.
 
 use clap::Parser;
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(name = "engramdb-bench", version, about = "Benchmarks of vector search and of plain keys")]
@@ -9,9 +10,12 @@ struct Cli {
     bench: engramdb_bench::BenchArgs,
 }
 
-fn main() {
-    if let Err(error) = engramdb_bench::run(Cli::parse().bench) {
-        eprintln!("error: {error}");
-        std::process::exit(1);
+fn main() -> ExitCode {
+    match engramdb_bench::run(Cli::parse().bench) {
+        Ok(()) => ExitCode::from(engramdb_console::end()),
+        Err(error) => {
+            engramdb_console::note(format_args!("error: {error}"));
+            ExitCode::FAILURE
+        }
     }
 }

@@ -79,19 +79,19 @@ impl Report {
     }
 
     pub fn print(&self) {
-        println!("{}", self.origin.machine);
+        outln!("{}", self.origin.machine);
         if let Some(server) = &self.server {
-            println!("server: {server}");
+            outln!("server: {server}");
         }
-        println!("{} keys, {:?}\n", self.keys, self.distribution);
-        print!("{}", self.table().render());
-        println!("CPU s/M: CPU seconds for a million commands, of a server on this machine and of this tool");
+        outln!("{} keys, {:?}\n", self.keys, self.distribution);
+        out!("{}", self.table().render());
+        outln!("CPU s/M: CPU seconds for a million commands, of a server on this machine and of this tool");
         let full = self.runs.iter().filter(|run| run.busy >= Some(FULL)).count();
         if let Some(note) = note_on_full(full, self.runs.len(), "commands/s", "CPU s/M") {
-            println!("{note}");
+            outln!("{note}");
         }
         if let Some(note) = note_on_others(self.runs.iter().map(|run| run.others)) {
-            println!("{note}");
+            outln!("{note}");
         }
     }
 

@@ -137,7 +137,7 @@ pub fn run(arguments: RestartArgs) -> Result<(), BenchError> {
     arguments.files.check()?;
     let RestartArgs { documents, dimensions, .. } = arguments;
     let heading = arguments.load.heading("bench restart", documents, Some(dimensions));
-    println!("{heading}");
+    outln!("{heading}");
     let task = arguments.load.task(arguments.load.generate(documents, dimensions), 1);
     let (mut server, mut connection) = arguments.load.start("bench-restart")?;
     let mut engine = ServerEngine::connect(&task, arguments.load.server_options(&server, false))?;
@@ -156,7 +156,7 @@ pub fn run(arguments: RestartArgs) -> Result<(), BenchError> {
         progress.inc(1);
         if number == arguments.starts {
             progress.finish_and_clear();
-            println!("\nThe server said at its last start:");
+            outln!("\nThe server said at its last start:");
             server.show_last_start()?;
             server.stop(connection)?;
             break;
@@ -212,23 +212,23 @@ impl RestartArgs {
 
 impl Report {
     fn print(&self) {
-        print!("\n{}", self.table().render());
+        out!("\n{}", self.table().render());
         let megabytes = |bytes: u64| bytes as f64 / MEGABYTE;
-        println!(
+        outln!(
             "read: {:.1} MB of snapshot, {:.1} MB of saved indexes",
             megabytes(self.snapshot_bytes),
             megabytes(self.index_bytes)
         );
         if let Some((resident, peak)) = self.resident_megabytes() {
-            println!("a start holds {resident:.1} MB of memory afterwards, and {peak:.1} MB at its peak");
+            outln!("a start holds {resident:.1} MB of memory afterwards, and {peak:.1} MB at its peak");
         }
         let Ratios { build_over_start, start_over_read_by_one, start_over_read_by_two, .. } = self.ratios;
         let cpu = |ratio: Option<f64>| output::optional(ratio, 1);
-        println!(
+        outln!(
             "a start is {build_over_start:.1} times quicker than building, by CPU time {} times",
             cpu(self.ratios.cpu_build_over_start)
         );
-        println!(
+        outln!(
             "a start takes {start_over_read_by_one:.1} times as long as reading with one thread, \
              {start_over_read_by_two:.1} times as long as with two, by CPU time {} times",
             cpu(self.ratios.cpu_start_over_read)

@@ -100,30 +100,30 @@ impl Report {
 
     pub fn print_heading(&self) {
         let DatasetSummary { name, rows, dimensions, metric, queries } = &self.dataset;
-        println!("{name}: {rows} rows x {dimensions}, {}, {queries} queries", metric.redis_name());
-        println!("{}", self.origin.machine);
+        outln!("{name}: {rows} rows x {dimensions}, {}, {queries} queries", metric.redis_name());
+        outln!("{}", self.origin.machine);
     }
 
     pub fn print_tables(&self) {
         if let Some(server) = &self.server {
-            println!("server: {server}");
+            outln!("server: {server}");
         }
         if !self.loads.is_empty() {
-            println!("\n{}", self.load_table().render());
+            outln!("\n{}", self.load_table().render());
         }
         if self.reply == Reply::Fields {
-            println!(
+            outln!(
                 "each search returns fields: the distance, and a payload of {} bytes\n",
                 self.payload_size
             );
         }
-        println!("{}", self.search_table().render());
+        outln!("{}", self.search_table().render());
         let full = self.searches.iter().filter(|search| search.busy >= Some(FULL)).count();
         if let Some(note) = note_on_full(full, self.searches.len(), "queries/s", "CPU us") {
-            println!("{note}\n");
+            outln!("{note}\n");
         }
         if let Some(note) = note_on_others(self.searches.iter().map(|search| search.others)) {
-            println!("{note}\n");
+            outln!("{note}\n");
         }
     }
 

@@ -131,7 +131,7 @@ pub struct ZooArgs {
 /// Judges each kind, prints the tables and writes the files that were asked for.
 pub fn run(arguments: ZooArgs) -> Result<(), BenchError> {
     if arguments.list {
-        print!("{}", list().render());
+        out!("{}", list().render());
         return Ok(());
     }
     arguments.check()?;
@@ -144,7 +144,7 @@ pub fn run(arguments: ZooArgs) -> Result<(), BenchError> {
             report.add(arguments.judge(&subject)?);
         }
     }
-    print!("{}", report.render());
+    out!("{}", report.render());
     arguments.files.write(&report)
 }
 
@@ -299,5 +299,5 @@ fn say(subject: &Subject, figures: &Figures) {
     let recalls: Vec<String> =
         figures.recall.iter().map(|point| format!("{:.3} at ef {}", point.recall, point.ef)).collect();
     let (kind, metric) = (&subject.kind, subject.metric.redis_name());
-    eprintln!("{kind} {metric} {}: recall {}", figures.engine, recalls.join(", "));
+    note!("{kind} {metric} {}: recall {}", figures.engine, recalls.join(", "));
 }

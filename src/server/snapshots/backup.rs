@@ -97,7 +97,7 @@ pub fn backup(
         backup::create(&env, &arguments.dir, to, modules, &options, &mut |progress| shown.show(progress));
     let took = shown.end();
     let report = report?;
-    report.notes.iter().for_each(|note| eprintln!("{note}"));
+    report.notes.iter().for_each(engramdb_console::note);
     if arguments.json {
         let value = json!({
             "backup": report.manifest, "linked_bytes": report.linked_bytes, "notes": report.notes,
@@ -169,7 +169,7 @@ pub fn restore(
     let report = backup::restore(&env, from, to, modules, derived, &mut |progress| shown.show(progress));
     let took = shown.end();
     let report = report?;
-    report.notes.iter().for_each(|note| eprintln!("{note}"));
+    report.notes.iter().for_each(engramdb_console::note);
     let source = &report.source;
     if *json {
         let value = json!({
@@ -246,16 +246,16 @@ impl<'a> Shown<'a> {
         if self.is_terminal {
             self.is_open = true;
             // Padded, to cover what was longer.
-            eprint!("\r{line:<70}");
+            engramdb_console::note_part(format_args!("\r{line:<70}"));
         } else {
-            eprintln!("{line}");
+            engramdb_console::note(line);
         }
     }
 
     /// Ends the line; how long the work took.
     fn end(&mut self) -> Duration {
         if self.is_open {
-            eprint!("\r{:<70}\r", "");
+            engramdb_console::note_part(format_args!("\r{:<70}\r", ""));
         }
         self.clock.monotonic() - self.began
     }

@@ -145,7 +145,7 @@ fn create(env: &Env, arguments: &CreateArgs, modules: MakeModules<'_>, out: &mut
     let create = if arguments.sealed_only { create_offline } else { create_stopped };
     let report = create(env, &arguments.directory.dir, modules, &options)?;
     let took = env.clock.monotonic() - began;
-    report.notes.iter().for_each(|note| eprintln!("{note}"));
+    report.notes.iter().for_each(engramdb_console::note);
     if arguments.directory.json {
         let value = json!({
             "created": report.created, "base": report.base, "batches": report.batches, "carried": report.carried,
@@ -227,7 +227,7 @@ fn verify(env: &Env, arguments: &DirectoryArgs, modules: MakeModules<'_>, out: &
 fn repair(env: &Env, arguments: &DirectoryArgs, modules: MakeModules<'_>, out: &mut dyn Write) -> ToolResult {
     let directory = arguments.dir.join(SNAPSHOT_DIRECTORY);
     let (manifest, problems) = snapshot::repair(env, &directory, modules)?;
-    problems.iter().for_each(|problem| eprintln!("{problem}"));
+    problems.iter().for_each(engramdb_console::note);
     list(env, arguments, out)?;
     if manifest.snapshots.is_empty() && !problems.is_empty() {
         return Err("no snapshot passed its verification".into());
