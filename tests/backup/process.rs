@@ -187,3 +187,52 @@ fn mistakes_are_refused_in_words_that_say_what_to_do() {
     let says = refused(&["serve", "--port", &port, "--dir", text(&fresh)]);
     assert!(says.contains("was not restored to the end. Run the same `engramdb restore` again"), "{says}");
 }
+
+/// A segment or a snapshot of another store among the files of a backup means that directories were mixed. What people put
+/// beside them does no harm. A restore takes neither.
+#[test]
+fn files_that_the_manifest_does_not_name_are_reported_and_never_restored() {
+    let place = TempDir::new("backup-extra");
+    let [data, backup, restored] = ["data", "backup", "restored"].map(|name| place.path().join(name));
+    std::fs::create_dir(&data).expect("a writable directory");
+    let server = Server::start(&data, &[]);
+    load(&mut server.client(), 50);
+    assert!(!server.client().call(&["SAVE"]).expect("the server answers").is_error());
+    assert!(server.shut_down());
+    succeed(&["backup", "--dir", text(&data), "--to", text(&backup)]);
+    let harmless = ["README", ".DS_Store", "log/.nfs01"];
+    for name in harmless {
+        std::fs::write(backup.join(name), "a note").expect("it is writable");
+    }
+    let says = succeed(&["backup", "verify", text(&backup)]);
+    for name in harmless {
+        let path = backup.join(name);
+        assert!(says.contains(&format!("{} is not of this backup; a restore", path.display())), "{says}");
+    }
+    assert!(says.contains("is good"), "{says}");
+    let ours = [
+        "log/0000000000000009.log",
+        "log/wrong",
+        "snapshots/0000000000000001.snapshot",
+        "indexes/7.index",
+        "0000000000000002.log",
+        "0000000000000003.snapshot",
+    ];
+    for name in ours {
+        std::fs::write(backup.join(name), "of another store").expect("it is writable");
+        let says = refused(&["backup", "verify", text(&backup)]);
+        let line = format!("{} is not of this backup: its manifest does not", backup.join(name).display());
+        assert!(says.contains(&line) && says.contains("problems: 1."), "{says}");
+        let json = program().args(["backup", "verify", text(&backup), "--json"]).output().expect("built");
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+        assert_eq!(
+            (json["problems"].as_array().map(Vec::len), json["notes"].as_array().map(Vec::len)),
+            (Some(1), Some(3))
+        );
+        succeed(&["restore", "--from", text(&backup), "--to", text(&restored)]);
+        let left: Vec<_> = [&harmless[..], &[name]].concat();
+        assert!(!left.iter().any(|name| restored.join(name).exists()), "{name} was restored");
+        std::fs::remove_dir_all(&restored).expect("it was made");
+        std::fs::remove_file(backup.join(name)).expect("it is ours");
+    }
+}

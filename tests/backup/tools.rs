@@ -20,7 +20,7 @@ pub fn backup(env: &Env, copies_only: bool) -> Result<BackupReport, BackupError>
 }
 
 pub fn verify(env: &Env) -> Result<VerifyReport, BackupError> {
-    backup::verify(env, target(), &Vec::new, &mut |_| ())
+    backup::verify(env, target(), &Vec::new, &[GRAPHS], &mut |_| ())
 }
 
 /// Restores into the data directory.

@@ -123,7 +123,7 @@ fn make_folders(disk: &dyn Disk, directory: &Path, folders: &[&str]) -> io::Resu
 }
 
 /// The files in these folders of a directory, with the folder; those that are not there have none.
-fn list_all(disk: &dyn Disk, directory: &Path, folders: &[&str]) -> Result<Vec<String>, BackupError> {
+pub fn list_all(disk: &dyn Disk, directory: &Path, folders: &[&str]) -> Result<Vec<String>, BackupError> {
     let mut found = Vec::new();
     for folder in folders {
         let path = directory.join(folder);

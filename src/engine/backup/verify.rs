@@ -2,12 +2,12 @@
 
 use super::log;
 use super::manifest::BackupManifest;
-use super::{BackupError, FOLDERS, Meter, Progress, UNFINISHED_FILE, files, read_error};
-use crate::env::Env;
-use crate::log::local::Catalog;
+use super::{BACKUP_FILE, BackupError, FOLDERS, Meter, Progress, UNFINISHED_FILE, files, read_error};
+use crate::env::{Disk, Env};
+use crate::log::local::{Catalog, segment_number};
 use crate::log::replay::Checkpoint;
 use crate::recovery::LOG_DIRECTORY;
-use crate::snapshot::create::{MakeModules, open_listed};
+use crate::snapshot::create::{MakeModules, SUFFIX as SNAPSHOT_SUFFIX, open_listed};
 use crate::snapshot::manifest::{Manifest, ManifestEntry};
 use std::io;
 use std::path::Path;
@@ -18,9 +18,11 @@ pub struct VerifyReport {
     pub manifest: BackupManifest,
     /// All damage that was found; none if the backup is good.
     pub problems: Vec<String>,
+    /// What is no damage, but should not be there: files that somebody else has put into the directory.
+    pub notes: Vec<String>,
 }
 
-/// Reads a backup whole. Damage is listed in the report, all of it.
+/// Reads a backup whole. Damage is listed in the report, all of it. `derived` names the folders of derived state.
 ///
 /// # Errors
 /// Where there is no backup, or its manifest cannot be used.
@@ -28,6 +30,7 @@ pub fn verify(
     env: &Env,
     directory: &Path,
     modules: MakeModules<'_>,
+    derived: &[&str],
     tell: &mut dyn FnMut(Progress),
 ) -> Result<VerifyReport, BackupError> {
     let Some(manifest) = BackupManifest::load(&*env.disk, directory)? else {
@@ -47,7 +50,50 @@ pub fn verify(
         let loaded = brings_back(env, directory, modules, &manifest, &mut meter);
         problems.extend(loaded.err().map(|error| error.to_string()));
     }
-    Ok(VerifyReport { manifest, problems })
+    let mut notes = Vec::new();
+    for extra in extra_files(&*env.disk, directory, &manifest, derived)? {
+        let path = directory.join(&extra.file);
+        match extra.is_of_a_store {
+            true => problems.push(format!(
+                "{} is not of this backup: its manifest does not name it. Remove it, and verify again",
+                path.display()
+            )),
+            false => notes.push(format!("{} is not of this backup; a restore leaves it out", path.display())),
+        }
+    }
+    Ok(VerifyReport { manifest, problems, notes })
+}
+
+/// A file that the manifest does not name.
+struct ExtraFile {
+    /// Its path in the backup.
+    file: String,
+    /// It is where files of a store are, or is called like one. So it comes from another one: directories were mixed. Other
+    /// files are those of people and of their tools, whose names often begin with a dot.
+    is_of_a_store: bool,
+}
+
+fn extra_files(
+    disk: &dyn Disk,
+    directory: &Path,
+    manifest: &BackupManifest,
+    derived: &[&str],
+) -> Result<Vec<ExtraFile>, BackupError> {
+    let folders: Vec<&str> = FOLDERS.iter().chain(derived).copied().collect();
+    let mut extra = Vec::new();
+    for file in files::list_all(disk, directory, &folders)? {
+        if !manifest.files.iter().any(|known| known.file == file) {
+            let is_of_a_store = !file.rsplit('/').next().is_some_and(|name| name.starts_with('.'));
+            extra.push(ExtraFile { file, is_of_a_store });
+        }
+    }
+    let is_known = |name: &str| [BACKUP_FILE, UNFINISHED_FILE].contains(&name) || folders.contains(&name);
+    let names = disk.list(directory).map_err(|error| read_error(directory, error))?;
+    for file in names.into_iter().filter(|name| !is_known(name)) {
+        let is_of_a_store = segment_number(&file).is_some() || file.ends_with(SNAPSHOT_SUFFIX);
+        extra.push(ExtraFile { file, is_of_a_store });
+    }
+    Ok(extra)
 }
 
 /// Why a directory without a manifest is no backup.

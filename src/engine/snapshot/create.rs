@@ -241,7 +241,7 @@ fn remove_unlisted(env: &Env, directory: &Path, manifest: &Manifest) -> Result<(
     removed.map_err(|error| CreateError::Io { file: directory.to_owned(), error })
 }
 
-pub(super) const SUFFIX: &str = ".snapshot";
+pub(crate) const SUFFIX: &str = ".snapshot";
 
 fn remove_files(env: &Env, directory: &Path, which: impl Fn(&str) -> bool) -> io::Result<()> {
     for name in env.disk.list(directory)?.iter().filter(|name| which(name)) {

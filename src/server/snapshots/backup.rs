@@ -87,7 +87,7 @@ pub fn backup(
 ) -> ToolResult {
     let env = Env::system();
     if let Some(BackupCommand::Verify(arguments)) = &arguments.command {
-        return verify(&env, arguments, modules, out);
+        return verify(&env, arguments, modules, derived, out);
     }
     machine::run_behind_others();
     let to = arguments.to.as_ref().expect("clap requires it");
@@ -126,23 +126,34 @@ pub fn backup(
     Ok(())
 }
 
-fn verify(env: &Env, arguments: &VerifyArgs, modules: MakeModules<'_>, out: &mut dyn Write) -> ToolResult {
+fn verify(
+    env: &Env,
+    arguments: &VerifyArgs,
+    modules: MakeModules<'_>,
+    derived: &[&str],
+    out: &mut dyn Write,
+) -> ToolResult {
     let mut shown = Shown::new(&*env.clock);
-    let report = backup::verify(env, &arguments.backup, modules, &mut |progress| shown.show(progress));
+    let report =
+        backup::verify(env, &arguments.backup, modules, derived, &mut |progress| shown.show(progress));
     let took = shown.end();
     let report = report?;
     if arguments.json {
         let value = json!({
-            "backup": report.manifest, "problems": report.problems, "seconds": took.as_secs_f64(),
+            "backup": report.manifest, "problems": report.problems, "notes": report.notes,
+            "seconds": took.as_secs_f64(),
         });
         writeln!(out, "{value:#}")?;
     } else {
+        report.notes.iter().for_each(engramdb_console::note);
         report.problems.iter().try_for_each(|problem| writeln!(out, "{problem}"))?;
     }
     let backup = arguments.backup.display();
     if !report.problems.is_empty() {
         let count = report.problems.len();
-        return Err(format!("{backup} is damaged in {count} places: use another copy of this backup").into());
+        return Err(
+            format!("{backup} is not good; problems: {count}. Use another copy of this backup").into()
+        );
     }
     if !arguments.json {
         let (content, bytes) = (content(&report.manifest), size(report.manifest.bytes()));

@@ -31,7 +31,9 @@ mod writer;
 
 pub use fuzzing::fuzz_reader;
 pub use reader::{LocalIter, Tail, Until};
-pub use segment::{BLOCK_BYTES, Catalog, SegmentHeader, SegmentInfo, segment_path as segment_file};
+pub use segment::{
+    BLOCK_BYTES, Catalog, SegmentHeader, SegmentInfo, segment_number, segment_path as segment_file,
+};
 
 use super::entry::HEADER_BYTES;
 use super::{
