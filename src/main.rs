@@ -50,12 +50,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let program = match Program::try_parse() {
+    let (words, unknown_flags) = serve::take_unknown_flags(std::env::args_os());
+    let program = match Program::try_parse_from(words) {
         Ok(program) => program,
         Err(refusal) => return tell(&refusal),
     };
     let result = match program.command {
-        Command::Serve(arguments) => serve::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments, &unknown_flags),
         Command::Demo(arguments) => engramdb_bench::demo::run(arguments).map_err(Into::into),
         Command::Backup(arguments) => backup(&arguments),
         Command::Restore(arguments) => restore(&arguments),

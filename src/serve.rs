@@ -11,6 +11,7 @@ use engramdb_server::config::{ConfigErrors, FOREIGN, Foreign, Loader, Notes, PAR
 use engramdb_server::snapshots::{BackgroundSnapshots, SnapshotSettings};
 use engramdb_server::{Config, Hooks, Listeners, Server};
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -21,8 +22,11 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 /// What `engramdb serve` was given: a file, and parameters as flags.
 pub struct ServeArgs {
     config: Option<PathBuf>,
-    /// Names and values, in no order: each flag can be given once.
+    /// Names and values. A flag that was given several times is here several times, in its order: as with lines of a file,
+    /// the last one wins.
     parameters: Vec<(String, String)>,
+    /// `--set` without a name and a value.
+    wrong_settings: Vec<String>,
 }
 
 const AFTER_HELP: &str = "\
@@ -76,6 +80,7 @@ impl Args for ServeArgs {
 fn flag(name: &'static str, placeholder: &'static str) -> Arg {
     let is_list = parameter(name).is_none_or(|parameter| parameter.shape.is_list());
     let arg = Arg::new(name).long(name).value_name(placeholder).allow_negative_numbers(true);
+    let arg = arg.action(ArgAction::Append);
     if is_list { arg.num_args(1..) } else { arg }
 }
 
@@ -90,21 +95,20 @@ impl FromArgMatches for ServeArgs {
         let own = PARAMETERS.iter().map(|parameter| parameter.name);
         let of_modules = modules::settings::defaults().into_iter().map(|(name, _)| name);
         for name in own.chain(of_modules).chain(FOREIGN.iter().flat_map(Foreign::names)) {
-            if let Some(values) = matches.get_many::<String>(name) {
+            for values in matches.get_occurrences::<String>(name).into_iter().flatten() {
                 let values: Vec<&str> = values.map(String::as_str).collect();
                 parameters.push((name.to_owned(), values.join(" ")));
             }
         }
+        let mut wrong_settings = Vec::new();
         for given in matches.get_many::<String>(SET_FLAG).into_iter().flatten() {
-            let (name, value) = given.split_once('=').ok_or_else(|| {
-                clap::Error::raw(
-                    clap::error::ErrorKind::ValueValidation,
-                    format!("--set {given}: give NAME=VALUE\n"),
-                )
-            })?;
-            parameters.push((name.to_owned(), value.to_owned()));
+            match given.split_once('=') {
+                Some((name, value)) => parameters.push((name.to_owned(), value.to_owned())),
+                None => wrong_settings.push(given.clone()),
+            }
         }
-        Ok(ServeArgs { config: matches.get_one::<PathBuf>(CONFIG_FLAG).cloned(), parameters })
+        let config = matches.get_one::<PathBuf>(CONFIG_FLAG).cloned();
+        Ok(ServeArgs { config, parameters, wrong_settings })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -115,7 +119,7 @@ impl FromArgMatches for ServeArgs {
 
 impl ServeArgs {
     /// The configuration: defaults, then the file, the environment and the flags.
-    fn config(self, env: &Env) -> Result<(Config, Notes), ConfigErrors> {
+    fn config(self, env: &Env, unknown_flags: &[String]) -> Result<(Config, Notes), ConfigErrors> {
         let mut loader = Loader::new(&*env.disk, &modules::settings::try_setting, modules::COMMANDS);
         if let Some(file) = &self.config {
             loader.file(file);
@@ -124,16 +128,54 @@ impl ServeArgs {
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
         loader.environment(variables.filter(|(name, _)| name != CONFIG_VARIABLE));
         self.parameters.iter().for_each(|(name, value)| loader.flag(name, value));
+        for given in &self.wrong_settings {
+            loader.wrong_flag(SET_FLAG, format!("{given}: give NAME=VALUE"));
+        }
+        // The loader knows them no better, and says so.
+        unknown_flags.iter().for_each(|name| loader.flag(name, ""));
         loader.finish()
     }
 }
 
-/// Serves until SIGTERM, SIGINT or SHUTDOWN.
+/// Takes flags that do not exist out of the command line of `serve`, each with its values: they are reported together with all
+/// that is wrong with the others. The parser of the command line would report the first one and end.
+pub fn take_unknown_flags(words: impl Iterator<Item = OsString>) -> (Vec<OsString>, Vec<String>) {
+    let mut words: Vec<OsString> = words.collect();
+    let mut unknown = Vec::new();
+    if words.get(1).is_none_or(|word| word != "serve") {
+        return (words, unknown);
+    }
+    let command = ServeArgs::augment_args(Command::new("serve"));
+    let is_known = |flag: &str| {
+        let is_it = |arg: &Arg| {
+            arg.get_long() == Some(flag)
+                || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&flag))
+        };
+        flag == "help" || command.get_arguments().any(is_it)
+    };
+    let mut at_unknown = false;
+    words.retain(|word| {
+        let word = word.to_string_lossy();
+        if let Some(flag) = word.strip_prefix("--").filter(|flag| !flag.is_empty()) {
+            let flag = flag.split('=').next().unwrap_or(flag);
+            at_unknown = !is_known(flag);
+            if at_unknown {
+                unknown.push(flag.to_owned());
+            }
+        } else if word.starts_with('-') {
+            at_unknown = false;
+        }
+        !at_unknown
+    });
+    (words, unknown)
+}
+
+/// Serves until SIGTERM, SIGINT or SHUTDOWN. `unknown_flags` are errors of the configuration.
 #[expect(clippy::disallowed_methods, reason = "tells how long the start took")]
-pub fn run(arguments: ServeArgs) -> Result<(), Box<dyn Error>> {
+pub fn run(arguments: ServeArgs, unknown_flags: &[String]) -> Result<(), Box<dyn Error>> {
     let began = Instant::now();
     let env = Env::system();
-    let (config, notes) = arguments.config(&env)?;
+    let (config, notes) = arguments.config(&env, unknown_flags)?;
     let follow = start_logging(&config)?;
     stop_on_panic();
     notes.log();

@@ -192,6 +192,24 @@ fn a_wrong_configuration_is_refused_as_a_whole() {
         assert!(text.contains(line), "{line}: {text}");
     }
     assert!(!data.exists(), "nothing was created");
+    let output = engramdb(
+        &"serve --maxmemory 10% --bind 999.1.1.1 --set x --nope 1 --ports=7 --hz 10 --hz 501 --timeout 1 --nada"
+            .split(' ')
+            .collect::<Vec<_>>(),
+    );
+    let text = String::from_utf8_lossy(&output.stderr);
+    for line in [
+        "engramdb: the configuration has 7 errors",
+        "--maxmemory: maxmemory 10%: argument must be a memory value",
+        "--bind: bind 999.1.1.1: '999.1.1.1' is not an IP address",
+        "--set: x: give NAME=VALUE",
+        "--nope: there is no parameter 'nope'",
+        "--ports: there is no parameter 'ports'; did you mean 'port'?",
+        "--hz: hz 501: argument must be between 1 and 500 inclusive",
+        "--nada: there is no parameter 'nada'",
+    ] {
+        assert!(text.lines().any(|found| found.trim() == line), "{line}: {text}");
+    }
     let output = engramdb(&["serve", "--dir", ""]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && text.contains("--dir: dir : a directory is needed"), "{text}");
@@ -210,6 +228,13 @@ fn every_parameter_is_a_flag_a_variable_and_a_line() {
     let server = Server::start(directory.path(), &flags);
     let mut client = server.client();
     for (name, value) in [
+        (
+            "dir",
+            std::path::absolute(directory.path())
+                .expect("there is a working directory")
+                .to_str()
+                .expect("text"),
+        ),
         ("maxclients", "100"),
         ("hz", "20"),
         ("timeout", "32"),

@@ -239,17 +239,17 @@ fn rewrite_file(
 ) -> Result<(), String> {
     let _alone = shared.rewriting.lock();
     let disk = &*shared.engine.env().disk;
-    let text = match disk.read(path) {
-        Ok(bytes) => String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+    let text = match config::read_file(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error.to_string()),
     };
     // Values of the file were tried at the start, and those of now hold.
     let is_setting =
         |name: &str, _: &str| of_modules.iter().any(|(known, _)| *known == name).then_some(Ok(()));
-    let load = |text: &str| {
+    let load = |text: &[u8]| {
         let mut loader = Loader::new(disk, &is_setting, &shared.module_commands);
-        loader.text(path, text, 0);
+        loader.text(path, text);
         let (config, _) = loader.finish().map_err(|errors| errors.to_string())?;
         Ok(values(&config, &shared.module_defaults, |name| config.module_settings.get(name).cloned()))
     };

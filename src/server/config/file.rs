@@ -1,7 +1,8 @@
 //! A configuration file's text as entries: lines of redis.conf, or TOML.
 //!
 //! A file is TOML if its first line that says anything is `name = value` or a table's heading. Entries know their bytes
-//! in the text, so that CONFIG REWRITE changes only what it must.
+//! in the text, so that CONFIG REWRITE changes only what it must. A text is bytes: comments in other encodings than UTF-8 do no
+//! harm, values have to be UTF-8.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -29,30 +30,49 @@ pub struct Parsed {
     pub problems: Vec<(usize, String)>,
 }
 
-pub fn parse(text: &str) -> Parsed {
-    if is_toml(text) { toml_entries(text) } else { redis_entries(text) }
+/// What some editors put at the beginning of a file in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const NOT_UTF8: &str = "it is not UTF-8";
+
+pub fn parse(text: &[u8]) -> Parsed {
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+        let problems = vec![(1, "the file is UTF-16: save it as UTF-8".to_owned())];
+        return Parsed { problems, ..Parsed::default() };
+    }
+    let start = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    let body = &text[start..];
+    let mut parsed = if is_toml(body) { toml_entries(body) } else { redis_entries(body) };
+    for entry in &mut parsed.entries {
+        entry.bytes = entry.bytes.start + start..entry.bytes.end + start;
+    }
+    parsed
 }
 
-fn is_toml(text: &str) -> bool {
-    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+fn is_comment(line: &[u8]) -> bool {
+    line.is_empty() || line.starts_with(b"#")
+}
+
+fn is_toml(text: &[u8]) -> bool {
+    let first = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).find(|line| !is_comment(line));
     first.is_some_and(|line| {
-        let is_name = |name: &str| {
-            let name = name.trim_end();
+        let is_name = |name: &[u8]| {
+            let name = name.trim_ascii_end();
             !name.is_empty()
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_\"'".contains(&byte))
+                && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_\"'".contains(byte))
         };
-        line.starts_with('[') || line.split_once('=').is_some_and(|(name, _)| is_name(name))
+        let name = line.split(|byte| *byte == b'=').next().expect("a split has a first part");
+        line.starts_with(b"[") || name.len() < line.len() && is_name(name)
     })
 }
 
-fn redis_entries(text: &str) -> Parsed {
+fn redis_entries(text: &[u8]) -> Parsed {
     let mut parsed = Parsed::default();
     let mut start = 0;
-    for (index, line) in text.split('\n').enumerate() {
+    for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let bytes = start..start + line.len();
         start = bytes.end + 1;
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+        let line = line.trim_ascii();
+        if is_comment(line) {
             continue;
         }
         match super::line::split(line) {
@@ -78,8 +98,17 @@ enum Value {
     Other(IgnoredAny),
 }
 
-fn toml_entries(text: &str) -> Parsed {
+fn toml_entries(bytes: &[u8]) -> Parsed {
     let mut parsed = Parsed { is_toml: true, ..Parsed::default() };
+    let text = match str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let before = &bytes[..error.valid_up_to()];
+            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+            parsed.problems.push((line, NOT_UTF8.to_owned()));
+            return parsed;
+        }
+    };
     let line = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
     let table: BTreeMap<Spanned<String>, Spanned<Value>> = match toml::from_str(text) {
         Ok(table) => table,

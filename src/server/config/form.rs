@@ -230,8 +230,23 @@ impl Form<Vec<String>> for Addresses {
         if addresses.is_empty() {
             return Err("an address is needed".to_owned());
         }
-        Ok(addresses)
+        match addresses.iter().find(|address| !may_be_address(address)) {
+            Some(wrong) => Err(format!("'{wrong}' is not an IP address")),
+            None => Ok(addresses),
+        }
     }
+}
+
+/// False for what is neither an IP address nor a name that could be looked up.
+fn may_be_address(text: &str) -> bool {
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let is_four_numbers =
+        text.matches('.').count() == 3 && text.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit());
+    if !is_four_numbers && !text.contains(':') {
+        return !text.is_empty();
+    }
+    let without_zone = text.split('%').next().unwrap_or(text);
+    text == "::*" || without_zone.parse::<std::net::IpAddr>().is_ok()
 }
 
 /// `client-output-buffer-limit`: classes of clients, each with a hard limit, a soft limit and its seconds.

@@ -4,9 +4,9 @@
 /// \xHH` and takes any other escaped character as it is; `'…'` knows only `\'`. A closing quote ends its word.
 ///
 /// # Errors
-/// What is wrong with the quotes.
-pub fn split(line: &str) -> Result<Vec<String>, &'static str> {
-    let mut rest = line.as_bytes();
+/// What is wrong with the quotes, or that a word is not UTF-8.
+pub fn split(line: &[u8]) -> Result<Vec<String>, &'static str> {
+    let mut rest = line;
     let mut words = Vec::new();
     loop {
         rest = rest.trim_ascii_start();
@@ -14,7 +14,7 @@ pub fn split(line: &str) -> Result<Vec<String>, &'static str> {
             return Ok(words);
         }
         let (word, after) = word(rest).ok_or("Unbalanced quotes in configuration line")?;
-        words.push(String::from_utf8(word).map_err(|_| "an escape makes text that is not UTF-8")?);
+        words.push(String::from_utf8(word).map_err(|_| "it is not UTF-8")?);
         rest = after;
     }
 }
@@ -111,10 +111,10 @@ mod tests {
             (r#"p "\xzz""#, &["p", "xzz"]),
         ];
         for (line, words) in cases {
-            assert_eq!(split(line).as_deref(), Ok(&words.map_owned()[..]), "{line}");
+            assert_eq!(split(line.as_bytes()).as_deref(), Ok(&words.map_owned()[..]), "{line}");
         }
         for line in [r#"p "open"#, r#"p "a"b"#, "p 'open", r#"p "a\"#] {
-            assert_eq!(split(line), Err("Unbalanced quotes in configuration line"), "{line}");
+            assert_eq!(split(line.as_bytes()), Err("Unbalanced quotes in configuration line"), "{line}");
         }
     }
 
@@ -132,7 +132,7 @@ mod tests {
     fn what_is_quoted_is_read_back() {
         for word in ["", "plain", "a b", "#x", "\"", "'", "\\", "\n\r\t\u{7}", "ünïcode", "a\\\"b'c", "-::*"]
         {
-            assert_eq!(split(&quote(word)), Ok(vec![word.to_owned()]), "{word:?}");
+            assert_eq!(split(quote(word).as_bytes()), Ok(vec![word.to_owned()]), "{word:?}");
         }
     }
 }

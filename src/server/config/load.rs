@@ -91,8 +91,10 @@ impl Notes {
     }
 }
 
-/// Files that include each other end here.
+/// How deep files may include files.
 const INCLUDES_MAX: usize = 16;
+/// Far above any configuration; a larger file is a mistake.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Collects a configuration, source after source; later ones win.
 pub struct Loader<'m> {
@@ -103,6 +105,8 @@ pub struct Loader<'m> {
     modules: ModuleSettings<'m>,
     /// What `rename-command` renames.
     commands: CommandTable,
+    /// The files that are being read: each is included by the one before it.
+    chain: Vec<PathBuf>,
 }
 
 impl<'m> Loader<'m> {
@@ -119,12 +123,17 @@ impl<'m> Loader<'m> {
             disk,
             modules,
             commands: commands::table(module_commands),
+            chain: Vec::new(),
         }
     }
 
     /// # Errors
     /// All that is wrong with what was given.
     pub fn finish(mut self) -> Result<(Config, Notes), ConfigErrors> {
+        // As in Redis, CONFIG GET shows a path that is right for whoever asks.
+        if let Ok(directory) = std::path::absolute(&self.config.directory) {
+            self.config.directory = directory;
+        }
         self.note_redis_files();
         if self.problems.is_empty() {
             Ok((self.config, self.notes))
@@ -147,14 +156,15 @@ impl<'m> Loader<'m> {
     /// The file that the server is started with.
     pub fn file(&mut self, path: &Path) {
         self.config.file = Some(path.to_owned());
-        match read(self.disk, path) {
-            Ok(text) => self.text(path, &text, 0),
+        match read_file(path) {
+            Ok(text) => self.text(path, &text),
             Err(error) => self.problem(Place::File(path.to_owned()), format!("cannot be read: {error}")),
         }
     }
 
     /// A file's text.
-    pub fn text(&mut self, path: &Path, text: &str, includes: usize) {
+    pub fn text(&mut self, path: &Path, text: &[u8]) {
+        self.chain.push(path.to_owned());
         let parsed = file::parse(text);
         for (line, cause) in parsed.problems {
             self.problem(Place::Line(path.to_owned(), line), cause);
@@ -162,11 +172,12 @@ impl<'m> Loader<'m> {
         for entry in parsed.entries {
             let place = Place::Line(path.to_owned(), entry.line);
             if entry.name.eq_ignore_ascii_case("include") {
-                self.include(path, place, &entry, includes);
+                self.include(path, place, &entry);
             } else {
                 self.entry(place, &entry.name, &entry.words);
             }
         }
+        self.chain.pop();
     }
 
     /// The environment: variables that begin with `ENGRAMDB_`.
@@ -187,6 +198,11 @@ impl<'m> Loader<'m> {
     /// A flag; its value is one word, or several that blanks separate where the parameter takes a list.
     pub fn flag(&mut self, name: &str, value: &str) {
         self.entry(Place::Flag(name.to_owned()), name, &[value.to_owned()]);
+    }
+
+    /// A flag that cannot be read at all.
+    pub fn wrong_flag(&mut self, name: &str, cause: String) {
+        self.problem(Place::Flag(name.to_owned()), cause);
     }
 
     fn problem(&mut self, place: Place, cause: impl Into<String>) {
@@ -309,43 +325,66 @@ impl<'m> Loader<'m> {
 
     /// A relative path is looked for in the working directory, as Redis does, and then beside the including file. The
     /// last part may have wildcards; what they match is included in the order of its names, and may be nothing.
-    fn include(&mut self, includer: &Path, place: Place, entry: &Entry, includes: usize) {
+    fn include(&mut self, includer: &Path, place: Place, entry: &Entry) {
         let [given] = &entry.words[..] else {
             return self.problem(place, "include: wrong number of arguments");
         };
-        if includes == INCLUDES_MAX {
-            return self
-                .problem(place, format!("include {given}: {INCLUDES_MAX} files include each other already"));
-        }
         let here = PathBuf::from(given);
         let beside = includer.parent().unwrap_or(Path::new("")).join(given);
         if given.contains(['*', '?', '[']) {
             let files = matching(self.disk, &here);
             let files = if files.is_empty() { matching(self.disk, &beside) } else { files };
             for file in files {
-                self.include_file(&place, &file, includes);
+                self.include_file(&place, &file);
             }
             return;
         }
         let file = if matches!(self.disk.exists(&here), Ok(true)) { here } else { beside };
-        self.include_file(&place, &file, includes);
+        self.include_file(&place, &file);
     }
 
-    fn include_file(&mut self, place: &Place, file: &Path, includes: usize) {
-        match read(self.disk, file) {
-            Ok(text) => self.text(file, &text, includes + 1),
-            Err(error) => self.problem(place.clone(), format!("include {}: {error}", file.display())),
+    fn include_file(&mut self, place: &Place, file: &Path) {
+        let included = read_file(file).map_err(|error| error.to_string()).and_then(|text| {
+            let chain = |from: usize| {
+                let files = self.chain[from..].iter().map(PathBuf::as_path).chain([file]);
+                files.map(|file| file.display().to_string()).collect::<Vec<_>>().join(" -> ")
+            };
+            match self.chain.iter().position(|known| is_same_file(known, file)) {
+                Some(place) => Err(format!("the files include each other: {}", chain(place))),
+                None if self.chain.len() > INCLUDES_MAX => {
+                    Err(format!("more than {INCLUDES_MAX} files deep: {}", chain(0)))
+                }
+                None => Ok(text),
+            }
+        });
+        match included {
+            Ok(text) => self.text(file, &text),
+            Err(cause) => self.problem(place.clone(), format!("include {}: {cause}", file.display())),
         }
     }
 }
 
-fn read(disk: &dyn Disk, path: &Path) -> io::Result<String> {
-    let bytes = disk.read(path)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-        io::Error::other(format!("it is not UTF-8 in line {line}"))
-    })
+/// A configuration file's bytes. Devices and pipes, which may have no end or never a writer, are refused.
+///
+/// # Errors
+/// Those of the file system, and what is no file of a configuration's size.
+#[expect(clippy::disallowed_methods, reason = "the configuration file is not in the engine's directory")]
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > FILE_BYTES_MAX {
+        let cause = format!("it has {} bytes, {FILE_BYTES_MAX} at most", metadata.len());
+        return Err(io::Error::other(cause));
+    }
+    std::fs::read(path)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the configuration file is not in the engine's directory")]
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    real(one) == real(other)
 }
 
 /// Files of a directory, by a pattern in the last part of the path.
@@ -368,9 +407,11 @@ fn is_of_kubernetes(variable: &str, value: &str) -> bool {
 
 fn unknown(name: &str) -> String {
     const EDITS_MAX: usize = 2;
+    // Of a short name little would be left.
+    let edits_max = EDITS_MAX.min(name.len() / 2);
     let near = PARAMETERS.iter().map(|parameter| (edits(name, parameter.name), parameter.name)).min();
     match near {
-        Some((count, near)) if count <= EDITS_MAX => {
+        Some((count, near)) if count <= edits_max => {
             format!("there is no parameter '{name}'; did you mean '{near}'?")
         }
         _ => format!("there is no parameter '{name}'"),

@@ -3,9 +3,13 @@ use engramdb_engine::env::Env;
 use std::path::Path;
 
 fn load(text: &str) -> Result<(Config, Notes), ConfigErrors> {
+    load_bytes(text.as_bytes())
+}
+
+fn load_bytes(text: &[u8]) -> Result<(Config, Notes), ConfigErrors> {
     let env = Env::system();
     let mut loader = Loader::new(&*env.disk, &module_setting, &[]);
-    loader.text(Path::new("test.conf"), text, 0);
+    loader.text(Path::new("test.conf"), text);
     loader.finish()
 }
 
@@ -71,6 +75,7 @@ fn all_that_is_wrong_is_told_with_its_line() {
         assert!(found.contains(line), "{line}: {found}");
     }
     assert_eq!(problems("prot 1"), "test.conf:1: there is no parameter 'prot'; did you mean 'port'?");
+    assert_eq!(problems("a 1"), "test.conf:1: there is no parameter 'a'");
     let toml = problems("port = 1\nnope = 2\n[table]\nx = 1");
     assert!(toml.contains("test.conf:2: there is no parameter 'nope'"), "{toml}");
     assert!(toml.contains("test.conf:3: table: give text"), "{toml}");
@@ -91,7 +96,9 @@ fn files_include_others_and_not_without_end() {
     write("parts/b.conf", "hz 30\n");
     write("parts/c.conf", "nope 1\n");
     write("one.conf", "timeout 9\n");
-    write("loop.conf", "include loop.conf\n");
+    write("loop.conf", "include circle.conf\n");
+    write("circle.conf", "hz 20\ninclude parts/../loop.conf\n");
+    write("endless.conf", "include /dev/zero\ninclude parts\n");
     let load = |name: &str| {
         let mut loader = Loader::new(&*env.disk, &module_setting, &[]);
         loader.file(&directory.join(name));
@@ -101,15 +108,77 @@ fn files_include_others_and_not_without_end() {
     assert_eq!((config.port, config.hz, config.idle_timeout_s), (7002, 30, 9));
     assert_eq!(config.file, Some(directory.join("main.conf")));
     let endless = load("loop.conf").expect_err("it never ends").to_string();
-    assert!(endless.contains("loop.conf:1: include loop.conf: 16 files include each other"), "{endless}");
+    let [looping, circle] =
+        ["loop.conf", "circle.conf"].map(|name| directory.join(name).display().to_string());
+    let chain = format!("the files include each other: {looping} -> {circle} -> ");
+    assert!(endless.contains(&format!("{circle}:2: include ")) && endless.contains(&chain), "{endless}");
+    let special = load("endless.conf").expect_err("neither is a file").to_string();
+    for part in
+        ["endless.conf:1: include /dev/zero: it is not a regular file", "parts: it is not a regular file"]
+    {
+        assert!(special.contains(part), "{special}");
+    }
+    let fifo = directory.join("fifo.conf");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("it is there").success());
+    let waiting = load("fifo.conf").expect_err("nobody writes to it").to_string();
+    assert!(waiting.contains("fifo.conf: cannot be read: it is not a regular file"), "{waiting}");
+    let large = env.disk.create(&directory.join("large.conf")).expect("it is writable");
+    large.set_size((16 << 20) + 1).expect("it may be sparse");
+    let large = load("large.conf").expect_err("it is no configuration").to_string();
+    assert!(large.contains("large.conf: cannot be read: it has 16777217 bytes"), "{large}");
     write("main.conf", "include parts/c.conf\ninclude gone.conf\n");
     let errors = load("main.conf").expect_err("one is wrong, one is missing").to_string();
     assert!(errors.contains("parts/c.conf:1: there is no parameter 'nope'"), "{errors}");
     assert!(errors.contains("main.conf:2: include ") && errors.contains("gone.conf: "), "{errors}");
     assert!(load("gone.conf").expect_err("it is missing").to_string().contains("gone.conf: cannot be read"));
-    for name in ["main.conf", "parts/a.conf", "parts/b.conf", "parts/c.conf", "one.conf", "loop.conf"] {
-        env.disk.remove(&directory.join(name)).expect("it is ours");
+    remove(&directory);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a directory of this test's own")]
+fn remove(directory: &Path) {
+    std::fs::remove_dir_all(directory).expect("it is ours");
+}
+
+/// Comments are anybody's; what has an effect is UTF-8.
+#[test]
+fn bytes_outside_of_utf8_are_fine_in_comments_only() {
+    let latin = config_of(b"# caf\xe9\n  # na\xefve\nhz 20\n");
+    assert_eq!(latin.hz, 20);
+    let marked = config_of(b"\xef\xbb\xbfhz 20\nport 7000");
+    assert_eq!((marked.hz, marked.port), (20, 7000));
+    assert_eq!(config_of(b"\xef\xbb\xbfhz = 20\nport = 7000\n").hz, 20);
+    assert_eq!(config_of(b"hz 20\r\nport 7000\r\n").port, 7000);
+    let wrong = load_bytes(b"# fine\nrequirepass caf\xe9\nhz 0").expect_err("two are wrong").to_string();
+    assert!(wrong.contains("test.conf:2: it is not UTF-8") && wrong.contains("test.conf:3: hz 0"), "{wrong}");
+    let wrong = load_bytes(b"requirepass \"\\xe9\"").expect_err("it is wrong").to_string();
+    assert_eq!(wrong, "test.conf:1: it is not UTF-8");
+    let wrong = load_bytes(b"hz = 20\n# caf\xe9\n").expect_err("TOML is UTF-8").to_string();
+    assert_eq!(wrong, "test.conf:2: it is not UTF-8");
+    let wrong = load_bytes(b"\xff\xfeh\0z\0").expect_err("it is wrong").to_string();
+    assert!(wrong.contains("UTF-16"), "{wrong}");
+}
+
+fn config_of(text: &[u8]) -> Config {
+    load_bytes(text).expect("it is right").0
+}
+
+#[test]
+fn addresses_that_are_none_are_told_with_the_other_errors() {
+    for wrong in ["999.1.1.1", "127.0.0.1 -1.2.3.256", "::zz", "[::1]", "127.0.0.1:6379", "-"] {
+        let errors = problems(&format!("bind {wrong}\nmaxmemory 10%"));
+        assert!(errors.contains("test.conf:1: bind ") && errors.contains("is not an IP address"), "{errors}");
+        assert!(errors.contains("test.conf:2: maxmemory 10%"), "{errors}");
     }
+    for right in ["* -::*", "localhost", "127.0.0.1 -::1", "fe80::1%eth0", "127.1", "db.example.com"] {
+        config(&format!("bind {right}"));
+    }
+}
+
+#[test]
+fn the_directory_is_absolute() {
+    let (here, _) = load("dir data").expect("it is right");
+    assert_eq!(here.directory, std::env::current_dir().expect("there is one").join("data"));
+    assert!(Path::new(&(parameter("dir").expect("a parameter").get)(&config(""))).is_absolute());
 }
 
 #[test]
