@@ -25,6 +25,7 @@ mod info;
 mod leftover;
 mod live;
 mod matches;
+mod measure;
 mod module;
 mod number;
 mod parallel;

@@ -1,13 +1,14 @@
 //! FT.SEARCH's reply: order, page, fields; flat in RESP2, a map in RESP3.
 
 use crate::documents::{Documents, Value};
+use crate::measure::Measure;
 use crate::number::{format_exactly, format_number};
 use crate::plan::{Plan, Row, SortKey};
 use crate::request::{Returned, SortBy};
 use crate::rows::{Kept, Loaded};
-use crate::schema::{Field, FieldKind};
+use crate::schema::{self, FieldKind};
 use engramdb_engine::command::Reply;
-use engramdb_engine::types::{Hash, StringValue, parse_double};
+use engramdb_engine::types::{Field, Hash, StringValue, parse_double};
 use engramdb_engine::view::{HashView, View};
 
 /// A field as the reply shows it: what it is called there, and its value.
@@ -96,13 +97,36 @@ pub fn needs_hashes(plan: &Plan) -> bool {
 
 /// A copy of what the reply shows of a hash.
 pub fn copy_of(plan: &Plan, hash: HashView<'_>) -> Hash {
+    let request = plan.request();
     let definition = &plan.index.definition;
-    let Some(fields) = plan.request().fields.as_ref().filter(|_| !plan.request().no_content) else {
-        return hash.copy();
-    };
-    let named = fields.iter().map(|(name, _)| definition.identifier_of(name));
-    let names = named.chain([definition.options.payload_field.as_slice()]);
-    hash.copy_of(names.filter_map(|name| hash.get(name)))
+    let payload = definition.options.payload_field.as_slice();
+    let payload = if request.with_payloads { hash.get(payload) } else { None };
+    match &request.fields {
+        _ if request.no_content => hash.copy_of(payload.into_iter()),
+        Some(fields) => {
+            let named = fields.iter().map(|(name, _)| definition.identifier_of(name));
+            hash.copy_of(named.filter_map(|name| hash.get(name)).chain(payload))
+        }
+        None => {
+            let sorted = sorted_field(plan).map(|field| field.identifier.as_slice());
+            let is_shown = |field: &&Field| {
+                let name = field.name.as_slice();
+                sorted == Some(name) || !is_of_index(plan, name)
+            };
+            hash.copy_of(hash.iter().filter(is_shown).chain(payload))
+        }
+    }
+}
+
+/// What a row takes in the reply, in bytes, at the least: without distances, and without fields that can expire.
+pub fn least_bytes(plan: &Plan, key: &[u8], hash: Option<&Hash>) -> usize {
+    // The shortest key of an order.
+    let sort_key = SortKey::Number(0.0);
+    let hash = hash.map(|hash| HashView::new(hash, u64::MAX));
+    let row = Row { hash, sort_key, ..Row::new(key, 0, None) };
+    let mut measure = Measure::default();
+    Writer { plan, view: None }.flat(&mut measure, &row, &mut Vec::new());
+    measure.bytes()
 }
 
 /// Puts rows into the order that is asked for; equals stay as they are.
@@ -141,8 +165,7 @@ impl<'a> Writer<'a> {
                 + usize::from(!request.no_content);
             reply.array(1 + page.len() * each);
             reply.integer(total as i64);
-            page.iter().for_each(|row| self.flat(reply, row, &mut fields));
-            return;
+            return self.each(reply, page, |reply, row| self.flat(reply, row, &mut fields));
         }
         reply.map(5);
         reply.bulk(b"attributes");
@@ -155,7 +178,22 @@ impl<'a> Writer<'a> {
         warnings.write(reply, None);
         reply.bulk(b"results");
         reply.array(page.len());
-        page.iter().for_each(|row| self.map(reply, row, &mut fields));
+        self.each(reply, page, |reply, row| self.map(reply, row, &mut fields));
+    }
+
+    /// Writes the rows, until they are more than the client takes.
+    fn each(
+        &self,
+        reply: &mut dyn Reply,
+        page: &'a [Row<'a>],
+        mut write: impl FnMut(&mut dyn Reply, &'a Row<'a>),
+    ) {
+        for row in page {
+            if reply.room() == 0 {
+                return reply.give_up();
+            }
+            write(reply, row);
+        }
     }
 
     /// Has the memory that the page is written from on its way: keys, and hashes where they are asked for.
@@ -242,12 +280,12 @@ impl<'a> Writer<'a> {
         fields.clear();
         let Some(wanted) = &self.plan.request().fields else {
             fields.extend(row.distances().map(|(name, distance)| (name, Content::Number(distance))));
-            let sorted = self.sorted_field().and_then(|field| self.sorted_content(row, hash, field));
+            let sorted = sorted_field(self.plan).and_then(|field| self.sorted_content(row, hash, field));
             let twice = sorted.as_ref().map(|(name, _)| *name);
             fields.extend(sorted);
             let stored = hash.iter().flat_map(HashView::iter);
             let stored = stored.filter(|field| {
-                Some(field.name.as_slice()) != twice && !self.is_of_index(field.name.as_slice())
+                Some(field.name.as_slice()) != twice && !is_of_index(self.plan, field.name.as_slice())
             });
             fields.extend(stored.map(|field| (field.name.as_slice(), Content::Stored(&field.value))));
             return;
@@ -256,19 +294,12 @@ impl<'a> Writer<'a> {
         fields.extend(wanted.iter().filter_map(shown));
     }
 
-    /// SORTBY's, where it is one of the schema.
-    fn sorted_field(&self) -> Option<&'a Field> {
-        let sort_by = self.plan.request().sort_by.as_ref()?;
-        let definition = &self.plan.index.definition;
-        definition.field(&sort_by.field).map(|field| &definition.fields[field])
-    }
-
     /// SORTBY's field as it stands in front of the hash's: the hash's own, or under another name what rows are compared by.
     fn sorted_content(
         &self,
         row: &'a Row<'a>,
         hash: Option<HashView<'a>>,
-        field: &'a Field,
+        field: &'a schema::Field,
     ) -> Option<Shown<'a>> {
         let stored = &hash?.get(&field.identifier)?.value;
         let content = match &row.sort_key {
@@ -280,21 +311,11 @@ impl<'a> Writer<'a> {
         Some((&field.name, content))
     }
 
-    /// Whether a field of the hash says something to the index, and nothing to a reader.
-    fn is_of_index(&self, name: &[u8]) -> bool {
-        let options = &self.plan.index.definition.options;
-        !name.is_empty()
-            && [&options.language_field, &options.score_field, &options.payload_field]
-                .iter()
-                .any(|field| field.as_slice() == name)
-    }
-
     /// A number that is not SORTABLE is told as the hash has it, where that is read for the reply.
     fn write_sort_key(&self, reply: &mut dyn Reply, row: &'a Row<'a>, hash: Option<HashView<'a>>) {
         let request = self.plan.request();
         let is_loaded = request.fields.is_none() && !request.no_content;
-        let as_stored = self
-            .sorted_field()
+        let as_stored = sorted_field(self.plan)
             .filter(|field| is_loaded && !field.sortable && field.name == field.identifier);
         let stored = as_stored.and_then(|field| hash?.get(&field.identifier));
         match (&row.sort_key, stored) {
@@ -318,6 +339,22 @@ impl<'a> Writer<'a> {
         }
         Some(Content::Stored(&hash?.get(self.plan.index.definition.identifier_of(name))?.value))
     }
+}
+
+/// SORTBY's, where it is one of the schema.
+fn sorted_field(plan: &Plan) -> Option<&schema::Field> {
+    let sort_by = plan.request().sort_by.as_ref()?;
+    let definition = &plan.index.definition;
+    definition.field(&sort_by.field).map(|field| &definition.fields[field])
+}
+
+/// Whether a field of the hash says something to the index, and nothing to a reader.
+fn is_of_index(plan: &Plan, name: &[u8]) -> bool {
+    let options = &plan.index.definition.options;
+    !name.is_empty()
+        && [&options.language_field, &options.score_field, &options.payload_field]
+            .iter()
+            .any(|field| field.as_slice() == name)
 }
 
 fn write_field(reply: &mut dyn Reply, (name, content): &Shown<'_>) {

@@ -4,13 +4,16 @@
 //! the documents that have not changed since, reads the others anew, and leaves the reply to be written without any lock.
 
 use crate::documents::Documents;
+use crate::matches::{KEYED, Matches};
 use crate::plan::{Plan, Row, SortKey};
 use crate::reply;
-use crate::search::Found;
+use crate::request::SortBy;
+use crate::search::{Found, Nearest};
 use engramdb_engine::command::Looks;
 use engramdb_engine::log::Lsn;
 use engramdb_engine::types::{Hash, ShortBytes};
 use engramdb_engine::view::{HashView, View};
+use engramdb_vector::Neighbor;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,11 +23,16 @@ pub const ROWS_FEW: usize = 256;
 /// What one look copies, at most: documents, and bytes but for the last document's.
 pub const COPIED_ROWS: usize = 64;
 const COPIED_BYTES: usize = 128 * 1024;
+/// Copies of which one look finds out whether they are true still. That costs no lookup of a key.
+const CHECKED_ROWS: usize = 1024;
 
 /// Documents as they were when they were copied, by id.
 #[derive(Default)]
 pub struct Loaded {
     rows: HashMap<u32, LoadedRow, RandomState>,
+    /// The last batch before the first copy.
+    began: Option<Lsn>,
+    copied_bytes: usize,
     /// There is more of it than the client takes: the rest was not copied.
     is_cut_off: bool,
 }
@@ -55,19 +63,23 @@ pub struct Kept {
 }
 
 impl Plan {
-    /// Copies the documents of the answer that is to be expected, where they are many. Copies take no more memory than the
-    /// reply may take, about.
+    /// Copies the documents of the answer that is to be expected, where they are many. Where the reply would be more than the
+    /// client takes, copying ends.
     pub fn load(&self, looks: &dyn Looks, found: &Found) -> Loaded {
         let mut loaded = Loaded::default();
-        let Some(wanted) = self.wanted(found) else { return loaded };
-        let mut left = wanted.ids.as_slice();
-        let mut copied_bytes = 0;
-        while !left.is_empty() {
-            if copied_bytes > looks.room() {
-                loaded.is_cut_off = true;
-                break;
-            }
+        if let Some(wanted) = self.wanted(looks, found, &mut loaded) {
+            self.copy_rows(looks, &wanted, &wanted.ids, &mut loaded);
+            self.copy_changed(looks, &wanted, &mut loaded);
+        }
+        loaded
+    }
+
+    /// A few documents in each look.
+    fn copy_rows(&self, looks: &dyn Looks, wanted: &Wanted, ids: &[u32], loaded: &mut Loaded) {
+        let (mut left, mut measured, mut least) = (ids, 0, 0);
+        while !left.is_empty() && !loaded.is_cut_off {
             looks.look(&mut |view| {
+                loaded.began.get_or_insert(view.last_lsn());
                 let documents = &*self.index.documents.read();
                 let (some, _) = left.split_at(left.len().min(COPIED_ROWS));
                 documents.prefetch(some.iter().copied());
@@ -76,58 +88,141 @@ impl Plan {
                 let taken = some.iter().take_while(|&&id| {
                     let has_room = bytes < COPIED_BYTES;
                     if has_room {
-                        bytes += loaded.copy(self, view, documents, id, &wanted);
+                        bytes += loaded.copy(self, view, documents, id, wanted);
                     }
                     has_room
                 });
                 left = &left[taken.count()..];
-                copied_bytes += bytes;
+                loaded.copied_bytes += bytes;
             });
+            if loaded.copied_bytes > looks.room() {
+                // Copies can take more than what is written of them.
+                let copied = ids.len() - left.len();
+                least += loaded.least_bytes(self, &ids[measured..copied]);
+                measured = copied;
+                loaded.is_cut_off = least > looks.room();
+            }
         }
-        loaded
     }
 
-    fn wanted(&self, found: &Found) -> Option<Wanted> {
+    /// Copies again what has changed since, until that is little, or no longer gets less: the last look reads it anew.
+    fn copy_changed(&self, looks: &dyn Looks, wanted: &Wanted, loaded: &mut Loaded) {
+        let mut most = usize::MAX;
+        while !loaded.is_cut_off && !self.is_late() {
+            let changed = changed(looks, &wanted.ids, loaded);
+            if changed.len() <= ROWS_FEW || changed.len() > most {
+                return;
+            }
+            most = changed.len() / 2;
+            self.copy_rows(looks, wanted, &changed, loaded);
+        }
+    }
+
+    fn wanted(&self, looks: &dyn Looks, found: &Found, loaded: &mut Loaded) -> Option<Wanted> {
+        let is_many = match found {
+            Found::Nearest(nearest) => nearest.neighbors.len() > ROWS_FEW,
+            Found::Matches(matches) => matches.documents.len() > ROWS_FEW as u64,
+            _ => false,
+        };
+        if !is_many {
+            return None;
+        }
         let request = self.request();
+        let hashes = reply::needs_hashes(self) && request.limit > ROWS_FEW;
         let page = |ids: &mut dyn Iterator<Item = u32>| -> Vec<u32> {
             ids.skip(request.offset).take(request.limit).collect()
         };
-        let hashes = reply::needs_hashes(self) && request.limit > ROWS_FEW;
-        // What is put in order before the last look, or by what the index knows, need not be read for its order.
-        let stored_order = self.stored_order().is_some();
-        let (ids, sort_keys) = match found {
-            Found::Nearest(nearest) => {
-                let all = nearest.neighbors.iter().map(|neighbor| neighbor.id);
-                let has_other_order = request.sort_by.is_some();
-                if has_other_order { (all.collect(), stored_order) } else { (page(&mut { all }), false) }
+        let (ids, sort_keys) = match (found, &request.sort_by) {
+            (Found::Nearest(nearest), None) => {
+                (page(&mut nearest.neighbors.iter().map(|neighbor| neighbor.id)), false)
             }
-            Found::Matches(matches) => match &matches.order {
-                Some(order) => (page(&mut order.ids()), false),
-                None => (page(&mut matches.documents.iter()), false),
-            },
+            (Found::Nearest(nearest), Some(sort_by)) => {
+                let ids: Vec<u32> = nearest.neighbors.iter().map(|neighbor| neighbor.id).collect();
+                // What the index knows need not be read for the order.
+                let sort_keys = self.stored_order().is_some();
+                if hashes && request.limit < ids.len() {
+                    if sort_keys {
+                        let wanted = Wanted { ids: Vec::new(), sort_keys, hashes: false };
+                        self.copy_rows(looks, &wanted, &ids, loaded);
+                    }
+                    let sorted = self.sorted(looks, nearest, sort_by, loaded);
+                    (page(&mut sorted.into_iter()), sort_keys)
+                } else {
+                    (ids, sort_keys)
+                }
+            }
+            // Put in order before.
+            (Found::Matches(Matches { order: Some(order), .. }), _) => (page(&mut order.ids()), false),
+            (Found::Matches(matches), _) => (page(&mut matches.documents.iter()), false),
             _ => return None,
         };
         (ids.len() > ROWS_FEW && (hashes || sort_keys)).then_some(Wanted { ids, sort_keys, hashes })
     }
 
-    /// Rows that stand on their own.
-    pub fn keep(&self, view: &View<'_>, rows: &[Row<'_>], loaded: &Loaded) -> Vec<Kept> {
+    /// The neighbours in SORTBY's order, as far as it is known before the last look.
+    fn sorted(&self, looks: &dyn Looks, nearest: &Nearest, sort_by: &SortBy, loaded: &Loaded) -> Vec<u32> {
+        let knn = self.query.knn.as_ref().expect("found by it");
+        let neighbors = &nearest.neighbors[..nearest.neighbors.len().min(knn.k)];
+        let mut keyed = Vec::with_capacity(neighbors.len());
+        for some in neighbors.chunks(KEYED) {
+            looks.look(&mut |view| {
+                let documents = &*self.index.documents.read();
+                let key_of = |neighbor: &Neighbor| {
+                    let id = neighbor.id;
+                    if let Some(read) = loaded.rows.get(&id).and_then(|row| row.sort_key.clone()) {
+                        return Some((read, id));
+                    }
+                    let mut row = Row::new(documents.key(id)?, id, None);
+                    row.nearest = Some((&knn.alias, neighbor.distance));
+                    if let Some(matches) = &nearest.matches {
+                        row.add(&matches.ranges, documents, &self.query.filter, id);
+                    }
+                    Some((reply::sort_key(self, view, documents, sort_by, &row), id))
+                };
+                keyed.extend(some.iter().filter_map(key_of));
+            });
+        }
+        keyed.sort_by(|(a, _), (b, _)| a.order(b, sort_by.descending));
+        keyed.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Rows that stand on their own; `None` where they are more than a client takes that has this room.
+    pub fn keep(&self, view: &View<'_>, rows: &[Row<'_>], loaded: &Loaded, room: usize) -> Option<Vec<Kept>> {
         let needs_hashes = reply::needs_hashes(self);
-        let keep = |row: &Row<'_>| {
-            let copied = loaded.rows.get(&row.id).filter(|copy| copy.is_true(view, row.key));
-            let copied = copied.and_then(|copy| copy.hash.clone());
-            let now = || row.hash.or_else(|| view.hash(row.key).ok().flatten());
-            let hash = || now().map(|hash| Arc::new(reply::copy_of(self, hash)));
-            Kept {
+        let mut kept: Vec<Kept> = Vec::new();
+        let (mut copied_bytes, mut measured, mut least) = (0, 0, 0);
+        for row in rows {
+            let hash = if needs_hashes { self.kept_hash(view, row, loaded) } else { None };
+            copied_bytes += row.key.len() + hash.as_ref().map_or(0, |hash| hash.heap_bytes());
+            kept.push(Kept {
                 key: ShortBytes::new(row.key),
                 id: row.id,
                 distance: row.nearest.map(|(_, distance)| distance),
                 ranges: row.ranges.clone(),
-                hash: if needs_hashes { copied.or_else(hash) } else { None },
+                hash,
                 sort_key: row.sort_key.clone(),
+            });
+            if copied_bytes > room {
+                let more = &kept[measured..];
+                let bytes_of =
+                    |kept: &Kept| reply::least_bytes(self, kept.key.as_slice(), kept.hash.as_deref());
+                least += more.iter().map(bytes_of).sum::<usize>();
+                measured = kept.len();
+                if least > room {
+                    return None;
+                }
             }
-        };
-        rows.iter().map(keep).collect()
+        }
+        Some(kept)
+    }
+
+    /// The copy, where it is true still, or one that is made now.
+    fn kept_hash(&self, view: &View<'_>, row: &Row<'_>, loaded: &Loaded) -> Option<Arc<Hash>> {
+        let copy = loaded.rows.get(&row.id).filter(|copy| copy.is_true(view, row.key));
+        copy.and_then(|copy| copy.hash.clone()).or_else(|| {
+            let hash = row.hash.or_else(|| view.hash(row.key).ok().flatten())?;
+            Some(Arc::new(reply::copy_of(self, hash)))
+        })
     }
 
     /// A kept row as it is written; `now_ms` is of the last look.
@@ -143,8 +238,34 @@ impl Plan {
     }
 }
 
+/// Those of the documents of which the copies are not true any more.
+fn changed(looks: &dyn Looks, ids: &[u32], loaded: &Loaded) -> Vec<u32> {
+    let mut changed = Vec::new();
+    let mut is_quiet = false;
+    for some in ids.chunks(CHECKED_ROWS) {
+        if is_quiet {
+            break;
+        }
+        looks.look(&mut |view| {
+            is_quiet = loaded.began == Some(view.last_lsn());
+            let has_changed = |id: &&u32| {
+                let copy = loaded.rows.get(id);
+                copy.is_some_and(|copy| view.changed_by(copy.key.as_slice()) > copy.upto)
+            };
+            changed.extend(some.iter().filter(has_changed));
+        });
+    }
+    changed
+}
+
 impl Loaded {
-    /// Whether the reply is to be written in the last look, straight to where its size is bounded.
+    /// What the reply has of these documents, at the least.
+    fn least_bytes(&self, plan: &Plan, ids: &[u32]) -> usize {
+        let rows = ids.iter().filter_map(|id| self.rows.get(id));
+        rows.map(|row| reply::least_bytes(plan, row.key.as_slice(), row.hash.as_deref())).sum()
+    }
+
+    /// Whether the reply is more than the client takes.
     pub fn is_cut_off(&self) -> bool {
         self.is_cut_off
     }

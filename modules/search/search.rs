@@ -69,7 +69,7 @@ pub struct Nearest {
     timed_out: bool,
     cost: Cost,
     /// What filter and INKEYS leave, if there are any.
-    matches: Option<Matches>,
+    pub matches: Option<Matches>,
 }
 
 pub fn search(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
@@ -345,11 +345,16 @@ impl Plan {
         }
         let (total, warnings) = (answer.total, answer.warnings);
         let page = answer.page(self);
-        if page.len() <= ROWS_FEW || loaded.is_cut_off() {
+        if page.len() <= ROWS_FEW {
             reply::write(self, view, reply, &answer);
             return Ok(Answered { total, warnings, kept: None });
         }
-        let page = self.keep(view, page, loaded);
+        let room = reply.room();
+        let kept = if loaded.is_cut_off() { None } else { self.keep(view, page, loaded, room) };
+        let Some(page) = kept else {
+            reply.give_up();
+            return Ok(Answered { total, warnings, kept: None });
+        };
         let kept = KeptAnswer { total, page, warnings, now_ms: view.now_ms() };
         Ok(Answered { total, warnings, kept: Some(kept) })
     }

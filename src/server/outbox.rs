@@ -186,6 +186,9 @@ impl Outbox {
 
     /// Bytes that can be appended before all are dropped.
     pub fn room(&self) -> usize {
+        if self.has_overflowed {
+            return 0;
+        }
         let is_kept = self.unwanted_from.is_none();
         if is_kept { self.bytes_max.saturating_sub(self.len()) } else { usize::MAX }
     }

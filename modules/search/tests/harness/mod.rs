@@ -31,7 +31,13 @@ pub struct Text {
     text: String,
     /// Open aggregates: elements left, the separator's kind, whether it is a map.
     open: Vec<(usize, bool, usize)>,
+    /// Bytes of text that are kept.
+    room: Option<usize>,
+    is_given_up: bool,
 }
+
+/// What is read of a reply that was given up.
+pub const GIVEN_UP: &str = "given up";
 
 impl Text {
     fn put(&mut self, text: &str) {
@@ -111,6 +117,12 @@ impl Reply for Text {
         self.text.truncate(mark);
         self.open.clear();
     }
+    fn room(&self) -> usize {
+        self.room.map_or(usize::MAX, |room| room.saturating_sub(self.text.len()))
+    }
+    fn give_up(&mut self) {
+        self.is_given_up = true;
+    }
 }
 
 /// A clock that goes on each time that it is asked, and at no other time.
@@ -146,6 +158,7 @@ impl Clock for Ticking {
 
 thread_local! {
     static LAST_LOOK: Cell<usize> = const { Cell::new(0) };
+    static WRITTEN: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Looks that something happens between, and that are counted.
@@ -290,7 +303,7 @@ impl Server {
     /// The same for a client that takes no more than so many bytes.
     pub fn run_with_room(&self, words: &[&[u8]], room: usize, between: &dyn Fn()) -> (String, Vec<usize>) {
         let args = Args::new(words);
-        let mut reply = Text { resp3: self.resp3, ..Text::default() };
+        let mut reply = Text { resp3: self.resp3, room: Some(room), ..Text::default() };
         let command = self.table.resolve(args).expect("a known command").command;
         let ran = self.engine.reads().run(0, command, args, &mut reply);
         let (Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job)) = ran.stage else {
@@ -299,15 +312,23 @@ impl Server {
         let looks = Between { looks: self.engine.looks(0), room, between, looked_up: RefCell::default() };
         let finish = job(&looks);
         let finish: Finish = Box::new(move |view, reply| {
+            let before = reply.mark();
             let rest = finish(view, reply);
             LAST_LOOK.set(view.looked_up());
+            WRITTEN.set(reply.mark() - before);
             rest
         });
         between();
         self.engine.finish(0, finish, &mut reply);
         let mut looked_up = looks.looked_up.into_inner();
         looked_up.push(LAST_LOOK.get());
-        (reply.text, looked_up)
+        let text = if reply.is_given_up { GIVEN_UP.to_owned() } else { reply.text };
+        (text, looked_up)
+    }
+
+    /// Bytes of the last reply that were written in the last look.
+    pub fn written_in_last_look(&self) -> usize {
+        WRITTEN.get()
     }
 
     /// Whether a search goes to the pool for long work.
