@@ -248,13 +248,14 @@ async fn count(shared: Arc<Shared>) {
 const MIND_PAUSE: Duration = Duration::from_millis(500);
 
 /// Closes connections that are idle for longer than `timeout`, that have had more unread than the soft limit for too long,
-/// or that take too much memory together.
+/// that do not take their last replies, or that take too much memory together.
 async fn mind_clients(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(MIND_PAUSE).await;
         shared.evict_clients();
         let output = shared.config.read().output_limits.normal;
-        if shared.limits.idle_timeout_s.load(Ordering::Relaxed) == 0 && output.soft == 0 {
+        let has_timeout = shared.limits.idle_timeout_s.load(Ordering::Relaxed) > 0;
+        if !has_timeout && output.soft == 0 && !shared.clients.are_some_closing() {
             continue;
         }
         let now = shared.now();
@@ -268,7 +269,7 @@ async fn mind_clients(shared: Arc<Shared>) {
                 );
                 shared.stats.output_limit_disconnections.fetch_add(1, Ordering::Relaxed);
                 client.kill();
-            } else if shared.is_idle_too_long(&client) {
+            } else if shared.is_idle_too_long(&client) || client.is_stuck(now) {
                 client.ask_whether_idle();
             }
         }

@@ -38,6 +38,8 @@ pub struct Client {
     killed: AtomicBool,
     /// The shell found it idle.
     idle_asked: AtomicBool,
+    /// Its last replies are on their way, and nothing is read from it any more.
+    is_closing: AtomicBool,
     waker: Mutex<Option<Waker>>,
     /// The worker that it was given to, once that has begun with it.
     home: OnceLock<Arc<WorkerStats>>,
@@ -97,15 +99,11 @@ impl Client {
             soft_output_since_ms: AtomicU64::new(0),
             killed: AtomicBool::new(false),
             idle_asked: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
             home: OnceLock::new(),
             is_leaving: AtomicBool::new(false),
             waker: Mutex::new(None),
         }
-    }
-
-    /// Notes whose connection it is. Once.
-    pub fn settle(&self, worker: &Arc<WorkerStats>) {
-        _ = self.home.set(worker.clone());
     }
 
     /// The connection's task, to be woken by a kill.
@@ -165,6 +163,12 @@ impl Client {
         since_ms != 0 && now.saturating_sub(Duration::from_millis(since_ms)) > patience
     }
 
+    /// Whether it is closing, and has taken nothing of its last replies for too long.
+    pub fn is_stuck(&self, now: Duration) -> bool {
+        let active_at = Duration::from_millis(self.active_at_ms.load(Ordering::Relaxed));
+        self.is_closing.load(Ordering::Relaxed) && now.saturating_sub(active_at) > CLOSING_PATIENCE
+    }
+
     /// Asks the connection to close if it is idle.
     pub fn ask_whether_idle(&self) {
         self.idle_asked.store(true, Ordering::Relaxed);
@@ -194,11 +198,21 @@ impl Client {
     }
 }
 
+/// How long a closing connection waits for its client to take the next of its last replies.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(60);
+
 #[derive(Default)]
 pub struct Clients {
     by_id: Mutex<BTreeMap<u64, Arc<Client>>>,
     count: AtomicUsize,
     next_id: AtomicU64,
+    /// Connections that are closing and have something to send.
+    closing: AtomicUsize,
+    /// No connection can be evicted: there were none, and none has come since.
+    is_eviction_futile: AtomicBool,
+    /// Connections that evictions have looked at.
+    #[cfg(test)]
+    looked_at: AtomicUsize,
 }
 
 impl Clients {
@@ -211,10 +225,40 @@ impl Clients {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Notes whose connection it is. Once.
+    pub fn settle(&self, client: &Client, worker: &Arc<WorkerStats>) {
+        _ = client.home.set(worker.clone());
+        self.is_eviction_futile.store(false, Ordering::SeqCst);
+    }
+
+    /// Sets whether it is never evicted.
+    pub fn protect(&self, client: &Client, is_protected: bool) {
+        client.no_evict.store(is_protected, Ordering::SeqCst);
+        if !is_protected {
+            self.is_eviction_futile.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Notes that only its last replies are to be sent.
+    pub fn note_closing(&self, client: &Client, now: Duration) {
+        if !client.is_closing.swap(true, Ordering::Relaxed) {
+            client.touch(now);
+            self.closing.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there are connections that are closing and have something to send.
+    pub fn are_some_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed) > 0
+    }
+
     pub fn remove(&self, id: u64) {
         let mut by_id = self.by_id.lock();
         if let Some(client) = by_id.remove(&id) {
             self.count.fetch_sub(1, Ordering::Relaxed);
+            if client.is_closing.load(Ordering::Relaxed) {
+                self.closing.fetch_sub(1, Ordering::Relaxed);
+            }
             if client.is_leaving.load(Ordering::Relaxed)
                 && let Some(home) = client.home.get()
             {
@@ -232,18 +276,29 @@ impl Clients {
     }
 
     /// Closes the connections that take most, until the others take no more than so many bytes. Returns how many.
-    /// Connections that are closing already count as gone.
+    /// Connections that are closing already count as gone. Where there is none to close, no other is looked at until one
+    /// comes.
     pub fn evict(&self, bytes_max: usize) -> usize {
+        if self.is_eviction_futile.load(Ordering::Relaxed) {
+            return 0;
+        }
         let by_id = self.by_id.lock();
         let clients = by_id.values().filter(|client| !client.is_killed());
         let bytes_of = |client: &Client| client.usage.total_bytes.load(Ordering::Relaxed);
         let mut clients: Vec<(usize, &Arc<Client>)> =
             clients.map(|client| (bytes_of(client), client)).collect();
+        #[cfg(test)]
+        self.looked_at.fetch_add(clients.len(), Ordering::Relaxed);
         let mut total: usize = clients.iter().map(|(bytes, _)| bytes).sum();
         if total <= bytes_max {
             return 0;
         }
-        clients.retain(|(_, client)| !client.no_evict.load(Ordering::Relaxed) && client.home.get().is_some());
+        // Before they are looked at: who becomes one that can be evicted meanwhile takes it back.
+        self.is_eviction_futile.store(true, Ordering::SeqCst);
+        clients.retain(|(_, client)| !client.no_evict.load(Ordering::SeqCst) && client.home.get().is_some());
+        if !clients.is_empty() {
+            self.is_eviction_futile.store(false, Ordering::SeqCst);
+        }
         clients.sort_unstable_by_key(|(bytes, client)| (Reverse(*bytes), client.id));
         let mut evicted = 0;
         for (bytes, client) in clients {
@@ -262,5 +317,40 @@ impl Clients {
             evicted += 1;
         }
         evicted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(clients: &Clients, bytes: usize) -> Arc<Client> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let client = Arc::new(Client::new(clients.next_id(), address, address, Duration::ZERO));
+        client.usage.total_bytes.store(bytes, Ordering::Relaxed);
+        clients.add(client.clone());
+        client
+    }
+
+    #[test]
+    fn where_all_are_protected_they_are_looked_at_once() {
+        let (clients, worker) = (Clients::default(), Arc::new(WorkerStats::new(0)));
+        let protected: Vec<Arc<Client>> = (0..100).map(|_| client(&clients, 1000)).collect();
+        for client in &protected {
+            clients.settle(client, &worker);
+            clients.protect(client, true);
+        }
+        (0..1000).for_each(|_| assert_eq!(clients.evict(5000), 0));
+        assert_eq!(clients.looked_at.load(Ordering::Relaxed), 100);
+        let new = client(&clients, 10);
+        assert_eq!(clients.evict(5000), 0, "its worker has not begun with it");
+        clients.settle(&new, &worker);
+        assert_eq!((clients.evict(5000), new.is_killed()), (1, true));
+        assert_eq!((clients.evict(5000), clients.evict(5000)), (0, 0));
+        clients.protect(&protected[7], false);
+        assert_eq!((clients.evict(5000), protected[7].is_killed()), (1, true));
+        (0..1000).for_each(|_| assert_eq!(clients.evict(5000), 0));
+        let looked_at = clients.looked_at.load(Ordering::Relaxed);
+        assert!(looked_at < 1000, "{looked_at}");
     }
 }

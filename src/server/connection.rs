@@ -4,7 +4,7 @@
 //! with one waker, so that a round costs one read, one write and no registration.
 //!
 //! Invariants: input is read only when all that was read before has been executed; a connection that is closing reads
-//! nothing more and ends when its last reply has left.
+//! nothing more and ends when its last reply has left, or when the client has taken nothing of them for a minute.
 
 use crate::clients::{Client, Usage};
 use crate::execute::{Core, Resumed, Waiting};
@@ -105,7 +105,7 @@ impl Connection {
             rounds: 0,
             published: 0,
         };
-        connection.core.session.client.settle(&connection.worker.stats);
+        connection.worker.shared.clients.settle(&connection.core.session.client, &connection.worker.stats);
         connection.publish();
         connection
     }
@@ -165,7 +165,7 @@ impl Connection {
         }
         self.flush(context)?;
         if self.core.closing || self.worker.shared.is_stopping() {
-            return if self.core.outbox.is_empty() { Poll::Ready(Ok(Event::Closed)) } else { Poll::Pending };
+            return self.poll_end();
         }
         if let Some(waiting) = &mut self.waiting {
             let resumed = std::task::ready!(waiting.as_mut().poll(context));
@@ -193,6 +193,26 @@ impl Connection {
             self.publish();
         }
         event
+    }
+
+    /// Ends when the last reply has left, or when the client takes none of them any more.
+    fn poll_end(&mut self) -> Poll<io::Result<Event>> {
+        if self.core.outbox.is_empty() {
+            return Poll::Ready(Ok(Event::Closed));
+        }
+        let shared = &self.worker.shared;
+        let client = &self.core.session.client;
+        shared.clients.note_closing(client, shared.now());
+        let is_asked = client.is_idle_asked();
+        if is_asked && !self.core.outbox.is_held() && client.is_stuck(shared.now()) {
+            let (id, address, bytes) = (client.id, client.address, self.core.outbox.len());
+            tracing::warn!(
+                "closing connection {id} of {address}: its last {bytes} bytes of replies are not read"
+            );
+            return Poll::Ready(Ok(Event::Closed));
+        }
+        self.publish();
+        Poll::Pending
     }
 
     /// Whether the shell found this connection idle, and it is: nothing came or went for as long as `timeout` says. What is
@@ -252,7 +272,7 @@ impl Connection {
                 let stream = Pin::new(&mut self.stream);
                 // The time before the write: who has read the reply is silent from then on at the latest.
                 let has_timeout = self.worker.shared.limits.idle_timeout_s.load(Ordering::Relaxed) > 0;
-                let began = has_timeout.then(|| self.worker.shared.now());
+                let began = (has_timeout || self.core.closing).then(|| self.worker.shared.now());
                 let Poll::Ready(sent) = stream.poll_write(context, part) else { return Ok(()) };
                 let sent = sent?;
                 self.core.outbox.sent(sent);

@@ -128,6 +128,33 @@ fn more_than_the_soft_limit_is_borne_for_its_seconds() {
 }
 
 #[test]
+fn a_closing_connection_is_kept_only_while_its_client_takes_what_is_left() {
+    let served = Served::start();
+    let mut silent = served.client(Protocol::Resp2);
+    let mut slow = served.client(Protocol::Resp2);
+    let mut other = served.client(Protocol::Resp2);
+    text(&mut other, &["SET", "value", &"x".repeat(1 << 20)]);
+    for client in [&mut silent, &mut slow] {
+        (0..60).for_each(|_| client.send(&["GET", "value"]));
+        client.send(&["QUIT"]);
+        until_listed(&mut other, client, "omem", |bytes| bytes > 4 << 20);
+        while listed(&mut other, client)["cmd"] != "quit" {}
+    }
+    served.advance_ms(50_000);
+    // What the slow one reads makes room for more.
+    let unsent = number(&listed(&mut other, &slow), "omem");
+    (0..20).for_each(|_| drop(slow.receive()));
+    until_listed(&mut other, &slow, "omem", |bytes| bytes < unsent);
+    assert_eq!(info(&mut other, "connected_clients"), 3);
+    served.advance_ms(20_000);
+    until_info(&mut other, "connected_clients", 2);
+    (20..60).for_each(|_| assert_eq!(slow.receive().as_str().map(str::len), Some(1 << 20)));
+    assert_eq!(slow.receive(), Value::SimpleString(b"OK".to_vec()));
+    slow.is_closed_at_last();
+    silent.is_closed_at_last();
+}
+
+#[test]
 fn the_largest_clients_are_evicted_first_and_some_never() {
     // Limits leave room for the buffers of a request that has just been queued.
     let served = Served::start();

@@ -7,7 +7,7 @@ use crate::shared::Shared;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag, session};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub const COMMANDS: &[Command] = &[container("CLIENT", CLIENT).group("connection").docs(
     "2.4.0",
@@ -279,23 +279,26 @@ fn describe(shared: &Shared, client: &Client) -> String {
     line
 }
 
-fn switch(call: &mut Call<'_, '_, '_>, target: impl Fn(&Client) -> &AtomicBool) -> Outcome {
-    let is_on = match call.args[2].to_ascii_lowercase().as_slice() {
-        b"on" => true,
-        b"off" => false,
-        _ => return Err(CommandError::SYNTAX),
-    };
-    target(&call.session.client).store(is_on, Ordering::Relaxed);
+/// What `ON` or `OFF` says.
+fn switch(call: &Call<'_, '_, '_>) -> Result<bool, CommandError> {
+    match call.args[2].to_ascii_lowercase().as_slice() {
+        b"on" => Ok(true),
+        b"off" => Ok(false),
+        _ => Err(CommandError::SYNTAX),
+    }
+}
+
+fn no_evict(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let is_on = switch(call)?;
+    call.shared.clients.protect(&call.session.client, is_on);
     call.reply.ok();
     Ok(())
 }
 
-fn no_evict(call: &mut Call<'_, '_, '_>) -> Outcome {
-    switch(call, |client| &client.no_evict)
-}
-
 fn no_touch(call: &mut Call<'_, '_, '_>) -> Outcome {
-    switch(call, |client| &client.no_touch)
+    call.session.client.no_touch.store(switch(call)?, Ordering::Relaxed);
+    call.reply.ok();
+    Ok(())
 }
 
 fn reply(call: &mut Call<'_, '_, '_>) -> Outcome {
