@@ -3,6 +3,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
+#[path = "program/files.rs"]
+mod files;
 mod support;
 
 use std::path::Path;

@@ -32,6 +32,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The places where durability is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,7 @@ struct State {
     /// Directories, and whether each is on the disk.
     directories: BTreeMap<PathBuf, bool>,
     locks: BTreeSet<PathBuf>,
+    locked_files: BTreeSet<Inode>,
     /// How many handles there are to a file: it lives as long as it has one, or a name.
     open: BTreeMap<Inode, usize>,
     /// Handles of an earlier life are dead.
@@ -129,6 +131,7 @@ impl FaultyDisk {
             name_changes: Vec::new(),
             directories: BTreeMap::from([(PathBuf::from("/"), true)]),
             locks: BTreeSet::new(),
+            locked_files: BTreeSet::new(),
             open: BTreeMap::new(),
             life: 0,
             faults: Faults::default(),
@@ -352,6 +355,7 @@ impl State {
     fn end_life(&mut self) {
         self.life += 1;
         self.locks.clear();
+        self.locked_files.clear();
         self.open.clear();
         let left_out = std::mem::take(&mut self.faults.left_out);
         self.faults = Faults { left_out, ..Faults::default() };
@@ -398,7 +402,8 @@ impl NameChange {
 impl FaultyDisk {
     fn open_inode(&self, state: &mut State, path: &Path, inode: Inode) -> Arc<dyn DiskFile> {
         *state.open.entry(inode).or_default() += 1;
-        Arc::new(FaultyFile { disk: self.clone(), path: path.to_owned(), inode, life: state.life })
+        let (path, holds_lock) = (path.to_owned(), AtomicBool::new(false));
+        Arc::new(FaultyFile { disk: self.clone(), path, inode, life: state.life, holds_lock })
     }
 }
 
@@ -568,6 +573,7 @@ struct FaultyFile {
     path: PathBuf,
     inode: Inode,
     life: u64,
+    holds_lock: AtomicBool,
 }
 
 impl FaultyFile {
@@ -594,6 +600,9 @@ impl Drop for FaultyFile {
         let mut state = self.disk.shared.state.lock();
         if state.life != self.life {
             return;
+        }
+        if self.holds_lock.load(Ordering::Relaxed) {
+            state.locked_files.remove(&self.inode);
         }
         let handles = state.open.get_mut(&self.inode).expect("it was counted");
         *handles -= 1;
@@ -657,5 +666,21 @@ impl DiskFile for FaultyFile {
         let state = self.disk.shared.state.lock();
         state.check_power(self.life)?;
         Ok(state.names.get(path) == Some(&self.inode))
+    }
+
+    fn links(&self) -> io::Result<u64> {
+        let state = self.disk.shared.state.lock();
+        state.check_power(self.life)?;
+        Ok(state.names.values().filter(|inode| **inode == self.inode).count() as u64)
+    }
+
+    fn try_lock(&self) -> io::Result<()> {
+        let mut state = self.disk.shared.state.lock();
+        state.check_power(self.life)?;
+        if !state.locked_files.insert(self.inode) && !self.holds_lock.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.holds_lock.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }

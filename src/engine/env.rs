@@ -119,6 +119,11 @@ pub trait DiskFile: Send + Sync {
     fn set_size(&self, bytes: u64) -> io::Result<()>;
     /// Whether the path leads to this very file.
     fn is_at(&self, path: &Path) -> io::Result<bool>;
+    /// How many names the file has.
+    fn links(&self) -> io::Result<u64>;
+    /// Takes an exclusive lock on the file, by whatever name it was opened, until this handle is dropped or the process dies.
+    /// It keeps away only those who ask for it. `WouldBlock` when another handle, in this process or in another, has it.
+    fn try_lock(&self) -> io::Result<()>;
 
     /// Writes all of `bytes` from `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

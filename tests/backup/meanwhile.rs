@@ -94,6 +94,12 @@ impl DiskFile for HookedFile {
     fn is_at(&self, path: &Path) -> io::Result<bool> {
         self.inner.is_at(path)
     }
+    fn links(&self) -> io::Result<u64> {
+        self.inner.links()
+    }
+    fn try_lock(&self) -> io::Result<()> {
+        self.inner.try_lock()
+    }
 }
 
 /// What the store does while its backup is made.

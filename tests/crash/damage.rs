@@ -3,11 +3,14 @@
 //! The line that must hold is rule 4: whatever was acknowledged and is damaged stops the start, with the file and
 //! the offset; whatever was in flight is void, and the start goes on. Silence about a loss is the one wrong answer.
 
-use crate::history::{Batches, directory, recover, small_segments, start, submit};
+use crate::history::{Batches, directory, recover, small_segments, start, submit, without_threads};
+use engramdb_engine::env::Disk;
 use engramdb_engine::log::local::BLOCK_BYTES;
+use engramdb_engine::log::pipeline::Pipeline;
 use engramdb_engine::log::replay::Checkpoint;
 use engramdb_sim::env::SimEnv;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A log of two segments: one sealed, the other with a few entries.
 struct Written {
@@ -171,4 +174,38 @@ fn a_foreign_segment_is_refused() {
     let error = written.recover_with(path, foreign).map(drop).expect_err("another log's segment");
     assert!(error.contains("belongs to log"), "{error}");
     assert!(small_segments().segment_bytes > 0);
+}
+
+#[test]
+fn a_log_without_any_of_its_segments_is_refused() {
+    let written = Written::new(true);
+    for path in written.sim.disk.paths() {
+        if path.extension().is_some_and(|extension| extension == "log") {
+            written.sim.disk.remove(&path).expect("it was listed");
+        }
+    }
+    let error = recover(&written.sim, Checkpoint::default()).map(drop).expect_err("it is not a new log");
+    assert!(error.contains("/data/log has lost all its segments"), "{error}");
+}
+
+#[test]
+fn a_first_start_that_ends_at_any_moment_is_started_again() {
+    for operations in 1..80 {
+        for power in [false, true] {
+            let sim = SimEnv::new(operations);
+            sim.disk.cut_after(operations);
+            let started = recover(&sim, Checkpoint::default()).and_then(|(log, _, recovered)| {
+                let started = Pipeline::start(Arc::new(log), &recovered, without_threads());
+                started.map_err(|error| error.to_string())
+            });
+            assert!(started.is_ok() || sim.disk.power_is_off(), "{operations}: {:?}", started.err());
+            drop(started);
+            if power {
+                sim.disk.power_cut()
+            } else {
+                sim.disk.kill()
+            }
+            start(&sim);
+        }
+    }
 }

@@ -7,9 +7,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "plays the person who deletes files")]
 
-use crate::history::without_threads;
+use crate::history::{recover, small_segments, start, submit, without_threads};
 use crate::support::TempDir;
-use engramdb_engine::env::Env;
+use engramdb_engine::env::{Disk, Env};
 use engramdb_engine::log::local::{LocalLog, LocalOptions, OpenError};
 use engramdb_engine::log::pipeline::Pipeline;
 use engramdb_engine::log::replay::{Checkpoint, Replay};
@@ -40,14 +40,17 @@ fn open(sim: &SimEnv, log: &Path) -> Result<LocalLog, OpenError> {
 
 impl Running {
     fn start(name: &str) -> Running {
-        let (sim, directory) = (SimEnv::new(1), TempDir::new(name));
-        let log = open(&sim, &directory.path().join("log")).expect("an empty directory");
+        Running::start_at(SimEnv::new(1), TempDir::new(name)).expect("an empty directory")
+    }
+
+    fn start_at(sim: SimEnv, directory: TempDir) -> Result<Running, OpenError> {
+        let log = open(&sim, &directory.path().join("log"))?;
         let mut replay = Replay::new(&log, Checkpoint::default());
         assert!(replay.next().expect("an empty log").is_none());
         let pipeline = Pipeline::start(Arc::new(log), &replay.finish(), without_threads());
         let running = Running { sim, directory, pipeline: pipeline.expect("a claim") };
         running.write().expect("all is in place");
-        running
+        Ok(running)
     }
 
     fn log(&self) -> PathBuf {
@@ -125,4 +128,67 @@ fn the_next_segment_is_looked_at_when_it_is_started() {
     // The clock stands still: only the start of the segment can notice.
     let error = (0..20).find_map(|_| running.write().err()).expect("the first segment is full by then");
     assert!(error.contains(&spare.display().to_string()), "{error}");
+}
+
+/// A second directory with the same files: `cp -al`, and nothing that it holds is locked in there.
+fn link_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("the path is free");
+    for entry in fs::read_dir(from).expect("it is there").flatten() {
+        if entry.file_name() != "LOCK" {
+            fs::hard_link(entry.path(), to.join(entry.file_name())).expect("the file system has hard links");
+        }
+    }
+}
+
+#[test]
+fn no_file_is_written_by_two_directories() {
+    let running = Running::start("linked");
+    let copy = TempDir::new("linked-copy");
+    let other = copy.path().join("log");
+    link_files(&running.log(), &other);
+    let refused = open(&running.sim, &other).map(drop).expect_err("the first segment is being written");
+    assert!(matches!(refused, OpenError::SegmentLocked { .. }), "{refused}");
+
+    // Without the segments that count, the copy is a new log; of what was prepared it uses nothing.
+    fs::remove_file(other.join("0000000000000001.log")).expect("it is there");
+    fs::remove_file(other.join("STARTED")).expect("it is there");
+    let second = Running::start_at(running.sim.clone(), copy).expect("a new log");
+    (0..200).for_each(|_| {
+        // A write may find that the next segment is not prepared yet.
+        _ = running.write();
+        _ = second.write();
+    });
+    let numbers = |log: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        let files = fs::read_dir(log).expect("it is there").flatten();
+        files
+            .map(|file| file.metadata().expect("it is there").ino())
+            .collect::<std::collections::BTreeSet<u64>>()
+    };
+    let (ours, theirs) = (numbers(&running.log()), numbers(&second.log()));
+    assert!(ours.len() > 10 && theirs.len() > 10);
+    assert_eq!(ours.intersection(&theirs).count(), 0);
+}
+
+#[test]
+fn the_lock_of_a_segment_ends_with_its_process() {
+    let sim = SimEnv::new(1);
+    let (pipeline, _) = start(&sim);
+    submit(&pipeline, b"one");
+    pipeline.pump();
+    let other = PathBuf::from("/other");
+    sim.disk.create_directory(&other).expect("nothing fails");
+    for path in sim.disk.paths() {
+        let name = path.file_name().expect("a file has a name");
+        sim.disk.link(&path, &other.join(name)).expect("nothing fails");
+    }
+    let open = || LocalLog::open(sim.env.clone(), &other, small_segments());
+    let segment = other.join("0000000000000001.log");
+    let refused = open().map(drop).expect_err("it is being written");
+    assert!(matches!(&refused, OpenError::SegmentLocked { file } if *file == segment), "{refused}");
+    submit(&pipeline, b"two");
+    pipeline.pump();
+    sim.disk.kill();
+    drop(open().expect("nobody writes it any more"));
+    assert_eq!(recover(&sim, Checkpoint::default()).expect("all is there").1.len(), 2);
 }

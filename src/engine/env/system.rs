@@ -202,4 +202,16 @@ impl DiskFile for SystemFile {
     fn is_at(&self, path: &Path) -> io::Result<bool> {
         leads_to(path, &self.0)
     }
+
+    fn links(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.nlink())
+    }
+
+    fn try_lock(&self) -> io::Result<()> {
+        match self.0.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+            Ok(()) => Ok(()),
+        }
+    }
 }

@@ -569,4 +569,12 @@ impl DiskFile for Bytes {
     fn is_at(&self, _: &Path) -> io::Result<bool> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    fn links(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn try_lock(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

@@ -114,4 +114,10 @@ impl DiskFile for Bytes {
     fn is_at(&self, _path: &Path) -> io::Result<bool> {
         unsupported()
     }
+    fn links(&self) -> io::Result<u64> {
+        unsupported()
+    }
+    fn try_lock(&self) -> io::Result<()> {
+        unsupported()
+    }
 }

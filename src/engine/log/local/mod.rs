@@ -15,6 +15,10 @@
 //!   the disk is full: deletes, seals, claims ([`reserve`]).
 //! - An entry is acknowledged when [`crate::env::DiskFile::write_durable`] has returned for it and for all before
 //!   it. The next segment's header is written only after that, for it proves it.
+//! - Nothing is written to a file that another process may write to. Directories with other locks can hold the same files (hard
+//!   links: `cp -al`), so the files themselves are locked: the last segment before a start reads it, a prepared file and
+//!   the current segment as long as they are open. And a prepared file with a second name is never used: it would
+//!   be prepared, or written, for two directories.
 //! - The first error of a write or a sync stops the log for good.
 //! - So does a directory or a current segment that is no longer at its path: what is written to it then is out of reach of
 //!   the next start. Looked at before each start of a segment, and every [`writer::LOOK_EVERY`] before an acknowledgement.
@@ -39,7 +43,7 @@ use super::entry::HEADER_BYTES;
 use super::{
     AppendError, Claim, EntryIter, Limits, LogId, Mark, Pos, ReadError, Room, ShardLog, TrimError, Writing,
 };
-use crate::env::{DiskFile, DiskLock, Env};
+use crate::env::{Access, DiskFile, DiskLock, Env};
 use parking_lot::Mutex;
 use reserve::Kind;
 use spare::{Prepared, Spares};
@@ -93,11 +97,40 @@ fn padded_entry_bytes(payload_bytes: usize) -> u64 {
 pub enum OpenError {
     #[error("another process has the log in {} open", directory.display())]
     Locked { directory: PathBuf },
+    #[error("{}", locked_text(file))]
+    SegmentLocked { file: PathBuf },
+    #[error(
+        "the log in {} has lost all its segments (NUMBER.log), of which {STARTED} says that they were there. Put them back; or \
+         restore a backup, or the directory snapshots, to a new directory with `engramdb restore`; or remove the whole data \
+         directory to start with an empty store",
+        directory.display()
+    )]
+    NoSegments { directory: PathBuf },
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("cannot open the log in {}: {error}", directory.display())]
     Io { directory: PathBuf, error: io::Error },
 }
+
+fn locked_text(file: &Path) -> String {
+    format!(
+        "another process has {} open for writing, under this or another name: a server that runs on a directory of which this one \
+         is a copy by hard links, say. Stop that process, or make the copy with `engramdb backup`",
+        file.display()
+    )
+}
+
+/// Locks a file before it is written to.
+fn lock_file(file: &dyn DiskFile, path: &Path) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::other(locked_text(path)),
+        _ => error,
+    })
+}
+
+/// There once the log has been written to: a directory without segments is then not a new one.
+const STARTED: &str = "STARTED";
+const STARTED_TEXT: &str = "This log has been written to. Without its segments no server starts on it.\n";
 
 /// The log in a directory, opened for recovery and then for writing.
 pub struct LocalLog {
@@ -125,6 +158,8 @@ struct State {
     /// The last one, once there is a writer, and what is left in it.
     current: Option<(PathBuf, Arc<dyn DiskFile>)>,
     current_free_bytes: u64,
+    /// The last segment of the process before, locked until it is sealed.
+    last: Option<Arc<dyn DiskFile>>,
     /// The last durable position, once there is a writer.
     committed: Option<Pos>,
     /// What the last process left was made durable.
@@ -143,6 +178,13 @@ impl LocalLog {
             _ => failed(error),
         })?;
         let catalog = Catalog::load(&*env.disk, directory)?;
+        let last = match catalog.started.last() {
+            Some(segment) => Some(lock_last(&env, segment)?),
+            None if env.disk.exists(&directory.join(STARTED)).map_err(failed)? => {
+                return Err(OpenError::NoSegments { directory: directory.to_owned() });
+            }
+            None => None,
+        };
         let mut fresh_id = [0; 16];
         env.random.fill(&mut fresh_id);
         let id = catalog.started.first().map_or(LogId(fresh_id), |segment| segment.header.log_id);
@@ -159,6 +201,7 @@ impl LocalLog {
                 segments: catalog.started,
                 current: None,
                 current_free_bytes: 0,
+                last,
                 committed: None,
                 is_secured: false,
             }),
@@ -172,6 +215,19 @@ impl LocalLog {
     /// The started segments, in order; all but the last are sealed.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.shared.state.lock().segments.clone()
+    }
+}
+
+/// Opens the last segment, which a start may have to write again, and locks it.
+fn lock_last(env: &Env, segment: &SegmentInfo) -> Result<Arc<dyn DiskFile>, OpenError> {
+    let path = &segment.path;
+    let file = env.disk.open(path, Access::ReadWrite).map_err(|error| segment::unavailable(path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(OpenError::SegmentLocked { file: path.clone() })
+        }
+        Err(error) => Err(segment::unavailable(path, &error).into()),
     }
 }
 

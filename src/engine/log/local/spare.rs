@@ -10,9 +10,9 @@
 //! A file gets its number last, by a rename, under the lock `numbering`: so numbers are dense in the order in which
 //! files can be started, whether they come from the preparer or from the reserve.
 
-use super::Shared;
 use super::reserve::{KINDS, Kind, Reserve};
 use super::segment::{segment_number, segment_path};
+use super::{Shared, lock_file};
 use crate::env::{Access, DiskFile};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -35,9 +35,16 @@ pub struct Sealed {
 }
 
 impl Sealed {
+    /// Whether the file is in another directory as well. There it may be the last one, which must stay as long as it is.
+    pub fn is_shared(&self) -> bool {
+        !matches!(self.file.links(), Ok(..=1))
+    }
+
     /// Gives space back; what is cut off is void. Nothing depends on it, so an error is no harm.
-    pub fn cut(&self) {
-        let _ = self.file.set_size(self.end_offset);
+    pub fn cut(self) {
+        if !self.is_shared() {
+            let _ = self.file.set_size(self.end_offset);
+        }
     }
 }
 
@@ -163,29 +170,43 @@ pub fn take(shared: &Shared, kinds: &[Kind]) -> io::Result<Option<Spare>> {
     if let Some(spare) = take_ready(spares) {
         return Ok(Some(spare));
     }
-    let (kind, reserved, number) = {
+    let (disk, directory) = (&shared.env.disk, &shared.directory);
+    loop {
+        let (kind, reserved, number) = {
+            let mut state = spares.state.lock();
+            let found = kinds.iter().find_map(|kind| Some((*kind, state.reserve.take(*kind)?)));
+            let Some((kind, reserved)) = found else { return Ok(None) };
+            (kind, reserved, state.next_number)
+        };
+        let renamed = |file| disk.rename(&reserved, &segment_path(directory, number)).map(|()| file);
+        let file = match open_own(shared, &reserved).and_then(|own| own.map(renamed).transpose()) {
+            Ok(Some(file)) => file,
+            // The preparer makes another.
+            Ok(None) => continue,
+            Err(error) => {
+                spares.state.lock().reserve.put(kind, reserved);
+                return Err(error);
+            }
+        };
+        disk.sync_directory(directory)?;
         let mut state = spares.state.lock();
-        let found = kinds.iter().find_map(|kind| Some((*kind, state.reserve.take(*kind)?)));
-        let Some((kind, reserved)) = found else { return Ok(None) };
-        (kind, reserved, state.next_number)
-    };
-    let disk = &shared.env.disk;
-    let path = segment_path(&shared.directory, number);
-    let opened = disk.open(&reserved, Access::ReadWrite);
-    let taken = opened.and_then(|file| disk.rename(&reserved, &path).map(|()| file));
-    let file = match taken {
-        Ok(file) => file,
-        Err(error) => {
-            spares.state.lock().reserve.put(kind, reserved);
-            return Err(error);
-        }
-    };
-    disk.sync_directory(&shared.directory)?;
-    let mut state = spares.state.lock();
-    state.next_number = number + 1;
-    state.retry = true;
-    spares.changed.notify_all();
-    Ok(Some(Spare { number, file, size_bytes: kind.size_bytes(&shared.options) }))
+        state.next_number = number + 1;
+        state.retry = true;
+        spares.changed.notify_all();
+        return Ok(Some(Spare { number, file, size_bytes: kind.size_bytes(&shared.options) }));
+    }
+}
+
+/// Opens a prepared file and locks it. `None` if it has another name as well: ours is then removed, for what is written to
+/// the file would be written to the other directory's file.
+fn open_own(shared: &Shared, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+    let file = shared.env.disk.open(path, Access::ReadWrite)?;
+    if file.links()? > 1 {
+        shared.env.disk.remove(path)?;
+        return Ok(None);
+    }
+    lock_file(&*file, path)?;
+    Ok(Some(file))
 }
 
 /// Takes a spare that is ready. One is enough to keep from now on.
@@ -226,7 +247,7 @@ pub fn start_preparer(shared: Arc<Shared>) -> io::Result<std::thread::JoinHandle
 fn run_preparer(shared: &Shared) {
     loop {
         let sealed = std::mem::take(&mut shared.spares.state.lock().sealed);
-        sealed.iter().for_each(Sealed::cut);
+        sealed.into_iter().for_each(Sealed::cut);
         prepare_wanted(shared);
         let mut state = shared.spares.state.lock();
         if !state.sealed.is_empty() || std::mem::take(&mut state.retry) {
@@ -390,6 +411,7 @@ fn fill(shared: &Shared, task: Task, size_bytes: u64) -> io::Result<Arc<dyn Disk
     }
     let path = shared.directory.join(UNFINISHED);
     let file = disk.create(&path)?;
+    lock_file(&*file, &path)?;
     let filled = fill_with_zeros(shared, &*file, size_bytes).and_then(|()| file.sync());
     if let Err(error) = filled {
         // Gives the space back. Should this fail too, the next attempt starts the same file anew.
@@ -434,7 +456,7 @@ fn adopt(shared: &Shared) -> io::Result<()> {
     let mut ready = VecDeque::new();
     let mut is_renamed = false;
     for path in unstarted {
-        let file = disk.open(&path, Access::ReadWrite)?;
+        let Some(file) = open_own(shared, &path)? else { continue };
         let size_bytes = file.size()?;
         if size_bytes == shared.options.segment_bytes {
             let numbered = segment_path(&shared.directory, next_number);
@@ -445,6 +467,8 @@ fn adopt(shared: &Shared) -> io::Result<()> {
             ready.push_back(Spare { number: next_number, file, size_bytes });
             next_number += 1;
         } else {
+            // Its lock, which is asked for once more.
+            drop(file);
             return_to_reserve(shared, &path, size_bytes)?;
             is_renamed = true;
         }
@@ -478,7 +502,7 @@ fn return_to_reserve(shared: &Shared, path: &Path, size_bytes: u64) -> io::Resul
 /// Makes a file part of the reserve under the name `to`, or removes it if it is none.
 fn keep_in_reserve(shared: &Shared, kind: Kind, path: &Path, to: &PathBuf) -> io::Result<()> {
     let disk = &shared.env.disk;
-    let file = disk.open(path, Access::ReadWrite)?;
+    let Some(file) = open_own(shared, path)? else { return Ok(()) };
     if file.size()? != kind.size_bytes(&shared.options) {
         return disk.remove(path);
     }

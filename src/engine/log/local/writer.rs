@@ -8,7 +8,7 @@ use super::reader::{LocalIter, Tail, Unproven, Until};
 use super::reserve::Kind as Held;
 use super::segment::{SegmentHeader, SegmentInfo, segment_path};
 use super::spare::{self, Sealed, Spare};
-use super::{BLOCK_BYTES, Shared, padded};
+use super::{BLOCK_BYTES, STARTED, STARTED_TEXT, Shared, padded};
 use crate::env::Access;
 use crate::env::DiskFile;
 use crate::log::entry::{self, EntryHeader, HEADER_BYTES, Kind};
@@ -31,18 +31,12 @@ pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing,
         return Err(AppendError::Conflict { last: log_end.mark.pos });
     }
     secure(shared, &log_end)?;
-    let previous = {
+    let last = {
         let state = shared.state.lock();
         assert!(state.committed.is_none(), "a process claims its local log once");
-        state.segments.last().map(|segment| segment.path.clone())
+        state.last.clone()
     };
-    let previous = match previous {
-        Some(path) => {
-            let file = shared.env.disk.open(&path, Access::ReadWrite).map_err(fatal)?;
-            Some(Sealed { file, end_offset: log_end.end_offset })
-        }
-        None => None,
-    };
+    let previous = last.map(|file| Sealed { file, end_offset: log_end.end_offset });
     let spare = first_spare(shared)?;
     let queue = Arc::new(Queue::new(Frontier { index: Idx(0), pos: after.next() }));
     let mut appender = LocalAppender {
@@ -62,6 +56,8 @@ pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing,
     let (smoothed_ns, looked_ns) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
     let commits = LocalCommits { shared: shared.clone(), queue, smoothed_ns, looked_ns };
     commits.advance()?;
+    shared.state.lock().last = None;
+    note_started(shared).map_err(fatal)?;
     cut_again(shared, &log_end.uncut);
     shared.want_room(0);
     Ok((Box::new(appender), Box::new(commits)))
@@ -83,6 +79,20 @@ pub fn secure(shared: &Shared, end: &Tail) -> Result<(), AppendError> {
     })?;
     shared.state.lock().is_secured = true;
     Ok(())
+}
+
+/// Says that there were segments. It comes after the claim, so that no start that was interrupted before that leaves it behind;
+/// and nothing is acknowledged before it. It need not be durable: a power cut that takes it away takes no segment.
+fn note_started(shared: &Shared) -> io::Result<()> {
+    let (disk, path) = (&shared.env.disk, shared.directory.join(STARTED));
+    if disk.exists(&path)? {
+        return Ok(());
+    }
+    // That the file is there is what counts. On a full disk the next start tries again.
+    match disk.create(&path).and_then(|file| file.write_at(STARTED_TEXT.as_bytes(), 0)) {
+        Err(error) if !spare::is_full(&error) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Writes the same bytes to the same places: a power cut meanwhile does no harm.
@@ -112,6 +122,10 @@ fn cut_again(shared: &Shared, uncut: &[(PathBuf, u64)]) {
 }
 
 fn cut(shared: &Shared, sealed: Sealed) {
+    if sealed.is_shared() {
+        // It is unlocked now, and not when the preparer comes to it.
+        return;
+    }
     if shared.options.background { shared.spares.cut(sealed) } else { sealed.cut() }
 }
 
@@ -166,20 +180,21 @@ fn fatal(error: io::Error) -> AppendError {
     AppendError::Fatal { cause: error.to_string() }
 }
 
+/// Files come before what they belong to: the directory is unlocked last.
 struct LocalAppender {
-    shared: Arc<Shared>,
+    file: Arc<dyn DiskFile>,
+    /// The segment before, to be cut once the new one is started.
+    previous: Option<Sealed>,
     queue: Arc<Queue>,
+    shared: Arc<Shared>,
     /// Behind the last entry appended, and the batches complete with it.
     mark: Mark,
     lsn: Lsn,
     checksum: RunningChecksum,
     segment_number: u64,
     segment_bytes: u64,
-    file: Arc<dyn DiskFile>,
     /// Where the next entry goes.
     offset: u64,
-    /// The segment before, to be cut once the new one is started.
-    previous: Option<Sealed>,
 }
 
 impl LocalAppender {
@@ -299,8 +314,8 @@ const SMOOTHING: u64 = 8;
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 struct LocalCommits {
-    shared: Arc<Shared>,
     queue: Arc<Queue>,
+    shared: Arc<Shared>,
     /// How long a write takes, smoothed over the last ones; the first one is taken as it is.
     smoothed_ns: AtomicU64,
     /// When the files' places were looked at last.
