@@ -106,7 +106,7 @@ fn trim_behind_a_header(seed: u64, leave_out: Option<LeaveOut>) -> Result<(), St
     if let Some(leave_out) = leave_out {
         sim.disk.leave_out(leave_out);
     }
-    create_offline(&sim.env, directory(), &Vec::new, &offline(1)).expect("a kill damages nothing");
+    create_offline(&sim.env, directory(), &Vec::new, &offline(1)).map_err(|error| error.to_string())?;
     sim.disk.power_cut();
     Store::open(sim).and_then(|store| compare(&written, &store.live))
 }

@@ -160,6 +160,10 @@ fn seal_stopped(
         let pipeline = Pipeline::start(log.clone(), &recovered, writer);
         let pipeline = pipeline.map_err(|error| failed(error.to_string()))?;
         pipeline.close().map_err(|error| failed(error.to_string()))?;
+    } else {
+        // Removes nothing, but makes durable what was read of the log's end: the header that says what is sealed may be in the
+        // page cache only, which may drop it at any time.
+        log.trim(Pos(0)).map_err(|error| OfflineError::Seal { cause: error.cause })?;
     }
     Ok(Some(log))
 }
