@@ -93,10 +93,8 @@ fn a_flush_on_a_full_disk_is_snapshotted_and_frees_the_log() {
     log.lend_room(true);
     assert!(trim_below_newest(&sim.env, &snapshots(), &*log).expect("removing needs no room"));
     store.pipeline.rotate().expect("a seal has room of its own");
-    let mut options = offline(1);
-    options.create.prune = true;
     let report =
-        create_offline(&sim.env, directory(), &Vec::new, &options).expect("there is room for little");
+        create_offline(&sim.env, directory(), &Vec::new, &offline(1)).expect("there is room for little");
     assert_eq!(report.created.expect("a snapshot").keys, 0);
     log.trim(report.trim_through.expect("one is kept")).expect("removing needs no room");
     log.lend_room(false);
@@ -121,4 +119,62 @@ fn a_stopped_store_on_a_full_disk_is_snapshotted_in_the_room_that_old_snapshots_
     assert_eq!(report.created.expect("a snapshot").keys, 0);
     assert_eq!(leftovers(&sim), Vec::<String>::new());
     compare(&written, &reopened(&sim)).expect("the same comes back");
+}
+
+/// Whether all snapshots that are listed have the log that they need.
+fn assert_log_reaches_back(sim: &SimEnv, case: &str) {
+    let listed = manifest(sim).snapshots;
+    let store = Store::open(sim.clone()).unwrap_or_else(|error| panic!("{case}: {error}"));
+    let (first, _) = store.log.bounds().expect("the log is whole");
+    for entry in listed {
+        let file = snapshots().join(&entry.file);
+        let needs = entry.pos + 1;
+        assert!(first.0 <= needs, "{case}: {} needs the log from {needs}, it begins at {first}", entry.file);
+        assert!(sim.disk.bytes(&file).is_some(), "{case}: {} is listed and missing", entry.file);
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_of_a_trim_leaves_no_snapshot_without_its_log() {
+    for power in [false, true] {
+        for operation in 1.. {
+            let mut store = prepared(operation);
+            store.snapshot(2).expect("there is room");
+            store.write_some(40);
+            let sim = store.sim.clone();
+            assert_eq!(manifest(&sim).snapshots.len(), 2);
+            sim.disk.cut_after(operation);
+            let trimmed = trim_below_newest(&sim.env, &snapshots(), &*store.log);
+            assert_eq!(trimmed.is_err(), sim.disk.power_is_off());
+            let is_over = trimmed.is_ok();
+            let written = store.abandon();
+            if power {
+                sim.disk.power_cut()
+            } else {
+                sim.disk.kill()
+            }
+            let case = format!("power {power}, operation {operation}");
+            assert_log_reaches_back(&sim, &case);
+            compare(&written, &reopened(&sim)).unwrap_or_else(|error| panic!("{case}: {error}"));
+            if is_over {
+                assert_eq!(manifest(&sim).snapshots.len(), 1);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn fewer_snapshots_are_kept_though_there_is_nothing_new() {
+    let store = prepared(1);
+    store.snapshot(2).expect("there is room");
+    store.pipeline.close().expect("a clean stop");
+    let sim = store.sim.clone();
+    drop(store);
+    let kept = |retain| {
+        create_offline(&sim.env, directory(), &Vec::new, &offline(retain)).expect("nothing fails");
+        assert_log_reaches_back(&sim, "nothing new");
+        manifest(&sim).snapshots.len()
+    };
+    assert_eq!((kept(2), kept(1)), (2, 1));
 }

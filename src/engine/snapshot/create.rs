@@ -47,9 +47,6 @@ pub struct CreateOptions {
     pub retain: usize,
     /// How much memory, about, values that are carried between ranges of slots take, beside one range.
     pub carry_bytes: usize,
-    /// Removes the others before the new one is made, and not after: where the disk has no room for both. The caller has
-    /// checked that the newest is sound.
-    pub prune: bool,
 }
 
 /// See [`CreateOptions::carry_bytes`].
@@ -57,7 +54,7 @@ pub const CARRY_BYTES: usize = 32 << 20;
 
 impl Default for CreateOptions {
     fn default() -> CreateOptions {
-        CreateOptions { retain: 2, carry_bytes: CARRY_BYTES, prune: false }
+        CreateOptions { retain: 2, carry_bytes: CARRY_BYTES }
     }
 }
 
@@ -162,11 +159,6 @@ fn make(
     options: &CreateOptions,
     manifest: &Manifest,
 ) -> Result<CreateReport, CreateError> {
-    let mut manifest = manifest.clone();
-    if options.prune && manifest.snapshots.len() > options.retain.max(1) {
-        manifest.snapshots.truncate(options.retain.max(1));
-        store(env, directory, &manifest)?;
-    }
     let mut notes = Vec::new();
     let bases = manifest.snapshots.iter().map(Some).chain([None]);
     for base in bases {
@@ -205,9 +197,7 @@ fn publish(
     let Maker { env, directory, .. } = *maker;
     let disk = &*env.disk;
     let Some(built) = built else {
-        // The caller trims the log by this manifest, and the process that named it may have been killed before its sync.
-        let synced = disk.sync_directory(directory);
-        synced.map_err(|error| CreateError::Io { file: directory.to_owned(), error })?;
+        keep(env, directory, &mut manifest, options.retain.max(1))?;
         return Ok(manifest);
     };
     let file = directory.join(&built.entry.file);
@@ -228,9 +218,29 @@ fn publish(
     Ok(manifest)
 }
 
-/// Replaces the manifest, and removes the snapshots that it does not name.
-fn store(env: &Env, directory: &Path, manifest: &Manifest) -> Result<(), CreateError> {
-    let stored = manifest.store(&*env.disk, directory);
+/// Keeps the newest snapshots of the manifest, so many, and removes the others. The manifest is durable on return: the
+/// caller trims the log by it.
+pub(super) fn keep(
+    env: &Env,
+    directory: &Path,
+    manifest: &mut Manifest,
+    retain: usize,
+) -> Result<(), CreateError> {
+    if manifest.snapshots.len() <= retain {
+        // The process that named the manifest may have been killed before its sync.
+        let synced = env.disk.sync_directory(directory);
+        return synced.map_err(|error| CreateError::Io { file: directory.to_owned(), error });
+    }
+    manifest.snapshots.truncate(retain);
+    let stored = match manifest.store(&*env.disk, directory) {
+        Err(error) if is_no_room(&error) => {
+            // What is removed makes room. Should the process end here, the manifest names files that are missing, and the
+            // newest, which is not.
+            remove_unlisted(env, directory, manifest)?;
+            manifest.store(&*env.disk, directory)
+        }
+        stored => stored,
+    };
     stored.map_err(|error| CreateError::Io { file: directory.join(MANIFEST_FILE), error })?;
     remove_unlisted(env, directory, manifest)
 }

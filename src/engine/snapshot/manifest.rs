@@ -165,10 +165,11 @@ impl Manifest {
         self.snapshots.first()
     }
 
-    /// Through which position the log may be trimmed: it has to reach back to the oldest of `retain` snapshots, so
-    /// that a damaged newest one costs nothing. With fewer snapshots than that it stays whole.
+    /// Through which position the log may be trimmed: it has to reach back to the oldest snapshot that is listed, so that a
+    /// damaged newest one costs nothing. With fewer than `retain` snapshots it stays whole.
     pub fn trim_through(&self, retain: usize) -> Option<Pos> {
-        self.snapshots.get(retain.max(1) - 1).map(|oldest| Pos(oldest.pos))
+        let oldest = self.snapshots.last().filter(|_| self.snapshots.len() >= retain);
+        oldest.map(|oldest| Pos(oldest.pos))
     }
 
     fn crc32c(&self) -> u32 {

@@ -4,7 +4,9 @@
 //! is ahead of its log after a power cut. The server trims the log itself, once it sees the new manifest. On a stopped
 //! directory the open segment is sealed first, as a start would do it, and the log is trimmed here.
 
-use super::create::{CreateError, CreateOptions, CreateReport, MakeModules, Source, create, open_listed};
+use super::create::{
+    CreateError, CreateOptions, CreateReport, MakeModules, Source, create, keep, lock, open_listed,
+};
 use super::manifest::Manifest;
 use crate::backup::{self, BackupError};
 use crate::env::Env;
@@ -108,8 +110,7 @@ fn create_next(
     let report = match (create(env, &snapshots, &source, modules, &options.create), &stopped) {
         (Err(CreateError::NoRoom { .. }), Some(log)) if trim_below_newest(env, &snapshots, &**log)? => {
             // Once more, with what could be freed without room.
-            let mut frugal = options.create.clone();
-            (frugal.retain, frugal.prune) = (1, true);
+            let frugal = CreateOptions { retain: 1, ..options.create.clone() };
             create(env, &snapshots, &source, modules, &frugal)?
         }
         (made, _) => made?,
@@ -120,16 +121,25 @@ fn create_next(
     Ok(report)
 }
 
-/// Gives up what of the log the newest snapshot covers, if that is sound: older ones are of no use afterwards. For a full
-/// disk: it needs no room and makes some. False if there is no snapshot, or a damaged one.
+/// Removes all snapshots but the newest, if that is sound, and gives up what of the log it covers. For a full disk: it makes
+/// room. False if there is no snapshot, or a damaged one.
+///
+/// In this order, so that no snapshot is listed that needs what the log does not have any more.
 pub fn trim_below_newest(env: &Env, snapshots: &Path, log: &dyn ShardLog) -> Result<bool, OfflineError> {
-    let manifest = Manifest::load(&*env.disk, snapshots).map_err(CreateError::from)?;
-    let Some(newest) = manifest.newest().filter(|_| manifest.log_id == log.id()) else { return Ok(false) };
-    let snapshot = open_listed(env, snapshots, newest, log.id());
+    let load = || Manifest::load(&*env.disk, snapshots).map_err(CreateError::from);
+    if load()?.newest().is_none() {
+        return Ok(false);
+    }
+    let _lock = lock(env, snapshots)?;
+    let mut manifest = load()?;
+    let newest = manifest.newest().filter(|_| manifest.log_id == log.id());
+    let Some(newest) = newest.cloned() else { return Ok(false) };
+    let snapshot = open_listed(env, snapshots, &newest, log.id());
     if snapshot.and_then(|snapshot| snapshot.check()).is_err() {
         // The next process that loads it says what is wrong with it.
         return Ok(false);
     }
+    keep(env, snapshots, &mut manifest, 1)?;
     log.trim(Pos(newest.pos)).map_err(|error| OfflineError::Trim { cause: error.cause })?;
     Ok(true)
 }

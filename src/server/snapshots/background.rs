@@ -347,12 +347,9 @@ impl Shared {
             std::thread::Builder::new().name("export".to_owned()).spawn(move || export(exporters))
         });
         let retain = if shortage.is_some() { 1 } else { self.settings.retain };
-        let prune = shortage.as_ref().is_some_and(|shortage| shortage.is_newest_sound);
         let result = match &before {
             Some(entry) if entry.lsn == durable.0 => Ok(()),
-            _ => {
-                self.rotate().and_then(|()| self.run_process(retain, prune)).and_then(|()| self.trim(retain))
-            }
+            _ => self.rotate().and_then(|()| self.run_process(retain)).and_then(|()| self.trim(retain)),
         };
         // A panic there has been reported by the panic hook; derived state can be rebuilt.
         _ = exports.transpose().map(|thread| thread.map(JoinHandle::join));
@@ -377,14 +374,13 @@ impl Shared {
         }
     }
 
-    fn run_process(&self, retain: usize, prune: bool) -> Result<(), String> {
+    fn run_process(&self, retain: usize) -> Result<(), String> {
         let settings = &self.settings;
         let began = self.engine.env().clock.monotonic();
         let child = Command::new(&settings.program)
             .args(["snapshot", "create", "--sealed-only", "--dir"])
             .arg(&settings.directory)
             .args(["--retain", &retain.to_string(), "--parent", &std::process::id().to_string()])
-            .args(prune.then_some("--prune"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -62,9 +62,6 @@ pub struct CreateArgs {
     /// Do not seal or trim the log, so that a server may run on the directory; its last writes are left out
     #[arg(long)]
     pub sealed_only: bool,
-    /// Remove the other snapshots before the new one is made; the newest must be sound
-    #[arg(long, hide = true)]
-    pub prune: bool,
     /// The server that started this process; it ends with it
     #[arg(long, hide = true)]
     pub parent: Option<u32>,
@@ -133,11 +130,7 @@ fn create(env: &Env, arguments: &CreateArgs, modules: MakeModules<'_>, out: &mut
     }
     machine::run_behind_others();
     let options = OfflineOptions {
-        create: CreateOptions {
-            retain: arguments.retain.max(1),
-            prune: arguments.prune,
-            ..CreateOptions::default()
-        },
+        create: CreateOptions { retain: arguments.retain.max(1), ..CreateOptions::default() },
         seal: !arguments.sealed_only,
         log: LocalOptions { background: false, ..LocalOptions::default() },
     };
