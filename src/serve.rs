@@ -61,11 +61,16 @@ impl Args for ServeArgs {
             let default = if default.is_empty() { "none" } else { &default };
             let arg = flag(parameter.name, parameter.shape.placeholder());
             let arg = if parameter.name == "port" { arg.short('p') } else { arg };
-            arg.help(format!("{} [default: {default}]", sentence(parameter.help)))
+            let bounds = match parameter.shape.bounds() {
+                bounds if bounds.is_empty() => bounds,
+                bounds => format!(" [{bounds}]"),
+            };
+            arg.help(format!("{}{bounds} [default: {default}]", sentence(parameter.help)))
                 .aliases(parameter.aliases.iter().copied())
         }));
-        command = command.args(modules::settings::defaults().into_iter().map(|(name, default)| {
-            flag(name, "VALUE").help(format!("Setting of search [default: {default}]"))
+        command = command.args(modules::settings::help().into_iter().map(|setting| {
+            let text = format!("{} [default: {}]", setting.text, setting.default);
+            flag(setting.name, setting.placeholder).num_args(1).help(text).hide(setting.is_fixed)
         }));
         let hidden = FOREIGN.iter().flat_map(Foreign::names).map(|name| flag(name, "VALUE").hide(true));
         command.args(hidden).arg(set)
@@ -93,7 +98,7 @@ impl FromArgMatches for ServeArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<ServeArgs, clap::Error> {
         let mut parameters = Vec::new();
         let own = PARAMETERS.iter().map(|parameter| parameter.name);
-        let of_modules = modules::settings::defaults().into_iter().map(|(name, _)| name);
+        let of_modules = modules::settings::help().into_iter().map(|setting| setting.name);
         for name in own.chain(of_modules).chain(FOREIGN.iter().flat_map(Foreign::names)) {
             for values in matches.get_occurrences::<String>(name).into_iter().flatten() {
                 let values: Vec<&str> = values.map(String::as_str).collect();

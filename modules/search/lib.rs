@@ -53,4 +53,4 @@ mod workers;
 pub use commands::COMMANDS;
 pub use module::{SearchModule, SearchOptions};
 pub use query::fuzz_query;
-pub use settings::{default_settings, try_setting};
+pub use settings::{SettingHelp, setting_help, try_setting};

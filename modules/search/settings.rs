@@ -99,8 +99,8 @@ struct Setting {
 enum Kind {
     Fixed(&'static str),
     Words(&'static [&'static str], fn(&Settings) -> &AtomicU64),
-    /// A whole number up to this one.
-    Count(u64, fn(&Settings) -> &AtomicU64),
+    /// A whole number up to this one; what `--help` adds to the description.
+    Count(u64, &'static str, fn(&Settings) -> &AtomicU64),
     /// From 0 to 1, as the bits of a double.
     Share(fn(&Settings) -> &AtomicU64),
 }
@@ -115,7 +115,7 @@ const SETTINGS: &[Setting] = &[
         name: "TIMEOUT",
         config_name: "search-timeout",
         description: "Query (search) timeout",
-        kind: Kind::Count(u64::MAX, |settings| &settings.timeout_ms),
+        kind: Kind::Count(u64::MAX, ", in milliseconds; 0 for none", |settings| &settings.timeout_ms),
     },
     fixed(
         ["DEFAULT_DIALECT", "search-default-dialect"],
@@ -161,7 +161,7 @@ const SETTINGS: &[Setting] = &[
         name: "LIVE_RECALL_EVERY",
         config_name: "search-live-recall-every",
         description: "Of how many searches over graphs one is answered exactly as well, to know their recall; 0 for none",
-        kind: Kind::Count(1_000_000_000, |settings| &settings.live_recall_every),
+        kind: Kind::Count(1_000_000_000, "", |settings| &settings.live_recall_every),
     },
     Setting {
         name: "LIVE_RECALL_BOUND",
@@ -176,7 +176,7 @@ impl Setting {
         match self.kind {
             Kind::Fixed(value) => value.to_owned(),
             Kind::Words(words, place) => words[place(settings).load(Ordering::Relaxed) as usize].to_owned(),
-            Kind::Count(_, place) => place(settings).load(Ordering::Relaxed).to_string(),
+            Kind::Count(_, _, place) => place(settings).load(Ordering::Relaxed).to_string(),
             Kind::Share(bits) => f64::from_bits(bits(settings).load(Ordering::Relaxed)).to_string(),
         }
     }
@@ -202,7 +202,7 @@ impl Setting {
                 let word = word.ok_or_else(|| Wrong::SettingValue.with([self.name.into()]))?;
                 Ok(Some((place(settings), word as u64)))
             }
-            Kind::Count(most, place) => {
+            Kind::Count(most, _, place) => {
                 let number: i128 = whole_number(value).ok_or_else(|| unreadable(error::CONVERSION))?;
                 let number = u64::try_from(number).ok().filter(|number| *number <= most);
                 Ok(Some((place(settings), number.ok_or_else(|| unreadable(error::BOUNDS))?)))
@@ -241,9 +241,38 @@ pub fn set_by_config(
     Some(set.map_err(|error| error.in_style(Style::Plain).text().to_owned()))
 }
 
-/// All settings with their defaults, by the names that CONFIG has for them.
-pub fn default_settings() -> Vec<(&'static str, String)> {
-    all(&Settings::default())
+/// What `--help` says of a setting.
+#[derive(Clone, Debug)]
+pub struct SettingHelp {
+    /// As CONFIG calls it.
+    pub name: &'static str,
+    /// What stands for a value.
+    pub placeholder: &'static str,
+    pub text: String,
+    pub default: String,
+    /// There is one value only: it can be given, but not changed.
+    pub is_fixed: bool,
+}
+
+/// All settings, as `--help` says them.
+pub fn setting_help() -> Vec<SettingHelp> {
+    let defaults = Settings::default();
+    let help = |setting: &Setting| {
+        let (placeholder, addition) = match setting.kind {
+            Kind::Fixed(_) => ("VALUE", String::new()),
+            Kind::Words(words, _) => ("WORD", format!(" [{}]", words.join(", "))),
+            Kind::Count(_, addition, _) => ("NUMBER", addition.to_owned()),
+            Kind::Share(_) => ("SHARE", ", from 0 to 1".to_owned()),
+        };
+        SettingHelp {
+            name: setting.config_name,
+            placeholder,
+            text: format!("{}{addition}", setting.description),
+            default: setting.value(&defaults),
+            is_fixed: matches!(setting.kind, Kind::Fixed(_)),
+        }
+    };
+    SETTINGS.iter().map(help).collect()
 }
 
 /// Whether CONFIG's name could be set to this value; `None` where there is no such setting.

@@ -41,7 +41,10 @@ impl Newcomer {
             ["engramdb", "backup", "--dir", ..] => self.back_up_while_writing(&words[1..]),
             ["engramdb", ..] => self.tool(&words[1..]),
             ["redis-cli", ..] => self.ask(&words[1..]),
-            ["rm", "-r", directory] => self.lose(directory),
+            ["kill", "-9", "$!"] => self.stop(),
+            ["rm", "-r", directory] => {
+                std::fs::remove_dir_all(self.place.path().join(directory)).expect("it is there");
+            }
             _ => panic!("the test does not know how to run {line:?}"),
         }
         self.done.push(words[..2.min(words.len())].join(" "));
@@ -55,6 +58,7 @@ impl Newcomer {
 
     /// As the page says, in the background; on a port of the test's.
     fn serve(&mut self, words: &[&str]) {
+        assert!(self.server.is_none(), "the server before it still has the port");
         let words: Vec<&str> = words.iter().copied().filter(|word| *word != "&").collect();
         let port = self.port.to_string();
         let child =
@@ -118,12 +122,7 @@ impl Newcomer {
         assert!(!reply.is_error() && reply != Value::Null, "{words:?}: {reply:?}");
     }
 
-    /// The disk is lost, and the server with it.
-    fn lose(&mut self, directory: &str) {
-        self.stop();
-        std::fs::remove_dir_all(self.place.path().join(directory)).expect("it is there");
-    }
-
+    /// The last process that was started in the background.
     fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.kill().expect("our own child");
@@ -148,8 +147,15 @@ fn the_script_of_the_page_does_what_the_page_says() {
     for line in script() {
         newcomer.run(&line);
     }
-    let steps =
-        ["engramdb serve", "engramdb backup", "rm -r", "engramdb restore", "engramdb serve", "redis-cli GET"];
+    let steps = [
+        "engramdb serve",
+        "engramdb backup",
+        "kill -9",
+        "rm -r",
+        "engramdb restore",
+        "engramdb serve",
+        "redis-cli GET",
+    ];
     let mut done = newcomer.done.iter();
     for step in steps {
         assert!(done.any(|line| line == step), "the page has no {step} where it should: {:?}", newcomer.done);

@@ -76,7 +76,7 @@ fn cut(text: String, width: usize) -> String {
 pub fn lines(entry: &Value) -> String {
     let field = |name: &str| plain(&entry[name]);
     let mut text = format!(
-        "{} {}: epoch {} index {} durable {}, segment {}, {} bytes, batches {} to {}, at {}\n",
+        "{} {}: epoch {} index {} durable {}, segment {}, {} bytes, batches {} to {}{}\n",
         field("pos"),
         field("kind"),
         field("epoch"),
@@ -86,7 +86,11 @@ pub fn lines(entry: &Value) -> String {
         field("payload_bytes"),
         field("first_lsn"),
         field("last_lsn"),
-        moment(entry["engine_time_ms"].as_u64().unwrap_or(0)),
+        // An entry before the first batch of a log has no time yet.
+        match entry["engine_time_ms"].as_u64() {
+            None | Some(0) => String::new(),
+            Some(time) => format!(", at {}", moment(time)),
+        },
     );
     if let Some(node) = entry.get("node") {
         text.push_str(&format!("    by {}\n", plain(node)));
