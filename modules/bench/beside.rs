@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::client::Connection;
 use crate::data::synthetic::Generator;
 use crate::error::BenchError;
-use crate::latency::{Latencies, Percentiles};
+use crate::latency::{self, Latencies, Percentiles};
 use crate::output::{Exported, Origin, ReportFiles, Table};
 use crate::plot::{Chart, Content};
 use crate::progress;
@@ -356,19 +356,10 @@ impl Heavy {
 
 impl Report {
     fn print(&self) {
-        let mut table =
-            Table::new(&["beside", "heavy/s", "GETs", "p50 us", "p95 us", "p99 us", "p99.9 us", "max us"]);
-        for measured in &self.kinds {
-            table.row([
-                measured.kind.to_owned(),
-                format!("{:.1}", measured.heavy_per_second),
-                measured.gets.to_string(),
-                format!("{:.0}", measured.latency.p50_us),
-                format!("{:.0}", measured.latency.p95_us),
-                format!("{:.0}", measured.latency.p99_us),
-                format!("{:.0}", measured.latency.p999_us),
-                format!("{:.0}", measured.latency.max_us),
-            ]);
+        let mut table = Table::of_groups(&[&["beside", "heavy/s", "GETs"], &Percentiles::HEADINGS]);
+        for Measured { kind, heavy_per_second, gets, latency } in &self.kinds {
+            let first = [(*kind).to_owned(), format!("{heavy_per_second:.1}"), gets.to_string()];
+            table.row_of_groups(&[&first, &latency.cells()]);
         }
         out!("{}\n{}", self.origin.machine, table.render());
     }
@@ -376,42 +367,18 @@ impl Report {
 
 impl Exported for Report {
     fn csv(&self) -> Table {
-        let mut table = Table::new(&[
-            "kind",
-            "heavy_per_second",
-            "gets",
-            "mean_us",
-            "p50_us",
-            "p95_us",
-            "p99_us",
-            "p999_us",
-            "max_us",
-        ]);
+        let mut table =
+            Table::of_groups(&[&["kind", "heavy_per_second", "gets"], &Percentiles::CSV_HEADINGS]);
         for Measured { kind, heavy_per_second, gets, latency } in &self.kinds {
-            table.row([
-                (*kind).to_owned(),
-                format!("{heavy_per_second:.1}"),
-                gets.to_string(),
-                format!("{:.1}", latency.mean_us),
-                format!("{:.1}", latency.p50_us),
-                format!("{:.1}", latency.p95_us),
-                format!("{:.1}", latency.p99_us),
-                format!("{:.1}", latency.p999_us),
-                format!("{:.1}", latency.max_us),
-            ]);
+            let first = [(*kind).to_owned(), format!("{heavy_per_second:.1}"), gets.to_string()];
+            table.row_of_groups(&[&first, &latency.csv_cells()]);
         }
         table
     }
 
     fn charts(&self) -> Vec<Chart> {
-        let figure = |figure: fn(&Percentiles) -> f64| -> Vec<Option<f64>> {
-            self.kinds.iter().map(|measured| Some(figure(&measured.latency))).collect()
-        };
-        let series = vec![
-            ("p50".to_owned(), figure(|latency| latency.p50_us)),
-            ("p99".to_owned(), figure(|latency| latency.p99_us)),
-            ("max".to_owned(), figure(|latency| latency.max_us)),
-        ];
+        let measured = self.kinds.iter().map(|measured| &measured.latency);
+        let series = latency::series(&[latency::P50, latency::P99, latency::MAX], measured);
         vec![Chart {
             title: "latency of GET, by what goes on beside it".into(),
             y_label: "microseconds".into(),

@@ -13,7 +13,7 @@ use crate::client::Connection;
 use crate::data::Matrix;
 use crate::data::synthetic::Generator;
 use crate::error::BenchError;
-use crate::latency::Percentiles;
+use crate::latency::{self, Figure, Percentiles};
 use crate::output::{Exported, ReportFiles, Table};
 use crate::own_load::{Heading, LoadArgs, median};
 use crate::plot::{Chart, Content};
@@ -325,18 +325,16 @@ impl Writer {
     }
 }
 
+/// The percentiles that are compared and drawn.
+const FIGURES: [Figure; 3] = [latency::P50, latency::P99, latency::P999];
+
 /// Each percentile of the phases under a load over that of the quiet phase of the same round. None where no phase had it.
 fn ratios(phases: &[Phase], load: Load) -> Vec<Ratio> {
-    type Figure = fn(&Phase) -> f64;
-    let figures: [(&'static str, Figure); 3] = [
-        ("p50", |phase| phase.latency.p50_us),
-        ("p99", |phase| phase.latency.p99_us),
-        ("p99.9", |phase| phase.latency.p999_us),
-    ];
-    let of = |load: Load, figure: Figure| -> Vec<(usize, f64)> {
-        phases.iter().filter(|phase| phase.load == load).map(|phase| (phase.round, figure(phase))).collect()
+    let of = |load: Load, figure: fn(&Percentiles) -> f64| -> Vec<(usize, f64)> {
+        let phases = phases.iter().filter(|phase| phase.load == load);
+        phases.map(|phase| (phase.round, figure(&phase.latency))).collect()
     };
-    let ratio = |(percentile, figure): (&'static str, Figure)| {
+    let ratio = |(percentile, figure): Figure| {
         let (quiet, busy) = (of(Load::Quiet, figure), of(load, figure));
         let each: Vec<f64> = busy
             .iter()
@@ -352,7 +350,7 @@ fn ratios(phases: &[Phase], load: Load) -> Vec<Ratio> {
             max: each.iter().copied().fold(0.0, f64::max),
         })
     };
-    figures.into_iter().filter_map(ratio).collect()
+    FIGURES.into_iter().filter_map(ratio).collect()
 }
 
 impl Report {
@@ -362,29 +360,16 @@ impl Report {
     }
 
     fn phase_table(&self) -> Table {
-        let mut table = Table::new(&[
-            "round",
-            "load",
-            "queries/s",
-            "p50 us",
-            "p95 us",
-            "p99 us",
-            "p99.9 us",
-            "max us",
-            "new documents/s",
+        let mut table = Table::of_groups(&[
+            &["round", "load", "queries/s"],
+            &Percentiles::HEADINGS,
+            &["new documents/s"],
         ]);
         for phase in &self.phases {
-            table.row([
-                phase.round.to_string(),
-                phase.load.name().to_owned(),
-                format!("{:.0}", phase.queries_per_second),
-                format!("{:.0}", phase.latency.p50_us),
-                format!("{:.0}", phase.latency.p95_us),
-                format!("{:.0}", phase.latency.p99_us),
-                format!("{:.0}", phase.latency.p999_us),
-                format!("{:.0}", phase.latency.max_us),
-                format!("{:.0}", phase.documents_per_second),
-            ]);
+            let load = phase.load.name().to_owned();
+            let first = [phase.round.to_string(), load, format!("{:.0}", phase.queries_per_second)];
+            let last = [format!("{:.0}", phase.documents_per_second)];
+            table.row_of_groups(&[&first, &phase.latency.cells(), &last]);
         }
         table
     }
@@ -408,48 +393,23 @@ impl Report {
 
 impl Exported for Report {
     fn csv(&self) -> Table {
-        let mut table = Table::new(&[
-            "round",
-            "load",
-            "queries_per_second",
-            "mean_us",
-            "p50_us",
-            "p95_us",
-            "p99_us",
-            "p999_us",
-            "max_us",
-            "searches",
-            "documents_per_second",
+        let mut table = Table::of_groups(&[
+            &["round", "load", "queries_per_second"],
+            &Percentiles::CSV_HEADINGS,
+            &["searches", "documents_per_second"],
         ]);
         for phase in &self.phases {
-            let latency = &phase.latency;
-            table.row([
-                phase.round.to_string(),
-                phase.load.name().to_owned(),
-                format!("{:.1}", phase.queries_per_second),
-                format!("{:.1}", latency.mean_us),
-                format!("{:.1}", latency.p50_us),
-                format!("{:.1}", latency.p95_us),
-                format!("{:.1}", latency.p99_us),
-                format!("{:.1}", latency.p999_us),
-                format!("{:.1}", latency.max_us),
-                phase.searches.to_string(),
-                format!("{:.1}", phase.documents_per_second),
-            ]);
+            let load = phase.load.name().to_owned();
+            let first = [phase.round.to_string(), load, format!("{:.1}", phase.queries_per_second)];
+            let last = [phase.searches.to_string(), format!("{:.1}", phase.documents_per_second)];
+            table.row_of_groups(&[&first, &phase.latency.csv_cells(), &last]);
         }
         table
     }
 
     fn charts(&self) -> Vec<Chart> {
-        let figure = |figure: fn(&Percentiles) -> f64| -> Vec<Option<f64>> {
-            self.phases.iter().map(|phase| Some(figure(&phase.latency))).collect()
-        };
         let name = |phase: &Phase| format!("{} {}", phase.round, phase.load.name());
-        let series = vec![
-            ("p50".to_owned(), figure(|latency| latency.p50_us)),
-            ("p99".to_owned(), figure(|latency| latency.p99_us)),
-            ("p99.9".to_owned(), figure(|latency| latency.p999_us)),
-        ];
+        let series = latency::series(&FIGURES, self.phases.iter().map(|phase| &phase.latency));
         vec![Chart {
             title: "latency of searches, by round and load".into(),
             y_label: "microseconds".into(),

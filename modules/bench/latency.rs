@@ -22,6 +22,42 @@ pub struct Percentiles {
     pub max_us: f64,
 }
 
+/// One of the percentiles: its name, and the figure.
+pub type Figure = (&'static str, fn(&Percentiles) -> f64);
+
+pub const P50: Figure = ("p50", |latency| latency.p50_us);
+pub const P99: Figure = ("p99", |latency| latency.p99_us);
+pub const P999: Figure = ("p99.9", |latency| latency.p999_us);
+pub const MAX: Figure = ("max", |latency| latency.max_us);
+
+impl Percentiles {
+    /// Headings over `cells`, in tables for people.
+    pub const HEADINGS: [&str; 5] = ["p50 us", "p95 us", "p99 us", "p99.9 us", "max us"];
+    /// Headings over `csv_cells`.
+    pub const CSV_HEADINGS: [&str; 6] = ["mean_us", "p50_us", "p95_us", "p99_us", "p999_us", "max_us"];
+
+    pub fn cells(&self) -> [String; 5] {
+        [self.p50_us, self.p95_us, self.p99_us, self.p999_us, self.max_us]
+            .map(|figure| format!("{figure:.0}"))
+    }
+
+    pub fn csv_cells(&self) -> [String; 6] {
+        let Self { mean_us, p50_us, p95_us, p99_us, p999_us, max_us } = *self;
+        [mean_us, p50_us, p95_us, p99_us, p999_us, max_us].map(|figure| format!("{figure:.1}"))
+    }
+}
+
+/// The series of a chart: each figure of all measurements.
+pub fn series<'a>(
+    figures: &[Figure],
+    measured: impl Iterator<Item = &'a Percentiles> + Clone,
+) -> Vec<(String, Vec<Option<f64>>)> {
+    let one = |&(name, figure): &Figure| {
+        (name.to_owned(), measured.clone().map(|latency| Some(figure(latency))).collect())
+    };
+    figures.iter().map(one).collect()
+}
+
 impl Latencies {
     pub fn new() -> Self {
         let minute = Duration::from_secs(60).as_nanos() as u64;

@@ -157,6 +157,16 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// The same for columns in groups.
+    pub fn of_groups(groups: &[&[&str]]) -> Self {
+        Self::new(&groups.concat())
+    }
+
+    /// Adds a row whose cells are in the same groups.
+    pub fn row_of_groups(&mut self, groups: &[&[String]]) {
+        self.row_of(groups.concat());
+    }
+
     /// Headings, a rule and the rows, each line ended.
     pub fn render(&self) -> String {
         let columns = self.headings.len();

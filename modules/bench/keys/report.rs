@@ -6,7 +6,7 @@ use super::KeysArgs;
 use super::distribution::Distribution;
 use super::driver::{Outcome, Plan};
 use super::workload::{Command, Operation};
-use crate::latency::{Latencies, Percentiles};
+use crate::latency::{self, Latencies, Percentiles};
 use crate::machine::{FULL, busy_share, note_on_full, note_on_others, others_share};
 use crate::output::{Exported, Origin, Table, cell, optional, percent};
 use crate::plot::{Chart, Content};
@@ -96,39 +96,25 @@ impl Report {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new(&[
-            "operation",
-            "conns",
-            "pipeline",
-            "commands/s",
-            "latency of",
-            "p50 us",
-            "p95 us",
-            "p99 us",
-            "p99.9 us",
-            "max us",
-            "server CPU s/M",
-            "tool CPU s/M",
-            "busy",
+        let mut table = Table::of_groups(&[
+            &["operation", "conns", "pipeline", "commands/s", "latency of"],
+            &Percentiles::HEADINGS,
+            &["server CPU s/M", "tool CPU s/M", "busy"],
         ]);
-        for run in &self.runs {
-            for latency in &run.latencies {
-                table.row([
-                    run.operation.clone(),
-                    run.connections.to_string(),
-                    run.pipeline.to_string(),
-                    format!("{:.0}", run.commands_per_second),
-                    latency.of.clone(),
-                    format!("{:.0}", latency.percentiles.p50_us),
-                    format!("{:.0}", latency.percentiles.p95_us),
-                    format!("{:.0}", latency.percentiles.p99_us),
-                    format!("{:.0}", latency.percentiles.p999_us),
-                    format!("{:.0}", latency.percentiles.max_us),
-                    optional(run.server_cpu_seconds_per_million, 2),
-                    optional(run.client_cpu_seconds_per_million, 2),
-                    percent(run.busy),
-                ]);
-            }
+        for (run, latency) in self.latencies() {
+            let first = [
+                run.operation.clone(),
+                run.connections.to_string(),
+                run.pipeline.to_string(),
+                format!("{:.0}", run.commands_per_second),
+                latency.of.clone(),
+            ];
+            let last = [
+                optional(run.server_cpu_seconds_per_million, 2),
+                optional(run.client_cpu_seconds_per_million, 2),
+                percent(run.busy),
+            ];
+            table.row_of_groups(&[&first, &latency.percentiles.cells(), &last]);
         }
         table
     }
@@ -136,30 +122,15 @@ impl Report {
 
 impl Exported for Report {
     fn csv(&self) -> Table {
-        let mut table = Table::new(&[
-            "operation",
-            "connections",
-            "pipeline",
-            "threads",
-            "seconds",
-            "commands",
-            "commands_per_second",
-            "latency_of",
-            "count",
-            "mean_us",
-            "p50_us",
-            "p95_us",
-            "p99_us",
-            "p999_us",
-            "max_us",
-            "server_cpu_seconds_per_million",
-            "client_cpu_seconds_per_million",
-            "busy",
-            "others",
+        let headings =
+            "operation,connections,pipeline,threads,seconds,commands,commands_per_second,latency_of,count";
+        let mut table = Table::of_groups(&[
+            &headings.split(',').collect::<Vec<_>>(),
+            &Percentiles::CSV_HEADINGS,
+            &["server_cpu_seconds_per_million", "client_cpu_seconds_per_million", "busy", "others"],
         ]);
         for (run, latency) in self.latencies() {
-            let percentiles = &latency.percentiles;
-            table.row([
+            let first = [
                 run.operation.clone(),
                 run.connections.to_string(),
                 run.pipeline.to_string(),
@@ -169,17 +140,14 @@ impl Exported for Report {
                 format!("{:.1}", run.commands_per_second),
                 latency.of.clone(),
                 latency.count.to_string(),
-                format!("{:.1}", percentiles.mean_us),
-                format!("{:.1}", percentiles.p50_us),
-                format!("{:.1}", percentiles.p95_us),
-                format!("{:.1}", percentiles.p99_us),
-                format!("{:.1}", percentiles.p999_us),
-                format!("{:.1}", percentiles.max_us),
+            ];
+            let last = [
                 cell(run.server_cpu_seconds_per_million, 3),
                 cell(run.client_cpu_seconds_per_million, 3),
                 cell(run.busy, 3),
                 cell(run.others, 3),
-            ]);
+            ];
+            table.row_of_groups(&[&first, &latency.percentiles.csv_cells(), &last]);
         }
         table
     }
@@ -190,20 +158,16 @@ impl Exported for Report {
             categories: self.runs.iter().map(RunReport::name).collect(),
             series: vec![("commands".to_owned(), rates)],
         };
-        let figure = |figure: fn(&Percentiles) -> f64| -> Vec<Option<f64>> {
-            self.latencies().map(|(_, latency)| Some(figure(&latency.percentiles))).collect()
-        };
         let name = |(run, latency): (&RunReport, &LatencyReport)| match run.latencies.len() {
             1 => run.name(),
             _ => format!("{}, {}", run.name(), latency.of),
         };
         let latency = Content::Bars {
             categories: self.latencies().map(name).collect(),
-            series: vec![
-                ("p50".to_owned(), figure(|percentiles| percentiles.p50_us)),
-                ("p99".to_owned(), figure(|percentiles| percentiles.p99_us)),
-                ("p99.9".to_owned(), figure(|percentiles| percentiles.p999_us)),
-            ],
+            series: latency::series(
+                &[latency::P50, latency::P99, latency::P999],
+                self.latencies().map(|(_, latency)| &latency.percentiles),
+            ),
         };
         let chart = |title: &str, y_label: &str, y_log, content| Chart {
             title: format!("{title}, by operation, connections x pipeline"),
@@ -219,7 +183,7 @@ impl Exported for Report {
 }
 
 impl Report {
-    fn latencies(&self) -> impl Iterator<Item = (&RunReport, &LatencyReport)> {
+    fn latencies(&self) -> impl Iterator<Item = (&RunReport, &LatencyReport)> + Clone {
         self.runs.iter().flat_map(|run| run.latencies.iter().map(move |latency| (run, latency)))
     }
 }

@@ -144,25 +144,13 @@ impl Report {
 
     fn search_table(&self) -> Table {
         let recall = format!("recall@{}", self.searches.first().map_or(0, |search| search.k));
-        let mut table = Table::new(&[
-            "engine",
-            "filter",
-            "ef",
-            "conns",
-            &recall,
-            "p5",
-            "evaluated",
-            "queries/s",
-            "p50 us",
-            "p95 us",
-            "p99 us",
-            "p99.9 us",
-            "CPU us",
-            "tool CPU us",
-            "busy",
+        let mut table = Table::of_groups(&[
+            &["engine", "filter", "ef", "conns", &recall, "p5", "evaluated", "queries/s"],
+            &Percentiles::HEADINGS,
+            &["CPU us", "tool CPU us", "busy"],
         ]);
         for search in &self.searches {
-            table.row([
+            let first = [
                 search.engine.clone(),
                 search.filter.clone().unwrap_or_else(|| "-".into()),
                 search.effort(),
@@ -171,14 +159,13 @@ impl Report {
                 format!("{:.2}", search.recall_p5),
                 output::optional(search.evaluated, 0),
                 format!("{:.0}", search.queries_per_second),
-                format!("{:.0}", search.latency.p50_us),
-                format!("{:.0}", search.latency.p95_us),
-                format!("{:.0}", search.latency.p99_us),
-                format!("{:.0}", search.latency.p999_us),
+            ];
+            let last = [
                 output::optional(search.cpu_us_per_query, 0),
                 output::optional(search.tool_cpu_us_per_query, 0),
                 output::percent(search.busy),
-            ]);
+            ];
+            table.row_of_groups(&[&first, &search.latency.cells(), &last]);
         }
         table
     }
@@ -203,13 +190,14 @@ impl Report {
 
 impl Exported for Report {
     fn csv(&self) -> Table {
-        let headings = "dataset,rows,dimensions,metric,engine,index,m,ef_construction,filter,ef,connections,k,recall,\
-                        queries_per_second,mean_us,p50_us,p95_us,p99_us,p999_us,max_us,searches,cpu_us_per_query,\
-                        recall_asked,recall_p5,evaluated,reply,payload_size,tool_cpu_us_per_query,busy,others";
-        let mut table = Table::new(&headings.split(',').collect::<Vec<_>>());
+        let before = "dataset,rows,dimensions,metric,engine,index,m,ef_construction,filter,ef,connections,k,recall,\
+                      queries_per_second";
+        let after = "searches,cpu_us_per_query,recall_asked,recall_p5,evaluated,reply,payload_size,\
+                     tool_cpu_us_per_query,busy,others";
+        let [before, after] = [before, after].map(|names| names.split(',').collect::<Vec<_>>());
+        let mut table = Table::of_groups(&[&before, &Percentiles::CSV_HEADINGS, &after]);
         for search in &self.searches {
-            let latency = &search.latency;
-            table.row([
+            let first = [
                 self.dataset.name.clone(),
                 self.dataset.rows.to_string(),
                 self.dataset.dimensions.to_string(),
@@ -224,12 +212,8 @@ impl Exported for Report {
                 search.k.to_string(),
                 format!("{:.5}", search.recall),
                 format!("{:.1}", search.queries_per_second),
-                format!("{:.1}", latency.mean_us),
-                format!("{:.1}", latency.p50_us),
-                format!("{:.1}", latency.p95_us),
-                format!("{:.1}", latency.p99_us),
-                format!("{:.1}", latency.p999_us),
-                format!("{:.1}", latency.max_us),
+            ];
+            let last = [
                 search.searches.to_string(),
                 cell(search.cpu_us_per_query, 1),
                 search.recall_asked.map(|recall| recall.to_string()).unwrap_or_default(),
@@ -240,7 +224,8 @@ impl Exported for Report {
                 cell(search.tool_cpu_us_per_query, 1),
                 cell(search.busy, 3),
                 cell(search.others, 3),
-            ]);
+            ];
+            table.row_of_groups(&[&first, &search.latency.csv_cells(), &last]);
         }
         table
     }
