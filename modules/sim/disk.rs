@@ -96,6 +96,7 @@ struct State {
     faults: Faults,
     syncs: u64,
     operations: u64,
+    reads: u64,
 }
 
 #[derive(Default)]
@@ -137,6 +138,7 @@ impl FaultyDisk {
             faults: Faults::default(),
             syncs: 0,
             operations: 0,
+            reads: 0,
         };
         FaultyDisk { shared: Arc::new(Shared { state: Mutex::new(state), gate: Condvar::new() }) }
     }
@@ -217,6 +219,11 @@ impl FaultyDisk {
     /// Changing operations so far.
     pub fn operations(&self) -> u64 {
         self.shared.state.lock().operations
+    }
+
+    /// Reads of files so far.
+    pub fn reads(&self) -> u64 {
+        self.shared.state.lock().reads
     }
 
     /// A file's bytes, as processes see them.
@@ -615,8 +622,9 @@ impl Drop for FaultyFile {
 
 impl DiskFile for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.shared.state.lock();
+        let mut state = self.disk.shared.state.lock();
         state.check_power(self.life)?;
+        state.reads += 1;
         let bytes = &state.inodes.get(&self.inode).ok_or(io::ErrorKind::NotFound)?.current;
         let rest = bytes.get(offset as usize..).unwrap_or(&[]);
         let length = rest.len().min(buffer.len());

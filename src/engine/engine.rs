@@ -186,6 +186,11 @@ impl Engine {
         }
     }
 
+    /// Memory that keys and values take, in bytes.
+    pub fn data_bytes(&self) -> usize {
+        self.store.read().keyspace.heap_bytes()
+    }
+
     /// Does one slice of the modules' background work (index backfills); false when nothing is left. Call it in a loop,
     /// from a thread that may block, whenever a command may have left such work.
     pub fn run_background(&self) -> bool {

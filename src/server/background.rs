@@ -308,11 +308,22 @@ async fn watch_memory(shared: Arc<Shared>) {
         tokio::time::sleep(if is_limited { MEMORY_PAUSE } else { MEMORY_PAUSE_UNLIMITED }).await;
     }
 }
-/// Says when writes begin and cease to be refused for want of room.
+/// Says when the disk has no room for the log to grow, and when writes begin and cease to be refused because of that.
 async fn watch_room(shared: Arc<Shared>) {
     let mut began: Option<Duration> = None;
+    let mut was_full = false;
     loop {
-        match (began, shared.engine.pipeline().shortage()) {
+        let shortage = shared.engine.pipeline().shortage();
+        let last_room = shared.engine.pipeline().last_room();
+        let is_full = last_room.is_some();
+        if let Some((cause, bytes)) = last_room.filter(|_| !was_full && shortage.is_none()) {
+            let kib = bytes >> 10;
+            tracing::warn!(
+                "the disk is full: the log takes {kib} KiB more, then writes are refused; {cause}"
+            );
+        }
+        was_full = is_full;
+        match (began, shortage) {
             (None, Some(shortage)) => {
                 began = Some(shared.now());
                 let what = if shortage.read_only {

@@ -1,5 +1,7 @@
 //! What BGSAVE, SAVE and LASTSAVE need of whoever makes snapshots.
 
+use std::time::Duration;
+
 /// Makes snapshots of the data directory, in the background.
 pub trait Snapshotter: Send + Sync {
     /// Starts one; an error says why not, in words for the client.
@@ -14,6 +16,11 @@ pub trait Snapshotter: Send + Sync {
     /// How the last one ended.
     fn last_result(&self) -> Result<(), String> {
         Ok(())
+    }
+
+    /// In how long one is tried again, after failures; `None` after a success, and where none is made unasked.
+    fn retry_in(&self) -> Option<Duration> {
+        None
     }
 
     /// How much memory the next one will take, about; 0 where none is made. As

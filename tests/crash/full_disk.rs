@@ -306,3 +306,24 @@ fn a_start_gives_back_what_the_last_one_could_not() {
     assert_eq!(batches, [b"sealed"]);
     assert_eq!(sim.disk.bytes(&first).map(|bytes| bytes.len()), Some(cut));
 }
+
+#[test]
+fn a_claim_that_is_tried_again_reads_the_log_once() {
+    let sim = SimEnv::new(9);
+    let (pipeline, _) = start(&sim);
+    (0..20).for_each(|_| _ = submit(&pipeline, &[7; 100]));
+    pipeline.pump();
+    drop(pipeline);
+    fill_the_rest(&sim);
+    // Each start takes a part of the reserve.
+    let read_only = |pipeline: &Pipeline| pipeline.shortage().is_some_and(|shortage| shortage.read_only);
+    let started = (0..100).map(|_| start_anyhow(&sim).0).find(read_only);
+    let pipeline = started.expect("the reserve is used up some time");
+    let before = sim.disk.reads();
+    (0..3).for_each(|_| pipeline.pump());
+    assert!(read_only(&pipeline));
+    assert_eq!(sim.disk.reads(), before);
+    sim.disk.set_capacity(None);
+    pipeline.pump();
+    assert_eq!(pipeline.shortage(), None);
+}

@@ -2,19 +2,25 @@
 
 use crate::harness::tcp::Client;
 use crate::harness::words::split_words;
+use engramdb_engine::Engine;
 use engramdb_engine::log::local::LocalOptions;
 use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::recovery::{StartOptions, open_directory};
 use engramdb_resp::{Protocol, Value};
 use engramdb_search::{SearchModule, SearchOptions};
-use engramdb_server::{Config, Hooks, NoSnapshots, Server};
+use engramdb_server::snapshots::{BackgroundSnapshots, SnapshotSettings};
+use engramdb_server::{Config, Hooks, NoSnapshots, Server, Snapshotter};
 use engramdb_sim::env::SimEnv;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const VALUE_BYTES: usize = 1500;
 
 fn open(sim: &SimEnv) -> Server {
+    open_with(sim, |_| Arc::new(NoSnapshots))
+}
+
+fn open_with(sim: &SimEnv, snapshotter: impl FnOnce(&Arc<Engine>) -> Arc<dyn Snapshotter>) -> Server {
     let log = LocalOptions { segment_bytes: 512 << 10, entry_bytes_max: 8 << 10, ..LocalOptions::default() };
     let pipeline = Options { read_only_when_full: true, wake_on_kick: true, ..Options::default() };
     let options = StartOptions { pipeline, ..StartOptions::default() };
@@ -24,8 +30,9 @@ fn open(sim: &SimEnv) -> Server {
     };
     let (engine, _) = open_directory(&sim.env, Path::new("/data"), &modules, log, options).expect("a start");
     let config = Config { port: 0, threads: 1, ..Config::default() };
-    let hooks = Hooks { signals: false, ..Hooks::new(Arc::new(NoSnapshots)) };
-    Server::start(config, Arc::new(engine), &[engramdb_search::COMMANDS], hooks).expect("a free port")
+    let engine = Arc::new(engine);
+    let hooks = Hooks { signals: false, ..Hooks::new(snapshotter(&engine)) };
+    Server::start(config, engine, &[engramdb_search::COMMANDS], hooks).expect("a free port")
 }
 
 fn connect(server: &Server) -> Client {
@@ -212,5 +219,63 @@ fn a_server_without_room_for_a_claim_serves_reads_and_leaves_that_state_by_itsel
     sim.disk.power_cut();
     let server = open(&sim);
     assert_integer(&mut connect(&server), "STRLEN key:0", 1);
+    stop(server);
+}
+
+/// Writes until the log cannot grow, which comes before the first refusal.
+fn fill_up_to_the_last_segment(sim: &SimEnv, server: &Server, client: &mut Client) {
+    sim.disk.set_capacity(Some(sim.disk.used_bytes()));
+    let value = "x".repeat(VALUE_BYTES);
+    while server.engine().log().room().full.is_none() {
+        let reply = ask(client, &format!("SET key {value}"));
+        assert_eq!(reply, Value::SimpleString(b"OK".to_vec()));
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_before_the_first_refusal() {
+    let sim = SimEnv::new(1);
+    let server = open(&sim);
+    let mut client = connect(&server);
+    let told = info(&mut client);
+    assert!(told.contains("log_disk_full_because:\r\n") && told.contains("log_room_left_bytes:-1"), "{told}");
+    fill_up_to_the_last_segment(&sim, &server, &mut client);
+    let told = info(&mut client);
+    assert!(told.contains("log_writes:ok"), "{told}");
+    assert!(told.contains("log_disk_full_because:cannot prepare a log segment of"), "{told}");
+    let left = told.lines().find_map(|line| line.strip_prefix("log_room_left_bytes:"));
+    let left: usize = left.and_then(|left| left.parse().ok()).expect("a number");
+    assert!((VALUE_BYTES..512 << 10).contains(&left), "{left}");
+    ask(&mut client, &format!("SET key {}", "x".repeat(VALUE_BYTES)));
+    stop(server);
+}
+
+#[test]
+fn memory_that_is_freed_on_a_full_disk_is_snapshotted_unasked() {
+    let sim = SimEnv::new(1);
+    let mut snapshots = None;
+    let server = open_with(&sim, |engine| {
+        let settings = SnapshotSettings {
+            // It makes none, which is enough to see that it was started.
+            program: PathBuf::from("true"),
+            available_memory_bytes: || None,
+            ..SnapshotSettings::new(PathBuf::from("/data")).expect("this program has a path")
+        };
+        let started = BackgroundSnapshots::start(engine.clone(), settings).expect("a thread can start");
+        snapshots.insert(Arc::new(started)).clone()
+    });
+    let snapshots = snapshots.expect("just started");
+    let mut client = connect(&server);
+    for number in 0..100 {
+        ask(&mut client, &format!("SET key:{number} {}", "y".repeat(VALUE_BYTES)));
+    }
+    fill_up_to_the_last_segment(&sim, &server, &mut client);
+    // It looks every two seconds, and has to have seen how much there was.
+    snapshots.look();
+    ask(&mut client, "FLUSHALL");
+    while snapshots.last_save_ms() == 0 {
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
+    }
+    assert!(info(&mut client).contains("log_writes:ok"), "no write was refused");
     stop(server);
 }

@@ -424,6 +424,14 @@ impl Pipeline {
         Some(Shortage { cause, read_only: false })
     }
 
+    /// While the log cannot grow: why, and how many bytes of writes it still takes before it refuses them.
+    pub fn last_room(&self) -> Option<(String, u64)> {
+        let state = self.shared.state.lock();
+        let room = self.shared.log.room();
+        let bytes = room.for_purpose(Purpose::Any, false).saturating_sub(state.reserved_bytes);
+        room.full.map(|cause| (cause, bytes))
+    }
+
     /// The mark behind the last entry that is durable.
     pub fn mark(&self) -> Mark {
         self.shared.state.lock().mark

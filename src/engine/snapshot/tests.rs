@@ -620,3 +620,38 @@ fn a_snapshot_of_moved_values_takes_the_memory_of_one_range() {
         world.check();
     }
 }
+
+/// The story: a length of 32 bits that grows with the data. Here a block may have 100 bytes instead of 4 GiB.
+#[test]
+fn no_length_in_the_file_grows_with_a_value() {
+    let world = small_world("lengths");
+    let mut live = Keyspace::new(1);
+    let names: Vec<String> = (0..3000).map(|number| format!("field {number}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        let value = vec![b'v'; if number % 1000 == 0 { 200_000 } else { number % 50 }];
+        let fields: [&[u8]; 2] = [name.as_bytes(), &value];
+        let effect = Effect::HashSet { key: b"hash", fields: List::Arguments(&fields), keep_expiry: false };
+        assert!(!live.apply(&Record { database: 0, effect }).mismatch);
+    }
+    let entry = live.entry(0, b"hash").expect("just made");
+    let mut longest = 0;
+    let mut measure = |effect: &Effect<'_>| {
+        let mut bytes = Vec::new();
+        effect.encode(0, &mut bytes);
+        longest = longest.max(bytes.len());
+        Ok(())
+    };
+    writer::entry_effects(entry, &mut measure).expect("measuring does not fail");
+    assert!((200_000..300_000).contains(&longest), "a value and little more: {longest}");
+
+    let path = world.directory.0.join("lengths.snapshot");
+    let header = *SnapshotFile::open(&*world.env.disk, &world.newest()).expect("it is whole").header();
+    let writer = SnapshotWriter::create(&*world.env.disk, &path, &header).expect("the disk has room");
+    let mut writer = writer.with_blocks_of_at_most(100);
+    let content = format::Content::Keys { database: 0, first_slot: 0, last_slot: crate::slot::SLOTS - 1 };
+    writer.begin_section(content).expect("the disk has room");
+    writer.entry(entry).expect("the disk has room");
+    writer.finish().expect("the disk has room");
+    let read = SnapshotFile::open(&*world.env.disk, &path).expect("it is whole");
+    read.verify(&world.env, Vec::new()).expect("the same comes back");
+}

@@ -33,6 +33,8 @@ pub struct SnapshotWriter {
     open: bool,
     block: Vec<u8>,
     block_effects: u32,
+    /// The longest block: its length is 32 bits.
+    block_bytes_max: usize,
 }
 
 impl SnapshotWriter {
@@ -50,7 +52,13 @@ impl SnapshotWriter {
             open: false,
             block: Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 8),
             block_effects: 0,
+            block_bytes_max: u32::MAX as usize,
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_blocks_of_at_most(self, block_bytes_max: usize) -> SnapshotWriter {
+        SnapshotWriter { block_bytes_max, ..self }
     }
 
     /// Begins a section and ends the one before. A section that stays empty is not written.
@@ -82,7 +90,14 @@ impl SnapshotWriter {
 
     /// Appends an effect to the open section.
     pub fn effect(&mut self, database: u32, effect: &Effect<'_>) -> io::Result<()> {
+        let start = self.block.len();
         effect.encode(database, &mut self.block);
+        if self.block.len() > self.block_bytes_max {
+            // It goes into a block of its own.
+            let own = self.block.split_off(start);
+            self.end_block()?;
+            self.block = own;
+        }
         self.block_effects += 1;
         if self.block.len() >= BLOCK_BYTES { self.end_block() } else { Ok(()) }
     }
@@ -128,6 +143,7 @@ impl SnapshotWriter {
         if self.block_effects == 0 {
             return Ok(());
         }
+        assert!(self.block.len() <= self.block_bytes_max || self.block_effects == 1, "a block's length fits");
         let number = self.sections.len() as u32 - 1;
         let block = Block::of(number, self.block_effects, &self.block);
         let header = block.encode();

@@ -197,7 +197,10 @@ fn memory(report: &mut Report<'_>) {
 fn persistence(report: &mut Report<'_>) {
     let shared = report.shared;
     let snapshotter = &shared.snapshotter;
-    let status = if snapshotter.last_result().is_ok() { "ok" } else { "err" };
+    let result = snapshotter.last_result();
+    let status = if result.is_ok() { "ok" } else { "err" };
+    let error = one_line(&result.err().unwrap_or_default());
+    let retry_in = snapshotter.retry_in().map_or(-1, |wait| wait.as_secs() as i64);
     let log = shared.engine.pipeline();
     let shortage = log.shortage();
     let log_status = if log.failure().is_none() && shortage.is_none() { "ok" } else { "err" };
@@ -206,6 +209,8 @@ fn persistence(report: &mut Report<'_>) {
         Some(shortage) if shortage.read_only => "read-only",
         Some(_) => "refused",
     };
+    let (full, room_bytes) =
+        log.last_room().map_or((String::new(), -1), |(full, bytes)| (full, bytes as i64));
     let cause = shortage.as_ref().map_or("", |shortage| &shortage.cause);
     report.fields(&[
         ("loading", &0),
@@ -213,6 +218,8 @@ fn persistence(report: &mut Report<'_>) {
         ("rdb_bgsave_in_progress", &u8::from(snapshotter.in_progress())),
         ("rdb_last_save_time", &(shared.last_save_ms() / 1000)),
         ("rdb_last_bgsave_status", &status),
+        ("snapshot_last_error", &error),
+        ("snapshot_retry_in_seconds", &retry_in),
         ("snapshot_memory_needed", &snapshotter.memory_needed_bytes()),
         ("snapshot_waits_for_memory", &u8::from(snapshotter.waits_for_memory())),
         ("aof_enabled", &1),
@@ -220,10 +227,17 @@ fn persistence(report: &mut Report<'_>) {
         ("aof_last_write_status", &log_status),
         ("log_writes", &writes),
         ("log_writes_refused_because", &cause),
+        ("log_disk_full_because", &full),
+        ("log_room_left_bytes", &room_bytes),
         ("log_last_lsn", &log.last_lsn()),
         ("log_durable_lsn", &log.durable()),
         ("log_position", &log.mark().pos),
     ]);
+}
+
+/// INFO is read line by line.
+fn one_line(text: &str) -> String {
+    text.split(['\r', '\n']).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 fn sum(shared: &Shared, counter: impl Fn(&WorkerStats) -> &Counter) -> u64 {

@@ -9,6 +9,7 @@
 //! a process that is killed, or fails, leaves the previous snapshot valid.
 
 use super::machine;
+use super::retries::Retries;
 use super::shortage::Shortage;
 use crate::snapshotter::Snapshotter;
 use engramdb_engine::Engine;
@@ -72,8 +73,6 @@ impl SnapshotSettings {
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often the process is looked after.
 const POLL_EVERY: Duration = Duration::from_millis(20);
-/// After a failure, nothing is tried unasked for this long.
-const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Memory of the process beside the range of keys that it holds: buffers, the program itself, and values that are carried
 /// between ranges.
 const PROCESS_BYTES: u64 = (48 << 20) + CARRY_BYTES as u64;
@@ -101,9 +100,8 @@ struct State {
     stopping: bool,
     last_save_ms: u64,
     last_result: Result<(), String>,
-    /// No automatic attempt before this moment of the monotonic clock.
-    not_before: Duration,
-    /// None before this moment either, unless the log has become long.
+    retries: Retries,
+    /// No automatic attempt before this moment of the monotonic clock, unless the log has become long.
     paused_until: Duration,
     /// When the last one ended.
     last_end: Option<Duration>,
@@ -121,7 +119,7 @@ impl BackgroundSnapshots {
             stopping: false,
             last_save_ms: 0,
             last_result: Ok(()),
-            not_before: Duration::ZERO,
+            retries: Retries::default(),
             paused_until: engine.env().clock.monotonic() + settings.pause,
             last_end: None,
             waits_for_memory: false,
@@ -143,6 +141,12 @@ impl BackgroundSnapshots {
             // A panic there has been reported by the panic hook.
             _ = thread.join();
         }
+    }
+
+    /// Looks now whether it is time for one, and not at the next regular moment.
+    pub fn look(&self) {
+        self.shared.is_due();
+        self.shared.changed.notify_all();
     }
 
     /// Waits until no snapshot is being made; how the last one ended.
@@ -186,6 +190,11 @@ impl Snapshotter for BackgroundSnapshots {
 
     fn last_result(&self) -> Result<(), String> {
         self.shared.state.lock().last_result.clone()
+    }
+
+    fn retry_in(&self) -> Option<Duration> {
+        let now = self.shared.engine.env().clock.monotonic();
+        self.shared.state.lock().retries.wait(now).filter(|_| self.shared.settings.automatic)
     }
 
     fn memory_needed_bytes(&self) -> u64 {
@@ -238,18 +247,24 @@ impl Shared {
     }
 
     fn ended(&self, result: Result<(), String>) {
+        let data_bytes = self.engine.data_bytes();
+        let clock = &self.engine.env().clock;
+        let now = clock.monotonic();
         let mut state = self.state.lock();
         state.running = false;
-        state.last_end = Some(self.engine.env().clock.monotonic());
+        state.last_end = Some(now);
         match &result {
             Ok(()) => {
-                state.last_save_ms = self.engine.env().clock.wall_ms();
-                state.paused_until = self.engine.env().clock.monotonic() + self.settings.pause;
+                state.last_save_ms = clock.wall_ms();
+                state.paused_until = now + self.settings.pause;
+                if let Some(line) = state.retries.succeeded(data_bytes) {
+                    tracing::info!("{line}");
+                }
             }
             Err(cause) => {
-                state.not_before = self.engine.env().clock.monotonic() + RETRY_AFTER;
-                if !state.stopping {
-                    tracing::error!("no snapshot was made: {cause}");
+                let line = state.retries.failed(cause, now, data_bytes);
+                if let Some(line) = line.filter(|_| !state.stopping) {
+                    tracing::error!("{line}");
                 }
             }
         }
@@ -260,19 +275,25 @@ impl Shared {
     /// Whether the log has grown enough.
     fn is_due(&self) -> bool {
         let settings = &self.settings;
-        let now = self.engine.env().clock.monotonic();
-        let (not_before, paused_until, last_end) = {
-            let state = self.state.lock();
-            (state.not_before, state.paused_until, state.last_end)
-        };
-        if !settings.automatic || now < not_before {
+        if !settings.automatic {
             return false;
         }
-        if self.engine.pipeline().shortage().is_some()
-            && last_end.is_none_or(|end| now >= end + settings.pause)
-        {
-            // Writes are refused: a snapshot is what frees the log. After one that did not help, the next waits.
+        let now = self.engine.env().clock.monotonic();
+        let data_bytes = self.engine.data_bytes();
+        let (forbidden, has_freed, paused_until, last_end) = {
+            let mut state = self.state.lock();
+            let State { retries, paused_until, last_end, .. } = &mut *state;
+            (retries.forbid(now), retries.has_freed(data_bytes), *paused_until, *last_end)
+        };
+        let is_refusing = self.engine.pipeline().shortage().is_some();
+        let is_full = is_refusing || self.engine.log().room().full.is_some();
+        let has_paused = last_end.is_none_or(|end| now >= end + settings.pause);
+        if has_paused && is_full && (has_freed || is_refusing && !forbidden) {
+            // A snapshot is what frees the log: when writes begin to be refused, and when less is to be written than before.
             return true;
+        }
+        if forbidden {
+            return false;
         }
         let newest = newest(self.engine.env(), settings);
         let by_size = newest.as_ref().map_or(0.0, |entry| entry.bytes as f64 * settings.log_ratio) as u64;

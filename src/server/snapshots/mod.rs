@@ -10,6 +10,7 @@ pub mod background;
 pub mod backup;
 mod dump;
 mod machine;
+mod retries;
 mod shortage;
 mod table;
 pub mod tools;

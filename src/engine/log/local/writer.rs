@@ -37,7 +37,14 @@ pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing,
         state.last.clone()
     };
     let previous = last.map(|file| Sealed { file, end_offset: log_end.end_offset });
-    let spare = first_spare(shared)?;
+    let spare = match first_spare(shared) {
+        Ok(spare) => spare,
+        Err(error) => {
+            // For the next attempt, which is made each second while the disk is full.
+            *shared.tail.lock() = Some(log_end);
+            return Err(error);
+        }
+    };
     let queue = Arc::new(Queue::new(Frontier { index: Idx(0), pos: after.next() }));
     let mut appender = LocalAppender {
         shared: shared.clone(),
