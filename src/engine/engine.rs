@@ -16,18 +16,21 @@ use crate::command::{Args, Command, CommandError, Finish, Handler, Job, Looks, R
 use crate::env::Env;
 use crate::env::engine_clock::EngineClock;
 use crate::hazard::Hazards;
-use crate::keyspace::{Housing, Value};
+use crate::keyspace::Housing;
 use crate::log::pipeline::{Credit, Fatal, Pipeline, Refusal};
 use crate::log::{Lsn, Purpose, ShardLog};
 use crate::module::{Exporter, Module};
 use crate::store::Store;
-use crate::tx::{Tx, expired_fields};
-use crate::view::{Shared, View};
+use crate::tx::{ExpiryStep, Tx};
+use crate::view::{Expired, Shared, View};
 use crate::watch::Watch;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Fields of hashes that active expiry looks at in one hold of the lock, about.
+const EXPIRY_LOOKED_AT_MAX: usize = 10_000;
 
 pub struct Engine {
     store: RwLock<Store>,
@@ -52,7 +55,7 @@ impl Engine {
         let started_ms = clock.now_ms(&*env.clock);
         Engine {
             store: RwLock::new(store),
-            shared: Shared { hazards: Hazards::new(), env, started_ms },
+            shared: Shared { hazards: Hazards::new(), env, started_ms, expired: Expired::default() },
             clock,
             overloaded: AtomicBool::new(false),
             pipeline,
@@ -144,28 +147,46 @@ impl Engine {
     }
 
     /// Deletes what has expired, at most `limit` keys; returns how many keys it looked at, or `limit` if there is more to do.
-    /// Run it regularly: reads do
-    /// not need it, memory does.
+    /// Run it regularly: reads do not need it, memory does.
     pub fn expire_due(&self, limit: usize) -> Result<usize, Refusal> {
         let mut store = self.store.write();
         let now_ms = self.now_ms();
         let due = store.keyspace.take_due(now_ms, limit);
-        let mut is_more_left = false;
+        let (mut is_more_left, mut looked_at) = (false, 0);
         for (index, (database, key)) in due.iter().enumerate() {
-            let bytes = expiry_bytes(&store, *database, key, now_ms);
-            let mut credit = match self.pipeline.admit_run(1, bytes, Purpose::Expiry) {
+            let put_back = |store: &mut Store| {
+                due[index..].iter().for_each(|(database, key)| store.keyspace.requeue(*database, key));
+            };
+            if looked_at >= EXPIRY_LOOKED_AT_MAX {
+                put_back(&mut store);
+                is_more_left = true;
+                break;
+            }
+            let step = ExpiryStep::find(&store.keyspace, *database, key, now_ms);
+            let mut credit = match self.pipeline.admit_run(1, step.bytes(key), Purpose::Expiry) {
                 Ok(credit) => credit,
                 Err(refusal) => {
-                    due[index..].iter().for_each(|(database, key)| store.keyspace.requeue(*database, key));
+                    put_back(&mut store);
                     return Err(refusal);
                 }
             };
             let mut tx = Tx::new(&mut store, &self.shared, &self.pipeline, *database, now_ms);
-            is_more_left |= !tx.expire(key);
+            tx.expire(key, &step);
             self.submit(&mut store, &mut credit, now_ms);
+            if !step.is_whole {
+                store.keyspace.set_expiry_cursor(*database, key, step.next);
+            }
+            is_more_left |= step.next != 0;
+            looked_at += step.looked_at;
         }
+        self.shared.expired.looked_at.fetch_add(looked_at as u64, Ordering::Relaxed);
         release(store);
         Ok(if is_more_left { limit } else { due.len() })
+    }
+
+    /// Counts of what has expired.
+    pub fn expired(&self) -> &Expired {
+        &self.shared.expired
     }
 
     /// True while some module has more pending work than it wants: writers wait before they take the lock. Costs one
@@ -243,17 +264,6 @@ pub fn batch_bytes_max(words: &[&[u8]]) -> usize {
     NUMBER_BYTES_MAX
         + key_bytes
         + words.iter().map(|word| 3 * word.len() + WORD_OVERHEAD_BYTES).sum::<usize>()
-}
-
-/// How large the batch gets that deletes the expired key, or its expired fields.
-fn expiry_bytes(store: &Store, database: u32, key: &[u8], now_ms: u64) -> usize {
-    let fields = match store.keyspace.entry(database, key).map(|entry| entry.value()) {
-        Some(Value::Hash(hash)) => {
-            expired_fields(hash, now_ms).map(|field| field.name.as_slice().len() + 4).sum()
-        }
-        _ => 0,
-    };
-    64 + key.len() + fields
 }
 
 /// The read lock, for commands that change nothing.

@@ -6,20 +6,62 @@
 
 use crate::effect::{Cause, Effect, List, Record};
 use crate::error::CommandError;
-use crate::keyspace::{Entry, Value};
+use crate::keyspace::{Entry, Keyspace, Value};
 use crate::log::pipeline::{Credit, Pipeline, Refusal};
 use crate::log::{Lsn, Purpose};
 use crate::store::Store;
-use crate::types::{Field, Hash};
 use crate::view::{Shared, View};
 use std::cell::Cell;
+use std::sync::atomic::Ordering;
 
-/// Expired fields of a hash that one step of active expiry deletes.
+/// Expired fields of a hash that one step of active expiry deletes, about, and fields that it looks at.
 const EXPIRED_FIELDS_MAX: usize = 1000;
+const LOOKED_AT_MAX: usize = 10_000;
+/// Fields that are looked at together: a step that may take fewer has ended.
+const LOOKED_AT_LEAST: usize = 64;
 
-/// The fields that the next step of active expiry deletes.
-pub(crate) fn expired_fields(hash: &Hash, now_ms: u64) -> impl Iterator<Item = &Field> {
-    hash.iter().filter(move |field| !field.alive(now_ms)).take(EXPIRED_FIELDS_MAX)
+/// What a step of active expiry deletes: a key, or some fields of its hash.
+#[derive(Default)]
+pub(crate) struct ExpiryStep {
+    pub(crate) is_whole: bool,
+    fields: Vec<Vec<u8>>,
+    /// Fields that it has looked at.
+    pub(crate) looked_at: usize,
+    /// Where the next step begins; 0 where the hash has been walked to its end.
+    pub(crate) next: u64,
+}
+
+impl ExpiryStep {
+    pub(crate) fn find(keyspace: &Keyspace, database: u32, key: &[u8], now_ms: u64) -> ExpiryStep {
+        let mut step = ExpiryStep { next: keyspace.expiry_cursor(database, key), ..ExpiryStep::default() };
+        let Some(entry) = keyspace.entry(database, key) else { return ExpiryStep::default() };
+        // Whether any field is alive is a walk of its own, so it is asked once.
+        let is_alive = if step.next == 0 { entry.alive(now_ms) } else { entry.is_in_time(now_ms) };
+        let Value::Hash(hash) = entry.value() else {
+            return ExpiryStep { is_whole: !is_alive, ..ExpiryStep::default() };
+        };
+        if !is_alive {
+            return ExpiryStep { is_whole: true, looked_at: hash.len(), ..ExpiryStep::default() };
+        }
+        loop {
+            let count = EXPIRED_FIELDS_MAX.saturating_sub(step.fields.len());
+            step.next = hash.scan(step.next, count, &mut |field| {
+                step.looked_at += 1;
+                if !field.alive(now_ms) {
+                    step.fields.push(field.name.as_slice().to_vec());
+                }
+            });
+            let is_full = step.fields.len() + LOOKED_AT_LEAST > EXPIRED_FIELDS_MAX;
+            if is_full || step.next == 0 || step.looked_at >= LOOKED_AT_MAX {
+                return step;
+            }
+        }
+    }
+
+    /// How large the batch gets that deletes this.
+    pub(crate) fn bytes(&self, key: &[u8]) -> usize {
+        64 + key.len() + self.fields.iter().map(|name| name.len() + 4).sum::<usize>()
+    }
 }
 
 /// One batch in the making: exclusive access to the store, at one moment of the engine clock.
@@ -126,7 +168,11 @@ impl<'a> Tx<'a> {
 
     fn record(&mut self, effect: Effect<'_>) -> usize {
         self.effects += 1;
-        self.store.execute(&self.shared.hazards, &Record { database: self.database, effect })
+        let count = self.store.execute(&self.shared.hazards, &Record { database: self.database, effect });
+        if matches!(effect, Effect::HashDelete { cause: Cause::Expired, .. }) {
+            self.shared.expired.fields.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        count
     }
 
     /// What an effect is about to touch must not carry anything that a reader no longer sees.
@@ -170,11 +216,17 @@ impl<'a> Tx<'a> {
     /// Logs the delete of the key if it reads as absent. True if there was something to delete.
     fn purge_key(&mut self, key: &[u8]) -> bool {
         let entry = self.store.keyspace.entry(self.database, key);
-        let expired = entry.is_some_and(|entry| !entry.alive(self.now_ms));
-        if expired {
-            self.record(Effect::Delete { key, cause: Cause::Expired });
-        }
-        expired
+        let Some(entry) = entry.filter(|entry| !entry.alive(self.now_ms)) else { return false };
+        let expired = &self.shared.expired;
+        match entry.value() {
+            // As in Redis: of a hash without a field that is left, the fields have expired, and not the key.
+            Value::Hash(hash) if entry.is_in_time(self.now_ms) => {
+                expired.fields.fetch_add(hash.len() as u64, Ordering::Relaxed)
+            }
+            _ => expired.keys.fetch_add(1, Ordering::Relaxed),
+        };
+        self.record(Effect::Delete { key, cause: Cause::Expired });
+        true
     }
 
     /// Logs the delete of those of the named fields that have expired.
@@ -191,18 +243,12 @@ impl<'a> Tx<'a> {
         self.delete_expired(key, &expired);
     }
 
-    /// Deletes the key, or those of its fields, that have expired: active expiry. False if some fields may be left, which
-    /// are due again.
-    pub(crate) fn expire(&mut self, key: &[u8]) -> bool {
-        if self.purge_key(key) {
-            return true;
+    /// Deletes what a step of active expiry has found.
+    pub(crate) fn expire(&mut self, key: &[u8], step: &ExpiryStep) {
+        if step.is_whole {
+            self.purge_key(key);
         }
-        let mut expired: Vec<Vec<u8>> = Vec::new();
-        if let Some(Value::Hash(hash)) = self.store.keyspace.entry(self.database, key).map(Entry::value) {
-            expired.extend(expired_fields(hash, self.now_ms).map(|field| field.name.as_slice().to_vec()));
-        }
-        self.delete_expired(key, &expired.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        expired.len() < EXPIRED_FIELDS_MAX
+        self.delete_expired(key, &step.fields.iter().map(Vec::as_slice).collect::<Vec<_>>());
     }
 
     fn delete_expired(&mut self, key: &[u8], fields: &[&[u8]]) {

@@ -10,6 +10,7 @@ use crate::module::{Module, Modules};
 use crate::types::{Field, Hash, StringValue};
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What views and transactions need beside the store.
 pub(crate) struct Shared {
@@ -17,6 +18,17 @@ pub(crate) struct Shared {
     pub(crate) env: Env,
     /// The engine clock at the start, which counts as an access of every key that was recovered.
     pub(crate) started_ms: u64,
+    pub(crate) expired: Expired,
+}
+
+/// What has expired and was deleted, whether something was written in its place or not.
+#[derive(Default)]
+pub struct Expired {
+    pub keys: AtomicU64,
+    /// Fields of hashes, also where all fields of a hash have expired.
+    pub fields: AtomicU64,
+    /// Fields that active expiry has looked at.
+    pub looked_at: AtomicU64,
 }
 
 /// A read of one database. Expired keys and fields read as absent; nothing is mutated.

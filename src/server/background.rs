@@ -194,7 +194,6 @@ async fn expire(shared: Arc<Shared>) {
         for _ in 0..EXPIRE_SLICES_MAX {
             match shared.engine.expire_due(EXPIRE_KEYS_MAX) {
                 Ok(keys) => {
-                    shared.stats.expired_keys.fetch_add(keys as u64, Ordering::Relaxed);
                     if keys < EXPIRE_KEYS_MAX {
                         break;
                     }

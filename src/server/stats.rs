@@ -90,7 +90,6 @@ pub struct Stats {
     pub evicted_clients: AtomicU64,
     pub query_limit_disconnections: AtomicU64,
     pub output_limit_disconnections: AtomicU64,
-    pub expired_keys: AtomicU64,
     pub errors: Mutex<BTreeMap<String, u64>>,
     pub slow: Mutex<VecDeque<Slow>>,
     pub slow_id: AtomicU64,

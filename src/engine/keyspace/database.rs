@@ -159,6 +159,16 @@ impl Database {
     pub(super) fn take_due(&mut self, now_ms: u64, limit: usize) -> Vec<Vec<u8>> {
         self.expiry.take_due(&mut self.table, now_ms, limit)
     }
+
+    /// See `Keyspace::expiry_cursor`.
+    pub(super) fn expiry_cursor(&self, key: &[u8]) -> u64 {
+        self.expiry.cursor(key)
+    }
+
+    /// See `Keyspace::set_expiry_cursor`.
+    pub(super) fn set_expiry_cursor(&mut self, key: &[u8], cursor: u64) {
+        self.expiry.set_cursor(&mut self.table, hash_bytes(key), key, cursor);
+    }
 }
 
 fn owned_bytes(entry: &Entry) -> usize {

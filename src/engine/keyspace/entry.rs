@@ -76,7 +76,7 @@ impl Entry {
     /// False once the key has expired, or every field of a hash has.
     #[inline]
     pub fn alive(&self, now_ms: u64) -> bool {
-        if self.expires_at_ms != 0 && self.expires_at_ms <= now_ms {
+        if !self.is_in_time(now_ms) {
             return false;
         }
         match &self.value {
@@ -108,9 +108,15 @@ impl Entry {
         size_of::<Entry>() + self.key.heap_bytes() + self.value.heap_bytes()
     }
 
-    /// Whether a field has expired; ends at the first that has.
-    pub(super) fn has_expired_field(&self, now_ms: u64) -> bool {
-        matches!(&self.value, Value::Hash(hash) if hash.iter().any(|field| !field.alive(now_ms)))
+    /// False once the key itself has expired, whatever has become of its fields.
+    pub fn is_in_time(&self, now_ms: u64) -> bool {
+        self.expires_at_ms == 0 || self.expires_at_ms > now_ms
+    }
+
+    /// Whether a field may have expired: of a small hash, whether one has.
+    pub(super) fn may_have_expired_field(&self, now_ms: u64) -> bool {
+        let Value::Hash(hash) = &self.value else { return false };
+        hash.len() > LOOKED_AT_AT_ONCE || hash.iter().any(|field| !field.alive(now_ms))
     }
 
     /// Makes `next_expiry_ms` exact.
@@ -130,6 +136,9 @@ impl Entry {
         key.into_iter().chain(fields).min()
     }
 }
+
+/// Fields that are looked at for the sake of one entry before it is known whether any has expired.
+const LOOKED_AT_AT_ONCE: usize = 1000;
 
 impl Keyed for Entry {
     fn key(&self) -> &[u8] {

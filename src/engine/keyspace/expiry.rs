@@ -11,7 +11,13 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct ExpiryIndex {
     buckets: BTreeMap<u32, Vec<u64>>,
+    /// How far the deletion of expired fields has come in large hashes, by key. A key that has changed since may be among
+    /// them: then the walk ends early, and what it left is due again.
+    walks: BTreeMap<Vec<u8>, u64>,
 }
+
+/// Beyond so many walks all of them begin again: keys that are gone are not kept.
+const WALKS_MAX: usize = 1000;
 
 /// From this second on, buckets are longer, so that their numbers do not end in the year 2106 but in 36,000.
 const LONG_FROM: u64 = 3 << 30;
@@ -59,6 +65,31 @@ impl ExpiryIndex {
             .filter(move |entry| entry.next_expiry_ms().is_some_and(|at| at <= now_ms))
     }
 
+    /// Where the next step of a hash's walk begins.
+    pub(super) fn cursor(&self, key: &[u8]) -> u64 {
+        self.walks.get(key).copied().unwrap_or(0)
+    }
+
+    /// Notes where the next step begins, and that it is due; at 0 the walk is over, and the entry is due when its next field
+    /// is.
+    pub(super) fn set_cursor(&mut self, table: &mut Table<Entry>, hash: u64, key: &[u8], cursor: u64) {
+        let entry = table.get_mut(hash, key);
+        if cursor == 0 || entry.is_none() {
+            self.walks.remove(key);
+        } else {
+            if self.walks.len() >= WALKS_MAX {
+                self.walks.clear();
+            }
+            self.walks.insert(key.to_vec(), cursor);
+        }
+        if let Some(entry) = entry {
+            if cursor == 0 {
+                entry.tighten_expiry();
+            }
+            self.note(entry, hash);
+        }
+    }
+
     /// False only if nothing is due.
     pub(super) fn may_have_due(&self, now_ms: u64) -> bool {
         self.buckets.first_key_value().is_some_and(|(&bucket, _)| bucket <= bucket_of(now_ms))
@@ -85,7 +116,7 @@ impl ExpiryIndex {
             for key in keys {
                 let entry = table.get_mut(hash, &key).expect("found just above");
                 entry.queued_second = 0;
-                if !entry.has_expired_field(now_ms) {
+                if !entry.may_have_expired_field(now_ms) {
                     entry.tighten_expiry();
                 }
                 if entry.next_expiry_ms().is_some_and(|at| at <= now_ms) {

@@ -114,6 +114,16 @@ impl Keyspace {
         self.database_mut(database).update(key, |_| ());
     }
 
+    /// How far the deletion of expired fields has come in a hash: a cursor of `Hash::scan`, 0 where none has begun.
+    pub fn expiry_cursor(&self, database: u32, key: &[u8]) -> u64 {
+        self.database(database).map_or(0, |database| database.expiry_cursor(key))
+    }
+
+    /// Notes how far it has come. At 0 it is over.
+    pub fn set_expiry_cursor(&mut self, database: u32, key: &[u8], cursor: u64) {
+        self.database_mut(database).set_expiry_cursor(key, cursor);
+    }
+
     /// Memory of all databases in bytes, by estimate.
     pub fn heap_bytes(&self) -> usize {
         self.databases.iter().map(Database::heap_bytes).sum()

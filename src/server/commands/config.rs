@@ -173,6 +173,7 @@ fn set_foreign(foreign: &Foreign, name: &str, value: &str) -> Result<(), Command
 
 fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {
     let stats = &call.shared.stats;
+    let expired = call.shared.engine.expired();
     for worker in &call.shared.workers {
         worker.all().into_iter().for_each(Counter::reset);
         for command in &worker.commands {
@@ -184,7 +185,8 @@ fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {
     stats.connections.store(0, Ordering::Relaxed);
     for counter in [
         &stats.rejected_connections,
-        &stats.expired_keys,
+        &expired.keys,
+        &expired.fields,
         &stats.evicted_clients,
         &stats.query_limit_disconnections,
         &stats.output_limit_disconnections,

@@ -247,6 +247,7 @@ fn sum(shared: &Shared, counter: impl Fn(&WorkerStats) -> &Counter) -> u64 {
 fn stats(report: &mut Report<'_>) {
     let shared = report.shared;
     let stats = &shared.stats;
+    let expired = shared.engine.expired();
     report.fields(&[
         ("total_connections_received", &stats.connections.load(Ordering::Relaxed)),
         ("total_commands_processed", &sum(shared, |worker| &worker.commands_total)),
@@ -254,7 +255,8 @@ fn stats(report: &mut Report<'_>) {
         ("total_net_input_bytes", &sum(shared, |worker| &worker.input_bytes)),
         ("total_net_output_bytes", &sum(shared, |worker| &worker.output_bytes)),
         ("rejected_connections", &stats.rejected_connections.load(Ordering::Relaxed)),
-        ("expired_keys", &stats.expired_keys.load(Ordering::Relaxed)),
+        ("expired_subkeys", &expired.fields.load(Ordering::Relaxed)),
+        ("expired_keys", &expired.keys.load(Ordering::Relaxed)),
         ("evicted_keys", &0),
         ("evicted_clients", &stats.evicted_clients.load(Ordering::Relaxed)),
         ("pubsub_channels", &0),

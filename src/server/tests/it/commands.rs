@@ -331,3 +331,34 @@ fn writes_beyond_maxmemory_are_refused() {
     }
     client.call("CONFIG SET maxmemory 0", "+OK\r\n");
 }
+
+/// What has expired is counted once, however many steps its deletion takes: keys, and fields of hashes apart.
+#[test]
+fn expired_keys_and_fields_are_counted_as_in_redis() {
+    const FIELDS: usize = 2500;
+    let server = TestServer::start();
+    let mut client = server.client();
+    let names: Vec<String> = (0..FIELDS).map(|number| format!("f{number}")).collect();
+    client.call(&format!("HSET h {} 1", names.join(" 1 ")), &format!(":{FIELDS}\r\n"));
+    client.call("HSET h stays 1", ":1\r\n");
+    client.command(&format!("HPEXPIRE h 1 FIELDS {FIELDS} {}", names.join(" ")));
+    client.expect(format!("*{FIELDS}\r\n{}", ":1\r\n".repeat(FIELDS)));
+    // Of a hash whose last field expires, fields have expired, and no key.
+    client.call("HSET gone a 1 b 1", ":2\r\n");
+    client.call("HPEXPIRE gone 1 FIELDS 2 a b", "*2\r\n:1\r\n:1\r\n");
+    client.call("HSET past a 1 b 1", ":2\r\n");
+    client.call("HPEXPIRE past 0 FIELDS 1 a", "*1\r\n:2\r\n");
+    (0..30).for_each(|number| client.call(&format!("SET k{number} 1 PX 1"), "+OK\r\n"));
+    client.call("SET past 1 PX 1", "+OK\r\n");
+    while !lines(&mut client, "DBSIZE").contains(&":1".to_owned()) {
+        std::thread::yield_now();
+    }
+    let expected = format!("expired_subkeys:{}", FIELDS + 3);
+    while !lines(&mut client, "INFO stats").contains(&expected) {
+        std::thread::yield_now();
+    }
+    assert!(lines(&mut client, "INFO stats").contains(&"expired_keys:31".to_owned()));
+    client.call("HLEN h", ":1\r\n");
+    client.call("CONFIG RESETSTAT", "+OK\r\n");
+    has(&lines(&mut client, "INFO stats"), "expired_subkeys:0");
+}
