@@ -269,7 +269,7 @@ fn fit_clients(config: &mut Config, threads: usize) -> Result<(), ServerError> {
             "maxclients is {allowed} instead of {wanted}: the limit of open files allows no more, beside those of the \
              log and of snapshots; raise it with 'ulimit -n'"
         );
-        config.clients_max = allowed;
+        (config.clients_max, config.clients_wanted) = (allowed, Some(wanted));
     }
     Ok(())
 }

@@ -155,6 +155,40 @@ fn a_closing_connection_is_kept_only_while_its_client_takes_what_is_left() {
 }
 
 #[test]
+fn what_clients_took_is_given_back_in_the_sums() {
+    let served = Served::with(|config| set(config, &[("client-output-buffer-limit", "normal 64mb 0 0")]));
+    let mut other = served.client(Protocol::Resp2);
+    text(&mut other, &["SET", "value", &"x".repeat(1 << 20)]);
+    let quiet = info(&mut other, "mem_clients_normal");
+    let mut clients: Vec<Client> = (0..6).map(|_| served.client(Protocol::Resp2)).collect();
+    let [unread, queued, half, closing, evicted, beyond] = &mut clients[..] else { panic!("six clients") };
+    (0..30).for_each(|_| unread.send(&["GET", "value"]));
+    text(queued, &["MULTI"]);
+    assert_eq!(text(queued, &["SET", "k", &"x".repeat(4 << 20)]), "QUEUED");
+    half.send_raw(format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$9000000\r\n{}", "x".repeat(3 << 20)).as_bytes());
+    (0..30).for_each(|_| closing.send(&["GET", "value"]));
+    closing.send(&["QUIT"]);
+    text(evicted, &["MULTI"]);
+    assert_eq!(text(evicted, &["SET", "k", &"x".repeat(40 << 20)]), "QUEUED");
+    (0..100).for_each(|_| beyond.try_send(&["GET", "value"]));
+    until_info(&mut other, "client_output_buffer_limit_disconnections", 1);
+    for client in [&*unread, closing, queued, half] {
+        until_listed(&mut other, client, "tot-mem", |bytes| bytes > 2 << 20);
+    }
+    text(&mut other, &["CONFIG", "SET", "maxmemory-clients", "90mb"]);
+    until_info(&mut other, "evicted_clients", 1);
+    assert!(info(&mut other, "mem_clients_normal") > 40 << 20);
+    drop(clients);
+    until_info(&mut other, "connected_clients", 1);
+    // Its own buffers are those of one request, whatever was before.
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while info(&mut other, "mem_clients_normal") > quiet + (64 << 10) {
+        assert!(std::time::Instant::now() < patience, "{}", info(&mut other, "mem_clients_normal"));
+    }
+    assert_eq!(info(&mut other, "client_recent_max_output_buffer"), 0);
+}
+
+#[test]
 fn the_largest_clients_are_evicted_first_and_some_never() {
     // Limits leave room for the buffers of a request that has just been queued.
     let served = Served::start();

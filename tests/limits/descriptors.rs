@@ -63,6 +63,28 @@ fn more_clients_than_files_are_refused_and_the_log_goes_on() {
 }
 
 #[test]
+fn a_rewritten_configuration_keeps_the_clients_that_were_asked_for() {
+    let directory = TempDir::new("rewritten");
+    let file = directory.path().join("engramdb.conf");
+    std::fs::write(&file, "maxclients 5000\n").expect("the directory is writable");
+    let name = file.to_str().expect("a path of ours is text");
+    let server = Server::start_limited(directory.path(), &["--config", name, "--io-threads", "1"], 256);
+    let mut client = server.client();
+    assert_eq!(info(&mut client, "maxclients"), 224);
+    let ok = Value::SimpleString(b"OK".to_vec());
+    let mut rewritten = |maxclients: &[&str], hz: &str| {
+        let words = [&["CONFIG", "SET", "hz", hz], maxclients].concat();
+        assert_eq!(client.call(&words).expect("the server answers"), ok);
+        assert_eq!(client.call(&["CONFIG", "REWRITE"]).expect("the server answers"), ok);
+        std::fs::read_to_string(&file).expect("it was replaced as a whole")
+    };
+    let text = rewritten(&[], "20");
+    assert!(text.contains("maxclients 5000\n") && text.contains("hz 20\n"), "{text}");
+    let text = rewritten(&["maxclients", "224"], "30");
+    assert!(text.contains("maxclients 224\n") && text.contains("hz 30\n"), "{text}");
+}
+
+#[test]
 fn the_limit_is_raised_as_far_as_it_goes() {
     let directory = TempDir::new("raised");
     let server = Server::start(directory.path(), &["--set", "maxclients=500"]);

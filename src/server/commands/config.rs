@@ -144,6 +144,9 @@ fn change(
                 return Err(failed(&name, "can't set immutable config"));
             }
             (parameter.set)(config, &value).map_err(|cause| failed(&name, &cause))?;
+            if name == "maxclients" {
+                config.clients_wanted = None;
+            }
         } else if let Some(tried) = modules.iter().find_map(|module| module.set_setting(&name, &value, true))
         {
             tried.map_err(|cause| failed(&name, &cause))?;
@@ -203,7 +206,9 @@ fn rewrite(call: &mut Call<'_, '_, '_>) -> Outcome {
     let of_modules: Vec<(&'static str, String)> =
         call.look(|view| view.modules().iter().flat_map(|module| module.settings()).collect());
     let shared = call.shared.clone();
-    let config = shared.config.read().clone();
+    let mut config = shared.config.read().clone();
+    // The next start may be allowed more files.
+    config.clients_max = config.clients_wanted.unwrap_or(config.clients_max);
     let Some(path) = config.file.clone() else {
         return Err(CommandError::of("ERR The server is running without a config file"));
     };

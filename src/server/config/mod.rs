@@ -44,6 +44,8 @@ pub struct Config {
     pub password: String,
     pub protected_mode: bool,
     pub clients_max: usize,
+    /// What `maxclients` was set to, where the limit of open files allows less.
+    pub clients_wanted: Option<usize>,
     pub databases: usize,
     /// Worker threads; 0 picks by the number of cores.
     pub threads: usize,
@@ -85,6 +87,7 @@ impl Default for Config {
             password: String::new(),
             protected_mode: true,
             clients_max: 10_000,
+            clients_wanted: None,
             databases: 16,
             threads: 0,
             backlog: 511,
