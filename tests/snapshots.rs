@@ -1,6 +1,8 @@
 //! Offline snapshots, on a faulty disk and around the real binary: whatever happens while one is made, the store comes
 //! back whole.
 
+#[path = "snapshots/carry.rs"]
+mod carry;
 #[path = "snapshots/full_disk.rs"]
 mod full_disk;
 #[path = "snapshots/page_cache.rs"]

@@ -10,13 +10,16 @@
 //! another, a Copy makes a second reference, any other effect brings it back. The keys and the references are in an index
 //! with a slot for each, which is a file too if it is large.
 //!
+//! Reads: while the tail is read, keys and values come in its order, one read for each. At the end they are read in the order of
+//! the file, as many at a time as the memory allows.
+//!
 //! Databases: a carried key is named by its database's *identity*, which Flush and FlushAll replace by a new one and
 //! SwapDatabases exchanges. So these cost nothing, whatever the number of keys.
 //!
 //! Invariants: a key is resident, or has a value in its slot, or is absent; never two of these. The resident keyspace
 //! has only carried keys, under the databases' present numbers.
 
-use super::scratch::{Extent, Index, Scratch, Slot};
+use super::scratch::{Extent, Index, Scratch, Slot, Window};
 use super::spill;
 use super::writer::entry_effects;
 use crate::effect::{Cause, Effect, Record};
@@ -34,6 +37,8 @@ const PIECE_BYTES: usize = 128 << 10;
 const ENTRY_BYTES: usize = 128;
 /// Of the budget, the part up to which the index stays in memory.
 const INDEX_SHARE_INVERSE: usize = 4;
+/// Of the budget, the part for slots, and that for keys, that are sorted at the end.
+const SORTED_SHARE_INVERSE: usize = 8;
 
 pub struct Carrier {
     identities: Identities,
@@ -125,15 +130,51 @@ impl Carrier {
     ) -> Result<Carried, CarryError> {
         self.unload()?;
         let numbers = self.identities.numbers();
-        for place in 0..self.index.slots() {
-            let Some(Slot { key_at, value: Some(value), .. }) = self.index.at(place)? else { continue };
-            let (identity, key) = self.key_at(key_at)?;
-            let Some(database) = numbers.of(identity) else { continue };
-            read_value(&self.scratch, value, &mut |effect| {
+        let bytes_max = self.budget_bytes / SORTED_SHARE_INVERSE;
+        let (mut of_index, mut of_keys, mut of_values) = <(Window, Window, Window)>::default();
+        let mut places = 0..self.index.slots();
+        while !places.is_empty() {
+            let mut slots = Vec::new();
+            for place in places.by_ref() {
+                slots
+                    .extend(self.index.at_forward(&mut of_index, place)?.filter(|slot| slot.value.is_some()));
+                if slots.len() * size_of::<Slot>() >= bytes_max {
+                    break;
+                }
+            }
+            slots.sort_unstable_by_key(|slot| slot.key_at);
+            let (mut found, mut held) = (Vec::new(), 0);
+            for Slot { key_at, value, .. } in slots {
+                let mut read = |into: &mut [u8], at| self.scratch.read_forward(&mut of_keys, into, at);
+                let (identity, key) = self.key_at(key_at, &mut read)?;
+                let (Some(database), Some(value)) = (numbers.of(identity), value) else { continue };
+                held += key.len() + size_of::<Found>();
+                found.push(Found { database, key, value });
+                if held >= bytes_max {
+                    held = 0;
+                    self.give(&mut found, &mut of_values, each)?;
+                }
+            }
+            self.give(&mut found, &mut of_values, each)?;
+        }
+        Ok(Carried { keys: self.index.keys(), held_bytes_max: self.held_bytes_max })
+    }
+
+    /// Gives these keys away, in the order of their values.
+    fn give(
+        &self,
+        found: &mut Vec<Found>,
+        window: &mut Window,
+        each: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
+    ) -> Result<(), CarryError> {
+        found.sort_unstable_by_key(|found| found.value.at);
+        for Found { database, key, value } in found.drain(..) {
+            let mut read = |into: &mut [u8], at| self.scratch.read_forward(window, into, at);
+            read_value(&self.scratch, value, &mut read, &mut |effect| {
                 Ok(each(&Record { database, effect: under(effect, &key) })?)
             })?;
         }
-        Ok(Carried { keys: self.index.keys(), held_bytes_max: self.held_bytes_max })
+        Ok(())
     }
 
     /// An effect of one carried key.
@@ -207,7 +248,8 @@ impl Carrier {
     /// Brings a value back from the file.
     fn bring(&mut self, database: u32, key: &[u8], value: Extent) -> Result<(), CarryError> {
         let resident = &mut self.resident;
-        read_value(&self.scratch, value, &mut |effect| match resident
+        let mut read = |into: &mut [u8], at| self.scratch.read(into, at);
+        read_value(&self.scratch, value, &mut read, &mut |effect| match resident
             .apply(&Record { database, effect: under(effect, key) })
             .mismatch
         {
@@ -246,7 +288,8 @@ impl Carrier {
     fn find(&self, database: u32, key: &[u8]) -> io::Result<Option<Slot>> {
         let identity = self.identities.of(database);
         self.index.find(hash_of(identity, key), |slot| {
-            let (found, found_key) = self.key_at(slot.key_at)?;
+            let mut read = |into: &mut [u8], at| self.scratch.read(into, at);
+            let (found, found_key) = self.key_at(slot.key_at, &mut read)?;
             Ok(found == identity && found_key == key)
         })
     }
@@ -257,19 +300,36 @@ impl Carrier {
         self.find(database, key)?.ok_or_else(changed)
     }
 
-    fn key_at(&self, at: u64) -> io::Result<(u64, Vec<u8>)> {
-        let mut header = [0; KEY_HEADER_BYTES];
-        self.scratch.read(&mut header, at)?;
-        let (crc, header) = header.split_at(4);
-        let (length, identity) = header.split_at(4);
-        let mut key = vec![0; u32::from_le_bytes(length.try_into().expect("4 bytes")) as usize];
-        self.scratch.read(&mut key, at + KEY_HEADER_BYTES as u64)?;
-        if crc32c::crc32c_append(crc32c::crc32c(header), &key).to_le_bytes() != crc {
+    fn key_at(&self, at: u64, read: Read<'_>) -> io::Result<(u64, Vec<u8>)> {
+        // Most keys are short: one read does.
+        let ahead =
+            self.scratch.end().saturating_sub(at).clamp(KEY_HEADER_BYTES as u64, KEY_READ_BYTES as u64);
+        let mut bytes = vec![0; ahead as usize];
+        read(&mut bytes, at)?;
+        let length = u32::from_le_bytes(bytes[4..8].try_into().expect("4 bytes")) as usize;
+        let read_bytes = bytes.len();
+        bytes.resize(KEY_HEADER_BYTES + length, 0);
+        if let Some(rest) = bytes.get_mut(read_bytes..) {
+            read(rest, at + read_bytes as u64)?;
+        }
+        if crc32c::crc32c(&bytes[4..]).to_le_bytes() != bytes[..4] {
             return Err(self.scratch.damaged());
         }
-        Ok((u64::from_le_bytes(identity.try_into().expect("8 bytes")), key))
+        let identity = u64::from_le_bytes(bytes[8..16].try_into().expect("8 bytes"));
+        bytes.drain(..KEY_HEADER_BYTES);
+        Ok((identity, bytes))
     }
 }
+
+/// A key that has a value at the end.
+struct Found {
+    database: u32,
+    key: Vec<u8>,
+    value: Extent,
+}
+
+/// Fills the bytes with what is at this place of the scratch.
+type Read<'a> = &'a mut dyn FnMut(&mut [u8], u64) -> io::Result<()>;
 
 /// What a [`Carrier`] did.
 pub struct Carried {
@@ -305,6 +365,8 @@ fn grows_by(effect: &Effect<'_>) -> usize {
 
 /// CRC32C of the rest, length of the key, identity of its database; then the key.
 const KEY_HEADER_BYTES: usize = 16;
+/// What is read of a key at first.
+const KEY_READ_BYTES: usize = 96;
 
 fn encode_key(identity: u64, key: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; 4];
@@ -325,6 +387,7 @@ fn hash_of(identity: u64, key: &[u8]) -> u64 {
 fn read_value(
     scratch: &Scratch,
     value: Extent,
+    read_at: Read<'_>,
     each: &mut dyn FnMut(Effect<'_>) -> Result<(), CarryError>,
 ) -> Result<(), CarryError> {
     let mut pending = Vec::new();
@@ -332,7 +395,7 @@ fn read_value(
     while read < value.bytes {
         let start = pending.len();
         pending.resize(start + PIECE_BYTES.min((value.bytes - read) as usize), 0);
-        scratch.read(&mut pending[start..], value.at + read)?;
+        read_at(&mut pending[start..], value.at + read)?;
         crc = crc32c::crc32c_append(crc, &pending[start..]);
         read += (pending.len() - start) as u64;
         if read == value.bytes && crc != value.crc {

@@ -11,6 +11,52 @@ use std::sync::Arc;
 /// Appended bytes go to the file in pieces of this.
 const BUFFER_BYTES: usize = 128 << 10;
 
+/// So much is read ahead where reads go forward.
+const WINDOW_BYTES: usize = 64 << 10;
+
+/// The part of a file that was read last, for many small reads that go forward.
+pub struct Window {
+    ahead_bytes: usize,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Default for Window {
+    fn default() -> Window {
+        Window::of(WINDOW_BYTES)
+    }
+}
+
+impl Window {
+    fn of(ahead_bytes: usize) -> Window {
+        Window { ahead_bytes, at: 0, bytes: Vec::new() }
+    }
+
+    /// Fills `into` with what is at `at` of a file that ends at `end`; `read` reads from the file.
+    fn fill(
+        &mut self,
+        into: &mut [u8],
+        at: u64,
+        end: u64,
+        read: impl Fn(&mut [u8], u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let ahead = end.saturating_sub(at).min(self.ahead_bytes as u64) as usize;
+        if into.len() >= ahead {
+            // Too much for a window, or more than there is, which `read` says.
+            return read(into, at);
+        }
+        let has = self.at..=self.at + self.bytes.len() as u64;
+        if !has.contains(&at) || !has.contains(&(at + into.len() as u64)) {
+            self.bytes.resize(ahead, 0);
+            self.at = at;
+            read(&mut self.bytes, at)?;
+        }
+        let start = (at - self.at) as usize;
+        into.copy_from_slice(&self.bytes[start..start + into.len()]);
+        Ok(())
+    }
+}
+
 /// Bytes that are appended, and read in any order.
 pub struct Scratch {
     disk: Arc<dyn Disk>,
@@ -62,6 +108,11 @@ impl Scratch {
         Ok(())
     }
 
+    /// The same, where reads go forward.
+    pub fn read_forward(&self, window: &mut Window, into: &mut [u8], at: u64) -> io::Result<()> {
+        window.fill(into, at, self.end(), |into, at| self.read(into, at))
+    }
+
     pub fn damaged(&self) -> io::Error {
         damaged(&self.path)
     }
@@ -106,6 +157,8 @@ pub struct Slot {
 }
 
 const SLOT_BYTES: usize = 40;
+/// What is read of the slots that a key may be in: mostly enough.
+const PROBE_BYTES: usize = 32 * SLOT_BYTES;
 
 /// An open-addressing hash table with linear probing, which never removes a key.
 ///
@@ -152,7 +205,8 @@ impl Index {
         mut is_it: impl FnMut(&Slot) -> io::Result<bool>,
     ) -> io::Result<Option<Slot>> {
         let mut place = self.home(hash);
-        while let Some(slot) = self.at(place)? {
+        let mut window = Window::of(PROBE_BYTES);
+        while let Some(slot) = self.at_forward(&mut window, place)? {
             if slot.hash == hash && is_it(&slot)? {
                 return Ok(Some(slot));
             }
@@ -168,7 +222,8 @@ impl Index {
             return Err(io::Error::other("the log holds more than when it was read before"));
         }
         let mut place = self.home(hash);
-        while self.at(place)?.is_some() {
+        let mut window = Window::of(PROBE_BYTES);
+        while self.at_forward(&mut window, place)?.is_some() {
             place = (place + 1) % self.slots;
         }
         self.put(&Slot { place, hash, key_at, value: None })
@@ -210,18 +265,25 @@ impl Index {
     }
 
     /// What stands at a place, from 0 to below [`Index::slots`].
-    pub fn at(&self, place: u64) -> io::Result<Option<Slot>> {
+    pub fn at_forward(&self, window: &mut Window, place: u64) -> io::Result<Option<Slot>> {
         let mut bytes = [0; SLOT_BYTES];
-        let offset = place * SLOT_BYTES as u64;
+        let (at, end) = (place * SLOT_BYTES as u64, self.slots * SLOT_BYTES as u64);
         match &self.storage {
-            Storage::Memory(slots) => bytes.copy_from_slice(&slots[offset as usize..][..SLOT_BYTES]),
+            Storage::Memory(slots) => bytes.copy_from_slice(&slots[at as usize..][..SLOT_BYTES]),
             Storage::File(file) => {
-                if file.read_full_at(&mut bytes, offset)? < SLOT_BYTES {
-                    return Err(damaged(&self.path));
-                }
+                window.fill(&mut bytes, at, end, |into, at| {
+                    match file.read_full_at(into, at)? < into.len() {
+                        true => Err(damaged(&self.path)),
+                        false => Ok(()),
+                    }
+                })?;
             }
         }
-        if bytes == [0; SLOT_BYTES] {
+        self.decode(place, &bytes)
+    }
+
+    fn decode(&self, place: u64, bytes: &[u8; SLOT_BYTES]) -> io::Result<Option<Slot>> {
+        if *bytes == [0; SLOT_BYTES] {
             return Ok(None);
         }
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
