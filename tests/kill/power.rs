@@ -14,10 +14,10 @@ use crate::support::{Client, Server, TempDir, free_port, until};
 use crate::{Journal, WRITERS};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 const POWER_CUTS: u64 = 100;
 /// Between two cuts.
@@ -99,16 +99,60 @@ fn start(disk: &LoopDisk, journals: &mut [Journal], round: u64) -> (Server, usiz
     (server, acknowledged)
 }
 
-/// Starts a server and cuts the power on its way, wherever it is by then.
-fn cut_a_start(disk: &LoopDisk, after: Duration) {
+/// How far a start has come, as seen from outside.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    Spawned,
+    /// It has the log's directory open: it reads the log.
+    Reading,
+    /// It has started a segment of its own.
+    Claimed,
+    Answering,
+}
+
+const MOMENTS: [Moment; 4] = [Moment::Spawned, Moment::Reading, Moment::Claimed, Moment::Answering];
+
+impl Moment {
+    fn has_come(self, log: &Path, started_before: usize, process: u32, port: u16) -> bool {
+        match self {
+            Moment::Spawned => true,
+            Moment::Reading => {
+                let open = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+                open.flat_map(|file| std::fs::read_link(file.path())).any(|path| path.starts_with(log))
+            }
+            Moment::Claimed => started_segments(log) > started_before,
+            Moment::Answering => Client::connect(port).is_ok(),
+        }
+    }
+}
+
+/// Segments that have a header.
+fn started_segments(log: &Path) -> usize {
+    let files = std::fs::read_dir(log).into_iter().flatten().flatten();
+    let segments = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+    let is_started = |path: &Path| {
+        let mut magic = [0; 8];
+        let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+        read.is_ok() && magic != [0; 8]
+    };
+    segments.filter(|file| is_started(&file.path())).count()
+}
+
+/// Starts a server and cuts the power on its way.
+fn cut_a_start(disk: &LoopDisk, moment: Moment) {
+    let (port, log) = (free_port(), disk.data().join("log"));
+    let started_before = started_segments(&log);
     let mut child = Command::new(env!("CARGO_BIN_EXE_engramdb"))
-        .args(["serve", "--port", &free_port().to_string(), "--dir"])
+        .args(["serve", "--port", &port.to_string(), "--dir"])
         .arg(disk.data())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("the binary was built with the tests");
-    std::thread::sleep(after);
+    let process = child.id();
+    until(&format!("a start does not come to {moment:?}"), || {
+        moment.has_come(&log, started_before, process, port)
+    });
     disk.cut();
     // The disk's error may have ended it already.
     _ = child.kill();
@@ -136,7 +180,7 @@ fn nothing_shown_or_acknowledged_is_lost_over_many_power_cuts() {
             kills += 1;
         }
         if random.random_bool(0.3) {
-            cut_a_start(&disk, Duration::from_millis(random.random_range(0..800)));
+            cut_a_start(&disk, MOMENTS[random.random_range(0..MOMENTS.len())]);
             disk.unmount();
             disk.mount();
         }

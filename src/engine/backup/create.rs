@@ -64,21 +64,13 @@ pub fn create(
     let meter = Meter::new(tell);
     let mut maker =
         Maker { env, source, target, modules, options, meter, linked_bytes: 0, notes: Vec::new() };
-    let made = maker.make().and_then(|manifest| {
+    let manifest = claimed.filled(|claimed| {
+        let manifest = maker.make()?;
         claimed.sync_folders()?;
         manifest.store(disk, target).map_err(|error| write_error(disk, target, error))?;
         Ok(manifest)
-    });
-    match made {
-        Ok(manifest) => {
-            claimed.publish()?;
-            Ok(BackupReport { manifest, linked_bytes: maker.linked_bytes, notes: maker.notes })
-        }
-        Err(error) => {
-            claimed.give_up();
-            Err(error)
-        }
-    }
+    })?;
+    Ok(BackupReport { manifest, linked_bytes: maker.linked_bytes, notes: maker.notes })
 }
 
 struct Maker<'a> {

@@ -63,6 +63,20 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// Has `fill` write into the directory, and then takes the marker away. After an error what was written is removed.
+    pub fn filled<T>(
+        self,
+        fill: impl FnOnce(&Target<'a>) -> Result<T, BackupError>,
+    ) -> Result<T, BackupError> {
+        match fill(&self) {
+            Ok(filled) => self.publish().map(|()| filled),
+            Err(error) => {
+                self.give_up();
+                Err(error)
+            }
+        }
+    }
+
     /// Makes the names in all folders durable, but for that of snapshots, whose manifest is stored last and durably.
     pub fn sync_folders(&self) -> Result<(), BackupError> {
         let disk = &*self.env.disk;
@@ -74,7 +88,7 @@ impl<'a> Target<'a> {
     }
 
     /// Takes the marker away, durably.
-    pub fn publish(self) -> Result<(), BackupError> {
+    fn publish(self) -> Result<(), BackupError> {
         let disk = &*self.env.disk;
         let removed = disk.remove(&self.marker).and_then(|()| disk.sync_directory(&self.directory));
         removed.map_err(|error| write_error(disk, &self.marker, error))
@@ -82,7 +96,7 @@ impl<'a> Target<'a> {
 
     /// Removes what was written, and then the marker: as if nothing had happened, but for empty folders. Where that does not
     /// succeed, the marker stays.
-    pub fn give_up(self) {
+    fn give_up(self) {
         let disk = &*self.env.disk;
         let cleared = self.clear().and_then(|()| disk.remove(&self.marker));
         // The marker is there, or the directory is empty: both are safe, and the first error is what is reported.

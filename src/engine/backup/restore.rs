@@ -60,19 +60,13 @@ pub fn restore(
         History { log_id: LogId(fresh_id), parent: plan.manifest.log_id, parent_pos: Pos(plan.manifest.pos) };
     let notes = std::mem::take(&mut plan.notes);
     let mut restorer = Restorer { env, target, history, plan, meter: Meter::new(tell) };
-    let restored = restorer.write(derived).and_then(|()| {
+    claimed.filled(|claimed| {
+        restorer.write(derived)?;
         claimed.sync_folders()?;
         let expected =
             BackupManifest { log_id: history.log_id, files: Vec::new(), ..restorer.plan.manifest.clone() };
         brings_back(env, target, modules, &expected, &mut restorer.meter)
-    });
-    match restored {
-        Ok(()) => claimed.publish()?,
-        Err(error) => {
-            claimed.give_up();
-            return Err(error);
-        }
-    }
+    })?;
     let snapshots_only = restorer.plan.manifest.files.is_empty();
     Ok(RestoreReport { log_id: history.log_id, source: restorer.plan.manifest, snapshots_only, notes })
 }
