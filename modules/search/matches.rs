@@ -111,6 +111,11 @@ impl Plan {
 
     /// Looks again at what has changed since, until that is little, or no longer gets less.
     pub fn catch_up(&self, matches: &mut Matches) {
+        self.catch_up_with(matches, &mut |_, _| ());
+    }
+
+    /// The same, which tells what has changed.
+    fn catch_up_with(&self, matches: &mut Matches, note: &mut dyn FnMut(&mut Matches, &RoaringBitmap)) {
         let mut most = u64::MAX;
         loop {
             let (version, changed) = {
@@ -130,6 +135,7 @@ impl Plan {
                 self.look_again(matches, &self.index.documents.read(), &some);
             }
             matches.version = version;
+            note(matches, &changed);
         }
     }
 
@@ -160,10 +166,20 @@ impl Plan {
     pub fn put_in_order(&self, looks: &dyn Looks, matches: &mut Matches) {
         let request = self.request();
         let Some(sort_by) = request.sort_by.as_ref().filter(|_| request.limit > 0) else { return };
-        let keyed = match self.indexed_order(sort_by) {
-            Some(order) => self.keyed_by_index(matches, &order),
-            None => self.keyed_by_hashes(looks, matches, sort_by),
+        let order = self.indexed_order(sort_by);
+        let keys_of = |matches: &mut Matches, ids: &RoaringBitmap| match &order {
+            Some(order) => self.keyed_by_index(matches, ids, order),
+            None => self.keyed_by_hashes(looks, matches, ids, sort_by),
         };
+        let all = std::mem::take(&mut matches.documents);
+        let mut keyed = keys_of(matches, &all);
+        matches.documents = all;
+        // Reading the keys takes a while: of what has changed meanwhile, little is left for the last look.
+        self.catch_up_with(matches, &mut |matches, changed| {
+            keyed.retain(|(_, id)| !changed.contains(*id));
+            let again = changed & &matches.documents;
+            keyed.extend(keys_of(matches, &again));
+        });
         matches.order = Some(Sorted::new(keyed, request.offset + request.limit, sort_by.descending));
     }
 
@@ -173,10 +189,11 @@ impl Plan {
         &self,
         looks: &dyn Looks,
         matches: &mut Matches,
+        ids: &RoaringBitmap,
         sort_by: &SortBy,
     ) -> Vec<(SortKey, u32)> {
-        let mut keyed = Vec::with_capacity(matches.documents.len() as usize);
-        let mut left = matches.documents.iter();
+        let mut keyed = Vec::with_capacity(ids.len() as usize);
+        let mut left = ids.iter();
         while left.len() > 0 {
             let some: Vec<u32> = left.by_ref().take(KEYED).collect();
             looks.look(&mut |view| {
@@ -196,10 +213,15 @@ impl Plan {
         keyed
     }
 
-    fn keyed_by_index(&self, matches: &mut Matches, order: &Order<'_>) -> Vec<(SortKey, u32)> {
+    fn keyed_by_index(
+        &self,
+        matches: &mut Matches,
+        ids: &RoaringBitmap,
+        order: &Order<'_>,
+    ) -> Vec<(SortKey, u32)> {
         let is_late = || self.is_late();
-        let mut keyed = Vec::with_capacity(matches.documents.len() as usize);
-        let mut left = matches.documents.iter();
+        let mut keyed = Vec::with_capacity(ids.len() as usize);
+        let mut left = ids.iter();
         let evaluation = Evaluation::new(&self.index.documents, &matches.ranges, &is_late);
         let key = |documents: &Documents, id: u32| match *order {
             Order::Distance(name) => {

@@ -170,6 +170,24 @@ fn rows_that_change_while_they_are_copied_are_copied_again_before_the_last_look(
     assert!(reply == server.run(&words));
 }
 
+#[test]
+fn documents_that_change_while_they_are_put_in_order_are_read_again_before_the_last_look() {
+    let server = loaded();
+    let words = words(&["*", "SORTBY", "t", "LIMIT", "0", "2000"], &[]);
+    let looks = Cell::new(0);
+    // A writer that changes all of it once.
+    let between = || {
+        looks.set(looks.get() + 1);
+        if looks.get() == 20 {
+            (0..DOCUMENTS).for_each(|key| write(&server, key, (key * 7) % DOCUMENTS));
+        }
+    };
+    let (reply, looked_up) = server.run_between_looks(&words, &between);
+    let most = looked_up.iter().max().expect("there is a last look");
+    assert!(*most <= LOOKED_UP_MAX, "{looked_up:?}");
+    assert!(reply == server.run(&words));
+}
+
 /// A document is changed in what the index knows, in what it does not know, removed, or added.
 fn change(server: &Server, random: u64, vectors_stay: bool) {
     let key = (random >> 8) as usize % (DOCUMENTS * 11 / 10);
