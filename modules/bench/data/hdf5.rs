@@ -1,17 +1,40 @@
 //! HDF5 files in the layout of ann-benchmarks: datasets `train`, `test` and `neighbors`, attribute `distance`.
+//!
+//! Others publish files in this layout without the attribute (OpenSearch's k-NN plugin, for its benchmarks). Their metric is
+//! then that by which the neighbours are the nearest, or `--metric`.
 
 use std::path::Path;
 
 use half::f16;
 use hdf5_reader::error::Error;
-use hdf5_reader::{Dataset as Stored, Datatype, Hdf5File};
+use hdf5_reader::{Dataset as Stored, Datatype, FilterRegistry, Hdf5File, OpenOptions};
 
 use super::{DataError, Dataset, Matrix, Metric, size};
 
-/// Reads `train` as base, `test` as queries and `neighbors`.
+/// LZF, which h5py brings with it.
+const FILTER_LZF: u16 = 32_000;
+
+fn open(path: &Path) -> Result<Hdf5File, Error> {
+    let mut filters = FilterRegistry::new();
+    filters.register(
+        FILTER_LZF,
+        Box::new(|_, packed, _| {
+            lzf(packed).ok_or_else(|| Error::InvalidData("a chunk is no LZF data".to_owned()))
+        }),
+    );
+    Hdf5File::open_with_options(path, OpenOptions::default().with_filter_registry(filters))
+}
+
+/// Whether the file says what its metric is.
+pub(super) fn names_metric(path: &Path) -> bool {
+    open(path).and_then(|file| distance(&file)).is_ok_and(|distance| distance.is_some())
+}
+
+/// Reads `train` as base, `test` as queries and `neighbors`. Without the attribute, the metric is a guess, to be judged by
+/// the neighbours.
 pub(super) fn read(path: &Path) -> Result<Dataset, DataError> {
     let wrong = |what: String| DataError::format(path, "HDF5 (ann-benchmarks layout)", what);
-    let file = Hdf5File::open(path).map_err(|error| wrong(error.to_string()))?;
+    let file = open(path).map_err(|error| wrong(error.to_string()))?;
     let metric = metric(&file).map_err(wrong)?;
     let stored = |name: &str| match file.dataset(name) {
         Ok(stored) => Ok(Some((name.to_owned(), stored))),
@@ -32,11 +55,16 @@ pub(super) fn read(path: &Path) -> Result<Dataset, DataError> {
     })
 }
 
+fn distance(file: &Hdf5File) -> Result<Option<String>, Error> {
+    match file.root_group()?.attribute("distance").and_then(|attribute| attribute.read_string()) {
+        Err(error) if is_absent(&error) => Ok(None),
+        distance => distance.map(Some),
+    }
+}
+
 fn metric(file: &Hdf5File) -> Result<Metric, String> {
-    let distance = file
-        .root_group()
-        .and_then(|root| root.attribute("distance")?.read_string())
-        .map_err(|error| format!("attribute 'distance': {error}"))?;
+    let distance = distance(file).map_err(|error| format!("attribute 'distance': {error}"))?;
+    let Some(distance) = distance else { return Ok(Metric::L2) };
     match distance.as_str() {
         "euclidean" => Ok(Metric::L2),
         "angular" => Ok(Metric::Cosine),
@@ -47,7 +75,7 @@ fn metric(file: &Hdf5File) -> Result<Metric, String> {
 
 fn is_absent(error: &Error) -> bool {
     match error {
-        Error::DatasetNotFound(_) => true,
+        Error::DatasetNotFound(_) | Error::AttributeNotFound(_) => true,
         Error::Context { source, .. } => is_absent(source),
         _ => false,
     }
@@ -112,6 +140,36 @@ fn numbers<const N: usize, T>(stored: &Stored, from_bytes: impl Fn([u8; N]) -> T
     Ok(bytes.as_chunks::<N>().0.iter().map(|&element| from_bytes(element)).collect())
 }
 
+/// Unpacks LZF data: a byte below 32 begins so many bytes and one more, as they are; any other is the length, less 2, in its
+/// upper three bits (7 for 7 and the next byte), and the distance, less 1, in the lower five and the byte after, of bytes
+/// to repeat. None for anything else.
+fn lzf(mut packed: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(packed.len() * 2);
+    while let Some((&control, rest)) = packed.split_first() {
+        packed = rest;
+        if control < 32 {
+            let (literal, rest) = packed.split_at_checked(usize::from(control) + 1)?;
+            bytes.extend_from_slice(literal);
+            packed = rest;
+            continue;
+        }
+        let mut next = || {
+            let (&byte, rest) = packed.split_first()?;
+            packed = rest;
+            Some(usize::from(byte))
+        };
+        let length = match usize::from(control >> 5) {
+            7 => 7 + next()?,
+            length => length,
+        };
+        let distance = (usize::from(control & 31) << 8) + next()? + 1;
+        let start = bytes.len().checked_sub(distance)?;
+        // They may overlap what they make.
+        (start..start + length + 2).for_each(|place| bytes.push(bytes[place]));
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +196,21 @@ mod tests {
         assert_eq!((dataset.metric, dataset.neighbors), (Metric::L2, None));
         assert_eq!(dataset.base.row(2), [0.5, 0.5], "float64, in compressed chunks, with a checksum");
         assert_eq!(dataset.queries.row(0), [0.0, 2.0], "big-endian integers of two bytes");
+    }
+
+    /// The layout without the attribute, in chunks that h5py has compressed with LZF: the first ones are zeros.
+    #[test]
+    fn lzf_is_read_and_the_metric_may_be_missing() {
+        let dataset = read(&fixture("lzf.hdf5")).unwrap();
+        assert_eq!((dataset.base.shape(), dataset.queries.shape()), ([40, 32], [1, 32]));
+        assert!(dataset.base.row(0).iter().all(|value| *value == 0.0));
+        let last: Vec<f32> = (0..32).map(|column| (39 * column % 7) as f32).collect();
+        assert_eq!(dataset.base.row(39), last);
+        assert!(!names_metric(&fixture("lzf.hdf5")) && names_metric(&fixture("hamming.hdf5")));
+        for damaged in [&[0][..], &[32, 0], &[224], &[31, 1]] {
+            assert_eq!(lzf(damaged), None, "{damaged:?}");
+        }
+        assert_eq!(lzf(&[0, 7, 0x20, 0]).unwrap(), [7, 7, 7, 7], "it repeats what it makes");
     }
 
     #[test]

@@ -5,16 +5,17 @@
 //! test.parquet                                                           id, emb
 //! neighbors.parquet (may be missing)                                     id, neighbors_id: list of the train rows' ids
 //! ```
-//! The names of the columns are those of its README. No file names the metric. The reader knows uncompressed columns and
-//! snappy, which is what pandas and pyarrow write.
+//! The names of the columns are those of its README. No file names the metric. The reader knows the codecs that
+//! pandas, pyarrow, polars, Spark and DuckDB write unless they are asked for others; brotli is not among them.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use parquet::basic::Type;
+use half::f16;
+use parquet::basic::{Compression, LogicalType, Type};
 use parquet::column::reader::{ColumnReader, get_typed_column_reader};
-use parquet::data_type::{DataType, DoubleType, FloatType, Int32Type, Int64Type};
+use parquet::data_type::{DataType, DoubleType, FixedLenByteArrayType, FloatType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
@@ -182,6 +183,14 @@ impl<'p> Columns<'p> {
 
     /// All of a column, one row group after the other.
     fn read<T: Default>(&self, place: usize, read: Read<T>) -> Result<Lists<T>, DataError> {
+        let metadata = self.reader.metadata();
+        if metadata
+            .row_groups()
+            .iter()
+            .any(|group| group.column(place).compression() == Compression::BROTLI(Default::default()))
+        {
+            return Err(self.wrong("it is compressed with brotli, which this tool does not read: write it again with zstd or snappy"));
+        }
         let mut lists = Lists::default();
         for group in 0..self.reader.num_row_groups() {
             let column = self.reader.get_row_group(group).and_then(|group| group.get_column_reader(place));
@@ -204,6 +213,13 @@ impl<'p> Columns<'p> {
     }
 
     fn vectors(&self) -> Result<Matrix<f32>, DataError> {
+        if let Some(place) = self.place(VECTORS) {
+            let leaf = self.reader.metadata().file_metadata().schema_descr().column(place);
+            let is_bytes = leaf.physical_type() == Type::FIXED_LEN_BYTE_ARRAY;
+            if is_bytes && leaf.logical_type_ref() != Some(&LogicalType::Float16) {
+                return Err(self.wrong("emb holds bytes, vectors are numbers"));
+            }
+        }
         let (values, columns) = self.lists(VECTORS, Lists::floats)?;
         Ok(Matrix::new(values, columns))
     }
@@ -251,6 +267,11 @@ impl Lists<f32> {
             Type::DOUBLE => lists.take::<DoubleType>(column, |value| value as f32),
             Type::INT32 => lists.take::<Int32Type>(column, |value| value as f32),
             Type::INT64 => lists.take::<Int64Type>(column, |value| value as f32),
+            // Other byte arrays of a fixed length are refused in `vectors`.
+            Type::FIXED_LEN_BYTE_ARRAY => lists.take::<FixedLenByteArrayType>(column, |value| {
+                let bytes = value.data().try_into().expect("a float16 has two bytes");
+                f16::from_le_bytes(bytes).to_f32()
+            }),
             other => Err(ParquetError::General(format!("it holds {other}, vectors are numbers"))),
         }
     }
@@ -297,8 +318,22 @@ mod tests {
         assert_eq!(dataset.name, "vectordbbench");
     }
 
+    /// As polars writes it: zstd; and an array of float16 of a fixed size.
+    #[test]
+    fn zstd_and_float16_are_read() {
+        let matrix = read_vectors(&fixture("float16-zstd.parquet")).unwrap();
+        assert_eq!((matrix.shape(), matrix.values()), ([3, 2], &[0.0, 1.0, 1.0, 0.0, 0.5, 0.5][..]));
+    }
+
     #[test]
     fn what_does_not_fit_is_refused_by_name() {
+        let refusal = read_vectors(&fixture("brotli.parquet")).unwrap_err().to_string();
+        assert!(
+            refusal.contains("brotli.parquet") && refusal.contains("compressed with brotli"),
+            "{refusal}"
+        );
+        let refusal = read_vectors(&fixture("bytes.parquet")).unwrap_err().to_string();
+        assert!(refusal.contains("emb holds bytes"), "{refusal}");
         let refusal = read_vectors(&fixture("uneven.parquet")).unwrap_err().to_string();
         assert!(refusal.contains("uneven.parquet") && refusal.contains("not of one length"), "{refusal}");
         let refusal = read_rows(&fixture("vectordbbench/test.parquet")).unwrap_err().to_string();

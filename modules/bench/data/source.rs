@@ -133,7 +133,8 @@ impl DatasetSource {
             DatasetSource::Directory(directory) => {
                 !compound::is_layout(directory) && !parquet::is_layout(directory)
             }
-            _ => true,
+            DatasetSource::Hdf5(path) => hdf5::names_metric(path),
+            DatasetSource::Synthetic { .. } => true,
         }
     }
 }
