@@ -15,15 +15,16 @@ const INLINE_TEST_LINES_MAX: usize = 200;
 
 /// Which of our crates each may depend on. Dev-dependencies count: a cycle would compile the engine twice.
 const CRATE_EDGES: &[(&str, &[&str])] = &[
-    ("engramdb", &["console", "resp", "engine", "server", "vector", "search", "bench", "sim"]),
+    ("engramdb", &["console", "resp", "engine", "server", "vector", "search", "bench", "sim", "testkit"]),
     ("console", &[]),
+    ("testkit", &[]),
     ("resp", &[]),
-    ("engine", &[]),
-    ("server", &["console", "engine", "resp"]),
+    ("engine", &["testkit"]),
+    ("server", &["console", "engine", "resp", "testkit"]),
     ("datasets", &[]),
     ("vector", &["datasets"]),
-    ("search", &["engine", "vector"]),
-    ("bench", &["console", "resp", "vector", "datasets"]),
+    ("search", &["engine", "vector", "testkit"]),
+    ("bench", &["console", "resp", "vector", "datasets", "testkit"]),
     ("sim", &["engine"]),
     ("benches", &["engine", "resp", "vector"]),
 ];
@@ -71,6 +72,7 @@ impl Source {
             || name == "tests.rs"
             || name.ends_with("_tests.rs")
             || self.path.starts_with("modules/sim/")
+            || self.path.starts_with("modules/testkit/")
     }
 
     /// The lines that are not inside an inline test module, numbered from 1.

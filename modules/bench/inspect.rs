@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_written_data_set_is_read_back_the_same() {
-        let directory = std::env::temp_dir().join(format!("engramdb-bench-write-{}", std::process::id()));
+        let directory = engramdb_testkit::TempDir::new("bench-write");
         let path = directory.to_str().expect("the temporary directory has a name in UTF-8");
         let arguments = |dataset: &str, write: Option<PathBuf>| DatasetCommandArgs {
             data: DatasetArgs::of(dataset.parse().unwrap()),
@@ -226,12 +226,11 @@ mod tests {
             write,
             files: ReportFiles::default(),
         };
-        run(arguments("synthetic:200:8:1", Some(directory.clone()))).unwrap();
+        run(arguments("synthetic:200:8:1", Some(directory.to_owned()))).unwrap();
         let read = arguments(path, None).data.load().unwrap();
         let made = synthetic::generate(200, 8, 1);
         assert_eq!((read.name, read.metric), (made.name, made.metric));
         assert_eq!((&read.base, &read.queries), (&made.base, &made.queries));
         assert_eq!(read.neighbors.unwrap().columns(), 100);
-        std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -273,8 +273,7 @@ mod tests {
 
     #[test]
     fn files_that_cannot_be_written_are_refused_and_others_left_as_they_are() {
-        let directory = std::env::temp_dir().join(format!("engramdb-bench-files-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
+        let directory = engramdb_testkit::TempDir::new("bench-files");
         let files = |json: &str, csv: &str| ReportFiles {
             out_json: Some(directory.join(json)),
             out_csv: Some(directory.join(csv)),
@@ -288,6 +287,5 @@ mod tests {
         assert!(refusal("missing/report.json", "new.csv").contains("missing/report.json"));
         assert!(refusal("old.json", "").contains("cannot write"), "a directory is no file");
         assert!(refusal("same", "same").contains("--out-json and --out-csv name the same file"));
-        std::fs::remove_dir_all(directory).unwrap();
     }
 }

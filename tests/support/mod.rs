@@ -3,36 +3,14 @@
 #![allow(dead_code, reason = "each test harness uses its part")]
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
+pub use engramdb_testkit::TempDir;
+
 use engramdb_resp::{ReplyReader, Value, encode_command_into};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-
-/// A directory that goes when the test ends.
-pub struct TempDir(PathBuf);
-
-impl TempDir {
-    pub fn new(name: &str) -> TempDir {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("engramdb-{name}-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("the temporary directory can be made");
-        TempDir(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// The program, without the variables that tests read: `serve` refuses those that it does not know.
 pub fn program() -> Command {

@@ -191,10 +191,10 @@ fn payload_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engramdb_testkit::TempDir;
 
-    fn directory(name: &str, payloads: &str, tests: &str) -> std::path::PathBuf {
-        let path = std::env::temp_dir().join(format!("engramdb-bench-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
+    fn directory(name: &str, payloads: &str, tests: &str) -> TempDir {
+        let path = TempDir::new(&format!("bench-{name}"));
         let base = Matrix::new(vec![0.0, 1.0, 1.0, 0.0, 0.5, 0.5], 2);
         std::fs::write(path.join(VECTORS), npy::write_vectors(&base)).unwrap();
         std::fs::write(path.join(PAYLOADS), payloads).unwrap();
@@ -223,16 +223,13 @@ mod tests {
         assert_eq!(filtered.allowed(2), None);
         assert_eq!(filtered.given[1], [1, 0]);
         assert_eq!(filtered.hash_fields(0).len(), 3, "the text is in no condition: {filtered:?}");
-        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]
     fn what_is_not_known_is_refused_with_its_line() {
         let refusal = |name: &str, payloads: &str, tests: &str| {
             let path = directory(name, payloads, tests);
-            let refusal = read(&path).unwrap_err().to_string();
-            std::fs::remove_dir_all(path).unwrap();
-            refusal
+            read(&path).unwrap_err().to_string()
         };
         let unknown = r#"{"query": [0, 1], "conditions": {"and": [{"text": {"match_text": {"text": "x"}}}]}, "closest_ids": []}"#;
         let text = refusal("unknown-condition", PAYLOAD_LINES, unknown);

@@ -219,12 +219,12 @@ mod tests {
         assert!(refusal.contains("hamming.hdf5") && refusal.contains("'hamming' is not one of"), "{refusal}");
         assert!(matches!(read(&fixture("README.md")), Err(DataError::Format { .. })));
         let whole = std::fs::read(fixture("ann-benchmarks.hdf5")).unwrap();
-        let path = std::env::temp_dir().join(format!("engramdb-bench-{}-cut.hdf5", std::process::id()));
+        let directory = engramdb_testkit::TempDir::new("bench-cut");
+        let path = directory.join("cut.hdf5");
         // What follows are the distances, which nothing here reads.
         for length in (0..8_000).step_by(97) {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert!(read(&path).is_err(), "cut at {length}");
         }
-        std::fs::remove_file(path).unwrap();
     }
 }

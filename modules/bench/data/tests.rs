@@ -1,15 +1,8 @@
 //! Data sets as files: what is written is read back, and what does not fit together is refused.
 
-use std::path::PathBuf;
+use engramdb_testkit::TempDir;
 
 use super::*;
-
-/// A fresh directory under the build's temporary one, named after the test.
-fn directory(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("engramdb-bench-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&path).unwrap();
-    path
-}
 
 fn small() -> (Matrix<f32>, Matrix<f32>, Matrix<u32>) {
     (
@@ -25,7 +18,7 @@ fn load(arguments: &[&str]) -> Result<Dataset, DataError> {
 
 #[test]
 fn a_directory_with_a_manifest_is_read_and_checked() {
-    let directory = directory("manifest");
+    let directory = TempDir::new("bench-manifest");
     let (base, queries, neighbors) = small();
     std::fs::write(directory.join("base.npy"), npy::write_vectors(&base)).unwrap();
     std::fs::write(directory.join("queries.npy"), npy::write_vectors(&queries)).unwrap();
@@ -55,12 +48,11 @@ fn a_directory_with_a_manifest_is_read_and_checked() {
     assert!(
         load_with(manifest(&sum, 3) + "[bases]\nfile = 'x'\n").unwrap_err().to_string().contains("bases")
     );
-    std::fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]
 fn separate_files_are_read_by_their_endings() {
-    let directory = directory("files");
+    let directory = TempDir::new("bench-files");
     let file = |name: &str, bytes: &[u8]| {
         std::fs::write(directory.join(name), bytes).unwrap();
         directory.join(name).to_str().unwrap().to_owned()
@@ -82,7 +74,6 @@ fn separate_files_are_read_by_their_endings() {
     assert!(refusal.to_string().contains("row 2"), "{refusal}");
     let unknown = load(&["--base", &file("base.csv", b"1,2"), "--queries", &queries]).unwrap_err();
     assert!(unknown.to_string().contains("numpy.save"), "{unknown}");
-    std::fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]

@@ -65,7 +65,8 @@ fn run_with(arguments: &[&str]) -> Result<(), BenchError> {
 #[test]
 fn every_command_is_sent_as_often_as_asked_and_answered() {
     let (port, counts) = serve(false);
-    let json = std::env::temp_dir().join(format!("engramdb-bench-keys-{}.json", std::process::id()));
+    let directory = engramdb_testkit::TempDir::new("bench-keys");
+    let json = directory.join("report.json");
     let arguments = [
         "--port",
         &port,
@@ -91,7 +92,6 @@ fn every_command_is_sent_as_often_as_asked_and_answered() {
     run_with(&[&arguments[..], &rest].concat()).unwrap();
 
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-    std::fs::remove_file(json).unwrap();
     let runs = report["runs"].as_array().unwrap();
     assert!(runs.iter().all(|run| run["commands"] == 403), "{runs:#?}");
     let latencies = |at: usize| -> Vec<(&str, u64)> {

@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_byte_of_the_newest_snapshot_and_of_the_indexes_is_read_once() {
-        let directory = std::env::temp_dir().join(format!("engramdb-bench-reading-{}", std::process::id()));
+        let directory = engramdb_testkit::TempDir::new("bench-reading");
         let long: Vec<u8> = (0..PIECE_BYTES as usize + 5).map(|number| (number / 7) as u8).collect();
         for (name, content) in [
             ("snapshots/01.snapshot", &b"an older one"[..]),
@@ -126,6 +126,5 @@ mod tests {
         for threads in 1..=3 {
             assert_eq!(found.checksum(threads).unwrap(), expected, "{threads} threads");
         }
-        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -110,7 +110,8 @@ impl Store {
 #[test]
 fn a_whole_run_finds_every_neighbor_and_leaves_nothing_behind() {
     let (port, store) = serve();
-    let json = std::env::temp_dir().join(format!("engramdb-bench-run-{}.json", std::process::id()));
+    let directory = engramdb_testkit::TempDir::new("bench-run");
+    let json = directory.join("report.json");
     let port = port.to_string();
     let path = json.to_str().unwrap();
     let arguments = [
@@ -151,18 +152,17 @@ fn a_whole_run_finds_every_neighbor_and_leaves_nothing_behind() {
     let created = "FT.CREATE engramdb-bench ON HASH PREFIX 1 engramdb-bench: SCHEMA random_tags TAG SEPARATOR , vector VECTOR \
                    HNSW 10 TYPE FLOAT32 DIM 8 DISTANCE_METRIC L2 M 16 EF_CONSTRUCTION 200";
     assert_eq!(store.log, ["FT.DROPINDEX", created, "FT.DROPINDEX"]);
-    std::fs::remove_file(json).unwrap();
 }
 
 #[test]
 fn our_index_as_a_library_finds_what_a_scan_finds() {
-    let json = std::env::temp_dir().join(format!("engramdb-bench-library-{}.json", std::process::id()));
+    let directory = engramdb_testkit::TempDir::new("bench-library");
+    let json = directory.join("report.json");
     let arguments =
         ["--engines", "library", "--index", "flat", "--dataset", "synthetic:200:8:1", "--connections", "2"];
     let rest = ["--seconds", "0", "--filter", "numeric:correlated:2", "--out-json", json.to_str().unwrap()];
     run(parse(&[&arguments[..], &rest].concat())).unwrap();
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-    std::fs::remove_file(json).unwrap();
     let recalls: Vec<f64> = report["searches"]
         .as_array()
         .unwrap()

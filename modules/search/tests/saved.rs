@@ -4,28 +4,11 @@
 
 mod harness;
 
+use engramdb_testkit::TempDir;
 use harness::Server;
-use std::path::PathBuf;
 
 const DIMENSION: usize = 8;
 const DOCUMENTS: u64 = 600;
-
-/// A directory of this test's own.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("engramdb-saved-{name}-{}", std::process::id()));
-        _ = std::fs::remove_dir_all(&path);
-        Directory(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A vector made of a seed.
 fn vector(seed: u64) -> Vec<u8> {
@@ -37,8 +20,8 @@ fn vector(seed: u64) -> Vec<u8> {
     (0..DIMENSION).flat_map(|_| next().to_le_bytes()).collect()
 }
 
-fn filled(directory: &Directory) -> Server {
-    let server = Server::keeping_graphs_in(directory.0.clone());
+fn filled(directory: &TempDir) -> Server {
+    let server = Server::keeping_graphs_in(directory.path().to_owned());
     let created = server.line(
         "FT.CREATE idx ON HASH PREFIX 1 d: SCHEMA c TAG v VECTOR HNSW 6 TYPE FLOAT32 DIM 8 DISTANCE_METRIC L2",
     );
@@ -71,7 +54,7 @@ fn export(server: &Server) {
 
 #[test]
 fn a_graph_that_was_loaded_answers_as_before() {
-    let directory = Directory::new("same");
+    let directory = TempDir::new("saved-same");
     let server = filled(&directory);
     export(&server);
     let before = answers(&server);
@@ -83,7 +66,7 @@ fn a_graph_that_was_loaded_answers_as_before() {
 
 #[test]
 fn what_changed_since_is_inserted_again_and_what_is_gone_is_removed() {
-    let directory = Directory::new("tail");
+    let directory = TempDir::new("saved-tail");
     let server = filled(&directory);
     export(&server);
     for number in 0..20 {
@@ -113,11 +96,11 @@ fn what_changed_since_is_inserted_again_and_what_is_gone_is_removed() {
 
 #[test]
 fn a_damaged_file_is_thrown_away_and_said_so() {
-    let directory = Directory::new("damaged");
+    let directory = TempDir::new("saved-damaged");
     let server = filled(&directory);
     export(&server);
     let name =
-        std::fs::read_dir(&directory.0).expect("it was made").next().expect("one index").expect("readable");
+        std::fs::read_dir(&directory).expect("it was made").next().expect("one index").expect("readable");
     let whole = std::fs::read(name.path()).expect("readable");
     let before = answers(&server);
     let mut server = server;
@@ -136,7 +119,7 @@ fn a_damaged_file_is_thrown_away_and_said_so() {
 
 #[test]
 fn an_index_that_is_dropped_while_it_comes_back_leaves_nothing_behind() {
-    let directory = Directory::new("dropped");
+    let directory = TempDir::new("saved-dropped");
     let server = filled(&directory);
     export(&server);
     assert_eq!(server.line("RENAME d:7 elsewhere"), "OK");

@@ -11,6 +11,7 @@ use crate::log::{LogId, Lsn, Pos, ShardLog};
 use crate::module::{Applied, Follower, HousedContent, Module, ModuleEffect, ReadHash};
 use crate::recovery::{self, StartError};
 use crate::types::{House, Housed};
+use engramdb_testkit::TempDir;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -18,29 +19,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// A directory of the test's own, removed at its end.
-struct Directory(PathBuf);
-
-impl Directory {
-    #[expect(clippy::disallowed_methods, reason = "a leftover of an earlier run")]
-    fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("engramdb-{name}-{}", std::process::id()));
-        // Usually it does not exist.
-        let _ = std::fs::remove_dir_all(&path);
-        Directory(path)
-    }
-}
-
-impl Drop for Directory {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "env has no door for removing directories, as nothing needs it"
-    )]
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Keeps a definition per database: the last payload. FLUSHALL removes them, SWAPDB exchanges them.
 #[derive(Default)]
@@ -142,7 +120,7 @@ fn modules() -> Vec<Box<dyn Module>> {
 /// A log with its writer, the keyspace that was built from the same effects, and a directory for snapshots.
 struct World {
     env: Env,
-    directory: Directory,
+    directory: TempDir,
     log: Arc<dyn ShardLog>,
     pipeline: Pipeline,
     lsn: Lsn,
@@ -159,7 +137,7 @@ impl World {
             Pipeline::start(log.clone(), &Recovered::default(), options).expect("nobody else claims");
         World {
             env: Env::system(),
-            directory: Directory::new(name),
+            directory: TempDir::new(name),
             log,
             pipeline,
             lsn: Lsn(0),
@@ -197,11 +175,11 @@ impl World {
             parent_pos: Pos(0),
             read: &|mark| self.log.read(mark),
         };
-        create(&self.env, &self.directory.0, &source, &modules, &self.options)
+        create(&self.env, &self.directory, &source, &modules, &self.options)
     }
 
     fn recover(&self) -> Result<(recovery::Recovering, recovery::StartReport), StartError> {
-        let recovered = recovery::recover(&self.env, &self.directory.0, &*self.log, &modules, &options());
+        let recovered = recovery::recover(&self.env, &self.directory, &*self.log, &modules, &options());
         recovered.map(|(recovering, _, report)| (recovering, report))
     }
 
@@ -224,11 +202,11 @@ impl World {
     }
 
     fn manifest(&self) -> Manifest {
-        Manifest::load(&*self.env.disk, &self.directory.0).expect("the manifest is whole")
+        Manifest::load(&*self.env.disk, &self.directory).expect("the manifest is whole")
     }
 
     fn newest(&self) -> PathBuf {
-        self.directory.0.join(&self.manifest().newest().expect("one was made").file)
+        self.directory.join(&self.manifest().newest().expect("one was made").file)
     }
 
     fn trim(&self) {
@@ -351,7 +329,7 @@ fn a_tail_larger_than_the_buffers_goes_through_files() {
         world.create().expect("there is space");
         world.check();
     }
-    let names = world.env.disk.list(&world.directory.0).expect("it is there");
+    let names = world.env.disk.list(&world.directory).expect("it is there");
     assert!(names.iter().all(|name| !name.ends_with(".tmp")), "{names:?}");
     assert_eq!(names.iter().filter(|name| name.ends_with(".snapshot")).count(), 2);
 }
@@ -405,7 +383,7 @@ fn only_one_snapshotter_runs_in_a_directory() {
     let mut world = World::new("snapshot-lock");
     world.batch(&[(0, Effect::StringSet { key: b"a", value: b"1", expires_at_ms: 0 })]);
     world.create().expect("there is something");
-    let _held = world.env.disk.lock(&world.directory.0).expect("nobody has it");
+    let _held = world.env.disk.lock(&world.directory).expect("nobody has it");
     assert!(matches!(world.create(), Err(CreateError::Locked { .. })));
 }
 
@@ -433,7 +411,7 @@ fn load(world: &World, path: &Path) -> Result<(), SnapshotError> {
 fn every_flipped_bit_and_every_cut_is_refused() {
     let world = small_world("snapshot-flips");
     let bytes = world.env.disk.read(&world.newest()).expect("just written");
-    let path = world.directory.0.join("damaged");
+    let path = world.directory.join("damaged");
     let attempt = |bytes: &[u8]| {
         let file = world.env.disk.create(&path).expect("there is space");
         file.write_at(bytes, 0).expect("there is space");
@@ -455,7 +433,7 @@ fn every_flipped_bit_and_every_cut_is_refused() {
 #[test]
 fn every_flipped_byte_of_the_manifest_is_refused_or_harmless() {
     let world = small_world("snapshot-manifest");
-    let path = world.directory.0.join(manifest::MANIFEST_FILE);
+    let path = world.directory.join(manifest::MANIFEST_FILE);
     let bytes = world.env.disk.read(&path).expect("just written");
     let whole = world.manifest();
     for place in 0..bytes.len() {
@@ -463,7 +441,7 @@ fn every_flipped_byte_of_the_manifest_is_refused_or_harmless() {
             let mut damaged = bytes.clone();
             damaged[place] ^= 1 << bit;
             world.env.disk.write_atomically(&path, &damaged).expect("there is space");
-            if let Ok(manifest) = Manifest::load(&*world.env.disk, &world.directory.0) {
+            if let Ok(manifest) = Manifest::load(&*world.env.disk, &world.directory) {
                 assert_eq!(manifest, whole, "byte {place}");
             }
         }
@@ -510,11 +488,11 @@ fn a_new_snapshot_is_built_past_a_damaged_one() {
 #[test]
 fn a_snapshot_of_another_log_or_of_a_missing_module_is_refused_by_name() {
     let world = small_world("snapshot-foreign");
-    let refused = recovery::recover(&world.env, &world.directory.0, &*world.log, &Vec::new, &options());
+    let refused = recovery::recover(&world.env, &world.directory, &*world.log, &Vec::new, &options());
     let text = refused.err().expect("the module is missing").to_string();
     assert!(text.contains("the module definitions (number 9)"), "{text}");
     let other = MemoryLog::new(LogId([8; 16]));
-    let refused = recovery::recover(&world.env, &world.directory.0, &other, &modules, &options());
+    let refused = recovery::recover(&world.env, &world.directory, &other, &modules, &options());
     assert!(matches!(refused.err().expect("another log"), StartError::ForeignLog { .. }));
 }
 
@@ -644,7 +622,7 @@ fn no_length_in_the_file_grows_with_a_value() {
     writer::entry_effects(entry, &mut measure).expect("measuring does not fail");
     assert!((200_000..300_000).contains(&longest), "a value and little more: {longest}");
 
-    let path = world.directory.0.join("lengths.snapshot");
+    let path = world.directory.join("lengths.snapshot");
     let header = *SnapshotFile::open(&*world.env.disk, &world.newest()).expect("it is whole").header();
     let writer = SnapshotWriter::create(&*world.env.disk, &path, &header).expect("the disk has room");
     let mut writer = writer.with_blocks_of_at_most(100);

@@ -1,5 +1,6 @@
 use super::*;
 use engramdb_engine::env::Env;
+use engramdb_testkit::TempDir;
 use std::path::Path;
 
 fn load(text: &str) -> Result<(Config, Notes), ConfigErrors> {
@@ -86,7 +87,7 @@ fn all_that_is_wrong_is_told_with_its_line() {
 #[test]
 fn files_include_others_and_not_without_end() {
     let env = Env::system();
-    let directory = std::env::temp_dir().join(format!("engramdb-include-{}", std::process::id()));
+    let directory = TempDir::new("include");
     env.disk.create_dir_all(&directory.join("parts")).expect("the temporary directory is writable");
     let write = |name: &str, text: &str| {
         env.disk.write_atomically(&directory.join(name), text.as_bytes()).expect("it is writable");
@@ -131,12 +132,6 @@ fn files_include_others_and_not_without_end() {
     assert!(errors.contains("parts/c.conf:1: there is no parameter 'nope'"), "{errors}");
     assert!(errors.contains("main.conf:2: include ") && errors.contains("gone.conf: "), "{errors}");
     assert!(load("gone.conf").expect_err("it is missing").to_string().contains("gone.conf: cannot be read"));
-    remove(&directory);
-}
-
-#[expect(clippy::disallowed_methods, reason = "a directory of this test's own")]
-fn remove(directory: &Path) {
-    std::fs::remove_dir_all(directory).expect("it is ours");
 }
 
 /// Comments are anybody's; what has an effect is UTF-8.
@@ -149,7 +144,10 @@ fn bytes_outside_of_utf8_are_fine_in_comments_only() {
     assert_eq!(config_of(b"\xef\xbb\xbfhz = 20\nport = 7000\n").hz, 20);
     assert_eq!(config_of(b"hz 20\r\nport 7000\r\n").port, 7000);
     let wrong = load_bytes(b"# fine\nrequirepass caf\xe9\nhz 0").expect_err("two are wrong").to_string();
-    assert!(wrong.contains("test.conf:2: it is not UTF-8") && wrong.contains("test.conf:3: hz 0"), "{wrong}");
+    assert!(
+        wrong.contains("test.conf:2: it is not UTF-8") && wrong.contains("test.conf:3: hz 0"),
+        "{wrong}"
+    );
     let wrong = load_bytes(b"requirepass \"\\xe9\"").expect_err("it is wrong").to_string();
     assert_eq!(wrong, "test.conf:1: it is not UTF-8");
     let wrong = load_bytes(b"hz = 20\n# caf\xe9\n").expect_err("TOML is UTF-8").to_string();

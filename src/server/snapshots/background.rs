@@ -502,9 +502,8 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a directory of the test's own")]
     fn a_snapshot_that_finds_too_little_memory_waits_says_so_and_is_made_later() {
-        let directory = std::env::temp_dir().join(format!("engramdb-short-memory-{}", std::process::id()));
+        let directory = engramdb_testkit::TempDir::new("short-memory");
         let (log, start) = (LocalOptions::default(), StartOptions::default());
         let (engine, _) =
             open_directory(&Env::system(), &directory, &Vec::new, log, start).expect("it is new");
@@ -514,7 +513,7 @@ mod tests {
             log_bytes_min: 0,
             pause: Duration::ZERO,
             available_memory_bytes: || Some(AVAILABLE.load(Ordering::Relaxed)),
-            ..SnapshotSettings::new(directory.clone()).expect("this program has a path")
+            ..SnapshotSettings::new(directory.path().to_owned()).expect("this program has a path")
         };
         let snapshots = BackgroundSnapshots::start(Arc::new(engine), settings).expect("a thread can start");
         until("it does not wait", || snapshots.waits_for_memory());
@@ -533,6 +532,5 @@ mod tests {
         assert!(snapshots.last_save_ms() > 0);
         snapshots.stop();
         drop(snapshots);
-        std::fs::remove_dir_all(&directory).expect("it was made above");
     }
 }
