@@ -195,7 +195,7 @@ fn a_wrong_configuration_is_refused_as_a_whole() {
     }
     assert!(!data.exists(), "nothing was created");
     let output = engramdb(
-        &"serve --maxmemory 10% --bind 999.1.1.1 --set x --nope 1 --ports=7 --hz 10 --hz 501 --timeout 1 --nada"
+        &"serve --maxmemory 10% --bind 999.1.1.1 --set x --nope 1 --ports=7 --hz 10 --hz 5h --timeout 1 --nada"
             .split(' ')
             .collect::<Vec<_>>(),
     );
@@ -207,7 +207,7 @@ fn a_wrong_configuration_is_refused_as_a_whole() {
         "--set: x: give NAME=VALUE",
         "--nope: there is no parameter 'nope'",
         "--ports: there is no parameter 'ports'; did you mean 'port'?",
-        "--hz: hz 501: argument must be between 1 and 500 inclusive",
+        "--hz: hz 5h: argument couldn't be parsed into an integer",
         "--nada: there is no parameter 'nada'",
     ] {
         assert!(text.lines().any(|found| found.trim() == line), "{line}: {text}");

@@ -57,8 +57,44 @@ impl<T: Copy + TryFrom<i64> + TryInto<i64>> Form<T> for Number {
     }
 
     fn read(&self, text: &str, _: &T) -> Result<T, String> {
-        let number = text.parse().map_err(|_| "argument couldn't be parsed into an integer".to_owned())?;
-        within(number, self.min, self.max)
+        within(integer(text)?, self.min, self.max)
+    }
+}
+
+/// As Redis reads integers: no plus sign, no leading zeros.
+fn integer(text: &str) -> Result<i64, String> {
+    let number = text.parse().ok().filter(|number: &i64| number.to_string() == text);
+    number.ok_or_else(|| "argument couldn't be parsed into an integer".to_owned())
+}
+
+/// A whole number that is not negative. As in Redis, one beyond a bound is taken as that bound; CONFIG GET shows it.
+pub struct Clamped {
+    min: i64,
+    max: i64,
+}
+
+pub const fn clamped(min: i64, max: i64) -> Clamped {
+    Clamped { min, max }
+}
+
+impl Shape for Clamped {
+    fn placeholder(&self) -> &'static str {
+        "NUMBER"
+    }
+
+    fn bounds(&self) -> String {
+        format!("{} to {}; beyond, the nearest of these", self.min, self.max)
+    }
+}
+
+impl Form<u32> for Clamped {
+    fn show(&self, value: &u32) -> String {
+        value.to_string()
+    }
+
+    fn read(&self, text: &str, _: &u32) -> Result<u32, String> {
+        let number: i64 = within(integer(text)?, 0, i32::MAX.into())?;
+        within(number.clamp(self.min, self.max), self.min, self.max)
     }
 }
 

@@ -2,7 +2,9 @@
 //! line in a file, `--help`, CONFIG GET, SET and REWRITE, and the table in docs/configuration.md.
 
 use super::Config;
-use super::form::{Addresses, Directory, Form, OneOf, OutputLimit, Shape, Share, Text, YesNo, bytes, number};
+use super::form::{
+    Addresses, Directory, Form, OneOf, OutputLimit, Shape, Share, Text, YesNo, bytes, clamped, number,
+};
 
 /// When a parameter may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,5 +98,5 @@ parameters! {
     "maxmemory", Live, memory_bytes_max, bytes(0, i64::MAX),
         "bytes of keys and indexes beyond which writes that need memory are refused; 0 for no limit";
     "active-expiry", Live, active_expiry, YesNo, "delete expired keys in the background";
-    "hz", Live, hz, number(1, 500), "rounds of background work in a second";
+    "hz", Live, hz, clamped(1, 500), "rounds of background work in a second";
 }

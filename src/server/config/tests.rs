@@ -56,7 +56,7 @@ fn toml_lines_and_variables_say_the_same() {
 #[test]
 fn all_that_is_wrong_is_told_with_its_line() {
     let text = "port 7000\nnope 1\ndatabases 0\nio-threads 100000\n\nrequirepass \"open\nport\nproto 1\n\
-                cluster-enabled yes\ndir \"\"\nsearch-timeout x\nhz 501\nport 99999";
+                cluster-enabled yes\ndir \"\"\nsearch-timeout x\nhz 0x1\nport 99999";
     let wanted = "the configuration has 11 errors
   test.conf:6: Unbalanced quotes in configuration line
   test.conf:2: there is no parameter 'nope'; did you mean 'hz'?";
@@ -70,7 +70,7 @@ fn all_that_is_wrong_is_told_with_its_line() {
         "test.conf:9: cluster-enabled yes: there is no cluster mode",
         "test.conf:10: dir : a directory is needed",
         "test.conf:11: search-timeout x: invalid digit",
-        "test.conf:12: hz 501: argument must be between 1 and 500 inclusive",
+        "test.conf:12: hz 0x1: argument couldn't be parsed into an integer",
         "test.conf:13: port 99999: argument must be between 1 and 65535 inclusive",
     ] {
         assert!(found.contains(line), "{line}: {found}");
@@ -143,9 +143,9 @@ fn bytes_outside_of_utf8_are_fine_in_comments_only() {
     assert_eq!((marked.hz, marked.port), (20, 7000));
     assert_eq!(config_of(b"\xef\xbb\xbfhz = 20\nport = 7000\n").hz, 20);
     assert_eq!(config_of(b"hz 20\r\nport 7000\r\n").port, 7000);
-    let wrong = load_bytes(b"# fine\nrequirepass caf\xe9\nhz 0").expect_err("two are wrong").to_string();
+    let wrong = load_bytes(b"# fine\nrequirepass caf\xe9\nhz -1").expect_err("two are wrong").to_string();
     assert!(
-        wrong.contains("test.conf:2: it is not UTF-8") && wrong.contains("test.conf:3: hz 0"),
+        wrong.contains("test.conf:2: it is not UTF-8") && wrong.contains("test.conf:3: hz -1"),
         "{wrong}"
     );
     let wrong = load_bytes(b"requirepass \"\\xe9\"").expect_err("it is wrong").to_string();
@@ -169,6 +169,15 @@ fn addresses_that_are_none_are_told_with_the_other_errors() {
     }
     for right in ["* -::*", "localhost", "127.0.0.1 -::1", "fe80::1%eth0", "127.1", "db.example.com"] {
         config(&format!("bind {right}"));
+    }
+}
+
+/// As Redis 8.2.3 reads them.
+#[test]
+fn numbers_are_read_as_redis_does() {
+    assert_eq!([0, 1, 500, 501, 1000].map(|hz| config(&format!("hz {hz}")).hz), [1, 1, 500, 500, 500]);
+    for wrong in ["hz -1", "hz 2147483648", "maxclients +5", "maxclients 007", "timeout -0", "timeout 1h"] {
+        assert!(load(wrong).is_err(), "{wrong}");
     }
 }
 
