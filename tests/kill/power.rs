@@ -10,7 +10,7 @@
 //!
 //! Needs root, loop devices, mkfs.ext4 and python3.
 
-use crate::support::{Client, Server, TempDir, free_port, until};
+use crate::support::{Client, Server, TempDir, free_port, program, until};
 use crate::{Journal, WRITERS};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -31,6 +31,8 @@ fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack('I', 2))"
 struct LoopDisk {
     image: PathBuf,
     mount_point: PathBuf,
+    /// What a server says that is cut while it starts.
+    said: PathBuf,
     _directory: TempDir,
 }
 
@@ -42,7 +44,8 @@ impl LoopDisk {
         let file = std::fs::File::create(&image).expect("the directory is writable");
         file.set_len(2 << 30).expect("a sparse file");
         run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
-        let disk = LoopDisk { image, mount_point, _directory: directory };
+        let said = directory.path().join("said");
+        let disk = LoopDisk { image, mount_point, said, _directory: directory };
         disk.mount();
         disk
     }
@@ -142,15 +145,19 @@ fn started_segments(log: &Path) -> usize {
 fn cut_a_start(disk: &LoopDisk, moment: Moment) {
     let (port, log) = (free_port(), disk.data().join("log"));
     let started_before = started_segments(&log);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_engramdb"))
+    let mut child = program()
         .args(["serve", "--port", &port.to_string(), "--dir"])
         .arg(disk.data())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(std::fs::File::create(&disk.said).expect("the directory is writable"))
         .spawn()
         .expect("the binary was built with the tests");
     let process = child.id();
     until(&format!("a start does not come to {moment:?}"), || {
+        if let Some(status) = child.try_wait().expect("our own child") {
+            let said = std::fs::read_to_string(&disk.said).unwrap_or_default();
+            panic!("a start ended before {moment:?}, {status}: {said}");
+        }
         moment.has_come(&log, started_before, process, port)
     });
     disk.cut();
