@@ -20,6 +20,7 @@ use crate::keyspace::Housing;
 use crate::log::pipeline::{Credit, Fatal, Pipeline, Refusal};
 use crate::log::{Lsn, Purpose, ShardLog};
 use crate::module::{Exporter, Module};
+use crate::prepared::{Preparation, Prepared, Preparing};
 use crate::store::Store;
 use crate::tx::{ExpiryStep, Tx};
 use crate::view::{Expired, Shared, View};
@@ -106,7 +107,7 @@ impl Engine {
     /// Takes the write lock for a run of commands that the credit covers.
     pub fn writes(&self, credit: Credit) -> WriteRun<'_> {
         let store = self.store.write();
-        WriteRun { engine: self, store: Some(store), credit, now_ms: self.now_ms() }
+        WriteRun { engine: self, store: Some(store), credit, now_ms: self.now_ms(), preparing: None }
     }
 
     /// Runs the job of a staged command to its end, which writes the reply. Returns what that has to wait for.
@@ -114,6 +115,11 @@ impl Engine {
         let looks = Holds { room: reply.room(), ..self.looks(database) };
         let finish = job(&looks);
         looks.gate().max(self.finish(database, finish, reply))
+    }
+
+    /// Makes what a write wants before it is run again.
+    pub fn prepare(&self, database: u32, preparation: Preparation) -> Prepared {
+        preparation.run(&self.looks(database))
     }
 
     /// A job's way to the database: each look takes the read lock.
@@ -279,6 +285,7 @@ impl ReadRun<'_> {
         View {
             keyspace: &self.store.keyspace,
             modules: &self.store.modules,
+            watchers: &self.store.watchers,
             shared: &self.engine.shared,
             database,
             now_ms: self.now_ms,
@@ -392,14 +399,34 @@ pub struct WriteRun<'e> {
     store: Option<RwLockWriteGuard<'e, Store>>,
     credit: Credit,
     now_ms: u64,
+    /// Where commands may come back with a [`Preparation`].
+    preparing: Option<Preparing>,
 }
 
 impl WriteRun<'_> {
+    /// Lets commands come back with work that is to be done before they are run again. `prepared` is what came of it for
+    /// the first of them. Without this, each does all of its work under the lock.
+    pub fn preparing(mut self, prepared: Option<Prepared>) -> Self {
+        self.preparing = Some(Preparing::of(prepared));
+        self
+    }
+
     /// Runs one engine command of any kind as a batch of its own. A staged one comes back with its job to do.
     pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
+        let mut preparing = self.preparing.take();
         let mut transaction = self.transaction();
-        let stage = transaction.step(database, command, args, reply);
-        Ran { gate: transaction.finish(), stage }
+        transaction.tx.preparing = preparing.take();
+        let mut stage = transaction.step(database, command, args, reply);
+        preparing = transaction.tx.preparing.take();
+        if let Some(wanted) = preparing.as_mut().and_then(|preparing| preparing.wanted.take()) {
+            stage = Stage::Prepare(wanted);
+        }
+        let gate = transaction.finish();
+        if let Some(outdated) = preparing.as_mut().and_then(|preparing| preparing.outdated()) {
+            self.store.as_mut().expect("held until drop").discard(outdated);
+        }
+        self.preparing = preparing;
+        Ran { gate, stage }
     }
 
     /// See [`crate::table::Table::prefetch`].
@@ -447,6 +474,7 @@ impl Transaction<'_> {
     pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) {
         match self.step(database, command, args, reply) {
             Stage::Done => {}
+            Stage::Prepare(_) => unreachable!("a transaction prepares nothing"),
             Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
                 let finish = job(&InBatch { tx: RefCell::new(&mut self.tx), room: reply.room() });
                 let mark = reply.mark();
@@ -498,4 +526,4 @@ impl Transaction<'_> {
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]
-mod tests;
+pub(crate) mod tests;

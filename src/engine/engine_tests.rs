@@ -9,7 +9,7 @@ use crate::recovery::Recovering;
 
 /// Replies as text, one a line.
 #[derive(Default)]
-struct Text(String);
+pub(crate) struct Text(pub(crate) String);
 
 impl Text {
     fn line(&mut self, text: &str) {
@@ -69,7 +69,7 @@ impl Reply for Text {
     }
 }
 
-fn open(log: &Arc<dyn ShardLog>) -> Engine {
+pub(crate) fn open(log: &Arc<dyn ShardLog>) -> Engine {
     let mut recovering = Recovering::new(Env::system(), 16, Vec::new());
     let recovered = recovering.replay(&**log, Checkpoint::default(), |_| ()).expect("the log is whole");
     let (engine, _) =
@@ -77,7 +77,7 @@ fn open(log: &Arc<dyn ShardLog>) -> Engine {
     engine
 }
 
-fn run(engine: &Engine, line: &str) -> (String, Lsn) {
+pub(crate) fn run(engine: &Engine, line: &str) -> (String, Lsn) {
     let table = CommandTable::new(commands::FAMILIES.iter().copied());
     let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
     let args = Args::new(&words);
@@ -159,10 +159,10 @@ fn a_flush_dirties_the_watches_of_what_was_there() {
 }
 
 /// Looks that something happens before, and that are counted.
-struct Between<'e> {
-    holds: Holds<'e>,
-    count: Cell<usize>,
-    between: &'e dyn Fn(usize),
+pub(crate) struct Between<'e> {
+    pub(crate) holds: Holds<'e>,
+    pub(crate) count: Cell<usize>,
+    pub(crate) between: &'e dyn Fn(usize),
 }
 
 impl Looks for Between<'_> {
@@ -256,7 +256,7 @@ fn much_is_read_a_slice_at_a_time() {
 }
 
 /// The reply as EXEC gives it.
-fn run_in_batch(engine: &Engine, words: &[&[u8]]) -> Vec<String> {
+pub(crate) fn run_in_batch(engine: &Engine, words: &[&[u8]]) -> Vec<String> {
     let table = CommandTable::new(commands::FAMILIES.iter().copied());
     let args = Args::new(words);
     let mut reply = Text::default();

@@ -17,6 +17,7 @@ mod hazard;
 pub mod keyspace;
 pub mod log;
 pub mod module;
+mod prepared;
 mod recovering;
 pub mod recovery;
 pub mod slot;
@@ -31,5 +32,6 @@ mod watch;
 
 pub use engine::Engine;
 pub use error::ReplayError;
+pub use prepared::{Preparation, Prepared};
 pub use version::{REDIS_VERSION, REDIS_VERSION_NUMBER};
 pub use watch::Watch;

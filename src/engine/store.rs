@@ -6,7 +6,7 @@
 use crate::effect::{Effect, Record, decode_batch};
 use crate::error::ReplayError;
 use crate::hazard::Hazards;
-use crate::keyspace::{Housing, Keyspace, Outcome};
+use crate::keyspace::{Housing, Keyspace, Outcome, Value};
 use crate::log::Lsn;
 use crate::module::{Applied, Modules};
 use crate::watch::Watchers;
@@ -42,19 +42,23 @@ impl Store {
 
     /// Applies an effect of a running command, records it in the open batch, and returns its count.
     ///
+    /// `copy` is one of the key's value, for an effect that makes one.
+    ///
     /// # Panics
     /// If the effect does not fit the keyspace: the handler did not validate, and going on would log nonsense.
-    pub(crate) fn execute(&mut self, hazards: &Hazards, record: &Record<'_>) -> usize {
+    pub(crate) fn execute(&mut self, hazards: &Hazards, record: &Record<'_>, copy: Option<Value>) -> usize {
         let lsn = self.open_lsn();
         record.effect.encode(record.database, &mut self.batch);
-        let outcome = match self.change(record, lsn) {
+        let outcome = match self.change(record, lsn, copy) {
             Ok(outcome) => outcome,
             Err(error) => panic!("a handler applied an impossible effect: {error}"),
         };
         self.mark_hazards(hazards, record, lsn);
         self.watchers.touched(record, lsn);
         let count = outcome.count;
-        self.garbage.push(outcome);
+        if !outcome.garbage.is_none() {
+            self.garbage.push(outcome);
+        }
         count
     }
 
@@ -69,7 +73,7 @@ impl Store {
 
     /// Applies one effect that the log or a snapshot holds.
     pub(crate) fn replay_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ReplayError> {
-        self.change(record, lsn).map(|_| ())
+        self.change(record, lsn, None).map(|_| ())
     }
 
     /// Closes the open batch: `None` if nothing was applied, else its LSN and bytes for the log.
@@ -86,17 +90,21 @@ impl Store {
         self.batch.clear();
     }
 
+    /// Has a value dropped outside the lock.
+    pub(crate) fn discard(&mut self, value: Value) {
+        self.garbage.extend(Some(Outcome::discarded(value)).filter(|outcome| !outcome.garbage.is_none()));
+    }
+
     pub(crate) fn take_garbage(&mut self) -> Vec<Outcome> {
-        self.garbage.retain(|outcome| !outcome.garbage.is_none());
         if self.garbage.is_empty() { Vec::new() } else { std::mem::take(&mut self.garbage) }
     }
 
-    fn change(&mut self, record: &Record<'_>, lsn: Lsn) -> Result<Outcome, ReplayError> {
+    fn change(&mut self, record: &Record<'_>, lsn: Lsn, copy: Option<Value>) -> Result<Outcome, ReplayError> {
         if let Effect::Module { .. } = record.effect {
             self.modules.apply(&mut Housing::of(&mut self.keyspace), record, lsn)?;
             return Ok(Outcome::default());
         }
-        let outcome = self.keyspace.apply(record);
+        let outcome = self.keyspace.apply_with(record, copy);
         if outcome.mismatch {
             return Err(ReplayError::Mismatch(format!("{:?}", record.effect)));
         }

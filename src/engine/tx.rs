@@ -9,6 +9,7 @@ use crate::error::CommandError;
 use crate::keyspace::{Entry, Keyspace, Value};
 use crate::log::pipeline::{Credit, Pipeline, Refusal};
 use crate::log::{Lsn, Purpose};
+use crate::prepared::{Copy, Making, Preparing};
 use crate::store::Store;
 use crate::view::{Shared, View};
 use std::cell::Cell;
@@ -77,6 +78,10 @@ pub struct Tx<'a> {
     gate: Lsn,
     /// How many effects this transaction applied.
     effects: usize,
+    /// Where the command may come back to be run again; none in EXEC.
+    pub(crate) preparing: Option<Preparing>,
+    /// A copy for the next effect that takes one.
+    copy: Option<Value>,
 }
 
 impl<'a> Tx<'a> {
@@ -89,7 +94,18 @@ impl<'a> Tx<'a> {
     ) -> Tx<'a> {
         store.keyspace.set_access_time(now_ms);
         let reserved = Vec::new();
-        Tx { store, shared, pipeline, reserved, database, now_ms, gate: Lsn(0), effects: 0 }
+        Tx {
+            store,
+            shared,
+            pipeline,
+            reserved,
+            database,
+            now_ms,
+            gate: Lsn(0),
+            effects: 0,
+            preparing: None,
+            copy: None,
+        }
     }
 
     /// Reserves room in the log for `bytes` of effects that the command's words do not tell (deletes of an index's
@@ -128,6 +144,7 @@ impl<'a> Tx<'a> {
         let view = View {
             keyspace: &self.store.keyspace,
             modules: &self.store.modules,
+            watchers: &self.store.watchers,
             shared: self.shared,
             database: self.database,
             now_ms: self.now_ms,
@@ -156,6 +173,18 @@ impl<'a> Tx<'a> {
         self.record(effect)
     }
 
+    /// Asks for a copy of the key's value, for the effect that comes next. False if it is to be made without the lock: the
+    /// handler returns, without an effect or a reply, and is run again.
+    pub(crate) fn has_copy(&mut self, key: &[u8], making: impl FnOnce() -> Making) -> bool {
+        let Some(preparing) = &mut self.preparing else { return true };
+        match preparing.copy(self.database, key, making) {
+            Copy::Made(value) => self.copy = Some(value),
+            Copy::InPlace => {}
+            Copy::Wanted => return false,
+        }
+        true
+    }
+
     /// How many effects this transaction has applied: 0 means that nothing changed.
     pub fn effects(&self) -> usize {
         self.effects
@@ -168,7 +197,11 @@ impl<'a> Tx<'a> {
 
     fn record(&mut self, effect: Effect<'_>) -> usize {
         self.effects += 1;
-        let count = self.store.execute(&self.shared.hazards, &Record { database: self.database, effect });
+        let takes_copy =
+            matches!(effect, Effect::Copy { .. } | Effect::StringAppend { .. } | Effect::StringWrite { .. });
+        let copy = if takes_copy { self.copy.take() } else { None };
+        let record = Record { database: self.database, effect };
+        let count = self.store.execute(&self.shared.hazards, &record, copy);
         if matches!(effect, Effect::HashDelete { cause: Cause::Expired, .. }) {
             self.shared.expired.fields.fetch_add(count as u64, Ordering::Relaxed);
         }

@@ -8,6 +8,7 @@ use crate::keyspace::{Database, Entry, Keyspace, Value};
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
 use crate::types::{Field, Hash, StringValue};
+use crate::watch::{Watch, Watchers};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -35,6 +36,7 @@ pub struct Expired {
 pub struct View<'a> {
     pub(crate) keyspace: &'a Keyspace,
     pub(crate) modules: &'a Modules,
+    pub(crate) watchers: &'a Watchers,
     pub(crate) shared: &'a Shared,
     pub(crate) database: u32,
     pub(crate) now_ms: u64,
@@ -103,6 +105,14 @@ impl<'a> View<'a> {
     /// same, the key is.
     pub fn changed_by(&self, key: &[u8]) -> Lsn {
         self.shared.hazards.of(self.database, key)
+    }
+
+    /// Is told of the first change of this key of the view's database from now on.
+    pub(crate) fn watch(&self, key: &[u8]) -> Arc<Watch> {
+        let watch = Watch::new();
+        watch.present.lock().push((self.database, key.to_vec()));
+        self.watchers.add(&watch, self.database, key);
+        watch
     }
 
     /// Has the changes of the view's database noted from now on, for a walk over all of its keys.
@@ -236,6 +246,11 @@ impl<'a> HashView<'a> {
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&'a Field> {
         self.hash.get(name).filter(|field| field.alive(self.now_ms))
+    }
+
+    /// See [`View::prefetch`], for fields.
+    pub fn prefetch<'n>(&self, names: impl Iterator<Item = &'n [u8]>) {
+        self.hash.prefetch(names);
     }
 
     pub fn len(&self) -> usize {

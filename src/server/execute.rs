@@ -13,6 +13,7 @@ use crate::reply::{Errors, Replies, Style};
 use crate::session::{Multi, Queued, ReplyMode, Session};
 use crate::shared::Shared;
 use crate::stats::{Slow, WorkerStats};
+use engramdb_engine::Prepared;
 use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Reply, Stage, flag};
 use engramdb_engine::engine::{Ran, Transaction, batch_bytes_max};
 use engramdb_engine::log::Lsn;
@@ -34,6 +35,8 @@ pub enum Resumed {
     Retry,
     /// A staged command's job is done.
     Made(Made),
+    /// Try the same request again, with what was made for it.
+    Prepared(Prepared),
     /// A session command's reply.
     Reply(WriteReply),
 }
@@ -69,6 +72,8 @@ pub struct Core {
     pub closing: bool,
     /// Whether the last reply was an error, for the counters.
     has_failed: bool,
+    /// What was made for the request that is next.
+    prepared: Option<Prepared>,
 }
 
 /// A run that was looked at and not yet begun.
@@ -92,7 +97,15 @@ impl Core {
     pub fn new(shared: Arc<Shared>, stats: Arc<WorkerStats>, client: Arc<Client>) -> Core {
         let authenticated = !shared.limits.has_password.load(Ordering::Relaxed);
         let session = Session::new(client, authenticated);
-        Core { shared, stats, session, outbox: Outbox::default(), closing: false, has_failed: false }
+        Core {
+            shared,
+            stats,
+            session,
+            outbox: Outbox::default(),
+            closing: false,
+            has_failed: false,
+            prepared: None,
+        }
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -145,6 +158,11 @@ impl Core {
                 }
             }
         }
+        if waiting.is_none()
+            && let Some(unused) = self.prepared.take()
+        {
+            shared.copies.run(Box::new(move || drop(unused)));
+        }
         self.count((next - before) as u64);
         let client = &self.session.client;
         client.active_at_ms.store(shared.now().as_millis() as u64, Ordering::Relaxed);
@@ -174,6 +192,7 @@ impl Core {
         self.begin_round();
         match resumed {
             Resumed::Retry => {}
+            Resumed::Prepared(prepared) => self.prepared = Some(prepared),
             Resumed::Made(Made { outbox, gate, errors }) => {
                 self.reply_gated(|_, replies| (gate, replies.append(outbox, errors)));
             }
@@ -354,7 +373,7 @@ impl Core {
         credit: Credit,
     ) -> (usize, Option<Waiting>) {
         let database = self.session.database;
-        let mut run = shared.engine.writes(credit);
+        let mut run = shared.engine.writes(credit).preparing(self.prepared.take());
         plan.each_key(requests, buffer, first, |key| run.prefetch(database, key));
         let (done, stage) = self.run_each(shared, requests, buffer, first, plan, |command, args, replies| {
             run.run(database, command, args, replies)
@@ -369,7 +388,7 @@ impl Core {
         let pool = match &stage {
             Stage::Done => return None,
             Stage::Offload(_) => Some(&self.shared.searches),
-            Stage::Copy(_) => Some(&self.shared.copies),
+            Stage::Copy(_) | Stage::Prepare(_) => Some(&self.shared.copies),
             Stage::Run(_) | Stage::Wait(_) => None,
         };
         match stage {
@@ -379,6 +398,11 @@ impl Core {
                 None
             }
             Stage::Done => None,
+            Stage::Prepare(preparation) => {
+                let engine = self.shared.engine.clone();
+                let prepare = move || Resumed::Prepared(engine.prepare(database, preparation));
+                Some(elsewhere(pool.map(Arc::as_ref), prepare))
+            }
             Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
                 let (engine, style) = (self.shared.engine.clone(), Style::of(&self.session));
                 let mut outbox = self.outbox.like();
@@ -389,7 +413,7 @@ impl Core {
                     let mut replies = Replies::like(&mut outbox, style);
                     let gate = engine.complete(database, job, &mut replies);
                     let errors = replies.errors;
-                    Made { outbox, gate, errors }
+                    Resumed::Made(Made { outbox, gate, errors })
                 };
                 Some(elsewhere(pool.map(Arc::as_ref), make))
             }
@@ -451,6 +475,10 @@ impl Core {
                 let ran = step(known.command, args, replies);
                 (ran.gate, ran.stage)
             });
+            if matches!(stage, Stage::Prepare(_)) {
+                // It is run again.
+                return (done, stage);
+            }
             done += 1;
             let now = shared.now();
             self.note(shared, known.id, args, now - before);
@@ -664,7 +692,7 @@ fn retry() -> Waiting {
 }
 
 /// Makes a reply on a thread of the pool, or on one of its own.
-fn elsewhere(pool: Option<&LongWork>, make: impl FnOnce() -> Made + Send + 'static) -> Waiting {
+fn elsewhere(pool: Option<&LongWork>, make: impl FnOnce() -> Resumed + Send + 'static) -> Waiting {
     let (sender, made) = tokio::sync::oneshot::channel();
     // Where nobody waits any more, the connection has ended.
     let work = move || _ = sender.send(make());
@@ -674,7 +702,7 @@ fn elsewhere(pool: Option<&LongWork>, make: impl FnOnce() -> Made + Send + 'stat
     }
     Box::pin(async move {
         match made.await {
-            Ok(made) => Resumed::Made(made),
+            Ok(resumed) => resumed,
             Err(_) => Resumed::Reply(Box::new(|reply| {
                 reply.error(&CommandError::of("ERR the command failed; the server's log says why"));
             })),

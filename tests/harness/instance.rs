@@ -157,13 +157,21 @@ impl Instance {
         };
         let ran = if known.command.is_write() {
             let words: Vec<&[u8]> = args.iter().copied().collect();
-            let credit = engine.admit(1, batch_bytes_max(&words)).expect("a log in memory has room");
-            engine.writes(credit).run(self.database, known.command, args, wire)
+            let mut prepared = None;
+            loop {
+                let credit = engine.admit(1, batch_bytes_max(&words)).expect("a log in memory has room");
+                let mut run = engine.writes(credit).preparing(prepared.take());
+                let ran = run.run(self.database, known.command, args, wire);
+                drop(run);
+                let Stage::Prepare(preparation) = ran.stage else { break ran };
+                prepared = Some(engine.prepare(self.database, preparation));
+            }
         } else {
             engine.reads().run(self.database, known.command, args, wire)
         };
         match ran.stage {
             Stage::Done => ran.gate,
+            Stage::Prepare(_) => unreachable!("done above"),
             Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
                 ran.gate.max(engine.complete(self.database, job, wire))
             }

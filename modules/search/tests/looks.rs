@@ -230,3 +230,54 @@ fn what_changes_between_two_looks_is_in_the_answer() {
         }
     }
 }
+
+#[test]
+fn documents_that_are_copied_in_slices_are_indexed_like_any_other() {
+    let mut server = Server::new();
+    for vectors in ["FLAT", "HNSW"] {
+        let create = format!(
+            "FT.CREATE {vectors} PREFIX 1 d: SCHEMA c TAG v VECTOR {vectors} 6 TYPE FLOAT32 DIM 4 DISTANCE_METRIC L2"
+        );
+        assert_eq!(server.line(&create), "OK");
+    }
+    let pairs: Vec<(String, Vec<u8>)> =
+        (0..3000).map(|number| (format!("f{number}"), b"other".to_vec())).collect();
+    let write = |server: &Server, key: &str, tag: &[u8], at: f32| {
+        let vector = blob(&[at, 0.5, 0.25, 0.125]);
+        let mut fields: Vec<(&str, &[u8])> =
+            pairs.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+        fields.extend([("c", tag), ("v", &vector)]);
+        server.hset(key, &fields);
+    };
+    write(&server, "d:1", b"red", 1.0);
+    write(&server, "d:2", b"blue", 2.0);
+    write(&server, "outside", b"red", 3.0);
+    server.backfill();
+    for line in ["COPY d:1 d:3", "COPY d:1 d:2 REPLACE", "COPY outside d:4", "COPY d:1 else"] {
+        assert_eq!(server.line(line), "1", "{line}");
+    }
+    // The copies have contents of their own.
+    assert_eq!(server.line("DEL d:1"), "1");
+    write(&server, "outside", b"blue", 9.0);
+    for is_restarted in [false, true] {
+        if is_restarted {
+            server = server.restart();
+        }
+        server.backfill();
+        for index in ["FLAT", "HNSW"] {
+            let search = |query: &str, at: f32| {
+                let words = ["FT.SEARCH", index, query, "NOCONTENT", "SORTBY", "d"].map(str::as_bytes);
+                let vector = blob(&[at, 0.5, 0.25, 0.125]);
+                let more: [&[u8]; 6] = [b"PARAMS", b"2", b"q", &vector, b"DIALECT", b"2"];
+                server.run(&[&words[..], &more].concat())
+            };
+            let found = search("@c:{red}=>[KNN 10 @v $q AS d]", 1.0);
+            for (key, is_found) in [("d:1", false), ("d:2", true), ("d:3", true), ("d:4", true)] {
+                assert_eq!(found.contains(key), is_found, "{index} {key}: {found}");
+            }
+            let near = search("@v:[VECTOR_RANGE 0.1 $q]=>{$yield_distance_as: d}", 3.0);
+            assert!(near.contains("d:4") && !near.contains("d:3"), "{index}: {near}");
+            assert!(!search("@c:{blue}=>[KNN 10 @v $q AS d]", 1.0).contains("d:"), "{index}");
+        }
+    }
+}

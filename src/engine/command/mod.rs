@@ -12,6 +12,7 @@ pub use reply::Reply;
 pub use table::{CommandTable, Known};
 pub use usage::Shape;
 
+use crate::prepared::Preparation;
 use crate::tx::Tx;
 use crate::view::View;
 
@@ -148,6 +149,8 @@ pub enum Stage {
     Copy(Job),
     /// Runs the job, which begins with waiting, on a thread of its own.
     Wait(Job),
+    /// A write that has had no effect and no reply yet: it is to be run again with what this makes.
+    Prepare(Preparation),
 }
 
 #[derive(Clone, Copy)]

@@ -3,7 +3,7 @@
 //! An expiry that has come already deletes the field. Texts of errors differ from command to command as they do there.
 
 use super::expiry::ExpiryConditions;
-use super::hashes::{delete_fields, reply_value};
+use super::hashes::{delete_fields, fields_ahead, reply_value};
 use crate::command::{
     Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
 };
@@ -11,7 +11,9 @@ use crate::effect::{Cause, Effect, List};
 use crate::tx::Tx;
 use crate::types::Field;
 use crate::view::View;
-use std::collections::HashSet;
+use foldhash::quality::RandomState;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 pub const COMMANDS: &[Command] = &[
     write_row("HEXPIRE", "key seconds [NX|XX|GT|LT] FIELDS numfields field+", hexpire, 0)
@@ -120,9 +122,9 @@ fn hgetdel(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let names = tx.read(|view| {
         let hash = view.hash(key)?;
         let names = named_fields(args, 2, NOT_POSITIVE)?;
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::with_capacity_and_hasher(names.len(), RandomState::default());
         reply.array(names.len());
-        for name in names {
+        for name in fields_ahead(hash, names) {
             // Named twice, it is gone the second time.
             let first_time = names.len() == 1 || seen.insert(*name);
             reply_value(reply, hash.filter(|_| first_time).and_then(|hash| hash.get(name)));
@@ -148,7 +150,7 @@ fn hgetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         let names = named_fields(args, fields_at, NOT_POSITIVE)?;
         reply.array(names.len());
         let mut found = Vec::new();
-        for name in names {
+        for name in fields_ahead(hash, names) {
             let field = hash.and_then(|hash| hash.get(name));
             reply_value(reply, field);
             let changes = field.is_some_and(|field| !persist || field.expires_at_ms != 0);
@@ -171,7 +173,7 @@ fn hpersist(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         let names = named_fields(args, 2, NOT_POSITIVE)?;
         reply.array(names.len());
         let mut found = Vec::new();
-        for name in names {
+        for name in fields_ahead(hash, names) {
             reply.integer(match hash.and_then(|hash| hash.get(name)) {
                 None => NO_SUCH_FIELD,
                 Some(Field { expires_at_ms: 0, .. }) => NO_EXPIRY,
@@ -298,11 +300,13 @@ fn expire_fields(
         let not_positive = CommandError::of("ERR Parameter `numFields` should be greater than 0");
         let names = named_fields(args, fields_at, not_positive)?;
         let mut chosen = Vec::new();
-        let mut seen = HashSet::new();
+        // Whether each name was chosen, where a name can come again.
+        let mut seen = HashMap::with_capacity_and_hasher(names.len(), RandomState::default());
         reply.array(names.len());
-        for name in names {
+        for name in fields_ahead(hash, names) {
+            let place = (names.len() > 1).then(|| seen.entry(*name));
             // Named twice, the second time meets what the first one left.
-            let again = seen.contains(name);
+            let again = matches!(&place, Some(Entry::Occupied(chosen)) if *chosen.get());
             let status = match hash.and_then(|hash| hash.get(name)) {
                 None => NO_SUCH_FIELD,
                 Some(_) if again && at_ms <= now_ms => NO_SUCH_FIELD,
@@ -315,8 +319,14 @@ fn expire_fields(
                     }
                 }
             };
-            if matches!(status, SET | DELETED) && (names.len() == 1 || seen.insert(*name)) {
+            let is_chosen = matches!(status, SET | DELETED);
+            if is_chosen && !again {
                 chosen.push(*name);
+            }
+            match place {
+                Some(Entry::Vacant(place)) => _ = place.insert(is_chosen),
+                Some(Entry::Occupied(mut place)) => *place.get_mut() |= is_chosen,
+                None => {}
             }
             reply.integer(status);
         }
@@ -342,7 +352,7 @@ fn reply_times(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply, show: imp
     let hash = view.hash(args.word(1))?;
     let names = named_fields(args, 2, NOT_POSITIVE)?;
     reply.array(names.len());
-    for name in names {
+    for name in fields_ahead(hash, names) {
         reply.integer(match hash.and_then(|hash| hash.get(name)) {
             None => NO_SUCH_FIELD,
             Some(Field { expires_at_ms: 0, .. }) => NO_EXPIRY,

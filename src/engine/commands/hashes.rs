@@ -203,10 +203,23 @@ fn hlen(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage,
 fn hmget(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let hash = view.hash(args.word(1))?;
     reply.array(args.len() - 2);
-    for name in args.from(2) {
+    for name in fields_ahead(hash, args.from(2)) {
         reply_value(reply, hash.and_then(|hash| hash.get(name)));
     }
     Ok(())
+}
+
+/// The names, with what their lookups read on its way.
+pub fn fields_ahead<'h, 'w>(
+    hash: Option<HashView<'h>>,
+    names: &'w [&'w [u8]],
+) -> impl Iterator<Item = &'w &'w [u8]> + use<'h, 'w> {
+    let prefetch = move |names: &mut dyn Iterator<Item = &'w [u8]>| {
+        if let Some(hash) = hash {
+            hash.prefetch(names);
+        }
+    };
+    super::ahead(names, 1, prefetch).flatten()
 }
 
 fn hmset(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {

@@ -1,6 +1,6 @@
 //! Keys of any type, and whole databases.
 
-use super::{delete_key, exists};
+use super::{ahead, copies, delete_key, exists};
 use crate::command::{
     Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
 };
@@ -102,7 +102,14 @@ fn copy(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     if to_database == tx.database() && key == to {
         return Err(SAME_OBJECT);
     }
-    let possible = tx.read(|view| exists(view, key) && (replace || view.peek(to_database, to).is_none()));
+    let (possible, is_long) = tx.read(|view| {
+        let entry = view.peek(view.database(), key);
+        let possible = entry.is_some() && (replace || view.peek(to_database, to).is_none());
+        (possible, possible && entry.is_some_and(copies::is_long))
+    });
+    if is_long && !tx.has_copy(key, || copies::of_hash(key)) {
+        return Ok(());
+    }
     if possible {
         tx.apply(Effect::Copy { key, to, to_database });
     }
@@ -117,13 +124,20 @@ fn dbsize(view: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 }
 
 fn del(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let count = args.from(1).iter().filter(|key| delete_key(tx, key)).count();
+    let mut count = 0;
+    for keys in args.from(1).chunks(super::AHEAD) {
+        if keys.len() == super::AHEAD {
+            tx.read(|view| view.prefetch(keys.iter().copied()));
+        }
+        count += keys.iter().filter(|key| delete_key(tx, key)).count();
+    }
     reply.integer(count as i64);
     Ok(())
 }
 
 fn exists_command(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    reply.integer(args.from(1).iter().filter(|key| exists(view, key)).count() as i64);
+    let groups = ahead(args.from(1), 1, |keys| view.prefetch(keys));
+    reply.integer(groups.flatten().filter(|key| exists(view, key)).count() as i64);
     Ok(())
 }
 
@@ -189,7 +203,8 @@ fn swapdb(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 }
 
 fn touch(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    reply.integer(args.from(1).iter().filter(|key| view.entry(key).is_some()).count() as i64);
+    let groups = ahead(args.from(1), 1, |keys| view.prefetch(keys));
+    reply.integer(groups.flatten().filter(|key| view.entry(key).is_some()).count() as i64);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! One file per family of commands: the table first, then the handlers in its order.
 
+mod copies;
 mod expiry;
 mod expiry_option;
 mod glob;
@@ -31,6 +32,24 @@ pub const FAMILIES: &[&[Command]] = &[
     scan::COMMANDS,
     object::COMMANDS,
 ];
+
+/// Words whose lookups are begun together.
+const AHEAD: usize = 16;
+
+/// Groups of keys, with what the lookups of a group read on its way into the cache: of many keys, most are not in it. The
+/// words before a key and after it in a command are skipped with `stride`.
+fn ahead<'w>(
+    words: &'w [&'w [u8]],
+    stride: usize,
+    mut prefetch: impl FnMut(&mut dyn Iterator<Item = &'w [u8]>),
+) -> impl Iterator<Item = &'w [&'w [u8]]> {
+    let is_many = words.len() >= AHEAD * stride;
+    words.chunks(AHEAD * stride).inspect(move |group| {
+        if is_many {
+            prefetch(&mut group.iter().step_by(stride).copied());
+        }
+    })
+}
 
 fn exists(view: &View<'_>, key: &[u8]) -> bool {
     view.peek(view.database(), key).is_some()

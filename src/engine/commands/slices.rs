@@ -187,7 +187,7 @@ pub fn sum_fields(looks: &dyn Looks, key: &[u8], of: fn(&Field) -> usize) -> Res
 }
 
 /// What a walk gathers.
-trait Gathered: Default {
+pub trait Gathered: Default {
     /// Bytes that were copied.
     fn bytes(&self) -> usize {
         0
@@ -206,7 +206,7 @@ struct Sum(usize);
 impl Gathered for Sum {}
 
 /// A walk over a hash, a slice in each step.
-struct Walk {
+pub struct Walk {
     cursor: u64,
     /// The batch that had changed the key last when the walk began, and the time then.
     began: Option<(Lsn, u64)>,
@@ -217,11 +217,25 @@ struct Walk {
 }
 
 impl Walk {
-    fn new() -> Walk {
+    pub fn new() -> Walk {
         Walk { cursor: 0, began: None, count: SLICE, attempts: 0, is_over: false, failure: None }
     }
 
-    fn step<G: Gathered>(
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether the next step is the first one, or the first one again.
+    pub fn begins(&self) -> bool {
+        self.began.is_none()
+    }
+
+    /// Whether the next step would take one look for all of it, because it has changed again and again.
+    pub fn is_in_vain(&self) -> bool {
+        self.attempts == ATTEMPTS
+    }
+
+    pub fn step<G: Gathered>(
         &mut self,
         changed_by: Lsn,
         now_ms: u64,

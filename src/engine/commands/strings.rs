@@ -1,7 +1,7 @@
 //! Strings: reading, setting, counting.
 
 use super::expiry_option::ExpiryOption;
-use super::{delete_key, exists, string_of};
+use super::{ahead, copies, delete_key, exists, string_of};
 use crate::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, integer, read, sliced, write};
 use crate::effect::Effect;
 use crate::tx::Tx;
@@ -141,8 +141,11 @@ const fn write_row(
 
 fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let (key, suffix) = (args.word(1), args.word(2));
-    let length = string_length(tx, key)?;
+    let (length, is_long) = string_to_write(tx, key, |length| length + suffix.len())?;
     check_length(length, suffix.len())?;
+    if is_long && !tx.has_copy(key, || copies::of_string_to_append(key, length + suffix.len())) {
+        return Ok(());
+    }
     if length == 0 || !suffix.is_empty() {
         tx.apply(Effect::StringAppend { key, suffix });
     }
@@ -241,7 +244,7 @@ fn incrbyfloat(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcom
 
 fn mget(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     reply.array(args.len() - 1);
-    for key in args.from(1) {
+    for key in ahead(args.from(1), 1, |keys| view.prefetch(keys)).flatten() {
         match view.string(key) {
             Ok(Some(string)) => reply.string(string),
             _ => reply.null(),
@@ -321,9 +324,13 @@ fn setrange(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let (key, content) = (args.word(1), args.word(3));
     let offset = usize::try_from(integer(args.word(2))?);
     let offset = offset.map_err(|_| CommandError::of("ERR offset is out of range"))?;
-    let mut length = string_length(tx, key)?;
+    let end = offset.saturating_add(content.len());
+    let (mut length, is_long) = string_to_write(tx, key, |_| end)?;
     if !content.is_empty() {
         check_length(offset, content.len())?;
+        if is_long && !tx.has_copy(key, || copies::of_string_to_write(key, end)) {
+            return Ok(());
+        }
         tx.apply(Effect::StringWrite { key, offset: offset as u64, content });
         length = length.max(offset + content.len());
     }
@@ -392,8 +399,18 @@ fn reply_string(view: &View<'_>, key: &[u8], reply: &mut dyn Reply) -> Result<bo
     Ok(string.is_some())
 }
 
-fn string_length(tx: &mut Tx<'_>, key: &[u8]) -> Result<usize, CommandError> {
-    tx.read(|view| Ok(view.string(key)?.map_or(0, |string| string.len())))
+/// How long the string is, and whether a write to it that ends there copies much.
+fn string_to_write(
+    tx: &mut Tx<'_>,
+    key: &[u8],
+    end: impl FnOnce(usize) -> usize,
+) -> Result<(usize, bool), CommandError> {
+    tx.read(|view| {
+        Ok(view.string(key)?.map_or((0, false), |string| {
+            let length = string.len();
+            (length, copies::is_long_to_write(string, end(length)))
+        }))
+    })
 }
 
 fn check_length(length: usize, added: usize) -> Outcome {
@@ -434,8 +451,13 @@ fn pairs<'a>(args: Args<'a>, command: &str) -> Result<&'a [&'a [u8]], CommandErr
 }
 
 fn set_pairs(tx: &mut Tx<'_>, pairs: &[&[u8]]) {
-    for pair in pairs.chunks_exact(2) {
-        tx.apply(Effect::StringSet { key: pair[0], value: pair[1], expires_at_ms: 0 });
+    for group in pairs.chunks(2 * super::AHEAD) {
+        if group.len() == 2 * super::AHEAD {
+            tx.read(|view| view.prefetch(group.iter().step_by(2).copied()));
+        }
+        for pair in group.chunks_exact(2) {
+            tx.apply(Effect::StringSet { key: pair[0], value: pair[1], expires_at_ms: 0 });
+        }
     }
 }
 

@@ -32,10 +32,12 @@ impl Garbage {
     /// Whether dropping it takes longer than others should wait.
     pub fn is_large(&self) -> bool {
         const FIELDS_MAX: usize = 10_000;
+        const BYTES_MAX: usize = 4 << 20;
         match self {
             Garbage::Databases(_) => true,
-            Garbage::Value(Value::Hash(hash)) => hash.len() > FIELDS_MAX,
-            _ => false,
+            Garbage::Value(Value::Hash(hash)) => hash.len() > FIELDS_MAX || hash.heap_bytes() > BYTES_MAX,
+            Garbage::Value(Value::String(string)) => string.heap_bytes() > BYTES_MAX,
+            Garbage::None => false,
         }
     }
 
@@ -54,6 +56,11 @@ impl Garbage {
 }
 
 impl Outcome {
+    /// Nothing but a value to be dropped.
+    pub(crate) fn discarded(value: Value) -> Outcome {
+        Outcome { garbage: Garbage::of(value), ..Outcome::default() }
+    }
+
     fn count(count: usize) -> Outcome {
         Outcome { count, ..Outcome::default() }
     }
@@ -68,7 +75,7 @@ impl Outcome {
     }
 }
 
-pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>) -> Outcome {
+pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Option<Value>) -> Outcome {
     let number = record.database;
     match record.effect {
         Effect::Delete { key, .. } => {
@@ -82,20 +89,22 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>) -> Outcome {
         Effect::StringSet { key, value, expires_at_ms } => {
             string_set(keyspace, number, key, value, expires_at_ms)
         }
-        Effect::StringAppend { key, suffix } => string(keyspace, number, key, |string| string.append(suffix)),
+        Effect::StringAppend { key, suffix } => {
+            string(keyspace, number, key, given, |string| string.append(suffix))
+        }
         Effect::StringWrite { key, offset, content } => {
-            string(keyspace, number, key, |string| string.write(offset as usize, content))
+            string(keyspace, number, key, given, |string| string.write(offset as usize, content))
         }
         Effect::HashSet { key, fields, keep_expiry } => hash_set(keyspace, number, key, fields, keep_expiry),
         Effect::HashDelete { key, fields, .. } => {
-            hash(keyspace, number, key, |hash| fields.iter().filter(|field| hash.remove(field)).count())
+            hash(keyspace, number, key, |hash| each_field(hash, fields, |hash, [field]| hash.remove(field)))
         }
         Effect::HashExpire { key, fields, expires_at_ms } => hash(keyspace, number, key, |hash| {
-            fields.iter().filter(|field| hash.set_expiry(field, expires_at_ms)).count()
+            each_field(hash, fields, |hash, [field]| hash.set_expiry(field, expires_at_ms))
         }),
         Effect::Rename { key, to } => rename(keyspace, number, key, number, to),
         Effect::Move { key, to_database } => rename(keyspace, number, key, to_database, key),
-        Effect::Copy { key, to, to_database } => copy(keyspace, number, key, to_database, to),
+        Effect::Copy { key, to, to_database } => copy(keyspace, (number, key), (to_database, to), given),
         Effect::Flush => {
             let flushed = std::mem::take(keyspace.database_mut(number));
             Outcome { count: flushed.len(), garbage: Garbage::Databases(vec![flushed]), mismatch: false }
@@ -145,20 +154,29 @@ fn string(
     keyspace: &mut Keyspace,
     number: u32,
     key: &[u8],
+    given: Option<Value>,
     change: impl FnOnce(&mut StringValue),
 ) -> Outcome {
     let database = keyspace.database_mut(number);
     if database.get(key).is_none() {
         database.insert_new(key, Value::String(StringValue::new(b"")));
     }
-    let fits = database.update(key, |entry| match &mut entry.value {
-        Value::String(string) => {
-            change(string);
-            true
+    let replaced = database.update(key, |entry| {
+        let replaced = given.map(|copy| std::mem::replace(&mut entry.value, copy));
+        match &mut entry.value {
+            Value::String(string) => {
+                change(string);
+                Some(replaced)
+            }
+            Value::Hash(_) => None,
         }
-        Value::Hash(_) => false,
     });
-    if fits == Some(true) { Outcome::count(1) } else { Outcome::mismatch() }
+    match replaced.flatten() {
+        Some(replaced) => {
+            Outcome { count: 1, garbage: replaced.map(Garbage::of).unwrap_or_default(), mismatch: false }
+        }
+        None => Outcome::mismatch(),
+    }
 }
 
 fn hash(
@@ -178,6 +196,41 @@ fn hash(
     }
 }
 
+/// Words whose lookups are begun together, so that their cache misses overlap.
+const AHEAD: usize = 16;
+
+/// Changes the fields that are named by the first of every `STRIDE` words; how many changes were counted.
+#[inline]
+fn each_field<const STRIDE: usize>(
+    hash: &mut Hash,
+    words: List<'_>,
+    mut change: impl FnMut(&mut Hash, [&[u8]; STRIDE]) -> bool,
+) -> usize {
+    let is_many = words.len() >= STRIDE * AHEAD;
+    let mut words = words.iter();
+    let mut next = || {
+        let mut group = [&b""[..]; STRIDE];
+        group.iter_mut().all(|word| words.next().map(|next| *word = next).is_some()).then_some(group)
+    };
+    let mut count = 0;
+    if !is_many {
+        while let Some(words) = next() {
+            count += usize::from(change(hash, words));
+        }
+        return count;
+    }
+    let mut groups = [[&b""[..]; STRIDE]; AHEAD];
+    loop {
+        let filled = groups.iter_mut().map_while(|group| next().map(|next| *group = next)).count();
+        let groups = &groups[..filled];
+        hash.prefetch(groups.iter().map(|words| words[0]));
+        count += groups.iter().filter(|words| change(hash, **words)).count();
+        if filled < AHEAD {
+            return count;
+        }
+    }
+}
+
 fn hash_set(
     keyspace: &mut Keyspace,
     number: u32,
@@ -187,7 +240,7 @@ fn hash_set(
 ) -> Outcome {
     let database = keyspace.database_mut(number);
     let set_all =
-        |hash: &mut Hash| fields.pairs().filter(|(name, value)| hash.set(name, value, keep_expiry)).count();
+        |hash: &mut Hash| each_field(hash, fields, |hash, [name, value]| hash.set(name, value, keep_expiry));
     if database.get(key).is_none() {
         let mut hash = Box::new(Hash::new());
         let count = set_all(&mut hash);
@@ -228,9 +281,11 @@ fn rename(keyspace: &mut Keyspace, from: u32, key: &[u8], to: u32, new_key: &[u8
     Outcome { count: 1, garbage: replaced.map(Garbage::of).unwrap_or_default(), mismatch: false }
 }
 
-fn copy(keyspace: &mut Keyspace, from: u32, key: &[u8], to: u32, new_key: &[u8]) -> Outcome {
-    let Some(entry) = keyspace.entry(from, key) else { return Outcome::mismatch() };
-    let (value, expires_at_ms) = (entry.value.clone(), entry.expires_at_ms);
-    let replaced = keyspace.database_mut(to).replace(new_key, value, expires_at_ms);
+fn copy(keyspace: &mut Keyspace, from: (u32, &[u8]), to: (u32, &[u8]), given: Option<Value>) -> Outcome {
+    let Some(entry) = keyspace.entry(from.0, from.1) else { return Outcome::mismatch() };
+    debug_assert!(given.as_ref().is_none_or(|copy| *copy == entry.value), "the copy is of the present value");
+    let value = given.unwrap_or_else(|| entry.value.clone());
+    let expires_at_ms = entry.expires_at_ms;
+    let replaced = keyspace.database_mut(to.0).replace(to.1, value, expires_at_ms);
     Outcome { count: 1, garbage: replaced.map(Garbage::of).unwrap_or_default(), mismatch: false }
 }

@@ -69,7 +69,13 @@ impl Keyspace {
 
     /// Applies one effect. Replay, execution and the snapshotter call this and nothing else.
     pub fn apply(&mut self, record: &Record<'_>) -> Outcome {
-        apply::apply(self, record)
+        apply::apply(self, record, None)
+    }
+
+    /// The same with a copy of the value of the effect's key, which an effect takes that would make one. A string's may have
+    /// room to spare, and zero bytes behind where the effect writes such.
+    pub(crate) fn apply_with(&mut self, record: &Record<'_>, copy: Option<Value>) -> Outcome {
+        apply::apply(self, record, copy)
     }
 
     /// Makes room for so many keys in a database that has none.

@@ -87,6 +87,13 @@ impl Hash {
         }
     }
 
+    /// Reads what lookups of these fields will read, so that their cache misses overlap.
+    pub fn prefetch<'n>(&self, names: impl Iterator<Item = &'n [u8]>) {
+        if let Fields::Many(table) = &self.fields {
+            names.for_each(|name| table.prefetch(hash_of(name)));
+        }
+    }
+
     fn get_mut(&mut self, name: &[u8]) -> Option<&mut Field> {
         match &mut self.fields {
             Fields::Few(fields) => fields.iter_mut().find(|field| field.name.as_slice() == name),
@@ -118,13 +125,18 @@ impl Hash {
         if self.get(field.name.as_slice()).is_some() {
             return;
         }
-        let copy = field.clone();
-        self.heap_bytes += copy.heap_bytes();
-        if copy.expires_at_ms != 0 {
+        self.put(field.clone());
+    }
+
+    /// Adds a field that is new.
+    pub(crate) fn put(&mut self, field: Field) {
+        debug_assert!(self.get(field.name.as_slice()).is_none(), "the field is new");
+        self.heap_bytes += field.heap_bytes();
+        if field.expires_at_ms != 0 {
             self.expiring += 1;
-            self.expiry_floor_ms = self.expiry_floor_ms.min(copy.expires_at_ms);
+            self.expiry_floor_ms = self.expiry_floor_ms.min(field.expires_at_ms);
         }
-        self.insert_new(copy);
+        self.insert_new(field);
     }
 
     /// Sets the value of a field that is new to a content that is housed.

@@ -52,6 +52,20 @@ impl StringValue {
         }
     }
 
+    /// A content that is large enough to be referred to.
+    pub(crate) fn of_large(content: Vec<u8>) -> StringValue {
+        debug_assert!(content.len() >= SHARED_BYTES_MIN, "a small content has another form");
+        StringValue::Shared(Arc::new(content))
+    }
+
+    /// Whether to write to a large content, up to `end`, copies it.
+    pub fn copies_to_write(&self, end: usize) -> bool {
+        match self {
+            StringValue::Shared(bytes) => Arc::strong_count(bytes) > 1 || bytes.capacity() < end,
+            _ => false,
+        }
+    }
+
     /// Takes another content of the same length into its own buffer, which saves an allocation; false where it has none
     /// of that length, and nothing has changed.
     pub fn overwrite(&mut self, content: &[u8]) -> bool {
@@ -158,7 +172,12 @@ impl StringValue {
 
 fn write_at(bytes: &mut Vec<u8>, offset: usize, content: &[u8]) {
     let end = offset + content.len();
-    if bytes.len() < end {
+    if bytes.capacity() < end && end - bytes.len() >= SHARED_BYTES_MIN {
+        // Memory that comes as zero bytes from the system need not be written.
+        let mut longer = vec![0; end];
+        longer[..bytes.len()].copy_from_slice(bytes);
+        *bytes = longer;
+    } else if bytes.len() < end {
         bytes.resize(end, 0);
     }
     bytes[offset..end].copy_from_slice(content);

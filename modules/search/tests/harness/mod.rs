@@ -276,13 +276,21 @@ impl Server {
         };
         let ran = match command.handler {
             Handler::Write(_) => {
-                let credit = self.engine.admit(1, batch_bytes_max(words)).expect("there is room");
-                self.engine.writes(credit).run(0, command, args, &mut reply)
+                let mut prepared = None;
+                loop {
+                    let credit = self.engine.admit(1, batch_bytes_max(words)).expect("there is room");
+                    let mut run = self.engine.writes(credit).preparing(prepared.take());
+                    let ran = run.run(0, command, args, &mut reply);
+                    drop(run);
+                    let Stage::Prepare(preparation) = ran.stage else { break ran };
+                    prepared = Some(self.engine.prepare(0, preparation));
+                }
             }
             _ => self.engine.reads().run(0, command, args, &mut reply),
         };
         let gate = match ran.stage {
             Stage::Done => ran.gate,
+            Stage::Prepare(_) => unreachable!("done above"),
             Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
                 let looks = self.engine.looks(0);
                 let finish = job(&looks);

@@ -1,6 +1,6 @@
 //! Long work keeps nobody waiting: it runs beside the worker, and its reply is written without a lock.
 
-use crate::support::TestServer;
+use crate::support::{TestClient, TestServer};
 use engramdb_engine::command::{
     Args, Command, CommandError, Finish, Job, Reply, Rest, Stage, sliced, staged,
 };
@@ -68,6 +68,45 @@ fn while_a_long_reply_is_written_others_read_and_write() {
         allow_one();
         asking.expect(format!("$1\r\n{number}\r\n$1\r\n{number}\r\n"));
     }
+}
+
+/// A hash of so many fields that it is copied in slices.
+fn store_large_hash(client: &mut TestClient, key: &str) {
+    let pairs: String = (0..5000).map(|number| format!("$5\r\nf{number:04}\r\n$1\r\nv\r\n")).collect();
+    client.send(format!("*10002\r\n$4\r\nHSET\r\n${}\r\n{key}\r\n{pairs}", key.len()));
+    client.expect(":5000\r\n");
+}
+
+#[test]
+fn while_a_hash_is_copied_others_read_and_write_even_that_hash() {
+    let server = TestServer::with_commands(COMMANDS);
+    let mut copying = server.client();
+    store_large_hash(&mut copying, "hash");
+    copying.call("SET seen x", "+OK\r\n");
+    // More than the pool has threads: the copy does not begin before the test allows it.
+    let mut holding: Vec<TestClient> = (0..8).map(|_| server.client()).collect();
+    holding.iter_mut().for_each(|client| client.send("*1\r\n$9\r\nTEST.COPY\r\n"));
+    let get = "*2\r\n$3\r\nGET\r\n$5\r\nother\r\n";
+    copying.send(format!("*3\r\n$4\r\nCOPY\r\n$4\r\nhash\r\n$4\r\ncopy\r\n{get}"));
+    let mut other = server.client();
+    other.call("SET other 1", "+OK\r\n");
+    other.call("GET other", "$1\r\n1\r\n");
+    other.call("HSET hash new 1", ":1\r\n");
+    other.call("EXISTS copy", ":0\r\n");
+    for client in &mut holding {
+        allow_one();
+        client.expect("$1\r\nx\r\n");
+    }
+    copying.expect(":1\r\n$1\r\n1\r\n");
+    other.call("HLEN copy", ":5001\r\n");
+    // In a transaction it is copied where it is, and the replies of a client that wants none are left out in both.
+    other.call("MULTI", "+OK\r\n");
+    other.call("COPY hash second", "+QUEUED\r\n");
+    other.call("EXEC", "*1\r\n:1\r\n");
+    other.send("CLIENT REPLY SKIP\r\nCOPY hash third\r\nHLEN third\r\n");
+    other.expect(":5001\r\n");
+    other.command("INFO commandstats");
+    while !other.line().starts_with("cmdstat_copy:calls=3,") {}
 }
 
 #[test]

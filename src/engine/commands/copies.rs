@@ -1,0 +1,105 @@
+//! Copies of large values for writes (see `prepared`): a hash is copied in slices, a string by reference and then outside.
+
+use super::slices::Walk;
+use crate::keyspace::{Entry, Value};
+use crate::prepared::{Copied, Making};
+use crate::types::{Field, Hash, StringValue};
+use crate::view::View;
+use std::sync::Arc;
+
+/// Values of up to so many bytes are copied under the lock, which takes a fraction of a millisecond.
+const AT_ONCE_BYTES: usize = 1 << 20;
+
+/// Whether copying the value keeps others waiting. Large strings are referred to.
+pub fn is_long(entry: &Entry) -> bool {
+    match entry.value() {
+        Value::Hash(hash) => hash.len() > super::slices::AT_ONCE || hash.heap_bytes() > AT_ONCE_BYTES,
+        Value::String(_) => false,
+    }
+}
+
+/// A hash in the making.
+#[derive(Default)]
+struct Fields {
+    hash: Hash,
+    /// What the last look has copied: it is put into the hash after it.
+    taken: Vec<Field>,
+    bytes: usize,
+}
+
+impl super::slices::Gathered for Fields {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Copies a hash, fields that have expired included: what the effect copies is what is stored.
+pub fn of_hash(key: &[u8]) -> Making {
+    let key = key.to_vec();
+    Box::new(move |looks| {
+        let mut fields = Fields::default();
+        let mut walk = Walk::new();
+        let mut watch = None;
+        while !walk.is_over() {
+            looks.look(&mut |view| {
+                let watch = watch.get_or_insert_with(|| view.watch(&key));
+                let has_changed = watch.dirtied_by();
+                let hash = view.hash(&key);
+                // As at the beginning of time, when nothing had expired.
+                walk.step(has_changed.unwrap_or_default(), 0, hash, &mut fields, &mut |field, fields| {
+                    fields.bytes += field.value.len();
+                    fields.taken.push(field.clone());
+                });
+            });
+            if walk.begins() {
+                watch = None;
+            }
+            if walk.is_in_vain() {
+                return None;
+            }
+            let Fields { hash, taken, .. } = &mut fields;
+            taken.drain(..).for_each(|field| hash.put(field));
+        }
+        let (hash, watch) = (fields.hash, watch?);
+        (!hash.is_empty()).then(|| Copied { value: Value::Hash(Box::new(hash)), watch })
+    })
+}
+
+/// Whether to write to the string up to `end` copies much of it: others refer to it, or it has no room.
+pub fn is_long_to_write(string: &StringValue, end: usize) -> bool {
+    string.len() > AT_ONCE_BYTES && string.copies_to_write(end)
+}
+
+/// Copies a string for an APPEND that makes it so long.
+pub fn of_string_to_append(key: &[u8], end: usize) -> Making {
+    of_string(key, move |content| {
+        // Room for more, so that a string which is appended to again and again is not copied each time.
+        let mut copy = Vec::with_capacity(end + end / 4);
+        copy.extend_from_slice(content);
+        copy
+    })
+}
+
+/// Copies a string for a SETRANGE that ends there: zero bytes are what is behind the string until then.
+pub fn of_string_to_write(key: &[u8], end: usize) -> Making {
+    of_string(key, move |content| {
+        let mut copy = vec![0; end.max(content.len())];
+        copy[..content.len()].copy_from_slice(content);
+        copy
+    })
+}
+
+fn of_string(key: &[u8], copy: impl FnOnce(&[u8]) -> Vec<u8> + Send + 'static) -> Making {
+    let key = key.to_vec();
+    Box::new(move |looks| {
+        let mut found = None;
+        looks.look(&mut |view| found = shared(view, &key).map(|content| (content, view.watch(&key))));
+        let (content, watch) = found?;
+        let value = Value::String(StringValue::of_large(copy(&content)));
+        Some(Copied { value, watch })
+    })
+}
+
+fn shared(view: &View<'_>, key: &[u8]) -> Option<Arc<Vec<u8>>> {
+    view.string(key).ok().flatten()?.shared().cloned()
+}
