@@ -26,6 +26,11 @@ const RAMP: Duration = Duration::from_millis(300);
 const READY_TIMEOUT: Duration = Duration::from_secs(600);
 const SEED: u64 = 1;
 const PIPELINE: usize = 100;
+/// Bytes of the largest string.
+const HUGE_BYTES: usize = 64 << 20;
+/// Words of the commands that name many.
+const MANY: usize = 100_000;
+const MANY_DATABASE: usize = 2;
 /// This text is echoed after each heavy command: it marks the end of the heavy reply.
 const MARK: &str = "the-end-of-a-heavy-reply";
 
@@ -121,6 +126,30 @@ fn words(line: &str) -> Vec<Vec<u8>> {
     line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
 }
 
+/// Commands that name many keys or fields, in a database of their own.
+fn many_words() -> [Kind; 5] {
+    let select = || words(&format!("SELECT {MANY_DATABASE}"));
+    let all = |head: &str, each: fn(usize) -> String| {
+        let line = (0..MANY).fold(String::from(head), |line, number| line + " " + &each(number));
+        words(&line)
+    };
+    let own_pairs = |number| format!("key:{number}:@ value");
+    let own_keys = |number| format!("key:{number}:@");
+    let own_fields = |number| format!("field:{number} value");
+    let kind =
+        |name, commands: Vec<Vec<Vec<u8>>>| Kind { name, commands: [vec![select()], commands].concat() };
+    [
+        kind("mset-100000", vec![all("MSET", own_pairs)]),
+        kind("mget-100000", vec![all("MGET", |number| format!("many:{number}"))]),
+        kind("mset-and-del-100000", vec![all("MSET", own_pairs), all("DEL", own_keys)]),
+        kind("hset-and-del-100000", vec![all("HSET fields:@", own_fields), words("DEL fields:@")]),
+        kind(
+            "hset-and-hdel-100000",
+            vec![all("HSET fields:@", own_fields), all("HDEL fields:@", |number| format!("field:{number}"))],
+        ),
+    ]
+}
+
 impl BesideArgs {
     fn check(&self) -> Result<(), BenchError> {
         let counts = [
@@ -191,13 +220,21 @@ impl BesideArgs {
         let exec = [words("MULTI")].into_iter().chain(gets).chain([words("EXEC")]).collect();
         kinds.push(one("mget", &format!("MGET {}", large().collect::<Vec<_>>().join(" "))));
         kinds.push(Kind { name: "exec", commands: exec });
-        let delete = ["COPY large copy:@ REPLACE", "DEL copy:@"];
-        kinds.push(Kind { name: "copy-and-del", commands: delete.map(words).into() });
+        let several =
+            |name, lines: &[&str]| Kind { name, commands: lines.iter().copied().map(words).collect() };
+        kinds.push(one("copy", "COPY large copy:@ REPLACE"));
+        kinds.push(several("copy-and-del", &["COPY large copy:@ REPLACE", "DEL copy:@"]));
+        // What is copied by reference is copied indeed when it is written to.
+        kinds.push(several("append", &["COPY huge grown:@ REPLACE", "APPEND grown:@ y"]));
+        kinds.push(several("setrange", &["COPY huge grown:@ REPLACE", "SETRANGE grown:@ 7 y"]));
+        let set = [words("SET huge:@"), vec![vec![b'x'; HUGE_BYTES]]].concat();
+        kinds.push(Kind { name: "set-64mib", commands: vec![set] });
         let fill: Vec<String> = (0..200).map(|number| format!("key:{number} value")).collect();
         let flush = ["SELECT 1".to_owned(), format!("MSET {}", fill.join(" ")), "FLUSHDB".to_owned()];
         kinds.push(Kind { name: "flush", commands: flush.iter().map(|line| words(line)).collect() });
         let fields: Vec<String> = (0..20_000).map(|number| format!("f{number} v")).collect();
         kinds.push(one("hset-20000", &format!("HSET fields:@ {}", fields.join(" "))));
+        kinds.extend(many_words());
         kinds
     }
 
@@ -236,6 +273,14 @@ impl BesideArgs {
             (0..8000).map(|place| char::from(b'a' + (place * factor % 23) as u8)).collect()
         };
         connection.command(&["MSET", "small", "value", "text:1", &text(7), "text:2", &text(11)])?;
+        connection.command(&words(&format!("SETRANGE huge {} x", HUGE_BYTES - 1)))?;
+        connection.command(&words(&format!("SELECT {MANY_DATABASE}")))?;
+        for first in (0..MANY).step_by(1000) {
+            let pairs: Vec<String> =
+                (first..first + 1000).map(|number| format!("many:{number} value:{number}")).collect();
+            connection.command(&words(&format!("MSET {}", pairs.join(" "))))?;
+        }
+        connection.command(&words("SELECT 0"))?;
         self.wait_for_index(connection)
     }
 
