@@ -22,7 +22,10 @@
 //! The header and key are readable without the payload, so that a reader can route an effect that it does not know.
 //! A batch is a run of effects; it is applied whole or not at all.
 
+mod batch;
 mod shown;
+
+pub use batch::Batch;
 
 /// Why a key went away. It decides the event that observers hear, not what is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,7 +232,12 @@ impl<'a> Effect<'a> {
 
     /// Appends the encoding to `out`.
     pub fn encode(&self, database: u32, out: &mut Vec<u8>) {
-        let start = out.len();
+        self.encode_into(database, out);
+    }
+
+    #[inline]
+    fn encode_into(&self, database: u32, out: &mut impl Sink) {
+        let (start, place) = (out.len(), out.place());
         let (module, version) = match *self {
             Effect::Module { module, version, .. } => (module, version),
             _ => (0, 0),
@@ -237,52 +245,53 @@ impl<'a> Effect<'a> {
         let mut header = [0; 12];
         header[4..8].copy_from_slice(&[self.kind(), self.scope() as u8, module, version]);
         header[8..12].copy_from_slice(&database.to_le_bytes());
-        out.extend_from_slice(&header);
+        out.put(&header);
         if let Some(key) = self.key() {
             put_bytes(out, key);
         }
         self.encode_payload(out);
         let length = length_u32(out.len() - start - 4);
-        out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        out.set(place, length.to_le_bytes());
     }
 
-    fn encode_payload(&self, out: &mut Vec<u8>) {
+    #[inline]
+    fn encode_payload(&self, out: &mut impl Sink) {
         match *self {
-            Effect::Delete { cause, .. } => out.push(cause as u8),
-            Effect::Expire { expires_at_ms, .. } => out.extend_from_slice(&expires_at_ms.to_le_bytes()),
+            Effect::Delete { cause, .. } => out.put(&[cause as u8]),
+            Effect::Expire { expires_at_ms, .. } => out.put(&expires_at_ms.to_le_bytes()),
             Effect::StringSet { value, expires_at_ms, .. } => {
-                out.extend_from_slice(&expires_at_ms.to_le_bytes());
-                out.extend_from_slice(value);
+                out.put(&expires_at_ms.to_le_bytes());
+                out.put_word(value);
             }
-            Effect::StringAppend { suffix, .. } => out.extend_from_slice(suffix),
+            Effect::StringAppend { suffix, .. } => out.put_word(suffix),
             Effect::StringWrite { offset, content, .. } => {
-                out.extend_from_slice(&offset.to_le_bytes());
-                out.extend_from_slice(content);
+                out.put(&offset.to_le_bytes());
+                out.put_word(content);
             }
             Effect::HashSet { fields, keep_expiry, .. } => {
-                out.push(u8::from(keep_expiry));
+                out.put(&[u8::from(keep_expiry)]);
                 put_list(out, fields);
             }
             Effect::HashDelete { fields, cause, .. } => {
-                out.push(cause as u8);
+                out.put(&[cause as u8]);
                 put_list(out, fields);
             }
             Effect::HashExpire { fields, expires_at_ms, .. } => {
-                out.extend_from_slice(&expires_at_ms.to_le_bytes());
+                out.put(&expires_at_ms.to_le_bytes());
                 put_list(out, fields);
             }
-            Effect::Rename { to, .. } => out.extend_from_slice(to),
+            Effect::Rename { to, .. } => out.put(to),
             Effect::Copy { to, to_database, .. } => {
-                out.extend_from_slice(&to_database.to_le_bytes());
-                out.extend_from_slice(to);
+                out.put(&to_database.to_le_bytes());
+                out.put(to);
             }
-            Effect::Move { to_database, .. } => out.extend_from_slice(&to_database.to_le_bytes()),
+            Effect::Move { to_database, .. } => out.put(&to_database.to_le_bytes()),
             Effect::Flush | Effect::FlushAll => {}
             Effect::SwapDatabases { first, second } => {
-                out.extend_from_slice(&first.to_le_bytes());
-                out.extend_from_slice(&second.to_le_bytes());
+                out.put(&first.to_le_bytes());
+                out.put(&second.to_le_bytes());
             }
-            Effect::Module { payload, .. } => out.extend_from_slice(payload),
+            Effect::Module { payload, .. } => out.put(payload),
         }
     }
 }
@@ -431,13 +440,54 @@ fn length_u32(length: usize) -> u32 {
     u32::try_from(length).expect("an effect is below 4 GiB")
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&length_u32(bytes.len()).to_le_bytes());
-    out.extend_from_slice(bytes);
+/// Where an effect is encoded to.
+trait Sink {
+    /// Bytes so far.
+    fn len(&self) -> usize;
+    fn put(&mut self, bytes: &[u8]);
+    /// The same for bytes that can be a whole word of a request.
+    fn put_word(&mut self, word: &[u8]);
+    /// Where the next bytes come, for `set`.
+    fn place(&self) -> usize;
+    fn set(&mut self, place: usize, bytes: [u8; 4]);
 }
 
-fn put_list(out: &mut Vec<u8>, list: List<'_>) {
-    out.extend_from_slice(&length_u32(list.len()).to_le_bytes());
+impl Sink for Vec<u8> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn put_word(&mut self, word: &[u8]) {
+        self.extend_from_slice(word);
+    }
+
+    #[inline]
+    fn place(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn set(&mut self, place: usize, bytes: [u8; 4]) {
+        self[place..place + 4].copy_from_slice(&bytes);
+    }
+}
+
+#[inline]
+fn put_bytes(out: &mut impl Sink, bytes: &[u8]) {
+    out.put(&length_u32(bytes.len()).to_le_bytes());
+    out.put_word(bytes);
+}
+
+#[inline]
+fn put_list(out: &mut impl Sink, list: List<'_>) {
+    out.put(&length_u32(list.len()).to_le_bytes());
     for item in list.iter() {
         put_bytes(out, item);
     }

@@ -23,6 +23,7 @@ use crate::module::{Exporter, Module};
 use crate::prepared::{Preparation, Prepared, Preparing};
 use crate::store::Store;
 use crate::tx::{ExpiryStep, Tx};
+use crate::types::Contents;
 use crate::view::{Expired, Shared, View};
 use crate::watch::Watch;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -107,7 +108,8 @@ impl Engine {
     /// Takes the write lock for a run of commands that the credit covers.
     pub fn writes(&self, credit: Credit) -> WriteRun<'_> {
         let store = self.store.write();
-        WriteRun { engine: self, store: Some(store), credit, now_ms: self.now_ms(), preparing: None }
+        let (preparing, contents) = (None, None);
+        WriteRun { engine: self, store: Some(store), credit, now_ms: self.now_ms(), preparing, contents }
     }
 
     /// Runs the job of a staged command to its end, which writes the reply. Returns what that has to wait for.
@@ -254,7 +256,7 @@ impl Engine {
 
     fn submit(&self, store: &mut Store, credit: &mut Credit, now_ms: u64) -> Lsn {
         let Some((lsn, batch)) = store.close_batch() else { return Lsn(0) };
-        self.pipeline.submit(credit, lsn, now_ms, batch);
+        self.pipeline.submit_batch(credit, lsn, now_ms, batch);
         store.begin_batch();
         lsn
     }
@@ -401,6 +403,7 @@ pub struct WriteRun<'e> {
     now_ms: u64,
     /// Where commands may come back with a [`Preparation`].
     preparing: Option<Preparing>,
+    contents: Option<Arc<Contents>>,
 }
 
 impl WriteRun<'_> {
@@ -411,11 +414,18 @@ impl WriteRun<'_> {
         self
     }
 
+    /// Says which words of the commands stand in memory of their own, to be referred to instead of copied.
+    pub fn referring(mut self, contents: Option<Arc<Contents>>) -> Self {
+        self.contents = contents;
+        self
+    }
+
     /// Runs one engine command of any kind as a batch of its own. A staged one comes back with its job to do.
     pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
-        let mut preparing = self.preparing.take();
+        let (mut preparing, contents) = (self.preparing.take(), self.contents.clone());
         let mut transaction = self.transaction();
         transaction.tx.preparing = preparing.take();
+        transaction.tx.contents = contents;
         let mut stage = transaction.step(database, command, args, reply);
         preparing = transaction.tx.preparing.take();
         if let Some(wanted) = preparing.as_mut().and_then(|preparing| preparing.wanted.take()) {
@@ -482,6 +492,11 @@ impl Transaction<'_> {
                 end(rest, mark, reply);
             }
         }
+    }
+
+    /// Says which words of the next commands stand in memory of their own; see [`WriteRun::referring`].
+    pub fn refer(&mut self, contents: Option<Arc<Contents>>) {
+        self.tx.contents = contents;
     }
 
     /// Looks at the present state, for what is not gated (INFO).

@@ -3,10 +3,10 @@
 //! Everything that hangs on a change hangs here and nowhere else: the log's record, hazards, WATCH, modules (index
 //! maintenance). `execute` and `replay` differ only in what they record.
 
-use crate::effect::{Effect, Record, decode_batch};
+use crate::effect::{Batch, Effect, Record, decode_batch};
 use crate::error::ReplayError;
 use crate::hazard::Hazards;
-use crate::keyspace::{Housing, Keyspace, Outcome, Value};
+use crate::keyspace::{Given, Housing, Keyspace, Outcome, Value};
 use crate::log::Lsn;
 use crate::module::{Applied, Modules};
 use crate::watch::Watchers;
@@ -18,7 +18,7 @@ pub struct Store {
     /// The last batch that was applied.
     pub(crate) last_lsn: Lsn,
     /// The encoded effects of the open batch.
-    batch: Vec<u8>,
+    batch: Batch,
     /// Large values to drop once the lock is released.
     garbage: Vec<Outcome>,
 }
@@ -30,7 +30,7 @@ impl Store {
             modules,
             watchers: Watchers::default(),
             last_lsn: Lsn(0),
-            batch: Vec::new(),
+            batch: Batch::default(),
             garbage: Vec::new(),
         }
     }
@@ -42,14 +42,12 @@ impl Store {
 
     /// Applies an effect of a running command, records it in the open batch, and returns its count.
     ///
-    /// `copy` is one of the key's value, for an effect that makes one.
-    ///
     /// # Panics
     /// If the effect does not fit the keyspace: the handler did not validate, and going on would log nonsense.
-    pub(crate) fn execute(&mut self, hazards: &Hazards, record: &Record<'_>, copy: Option<Value>) -> usize {
+    pub(crate) fn execute(&mut self, hazards: &Hazards, record: &Record<'_>, given: Given<'_>) -> usize {
         let lsn = self.open_lsn();
-        record.effect.encode(record.database, &mut self.batch);
-        let outcome = match self.change(record, lsn, copy) {
+        self.batch.push(record.database, &record.effect, given.contents);
+        let outcome = match self.change(record, lsn, given) {
             Ok(outcome) => outcome,
             Err(error) => panic!("a handler applied an impossible effect: {error}"),
         };
@@ -73,16 +71,16 @@ impl Store {
 
     /// Applies one effect that the log or a snapshot holds.
     pub(crate) fn replay_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ReplayError> {
-        self.change(record, lsn, None).map(|_| ())
+        self.change(record, lsn, Given::default()).map(|_| ())
     }
 
     /// Closes the open batch: `None` if nothing was applied, else its LSN and bytes for the log.
-    pub(crate) fn close_batch(&mut self) -> Option<(Lsn, &[u8])> {
+    pub(crate) fn close_batch(&mut self) -> Option<(Lsn, &mut Batch)> {
         if self.batch.is_empty() {
             return None;
         }
         self.last_lsn = self.open_lsn();
-        Some((self.last_lsn, &self.batch))
+        Some((self.last_lsn, &mut self.batch))
     }
 
     /// Forgets the bytes of the closed batch, and hands over what is to be dropped outside the lock.
@@ -99,12 +97,12 @@ impl Store {
         if self.garbage.is_empty() { Vec::new() } else { std::mem::take(&mut self.garbage) }
     }
 
-    fn change(&mut self, record: &Record<'_>, lsn: Lsn, copy: Option<Value>) -> Result<Outcome, ReplayError> {
+    fn change(&mut self, record: &Record<'_>, lsn: Lsn, given: Given<'_>) -> Result<Outcome, ReplayError> {
         if let Effect::Module { .. } = record.effect {
             self.modules.apply(&mut Housing::of(&mut self.keyspace), record, lsn)?;
             return Ok(Outcome::default());
         }
-        let outcome = self.keyspace.apply_with(record, copy);
+        let outcome = self.keyspace.apply_with(record, given);
         if outcome.mismatch {
             return Err(ReplayError::Mismatch(format!("{:?}", record.effect)));
         }

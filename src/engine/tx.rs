@@ -6,13 +6,15 @@
 
 use crate::effect::{Cause, Effect, List, Record};
 use crate::error::CommandError;
-use crate::keyspace::{Entry, Keyspace, Value};
+use crate::keyspace::{Entry, Given, Keyspace, Value};
 use crate::log::pipeline::{Credit, Pipeline, Refusal};
 use crate::log::{Lsn, Purpose};
 use crate::prepared::{Copy, Making, Preparing};
 use crate::store::Store;
+use crate::types::Contents;
 use crate::view::{Shared, View};
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Expired fields of a hash that one step of active expiry deletes, about, and fields that it looks at.
@@ -82,6 +84,8 @@ pub struct Tx<'a> {
     pub(crate) preparing: Option<Preparing>,
     /// A copy for the next effect that takes one.
     copy: Option<Value>,
+    /// Large words of the running command.
+    pub(crate) contents: Option<Arc<Contents>>,
 }
 
 impl<'a> Tx<'a> {
@@ -105,6 +109,7 @@ impl<'a> Tx<'a> {
             effects: 0,
             preparing: None,
             copy: None,
+            contents: None,
         }
     }
 
@@ -200,8 +205,9 @@ impl<'a> Tx<'a> {
         let takes_copy =
             matches!(effect, Effect::Copy { .. } | Effect::StringAppend { .. } | Effect::StringWrite { .. });
         let copy = if takes_copy { self.copy.take() } else { None };
+        let given = Given { copy, contents: self.contents.as_deref() };
         let record = Record { database: self.database, effect };
-        let count = self.store.execute(&self.shared.hazards, &record, copy);
+        let count = self.store.execute(&self.shared.hazards, &record, given);
         if matches!(effect, Effect::HashDelete { cause: Cause::Expired, .. }) {
             self.shared.expired.fields.fetch_add(count as u64, Ordering::Relaxed);
         }

@@ -7,12 +7,15 @@
 //! nothing more and ends when its last reply has left, or when the client has taken nothing of them for a minute.
 
 use crate::clients::{Client, Usage};
-use crate::execute::{Core, Resumed, Waiting};
+use crate::execute::{Core, Resumed, Waiting, elsewhere};
+use crate::owned::Owned;
 use crate::pool;
 use crate::worker::Worker;
+use bytes::BufMut;
 use engramdb_engine::log::Lsn;
 use engramdb_resp::{Decoder, Limits, Requests, Stop, decode};
 use std::io;
+use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +25,9 @@ use tokio::net::TcpStream;
 
 /// Requests executed between two attempts to send.
 const REQUESTS_MAX: usize = 256;
-/// Bytes given to the socket in one turn: a client that reads as fast as we send must not keep the worker.
+/// A buffer with more in it is made larger by another thread: to copy it takes a millisecond or more.
+const GROWN_HERE_MAX: usize = 2 << 20;
+/// Bytes given to the socket in one turn, or taken from it: a client as fast as we are must not keep the worker.
 const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Rounds in a row before other connections get their turn.
 const ROUNDS_MAX: usize = 8;
@@ -54,6 +59,8 @@ struct Connection {
     /// The gate that the releaser knows that we wait for.
     registered: Lsn,
     rounds: usize,
+    /// Bytes that were read since others had their turn.
+    read_in_turn: usize,
     /// The memory of this connection that the worker's sum has.
     published: usize,
 }
@@ -74,6 +81,8 @@ struct Input {
     next: usize,
     /// Bytes at the buffer's start that belong to `requests`.
     consumed: usize,
+    /// What the buffer takes while another thread has it.
+    lent_bytes: usize,
     stop: Stop,
 }
 
@@ -93,6 +102,7 @@ impl Connection {
             requests: Requests::new(),
             next: 0,
             consumed: 0,
+            lent_bytes: 0,
             stop: Stop::NeedBytes(1),
         };
         let mut connection = Connection {
@@ -103,6 +113,7 @@ impl Connection {
             waiting: None,
             registered: Lsn(0),
             rounds: 0,
+            read_in_turn: 0,
             published: 0,
         };
         connection.worker.shared.clients.settle(&connection.core.session.client, &connection.worker.stats);
@@ -117,6 +128,7 @@ impl Connection {
             + self.core.session.transaction_bytes()
             + self.core.session.client.names_bytes()
             + self.core.outbox.heap_bytes()
+            + self.core.owned.as_ref().map_or(0, |owned| owned.heap_bytes())
     }
 
     /// Tells the others what this connection takes.
@@ -152,6 +164,10 @@ impl Connection {
         loop {
             match std::future::poll_fn(|context| self.poll_event(context)).await? {
                 Event::Input => {}
+                Event::Resumed(Resumed::Buffer(buffer, owned)) => {
+                    self.input.take_back(buffer);
+                    self.core.owned = owned.map(Arc::new);
+                }
                 Event::Resumed(resumed) => self.core.resume(resumed),
                 Event::Closed => return Ok(()),
             }
@@ -167,10 +183,8 @@ impl Connection {
         if self.core.closing || self.worker.shared.is_stopping() {
             return self.poll_end();
         }
-        if let Some(waiting) = &mut self.waiting {
-            let resumed = std::task::ready!(waiting.as_mut().poll(context));
-            self.waiting = None;
-            return Poll::Ready(Ok(Event::Resumed(resumed)));
+        if self.waiting.is_some() {
+            return self.poll_waiting(context);
         }
         if self.worker.stats.leaving.load(Ordering::Relaxed) > 0 {
             // This worker's evicted connections get their turn, and give back what they have, before others take more.
@@ -187,6 +201,9 @@ impl Connection {
         }
         if self.is_idle_too_long() {
             return Poll::Ready(Ok(Event::Closed));
+        }
+        if self.grows_elsewhere() {
+            return self.poll_waiting(context);
         }
         let event = self.poll_read(context);
         if event.is_pending() {
@@ -215,6 +232,13 @@ impl Connection {
         Poll::Pending
     }
 
+    fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
+        let waiting = self.waiting.as_mut().expect("the caller looked");
+        let resumed = std::task::ready!(waiting.as_mut().poll(context));
+        self.waiting = None;
+        Poll::Ready(Ok(Event::Resumed(resumed)))
+    }
+
     /// Whether the shell found this connection idle, and it is: nothing came or went for as long as `timeout` says. What is
     /// held back by the log is not the client's doing.
     fn is_idle_too_long(&mut self) -> bool {
@@ -234,10 +258,17 @@ impl Connection {
     /// Reads once. A peer that has closed its side still gets the replies that are on their way.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let input = &mut self.input;
+        if self.read_in_turn >= TURN_BYTES_MAX {
+            self.read_in_turn = 0;
+            _ = pin!(tokio::task::yield_now()).poll(context);
+            return Poll::Pending;
+        }
         input.make_room(self.worker.shared.limits.input_bytes_max.load(Ordering::Relaxed));
-        let read = pin!(self.stream.read_buf(&mut input.buffer)).poll(context);
+        let mut room = (&mut input.buffer).limit(TURN_BYTES_MAX);
+        let read = pin!(self.stream.read_buf(&mut room)).poll(context);
         match read {
             Poll::Pending => {
+                self.read_in_turn = 0;
                 if input.buffer.is_empty() {
                     input.give_back();
                 }
@@ -245,6 +276,7 @@ impl Connection {
             }
             Poll::Ready(Ok(0)) => self.core.closing = true,
             Poll::Ready(Ok(bytes)) => {
+                self.read_in_turn += bytes;
                 self.worker.stats.input_bytes.add(bytes as u64);
                 self.worker.stats.reads.add(1);
                 self.core.session.client.usage.query_bytes.store(input.buffer.len(), Ordering::Relaxed);
@@ -310,6 +342,9 @@ impl Connection {
             let (next, waiting) = self.core.execute(&input.requests, &input.buffer, input.next);
             input.next = next;
             self.waiting = waiting;
+            if let Some(words) = self.core.owning.take() {
+                self.own(words);
+            }
         } else {
             // A part of a request came.
             self.core.session.client.touch(self.worker.shared.now());
@@ -319,6 +354,39 @@ impl Connection {
         if self.waiting.is_none() && input.next >= input.requests.len() {
             self.end_round();
         }
+    }
+
+    /// Has the words of the next request copied by another thread, each into memory of its own.
+    fn own(&mut self, words: Vec<Range<usize>>) {
+        let input = &mut self.input;
+        let is_last = input.next + 1 == input.requests.len() && input.consumed == input.buffer.len();
+        let buffer = input.lend();
+        if is_last {
+            // Nothing else is in it: it is given back there, which takes time as well.
+            input.consumed = 0;
+        }
+        let own = move || {
+            let owned = Owned::new(&buffer, &words);
+            Resumed::Buffer(if is_last { Vec::new() } else { buffer }, Some(owned))
+        };
+        self.waiting = Some(elsewhere(Some(&self.worker.shared.copies), own));
+    }
+
+    /// Has the buffer made larger by another thread, where much is to be copied for that. True if so.
+    fn grows_elsewhere(&mut self) -> bool {
+        let bytes_max = self.worker.shared.limits.input_bytes_max.load(Ordering::Relaxed);
+        let input = &mut self.input;
+        if input.buffer.len() < GROWN_HERE_MAX {
+            return false;
+        }
+        let Some(capacity) = input.wanted_capacity(bytes_max) else { return false };
+        let mut buffer = input.lend();
+        let grow = move || {
+            buffer.reserve_exact(capacity - buffer.len());
+            Resumed::Buffer(buffer, None)
+        };
+        self.waiting = Some(elsewhere(Some(&self.worker.shared.copies), grow));
+        true
     }
 
     /// Closes a connection that has too many replies unread.
@@ -372,7 +440,17 @@ const SLACK_MAX: usize = 4;
 
 impl Input {
     fn heap_bytes(&self) -> usize {
-        self.buffer.capacity() + self.arguments_bytes()
+        self.buffer.capacity() + self.lent_bytes + self.arguments_bytes()
+    }
+
+    fn lend(&mut self) -> Vec<u8> {
+        self.lent_bytes = self.buffer.capacity();
+        std::mem::take(&mut self.buffer)
+    }
+
+    fn take_back(&mut self, buffer: Vec<u8>) {
+        self.buffer = buffer;
+        self.lent_bytes = 0;
     }
 
     /// Memory of the arguments' places in the buffer.
@@ -380,22 +458,31 @@ impl Input {
         self.requests.heap_bytes() + self.decoder.heap_bytes()
     }
 
-    /// Makes room for the next read. A buffer doubles, but not far beyond what a request may have.
+    /// Makes room for the next read.
     fn make_room(&mut self, bytes_max: usize) {
-        let buffer = &mut self.buffer;
-        if buffer.capacity() == 0 {
-            *buffer = pool::take();
-        } else if let Stop::NeedBytes(missing) = self.stop
-            && !buffer.is_empty()
-        {
-            let wanted = decode::read_reserve_bytes(missing, buffer.len());
-            if buffer.capacity() - buffer.len() < wanted {
-                let doubled = (2 * buffer.capacity()).max(buffer.len() + wanted);
-                let least = buffer.len() + decode::READ_BYTES_MIN;
-                let capacity = doubled.min(bytes_max.saturating_add(decode::READ_BYTES_MIN)).max(least);
-                buffer.reserve_exact(capacity - buffer.len());
-            }
+        if self.buffer.capacity() == 0 {
+            self.buffer = pool::take();
+        } else if let Some(capacity) = self.wanted_capacity(bytes_max) {
+            self.buffer.reserve_exact(capacity - self.buffer.len());
         }
+    }
+
+    /// How large the buffer should be for the next read, if it is too small. It doubles, but not far beyond what a request
+    /// may have, nor beyond the end of what is pending if that is near.
+    fn wanted_capacity(&self, bytes_max: usize) -> Option<usize> {
+        let (length, capacity) = (self.buffer.len(), self.buffer.capacity());
+        let Stop::NeedBytes(missing) = self.stop else { return None };
+        let wanted = decode::read_reserve_bytes(missing, length);
+        if length == 0 || capacity - length >= wanted {
+            return None;
+        }
+        let is_near = missing >= capacity / 2 && missing == wanted;
+        let doubled = if is_near { length + wanted } else { (2 * capacity).max(length + wanted) };
+        Some(
+            doubled
+                .min(bytes_max.saturating_add(decode::READ_BYTES_MIN))
+                .max(length + decode::READ_BYTES_MIN),
+        )
     }
 
     /// Keeps nothing of size while there is no request.

@@ -9,6 +9,7 @@ use crate::clients::Client;
 use crate::commands::{After, Call, Runner};
 use crate::long::LongWork;
 use crate::outbox::Outbox;
+use crate::owned::{Owned, large_words};
 use crate::reply::{Errors, Replies, Style};
 use crate::session::{Multi, Queued, ReplyMode, Session};
 use crate::shared::Shared;
@@ -18,9 +19,11 @@ use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Repl
 use engramdb_engine::engine::{Ran, Transaction, batch_bytes_max};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::log::pipeline::{Credit, Refusal};
+use engramdb_engine::types::Contents;
 use engramdb_resp::{Arguments, Requests};
 use smallvec::SmallVec;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,6 +40,8 @@ pub enum Resumed {
     Made(Made),
     /// Try the same request again, with what was made for it.
     Prepared(Prepared),
+    /// The connection's buffer is back, perhaps with the request that is next.
+    Buffer(Vec<u8>, Option<Owned>),
     /// A session command's reply.
     Reply(WriteReply),
 }
@@ -74,6 +79,10 @@ pub struct Core {
     has_failed: bool,
     /// What was made for the request that is next.
     prepared: Option<Prepared>,
+    /// The request that is next, where its words stand in memory of their own.
+    pub owned: Option<Arc<Owned>>,
+    /// The words of the request that is next, which are to be copied elsewhere before it runs.
+    pub owning: Option<Vec<Range<usize>>>,
 }
 
 /// A run that was looked at and not yet begun.
@@ -81,6 +90,31 @@ struct Plan<'s> {
     commands: SmallVec<[&'s Known; RUN_COMMANDS_MAX]>,
     writes: usize,
     batch_bytes: usize,
+}
+
+/// Requests in the buffer that they came in, from the first that is to be run.
+struct Input<'r> {
+    requests: &'r Requests,
+    buffer: &'r [u8],
+    first: usize,
+    /// That one, where its words stand in memory of their own: it runs alone.
+    owned: Option<&'r Owned>,
+}
+
+impl<'r> Input<'r> {
+    /// The words of the request that is so many behind the first.
+    #[inline]
+    fn words(&self, index: usize, words: &mut Arguments<'r>) {
+        words.clear();
+        match self.owned {
+            Some(owned) => words.extend(owned.words()),
+            None => words.extend(self.requests.get(self.first + index, self.buffer).iter()),
+        }
+    }
+
+    fn contents(&self) -> Option<Arc<Contents>> {
+        self.owned.map(|owned| owned.contents().clone())
+    }
 }
 
 /// What to do with a request.
@@ -91,6 +125,17 @@ enum Class<'s> {
     Session(&'s Known),
     /// A web browser was made to talk to this port: its request's lines are not commands of the person behind it.
     Http,
+}
+
+impl Class<'_> {
+    /// Whether the words are stored or queued.
+    fn keeps_words(&self) -> bool {
+        match self {
+            Class::Queued(_) => true,
+            Class::Engine(known) => known.command.is_write(),
+            _ => false,
+        }
+    }
 }
 
 impl Core {
@@ -105,6 +150,8 @@ impl Core {
             closing: false,
             has_failed: false,
             prepared: None,
+            owned: None,
+            owning: None,
         }
     }
 
@@ -124,12 +171,23 @@ impl Core {
         let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
         self.begin_round();
         let mut waiting = None;
-        let mut words: Arguments<'_> = SmallVec::new();
         while next < requests.len() && self.goes_on() && waiting.is_none() && self.outbox.len() < output_max {
-            words.clear();
-            words.extend(requests.get(next, buffer).iter());
+            let owned = self.owned.take();
+            let mut words: Arguments<'_> = SmallVec::new();
+            match &owned {
+                Some(owned) => words.extend(owned.words()),
+                None => words.extend(requests.get(next, buffer).iter()),
+            }
             let args = Args::new(&words);
-            match self.classify(&shared, args) {
+            let class = self.classify(&shared, args);
+            if owned.is_none()
+                && class.keeps_words()
+                && let Some(ranges) = large_words(&requests.get(next, buffer))
+            {
+                self.owning = Some(ranges);
+                break;
+            }
+            match class {
                 Class::Refused(error) => {
                     self.refuse(&error);
                     next += 1;
@@ -142,7 +200,7 @@ impl Core {
                     next += 1;
                 }
                 Class::Queued(known) => {
-                    self.queue(known, args);
+                    self.queue(known, args, owned.clone());
                     next += 1;
                 }
                 Class::Session(known) => {
@@ -151,9 +209,13 @@ impl Core {
                     next += usize::from(done);
                 }
                 Class::Engine(known) => {
-                    let plan = self.plan(&shared, requests, buffer, next, (known, args));
+                    let input = Input { requests, buffer, first: next, owned: owned.as_deref() };
+                    let plan = self.plan(&shared, &input, (known, args));
                     let done;
-                    (done, waiting) = self.run_plan(&shared, requests, buffer, next, &plan);
+                    (done, waiting) = self.run_plan(&shared, &input, &plan);
+                    if done == 0 {
+                        self.owned = owned.clone();
+                    }
                     next += done;
                 }
             }
@@ -191,7 +253,7 @@ impl Core {
     pub fn resume(&mut self, resumed: Resumed) {
         self.begin_round();
         match resumed {
-            Resumed::Retry => {}
+            Resumed::Retry | Resumed::Buffer(..) => {}
             Resumed::Prepared(prepared) => self.prepared = Some(prepared),
             Resumed::Made(Made { outbox, gate, errors }) => {
                 self.reply_gated(|_, replies| (gate, replies.append(outbox, errors)));
@@ -242,8 +304,11 @@ impl Core {
         self.reply(|replies| replies.error(error));
     }
 
-    fn queue(&mut self, known: &Known, args: Args<'_>) {
-        let queued = Queued::new(known.command, known.id, args);
+    fn queue(&mut self, known: &Known, args: Args<'_>, owned: Option<Arc<Owned>>) {
+        let queued = match owned {
+            Some(owned) => Queued::owning(known.command, known.id, owned),
+            None => Queued::new(known.command, known.id, args),
+        };
         let multi = self.session.multi.get_or_insert_default();
         multi.bytes += batch_bytes_max(&args);
         multi.heap_bytes += queued.heap_bytes();
@@ -291,22 +356,19 @@ impl Core {
     fn plan<'s>(
         &mut self,
         shared: &'s Shared,
-        requests: &Requests,
-        buffer: &[u8],
-        first: usize,
+        input: &Input<'_>,
         (known, args): (&'s Known, Args<'_>),
     ) -> Plan<'s> {
         let mut plan = Plan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
         plan.add(known, args);
-        if matches!(known.command.handler, Handler::Staged(_)) {
+        if matches!(known.command.handler, Handler::Staged(_)) || input.owned.is_some() {
             return plan;
         }
         let mut upto_write = 1;
         let mut words: Arguments<'_> = SmallVec::new();
-        let last = requests.len().min(first + RUN_COMMANDS_MAX);
-        for index in first + 1..last {
-            words.clear();
-            words.extend(requests.get(index, buffer).iter());
+        let last = (input.requests.len() - input.first).min(RUN_COMMANDS_MAX);
+        for index in 1..last {
+            input.words(index, &mut words);
             let Class::Engine(next) = self.classify(shared, Args::new(&words)) else { break };
             let joins = match next.command.handler {
                 Handler::Write(_) => plan.writes > 0,
@@ -328,22 +390,14 @@ impl Core {
     }
 
     /// Runs what was planned, or a part of it. Returns how many requests are done.
-    fn run_plan(
-        &mut self,
-        shared: &Shared,
-        requests: &Requests,
-        buffer: &[u8],
-        first: usize,
-        plan: &Plan<'_>,
-    ) -> (usize, Option<Waiting>) {
+    fn run_plan(&mut self, shared: &Shared, input: &Input<'_>, plan: &Plan<'_>) -> (usize, Option<Waiting>) {
         let database = self.session.database;
         if plan.writes == 0 {
             let run = shared.engine.reads();
-            plan.each_key(requests, buffer, first, |key| run.prefetch(database, key));
-            let (done, stage) =
-                self.run_each(shared, requests, buffer, first, plan, |command, args, replies| {
-                    run.run(database, command, args, replies)
-                });
+            plan.each_key(input, |key| run.prefetch(database, key));
+            let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
+                run.run(database, command, args, replies)
+            });
             drop(run);
             return (done, self.go_on(stage));
         }
@@ -351,7 +405,7 @@ impl Core {
             Ok(credit) => credit,
             Err(Admission::Wait) => return (0, Some(retry())),
             Err(Admission::Full(error)) => {
-                return self.run_freeing(shared, requests, buffer, first, plan, &error);
+                return self.run_freeing(shared, input, plan, &error);
             }
             Err(Admission::Refused(error)) => {
                 self.refuse(&error);
@@ -359,23 +413,22 @@ impl Core {
             }
             Err(Admission::Closed) => return (0, None),
         };
-        self.run_writes(shared, requests, buffer, first, plan, credit)
+        self.run_writes(shared, input, plan, credit)
     }
 
     /// Runs what the credit covers under the write lock.
     fn run_writes(
         &mut self,
         shared: &Shared,
-        requests: &Requests,
-        buffer: &[u8],
-        first: usize,
+        input: &Input<'_>,
         plan: &Plan<'_>,
         credit: Credit,
     ) -> (usize, Option<Waiting>) {
         let database = self.session.database;
-        let mut run = shared.engine.writes(credit).preparing(self.prepared.take());
-        plan.each_key(requests, buffer, first, |key| run.prefetch(database, key));
-        let (done, stage) = self.run_each(shared, requests, buffer, first, plan, |command, args, replies| {
+        let mut run = shared.engine.writes(credit);
+        run = run.preparing(self.prepared.take()).referring(input.contents());
+        plan.each_key(input, |key| run.prefetch(database, key));
+        let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
             run.run(database, command, args, replies)
         });
         drop(run);
@@ -425,14 +478,13 @@ impl Core {
     fn run_freeing(
         &mut self,
         shared: &Shared,
-        requests: &Requests,
-        buffer: &[u8],
-        first: usize,
+        input: &Input<'_>,
         plan: &Plan<'_>,
         error: &CommandError,
     ) -> (usize, Option<Waiting>) {
         let known = plan.commands[0];
-        let words: Arguments<'_> = requests.get(first, buffer).iter().collect();
+        let mut words: Arguments<'_> = SmallVec::new();
+        input.words(0, &mut words);
         if !known.command.frees_memory(Args::new(&words), shared.engine.now_ms()) {
             self.refuse(error);
             return (1, None);
@@ -441,7 +493,7 @@ impl Core {
         alone.add(known, Args::new(&words));
         let admitted = shared.engine.admit_freeing(alone.writes, alone.batch_bytes);
         match admitted.map_err(|refusal| self.admission(refusal)) {
-            Ok(credit) => self.run_writes(shared, requests, buffer, first, &alone, credit),
+            Ok(credit) => self.run_writes(shared, input, &alone, credit),
             Err(Admission::Wait) => (0, Some(retry())),
             Err(Admission::Full(error) | Admission::Refused(error)) => {
                 self.refuse(&error);
@@ -456,9 +508,7 @@ impl Core {
     fn run_each(
         &mut self,
         shared: &Shared,
-        requests: &Requests,
-        buffer: &[u8],
-        first: usize,
+        input: &Input<'_>,
         plan: &Plan<'_>,
         mut step: impl FnMut(&Command, Args<'_>, &mut Replies<'_>) -> Ran,
     ) -> (usize, Stage) {
@@ -468,8 +518,7 @@ impl Core {
         let mut before = start;
         let mut done = 0;
         for known in &plan.commands {
-            words.clear();
-            words.extend(requests.get(first + done, buffer).iter());
+            input.words(done, &mut words);
             let args = Args::new(&words);
             let stage = self.reply_gated(|_, replies| {
                 let ran = step(known.command, args, replies);
@@ -655,6 +704,7 @@ impl Step<'_> {
             call.run(function);
             return call.gate;
         }
+        transaction.refer(self.queued.contents());
         transaction.run(self.session.database, self.queued.command, args, replies);
         Lsn(0)
     }
@@ -670,13 +720,13 @@ impl<'s> Plan<'s> {
     }
 
     /// The first keys of a run's commands, if it has several.
-    fn each_key(&self, requests: &Requests, buffer: &[u8], first: usize, mut visit: impl FnMut(&[u8])) {
+    fn each_key(&self, input: &Input<'_>, mut visit: impl FnMut(&[u8])) {
         if self.commands.len() == 1 {
             return;
         }
         for (index, known) in self.commands.iter().enumerate() {
             if known.shape.keys.0 == 1
-                && let Some(key) = requests.get(first + index, buffer).iter().nth(1)
+                && let Some(key) = input.requests.get(input.first + index, input.buffer).iter().nth(1)
             {
                 visit(key);
             }
@@ -692,7 +742,7 @@ fn retry() -> Waiting {
 }
 
 /// Makes a reply on a thread of the pool, or on one of its own.
-fn elsewhere(pool: Option<&LongWork>, make: impl FnOnce() -> Resumed + Send + 'static) -> Waiting {
+pub fn elsewhere(pool: Option<&LongWork>, make: impl FnOnce() -> Resumed + Send + 'static) -> Waiting {
     let (sender, made) = tokio::sync::oneshot::channel();
     // Where nobody waits any more, the connection has ended.
     let work = move || _ = sender.send(make());

@@ -25,6 +25,7 @@ mod gate;
 mod listener;
 mod long;
 mod outbox;
+mod owned;
 mod pool;
 mod process;
 mod reply;

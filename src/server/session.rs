@@ -1,9 +1,11 @@
 //! What a connection knows about itself: its database, protocol, rights, and the transaction it is collecting.
 
 use crate::clients::Client;
+use crate::owned::Owned;
 use engramdb_engine::Watch;
 use engramdb_engine::command::{Args, Command};
 use engramdb_engine::log::Lsn;
+use engramdb_engine::types::Contents;
 use engramdb_resp::Protocol;
 use std::sync::Arc;
 
@@ -60,6 +62,8 @@ pub struct Queued {
     text: Box<[u8]>,
     /// Where each word ends in the text.
     ends: Box<[usize]>,
+    /// In place of the text, where words are large.
+    owned: Option<Arc<Owned>>,
 }
 
 impl Queued {
@@ -68,16 +72,36 @@ impl Queued {
             *end += word.len();
             Some(*end)
         };
-        Queued { command, id, text: args.concat().into(), ends: args.iter().scan(0, end).collect() }
+        Queued {
+            command,
+            id,
+            text: args.concat().into(),
+            ends: args.iter().scan(0, end).collect(),
+            owned: None,
+        }
+    }
+
+    /// The same of a request whose words stand in memory of their own.
+    pub fn owning(command: &'static Command, id: usize, owned: Arc<Owned>) -> Queued {
+        Queued { command, id, text: Box::default(), ends: Box::default(), owned: Some(owned) }
     }
 
     pub fn words(&self) -> Vec<&[u8]> {
+        if let Some(owned) = &self.owned {
+            return owned.words().collect();
+        }
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| &self.text[start..*end]).collect()
     }
 
+    /// Its large words.
+    pub fn contents(&self) -> Option<Arc<Contents>> {
+        self.owned.as_ref().map(|owned| owned.contents().clone())
+    }
+
     pub fn heap_bytes(&self) -> usize {
-        self.text.len() + size_of_val(&*self.ends)
+        let owned = self.owned.as_ref().map_or(0, |owned| owned.heap_bytes());
+        self.text.len() + size_of_val(&*self.ends) + owned
     }
 }
 

@@ -3,9 +3,9 @@
 //! An effect that does not fit the keyspace (a field of a string, say) can only come from a corrupt log or a bug; it
 //! changes nothing and says so in its outcome, and the store stops on it.
 
-use super::{Keyspace, Value};
+use super::{Given, Keyspace, Value};
 use crate::effect::{Effect, List, Record};
-use crate::types::{Hash, Housed, StringValue};
+use crate::types::{Contents, Hash, Housed, StringValue};
 
 /// What an effect did.
 #[derive(Debug, Default)]
@@ -75,8 +75,9 @@ impl Outcome {
     }
 }
 
-pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Option<Value>) -> Outcome {
+pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Given<'_>) -> Outcome {
     let number = record.database;
+    let Given { copy: given, contents } = given;
     match record.effect {
         Effect::Delete { key, .. } => {
             Outcome::removed(keyspace.database_mut(number).remove(key).map(|entry| entry.value))
@@ -87,7 +88,7 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Option<
             Outcome::count(usize::from(found.is_some()))
         }
         Effect::StringSet { key, value, expires_at_ms } => {
-            string_set(keyspace, number, key, value, expires_at_ms)
+            string_set(keyspace, (number, key), value, expires_at_ms, contents)
         }
         Effect::StringAppend { key, suffix } => {
             string(keyspace, number, key, given, |string| string.append(suffix))
@@ -95,7 +96,9 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Option<
         Effect::StringWrite { key, offset, content } => {
             string(keyspace, number, key, given, |string| string.write(offset as usize, content))
         }
-        Effect::HashSet { key, fields, keep_expiry } => hash_set(keyspace, number, key, fields, keep_expiry),
+        Effect::HashSet { key, fields, keep_expiry } => {
+            hash_set(keyspace, (number, key), fields, keep_expiry, contents)
+        }
         Effect::HashDelete { key, fields, .. } => {
             hash(keyspace, number, key, |hash| each_field(hash, fields, |hash, [field]| hash.remove(field)))
         }
@@ -126,25 +129,28 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Option<
 
 fn string_set(
     keyspace: &mut Keyspace,
-    number: u32,
-    key: &[u8],
-    content: &[u8],
+    (number, key): (u32, &[u8]),
+    word: &[u8],
     expires_at_ms: u64,
+    contents: Option<&Contents>,
 ) -> Outcome {
     let database = keyspace.database_mut(number);
+    let referred = contents.and_then(|contents| contents.of(word));
+    let make = || referred.map_or_else(|| StringValue::new(word), StringValue::referring);
     let replaced = database.update(key, |entry| {
         entry.expires_at_ms = expires_at_ms;
         if let Value::String(string) = &mut entry.value
-            && string.overwrite(content)
+            && referred.is_none()
+            && string.overwrite(word)
         {
             return Garbage::None;
         }
-        Garbage::of(std::mem::replace(&mut entry.value, Value::String(StringValue::new(content))))
+        Garbage::of(std::mem::replace(&mut entry.value, Value::String(make())))
     });
     match replaced {
         Some(garbage) => Outcome { count: 1, garbage, mismatch: false },
         None => {
-            database.insert_expiring(key, Value::String(StringValue::new(content)), expires_at_ms);
+            database.insert_expiring(key, Value::String(make()), expires_at_ms);
             Outcome::count(0)
         }
     }
@@ -233,14 +239,20 @@ fn each_field<const STRIDE: usize>(
 
 fn hash_set(
     keyspace: &mut Keyspace,
-    number: u32,
-    key: &[u8],
+    (number, key): (u32, &[u8]),
     fields: List<'_>,
     keep_expiry: bool,
+    contents: Option<&Contents>,
 ) -> Outcome {
     let database = keyspace.database_mut(number);
-    let set_all =
-        |hash: &mut Hash| each_field(hash, fields, |hash, [name, value]| hash.set(name, value, keep_expiry));
+    let set_all = |hash: &mut Hash| {
+        each_field(hash, fields, |hash, [name, value]| {
+            match contents.and_then(|contents| contents.of(value)) {
+                Some(content) => hash.set_referring(name, content, keep_expiry),
+                None => hash.set(name, value, keep_expiry),
+            }
+        })
+    };
     if database.get(key).is_none() {
         let mut hash = Box::new(Hash::new());
         let count = set_all(&mut hash);
@@ -260,7 +272,7 @@ pub(super) fn hash_load(
 ) -> Outcome {
     let database = keyspace.database_mut(number);
     if database.get(key).is_some() {
-        return hash_set(keyspace, number, key, fields, false);
+        return hash_set(keyspace, (number, key), fields, false, None);
     }
     let mut hash = Box::new(Hash::new());
     let mut housed = housed.peekable();

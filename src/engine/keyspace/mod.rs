@@ -17,8 +17,18 @@ pub use database::Database;
 pub use entry::{Entry, Value};
 
 use crate::effect::{List, Record};
-use crate::types::Housed;
+use crate::types::{Contents, Housed};
 use std::ops::Deref;
+
+/// What an effect need not make, because it was made before the lock was taken.
+#[derive(Default)]
+pub(crate) struct Given<'c> {
+    /// A copy of the value of the effect's key, for an effect that makes one. A string's may have room to spare, and zero
+    /// bytes behind where the effect writes such.
+    pub(crate) copy: Option<Value>,
+    /// Words of the effect that values can refer to.
+    pub(crate) contents: Option<&'c Contents>,
+}
 
 /// All databases of one store.
 #[derive(Debug)]
@@ -69,13 +79,12 @@ impl Keyspace {
 
     /// Applies one effect. Replay, execution and the snapshotter call this and nothing else.
     pub fn apply(&mut self, record: &Record<'_>) -> Outcome {
-        apply::apply(self, record, None)
+        apply::apply(self, record, Given::default())
     }
 
-    /// The same with a copy of the value of the effect's key, which an effect takes that would make one. A string's may have
-    /// room to spare, and zero bytes behind where the effect writes such.
-    pub(crate) fn apply_with(&mut self, record: &Record<'_>, copy: Option<Value>) -> Outcome {
-        apply::apply(self, record, copy)
+    /// The same with what has been made already.
+    pub(crate) fn apply_with(&mut self, record: &Record<'_>, given: Given<'_>) -> Outcome {
+        apply::apply(self, record, given)
     }
 
     /// Makes room for so many keys in a database that has none.

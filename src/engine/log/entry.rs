@@ -216,14 +216,20 @@ pub struct Piece<'a> {
 
 impl Piece<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let length = u32::try_from(self.bytes.len()).expect("a piece fits in an entry");
-        let mut header = [0; PIECE_HEADER_BYTES];
-        header[0] = self.kind as u8;
-        header[1..5].copy_from_slice(&length.to_le_bytes());
-        header[5..9].copy_from_slice(&self.time_offset_ms.to_le_bytes());
-        out.extend_from_slice(&header);
+        begin_piece(self.kind, self.bytes.len(), self.time_offset_ms, out);
         out.extend_from_slice(self.bytes);
     }
+}
+
+/// Appends the header of a piece, whose bytes follow.
+#[inline]
+pub fn begin_piece(kind: PieceKind, length: usize, time_offset_ms: u32, out: &mut Vec<u8>) {
+    let length = u32::try_from(length).expect("a piece fits in an entry");
+    let mut header = [0; PIECE_HEADER_BYTES];
+    header[0] = kind as u8;
+    header[1..5].copy_from_slice(&length.to_le_bytes());
+    header[5..9].copy_from_slice(&time_offset_ms.to_le_bytes());
+    out.extend_from_slice(&header);
 }
 
 /// Takes the first piece off a payload; `None` if the payload is malformed there.

@@ -27,12 +27,14 @@
 mod opening;
 mod writer;
 
-use super::entry::{HEADER_BYTES, Kind, PIECE_HEADER_BYTES, Piece, PieceKind};
+use super::entry::{HEADER_BYTES, Kind, PIECE_HEADER_BYTES, PieceKind, begin_piece};
 use super::replay::Recovered;
 use super::{AppendError, Entry, Limits, Lsn, Mark, Pos, Purpose, Room, RunningChecksum, ShardLog};
+use crate::effect::Batch;
 use opening::Opening;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -190,9 +192,42 @@ struct State {
     mark: Mark,
 }
 
+/// The bytes of a batch that is submitted.
+enum Bytes<'a> {
+    Here(&'a [u8]),
+    Referred(Arc<Batch>),
+}
+
+impl Bytes<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        match self {
+            Bytes::Here(bytes) => bytes.len(),
+            Bytes::Referred(batch) => batch.len(),
+        }
+    }
+
+    #[inline]
+    fn crc(&self) -> u32 {
+        match self {
+            Bytes::Here(bytes) => crc32c::crc32c(bytes),
+            Bytes::Referred(batch) => batch.crc(),
+        }
+    }
+}
+
+/// The piece that fills an entry, to be copied when the entry is written.
+struct Late {
+    kind: PieceKind,
+    batch: Arc<Batch>,
+    range: Range<usize>,
+}
+
 /// An entry that is being filled.
 struct Forming {
     entry: Entry,
+    /// Its only piece, if that is not in the entry yet.
+    late: Option<Late>,
     /// Room that its batches have reserved.
     reserved_bytes: u64,
     batches: usize,
@@ -317,9 +352,27 @@ impl Pipeline {
     /// # Panics
     /// If `lsn` is not the next one, or the credit is too small: bugs that would break the log's order or its room.
     pub fn submit(&self, credit: &mut Credit, lsn: Lsn, engine_time_ms: u64, batch: &[u8]) {
+        self.submit_bytes(credit, lsn, engine_time_ms, &Bytes::Here(batch));
+    }
+
+    /// The same; of a batch that is larger than an entry, the log thread copies all but the end.
+    pub fn submit_batch(&self, credit: &mut Credit, lsn: Lsn, engine_time_ms: u64, batch: &mut Batch) {
+        let whole_bytes = HEADER_BYTES + PIECE_HEADER_BYTES + batch.len();
+        match batch.as_slice() {
+            Some(bytes) if whole_bytes <= self.shared.limits.entry_bytes_max => {
+                self.submit(credit, lsn, engine_time_ms, bytes);
+            }
+            _ => {
+                let bytes = Bytes::Referred(Arc::new(batch.take()));
+                self.submit_bytes(credit, lsn, engine_time_ms, &bytes);
+            }
+        }
+    }
+
+    fn submit_bytes(&self, credit: &mut Credit, lsn: Lsn, engine_time_ms: u64, batch: &Bytes<'_>) {
         let shared = &self.shared;
         let room = shared.limits.room_for_batch(batch.len());
-        let checksum_crc = crc32c::crc32c(batch);
+        let checksum_crc = batch.crc();
         let mut state = shared.state.lock();
         assert_eq!(lsn, state.last_lsn.next(), "batches are submitted in LSN order");
         assert!(room <= credit.room, "a batch of {} bytes exceeds its credit", batch.len());
@@ -591,7 +644,7 @@ impl Shared {
 
 impl State {
     /// Appends a batch to the forming entry, splitting it if it is larger than an entry.
-    fn add(&mut self, limits: &Limits, lsn: Lsn, time_ms: u64, batch: &[u8], crc: u32, room: u64) {
+    fn add(&mut self, limits: &Limits, lsn: Lsn, time_ms: u64, batch: &Bytes<'_>, crc: u32, room: u64) {
         let checksum_before = self.checksum;
         self.checksum.add_crc(crc, batch.len());
         let whole_bytes = PIECE_HEADER_BYTES + batch.len();
@@ -599,13 +652,13 @@ impl State {
             self.finish_forming();
         }
         if whole_bytes + HEADER_BYTES <= limits.entry_bytes_max {
-            self.piece(PieceKind::Whole, lsn, time_ms, batch);
+            self.piece(PieceKind::Whole, lsn, time_ms, batch, 0..batch.len());
         } else {
-            let mut pieces = batch.chunks(limits.piece_bytes_max()).peekable();
             let mut kind = PieceKind::First;
-            while let Some(piece) = pieces.next() {
-                let last = pieces.peek().is_none();
-                self.piece(if last { PieceKind::Last } else { kind }, lsn, time_ms, piece);
+            for start in (0..batch.len()).step_by(limits.piece_bytes_max()) {
+                let end = batch.len().min(start + limits.piece_bytes_max());
+                let last = end == batch.len();
+                self.piece(if last { PieceKind::Last } else { kind }, lsn, time_ms, batch, start..end);
                 if !last {
                     let forming = self.forming.as_mut().expect("just added to");
                     forming.entry.checksum = checksum_before;
@@ -622,12 +675,30 @@ impl State {
         forming.batches += 1;
     }
 
-    fn piece(&mut self, kind: PieceKind, lsn: Lsn, engine_time_ms: u64, bytes: &[u8]) {
+    fn piece(
+        &mut self,
+        kind: PieceKind,
+        lsn: Lsn,
+        engine_time_ms: u64,
+        batch: &Bytes<'_>,
+        range: Range<usize>,
+    ) {
+        // First and middle pieces are alone in their entry.
+        if let (Bytes::Referred(batch), PieceKind::First | PieceKind::Middle) = (batch, kind) {
+            let mut forming = Forming::new(Some(Vec::new()), lsn, engine_time_ms);
+            forming.late = Some(Late { kind, batch: batch.clone(), range });
+            self.forming = Some(forming);
+            return;
+        }
         let buffers = &mut self.buffers;
         let forming = self.forming.get_or_insert_with(|| Forming::new(buffers.pop(), lsn, engine_time_ms));
         forming.entry.last_lsn = lsn;
         let time_offset_ms = (engine_time_ms - forming.entry.engine_time_ms) as u32;
-        Piece { kind, time_offset_ms, bytes }.encode(&mut forming.entry.bytes);
+        begin_piece(kind, range.len(), time_offset_ms, &mut forming.entry.bytes);
+        match batch {
+            Bytes::Here(bytes) => forming.entry.bytes.extend_from_slice(&bytes[range]),
+            Bytes::Referred(batch) => batch.copy(range, &mut forming.entry.bytes),
+        }
     }
 
     fn finish_forming(&mut self) {
@@ -662,7 +733,18 @@ impl Forming {
             checksum: RunningChecksum::default(),
             bytes,
         };
-        Forming { entry, reserved_bytes: 0, batches: 0 }
+        Forming { entry, late: None, reserved_bytes: 0, batches: 0 }
+    }
+
+    /// Copies what is not in the entry yet, into this buffer.
+    fn complete(&mut self, buffer: Option<Vec<u8>>) {
+        let Some(Late { kind, batch, range }) = self.late.take() else { return };
+        let mut bytes = buffer.unwrap_or_default();
+        bytes.clear();
+        bytes.resize(HEADER_BYTES, 0);
+        begin_piece(kind, range.len(), 0, &mut bytes);
+        batch.copy(range, &mut bytes);
+        self.entry.bytes = bytes;
     }
 
     fn fits(&self, limits: &Limits, bytes: usize, engine_time_ms: u64) -> bool {

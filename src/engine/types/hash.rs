@@ -7,7 +7,7 @@
 //! `expiry_floor_ms` is never later than the earliest of them (it may be earlier: removals do not raise it).
 //! This file knows no clock: whether a field has expired is the reader's question (`Field::alive`).
 
-use super::{Housed, ShortBytes, StringValue};
+use super::{Content, Housed, ShortBytes, StringValue};
 use crate::table::{Keyed, Table};
 
 /// The most fields that are kept in an array.
@@ -103,10 +103,31 @@ impl Hash {
 
     /// Sets a value; true if the field is new. `keep_expiry` leaves the field's expiry as it is.
     pub fn set(&mut self, name: &[u8], value: &[u8], keep_expiry: bool) -> bool {
+        self.set_made(name, keep_expiry, |field| {
+            if !field.is_some_and(|field| field.overwrite(value)) {
+                return Some(StringValue::new(value));
+            }
+            None
+        })
+    }
+
+    /// The same with a value that refers to a content.
+    pub(crate) fn set_referring(&mut self, name: &[u8], content: &Content, keep_expiry: bool) -> bool {
+        self.set_made(name, keep_expiry, |_| Some(StringValue::referring(content)))
+    }
+
+    /// `make` changes the value that is there, or makes one.
+    #[inline]
+    fn set_made(
+        &mut self,
+        name: &[u8],
+        keep_expiry: bool,
+        make: impl FnOnce(Option<&mut StringValue>) -> Option<StringValue>,
+    ) -> bool {
         if let Some(field) = self.get_mut(name) {
             let removed_bytes = field.value.heap_bytes();
-            if !field.value.overwrite(value) {
-                field.value = StringValue::new(value);
+            if let Some(value) = make(Some(&mut field.value)) {
+                field.value = value;
             }
             let added_bytes = field.value.heap_bytes();
             let expiry_cleared = !keep_expiry && std::mem::take(&mut field.expires_at_ms) != 0;
@@ -114,7 +135,8 @@ impl Hash {
             self.heap_bytes = self.heap_bytes + added_bytes - removed_bytes;
             return false;
         }
-        let field = Field { name: ShortBytes::new(name), value: StringValue::new(value), expires_at_ms: 0 };
+        let value = make(None).expect("there is none to be changed");
+        let field = Field { name: ShortBytes::new(name), value, expires_at_ms: 0 };
         self.heap_bytes += field.heap_bytes();
         self.insert_new(field);
         true

@@ -2,7 +2,7 @@
 //! that is housed elsewhere.
 
 use super::number::parse_integer;
-use super::{House, Housed};
+use super::{Content, House, Housed};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 const INLINE_BYTES_MAX: usize = 30;
 
 /// From so many bytes on a content is referred to instead of copied.
-const SHARED_BYTES_MIN: usize = 64 * 1024;
+pub(super) const SHARED_BYTES_MIN: usize = 64 * 1024;
 
 /// The content of a string key or of a hash field.
 #[derive(Debug)]
@@ -56,6 +56,11 @@ impl StringValue {
     pub(crate) fn of_large(content: Vec<u8>) -> StringValue {
         debug_assert!(content.len() >= SHARED_BYTES_MIN, "a small content has another form");
         StringValue::Shared(Arc::new(content))
+    }
+
+    /// A word of a request, which is referred to.
+    pub(crate) fn referring(content: &Content) -> StringValue {
+        StringValue::Shared(content.bytes().clone())
     }
 
     /// Whether to write to a large content, up to `end`, copies it.

@@ -191,7 +191,11 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, forming: Forming) -> Result<(), AppendError> {
+    fn append(&mut self, mut forming: Forming) -> Result<(), AppendError> {
+        if forming.late.is_some() {
+            let buffer = self.shared.state.lock().buffers.pop();
+            forming.complete(buffer);
+        }
         self.engine_time_ms = self.engine_time_ms.max(forming.entry.engine_time_ms);
         let complete_lsn = forming.entry.complete_lsn;
         self.released = forming.batches;

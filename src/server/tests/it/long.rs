@@ -14,6 +14,28 @@ const COMMANDS: &[Command] =
 static ALLOWED: Mutex<usize> = Mutex::new(0);
 static CHANGED: Condvar = Condvar::new();
 
+/// How many wait for that, or have.
+static ARRIVED: Mutex<usize> = Mutex::new(0);
+static ARRIVAL: Condvar = Condvar::new();
+/// The tests that hold jobs share these counts.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Holds all threads of the pool: more jobs than it has threads, of which two have arrived.
+fn hold_pool(server: &TestServer) -> Vec<TestClient> {
+    const THREADS: usize = 2;
+    *ARRIVED.lock().expect("no test panics in it") = 0;
+    let mut holding: Vec<TestClient> = (0..2 * THREADS).map(|_| server.client()).collect();
+    holding.iter_mut().for_each(|client| client.send("*1\r\n$9\r\nTEST.COPY\r\n"));
+    let arrived = ARRIVED.lock().expect("no test panics in it");
+    drop(ARRIVAL.wait_while(arrived, |arrived| *arrived < THREADS).expect("the same"));
+    holding
+}
+
+fn release_pool(holding: Vec<TestClient>) {
+    holding.iter().for_each(|_| allow_one());
+    holding.into_iter().for_each(|mut client| client.expect("$1\r\nx\r\n"));
+}
+
 fn allow_one() {
     *ALLOWED.lock().expect("no test panics in it") += 1;
     CHANGED.notify_all();
@@ -29,6 +51,8 @@ fn job() -> Job {
         });
         let finish: Finish = Box::new(move |_, _| {
             Ok(Rest::Write(Box::new(move |reply| {
+                *ARRIVED.lock().expect("no test panics in it") += 1;
+                ARRIVAL.notify_all();
                 let allowed = ALLOWED.lock().expect("no test panics in it");
                 let mut allowed = CHANGED.wait_while(allowed, |allowed| *allowed == 0).expect("the same");
                 *allowed -= 1;
@@ -53,6 +77,7 @@ fn wait(_: &View<'_>, _: Args<'_>, _: &mut dyn Reply) -> Result<Stage, CommandEr
 
 #[test]
 fn while_a_long_reply_is_written_others_read_and_write() {
+    let _alone = ALONE.lock();
     let server = TestServer::with_commands(COMMANDS);
     for (number, command) in ["TEST.COPY", "TEST.COMPUTE", "TEST.WAIT"].into_iter().enumerate() {
         let mut asking = server.client();
@@ -79,13 +104,12 @@ fn store_large_hash(client: &mut TestClient, key: &str) {
 
 #[test]
 fn while_a_hash_is_copied_others_read_and_write_even_that_hash() {
+    let _alone = ALONE.lock();
     let server = TestServer::with_commands(COMMANDS);
     let mut copying = server.client();
     store_large_hash(&mut copying, "hash");
     copying.call("SET seen x", "+OK\r\n");
-    // More than the pool has threads: the copy does not begin before the test allows it.
-    let mut holding: Vec<TestClient> = (0..8).map(|_| server.client()).collect();
-    holding.iter_mut().for_each(|client| client.send("*1\r\n$9\r\nTEST.COPY\r\n"));
+    let holding = hold_pool(&server);
     let get = "*2\r\n$3\r\nGET\r\n$5\r\nother\r\n";
     copying.send(format!("*3\r\n$4\r\nCOPY\r\n$4\r\nhash\r\n$4\r\ncopy\r\n{get}"));
     let mut other = server.client();
@@ -93,10 +117,7 @@ fn while_a_hash_is_copied_others_read_and_write_even_that_hash() {
     other.call("GET other", "$1\r\n1\r\n");
     other.call("HSET hash new 1", ":1\r\n");
     other.call("EXISTS copy", ":0\r\n");
-    for client in &mut holding {
-        allow_one();
-        client.expect("$1\r\nx\r\n");
-    }
+    release_pool(holding);
     copying.expect(":1\r\n$1\r\n1\r\n");
     other.call("HLEN copy", ":5001\r\n");
     // In a transaction it is copied where it is, and the replies of a client that wants none are left out in both.
@@ -126,4 +147,81 @@ fn large_values_are_sent_as_they_were_when_they_were_read() {
     for _ in 0..4 {
         reading.expect(format!("${}\r\n{value}\r\n", value.len()));
     }
+}
+
+/// Requests whose large words are copied elsewhere, cut at each place where that can matter: they do what the same do
+/// with small words, in order, with and without MULTI.
+#[test]
+fn large_words_are_stored_in_order_however_they_arrive() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    let large: Vec<String> = ["a", "b", "c"].map(|letter| letter.repeat(3 << 20)).to_vec();
+    let request = |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        format!("*{}\r\n{}", words.len(), words.concat())
+    };
+    let half = "h".repeat(700_000);
+    let pipeline = [
+        request(&["SET", "first", &large[0]]),
+        request(&["GET", "first"]),
+        request(&["MSET", "second", &large[1], "small", "s", "third", &half, "fourth", &half]),
+        request(&["HSET", "hash", "f", &large[2], "g", "small", &large[1][..70_000], &half]),
+        request(&["MULTI"]),
+        request(&["SET", "first", &large[2]]),
+        request(&["APPEND", "first", &large[0]]),
+        request(&["EXEC"]),
+        request(&["SET", "first", "x", "NX"]),
+        request(&["APPEND", "second", &large[0]]),
+        request(&["HGET", "hash", "f"]),
+        request(&["SET", "hash", &large[0], "nonsense"]),
+        request(&["STRLEN", "first"]),
+    ];
+    let get = |content: &str| format!("${}\r\n{content}\r\n", content.len());
+    let replies = [
+        "+OK\r\n",
+        &get(&large[0]),
+        "+OK\r\n:3\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n:6291456\r\n$-1\r\n:6291456\r\n",
+        &get(&large[2]),
+        "-ERR syntax error\r\n:6291456\r\n",
+    ]
+    .concat();
+    let bytes = pipeline.concat();
+    for round in 0..3 {
+        client.call("FLUSHALL", "+OK\r\n");
+        std::thread::scope(|scope| {
+            let mut sender = client.stream.try_clone().expect("a socket");
+            let (bytes, pipeline) = (&bytes, &pipeline);
+            scope.spawn(move || match round {
+                0 => std::io::Write::write_all(&mut sender, bytes.as_bytes()).expect("the server reads"),
+                1 => pipeline.iter().for_each(|request| {
+                    std::io::Write::write_all(&mut sender, request.as_bytes()).expect("the server reads");
+                }),
+                _ => bytes.as_bytes().chunks(1_000_003).for_each(|chunk| {
+                    std::io::Write::write_all(&mut sender, chunk).expect("the server reads");
+                }),
+            });
+            client.expect(&replies);
+        });
+        client.call("GET second", &get(&(large[1].clone() + &large[0])));
+        client.call("GET third", &get(&half));
+        client.call("GET first", &get(&(large[2].clone() + &large[0])));
+        client.call("HLEN hash", ":3\r\n");
+    }
+}
+
+#[test]
+fn while_a_large_value_is_copied_others_read_and_write() {
+    let _alone = ALONE.lock();
+    let server = TestServer::with_commands(COMMANDS);
+    let (mut storing, mut other) = (server.client(), server.client());
+    other.call("SET seen x", "+OK\r\n");
+    let holding = hold_pool(&server);
+    let value = "v".repeat(1 << 20);
+    storing.send(format!("*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n${}\r\n{value}\r\n", value.len()));
+    storing.send("*2\r\n$6\r\nSTRLEN\r\n$5\r\nlarge\r\n");
+    other.call("SET other 1", "+OK\r\n");
+    other.call("GET other", "$1\r\n1\r\n");
+    other.call("EXISTS large", ":0\r\n");
+    release_pool(holding);
+    storing.expect(format!("+OK\r\n:{}\r\n", value.len()));
 }
