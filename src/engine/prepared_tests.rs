@@ -256,6 +256,14 @@ fn a_large_string_is_copied_outside_the_lock_before_it_is_written_to() {
     assert_eq!(run_between(&engine, "APPEND s !", &late).0, "(integer) 6\n");
     assert_eq!(run(&engine, "GET s").0, "\"short!\"\n");
     run(&engine, "SETRANGE grown 5000000 x");
+    assert_eq!(
+        run_between(&engine, "SETRANGE zeros 5000000 x", &|_| ()),
+        ("(integer) 5000001\n".into(), 1, 2)
+    );
+    assert!(shared(&engine, b"zeros") == shared(&engine, b"grown"));
+    run(&engine, "SET few abc");
+    assert_eq!(run_between(&engine, "SETRANGE few 5000000 x", &|_| ()).2, 2);
+    assert_eq!(shared(&engine, b"few")[..4], *b"abc\0");
     assert_eq!(shared(&engine, b"grown").len(), 5_000_001);
     assert_eq!(shared(&engine, b"grown").iter().filter(|byte| **byte != 0).count(), 1);
     assert_replays(&log, engine);

@@ -65,9 +65,13 @@ pub fn of_hash(key: &[u8]) -> Making {
     })
 }
 
-/// Whether to write to the string up to `end` copies much of it: others refer to it, or it has no room.
-pub fn is_long_to_write(string: &StringValue, end: usize) -> bool {
-    string.len() > AT_ONCE_BYTES && string.copies_to_write(end)
+/// Whether to write to the string up to `end` copies much of it, or makes it much longer: others refer to it, or it has no
+/// room.
+pub fn is_long_to_write(string: Option<&StringValue>, end: usize) -> bool {
+    let length = string.map_or(0, StringValue::len);
+    let copies = string.is_some_and(|string| string.copies_to_write(end));
+    let grows = string.is_none_or(|string| string.shared().is_none());
+    length.max(end) > AT_ONCE_BYTES && (copies || grows)
 }
 
 /// Copies a string for an APPEND that makes it so long.
@@ -93,13 +97,16 @@ fn of_string(key: &[u8], copy: impl FnOnce(&[u8]) -> Vec<u8> + Send + 'static) -
     let key = key.to_vec();
     Box::new(move |looks| {
         let mut found = None;
-        looks.look(&mut |view| found = shared(view, &key).map(|content| (content, view.watch(&key))));
+        looks.look(&mut |view| found = content(view, &key).map(|content| (content, view.watch(&key))));
         let (content, watch) = found?;
         let value = Value::String(StringValue::of_large(copy(&content)));
         Some(Copied { value, watch })
     })
 }
 
-fn shared(view: &View<'_>, key: &[u8]) -> Option<Arc<Vec<u8>>> {
-    view.string(key).ok().flatten()?.shared().cloned()
+/// None where the key is no string.
+fn content(view: &View<'_>, key: &[u8]) -> Option<Arc<Vec<u8>>> {
+    let string = view.string(key).ok()?;
+    let copy = |string: &StringValue| Arc::new(string.to_bytes().into_owned());
+    Some(string.map_or_else(Arc::default, |string| string.shared().cloned().unwrap_or_else(|| copy(string))))
 }

@@ -406,10 +406,9 @@ fn string_to_write(
     end: impl FnOnce(usize) -> usize,
 ) -> Result<(usize, bool), CommandError> {
     tx.read(|view| {
-        Ok(view.string(key)?.map_or((0, false), |string| {
-            let length = string.len();
-            (length, copies::is_long_to_write(string, end(length)))
-        }))
+        let string = view.string(key)?;
+        let length = string.map_or(0, |string| string.len());
+        Ok((length, copies::is_long_to_write(string, end(length))))
     })
 }
 

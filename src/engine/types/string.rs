@@ -52,9 +52,9 @@ impl StringValue {
         }
     }
 
-    /// A content that is large enough to be referred to.
+    /// A content that is large enough to be referred to, or is going to be by the next write to it.
     pub(crate) fn of_large(content: Vec<u8>) -> StringValue {
-        debug_assert!(content.len() >= SHARED_BYTES_MIN, "a small content has another form");
+        debug_assert!(content.capacity() >= SHARED_BYTES_MIN, "a small content has another form");
         StringValue::Shared(Arc::new(content))
     }
 
