@@ -478,11 +478,8 @@ impl Input {
         }
         let is_near = missing >= capacity / 2 && missing == wanted;
         let doubled = if is_near { length + wanted } else { (2 * capacity).max(length + wanted) };
-        Some(
-            doubled
-                .min(bytes_max.saturating_add(decode::READ_BYTES_MIN))
-                .max(length + decode::READ_BYTES_MIN),
-        )
+        let bounded = doubled.min(bytes_max.saturating_add(decode::READ_BYTES_MIN));
+        Some(bounded.max(length + decode::READ_BYTES_MIN)).filter(|&wanted| wanted > capacity)
     }
 
     /// Keeps nothing of size while there is no request.
