@@ -234,6 +234,7 @@ impl Store {
         let ran = engine.reads().run(0, known.command, Args::new(&words), &mut wire);
         match ran.stage {
             Stage::Done => {}
+            Stage::Prepare(_) => unreachable!("a read prepares nothing"),
             Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
                 engine.complete(0, job, &mut wire);
             }
