@@ -70,7 +70,11 @@ impl Reply for Text {
 }
 
 pub(crate) fn open(log: &Arc<dyn ShardLog>) -> Engine {
-    let mut recovering = Recovering::new(Env::system(), 16, Vec::new());
+    open_in(Env::system(), log)
+}
+
+pub(crate) fn open_in(env: Env, log: &Arc<dyn ShardLog>) -> Engine {
+    let mut recovering = Recovering::new(env, 16, Vec::new());
     let recovered = recovering.replay(&**log, Checkpoint::default(), |_| ()).expect("the log is whole");
     let (engine, _) =
         recovering.start(log.clone(), &recovered, Options::default()).expect("nobody else claims it");

@@ -5,7 +5,8 @@
 //! command runs again, from its words, and its effect takes the copy instead of making one.
 //!
 //! Invariant: a copy is taken only if its key has not changed since it was begun, which a watch tells; so the effect does
-//! what it does in a replay, where it makes the copy itself.
+//! what it does in a replay, where it makes the copy itself. The watch is asked when the effect takes the copy, after the
+//! delete of a key that has expired since.
 
 use crate::command::Looks;
 use crate::keyspace::Value;
@@ -65,7 +66,7 @@ impl Prepared {
 /// How a command goes on that needs a copy of a key's value.
 pub(crate) enum Copy {
     /// Here is one.
-    Made(Value),
+    Made(Copied),
     /// The effect has to make it.
     InPlace,
     /// The command returns, and is run again.
@@ -87,7 +88,7 @@ impl Preparing {
         if let Some(prepared) = self.prepared.take_if(|made| made.database == database && made.key == key) {
             let Some(copied) = prepared.copied else { return Copy::InPlace };
             if copied.watch.dirtied_by().is_none() {
-                return Copy::Made(copied.value);
+                return Copy::Made(copied);
             }
             self.outdated = Some(copied.value);
             attempts = prepared.attempts;

@@ -1,13 +1,16 @@
 use super::*;
 use crate::command::{Args, CommandTable, Stage};
 use crate::commands;
-use crate::engine::tests::{Between, Text, open, run, run_in_batch};
+use crate::engine::tests::{Between, Text, open, open_in, run, run_in_batch};
 use crate::engine::{Engine, batch_bytes_max};
+use crate::env::{Clock, Env};
 use crate::log::memory::MemoryLog;
 use crate::log::{LogId, ShardLog};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const FIELDS: usize = 5000;
 /// Looks that a walk over them takes.
@@ -267,4 +270,59 @@ fn a_large_string_is_copied_outside_the_lock_before_it_is_written_to() {
     assert_eq!(shared(&engine, b"grown").len(), 5_000_001);
     assert_eq!(shared(&engine, b"grown").iter().filter(|byte| **byte != 0).count(), 1);
     assert_replays(&log, engine);
+}
+
+/// A clock that goes on when the test has it do so.
+struct Still(AtomicU64);
+
+impl Clock for Still {
+    fn wall_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.wall_ms())
+    }
+}
+
+/// The copy has what a string was. Where that expires before the command runs again, no effect tells its watch, until the
+/// command itself logs the delete.
+#[test]
+fn a_write_does_not_bring_back_what_expired_after_it_was_copied() {
+    let suffix = "x".repeat(LARGE);
+    for (line, length) in [("SETRANGE s 4000000 x", 4_000_001), (&format!("APPEND s {suffix}"), LARGE)] {
+        let clock = Arc::new(Still(AtomicU64::new(1_000_000)));
+        let log = memory_log();
+        let engine = open_in(Env { clock: clock.clone(), ..Env::system() }, &log);
+        run(&engine, &format!("SET s {} PX 1000", "a".repeat(LARGE)));
+        let _referred = shared(&engine, b"s");
+        let is_second = Cell::new(false);
+        let expire = |look: usize| {
+            if look == RUN && is_second.replace(true) {
+                clock.0.fetch_add(1000, Ordering::Relaxed);
+            }
+        };
+        let (reply, looks, runs) = run_between(&engine, line, &expire);
+        assert_eq!((reply, looks, runs), (format!("(integer) {length}\n"), 1, 2));
+        let content = shared(&engine, b"s");
+        assert_eq!((content.len(), content.contains(&b'a')), (length, false), "{:.20}", line);
+        assert_replays(&log, engine);
+    }
+}
+
+#[test]
+fn an_append_of_nothing_copies_nothing() {
+    let engine = open(&memory_log());
+    run(&engine, &format!("SET s {}", "a".repeat(LARGE)));
+    let _referred = shared(&engine, b"s");
+    assert_eq!(run_between(&engine, "APPEND s ", &|_| ()), (format!("(integer) {LARGE}\n"), 0, 1));
+}
+
+/// Where a watch stays registered, each write looks whether it is of its key.
+#[test]
+fn a_copy_leaves_no_watch_behind() {
+    let engine = with_hash(&memory_log());
+    assert_eq!(run_between(&engine, "COPY h c", &|_| ()).2, 2);
+    run(&engine, "SET other 1");
+    assert_eq!(engine.reads().view(0).watchers.keys(), 0);
 }

@@ -9,7 +9,7 @@ use crate::error::CommandError;
 use crate::keyspace::{Entry, Given, Keyspace, Value};
 use crate::log::pipeline::{Credit, Pipeline, Refusal};
 use crate::log::{Lsn, Purpose};
-use crate::prepared::{Copy, Making, Preparing};
+use crate::prepared::{Copied, Copy, Making, Preparing};
 use crate::store::Store;
 use crate::types::Contents;
 use crate::view::{Shared, View};
@@ -83,7 +83,7 @@ pub struct Tx<'a> {
     /// Where the command may come back to be run again; none in EXEC.
     pub(crate) preparing: Option<Preparing>,
     /// A copy for the next effect that takes one.
-    copy: Option<Value>,
+    copy: Option<Copied>,
     /// Large words of the running command.
     pub(crate) contents: Option<Arc<Contents>>,
 }
@@ -183,7 +183,7 @@ impl<'a> Tx<'a> {
     pub(crate) fn has_copy(&mut self, key: &[u8], making: impl FnOnce() -> Making) -> bool {
         let Some(preparing) = &mut self.preparing else { return true };
         match preparing.copy(self.database, key, making) {
-            Copy::Made(value) => self.copy = Some(value),
+            Copy::Made(copied) => self.copy = Some(copied),
             Copy::InPlace => {}
             Copy::Wanted => return false,
         }
@@ -204,7 +204,7 @@ impl<'a> Tx<'a> {
         self.effects += 1;
         let takes_copy =
             matches!(effect, Effect::Copy { .. } | Effect::StringAppend { .. } | Effect::StringWrite { .. });
-        let copy = if takes_copy { self.copy.take() } else { None };
+        let copy = if takes_copy { self.take_copy() } else { None };
         let given = Given { copy, contents: self.contents.as_deref() };
         let record = Record { database: self.database, effect };
         let count = self.store.execute(&self.shared.hazards, &record, given);
@@ -212,6 +212,17 @@ impl<'a> Tx<'a> {
             self.shared.expired.fields.fetch_add(count as u64, Ordering::Relaxed);
         }
         count
+    }
+
+    /// The copy, if its key has not changed since it was begun. A key that has expired since was deleted just now.
+    #[inline]
+    fn take_copy(&mut self) -> Option<Value> {
+        let Copied { value, watch } = self.copy.take()?;
+        if watch.dirtied_by().is_none() {
+            return Some(value);
+        }
+        self.store.discard(value);
+        None
     }
 
     /// What an effect is about to touch must not carry anything that a reader no longer sees.

@@ -4,8 +4,8 @@ use crate::effect::{Effect, Record};
 use crate::log::Lsn;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// A connection's watch: the keys, and the first batch that changed one of them.
 #[derive(Debug, Default)]
@@ -13,6 +13,25 @@ pub struct Watch {
     dirtied_by: AtomicU64,
     /// Keys that were there when they were watched: an expiry until EXEC counts as a change.
     pub(crate) present: Mutex<Vec<DatabaseKey>>,
+    /// Once it is registered.
+    live: OnceLock<Live>,
+}
+
+/// Counts the watches that are registered and have not ended.
+#[derive(Debug)]
+struct Live(Arc<AtomicUsize>);
+
+impl Live {
+    fn of(count: &Arc<AtomicUsize>) -> Live {
+        count.fetch_add(1, Ordering::Relaxed);
+        Live(count.clone())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Watch {
@@ -38,13 +57,17 @@ type DatabaseKey = (u32, Vec<u8>);
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
     keys: Mutex<HashMap<DatabaseKey, Vec<Weak<Watch>>>>,
+    live: Arc<AtomicUsize>,
 }
 
 /// Registered keys beyond this are swept for watches that ended.
 const SWEEP_KEYS_MIN: usize = 64;
+/// Once all watches have ended, a write forgets up to so many keys; more of them would keep others waiting.
+const FORGOTTEN_KEYS_MAX: usize = 1024;
 
 impl Watchers {
     pub(crate) fn add(&self, watch: &Arc<Watch>, database: u32, key: &[u8]) {
+        watch.live.get_or_init(|| Live::of(&self.live));
         let mut keys = self.keys.lock();
         if keys.len() >= SWEEP_KEYS_MIN && keys.len().is_power_of_two() {
             keys.retain(|_, watches| {
@@ -60,11 +83,22 @@ impl Watchers {
         watches.push(Arc::downgrade(watch));
     }
 
+    /// How many keys are registered.
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> usize {
+        self.keys.lock().len()
+    }
+
     /// Tells the watches of what an effect touches, and forgets them: a watch is dirtied once.
     #[inline]
     pub(crate) fn touched(&mut self, record: &Record<'_>, lsn: Lsn) {
         let keys = self.keys.get_mut();
         if keys.is_empty() {
+            return;
+        }
+        if self.live.load(Ordering::Relaxed) == 0 && keys.len() <= FORGOTTEN_KEYS_MAX {
+            // So that no later write looks for its key among them.
+            *keys = HashMap::default();
             return;
         }
         match record.effect {

@@ -143,10 +143,10 @@ fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let (key, suffix) = (args.word(1), args.word(2));
     let (length, is_long) = string_to_write(tx, key, |length| length + suffix.len())?;
     check_length(length, suffix.len())?;
-    if is_long && !tx.has_copy(key, || copies::of_string_to_append(key, length + suffix.len())) {
-        return Ok(());
-    }
     if length == 0 || !suffix.is_empty() {
+        if is_long && !tx.has_copy(key, || copies::of_string_to_append(key, length + suffix.len())) {
+            return Ok(());
+        }
         tx.apply(Effect::StringAppend { key, suffix });
     }
     reply.integer((length + suffix.len()) as i64);
