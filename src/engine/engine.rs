@@ -120,7 +120,7 @@ impl Engine {
     }
 
     /// Makes what a write wants before it is run again.
-    pub fn prepare(&self, database: u32, preparation: Preparation) -> Prepared {
+    pub fn prepare(&self, database: u32, preparation: Preparation) -> Box<Prepared> {
         preparation.run(&self.looks(database))
     }
 
@@ -409,7 +409,7 @@ pub struct WriteRun<'e> {
 impl WriteRun<'_> {
     /// Lets commands come back with work that is to be done before they are run again. `prepared` is what came of it for
     /// the first of them. Without this, each does all of its work under the lock.
-    pub fn preparing(mut self, prepared: Option<Prepared>) -> Self {
+    pub fn preparing(mut self, prepared: Option<Box<Prepared>>) -> Self {
         self.preparing = Some(Preparing::of(prepared));
         self
     }
@@ -433,7 +433,7 @@ impl WriteRun<'_> {
         }
         let gate = transaction.finish();
         if let Some(outdated) = preparing.as_mut().and_then(|preparing| preparing.outdated()) {
-            self.store.as_mut().expect("held until drop").discard(outdated);
+            self.store.as_mut().expect("held until drop").discard(*outdated);
         }
         self.preparing = preparing;
         Ran { gate, stage }

@@ -21,7 +21,7 @@ const ATTEMPTS_MAX: usize = 3;
 
 /// A copy of a value as it was, and whether the key has changed since.
 pub(crate) struct Copied {
-    pub(crate) value: Value,
+    pub(crate) value: Box<Value>,
     pub(crate) watch: Arc<Watch>,
 }
 
@@ -33,13 +33,13 @@ pub struct Prepared {
     copied: Option<Copied>,
 }
 
-/// What a running command has of it, and what it wants.
+/// What a running command has of it, and what it wants. Boxed, for it is handed from command to command.
 #[derive(Default)]
 pub(crate) struct Preparing {
-    prepared: Option<Prepared>,
-    pub(crate) wanted: Option<Preparation>,
+    prepared: Option<Box<Prepared>>,
+    pub(crate) wanted: Option<Box<Preparation>>,
     /// A copy that is of no use any more, to be dropped outside the lock.
-    outdated: Option<Value>,
+    outdated: Option<Box<Value>>,
 }
 
 /// The job of a write that has had no effect yet.
@@ -51,14 +51,14 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    pub(crate) fn run(self, looks: &dyn Looks) -> Prepared {
+    pub(crate) fn run(self, looks: &dyn Looks) -> Box<Prepared> {
         let Preparation { database, key, attempts, making } = self;
-        Prepared { database, key, attempts, copied: making(looks) }
+        Box::new(Prepared { database, key, attempts, copied: making(looks) })
     }
 }
 
 impl Prepared {
-    fn into_value(self) -> Option<Value> {
+    fn into_value(self) -> Option<Box<Value>> {
         self.copied.map(|copied| copied.value)
     }
 }
@@ -74,12 +74,12 @@ pub(crate) enum Copy {
 }
 
 impl Preparing {
-    pub(crate) fn of(prepared: Option<Prepared>) -> Preparing {
+    pub(crate) fn of(prepared: Option<Box<Prepared>>) -> Preparing {
         Preparing { prepared, ..Preparing::default() }
     }
 
     /// What is of no use any more, after the command that it was made for has run.
-    pub(crate) fn outdated(&mut self) -> Option<Value> {
+    pub(crate) fn outdated(&mut self) -> Option<Box<Value>> {
         self.outdated.take().or_else(|| self.prepared.take()?.into_value())
     }
 
@@ -97,7 +97,7 @@ impl Preparing {
             }
         }
         let (key, attempts) = (key.to_vec(), attempts + 1);
-        self.wanted = Some(Preparation { database, key, attempts, making: making() });
+        self.wanted = Some(Box::new(Preparation { database, key, attempts, making: making() }));
         Copy::Wanted
     }
 }

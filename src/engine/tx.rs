@@ -216,12 +216,12 @@ impl<'a> Tx<'a> {
 
     /// The copy, if its key has not changed since it was begun. A key that has expired since was deleted just now.
     #[inline]
-    fn take_copy(&mut self) -> Option<Value> {
+    fn take_copy(&mut self) -> Option<Box<Value>> {
         let Copied { value, watch } = self.copy.take()?;
         if watch.dirtied_by().is_none() {
             return Some(value);
         }
-        self.store.discard(value);
+        self.store.discard(*value);
         None
     }
 

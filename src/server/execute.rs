@@ -39,7 +39,7 @@ pub enum Resumed {
     /// A staged command's job is done.
     Made(Made),
     /// Try the same request again, with what was made for it.
-    Prepared(Prepared),
+    Prepared(Box<Prepared>),
     /// The connection's buffer is back, perhaps with the request that is next.
     Buffer(Vec<u8>, Option<Owned>),
     /// A session command's reply.
@@ -78,7 +78,7 @@ pub struct Core {
     /// Whether the last reply was an error, for the counters.
     has_failed: bool,
     /// What was made for the request that is next.
-    prepared: Option<Prepared>,
+    prepared: Option<Box<Prepared>>,
     /// The request that is next, where its words stand in memory of their own.
     pub owned: Option<Arc<Owned>>,
     /// The words of the request that is next, which are to be copied elsewhere before it runs.
@@ -453,7 +453,7 @@ impl Core {
             Stage::Done => None,
             Stage::Prepare(preparation) => {
                 let engine = self.shared.engine.clone();
-                let prepare = move || Resumed::Prepared(engine.prepare(database, preparation));
+                let prepare = move || Resumed::Prepared(engine.prepare(database, *preparation));
                 Some(elsewhere(pool.map(Arc::as_ref), prepare))
             }
             Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {

@@ -164,7 +164,7 @@ impl Instance {
                 let ran = run.run(self.database, known.command, args, wire);
                 drop(run);
                 let Stage::Prepare(preparation) = ran.stage else { break ran };
-                prepared = Some(engine.prepare(self.database, preparation));
+                prepared = Some(engine.prepare(self.database, *preparation));
             }
         } else {
             engine.reads().run(self.database, known.command, args, wire)

@@ -150,7 +150,7 @@ pub enum Stage {
     /// Runs the job, which begins with waiting, on a thread of its own.
     Wait(Job),
     /// A write that has had no effect and no reply yet: it is to be run again with what this makes.
-    Prepare(Preparation),
+    Prepare(Box<Preparation>),
 }
 
 #[derive(Clone, Copy)]

@@ -61,7 +61,7 @@ pub fn of_hash(key: &[u8]) -> Making {
             taken.drain(..).for_each(|field| hash.put(field));
         }
         let (hash, watch) = (fields.hash, watch?);
-        (!hash.is_empty()).then(|| Copied { value: Value::Hash(Box::new(hash)), watch })
+        (!hash.is_empty()).then(|| Copied { value: Box::new(Value::Hash(Box::new(hash))), watch })
     })
 }
 
@@ -99,7 +99,7 @@ fn of_string(key: &[u8], copy: impl FnOnce(&[u8]) -> Vec<u8> + Send + 'static) -
         let mut found = None;
         looks.look(&mut |view| found = content(view, &key).map(|content| (content, view.watch(&key))));
         let (content, watch) = found?;
-        let value = Value::String(StringValue::of_large(copy(&content)));
+        let value = Box::new(Value::String(StringValue::of_large(copy(&content))));
         Some(Copied { value, watch })
     })
 }

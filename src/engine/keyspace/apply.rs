@@ -160,7 +160,7 @@ fn string(
     keyspace: &mut Keyspace,
     number: u32,
     key: &[u8],
-    given: Option<Value>,
+    given: Option<Box<Value>>,
     change: impl FnOnce(&mut StringValue),
 ) -> Outcome {
     let database = keyspace.database_mut(number);
@@ -168,7 +168,7 @@ fn string(
         database.insert_new(key, Value::String(StringValue::new(b"")));
     }
     let replaced = database.update(key, |entry| {
-        let replaced = given.map(|copy| std::mem::replace(&mut entry.value, copy));
+        let replaced = given.map(|copy| std::mem::replace(&mut entry.value, *copy));
         match &mut entry.value {
             Value::String(string) => {
                 change(string);
@@ -293,10 +293,13 @@ fn rename(keyspace: &mut Keyspace, from: u32, key: &[u8], to: u32, new_key: &[u8
     Outcome { count: 1, garbage: replaced.map(Garbage::of).unwrap_or_default(), mismatch: false }
 }
 
-fn copy(keyspace: &mut Keyspace, from: (u32, &[u8]), to: (u32, &[u8]), given: Option<Value>) -> Outcome {
+fn copy(keyspace: &mut Keyspace, from: (u32, &[u8]), to: (u32, &[u8]), given: Option<Box<Value>>) -> Outcome {
     let Some(entry) = keyspace.entry(from.0, from.1) else { return Outcome::mismatch() };
-    debug_assert!(given.as_ref().is_none_or(|copy| *copy == entry.value), "the copy is of the present value");
-    let value = given.unwrap_or_else(|| entry.value.clone());
+    debug_assert!(
+        given.as_ref().is_none_or(|copy| **copy == entry.value),
+        "the copy is of the present value"
+    );
+    let value = given.map_or_else(|| entry.value.clone(), |copy| *copy);
     let expires_at_ms = entry.expires_at_ms;
     let replaced = keyspace.database_mut(to.0).replace(to.1, value, expires_at_ms);
     Outcome { count: 1, garbage: replaced.map(Garbage::of).unwrap_or_default(), mismatch: false }

@@ -25,7 +25,7 @@ use std::ops::Deref;
 pub(crate) struct Given<'c> {
     /// A copy of the value of the effect's key, for an effect that makes one. A string's may have room to spare, and zero
     /// bytes behind where the effect writes such.
-    pub(crate) copy: Option<Value>,
+    pub(crate) copy: Option<Box<Value>>,
     /// Words of the effect that values can refer to.
     pub(crate) contents: Option<&'c Contents>,
 }

@@ -283,7 +283,7 @@ impl Server {
                     let ran = run.run(0, command, args, &mut reply);
                     drop(run);
                     let Stage::Prepare(preparation) = ran.stage else { break ran };
-                    prepared = Some(self.engine.prepare(0, preparation));
+                    prepared = Some(self.engine.prepare(0, *preparation));
                 }
             }
             _ => self.engine.reads().run(0, command, args, &mut reply),
