@@ -58,6 +58,11 @@ impl Preparation {
 }
 
 impl Prepared {
+    /// What it takes until the command runs, which can wait for room in the log.
+    pub fn heap_bytes(&self) -> usize {
+        self.copied.as_ref().map_or(0, |copied| copied.value.heap_bytes())
+    }
+
     fn into_value(self) -> Option<Box<Value>> {
         self.copied.map(|copied| copied.value)
     }

@@ -128,7 +128,7 @@ impl Connection {
             + self.core.session.transaction_bytes()
             + self.core.session.client.names_bytes()
             + self.core.outbox.heap_bytes()
-            + self.core.owned.as_ref().map_or(0, |owned| owned.heap_bytes())
+            + self.core.made_bytes()
     }
 
     /// Tells the others what this connection takes.

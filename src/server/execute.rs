@@ -159,6 +159,12 @@ impl Core {
         &self.shared
     }
 
+    /// What was made for the request that is next.
+    pub fn made_bytes(&self) -> usize {
+        let owned = self.owned.as_ref().map_or(0, |owned| owned.heap_bytes());
+        owned + self.prepared.as_ref().map_or(0, |made| made.heap_bytes())
+    }
+
     /// Executes requests from `next` on. Returns the first that is not done, and what it waits for if it waits.
     pub fn execute(
         &mut self,

@@ -1,11 +1,14 @@
 //! Long work keeps nobody waiting: it runs beside the worker, and its reply is written without a lock.
 
+use crate::stalling_log::StallingLog;
 use crate::support::{TestClient, TestServer};
 use engramdb_engine::command::{
     Args, Command, CommandError, Finish, Job, Reply, Rest, Stage, sliced, staged,
 };
+use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::view::View;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 const COMMANDS: &[Command] =
     &[sliced("TEST.COPY", "", copy), staged("TEST.COMPUTE", "", compute), staged("TEST.WAIT", "", wait)];
@@ -224,4 +227,61 @@ fn while_a_large_value_is_copied_others_read_and_write() {
     other.call("EXISTS large", ":0\r\n");
     release_pool(holding);
     storing.expect(format!("+OK\r\n:{}\r\n", value.len()));
+}
+
+fn bulk(client: &mut TestClient) -> String {
+    let length: usize = client.line()[1..].parse().expect("a length");
+    let mut text = String::new();
+    while text.len() < length + 2 {
+        text += &client.line();
+        text += "\r\n";
+    }
+    text
+}
+
+/// Asks again until the reply is as it should be.
+fn until(client: &mut TestClient, command: &str, is_right: impl Fn(&str) -> bool) {
+    const ATTEMPTS: usize = 10_000;
+    let mut reply = String::new();
+    for _ in 0..ATTEMPTS {
+        client.command(command);
+        reply = bulk(client);
+        if is_right(&reply) {
+            return;
+        }
+    }
+    panic!("{command}: {reply}");
+}
+
+/// While the log is behind, copies that are made wait with their commands, as many as there are clients.
+#[test]
+fn a_copy_that_waits_for_room_in_the_log_counts_as_memory_of_its_client() {
+    let _alone = ALONE.lock();
+    let log = StallingLog::new(Duration::from_secs(1));
+    let options = Options { buffer_bytes_max: 256 << 10, ..Options::default() };
+    let server = TestServer::of(Arc::new(log.clone()), |config| config.threads = 1, options, &[COMMANDS]);
+    let [mut copying, mut filling, mut asking] = [(); 3].map(|()| server.client());
+    store_large_hash(&mut copying, "hash");
+    copying.call("SET seen x", "+OK\r\n");
+    copying.call("CLIENT SETNAME copying", "+OK\r\n");
+    let holding = hold_pool(&server);
+    // In one pipeline, and one worker: once another client has a reply, the copy has begun.
+    copying.send("SET first 1\r\nCOPY hash copy\r\n");
+    copying.expect("+OK\r\n");
+    asking.call("PING", "+PONG\r\n");
+    log.stall();
+    filling.command("SET hangs 1");
+    log.hanging_thread();
+    filling.command(&format!("SET fills {}", "f".repeat(300 << 10)));
+    until(&mut asking, "INFO keyspace", |info| info.contains("db0:keys=5,"));
+    release_pool(holding);
+    let total = |line: &str| line.split("tot-mem=").nth(1)?.split(' ').next()?.parse::<usize>().ok();
+    until(&mut asking, "CLIENT LIST", |list| {
+        let line = list.lines().find(|line| line.contains("name=copying"));
+        line.and_then(total).expect("it is listed") > 400_000
+    });
+    log.go_on();
+    filling.expect("+OK\r\n+OK\r\n");
+    copying.expect(":1\r\n");
+    copying.call("HLEN copy", ":5000\r\n");
 }

@@ -46,7 +46,7 @@ impl TestServer {
         TestServer::of(log, configure, options, &[])
     }
 
-    fn of(
+    pub fn of(
         log: Arc<dyn ShardLog>,
         configure: impl FnOnce(&mut Config),
         options: Options,
