@@ -369,7 +369,7 @@ impl Connection {
             let owned = Owned::new(&buffer, &words);
             Resumed::Buffer(if is_last { Vec::new() } else { buffer }, Some(owned))
         };
-        self.waiting = Some(elsewhere(Some(&self.worker.shared.copies), own));
+        self.waiting = Some(elsewhere(Some(&self.worker.shared.buffers), own));
     }
 
     /// Has the buffer made larger by another thread, where much is to be copied for that. True if so.
@@ -385,7 +385,7 @@ impl Connection {
             buffer.reserve_exact(capacity - buffer.len());
             Resumed::Buffer(buffer, None)
         };
-        self.waiting = Some(elsewhere(Some(&self.worker.shared.copies), grow));
+        self.waiting = Some(elsewhere(Some(&self.worker.shared.buffers), grow));
         true
     }
 

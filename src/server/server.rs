@@ -74,6 +74,8 @@ pub enum ServerError {
 
 /// Threads for commands that copy much: one that copies gigabytes does not keep all others waiting.
 const COPY_THREADS: usize = 2;
+/// Threads for large requests. What they do takes a fraction of a second at most.
+const BUFFER_THREADS: usize = 2;
 
 /// A running server.
 pub struct Server {
@@ -140,6 +142,7 @@ impl Server {
         let standby_thread = standby.start(watched).map_err(ServerError::Thread)?;
         let long = shared.searches.start("search", search_threads).and_then(|mut long| {
             long.extend(shared.copies.start("copy", COPY_THREADS)?);
+            long.extend(shared.buffers.start("buffer", BUFFER_THREADS)?);
             Ok(long)
         });
         let long = long.map_err(ServerError::Thread)?;
@@ -171,7 +174,8 @@ impl Server {
         for worker in self.workers {
             _ = worker.join();
         }
-        [&self.shared.searches, &self.shared.copies].into_iter().for_each(|pool| pool.close());
+        let pools = [&self.shared.searches, &self.shared.copies, &self.shared.buffers];
+        pools.into_iter().for_each(|pool| pool.close());
         for thread in self.long {
             _ = thread.join();
         }
@@ -223,6 +227,7 @@ fn share(
         stats: Stats::default(),
         searches: Arc::default(),
         copies: Arc::default(),
+        buffers: Arc::default(),
         snapshotter: hooks.snapshotter.clone(),
         has_modules: !module_commands.is_empty(),
         run_id,

@@ -39,6 +39,8 @@ pub struct Shared {
     pub searches: Arc<LongWork>,
     /// Commands that copy much out of the keyspace.
     pub copies: Arc<LongWork>,
+    /// Buffers and words of large requests: their clients do not wait for the long copies of others.
+    pub buffers: Arc<LongWork>,
     pub snapshotter: Arc<dyn Snapshotter>,
     pub has_modules: bool,
     pub run_id: String,
