@@ -414,7 +414,7 @@ impl WriteRun<'_> {
         self
     }
 
-    /// Says which words of the commands stand in memory of their own, to be referred to instead of copied.
+    /// Says which words of the commands have allocations of their own, to be referred to instead of copied.
     pub fn referring(mut self, contents: Option<Arc<Contents>>) -> Self {
         self.contents = contents;
         self
@@ -494,7 +494,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Says which words of the next commands stand in memory of their own; see [`WriteRun::referring`].
+    /// Says which words of the next commands have allocations of their own; see [`WriteRun::referring`].
     pub fn refer(&mut self, contents: Option<Arc<Contents>>) {
         self.tx.contents = contents;
     }

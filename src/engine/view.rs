@@ -107,7 +107,7 @@ impl<'a> View<'a> {
         self.shared.hazards.of(self.database, key)
     }
 
-    /// Is told of the first change of this key of the view's database from now on.
+    /// A watch that the first change of this key of the view's database from now on dirties.
     pub(crate) fn watch(&self, key: &[u8]) -> Arc<Watch> {
         let watch = Watch::new();
         watch.present.lock().push((self.database, key.to_vec()));

@@ -62,7 +62,7 @@ pub(crate) struct Watchers {
 
 /// Registered keys beyond this are swept for watches that ended.
 const SWEEP_KEYS_MIN: usize = 64;
-/// Once all watches have ended, a write forgets up to so many keys; more of them would keep others waiting.
+/// Once all watches have ended, a write forgets their keys, if they are at most this many: more would keep others waiting.
 const FORGOTTEN_KEYS_MAX: usize = 1024;
 
 impl Watchers {

@@ -79,7 +79,7 @@ pub struct Core {
     has_failed: bool,
     /// What was made for the request that is next.
     prepared: Option<Box<Prepared>>,
-    /// The request that is next, where its words stand in memory of their own.
+    /// The next request, if its words have allocations of their own.
     pub owned: Option<Arc<Owned>>,
     /// The words of the request that is next, which are to be copied elsewhere before it runs.
     pub owning: Option<Vec<Range<usize>>>,
@@ -97,12 +97,12 @@ struct Input<'r> {
     requests: &'r Requests,
     buffer: &'r [u8],
     first: usize,
-    /// That one, where its words stand in memory of their own: it runs alone.
+    /// The first request, if its words have allocations of their own: it runs alone.
     owned: Option<&'r Owned>,
 }
 
 impl<'r> Input<'r> {
-    /// The words of the request that is so many behind the first.
+    /// The words of the request at `index`, counted from the first.
     #[inline]
     fn words(&self, index: usize, words: &mut Arguments<'r>) {
         words.clear();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// Large words of a request that are together as long as this are worth a job of their own.
 const REQUEST_BYTES_MIN: usize = 1 << 20;
 
-/// Where the words of a request stand in a buffer, if so many bytes of them are large that a worker should not copy them.
+/// The ranges of a request's words in its buffer, if its large words are too long together for a worker to copy them.
 pub fn large_words(request: &Request<'_>) -> Option<Vec<Range<usize>>> {
     let (first, last) = (request.range(0)?, request.range(request.len() - 1)?);
     if last.end - first.start < REQUEST_BYTES_MIN {

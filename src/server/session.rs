@@ -81,7 +81,7 @@ impl Queued {
         }
     }
 
-    /// The same of a request whose words stand in memory of their own.
+    /// The same of a request whose words have allocations of their own.
     pub fn owning(command: &'static Command, id: usize, owned: Arc<Owned>) -> Queued {
         Queued { command, id, text: Box::default(), ends: Box::default(), owned: Some(owned) }
     }

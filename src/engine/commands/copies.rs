@@ -7,7 +7,7 @@ use crate::types::{Field, Hash, StringValue};
 use crate::view::View;
 use std::sync::Arc;
 
-/// Values of up to so many bytes are copied under the lock, which takes a fraction of a millisecond.
+/// Values of at most this many bytes are copied under the lock, which takes a fraction of a millisecond.
 const AT_ONCE_BYTES: usize = 1 << 20;
 
 /// Whether copying the value keeps others waiting. Large strings are referred to.

@@ -16,7 +16,7 @@ pub(super) struct ExpiryIndex {
     walks: BTreeMap<Vec<u8>, u64>,
 }
 
-/// Beyond so many walks all of them begin again: keys that are gone are not kept.
+/// With more walks than this all of them begin again, so that deleted keys are not kept.
 const WALKS_MAX: usize = 1000;
 
 /// From this second on, buckets are longer, so that their numbers do not end in the year 2106 but in 36,000.

@@ -218,7 +218,7 @@ fn publish(
     Ok(manifest)
 }
 
-/// Keeps the newest snapshots of the manifest, so many, and removes the others. The manifest is durable on return: the
+/// Keeps the newest `retain` snapshots of the manifest, and removes the others. The manifest is durable on return: the
 /// caller trims the log by it.
 pub(super) fn keep(
     env: &Env,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-/// A large content, and its checksum, which is computed where nobody waits for it.
+/// A large content, and its checksum, which is computed before any lock is taken.
 #[derive(Clone, Debug)]
 pub struct Content {
     bytes: Arc<Vec<u8>>,
@@ -30,12 +30,12 @@ impl Content {
 /// The large words of one request.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
-    /// By where they stand in memory.
+    /// Sorted by address.
     contents: Vec<Content>,
 }
 
 impl Contents {
-    /// Words from so many bytes on are worth it.
+    /// Shorter words are copied.
     pub const BYTES_MIN: usize = super::string::SHARED_BYTES_MIN;
 
     pub fn new(mut contents: Vec<Content>) -> Contents {
