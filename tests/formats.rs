@@ -61,11 +61,11 @@ fn show_entry(entry: &Entry) -> String {
     match entry.value() {
         Value::String(string) => _ = write!(text, " {}", string.to_bytes().escape_ascii()),
         Value::Hash(hash) => {
-            let show = |field: &engramdb_engine::types::Field| {
+            let show = |field: engramdb_engine::types::Field<'_>| {
                 let value = field.value.to_bytes();
                 format!(
                     "{}={} until {}",
-                    field.name.as_slice().escape_ascii(),
+                    field.name.escape_ascii(),
                     value.escape_ascii(),
                     field.expires_at_ms
                 )

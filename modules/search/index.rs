@@ -13,7 +13,7 @@ use engramdb_engine::effect::Effect;
 use engramdb_engine::env::Clock;
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
 use engramdb_engine::log::Lsn;
-use engramdb_engine::types::{Hash, Housed};
+use engramdb_engine::types::{HashRef, Housed};
 use engramdb_engine::view::HashView;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::sync::Arc;
@@ -202,7 +202,7 @@ impl Index {
         workers: &Workers,
         source: Source,
         key: &[u8],
-        hash: Option<&Hash>,
+        hash: Option<HashRef<'_>>,
     ) -> Vec<(usize, Housed)> {
         let began = workers.clock().monotonic();
         let housed = self.refresh_untimed(workers, source, key, hash);
@@ -215,7 +215,7 @@ impl Index {
         workers: &Workers,
         source: Source,
         key: &[u8],
-        hash: Option<&Hash>,
+        hash: Option<HashRef<'_>>,
     ) -> Vec<(usize, Housed)> {
         let content = hash.and_then(|hash| self.read(key, hash));
         if content.is_none() && self.documents.read().id(key).is_none() {
@@ -261,7 +261,7 @@ impl Index {
     /// How far the vector of a hash is from the query, if there is one; what was read as a document is well-formed.
     pub fn distance(&self, hash: HashView<'_>, field: usize, query: &[u8]) -> Option<f64> {
         let options = self.vectors[field].as_ref()?.options();
-        let value = &hash.get(&self.definition.fields[field].identifier)?.value;
+        let value = hash.get(&self.definition.fields[field].identifier)?.value;
         let distance = |blob: &[u8]| {
             options
                 .is_vector(blob)
@@ -271,7 +271,7 @@ impl Index {
     }
 
     /// What is to be indexed of the hash; `None`, and counted, where it cannot be.
-    pub fn read(&self, key: &[u8], hash: &Hash) -> Option<Vec<Content>> {
+    pub fn read(&self, key: &[u8], hash: HashRef<'_>) -> Option<Vec<Content>> {
         let content = documents::read(&self.definition, &HashView::whole(hash));
         content.map_err(|unreadable| self.failures.lock().add(unreadable, key)).ok()
     }
@@ -412,7 +412,7 @@ fn remove(workers: &Workers, vectors: &Arc<VectorField>, id: u32) {
 }
 
 /// The hash at a key, expired or not.
-pub fn hash<'k>(keyspace: &'k Keyspace, database: u32, key: &[u8]) -> Option<&'k Hash> {
+pub fn hash<'k>(keyspace: &'k Keyspace, database: u32, key: &[u8]) -> Option<HashRef<'k>> {
     match keyspace.entry(database, key)?.value() {
         Value::Hash(hash) => Some(hash),
         _ => None,

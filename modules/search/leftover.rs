@@ -50,11 +50,11 @@ impl Leftover {
         self.cursor = keys.scan(self.cursor, STEP_KEYS, &mut |entry| {
             if let Value::Hash(hash) = entry.value() {
                 let fields = hash.iter().filter(|field| field.value.stands_in(&self.house));
-                found.extend(fields.map(|field| (entry.key().to_vec(), field.name.clone())));
+                found.extend(fields.map(|field| (entry.key().to_vec(), field.name.to_vec())));
             }
         });
         for (key, field) in found {
-            keyspace.unhouse(self.database, &key, field.as_slice());
+            keyspace.unhouse(self.database, &key, &field);
         }
         if self.cursor == 0 {
             self.database += 1;

@@ -13,7 +13,7 @@ use crate::vectors::{Source, Structure, TAIL_MAX};
 use crate::workers::Workers;
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
-use engramdb_engine::types::{Hash, Housed, StringValue};
+use engramdb_engine::types::{HashRef, Housed, StringRef};
 use engramdb_vector::{Loading, Placed, VectorIndex};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -86,13 +86,13 @@ fn fill(
     index: &Arc<Index>,
     field: usize,
     returning: Option<Returning>,
-    documents: &[(u32, &Hash)],
+    documents: &[(u32, HashRef<'_>)],
     work: &mut Work,
 ) -> Vec<(u32, Housed)> {
     let vectors = index.vectors[field].as_ref().expect("asked for vector fields only");
     let identifier = &index.definition.fields[field].identifier;
-    let blobs = documents.iter().filter_map(|(id, hash)| Some((*id, &hash.get(identifier)?.value)));
-    let mut missing: Vec<(u32, &StringValue)> = blobs.collect();
+    let blobs = documents.iter().filter_map(|(id, hash)| Some((*id, hash.get(identifier)?.value)));
+    let mut missing: Vec<(u32, StringRef<'_>)> = blobs.collect();
     let mut placed = Vec::new();
     if let Some(Returning::Graph(graph, home)) = returning {
         (placed, missing) = restore(&graph, &missing);
@@ -153,10 +153,10 @@ fn house(keyspace: &mut Housing<'_>, database: u32, index: &Index, housed: Vec<(
 /// Documents that a thread restores before it takes more.
 const RESTORED_AT_ONCE: usize = 512;
 
-type Restored<'k> = (Vec<(u32, Placed)>, Vec<(u32, &'k StringValue)>);
+type Restored<'k> = (Vec<(u32, Placed)>, Vec<(u32, StringRef<'k>)>);
 
 /// Gives a graph vectors back, on all cores. Returns where they stand, and those that the graph does not have.
-fn restore<'k>(graph: &Loading, blobs: &[(u32, &'k StringValue)]) -> Restored<'k> {
+fn restore<'k>(graph: &Loading, blobs: &[(u32, StringRef<'k>)]) -> Restored<'k> {
     let all = Mutex::new((Vec::with_capacity(blobs.len()), Vec::new()));
     let parts: Vec<_> = blobs.chunks(RESTORED_AT_ONCE).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -181,10 +181,10 @@ fn read_documents<'k>(
     keyspace: &'k Keyspace,
     database: u32,
     restoring: &mut Restoring,
-) -> Vec<(u32, &'k Hash)> {
+) -> Vec<(u32, HashRef<'k>)> {
     let listed = restoring.listed();
     let index = &restoring.index;
-    let keys: Vec<(&[u8], Option<&'k Hash>)> = match &listed {
+    let keys: Vec<(&[u8], Option<HashRef<'k>>)> = match &listed {
         Some(listed) => listed.iter().map(|key| (&key[..], hash(keyspace, database, key))).collect(),
         None => covered(keyspace, database, index).collect(),
     };
@@ -213,10 +213,10 @@ fn covered<'k>(
     keyspace: &'k Keyspace,
     database: u32,
     index: &Index,
-) -> impl Iterator<Item = (&'k [u8], Option<&'k Hash>)> {
+) -> impl Iterator<Item = (&'k [u8], Option<HashRef<'k>>)> {
     let entries = keyspace.database(database).into_iter().flat_map(|keys| keys.iter());
     entries.filter(|entry| index.definition.covers(entry.key())).filter_map(|entry| match entry.value() {
-        Value::Hash(hash) => Some((entry.key(), Some(&**hash))),
+        Value::Hash(hash) => Some((entry.key(), Some(hash))),
         Value::String(_) => None,
     })
 }

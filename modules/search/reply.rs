@@ -8,7 +8,7 @@ use crate::request::{Returned, SortBy};
 use crate::rows::{Kept, Loaded};
 use crate::schema::{self, FieldKind};
 use engramdb_engine::command::Reply;
-use engramdb_engine::types::{Field, Hash, StringValue, parse_double};
+use engramdb_engine::types::{Field, Hash, StringRef, parse_double};
 use engramdb_engine::view::{HashView, View};
 
 /// A field as the reply shows it: what it is called there, and its value.
@@ -17,7 +17,7 @@ type Shown<'r> = (&'r [u8], Content<'r>);
 enum Content<'r> {
     Number(f64),
     Bytes(&'r [u8]),
-    Stored(&'r StringValue),
+    Stored(StringRef<'r>),
 }
 
 /// What a search came to.
@@ -109,8 +109,8 @@ pub fn copy_of(plan: &Plan, hash: HashView<'_>) -> Hash {
         }
         None => {
             let sorted = sorted_field(plan).map(|field| field.identifier.as_slice());
-            let is_shown = |field: &&Field| {
-                let name = field.name.as_slice();
+            let is_shown = |field: &Field<'_>| {
+                let name = field.name;
                 sorted == Some(name) || !is_of_index(plan, name)
             };
             hash.copy_of(hash.iter().filter(is_shown).chain(payload))
@@ -218,7 +218,7 @@ impl<'a> Writer<'a> {
     fn write_payload(&self, reply: &mut dyn Reply, hash: Option<HashView<'a>>) {
         match hash.and_then(|hash| hash.get(self.payload_field())) {
             Some(field) if !self.payload_field().is_empty() => {
-                reply.string(&field.value);
+                reply.string(field.value);
             }
             _ => reply.null(),
         }
@@ -284,10 +284,9 @@ impl<'a> Writer<'a> {
             let twice = sorted.as_ref().map(|(name, _)| *name);
             fields.extend(sorted);
             let stored = hash.iter().flat_map(HashView::iter);
-            let stored = stored.filter(|field| {
-                Some(field.name.as_slice()) != twice && !is_of_index(self.plan, field.name.as_slice())
-            });
-            fields.extend(stored.map(|field| (field.name.as_slice(), Content::Stored(&field.value))));
+            let stored =
+                stored.filter(|field| Some(field.name) != twice && !is_of_index(self.plan, field.name));
+            fields.extend(stored.map(|field| (field.name, Content::Stored(field.value))));
             return;
         };
         let shown = |(name, alias): &'a Returned| Some((alias.as_slice(), self.content(row, hash, name)?));
@@ -301,7 +300,7 @@ impl<'a> Writer<'a> {
         hash: Option<HashView<'a>>,
         field: &'a schema::Field,
     ) -> Option<Shown<'a>> {
-        let stored = &hash?.get(&field.identifier)?.value;
+        let stored = hash?.get(&field.identifier)?.value;
         let content = match &row.sort_key {
             _ if field.name == field.identifier => Content::Stored(stored),
             SortKey::Number(number) => Content::Number(*number),
@@ -337,7 +336,7 @@ impl<'a> Writer<'a> {
         if name == b"__key" {
             return Some(Content::Bytes(row.key));
         }
-        Some(Content::Stored(&hash?.get(self.plan.index.definition.identifier_of(name))?.value))
+        Some(Content::Stored(hash?.get(self.plan.index.definition.identifier_of(name))?.value))
     }
 }
 
@@ -362,7 +361,7 @@ fn write_field(reply: &mut dyn Reply, (name, content): &Shown<'_>) {
     match content {
         Content::Number(distance) => reply.bulk(format_number(*distance).as_bytes()),
         Content::Bytes(key) => reply.bulk(key),
-        Content::Stored(value) => reply.string(value),
+        Content::Stored(value) => reply.string(*value),
     }
 }
 

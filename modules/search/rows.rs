@@ -231,7 +231,7 @@ impl Plan {
         Row {
             nearest: kept.distance.map(|distance| (alias, distance)),
             ranges: kept.ranges.clone(),
-            hash: kept.hash.as_ref().map(|hash| HashView::new(hash, now_ms)),
+            hash: kept.hash.as_ref().map(|hash| HashView::new(&**hash, now_ms)),
             sort_key: kept.sort_key.clone(),
             ..Row::new(kept.key.as_slice(), kept.id, None)
         }

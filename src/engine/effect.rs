@@ -108,7 +108,7 @@ impl<'a> List<'a> {
     }
 
     /// Names and values in turn, as pairs.
-    pub fn pairs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    pub fn pairs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + use<'a> {
         let mut items = self.iter();
         std::iter::from_fn(move || Some((items.next()?, items.next()?)))
     }
@@ -120,6 +120,7 @@ impl PartialEq for List<'_> {
     }
 }
 
+#[derive(Clone)]
 pub struct ListIter<'a>(List<'a>);
 
 impl<'a> Iterator for ListIter<'a> {

@@ -24,6 +24,7 @@ pub mod slot;
 pub mod snapshot;
 mod store;
 mod table;
+mod thin;
 pub mod tx;
 pub mod types;
 mod version;

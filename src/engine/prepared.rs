@@ -9,7 +9,7 @@
 //! delete of a key that has expired since.
 
 use crate::command::Looks;
-use crate::keyspace::Value;
+use crate::keyspace::OwnedValue;
 use crate::watch::Watch;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const ATTEMPTS_MAX: usize = 3;
 
 /// A copy of a value as it was, and whether the key has changed since.
 pub(crate) struct Copied {
-    pub(crate) value: Box<Value>,
+    pub(crate) value: Box<OwnedValue>,
     pub(crate) watch: Arc<Watch>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Preparing {
     prepared: Option<Box<Prepared>>,
     pub(crate) wanted: Option<Box<Preparation>>,
     /// A copy that is of no use any more, to be dropped outside the lock.
-    outdated: Option<Box<Value>>,
+    outdated: Option<Box<OwnedValue>>,
 }
 
 /// The job of a write that has had no effect yet.
@@ -63,7 +63,7 @@ impl Prepared {
         self.copied.as_ref().map_or(0, |copied| copied.value.heap_bytes())
     }
 
-    fn into_value(self) -> Option<Box<Value>> {
+    fn into_value(self) -> Option<Box<OwnedValue>> {
         self.copied.map(|copied| copied.value)
     }
 }
@@ -84,7 +84,7 @@ impl Preparing {
     }
 
     /// What is of no use any more, after the command that it was made for has run.
-    pub(crate) fn outdated(&mut self) -> Option<Box<Value>> {
+    pub(crate) fn outdated(&mut self) -> Option<Box<OwnedValue>> {
         self.outdated.take().or_else(|| self.prepared.take()?.into_value())
     }
 

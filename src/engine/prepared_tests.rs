@@ -4,6 +4,7 @@ use crate::commands;
 use crate::engine::tests::{Between, Text, open, open_in, run, run_in_batch};
 use crate::engine::{Engine, batch_bytes_max};
 use crate::env::{Clock, Env};
+use crate::keyspace::Value;
 use crate::log::memory::MemoryLog;
 use crate::log::{LogId, ShardLog};
 use rand::rngs::SmallRng;

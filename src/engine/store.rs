@@ -6,7 +6,7 @@
 use crate::effect::{Batch, Effect, Record, decode_batch};
 use crate::error::ReplayError;
 use crate::hazard::Hazards;
-use crate::keyspace::{Given, Housing, Keyspace, Outcome, Value};
+use crate::keyspace::{Given, Housing, Keyspace, Outcome, OwnedValue};
 use crate::log::Lsn;
 use crate::module::{Applied, Modules};
 use crate::watch::Watchers;
@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// Has a value dropped outside the lock.
-    pub(crate) fn discard(&mut self, value: Value) {
+    pub(crate) fn discard(&mut self, value: OwnedValue) {
         self.garbage.extend(Some(Outcome::discarded(value)).filter(|outcome| !outcome.garbage.is_none()));
     }
 

@@ -1,37 +1,47 @@
 //! The segmented hash table of the keyspace and of large hashes.
 //!
-//! An extendible-hashing directory, indexed by a prefix of the hash, points to small segments; each segment is one
-//! `hashbrown` table. A full segment splits in two, so growth moves at most `SEGMENT_ITEMS_MAX` slots, however large
-//! the table is (directory doubling copies four bytes a segment).
+//! An extendible-hashing directory (Fagin et al., 1979), indexed by a prefix of the hash, points to small segments. A
+//! segment is two arrays, sorted by hash: the hashes (32 bits each), and the items. Hashes are uniform, so that the place
+//! of one is known to a few positions (interpolation), and what is read are two cache lines of hashes and the item.
+//! A full segment splits in two, so growth moves at most `SEGMENT_ITEMS_MAX` items, however large the table is (directory
+//! doubling copies four bytes a segment). The arrays of a table with several segments are all of one size, so that what one
+//! gives back another can use: arrays that grew with their content left twice their size behind in an allocator's pages.
 //!
 //! Invariants:
 //! - every item's hash starts with the `depth` bits that its segment stands for; a segment of depth d is named by
 //!   2^(directory depth - d) consecutive directory places;
-//! - a scan cursor is a position in hash order (its top 48 bits), so an element that is present throughout a scan is
-//!   returned, whatever splits, merges, inserts and removals happen between two steps. An element may be returned
-//!   again only if it was removed and inserted in between.
+//! - a scan cursor is a position in hash order, so an element that is present throughout a scan is returned, whatever
+//!   splits, merges, inserts and removals happen between two steps. An element may be returned again only if it was
+//!   removed and inserted in between.
 //!
 //! Deliberately absent: iteration in insertion order, shrinking of the directory, any lock.
 
 use foldhash::quality::RandomState;
-use hashbrown::HashTable;
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
-/// A segment with more items than this splits: 448 is what a 512-bucket table holds, so that a split moves at most
-/// 448 slots of 16 bytes, a few microseconds.
-const SEGMENT_ITEMS_MAX: usize = 448;
+/// A segment with more items than this splits: an insert moves half of them by a place, about 2 KB of the keyspace's.
+const SEGMENT_ITEMS_MAX: usize = 128;
 /// Two buddy segments with together fewer items than this become one.
-const SEGMENT_ITEMS_MERGE: usize = 96;
-/// Scan cursors keep the top 48 bits of the hash: clients that read a cursor as a double lose nothing.
-const CURSOR_BITS: u32 = 48;
+const SEGMENT_ITEMS_MERGE: usize = 32;
+/// Hashes around the expected place that are compared at once. The place of a hash in a segment of n is off by at most
+/// sqrt(n) / 2 in the mean square, 6 for 128, so that 3 in 1,000 lie outside, and are found by bisection.
+const WINDOW: usize = 32;
+/// The bits of a hash that are kept.
+const HASH_BITS: u32 = 32;
 
 /// An item that knows its own key.
 pub trait Keyed {
     fn key(&self) -> &[u8];
 }
 
-/// Hashes a key with this process's seed.
+impl<T: Keyed> Keyed for Box<T> {
+    fn key(&self) -> &[u8] {
+        (**self).key()
+    }
+}
+
+/// Hashes a key with this process's seed. Tables use the upper half.
 #[inline]
 pub fn hash_bytes(key: &[u8]) -> u64 {
     static STATE: OnceLock<RandomState> = OnceLock::new();
@@ -39,14 +49,11 @@ pub fn hash_bytes(key: &[u8]) -> u64 {
 }
 
 #[derive(Clone, Debug)]
-struct Slot<T> {
-    hash: u64,
-    item: Box<T>,
-}
-
-#[derive(Clone, Debug)]
 struct Segment<T> {
-    slots: HashTable<Slot<T>>,
+    /// Ascending.
+    hashes: Vec<u32>,
+    /// In the order of their hashes.
+    items: Vec<T>,
     /// How many leading bits of the hash all items of this segment share.
     depth: u32,
 }
@@ -62,21 +69,88 @@ pub struct Table<T> {
     length: usize,
 }
 
-/// The bits that hashbrown sees: its low bits pick the bucket and its top seven the tag, so both must come from
-/// below the directory's prefix.
+/// The part of a hash that tables keep.
 #[inline]
-fn inner(hash: u64) -> u64 {
-    hash.rotate_left(40)
+fn kept(hash: u64) -> u32 {
+    (hash >> HASH_BITS) as u32
 }
 
 #[inline]
-fn prefix(hash: u64, depth: u32) -> usize {
-    if depth == 0 { 0 } else { (hash >> (64 - depth)) as usize }
+fn prefix(hash: u32, depth: u32) -> usize {
+    if depth == 0 { 0 } else { (hash >> (HASH_BITS - depth)) as usize }
 }
 
-#[inline]
-fn position(hash: u64) -> u64 {
-    hash >> (64 - CURSOR_BITS)
+impl<T: Keyed> Segment<T> {
+    fn with_capacity(items: usize, depth: u32) -> Segment<T> {
+        Segment { hashes: Vec::with_capacity(items), items: Vec::with_capacity(items), depth }
+    }
+
+    fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// The number of hashes that are less than this one.
+    #[inline]
+    fn lower_bound(&self, hash: u32) -> usize {
+        let hashes = &self.hashes[..];
+        let below = |hashes: &[u32]| hashes.partition_point(|&other| other < hash);
+        if hashes.len() <= WINDOW {
+            return hashes.iter().map(|&other| usize::from(other < hash)).sum();
+        }
+        // The bits behind the shared ones say how far in the segment's range the hash lies.
+        let part = u64::from(hash.checked_shl(self.depth).unwrap_or(0));
+        let expected = ((part * hashes.len() as u64) >> HASH_BITS) as usize;
+        let start = expected.saturating_sub(WINDOW / 2).min(hashes.len() - WINDOW);
+        let window: &[u32; WINDOW] = hashes[start..].first_chunk().expect("a window fits");
+        let less: usize = window.iter().map(|&other| usize::from(other < hash)).sum();
+        match less {
+            0 => below(&hashes[..start]),
+            WINDOW => start + WINDOW + below(&hashes[start + WINDOW..]),
+            _ => start + less,
+        }
+    }
+
+    /// The places of all items with this hash.
+    #[inline]
+    fn places(&self, hash: u32) -> impl Iterator<Item = usize> + use<'_, T> {
+        let start = self.lower_bound(hash);
+        let equal = self.hashes[start..].iter().take_while(move |&&other| other == hash);
+        equal.enumerate().map(move |(nth, _)| start + nth)
+    }
+
+    #[inline]
+    fn find(&self, hash: u32, key: &[u8]) -> Option<usize> {
+        self.places(hash).find(|&place| self.items[place].key() == key)
+    }
+
+    fn insert(&mut self, hash: u32, item: T) -> &mut T {
+        if self.items.len() == self.items.capacity() {
+            self.grow();
+        }
+        let place = self.lower_bound(hash);
+        self.hashes.insert(place, hash);
+        self.items.insert(place, item);
+        &mut self.items[place]
+    }
+
+    fn remove(&mut self, place: usize) -> T {
+        self.hashes.remove(place);
+        let item = self.items.remove(place);
+        if self.depth == 0 && self.len() * 3 < self.items.capacity() {
+            self.hashes.shrink_to(self.len() * 3 / 2);
+            self.items.shrink_to(self.len() * 3 / 2);
+        }
+        item
+    }
+
+    /// One segment alone grows by a half at a time; one of many has its size from the start, unless hashes collide.
+    #[cold]
+    fn grow(&mut self) {
+        let wanted = self.len() + (self.len() / 2).max(4);
+        let room = if self.len() < SEGMENT_ITEMS_MAX { wanted.min(SEGMENT_ITEMS_MAX) } else { wanted };
+        self.hashes.reserve_exact(room - self.len());
+        self.items.reserve_exact(room - self.len());
+    }
 }
 
 impl<T: Keyed> Table<T> {
@@ -84,7 +158,7 @@ impl<T: Keyed> Table<T> {
         Table {
             directory: vec![0],
             depth: 0,
-            segments: vec![Segment { slots: HashTable::new(), depth: 0 }],
+            segments: vec![Segment::with_capacity(0, 0)],
             vacant: Vec::new(),
             length: 0,
         }
@@ -95,8 +169,8 @@ impl<T: Keyed> Table<T> {
         assert!(self.is_empty(), "room is made in an empty table");
         let segments = items.div_ceil(SEGMENT_ITEMS_MAX * 7 / 8).next_power_of_two();
         let depth = segments.ilog2();
-        let slots = || HashTable::with_capacity(items.min(SEGMENT_ITEMS_MAX));
-        self.segments = (0..segments).map(|_| Segment { slots: slots(), depth }).collect();
+        let each = if depth == 0 { items } else { SEGMENT_ITEMS_MAX };
+        self.segments = (0..segments).map(|_| Segment::with_capacity(each, depth)).collect();
         self.directory = (0..segments as u32).collect();
         self.depth = depth;
         self.vacant.clear();
@@ -111,125 +185,107 @@ impl<T: Keyed> Table<T> {
     }
 
     #[inline]
-    fn segment_of(&self, hash: u64) -> usize {
+    fn segment_of(&self, hash: u32) -> usize {
         self.directory[prefix(hash, self.depth)] as usize
     }
 
     #[inline]
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<&T> {
+        let hash = kept(hash);
         let segment = &self.segments[self.segment_of(hash)];
-        let slot = segment.slots.find(inner(hash), |slot| slot.hash == hash && slot.item.key() == key)?;
-        Some(&slot.item)
+        segment.find(hash, key).map(|place| &segment.items[place])
     }
 
     /// Reads what a lookup of this hash will read, and decides nothing by it: so the cache misses of several keys in a row
     /// overlap, where lookups that work in between wait for theirs one after the other.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        let segment = &self.segments[self.segment_of(hash)];
-        segment.slots.find(inner(hash), |slot| {
-            if slot.hash == hash {
-                std::hint::black_box(slot.item.key().len());
-            }
-            false
-        });
+        self.with_hash(hash).for_each(|item| _ = std::hint::black_box(item.key().len()));
     }
 
     #[inline]
     pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut T> {
+        let hash = kept(hash);
         let number = self.segment_of(hash);
-        let slots = &mut self.segments[number].slots;
-        let slot = slots.find_mut(inner(hash), |slot| slot.hash == hash && slot.item.key() == key)?;
-        Some(&mut slot.item)
+        let segment = &mut self.segments[number];
+        segment.find(hash, key).map(|place| &mut segment.items[place])
     }
 
-    /// All items whose hash is exactly this one, for indexes that remember hashes instead of keys.
+    /// All items with this hash, as far as the table keeps it, for indexes that remember hashes instead of keys: another
+    /// item can be among them.
     pub fn with_hash(&self, hash: u64) -> impl Iterator<Item = &T> {
-        let segment = &self.segments[self.segment_of(hash)];
-        segment.slots.iter_hash(inner(hash)).filter(move |slot| slot.hash == hash).map(|slot| &*slot.item)
+        let segment = &self.segments[self.segment_of(kept(hash))];
+        segment.places(kept(hash)).map(|place| &segment.items[place])
     }
 
     /// Inserts an item whose key is not in the table (the caller looked).
     pub fn insert_new(&mut self, hash: u64, item: T) -> &mut T {
-        self.insert_slot(Slot { hash, item: Box::new(item) })
+        self.insert_kept(kept(hash), item)
     }
 
-    fn insert_slot(&mut self, slot: Slot<T>) -> &mut T {
-        let hash = slot.hash;
+    fn insert_kept(&mut self, hash: u32, item: T) -> &mut T {
         self.length += 1;
         let mut number = self.segment_of(hash);
         // All items may share the next bit, so one split may not be enough.
-        while self.segments[number].slots.len() >= SEGMENT_ITEMS_MAX && self.may_split() {
+        while self.segments[number].len() >= SEGMENT_ITEMS_MAX && self.may_split(number) {
             self.split(number, hash);
             number = self.segment_of(hash);
         }
-        let slots = &mut self.segments[number].slots;
-        &mut slots.insert_unique(inner(hash), slot, |slot| inner(slot.hash)).into_mut().item
+        self.segments[number].insert(hash, item)
     }
 
     /// Takes over all items of another table. `Err` with the key if one is in both; some items have moved by then.
     pub fn absorb(&mut self, other: Table<T>) -> Result<(), Vec<u8>> {
-        for slot in other.segments.into_iter().flat_map(|segment| segment.slots) {
-            if self.get(slot.hash, slot.item.key()).is_some() {
-                return Err(slot.item.key().to_vec());
+        for segment in other.segments {
+            for (hash, item) in segment.hashes.into_iter().zip(segment.items) {
+                if self.segments[self.segment_of(hash)].find(hash, item.key()).is_some() {
+                    return Err(item.key().to_vec());
+                }
+                self.insert_kept(hash, item);
             }
-            self.insert_slot(slot);
         }
         Ok(())
     }
 
     pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<T> {
+        let hash = kept(hash);
         let number = self.segment_of(hash);
-        let slots = &mut self.segments[number].slots;
-        let found = slots.find_entry(inner(hash), |slot| slot.hash == hash && slot.item.key() == key);
-        let (slot, _) = found.ok()?.remove();
+        let place = self.segments[number].find(hash, key)?;
+        let item = self.segments[number].remove(place);
         self.length -= 1;
-        self.shrink(number, hash);
-        Some(*slot.item)
+        self.merge(number, hash);
+        Some(item)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         // A merged-away segment is empty, so that walking the segments visits each item once.
-        self.segments.iter().flat_map(|segment| segment.slots.iter().map(|slot| &*slot.item))
+        self.segments.iter().flat_map(|segment| segment.items.iter())
     }
 
     /// One step of a scan: calls `each` for at least `count` items (fewer at the end, and all that share the last
-    /// position) from `cursor` on, and returns the next cursor, 0 at the end.
+    /// position) from `cursor` on, and returns the next cursor, 0 at the end. Cursors are below 2^32.
     pub fn scan<'a>(&'a self, cursor: u64, count: usize, each: &mut dyn FnMut(&'a T)) -> u64 {
-        let mut from = cursor;
+        let Ok(mut from) = u32::try_from(cursor) else { return 0 };
         let mut wanted = count.max(1);
-        let mut found: Vec<(u64, &T)> = Vec::new();
         loop {
-            let hash = from << (64 - CURSOR_BITS);
-            let segment = &self.segments[self.segment_of(hash)];
-            let next_segment = (hash >> (64 - CURSOR_BITS))
-                .checked_shr(CURSOR_BITS - segment.depth)
-                .map_or(0, |place| place + 1)
-                .checked_shl(CURSOR_BITS - segment.depth)
-                .unwrap_or(0);
-            found.clear();
-            found.extend(
-                segment
-                    .slots
-                    .iter()
-                    .map(|slot| (position(slot.hash), &*slot.item))
-                    .filter(|(position, _)| *position >= from),
-            );
-            if found.len() > wanted {
-                let (_, last, _) = found.select_nth_unstable_by_key(wanted - 1, |(position, _)| *position);
-                let last = last.0;
-                found.iter().filter(|(position, _)| *position <= last).for_each(|(_, item)| each(item));
-                return if last + 1 == 1 << CURSOR_BITS { 0 } else { last + 1 };
+            let segment = &self.segments[self.segment_of(from)];
+            let start = segment.lower_bound(from);
+            let mut end = segment.len().min(start + wanted);
+            while end > start && end < segment.len() && segment.hashes[end] == segment.hashes[end - 1] {
+                end += 1;
             }
-            found.iter().for_each(|(_, item)| each(item));
-            wanted -= found.len();
-            if segment.depth == 0 || next_segment >= 1 << CURSOR_BITS {
-                return 0;
+            segment.items[start..end].iter().for_each(&mut *each);
+            if end < segment.len() {
+                return u64::from(segment.hashes[end]);
             }
-            if wanted == 0 {
-                return next_segment;
+            wanted = wanted.saturating_sub(end - start);
+            let width = HASH_BITS - segment.depth;
+            let next = ((u64::from(from) >> width) + 1) << width;
+            match u32::try_from(next) {
+                Err(_) => return 0,
+                Ok(_) if wanted == 0 => return next,
+                Ok(next) => from = next,
             }
-            from = next_segment;
         }
     }
 
@@ -238,45 +294,45 @@ impl<T: Keyed> Table<T> {
         if self.length == 0 {
             return None;
         }
-        let start = prefix(random, self.depth);
+        let start = prefix(kept(random), self.depth);
         let segment = (0..self.directory.len())
             .map(|step| self.directory[(start + step) & (self.directory.len() - 1)] as usize)
             .map(|number| &self.segments[number])
-            .find(|segment| !segment.slots.is_empty())?;
-        let nth = (second % segment.slots.len() as u64) as usize;
-        segment.slots.iter().nth(nth).map(|slot| &*slot.item)
+            .find(|segment| segment.len() != 0)?;
+        segment.items.get((second % segment.len() as u64) as usize)
     }
 
-    /// Bytes of the directory, the segments and the items themselves, without what the items own.
+    /// Bytes of the directory and the segments with their items, without what the items own.
     pub fn heap_bytes(&self) -> usize {
-        // An item costs its box and about 1.5 slots with a control byte each.
+        let items = match self.segments.len() - self.vacant.len() {
+            1 => self.length,
+            segments => segments * SEGMENT_ITEMS_MAX,
+        };
         self.directory.len() * 4
             + self.segments.len() * size_of::<Segment<T>>()
-            + self.length * (size_of::<T>() + 26)
+            + items * (size_of::<T>() + size_of::<u32>())
     }
 
     /// Bounds the directory by the number of items: hashes that collide make one segment grow, not the directory.
-    fn may_split(&self) -> bool {
-        self.directory.len() <= 64 * (1 + self.length / SEGMENT_ITEMS_MAX)
+    fn may_split(&self, number: usize) -> bool {
+        self.segments[number].depth < HASH_BITS
+            && self.directory.len() <= 64 * (1 + self.length / SEGMENT_ITEMS_MAX)
     }
 
     /// Splits the segment that `hash` falls into by its next bit, doubling the directory where needed.
-    fn split(&mut self, number: usize, hash: u64) {
+    fn split(&mut self, number: usize, hash: u32) {
         let depth = self.segments[number].depth;
         if depth == self.depth {
             self.directory = self.directory.iter().flat_map(|&place| [place, place]).collect();
             self.depth += 1;
         }
-        let upper_bit = 1u64 << (63 - depth);
-        let moved: Vec<Slot<T>> =
-            self.segments[number].slots.extract_if(|slot| slot.hash & upper_bit != 0).collect();
-        let mut upper = HashTable::with_capacity(moved.len() + 1);
-        for slot in moved {
-            upper.insert_unique(inner(slot.hash), slot, |slot| inner(slot.hash));
-        }
-        self.segments[number].depth = depth + 1;
-        self.segments[number].slots.shrink_to_fit(|slot| inner(slot.hash));
-        let segment = Segment { slots: upper, depth: depth + 1 };
+        let lower = &mut self.segments[number];
+        let upper_bit = 1 << (HASH_BITS - 1 - depth);
+        let middle = lower.hashes.partition_point(|hash| hash & upper_bit == 0);
+        lower.depth = depth + 1;
+        let mut segment = Segment::with_capacity(SEGMENT_ITEMS_MAX, depth + 1);
+        segment.hashes.extend(lower.hashes.drain(middle..));
+        segment.items.extend(lower.items.drain(middle..));
         let new_number = match self.vacant.pop() {
             Some(vacant) => {
                 self.segments[vacant as usize] = segment;
@@ -292,31 +348,32 @@ impl<T: Keyed> Table<T> {
     }
 
     /// The directory places of the segment with this depth that `hash` falls into: start and length.
-    fn places(&self, hash: u64, depth: u32) -> (usize, usize) {
+    fn places(&self, hash: u32, depth: u32) -> (usize, usize) {
         let width = self.depth - depth;
         ((prefix(hash, self.depth) >> width) << width, 1 << width)
     }
 
-    /// After a removal: merges two small buddies, or gives memory back.
-    fn shrink(&mut self, number: usize, hash: u64) {
-        let Segment { slots, depth } = &self.segments[number];
-        let (length, depth) = (slots.len(), *depth);
+    /// After a removal: two small buddies become one segment.
+    fn merge(&mut self, number: usize, hash: u32) {
+        let Segment { hashes, depth, .. } = &self.segments[number];
+        let (length, depth) = (hashes.len(), *depth);
         if length >= SEGMENT_ITEMS_MERGE / 2 || depth == 0 {
             return;
         }
-        let buddy_hash = hash ^ (1u64 << (64 - depth));
-        let buddy = self.segment_of(buddy_hash);
-        if self.segments[buddy].depth != depth
-            || self.segments[buddy].slots.len() + length >= SEGMENT_ITEMS_MERGE
-        {
+        let bit = 1 << (HASH_BITS - depth);
+        let buddy = self.segment_of(hash ^ bit);
+        if self.segments[buddy].depth != depth || self.segments[buddy].len() + length >= SEGMENT_ITEMS_MERGE {
             return;
         }
-        let moved = std::mem::take(&mut self.segments[buddy].slots);
-        let target = &mut self.segments[number];
-        for slot in moved {
-            target.slots.insert_unique(inner(slot.hash), slot, |slot| inner(slot.hash));
+        // The hashes of one are all below those of the other.
+        let mut upper = std::mem::replace(&mut self.segments[buddy], Segment::with_capacity(0, depth));
+        let lower = &mut self.segments[number];
+        if hash & bit != 0 {
+            std::mem::swap(&mut upper, lower);
         }
-        target.depth = depth - 1;
+        lower.hashes.append(&mut upper.hashes);
+        lower.items.append(&mut upper.items);
+        lower.depth = depth - 1;
         let (start, places) = self.places(hash, depth - 1);
         self.directory[start..start + places].fill(number as u32);
         self.vacant.push(buddy as u32);

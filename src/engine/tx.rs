@@ -6,7 +6,7 @@
 
 use crate::effect::{Cause, Effect, List, Record};
 use crate::error::CommandError;
-use crate::keyspace::{Entry, Given, Keyspace, Value};
+use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, Value};
 use crate::log::pipeline::{Credit, Pipeline, Refusal};
 use crate::log::{Lsn, Purpose};
 use crate::prepared::{Copied, Copy, Making, Preparing};
@@ -51,7 +51,7 @@ impl ExpiryStep {
             step.next = hash.scan(step.next, count, &mut |field| {
                 step.looked_at += 1;
                 if !field.alive(now_ms) {
-                    step.fields.push(field.name.as_slice().to_vec());
+                    step.fields.push(field.name.to_vec());
                 }
             });
             let is_full = step.fields.len() + LOOKED_AT_LEAST > EXPIRED_FIELDS_MAX;
@@ -216,7 +216,7 @@ impl<'a> Tx<'a> {
 
     /// The copy, if its key has not changed since it was begun. A key that has expired since was deleted just now.
     #[inline]
-    fn take_copy(&mut self) -> Option<Box<Value>> {
+    fn take_copy(&mut self) -> Option<Box<OwnedValue>> {
         let Copied { value, watch } = self.copy.take()?;
         if watch.dirtied_by().is_none() {
             return Some(value);

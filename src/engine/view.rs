@@ -7,7 +7,7 @@ use crate::hazard::{Changes, Hazards};
 use crate::keyspace::{Database, Entry, Keyspace, Value};
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
-use crate::types::{Field, Hash, StringValue};
+use crate::types::{Field, Hash, HashRef, StringRef};
 use crate::watch::{Watch, Watchers};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -160,7 +160,7 @@ impl<'a> View<'a> {
         }
     }
 
-    pub fn string(&self, key: &[u8]) -> Result<Option<&'a StringValue>, CommandError> {
+    pub fn string(&self, key: &[u8]) -> Result<Option<StringRef<'a>>, CommandError> {
         match self.entry(key).map(Entry::value) {
             None => Ok(None),
             Some(Value::String(string)) => Ok(Some(string)),
@@ -207,18 +207,18 @@ impl<'a> View<'a> {
 /// absent.
 #[derive(Clone, Copy)]
 pub struct HashView<'a> {
-    hash: &'a Hash,
+    hash: HashRef<'a>,
     now_ms: u64,
 }
 
 impl<'a> HashView<'a> {
-    pub fn new(hash: &'a Hash, now_ms: u64) -> HashView<'a> {
-        HashView { hash, now_ms }
+    pub fn new(hash: impl Into<HashRef<'a>>, now_ms: u64) -> HashView<'a> {
+        HashView { hash: hash.into(), now_ms }
     }
 
     /// With its expired fields, for those who know nothing of time.
-    pub fn whole(hash: &'a Hash) -> HashView<'a> {
-        HashView { hash, now_ms: 0 }
+    pub fn whole(hash: impl Into<HashRef<'a>>) -> HashView<'a> {
+        HashView::new(hash, 0)
     }
 
     /// The same hash as it is at another time.
@@ -237,14 +237,14 @@ impl<'a> HashView<'a> {
     }
 
     /// A hash of its own with some of the fields; they keep their expiry.
-    pub fn copy_of<'f>(&self, fields: impl Iterator<Item = &'f Field>) -> Hash {
+    pub fn copy_of<'f>(&self, fields: impl Iterator<Item = Field<'f>>) -> Hash {
         let mut copy = Hash::new();
         fields.for_each(|field| copy.add(field));
         copy
     }
 
     #[inline]
-    pub fn get(&self, name: &[u8]) -> Option<&'a Field> {
+    pub fn get(&self, name: &[u8]) -> Option<Field<'a>> {
         self.hash.get(name).filter(|field| field.alive(self.now_ms))
     }
 
@@ -270,17 +270,17 @@ impl<'a> HashView<'a> {
     }
 
     /// Some field, picked by two random numbers; `None` if the pick has expired.
-    pub fn sample(&self, random: u64, second: u64) -> Option<&'a Field> {
+    pub fn sample(&self, random: u64, second: u64) -> Option<Field<'a>> {
         self.hash.sample(random, second).filter(|field| field.alive(self.now_ms))
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &'a Field> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
         let now_ms = self.now_ms;
         self.hash.iter().filter(move |field| field.alive(now_ms))
     }
 
     /// One step of HSCAN; see `Hash::scan`.
-    pub fn scan(&self, cursor: u64, count: usize, each: &mut dyn FnMut(&'a Field)) -> u64 {
+    pub fn scan(&self, cursor: u64, count: usize, each: &mut dyn FnMut(Field<'a>)) -> u64 {
         self.hash.scan(cursor, count, &mut |field| {
             if field.alive(self.now_ms) {
                 each(field);

@@ -32,7 +32,7 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
                     hash.iter()
                         .map(|field| {
                             let value = field.value.to_bytes().into_owned();
-                            (field.name.as_slice().to_vec(), (value, field.expires_at_ms))
+                            (field.name.to_vec(), (value, field.expires_at_ms))
                         })
                         .collect(),
                 ),

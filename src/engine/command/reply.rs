@@ -1,7 +1,7 @@
 //! Where handlers write their replies. The server implements it over RESP2 and RESP3, the script runner over text.
 
 use super::CommandError;
-use crate::types::StringValue;
+use crate::types::StringRef;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ pub trait Reply {
     }
 
     /// A string value as a bulk string.
-    fn string(&mut self, value: &StringValue) {
+    fn string(&mut self, value: StringRef<'_>) {
         match value.shared() {
             Some(content) => self.bulk_shared(content, 0..content.len()),
             None => value.with_bytes(|bytes| self.bulk(bytes)),

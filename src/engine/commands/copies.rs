@@ -1,9 +1,9 @@
 //! Copies of large values for writes (see `prepared`): a hash is copied in slices, a string by reference and then outside.
 
 use super::slices::Walk;
-use crate::keyspace::{Entry, Value};
+use crate::keyspace::{Entry, OwnedValue, Value};
 use crate::prepared::{Copied, Making};
-use crate::types::{Field, Hash, StringValue};
+use crate::types::{Hash, OwnedField, StringRef, StringValue};
 use crate::view::View;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const AT_ONCE_BYTES: usize = 1 << 20;
 /// Whether copying the value keeps others waiting. Large strings are referred to.
 pub fn is_long(entry: &Entry) -> bool {
     match entry.value() {
-        Value::Hash(hash) => hash.len() > super::slices::AT_ONCE || hash.heap_bytes() > AT_ONCE_BYTES,
+        Value::Hash(hash) => hash.len() > super::slices::AT_ONCE || entry.heap_bytes() > AT_ONCE_BYTES,
         Value::String(_) => false,
     }
 }
@@ -23,7 +23,7 @@ pub fn is_long(entry: &Entry) -> bool {
 struct Fields {
     hash: Hash,
     /// What the last look has copied: it is put into the hash after it.
-    taken: Vec<Field>,
+    taken: Vec<OwnedField>,
     bytes: usize,
 }
 
@@ -48,7 +48,7 @@ pub fn of_hash(key: &[u8]) -> Making {
                 // As at the beginning of time, when nothing had expired.
                 walk.step(has_changed.unwrap_or_default(), 0, hash, &mut fields, &mut |field, fields| {
                     fields.bytes += field.value.len();
-                    fields.taken.push(field.clone());
+                    fields.taken.push(field.into());
                 });
             });
             if walk.begins() {
@@ -61,14 +61,14 @@ pub fn of_hash(key: &[u8]) -> Making {
             taken.drain(..).for_each(|field| hash.put(field));
         }
         let (hash, watch) = (fields.hash, watch?);
-        (!hash.is_empty()).then(|| Copied { value: Box::new(Value::Hash(Box::new(hash))), watch })
+        (!hash.is_empty()).then(|| Copied { value: Box::new(OwnedValue::Hash(Box::new(hash))), watch })
     })
 }
 
 /// Whether to write to the string up to `end` copies much of it, or makes it much longer: others refer to it, or it has no
 /// room.
-pub fn is_long_to_write(string: Option<&StringValue>, end: usize) -> bool {
-    let length = string.map_or(0, StringValue::len);
+pub fn is_long_to_write(string: Option<StringRef<'_>>, end: usize) -> bool {
+    let length = string.map_or(0, StringRef::len);
     let copies = string.is_some_and(|string| string.copies_to_write(end));
     let grows = string.is_none_or(|string| string.shared().is_none());
     length.max(end) > AT_ONCE_BYTES && (copies || grows)
@@ -99,7 +99,7 @@ fn of_string(key: &[u8], copy: impl FnOnce(&[u8]) -> Vec<u8> + Send + 'static) -
         let mut found = None;
         looks.look(&mut |view| found = content(view, &key).map(|content| (content, view.watch(&key))));
         let (content, watch) = found?;
-        let value = Box::new(Value::String(StringValue::of_large(copy(&content))));
+        let value = Box::new(OwnedValue::String(StringValue::of_large(copy(&content))));
         Some(Copied { value, watch })
     })
 }
@@ -107,6 +107,6 @@ fn of_string(key: &[u8], copy: impl FnOnce(&[u8]) -> Vec<u8> + Send + 'static) -
 /// None where the key is no string.
 fn content(view: &View<'_>, key: &[u8]) -> Option<Arc<Vec<u8>>> {
     let string = view.string(key).ok()?;
-    let copy = |string: &StringValue| Arc::new(string.to_bytes().into_owned());
+    let copy = |string: StringRef<'_>| Arc::new(string.to_bytes().into_owned());
     Some(string.map_or_else(Arc::default, |string| string.shared().cloned().unwrap_or_else(|| copy(string))))
 }

@@ -133,8 +133,8 @@ fn hgetall(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Sta
     }
     reply.map(hash.map_or(0, |hash| hash.len()));
     for field in hash.iter().flat_map(HashView::iter) {
-        reply.bulk(field.name.as_slice());
-        reply.string(&field.value);
+        reply.bulk(field.name);
+        reply.string(field.value);
     }
     Ok(Stage::Done)
 }
@@ -178,7 +178,7 @@ fn hkeys(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage
         return Ok(copy(args.word(1), Parts { names: true, values: false }, write_list));
     }
     reply.array(hash.map_or(0, |hash| hash.len()));
-    hash.iter().flat_map(HashView::iter).for_each(|field| reply.bulk(field.name.as_slice()));
+    hash.iter().flat_map(HashView::iter).for_each(|field| reply.bulk(field.name));
     Ok(Stage::Done)
 }
 
@@ -231,7 +231,7 @@ fn hmset(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 fn hrandfield(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     if args.len() == 2 {
         let picked = view.hash(args.word(1))?.and_then(|hash| sample(view, hash));
-        reply.optional_bulk(picked.map(|field| field.name.as_slice()));
+        reply.optional_bulk(picked.map(|field| field.name));
         return Ok(Stage::Done);
     }
     let (count, with_values) = parse_random(args)?;
@@ -249,9 +249,9 @@ fn hrandfield(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<
         if nested {
             reply.array(2);
         }
-        reply.bulk(field.name.as_slice());
+        reply.bulk(field.name);
         if with_values {
-            reply.string(&field.value);
+            reply.string(field.value);
         }
     }
     Ok(Stage::Done)
@@ -325,7 +325,7 @@ fn hvals(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage
     }
     reply.array(hash.map_or(0, |hash| hash.len()));
     for field in hash.iter().flat_map(HashView::iter) {
-        reply.string(&field.value);
+        reply.string(field.value);
     }
     Ok(Stage::Done)
 }
@@ -355,13 +355,13 @@ fn write_list(copied: Copied, reply: &mut dyn Reply) {
 }
 
 /// The field that word 2 names in the hash that word 1 names.
-fn field<'v>(view: &View<'v>, args: Args<'_>) -> Result<Option<&'v Field>, CommandError> {
+fn field<'v>(view: &View<'v>, args: Args<'_>) -> Result<Option<Field<'v>>, CommandError> {
     Ok(view.hash(args.word(1))?.and_then(|hash| hash.get(args.word(2))))
 }
 
-pub fn reply_value(reply: &mut dyn Reply, field: Option<&Field>) {
+pub fn reply_value(reply: &mut dyn Reply, field: Option<Field<'_>>) {
     match field {
-        Some(field) => reply.string(&field.value),
+        Some(field) => reply.string(field.value),
         None => reply.null(),
     }
 }
@@ -474,7 +474,7 @@ fn write_picked(
 }
 
 /// Some field of the hash, which has one.
-fn sample<'v>(view: &View<'_>, hash: HashView<'v>) -> Option<&'v Field> {
+fn sample<'v>(view: &View<'_>, hash: HashView<'v>) -> Option<Field<'v>> {
     const TRIES: usize = 100;
     let sampled = (0..TRIES).find_map(|_| hash.sample(view.random(), view.random()));
     // Where nearly all have expired, chance may miss the rest.
@@ -482,7 +482,7 @@ fn sample<'v>(view: &View<'_>, hash: HashView<'v>) -> Option<&'v Field> {
 }
 
 /// Up to `count` fields, none twice.
-fn pick_distinct<'v>(view: &View<'_>, hash: HashView<'v>, count: usize) -> Vec<&'v Field> {
+fn pick_distinct<'v>(view: &View<'_>, hash: HashView<'v>, count: usize) -> Vec<Field<'v>> {
     let length = hash.len();
     if count < length / 4 && hash.expiring() == 0 {
         // Few of many: most picks are new ones.
@@ -490,13 +490,13 @@ fn pick_distinct<'v>(view: &View<'_>, hash: HashView<'v>, count: usize) -> Vec<&
         let mut seen = HashSet::with_capacity(count);
         while picked.len() < count {
             let field = sample(view, hash).expect("a hash has a field");
-            if seen.insert(field.name.as_slice()) {
+            if seen.insert(field.name) {
                 picked.push(field);
             }
         }
         return picked;
     }
-    let mut fields: Vec<&Field> = hash.iter().collect();
+    let mut fields: Vec<Field<'_>> = hash.iter().collect();
     if count >= length {
         return fields;
     }

@@ -1,7 +1,7 @@
 //! LCS: the longest common subsequence of two strings, by the textbook table of prefix lengths.
 
 use crate::command::{Args, CommandError, Finish, Job, Outcome, Reply, Rest, Stage};
-use crate::types::StringValue;
+use crate::types::StringRef;
 use crate::view::View;
 use std::borrow::Cow;
 
@@ -85,8 +85,8 @@ fn write(first: &[u8], second: &[u8], options: &LcsOptions, reply: &mut dyn Repl
     Ok(())
 }
 
-fn content(string: Option<&StringValue>) -> Cow<'_, [u8]> {
-    string.map_or(Cow::Borrowed(b""), StringValue::to_bytes)
+fn content(string: Option<StringRef<'_>>) -> Cow<'_, [u8]> {
+    string.map_or(Cow::Borrowed(b""), StringRef::to_bytes)
 }
 
 fn parse(args: Args<'_>) -> Result<LcsOptions, CommandError> {

@@ -19,7 +19,7 @@ use crate::command::{Command, CommandError};
 use crate::effect::{Cause, Effect};
 use crate::keyspace::{Entry, Value};
 use crate::tx::Tx;
-use crate::types::StringValue;
+use crate::types::StringRef;
 use crate::view::View;
 
 /// All commands of the engine itself.
@@ -60,7 +60,7 @@ fn expiry_of(view: &View<'_>, key: &[u8]) -> u64 {
     view.peek(view.database(), key).map_or(0, Entry::expires_at_ms)
 }
 
-fn string_of(entry: &Entry) -> Result<&StringValue, CommandError> {
+fn string_of(entry: &Entry) -> Result<StringRef<'_>, CommandError> {
     match entry.value() {
         Value::String(string) => Ok(string),
         _ => Err(CommandError::WRONG_TYPE),

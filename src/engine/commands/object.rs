@@ -9,7 +9,7 @@ use crate::command::{
     read, sliced,
 };
 use crate::keyspace::{Entry, Value};
-use crate::types::{Hash, StringValue};
+use crate::types::HashRef;
 use crate::view::View;
 
 pub const COMMANDS: &[Command] = &[
@@ -94,7 +94,7 @@ fn usage_in_slices(key: &[u8], own_bytes: usize) -> Stage {
 
 fn object_encoding(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     with_entry(view, args, reply, |entry, reply| {
-        reply.bulk(encoding(entry.value()).as_bytes());
+        reply.bulk(encoding(entry).as_bytes());
         Ok(())
     })
 }
@@ -160,10 +160,10 @@ fn help(reply: &mut dyn Reply, lines: &[&str]) -> Outcome {
     Ok(())
 }
 
-fn encoding(value: &Value) -> &'static str {
+fn encoding(entry: &Entry) -> &'static str {
     const EMBEDDED_BYTES_MAX: usize = 44;
-    match value {
-        Value::String(StringValue::Integer(_)) => "int",
+    match entry.value() {
+        Value::String(_) if entry.is_integer() => "int",
         Value::String(string) if string.len() <= EMBEDDED_BYTES_MAX => "embstr",
         Value::String(_) => "raw",
         Value::Hash(hash) if is_small(hash) => "listpack",
@@ -172,9 +172,9 @@ fn encoding(value: &Value) -> &'static str {
 }
 
 /// Within Redis's hash-max-listpack-entries and -value.
-fn is_small(hash: &Hash) -> bool {
+fn is_small(hash: HashRef<'_>) -> bool {
     const FIELDS_MAX: usize = 128;
     const BYTES_MAX: usize = 64;
     hash.len() <= FIELDS_MAX
-        && hash.iter().all(|field| field.name.as_slice().len() <= BYTES_MAX && field.value.len() <= BYTES_MAX)
+        && hash.iter().all(|field| field.name.len() <= BYTES_MAX && field.value.len() <= BYTES_MAX)
 }

@@ -229,11 +229,11 @@ pub struct Found {
 }
 
 impl Found {
-    pub fn field(&mut self, options: &ScanOptions<'_>, field: &Field) {
-        if options.wants(field.name.as_slice()) {
-            self.items.push(field.name.as_slice());
+    pub fn field(&mut self, options: &ScanOptions<'_>, field: Field<'_>) {
+        if options.wants(field.name) {
+            self.items.push(field.name);
             if !options.no_values {
-                self.items.push_string(&field.value);
+                self.items.push_string(field.value);
             }
         }
     }

@@ -6,7 +6,7 @@
 use crate::command::{Looks, Reply};
 use crate::error::CommandError;
 use crate::log::Lsn;
-use crate::types::{Field, StringValue};
+use crate::types::{Field, StringRef};
 use crate::view::HashView;
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ impl Copied {
         self.end_item();
     }
 
-    pub fn push_string(&mut self, string: &StringValue) {
+    pub fn push_string(&mut self, string: StringRef<'_>) {
         match string.shared() {
             Some(content) => {
                 self.bytes += content.len();
@@ -155,10 +155,10 @@ pub fn copy_fields(looks: &dyn Looks, key: &[u8], parts: Parts, room: usize) -> 
                 &mut copied,
                 &mut |field, copied| {
                     if parts.names {
-                        copied.push(field.name.as_slice());
+                        copied.push(field.name);
                     }
                     if parts.values {
-                        copied.push_string(&field.value);
+                        copied.push_string(field.value);
                     }
                 },
             );
@@ -172,7 +172,7 @@ pub fn copy_fields(looks: &dyn Looks, key: &[u8], parts: Parts, room: usize) -> 
 }
 
 /// How many fields a hash has, or the sum of something else over all of them, at one moment.
-pub fn sum_fields(looks: &dyn Looks, key: &[u8], of: fn(&Field) -> usize) -> Result<usize, CommandError> {
+pub fn sum_fields(looks: &dyn Looks, key: &[u8], of: fn(Field<'_>) -> usize) -> Result<usize, CommandError> {
     let mut sum = Sum::default();
     let mut walk = Walk::new();
     while !walk.is_over {
@@ -241,7 +241,7 @@ impl Walk {
         now_ms: u64,
         hash: Result<Option<HashView<'_>>, CommandError>,
         gathered: &mut G,
-        take: &mut dyn FnMut(&Field, &mut G),
+        take: &mut dyn FnMut(Field<'_>, &mut G),
     ) {
         let is_first = self.began.is_none();
         let (lsn, began_ms) = *self.began.get_or_insert((changed_by, now_ms));

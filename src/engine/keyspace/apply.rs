@@ -3,7 +3,8 @@
 //! An effect that does not fit the keyspace (a field of a string, say) can only come from a corrupt log or a bug; it
 //! changes nothing and says so in its outcome, and the store stops on it.
 
-use super::{Given, Keyspace, Value};
+use super::entry::{Entry, OwnedValue};
+use super::{Given, Keyspace};
 use crate::effect::{Effect, List, Record};
 use crate::types::{Contents, Hash, Housed, StringValue};
 
@@ -24,7 +25,7 @@ pub struct Outcome {
 pub enum Garbage {
     #[default]
     None,
-    Value(Value),
+    Value(OwnedValue),
     Databases(Vec<super::Database>),
 }
 
@@ -35,8 +36,10 @@ impl Garbage {
         const BYTES_MAX: usize = 4 << 20;
         match self {
             Garbage::Databases(_) => true,
-            Garbage::Value(Value::Hash(hash)) => hash.len() > FIELDS_MAX || hash.heap_bytes() > BYTES_MAX,
-            Garbage::Value(Value::String(string)) => string.heap_bytes() > BYTES_MAX,
+            Garbage::Value(OwnedValue::Hash(hash)) => {
+                hash.len() > FIELDS_MAX || hash.heap_bytes() > BYTES_MAX
+            }
+            Garbage::Value(OwnedValue::String(string)) => string.heap_bytes() > BYTES_MAX,
             Garbage::None => false,
         }
     }
@@ -46,18 +49,18 @@ impl Garbage {
     }
 
     /// A value worth carrying out of the lock; small ones are dropped on the spot.
-    fn of(value: Value) -> Garbage {
+    pub(super) fn of(value: OwnedValue) -> Garbage {
         match &value {
-            Value::Hash(_) => Garbage::Value(value),
-            Value::String(string) if string.heap_bytes() > 16 * 1024 => Garbage::Value(value),
-            Value::String(_) => Garbage::None,
+            OwnedValue::Hash(_) => Garbage::Value(value),
+            OwnedValue::String(string) if string.heap_bytes() > 16 * 1024 => Garbage::Value(value),
+            OwnedValue::String(_) => Garbage::None,
         }
     }
 }
 
 impl Outcome {
     /// Nothing but a value to be dropped.
-    pub(crate) fn discarded(value: Value) -> Outcome {
+    pub(crate) fn discarded(value: OwnedValue) -> Outcome {
         Outcome { garbage: Garbage::of(value), ..Outcome::default() }
     }
 
@@ -65,9 +68,19 @@ impl Outcome {
         Outcome { count, ..Outcome::default() }
     }
 
-    fn removed(value: Option<Value>) -> Outcome {
-        let count = usize::from(value.is_some());
-        Outcome { count, garbage: value.map(Garbage::of).unwrap_or_default(), mismatch: false }
+    fn removed(entry: Option<Entry>) -> Outcome {
+        let count = usize::from(entry.is_some());
+        Outcome { count, garbage: entry.map(Entry::into_garbage).unwrap_or_default(), mismatch: false }
+    }
+
+    /// One key that was there, and what is left of what it was.
+    fn replaced(garbage: Garbage) -> Outcome {
+        Outcome { count: 1, garbage, mismatch: false }
+    }
+
+    /// What a change of fields counted; `None` where the value is of another type.
+    fn of_fields(count: Option<usize>) -> Outcome {
+        count.map_or_else(Outcome::mismatch, Outcome::count)
     }
 
     fn mismatch() -> Outcome {
@@ -79,12 +92,10 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Given<'
     let number = record.database;
     let Given { copy: given, contents } = given;
     match record.effect {
-        Effect::Delete { key, .. } => {
-            Outcome::removed(keyspace.database_mut(number).remove(key).map(|entry| entry.value))
-        }
+        Effect::Delete { key, .. } => Outcome::removed(keyspace.database_mut(number).remove(key)),
         Effect::Expire { key, expires_at_ms } => {
             let found =
-                keyspace.database_mut(number).update(key, |entry| entry.expires_at_ms = expires_at_ms);
+                keyspace.database_mut(number).update(key, |entry| entry.set_expires_at_ms(expires_at_ms));
             Outcome::count(usize::from(found.is_some()))
         }
         Effect::StringSet { key, value, expires_at_ms } => {
@@ -100,11 +111,14 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Given<'
             hash_set(keyspace, (number, key), fields, keep_expiry, contents)
         }
         Effect::HashDelete { key, fields, .. } => {
-            hash(keyspace, number, key, |hash| each_field(hash, fields, |hash, [field]| hash.remove(field)))
+            let removed = keyspace.database_mut(number).update(key, |entry| entry.remove_fields(fields));
+            Outcome::of_fields(removed.unwrap_or(Some(0)))
         }
-        Effect::HashExpire { key, fields, expires_at_ms } => hash(keyspace, number, key, |hash| {
-            each_field(hash, fields, |hash, [field]| hash.set_expiry(field, expires_at_ms))
-        }),
+        Effect::HashExpire { key, fields, expires_at_ms } => {
+            let database = keyspace.database_mut(number);
+            let set = database.update(key, |entry| entry.expire_fields(fields, expires_at_ms));
+            Outcome::of_fields(set.unwrap_or(Some(0)))
+        }
         Effect::Rename { key, to } => rename(keyspace, number, key, number, to),
         Effect::Move { key, to_database } => rename(keyspace, number, key, to_database, key),
         Effect::Copy { key, to, to_database } => copy(keyspace, (number, key), (to_database, to), given),
@@ -136,21 +150,10 @@ fn string_set(
 ) -> Outcome {
     let database = keyspace.database_mut(number);
     let referred = contents.and_then(|contents| contents.of(word));
-    let make = || referred.map_or_else(|| StringValue::new(word), StringValue::referring);
-    let replaced = database.update(key, |entry| {
-        entry.expires_at_ms = expires_at_ms;
-        if let Value::String(string) = &mut entry.value
-            && referred.is_none()
-            && string.overwrite(word)
-        {
-            return Garbage::None;
-        }
-        Garbage::of(std::mem::replace(&mut entry.value, Value::String(make())))
-    });
-    match replaced {
-        Some(garbage) => Outcome { count: 1, garbage, mismatch: false },
+    match database.update(key, |entry| entry.set_string(word, referred, expires_at_ms)) {
+        Some(garbage) => Outcome::replaced(garbage),
         None => {
-            database.insert_expiring(key, Value::String(make()), expires_at_ms);
+            database.insert_new(Entry::string(key, word, referred, expires_at_ms));
             Outcome::count(0)
         }
     }
@@ -160,81 +163,15 @@ fn string(
     keyspace: &mut Keyspace,
     number: u32,
     key: &[u8],
-    given: Option<Box<Value>>,
+    given: Option<Box<OwnedValue>>,
     change: impl FnOnce(&mut StringValue),
 ) -> Outcome {
     let database = keyspace.database_mut(number);
     if database.get(key).is_none() {
-        database.insert_new(key, Value::String(StringValue::new(b"")));
+        database.insert_new(Entry::string(key, b"", None, 0));
     }
-    let replaced = database.update(key, |entry| {
-        let replaced = given.map(|copy| std::mem::replace(&mut entry.value, *copy));
-        match &mut entry.value {
-            Value::String(string) => {
-                change(string);
-                Some(replaced)
-            }
-            Value::Hash(_) => None,
-        }
-    });
-    match replaced.flatten() {
-        Some(replaced) => {
-            Outcome { count: 1, garbage: replaced.map(Garbage::of).unwrap_or_default(), mismatch: false }
-        }
-        None => Outcome::mismatch(),
-    }
-}
-
-fn hash(
-    keyspace: &mut Keyspace,
-    number: u32,
-    key: &[u8],
-    change: impl FnOnce(&mut Hash) -> usize,
-) -> Outcome {
-    let changed = keyspace.database_mut(number).update(key, |entry| match &mut entry.value {
-        Value::Hash(hash) => Some(change(hash)),
-        Value::String(_) => None,
-    });
-    match changed {
-        Some(Some(count)) => Outcome::count(count),
-        Some(None) => Outcome::mismatch(),
-        None => Outcome::count(0),
-    }
-}
-
-/// Words whose lookups are begun together, so that their cache misses overlap.
-const AHEAD: usize = 16;
-
-/// Changes the fields that are named by the first of every `STRIDE` words; how many changes were counted.
-#[inline]
-fn each_field<const STRIDE: usize>(
-    hash: &mut Hash,
-    words: List<'_>,
-    mut change: impl FnMut(&mut Hash, [&[u8]; STRIDE]) -> bool,
-) -> usize {
-    let is_many = words.len() >= STRIDE * AHEAD;
-    let mut words = words.iter();
-    let mut next = || {
-        let mut group = [&b""[..]; STRIDE];
-        group.iter_mut().all(|word| words.next().map(|next| *word = next).is_some()).then_some(group)
-    };
-    let mut count = 0;
-    if !is_many {
-        while let Some(words) = next() {
-            count += usize::from(change(hash, words));
-        }
-        return count;
-    }
-    let mut groups = [[&b""[..]; STRIDE]; AHEAD];
-    loop {
-        let filled = groups.iter_mut().map_while(|group| next().map(|next| *group = next)).count();
-        let groups = &groups[..filled];
-        hash.prefetch(groups.iter().map(|words| words[0]));
-        count += groups.iter().filter(|words| change(hash, **words)).count();
-        if filled < AHEAD {
-            return count;
-        }
-    }
+    let changed = database.update(key, |entry| entry.change_string(given, change));
+    changed.flatten().map_or_else(Outcome::mismatch, Outcome::replaced)
 }
 
 fn hash_set(
@@ -245,21 +182,14 @@ fn hash_set(
     contents: Option<&Contents>,
 ) -> Outcome {
     let database = keyspace.database_mut(number);
-    let set_all = |hash: &mut Hash| {
-        each_field(hash, fields, |hash, [name, value]| {
-            match contents.and_then(|contents| contents.of(value)) {
-                Some(content) => hash.set_referring(name, content, keep_expiry),
-                None => hash.set(name, value, keep_expiry),
-            }
-        })
-    };
-    if database.get(key).is_none() {
-        let mut hash = Box::new(Hash::new());
-        let count = set_all(&mut hash);
-        database.insert_new(key, Value::Hash(hash));
-        return Outcome::count(count);
+    let set = |entry: &mut Entry| entry.set_fields(fields, keep_expiry, contents);
+    if let Some(count) = database.update(key, set) {
+        return Outcome::of_fields(count);
     }
-    self::hash(keyspace, number, key, set_all)
+    let mut entry = Entry::empty_hash(key);
+    let count = set(&mut entry);
+    database.insert_new(entry);
+    Outcome::of_fields(count)
 }
 
 /// A HashSet of a snapshot, of which some contents are housed: each with the number of its pair, in order.
@@ -270,12 +200,12 @@ pub(super) fn hash_load(
     fields: List<'_>,
     housed: &mut dyn Iterator<Item = (usize, Housed)>,
 ) -> Outcome {
+    let mut housed = housed.peekable();
     let database = keyspace.database_mut(number);
-    if database.get(key).is_some() {
+    if housed.peek().is_none() || database.get(key).is_some() {
         return hash_set(keyspace, (number, key), fields, false, None);
     }
-    let mut hash = Box::new(Hash::new());
-    let mut housed = housed.peekable();
+    let mut hash = Hash::new();
     for (at, (name, value)) in fields.pairs().enumerate() {
         match housed.next_if(|(pair, _)| *pair == at) {
             Some((_, content)) if hash.get(name).is_none() => hash.set_housed(name, content),
@@ -283,24 +213,28 @@ pub(super) fn hash_load(
         }
     }
     let count = hash.len();
-    database.insert_new(key, Value::Hash(hash));
+    database.insert_new(Entry::of(key, OwnedValue::Hash(Box::new(hash)), 0));
     Outcome::count(count)
 }
 
 fn rename(keyspace: &mut Keyspace, from: u32, key: &[u8], to: u32, new_key: &[u8]) -> Outcome {
     let Some(entry) = keyspace.database_mut(from).remove(key) else { return Outcome::mismatch() };
-    let replaced = keyspace.database_mut(to).replace(new_key, entry.value, entry.expires_at_ms);
-    Outcome { count: 1, garbage: replaced.map(Garbage::of).unwrap_or_default(), mismatch: false }
+    Outcome::replaced(keyspace.database_mut(to).put(entry.renamed(new_key)))
 }
 
-fn copy(keyspace: &mut Keyspace, from: (u32, &[u8]), to: (u32, &[u8]), given: Option<Box<Value>>) -> Outcome {
+fn copy(
+    keyspace: &mut Keyspace,
+    from: (u32, &[u8]),
+    to: (u32, &[u8]),
+    given: Option<Box<OwnedValue>>,
+) -> Outcome {
     let Some(entry) = keyspace.entry(from.0, from.1) else { return Outcome::mismatch() };
-    debug_assert!(
-        given.as_ref().is_none_or(|copy| **copy == entry.value),
-        "the copy is of the present value"
-    );
-    let value = given.map_or_else(|| entry.value.clone(), |copy| *copy);
-    let expires_at_ms = entry.expires_at_ms;
-    let replaced = keyspace.database_mut(to.0).replace(to.1, value, expires_at_ms);
-    Outcome { count: 1, garbage: replaced.map(Garbage::of).unwrap_or_default(), mismatch: false }
+    let copy = match given {
+        Some(value) => {
+            debug_assert!(value.read() == entry.value(), "the copy is of the present value");
+            Entry::of(to.1, *value, entry.expires_at_ms())
+        }
+        None => entry.copy(to.1),
+    };
+    Outcome::replaced(keyspace.database_mut(to.0).put(copy))
 }

@@ -1,9 +1,9 @@
 //! One numbered database: the table of its keys, and the index of what expires.
 
-use super::entry::{Entry, Value};
+use super::apply::Garbage;
+use super::entry::Entry;
 use super::expiry::ExpiryIndex;
 use crate::table::{Table, hash_bytes};
-use crate::types::Hash;
 
 #[derive(Debug, Default)]
 pub struct Database {
@@ -88,61 +88,51 @@ impl Database {
     pub(super) fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let hash = hash_bytes(key);
         let entry = self.table.get_mut(hash, key)?;
-        let (bytes, expiring) = (owned_bytes(entry), entry.expires_at_ms != 0);
+        let (bytes, expiring) = (entry.heap_bytes(), entry.expires_at_ms() != 0);
         let result = change(entry);
-        self.heap_bytes = self.heap_bytes + owned_bytes(entry) - bytes;
-        self.expiring = self.expiring + usize::from(entry.expires_at_ms != 0) - usize::from(expiring);
+        self.heap_bytes = self.heap_bytes + entry.heap_bytes() - bytes;
+        self.expiring = self.expiring + usize::from(entry.expires_at_ms() != 0) - usize::from(expiring);
         self.expiry.note(entry, hash);
         entry.set_accessed_second(self.access_second);
-        if matches!(&entry.value, Value::Hash(hash) if hash.is_empty()) {
+        if entry.is_empty_hash() {
             self.remove(key);
         }
         Some(result)
     }
 
-    /// Changes where contents of a hash stand (`Housing`), and keeps the books of memory.
-    pub(super) fn change_hash(&mut self, key: &[u8], change: impl FnOnce(&mut Hash)) {
+    /// Changes where contents of an entry stand (`Housing`), and keeps the books of memory.
+    pub(super) fn rehouse(&mut self, key: &[u8], change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.table.get_mut(hash_bytes(key), key) else { return };
-        let bytes = owned_bytes(entry);
-        if let Value::Hash(hash) = &mut entry.value {
-            change(hash);
-        }
-        self.heap_bytes = self.heap_bytes + owned_bytes(entry) - bytes;
+        let bytes = entry.heap_bytes();
+        change(entry);
+        self.heap_bytes = self.heap_bytes + entry.heap_bytes() - bytes;
     }
 
-    /// Puts a value where there may be one already; returns the one it replaced.
-    pub(super) fn replace(&mut self, key: &[u8], value: Value, expires_at_ms: u64) -> Option<Value> {
-        let mut value = Some(value);
-        let replaced = self.update(key, |entry| {
-            entry.expires_at_ms = expires_at_ms;
-            std::mem::replace(&mut entry.value, value.take().expect("set above"))
-        });
-        if let Some(value) = value {
-            self.insert_expiring(key, value, expires_at_ms);
+    /// Puts an entry where there may be one of its key already; returns what is left of that.
+    pub(super) fn put(&mut self, entry: Entry) -> Garbage {
+        let mut entry = Some(entry);
+        let key = entry.as_ref().map(|entry| entry.key().to_vec()).expect("set above");
+        let replaced = self.update(&key, |there| there.replace(entry.take().expect("set above")));
+        if let Some(entry) = entry {
+            self.insert_new(entry);
         }
-        replaced
+        replaced.unwrap_or_default()
     }
 
-    /// Inserts a key that is absent, with its expiry.
-    pub(super) fn insert_expiring(&mut self, key: &[u8], value: Value, expires_at_ms: u64) {
-        self.insert_new(key, value);
-        if expires_at_ms != 0 {
-            self.update(key, |entry| entry.expires_at_ms = expires_at_ms);
-        }
-    }
-
-    /// Inserts a key that is absent.
-    pub(super) fn insert_new(&mut self, key: &[u8], value: Value) {
-        let hash = hash_bytes(key);
-        let entry = self.table.insert_new(hash, Entry::new(key, value, self.access_second));
-        self.heap_bytes += owned_bytes(entry);
+    /// Inserts an entry whose key is absent.
+    pub(super) fn insert_new(&mut self, mut entry: Entry) {
+        entry.set_accessed_second(self.access_second);
+        let hash = hash_bytes(entry.key());
+        let entry = self.table.insert_new(hash, entry);
+        self.heap_bytes += entry.heap_bytes();
+        self.expiring += usize::from(entry.expires_at_ms() != 0);
         self.expiry.note(entry, hash);
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let entry = self.table.remove(hash_bytes(key), key)?;
-        self.heap_bytes -= owned_bytes(&entry);
-        self.expiring -= usize::from(entry.expires_at_ms != 0);
+        self.heap_bytes -= entry.heap_bytes();
+        self.expiring -= usize::from(entry.expires_at_ms() != 0);
         Some(entry)
     }
 
@@ -169,8 +159,4 @@ impl Database {
     pub(super) fn set_expiry_cursor(&mut self, key: &[u8], cursor: u64) {
         self.expiry.set_cursor(&mut self.table, hash_bytes(key), key, cursor);
     }
-}
-
-fn owned_bytes(entry: &Entry) -> usize {
-    entry.memory_bytes() - size_of::<Entry>()
 }

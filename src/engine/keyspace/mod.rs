@@ -11,10 +11,11 @@ mod apply;
 mod database;
 mod entry;
 mod expiry;
+mod packed;
 
 pub use apply::Outcome;
 pub use database::Database;
-pub use entry::{Entry, Value};
+pub use entry::{Entry, OwnedValue, Value};
 
 use crate::effect::{List, Record};
 use crate::types::{Contents, Housed};
@@ -25,7 +26,7 @@ use std::ops::Deref;
 pub(crate) struct Given<'c> {
     /// A copy of the value of the effect's key, for an effect that makes one. A string's may have room to spare, and zero
     /// bytes behind where the effect writes such.
-    pub(crate) copy: Option<Box<Value>>,
+    pub(crate) copy: Option<Box<OwnedValue>>,
     /// Words of the effect that values can refer to.
     pub(crate) contents: Option<&'c Contents>,
 }
@@ -155,12 +156,12 @@ impl Housing<'_> {
 
     /// Lets the value of a hash's field stand in a house that has the same content, which changes nothing but memory.
     pub fn house(&mut self, database: u32, key: &[u8], field: &[u8], housed: Housed) {
-        self.0.database_mut(database).change_hash(key, |hash| hash.house(field, housed));
+        self.0.database_mut(database).rehouse(key, |entry| entry.house(field, housed));
     }
 
     /// Lets it stand in the hash again.
     pub fn unhouse(&mut self, database: u32, key: &[u8], field: &[u8]) {
-        self.0.database_mut(database).change_hash(key, |hash| hash.unhouse(field));
+        self.0.database_mut(database).rehouse(key, |entry| entry.unhouse(field));
     }
 }
 

@@ -11,7 +11,7 @@ pub fn entry_digest(entry: &Entry) -> u64 {
     let content = match entry.value() {
         Value::String(string) => string.with_bytes(|bytes| mix(1, bytes)),
         Value::Hash(hash) => hash.iter().fold(2, |sum: u64, field| {
-            let name = mix(field.expires_at_ms, field.name.as_slice());
+            let name = mix(field.expires_at_ms, field.name);
             sum.wrapping_add(field.value.with_bytes(|bytes| mix(name, bytes)))
         }),
     };

@@ -11,7 +11,7 @@ use crate::effect::{Effect, List};
 use crate::env::{Disk, DiskFile};
 use crate::keyspace::{Entry, Value};
 use crate::log::RunningChecksum;
-use crate::types::{Field, Hash};
+use crate::types::{Field, HashRef};
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -179,11 +179,11 @@ pub(super) fn entry_effects(entry: &Entry, each: &mut EachEffect<'_>) -> io::Res
     }
 }
 
-fn hash_effects(key: &[u8], hash: &Hash, each: &mut EachEffect<'_>) -> io::Result<()> {
+fn hash_effects(key: &[u8], hash: HashRef<'_>, each: &mut EachEffect<'_>) -> io::Result<()> {
     let mut chunk = Vec::new();
     let mut bytes = 0;
     for field in hash.iter() {
-        bytes += field.name.as_slice().len() + field.value.len();
+        bytes += field.name.len() + field.value.len();
         chunk.push(field);
         if chunk.len() == FIELDS_PER_EFFECT_MAX || bytes >= FIELD_BYTES_PER_EFFECT {
             field_effects(key, &chunk, each)?;
@@ -195,14 +195,14 @@ fn hash_effects(key: &[u8], hash: &Hash, each: &mut EachEffect<'_>) -> io::Resul
 }
 
 /// One HashSet, and a HashExpire per distinct expiry.
-fn field_effects(key: &[u8], fields: &[&Field], each: &mut EachEffect<'_>) -> io::Result<()> {
+fn field_effects(key: &[u8], fields: &[Field<'_>], each: &mut EachEffect<'_>) -> io::Result<()> {
     let values: Vec<_> = fields.iter().map(|field| field.value.to_bytes()).collect();
-    let pairs = fields.iter().zip(&values).flat_map(|(field, value)| [field.name.as_slice(), value]);
+    let pairs = fields.iter().zip(&values).flat_map(|(field, value)| [field.name, value]);
     let pairs: Vec<&[u8]> = pairs.collect();
     each(&Effect::HashSet { key, fields: List::Arguments(&pairs), keep_expiry: false })?;
     let mut expiries = BTreeMap::<u64, Vec<&[u8]>>::new();
     for field in fields.iter().filter(|field| field.expires_at_ms != 0) {
-        expiries.entry(field.expires_at_ms).or_default().push(field.name.as_slice());
+        expiries.entry(field.expires_at_ms).or_default().push(field.name);
     }
     for (expires_at_ms, names) in expiries {
         each(&Effect::HashExpire { key, fields: List::Arguments(&names), expires_at_ms })?;

@@ -7,7 +7,7 @@
 //! `expiry_floor_ms` is never later than the earliest of them (it may be earlier: removals do not raise it).
 //! This file knows no clock: whether a field has expired is the reader's question (`Field::alive`).
 
-use super::{Content, Housed, ShortBytes, StringValue};
+use super::{Content, Housed, ShortBytes, StringRef, StringValue};
 use crate::table::{Keyed, Table};
 
 /// The most fields that are kept in an array.
@@ -16,18 +16,35 @@ const FEW_FIELDS_MAX: usize = 32;
 /// Up to so many fields, the array has no room to spare: most hashes of a data set keep the number that they began with.
 const EXACT_FIELDS_MAX: usize = 8;
 
-#[derive(Clone, Debug)]
-pub struct Field {
-    pub name: ShortBytes,
-    pub value: StringValue,
+/// A field as it is read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Field<'a> {
+    pub name: &'a [u8],
+    pub value: StringRef<'a>,
     /// Milliseconds since the epoch; 0 for never.
     pub expires_at_ms: u64,
 }
 
-impl Field {
+impl Field<'_> {
     #[inline]
     pub fn alive(&self, now_ms: u64) -> bool {
         self.expires_at_ms == 0 || self.expires_at_ms > now_ms
+    }
+}
+
+/// A field in memory of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnedField {
+    name: ShortBytes,
+    value: StringValue,
+    expires_at_ms: u64,
+}
+
+impl OwnedField {
+    #[inline]
+    fn read(&self) -> Field<'_> {
+        let value = StringRef::Value(&self.value);
+        Field { name: self.name.as_slice(), value, expires_at_ms: self.expires_at_ms }
     }
 
     fn heap_bytes(&self) -> usize {
@@ -35,7 +52,14 @@ impl Field {
     }
 }
 
-impl Keyed for Field {
+impl From<Field<'_>> for OwnedField {
+    fn from(field: Field<'_>) -> OwnedField {
+        let (name, value) = (ShortBytes::new(field.name), field.value.to_value());
+        OwnedField { name, value, expires_at_ms: field.expires_at_ms }
+    }
+}
+
+impl Keyed for OwnedField {
     fn key(&self) -> &[u8] {
         self.name.as_slice()
     }
@@ -52,9 +76,9 @@ pub struct Hash {
 
 #[derive(Clone, Debug)]
 enum Fields {
-    Few(Vec<Field>),
+    Few(Vec<OwnedField>),
     /// Boxed, so that the many hashes with few fields do not carry its size.
-    Many(Box<Table<Field>>),
+    Many(Box<Table<Box<OwnedField>>>),
 }
 
 impl Hash {
@@ -80,11 +104,12 @@ impl Hash {
     }
 
     /// The stored field, expired or not.
-    pub fn get(&self, name: &[u8]) -> Option<&Field> {
-        match &self.fields {
-            Fields::Few(fields) => fields.iter().find(|field| field.name.as_slice() == name),
-            Fields::Many(table) => table.get(hash_of(name), name),
-        }
+    pub fn get(&self, name: &[u8]) -> Option<Field<'_>> {
+        let stored = match &self.fields {
+            Fields::Few(fields) => fields.iter().find(|field| field.key() == name),
+            Fields::Many(table) => table.get(hash_of(name), name).map(|field| &**field),
+        };
+        stored.map(OwnedField::read)
     }
 
     /// Reads what lookups of these fields will read, so that their cache misses overlap.
@@ -94,10 +119,10 @@ impl Hash {
         }
     }
 
-    fn get_mut(&mut self, name: &[u8]) -> Option<&mut Field> {
+    fn get_mut(&mut self, name: &[u8]) -> Option<&mut OwnedField> {
         match &mut self.fields {
             Fields::Few(fields) => fields.iter_mut().find(|field| field.name.as_slice() == name),
-            Fields::Many(table) => table.get_mut(hash_of(name), name),
+            Fields::Many(table) => table.get_mut(hash_of(name), name).map(|field| &mut **field),
         }
     }
 
@@ -136,23 +161,23 @@ impl Hash {
             return false;
         }
         let value = make(None).expect("there is none to be changed");
-        let field = Field { name: ShortBytes::new(name), value, expires_at_ms: 0 };
+        let field = OwnedField { name: ShortBytes::new(name), value, expires_at_ms: 0 };
         self.heap_bytes += field.heap_bytes();
         self.insert_new(field);
         true
     }
 
     /// Adds a copy of a field of another hash, unless there is one of its name.
-    pub fn add(&mut self, field: &Field) {
-        if self.get(field.name.as_slice()).is_some() {
+    pub fn add(&mut self, field: Field<'_>) {
+        if self.get(field.name).is_some() {
             return;
         }
-        self.put(field.clone());
+        self.put(field.into());
     }
 
     /// Adds a field that is new.
-    pub(crate) fn put(&mut self, field: Field) {
-        debug_assert!(self.get(field.name.as_slice()).is_none(), "the field is new");
+    pub(crate) fn put(&mut self, field: OwnedField) {
+        debug_assert!(self.get(field.key()).is_none(), "the field is new");
         self.heap_bytes += field.heap_bytes();
         if field.expires_at_ms != 0 {
             self.expiring += 1;
@@ -165,7 +190,7 @@ impl Hash {
     pub(crate) fn set_housed(&mut self, name: &[u8], housed: Housed) {
         debug_assert!(self.get(name).is_none(), "the field is new");
         let field =
-            Field { name: ShortBytes::new(name), value: StringValue::Housed(housed), expires_at_ms: 0 };
+            OwnedField { name: ShortBytes::new(name), value: StringValue::Housed(housed), expires_at_ms: 0 };
         self.heap_bytes += field.heap_bytes();
         self.insert_new(field);
     }
@@ -188,7 +213,7 @@ impl Hash {
         self.heap_bytes = self.heap_bytes + after - before;
     }
 
-    fn insert_new(&mut self, field: Field) {
+    fn insert_new(&mut self, field: OwnedField) {
         if let Fields::Few(fields) = &mut self.fields {
             if fields.len() < FEW_FIELDS_MAX {
                 if fields.len() < EXACT_FIELDS_MAX {
@@ -199,12 +224,12 @@ impl Hash {
             }
             let mut table = Box::new(Table::new());
             for field in fields.drain(..) {
-                table.insert_new(hash_of(field.key()), field);
+                table.insert_new(hash_of(field.key()), Box::new(field));
             }
             self.fields = Fields::Many(table);
         }
         let Fields::Many(table) = &mut self.fields else { unreachable!("grown above") };
-        table.insert_new(hash_of(field.key()), field);
+        table.insert_new(hash_of(field.key()), Box::new(field));
     }
 
     /// Removes a field; true if it was there.
@@ -214,7 +239,7 @@ impl Hash {
                 .iter()
                 .position(|field| field.name.as_slice() == name)
                 .map(|position| fields.remove(position)),
-            Fields::Many(table) => table.remove(hash_of(name), name),
+            Fields::Many(table) => table.remove(hash_of(name), name).map(|field| *field),
         };
         let Some(field) = removed else { return false };
         self.expiring -= usize::from(field.expires_at_ms != 0);
@@ -233,21 +258,26 @@ impl Hash {
         true
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Field> {
+    fn stored(&self) -> impl Iterator<Item = &OwnedField> {
         let (few, many) = match &self.fields {
             Fields::Few(fields) => (Some(fields.iter()), None),
-            Fields::Many(table) => (None, Some(table.iter())),
+            Fields::Many(table) => (None, Some(table.iter().map(|field| &**field))),
         };
         few.into_iter().flatten().chain(many.into_iter().flatten())
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+        self.stored().map(OwnedField::read)
+    }
+
     /// Some field, expired or not, picked by two random numbers; see `Table::sample`.
-    pub fn sample(&self, random: u64, second: u64) -> Option<&Field> {
-        match &self.fields {
+    pub fn sample(&self, random: u64, second: u64) -> Option<Field<'_>> {
+        let stored = match &self.fields {
             Fields::Few(fields) if fields.is_empty() => None,
             Fields::Few(fields) => fields.get((random % fields.len() as u64) as usize),
-            Fields::Many(table) => table.sample(random, second),
-        }
+            Fields::Many(table) => table.sample(random, second).map(|field| &**field),
+        };
+        stored.map(OwnedField::read)
     }
 
     /// False once every field has expired.
@@ -270,28 +300,33 @@ impl Hash {
     }
 
     /// One step of HSCAN: calls `each` for about `count` fields from `cursor` on; returns the next cursor, 0 at the end.
-    pub fn scan<'a>(&'a self, cursor: u64, count: usize, each: &mut dyn FnMut(&'a Field)) -> u64 {
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, each: &mut dyn FnMut(Field<'a>)) -> u64 {
         match &self.fields {
             Fields::Few(fields) => {
-                fields.iter().for_each(each);
+                fields.iter().map(OwnedField::read).for_each(each);
                 0
             }
-            Fields::Many(table) => table.scan(cursor, count, each),
+            Fields::Many(table) => table.scan(cursor, count, &mut |field| each(field.read())),
         }
     }
 
     /// Bytes on the heap, by estimate: fields, names and values.
     pub fn heap_bytes(&self) -> usize {
         let fields = match &self.fields {
-            Fields::Few(fields) => fields.capacity() * size_of::<Field>(),
-            Fields::Many(table) => size_of::<Table<Field>>() + table.heap_bytes(),
+            Fields::Few(fields) => fields.capacity() * size_of::<OwnedField>(),
+            Fields::Many(table) => {
+                // The fields themselves stand in boxes.
+                size_of::<Table<Box<OwnedField>>>()
+                    + table.heap_bytes()
+                    + table.len() * size_of::<OwnedField>()
+            }
         };
         fields + self.heap_bytes
     }
 
     /// Bytes of values that stand elsewhere.
     pub fn housed_bytes(&self) -> usize {
-        self.iter().map(|field| field.value.housed_bytes()).sum()
+        self.stored().map(|field| field.value.housed_bytes()).sum()
     }
 }
 
@@ -301,7 +336,7 @@ impl Clone for Hash {
     fn clone(&self) -> Hash {
         let fields = self.fields.clone();
         let mut copy = Hash { fields, heap_bytes: 0, ..*self };
-        copy.heap_bytes = copy.iter().map(Field::heap_bytes).sum();
+        copy.heap_bytes = copy.stored().map(OwnedField::heap_bytes).sum();
         copy
     }
 }
@@ -315,12 +350,7 @@ impl Default for Hash {
 impl PartialEq for Hash {
     /// Equal fields, values and expiries, in any order.
     fn eq(&self, other: &Hash) -> bool {
-        self.len() == other.len()
-            && self.iter().all(|field| {
-                other.get(field.key()).is_some_and(|twin| {
-                    twin.value == field.value && twin.expires_at_ms == field.expires_at_ms
-                })
-            })
+        self.len() == other.len() && self.iter().all(|field| other.get(field.name) == Some(field))
     }
 }
 

@@ -3,13 +3,17 @@
 mod bytes;
 mod content;
 mod hash;
+mod hash_ref;
 mod housed;
 mod number;
+pub(crate) mod packed_hash;
 mod string;
 
 pub use bytes::ShortBytes;
 pub use content::{Content, Contents};
+pub(crate) use hash::OwnedField;
 pub use hash::{Field, Hash};
+pub use hash_ref::HashRef;
 pub use housed::{House, Housed};
 pub use number::{add_decimals, format_double, parse_double, parse_integer};
-pub use string::StringValue;
+pub use string::{StringRef, StringValue};

@@ -175,6 +175,103 @@ impl StringValue {
     }
 }
 
+/// A content as it is read, whatever it lies in.
+#[derive(Clone, Copy)]
+pub enum StringRef<'a> {
+    /// It lies packed with others.
+    Bytes(&'a [u8]),
+    Value(&'a StringValue),
+}
+
+impl<'a> StringRef<'a> {
+    /// The content; an integer is written out.
+    pub fn to_bytes(self) -> Cow<'a, [u8]> {
+        match self {
+            StringRef::Bytes(bytes) => Cow::Borrowed(bytes),
+            StringRef::Value(value) => value.to_bytes(),
+        }
+    }
+
+    /// Calls `with` on the content without allocating.
+    #[inline]
+    pub fn with_bytes<R>(self, with: impl FnOnce(&[u8]) -> R) -> R {
+        match self {
+            StringRef::Bytes(bytes) => with(bytes),
+            StringRef::Value(value) => value.with_bytes(with),
+        }
+    }
+
+    /// The content, where it is large enough to be referred to.
+    pub fn shared(self) -> Option<&'a Arc<Vec<u8>>> {
+        match self {
+            StringRef::Bytes(_) => None,
+            StringRef::Value(value) => value.shared(),
+        }
+    }
+
+    pub fn as_integer(self) -> Option<i64> {
+        match self {
+            StringRef::Bytes(bytes) => parse_integer(bytes),
+            StringRef::Value(value) => value.as_integer(),
+        }
+    }
+
+    pub fn len(self) -> usize {
+        match self {
+            StringRef::Bytes(bytes) => bytes.len(),
+            StringRef::Value(value) => value.len(),
+        }
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether to write to a large content, up to `end`, copies it.
+    pub fn copies_to_write(self, end: usize) -> bool {
+        matches!(self, StringRef::Value(value) if value.copies_to_write(end))
+    }
+
+    /// A content of its own.
+    pub fn to_value(self) -> StringValue {
+        match self {
+            StringRef::Bytes(bytes) => StringValue::new(bytes),
+            StringRef::Value(value) => value.clone(),
+        }
+    }
+
+    /// Whether the content is housed there.
+    pub fn stands_in(self, house: &Arc<dyn House>) -> bool {
+        matches!(self, StringRef::Value(value) if value.stands_in(house))
+    }
+
+    pub fn housed_bytes(self) -> usize {
+        match self {
+            StringRef::Bytes(_) => 0,
+            StringRef::Value(value) => value.housed_bytes(),
+        }
+    }
+}
+
+impl std::fmt::Debug for StringRef<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.with_bytes(|bytes| write!(f, "\"{}\"", bytes.escape_ascii()))
+    }
+}
+
+impl PartialEq for StringRef<'_> {
+    /// Equal contents are equal, whatever the representation.
+    fn eq(&self, other: &StringRef<'_>) -> bool {
+        self.with_bytes(|mine| other.with_bytes(|theirs| mine == theirs))
+    }
+}
+
+impl<'a> From<&'a StringValue> for StringRef<'a> {
+    fn from(value: &'a StringValue) -> StringRef<'a> {
+        StringRef::Value(value)
+    }
+}
+
 fn write_at(bytes: &mut Vec<u8>, offset: usize, content: &[u8]) {
     let end = offset + content.len();
     if bytes.capacity() < end && end - bytes.len() >= SHARED_BYTES_MIN {

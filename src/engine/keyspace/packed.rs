@@ -1,0 +1,211 @@
+//! A key and its small value in one allocation.
+//!
+//! ```text
+//! kind    u8    what the value is, and whether an expiry follows
+//! key     u8    length
+//! value   u16   length, little-endian
+//! expiry  u64   little-endian milliseconds since the epoch, where the kind says so
+//! key, value
+//! zeros         as many as the allocation is longer
+//! ```
+//!
+//! A string's value is its text; a hash's is described in `types/packed_hash.rs`. What does not fit (a key over 255 bytes, a
+//! string over [`STRING_BYTES_MAX`], a hash beyond its bounds) takes the other form of an entry. Memory only: no version.
+
+use crate::thin::Thin;
+use crate::types::packed_hash::{self, PackedHash, PackedHashMut};
+use crate::types::{Field, HashRef, StringRef};
+use std::ops::Range;
+
+/// The longest string that lies with its key. Beyond it, appending in place is worth more than an allocation.
+pub(super) const STRING_BYTES_MAX: usize = 256;
+
+const KEY_BYTES_MAX: usize = u8::MAX as usize;
+const HEADER_BYTES: usize = 4;
+const EXPIRY_BYTES: usize = size_of::<u64>();
+const HAS_EXPIRY: u8 = 0x80;
+
+/// What the value of a packed entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    String = 0,
+    /// A string whose text is an integer's, as it was set: what OBJECT ENCODING calls `int`.
+    Integer = 1,
+    Hash = 2,
+}
+
+/// Packs a value that is already encoded; `None` where it does not fit.
+pub(super) fn pack<T>(kind: Kind, key: &[u8], value: &[u8], expires_at_ms: u64) -> Option<Thin<T>> {
+    if key.len() > KEY_BYTES_MAX || value.len() > usize::from(u16::MAX) {
+        return None;
+    }
+    let mut header = [0; HEADER_BYTES + EXPIRY_BYTES];
+    let (fixed, expiry) = header.split_at_mut(HEADER_BYTES);
+    fixed[0] = kind as u8;
+    fixed[1] = key.len() as u8;
+    fixed[2..].copy_from_slice(&(value.len() as u16).to_le_bytes());
+    let header = match expires_at_ms {
+        0 => &header[..HEADER_BYTES],
+        _ => {
+            fixed[0] |= HAS_EXPIRY;
+            expiry.copy_from_slice(&expires_at_ms.to_le_bytes());
+            &header
+        }
+    };
+    Some(Thin::bytes(&[header, key, value]))
+}
+
+/// Packs the fields of a hash, if they fit.
+pub(super) fn pack_hash<'f, T>(
+    key: &[u8],
+    fields: impl Iterator<Item = Field<'f>>,
+    expires_at_ms: u64,
+) -> Option<Thin<T>> {
+    let mut bytes = packed_hash::EMPTY.to_vec();
+    let mut hash = PackedHashMut::new(&mut bytes);
+    for field in fields {
+        field.value.with_bytes(|value| hash.set(field.name, value, false))?;
+        if field.expires_at_ms != 0 {
+            hash.set_expiry(field.name, field.expires_at_ms);
+        }
+    }
+    pack(Kind::Hash, key, &bytes, expires_at_ms)
+}
+
+/// Reads a packed entry.
+#[derive(Clone, Copy)]
+pub(super) struct Packed<'a>(pub(super) &'a [u8]);
+
+impl<'a> Packed<'a> {
+    pub(super) fn kind(self) -> Kind {
+        match self.0[0] & !HAS_EXPIRY {
+            0 => Kind::String,
+            1 => Kind::Integer,
+            _ => Kind::Hash,
+        }
+    }
+
+    #[inline]
+    fn has_expiry(self) -> bool {
+        self.0[0] & HAS_EXPIRY != 0
+    }
+
+    #[inline]
+    fn key_start(self) -> usize {
+        HEADER_BYTES + if self.has_expiry() { EXPIRY_BYTES } else { 0 }
+    }
+
+    #[inline]
+    pub(super) fn key(self) -> &'a [u8] {
+        let start = self.key_start();
+        &self.0[start..start + usize::from(self.0[1])]
+    }
+
+    #[inline]
+    fn value_range(self) -> Range<usize> {
+        let start = self.key_start() + usize::from(self.0[1]);
+        start..start + usize::from(u16::from_le_bytes([self.0[2], self.0[3]]))
+    }
+
+    #[inline]
+    fn value(self) -> &'a [u8] {
+        &self.0[self.value_range()]
+    }
+
+    pub(super) fn string(self) -> StringRef<'a> {
+        StringRef::Bytes(self.value())
+    }
+
+    pub(super) fn hash(self) -> HashRef<'a> {
+        HashRef::Packed(PackedHash::new(self.value()))
+    }
+
+    /// Milliseconds since the epoch; 0 for never.
+    #[inline]
+    pub(super) fn expires_at_ms(self) -> u64 {
+        match self.0[HEADER_BYTES..].first_chunk() {
+            Some(expiry) if self.has_expiry() => u64::from_le_bytes(*expiry),
+            _ => 0,
+        }
+    }
+
+    /// The same value with another key or expiry; `None` where the key does not fit.
+    pub(super) fn with<T>(self, key: &[u8], expires_at_ms: u64) -> Option<Thin<T>> {
+        pack(self.kind(), key, self.value(), expires_at_ms)
+    }
+
+    /// Changes the fields of a hash, in an allocation of their own.
+    pub(super) fn change<T, R>(self, change: impl FnOnce(PackedHashMut<'_>) -> R) -> (Thin<T>, R) {
+        let mut bytes = self.value().to_vec();
+        let result = change(PackedHashMut::new(&mut bytes));
+        let packed = pack(Kind::Hash, self.key(), &bytes, self.expires_at_ms());
+        (packed.expect("a packed hash is within its bounds, and the key was"), result)
+    }
+}
+
+/// Changes what needs no other allocation.
+pub(super) struct PackedMut<'a>(pub(super) &'a mut [u8]);
+
+impl PackedMut<'_> {
+    fn read(&self) -> Packed<'_> {
+        Packed(self.0)
+    }
+
+    /// False where there is no place for an expiry, or one to be removed, and nothing has changed.
+    pub(super) fn set_expires_at_ms(&mut self, expires_at_ms: u64) -> bool {
+        if self.read().has_expiry() != (expires_at_ms != 0) {
+            return false;
+        }
+        if expires_at_ms != 0 {
+            self.0[HEADER_BYTES..HEADER_BYTES + EXPIRY_BYTES].copy_from_slice(&expires_at_ms.to_le_bytes());
+        }
+        true
+    }
+
+    /// Makes the value this string, if it is as long as this allocation's would be; false if not, and nothing has changed.
+    pub(super) fn overwrite<T>(&mut self, kind: Kind, content: &[u8], expires_at_ms: u64) -> bool {
+        let start = self.read().value_range().start;
+        if Thin::<T>::rounded(start + content.len()) != self.0.len() || !self.set_expires_at_ms(expires_at_ms)
+        {
+            return false;
+        }
+        self.0[0] = kind as u8 | self.0[0] & HAS_EXPIRY;
+        self.0[2..HEADER_BYTES].copy_from_slice(&(content.len() as u16).to_le_bytes());
+        self.0[start..start + content.len()].copy_from_slice(content);
+        true
+    }
+
+    /// Overwrites the values of fields that are there, as long as they have the same lengths. Returns the fields from the first on
+    /// that has not.
+    pub(super) fn overwrite_fields<'f, I>(&mut self, mut fields: I, keep_expiry: bool) -> I
+    where
+        I: Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
+    {
+        let value = self.read().value_range();
+        loop {
+            let rest = fields.clone();
+            let Some((name, content)) = fields.next() else { return fields };
+            if packed_hash::overwrite(&mut self.0[value.clone()], name, content, keep_expiry).is_none() {
+                return rest;
+            }
+        }
+    }
+}
+
+/// Sets fields as long as they fit. Returns how many of them are new, and those from the first on that does not fit.
+pub(super) fn set_fields<'f, I>(mut hash: PackedHashMut<'_>, mut fields: I, keep_expiry: bool) -> (usize, I)
+where
+    I: Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
+{
+    let some = fields.clone().take(packed_hash::FIELDS_MAX);
+    hash.reserve(some.map(|(name, value)| packed_hash::field_bytes(name, value)).sum());
+    let mut count = 0;
+    loop {
+        let rest = fields.clone();
+        let Some((name, value)) = fields.next() else { return (count, fields) };
+        match hash.set(name, value, keep_expiry) {
+            Some(is_new) => count += usize::from(is_new),
+            None => return (count, rest),
+        }
+    }
+}
