@@ -270,7 +270,7 @@ impl<T: Keyed> Table<T> {
         loop {
             let segment = &self.segments[self.segment_of(from)];
             let start = segment.lower_bound(from);
-            let mut end = segment.len().min(start + wanted);
+            let mut end = segment.len().min(start.saturating_add(wanted));
             while end > start && end < segment.len() && segment.hashes[end] == segment.hashes[end - 1] {
                 end += 1;
             }

@@ -119,6 +119,38 @@ fn a_scan_step_is_bounded_by_count_and_ties() {
 }
 
 #[test]
+fn any_cursor_and_any_count_end_a_scan() {
+    let mut table = Table::new();
+    (0..10_000).for_each(|number| insert(&mut table, number));
+    for cursor in [1, 1 << 16, 1 << 31, (1 << 32) - 1, 1 << 32, u64::MAX] {
+        let mut seen = HashSet::new();
+        assert_eq!(table.scan(cursor, usize::MAX, &mut |item| _ = seen.insert(item.0.clone())), 0);
+        let behind = |item: &&Item| hash_bytes(&item.0) >> 32 >= cursor;
+        assert_eq!(seen.len(), table.iter().filter(behind).count());
+    }
+}
+
+#[test]
+fn hashes_out_of_their_expected_places_are_found() {
+    // All in one part of the range: the places that a uniform hash would have are far off.
+    for shift in [0, 20, 33, 40] {
+        let mut table = Table::new();
+        for number in 0..2_000u64 {
+            table.insert_new(number << shift, Item(number.to_string().into_bytes()));
+        }
+        for number in 0..2_000u64 {
+            assert!(table.get(number << shift, number.to_string().as_bytes()).is_some(), "{shift} {number}");
+            assert!(table.get(number << shift, b"other").is_none());
+        }
+        assert_eq!(collect_scan(&table, 10).len(), 2_000, "{shift}");
+        for number in 0..2_000u64 {
+            assert!(table.remove(number << shift, number.to_string().as_bytes()).is_some());
+        }
+        assert!(table.is_empty() && table.iter().next().is_none());
+    }
+}
+
+#[test]
 fn hashes_that_collide_entirely_still_work() {
     let mut table = Table::new();
     for number in 0..1_000u32 {
