@@ -161,7 +161,16 @@ fn mistakes_are_refused_in_words_that_say_what_to_do() {
     assert!(refused(&["backup", "--dir", text(&data)]).contains("--to <DIRECTORY>"));
     let says = refused(&["backup", "--dir", text(&data), "--to", text(&data)]);
     assert!(says.contains("is not empty: it has"), "{says}");
+    let link = place.path().join("link");
+    std::os::unix::fs::symlink(&data, &link).expect("a writable directory");
+    for inside in [data.join("sub"), data.join("log/deep/sub"), link.join("sub")] {
+        let says = refused(&["backup", "--dir", text(&data), "--to", text(&inside)]);
+        assert!(says.contains("the data directory: give a directory outside of it with --to"), "{says}");
+        assert!(!inside.exists(), "nothing was made");
+    }
     succeed(&["backup", "--dir", text(&data), "--to", text(&backup)]);
+    let says = refused(&["restore", "--from", text(&backup), "--to", text(&backup.join("sub"))]);
+    assert!(says.contains("what is to be restored: give a directory outside of it with --to"), "{says}");
     let port = free_port().to_string();
     let says = refused(&["serve", "--port", &port, "--dir", text(&backup)]);
     assert!(says.contains("it is a backup. Restore it with `engramdb restore --from"), "{says}");
@@ -186,6 +195,29 @@ fn mistakes_are_refused_in_words_that_say_what_to_do() {
     std::fs::write(fresh.join("RESTORING"), "as an interrupted restore leaves it").expect("it is writable");
     let says = refused(&["serve", "--port", &port, "--dir", text(&fresh)]);
     assert!(says.contains("was not restored to the end. Run the same `engramdb restore` again"), "{says}");
+}
+
+/// The work was done and checked: only the report of it is lost, which the standard error and the exit status say.
+#[test]
+fn what_is_whole_stays_where_its_report_cannot_be_printed() {
+    let place = TempDir::new("backup-unreported");
+    let [data, backup, restored] = ["data", "backup", "restored"].map(|name| place.path().join(name));
+    std::fs::create_dir(&data).expect("a writable directory");
+    drop(Server::start(&data, &[]));
+    for (arguments, what) in [
+        (["backup", "--dir", text(&data), "--to", text(&backup)], "the backup in"),
+        (["restore", "--from", text(&backup), "--to", text(&restored)], "the restored data directory in"),
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+        let output =
+            program().args(arguments).stdout(full).output().expect("the binary was built with the tests");
+        let says = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{says}");
+        assert!(says.contains(what) && says.contains("is whole and stays"), "{says}");
+        assert!(says.contains("cannot write to the standard output"), "{says}");
+    }
+    succeed(&["backup", "verify", text(&backup)]);
+    drop(Server::start(&restored, &[]));
 }
 
 /// A segment or a snapshot of another store among the files of a backup means that directories were mixed. What people put

@@ -5,12 +5,12 @@ use super::table::moment;
 use super::tools::ToolResult;
 use clap::{Args, Subcommand};
 use engramdb_engine::backup::manifest::BackupManifest;
-use engramdb_engine::backup::{self, BackupOptions, Progress};
+use engramdb_engine::backup::{self, BackupOptions, BackupReport, Progress, RestoreReport};
 use engramdb_engine::env::{Clock, Env};
 use engramdb_engine::snapshot::create::MakeModules;
 use serde_json::json;
-use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What `engramdb backup` can be told.
@@ -91,6 +91,7 @@ pub fn backup(
     }
     machine::run_behind_others();
     let to = arguments.to.as_ref().expect("clap requires it");
+    must_be_outside(to, &arguments.dir, "the data directory")?;
     let options = BackupOptions { copies_only: arguments.copy, derived, program };
     let mut shown = Shown::new(&*env.clock);
     let report =
@@ -98,13 +99,24 @@ pub fn backup(
     let took = shown.end();
     let report = report?;
     report.notes.iter().for_each(engramdb_console::note);
-    if arguments.json {
+    let said = say_made(arguments.json, to, &report, took, out);
+    said.inspect_err(|_| note_whole("backup", to)).map_err(Into::into)
+}
+
+/// Tells that a backup was made.
+fn say_made(
+    is_json: bool,
+    to: &Path,
+    report: &BackupReport,
+    took: Duration,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    if is_json {
         let value = json!({
             "backup": report.manifest, "linked_bytes": report.linked_bytes, "notes": report.notes,
             "seconds": took.as_secs_f64(),
         });
-        writeln!(out, "{value:#}")?;
-        return Ok(());
+        return writeln!(out, "{value:#}");
     }
     let linked = match report.linked_bytes {
         0 => String::new(),
@@ -122,7 +134,37 @@ pub fn backup(
         out,
         "Next: copy {to} to another disk or machine, and check the copy there with `engramdb backup verify`.\n\
          `engramdb restore --from {to} --to DIRECTORY` brings it back."
-    )?;
+    )
+}
+
+/// What was made stays where only the report of it could not be printed: it is whole, and was verified.
+fn note_whole(what: &str, to: &Path) {
+    let to = to.display();
+    engramdb_console::note(format_args!(
+        "engramdb: the {what} in {to} is whole and stays; only this report of it could not be printed"
+    ));
+}
+
+/// Refuses a target within the directory that is to be read: what is written there would be lost with it, or be taken for
+/// a part of it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the user names directories, and the engine's disk knows no links"
+)]
+fn must_be_outside(target: &Path, source: &Path, what: &str) -> ToolResult {
+    let (Ok(real_source), Ok(absolute)) = (std::fs::canonicalize(source), std::path::absolute(target)) else {
+        // Without a source there is an error to come that says so.
+        return Ok(());
+    };
+    // Where the target is not there yet, the directory that it would be made in.
+    let real = absolute.ancestors().find_map(|ancestor| std::fs::canonicalize(ancestor).ok());
+    let is_itself = std::fs::canonicalize(target).is_ok_and(|target| target == real_source);
+    if !is_itself && real.is_some_and(|real| real.starts_with(&real_source)) {
+        let (target, source) = (target.display(), source.display());
+        return Err(
+            format!("{target} is inside {source}, {what}: give a directory outside of it with --to").into()
+        );
+    }
     Ok(())
 }
 
@@ -176,11 +218,23 @@ pub fn restore(
 ) -> ToolResult {
     let env = Env::system();
     let mut shown = Shown::new(&*env.clock);
-    let RestoreArgs { from, to, json } = arguments;
+    let RestoreArgs { from, to, .. } = arguments;
+    must_be_outside(to, from, "what is to be restored")?;
     let report = backup::restore(&env, from, to, modules, derived, &mut |progress| shown.show(progress));
     let took = shown.end();
     let report = report?;
     report.notes.iter().for_each(engramdb_console::note);
+    let said = say_restored(arguments, &report, took, out);
+    said.inspect_err(|_| note_whole("restored data directory", to)).map_err(Into::into)
+}
+
+/// Tells that a backup was restored.
+fn say_restored(
+    RestoreArgs { from, to, json }: &RestoreArgs,
+    report: &RestoreReport,
+    took: Duration,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let source = &report.source;
     if *json {
         let value = json!({
@@ -188,8 +242,7 @@ pub fn restore(
             "lsn": source.lsn, "snapshot_keys": source.snapshot_keys, "batches": source.batches,
             "snapshots_only": report.snapshots_only, "notes": report.notes, "seconds": took.as_secs_f64(),
         });
-        writeln!(out, "{value:#}")?;
-        return Ok(());
+        return writeln!(out, "{value:#}");
     }
     let (from, to) = (from.display(), to.display());
     writeln!(
@@ -207,8 +260,7 @@ pub fn restore(
         "It is log {} from now on, which goes on from log {} at position {}.\n\
          Next: engramdb serve --dir {to}",
         report.log_id, source.log_id, source.pos
-    )?;
-    Ok(())
+    )
 }
 
 /// What is in a backup, in words.
