@@ -10,4 +10,6 @@ mod clients;
 #[path = "limits/descriptors.rs"]
 mod descriptors;
 mod harness;
+#[path = "limits/replayed.rs"]
+mod replayed;
 mod support;

@@ -29,10 +29,13 @@ use crate::watch::Watch;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Fields of hashes that active expiry looks at in one hold of the lock, about.
 const EXPIRY_LOOKED_AT_MAX: usize = 10_000;
+
+/// Redis's default of `proto-max-bulk-len`, in bytes.
+const STRING_BYTES_MAX_DEFAULT: usize = 512 << 20;
 
 pub struct Engine {
     store: RwLock<Store>,
@@ -57,7 +60,13 @@ impl Engine {
         let started_ms = clock.now_ms(&*env.clock);
         Engine {
             store: RwLock::new(store),
-            shared: Shared { hazards: Hazards::new(), env, started_ms, expired: Expired::default() },
+            shared: Shared {
+                hazards: Hazards::new(),
+                env,
+                started_ms,
+                expired: Expired::default(),
+                string_bytes_max: AtomicUsize::new(STRING_BYTES_MAX_DEFAULT),
+            },
             clock,
             overloaded: AtomicBool::new(false),
             pipeline,
@@ -190,6 +199,11 @@ impl Engine {
         self.shared.expired.looked_at.fetch_add(looked_at as u64, Ordering::Relaxed);
         release(store);
         Ok(if is_more_left { limit } else { due.len() })
+    }
+
+    /// Sets how many bytes a string may have that a command makes longer, and the table of LCS: `proto-max-bulk-len`.
+    pub fn bound_strings(&self, bytes_max: usize) {
+        self.shared.string_bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     /// Counts of what has expired.

@@ -126,6 +126,11 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
+    /// How long a command may make a string, in bytes.
+    pub(crate) fn string_bytes_max(&self) -> usize {
+        self.shared.string_bytes_max()
+    }
+
     pub fn database(&self) -> u32 {
         self.database
     }

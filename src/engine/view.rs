@@ -11,7 +11,7 @@ use crate::types::{Field, Hash, HashRef, StringRef};
 use crate::watch::{Watch, Watchers};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What views and transactions need beside the store.
 pub(crate) struct Shared {
@@ -20,6 +20,15 @@ pub(crate) struct Shared {
     /// The engine clock at the start, which counts as an access of every key that was recovered.
     pub(crate) started_ms: u64,
     pub(crate) expired: Expired,
+    /// `proto-max-bulk-len`, in bytes: commands let no string grow beyond it. A replay does not ask.
+    pub(crate) string_bytes_max: AtomicUsize,
+}
+
+impl Shared {
+    /// How long a command may make a string, in bytes.
+    pub(crate) fn string_bytes_max(&self) -> usize {
+        self.string_bytes_max.load(Ordering::Relaxed)
+    }
 }
 
 /// What has expired and was deleted, whether something was written in its place or not.

@@ -5,9 +5,6 @@ use crate::types::StringRef;
 use crate::view::View;
 use std::borrow::Cow;
 
-/// The table takes at most as much as Redis lets it: proto-max-bulk-len's default.
-const TABLE_BYTES_MAX: usize = 512 << 20;
-
 #[derive(Default)]
 struct LcsOptions {
     length_only: bool,
@@ -36,17 +33,17 @@ pub fn lcs(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Sta
     let first = content(view.string(args.word(1)).map_err(not_strings)?);
     let second = content(view.string(args.word(2)).map_err(not_strings)?);
     let options = parse(args)?;
+    check_table(&first, &second, view.shared.string_bytes_max())?;
     if first.len().saturating_mul(second.len()) <= CELLS_FEW {
-        write(&first, &second, &options, reply)?;
+        write(&first, &second, &options, reply);
         return Ok(Stage::Done);
     }
-    Lengths::check(&first, &second)?;
     let (first, second) = (first.into_owned(), second.into_owned());
     let job: Job = Box::new(move |_| {
         // The table is what takes long: it is filled when the last look is over.
         let finish: Finish = Box::new(move |_, _| {
             Ok(Rest::Write(Box::new(move |reply| {
-                write(&first, &second, &options, reply).expect("the table's size was checked");
+                write(&first, &second, &options, reply);
             })))
         });
         finish
@@ -54,16 +51,16 @@ pub fn lcs(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Sta
     Ok(Stage::Copy(job))
 }
 
-fn write(first: &[u8], second: &[u8], options: &LcsOptions, reply: &mut dyn Reply) -> Outcome {
-    let lengths = Lengths::of(first, second)?;
+fn write(first: &[u8], second: &[u8], options: &LcsOptions, reply: &mut dyn Reply) {
+    let lengths = Lengths::of(first, second);
     if options.length_only {
         reply.integer(i64::from(lengths.at(first.len(), second.len())));
-        return Ok(());
+        return;
     }
     let (common, mut matches) = walk_back(first, second, &lengths);
     if !options.ranges {
         reply.bulk(&common);
-        return Ok(());
+        return;
     }
     matches.retain(|found| found.length() >= options.match_length_min);
     reply.map(2);
@@ -82,7 +79,6 @@ fn write(first: &[u8], second: &[u8], options: &LcsOptions, reply: &mut dyn Repl
     }
     reply.bulk(b"len");
     reply.integer(common.len() as i64);
-    Ok(())
 }
 
 fn content(string: Option<StringRef<'_>>) -> Cow<'_, [u8]> {
@@ -111,6 +107,17 @@ fn parse(args: Args<'_>) -> Result<LcsOptions, CommandError> {
     Ok(parsed)
 }
 
+/// As in Redis, the table of lengths may take as much as one argument.
+fn check_table(first: &[u8], second: &[u8], bytes_max: usize) -> Outcome {
+    let cells = (first.len() + 1).checked_mul(second.len() + 1);
+    match cells {
+        Some(cells) if cells <= bytes_max / size_of::<u32>() => Ok(()),
+        _ => Err(CommandError::of(
+            "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
+        )),
+    }
+}
+
 /// The length of the longest common subsequence of each pair of prefixes.
 struct Lengths {
     cells: Vec<u32>,
@@ -118,25 +125,17 @@ struct Lengths {
 }
 
 impl Lengths {
-    /// How many cells there are, if they fit into memory.
-    fn check(first: &[u8], second: &[u8]) -> Result<usize, CommandError> {
-        let count = (first.len() + 1).checked_mul(second.len() + 1);
-        count.filter(|count| count * 4 <= TABLE_BYTES_MAX).ok_or(CommandError::of(
-            "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
-        ))
-    }
-
-    fn of(first: &[u8], second: &[u8]) -> Result<Lengths, CommandError> {
+    /// `check_table` has let them through.
+    fn of(first: &[u8], second: &[u8]) -> Lengths {
         let width = second.len() + 1;
-        let count = Lengths::check(first, second)?;
-        let mut cells = vec![0; count];
+        let mut cells = vec![0; (first.len() + 1) * width];
         for (i, a) in first.iter().enumerate() {
             let (above, row) = cells[i * width..(i + 2) * width].split_at_mut(width);
             for (j, b) in second.iter().enumerate() {
                 row[j + 1] = if a == b { above[j] + 1 } else { above[j + 1].max(row[j]) };
             }
         }
-        Ok(Lengths { cells, width })
+        Lengths { cells, width }
     }
 
     fn at(&self, first: usize, second: usize) -> u32 {

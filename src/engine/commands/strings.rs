@@ -8,9 +8,6 @@ use crate::tx::Tx;
 use crate::types::{add_decimals, parse_double};
 use crate::view::View;
 
-/// Redis's default for proto-max-bulk-len: no string grows beyond it.
-const STRING_BYTES_MAX: usize = 512 << 20;
-
 pub const COMMANDS: &[Command] = &[
     write_row("APPEND", "key value", append, flag::DENY_OOM | flag::FAST).event("append").access(&["RW insert"]).docs(
         "2.0.0",
@@ -142,7 +139,7 @@ const fn write_row(
 fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let (key, suffix) = (args.word(1), args.word(2));
     let (length, is_long) = string_to_write(tx, key, |length| length + suffix.len())?;
-    check_length(length, suffix.len())?;
+    check_length(tx, length, suffix.len())?;
     if length == 0 || !suffix.is_empty() {
         if is_long && !tx.has_copy(key, || copies::of_string_to_append(key, length + suffix.len())) {
             return Ok(());
@@ -327,7 +324,7 @@ fn setrange(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let end = offset.saturating_add(content.len());
     let (mut length, is_long) = string_to_write(tx, key, |_| end)?;
     if !content.is_empty() {
-        check_length(offset, content.len())?;
+        check_length(tx, offset, content.len())?;
         if is_long && !tx.has_copy(key, || copies::of_string_to_write(key, end)) {
             return Ok(());
         }
@@ -412,9 +409,9 @@ fn string_to_write(
     })
 }
 
-fn check_length(length: usize, added: usize) -> Outcome {
+fn check_length(tx: &Tx<'_>, length: usize, added: usize) -> Outcome {
     match length.checked_add(added) {
-        Some(sum) if sum <= STRING_BYTES_MAX => Ok(()),
+        Some(sum) if sum <= tx.string_bytes_max() => Ok(()),
         _ => Err(CommandError::STRING_TOO_LONG),
     }
 }

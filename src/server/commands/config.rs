@@ -97,6 +97,7 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
             allow_clients(config.clients_max, shared.workers.len())?;
         }
         shared.limits.follow(&config);
+        shared.engine.bound_strings(config.bulk_bytes_max);
         for (name, value) in &of_modules {
             view.modules().iter().for_each(|module| _ = module.set_setting(name, value, false));
         }

@@ -87,7 +87,7 @@ parameters! {
     "client-output-buffer-limit", Live, output_limits, OutputLimit,
         "bytes of unread replies of one client; fewer bytes, and seconds for which it may have more";
     "maxmemory-clients", Live, client_memory, Share, "bytes of all clients, or a share of maxmemory; 0 for no limit";
-    "proto-max-bulk-len", Live, bulk_bytes_max, bytes(MIB, REQUEST_BYTES_MAX), "bytes of one argument";
+    "proto-max-bulk-len", Live, bulk_bytes_max, bytes(MIB, REQUEST_BYTES_MAX), "bytes of one argument, and of a string that APPEND or SETRANGE makes longer";
     "log-buffer", AtStart, log_buffer_bytes, bytes(MIB, i64::MAX), "bytes of writes that are not yet durable";
     "search-threads", AtStart, search_threads, number(0, 128),
         "threads for long searches, and as many that bring vectors into indexes; 0 picks by the number of cores";
