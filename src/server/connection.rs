@@ -45,9 +45,11 @@ pub async fn run(worker: Worker, stream: TcpStream, client: Arc<Client>) {
         tracing::debug!("connection {} of {} ended: {error}", client.id, client.address);
     }
     let held = connection.published;
+    shared.clients.remove(client.id);
+    // Other connections do not wait for that thread, but the memory counts until it is given back.
+    connection.take_back_buffer().await;
     drop(connection);
     stats.client_bytes.replace(held as u64, 0);
-    shared.clients.remove(client.id);
 }
 
 struct Connection {
@@ -81,7 +83,7 @@ struct Input {
     next: usize,
     /// Bytes at the buffer's start that belong to `requests`.
     consumed: usize,
-    /// What the buffer takes while another thread has it.
+    /// What the buffer, and what is made of it, take while another thread has it.
     lent_bytes: usize,
     stop: Stop,
 }
@@ -157,6 +159,15 @@ impl Connection {
         client.note_soft_output(shared, self.core.outbox.len() > soft_max);
         if memory_bytes > before {
             shared.evict_clients();
+        }
+    }
+
+    /// Waits for the buffer, if another thread has it.
+    async fn take_back_buffer(&mut self) {
+        if self.input.lent_bytes > 0
+            && let Some(waiting) = self.waiting.take()
+        {
+            drop(waiting.await);
         }
     }
 
@@ -360,12 +371,17 @@ impl Connection {
     fn own(&mut self, words: Vec<Range<usize>>) {
         let input = &mut self.input;
         let is_last = input.next + 1 == input.requests.len() && input.consumed == input.buffer.len();
-        let buffer = input.lend();
+        let words_bytes = words.iter().map(Range::len).sum();
+        let buffer = input.lend(words_bytes);
         if is_last {
             // Nothing else is in it: it is given back there, which takes time as well.
             input.consumed = 0;
         }
+        let client = self.core.session.client.clone();
         let own = move || {
+            if client.is_killed() {
+                return Resumed::Buffer(buffer, None);
+            }
             let owned = Owned::new(&buffer, &words);
             Resumed::Buffer(if is_last { Vec::new() } else { buffer }, Some(owned))
         };
@@ -380,9 +396,14 @@ impl Connection {
             return false;
         }
         let Some(capacity) = input.wanted_capacity(bytes_max) else { return false };
-        let mut buffer = input.lend();
+        let mut buffer = input.lend(capacity);
+        // Before it is made: where there is no room for it, an eviction makes some first.
+        self.publish();
+        let client = self.core.session.client.clone();
         let grow = move || {
-            buffer.reserve_exact(capacity - buffer.len());
+            if !client.is_killed() {
+                buffer.reserve_exact(capacity - buffer.len());
+            }
             Resumed::Buffer(buffer, None)
         };
         self.waiting = Some(elsewhere(Some(&self.worker.shared.buffers), grow));
@@ -443,8 +464,9 @@ impl Input {
         self.buffer.capacity() + self.lent_bytes + self.arguments_bytes()
     }
 
-    fn lend(&mut self) -> Vec<u8> {
-        self.lent_bytes = self.buffer.capacity();
+    /// Hands out the buffer to one who takes `more_bytes` for what they make of it.
+    fn lend(&mut self, more_bytes: usize) -> Vec<u8> {
+        self.lent_bytes = self.buffer.capacity() + more_bytes;
         std::mem::take(&mut self.buffer)
     }
 

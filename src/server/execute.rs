@@ -13,7 +13,7 @@ use crate::owned::{Owned, large_words};
 use crate::reply::{Errors, Replies, Style};
 use crate::session::{Multi, Queued, ReplyMode, Session};
 use crate::shared::Shared;
-use crate::stats::{Slow, WorkerStats};
+use crate::stats::{self, Slow, WorkerStats};
 use engramdb_engine::Prepared;
 use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Reply, Stage, flag};
 use engramdb_engine::engine::{Ran, Transaction, batch_bytes_max};
@@ -766,20 +766,15 @@ pub fn elsewhere(pool: Option<&LongWork>, make: impl FnOnce() -> Resumed + Send 
     })
 }
 
-/// As in Redis: so many words, and so many bytes of each.
-const SLOW_WORDS_MAX: usize = 32;
-const SLOW_WORD_BYTES_MAX: usize = 128;
-
 #[cold]
 fn note_slow(shared: &Shared, session: &Session, args: Args<'_>, took: Duration) {
-    let cut = |word: &&[u8]| word[..word.len().min(SLOW_WORD_BYTES_MAX)].to_vec();
     let slow = Slow {
         id: 0,
         at_ms: shared.engine.now_ms(),
         microseconds: took.as_micros() as u64,
-        words: args.iter().take(SLOW_WORDS_MAX).map(cut).collect(),
+        words: stats::slow_words(args),
         client: session.client.address.to_string(),
-        client_name: session.client.names.lock().name.clone(),
+        client_name: stats::cut(session.client.names.lock().name.as_bytes()),
     };
     let kept_max = shared.config.read().slow_log_entries_max;
     shared.stats.slow(slow, kept_max);

@@ -1,5 +1,6 @@
 //! Counters for INFO, SLOWLOG and CONFIG RESETSTAT. Each worker counts for itself; INFO adds up.
 
+use engramdb_engine::command::Args;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -79,7 +80,7 @@ pub struct Slow {
     pub microseconds: u64,
     pub words: Vec<Vec<u8>>,
     pub client: String,
-    pub client_name: String,
+    pub client_name: Vec<u8>,
 }
 
 /// What all workers count together: rare events.
@@ -117,5 +118,29 @@ impl Stats {
         let mut list = self.slow.lock();
         list.push_front(slow);
         list.truncate(kept_max);
+    }
+}
+
+/// As in Redis: so many words, and so many bytes of each and of the client's name.
+const SLOW_WORDS_MAX: usize = 32;
+const SLOW_WORD_BYTES_MAX: usize = 128;
+
+/// The words that the entry keeps. Where there are more, the last place says how many.
+pub fn slow_words(args: Args<'_>) -> Vec<Vec<u8>> {
+    if args.len() <= SLOW_WORDS_MAX {
+        return args.iter().map(|word| cut(word)).collect();
+    }
+    let kept = SLOW_WORDS_MAX - 1;
+    let rest = format!("... ({} more arguments)", args.len() - kept).into_bytes();
+    args.iter().take(kept).map(|word| cut(word)).chain([rest]).collect()
+}
+
+/// The beginning of a long word, and how much follows.
+pub fn cut(word: &[u8]) -> Vec<u8> {
+    match word.split_at_checked(SLOW_WORD_BYTES_MAX) {
+        Some((start, rest)) if !rest.is_empty() => {
+            [start, format!("... ({} more bytes)", rest.len()).as_bytes()].concat()
+        }
+        _ => word.to_vec(),
     }
 }

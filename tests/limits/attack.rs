@@ -57,7 +57,30 @@ const ATTACKS: &[Attack] = &[
         limit: 32 * MIB,
         margin: 64 * MIB,
         exceeds: true,
-        run: half_requests,
+        run: |server| half_requests(server, 300, 1 << 20),
+    },
+    Attack {
+        name: "100 connections, each 5 MB of a request",
+        parameter: "maxmemory-clients=32mb",
+        limit: 32 * MIB,
+        margin: 64 * MIB,
+        exceeds: true,
+        run: |server| half_requests(server, 100, 5 << 20),
+    },
+    Attack {
+        name: "60 connections, each with a name of 10 MB",
+        parameter: "maxmemory-clients=32mb",
+        limit: 32 * MIB,
+        margin: 64 * MIB,
+        exceeds: true,
+        run: |server| {
+            server
+                .client()
+                .call(&["CONFIG", "SET", "slowlog-log-slower-than", "0"])
+                .expect("the server answers");
+            let command = encode_command(&[&b"CLIENT"[..], b"SETNAME", &vec![b'n'; 10 << 20]]);
+            send_to_many(server, 60, &command);
+        },
     },
     Attack {
         name: "300 connections, each 1 MB behind MULTI",
@@ -303,9 +326,9 @@ fn send_to_many(server: &Server, connections: usize, bytes: &[u8]) -> Vec<TcpStr
     streams
 }
 
-fn half_requests(server: &Server) {
+fn half_requests(server: &Server, connections: usize, bytes: usize) {
     let head = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500000000\r\n";
-    send_to_many(server, 300, &[head, &vec![b'x'; 1 << 20][..]].concat());
+    send_to_many(server, connections, &[head, &vec![b'x'; bytes][..]].concat());
 }
 
 fn queues(server: &Server) {

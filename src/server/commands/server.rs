@@ -327,7 +327,7 @@ fn slow_log_get(call: &mut Call<'_, '_, '_>) -> Outcome {
         call.reply.array(entry.words.len());
         entry.words.iter().for_each(|word| call.reply.bulk(word));
         call.reply.bulk(entry.client.as_bytes());
-        call.reply.bulk(entry.client_name.as_bytes());
+        call.reply.bulk(&entry.client_name);
     }
     Ok(())
 }

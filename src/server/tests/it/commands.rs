@@ -273,6 +273,49 @@ fn the_rest_of_the_servers_commands() {
     client.expect("*2\r\n$10\r\n");
 }
 
+/// A name, and a word, can be as long as half a gigabyte.
+#[test]
+fn an_entry_of_the_slow_log_keeps_little_of_long_words_and_names() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    let (name, key) = ("n".repeat(300), "k".repeat(200));
+    client.call(&format!("CLIENT SETNAME {name}"), "+OK\r\n");
+    client.call("CONFIG SET slowlog-log-slower-than 0", "+OK\r\n");
+    client.call(&format!("GET {key}"), "$-1\r\n");
+    client.call(&format!("DEL {}", ["key"; 40].join(" ")), ":0\r\n");
+    client.call("CONFIG SET slowlog-log-slower-than -1", "+OK\r\n");
+    let entries = lines(&mut client, "SLOWLOG GET");
+    has(&entries, &format!("{}... (72 more bytes)", &key[..128]));
+    has(&entries, &format!("{}... (172 more bytes)", &name[..128]));
+    has(&entries, "... (10 more arguments)");
+    for whole in [&key[..129], &name[..129]] {
+        assert!(!entries.iter().any(|line| line.contains(whole)), "{entries:#?}");
+    }
+    client.call(&format!("CLIENT SETNAME {}", &name[..128]), "+OK\r\n");
+    client.call("CLIENT GETNAME", &format!("$128\r\n{}\r\n", &name[..128]));
+}
+
+#[test]
+fn no_command_makes_a_string_longer_than_an_argument_may_be() {
+    let server = TestServer::with(|config| config.bulk_bytes_max = 1 << 20);
+    let mut client = server.client();
+    let too_long = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n";
+    client.call("SETRANGE text 1048576 x", too_long);
+    client.call("SETRANGE text 1048575 x", ":1048576\r\n");
+    client.call("APPEND text y", too_long);
+    client.call("SETRANGE one 599 x", ":600\r\n");
+    let no_room = "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len\r\n";
+    client.call("LCS one one LEN", no_room);
+    client.call("CONFIG SET proto-max-bulk-len 2mb", "+OK\r\n");
+    client.call("APPEND text y", ":1048577\r\n");
+    client.call("SETRANGE text 2097152 x", too_long);
+    client.call("LCS one one LEN", ":600\r\n");
+    // What is longer already stays, and may be overwritten within the limit.
+    client.call("CONFIG SET proto-max-bulk-len 1mb", "+OK\r\n");
+    client.call("SETRANGE text 0 z", ":1048577\r\n");
+    client.call("STRLEN text", ":1048577\r\n");
+}
+
 #[test]
 fn one_too_many_connections() {
     let server = TestServer::with(|config| config.clients_max = 1);
