@@ -442,7 +442,8 @@ fn an_output_that_fails_is_no_panic_and_no_success() {
     snapshot(&mut client);
     text(&mut client, &["SET", "key", "other"]);
     server.kill();
-    let (data, copy) = (directory.path(), directory.path().join("copy"));
+    let place = TempDir::new("output-backup");
+    let (data, copy) = (directory.path(), place.path().join("copy"));
     let made = support::program().args(["backup", "--dir"]).arg(data).arg("--to").arg(&copy).output();
     assert!(made.expect("the binary was built").status.success());
     let commands: [&[&str]; 9] = [
