@@ -25,8 +25,10 @@ const SEGMENT_ITEMS_MAX: usize = 128;
 /// Two buddy segments with together fewer items than this become one.
 const SEGMENT_ITEMS_MERGE: usize = 32;
 /// Hashes around the expected place that are compared at once. The place of a hash in a segment of n is off by at most
-/// sqrt(n) / 2 in the mean square, 6 for 128, so that 3 in 1,000 lie outside, and are found by bisection.
+/// sqrt(n) / 2 in the mean square, 6 for 128, so that about 1 in 100 lies outside, and is found by bisection.
 const WINDOW: usize = 32;
+/// Places that a segment which is alone keeps, however few items it has.
+const ROOM_LEAST: usize = 8;
 /// The bits of a hash that are kept.
 const HASH_BITS: u32 = 32;
 
@@ -136,7 +138,7 @@ impl<T: Keyed> Segment<T> {
     fn remove(&mut self, place: usize) -> T {
         self.hashes.remove(place);
         let item = self.items.remove(place);
-        if self.depth == 0 && self.len() * 3 < self.items.capacity() {
+        if self.depth == 0 && self.items.capacity() > ROOM_LEAST && self.len() * 3 < self.items.capacity() {
             self.hashes.shrink_to(self.len() * 3 / 2);
             self.items.shrink_to(self.len() * 3 / 2);
         }
@@ -315,8 +317,10 @@ impl<T: Keyed> Table<T> {
 
     /// Bounds the directory by the number of items: hashes that collide make one segment grow, not the directory.
     fn may_split(&self, number: usize) -> bool {
-        self.segments[number].depth < HASH_BITS
-            && self.directory.len() <= 64 * (1 + self.length / SEGMENT_ITEMS_MAX)
+        let depth = self.segments[number].depth;
+        // A directory that was larger once has the places already.
+        depth < self.depth
+            || depth < HASH_BITS && self.directory.len() <= 64 * (1 + self.length / SEGMENT_ITEMS_MAX)
     }
 
     /// Splits the segment that `hash` falls into by its next bit, doubling the directory where needed.
@@ -333,6 +337,10 @@ impl<T: Keyed> Table<T> {
         let mut segment = Segment::with_capacity(SEGMENT_ITEMS_MAX, depth + 1);
         segment.hashes.extend(lower.hashes.drain(middle..));
         segment.items.extend(lower.items.drain(middle..));
+        if lower.items.capacity() > SEGMENT_ITEMS_MAX {
+            lower.hashes.shrink_to(SEGMENT_ITEMS_MAX);
+            lower.items.shrink_to(SEGMENT_ITEMS_MAX);
+        }
         let new_number = match self.vacant.pop() {
             Some(vacant) => {
                 self.segments[vacant as usize] = segment;

@@ -119,6 +119,21 @@ fn a_scan_step_is_bounded_by_count_and_ties() {
 }
 
 #[test]
+fn a_table_that_was_large_once_fills_again_as_one_that_was_not() {
+    for left in [0, 100] {
+        let mut table = Table::new();
+        (0..100_000).for_each(|number| insert(&mut table, number));
+        (left..100_000).for_each(|number| assert!(remove(&mut table, number)));
+        for number in 100_000..103_000 {
+            insert(&mut table, number);
+            let largest = table.segments.iter().map(Segment::len).max();
+            assert!(largest <= Some(SEGMENT_ITEMS_MAX), "{left}: {largest:?}");
+        }
+        assert_eq!(table.len() as u64, left + 3_000);
+    }
+}
+
+#[test]
 fn any_cursor_and_any_count_end_a_scan() {
     let mut table = Table::new();
     (0..10_000).for_each(|number| insert(&mut table, number));

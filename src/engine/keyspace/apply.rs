@@ -124,10 +124,13 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Given<'
         Effect::Copy { key, to, to_database } => copy(keyspace, (number, key), (to_database, to), given),
         Effect::Flush => {
             let flushed = std::mem::take(keyspace.database_mut(number));
+            keyspace.database_mut(number).access_second = keyspace.access_second;
             Outcome { count: flushed.len(), garbage: Garbage::Databases(vec![flushed]), mismatch: false }
         }
         Effect::FlushAll => {
             let flushed: Vec<_> = keyspace.databases.iter_mut().map(std::mem::take).collect();
+            let access_second = keyspace.access_second;
+            keyspace.databases.iter_mut().for_each(|database| database.access_second = access_second);
             let count = flushed.iter().map(super::Database::len).sum();
             Outcome { count, garbage: Garbage::Databases(flushed), mismatch: false }
         }

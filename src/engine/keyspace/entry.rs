@@ -4,11 +4,11 @@
 //! entry is [`Full`] where they do not fit. A hash goes from packed to full when it outgrows its bounds, and never back.
 
 use super::apply::Garbage;
-use super::packed::{self, Kind, Packed, PackedMut, STRING_BYTES_MAX, pack, pack_hash};
+use super::packed::{self, KEY_BYTES_MAX, Kind, Packed, PackedMut, STRING_BYTES_MAX, pack, pack_hash};
 use crate::effect::List;
 use crate::table::Keyed;
 use crate::thin::{Mut, Ref, Thin};
-use crate::types::packed_hash::PackedHashMut;
+use crate::types::packed_hash::{self, PackedHashMut};
 use crate::types::{
     Content, Contents, Hash, HashRef, Housed, ShortBytes, StringRef, StringValue, parse_integer,
 };
@@ -308,7 +308,9 @@ impl Entry {
                     return Garbage::None;
                 }
             }
-            Mut::Boxed(full) if content.len() > STRING_BYTES_MAX => {
+            Mut::Boxed(full)
+                if content.len() > STRING_BYTES_MAX || full.key.as_slice().len() > KEY_BYTES_MAX =>
+            {
                 full.expires_at_ms = expires_at_ms;
                 if let OwnedValue::String(string) = &mut full.value
                     && referred.is_none()
@@ -369,10 +371,12 @@ impl Entry {
             if fields.clone().next().is_none() {
                 return Some(count);
             }
-            let set = |hash: PackedHashMut<'_>| packed::set_fields(hash, fields, keep_expiry);
-            (self.body, (count, fields)) = Packed(bytes).change(set);
-            if fields.clone().next().is_none() {
-                return Some(count);
+            if fields.clone().all(|(name, value)| packed_hash::fits(name, value)) {
+                let set = |hash: PackedHashMut<'_>| packed::set_fields(hash, fields, keep_expiry);
+                (self.body, (count, fields)) = Packed(bytes).change(set);
+                if fields.clone().next().is_none() {
+                    return Some(count);
+                }
             }
         }
         // What did not fit makes it full.

@@ -20,7 +20,7 @@ use std::ops::Range;
 /// The longest string that lies with its key. Beyond it, appending in place is worth more than an allocation.
 pub(super) const STRING_BYTES_MAX: usize = 256;
 
-const KEY_BYTES_MAX: usize = u8::MAX as usize;
+pub(super) const KEY_BYTES_MAX: usize = u8::MAX as usize;
 const HEADER_BYTES: usize = 4;
 const EXPIRY_BYTES: usize = size_of::<u64>();
 const HAS_EXPIRY: u8 = 0x80;
@@ -136,7 +136,9 @@ impl<'a> Packed<'a> {
 
     /// Changes the fields of a hash, in an allocation of their own.
     pub(super) fn change<T, R>(self, change: impl FnOnce(PackedHashMut<'_>) -> R) -> (Thin<T>, R) {
-        let mut bytes = self.value().to_vec();
+        // Room for a field or two, so that one that is new does not move all others.
+        let mut bytes = Vec::with_capacity(self.value().len() + 128);
+        bytes.extend_from_slice(self.value());
         let result = change(PackedHashMut::new(&mut bytes));
         let packed = pack(Kind::Hash, self.key(), &bytes, self.expires_at_ms());
         (packed.expect("a packed hash is within its bounds, and the key was"), result)
@@ -165,8 +167,10 @@ impl PackedMut<'_> {
     /// Makes the value this string, if it is as long as this allocation's would be; false if not, and nothing has changed.
     pub(super) fn overwrite<T>(&mut self, kind: Kind, content: &[u8], expires_at_ms: u64) -> bool {
         let start = self.read().value_range().start;
-        if Thin::<T>::rounded(start + content.len()) != self.0.len() || !self.set_expires_at_ms(expires_at_ms)
-        {
+        let fits = content.len() <= STRING_BYTES_MAX
+            && Thin::<T>::rounded(start + content.len()) == self.0.len()
+            && self.set_expires_at_ms(expires_at_ms);
+        if !fits {
             return false;
         }
         self.0[0] = kind as u8 | self.0[0] & HAS_EXPIRY;

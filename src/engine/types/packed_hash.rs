@@ -198,12 +198,13 @@ impl<'v> PackedHashMut<'v> {
         if !fits(name, value) {
             return None;
         }
-        if overwrite(self.0, name, value, keep_expiry).is_some() {
-            return Some(false);
-        }
         match self.place(name) {
             Some(place) => {
                 let expires_at_ms = if keep_expiry { place.expires_at_ms } else { 0 };
+                if place.whole.end - place.value == value.len() && place.expires_at_ms == expires_at_ms {
+                    self.0[place.value..place.whole.end].copy_from_slice(value);
+                    return Some(false);
+                }
                 self.put(place.whole, name, value, expires_at_ms);
                 self.count(0, -i8::from(place.expires_at_ms != 0 && !keep_expiry));
                 Some(false)
