@@ -96,19 +96,20 @@ impl<T: Keyed> Segment<T> {
     fn lower_bound(&self, hash: u32) -> usize {
         let hashes = &self.hashes[..];
         let below = |hashes: &[u32]| hashes.partition_point(|&other| other < hash);
+        // Summed in 32 bits, so that as many hashes as lanes are counted at once.
+        let less = |hashes: &[u32]| hashes.iter().map(|&other| u32::from(other < hash)).sum::<u32>() as usize;
         if hashes.len() <= WINDOW {
-            return hashes.iter().map(|&other| usize::from(other < hash)).sum();
+            return less(hashes);
         }
         // The bits behind the shared ones say how far in the segment's range the hash lies.
         let part = u64::from(hash.checked_shl(self.depth).unwrap_or(0));
         let expected = ((part * hashes.len() as u64) >> HASH_BITS) as usize;
         let start = expected.saturating_sub(WINDOW / 2).min(hashes.len() - WINDOW);
         let window: &[u32; WINDOW] = hashes[start..].first_chunk().expect("a window fits");
-        let less: usize = window.iter().map(|&other| usize::from(other < hash)).sum();
-        match less {
+        match less(window) {
             0 => below(&hashes[..start]),
             WINDOW => start + WINDOW + below(&hashes[start + WINDOW..]),
-            _ => start + less,
+            less => start + less,
         }
     }
 
