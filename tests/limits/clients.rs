@@ -245,6 +245,8 @@ fn the_list_of_clients_says_what_each_takes() {
     let mut judge = served.client(Protocol::Resp2);
     let mut other = served.client(Protocol::Resp2);
     text(&mut other, &["PING"]);
+    // Its numbers are published when it has sent the reply and waits for the next request.
+    until_listed(&mut judge, &other, "qbuf", |bytes| bytes == 0);
     let idle = listed(&mut judge, &other);
     assert!(number(&idle, "argv-mem") < 4096, "lists for the next request, {idle:?}");
     for name in ["qbuf", "multi-mem", "obl", "oll", "omem"] {
