@@ -246,7 +246,7 @@ pub fn set_by_config(
 pub struct SettingHelp {
     /// As CONFIG calls it.
     pub name: &'static str,
-    /// The placeholder of a value in the help text.
+    /// What stands for a value.
     pub placeholder: &'static str,
     pub text: String,
     pub default: String,
