@@ -3,7 +3,6 @@
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Args, CommandError, CommandTable, Reply};
 use engramdb_engine::commands;
-use engramdb_engine::engine::{Ran, batch_bytes_max};
 use engramdb_engine::env::Env;
 use engramdb_engine::log::local::{LocalLog, LocalOptions};
 use engramdb_engine::log::memory::MemoryLog;
@@ -11,6 +10,7 @@ use engramdb_engine::log::pipeline::{Credit, Options, Refusal};
 use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::log::{LogId, ShardLog};
 use engramdb_engine::recovery::Recovering;
+use engramdb_engine::shard::engine::{Ran, batch_bytes_max};
 use std::path::Path;
 use std::sync::Arc;
 

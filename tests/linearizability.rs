@@ -8,12 +8,12 @@
 //! every history. A violation therefore prints the key's whole story.
 
 use engramdb_engine::command::{Args, CommandError, CommandTable, Handler, Reply};
-use engramdb_engine::engine::batch_bytes_max;
 use engramdb_engine::log::local::{LocalLog, LocalOptions};
 use engramdb_engine::log::pipeline::{Credit, Options, Refusal};
 use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::log::{Lsn, ShardLog};
 use engramdb_engine::recovery::Recovering;
+use engramdb_engine::shard::engine::batch_bytes_max;
 use engramdb_engine::{Engine, Watch, commands};
 use engramdb_sim::env::SimEnv;
 use engramdb_sim::fuzz::is_long_mode;

@@ -38,7 +38,6 @@ const ENGINE_EDGES: &[(&str, &[&str])] = &[
     ("thin", &[]),
     ("env", &[]),
     ("log", &["env", "effect"]),
-    ("hazard", &["log", "table"]),
 ];
 
 /// Calls that no code outside tests makes, with what to do instead.

@@ -9,8 +9,8 @@ use crate::{create, debug, info, schema, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::log::Purpose;
-use engramdb_engine::tx::Tx;
-use engramdb_engine::view::View;
+use engramdb_engine::shard::tx::Tx;
+use engramdb_engine::shard::view::View;
 
 pub const COMMANDS: &[Command] = &[
     row(write("FT.CREATE", "index [option+] SCHEMA field type+", create))

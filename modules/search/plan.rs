@@ -14,7 +14,7 @@ use crate::request::Request;
 use crate::schema::Algorithm;
 use crate::vectors::Cost;
 use engramdb_engine::env::Env;
-use engramdb_engine::view::HashView;
+use engramdb_engine::shard::view::HashView;
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,8 +8,8 @@ use crate::request::{Returned, SortBy};
 use crate::rows::{Kept, Loaded};
 use crate::schema::{self, FieldKind};
 use engramdb_engine::command::Reply;
+use engramdb_engine::shard::view::{HashView, View};
 use engramdb_engine::types::{Field, Hash, StringRef, parse_double};
-use engramdb_engine::view::{HashView, View};
 
 /// A field as the reply shows it: what it is called there, and its value.
 type Shown<'r> = (&'r [u8], Content<'r>);

@@ -29,7 +29,7 @@ use crate::shape::{is_flat, shaped};
 use crate::stale::Stale;
 use crate::vectors::{Cost, Effort, Question, Rows};
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Looks, Outcome, Reply, Rest, Stage};
-use engramdb_engine::view::View;
+use engramdb_engine::shard::view::View;
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
 use std::collections::HashSet;

@@ -4,7 +4,7 @@
 use crate::documents::{self, Documents};
 use crate::filter::{Ranges, means};
 use crate::plan::{Plan, Row};
-use engramdb_engine::view::View;
+use engramdb_engine::shard::view::View;
 use roaring::RoaringBitmap;
 use std::collections::HashSet;
 

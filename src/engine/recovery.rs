@@ -5,12 +5,12 @@
 //! start, and says which file is at fault and what can be done. Nothing is changed on disk before the log is claimed.
 
 use crate::backup::{self, BackupError};
-use crate::engine::Engine;
 use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions, OpenError};
 use crate::log::pipeline::Options;
 use crate::log::replay::{Checkpoint, Recovered};
 use crate::log::{AppendError, LogId, Pos, ShardLog, Voided};
+use crate::shard::engine::Engine;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::create::{MakeModules, open_listed};
 use crate::snapshot::manifest::{Manifest, ManifestEntry, ManifestError};
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use crate::recovering::{Recovering, RecoveryError};
+pub use crate::shard::recovering::{Recovering, RecoveryError};
 
 /// What a data directory holds, by name: the log's segments.
 pub const LOG_DIRECTORY: &str = "log";

@@ -12,9 +12,9 @@ pub use reply::Reply;
 pub use table::{CommandTable, Known};
 pub use usage::Shape;
 
-use crate::prepared::Preparation;
-use crate::tx::Tx;
-use crate::view::View;
+use crate::shard::prepared::Preparation;
+use crate::shard::tx::Tx;
+use crate::shard::view::View;
 
 /// Flags in Redis's names (COMMAND INFO). `write` and `readonly` follow from the handler.
 pub mod flag {

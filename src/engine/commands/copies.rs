@@ -2,9 +2,9 @@
 
 use super::slices::Walk;
 use crate::keyspace::{Entry, OwnedValue, Value};
-use crate::prepared::{Copied, Making};
+use crate::shard::prepared::{Copied, Making};
+use crate::shard::view::View;
 use crate::types::{Hash, OwnedField, StringRef, StringValue};
-use crate::view::View;
 use std::sync::Arc;
 
 /// Values of at most this many bytes are copied under the lock, which takes a fraction of a millisecond.

@@ -8,9 +8,9 @@ use crate::command::{
     Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
 };
 use crate::effect::{Cause, Effect, List};
-use crate::tx::Tx;
+use crate::shard::tx::Tx;
+use crate::shard::view::View;
 use crate::types::Field;
-use crate::view::View;
 use foldhash::quality::RandomState;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};

@@ -7,9 +7,9 @@ use crate::command::{
     WriteHandler, acl, flag, integer, read, sliced, write,
 };
 use crate::effect::{Cause, Effect, List};
-use crate::tx::Tx;
+use crate::shard::tx::Tx;
+use crate::shard::view::{HashView, View};
 use crate::types::{Field, add_decimals, parse_double};
-use crate::view::{HashView, View};
 use std::collections::HashSet;
 
 const COUNTING: u32 = flag::DENY_OOM | flag::FAST;

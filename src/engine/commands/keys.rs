@@ -5,8 +5,8 @@ use crate::command::{
     Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
 };
 use crate::effect::Effect;
-use crate::tx::Tx;
-use crate::view::View;
+use crate::shard::tx::Tx;
+use crate::shard::view::View;
 
 const FLUSH: u32 = acl::KEYSPACE | acl::DANGEROUS;
 

@@ -1,8 +1,8 @@
 //! LCS: the longest common subsequence of two strings, by the textbook table of prefix lengths.
 
 use crate::command::{Args, CommandError, Finish, Job, Outcome, Reply, Rest, Stage};
+use crate::shard::view::View;
 use crate::types::StringRef;
-use crate::view::View;
 use std::borrow::Cow;
 
 #[derive(Default)]

@@ -18,9 +18,9 @@ pub use glob::glob_matches;
 use crate::command::{Command, CommandError};
 use crate::effect::{Cause, Effect};
 use crate::keyspace::{Entry, Value};
-use crate::tx::Tx;
+use crate::shard::tx::Tx;
+use crate::shard::view::View;
 use crate::types::StringRef;
-use crate::view::View;
 
 /// All commands of the engine itself.
 pub const FAMILIES: &[&[Command]] = &[

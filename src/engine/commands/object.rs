@@ -9,8 +9,8 @@ use crate::command::{
     read, sliced,
 };
 use crate::keyspace::{Entry, Value};
+use crate::shard::view::View;
 use crate::types::HashRef;
-use crate::view::View;
 
 pub const COMMANDS: &[Command] = &[
     container("MEMORY", MEMORY).group("server").docs("4.0.0", "By subcommand", "Tells about memory."),

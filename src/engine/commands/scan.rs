@@ -9,10 +9,10 @@ use crate::command::{
     Args, Command, CommandError, Finish, Job, Looks, Options, Outcome, ReadHandler, Reply, Rest, Stage,
     StagedHandler, acl, integer, read, sliced,
 };
-use crate::hazard::Changes;
 use crate::keyspace::{Database, Entry};
+use crate::shard::hazard::Changes;
+use crate::shard::view::View;
 use crate::types::Field;
-use crate::view::View;
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -6,8 +6,8 @@
 use crate::command::{Looks, Reply};
 use crate::error::CommandError;
 use crate::log::Lsn;
+use crate::shard::view::HashView;
 use crate::types::{Field, StringRef};
-use crate::view::HashView;
 use std::sync::Arc;
 
 /// Up to so many keys or fields are read where the command came in.

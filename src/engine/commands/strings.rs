@@ -4,9 +4,9 @@ use super::expiry_option::ExpiryOption;
 use super::{ahead, copies, delete_key, exists, string_of};
 use crate::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, integer, read, sliced, write};
 use crate::effect::Effect;
-use crate::tx::Tx;
+use crate::shard::tx::Tx;
+use crate::shard::view::View;
 use crate::types::{add_decimals, parse_double};
-use crate::view::View;
 
 pub const COMMANDS: &[Command] = &[
     write_row("APPEND", "key value", append, flag::DENY_OOM | flag::FAST).event("append").access(&["RW insert"]).docs(

@@ -23,7 +23,7 @@ use crate::keyspace::Keyspace;
 use crate::log::replay::{Checkpoint, Replay};
 use crate::log::{EntryIter, LogId, Lsn, Mark, Pos, ReadError};
 use crate::module::Module;
-use crate::recovering::Recovering;
+use crate::shard::recovering::Recovering;
 use crate::slot::key_slot;
 use std::io;
 use std::path::{Path, PathBuf};

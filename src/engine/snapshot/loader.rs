@@ -22,7 +22,7 @@ use crate::error::ReplayError;
 use crate::keyspace::{Housing, Keyspace, Outcome};
 use crate::log::RunningChecksum;
 use crate::module::{Follower, HousedContent, Module, ReadHash};
-use crate::recovering::Recovering;
+use crate::shard::recovering::Recovering;
 use crate::slot::key_slot;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

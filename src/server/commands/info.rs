@@ -10,7 +10,7 @@ use crate::shared::Shared;
 use crate::stats::{Counter, WorkerStats};
 use engramdb_engine::REDIS_VERSION;
 use engramdb_engine::command::{Command, Outcome, Reply, acl, flag, session};
-use engramdb_engine::view::View;
+use engramdb_engine::shard::view::View;
 use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;

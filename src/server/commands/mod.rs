@@ -17,9 +17,9 @@ use crate::reply::Replies;
 use crate::session::Session;
 use crate::shared::Shared;
 use engramdb_engine::command::{Args, Command, CommandTable, Handler, Known, Outcome, Reply};
-use engramdb_engine::engine::Transaction;
 use engramdb_engine::log::Lsn;
-use engramdb_engine::view::View;
+use engramdb_engine::shard::run::Transaction;
+use engramdb_engine::shard::view::View;
 use std::collections::HashMap;
 use std::sync::Arc;
 

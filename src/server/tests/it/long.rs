@@ -6,7 +6,7 @@ use engramdb_engine::command::{
     Args, Command, CommandError, Finish, Job, Reply, Rest, Stage, sliced, staged,
 };
 use engramdb_engine::log::pipeline::Options;
-use engramdb_engine::view::View;
+use engramdb_engine::shard::view::View;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 

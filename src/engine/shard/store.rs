@@ -5,11 +5,11 @@
 
 use crate::effect::{Batch, Effect, Record, decode_batch};
 use crate::error::ReplayError;
-use crate::hazard::Hazards;
 use crate::keyspace::{Given, Housing, Keyspace, Outcome, OwnedValue};
 use crate::log::Lsn;
 use crate::module::{Applied, Modules};
-use crate::watch::Watchers;
+use crate::shard::hazard::Hazards;
+use crate::shard::watch::Watchers;
 
 pub struct Store {
     pub(crate) keyspace: Keyspace,

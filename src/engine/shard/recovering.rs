@@ -1,7 +1,6 @@
 //! A store on its way back: filled by effects, of a snapshot or of the log, until it is started as an engine.
 
 use crate::effect::Record;
-use crate::engine::Engine;
 use crate::env::Env;
 use crate::env::engine_clock::EngineClock;
 use crate::error::ReplayError;
@@ -10,7 +9,8 @@ use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Recovered, Replay};
 use crate::log::{AppendError, Lsn, ReadError, ShardLog};
 use crate::module::{Module, Modules};
-use crate::store::Store;
+use crate::shard::engine::Engine;
+use crate::shard::store::Store;
 use std::sync::Arc;
 
 /// A store that is being filled. No command sees it before [`Recovering::start`].

@@ -1,11 +1,14 @@
 use super::*;
 use crate::command::CommandTable;
+use crate::command::{Args, CommandError, Looks};
 use crate::commands;
 use crate::log::LogId;
 use crate::log::memory::MemoryLog;
 use crate::log::pipeline::Options;
 use crate::log::replay::Checkpoint;
 use crate::recovery::Recovering;
+use crate::shard::run::Transaction;
+use crate::shard::view::View;
 
 /// Replies as text, one a line.
 #[derive(Default)]

@@ -10,7 +10,7 @@
 
 use crate::command::Looks;
 use crate::keyspace::OwnedValue;
-use crate::watch::Watch;
+use crate::shard::watch::Watch;
 use std::sync::Arc;
 
 /// Makes a copy; none where there is nothing to copy, or where the key is written to again and again.

@@ -3,12 +3,12 @@
 
 use crate::env::{Env, Random};
 use crate::error::CommandError;
-use crate::hazard::{Changes, Hazards};
 use crate::keyspace::{Database, Entry, Keyspace, Value};
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
+use crate::shard::hazard::{Changes, Hazards};
+use crate::shard::watch::{Watch, Watchers};
 use crate::types::{Field, Hash, HashRef, StringRef};
-use crate::watch::{Watch, Watchers};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,12 +1,12 @@
 use super::*;
 use crate::command::{Args, CommandTable, Stage};
 use crate::commands;
-use crate::engine::tests::{Between, Text, open, open_in, run, run_in_batch};
-use crate::engine::{Engine, batch_bytes_max};
 use crate::env::{Clock, Env};
 use crate::keyspace::Value;
 use crate::log::memory::MemoryLog;
 use crate::log::{LogId, ShardLog};
+use crate::shard::engine::tests::{Between, Text, open, open_in, run, run_in_batch};
+use crate::shard::engine::{Engine, batch_bytes_max};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::cell::Cell;

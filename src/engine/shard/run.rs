@@ -1,0 +1,280 @@
+//! A hold of the engine's lock, and the commands that run under it: reads, writes, transactions, and the looks of jobs.
+
+use crate::command::{Args, Command, CommandError, Handler, Looks, Reply, Rest, Stage};
+use crate::log::Lsn;
+use crate::log::pipeline::Credit;
+use crate::shard::engine::{Engine, Ran};
+use crate::shard::prepared::{Prepared, Preparing};
+use crate::shard::store::Store;
+use crate::shard::tx::Tx;
+use crate::shard::view::View;
+use crate::shard::watch::Watch;
+use crate::types::Contents;
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+/// The read lock, for commands that change nothing.
+pub struct ReadRun<'e> {
+    pub(super) engine: &'e Engine,
+    pub(super) store: RwLockReadGuard<'e, Store>,
+    pub(super) now_ms: u64,
+}
+
+impl ReadRun<'_> {
+    /// The database at the moment of the engine clock at which the run began.
+    pub fn view(&self, database: u32) -> View<'_> {
+        View {
+            keyspace: &self.store.keyspace,
+            modules: &self.store.modules,
+            watchers: &self.store.watchers,
+            shared: &self.engine.shared,
+            database,
+            now_ms: self.now_ms,
+            last_lsn: self.store.last_lsn,
+            gate: Cell::new(Lsn(0)),
+            is_exclusive: false,
+            #[cfg(debug_assertions)]
+            looked_up: Cell::default(),
+        }
+    }
+
+    /// See [`crate::table::Table::prefetch`].
+    pub fn prefetch(&self, database: u32, key: &[u8]) {
+        prefetch(&self.store, database, key);
+    }
+
+    /// Runs a command that reads or is staged.
+    ///
+    /// # Panics
+    /// If it is another kind: the shell picks the run by the handler.
+    #[inline]
+    pub fn run(&self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
+        let view = self.view(database);
+        let stage = read(&view, command, args, reply);
+        Ran { gate: view.gate(), stage }
+    }
+}
+
+/// See [`Engine::looks`].
+pub struct Holds<'e> {
+    pub(super) engine: &'e Engine,
+    pub(super) database: u32,
+    pub(super) gate: Cell<Lsn>,
+    pub(super) room: usize,
+}
+
+impl Holds<'_> {
+    /// What a reply has to wait for that is made of what the looks so far have shown.
+    pub fn gate(&self) -> Lsn {
+        self.gate.get()
+    }
+}
+
+impl Looks for Holds<'_> {
+    fn look(&self, with: &mut dyn FnMut(&View<'_>)) {
+        let run = self.engine.reads();
+        let view = run.view(self.database);
+        with(&view);
+        self.gate.set(self.gate.get().max(view.gate()));
+    }
+
+    fn room(&self) -> usize {
+        self.room
+    }
+}
+
+/// The looks of a job that runs inside EXEC, which holds the lock all the while.
+struct InBatch<'t, 'a> {
+    tx: RefCell<&'t mut Tx<'a>>,
+    room: usize,
+}
+
+impl Looks for InBatch<'_, '_> {
+    fn look(&self, with: &mut dyn FnMut(&View<'_>)) {
+        self.tx.borrow_mut().read(|view| with(view));
+    }
+
+    fn room(&self) -> usize {
+        self.room
+    }
+}
+
+#[inline]
+fn prefetch(store: &Store, database: u32, key: &[u8]) {
+    if let Some(database) = store.keyspace.database(database) {
+        database.prefetch(key);
+    }
+}
+
+/// Runs a reading handler; an error replaces whatever it wrote.
+#[inline]
+fn read(view: &View<'_>, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
+    let mark = reply.mark();
+    let result = match command.handler {
+        Handler::Read(handler) => handler(view, args, reply).map(|()| Stage::Done),
+        Handler::Staged(handler) | Handler::Sliced(handler) => handler(view, args, reply),
+        _ => unreachable!("{} does not read", command.name),
+    };
+    result.unwrap_or_else(|error| fail(reply, mark, &error))
+}
+
+/// Writes what a job's last step left to be written.
+pub(super) fn end(rest: Result<Rest, CommandError>, mark: usize, reply: &mut dyn Reply) {
+    match rest {
+        Ok(Rest::Nothing) => {}
+        Ok(Rest::Write(write)) => write(reply),
+        Err(error) => _ = fail(reply, mark, &error),
+    }
+}
+
+fn fail(reply: &mut dyn Reply, mark: usize, error: &CommandError) -> Stage {
+    reply.rewind(mark);
+    reply.error(error);
+    Stage::Done
+}
+
+/// The write lock, for a run of commands.
+pub struct WriteRun<'e> {
+    pub(super) engine: &'e Engine,
+    /// Taken only by drop.
+    pub(super) store: Option<RwLockWriteGuard<'e, Store>>,
+    pub(super) credit: Credit,
+    pub(super) now_ms: u64,
+    /// Where commands may come back with a [`Preparation`].
+    pub(super) preparing: Option<Preparing>,
+    pub(super) contents: Option<Arc<Contents>>,
+}
+
+impl WriteRun<'_> {
+    /// Lets commands come back with work that is to be done before they are run again. `prepared` is what came of it for
+    /// the first of them. Without this, each does all of its work under the lock.
+    pub fn preparing(mut self, prepared: Option<Box<Prepared>>) -> Self {
+        self.preparing = Some(Preparing::of(prepared));
+        self
+    }
+
+    /// Says which words of the commands have allocations of their own, to be referred to instead of copied.
+    pub fn referring(mut self, contents: Option<Arc<Contents>>) -> Self {
+        self.contents = contents;
+        self
+    }
+
+    /// Runs one engine command of any kind as a batch of its own. A staged one comes back with its job to do.
+    pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
+        let (mut preparing, contents) = (self.preparing.take(), self.contents.clone());
+        let mut transaction = self.transaction();
+        transaction.tx.preparing = preparing.take();
+        transaction.tx.contents = contents;
+        let mut stage = transaction.step(database, command, args, reply);
+        preparing = transaction.tx.preparing.take();
+        if let Some(wanted) = preparing.as_mut().and_then(|preparing| preparing.wanted.take()) {
+            stage = Stage::Prepare(wanted);
+        }
+        let gate = transaction.finish();
+        if let Some(outdated) = preparing.as_mut().and_then(|preparing| preparing.outdated()) {
+            self.store.as_mut().expect("held until drop").discard(*outdated);
+        }
+        self.preparing = preparing;
+        Ran { gate, stage }
+    }
+
+    /// See [`crate::table::Table::prefetch`].
+    pub fn prefetch(&self, database: u32, key: &[u8]) {
+        prefetch(self.store.as_ref().expect("held until drop"), database, key);
+    }
+
+    /// Begins a batch of several commands. It must be finished.
+    pub fn transaction(&mut self) -> Transaction<'_> {
+        let store = self.store.as_mut().expect("held until drop");
+        let tx = Tx::new(store, &self.engine.shared, &self.engine.pipeline, 0, self.now_ms);
+        Transaction { tx, engine: self.engine, credit: &mut self.credit }
+    }
+}
+
+impl Drop for WriteRun<'_> {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.take() {
+            self.engine.note_load(&store);
+            release(store);
+        }
+    }
+}
+
+/// Gives the lock back, and then drops what the run removed.
+pub(super) fn release(mut store: RwLockWriteGuard<'_, Store>) {
+    let garbage = store.take_garbage();
+    drop(store);
+    if garbage.iter().any(|outcome| outcome.garbage.is_large()) {
+        // Dropping millions of keys or fields takes seconds: nobody waits for it, unless the system has no thread for it.
+        let name = "drop".to_owned();
+        _ = std::thread::Builder::new().name(name).spawn(move || drop(garbage));
+    }
+}
+
+/// Several commands as one batch: EXEC.
+pub struct Transaction<'t> {
+    pub(super) tx: Tx<'t>,
+    pub(super) engine: &'t Engine,
+    pub(super) credit: &'t mut Credit,
+}
+
+impl Transaction<'_> {
+    /// Runs a command inline: a staged one to its end.
+    pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) {
+        match self.step(database, command, args, reply) {
+            Stage::Done => {}
+            Stage::Prepare(_) => unreachable!("a transaction prepares nothing"),
+            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
+                let finish = job(&InBatch { tx: RefCell::new(&mut self.tx), room: reply.room() });
+                let mark = reply.mark();
+                let rest = self.tx.read(|view| finish(view, reply));
+                end(rest, mark, reply);
+            }
+        }
+    }
+
+    /// Says which words of the next commands have allocations of their own; see [`WriteRun::referring`].
+    pub fn refer(&mut self, contents: Option<Arc<Contents>>) {
+        self.tx.contents = contents;
+    }
+
+    /// Looks at the present state, for what is not gated (INFO).
+    pub fn look<R>(&mut self, look: impl FnOnce(&View<'_>) -> R) -> R {
+        self.tx.look(look)
+    }
+
+    /// True if a watched key changed or expired since it was watched; the reply then waits for that change.
+    pub fn is_dirty(&mut self, watch: &Watch) -> bool {
+        self.tx.read(|view| {
+            if let Some(lsn) = watch.dirtied_by() {
+                view.wait_for(lsn);
+                return true;
+            }
+            let present = watch.present.lock();
+            present.iter().any(|(database, key)| view.peek(*database, key).is_none())
+        })
+    }
+
+    /// Logs the batch; returns what its reply has to wait for.
+    pub fn finish(self) -> Lsn {
+        let (gate, now_ms, store, reserved) = self.tx.into_parts();
+        reserved.into_iter().for_each(|credit| self.credit.absorb(credit));
+        let lsn = self.engine.submit(store, self.credit, now_ms);
+        gate.max(lsn)
+    }
+
+    fn step(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
+        self.tx.select(database);
+        match command.handler {
+            Handler::Write(handler) => {
+                let mark = reply.mark();
+                match handler(&mut self.tx, args, reply) {
+                    Ok(()) => Stage::Done,
+                    Err(error) => fail(reply, mark, &error),
+                }
+            }
+            _ => self.tx.read(|view| read(view, command, args, reply)),
+        }
+    }
+}
