@@ -1,7 +1,7 @@
 //! All connections, for CLIENT LIST and KILL, for INFO, and for shutdown.
 
-use crate::outbox::OutboxUsage;
-use crate::shared::Shared;
+use crate::context::Shared;
+use crate::output::OutboxUsage;
 use crate::stats::WorkerStats;
 use parking_lot::Mutex;
 use std::cmp::Reverse;

@@ -4,17 +4,17 @@
 //! wake-ups are pushes to a local queue, and nothing of its hot path is shared but the engine. One more thread, the
 //! shell, accepts connections, hands them out in turn, and does the background work.
 
-use crate::background;
 use crate::clients::Clients;
 use crate::commands;
 use crate::config::Config;
-use crate::gate::{Gate, Gates};
+use crate::context::{Limits, Shared, Stop, Stopping};
+use crate::housekeeping;
 use crate::listener::Listeners;
+use crate::output::gate::{Gate, Gates};
 use crate::process;
-use crate::shared::{Limits, Shared, Stop, Stopping};
-use crate::snapshotter::Snapshotter;
-use crate::standby::Standby;
+use crate::snapshots::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
+use crate::worker::standby::Standby;
 use crate::worker::{Incoming, Worker};
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Command, Known};
@@ -146,9 +146,9 @@ impl Server {
             Ok(long)
         });
         let long = long.map_err(ServerError::Thread)?;
-        let maintenance = shared.has_modules.then(|| background::maintain(shared.clone())).transpose();
+        let maintenance = shared.has_modules.then(|| housekeeping::maintain(shared.clone())).transpose();
         let maintenance = maintenance.map_err(ServerError::Thread)?;
-        let shell = background::start(shared.clone(), listeners, incoming, hooks.signals);
+        let shell = housekeeping::start(shared.clone(), listeners, incoming, hooks.signals);
         let shell = shell.map_err(ServerError::Thread)?;
         Ok(Server { shared, shell, workers, gates, standby, standby_thread, long, maintenance })
     }

@@ -2,8 +2,8 @@
 
 use super::{After, Call, SessionFunction, connection::client_name, text};
 use crate::clients::Client;
+use crate::context::Shared;
 use crate::session::ReplyMode;
-use crate::shared::Shared;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag, session};
 use std::fmt::Write;
 use std::sync::Arc;

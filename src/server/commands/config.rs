@@ -3,9 +3,9 @@
 use super::{After, Call, SessionFunction, text};
 use crate::config::rewrite::{self, Values};
 use crate::config::{self, CONSTANTS, Change, Config, Foreign, Loader, PARAMETERS, Rule};
-use crate::execute::{Resumed, WriteReply};
+use crate::context::Shared;
+use crate::dispatch::{Resumed, WriteReply};
 use crate::process;
-use crate::shared::Shared;
 use crate::stats::Counter;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag, session};
 use engramdb_engine::commands::glob_matches;

@@ -3,19 +3,19 @@
 //! The engine's table knows the rows; a parallel table, by `Known::id`, knows the functions. Start-up pairs them by full
 //! name and fails on a row without a function, or a function without a row.
 
+mod administration;
 mod client;
 mod cluster;
 mod command;
 mod config;
 mod connection;
 mod info;
-mod server;
 mod transaction;
 
-use crate::execute::Waiting;
-use crate::reply::Replies;
+use crate::context::Shared;
+use crate::dispatch::Waiting;
+use crate::output::Replies;
 use crate::session::Session;
-use crate::shared::Shared;
 use engramdb_engine::command::{Args, Command, CommandTable, Handler, Known, Outcome, Reply};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::shard::run::Transaction;
@@ -32,7 +32,7 @@ pub const FAMILIES: &[&[Command]] = &[
     command::COMMANDS,
     config::COMMANDS,
     info::COMMANDS,
-    server::COMMANDS,
+    administration::COMMANDS,
 ];
 
 const FUNCTIONS: &[&[(&str, SessionFunction)]] = &[
@@ -43,7 +43,7 @@ const FUNCTIONS: &[&[(&str, SessionFunction)]] = &[
     command::FUNCTIONS,
     config::FUNCTIONS,
     info::FUNCTIONS,
-    server::FUNCTIONS,
+    administration::FUNCTIONS,
 ];
 
 pub type SessionFunction = fn(&mut Call<'_, '_, '_>) -> Outcome;

@@ -1,6 +1,6 @@
 //! The forms that values have as text. Error texts are Redis's: CONFIG SET replies with them.
 
-use crate::client_limits::{ClientMemory, OutputLimits};
+use crate::config::client_limits::{ClientMemory, OutputLimits};
 use std::path::{Path, PathBuf};
 
 /// What is known of a parameter's values without looking at one.

@@ -14,6 +14,7 @@
 //! The flag, the variable, the line of a file, `--help`, CONFIG GET, SET and REWRITE and the table in
 //! docs/configuration.md derive from the row.
 
+pub(crate) mod client_limits;
 mod file;
 mod foreign;
 mod form;
@@ -28,7 +29,7 @@ pub(crate) use load::read_file;
 pub use load::{ConfigErrors, Loader, ModuleSettings, Notes, Place, Problem};
 pub use table::{Change, PARAMETERS, Parameter, parameter};
 
-use crate::client_limits::{ClientMemory, OutputLimits};
+use crate::config::client_limits::{ClientMemory, OutputLimits};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

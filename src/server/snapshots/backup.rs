@@ -1,7 +1,7 @@
 //! `engramdb backup`, `engramdb backup verify` and `engramdb restore`: the commands around the engine's `backup`.
 
 use super::machine;
-use super::table::moment;
+use super::text_table::moment;
 use super::tools::ToolResult;
 use clap::{Args, Subcommand};
 use engramdb_engine::backup::manifest::BackupManifest;

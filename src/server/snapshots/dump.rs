@@ -1,6 +1,6 @@
 //! Log entries for people and as JSON. Effects show themselves.
 
-use super::table::moment;
+use super::text_table::moment;
 use engramdb_engine::effect::decode_batch;
 use engramdb_engine::log::ReadEntry;
 use engramdb_engine::log::entry::{Kind, PieceKind, split_piece};

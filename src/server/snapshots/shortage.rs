@@ -5,7 +5,7 @@
 //! leaves its own claim on the disk's room to the snapshot meanwhile, with what it holds back for one. Of snapshots one is
 //! kept, and derived state is not saved: it can be rebuilt.
 
-use super::background::SnapshotSettings;
+use super::schedule::SnapshotSettings;
 use engramdb_engine::Engine;
 use engramdb_engine::recovery::SNAPSHOT_DIRECTORY;
 use engramdb_engine::snapshot::offline::trim_below_newest;

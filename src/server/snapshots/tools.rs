@@ -3,7 +3,7 @@
 
 use super::dump::{self, Shown};
 use super::machine;
-use super::table::{moment, table};
+use super::text_table::{moment, table};
 use clap::{Args, Subcommand};
 use engramdb_engine::env::Env;
 use engramdb_engine::log::entry::{decode_entry, entry_length};

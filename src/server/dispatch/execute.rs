@@ -7,12 +7,12 @@
 
 use crate::clients::Client;
 use crate::commands::{After, Call, Runner};
-use crate::long::LongWork;
-use crate::outbox::Outbox;
-use crate::owned::{Owned, large_words};
-use crate::reply::{Errors, Replies, Style};
+use crate::context::Shared;
+use crate::long_work::LongWork;
+use crate::output::Outbox;
+use crate::output::{Errors, Replies, Style};
 use crate::session::{Multi, Queued, ReplyMode, Session};
-use crate::shared::Shared;
+use crate::session::{Owned, large_words};
 use crate::stats::{self, Slow, WorkerStats};
 use engramdb_engine::Prepared;
 use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Reply, Stage, flag};

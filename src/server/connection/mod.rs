@@ -6,10 +6,10 @@
 //! Invariants: input is read only when all that was read before has been executed; a connection that is closing reads
 //! nothing more and ends when its last reply has left, or when the client has taken nothing of them for a minute.
 
+use crate::buffers;
 use crate::clients::{Client, Usage};
-use crate::execute::{Core, Resumed, Waiting, elsewhere};
-use crate::owned::Owned;
-use crate::pool;
+use crate::dispatch::{Core, Resumed, Waiting, elsewhere};
+use crate::session::Owned;
 use crate::worker::Worker;
 use bytes::BufMut;
 use engramdb_engine::log::Lsn;
@@ -483,7 +483,7 @@ impl Input {
     /// Makes room for the next read.
     fn make_room(&mut self, bytes_max: usize) {
         if self.buffer.capacity() == 0 {
-            self.buffer = pool::take();
+            self.buffer = buffers::take();
         } else if let Some(capacity) = self.wanted_capacity(bytes_max) {
             self.buffer.reserve_exact(capacity - self.buffer.len());
         }
@@ -506,7 +506,7 @@ impl Input {
 
     /// Keeps nothing of size while there is no request.
     fn give_back(&mut self) {
-        pool::give(&mut self.buffer);
+        buffers::give(&mut self.buffer);
         if self.arguments_bytes() > KEPT_ARGUMENTS_BYTES_MAX {
             self.requests = Requests::new();
             self.decoder.give_back();
@@ -533,7 +533,7 @@ impl Input {
         self.requests.clear();
         self.next = 0;
         if self.consumed == self.buffer.len() {
-            pool::give(&mut self.buffer);
+            buffers::give(&mut self.buffer);
             if self.stop != Stop::RequestsMax {
                 self.stop = match self.stop {
                     Stop::NeedBytes(_) => Stop::NeedBytes(1),
@@ -542,8 +542,8 @@ impl Input {
             }
         } else if self.consumed > 0 {
             self.buffer.drain(..self.consumed);
-            if self.buffer.capacity() / SLACK_MAX > self.buffer.len().max(pool::BUFFER_BYTES) {
-                self.buffer.shrink_to(pool::BUFFER_BYTES);
+            if self.buffer.capacity() / SLACK_MAX > self.buffer.len().max(buffers::BUFFER_BYTES) {
+                self.buffer.shrink_to(buffers::BUFFER_BYTES);
             }
         }
         self.consumed = 0;

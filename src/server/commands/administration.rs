@@ -1,8 +1,8 @@
 //! Commands about the server: time, snapshots, shutdown, modules, slow log, debugging.
 
 use super::{After, Call, SessionFunction, modules, write_modules};
-use crate::execute::{Resumed, WriteReply};
-use crate::shared::Stop;
+use crate::context::Stop;
+use crate::dispatch::{Resumed, WriteReply};
 use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, container, flag, session};
 use engramdb_engine::types::parse_double;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The engine's `Reply` over a connection's output.
 
-use crate::outbox::{LARGE_BYTES, Outbox};
+use crate::output::{LARGE_BYTES, Outbox};
 use crate::session::Session;
 use engramdb_engine::command::{CommandError, Reply};
 use engramdb_resp::{Encoder, Protocol};

@@ -1,12 +1,14 @@
 //! A worker thread: a runtime of its own, its connections, and the releaser of their replies. When nothing is left to do
 //! before the log has what they wrote, it leaves the runtime and writes the log itself, if that is quick.
 
+pub mod standby;
+
 use crate::clients::Client;
 use crate::connection;
-use crate::gate::Gate;
-use crate::shared::Shared;
-use crate::standby::{Absence, Standby};
+use crate::context::Shared;
+use crate::output::gate::Gate;
 use crate::stats::WorkerStats;
+use crate::worker::standby::{Absence, Standby};
 use engramdb_engine::Engine;
 use parking_lot::Mutex;
 use std::future::poll_fn;

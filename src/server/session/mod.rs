@@ -1,7 +1,10 @@
 //! What a connection knows about itself: its database, protocol, rights, and the transaction it is collecting.
 
+mod owned_words;
+
+pub use owned_words::{Owned, large_words};
+
 use crate::clients::Client;
-use crate::owned::Owned;
 use engramdb_engine::Watch;
 use engramdb_engine::command::{Args, Command};
 use engramdb_engine::log::Lsn;

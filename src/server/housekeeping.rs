@@ -1,7 +1,7 @@
 //! The shell thread: accepts connections, and does what has to be done regularly.
 
 use crate::clients::Client;
-use crate::shared::{Shared, Stop};
+use crate::context::{Shared, Stop};
 use crate::worker::Incoming;
 use engramdb_engine::env::engine_clock::LOGGED_EVERY_MS;
 use engramdb_engine::log::Lsn;

@@ -11,7 +11,7 @@
 use super::machine;
 use super::retries::Retries;
 use super::shortage::Shortage;
-use crate::snapshotter::Snapshotter;
+use crate::snapshots::Snapshotter;
 use engramdb_engine::Engine;
 use engramdb_engine::env::Env;
 use engramdb_engine::log::local::Catalog;

@@ -3,8 +3,8 @@
 use crate::clients::{Client, Clients};
 use crate::commands::Runner;
 use crate::config::Config;
-use crate::long::LongWork;
-use crate::snapshotter::Snapshotter;
+use crate::long_work::LongWork;
+use crate::snapshots::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Command, CommandTable};

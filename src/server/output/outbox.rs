@@ -17,7 +17,7 @@
 //! the gates of all segments in front of it. Replies that become held in the same round share a segment with the
 //! highest of their gates: a pipeline's replies leave in one write.
 
-use crate::pool;
+use crate::buffers;
 use engramdb_engine::log::Lsn;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -138,7 +138,7 @@ impl Outbox {
     #[cold]
     fn renew_tail(&mut self) {
         if self.tail.capacity() == 0 {
-            self.tail = pool::take();
+            self.tail = buffers::take();
             return;
         }
         if let Some(from) = self.unwanted_from {
@@ -158,7 +158,7 @@ impl Outbox {
 
     fn push_tail(&mut self) {
         if self.tail.is_empty() {
-            return pool::give(&mut self.tail);
+            return buffers::give(&mut self.tail);
         }
         let mut piece = std::mem::take(&mut self.tail);
         if piece.len() < piece.capacity() / 2 {
@@ -271,7 +271,7 @@ impl Outbox {
     pub fn usage(&self) -> OutboxUsage {
         let (pieces, pieces_capacity) = (self.pieces.len(), self.pieces_bytes);
         let tail_capacity = self.tail.capacity();
-        if tail_capacity > pool::BUFFER_BYTES {
+        if tail_capacity > buffers::BUFFER_BYTES {
             let pieces_capacity = pieces_capacity + tail_capacity;
             return OutboxUsage { tail_bytes: 0, tail_capacity: 0, pieces: pieces + 1, pieces_capacity };
         }
@@ -367,14 +367,14 @@ impl Outbox {
             self.front_at = self.written;
             self.pieces_bytes -= piece.capacity();
             if let Piece::Own(mut bytes) = piece {
-                pool::give(&mut bytes);
+                buffers::give(&mut bytes);
             }
         }
         if self.is_empty() {
             debug_assert!(self.segments.iter().all(|segment| segment.end == self.written));
             self.segments.clear();
             (self.front_at, self.tail_at, self.released) = (self.written, self.written, self.written);
-            pool::give(&mut self.tail);
+            buffers::give(&mut self.tail);
         }
     }
 }

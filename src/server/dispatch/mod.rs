@@ -1,0 +1,5 @@
+//! From decoded requests to replies: which run takes them, under which lock.
+
+mod execute;
+
+pub use execute::{Core, Resumed, Waiting, WriteReply, elsewhere};
