@@ -3,9 +3,10 @@
 use crate::error::{self, Kind};
 use crate::module::{CREATES_PER_BATCH, KIND_CREATE, KIND_DROP, NUMBER, SearchModule, find};
 use crate::schema::FieldKind;
+use crate::schema::create;
+use crate::search::shape::{is_flat, shaped};
 use crate::search::styled;
-use crate::shape::{is_flat, shaped};
-use crate::{create, debug, info, schema, search, settings};
+use crate::{debug, info, schema, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::log::Purpose;

@@ -4,7 +4,6 @@
 //! on each begins with one. The setting `search-error-style` chooses (`settings`). So an error is kept as its kind and
 //! what fills the text in, and becomes a text where a command ends.
 
-use crate::settings::Settings;
 use engramdb_engine::command::CommandError;
 use std::borrow::Cow;
 
@@ -214,11 +213,6 @@ impl From<CommandError> for SearchError {
 }
 
 impl SearchError {
-    /// The text, in the style that the settings ask for.
-    pub fn styled(&self, settings: &Settings) -> CommandError {
-        self.in_style(settings.error_style())
-    }
-
     pub fn in_style(&self, style: Style) -> CommandError {
         match self {
             SearchError::Listed(kind, parts) if parts.is_empty() => {

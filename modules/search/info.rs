@@ -1,10 +1,11 @@
 //! FT.INFO in RediSearch's order of fields, which clients read by position, and the section of INFO.
 
+use crate::audit::Auditor;
 use crate::error::Style;
 use crate::index::{FailureCount, Index};
-use crate::live::{Auditor, Cause, LiveReport, Warning};
 use crate::number::format_number;
 use crate::schema::{Algorithm, Field, FieldKind, element_name, metric_name, quantization_name};
+use crate::vectors::live::{Cause, LiveReport, Warning};
 use engramdb_engine::command::Reply;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

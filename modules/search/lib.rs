@@ -3,52 +3,60 @@
 //! An index's definition is ground state: FT.CREATE is an effect like any other. Documents, postings and graphs are
 //! derived from the keyspace, whose changes the module observes, and can be rebuilt from it at any time.
 //!
-//! The life of a search: `request` and `query` read the words, `prepared` keeps what they said, `plan` is what is to be
-//! done, `filter` and `matches` find the documents, `vectors` the nearest of them, `search` checks the rows, `stale` those of
-//! which something has expired, and `reply` writes them; where they are many, `rows` has them read before and written after the last
-//! look at the keyspace. The life of a mutation: `module` hears of it, `index` brings
-//! `documents` up to date at once, places vectors and puts them into the tail of `vectors`, from where `workers` take them. What
-//! an index leaves behind when it is dropped is for `leftover`. `live` measures how much of what they should find searches find.
-//! A start: `saved` has what the last run kept, `restoring` joins it with the keys as they are read, `recovery` ends it.
+//! # Code map
+//!
+//! | folder or file | what is in it | start reading at |
+//! |---|---|---|
+//! | `commands.rs` | one row per FT command, and the short handlers | `COMMANDS` |
+//! | `module.rs` | what the engine calls: effects, changes of keys, background work, INFO | `impl Module` |
+//! | `schema/` | what FT.CREATE defines, its parser and its format | `Definition` |
+//! | `documents/` | ids, versions and values of documents; postings; how text becomes terms | `Documents` |
+//! | `vectors/` | a vector field: graph or flat index, its pending mutations, index workers, measured recall | `VectorField` |
+//! | `query/` | the words of a search: query language, options, a cache of both; FT.EXPLAIN | `Prepared` |
+//! | `index/` | one index: documents and vectors together, backfill, what a dropped index leaves | `Index` |
+//! | `search/` | a search from its plan to its reply; FT.PROFILE | `search::search` |
+//! | `audit/` | the thread that answers samples of searches exactly, to measure recall | `Auditor` |
+//! | `recovery/` | saved graphs, and how an index comes back at a start | `recovery::finish` |
+//! | `settings.rs` | the module's parameters, for FT.CONFIG and CONFIG | `Settings` |
+//! | `error.rs` | every error text, in both styles | `Kind` |
+//!
+//! # Where to find it
+//!
+//! - *How a query's plan is chosen*: `search/plan.rs` (`Plan::work`) estimates the work; `search/mod.rs` (`begin`) runs
+//!   the search in place, hands it to the search pool, or waits for a backfill. Whether the vector part walks the graph or
+//!   scans what the filter left is decided in `engramdb_vector` (`hnsw`), per call.
+//! - *How an FT command is added*: a row in `commands.rs` (`COMMANDS`) with its handler; error texts in `error.rs`.
+//! - *How an option of FT.SEARCH is added*: `query/request.rs`; what the reply shows is in `search/reply.rs`.
+//! - *How a field type is added*: `schema/mod.rs` (`FieldKind`), `documents/mod.rs` (`read`), `search/filter.rs`.
+//!
+//! # Life of a search
+//!
+//! `query::request` and the parser read the words, `query::prepared` keeps the result. `search::plan` estimates the work.
+//! `search::filter` and `search::matches` find the documents, `vectors` the nearest of them. `search` checks the rows,
+//! `search::stale` those of which something has expired, and `search::reply` writes them. Many rows are read before and
+//! written after the last look at the keyspace (`search::rows`).
+//!
+//! # Life of a mutation
+//!
+//! `module` observes it. `index` brings `documents` up to date at once, places vectors in the memory of the index and adds
+//! them to the tail of `vectors`, from which `vectors::workers` take them.
 
-mod bytes;
+mod audit;
 mod commands;
-mod create;
 mod debug;
 mod documents;
 mod error;
-mod explain;
-mod filter;
-mod ids;
 mod index;
 mod info;
-mod leftover;
-mod live;
-mod matches;
-mod measure;
 mod module;
 mod number;
-mod parallel;
-mod plan;
-mod postings;
-mod prepared;
-mod profile;
 mod query;
 mod recovery;
-mod reply;
-mod request;
-mod restoring;
-mod rows;
-mod saved;
 mod schema;
 mod search;
 mod settings;
-mod shape;
-mod stale;
-mod text;
 mod vectors;
 mod words;
-mod workers;
 
 pub use commands::COMMANDS;
 pub use module::{SearchModule, SearchOptions};

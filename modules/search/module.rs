@@ -1,16 +1,16 @@
 //! The module: all indexes of a store, and what the engine tells them.
 
+use crate::audit::Auditor;
 use crate::error::{Kind, SearchError};
 use crate::index::Index;
+use crate::index::leftover::Leftover;
 use crate::info;
-use crate::leftover::Leftover;
-use crate::live::Auditor;
 use crate::recovery;
-use crate::restoring::{Followers, Restoring};
-use crate::saved::{self, AllSaved};
+use crate::recovery::restoring::{Followers, Restoring};
+use crate::recovery::saved::{self, AllSaved};
 use crate::schema::{self, Definition};
 use crate::settings::{self, Settings};
-use crate::workers::Workers;
+use crate::vectors::workers::Workers;
 use engramdb_engine::effect::{Effect, Record};
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Database, Housing, Keyspace};

@@ -4,7 +4,7 @@
 //! What is set holds until the process ends, as in RediSearch.
 
 use crate::error::{self, Kind as Wrong, SearchError, Style};
-use crate::live::{BOUND_DEFAULT, EVERY_DEFAULT};
+use crate::vectors::live::{BOUND_DEFAULT, EVERY_DEFAULT};
 use crate::words::whole_number;
 use engramdb_engine::command::{Args, Reply};
 use engramdb_engine::types::parse_double;

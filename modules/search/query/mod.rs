@@ -17,17 +17,20 @@
 //! What the grammar has beyond this (GEO, GEOSHAPE, fuzzy terms, slop) is refused with a clear error: a query is answered
 //! rightly or not at all.
 
+pub mod explain;
 mod fields;
 mod lexer;
 mod open;
 mod parser;
+pub mod prepared;
+pub mod request;
 mod values;
 mod vectors;
 
 pub use open::{OpenLeaf, Template};
 pub use parser::{Parameters, Scope, fuzz_query, parse};
 
-use crate::postings::Limit;
+use crate::documents::postings::Limit;
 use std::sync::Arc;
 
 /// A query whose parameters have values.

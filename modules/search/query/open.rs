@@ -9,8 +9,8 @@
 
 use super::values::{self, Affix};
 use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
+use crate::documents::postings::Limit;
 use crate::error::{self, Kind, SearchError};
-use crate::postings::Limit;
 use crate::schema::{Definition, FieldKind};
 use crate::words::whole_number;
 use std::sync::Arc;

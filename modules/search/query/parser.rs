@@ -5,9 +5,9 @@ use super::lexer::{Kind, Lexer, Part, Token};
 use super::open::{self, OpenLeaf, Raw, Template};
 use super::values::{self, Affix};
 use super::{Node, Pattern, TextMatch};
+use crate::documents::text::{self, StopWords};
 use crate::error::{self, Kind as Wrong, SearchError};
 use crate::schema::{Definition, FieldKind};
-use crate::text::{self, StopWords};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -421,7 +421,8 @@ pub fn fuzz_query(bytes: &[u8]) {
             .split_ascii_whitespace()
             .map(str::as_bytes)
             .collect();
-    let definition = crate::create::parse(engramdb_engine::command::Args::new(&words)).expect("well formed");
+    let definition =
+        crate::schema::create::parse(engramdb_engine::command::Args::new(&words)).expect("well formed");
     let mut parameters = Parameters::default();
     // Each behind its name, as in a request.
     let words: [&[u8]; 4] = [b"v", &[0; 4], b"p", b"1"];

@@ -1,7 +1,7 @@
 //! The values in a query: which words are meant, and numbers.
 
 use super::Pattern;
-use crate::text;
+use crate::documents::text;
 use engramdb_engine::types::parse_double;
 
 /// Takes a backslash away where it stands before punctuation or a space, which it makes a character as others are.

@@ -24,22 +24,18 @@
 //!
 //! What a search pays: a countdown; one in N also a copy of its query, its rows and its filter's bitmap.
 
-mod audit;
-mod auditor;
-mod budget;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
-pub use auditor::{Auditor, AuditorHandle, Sample};
-pub use window::{Cause, Tally, Warning};
+pub use window::{Cause, Remedy, Tally, Warning};
 
 use engramdb_engine::env::Random;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
-use window::{BUCKET, Remedy, Window};
+use window::{BUCKET, Window};
 
 /// Searches per sample unless `LIVE_RECALL_EVERY` says otherwise.
 pub const EVERY_DEFAULT: u64 = 1_000;
@@ -85,7 +81,7 @@ pub struct LiveReport {
 
 /// What an audit changes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Verdict {
+pub enum Verdict {
     Bad {
         tally: Tally,
         warning: Warning,
@@ -135,16 +131,16 @@ impl LiveRecall {
         self.countdown.store(1, Ordering::Relaxed);
     }
 
-    fn count_dropped(&self) {
+    pub fn count_dropped(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn count_stale(&self) {
+    pub fn count_stale(&self) {
         self.stale.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes in what an audit found, at this moment of the monotonic clock.
-    fn record(&self, tally: Tally, now: Duration, bound: f64) -> Option<Verdict> {
+    pub fn record(&self, tally: Tally, now: Duration, bound: f64) -> Option<Verdict> {
         let mut state = self.state.lock();
         state.window.add(now, tally);
         let tally = state.window.total(now);
@@ -164,7 +160,7 @@ impl LiveRecall {
     }
 
     /// The index has repaired itself.
-    fn repaired(&self) {
+    pub fn repaired(&self) {
         let mut state = self.state.lock();
         state.window = Window::default();
         state.warning = None;

@@ -8,10 +8,10 @@
 //!
 //! An index that was created when there were keys already does not follow: then all keys are on the list.
 
+use super::saved::Saved;
 use crate::documents::{self, Content, Fields, pair_of};
+use crate::index::leftover::Leftover;
 use crate::index::{Index, hash};
-use crate::leftover::Leftover;
-use crate::saved::Saved;
 use crate::vectors::{Structure, home_of, parameters};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::Housing;

@@ -140,7 +140,7 @@ mod tests {
     fn field_with(source: Source) -> Arc<VectorField> {
         let create = "FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
         let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
-        let definition = crate::create::parse(Args::new(&words)).expect("well formed");
+        let definition = crate::schema::create::parse(Args::new(&words)).expect("well formed");
         let FieldKind::Vector(options) = &definition.fields[0].kind else { panic!("a vector field") };
         let field = Arc::new(VectorField::new(options.clone()));
         field.set(source, 0, &[0; 4], 1);

@@ -7,10 +7,10 @@
 //! that is full it becomes the old one, which is dropped with whatever was not used since. So texts that never come
 //! again push nothing out that does. Searches share one lock for the length of a look-up.
 
+use super::request::{self, Request};
+use crate::documents::postings::Limit;
 use crate::error::{self, Kind, SearchError};
-use crate::postings::Limit;
 use crate::query::{self, Node, Query, Scope, Template};
-use crate::request::{self, Request};
 use crate::schema::{Definition, FieldKind};
 use engramdb_engine::command::Args;
 use engramdb_engine::types::parse_double;
@@ -176,7 +176,7 @@ mod tests {
         let create =
             "FT.CREATE i SCHEMA n NUMERIC c TAG v VECTOR FLAT 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
         let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
-        crate::create::parse(Args::new(&words)).expect("well formed")
+        crate::schema::create::parse(Args::new(&words)).expect("well formed")
     }
 
     fn words(line: &str) -> Vec<&[u8]> {

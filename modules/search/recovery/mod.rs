@@ -6,11 +6,15 @@
 //! searches find them exactly, while index workers bring them: the start does not wait for that. A file
 //! that does not fit exactly is thrown away, and the report says so.
 
+mod parallel;
+pub mod restoring;
+pub mod saved;
+
+use self::parallel::in_parallel;
+use self::restoring::{Restoring, Returning};
 use crate::index::{Index, hash};
-use crate::parallel::in_parallel;
-use crate::restoring::{Restoring, Returning};
+use crate::vectors::workers::Workers;
 use crate::vectors::{Source, Structure, TAIL_MAX};
-use crate::workers::Workers;
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
 use engramdb_engine::types::{HashRef, Housed, StringRef};

@@ -1,11 +1,11 @@
 //! FT.SEARCH's reply: order, page, fields; flat in RESP2, a map in RESP3.
 
+use super::measure::Measure;
+use super::plan::{Plan, Row, SortKey};
+use super::rows::{Kept, Loaded};
 use crate::documents::{Documents, Value};
-use crate::measure::Measure;
 use crate::number::{format_exactly, format_number};
-use crate::plan::{Plan, Row, SortKey};
-use crate::request::{Returned, SortBy};
-use crate::rows::{Kept, Loaded};
+use crate::query::request::{Returned, SortBy};
 use crate::schema::{self, FieldKind};
 use engramdb_engine::command::Reply;
 use engramdb_engine::shard::view::{HashView, View};
@@ -395,6 +395,6 @@ pub fn sort_key(
         }
         // What is sortable is kept in small letters, unless UNF says otherwise; what is not is compared as it stands.
         let is_kept_small = definition.sortable && !definition.unf;
-        SortKey::Text(if is_kept_small { crate::text::lower(bytes) } else { bytes.to_vec() })
+        SortKey::Text(if is_kept_small { crate::documents::text::lower(bytes) } else { bytes.to_vec() })
     })
 }

@@ -19,8 +19,11 @@
 //!   graph then misses nothing;
 //! - workers take no lock but those of tail, queue and graph, for moments.
 
-use crate::ids::IdSet;
-use crate::live::LiveRecall;
+pub mod live;
+pub mod workers;
+
+use self::live::LiveRecall;
+use crate::documents::ids::IdSet;
 use crate::schema::{Algorithm, VectorOptions};
 use engramdb_engine::types::{House, Housed};
 use engramdb_vector::{
@@ -651,5 +654,4 @@ impl Filter for Without<'_> {
 }
 
 #[cfg(test)]
-#[path = "vectors_tests.rs"]
 mod tests;

@@ -4,12 +4,12 @@
 //! what to leave out of text postings) are kept for FT.INFO; docs/compatibility.md lists them. What would change
 //! answers and is not there yet (ON JSON, FILTER, TEMPORARY, PHONETIC, GEO queries) is refused, here or where a query asks for it.
 
-use crate::error::{self, Kind, SearchError};
-use crate::request::is_language;
-use crate::schema::{
+use super::language::is_language;
+use super::{
     Algorithm, Definition, EF_RUNTIME_DEFAULT, Field, FieldKind, IndexOptions, VectorOptions, element_name,
     quantization_name,
 };
+use crate::error::{self, Kind, SearchError};
 use crate::words::{list, value, whole_number};
 use engramdb_engine::command::{Args, Options};
 use engramdb_engine::types::parse_double;

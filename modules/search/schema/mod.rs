@@ -17,7 +17,11 @@
 //! Little-endian; bytes are a u32 length and content, a list a u32 count and bytes. The id is 0 in FT.CREATE's own
 //! effect (the index takes one from the batch's LSN) and the index's own in a snapshot.
 
-use crate::bytes::{Reader, Writer};
+pub mod bytes;
+pub mod create;
+pub mod language;
+
+use bytes::{Reader, Writer};
 use engramdb_vector::{Element, HnswParameters, Metric, Quantization};
 
 /// The version of the payload that this program writes; it reads all before.
@@ -356,5 +360,4 @@ impl VectorOptions {
 }
 
 #[cfg(test)]
-#[path = "schema_tests.rs"]
 mod tests;

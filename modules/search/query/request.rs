@@ -5,6 +5,7 @@
 
 use crate::error::{self, Kind, SearchError};
 use crate::query::Parameters;
+use crate::schema::language::is_language;
 use crate::words::{counted, list, value, whole_number};
 use engramdb_engine::command::{Args, Options};
 use std::collections::HashSet;
@@ -12,38 +13,6 @@ use std::time::Duration;
 
 const LIMIT_MAX: usize = 1_000_000;
 
-/// Those of RediSearch, by the names that its commands know.
-const LANGUAGES: &[&str] = &[
-    "arabic",
-    "armenian",
-    "basque",
-    "catalan",
-    "chinese",
-    "danish",
-    "dutch",
-    "english",
-    "finnish",
-    "french",
-    "german",
-    "greek",
-    "hindi",
-    "hungarian",
-    "indonesian",
-    "irish",
-    "italian",
-    "lithuanian",
-    "nepali",
-    "norwegian",
-    "portuguese",
-    "romanian",
-    "russian",
-    "serbian",
-    "spanish",
-    "swedish",
-    "tamil",
-    "turkish",
-    "yiddish",
-];
 const SCORERS: &[&[u8]] = &[
     b"BM25",
     b"BM25STD",
@@ -110,10 +79,6 @@ impl Request {
             (true, _) => Err(Kind::ExpandNeedsJson.error()),
         }
     }
-}
-
-pub fn is_language(word: &[u8]) -> bool {
-    LANGUAGES.iter().any(|language| word.eq_ignore_ascii_case(language.as_bytes()))
 }
 
 /// The options, and where the values of the query's parameters stand.

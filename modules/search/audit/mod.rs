@@ -1,14 +1,19 @@
 //! The thread that audits samples, and repairs what audits find.
 
-use super::audit::{Audit, audit};
-use super::budget::Budget;
-use super::window::Remedy;
-use super::{Cause, LiveRecall, Tally, Verdict, Warning};
+mod budget;
+mod exact;
+
+#[cfg(test)]
+mod tests;
+
 use crate::index::Index;
 use crate::settings::Settings;
 use crate::vectors::VectorField;
+use crate::vectors::live::{Cause, LiveRecall, Remedy, Tally, Verdict, Warning};
+use budget::Budget;
 use engramdb_engine::env::Env;
 use engramdb_vector::{Neighbor, Recoding};
+use exact::{Audit, audit};
 use parking_lot::{Condvar, Mutex};
 use roaring::RoaringBitmap;
 use std::collections::VecDeque;

@@ -3,7 +3,7 @@
 //! Documents are dense `u32` ids, sets of them compressed bitmaps. Terms (of TAG and TEXT fields) are kept in order, so
 //! that a prefix is a range; numbers are kept as pairs of number and document, in the number's order.
 
-use crate::ids::Counted;
+use super::ids::Counted;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

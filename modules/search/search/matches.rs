@@ -3,11 +3,11 @@
 //! Both are true of the documents that have not changed since a version. Whoever uses them looks at the others again, alone:
 //! once more in the job while they are many, so that the last look, under the keyspace's lock, is at few.
 
+use super::filter::{Evaluation, Late, Ranges, means};
+use super::plan::{Plan, Row, SortKey};
+use super::reply;
 use crate::documents::{Documents, Value};
-use crate::filter::{Evaluation, Late, Ranges, means};
-use crate::plan::{Plan, Row, SortKey};
-use crate::reply;
-use crate::request::SortBy;
+use crate::query::request::SortBy;
 use crate::schema::FieldKind;
 use engramdb_engine::command::Looks;
 use roaring::RoaringBitmap;

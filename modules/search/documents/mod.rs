@@ -7,11 +7,14 @@
 //!
 //! Not here: vectors (vectors.rs), and anything about time: what has expired is the reader's question.
 
+pub mod ids;
+pub mod postings;
+pub mod text;
+
+use self::ids::Counted;
+use self::postings::{NumberPostings, TermPostings};
 use crate::error::{Kind, SearchError};
-use crate::ids::Counted;
-use crate::postings::{NumberPostings, TermPostings};
 use crate::schema::{Definition, Field, FieldKind, VectorOptions};
-use crate::text::{self, StopWords};
 use engramdb_engine::module::ReadHash;
 use engramdb_engine::shard::view::HashView;
 use engramdb_engine::types::{ShortBytes, parse_double};
@@ -22,6 +25,7 @@ use roaring::RoaringBitmap;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::ops::{Index, IndexMut};
+use text::StopWords;
 
 /// All documents of an index.
 pub struct Documents {

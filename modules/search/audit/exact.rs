@@ -1,7 +1,8 @@
 //! One audit: a search's rows beside the exact answer.
 
-use super::{Cause, Sample, Tally};
-use crate::ids::IdSet;
+use super::Sample;
+use crate::documents::ids::IdSet;
+use crate::vectors::live::{Cause, Tally};
 use crate::vectors::{Question, VectorField};
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;

@@ -14,13 +14,13 @@
 //! A filter's nodes are evaluated again, one by one, for their times and counts: profiling costs more than searching. That
 //! is done where the search is, without any lock of the engine, and in the time that it has left.
 
+use super::filter::{Evaluation, Ranges};
+use super::plan::{Plan, Profile};
+use super::reply::Warnings;
 use crate::error::{Kind, SearchError};
-use crate::filter::{Evaluation, Ranges};
-use crate::live::LiveReport;
-use crate::plan::{Plan, Profile};
 use crate::query::{Node, Pattern, TextMatch};
-use crate::reply::Warnings;
 use crate::vectors::Cost;
+use crate::vectors::live::LiveReport;
 use engramdb_engine::command::{Args, Reply};
 use std::slice;
 use std::time::Duration;

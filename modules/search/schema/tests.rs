@@ -10,9 +10,9 @@ use std::fmt::Write;
 
 /// By version, from 1 on.
 const FROZEN: &[&str] = &[
-    include_str!("../../tests/formats/definitions/v1.txt"),
-    include_str!("../../tests/formats/definitions/v2.txt"),
-    include_str!("../../tests/formats/definitions/v3.txt"),
+    include_str!("../../../tests/formats/definitions/v1.txt"),
+    include_str!("../../../tests/formats/definitions/v2.txt"),
+    include_str!("../../../tests/formats/definitions/v3.txt"),
 ];
 
 /// Every option for itself, so that none can be taken for another; numbers differ for the same reason. Nothing is left to a
@@ -52,7 +52,7 @@ fn parsed(command: &str, id: u64) -> Definition {
     // Versions before 3 kept this, which had no effect; it is refused since.
     let command = command.replace("TEMPORARY 60 ", "");
     let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-    let definition = crate::create::parse(Args::new(&words));
+    let definition = crate::schema::create::parse(Args::new(&words));
     Definition { id, ..definition.unwrap_or_else(|error| panic!("{command}: {error:?}")) }
 }
 
@@ -101,6 +101,6 @@ fn bless() {
     if std::env::var("ENGRAMDB_BLESS").as_deref() != Ok("1") {
         return;
     }
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/formats/definitions");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/formats/definitions");
     std::fs::write(folder.join(format!("v{VERSION}.txt")), written()).expect("a writable repository");
 }

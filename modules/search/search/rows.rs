@@ -3,11 +3,11 @@
 //! A large page is copied out of the keyspace in the job, a few documents in each look. The last look takes the copies of
 //! the documents that have not changed since, reads the others anew, and leaves the reply to be written without any lock.
 
+use super::matches::{KEYED, Matches};
+use super::plan::{Plan, Row, SortKey};
+use super::reply;
 use crate::documents::Documents;
-use crate::matches::{KEYED, Matches};
-use crate::plan::{Plan, Row, SortKey};
-use crate::reply;
-use crate::request::SortBy;
+use crate::query::request::SortBy;
 use crate::search::{Found, Nearest};
 use engramdb_engine::command::Looks;
 use engramdb_engine::log::Lsn;

@@ -1,9 +1,9 @@
 //! What a search makes of time, of which the index knows nothing: documents of which something has expired and is still
 //! stored are left out of what the index says, and read anew.
 
+use super::filter::{Ranges, means};
+use super::plan::{Plan, Row};
 use crate::documents::{self, Documents};
-use crate::filter::{Ranges, means};
-use crate::plan::{Plan, Row};
 use engramdb_engine::shard::view::View;
 use roaring::RoaringBitmap;
 use std::collections::HashSet;

@@ -1,77 +1,19 @@
-use super::audit::{Audit, audit};
 use super::budget::Budget;
+use super::exact::{Audit, audit};
 use super::*;
 use crate::documents::Content;
-use crate::index::Index;
-use crate::schema::FieldKind;
-use crate::vectors::{Effort, Question, Source, VectorField};
+use crate::documents::ids::IdSet;
+use crate::schema::{FieldKind, create};
+use crate::vectors::live::Cause;
+use crate::vectors::{Effort, Question, Source};
 use engramdb_engine::command::Args;
-use engramdb_engine::env::{Clock, Env};
+use engramdb_engine::env::Clock;
 use engramdb_engine::log::Lsn;
-use engramdb_vector::Neighbor;
-use roaring::RoaringBitmap;
-use std::sync::Arc;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 fn tally(found: u64, missed: [u64; 3]) -> Tally {
     Tally { samples: 1, coarse: 0, wanted: found + missed.iter().sum::<u64>(), found, missed }
-}
-
-struct Always(u64);
-
-impl Random for Always {
-    fn next_u64(&self) -> u64 {
-        self.0
-    }
-}
-
-#[test]
-fn one_in_n_searches_is_due() {
-    let live = LiveRecall::default();
-    let due = |every, random, searches: u64| {
-        (0..searches).filter(|_| live.is_due(every, &Always(random))).count() as u64
-    };
-    assert_eq!(due(EVERY_DEFAULT, 0, EVERY_DEFAULT - 1), 0, "the first sample is the Nth search");
-    assert_eq!(due(EVERY_DEFAULT, EVERY_DEFAULT - 1, 1 + 50 * EVERY_DEFAULT), 51, "the mean interval is N");
-    assert_eq!(due(EVERY_DEFAULT, 7, EVERY_DEFAULT + 8 * 3), 4, "intervals differ");
-    assert_eq!(due(0, 7, 10_000), 0, "switched off");
-    assert_eq!(due(1, u64::MAX, 500), 500, "each, at once");
-    live.pass_on();
-    assert_eq!(due(EVERY_DEFAULT, EVERY_DEFAULT - 1, 1), 1);
-}
-
-#[test]
-fn threads_that_count_together_take_no_turn_twice() {
-    let live = LiveRecall::default();
-    let due = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let random = Always(9);
-                for _ in 0..50_000 {
-                    due.fetch_add(u64::from(live.is_due(10, &random)), Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    // Intervals are 10. Searches that come while one takes its turn are not counted.
-    let due = due.into_inner();
-    assert!((1_000..=20_000).contains(&due), "{due}");
-}
-
-#[test]
-fn an_audit_counts_for_an_hour() {
-    let mut window = Window::default();
-    let at = |minutes: u64| Duration::from_secs(60 * minutes);
-    window.add(at(1), tally(9, [1, 0, 0]));
-    window.add(at(31), tally(10, [0, 0, 0]));
-    assert_eq!(window.total(at(31)).recall(), Some(0.95));
-    assert_eq!(window.total(at(59)).samples, 2);
-    assert_eq!(window.total(at(60)).recall(), Some(1.0), "the first is an hour ago");
-    window.add(at(61), tally(8, [0, 2, 0]));
-    assert_eq!(window.total(at(61)).recall(), Some(0.9), "in the place of the first");
-    assert_eq!(window.total(at(500)), Tally::default());
 }
 
 #[test]
@@ -100,57 +42,11 @@ fn audits_take_one_percent_of_the_time() {
     assert_eq!(spent, 105, "100 ms, and what the last audit took beyond them");
 }
 
-#[test]
-fn a_low_recall_is_said_once_and_so_is_its_recovery() {
-    let live = LiveRecall::default();
-    let second = Duration::from_secs;
-    for number in 1..JUDGED_SAMPLES_MIN {
-        assert_eq!(live.record(tally(8, [0, 2, 1]), second(number), 0.9), None, "too early to say");
-    }
-    let total = Tally { samples: 10, coarse: 0, wanted: 110, found: 80, missed: [0, 21, 9] };
-    let warning = Warning::Recall(Cause::Beam);
-    let first = Verdict::Bad { tally: total, warning, is_news: true, remedy: None };
-    assert_eq!(live.record(tally(8, [0, 3, 0]), second(20), 0.9), Some(first));
-    assert_eq!(live.report(second(20)).warning, Some(warning));
-    assert_eq!(live.record(tally(0, [0, 3, 0]), second(21), 0.9), None, "the warning stands");
-    let recovered = live.record(tally(10, [0, 0, 0]), second(22) + HOUR, 0.9);
-    assert_eq!(recovered, Some(Verdict::Recovered(tally(10, [0, 0, 0]))));
-    assert_eq!(live.report(second(22) + HOUR).warning, None);
-}
-
-#[test]
-fn codes_that_are_of_no_use_are_to_be_repaired_now_and_then() {
-    let live = LiveRecall::default();
-    let minute = |minutes: u64| Duration::from_secs(60 * minutes);
-    let of_coarse = Tally { coarse: 1, ..tally(10, [0; 3]) };
-    let record = |at| match live.record(of_coarse, at, 0.9) {
-        Some(Verdict::Bad { warning, is_news, remedy, .. }) => Some((warning, is_news, remedy)),
-        _ => None,
-    };
-    (1..JUDGED_SAMPLES_MIN).for_each(|_| assert_eq!(record(minute(1)), None));
-    assert_eq!(record(minute(1)), Some((Warning::CoarseCodes, true, Some(Remedy::Codes))));
-    assert_eq!(record(minute(5)), None);
-    assert_eq!(record(minute(6)), Some((Warning::CoarseCodes, false, Some(Remedy::Codes))), "in vain so far");
-    live.repaired();
-    let report = live.report(minute(6));
-    assert_eq!((report.tally, report.warning, report.repairs), (Tally::default(), None, 1));
-    assert_eq!(live.record(tally(10, [0; 3]), minute(7), 0.9), None);
-    // As many misses are misses first.
-    let of_both = Tally { coarse: 1, ..tally(1, [9, 0, 0]) };
-    let verdicts: Vec<_> = (0..12).filter_map(|_| live.record(of_both, minute(20), 0.9)).collect();
-    let [Verdict::Bad { warning, is_news: true, remedy, .. }] = verdicts[..] else { panic!("{verdicts:?}") };
-    assert_eq!((warning, remedy), (Warning::Recall(Cause::Codes), Some(Remedy::Codes)));
-    let beam = Warning::Recall(Cause::Beam);
-    assert_eq!(remedy_of(&of_both, beam), Some(Remedy::Codes), "coarse codes are worth a try in any case");
-    assert_eq!(remedy_of(&tally(1, [0, 9, 0]), beam), None);
-    assert_eq!(remedy_of(&tally(1, [0, 0, 9]), Warning::Recall(Cause::Graph)), Some(Remedy::Links));
-}
-
 /// An index of one vector field, as it is when nothing is pending.
 fn index_of(vectors: &[[f32; 2]]) -> Arc<Index> {
     let create = "FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
     let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
-    let definition = crate::create::parse(Args::new(&words)).expect("well formed");
+    let definition = create::parse(Args::new(&words)).expect("well formed");
     assert!(matches!(definition.fields[0].kind, FieldKind::Vector(_)));
     let index = Arc::new(Index::new(definition, Lsn(1), true));
     vectors.iter().enumerate().for_each(|(number, vector)| set(&index, number, *vector));
@@ -181,7 +77,7 @@ fn sample(
         let documents = index.documents.read();
         (documents.version(), documents.id_bound())
     };
-    let filter = among.as_ref().map(crate::ids::IdSet::new);
+    let filter = among.as_ref().map(IdSet::new);
     let question = Question { query: &query, filter: filter.as_ref(), id_bound, is_late: &|| false };
     let rows = rows(field(index), &question);
     Sample { index: index.clone(), field: 0, version, query, k, ef: k, among, rows, too_coarse: false }
@@ -291,7 +187,7 @@ fn nodes_without_links_are_noticed_and_linked_again() {
     assert!(lost > 60, "{lost}");
     assert!(!graph.check().is_sound());
     let env = Env { clock: Arc::new(Still), ..Env::system() };
-    let auditor = crate::live::Auditor::start(env, Arc::default(), false);
+    let auditor = Auditor::start(env, Arc::default(), false);
     for (number, &query) in queries.iter().enumerate() {
         let sample = walked(&index, 10, query);
         if number == 0 {

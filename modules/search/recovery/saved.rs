@@ -18,11 +18,11 @@
 //! the keyspace (`restoring`). It is written beside its name, synced and renamed, so that a name stands for a whole file.
 //! A power cut may bring an older file back, which does no harm: nothing else depends on which one it is.
 
-use crate::bytes::Reader;
+use super::parallel::in_parallel;
 use crate::documents::Keys;
 use crate::index::Index;
-use crate::parallel::in_parallel;
-use crate::workers::WorkerCaller;
+use crate::schema::bytes::Reader;
+use crate::vectors::workers::WorkerCaller;
 use engramdb_engine::env::{Access, Disk, DiskFile, Env};
 use engramdb_vector::{Hnsw, Input, Loading};
 use parking_lot::Mutex;

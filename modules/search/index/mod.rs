@@ -3,12 +3,14 @@
 //! Lock order: the engine's keyspace, then `backfill`, then `documents`, then a vector field's own locks. Documents and vectors of one
 //! mutation change under one hold of `documents`, so that who knows a document's version has its vector too.
 
+pub mod leftover;
+
 use crate::documents::{self, Content, Documents, Unreadable};
 use crate::error::SearchError;
-use crate::prepared::PreparedCache;
+use crate::query::prepared::PreparedCache;
 use crate::schema::{Definition, FieldKind};
+use crate::vectors::workers::{WorkerCaller, Workers};
 use crate::vectors::{BACKFILL_TAIL_MAX, Source, TAIL_MAX, VectorField};
-use crate::workers::{WorkerCaller, Workers};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::env::Clock;
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
@@ -437,7 +439,7 @@ mod tests {
     fn writers_wait_for_what_writers_did_and_never_for_a_backfill() {
         let create = "FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
         let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
-        let definition = crate::create::parse(Args::new(&words)).expect("well formed");
+        let definition = crate::schema::create::parse(Args::new(&words)).expect("well formed");
         let index = Index::new(definition, Lsn(1), false);
         let vectors = index.vectors[0].as_ref().expect("a vector field");
         let set = |source, id: u32| _ = vectors.set(source, id, &(id as f32).to_le_bytes(), 0);

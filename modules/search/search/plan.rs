@@ -2,17 +2,18 @@
 //!
 //! How it goes on from here is in search.rs; reply.rs and profile.rs write what came of it.
 
+use super::filter::Ranges;
+use super::reply;
+use crate::audit::AuditorHandle;
 use crate::documents::Documents;
 use crate::error::{Kind, SearchError};
-use crate::filter::Ranges;
 use crate::index::Index;
-use crate::live::{AuditorHandle, LiveReport};
-use crate::prepared::Prepared;
+use crate::query::prepared::Prepared;
+use crate::query::request::Request;
 use crate::query::{Knn, Node, Pattern, Query, TextMatch};
-use crate::reply;
-use crate::request::Request;
 use crate::schema::Algorithm;
 use crate::vectors::Cost;
+use crate::vectors::live::LiveReport;
 use engramdb_engine::env::Env;
 use engramdb_engine::shard::view::HashView;
 use std::cmp::Ordering;

@@ -9,28 +9,38 @@
 //! the keyspace is asked about rows only while something in the database is due to expire, or for what the reply
 //! shows of it: each look is several cache misses.
 
+mod filter;
+mod matches;
+mod measure;
+mod plan;
+mod profile;
+mod reply;
+mod rows;
+pub mod shape;
+mod stale;
+
+use self::filter::Late;
+use self::matches::{Matches, order_of};
+use self::plan::{Plan, Profile, Row, SortKey};
+use self::rows::{Loaded, ROWS_FEW};
+use self::shape::{is_flat, shaped};
+use self::stale::Stale;
+use crate::audit::{AuditorHandle, Sample};
 use crate::documents::Documents;
+use crate::documents::ids::IdSet;
 use crate::error::{Kind, SearchError};
-use crate::explain;
-use crate::filter::Late;
-use crate::ids::IdSet;
 use crate::index::Index;
-use crate::live::{AuditorHandle, SAMPLE_ROWS_MAX, Sample};
-use crate::matches::{Matches, order_of};
 use crate::module::{SearchModule, find};
-use crate::plan::{Plan, Profile, Row, SortKey};
-use crate::profile;
 use crate::query::Knn;
-use crate::reply::{self, Answer, KeptAnswer, Warnings};
-use crate::request::Timeout;
-use crate::rows::{Loaded, ROWS_FEW};
+use crate::query::explain;
+use crate::query::request::Timeout;
 use crate::schema::Algorithm;
-use crate::shape::{is_flat, shaped};
-use crate::stale::Stale;
+use crate::vectors::live::SAMPLE_ROWS_MAX;
 use crate::vectors::{Cost, Effort, Question, Rows};
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Looks, Outcome, Reply, Rest, Stage};
 use engramdb_engine::shard::view::View;
 use engramdb_vector::Neighbor;
+use reply::{Answer, KeptAnswer, Warnings};
 use roaring::RoaringBitmap;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -88,7 +98,7 @@ pub fn profile(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result
 
 /// The result, with its error in the style that the settings ask for.
 pub fn styled<T>(view: &View<'_>, result: Result<T, SearchError>) -> Result<T, CommandError> {
-    result.map_err(|error| error.styled(&view.module::<SearchModule>().settings))
+    result.map_err(|error| error.in_style(view.module::<SearchModule>().settings.error_style()))
 }
 
 pub fn explain(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {

@@ -4,10 +4,10 @@
 //! What comes out is right for each document that has not changed since the first step: all that its postings say of it
 //! stood still. The others are looked at one by one, as they are (`means`).
 
+use crate::documents::ids;
+use crate::documents::postings::{NumberWalk, TermWalk, is_between};
 use crate::documents::{Documents, Value};
-use crate::ids;
 use crate::index::Index;
-use crate::postings::{NumberWalk, TermWalk, is_between};
 use crate::query::{Node, Pattern, TextMatch, VectorRange};
 use crate::vectors::Question;
 use engramdb_vector::Neighbor;
