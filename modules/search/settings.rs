@@ -246,7 +246,7 @@ pub fn set_by_config(
 pub struct SettingHelp {
     /// As CONFIG calls it.
     pub name: &'static str,
-    /// What stands for a value.
+    /// The placeholder of a value in the help text.
     pub placeholder: &'static str,
     pub text: String,
     pub default: String,

@@ -26,7 +26,7 @@ pub struct Thin<T> {
     owned: PhantomData<Box<T>>,
 }
 
-// SAFETY: it owns what it points to, as the `Box<T>` or the `Box<[u8]>` that it stands for.
+// SAFETY: it owns what it points to, like a `Box<T>` or a `Box<[u8]>`.
 unsafe impl<T: Send> Send for Thin<T> {}
 // SAFETY: as above; shared access gives shared references only.
 unsafe impl<T: Sync> Sync for Thin<T> {}

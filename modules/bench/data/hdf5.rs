@@ -140,9 +140,9 @@ fn numbers<const N: usize, T>(stored: &Stored, from_bytes: impl Fn([u8; N]) -> T
     Ok(bytes.as_chunks::<N>().0.iter().map(|&element| from_bytes(element)).collect())
 }
 
-/// Unpacks LZF data: a byte below 32 begins so many bytes and one more, as they are; any other is the length, less 2, in its
-/// upper three bits (7 for 7 and the next byte), and the distance, less 1, in the lower five and the byte after, of bytes
-/// to repeat. None for anything else.
+/// Unpacks LZF data (the format of liblzf). A control byte below 32 is followed by that many bytes, plus one, which are copied. Any
+/// other is a reference back: its upper three bits are the length less 2 (7 adds the next byte), its lower five and the byte
+/// after are the distance less 1. `None` if the data are malformed.
 fn lzf(mut packed: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(packed.len() * 2);
     while let Some((&control, rest)) = packed.split_first() {

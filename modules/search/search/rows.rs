@@ -186,7 +186,7 @@ impl Plan {
         keyed.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Rows that stand on their own; `None` where they are more than a client takes that has this room.
+    /// Copies of rows, which need no lock any more; `None` if they exceed the client's output limit (`room`, in bytes).
     pub fn keep(&self, view: &View<'_>, rows: &[Row<'_>], loaded: &Loaded, room: usize) -> Option<Vec<Kept>> {
         let needs_hashes = reply::needs_hashes(self);
         let mut kept: Vec<Kept> = Vec::new();

@@ -18,7 +18,7 @@ pub struct VerifyReport {
     pub manifest: BackupManifest,
     /// All damage that was found; none if the backup is good.
     pub problems: Vec<String>,
-    /// What is no damage, but should not be there: files that somebody else has put into the directory.
+    /// Files that do not belong to the backup, but do it no damage: another program or a person put them there.
     pub notes: Vec<String>,
 }
 

@@ -100,7 +100,7 @@ impl Database {
         Some(result)
     }
 
-    /// Changes where contents of an entry stand (`Housing`), and keeps the books of memory.
+    /// Changes where contents of an entry are stored (`Housing`), and keeps the memory count.
     pub(super) fn rehouse(&mut self, key: &[u8], change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.table.get_mut(hash_bytes(key), key) else { return };
         let bytes = entry.heap_bytes();

@@ -4,7 +4,7 @@
 //! entry is [`Full`] where they do not fit. A hash goes from packed to full when it outgrows its bounds, and never back.
 
 use super::apply::Garbage;
-use super::packed::{self, KEY_BYTES_MAX, Kind, Packed, PackedMut, STRING_BYTES_MAX, pack, pack_hash};
+use super::packed::{self, KEY_BYTES_MAX, Kind, Packed, PackedMut, STRING_BYTES_MAX, pack};
 use crate::effect::List;
 use crate::table::Keyed;
 use crate::thin::{Mut, Ref, Thin};
@@ -132,7 +132,7 @@ impl Entry {
 
     /// A hash without fields: the caller sets some.
     pub(super) fn empty_hash(key: &[u8]) -> Entry {
-        let packed = pack_hash(key, std::iter::empty(), 0);
+        let packed = pack(Kind::Hash, key, &packed_hash::EMPTY, 0);
         Entry::new(packed.unwrap_or_else(|| full(key, OwnedValue::Hash(Box::default()), 0)))
     }
 
@@ -423,14 +423,14 @@ impl Entry {
         Some(each_field(hash, is_many, names, |hash, [name]| in_full(hash, name)))
     }
 
-    /// Lets the value of a field stand in a house.
+    /// Replaces the value of a field by a handle to the same content in an index.
     pub(super) fn house(&mut self, field: &[u8], housed: Housed) {
         if let Some(hash) = self.full_hash() {
             hash.house(field, housed);
         }
     }
 
-    /// Lets it stand in the hash again.
+    /// Replaces a handle by a content of its own.
     pub(super) fn unhouse(&mut self, field: &[u8]) {
         if let Mut::Boxed(full) = self.body.get_mut()
             && let OwnedValue::Hash(hash) = &mut full.value

@@ -14,7 +14,7 @@
 
 use crate::thin::Thin;
 use crate::types::packed_hash::{self, PackedHash, PackedHashMut};
-use crate::types::{Field, HashRef, StringRef};
+use crate::types::{HashRef, StringRef};
 use std::ops::Range;
 
 /// The longest string that lies with its key. Beyond it, appending in place is worth more than an allocation.
@@ -53,23 +53,6 @@ pub(super) fn pack<T>(kind: Kind, key: &[u8], value: &[u8], expires_at_ms: u64) 
         }
     };
     Some(Thin::bytes(&[header, key, value]))
-}
-
-/// Packs the fields of a hash, if they fit.
-pub(super) fn pack_hash<'f, T>(
-    key: &[u8],
-    fields: impl Iterator<Item = Field<'f>>,
-    expires_at_ms: u64,
-) -> Option<Thin<T>> {
-    let mut bytes = packed_hash::EMPTY.to_vec();
-    let mut hash = PackedHashMut::new(&mut bytes);
-    for field in fields {
-        field.value.with_bytes(|value| hash.set(field.name, value, false))?;
-        if field.expires_at_ms != 0 {
-            hash.set_expiry(field.name, field.expires_at_ms);
-        }
-    }
-    pack(Kind::Hash, key, &bytes, expires_at_ms)
 }
 
 /// Reads a packed entry.

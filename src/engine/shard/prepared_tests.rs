@@ -145,7 +145,7 @@ fn writes_to_other_keys_do_not_disturb_a_copy() {
     let log = memory_log();
     let engine = with_hash(&log);
     let others = |look: usize| {
-        // So many that each place of the hazards is hit.
+        // Enough keys to hit each place of the hazards.
         let pairs: Vec<String> = (0..10_000).map(|number| format!("k{look}:{number} 1")).collect();
         run(&engine, &format!("MSET {}", pairs.join(" ")));
     };

@@ -65,17 +65,6 @@ impl<'a> PackedHash<'a> {
         self.0[1].into()
     }
 
-    /// The fields in order, with the offset of each.
-    #[inline]
-    fn places(self) -> impl Iterator<Item = (usize, Field<'a>)> {
-        let mut offset = HEADER_BYTES;
-        (0..self.len()).map(move |_| {
-            let (start, field) = (offset, self.field_at(offset));
-            offset += self.length_at(offset);
-            (start, field)
-        })
-    }
-
     #[inline]
     fn length_at(self, offset: usize) -> usize {
         let (name, value) = (self.0[offset], self.0[offset + 1]);
@@ -124,8 +113,15 @@ impl<'a> PackedHash<'a> {
         self.place(name).map(|place| self.field_at(place.whole.start))
     }
 
+    /// The fields in order.
+    #[inline]
     pub fn iter(self) -> impl Iterator<Item = Field<'a>> {
-        self.places().map(|(_, field)| field)
+        let mut offset = HEADER_BYTES;
+        (0..self.len()).map(move |_| {
+            let field = self.field_at(offset);
+            offset += self.length_at(offset);
+            field
+        })
     }
 
     /// The earliest expiry of a field.

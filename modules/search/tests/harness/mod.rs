@@ -309,7 +309,7 @@ impl Server {
         self.run_with_room(words, usize::MAX, between)
     }
 
-    /// The same for a client that takes no more than so many bytes.
+    /// The same for a client whose output limit is this many bytes.
     pub fn run_with_room(&self, words: &[&[u8]], room: usize, between: &dyn Fn()) -> (String, Vec<usize>) {
         let args = Args::new(words);
         let mut reply = Text { resp3: self.resp3, room: Some(room), ..Text::default() };

@@ -11,7 +11,7 @@
 //!   synced before the claim.
 //! - Every file is preallocated with zeros and synced, gets its name then, and its directory is synced, before anything is
 //!   written to it ([`spare`]). An append then changes no metadata, its sync costs one write, and a full disk shows up in
-//!   preallocation only, where nobody has been promised anything. A reserve is held back for what has to go on while
+//!   preallocation only, where nothing has been acknowledged yet. A reserve is held back for what has to go on while
 //!   the disk is full: deletes, seals, claims ([`reserve`]).
 //! - An entry is acknowledged when [`crate::env::DiskFile::write_durable`] has returned for it and for all before
 //!   it. The next segment's header is written only after that, for it proves it.

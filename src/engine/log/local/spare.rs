@@ -118,7 +118,7 @@ impl Spares {
         }
     }
 
-    /// Asks for at least so many spares.
+    /// Asks for at least this many spares.
     pub fn want(&self, spares: usize) {
         let mut state = self.state.lock();
         state.wanted = state.wanted.max(spares);
