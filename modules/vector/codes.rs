@@ -1,16 +1,21 @@
-//! Vectors as a few bits a component: what walks through a graph read instead of the vectors. A walk is bound by memory, and
-//! a code of four bits is an eighth of a vector.
+//! Codes: vectors quantized to a few bits per component. A graph walk reads codes instead of vectors, because
+//! a walk is bound by memory bandwidth and a code of four bits per component is an eighth of a vector of
+//! `f32`.
 //!
-//! What is coded is how a vector differs from the *centre*, the mean of the first of them: what all have in common
-//! would take the levels for itself. For the cosine distance that is said of vectors of length one. The difference is rotated
-//! (rotation.rs), so that its components are alike, and then each becomes the nearest of `2^bits` levels. A query keeps a byte
-//! for each component. Distances between codes are good to find the way by, not to be replied. There are no codes before
-//! there is a centre. All codes that are read have the same one; when the data have moved away from it, all are made anew
-//! (hnsw/recode.rs), and nothing reads codes meanwhile.
+//! A code describes the difference between a vector and the *centre*, which is the mean of the first vectors
+//! of the index. Without the subtraction, the component that all vectors have in common would use up the
+//! quantization levels. For the cosine distance, vectors are first scaled to length one. The difference is
+//! rotated (rotation.rs), which makes its components similar in size; then each component is rounded to the
+//! nearest of `2^bits` levels. A query keeps one byte per component.
 //!
-//! With `u` the level of a component and `m` the middle of all levels, what a code stands for is `s (u - m)`, where the scale
-//! s is chosen such that the product with the difference itself is right: the estimate of RaBitQ (arXiv 2405.12497, and for
-//! several bits 2409.09913), without which lengths shrink with the bits. For vectors x and y and the centre c,
+//! Distances between codes are estimates: they guide a walk and are never returned to a caller. There are no
+//! codes before there is a centre. All codes that are read have the same centre. When the data have moved
+//! away from it, all codes are recomputed (hnsw/recode.rs), and no search reads codes meanwhile.
+//!
+//! With `u` the level of a component and `m` the middle of all levels, a code represents `s (u - m)`. The
+//! scale s is chosen such that the product of this with the difference itself is exact: this is the estimator
+//! of RaBitQ (arXiv 2405.12497, and for several bits 2409.09913). Without it, lengths shrink as the number of
+//! bits falls. For vectors x and y and the centre c,
 //!
 //! ```text
 //! L2                      |x - y|^2 = |x - c|^2 + |y - c|^2 - 2 (x - c)(y - c)
@@ -18,10 +23,11 @@
 //! inner product           1 - x y   = (1 + c c - c x) - c y - (x - c)(y - c)
 //! ```
 //!
-//! A row is its levels, packed by blocks of 128 components, then `Terms`:
-//! - 8 bits: a byte each;
-//! - 4 bits: in each of 64 bytes, component i of the block in the low half, 64 + i in the high one;
-//! - 1 bit: in order, from the lowest bit of a byte on.
+//! A row consists of the levels, packed in blocks of 128 components, followed by `Terms`:
+//! - 8 bits: one byte per component;
+//! - 4 bits: 64 bytes per block; byte i holds component i in its low half and component 64 + i in its high
+//!   half;
+//! - 1 bit: components in order, from the lowest bit of a byte to the highest.
 
 use crate::kernels::elements::is_plain;
 use crate::kernels::{self, CodeKernel, CodeKernels, Width};
@@ -43,13 +49,14 @@ impl Width {
         }
     }
 
-    /// The highest level: twice the middle.
+    /// The highest level: twice the middle level.
     fn top(self) -> i64 {
         (1 << self.bits()) - 1
     }
 
-    /// The distance between levels for components of this root mean square and this largest absolute value. For four bits it is
-    /// what loses least of a normal distribution (J. Max, "Quantizing for minimum distortion", 1960, table II).
+    /// The distance between two levels, for components with root mean square `mean` and largest absolute
+    /// value `largest`. For four bits it is the step with the least error for a normal distribution (J. Max,
+    /// "Quantizing for minimum distortion", 1960, table II).
     fn step(self, mean: f32, largest: f32) -> f32 {
         match self {
             Width::Eight => largest / 127.5,
@@ -60,13 +67,15 @@ impl Width {
 }
 
 impl Width {
-    /// The root mean square of components, over the distance between their levels: see `step`. For eight bits, the largest of some
-    /// hundred components of a normal distribution is three times their root mean square.
+    /// The root mean square of the components, divided by the distance between levels: the inverse of `step`.
+    /// For eight bits, the largest of some hundred components of a normal distribution is three times their
+    /// root mean square.
     fn length_of_factor(self) -> f32 {
         match self {
             Width::Eight => 127.5 / 3.2,
             Width::Four => 1.0 / 0.3352,
-            // The scale makes the product right, which for signs takes 2 sqrt(pi / 2) times the root mean square.
+            // The scale makes the product exact. For signs, that takes 2 sqrt(pi / 2) times the root mean
+            // square.
             Width::One => 0.4,
         }
     }
@@ -77,23 +86,25 @@ pub(crate) struct Codes {
     width: Width,
     rotation: Rotation,
     kernels: CodeKernels,
-    /// What codes are read by. Null while there are none, and while they are made anew.
+    /// The centre of the codes that searches read. Null while there are no codes, and while they are
+    /// recomputed.
     reading: AtomicPtr<Centre>,
-    /// What codes are made around. Null while there are none.
+    /// The centre of the codes that are written. Null while there are no codes.
     writing: AtomicPtr<Centre>,
-    /// Owns what both point to.
+    /// Owns the targets of `reading` and `writing`.
     centres: Mutex<Vec<Arc<Centre>>>,
-    /// Of a row, without terms.
+    /// Bytes of the levels of a row, without terms.
     level_bytes: usize,
-    /// By slot.
+    /// Rows, by slot.
     rows: Slab<u8>,
 }
 
-/// The root mean square of the error of a component, over the distance between levels: 1 / sqrt(12) where components are spread
-/// evenly between levels; of a normal distribution, with its ends beyond the outermost levels, 0.30 for one bit and 0.32 for four.
+/// The root mean square of a component's error, divided by the distance between levels. It is 1 / sqrt(12)
+/// where components are distributed uniformly between levels. For a normal distribution, whose tails lie
+/// outside the outermost levels, it is 0.30 for one bit and 0.32 for four.
 const ERROR_OF_STEP: f32 = 0.31;
 
-/// What vectors have in common.
+/// The mean of the vectors of an index.
 #[derive(Clone)]
 pub(crate) struct Centre {
     components: Vec<f32>,
@@ -101,7 +112,7 @@ pub(crate) struct Centre {
 }
 
 impl Centre {
-    /// For cosine, of vectors of length one.
+    /// For the cosine distance, `components` is the mean of vectors of length one.
     pub fn new(components: Vec<f32>) -> Centre {
         let squares = components.iter().map(|x| x * x).sum();
         Centre { components, squares }
@@ -111,8 +122,8 @@ impl Centre {
         &self.components
     }
 
-    /// Takes the centre off the vector; returns their product.
-    fn take_off(&self, vector: &mut [f32]) -> f32 {
+    /// Subtracts the centre from the vector; returns the product of the two.
+    fn subtract_from(&self, vector: &mut [f32]) -> f32 {
         let mut lanes = [0.0_f32; 16];
         for (vector, centre) in vector.chunks_mut(16).zip(self.components.chunks(16)) {
             for ((x, c), lane) in vector.iter_mut().zip(centre).zip(&mut lanes) {
@@ -124,12 +135,13 @@ impl Centre {
     }
 }
 
-/// What a distance needs of a stored vector besides its levels, behind them in its row so that it comes with the same page.
+/// What a distance needs of a stored vector besides its levels. It follows the levels in the row, so that it
+/// is on the same page.
 #[derive(Clone, Copy)]
 struct Terms {
-    /// The scale.
+    /// The scale of the code.
     factor: f32,
-    /// Of the levels.
+    /// The sum of the levels.
     sum: u32,
     /// See `Codes::base`.
     base: f32,
@@ -137,25 +149,26 @@ struct Terms {
 
 const TERMS_BYTES: usize = 12;
 
-/// A vector to which distances are computed. With I the integer `2 product + sum_weight * sum' - surplus`, which is twice the
-/// product of the centred levels, the distance is `base + base' + factor * factor' * I`.
+/// A query vector. Let I be the integer `2 product + sum_weight * sum' - surplus`, which is twice the product
+/// of the centred levels; then the distance is `base + base' + factor * factor' * I`.
 #[derive(Clone, Copy)]
 pub(crate) struct CodedQuery<'a> {
-    /// Signed bytes, or a stored row.
+    /// Signed bytes of a query, or the levels of a stored row.
     levels: &'a [u8],
     kernel: CodeKernel,
     factor: f32,
     base: f32,
     sum_weight: i64,
     surplus: i64,
-    /// Times the factor of a row, this is the standard deviation of the distance to it, see `Codes::deviation`.
+    /// Multiplied by the factor of a row, the standard deviation of the distance to it; see
+    /// `Codes::deviation`.
     error: f32,
 }
 
-/// Memory for making codes.
+/// Reusable memory for computing codes.
 #[derive(Default)]
 pub(crate) struct CodeBuffer {
-    /// The vector as floats, and how it differs from the centre.
+    /// The vector as floats, and then its difference from the centre.
     components: Vec<f32>,
     memory: Rotated,
     levels: Vec<u8>,
@@ -175,7 +188,8 @@ impl Codes {
     pub fn new(dimension: usize, metric: Metric, width: Width) -> Codes {
         let rotation = Rotation::new(dimension);
         let level_bytes = rotation.padded() * width.bits() / 8;
-        // Wherever that puts them: whole cache lines would not save a line, because with their terms rows end early in one.
+        // Rows are not aligned: aligning them to cache lines would not save a line, because with their terms
+        // rows end early in one.
         let row_bytes = level_bytes + TERMS_BYTES;
         Codes {
             metric,
@@ -190,7 +204,7 @@ impl Codes {
         }
     }
 
-    /// There are codes around this centre from now on.
+    /// Sets the centre of an index that has none. From now on there are codes.
     pub fn set_centre(&self, centre: Centre) {
         assert!(self.centre().is_none(), "all codes of an index have one centre");
         self.writing.store(self.keep(centre), Ordering::Release);
@@ -204,42 +218,46 @@ impl Codes {
         kept
     }
 
-    /// What codes are read by; `None` as long as there are none.
+    /// The centre of the codes that searches read; `None` while there are no codes.
     #[inline(always)]
     pub fn centre(&self) -> Option<&Centre> {
-        // SAFETY: null, or in `centres`, where it stays until nothing refers to it (`end_anew`). Nothing changes it.
+        // SAFETY: the pointer is null or points into `centres`, which drops a centre only in `end_recoding`,
+        // after the last reference to it has ended. A centre is immutable.
         unsafe { self.reading.load(Ordering::Acquire).as_ref() }
     }
 
-    /// What codes are made around; `None` as long as there are none.
+    /// The centre of the codes that are written; `None` while there are no codes.
     pub fn centre_to_write(&self) -> Option<&Centre> {
         // SAFETY: as in `centre`.
         unsafe { self.writing.load(Ordering::Acquire).as_ref() }
     }
 
-    /// From now on codes are made around this centre, and read by nothing that asks for a centre from now on. No code is being
-    /// made meanwhile.
-    pub fn begin_anew(&self, centre: Centre) {
+    /// From now on codes are computed around this centre, and `centre` returns `None`, so that no search
+    /// reads codes. No code may be under computation during the call.
+    pub fn begin_recoding(&self, centre: Centre) {
         self.reading.store(ptr::null_mut(), Ordering::Release);
         self.writing.store(self.keep(centre), Ordering::Release);
     }
 
-    /// All codes are around the centre that `begin_anew` was told: they are read again.
+    /// Ends a recomputation: all codes are around the centre passed to `begin_recoding`, and searches read
+    /// them again.
     ///
     /// # Safety
-    /// Nothing refers to an earlier centre.
-    pub unsafe fn end_anew(&self) {
+    /// No caller holds a reference to an earlier centre.
+    pub unsafe fn end_recoding(&self) {
         let centre = self.writing.load(Ordering::Acquire);
         self.centres.lock().retain(|held| ptr::eq(Arc::as_ptr(held), centre));
         self.reading.store(centre, Ordering::Release);
     }
 
-    /// Some codes are around the centre that `begin_anew` was told and some are not: there are none.
-    pub fn give_up_anew(&self) {
+    /// Abandons a recomputation in which only some of the codes are around the new centre: the index has no
+    /// codes.
+    pub fn abandon_recoding(&self) {
         self.writing.store(ptr::null_mut(), Ordering::Release);
     }
 
-    /// What a vector counts by: itself, but for cosine over its length.
+    /// Appends the components that distances are computed from: the vector itself, or for the cosine distance
+    /// the vector divided by its length.
     pub fn widen(&self, element: Element, vector: &[u8], inverse_norm: f32, out: &mut Vec<f32>) {
         out.clear();
         if self.metric == Metric::Cosine && !is_plain(inverse_norm) {
@@ -259,15 +277,15 @@ impl Codes {
         self.rows.ensure(slot);
     }
 
-    /// Makes room for so many slots, which will be restored.
+    /// Allocates `slots` slots, which are about to be restored.
     pub fn reserve(&self, slots: u32) {
         self.rows.reserve(slots);
     }
 
-    /// Writes a vector's codes.
+    /// Computes and writes the code of a vector.
     ///
     /// # Safety
-    /// Nobody reads or writes this slot's codes at the same time.
+    /// No other thread reads or writes this slot's code during the call.
     pub unsafe fn fill(
         &self,
         centre: &Centre,
@@ -279,7 +297,7 @@ impl Codes {
     ) {
         let CodeBuffer { components, memory, levels, bytes } = buffer;
         self.widen(element, vector, inverse_norm, components);
-        let product = centre.take_off(components);
+        let product = centre.subtract_from(components);
         let row = bytes.of_length(self.rows.row_bytes());
         let base = |squares| self.base(squares, product, inverse_norm);
         let Terms { factor, sum, base } = self.encode(components, base, memory, levels);
@@ -288,11 +306,11 @@ impl Codes {
         for (bytes, term) in row[self.level_bytes..].as_chunks_mut().0.iter_mut().zip(terms) {
             *bytes = term.to_le_bytes();
         }
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.rows.fill(slot, row) };
     }
 
-    /// A row as it is saved.
+    /// The row of a slot, in the form in which it is saved.
     pub fn row(&self, slot: u32) -> &[u8] {
         self.rows.row(slot)
     }
@@ -300,13 +318,14 @@ impl Codes {
     /// Writes a row that was saved.
     ///
     /// # Safety
-    /// As for `fill`.
+    /// See `fill`.
     pub unsafe fn restore(&self, slot: u32, row: &[u8]) {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.rows.fill(slot, row) };
     }
 
-    /// The levels of a vector, from its difference to the centre. `base` is told the square of that.
+    /// Computes the levels of a vector from its difference to the centre. `base` receives the squared length
+    /// of the difference.
     fn encode(
         &self,
         difference: &[f32],
@@ -329,7 +348,7 @@ impl Codes {
         Terms { factor, sum, base: base(size * size * squares) }
     }
 
-    /// Rotates the vector over its largest component, which is returned (0 if nothing is left of the vector).
+    /// Rotates the vector divided by its largest component. Returns that component; 0 if the vector is zero.
     fn rotate(&self, vector: &[f32], memory: &mut Rotated) -> f32 {
         let size = largest(vector);
         let is_zero = size < f32::MIN_POSITIVE;
@@ -337,7 +356,7 @@ impl Codes {
         if is_zero { 0.0 } else { size }
     }
 
-    /// A vector as a query.
+    /// Prepares a vector as a query.
     pub fn query<'a>(
         &self,
         centre: &Centre,
@@ -348,7 +367,7 @@ impl Codes {
     ) -> CodedQuery<'a> {
         let CodeBuffer { components, memory, bytes, .. } = buffer;
         self.widen(element, vector, inverse_norm, components);
-        let product = centre.take_off(components);
+        let product = centre.subtract_from(components);
         let size = self.rotate(components, memory);
         let rotated = &memory.rotated;
         let peak = largest(rotated);
@@ -367,7 +386,7 @@ impl Codes {
         CodedQuery { levels, kernel: self.kernels.query, factor, base, sum_weight: 0, surplus, error }
     }
 
-    /// A stored vector as a query.
+    /// Prepares a stored vector as a query.
     #[inline(always)]
     pub fn query_of(&self, centre: &Centre, slot: u32) -> CodedQuery<'_> {
         let (levels, terms) = self.parts(slot);
@@ -380,7 +399,8 @@ impl Codes {
         CodedQuery { levels, kernel: self.kernels.row, factor, base, sum_weight, surplus, error }
     }
 
-    /// See `CodedQuery::error`, by the length of the query (its difference from the centre) and the error of each of its components.
+    /// Computes `CodedQuery::error` from the length of the query (its difference from the centre) and the
+    /// error of each of its components.
     #[inline(always)]
     fn error_of_query(&self, length: f32, component: f32) -> f32 {
         let of_row = ERROR_OF_STEP * length;
@@ -389,25 +409,27 @@ impl Codes {
         if self.metric == Metric::L2 { 2.0 * error } else { error }
     }
 
-    /// The standard deviation of what `distance` says: that of the product of two vectors, each of which is off by an error that is
-    /// spread evenly over its components by the rotation.
+    /// The standard deviation of the result of `distance`: that of the product of two vectors, each with an
+    /// error that the rotation has spread evenly over its components.
     #[inline(always)]
     pub fn deviation(&self, query: &CodedQuery<'_>, slot: u32) -> f32 {
         query.error * self.parts(slot).1.factor
     }
 
-    /// What a vector adds to every distance, by the square of its difference from the centre, and its product with that.
+    /// The summand that a vector contributes to every distance, from the square of its difference to the
+    /// centre and its product with the centre.
     fn base(&self, squares: f32, product: f32, inverse_norm: f32) -> f32 {
         match self.metric {
             Metric::L2 => squares,
-            // The zero vector is at distance 1 from all.
+            // The zero vector is at distance 1 from every vector.
             Metric::Cosine if inverse_norm == 0.0 => 0.5 * squares + 0.5,
             Metric::Cosine => 0.5 * squares,
             Metric::InnerProduct => -product,
         }
     }
 
-    /// Base and factor of a query, from what a row has of the same vector. (I is twice a product: hence the halves.)
+    /// The base and the factor of a query, from the terms of a row for the same vector. (I is twice a
+    /// product: hence the halves.)
     #[inline(always)]
     fn outer_terms(&self, centre: &Centre, base: f32, scale: f32) -> (f32, f32) {
         match self.metric {
@@ -437,7 +459,7 @@ impl Codes {
         self.rows.row_bytes()
     }
 
-    /// Cache lines of a row that are worth a prefetch.
+    /// The number of cache lines of a row that are worth a prefetch.
     pub fn prefetch_lines(&self) -> usize {
         self.rows.row_bytes().div_ceil(64).min(8)
     }
@@ -448,8 +470,8 @@ impl Codes {
     }
 }
 
-/// The nearest integer, for numbers from -128 to 255: by the addition that leaves no bits for a fraction, which is
-/// vectorized, and half the cost of `round`.
+/// The nearest integer, for numbers from -128 to 255. Adding a number so large that no bits remain for the
+/// fraction rounds; the compiler vectorizes this, and it takes half the time of `round`.
 #[inline(always)]
 fn rounded(x: f32) -> u8 {
     const ROUNDER: f32 = 12_582_912.0;
@@ -514,7 +536,7 @@ mod tests {
         (0..count as u32).map(|i| (mixed(i) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
     }
 
-    /// Of a query to a stored vector, and of two stored ones.
+    /// The distance of a query to a stored vector, and of two stored vectors.
     fn coded_distances(metric: Metric, width: Width, centre: f32, a: &[f32], b: &[f32]) -> [f32; 2] {
         let codes = Codes::new(a.len(), metric, width);
         let centre = Centre::new(vec![centre; a.len()]);
@@ -546,7 +568,7 @@ mod tests {
                     let tolerance = match width {
                         Width::Eight => 0.01,
                         Width::Four => 0.05,
-                        // Of one component, a bit says its sign.
+                        // One component has one bit: its sign.
                         Width::One => {
                             if length < 64 {
                                 1.0
@@ -567,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn what_vectors_have_in_common_takes_no_levels() {
+    fn the_mean_of_the_vectors_uses_no_levels() {
         let (a, b) = (numbers(384, 3), numbers(384, 4));
         for (width, tolerance) in [(Width::Eight, 0.01), (Width::Four, 0.05), (Width::One, 0.4)] {
             for offset in [0.0, 1.0, 100.0] {
@@ -577,7 +599,7 @@ mod tests {
                 for near in coded_distances(Metric::L2, width, offset, &x, &y) {
                     assert!((near - exact).abs() <= tolerance * exact, "{width:?} {offset}: {near}, {exact}");
                 }
-                // Lengths grow with the offset, and what differs in the angles falls as their squares.
+                // Lengths grow with the offset, and angles between the vectors shrink with its square.
                 let centre = offset * Element::F32.inverse_norm(bytes_of(&x));
                 let exact = kernels::distance(Metric::Cosine, &x, &y);
                 for near in coded_distances(Metric::Cosine, width, centre, &x, &y) {

@@ -1,17 +1,19 @@
-//! Documents with the same vector: one *place* in the graph, however many they are.
+//! Documents with equal vectors share one node of the graph, called a *place*.
 //!
-//! Empty texts, default pictures and repeated chunks give equal vectors, often hundreds of them. As nodes of their own they link
-//! to one another, which uses up their links, and a search that comes to them fills its beam with them: what is behind them
-//! is cut off. So the first of them is a node, the place, and the others are its *members*: they have slots and ids, and
-//! no links. A search that has found a place gives the rows of its members as well.
+//! Empty texts, default pictures and repeated chunks produce equal vectors, often hundreds of them. If each
+//! of them were a node, they would link to one another, which uses up their links, and a search that reaches
+//! them would fill its beam with them and find nothing beyond. So the first of them becomes a node, the
+//! place, and the others become its *members*: members have slots and ids, and no links. A search that finds
+//! a place returns the rows of its members as well.
 //!
-//! "The same" allows for what computing an embedding twice may change: no component differs by more than 2^-20 of the largest. For the
-//! cosine distance that is said of vectors of length one. Distances of members that are not equal byte for byte are computed from
-//! their own vectors.
+//! "Equal" allows for the difference between two computations of the same embedding: no component differs by
+//! more than 2^-20 of the largest one. For the cosine distance, vectors of length one are compared. The
+//! distance of a member whose vector is not equal byte for byte is computed from its own vector.
 //!
-//! Invariants, held under the lock:
-//! - A place is live and in the graph as long as it has members, also after its own id has gone (*headless*): its vector is theirs.
-//! - A member belongs to one place, and has no links.
+//! Invariants, which hold whenever the lock is free:
+//! - A place is live and in the graph as long as it has members, even after its own id was removed (it is
+//!   then *headless*): its vector represents theirs.
+//! - A member belongs to exactly one place and has no links.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,30 +23,31 @@ use parking_lot::RwLock;
 use crate::Element;
 use crate::kernels::elements::is_plain;
 
-/// Of the largest component.
+/// Relative to the largest component.
 const TOLERANCE: f32 = 1.0 / (1 << 20) as f32;
 
-/// Where a vector that comes in has been before.
+/// The slot that already has the vector to be inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub slot: u32,
-    /// Every byte is the same.
+    /// The vectors are equal byte for byte; otherwise they are equal within `TOLERANCE`.
     pub is_equal: bool,
 }
 
-/// What happened when a slot that is no longer its id's was to leave.
+/// The slots to delete after a slot has lost its id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Left {
-    /// The slot itself is to be buried.
+pub(crate) struct ToDelete {
+    /// The slot itself.
     pub slot: bool,
-    /// And this place, whose last member it was, and whose own id had gone before.
+    /// The place of the slot, if this was its last member and its own id was removed before.
     pub place: Option<u32>,
 }
 
-/// The members of one place: ids with slots, in ascending order. An id can be there twice, while a copy of its vector replaces it.
+/// The members of one place: ids with their slots, in ascending order. An id can occur twice, while a copy of
+/// its vector replaces it.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    /// Those whose vectors are that of the place byte for byte.
+    /// Members whose vectors are equal to that of the place byte for byte.
     equal: BTreeSet<(u32, u32)>,
     unequal: BTreeSet<(u32, u32)>,
 }
@@ -84,7 +87,7 @@ impl Groups {
         self.place_of.get(&member).map(|(place, _)| place.slot)
     }
 
-    /// The caller knows that the slot is no member and no place, and that `place` is not a member.
+    /// Precondition: the slot is neither a member nor a place, and `place` is not a member.
     pub fn join(&mut self, place: Place, slot: u32, id: u32) {
         self.by_place.entry(place.slot).or_default().of(place.is_equal).insert((id, slot));
         self.has_unequal |= !place.is_equal;
@@ -92,7 +95,7 @@ impl Groups {
         assert_eq!(before, None, "a slot is a member once");
     }
 
-    /// Takes a member away; returns its place, and whether that has no members left.
+    /// Removes a member; returns its place, and whether that has no members left.
     pub fn leave(&mut self, slot: u32) -> Option<(u32, bool)> {
         let (place, id) = self.place_of.remove(&slot)?;
         let group = self.by_place.get_mut(&place.slot).expect("the place of a member has a group");
@@ -109,9 +112,10 @@ impl Groups {
 #[derive(Default)]
 pub(crate) struct Copies {
     groups: RwLock<Groups>,
-    /// How many members there are: most indexes have none, and their searches ask for nothing else.
+    /// The number of members. Most indexes have none, and their searches read nothing but this.
     members: AtomicUsize,
-    /// There are or were members whose vectors are not those of their places byte for byte.
+    /// True once there was a member whose vector is not equal to that of its place byte for byte. Never
+    /// reset.
     has_unequal: AtomicBool,
 }
 
@@ -120,7 +124,7 @@ impl Copies {
         self.members.load(Ordering::Acquire) == 0
     }
 
-    /// May a member be nearer or farther than its place, by the least bit?
+    /// True if the distance of a member may differ from that of its place.
     pub fn has_unequal(&self) -> bool {
         self.has_unequal.load(Ordering::Acquire)
     }
@@ -150,13 +154,14 @@ impl Copies {
 
     pub fn bytes(&self) -> usize {
         let groups = self.groups.read();
-        // An entry of a hash table and one of a tree for each member, both half full.
+        // One hash table entry and one tree entry per member, both half full.
         5 * groups.place_of.len() * size_of::<(u32, u32)>() + groups.by_place.len() * 2 * size_of::<Group>()
     }
 }
 
-/// Are these the vector of one place? `scales` are what the vectors count by: for the cosine distance one over their lengths.
-/// `None` if not, else whether they are equal byte for byte. Allocates: for vectors whose distance is small enough
+/// Whether two vectors are equal in the sense of this module. `scales` are the factors that vectors are
+/// multiplied by: for the cosine distance, one over their lengths. Returns `None` if they are not equal, else
+/// whether they are equal byte for byte. Allocates, so call it only where the distance is small enough
 /// (`squares_of_copies`).
 pub(crate) fn compare(element: Element, [a, b]: [&[u8]; 2], scales: [f32; 2]) -> Option<bool> {
     if a == b {
@@ -174,8 +179,8 @@ pub(crate) fn compare(element: Element, [a, b]: [&[u8]; 2], scales: [f32; 2]) ->
     x.iter().zip(&y).all(is_alike).then_some(false)
 }
 
-/// The square of the Euclidean distance that two vectors have at most which `compare` finds alike, relative to the square of the
-/// length of one.
+/// The largest squared Euclidean distance of two vectors that `compare` finds equal, relative to the squared
+/// length of one of them.
 pub(crate) fn squares_of_copies(dimension: usize) -> f32 {
     TOLERANCE * TOLERANCE * dimension as f32
 }

@@ -1,10 +1,11 @@
-//! Scans: every allowed vector is looked at. The flat index answers with this; the graph does where a filter leaves few, and
-//! where nothing else would find `k`, and then looks at codes where there are many: what is nearest by them is ranked again.
+//! Searches by scanning: every allowed vector is evaluated. The flat index answers all searches this way. The
+//! graph does so where a filter allows few ids, and where no walk would find `k` rows. A scan of many vectors
+//! evaluates their codes first and ranks the nearest of them by their vectors.
 
 use std::collections::BinaryHeap;
 
+use crate::candidates::Candidate;
 use crate::limits::{DISTANCES_STRIDE, Limits};
-use crate::pool::Candidate;
 use crate::ranking::Ranking;
 use crate::scan::{Wanted, for_each_allowed, scan, scanned};
 use crate::scratch::Scratch;
@@ -12,10 +13,12 @@ use crate::settle::Source;
 use crate::store::{Query, RANKED_AHEAD, Store};
 use crate::{Element, Neighbor, RangeRequest, SearchOutcome};
 
-/// Up to so many vectors are scanned themselves, which takes some tens of microseconds; more by their codes.
+/// Up to this many vectors are evaluated directly, which takes some tens of microseconds; more are evaluated
+/// by their codes.
 const UNCODED_MAX: usize = 1_000;
 
-/// The `k` nearest of all live, allowed vectors. Many of them are sifted by their codes, if the query has any.
+/// The `k` nearest of all live, allowed vectors. Many vectors are evaluated by their codes first, if the
+/// query has codes.
 pub(crate) fn nearest(
     store: &Store,
     query: &Query<'_>,
@@ -45,15 +48,16 @@ pub(crate) fn nearest(
         if !short || outcome.timed_out || wanted >= k.saturating_mul(8) {
             return outcome;
         }
-        // Rows were deleted between the scan and now, and others would take their place.
+        // Rows were deleted between the scan and now; others must take their place.
         wanted = wanted.saturating_mul(2);
     }
 }
 
-/// Doubles are compared as such, by one thread: as floats, many of them would be equally far, or infinitely.
+/// Distances of doubles are compared as `f64`, by one thread: as `f32`, many of them would be equal or
+/// infinite.
 fn nearest_of_doubles(store: &Store, query: &Query<'_>, k: usize, limits: Limits<'_>) -> SearchOutcome {
     let mut outcome = SearchOutcome { exact: true, ..SearchOutcome::default() };
-    // The farthest first.
+    // A heap with the farthest row on top.
     let mut nearest = BinaryHeap::new();
     each_double(store, query, limits, &mut outcome, |row| {
         nearest.push(row);
@@ -65,9 +69,9 @@ fn nearest_of_doubles(store: &Store, query: &Query<'_>, k: usize, limits: Limits
     outcome
 }
 
-/// Every live, allowed vector within a radius. Many of them are sifted by their codes, if the query has any and the answer need
-/// not be exact: what a code says to be farther by more than five standard deviations of its error (a chance of one in three
-/// million) is left out.
+/// Every live, allowed vector within a radius. Many vectors are evaluated by their codes first, if the query
+/// has codes and the answer need not be exact. A vector is left out where its distance by codes exceeds the
+/// radius by more than five standard deviations of the error (a chance of one in three million).
 pub(crate) fn within(
     store: &Store,
     query: &Query<'_>,
@@ -90,7 +94,7 @@ pub(crate) fn within(
     outcome
 }
 
-/// Replaces distances by codes with true ones.
+/// Replaces distances computed from codes by those computed from vectors.
 fn find_distances(store: &Store, query: &Query<'_>, candidates: &mut [Candidate]) {
     let lines = store.prefetch_lines();
     for at in 0..candidates.len() {
@@ -101,7 +105,7 @@ fn find_distances(store: &Store, query: &Query<'_>, candidates: &mut [Candidate]
     }
 }
 
-/// As `nearest_of_doubles`: a float beside the radius may be a double within it.
+/// As `nearest_of_doubles`: a distance that exceeds the radius as `f32` can be within it as `f64`.
 fn doubles_within(store: &Store, query: &Query<'_>, radius: f64, limits: Limits<'_>) -> SearchOutcome {
     let mut outcome = SearchOutcome { exact: true, ..SearchOutcome::default() };
     let mut rows = Vec::new();
@@ -133,7 +137,8 @@ fn each_double(
     for_each_allowed(store, limits.filter, 0..=last, &mut look);
 }
 
-/// Candidates within it are all that may be within this radius, and some that are not: they are less precise.
+/// A radius for candidates, whose distances are less precise: everything within `radius` is within it, and
+/// perhaps more.
 fn radius_of_candidates(radius: f64) -> f32 {
     (radius as f32).next_up()
 }
@@ -148,12 +153,12 @@ pub(crate) fn settle_within(
     source: Source,
 ) -> Vec<Neighbor> {
     let reach = radius_of_candidates(radius);
-    // A member may be within it by the least bit where its place is not.
+    // A member can be within the radius where its place is just outside.
     let is_rough = source == Source::Graph && store.copies().has_unequal();
     candidates.retain(|candidate| candidate.distance <= reach || is_rough);
     candidates.sort_unstable();
     let mut rows = store.settle(query, candidates, usize::MAX, limits.filter, source);
-    // One whose vector changed meanwhile may have left, and candidates were a little less precise.
+    // A row whose vector changed meanwhile may now be outside, and distances of candidates are less precise.
     rows.retain(|row| row.distance <= radius);
     rows
 }
@@ -166,8 +171,8 @@ mod tests {
 
     use super::*;
     use crate::codes::CodeBuffer;
-    use crate::helpers::Helpers;
     use crate::ranking::Resolution;
+    use crate::scan_threads::Helpers;
     use crate::store::Kind;
     use crate::{Filter, Metric, Quantization, bytes_of};
 
@@ -177,12 +182,12 @@ mod tests {
         (number.wrapping_mul(2_654_435_761) ^ 0x5bd1).rotate_left(13).wrapping_mul(2_246_822_519) >> 7
     }
 
-    /// So few different ones that most have their likes.
+    /// So few different vectors that most ids have copies.
     fn vector(salt: u32) -> [f32; DIMENSION] {
         std::array::from_fn(|at| (mixed(mixed(salt) % 97 + 1_000 * at as u32) % 5) as f32 - 2.0)
     }
 
-    /// Ids with gaps, some replaced, some removed.
+    /// Ids with gaps; some replaced, some removed.
     fn store(ids: u32, quantization: Quantization) -> Store {
         let kind = Kind { element: Element::F32, dimension: DIMENSION, metric: Metric::L2 };
         let store = Store::new(kind, quantization, true);
@@ -200,7 +205,7 @@ mod tests {
     }
 
     struct Part {
-        /// One in so many.
+        /// One id in `share` is allowed.
         share: u32,
         cardinality: Option<usize>,
     }
@@ -219,7 +224,7 @@ mod tests {
         }
     }
 
-    /// What a store says to all questions: for several numbers of rows, and several radii.
+    /// The answers of a store to all requests: for several numbers of rows, and several radii.
     fn answers(store: &Store, limits: Limits<'_>) -> Vec<SearchOutcome> {
         let mut scratch = store.pin();
         let mut answers = Vec::new();
@@ -241,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_several_threads_find_is_what_one_finds() {
+    fn several_threads_find_the_same_rows_as_one() {
         let [four, one]: [&'static Helpers; 2] =
             [4, 1].map(|threads| &*Box::leak(Box::new(Helpers::new(threads, 1))));
         for quantization in [Quantization::None, Quantization::Bits4] {
@@ -267,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_walks_are_to_avoid_is_no_affair_of_scans() {
+    fn hints_about_coarse_codes_do_not_apply_to_scans() {
         const DIMENSION: usize = 128;
         let kind = Kind { element: Element::F32, dimension: DIMENSION, metric: Metric::L2 };
         let store = Store::new(kind, Quantization::Bits4, true);
@@ -285,7 +290,7 @@ mod tests {
             nearest(&store, &query, 10, Limits::default(), &mut store.pin())
         };
         let before = ask();
-        assert!(!before.too_coarse && !before.exact, "codes are good enough here");
+        assert!(!before.too_coarse && !before.exact, "codes are precise enough here");
         store.for_each_id(0..=3_000, &mut |_, slot| store.set_resolution(slot, Resolution::Walks));
         assert_eq!(ask(), before);
     }
@@ -298,21 +303,22 @@ mod tests {
         let mut rows = |k| nearest(&store, &query, k, Limits::default(), &mut scratch).neighbors;
         let all = rows(usize::MAX);
         assert_eq!(all.len(), store.len());
-        // Kept sorted, and sorted out now and then.
+        // Up to 1,024 rows are kept sorted; more are gathered and sorted in batches.
         for k in [10, 1_000, 1_030, 1_500, 2_500] {
             assert_eq!(rows(k), all[..k], "k {k}");
         }
     }
 
-    /// Not for ever.
+    /// Waits for the flag, with a bound.
     fn wait_for(flag: &AtomicBool) {
         let yields = (0..10_000_000).take_while(|_| !flag.load(Ordering::Relaxed));
         yields.for_each(|_| thread::yield_now());
     }
 
     #[test]
-    fn helpers_take_part_and_the_deadline_is_theirs_too() {
-        /// Notes that it was asked by another thread than the one that searches, and keeps that until the deadline was asked.
+    fn helpers_take_part_and_stop_at_the_deadline() {
+        /// Records that a thread other than the searching one called it, and lets no thread go on until the
+        /// deadline was checked.
         struct Watching {
             searcher: thread::ThreadId,
             is_helped: AtomicBool,
@@ -348,7 +354,7 @@ mod tests {
         let limits = Limits { filter: Some(&filter), deadline: Some(&deadline) };
         let vector = vector(1);
         let outcome = nearest(&store, &store.query(bytes_of(&vector)), 10, limits, &mut store.pin());
-        assert!(filter.is_helped.into_inner(), "nobody helped");
+        assert!(filter.is_helped.into_inner(), "no helper took part");
         assert!(outcome.timed_out && outcome.neighbors.is_sorted());
     }
 }

@@ -1,6 +1,6 @@
-//! The exact index: vectors in slots, nothing else. A search looks at all of them.
+//! The exact index: vectors in slots, without a graph. A search scans all of them.
 //!
-//! Removed slots are reused once every search that could hold them has ended; there is nothing to repair.
+//! A removed slot is reused when every search that could hold it has ended. There is nothing to repair.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::{
 
 pub struct Flat {
     store: Store,
-    /// Deleted slots, oldest first, each with the stamp that must pass before it is reused.
+    /// Deleted slots, oldest first, each with the epoch stamp that must pass before the slot is reused.
     deleted: Mutex<VecDeque<(u32, u64)>>,
 }
 
@@ -35,7 +35,7 @@ impl Flat {
         deleted.push_back((slot, self.store.scratches().advance()));
     }
 
-    /// Frees what no search can hold any more.
+    /// Frees the slots that no search can hold.
     fn reclaim(&self) {
         let Some(mut deleted) = self.deleted.try_lock() else { return };
         while let Some(&(slot, stamp)) = deleted.front() {

@@ -1,37 +1,41 @@
-//! Vector indexes: an HNSW graph, an exact (flat) index, and the distance kernels under both.
+//! Vector indexes: an HNSW graph and an exact (flat) index, with their distance kernels.
 //!
-//! A library without engine types: it knows neither keys nor documents nor the log. Its caller numbers
-//! documents with dense `u32` ids and keeps everything else; an index keeps, per id, one copy of the vector
-//! and what is needed to find it. The caller can share that copy (`Placed`) instead of keeping one of its own.
+//! This library contains no engine types: it knows neither keys nor documents nor the log. The caller numbers
+//! documents with dense `u32` ids and stores everything else; an index stores, per id, one copy of the vector
+//! and what it needs to find it. The caller can share that copy (`Placed`) instead of keeping its own.
 //!
-//! Everything takes `&self`. Any number of threads may insert, remove and search at once:
+//! Every method takes `&self`. Any number of threads may insert, remove and search at once:
 //!
 //! - A search takes no lock that an insert holds for long (it takes two short ones, for its scratch memory).
-//! - A vector never changes and never moves while a search could hold it, or a `Placed` is there. Replacing an id writes the
-//!   new vector to a fresh slot and swaps the id over to it, so that a search sees the old or the new one, never a mixture.
-//! - A result row is an id that was present when the search ended, with the exact distance of its vector then.
-//! - Calls for the *same* id are applied in the order in which they end; who needs an order keeps it himself.
+//! - A vector neither changes nor moves while a search could hold it, or a `Placed` refers to it. Replacing
+//!   the vector of an id writes the new vector to a free slot and then switches the id to that slot, so that
+//!   a search sees the old or the new vector, never a mixture.
+//! - A result row is an id that was present when the search ended, with the exact distance of the vector that
+//!   it had then.
+//! - Calls for the *same* id take effect in the order in which they end. A caller that needs an order must
+//!   impose it.
 //!
-//! What this crate does not do: deciding what is durable, knowing the time (a deadline is a closure), spawning threads (except
-//! where a caller names their number, and those that help with long scans: helpers.rs).
+//! This crate does not decide what is durable and does not read a clock (a deadline is a closure). It starts
+//! no threads, except where a caller passes their number, and except the helpers of long scans
+//! (scan_threads.rs).
 //!
 //! Sources: HNSW is Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
-//! Hierarchical Navigable Small World graphs" (arXiv 1603.09320); repair after deletes follows the idea of
-//! FreshDiskANN (arXiv 2105.09613).
+//! Hierarchical Navigable Small World graphs" (arXiv 1603.09320); repair after deletes follows FreshDiskANN
+//! (arXiv 2105.09613); codes follow RaBitQ (arXiv 2405.12497).
 
+mod candidates;
 mod codes;
 mod copies;
 mod exact;
 mod flat;
-mod helpers;
 mod hnsw;
 mod kernels;
 mod limits;
-mod pool;
 mod ranking;
 mod region;
 mod rotation;
 mod scan;
+mod scan_threads;
 mod scratch;
 mod settle;
 mod slab;
@@ -49,60 +53,63 @@ pub use hnsw::{
 pub use kernels::{distance, distance_of, kernel_name};
 pub use vectors::{Placed, Vectors};
 
-/// How the distance of two vectors is computed. Smaller is nearer, for each of them, as RediSearch replies.
+/// How the distance of two vectors is computed. Smaller is nearer for every metric; values are those that
+/// RediSearch replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Metric {
     /// The *squared* Euclidean distance.
     L2,
-    /// `1 - a·b`; negative when the product is over one.
+    /// `1 - a·b`; negative when the product exceeds one.
     InnerProduct,
     /// `1 - cos(a, b)`, from 0 to 2; 1 when either vector is all zeros.
     Cosine,
 }
 
 impl Metric {
-    /// Places in it are numbers in saved graphs and definitions of indexes.
+    /// The index of a metric in this array is its number in saved graphs and index definitions.
     pub const ALL: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
 }
 
-/// Codes that a graph keeps beside its vectors to walk by. What it finds is ranked again by the vectors.
+/// The codes that a graph stores beside its vectors to guide walks. The rows that a walk finds are ranked
+/// again by their vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quantization {
-    /// No codes: walks go by the vectors.
+    /// No codes: walks read the vectors.
     None,
-    /// A byte a component.
+    /// 8 bits per component.
     Bits8,
-    /// Half a byte. As good a guide as a byte (docs/decisions/0009), and half the memory traffic.
+    /// 4 bits per component. They guide a walk as well as 8 bits (docs/decisions/0009), with half the memory
+    /// traffic.
     Bits4,
-    /// A bit: the least memory; it wants a wider beam for the same recall.
+    /// 1 bit per component: the least memory; needs a wider beam for the same recall.
     Bits1,
 }
 
 impl Quantization {
-    /// As `Metric::ALL`.
+    /// See `Metric::ALL`.
     pub const ALL: [Quantization; 4] =
         [Quantization::None, Quantization::Bits8, Quantization::Bits4, Quantization::Bits1];
 }
 
-/// What the components of an index's vectors are. Vectors are given and kept as bytes, little-endian.
+/// The element type of an index's vectors. Vectors are passed and stored as bytes, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
     F32,
     F64,
     /// IEEE 754 binary16.
     F16,
-    /// The upper half of an `F32`.
+    /// bfloat16: the upper half of an `F32`.
     Bf16,
     I8,
     U8,
 }
 
 impl Element {
-    /// As `Metric::ALL`.
+    /// See `Metric::ALL`.
     pub const ALL: [Element; 6] =
         [Element::F32, Element::F64, Element::F16, Element::Bf16, Element::I8, Element::U8];
 
-    /// Of one component.
+    /// The size of one component in bytes.
     pub fn bytes(self) -> usize {
         match self {
             Element::F64 => 8,
@@ -117,15 +124,15 @@ impl Element {
 pub fn bytes_of(vector: &[f32]) -> &[u8] {
     #[cfg(target_endian = "big")]
     compile_error!("vectors are little-endian");
-    // SAFETY: floats are bytes without gaps.
+    // SAFETY: floats have no padding bytes.
     unsafe { std::slice::from_raw_parts(vector.as_ptr().cast(), size_of_val(vector)) }
 }
 
-/// One row of a result. Ordered by distance, then by id.
+/// One row of a result. Rows are ordered by distance, then by id.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Neighbor {
     pub id: u32,
-    /// Exact, in the precision of the elements: an `f32` for all but `Element::F64`.
+    /// The exact distance, in the precision of the elements: an `f32` for every element type but `F64`.
     pub distance: f64,
 }
 
@@ -143,12 +150,12 @@ impl PartialOrd for Neighbor {
     }
 }
 
-/// Why a vector or a query was refused. Nothing was changed.
+/// Why a vector or a query was refused. The index is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VectorError {
     #[error("the vector has {got} bytes, those of the index {expected}")]
     Size { expected: usize, got: usize },
-    /// NaN or an infinity among the components: no distance to it has an order.
+    /// A component is NaN or infinite; distances to such a vector have no order.
     #[error("the vector has a component that is not a finite number")]
     NotFinite,
     #[error("the index is full")]
@@ -157,31 +164,35 @@ pub enum VectorError {
 
 /// The ids that a search may return.
 ///
-/// Contract: `for_each` visits exactly the ids among these that `allows` accepts, in ascending order (the index skips those
-/// that it does not hold), and `cardinality`, where known, is how many there are in all; an estimate is good enough, it only
-/// steers the plan.
+/// Contract: `for_each` visits exactly the ids of the range that `allows` accepts, in ascending order (the
+/// index skips ids that it does not have). `cardinality`, where known, is the number of allowed ids; an
+/// estimate suffices, because it only influences how the search is executed.
 pub trait Filter: Sync {
     fn allows(&self, id: u32) -> bool;
     fn cardinality(&self) -> Option<usize>;
-    /// Threads that share a scan ask for a part each. Finding the first of a part takes no looking through those before.
+    /// Each thread of a scan calls this for its own range. Finding the first id of a range must not require a
+    /// scan of the ids before it.
     fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32));
 }
 
-/// A question for the nearest neighbours of a vector.
+/// A request for the nearest neighbours of a vector.
 #[derive(Clone, Copy)]
 pub struct SearchRequest<'a> {
-    /// `dimension` finite components, as the index has them.
+    /// `dimension` finite components, of the element type of the index.
     pub query: &'a [u8],
-    /// How many rows are wanted. They are returned whenever as many (allowed) ids exist.
+    /// The number of rows to return. The result has fewer only if fewer (allowed) ids exist, or the deadline
+    /// passed.
     pub k: usize,
-    /// Width of the beam in the graph: more is more exact and slower. At least `k` is used. Ignored by `Flat`.
+    /// The width of the beam in the graph: a wider beam is slower and finds more of the true neighbours. At
+    /// least `k` is used. Ignored by `Flat`.
     pub ef: usize,
-    /// The share of the true `k` nearest that is to be found on average, above 0 and at most 1 (which scans all vectors), instead
-    /// of a width: the walk goes on for as long as that takes. `ef` then only steers the choice between walk and scan. Ignored
-    /// by `Flat`.
+    /// The share of the true `k` nearest to find on average, above 0 and at most 1 (which scans all vectors),
+    /// instead of a width: the walk lasts as long as this takes. `ef` then only influences the choice between
+    /// walk and scan. Ignored by `Flat`.
     pub recall: Option<f32>,
     pub filter: Option<&'a dyn Filter>,
-    /// Tells whether the time is over; asked every few hundred distances. The rows found by then are returned.
+    /// Returns true when the time is over. It is called every few hundred distances. The search then returns
+    /// the rows found so far.
     pub deadline: Option<&'a dyn Fn() -> bool>,
 }
 
@@ -203,17 +214,18 @@ impl fmt::Debug for SearchRequest<'_> {
     }
 }
 
-/// A question for everything within a distance.
+/// A request for all vectors within a distance.
 #[derive(Clone, Copy)]
 pub struct RangeRequest<'a> {
-    /// `dimension` finite components, as the index has them.
+    /// `dimension` finite components, of the element type of the index.
     pub query: &'a [u8],
-    /// Largest distance (in the metric's own terms) of a row.
+    /// The largest distance of a row, as defined by the metric.
     pub radius: f64,
-    /// How far beyond the radius a walk through a graph must have come for its answer to be taken, relative to the radius
-    /// (RediSearch's EPSILON, 0.01 by default). Where it has not, all vectors are scanned.
+    /// The distance beyond the radius that a walk through a graph must have covered for its answer to be
+    /// accepted, relative to the radius (RediSearch's EPSILON, 0.01 by default). Otherwise all vectors are
+    /// scanned.
     pub epsilon: f32,
-    /// The answer is to be exact: no graph, and no codes.
+    /// The answer must be exact: neither graph nor codes are used.
     pub exact: bool,
     pub filter: Option<&'a dyn Filter>,
     pub deadline: Option<&'a dyn Fn() -> bool>,
@@ -226,26 +238,27 @@ impl<'a> RangeRequest<'a> {
     }
 }
 
-/// What a search found, nearest first, and what it cost.
+/// The rows that a search found, nearest first, and its cost.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SearchOutcome {
     pub neighbors: Vec<Neighbor>,
-    /// The deadline passed: the rows are the best of those seen by then.
+    /// The deadline passed: the rows are the best of those evaluated by then.
     pub timed_out: bool,
-    /// Distances that were computed.
+    /// The number of distances computed.
     pub evaluated: usize,
-    /// Graph nodes whose neighbours were looked at.
+    /// The number of graph nodes whose neighbours were examined.
     pub visited: usize,
     /// The rows come from a scan of every candidate, not from the graph: they are the true nearest.
     pub exact: bool,
-    /// Codes said too little about what is near the query: it was answered by the vectors, which takes longer.
+    /// Codes were too imprecise around the query: the search was answered from the vectors, which takes
+    /// longer.
     pub too_coarse: bool,
-    /// Where a walk was to find a share of the nearest: how far beyond the distance of the k-th it went on, relative to that
-    /// distance (to the product, with `InnerProduct`).
+    /// For a walk with a requested recall: how far beyond the distance of the k-th row it went on, relative
+    /// to that distance (relative to the product, with `InnerProduct`).
     pub slack: Option<f32>,
 }
 
-/// The state of an index, for INFO and for tests.
+/// The state of an index, for INFO and for tests. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Ids that a search can return.
@@ -267,33 +280,36 @@ pub trait VectorIndex: Send + Sync {
     fn element(&self) -> Element;
     fn dimension(&self) -> usize;
     fn metric(&self) -> Metric;
-    /// Writes a vector to the memory of the index, where no search finds it yet.
+    /// Writes a vector to the memory of the index, where no search finds it yet. Refuses a vector of the
+    /// wrong size or with components that are not finite, and every vector if the index is full.
     fn place(&self, vector: &[u8]) -> Result<Placed, VectorError>;
-    /// Gives a vector that this index has placed to an id, in place of the one that it has. When it returns, every later
-    /// search can find it. A placed vector is inserted once.
+    /// Assigns a vector that this index has placed to an id, replacing the previous vector of the id. Every
+    /// search that starts after the return can find it. A placed vector is inserted once; a second insertion
+    /// panics.
     fn insert_placed(&self, id: u32, vector: &Placed);
     /// `place` and `insert_placed`.
     fn insert(&self, id: u32, vector: &[u8]) -> Result<(), VectorError> {
         self.insert_placed(id, &self.place(vector)?);
         Ok(())
     }
-    /// Removes an id; false when it was not there. The id may be used again at once.
+    /// Removes an id; false if it was absent. The id may be reused at once.
     fn remove(&self, id: u32) -> bool;
     fn contains(&self, id: u32) -> bool;
-    /// The memory that vectors are placed in.
+    /// The memory that stores the vectors.
     fn vectors(&self) -> &Arc<Vectors>;
-    /// The vector of an id.
+    /// The vector of an id; `None` if the id is absent.
     fn vector(&self, id: u32) -> Option<Placed>;
-    /// The exact distances of vectors that this index has placed, each with the id that goes with it.
+    /// The exact distances of vectors that this index has placed, in the order of `vectors`, each with its
+    /// id.
     fn distances(&self, query: &[u8], vectors: &[(u32, Placed)]) -> Result<Vec<Neighbor>, VectorError>;
     fn search(&self, request: &SearchRequest<'_>) -> Result<SearchOutcome, VectorError>;
-    /// Everything within the radius, nearest first.
+    /// All rows within the radius, nearest first.
     fn search_range(&self, request: &RangeRequest<'_>) -> Result<SearchOutcome, VectorError>;
     fn len(&self) -> usize;
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Memory that holds data, in bytes (reserved but untouched memory is not counted).
+    /// Memory that contains data, in bytes (reserved but untouched memory is not counted).
     fn memory_bytes(&self) -> usize {
         let statistics = self.statistics();
         statistics.vector_bytes + statistics.link_bytes + statistics.other_bytes

@@ -1,13 +1,13 @@
-//! What bounds a search beside its `k`: a filter and a deadline.
+//! The limits of a search other than its `k`: a filter and a deadline.
 
 use crate::Filter;
 
-/// Distances between two looks at the deadline: some tens of microseconds.
+/// Distances computed between two checks of the deadline: some tens of microseconds.
 pub(crate) const DISTANCES_STRIDE: usize = 256;
-/// Nodes looked through between two looks at it: as long, for nodes of 32 links.
+/// Nodes examined between two checks of the deadline: as long, for nodes of 32 links.
 pub(crate) const NODES_STRIDE: usize = 64;
 
-/// What a search is allowed to return, and until when it may run.
+/// What a search may return, and how long it may run.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Limits<'a> {
     pub filter: Option<&'a dyn Filter>,
@@ -15,7 +15,7 @@ pub(crate) struct Limits<'a> {
 }
 
 impl Limits<'_> {
-    /// True when the time is over; asks only at every `stride`-th step.
+    /// True when the time is over; checks the deadline only at every `stride`-th step.
     #[inline(always)]
     pub fn expired(&self, steps: usize, stride: usize) -> bool {
         match self.deadline {

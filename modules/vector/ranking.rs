@@ -1,55 +1,62 @@
-//! What was found by codes, ranked again by the vectors; and whether the codes were good enough for that.
+//! Ranks the candidates found by codes again, by their vectors, and decides whether the codes were precise
+//! enough.
 //!
-//! The distance by codes of a vector x to a query q is the true one plus an error. RaBitQ's estimate (codes.rs) has no bias, and
-//! the error is close to normal with a standard deviation in proportion to `|x - c| |q - c| / sqrt(dimension)`, c being the centre
-//! (arXiv 2405.12497, theorem 3.2). It is computed for the candidates at hand, and measured too, because their true distances are
-//! needed anyway: the larger of both counts. (Measuring alone is not enough. In a tight cluster the codes are nearly the same, so are
-//! the errors, and the nearest by their codes are those whose errors are least.)
+//! The distance by codes of a vector x to a query q is the true distance plus an error. RaBitQ's estimator
+//! (codes.rs) has no bias, and the error is close to normal with a standard deviation in proportion to `|x -
+//! c| |q - c| / sqrt(dimension)`, c being the centre (arXiv 2405.12497, theorem 3.2). The deviation is
+//! computed for the candidates at hand, and also measured, because their true distances are needed anyway;
+//! the larger value is used. (Measuring alone is not enough. In a tight cluster the codes are nearly the
+//! same, and so are the errors; the nearest by codes are then those with the smallest errors.)
 //!
-//! With d the true distance of the k-th nearest of those, and s this deviation, whatever is at most `d + 4 s` by its codes can
-//! still be among the k, and is ranked again. Where codes resolve what is near the query (smooth data), that is little more than k.
-//! Where they do not (clusters that are tight beside their distance from the centre, data that have moved away from it) it is
-//! more than the search has kept, or more than the nearest differ by: then the answer is not to be trusted, and the caller searches
-//! once more by the vectors.
+//! Let d be the true distance of the k-th nearest candidate and s the deviation. A candidate whose distance
+//! by codes is at most `d + 4 s` can still be among the k nearest, and is ranked again. Where codes resolve
+//! the neighbourhood of the query (smooth data), these are little more than k candidates. Where they do not
+//! (tight clusters far from the centre, or data that have moved away from it), these are more candidates than
+//! the search has kept, or s exceeds the differences between the nearest. Then the answer is not reliable,
+//! and the caller searches again by the vectors.
 
 use crate::Metric;
-use crate::pool::{Candidate, Pool};
+use crate::candidates::{Candidate, Pool};
 use crate::settle::Source;
 use crate::store::{Query, RANKED_AHEAD, Store};
 
-/// Standard deviations within which a candidate is ranked again. An error beyond them, on one side, has a chance of 0.00003.
+/// Standard deviations within which a candidate is ranked again. A larger error, on one side, has a
+/// probability of 0.00003.
 const DEVIATIONS_RANKED: f32 = 4.0;
-/// Standard deviations within which a search must have kept every candidate. An error beyond them has a chance of 0.0013.
+/// Standard deviations within which a search must have kept every candidate. A larger error has a probability
+/// of 0.0013.
 const DEVIATIONS_KEPT: f32 = 3.0;
 
-/// Standard deviations by which the distances of the first and the last of `SPREAD_ROWS` rows (or of `k`) must differ.
+/// Standard deviations by which the distances of the first and the last of `SPREAD_ROWS` rows (or of `k`)
+/// must differ.
 const DEVIATIONS_SPREAD: f32 = 2.0;
 const SPREAD_ROWS: usize = 10;
 
-/// Candidates that the error is measured by, beside `k`.
+/// Candidates by which the error is measured, in addition to `k`.
 const MEASURED: usize = 8;
 
-/// Could what was found by codes be ranked?
+/// Whether the candidates found by codes could be ranked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ranking {
-    /// The `k` nearest of all candidates that the search met are in front.
+    /// The first `k` are the nearest of all candidates that the search met.
     Settled,
-    /// Others, which the search did not keep, could be nearer.
+    /// Candidates that the search did not keep could be nearer.
     TooCoarse,
 }
 
-/// What codes are good for around a node.
+/// What codes are precise enough for around a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Resolution {
-    /// A search that comes here by codes has to go by the vectors in the end.
+    /// Nothing: a search that arrives here by codes has to use the vectors in the end.
     Nothing,
-    /// To find the way by. Not to choose links by: that compares distances which differ by less than the error, or are smaller.
+    /// Guiding walks, but not choosing links: that compares distances which differ by less than the error, or
+    /// are smaller than it.
     Walks,
-    /// To find the way, and to choose links.
+    /// Guiding walks, and choosing links.
     Links,
 }
 
-/// The error of distances by codes.
+/// Accumulates the error of distances by codes.
 #[derive(Default)]
 struct Deviation {
     squares_measured: f64,
@@ -62,7 +69,8 @@ impl Deviation {
     fn note(&mut self, by_codes: f32, exact: f32, computed: f32) {
         let measured = f64::from(by_codes) - f64::from(exact);
         let computed = f64::from(computed);
-        // Where numbers end, distances by codes are infinite before the true ones are: then they say nothing.
+        // Near the limits of `f32`, distances by codes become infinite before the true ones do: then they are
+        // meaningless.
         if exact.is_finite() && !(measured.is_finite() && computed.is_finite()) {
             self.is_broken = true;
         }
@@ -84,8 +92,8 @@ impl Deviation {
 }
 
 impl Store {
-    /// Turns what a search by codes has left in the pool into candidates of which the `k` nearest are to be taken, with their true
-    /// distances, nearest first. What a search without codes has left is that already.
+    /// Turns what a search by codes has left in the pool into candidates with their true distances, nearest
+    /// first; the caller uses the first `k`. After a search without codes, the pool is that already.
     pub fn rank_again(
         &self,
         query: &Query<'_>,
@@ -107,9 +115,9 @@ impl Store {
         let reach = kth.distance + DEVIATIONS_RANKED * deviation.value();
         let end = found.partition_point(|candidate| candidate.distance <= reach).max(measured);
         self.rank(query, &found[measured..end], &mut deviation, out);
-        // Now more of them are known, and the k-th may be nearer.
+        // More true distances are known now, and the k-th nearest may be nearer than before.
         let reach = out[k - 1].distance + DEVIATIONS_KEPT * deviation.value();
-        // Nor does a walk find its way among what codes do not tell apart. A scan needs no way.
+        // A walk needs codes that tell candidates apart to find its way; a scan does not.
         let spread = out[out.len().min(k.max(SPREAD_ROWS)) - 1].distance - out[0].distance;
         let is_blind = DEVIATIONS_SPREAD * deviation.value() > spread
             || self.resolution_at(out[0].slot()) != Resolution::Links;
@@ -137,8 +145,9 @@ impl Store {
         out.sort_unstable();
     }
 
-    /// What codes are good for around a node that is being linked, judged by the candidates for its links (nearest first, found by
-    /// codes or by the vectors as the query goes). Leaves the nearest of them in `out`, with true distances.
+    /// What codes are precise enough for around a node that is being linked, judged by the candidates for its
+    /// links (nearest first; found by codes or by vectors, as the query specifies). Leaves the nearest of
+    /// them in `out`, with true distances.
     pub fn resolution(
         &self,
         query: &Query<'_>,
@@ -168,7 +177,7 @@ impl Store {
             return Resolution::Links;
         };
         let error = DEVIATIONS_KEPT * deviation.value();
-        // The inner product has no distance at which two are the same.
+        // The inner product has no distance that identifies equal vectors.
         let nearest = if self.kind.metric == Metric::InnerProduct { f32::INFINITY } else { first.distance };
         if deviation.is_broken || kth.distance + error > last.distance {
             Resolution::Nothing

@@ -1,28 +1,28 @@
-//! Memory for what walks read at random, in huge pages where the system has them.
+//! Memory for arrays that walks read at random, in huge pages where the system has them.
 //!
-//! A walk reads hundreds of rows all over an array that is far larger than what the processor's tables of pages cover,
-//! so that in small pages nearly each row costs a walk through the page tables as well. Here a slab's segments stand one
-//! behind the other in large mappings for which huge pages are asked (`madvise`): at most one of them per slab is partly
-//! used.
+//! A walk reads hundreds of rows spread over an array that is far larger than the memory covered by the
+//! processor's TLB. With small pages, nearly every row would cost a walk through the page tables as well.
+//! Here the segments of a slab follow one another in large mappings for which huge pages are requested
+//! (`madvise`); at most one huge page per slab is partly used.
 //!
-//! The first touch of a huge page clears two mebibytes, which can take milliseconds in a virtual machine. So this is for
-//! memory that is filled, or touched in time (`touch`), by threads that hold no lock that others wait for.
+//! The first access to a huge page clears 2 MiB, which can take milliseconds in a virtual machine. So this is
+//! only for memory that is first touched (`touch`) by threads that hold no lock that others wait for.
 
 use std::ptr::NonNull;
 
 const HUGE_PAGE_BYTES: usize = 2 << 20;
-/// Or a multiple of it, which does no harm.
+/// The real page size may be a multiple of this, which does no harm.
 #[cfg(target_os = "linux")]
 const PAGE_BYTES: usize = 4096;
 const PIECE_ALIGNMENT_BYTES: usize = 64;
-/// Mappings double in size up to this. They cost address space until they are touched.
+/// Mappings double in size up to this. Until they are touched they cost address space only.
 const MAPPING_BYTES_MAX: usize = 64 << 20;
 
-/// Mappings, from which pieces are cut that live until all of them are dropped.
+/// Mappings that pieces are cut from. The pieces live until all mappings are dropped.
 #[derive(Default)]
 pub(crate) struct Regions {
     mappings: Vec<Mapping>,
-    /// What is left of the last mapping begins here.
+    /// The offset of the unused rest of the last mapping.
     next: usize,
 }
 
@@ -35,7 +35,7 @@ struct Mapping {
 unsafe impl Send for Regions {}
 
 impl Regions {
-    /// Zeroed memory of this size that starts on a cache line; `None` where the system gives none.
+    /// Zeroed memory of this size that starts on a cache line; `None` if the system refuses it.
     pub fn cut(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         let bytes = bytes.next_multiple_of(PIECE_ALIGNMENT_BYTES);
         if self.mappings.last().is_none_or(|last| last.bytes - self.next < bytes) {
@@ -45,15 +45,15 @@ impl Regions {
             self.mappings.push(Mapping::new(wanted, wanted)?);
             self.next = 0;
         }
-        let last = self.mappings.last().expect("there is one, above");
-        // SAFETY: `next` and the piece behind it lie within the mapping.
+        let last = self.mappings.last().expect("a mapping was added above");
+        // SAFETY: `next` and the piece after it lie within the mapping.
         let piece = unsafe { last.start.add(self.next) };
         self.next += bytes;
         Some(piece)
     }
 
-    /// The same, of which the first `filled` bytes will be written and the rest perhaps never: huge pages are asked for what
-    /// they fill, so that none is partly used.
+    /// As `cut`, for memory whose first `filled` bytes will be written and whose rest perhaps never: huge
+    /// pages are requested only for the part that is filled, so that no huge page is partly used.
     pub fn reserve(&mut self, bytes: usize, filled: usize) -> Option<NonNull<u8>> {
         let bytes = bytes.next_multiple_of(HUGE_PAGE_BYTES);
         let mapping = Mapping::new(bytes, filled / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES)?;
@@ -64,13 +64,14 @@ impl Regions {
     }
 }
 
-/// Touches memory that was cut, whatever it holds and whoever writes it meanwhile, so that its pages are there.
+/// Touches memory that was cut, so that its pages exist. The content does not matter, and others may write it
+/// meanwhile.
 #[cfg(target_os = "linux")]
 pub(crate) fn touch(start: NonNull<u8>, bytes: usize) {
     use rustix::mm::{Advice, madvise};
     let before = start.as_ptr() as usize % PAGE_BYTES;
-    // SAFETY: the pages of a piece lie in its mapping. The call changes no content; a kernel that does not know it (before
-    // 5.14) says so, and the first writer waits for the page.
+    // SAFETY: the pages of a piece lie in its mapping. The call changes no content. A kernel without this
+    // call (before 5.14) returns an error, and then the first writer waits for the page.
     _ = unsafe { madvise(start.as_ptr().sub(before).cast(), bytes + before, Advice::LinuxPopulateWrite) };
 }
 
@@ -79,23 +80,24 @@ pub(crate) fn touch(_start: NonNull<u8>, _bytes: usize) {}
 
 #[cfg(target_os = "linux")]
 impl Mapping {
-    /// Starts on the border of a huge page, and asks for such pages for its first `huge` bytes.
+    /// Starts on a huge page boundary, and requests huge pages for its first `huge` bytes.
     fn new(bytes: usize, huge: usize) -> Option<Mapping> {
         use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
         let (access, whole) = (ProtFlags::READ | ProtFlags::WRITE, bytes + HUGE_PAGE_BYTES);
-        // SAFETY: a new mapping, where the system likes, touches nobody's memory.
+        // SAFETY: a new mapping at an address that the system chooses overlaps no other memory.
         let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), whole, access, MapFlags::PRIVATE) };
         let mapped = mapped.ok()?.cast::<u8>();
         let before = mapped.align_offset(HUGE_PAGE_BYTES);
-        // SAFETY: the border is within the mapping, and `bytes` follow it.
+        // SAFETY: the boundary is within the mapping, and `bytes` follow it.
         let start = unsafe { mapped.add(before) };
         for (part, length) in [(mapped, before), (start.wrapping_add(bytes), HUGE_PAGE_BYTES - before)] {
             if length > 0 {
-                // SAFETY: a part of the new mapping that nobody has; should it stay, it costs address space only.
+                // SAFETY: a part of the new mapping that nothing refers to. If the call fails, the part costs
+                // address space only.
                 _ = unsafe { munmap(part.cast(), length) };
             }
         }
-        // SAFETY: advice on our own mapping. Without huge pages it serves all the same, only slower.
+        // SAFETY: advice on our own mapping. Without huge pages the memory works as well, only slower.
         _ = unsafe { madvise(start.cast(), huge, Advice::LinuxHugepage) };
         Some(Mapping { start: NonNull::new(start)?, bytes })
     }
@@ -104,7 +106,8 @@ impl Mapping {
 #[cfg(target_os = "linux")]
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: our own mapping, which nobody reads any more; should it stay, memory is lost and nothing else.
+        // SAFETY: our own mapping, which no reader refers to. If the call fails, the memory is leaked and
+        // nothing else happens.
         _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
@@ -121,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_reserved_is_apart_from_what_is_cut_later() {
+    fn reserved_memory_does_not_overlap_memory_cut_later() {
         let mut regions = Regions::default();
         let reserved = regions.reserve(5 << 20, 3 << 20).expect("the system has address space");
         let cut = regions.cut(1 << 20).expect("the system has address space");
@@ -138,7 +141,7 @@ mod tests {
             let piece = regions.cut(bytes).expect("the system has address space");
             assert_eq!(piece.as_ptr() as usize % 64, 0);
             touch(piece, bytes);
-            // SAFETY: the piece is this long, and this test's alone.
+            // SAFETY: the piece has this length and belongs to this test alone.
             let piece = unsafe { std::slice::from_raw_parts_mut(piece.as_ptr(), bytes) };
             assert!(piece.iter().all(|&byte| byte == 0));
             piece.fill(1);

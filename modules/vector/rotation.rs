@@ -1,16 +1,18 @@
-//! A fixed orthogonal map that spreads every vector evenly over its components, so that a few bits for each say about as
-//! much of one vector as of another: an embedding with a few huge components loses nothing to them.
+//! A fixed orthogonal map that spreads every vector evenly over its components, so that a few bits per
+//! component are about as precise for one vector as for another. Without it, an embedding with a few huge
+//! components would lose the others.
 //!
-//! Three rounds of: random signs, butterflies (the steps of a Walsh-Hadamard transform) over blocks, and a transposition that
-//! makes neighbours of what was far apart. The idea of rotating before quantizing with few bits is RaBitQ's (arXiv 2405.12497);
-//! random signs and Hadamard steps instead of a full matrix are Ailon and Chazelle's fast Johnson-Lindenstrauss transform.
+//! Three rounds of: random signs, butterflies (the steps of a Walsh-Hadamard transform) over blocks, and a
+//! transposition that brings distant components together. Rotating before quantizing with few bits is
+//! RaBitQ's idea (arXiv 2405.12497); random signs and Hadamard steps instead of a full matrix are Ailon and
+//! Chazelle's fast Johnson-Lindenstrauss transform.
 //!
-//! The map is a function of the dimension alone, and for ever: saved codes depend on it.
+//! The map is a function of the dimension alone, and must never change: saved codes depend on it.
 
-/// Components come in blocks of so many; vectors are filled up with zeros.
+/// Components come in blocks of this many; vectors are padded with zeros.
 pub(crate) const BLOCK: usize = 128;
 const ROUNDS: usize = 3;
-/// Butterflies join components at least so far apart: a vector register's worth.
+/// Butterflies join components at least this far apart: the width of a vector register.
 const LANES: usize = 16;
 
 pub(crate) struct Rotation {
@@ -19,11 +21,11 @@ pub(crate) struct Rotation {
     reach: usize,
     /// For each round and component: the sign bit to flip, or 0.
     signs: [Vec<u32>; ROUNDS],
-    /// Makes the length of what comes out that of what went in.
+    /// The factor that makes the map preserve lengths.
     scale: f32,
 }
 
-/// Memory that a rotation works in. `rotated` has the result.
+/// Memory that a rotation uses. `rotated` receives the result.
 #[derive(Default)]
 pub(crate) struct Rotated {
     pub rotated: Vec<f32>,
@@ -50,7 +52,7 @@ impl Rotation {
         }
     }
 
-    /// Components after the rotation: a multiple of `BLOCK`.
+    /// The number of components after the rotation: a multiple of `BLOCK`.
     pub fn padded(&self) -> usize {
         self.padded
     }
@@ -92,7 +94,7 @@ fn butterflies(block: &mut [f32]) {
     }
 }
 
-/// Reads rows of `LANES` components, writes them as columns.
+/// Reads rows of `LANES` components, and writes them as columns.
 fn transpose(from: &[f32], to: &mut [f32]) {
     let rows = from.len() / LANES;
     for (row, lanes) in from.as_chunks::<LANES>().0.iter().enumerate() {
@@ -147,7 +149,7 @@ mod tests {
                 let mut vector = vec![0.0; dimension];
                 vector[at] = 1.0;
                 let largest = rotated(&rotation, &vector, 1.0).iter().fold(0.0_f32, |l, x| l.max(x.abs()));
-                // Evenly spread it would be 1 / sqrt(padded).
+                // Spread evenly, it would be 1 / sqrt(padded).
                 let even = 1.0 / (rotation.padded() as f32).sqrt();
                 assert!(largest <= 6.0 * even, "{dimension}, component {at}: {largest}, evenly {even}");
             }

@@ -1,72 +1,75 @@
-//! Looking at every live, allowed vector, by as many threads as it is worth (helpers.rs).
+//! Scans every live, allowed vector, with as many threads as pay off (scan_threads.rs).
 //!
-//! Threads take ids, a range at a time, until none are left. By id rather than by slot: so each id is met once, with the vector
-//! that it has at that moment. Each thread keeps the best of its own ranges; what all of them kept, sorted by distance and id,
-//! has the best of all in front. That is what one thread finds, because it meets ids in ascending order, and of those that
-//! are equally far the first stays: rows do not depend on the number of threads.
+//! Threads take ranges of ids until none are left. Ranges are over ids rather than slots, so that each id is
+//! met once, with the vector that it has at that moment. Each thread keeps the best candidates of its own
+//! ranges; all of these, sorted by distance and id, begin with the best of all. One thread finds the same
+//! rows, because it meets ids in ascending order, and keeps the first of several at the same distance: rows
+//! do not depend on the number of threads.
 //!
-//! Invariant: the one who searches is pinned from before the first helper starts until the rows are settled, so that slots
-//! which helpers met keep their vectors for as long as anybody asks for them. Helpers pin for themselves too, only because
-//! that is how one gets scratch memory.
+//! Invariant: the searching thread is pinned from before the first helper starts until the rows are settled,
+//! so that slots met by helpers keep their vectors until then. Helpers pin too, but only because pinning is
+//! how a thread gets scratch memory.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::candidates::{Candidate, Pool};
 use crate::limits::{DISTANCES_STRIDE, Limits};
-use crate::pool::{Candidate, Pool};
 use crate::scratch::Scratch;
 use crate::store::{Query, Store};
 use crate::{Filter, SearchOutcome};
 
-/// Slots that are gathered before they are evaluated, so that each can be prefetched ahead of its turn.
+/// Slots that are gathered before they are evaluated, so that each can be prefetched before its evaluation.
 const BATCH: usize = 64;
-/// How far ahead.
+/// How many slots ahead to prefetch.
 const AHEAD: usize = 4;
 
-/// Up to so many are kept sorted as they are met. More are gathered, and sorted out when there are twice as many: to make room
-/// in a sorted array takes time in proportion to its length.
+/// Up to this many candidates are kept sorted. More are gathered, and reduced to the nearest when there are
+/// twice as many: an insertion into a sorted array takes time in proportion to its length.
 const SORTED_MAX: usize = 1_024;
 
-/// What one takes at a time, where several scan, is so much to read as far as one knows, and so much at the most: that long
-/// one waits for the others in the end, whatever the deadline says.
+/// The size of the range that a thread takes at a time, where several scan: the first in bytes that are
+/// expected to be read, the second in bytes at most. A searching thread waits for helpers that long in the
+/// end, after its deadline too.
 const RANGE_BYTES: usize = 1 << 20;
 const RANGE_BYTES_MAX: usize = 16 << 20;
 
-/// Standard deviations of the error of a code. A distance by codes that is beyond a radius by more is not within it.
+/// Standard deviations of the error of a code. A vector whose distance by codes exceeds a radius by more than
+/// these is taken to be outside.
 const DEVIATIONS_WITHIN: f32 = 5.0;
 
 /// Which candidates are kept, and where.
 #[derive(Clone, Copy)]
 pub(crate) enum Wanted {
-    /// So many of the nearest, in `Scratch::pool`.
+    /// The given number of the nearest, in `Scratch::pool`.
     Nearest(usize),
-    /// Those that may be within a radius, in `Scratch::candidates`, in any order.
+    /// Those that may be within this radius, in `Scratch::candidates`, in any order.
     Within(f32),
 }
 
-/// One scan, as all threads see it.
+/// One scan, shared by all its threads.
 struct Scan<'a> {
     store: &'a Store,
     query: &'a Query<'a>,
     wanted: Wanted,
     filter: Option<&'a dyn Filter>,
-    /// Ids from here on are left.
+    /// Ids from here on are not taken yet.
     next: AtomicU64,
     id_bound: u64,
-    /// Ids to take at a time.
+    /// The number of ids to take at a time.
     range: u64,
     is_late: AtomicBool,
 }
 
-/// How many vectors a scan is about to look at, as far as one knows.
+/// The expected number of vectors that a scan evaluates.
 pub(crate) fn scanned(store: &Store, limits: Limits<'_>) -> usize {
     let live = store.len();
     limits.filter.and_then(|filter| filter.cardinality()).map_or(live, |allowed| allowed.min(live))
 }
 
-/// Leaves the wanted candidates in the scratch, whose owner is pinned.
+/// Leaves the wanted candidates in the scratch memory, whose owner is pinned.
 pub(crate) fn scan(
     store: &Store,
     query: &Query<'_>,
@@ -111,14 +114,14 @@ pub(crate) fn scan(
     outcome.timed_out |= scan.is_late.into_inner();
 }
 
-/// Ids to take at a time where `expected` of all are looked at.
+/// The number of ids to take at a time, if `expected` vectors of all are evaluated.
 fn range_of(row_bytes: usize, expected: usize, live: usize) -> u64 {
     let ids = (RANGE_BYTES / row_bytes).saturating_mul(live) / expected.max(1);
     ids.min(RANGE_BYTES_MAX / row_bytes).max(BATCH) as u64
 }
 
 impl Scan<'_> {
-    /// Takes ids until none are left or the time is over; returns how many vectors it has looked at.
+    /// Takes ids until none are left or the time is over; returns the number of vectors evaluated.
     fn take_part(&self, deadline: Option<&dyn Fn() -> bool>, scratch: &mut Scratch) -> usize {
         let Scratch { pool, candidates, fresh, .. } = scratch;
         match self.wanted {
@@ -149,12 +152,13 @@ impl Scan<'_> {
                 candidates.clear();
                 let is_coded = self.query.is_coded();
                 self.evaluate(deadline, fresh, |candidate| {
-                    // Of distances by codes, whatever may be within it.
+                    // By codes: every candidate that may be within the radius.
                     let error = match is_coded {
                         true => DEVIATIONS_WITHIN * self.store.deviation(self.query, candidate.slot()),
                         false => 0.0,
                     };
-                    // Asked this way round: where numbers end, the difference is none.
+                    // Written this way, the comparison is false for NaN, which the difference can become near
+                    // the limits of `f32`.
                     let is_beyond = candidate.distance - error > reach;
                     if !is_beyond {
                         candidates.push(candidate);
@@ -206,7 +210,7 @@ impl Scan<'_> {
         evaluated
     }
 
-    /// Ids that nobody else takes; none when the time is over.
+    /// The next range of ids for the calling thread; `None` when none are left or the time is over.
     fn next_ids(&self) -> Option<RangeInclusive<u32>> {
         while !self.is_late.load(Ordering::Relaxed) {
             let first = self.next.fetch_add(self.range, Ordering::Relaxed);
@@ -215,7 +219,7 @@ impl Scan<'_> {
             }
             let segment_end = (first + 1).next_multiple_of(self.store.ids_per_segment());
             if first + self.range <= segment_end && !self.store.has_segment_of(first as u32) {
-                // Ids may be few and far between.
+                // The next ids may be far away: skip the segments that do not exist.
                 self.next.fetch_max(segment_end, Ordering::Relaxed);
                 continue;
             }
@@ -225,7 +229,7 @@ impl Scan<'_> {
     }
 }
 
-/// Visits every one of these ids that is there and allowed, with its slot, in ascending order.
+/// Visits every id of the range that is present and allowed, with its slot, in ascending order.
 pub(crate) fn for_each_allowed(
     store: &Store,
     filter: Option<&dyn Filter>,
@@ -233,7 +237,7 @@ pub(crate) fn for_each_allowed(
     visit: &mut dyn FnMut(u32, u32),
 ) {
     match filter {
-        // Where it allows few, it is asked which they are, not whether it allows one.
+        // Where the filter allows few ids, it enumerates them instead of being asked about each id.
         Some(filter) if filter.cardinality().is_some_and(|allowed| allowed < store.len()) => {
             filter.for_each(ids, &mut |id| {
                 if let Some(slot) = store.slot_of(id) {
@@ -258,7 +262,7 @@ impl Wanted {
         }
     }
 
-    /// Puts what helpers gathered to what the scratch has.
+    /// Adds what a helper gathered to the searching thread's scratch memory.
     fn unite(self, store: &Store, gathered: &mut Vec<Candidate>, scratch: &mut Scratch) {
         let Scratch { pool, candidates, .. } = scratch;
         match self {
@@ -271,7 +275,7 @@ impl Wanted {
     }
 }
 
-/// By distance, then by id. As the pool compares them: 0 and -0 are equally far.
+/// By distance, then by id. Distances compare as in the pool: 0 and -0 are equal.
 fn order(store: &Store, a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
     let by_distance = (a.distance + 0.0).total_cmp(&(b.distance + 0.0));
     by_distance.then_with(|| store.id_of(a.slot()).cmp(&store.id_of(b.slot())))
@@ -317,8 +321,8 @@ mod tests {
     }
 
     #[test]
-    fn ranges_hold_every_id_once_also_where_ids_are_far_between() {
-        // 32,768 to 49,151 have a segment that is not there.
+    fn ranges_contain_every_id_once_even_if_ids_are_sparse() {
+        // The segment of ids 32,768 to 49,151 does not exist.
         let ids = [0, 1, 63, 64, 20_000, 32_767, 49_152, 52_424, 3_000_000_000, u32::MAX];
         let store = store(ids.into_iter());
         let query = store.query(bytes_of(&[0.0]));
@@ -342,7 +346,7 @@ mod tests {
         assert!(scan.is_late.load(Ordering::Relaxed));
         scan.next.store(0, Ordering::Relaxed);
         assert_eq!(scan.take_part(None, &mut scratch), 0);
-        // In the midst of a range too.
+        // Within a range too.
         let scan = scan_of(&store, &query, 1_000);
         let asked = std::cell::Cell::new(0);
         let second_time = || asked.replace(asked.get() + 1) == 1;

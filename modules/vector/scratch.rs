@@ -1,10 +1,13 @@
-//! Per-search memory, pooled so that a search allocates nothing once the pool is warm, and the epochs that tell when
-//! nobody can hold a slot any more.
+//! Memory of single searches, pooled so that a search allocates nothing once the pool is warm, and the epochs
+//! that show when no thread can hold a slot.
 //!
-//! Whoever reads slots *pins* first: it takes scratch memory, whose pin shows the epoch at which it started. A
-//! deleted slot is reused in three steps: make it unreachable for newcomers, `advance` the epoch, and wait until
-//! `all_after` says that every pin is younger. Both sides put a sequentially consistent fence between their store
-//! and their loads, so either the pin is seen or the newcomer sees that the slot is gone.
+//! A thread *pins* before it reads slots: it takes scratch memory, whose pin stores the epoch of that moment.
+//! A deleted slot is reused in three steps: make it unreachable for new readers, `advance` the epoch, and
+//! wait until `all_after` returns true, which means that every pin is younger. Both sides execute a
+//! sequentially consistent fence between their store and their loads, so either the pin is seen, or the new
+//! reader sees that the slot is gone.
+//!
+//! Source: epoch-based reclamation (K. Fraser, "Practical lock-freedom", 2004).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,54 +17,54 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use parking_lot::Mutex;
 
+use crate::candidates::{Candidate, Pool};
 use crate::codes::CodeBuffer;
-use crate::pool::{Candidate, Pool};
 use crate::slab::Aligned;
 
-/// A pin that nobody stands behind.
+/// The epoch of an unused pin.
 const IDLE: u64 = 0;
 
 pub(crate) struct ScratchPool {
     epoch: AtomicU64,
     idle: Mutex<Vec<Scratch>>,
-    /// The pin of every scratch there is, idle ones included.
+    /// The pins of all scratch memory, unused ones included.
     pins: Mutex<Vec<Arc<AtomicU64>>>,
 }
 
-/// Buffers of one search or insert. Who uses one clears it first.
+/// Buffers of one search or insert. Each user clears a buffer before use.
 #[derive(Default)]
 pub(crate) struct Scratch {
     pin: Arc<AtomicU64>,
     pub query: Aligned,
-    /// The query's codes, or those of a vector on its way into a slot.
+    /// The codes of the query, or of a vector that is being inserted.
     pub codes: CodeBuffer,
     pub visited: Visited,
-    /// The best that may be returned.
+    /// The best candidates that may be returned.
     pub pool: Pool,
-    /// What is left to walk through, where that is more than what may be returned.
+    /// Nodes still to walk through, where those include nodes that may not be returned.
     pub frontier: BinaryHeap<Reverse<Candidate>>,
     /// Slots about to be evaluated.
     pub fresh: Vec<u32>,
-    /// The same with their distances.
+    /// The evaluated slots with their distances.
     pub evaluated: Vec<Candidate>,
-    /// Nodes that a filter refuses, and whose links lead on.
+    /// Nodes that a filter refuses, and whose links the walk follows.
     pub refused: Vec<u32>,
     pub candidates: Vec<Candidate>,
     pub chosen: Vec<Candidate>,
     /// The nearest of the candidates for the links of a new node, with true distances.
     pub nearest: Vec<Candidate>,
-    /// Nodes that a block of links is to keep.
+    /// Nodes whose links a block must keep.
     pub kept: Vec<u32>,
-    /// The forward links of a node being inserted, each with its layer.
+    /// The forward links of a node that is being inserted, each with its layer.
     pub forward: Vec<(usize, Candidate)>,
     /// The links of a node on a filtered walk, each with its id.
     pub links: Vec<(u32, u32)>,
 }
 
-/// Scratch memory for as long as it lives; slots seen meanwhile keep their vectors.
+/// Exclusive use of scratch memory. Slots met while this lives keep their vectors.
 pub(crate) struct Pinned<'a> {
     owner: &'a ScratchPool,
-    /// Present until drop.
+    /// `Some` until drop.
     scratch: Option<Scratch>,
 }
 
@@ -82,12 +85,13 @@ impl ScratchPool {
         Pinned { owner: self, scratch: Some(scratch) }
     }
 
-    /// Starts a new epoch and returns the stamp of the one that ends: see `all_after`.
+    /// Starts a new epoch and returns the stamp of the previous one, for `all_after`.
     pub fn advance(&self) -> u64 {
         self.epoch.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Has everything ended that was pinned in the epoch of this stamp or before? The caller holds no pin that old.
+    /// Whether everything has ended that was pinned in the epoch of this stamp or earlier. The caller must
+    /// hold no such pin.
     pub fn all_after(&self, stamp: u64) -> bool {
         fence(Ordering::SeqCst);
         self.pins.lock().iter().all(|pin| {
@@ -96,7 +100,7 @@ impl ScratchPool {
         })
     }
 
-    /// Memory of the pooled scratches, in bytes.
+    /// Memory of the pooled buffers, in bytes.
     pub fn bytes(&self) -> usize {
         self.idle.lock().iter().map(Scratch::bytes).sum()
     }
@@ -146,8 +150,8 @@ impl Drop for Pinned<'_> {
     }
 }
 
-/// Which slots a search has met: a byte per slot that holds the number of the search, so that starting one clears
-/// nothing (but every 255th).
+/// The set of slots that a search has met: one byte per slot, which contains the number of the search.
+/// Starting a search clears nothing, except every 255th time.
 #[derive(Default)]
 pub(crate) struct Visited {
     marks: Vec<u8>,
@@ -155,7 +159,7 @@ pub(crate) struct Visited {
 }
 
 impl Visited {
-    /// Forgets everything. `slots` is how many there are now; more may come meanwhile.
+    /// Empties the set. `slots` is the current number of slots; more may be added meanwhile.
     pub fn begin(&mut self, slots: u32) {
         if self.marks.len() < slots as usize {
             self.grow(slots);
@@ -167,7 +171,7 @@ impl Visited {
         }
     }
 
-    /// Marks a slot; false when it was marked already.
+    /// Marks a slot; false if it was marked already.
     #[inline(always)]
     pub fn insert(&mut self, slot: u32) -> bool {
         if slot as usize >= self.marks.len() {
@@ -181,7 +185,7 @@ impl Visited {
 
     #[cold]
     fn grow(&mut self, slots: u32) {
-        // A sixteenth to spare, so that searches beside a running ingestion do not grow it one by one.
+        // A sixteenth more than needed, so that searches concurrent with inserts do not grow it slot by slot.
         let slots = slots as usize;
         self.marks.resize(slots + slots / 16 + 64, 0);
     }
@@ -192,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_round_forgets_the_one_before_also_when_the_counter_wraps() {
+    fn a_new_round_is_empty_even_when_the_counter_wraps() {
         let mut visited = Visited::default();
         for _ in 0..600 {
             visited.begin(10);

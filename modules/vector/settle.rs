@@ -1,6 +1,6 @@
-//! The last step of a search: candidates become rows that are true now.
+//! The last step of a search: candidates become rows that are true at this moment.
 
-use crate::pool::Candidate;
+use crate::candidates::Candidate;
 use crate::store::{Query, Store};
 use crate::{Element, Filter, Neighbor};
 
@@ -13,12 +13,13 @@ pub(crate) enum Source {
     Scan,
 }
 
-/// Rows for which room is made at once.
+/// The maximum number of rows for which memory is reserved at once.
 const ROWS_RESERVED_MAX: usize = 1_024;
 
 impl Store {
-    /// Turns candidates (nearest first) into at most `k` rows that are true now: a row whose id was deleted meanwhile
-    /// goes, one whose id was given another vector gets its distance.
+    /// Turns candidates (nearest first) into at most `k` rows that are true at this moment: the row of an id
+    /// that was deleted meanwhile is dropped, and the row of an id whose vector was replaced gets the new
+    /// distance.
     pub fn settle(
         &self,
         query: &Query<'_>,
@@ -31,7 +32,7 @@ impl Store {
         let rows_max = if has_copies && k <= ROWS_RESERVED_MAX { self.len() } else { candidates.len() };
         let mut rows: Vec<Neighbor> = Vec::with_capacity(k.min(rows_max));
         let mut moved = false;
-        // The order of candidates is that of floats, and that of places.
+        // Candidates are ordered by `f32` distances, and by those of places.
         let is_rough = self.kind.element == Element::F64 || (has_copies && self.copies().has_unequal());
         for candidate in candidates {
             if rows.len() >= k && !moved && !is_rough {
@@ -42,7 +43,7 @@ impl Store {
                 let wanted = if moved || is_rough { k } else { k.saturating_sub(rows.len()) };
                 self.settle_members(query, *candidate, wanted, filter, &mut rows);
             }
-            // A walk admits a place for its members, which may have left since.
+            // A walk accepts a place because of its members, which may have left since.
             if source == Source::Graph && !filter.is_none_or(|filter| filter.allows(id)) {
                 continue;
             }
@@ -56,7 +57,8 @@ impl Store {
             }
         }
         if moved || has_copies {
-            // An id can have been met in its old slot and in its new one, and be another vector again by now.
+            // A walk can meet an id in its old slot and in its new one, and the vector can have changed again
+            // since.
             rows.sort_unstable_by_key(|row| row.id);
             rows.dedup_by_key(|row| row.id);
         }
@@ -65,7 +67,8 @@ impl Store {
         rows
     }
 
-    /// Adds the rows of a place's members: of equal ones, the first `wanted`, which are as near as the others.
+    /// Adds the rows of a place's members: of those with an equal vector, the first `wanted`, since all are
+    /// equally near.
     #[cold]
     fn settle_members(
         &self,

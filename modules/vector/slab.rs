@@ -1,12 +1,15 @@
-//! An array that grows without moving: rows of equal length in segments of about 2 MiB (64 KiB for tiny rows).
+//! An array that grows without moving: rows of equal length in segments of about 2 MiB (64 KiB for tiny
+//! rows).
 //!
-//! Readers find a row through a directory of segments, two loads from cache; nobody holds a lock to read. Growth adds
-//! segments, and now and then replaces the directory by one of twice the size; old directories stay until the slab
-//! is dropped (together they are no larger than the current one), because a reader may still hold one.
+//! Readers find a row through a directory of segments, with two loads that usually hit the cache and without
+//! a lock. Growth adds segments, and sometimes replaces the directory by one of twice the size. Old
+//! directories live until the slab is dropped, because a reader may still refer to one; together they are no
+//! larger than the current one.
 //!
-//! Memory starts as zeros, which the system hands out lazily: a segment costs what was touched of it.
-//! Segments start on a cache line. A slab that walks read at random (`for_walks`) has its segments in huge pages, from
-//! the second one on, so that small indexes stay small. So has every slab what it is told in advance (`reserve`).
+//! Memory is zeroed. The system provides it lazily, so a segment costs only the pages that were touched.
+//! Segments start on a cache line. The segments of a slab that walks read at random (`for_walks`) are in huge
+//! pages, from the second segment on, so that small indexes stay small; and so are segments that were
+//! requested in advance (`reserve`).
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
@@ -20,19 +23,19 @@ use crate::kernels::{copy_past_caches, prefetch};
 use crate::region::{self, Regions};
 
 const SEGMENT_BYTES: usize = 2 << 20;
-/// For rows of a few bytes, so that a sparse id costs little.
+/// For rows of a few bytes, so that a sparse id costs little memory.
 const SMALL_SEGMENT_BYTES: usize = 64 << 10;
 const SMALL_ROW_BYTES: usize = 16;
-/// What is smaller is not worth a mapping of its own.
+/// Smaller reservations do not get a mapping of their own.
 const RESERVED_BYTES_MIN: usize = 4 << 20;
 const CACHE_LINE_BYTES: usize = 64;
 
-/// Types of which all-zero bytes are a value, and that need no drop.
+/// Types for which all-zero bytes are a valid value, and which need no drop.
 ///
 /// # Safety
-/// Both must be true, and the alignment at most that of a cache line.
+/// Both must be true, and the alignment must be at most that of a cache line.
 pub(crate) unsafe trait Zeroed: Send + Sync {}
-// SAFETY: zero bytes are the number 0 in each of them.
+// SAFETY: zero bytes are the number 0 in each of these types.
 unsafe impl Zeroed for u8 {}
 // SAFETY: as above.
 unsafe impl Zeroed for AtomicU32 {}
@@ -51,22 +54,22 @@ pub(crate) struct Slab<T: Zeroed> {
 }
 
 struct Directory {
-    /// Starts of the segments; null where there is none yet.
+    /// Starts of the segments; null for segments that do not exist yet.
     segments: Box<[AtomicPtr<u8>]>,
 }
 
-/// What growth and drop need to know; readers never look here.
+/// State of growth and drop; readers do not access it.
 struct Growth {
-    /// Every directory there was, for drop.
+    /// Every directory ever made, for drop.
     directories: Vec<NonNull<Directory>>,
     /// Every segment as it was allocated, for drop.
     allocations: Vec<NonNull<u8>>,
-    /// Where reserved segments come from, and all but the first of a slab for walks.
+    /// Provides reserved segments, and all segments but the first of a slab for walks.
     regions: Regions,
     for_walks: bool,
 }
 
-// SAFETY: the pointers in `Growth` own their targets and are used under its lock or in drop only.
+// SAFETY: the pointers in `Growth` own their targets and are used only under its lock or in drop.
 unsafe impl Send for Growth {}
 
 impl<T: Zeroed> Slab<T> {
@@ -91,7 +94,8 @@ impl<T: Zeroed> Slab<T> {
         }
     }
 
-    /// An empty slab for what walks read at random, and what threads fill that hold no lock for others: see `Regions`.
+    /// An empty slab for an array that walks read at random. Threads that write to it first must hold no lock
+    /// that others wait for: see `Regions`.
     pub fn for_walks(row_items: usize) -> Self {
         let mut slab = Slab::new(row_items);
         slab.growth.get_mut().for_walks = true;
@@ -106,13 +110,14 @@ impl<T: Zeroed> Slab<T> {
         1 << self.shift
     }
 
-    /// The row, which must have been made by `ensure` (a row of another segment that was not made is a panic).
+    /// The row. Its segment must exist (`ensure`); otherwise this panics.
     #[inline(always)]
     pub fn row(&self, index: u32) -> &[T] {
         let start = self.start_of(index);
         assert!(!start.is_null(), "row {index} was never made");
-        // SAFETY: the segment is allocated, has `1 << shift` rows, lives as long as the slab, and every item of it is
-        // a valid T from the start. Rows are written through atomics, or by `fill`, whose caller excludes readers.
+        // SAFETY: the segment is allocated, has `1 << shift` rows, lives as long as the slab, and every item
+        // of it is a valid T from the start. Rows are written through atomics, or by `fill`, whose caller
+        // excludes readers.
         unsafe { std::slice::from_raw_parts(start.cast::<T>(), self.row_items) }
     }
 
@@ -140,7 +145,7 @@ impl<T: Zeroed> Slab<T> {
         unsafe { segment.add(within * self.row_bytes()) }
     }
 
-    /// Asks for the first `lines` cache lines of a row that exists.
+    /// Prefetches the first `lines` cache lines of an existing row.
     #[inline(always)]
     pub fn prefetch(&self, index: u32, lines: usize) {
         let start = self.start_of(index);
@@ -149,7 +154,7 @@ impl<T: Zeroed> Slab<T> {
         }
     }
 
-    /// Makes the segment of this row, if it is missing.
+    /// Creates the segment of this row, if it does not exist.
     pub fn ensure(&self, index: u32) {
         if self.get(index).is_some() {
             return;
@@ -179,7 +184,8 @@ impl<T: Zeroed> Slab<T> {
         directory.segments[segment].store(start, Ordering::Release);
     }
 
-    /// Makes the segments of the first `rows` rows of an empty slab at once: they will all be written, soon.
+    /// Creates the segments of the first `rows` rows of an empty slab at once; the caller is about to write
+    /// all of them.
     pub fn reserve(&self, rows: u32) {
         let segment_bytes = (self.row_bytes() << self.shift).next_multiple_of(CACHE_LINE_BYTES);
         let segments = (rows as usize).div_ceil(1 << self.shift);
@@ -192,12 +198,13 @@ impl<T: Zeroed> Slab<T> {
         let directory = self.directory_for(segments - 1, &mut growth);
         for (number, segment) in directory.segments[..segments].iter().enumerate() {
             assert!(segment.load(Ordering::Relaxed).is_null(), "room is reserved in an empty slab");
-            // SAFETY: all segments lie in what was reserved.
+            // SAFETY: all segments lie within the reservation.
             segment.store(unsafe { start.as_ptr().add(number * segment_bytes) }, Ordering::Release);
         }
     }
 
-    /// Makes the segment of this row if it is missing, and touches its memory, so that who writes there does not wait for that.
+    /// Creates the segment of this row if it does not exist, and touches its memory, so that a later writer
+    /// does not wait for page faults.
     pub fn prepare(&self, index: u32) {
         if self.get(index).is_some() {
             return;
@@ -227,8 +234,8 @@ impl<T: Zeroed> Slab<T> {
         larger
     }
 
-    /// Alignment is made by hand: for more than the usual one, the system's allocator would write the zeros itself, and
-    /// so touch every page of a segment of which little may be used.
+    /// The alignment is done by hand: for a larger alignment than the usual one, the system's allocator would
+    /// write the zeros itself, and so touch every page of a segment of which little may be used.
     fn segment_layout(&self) -> Layout {
         let bytes = (self.row_bytes() << self.shift) + CACHE_LINE_BYTES;
         Layout::from_size_align(bytes, 16).expect("a segment is far smaller than the address space")
@@ -239,10 +246,10 @@ impl<T: Zeroed + Copy> Slab<T> {
     /// Writes a row.
     ///
     /// # Safety
-    /// Nobody reads or writes this row at the same time, nor holds a reference to it.
+    /// No other thread reads or writes this row during the call, or holds a reference to it.
     pub unsafe fn fill(&self, index: u32, items: &[T]) {
         let start = self.start_of_whole(index, items);
-        // SAFETY: the row is within its segment, and the caller excludes everyone else.
+        // SAFETY: the row is within its segment, and the caller excludes all other accesses.
         unsafe { std::ptr::copy_nonoverlapping(items.as_ptr(), start.cast::<T>(), self.row_items) };
     }
 
@@ -255,10 +262,10 @@ impl<T: Zeroed + Copy> Slab<T> {
 }
 
 impl Slab<u8> {
-    /// Writes a row that nobody reads soon.
+    /// Writes a row that is not read soon, with stores that bypass the cache.
     ///
     /// # Safety
-    /// As for `fill`.
+    /// See `fill`.
     pub unsafe fn fill_past_caches(&self, index: u32, bytes: &[u8]) {
         let start = self.start_of_whole(index, bytes);
         // SAFETY: as in `fill`.
@@ -288,8 +295,9 @@ impl Directory {
     }
 }
 
-/// Bytes that start on a cache line, for queries: stored rows of most lengths do, and a kernel whose loads cross no line on
-/// either side is a quarter faster (384 components, AVX-512: 15.7 ns against 21.3).
+/// Bytes that start on a cache line, for queries. Stored rows of most lengths are aligned too, and a kernel
+/// whose loads cross no cache line on either side is a quarter faster (384 components, AVX-512: 15.7 ns
+/// against 21.3).
 #[derive(Default)]
 pub(crate) struct Aligned {
     lines: Vec<Line>,
@@ -300,13 +308,13 @@ pub(crate) struct Aligned {
 struct Line(#[expect(dead_code, reason = "read through the slice of all")] [u8; CACHE_LINE_BYTES]);
 
 impl Aligned {
-    /// So many bytes, whatever they held before.
+    /// `length` bytes of unspecified content.
     pub fn of_length(&mut self, length: usize) -> &mut [u8] {
         let lines = length.div_ceil(CACHE_LINE_BYTES);
         if self.lines.len() < lines {
             self.lines.resize(lines, Line([0; CACHE_LINE_BYTES]));
         }
-        // SAFETY: a `Line` is its bytes and nothing else, and so are several in a row.
+        // SAFETY: a `Line` consists of its bytes and nothing else, and so do several in a row.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), length) }
     }
 
@@ -356,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slab_grows_on_behind_what_was_reserved() {
+    fn a_slab_grows_beyond_the_reserved_rows() {
         for slab in [Slab::<u8>::new(4_100), Slab::<u8>::for_walks(4_100)] {
             slab.reserve(3_000);
             for row in 0..5_000 {

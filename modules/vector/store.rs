@@ -1,12 +1,12 @@
-//! Vectors in slots, and which id has which slot: what both indexes are built on.
+//! Vectors in slots, and the map from ids to slots: the base of both indexes.
 //!
-//! A slot goes free -> pending (being linked) -> live -> deleted -> free. Invariants:
+//! The states of a slot are free -> pending (being linked) -> live -> deleted -> free. Invariants:
 //!
-//! - While a slot is in the index, which is from pending on, its vector is held (vectors.rs), and does not change: whoever is
-//!   pinned and has met the slot may read it without a lock.
-//! - `slots_by_id` is the one truth about what an id is: a slot is current if the map says so. States are hints that
-//!   follow at once; a search checks its rows against the map in the end (`settle`).
-//! - A slot becomes free only by `release`, whose caller knows that nobody can hold it (see scratch.rs).
+//! - While a slot is in the index, which is from pending on, the index holds its vector (vectors.rs), and the
+//!   vector is immutable: a pinned thread that has met the slot may read it without a lock.
+//! - `slots_by_id` is authoritative: a slot is current if the map refers to it. States are hints that are
+//!   updated right after it; a search checks its rows against the map at the end (`settle`).
+//! - A slot becomes free only by `release`, whose caller knows that no thread can hold the slot (scratch.rs).
 
 mod members;
 
@@ -14,13 +14,13 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
+use crate::candidates::Candidate;
 use crate::codes::{Centre, CodeBuffer, CodedQuery, Codes};
 use crate::copies::Copies;
-use crate::helpers::Helpers;
 use crate::kernels::elements::is_plain;
 use crate::kernels::{self, Kernel, Width};
-use crate::pool::Candidate;
 use crate::ranking::Resolution;
+use crate::scan_threads::Helpers;
 use crate::scratch::{Pinned, Scratch, ScratchPool};
 use crate::slab::Slab;
 use crate::vectors::{Placed, Vectors};
@@ -29,7 +29,7 @@ use crate::{Element, Metric, Neighbor, Quantization, SearchOutcome, VectorError}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum State {
-    /// Not in the index, though a caller may hold the vector.
+    /// Not in the index, although a caller may hold the vector.
     Free = 0,
     Pending = 1,
     Live = 2,
@@ -38,9 +38,10 @@ pub(crate) enum State {
 
 /// In the byte of a state: the bits of the state itself.
 const STATE_BITS: u8 = 3;
-/// What codes were found to be good for around this slot when it was linked, see `Resolution`. Hints: not to choose links by,
+/// Hints: what codes around this slot were found to be precise enough for when it was linked, see
+/// `Resolution`. This bit: not for choosing links.
 const NO_LINKS_BY_CODES: u8 = 4;
-/// nor to find the way by.
+/// This bit: not for guiding walks either.
 const NO_WALKS_BY_CODES: u8 = 32;
 
 impl State {
@@ -51,11 +52,11 @@ impl State {
     }
 }
 
-/// What an index holds vectors of.
+/// The type of the vectors of an index, and their metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kind {
     pub element: Element,
-    /// Components.
+    /// The number of components.
     pub dimension: usize,
     pub metric: Metric,
 }
@@ -64,13 +65,14 @@ pub(crate) struct Store {
     pub kind: Kind,
     kernel: Kernel,
     vectors: Arc<Vectors>,
-    /// What walks read instead of the vectors, if anything.
+    /// The codes that walks read instead of the vectors, if the index has any.
     codes: Option<Codes>,
-    /// Cosine only: bits of one over each vector's length, apart from the vectors so that those keep their alignment.
+    /// Cosine only: the bits of one over each vector's length. They are stored apart from the vectors so that
+    /// those stay aligned.
     inverse_norms: Slab<AtomicU32>,
     ids: Slab<AtomicU32>,
     states: Slab<AtomicU8>,
-    /// Documents with the same vector.
+    /// Documents with equal vectors.
     copies: Copies,
     /// By id: its slot plus one, or 0.
     slots_by_id: Slab<AtomicU32>,
@@ -78,43 +80,44 @@ pub(crate) struct Store {
     id_bound: AtomicUsize,
     live: AtomicUsize,
     scratches: ScratchPool,
-    /// Who helps with long scans.
+    /// Threads that help with long scans.
     pub helpers: &'static Helpers,
 }
 
-/// A query vector with what the metric needs of it.
+/// A query vector, with what the metric needs of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Query<'a> {
     vector: &'a [u8],
     inverse_norm: f32,
-    /// If the store has codes.
+    /// `Some` if the store has codes.
     coded: Option<CodedQuery<'a>>,
-    /// It finds its way by the vectors all the same.
+    /// The walk uses the vectors although there are codes.
     by_vectors: bool,
 }
 
 const PREFETCHED_LINES_MAX: usize = 32;
 
-/// So many vectors say enough of what all have in common; before that there are no codes, and nobody misses them.
+/// Number of vectors whose mean is a good centre. Before that there are no codes, and such a small index does
+/// not need any.
 const CODED_FROM: usize = 1_000;
 
-/// Vectors on their way from memory while one is ranked.
+/// Vectors to prefetch while one is ranked.
 pub(crate) const RANKED_AHEAD: usize = 4;
 
 impl Query<'_> {
-    /// Does it find its way by codes?
+    /// Whether walks with this query read codes.
     #[inline(always)]
     pub fn is_coded(&self) -> bool {
         self.coded.is_some() && !self.by_vectors
     }
 
-    /// The same, by the vectors.
+    /// The same query for walks that read vectors.
     #[inline(always)]
     pub fn uncoded(&self) -> Self {
         Query { by_vectors: true, ..*self }
     }
 
-    /// The same, by the codes if there are any.
+    /// The same query for walks that read codes, if there are any.
     #[inline(always)]
     pub fn coded_again(&self) -> Self {
         Query { by_vectors: false, ..*self }
@@ -122,7 +125,8 @@ impl Query<'_> {
 }
 
 impl Store {
-    /// For walks, or for scans only. Walks go by codes, if there are any.
+    /// `for_walks`: walks will read the vectors or codes; otherwise only scans will. Walks read codes, if
+    /// there are any.
     pub fn new(kind: Kind, quantization: Quantization, for_walks: bool) -> Self {
         let kind = Kind { dimension: kind.dimension.max(1), ..kind };
         let codes = Width::of(quantization).map(|width| Codes::new(kind.dimension, kind.metric, width));
@@ -146,7 +150,7 @@ impl Store {
 
     // Life of a slot.
 
-    /// Refuses what no distance can be computed to.
+    /// Refuses a vector to which no distance can be computed.
     pub fn check(&self, vector: &[u8]) -> Result<(), VectorError> {
         let expected = self.vectors.vector_bytes();
         if vector.len() != expected {
@@ -155,7 +159,7 @@ impl Store {
         if self.kind.element.is_finite(vector) { Ok(()) } else { Err(VectorError::NotFinite) }
     }
 
-    /// Writes a vector to a slot of its own, where nothing but the caller knows it.
+    /// Writes a vector to a free slot. Only the caller knows the slot.
     pub fn place(&self, vector: &[u8]) -> Result<Placed, VectorError> {
         self.check(vector)?;
         let placed = self.vectors.place(vector, |slot| self.ensure(slot))?;
@@ -165,12 +169,12 @@ impl Store {
         Ok(placed)
     }
 
-    /// Nobody else knows the slot yet.
+    /// Precondition: no other thread knows the slot yet.
     fn set_inverse_norm(&self, slot: u32, inverse_norm: f32) {
         self.inverse_norms.row(slot)[0].store(inverse_norm.to_bits(), Ordering::Relaxed);
     }
 
-    /// Takes a placed vector into the index, pending: what distances to it are computed from is made.
+    /// Takes a placed vector into the index as pending, and computes what distances to it are computed from.
     pub fn admit(&self, id: u32, placed: &Placed, buffer: &mut CodeBuffer) -> u32 {
         let slot = placed.slot_in(&self.vectors);
         let (free, pending) = (State::Free as u8, State::Pending as u8);
@@ -179,7 +183,8 @@ impl Store {
         assert!(taken.is_ok(), "a placed vector is inserted once");
         self.vectors.hold(slot);
         if let Some((codes, centre)) = self.codes_to_write() {
-            // SAFETY: the slot is not in the index yet, and only the one who has made it pending comes here.
+            // SAFETY: the slot is not in the index yet, and only the thread that has made it pending gets
+            // here.
             unsafe { self.fill_codes(codes, centre, slot, buffer) };
         }
         self.ids.row(slot)[0].store(id, Ordering::Relaxed);
@@ -189,47 +194,47 @@ impl Store {
     }
 
     /// # Safety
-    /// Nobody reads or writes this slot's codes at the same time.
+    /// No other thread reads or writes this slot's codes during the call.
     unsafe fn fill_codes(&self, codes: &Codes, centre: &Centre, slot: u32, buffer: &mut CodeBuffer) {
         let (vector, inverse_norm) = (self.vectors.row(slot), self.inverse_norm_of(slot));
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { codes.fill(centre, slot, self.kind.element, vector, inverse_norm, buffer) };
     }
 
-    /// Codes, if there are any yet.
+    /// The codes that searches read, if there are any yet.
     #[inline(always)]
     fn made_codes(&self) -> Option<(&Codes, &Centre)> {
         let codes = self.codes.as_ref()?;
         Some((codes, codes.centre()?))
     }
 
-    /// Codes, if there are any yet, or if they are being made anew.
+    /// The codes to write: those of `made_codes`, or those of a recomputation.
     fn codes_to_write(&self) -> Option<(&Codes, &Centre)> {
         let codes = self.codes.as_ref()?;
         Some((codes, codes.centre_to_write()?))
     }
 
-    /// What codes are made around; `None` as long as there are none.
+    /// The centre of the codes that are written; `None` while there are no codes.
     pub fn centre(&self) -> Option<&Centre> {
         self.made_codes().map(|(_, centre)| centre)
     }
 
-    /// Takes over the centre of restored codes.
+    /// Sets the centre of restored codes.
     pub fn restore_centre(&self, components: Vec<f32>) {
         if let Some(codes) = &self.codes {
             codes.set_centre(Centre::new(components));
         }
     }
 
-    /// Are there vectors enough to make codes of them, and none yet?
-    pub fn is_to_make_codes(&self) -> bool {
+    /// Whether there are enough vectors to make codes, and no codes yet.
+    pub fn needs_first_codes(&self) -> bool {
         self.codes.is_some() && self.len() >= CODED_FROM && self.codes_to_write().is_none()
     }
 
-    /// Makes the codes of everything in the index, around the mean. The caller keeps mutations out; searches that run meanwhile
-    /// go on without codes.
+    /// Computes the codes of all vectors in the index, around their mean. The caller excludes mutations;
+    /// concurrent searches go on without codes.
     pub fn make_codes(&self, buffer: &mut CodeBuffer) {
-        let Some(codes) = self.codes.as_ref().filter(|_| self.is_to_make_codes()) else { return };
+        let Some(codes) = self.codes.as_ref().filter(|_| self.needs_first_codes()) else { return };
         let slots = || (0..self.slot_count()).filter(|&slot| self.state(slot) != State::Free);
         let mut sums = vec![0.0_f64; self.kind.dimension];
         let mut components = Vec::new();
@@ -245,48 +250,50 @@ impl Store {
         let count = slots().count() as f64;
         let centre = Centre::new(sums.iter().map(|sum| (sum / count) as f32).collect());
         for slot in slots() {
-            // SAFETY: nobody reads codes before they have their centre, and nobody else writes: see the caller's promise.
+            // SAFETY: no thread reads codes before they have a centre, and the caller excludes other writers.
             unsafe { self.fill_codes(codes, &centre, slot, buffer) };
         }
         codes.set_centre(centre);
     }
 
-    /// What codes are made of: the vector as floats, for cosine over its length. False if there are to be no codes.
+    /// Appends what codes are computed from: the vector as floats, for cosine divided by its length. False if
+    /// the index has no codes.
     pub fn widen(&self, slot: u32, out: &mut Vec<f32>) -> bool {
         let Some(codes) = &self.codes else { return false };
         codes.widen(self.kind.element, self.vectors.row(slot), self.inverse_norm_of(slot), out);
         true
     }
 
-    /// Begins to make all codes anew, around this centre: what is admitted from now on has such codes, and searches that begin
-    /// from now on have none. The caller keeps mutations out.
+    /// Begins to recompute all codes around this centre: vectors admitted from now on get such codes, and
+    /// searches that begin from now on use none. The caller excludes mutations.
     pub fn begin_recoding(&self, centre: Centre) {
-        self.codes.iter().for_each(|codes| codes.begin_anew(centre.clone()));
+        self.codes.iter().for_each(|codes| codes.begin_recoding(centre.clone()));
     }
 
-    /// Makes the code of a slot anew.
+    /// Recomputes the code of a slot.
     ///
     /// # Safety
-    /// Nothing reads or writes codes of this slot at the same time: it is live or deleted and stays so, and searches that began
-    /// before `begin_recoding` have ended.
+    /// No other thread reads or writes the codes of this slot during the call: it is live or deleted and
+    /// stays so, and searches that began before `begin_recoding` have ended.
     pub unsafe fn recode(&self, slot: u32, buffer: &mut CodeBuffer) {
         if let Some((codes, centre)) = self.codes_to_write() {
-            // SAFETY: as the caller promises.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.fill_codes(codes, centre, slot, buffer) };
         }
     }
 
-    /// Ends what `begin_recoding` began. The caller keeps mutations out.
+    /// Ends what `begin_recoding` began. The caller excludes mutations.
     ///
     /// # Safety
-    /// If `is_whole`: the codes of all slots were made anew, and searches that began before `begin_recoding` have ended.
+    /// If `is_whole`: the codes of all slots were recomputed, and searches that began before `begin_recoding`
+    /// have ended.
     pub unsafe fn end_recoding(&self, is_whole: bool) {
         if let Some(codes) = &self.codes {
             if is_whole {
-                // SAFETY: as the caller promises.
-                unsafe { codes.end_anew() };
+                // SAFETY: guaranteed by the caller.
+                unsafe { codes.end_recoding() };
             } else {
-                codes.give_up_anew();
+                codes.abandon_recoding();
             }
         }
     }
@@ -302,7 +309,7 @@ impl Store {
         }
     }
 
-    /// Makes a pending slot the one of its id. Returns the slot that it replaces, for `leave`.
+    /// Makes a pending slot the current one of its id. Returns the slot that it replaces, for `leave`.
     pub fn commit(&self, slot: u32) -> Option<u32> {
         self.set_state(slot, State::Live);
         let old = self.slots_by_id.row(self.id_of(slot))[0].swap(slot + 1, Ordering::AcqRel);
@@ -312,49 +319,50 @@ impl Store {
         old.checked_sub(1)
     }
 
-    /// Takes an id away. Returns the slot that it had, for `leave`.
+    /// Removes an id. Returns its slot, for `leave`.
     pub fn take(&self, id: u32) -> Option<u32> {
         let old = self.slots_by_id.get(id)?[0].swap(0, Ordering::AcqRel).checked_sub(1)?;
         self.live.fetch_sub(1, Ordering::Relaxed);
         Some(old)
     }
 
-    /// Lets go of deleted slots that no search can hold or reach any more.
+    /// Releases deleted slots that no search can hold or reach.
     pub fn release(&self, slots: impl IntoIterator<Item = u32>) {
         for slot in slots {
             self.set_state(slot, State::Free);
-            self.vectors.let_go(slot);
+            self.vectors.release_holder(slot);
         }
     }
 
-    /// Makes room for what is kept of so many slots, which will be restored; not yet for their vectors.
+    /// Allocates memory for `slots` slots that are about to be restored, except for their vectors.
     pub fn reserve(&self, slots: u32) {
         if let Some(codes) = &self.codes {
             codes.reserve(slots);
         }
     }
 
-    /// Makes room for the vectors of restored slots.
+    /// Allocates memory for the vectors of restored slots.
     pub fn restore_room(&self, slots: u32) {
         self.vectors.reserve(slots);
         (0..slots).for_each(|slot| self.vectors.restore(slot, self.state(slot) != State::Free));
     }
 
-    /// Makes memory ready that the next vectors are written to, where that takes long enough to be worth it.
+    /// Touches the memory that the next vectors are written to, if touching it would take the writer long.
     pub fn prepare(&self) {
         if self.codes.is_none() {
             self.vectors.prepare();
         }
     }
 
-    /// Puts back a slot as it was saved, but for its vector and the room for that. The store is new and not shared yet.
+    /// Restores a saved slot, except for its vector and the memory of that. The store is new and not shared
+    /// yet.
     pub fn restore(&mut self, slot: u32, id: u32, state: State, (codes, inverse_norm): (&[u8], f32)) {
         self.ensure(slot);
         if self.kind.metric == Metric::Cosine {
             self.set_inverse_norm(slot, inverse_norm);
         }
         if let Some((kept, _)) = self.made_codes() {
-            // SAFETY: `&mut self`: nobody else reads anything.
+            // SAFETY: `&mut self` excludes all other accesses.
             unsafe { kept.restore(slot, codes) };
         }
         self.ids.row(slot)[0].store(id, Ordering::Relaxed);
@@ -364,19 +372,19 @@ impl Store {
     /// Writes the vector of a restored slot.
     ///
     /// # Safety
-    /// Nobody reads or writes the slot's vector at the same time, nor has a reference to it.
+    /// No other thread reads or writes the slot's vector during the call, or holds a reference to it.
     pub unsafe fn restore_vector(&self, slot: u32, vector: &[u8]) {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.vectors.fill(slot, vector) };
     }
 
-    /// Holds the vector in a slot that is in the index.
+    /// A `Placed` of the vector in a slot that is in the index.
     pub fn vector_at(&self, slot: u32) -> Placed {
         self.vectors.hold(slot);
         self.vectors.placed(slot)
     }
 
-    /// Makes a restored live slot the one of its id; false when the id has one already.
+    /// Makes a restored live slot the current one of its id; false if the id has a slot already.
     pub fn restore_id(&mut self, slot: u32) -> bool {
         let id = self.id_of(slot);
         self.slots_by_id.ensure(id);
@@ -385,7 +393,7 @@ impl Store {
         self.slots_by_id.row(id)[0].swap(slot + 1, Ordering::Relaxed) == 0
     }
 
-    // What a slot is.
+    // The state of a slot.
 
     #[inline(always)]
     pub fn state(&self, slot: u32) -> State {
@@ -397,15 +405,15 @@ impl Store {
         }
     }
 
-    /// Keeps the hints of a slot that stays in the index.
+    /// Sets the state and keeps the other bits, which are hints.
     pub fn set_state(&self, slot: u32, state: State) {
         let kept = if state == State::Free { 0 } else { !STATE_BITS };
         let change = |byte| Some((byte & kept) | state as u8);
         let changed = self.states.row(slot)[0].fetch_update(Ordering::AcqRel, Ordering::Relaxed, change);
-        debug_assert!(changed.is_ok(), "the change always gives a byte");
+        debug_assert!(changed.is_ok(), "the closure always returns a byte");
     }
 
-    /// What codes were good for around this slot when it was linked.
+    /// What codes were precise enough for around this slot when it was linked.
     #[inline(always)]
     pub fn resolution_at(&self, slot: u32) -> Resolution {
         let byte = self.states.row(slot)[0].load(Ordering::Relaxed);
@@ -426,10 +434,10 @@ impl Store {
         let byte = &self.states.row(slot)[0];
         let changed =
             byte.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |byte| Some(byte & cleared | hints));
-        debug_assert!(changed.is_ok(), "the change always gives a byte");
+        debug_assert!(changed.is_ok(), "the closure always returns a byte");
     }
 
-    /// Can links between these two be chosen by codes?
+    /// Whether codes are precise enough to choose links between these two slots.
     pub fn links_by_codes(&self, a: u32, b: u32) -> bool {
         self.resolution_at(a) == Resolution::Links && self.resolution_at(b) == Resolution::Links
     }
@@ -439,28 +447,28 @@ impl Store {
         self.ids.row(slot)[0].load(Ordering::Relaxed)
     }
 
-    /// The slot that an id has now.
+    /// The current slot of an id.
     #[inline]
     pub fn slot_of(&self, id: u32) -> Option<u32> {
         self.slots_by_id.get(id)?[0].load(Ordering::Acquire).checked_sub(1)
     }
 
-    /// Every id is below it.
+    /// All ids are below this.
     pub fn id_bound(&self) -> u64 {
         self.id_bound.load(Ordering::Acquire) as u64
     }
 
-    /// Ids are kept by so many; the first of them is a multiple of it.
+    /// The number of ids in a segment of the map. The first id of a segment is a multiple of it.
     pub fn ids_per_segment(&self) -> u64 {
         self.slots_by_id.rows_per_segment() as u64
     }
 
-    /// Can there be ids in the segment that this one is in?
+    /// Whether the segment of this id exists.
     pub fn has_segment_of(&self, id: u32) -> bool {
         self.slots_by_id.get(id).is_some()
     }
 
-    /// Visits every one of these ids that is there, with its slot, in ascending order.
+    /// Visits every id of the range that is present, with its slot, in ascending order.
     pub fn for_each_id(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32, u32)) {
         let (mut next, last) = (u64::from(*ids.start()), u64::from(*ids.end()));
         while next <= last {
@@ -492,9 +500,10 @@ impl Store {
         &self.scratches
     }
 
-    // Distances. The caller is pinned, and met the slot while it was.
+    // Distances. The caller is pinned, and met the slot while it was pinned.
 
-    /// Answers a search for a vector that its caller gave: aligned as stored ones are, by codes if there are any, and pinned.
+    /// Runs a search for a vector that a caller passed: pinned, with the vector aligned as stored ones are,
+    /// and with its code if there are codes.
     pub fn answer(
         &self,
         vector: &[u8],
@@ -502,7 +511,7 @@ impl Store {
     ) -> Result<SearchOutcome, VectorError> {
         self.check(vector)?;
         let mut scratch = self.pin();
-        // Lent to the query, out of the way of the search.
+        // Moved out of the scratch memory while the query borrows it.
         let mut aligned = std::mem::take(&mut scratch.query);
         let mut codes = std::mem::take(&mut scratch.codes);
         let outcome = search(&self.walking_query(aligned.copy(vector), &mut codes), &mut scratch);
@@ -516,7 +525,7 @@ impl Store {
         Query { vector, inverse_norm, coded: None, by_vectors: false }
     }
 
-    /// A query that finds its way by codes, if there are any; they go into the buffer.
+    /// A query whose walk reads codes, if there are any; the query's code is stored in the buffer.
     pub fn walking_query<'a>(&self, vector: &'a [u8], buffer: &'a mut CodeBuffer) -> Query<'a> {
         let query = self.query(vector);
         let element = self.kind.element;
@@ -526,7 +535,7 @@ impl Store {
         Query { coded, ..query }
     }
 
-    /// A stored vector as a query that finds its way by codes.
+    /// A stored vector as a query whose walk reads codes.
     #[inline]
     pub fn query_of(&self, slot: u32) -> Query<'_> {
         let coded = self.made_codes().map(|(codes, centre)| codes.query_of(centre, slot));
@@ -538,7 +547,7 @@ impl Store {
         }
     }
 
-    /// The distance to find the way by: from the codes if there are any.
+    /// The distance that guides a walk: from the codes if there are any.
     #[inline(always)]
     pub fn near_distance(&self, query: &Query<'_>, slot: u32) -> f32 {
         match (&self.codes, &query.coded) {
@@ -547,7 +556,7 @@ impl Store {
         }
     }
 
-    /// The standard deviation of the distance by codes, if the query has any.
+    /// The standard deviation of the distance by codes; 0 if the query has none.
     pub fn deviation(&self, query: &Query<'_>, slot: u32) -> f32 {
         match (&self.codes, &query.coded) {
             (Some(codes), Some(coded)) => codes.deviation(coded, slot),
@@ -555,14 +564,14 @@ impl Store {
         }
     }
 
-    /// A candidate with its distance to find the way by. It is to be ranked again before it is replied.
+    /// A candidate with the distance that guides a walk. Candidates are ranked again before they become rows.
     #[inline(always)]
     pub fn near_candidate(&self, query: &Query<'_>, slot: u32) -> Candidate {
         Candidate::new(self.near_distance(query, slot), slot)
     }
 
-    /// How many of the nearest by their codes a search keeps at least, so that they hold the `k` nearest where vectors are
-    /// spread smoothly. `rank_again` tells whether they do.
+    /// The least number of candidates by codes that a search keeps, so that these contain the `k` nearest for
+    /// smoothly distributed vectors. `rank_again` checks whether they do.
     pub fn kept_for(&self, k: usize) -> usize {
         match self.codes.as_ref().map(Codes::width) {
             Some(Width::One) => k.saturating_mul(10).saturating_add(100),
@@ -579,7 +588,7 @@ impl Store {
         kernels::finish(self.kind.metric, (self.kernel)(query.vector, row), query.inverse_norm, inverse_norm)
     }
 
-    /// The distance to be replied, if it is this in `f32`.
+    /// The distance to return, given this one in `f32`.
     pub fn replied(&self, query: &Query<'_>, slot: u32, distance: f32) -> f64 {
         match self.kind.element {
             Element::F64 => self.double_distance(query, slot),
@@ -587,7 +596,7 @@ impl Store {
         }
     }
 
-    /// Of doubles, as a double.
+    /// The distance of vectors of doubles, in `f64`.
     pub fn double_distance(&self, query: &Query<'_>, slot: u32) -> f64 {
         kernels::distance_of(Element::F64, self.kind.metric, query.vector, self.vectors.row(slot))
     }
@@ -605,7 +614,8 @@ impl Store {
         f32::from_bits(self.inverse_norms.row(slot)[0].load(Ordering::Relaxed))
     }
 
-    /// Cache lines of a vector that are worth a prefetch: after those, the processor's own stream has begun.
+    /// The number of cache lines of a vector that are worth a prefetch; after those, the hardware prefetcher
+    /// takes over.
     pub fn prefetch_lines(&self) -> usize {
         self.vectors.vector_bytes().div_ceil(64).min(PREFETCHED_LINES_MAX)
     }
@@ -618,7 +628,7 @@ impl Store {
         }
     }
 
-    /// As `prefetch_lines` and `prefetch`, for what `near_distance` reads.
+    /// As `prefetch_lines` and `prefetch`, for the memory that `near_distance` reads.
     pub fn near_prefetch_lines(&self) -> usize {
         self.codes.as_ref().map_or_else(|| self.prefetch_lines(), Codes::prefetch_lines)
     }
@@ -631,7 +641,7 @@ impl Store {
         }
     }
 
-    // What both indexes answer alike.
+    // Queries that both indexes answer in the same way.
 
     pub fn contains(&self, id: u32) -> bool {
         self.slot_of(id).is_some()
@@ -642,17 +652,17 @@ impl Store {
     }
 
     pub fn vector_of(&self, id: u32) -> Option<Placed> {
-        // While we are pinned, nobody lets go of a slot that the id had meanwhile.
+        // While this is pinned, a slot that the id has had is not released.
         let _pinned = self.pin();
         Some(self.vector_at(self.slot_of(id)?))
     }
 
-    /// Of one vector.
+    /// Bytes of one vector.
     pub fn vector_bytes_each(&self) -> usize {
         self.vectors.vector_bytes()
     }
 
-    /// Of one vector's codes, if there are any.
+    /// Bytes of one vector's codes; 0 if the index has none.
     pub fn code_bytes(&self) -> usize {
         self.made_codes().map_or(0, |(codes, _)| codes.row_bytes())
     }
@@ -686,11 +696,11 @@ impl Store {
         self.slot_count() as usize * self.vectors.vector_bytes()
     }
 
-    /// Maps, states, norms and scratch memory, in bytes.
+    /// Memory of maps, states, norms and scratch memory, in bytes.
     pub fn other_bytes(&self) -> usize {
         let norms = if self.kind.metric == Metric::Cosine { self.inverse_norms.row_bytes() } else { 0 };
         let codes = self.codes.as_ref().map_or(0, Codes::row_bytes);
-        // And two bytes to count its holders.
+        // The two bytes are the count of holders.
         let per_slot = self.ids.row_bytes() + self.states.row_bytes() + norms + codes + 2;
         self.slot_count() as usize * per_slot
             + self.id_bound.load(Ordering::Relaxed) * self.slots_by_id.row_bytes()

@@ -1,10 +1,12 @@
-//! The memory of an index's vectors: slots, and who holds them.
+//! The memory of an index's vectors: slots, and the count of holders of each.
 //!
-//! A slot is held by the graph (or the flat index) that has it, and by every `Placed` of it; who lets go last frees it. So a
-//! caller may keep a vector after the index has dropped it, and even the index itself, and needs no copy.
+//! A slot is held by the graph (or the flat index) that contains it, and by every `Placed` of it; the last
+//! holder frees it. So a caller may use a vector without a copy after the index has dropped it, and even
+//! after the index itself was dropped.
 //!
-//! Invariant: a vector is written while nobody else knows its slot, and never again until nobody holds it. Searches do not
-//! hold slots one by one: the index lets go of one only when every search that could have met it has ended (scratch.rs).
+//! Invariant: a vector is written while no other thread knows its slot, and is then immutable until the last
+//! holder has released it. Searches do not hold slots one by one: the index releases a slot only when every
+//! search that could have met it has ended (scratch.rs).
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,23 +15,23 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use parking_lot::Mutex;
 
 use crate::VectorError;
-use crate::pool::SLOT_LIMIT;
+use crate::candidates::SLOT_LIMIT;
 use crate::slab::Slab;
 
-/// What may be written while a segment's memory is being made ready.
+/// Bytes that may be written while the memory of a segment is being touched.
 const PREPARED_BYTES: usize = 1 << 20;
 
 pub struct Vectors {
     rows: Slab<u8>,
-    /// By slot.
+    /// The number of holders, by slot.
     holders: Slab<AtomicU16>,
     free: Mutex<Vec<u32>>,
-    /// Slots handed out so far, free ones included: all slots are below it.
+    /// The number of slots handed out so far, free ones included. All slots are below it.
     slot_count: AtomicU32,
 }
 
 impl Vectors {
-    /// `for_walks` if walks go by the vectors themselves: then somebody calls `prepare`.
+    /// `for_walks`: walks read the vectors themselves. The caller then has to call `prepare`.
     pub(crate) fn new(vector_bytes: usize, for_walks: bool) -> Vectors {
         Vectors {
             rows: if for_walks { Slab::for_walks(vector_bytes) } else { Slab::new(vector_bytes) },
@@ -39,14 +41,16 @@ impl Vectors {
         }
     }
 
-    /// Writes a vector to a slot. `ensure` makes what else is kept by slot, before anybody can learn of a new one.
+    /// Writes a vector to a free slot. `ensure` allocates the other memory of the slot, before any other
+    /// thread can learn of it.
     pub(crate) fn place(
         self: &Arc<Self>,
         vector: &[u8],
         ensure: impl FnOnce(u32),
     ) -> Result<Placed, VectorError> {
         let slot = self.take_slot(ensure)?;
-        // SAFETY: the slot was free or never used, so nobody reads it, and it was given to nobody else.
+        // SAFETY: the slot was free or never used, so no thread reads it, and it was given to no other
+        // caller.
         unsafe { self.rows.fill(slot, vector) };
         self.holders.row(slot)[0].store(1, Ordering::Release);
         Ok(Placed { vectors: self.clone(), slot })
@@ -72,19 +76,20 @@ impl Vectors {
         self.holders.ensure(slot);
     }
 
-    /// Makes room for so many vectors, which will be restored.
+    /// Allocates memory for `slots` vectors that are about to be restored.
     pub(crate) fn reserve(&self, slots: u32) {
         self.rows.reserve(slots);
     }
 
-    /// Makes the memory ready that the next vectors will be written to, for threads that hold a lock while they write.
+    /// Touches the memory that the next vectors will be written to, for threads that hold a lock while they
+    /// write.
     pub(crate) fn prepare(&self) {
         let ahead = (PREPARED_BYTES / self.vector_bytes()).max(1) as u32;
         self.rows.prepare(self.slot_count().saturating_add(ahead));
     }
 
-    /// Puts back a slot as it was saved, held by the index if it has a vector, which `fill` writes. Not shared yet; slots come
-    /// in ascending order.
+    /// Restores a saved slot. The index holds it if it has a vector, which `fill` writes. The memory is not
+    /// shared yet; slots come in ascending order.
     pub(crate) fn restore(&self, slot: u32, has_vector: bool) {
         self.ensure(slot);
         self.slot_count.store(slot + 1, Ordering::Relaxed);
@@ -97,9 +102,9 @@ impl Vectors {
     /// Writes the vector of a restored slot.
     ///
     /// # Safety
-    /// Nobody reads or writes it at the same time, nor has a reference to it.
+    /// No other thread reads or writes the vector during the call, or holds a reference to it.
     pub(crate) unsafe fn fill(&self, slot: u32, vector: &[u8]) {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.rows.fill_past_caches(slot, vector) };
     }
 
@@ -107,7 +112,7 @@ impl Vectors {
         self.slot_count.load(Ordering::Acquire)
     }
 
-    /// The vector in a slot that the caller knows to be held.
+    /// The vector in a slot; the caller knows that the slot is held.
     #[inline(always)]
     pub(crate) fn row(&self, slot: u32) -> &[u8] {
         self.rows.row(slot)
@@ -122,7 +127,7 @@ impl Vectors {
         self.holders.prefetch(slot, 1);
     }
 
-    /// Memory of vectors that somebody holds, in bytes.
+    /// Memory of the vectors that have holders, in bytes.
     pub fn held_bytes(&self) -> usize {
         (self.slot_count() as usize - self.free.lock().len()) * self.vector_bytes()
     }
@@ -131,26 +136,26 @@ impl Vectors {
         self.rows.row_bytes()
     }
 
-    /// Holds a slot once more. The caller knows that it is held.
+    /// Adds a holder to a slot; the caller knows that the slot is held.
     pub(crate) fn hold(&self, slot: u32) {
         let before = self.holders.row(slot)[0].fetch_add(1, Ordering::Relaxed);
         assert!(before != 0 && before != u16::MAX, "a slot has from one to 65,535 holders");
     }
 
-    /// Lets go of a slot that the caller holds.
-    pub(crate) fn let_go(&self, slot: u32) {
+    /// Releases a slot that the caller holds.
+    pub(crate) fn release_holder(&self, slot: u32) {
         if self.holders.row(slot)[0].fetch_sub(1, Ordering::AcqRel) == 1 {
             self.free.lock().push(slot);
         }
     }
 
-    /// The vector of which `Placed::into_slot` gave the slot.
+    /// The vector in a slot from `Placed::into_slot`.
     pub fn vector(&self, slot: u32) -> &[u8] {
-        debug_assert!(self.holders.row(slot)[0].load(Ordering::Relaxed) > 0, "slot {slot} is held by nobody");
+        debug_assert!(self.holders.row(slot)[0].load(Ordering::Relaxed) > 0, "slot {slot} has no holder");
         self.row(slot)
     }
 
-    /// Takes back what `Placed::into_slot` gave.
+    /// Turns a slot from `Placed::into_slot` back into a `Placed`, which releases it when dropped.
     pub fn placed(self: &Arc<Self>, slot: u32) -> Placed {
         Placed { vectors: self.clone(), slot }
     }
@@ -162,7 +167,7 @@ impl fmt::Debug for Vectors {
     }
 }
 
-/// A vector in the memory of an index: it stays there, and stays as it is, for as long as this lives.
+/// A reference to a vector in the memory of an index. The vector neither moves nor changes while this lives.
 pub struct Placed {
     vectors: Arc<Vectors>,
     slot: u32,
@@ -173,22 +178,23 @@ impl Placed {
         self.vectors.row(self.slot)
     }
 
-    /// The memory that the vector is in.
+    /// The memory that contains the vector.
     pub fn home(&self) -> &Arc<Vectors> {
         &self.vectors
     }
 
-    /// Gives the vector into the keeping of the caller, who gives it back to `Vectors::placed` in the end.
+    /// Converts this to a slot number without releasing the slot. The caller owns the holder count and must
+    /// pass the slot to `Vectors::placed` once.
     pub fn into_slot(self) -> u32 {
         let slot = self.slot;
-        // The count of the slot goes to the caller, that of the memory does not.
+        // The holder count of the slot passes to the caller; the reference to the memory is dropped.
         let mut this = std::mem::ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, and not used again.
         unsafe { std::ptr::drop_in_place(&mut this.vectors) };
         slot
     }
 
-    /// Of an index that has this memory.
+    /// The slot, for an index with this memory.
     pub(crate) fn slot_in(&self, vectors: &Arc<Vectors>) -> u32 {
         assert!(Arc::ptr_eq(&self.vectors, vectors), "a vector is inserted into the index that placed it");
         self.slot
@@ -204,7 +210,7 @@ impl Clone for Placed {
 
 impl Drop for Placed {
     fn drop(&mut self) {
-        self.vectors.let_go(self.slot);
+        self.vectors.release_holder(self.slot);
     }
 }
 

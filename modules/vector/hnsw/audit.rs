@@ -1,8 +1,9 @@
-//! Answers to compare a search with: by the vectors of all nodes, and by a walk that does without codes.
+//! Reference answers for comparison with a search: the exact answer from the vectors of all nodes, and a walk
+//! that does not use codes.
 //!
-//! The exact answer is made in slices, so that its caller can pause, give up, or leave the processor to others between two of
-//! them: a slice pins the graph's memory, the pause does not. It is true of ids that keep their vectors from the first slice to
-//! the last; the caller knows which do.
+//! The exact answer is computed in slices, so that its caller can pause, stop, or yield the processor between
+//! two of them: a slice pins the graph's memory, a pause does not. The answer is correct for ids that keep
+//! their vectors from the first slice to the last; the caller knows which do.
 
 use std::collections::BinaryHeap;
 
@@ -10,16 +11,16 @@ use super::Hnsw;
 use crate::scan::for_each_allowed;
 use crate::{Filter, Neighbor, SearchOutcome, SearchRequest, VectorError};
 
-/// Vectors that a slice reads, in bytes: about 0.1 ms.
+/// Bytes of vectors that a slice reads: about 0.1 ms.
 const SLICE_BYTES: usize = 1 << 20;
 
-/// The `k` nearest of the ids that were looked at so far.
+/// The `k` nearest of the ids that were examined so far.
 #[derive(Debug)]
 pub struct ExactSearch {
     k: usize,
-    /// The farthest first.
+    /// A heap with the farthest row on top.
     nearest: BinaryHeap<Neighbor>,
-    /// Ids below it were looked at.
+    /// Ids below this were examined.
     next: u64,
 }
 
@@ -45,7 +46,7 @@ impl ExactSearch {
 }
 
 impl Hnsw {
-    /// Looks at some more of the ids that the filter allows, in the calling thread. False when none are left.
+    /// Examines the next ids that the filter allows, in the calling thread. False when none are left.
     pub fn exact_slice(
         &self,
         search: &mut ExactSearch,
@@ -70,7 +71,7 @@ impl Hnsw {
         Ok(end < bound)
     }
 
-    /// As `search`, but walks by the vectors, whatever codes there are.
+    /// As `search`, but the walk reads vectors even if there are codes.
     pub fn search_by_vectors(&self, request: &SearchRequest<'_>) -> Result<SearchOutcome, VectorError> {
         self.store.answer(request.query, |query, scratch| self.search_for(&query.uncoded(), request, scratch))
     }
@@ -90,7 +91,7 @@ mod tests {
         let dimension = 70;
         for metric in Metric::ALL {
             let graph = Hnsw::new(HnswParameters::new(dimension, metric));
-            // Not one behind the other: there are ids without a vector.
+            // Ids are not consecutive: some have no vector.
             (0..6_000).for_each(|id| graph.insert(id * 3, bytes_of(&spread(id, dimension))).expect("fits"));
             let query = spread(7_777, dimension);
             let query = bytes_of(&query);

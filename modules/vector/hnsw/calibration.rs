@@ -1,69 +1,75 @@
-//! Which slack (effort.rs) gives which recall on this index: measured by sample walks.
+//! Measures on the index itself, by sample walks, which slack (effort.rs) gives which recall.
 //!
-//! A sample's walk is so wide that each slack can be judged by what it had found when it would have stopped. What even that walk
-//! misses is measured by a scan of all vectors, beside a few of the samples: scans are dear, and most graphs miss little.
+//! The walk of a sample is so wide that each slack can be judged by what the walk had found at the moment
+//! when that slack would have stopped it. What even the wide walk misses is measured by a scan of all
+//! vectors, for a few of the samples: scans are expensive, and most graphs miss little.
 //!
-//! There are two kinds of samples. Some of the searches themselves are samples: their queries are what the calibration is for. Until
-//! there are many of them, stored vectors stand in. A stored vector is an easy query: the walk meets its node, whose links lead to
-//! just its neighbours. And a graph without that node is too hard: others leave out links to each other because the node is
-//! between them. So the walk passes over the node as if it had been deleted and the graph repaired (repair.rs): what
-//! pointed to it points to one of its neighbours instead, chosen by the heuristic. Such queries miss up to a tenth more than other
-//! queries of the same distribution do (docs/decisions/0017-recall-on-request.md).
+//! There are two kinds of samples. Some of the searches themselves are samples: the calibration is for their
+//! queries. Until there are many of them, stored vectors are used as queries. A stored vector is an easy
+//! query: the walk meets its node, whose links lead to just its neighbours. A graph built without that node
+//! would be too hard: other nodes have no links to each other because this node is between them. So the walk
+//! passes over the node as if it had been deleted and the graph repaired (repair.rs): a link to it is
+//! replaced by a link to one of its neighbours, chosen by the heuristic. Such queries miss up to a tenth more
+//! than other queries of the same distribution (docs/decisions/0017-recall-on-request.md).
 //!
-//! Samples are taken when a search with a recall comes: many at first, later one now and then, and again as the index changes.
-//! Nothing of this is saved.
+//! Samples are taken when a search requests a recall: many at first, later occasionally, and again as the
+//! index changes. Samples are not saved.
 
 use super::Hnsw;
 use super::effort::Stop;
 use super::walk::{Walk, Walker};
 use crate::Neighbor;
+use crate::candidates::Candidate;
 use crate::exact;
 use crate::limits::Limits;
-use crate::pool::Candidate;
 use crate::scratch::Scratch;
 use crate::settle::Source;
 use crate::store::{Query, State};
 
-/// The slacks that are judged, ascending. Below 0, a walk stops before it has expanded the k nearest that it has met.
+/// The slacks that are judged, ascending. With a negative slack, a walk stops before it has expanded the k
+/// nearest that it has met.
 const SLACKS: [f32; 24] = [
     -0.25, -0.15, -0.1, -0.07, -0.05, -0.03, -0.015, 0.0, 0.015, 0.03, 0.045, 0.06, 0.08, 0.1, 0.125, 0.15,
     0.18, 0.22, 0.27, 0.33, 0.42, 0.55, 0.75, 1.0,
 ];
 
-/// Where no vector of the index makes a sample: about recall 0.995 on most data.
+/// The slack where no vector of the index can be a sample: about recall 0.995 on most data.
 const SLACK_UNKNOWN: f32 = 0.25;
 
-/// Samples by stored vectors that the first search waits for, and how many there are to be of each kind in the end.
+/// The number of samples by stored vectors that the first search waits for, and the final number of samples
+/// of each kind.
 const FIRST_SAMPLES: usize = 256;
 const SAMPLES: usize = 1_024;
 
-/// With so many samples by queries, stored vectors are no longer trusted where they say something else: that is, where the
-/// difference is more than so many times its standard error.
+/// With this many samples by queries, samples by stored vectors are discarded where they differ from those by
+/// more than this many times the standard error of the difference.
 const QUERIES_MIN: usize = 24;
 const DIFFERENCE_MAX: f32 = 4.0;
-/// Where stored vectors miss at most this.
+/// The comparison is made at slacks where stored vectors miss at most this share.
 const JUDGED_MISSES_MAX: f32 = 0.2;
 
-/// Searches of which one is a sample, as long as there are fewer samples by queries than this.
+/// One in this many searches is a sample, while there are fewer samples by queries than the first number of
+/// the pair.
 const SEARCHES_PER_SAMPLE: [(usize, u64); 4] = [(32, 1), (128, 4), (256, 16), (usize::MAX, 128)];
 
-/// Vectors that are scanned for the first samples in all, and the bounds of how many of those are checked by a scan.
+/// The total number of vectors scanned for the first samples, and the bounds of the number of samples that
+/// are checked by a scan.
 const SCANNED: usize = 2_000_000;
 const CHECKED_MIN: usize = 4;
 const CHECKED_MAX: usize = 64;
-/// Later samples of which one is checked.
+/// Of later samples, one in this many is checked.
 const SAMPLES_PER_CHECK: u64 = 16;
 
-/// A sample is renewed when more than one in this many vectors has changed since.
+/// A sample is renewed when more than one in this many vectors has changed since it was taken.
 const CHANGED_SHARE: u64 = 4;
-/// All samples are taken anew when the newest is older than this.
+/// All samples are discarded when more than one in this many vectors has changed since the newest was taken.
 const OTHER_SHARE: u64 = 2;
 
-/// Width of a sample's walk, at least; and relative to `k`.
+/// The minimum width of a sample's walk, and its width relative to `k`.
 const WIDTH_MIN: usize = 400;
 const WIDTH_PER_ROW: usize = 4;
 
-/// Misses of other queries over those of stored vectors: 0.75 to 1 (decision 0017).
+/// Misses of other queries divided by those of stored vectors: 0.75 to 1 (decision 0017).
 const MISSES_OF_OTHERS: f32 = 0.9;
 
 /// Ids that are tried for one sample.
@@ -74,12 +80,12 @@ pub(super) fn width_for(k: usize) -> usize {
     k.saturating_mul(WIDTH_PER_ROW).max(WIDTH_MIN)
 }
 
-/// Rows that were missed, of `k`.
+/// The number of rows, of `k`, that a sample missed.
 pub(super) struct Sample {
     taken_at: u64,
-    /// At each slack, of what the whole walk finds.
+    /// At each slack, relative to the rows of the whole walk.
     missed: [u16; SLACKS.len()],
-    /// By the whole walk, if that was checked.
+    /// Missed by the whole walk, if that was checked.
     unreached: Option<u16>,
 }
 
@@ -87,7 +93,7 @@ pub(super) struct Sample {
 #[derive(Default)]
 struct Window {
     samples: Vec<Sample>,
-    /// The oldest, once there are all.
+    /// The index of the oldest sample, which is replaced next, once the window is full.
     next: usize,
 }
 
@@ -112,10 +118,10 @@ impl Window {
         Mean { mean, variance: (squares / f32::max(count, 1.0) - mean * mean).max(0.0), count }
     }
 
-    /// The share that is missed at each slack.
+    /// The share of rows missed at each slack.
     fn missed(&self, k: usize) -> [Mean; SLACKS.len()] {
         let unreached = self.mean_of(|sample| sample.unreached, k);
-        // Few are checked: what is certain of it.
+        // Few samples are checked: use the lower bound of the estimate.
         let error = (unreached.variance / unreached.count.max(1.0)).sqrt();
         let unreached = (unreached.mean - 2.0 * error).max(0.0);
         std::array::from_fn(|at| {
@@ -125,22 +131,22 @@ impl Window {
     }
 }
 
-/// A mean of samples.
+/// A mean over samples.
 #[derive(Clone, Copy)]
 struct Mean {
     mean: f32,
-    /// Of one sample.
+    /// The variance of one sample.
     variance: f32,
     count: f32,
 }
 
 impl Mean {
-    /// What other queries miss where stored vectors miss this.
+    /// The misses expected of other queries where stored vectors have these.
     fn of_others(self) -> Mean {
         Mean { mean: self.mean * MISSES_OF_OTHERS, ..self }
     }
 
-    /// Is it certain that the other is another?
+    /// Whether the difference to the other mean is significant.
     fn differs_from(&self, other: &Mean) -> bool {
         let variance = self.variance.max(other.variance);
         let error = (variance / self.count.max(1.0) + variance / other.count.max(1.0)).sqrt();
@@ -153,12 +159,12 @@ pub(super) struct Samples {
     pub k: usize,
     stored: Window,
     queries: Window,
-    /// Numbers the draws.
+    /// A counter that determines the ids drawn.
     drawn: u64,
     taken: u64,
 }
 
-/// The share that is missed at each slack.
+/// The share of rows missed at each slack.
 pub(super) struct Curve {
     pub k: usize,
     missed: [f32; SLACKS.len()],
@@ -168,19 +174,19 @@ pub(super) struct Curve {
 }
 
 impl Curve {
-    /// Is another sample by a stored vector wanted?
+    /// Whether another sample by a stored vector is due.
     pub fn is_due(&self, now: u64, index: &Hnsw) -> bool {
         let is_enough = self.stored + self.queries >= SAMPLES;
         !is_enough || now.saturating_sub(self.oldest) > index.store.len() as u64 / CHANGED_SHARE
     }
 
-    /// Is the search of this number to be a sample?
+    /// Whether the search with this number should be a sample.
     pub fn wants(&self, search: u64) -> bool {
         let one_in = SEARCHES_PER_SAMPLE.iter().find(|(samples, _)| self.queries < *samples);
         one_in.is_some_and(|(_, searches)| search.is_multiple_of(*searches))
     }
 
-    /// The least slack with this recall; infinite when none of those that are judged has it.
+    /// The least slack with this recall; infinite if none of the judged slacks has it.
     pub fn slack_for(&self, recall: f32) -> f32 {
         if self.stored + self.queries == 0 {
             return SLACK_UNKNOWN;
@@ -188,7 +194,7 @@ impl Curve {
         let allowed = 1.0 - recall;
         let Some(at) = self.missed.iter().position(|&missed| missed <= allowed) else { return f32::INFINITY };
         let Some(before) = at.checked_sub(1) else { return SLACKS[0] };
-        // Misses fall about exponentially.
+        // Misses fall about exponentially with the slack.
         let [more, less, allowed] = [self.missed[before], self.missed[at], allowed].map(|x| (x + 1e-4).ln());
         SLACKS[before] + (SLACKS[at] - SLACKS[before]) * (more - allowed) / (more - less)
     }
@@ -205,7 +211,7 @@ impl Samples {
         let newest = self.stored.samples.iter().map(|sample| sample.taken_at).max();
         let is_first = newest.is_none_or(|newest| now.saturating_sub(newest) > live as u64 / OTHER_SHARE);
         if is_first {
-            // What these say is of other data.
+            // The data have changed too much since these were taken.
             (self.stored, self.queries) = Default::default();
         }
         let wanted = if is_first { FIRST_SAMPLES } else { 1 };
@@ -220,7 +226,7 @@ impl Samples {
         self.curve()
     }
 
-    /// Takes a search for a sample.
+    /// Takes a search as a sample.
     pub fn note(&mut self, index: &Hnsw, query: &Query<'_>, now: u64, scratch: &mut Scratch) -> Curve {
         self.taken += 1;
         let is_checked = self.taken.is_multiple_of(SAMPLES_PER_CHECK);
@@ -235,7 +241,7 @@ impl Samples {
         let Samples { k, ref stored, ref queries, .. } = *self;
         let (of_stored, of_queries) = (stored.missed(k).map(Mean::of_others), queries.missed(k));
         let counts = [stored.samples.len(), queries.samples.len()];
-        // Of walks that stop earlier, stored vectors say less.
+        // At smaller slacks, where walks stop earlier, stored vectors are less reliable.
         let mut judged =
             of_stored.iter().zip(&of_queries).filter(|(stored, _)| stored.mean <= JUDGED_MISSES_MAX);
         let is_foreign =
@@ -247,7 +253,7 @@ impl Samples {
         Curve { k, missed, stored: stored.samples.len(), queries: queries.samples.len(), oldest }
     }
 
-    /// A sample by the next id that is one. The same calls draw the same ids.
+    /// Takes a sample by the next suitable id. The same sequence of calls draws the same ids.
     fn draw(&mut self, index: &Hnsw, now: u64, is_checked: bool) -> Option<Sample> {
         for _ in 0..DRAWS {
             self.drawn += 1;
@@ -262,16 +268,16 @@ impl Samples {
 }
 
 impl Hnsw {
-    /// A search for this id's vector, without it.
+    /// A search for this id's vector, as if the id were absent.
     fn sample_by(&self, id: u32, k: usize, now: u64, is_checked: bool) -> Option<Sample> {
         let vector = self.store.vector_of(id)?;
         let slot = self.store.slot_of(id)?;
         let has_node = !self.store.is_member(slot);
-        // Nodes of upper layers are on the way to everything.
+        // Nodes of upper layers are on the way to most others.
         if has_node && self.graph.level(slot) > 0 {
             return None;
         }
-        // Without it, the node would still be there as the place of its copies.
+        // If it is the place of copies, the node would exist without this id as well.
         let node = Some(slot).filter(|&slot| has_node && !self.store.is_place(slot));
         let mut sample = None;
         let answered = self.store.answer(vector.as_bytes(), |query, scratch| {
@@ -283,7 +289,7 @@ impl Hnsw {
     }
 }
 
-/// What a sample does without.
+/// What a sample's walk ignores: an id, and its node.
 #[derive(Clone, Copy, Default)]
 struct Gone {
     id: Option<u32>,
@@ -291,14 +297,15 @@ struct Gone {
 }
 
 impl Gone {
-    /// The distances of the `k` nearest of the others.
+    /// The distances of the `k` nearest of the other rows.
     fn leaves(self, rows: &[Neighbor], k: usize) -> Vec<f64> {
         let others = rows.iter().filter(|row| Some(row.id) != self.id);
         others.map(|row| row.distance).take(k).collect()
     }
 }
 
-/// How many of the `true_ones` are nearer than those that were found. Rows at the same distance are as good as each other.
+/// How many of the `true_ones` are nearer than the rows that were found. Rows at the same distance are
+/// interchangeable.
 fn missed(found: &[f64], true_ones: &[f64]) -> u16 {
     let Some(farthest) = true_ones.last() else { return 0 };
     let hits = found.partition_point(|distance| distance <= farthest);
@@ -306,7 +313,7 @@ fn missed(found: &[f64], true_ones: &[f64]) -> u16 {
 }
 
 impl Walker<'_> {
-    /// Walks for `k` rows, without what is gone.
+    /// Walks for `k` rows, ignoring `gone`.
     fn sample(&mut self, gone: Gone, k: usize, now: u64, is_checked: bool) -> Option<Sample> {
         let index = self.index;
         let start = self.enter(index.graph.entry()?);
@@ -346,7 +353,7 @@ impl Walker<'_> {
         if found.len() < k {
             return None;
         }
-        // By slacks that were never reached, the whole walk is made.
+        // For slacks that the walk never reached, the result is that of the whole walk.
         let missed_at = std::array::from_fn(|at| stops.get(at).map_or(0, |rows| missed(rows, &found)));
         let unreached = is_checked.then(|| {
             let exact =
@@ -360,13 +367,14 @@ impl Walker<'_> {
     fn rows_so_far(&mut self, gone: Gone, rank: usize, k: usize) -> Vec<f64> {
         let store = &self.index.store;
         let Scratch { pool, candidates, .. } = &mut *self.scratch;
-        // Where codes are too coarse, a search would go by the vectors; here what they found is good enough.
+        // Where codes are too imprecise, a search would use the vectors; here the rows found by codes
+        // suffice.
         store.rank_again(&self.query, pool, rank, Source::Graph, candidates);
         candidates.retain(|candidate| store.state(candidate.slot()) != State::Deleted);
         gone.leaves(&store.settle(&self.query, candidates, k + 1, None, Source::Graph), k)
     }
 
-    /// If a node points to `gone`: adds what a repair would have it point to instead to `scratch.fresh`.
+    /// If a node links to `gone`: adds the links that a repair would put in place of it to `scratch.fresh`.
     fn gather_instead_of(&mut self, gone: u32, node: u32) {
         let index = self.index;
         let Scratch { candidates, chosen, .. } = &mut *self.scratch;

@@ -1,38 +1,39 @@
-//! A checker of the graph: walks over all of it, and reports what searches cannot reach.
+//! A consistency checker: walks over the whole graph, and reports what searches cannot reach.
 
 use super::Hnsw;
 use super::repair::Bits;
 use crate::VectorIndex;
 use crate::store::State;
 
-/// What a walk over a whole graph has found. Of lists, the first `EXAMPLES` ids.
+/// The result of a check of a whole graph. Lists contain the first `EXAMPLES` ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GraphCheck {
     /// Ids that a search should find.
     pub live: usize,
-    /// Nodes for them: ids with the same vector share one.
+    /// Nodes of these ids: ids with equal vectors share one.
     pub places: usize,
     /// Ids that share the place of another.
     pub members: usize,
-    /// Places that no path of links leads to from the entry.
+    /// Places that cannot be reached over links from the entry.
     pub unreachable: usize,
     pub unreachable_ids: Vec<u32>,
-    /// Places that no path of *kept* links leads to (what pruning cannot take away).
+    /// Places that cannot be reached over *kept* links, which pruning does not remove.
     pub unkept: usize,
-    /// Places to which only nodes with the same vector link, which only such link to in turn, the entry apart. (Two places have the
-    /// same vector where an insertion did not find the first.)
+    /// Places that are linked only by nodes with an equal vector, which in turn are linked only by such
+    /// nodes; the entry is not counted. (Two places can have equal vectors if an insertion did not find the
+    /// first of them.)
     pub linked_by_copies_only: usize,
-    /// Links to slots that hold no node.
+    /// Links to slots without a node.
     pub dangling: usize,
     /// Members whose place is not in the graph.
     pub lost_members: usize,
 }
 
-/// Ids to name.
+/// The number of ids to list.
 const EXAMPLES: usize = 10;
 
 impl GraphCheck {
-    /// Nothing is out of reach.
+    /// Whether every node can be reached.
     pub fn is_sound(&self) -> bool {
         self.unreachable == 0
             && self.unkept == 0
@@ -43,8 +44,8 @@ impl GraphCheck {
 }
 
 impl Hnsw {
-    /// Walks over the whole graph from the entry. Takes time in proportion to its size, and holds mutations back meanwhile;
-    /// searches go on.
+    /// Walks over the whole graph from the entry. Takes time in proportion to its size, and blocks mutations
+    /// meanwhile; searches go on.
     pub fn check(&self) -> GraphCheck {
         let _sweep = self.repair.hold();
         let _gate = self.gate.write();
@@ -88,7 +89,7 @@ impl Hnsw {
                 }
             }
         }
-        // One place has no other to be linked by.
+        // A single place has no other place that could link to it.
         if check.places <= 1 {
             check.linked_by_copies_only = 0;
         }
@@ -103,7 +104,7 @@ impl Hnsw {
         matches!(self.store.state(slot), State::Live | State::Deleted) && !self.store.is_member(slot)
     }
 
-    /// What can be reached from the entry: over all links, or over kept ones only.
+    /// The nodes that can be reached from the entry: over all links, or over kept ones only.
     fn reach(&self, kept_only: bool) -> Bits {
         let mut reached = Bits::default();
         reached.begin(self.store.slot_count());
@@ -143,7 +144,7 @@ mod tests {
         index
     }
 
-    /// Takes the links of all nodes to this one away.
+    /// Removes the links of all nodes to this one.
     fn cut_off(index: &Hnsw, slot: u32, kept_only: bool) {
         for from in 0..index.store.slot_count() {
             for layer in 0..=index.graph.level(from) {
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn every_node_stays_within_reach_while_nearly_all_are_deleted() {
+    fn every_node_stays_reachable_while_nearly_all_are_deleted() {
         let index = graph(1_200);
         for id in (0..1_140).map(|id| id * 7 % 1_200) {
             index.remove(id);
@@ -183,7 +184,7 @@ mod tests {
         let id = index.store.id_of(cut);
         assert!(check.unreachable_ids.contains(&id) && check.linked_by_copies_only > 0, "{check:?}");
         assert!(!check.is_sound());
-        // A link to a slot that no node has.
+        // A link to a slot without a node.
         let placed = index.place(bytes_of(&vector(0))).expect("finite");
         let free = placed.slot_in(index.store.vectors());
         index.graph.write_words(entry, 0, [free + 1]);

@@ -1,4 +1,5 @@
-//! Copies, kept links and saved graphs through mutations that a review has found wrong, and through many at random.
+//! Copies, kept links and saved graphs: mutations for which a review has found bugs, and many random
+//! mutations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -7,8 +8,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::Hnsw;
+use crate::candidates::Candidate;
 use crate::codes::CodeBuffer;
-use crate::pool::Candidate;
 use crate::settle::Source;
 use crate::store::State;
 use crate::{Element, Filter, HnswParameters, Metric, SearchRequest, VectorIndex, bytes_of};
@@ -63,7 +64,7 @@ fn a_filtered_walk_that_starts_at_a_member_gives_each_id_once() {
     assert!(walks > 90);
 }
 
-/// It keeps a link to the entry before it, which is about to be freed.
+/// The new entry keeps a link to the previous entry, which is about to be freed.
 #[test]
 fn a_node_becomes_the_entry_while_a_sweep_frees_the_entry_before() {
     let index = graph(4, 0..1_500);
@@ -100,7 +101,7 @@ fn a_member_comes_and_goes_while_its_place_is_given_its_id() {
 }
 
 #[test]
-fn a_place_that_was_walked_to_for_a_member_is_no_row_when_that_has_left() {
+fn a_place_met_for_its_member_is_not_a_row_after_the_member_left() {
     let index = graph(16, [1, 1, 2].into_iter());
     let (place, filter) = (index.store.slot_of(0).expect("inserted"), Remainder(2, 1));
     assert!(index.store.is_allowed(&filter, place, 0, true));
@@ -112,7 +113,7 @@ fn a_place_that_was_walked_to_for_a_member_is_no_row_when_that_has_left() {
 }
 
 #[test]
-fn members_of_a_place_that_is_farther_as_a_float_only_are_compared_as_doubles() {
+fn members_are_compared_as_doubles_where_floats_are_too_imprecise() {
     let index = Hnsw::new(HnswParameters::of(Element::F64, 2, Metric::L2));
     let bytes = |vector: [f64; 2]| vector.map(f64::to_le_bytes).concat();
     let near = [[1.0 + 2e-8, 0.0], [-1.0 - 1e-8, 0.0], [0.0, 1.0], [0.0, 1.0]];
@@ -137,7 +138,7 @@ fn the_same_vectors_again_take_no_more_memory() {
     assert!(check.is_sound(), "{check:?}");
 }
 
-/// A graph through mutations at random, with what it should hold.
+/// A graph under random mutations, with its expected content.
 struct Churn {
     index: Hnsw,
     live: BTreeMap<u32, Vec<f32>>,
@@ -171,7 +172,7 @@ impl Churn {
         let filter = Remainder(self.random.random_range(1..12), 0);
         let filter = self.random.random::<bool>().then_some(&filter as &dyn Filter);
         let (at, k) = (self.random.random_range(0..self.live.len()), self.random.random_range(1..20));
-        let query = self.live.values().nth(at).expect("there are so many");
+        let query = self.live.values().nth(at).expect("the index is within the map");
         let request = SearchRequest { filter, ..SearchRequest::new(bytes_of(query), k, 30) };
         let found = self.index.search(&request).expect("fits").neighbors;
         let ids: BTreeSet<u32> = found.iter().map(|row| row.id).collect();

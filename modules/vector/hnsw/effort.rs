@@ -1,12 +1,13 @@
-//! How long a search walks that was asked for a recall instead of a width.
+//! When a search stops that requested a recall instead of a width.
 //!
-//! All walks expand nodes in the same order, nearest first; a wider beam only goes on for longer. So what is to be decided is when
-//! to stop, for each query. The rule: stop when the nearest node that was not expanded is farther than the k-th nearest found, by
-//! more than a share of it, the *slack*. (Distance-adaptive beam search: Al-Jazzazi and others, arXiv 2505.15636.) Queries in
-//! sparse places, where many nodes are nearly as far as the k-th, walk longer; those in dense ones stop early. Learned rules
-//! over more signals of the walk did no better (docs/decisions/0017-recall-on-request.md).
+//! All walks expand nodes in the same order, nearest first; a wider beam only lasts longer. So for each query
+//! it remains to decide when to stop. The rule: stop when the nearest node that was not expanded is farther
+//! than the k-th nearest found, by more than a share of that distance, the *slack*. (Distance-adaptive beam
+//! search: Al-Jazzazi and others, arXiv 2505.15636.) Queries in sparse regions, where many nodes are nearly
+//! as far as the k-th, walk longer; queries in dense regions stop early. Learned rules over more signals of
+//! the walk were no better (docs/decisions/0017-recall-on-request.md).
 //!
-//! Which slack gives which recall depends on the data. It is measured on the index itself: calibration.rs.
+//! Which slack gives which recall depends on the data, and is measured on the index itself: calibration.rs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,18 +17,18 @@ use super::Hnsw;
 use super::calibration::{Curve, Samples};
 use super::walk::Walker;
 use crate::Metric;
-use crate::pool::Candidate;
+use crate::candidates::Candidate;
 use crate::scratch::Scratch;
 use crate::store::Query;
 
-/// When a walk may stop.
+/// The rule by which a walk stops.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stop {
     metric: Metric,
-    /// Rows that the search is for, and the deleted ones that the walk went over.
+    /// The number of rows wanted, plus the deleted ones that the walk has met.
     rank: usize,
     slack: f32,
-    /// Candidates that are kept in any case, for being ranked again.
+    /// Candidates that are kept in any case, to be ranked again.
     kept: usize,
     enough: usize,
 }
@@ -37,14 +38,15 @@ impl Stop {
         Stop { metric, rank: k.max(1), slack, kept: k, enough }
     }
 
-    /// A walk under a filter that ran dry with fewer candidates has failed.
+    /// A walk under a filter that has run out of nodes with fewer candidates has failed.
     pub fn enough(&self) -> usize {
         self.enough
     }
 
-    /// How far the walk goes on from here, if the k-th nearest that it has found is at `kth`.
+    /// The distance up to which the walk goes on, if the k-th nearest that it has found is at `kth`.
     ///
-    /// A share of the distance, or of the inner product: that can have either sign, and its distance is one minus it.
+    /// The slack is a share of the distance, or of the inner product: that can have either sign, and its
+    /// distance is one minus it.
     pub fn reach(metric: Metric, kth: f32, slack: f32) -> f32 {
         let unit = match metric {
             Metric::L2 | Metric::Cosine => kth.max(0.0),
@@ -55,8 +57,8 @@ impl Stop {
 }
 
 impl Walker<'_> {
-    /// Is the walk allowed to stop before it expands this one, which is the nearest that is left? Keeps what is out of reach from
-    /// entering the pool.
+    /// Whether the walk may stop before it expands `next`, the nearest that is left. Prevents candidates out
+    /// of reach from entering the pool.
     #[inline(always)]
     pub(super) fn may_stop(&mut self, next: Candidate) -> bool {
         let Some(stop) = self.stop else { return false };
@@ -69,7 +71,7 @@ impl Walker<'_> {
         next.distance > reach
     }
 
-    /// A deleted node takes the place of a row that is wanted.
+    /// A deleted node takes the place of a wanted row.
     #[inline(always)]
     pub(super) fn meets_deleted(&mut self) {
         if let Some(stop) = &mut self.stop {
@@ -77,7 +79,7 @@ impl Walker<'_> {
         }
     }
 
-    /// As many candidates are kept.
+    /// Sets the number of candidates that are kept.
     pub(super) fn keep(&mut self, kept: usize) {
         if let Some(stop) = &mut self.stop {
             stop.kept = kept;
@@ -85,28 +87,28 @@ impl Walker<'_> {
     }
 }
 
-/// What an index knows of the effort that a recall takes.
+/// What an index knows about the effort that a recall takes.
 #[derive(Default)]
 pub(super) struct Effort {
     /// Inserts and deletes so far.
     changes: AtomicU64,
     /// Searches with a recall so far.
     searches: AtomicU64,
-    /// By `k`. Held while samples are taken.
+    /// By `k`. Locked while samples are taken.
     samples: Mutex<Vec<Samples>>,
-    /// What the samples say.
+    /// The results of the samples.
     curves: RwLock<Vec<Curve>>,
 }
 
-/// What a search with a recall is to do.
+/// How a search with a recall is executed.
 pub(super) struct Plan {
     /// Infinite: no walk has the recall.
     pub slack: f32,
-    /// It is a sample as well.
+    /// The search is also a sample.
     pub is_sample: bool,
 }
 
-/// Calibrations are for numbers of rows of 1, 2 or 5 times a power of ten.
+/// Calibrations are made for numbers of rows that are 1, 2 or 5 times a power of ten.
 const SERIES: [usize; 3] = [1, 2, 5];
 const DECADES: u32 = 4;
 
@@ -121,8 +123,8 @@ impl Effort {
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How to search with this recall (above 0, below 1) for `k` rows. The first time it takes samples, and later now and then one
-    /// more.
+    /// How to execute a search for `k` rows with this recall (above 0, below 1). The first call takes
+    /// samples, and later calls occasionally take one more.
     pub fn plan(&self, index: &Hnsw, recall: f32, k: usize) -> Plan {
         let k = calibrated(k);
         let (now, search) =
@@ -141,14 +143,14 @@ impl Effort {
             },
             None => match self.samples.try_lock() {
                 Some(samples) => samples,
-                // Another search takes the first samples, which has no bound in time: this one is a scan.
+                // Another search takes the first samples, for an unbounded time: this one scans.
                 None => return Plan { slack: f32::INFINITY, is_sample: false },
             },
         };
         self.publish(samples_of(&mut all, k).refresh(index, now), plan)
     }
 
-    /// Is such a search a walk of a length that is known, and nothing else?
+    /// Whether such a search is a walk of known length, and nothing else.
     pub fn is_quick(&self, index: &Hnsw, recall: f32, k: usize) -> bool {
         let now = self.changes.load(Ordering::Relaxed);
         let is_quick =
@@ -156,7 +158,7 @@ impl Effort {
         self.curves.read().iter().find(|curve| curve.k == calibrated(k)).is_some_and(is_quick)
     }
 
-    /// Takes a search for a sample, unless another is being taken.
+    /// Takes a search as a sample, unless another thread is taking one.
     pub fn sample(&self, index: &Hnsw, query: &Query<'_>, k: usize, scratch: &mut Scratch) {
         let Some(mut all) = self.samples.try_lock() else { return };
         let now = self.changes.load(Ordering::Relaxed);

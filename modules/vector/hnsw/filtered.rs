@@ -1,55 +1,59 @@
-//! Walking the graph under a filter: only what the filter allows is evaluated.
+//! Walks the graph under a filter: only slots that the filter allows are evaluated.
 //!
-//! A walk that sorts out refused nodes in the end evaluates 1 / p nodes for each allowed one, p being the share that is allowed
-//! near the query; and where a filter goes with the vectors (clusters as tags) p is nothing at all for a long time. Here
-//! refused nodes are neither evaluated nor kept: they are *bridges*. The neighbours of a node are the allowed ones among
-//! its own links, and while those are fewer than a node of the graph has, the allowed ones among the links of its refused
-//! neighbours, then among those of the refused ones behind them. So the walk sees the allowed nodes nearly as if a graph
-//! had been built of them alone, at the price of looking through more links where fewer are allowed.
+//! A walk that drops refused nodes at the end evaluates 1 / p nodes for each allowed one, p being the share
+//! of allowed nodes near the query; and where the filter correlates with the vectors (clusters as tags), p is
+//! zero over long stretches. Here refused nodes are neither evaluated nor kept: they are *bridges*. The
+//! neighbours of a node are the allowed nodes among its own links; while those are fewer than the links of a
+//! usual node, also the allowed nodes among the links of its refused neighbours, then those among the links
+//! of the refused nodes one step further. So the walk sees the allowed nodes nearly as if the graph had been
+//! built of them alone; the cost is that more links are examined where fewer nodes are allowed.
 //!
-//! Sources: neighbours over two hops are ACORN-1's (Patel and others, "ACORN: Performant and Predicate-Agnostic Search Over
-//! Vector Embeddings and Structured Data", arXiv 2403.04871); going on over refused nodes only where two hops give too
-//! little, and scanning where a walk fails, is as in RACORN-1 (Kim and Choe, arXiv 2607.00768). Measurements are in
-//! docs/decisions/0008-filtered-walks.md.
+//! Sources: neighbours over two hops are from ACORN-1 (Patel and others, "ACORN: Performant and
+//! Predicate-Agnostic Search Over Vector Embeddings and Structured Data", arXiv 2403.04871). Going on over
+//! refused nodes only where two hops give too few, and scanning where a walk fails, are from RACORN-1 (Kim
+//! and Choe, arXiv 2607.00768). Measurements are in docs/decisions/0008-filtered-walks.md.
 //!
-//! A walk starts at the node nearest to the query, allowed or not, and at the nearest of a few allowed ones drawn at random:
-//! where what is allowed is far from the query, no path of bridges of a reasonable length leads there.
+//! A walk starts at the node nearest to the query, allowed or not, and at the nearest of a few allowed nodes
+//! drawn at random: where the allowed nodes are far from the query, no bridge path of a reasonable length
+//! leads there.
 //!
-//! Deleted nodes are refused ones. What is deleted while a walk runs is sorted out in the end (`Store::settle`).
+//! Deleted nodes count as refused. Nodes that are deleted while a walk runs are dropped at the end
+//! (`Store::settle`).
 
 use super::Hnsw;
 use super::walk::{Walk, Walker};
 use crate::Filter;
+use crate::candidates::Candidate;
 use crate::limits::NODES_STRIDE;
-use crate::pool::Candidate;
 use crate::scratch::Scratch;
 use crate::store::{State, Store};
 
-/// A filter that refuses at most this many times the beam's width is left to the plain walk: the refused ones cost at most as
-/// much as the walk itself. (It also asks the filter about fewer nodes.)
+/// A filter that refuses at most this many times the beam's width is applied at the end of a plain walk: the
+/// refused nodes then cost at most as much as the walk itself. (The filter is also called for fewer nodes.)
 const SIFTED_PER_WIDTH: usize = 16;
 
-/// What a walk costs, in vectors scanned instead, for each of `width * M`: so many, and one more for every so many times that
-/// what is allowed fits into the index. Measured with 100,000 x 384.
+/// The cost of a walk, in vectors scanned, is `width * M * (WALK_COST + live / (BRIDGE_COST_SHARE *
+/// allowed))`. Measured with 100,000 x 384.
 const WALK_COST: usize = 4;
 const BRIDGE_COST_SHARE: usize = 8;
 
-/// Allowed nodes to draw, of which the nearest is a start; and draws for each of them, at most.
+/// The number of allowed nodes to draw, of which the nearest becomes a start; and the maximum number of draws
+/// for each.
 const SEEDS: usize = 16;
 const DRAWS_PER_SEED: u32 = 64;
 
-/// Bridges from one node, at most, relative to the links that a node can have.
+/// The maximum number of bridges from one node, relative to the number of links that a node can have.
 const BRIDGES_PER_LINK: usize = 4;
-/// Blocks of links on their way from memory while one is looked through.
+/// Blocks of links to prefetch while one is examined.
 const BLOCKS_AHEAD: usize = 3;
 
-/// What may be returned, as far as that can be told while walking.
+/// Which slots may be returned, as far as a walk can know it.
 struct Admission<'a> {
     store: &'a Store,
     filter: &'a dyn Filter,
     /// There were deleted slots when the walk began.
     has_deleted: bool,
-    /// And places with members.
+    /// There were places with members when the walk began.
     has_copies: bool,
 }
 
@@ -62,8 +66,8 @@ impl Admission<'_> {
         self.store.is_allowed(self.filter, slot, id, self.has_copies)
     }
 
-    /// The allowed ones of these slots and ids; the slots of the others are appended to `refused`. No branch depends on the
-    /// filter: it would be guessed wrong too often.
+    /// The allowed ones of these slots and ids; the slots of the others are appended to `refused`. Without a
+    /// branch on the filter's answer, which would often be mispredicted.
     #[inline(always)]
     fn divide<'l>(&self, links: &'l mut [(u32, u32)], refused: &mut Vec<u32>) -> &'l [(u32, u32)] {
         let (mut allowed, mut end) = (0, refused.len());
@@ -81,19 +85,20 @@ impl Admission<'_> {
     }
 }
 
-/// Does a filter refuse so few that a plain walk sorts them out?
+/// Whether a filter refuses so few that a plain walk can drop them at the end.
 fn is_sifted(allowed: usize, width: usize, live: usize) -> bool {
     live.saturating_sub(allowed) <= SIFTED_PER_WIDTH.saturating_mul(width)
 }
 
 impl Hnsw {
-    /// Does it refuse more than a plain walk sorts out on its way, or not know?
+    /// Whether the filter refuses more than a plain walk can drop at the end, or does not know how many it
+    /// allows.
     pub(super) fn is_narrow(&self, filter: &dyn Filter, width: usize) -> bool {
         filter.cardinality().is_none_or(|allowed| !is_sifted(allowed, width, self.store.len()))
     }
 
-    /// Is it cheaper to scan what a filter allows than to walk? Also asked for filters that are not narrow: in a small index
-    /// those refuse nearly everything too.
+    /// Whether scanning the allowed slots is cheaper than walking. Also called for filters that are not
+    /// narrow: in a small index those can refuse nearly everything too.
     pub(super) fn filter_wants_scan(&self, allowed: usize, width: usize, live: usize) -> bool {
         let walk = width.saturating_mul(self.parameters.m);
         if is_sifted(allowed, width, live) {
@@ -105,8 +110,9 @@ impl Hnsw {
         allowed.saturating_mul(allowed) <= cost
     }
 
-    /// How many allowed neighbours a node is to have: between M and 2 M. Where most are allowed, little more than links of its
-    /// own, which is all that a plain walk has; where few are, each further one costs many bridges.
+    /// The number of allowed neighbours that a node should have: between M and 2 M. Where most nodes are
+    /// allowed, this is little more than the node's own links, which is all that a plain walk uses; where few
+    /// are, each further neighbour costs many bridges.
     fn neighbors_wanted(&self, filter: &dyn Filter) -> usize {
         let live = self.store.len().max(1);
         let share = filter.cardinality().unwrap_or(0).min(live) as f32 / live as f32;
@@ -116,8 +122,8 @@ impl Hnsw {
 }
 
 impl Walker<'_> {
-    /// Best-first search among what the filter allows: leaves the nearest `width` of what it met in `scratch.pool`. Gives up
-    /// when it found fewer than that.
+    /// Best-first search among the allowed nodes: leaves the nearest `width` of the nodes met in
+    /// `scratch.pool`. Gives up if it found fewer.
     pub(super) fn filtered_beam(&mut self, filter: &dyn Filter, start: Candidate, width: usize) -> Walk {
         let index = self.index;
         let wanted = index.neighbors_wanted(filter);
@@ -131,7 +137,8 @@ impl Walker<'_> {
         if let Some(seed) = seed.filter(|seed| visited.insert(seed.slot())) {
             pool.push(seed);
         }
-        // From a refused start too: what is allowed beyond its bridges lies on other sides than the seed.
+        // A refused start is expanded too: allowed nodes beyond its bridges can be in other directions than
+        // the seed.
         let mut next = Some(start);
         if admission.admits(start.slot(), index.store.id_of(start.slot())) {
             pool.push(start);
@@ -157,8 +164,9 @@ impl Walker<'_> {
         if self.scratch.pool.items().len() >= enough { Walk::Complete } else { Walk::GaveUp }
     }
 
-    /// Neighbours of a node that are allowed and were not met before, in `scratch.fresh`: among its own links, then among those
-    /// of refused nodes, the first met first, until `wanted` allowed ones were seen.
+    /// Leaves the allowed neighbours of a node that were not met before in `scratch.fresh`: those among its
+    /// own links, then those among the links of refused nodes, in the order in which these were met, until
+    /// `wanted` allowed nodes were seen.
     #[inline(always)]
     fn gather_allowed(&mut self, admission: &Admission<'_>, slot: u32, wanted: usize) -> Walk {
         let Walker { index, limits, scratch, outcome, .. } = self;
@@ -175,8 +183,8 @@ impl Walker<'_> {
                 return Walk::TimedOut;
             }
             links.clear();
-            // All ids first, so that they come from memory together; and after all links, whose fence makes them those that the
-            // slots have now.
+            // Loads all ids first, so that the cache misses overlap; and after all links, whose fence ensures
+            // that these are the current ids of the slots.
             index.graph.for_each_link(from, 0, |link| links.push((link, 0)));
             links.iter_mut().for_each(|(link, id)| *id = index.store.id_of(*link));
             let allowed = admission.divide(links, refused);
@@ -188,7 +196,7 @@ impl Walker<'_> {
             if bridges == 0 {
                 refused.iter().take(BLOCKS_AHEAD).for_each(|&bridge| index.graph.prefetch(bridge));
             }
-            // The next bridge that this walk did not go over yet.
+            // The next bridge that this walk has not crossed yet.
             from = loop {
                 let Some(&bridge) = refused.get(bridges) else { return Walk::Complete };
                 bridges += 1;
@@ -202,8 +210,8 @@ impl Walker<'_> {
         }
     }
 
-    /// The nearest of a few allowed nodes drawn at random, by a generator that begins with `number`: the same search walks the
-    /// same way.
+    /// The nearest of a few allowed nodes drawn at random. The generator is seeded with `number`: the same
+    /// search draws the same nodes.
     fn nearest_seed(&mut self, admission: &Admission<'_>, number: u32) -> Option<Candidate> {
         let Walker { index, query, scratch, outcome, .. } = self;
         let slots = u64::from(index.store.slot_count());
@@ -212,11 +220,11 @@ impl Walker<'_> {
             bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (((bits >> 32) * slots) >> 32) as u32
         });
-        // No link led to a drawn slot, so it can be in any state.
+        // A drawn slot was not reached over a link, so it can be in any state.
         let is_seed = |&slot: &u32| {
             index.store.state(slot) == State::Live && admission.admits(slot, index.store.id_of(slot))
         };
-        // A member has no links: its place is met in its stead.
+        // A member has no links: its place replaces it.
         let place_of = |slot: u32| match admission.has_copies && index.store.is_member(slot) {
             true => index.store.copies().read(|groups| groups.place_of(slot)),
             false => Some(slot),

@@ -1,14 +1,14 @@
-//! The links of the graph, and nothing about distances.
+//! The links of the graph. This file does not compute distances.
 //!
-//! Layer 0 is a slab with one block of 2 M links per slot; the layers above, which one node in M reaches, have
-//! blocks of M links in a slab of their own. A link is a slot plus one; the first 0 ends a block. The top bit of a link in layer
-//! 0 says that it is *kept*: no pruning removes it, see tree.rs.
+//! Layer 0 is a slab with one block of 2 M links per slot; the layers above, which one node in M reaches,
+//! have blocks of M links in a slab of their own. A link is a slot plus one; the first 0 ends a block. The
+//! top bit of a link in layer 0 means that it is *kept*: pruning does not remove it, see tree.rs.
 //!
-//! Readers take no lock: they load the links of a block one by one while somebody may be rewriting it, and so may see
-//! a mixture of the old and the new block. That is harmless, because each link in it is a slot that a pinned
-//! reader may follow. Writers exclude each other with a lock per node (striped).
+//! Readers take no lock: they load the links of a block one by one while a writer may be rewriting it, and so
+//! may see a mixture of the old and the new block. That is harmless, because each link in it leads to a slot
+//! that a pinned reader may follow. Writers exclude each other with one lock per node (striped).
 //!
-//! Invariant: no link points to a free slot (repair.rs keeps it).
+//! Invariant: no link points to a free slot (maintained by repair.rs).
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
@@ -16,23 +16,25 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::slab::Slab;
 
-/// In a link: it is kept.
+/// The bit of a kept link.
 const KEPT: u32 = 1 << 31;
 
-/// Locks for the blocks of all nodes. A power of two; far more than threads, so that two seldom meet.
+/// Locks for the blocks of all nodes. A power of two, and far more than threads, so that two threads seldom
+/// need the same lock.
 const LOCK_STRIPES: usize = 1024;
 
 pub(crate) struct Graph {
-    /// M: links of a node in each layer above 0; twice that in layer 0.
+    /// M: the number of links of a node in each layer above 0; twice that in layer 0.
     degree: usize,
     base: Slab<AtomicU32>,
     upper: Slab<AtomicU32>,
-    /// By slot: row of `upper` with the links of layer 1, plus one; those of the layers above follow. 0 if none.
+    /// By slot: the row of `upper` with the links of layer 1, plus one; the rows of the layers above follow.
+    /// 0 if the slot has none.
     upper_rows: Slab<AtomicU32>,
     levels: Slab<AtomicU8>,
     upper_allocator: Mutex<UpperAllocator>,
     locks: Box<[Mutex<()>]>,
-    /// The slot plus one in the low half (0: the graph is empty), its level above.
+    /// The slot plus one in the lower half (0 if the graph is empty), its level in the upper half.
     entry: AtomicU64,
     entry_lock: Mutex<()>,
 }
@@ -44,7 +46,7 @@ struct UpperAllocator {
     next: u32,
 }
 
-/// Where every search starts: a node of the highest layer.
+/// The node at which every search starts; it is on the highest layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub slot: u32,
@@ -66,12 +68,13 @@ impl Graph {
         }
     }
 
-    /// How many links a node may have in a layer.
+    /// The maximum number of links of a node in a layer.
     pub fn capacity(&self, layer: usize) -> usize {
         if layer == 0 { 2 * self.degree } else { self.degree }
     }
 
-    /// Gives a slot that nobody knows yet blocks up to `level`, empty ones: fresh memory is, and `displace` empties.
+    /// Assigns empty blocks up to `level` to a slot that no other thread knows yet. Blocks are empty because
+    /// memory starts as zeros and `displace` clears them.
     pub fn place(&self, slot: u32, level: usize) {
         self.base.ensure(slot);
         self.upper_rows.ensure(slot);
@@ -81,7 +84,7 @@ impl Graph {
         self.levels.row(slot)[0].store(level as u8, Ordering::Release);
     }
 
-    /// Makes room for so many slots, which will be restored.
+    /// Allocates memory for `slots` slots that are about to be restored.
     pub fn reserve(&self, slots: u32) {
         self.base.reserve(slots);
     }
@@ -100,7 +103,7 @@ impl Graph {
         first
     }
 
-    /// Takes the blocks of a slot away that nobody can reach or hold any more.
+    /// Frees the blocks of a slot that no thread can reach or hold.
     pub fn displace(&self, slot: u32) {
         let level = self.level(slot);
         (0..=level).for_each(|layer| self.write_words(slot, layer, std::iter::empty()));
@@ -129,7 +132,7 @@ impl Graph {
         self.upper.row(first - 1 + layer as u32 - 1)
     }
 
-    /// Calls `visit` with each neighbour. The vectors of those may be read afterwards.
+    /// Calls `visit` with each neighbour. The vectors of the neighbours may be read afterwards.
     #[inline(always)]
     pub fn for_each_link(&self, slot: u32, layer: usize, mut visit: impl FnMut(u32)) {
         for link in self.block(slot, layer) {
@@ -138,7 +141,7 @@ impl Graph {
                 link => visit((link & !KEPT) - 1),
             }
         }
-        // The writer of a link has written what the link leads to before.
+        // The writer of a link has written the target of the link before.
         fence(Ordering::Acquire);
     }
 
@@ -151,20 +154,20 @@ impl Graph {
         });
     }
 
-    /// Calls `visit` with each link as it is stored: what files have.
+    /// Calls `visit` with each link in its stored form, which is also that of files.
     pub fn for_each_word(&self, slot: u32, layer: usize, visit: impl FnMut(u32)) {
         let links = self.block(slot, layer).iter().map(|link| link.load(Ordering::Acquire));
         links.take_while(|&link| link != 0).for_each(visit);
     }
 
-    /// Rewrites a block; those links to `kept` nodes are kept. The caller holds the node's lock, or is the only one who knows the
-    /// node.
+    /// Rewrites a block; links to nodes in `kept` become kept links. The caller holds the node's lock, or is
+    /// the only one that knows the node.
     pub fn write(&self, slot: u32, layer: usize, links: impl IntoIterator<Item = u32>, kept: &[u32]) {
         let word = |link| (link + 1) | if kept.contains(&link) { KEPT } else { 0 };
         self.write_words(slot, layer, links.into_iter().map(word));
     }
 
-    /// The same with links as they are stored.
+    /// As `write`, with links in their stored form.
     pub fn write_words(&self, slot: u32, layer: usize, words: impl IntoIterator<Item = u32>) {
         let block = self.block(slot, layer);
         let mut count = 0;
@@ -177,8 +180,8 @@ impl Graph {
         }
     }
 
-    /// Adds a link if it is missing and there is room; one that is there becomes a kept one if it is to be. The caller holds the
-    /// node's lock.
+    /// Adds a link if it is missing and there is room; an existing link becomes a kept one if `keep`. The
+    /// caller holds the node's lock.
     pub fn append(&self, slot: u32, layer: usize, link: u32, keep: bool) -> Appended {
         let word = (link + 1) | if keep { KEPT } else { 0 };
         for cell in self.block(slot, layer) {
@@ -206,7 +209,7 @@ impl Graph {
         Some(Entry { slot, level: (packed >> 32) as usize })
     }
 
-    /// Replaces the entry by what `choose` makes of it. One caller at a time.
+    /// Replaces the entry by the result of `choose`. Calls exclude each other.
     pub fn change_entry(&self, choose: impl FnOnce(Option<Entry>) -> Option<Entry>) {
         let _guard = self.entry_lock.lock();
         let chosen = choose(self.entry());
@@ -214,7 +217,7 @@ impl Graph {
         self.entry.store(packed, Ordering::Release);
     }
 
-    /// Memory of the blocks and of what finds them, in bytes, for this many slots.
+    /// Memory of the blocks and their maps, in bytes, for this many slots.
     pub fn bytes(&self, slots: usize) -> usize {
         let per_slot = self.base.row_bytes() + self.upper_rows.row_bytes() + self.levels.row_bytes();
         slots * per_slot
@@ -223,7 +226,7 @@ impl Graph {
     }
 }
 
-/// Of a link as it is stored.
+/// The slot of a link in its stored form.
 pub(crate) fn slot_of(link: u32) -> u32 {
     (link & !KEPT) - 1
 }
@@ -233,7 +236,7 @@ pub(crate) fn unkept(link: u32) -> u32 {
     link & !KEPT
 }
 
-/// Of a link as it is stored.
+/// Whether a link in its stored form is kept.
 pub(crate) fn is_kept(link: u32) -> bool {
     link & KEPT != 0
 }

@@ -1,36 +1,37 @@
-//! Putting a node into the graph.
+//! Inserts a node into the graph.
 //!
-//! The forward links of a new node, in all its layers, are written before anything points to it: who reaches it can
-//! go on from there. Layer 0 keeps up to 2 M forward links that the heuristic chose, and back-links are pruned with the
-//! same heuristic: popping the farthest instead leaves nodes that nothing points to.
+//! The forward links of a new node, in all its layers, are written before any link points to it: a search
+//! that reaches it can continue from there. Layer 0 keeps up to 2 M forward links chosen by the heuristic,
+//! and back-links are pruned with the same heuristic: dropping the farthest instead leaves nodes without
+//! incoming links.
 
 use super::Hnsw;
 use super::graph::{Appended, Entry};
 use super::walk::Walker;
+use crate::candidates::Candidate;
 use crate::limits::Limits;
-use crate::pool::Candidate;
 use crate::ranking::Resolution;
 use crate::scratch::Scratch;
 use crate::store::{Query, State};
 use crate::vectors::Placed;
 
-/// Above this, a layer would hold less than one node of any set that fits in memory.
+/// Above this level, a layer would have less than one node of any set that fits in memory.
 pub(super) const LEVEL_MAX: usize = 15;
 
-/// What a node is linked for.
+/// Why a node is linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occasion {
-    /// It is new: it may turn out to be a copy of another, and gets a parent (tree.rs).
+    /// The node is new: it may turn out to be a copy of another, and gets a parent (tree.rs).
     Insert,
-    /// It has lost too many of its links.
+    /// The node has lost too many of its links.
     Repair,
 }
 
-/// What came of it.
+/// The result of an attempt to link a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Linked {
     Done,
-    /// It is a member of another's place, and needs no links.
+    /// The node has become a member of another's place, and needs no links.
     AsMember,
     /// No neighbour was found.
     Alone,
@@ -50,7 +51,7 @@ impl Hnsw {
         self.store.commit(slot)
     }
 
-    /// The level of a node depends on the seed and its id alone, not on the order in which threads insert.
+    /// The level of a node depends only on the seed and the id, not on the order in which threads insert.
     pub(super) fn level_of(&self, id: u32) -> usize {
         let mut bits = self.parameters.seed ^ (u64::from(id) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -61,10 +62,11 @@ impl Hnsw {
         ((-uniform.ln() / (self.parameters.m as f64).ln()) as usize).min(LEVEL_MAX)
     }
 
-    /// Finds neighbours for a node in the layers up to `level` and links both ways. Also for a node that is already
-    /// part of the graph but has lost its links. True if it has become a member of another's place instead.
+    /// Finds neighbours for a node in the layers up to `level` and links both ways. Also used for a node that
+    /// is already part of the graph but has lost its links. True if the node has become a member of another's
+    /// place instead.
     pub(super) fn link(&self, slot: u32, level: usize, occasion: Occasion, scratch: &mut Scratch) -> bool {
-        // Once it is known to others, it is a node.
+        // Once other threads know the slot as a node, it stays one.
         let mut may_join = occasion == Occasion::Insert;
         while let Some(entry) = self.graph.entry().or_else(|| self.become_first(slot, level)) {
             match self.link_from(entry, slot, level, occasion, may_join, scratch) {
@@ -116,7 +118,7 @@ impl Hnsw {
         let found = !links.is_empty();
         scratch.forward = links;
         if level > entry.level {
-            // What the old entry leads to stays within reach of the new one.
+            // Nodes that are reachable from the old entry stay reachable from the new one.
             self.keep_link(slot, entry.slot, scratch);
             let raised = Entry { slot, level };
             self.graph.change_entry(|entry| entry.filter(|entry| entry.level >= level).or(Some(raised)));
@@ -124,7 +126,8 @@ impl Hnsw {
         if found { Linked::Done } else { Linked::Alone }
     }
 
-    /// Leaves the forward links of a node in `scratch.forward`. False where it went by codes, and they are too coarse here.
+    /// Leaves the forward links of a node in `scratch.forward`. False if the walk used codes, and these are
+    /// too imprecise here.
     fn find_links(
         &self,
         query: Query<'_>,
@@ -150,7 +153,7 @@ impl Hnsw {
             if layer == 0 {
                 let Scratch { pool, candidates, nearest, .. } = &mut *scratch;
                 let resolution = self.store.resolution(&query, candidates, self.parameters.m, nearest);
-                // Too few candidates say nothing about it.
+                // A pool that is not full has too few candidates for this judgement.
                 if pool.is_full() {
                     self.store.set_resolution(slot, resolution);
                     if query.is_coded() && resolution != Resolution::Links {
@@ -165,8 +168,9 @@ impl Hnsw {
         true
     }
 
-    /// A node without links is reached by nobody, unless it is the entry: it becomes that when the entry is deleted (and
-    /// so was everything that can be reached from there). False when somebody else was faster: link to him.
+    /// A node without links is unreachable, unless it is the entry: it becomes the entry if the current entry
+    /// is deleted (and with it every node that is reachable from there). False if another thread has set an
+    /// entry meanwhile; the caller then links to that one.
     fn is_left_alone(&self, tried: Entry, slot: u32, level: usize) -> bool {
         let mut alone = true;
         self.graph.change_entry(|entry| {
@@ -177,7 +181,7 @@ impl Hnsw {
         alone
     }
 
-    /// Makes the node the entry of an empty graph. If another was faster, that one is returned.
+    /// Makes the node the entry of an empty graph. Returns the entry of another thread if that was faster.
     fn become_first(&self, slot: u32, level: usize) -> Option<Entry> {
         let mut other = None;
         self.graph.change_entry(|entry| {
@@ -187,7 +191,8 @@ impl Hnsw {
         other
     }
 
-    /// Adds one link to a node, pruning with the heuristic when there is no room. A kept one stays from then on.
+    /// Adds one link to a node, pruning with the heuristic if there is no room. A kept link is not removed
+    /// later.
     pub(super) fn add_link(
         &self,
         node: u32,
@@ -200,7 +205,8 @@ impl Hnsw {
         if self.graph.append(node, layer, link.slot(), keep) == Appended::Done {
             return;
         }
-        // Distances are compared with one another: all by codes, or all by the vectors.
+        // Distances are compared with each other, so all of them are computed from codes, or all from
+        // vectors.
         let by_codes = self.store.links_by_codes(node, link.slot());
         let query = self.linking_query(node, by_codes);
         scratch.candidates.clear();
@@ -225,16 +231,17 @@ impl Hnsw {
         self.graph.write(node, layer, links, &scratch.kept);
     }
 
-    /// The neighbour selection heuristic (algorithm 4 of the paper, without extension and without refilling): from
-    /// `candidates`, nearest first, `chosen` gets those that are nearer to the node than to any chosen before.
-    /// So links go out in all directions, and what is nearer through a neighbour needs no link.
+    /// The neighbour selection heuristic (algorithm 4 of the HNSW paper, without extension and without
+    /// refilling). It goes through `candidates`, nearest first, and adds to `chosen` those that are nearer to
+    /// the node than to any candidate chosen before. So links point in all directions, and a candidate that
+    /// can be reached over a nearer neighbour gets no link.
     pub(super) fn choose(&self, capacity: usize, by_codes: bool, scratch: &mut Scratch) {
         scratch.chosen.clear();
         self.choose_more(capacity, by_codes, scratch);
         fill_up(capacity.min(self.degree_min), scratch);
     }
 
-    /// As `choose`, beside what is chosen already.
+    /// As `choose`, taking into account the candidates that are already chosen.
     pub(super) fn choose_more(&self, capacity: usize, by_codes: bool, scratch: &mut Scratch) {
         let Scratch { candidates, chosen, .. } = scratch;
         for &candidate in candidates.iter() {
@@ -250,8 +257,8 @@ impl Hnsw {
         }
     }
 
-    /// A stored vector as a query: by the codes if there are any and they are wanted. The vector of a deleted node may not be
-    /// there (`Hnsw::near_candidate`), its codes are.
+    /// A stored vector as a query: by codes if there are any and `by_codes` is set. The vector of a deleted
+    /// node may be missing (`Hnsw::near_candidate`), its codes are not.
     #[inline(always)]
     pub(super) fn linking_query(&self, slot: u32, by_codes: bool) -> Query<'_> {
         let query = self.store.query_of(slot);
@@ -262,7 +269,8 @@ impl Hnsw {
     }
 }
 
-/// Puts kept links back that were not chosen, in place of the farthest others where there is no room.
+/// Adds kept links that the heuristic did not choose; without room, they replace the farthest links that are
+/// not kept.
 fn keep_chosen(capacity: usize, scratch: &mut Scratch) {
     let Scratch { kept, chosen, .. } = scratch;
     for &kept_slot in kept.iter() {
@@ -272,7 +280,8 @@ fn keep_chosen(capacity: usize, scratch: &mut Scratch) {
         if chosen.len() >= capacity {
             match chosen.iter().rposition(|candidate| !kept.contains(&candidate.slot())) {
                 Some(farthest) => _ = chosen.remove(farthest),
-                // All are kept: with M 4 or more, children are too few for that.
+                // All links are kept. This cannot happen, because with M >= 4 the number of children is
+                // limited to fewer.
                 None => return,
             }
         }
@@ -280,7 +289,7 @@ fn keep_chosen(capacity: usize, scratch: &mut Scratch) {
     }
 }
 
-/// Adds the nearest candidates that the heuristic left out, where it has chosen fewer than `count`.
+/// Adds the nearest candidates that the heuristic left out, if it has chosen fewer than `count`.
 fn fill_up(count: usize, scratch: &mut Scratch) {
     let Scratch { candidates, chosen, .. } = scratch;
     let by_heuristic = chosen.len();

@@ -1,14 +1,18 @@
 //! The HNSW graph in flat arrays.
 //!
-//! Why our own: the walk is bound by memory, so the layout decides. Vectors, layer-0 links (2 M to a node, in one
-//! block) and upper links lie in slabs that never move; visited marks are one byte a slot; the beam is a sorted array;
-//! a search allocates its result and nothing else. graph.rs has the links, search.rs answers, walk.rs walks, filtered.rs walks
-//! under a filter, insert.rs the linking, places.rs documents with equal vectors, tree.rs what keeps every node within reach,
-//! repair.rs deletes, check.rs the checker, file.rs the saved form.
+//! Why not an existing crate: a walk is bound by memory, so the memory layout determines its speed. Vectors,
+//! layer-0 links (2 M per node, in one block) and upper links are in slabs that never move; visited marks are
+//! one byte per slot; the beam is a sorted array; a search allocates only its result.
 //!
-//! Walks and links go by compact codes of the vectors (codes.rs), where the dimension makes that pay; what they found
-//! is ranked again by the vectors, so that replied distances are exact (ranking.rs). Ranges are scanned, or walked where that
-//! can be trusted (search.rs).
+//! graph.rs has the links, search.rs answers requests, walk.rs walks, filtered.rs walks under a filter,
+//! insert.rs links nodes, places.rs handles documents with equal vectors, tree.rs keeps every node reachable,
+//! repair.rs deletes, check.rs verifies, file/ has the saved form. effort.rs and calibration.rs serve
+//! searches with a requested recall, recode.rs recomputes codes, rejoin.rs restores reachability, audit.rs
+//! gives reference answers.
+//!
+//! Walks and linking use compact codes of the vectors (codes.rs) for dimensions where that pays. The
+//! candidates found are ranked again by the vectors, so that returned distances are exact (ranking.rs). Range
+//! requests are answered by a scan, or by a walk where its answer is reliable (search.rs).
 
 mod audit;
 mod calibration;
@@ -49,41 +53,42 @@ use crate::{
     VectorError, VectorIndex,
 };
 
-/// How a graph is built. Fixed for its life.
+/// The parameters of a graph. They are fixed when the graph is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HnswParameters {
     pub element: Element,
     /// Components of each vector, at least one.
     pub dimension: usize,
     pub metric: Metric,
-    /// M: links of a node in each layer above 0, half of those in layer 0. From 4 to 2,048 (`Hnsw::new` clamps).
+    /// M: links of a node in each layer above 0, half of those in layer 0. From 4 to 2,048 (`Hnsw::new`
+    /// clamps).
     pub m: usize,
-    /// Width of the beam that looks for a new node's neighbours; at least M is used.
+    /// The width of the beam that finds the neighbours of a new node; at least M is used.
     pub ef_construction: usize,
-    /// Decides, with the id, how many layers a node has.
+    /// Determines, together with the id, the number of layers of a node.
     pub seed: u64,
-    /// What walks go by instead of the vectors.
+    /// The codes that walks read instead of the vectors.
     pub quantization: Quantization,
 }
 
-/// Dimensions with which codes are used unless one asks otherwise: below, a vector is a few cache lines, and its code
-/// says little about it; above, products of codes would not fit their sums.
+/// Dimensions for which codes are used by default. Below, a vector is a few cache lines, and its code is
+/// imprecise; above, products of codes would overflow their sums.
 const QUANTIZED_DIMENSIONS: RangeInclusive<usize> = 64..=65_536;
 
 impl HnswParameters {
-    /// Floats, M 16, ef_construction 200: RediSearch's defaults.
+    /// Elements are floats, M is 16 and ef_construction 200: RediSearch's defaults.
     pub fn new(dimension: usize, metric: Metric) -> Self {
         Self::of(Element::F32, dimension, metric)
     }
 
-    /// The same for other elements. Vectors of bytes are compact already, and have no codes.
+    /// The same for another element type. Vectors of bytes are compact already, and get no codes.
     pub fn of(element: Element, dimension: usize, metric: Metric) -> Self {
         let has_codes = QUANTIZED_DIMENSIONS.contains(&dimension) && element.bytes() > 1;
         let quantization = if has_codes { Quantization::Bits4 } else { Quantization::None };
         HnswParameters { element, dimension, metric, m: 16, ef_construction: 200, seed: 0, quantization }
     }
 
-    /// The same within the bounds of what a graph can be.
+    /// The same, limited to the supported ranges.
     pub fn clamped(self) -> Self {
         let m = self.m.clamp(M_MIN, M_MAX);
         let ef_construction = self.ef_construction.clamp(m, 1 << 20);
@@ -91,41 +96,41 @@ impl HnswParameters {
     }
 }
 
-/// With fewer, a block has no room for the links that keep other nodes within reach (tree.rs).
+/// With fewer links, a block has no room for those that keep other nodes reachable (tree.rs).
 const M_MIN: usize = 4;
 const M_MAX: usize = 2_048;
 
-/// An approximate index: see the module's and the crate's documentation.
+/// An approximate index: see the documentation of the module and the crate.
 pub struct Hnsw {
     parameters: HnswParameters,
     store: Store,
     graph: Graph,
     repair: Repair,
-    /// Links that a node has at least, if there are candidates for them.
+    /// The minimum number of links of a node, if there are candidates for them.
     degree_min: usize,
     /// Places that a walk cannot find by their own vectors.
     known_places: KnownPlaces,
-    /// Slots that are deleted and not free. While there are any, walks ask for each candidate.
+    /// Slots that are deleted and not free. If there are any, walks check each candidate's state.
     deleted: AtomicUsize,
-    /// For vectors, and for what walks read.
+    /// For vectors, and for the codes or vectors that walks read.
     prefetch: Prefetch,
     near_prefetch: Prefetch,
-    /// Read by mutations, written by `save` for as long as it copies the links, and while the first codes are made. Whoever
-    /// wants the sweep's lock too, and waits for it, takes that first.
+    /// Locked for reading by mutations; for writing by `save` while it copies the links, and while the first
+    /// codes are computed. A thread that waits for the sweep's lock as well must take that one first.
     gate: RwLock<()>,
     effort: Effort,
 }
 
-/// How much is fetched ahead of the distance computations.
+/// How much memory is prefetched ahead of the distance computations.
 #[derive(Clone, Copy)]
 struct Prefetch {
-    /// Vectors.
+    /// The number of vectors ahead.
     ahead: usize,
-    /// Cache lines of each.
+    /// The number of cache lines of each vector.
     lines: usize,
 }
 
-/// Cache lines on their way at a time, or four vectors if that is more.
+/// Cache lines that are prefetched at a time; four vectors if that is more.
 const LINES_IN_FLIGHT: usize = 64;
 
 impl Prefetch {
@@ -133,7 +138,8 @@ impl Prefetch {
         Prefetch { ahead: (LINES_IN_FLIGHT / lines).clamp(4, 16), lines }
     }
 
-    /// Called for each place in `slots`, in order: fetches what is evaluated a few places later.
+    /// Called for each position in `slots`, in order: prefetches the slot that is evaluated a few positions
+    /// later.
     #[inline(always)]
     fn ahead_of(self, slots: &[u32], at: usize, fetch: impl Fn(u32, usize)) {
         if at == 0 {
@@ -147,8 +153,9 @@ impl Prefetch {
     }
 }
 
-/// To how many links blocks are filled up where the heuristic chooses fewer. Under the inner product, which is no metric, it leaves
-/// one or two to a node: the nodes with the longest vectors shadow all others.
+/// The number of links to which blocks are filled up if the heuristic chooses fewer. Under the inner product,
+/// which is not a metric, the heuristic leaves one or two links to a node: the nodes with the longest vectors
+/// exclude all others.
 fn degree_min(metric: Metric, m: usize) -> usize {
     match metric {
         Metric::InnerProduct => 2 * m,
@@ -181,8 +188,8 @@ impl Hnsw {
         self.parameters
     }
 
-    /// Is a search with this recall for `k` rows a walk of a length that is known? Otherwise it may take samples of the index
-    /// first, or scan.
+    /// Whether a search for `k` rows with this recall is a walk of known length. Otherwise it may take
+    /// samples of the index first, or scan it.
     pub fn is_quick(&self, recall: f32, k: usize) -> bool {
         self.effort.is_quick(self, recall, k)
     }
@@ -191,7 +198,7 @@ impl Hnsw {
         self.deleted.load(Ordering::Acquire) > 0
     }
 
-    /// Deletes a slot that is no longer its id's, for the sweep to free.
+    /// Deletes a slot that is no longer current; the sweep will free it.
     fn leave(&self, slot: u32) {
         let left = self.store.leave(slot);
         if left.slot {
@@ -237,7 +244,7 @@ impl VectorIndex for Hnsw {
             }
             self.maintain();
         }
-        if self.store.is_to_make_codes() {
+        if self.store.needs_first_codes() {
             let _gate = self.gate.write();
             self.store.make_codes(&mut self.store.pin().codes);
         }

@@ -1,8 +1,8 @@
-//! Documents with equal vectors share one place in the graph (copies.rs): how an insert finds it.
+//! How an insert finds the place of documents with an equal vector (copies.rs).
 //!
-//! The copy of a new vector is the nearest there is, so the walk that looks for its neighbours comes to it. Two kinds are not
-//! nearest to their likes: under the inner product longer vectors are nearer, and all zeros are at cosine distance 1 from
-//! everything. Their places are looked up in a table.
+//! The copy of a new vector is the nearest node, so the walk that looks for the new node's neighbours meets
+//! it. There are two exceptions: under the inner product longer vectors are nearer, and an all-zero vector is
+//! at cosine distance 1 from every vector. Their places are found in a table.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,13 +16,15 @@ use crate::copies::squares_of_copies;
 use crate::scratch::Scratch;
 use crate::store::State;
 
-/// Nearest candidates that are compared with a new vector.
+/// The number of nearest candidates that are compared with a new vector.
 const COMPARED: usize = 4;
 
-/// A cosine distance that rounding alone gives to copies. Anything up to it is compared component by component.
+/// A cosine distance that copies can have because of rounding. Candidates up to this distance are compared
+/// component by component.
 const COSINE_OF_COPIES: f32 = 2e-6;
 
-/// Slots by half of the fingerprint of their vectors. Of two with the same half, the second is not in it.
+/// Slots by half of the fingerprint of their vectors. Of two slots with the same half, the second is not in
+/// the table.
 #[derive(Default)]
 pub(super) struct KnownPlaces(Mutex<HashMap<u32, u32>>);
 
@@ -33,7 +35,7 @@ impl KnownPlaces {
 }
 
 impl Hnsw {
-    /// Is the slot's vector one that a walk for it does not find?
+    /// Whether the slot's vector is one that a walk for it does not find.
     fn is_looked_up(&self, slot: u32) -> bool {
         match self.parameters.metric {
             Metric::InnerProduct => true,
@@ -46,8 +48,8 @@ impl Hnsw {
         fingerprint(self.store.vector_in(slot))
     }
 
-    /// Makes a slot that is not linked yet a member of the place that its vector has already, if it is one of those that are
-    /// looked up.
+    /// Makes a slot that is not linked yet a member of the place that already has its vector, if the vector
+    /// is one that needs the table.
     pub(super) fn join_known_place(&self, slot: u32) -> bool {
         if !self.is_looked_up(slot) {
             return false;
@@ -57,7 +59,7 @@ impl Hnsw {
         place.is_some_and(|place| self.store.join(slot, place))
     }
 
-    /// From now on, copies of this slot's vector find it.
+    /// From now on, inserts of copies of this slot's vector find the slot in the table.
     pub(super) fn make_place_known(&self, slot: u32, fingerprint: impl FnOnce() -> u64) {
         if self.is_looked_up(slot) {
             let fingerprint = fingerprint() as u32;
@@ -81,7 +83,8 @@ impl Hnsw {
         }
     }
 
-    /// Makes a slot that is not linked yet a member of a place among its nearest neighbours, in `scratch.nearest`.
+    /// Makes a slot that is not linked yet a member of a place among its nearest neighbours, which are in
+    /// `scratch.nearest`.
     pub(super) fn join_nearest_place(&self, slot: u32, scratch: &Scratch) -> bool {
         let nearest = scratch.nearest.iter().take(COMPARED).filter(|candidate| candidate.slot() != slot);
         if nearest.clone().next().is_none() {

@@ -1,20 +1,21 @@
-//! Codes made anew, for data that have moved away from the centre of their codes.
+//! Recomputes all codes, for data that have moved away from the centre of their codes.
 //!
-//! A code says how a vector differs from the centre (codes.rs), and its error grows with that difference. The centre is taken from
-//! the first vectors; where later ones lie elsewhere, codes say little, and searches fall back to the vectors (ranking.rs): right
-//! answers, at several times the price. Then all codes are made around another centre, in steps:
+//! A code describes the difference of a vector to the centre (codes.rs), and its error grows with that
+//! difference. The centre is computed from the first vectors. Where later vectors are far from it, codes are
+//! imprecise, and searches fall back to the vectors (ranking.rs): the answers are correct, but cost several
+//! times as much. Then all codes are recomputed around another centre, in these steps:
 //!
-//! 1. *Look*: a sample of the vectors gives their mean and their median, component by component. The one that a typical vector is
-//!    nearer to is the new centre, if that is much nearer than the old one. (The mean is what one takes for one cloud of vectors;
-//!    it is between two, and far from both.)
-//! 2. *Begin*, with mutations held back for a moment: searches find no codes from now on, insertions make codes around the new
-//!    centre.
+//! 1. *Look*: compute the mean and the median of a sample of the vectors, component by component. The one to
+//!    which a typical vector is nearer is the new centre, if it is much nearer than the old one. (The mean
+//!    suits one cloud of vectors; between two clouds, it is far from both.)
+//! 2. *Begin*, while mutations are blocked for a moment: from now on searches find no codes, and insertions
+//!    make codes around the new centre.
 //! 3. *Wait* until every search has ended that began before.
 //! 4. *Write* the codes of all slots, a slice at a time.
-//! 5. *End*, with mutations held back for a moment: searches find codes again.
-//! 6. *Judge* anew around which nodes codes are good for walks, and for choosing links.
+//! 5. *End*, while mutations are blocked for a moment: searches find codes again.
+//! 6. *Judge* again around which nodes codes are precise enough for walks, and for choosing links.
 //!
-//! The sweep of repair.rs is held off from 2 to 6, so that no slot is freed, or given to another vector, or saved.
+//! The sweep of repair.rs is blocked from step 2 to 6, so that no slot is freed, reused or saved.
 
 use super::Hnsw;
 use crate::VectorIndex;
@@ -23,41 +24,43 @@ use crate::ranking::Resolution;
 use crate::scratch::Scratch;
 use crate::store::State;
 
-/// Vectors of the sample, and their components together: 16 MB of floats.
+/// The maximum size of the sample in vectors, and in components: 16 MB of floats.
 const SAMPLE_MAX: usize = 4_096;
 const SAMPLE_COMPONENTS_MAX: usize = 1 << 22;
 
-/// A new centre is worth it from here on: the square of a typical distance, relative to that from the old one. (The error of a
-/// code is in proportion to the distance: it falls by a tenth.)
+/// A new centre must reduce the square of a typical distance to this share or less. (The error of a code is
+/// in proportion to the distance: it falls by a tenth.)
 const NEARER: f32 = 0.8;
 
-/// Nodes around one that show whether codes resolve its surroundings.
+/// The number of nodes around a node by which the precision of codes is judged.
 const AROUND: usize = 200;
 
-/// Slots between two rests.
+/// Slots between two calls of `rest`.
 const SLICE: u32 = 256;
 
-/// What came of a look at the codes.
+/// The result of `Hnsw::recode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recoding {
-    /// There are none.
+    /// The index has no codes.
     NoCodes,
-    /// Their centre is about where it would be now.
+    /// The centre is about where it would be now; nothing was changed.
     AsGood,
+    /// All codes were recomputed.
     Done,
-    /// `rest` said no. The next insertion makes codes again.
+    /// `rest` returned false. The next insertion makes codes again.
     GivenUp,
 }
 
 impl Hnsw {
-    /// Makes all codes anew if they would be better. For a thread that has time: it calls `rest` between slices of a few
-    /// milliseconds and while it waits for searches to end, and gives up when that returns false.
+    /// Recomputes all codes if that makes them more precise. For a background thread: it calls `rest` between
+    /// slices of a few milliseconds and while it waits for searches to end, and gives up when that returns
+    /// false.
     pub fn recode(&self, rest: &dyn Fn() -> bool) -> Recoding {
         if self.store.centre().is_none() {
             return Recoding::NoCodes;
         }
         let Some(centre) = self.better_centre() else { return Recoding::AsGood };
-        // Not for what will be freed soon.
+        // Slots that will be freed soon need no codes.
         self.compact();
         let _sweep = self.repair.hold();
         {
@@ -66,14 +69,14 @@ impl Hnsw {
         }
         let stamp = self.store.scratches().advance();
         let is_whole = self.await_searches(stamp, rest) && self.recode_all(rest);
-        // They read codes, which the next insertion may write.
+        // Searches that began before may read codes, which the next insertion may write.
         while !self.store.scratches().all_after(stamp) {
             std::thread::yield_now();
         }
         {
             let _gate = self.gate.write();
-            // SAFETY: `recode_all` has gone over all slots that there were at `begin_recoding`, after the searches that had
-            // begun before; what was admitted since has codes around the new centre.
+            // SAFETY: `recode_all` has recomputed all slots that existed at `begin_recoding`, after the
+            // searches that had begun before ended; slots admitted since have codes around the new centre.
             unsafe { self.store.end_recoding(is_whole) };
         }
         if !is_whole {
@@ -92,7 +95,7 @@ impl Hnsw {
         true
     }
 
-    /// Calls `act` with each slot in the index, pinned; false if `rest` said no.
+    /// Calls `act` with each slot in the index, pinned; false if `rest` returned false.
     fn in_slices(&self, rest: &dyn Fn() -> bool, mut act: impl FnMut(u32, &mut Scratch)) -> bool {
         let end = self.store.slot_count();
         for first in (0..end).step_by(SLICE as usize) {
@@ -112,13 +115,13 @@ impl Hnsw {
 
     fn recode_all(&self, rest: &dyn Fn() -> bool) -> bool {
         self.in_slices(rest, |slot, scratch| {
-            // SAFETY: searches that could read codes have ended. The slot is in the index, and the sweep, which alone takes
-            // slots out, is held off; so no insertion writes it.
+            // SAFETY: searches that could read codes have ended. The slot is in the index, and the sweep,
+            // which alone removes slots, is blocked; so no insertion writes it.
             unsafe { self.store.recode(slot, &mut scratch.codes) };
         })
     }
 
-    /// Finds out anew what codes are good for around each node.
+    /// Judges again what codes are precise enough for around each node.
     fn judge_all(&self, rest: &dyn Fn() -> bool) {
         self.in_slices(rest, |slot, scratch| {
             let is_place = !self.store.is_member(slot);
@@ -128,8 +131,9 @@ impl Hnsw {
         });
     }
 
-    /// What codes are good for around a node, as far as there are nodes to judge it by. When it is linked it is judged by what a
-    /// walk has found; here by the nodes within two links of it, which is cheaper.
+    /// What codes are precise enough for around a node, if there are enough nodes to judge by. When a node is
+    /// linked, this is judged by the candidates of a walk; here by the nodes within two links, which is
+    /// cheaper.
     fn resolution_around(&self, slot: u32, scratch: &mut Scratch) -> Option<Resolution> {
         let query = self.store.query_of(slot).uncoded();
         let Scratch { visited, candidates, fresh, chosen, .. } = scratch;
@@ -153,9 +157,10 @@ impl Hnsw {
         is_judged.then(|| self.store.resolution(&query, candidates, self.parameters.m, chosen))
     }
 
-    /// A centre that a typical vector is much nearer to than to the present one.
+    /// A centre that is much nearer to a typical vector than the present one.
     fn better_centre(&self) -> Option<Centre> {
-        // Another call may replace it, unless searches could hold it.
+        // The reference must not outlive this block: another call may replace the centre, once no search can
+        // hold it.
         let old = {
             let _pinned = self.store.pin();
             self.store.centre()?.components().to_vec()
@@ -180,13 +185,13 @@ impl Hnsw {
         (typical(&centre) < NEARER * typical(&old)).then(|| Centre::new(centre))
     }
 
-    /// Vectors from all over the index, one behind the other, as codes see them.
+    /// Vectors from all over the index, concatenated, in the form in which codes are computed from them.
     fn sample(&self) -> Vec<f32> {
         let _pinned = self.store.pin();
         let slots = self.store.slot_count() as usize;
         let count = SAMPLE_MAX.min(SAMPLE_COMPONENTS_MAX / self.store.kind.dimension).max(1);
         let (mut sample, mut components) = (Vec::new(), Vec::new());
-        // Of a prime stride around all slots there is no pattern in the data that it could fall into step with.
+        // With a prime stride over all slots, the sample does not resonate with a pattern in the data.
         for number in 0..slots.min(count * slots.div_ceil(self.len().max(1))) {
             let slot = (number * 1_000_003 % slots) as u32;
             if self.store.state(slot) == State::Live && self.store.widen(slot, &mut components) {
@@ -198,7 +203,7 @@ impl Hnsw {
     }
 }
 
-/// The middle one of some values; 0 of none.
+/// The median of some values; 0 if there are none.
 fn median(values: &mut [f32]) -> f32 {
     let middle = values.len() / 2;
     if values.is_empty() { 0.0 } else { *values.select_nth_unstable_by(middle, f32::total_cmp).1 }
@@ -213,7 +218,7 @@ mod tests {
 
     const DIMENSION: usize = 128;
 
-    /// About a normal distribution.
+    /// A sample of about a normal distribution.
     fn normal(random: &mut SmallRng, mean: f32) -> Vec<f32> {
         let component = |_| mean + (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
         (0..DIMENSION).map(component).collect()
@@ -225,7 +230,8 @@ mod tests {
         queries: Vec<Vec<f32>>,
     }
 
-    /// The first 1,000 rows around 0, what the centre is made of, the others around 20, and so the queries.
+    /// The first 1,000 rows, which determine the centre, are around 0; the others and the queries are around
+    /// 20.
     fn moved(metric: Metric, others: usize) -> Data {
         let mut random = SmallRng::seed_from_u64(5);
         let mut rows: Vec<Vec<f32>> = (0..1_000).map(|_| normal(&mut random, 0.0)).collect();
@@ -238,7 +244,7 @@ mod tests {
         Data { graph, rows, queries }
     }
 
-    /// Recall of ten rows, and in how many of the searches codes were too coarse.
+    /// Recall of ten rows, and the number of searches for which codes were too imprecise.
     fn recall(data: &Data) -> (f64, usize) {
         let all: Vec<_> =
             (0..data.rows.len() as u32).map(|id| (id, data.graph.vector(id).expect("inserted"))).collect();
@@ -262,14 +268,14 @@ mod tests {
             assert!(coarse_before > 80, "{metric:?}: {coarse_before} searches noticed");
             assert_eq!(data.graph.recode(&|| true), Recoding::Done);
             let (after, coarse_after) = recall(&data);
-            assert!(coarse_after < 10, "{metric:?}: {coarse_after} searches go by vectors still");
+            assert!(coarse_after < 10, "{metric:?}: {coarse_after} searches still use the vectors");
             assert!(after > before - 0.01, "{metric:?}: {before} before, {after} after");
             assert_eq!(data.graph.recode(&|| true), Recoding::AsGood, "once is enough");
         }
     }
 
     #[test]
-    fn codes_that_fit_stay() {
+    fn codes_around_a_good_centre_are_not_recomputed() {
         let graph = Hnsw::new(HnswParameters::new(DIMENSION, Metric::L2));
         assert_eq!(graph.recode(&|| true), Recoding::NoCodes);
         let mut random = SmallRng::seed_from_u64(6);

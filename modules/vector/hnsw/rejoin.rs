@@ -1,26 +1,28 @@
-//! Gives every node a way from the entry again, should any have lost it.
+//! Makes every node reachable from the entry again.
 //!
-//! The rules of tree.rs keep every node within reach, and sweeps see to it after deletes. Should a node be out of reach all the
-//! same, which the audits of searches show (or `check`), this goes over the whole tree at once instead of waiting for the next
-//! sweep: the parents of all nodes are noted, and nodes that do not come from the root get another. Mutations go on meanwhile.
+//! The rules of tree.rs keep every node reachable, and sweeps maintain this after deletes. If a node is
+//! unreachable all the same, which the audits of searches (or `check`) show, this repairs the whole tree at
+//! once instead of waiting for the next sweep: it records the parents of all nodes, and gives another parent
+//! to nodes that do not descend from the root. Mutations go on meanwhile.
 
 use super::Hnsw;
 use super::insert::Occasion;
 use super::repair::Bits;
 use super::tree::Tree;
 
-/// Slots between two rests.
+/// Slots between two calls of `rest`.
 const SLICE: u32 = 256;
 
 impl Hnsw {
-    /// Joins all nodes to the tree of kept links; how many had no way from its root, those below them not counted. For a thread that has
-    /// time: it calls `rest` between slices, and gives up, returning `None`, when that returns false.
+    /// Joins all nodes to the tree of kept links. Returns the number of nodes that did not descend from its
+    /// root, without counting their own descendants. For a background thread: it calls `rest` between slices,
+    /// and gives up, returning `None`, when that returns false.
     pub fn rejoin(&self, rest: &dyn Fn() -> bool) -> Option<usize> {
         self.compact();
         let _sweep = self.repair.hold();
         let (mut tree, is_leaving) = (Tree::default(), Bits::default());
         let end = {
-            // No insertion is under way: nodes that come later have parents.
+            // No insertion is running: nodes that are inserted later have parents.
             let _gate = self.gate.write();
             let end = self.store.slot_count();
             tree.begin(end);
@@ -44,7 +46,8 @@ impl Hnsw {
             && in_slices(&mut |slot| {
                 let mut scratch = self.store.pin();
                 if let Some(head) = tree.head_of(slot) {
-                    // One link would do to be within reach. More are needed to be found by walks of the usual width.
+                    // One link would make the node reachable. Walks of the usual width need more links to
+                    // find it.
                     self.link(head, self.graph.level(head), Occasion::Repair, &mut scratch);
                     joined += 1;
                 }
@@ -53,8 +56,8 @@ impl Hnsw {
         is_joined.then_some(joined)
     }
 
-    /// Takes away every link to the node of an id, so that no walk finds it: a fault for tests to find. False if there is no such
-    /// node, or it is the entry.
+    /// Removes every link to the node of an id, so that no walk finds it: a fault for tests to detect. False
+    /// if there is no such node, or it is the entry.
     #[doc(hidden)]
     pub fn plant_unreachable(&self, id: u32) -> bool {
         let _gate = self.gate.write();
@@ -87,7 +90,7 @@ mod tests {
     use crate::{HnswParameters, Metric, SearchRequest, VectorIndex, bytes_of};
 
     #[test]
-    fn nodes_that_nothing_leads_to_are_joined_again() {
+    fn unreachable_nodes_are_joined_again() {
         let index = Hnsw::new(HnswParameters { m: 4, ..HnswParameters::new(2, Metric::L2) });
         let vector = |id: u32| [(id % 23) as f32, (id / 23) as f32];
         for id in 0..500 {

@@ -1,19 +1,22 @@
-//! Deleting: at once for searches, in small steps for the graph.
+//! Deletion: immediate for searches, in small steps for the graph.
 //!
-//! A deleted node first stays as a way through: searches walk over it and never return it. When enough have
-//! gathered, they are taken as a *batch*, and a sweep goes over all nodes, a slice with each mutation; a node that
-//! has links to deleted ones gets the best of the deleted nodes' links in their place. So each
-//! node is repaired once for many deletes, no delete pays for a whole sweep, and in-links, of which no node has a
-//! list, are all found. The steps, and why no link ever points to a free slot:
+//! A deleted node first stays in the graph as a way through: searches walk over it and never return it. When
+//! enough deleted nodes have gathered, they become a *batch*, and a sweep goes over all nodes, one slice with
+//! each mutation. A node with links to deleted nodes gets the best links of those nodes instead. So each node
+//! is repaired once for many deletes, no delete pays for a whole sweep, and all incoming links are found,
+//! although no node has a list of them. The steps, and why no link ever points to a free slot:
 //!
 //! 1. *Gather.* Nodes are marked as deleted. Inserts do not link to a node that they see marked.
-//! 2. *Wait* until every insert has ended that was pinned before the batch was closed: it may not have seen a mark.
-//! 3. *Sweep* over the slots there are. Slots given out later cannot link to the batch, because of 1 and 2, but for one that
-//!    becomes the entry and keeps a link to the entry before: the cut looks at those too, after the inserts that may do so.
-//!    The entry is replaced if it is in the batch.
-//! 4. *Join the tree* of kept links again: what loses its parent gets another, or no walk would find it (tree.rs). Until then,
-//!    kept links to the batch stay; then they are *cut*, and links to children that have got another parent are kept no longer.
-//! 5. *Wait* until every search has ended that was pinned before the sweep ended: it may stand on the batch.
+//! 2. *Wait* until every insert has ended that was pinned before the batch was closed: it may not have seen a
+//!    mark.
+//! 3. *Sweep* over the existing slots. Slots handed out later cannot link to the batch, because of 1 and 2,
+//!    with one exception: a slot that becomes the entry keeps a link to the previous entry. The cut examines
+//!    those too, after the inserts that may add such a link. The entry is replaced if it is in the batch.
+//! 4. *Join the tree* of kept links again: a node that loses its parent gets another one, or no walk would
+//!    find it (tree.rs). Until then, kept links to the batch remain. Then they are *cut*, and links to
+//!    children that have got another parent are no longer kept.
+//! 5. *Wait* until every search has ended that was pinned before the sweep ended: it may be at a node of the
+//!    batch.
 //! 6. *Free* the batch's slots.
 
 use std::ops::Range;
@@ -24,29 +27,29 @@ use super::Hnsw;
 use super::graph::{Entry, is_kept, slot_of, unkept};
 use super::insert::Occasion;
 use super::tree::Tree;
-use crate::pool::Candidate;
+use crate::candidates::Candidate;
 use crate::scratch::Scratch;
 use crate::store::State;
 
-/// A batch is closed when this fraction of the live nodes is deleted (and at least `BATCH_MIN`): about what memory the
-/// deleted ones may hold.
+/// A batch is closed when this fraction of the live nodes is deleted (and at least `BATCH_MIN`). It bounds
+/// the memory of deleted nodes.
 const BATCH_FRACTION: usize = 32;
 const BATCH_MIN: usize = 32;
 
-/// Slots that one mutation looks at. A sweep ends after `slots / SLICE` mutations: before half of the next batch has
-/// gathered.
+/// Slots that one mutation examines. A sweep ends after `slots / SLICE` mutations, before half of the next
+/// batch has gathered.
 const SLICE: u32 = 2 * 2 * BATCH_FRACTION as u32;
 
-/// As `SLICE`, for the tree: a look at a bit is enough for nearly all.
+/// As `SLICE`, for the tree: one bit decides for nearly all slots.
 const TREE_SLICE: u32 = 8 * SLICE;
 
-/// A node with fewer links in layer 0 after its repair, relative to M, is linked anew.
+/// A node with fewer links in layer 0 than M divided by this, after its repair, is linked anew.
 const STARVED_FRACTION: usize = 4;
 
 #[derive(Default)]
 pub(super) struct Repair {
     gathering: Mutex<Vec<u32>>,
-    /// Held by the one thread that sweeps.
+    /// Held by the thread that sweeps.
     sweep: Mutex<Sweep>,
 }
 
@@ -70,7 +73,7 @@ impl Bits {
         self.0.resize(end.div_ceil(u64::BITS) as usize, 0);
     }
 
-    /// Of slots from `end` on, none is set.
+    /// For slots from `end` on, this returns false.
     pub fn has(&self, slot: u32) -> bool {
         self.0.get((slot / u64::BITS) as usize).is_some_and(|word| word >> (slot % u64::BITS) & 1 == 1)
     }
@@ -92,7 +95,7 @@ impl Bits {
 enum Phase {
     #[default]
     Gather,
-    /// For inserts of this stamp or before.
+    /// Waits for inserts of this stamp or before.
     AwaitInserts(u64),
     Sweep {
         next: u32,
@@ -102,21 +105,22 @@ enum Phase {
         next: u32,
         end: u32,
     },
-    /// For inserts of this stamp or before: they may have met the entry that is leaving, and keep a link to it.
+    /// Waits for inserts of this stamp or before: they may have met the entry that is leaving, and keep a
+    /// link to it.
     AwaitRaised(u64),
     Cut {
         next: u32,
         end: u32,
     },
-    /// For searches of this stamp or before.
+    /// Waits for searches of this stamp or before.
     AwaitSearches(u64),
 }
 
-/// What a step of maintenance came to.
+/// The result of one step of maintenance.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     Progress,
-    /// Nothing to do, or somebody to wait for.
+    /// There is nothing to do, or a thread to wait for.
     Idle,
 }
 
@@ -125,7 +129,7 @@ impl Repair {
         self.gathering.lock().push(slot);
     }
 
-    /// Keeps every slot from being freed for as long as the guard lives. Taken before the gate.
+    /// Prevents every slot from being freed while the guard lives. Must be taken before the gate.
     pub fn hold(&self) -> impl Drop + '_ {
         self.sweep.lock()
     }
@@ -141,8 +145,9 @@ impl Hnsw {
         }
     }
 
-    /// Repairs the graph around everything that is deleted now and frees what no running search holds: for idle
-    /// times, and before a measurement. Waits for nobody; false when something is left because of that.
+    /// Repairs the graph around all nodes that are deleted now, and frees the slots that no running search
+    /// holds: for idle times, and before a measurement. Waits for no thread; false if slots remain because of
+    /// that.
     pub fn compact(&self) -> bool {
         let mut sweep = self.repair.sweep.lock();
         let _gate = self.gate.read();
@@ -221,7 +226,7 @@ impl Hnsw {
         Step::Progress
     }
 
-    /// Repairs these nodes and notes whose parents they are.
+    /// Repairs these nodes and records their children.
     fn sweep_nodes(&self, slots: Range<u32>, sweep: &mut Sweep) {
         let Sweep { tree, is_leaving, .. } = sweep;
         let mut scratch = self.store.pin();
@@ -231,7 +236,7 @@ impl Hnsw {
         }
     }
 
-    /// Makes sure that these nodes come from the root of the tree, if any is left.
+    /// Ensures that these nodes descend from the root of the tree, if there is a root.
     fn join_nodes(&self, slots: Range<u32>, sweep: &mut Sweep) {
         let Sweep { tree, is_leaving, .. } = sweep;
         if tree.root().is_some() {
@@ -242,7 +247,8 @@ impl Hnsw {
         }
     }
 
-    /// Removes the links of these nodes to what is leaving, and no longer keeps those to children that have another parent.
+    /// Removes the links of these nodes to nodes that are leaving, and no longer keeps links to children that
+    /// have another parent.
     fn cut_nodes(&self, slots: Range<u32>, sweep: &Sweep) {
         let Sweep { tree, is_leaving, .. } = sweep;
         let mut words = Vec::with_capacity(self.graph.capacity(0));
@@ -252,7 +258,8 @@ impl Hnsw {
             let mut has_changed = false;
             self.graph.for_each_word(slot, 0, |word| {
                 let link = slot_of(word);
-                // What became the entry since the root did leads to it over those between, whose levels are no lower.
+                // A node that has become the entry after the root leads to the root over the entries between,
+                // whose levels are no lower.
                 let was_entry = tree.root().is_some_and(|root| self.graph.level(link) >= root.level);
                 let is_kept = is_kept(word) && (was_entry || tree.may_be_parent(slot, link));
                 let cut = if is_kept { word } else { unkept(word) };
@@ -265,8 +272,8 @@ impl Hnsw {
         }
     }
 
-    /// Is there a node in the slot that stays? Pending ones belong to inserts that began after the batch was closed: they do not
-    /// link to it, have parents, and may not have their blocks yet.
+    /// Whether the slot has a node that stays. Pending slots belong to inserts that began after the batch was
+    /// closed: they do not link to the batch, have parents, and may not have their blocks yet.
     pub(super) fn is_node(&self, slot: u32, is_leaving: &Bits) -> bool {
         !matches!(self.store.state(slot), State::Free | State::Pending)
             && !is_leaving.has(slot)
@@ -286,7 +293,7 @@ impl Hnsw {
         }
     }
 
-    /// Repairs the links of one layer, if any is to a deleted node; how many there are then.
+    /// Repairs the links of one layer, if one leads to a deleted node; returns the number of links then.
     fn repair_block(&self, slot: u32, layer: usize, scratch: &mut Scratch) -> Option<usize> {
         let _guard = self.graph.lock(slot);
         let is_deleted = |slot| self.store.state(slot) == State::Deleted;
@@ -302,14 +309,15 @@ impl Hnsw {
         fresh.clear();
         kept.clear();
         if layer == 0 {
-            // Children may be reached through deleted ones only, as yet.
+            // Children may as yet be reachable only over deleted nodes.
             self.graph.for_each_kept(slot, |link| kept.push(link));
         }
         self.graph.for_each_link(slot, layer, |link| {
             if is_deleted(link) && !kept.contains(&link) {
                 fresh.push(link);
             } else if visited.insert(link) {
-                // Links that stay were chosen against each other before; their distances are not needed again.
+                // Links that stay were chosen against each other before; their distances are not needed
+                // again.
                 chosen.push(Candidate::new(0.0, link));
             }
         });
@@ -324,9 +332,10 @@ impl Hnsw {
             });
         }
         candidates.sort_unstable();
-        // All of them (M each from a few deleted nodes) cost a tenth of a replacement more and find no more.
+        // Considering all of them (M from each of a few deleted nodes) makes a replacement a tenth slower and
+        // finds no more.
         candidates.truncate(self.parameters.m + fresh.len());
-        // No more than there were: a denser graph would make every later walk and repair dearer.
+        // No more links than before: a denser graph would make every later walk and repair more expensive.
         let (kept, count) = (chosen.len(), chosen.len() + fresh.len());
         self.choose_more(count, by_codes, scratch);
         refill(kept, count, scratch);
@@ -335,11 +344,11 @@ impl Hnsw {
         Some(scratch.chosen.len())
     }
 
-    /// From where the tree of kept links is to start: the entry, or the highest of the nodes that stay.
+    /// The root of the new tree of kept links: the entry, or the highest of the nodes that stay.
     pub(super) fn root_without(&self, is_leaving: &Bits, end: u32) -> Option<Entry> {
         let stays = |slot: u32| self.store.state(slot) == State::Live && self.is_node(slot, is_leaving);
         let entry = self.graph.entry().filter(|entry| entry.slot < end && stays(entry.slot));
-        // Rare (the entry is one node of all), so a look at every slot is affordable.
+        // Rare (the entry is one node of all), so examining every slot is affordable.
         entry.or_else(|| self.highest((0..end).filter(|&slot| stays(slot))))
     }
 
@@ -347,11 +356,12 @@ impl Hnsw {
         slots.map(|slot| Entry { slot, level: self.graph.level(slot) }).max_by_key(|entry| entry.level)
     }
 
-    /// Moves the entry to the root of the tree, if it is leaving itself. What became the entry since leads to the root.
+    /// Moves the entry to the root of the tree, if the entry itself is leaving. A node that has become the
+    /// entry since then leads to the root.
     fn leave_dead_entry(&self, tree: &Tree, is_leaving: &Bits) {
         let is_dead = |entry: &Entry| is_leaving.has(entry.slot);
         if self.graph.entry().is_some_and(|entry| is_dead(&entry)) {
-            // A pending one may become the entry because nothing else was left.
+            // A pending slot may become the entry because no other node was left.
             let is_there = |&slot: &u32| {
                 matches!(self.store.state(slot), State::Live | State::Pending) && !self.store.is_member(slot)
             };
@@ -366,9 +376,10 @@ impl Hnsw {
     }
 }
 
-/// Adds the nearest of the candidates that the heuristic left out, up to `count` links; those from `kept` on are what it chose. The
-/// links that stay come from all sides and shadow most candidates, so that it finds too few: without this degrees fall by a seventh,
-/// round by round, and recall falls with them.
+/// Adds the nearest of the candidates that the heuristic left out, up to `count` links in total;
+/// `chosen[kept..]` are those that it chose. The links that stay are in all directions and exclude most
+/// candidates, so the heuristic finds too few: without this, degrees fall by a seventh with each sweep, and
+/// recall falls with them.
 fn refill(kept: usize, count: usize, scratch: &mut Scratch) {
     let Scratch { candidates, chosen, .. } = scratch;
     let mut taken = kept;
@@ -391,7 +402,7 @@ mod tests {
     use crate::{HnswParameters, Metric, SearchRequest, VectorIndex, bytes_of};
 
     #[test]
-    fn a_sweep_links_what_nobody_points_to() {
+    fn a_sweep_links_nodes_without_incoming_links() {
         let index = Hnsw::new(HnswParameters { m: 4, ..HnswParameters::new(2, Metric::L2) });
         let vector = |id: u32| [(id % 23) as f32, (id / 23) as f32];
         for id in 0..500 {

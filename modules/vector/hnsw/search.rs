@@ -1,39 +1,43 @@
-//! Answering: which way a question is answered, and what becomes of what a walk or a scan found.
+//! Answers requests: selects walk or scan, and turns the candidates found into rows.
 
 use super::Hnsw;
 use super::calibration::width_for;
 use super::effort::Stop;
 use super::walk::{Walk, Walker};
+use crate::candidates::Candidate;
 use crate::exact;
 use crate::limits::Limits;
-use crate::pool::Candidate;
 use crate::scratch::Scratch;
 use crate::settle::Source;
 use crate::store::Query;
 use crate::{Element, Metric, RangeRequest, SearchOutcome, SearchRequest};
 
-/// A layer of at most this many times the beam's width is scanned: the beam would evaluate as many.
+/// A layer with at most this many times the beam's width of nodes is scanned: a beam would evaluate as many.
 const SCAN_INSTEAD_OF_BEAM: usize = 2;
 
-/// Nor is there a wider beam: it would spend its time on keeping sorted what it has met.
+/// The maximum width of a beam: a wider one would spend its time on keeping the candidates sorted. Beyond it,
+/// the search scans.
 const WIDTH_MAX: usize = 8_192;
 
-/// The beam is at least this much wider than `k`: rows that are being inserted or deleted right now drop out in the end.
+/// The beam is at least this much wider than `k`, because rows that are inserted or deleted at the same time
+/// are dropped at the end.
 const SPARE_ROWS: usize = 8;
 
-/// A range promises all that is within it. An index of at most this many vectors is scanned: by codes that takes no longer than a
-/// walk that is wide enough to keep the promise.
+/// A range request promises all rows within the radius. An index of at most this many vectors is scanned: by
+/// codes, that takes no longer than a walk that is wide enough to keep the promise.
 const RANGE_SCANNED_MAX: usize = 1 << 16;
-/// In a larger index, a walk of this width answers for a range,
+/// A larger index answers a range request by a walk of this width, if two conditions hold:
 const RANGE_WIDTH: usize = 1_024;
-/// if at most this many rows are within the radius and epsilon: a beam four times as wide misses one in a thousand of them at most,
+/// at most this many rows are within the radius and epsilon (a beam four times as wide misses at most one in
+/// a thousand of them),
 const RANGE_ROWS_MAX: usize = RANGE_WIDTH / 4;
-/// where the data have a structure that a graph can follow: their dimension around the query is below this. (Sentence embeddings
-/// have about 20; of 128 independent components, where it is 60, a walk misses one row in ten.)
+/// and the local dimension of the data around the query is below this, so that the graph can follow their
+/// structure. (Sentence embeddings have about 20; of 128 independent components, where it is 60, a walk
+/// misses one row in ten.)
 const RANGE_DIMENSION_MAX: f64 = 32.0;
 
 impl Hnsw {
-    /// Answers a request whose query is this one.
+    /// Answers a request for nearest neighbours; `query` is the request's query.
     pub(super) fn search_for(
         &self,
         query: &Query<'_>,
@@ -66,7 +70,7 @@ impl Hnsw {
         }
         let mut walker = Walker::new(self, *query, limits, scratch);
         for wider in [1, 2, 4] {
-            // What it stops by was measured of walks that have all their rows.
+            // A slack was measured on walks that find all their rows.
             let plan = plan.as_ref().filter(|_| wider == 1);
             walker.stop = plan.map(|plan| Stop::new(self.store.kind.metric, k, plan.slack, width));
             let beam = if plan.is_some() { width_for(k) } else { wider * width };
@@ -85,9 +89,10 @@ impl Hnsw {
             if !pool.is_full() && walker.stop.is_none() {
                 break;
             }
-            // So many rows were deleted since they were met that a wider beam is needed to find others.
+            // Many rows were deleted since the walk met them: a wider beam finds others.
         }
-        // The walk ran dry (a filter that excludes whole regions) although more may exist: k rows whenever k exist.
+        // The walk ran out of nodes (a filter that excludes whole regions), although more rows may exist. The
+        // contract is k rows whenever k exist.
         let mut exact = exact::nearest(&self.store, query, k, limits, walker.scratch);
         exact.evaluated += walker.outcome.evaluated;
         exact.visited += walker.outcome.visited;
@@ -95,7 +100,7 @@ impl Hnsw {
         exact
     }
 
-    /// As `search_for`.
+    /// Answers a request for all rows within a radius; `query` is the request's query.
     pub(super) fn search_range_for(
         &self,
         query: &Query<'_>,
@@ -104,7 +109,7 @@ impl Hnsw {
     ) -> SearchOutcome {
         let limits = Limits { filter: request.filter, deadline: request.deadline };
         let live = self.store.len();
-        // The inner product has no dimension: nothing tells whether a walk is to be trusted.
+        // The inner product has no local dimension, so nothing shows whether a walk is reliable.
         let may_walk =
             self.store.kind.element != Element::F64 && self.store.kind.metric != Metric::InnerProduct;
         let mut walked = SearchOutcome::default();
@@ -142,9 +147,10 @@ impl Hnsw {
     }
 }
 
-/// The local intrinsic dimension around a query: how fast the number of vectors grows with the radius. The estimate of greatest
-/// likelihood (Amsaleg and others, "Estimating Local Intrinsic Dimensionality", KDD 2015), from the nearest candidates in order.
-/// Distances are squares, or for the cosine distance in proportion to those of vectors of length one.
+/// The local intrinsic dimension around a query: how fast the number of vectors grows with the radius. It is
+/// the maximum likelihood estimate (Amsaleg and others, "Estimating Local Intrinsic Dimensionality", KDD
+/// 2015) from the nearest candidates, in order. Distances are squared; the cosine distance is in proportion
+/// to the squared distance of vectors of length one. Infinite if the candidates do not determine it.
 fn local_dimension(nearest: &[Candidate]) -> f64 {
     let Some(last) = nearest.last() else { return f64::INFINITY };
     let farthest = f64::from(last.distance);

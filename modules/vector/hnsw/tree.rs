@@ -1,61 +1,64 @@
-//! What keeps every node within reach of a search: a tree of links that no pruning removes.
+//! A tree of links that pruning never removes. It keeps every node reachable by searches.
 //!
-//! Pruning decides about the links of one node by what is near that node. It can take the last way to another node, or to a
-//! whole group that is linked only within itself, and then no search finds them, at any width. So each node has a *parent*:
-//! a neighbour whose link to it is *kept* (the top bit of a link in layer 0). Links are kept by these rules:
+//! Pruning considers the links of one node and what is near that node. It can remove the last path to another
+//! node, or to a whole group that is linked only within itself, and then no search of any width finds them.
+//! So each node has a *parent*: a neighbour whose link to it is *kept* (the top bit of a link in layer 0).
+//! The rules:
 //!
-//! 1. *Insert.* A new node gets a parent among its neighbours when it is linked. The parent is within reach, so the node is.
-//! 2. *Entry.* A node that becomes the entry keeps a link to the entry before it.
-//! 3. *Delete.* Deleted nodes stay as a way through until a sweep has ended (repair.rs). The sweep notes each node's parent, and
-//!    gives another to those whose parent is about to be freed, or who do not come from the root of the tree: a neighbour
-//!    that does come from there.
+//! 1. *Insert.* When a new node is linked, it gets a parent among its neighbours. The parent is reachable, so
+//!    the node is.
+//! 2. *Entry.* A node that becomes the entry keeps a link to the previous entry.
+//! 3. *Delete.* Deleted nodes stay as a way through until a sweep has ended (repair.rs). The sweep records
+//!    each node's parent. A node whose parent is about to be freed, or that does not descend from the root of
+//!    the tree, gets another parent: a neighbour that does descend from the root.
 //!
-//! Invariant, while no insert is under way: from the entry, every node that is in the graph can be reached over kept links (and
-//! so, whatever else is pruned, over links). check.rs verifies it.
+//! Invariant, while no insert is running: every node of the graph can be reached from the entry over kept
+//! links (and so over links, whatever else is pruned). check.rs verifies it.
 //!
-//! A node has one child on average; a few, near which many others are, are wanted as a parent by all of those. Children are
-//! limited to a part of the links, and are spread further down the tree beyond that.
+//! A node has one child on average, but a few nodes in dense regions would become the parent of many.
+//! Children are limited to a part of the links; beyond that, they are moved further down the tree.
 
 use super::Hnsw;
 use super::graph::Entry;
 use super::insert::Occasion;
 use super::repair::Bits;
-use crate::pool::Candidate;
+use crate::candidates::Candidate;
 use crate::scratch::Scratch;
 use crate::store::State;
 
-/// A node keeps the links to its children up to this part of what it can have.
+/// A node keeps the links to its children up to this fraction of its capacity.
 const CHILDREN_SHARE: usize = 4;
-/// Parents are looked for among those with fewer children than this, then among those with fewer than the next.
+/// A parent is looked for among the neighbours with fewer children than the first number, then among those
+/// with fewer than the next.
 const CHILDREN_FEW: [usize; 3] = [1, 2, 4];
-/// The way down the tree to a node with room. With two children each (M is at least 4), a tree of all slots is not that deep;
-/// it ends earlier, where nodes without children are.
+/// The maximum length of the path down the tree to a node with room. With two children per node (M is at
+/// least 4), a tree of all slots is not that deep; the path ends earlier, at nodes without children.
 const DESCENT_MAX: usize = 64;
 
 /// What a sweep knows about the tree.
 #[derive(Default)]
 pub(super) struct Tree {
-    /// Every node is to come from this one. `None` if no node is left.
+    /// Every node must descend from this one. `None` if no node is left.
     root: Option<Entry>,
-    /// By slot: the parent plus one, or 0 if none was met.
+    /// By slot: the parent plus one, or 0 if no parent was found.
     parents: Vec<u32>,
-    /// Slots that are known to come from the root.
+    /// Slots that are known to descend from the root.
     joined: Bits,
-    /// Slots on the way up from the one that is looked at.
+    /// Slots on the path up from the slot that is being examined.
     path: Vec<u32>,
     on_path: Bits,
 }
 
-/// How a way up through parents ends.
+/// How a path up over parents ends.
 enum Top {
-    /// At what comes from the root.
+    /// At a node that descends from the root.
     Joined,
-    /// At a node without a parent, or where the way comes back to itself.
+    /// At a node without a parent, or in a cycle.
     Head(u32),
 }
 
 impl Tree {
-    /// For the slots below `end`.
+    /// Starts a sweep over the slots below `end`.
     pub fn begin(&mut self, end: u32) {
         self.root = None;
         self.parents.clear();
@@ -64,7 +67,7 @@ impl Tree {
         self.on_path.begin(end);
     }
 
-    /// Gives memory back.
+    /// Frees the memory.
     pub fn end(&mut self) {
         *self = Tree::default();
     }
@@ -73,15 +76,15 @@ impl Tree {
         self.root
     }
 
-    /// Newer slots are no affair of this sweep: they have parents.
+    /// Newer slots are ignored: they have parents.
     pub fn note_parent(&mut self, child: u32, parent: u32) {
         if let Some(known) = self.parents.get_mut(child as usize) {
             *known = parent + 1;
         }
     }
 
-    /// Is this the parent of the child, as far as the sweep knows? A child can have had several. The root has none: what became the
-    /// entry since may lead to it.
+    /// Whether this is the parent of the child, as far as the sweep knows. A child can have had several. The
+    /// root has none: a node that has become the entry since then may lead to it.
     pub fn may_be_parent(&self, parent: u32, child: u32) -> bool {
         let known = self.parents.get(child as usize).copied().unwrap_or(0);
         known == 0 || known == parent + 1 || self.root.is_some_and(|root| root.slot == child)
@@ -92,7 +95,7 @@ impl Tree {
         root.iter().for_each(|root| self.joined.set(root.slot));
     }
 
-    /// Leaves the way up from a slot in `path`, itself included.
+    /// Leaves the path up from a slot, that slot included, in `path`.
     fn climb(&mut self, slot: u32) -> Top {
         self.path.clear();
         let mut at = slot;
@@ -114,7 +117,7 @@ impl Tree {
         top
     }
 
-    /// The node at the top of the way up from a slot, if that does not come from the root.
+    /// The node at the top of the path up from a slot, if that node does not descend from the root.
     pub fn head_of(&mut self, slot: u32) -> Option<u32> {
         match self.climb(slot) {
             Top::Joined => None,
@@ -122,7 +125,7 @@ impl Tree {
         }
     }
 
-    /// Does the slot come from the root?
+    /// Whether the slot descends from the root.
     fn is_joined(&mut self, slot: u32) -> bool {
         let is_joined = matches!(self.climb(slot), Top::Joined);
         if is_joined {
@@ -149,8 +152,9 @@ impl Hnsw {
         has_link
     }
 
-    /// Gives a linked node a parent among its neighbours (nearest first): the nearest that links to it anyway and has few
-    /// children. A kept link takes the room of one that the heuristic would choose, so they are spread.
+    /// Gives a linked node a parent among its neighbours (nearest first): the nearest that has a link to it
+    /// already and has few children. A kept link displaces one that the heuristic would choose, so children
+    /// are spread over nodes.
     pub(super) fn find_parent(&self, slot: u32, neighbors: &[Candidate], scratch: &mut Scratch) {
         let Some(nearest) = neighbors.first() else { return };
         let few =
@@ -171,8 +175,8 @@ impl Hnsw {
         }
     }
 
-    /// Follows kept links that `is_child` accepts (parent, child) until there is room for another child. `number` steers the way, so
-    /// that ways differ.
+    /// Follows kept links that `is_child` accepts (parent, child) until it finds a node with room for another
+    /// child. `number` selects the path, so that paths differ.
     fn descendant_with_room(&self, from: u32, number: u32, is_child: impl Fn(u32, u32) -> bool) -> u32 {
         let (mut at, mut bits) = (from, number);
         let mut children = Vec::new();
@@ -180,7 +184,7 @@ impl Hnsw {
             children.clear();
             self.graph.for_each_kept(at, |child| children.push(child));
             let has_room = children.len() < self.graph.capacity(0) / CHILDREN_SHARE;
-            // Not to one that may be about to be freed.
+            // Avoid nodes that may be about to be freed.
             children.retain(|&child| {
                 child != number && is_child(at, child) && self.store.state(child) == State::Live
             });
@@ -200,7 +204,8 @@ impl Hnsw {
         self.add_link(from, 0, link, true, scratch);
     }
 
-    /// Makes sure that a node comes from the root of the tree. `is_leaving` says what is about to be freed.
+    /// Ensures that a node descends from the root of the tree. `is_leaving` marks the slots that are about to
+    /// be freed.
     pub(super) fn join_tree(&self, slot: u32, tree: &mut Tree, is_leaving: &Bits, scratch: &mut Scratch) {
         if let Top::Head(head) = tree.climb(slot) {
             let path = std::mem::take(&mut tree.path);
@@ -210,17 +215,17 @@ impl Hnsw {
         tree.path.iter().for_each(|&slot| tree.joined.set(slot));
     }
 
-    /// Gives a parent to a node that has none, or none that comes from the root.
+    /// Gives a parent to a node that has none, or none that descends from the root.
     fn attach(&self, head: u32, tree: &mut Tree, is_leaving: &Bits, scratch: &mut Scratch) {
         if self.attach_to_neighbor(head, tree, is_leaving, scratch) {
             return;
         }
-        // Its neighbours all come from it, or are leaving: others are found from the entry.
+        // All its neighbours descend from the node itself, or are leaving: find others from the entry.
         self.link(head, self.graph.level(head), Occasion::Repair, scratch);
         if !self.attach_to_neighbor(head, tree, is_leaving, scratch)
             && let Some(root) = tree.root.filter(|root| root.slot != head)
         {
-            // A child that the sweep does not know as such may itself come from `head` in the end.
+            // A child that the sweep does not know as such may in turn descend from `head`.
             let is_known = |at, child: u32| tree.parents.get(child as usize) == Some(&(at + 1));
             let parent = self.descendant_with_room(root.slot, head, is_known);
             self.keep_link(parent, head, scratch);
@@ -228,7 +233,7 @@ impl Hnsw {
         }
     }
 
-    /// False if there is none that will do.
+    /// False if no neighbour qualifies.
     fn attach_to_neighbor(
         &self,
         head: u32,

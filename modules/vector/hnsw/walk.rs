@@ -1,4 +1,5 @@
-//! Walking the graph: greedily down the upper layers, then with a beam. What a filter changes about that is in filtered.rs.
+//! Walks the graph: greedily down the upper layers, then with a beam. filtered.rs has the walk under a
+//! filter.
 
 use std::cmp::Reverse;
 
@@ -6,14 +7,15 @@ use super::Hnsw;
 use super::effort::Stop;
 use super::graph::Entry;
 use crate::SearchOutcome;
+use crate::candidates::Candidate;
 use crate::limits::{DISTANCES_STRIDE, Limits};
-use crate::pool::Candidate;
 use crate::ranking::{Ranking, Resolution};
 use crate::scratch::Scratch;
 use crate::settle::Source;
 use crate::store::{Query, State};
 
-/// A beam that met more deleted nodes than so many times its width walks again, asking about each before it takes it in.
+/// A beam that met more deleted nodes than this many times its width walks again, and checks each node before
+/// it enters the pool.
 const DELETED_PER_WIDTH: usize = 1;
 
 /// How a walk ended.
@@ -21,18 +23,18 @@ const DELETED_PER_WIDTH: usize = 1;
 pub(super) enum Walk {
     Complete,
     TimedOut,
-    /// It ran dry before the beam was full.
+    /// It ran out of nodes before the beam was full.
     GaveUp,
 }
 
-/// What a walk looks for, within which limits, what it remembers, and what it has cost so far.
+/// One walk: the query, the limits, its memory, and its cost so far.
 pub(super) struct Walker<'a> {
     pub index: &'a Hnsw,
     pub query: Query<'a>,
     pub limits: Limits<'a>,
     pub scratch: &'a mut Scratch,
     pub outcome: SearchOutcome,
-    /// Candidates to keep behind the beam, see `Pool`.
+    /// The number of candidates to keep beyond the beam, see `Pool`.
     pub spare: usize,
     /// When the walk may stop before the beam is expanded, see effort.rs.
     pub stop: Option<Stop>,
@@ -43,8 +45,8 @@ impl<'a> Walker<'a> {
         Walker { index, query, limits, scratch, outcome: SearchOutcome::default(), spare: 0, stop: None }
     }
 
-    /// Fills `scratch.pool` with the nearest, as far as limits allow them. By the vectors, where codes are known to be too
-    /// coarse.
+    /// Fills `scratch.pool` with the nearest candidates that the limits allow. Reads vectors instead of codes
+    /// where codes are known to be too imprecise.
     pub fn nearest(&mut self, width: usize) -> Walk {
         self.scratch.pool.begin(width, self.spare);
         let Some(entry) = self.index.graph.entry() else { return Walk::Complete };
@@ -61,7 +63,8 @@ impl<'a> Walker<'a> {
         })
     }
 
-    /// Where to start in the lowest layer. Goes by the vectors from there on, where codes are known to be too coarse.
+    /// The start in the lowest layer. From there on the walk reads vectors, where codes are known to be too
+    /// imprecise.
     pub fn enter(&mut self, entry: Entry) -> Candidate {
         let start = self.descend(entry, 0);
         if !self.query.is_coded() || self.index.store.resolution_at(start.slot()) == Resolution::Links {
@@ -71,8 +74,8 @@ impl<'a> Walker<'a> {
         self.descend(entry, 0)
     }
 
-    /// As `nearest`, with the true distances of what the `k` nearest are among in `scratch.candidates`. Walks by the vectors
-    /// where the codes turn out too coarse for that.
+    /// As `nearest`; leaves candidates with true distances in `scratch.candidates`, of which the first `k`
+    /// are the nearest. Repeats the walk with vectors if the codes turn out to be too imprecise.
     pub fn nearest_ranked(&mut self, width: usize, k: usize) -> Walk {
         loop {
             self.spare = match self.query.is_coded() {
@@ -90,14 +93,15 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// From now on, distances to find the way by are those of the vectors.
+    /// From now on, the walk is guided by the vectors.
     pub fn go_by_vectors(&mut self) {
         self.query = self.query.uncoded();
         self.spare = 0;
         self.outcome.too_coarse = true;
     }
 
-    /// Follows the nearest neighbour from the entry down to the layer above `layer`; where to start in `layer`.
+    /// Follows the nearest neighbour from the entry down to the layer above `layer`; returns the start in
+    /// `layer`.
     pub fn descend(&mut self, entry: Entry, layer: usize) -> Candidate {
         let Walker { index, query, outcome, .. } = self;
         let query = &*query;
@@ -122,18 +126,19 @@ impl<'a> Walker<'a> {
         nearest
     }
 
-    /// The nearest `width` nodes of a layer to which a new node may be linked, in `scratch.candidates`.
+    /// Leaves the nearest `width` nodes of a layer to which a new node may be linked in `scratch.candidates`.
     pub fn nearest_linkable(&mut self, start: Candidate, layer: usize, width: usize) {
         self.live_beam(start, layer, width);
         let Scratch { pool, candidates, .. } = &mut *self.scratch;
         candidates.clear();
         candidates.extend_from_slice(pool.items());
-        // Deleted while we walked: nothing new may point to it.
+        // A node that was deleted during the walk must not get new links.
         candidates.retain(|candidate| self.index.store.state(candidate.slot()) != State::Deleted);
     }
 
-    /// Best-first search with a beam: leaves the nearest `width` of what it met and was not deleted in `scratch.pool`. (Slots
-    /// that are not live yet are sorted out in the end: there are no more of them than threads that insert.)
+    /// Best-first search with a beam: leaves the nearest `width` of the nodes met that were not deleted in
+    /// `scratch.pool`. (Slots that are not live yet are dropped at the end: there are at most as many as
+    /// inserting threads.)
     fn live_beam(&mut self, start: Candidate, layer: usize, width: usize) -> Walk {
         if !self.index.has_deleted() {
             return self.beam::<false>(start, layer, width);
@@ -145,11 +150,12 @@ impl<'a> Walker<'a> {
         if walk == Walk::TimedOut || deleted <= DELETED_PER_WIDTH * width {
             return walk;
         }
-        // A place where most was deleted, and where a beam that had no room for both has lost living ones.
+        // Most nodes here are deleted, and a beam without room for all of them has dropped live ones.
         self.sifting_beam(start, layer, width, |slot| !is_deleted(slot))
     }
 
-    /// As `live_beam`, with deleted ones in the pool. If there are any (`SOME_DELETED`), it makes room for each that it meets.
+    /// As `live_beam`, but deleted nodes enter the pool. If there are any (`SOME_DELETED`), the beam grows by
+    /// one for each.
     fn beam<const SOME_DELETED: bool>(&mut self, start: Candidate, layer: usize, width: usize) -> Walk {
         let index = self.index;
         self.scratch.visited.begin(index.store.slot_count());
@@ -160,7 +166,8 @@ impl<'a> Walker<'a> {
             if self.may_stop(current) {
                 break;
             }
-            // Here, and not when it is evaluated: most of those never get so far, and this one's links are read anyway.
+            // Checked here, and not during evaluation: most candidates are never expanded, and the links of
+            // this one are read anyway.
             if SOME_DELETED && index.store.state(current.slot()) == State::Deleted {
                 self.scratch.pool.widen();
                 self.meets_deleted();
@@ -177,7 +184,8 @@ impl<'a> Walker<'a> {
         Walk::Complete
     }
 
-    /// As `beam`, but only what `admit` accepts gets into `scratch.pool`; the rest is evaluated and walked through.
+    /// As `beam`, but only nodes that `admit` accepts enter `scratch.pool`; the others are evaluated and
+    /// walked through.
     fn sifting_beam(
         &mut self,
         start: Candidate,
@@ -215,12 +223,13 @@ impl<'a> Walker<'a> {
         Walk::Complete
     }
 
-    /// The neighbours of a node that were not met before, in `scratch.fresh`.
+    /// Leaves the neighbours of a node that were not met before in `scratch.fresh`.
     #[inline(always)]
     pub fn gather(&mut self, slot: u32, layer: usize) {
         let Scratch { visited, fresh, .. } = &mut *self.scratch;
         self.outcome.visited += 1;
-        // Written whether it is new or not, because a branch on that is guessed wrong every third time.
+        // Written unconditionally, because a branch on whether the slot is new is mispredicted every third
+        // time.
         fresh.resize(self.index.graph.capacity(layer), 0);
         let mut count = 0;
         self.index.graph.for_each_link(slot, layer, |link| {
@@ -230,8 +239,8 @@ impl<'a> Walker<'a> {
         fresh.truncate(count);
     }
 
-    /// Computes the distances to find the way by of what is in `scratch.fresh`, and hands each to `meet`: all of them after all
-    /// were computed, so that what `meet` decides, which the processor often guesses wrong, does not hold up the computations.
+    /// Computes the guiding distances of the slots in `scratch.fresh`, and calls `meet` for each, after all
+    /// of them were computed: branches in `meet` are often mispredicted and would delay the computations.
     #[inline(always)]
     pub fn evaluate(&mut self, mut meet: impl FnMut(&mut Scratch, Candidate)) -> Walk {
         let (index, query) = (self.index, self.query);
@@ -256,7 +265,7 @@ impl<'a> Walker<'a> {
 }
 
 impl Hnsw {
-    /// Keeps a few vectors, or their codes, on their way from memory while one is evaluated.
+    /// Prefetches a few vectors, or their codes, while one is evaluated.
     #[inline(always)]
     pub(super) fn prefetch_ahead(&self, query: &Query<'_>, fresh: &[u32], at: usize) {
         match query.is_coded() {
@@ -267,8 +276,8 @@ impl Hnsw {
         }
     }
 
-    /// As `Store::near_candidate`. A query that goes by vectors takes the codes of deleted nodes: a graph that was loaded does
-    /// not have the vectors of those.
+    /// As `Store::near_candidate`. A query that reads vectors uses the codes of deleted nodes, because a
+    /// loaded graph does not have their vectors.
     #[inline(always)]
     pub(super) fn near_candidate(&self, query: &Query<'_>, slot: u32) -> Candidate {
         if !query.is_coded() && self.has_deleted() && self.store.state(slot) == State::Deleted {

@@ -1,5 +1,5 @@
-//! AVX2 with FMA: 32 components a round in four accumulators, the tail one by one. Codes are widened to 16 bits, because the
-//! instruction that multiplies bytes saturates.
+//! AVX2 with FMA: 32 components per iteration in four accumulators, and the tail one by one. Codes are
+//! widened to 16 bits, because the instruction that multiplies bytes saturates.
 
 use std::arch::x86_64::*;
 
@@ -24,8 +24,8 @@ pub(crate) fn detect_for_codes(width: Width) -> Option<CodeKernels> {
     has_all.then_some(CodeKernels { name: "avx2", query, row })
 }
 
-/// A kernel for codes: the checked function, and the loop over pieces of `$a_bytes` of
-/// the first and `$b_bytes` of the second, of which `$term` makes eight sums.
+/// A kernel for codes: the checked function, and the loop over pieces of `$a_bytes` of the first operand and
+/// `$b_bytes` of the second. `$term` computes eight sums from two pieces.
 macro_rules! code_kernel {
     ($name:ident, $a_bytes:literal, $b_bytes:literal, $term:expr) => {
         fn $name(a: &[u8], b: &[u8]) -> i32 {
@@ -39,7 +39,7 @@ macro_rules! code_kernel {
                 let quarter = _mm_add_epi32(half, _mm_shuffle_epi32::<0b01_00_11_10>(half));
                 _mm_cvtsi128_si32(_mm_add_epi32(quarter, _mm_shuffle_epi32::<0b10_11_00_01>(quarter)))
             }
-            // SAFETY: `detect_for_codes` hands this function out only on processors with AVX2 and POPCNT.
+            // SAFETY: `detect_for_codes` returns this function only on processors with AVX2 and POPCNT.
             unsafe { run(a, b) }
         }
     };
@@ -56,7 +56,7 @@ code_kernel!(query_dot_4, 128, 64, |q: &[u8; 128], u: &[u8; 64]| {
     let [q0, q1, q2, q3] = *q.as_chunks::<32>().0 else { unreachable!("128 bytes are four times 32") };
     let [u0, u1] = *u.as_chunks::<32>().0 else { unreachable!("64 bytes are twice 32") };
     let ((low_0, high_0), (low_1, high_1)) = (halves(load_32(&u0)), halves(load_32(&u1)));
-    // Four products of at most 15 and 127, two of each, stay within 16 bits.
+    // Four products of at most 15 and 127, added in pairs, stay within 16 bits.
     let first = _mm256_add_epi16(
         _mm256_maddubs_epi16(low_0, load_32(&q0)),
         _mm256_maddubs_epi16(low_1, load_32(&q1)),
@@ -73,7 +73,7 @@ code_kernel!(row_dot_4, 32, 32, |a: &[u8; 32], b: &[u8; 32]| {
     _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
 });
 code_kernel!(query_dot_1, 32, 4, |q: &[u8; 32], u: &[u8; 4]| {
-    // Each byte gets the byte of bits that its own bit is in.
+    // Each byte of the register gets the byte of `bits` that contains its bit.
     let bits = _mm256_set1_epi32(i32::from_le_bytes(*u));
     let spread = _mm256_set_epi64x(0x0303_0303_0303_0303, 0x0202_0202_0202_0202, 0x0101_0101_0101_0101, 0);
     let own = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
@@ -87,7 +87,7 @@ fn row_dot_1(a: &[u8], b: &[u8]) -> i32 {
     fn run(a: &[u8], b: &[u8]) -> i32 {
         scalar::row_dot_1(a, b)
     }
-    // SAFETY: as for the others.
+    // SAFETY: as above.
     unsafe { run(a, b) }
 }
 
@@ -114,8 +114,8 @@ fn halves(bytes: __m256i) -> (__m256i, __m256i) {
 }
 
 fn dot(a: &[u8], b: &[u8]) -> f32 {
-    // SAFETY: `detect` hands this function out only on processors with AVX2 and FMA; both pointers are good for so many
-    // floats.
+    // SAFETY: `detect` returns this function only on processors with AVX2 and FMA; both pointers are valid
+    // for this many floats.
     unsafe { dot_unchecked(a.as_ptr().cast(), b.as_ptr().cast(), a.len().min(b.len()) / 4) }
 }
 
@@ -124,7 +124,8 @@ fn l2_squared(a: &[u8], b: &[u8]) -> f32 {
     unsafe { l2_squared_unchecked(a.as_ptr().cast(), b.as_ptr().cast(), a.len().min(b.len()) / 4) }
 }
 
-/// The loop that both share: `$step` folds two registers into an accumulator, `$term` two components into a number.
+/// The loop of both kernels: `$step` folds two registers into an accumulator, `$term` two components into a
+/// number.
 macro_rules! fold {
     ($a:ident, $b:ident, $length:ident, $step:expr, $term:expr) => {{
         let mut sums = [_mm256_setzero_ps(); 4];
@@ -160,14 +161,14 @@ macro_rules! fold {
 }
 
 /// # Safety
-/// Both pointers are good for `length` components, of any alignment.
+/// Both pointers are valid for `length` components, of any alignment.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn dot_unchecked(a: *const f32, b: *const f32, length: usize) -> f32 {
     fold!(a, b, length, |x, y, sum| _mm256_fmadd_ps(x, y, sum), |x: f32, y: f32| x * y)
 }
 
 /// # Safety
-/// Both pointers are good for `length` components, of any alignment.
+/// Both pointers are valid for `length` components, of any alignment.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn l2_squared_unchecked(a: *const f32, b: *const f32, length: usize) -> f32 {
     fold!(

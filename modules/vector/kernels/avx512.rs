@@ -1,4 +1,5 @@
-//! AVX-512F: 64 components a round in four accumulators, a masked load for the tail. Codes with VNNI, 64 an instruction.
+//! AVX-512F: 64 components per iteration in four accumulators, and a masked load for the tail. Codes use
+//! VNNI, 64 components per instruction.
 
 use std::arch::x86_64::*;
 
@@ -21,8 +22,8 @@ pub(crate) fn detect_for_codes(width: Width) -> Option<CodeKernels> {
     has_all.then_some(CodeKernels { name: "avx512vnni", query, row })
 }
 
-/// A kernel for codes: the checked function, and the loop over blocks of 128 components, which are `$a_bytes` of the first and
-/// `$b_bytes` of the second. `$step` folds one into two registers of sums.
+/// A kernel for codes: the checked function, and the loop over blocks of 128 components, which are `$a_bytes`
+/// of the first operand and `$b_bytes` of the second. `$step` adds one block to two registers of sums.
 macro_rules! code_kernel {
     ($name:ident, $a_bytes:literal, $b_bytes:literal, $step:expr) => {
         fn $name(a: &[u8], b: &[u8]) -> i32 {
@@ -34,7 +35,7 @@ macro_rules! code_kernel {
                 }
                 _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
             }
-            // SAFETY: `detect_for_codes` hands this function out only where these instructions are.
+            // SAFETY: `detect_for_codes` returns this function only on processors with these instructions.
             unsafe { run(a, b) }
         }
     };
@@ -47,7 +48,7 @@ code_kernel!(query_dot_8, 128, 128, |q: &[u8; 128], u: &[u8; 128], [low, high]: 
     [_mm512_dpbusd_epi32(low, u0, q0), _mm512_dpbusd_epi32(high, u1, q1)]
 });
 code_kernel!(row_dot_8, 128, 128, |a: &[u8; 128], b: &[u8; 128], [low, high]: Sums| {
-    // With its top bit flipped, a level is the signed number that is 128 less.
+    // A level with its top bit flipped is a signed number that is 128 less than the level.
     let flip = _mm512_set1_epi8(i8::MIN);
     let ([a0, a1], [b0, b1]) = (load_128(a), load_128(b));
     let low = _mm512_dpbusd_epi32(low, b0, _mm512_xor_si512(a0, flip));
@@ -101,7 +102,8 @@ fn halves(bytes: __m512i) -> [__m512i; 2] {
 }
 
 fn dot(a: &[u8], b: &[u8]) -> f32 {
-    // SAFETY: `detect` hands this function out only on processors with AVX-512F; both pointers are good for so many floats.
+    // SAFETY: `detect` returns this function only on processors with AVX-512F; both pointers are valid for
+    // this many floats.
     unsafe { dot_unchecked(a.as_ptr().cast(), b.as_ptr().cast(), a.len().min(b.len()) / 4) }
 }
 
@@ -110,7 +112,7 @@ fn l2_squared(a: &[u8], b: &[u8]) -> f32 {
     unsafe { l2_squared_unchecked(a.as_ptr().cast(), b.as_ptr().cast(), a.len().min(b.len()) / 4) }
 }
 
-/// The loop that both share: `$step` folds two registers into an accumulator.
+/// The loop of both kernels: `$step` folds two registers into an accumulator.
 macro_rules! fold {
     ($a:ident, $b:ident, $length:ident, $step:expr) => {{
         let mut sums = [_mm512_setzero_ps(); 4];
@@ -129,7 +131,7 @@ macro_rules! fold {
         while at < $length {
             let left = $length - at;
             let mask = if left >= 16 { u16::MAX } else { (1 << left) - 1 };
-            // SAFETY: the mask keeps to the components that are left; masked-out ones are not read.
+            // SAFETY: the mask selects the remaining components; the load does not read the others.
             let x = unsafe { _mm512_maskz_loadu_ps(mask, $a.add(at)) };
             // SAFETY: as above.
             let y = unsafe { _mm512_maskz_loadu_ps(mask, $b.add(at)) };
@@ -144,14 +146,14 @@ macro_rules! fold {
 }
 
 /// # Safety
-/// Both pointers are good for `length` components, of any alignment.
+/// Both pointers are valid for `length` components, of any alignment.
 #[target_feature(enable = "avx512f")]
 unsafe fn dot_unchecked(a: *const f32, b: *const f32, length: usize) -> f32 {
     fold!(a, b, length, |x, y, sum| _mm512_fmadd_ps(x, y, sum))
 }
 
 /// # Safety
-/// Both pointers are good for `length` components, of any alignment.
+/// Both pointers are valid for `length` components, of any alignment.
 #[target_feature(enable = "avx512f")]
 unsafe fn l2_squared_unchecked(a: *const f32, b: *const f32, length: usize) -> f32 {
     fold!(a, b, length, |x, y, sum| {

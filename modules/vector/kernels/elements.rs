@@ -1,8 +1,8 @@
-//! Vectors of other elements than `f32`: what they are as numbers, and their kernels.
+//! Vectors with elements other than `f32`: conversion to numbers, and distance kernels.
 //!
-//! Half floats are widened to `f32` on the way and summed so; bytes are summed as integers, which is exact; `f64` is summed as
-//! itself and rounded in the end, because walks need no more. Each kernel is one loop, compiled twice: for AVX2 with FMA and
-//! F16C, and plain.
+//! Half floats are widened to `f32` and summed in `f32`. Bytes are summed as integers, which is exact. `f64`
+//! is summed in `f64` and rounded at the end, because walks need no more precision. Each kernel is one loop,
+//! compiled twice: for AVX2 with FMA and F16C, and for the baseline.
 
 use super::{Kernel, best};
 use crate::{Element, Metric};
@@ -10,7 +10,7 @@ use half::{bf16, f16};
 use std::ops::RangeInclusive;
 
 impl Element {
-    /// The kernel that this metric needs.
+    /// The kernel that computes this metric.
     pub(crate) fn kernel(self, metric: Metric) -> Kernel {
         if self == Element::F32 {
             return if metric == Metric::L2 { best().l2_squared } else { best().dot };
@@ -20,7 +20,7 @@ impl Element {
         if metric == Metric::L2 { l2_squared } else { dot }
     }
 
-    /// Appends the components as floats; what is too large for a float becomes the largest one.
+    /// Appends the components as floats; a component too large for a float becomes the largest float.
     pub(crate) fn widen(self, vector: &[u8], out: &mut Vec<f32>) {
         match self {
             Element::F32 => out.extend(each(vector, f32::from_le_bytes)),
@@ -38,7 +38,7 @@ impl Element {
 
     /// Whether all components are finite numbers.
     pub fn is_finite(self, vector: &[u8]) -> bool {
-        // To the end in any case: leaving early would keep this from being vectorized.
+        // No early return, because that would prevent vectorization.
         match self {
             Element::F32 => each(vector, f32::from_le_bytes).fold(true, |all, x| all & x.is_finite()),
             Element::F64 => each(vector, f64::from_le_bytes).fold(true, |all, x| all & x.is_finite()),
@@ -48,9 +48,10 @@ impl Element {
         }
     }
 
-    /// One over the Euclidean length, and 0 for a zero vector, which puts it at cosine distance 1 from everything. Lengths that
-    /// `f32` cannot have so count as the next that it can: `is_plain` says that they are not to be multiplied by.
-    /// Summed in `f64`, in which squares of finite `f32`s neither overflow nor vanish.
+    /// One over the Euclidean length; 0 for a zero vector, which puts it at cosine distance 1 from every
+    /// vector. A length outside the range of `f32` is replaced by the nearest one within; `is_plain` is false
+    /// for those, and products must not be multiplied by them. The sum is computed in `f64`, where squares of
+    /// finite `f32`s neither overflow nor vanish.
     pub(crate) fn inverse_norm(self, vector: &[u8]) -> f32 {
         let squared = match self {
             Element::F32 => squares(vector, |b| f32::from_le_bytes(b).into()),
@@ -72,7 +73,7 @@ impl Element {
         inverse.clamp(f32::MIN_POSITIVE.into(), f32::MAX.into()) as f32
     }
 
-    /// As `widen`, of the vector over its length.
+    /// As `widen`, for the vector divided by its length.
     pub(crate) fn widen_direction(self, vector: &[u8], out: &mut Vec<f32>) {
         match self {
             Element::F32 => direction(vector, |b| f32::from_le_bytes(b).into(), out),
@@ -84,8 +85,8 @@ impl Element {
         }
     }
 
-    /// The cosine distance of any finite vectors, in `f64`: each over its largest component, since the angle does not depend on
-    /// lengths.
+    /// The cosine distance of any two finite vectors, in `f64`. Each vector is divided by its largest
+    /// component, since the angle does not depend on lengths.
     #[cold]
     pub(crate) fn cosine_distance(self, a: &[u8], b: &[u8]) -> f64 {
         match self {
@@ -99,14 +100,14 @@ impl Element {
     }
 }
 
-/// Sums of squares of doubles within which none of the large ones has overflowed or vanished.
+/// Sums of squares of doubles in which no significant square has overflowed or vanished.
 const SQUARES_OF_DOUBLES: RangeInclusive<f64> = 1e-250..=1e250;
 
-/// The same for two whose product is taken.
+/// The same for two sums that are multiplied.
 const SQUARES_OF_DOUBLES_MULTIPLIED: RangeInclusive<f64> = 1e-200..=1e200;
 
-/// Is this one over a length by which products of vectors may be divided, in floats? The products of longer ones overflow, of
-/// shorter ones they vanish.
+/// Whether products of vectors may be divided by this length (given as its inverse) in `f32`. Products of
+/// longer vectors overflow, those of shorter ones vanish.
 #[inline(always)]
 pub(crate) fn is_plain(inverse_norm: f32) -> bool {
     (1e-15..=1e15).contains(&inverse_norm)
@@ -140,7 +141,7 @@ fn cosine<const N: usize>(a: &[u8], b: &[u8], element: impl Fn([u8; N]) -> f64 +
     1.0 - dot / squares[0].sqrt() / squares[1].sqrt()
 }
 
-/// As `distance_of`, of `f64`s.
+/// As `distance_of`, for `f64` elements.
 pub(crate) fn distance_f64(metric: Metric, a: &[u8], b: &[u8]) -> f64 {
     let pairs = || each(a, f64::from_le_bytes).zip(each(b, f64::from_le_bytes));
     let dot = || pairs().map(|(x, y)| x * y).sum::<f64>();
@@ -174,7 +175,7 @@ fn squares<const N: usize>(vector: &[u8], element: impl Fn([u8; N]) -> f64) -> f
     sums.iter().sum::<f64>() + rest.iter().map(|&bytes| element(bytes) * element(bytes)).sum::<f64>()
 }
 
-/// The loop of all kernels: sixteen sums, so that none waits for another.
+/// The loop of all kernels: sixteen independent sums, so that no addition waits for another.
 macro_rules! fold {
     ($name:ident, $bytes:literal, $sum:ty, $element:expr, $term:expr) => {
         #[inline(always)]
@@ -209,7 +210,7 @@ fold!(l2_i8, 1, u32, |[b]: [u8; 1]| i32::from(b as i8), |x: i32, y: i32| x.abs_d
 fold!(dot_u8, 1, u32, |[b]: [u8; 1]| u32::from(b), |x: u32, y: u32| x * y);
 fold!(l2_u8, 1, u32, |[b]: [u8; 1]| u32::from(b), |x: u32, y: u32| x.abs_diff(y) * x.abs_diff(y));
 
-/// Halves are widened sixteen at a time: there is an instruction for it that no compiler finds by itself.
+/// Halves are widened sixteen at a time, with an instruction that compilers do not generate from a loop.
 #[inline(always)]
 fn fold_f16(
     a: &[u8],
@@ -241,7 +242,8 @@ fn l2_f16(a: &[u8], b: &[u8]) -> f32 {
     fold_f16(a, b, widen_plain, |x, y| (x - y) * (x - y))
 }
 
-/// By element, as the enum orders them (the first is served elsewhere): dot product and squared Euclidean distance.
+/// Dot product and squared Euclidean distance, in the order of `Element` (its first variant, `F32`, is served
+/// elsewhere).
 type Sets = [[Kernel; 2]; 6];
 
 static PLAIN: Sets = [
@@ -282,7 +284,7 @@ mod avx2 {
                 fn run(a: &[u8], b: &[u8]) -> f32 {
                     $body(a, b)
                 }
-                // SAFETY: `has_avx2` is asked before `FAST` is used.
+                // SAFETY: `has_avx2` is checked before `FAST` is used.
                 unsafe { run(a, b) }
             }
         )*};
@@ -291,7 +293,8 @@ mod avx2 {
     #[target_feature(enable = "f16c")]
     #[inline]
     fn widen(halves: &[u8; 32]) -> [f32; 16] {
-        // SAFETY: sixteen halves are two registers of eight, and as many floats two of those; both are plain bits.
+        // SAFETY: sixteen halves are two registers of eight halves, and sixteen floats are two registers of
+        // eight floats; both are plain bits.
         unsafe {
             let [low, high] = std::mem::transmute::<[u8; 32], [__m128i; 2]>(*halves);
             std::mem::transmute([_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)])
@@ -328,7 +331,7 @@ mod tests {
 
     const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
 
-    /// Vectors of this element, and what their components are.
+    /// A vector of this element type, and the values of its components.
     fn vector(element: Element, length: usize, salt: u32) -> (Vec<u8>, Vec<f64>) {
         let mut bytes = Vec::new();
         let mut numbers = Vec::new();
@@ -391,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_told() {
+    fn components_that_are_not_finite_are_detected() {
         for (element, bytes) in [
             (Element::F32, f32::NAN.to_le_bytes().to_vec()),
             (Element::F64, f64::INFINITY.to_le_bytes().to_vec()),

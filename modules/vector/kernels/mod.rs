@@ -1,10 +1,11 @@
-//! Distance kernels: dot product and squared Euclidean distance of two vectors, of `f32` here and of other elements in
-//! elements.rs, and products of codes (codes.rs).
+//! Distance kernels: dot product and squared Euclidean distance of two vectors of `f32` (other element types
+//! are in elements.rs), and products of codes (codes.rs).
 //!
-//! One file per instruction set; the best that this processor has is chosen once, at first use. Every kernel sums
-//! in its own order, so results differ in the last bits between them (and between machines), never between two
-//! calls on one machine. simsimd is the portable one: it serves where std::arch has nothing of ours. Its f32
-//! kernels keep one accumulator and so wait for each addition; ours keep four.
+//! There is one file per instruction set; the best that this processor has is selected once, at first use.
+//! Every kernel sums in its own order, so results differ in the last bits between kernels (and between
+//! machines), but never between two calls on one machine. simsimd is the portable fallback for processors
+//! without a kernel of ours. Its `f32` kernels use one accumulator and so wait for each addition; ours use
+//! four.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
@@ -23,14 +24,15 @@ use std::sync::OnceLock;
 use crate::{Element, Metric, bytes_of};
 use elements::is_plain;
 
-/// Computes one number from two vectors, of elements that the kernel knows, in little-endian order and of any alignment. Of
-/// vectors of different length, the common part is used.
+/// Computes one number from two vectors of elements of the kernel's type, in little-endian order and of any
+/// alignment. If the lengths differ, only the common part is used.
 pub(crate) type Kernel = fn(&[u8], &[u8]) -> f32;
 
-/// A product of levels (codes.rs): exact, for at most 65,536 components. Levels come in whole blocks.
+/// The product of two rows of levels (codes.rs): exact, for at most 65,536 components. Both consist of whole
+/// blocks.
 pub(crate) type CodeKernel = fn(&[u8], &[u8]) -> i32;
 
-/// Bits for a level: one component of a code.
+/// The number of bits per level, that is, per component of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Width {
     Eight,
@@ -47,7 +49,7 @@ impl Width {
         }
     }
 
-    /// What the kernel for two rows takes off the first one's levels, to make them signed.
+    /// The number that the kernel for two rows subtracts from the levels of the first, to make them signed.
     pub fn row_offset(self) -> i64 {
         if self == Width::Eight { 128 } else { 0 }
     }
@@ -109,19 +111,20 @@ pub(crate) fn best() -> Kernels {
     *BEST.get_or_init(|| available()[0])
 }
 
-/// Name of the instruction set in use, for INFO and benchmark reports.
+/// The name of the instruction set in use, for INFO and benchmark reports.
 pub fn kernel_name() -> &'static str {
     best().name
 }
 
 /// The distance of two vectors of equal length, with the best kernel of this processor.
 ///
-/// Never NaN: where the arithmetic overflows into something without an order, the distance is infinite.
+/// The result is never NaN: where the arithmetic overflows to NaN, the distance is infinite.
 pub fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
     distance_of(Element::F32, metric, bytes_of(a), bytes_of(b)) as f32
 }
 
-/// The distance of two vectors of these elements, as replies have it: computed in `f64` for `Element::F64`, else in `f32`.
+/// The distance of two vectors of this element type, as replies report it: computed in `f64` for
+/// `Element::F64`, else in `f32`.
 pub fn distance_of(element: Element, metric: Metric, a: &[u8], b: &[u8]) -> f64 {
     debug_assert_eq!(a.len(), b.len(), "distances are between vectors of one dimension");
     if element == Element::F64 {
@@ -136,7 +139,7 @@ pub fn distance_of(element: Element, metric: Metric, a: &[u8], b: &[u8]) -> f64 
     f64::from(finish(metric, kernel(a, b), norm_a, norm_b))
 }
 
-/// Turns a kernel's result into a distance. Inverse norms are plain ones (`is_plain`).
+/// Converts a kernel's result to a distance. The inverse norms must be plain (`is_plain`).
 #[inline(always)]
 pub(crate) fn finish(metric: Metric, raw: f32, inverse_norm_a: f32, inverse_norm_b: f32) -> f32 {
     ordered(match metric {
@@ -146,15 +149,16 @@ pub(crate) fn finish(metric: Metric, raw: f32, inverse_norm_a: f32, inverse_norm
     })
 }
 
-/// A distance with an order: NaN (an overflow of both signs) becomes infinitely far.
+/// Replaces NaN (an overflow of both signs) by infinity, so that distances are ordered.
 #[inline(always)]
 pub(crate) fn ordered(distance: f32) -> f32 {
     if distance.is_nan() { f32::INFINITY } else { distance }
 }
 
-/// Asks for a cache line ahead of its use, up to the second-level cache. Any address is allowed: a prefetch never faults.
+/// Prefetches a cache line into the second-level cache. Any address is allowed: a prefetch never faults.
 ///
-/// Not up to the first level, where few misses can be under way at a time: rows of 1.5 KB come in half the time so (decision 0013).
+/// The first level would be slower, because it allows few misses at a time: rows of 1.5 KB arrive in half the
+/// time this way (decision 0013).
 #[inline(always)]
 pub(crate) fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
@@ -163,7 +167,7 @@ pub(crate) fn prefetch<T>(address: *const T) {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address.cast());
     }
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: a hint as well, and part of every such processor. (The intrinsic for it is not stable.)
+    // SAFETY: a hint as well, and part of every aarch64 processor. (The intrinsic is not stable.)
     unsafe {
         std::arch::asm!("prfm pldl2keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
     }
@@ -171,15 +175,17 @@ pub(crate) fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
-/// Copies bytes past the caches, to memory that nobody reads soon: what is there is not fetched before it is overwritten.
+/// Copies bytes with non-temporal stores, for memory that is not read soon: the old content is not fetched
+/// into the cache.
 ///
 /// # Safety
-/// As for `copy_nonoverlapping`. Who learns of the bytes by an atomic that is stored afterwards sees them.
+/// As for `copy_nonoverlapping`. A thread that learns of the bytes through an atomic stored afterwards sees
+/// them.
 pub(crate) unsafe fn copy_past_caches(from: &[u8], to: *mut u8) {
     let mut copied = 0;
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: each line of the source is read whole, and written to where the caller lets it be; the target is aligned. SSE2 is
-    // part of x86_64. Such stores are ordered by the fence alone.
+    // SAFETY: each line of the source is read whole, and written inside the target that the caller provides;
+    // the target is aligned. SSE2 is part of x86_64. The fence orders these stores.
     unsafe {
         use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
         if to.cast::<__m128i>().is_aligned() {
@@ -191,6 +197,6 @@ pub(crate) unsafe fn copy_past_caches(from: &[u8], to: *mut u8) {
         }
     }
     let rest = &from[copied..];
-    // SAFETY: as the caller promises.
+    // SAFETY: guaranteed by the caller.
     unsafe { std::ptr::copy_nonoverlapping(rest.as_ptr(), to.add(copied), rest.len()) };
 }

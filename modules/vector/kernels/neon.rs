@@ -1,8 +1,9 @@
-//! NEON for codes; vectors themselves are simsimd's there. Written once over two ways to multiply signed bytes: the one
-//! instruction of processors with `dotprod` (from 2018 on), and the four that every one of them has.
+//! NEON for codes; vectors themselves use simsimd on aarch64. The code is written once over two ways to
+//! multiply signed bytes: the one instruction of processors with `dotprod` (since 2018), and the four
+//! instructions that every processor has.
 //!
-//! Right by the tests of all kernels, run in an emulator, and not measured: the project had no such processor. What should be
-//! measured first is the loop's shape (two chains of sums) against four chains.
+//! The tests of all kernels pass in an emulator. Nothing was measured: the project had no such processor. The
+//! first thing to measure is whether four chains of sums are faster than these two.
 
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
@@ -16,10 +17,11 @@ pub(crate) fn detect_for_codes(width: Width) -> impl Iterator<Item = CodeKernels
     has_dotprod.then(|| with_dotprod::for_codes(width)).into_iter().chain([plain::for_codes(width)])
 }
 
-/// Sums: two chains of products, and what is to be taken 128 times.
+/// Two chains of sums of products, and a sum that is multiplied by 128.
 type Sums = [int32x4_t; 3];
 
-/// The kernels of one set. `$dot` adds the products of four signed bytes each to four sums, `$add` the bytes themselves.
+/// The kernels of one set. `$dot` adds the products of four pairs of signed bytes to each of four sums,
+/// `$add` adds the bytes themselves.
 macro_rules! code_kernels {
     ($set:ident, $name:literal, $features:literal, $dot:ident, $add:ident) => {
         mod $set {
@@ -35,7 +37,7 @@ macro_rules! code_kernels {
             }
 
             code_kernel!(query_dot_8, $features, 32, 32, |q: &[u8; 32], u: &[u8; 32], sums: Sums| {
-                // A level is 128 and a signed number.
+                // A level is 128 plus a signed number.
                 let ([q0, q1], [u0, u1]) = (signed_32(q), flipped_32(u));
                 [$dot(sums[0], q0, u0), $dot(sums[1], q1, u1), $add($add(sums[2], q0), q1)]
             });
@@ -69,8 +71,8 @@ macro_rules! code_kernels {
     };
 }
 
-/// A kernel: the checked function, and the loop over pieces of `$a_bytes` of the first and `$b_bytes` of the second, of which
-/// `$step` takes one into the sums.
+/// A kernel: the checked function, and the loop over pieces of `$a_bytes` of the first operand and `$b_bytes`
+/// of the second. `$step` adds one piece to the sums.
 macro_rules! code_kernel {
     ($name:ident, $features:literal, $a_bytes:literal, $b_bytes:literal, $step:expr) => {
         fn $name(a: &[u8], b: &[u8]) -> i32 {
@@ -82,7 +84,7 @@ macro_rules! code_kernel {
                 }
                 vaddvq_s32(vaddq_s32(sums[0], sums[1])) + 128 * vaddvq_s32(sums[2])
             }
-            // SAFETY: `detect_for_codes` hands this function out only where these instructions are.
+            // SAFETY: `detect_for_codes` returns this function only on processors with these instructions.
             unsafe { run(a, b) }
         }
     };
@@ -91,11 +93,11 @@ macro_rules! code_kernel {
 code_kernels!(with_dotprod, "neon dotprod", "neon,dotprod", dot_at_once, add_at_once);
 code_kernels!(plain, "neon", "neon", dot_by_halves, add_by_pairs);
 
-/// The intrinsic for it (`vdotq_s32`) is not stable.
+/// The intrinsic for this (`vdotq_s32`) is not stable.
 #[target_feature(enable = "neon,dotprod")]
 #[inline]
 fn dot_at_once(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
-    // SAFETY: one instruction between registers, which this function's features have.
+    // SAFETY: one instruction between registers; the function enables its feature.
     unsafe {
         asm!(
             "sdot {sum:v}.4s, {a:v}.16b, {b:v}.16b",
@@ -145,7 +147,7 @@ fn signed_32(bytes: &[u8; 32]) -> [int8x16_t; 2] {
     [signed(&low[0]), signed(&high[0])]
 }
 
-/// With their top bits flipped, levels are the signed numbers that are 128 less.
+/// Levels with their top bits flipped: signed numbers that are 128 less.
 #[target_feature(enable = "neon")]
 #[inline]
 fn flipped_32(levels: &[u8; 32]) -> [int8x16_t; 2] {
@@ -161,12 +163,12 @@ fn halves(bytes: uint8x16_t) -> [int8x16_t; 2] {
     [vreinterpretq_s8_u8(low), vreinterpretq_s8_u8(high)]
 }
 
-/// By place in a register: the own bit in a byte, and which of four bytes that is in.
+/// By lane of a register: the bit of the lane, and the one of four bytes that contains it.
 static OWN_BIT: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
 static LOW_BYTES: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1];
 static HIGH_BYTES: [u8; 16] = [2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3];
 
-/// For each bit a byte of ones or of zeros.
+/// A byte for each bit: 0xFF if it is set, else 0.
 #[target_feature(enable = "neon")]
 #[inline]
 fn masks_32(bits: [u8; 4]) -> [int8x16_t; 2] {

@@ -1,5 +1,5 @@
-//! Plain Rust: what the others are tested against, and the last resort. Eight sums, so that the compiler may
-//! keep them in one register.
+//! Portable Rust: the reference that tests compare the other kernels with, and the last fallback. Eight sums,
+//! so that the compiler can keep them in one register.
 
 use super::Width;
 use super::{CodeKernel, CodeKernels, Kernels};

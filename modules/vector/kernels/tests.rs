@@ -1,8 +1,8 @@
-//! Every kernel against `f64` arithmetic, for every length and alignment that matters.
+//! Every kernel against `f64` arithmetic, for every relevant length and alignment.
 
 use super::*;
 
-/// Numbers without a pattern that a kernel could get right by accident.
+/// Numbers without a pattern that would hide an error of a kernel.
 fn numbers(count: usize, salt: u32) -> Vec<f32> {
     (0..count as u32)
         .map(|i| {
@@ -45,7 +45,7 @@ fn floats_need_no_alignment() {
     for kernels in available() {
         for (kernel, name) in [(kernels.dot, "dot"), (kernels.l2_squared, "l2")] {
             let (a, b) = (kernel(bytes_of(&left), bytes_of(&right)), kernel(&shifted[1..], bytes_of(&right)));
-            // Where they are not aligned, another kernel may do it.
+            // For vectors that are not aligned, another kernel may be used.
             let tolerance = 1e-5 + 1e-6 * b.abs();
             assert!((a - b).abs() < tolerance, "{name}, {}: {a}, {b}", kernels.name);
         }
@@ -77,7 +77,7 @@ fn every_kernel_for_codes_is_exact_for_every_number_of_blocks() {
                 assert_eq!(i64::from((kernels.query)(query, b)), of_query, "query, {place}");
                 assert_eq!(i64::from((kernels.row)(a, b)), of_row, "row, {place}");
             }
-            // The largest and the smallest products there can be.
+            // The largest and the smallest possible products.
             let full = vec![255; 65_536 * width.bits() / 8];
             let top = (1 << width.bits()) - 1;
             for q in [127_i8, -127] {
@@ -105,7 +105,7 @@ fn the_common_part_is_used_when_lengths_differ() {
 }
 
 #[test]
-fn distances_are_what_redisearch_replies() {
+fn distances_are_equal_to_those_of_redisearch() {
     let (a, b) = ([1.0, 2.0, 2.0], [2.0, 0.0, 0.0]);
     assert_eq!(distance(Metric::L2, &a, &b), 9.0);
     assert_eq!(distance(Metric::InnerProduct, &a, &b), -1.0);

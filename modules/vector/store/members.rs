@@ -1,28 +1,28 @@
-//! Slots that share a place (copies.rs): what they are, how they join, and how they leave.
+//! Slots that share a place (copies.rs): their state, joining and leaving.
 
 use std::sync::atomic::Ordering;
 
 use super::{State, Store};
 use crate::Filter;
-use crate::copies::{self, Copies, Groups, Left, Place};
+use crate::copies::{self, Copies, Groups, Place, ToDelete};
 
-// In the byte of a state, beside the bits that store.rs has there.
+// Bits in the byte of a state, besides those of store.rs.
 
-/// It has members, see copies.rs.
+/// The slot is a place: it has members, see copies.rs.
 const PLACE: u8 = 8;
-/// It is a member of another slot's place, and has no links.
+/// The slot is a member of another slot's place, and has no links.
 const MEMBER: u8 = 16;
-/// It is a place whose own id has gone: it stays for its members.
+/// The slot is a place whose own id was removed; it stays for its members.
 const HEADLESS: u8 = 64;
 
-/// Members of a place that a walk asks a filter about.
+/// The maximum number of members of a place for which a walk calls a filter.
 const MEMBERS_ASKED_ABOUT: usize = 64;
 
 impl Store {
-    /// Marks a slot as deleted that is no longer its id's, unless it is the place of others.
-    pub fn leave(&self, slot: u32) -> Left {
+    /// Marks a slot that is no longer current as deleted, unless it is a place with members.
+    pub fn leave(&self, slot: u32) -> ToDelete {
         self.copies.change(|groups| {
-            let mut left = Left::default();
+            let mut left = ToDelete::default();
             if self.has_flag(slot, PLACE) {
                 self.lose_head(slot);
                 return left;
@@ -43,11 +43,11 @@ impl Store {
         })
     }
 
-    /// Makes a pending slot a member of a place; false if that is none any more.
+    /// Makes a pending slot a member of a place; false if `place` cannot have members any more.
     pub fn join(&self, slot: u32, place: Place) -> bool {
         self.copies.change(|groups| {
             let id = self.id_of(slot);
-            // A vector that replaces a copy of itself: the old one is not kept for it.
+            // A vector that replaces a copy of itself: the old slot is not kept for it.
             let replaces = self.id_of(place.slot) == id && !self.is_place(place.slot);
             let is_place =
                 self.state(place.slot) == State::Live && !self.has_flag(place.slot, MEMBER) && !replaces;
@@ -64,12 +64,12 @@ impl Store {
         self.states.row(slot)[0].fetch_or(MEMBER, Ordering::AcqRel);
     }
 
-    /// Puts a member back as it was saved.
+    /// Restores a saved member.
     pub fn restore_member(&mut self, slot: u32, place: Place) {
         self.copies.change(|groups| self.make_member(groups, slot, place));
     }
 
-    /// The id of a place has gone.
+    /// Marks a place as headless: its id was removed.
     pub fn lose_head(&self, place: u32) {
         self.states.row(place)[0].fetch_or(HEADLESS, Ordering::AcqRel);
     }
@@ -78,7 +78,7 @@ impl Store {
         self.has_flag(place, HEADLESS)
     }
 
-    /// Is the vector of this slot that of the other? If it is, the other can be its place.
+    /// If the two vectors are equal, `other` as a place for the slot.
     pub fn as_place(&self, slot: u32, other: u32) -> Option<Place> {
         let vectors = [self.vectors.row(slot), self.vectors.row(other)];
         let scales = [self.inverse_norm_of(slot), self.inverse_norm_of(other)];
@@ -103,7 +103,8 @@ impl Store {
         self.has_flag(slot, PLACE)
     }
 
-    /// May a search return the row of a slot, or those of members of its place? `has_copies` as `Copies` said before.
+    /// Whether a search may return the row of a slot, or of a member of its place. `has_copies`: `Copies` was
+    /// not empty before.
     #[inline(always)]
     pub fn is_allowed(&self, filter: &dyn Filter, slot: u32, id: u32, has_copies: bool) -> bool {
         filter.allows(id) || (has_copies && self.is_place(slot) && self.allows_member(filter, slot))
@@ -111,7 +112,8 @@ impl Store {
 
     #[cold]
     fn allows_member(&self, filter: &dyn Filter, place: u32) -> bool {
-        // Of many, which would take long to ask about, the rows are asked about in the end (`settle`).
+        // Calling the filter for many members would take long; it is called for their rows at the end
+        // (`settle`).
         let allows = |group: &copies::Group| {
             group.len() > MEMBERS_ASKED_ABOUT
                 || group.equal().chain(group.unequal()).any(|(id, _)| filter.allows(id))

@@ -14,16 +14,16 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: everything is handed on to the system's allocator as it came.
+// SAFETY: all arguments are passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are this function's.
+        // SAFETY: the caller's guarantees are those that the callee requires.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are this function's.
+        // SAFETY: the caller's guarantees are those that the callee requires.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -61,7 +61,7 @@ fn a_warm_search_allocates_only_its_result() {
     let filter = Evens(COUNT);
     for index in indexes {
         (0..COUNT).for_each(|id| index.insert(id, bytes_of(&vector(id))).expect("fits"));
-        // Walks that are plain, filtered (few and many allowed), and past deleted nodes.
+        // Walks that are plain, filtered (few and many ids allowed), and over deleted nodes.
         index.remove(1);
         let search = |query: &[f32], ef, filter| {
             let request = SearchRequest { filter, ..SearchRequest::new(bytes_of(query), 10, ef) };

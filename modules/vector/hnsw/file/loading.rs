@@ -1,4 +1,4 @@
-//! A graph that was read and gets its vectors back.
+//! A graph that was read from a file, while it gets its vectors back.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,14 +12,15 @@ use crate::vectors::{Placed, Vectors};
 use crate::{SearchRequest, VectorIndex};
 
 impl Hnsw {
-    /// Reads what `save` wrote, by two threads. With its vectors, the graph answers exactly as the saved one did.
+    /// Reads the output of `save`, with two threads. Once it has its vectors, the graph answers exactly as
+    /// the saved one did.
     pub fn load(input: &dyn Input) -> Result<Loading, LoadError> {
         load(input, true)
     }
 }
 
 impl Hnsw {
-    /// Gives ids to the restored slots, now that all checksums are known to be right.
+    /// Assigns ids to the restored slots. Called after all checksums were verified.
     pub(super) fn restore_nodes(&mut self, nodes: &Nodes) -> Result<(), LoadError> {
         for (slot, &state) in (0..).zip(&nodes.states) {
             match state {
@@ -39,19 +40,19 @@ impl Hnsw {
 /// A loaded graph that gets its vectors back.
 pub struct Loading {
     index: Hnsw,
-    /// By slot.
+    /// The fingerprint of each slot's vector.
     fingerprints: Vec<u64>,
-    /// By slot: `EMPTY`, ... `WANTED`.
+    /// The state of each slot's vector: one of the constants below.
     progress: Vec<AtomicU8>,
 }
 
-/// The vector has not come back.
+/// The vector was not restored yet.
 const EMPTY: u8 = 0;
-/// A thread writes it.
+/// A thread writes the vector.
 const BEING_WRITTEN: u8 = 1;
-/// It is there, but its id does not have it any more.
+/// The vector is restored, but its id does not have it any more.
 const WRITTEN: u8 = 2;
-/// It is there, and its id has it.
+/// The vector is restored, and its id has it.
 const WANTED: u8 = 3;
 
 impl Loading {
@@ -64,7 +65,7 @@ impl Loading {
         self.index.parameters
     }
 
-    /// How many ids the saved graph has.
+    /// The number of ids in the saved graph.
     pub fn len(&self) -> usize {
         self.index.len()
     }
@@ -77,17 +78,17 @@ impl Loading {
         self.index.contains(id)
     }
 
-    /// The memory that vectors come back to.
+    /// The memory that vectors are restored to.
     pub fn vectors(&self) -> &Arc<Vectors> {
         self.index.vectors()
     }
 
-    /// Gives an id its vector back, as often as one likes. `None` if the saved graph does not have the id, or had another
-    /// vector there. Any number of threads may do this at once.
+    /// Restores the vector of an id; may be repeated. `None` if the saved graph does not have the id, or had
+    /// another vector for it. Any number of threads may call this at once.
     pub fn restore(&self, id: u32, vector: &[u8]) -> Option<Placed> {
         let store = &self.index.store;
         let slot = store.slot_of(id)?;
-        // What has the fingerprint of a vector that was checked needs no other check than that.
+        // A vector with a fingerprint that was checked needs no further check.
         if vector.len() != store.vector_bytes_each()
             || self.fingerprints[slot as usize] != fingerprint(vector)
         {
@@ -96,7 +97,8 @@ impl Loading {
         let progress = &self.progress[slot as usize];
         match progress.compare_exchange(EMPTY, BEING_WRITTEN, Ordering::Acquire, Ordering::Acquire) {
             Ok(_) => {
-                // SAFETY: only the one who has set the mark writes the slot, and nobody reads it before the next one.
+                // SAFETY: only the thread that has set the mark writes the slot, and no thread reads it
+                // before the next mark.
                 unsafe { store.restore_vector(slot, vector) };
             }
             Err(BEING_WRITTEN) => return None,
@@ -106,7 +108,8 @@ impl Loading {
         Some(store.vector_at(slot))
     }
 
-    /// Reads what giving these ids their vectors will read, and decides nothing by it: so the cache misses of many ids overlap.
+    /// Reads the memory that restoring these ids will read, so that the cache misses of many ids overlap. Has
+    /// no other effect.
     pub fn prefetch(&self, ids: impl Iterator<Item = u32>) {
         let slots: Vec<u32> = ids.filter_map(|id| self.index.store.slot_of(id)).collect();
         let read = |&slot: &u32| {
@@ -117,10 +120,10 @@ impl Loading {
         std::hint::black_box(slots.iter().map(read).fold(0, |all, one| all ^ one));
     }
 
-    /// The id is to have no vector, unless it gets it back once more.
+    /// The id will have no vector, unless it is restored again.
     pub fn forget(&self, id: u32) {
         let Some(slot) = self.index.store.slot_of(id) else { return };
-        // The order of calls for one id is the caller's affair.
+        // The caller orders calls for the same id.
         _ = self.progress[slot as usize].compare_exchange(
             WANTED,
             WRITTEN,
@@ -129,15 +132,15 @@ impl Loading {
         );
     }
 
-    /// Gives places their vectors back whose own ids have none: those of members, which may differ by the least bit. Returns which
-    /// places these are.
+    /// Restores the vectors of places whose own ids have none: they get those of a member, which may differ
+    /// within the tolerance. Returns these places.
     fn fill_places(&self) -> HashSet<u32> {
         let store = &self.index.store;
         let mut filled = HashSet::new();
         let is_written = |slot: u32| self.progress[slot as usize].load(Ordering::Acquire) >= WRITTEN;
         for (member, place) in store.copies().pairs() {
             if is_written(member) && !is_written(place.slot) {
-                // SAFETY: `finish` has the graph for itself, and the place has no vector yet.
+                // SAFETY: `finish` owns the graph, and the place has no vector yet.
                 unsafe { store.restore_vector(place.slot, store.vector_in(member)) };
                 self.progress[place.slot as usize].store(WRITTEN, Ordering::Release);
                 filled.insert(place.slot);
@@ -146,7 +149,7 @@ impl Loading {
         filled
     }
 
-    /// The graph, without the ids whose vectors did not come back.
+    /// The graph, without the ids whose vectors were not restored.
     pub fn finish(self) -> Hnsw {
         let filled = self.fill_places();
         let Loading { index, progress, fingerprints } = self;
@@ -165,15 +168,16 @@ impl Loading {
             }
         }
         if index.store.centre().is_none() {
-            // Walks would go by vectors that are not there.
+            // Walks would read vectors that were not restored.
             index.compact();
         }
         index
     }
 }
 
-/// An entry for fuzzing: whatever the bytes are, nothing panics and memory stays within a constant times their number.
-/// Reads them with checksums, and without, for the checks behind those; uses the graph if one comes of it.
+/// Entry point for fuzzing: for any bytes, nothing panics, and memory stays within a constant times their
+/// number. Loads them with checksums verified, and once more without, to reach the checks after those; uses
+/// the graph if loading succeeds.
 pub fn fuzz_load(bytes: &[u8]) {
     let _refused = load(&bytes, true).map(drop);
     let Ok(loading) = load(&bytes, false) else { return };

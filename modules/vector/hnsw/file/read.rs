@@ -1,4 +1,4 @@
-//! Reading and checking.
+//! Reads and checks a saved graph.
 
 use std::io::{self, Read};
 
@@ -15,9 +15,9 @@ use crate::ranking::Resolution;
 use crate::store::{State, Store};
 use crate::{Element, Metric, Quantization};
 
-/// What a saved graph is read from, by several threads at once.
+/// Source of a saved graph, read by several threads at once.
 pub trait Input: Sync {
-    /// Fills all of `bytes` from this offset on.
+    /// Fills all of `bytes` from this offset on. An error if the source ends before.
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
@@ -28,7 +28,7 @@ impl Input for &[u8] {
     }
 }
 
-/// Reads sections in order and remembers their checksums.
+/// Reads sections in order and collects their checksums.
 struct Reader<'a> {
     input: &'a dyn Input,
     offset: u64,
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
         Reader { input, offset, crc: 0, bytes: 0, checksums: Vec::new() }
     }
 
-    /// A 64-byte block whose last word is its checksum.
+    /// Reads a 64-byte block whose last word is its checksum.
     fn block(&mut self, verify: bool, name: &'static str) -> Result<[u8; 64], LoadError> {
         let mut block = [0; 64];
         self.read(&mut block)?;
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// `count` bytes, allocated as they arrive.
+    /// Reads `count` bytes, allocating memory as they arrive.
     fn bytes(&mut self, count: usize) -> Result<Vec<u8>, LoadError> {
         let mut all = Vec::new();
         while all.len() < count {
@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
         Ok(words_of(&self.bytes(4 * count)?).collect())
     }
 
-    /// Calls `each` with one row of `row_bytes` after the other.
+    /// Calls `each` with one row of `row_bytes` after another.
     fn rows(
         &mut self,
         count: usize,
@@ -127,7 +127,7 @@ struct Header {
 }
 
 impl Header {
-    /// Of both sections of links.
+    /// The size of both sections of links.
     fn link_bytes(&self) -> u64 {
         let section = |blocks: usize, degree: usize| {
             (4 * blocks as u64 * degree as u64).next_multiple_of(ALIGNMENT_BYTES as u64)
@@ -154,7 +154,7 @@ impl Header {
         let fits = (1..=DIMENSION_MAX).contains(&parameters.dimension)
             && (M_MIN..=M_MAX).contains(&parameters.m)
             && parameters == parameters.clamped()
-            && word(28) < crate::pool::SLOT_LIMIT
+            && word(28) < crate::candidates::SLOT_LIMIT
             && word(48) as usize <= LEVEL_MAX
             && word(52) <= u32::from(parameters.quantization != Quantization::None)
             && word(56) < word(28).max(1);
@@ -200,7 +200,8 @@ pub(super) fn load(input: &dyn Input, verify: bool) -> Result<Loading, LoadError
     if verify && let Some(at) = footer_mismatch(&footer, &checksums) {
         return Err(LoadError::Checksum(SECTIONS[at]));
     }
-    // How large vectors are is believed only now: nothing of them is in the file.
+    // The size of vectors is used only now, after all checks: the file contains nothing else that depends on
+    // it.
     index.store.restore_room(header.slots);
     index.restore_nodes(&nodes)?;
     index.graph.change_entry(|_| header.entry);
@@ -212,16 +213,17 @@ fn footer_mismatch(footer: &[u8; 64], checksums: &[u32]) -> Option<usize> {
     checksums.iter().zip(saved).position(|(&computed, saved)| computed != saved)
 }
 
-/// What the first three sections say about each slot.
+/// The contents of the first sections, by slot.
 pub(super) struct Nodes {
     ids: Vec<u32>,
     pub states: Vec<State>,
-    /// What else the bytes of states say.
+    /// The other bits of the bytes of states.
     hints: Vec<u8>,
     levels: Vec<u8>,
     /// Members with their places, and whether their vectors are equal byte for byte.
     pub members: Vec<(u32, Place)>,
-    /// In how many layers a slot may be linked to: none if it is free. What each link is checked by, in one look.
+    /// The number of layers in which a slot may be linked to; 0 if it is free. Each link is checked by one
+    /// lookup here.
     layers: Vec<u8>,
 }
 
@@ -267,8 +269,8 @@ impl Nodes {
         RESOLUTIONS.iter().find(|(_, bits)| *bits == saved).map(|(resolution, _)| *resolution)
     }
 
-    /// Members are live and in order; places are live and no members; what has lost its id is a place. No link may lead to a
-    /// member.
+    /// Checks that members are live and in order, that places are live and not members, and that a slot
+    /// without an id is a place. No link may lead to a member.
     fn check_members(&mut self) -> Result<(), LoadError> {
         let is_live = |slot: u32| self.states.get(slot as usize) == Some(&State::Live);
         let fits = |&(member, place): &(u32, Place)| {
@@ -321,7 +323,7 @@ impl Nodes {
         if entry_fits { Ok(()) } else { Err(LoadError::Damaged("entry")) }
     }
 
-    /// May a link of this layer point to the slot?
+    /// Whether a link of this layer may point to the slot.
     #[inline]
     fn is_linkable(&self, slot: u32, layer: usize) -> bool {
         self.layers.get(slot as usize).is_some_and(|&layers| usize::from(layers) > layer)
@@ -352,7 +354,7 @@ fn read_links(
     reader.rows(header.slots as usize, 4 * graph.capacity(0), |slot, block| {
         let links = nodes.links(block, 0)?;
         if nodes.layers[slot] == 0 && block[..4] != [0; 4] {
-            return Err(LoadError::Damaged("links of what is no node"));
+            return Err(LoadError::Damaged("links of a slot without a node"));
         }
         graph.place(slot as u32, 0);
         graph.write_words(slot as u32, 0, links);
@@ -371,7 +373,7 @@ fn read_links(
     reader.end_section()
 }
 
-/// Norms and codes with their centre; returns the fingerprints.
+/// Reads norms, and codes with their centre; returns the fingerprints.
 fn read_rows(
     store: &mut Store,
     reader: &mut Reader<'_>,

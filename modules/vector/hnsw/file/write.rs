@@ -1,4 +1,4 @@
-//! Saving.
+//! Saves a graph.
 
 use std::io::{self, Write};
 
@@ -13,10 +13,11 @@ use crate::ranking::Resolution;
 use crate::store::State;
 
 impl Hnsw {
-    /// Writes the graph as it is at one moment, without its vectors. Searches go on; mutations wait while the links are
-    /// copied, and go on while everything is written.
+    /// Writes the graph as of one moment, without its vectors. Searches go on. Mutations wait while the links
+    /// are copied, and go on while the file is written.
     pub fn save(&self, out: &mut dyn Write) -> io::Result<()> {
-        // No slot is freed while this is held, and whatever is live now keeps its vector while we are pinned.
+        // While this is held no slot is freed, and while this thread is pinned every slot that is live now
+        // keeps its vector.
         let _sweep = self.repair.hold();
         let _pinned = self.store.pin();
         let copy = self.copy_links();
@@ -33,7 +34,7 @@ impl Hnsw {
             words.iter().try_for_each(|&word| writer.put(&word.to_le_bytes()))?;
             checksums.push(writer.end_section()?);
         }
-        // What belongs to a free slot may be written by an insert right now: it is saved as zeros.
+        // An insert may be writing to a free slot right now: free slots are saved as zeros.
         let is_free = |slot: u32| copy.states[slot as usize] == State::Free as u8;
         let slots = 0..copy.ids.len() as u32;
         if self.parameters.metric == Metric::Cosine {
@@ -68,7 +69,7 @@ impl Hnsw {
         let has_codes = self.store.centre().is_some();
         let mut copy = LinksCopy { entry: self.graph.entry(), has_codes, ..LinksCopy::default() };
         for slot in 0..slots {
-            // No insert is under way, so no slot is pending.
+            // No insert is running, so no slot is pending.
             let state = self.store.state(slot);
             let level = if state == State::Free { 0 } else { self.graph.level(slot) };
             copy.ids.push(self.store.id_of(slot));
@@ -125,7 +126,7 @@ impl Hnsw {
     }
 }
 
-/// Everything about a graph but its vectors, at one moment.
+/// Everything about a graph except its vectors, as of one moment.
 #[derive(Default)]
 struct LinksCopy {
     entry: Option<Entry>,
@@ -133,7 +134,7 @@ struct LinksCopy {
     ids: Vec<u32>,
     states: Vec<u8>,
     levels: Vec<u8>,
-    /// Pairs.
+    /// Pairs of a member and its place, see the format.
     members: Vec<u32>,
     base: Vec<u32>,
     upper: Vec<u32>,
@@ -170,7 +171,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Fills the section up and returns its checksum.
+    /// Pads the section and returns its checksum.
     fn end_section(&mut self) -> io::Result<u32> {
         self.flush()?;
         self.out.write_all(&[0; ALIGNMENT_BYTES][..filling(self.bytes)])?;

@@ -1,4 +1,4 @@
-//! Recall and memory hold while every vector is replaced, again and again.
+//! Recall and memory stay the same while every vector is replaced repeatedly.
 
 use engramdb_vector::{Hnsw, HnswParameters, Metric, Quantization, SearchRequest, VectorIndex, bytes_of};
 
@@ -47,7 +47,7 @@ fn check_replacing(quantization: Quantization) {
     let rebuilt = mean_recall(&fresh(&vectors, quantization), &vectors, |_| true);
     let churned = mean_recall(&index, &vectors, |_| true);
     println!("recall@10 {churned:.4} after ten rounds, {rebuilt:.4} fresh; {:?}", index.statistics());
-    // Of 4,000 rows; what is wanted is 0.01.
+    // Of 4,000 rows; the target is 0.01.
     assert!(churned >= rebuilt - 0.005, "{churned} against {rebuilt}");
     assert!(index.memory_bytes() <= before * 108 / 100, "{} against {before}", index.memory_bytes());
     assert_eq!(index.len(), COUNT);
@@ -61,13 +61,13 @@ fn removing_and_inserting_again_keeps_the_graph_whole() {
 fn check_removing(quantization: Quantization) {
     let vectors = clustered(COUNT, DIMENSION, 50, 21);
     let index = fresh(&vectors, quantization);
-    // A bit says little of so few components.
+    // One bit per component is imprecise for so few components.
     let enough = if quantization == Quantization::Bits1 { 0.85 } else { 0.97 };
     for round in 0..6_u32 {
         let of_round = |id: u32| id % 3 == round % 3;
         (0..COUNT as u32).filter(|&id| of_round(id)).for_each(|id| assert!(index.remove(id)));
         let left = mean_recall(&index, &vectors, |id| !of_round(id));
-        assert!(left >= enough, "round {round}: recall {left} of what is left");
+        assert!(left >= enough, "round {round}: recall {left} of the remaining vectors");
         for id in (0..COUNT as u32).filter(|&id| of_round(id)) {
             index.put(id, &vectors[id as usize]);
         }
@@ -82,7 +82,7 @@ fn searches_see_past_a_region_that_was_just_deleted() {
     let vectors = clustered(2 * COUNT, DIMENSION, 50, 51);
     let index = fresh(&vectors, Quantization::None);
     let stored = (0..).zip(vectors.iter().map(Vec::as_slice));
-    // So few that the graph is not repaired yet, and more than a beam holds.
+    // Too few deletes to start a repair of the graph, and more than a beam holds.
     let region = brute_force(Metric::L2, stored, &vectors[0], 2 * COUNT / 32 - 5);
     region.iter().for_each(|row| assert!(index.remove(row.id)));
     assert_eq!(index.statistics().deleted, region.len());

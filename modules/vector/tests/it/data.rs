@@ -13,7 +13,7 @@ use half::f16;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// Indexes of floats, without the bytes.
+/// Methods for indexes of floats, which convert from and to bytes.
 pub trait Floats {
     fn put(&self, id: u32, vector: &[f32]);
     fn floats(&self, id: u32) -> Option<Vec<f32>>;
@@ -50,7 +50,7 @@ pub fn built_by_two(parameters: HnswParameters, vectors: &[(u32, &[u8])]) -> Hns
     index
 }
 
-/// A saved graph with the vectors that this one has.
+/// A graph loaded from `bytes`, which gets its vectors from another.
 pub fn loaded(bytes: &[u8], vectors: &Hnsw) -> Hnsw {
     let loading = Hnsw::load(&bytes).expect("a whole graph");
     for id in 0..4 * vectors.len() as u32 {
@@ -61,7 +61,7 @@ pub fn loaded(bytes: &[u8], vectors: &Hnsw) -> Hnsw {
     loading.finish()
 }
 
-/// Every way to keep codes, and none.
+/// Every quantization.
 pub const QUANTIZATIONS: [Quantization; 4] =
     [Quantization::None, Quantization::Bits8, Quantization::Bits4, Quantization::Bits1];
 
@@ -107,11 +107,14 @@ pub fn read_f16(name: &str) -> (Vec<f32>, usize) {
     (bytes.as_chunks().0.iter().map(|&two| f16::from_le_bytes(two).to_f32()).collect(), columns)
 }
 
-/// The bytes of a two-dimensional .npy file (version 1: magic, version, header length, a Python dictionary as text),
-/// and its number of columns.
+/// The bytes of a two-dimensional .npy file (version 1: magic, version, header length, a Python dictionary as
+/// text), and its number of columns.
 fn read_npy(name: &str, element: &str) -> (Vec<u8>, usize) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
-    #[expect(clippy::disallowed_methods, reason = "this crate knows no engine, and a test may read its data")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this crate does not depend on the engine, and a test may read its data"
+    )]
     let bytes = fs::read(folder.join(name)).expect("the data set is committed");
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
     let header_end = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
@@ -122,7 +125,7 @@ fn read_npy(name: &str, element: &str) -> (Vec<u8>, usize) {
     (bytes[header_end..].to_vec(), columns)
 }
 
-/// `count` vectors around `clusters` centres: uniform noise alone would have no neighbourhoods to find.
+/// `count` vectors around `clusters` centres: uniform noise alone would have no meaningful neighbourhoods.
 pub fn clustered(count: usize, dimension: usize, clusters: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut random = StdRng::seed_from_u64(seed);
     let centres: Vec<Vec<f32>> =
@@ -132,7 +135,7 @@ pub fn clustered(count: usize, dimension: usize, clusters: usize, seed: u64) -> 
         .collect()
 }
 
-/// The true `k` nearest, straight from the definition.
+/// The true `k` nearest, computed from the definition.
 pub fn brute_force<'a>(
     metric: Metric,
     vectors: impl Iterator<Item = (u32, &'a [f32])>,
@@ -157,7 +160,7 @@ pub fn recall(found: &[Neighbor], truth: impl IntoIterator<Item = u32>) -> f64 {
     truth.iter().filter(|&&id| found.iter().any(|row| row.id == id)).count() as f64 / truth.len() as f64
 }
 
-/// A filter that keeps a list, ascending.
+/// A filter with a list of allowed ids, ascending.
 pub struct Only(pub Vec<u32>);
 
 impl Filter for Only {
@@ -175,8 +178,8 @@ impl Filter for Only {
     }
 }
 
-/// Loading checks every link (no link to a free slot, or to one that is not of the layer), every state and the entry:
-/// a graph that can be loaded again is whole.
+/// Loading checks every link (none may lead to a free slot, or to a slot that is not in the layer), every
+/// state and the entry: a graph that can be loaded again is consistent.
 pub fn assert_whole(index: &Hnsw) {
     let mut bytes = Vec::new();
     index.save(&mut bytes).expect("memory takes everything");

@@ -1,4 +1,4 @@
-//! A search that asks for a recall finds it, and takes no more effort than that needs.
+//! A search with a requested recall reaches it, at no more than the necessary cost.
 
 use engramdb_vector::{
     Filter, Hnsw, HnswParameters, Metric, SearchOutcome, SearchRequest, VectorIndex, bytes_of,
@@ -8,13 +8,13 @@ use crate::data::{Floats, Only, RealData, brute_force, clustered, recall};
 
 const K: usize = 10;
 
-/// Mean recall and evaluations.
+/// Mean recall and number of evaluations.
 struct Measured {
     recall: f64,
     evaluated: f64,
 }
 
-/// How to ask.
+/// The parameters of searches.
 #[derive(Clone, Copy)]
 struct Ask<'a> {
     recall: Option<f32>,
@@ -37,7 +37,7 @@ impl<'a> Ask<'a> {
         index.search(&request).expect("it fits")
     }
 
-    /// With each query. The truth is ids, nearest first.
+    /// Searches with each query. `truth` has the true ids, nearest first.
     fn measure(self, index: &Hnsw, queries: &[&[f32]], truth: &[Vec<u32>]) -> Measured {
         let mut sums = Measured { recall: 0.0, evaluated: 0.0 };
         for (query, truth) in queries.iter().zip(truth) {
@@ -61,7 +61,7 @@ fn truth_of(metric: Metric, vectors: &[(u32, &[f32])], queries: &[&[f32]]) -> Ve
 fn real_embeddings() {
     let data = RealData::get();
     let index = Hnsw::new(HnswParameters::new(data.dimension, Metric::Cosine));
-    // By one thread, so that it is the same graph every time.
+    // By one thread, so that the graph is the same in every run.
     (0..).zip(data.rows()).for_each(|(id, row)| index.put(id, row));
     let queries: Vec<&[f32]> = data.queries().collect();
     let mut evaluated = 0.0;
@@ -70,10 +70,10 @@ fn real_embeddings() {
         println!("{share}: {:.4} with {:.0} evaluations", measured.recall, measured.evaluated);
         let error = measured.recall - f64::from(share);
         assert!(error.abs() <= 0.025, "{share}: {}", measured.recall);
-        assert!(measured.evaluated > evaluated, "{share} takes more than less does");
+        assert!(measured.evaluated > evaluated, "{share} a higher recall evaluates more");
         evaluated = measured.evaluated;
     }
-    // A beam that finds as much evaluates more: it does not tell easy queries from hard ones.
+    // A beam with the same recall evaluates more: it does not adapt to easy and hard queries.
     let asked = Ask::recall(0.99).measure(&index, &queries, &data.neighbors);
     let widths = [20, 30, 40, 50, 60, 80, 100];
     let beams = widths.map(|ef| Ask::beam(ef).measure(&index, &queries, &data.neighbors));
@@ -83,7 +83,7 @@ fn real_embeddings() {
 
 #[test]
 fn all_of_the_nearest_by_a_scan() {
-    // So many copies that the graph does not lead to all.
+    // So many copies that the graph does not lead to all of them.
     let mut vectors = clustered(3_000, 32, 40, 7);
     for at in (0..3_000).step_by(3) {
         vectors[at] = vectors[0].clone();
@@ -105,7 +105,7 @@ fn all_of_the_nearest_by_a_scan() {
 #[test]
 fn it_follows_the_data() {
     let index = Hnsw::new(HnswParameters::new(48, Metric::L2));
-    // First clusters so tight that any walk finds all, then one cloud instead.
+    // First clusters so tight that any walk finds all rows, then one cloud instead.
     let tight: Vec<Vec<f32>> = clustered(4_000, 48, 40, 7)
         .into_iter()
         .map(|vector| vector.iter().map(|x| x.round()).collect())

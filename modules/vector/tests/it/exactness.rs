@@ -1,4 +1,4 @@
-//! What holds exactly, for both indexes: rows, distances, edge cases, filters, deadlines, refusals.
+//! Guarantees that hold exactly, for both indexes: rows, distances, edge cases, filters, deadlines, refusals.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ fn flat_is_brute_force_through_inserts_replacements_and_removals() {
 
 #[test]
 fn distances_are_exact_and_rows_ordered() {
-    // Without codes and with them.
+    // Without codes and with codes.
     for (dimension, metric) in
         [33, 80].into_iter().flat_map(|dimension| METRICS.map(|metric| (dimension, metric)))
     {
@@ -77,7 +77,7 @@ fn distances_are_exact_and_rows_ordered() {
     }
 }
 
-/// Where they are scanned; a graph finds its way by floats.
+/// Applies to scans; a walk is guided by `f32`.
 #[test]
 fn doubles_that_are_equally_far_as_floats_have_an_order() {
     let metric = Metric::L2;
@@ -100,7 +100,7 @@ fn doubles_that_are_equally_far_as_floats_have_an_order() {
     }
 }
 
-/// A vector of floats as bytes of this element; bytes are -100 to 100, or 0 to 200.
+/// A vector of floats as bytes of this element type; bytes are -100 to 100, or 0 to 200.
 fn of_element(element: Element, vector: &[f32]) -> Vec<u8> {
     let bytes = |x: &f32| match element {
         Element::F32 => x.to_le_bytes().to_vec(),
@@ -161,7 +161,7 @@ fn vectors_come_back_as_they_were_given() {
         assert_eq!(
             kept.as_bytes(),
             bytes_of(&[3.0, 0.0, 4.0]),
-            "what is held stays, whatever the index does"
+            "a held vector stays, whatever the index does"
         );
         assert!(index.vector(4).is_none() && !index.contains(4) && !index.remove(4));
         assert_eq!(search(&*index, &[1.0, 2.0, 3.0], 5, 10)[0].id, 4_000_000_000);
@@ -171,7 +171,7 @@ fn vectors_come_back_as_they_were_given() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_and_changes_nothing() {
+fn invalid_vectors_are_refused_and_change_nothing() {
     for index in both(3, Metric::L2) {
         index.put(1, &[1.0, 1.0, 1.0]);
         let dimension = VectorError::Size { expected: 12, got: 8 };
@@ -296,12 +296,12 @@ fn a_passed_deadline_stops_the_search() {
         };
         let outcome = index.search(&request).expect("fits");
         assert!(outcome.timed_out && outcome.evaluated < 1_000, "{outcome:?}");
-        assert_eq!(outcome.neighbors.len(), 10, "what was seen by then is returned");
+        assert_eq!(outcome.neighbors.len(), 10, "the rows found by then are returned");
     }
 }
 
 #[test]
-fn a_range_holds_what_is_within_it() {
+fn a_range_returns_all_rows_within_the_radius() {
     let vectors = clustered(4_000, 16, 40, 15);
     for metric in METRICS {
         for index in both(16, metric) {
@@ -323,7 +323,7 @@ fn a_range_holds_what_is_within_it() {
 #[test]
 fn rows_of_any_finite_length_are_found_by_their_directions() {
     let vectors = clustered(1_500, 80, 40, 9);
-    // Half of the rows have lengths whose products no float can hold.
+    // Half of the rows have lengths whose products overflow or vanish in `f32`.
     for lengths in [[1.0, 1.0], [1.0, 1e25], [1e-30, 1.0], [1e30, 1e-30]] {
         for index in both(80, Metric::Cosine) {
             for (id, vector) in (0_u32..).zip(&vectors) {

@@ -1,7 +1,7 @@
-//! Searches under filters: of every selectivity, at random and along with the vectors; unknown and wrong sizes; while
-//! everything is replaced.
+//! Searches under filters: of every selectivity, random and correlated with the vectors; with unknown and
+//! wrong cardinalities; while everything is replaced.
 //!
-//! Beam and M are small here, so that walks are cheaper than scans in graphs of a few thousand vectors as well.
+//! Beam and M are small here, so that walks are cheaper than scans even in graphs of a few thousand vectors.
 
 use std::cell::Cell;
 use std::ops::RangeInclusive;
@@ -20,7 +20,8 @@ fn find(index: &Hnsw, query: &[f32], ef: usize, filter: &dyn Filter) -> SearchOu
         .expect("fits")
 }
 
-/// Searches for each query, and checks that `K` allowed rows come. Mean recall, and how many searches walked.
+/// Searches for each query, and checks that `K` allowed rows are returned. Returns the mean recall and the
+/// number of searches that walked.
 fn searched<'a>(
     index: &Hnsw,
     vectors: impl Fn(u32) -> &'a [f32],
@@ -41,7 +42,7 @@ fn searched<'a>(
     (sum / queries.len() as f64, walks)
 }
 
-/// The ids whose rank is in the first `percent` of the order in which `key` puts them.
+/// The ids that are among the first `percent` when ordered by `key`.
 fn lowest<K: Ord>(count: usize, percent: f64, key: impl Fn(u32) -> K) -> Only {
     let mut ids: Vec<u32> = (0..count as u32).collect();
     ids.sort_by_cached_key(|&id| key(id));
@@ -73,17 +74,18 @@ fn real_embeddings_under_filters_of_every_selectivity() {
         for (at, filter) in filters.iter().enumerate() {
             let (recall, walks) = searched(&index, |id| rows[id as usize], &queries, 60, filter);
             println!("{percent} percent, filter {at}: recall {recall:.4}, {walks} walks");
-            // Little more than half of the usual M and beam: 0.97 of everything.
+            // With little more than half of the usual M and beam: 0.97 of everything.
             assert!(recall >= 0.93, "{percent} percent, filter {at}: recall {recall}");
-            // So many are cheaper to walk to than to scan.
+            // A walk to this many is cheaper than a scan.
             assert!(percent < 30.0 || walks == queries.len(), "{walks} walks");
         }
     }
 }
 
 #[test]
-fn a_filter_that_allows_far_islands_only_gives_k_rows_all_the_same() {
-    // Every other cluster is an island that few links leave, and allowed are islands that the query is not on.
+fn a_filter_that_allows_only_distant_clusters_still_gives_k_rows() {
+    // Every cluster is an island with few links to others, and the allowed islands are not those of the
+    // query.
     let (count, clusters) = (6_000, 300);
     let vectors: Vec<Vec<f32>> = clustered(count, 16, clusters, 61)
         .into_iter()
@@ -99,13 +101,13 @@ fn a_filter_that_allows_far_islands_only_gives_k_rows_all_the_same() {
         let filter = Only((0..count as u32).filter(|id| id % clusters as u32 % 3 == third).collect());
         let (recall, walks) = searched(&index, |id| &vectors[id as usize], &queries, 40, &filter);
         println!("third {third}: recall {recall:.4}, {walks} walks");
-        // A walk among islands is rough. What counts here is that it gives K rows.
+        // A walk between islands is imprecise. What counts here is that it returns K rows.
         assert!(recall >= 0.8 && walks == queries.len(), "third {third}: recall {recall}, {walks} walks");
     }
 }
 
 #[test]
-fn in_a_small_index_too_what_few_are_allowed_is_scanned() {
+fn a_small_index_scans_when_few_ids_are_allowed() {
     let vectors = clustered(1_000, 16, 30, 63);
     let index = Hnsw::new(HnswParameters::new(16, Metric::L2));
     for (id, vector) in (0..).zip(&vectors) {
@@ -119,7 +121,7 @@ fn in_a_small_index_too_what_few_are_allowed_is_scanned() {
     }
 }
 
-/// A filter that says of itself what is not true, or nothing.
+/// A filter whose cardinality is wrong, or unknown.
 struct Misjudged {
     truth: Only,
     cardinality: Option<usize>,
@@ -148,12 +150,12 @@ fn a_wrong_estimate_costs_time_and_no_rows() {
     }
     for allowed in [0, 1, 7, 12, 200, 2_500] {
         for cardinality in [None, Some(10), Some(2_500), Some(100_000)] {
-            // All from one cluster at first, then from all.
+            // The allowed ids are from one cluster at first, then from all clusters.
             let truth = lowest(5_000, allowed as f64 / 50.0, |id| (id % 50, id));
             let filter = Misjudged { truth, cardinality };
             for query in vectors.iter().step_by(250) {
                 let rows = find(&index, query, 40, &filter).neighbors;
-                assert_eq!(rows.len(), K.min(allowed), "{allowed} allowed, said {cardinality:?}");
+                assert_eq!(rows.len(), K.min(allowed), "{allowed} allowed, reported {cardinality:?}");
                 assert!(rows.iter().all(|row| filter.allows(row.id)));
             }
         }
@@ -161,7 +163,7 @@ fn a_wrong_estimate_costs_time_and_no_rows() {
 }
 
 #[test]
-fn a_walk_that_finds_nothing_to_evaluate_looks_at_the_deadline() {
+fn a_walk_that_evaluates_nothing_checks_the_deadline() {
     let vectors = clustered(5_000, 16, 50, 64);
     let index = Hnsw::new(HnswParameters::new(16, Metric::L2));
     for (id, vector) in (0..).zip(&vectors) {
@@ -200,7 +202,7 @@ fn filtered_recall_holds_while_everything_is_replaced() {
         for (id, vector) in (0..).zip(replacements) {
             index.put(id, &vector);
             stored[id as usize] = vector;
-            // In the midst of it: new and old ones, and deleted ones on the way.
+            // In the middle: new and old vectors, and deleted nodes on the way.
             if id % 1_000 == 700 {
                 for (at, filter) in filters.iter().enumerate() {
                     let (recall, walks) = searched(&index, |id| &stored[id as usize], &queries, 40, filter);

@@ -1,4 +1,4 @@
-//! The crate from outside, as the search module uses it: one file per kind of promise.
+//! The crate's public interface, as the search module uses it: one file per kind of guarantee.
 
 mod churn;
 mod data;

@@ -25,12 +25,12 @@ fn real_embeddings_built_by_two_threads() {
     let index = real_index(Metric::Cosine);
     let (narrow, wide) = (real_recall(&index, 50), real_recall(&index, 100));
     println!("recall@10: {narrow:.4} at ef 50, {wide:.4} at ef 100; {:?}", index.statistics());
-    // A graph in which the nodes of upper layers are badly linked below stays under these.
+    // A graph in which nodes of upper layers are badly linked in the lower layers has a lower recall.
     assert!(wide >= 0.997, "recall@10 at ef 100 is {wide}");
     assert!(narrow >= 0.988, "recall@10 at ef 50 is {narrow}");
 }
 
-/// Of the ten nearest at ef 100; ids are places in `vectors`.
+/// Mean recall of the ten nearest at ef 100; ids are positions in `vectors`.
 fn mean_recall(index: &Hnsw, vectors: &[Vec<f32>], queries: &[Vec<f32>]) -> f64 {
     let of_one = |query: &Vec<f32>| {
         let stored = (0..).zip(vectors.iter().map(Vec::as_slice));
@@ -52,9 +52,10 @@ fn every_metric_on_clustered_vectors() {
         let queries = clustered(100, 24, 40, 8);
         let mean = mean_recall(&index, &vectors, &queries);
         let enough = match (quantization, metric) {
-            // A bit says little of 24 components.
+            // One bit per component is imprecise for 24 components.
             (Quantization::Bits1, _) => 0.85,
-            // The inner product of vectors of different lengths is no metric, and the graph suffers from it.
+            // The inner product of vectors of different lengths is not a metric, and recall suffers from
+            // that.
             (_, Metric::InnerProduct) => 0.93,
             _ => 0.98,
         };
@@ -63,7 +64,7 @@ fn every_metric_on_clustered_vectors() {
 }
 
 #[test]
-fn vectors_with_much_in_common() {
+fn vectors_far_from_the_origin() {
     for (metric, offset) in [(Metric::L2, 10.0), (Metric::L2, 1_000.0), (Metric::Cosine, 2.0)] {
         for quantization in [Quantization::Bits4, Quantization::Bits8] {
             let [vectors, queries] = [(3_000, 7), (100, 8)].map(|(count, seed)| {
@@ -79,9 +80,9 @@ fn vectors_with_much_in_common() {
     }
 }
 
-/// Its part of the centre of the codes is so far out that squares of distances to that are infinite.
+/// The vector moves the centre of the codes so far that squared distances to it are infinite.
 #[test]
-fn one_huge_vector_among_those_that_codes_begin_with() {
+fn one_huge_vector_among_the_first_ones() {
     let mut vectors = clustered(3_000, 64, 40, 7);
     vectors[500].fill(1e22);
     let queries = clustered(100, 64, 40, 8);
@@ -100,9 +101,10 @@ fn one_huge_vector_among_those_that_codes_begin_with() {
     }
 }
 
-/// Codes do not tell apart what is in one cluster, so that a walk by codes does not find the way from one to the next.
+/// Codes do not distinguish vectors within a cluster, so a walk by codes does not find the way between
+/// clusters.
 #[test]
-fn more_effort_finds_no_less_in_tight_clusters_that_came_one_after_the_other() {
+fn more_effort_finds_no_less_in_tight_clusters_inserted_one_after_another() {
     let centres = clustered(30, 96, 30, 3);
     let noise = clustered(3_000, 96, 3_000, 4);
     let row = |(at, noise): (usize, &Vec<f32>)| -> Vec<f32> {

@@ -1,4 +1,4 @@
-//! A saved graph answers as before, and a damaged one is refused.
+//! A saved graph gives the same answers as before, and a damaged one is refused.
 
 use engramdb_vector::{
     Hnsw, HnswParameters, LoadError, Metric, Quantization, RangeRequest, Recoding, VectorIndex, bytes_of,
@@ -9,8 +9,8 @@ use rand::{Rng, SeedableRng};
 
 use crate::data::{Floats, QUANTIZATIONS, assert_whole, clustered, loaded, search};
 
-/// A graph with a past: replaced, removed and freed slots.
-fn lived_in(metric: Metric, quantization: Quantization, count: usize) -> Hnsw {
+/// A graph with a history: replaced, removed and freed slots.
+fn with_history(metric: Metric, quantization: Quantization, count: usize) -> Hnsw {
     let parameters = HnswParameters { m: 8, seed: 5, quantization, ..HnswParameters::new(12, metric) };
     let index = Hnsw::new(parameters);
     for (at, vector) in (0_u32..).zip(clustered(2 * count, 12, 20, 61)) {
@@ -20,7 +20,7 @@ fn lived_in(metric: Metric, quantization: Quantization, count: usize) -> Hnsw {
         }
     }
     if quantization == Quantization::None {
-        // Its deleted nodes would come back without the vectors that walks go by.
+        // Loaded deleted nodes would lack the vectors that walks read.
         assert!(index.compact());
     }
     index
@@ -32,7 +32,7 @@ fn saved(index: &Hnsw) -> Vec<u8> {
     bytes
 }
 
-/// So many ids, and there are codes.
+/// With this many ids there are codes.
 const CODED: usize = 2_000;
 
 fn has_codes(bytes: &[u8]) -> bool {
@@ -40,10 +40,10 @@ fn has_codes(bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn a_loaded_graph_gives_the_same_answers_and_goes_on_living() {
+fn a_loaded_graph_gives_the_same_answers_and_accepts_changes() {
     let metrics = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
     for (quantization, metric) in QUANTIZATIONS.into_iter().flat_map(|q| metrics.map(|metric| (q, metric))) {
-        let index = lived_in(metric, quantization, CODED);
+        let index = with_history(metric, quantization, CODED);
         let bytes = saved(&index);
         assert_eq!((bytes.len() % 64, has_codes(&bytes)), (0, quantization != Quantization::None));
         let wrapped = [&bytes[..], b"what follows"].concat();
@@ -68,9 +68,9 @@ fn a_loaded_graph_gives_the_same_answers_and_goes_on_living() {
 }
 
 #[test]
-fn a_graph_whose_codes_were_made_anew_comes_back_with_those() {
+fn recomputed_codes_are_saved_and_loaded() {
     for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
-        let index = lived_in(metric, Quantization::Bits4, CODED);
+        let index = with_history(metric, Quantization::Bits4, CODED);
         let moved = |vector: &[f32]| vector.iter().map(|x| x + 30.0).collect::<Vec<f32>>();
         for (id, vector) in (0..).zip(clustered(CODED, 12, 20, 63)) {
             index.put(id, &moved(&vector));
@@ -89,9 +89,9 @@ fn a_graph_whose_codes_were_made_anew_comes_back_with_those() {
 }
 
 #[test]
-fn only_ids_whose_vectors_come_back_are_there() {
+fn only_ids_with_restored_vectors_are_present() {
     for (quantization, count) in QUANTIZATIONS.into_iter().flat_map(|q| [(q, 600), (q, CODED)]) {
-        let index = lived_in(Metric::L2, quantization, count);
+        let index = with_history(Metric::L2, quantization, count);
         let bytes = saved(&index);
         let loading = Hnsw::load(&&bytes[..]).expect("what was saved can be loaded");
         assert_eq!(loading.len(), index.len());
@@ -105,12 +105,12 @@ fn only_ids_whose_vectors_come_back_are_there() {
                 let placed = loading.restore(id, bytes_of(&vector)).expect("the same vector");
                 assert_eq!(placed.as_bytes(), bytes_of(&vector));
                 let again = loading.restore(id, bytes_of(&vector)).expect("the same vector once more");
-                assert!(std::ptr::eq(again.as_bytes(), placed.as_bytes()), "it stands once");
+                assert!(std::ptr::eq(again.as_bytes(), placed.as_bytes()), "the vector is stored once");
             }
             if id % 3 == 2 {
                 loading.forget(id);
                 if id % 2 == 0 {
-                    loading.restore(id, bytes_of(&vector)).expect("wanted once more");
+                    loading.restore(id, bytes_of(&vector)).expect("restored once more");
                 }
             }
         }
@@ -120,7 +120,7 @@ fn only_ids_whose_vectors_come_back_are_there() {
         let found = ids.iter().filter(|&&id| {
             loaded.floats(id).is_some_and(|vector| search(&loaded, &vector, 1, 40)[0].id == id)
         });
-        assert!(found.count() + 3 >= loaded.len(), "walks find their way without the others");
+        assert!(found.count() + 3 >= loaded.len(), "walks work without the others");
         assert_whole(&loaded);
     }
 }
@@ -136,7 +136,7 @@ fn an_empty_graph_can_be_saved() {
 
 #[test]
 fn a_graph_is_saved_while_others_write() {
-    let index = lived_in(Metric::Cosine, Quantization::Bits4, 500);
+    let index = with_history(Metric::Cosine, Quantization::Bits4, 500);
     let vectors = clustered(500, 12, 20, 63);
     std::thread::scope(|scope| {
         for half in [0, 1] {
@@ -160,7 +160,7 @@ fn every_cut_and_every_flipped_byte_is_refused() {
     assert!(matches!(Hnsw::load(&&b"ENGRHNSX"[..]), Err(LoadError::Io(_))));
     assert!(matches!(Hnsw::load(&&[0; 64][..]), Err(LoadError::Magic)));
     for count in [60, CODED] {
-        let bytes = saved(&lived_in(Metric::Cosine, Quantization::Bits4, count));
+        let bytes = saved(&with_history(Metric::Cosine, Quantization::Bits4, count));
         assert_eq!(has_codes(&bytes), count == CODED);
         let step = bytes.len().div_ceil(1_000);
         for length in (0..bytes.len()).step_by(step) {
@@ -177,13 +177,13 @@ fn every_cut_and_every_flipped_byte_is_refused() {
 
 #[test]
 fn damage_that_checksums_would_not_catch_never_panics() {
-    let small = saved(&lived_in(Metric::Cosine, Quantization::Bits4, 40));
-    let coded = saved(&lived_in(Metric::Cosine, Quantization::Bits4, CODED));
+    let small = saved(&with_history(Metric::Cosine, Quantization::Bits4, 40));
+    let coded = saved(&with_history(Metric::Cosine, Quantization::Bits4, CODED));
     let mut random = StdRng::seed_from_u64(71);
     for bytes in [&small; 9].into_iter().chain([&coded]).cycle().take(2_000) {
         let mut damaged = bytes.clone();
         for _ in 0..random.random_range(1..4) {
-            // Half of the hits go to the header, which decides how the rest is read.
+            // Half of the damage is in the header, which determines how the rest is read.
             let end = if random.random_bool(0.5) { 64 } else { damaged.len() };
             let at = random.random_range(8..end);
             damaged[at] = random.random();

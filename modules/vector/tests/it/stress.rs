@@ -15,15 +15,16 @@ use crate::data::{Floats, Only, QUANTIZATIONS, assert_whole, clustered, search};
 const IDS: u32 = 400;
 const VERSIONS: usize = 8;
 const DIMENSION: usize = 20;
-/// Steps of each writer, and searches meanwhile, at least.
+/// The minimum number of steps of each writer, and of searches meanwhile.
 const STEPS: usize = 3_000;
 const SEARCHES: usize = 10;
 const METRIC: Metric = Metric::Cosine;
 
-/// Nobody writes it.
+/// An id that no writer changes.
 const UNTOUCHED: u32 = 0;
 
-/// Each row is some version of its id, and there are as many as were asked for. True if a graph was walked for it.
+/// Checks that each row has the distance of some version of its id, and that the requested number of rows is
+/// returned. True if the search walked a graph.
 fn check_search(
     index: &dyn VectorIndex,
     versions: &[Vec<f32>],
@@ -35,12 +36,12 @@ fn check_search(
     let outcome = index.search(&request).expect("fits");
     let rows = outcome.neighbors;
     assert!(rows.is_sorted());
-    // A quarter of the ids is never removed, so there are always enough, whatever the others do.
+    // A quarter of the ids is never removed, so there are always enough rows, whatever the writers do.
     assert_eq!(rows.len(), 20);
     let mut ids: Vec<u32> = rows.iter().map(|row| row.id).collect();
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), rows.len(), "an id comes once");
+    assert_eq!(ids.len(), rows.len(), "each id is returned once");
     for row in rows {
         assert!(
             (row.id as usize) < versions.len() / VERSIONS
@@ -55,8 +56,8 @@ fn check_search(
     outcome.visited > 0
 }
 
-/// What nobody touches is there for whoever asks for it. (A walk that is to come by it among others can miss it while most
-/// of a small graph is being replaced.)
+/// An id that no thread changes is found. (A walk with other neighbours on its way can miss it while most of
+/// a small graph is being replaced.)
 fn check_untouched(index: &dyn VectorIndex, versions: &[Vec<f32>]) {
     let only = Only(vec![UNTOUCHED]);
     let vector = &versions[UNTOUCHED as usize * VERSIONS];
@@ -65,7 +66,7 @@ fn check_untouched(index: &dyn VectorIndex, versions: &[Vec<f32>]) {
     assert!(matches!(rows[..], [Neighbor { id: UNTOUCHED, distance }] if distance < 1e-5), "{rows:?}");
 }
 
-/// How many filtered searches walked a graph.
+/// Returns the number of filtered searches that walked a graph.
 fn stress(index: &dyn VectorIndex, ids: u32) -> usize {
     let versions = clustered(ids as usize * VERSIONS, DIMENSION, 60, 51);
     for id in 0..ids {
@@ -108,7 +109,7 @@ fn stress(index: &dyn VectorIndex, ids: u32) -> usize {
                 }
             })
         });
-        // The writers go on until they met searches, however the threads are scheduled.
+        // The writers go on until enough searches ran beside them, however the threads are scheduled.
         while searches.load(Ordering::Relaxed) < SEARCHES
             && !searchers.iter().any(|searcher| searcher.is_finished())
         {
@@ -120,7 +121,10 @@ fn stress(index: &dyn VectorIndex, ids: u32) -> usize {
         results.into_iter().for_each(|result| result.expect("no writer panics"));
     });
     let rows = search(index, &versions[UNTOUCHED as usize * VERSIONS], 20, 40);
-    assert!(rows.iter().any(|row| row.id == UNTOUCHED), "a walk comes by it once all is calm: {rows:?}");
+    assert!(
+        rows.iter().any(|row| row.id == UNTOUCHED),
+        "a walk finds it once the writers have ended: {rows:?}"
+    );
     let live = (0..ids).filter(|&id| index.contains(id)).count();
     assert_eq!(index.len(), live);
     walks.into_inner()
@@ -130,10 +134,10 @@ fn stress(index: &dyn VectorIndex, ids: u32) -> usize {
 fn the_graph_is_right_while_threads_write_and_search() {
     for quantization in QUANTIZATIONS {
         let index = Hnsw::new(HnswParameters { quantization, ..HnswParameters::new(DIMENSION, METRIC) });
-        // With codes, if there are to be any.
+        // With codes, unless the quantization has none.
         stress(&index, 4 * IDS);
         assert_whole(&index);
-        assert!(index.compact(), "nobody is left to wait for");
+        assert!(index.compact(), "no other thread is left to wait for");
         assert_eq!(index.statistics().deleted, 0);
         assert_whole(&index);
         check_search(
@@ -178,7 +182,7 @@ fn the_first_codes_are_made_while_threads_write_and_search() {
             });
         });
         let missing = (0..COUNT).filter(|&id| !found(id)).count();
-        // A bit says little of 20 components.
+        // One bit per component is imprecise for 20 components.
         let most = if quantization == Quantization::Bits1 { 300 } else { 10 };
         assert!(missing <= most, "{quantization:?}: {missing}");
     }
@@ -222,8 +226,8 @@ fn an_emptied_graph_is_filled_again_by_several_threads() {
 }
 
 #[test]
-fn a_flat_index_that_takes_several_threads_to_search_stays_true_while_it_changes() {
-    // 18 MB: enough for a helper, where there is a second core.
+fn a_flat_index_scanned_by_several_threads_is_right_while_it_changes() {
+    // 18 MB: enough for a helper, if there is a second core.
     const LARGE: u32 = 12_000;
     const LARGE_DIMENSION: usize = 384;
     let versions = clustered(2 * LARGE as usize, LARGE_DIMENSION, 500, 52);
@@ -250,7 +254,7 @@ fn a_flat_index_that_takes_several_threads_to_search_stays_true_while_it_changes
             };
             assert!(is_version(false) || is_version(true) && row.id % 4 < 2, "{row:?}");
         }
-        // What nobody touches is found, if fewer than twenty others are nearer with either vector.
+        // An id that no thread changes is found, if fewer than twenty others are nearer with either vector.
         let is_touched = |id: u32| id % 4 < 2;
         let nearest = |id: u32| {
             let of = |second| f64::from(distance(METRIC, query, version(id, second)));
@@ -268,10 +272,10 @@ fn a_flat_index_that_takes_several_threads_to_search_stays_true_while_it_changes
         let queries = clustered(40, LARGE_DIMENSION, 500, 53);
         let checked = scope.spawn(move || queries.iter().for_each(check)).join();
         done.store(true, Ordering::Relaxed);
-        checked.expect("every search is true");
+        checked.expect("every search is right");
         writers.into_iter().for_each(|writer| writer.join().expect("a writer does not panic"));
     });
-    // No pin is left, of those who searched and of those who helped: all that was removed is free for what comes.
+    // No pin is left, neither of searching threads nor of helpers: all removed slots can be reused.
     let slots = index.statistics().slots;
     (0..LARGE).for_each(|id| index.put(id, version(id, true)));
     assert!(index.statistics().slots <= slots + 1);

@@ -1,5 +1,5 @@
-//! What must hold on every kind of data (datasets/zoo.rs), whatever was done with it: one test for each promise, over all
-//! kinds for which it could fail. `engramdb bench zoo` prints the same figures of larger sets.
+//! Guarantees for every kind of data (datasets/zoo.rs) after every workload: one test per guarantee, over all
+//! kinds for which it could fail. `engramdb bench zoo` prints the same figures for larger sets.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,16 @@ use crate::data::{Only, QUANTIZATIONS, loaded, read_f16};
 const SEED: u64 = 11;
 const QUERIES: usize = 80;
 const K: usize = 10;
-/// Codes are made at 1,000 vectors: about half of the rows come later.
+/// Codes are made at 1,000 vectors: about half of the rows are inserted later.
 const ROWS: usize = 2_000;
-/// Where only what is there counts and not how crowded it is.
+/// For tests in which the density of the data does not matter.
 const FEW_ROWS: usize = 1_200;
-/// The beam with which documents look for themselves.
+/// The beam for searches for a document by its own vector.
 const SELF_EF: usize = 200;
-/// Documents that do, of each set.
+/// The number of documents searched for, of each set.
 const DOCUMENTS: usize = 240;
 
-/// A set in one element type under one metric, after a workload, with the right answers.
+/// A data set in one element type under one metric, after a workload, with the right answers.
 struct Subject {
     name: String,
     metric: engramdb_datasets::Metric,
@@ -51,7 +51,7 @@ impl Subject {
         Subject { name, metric, element, workload: Workload::Insert, set, exact }
     }
 
-    /// The same of other data of the kind; of the same rows where they are no generated kind.
+    /// The same with other data of the kind; the same rows where the kind is not generated.
     fn with_seed(&self, seed: u64) -> Subject {
         let name = self.name.split(' ').next().expect("a name has a first word");
         let (rows, queries) = (self.set.len(), self.exact.len());
@@ -67,7 +67,7 @@ impl Subject {
         Subject { name: format!("{} {}", self.name, workload.name()), metric, element, workload, set, exact }
     }
 
-    /// An index as it is without asking for a quantization.
+    /// Parameters with the default quantization.
     fn parameters(&self) -> HnswParameters {
         HnswParameters::of(element(self.element), self.set.dimension, metric(self.metric))
     }
@@ -97,7 +97,7 @@ impl Subject {
         index
     }
 
-    /// An index that has seen nothing but inserts of these ids.
+    /// An index with inserts of these ids and no other history.
     fn fresh(&self, parameters: HnswParameters, ids: &[u32]) -> Hnsw {
         let index = Hnsw::new(parameters);
         for &id in ids {
@@ -121,7 +121,8 @@ impl Subject {
         queries.map(of_one).sum::<f64>() / self.exact.len() as f64
     }
 
-    /// The share of the rows within radii of about so many rows that is found; nothing beyond them is.
+    /// The share of the rows within a radius that is found, with radii for about `count` rows. Checks that no
+    /// row is beyond the radius.
     fn range_recall(&self, index: &Hnsw, count: usize) -> f64 {
         let of_one = |place: usize| {
             let radius = self.exact.radius(place, count);
@@ -139,10 +140,12 @@ impl Subject {
         (0..self.exact.len()).map(of_one).sum::<f64>() / self.exact.len() as f64
     }
 
-    /// Documents that their own vector does not find though it would if there were no copies, and of how many.
+    /// Documents that a search with their own vector misses, although it would find them if there were no
+    /// copies; and the number of documents searched for.
     ///
-    /// Some data lose documents in any graph (outliers, directions around a mean near zero). Where nothing is a copy, chance
-    /// decides which: as many as without codes may be lost, and a hundredth more of those that were looked for.
+    /// Some data lose documents in any graph (outliers, directions around a mean near zero). Where there are
+    /// no copies, chance decides which: as many as without codes may be lost, and a hundredth of the
+    /// documents searched for in addition.
     fn lost(&self, index: &Hnsw) -> (Vec<u32>, usize) {
         let (mut lost, looked) = self.not_found(index, self.exact.live());
         if !lost.is_empty() {
@@ -159,15 +162,15 @@ impl Subject {
         (lost, looked)
     }
 
-    /// For each live id the first one that has the same vector.
+    /// For each live id, the first id with the same vector.
     fn originals(&self) -> BTreeMap<u32, u32> {
         let mut first: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
         let bytes = |id| self.element.bytes(self.set.row(id));
         self.exact.live().iter().map(|&id| (id, *first.entry(bytes(id)).or_insert(id))).collect()
     }
 
-    /// Of the documents with these ids, which are all that the index has: those that a search with their own vector misses, and
-    /// how many were looked for.
+    /// `live` are all ids of the index. Returns those that a search with their own vector misses, and the
+    /// number searched for.
     fn not_found(&self, index: &Hnsw, live: &[u32]) -> (Vec<u32>, usize) {
         let is_whole = live.len() == self.exact.live().len();
         let step = if is_whole { live.len().div_ceil(DOCUMENTS).max(1) } else { 1 };
@@ -218,19 +221,19 @@ fn subjects(rows: usize) -> impl Iterator<Item = Subject> {
 /// The kinds of these names under the first of their metrics.
 fn some(names: &[&str], rows: usize) -> impl Iterator<Item = Subject> {
     names.iter().map(move |name| {
-        let kind = Kind::named(name).expect("there is such a kind");
+        let kind = Kind::named(name).expect("the kind exists");
         Subject::new(kind, kind.metrics[0], rows)
     })
 }
 
-/// Fails with everything that is wrong, not with the first.
+/// Fails with all complaints, not only the first.
 fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
 }
 
-/// What recall with codes may be below that without at this ef, and what it must be where the one without is.
-/// Recall of two graphs of the same rows differs by chance, by as much as is asked for here, where all queries lie in one place. So
-/// a difference counts when it is there on average over data of other seeds too.
+/// Checks how far recall with codes is below that without at this ef; at wide beams both must be high. Recall
+/// of two graphs of the same rows differs by chance, where all queries are in one region by as much as is
+/// checked here. So a difference counts only if it also exists on average over data with other seeds.
 fn complaint_of_codes(subject: &Subject, coded: &Hnsw, floats: &Hnsw, ef: usize) -> Option<String> {
     let is_low = |[with, without]: [f64; 2]| {
         if ef >= 1_000 { without >= 0.99 && with < 0.99 } else { with < without - 0.01 }
@@ -252,7 +255,7 @@ fn complaint_of_codes(subject: &Subject, coded: &Hnsw, floats: &Hnsw, ef: usize)
     is_low(mean).then(|| format!("{} ef {ef}: {with:.4} with codes, {without:.4} without", subject.name))
 }
 
-/// Sets of data to look at beside the one whose recall looked low.
+/// The number of other seeds to check if recall looks low.
 const OTHER_SEEDS: u64 = 4;
 
 fn has_codes(subject: &Subject) -> bool {
@@ -271,11 +274,11 @@ fn codes_cost_at_most_a_hundredth_of_recall() {
     assert_none(&complaints);
 }
 
-/// All vectors by which codes could be made come before the data moves.
+/// All vectors from which codes are first made come before the data moves.
 #[test]
 fn codes_follow_data_that_moves_after_they_were_made() {
     let mut complaints = Vec::new();
-    let kind = Kind::named("drift").expect("there is such a kind");
+    let kind = Kind::named("drift").expect("the kind exists");
     for &metric in kind.metrics {
         let subject = Subject::new(kind, metric, 9 * 600);
         // The first ninth twice over, the rest after it.
@@ -325,7 +328,7 @@ fn wide_beams_find_all_with_every_quantization() {
 }
 
 #[test]
-fn ranges_hold_what_is_within_them() {
+fn ranges_return_all_rows_within_the_radius() {
     let mut complaints = Vec::new();
     for subject in subjects(FEW_ROWS) {
         let index = subject.index(subject.parameters());
@@ -358,7 +361,7 @@ fn documents_find_themselves() {
     assert_none(&complaints);
 }
 
-/// Doc comments as they are in the sources, one of them 199 times and another 25 times.
+/// Doc comments from real sources, one of them 199 times and another 25 times.
 #[test]
 fn real_sentences_with_their_repetitions() {
     let (values, dimension) = read_f16("rustdoc-repeats-minilm/base.npy");
@@ -382,15 +385,12 @@ fn real_sentences_with_their_repetitions() {
     assert_none(&complaints);
 }
 
-/// As the issue has it: a hundred times as many copies as a node has links, before and between other documents.
+/// A hundred times as many copies as a node has links, before and between other documents.
 #[test]
-fn the_fifty_after_five_hundred_copies_find_themselves() {
+fn fifty_documents_after_five_hundred_copies_find_themselves() {
     for quantization in QUANTIZATIONS {
-        let subject = Subject::new(
-            Kind::named("copies").expect("there is such a kind"),
-            engramdb_datasets::Metric::L2,
-            550,
-        );
+        let subject =
+            Subject::new(Kind::named("copies").expect("the kind exists"), engramdb_datasets::Metric::L2, 550);
         let index = subject.index(HnswParameters { quantization, ..subject.parameters() });
         let lost: Vec<u32> = (500..550)
             .filter(|&id| subject.search(&index, subject.set.row(id), 1, SELF_EF) != [id])
@@ -440,7 +440,7 @@ fn workloads_cost_at_most_a_hundredth_of_recall() {
 #[test]
 fn every_element_type_under_every_metric() {
     let mut complaints = Vec::new();
-    let kind = Kind::named("copy-groups").expect("there is such a kind");
+    let kind = Kind::named("copy-groups").expect("the kind exists");
     for element in engramdb_datasets::Element::ALL {
         for metric in engramdb_datasets::Metric::ALL {
             let set = kind.generate(FEW_ROWS, QUERIES, SEED);
@@ -455,7 +455,7 @@ fn every_element_type_under_every_metric() {
     assert_none(&complaints);
 }
 
-/// Of each percentage, ids at random and ids that are near to one row.
+/// For each percentage, random ids, and ids that are near to one row.
 fn filters(subject: &Subject) -> Vec<Only> {
     let live = subject.exact.live();
     let pivot = subject.set.row(live[live.len() / 3]);

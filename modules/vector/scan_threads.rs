@@ -1,12 +1,13 @@
-//! Threads that help with a scan too long for one.
+//! Worker threads that help with long scans.
 //!
-//! The thread that searches does its share, and is the only one that asks its deadline (which need not be fit for other
-//! threads). Helpers are lent while cores are idle: every thread in a long scan is counted, helping or not, and who finds all
-//! cores counted works alone. So many searches at once cost what they cost one by one, and no search waits for a helper that
-//! is busy with another.
+//! The searching thread does its own share, and it alone checks the deadline, whose closure need not be
+//! `Sync`. Helpers are lent only while cores are idle: every thread in a long scan is counted, helping or
+//! not, and a thread that finds all cores counted scans alone. So many concurrent searches cost no more than
+//! the same searches one after another, and no search waits for a helper that is busy with another one.
 //!
-//! The pool is this crate's own, because whoever searches may itself be on a thread of rayon's global pool and would wait there
-//! for its like; it is built when it is first of use. A search that is helped allocates a job for each helper.
+//! The thread pool belongs to this crate, because a searching thread may itself run on rayon's global pool
+//! and would then wait for a thread of its own pool. It is created at first use. A search that gets helpers
+//! allocates one job per helper.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,25 +16,26 @@ use std::thread::available_parallelism;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 pub(crate) struct Helpers {
-    /// What may run at once: the helpers, and one that is helped.
+    /// Threads that may scan at once: the helpers, and one searching thread.
     threads: usize,
-    /// Less to read for each thread is not worth waking one.
+    /// The least number of bytes per thread for which waking one pays.
     bytes_each_min: usize,
-    /// Threads in long scans, helpers and others.
+    /// Threads in long scans: helpers and searching threads.
     busy: AtomicUsize,
-    /// `threads - 1` threads; none where the system refused them.
+    /// `threads - 1` threads; `None` if the system refused to create them.
     pool: OnceLock<Option<ThreadPool>>,
 }
 
-/// Helpers lent to one scan, and its own thread: counted as busy while this lives.
+/// Helpers lent to one scan. They and the searching thread count as busy while this lives.
 pub(crate) struct Lent<'a> {
     owner: &'a Helpers,
     busy: usize,
     count: usize,
 }
 
-/// To wake a thread and to wait for it was measured to take 15 microseconds of processor time where it was about to sleep, and
-/// up to 100 where it slept deeply, with as much delay. So many bytes are read in 200 (from a cache) to 600 (from memory).
+/// Waking a thread and waiting for it was measured to take 15 microseconds of processor time where the thread
+/// was about to sleep, and up to 100 where it slept deeply, with the same delay. Reading this many bytes
+/// takes 200 (from a cache) to 600 microseconds (from memory).
 const BYTES_EACH_MIN: usize = 8 << 20;
 
 impl Helpers {
@@ -41,13 +43,13 @@ impl Helpers {
         Helpers { threads, bytes_each_min, busy: AtomicUsize::new(0), pool: OnceLock::new() }
     }
 
-    /// Those of the process, as many as it may use cores.
+    /// The helpers of this process, as many as it may use cores.
     pub fn of_process() -> &'static Helpers {
         static SHARED: OnceLock<Helpers> = OnceLock::new();
         SHARED.get_or_init(|| Helpers::new(available_parallelism().map_or(1, usize::from), BYTES_EACH_MIN))
     }
 
-    /// Idle helpers for a scan that reads so many bytes.
+    /// Idle helpers for a scan that reads this many bytes.
     pub fn lend(&self, bytes: usize) -> Lent<'_> {
         let most = (bytes / self.bytes_each_min).min(self.threads).saturating_sub(1);
         if most == 0 || self.pool().is_none() {
@@ -57,7 +59,7 @@ impl Helpers {
         let busy = self
             .busy
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |busy| Some(busy + 1 + idle(busy)))
-            .expect("there is always a next number");
+            .expect("the closure always returns a number");
         Lent { owner: self, busy: 1 + idle(busy), count: idle(busy) }
     }
 
@@ -75,7 +77,7 @@ impl Lent<'_> {
         self.count
     }
 
-    /// Runs `own` here and `help` on each helper; returns when all have ended.
+    /// Runs `own` on this thread and `help` on each helper; returns when all have ended.
     pub fn run<R>(&self, own: impl FnOnce() -> R, help: impl Fn() + Sync) -> R {
         match self.owner.pool.get() {
             Some(Some(pool)) if self.count > 0 => pool.in_place_scope(|scope| {
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_lent_runs_once_and_has_ended_when_run_returns() {
+    fn each_lent_helper_runs_once_and_has_ended_when_run_returns() {
         let helpers = Helpers::new(4, 1);
         for bytes in [1, 2, 3, 4, 100] {
             let ran = AtomicUsize::new(0);

@@ -1,6 +1,7 @@
-//! Candidates of a search, and the sorted array that holds the best of them.
+//! The candidates of a search, and the sorted array of the best of them.
 
-/// A slot and its distance from the query. The top bit of `tagged` says that its neighbours were looked at.
+/// A slot and its distance from the query. The top bit of `tagged` is set when its neighbours were examined
+/// (it was *expanded*).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {
     pub distance: f32,
@@ -8,7 +9,8 @@ pub(crate) struct Candidate {
 }
 
 const EXPANDED: u32 = 1 << 31;
-/// Slots are below this: the top bit is taken, here and of a slot plus one in the links of the graph.
+/// Slots are below this: the top bit is used here, and in the links of the graph, which store a slot plus
+/// one.
 pub(crate) const SLOT_LIMIT: u32 = EXPANDED - 1;
 
 impl Candidate {
@@ -32,7 +34,7 @@ impl PartialEq for Candidate {
 
 impl Eq for Candidate {}
 
-/// Nearest first, ties by slot.
+/// Nearest first; ties are ordered by slot.
 impl Ord for Candidate {
     #[inline]
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
@@ -46,23 +48,25 @@ impl PartialOrd for Candidate {
     }
 }
 
-/// The nearest candidates seen, nearest first: the beam, which is the first `limit`, and up to `spare` behind it. Those
-/// are not expanded; they are kept for being ranked again, because distances of codes are not exact.
+/// The nearest candidates met so far, nearest first: the beam, which is the first `limit`, and up to `spare`
+/// more after it. The spare candidates are not expanded. They are kept because distances of codes are not
+/// exact: they are ranked again by their vectors.
 ///
-/// An array beats a heap here: it is short, insertion is a move within a few cache lines, and the next one to expand is
-/// found by walking on.
+/// A sorted array is faster than a heap here: it is short, an insertion moves a few cache lines, and the next
+/// candidate to expand is found by scanning on.
 #[derive(Default)]
 pub(crate) struct Pool {
     items: Vec<Candidate>,
     limit: usize,
     spare: usize,
-    /// Everything before it was expanded.
+    /// Every candidate before this position was expanded.
     cursor: usize,
     /// Candidates farther than this are not kept.
     reach: f32,
 }
 
-/// So many candidates are compared one and all, which is quicker than guessing where to look next.
+/// In an array of up to this many candidates, the position is found by comparing all of them: quicker than a
+/// binary search, whose branches are mispredicted.
 const COUNTED: usize = 32;
 
 impl Pool {
@@ -74,24 +78,24 @@ impl Pool {
         self.reach = f32::INFINITY;
     }
 
-    /// From now on, candidates farther than this are not kept. It is no farther than it was set before.
+    /// From now on, candidates farther than `reach` are not kept. `reach` only ever shrinks.
     pub fn limit_to(&mut self, reach: f32) {
         self.reach = self.reach.min(reach);
     }
 
-    /// The distance that a candidate must be below to enter the beam; infinite while that has room.
+    /// The distance below which a candidate enters the beam; infinite while the beam has room.
     #[inline(always)]
     pub fn bound(&self) -> f32 {
         if self.is_full() { self.items[self.limit - 1].distance } else { f32::INFINITY }
     }
 
-    /// The beam is full.
+    /// Whether the beam is full.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
         self.items.len() >= self.limit
     }
 
-    /// There is no room for more.
+    /// Whether both beam and spare are full.
     #[inline(always)]
     fn has_overflowed(&self) -> bool {
         self.items.len() >= self.limit + self.spare
@@ -102,15 +106,15 @@ impl Pool {
         if self.has_overflowed() { self.items[self.items.len() - 1].distance } else { self.reach }
     }
 
-    /// Would a candidate at this distance be kept?
+    /// Whether a candidate at this distance would be kept.
     #[inline(always)]
     pub fn has_room_for(&self, distance: f32) -> bool {
         let has_room = !self.has_overflowed() || distance < self.items[self.items.len() - 1].distance;
         has_room && distance <= self.reach
     }
 
-    /// Puts a candidate in its place; false when it is too far. It is not expanded here, whatever it was in the pool that it
-    /// comes from.
+    /// Inserts a candidate; false when it is too far. It counts as not expanded, whatever its state in
+    /// another pool.
     #[inline]
     pub fn push(&mut self, candidate: Candidate) -> bool {
         if !self.has_room_for(candidate.distance) {
@@ -123,7 +127,7 @@ impl Pool {
         true
     }
 
-    /// How many are no farther than this.
+    /// The number of candidates that are no farther than this.
     #[inline(always)]
     fn place_of(&self, distance: f32) -> usize {
         let (mut start, mut end) = (0, self.items.len());
@@ -134,7 +138,7 @@ impl Pool {
         start + self.items[start..end].iter().filter(|held| held.distance <= distance).count()
     }
 
-    /// The nearest candidate that was not expanded yet, marked as expanded.
+    /// The nearest candidate that was not expanded yet; marks it as expanded.
     #[inline]
     pub fn next_to_expand(&mut self) -> Option<Candidate> {
         while self.cursor < self.limit {
@@ -148,7 +152,7 @@ impl Pool {
         None
     }
 
-    /// The candidate that `next_to_expand` would give, if nothing nearer comes: worth a prefetch.
+    /// The candidate that `next_to_expand` will return if no nearer one is inserted: worth a prefetch.
     #[inline]
     pub fn peek(&self) -> Option<Candidate> {
         let beam = &self.items[..self.items.len().min(self.limit)];
@@ -160,10 +164,10 @@ impl Pool {
         self.limit += 1;
     }
 
-    /// Drops all others, after the beam was expanded. The room that `widen` made for those goes with them. Returns how many
-    /// of the beam were dropped.
+    /// Keeps only the candidates that `keep` accepts, after the beam was expanded. The room that `widen` made
+    /// for the dropped ones is removed too. Returns the number of candidates dropped from the beam.
     pub fn retain(&mut self, mut keep: impl FnMut(u32) -> bool) -> usize {
-        // What was dropped at the end stays dropped, though there is room now.
+        // Candidates that were dropped at the end stay dropped, although there is room now.
         self.reach = self.complete_within();
         let mut dropped = 0;
         self.items.retain(|candidate| {
@@ -222,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_dropped_leaves_the_room_that_was_made_for_him() {
+    fn dropping_a_candidate_removes_the_room_made_for_it() {
         let mut pool = Pool::default();
         pool.begin(2, 0);
         assert!(pool.push(Candidate::new(1.0, 1)) && pool.push(Candidate::new(2.0, 2)));
@@ -235,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_fit_is_not_forgotten_when_others_are_dropped() {
+    fn candidates_that_did_not_fit_still_bound_completeness_after_a_drop() {
         let mut pool = Pool::default();
         pool.begin(1, 1);
         for (distance, slot) in [(1.0, 1), (2.0, 2), (3.0, 3)] {
