@@ -6,7 +6,7 @@ use crate::log::local::{
     BLOCK_BYTES, Catalog, LocalIter, SegmentHeader, SegmentInfo, Tail, Until, segment_file,
 };
 use crate::log::replay::{Checkpoint, Replay};
-use crate::log::{Location, LogId, Lsn, Mark, Pos, ReadError, RunningChecksum};
+use crate::log::{LogId, Lsn, Mark, Place, Pos, ReadError, RunningChecksum};
 use crate::snapshot::manifest::{Manifest, ManifestEntry};
 use parking_lot::Mutex;
 use std::io;
@@ -175,9 +175,12 @@ impl History {
 
 /// The same error, told of the file that was copied and not of its copy.
 pub fn at_source(error: ReadError, logs: &Path) -> ReadError {
-    let source = |at: Location| match at.file.file_name() {
-        Some(name) => Location { file: logs.join(name), ..at },
-        None => at,
+    let source = |at: Place| match at {
+        Place::File { file, offset_bytes } => match file.file_name() {
+            Some(name) => Place::File { file: logs.join(name), offset_bytes },
+            None => Place::File { file, offset_bytes },
+        },
+        other => other,
     };
     match error {
         ReadError::Corrupt { at, detail } => ReadError::Corrupt { at: source(at), detail },

@@ -14,7 +14,7 @@ use super::{BackupError, Meter, Progress, RESTORING_FILE, UNFINISHED_FILE, read_
 use crate::env::{Access, Disk, DiskFile, Env};
 use crate::log::entry::{EntryHeader, HEADER_BYTES as ENTRY_HEADER_BYTES, seal_entry};
 use crate::log::local::{BLOCK_BYTES, Catalog, LocalIter, SegmentInfo, Until, segment_file};
-use crate::log::{EntryIter, LogId, Pos, ReadEntry};
+use crate::log::{EntryIter, LogId, Pos, ReadEntry, Step, Wait};
 use crate::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use crate::snapshot::SnapshotFile;
 use crate::snapshot::create::{MakeModules, open_listed};
@@ -245,8 +245,9 @@ impl Restorer<'_> {
             let mut entries =
                 LocalIter::new(self.env.clone(), segments.clone(), first, Until::End, Arc::default());
             let mut open: Option<(PathBuf, SegmentWriter<'_>)> = None;
-            while let Some(entry) = entries.next()? {
-                let path = entries.location().file;
+            while let Step::Entry(entry) = entries.next(Wait::No)? {
+                let place = entries.place();
+                let path = place.file().expect("segments are files").to_owned();
                 if open.as_ref().is_none_or(|(current, _)| *current != path) {
                     if let Some((_, before)) = open.take() {
                         before.finish()?;

@@ -1,56 +1,71 @@
 //! A log in memory: for tests, and for running without durability.
 //!
 //! Clones share the entries, so a test can "restart" on the same log. It keeps every rule of the contract but
-//! durability: entries are encoded and decoded, a new claim fences the writers before it.
+//! durability: entries are encoded and decoded, an appended entry is in the log once it is acknowledged, and a new claim
+//! fences the writers before it, whose entries in flight are lost.
 
-use super::entry::{self, EntryHeader, HEADER_BYTES, Kind};
+use super::entry::{self, EntryHeader, FORMAT_LEVEL, HEADER_BYTES, Kind};
 use super::{
-    AppendError, Appender, Claim, Commits, Entry, EntryIter, Epoch, Idx, Limits, Location, LogId, Mark, Pos,
-    ReadEntry, ReadError, Resync, Sequence, ShardLog, TrimError, Voided, Writing,
+    AppendError, Appender, Claim, Commits, Entry, EntryIter, Epoch, Idx, Limits, LogEnd, LogId, Mark, Place,
+    Pos, ReadEntry, ReadError, Resync, Sequence, ShardLog, Step, Stopper, TrimError, Voided, Wait, Writing,
 };
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Clone)]
 pub struct MemoryLog {
     id: LogId,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Readers wait here for entries.
+    more: Condvar,
 }
 
 /// The entries at positions `first`, `first + 1`, ...
-struct Shared {
+struct State {
     first: Pos,
     /// Epoch and index before `first`.
     before_first: Mark,
     entries: VecDeque<Arc<Vec<u8>>>,
-    writer: Sequence,
+    /// After the last entry.
+    sequence: Sequence,
+    /// Appended by the current writer and not acknowledged.
+    in_flight: VecDeque<(EntryHeader, Vec<u8>)>,
 }
 
-impl Shared {
+impl State {
     fn last(&self) -> Pos {
         Pos(self.first.0 + self.entries.len() as u64 - 1)
     }
 
-    fn push(&mut self, header: &EntryHeader, mut bytes: Vec<u8>) -> Pos {
+    fn end(&self) -> LogEnd {
+        let Sequence { epoch, index } = self.sequence;
+        LogEnd { mark: Mark { pos: self.last(), epoch, index } }
+    }
+
+    fn push(&mut self, header: &EntryHeader, mut bytes: Vec<u8>) {
         entry::seal_entry(header, &mut bytes);
         self.entries.push_back(Arc::new(bytes));
-        let counts = self.writer.admit(self.last(), header);
+        let counts = self.sequence.admit(self.last(), header);
         assert!(counts, "an appended entry continues the sequence");
-        self.last()
     }
 }
 
 impl MemoryLog {
     pub fn new(id: LogId) -> MemoryLog {
-        let shared = Shared {
+        let state = State {
             first: Pos(1),
             before_first: Mark::default(),
             entries: VecDeque::new(),
-            writer: Sequence::default(),
+            sequence: Sequence::default(),
+            in_flight: VecDeque::new(),
         };
-        MemoryLog { id, shared: Arc::new(Mutex::new(shared)) }
+        MemoryLog { id, shared: Arc::new(Shared { state: Mutex::new(state), more: Condvar::new() }) }
     }
 }
 
@@ -64,15 +79,16 @@ impl ShardLog for MemoryLog {
     }
 
     fn claim(&self, after: Pos, claim: Claim) -> Result<Writing, AppendError> {
-        let mut shared = self.shared.lock();
-        if shared.last() != after {
-            return Err(AppendError::Conflict { last: shared.last() });
+        let mut state = self.shared.state.lock();
+        if state.last() != after {
+            return Err(AppendError::Conflict { last: state.last() });
         }
+        state.in_flight.clear();
         let epoch = Epoch(after.0 + 1);
         let mut bytes = vec![0; HEADER_BYTES];
         bytes.extend_from_slice(claim.node.as_bytes());
         let header = EntryHeader {
-            needs: 1,
+            needs: FORMAT_LEVEL,
             kind: Kind::Claim,
             log_id: self.id,
             segment: 0,
@@ -84,57 +100,64 @@ impl ShardLog for MemoryLog {
             last_lsn: claim.lsn,
             checksum: claim.checksum,
         };
-        shared.push(&header, bytes);
-        let appended = Arc::new(Mutex::new(None));
-        let appender = MemoryAppender { log: self.clone(), epoch, appended: appended.clone() };
-        Ok((Box::new(appender), Box::new(MemoryCommits { log: self.clone(), epoch, appended })))
+        state.push(&header, bytes);
+        self.shared.more.notify_all();
+        let writer = MemoryWriter { log: self.clone(), epoch };
+        Ok((Box::new(writer.clone()), Box::new(writer)))
     }
 
     fn read(&self, after: Mark) -> Box<dyn EntryIter> {
-        Box::new(MemoryIter { log: self.clone(), after: after.pos, mark: None, voided: Voided::default() })
+        Box::new(MemoryIter {
+            log: self.clone(),
+            after: after.pos,
+            mark: None,
+            voided: Voided::default(),
+            is_stopped: Arc::default(),
+        })
     }
 
     fn bounds(&self) -> Result<(Pos, Pos), ReadError> {
-        let shared = self.shared.lock();
-        Ok((shared.first, shared.last()))
+        let state = self.shared.state.lock();
+        Ok((state.first, state.last()))
     }
 
     fn trim(&self, upto: Pos) -> Result<(), TrimError> {
-        let mut shared = self.shared.lock();
-        while shared.first <= upto && !shared.entries.is_empty() {
-            let bytes = shared.entries.pop_front().expect("not empty");
+        let mut state = self.shared.state.lock();
+        while state.first <= upto && !state.entries.is_empty() {
+            let bytes = state.entries.pop_front().expect("not empty");
             let (header, _) = entry::decode_entry(&bytes).expect("encoded by push");
-            let pos = shared.first;
-            shared.before_first = Mark { pos, epoch: header.epoch, index: header.index };
-            shared.first = pos.next();
+            let pos = state.first;
+            state.before_first = Mark { pos, epoch: header.epoch, index: header.index };
+            state.first = pos.next();
         }
         Ok(())
     }
 }
 
-struct MemoryAppender {
+#[derive(Clone)]
+struct MemoryWriter {
     log: MemoryLog,
     epoch: Epoch,
-    appended: Arc<Mutex<Option<(Idx, Pos)>>>,
 }
 
-impl MemoryAppender {
-    fn check_fenced(&self, shared: &Shared) -> Result<(), AppendError> {
-        if shared.writer.epoch == self.epoch {
-            return Ok(());
+impl MemoryWriter {
+    /// The state, unless another writer has claimed the log.
+    fn state(&self) -> Result<MutexGuard<'_, State>, AppendError> {
+        let state = self.log.shared.state.lock();
+        if state.sequence.epoch == self.epoch {
+            return Ok(state);
         }
-        Err(AppendError::Fenced { by: shared.writer.epoch })
+        Err(AppendError::Fenced { by: state.sequence.epoch })
     }
 }
 
-impl Appender for MemoryAppender {
+impl Appender for MemoryWriter {
     fn append(&mut self, entry: Entry) -> Result<Idx, AppendError> {
         if entry.bytes.len() > self.log.limits().entry_bytes_max {
             return Err(AppendError::TooLarge { bytes: entry.bytes.len() });
         }
-        let mut shared = self.log.shared.lock();
-        self.check_fenced(&shared)?;
-        let index = Idx(shared.writer.index.0 + 1);
+        let mut state = self.state()?;
+        let index = Idx(state.sequence.index.0 + state.in_flight.len() as u64 + 1);
         let header = EntryHeader {
             needs: entry.needs,
             kind: entry.kind,
@@ -142,47 +165,51 @@ impl Appender for MemoryAppender {
             segment: 0,
             epoch: self.epoch,
             index,
-            durable: shared.writer.index,
+            durable: state.sequence.index,
             engine_time_ms: entry.engine_time_ms,
             first_lsn: entry.first_lsn,
             last_lsn: entry.last_lsn,
             checksum: entry.checksum,
         };
-        let pos = shared.push(&header, entry.bytes);
-        *self.appended.lock() = Some((index, pos));
+        state.in_flight.push_back((header, entry.bytes));
         Ok(index)
     }
 
     fn seal(&mut self) -> Result<Pos, AppendError> {
-        let shared = self.log.shared.lock();
-        self.check_fenced(&shared)?;
-        Ok(shared.last())
+        Ok(self.state()?.last())
     }
 
     fn mark(&self) -> Mark {
-        let shared = self.log.shared.lock();
-        Mark { pos: shared.last(), epoch: shared.writer.epoch, index: shared.writer.index }
+        let state = self.log.shared.state.lock();
+        let mark = state.end().mark;
+        let in_flight = state.in_flight.len() as u64;
+        Mark { pos: Pos(mark.pos.0 + in_flight), epoch: mark.epoch, index: Idx(mark.index.0 + in_flight) }
     }
 }
 
-struct MemoryCommits {
-    log: MemoryLog,
-    epoch: Epoch,
-    appended: Arc<Mutex<Option<(Idx, Pos)>>>,
-}
-
-impl Commits for MemoryCommits {
+impl Commits for MemoryWriter {
     fn advance(&self) -> Result<Option<(Idx, Pos)>, AppendError> {
-        Ok(self.appended.lock().take())
+        let mut state = self.state()?;
+        let mut durable = None;
+        while let Some((header, bytes)) = state.in_flight.pop_front() {
+            state.push(&header, bytes);
+            durable = Some((header.index, state.last()));
+        }
+        self.log.shared.more.notify_all();
+        Ok(durable)
     }
 
     fn resync(&self) -> Result<Resync, AppendError> {
-        let shared = self.log.shared.lock();
-        if shared.writer.epoch != self.epoch {
-            return Err(AppendError::Fenced { by: shared.writer.epoch });
-        }
-        Ok(Resync { last: shared.last(), committed: shared.writer.index })
+        let state = self.state()?;
+        Ok(Resync { last: state.last(), committed: state.sequence.index })
     }
+}
+
+/// What is at the next position.
+enum Stored {
+    Entry(Pos, Arc<Vec<u8>>),
+    /// Nothing: what to return.
+    None(Step),
 }
 
 struct MemoryIter {
@@ -191,41 +218,61 @@ struct MemoryIter {
     /// `None` until the first call has found where the log begins.
     mark: Option<Mark>,
     voided: Voided,
+    is_stopped: Arc<AtomicBool>,
 }
 
 impl MemoryIter {
     /// The next stored entry that counts, without regard to `after`.
-    fn step(&mut self) -> Result<Option<ReadEntry>, ReadError> {
+    fn step(&mut self, wait: Wait) -> Result<Step, ReadError> {
         loop {
-            let (pos, bytes) = {
-                let shared = self.log.shared.lock();
-                let mark = *self.mark.get_or_insert(shared.before_first);
-                if mark.pos.next() < shared.first || self.after.next() < shared.first {
-                    return Err(ReadError::Trimmed { first: shared.first });
-                }
-                match shared.entries.get((mark.pos.0 + 1 - shared.first.0) as usize) {
-                    Some(bytes) => (mark.pos.next(), bytes.clone()),
-                    None => return Ok(None),
-                }
+            let (pos, bytes) = match self.stored(wait)? {
+                Stored::Entry(pos, bytes) => (pos, bytes),
+                Stored::None(step) => return Ok(step),
             };
             let (header, payload) = entry::decode_entry(&bytes).expect("encoded by push");
-            let mark = self.mark.as_mut().expect("set above");
+            let mark = self.mark.as_mut().expect("set by `stored`");
             let mut sequence = Sequence { epoch: mark.epoch, index: mark.index };
             let counts = sequence.admit(pos, &header);
             *mark = Mark { pos, epoch: sequence.epoch, index: sequence.index };
             if counts {
-                return Ok(Some(ReadEntry { pos, header, payload: payload.to_vec() }));
+                return Ok(Step::Entry(ReadEntry { pos, header, payload: payload.to_vec() }));
             }
             self.voided.entries += 1;
+        }
+    }
+
+    /// The bytes of the next position, or what to return instead.
+    fn stored(&mut self, wait: Wait) -> Result<Stored, ReadError> {
+        let mut state = self.log.shared.state.lock();
+        let mut has_waited = false;
+        loop {
+            if self.is_stopped.load(Ordering::Acquire) {
+                return Ok(Stored::None(Step::Stopped));
+            }
+            if self.mark.is_none() && self.after.next() >= state.first {
+                self.mark = Some(state.before_first);
+            }
+            let Some(mark) = self.mark.filter(|mark| mark.pos.next() >= state.first) else {
+                return Err(ReadError::Trimmed { first: state.first });
+            };
+            if let Some(bytes) = state.entries.get((mark.pos.0 + 1 - state.first.0) as usize) {
+                return Ok(Stored::Entry(mark.pos.next(), bytes.clone()));
+            }
+            match wait {
+                Wait::No => return Ok(Stored::None(Step::End(LogEnd { mark }))),
+                Wait::AtMost(_) if has_waited => return Ok(Stored::None(Step::TimedOut)),
+                Wait::AtMost(time) => _ = self.log.shared.more.wait_for(&mut state, time),
+            }
+            has_waited = true;
         }
     }
 }
 
 impl EntryIter for MemoryIter {
-    fn next(&mut self) -> Result<Option<ReadEntry>, ReadError> {
+    fn next(&mut self, wait: Wait) -> Result<Step, ReadError> {
         loop {
-            match self.step()? {
-                Some(entry) if entry.pos <= self.after => {}
+            match self.step(wait)? {
+                Step::Entry(entry) if entry.pos <= self.after => {}
                 other => return Ok(other),
             }
         }
@@ -235,11 +282,21 @@ impl EntryIter for MemoryIter {
         self.mark.unwrap_or_default()
     }
 
-    fn location(&self) -> Location {
-        Location { file: PathBuf::from("memory"), offset_bytes: self.mark().pos.0 }
+    fn place(&self) -> Place {
+        Place::Stream { name: "memory".to_owned(), sequence: self.mark().pos.0 }
     }
 
     fn voided(&self) -> Voided {
         self.voided.clone()
+    }
+
+    fn stopper(&self) -> Stopper {
+        let (is_stopped, shared) = (self.is_stopped.clone(), self.log.shared.clone());
+        Stopper::new(move || {
+            is_stopped.store(true, Ordering::Release);
+            // Taken and released: a reader is either before its look at the flag, or waits and is woken.
+            drop(shared.state.lock());
+            shared.more.notify_all();
+        })
     }
 }

@@ -43,13 +43,14 @@ pub mod entry;
 pub mod local;
 pub mod memory;
 pub mod pipeline;
+mod reading;
 pub mod replay;
 
 pub use local::fuzz_reader;
+pub use reading::{EntryIter, LogEnd, Place, ReadEntry, ReadError, Step, Stopper, Voided, Wait};
 
 use entry::{EntryHeader, Kind};
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// The number of a batch in one shard's history, from 1; `Lsn(0)` is before all.
@@ -237,14 +238,6 @@ pub struct Entry {
     pub bytes: Vec<u8>,
 }
 
-/// An entry as read: it has passed rule 1.
-#[derive(Clone, Debug)]
-pub struct ReadEntry {
-    pub pos: Pos,
-    pub header: EntryHeader,
-    pub payload: Vec<u8>,
-}
-
 /// The two halves of a claim, for two threads.
 pub type Writing = (Box<dyn Appender>, Box<dyn Commits>);
 
@@ -270,7 +263,7 @@ pub trait ShardLog: Send + Sync {
     /// Returns when the Claim is durable. `Conflict` if the log has gone on.
     fn claim(&self, after: Pos, claim: Claim) -> Result<Writing, AppendError>;
 
-    /// Reads the committed entries after a mark.
+    /// Reads the entries after a mark. Beside a writer of this process, those that are durable.
     fn read(&self, after: Mark) -> Box<dyn EntryIter>;
 
     /// First and last position; a hint, no proof.
@@ -326,51 +319,6 @@ pub struct Resync {
     pub committed: Idx,
 }
 
-/// Reads entries that count, in order.
-pub trait EntryIter: Send {
-    /// The next entry; `None` at the end of what is committed.
-    fn next(&mut self) -> Result<Option<ReadEntry>, ReadError>;
-
-    /// The mark behind the last entry read, void ones included.
-    fn mark(&self) -> Mark;
-
-    /// Where the last entry returned stands, for messages.
-    fn location(&self) -> Location;
-
-    /// What was skipped so far.
-    fn voided(&self) -> Voided;
-}
-
-/// What a reader skipped, to be reported loudly.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Voided {
-    /// Valid entries that rule 1 or rule 4 voids.
-    pub entries: u64,
-    /// Batches without their last piece.
-    pub batches: u64,
-    /// Where rule 4 found an unfinished tail.
-    pub torn_tail: Option<Location>,
-}
-
-impl Voided {
-    pub fn is_empty(&self) -> bool {
-        *self == Voided::default()
-    }
-}
-
-/// A byte in a file, for messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Location {
-    pub file: PathBuf,
-    pub offset_bytes: u64,
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at offset {}", self.file.display(), self.offset_bytes)
-    }
-}
-
 /// Why an append did not succeed, by what the writer has to do.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AppendError {
@@ -398,32 +346,6 @@ pub enum AppendError {
     /// Stop the process.
     #[error("the log failed: {cause}")]
     Fatal { cause: String },
-}
-
-/// Why a read stopped.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The entries wanted are gone; a snapshot from `first` or later is needed.
-    #[error("the log starts at position {first}: what came before was trimmed")]
-    Trimmed { first: Pos },
-    /// An entry or a segment is missing in the middle.
-    #[error("position {want} is missing from the log: {detail}")]
-    Hole { want: Pos, detail: String },
-    /// Acknowledged data is damaged.
-    #[error(
-        "the log is damaged in {at}: {detail}. Acknowledged writes are affected, so it is not skipped. \
-         `engramdb log verify` lists all damage, `engramdb log dump` shows what is readable; \
-         restore the file from a copy, or start from a snapshot"
-    )]
-    Corrupt { at: Location, detail: String },
-    /// Written by a newer version that used something this one cannot read.
-    #[error("{at} needs format level {needs}, this version reads up to {}", entry::FORMAT_LEVEL)]
-    NeedsNewer { at: Location, needs: u16 },
-    /// The log belongs to another history.
-    #[error("{at} belongs to log {found}, not to {expected}")]
-    ForeignLog { at: Location, found: LogId, expected: LogId },
-    #[error("cannot read the log: {cause}")]
-    Unavailable { cause: String },
 }
 
 /// Why a trim did not succeed.
@@ -455,3 +377,6 @@ impl Sequence {
         counts
     }
 }
+
+#[cfg(test)]
+mod tests;

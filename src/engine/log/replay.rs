@@ -10,7 +10,10 @@
 //!   own CRCs guard against damage; this one guards against a log that lost or repeated something.
 
 use super::entry::{self, Kind, PieceKind};
-use super::{EntryIter, Epoch, Lsn, Mark, Pos, ReadEntry, ReadError, RunningChecksum, ShardLog, Voided};
+use super::{
+    EntryIter, Epoch, LogEnd, Lsn, Mark, ReadEntry, ReadError, RunningChecksum, ShardLog, Step, Stopper,
+    Voided, Wait,
+};
 use std::ops::Range;
 
 /// A state of a history: everything through `lsn` is in it. What a snapshot has to remember of the log.
@@ -30,9 +33,8 @@ pub struct Checkpoint {
 pub struct Recovered {
     /// The state after the last complete batch.
     pub checkpoint: Checkpoint,
-    /// The log's last position, where the next writer claims; beyond the checkpoint if the tail holds an
-    /// unfinished batch.
-    pub end: Pos,
+    /// Where the next writer claims; beyond the checkpoint if the tail holds an unfinished batch.
+    pub end: LogEnd,
     pub voided: Voided,
     /// Whether the last entry is a Release: the last writer stopped in order.
     pub clean: bool,
@@ -45,6 +47,18 @@ pub struct Batch<'a> {
     pub epoch: Epoch,
     pub engine_time_ms: u64,
     pub bytes: &'a [u8],
+}
+
+/// What [`Replay::follow`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Followed<'a> {
+    Batch(Batch<'a>),
+    /// Everything that is durable was returned: [`Replay::recovered`] says where to claim.
+    End,
+    /// Nothing became durable in the time given.
+    TimedOut,
+    /// [`Replay::stopper`] was used. Every later call returns this as well.
+    Stopped,
 }
 
 /// Reads the batches after a checkpoint. [`Replay::finish`] says where the writer goes on.
@@ -106,13 +120,28 @@ impl Replay {
     /// The next batch, valid until the next call; `None` at the log's end.
     #[expect(clippy::should_implement_trait, reason = "the batch borrows from the reader")]
     pub fn next(&mut self) -> Result<Option<Batch<'_>>, ReadError> {
-        let Some(found) = self.find_batch()? else { return Ok(None) };
+        match self.follow(Wait::No)? {
+            Followed::Batch(batch) => Ok(Some(batch)),
+            Followed::End | Followed::TimedOut | Followed::Stopped => Ok(None),
+        }
+    }
+
+    /// The same for a follower, which may wait for more at the log's end. It can be called again after anything but
+    /// an error.
+    pub fn follow(&mut self, wait: Wait) -> Result<Followed<'_>, ReadError> {
+        let found = match self.find_batch(wait)? {
+            Ok(found) => found,
+            Err(Step::End(_)) => return Ok(Followed::End),
+            Err(Step::TimedOut) => return Ok(Followed::TimedOut),
+            Err(Step::Stopped) => return Ok(Followed::Stopped),
+            Err(Step::Entry(_)) => unreachable!("entries are taken in"),
+        };
         let cursor = self.entry.as_ref().expect("a batch ends inside an entry");
         let bytes = match found.in_entry {
             Some(range) => &cursor.entry.payload[range],
             None => &self.assembled[..],
         };
-        Ok(Some(Batch {
+        Ok(Followed::Batch(Batch {
             lsn: found.lsn,
             epoch: cursor.entry.header.epoch,
             engine_time_ms: found.engine_time_ms,
@@ -120,30 +149,42 @@ impl Replay {
         }))
     }
 
+    /// Ends the waits of [`Replay::follow`] from another thread.
+    pub fn stopper(&self) -> Stopper {
+        self.iter.stopper()
+    }
+
     /// The state after the last batch returned.
     pub fn checkpoint(&self) -> Checkpoint {
         self.state
     }
 
-    /// To be called after `next` returned `None`.
-    pub fn finish(mut self) -> Recovered {
-        assert!(self.entry.is_none(), "finish comes after the last batch");
-        self.void_unfinished();
+    /// What the next writer has to know. Only at the log's end: after `next` returned `None`, or `follow`
+    /// [`Followed::End`]. The reader can go on afterwards, for a claim may come too late.
+    pub fn recovered(&self) -> Recovered {
+        assert!(self.entry.is_none(), "the last batch and its entry are read through");
         let mut voided = self.iter.voided();
-        voided.batches += self.voided_batches;
-        Recovered { checkpoint: self.state, end: self.iter.mark().pos, voided, clean: self.clean }
+        voided.batches += self.voided_batches + u64::from(self.unfinished.is_some());
+        let end = LogEnd { mark: self.iter.mark() };
+        Recovered { checkpoint: self.state, end, voided, clean: self.clean }
     }
 
-    fn find_batch(&mut self) -> Result<Option<Found>, ReadError> {
+    /// The same, and the end of reading.
+    pub fn finish(self) -> Recovered {
+        self.recovered()
+    }
+
+    fn find_batch(&mut self, wait: Wait) -> Result<Result<Found, Step>, ReadError> {
         loop {
             match self.take_piece()? {
-                Some(found) if found.lsn > self.skip_through => return Ok(Some(found)),
+                Some(found) if found.lsn > self.skip_through => return Ok(Ok(found)),
                 Some(_) => {}
                 None => {
                     self.end_entry()?;
-                    match self.iter.next()? {
-                        Some(entry) => self.begin_entry(entry)?,
-                        None => return self.check_end().map(|()| None),
+                    match self.iter.next(wait)? {
+                        Step::Entry(entry) => self.begin_entry(entry)?,
+                        end @ Step::End(_) => return self.check_end().map(|()| Err(end)),
+                        other => return Ok(Err(other)),
                     }
                 }
             }
@@ -280,7 +321,7 @@ impl Replay {
     }
 
     fn corrupt(&self, detail: &str) -> ReadError {
-        ReadError::Corrupt { at: self.iter.location(), detail: detail.to_owned() }
+        ReadError::Corrupt { at: self.iter.place(), detail: detail.to_owned() }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions, OpenError, SealedLog};
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Replay};
-use crate::log::{EntryIter, Location, Mark, Pos, ReadEntry, ReadError, ShardLog, Voided};
+use crate::log::{EntryIter, LogEnd, Mark, Place, Pos, ReadError, ShardLog, Step, Stopper, Voided, Wait};
 use crate::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -182,19 +182,23 @@ fn seal_stopped(
 struct Nothing(Mark);
 
 impl EntryIter for Nothing {
-    fn next(&mut self) -> Result<Option<ReadEntry>, ReadError> {
-        Ok(None)
+    fn next(&mut self, _wait: Wait) -> Result<Step, ReadError> {
+        Ok(Step::End(LogEnd { mark: self.0 }))
     }
 
     fn mark(&self) -> Mark {
         self.0
     }
 
-    fn location(&self) -> Location {
-        Location { file: PathBuf::new(), offset_bytes: 0 }
+    fn place(&self) -> Place {
+        Place::in_file(Path::new(""), 0)
     }
 
     fn voided(&self) -> Voided {
         Voided::default()
+    }
+
+    fn stopper(&self) -> Stopper {
+        Stopper::unneeded()
     }
 }

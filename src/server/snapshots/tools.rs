@@ -9,7 +9,7 @@ use engramdb_engine::env::Env;
 use engramdb_engine::log::entry::{decode_entry, entry_length};
 use engramdb_engine::log::local::{BLOCK_BYTES, Catalog, LocalOptions, SegmentInfo, read_offline};
 use engramdb_engine::log::replay::{Checkpoint, Replay};
-use engramdb_engine::log::{LogId, Mark, Pos};
+use engramdb_engine::log::{LogId, Mark, Pos, Step, Wait};
 use engramdb_engine::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use engramdb_engine::snapshot::create::{CreateOptions, MakeModules};
 use engramdb_engine::snapshot::manifest::{Manifest, ManifestEntry};
@@ -338,7 +338,7 @@ fn dump_log(env: &Env, arguments: &DumpArgs, out: &mut dyn Write) -> ToolResult 
     let mut entries = read_offline(env, &directory, after)?;
     let shown = Shown { effects: arguments.effects, width: arguments.width };
     for _ in 0..arguments.limit {
-        let Some(entry) = entries.next()? else { break };
+        let Step::Entry(entry) = entries.next(Wait::No)? else { break };
         let entry = dump::entry(&entry, shown);
         if arguments.directory.json {
             writeln!(out, "{entry}")?;

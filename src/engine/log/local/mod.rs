@@ -44,7 +44,8 @@ use super::{
     AppendError, Claim, EntryIter, Limits, LogId, Mark, Pos, ReadError, Room, ShardLog, TrimError, Writing,
 };
 use crate::env::{Access, DiskFile, DiskLock, Env};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
+use reader::Frontier;
 use reserve::Kind;
 use spare::{Prepared, Spares};
 use std::io;
@@ -146,6 +147,8 @@ struct Shared {
     /// The history that this one branched from and the last position taken over; zero if none.
     parent: (LogId, Pos),
     state: Mutex<State>,
+    /// Readers wait here for entries.
+    more: Condvar,
     spares: Spares,
     /// Found by the reader that reached the end, before the claim.
     tail: Arc<Mutex<Option<Tail>>>,
@@ -160,10 +163,12 @@ struct State {
     current_free_bytes: u64,
     /// The last segment of the process before, locked until it is sealed.
     last: Option<Arc<dyn DiskFile>>,
-    /// The last durable position, once there is a writer.
-    committed: Option<Pos>,
+    /// How far the log is durable, once there is a writer.
+    frontier: Option<Frontier>,
     /// What the last process left was made durable.
     is_secured: bool,
+    /// The log was dropped: readers that are left get nothing more.
+    is_closed: bool,
 }
 
 impl LocalLog {
@@ -202,9 +207,11 @@ impl LocalLog {
                 current: None,
                 current_free_bytes: 0,
                 last,
-                committed: None,
+                frontier: None,
                 is_secured: false,
+                is_closed: false,
             }),
+            more: Condvar::new(),
             tail: Arc::default(),
             lock,
         });
@@ -233,6 +240,8 @@ fn lock_last(env: &Env, segment: &SegmentInfo) -> Result<Arc<dyn DiskFile>, Open
 
 impl Drop for LocalLog {
     fn drop(&mut self) {
+        self.shared.state.lock().is_closed = true;
+        self.shared.more.notify_all();
         self.shared.spares.close();
         if let Some(preparer) = self.preparer.take() {
             // A panic there has been reported by the panic hook.
@@ -272,19 +281,14 @@ impl ShardLog for LocalLog {
     }
 
     fn read(&self, after: Mark) -> Box<dyn EntryIter> {
-        let shared = &self.shared;
-        let (segments, until) = {
-            let state = shared.state.lock();
-            (state.segments.clone(), state.committed.map_or(Until::End, Until::Pos))
-        };
-        Box::new(LocalIter::new(shared.env.clone(), segments, after.pos, until, shared.tail.clone()))
+        Box::new(LocalIter::live(self.shared.clone(), after.pos))
     }
 
     fn bounds(&self) -> Result<(Pos, Pos), ReadError> {
         let state = self.shared.state.lock();
         let first = state.segments.first().map_or(Pos(1), |segment| segment.header.before.pos.next());
         let last_sealed = state.segments.last().map_or(Pos(0), |segment| segment.header.before.pos);
-        Ok((first, state.committed.unwrap_or(last_sealed)))
+        Ok((first, state.frontier.map_or(last_sealed, |frontier| frontier.mark.pos)))
     }
 
     /// Removes the sealed segments that end at or before `upto`, oldest first, each durably before the next: so
@@ -314,6 +318,16 @@ impl ShardLog for LocalLog {
 }
 
 impl Shared {
+    /// Shows the readers of this process what has become durable.
+    fn publish(&self, frontier: Frontier) {
+        let mut state = self.state.lock();
+        // Of two threads that acknowledge, the one with less may come later.
+        if state.frontier.is_none_or(|before| before.mark.pos < frontier.mark.pos) {
+            state.frontier = Some(frontier);
+            self.more.notify_all();
+        }
+    }
+
     /// Fails if the next start would not find what is written to this segment.
     fn check_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<()> {
         let gone = if !self.lock.is_in_place()? {

@@ -1,13 +1,20 @@
 //! Reads segments in order, and decides at the end what is a torn tail and what is damage (rule 4).
 
+use super::Shared;
 use super::segment::{BLOCK_BYTES, BlockReader, SegmentHeader, SegmentInfo, unavailable};
 use crate::env::{Access, DiskFile, Env};
 use crate::log::entry::{DecodeError, EntryHeader, HEADER_BYTES, Kind};
-use crate::log::{EntryIter, Idx, Location, LogId, Mark, Pos, ReadEntry, ReadError, Sequence, Voided};
+use crate::log::{
+    EntryIter, Idx, LogEnd, LogId, Mark, Place, Pos, ReadEntry, ReadError, Sequence, Step, Stopper, Voided,
+    Wait,
+};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Where the log ends: what a writer needs to seal the last segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +64,15 @@ pub enum Until {
     Pos(Pos),
 }
 
+/// The last entry that the writer of this process knows to be durable, together with all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frontier {
+    pub mark: Mark,
+    /// The segment that holds it, and the offset behind it there.
+    pub segment: u64,
+    pub end_offset: u64,
+}
+
 pub struct LocalIter {
     env: Env,
     segments: Vec<SegmentInfo>,
@@ -76,6 +92,13 @@ pub struct LocalIter {
     /// Where the end is reported once it is found.
     tail: Arc<Mutex<Option<Tail>>>,
     ended: bool,
+    /// The first position, if `after` comes before it.
+    trimmed: Option<Pos>,
+    /// The log of this process, whose writer this reader follows. `None` reads what the segments hold.
+    live: Option<Arc<Shared>>,
+    /// What was durable of it when it was last looked at.
+    frontier: Option<Frontier>,
+    is_stopped: Arc<AtomicBool>,
 }
 
 impl LocalIter {
@@ -90,6 +113,8 @@ impl LocalIter {
         let starts_before = |segment: &SegmentInfo| segment.header.before.pos <= after;
         let current = segments.partition_point(starts_before).saturating_sub(1);
         let mark = segments.get(current).map_or(Mark::default(), |segment| segment.header.before);
+        let first = segments.first().map(|segment| segment.header.before.pos);
+        let trimmed = first.filter(|first| after < *first).map(Pos::next);
         LocalIter {
             env,
             segments,
@@ -106,12 +131,82 @@ impl LocalIter {
             uncut: Vec::new(),
             tail,
             ended: false,
+            trimmed,
+            live: None,
+            frontier: None,
+            is_stopped: Arc::default(),
         }
+    }
+
+    /// Reads the log of this process: to its end by rule 4 while it has no writer, then what its writer has made durable.
+    pub(super) fn live(shared: Arc<Shared>, after: Pos) -> LocalIter {
+        let (segments, frontier) = {
+            let state = shared.state.lock();
+            (state.segments.clone(), state.frontier)
+        };
+        let until = frontier.map_or(Until::End, |frontier| Until::Pos(frontier.mark.pos));
+        let mut iter = LocalIter::new(shared.env.clone(), segments, after, until, shared.tail.clone());
+        iter.frontier = frontier;
+        iter.live = Some(shared);
+        iter
+    }
+
+    /// Looks how far the writer has come. False if there is nothing new for this reader.
+    fn look(&mut self) -> Result<bool, ReadError> {
+        let Some(live) = &self.live else { return Ok(false) };
+        let state = live.state.lock();
+        let Some(frontier) = state.frontier.filter(|found| Some(*found) != self.frontier) else {
+            return Ok(false);
+        };
+        let last = self.segments.last().map_or(0, |segment| segment.header.number);
+        let begin = state.segments.partition_point(|segment| segment.header.number <= last);
+        let started = &state.segments[begin..];
+        if let Some(next) = started.first().filter(|next| last > 0 && next.header.number != last + 1) {
+            return Err(ReadError::Trimmed { first: next.header.before.pos.next() });
+        }
+        self.segments.extend_from_slice(started);
+        drop(state);
+        self.segments.drain(..self.current);
+        self.current = 0;
+        self.until = Until::Pos(frontier.mark.pos);
+        self.frontier = Some(frontier);
+        self.ended = false;
+        self.bound_open()?;
+        Ok(true)
+    }
+
+    /// Keeps the reader of the current segment below what is durable: behind that the writer is writing.
+    fn bound_open(&mut self) -> Result<(), ReadError> {
+        let Some(reader) = &mut self.open else { return Ok(()) };
+        let segment = &self.segments[self.current];
+        let size_bytes = match self.frontier.filter(|frontier| frontier.segment == segment.header.number) {
+            Some(frontier) => frontier.end_offset,
+            None => reader.file_bytes().map_err(|error| unavailable(&segment.path, &error))?,
+        };
+        reader.set_size_bytes(size_bytes);
+        Ok(())
+    }
+
+    /// Waits until more is durable than was read, the reader is stopped, or the time is over. False if nothing more will
+    /// come.
+    fn wait(&self, at_most: Duration) -> bool {
+        let Some(live) = &self.live else { return false };
+        let mut state = live.state.lock();
+        if state.is_closed {
+            return false;
+        }
+        if state.frontier == self.frontier && !self.is_stopped.load(Ordering::Acquire) {
+            live.more.wait_for(&mut state, at_most);
+        }
+        true
     }
 
     fn step(&mut self) -> Result<Option<ReadEntry>, ReadError> {
         loop {
             if self.ended || self.until == Until::Pos(self.mark.pos) || self.segments.is_empty() {
+                if self.look()? {
+                    continue;
+                }
                 return Ok(None);
             }
             if let Some(next) = self.segments.get(self.current + 1).map(|segment| segment.header.before)
@@ -142,11 +237,12 @@ impl LocalIter {
     /// The segment before is read through.
     fn enter_next(&mut self, before: Mark) -> Result<(), ReadError> {
         if before != self.mark {
-            let at = Location { file: self.segments[self.current + 1].path.clone(), offset_bytes: 0 };
+            let at = Place::in_file(&self.segments[self.current + 1].path, 0);
             let detail = format!("the segment continues {before:?}, the one before ends at {:?}", self.mark);
             return Err(ReadError::Corrupt { at, detail });
         }
-        if self.open.as_ref().is_some_and(|reader| reader.size_bytes() > self.offset) {
+        let is_longer = |reader: &BlockReader<_>| reader.size_bytes() > self.offset;
+        if self.until == Until::End && self.open.as_ref().is_some_and(is_longer) {
             self.uncut.push((self.segments[self.current].path.clone(), self.offset));
         }
         self.current += 1;
@@ -161,17 +257,30 @@ impl LocalIter {
         }
         let segment = &self.segments[self.current];
         let file = self.env.disk.open(&segment.path, Access::Read);
-        let file = file.map_err(|error| unavailable(&segment.path, &error))?;
+        let file = file.map_err(|error| self.trimmed_meanwhile(&segment.path, &error))?;
         let size_bytes = file.size().map_err(|error| unavailable(&segment.path, &error))?;
+        let is_cut = size_bytes < segment.header.size_bytes;
         let unsealed = self.current + 1 == self.segments.len() && self.until == Until::End;
-        if unsealed && size_bytes < segment.header.size_bytes {
+        // A claim of this process may have sealed and cut the segment since the last look.
+        if unsealed && is_cut && !self.look()? {
             // Preallocation is durable before the header, so no power cut leaves this behind. Sealed segments are
             // shorter, for their unused end is cut off.
-            let detail = format!("the file was cut off; it had {} bytes", segment.header.size_bytes);
+            let had_bytes = self.segments[self.current].header.size_bytes;
+            let detail = format!("the file was cut off; it had {had_bytes} bytes");
             return Err(ReadError::Corrupt { at: self.at(size_bytes), detail });
         }
         self.open = Some(BlockReader::new(file, size_bytes));
-        Ok(())
+        self.bound_open()
+    }
+
+    /// Why a segment's file cannot be opened.
+    fn trimmed_meanwhile(&self, path: &Path, error: &io::Error) -> ReadError {
+        let state = self.live.as_ref().map(|live| live.state.lock());
+        let first = state.and_then(|state| Some(state.segments.first()?.header.before.pos));
+        match first.filter(|first| *first > self.mark.pos) {
+            Some(first) => ReadError::Trimmed { first: first.next() },
+            None => unavailable(path, error),
+        }
     }
 
     fn counts(&self, header: &EntryHeader) -> bool {
@@ -234,7 +343,13 @@ impl LocalIter {
         let header = (self.mark == last.before).then_some(*last);
         let unproven = Unproven { header, entries: std::mem::take(&mut self.unproven) };
         let (mark, end_offset, uncut) = (self.mark, self.offset, std::mem::take(&mut self.uncut));
-        *self.tail.lock() = Some(Tail { mark, end_offset, unproven, uncut });
+        let tail = Tail { mark, end_offset, unproven, uncut };
+        // Once the log has a writer, its end is the writer's affair: the tail was sealed by its claim.
+        let state = self.live.as_ref().map(|live| live.state.lock());
+        if state.as_ref().is_none_or(|state| state.frontier.is_none()) {
+            *self.tail.lock() = Some(tail);
+        }
+        drop(state);
         self.ended = true;
         Ok(())
     }
@@ -256,7 +371,7 @@ impl LocalIter {
                 Ok((header, _)) if belongs(&header, log_id, number) => header,
                 Ok(_) => continue,
                 Err(DecodeError::NeedsNewer(needs)) => {
-                    let at = Location { file: segment.path.clone(), offset_bytes: at };
+                    let at = Place::in_file(&segment.path, at);
                     return Err(ReadError::NeedsNewer { at, needs });
                 }
                 Err(_) => continue,
@@ -278,9 +393,9 @@ impl LocalIter {
         Ok(block.iter().all(|byte| *byte == 0))
     }
 
-    fn at(&self, offset_bytes: u64) -> Location {
+    fn at(&self, offset_bytes: u64) -> Place {
         let file = self.segments.get(self.current).map_or(PathBuf::new(), |segment| segment.path.clone());
-        Location { file, offset_bytes }
+        Place::File { file, offset_bytes }
     }
 }
 
@@ -296,16 +411,24 @@ fn belongs(header: &EntryHeader, log_id: LogId, segment: u64) -> bool {
 }
 
 impl EntryIter for LocalIter {
-    fn next(&mut self) -> Result<Option<ReadEntry>, ReadError> {
-        if let Some(first) = self.segments.first().map(|segment| segment.header.before.pos)
-            && self.after < first
-        {
-            return Err(ReadError::Trimmed { first: first.next() });
+    fn next(&mut self, wait: Wait) -> Result<Step, ReadError> {
+        if let Some(first) = self.trimmed {
+            return Err(ReadError::Trimmed { first });
         }
+        let mut has_waited = false;
         loop {
+            if self.is_stopped.load(Ordering::Acquire) {
+                return Ok(Step::Stopped);
+            }
             match self.step()? {
-                Some(entry) if entry.pos <= self.after => {}
-                other => return Ok(other),
+                Some(entry) if entry.pos <= self.after => continue,
+                Some(entry) => return Ok(Step::Entry(entry)),
+                None => {}
+            }
+            match wait {
+                Wait::AtMost(_) if has_waited => return Ok(Step::TimedOut),
+                Wait::AtMost(time) if self.wait(time) => has_waited = true,
+                _ => return Ok(Step::End(LogEnd { mark: self.mark })),
             }
         }
     }
@@ -314,11 +437,23 @@ impl EntryIter for LocalIter {
         self.mark
     }
 
-    fn location(&self) -> Location {
+    fn place(&self) -> Place {
         self.at(self.entry_offset)
     }
 
     fn voided(&self) -> Voided {
         self.voided.clone()
+    }
+
+    fn stopper(&self) -> Stopper {
+        let (is_stopped, live) = (self.is_stopped.clone(), self.live.clone());
+        Stopper::new(move || {
+            is_stopped.store(true, Ordering::Release);
+            if let Some(live) = &live {
+                // Taken and released: a reader is either before its look at the flag, or waits and is woken.
+                drop(live.state.lock());
+                live.more.notify_all();
+            }
+        })
     }
 }

@@ -28,7 +28,7 @@
 
 use crate::env::{Access, Disk, DiskFile};
 use crate::log::entry::{self, DecodeError};
-use crate::log::{Epoch, Idx, Location, LogId, Lsn, Mark, Pos, ReadError, RunningChecksum};
+use crate::log::{Epoch, Idx, LogId, Lsn, Mark, Place, Pos, ReadError, RunningChecksum};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -202,15 +202,15 @@ impl Catalog {
     }
 }
 
-fn start_of(segment: &SegmentInfo) -> Location {
-    Location { file: segment.path.clone(), offset_bytes: 0 }
+fn start_of(segment: &SegmentInfo) -> Place {
+    Place::in_file(&segment.path, 0)
 }
 
 /// The header of a started segment, `None` for a file that was never started.
 fn read_header(path: &Path, file: &dyn DiskFile, number: u64) -> Result<Option<SegmentHeader>, ReadError> {
     let mut block = vec![0; BLOCK_BYTES];
     let filled = file.read_full_at(&mut block, 0).map_err(|error| unavailable(path, &error))?;
-    let at = || Location { file: path.to_owned(), offset_bytes: 0 };
+    let at = || Place::in_file(path, 0);
     match SegmentHeader::decode(&block[..filled]) {
         Ok(header) if header.number == number => Ok(Some(header)),
         Ok(header) => {
@@ -261,8 +261,18 @@ impl<F: FileRef> BlockReader<F> {
         BlockReader { file, size_bytes, buffer: Vec::new(), buffer_offset: 0 }
     }
 
+    /// Where this reader takes the file to end.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    pub fn set_size_bytes(&mut self, size_bytes: u64) {
+        self.size_bytes = size_bytes;
+    }
+
+    /// Where the file ends.
+    pub fn file_bytes(&self) -> io::Result<u64> {
+        self.file.file().size()
     }
 
     /// Up to `length` bytes at `offset`; fewer at the end of the file.

@@ -4,7 +4,7 @@
 //! The start of a segment stands in the same queue as the entries, as a barrier: it is written when all before it
 //! is durable, and nothing behind it is written before it is.
 
-use super::reader::{LocalIter, Tail, Unproven, Until};
+use super::reader::{Frontier, LocalIter, Tail, Unproven, Until};
 use super::reserve::Kind as Held;
 use super::segment::{SegmentHeader, SegmentInfo, segment_path};
 use super::spare::{self, Sealed, Spare};
@@ -13,8 +13,8 @@ use crate::env::Access;
 use crate::env::DiskFile;
 use crate::log::entry::{self, EntryHeader, HEADER_BYTES, Kind};
 use crate::log::{
-    AppendError, Appender, Claim, Commits, Entry, EntryIter, Epoch, Idx, Lsn, Mark, Pos, Resync,
-    RunningChecksum, Writing,
+    AppendError, Appender, Claim, Commits, Entry, EntryIter, Epoch, Idx, Lsn, Mark, Pos, ReadError, Resync,
+    RunningChecksum, Step, Wait, Writing,
 };
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing,
     secure(shared, &log_end)?;
     let last = {
         let state = shared.state.lock();
-        assert!(state.committed.is_none(), "a process claims its local log once");
+        assert!(state.frontier.is_none(), "a process claims its local log once");
         state.last.clone()
     };
     let previous = last.map(|file| Sealed { file, end_offset: log_end.end_offset });
@@ -45,7 +45,7 @@ pub fn claim(shared: &Arc<Shared>, after: Pos, claim: &Claim) -> Result<Writing,
             return Err(error);
         }
     };
-    let queue = Arc::new(Queue::new(Frontier { index: Idx(0), pos: after.next() }));
+    let queue = Arc::new(Queue::new());
     let mut appender = LocalAppender {
         shared: shared.clone(),
         queue: queue.clone(),
@@ -150,7 +150,8 @@ pub fn find_tail(shared: &Shared) -> Result<Tail, AppendError> {
     let after = last.header.before.pos;
     let until = Until::End;
     let mut iter = LocalIter::new(shared.env.clone(), segments, after, until, shared.tail.clone());
-    while iter.next().map_err(|error| AppendError::Fatal { cause: error.to_string() })?.is_some() {}
+    let failed = |error: ReadError| AppendError::Fatal { cause: error.to_string() };
+    while let Step::Entry(_) = iter.next(Wait::No).map_err(failed)? {}
     let found = shared.tail.lock().take();
     Ok(found.expect("the reader has reached the end"))
 }
@@ -265,7 +266,7 @@ impl LocalAppender {
             segment: self.segment_number,
             epoch: mark.epoch,
             index: mark.index,
-            durable: if mark.index == Idx(0) { Idx(0) } else { self.queue.frontier().index },
+            durable: self.queue.durable(),
             engine_time_ms: entry.engine_time_ms,
             first_lsn: entry.first_lsn,
             last_lsn: entry.last_lsn,
@@ -275,11 +276,12 @@ impl LocalAppender {
         entry.bytes.resize(padded(entry.bytes.len()) as usize, 0);
         let length = entry.bytes.len() as u64;
         let job = Job::Write { file: self.file.clone(), offset: self.offset, bytes: entry.bytes };
-        self.queue.push(job, Some(Frontier { index: mark.index, pos: mark.pos }));
+        self.offset += length;
+        let frontier = Frontier { mark, segment: self.segment_number, end_offset: self.offset };
+        self.queue.push(job, Some(frontier));
         self.mark = mark;
         self.lsn = entry.complete_lsn;
         self.checksum = entry.checksum;
-        self.offset += length;
         self.shared.state.lock().current_free_bytes -= length;
     }
 }
@@ -362,7 +364,9 @@ impl Commits for LocalCommits {
         let ended = clock.monotonic();
         self.note((ended - began).as_nanos() as u64);
         self.look(ended)?;
-        Ok(frontier.map(|frontier| (frontier.index, frontier.pos)))
+        let Some(frontier) = frontier else { return Ok(None) };
+        self.shared.publish(frontier);
+        Ok(Some((frontier.mark.index, frontier.mark.pos)))
     }
 
     fn usual_time(&self) -> Option<Duration> {
@@ -375,20 +379,14 @@ impl Commits for LocalCommits {
     /// There is no unknown fate here: every error is fatal.
     fn resync(&self) -> Result<Resync, AppendError> {
         self.queue.check_failed()?;
-        let frontier = self.queue.frontier();
-        Ok(Resync { last: frontier.pos, committed: frontier.index })
+        let state = self.queue.state.lock();
+        let mark = state.frontier.map_or(Mark::default(), |frontier| frontier.mark);
+        Ok(Resync { last: mark.pos, committed: mark.index })
     }
 
     fn recycle(&self) -> Option<Vec<u8>> {
         self.queue.state.lock().buffers.pop()
     }
-}
-
-/// The last entry that is durable together with all before it.
-#[derive(Clone, Copy)]
-struct Frontier {
-    index: Idx,
-    pos: Pos,
 }
 
 enum Job {
@@ -447,20 +445,26 @@ struct QueueState {
     slots: VecDeque<Slot>,
     /// How many slots were taken off the front: names a slot while others move.
     retired: usize,
-    frontier: Frontier,
+    frontier: Option<Frontier>,
     failed: Option<String>,
     buffers: Vec<Vec<u8>>,
 }
 
 impl Queue {
-    fn new(frontier: Frontier) -> Queue {
-        let state =
-            QueueState { slots: VecDeque::new(), retired: 0, frontier, failed: None, buffers: Vec::new() };
+    fn new() -> Queue {
+        let state = QueueState {
+            slots: VecDeque::new(),
+            retired: 0,
+            frontier: None,
+            failed: None,
+            buffers: Vec::new(),
+        };
         Queue { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    fn frontier(&self) -> Frontier {
-        self.state.lock().frontier
+    /// The last index that is durable; 0 before the Claim is.
+    fn durable(&self) -> Idx {
+        self.state.lock().frontier.map_or(Idx(0), |frontier| frontier.mark.index)
     }
 
     fn push(&self, job: Job, frontier: Option<Frontier>) {
@@ -493,9 +497,6 @@ impl Queue {
             let slot = number - state.retired;
             state.slots[slot].done = true;
             advanced = state.retire().or(advanced);
-            if let Some(frontier) = advanced {
-                shared.state.lock().committed = Some(frontier.pos);
-            }
             self.changed.notify_all();
             if !starts_segment {
                 return Ok(advanced);
@@ -531,7 +532,7 @@ impl QueueState {
             self.retired += 1;
             advanced = slot.frontier.or(advanced);
         }
-        self.frontier = advanced.unwrap_or(self.frontier);
+        self.frontier = advanced.or(self.frontier);
         advanced
     }
 }

@@ -31,7 +31,7 @@ impl Opening {
             lsn: checkpoint.lsn,
             checksum: checkpoint.checksum,
         };
-        Opening { after: recovered.end, claim }
+        Opening { after: recovered.end.mark.pos, claim }
     }
 
     /// Claims the log and puts its writer in its place, which stays empty where there is no room for that: the state then

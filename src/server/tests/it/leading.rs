@@ -4,7 +4,7 @@ use crate::stalling_log::StallingLog;
 use crate::support::{TestClient, TestServer};
 use engramdb_engine::log::entry::Kind;
 use engramdb_engine::log::pipeline::Options;
-use engramdb_engine::log::{Mark, ShardLog};
+use engramdb_engine::log::{Mark, ShardLog, Step, Wait};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ fn bulk(number: i32) -> String {
 fn largest_entry(log: &StallingLog) -> u64 {
     let mut entries = log.read(Mark::default());
     let mut largest = 0;
-    while let Some(entry) = entries.next().expect("a log in memory") {
+    while let Step::Entry(entry) = entries.next(Wait::No).expect("a log in memory") {
         if entry.header.kind == Kind::Data {
             largest = largest.max(entry.header.last_lsn.0 - entry.header.first_lsn.0 + 1);
         }

@@ -1,0 +1,170 @@
+//! The reading half of the contract: entries that count, in order, from any mark; with waiting, for a follower.
+
+use super::entry::{self, EntryHeader};
+use super::{LogId, Mark, Pos};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Reads the entries that count (rule 1), in order. A reader beside a writer is given only entries that the writer
+/// knows to be durable together with all before them.
+pub trait EntryIter: Send {
+    /// The next entry. After [`Step::End`] and [`Step::TimedOut`] the iterator can be asked again: it continues with
+    /// what has become durable since, also where a writer has claimed the log meanwhile. After an error it cannot.
+    fn next(&mut self, wait: Wait) -> Result<Step, ReadError>;
+
+    /// The mark behind the last entry read, void ones included.
+    fn mark(&self) -> Mark;
+
+    /// Where the last entry that was returned is stored, for messages.
+    fn place(&self) -> Place;
+
+    /// What was skipped so far.
+    fn voided(&self) -> Voided;
+
+    /// Ends the waits of this iterator from another thread.
+    fn stopper(&self) -> Stopper;
+}
+
+/// How long [`EntryIter::next`] waits at the end of what is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all: [`Step::End`].
+    No,
+    /// For at most this time, without polling. The wait may end earlier, as [`Step::TimedOut`].
+    AtMost(Duration),
+}
+
+/// What [`EntryIter::next`] came to.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Entry(ReadEntry),
+    /// Everything that is durable has been read. The log can be claimed here; the claim proves that this was the end.
+    End(LogEnd),
+    /// Nothing became durable in the time given.
+    TimedOut,
+    /// [`Stopper::stop`] was called. Every later call returns this as well.
+    Stopped,
+}
+
+/// The end of a log, as a reader found it: where the next writer claims. The default is that of an empty log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The last position, void entries included, with the epoch and the index in force there.
+    pub mark: Mark,
+}
+
+impl fmt::Display for LogEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "position {} of epoch {}", self.mark.pos, self.mark.epoch.0)
+    }
+}
+
+/// Stops an iterator. Clones stop the same one.
+#[derive(Clone)]
+pub struct Stopper {
+    stop: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Stopper {
+    /// `stop` makes the iterator return [`Step::Stopped`] from now on, and wakes it if it waits.
+    pub fn new(stop: impl Fn() + Send + Sync + 'static) -> Stopper {
+        Stopper { stop: Arc::new(stop) }
+    }
+
+    /// For iterators that never wait.
+    pub fn unneeded() -> Stopper {
+        Stopper::new(|| ())
+    }
+
+    pub fn stop(&self) {
+        (self.stop)();
+    }
+}
+
+/// An entry as read: it has passed rule 1.
+#[derive(Clone, Debug)]
+pub struct ReadEntry {
+    pub pos: Pos,
+    pub header: EntryHeader,
+    pub payload: Vec<u8>,
+}
+
+/// What a reader skipped, to be reported loudly.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Voided {
+    /// Valid entries that rule 1 or rule 4 voids.
+    pub entries: u64,
+    /// Batches without their last piece.
+    pub batches: u64,
+    /// Where rule 4 found an unfinished tail.
+    pub torn_tail: Option<Place>,
+}
+
+impl Voided {
+    pub fn is_empty(&self) -> bool {
+        *self == Voided::default()
+    }
+}
+
+/// Where something of a log is stored, for messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A byte in a file.
+    File { file: PathBuf, offset_bytes: u64 },
+    /// A message of a stream, which has a name.
+    Stream { name: String, sequence: u64 },
+    /// An object of a bucket.
+    Object { name: String },
+}
+
+impl Place {
+    pub fn in_file(file: &Path, offset_bytes: u64) -> Place {
+        Place::File { file: file.to_owned(), offset_bytes }
+    }
+
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Place::File { file, .. } => Some(file),
+            Place::Stream { .. } | Place::Object { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::File { file, offset_bytes } => write!(f, "{} at offset {offset_bytes}", file.display()),
+            Place::Stream { name, sequence } => write!(f, "{name} at sequence {sequence}"),
+            Place::Object { name } => write!(f, "object {name}"),
+        }
+    }
+}
+
+/// Why a read stopped.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The entries wanted are gone; a snapshot from `first` or later is needed.
+    #[error("the log starts at position {first}: what came before was trimmed")]
+    Trimmed { first: Pos },
+    /// An entry or a segment is missing in the middle.
+    #[error("position {want} is missing from the log: {detail}")]
+    Hole { want: Pos, detail: String },
+    /// Acknowledged data is damaged.
+    #[error(
+        "the log is damaged in {at}: {detail}. Acknowledged writes are affected, so it is not skipped. \
+         `engramdb log verify` lists all damage, `engramdb log dump` shows what is readable; \
+         restore the file from a copy, or start from a snapshot"
+    )]
+    Corrupt { at: Place, detail: String },
+    /// Written by a newer version that used something this one cannot read.
+    #[error("{at} needs format level {needs}, this version reads up to {}", entry::FORMAT_LEVEL)]
+    NeedsNewer { at: Place, needs: u16 },
+    /// The log belongs to another history.
+    #[error("{at} belongs to log {found}, not to {expected}")]
+    ForeignLog { at: Place, found: LogId, expected: LogId },
+    #[error("cannot read the log: {cause}")]
+    Unavailable { cause: String },
+}

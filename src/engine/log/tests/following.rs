@@ -1,0 +1,164 @@
+//! Readers beside a writer of the same process: they get what is durable, and nothing else.
+
+use super::*;
+use crate::log::pipeline::{Options, Pipeline};
+use crate::log::replay::{Checkpoint, Followed, Recovered, Replay};
+use std::time::Duration;
+
+on_each_backend!(
+    a_reader_is_woken_by_each_acknowledgement,
+    nothing_is_read_that_is_not_acknowledged,
+    a_stopped_reader_returns_from_its_wait,
+    a_reader_at_the_end_goes_on_over_a_claim,
+    a_follower_reads_what_a_pipeline_writes,
+    a_reader_beyond_the_trimmed_part_goes_on,
+    a_reader_behind_the_trimmed_part_is_refused,
+);
+
+/// Longer than any test runs: a reader that is not woken hangs.
+const LONG: Wait = Wait::AtMost(Duration::from_secs(3600));
+
+fn pos_of(step: Result<Step, ReadError>) -> Pos {
+    match step.expect("an undamaged log") {
+        Step::Entry(entry) => entry.pos,
+        other => panic!("an entry is there, not {other:?}"),
+    }
+}
+
+fn a_reader_is_woken_by_each_acknowledgement(fresh: Fresh) {
+    let log = fresh.log;
+    let mut reader = log.read(Mark::default());
+    assert!(matches!(reader.next(Wait::No), Ok(Step::End(end)) if end == LogEnd::default()));
+    let (send, received) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        for _ in 0..=20 {
+            send.send(pos_of(reader.next(LONG))).expect("the test waits for it");
+        }
+    });
+    let (mut appender, commits) = log.claim(Pos(0), Claim::default()).expect("the only writer");
+    assert_eq!(received.recv(), Ok(Pos(1)));
+    for number in 1..=20 {
+        appender.append(data(number, b"batch")).expect("there is room");
+        commits.advance().expect("a healthy log");
+        // The writer waits for the reader, so that each entry finds it asleep, or nearly.
+        assert_eq!(received.recv(), Ok(Pos(number + 1)));
+    }
+    thread.join().expect("the reader has got everything");
+}
+
+fn nothing_is_read_that_is_not_acknowledged(fresh: Fresh) {
+    let log = fresh.log;
+    let (mut appender, commits) = log.claim(Pos(0), Claim::default()).expect("the only writer");
+    let mut reader = log.read(Mark::default());
+    assert_eq!(pos_of(reader.next(Wait::No)), Pos(1));
+    appender.append(data(1, b"in flight")).expect("there is room");
+    let end = LogEnd { mark: Mark { pos: Pos(1), epoch: Epoch(1), index: Idx(0) } };
+    assert!(matches!(reader.next(Wait::No), Ok(Step::End(found)) if found == end));
+    assert!(matches!(reader.next(Wait::AtMost(Duration::ZERO)), Ok(Step::TimedOut)));
+    commits.advance().expect("a healthy log");
+    assert_eq!(pos_of(reader.next(Wait::No)), Pos(2));
+}
+
+fn a_stopped_reader_returns_from_its_wait(fresh: Fresh) {
+    let mut reader = fresh.log.read(Mark::default());
+    let stopper = reader.stopper();
+    let thread = std::thread::spawn(move || {
+        assert!(matches!(reader.next(LONG), Ok(Step::Stopped)));
+        assert!(matches!(reader.next(Wait::No), Ok(Step::Stopped)), "and it stays stopped");
+    });
+    stopper.stop();
+    thread.join().expect("the reader returns");
+}
+
+fn a_reader_at_the_end_goes_on_over_a_claim(fresh: Fresh) {
+    let log = fresh.log;
+    let mut reader = log.read(Mark::default());
+    assert!(matches!(reader.next(Wait::No), Ok(Step::End(_))));
+    let pipeline = Pipeline::start(log.clone(), &Recovered::default(), Options::default()).expect("a claim");
+    assert_eq!(pos_of(reader.next(LONG)), Pos(1));
+    pipeline.close().expect("a clean stop");
+    match reader.next(LONG) {
+        Ok(Step::Entry(entry)) => assert_eq!(entry.header.kind, Kind::Release),
+        other => panic!("the Release follows, not {other:?}"),
+    }
+}
+
+/// Over many segments, with batches that span entries, and with pauses at the end.
+fn a_follower_reads_what_a_pipeline_writes(fresh: Fresh) {
+    let log = fresh.log;
+    let batch = |lsn: u64| vec![lsn as u8; (lsn * 7919 % 200_000) as usize];
+    let mut replay = Replay::new(&*log, Checkpoint::default());
+    let follower = std::thread::spawn(move || {
+        let mut last = Lsn(0);
+        while last < Lsn(200) {
+            match replay.follow(LONG).expect("an undamaged log") {
+                Followed::Batch(found) => {
+                    assert_eq!(found.lsn, last.next());
+                    assert!(found.bytes == batch(found.lsn.0), "batch {last} comes as it was written");
+                    last = found.lsn;
+                }
+                other => panic!("batches come, not {other:?}"),
+            }
+        }
+        // The entry that held the last batch is read through only now.
+        assert_eq!(replay.follow(Wait::No).expect("an undamaged log"), Followed::End);
+        replay.recovered()
+    });
+    let pipeline = Pipeline::start(log.clone(), &Recovered::default(), Options::default()).expect("a claim");
+    for lsn in 1..=200 {
+        let bytes = batch(lsn);
+        let mut credit = loop {
+            match pipeline.admit(bytes.len()) {
+                Ok(credit) => break credit,
+                Err(_) => std::thread::yield_now(),
+            }
+        };
+        pipeline.submit(&mut credit, Lsn(lsn), 1000, &bytes);
+    }
+    pipeline.wait(Lsn(200)).expect("a healthy log");
+    let recovered = follower.join().expect("the follower has got everything");
+    assert_eq!(recovered.end.mark, pipeline.mark());
+    assert!(recovered.voided.is_empty());
+}
+
+fn write(log: &Arc<dyn ShardLog>, batches: u64) -> Pipeline {
+    let pipeline = Pipeline::start(log.clone(), &Recovered::default(), Options::default()).expect("a claim");
+    (1..=batches).for_each(|_| write_one(&pipeline));
+    pipeline
+}
+
+fn write_one(pipeline: &Pipeline) {
+    let lsn = pipeline.last_lsn().next();
+    let mut credit = pipeline.admit(5).expect("there is room");
+    pipeline.submit(&mut credit, lsn, 1000, b"batch");
+    pipeline.wait(lsn).expect("a healthy log");
+}
+
+/// Seals what there is, so that it can be trimmed.
+fn sealed(pipeline: &Pipeline) -> Pos {
+    loop {
+        match pipeline.rotate() {
+            Ok(pos) => return pos,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+}
+
+fn a_reader_beyond_the_trimmed_part_goes_on(fresh: Fresh) {
+    let pipeline = write(&fresh.log, 3);
+    let mut reader = fresh.log.read(Mark::default());
+    for pos in 1..=4 {
+        assert_eq!(pos_of(reader.next(Wait::No)), Pos(pos));
+    }
+    fresh.log.trim(sealed(&pipeline)).expect("a healthy log");
+    write_one(&pipeline);
+    assert_eq!(pos_of(reader.next(LONG)), Pos(5));
+}
+
+fn a_reader_behind_the_trimmed_part_is_refused(fresh: Fresh) {
+    let pipeline = write(&fresh.log, 3);
+    let mut late = fresh.log.read(Mark::default());
+    fresh.log.trim(sealed(&pipeline)).expect("a healthy log");
+    write_one(&pipeline);
+    assert!(matches!(late.next(LONG), Err(ReadError::Trimmed { first }) if first == Pos(5)));
+}
