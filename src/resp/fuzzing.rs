@@ -1,4 +1,4 @@
-//! Fuzz targets: plain functions over bytes that panic when an invariant breaks. The root's tests/fuzz.rs
+//! Fuzz targets: plain functions over bytes that panic when an invariant breaks. The root's tests/it/fuzz.rs
 //! calls them with mutated seeds.
 
 use crate::decode::{Decoder, Limits, ProtocolError, Requests, Stop};

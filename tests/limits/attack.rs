@@ -4,8 +4,8 @@
 //! Peaks are those of the process (`VmHWM`), less what it had before the attack. So they contain what the allocator keeps, and
 //! what a buffer takes while it grows; the bounds leave room for both.
 
-use crate::support::{Client, Server, TempDir, until};
 use engramdb_resp::{Value, encode_command};
+use engramdb_testkit::process::{Client, Server, TempDir, until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};

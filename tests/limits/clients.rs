@@ -1,10 +1,10 @@
 //! Limits of one client and of all, under a clock that is moved.
 
-use crate::harness::served::Served;
-use crate::harness::tcp::Client;
+use crate::served::Served;
 use engramdb_resp::{Protocol, Value};
 use engramdb_server::Config;
 use engramdb_server::config::parameter;
+use engramdb_testkit::tcp::Client;
 use std::collections::BTreeMap;
 
 fn set(config: &mut Config, parameters: &[(&str, &str)]) {

@@ -1,7 +1,7 @@
 //! The server with few file descriptors, or none left.
 
-use crate::support::{Client, Server, TempDir, until};
 use engramdb_resp::Value;
+use engramdb_testkit::process::{Client, Server, TempDir, until};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::net::TcpStream;
 

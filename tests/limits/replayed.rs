@@ -1,7 +1,7 @@
 //! Limits bind commands, and not what is durable.
 
-use crate::support::{Server, TempDir};
 use engramdb_resp::Value;
+use engramdb_testkit::process::{Server, TempDir};
 
 #[test]
 fn a_string_that_was_made_under_a_higher_limit_comes_back() {

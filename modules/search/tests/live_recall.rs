@@ -1,6 +1,7 @@
 //! Live recall: that the figure is the recall of the searches that were answered, what is said when it is low, and what it
 //! costs. Time stands still, so that nothing is dropped for want of it, until a test moves it.
 
+#[path = "it/harness/mod.rs"]
 mod harness;
 
 use engramdb_engine::env::Clock;

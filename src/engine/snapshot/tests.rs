@@ -11,7 +11,6 @@ use crate::log::{LogId, Lsn, Pos, ShardLog};
 use crate::module::{Applied, Follower, HousedContent, Module, ModuleEffect, ReadHash};
 use crate::recovery::{self, StartError};
 use crate::types::{House, Housed};
-use engramdb_testkit::TempDir;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -120,7 +119,7 @@ fn modules() -> Vec<Box<dyn Module>> {
 /// A log with its writer, the keyspace that was built from the same effects, and a directory for snapshots.
 struct World {
     env: Env,
-    directory: TempDir,
+    directory: tempfile::TempDir,
     log: Arc<dyn ShardLog>,
     pipeline: Pipeline,
     lsn: Lsn,
@@ -137,7 +136,10 @@ impl World {
             Pipeline::start(log.clone(), &Recovered::default(), options).expect("nobody else claims");
         World {
             env: Env::system(),
-            directory: TempDir::new(name),
+            directory: tempfile::Builder::new()
+                .prefix(name)
+                .tempdir()
+                .expect("the temporary directory is writable"),
             log,
             pipeline,
             lsn: Lsn(0),
@@ -175,11 +177,11 @@ impl World {
             parent_pos: Pos(0),
             read: &|mark| self.log.read(mark),
         };
-        create(&self.env, &self.directory, &source, &modules, &self.options)
+        create(&self.env, self.directory.path(), &source, &modules, &self.options)
     }
 
     fn recover(&self) -> Result<(recovery::Recovering, recovery::StartReport), StartError> {
-        let recovered = recovery::recover(&self.env, &self.directory, &*self.log, &modules, &options());
+        let recovered = recovery::recover(&self.env, self.directory.path(), &*self.log, &modules, &options());
         recovered.map(|(recovering, _, report)| (recovering, report))
     }
 
@@ -202,11 +204,11 @@ impl World {
     }
 
     fn manifest(&self) -> Manifest {
-        Manifest::load(&*self.env.disk, &self.directory).expect("the manifest is whole")
+        Manifest::load(&*self.env.disk, self.directory.path()).expect("the manifest is whole")
     }
 
     fn newest(&self) -> PathBuf {
-        self.directory.join(&self.manifest().newest().expect("one was made").file)
+        self.directory.path().join(&self.manifest().newest().expect("one was made").file)
     }
 
     fn trim(&self) {
@@ -329,7 +331,7 @@ fn a_tail_larger_than_the_buffers_goes_through_files() {
         world.create().expect("there is space");
         world.check();
     }
-    let names = world.env.disk.list(&world.directory).expect("it is there");
+    let names = world.env.disk.list(world.directory.path()).expect("it is there");
     assert!(names.iter().all(|name| !name.ends_with(".tmp")), "{names:?}");
     assert_eq!(names.iter().filter(|name| name.ends_with(".snapshot")).count(), 2);
 }
@@ -383,7 +385,7 @@ fn only_one_snapshotter_runs_in_a_directory() {
     let mut world = World::new("snapshot-lock");
     world.batch(&[(0, Effect::StringSet { key: b"a", value: b"1", expires_at_ms: 0 })]);
     world.create().expect("there is something");
-    let _held = world.env.disk.lock(&world.directory).expect("nobody has it");
+    let _held = world.env.disk.lock(world.directory.path()).expect("nobody has it");
     assert!(matches!(world.create(), Err(CreateError::Locked { .. })));
 }
 
@@ -411,7 +413,7 @@ fn load(world: &World, path: &Path) -> Result<(), SnapshotError> {
 fn every_flipped_bit_and_every_cut_is_refused() {
     let world = small_world("snapshot-flips");
     let bytes = world.env.disk.read(&world.newest()).expect("just written");
-    let path = world.directory.join("damaged");
+    let path = world.directory.path().join("damaged");
     let attempt = |bytes: &[u8]| {
         let file = world.env.disk.create(&path).expect("there is space");
         file.write_at(bytes, 0).expect("there is space");
@@ -433,7 +435,7 @@ fn every_flipped_bit_and_every_cut_is_refused() {
 #[test]
 fn every_flipped_byte_of_the_manifest_is_refused_or_harmless() {
     let world = small_world("snapshot-manifest");
-    let path = world.directory.join(manifest::MANIFEST_FILE);
+    let path = world.directory.path().join(manifest::MANIFEST_FILE);
     let bytes = world.env.disk.read(&path).expect("just written");
     let whole = world.manifest();
     for place in 0..bytes.len() {
@@ -441,7 +443,7 @@ fn every_flipped_byte_of_the_manifest_is_refused_or_harmless() {
             let mut damaged = bytes.clone();
             damaged[place] ^= 1 << bit;
             world.env.disk.write_atomically(&path, &damaged).expect("there is space");
-            if let Ok(manifest) = Manifest::load(&*world.env.disk, &world.directory) {
+            if let Ok(manifest) = Manifest::load(&*world.env.disk, world.directory.path()) {
                 assert_eq!(manifest, whole, "byte {place}");
             }
         }
@@ -488,11 +490,11 @@ fn a_new_snapshot_is_built_past_a_damaged_one() {
 #[test]
 fn a_snapshot_of_another_log_or_of_a_missing_module_is_refused_by_name() {
     let world = small_world("snapshot-foreign");
-    let refused = recovery::recover(&world.env, &world.directory, &*world.log, &Vec::new, &options());
+    let refused = recovery::recover(&world.env, world.directory.path(), &*world.log, &Vec::new, &options());
     let text = refused.err().expect("the module is missing").to_string();
     assert!(text.contains("the module definitions (number 9)"), "{text}");
     let other = MemoryLog::new(LogId([8; 16]));
-    let refused = recovery::recover(&world.env, &world.directory, &other, &modules, &options());
+    let refused = recovery::recover(&world.env, world.directory.path(), &other, &modules, &options());
     assert!(matches!(refused.err().expect("another log"), StartError::ForeignLog { .. }));
 }
 
@@ -622,7 +624,7 @@ fn no_length_in_the_file_grows_with_a_value() {
     writer::entry_effects(entry, &mut measure).expect("measuring does not fail");
     assert!((200_000..300_000).contains(&longest), "a value and little more: {longest}");
 
-    let path = world.directory.join("lengths.snapshot");
+    let path = world.directory.path().join("lengths.snapshot");
     let header = *SnapshotFile::open(&*world.env.disk, &world.newest()).expect("it is whole").header();
     let writer = SnapshotWriter::create(&*world.env.disk, &path, &header).expect("the disk has room");
     let mut writer = writer.with_blocks_of_at_most(100);

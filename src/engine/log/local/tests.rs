@@ -4,7 +4,6 @@ use super::*;
 use crate::log::Lsn;
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Recovered, Replay};
-use engramdb_testkit::TempDir;
 
 fn options() -> LocalOptions {
     LocalOptions { segment_bytes: 1 << 20, entry_bytes_max: 64 << 10, ..LocalOptions::default() }
@@ -35,10 +34,10 @@ fn submit(pipeline: &Pipeline, batch: &[u8]) -> Lsn {
 
 #[test]
 fn batches_come_back_over_restarts_and_segments() {
-    let directory = TempDir::new("log-restarts");
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
     let mut expected: Vec<Vec<u8>> = Vec::new();
     for round in 0..4u64 {
-        let (log, batches, recovered) = recover(&directory);
+        let (log, batches, recovered) = recover(directory.path());
         assert!(batches == expected, "round {round}");
         assert!(recovered.voided.is_empty(), "round {round}: {:?}", recovered.voided);
         assert_eq!(recovered.clean, round > 0);
@@ -52,23 +51,23 @@ fn batches_come_back_over_restarts_and_segments() {
         pipeline.wait(last).expect("a healthy disk");
         pipeline.close().expect("a clean stop");
     }
-    assert!(recover(&directory).0.segments().len() > 4);
+    assert!(recover(directory.path()).0.segments().len() > 4);
 }
 
 #[test]
 fn a_second_process_is_refused() {
-    let directory = TempDir::new("log-lock");
-    let (first, ..) = recover(&directory);
-    let second = LocalLog::open(Env::system(), &directory, options());
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
+    let (first, ..) = recover(directory.path());
+    let second = LocalLog::open(Env::system(), directory.path(), options());
     assert!(matches!(second, Err(OpenError::Locked { .. })));
     drop(first);
-    assert!(LocalLog::open(Env::system(), &directory, options()).is_ok());
+    assert!(LocalLog::open(Env::system(), directory.path(), options()).is_ok());
 }
 
 #[test]
 fn sealed_segments_are_read_beside_the_writer_and_trimmed() {
-    let directory = TempDir::new("log-sealed");
-    let (log, _, recovered) = recover(&directory);
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
+    let (log, _, recovered) = recover(directory.path());
     let pipeline = Pipeline::start(Arc::new(log), &recovered, Options::default()).expect("a claim");
     let first = submit(&pipeline, b"sealed");
     let sealed = loop {
@@ -81,7 +80,7 @@ fn sealed_segments_are_read_beside_the_writer_and_trimmed() {
     let second = submit(&pipeline, b"not sealed");
     pipeline.wait(second).expect("a healthy disk");
 
-    let reader = SealedLog::open(Env::system(), &directory).expect("no lock is needed");
+    let reader = SealedLog::open(Env::system(), directory.path()).expect("no lock is needed");
     assert_eq!(reader.last_sealed(), sealed);
     let mut replay = Replay::over(reader.read(Mark::default()), Checkpoint::default());
     assert_eq!(replay.next().expect("undamaged").map(|batch| batch.bytes.to_vec()), Some(b"sealed".to_vec()));

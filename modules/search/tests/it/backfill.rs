@@ -1,0 +1,104 @@
+//! Commands while an index is being filled with what was there before it. A slice of a backfill ends when the clock says so;
+//! here that is after one document, or never.
+
+use crate::harness::{Server, Ticking, blob};
+use std::sync::Arc;
+
+const BEFORE: usize = 1_000;
+const STILL_BUILT: &str = "The index is still being built: results may be missing";
+
+fn filled_with(documents: usize, clock: Ticking) -> Server {
+    let mut server = Server::with_clock(Arc::new(clock));
+    server.resp3 = true;
+    for number in 0..documents {
+        server.hset(&format!("d:{number}"), &[("c", b"old"), ("v", &blob(&[number as f32, 0.0]))]);
+    }
+    server
+}
+
+fn create(server: &Server, algorithm: &str) {
+    let words = "TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
+    let line = format!("FT.CREATE idx PREFIX 1 d: SCHEMA c TAG v VECTOR {algorithm} 6 {words}");
+    assert_eq!(server.line(&line), "OK");
+}
+
+fn nearest(server: &Server, query: &str, x: f32) -> String {
+    let query = format!("{query}=>[KNN 1 @v $q]");
+    let words: [&[u8]; 9] =
+        [b"FT.SEARCH", b"idx", query.as_bytes(), b"NOCONTENT", b"TIMEOUT", b"0", b"PARAMS", b"2", b"q"];
+    let vector = blob(&[x, 9.0]);
+    server.run(&words.into_iter().chain([vector.as_slice()]).collect::<Vec<_>>())
+}
+
+fn assert_finds(server: &Server, query: &str, x: f32, key: &str) {
+    let found = nearest(server, query, x);
+    assert!(found.contains(&format!(r#"{{"id": "{key}""#)), "{query}: {key} in {found}");
+}
+
+/// The number that stands behind a name in FT.INFO.
+fn told(server: &Server, name: &str) -> usize {
+    let info = server.line("FT.INFO idx");
+    let (_, rest) = info.split_once(&format!(r#""{name}": "#)).expect("FT.INFO tells it");
+    let end = rest.find([',', '}']).expect("more follows");
+    rest[..end].parse().expect("a number")
+}
+
+#[test]
+fn what_is_written_during_a_backfill_is_found_at_once() {
+    for algorithm in ["HNSW", "FLAT"] {
+        let server = filled_with(BEFORE, Ticking::by_millisecond());
+        create(&server, algorithm);
+        assert!(server.line("FT.SEARCH idx @c:{old} TIMEOUT 1").starts_with(""));
+        assert_eq!(server.line("FT.CONFIG SET PARTIAL_RESULTS yes"), "OK");
+        let mut slices = 0;
+        while server.engine.run_background() {
+            slices += 1;
+            // As long as it is certainly not at its end: what comes and goes makes it longer and shorter.
+            if slices % 10 != 0 || slices >= BEFORE / 2 {
+                continue;
+            }
+            let (new, far) = (format!("d:new{slices}"), 5_000.0 + slices as f32);
+            server.hset(&new, &[("c", b"new"), ("v", &blob(&[far, 9.0]))]);
+            assert!(nearest(&server, "*", far).contains(STILL_BUILT));
+            assert_finds(&server, "*", far, &new);
+            assert_finds(&server, "@c:{new}", far, &new);
+            // One of before, whether the walk has met it already or not; and another is gone.
+            let (old, gone) = (format!("d:{slices}"), format!("d:{}", slices + 1));
+            server.hset(&old, &[("v", &blob(&[-far, 9.0]))]);
+            assert_finds(&server, "@c:{old}", -far, &old);
+            server.line(&format!("DEL {gone}"));
+            let found = nearest(&server, "*", slices as f32 + 1.0);
+            assert!(!found.contains(&format!(r#""{gone}""#)), "{found}");
+        }
+        assert_eq!(told(&server, "num_docs"), BEFORE, "as many were deleted as came");
+        assert!(slices >= BEFORE / 2, "{slices}");
+        for slice in (10..BEFORE / 2).step_by(10) {
+            let far = 5_000.0 + slice as f32;
+            assert!(!nearest(&server, "*", far).contains(STILL_BUILT));
+            assert_finds(&server, "*", far, &format!("d:new{slice}"));
+            assert_finds(&server, "*", -far, &format!("d:{slice}"));
+        }
+    }
+}
+
+#[test]
+fn no_writer_waits_for_what_a_backfill_has_told() {
+    let server = filled_with(3_000, Ticking::never());
+    // All of it in one slice, far more than workers bring meanwhile.
+    create(&server, "HNSW");
+    for number in 0..10 {
+        server.hset(&format!("d:new{number}"), &[("v", &blob(&[number as f32, 5.0]))]);
+        assert!(!server.engine.is_overloaded());
+    }
+}
+
+#[test]
+fn a_slice_looks_at_the_clock_after_every_document() {
+    let server = filled_with(100, Ticking::by_millisecond());
+    create(&server, "FLAT");
+    for documents in 1..100 {
+        assert_eq!(told(&server, "num_docs"), documents);
+        assert!(server.engine.run_background());
+    }
+    assert_eq!((told(&server, "num_docs"), server.engine.run_background()), (100, false));
+}

@@ -1,0 +1,310 @@
+//! An engine with the search module, in this process over a log in memory; replies as text.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use engramdb_engine::Engine;
+use engramdb_engine::command::{
+    Args, Command, CommandTable, Finish, Looks, Outcome, Reply, Stage, read, write,
+};
+use engramdb_engine::commands;
+use engramdb_engine::effect::Effect;
+use engramdb_engine::env::{Clock, Env};
+use engramdb_engine::log::memory::MemoryLog;
+use engramdb_engine::log::pipeline::Options;
+use engramdb_engine::log::{LogId, Lsn, ShardLog};
+use engramdb_engine::module::Module;
+use engramdb_engine::shard::engine::batch_bytes_max;
+use engramdb_engine::shard::run::Holds;
+use engramdb_engine::shard::tx::Tx;
+use engramdb_engine::shard::view::View;
+use engramdb_search::{SearchModule, SearchOptions};
+use engramdb_testkit::run::{begin, open_engine};
+use engramdb_testkit::text::Text;
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A clock that goes on each time that it is asked, and at no other time.
+pub struct Ticking {
+    asked: AtomicU64,
+    step: Duration,
+}
+
+impl Ticking {
+    pub fn by_millisecond() -> Ticking {
+        Ticking { asked: AtomicU64::new(0), step: Duration::from_millis(1) }
+    }
+
+    pub fn never() -> Ticking {
+        Ticking { step: Duration::ZERO, ..Ticking::by_millisecond() }
+    }
+
+    /// How often it was asked so far.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Clock for Ticking {
+    fn wall_ms(&self) -> u64 {
+        1_700_000_000_000
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.step * self.asked.fetch_add(1, Ordering::Relaxed) as u32
+    }
+}
+
+thread_local! {
+    static LAST_LOOK: Cell<usize> = const { Cell::new(0) };
+    static WRITTEN: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Looks that something happens between, and that are counted.
+struct Between<'s> {
+    looks: Holds<'s>,
+    room: usize,
+    between: &'s dyn Fn(),
+    looked_up: RefCell<Vec<usize>>,
+}
+
+impl Looks for Between<'_> {
+    fn look(&self, with: &mut dyn FnMut(&View<'_>)) {
+        (self.between)();
+        self.looks.look(&mut |view| {
+            with(view);
+            self.looked_up.borrow_mut().push(view.looked_up());
+        });
+    }
+
+    fn room(&self) -> usize {
+        self.room
+    }
+}
+
+/// What logs can have that no command writes any more, and the module's lines of INFO.
+const TEST_COMMANDS: &[Command] = &[
+    write("TEST.CREATE", "payload", create),
+    read("TEST.INFO", "", section),
+    read("TEST.AUDITED", "", audited),
+];
+
+/// An index by its definition as it stands in a log.
+fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    tx.apply(Effect::Module { module: 1, version: 2, kind: 1, payload: args[1] });
+    reply.ok();
+    Ok(())
+}
+
+fn audited(view: &View<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    view.module::<SearchModule>().wait_for_audits();
+    reply.ok();
+    Ok(())
+}
+
+fn section(view: &View<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let sections = view.modules().iter().flat_map(|module| module.info());
+    let lines = sections.flat_map(|(_, lines)| lines);
+    let lines: Vec<String> = lines.map(|(name, value)| format!("{name}:{value}")).collect();
+    reply.bulk(lines.join(" ").as_bytes());
+    Ok(())
+}
+
+pub struct Server {
+    pub engine: Engine,
+    pub report: Vec<String>,
+    log: Arc<dyn ShardLog>,
+    directory: Option<PathBuf>,
+    table: CommandTable,
+    pub resp3: bool,
+}
+
+impl Server {
+    pub fn new() -> Server {
+        Server::open(Arc::new(MemoryLog::new(LogId([7; 16]))), None)
+    }
+
+    pub fn keeping_graphs_in(directory: PathBuf) -> Server {
+        Server::open(Arc::new(MemoryLog::new(LogId([7; 16]))), Some(directory))
+    }
+
+    /// Searches under a clock of their own.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Server {
+        let env = Env { clock, ..Env::system() };
+        Server::open_with(Arc::new(MemoryLog::new(LogId([7; 16]))), None, env)
+    }
+
+    fn open(log: Arc<dyn ShardLog>, directory: Option<PathBuf>) -> Server {
+        Server::open_with(log, directory, Env::system())
+    }
+
+    fn open_with(log: Arc<dyn ShardLog>, directory: Option<PathBuf>, env: Env) -> Server {
+        let options = SearchOptions { directory: directory.clone(), env, offline: false, threads: 2 };
+        let modules: Vec<Box<dyn Module>> = vec![Box::new(SearchModule::new(options))];
+        let (engine, report) = open_engine(&Env::system(), log.clone(), 16, modules, Options::default());
+        let families = commands::FAMILIES.iter().copied();
+        let table = CommandTable::new(families.chain([engramdb_search::COMMANDS, TEST_COMMANDS]));
+        Server { engine, report, log, directory, table, resp3: false }
+    }
+
+    /// Stops in order and starts again from the log.
+    pub fn restart(self) -> Server {
+        let (log, directory) = (self.log.clone(), self.directory.clone());
+        self.engine.close().expect("memory does not fail");
+        Server::open(log, directory)
+    }
+
+    pub fn run(&self, words: &[&[u8]]) -> String {
+        self.run_gated(words).0
+    }
+
+    /// The reply, and what it waits for.
+    pub fn run_gated(&self, words: &[&[u8]]) -> (String, Lsn) {
+        self.run_interrupted(words, || ())
+    }
+
+    /// The same, where something happens after a search has found its rows, and before it looks whether they are true.
+    pub fn run_interrupted(&self, words: &[&[u8]], meanwhile: impl FnOnce()) -> (String, Lsn) {
+        let args = Args::new(words);
+        let mut reply = Text::new(self.resp3);
+        let command = match self.table.resolve(args) {
+            Ok(known) => known.command,
+            Err(error) => return (error.text().to_owned(), Lsn(0)),
+        };
+        let ran = begin(&self.engine, 0, command, args, &mut reply);
+        let gate = match ran.stage {
+            Stage::Done => ran.gate,
+            Stage::Prepare(_) => unreachable!("`begin` has prepared it"),
+            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
+                let looks = self.engine.looks(0);
+                let finish = job(&looks);
+                meanwhile();
+                ran.gate.max(looks.gate()).max(self.engine.finish(0, finish, &mut reply))
+            }
+        };
+        (reply.finish(), gate)
+    }
+
+    /// The same, where something happens before each look at the keyspace, the last one included. Returns how many keys each
+    /// look has looked up as well.
+    pub fn run_between_looks(&self, words: &[&[u8]], between: &dyn Fn()) -> (String, Vec<usize>) {
+        self.run_with_room(words, usize::MAX, between)
+    }
+
+    /// The same for a client whose output limit is this many bytes.
+    pub fn run_with_room(&self, words: &[&[u8]], room: usize, between: &dyn Fn()) -> (String, Vec<usize>) {
+        let args = Args::new(words);
+        let mut reply = Text::new(self.resp3).with_room(room);
+        let command = self.table.resolve(args).expect("a known command").command;
+        let ran = self.engine.reads().run(0, command, args, &mut reply);
+        let (Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job)) = ran.stage else {
+            panic!("{:?} comes back with no job", words[0].escape_ascii());
+        };
+        let looks = Between { looks: self.engine.looks(0), room, between, looked_up: RefCell::default() };
+        let finish = job(&looks);
+        let finish: Finish = Box::new(move |view, reply| {
+            let before = reply.mark();
+            let rest = finish(view, reply);
+            LAST_LOOK.set(view.looked_up());
+            WRITTEN.set(reply.mark() - before);
+            rest
+        });
+        between();
+        self.engine.finish(0, finish, &mut reply);
+        let mut looked_up = looks.looked_up.into_inner();
+        looked_up.push(LAST_LOOK.get());
+        (reply.finish(), looked_up)
+    }
+
+    /// Bytes of the last reply that were written in the last look.
+    pub fn written_in_last_look(&self) -> usize {
+        WRITTEN.get()
+    }
+
+    /// Whether a search goes to the pool for long work.
+    pub fn is_offloaded(&self, line: &str) -> bool {
+        let words = split(line);
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        let args = Args::new(&words);
+        let command = self.table.resolve(args).expect("a known command").command;
+        let ran = self.engine.reads().run(0, command, args, &mut Text::default());
+        matches!(ran.stage, Stage::Offload(_) | Stage::Wait(_))
+    }
+
+    /// The reply as EXEC would give it.
+    pub fn run_in_transaction(&self, words: &[&[u8]]) -> String {
+        self.run_transaction(&[words.to_vec()]).pop().expect("a reply to the command")
+    }
+
+    /// The replies that EXEC would give to these commands.
+    pub fn run_transaction(&self, commands: &[Vec<&[u8]>]) -> Vec<String> {
+        let bytes = commands.iter().map(|words| batch_bytes_max(words)).sum();
+        let credit = self.engine.admit(1, bytes).expect("there is room");
+        let mut run = self.engine.writes(credit);
+        let mut transaction = run.transaction();
+        let run = |words: &Vec<&[u8]>| {
+            let args = Args::new(words);
+            let mut reply = Text::new(self.resp3);
+            let command = self.table.resolve(args).expect("a known command").command;
+            transaction.run(0, command, args, &mut reply);
+            reply.finish()
+        };
+        let replies = commands.iter().map(run).collect();
+        transaction.finish();
+        replies
+    }
+
+    /// A line split at spaces; `'…'` quotes a word.
+    pub fn line(&self, line: &str) -> String {
+        self.line_with(line, &[])
+    }
+
+    /// The same with more words behind it.
+    pub fn line_with(&self, line: &str, more: &[&[u8]]) -> String {
+        let words = split(line);
+        let mut words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        words.extend_from_slice(more);
+        self.run(&words)
+    }
+
+    pub fn hset(&self, key: &str, fields: &[(&str, &[u8])]) -> Lsn {
+        let mut words: Vec<&[u8]> = vec![b"HSET", key.as_bytes()];
+        words.extend(fields.iter().flat_map(|(name, value)| [name.as_bytes(), value]));
+        let (reply, gate) = self.run_gated(&words);
+        assert!(reply.parse::<usize>().is_ok(), "{reply}");
+        gate
+    }
+
+    pub fn backfill(&self) {
+        while self.engine.run_background() {}
+    }
+
+    /// The keys of a reply, in order, as RESP2 gives them with NOCONTENT.
+    pub fn keys(&self, query: &str, more: &[&[u8]]) -> Vec<String> {
+        let mut words: Vec<&[u8]> =
+            vec![b"FT.SEARCH", b"idx", query.as_bytes(), b"NOCONTENT", b"LIMIT", b"0", b"1000"];
+        words.extend_from_slice(more);
+        let reply = self.run(&words);
+        assert!(reply.starts_with('['), "{query}: {reply}");
+        let keys = reply.trim_matches(['[', ']']).split(", ").skip(1);
+        keys.map(|key| key.trim_matches('"').to_owned()).collect()
+    }
+}
+
+fn split(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        if index % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    words
+}
+
+pub fn blob(components: &[f32]) -> Vec<u8> {
+    components.iter().flat_map(|component| component.to_le_bytes()).collect()
+}

@@ -1,0 +1,120 @@
+//! Searches that run out of time, and those of an index that is still being built. The clock goes on by a millisecond
+//! each time that it is asked, so that a TIMEOUT is a number of looks at it.
+
+use crate::harness::{Server, Ticking, blob};
+use std::sync::Arc;
+
+const DOCUMENTS: usize = 3000;
+
+fn loaded(algorithm: &str) -> Server {
+    let mut server = Server::with_clock(Arc::new(Ticking::by_millisecond()));
+    server.resp3 = true;
+    let create = format!(
+        "FT.CREATE idx PREFIX 1 d: SCHEMA c TAG v VECTOR {algorithm} 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2"
+    );
+    assert_eq!(server.line(&create), "OK");
+    for number in 0..DOCUMENTS {
+        server.hset(&format!("d:{number}"), &[("c", b"x"), ("v", &blob(&[number as f32, 0.0]))]);
+    }
+    while !server.line("FT.INFO idx").contains(r#""pending_mutations": 0"#) {}
+    server
+}
+
+fn search(server: &Server, query: &str, timeout: &str) -> String {
+    let far = blob(&[DOCUMENTS as f32, 0.0]);
+    server.run(&[
+        b"FT.SEARCH",
+        b"idx",
+        query.as_bytes(),
+        b"NOCONTENT",
+        b"TIMEOUT",
+        timeout.as_bytes(),
+        b"PARAMS",
+        b"2",
+        b"q",
+        &far,
+    ])
+}
+
+const WARNING: &str = r#""warning": ["Timeout limit was reached"]"#;
+const QUERIES: [&str; 4] =
+    ["*=>[KNN 3 @v $q]", "@c:{x}=>[KNN 3 @v $q]", "@v:[VECTOR_RANGE 10 $q]", "-@v:[VECTOR_RANGE 10 $q]"];
+
+#[test]
+fn what_was_found_in_time_is_the_answer_with_a_warning() {
+    let server = loaded("FLAT");
+    for query in QUERIES {
+        let whole = search(&server, query, "0");
+        assert!(whole.contains(r#""warning": []"#), "{query}: {whole}");
+        let cut = search(&server, query, "1");
+        assert!(cut.contains(WARNING), "{query}: {cut}");
+        assert_ne!(whole, cut, "{query}");
+    }
+    let cut = search(&server, QUERIES[0], "1");
+    assert!(cut.contains(r#""total_results": 3"#), "some were seen: {cut}");
+    let negated = search(&server, QUERIES[3], "1");
+    assert!(
+        negated.contains(r#""total_results": 0"#),
+        "what is not known to be true is not shown: {negated}"
+    );
+}
+
+#[test]
+fn a_walk_of_the_graph_ends_in_time_too() {
+    let server = loaded("HNSW");
+    let query = "*=>[KNN 3 @v $q EF_RUNTIME 1000]";
+    assert!(search(&server, query, "0").contains(r#""warning": []"#));
+    let cut = search(&server, query, "1");
+    assert!(cut.contains(WARNING) && cut.contains(r#""total_results": 3"#), "{cut}");
+    let profile = server.run(&[
+        b"FT.PROFILE",
+        b"idx",
+        b"SEARCH",
+        b"QUERY",
+        query.as_bytes(),
+        b"TIMEOUT",
+        b"1",
+        b"PARAMS",
+        b"2",
+        b"q",
+        &blob(&[0.0, 0.0]),
+    ]);
+    assert!(profile.contains(r#""Warning": ["Timeout limit was reached"]"#), "{profile}");
+}
+
+#[test]
+fn on_timeout_fail_makes_it_an_error() {
+    let server = loaded("FLAT");
+    assert_eq!(server.line("FT.CONFIG GET ON_TIMEOUT"), r#"{"ON_TIMEOUT": "return"}"#);
+    assert_eq!(server.line("FT.CONFIG SET ON_TIMEOUT fail"), "OK");
+    assert_eq!(server.line("FT.CONFIG GET search-on-timeout"), r#"{"ON_TIMEOUT": "fail"}"#);
+    for query in QUERIES {
+        assert_eq!(search(&server, query, "1"), "Timeout limit was reached", "{query}");
+    }
+    assert_eq!(server.line("FT.CONFIG SET ON_TIMEOUT later"), "Invalid ON_TIMEOUT value");
+    assert_eq!(server.line("FT.CONFIG SET ON_TIMEOUT RETURN"), "OK");
+    assert!(search(&server, QUERIES[0], "1").contains(WARNING));
+}
+
+#[test]
+fn an_index_that_is_being_built_answers_where_partial_results_are_wanted() {
+    // A slice of the backfill ends after one document.
+    let mut server = Server::with_clock(Arc::new(Ticking::by_millisecond()));
+    server.resp3 = true;
+    for number in 0..100 {
+        server.hset(&format!("d:{number}"), &[("c", b"x"), ("v", &blob(&[number as f32, 0.0]))]);
+    }
+    let create =
+        "FT.CREATE idx PREFIX 1 d: SCHEMA c TAG v VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
+    assert_eq!(server.line(create), "OK");
+    assert!(search(&server, "@c:{x}", "1").starts_with(""));
+    assert_eq!(server.line("FT.CONFIG SET PARTIAL_RESULTS yes"), "OK");
+    for query in ["@c:{x}", "*=>[KNN 3 @v $q]"] {
+        let partial = search(&server, query, "0");
+        assert!(partial.contains(r#""warning": ["The index is still being built: results may be missing"]"#));
+        assert!(partial.contains(r#""total_results": 1,"#), "{partial}");
+    }
+    server.backfill();
+    let whole = search(&server, "@c:{x}", "0");
+    assert!(whole.contains(r#""total_results": 100, "warning": []"#), "{whole}");
+}

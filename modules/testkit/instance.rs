@@ -1,0 +1,279 @@
+//! An engine on a log in memory, driven one command at a time by one client.
+//!
+//! Its disk is simulated too: snapshots and what modules keep between runs stand there.
+
+use super::dump::{Dump, definitions, dump};
+use super::effects::show_batch;
+use super::run::begin;
+use super::wire::Wire;
+use engramdb_engine::Engine;
+use engramdb_engine::command::{Args, Command, CommandTable, Stage};
+use engramdb_engine::commands::FAMILIES;
+use engramdb_engine::env::Env;
+use engramdb_engine::log::memory::MemoryLog;
+use engramdb_engine::log::pipeline::Options;
+use engramdb_engine::log::replay::{Checkpoint, Replay};
+use engramdb_engine::log::{LogId, Lsn, Mark, Pos, ShardLog};
+use engramdb_engine::module::Module;
+use engramdb_engine::recovery::{Recovering, StartOptions, StartReport, recover};
+use engramdb_engine::snapshot::create;
+use engramdb_engine::snapshot::create::{CreateOptions, CreateReport, Source};
+use engramdb_resp::{Protocol, Value};
+use engramdb_sim::env::SimEnv;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where the clock starts: a round number in the future of any reference server.
+pub const START_MS: u64 = 2_000_000_000_000;
+const DATABASES: usize = 16;
+
+/// The modules of an instance.
+#[derive(Clone, Copy)]
+pub struct Parts {
+    pub commands: &'static [&'static [Command]],
+    /// With derived state, of which they keep something in the directory.
+    pub serving: fn(&Env, &Path) -> Vec<Box<dyn Module>>,
+    /// Definitions only: for the follower, and for making snapshots.
+    pub offline: fn(&Env) -> Vec<Box<dyn Module>>,
+}
+
+/// No modules.
+pub const BARE: Parts = Parts { commands: &[], serving: |_, _| Vec::new(), offline: |_| Vec::new() };
+
+/// What a start may use beside the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    pub snapshots: bool,
+    /// What modules kept ([`Instance::export`]); otherwise it is lost.
+    pub derived: bool,
+}
+
+impl Kept {
+    /// Those that lose something after those that use it.
+    pub const ALL: [Kept; 4] = [
+        Kept { snapshots: true, derived: true },
+        Kept { snapshots: false, derived: true },
+        Kept { snapshots: true, derived: false },
+        Kept { snapshots: false, derived: false },
+    ];
+}
+
+const DATA: &str = "/data";
+const SNAPSHOTS: &str = "/data/snapshots";
+/// Nothing is ever here.
+const NOWHERE: &str = "/nowhere";
+
+pub struct Instance {
+    parts: Parts,
+    sim: SimEnv,
+    log: Arc<MemoryLog>,
+    table: CommandTable,
+    /// Gone only during a restart.
+    engine: Option<Engine>,
+    /// A second store that applies each batch from the log as it comes.
+    follower: Recovering,
+    followed: Checkpoint,
+    database: u32,
+    protocol: Protocol,
+}
+
+/// A reply and the effects that the log holds for it.
+#[derive(Debug)]
+pub struct Answer {
+    pub reply: Value,
+    pub effects: Vec<String>,
+}
+
+impl Instance {
+    pub fn new(seed: u64, protocol: Protocol) -> Instance {
+        Instance::with_modules(seed, protocol, BARE)
+    }
+
+    pub fn with_modules(seed: u64, protocol: Protocol, parts: Parts) -> Instance {
+        let sim = SimEnv::new(seed);
+        sim.clock.set_wall_ms(START_MS);
+        let log = Arc::new(MemoryLog::new(LogId([7; 16])));
+        let opened = open(&sim, &log, parts, Kept::default());
+        Instance {
+            follower: Recovering::new(sim.env.clone(), DATABASES, (parts.offline)(&sim.env)),
+            followed: Checkpoint::default(),
+            table: CommandTable::new(FAMILIES.iter().chain(parts.commands).copied()),
+            engine: Some(opened.engine),
+            parts,
+            database: 0,
+            sim,
+            log,
+            protocol,
+        }
+    }
+
+    pub fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("open between restarts")
+    }
+
+    pub fn table(&self) -> &CommandTable {
+        &self.table
+    }
+
+    pub fn select(&mut self, database: u32) {
+        self.database = database;
+    }
+
+    /// Moves the clock; back as well: only the wall clock steps then.
+    pub fn move_clock(&self, ms: i64) {
+        match u64::try_from(ms) {
+            Ok(ms) => self.sim.clock.advance_ms(ms),
+            Err(_) => self.sim.clock.step_ms(ms),
+        }
+    }
+
+    /// Steps the wall clock in either direction, while no time passes.
+    pub fn step_clock(&self, ms: i64) {
+        self.sim.clock.step_ms(ms);
+    }
+
+    /// Runs a command as its own batch. Checks on the way that an error changes nothing and a read logs nothing.
+    pub fn run(&mut self, words: &[impl AsRef<[u8]>]) -> Answer {
+        let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
+        let mut wire = Wire::new(self.protocol);
+        let gate = self.execute(Args::new(&words), &mut wire);
+        let answer = Answer { reply: wire.value(), effects: self.follow() };
+        assert!(gate <= self.followed.lsn, "a reply waits for a batch that exists");
+        assert!(
+            !answer.reply.is_error() || answer.effects.is_empty(),
+            "{answer:?} failed and changed something"
+        );
+        answer
+    }
+
+    fn execute(&mut self, args: Args<'_>, wire: &mut Wire) -> Lsn {
+        let engine = self.engine.as_ref().expect("open between restarts");
+        let known = match self.table.resolve(args) {
+            Ok(known) => known,
+            Err(error) => {
+                engramdb_engine::command::Reply::error(wire, &error);
+                return Lsn(0);
+            }
+        };
+        let ran = begin(engine, self.database, known.command, args, wire);
+        match ran.stage {
+            Stage::Done => ran.gate,
+            Stage::Prepare(_) => unreachable!("`begin` has prepared it"),
+            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
+                ran.gate.max(engine.complete(self.database, job, wire))
+            }
+        }
+    }
+
+    /// Deletes what has expired, as the server does in the background.
+    pub fn expire_due(&mut self) -> Vec<String> {
+        while self.engine().expire_due(100).expect("a log in memory has room") > 0 {}
+        self.follow()
+    }
+
+    /// Stops and comes back from the log alone.
+    pub fn restart(&mut self) {
+        self.restart_with(Kept::default());
+    }
+
+    /// Ends as a kill would, and comes back from the log alone after so long.
+    pub fn crash(&mut self, down_ms: u64) {
+        let before = (self.dump(), self.definitions());
+        drop(self.engine.take().expect("open between restarts"));
+        self.sim.clock.advance_ms(down_ms);
+        self.sim.clock.restart_monotonic();
+        let opened = open(&self.sim, &self.log, self.parts, Kept::default());
+        assert_eq!(opened.replayed, before, "replay gives what was there: {:?}", opened.report);
+        self.engine = Some(opened.engine);
+    }
+
+    /// Stops and comes back from the log and from what was kept beside it.
+    pub fn restart_with(&mut self, kept: Kept) -> StartReport {
+        let before = (self.dump(), self.definitions());
+        let engine = self.engine.take().expect("open between restarts");
+        engine.close().expect("memory does not fail");
+        drop(engine);
+        let opened = open(&self.sim, &self.log, self.parts, kept);
+        assert_eq!(opened.replayed, before, "replay gives what was there: {kept:?}, {:?}", opened.report);
+        self.engine = Some(opened.engine);
+        opened.report
+    }
+
+    /// Makes a snapshot of what the log holds, as the snapshotter beside a server does.
+    pub fn snapshot(&self) -> CreateReport {
+        let env = &self.sim.env;
+        let read = |after: Mark| self.log.read(after);
+        let (parent, parent_pos) = (LogId([0; 16]), Pos(0));
+        let source = Source { log_id: self.log.id(), parent, parent_pos, read: &read };
+        let modules = || (self.parts.offline)(env);
+        let report = create(env, Path::new(SNAPSHOTS), &source, &modules, &CreateOptions::default());
+        report.expect("the disk does not fail")
+    }
+
+    /// Lets the modules keep what they derived, for later starts.
+    pub fn export(&self) {
+        for (_, export) in self.engine().exporters() {
+            export().expect("the disk does not fail");
+        }
+    }
+
+    pub fn dump(&self) -> Dump {
+        dump(self.engine().reads().view(0).whole_keyspace())
+    }
+
+    /// The ground state of the modules.
+    pub fn definitions(&self) -> Vec<Vec<u8>> {
+        definitions(self.engine().reads().view(0).modules())
+    }
+
+    /// Compares the live keyspace with the follower's, and with one replayed from the log's start.
+    pub fn check_replay(&mut self) {
+        self.check_follower();
+        self.restart();
+    }
+
+    pub fn check_follower(&self) {
+        let follower = (dump(self.follower.keyspace()), definitions(self.follower.modules()));
+        assert_eq!(follower, (self.dump(), self.definitions()), "the follower has what is live");
+    }
+
+    /// Applies what the log got to the follower; returns it as text.
+    fn follow(&mut self) -> Vec<String> {
+        self.engine().pipeline().pump();
+        let mut replay = Replay::new(&*self.log, self.followed);
+        let mut effects = Vec::new();
+        while let Some(batch) = replay.next().expect("memory does not fail") {
+            effects.extend(show_batch(batch.bytes));
+            self.follower.apply(batch.lsn, batch.bytes).expect("the engine applied it as well");
+        }
+        self.followed = replay.finish().checkpoint;
+        effects
+    }
+}
+
+struct Opened {
+    engine: Engine,
+    /// Keyspace and definitions, before the first command.
+    replayed: (Dump, Vec<Vec<u8>>),
+    report: StartReport,
+}
+
+/// Opens the engine on the log.
+fn open(sim: &SimEnv, log: &Arc<MemoryLog>, parts: Parts, kept: Kept) -> Opened {
+    if !kept.derived {
+        let paths = sim.disk.paths();
+        let derived = paths.iter().filter(|path| !path.starts_with(SNAPSHOTS));
+        derived.for_each(|path| sim.env.disk.remove(path).expect("the disk does not fail"));
+    }
+    let modules = || (parts.serving)(&sim.env, Path::new(DATA));
+    let snapshots = Path::new(if kept.snapshots { SNAPSHOTS } else { NOWHERE });
+    let options = StartOptions { databases: DATABASES, threads: 2, ..StartOptions::default() };
+    let recovered = recover(&sim.env, snapshots, &**log, &modules, &options);
+    let (recovering, recovered, mut report) = recovered.expect("snapshots and log are whole");
+    let replayed = (dump(recovering.keyspace()), definitions(recovering.modules()));
+    let options = Options { log_thread: false, ..Options::default() };
+    let log: Arc<dyn ShardLog> = log.clone();
+    let (engine, modules) = recovering.start(log, &recovered, options).expect("nobody else claims it");
+    report.modules = modules;
+    Opened { engine, replayed, report }
+}

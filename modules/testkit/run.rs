@@ -1,0 +1,48 @@
+//! An engine without sockets: opened on a log, and driven by one command at a time.
+
+use engramdb_engine::Engine;
+use engramdb_engine::command::{Args, Command, Reply, Stage};
+use engramdb_engine::env::Env;
+use engramdb_engine::log::ShardLog;
+use engramdb_engine::log::pipeline::Options;
+use engramdb_engine::log::replay::Checkpoint;
+use engramdb_engine::module::Module;
+use engramdb_engine::recovery::Recovering;
+use engramdb_engine::shard::engine::{Ran, batch_bytes_max};
+use std::sync::Arc;
+
+/// Replays the whole log and becomes its writer. Returns the engine, and what the modules say of the start.
+pub fn open_engine(
+    env: &Env,
+    log: Arc<dyn ShardLog>,
+    databases: usize,
+    modules: Vec<Box<dyn Module>>,
+    options: Options,
+) -> (Engine, Vec<String>) {
+    let mut recovering = Recovering::new(env.clone(), databases, modules);
+    let recovered = recovering.replay(&*log, Checkpoint::default(), |_| ()).expect("the log is whole");
+    recovering.start(log, &recovered, options).expect("no other writer claims the log")
+}
+
+/// Runs a command as its own batch, with what it wants prepared. The stage that is left may be a job, but nothing to prepare.
+pub fn begin(
+    engine: &Engine,
+    database: u32,
+    command: &Command,
+    args: Args<'_>,
+    reply: &mut dyn Reply,
+) -> Ran {
+    if !command.is_write() {
+        return engine.reads().run(database, command, args, reply);
+    }
+    let words: Vec<&[u8]> = args.iter().copied().collect();
+    let mut prepared = None;
+    loop {
+        let credit = engine.admit(1, batch_bytes_max(&words)).expect("a log in memory has room");
+        let mut run = engine.writes(credit).preparing(prepared.take());
+        let ran = run.run(database, command, args, reply);
+        drop(run);
+        let Stage::Prepare(preparation) = ran.stage else { return ran };
+        prepared = Some(engine.prepare(database, *preparation));
+    }
+}

@@ -1,0 +1,105 @@
+//! What a search allocates in the server, from its bytes on the socket to those of its reply.
+//!
+//! Counted is every allocation of every thread but the test's own: connection, decoder, plan, search, rows, log and
+//! background. Buffers of requests and replies come from a pool and are warm. Time is not looked at.
+
+#[path = "../it/served.rs"]
+#[allow(dead_code, reason = "`it` uses the rest")]
+mod served;
+
+use engramdb_resp::Protocol;
+use engramdb_testkit::tcp::Client;
+use engramdb_testkit::words::split_words;
+use served::Served;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static IS_TEST: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Counting;
+
+// SAFETY: everything is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !IS_TEST.get() {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: the caller's promises are this function's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are this function's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const DOCUMENTS: u32 = 3_000;
+const QUERIES: u32 = 500;
+
+/// No two are equal below 10,007: rows of equal vectors share a place in the graph, and a search collects more of them than
+/// it shows.
+fn vector(number: u32) -> Vec<u8> {
+    (1..=16).flat_map(|x| (((number * x) % 10_007) as f32 - 5_000.0).to_le_bytes()).collect()
+}
+
+fn loaded() -> (Served, Client) {
+    let served = Served::start();
+    let mut client = served.client(Protocol::Resp2);
+    let create =
+        "FT.CREATE idx PREFIX 1 d: SCHEMA c TAG v VECTOR HNSW 6 TYPE FLOAT32 DIM 16 DISTANCE_METRIC L2";
+    assert!(!client.run(&split_words(create)).is_error());
+    for number in 0..DOCUMENTS {
+        let (key, tag, vector) = (format!("d:{number}"), format!("t{}", number % 2), vector(number));
+        let words: [&[u8]; 6] = [b"HSET", key.as_bytes(), b"c", tag.as_bytes(), b"v", &vector];
+        client.send(&words);
+    }
+    (0..DOCUMENTS).for_each(|_| assert!(!client.receive().is_error()));
+    while !format!("{:?}", client.run(&["FT.INFO", "idx"])).contains(r#""pending_mutations", 0"#) {}
+    (served, client)
+}
+
+/// Allocations of so many warm searches.
+fn count(client: &mut Client, query: &str, options: &str) -> usize {
+    let options = split_words(options);
+    let mut search = |number: u32| {
+        let vector = vector(number + 7_000);
+        let mut words: Vec<&[u8]> =
+            vec![b"FT.SEARCH", b"idx", query.as_bytes(), b"PARAMS", b"2", b"q", &vector];
+        words.extend(options.iter().map(Vec::as_slice));
+        let reply = format!("{:?}", client.run(&words));
+        assert!(reply.starts_with("[10, "), "{reply}");
+    };
+    (0..QUERIES).for_each(&mut search);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    (0..QUERIES).for_each(&mut search);
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn a_warm_search_through_the_server_allocates_little() {
+    IS_TEST.set(true);
+    let (_served, mut client) = loaded();
+    // At most 16 are promised; these are counted. A background thread may add a few to all of them together.
+    for (query, options, counted) in [
+        ("*=>[KNN 10 @v $q EF_RUNTIME 100]", "NOCONTENT DIALECT 2", 5),
+        ("*=>[KNN 10 @v $q AS d]", "NOCONTENT SORTBY d", 5),
+        ("*=>[KNN 10 @v $q AS d]", "RETURN 2 c d", 6),
+        ("*=>[KNN 10 @v $q AS d]", "", 6),
+        ("@c:{t1}=>[KNN 10 @v $q]", "NOCONTENT", 9),
+        ("@c:{t1}=>[KNN 10 @v $q AS d]", "RETURN 2 c d SORTBY d", 10),
+        ("@c:{t1 | t0}=>[KNN 10 @v $q]", "NOCONTENT", 10),
+    ] {
+        let allocations = count(&mut client, query, options);
+        let most = counted * QUERIES as usize + QUERIES as usize / 2;
+        assert!(allocations <= most, "{query} {options}: {allocations} of {QUERIES}");
+    }
+}

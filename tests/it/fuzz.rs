@@ -1,0 +1,122 @@
+//! Fuzz targets under the seeded mutator of `engramdb_sim::fuzz`: seconds in a normal run, a minute each with
+//! ENGRAMDB_TEST_LONG=1.
+
+use engramdb_resp::{Encoder, Protocol, encode_command, fuzzing};
+use engramdb_sim::fuzz;
+
+const RESP_DICTIONARY: &[&[u8]] = &[
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"*",
+    b"$",
+    b"%",
+    b"~",
+    b">",
+    b"|",
+    b"_\r\n",
+    b"#t\r\n",
+    b",nan\r\n",
+    b"(1\r\n",
+    b"=5\r\ntxt:",
+    b"!",
+    b"+",
+    b"-",
+    b":",
+    b"*0\r\n",
+    b"*-1\r\n",
+    b"$-1\r\n",
+    b"$0\r\n\r\n",
+    b"*1\r\n",
+    b"$1\r\n",
+    b"$536870912\r\n",
+    b"*1048576\r\n",
+    b"*2147483648\r\n",
+    b"\"",
+    b"'",
+    b"\\x",
+    b"\\",
+    b" ",
+    b"\0",
+];
+
+/// The first byte chooses the target's limits and pieces; each stream is tried with a few choices.
+fn with_choices(streams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let choose = |stream: &Vec<u8>| [0u8, 1, 2, 100].map(|choice| [&[choice], stream.as_slice()].concat());
+    streams.iter().flat_map(choose).collect()
+}
+
+#[test]
+fn resp_requests() {
+    let many = vec!["a value of some bytes"; 100];
+    let corpus = with_choices(&[
+        encode_command(&["PING"]),
+        [encode_command(&["SET", "key", "value"]), encode_command(&["GET", "key"])].concat(),
+        encode_command(&many),
+        encode_command(&["x"; 11]),
+        encode_command(&["SET", "k", &"v".repeat(20_000)]),
+        b"SET key \"a \\x41\\n b\" 'it\\'s'\r\nPING\n\r\n".to_vec(),
+        b"PING\r\n*1\r\n$4\r\nPING\r\n*0\r\n*-1\r\nECHO a\r\n".to_vec(),
+        b"*1\r\n".repeat(50),
+        b"*2\r\n$3\r\nGET\r\n$5000000000\r\n".to_vec(),
+    ]);
+    fuzz::run("resp_requests", &corpus, RESP_DICTIONARY, fuzzing::fuzz_decode);
+}
+
+#[test]
+fn resp_replies() {
+    let corpus: Vec<Vec<u8>> = [Protocol::Resp2, Protocol::Resp3].map(every_reply).into();
+    let nested = [b"*1\r\n".repeat(200), b"%1\r\n+k\r\n".repeat(100)];
+    let corpus = with_choices(&[corpus, nested.into()].concat());
+    fuzz::run("resp_replies", &corpus, RESP_DICTIONARY, fuzzing::fuzz_reply);
+}
+
+#[test]
+fn snapshot_loader() {
+    let snapshot = include_bytes!("../formats/v1/snapshots/0000000000000031.snapshot");
+    let corpus = [snapshot.to_vec(), snapshot[..200].to_vec()];
+    let dictionary: &[&[u8]] = &[b"EDBSNAPS", b"EDBS", &[0; 8], &[0xff; 8], &[1, 0, 0, 0], &[6, 2, 0, 0]];
+    fuzz::run("snapshot_loader", &corpus, dictionary, engramdb_engine::snapshot::fuzz_load);
+}
+
+#[test]
+fn search_queries() {
+    let corpus: Vec<Vec<u8>> = [
+        "*=>[KNN 10 @v $v EF_RUNTIME 50 AS d]",
+        "(@c:{a|b\\ c} @n:[(1 +inf])=>[KNN $p @v $v]=>{$yield_distance_as: d}",
+        "@v:[VECTOR_RANGE 0.5 $v]=>{$EPSILON: 0.1; $YIELD_DISTANCE_AS: d}",
+        "-@c:{x} | @n:[-inf 5] (\"exact phrase\" pre* *suf %fuzzy%)",
+        "@n >= 3 @n != 4 ismissing(@n) ~word w'wild?c*d' @t:(a | b)",
+        "@g:[1 2 3 km] (((((*)))))",
+    ]
+    .map(|query| query.as_bytes().to_vec())
+    .into();
+    let dictionary: &[&[u8]] =
+        &[b"=>", b"[KNN", b"@v", b"$v", b"{", b"}", b"(", b")", b"|", b"-", b"*", b"\\", b"inf", b"AS", b"~"];
+    fuzz::run("search_queries", &corpus, dictionary, engramdb_search::fuzz_query);
+}
+
+fn every_reply(protocol: Protocol) -> Vec<u8> {
+    let mut output = b"|1\r\n+ttl\r\n:3600\r\n".to_vec();
+    let mut reply = Encoder::new(&mut output, protocol);
+    reply.array_header(12);
+    reply.ok();
+    reply.error("ERR no");
+    reply.integer(-42);
+    reply.bulk("bytes\r\n");
+    reply.null();
+    reply.null_array();
+    reply.double(0.1);
+    reply.boolean(true);
+    reply.big_number("12345678901234567890");
+    reply.verbatim(b"txt", "text");
+    reply.set_header(1);
+    reply.bulk("member");
+    reply.map_header(1);
+    reply.bulk("field");
+    reply.integer(7);
+    reply.push_header(2);
+    reply.bulk("message");
+    reply.null();
+    output
+}

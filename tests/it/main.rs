@@ -1,0 +1,15 @@
+//! The whole: commands, the server with its modules in this process, and the real binary.
+
+mod backup;
+mod bad_input;
+mod bench;
+mod commands;
+mod fuzz;
+mod program;
+mod properties;
+mod replay;
+mod scripts;
+mod search;
+#[allow(dead_code, reason = "`limits` uses the rest")]
+mod served;
+mod snapshots;

@@ -1,0 +1,79 @@
+//! Directories whose files are shared with another directory, or are gone.
+
+use super::{engramdb, text};
+use engramdb_testkit::process::{self, Server, TempDir};
+use std::path::Path;
+
+/// Puts a copy of a data directory beside it, with the same files under names of their own.
+fn copy_by_hard_links(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-al").args([from, to]).status().expect("cp is there");
+    assert!(copied.success(), "{}", to.display());
+}
+
+/// Starts a server that is to end by itself; what it says.
+fn refused(directory: &Path) -> String {
+    let port = process::free_port().to_string();
+    let output = engramdb(&["serve", "--port", &port, "--dir", directory.to_str().expect("text")]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    text
+}
+
+/// The story: both servers wrote to the same segment, and what one of them had acknowledged was gone.
+#[test]
+fn a_copy_by_hard_links_is_refused_while_a_server_writes_to_its_files() {
+    let directory = TempDir::new("linked");
+    let (one, two) = (directory.path().join("one"), directory.path().join("two"));
+    std::fs::create_dir(&one).expect("the directory is writable");
+    let first = Server::start(&one, &[]);
+    text(&mut first.client(), &["SET", "before", "1"]);
+    std::fs::remove_file(one.join("log/LOCK")).expect("it is there");
+    copy_by_hard_links(&one, &two);
+    let text_of_refusal = refused(&two);
+    let segment = two.join("log/0000000000000001.log");
+    let wanted = format!("another process has {} open for writing", segment.display());
+    assert!(text_of_refusal.contains(&wanted), "{text_of_refusal}");
+    text(&mut first.client(), &["SET", "after", "1"]);
+    first.kill();
+
+    // Once the first one is gone, the copy is a store like others, and none of the two takes anything from the other.
+    let second = Server::start(&two, &[]);
+    text(&mut second.client(), &["SET", "of the second", "1"]);
+    let first = Server::start(&one, &[]);
+    for number in 0..200 {
+        let (key, value) = (format!("key:{number}"), "x".repeat(500_000));
+        text(&mut first.client(), &["SET", &key, &value]);
+        text(&mut second.client(), &["SET", &key, &value]);
+    }
+    first.kill();
+    second.kill();
+    let (first, second) = (Server::start(&one, &[]), Server::start(&two, &[]));
+    for server in [&first, &second] {
+        let mut client = server.client();
+        let keys = ["EXISTS", "before", "after", "key:0", "key:199"];
+        assert_eq!(text(&mut client, &keys), "4");
+    }
+    assert_eq!(text(&mut first.client(), &["EXISTS", "of the second"]), "0");
+    assert_eq!(text(&mut second.client(), &["EXISTS", "of the second"]), "1");
+}
+
+/// The story: the store started empty, and said that it had recovered 0 keys.
+#[test]
+fn a_log_that_has_lost_all_its_segments_is_refused() {
+    let directory = TempDir::new("lost");
+    let server = Server::start(directory.path(), &[]);
+    text(&mut server.client(), &["SET", "a", "1"]);
+    server.kill();
+    let log = directory.path().join("log");
+    for entry in std::fs::read_dir(&log).expect("it is there").flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "log") {
+            std::fs::remove_file(entry.path()).expect("it is ours");
+        }
+    }
+    let told = refused(directory.path());
+    let wanted = format!("the log in {} has lost all its segments", log.display());
+    assert!(told.contains(&wanted) && told.contains("engramdb restore"), "{told}");
+    std::fs::remove_dir_all(&log).expect("it is ours");
+    let server = Server::start(directory.path(), &[]);
+    assert_eq!(text(&mut server.client(), &["DBSIZE"]), "0");
+}

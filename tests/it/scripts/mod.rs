@@ -1,0 +1,237 @@
+//! Golden scripts: commands in, replies and effects out. `ENGRAMDB_BLESS=1` writes what came out into the scripts;
+//! review the difference against Redis before it is committed.
+//!
+//! A script in `scripts/*.script` has lines of these kinds; what follows a command or step until the next one is what is
+//! expected to come out.
+//!
+//! ```text
+//! # a comment
+//! > SET key "a value\x00"      a command; `>sorted` where the order of the reply's elements does not count
+//! +"OK"                        its reply; a second line `resp2: ...` where RESP2's differs
+//! ~ StringSet "key" = ...      an effect that the log holds after it
+//! ! clock +1500ms              lets time pass; `-5s` steps the wall clock back
+//! ! step +60s                  steps the wall clock in either direction, while no time passes
+//! ! database 3                 as SELECT
+//! ! expire                     deletes what has expired, as the server does in the background
+//! ! restart                    comes back from the log
+//! ! ours                       from here on, a reference server would answer otherwise
+//! ```
+//!
+//! Each script runs in this process, in RESP3 and RESP2 side by side, and ends with a comparison of the live keyspace
+//! with what its log gives in replay. With `--ignored` the same commands go to a real Redis 8.2.3, and its replies must be the
+//! expected ones (what that needs: `engramdb_testkit::oracle`).
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "reads and blesses scripts; waits for a reference server's clock"
+)]
+
+use engramdb_resp::{Protocol, Value};
+use engramdb_testkit::instance::Instance;
+use engramdb_testkit::oracle::Oracle;
+use engramdb_testkit::tcp::Client;
+use engramdb_testkit::words::split_words;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// A line that does something.
+enum Step {
+    Command {
+        words: Vec<Vec<u8>>,
+        sorted: bool,
+    },
+    Clock(i64),
+    WallClock(i64),
+    Database(u32),
+    Expire,
+    Restart,
+    Ours,
+    /// Comments and blank lines are kept as they are; old output is not.
+    Text,
+    Output,
+}
+
+impl Step {
+    fn parse(line: &str) -> Step {
+        if line.is_empty() || line.starts_with('#') {
+            return Step::Text;
+        }
+        if let Some(step) = line.strip_prefix("! ") {
+            return Step::parse_step(step);
+        }
+        match line.strip_prefix(">sorted ") {
+            Some(command) => Step::Command { words: split_words(command), sorted: true },
+            None => match line.strip_prefix("> ") {
+                Some(command) => Step::Command { words: split_words(command), sorted: false },
+                None => Step::Output,
+            },
+        }
+    }
+
+    fn parse_step(step: &str) -> Step {
+        match step.split_once(' ') {
+            Some(("clock", by)) => Step::Clock(milliseconds(by)),
+            Some(("step", by)) => Step::WallClock(milliseconds(by)),
+            Some(("database", number)) => Step::Database(number.parse().expect("a database's number")),
+            None if step == "expire" => Step::Expire,
+            None if step == "restart" => Step::Restart,
+            None if step == "ours" => Step::Ours,
+            _ => panic!("unknown step {step}"),
+        }
+    }
+}
+
+fn milliseconds(text: &str) -> i64 {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1),
+        None => (text.strip_suffix('s').expect("a number with ms or s"), 1000),
+    };
+    number.parse::<i64>().expect("a number with its sign") * unit
+}
+
+fn scripts() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scripts");
+    let entries = std::fs::read_dir(directory).expect("there are scripts");
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("a directory can be read").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "script"));
+    paths.sort();
+    paths
+}
+
+fn show(mut reply: Value, sorted: bool) -> String {
+    if sorted {
+        sort(&mut reply);
+    }
+    format!("{reply:?}")
+}
+
+/// Sorts the innermost arrays, and maps by key.
+fn sort(reply: &mut Value) {
+    match reply {
+        Value::Array(elements) if elements.iter().any(|element| element.as_array().is_some()) => {
+            elements.iter_mut().for_each(sort);
+        }
+        Value::Array(elements) => elements.sort_by_key(|element| format!("{element:?}")),
+        Value::Map(pairs) => pairs.sort_by_key(|pair| format!("{pair:?}")),
+        _ => {}
+    }
+}
+
+/// Runs a script in this process; returns it with the output that came.
+fn run_here(script: &str) -> String {
+    let mut third = Instance::new(1, Protocol::Resp3);
+    let mut second = Instance::new(1, Protocol::Resp2);
+    let mut output = String::new();
+    for line in script.lines() {
+        let step = Step::parse(line);
+        if matches!(step, Step::Output) {
+            continue;
+        }
+        writeln!(output, "{line}").expect("strings grow");
+        match step {
+            Step::Command { words, sorted } => {
+                let (answer, older) = (third.run(&words), second.run(&words));
+                assert_eq!(answer.effects, older.effects, "{line}: the protocol does not change effects");
+                let (reply, older) = (show(answer.reply, sorted), show(older.reply, sorted));
+                writeln!(output, "{reply}").expect("strings grow");
+                if older != reply {
+                    writeln!(output, "resp2: {older}").expect("strings grow");
+                }
+                write_effects(&mut output, &answer.effects);
+            }
+            Step::Expire => {
+                second.expire_due();
+                write_effects(&mut output, &third.expire_due());
+            }
+            step => [&mut third, &mut second].into_iter().for_each(|instance| apply(instance, &step)),
+        }
+    }
+    third.check_replay();
+    output
+}
+
+fn apply(instance: &mut Instance, step: &Step) {
+    match step {
+        Step::Clock(ms) => instance.move_clock(*ms),
+        Step::WallClock(ms) => instance.step_clock(*ms),
+        Step::Database(number) => instance.select(*number),
+        Step::Restart => instance.restart(),
+        _ => {}
+    }
+}
+
+fn write_effects(output: &mut String, effects: &[String]) {
+    effects.iter().for_each(|effect| writeln!(output, "~ {effect}").expect("strings grow"));
+}
+
+#[test]
+fn scripts_in_this_process() {
+    let bless = std::env::var_os("ENGRAMDB_BLESS").is_some();
+    let mut failures = String::new();
+    for path in scripts() {
+        let script = std::fs::read_to_string(&path).expect("a script can be read");
+        let output = run_here(&script);
+        if bless {
+            std::fs::write(&path, output).expect("a script can be written");
+        } else if output != script {
+            let difference =
+                script.lines().zip(output.lines()).enumerate().find(|(_, (want, got))| want != got);
+            let name = path.file_name().expect("a script has a name").to_string_lossy().into_owned();
+            match difference {
+                Some((line, (want, got))) => {
+                    writeln!(failures, "{name}:{}:\n  expected {want}\n  came     {got}", line + 1)
+                }
+                None => writeln!(failures, "{name}: more or fewer lines came than expected"),
+            }
+            .expect("strings grow");
+        }
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+}
+
+/// Compares a server's replies with the expected ones; returns what differs.
+fn compare(address: &str, protocol: Protocol, script: &str) -> Vec<String> {
+    let mut client = Client::connect(address, protocol);
+    client.run(&["FLUSHALL"]);
+    let mut differences = Vec::new();
+    let lines: Vec<&str> = script.lines().collect();
+    for (number, line) in lines.iter().enumerate() {
+        match Step::parse(line) {
+            Step::Command { words, sorted } => {
+                let reply = show(client.run(&words), sorted);
+                let want = lines.get(number + 1).copied().unwrap_or_default();
+                let older = lines.get(number + 2).and_then(|line| line.strip_prefix("resp2: "));
+                let want = if protocol == Protocol::Resp2 { older.unwrap_or(want) } else { want };
+                if reply != want {
+                    differences
+                        .push(format!("{}: {line}\n  expected {want}\n  came     {reply}", number + 1));
+                }
+            }
+            Step::Database(number) => {
+                client.run(&["SELECT", &number.to_string()]);
+            }
+            Step::Clock(ms @ 0..=3000) => std::thread::sleep(std::time::Duration::from_millis(ms as u64)),
+            Step::Clock(_) | Step::WallClock(_) | Step::Ours => break,
+            Step::Expire | Step::Restart | Step::Text | Step::Output => {}
+        }
+    }
+    differences
+}
+
+#[test]
+#[ignore = "needs python3-venv, PyPI, and Linux on x86-64"]
+fn scripts_beside_redis() {
+    let redis = Oracle::start();
+    let address = format!("127.0.0.1:{}", redis.port);
+    let mut failures = String::new();
+    for path in scripts() {
+        let script = std::fs::read_to_string(&path).expect("a script can be read");
+        for protocol in [Protocol::Resp2, Protocol::Resp3] {
+            for difference in compare(&address, protocol, &script) {
+                writeln!(failures, "{} {protocol:?}:{difference}", path.display()).expect("strings grow");
+            }
+        }
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+}

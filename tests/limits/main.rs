@@ -1,0 +1,12 @@
+//! What clients can take: file descriptors, memory, time. Each limit is set low, the server is attacked beyond it, and has to
+//! stay within it and go on serving others.
+
+#![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
+
+mod attack;
+mod clients;
+mod descriptors;
+mod replayed;
+#[path = "../it/served.rs"]
+#[allow(dead_code, reason = "`it` uses the rest")]
+mod served;
