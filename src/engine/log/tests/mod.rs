@@ -4,8 +4,8 @@ use super::*;
 use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions};
 use crate::log::memory::MemoryLog;
-use engramdb_testkit::TempDir;
 use std::sync::Arc;
+use tempfile::TempDir;
 
 mod following;
 
@@ -21,10 +21,10 @@ fn memory(_name: &str) -> Fresh {
 }
 
 fn local(name: &str) -> Fresh {
-    let directory = TempDir::new(name);
+    let directory = tempfile::Builder::new().prefix(name).tempdir().expect("the directory is writable");
     let options =
         LocalOptions { segment_bytes: 1 << 20, entry_bytes_max: 64 << 10, ..LocalOptions::default() };
-    let log = LocalLog::open(Env::system(), &directory, options).expect("nothing else has the lock");
+    let log = LocalLog::open(Env::system(), directory.path(), options).expect("nothing else has the lock");
     Fresh { log: Arc::new(log), _directory: Some(directory) }
 }
 
