@@ -1,5 +1,7 @@
 //! What the benches share: an engine over a log in memory, and a sink that throws replies away.
 
+#![forbid(unsafe_code)]
+
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Args, CommandError, CommandTable, Reply};
 use engramdb_engine::commands;

@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p engramdb-benches --bench lock_hold -- [KEYS]`
 //!
-//! Wall time includes what the kernel did with the thread in between; the thread's own CPU time is the engine's part.
+//! Wall time includes what the kernel did with the thread in between; the thread's own CPU time is the
+//! engine's part.
 
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the real clock")]
 

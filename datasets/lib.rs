@@ -8,6 +8,8 @@
 //! It knows neither an index nor an engine, so that the tests of the index and the benchmark tool can both use it. The
 //! data sets in the folders beside this file are read by the benchmark tool (`modules/bench/data`).
 
+#![forbid(unsafe_code)]
+
 mod elements;
 mod exact;
 mod random;

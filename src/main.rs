@@ -1,7 +1,7 @@
 //! Composition root: the only file that names every module.
 //!
-//! One `match` shows every mode of the program. Flags, the environment and the configuration file all go through the
-//! server's table of parameters.
+//! One `match` shows every mode of the program. Flags, the environment and the configuration file all go
+//! through the server's table of parameters.
 
 mod memory;
 mod modules;
@@ -73,7 +73,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help and version go to the standard output, refusals of the command line to the standard error, with status 2.
+/// Help and version go to the standard output, refusals of the command line to the standard error, with
+/// status 2.
 fn tell(refusal: &clap::Error) -> ExitCode {
     let outcome = refusal.print();
     if refusal.use_stderr() {

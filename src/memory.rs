@@ -1,4 +1,7 @@
-//! The binary's allocator: mimalloc. Freed memory of deleted keys is found again quickly, and threads do not share free lists.
+//! The binary's allocator: mimalloc. Freed memory of deleted keys is found again quickly, and threads do not
+//! share free lists.
+
+#![allow(unsafe_code, reason = "the door to the allocator")]
 
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
@@ -15,8 +18,8 @@ unsafe extern "C" {
 /// What each block of mimalloc is aligned to, if it is as large (`MI_MAX_ALIGN_SIZE`).
 const ALIGNED: usize = 16;
 
-/// mimalloc without its functions for alignment where it aligns anyway: these take 64 bytes for 48 and 96 for 80, whatever
-/// the alignment, and each `Box` and `Vec` of anything but bytes asks for one.
+/// mimalloc without its functions for alignment where it aligns anyway: these take 64 bytes for 48 and 96 for
+/// 80, whatever the alignment, and each `Box` and `Vec` of anything but bytes asks for one.
 struct Allocator;
 
 #[global_allocator]
@@ -27,8 +30,8 @@ fn is_natural(size: usize, align: usize) -> bool {
     align <= ALIGNED && size >= align
 }
 
-// SAFETY: every method gives or takes a block of mimalloc, whose functions for aligned blocks and for others work on each
-// other's blocks; where the others are called, their blocks have the alignment.
+// SAFETY: every method gives or takes a block of mimalloc, whose functions for aligned blocks and for others
+// work on each other's blocks; where the others are called, their blocks have the alignment.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -67,8 +70,8 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Gives freed memory back to the system at once, instead of when it is next asked for some: after a start, which frees
-/// what it read once it stands elsewhere.
+/// Gives freed memory back to the system at once, instead of when it is next asked for some: after a start,
+/// which frees what it read once it stands elsewhere.
 pub fn give_back_freed() {
     // SAFETY: takes a flag, may be called at any time.
     unsafe { mi_collect(true) };
@@ -83,8 +86,8 @@ mod tests {
         for align in [1, 2, 4, 8, 16, 32, 64] {
             for size in [1, 2, 3, 7, 8, 15, 16, 17, 24, 40, 48, 80, 112, 200, 1_000, 70_000] {
                 let layout = Layout::from_size_align(size, align).expect("small");
-                // SAFETY: the layout is not empty, the block is written within it, grown with the layout that it has, and
-                // freed with that of its new size.
+                // SAFETY: the layout is not empty, the block is written within it, grown with the layout that
+                // it has, and freed with that of its new size.
                 unsafe {
                     let zeroed = ALLOCATOR.alloc_zeroed(layout);
                     assert!((0..size).all(|at| *zeroed.add(at) == 0));

@@ -11,7 +11,8 @@ pub const INDEX_DIRECTORY: &str = "indexes";
 
 pub const COMMANDS: &[&[Command]] = &[engramdb_search::COMMANDS];
 
-/// Settings of the modules for the configuration: what `--help` says of them, and whether one could have a value.
+/// Settings of the modules for the configuration: what `--help` says of them, and whether one could have a
+/// value.
 #[allow(unused_imports, reason = "tests that include this file read no configuration")]
 pub mod settings {
     pub use engramdb_search::{setting_help as help, try_setting};

@@ -22,8 +22,8 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 /// What `engramdb serve` was given: a file, and parameters as flags.
 pub struct ServeArgs {
     config: Option<PathBuf>,
-    /// Names and values. A flag that was given several times is here several times, in its order: as with lines of a file,
-    /// the last one wins.
+    /// Names and values. A flag that was given several times is here several times, in its order: as with
+    /// lines of a file, the last one wins.
     parameters: Vec<(String, String)>,
     /// `--set` without a name and a value.
     wrong_settings: Vec<String>,
@@ -142,8 +142,9 @@ impl ServeArgs {
     }
 }
 
-/// Takes flags that do not exist out of the command line of `serve`, each with its values: they are reported together with all
-/// that is wrong with the others. The parser of the command line would report the first one and end.
+/// Takes flags that do not exist out of the command line of `serve`, each with its values: they are reported
+/// together with all that is wrong with the others. The parser of the command line would report the first one
+/// and end.
 pub fn take_unknown_flags(words: impl Iterator<Item = OsString>) -> (Vec<OsString>, Vec<String>) {
     let mut words: Vec<OsString> = words.collect();
     let mut unknown = Vec::new();
@@ -234,7 +235,8 @@ pub fn run(arguments: ServeArgs, unknown_flags: &[String]) -> Result<(), Box<dyn
     Ok(())
 }
 
-/// A line to the standard output. Where that cannot take it (a file on a full disk, a closed pipe), the server goes on.
+/// A line to the standard output. Where that cannot take it (a file on a full disk, a closed pipe), the
+/// server goes on.
 fn say(line: impl Display) {
     _ = engramdb_console::print(format_args!("{line}\n"));
 }
@@ -264,7 +266,8 @@ fn start_logging(config: &Config) -> Result<Follow, Box<dyn Error>> {
             Ok(Box::new(move |config: &Config| _ = handle.reload(level(config))))
         }};
     }
-    // A line that cannot be written is dropped. To complain about it on the same full disk would end the server.
+    // A line that cannot be written is dropped. To complain about it on the same full disk would end the
+    // server.
     let lines = tracing_subscriber::fmt().log_internal_errors(false).with_writer(writer);
     match config.log_format.as_str() {
         "json" => start!(lines.json()),

@@ -14,6 +14,7 @@
 //! knows neither the engine nor the server crate; it imports the protocol, the vector crate and the
 //! generators of data only.
 
+#![forbid(unsafe_code)]
 // This is a tool, not the engine: it reads the real clock and real files, which is what it is for.
 #![allow(clippy::disallowed_methods)]
 

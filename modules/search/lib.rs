@@ -41,6 +41,8 @@
 //! `module` observes it. `index` brings `documents` up to date at once, places vectors in the memory of the index and adds
 //! them to the tail of `vectors`, from which `vectors::workers` take them.
 
+#![forbid(unsafe_code)]
+
 mod audit;
 mod commands;
 mod debug;

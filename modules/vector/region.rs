@@ -8,6 +8,8 @@
 //! The first access to a huge page clears 2 MiB, which can take milliseconds in a virtual machine. So this is
 //! only for memory that is first touched (`touch`) by threads that hold no lock that others wait for.
 
+#![allow(unsafe_code, reason = "the graph's storage, shared between threads without locks")]
+
 use std::ptr::NonNull;
 
 const HUGE_PAGE_BYTES: usize = 2 << 20;

@@ -11,6 +11,8 @@
 //! pages, from the second segment on, so that small indexes stay small; and so are segments that were
 //! requested in advance (`reserve`).
 
+#![allow(unsafe_code, reason = "the graph's storage, shared between threads without locks")]
+
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::mem::size_of;

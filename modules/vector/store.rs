@@ -8,6 +8,8 @@
 //!   updated right after it; a search checks its rows against the map at the end (`settle`).
 //! - A slot becomes free only by `release`, whose caller knows that no thread can hold the slot (scratch.rs).
 
+#![allow(unsafe_code, reason = "the graph's storage, shared between threads without locks")]
+
 mod members;
 
 use std::ops::RangeInclusive;

@@ -8,6 +8,8 @@
 //! holder has released it. Searches do not hold slots one by one: the index releases a slot only when every
 //! search that could have met it has ended (scratch.rs).
 
+#![allow(unsafe_code, reason = "the graph's storage, shared between threads without locks")]
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};

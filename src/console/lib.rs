@@ -1,13 +1,16 @@
 //! The standard output and the standard error. No other code of the program writes to the standard output.
 //!
-//! `println!` panics where it cannot write, which ends this program with SIGABRT: a reader that has enough (`| head`) or a
-//! full disk would lose the rest of a run. Here the first failure is remembered, nothing more is written after it, and
-//! `main` asks for it at the end:
+//! `println!` panics where it cannot write, which ends this program with SIGABRT: a reader that has enough
+//! (`| head`) or a full disk would lose the rest of a run. Here the first failure is remembered, nothing more
+//! is written after it, and `main` asks for it at the end:
 //!
-//! - A pipe without a reader ends the command quietly, with the status of a process that SIGPIPE ended (`STATUS_CLOSED`).
+//! - A pipe without a reader ends the command quietly, with the status of a process that SIGPIPE ended
+//!   (`STATUS_CLOSED`).
 //! - Any other failure, of a full device for example, is one line on the standard error and status 1.
 //!
 //! The standard error is the last place to complain to: what it cannot take is dropped.
+
+#![forbid(unsafe_code)]
 
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};
@@ -78,8 +81,8 @@ fn finish() -> Result<(), &'static OutputFailure> {
     attempt(|| io::stdout().flush())
 }
 
-/// The exit status of a command that has succeeded but for its output, which is written out here. Says why it is not 0,
-/// unless the output was closed.
+/// The exit status of a command that has succeeded but for its output, which is written out here. Says why it
+/// is not 0, unless the output was closed.
 pub fn end() -> u8 {
     match finish() {
         Ok(()) => 0,

@@ -4,6 +4,8 @@
 //! memory of small keys. Here the length of the bytes lies in front of them, and the lowest bit of the pointer tells
 //! the two kinds apart. This is the only file of the engine with unsafe code.
 
+#![allow(unsafe_code, reason = "the pointer of an entry and the bytes behind it are managed by hand")]
+
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::marker::PhantomData;

@@ -41,7 +41,8 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Redis's default of `proto-max-bulk-len`, in bytes.
 pub const BULK_BYTES_MAX_DEFAULT: usize = 512 * 1024 * 1024;
 
-/// Redis 7's bound of the arguments of one request. A header reserves nothing for them: each takes memory when it comes.
+/// Redis 7's bound of the arguments of one request. A header reserves nothing for them: each takes memory
+/// when it comes.
 pub const ARGUMENTS_MAX_DEFAULT: usize = i32::MAX as usize;
 
 /// The least that a connection should make room for before a read, in bytes. Redis's PROTO_IOBUF_LEN.

@@ -7,6 +7,8 @@
 //!
 //! Nothing here reads a clock, opens a socket or knows a command: bytes in, bytes out.
 
+#![forbid(unsafe_code)]
+
 pub mod decode;
 pub mod encode;
 pub mod frame;

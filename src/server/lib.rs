@@ -15,6 +15,8 @@
 //! Invariants: no lock of the engine is held across an await; no byte that depends on a write leaves before the write
 //! is durable; order within a connection is kept.
 
+#![forbid(unsafe_code)]
+
 mod buffers;
 mod clients;
 mod commands;

@@ -3,6 +3,8 @@
 //! Counted is every allocation of every thread but the test's own: connection, decoder, plan, search, rows, log and
 //! background. Buffers of requests and replies come from a pool and are warm. Time is not looked at.
 
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
 #[path = "../it/served.rs"]
 #[allow(dead_code, reason = "`it` uses the rest")]
 mod served;

@@ -1,13 +1,20 @@
 //! The tidy test: what the structure forbids, checked on the text of the sources.
 //!
-//! It reads lines, not syntax trees: rustfmt has run before, so that an item ends at a closing brace in the column
-//! where it began.
+//! It reads lines, not syntax trees: rustfmt has run before, so that an item ends at a closing brace in the
+//! column where it began.
 
 #![allow(clippy::disallowed_methods, reason = "reads the sources themselves, not the engine's data")]
 
+mod comments;
+mod imports;
+mod layers;
+mod names;
+mod sources;
+mod unsafety;
+
+use sources::{manifests, sources};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 
 const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -29,17 +36,6 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("benches", &["engine", "resp", "vector"]),
 ];
 
-/// Inside the engine: which top-level modules each may name as `crate::…`. What is not listed here is free.
-const ENGINE_EDGES: &[(&str, &[&str])] = &[
-    ("types", &["table"]),
-    ("table", &[]),
-    ("effect", &["types"]),
-    ("keyspace", &["effect", "types", "table", "thin"]),
-    ("thin", &[]),
-    ("env", &[]),
-    ("log", &["env", "effect"]),
-];
-
 /// Calls that no code outside tests makes, with what to do instead.
 const BANNED: &[(&str, &str)] = &[
     (".unwrap()", "`expect(\"why it cannot fail\")`, or handle it"),
@@ -48,76 +44,10 @@ const BANNED: &[(&str, &str)] = &[
     ("dbg!(", "tracing"),
 ];
 
-/// Calls that write to the standard output or panic where the standard error cannot be written. They are allowed in one
-/// crate only; the server's log goes through tracing.
+/// Calls that write to the standard output or panic where the standard error cannot be written. They are
+/// allowed in one crate only; the server's log goes through tracing.
 const BANNED_OUTPUT: &[&str] = &["println!(", "print!(", "io::stdout"];
 const OUTPUT_ALLOWED: &str = "src/console/";
-
-/// The only places with unsafe code: distance kernels, the graph's storage, the entries' pointers, and the doors to
-/// the operating system and the allocator.
-const UNSAFE_ALLOWED: &[&str] =
-    &["modules/vector/", "src/engine/thin.rs", "src/engine/env/", "src/server/snapshots/", "src/memory.rs"];
-
-struct Source {
-    path: String,
-    lines: Vec<String>,
-}
-
-impl Source {
-    fn is_test(&self) -> bool {
-        let name = self.path.rsplit('/').next().expect("a path has a last part");
-        self.path.starts_with("tests/")
-            || self.path.starts_with("benches/")
-            || self.path.contains("/tests/")
-            || name == "tests.rs"
-            || name.ends_with("_tests.rs")
-            || self.path.starts_with("modules/sim/")
-            || self.path.starts_with("modules/testkit/")
-    }
-
-    /// The lines that are not inside an inline test module, numbered from 1.
-    fn product_lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        let end = self.inline_tests_start().unwrap_or(self.lines.len());
-        self.lines[..end].iter().enumerate().map(|(index, line)| (index + 1, line.as_str()))
-    }
-
-    fn inline_tests_start(&self) -> Option<usize> {
-        let start = self.lines.iter().position(|line| line == "#[cfg(test)]")?;
-        self.lines[start..].iter().any(|line| line.starts_with("mod tests {")).then_some(start)
-    }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn sources() -> Vec<Source> {
-    let mut files = Vec::new();
-    for folder in ["src", "modules", "datasets", "tests", "benches"] {
-        collect(&root().join(folder), &mut files);
-    }
-    assert!(files.len() > 20, "the sources were not found");
-    files.sort();
-    files.into_iter().map(read_source).collect()
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries {
-        let path = entry.expect("the folder can be read").path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-}
-
-fn read_source(path: PathBuf) -> Source {
-    let text = std::fs::read_to_string(&path).expect("a source is text");
-    let path = path.strip_prefix(root()).expect("found below the root").to_string_lossy().into_owned();
-    Source { path, lines: text.lines().map(str::to_owned).collect() }
-}
 
 fn assert_none(complaints: String) {
     assert!(complaints.is_empty(), "\n{complaints}");
@@ -169,10 +99,9 @@ fn begins_function(line: &str) -> bool {
 }
 
 #[test]
-fn no_banned_call_and_no_unsafe_outside_its_places() {
+fn no_banned_call() {
     let mut complaints = String::new();
     for source in sources().iter().filter(|source| !source.is_test()) {
-        let may_be_unsafe = UNSAFE_ALLOWED.iter().any(|place| source.path.starts_with(place));
         for (number, line) in source.product_lines() {
             let code = line.split("//").next().unwrap_or_default();
             for (call, instead) in BANNED.iter().filter(|(call, _)| code.contains(call)) {
@@ -181,11 +110,6 @@ fn no_banned_call_and_no_unsafe_outside_its_places() {
             let prints = BANNED_OUTPUT.iter().find(|call| code.contains(**call));
             if let Some(call) = prints.filter(|_| !source.path.starts_with(OUTPUT_ALLOWED)) {
                 _ = writeln!(complaints, "{}:{number}: {call} is banned: engramdb_console", source.path);
-            }
-            let is_unsafe =
-                code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl");
-            if is_unsafe && !may_be_unsafe {
-                _ = writeln!(complaints, "{}:{number}: unsafe has no place here", source.path);
             }
         }
     }
@@ -208,44 +132,6 @@ fn crates_import_only_what_the_structure_allows() {
             let target = line["engramdb-".len()..].split(['.', ' ', '=']).next().unwrap_or_default();
             if !edges.contains(&target) {
                 _ = writeln!(complaints, "{name} must not depend on {target}");
-            }
-        }
-    }
-    assert_none(complaints);
-}
-
-fn manifests() -> Vec<PathBuf> {
-    let mut found = vec![
-        root().join("Cargo.toml"),
-        root().join("benches/Cargo.toml"),
-        root().join("datasets/Cargo.toml"),
-    ];
-    for folder in ["src", "modules"] {
-        for entry in std::fs::read_dir(root().join(folder)).expect("the folder is there") {
-            let manifest = entry.expect("the folder can be read").path().join("Cargo.toml");
-            if manifest.exists() {
-                found.push(manifest);
-            }
-        }
-    }
-    found
-}
-
-#[test]
-fn inside_the_engine_imports_go_one_way() {
-    let mut complaints = String::new();
-    for source in sources().iter().filter(|source| !source.is_test()) {
-        let Some(inner) = source.path.strip_prefix("src/engine/") else { continue };
-        let module = inner.split(['/', '.']).next().unwrap_or_default();
-        let Some((_, allowed)) = ENGINE_EDGES.iter().find(|(name, _)| *name == module) else { continue };
-        for (number, line) in source.product_lines() {
-            let code = line.split("//").next().unwrap_or_default();
-            for named in code.split("crate::").skip(1) {
-                let target = named.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next();
-                let target = target.unwrap_or_default();
-                if target != module && !target.is_empty() && !allowed.contains(&target) {
-                    _ = writeln!(complaints, "{}:{number}: {module} must not import {target}", source.path);
-                }
             }
         }
     }

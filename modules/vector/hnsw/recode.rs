@@ -17,6 +17,8 @@
 //!
 //! The sweep of repair.rs is blocked from step 2 to 6, so that no slot is freed, reused or saved.
 
+#![allow(unsafe_code, reason = "the graph's storage, shared between threads without locks")]
+
 use super::Hnsw;
 use crate::VectorIndex;
 use crate::codes::Centre;

@@ -1,6 +1,8 @@
 //! AVX2 with FMA: 32 components per iteration in four accumulators, and the tail one by one. Codes are
 //! widened to 16 bits, because the instruction that multiplies bytes saturates.
 
+#![allow(unsafe_code, reason = "distance kernels: vector instructions")]
+
 use std::arch::x86_64::*;
 
 use super::Width;

@@ -1,6 +1,8 @@
 //! AVX-512F: 64 components per iteration in four accumulators, and a masked load for the tail. Codes use
 //! VNNI, 64 components per instruction.
 
+#![allow(unsafe_code, reason = "distance kernels: vector instructions")]
+
 use std::arch::x86_64::*;
 
 use super::Width;

@@ -4,6 +4,8 @@
 //! is summed in `f64` and rounded at the end, because walks need no more precision. Each kernel is one loop,
 //! compiled twice: for AVX2 with FMA and F16C, and for the baseline.
 
+#![allow(unsafe_code, reason = "distance kernels: vector instructions")]
+
 use super::{Kernel, best};
 use crate::{Element, Metric};
 use half::{bf16, f16};

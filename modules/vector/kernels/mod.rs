@@ -7,6 +7,8 @@
 //! without a kernel of ours. Its `f32` kernels use one accumulator and so wait for each addition; ours use
 //! four.
 
+#![allow(unsafe_code, reason = "distance kernels: vector instructions")]
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]

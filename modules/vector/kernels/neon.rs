@@ -5,6 +5,8 @@
 //! The tests of all kernels pass in an emulator. Nothing was measured: the project had no such processor. The
 //! first thing to measure is whether four chains of sums are faster than these two.
 
+#![allow(unsafe_code, reason = "distance kernels: vector instructions")]
+
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 

@@ -1,6 +1,8 @@
 //! The portable kernels of the simsimd crate (C, dispatched at run time): NEON, SVE and every other
 //! instruction set for which this crate has no kernel.
 
+#![allow(unsafe_code, reason = "distance kernels: vector instructions")]
+
 use ::simsimd::SpatialSimilarity;
 
 use super::{Kernels, scalar};

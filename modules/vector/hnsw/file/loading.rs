@@ -1,5 +1,7 @@
 //! A graph that was read from a file, while it gets its vectors back.
 
+#![allow(unsafe_code, reason = "the graph's storage, shared between threads without locks")]
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -1,0 +1,79 @@
+//! No circles between the top-level modules of a crate, and the layers of the engine.
+
+use super::assert_none;
+use super::imports::{self, CRATES};
+use super::sources::sources;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+/// Imports that close a circle today: crate, importing module, imported module. The list only gets shorter:
+/// one that is gone, or closes no circle any more, fails the test.
+const CIRCLES: &[(&str, &str, &str)] = &[
+    ("engine", "command", "shard"),
+    ("engine", "recovery", "backup"),
+    ("engine", "snapshot", "backup"),
+    ("engine", "snapshot", "recovery"),
+    ("server", "clients", "context"),
+    ("server", "clients", "output"),
+    ("server", "commands", "dispatch"),
+    ("server", "config", "commands"),
+    ("server", "connection", "worker"),
+    ("server", "context", "commands"),
+    ("server", "listener", "server"),
+    ("vector", "store", "ranking"),
+];
+
+/// Which top-level modules of the engine may import which others at most. A module that is not listed is
+/// free.
+const ENGINE_LAYERS: &[(&str, &[&str])] = &[
+    ("types", &["table"]),
+    ("table", &[]),
+    ("effect", &["types"]),
+    ("keyspace", &["effect", "types", "table", "thin"]),
+    ("thin", &[]),
+    ("env", &[]),
+    ("log", &["env", "effect"]),
+];
+
+#[test]
+fn no_circles_between_the_modules_of_a_crate() {
+    let sources = sources();
+    let mut complaints = String::new();
+    for (name, folder) in CRATES {
+        let graph = imports::graph(folder, &sources);
+        assert!(*name == "console" || graph.len() > 2, "{name}: the modules were not found");
+        let excepted: BTreeSet<(&str, &str)> =
+            CIRCLES.iter().filter(|(of, ..)| of == name).map(|(_, from, to)| (*from, *to)).collect();
+        if let Some(circle) = imports::circle(&graph, &excepted) {
+            _ = writeln!(complaints, "{name}: a circle of imports: {}", circle.join(" -> "));
+            for edge in circle.windows(2) {
+                _ = writeln!(
+                    complaints,
+                    "    {} imports {} at {}",
+                    edge[0], edge[1], graph[&edge[0]][&edge[1]]
+                );
+            }
+        }
+        for &(from, to) in &excepted {
+            let others: BTreeSet<_> = excepted.iter().copied().filter(|edge| *edge != (from, to)).collect();
+            let exists = graph.get(from).is_some_and(|targets| targets.contains_key(to));
+            if !exists || imports::circle(&graph, &others).is_none() {
+                _ = writeln!(complaints, "{name}: {from} -> {to} closes no circle: it must leave CIRCLES");
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn the_engines_layers_import_downwards() {
+    let graph = imports::graph("src/engine/", &sources());
+    let mut complaints = String::new();
+    for (module, allowed) in ENGINE_LAYERS {
+        let targets = graph.get(*module).unwrap_or_else(|| panic!("the engine has no module {module}"));
+        for (target, place) in targets.iter().filter(|(target, _)| !allowed.contains(&target.as_str())) {
+            _ = writeln!(complaints, "{place}: {module} must not import {target}");
+        }
+    }
+    assert_none(complaints);
+}

@@ -1,0 +1,95 @@
+//! Names of public types are unique in the workspace, so that a search for one finds one.
+
+use super::assert_none;
+use super::sources::sources;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Names that several types have today, and how many at most. The list only gets shorter.
+const SHARED_NAMES: &[(&str, usize)] = &[
+    ("Batch", 2),
+    ("Cause", 2),
+    ("Command", 2),
+    ("Content", 4),
+    ("CpuSeconds", 2),
+    ("DecodeError", 2),
+    ("Effort", 2),
+    ("Element", 2),
+    ("Engine", 2),
+    ("Entry", 3),
+    ("Field", 3),
+    ("FieldKind", 2),
+    ("Filter", 2),
+    ("Filtered", 2),
+    ("Follower", 2),
+    ("Found", 2),
+    ("Index", 2),
+    ("Job", 2),
+    ("Kind", 5),
+    ("Limit", 2),
+    ("Limits", 3),
+    ("Metric", 3),
+    ("Options", 2),
+    ("Outcome", 4),
+    ("OutputLimit", 2),
+    ("Parsed", 2),
+    ("Place", 3),
+    ("Plan", 3),
+    ("Prepared", 3),
+    ("Progress", 2),
+    ("Reply", 2),
+    ("Report", 3),
+    ("Request", 3),
+    ("Row", 2),
+    ("Scope", 2),
+    ("Shape", 3),
+    ("Shortage", 2),
+    ("Slot", 2),
+    ("Source", 2),
+    ("Step", 2),
+    ("Stop", 2),
+    ("Style", 2),
+    ("Table", 2),
+    ("Target", 2),
+    ("Value", 4),
+    ("Window", 2),
+    ("Workload", 2),
+    ("WriteReply", 2),
+    ("Writer", 2),
+];
+
+const KINDS: &[&str] = &["struct", "enum", "trait", "type", "union"];
+
+#[test]
+fn names_of_public_types_are_unique() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        for (number, line) in source.product_lines() {
+            let mut words = line.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            let mut words = words.by_ref().filter(|word| !word.is_empty());
+            let is_public = line.trim_start().starts_with("pub ") && words.next() == Some("pub");
+            let kind = words.find(|word| *word != "unsafe").unwrap_or_default();
+            if is_public && KINDS.contains(&kind) {
+                let name = words.next().unwrap_or_default().to_owned();
+                places.entry(name).or_default().push(format!("{}:{number}", source.path));
+            }
+        }
+    }
+    let mut complaints = String::new();
+    let shared: BTreeMap<_, _> = SHARED_NAMES.iter().copied().collect();
+    for (name, places) in places.iter().filter(|(_, places)| places.len() > 1) {
+        let allowed = shared.get(name.as_str()).copied().unwrap_or(1);
+        if places.len() > allowed {
+            _ = writeln!(
+                complaints,
+                "{name}: {} types, {allowed} at most: {}",
+                places.len(),
+                places.join(", ")
+            );
+        }
+    }
+    for name in shared.keys().filter(|name| places.get(**name).is_none_or(|places| places.len() < 2)) {
+        _ = writeln!(complaints, "{name} is unique now, or gone: it must leave SHARED_NAMES");
+    }
+    assert_none(complaints);
+}
