@@ -1,9 +1,9 @@
 //! The family's rows, and the short handlers.
 
 use crate::error::{self, Kind};
-use crate::module::{CREATES_PER_BATCH, KIND_CREATE, KIND_DROP, NUMBER, SearchModule, find};
-use crate::schema::FieldKind;
+use crate::module::{KIND_CREATE, KIND_DROP, NUMBER, SearchModule, find};
 use crate::schema::create;
+use crate::schema::{Definition, FieldKind};
 use crate::search::shape::{is_flat, shaped};
 use crate::search::styled;
 use crate::{debug, info, schema, search, settings};
@@ -72,18 +72,14 @@ const fn row(command: Command) -> Command {
 fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let exists = tx.read(|view| {
         let index = view.module::<SearchModule>().index(view.database(), args[1]);
-        index.inspect(|index| view.wait_for(index.last_lsn())).is_some()
+        index.inspect(|index| view.wait_for(index.changed_by())).is_some()
     });
     if exists {
         return tx.read(|view| styled(view, Err(Kind::IndexExists.error())));
     }
     let parsed = create::parse(args);
-    let payload = tx.read(|view| styled(view, parsed))?.encode();
-    let lsn = tx.lsn();
-    if !tx.read(|view| view.module::<SearchModule>().has_id_left(lsn)) {
-        let error = Kind::TooManyCreates.with([CREATES_PER_BATCH.to_string().into()]);
-        return tx.read(|view| styled(view, Err(error)));
-    }
+    let id = tx.read(|view| view.random()).max(1);
+    let payload = Definition { id, ..tx.read(|view| styled(view, parsed))? }.encode();
     tx.apply(Effect::Module {
         module: NUMBER,
         version: schema::VERSION,
@@ -96,7 +92,7 @@ fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 
 fn describe(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let index = styled(view, find(view, args[1], Kind::NoIndexToTell))?;
-    view.wait_for(index.last_lsn());
+    view.wait_for(index.changed_by());
     let module = view.module::<SearchModule>();
     let (now, style) = (module.options.env.clock.monotonic(), module.settings.error_style());
     shaped(is_flat(view, reply), reply, |reply| info::write(index, now, style, reply));
@@ -106,7 +102,7 @@ fn describe(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 fn tag_values(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let write = |reply: &mut dyn Reply| {
         let index = find(view, args[1], Kind::NoIndexToChange)?;
-        view.wait_for(index.last_lsn());
+        view.wait_for(index.changed_by());
         let field = index.definition.field(args[2]).ok_or(Kind::NoField.error())?;
         if !matches!(index.definition.fields[field].kind, FieldKind::Tag { .. }) {
             return Err(Kind::NoTagField.error());

@@ -31,7 +31,7 @@ pub fn debug(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<S
         view.whole_keyspace();
         CommandError::of("Can not create a search ctx")
     })?;
-    view.wait_for(index.last_lsn());
+    view.wait_for(index.changed_by());
     let is_graph = |&field: &usize| {
         index.vectors[field].as_ref().is_some_and(|vectors| vectors.structure().graph().is_some())
     };

@@ -48,7 +48,6 @@ kinds! {
     NoIndexToTell: "Unknown index name", "SEARCH_INDEX_NOT_FOUND Index not found: {}";
     NoIndexToChange: "Unknown Index name", "SEARCH_INDEX_NOT_FOUND Index not found: {}";
     IndexExists: "Index already exists", "SEARCH_INDEX_EXISTS Index already exists";
-    TooManyCreates: "A transaction can create at most {} indexes", "SEARCH_LIMIT A transaction can create at most {} indexes";
     NoField: "No such field", "SEARCH_ATTR_BAD No such field";
     NoTagField: "Not a tag field", "SEARCH_ATTR_BAD Not a tag field";
 

@@ -13,8 +13,8 @@ use crate::settings::{self, Settings};
 use crate::vectors::workers::Workers;
 use engramdb_engine::effect::{Effect, Record};
 use engramdb_engine::env::Env;
+use engramdb_engine::gate::OpenBatch;
 use engramdb_engine::keyspace::{Database, Housing, Keyspace};
-use engramdb_engine::log::Lsn;
 use engramdb_engine::module::{Applied, Exporter, Follower, Job, Module, ModuleEffect};
 use engramdb_engine::shard::view::View;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -51,8 +51,6 @@ pub struct SearchModule {
     pub(crate) workers: Workers,
     /// Memory of dropped indexes that hashes still stand in.
     leftovers: VecDeque<Leftover>,
-    /// The batch of the last CREATE and how many it has had: the source of ids.
-    last_created: (Lsn, u64),
     /// What an earlier run has saved, being read until the first index asks for it.
     reading: Option<JoinHandle<AllSaved>>,
     saved: AllSaved,
@@ -61,9 +59,6 @@ pub struct SearchModule {
     /// Whether changes are followed as they come, which is so from `recovered` on.
     live: bool,
 }
-
-/// Indexes that one batch can create. Part of the format: ids are made with it.
-pub const CREATES_PER_BATCH: u64 = 1 << 10;
 
 impl SearchModule {
     pub fn new(options: SearchOptions) -> SearchModule {
@@ -81,7 +76,6 @@ impl SearchModule {
             indexes: BTreeMap::new(),
             ids: BTreeSet::new(),
             leftovers: VecDeque::new(),
-            last_created: (Lsn(0), 0),
             live: false,
         }
     }
@@ -100,12 +94,12 @@ impl SearchModule {
         self.indexes.iter().flat_map(|(&database, here)| here.values().map(move |index| (database, index)))
     }
 
-    /// Whether one more index can be created in the batch that is open.
-    pub(crate) fn has_id_left(&self, open: Lsn) -> bool {
-        self.last_created.0 != open || self.last_created.1 + 1 < CREATES_PER_BATCH
-    }
-
-    fn create(&mut self, keyspace: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String> {
+    fn create(
+        &mut self,
+        keyspace: &mut Housing<'_>,
+        effect: &ModuleEffect<'_>,
+        batch: &mut OpenBatch<'_>,
+    ) -> Result<(), String> {
         if effect.version > schema::VERSION {
             return Err(format!(
                 "index definitions of version {} are newer than this program",
@@ -114,20 +108,15 @@ impl SearchModule {
         }
         let mut definition =
             Definition::decode(effect.version, effect.payload).ok_or("an index definition is malformed")?;
-        if definition.id == 0 {
-            let (lsn, count) = self.last_created;
-            let count = if lsn == effect.lsn { count + 1 } else { 0 };
-            self.last_created = (effect.lsn, count);
-            definition.id = effect.lsn.0 * CREATES_PER_BATCH + count;
-        }
-        // There was a time when a batch could create more indexes than it has ids. Whoever comes to a taken one takes the next,
-        // in a replay and in a snapshot alike.
+        // An id that is taken gives way to the next free one, in execution, in replay and out of a snapshot
+        // alike. Random ones hardly ever are.
         let ids = &mut self.ids;
-        definition.id =
-            (definition.id..).find(|&id| ids.insert(id)).expect("there are more ids than indexes");
+        let free = (definition.id.max(1)..=u64::MAX).chain(1..).find(|&id| ids.insert(id));
+        definition.id = free.expect("there are more ids than indexes");
         let is_complete = !self.live || definition.options.skip_initial_scan;
         let name = definition.name.clone();
-        let index = Arc::new(Index::new(definition, effect.lsn, is_complete));
+        let index = Arc::new(Index::new(definition, is_complete));
+        index.change(batch);
         if self.live {
             // A small database is looked at here and now.
             index.backfill_slice(&self.workers, keyspace, effect.database, &*self.options.env.clock);
@@ -168,7 +157,7 @@ impl SearchModule {
         }
     }
 
-    fn swap(&mut self, first: u32, second: u32, lsn: Lsn) {
+    fn swap(&mut self, first: u32, second: u32, batch: &mut OpenBatch<'_>) {
         if first == second {
             return;
         }
@@ -176,7 +165,7 @@ impl SearchModule {
         for (database, moved) in [(first, of_second), (second, of_first)] {
             let Some(moved) = moved else { continue };
             // That they are here can be lost.
-            moved.values().for_each(|index| index.changed(lsn));
+            moved.values().for_each(|index| index.change(batch));
             self.indexes.insert(database, moved);
         }
     }
@@ -203,9 +192,14 @@ impl Module for SearchModule {
         engramdb_engine::REDIS_VERSION_NUMBER
     }
 
-    fn apply(&mut self, keyspace: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String> {
+    fn apply(
+        &mut self,
+        keyspace: &mut Housing<'_>,
+        effect: &ModuleEffect<'_>,
+        batch: &mut OpenBatch<'_>,
+    ) -> Result<(), String> {
         match effect.kind {
-            KIND_CREATE => self.create(keyspace, effect),
+            KIND_CREATE => self.create(keyspace, effect, batch),
             KIND_DROP => {
                 let here = self.indexes.get_mut(&effect.database);
                 let index = here.and_then(|here| here.remove(effect.payload));
@@ -225,7 +219,7 @@ impl Module for SearchModule {
         (!followers.is_empty()).then(|| Arc::new(Followers(followers)) as Arc<dyn Follower>)
     }
 
-    fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>) {
+    fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>, batch: &mut OpenBatch<'_>) {
         if self.indexes.is_empty() {
             return;
         }
@@ -233,14 +227,14 @@ impl Module for SearchModule {
         match effect {
             Effect::Flush => self.drop_all(|number| number == database),
             Effect::FlushAll => self.drop_all(|_| true),
-            Effect::SwapDatabases { first, second } => self.swap(first, second, applied.lsn),
+            Effect::SwapDatabases { first, second } => self.swap(first, second, batch),
             _ if self.options.offline => {}
             _ => effect.changed_keys(database, &mut |database, key| {
                 let here = self.indexes.get(&database).into_iter().flat_map(BTreeMap::values);
                 for index in here.filter(|index| index.definition.covers(key)) {
                     match self.restoring.get(&index.definition.id) {
                         Some(restoring) => restoring.observe(keyspace, (database, key), &effect),
-                        None => index.observe(&self.workers, keyspace, (database, key), &effect, applied.lsn),
+                        None => index.observe(&self.workers, keyspace, (database, key), &effect, batch),
                     }
                 }
             }),

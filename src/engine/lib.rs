@@ -12,6 +12,7 @@ pub mod commands;
 pub mod effect;
 pub mod env;
 mod error;
+pub mod gate;
 pub mod keyspace;
 pub mod log;
 pub mod module;

@@ -1,18 +1,18 @@
 //! Modules: the whole extension surface of the engine.
 //!
-//! A module brings commands, effects of its own with the state they change, and an eye on every change of keys. Its
-//! *ground* state (definitions) is what its effects say; what it derives from keys (graphs, postings) is its own affair
-//! and must be rebuildable from the keyspace at any time.
+//! A module brings commands, effects of its own with the state they change, and an eye on every change of
+//! keys. Its *ground* state (definitions) is what its effects say; what it derives from keys (graphs,
+//! postings) is its own affair and must be rebuildable from the keyspace at any time.
 //!
-//! Invariants: `apply` and `observe` run under the keyspace's write lock, in log order, the same in execution and in
-//! replay (the keys of a snapshot are not observed but followed, see `Follower`); they are the only places where a module's
-//! ground state changes. All that a module can do to the keyspace is to house contents, which changes where they stand and
-//! not what they are (`Housing`).
+//! Invariants: `apply` and `observe` run under the keyspace's write lock, in log order, the same in execution
+//! and in replay (the keys of a snapshot are not observed but followed, see `Follower`); they are the only
+//! places where a module's ground state changes. All that a module can do to the keyspace is to house
+//! contents, which changes where they stand and not what they are (`Housing`).
 
 use crate::effect::{Effect, List, Record};
 use crate::error::ReplayError;
+use crate::gate::OpenBatch;
 use crate::keyspace::Housing;
-use crate::log::Lsn;
 use crate::types::Housed;
 use std::any::Any;
 use std::sync::Arc;
@@ -22,7 +22,6 @@ pub struct Applied<'a> {
     pub record: &'a Record<'a>,
     /// `Outcome::count` of the effect.
     pub count: usize,
-    pub lsn: Lsn,
 }
 
 /// A change of a module's own state.
@@ -31,7 +30,6 @@ pub struct ModuleEffect<'a> {
     pub version: u8,
     pub kind: u8,
     pub payload: &'a [u8],
-    pub lsn: Lsn,
 }
 
 pub trait Module: Any + Send + Sync {
@@ -44,23 +42,31 @@ pub trait Module: Any + Send + Sync {
     /// What MODULE LIST says: the version clients compare with RediSearch's, say.
     fn list_version(&self) -> u32;
 
-    /// Changes the ground state. An error means that the data is corrupt or newer than this program.
-    fn apply(&mut self, keyspace: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String>;
+    /// Changes the ground state. An error means that the data is corrupt or newer than this program. What
+    /// replies show of it has a hazard, which is marked in the batch.
+    fn apply(
+        &mut self,
+        keyspace: &mut Housing<'_>,
+        effect: &ModuleEffect<'_>,
+        batch: &mut OpenBatch<'_>,
+    ) -> Result<(), String>;
 
-    /// Who makes derived state of a snapshot's keys while they are read. Asked once, when the snapshot's ground state was
-    /// applied and before its keys.
+    /// Who makes derived state of a snapshot's keys while they are read. Asked once, when the snapshot's
+    /// ground state was applied and before its keys.
     fn follower(&self) -> Option<Arc<dyn Follower>> {
         None
     }
 
-    /// Sees a change of keys. The keyspace is as the change left it.
-    fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>);
+    /// Sees a change of keys. The keyspace is as the change left it. What of the module's own changes with it
+    /// has a hazard, which is marked in the batch.
+    fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>, batch: &mut OpenBatch<'_>);
 
     /// Writes the ground state as effects that bring it back.
     fn save(&self, each: &mut dyn FnMut(&Record<'_>));
 
-    /// Called once, when snapshot and log were applied and before the first command: derived state is made ready here,
-    /// from the keyspace and from what the module itself has kept of an earlier run. Says what it did, for the start's report.
+    /// Called once, when snapshot and log were applied and before the first command: derived state is made
+    /// ready here, from the keyspace and from what the module itself has kept of an earlier run. Says what it
+    /// did, for the start's report.
     fn recovered(&mut self, keyspace: &mut Housing<'_>) -> Vec<String>;
 
     /// Whether `background` has something to do.
@@ -68,13 +74,15 @@ pub trait Module: Any + Send + Sync {
         false
     }
 
-    /// One bounded slice (a fraction of a millisecond) of work that needs the keyspace and nobody waits for, under its
-    /// write lock. Returns what is to be done without any lock before the next slice, or `None` when nothing is left.
+    /// One bounded slice (a fraction of a millisecond) of work that needs the keyspace and nobody waits for,
+    /// under its write lock. Returns what is to be done without any lock before the next slice, or `None`
+    /// when nothing is left.
     fn background(&mut self, _keyspace: &mut Housing<'_>) -> Option<Job> {
         None
     }
 
-    /// The server stops: `background` is not called any more, and commands that wait for it must not go on waiting.
+    /// The server stops: `background` is not called any more, and commands that wait for it must not go on
+    /// waiting.
     fn stopping(&self) {}
 
     /// True while the module has more work pending than it wants: writers wait before the lock.
@@ -92,8 +100,8 @@ pub trait Module: Any + Send + Sync {
         Vec::new()
     }
 
-    /// Sets what CONFIG SET names, or only tries whether it can be. `None` where the module has no such setting; an error
-    /// says what is wrong with the value.
+    /// Sets what CONFIG SET names, or only tries whether it can be. `None` where the module has no such
+    /// setting; an error says what is wrong with the value.
     fn set_setting(&self, _name: &str, _value: &str, _is_trial: bool) -> Option<Result<(), String>> {
         None
     }
@@ -103,8 +111,8 @@ pub trait Module: Any + Send + Sync {
         Vec::new()
     }
 
-    /// Keeps derived state for the next start (BGSAVE, clean stop). Called without any lock of the engine, through
-    /// what `exporter` returned under it.
+    /// Keeps derived state for the next start (BGSAVE, clean stop). Called without any lock of the engine,
+    /// through what `exporter` returned under it.
     fn exporter(&self) -> Option<Exporter> {
         None
     }
@@ -112,8 +120,8 @@ pub trait Module: Any + Send + Sync {
 
 /// Sees the keys of a snapshot, which several threads read at once. Of each key it hears once.
 pub trait Follower: Send + Sync {
-    /// These hashes were read whole, and will be in the keyspace. Returns which of their contents stand somewhere already, so
-    /// that they need no other place, in the order of the hashes.
+    /// These hashes were read whole, and will be in the keyspace. Returns which of their contents stand
+    /// somewhere already, so that they need no other place, in the order of the hashes.
     fn hashes(&self, database: u32, hashes: &[ReadHash<'_>]) -> Vec<HousedContent>;
 
     /// These other keys were read whole. `keyspace` has them, and only some of the others.
@@ -169,15 +177,17 @@ impl Modules {
         &mut self,
         keyspace: &mut Housing<'_>,
         record: &Record<'_>,
-        lsn: Lsn,
+        batch: &mut OpenBatch<'_>,
     ) -> Result<(), ReplayError> {
         let Effect::Module { module: number, version, kind, payload } = record.effect else {
             unreachable!("only called for effects of modules")
         };
         let module = self.0.iter_mut().find(|module| module.number() == number);
         let module = module.ok_or(ReplayError::UnknownModule(number))?;
-        let effect = ModuleEffect { database: record.database, version, kind, payload, lsn };
-        module.apply(keyspace, &effect).map_err(|cause| ReplayError::Module { module: module.name(), cause })
+        let effect = ModuleEffect { database: record.database, version, kind, payload };
+        module
+            .apply(keyspace, &effect, batch)
+            .map_err(|cause| ReplayError::Module { module: module.name(), cause })
     }
 
     pub(crate) fn followers(&self) -> Vec<Arc<dyn Follower>> {
@@ -185,9 +195,14 @@ impl Modules {
     }
 
     #[inline]
-    pub(crate) fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>) {
+    pub(crate) fn observe(
+        &mut self,
+        keyspace: &mut Housing<'_>,
+        applied: &Applied<'_>,
+        batch: &mut OpenBatch<'_>,
+    ) {
         for module in &mut self.0 {
-            module.observe(keyspace, applied);
+            module.observe(keyspace, applied, batch);
         }
     }
 }

@@ -113,7 +113,7 @@ impl Served {
         let run = self.engine().reads();
         let view = run.view(0);
         view.whole_keyspace();
-        view.gate()
+        view.gate().lsn()
     }
 
     pub fn advance_ms(&self, ms: u64) {

@@ -8,7 +8,6 @@ use crate::vectors::live::Cause;
 use crate::vectors::{Effort, Question, Source};
 use engramdb_engine::command::Args;
 use engramdb_engine::env::Clock;
-use engramdb_engine::log::Lsn;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -48,7 +47,7 @@ fn index_of(vectors: &[[f32; 2]]) -> Arc<Index> {
     let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
     let definition = create::parse(Args::new(&words)).expect("well formed");
     assert!(matches!(definition.fields[0].kind, FieldKind::Vector(_)));
-    let index = Arc::new(Index::new(definition, Lsn(1), true));
+    let index = Arc::new(Index::new(definition, true));
     vectors.iter().enumerate().for_each(|(number, vector)| set(&index, number, *vector));
     while field(&index).drain(100) {}
     index

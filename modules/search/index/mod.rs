@@ -13,8 +13,8 @@ use crate::vectors::workers::{WorkerCaller, Workers};
 use crate::vectors::{BACKFILL_TAIL_MAX, Source, TAIL_MAX, VectorField};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::env::Clock;
+use engramdb_engine::gate::{Hazard, OpenBatch, ReplyGate};
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
-use engramdb_engine::log::Lsn;
 use engramdb_engine::shard::view::HashView;
 use engramdb_engine::types::{HashRef, Housed};
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -51,7 +51,7 @@ pub struct Index {
     indexing_ns: AtomicU64,
     /// Searches by their words; they hold as long as the definition.
     pub prepared: PreparedCache,
-    last_lsn: AtomicU64,
+    changed: Arc<Hazard>,
     backfill: Mutex<Option<Backfill>>,
     backfilled: Condvar,
     dropped: AtomicBool,
@@ -97,7 +97,7 @@ struct Backfill {
 
 impl Index {
     /// An empty index. `is_complete` if there are no keys to be found.
-    pub fn new(definition: Definition, created: Lsn, is_complete: bool) -> Index {
+    pub fn new(definition: Definition, is_complete: bool) -> Index {
         let vectors = definition.fields.iter().map(|field| match &field.kind {
             FieldKind::Vector(options) => Some(Arc::new(VectorField::new(options.clone()))),
             _ => None,
@@ -112,7 +112,7 @@ impl Index {
             uses: AtomicU64::new(0),
             indexing_ns: AtomicU64::new(0),
             prepared: PreparedCache::default(),
-            last_lsn: AtomicU64::new(created.0),
+            changed: Arc::default(),
             backfill: Mutex::new((!is_complete).then(Backfill::new)),
             backfilled: Condvar::new(),
             dropped: AtomicBool::new(false),
@@ -122,13 +122,13 @@ impl Index {
     }
 
     /// The last batch that changed something in the index.
-    pub fn last_lsn(&self) -> Lsn {
-        Lsn(self.last_lsn.load(Ordering::Acquire))
+    pub fn changed_by(&self) -> ReplyGate {
+        self.changed.gate()
     }
 
-    /// What searches say waits for this batch.
-    pub fn changed(&self, lsn: Lsn) {
-        self.last_lsn.store(lsn.0, Ordering::Release);
+    /// Has replies that show something of the index wait for this batch.
+    pub fn change(&self, batch: &mut OpenBatch<'_>) {
+        batch.mark(&self.changed);
     }
 
     /// Nobody finds the index any more; whoever waits for it to be complete goes on, and sees that.
@@ -158,9 +158,9 @@ impl Index {
         keyspace: &mut Housing<'_>,
         (database, key): (u32, &[u8]),
         effect: &Effect<'_>,
-        lsn: Lsn,
+        batch: &mut OpenBatch<'_>,
     ) {
-        self.changed(lsn);
+        self.change(batch);
         let hash = hash(keyspace, database, key);
         // A change of other fields makes no document of a key that was there and is none: it could not be read, or the backfill
         // has yet to meet it. Unless nobody has looked at it, nor will.
@@ -432,7 +432,7 @@ mod tests {
     fn waiting() -> Arc<Index> {
         let (name, prefixes, fields) = (b"i".to_vec(), vec![Vec::new()], Vec::new());
         let definition = Definition { id: 1, name, prefixes, options: IndexOptions::default(), fields };
-        Arc::new(Index::new(definition, Lsn(1), false))
+        Arc::new(Index::new(definition, false))
     }
 
     #[test]
@@ -440,7 +440,7 @@ mod tests {
         let create = "FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
         let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
         let definition = crate::schema::create::parse(Args::new(&words)).expect("well formed");
-        let index = Index::new(definition, Lsn(1), false);
+        let index = Index::new(definition, false);
         let vectors = index.vectors[0].as_ref().expect("a vector field");
         let set = |source, id: u32| _ = vectors.set(source, id, &(id as f32).to_le_bytes(), 0);
         (0..2 * TAIL_MAX as u32).for_each(|id| set(Source::Backfill, id));

@@ -14,8 +14,8 @@
 //!                initial capacity u64, block size u64; since version 2: element u8, quantization u8
 //! ```
 //!
-//! Little-endian; bytes are a u32 length and content, a list a u32 count and bytes. The id is 0 in FT.CREATE's own
-//! effect (the index takes one from the batch's LSN) and the index's own in a snapshot.
+//! Little-endian; bytes are a u32 length and content, a list a u32 count and bytes. FT.CREATE draws the id
+//! at random; 0, in logs of before, stands for the first free one.
 
 pub mod bytes;
 pub mod create;
@@ -32,7 +32,7 @@ pub const EF_RUNTIME_DEFAULT: u32 = 100;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Definition {
-    /// Tells this index from others that had its name; 0 until it is applied.
+    /// Tells this index from others that had its name; 0 until FT.CREATE has drawn one.
     pub id: u64,
     pub name: Vec<u8>,
     /// Keys that begin with one of these are documents; the empty prefix stands for all.

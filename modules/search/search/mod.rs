@@ -116,7 +116,7 @@ pub fn explain_lines(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> 
 
 fn explanation(view: &View<'_>, args: Args<'_>) -> Result<String, SearchError> {
     let index = find(view, args[1], Kind::NoIndex)?;
-    view.wait_for(index.last_lsn());
+    view.wait_for(index.changed_by());
     let query = index.prepared.get(&index.definition, args)?.bind(&index.definition, args)?;
     Ok(explain::explain(&index.definition, &query, &args))
 }
@@ -132,7 +132,7 @@ fn begin(
         return Err(Kind::NoQuery.error());
     }
     let index = find(view, args[1], Kind::NoIndex)?;
-    view.wait_for(index.last_lsn());
+    view.wait_for(index.changed_by());
     index.uses.fetch_add(1, atomic::Ordering::Relaxed);
     let prepared = index.prepared.get(&index.definition, args)?;
     prepared.request.check_format(is_resp3)?;
@@ -301,7 +301,7 @@ impl Plan {
             view.whole_keyspace();
             return Err(Kind::NoIndex.of(name));
         }
-        view.wait_for(self.index.last_lsn());
+        view.wait_for(self.index.changed_by());
         if let (Found::Nearest(nearest), Some(profile)) = (&found, &mut self.profile) {
             profile.cost = Some(nearest.cost);
             profile.live = self.index.vectors[self.query.knn.as_ref().expect("found by it").field]

@@ -5,7 +5,7 @@
 
 use crate::command::{Looks, Reply};
 use crate::error::CommandError;
-use crate::log::Lsn;
+use crate::gate::ReplyGate;
 use crate::shard::view::HashView;
 use crate::types::{Field, StringRef};
 use std::sync::Arc;
@@ -209,7 +209,7 @@ impl Gathered for Sum {}
 pub struct Walk {
     cursor: u64,
     /// The batch that had changed the key last when the walk began, and the time then.
-    began: Option<(Lsn, u64)>,
+    began: Option<(ReplyGate, u64)>,
     count: usize,
     attempts: usize,
     is_over: bool,
@@ -237,16 +237,16 @@ impl Walk {
 
     pub fn step<G: Gathered>(
         &mut self,
-        changed_by: Lsn,
+        changed_by: ReplyGate,
         now_ms: u64,
         hash: Result<Option<HashView<'_>>, CommandError>,
         gathered: &mut G,
         take: &mut dyn FnMut(Field<'_>, &mut G),
     ) {
         let is_first = self.began.is_none();
-        let (lsn, began_ms) = *self.began.get_or_insert((changed_by, now_ms));
+        let (batch, began_ms) = *self.began.get_or_insert((changed_by, now_ms));
         let hash = match hash {
-            Ok(Some(hash)) if lsn == changed_by => hash,
+            Ok(Some(hash)) if batch == changed_by => hash,
             Ok(None) if is_first => return self.is_over = true,
             Err(failure) if is_first => {
                 self.failure = Some(failure);

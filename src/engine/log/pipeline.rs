@@ -352,33 +352,35 @@ impl Pipeline {
     /// # Panics
     /// If `lsn` is not the next one, or the credit is too small: bugs that would break the log's order or its room.
     pub fn submit(&self, credit: &mut Credit, lsn: Lsn, engine_time_ms: u64, batch: &[u8]) {
-        self.submit_bytes(credit, lsn, engine_time_ms, &Bytes::Here(batch));
+        let got = self.submit_bytes(credit, engine_time_ms, &Bytes::Here(batch));
+        assert_eq!(lsn, got, "batches are submitted in LSN order");
     }
 
-    /// The same; of a batch that is larger than an entry, the log thread copies all but the end.
-    pub fn submit_batch(&self, credit: &mut Credit, lsn: Lsn, engine_time_ms: u64, batch: &mut Batch) {
+    /// The same; of a batch that is larger than an entry, the log thread copies all but the end. Returns the
+    /// LSN of the batch.
+    pub fn submit_batch(&self, credit: &mut Credit, engine_time_ms: u64, batch: &mut Batch) -> Lsn {
         let whole_bytes = HEADER_BYTES + PIECE_HEADER_BYTES + batch.len();
         match batch.as_slice() {
             Some(bytes) if whole_bytes <= self.shared.limits.entry_bytes_max => {
-                self.submit(credit, lsn, engine_time_ms, bytes);
+                self.submit_bytes(credit, engine_time_ms, &Bytes::Here(bytes))
             }
             _ => {
                 let bytes = Bytes::Referred(Arc::new(batch.take()));
-                self.submit_bytes(credit, lsn, engine_time_ms, &bytes);
+                self.submit_bytes(credit, engine_time_ms, &bytes)
             }
         }
     }
 
-    fn submit_bytes(&self, credit: &mut Credit, lsn: Lsn, engine_time_ms: u64, batch: &Bytes<'_>) {
+    fn submit_bytes(&self, credit: &mut Credit, engine_time_ms: u64, batch: &Bytes<'_>) -> Lsn {
         let shared = &self.shared;
         let room = shared.limits.room_for_batch(batch.len());
         let checksum_crc = batch.crc();
         let mut state = shared.state.lock();
-        assert_eq!(lsn, state.last_lsn.next(), "batches are submitted in LSN order");
+        let lsn = state.last_lsn.next();
         assert!(room <= credit.room, "a batch of {} bytes exceeds its credit", batch.len());
         state.last_lsn = lsn;
         if state.failed.is_some() || state.closed {
-            return;
+            return lsn;
         }
         credit.room -= room;
         state.add(&shared.limits, lsn, engine_time_ms, batch, checksum_crc, room);
@@ -386,9 +388,10 @@ impl Pipeline {
             if state.idle && state.forming_batches() >= state.expected_batches {
                 shared.unkicked.store(true, Ordering::Release);
             }
-            return;
+            return lsn;
         }
         shared.call(state);
+        lsn
     }
 
     /// Calls the log thread if batches wait for it and nobody has called it yet. Costs one load otherwise.

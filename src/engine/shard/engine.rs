@@ -1,27 +1,28 @@
 //! The engine: one keyspace behind one read-write lock, in front of one log.
 //!
-//! The shell takes the lock for a *run* of commands ([`Engine::reads`], [`Engine::writes`]); each command of a run is a
-//! batch of its own, and a [`Transaction`] makes one batch of several (EXEC). What a reply must wait for comes back
-//! with each command; the shell holds the reply until [`Engine::durable`] has passed it.
+//! The shell takes the lock for a *run* of commands ([`Engine::reads`], [`Engine::writes`]); each command of
+//! a run is a batch of its own, and a [`Transaction`] makes one batch of several (EXEC). What a reply must
+//! wait for comes back with each command; the shell holds the reply until [`Engine::durable`] has passed it.
 //!
 //! Invariants:
 //! - log order is apply order: batches are submitted under the write lock;
-//! - the engine clock never steps back, across restarts too ([`crate::env::engine_clock`]), and one value, read after the
-//!   lock was taken, stands for a whole run (they are short);
+//! - the engine clock never steps back, across restarts too ([`crate::env::engine_clock`]), and one value,
+//!   read after the lock was taken, stands for a whole run (they are short);
 //! - room in the log is reserved before anything is applied, so an applied batch is never refused.
 //!
-//! Lock order: keyspace, then the log's state. Nothing takes the keyspace lock while it holds another lock of ours.
+//! Lock order: keyspace, then the log's state. Nothing takes the keyspace lock while it holds another lock of
+//! ours.
 
 use crate::command::{Finish, Job, Reply, Stage};
 use crate::env::Env;
 use crate::env::engine_clock::EngineClock;
+use crate::gate::Submitted;
 use crate::keyspace::Housing;
 use crate::log::pipeline::{Credit, Fatal, Pipeline, Refusal};
 use crate::log::{Lsn, Purpose, ShardLog};
 use crate::module::{Exporter, Module};
-use crate::shard::hazard::Hazards;
 use crate::shard::prepared::{Preparation, Prepared};
-use crate::shard::run::{Holds, ReadRun, WriteRun, end, release};
+use crate::shard::run::{Holds, ReadRun, WriteRun, end, release, submitted};
 use crate::shard::store::Store;
 use crate::shard::tx::{ExpiryStep, Tx};
 use crate::shard::view::{Expired, Shared};
@@ -61,7 +62,6 @@ impl Engine {
         Engine {
             store: RwLock::new(store),
             shared: Shared {
-                hazards: Hazards::new(),
                 env,
                 started_ms,
                 expired: Expired::default(),
@@ -103,13 +103,14 @@ impl Engine {
         ReadRun { engine: self, store, now_ms: self.now_ms() }
     }
 
-    /// Reserves room in the log for `batches` batches of `bytes` in all (see [`batch_bytes_max`]); before any lock.
+    /// Reserves room in the log for `batches` batches of `bytes` in all (see [`batch_bytes_max`]); before any
+    /// lock.
     pub fn admit(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
         self.pipeline.admit_run(batches, bytes, Purpose::Any)
     }
 
-    /// The same for batches of commands that free memory ([`Command::frees_memory`]): they may use the room that is held
-    /// back for them.
+    /// The same for batches of commands that free memory ([`Command::frees_memory`]): they may use the room
+    /// that is held back for them.
     pub fn admit_freeing(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
         self.pipeline.admit_run(batches, bytes, Purpose::Freeing)
     }
@@ -121,7 +122,8 @@ impl Engine {
         WriteRun { engine: self, store: Some(store), credit, now_ms: self.now_ms(), preparing, contents }
     }
 
-    /// Runs the job of a staged command to its end, which writes the reply. Returns what that has to wait for.
+    /// Runs the job of a staged command to its end, which writes the reply. Returns what that has to wait
+    /// for.
     pub fn complete(&self, database: u32, job: Job, reply: &mut dyn Reply) -> Lsn {
         let looks = Holds { room: reply.room(), ..self.looks(database) };
         let finish = job(&looks);
@@ -144,7 +146,7 @@ impl Engine {
         let view = run.view(database);
         let mark = reply.mark();
         let rest = finish(&view, reply);
-        let gate = view.gate();
+        let gate = submitted(&run.store, view.gate());
         drop(run);
         end(rest, mark, reply);
         gate
@@ -158,13 +160,13 @@ impl Engine {
             if view.peek(database, key).is_some() {
                 watch.present.lock().push((database, key.to_vec()));
             }
-            run.store.watchers.add(watch, database, key);
+            run.store.hook.watchers.add(watch, database, key);
         }
-        view.gate()
+        submitted(&run.store, view.gate())
     }
 
-    /// Deletes what has expired, at most `limit` keys; returns how many keys it looked at, or `limit` if there is more to do.
-    /// Run it regularly: reads do not need it, memory does.
+    /// Deletes what has expired, at most `limit` keys; returns how many keys it looked at, or `limit` if
+    /// there is more to do. Run it regularly: reads do not need it, memory does.
     pub fn expire_due(&self, limit: usize) -> Result<usize, Refusal> {
         let mut store = self.store.write();
         let now_ms = self.now_ms();
@@ -201,7 +203,8 @@ impl Engine {
         Ok(if is_more_left { limit } else { due.len() })
     }
 
-    /// Sets how many bytes a string may have that a command makes longer, and the table of LCS: `proto-max-bulk-len`.
+    /// Sets how many bytes a string may have that a command makes longer, and the table of LCS:
+    /// `proto-max-bulk-len`.
     pub fn bound_strings(&self, bytes_max: usize) {
         self.shared.string_bytes_max.store(bytes_max, Ordering::Relaxed);
     }
@@ -211,8 +214,8 @@ impl Engine {
         &self.shared.expired
     }
 
-    /// True while some module has more pending work than it wants: writers wait before they take the lock. Costs one
-    /// load unless the last run of writes left one so.
+    /// True while some module has more pending work than it wants: writers wait before they take the lock.
+    /// Costs one load unless the last run of writes left one so.
     pub fn is_overloaded(&self) -> bool {
         if !self.overloaded.load(Ordering::Relaxed) {
             return false;
@@ -221,7 +224,8 @@ impl Engine {
         self.overloaded.load(Ordering::Relaxed)
     }
 
-    /// Asks the modules. Under the keyspace's lock, so that a run that makes one overloaded is not overlooked.
+    /// Asks the modules. Under the keyspace's lock, so that a run that makes one overloaded is not
+    /// overlooked.
     pub(super) fn note_load(&self, store: &Store) {
         let overloaded = store.modules.iter().any(|module| module.is_overloaded());
         if overloaded != self.overloaded.load(Ordering::Relaxed) {
@@ -234,8 +238,8 @@ impl Engine {
         self.store.read().keyspace.heap_bytes()
     }
 
-    /// Does one slice of the modules' background work (index backfills); false when nothing is left. Call it in a loop,
-    /// from a thread that may block, whenever a command may have left such work.
+    /// Does one slice of the modules' background work (index backfills); false when nothing is left. Call it
+    /// in a loop, from a thread that may block, whenever a command may have left such work.
     pub fn run_background(&self) -> bool {
         if !self.store.read().modules.iter().any(|module| module.has_background()) {
             return false;
@@ -268,17 +272,17 @@ impl Engine {
         self.pipeline.close_at(self.now_ms())
     }
 
-    pub(super) fn submit(&self, store: &mut Store, credit: &mut Credit, now_ms: u64) -> Lsn {
-        let Some((lsn, batch)) = store.close_batch() else { return Lsn(0) };
-        self.pipeline.submit_batch(credit, lsn, now_ms, batch);
-        store.begin_batch();
-        lsn
+    /// Ends the open batch and hands it to the log. `None` if nothing was applied.
+    pub(super) fn submit(&self, store: &mut Store, credit: &mut Credit, now_ms: u64) -> Option<Submitted> {
+        let batch = store.end_batch()?;
+        let lsn = self.pipeline.submit_batch(credit, now_ms, batch);
+        store.submitted(lsn)
     }
 }
 
-/// How large the batch of a command with these words can get. Its effects hold each word at most three times (HSETEX: the
-/// delete of an expired field, its new value, its new expiry), the key four times, with a fixed part each, and at most
-/// one computed number.
+/// How large the batch of a command with these words can get. Its effects hold each word at most three times
+/// (HSETEX: the delete of an expired field, its new value, its new expiry), the key four times, with a fixed
+/// part each, and at most one computed number.
 pub fn batch_bytes_max(words: &[&[u8]]) -> usize {
     const NUMBER_BYTES_MAX: usize = 400;
     const WORD_OVERHEAD_BYTES: usize = 96;

@@ -184,8 +184,8 @@ impl Looks for Between<'_> {
     }
 }
 
-/// Runs a command that comes back with a job. Something happens before each look, the last one included. Returns the
-/// lines of the reply and the number of looks.
+/// Runs a command that comes back with a job. Something happens before each look, the last one included.
+/// Returns the lines of the reply and the number of looks.
 fn run_between(engine: &Engine, words: &[&[u8]], between: &dyn Fn(usize)) -> (Vec<String>, usize) {
     let table = CommandTable::new(commands::FAMILIES.iter().copied());
     let args = Args::new(words);
@@ -288,7 +288,8 @@ fn a_hash_that_changes_between_two_looks_is_read_as_it_is_in_the_end() {
             };
             let words = words(line);
             let (reply, _) = run_between(&engine, &words, &change);
-            // The last change came before the last look, at which nothing is read any more where the walk was over.
+            // The last change came before the last look, at which nothing is read any more where the walk was
+            // over.
             let known = |look: usize| format!("new{look}");
             assert!(line == "HKEYS h" || every > 1 || reply.iter().any(|line| line.contains(&known(0))));
             let count = reply.len() - 1;

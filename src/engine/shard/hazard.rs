@@ -1,26 +1,26 @@
 //! Hazards: which writes a reader must see become durable before its reply may leave.
 //!
-//! A fixed array of LSNs indexed by the hash of (database, key), written under the keyspace's write lock. It is never
-//! cleaned, and two keys may share a place: a collision only delays a reply. The floor stands for effects on whole
-//! databases, which touch every key at once.
+//! A fixed array of gates indexed by the hash of (database, key), behind the keyspace's lock. It is never
+//! cleaned, and two keys may share a place: a collision only delays a reply. The floor stands for effects on
+//! whole databases, which touch every key at once.
 //!
-//! Invariant: for each key, present or absent, the larger of its place and the floor is at least the LSN of the last
+//! Invariant: for each key, present or absent, the larger of its place and the floor is at least the last
 //! batch that changed it, in this process.
 
-use crate::log::Lsn;
+use crate::gate::{ReplyGate, Submitted};
 use crate::table::hash_bytes;
 use parking_lot::Mutex;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 /// 128 KiB in all: it stays in the second-level cache.
 const PLACES: usize = 1 << 14;
 
-pub struct Hazards {
-    places: Box<[AtomicU64]>,
-    floor: AtomicU64,
-    /// Whether somebody notes changes, which is rare.
+pub(crate) struct Hazards {
+    places: Box<[ReplyGate]>,
+    floor: ReplyGate,
+    /// Whether there are notes to be made, which is rare.
     is_noted: AtomicBool,
     notes: Mutex<Vec<Weak<Changes>>>,
 }
@@ -71,17 +71,9 @@ impl Changes {
 }
 
 impl Hazards {
-    pub fn new() -> Hazards {
-        Hazards {
-            places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
-            floor: AtomicU64::new(0),
-            is_noted: AtomicBool::new(false),
-            notes: Mutex::default(),
-        }
-    }
-
-    /// Notes the changes of a database from now on, until the result is dropped. Called under the keyspace's lock.
-    pub fn note_changes(&self, database: u32) -> Arc<Changes> {
+    /// Notes the changes of a database from now on, until the result is dropped. Called under the keyspace's
+    /// lock.
+    pub(crate) fn note_changes(&self, database: u32) -> Arc<Changes> {
         let changes = Arc::new(Changes { database, state: Mutex::default() });
         self.notes.lock().push(Arc::downgrade(&changes));
         self.is_noted.store(true, Ordering::Relaxed);
@@ -95,39 +87,58 @@ impl Hazards {
         self.is_noted.store(!notes.is_empty(), Ordering::Relaxed);
     }
 
-    /// Notes a change of the key. Called under the write lock; readers see it through the lock's ordering.
+    /// Notes a change of the key by a batch of the open run. The place is added to `collected` unless it is
+    /// there.
     #[inline]
-    pub fn mark(&self, database: u32, key: &[u8], lsn: Lsn) {
-        self.place(database, key).store(lsn.0, Ordering::Relaxed);
+    pub(crate) fn mark(&mut self, database: u32, key: &[u8], gate: ReplyGate, collected: &mut Vec<u32>) {
+        let place = place(database, key);
+        let before = std::mem::replace(&mut self.places[place], gate);
+        if !before.is_open() {
+            collected.push(place as u32);
+        }
         if self.is_noted.load(Ordering::Relaxed) {
             self.note(|changes| changes.note(database, key));
         }
     }
 
     /// Notes a change of everything.
-    pub fn mark_all(&self, lsn: Lsn) {
-        self.floor.store(lsn.0, Ordering::Relaxed);
+    pub(crate) fn mark_all(&mut self, gate: ReplyGate) {
+        self.floor = gate;
         if self.is_noted.load(Ordering::Relaxed) {
             self.note(|changes| changes.state.lock().are_all = true);
         }
     }
 
-    /// The batch that a reply about this key has to wait for.
-    #[inline]
-    pub fn of(&self, database: u32, key: &[u8]) -> Lsn {
-        let place = self.place(database, key).load(Ordering::Relaxed);
-        Lsn(place.max(self.floor.load(Ordering::Relaxed)))
+    /// Puts LSNs in the place of open gates: in the floor, and in the places that were collected, of which
+    /// none is left.
+    pub(crate) fn resolve(&mut self, collected: &mut Vec<u32>, submitted: Submitted) {
+        for place in collected.drain(..) {
+            let gate = &mut self.places[place as usize];
+            *gate = submitted.resolve(*gate).into();
+        }
+        self.floor = submitted.resolve(self.floor).into();
     }
 
+    /// The batch that a reply about this key has to wait for.
     #[inline]
-    fn place(&self, database: u32, key: &[u8]) -> &AtomicU64 {
-        let hash = hash_bytes(key) ^ u64::from(database).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        &self.places[(hash as usize) & (PLACES - 1)]
+    pub(crate) fn of(&self, database: u32, key: &[u8]) -> ReplyGate {
+        self.places[place(database, key)].max(self.floor)
     }
+}
+
+#[inline]
+fn place(database: u32, key: &[u8]) -> usize {
+    let hash = hash_bytes(key) ^ u64::from(database).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (hash as usize) & (PLACES - 1)
 }
 
 impl Default for Hazards {
     fn default() -> Hazards {
-        Hazards::new()
+        Hazards {
+            places: vec![ReplyGate::NONE; PLACES].into_boxed_slice(),
+            floor: ReplyGate::NONE,
+            is_noted: AtomicBool::new(false),
+            notes: Mutex::default(),
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! A shard: one keyspace behind one read-write lock, in front of one log.
 //!
 //! - [`engine`]: the shard as the shell sees it: admission, locks, time, expiry, background work;
-//! - [`run`]: a hold of the lock, and the commands that run under it; [`tx`] is what a write may do, [`view`] a read;
-//! - [`store`]: what the lock guards; [`hazard`] and [`watch`] learn of each change there;
+//! - [`run`]: a hold of the lock, and the commands that run under it; [`tx`] is what a write may do, [`view`]
+//!   a read;
+//! - [`store`]: what the lock guards, where effects are applied; [`hook`]: what hangs on each change,
+//!   [`hazard`] and [`watch`];
 //! - [`prepared`]: copies that a write wants to be made outside of the lock;
 //! - [`recovering`]: a store that is filled by a snapshot and the log, until it is an engine.
 
 pub mod engine;
 pub(crate) mod hazard;
+pub(crate) mod hook;
 pub(crate) mod prepared;
 pub(crate) mod recovering;
 pub mod run;

@@ -1,12 +1,13 @@
 //! Copies of large values, made without the lock for a write that needs one.
 //!
-//! COPY of a large hash copies a value, and so does the first change of a large string that a reply still refers to. The
-//! handler finds that out under the write lock, has no effect, and comes back with a [`Making`]. When that has run, the
-//! command runs again, from its words, and its effect takes the copy instead of making one.
+//! COPY of a large hash copies a value, and so does the first change of a large string that a reply still
+//! refers to. The handler finds that out under the write lock, has no effect, and comes back with a
+//! [`Making`]. When that has run, the command runs again, from its words, and its effect takes the copy
+//! instead of making one.
 //!
-//! Invariant: a copy is taken only if its key has not changed since it was begun, which a watch tells; so the effect does
-//! what it does in a replay, where it makes the copy itself. The watch is asked when the effect takes the copy, after the
-//! delete of a key that has expired since.
+//! Invariant: a copy is taken only if its key has not changed since it was begun, which a watch tells; so the
+//! effect does what it does in a replay, where it makes the copy itself. The watch is asked when the effect
+//! takes the copy, after the delete of a key that has expired since.
 
 use crate::command::Looks;
 use crate::keyspace::OwnedValue;

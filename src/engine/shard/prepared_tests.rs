@@ -36,7 +36,8 @@ fn with_hash(log: &Arc<dyn ShardLog>) -> Engine {
 /// In the place of a look's number: a run comes.
 const RUN: usize = usize::MAX;
 
-/// Runs a write as the server does. Something happens before each look, with its number, and before each run. Returns the reply, and the numbers of looks and of runs.
+/// Runs a write as the server does. Something happens before each look, with its number, and before each run.
+/// Returns the reply, and the numbers of looks and of runs.
 fn run_between(engine: &Engine, line: &str, between: &dyn Fn(usize)) -> (String, usize, usize) {
     let table = CommandTable::new(commands::FAMILIES.iter().copied());
     let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
@@ -176,8 +177,8 @@ fn disturbance(random: &mut SmallRng) -> String {
     }
 }
 
-/// After the copy the two are equal, whatever happened meanwhile, and the log gives the same: as if it had been made at
-/// once at its end.
+/// After the copy the two are equal, whatever happened meanwhile, and the log gives the same: as if it had
+/// been made at once at its end.
 #[test]
 fn a_copy_in_slices_is_the_copy_of_one_moment() {
     let mut outcomes = [0; 2];
@@ -286,8 +287,8 @@ impl Clock for Still {
     }
 }
 
-/// The copy has what a string was. Where that expires before the command runs again, no effect tells its watch, until the
-/// command itself logs the delete.
+/// The copy has what a string was. Where that expires before the command runs again, no effect tells its
+/// watch, until the command itself logs the delete.
 #[test]
 fn a_write_does_not_bring_back_what_expired_after_it_was_copied() {
     let suffix = "x".repeat(LARGE);
@@ -325,5 +326,5 @@ fn a_copy_leaves_no_watch_behind() {
     let engine = with_hash(&memory_log());
     assert_eq!(run_between(&engine, "COPY h c", &|_| ()).2, 2);
     run(&engine, "SET other 1");
-    assert_eq!(engine.reads().view(0).watchers.keys(), 0);
+    assert_eq!(engine.reads().view(0).hook.watchers.keys(), 0);
 }

@@ -37,12 +37,16 @@ impl Recovering {
     /// Applies a batch of effects, of the log or of a snapshot.
     pub fn apply(&mut self, lsn: Lsn, batch: &[u8]) -> Result<(), RecoveryError> {
         self.batches += 1;
-        self.store.replay(lsn, batch).map_err(|cause| RecoveryError::Replay { lsn, cause })
+        let applied = self.store.replay(lsn, batch);
+        self.store.drop_garbage();
+        applied.map_err(|cause| RecoveryError::Replay { lsn, cause })
     }
 
     /// Applies one effect: a snapshot's, or one that the offline snapshotter picked out of a batch.
     pub fn apply_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ReplayError> {
-        self.store.replay_record(lsn, record)
+        let applied = self.store.replay_record(lsn, record);
+        self.store.drop_garbage();
+        applied
     }
 
     /// Makes room for so many keys in a database that has none yet.

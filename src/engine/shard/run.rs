@@ -1,6 +1,8 @@
-//! A hold of the engine's lock, and the commands that run under it: reads, writes, transactions, and the looks of jobs.
+//! A hold of the engine's lock, and the commands that run under it: reads, writes, transactions, and the
+//! looks of jobs.
 
 use crate::command::{Args, Command, CommandError, Handler, Looks, Reply, Rest, Stage};
+use crate::gate::ReplyGate;
 use crate::log::Lsn;
 use crate::log::pipeline::Credit;
 use crate::shard::engine::{Engine, Ran};
@@ -27,12 +29,12 @@ impl ReadRun<'_> {
         View {
             keyspace: &self.store.keyspace,
             modules: &self.store.modules,
-            watchers: &self.store.watchers,
+            hook: &self.store.hook,
             shared: &self.engine.shared,
             database,
             now_ms: self.now_ms,
             last_lsn: self.store.last_lsn,
-            gate: Cell::new(Lsn(0)),
+            gate: Cell::new(ReplyGate::NONE),
             is_exclusive: false,
             #[cfg(debug_assertions)]
             looked_up: Cell::default(),
@@ -52,8 +54,18 @@ impl ReadRun<'_> {
     pub fn run(&self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
         let view = self.view(database);
         let stage = read(&view, command, args, reply);
-        Ran { gate: view.gate(), stage }
+        Ran { gate: submitted(&self.store, view.gate()), stage }
     }
+}
+
+/// What a reply waits for that leaves the lock.
+///
+/// # Panics
+/// If that is a batch which the log was not given: the reply would wait for ever, or for another batch.
+#[inline]
+pub(super) fn submitted(store: &Store, gate: ReplyGate) -> Lsn {
+    assert!(gate <= store.last_lsn, "a reply waits for a batch that was submitted");
+    gate.lsn()
 }
 
 /// See [`Engine::looks`].
@@ -76,7 +88,7 @@ impl Looks for Holds<'_> {
         let run = self.engine.reads();
         let view = run.view(self.database);
         with(&view);
-        self.gate.set(self.gate.get().max(view.gate()));
+        self.gate.set(self.gate.get().max(submitted(&run.store, view.gate())));
     }
 
     fn room(&self) -> usize {
@@ -147,8 +159,8 @@ pub struct WriteRun<'e> {
 }
 
 impl WriteRun<'_> {
-    /// Lets commands come back with work that is to be done before they are run again. `prepared` is what came of it for
-    /// the first of them. Without this, each does all of its work under the lock.
+    /// Lets commands come back with work that is to be done before they are run again. `prepared` is what
+    /// came of it for the first of them. Without this, each does all of its work under the lock.
     pub fn preparing(mut self, prepared: Option<Box<Prepared>>) -> Self {
         self.preparing = Some(Preparing::of(prepared));
         self
@@ -206,7 +218,8 @@ pub(super) fn release(mut store: RwLockWriteGuard<'_, Store>) {
     let garbage = store.take_garbage();
     drop(store);
     if garbage.iter().any(|outcome| outcome.garbage.is_large()) {
-        // Dropping millions of keys or fields takes seconds: nobody waits for it, unless the system has no thread for it.
+        // Dropping millions of keys or fields takes seconds: nobody waits for it, unless the system has no
+        // thread for it.
         let name = "drop".to_owned();
         _ = std::thread::Builder::new().name(name).spawn(move || drop(garbage));
     }
@@ -247,8 +260,8 @@ impl Transaction<'_> {
     /// True if a watched key changed or expired since it was watched; the reply then waits for that change.
     pub fn is_dirty(&mut self, watch: &Watch) -> bool {
         self.tx.read(|view| {
-            if let Some(lsn) = watch.dirtied_by() {
-                view.wait_for(lsn);
+            if let Some(batch) = watch.dirtied_by() {
+                view.wait_for(batch);
                 return true;
             }
             let present = watch.present.lock();
@@ -260,8 +273,10 @@ impl Transaction<'_> {
     pub fn finish(self) -> Lsn {
         let (gate, now_ms, store, reserved) = self.tx.into_parts();
         reserved.into_iter().for_each(|credit| self.credit.absorb(credit));
-        let lsn = self.engine.submit(store, self.credit, now_ms);
-        gate.max(lsn)
+        match self.engine.submit(store, self.credit, now_ms) {
+            Some(submitted) => submitted.last().max(submitted.resolve(gate)),
+            None => submitted(store, gate),
+        }
     }
 
     fn step(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {

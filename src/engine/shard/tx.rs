@@ -1,14 +1,15 @@
 //! `Tx`: read, validate, apply, record. The only way to change state.
 //!
-//! A handler validates first and applies then: an error after the first effect of a command is a bug (EXEC and scripts
-//! keep the effects of their earlier commands, as Redis does). A write that meets an expired key or field logs its
-//! delete first, so that replay never has to know what time it was.
+//! A handler validates first and applies then: an error after the first effect of a command is a bug (EXEC
+//! and scripts keep the effects of their earlier commands, as Redis does). A write that meets an expired key
+//! or field logs its delete first, so that replay never has to know what time it was.
 
 use crate::effect::{Cause, Effect, List, Record};
 use crate::error::CommandError;
+use crate::gate::ReplyGate;
 use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, Value};
+use crate::log::Purpose;
 use crate::log::pipeline::{Credit, Pipeline, Refusal};
-use crate::log::{Lsn, Purpose};
 use crate::shard::prepared::{Copied, Copy, Making, Preparing};
 use crate::shard::store::Store;
 use crate::shard::view::{Shared, View};
@@ -77,7 +78,7 @@ pub struct Tx<'a> {
     database: u32,
     now_ms: u64,
     /// What earlier commands of the batch, and views of it, have to wait for.
-    gate: Lsn,
+    gate: ReplyGate,
     /// How many effects this transaction applied.
     effects: usize,
     /// Where the command may come back to be run again; none in EXEC.
@@ -105,7 +106,7 @@ impl<'a> Tx<'a> {
             reserved,
             database,
             now_ms,
-            gate: Lsn(0),
+            gate: ReplyGate::NONE,
             effects: 0,
             preparing: None,
             copy: None,
@@ -113,8 +114,9 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Reserves room in the log for `bytes` of effects that the command's words do not tell (deletes of an index's
-    /// documents, say). Call it before the first effect: a refusal is the command's error, and nothing has changed.
+    /// Reserves room in the log for `bytes` of effects that the command's words do not tell (deletes of an
+    /// index's documents, say). Call it before the first effect: a refusal is the command's error, and
+    /// nothing has changed.
     pub fn reserve(&mut self, bytes: usize, purpose: Purpose) -> Result<(), CommandError> {
         let credit = self.pipeline.admit_run(1, bytes, purpose);
         let credit = credit.map_err(|refusal| match refusal {
@@ -140,21 +142,17 @@ impl<'a> Tx<'a> {
         self.now_ms
     }
 
-    /// The LSN of the batch, should it change anything.
-    pub fn lsn(&self) -> Lsn {
-        self.store.open_lsn()
-    }
-
     pub(crate) fn select(&mut self, database: u32) {
         self.database = database;
     }
 
-    /// Runs `read` on the present state, the batch's own effects included; its hazards count for this batch's reply.
+    /// Runs `read` on the present state, the batch's own effects included; its hazards count for this batch's
+    /// reply.
     pub fn read<R>(&mut self, read: impl FnOnce(&View<'_>) -> R) -> R {
         let view = View {
             keyspace: &self.store.keyspace,
             modules: &self.store.modules,
-            watchers: &self.store.watchers,
+            hook: &self.store.hook,
             shared: self.shared,
             database: self.database,
             now_ms: self.now_ms,
@@ -177,14 +175,15 @@ impl<'a> Tx<'a> {
         result
     }
 
-    /// Applies an effect to the current database and records it for the log. Returns its count (`Outcome::count`).
+    /// Applies an effect to the current database and records it for the log. Returns its count
+    /// (`Outcome::count`).
     pub fn apply(&mut self, effect: Effect<'_>) -> usize {
         self.purge_expired(&effect);
         self.record(effect)
     }
 
-    /// Asks for a copy of the key's value, for the effect that comes next. False if it is to be made without the lock: the
-    /// handler returns, without an effect or a reply, and is run again.
+    /// Asks for a copy of the key's value, for the effect that comes next. False if it is to be made without
+    /// the lock: the handler returns, without an effect or a reply, and is run again.
     pub(crate) fn has_copy(&mut self, key: &[u8], making: impl FnOnce() -> Making) -> bool {
         let Some(preparing) = &mut self.preparing else { return true };
         match preparing.copy(self.database, key, making) {
@@ -200,8 +199,9 @@ impl<'a> Tx<'a> {
         self.effects
     }
 
-    /// Ends the transaction: what its reply has to wait for but the batch itself, its time, the store, and room reserved.
-    pub(crate) fn into_parts(self) -> (Lsn, u64, &'a mut Store, Vec<Credit>) {
+    /// Ends the transaction: what its reply has to wait for but the batch itself, its time, the store, and
+    /// room reserved.
+    pub(crate) fn into_parts(self) -> (ReplyGate, u64, &'a mut Store, Vec<Credit>) {
         (self.gate, self.now_ms, self.store, self.reserved)
     }
 
@@ -212,14 +212,15 @@ impl<'a> Tx<'a> {
         let copy = if takes_copy { self.take_copy() } else { None };
         let given = Given { copy, contents: self.contents.as_deref() };
         let record = Record { database: self.database, effect };
-        let count = self.store.execute(&self.shared.hazards, &record, given);
+        let count = self.store.execute(&record, given);
         if matches!(effect, Effect::HashDelete { cause: Cause::Expired, .. }) {
             self.shared.expired.fields.fetch_add(count as u64, Ordering::Relaxed);
         }
         count
     }
 
-    /// The copy, if its key has not changed since it was begun. A key that has expired since was deleted just now.
+    /// The copy, if its key has not changed since it was begun. A key that has expired since was deleted just
+    /// now.
     #[inline]
     fn take_copy(&mut self) -> Option<Box<OwnedValue>> {
         let Copied { value, watch } = self.copy.take()?;

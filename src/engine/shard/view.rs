@@ -1,13 +1,15 @@
-//! `View`: the only door to keys. Reads at one moment of the engine clock, and folds the hazard of each lookup, of
-//! present and absent keys alike, into what the reply must wait for.
+//! `View`: the only door to keys. Reads at one moment of the engine clock, and folds the hazard of each
+//! lookup, of present and absent keys alike, into what the reply must wait for.
 
 use crate::env::{Env, Random};
 use crate::error::CommandError;
+use crate::gate::ReplyGate;
 use crate::keyspace::{Database, Entry, Keyspace, Value};
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
-use crate::shard::hazard::{Changes, Hazards};
-use crate::shard::watch::{Watch, Watchers};
+use crate::shard::hazard::Changes;
+use crate::shard::hook::Hook;
+use crate::shard::watch::Watch;
 use crate::types::{Field, Hash, HashRef, StringRef};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -15,7 +17,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What views and transactions need beside the store.
 pub(crate) struct Shared {
-    pub(crate) hazards: Hazards,
     pub(crate) env: Env,
     /// The engine clock at the start, which counts as an access of every key that was recovered.
     pub(crate) started_ms: u64,
@@ -45,13 +46,13 @@ pub struct Expired {
 pub struct View<'a> {
     pub(crate) keyspace: &'a Keyspace,
     pub(crate) modules: &'a Modules,
-    pub(crate) watchers: &'a Watchers,
+    pub(crate) hook: &'a Hook,
     pub(crate) shared: &'a Shared,
     pub(crate) database: u32,
     pub(crate) now_ms: u64,
-    /// The last batch that was applied.
+    /// The last batch that was submitted, or read from a log.
     pub(crate) last_lsn: Lsn,
-    pub(crate) gate: Cell<Lsn>,
+    pub(crate) gate: Cell<ReplyGate>,
     /// The view is part of a transaction, which holds the write lock.
     pub(crate) is_exclusive: bool,
     /// Keys that were looked up, for tests of what one hold of the lock does.
@@ -78,19 +79,21 @@ impl<'a> View<'a> {
         self.shared.env.random.clone()
     }
 
-    /// True inside EXEC: the whole store stands still meanwhile, so a staged command must not wait for anything.
+    /// True inside EXEC: the whole store stands still meanwhile, so a staged command must not wait for
+    /// anything.
     pub fn is_exclusive(&self) -> bool {
         self.is_exclusive
     }
 
     /// What the reply has to wait for, so far.
-    pub fn gate(&self) -> Lsn {
+    pub fn gate(&self) -> ReplyGate {
         self.gate.get()
     }
 
     /// Makes the reply wait for this batch.
-    pub fn wait_for(&self, lsn: Lsn) {
-        self.gate.set(self.gate.get().max(lsn));
+    #[inline]
+    pub fn wait_for(&self, gate: ReplyGate) {
+        self.gate.set(self.gate.get().max(gate));
     }
 
     /// The entry of a key that is there and has not expired. Notes the access.
@@ -106,32 +109,37 @@ impl<'a> View<'a> {
     pub fn peek(&self, database: u32, key: &[u8]) -> Option<&'a Entry> {
         #[cfg(debug_assertions)]
         self.looked_up.set(self.looked_up.get() + 1);
-        self.wait_for(self.shared.hazards.of(database, key));
+        self.wait_for(self.hook.hazards.of(database, key));
         self.keyspace.entry(database, key).filter(|entry| entry.alive(self.now_ms))
     }
 
-    /// The last batch that can have changed this key of the view's database, or that changed another by chance: while it is the
-    /// same, the key is.
-    pub fn changed_by(&self, key: &[u8]) -> Lsn {
-        self.shared.hazards.of(self.database, key)
+    /// The last batch that can have changed this key of the view's database, or that changed another by
+    /// chance: while it is the same, the key is.
+    pub fn changed_by(&self, key: &[u8]) -> ReplyGate {
+        self.hook.hazards.of(self.database, key)
     }
 
     /// A watch that the first change of this key of the view's database from now on dirties.
     pub(crate) fn watch(&self, key: &[u8]) -> Arc<Watch> {
         let watch = Watch::new();
         watch.present.lock().push((self.database, key.to_vec()));
-        self.watchers.add(&watch, self.database, key);
+        self.hook.watchers.add(&watch, self.database, key);
         watch
     }
 
     /// Has the changes of the view's database noted from now on, for a walk over all of its keys.
     pub fn note_changes(&self) -> Arc<Changes> {
-        self.shared.hazards.note_changes(self.database)
+        self.hook.hazards.note_changes(self.database)
     }
 
-    /// The last batch that was applied.
+    /// The last batch that was submitted, or read from a log. In EXEC, what its commands did is not in it.
     pub fn last_lsn(&self) -> Lsn {
         self.last_lsn
+    }
+
+    /// The last batch that was applied, submitted or not.
+    pub(crate) fn last_applied(&self) -> ReplyGate {
+        self.hook.last_applied(self.last_lsn)
     }
 
     /// How many keys were looked up.
@@ -149,9 +157,9 @@ impl<'a> View<'a> {
         (self.now_ms / 1000).saturating_sub(accessed_second)
     }
 
-    /// Keys which have expired and are still stored, or a field of theirs has, for those who keep an index of their own;
-    /// one may come twice, and one with nothing expired may be among them. The reply waits for none of them: who makes
-    /// something of one looks it up.
+    /// Keys which have expired and are still stored, or a field of theirs has, for those who keep an index of
+    /// their own; one may come twice, and one with nothing expired may be among them. The reply waits for
+    /// none of them: who makes something of one looks it up.
     pub fn due(&self, database: u32) -> impl Iterator<Item = &'a [u8]> {
         let entries = self.keyspace.database(database).into_iter().flat_map(|keys| keys.due(self.now_ms));
         entries.map(Entry::key)
@@ -162,7 +170,8 @@ impl<'a> View<'a> {
         self.keyspace.database(database).is_some_and(|keys| keys.may_have_due(self.now_ms))
     }
 
-    /// Reads what looks at these keys of the view's database will read, so that the cache misses of several overlap.
+    /// Reads what looks at these keys of the view's database will read, so that the cache misses of several
+    /// overlap.
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
         if let Some(database) = self.keyspace.database(self.database) {
             keys.for_each(|key| database.prefetch(key));
@@ -185,15 +194,15 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The whole database, for SCAN, KEYS, DBSIZE, RANDOMKEY: the reply waits for everything that was applied. What
-    /// has expired is in it; ask each entry.
+    /// The whole database, for SCAN, KEYS, DBSIZE, RANDOMKEY: the reply waits for everything that was
+    /// applied. What has expired is in it; ask each entry.
     pub fn whole_database(&self) -> Option<&'a Database> {
         self.whole_keyspace().database(self.database)
     }
 
     /// All databases, under the same rule.
     pub fn whole_keyspace(&self) -> &'a Keyspace {
-        self.wait_for(self.last_lsn);
+        self.wait_for(self.last_applied());
         self.keyspace
     }
 
@@ -212,8 +221,8 @@ impl<'a> View<'a> {
     }
 }
 
-/// A hash without its expired fields. From a `View` it has at least one: a hash whose fields have all expired reads as
-/// absent.
+/// A hash without its expired fields. From a `View` it has at least one: a hash whose fields have all expired
+/// reads as absent.
 #[derive(Clone, Copy)]
 pub struct HashView<'a> {
     hash: HashRef<'a>,

@@ -1,16 +1,16 @@
 //! WATCH: which connections want to know that a key changed.
 
 use crate::effect::{Effect, Record};
-use crate::log::Lsn;
+use crate::gate::{Hazard, ReplyGate, Submitted};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// A connection's watch: the keys, and the first batch that changed one of them.
 #[derive(Debug, Default)]
 pub struct Watch {
-    dirtied_by: AtomicU64,
+    dirtied_by: Hazard,
     /// Keys that were there when they were watched: an expiry until EXEC counts as a change.
     pub(crate) present: Mutex<Vec<DatabaseKey>>,
     /// Once it is registered.
@@ -40,20 +40,20 @@ impl Watch {
     }
 
     /// The batch that changed a watched key, if one did.
-    pub(crate) fn dirtied_by(&self) -> Option<Lsn> {
-        Some(Lsn(self.dirtied_by.load(Ordering::Relaxed))).filter(|lsn| lsn.0 != 0)
+    pub(crate) fn dirtied_by(&self) -> Option<ReplyGate> {
+        Some(self.dirtied_by.gate()).filter(|gate| *gate != ReplyGate::NONE)
     }
 
-    fn dirty(&self, lsn: Lsn) {
-        _ = self.dirtied_by.compare_exchange(0, lsn.0, Ordering::Relaxed, Ordering::Relaxed);
+    pub(crate) fn resolve(&self, submitted: Submitted) {
+        self.dirtied_by.resolve(submitted);
     }
 }
 
 /// A database's number and a key in it.
 type DatabaseKey = (u32, Vec<u8>);
 
-/// All watched keys of a store. Registration happens under the keyspace's read lock and `touched` under its write
-/// lock, so that no change falls between a WATCH's look at a key and its registration.
+/// All watched keys of a store. Registration happens under the keyspace's read lock and `touched` under its
+/// write lock, so that no change falls between a WATCH's look at a key and its registration.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
     keys: Mutex<HashMap<DatabaseKey, Vec<Weak<Watch>>>>,
@@ -62,7 +62,8 @@ pub(crate) struct Watchers {
 
 /// Registered keys beyond this are swept for watches that ended.
 const SWEEP_KEYS_MIN: usize = 64;
-/// Once all watches have ended, a write forgets their keys, if they are at most this many: more would keep others waiting.
+/// Once all watches have ended, a write forgets their keys, if they are at most this many: more would keep
+/// others waiting.
 const FORGOTTEN_KEYS_MAX: usize = 1024;
 
 impl Watchers {
@@ -77,7 +78,8 @@ impl Watchers {
         }
         let watches = keys.entry((database, key.to_vec())).or_default();
         if watches.len() == watches.capacity() {
-            // Before the list grows: a key that is watched again and again and never changes must not collect what ended.
+            // Before the list grows: a key that is watched again and again and never changes must not collect
+            // what ended.
             watches.retain(|watch| watch.strong_count() > 0);
         }
         watches.push(Arc::downgrade(watch));
@@ -89,9 +91,10 @@ impl Watchers {
         self.keys.lock().len()
     }
 
-    /// Tells the watches of what an effect touches, and forgets them: a watch is dirtied once.
+    /// Dirties the watches of what an effect touches, and forgets them: a watch is dirtied once. Those that
+    /// were clean are added to `dirtied`.
     #[inline]
-    pub(crate) fn touched(&mut self, record: &Record<'_>, lsn: Lsn) {
+    pub(crate) fn touched(&mut self, record: &Record<'_>, gate: ReplyGate, dirtied: &mut Vec<Arc<Watch>>) {
         let keys = self.keys.get_mut();
         if keys.is_empty() {
             return;
@@ -101,41 +104,41 @@ impl Watchers {
             *keys = HashMap::default();
             return;
         }
+        let mut dirty = |watch: Arc<Watch>| {
+            if watch.dirtied_by.set_first(gate) {
+                dirtied.push(watch);
+            }
+        };
+        let mut dirty_all = |watches: Vec<Weak<Watch>>| {
+            watches.into_iter().filter_map(|watch| watch.upgrade()).for_each(&mut dirty);
+        };
         match record.effect {
             Effect::Module { .. } => {}
-            Effect::SwapDatabases { .. } => {
-                keys.drain().for_each(|(_, watches)| dirty(watches, lsn));
-            }
-            Effect::FlushAll => keys.iter_mut().for_each(|(key, watches)| flush(watches, key, lsn)),
+            Effect::SwapDatabases { .. } => keys.drain().for_each(|(_, watches)| dirty_all(watches)),
+            Effect::FlushAll => keys.iter_mut().for_each(|(key, watches)| flush(watches, key, &mut dirty)),
             Effect::Flush => {
                 let flushed = keys.iter_mut().filter(|((database, _), _)| *database == record.database);
-                flushed.for_each(|(key, watches)| flush(watches, key, lsn));
+                flushed.for_each(|(key, watches)| flush(watches, key, &mut dirty));
             }
             effect => effect.changed_keys(record.database, &mut |database, key| {
                 if let Some(watches) = keys.remove(&(database, key.to_vec())) {
-                    dirty(watches, lsn);
+                    dirty_all(watches);
                 }
             }),
         }
     }
 }
 
-/// A flush changes only what is there: a key that was absent when it was watched, and had come since, would have
-/// dirtied its watch then.
-fn flush(watches: &mut Vec<Weak<Watch>>, key: &DatabaseKey, lsn: Lsn) {
+/// A flush changes only what is there: a key that was absent when it was watched, and had come since, would
+/// have dirtied its watch then.
+fn flush(watches: &mut Vec<Weak<Watch>>, key: &DatabaseKey, dirty: &mut impl FnMut(Arc<Watch>)) {
     watches.retain(|watch| match watch.upgrade() {
         Some(watch) if watch.present.lock().contains(key) => {
-            watch.dirty(lsn);
+            dirty(watch);
             false
         }
         watch => watch.is_some(),
     });
-}
-
-fn dirty(watches: Vec<Weak<Watch>>, lsn: Lsn) {
-    for watch in watches.into_iter().filter_map(|watch| watch.upgrade()) {
-        watch.dirty(lsn);
-    }
 }
 
 #[cfg(test)]

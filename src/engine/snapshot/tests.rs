@@ -3,6 +3,7 @@ use super::manifest::Manifest;
 use super::*;
 use crate::effect::{Cause, Effect, List, Record};
 use crate::env::Env;
+use crate::gate::OpenBatch;
 use crate::keyspace::{Housing, Keyspace};
 use crate::log::memory::MemoryLog;
 use crate::log::pipeline::{Options, Pipeline};
@@ -10,6 +11,7 @@ use crate::log::replay::Recovered;
 use crate::log::{LogId, Lsn, Pos, ShardLog};
 use crate::module::{Applied, Follower, HousedContent, Module, ModuleEffect, ReadHash};
 use crate::recovery::{self, StartError};
+use crate::shard::hook::Hook;
 use crate::types::{House, Housed};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
@@ -79,14 +81,19 @@ impl Module for Definitions {
     fn list_version(&self) -> u32 {
         1
     }
-    fn apply(&mut self, _: &mut Housing<'_>, effect: &ModuleEffect<'_>) -> Result<(), String> {
+    fn apply(
+        &mut self,
+        _: &mut Housing<'_>,
+        effect: &ModuleEffect<'_>,
+        _: &mut OpenBatch<'_>,
+    ) -> Result<(), String> {
         self.0.insert(effect.database, effect.payload.to_vec());
         Ok(())
     }
     fn follower(&self) -> Option<Arc<dyn Follower>> {
         Some(self.1.clone())
     }
-    fn observe(&mut self, _: &mut Housing<'_>, applied: &Applied<'_>) {
+    fn observe(&mut self, _: &mut Housing<'_>, applied: &Applied<'_>, _: &mut OpenBatch<'_>) {
         match applied.record.effect {
             Effect::FlushAll => self.0.clear(),
             Effect::SwapDatabases { first, second } => {
@@ -124,6 +131,7 @@ struct World {
     pipeline: Pipeline,
     lsn: Lsn,
     live: Keyspace,
+    hook: Hook,
     definitions: Definitions,
     options: CreateOptions,
 }
@@ -144,6 +152,7 @@ impl World {
             pipeline,
             lsn: Lsn(0),
             live: Keyspace::new(0),
+            hook: Hook::default(),
             definitions: Definitions::default(),
             options: CreateOptions::default(),
         }
@@ -156,13 +165,15 @@ impl World {
         for &(database, effect) in effects {
             let record = Record { database, effect };
             if let Effect::Module { version, kind, payload, .. } = effect {
-                let effect = ModuleEffect { database, version, kind, payload, lsn: self.lsn };
-                self.definitions.apply(&mut Housing::of(&mut self.live), &effect).expect("it takes anything");
+                let effect = ModuleEffect { database, version, kind, payload };
+                let applied =
+                    self.definitions.apply(&mut Housing::of(&mut self.live), &effect, &mut self.hook.batch());
+                applied.expect("it takes anything");
             } else if self.live.apply(&record).mismatch {
                 continue;
             }
-            let applied = Applied { record: &record, count: 1, lsn: self.lsn };
-            self.definitions.observe(&mut Housing::of(&mut self.live), &applied);
+            let applied = Applied { record: &record, count: 1 };
+            self.definitions.observe(&mut Housing::of(&mut self.live), &applied, &mut self.hook.batch());
             effect.encode(database, &mut batch);
         }
         let mut credit = self.pipeline.admit(batch.len()).expect("memory has room");

@@ -1,0 +1,183 @@
+//! What a reply waits for: a batch of the log, which may not have its LSN yet.
+//!
+//! Nothing knows an LSN before the log has taken the batch. Until then a batch has a number within its *run*:
+//! the batches that are submitted together. A [`ReplyGate`] is either; [`Submitted`] turns the second kind
+//! into the first.
+
+use crate::log::Lsn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A batch that a reply waits for: by its LSN, or by its number in the open run.
+///
+/// Ordered as the log orders the batches: those of the open run come after all that were submitted. So of two
+/// gates the larger one is enough to wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReplyGate(u64);
+
+/// Set in gates of the open run. No LSN gets so large.
+const OPEN: u64 = 1 << 63;
+
+impl ReplyGate {
+    /// Nothing to wait for.
+    pub const NONE: ReplyGate = ReplyGate(0);
+
+    /// The batch of this number, from 1, in the open run.
+    pub(crate) fn open(number: u64) -> ReplyGate {
+        ReplyGate(OPEN | number)
+    }
+
+    /// Whether the batch is still to be submitted.
+    #[inline]
+    pub fn is_open(self) -> bool {
+        self.0 & OPEN != 0
+    }
+
+    /// # Panics
+    /// If the batch has no LSN yet.
+    #[inline]
+    pub fn lsn(self) -> Lsn {
+        assert!(!self.is_open(), "the batch was not submitted");
+        Lsn(self.0)
+    }
+}
+
+impl From<Lsn> for ReplyGate {
+    #[inline]
+    fn from(lsn: Lsn) -> ReplyGate {
+        debug_assert!(lsn.0 & OPEN == 0, "no log is that long");
+        ReplyGate(lsn.0)
+    }
+}
+
+impl PartialEq<Lsn> for ReplyGate {
+    fn eq(&self, lsn: &Lsn) -> bool {
+        *self == ReplyGate::from(*lsn)
+    }
+}
+
+impl PartialOrd<Lsn> for ReplyGate {
+    fn partial_cmp(&self, lsn: &Lsn) -> Option<std::cmp::Ordering> {
+        self.partial_cmp(&ReplyGate::from(*lsn))
+    }
+}
+
+/// The LSNs that the batches of a run got: dense, in the order of their numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Submitted {
+    first: Lsn,
+    batches: u64,
+}
+
+impl Submitted {
+    pub(crate) fn new(first: Lsn, batches: u64) -> Submitted {
+        assert!(batches > 0, "a run that was submitted has batches");
+        Submitted { first, batches }
+    }
+
+    /// The last of them.
+    pub fn last(self) -> Lsn {
+        Lsn(self.first.0 + self.batches - 1)
+    }
+
+    /// What a reply waits for whose gate may be a batch of the run.
+    ///
+    /// # Panics
+    /// If the gate is of another run.
+    #[inline]
+    pub fn resolve(self, gate: ReplyGate) -> Lsn {
+        if !gate.is_open() {
+            return Lsn(gate.0);
+        }
+        let number = gate.0 & !OPEN;
+        assert!((1..=self.batches).contains(&number), "the gate is of another run");
+        Lsn(self.first.0 + number - 1)
+    }
+}
+
+/// A gate that is written under the keyspace's write lock: the last batch that changed something which is no
+/// key, an index of a module, say. [`OpenBatch::mark`] sets it.
+#[derive(Debug, Default)]
+pub struct Hazard(AtomicU64);
+
+impl Hazard {
+    /// What a reply waits for that shows it.
+    #[inline]
+    pub fn gate(&self) -> ReplyGate {
+        ReplyGate(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Returns what it was before.
+    pub(crate) fn set(&self, gate: ReplyGate) -> ReplyGate {
+        let before = self.gate();
+        self.0.store(gate.0, Ordering::Relaxed);
+        before
+    }
+
+    /// Sets it unless it was set before. True if it was not.
+    pub(crate) fn set_first(&self, gate: ReplyGate) -> bool {
+        self.0.compare_exchange(0, gate.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    pub(crate) fn resolve(&self, submitted: Submitted) {
+        let gate = self.gate();
+        if gate.is_open() {
+            self.set(submitted.resolve(gate).into());
+        }
+    }
+}
+
+/// The batch in the making, as a module sees it.
+pub struct OpenBatch<'h> {
+    gate: ReplyGate,
+    hazards: &'h mut Vec<Arc<Hazard>>,
+}
+
+impl<'h> OpenBatch<'h> {
+    /// `hazards` collects those that were not open before: each gets its LSN when the batch has one.
+    pub(crate) fn new(gate: ReplyGate, hazards: &'h mut Vec<Arc<Hazard>>) -> OpenBatch<'h> {
+        OpenBatch { gate, hazards }
+    }
+
+    /// Notes that this batch changes what the hazard stands for: replies that show it wait for the batch.
+    pub fn mark(&mut self, hazard: &Arc<Hazard>) {
+        if !hazard.set(self.gate).is_open() {
+            self.hazards.push(hazard.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_the_open_run_come_after_all_that_were_submitted() {
+        let gates = [
+            ReplyGate::NONE,
+            Lsn(1).into(),
+            Lsn(u64::MAX >> 1).into(),
+            ReplyGate::open(1),
+            ReplyGate::open(2),
+        ];
+        assert!(gates.is_sorted());
+        let submitted = Submitted::new(Lsn(7), 2);
+        assert_eq!(
+            gates[2..].iter().map(|&gate| submitted.resolve(gate).0).collect::<Vec<_>>(),
+            [u64::MAX >> 1, 7, 8]
+        );
+        assert_eq!(submitted.last(), Lsn(8));
+    }
+
+    #[test]
+    #[should_panic(expected = "the gate is of another run")]
+    fn a_gate_of_another_run_is_not_resolved() {
+        Submitted::new(Lsn(7), 2).resolve(ReplyGate::open(3));
+    }
+
+    #[test]
+    #[should_panic(expected = "the batch was not submitted")]
+    fn a_gate_of_the_open_run_has_no_lsn() {
+        ReplyGate::open(1).lsn();
+    }
+}

@@ -1,0 +1,206 @@
+//! The hook: everything that hangs on a change of the store, called where effects are applied.
+//!
+//! [`Store`](super::store::Store) applies an effect in one function, in execution, in replay and while it
+//! follows a log. It calls the hook there, and nowhere else: [`Hook::applied`]. What hangs on it: hazards
+//! (what readers wait for), WATCH, and the modules' indexes. Parked clients, notifications and tracking get
+//! their field and their line there too.
+//!
+//! # The seam to the log
+//!
+//! Nothing knows an LSN before `submit` (law 7). So what the hook writes down of a batch is a [`ReplyGate`]
+//! that is *open*: the number of the batch, from 1, among those that are not submitted yet (the *run*).
+//!
+//! 1. [`Hook::applied`], for each effect, marks what it touched with the open gate, and collects the places
+//!    that it marked: a place is collected once in a run, so the list is bounded by the number of places, and
+//!    it keeps its memory.
+//! 2. [`Hook::end_batch`] ends a batch: the next effect belongs to the next number. EXEC and later commands
+//!    of the run read the open gates as any other, and so wait for the open batch (gates are ordered, see
+//!    [`ReplyGate`]).
+//! 3. [`Hook::submitted`], once the log has taken all batches of the run under the same hold of the write
+//!    lock, puts LSNs in the place of open gates, and returns the [`Submitted`] with which the run resolves
+//!    the gates of its replies. Only then may the lock be given back: outside of a hold of the write lock no
+//!    gate is open.
+//!
+//! Today each batch is submitted as it ends, so that a run has one batch. A run that submits its batches
+//! together calls `end_batch` for each and `submitted` once, and seals its replies after that.
+
+use crate::effect::{Effect, Record};
+use crate::gate::{Hazard, OpenBatch, ReplyGate, Submitted};
+use crate::keyspace::{Housing, Keyspace};
+use crate::log::Lsn;
+use crate::module::{Applied, Modules};
+use crate::shard::hazard::Hazards;
+use crate::shard::watch::{Watch, Watchers};
+use std::sync::Arc;
+
+/// What hangs on changes. Written under the keyspace's write lock only.
+#[derive(Default)]
+pub(crate) struct Hook {
+    pub(crate) hazards: Hazards,
+    pub(crate) watchers: Watchers,
+    open: OpenRun,
+}
+
+/// What the batches that are not submitted yet have touched.
+#[derive(Default)]
+struct OpenRun {
+    /// Batches that have ended.
+    ended: u64,
+    /// Whether the batch in the making has effects.
+    has_effects: bool,
+    /// Places of `Hazards`.
+    places: Vec<u32>,
+    watches: Vec<Arc<Watch>>,
+    hazards: Vec<Arc<Hazard>>,
+}
+
+impl OpenRun {
+    fn gate(&self) -> ReplyGate {
+        ReplyGate::open(self.ended + 1)
+    }
+
+    fn batch(&mut self) -> OpenBatch<'_> {
+        OpenBatch::new(self.gate(), &mut self.hazards)
+    }
+}
+
+impl Hook {
+    /// The batch in the making, for a module that applies an effect of its own.
+    pub(crate) fn batch(&mut self) -> OpenBatch<'_> {
+        self.open.batch()
+    }
+
+    /// An effect was applied: the keyspace is as it left it.
+    #[inline]
+    pub(crate) fn applied(&mut self, keyspace: &mut Keyspace, modules: &mut Modules, applied: &Applied<'_>) {
+        let record = applied.record;
+        let gate = self.open.gate();
+        self.open.has_effects = true;
+        self.mark(record, gate);
+        self.watchers.touched(record, gate, &mut self.open.watches);
+        if !matches!(record.effect, Effect::Module { .. }) {
+            modules.observe(&mut Housing::of(keyspace), applied, &mut self.open.batch());
+        }
+    }
+
+    #[inline]
+    fn mark(&mut self, record: &Record<'_>, gate: ReplyGate) {
+        let Hook { hazards, open, .. } = self;
+        match record.effect {
+            Effect::Flush | Effect::FlushAll | Effect::SwapDatabases { .. } | Effect::Module { .. } => {
+                hazards.mark_all(gate);
+            }
+            effect => effect.changed_keys(record.database, &mut |database, key| {
+                hazards.mark(database, key, gate, &mut open.places);
+            }),
+        }
+    }
+
+    /// Ends the batch in the making. False if it has no effects: then there is none.
+    pub(crate) fn end_batch(&mut self) -> bool {
+        self.open.ended += u64::from(self.open.has_effects);
+        std::mem::take(&mut self.open.has_effects)
+    }
+
+    /// The log has taken the batches that have ended, of which `first` is the LSN of the first. `None` if
+    /// there are none.
+    ///
+    /// # Panics
+    /// If a batch has not ended.
+    pub(crate) fn submitted(&mut self, first: Lsn) -> Option<Submitted> {
+        let Hook { hazards, open, .. } = self;
+        assert!(!open.has_effects, "a run is submitted when its last batch has ended");
+        if open.ended == 0 {
+            return None;
+        }
+        let submitted = Submitted::new(first, std::mem::take(&mut open.ended));
+        hazards.resolve(&mut open.places, submitted);
+        open.watches.drain(..).for_each(|watch| watch.resolve(submitted));
+        open.hazards.drain(..).for_each(|hazard| hazard.resolve(submitted));
+        Some(submitted)
+    }
+
+    /// The last batch with an effect, of the open run or before it; `last` is the last one that was
+    /// submitted.
+    pub(crate) fn last_applied(&self, last: Lsn) -> ReplyGate {
+        match (self.open.has_effects, self.open.ended) {
+            (true, _) => self.open.gate(),
+            (false, 0) => last.into(),
+            (false, ended) => ReplyGate::open(ended),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(key: &[u8]) -> Record<'_> {
+        Record { database: 0, effect: Effect::StringSet { key, value: b"1", expires_at_ms: 0 } }
+    }
+
+    fn apply(hook: &mut Hook, record: &Record<'_>) {
+        let (mut keyspace, mut modules) = (Keyspace::new(1), Modules::default());
+        hook.applied(&mut keyspace, &mut modules, &Applied { record, count: 1 });
+    }
+
+    #[test]
+    fn batches_of_one_run_get_their_lsns_together() {
+        let mut hook = Hook::default();
+        let (index, [early, late]) = (Arc::<Hazard>::default(), [Watch::new(), Watch::new()]);
+        hook.watchers.add(&early, 0, b"a");
+        hook.watchers.add(&late, 0, b"b");
+        assert!(!hook.end_batch(), "a batch without effects is none");
+        apply(&mut hook, &set(b"a"));
+        hook.batch().mark(&index);
+        let first = hook.hazards.of(0, b"a");
+        assert_eq!(hook.last_applied(Lsn(6)), first);
+        assert!(hook.end_batch());
+        apply(&mut hook, &set(b"b"));
+        apply(&mut hook, &set(b"c"));
+        let second = hook.hazards.of(0, b"b");
+        assert!(first > Lsn(6) && second > first, "later commands of the run wait for it");
+        assert_eq!((hook.last_applied(Lsn(6)), index.gate()), (second, first));
+        assert_eq!((early.dirtied_by(), late.dirtied_by()), (Some(first), Some(second)));
+        assert!(hook.end_batch());
+        assert_eq!(hook.last_applied(Lsn(6)), second);
+
+        let submitted = hook.submitted(Lsn(7)).expect("two batches");
+        assert_eq!((submitted.resolve(first), submitted.resolve(second)), (Lsn(7), Lsn(8)));
+        let of = |key: &[u8]| hook.hazards.of(0, key).lsn();
+        assert_eq!([of(b"a"), of(b"b"), of(b"c"), of(b"absent")], [7, 8, 8, 0].map(Lsn));
+        assert_eq!(index.gate(), Lsn(7));
+        assert_eq!([early, late].map(|watch| watch.dirtied_by().expect("dirty").lsn()), [7, 8].map(Lsn));
+        assert_eq!(hook.last_applied(submitted.last()), Lsn(8));
+        assert!(hook.submitted(Lsn(9)).is_none());
+    }
+
+    #[test]
+    fn what_was_touched_again_has_the_last_batch() {
+        let mut hook = Hook::default();
+        let index = Arc::<Hazard>::default();
+        for _ in 0..3 {
+            apply(&mut hook, &set(b"a"));
+            hook.batch().mark(&index);
+            hook.end_batch();
+        }
+        apply(&mut hook, &Record { database: 0, effect: Effect::Flush });
+        hook.end_batch();
+        assert_eq!((hook.open.places.len(), hook.open.hazards.len()), (1, 1), "collected once");
+        hook.submitted(Lsn(1));
+        assert_eq!((hook.hazards.of(0, b"a"), index.gate()), (Lsn(4).into(), Lsn(3).into()));
+        assert_eq!(hook.hazards.of(0, b"never there").lsn(), Lsn(4), "a flush touches every key");
+        apply(&mut hook, &set(b"a"));
+        hook.end_batch();
+        hook.submitted(Lsn(5));
+        assert_eq!(hook.hazards.of(0, b"a").lsn(), Lsn(5));
+    }
+
+    #[test]
+    #[should_panic(expected = "a run is submitted when its last batch has ended")]
+    fn an_open_batch_is_not_submitted() {
+        let mut hook = Hook::default();
+        apply(&mut hook, &set(b"a"));
+        hook.submitted(Lsn(1));
+    }
+}
