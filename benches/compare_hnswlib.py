@@ -6,8 +6,8 @@
     python3 benches/compare_hnswlib.py --dataset datasets/rustdoc-minilm-10k
 
 Both get the same vectors, M and ef_construction, and search with one thread. hnswlib is compiled by pip for this machine's
-processor, which is the best it can be. Each sweeps ef in rounds, A B then B A, so that whatever else the machine does falls on
-both. CPU time a query is read off each sweep at the wanted recall, linearly between two neighbouring points.
+processor, which is its best case. Each sweeps ef in rounds, A B then B A, so that disturbances of the machine affect both.
+CPU time per query is interpolated from each sweep at the wanted recall, linearly between two neighbouring points.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def engramdb(arguments, *words):
 
 
 class Ours:
-    """Builds anew in each round: `bench vectors` keeps nothing."""
+    """Builds the index again in each round, because `bench vectors` does not keep it."""
 
     name = "engramdb"
 

@@ -5,15 +5,15 @@
     python3 benches/compare_redis.py                    # everything, about ten minutes
     python3 benches/compare_redis.py --only set --rounds 3 --seconds 1
 
-Both servers run on this machine on loopback ports with fresh directories under a temporary one. Each case is measured in
-rounds, A B then B A, so that whatever else the machine does falls on both. Reported are the median over the rounds of the
-throughput ratio (EngramDB over Redis, of the same round), and the median CPU seconds of each server's process for a million
-operations: on few cores the load generator takes one of them, so that throughput alone says little.
+Both servers run on this machine on loopback ports with new directories under a temporary one. Each case is measured in
+rounds, A B then B A, so that disturbances of the machine affect both. The report has the median over the rounds of the
+throughput ratio (EngramDB over Redis, of the same round), and the median CPU seconds of each server's process per million
+operations: on few cores the load generator uses one of them, so that throughput alone is not conclusive.
 
-What Redis runs with:
+The options of Redis:
   durable   --appendonly yes --appendfsync always, no RDB snapshots, no rewriting of the log meanwhile
   volatile  no persistence at all
-EngramDB is durable always. In the slow cases each sync of either server takes 3 ms longer (slow_disk.c, preloaded).
+EngramDB is always durable. In the slow cases each sync of either server takes 3 ms longer (slow_disk.c, preloaded).
 
 Only Python's standard library, cc, redis-server and redis-benchmark (Debian: redis-server, redis-tools) are needed.
 """
@@ -102,7 +102,7 @@ class Server:
         raise Failure(f"{self.name} did not start within {START_SECONDS_MAX} s. It said:\n{output}")
 
     def cpu_seconds(self):
-        """User and system time so far, with that of children which have ended (a snapshotter is part of the price)."""
+        """User and system time so far, with that of ended children (a snapshotter is part of the cost)."""
         stat = Path(f"/proc/{self.process.pid}/stat").read_text()
         fields = stat[stat.rindex(")") + 2 :].split()
         return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
@@ -159,7 +159,7 @@ def slow_disk(directory):
 
 
 def check_delay(arguments, server):
-    """A lone durable SET must take at least the delay; otherwise the shim does not see this server's syncs."""
+    """A single durable SET must take at least the delay; otherwise the shim does not intercept this server's syncs."""
     rate = redis_benchmark(arguments, server, Case("", "", "set", 1), 50)["rate"]
     if rate > 1e6 / SLOW_DISK_US:
         raise Failure(
@@ -250,7 +250,7 @@ def summarize(case, rounds):
 
 
 def measure_quiet(arguments, servers):
-    """p99 of GETs of keys that nobody writes: alone, and while another client writes other keys to the slow disk."""
+    """p99 of GETs of keys that no client writes: alone, and while another client writes other keys to the slow disk."""
     get = ["--ops", "get", "--keys", "10000", "--prefix", "quiet:", "--connections", "8", "--seconds", str(arguments.seconds)]
     write = ["--ops", "set", "--keys", "10000", "--prefix", "loud:", "--connections", "50"]
     result = {}

@@ -1,4 +1,4 @@
-//! What the benches share: an engine over a log in memory, and a sink that throws replies away.
+//! The common part of the benches: an engine over a log in memory, and a `Reply` that discards replies.
 
 #![forbid(unsafe_code)]
 
@@ -16,12 +16,12 @@ use engramdb_engine::shard::engine::{Ran, batch_bytes_max};
 use std::path::Path;
 use std::sync::Arc;
 
-/// An empty engine whose log keeps everything in memory.
+/// An empty engine whose log is in memory.
 pub fn engine() -> Engine {
     start(Arc::new(MemoryLog::new(LogId([1; 16]))))
 }
 
-/// An empty engine over a log in this directory, as a server has it.
+/// An empty engine over a log in this directory, as in a server.
 pub fn engine_in(directory: &Path) -> Engine {
     let log = LocalLog::open(Env::system(), directory, LocalOptions::default());
     start(Arc::new(log.expect("the directory is writable")))
@@ -30,7 +30,8 @@ pub fn engine_in(directory: &Path) -> Engine {
 fn start(log: Arc<dyn ShardLog>) -> Engine {
     let mut recovering = Recovering::new(Env::system(), 16, Vec::new());
     let recovered = recovering.replay(&*log, Checkpoint::default(), |_| ()).expect("the log is empty");
-    let (engine, _) = recovering.start(log, &recovered, Options::default()).expect("nobody else claims it");
+    let (engine, _) =
+        recovering.start(log, &recovered, Options::default()).expect("no other writer claims it");
     engine
 }
 
@@ -38,7 +39,7 @@ pub fn table() -> CommandTable {
     CommandTable::new(commands::FAMILIES.iter().copied())
 }
 
-/// Room for one command; waits while the log is behind.
+/// Reserves room for one command; waits while the log has none.
 pub fn admit(engine: &Engine, words: &[&[u8]]) -> Credit {
     loop {
         match engine.admit(1, batch_bytes_max(words)) {
@@ -49,7 +50,7 @@ pub fn admit(engine: &Engine, words: &[&[u8]]) -> Credit {
     }
 }
 
-/// Runs one command under the write lock, as a server without pipelining would.
+/// Runs one command under the write lock, as a server does without pipelining.
 pub fn write(engine: &Engine, table: &CommandTable, words: &[&[u8]]) -> Ran {
     let args = Args::new(words);
     let command = table.resolve(args).expect("the bench writes a valid command").command;
@@ -57,7 +58,7 @@ pub fn write(engine: &Engine, table: &CommandTable, words: &[&[u8]]) -> Ran {
     engine.writes(credit).run(0, command, args, &mut Void)
 }
 
-/// Throws every reply away.
+/// Discards every reply.
 pub struct Void;
 
 impl Reply for Void {

@@ -1,9 +1,9 @@
-//! How long the keyspace's write lock is held while millions of keys are loaded: growth must never show.
+//! The time for which the keyspace's write lock is held while millions of keys are loaded: growth of the
+//! table must not show.
 //!
 //! `cargo bench -p engramdb-benches --bench lock_hold -- [KEYS]`
 //!
-//! Wall time includes what the kernel did with the thread in between; the thread's own CPU time is the
-//! engine's part.
+//! Wall time includes time in which the kernel ran other work; the thread's CPU time is the engine's part.
 
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the real clock")]
 

@@ -4,10 +4,10 @@
  *   cc -O2 -shared -fPIC -o slow_disk.so slow_disk.c -ldl
  *   SLOW_DISK_US=3000 LD_PRELOAD=./slow_disk.so redis-server --appendonly yes --appendfsync always
  *
- * Delayed are fsync, fdatasync, and every write to a file that was opened with O_DSYNC or O_SYNC, each by SLOW_DISK_US
- * microseconds after it was done (so that the disk's own time is added to, not replaced). Only calls through the C
- * library are seen: a program that makes system calls by itself, or through io_uring, is not slowed. Whoever measures
- * should check that a lone synced write takes as long as it should; compare_redis.py does.
+ * It delays fsync, fdatasync, and every write to a file that was opened with O_DSYNC or O_SYNC, each by SLOW_DISK_US
+ * microseconds after it was done (in addition to the disk's own time). Only calls through the C library are delayed:
+ * a program that makes system calls itself, or uses io_uring, is not slowed. A measurement should verify that a single
+ * synced write takes at least this long; compare_redis.py does.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

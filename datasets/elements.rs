@@ -1,8 +1,9 @@
-//! The six element types of an index: rows of floats as bytes, and as the floats that those bytes mean.
+//! The six element types of an index: conversion of rows of floats to bytes, and to the floats that those
+//! bytes represent.
 
 use half::{bf16, f16};
 
-/// What the components of stored vectors are, little-endian.
+/// The type of the components of stored vectors; little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
     F32,
@@ -17,7 +18,7 @@ impl Element {
     pub const ALL: [Element; 6] =
         [Element::F32, Element::F64, Element::F16, Element::Bf16, Element::I8, Element::U8];
 
-    /// As FT.CREATE names it.
+    /// The name in FT.CREATE.
     pub fn name(self) -> &'static str {
         match self {
             Element::F32 => "FLOAT32",
@@ -29,11 +30,12 @@ impl Element {
         }
     }
 
-    /// Changes values to the nearest ones that this element has.
+    /// Rounds values to the nearest ones that this element type has.
     ///
-    /// Integers do not hold most data as it is: there, all values are scaled by one factor such that the 99.9th percentile
-    /// of their magnitudes becomes the largest integer (values beyond it end there), and for `U8` moved so that the least
-    /// becomes zero. Integers that fit already are kept as they are. Float16 ends at 65,504.
+    /// Integers cannot represent most data directly: all values are scaled by one factor such that the 99.9th
+    /// percentile of their magnitudes becomes the largest integer (larger values are clamped to it), and for
+    /// `U8` shifted so that the smallest becomes zero. Integers that are in range already stay unchanged.
+    /// Float16 is clamped to 65,504.
     pub fn round(self, values: &mut [&mut [f32]]) {
         let range = match self {
             Element::F32 | Element::F64 => return,
@@ -56,7 +58,8 @@ impl Element {
         }
     }
 
-    /// What to subtract from the values and then to multiply with, so that they fit an integer.
+    /// The number to subtract from the values, and the factor to multiply them by, so that they fit an
+    /// integer.
     fn fit(self, values: &[&mut [f32]]) -> (f32, f32) {
         let all = || values.iter().flat_map(|part| part.iter().copied());
         let (least, most) =

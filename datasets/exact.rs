@@ -1,32 +1,35 @@
-//! The right answers: all distances of some queries, straight from the definition, in doubles.
+//! The right answers: all distances of some queries, computed from the definition in `f64`.
 //!
-//! An index ranks by distances in the precision of its elements. Two rows whose distances differ by less than the error of
-//! those are as good as each other, and so are copies: whatever is counted here is counted by distance, with `slack`.
+//! An index ranks by distances in the precision of its elements. Two rows whose distances differ by less than
+//! the error of those are interchangeable, and so are copies: everything here is counted by distance, with
+//! `slack`.
 
 use crate::Metric;
 
-/// Error of a distance that is summed in single precision, relative to what it is summed from.
+/// The error of a distance that is summed in single precision, relative to the sum of the magnitudes.
 const ERROR: f64 = 1e-6;
-/// The same of a cosine, whose vectors have unit length. A distance under it is a difference of numbers near one.
+/// The same for a cosine, whose vectors have unit length. Such a distance is a difference of numbers near
+/// one.
 const COSINE_ERROR: f64 = 3e-7;
 
-/// All distances from some queries to the rows that are live.
+/// All distances from some queries to the live rows.
 pub struct Exact {
     metric: Metric,
     dimension: usize,
     queries: Vec<f32>,
     /// Live ids, ascending.
     live: Vec<u32>,
-    /// One table for each query, by row; infinite where a row is not live.
+    /// One table for each query, by row; infinite for a row that is not live.
     distances: Vec<Vec<f64>>,
-    /// The same of the live ids alone, ascending.
+    /// The distances of the live ids alone, ascending.
     sorted: Vec<Vec<f64>>,
-    /// For each query the length that the error of an inner product is relative to: its own times the longest of a row.
+    /// For each query, the length that the error of an inner product is relative to: its own length times
+    /// that of the longest row.
     lengths: Vec<f64>,
 }
 
 impl Exact {
-    /// Computes rows x queries distances. `rows` and `queries` hold one vector of `dimension` components after the other.
+    /// Computes rows x queries distances. `rows` and `queries` consist of vectors of `dimension` components.
     pub fn new(metric: Metric, dimension: usize, rows: &[f32], live: &[u32], queries: &[f32]) -> Self {
         let count = rows.len() / dimension;
         let norm = |vector: &[f32]| dot(vector, vector).sqrt();
@@ -57,7 +60,7 @@ impl Exact {
         exact
     }
 
-    /// How many queries there are.
+    /// The number of queries.
     pub fn len(&self) -> usize {
         self.distances.len()
     }
@@ -75,12 +78,12 @@ impl Exact {
         &self.live
     }
 
-    /// From a query to an id; infinite where the id is not live.
+    /// The distance from a query to an id; infinite if the id is not live.
     pub fn distance(&self, query: usize, id: u32) -> f64 {
         self.distances[query].get(id as usize).copied().unwrap_or(f64::INFINITY)
     }
 
-    /// How far a distance that an index computes may be from the one here.
+    /// The largest difference between a distance that an index computes and the one here.
     pub fn slack(&self, query: usize, distance: f64) -> f64 {
         match self.metric {
             Metric::L2 => ERROR * distance,
@@ -89,8 +92,8 @@ impl Exact {
         }
     }
 
-    /// The share of the `k` nearest live ids that is among the first `k` of `found`: each id at no larger distance than the
-    /// k-th true one counts, and counts once.
+    /// The share of the `k` nearest live ids that is among the first `k` of `found`: each id at no larger
+    /// distance than the k-th true one counts, and counts once.
     pub fn recall(&self, query: usize, found: &[u32], k: usize) -> f64 {
         let sorted = &self.sorted[query];
         self.share(
@@ -101,7 +104,7 @@ impl Exact {
         )
     }
 
-    /// The same where only the ids in `allowed` may be returned; an id that is not allowed counts as not found.
+    /// The same if only the ids in `allowed` may be returned; an id that is not allowed counts as not found.
     pub fn recall_among(&self, query: usize, found: &[u32], k: usize, allowed: &[u32]) -> f64 {
         let mut distances: Vec<f64> = allowed.iter().map(|&id| self.distance(query, id)).collect();
         distances.retain(|distance| distance.is_finite());
@@ -121,8 +124,8 @@ impl Exact {
         good.len() as f64 / wanted as f64
     }
 
-    /// A radius that holds about `count` live ids, at least as many as that: between two distances that differ by more than
-    /// their error, so that it is beyond doubt which ids it holds.
+    /// A radius that contains at least `count` live ids, and about as many. It is between two distances that
+    /// differ by more than their error, so that it is unambiguous which ids are within it.
     pub fn radius(&self, query: usize, count: usize) -> f64 {
         let sorted = &self.sorted[query];
         let mut at = count.clamp(1, sorted.len()) - 1;
@@ -136,13 +139,14 @@ impl Exact {
         }
     }
 
-    /// How many live ids are within a radius.
+    /// The number of live ids within a radius.
     pub fn within(&self, query: usize, radius: f64) -> usize {
         self.sorted[query].partition_point(|&distance| distance <= radius)
     }
 
-    /// Where the query is the vector of this live id: how many ids are as near to it as the id itself, which are its copies and
-    /// it. None where others are nearer, as longer vectors are under the inner product.
+    /// If the query is the vector of this live id: the number of ids that are as near to it as the id itself,
+    /// which are the id and its copies. `None` if others are nearer, as longer vectors are under the inner
+    /// product.
     pub fn copies(&self, query: usize, id: u32) -> Option<usize> {
         let distance = self.distance(query, id);
         let slack = self.slack(query, distance);
@@ -164,7 +168,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     sum_over(a, b, |a, b| a * b)
 }
 
-/// In several sums, so that the processor need not wait for one addition after the other.
+/// In several sums, so that no addition waits for the previous one.
 fn sum_over(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
     const LANES: usize = 8;
     let term = |a: f32, b: f32| term(f64::from(a), f64::from(b));
@@ -183,19 +187,19 @@ fn sum_over(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Rows at 0, 1, -1, 2 and 9, the last of them not live; the query at 0.
+    /// Rows at 0, 1, -1, 2 and 9, the last of which is not live; the query is at 0.
     fn line() -> Exact {
         Exact::new(Metric::L2, 1, &[0.0, 1.0, -1.0, 2.0, 9.0], &[0, 1, 2, 3], &[0.0])
     }
 
     #[test]
-    fn what_is_as_near_as_the_last_true_neighbour_counts_once() {
+    fn rows_as_near_as_the_last_true_neighbour_count_once() {
         let exact = line();
         assert_eq!(exact.recall(0, &[0, 2], 2), 1.0);
         assert_eq!(exact.recall(0, &[0, 1], 2), 1.0);
         assert_eq!(exact.recall(0, &[0, 0], 2), 0.5);
         assert_eq!(exact.recall(0, &[0, 3], 2), 0.5);
-        assert_eq!(exact.recall(0, &[3, 2, 1, 0, 4], 9), 1.0, "there are only four");
+        assert_eq!(exact.recall(0, &[3, 2, 1, 0, 4], 9), 1.0, "only four are live");
         assert_eq!(exact.recall(0, &[4, 0], 1), 0.0, "only the first k count");
     }
 
@@ -224,7 +228,7 @@ mod tests {
         assert_eq!(
             (ip.copies(0, 0), ip.copies(1, 1)),
             (None, Some(2)),
-            "the longer ones are nearer to the shorter"
+            "longer vectors are nearer to the shorter ones"
         );
     }
 

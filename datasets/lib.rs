@@ -1,12 +1,15 @@
-//! Data to judge a vector index by: seeded generators of many kinds of data, what is done with it, and the exact answers.
+//! Data to test and measure a vector index: seeded generators of many kinds of data, workloads over the data,
+//! and the exact answers.
 //!
-//! - `zoo` holds one generator for each kind of data that is known to mislead an index;
-//! - `Workload` is the order in which rows are inserted, replaced and removed;
-//! - `Element` writes rows in each of the six element types, and reads back what they became;
-//! - `Exact` holds all distances of some queries, and with them the true neighbours, ranges and recalls.
+//! - `zoo` has one generator for each kind of data that is known to mislead an index;
+//! - `Workload` is an order in which rows are inserted, replaced and removed;
+//! - `Element` writes rows in each of the six element types, and gives the values after rounding;
+//! - `Exact` has all distances of some queries, and computes the true neighbours, ranges and recalls from
+//!   them.
 //!
-//! It knows neither an index nor an engine, so that the tests of the index and the benchmark tool can both use it. The
-//! data sets in the folders beside this file are read by the benchmark tool (`modules/bench/data`).
+//! The crate depends on neither an index nor the engine, so that both the tests of the index and the
+//! benchmark tool can use it. The benchmark tool reads the data sets in the folders beside this file
+//! (`modules/bench/data`).
 
 #![forbid(unsafe_code)]
 
@@ -22,7 +25,7 @@ pub use random::SplitMix64;
 pub use workload::{Step, Workload};
 pub use zoo::{KINDS, Kind};
 
-/// How the distance of two vectors is computed; smaller is nearer.
+/// The distance of two vectors; smaller is nearer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Metric {
     /// The squared Euclidean distance.
@@ -36,7 +39,7 @@ pub enum Metric {
 impl Metric {
     pub const ALL: [Metric; 3] = [Metric::L2, Metric::Ip, Metric::Cosine];
 
-    /// As FT.CREATE names it.
+    /// The name in FT.CREATE.
     pub fn name(self) -> &'static str {
         match self {
             Metric::L2 => "L2",
@@ -46,7 +49,7 @@ impl Metric {
     }
 }
 
-/// Vectors to index and vectors to ask with, each row after row.
+/// Vectors to index and query vectors, concatenated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Set {
     /// Components of each vector.
@@ -60,7 +63,7 @@ impl Set {
         &self.rows[row as usize * self.dimension..][..self.dimension]
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.rows.len() / self.dimension
     }
@@ -69,7 +72,7 @@ impl Set {
         self.rows.is_empty()
     }
 
-    /// The same rows, asked with `count` of themselves, evenly spread, instead of with other vectors.
+    /// The same rows, with `count` of them, evenly spread, as queries.
     pub fn asked_with_rows(&self, count: usize) -> Set {
         let count = count.min(self.len());
         let places = (0..count).map(|at| (at * self.len() / count) as u32);

@@ -1,7 +1,8 @@
 //! Random numbers that are the same on every machine and in every version.
 //!
-//! SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), written out here: the numbers that a crate draws may change with its
-//! version, and with them the data set of a given name. It is also as cheap as a load generator wants it.
+//! SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), implemented here because the numbers that a crate draws
+//! may change with its version, and with them the data set of a given name. It is also cheap enough for a
+//! load generator.
 
 /// A stream of random numbers.
 pub struct SplitMix64 {

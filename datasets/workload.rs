@@ -1,4 +1,4 @@
-//! What happens to the rows of a set until the index is searched.
+//! Workloads: what happens to the rows of a set before the index is searched.
 
 use crate::random::SplitMix64;
 
@@ -9,16 +9,16 @@ const KEPT_ONE_IN: u64 = 20;
 /// The random stream of the choice of ids to keep.
 const KEEP_STREAM: u64 = 40;
 
-/// An order of inserts, replacements, removals and restarts. Whichever it is, each id that is live at the end has the row of
-/// its own number.
+/// An order of inserts, replacements, removals and restarts. After each of them, every id that is live has
+/// the row of its own number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Workload {
     /// Each row once, in order.
     Insert,
     /// Each row once; then all but 5 percent are removed, in order.
     DeleteMost,
-    /// Each id has ten rows one after the other, all of this set: in round r id i gets another row of the set, its own in the
-    /// last round.
+    /// Each id gets ten rows one after another, all of this set: in round r id i gets another row of the set,
+    /// and in the last round its own.
     Replace,
     /// All rows are inserted, all are removed, and all are inserted again.
     Reload,
@@ -37,7 +37,7 @@ pub enum Step {
     Remove {
         id: u32,
     },
-    /// Save the index and go on with what was loaded.
+    /// Save the index, load it, and continue with the loaded one.
     Restart,
 }
 
@@ -55,7 +55,7 @@ impl Workload {
         }
     }
 
-    /// The steps over a set of so many rows.
+    /// The steps over a set of `rows` rows.
     pub fn steps(self, rows: u32, seed: u64) -> Vec<Step> {
         let put_own = |id| Step::Put { id, row: id };
         let mut steps: Vec<Step> = match self {
@@ -68,7 +68,8 @@ impl Workload {
                 steps.extend((0..rows).filter(|&id| !is_kept(id, seed)).map(|id| Step::Remove { id }));
             }
             Workload::Replace => {
-                // A stride that is no divisor of the count makes earlier rows of an id rows of other places in the set.
+                // A stride that does not divide the count makes the earlier rows of an id rows from other
+                // parts of the set.
                 let stride = rows / REPLACEMENTS + 1;
                 let of_round = |round: u32| {
                     let shift =

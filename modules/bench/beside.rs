@@ -1,7 +1,8 @@
-//! `bench beside`: how long GET takes beside connections that ask for much.
+//! `bench beside`: the latency of GET while other connections send heavy commands.
 //!
-//! One connection reads a small key in a closed loop; four others send one kind of heavy command, each in a closed loop of
-//! its own. Their replies are skipped and not parsed, so that the client takes little of the processor.
+//! One connection reads a small key in a closed loop; four others send one kind of heavy command, each in a
+//! closed loop of its own. Their replies are skipped and not parsed, so that the client uses little processor
+//! time.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -21,14 +22,14 @@ use crate::plot::{Chart, Content};
 use crate::progress;
 use crate::server_process::ServerProcess;
 
-/// From the first heavy command to the first GET that counts.
+/// The time from the first heavy command to the first GET that is measured.
 const RAMP: Duration = Duration::from_millis(300);
 const READY_TIMEOUT: Duration = Duration::from_secs(600);
 const SEED: u64 = 1;
 const PIPELINE: usize = 100;
 /// Bytes of the largest string.
 const HUGE_BYTES: usize = 64 << 20;
-/// Words of the commands that name many.
+/// Keys or fields named by the commands with many arguments.
 const MANY: usize = 100_000;
 const MANY_DATABASE: usize = 2;
 /// This text is echoed after each heavy command: it marks the end of the heavy reply.
@@ -46,7 +47,7 @@ It starts a server of its own (this program, an empty directory under TMPDIR, a 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct BesideArgs {
-    /// Documents that are searched
+    /// Documents in the index
     #[arg(long, default_value_t = 60_000)]
     pub documents: usize,
     /// Dimensions of their vectors
@@ -61,7 +62,7 @@ pub struct BesideArgs {
     /// Connections that send heavy commands
     #[arg(long, default_value_t = 4)]
     pub connections: usize,
-    /// Seconds beside each kind
+    /// Seconds to measure beside each kind
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
     /// Kinds to run, separated by commas; all by default
@@ -71,7 +72,7 @@ pub struct BesideArgs {
     pub files: ReportFiles,
 }
 
-/// Everything that a run found, as it is written to JSON.
+/// All results of a run, in the form of its JSON.
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]
@@ -92,13 +93,13 @@ struct Measured {
     latency: Percentiles,
 }
 
-/// A kind of heavy command: its name, and the commands that one step of it sends.
+/// A kind of heavy command: its name, and the commands of one step.
 struct Kind {
     name: &'static str,
     commands: Vec<Vec<Vec<u8>>>,
 }
 
-/// Measures GET beside all kinds, prints the table and writes the files that were asked for.
+/// Measures GET beside all kinds, prints the table and writes the requested files.
 pub fn run(arguments: BesideArgs) -> Result<(), BenchError> {
     arguments.check()?;
     arguments.files.check()?;
@@ -121,7 +122,7 @@ pub fn run(arguments: BesideArgs) -> Result<(), BenchError> {
     arguments.files.write(&report)
 }
 
-/// A command's words; the text is split at blanks.
+/// The words of a command; the text is split at blanks.
 fn words(line: &str) -> Vec<Vec<u8>> {
     line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
 }
@@ -179,7 +180,7 @@ impl BesideArgs {
         Ok(kinds)
     }
 
-    /// The quiet one first.
+    /// The baseline without heavy commands is the first.
     fn all_kinds(&self) -> Vec<Kind> {
         let one = |name, line: &str| Kind { name, commands: vec![words(line)] };
         let mut kinds = vec![Kind { name: "quiet", commands: Vec::new() }];
@@ -198,7 +199,7 @@ impl BesideArgs {
         ];
         for (name, line) in searches {
             let mut command = words(&format!("FT.SEARCH idx {line} DIALECT 2 TIMEOUT 0 PARAMS 2 q"));
-            // Blanks within a query.
+            // Underscores stand for blanks within a query.
             command[2] = String::from_utf8_lossy(&command[2])
                 .replace('_', " ")
                 .replace("VECTOR RANGE", "VECTOR_RANGE")
@@ -224,7 +225,7 @@ impl BesideArgs {
             |name, lines: &[&str]| Kind { name, commands: lines.iter().copied().map(words).collect() };
         kinds.push(one("copy", "COPY large copy:@ REPLACE"));
         kinds.push(several("copy-and-del", &["COPY large copy:@ REPLACE", "DEL copy:@"]));
-        // What is copied by reference is copied indeed when it is written to.
+        // COPY shares a large string; the first write to it makes the actual copy.
         kinds.push(several("append", &["COPY huge grown:@ REPLACE", "APPEND grown:@ y"]));
         kinds.push(several("setrange", &["COPY huge grown:@ REPLACE", "SETRANGE grown:@ 7 y"]));
         let set = [words("SET huge:@"), vec![vec![b'x'; HUGE_BYTES]]].concat();
@@ -326,7 +327,7 @@ impl BesideArgs {
     }
 }
 
-/// Reads the small key for a time.
+/// Reads the small key in a loop for the given time.
 fn read(connection: &mut Connection, latencies: &mut Latencies, time: Duration) -> Result<(), BenchError> {
     let began = Instant::now();
     while began.elapsed() < time {
@@ -353,7 +354,7 @@ fn vector_bytes(vector: &[f32]) -> Vec<u8> {
     vector.iter().flat_map(|component| component.to_le_bytes()).collect()
 }
 
-/// A connection that sends heavy commands one after the other.
+/// A connection that sends heavy commands one after another.
 struct Heavy {
     stream: TcpStream,
     step: Vec<u8>,
@@ -370,7 +371,7 @@ impl Heavy {
         let mut connection = Connection::open(&server.target())?;
         for command in &kind.commands {
             let command: Vec<Vec<u8>> = command.iter().map(own).collect();
-            // Once with a look at the reply, so that no error is measured.
+            // The first reply is parsed, so that no error is measured.
             connection.command(&command)?;
             step.extend_from_slice(&encode_command(&command));
         }
@@ -383,7 +384,7 @@ impl Heavy {
         let mut chunk = vec![0; 1 << 20];
         while !stop.load(Ordering::Relaxed) {
             self.stream.write_all(&self.step)?;
-            // The last bytes of what was read.
+            // The last bytes received, in which the mark is looked for.
             let mut tail: Vec<u8> = Vec::new();
             while !tail.ends_with(&self.mark) {
                 let count = self.stream.read(&mut chunk)?;
@@ -425,7 +426,7 @@ impl Exported for Report {
         let measured = self.kinds.iter().map(|measured| &measured.latency);
         let series = latency::series(&[latency::P50, latency::P99, latency::MAX], measured);
         vec![Chart {
-            title: "latency of GET, by what goes on beside it".into(),
+            title: "latency of GET, by concurrent load".into(),
             y_label: "microseconds".into(),
             y_log: true,
             content: Content::Bars {
@@ -441,13 +442,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_kind_is_refused_with_those_that_there_are() {
+    fn an_unknown_kind_is_refused_with_the_list_of_kinds() {
         let arguments: BesideArgs = crate::parse_arguments(&["--kinds", "quiet,keys"]);
         let names: Vec<&str> =
             arguments.chosen_kinds().expect("both are kinds").iter().map(|kind| kind.name).collect();
         assert_eq!(names, ["quiet", "keys"]);
         let unknown = BesideArgs { kinds: vec!["loud".into()], ..arguments };
-        let error = unknown.chosen_kinds().err().expect("there is no such kind").to_string();
+        let error = unknown.chosen_kinds().err().expect("the kind is unknown").to_string();
         assert!(error.contains("loud") && error.contains("sort-text"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! A blocking connection to a Redis-compatible server: commands out, replies in.
 //!
-//! One thread drives one connection, which is what a closed loop of few connections wants. `keys` drives hundreds on one
-//! thread and has its own loop.
+//! One thread uses one connection, which suits a closed loop of few connections. `bench keys` uses hundreds
+//! of connections on one thread and has its own loop.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -16,7 +16,7 @@ use crate::machine::Process;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 64 * 1024;
 
-/// The flags that name the server.
+/// The flags that select the server.
 #[derive(Args, Clone, Debug)]
 pub struct Target {
     /// Host name or address of the server
@@ -25,10 +25,10 @@ pub struct Target {
     /// Port of the server
     #[arg(long, short, default_value_t = 6379)]
     pub port: u16,
-    /// User to authenticate as; the default user when only a password is given
+    /// User to authenticate as; the default user if only a password is given
     #[arg(long, requires = "password")]
     pub user: Option<String>,
-    /// Password, also from the environment (as redis-cli takes it)
+    /// Password, also from the environment variable that redis-cli uses
     #[arg(long, env = "REDISCLI_AUTH", hide_env_values = true)]
     pub password: Option<String>,
     /// Version of the protocol to speak, 2 or 3
@@ -44,7 +44,7 @@ impl Target {
     /// A connected socket without delay for small packets.
     pub fn connect(&self) -> Result<TcpStream, BenchError> {
         let failed = |source| BenchError::Connect { address: self.address(), source };
-        let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+        let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the host name has no address");
         for address in (self.host.as_str(), self.port).to_socket_addrs().map_err(failed)? {
             match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
                 Ok(stream) => {
@@ -89,12 +89,12 @@ impl Connection {
         Ok(connection)
     }
 
-    /// The bare socket, for a loop of its own. Nothing is left unread in it.
+    /// The socket, for a caller with its own loop. No received bytes are left unread.
     pub fn into_stream(self) -> TcpStream {
         self.stream
     }
 
-    /// Name and version of the server, as INFO gives them; none where it has no INFO.
+    /// Name and version of the server from INFO; `None` if it has no INFO.
     pub fn server_version(&mut self) -> Option<String> {
         let info = self.command(&["INFO", "server"]).ok()?;
         let field = |name: &str| info_field(info.as_str()?, name);
@@ -103,7 +103,8 @@ impl Connection {
             .find_map(|name| Some(format!("{} {}", name.trim_end_matches("_version"), field(name)?)))
     }
 
-    /// The server's process, where it is on this machine and tells its number. Its age must be that which it tells.
+    /// The server's process, if the server is on this machine and reports its process id. The process must
+    /// have the age that the server reports.
     pub fn local_process(&mut self) -> Option<Process> {
         if self.stream.peer_addr().ok()?.ip() != self.stream.local_addr().ok()?.ip() {
             return None;
@@ -126,7 +127,7 @@ impl Connection {
         Ok(self.stream.write_all(encoded)?)
     }
 
-    /// The next reply, which may be an error reply. Pushes are skipped: nobody asked for one.
+    /// The next reply, which may be an error reply. Push messages are skipped.
     pub fn receive(&mut self) -> Result<Value, BenchError> {
         loop {
             match self.reader.next_reply()? {

@@ -1,4 +1,4 @@
-//! What can go wrong in a run, each with what to do next.
+//! The errors of a run. Each text says what to do next.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub enum BenchError {
     Broken(#[from] std::io::Error),
     #[error("the server closed the connection. Its log should say why")]
     Closed,
-    #[error("the server sent what is no reply: {0}")]
+    #[error("the server sent an invalid reply: {0}")]
     Protocol(#[from] ReplyError),
     #[error("the server answered {command} with an error: {text}{}", hint(command, text))]
     Refused { command: String, text: String },
@@ -47,7 +47,7 @@ pub enum BenchError {
     Plot { path: PathBuf, what: String },
 }
 
-/// The way out of the refusals that newcomers meet.
+/// Advice for refusals that new users meet.
 fn hint(command: &str, text: &str) -> &'static str {
     if text.starts_with("NOAUTH") || text.starts_with("WRONGPASS") {
         ". Give --password (and --user), or set REDISCLI_AUTH"

@@ -1,7 +1,7 @@
-//! `bench ingest`: what full-speed ingestion does to the latency of searches.
+//! `bench ingest`: the effect of full-speed ingestion on the latency of searches.
 //!
-//! Quiet and busy phases alternate on one server, so that whatever else the machine does, and the growth of the index, falls
-//! on both: the odd rounds go one way, the even ones back. Between phases the graph catches up.
+//! Quiet and busy phases alternate on one server, so that disturbances of the machine and the growth of the
+//! index affect both; the order is reversed in every other round. Between phases the graph catches up.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -22,12 +22,15 @@ use crate::vectors::closed_loop::{self, Plan};
 use crate::vectors::engine::{Effort, Engine, SearchParameters};
 use crate::vectors::server::ServerEngine;
 
-/// From the first write to the first search that counts: the queue towards the graph is full by then.
+/// The time from the first write to the first search that is measured: the queue of the graph is full by
+/// then.
 const RAMP: Duration = Duration::from_millis(500);
 const WARM_UP_SEARCHES: usize = 100;
-/// Vectors drawn for a writer before its first phase, for each second; later ones go by what the last phase used.
+/// Vectors per second generated for a writer before its first phase; later phases use the rate of the
+/// previous one.
 const DRAWN_PER_SECOND: f64 = 10_000.0;
-/// What a writer draws when it runs out within a phase, which costs it a little time.
+/// The number of vectors that a writer generates if it runs out of them within a phase, which takes it a
+/// little time.
 const DRAWN_AT_LEAST: usize = 1_000;
 
 const EXAMPLES: &str = "\
@@ -44,7 +47,7 @@ takes them. A phase begins with nothing pending.";
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct IngestArgs {
-    /// Documents that are there before the first phase
+    /// Documents stored before the first phase
     #[arg(long, default_value_t = 100_000)]
     pub documents: usize,
     /// Dimensions of the vectors
@@ -53,19 +56,20 @@ pub struct IngestArgs {
     /// Quiet and busy phases, alternating
     #[arg(long, default_value_t = 4)]
     pub rounds: usize,
-    /// Seconds of each phase; every query is asked at least once anyway
+    /// Seconds of each phase; every query is sent at least once in any case
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
     /// HNSW: candidates while searching
     #[arg(long, default_value_t = 100)]
     pub ef: usize,
-    /// Neighbours to ask for
+    /// Neighbours to return
     #[arg(short, long, default_value_t = 10)]
     pub k: usize,
     /// Connections that search at the same time, each in a closed loop
     #[arg(long, default_value_t = 1)]
     pub connections: usize,
-    /// Also measure while another server ingests on this machine: what part of the ratio is the processor's
+    /// Also measure while another server ingests on this machine: shows which part of the ratio is due to the
+    /// processor
     #[arg(long)]
     pub control: bool,
     #[command(flatten)]
@@ -74,7 +78,7 @@ pub struct IngestArgs {
     pub files: ReportFiles,
 }
 
-/// Everything that a run found, as it is written to JSON.
+/// All results of a run, in the form of its JSON.
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]
@@ -86,7 +90,7 @@ struct Report {
     ratios: Vec<Ratio>,
 }
 
-/// What else goes on while searches are timed.
+/// The load while searches are timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Load {
@@ -115,11 +119,11 @@ struct Phase {
     #[serde(flatten)]
     latency: Percentiles,
     searches: u64,
-    /// New documents stored meanwhile, for each second.
+    /// New documents stored per second meanwhile.
     documents_per_second: f64,
 }
 
-/// A percentile of busy phases over that of the quiet phase of the same round.
+/// A percentile of busy phases divided by that of the quiet phase of the same round.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Ratio {
     load: Load,
@@ -131,7 +135,7 @@ struct Ratio {
     max: f64,
 }
 
-/// Searches through all phases, prints the tables and writes the files that were asked for.
+/// Searches through all phases, prints the tables and writes the requested files.
 pub fn run(arguments: IngestArgs) -> Result<(), BenchError> {
     arguments.load.check(&[
         ("--documents", arguments.documents),
@@ -164,7 +168,8 @@ impl IngestArgs {
         let mut engine = ServerEngine::connect(&task, self.load.server_options(&server, false))?;
         engine.load()?;
         let mut writer = Writer::new(self, Connection::open(&server.target())?);
-        // The other server begins empty: that its graph is smaller makes it take more documents, not less of the processor.
+        // The other server is empty at first: with a smaller graph it stores more documents, but uses no less
+        // processor time.
         let mut other = None;
         if self.control {
             let (server, connection) = self.load.start("bench-ingest-control")?;
@@ -205,7 +210,7 @@ impl IngestArgs {
         Ok(phases)
     }
 
-    /// Searches `searched`, while the writer, if there is one, stores into its server.
+    /// Searches `searched`, while the writer, if there is one, stores into its own server.
     fn phase(
         &self,
         searched: &ServerEngine<'_>,
@@ -231,7 +236,7 @@ impl IngestArgs {
             });
             let (before, began) = (stored.load(Ordering::Relaxed), Instant::now());
             let outcome = closed_loop::run(searched, parameters, plan);
-            // A phase has stored something, however short it is and whatever else the machine does.
+            // Every phase stores at least one document, however short the phase is.
             while writing.as_ref().is_some_and(|thread| !thread.is_finished())
                 && stored.load(Ordering::Relaxed) == before
             {
@@ -256,7 +261,7 @@ impl IngestArgs {
     }
 }
 
-/// Stores new documents through a connection of its own.
+/// Stores new documents through its own connection.
 struct Writer {
     connection: Connection,
     generator: Generator,
@@ -265,9 +270,9 @@ struct Writer {
     first: usize,
     /// New documents so far.
     stored: usize,
-    /// What the last phase stored, for each second.
+    /// Documents stored per second in the last phase.
     rate: f64,
-    /// Vectors of the documents to come, drawn ahead.
+    /// Vectors of the next documents, generated in advance.
     drawn: Matrix<f32>,
     used: usize,
 }
@@ -287,7 +292,7 @@ impl Writer {
         }
     }
 
-    /// Draws as many vectors as the next phase is expected to need, so that drawing takes no time from it.
+    /// Generates as many vectors as the next phase is expected to need, so that the phase need not.
     fn prepare(&mut self, seconds: f64) {
         let busy = seconds + RAMP.as_secs_f64();
         self.draw((self.rate * busy * 1.2) as usize);
@@ -300,7 +305,7 @@ impl Writer {
         self.used = 0;
     }
 
-    /// Stores one pipeline after the other until it is told to stop.
+    /// Stores one pipeline after another until `stop` is set.
     fn run(
         &mut self,
         engine: &ServerEngine<'_>,
@@ -328,7 +333,8 @@ impl Writer {
 /// The percentiles that are compared and drawn.
 const FIGURES: [Figure; 3] = [latency::P50, latency::P99, latency::P999];
 
-/// Each percentile of the phases under a load over that of the quiet phase of the same round. None where no phase had it.
+/// Each percentile of the phases under a load, divided by that of the quiet phase of the same round. Empty if
+/// no phase had this load.
 fn ratios(phases: &[Phase], load: Load) -> Vec<Ratio> {
     let of = |load: Load, figure: fn(&Percentiles) -> f64| -> Vec<(usize, f64)> {
         let phases = phases.iter().filter(|phase| phase.load == load);
@@ -424,7 +430,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_phase_is_compared_with_the_quiet_one_of_its_round() {
+    fn a_busy_phase_is_compared_with_the_quiet_one_of_the_same_round() {
         let phase = |round, load, p99_us| Phase {
             round,
             load,

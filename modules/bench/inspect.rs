@@ -1,4 +1,4 @@
-//! `bench dataset`: what a data set is, how hard it is, and how to write a generated one down.
+//! `bench dataset`: describes a data set, measures how hard it is, and writes generated ones to files.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::output::{self, Exported, Origin, ReportFiles, Table, cell};
 use crate::plot::{Chart, Content};
 use crate::progress;
 
-/// Neighbours that are written with a data set.
+/// The number of neighbours that are written with a data set.
 const NEIGHBORS_WRITTEN: usize = 100;
 
 const EXAMPLES: &str = "\
@@ -37,7 +37,7 @@ pub struct DatasetCommandArgs {
     pub files: ReportFiles,
 }
 
-/// Everything that was found out, as it is written to JSON.
+/// All results of a run, in the form of its JSON.
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]
@@ -48,7 +48,7 @@ struct Report {
     metric: &'static str,
     queries: usize,
     neighbors_given: Option<usize>,
-    /// The rest only where it was asked for.
+    /// Present only if requested.
     intrinsic_dimension: Option<Hardness>,
 }
 
@@ -65,7 +65,7 @@ struct Hardness {
 /// Ranks whose distances are reported.
 const RANKS: [usize; 7] = [1, 2, 5, 10, 20, 50, 100];
 
-/// Prints what was asked for, and writes the files.
+/// Prints the requested information, and writes the requested files.
 pub fn run(arguments: DatasetCommandArgs) -> Result<(), BenchError> {
     if arguments.files.plot.is_some() && !arguments.intrinsic_dimension {
         return Err(BenchError::Usage(
@@ -79,7 +79,7 @@ pub fn run(arguments: DatasetCommandArgs) -> Result<(), BenchError> {
     let mut dataset = arguments.data.load()?;
     if arguments.write.is_some() && dataset.filtered.is_some() {
         return Err(BenchError::Usage(
-            "--write knows no conditions, which the queries of this data set have".into(),
+            "--write does not support conditions, which the queries of this data set have".into(),
         ));
     }
     let mut report = Report {
@@ -130,7 +130,7 @@ impl Hardness {
     fn of(dataset: &Dataset) -> Result<Self, BenchError> {
         let measured = intrinsic::estimate(dataset).ok_or_else(|| {
             BenchError::Usage(
-                "the intrinsic dimension needs rows at different distances; these are all alike".into(),
+                "the intrinsic dimension needs rows at different distances; these are all equal".into(),
             )
         })?;
         let distance = |rank| Some((rank, intrinsic::median_distance(dataset, rank)?));
@@ -183,7 +183,7 @@ impl Exported for Report {
         table
     }
 
-    /// How distances grow with the rank of the neighbour. Nothing where the hardness was not asked for.
+    /// The distances by the rank of the neighbour. Empty if the hardness was not requested.
     fn charts(&self) -> Vec<Chart> {
         let points = |hardness: &Hardness| {
             hardness.distances.iter().map(|&(rank, distance)| (rank as f64, distance.into())).collect()

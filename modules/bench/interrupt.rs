@@ -1,8 +1,10 @@
-//! What Ctrl-C and SIGTERM leave behind: nothing. Servers that a run has started are killed, directories that it has made
-//! are removed, and so are the keys and the index that it has put into a server that is not its own.
+//! Cleans up after Ctrl-C and SIGTERM: servers that a run has started are killed, directories that it has
+//! created are removed, and so are the keys and the index that it has stored in a server that it has not
+//! started.
 //!
-//! A thread waits for the first signal. It undoes what is registered and ends the process, whatever the other threads do
-//! meanwhile: a scan of all rows need not look for signals. A second signal ends the process at once.
+//! A thread waits for the first signal. It runs the registered actions and ends the process, whatever the
+//! other threads do meanwhile, so that long loops need not check for signals. A second signal ends the
+//! process at once.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +16,12 @@ use signal_hook::iterator::Signals;
 
 use crate::error::BenchError;
 
-/// Undoes something, and says in a few words what was done.
+/// Undoes something, and returns a short description of what was done.
 type Action = Box<dyn FnOnce() -> String + Send>;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static REGISTERED: Mutex<Registered> = Mutex::new(Registered { next: 0, actions: Vec::new() });
-/// Held for reading by whatever writes to a server that is not the run's own.
+/// Locked for reading by threads that write to a server that the run has not started.
 static WRITING: RwLock<()> = RwLock::new(());
 
 struct Registered {
@@ -27,7 +29,7 @@ struct Registered {
     actions: Vec<(u64, Action)>,
 }
 
-/// Begins to wait for signals.
+/// Starts to wait for signals.
 pub fn listen() -> Result<(), BenchError> {
     let is_second = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -38,7 +40,7 @@ pub fn listen() -> Result<(), BenchError> {
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             is_second.store(true, Ordering::SeqCst);
-            note!("\ninterrupted: cleaning up (once more ends it at once)");
+            note!("\ninterrupted: cleaning up (a second signal ends the process at once)");
             undo_all(|done| note!("{done}"));
             process::exit(128 + signal);
         }
@@ -46,14 +48,14 @@ pub fn listen() -> Result<(), BenchError> {
     Ok(())
 }
 
-/// Ends a run that has lost its output: cleans up, and ends the process with the status that `engramdb_console` gives.
-/// The caller must hold nothing that an action waits for.
+/// Ends a run that has lost its output: cleans up, and ends the process with the exit status that
+/// `engramdb_console` determines. The caller must not hold anything that an action waits for.
 pub fn end_without_output() -> ! {
     undo_all(|_| ());
     process::exit(i32::from(engramdb_console::end()));
 }
 
-/// Runs all that is registered, the newest first, and passes on what each says.
+/// Runs all registered actions, the newest first, and passes their descriptions to `say`.
 fn undo_all(say: impl Fn(String)) {
     INTERRUPTED.store(true, Ordering::SeqCst);
     // The lock is not held while an action runs: a thread that drops its own `Undo` must not wait for it.
@@ -70,20 +72,20 @@ pub fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-/// Errors of a run that was interrupted are those of its clean-up: nothing is said about them, and the process ends when the
-/// clean-up is through.
-pub fn told<T>(outcome: Result<T, BenchError>) -> Result<T, BenchError> {
+/// Suppresses the errors of an interrupted run, which are caused by the clean-up. The process ends when the
+/// clean-up is complete.
+pub fn unless_interrupted<T>(outcome: Result<T, BenchError>) -> Result<T, BenchError> {
     while is_interrupted() {
         std::thread::park();
     }
     outcome
 }
 
-/// Something that is undone when the run is interrupted, until this is dropped.
+/// A registered action. It runs if the run is interrupted before this is dropped.
 pub struct Undo(u64);
 
 impl Undo {
-    /// Makes something together with the way to undo it. No signal comes between.
+    /// Creates something together with the action that undoes it, without a signal in between.
     pub fn make<T>(make: impl FnOnce() -> Result<(T, Action), BenchError>) -> Result<(T, Self), BenchError> {
         let mut registered = registered();
         if is_interrupted() {
@@ -103,14 +105,14 @@ impl Drop for Undo {
     }
 }
 
-/// Held while something is written to a server that is not the run's own, so that nothing is written after it was
-/// cleaned. An error once the run is interrupted.
+/// Held during writes to a server that the run has not started, so that no write follows its clean-up. An
+/// error once the run is interrupted.
 pub fn writing() -> Result<RwLockReadGuard<'static, ()>, BenchError> {
     let guard = WRITING.read().unwrap_or_else(|poisoned| poisoned.into_inner());
     if is_interrupted() { Err(BenchError::Interrupted) } else { Ok(guard) }
 }
 
-/// Waits until nothing is written any more. For actions only: the run is interrupted, so that nothing begins again.
+/// Waits until no thread writes. For actions only: the run is interrupted, so no new write begins.
 pub fn wait_for_writers() {
     drop(WRITING.write().unwrap_or_else(|poisoned| poisoned.into_inner()));
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Latencies of many requests, kept to three significant digits up to a minute.
+/// Latencies of many requests, recorded with three significant digits up to a minute.
 #[derive(Clone)]
 pub struct Latencies {
     nanoseconds: Histogram<u64>,
 }
 
-/// The percentiles that reports show, in microseconds.
+/// The percentiles in reports, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Percentiles {
     pub mean_us: f64,
@@ -22,7 +22,7 @@ pub struct Percentiles {
     pub max_us: f64,
 }
 
-/// One of the percentiles: its name, and the figure.
+/// One of the percentiles: its name and its value.
 pub type Figure = (&'static str, fn(&Percentiles) -> f64);
 
 pub const P50: Figure = ("p50", |latency| latency.p50_us);
@@ -31,9 +31,9 @@ pub const P999: Figure = ("p99.9", |latency| latency.p999_us);
 pub const MAX: Figure = ("max", |latency| latency.max_us);
 
 impl Percentiles {
-    /// Headings over `cells`, in tables for people.
+    /// Headings of `cells`, in tables for people.
     pub const HEADINGS: [&str; 5] = ["p50 us", "p95 us", "p99 us", "p99.9 us", "max us"];
-    /// Headings over `csv_cells`.
+    /// Headings of `csv_cells`.
     pub const CSV_HEADINGS: [&str; 6] = ["mean_us", "p50_us", "p95_us", "p99_us", "p999_us", "max_us"];
 
     pub fn cells(&self) -> [String; 5] {
@@ -70,7 +70,7 @@ impl Latencies {
         self.record_many(latency, 1);
     }
 
-    /// Records `count` requests that took equally long.
+    /// Records `count` requests with the same latency.
     pub fn record_many(&mut self, latency: Duration, count: u64) {
         let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.saturating_record_n(nanoseconds, count);

@@ -1,21 +1,23 @@
-//! `engramdb bench`: how well and how fast a server searches vectors, and how fast it answers plain keys.
+//! `engramdb bench`: measures vector search (recall, throughput, latency) and plain keys of a server.
 //!
-//! The commands that share this crate:
-//! - `bench vectors` loads a data set into any Redis-compatible server with FT.* commands and reports recall, queries
-//!   per second and latency percentiles over a sweep of ef and connections, beside in-process reference engines;
-//! - `bench keys` drives GET, SET, HSET, HMGET and mixes of them over many connections;
-//! - `bench memory`, `bench restart`, `bench churn`, `bench ingest` and `bench beside` measure a server of their own, this same program as
-//!   another process (and `bench churn --engine library` the index alone);
-//! - `bench zoo` judges the index in this process on many kinds of data;
+//! The commands in this crate:
+//! - `bench vectors` loads a data set into any Redis-compatible server with FT.* commands and reports recall,
+//!   queries per second and latency percentiles over a sweep of ef and connections, beside in-process
+//!   reference engines;
+//! - `bench keys` sends GET, SET, HSET, HMGET and mixes of them over many connections;
+//! - `bench memory`, `bench restart`, `bench churn`, `bench ingest` and `bench beside` measure a server that
+//!   they start, which is this program as another process (and `bench churn --engine library` the index
+//!   alone);
+//! - `bench zoo` checks the index in this process on many kinds of data;
 //! - `engramdb demo` shows the main job on real data;
 //! - `bench dataset` describes, checks and writes data sets.
 //!
-//! The crate speaks to servers only through their protocol, so that the same run judges EngramDB and its rivals. It
-//! knows neither the engine nor the server crate; it imports the protocol, the vector crate and the
-//! generators of data only.
+//! The crate accesses servers only through their protocol, so that EngramDB and other servers are measured in
+//! the same way. It depends on neither the engine nor the server crate; it imports only the protocol, the
+//! vector crate and the data generators.
 
 #![forbid(unsafe_code)]
-// This is a tool, not the engine: it reads the real clock and real files, which is what it is for.
+// This is a tool, not the engine: it reads the real clock and real files.
 #![allow(clippy::disallowed_methods)]
 
 #[macro_use] // First: its macros print, everywhere below.
@@ -68,26 +70,26 @@ enum BenchCommand {
     Vectors(Box<VectorsArgs>),
     /// Throughput and latency of GET, SET, HSET, HMGET and mixes of them
     Keys(Box<KeysArgs>),
-    /// Resident memory of a document, and what the server says of it
+    /// Resident memory per document, and the server's own figures
     Memory(Box<MemoryArgs>),
     /// Time and peak memory of a start with a saved graph, beside building it and beside reading its files
     Restart(Box<RestartArgs>),
-    /// Recall, memory and CPU time after every document was replaced again and again, beside a fresh build
+    /// Recall, memory and CPU time after every document was replaced several times, beside a fresh build
     Churn(Box<ChurnArgs>),
-    /// Latency of searches during full-speed ingestion, beside the quiet one
+    /// Latency of searches during full-speed ingestion, beside that without load
     Ingest(Box<IngestArgs>),
-    /// Latency of GET beside connections that ask for much: searches, sorts, scans, large replies
+    /// Latency of GET while other connections send heavy commands: searches, sorts, scans, large replies
     Beside(Box<BesideArgs>),
     /// What the index finds on many kinds of data: copies, moving means, tight clusters and others
     Zoo(Box<ZooArgs>),
-    /// What a data set is and how hard it is; writes generated ones
+    /// Describes a data set and how hard it is; writes generated ones
     Dataset(Box<DatasetCommandArgs>),
 }
 
 /// Runs one benchmark to its end and prints its report.
 pub fn run(arguments: BenchArgs) -> Result<(), BenchError> {
     interrupt::listen()?;
-    interrupt::told(dispatch(arguments))
+    interrupt::unless_interrupted(dispatch(arguments))
 }
 
 fn dispatch(arguments: BenchArgs) -> Result<(), BenchError> {
@@ -104,7 +106,7 @@ fn dispatch(arguments: BenchArgs) -> Result<(), BenchError> {
     }
 }
 
-/// What the command line's parser makes of these words, for tests.
+/// Parses these words as a command line, for tests.
 #[cfg(test)]
 fn parse_arguments<A: Args>(words: &[&str]) -> A {
     #[derive(clap::Parser)]

@@ -1,19 +1,19 @@
-//! The machine and the process under test, as /proc tells about them.
+//! The machine and the measured process, as described by /proc.
 
 use serde::Serialize;
 
 use crate::error::BenchError;
 
-/// Clock ticks a second in /proc/PID/stat: 100 on every Linux that runs on common hardware (USER_HZ).
+/// Clock ticks per second in /proc/PID/stat: 100 on every Linux on common hardware (USER_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Where a report was made. Figures of different machines do not compare.
+/// The machine of a report. Figures of different machines are not comparable.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
     pub processor: String,
     pub cores: usize,
     pub system: String,
-    /// Seconds since 1970 when the report was begun.
+    /// Seconds since 1970 at the start of the report.
     pub unix_time: u64,
 }
 
@@ -39,23 +39,23 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// Physical memory that a process holds, in bytes: pages of its program and of mapped files included.
+/// Physical memory of a process in bytes, including pages of its program and of mapped files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Resident {
     #[serde(rename = "resident_bytes")]
     pub bytes: u64,
-    /// The most that it ever was.
+    /// The maximum so far.
     pub peak_bytes: u64,
 }
 
-/// A process whose CPU time and memory are charged to a run.
+/// A process whose CPU time and memory are reported.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
     pid: u32,
 }
 
 impl Process {
-    /// The process itself that runs this tool.
+    /// The process of this tool.
     pub fn own() -> Self {
         Self { pid: std::process::id() }
     }
@@ -72,12 +72,12 @@ impl Process {
         }
     }
 
-    /// User and system time that the process has used so far, all its threads together; to 10 ms.
+    /// User and system time of all threads of the process so far, with a resolution of 10 ms.
     pub fn cpu_seconds(self) -> Option<f64> {
         parse_cpu_seconds(&std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?)
     }
 
-    /// How long the process has been there, in seconds.
+    /// The age of the process in seconds.
     fn age(self) -> Option<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
         let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
@@ -85,14 +85,14 @@ impl Process {
         Some(uptime - parse_start(&stat)?)
     }
 
-    /// Whether the process is as old as a server says that it is: a server in another namespace has a number of its own there,
-    /// which may be some other process's here.
+    /// Whether the process has the age that a server reports: the process id of a server in another namespace
+    /// may belong to another process here.
     pub fn has_age(self, seconds: f64) -> bool {
         const TOLERANCE: f64 = 3.0;
         self.age().is_some_and(|age| (age - seconds).abs() <= TOLERANCE)
     }
 
-    /// What the process holds now.
+    /// The memory of the process now.
     pub fn resident(self) -> Result<Resident, BenchError> {
         let path = format!("/proc/{}/status", self.pid);
         let status = std::fs::read_to_string(&path).ok();
@@ -104,7 +104,7 @@ impl Process {
     }
 }
 
-/// Fields 14 and 15 of /proc/PID/stat, counted after the command in parentheses, which may hold spaces.
+/// Fields 14 and 15 of /proc/PID/stat, counted after the command in parentheses, which may contain spaces.
 fn parse_cpu_seconds(stat: &str) -> Option<f64> {
     let after_command = &stat[stat.rfind(')')? + 1..];
     let mut fields = after_command.split_ascii_whitespace().skip(11);
@@ -113,26 +113,27 @@ fn parse_cpu_seconds(stat: &str) -> Option<f64> {
     Some((user + system) / TICKS_PER_SECOND)
 }
 
-/// Field 22 of /proc/PID/stat: when the process was started, in seconds after the system was.
+/// Field 22 of /proc/PID/stat: the start time of the process, in seconds after that of the system.
 fn parse_start(stat: &str) -> Option<f64> {
     let after_command = &stat[stat.rfind(')')? + 1..];
     let ticks: f64 = after_command.split_ascii_whitespace().nth(19)?.parse().ok()?;
     Some(ticks / TICKS_PER_SECOND)
 }
 
-/// The share of all processors' time that a server on this machine and this tool took together, from 0 to 1. None where
-/// the CPU time of either is not known.
+/// The share of all processors' time that a server on this machine and this tool used together, from 0 to 1.
+/// `None` if the CPU time of either is not known.
 pub fn busy_share(server_cpu: Option<f64>, own_cpu: Option<f64>, seconds: f64) -> Option<f64> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Some((server_cpu? + own_cpu?) / (seconds * cores as f64))
 }
 
-/// CPU time that everything on this machine has used since it was started, in seconds.
+/// CPU time of all processes of this machine since it was started, in seconds.
 pub fn machine_cpu_seconds() -> Option<f64> {
     parse_machine_cpu(&std::fs::read_to_string("/proc/stat").ok()?)
 }
 
-/// The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal; what guests use is in user already.
+/// The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal; user includes the
+/// time of guests.
 fn parse_machine_cpu(stat: &str) -> Option<f64> {
     let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
     let ticks: Option<Vec<f64>> = fields.take(8).map(|field| field.parse().ok()).collect();
@@ -140,30 +141,31 @@ fn parse_machine_cpu(stat: &str) -> Option<f64> {
     Some((ticks.iter().sum::<f64>() - ticks[3] - ticks[4]) / TICKS_PER_SECOND)
 }
 
-/// The share of all processors' time that other programs took, from 0 to 1: of the whole machine's, what neither the server
-/// nor this tool took.
+/// The share of all processors' time that other programs used, from 0 to 1: that of the whole machine, minus
+/// that of the server and of this tool.
 pub fn others_share(machine_cpu: Option<f64>, known: &[Option<f64>], seconds: f64) -> Option<f64> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let known: f64 = known.iter().flatten().sum();
     Some(((machine_cpu? - known) / (seconds * cores as f64)).max(0.0))
 }
 
-/// What to say where other programs took a part of the processors that shows in the figures. Nothing where they did not.
+/// A note if other programs used a significant share of the processors.
 pub fn note_on_others(shares: impl Iterator<Item = Option<f64>>) -> Option<String> {
     const MUCH: f64 = 0.1;
     let most = shares.flatten().fold(0.0, f64::max);
     (most >= MUCH).then(|| {
         format!(
-            "other programs took up to {:.0} % of the processors meanwhile: rates and latencies are not those of a quiet machine",
+            "other programs used up to {:.0} % of the processors meanwhile: rates and latencies are not those of a quiet machine",
             most * 100.0
         )
     })
 }
 
-/// From this share on the processors count as filled: a quicker server could not have shown it.
+/// From this share on the processors count as full: a faster server could not have shown it.
 pub const FULL: f64 = 0.9;
 
-/// The note below a table, by the number of its points at which the processors were fully used. Nothing if there are none.
+/// The note below a table, with the number of its points at which the processors were full. `None` if there
+/// are none.
 pub fn note_on_full(full: usize, points: usize, rate: &str, cost: &str) -> Option<String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (full > 0).then(|| {
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_known_by_its_age() {
+    fn a_process_is_identified_by_its_age() {
         let stat = "1234 (a ) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 3 0 99 0";
         assert_eq!(parse_start(stat), Some(0.99));
         let age = Process::own().age().unwrap();
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn filled_processors_are_told() {
+    fn full_processors_are_noted() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
         assert_eq!(busy_share(Some(cores), Some(cores / 2.0), 2.0), Some(0.75));
         assert_eq!(busy_share(None, Some(1.0), 1.0), None);

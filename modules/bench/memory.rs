@@ -1,7 +1,7 @@
 //! `bench memory`: what a document costs in resident memory, hash and index together.
 //!
-//! The truth is what the system says that the server's process holds, less what it held while empty. Beside it stands what
-//! the server claims (INFO, FT.INFO, MEMORY USAGE), so that its accounting can be judged.
+//! The truth is what the system says that the server's process holds, less what it held while empty. Beside
+//! it stands what the server claims (INFO, FT.INFO, MEMORY USAGE), so that its accounting can be judged.
 
 use clap::Args;
 use serde::Serialize;

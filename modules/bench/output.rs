@@ -1,4 +1,4 @@
-//! How results leave the program: what every report begins with, aligned tables, and files as JSON, CSV and SVG.
+//! The output of results: the heading of every report, aligned tables, and files as JSON, CSV and SVG.
 
 use std::fmt::Arguments;
 use std::fs::OpenOptions;
@@ -25,23 +25,23 @@ macro_rules! outln {
     ($($text:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-/// A line on the standard error, like `eprintln!`.
+/// Writes a line to the standard error, like `eprintln!`.
 macro_rules! note {
     ($($text:tt)*) => { engramdb_console::note(format_args!($($text)*)) };
 }
 
-/// Whether the report of this run goes into files, too.
+/// Whether the report of this run is written to files, too.
 static HAS_FILES: AtomicBool = AtomicBool::new(false);
 
-/// Writes to the standard output. Where that takes nothing more, a run whose report goes into files goes on without it; the
-/// others have no use any more, and end here, cleaned up.
+/// Writes to the standard output. If that fails, a run whose report is written to files continues without it;
+/// any other run is cleaned up and ended.
 pub fn print(text: Arguments<'_>) {
     if engramdb_console::print(text).is_err() && !HAS_FILES.load(Ordering::Relaxed) {
         interrupt::end_without_output();
     }
 }
 
-/// The files that a report goes into, which every command takes.
+/// The files of a report, which every command accepts.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ReportFiles {
     /// Write the report as JSON
@@ -57,10 +57,10 @@ pub struct ReportFiles {
 
 /// A report that can be written in each form.
 pub trait Exported: Serialize {
-    /// A heading for each column, fit for a program, and a row for each measured point.
+    /// A heading for each column, suited to programs, and a row for each measured point.
     fn csv(&self) -> Table;
 
-    /// What there is to see, from top to bottom.
+    /// The charts, from top to bottom.
     fn charts(&self) -> Vec<Chart>;
 }
 
@@ -81,7 +81,7 @@ impl ReportFiles {
         Ok(())
     }
 
-    /// Writes the files that were asked for, and says so.
+    /// Writes the requested files, and prints their names.
     pub fn write(&self, report: &impl Exported) -> Result<(), BenchError> {
         if let Some(path) = &self.out_json {
             write_json(path, report)?;
@@ -98,13 +98,13 @@ impl ReportFiles {
     }
 }
 
-/// Makes the directory, and refuses one that no file can be written into.
+/// Creates the directory, and refuses one in which no file can be written.
 pub fn check_directory(path: &Path) -> Result<(), BenchError> {
     std::fs::create_dir_all(path).map_err(|source| BenchError::Write { path: path.to_owned(), source })?;
     check_writable(&path.join(format!(".engramdb-bench-{}", std::process::id())))
 }
 
-/// Opens the file for writing and changes nothing: one that was not there is removed again.
+/// Opens the file for writing without changing it; a file that did not exist is removed again.
 fn check_writable(path: &Path) -> Result<(), BenchError> {
     let failed = |source| BenchError::Write { path: path.to_owned(), source };
     match OpenOptions::new().write(true).create_new(true).open(path) {
@@ -116,7 +116,7 @@ fn check_writable(path: &Path) -> Result<(), BenchError> {
     }
 }
 
-/// What every report begins with: which command of which version made it, and where.
+/// The heading of every report: the command, the version, and the machine.
 #[derive(Clone, Debug, Serialize)]
 pub struct Origin {
     pub tool: String,
@@ -125,7 +125,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Of a command of `engramdb`, here and now.
+    /// The origin of a report of this command, here and now.
     pub fn of(command: &str) -> Self {
         Self {
             tool: format!("engramdb {command}"),
@@ -135,7 +135,8 @@ impl Origin {
     }
 }
 
-/// A table of text, drawn with each column as wide as its widest cell: names to the left, numbers to the right.
+/// A text table, in which each column is as wide as its widest cell: names are left-aligned, numbers
+/// right-aligned.
 pub struct Table {
     headings: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -151,13 +152,13 @@ impl Table {
         self.row_of(cells.into());
     }
 
-    /// The same where the number of headings is known at run time only.
+    /// The same, if the number of headings is known only at run time.
     pub fn row_of(&mut self, cells: Vec<String>) {
         assert_eq!(cells.len(), self.headings.len(), "a row has a cell for each heading");
         self.rows.push(cells);
     }
 
-    /// The same for columns in groups.
+    /// The same, for columns in groups.
     pub fn of_groups(groups: &[&[&str]]) -> Self {
         Self::new(&groups.concat())
     }
@@ -167,7 +168,7 @@ impl Table {
         self.row_of(groups.concat());
     }
 
-    /// Headings, a rule and the rows, each line ended.
+    /// Headings, a rule and the rows, each line terminated.
     pub fn render(&self) -> String {
         let columns = self.headings.len();
         let cells = |column: usize| self.rows.iter().map(move |row| &row[column]);
@@ -205,7 +206,7 @@ pub fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0))
 }
 
-/// A figure in a CSV cell: nothing where it is not known.
+/// A figure in a CSV cell: empty if it is not known.
 pub fn cell(value: Option<f64>, digits: usize) -> String {
     value.map(|value| format!("{value:.digits$}")).unwrap_or_default()
 }
@@ -224,7 +225,7 @@ pub fn optional(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// A field of a CSV line, quoted where it must be (RFC 4180).
+/// A field of a CSV line, quoted if necessary (RFC 4180).
 fn csv_field(text: &str) -> String {
     if text.contains([',', '"', '\n']) {
         format!("\"{}\"", text.replace('"', "\"\""))
@@ -233,14 +234,14 @@ fn csv_field(text: &str) -> String {
     }
 }
 
-/// Writes `value` as indented JSON, and says so.
+/// Writes `value` as indented JSON, and prints the file's name.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), BenchError> {
-    let mut text = serde_json::to_vec_pretty(value).expect("reports hold nothing that JSON cannot");
+    let mut text = serde_json::to_vec_pretty(value).expect("reports contain only values that JSON supports");
     text.push(b'\n');
     write(path, &text)
 }
 
-/// Writes a file, and says so.
+/// Writes a file, and prints its name.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), BenchError> {
     std::fs::write(path, bytes).map_err(|source| BenchError::Write { path: path.to_owned(), source })?;
     outln!("wrote {}", path.display());
@@ -252,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stand_to_the_right_and_names_to_the_left() {
+    fn numbers_are_right_aligned_and_names_left_aligned() {
         let mut table = Table::new(&["engine", "rate"]);
         table.row(["a".into(), "12".into()]);
         table.row(["longer".into(), "-".into()]);
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_cannot_be_written_are_refused_and_others_left_as_they_are() {
+    fn files_that_cannot_be_written_are_refused_and_others_stay_unchanged() {
         let directory = engramdb_testkit::TempDir::new("bench-files");
         let files = |json: &str, csv: &str| ReportFiles {
             out_json: Some(directory.join(json)),
@@ -282,10 +283,10 @@ mod tests {
         std::fs::write(directory.join("old.json"), "old").unwrap();
         files("old.json", "new.csv").check().unwrap();
         assert_eq!(std::fs::read_to_string(directory.join("old.json")).unwrap(), "old");
-        assert!(!directory.join("new.csv").exists(), "a check leaves nothing behind");
+        assert!(!directory.join("new.csv").exists(), "a check leaves no file");
         let refusal = |json, csv| files(json, csv).check().unwrap_err().to_string();
         assert!(refusal("missing/report.json", "new.csv").contains("missing/report.json"));
-        assert!(refusal("old.json", "").contains("cannot write"), "a directory is no file");
+        assert!(refusal("old.json", "").contains("cannot write"), "a directory is not a file");
         assert!(refusal("same", "same").contains("--out-json and --out-csv name the same file"));
     }
 }

@@ -1,4 +1,4 @@
-//! Charts as SVG: lines over two axes, and bars in groups. The legend is beside the plot, never over it.
+//! Charts as SVG: lines over two axes, and groups of bars. The legend is beside the plot, never over it.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use self::axis::{Scale, Ticks};
 
 mod axis;
 
-/// What is drawn in one frame.
+/// A chart in one frame.
 pub struct Chart {
     pub title: String,
     pub y_label: String,
@@ -20,7 +20,7 @@ pub struct Chart {
 pub enum Content {
     /// Each series is a line through points (x, y), in their order.
     Lines { x_label: String, x_log: bool, series: Vec<(String, Vec<(f64, f64)>)> },
-    /// Groups of bars: each series has a height for each category, or none where it is not known.
+    /// Groups of bars: each series has a height for each category, or `None` if it is not known.
     Bars { categories: Vec<String>, series: Vec<(String, Vec<Option<f64>>)> },
 }
 
@@ -50,16 +50,17 @@ const FRAME_HEIGHT: i32 = 440;
 const PLOT_WIDTH: i32 = 640;
 const MARGIN: i32 = 14;
 const TITLE_HEIGHT: i32 = 30;
-/// From the frame's left to the plot: the description and the labels of the y axis.
+/// The width from the frame's left to the plot: the description and the labels of the y axis.
 const LEFT: i32 = 100;
 const SWATCH: i32 = 22;
 const LEGEND_LINE: i32 = 20;
 const BAR_WIDTH_MIN: i32 = 9;
 const TEXT_SIZE: i32 = 14;
-/// Width of a character of sans-serif over its size, rather too wide than too narrow.
+/// Width of a sans-serif character relative to its size, rather too wide than too narrow.
 const CHARACTER: f64 = 0.47;
 
-/// Colours with enough contrast on white that most colour-blind readers can distinguish (after Okabe and Ito, without their yellow).
+/// Colours with enough contrast on white that most colour-blind readers can distinguish (after Okabe and Ito,
+/// without their yellow).
 const COLORS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -74,7 +75,7 @@ const COLORS: [RGBColor; 8] = [
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// The charts below one another, as the text of an SVG file.
+/// The charts, one below another, as the text of an SVG file.
 pub fn svg(charts: &[Chart]) -> Result<String, String> {
     let frames: Vec<Frame> = charts.iter().map(Frame::new).collect();
     let width = frames.iter().map(|frame| frame.width).max().unwrap_or(LEFT);
@@ -97,7 +98,7 @@ pub fn svg(charts: &[Chart]) -> Result<String, String> {
     Ok(text)
 }
 
-/// A chart with its place and its axes worked out.
+/// A chart with its position and its axes.
 struct Frame<'c> {
     chart: &'c Chart,
     width: i32,
@@ -105,7 +106,7 @@ struct Frame<'c> {
     /// The rectangle of the plot; `y` counts from the top of the frame.
     x: Range<i32>,
     y: Range<i32>,
-    /// Labels of categories are turned by 90 degrees where they would overlap.
+    /// Labels of categories are rotated by 90 degrees if they would overlap.
     is_upright: bool,
     y_ticks: Ticks,
     /// None for bars.
@@ -277,7 +278,7 @@ fn text_width(text: &str) -> i32 {
 mod tests {
     use super::*;
 
-    /// The pieces of text with the place that they begin at or end at.
+    /// The texts with the position at which they begin or end.
     fn texts(svg: &str) -> Vec<(i32, String)> {
         let number = |element: &str, name: &str| {
             let after = element.split_once(&format!(" {name}=\""))?.1;
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_legend_stands_to_the_right_of_the_plot() {
+    fn the_legend_is_to_the_right_of_the_plot() {
         let series = vec![
             ("a rather long name of an engine".to_owned(), vec![(0.9, 10.0), (0.99, 5.0)]),
             ("other".to_owned(), vec![(0.95, 20.0)]),

@@ -1,4 +1,4 @@
-//! Progress of long work, on the terminal only: a report that is piped into a file stays clean.
+//! Progress of long work, on the terminal only: a report that is piped into a file contains none of it.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -10,7 +10,7 @@ pub fn bar(length: u64, what: &'static str) -> ProgressBar {
     ProgressBar::new(length).with_style(style).with_message(what)
 }
 
-/// A sign of life for work without steps.
+/// A spinner for work without steps.
 pub fn spinner(what: &'static str) -> ProgressBar {
     let spinner = ProgressBar::new_spinner().with_message(what);
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));

@@ -1,5 +1,5 @@
-//! A server of a run's own: this same program as another process, so that it can be measured from outside, stopped
-//! and killed.
+//! A server that a run starts: this program as another process, so that it can be measured from outside,
+//! stopped and killed.
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
@@ -16,14 +16,14 @@ use crate::error::BenchError;
 use crate::interrupt::{self, Undo};
 use crate::machine::Process;
 
-/// Between two looks whether a server answers. Starts are timed by it, so it is short.
+/// The interval of checks whether a server answers. Starts are timed with it, so it is short.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 pub(crate) struct ServerProcess {
-    /// Shared with what undoes an interrupted run.
+    /// Shared with the action that cleans up an interrupted run.
     child: Arc<Mutex<Child>>,
     directory: PathBuf,
-    /// The directory was made here, and goes with the run.
+    /// The directory was created here, and is removed after the run.
     is_temporary: bool,
     port: u16,
     undo: Option<Undo>,
@@ -93,7 +93,7 @@ impl ServerProcess {
         }
     }
 
-    /// SIGKILL: the process gets no chance to save anything.
+    /// Sends SIGKILL: the process cannot save anything.
     pub(crate) fn kill(&mut self) -> Result<(), BenchError> {
         let mut child = lock(&self.child);
         child.kill()?;
@@ -118,14 +118,15 @@ impl ServerProcess {
         Ok(())
     }
 
-    /// Stops the server in order; the directory stays. `SAVE` among the options makes a snapshot too.
+    /// Shuts the server down cleanly; the directory stays. `SAVE` among the options makes a snapshot too.
     pub(crate) fn shut_down(
         &mut self,
         connection: &mut Connection,
         options: &[&str],
     ) -> Result<(), BenchError> {
         connection.send(&encode_command(&[&["SHUTDOWN"], options].concat()))?;
-        // The lock is not held while the server stops: an interrupted run does not wait for it.
+        // The lock is not held while the server stops: the clean-up of an interrupted run does not wait for
+        // it.
         let status = loop {
             match { lock(&self.child).try_wait()? } {
                 Some(status) => break status,
@@ -141,7 +142,7 @@ impl ServerProcess {
         }
     }
 
-    /// Stops the server in order, and removes a directory that was made for it.
+    /// Shuts the server down cleanly, and removes the directory if it was created here.
     pub(crate) fn stop(mut self, mut connection: Connection) -> Result<(), BenchError> {
         self.shut_down(&mut connection, &[])?;
         if self.is_temporary {
@@ -153,8 +154,8 @@ impl ServerProcess {
 }
 
 impl Drop for ServerProcess {
-    /// A run that fails half-way leaves no server behind; its data stays, for a look. One that is interrupted is cleaned up
-    /// elsewhere.
+    /// A run that fails leaves no server running; its data stay for inspection. An interrupted run is cleaned
+    /// up elsewhere.
     fn drop(&mut self) {
         if self.undo.is_some() && !interrupt::is_interrupted() {
             discard(&self.child, None);
@@ -167,7 +168,7 @@ fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
     child.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Kills the server, and removes its directory if that goes with it. Says what was done.
+/// Kills the server, and removes its directory if that is temporary. Returns a description of what was done.
 fn discard(child: &Mutex<Child>, directory: Option<&PathBuf>) -> String {
     let mut child = lock(child);
     let pid = child.id();

@@ -1,24 +1,25 @@
-//! A disk that loses everything it may lose.
+//! A simulated disk that loses everything that a real disk may lose.
 //!
-//! It keeps what [`engramdb_engine::env`] promises and nothing more. At a power cut a file keeps its synced bytes
-//! and a random subset of the unsynced 512-byte sectors, in no order; a file that grew without a sync keeps any
-//! size in between; a directory keeps its synced names and a random subset of the unsynced creates, renames and
-//! removes; a directory whose parent was never synced may be gone with all that it holds.
+//! It keeps what [`engramdb_engine::env`] promises and nothing more. At a power cut a file keeps its synced
+//! bytes and a random subset of the unsynced 512-byte sectors, in no order; a file that grew without a sync
+//! keeps any size in between; a directory keeps its synced names and a random subset of the unsynced creates,
+//! renames and removes; a directory whose parent was never synced may be lost with everything in it.
 //!
-//! The page cache outlives the process. After [`FaultyDisk::kill`] the next process reads what the last one wrote, synced
-//! or not, until the power goes. Meanwhile the kernel writes some of it back, and some of these writes fail without
-//! anybody hearing of it: such a sector reads as its new bytes and is clean, so that no later sync writes it, but the
-//! disk has the old bytes, and the kernel may drop the page at any time and read those. A failed sync does the same to what
-//! was dirty, the file's size included.
+//! The page cache survives the process. After [`FaultyDisk::kill`] the next process reads what the previous
+//! one wrote, synced or not, until the power is cut. Meanwhile the kernel writes some of it back, and some of
+//! these writes fail without any report: such a sector reads as its new bytes and is clean, so that no later
+//! sync writes it, but the disk has the old bytes, and the kernel may drop the page at any time and then read
+//! those. A failed sync has the same effect on everything that was dirty, including the file's size.
 //!
-//! All choices come from the seed; with one thread a run is a function of it.
+//! All choices come from the seed; with one thread a run is a function of the seed.
 //!
-//! The story behind it: databases trusted fsync's second answer until 2018 (PostgreSQL's "fsyncgate"), a start trusts what
-//! it reads although a process that was killed never synced it, and files whose directory was never synced vanish
-//! whole. All are found here in milliseconds.
+//! Bugs of real systems that this reproduces within milliseconds: until 2018, databases trusted a second
+//! fsync after a failed one (PostgreSQL's "fsyncgate"); a start trusts what it reads although a killed
+//! process never synced it; files disappear as a whole because their directory was never synced.
 //!
-//! Left out: sectors torn inside, older versions of a sector that was written twice, and failed writes of directories:
-//! those go through the file system's journal, which stops for good when it cannot write.
+//! Not simulated: torn sectors, older versions of a sector that was written twice, and failed writes of
+//! directories. The latter go through the file system's journal, which stops permanently when it cannot
+//! write.
 
 mod content;
 
@@ -34,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The places where durability is asked for.
+/// The kinds of calls that request durability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncKind {
     /// [`DiskFile::sync`].
@@ -43,23 +44,23 @@ pub enum SyncKind {
     Write,
     /// [`Disk::sync_directory`].
     Directory,
-    /// A plain write over bytes that the file has already.
+    /// A plain write over bytes that the file already has.
     Rewrite,
 }
 
-/// One call that asks for durability.
+/// One call that requests durability.
 #[derive(Clone, Copy, Debug)]
 pub struct SyncPoint<'a> {
     pub kind: SyncKind,
     /// The file, or the directory.
     pub path: &'a Path,
-    /// Where a write goes; 0 otherwise.
+    /// The offset of a write; 0 otherwise.
     pub offset_bytes: u64,
     /// Whether a file was removed from the directory since its last sync.
     pub after_remove: bool,
 }
 
-/// Says which syncs to leave out.
+/// Selects the syncs to skip.
 type SyncFilter = Arc<dyn Fn(&SyncPoint<'_>) -> bool + Send + Sync>;
 
 /// A faulty disk. Clones share it.
@@ -83,15 +84,15 @@ struct State {
     names: BTreeMap<PathBuf, Inode>,
     /// Names as they are on the disk.
     durable_names: BTreeMap<PathBuf, Inode>,
-    /// Changes of names that no directory sync covers yet, in order.
+    /// Changes of names since the last sync of their directory, in order.
     name_changes: Vec<NameChange>,
     /// Directories, and whether each is on the disk.
     directories: BTreeMap<PathBuf, bool>,
     locks: BTreeSet<PathBuf>,
     locked_files: BTreeSet<Inode>,
-    /// How many handles there are to a file: it lives as long as it has one, or a name.
+    /// The number of handles of each file: a file exists as long as it has a handle or a name.
     open: BTreeMap<Inode, usize>,
-    /// Handles of an earlier life are dead.
+    /// The number of the current process. Handles of earlier processes fail.
     life: u64,
     faults: Faults,
     syncs: u64,
@@ -102,9 +103,9 @@ struct State {
 #[derive(Default)]
 struct Faults {
     capacity_bytes: Option<u64>,
-    /// Sync operations until one fails; then all succeed again.
+    /// The number of sync operations until one fails; after that all succeed again.
     syncs_until_error: Option<u64>,
-    /// Changing operations until the power goes.
+    /// The number of changing operations until the power is cut.
     operations_until_cut: Option<u64>,
     power_is_off: bool,
     sync_failed: bool,
@@ -115,9 +116,9 @@ struct Faults {
 struct NameChange {
     directory: PathBuf,
     path: PathBuf,
-    /// The file that has the name from now on; `None` when it is removed.
+    /// The file that has the name after the change; `None` if the name is removed.
     inode: Option<Inode>,
-    /// The other half of a rename: this name goes with it.
+    /// The old name of a rename, which is removed with the same change.
     gone: Option<PathBuf>,
 }
 
@@ -143,8 +144,8 @@ impl FaultyDisk {
         FaultyDisk { shared: Arc::new(Shared { state: Mutex::new(state), gate: Condvar::new() }) }
     }
 
-    /// Cuts the power and turns it on again: open files and locks are gone, unsynced changes survive at random.
-    /// Faults are cleared, but for the syncs that are left out.
+    /// Cuts the power and restores it: open files and locks are lost, and a random subset of the unsynced
+    /// changes survives. Clears all faults except the skipped syncs.
     pub fn power_cut(&self) {
         let mut state = self.shared.state.lock();
         state.end_life();
@@ -152,8 +153,8 @@ impl FaultyDisk {
         self.shared.gate.notify_all();
     }
 
-    /// Kills the process: open files and locks are gone, everything that was written can still be read. Faults are cleared,
-    /// but for the syncs that are left out.
+    /// Kills the process: open files and locks are lost, everything that was written can still be read.
+    /// Clears all faults except the skipped syncs.
     pub fn kill(&self) {
         let mut state = self.shared.state.lock();
         state.end_life();
@@ -165,8 +166,8 @@ impl FaultyDisk {
         self.shared.gate.notify_all();
     }
 
-    /// The power goes, or the process is killed, during the `operations`th changing operation from now: that and all after
-    /// it fail. A write that is under way then is made in part.
+    /// Cuts the power, or kills the process, during the `operations`th changing operation from now: that
+    /// operation and all later ones fail. A write in progress is then done in part.
     pub fn cut_after(&self, operations: u64) {
         self.shared.state.lock().faults.operations_until_cut = Some(operations);
     }
@@ -175,23 +176,23 @@ impl FaultyDisk {
         self.shared.state.lock().faults.power_is_off
     }
 
-    /// Whether a sync has failed in this life.
+    /// Whether a sync has failed since the last power cut or kill.
     pub fn sync_failed(&self) -> bool {
         self.shared.state.lock().faults.sync_failed
     }
 
-    /// Lets the `syncs`th sync from now fail, once.
+    /// Makes the `syncs`th sync from now fail, once.
     pub fn fail_sync_after(&self, syncs: u64) {
         self.shared.state.lock().faults.syncs_until_error = Some(syncs);
     }
 
-    /// From now on, syncs that the filter picks do nothing, and say that they succeeded: to show that the tests
-    /// would notice if the code forgot them.
+    /// From now on, syncs that the filter selects do nothing and report success. This shows that the tests
+    /// would notice if the code omitted them.
     pub fn leave_out(&self, filter: impl Fn(&SyncPoint<'_>) -> bool + Send + Sync + 'static) {
         self.shared.state.lock().faults.left_out = Some(Arc::new(filter));
     }
 
-    /// The disk holds so many bytes, and no more; `None` for no limit.
+    /// Limits the disk to this many bytes; `None` for no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.shared.state.lock().faults.capacity_bytes = bytes;
     }
@@ -201,7 +202,7 @@ impl FaultyDisk {
         self.shared.state.lock().used_bytes()
     }
 
-    /// Syncs wait from now on, until the gate is opened.
+    /// From now on, syncs wait until the gate is opened.
     pub fn close_gate(&self) {
         self.shared.state.lock().faults.gate_closed = true;
     }
@@ -233,7 +234,7 @@ impl FaultyDisk {
         Some(state.inodes[inode].current.clone())
     }
 
-    /// Replaces a file's bytes behind everybody's back, durably: for damage.
+    /// Replaces a file's bytes durably, without any call of the engine: to simulate damage.
     pub fn set_bytes(&self, path: &Path, bytes: Vec<u8>) {
         let mut state = self.shared.state.lock();
         let inode = *state.names.get(path).expect("the file exists");
@@ -245,7 +246,7 @@ impl FaultyDisk {
         self.shared.state.lock().names.keys().cloned().collect()
     }
 
-    /// Waits at the gate, counts, and injects errors. True if the sync is to be left out.
+    /// Waits at the gate, counts, and injects errors. True if the sync is to be skipped.
     fn begin_sync(&self, point: &SyncPoint<'_>, life: u64) -> io::Result<bool> {
         let mut state = self.shared.state.lock();
         while state.faults.gate_closed && state.life == life {
@@ -307,7 +308,7 @@ impl State {
         injected
     }
 
-    /// Writes; only some of it, and fails, if the power goes meanwhile.
+    /// Writes. If the power is cut meanwhile, writes only a part and fails.
     fn write(&mut self, inode: Inode, slices: &[IoSlice<'_>], offset: u64, life: u64) -> io::Result<()> {
         if let Err(error) = self.check_power(life) {
             let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
@@ -349,7 +350,7 @@ impl State {
         self.drop_unnamed();
     }
 
-    /// Frees the space of files that no name can reach any more.
+    /// Frees the space of files that no name or handle refers to.
     fn drop_unnamed(&mut self) {
         let mut named: BTreeSet<Inode> = self.names.values().copied().collect();
         named.extend(self.durable_names.values());
@@ -358,7 +359,7 @@ impl State {
         self.inodes.retain(|inode, _| named.contains(inode));
     }
 
-    /// No process runs any more.
+    /// Ends the process.
     fn end_life(&mut self) {
         self.life += 1;
         self.locks.clear();
@@ -382,7 +383,8 @@ impl State {
         }
     }
 
-    /// A directory that its parent was never synced for may be gone, and takes along all that it holds.
+    /// A directory whose parent was not synced since its creation may be lost, together with everything in
+    /// it.
     fn lose_directories(&mut self) {
         let State { random, directories, durable_names, .. } = self;
         let uncertain = directories.iter().filter(|(_, durable)| !**durable).map(|(path, _)| path.clone());
@@ -439,7 +441,8 @@ impl Disk for FaultyDisk {
         state.check_power(state.life)?;
         let inode = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
         if access == Access::ReadWrite {
-            // Pages may be dropped at any time; this is the worst one, between reading a file and writing to it.
+            // Pages may be dropped at any time; the worst moment is this, between reading a file and writing
+            // to it.
             let State { random, inodes, .. } = &mut *state;
             inodes.get_mut(&inode).expect("a name has its inode").evict(random);
         }

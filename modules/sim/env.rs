@@ -1,4 +1,4 @@
-//! A seeded environment: the faulty disk, a clock that stands still until it is moved, a seeded generator.
+//! A seeded environment: the faulty disk, a clock that only tests advance, a seeded generator.
 
 use crate::disk::FaultyDisk;
 use engramdb_engine::env::{Clock, Env, Random};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// An environment and the handles that steer it.
+/// An environment and the handles that control it.
 #[derive(Clone)]
 pub struct SimEnv {
     pub env: Env,
@@ -27,7 +27,7 @@ impl SimEnv {
     }
 }
 
-/// Time that moves only when it is told to. The wall clock may step in both directions.
+/// A clock that moves only by the calls below. The wall clock may step in both directions.
 pub struct SimClock {
     wall_ms: AtomicU64,
     monotonic_ms: AtomicU64,
@@ -38,7 +38,7 @@ impl SimClock {
         SimClock { wall_ms: AtomicU64::new(1_700_000_000_000), monotonic_ms: AtomicU64::new(0) }
     }
 
-    /// Lets time pass.
+    /// Advances both clocks.
     pub fn advance_ms(&self, ms: u64) {
         self.wall_ms.fetch_add(ms, Ordering::Relaxed);
         self.monotonic_ms.fetch_add(ms, Ordering::Relaxed);
@@ -49,7 +49,7 @@ impl SimClock {
         self.set_wall_ms(self.wall_ms().saturating_add_signed(ms));
     }
 
-    /// Begins the monotonic clock anew, as another process or a booted machine sees it.
+    /// Restarts the monotonic clock, as another process or a rebooted machine sees it.
     pub fn restart_monotonic(&self) {
         self.monotonic_ms.store(0, Ordering::Relaxed);
     }

@@ -1,13 +1,13 @@
 //! Fuzzing on stable Rust: a seeded mutator and the loop around it.
 //!
-//! A fuzz target is a plain function over bytes that panics when an invariant breaks. [`run`] feeds it
-//! mutations of a corpus: a fixed number of cases in normal test runs, [`LONG_DURATION`] of them in long mode
-//! ([`is_long_mode`]). There is no coverage feedback: a corpus that reaches every part of the format, and a
-//! dictionary of its tokens, take its place.
+//! A fuzz target is a function over bytes that panics when an invariant is violated. [`run`] calls it with
+//! mutations of a corpus: a fixed number of cases in normal test runs, and cases for [`LONG_DURATION`] in
+//! long mode ([`is_long_mode`]). There is no coverage feedback; a corpus that reaches every part of the
+//! format, and a dictionary of its tokens, replace it.
 //!
-//! Each case depends on the seed and its own number only, so a failure replays alone: [`run`] prints both,
-//! and the input, before the panic goes on. Normal runs use one seed, always; long mode takes a fresh one, or
-//! `ENGRAMDB_FUZZ_SEED`.
+//! Each case depends only on the seed and its own number, so a failure can be replayed alone: [`run`] prints
+//! both, and the input, before the panic continues. Normal runs always use the same seed; long mode uses a
+//! random one, or `ENGRAMDB_FUZZ_SEED`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-/// Set to 1, this makes tests run for minutes instead of seconds.
+/// If set to 1, tests run for minutes instead of seconds.
 pub const LONG_MODE_VARIABLE: &str = "ENGRAMDB_TEST_LONG";
 
-/// The seed of a long run, to repeat it.
+/// The seed of a long run, for repeating it.
 pub const SEED_VARIABLE: &str = "ENGRAMDB_FUZZ_SEED";
 
 /// How long a target runs in long mode.
@@ -28,7 +28,7 @@ pub const LONG_DURATION: Duration = Duration::from_secs(60);
 /// How many cases a target runs otherwise.
 pub const SHORT_CASES: u64 = 10_000;
 
-/// No mutation makes an input longer than this, in bytes, unless its corpus entry was.
+/// Mutations do not make an input longer than this, in bytes, unless its corpus entry was.
 const INPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// Whether tests may take minutes.
@@ -36,7 +36,8 @@ pub fn is_long_mode() -> bool {
     std::env::var(LONG_MODE_VARIABLE).is_ok_and(|value| value == "1")
 }
 
-/// Runs `target` on the corpus itself and then on mutations of it. `name` is for the report of a failure.
+/// Runs `target` on the corpus itself and then on mutations of it. `name` identifies the target in a failure
+/// report.
 pub fn run(name: &str, corpus: &[Vec<u8>], dictionary: &[&[u8]], target: impl Fn(&[u8])) {
     assert!(!corpus.is_empty(), "a mutator needs something to mutate");
     for input in corpus {
@@ -47,7 +48,7 @@ pub fn run(name: &str, corpus: &[Vec<u8>], dictionary: &[&[u8]], target: impl Fn
     let mutator = Mutator { corpus, dictionary, seed };
     #[expect(
         clippy::disallowed_methods,
-        reason = "how long to fuzz is the test's own time, not the engine's"
+        reason = "the duration of fuzzing is the test's own time, not the engine's"
     )]
     let started = Instant::now();
     let mut case = 0;
@@ -58,7 +59,7 @@ pub fn run(name: &str, corpus: &[Vec<u8>], dictionary: &[&[u8]], target: impl Fn
     println!("{name}: {case} cases of seed {seed}");
 }
 
-#[expect(clippy::disallowed_methods, reason = "which cases to try is the test's choice, not the engine's")]
+#[expect(clippy::disallowed_methods, reason = "the choice of cases belongs to the test, not to the engine")]
 fn long_seed() -> u64 {
     match std::env::var(SEED_VARIABLE) {
         Ok(seed) => seed.parse().expect("the fuzz seed is a number"),
@@ -73,7 +74,7 @@ fn attempt(name: &str, case: &str, input: &[u8], target: impl Fn(&[u8])) {
     }
 }
 
-/// Inputs by number.
+/// Generates inputs by number.
 pub struct Mutator<'c> {
     /// Well-formed inputs, and malformed ones of interest.
     pub corpus: &'c [Vec<u8>],
@@ -128,7 +129,7 @@ impl Mutator<'_> {
     }
 }
 
-/// A range of a list: mostly short, sometimes all there is.
+/// A range of a list: mostly short, sometimes everything.
 fn some_range(length: usize, random: &mut SmallRng) -> std::ops::Range<usize> {
     let start = random.random_range(0..=length);
     let longest = if random.random_ratio(1, 4) { length - start } else { (length - start).min(8) };
@@ -155,7 +156,7 @@ fn fill(part: &mut [u8], random: &mut SmallRng) {
     }
 }
 
-/// Puts another number in the place of one in digits: lengths and counts are where parsers break.
+/// Replaces a decimal number by another: parsers are most fragile at lengths and counts.
 fn replace_number(input: &mut Vec<u8>, random: &mut SmallRng) {
     const NUMBERS: [&str; 12] = [
         "0",

@@ -1,4 +1,4 @@
-//! Simulated environments for tests: what can go wrong goes wrong, from a seed.
+//! Simulated environments for tests: faults of disk and clock, chosen by a seed.
 
 #![forbid(unsafe_code)]
 

@@ -1,25 +1,26 @@
-//! A checker for histories of concurrent clients over crashes: is there one order of the operations that explains
-//! every reply?
+//! A checker for histories of concurrent clients across crashes: is there one order of the operations that
+//! explains every reply?
 //!
 //! The condition is *strict linearizability* (Aguilera and Frølund, "Strict linearizability and the power of
-//! aborting", 2003). Each operation that was answered takes effect at one moment between its invocation and its
-//! reply. One that was in flight at a crash took effect at one moment before the crash, or never; it does not come
-//! alive after the recovery.
+//! aborting", 2003). Each operation that was answered takes effect at one moment between its invocation and
+//! its reply. An operation that was in flight at a crash took effect at one moment before the crash, or
+//! never; it does not take effect after the recovery.
 //!
-//! The search is Wing and Gong's ("Testing and verifying concurrent objects", 1993) in the just-in-time form of Lowe
-//! ("Testing for linearizability", 2017): events are read in order of time, and the checker keeps every
-//! configuration that can explain what it has read, a configuration being the key's value and which of the open
-//! operations have taken effect. Equal configurations are one, which is Lowe's memoisation. An operation takes effect
-//! as late as possible: just before a reply needs it, or just before a crash. Keys are checked one by one (Horn and
-//! Kroening, "Faster linearizability checking via P-compositionality", 2015): all operations here touch one key,
-//! and strict linearizability is local.
+//! The search is Wing and Gong's ("Testing and verifying concurrent objects", 1993) in the just-in-time form
+//! of Lowe ("Testing for linearizability", 2017): events are read in order of time, and the checker keeps
+//! every configuration that can explain what it has read. A configuration consists of the key's value and the
+//! set of open operations that have taken effect. Equal configurations are merged, which is Lowe's
+//! memoisation. An operation takes effect as late as possible: just before a reply requires it, or just
+//! before a crash. Keys are checked one by one (Horn and Kroening, "Faster linearizability checking via
+//! P-compositionality", 2015), because all operations here access one key, and strict linearizability is
+//! local.
 //!
-//! Not here: operations on several keys, expiry, types other than strings.
+//! Not supported: operations on several keys, expiry, types other than strings.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
-/// A moment. Of two events of a history, the one that came first has the smaller stamp; no two are equal.
+/// A logical time. Of two events of a history, the earlier one has the smaller stamp; no two are equal.
 pub type Stamp = u64;
 
 /// A key's value; `None` while it is absent.
@@ -30,7 +31,7 @@ pub enum Action {
     Get,
     Set(Vec<u8>),
     SetIfAbsent(Vec<u8>),
-    /// Sets, and replies with the value before.
+    /// Sets the value, and replies with the previous one.
     GetSet(Vec<u8>),
     Increment(i64),
     Delete,
@@ -43,7 +44,7 @@ pub enum Observed {
     Done,
     Value(Value),
     Integer(i64),
-    /// Nothing was changed.
+    /// The operation changed nothing.
     Error,
 }
 
@@ -53,25 +54,25 @@ pub struct Operation {
     pub key: Vec<u8>,
     pub action: Action,
     pub invoked: Stamp,
-    /// When the reply came, and what it was; `None` if it never came.
+    /// The time of the reply, and the reply; `None` if there was none.
     pub reply: Option<(Stamp, Observed)>,
 }
 
-/// What clients did and saw, in any order.
+/// The operations of clients and their replies, in any order.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub operations: Vec<Operation>,
-    /// Moments at which everything in flight ended.
+    /// Times at which all operations in flight ended.
     pub crashes: Vec<Stamp>,
 }
 
-/// No order of the operations explains this reply.
+/// A reply that no order of the operations explains.
 #[derive(Clone, Debug)]
 pub struct Violation {
     pub operation: Operation,
-    /// The values that the key could have had, given all that came before.
+    /// The values that the key could have had, given all earlier events.
     pub possible: BTreeSet<Value>,
-    /// The key's operations until then and the crashes, in words, one a line.
+    /// The key's operations until then and the crashes, in words, one per line.
     pub story: String,
 }
 
@@ -79,8 +80,8 @@ impl History {
     /// Looks for an order of each key's operations that explains all replies.
     ///
     /// # Panics
-    /// If a reply comes after a crash that its operation did not survive, or more than 64 operations on one key are
-    /// open at once: such a history was recorded wrongly.
+    /// If the history is malformed: a reply follows a crash during its operation, or more than 64 operations
+    /// on one key are open at once.
     pub fn check(&self) -> Result<(), Box<Violation>> {
         let mut keys: BTreeMap<&[u8], Vec<&Operation>> = BTreeMap::new();
         for operation in &self.operations {
@@ -109,7 +110,7 @@ impl Action {
     }
 }
 
-/// A string as INCR reads it; an absent one is 0.
+/// A string as INCR parses it; an absent one is 0.
 fn integer(value: &Value) -> Option<i64> {
     match value {
         Some(digits) => std::str::from_utf8(digits).ok()?.parse().ok(),
@@ -124,11 +125,11 @@ enum Event {
     Crash,
 }
 
-/// One way to explain what was read so far.
+/// One explanation of what was read so far.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Configuration {
     value: Value,
-    /// Which of the open operations have taken effect: bits of their slots.
+    /// The open operations that have taken effect: bits of their slots.
     taken: u64,
 }
 
@@ -192,7 +193,7 @@ impl<'h> Search<'h> {
         self.slots[slot] = None;
     }
 
-    /// Whatever is open has taken effect by now, or never will.
+    /// Every open operation has taken effect by now, or never will.
     fn crash(&mut self) {
         for operation in self.slots.iter().flatten() {
             assert!(self.operations[*operation].reply.is_none(), "a reply came after the crash");
@@ -202,7 +203,7 @@ impl<'h> Search<'h> {
         self.slots.clear();
     }
 
-    /// All configurations that open operations lead to, not looking beyond those that are `enough`.
+    /// All configurations that open operations lead to; does not explore beyond those that are `enough`.
     fn explore(&mut self, enough: impl Fn(&Configuration) -> bool) -> HashSet<Configuration> {
         let mut seen = std::mem::take(&mut self.configurations);
         let mut ahead: Vec<Configuration> = seen.iter().cloned().collect();
@@ -265,7 +266,7 @@ impl fmt::Display for Action {
 }
 
 impl fmt::Display for Violation {
-    /// The end of the key's story, which is where the cause is.
+    /// The end of the key's history, which contains the cause.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const LINES_MAX: usize = 60;
         let lines: Vec<&str> = self.story.lines().collect();

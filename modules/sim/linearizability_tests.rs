@@ -3,8 +3,8 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-/// Reads a history: `a: SET k 1` asks, `a= OK` answers, `crash` ends everything in flight. Replies are `OK`, `nil`,
-/// `(n)` and otherwise values.
+/// Parses a history: `a: SET k 1` is an invocation, `a= OK` a reply, `crash` ends everything in flight.
+/// Replies are `OK`, `nil`, `(n)` and otherwise values.
 fn history(text: &str) -> History {
     let mut history = History::default();
     for (stamp, line) in text.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate() {
@@ -63,7 +63,7 @@ fn assert_good(text: &str) {
     }
 }
 
-/// The violation must show at the last reply.
+/// Asserts that the last reply violates linearizability.
 fn assert_bad(text: &str) {
     let history = history(text);
     let violation = history.check().expect_err("nothing explains this history");
@@ -101,7 +101,7 @@ fn a_lost_acknowledged_write_is_found() {
 }
 
 #[test]
-fn what_was_in_flight_may_survive_or_not() {
+fn operations_in_flight_may_survive_or_not() {
     assert_good("a: SET k 1\n crash\n b: GET k\n b= nil");
     assert_good("a: SET k 1\n crash\n b: GET k\n b= 1");
     assert_good("a: INCRBY k 1\n b: INCRBY k 1\n c: INCRBY k 1\n crash\n a: GET k\n a= 2");
@@ -109,16 +109,16 @@ fn what_was_in_flight_may_survive_or_not() {
 }
 
 #[test]
-fn what_was_in_flight_does_not_come_alive_after_the_recovery() {
+fn operations_in_flight_do_not_take_effect_after_the_recovery() {
     assert_bad("a: SET k 1\n crash\n b: GET k\n b= nil\n b: GET k\n b= 1");
     assert_bad("a: SET k 1\n crash\n b: SET k 2\n b= OK\n b: GET k\n b= 1");
 }
 
 #[test]
-fn a_read_that_saw_a_write_which_vanished_is_found() {
+fn a_read_of_a_lost_write_is_found() {
     assert_bad("a: SET k 1\n b: GET k\n b= 1\n crash\n b: GET k\n b= nil");
     assert_bad("a: SET k 1\n b: EXISTS k\n b= (1)\n crash\n b: SETNX k 2\n b= (1)");
-    // Its absence can be what was seen, too.
+    // A read may also have seen the absence of the key.
     assert_bad("a: SET k 1\n a= OK\n a: DEL k\n b: GET k\n b= nil\n crash\n b: GET k\n b= 1");
     assert_good("a: SET k 1\n b: GET k\n crash\n b: GET k\n b= nil");
 }
@@ -133,7 +133,7 @@ fn reordered_writes_are_found() {
 }
 
 #[test]
-fn keys_are_apart() {
+fn keys_are_independent() {
     assert_good("a: SET k 1\n a= OK\n b: GET other\n b= nil\n crash\n b: GET k\n b= 1");
     assert_bad(
         "a: SET k 1\n a= OK\n b: SET other 2\n b= OK\n crash\n b: GET k\n b= 1\n b: GET other\n b= nil",
@@ -141,7 +141,7 @@ fn keys_are_apart() {
 }
 
 #[test]
-fn a_violation_tells_its_story() {
+fn a_violation_shows_its_history() {
     let bad = history("a: SET k 1\n crash\n b: GET k\n b= 7").check().expect_err("7 was never written");
     let words = bad.to_string();
     for part in ["key k", "asks SET 1", "1: crash", "sees Some(Value(Some([55])))", "one of [nothing] [1]"] {
@@ -149,7 +149,7 @@ fn a_violation_tells_its_story() {
     }
 }
 
-/// Small random histories of one key; replies are plausible more often than right.
+/// Random short histories of one key; replies are more often plausible than right.
 fn random_history(random: &mut SmallRng) -> History {
     let mut history = History::default();
     let mut open: [Option<usize>; 3] = [None; 3];
@@ -206,7 +206,8 @@ fn is_explained(history: &History) -> bool {
             return true;
         }
         left.iter().any(|index| {
-            // What ended before this one began cannot come after it: it must be behind us, or never happen.
+            // An operation that ended before this one began cannot follow it: it must precede it, or never
+            // happen.
             let mut late =
                 left.iter().filter(|other| end(history, operation(other)) < operation(index).invoked);
             if late.any(|other| operation(other).reply.is_some()) {

@@ -1,7 +1,7 @@
-//! What tests of all crates share: directories that go with their test, the program as a process and clients
-//! of it, an engine that is driven without sockets, and real servers to compare with.
+//! Test helpers for all crates: temporary directories, the program as a process and clients for it, an engine
+//! without sockets, and real servers to compare with.
 //!
-//! The engine's own unit tests cannot use it, for it depends on the engine.
+//! The engine's own unit tests cannot use this crate, because it depends on the engine.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "for tests only, in real time and on the machine's own disk")]

@@ -1,14 +1,14 @@
 //! The standard output and the standard error. No other code of the program writes to the standard output.
 //!
-//! `println!` panics where it cannot write, which ends this program with SIGABRT: a reader that has enough
-//! (`| head`) or a full disk would lose the rest of a run. Here the first failure is remembered, nothing more
-//! is written after it, and `main` asks for it at the end:
+//! `println!` panics if it cannot write, which ends this program with SIGABRT: a reader that closes the pipe
+//! early (`| head`) or a full disk would lose the rest of a run. Here the first failure is stored, nothing
+//! more is written after it, and `main` checks for it at the end:
 //!
 //! - A pipe without a reader ends the command quietly, with the status of a process that SIGPIPE ended
 //!   (`STATUS_CLOSED`).
-//! - Any other failure, of a full device for example, is one line on the standard error and status 1.
+//! - Any other failure, of a full device for example, gives one line on the standard error and status 1.
 //!
-//! The standard error is the last place to complain to: what it cannot take is dropped.
+//! Failures of the standard error are ignored, because there is no other place to report them.
 
 #![forbid(unsafe_code)]
 
@@ -17,15 +17,15 @@ use std::fmt::{self, Display, Formatter};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
 
-/// The exit status of a command whose output was closed: 128 and the number of SIGPIPE.
+/// The exit status of a command whose output was closed: 128 plus the number of SIGPIPE.
 const STATUS_CLOSED: u8 = 128 + 13;
 
-/// Why the standard output takes no more.
+/// Why the standard output cannot be written.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OutputFailure {
     /// The reader of the pipe is gone.
     Closed,
-    /// What the operating system says.
+    /// The operating system's error text.
     Refused(String),
 }
 
@@ -48,17 +48,17 @@ impl OutputFailure {
         }
     }
 
-    /// Whether an error of a command is no more than this failure, passed on.
+    /// Whether a command's error is only this failure, passed on.
     pub fn is_in(error: &(dyn Error + 'static)) -> bool {
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         inner.is_some_and(|inner| inner.is::<OutputFailure>())
     }
 }
 
-/// The first failure. It holds until the process ends: a part of a text must not follow a gap.
+/// The first failure. It stays set until the process ends, because text after a gap would be misleading.
 static FAILURE: OnceLock<OutputFailure> = OnceLock::new();
 
-/// Does something with the standard output, unless that has failed before.
+/// Calls `act`, unless the standard output has failed before; stores a failure.
 fn attempt<T>(act: impl FnOnce() -> io::Result<T>) -> Result<T, &'static OutputFailure> {
     match FAILURE.get() {
         Some(failure) => Err(failure),
@@ -71,18 +71,18 @@ pub fn print(text: fmt::Arguments<'_>) -> Result<(), &'static OutputFailure> {
     attempt(|| io::stdout().write_fmt(text))
 }
 
-/// Takes the outcome of a library that writes to the standard output itself.
+/// Stores the failure of a library that writes to the standard output itself.
 pub fn printed(outcome: io::Result<()>) {
     _ = attempt(|| outcome);
 }
 
-/// Writes out what is still buffered; how all output of this process went.
+/// Flushes buffered output; returns the result of all output of this process.
 fn finish() -> Result<(), &'static OutputFailure> {
     attempt(|| io::stdout().flush())
 }
 
-/// The exit status of a command that has succeeded but for its output, which is written out here. Says why it
-/// is not 0, unless the output was closed.
+/// Flushes the output of a command that has otherwise succeeded, and returns its exit status. Prints the
+/// reason if that is not 0, unless the output was closed.
 pub fn end() -> u8 {
     match finish() {
         Ok(()) => 0,
@@ -94,22 +94,22 @@ pub fn end() -> u8 {
     }
 }
 
-/// A line on the standard error.
+/// Writes a line to the standard error.
 pub fn note(line: impl Display) {
     note_part(format_args!("{line}\n"));
 }
 
-/// Text on the standard error, as it is.
+/// Writes text to the standard error without a line end.
 pub fn note_part(text: impl Display) {
     _ = write!(io::stderr(), "{text}");
 }
 
-/// Whether colours and the like are for a terminal.
+/// Whether the standard output is a terminal, so that colours make sense.
 pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// The standard output for code that takes a writer. Its errors hold an `OutputFailure`.
+/// The standard output for code that takes a writer. Its errors contain an `OutputFailure`.
 #[derive(Debug, Default)]
 pub struct Output;
 

@@ -6,25 +6,29 @@
 //! ```
 //!
 //! A request never nests, so there is no tree to build and no recursion to bound. One call decodes a whole
-//! pipeline into flat lists of ranges into the connection's read buffer, and nothing is allocated for a
-//! request once the lists have grown to the size of a usual pipeline.
+//! pipeline into flat lists of ranges into the connection's read buffer. A request allocates nothing once the
+//! lists have grown to the size of a usual pipeline.
 //!
 //! Invariants:
-//! * No byte is looked at twice, however the input is cut (but for the few digits of a header that is cut
-//!   itself): an unfinished request keeps its place (the arguments found, the length of the pending bulk, how
-//!   far a line was searched). The cost of a request does not depend on the number of reads that it arrives
-//!   in, and neither does its meaning.
-//! * A limit is checked when the header that breaks it is read. A header never allocates; memory grows only
+//! * No byte is examined twice, however the input is split (except the few digits of a header that is split
+//!   itself): the state of an unfinished request is kept (the arguments found, the length of the pending
+//!   bulk, how far a line was searched). Neither the cost nor the meaning of a request depends on the number
+//!   of reads in which it arrives.
+//! * A limit is checked when the header that exceeds it is read. A header never allocates; memory grows only
 //!   with bytes that have arrived.
-//! * Requests in front of a malformed one are returned before the error, as a pipeline's replies must be.
+//! * Requests before a malformed one are returned before the error, as the order of replies in a pipeline
+//!   requires.
 //!
-//! As in Redis, the two bytes behind a count, a length or a bulk are skipped without being looked at, an
-//! inline line may end in a bare line feed, and empty requests (`*0`, `*-1`, blank lines) get no reply.
-//! Unlike Redis, a NUL byte is an ordinary byte of an inline command, and a wrong byte in the place of a
-//! bulk's `$` is refused before its line has ended.
+//! As in Redis, the two bytes after a count, a length or a bulk are skipped without being examined, an inline
+//! line may end in a bare line feed, and empty requests (`*0`, `*-1`, blank lines) get no reply. Unlike
+//! Redis, a NUL byte is an ordinary byte of an inline command, and a wrong byte in place of a bulk's `$` is
+//! refused before its line has ended.
 //!
-//! What this deliberately does not do: hold the buffer, bound its total size (the server's query buffer
-//! limit), or know about commands and authentication; the caller says which [`Limits`] hold.
+//! This module deliberately does not own the buffer, bound its total size (the server's query buffer limit
+//! does), or know about commands and authentication; the caller passes the [`Limits`] that apply.
+//!
+//! Source of the protocol: the RESP specification in Redis's documentation, and networking.c of Redis for
+//! limits and errors.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -34,41 +38,41 @@ use smallvec::SmallVec;
 
 use crate::inline;
 
-/// The longest line (an inline command, or a header with its type byte) in bytes, line end excluded. Redis's
-/// PROTO_INLINE_MAX_SIZE.
+/// The maximum length of a line (an inline command, or a header with its type byte) in bytes, without the
+/// line end. Redis's PROTO_INLINE_MAX_SIZE.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Redis's default of `proto-max-bulk-len`, in bytes.
 pub const BULK_BYTES_MAX_DEFAULT: usize = 512 * 1024 * 1024;
 
-/// Redis 7's bound of the arguments of one request. A header reserves nothing for them: each takes memory
-/// when it comes.
+/// Redis 7's limit of the arguments of one request. A header reserves no memory for them: each argument takes
+/// memory when it arrives.
 pub const ARGUMENTS_MAX_DEFAULT: usize = i32::MAX as usize;
 
-/// The least that a connection should make room for before a read, in bytes. Redis's PROTO_IOBUF_LEN.
+/// The minimum room that a connection should provide for a read, in bytes. Redis's PROTO_IOBUF_LEN.
 pub const READ_BYTES_MIN: usize = 16 * 1024;
 
-/// Ranges kept allocated between pipelines; a larger request gives its memory back.
+/// Ranges that stay allocated between pipelines; the memory of a larger request is freed.
 const KEPT_RANGES_MAX: usize = 4096;
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
-/// Arguments of a request, the command's name first, without an allocation up to 16.
+/// Arguments of a request, the command's name first. Up to 16 are stored without an allocation.
 pub type Arguments<'a> = SmallVec<[&'a [u8]; 16]>;
 
-/// What a client may send. Checked at each header; see [`Decoder::set_limits`].
+/// The limits of a client's requests. They are checked at each header; see [`Decoder::set_limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Arguments in one request, the command's name included.
     pub arguments_max: usize,
     /// Bytes in one argument: `proto-max-bulk-len`.
     pub bulk_bytes_max: usize,
-    /// A password is required and has not been given: ten arguments of 16 KiB, so that strangers cannot make
-    /// the server hold memory. As in Redis, inline commands are bounded by their line only.
+    /// A password is required and was not given: at most ten arguments of 16 KiB, so that unknown clients
+    /// cannot make the server use much memory. As in Redis, inline commands are limited only by their line.
     pub unauthenticated: bool,
 }
 
 impl Limits {
-    /// Redis's bounds from before a client has authenticated.
+    /// Redis's limits before a client has authenticated.
     pub const UNAUTHENTICATED_ARGUMENTS_MAX: usize = 10;
     pub const UNAUTHENTICATED_BULK_BYTES_MAX: usize = 16 * 1024;
 }
@@ -83,7 +87,8 @@ impl Default for Limits {
     }
 }
 
-/// Why a connection's input cannot be understood. The stream has no next request: reply and close.
+/// Why a connection's input cannot be parsed. No next request can be found in the stream: send the error and
+/// close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
     #[error("Protocol error: invalid multibulk length")]
@@ -98,7 +103,7 @@ pub enum ProtocolError {
     UnauthenticatedBulkLength,
     #[error("Protocol error: too big bulk count string")]
     BulkCountTooLong,
-    /// The byte that stands where a bulk's `$` should.
+    /// The byte in the position of a bulk's `$`.
     #[error("Protocol error: expected '$', got '{}'", char::from(*.0))]
     ExpectedBulk(u8),
     #[error("Protocol error: too big inline request")]
@@ -108,8 +113,8 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The text of Redis's error reply, code included, as bytes because it may quote a byte of the client's.
-    /// That may be a line end: write it with [`Encoder::error`](crate::Encoder::error).
+    /// The text of Redis's error reply, code included. It is bytes because it may quote a byte of the
+    /// client's request, even a line end: write it with [`Encoder::error`](crate::Encoder::error).
     pub fn reply_text(&self) -> Cow<'static, [u8]> {
         match *self {
             Self::ExpectedBulk(byte) => {
@@ -122,12 +127,12 @@ impl ProtocolError {
     }
 }
 
-/// What one call of [`Decoder::decode`] did.
+/// The result of one call of [`Decoder::decode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Progress {
-    /// Bytes at the buffer's start that belong to the decoded requests. The caller drops them, when it has
-    /// done with the requests' arguments and before the next call.
+    /// Bytes at the start of the buffer that belong to the decoded requests. The caller drops them after it
+    /// has used the requests' arguments and before the next call.
     pub consumed_bytes: usize,
     /// Why decoding stopped.
     pub stop: Stop,
@@ -136,40 +141,42 @@ pub struct Progress {
 /// Why decoding stopped. The requests decoded before are valid in each case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// The buffer's rest is no whole request; at least so many bytes are missing (exact for a pending bulk's
-    /// end, else 1). See [`read_reserve_bytes`] for the room to make.
+    /// The rest of the buffer is not a complete request; at least this many bytes are missing (exact for the
+    /// end of a pending bulk, else 1). See [`read_reserve_bytes`] for the room to provide.
     NeedBytes(usize),
-    /// As many requests were decoded as the caller wanted; there may be more.
+    /// The maximum number of requests was decoded; there may be more.
     RequestsMax,
-    /// To be sent after the replies of the requests in front; then the connection closes.
+    /// Send this after the replies of the preceding requests, then close the connection.
     Malformed(ProtocolError),
 }
 
-/// Room that a connection should make before its next read: what is missing, but never more than doubles what
-/// the client has sent already. So a header that announces 512 MiB costs [`READ_BYTES_MIN`], and copying
-/// while a large bulk arrives stays linear.
+/// The room that a connection should provide for its next read, in bytes: the missing bytes, but at most as
+/// much as the client has sent already. So a header that announces 512 MiB costs [`READ_BYTES_MIN`], and the
+/// total cost of copying while a large bulk arrives is linear.
 pub fn read_reserve_bytes(missing_bytes: usize, buffered_bytes: usize) -> usize {
     missing_bytes.clamp(READ_BYTES_MIN, buffered_bytes.max(READ_BYTES_MIN))
 }
 
-/// Decoded requests, to be reused from call to call (also between connections: it holds nothing of theirs).
+/// Decoded requests. The value can be reused for every call, also of other connections: `decode` replaces its
+/// contents.
 #[derive(Debug, Default)]
 pub struct Requests {
     entries: Vec<Entry>,
-    /// Ranges of all requests' arguments, one request after the other.
+    /// Ranges of all requests' arguments, one request after another.
     ranges: Vec<Range<usize>>,
-    /// Arguments of inline commands, whose quotes and escapes need bytes of their own.
+    /// Arguments of inline commands, whose quotes and escapes require copies.
     unescaped: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// Where this request's arguments end in `ranges`; they start where those of the request before end.
+    /// The end of this request's arguments in `ranges`; they start at the end of those of the previous
+    /// request.
     ranges_end: usize,
     source: Source,
 }
 
-/// What an argument's range points into.
+/// The bytes that an argument's range refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     ReadBuffer,
@@ -189,7 +196,7 @@ impl Requests {
         self.entries.is_empty()
     }
 
-    /// The request at `index` (panics if there is none), with the `buffer` that it was decoded from.
+    /// The request at `index` (panics if there is none), with the `buffer` from which it was decoded.
     pub fn get<'a>(&'a self, index: usize, buffer: &'a [u8]) -> Request<'a> {
         let start = if index == 0 { 0 } else { self.entries[index - 1].ranges_end };
         let entry = &self.entries[index];
@@ -200,19 +207,19 @@ impl Requests {
         Request { ranges: &self.ranges[start..entry.ranges_end], bytes, source: entry.source }
     }
 
-    /// The requests in their order, with the `buffer` that they were decoded from.
+    /// The requests in their order, with the `buffer` from which they were decoded.
     pub fn iter<'a>(&'a self, buffer: &'a [u8]) -> impl ExactSizeIterator<Item = Request<'a>> {
         (0..self.len()).map(move |index| self.get(index, buffer))
     }
 
-    /// Forgets all requests. [`Decoder::decode`] does this by itself.
+    /// Removes all requests. [`Decoder::decode`] does this itself.
     pub fn clear(&mut self) {
         self.entries.clear();
         clear_kept(&mut self.ranges, KEPT_RANGES_MAX);
         clear_kept(&mut self.unescaped, KEPT_BYTES_MAX);
     }
 
-    /// Memory that the lists take, in bytes.
+    /// Memory of the lists, in bytes.
     pub fn heap_bytes(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>()
             + self.ranges.capacity() * size_of::<Range<usize>>()
@@ -231,7 +238,7 @@ fn clear_kept<T>(list: &mut Vec<T>, kept_max: usize) {
     }
 }
 
-/// One request: its arguments, the command's name first. Never empty. A view, cheap to copy.
+/// One request: its arguments, the command's name first. Never empty. A view that is cheap to copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     ranges: &'a [Range<usize>],
@@ -240,7 +247,7 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Arguments, the name included. At least 1.
+    /// The number of arguments, the name included. At least 1.
     #[allow(clippy::len_without_is_empty)] // never empty
     pub fn len(&self) -> usize {
         self.ranges.len()
@@ -262,54 +269,56 @@ impl<'a> Request<'a> {
         self.ranges.iter().map(move |range| &bytes[range.clone()])
     }
 
-    /// Replaces a list's contents with the arguments, for handlers that take `&[&[u8]]`. One list serves all
-    /// requests of a run, which is several times quicker than a new one each ([`Request::arguments`]).
+    /// Replaces a list's contents with the arguments, for handlers that take `&[&[u8]]`. Reusing one list for
+    /// all requests of a run is several times faster than a new one for each ([`Request::arguments`]).
     pub fn fill(&self, arguments: &mut Vec<&'a [u8]>) {
         arguments.clear();
         arguments.extend(self.iter());
     }
 
-    /// The arguments as a list of their own.
+    /// The arguments as a new list.
     pub fn arguments(&self) -> Arguments<'a> {
         self.iter().collect()
     }
 
-    /// Where the argument at `index` lies in the read buffer, for a caller that shares large values instead
-    /// of copying them. None for an inline command, whose bytes lie elsewhere.
+    /// The range of the argument at `index` in the read buffer, for a caller that shares large values instead
+    /// of copying them. `None` for an inline command, whose bytes are elsewhere.
     pub fn range(&self, index: usize) -> Option<Range<usize>> {
         (self.source == Source::ReadBuffer).then(|| self.ranges[index].clone())
     }
 }
 
-/// A connection's decoder: what is known of the request that has arrived in part.
+/// A connection's decoder: the state of the request that has arrived in part.
 ///
-/// All places are counted from that request's first byte, which is the first byte of the next call's buffer.
+/// All positions are relative to that request's first byte, which is the first byte of the next call's
+/// buffer.
 #[derive(Debug, Default)]
 pub struct Decoder {
     limits: Limits,
-    /// Bytes of the pending request that need not be looked at again.
+    /// Bytes of the pending request that need not be examined again.
     position: usize,
-    /// Bytes of the line at `position` that are known to hold no line end.
+    /// Bytes of the line at `position` that are known to contain no line end.
     scanned: usize,
-    /// Bulks of the pending array that have not been decoded; 0 between requests.
+    /// Bulks of the pending array that were not decoded yet; 0 between requests.
     bulks_missing: usize,
-    /// The length of the bulk at `position`, if its header has been read.
+    /// The length of the bulk at `position`, if its header was read.
     bulk_bytes: Option<usize>,
-    /// Arguments of the pending array. Separate from [`Requests`], which others use between two calls.
+    /// Arguments of the pending array. Separate from [`Requests`], which other connections use between two
+    /// calls.
     pending: Vec<Range<usize>>,
     /// A malformed stream stays malformed.
     failed: Option<ProtocolError>,
 }
 
-/// How the look at one request ended.
+/// The result of decoding one request.
 enum Step {
-    /// It took so many bytes (a request, or something empty that is skipped).
+    /// It consumed this many bytes (a request, or an empty one, which is skipped).
     Done(usize),
-    /// At least so many bytes are missing.
+    /// At least this many bytes are missing.
     NeedBytes(usize),
 }
 
-/// The two kinds of header line. They differ in their errors only.
+/// The two kinds of header lines. They differ only in their errors.
 #[derive(Clone, Copy)]
 enum Header {
     Count,
@@ -337,12 +346,12 @@ impl Decoder {
         Self { limits, ..Self::default() }
     }
 
-    /// Memory of the pending request's arguments, in bytes; the read buffer is the caller's.
+    /// Memory of the pending request's arguments, in bytes; the read buffer belongs to the caller.
     pub fn heap_bytes(&self) -> usize {
         self.pending.capacity() * size_of::<Range<usize>>()
     }
 
-    /// Gives back what was kept for the next request. Between requests only.
+    /// Frees the memory kept for the next request. Call it only between requests.
     pub fn give_back(&mut self) {
         debug_assert_eq!(self.bulks_missing, 0, "a request is pending");
         self.pending = Vec::new();
@@ -350,8 +359,8 @@ impl Decoder {
 
     /// Takes effect at the next header: call it when AUTH has succeeded or `proto-max-bulk-len` has changed.
     ///
-    /// While a client is unauthenticated, decode one request at a time: what a pipeline holds behind its AUTH
-    /// is to be judged by the limits from after it.
+    /// While a client is unauthenticated, decode one request at a time: the limits after an AUTH apply to the
+    /// requests that follow it in the same pipeline.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
@@ -359,7 +368,7 @@ impl Decoder {
     /// Replaces the contents of `requests` with up to `requests_max` requests from the start of `buffer`.
     ///
     /// `buffer` starts with the first byte that no earlier call has consumed: between two calls the caller
-    /// drops the consumed bytes and appends what has been read, nothing else.
+    /// only drops the consumed bytes and appends the bytes that were read.
     pub fn decode(&mut self, buffer: &[u8], requests: &mut Requests, requests_max: usize) -> Progress {
         debug_assert!(buffer.len() >= self.position, "bytes of a pending request were dropped");
         requests.clear();
@@ -441,8 +450,8 @@ impl Decoder {
         step
     }
 
-    /// Decodes the missing bulks of the array in `bytes` and appends their ranges, counted from `base`
-    /// before.
+    /// Decodes the missing bulks of the array in `bytes` and appends their ranges, relative to the byte
+    /// `base` before.
     fn bulks(
         &mut self,
         bytes: &[u8],
@@ -471,9 +480,9 @@ impl Decoder {
         Ok(Step::Done(std::mem::take(&mut self.position)))
     }
 
-    /// Reads the bulk header at `position` and steps over it. Returns the bulk's length in bytes.
+    /// Reads the bulk header at `position` and advances past it. Returns the bulk's length in bytes.
     ///
-    /// Inlined with what it calls, because calls were a third of the time to decode a GET.
+    /// Inlined with its callees, because calls were a third of the time to decode a GET.
     #[inline(always)]
     fn bulk_header(&mut self, bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
         match bytes.get(self.position) {
@@ -495,7 +504,7 @@ impl Decoder {
         Ok(Some(length))
     }
 
-    /// Reads the number of the header whose type byte is at `start`. Returns it and where the header ends.
+    /// Reads the number of the header whose type byte is at `start`. Returns it and the end of the header.
     #[inline(always)]
     fn header(
         &mut self,
@@ -512,7 +521,7 @@ impl Decoder {
         }
     }
 
-    /// A header that is incomplete, negative, malformed or long. `line` starts with its type byte.
+    /// Handles a header that is incomplete, negative, malformed or long. `line` starts with its type byte.
     #[cold]
     fn unusual_header(
         &mut self,
@@ -547,8 +556,8 @@ impl Decoder {
         Ok(Step::Done(line_end + 1))
     }
 
-    /// Where `end` is in `line`, if it has arrived. None if the line is too long, whether or not its end has
-    /// arrived: a line's fate must not depend on how it was cut.
+    /// The position of `end` in `line`, if it has arrived. `None` if the line is too long, whether or not its
+    /// end has arrived: the result must not depend on how the line was split.
     fn find_line_end(&mut self, end: u8, line: &[u8]) -> Option<Option<usize>> {
         let window = &line[..line.len().min(LINE_BYTES_MAX + 1)];
         match memchr(end, &window[self.scanned..]) {
@@ -562,8 +571,8 @@ impl Decoder {
     }
 }
 
-/// Reads up to nine digits and a whole line end: nearly every header there is. Returns the number and the
-/// bytes that it took, or nothing when the header needs a closer look.
+/// Reads up to nine digits and a complete line end, which covers nearly every header. Returns the number and
+/// its length in bytes, or `None` if the header needs the general parser.
 #[inline(always)]
 fn short_number(line: &[u8]) -> Option<(i64, usize)> {
     let mut value = 0i64;
@@ -579,7 +588,7 @@ fn short_number(line: &[u8]) -> Option<(i64, usize)> {
     None
 }
 
-/// Redis's strict reading of an integer: no plus, no leading zeros, no blanks, no minus zero.
+/// Redis's strict integer syntax: no plus, no leading zeros, no blanks, no minus zero.
 fn parse_integer(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix(b"-") {
         Some(digits) => (true, digits),
@@ -592,7 +601,7 @@ fn parse_integer(text: &[u8]) -> Option<i64> {
     }
     digits.iter().try_fold(0i64, |value, &byte| {
         let digit = i64::from(byte.is_ascii_digit().then(|| byte - b'0')?);
-        // Downwards for negative numbers, whose range is the larger one.
+        // Negative, because the range of negative numbers is larger.
         value.checked_mul(10)?.checked_add(if negative { -digit } else { digit })
     })
 }

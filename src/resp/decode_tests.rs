@@ -5,7 +5,7 @@ use crate::frame::encode_command;
 
 type Decoded = (Vec<Vec<Vec<u8>>>, Stop);
 
-/// Decodes a stream of which each read brings `size` bytes.
+/// Decodes a stream that arrives in reads of `size` bytes.
 fn decode_in_reads(stream: &[u8], limits: Limits, size: usize) -> Decoded {
     let mut decoder = Decoder::new(limits);
     let mut requests = Requests::new();
@@ -33,7 +33,7 @@ fn request(arguments: &[&[u8]]) -> Vec<Vec<u8>> {
     arguments.iter().map(|argument| argument.to_vec()).collect()
 }
 
-/// Asserts that a stream of whole requests means `expected`, however it is cut.
+/// Asserts that a stream of complete requests decodes to `expected`, however it is split.
 #[track_caller]
 fn assert_requests(stream: &[u8], expected: &[&[&[u8]]]) {
     let expected: Vec<_> = expected.iter().map(|arguments| request(arguments)).collect();
@@ -44,7 +44,7 @@ fn assert_requests(stream: &[u8], expected: &[&[&[u8]]]) {
     }
 }
 
-/// Asserts how a malformed stream is answered, however it is cut.
+/// Asserts the error of a malformed stream, however it is split.
 #[track_caller]
 fn assert_error(stream: &[u8], limits: Limits, text: &str) {
     for size in [stream.len(), 1, 1000] {
@@ -74,7 +74,7 @@ fn empty_requests_are_skipped() {
     assert_requests(b"\r\n\n   \r\n \x0b\nPING\r\n", &[&[b"PING"]]);
 }
 
-/// Each of these was sent to redis-server 7.0.15 too.
+/// Each of these was also sent to redis-server 7.0.15.
 #[test]
 fn two_bytes_end_a_line_whatever_they_are() {
     assert_requests(b"*1\r\n$4\r\nPINGxxPING\r\n", &[&[b"PING"], &[b"PING"]]);
@@ -82,7 +82,7 @@ fn two_bytes_end_a_line_whatever_they_are() {
     assert_requests(b"*1\rx$4\r\nPING\r\n", &[&[b"PING"]]);
 }
 
-/// Each of these was sent to redis-server 7.0.15 too, but for the NUL byte (at which Redis hangs).
+/// Each of these was also sent to redis-server 7.0.15, except the NUL byte (at which Redis hangs).
 #[test]
 fn inline_commands_and_their_quotes() {
     assert_requests(b"PING\n", &[&[b"PING"]]);
@@ -181,7 +181,7 @@ fn lines_are_bounded() {
     ];
     for (start, text) in cases {
         assert_error(&[start, &digits].concat(), limits, text);
-        // The same with its end in the same read: a line's fate does not depend on how it is cut.
+        // The same with its end in the same read: the result does not depend on how the line is split.
         assert_error(&[start, &digits, b"\r\n"].concat(), limits, text);
     }
     let longest = [b"PING ", &digits[..LINE_BYTES_MAX - 6], b"\r\n"].concat();
@@ -191,7 +191,7 @@ fn lines_are_bounded() {
 }
 
 #[test]
-fn unauthenticated_clients_have_little() {
+fn unauthenticated_clients_have_tight_limits() {
     let limits = Limits { unauthenticated: true, ..Limits::default() };
     assert_error(b"*11\r\n", limits, "Protocol error: unauthenticated multibulk length");
     assert_error(b"*1\r\n$16385\r\n", limits, "Protocol error: unauthenticated bulk length");
@@ -205,7 +205,7 @@ fn unauthenticated_clients_have_little() {
 }
 
 #[test]
-fn limits_can_change_behind_an_auth_in_a_pipeline() {
+fn limits_can_change_after_an_auth_in_a_pipeline() {
     let mut decoder = Decoder::new(Limits { unauthenticated: true, ..Limits::default() });
     let mut requests = Requests::new();
     let buffer = [encode_command(&["AUTH", "x"]), encode_command(&["k"; 11])].concat();
@@ -228,7 +228,7 @@ fn limits_are_configurable() {
 }
 
 #[test]
-fn requests_in_front_of_an_error_are_returned() {
+fn requests_before_an_error_are_returned() {
     let (decoded, stop) = decode_all(b"*1\r\n$4\r\nPING\r\nGET k\r\n*2\r\n$1\r\nx\r\n:1\r\n");
     assert_eq!(decoded, [request(&[b"PING"]), request(&[b"GET", b"k"])]);
     assert_eq!(stop, Stop::Malformed(ProtocolError::ExpectedBulk(b':')));
@@ -245,7 +245,7 @@ fn a_malformed_stream_stays_malformed() {
 }
 
 #[test]
-fn says_what_is_missing() {
+fn the_number_of_missing_bytes_is_reported() {
     let missing = |stream: &[u8]| decode_all(stream).1;
     assert_eq!(missing(b"*2\r\n$3\r\nG"), Stop::NeedBytes(4));
     assert_eq!(missing(b"*2\r\n$3\r\nGET\r"), Stop::NeedBytes(1));
@@ -254,7 +254,7 @@ fn says_what_is_missing() {
 }
 
 #[test]
-fn a_header_reserves_next_to_nothing() {
+fn a_header_reserves_little_memory() {
     assert_eq!(read_reserve_bytes(512 << 20, 14), READ_BYTES_MIN);
     assert_eq!(read_reserve_bytes(512 << 20, 1 << 20), 1 << 20);
     assert_eq!(read_reserve_bytes(100_000, 1 << 20), 100_000);
@@ -280,16 +280,16 @@ fn memory_of_a_huge_request_is_given_back() {
     assert!(requests.ranges.capacity() <= KEPT_RANGES_MAX);
 }
 
-/// The bytes that the decoder has done with are out of its sight: they may even change.
+/// The decoder does not examine consumed bytes again: they may even change.
 #[test]
-fn no_byte_is_looked_at_twice() {
+fn no_byte_is_examined_twice() {
     let stream = encode_command(&["HSET", "key", "field", "value"]);
     let mut decoder = Decoder::default();
     let mut requests = Requests::new();
     for arrived in 1..stream.len() {
         let _ = decoder.decode(&stream[..arrived], &mut requests, 1);
         let seen = decoder.position + decoder.scanned;
-        // Headers of a few bytes are read again until they are whole; anything before them is not.
+        // Headers of a few bytes are read again until they are complete; anything before them is not.
         assert!(arrived - decoder.position <= 6, "{arrived} arrived, {seen} done");
         let mut changed = stream[..arrived].to_vec();
         changed[..decoder.position].fill(b'!');

@@ -1,6 +1,6 @@
-//! Writes replies in RESP2 or RESP3 to the end of a connection's output.
+//! Appends replies in RESP2 or RESP3 to a connection's output.
 //!
-//! Every method is total: what RESP2 has no type for is written as Redis writes it there.
+//! Every method works in both protocols: a type that RESP2 lacks is written as Redis writes it there.
 //!
 //! | method | RESP3 | RESP2 |
 //! |---|---|---|
@@ -11,12 +11,12 @@
 //! | `boolean` | `#t`, `#f` | `:1`, `:0` |
 //! | `big_number`, `verbatim` | `(`, `=` | bulk |
 //!
-//! A header says how many elements follow; the caller writes them. Nothing is checked here: a handler that
-//! announces three elements and writes two is caught by the reply checks in tests.
+//! A header contains the number of elements that follow; the caller writes them. The encoder does not check
+//! this: the reply checks in tests find a handler that announces three elements and writes two.
 
 use memchr::memchr2;
 
-/// The version of the protocol that a connection speaks: RESP2 until it says `HELLO 3`.
+/// The protocol version of a connection: RESP2 until it sends `HELLO 3`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
     #[default]
@@ -78,7 +78,7 @@ impl<'o> Encoder<'o> {
         self.output.extend_from_slice(b"\r\n");
     }
 
-    /// An integer as a string, as INCRBY's sisters in hashes and COMMAND's fields want it.
+    /// An integer as a bulk string.
     pub fn bulk_integer(&mut self, value: i64) {
         let mut digits = itoa::Buffer::new();
         self.bulk(digits.format(value));
@@ -113,12 +113,12 @@ impl<'o> Encoder<'o> {
         }
     }
 
-    /// `elements` replies follow, in no particular order, none twice.
+    /// `elements` replies follow, in no particular order and without duplicates.
     pub fn set_header(&mut self, elements: usize) {
         self.resp3_header(b'~', elements);
     }
 
-    /// `elements` replies follow that answer no command.
+    /// `elements` replies follow that do not answer a command.
     pub fn push_header(&mut self, elements: usize) {
         self.resp3_header(b'>', elements);
     }
@@ -150,7 +150,7 @@ impl<'o> Encoder<'o> {
         }
     }
 
-    /// Text to be shown as it is. `format` is `txt` or `mkd`.
+    /// Text to be displayed verbatim. `format` is `txt` or `mkd`.
     pub fn verbatim(&mut self, format: &[u8; 3], text: impl AsRef<[u8]>) {
         let text = text.as_ref();
         match self.protocol {
@@ -165,7 +165,7 @@ impl<'o> Encoder<'o> {
         }
     }
 
-    /// Replies that have been encoded before, in this protocol.
+    /// Replies that were encoded before, in this protocol.
     pub fn raw(&mut self, encoded: &[u8]) {
         self.output.extend_from_slice(encoded);
     }
@@ -181,8 +181,8 @@ impl<'o> Encoder<'o> {
         write_header(self.output, kind, count);
     }
 
-    /// A line of text from elsewhere. Line ends in it become blanks, as in Redis: text that quotes a client's
-    /// bytes must not be able to end the reply.
+    /// A line of foreign text. Line ends in it become blanks, as in Redis: text that quotes a client's bytes
+    /// must not be able to end the reply.
     fn line(&mut self, kind: u8, text: &[u8]) {
         if memchr2(b'\r', b'\n', text).is_none() {
             return self.raw_line(kind, text);
@@ -200,7 +200,7 @@ impl<'o> Encoder<'o> {
     }
 }
 
-/// A type byte, a count and a line end. Requests and replies share it.
+/// A type byte, a count and a line end, for requests and replies.
 pub(crate) fn write_header(output: &mut Vec<u8>, kind: u8, count: usize) {
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(count).as_bytes();
@@ -212,12 +212,13 @@ pub(crate) fn write_header(output: &mut Vec<u8>, kind: u8, count: usize) {
 /// The longest text of [`format_double`], in bytes: sign, 17 digits, point, `e-308`.
 pub const DOUBLE_BYTES_MAX: usize = 25;
 
-/// The largest whole number that Redis writes as an integer: half of the range that it can.
+/// The largest whole number that Redis writes as an integer: half of the range of its integers.
 const WHOLE_MAX: f64 = (1i64 << 62) as f64;
 
-/// Writes a float as Redis has done since 7.2 and returns the text's length in bytes: whole numbers up to
-/// 2^62 as integers; others with the fewest digits that read back as the same value, with an exponent where
-/// the plain form is long; `inf`, `-inf`, `nan`. (Redis 7.0 printed 17 digits: 0.1 was 0.10000000000000001.)
+/// Writes a float as Redis does since 7.2 and returns the text's length in bytes. Whole numbers up to 2^62
+/// are written as integers; others with the fewest digits that read back as the same value, with an exponent
+/// where the plain form is long; also `inf`, `-inf`, `nan`. (Redis 7.0 printed 17 digits: 0.1 was
+/// 0.10000000000000001.) Source: `d2string` and the fpconv library in Redis.
 pub fn format_double(value: f64, text: &mut [u8; DOUBLE_BYTES_MAX]) -> usize {
     let mut text = Text { bytes: text, length: 0 };
     if value.is_nan() {
@@ -242,7 +243,7 @@ pub fn format_double(value: f64, text: &mut [u8; DOUBLE_BYTES_MAX]) -> usize {
     text.length
 }
 
-/// The significant digits of a positive float, without point and without zeros at the end.
+/// The significant digits of a positive float, without a point and without trailing zeros.
 struct Digits {
     bytes: [u8; 17],
     length: usize,
@@ -284,7 +285,7 @@ impl Text<'_> {
         self.length += part.len();
     }
 
-    /// Chooses where the point goes, by the rules of the fpconv library that Redis uses.
+    /// Places the point by the rules of the fpconv library that Redis uses.
     fn place_point(&mut self, digits: &[u8], exponent: i32) {
         let count = digits.len() as i32;
         // The power of ten of the last digit.

@@ -1,13 +1,14 @@
-//! The client's side: commands out, replies in, for the benchmark tool, the demo and tests.
+//! The client's side of the protocol: encodes commands and decodes replies, for the benchmark tool, the demo
+//! and tests.
 //!
-//! Scalars are read by redis-protocol. Arrays, maps, sets and pushes are put together here, on a stack:
+//! Scalars are decoded by redis-protocol. Arrays, maps, sets and pushes are assembled here, on a stack:
 //! redis-protocol decodes an unfinished aggregate from its start at each read (a reply of n elements in r
-//! reads costs n times r), recurses into nested ones, and keeps maps and sets in hash tables, which loses the
-//! order that FT.INFO and HGETALL answer in. Here a whole element is read once, an unfinished one costs its
-//! header again, and depth is bounded.
+//! reads costs n times r), recurses into nested ones, and stores maps and sets in hash tables, which loses
+//! the order of replies to FT.INFO and HGETALL. Here a complete element is read once, an unfinished one costs
+//! its header again, and the depth is bounded.
 //!
-//! What this does not do: streamed replies of RESP3 (`$?`, `*?`), which no server sends us. Attributes (`|`)
-//! are read and dropped.
+//! Not supported: streamed replies of RESP3 (`$?`, `*?`), which servers do not send. Attributes (`|`) are
+//! read and dropped.
 
 use std::fmt;
 
@@ -18,13 +19,13 @@ use redis_protocol::resp3::types::{RangeFrame, VerbatimStringFormat};
 
 use crate::encode::write_header;
 
-/// Aggregates in aggregates. Redis's deepest reply (COMMAND DOCS) has fewer than ten.
+/// The maximum nesting depth of aggregates. Redis's deepest reply (COMMAND DOCS) has fewer than ten levels.
 pub const DEPTH_MAX: usize = 128;
 
 /// The longest line of a reply, in bytes: a number, a header, a status or an error.
 pub const LINE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Consumed bytes that are kept in the buffer rather than moving the rest each time.
+/// Consumed bytes that stay in the buffer, so that the rest is not moved each time.
 const CONSUMED_BYTES_MAX: usize = 64 * 1024;
 
 /// A command as a client sends it.
@@ -35,7 +36,7 @@ pub fn encode_command<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
     output
 }
 
-/// Appends a command to `output`: pipelines are built by calling this again.
+/// Appends a command to `output`; repeated calls build a pipeline.
 pub fn encode_command_into<A: AsRef<[u8]>>(output: &mut Vec<u8>, arguments: &[A]) {
     write_header(output, b'*', arguments.len());
     for argument in arguments {
@@ -77,7 +78,7 @@ impl Value {
         matches!(self, Value::Error(_))
     }
 
-    /// The bytes of anything textual: a string of any kind, an error, a big number.
+    /// The bytes of any textual value: a string of any kind, an error, a big number.
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self {
             Value::SimpleString(bytes) | Value::Error(bytes) | Value::Bulk(bytes) => Some(bytes),
@@ -91,7 +92,7 @@ impl Value {
         std::str::from_utf8(self.as_bytes()?).ok()
     }
 
-    /// An integer, or a string or boolean that stands for one.
+    /// An integer, or a string or boolean that represents one.
     pub fn as_int(&self) -> Option<i64> {
         match self {
             Value::Integer(value) => Some(*value),
@@ -100,7 +101,7 @@ impl Value {
         }
     }
 
-    /// A float, or an integer or string that stands for one.
+    /// A float, or an integer or string that represents one.
     pub fn as_double(&self) -> Option<f64> {
         match self {
             Value::Double(value) => Some(*value),
@@ -117,7 +118,7 @@ impl Value {
         }
     }
 
-    /// The pairs of a map, or of the flat array that stands for one in RESP2.
+    /// The pairs of a map, or of the flat array that represents a map in RESP2.
     pub fn as_map(&self) -> Option<Vec<(&Value, &Value)>> {
         match self {
             Value::Map(pairs) => Some(pairs.iter().map(|(key, value)| (key, value)).collect()),
@@ -128,7 +129,7 @@ impl Value {
         }
     }
 
-    /// The value of a textual `key` in a map (or the flat array that stands for one).
+    /// The value of a textual `key` in a map (or in the flat array that represents one).
     pub fn get(&self, key: &str) -> Option<&Value> {
         let is_key = |candidate: &Value| candidate.as_bytes() == Some(key.as_bytes());
         match self {
@@ -141,7 +142,7 @@ impl Value {
     }
 }
 
-/// Shows bytes as escaped text: values are mostly looked at when a test fails.
+/// Shows bytes as escaped text, because values are mostly printed when a test fails.
 impl fmt::Debug for Value {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let mut text = |kind, bytes: &[u8]| write!(formatter, "{kind}\"{}\"", bytes.escape_ascii());
@@ -168,7 +169,7 @@ impl fmt::Debug for Value {
     }
 }
 
-/// Why a reply cannot be understood. The connection is of no further use.
+/// Why a reply cannot be parsed. The connection cannot be used any more.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum ReplyError {
     #[error("unknown reply type {:?}", char::from(*.0))]
@@ -183,11 +184,11 @@ pub enum ReplyError {
     Malformed(#[from] RedisProtocolError),
 }
 
-/// Puts replies together from the bytes that a connection delivers, in whatever pieces.
+/// Assembles replies from the bytes of a connection, however these are split.
 #[derive(Debug, Default)]
 pub struct ReplyReader {
     buffer: Vec<u8>,
-    /// Bytes at the buffer's start that have become values.
+    /// Bytes at the start of the buffer that were converted to values.
     consumed: usize,
     /// Aggregates that have arrived in part, the outermost first.
     open: Vec<Aggregate>,
@@ -209,7 +210,7 @@ enum AggregateKind {
     Attribute,
 }
 
-/// What stands next in the buffer.
+/// The next item in the buffer.
 enum Item {
     Scalar(Value),
     Aggregate(AggregateKind, usize),
@@ -232,7 +233,7 @@ impl ReplyReader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole reply (pushes included), or nothing until more is fed.
+    /// The next complete reply (pushes included), or `None` until more bytes are fed.
     pub fn next_reply(&mut self) -> Result<Option<Value>, ReplyError> {
         while let Some((item, bytes)) = read_item(&self.buffer[self.consumed..])? {
             self.consumed += bytes;
@@ -260,7 +261,8 @@ impl ReplyReader {
         Ok(None)
     }
 
-    /// Puts a value where it belongs. Returns it, or the outermost aggregate that it completes.
+    /// Adds a value to the innermost open aggregate. Returns the value itself without one, or the outermost
+    /// aggregate that it completes.
     fn place(&mut self, mut value: Value) -> Option<Value> {
         loop {
             let Some(innermost) = self.open.last_mut() else {
@@ -277,7 +279,7 @@ impl ReplyReader {
 }
 
 impl Aggregate {
-    /// The value, or nothing if this is an attribute, which belongs to no reply.
+    /// The value, or `None` if this is an attribute, which is not a part of the reply.
     fn close(self) -> Option<Value> {
         match self.kind {
             AggregateKind::Array => Some(Value::Array(self.values)),
@@ -293,7 +295,7 @@ impl Aggregate {
     }
 }
 
-/// Reads a scalar or an aggregate's header, and says how many bytes it took. None if it is incomplete.
+/// Reads a scalar or an aggregate's header; returns it and its length in bytes. `None` if it is incomplete.
 fn read_item(bytes: &[u8]) -> Result<Option<(Item, usize)>, ReplyError> {
     let Some(&kind) = bytes.first() else {
         return Ok(None);
@@ -330,10 +332,10 @@ fn find_line_end(bytes: &[u8]) -> Result<Option<usize>, ReplyError> {
     }
 }
 
-/// Reads a scalar through redis-protocol. It gives ranges, which we copy: its owned frames refuse errors that
-/// quote bytes that are not UTF-8.
+/// Reads a scalar with redis-protocol. That returns ranges, which are copied here: its owned frames refuse
+/// errors that quote bytes that are not UTF-8.
 fn read_scalar(bytes: &[u8]) -> Result<Option<(Item, usize)>, ReplyError> {
-    // RESP2's null, which redis-protocol's RESP3 decoder takes for a stream.
+    // RESP2's null, which redis-protocol's RESP3 decoder mistakes for a stream.
     const NULL_BULK: &[u8] = b"$-1\r\n";
     if bytes.starts_with(NULL_BULK) {
         return Ok(Some((Item::Scalar(Value::Null), NULL_BULK.len())));

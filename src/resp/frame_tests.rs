@@ -115,7 +115,7 @@ fn reads_what_the_encoder_writes() {
 }
 
 #[test]
-fn values_say_what_they_are() {
+fn values_convert_to_other_types() {
     assert!(Value::Null.is_null() && Value::Error("ERR".into()).is_error());
     assert_eq!(bulk("12").as_int(), Some(12));
     assert_eq!(bulk("x").as_int(), None);
@@ -134,7 +134,8 @@ fn values_are_shown_as_text() {
     assert_eq!(format!("{values:?}"), shown);
 }
 
-/// A large reply in small pieces keeps only what is not yet a value.
+/// While a large reply arrives in small pieces, the buffer contains only bytes that are not yet part of a
+/// value.
 #[test]
 fn the_buffer_does_not_grow_with_the_reply() {
     let mut reader = ReplyReader::new();

@@ -1,10 +1,10 @@
-//! Fuzz targets: plain functions over bytes that panic when an invariant breaks. The root's tests/it/fuzz.rs
+//! Fuzz targets: functions over bytes that panic when an invariant is violated. The root's tests/it/fuzz.rs
 //! calls them with mutated seeds.
 
 use crate::decode::{Decoder, Limits, ProtocolError, Requests, Stop};
 use crate::frame::{ReplyError, ReplyReader, Value, encode_command};
 
-/// All that can be seen of a stream of requests.
+/// The observable result of decoding a stream of requests.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     requests: Vec<Vec<Vec<u8>>>,
@@ -12,7 +12,7 @@ struct Outcome {
     error: Option<ProtocolError>,
 }
 
-/// Decodes a stream that arrives in pieces of the given sizes (repeated), as a connection would.
+/// Decodes a stream that arrives in pieces of the given sizes (repeated), as on a connection.
 fn decode_in_pieces(bytes: &[u8], limits: Limits, sizes: &[usize], requests_max: usize) -> Outcome {
     let mut decoder = Decoder::new(limits);
     let mut requests = Requests::new();
@@ -46,7 +46,7 @@ fn decode_in_pieces(bytes: &[u8], limits: Limits, sizes: &[usize], requests_max:
     }
 }
 
-/// Sizes of pieces from 1 to 64 bytes, which differ from input to input.
+/// Sizes of pieces from 1 to 64 bytes, which depend on the input.
 fn some_sizes(bytes: &[u8]) -> [usize; 16] {
     let mix = |state: u64, byte: &u8| state.wrapping_mul(31).wrapping_add(u64::from(*byte));
     let mut state = bytes.iter().fold(1, mix);
@@ -56,8 +56,8 @@ fn some_sizes(bytes: &[u8]) -> [usize; 16] {
     })
 }
 
-/// The same stream means the same, whole, byte by byte and in pieces; and what was decoded, encoded again,
-/// decodes to itself. The first byte chooses limits and pieces.
+/// A stream decodes to the same requests as a whole, byte by byte and in pieces; and the decoded requests,
+/// encoded again, decode to themselves. The first byte selects limits and pieces.
 pub fn fuzz_decode(bytes: &[u8]) {
     let Some((&choice, stream)) = bytes.split_first() else {
         return;
@@ -95,13 +95,14 @@ fn read_in_pieces(bytes: &[u8], size: usize) -> (Vec<Value>, Option<ReplyError>)
     (values, None)
 }
 
-/// A stream of replies means the same, whole and in pieces. The first byte chooses the pieces.
+/// A stream of replies decodes to the same values as a whole and in pieces. The first byte selects the
+/// pieces.
 pub fn fuzz_reply(bytes: &[u8]) {
     let Some((&choice, stream)) = bytes.split_first() else {
         return;
     };
     let whole = read_in_pieces(stream, stream.len());
-    // Compared as text: NaN does not equal itself.
+    // Compared as text, because NaN does not equal itself.
     assert_eq!(format!("{whole:?}"), format!("{:?}", read_in_pieces(stream, 1)));
     assert_eq!(format!("{whole:?}"), format!("{:?}", read_in_pieces(stream, usize::from(choice))));
 }

@@ -1,16 +1,18 @@
 //! Splits an inline command into arguments, by Redis's quoting rules.
 //!
-//! * Arguments are separated by blanks: space, tab, carriage return, line feed; in front of an argument also
+//! * Arguments are separated by blanks: space, tab, carriage return, line feed; before an argument also
 //!   vertical tab and form feed.
-//! * `"..."` may hold blanks and the escapes `\n \r \t \b \a \xHH`; a backslash before another byte stands
-//!   for that byte.
-//! * `'...'` may hold blanks, and `\'` for a quote; other backslashes are themselves.
+//! * `"..."` may contain blanks and the escapes `\n \r \t \b \a \xHH`; a backslash before another byte means
+//!   that byte.
+//! * `'...'` may contain blanks, and `\'` for a quote; other backslashes are ordinary bytes.
 //! * A quote may open in the middle of an argument (`a"b c"` is `ab c`), but the closing one must end it.
+//!
+//! Source of the rules: `sdssplitargs` in Redis.
 
 use std::ops::Range;
 
-/// Appends the line's arguments to `unescaped` and their ranges there to `ranges`. None if quotes are
-/// unbalanced; then both may hold parts of the line.
+/// Appends the line's arguments to `unescaped` and their ranges there to `ranges`. `None` if quotes are
+/// unbalanced; then both may contain parts of the line.
 pub fn split(line: &[u8], unescaped: &mut Vec<u8>, ranges: &mut Vec<Range<usize>>) -> Option<()> {
     let mut rest = line;
     loop {
@@ -25,7 +27,7 @@ pub fn split(line: &[u8], unescaped: &mut Vec<u8>, ranges: &mut Vec<Range<usize>
     }
 }
 
-/// Appends one argument to `out` and returns what stands behind it.
+/// Appends one argument to `out` and returns the rest of the line.
 fn argument<'l>(mut rest: &'l [u8], out: &mut Vec<u8>) -> Option<&'l [u8]> {
     while let Some((&byte, after)) = rest.split_first() {
         match byte {
@@ -84,7 +86,7 @@ fn single_quoted<'l>(mut rest: &'l [u8], out: &mut Vec<u8>) -> Option<&'l [u8]> 
     }
 }
 
-/// What follows a closing quote: a blank or the line's end.
+/// The rest of the line after a closing quote, which must begin with a blank or be empty.
 fn ends_argument(rest: &[u8]) -> Option<&[u8]> {
     rest.first().is_none_or(|&byte| is_blank(byte)).then_some(rest)
 }

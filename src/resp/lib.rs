@@ -1,11 +1,12 @@
 //! The Redis serialization protocol, without sockets and without the engine.
 //!
-//! * [`decode`]: requests, from the bytes of a connection. Ours, because it is the hot path and the place
-//!   where hostile input arrives (docs/decisions/0001-resp-codec.md).
-//! * [`encode`]: replies, in RESP2 or RESP3, written straight into the connection's output.
-//! * [`frame`]: the client's side: commands out, replies in. For the benchmark tool, the demo and tests.
+//! * [`decode`]: requests, from the bytes of a connection. Our own code, because this is the hot path and
+//!   receives hostile input (docs/decisions/0001-resp-codec.md).
+//! * [`encode`]: replies, in RESP2 or RESP3, appended to the connection's output.
+//! * [`frame`]: the client's side: encodes commands and decodes replies. For the benchmark tool, the demo and
+//!   tests.
 //!
-//! Nothing here reads a clock, opens a socket or knows a command: bytes in, bytes out.
+//! This crate reads no clock, opens no socket and does not know commands: bytes in, bytes out.
 
 #![forbid(unsafe_code)]
 

@@ -1,11 +1,12 @@
-//! `bench churn`: what an index is worth after its documents were replaced again and again.
+//! `bench churn`: the quality and size of an index after its documents were replaced many times.
 //!
-//! Two states of the same final documents are compared: *fresh*, built from them alone, and *churned*, which has seen every
-//! earlier version of each. They should find as much, as quickly, in as little memory. Round by round each document gets a
-//! new vector of the same distribution, in an order of its own.
+//! Two states of the same final documents are compared: *fresh*, built from them alone, and *churned*, which
+//! has received every earlier version of each. Both should find as much, as fast, in as little memory. In
+//! each round every document gets a new vector of the same distribution, in a different order.
 //!
-//! Each state is a server of its own, because memory is what a process holds: two states in one process share an allocator
-//! with each other and with the vectors of this tool. Both are there at the end, so that their searches can alternate.
+//! Each state has its own server, because memory is measured per process: two states in one process would
+//! share an allocator with each other and with the vectors of this tool. Both servers run at the end, so that
+//! their searches can alternate.
 
 mod report;
 
@@ -34,10 +35,10 @@ use crate::vectors::reference::LibraryEngine;
 use crate::vectors::server::ServerEngine;
 use engramdb_datasets::SplitMix64;
 
-/// Vectors are drawn so many at a time, on their way to the index: nobody needs all versions at once.
+/// Vectors are generated this many at a time, because all versions at once would need too much memory.
 const DRAWN_AT_A_TIME: usize = 10_000;
 const WARM_UP_SEARCHES: usize = 100;
-/// How often each state is searched at each point, by turns: what else the machine does falls on both.
+/// How often each state is searched at each point, alternating: disturbances of the machine affect both.
 const TURNS: usize = 4;
 
 const EXAMPLES: &str = "\
@@ -66,7 +67,7 @@ Rows:
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct ChurnArgs {
-    /// What is churned
+    /// The engine that is churned
     #[arg(long, value_enum, default_value_t = ChurnEngine::Server)]
     pub engine: ChurnEngine,
     /// Documents in the index
@@ -81,16 +82,16 @@ pub struct ChurnArgs {
     /// HNSW: candidates while searching; each value is one point of the sweep
     #[arg(long, value_delimiter = ',', default_value = "20,50,100")]
     pub ef: Vec<usize>,
-    /// Neighbours to ask for
+    /// Neighbours to return
     #[arg(short, long, default_value_t = 10)]
     pub k: usize,
-    /// Different queries to ask; the more, the less the recalls of the two differ by chance
+    /// Different queries to send; more of them reduce the effect of chance on the difference of recalls
     #[arg(long, default_value_t = 5_000)]
     pub queries: usize,
-    /// Ask for at least this many seconds at each point; every query is asked several times anyway
+    /// Search for at least this many seconds at each point; every query is sent several times in any case
     #[arg(long, default_value_t = 4.0)]
     pub seconds: f64,
-    /// Seconds without anything to do before the memory of a server is read
+    /// Seconds without load before the memory of a server is read
     #[arg(long, default_value_t = 5)]
     pub quiet_seconds: u64,
     #[command(flatten)]
@@ -105,11 +106,11 @@ pub struct ChurnArgs {
 pub enum ChurnEngine {
     /// Servers of its own, through the protocol
     Server,
-    /// EngramDB's index in this process, inserted into by all cores; resident memory is not read
+    /// EngramDB's index in this process, inserted into by all cores; resident memory is not measured
     Library,
 }
 
-/// Churns, searches, prints the table and writes the files that were asked for.
+/// Churns, searches, prints the table and writes the requested files.
 pub fn run(arguments: ChurnArgs) -> Result<(), BenchError> {
     arguments.check()?;
     arguments.files.check()?;
@@ -141,14 +142,14 @@ impl ChurnArgs {
         }
         if self.engine == ChurnEngine::Server {
             self.load.check_memory(self.documents, self.dimensions, 4.0)?;
-            // Where there is no /proc, it is better to say so before the load.
+            // If there is no /proc, fail before the load.
             Process::own().resident()?;
         }
         Ok(())
     }
 }
 
-/// The documents through all rounds, and what is right at the end.
+/// The documents of all rounds, and the right answers at the end.
 struct Churn<'a> {
     arguments: &'a ChurnArgs,
     generator: Generator,
@@ -176,7 +177,7 @@ impl<'a> Churn<'a> {
         Self { arguments, generator, task: arguments.load.task(dataset, k), truth }
     }
 
-    /// Fresh and churned, each in a server of its own.
+    /// The fresh and the churned state, each in its own server.
     fn servers(&self) -> Result<[State; 2], BenchError> {
         let mut churned = Server::start(self)?;
         churned.fill(self, self.all_documents(), |engine| {
@@ -195,7 +196,7 @@ impl<'a> Churn<'a> {
         Ok(states?.try_into().expect("two servers have two states"))
     }
 
-    /// Fresh and churned, in this process.
+    /// The fresh and the churned state, in this process.
     fn library(&self) -> Result<[State; 2], BenchError> {
         let clock = Clock::start(Process::own());
         let mut fresh = LibraryEngine::new(&self.task);
@@ -220,12 +221,12 @@ impl<'a> Churn<'a> {
         Ok([state(&fresh, fresh_state, fresh_points), state(&churned, churned_state, churned_points)])
     }
 
-    /// How many documents a churned index is sent, all versions counted.
+    /// The number of documents that a churned index receives, all versions counted.
     fn all_documents(&self) -> usize {
         (self.arguments.rounds + 1) * self.arguments.documents
     }
 
-    /// Hands out the documents of each round with their vectors, some at a time.
+    /// Passes the documents of each round with their vectors to `store`, some at a time.
     fn all_versions(
         &self,
         mut store: impl FnMut(&[usize], &Matrix<f32>, &ProgressBar) -> Result<(), BenchError>,
@@ -243,7 +244,7 @@ impl<'a> Churn<'a> {
         Ok(())
     }
 
-    /// Searches both by turns, at each ef.
+    /// Searches both states alternately, at each ef.
     fn sweep(&self, engines: [&dyn Engine; 2]) -> Result<[Vec<Point>; 2], BenchError> {
         let plan = Plan {
             connections: 1,
@@ -256,7 +257,7 @@ impl<'a> Churn<'a> {
         for &ef in &self.arguments.ef {
             let mut outcomes: [Option<Outcome>; 2] = [None, None];
             for turn in 0..TURNS {
-                // The second goes first in every other turn.
+                // The order is reversed in every other turn.
                 for place in [turn % 2, 1 - turn % 2] {
                     let outcome = closed_loop::run(
                         engines[place],
@@ -286,19 +287,19 @@ impl<'a> Churn<'a> {
     }
 }
 
-/// A server that holds one of the two states.
+/// A server with one of the two states.
 struct Server<'c> {
     process: ServerProcess,
     connection: Connection,
     engine: ServerEngine<'c>,
-    /// What it held, and said that it used, while it was empty.
+    /// Resident memory, and INFO's used_memory, while the server was empty.
     empty_resident: u64,
     empty_used: f64,
     state: State,
 }
 
 impl<'c> Server<'c> {
-    /// An empty one, looked at when it is quiet.
+    /// An empty server, measured when it is idle.
     fn start(churn: &'c Churn<'_>) -> Result<Self, BenchError> {
         let load = &churn.arguments.load;
         let (process, mut connection) = load.start("bench-churn")?;
@@ -313,7 +314,7 @@ impl<'c> Server<'c> {
         })
     }
 
-    /// Stores so many documents, by `store`, and looks at the server when it is quiet again.
+    /// Stores `stored` documents by calling `store`, and measures the server when it is idle again.
     fn fill(
         &mut self,
         churn: &Churn<'_>,
@@ -343,7 +344,7 @@ impl<'c> Server<'c> {
 
 impl ChurnArgs {
     fn wait_quiet(&self, connection: &mut Connection) -> Result<(), BenchError> {
-        let waiting = progress::spinner("the server is left alone");
+        let waiting = progress::spinner("waiting until the server is idle");
         let outcome =
             wait_quiet(connection, Duration::from_secs(self.quiet_seconds), self.load.ready_timeout());
         waiting.finish_and_clear();
@@ -351,7 +352,7 @@ impl ChurnArgs {
     }
 }
 
-/// What storing takes of time.
+/// Measures the time of storing documents.
 struct Clock {
     process: Process,
     began: Instant,
@@ -374,7 +375,7 @@ impl Clock {
     }
 }
 
-/// The generator's row that a document has in a round: never the same one twice.
+/// The generator's row for a document in a round: each is used once.
 fn number(documents: usize, round: usize, document: usize) -> usize {
     round * documents + document
 }
@@ -399,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_churned_unless_the_library_is_asked_for() {
+    fn a_server_is_churned_by_default() {
         let default = parse(&[]);
         assert_eq!((default.engine, default.documents, default.rounds), (ChurnEngine::Server, 100_000, 10));
         assert_eq!(default.ef, [20, 50, 100]);
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gives_no_figure_is_refused_by_name() {
+    fn arguments_without_a_result_are_refused_by_name() {
         for (wrong, flag) in [
             (&["--ef", "20,0"][..], "--ef"),
             (&["--rounds", "0"], "--rounds"),
@@ -422,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn every_round_stores_each_document_once_in_an_order_of_its_own() {
+    fn every_round_stores_each_document_once_in_its_own_order() {
         let orders: Vec<Vec<usize>> = (0..3).map(|round| shuffled(100, 1, round)).collect();
         for order in &orders {
             let mut sorted = order.clone();

@@ -1,4 +1,4 @@
-//! The report of a churn: each figure of both states side by side, and what became of it.
+//! The report of a churn: each figure of both states side by side, and the difference.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use crate::own_load::{Heading, MEGABYTE, median};
 use crate::plot::{Chart, Content};
 use crate::vectors::recall;
 
-/// Everything that a run found, as it is written to JSON.
+/// All results of a run, in the form of its JSON.
 #[derive(Serialize)]
 pub(super) struct Report {
     #[serde(flatten)]
@@ -23,16 +23,17 @@ pub(super) struct Report {
     verdict: Verdict,
 }
 
-/// An index with the final documents, and the process that has it. Figures are none where nobody tells.
+/// An index with the final documents, and its process. Figures that are not known are `None`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct State {
     /// Documents sent, all versions counted.
     pub(super) stored: usize,
-    /// From the first document stored until the index was complete, and CPU time of the process meanwhile.
+    /// The time from the first document stored until the index was complete, and the CPU time of the process
+    /// meanwhile.
     pub(super) seconds: f64,
     pub(super) cpu_seconds: Option<f64>,
     pub(super) index_bytes: f64,
-    /// These three less those of the empty server.
+    /// These three are differences to the empty server.
     pub(super) info_bytes: Option<f64>,
     pub(super) resident_bytes: Option<f64>,
     pub(super) peak_bytes: Option<f64>,
@@ -45,7 +46,7 @@ pub(super) struct State {
 pub(super) struct Point {
     pub(super) ef: usize,
     pub(super) recall: f64,
-    /// Of each query, in the same order in both states.
+    /// The recall of each query, in the same order in both states.
     #[serde(skip)]
     pub(super) recalls: Vec<f64>,
     #[serde(flatten)]
@@ -53,16 +54,16 @@ pub(super) struct Point {
     pub(super) cpu_us_per_query: Option<f64>,
 }
 
-/// What churn did, beside a fresh build.
+/// The effects of churn, compared with a fresh build.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Verdict {
-    /// The largest over all ef; negative where the churned index finds more everywhere.
+    /// The largest loss over all ef; negative if the churned index finds more at every ef.
     recall_loss: f64,
-    /// Of that loss, over the queries.
+    /// The standard error of that loss, over the queries.
     recall_standard_error: f64,
     index_growth: f64,
     resident_growth: Option<f64>,
-    /// The median over all ef of CPU time a query.
+    /// The median over all ef of the growth of CPU time per query.
     cpu_growth: Option<f64>,
 }
 
@@ -84,7 +85,7 @@ impl Verdict {
     }
 }
 
-/// What a figure of the same queries differs by.
+/// The difference between two figures of the same queries.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Paired {
     mean: f64,
@@ -101,7 +102,7 @@ impl Paired {
     }
 }
 
-/// None also where there was nothing to grow.
+/// Also `None` if the first figure is zero.
 fn growth(from: Option<f64>, to: Option<f64>) -> Option<f64> {
     from.zip(to).filter(|&(from, _)| from > 0.0).map(|(from, to)| to / from - 1.0)
 }
@@ -146,7 +147,7 @@ impl Report {
         table
     }
 
-    /// What is known of either state.
+    /// The figures of both states.
     fn lines(&self) -> Vec<Line> {
         let of = |what: &str, digits, compared, figure: &dyn Fn(&State) -> Option<f64>| Line {
             what: what.to_owned(),
@@ -174,7 +175,7 @@ impl Report {
         lines
     }
 
-    /// One ef.
+    /// The figures of one ef.
     fn lines_of(&self, points: [&Point; 2]) -> [Line; 4] {
         let of = |what: &str, digits, compared, figure: &dyn Fn(&Point) -> Option<f64>| Line {
             what: format!("{what}, ef {}", points[0].ef),
@@ -193,7 +194,7 @@ impl Report {
     }
 }
 
-/// A figure of both states.
+/// One figure of both states.
 struct Line {
     what: String,
     digits: usize,
@@ -202,7 +203,7 @@ struct Line {
     compared: Compared,
 }
 
-/// How the churned figure is set beside the fresh one.
+/// How the difference of the two figures is shown.
 enum Compared {
     Not,
     Paired(Paired),
@@ -290,16 +291,16 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_knows_how_much_of_it_may_be_chance() {
+    fn a_difference_has_a_standard_error() {
         let paired = Paired::of(&[0.5, 0.5, 1.0, 0.0], &[1.0, 0.5, 0.5, 1.0]);
         assert_eq!(paired.mean, 0.25);
-        // Of 0.5, 0, -0.5 and 1: variance 5/12, of the mean a quarter of that.
+        // The differences are 0.5, 0, -0.5 and 1: variance 5/12, and a quarter of that for their mean.
         assert!((paired.standard_error - (5.0_f64 / 48.0).sqrt()).abs() < 1e-12, "{paired:?}");
         assert_eq!(Paired::of(&[], &[]), Paired { mean: 0.0, standard_error: 0.0 });
     }
 
     #[test]
-    fn the_table_has_a_line_for_each_figure_that_is_known() {
+    fn the_table_has_a_line_for_each_known_figure() {
         let arguments: ChurnArgs = crate::parse_arguments(&[]);
         let heading = arguments.load.heading("bench churn", 10, Some(4));
         let fresh = state(&[0.9], MEGABYTE, 2.0 * MEGABYTE);

@@ -3,7 +3,8 @@
 //! ```text
 //! vectors.npy      the rows
 //! payloads.jsonl   line i: an object, the payload of row i (may be missing)
-//! tests.jsonl      {"query": [..], "conditions": {"and": [..], "or": [..]}, "closest_ids": [..], "closest_scores": [..]}
+//! tests.jsonl      {"query": [..], "conditions": {"and": [..], "or": [..]},
+//!                   "closest_ids": [..], "closest_scores": [..]}
 //! condition        {FIELD: {"match": {"value": V}}} | {FIELD: {"match_any": {"any": [V, ..]}}}
 //!                  | {FIELD: {"range": {"lt": N, "gt": N, "lte": N, "gte": N}}}
 //!                  | {FIELD: {"geo": {"lat": N, "lon": N, "radius": METRES}}}
@@ -43,7 +44,7 @@ pub(super) fn is_layout(directory: &Path) -> bool {
     directory.join(TESTS).is_file() && directory.join(VECTORS).is_file()
 }
 
-/// Reads a directory in that layout. The metric is a guess, to be judged by the given answers.
+/// Reads a directory in that layout. The metric is a guess, to be verified with the given answers.
 pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
     let base = npy::read_vectors(&directory.join(VECTORS))?;
     let mut filtered = Filtered::default();
@@ -80,7 +81,7 @@ pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
     })
 }
 
-/// Hands out the lines of a file of JSON objects; an error names the line.
+/// Calls `each` with the lines of a file of JSON objects; an error names the line.
 fn each_line<T: for<'de> Deserialize<'de>>(
     path: &Path,
     mut visit: impl FnMut(T) -> Result<(), String>,
@@ -105,7 +106,7 @@ fn clauses(
 ) -> Result<Vec<Clause>, String> {
     let mut clauses = Vec::new();
     for (name, tests) in entries.into_iter().flatten().flatten() {
-        let tests = tests.as_object().ok_or_else(|| format!("the condition on '{name}' is no object"))?;
+        let tests = tests.as_object().ok_or_else(|| format!("the condition on '{name}' is not an object"))?;
         for (word, criteria) in tests {
             let (kind, test) = test(word, criteria)
                 .ok_or_else(|| format!("the condition '{word}' on '{name}' is not known: {criteria}"))?;
@@ -159,7 +160,7 @@ fn scalar(json: &Json) -> Option<Value> {
     }
 }
 
-/// What a payload has in the fields that conditions look at; a list has several values.
+/// The values of a payload in the fields that conditions use; a list has several values.
 fn payload_of(
     fields: &[(String, FieldKind)],
     payload: &Map<String, Json>,
@@ -181,7 +182,8 @@ fn payload_of(
                 }
                 _ => None,
             };
-            let value = value.ok_or_else(|| format!("'{name}' is {json}, which no condition fits"))?;
+            let value =
+                value.ok_or_else(|| format!("'{name}' is {json}, which conditions do not support"))?;
             values.push((place, value));
         }
     }
@@ -219,14 +221,14 @@ mod tests {
         assert_eq!((dataset.base.shape(), dataset.queries.shape()), ([3, 2], [3, 2]));
         let filtered = dataset.filtered.unwrap();
         assert_eq!(filtered.allowed(0), Some(vec![0, 1]));
-        assert_eq!(filtered.allowed(1), Some(vec![0, 1]), "0 by its place, 1 by its year");
+        assert_eq!(filtered.allowed(1), Some(vec![0, 1]), "0 by its location, 1 by its year");
         assert_eq!(filtered.allowed(2), None);
         assert_eq!(filtered.given[1], [1, 0]);
         assert_eq!(filtered.hash_fields(0).len(), 3, "the text is in no condition: {filtered:?}");
     }
 
     #[test]
-    fn what_is_not_known_is_refused_with_its_line() {
+    fn unknown_input_is_refused_with_its_line() {
         let refusal = |name: &str, payloads: &str, tests: &str| {
             let path = directory(name, payloads, tests);
             read(&path).unwrap_err().to_string()

@@ -1,8 +1,8 @@
-//! Why a data set cannot be used, and what to do about it.
+//! The errors of reading a data set. Each text names the file and says what to do.
 
 use std::path::{Path, PathBuf};
 
-/// Each text names the file and ends with the way out.
+/// Why a data set cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     #[error(
@@ -28,7 +28,7 @@ pub enum DataError {
     #[error("data set {name} contradicts itself: {what}")]
     Inconsistent { name: String, what: String },
     #[error(
-        "'{given}' is no data set: give a directory with a manifest.toml (or test.parquet, or tests.jsonl), an .hdf5 file, or \
+        "'{given}' is not a data set: give a directory with a manifest.toml (or test.parquet, or tests.jsonl), an .hdf5 file, or \
          synthetic:ROWS:DIMENSIONS:SEED"
     )]
     UnknownSource { given: String },

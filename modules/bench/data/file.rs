@@ -1,4 +1,4 @@
-//! One file of vectors, or of row numbers, in the format that its ending names.
+//! One file of vectors, or of row numbers, in the format of its file name extension.
 
 use std::path::Path;
 

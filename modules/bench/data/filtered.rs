@@ -1,20 +1,22 @@
-//! Conditions that come with each query, and the payloads that they look at, as vector-db-benchmark's filtered sets have them.
+//! Conditions of queries, and the payloads that they refer to, as in the filtered sets of
+//! vector-db-benchmark.
 
 use std::fmt::Write;
 
-/// The earth's radius in metres, as Redis computes distances with.
+/// The earth's radius in metres that Redis uses for distances.
 const EARTH_RADIUS: f64 = 6_372_797.560_856;
 
 /// The filtered part of a data set.
 #[derive(Clone, Debug, Default)]
 pub struct Filtered {
-    /// The fields that conditions look at, by name.
+    /// The fields that conditions refer to, by name.
     pub fields: Vec<(String, FieldKind)>,
-    /// What each row has in these fields: the place of a field, and one of its values.
+    /// The values of each row in these fields: the index of a field, and one of its values.
     pub payloads: Vec<Vec<(usize, Value)>>,
-    /// Of each query.
+    /// By query.
     pub conditions: Vec<Condition>,
-    /// Row numbers of each query's answer as the set gives them, nearest first; of any length. Empty where they do not hold.
+    /// Row numbers of each query's answer in the data set, nearest first; of any length. Empty if they do not
+    /// apply.
     pub given: Vec<Vec<u32>>,
 }
 
@@ -33,7 +35,7 @@ pub enum Value {
     Place { longitude: f64, latitude: f64 },
 }
 
-/// What a query asks of rows: all of the first, and one of the second if there are any.
+/// The condition of a query: all clauses of `all`, and at least one of `any` unless that is empty.
 #[derive(Clone, Debug, Default)]
 pub struct Condition {
     pub all: Vec<Clause>,
@@ -42,7 +44,7 @@ pub struct Condition {
 
 #[derive(Clone, Debug)]
 pub struct Clause {
-    /// The place of the field in `Filtered::fields`.
+    /// The index of the field in `Filtered::fields`.
     pub field: usize,
     pub test: Test,
 }
@@ -51,7 +53,7 @@ pub struct Clause {
 pub enum Test {
     /// Equal to one of these.
     OneOf(Vec<Value>),
-    /// Between these bounds, each with whether it is itself allowed.
+    /// Between these bounds, each with whether it is inclusive.
     Range {
         low: (f64, bool),
         high: (f64, bool),
@@ -64,7 +66,7 @@ pub enum Test {
 }
 
 impl Filtered {
-    /// The rows that the condition of a query allows, ascending; None where it allows all.
+    /// The rows that the condition of a query allows, ascending; `None` if it allows all.
     pub fn allowed(&self, query: usize) -> Option<Vec<u32>> {
         let condition = &self.conditions[query];
         if condition.is_empty() {
@@ -74,7 +76,7 @@ impl Filtered {
         Some((0..self.payloads.len() as u32).filter(passes).collect())
     }
 
-    /// The condition of a query in FT.SEARCH's language; None where it has none.
+    /// The condition of a query in FT.SEARCH's language; `None` if it has none.
     pub fn expression(&self, query: usize) -> Option<String> {
         let condition = &self.conditions[query];
         let word = |clause: &Clause| clause.expression(&self.fields[clause.field].0);
@@ -85,7 +87,7 @@ impl Filtered {
         (!parts.is_empty()).then(|| format!("({})", parts.join(" ")))
     }
 
-    /// What the hash of a row holds for these fields. Several values of a tag are separated by `TAG_SEPARATOR`.
+    /// The fields of the hash of a row. Several values of a tag are separated by `TAG_SEPARATOR`.
     pub fn hash_fields(&self, row: usize) -> Vec<(&str, String)> {
         let mut fields: Vec<(&str, String)> = Vec::new();
         for (field, value) in &self.payloads[row] {
@@ -98,7 +100,7 @@ impl Filtered {
         fields
     }
 
-    /// Keeps the first `rows` rows; the given answers are those of more.
+    /// Keeps the first `rows` rows, and drops the given answers, which are those of more rows.
     pub fn truncate_rows(&mut self, rows: usize) {
         self.payloads.truncate(rows);
         self.given.clear();
@@ -110,7 +112,7 @@ impl Filtered {
     }
 }
 
-/// Between the values of a TAG field; no value contains a control character.
+/// Separates the values of a TAG field; values contain no control characters.
 pub const TAG_SEPARATOR: char = '\u{1f}';
 
 impl Value {
@@ -153,7 +155,7 @@ impl Test {
     }
 }
 
-/// Metres between two places, given as longitude and latitude in degrees.
+/// Metres between two locations, given as longitude and latitude in degrees.
 fn great_circle(from: [f64; 2], to: [f64; 2]) -> f64 {
     let [[from_longitude, from_latitude], [to_longitude, to_latitude]] =
         [from, to].map(|place| place.map(f64::to_radians));
@@ -193,7 +195,7 @@ fn bound((value, is_allowed): (f64, bool)) -> String {
     }
 }
 
-/// A tag with a backslash before whatever the query language gives a meaning.
+/// A tag with a backslash before every character that the query language interprets.
 fn escaped(tag: &str) -> String {
     tag.chars().fold(String::new(), |mut text, character| {
         if character.is_ascii() && !character.is_ascii_alphanumeric() {
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_allow_rows_and_say_the_same_in_the_query_language() {
+    fn conditions_allow_the_same_rows_as_their_expressions() {
         let tag = |text: &str| clause(0, Test::OneOf(vec![Value::Text(text.into())]));
         let above = |low| clause(1, Test::Range { low: (low, false), high: (f64::INFINITY, true) });
         let exactly = clause(1, Test::OneOf(vec![Value::Number(2.5)]));

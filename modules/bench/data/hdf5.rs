@@ -1,7 +1,10 @@
-//! HDF5 files in the layout of ann-benchmarks: datasets `train`, `test` and `neighbors`, attribute `distance`.
+//! HDF5 files in the layout of ann-benchmarks: datasets `train`, `test` and `neighbors`, attribute
+//! `distance`.
 //!
-//! Others publish files in this layout without the attribute (OpenSearch's k-NN plugin, for its benchmarks). Their metric is
-//! then that by which the neighbours are the nearest, or `--metric`.
+//! Other publishers omit the attribute (OpenSearch's k-NN plugin, for its benchmarks). Their metric is then
+//! the one by which the given neighbours are the nearest, or `--metric`.
+//!
+//! Source of the layout: the README of ann-benchmarks.
 
 use std::path::Path;
 
@@ -11,7 +14,7 @@ use hdf5_reader::{Dataset as Stored, Datatype, FilterRegistry, Hdf5File, OpenOpt
 
 use super::{DataError, Dataset, Matrix, Metric, size};
 
-/// LZF, which h5py brings with it.
+/// The LZF filter, which comes with h5py.
 const FILTER_LZF: u16 = 32_000;
 
 fn open(path: &Path) -> Result<Hdf5File, Error> {
@@ -19,19 +22,19 @@ fn open(path: &Path) -> Result<Hdf5File, Error> {
     filters.register(
         FILTER_LZF,
         Box::new(|_, packed, _| {
-            lzf(packed).ok_or_else(|| Error::InvalidData("a chunk is no LZF data".to_owned()))
+            lzf(packed).ok_or_else(|| Error::InvalidData("a chunk is not LZF data".to_owned()))
         }),
     );
     Hdf5File::open_with_options(path, OpenOptions::default().with_filter_registry(filters))
 }
 
-/// Whether the file says what its metric is.
+/// Whether the file names its metric.
 pub(super) fn names_metric(path: &Path) -> bool {
     open(path).and_then(|file| distance(&file)).is_ok_and(|distance| distance.is_some())
 }
 
-/// Reads `train` as base, `test` as queries and `neighbors`. Without the attribute, the metric is a guess, to be judged by
-/// the neighbours.
+/// Reads `train` as base, `test` as queries and `neighbors`. Without the attribute, the metric is a guess, to
+/// be verified with the neighbours.
 pub(super) fn read(path: &Path) -> Result<Dataset, DataError> {
     let wrong = |what: String| DataError::format(path, "HDF5 (ann-benchmarks layout)", what);
     let file = open(path).map_err(|error| wrong(error.to_string()))?;
@@ -81,7 +84,7 @@ fn is_absent(error: &Error) -> bool {
     }
 }
 
-/// Rows of any type of numbers as float32.
+/// Rows of any numeric type, converted to float32.
 fn vectors(name: &str, stored: &Stored) -> Result<Matrix<f32>, String> {
     let columns = columns(name, stored)?;
     let values = match stored.dtype() {
@@ -102,8 +105,9 @@ fn vectors(name: &str, stored: &Stored) -> Result<Matrix<f32>, String> {
 fn rows(name: &str, stored: &Stored) -> Result<Matrix<u32>, String> {
     let columns = columns(name, stored)?;
     let values = integers(stored).map_err(|error| error.to_string())?;
-    let rows =
-        values.into_iter().map(|value| u32::try_from(value).map_err(|_| format!("{value} is no row number")));
+    let rows = values
+        .into_iter()
+        .map(|value| u32::try_from(value).map_err(|_| format!("{value} is not a row number")));
     Ok(Matrix::new(rows.collect::<Result<_, _>>()?, columns))
 }
 
@@ -140,9 +144,10 @@ fn numbers<const N: usize, T>(stored: &Stored, from_bytes: impl Fn([u8; N]) -> T
     Ok(bytes.as_chunks::<N>().0.iter().map(|&element| from_bytes(element)).collect())
 }
 
-/// Unpacks LZF data (the format of liblzf). A control byte below 32 is followed by that many bytes, plus one, which are copied. Any
-/// other is a reference back: its upper three bits are the length less 2 (7 adds the next byte), its lower five and the byte
-/// after are the distance less 1. `None` if the data are malformed.
+/// Decompresses LZF data (Marc Lehmann's LibLZF). A byte below 32 is followed by that many bytes plus one,
+/// which are copied. Any other byte has a length minus 2 in its upper three bits (7 means 7 plus the next
+/// byte), and in the lower five bits and the byte after a distance minus 1: the bytes at that distance back
+/// are repeated. `None` for other input.
 fn lzf(mut packed: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(packed.len() * 2);
     while let Some((&control, rest)) = packed.split_first() {
@@ -164,7 +169,7 @@ fn lzf(mut packed: &[u8]) -> Option<Vec<u8>> {
         };
         let distance = (usize::from(control & 31) << 8) + next()? + 1;
         let start = bytes.len().checked_sub(distance)?;
-        // They may overlap what they make.
+        // The source may overlap the bytes that are appended.
         (start..start + length + 2).for_each(|place| bytes.push(bytes[place]));
     }
     Some(bytes)
@@ -174,7 +179,7 @@ fn lzf(mut packed: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Written by h5py; `fixtures/README.md` says how.
+    /// Written by h5py; see `fixtures/README.md`.
     fn fixture(name: &str) -> std::path::PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("data/fixtures").join(name)
     }
@@ -198,7 +203,7 @@ mod tests {
         assert_eq!(dataset.queries.row(0), [0.0, 2.0], "big-endian integers of two bytes");
     }
 
-    /// The layout without the attribute, in chunks that h5py has compressed with LZF: the first ones are zeros.
+    /// The layout without the attribute, in chunks that h5py compressed with LZF: the first ones are zeros.
     #[test]
     fn lzf_is_read_and_the_metric_may_be_missing() {
         let dataset = read(&fixture("lzf.hdf5")).unwrap();
@@ -214,14 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_file_is_refused_by_name() {
+    fn other_files_are_refused_by_name() {
         let refusal = read(&fixture("hamming.hdf5")).unwrap_err().to_string();
         assert!(refusal.contains("hamming.hdf5") && refusal.contains("'hamming' is not one of"), "{refusal}");
         assert!(matches!(read(&fixture("README.md")), Err(DataError::Format { .. })));
         let whole = std::fs::read(fixture("ann-benchmarks.hdf5")).unwrap();
         let directory = engramdb_testkit::TempDir::new("bench-cut");
         let path = directory.join("cut.hdf5");
-        // What follows are the distances, which nothing here reads.
+        // The rest of the file has the distances, which are not read.
         for length in (0..8_000).step_by(97) {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert!(read(&path).is_err(), "cut at {length}");

@@ -1,16 +1,16 @@
 //! Local intrinsic dimension: how hard a data set is for a nearest-neighbour graph.
 //!
-//! A data set of 384 dimensions may be easy (points near a curve) or hopeless (independent noise). What decides is how
-//! fast the number of points in a ball grows with its radius, around the places where queries fall. The estimate is the
-//! maximum-likelihood one from the distances r1 <= ... <= rk to a query's k nearest rows (Levina and Bickel 2004;
-//! Amsaleg et al., KDD 2015): -1 / mean(ln(ri / rk)).
+//! A data set of 384 dimensions may be easy (points near a curve) or hopeless (independent noise). What
+//! decides is how fast the number of points in a ball grows with its radius, around the locations of the
+//! queries. The estimate is the maximum likelihood one from the distances r1 <= ... <= rk to a query's k
+//! nearest rows (Levina and Bickel 2004; Amsaleg et al., KDD 2015): -1 / mean(ln(ri / rk)).
 
 use rayon::prelude::*;
 
 use super::truth::Distances;
 use super::{Dataset, Metric};
 
-/// Neighbours that the estimate looks at, as is customary.
+/// The number of neighbours that the estimate uses; 100 is customary.
 pub const NEIGHBORS: usize = 100;
 
 /// The local intrinsic dimension around each query of a data set, summarised.
@@ -21,7 +21,8 @@ pub struct IntrinsicDimension {
     pub p90: f64,
 }
 
-/// Estimates over the `NEIGHBORS` nearest rows of each query. None where no query has two rows at different distances.
+/// Estimates from the `NEIGHBORS` nearest rows of each query. `None` if no query has two rows at different
+/// distances.
 pub fn estimate(dataset: &Dataset) -> Option<IntrinsicDimension> {
     let answers = dataset.exact_neighbors(NEIGHBORS.min(dataset.base.rows()));
     let distances = Distances::new(&dataset.base, dataset.metric);
@@ -54,7 +55,8 @@ pub fn median_distance(dataset: &Dataset, rank: usize) -> Option<f32> {
     seen.get(seen.len() / 2).copied()
 }
 
-/// The estimate from the radii of one query's neighbours, ascending. Copies of the query itself say nothing about growth.
+/// The estimate from the radii of one query's neighbours, ascending. Copies of the query itself are ignored,
+/// because they do not show growth.
 fn around_one(radii: &[f64]) -> Option<f64> {
     let largest = *radii.last()?;
     let logarithms: Vec<f64> = radii.iter().filter(|&&r| r > 1e-6).map(|r| (r / largest).ln()).collect();
@@ -62,8 +64,9 @@ fn around_one(radii: &[f64]) -> Option<f64> {
     (sum < 0.0).then(|| -(logarithms.len() as f64) / sum)
 }
 
-/// The Euclidean distance (for cosine: on the unit sphere) that belongs to a server's distance: the estimate is about
-/// radii, and a squared radius would halve it. For the inner product there is no radius; its square root orders alike.
+/// The Euclidean distance (for cosine: on the unit sphere) that corresponds to a server's distance: the
+/// estimate is about radii, and squared radii would halve it. The inner product has no radius; its square
+/// root has the same order.
 fn radius(metric: Metric, distance: f64) -> f64 {
     match metric {
         Metric::L2 | Metric::Ip => distance.max(0.0).sqrt(),
@@ -78,7 +81,7 @@ mod tests {
     #[test]
     fn radii_of_a_ball_give_its_dimension() {
         for dimension in [1.0, 5.0, 20.0] {
-            // The i-th of n points in a ball lies where the volume inside is i / n of the whole.
+            // The i-th of n points in a ball is where the volume inside is i / n of the whole.
             let radii: Vec<f64> =
                 (1..=10_000).map(|i| f64::powf(f64::from(i) / 10_000.0, 1.0 / dimension)).collect();
             let estimate = around_one(&radii).unwrap();

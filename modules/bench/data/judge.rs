@@ -1,26 +1,27 @@
-//! Whether the neighbours that come with a data set are the nearest by its metric. Recall against others is meaningless, and
-//! nothing else would show it.
+//! Checks that the neighbours in a data set are the nearest by its metric. Recall against other neighbours is
+//! meaningless, and nothing else would reveal the mistake.
 
 use super::truth::Distances;
 use super::{DataError, Dataset, Metric};
 
-/// Queries that are judged, evenly spread.
+/// The number of queries checked, evenly spread.
 const QUERIES: usize = 8;
-/// Neighbours of each that are looked at.
+/// The number of neighbours checked for each.
 const NEIGHBORS: usize = 10;
-/// The share of neighbours that must be right; files are rounded, and ties are cut anywhere.
+/// The share of neighbours that must be right: distances in files are rounded, and ties are cut at an
+/// arbitrary position.
 const SHARE: f64 = 0.9;
 const TOLERANCE: f32 = 1e-3;
 
-/// The metric by which the given neighbours are the nearest: the set's own if that is so, else the first other one.
-/// None where there are no neighbours to judge by, or where none fits.
+/// The metric by which the given neighbours are the nearest: the data set's own if possible, else the first
+/// other one. `None` if there are no neighbours, or no metric matches.
 pub(super) fn fitting(dataset: &Dataset) -> Option<Metric> {
     let others =
         [Metric::Cosine, Metric::L2, Metric::Ip].into_iter().filter(|&other| other != dataset.metric);
     std::iter::once(dataset.metric).chain(others).find(|&metric| share(dataset, metric) >= Some(SHARE))
 }
 
-/// Refuses a set whose neighbours are not the nearest by its metric.
+/// Refuses a data set whose neighbours are not the nearest by its metric.
 pub(super) fn check(dataset: &Dataset) -> Result<(), DataError> {
     let (Some(own), name) = (share(dataset, dataset.metric), dataset.name.clone()) else { return Ok(()) };
     if own >= SHARE {
@@ -35,7 +36,7 @@ pub(super) fn check(dataset: &Dataset) -> Result<(), DataError> {
     })
 }
 
-/// The share of the given neighbours that are as near as the true ones. None where none are given.
+/// The share of the given neighbours that are as near as the true ones. `None` if none are given.
 fn share(dataset: &Dataset, metric: Metric) -> Option<f64> {
     let count = dataset.queries.rows();
     let distances = Distances::new(&dataset.base, metric);
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
     use crate::data::{Matrix, synthetic};
 
-    /// Rows of very different length, so that each metric has neighbours of its own.
+    /// Rows of very different length, so that each metric has different neighbours.
     fn dataset(neighbors_by: Metric) -> Dataset {
         let mut dataset = synthetic::generate(300, 8, 1);
         let scaled = dataset.base.iter().enumerate();
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbors_tell_which_metric_they_belong_to() {
+    fn neighbors_determine_their_metric() {
         for metric in [Metric::L2, Metric::Ip, Metric::Cosine] {
             let dataset = dataset(metric);
             check(&dataset).unwrap();

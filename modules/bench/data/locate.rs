@@ -1,10 +1,10 @@
-//! Finds the data sets of the repository from wherever the program is run.
+//! Finds the data sets of the repository independently of the working directory.
 
 use std::path::{Path, PathBuf};
 
-/// The path itself if it exists. A relative one that does not is looked for, as it is and below
-/// `datasets`, in the directories above the current one, in those above the program, and in the repository that the program
-/// was built from. What is not found anywhere stays as it is.
+/// Returns the path itself if it exists. Otherwise a relative path is looked for, as it is and below
+/// `datasets`, in the parents of the working directory, in the parents of the program, and in the repository
+/// that the program was built from. A path that is not found is returned unchanged.
 pub fn locate(given: &Path) -> PathBuf {
     if given.is_absolute() || given.exists() {
         return given.to_owned();

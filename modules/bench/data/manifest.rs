@@ -1,4 +1,4 @@
-//! `manifest.toml`: what a data set directory holds (datasets/README.md describes each entry).
+//! `manifest.toml`: the contents of a data set directory (datasets/README.md describes each entry).
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -40,7 +40,7 @@ struct Entry {
     _dtype: Option<String>,
 }
 
-/// Reads `directory` after checking every file against the manifest in it.
+/// Reads `directory` after checking every file against its manifest.
 pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
     let path = directory.join(FILE);
     let text = std::fs::read_to_string(&path).map_err(DataError::read(&path))?;
@@ -71,10 +71,10 @@ pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
     })
 }
 
-/// The files of a data set under their names, the manifest last.
+/// The files of a data set with their names, the manifest last.
 ///
 /// # Panics
-/// Where the data set has no neighbours.
+/// Panics if the data set has no neighbours.
 pub fn files_of(dataset: &Dataset) -> Vec<(&'static str, Vec<u8>)> {
     let neighbors = dataset.neighbors.as_ref().expect("neighbours are computed before they are written");
     let entries = [

@@ -1,8 +1,8 @@
 //! Data sets of vectors: base rows, queries, and the exact neighbours of each query.
 //!
-//! Rows of every element type are read as float32, because that is what the servers under test are given. Files are
-//! checked against their manifest where there is one; neighbours that no file gives are computed exactly (`truth`).
-//! Nothing here is downloaded: a data set is files on disk, or it is generated from a seed (`synthetic`).
+//! Rows of every element type are read as float32, because that is what the measured servers receive. Files
+//! are checked against their manifest if there is one; missing neighbours are computed exactly (`truth`).
+//! Nothing is downloaded: a data set is files on disk, or is generated from a seed (`synthetic`).
 
 mod compound;
 mod error;
@@ -30,7 +30,7 @@ use clap::ValueEnum;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// How far apart two vectors are, as the FT.CREATE attribute DISTANCE_METRIC names it.
+/// The distance between two vectors, in the terms of FT.CREATE's attribute DISTANCE_METRIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
@@ -46,7 +46,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// The word that FT.CREATE takes.
+    /// The word in FT.CREATE.
     pub fn redis_name(self) -> &'static str {
         match self {
             Metric::L2 => "L2",
@@ -55,7 +55,7 @@ impl Metric {
         }
     }
 
-    /// The same metric as the crate of the generators names it.
+    /// The same metric in the crate of the generators.
     pub fn generated(self) -> engramdb_datasets::Metric {
         match self {
             Metric::L2 => engramdb_datasets::Metric::L2,
@@ -64,7 +64,7 @@ impl Metric {
         }
     }
 
-    /// The same metric as the vector crate names it.
+    /// The same metric in the vector crate.
     pub fn kernel(self) -> engramdb_vector::Metric {
         match self {
             Metric::L2 => engramdb_vector::Metric::L2,
@@ -84,7 +84,7 @@ impl From<engramdb_datasets::Metric> for Metric {
     }
 }
 
-/// Rows of equal length, one after the other.
+/// Rows of equal length, one after another.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Matrix<T> {
     values: Vec<T>,
@@ -95,7 +95,7 @@ impl<T: Copy + Send + Sync> Matrix<T> {
     /// Takes `values` as rows of `columns` elements each.
     ///
     /// # Panics
-    /// Where `values` is not a whole number of rows.
+    /// Panics if `values` is not a whole number of rows.
     pub fn new(values: Vec<T>, columns: usize) -> Self {
         assert!(columns > 0, "a matrix has at least one column");
         assert_eq!(values.len() % columns, 0, "a matrix is a whole number of rows");
@@ -110,7 +110,7 @@ impl<T: Copy + Send + Sync> Matrix<T> {
         self.columns
     }
 
-    /// Rows and columns.
+    /// The numbers of rows and columns.
     pub fn shape(&self) -> [usize; 2] {
         [self.rows(), self.columns()]
     }
@@ -134,16 +134,16 @@ impl<T: Copy + Send + Sync> Matrix<T> {
     }
 }
 
-/// What a recall and latency run needs: rows to index, rows to ask with, and the right answers.
+/// The input of a recall and latency run: rows to index, queries, and the right answers.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     pub name: String,
     pub metric: Metric,
     pub base: Matrix<f32>,
     pub queries: Matrix<f32>,
-    /// Row numbers of `base` for each query, nearest first. None: nobody computed them yet.
+    /// Row numbers of `base` for each query, nearest first. `None` if they were not computed yet.
     pub neighbors: Option<Matrix<u32>>,
-    /// Conditions that come with the queries. None: every query asks all rows.
+    /// Conditions of the queries. `None` if every query searches all rows.
     pub filtered: Option<Filtered>,
 }
 
@@ -153,8 +153,8 @@ impl Dataset {
         self.base.columns()
     }
 
-    /// Keeps the first `rows` base rows and `queries` queries. Fewer base rows have other neighbours, so that the given
-    /// ones are forgotten.
+    /// Keeps the first `rows` base rows and `queries` queries. Fewer base rows have different neighbours, so
+    /// the given ones are dropped.
     pub fn truncate(&mut self, rows: Option<usize>, queries: Option<usize>) {
         if let Some(rows) = rows.filter(|&rows| rows < self.base.rows()) {
             self.base.truncate(rows);
@@ -175,7 +175,7 @@ impl Dataset {
         }
     }
 
-    /// The nearest rows of a query as the set gives them, of any number.
+    /// The nearest rows of a query in the data set, of any number.
     fn given(&self, query: usize) -> &[u32] {
         match (&self.neighbors, &self.filtered) {
             (Some(neighbors), _) => neighbors.row(query),
@@ -184,7 +184,7 @@ impl Dataset {
         }
     }
 
-    /// Forgets the given neighbours: they are those of another metric.
+    /// Drops the given neighbours: they are those of another metric.
     fn forget_neighbors(&mut self) {
         self.neighbors = None;
         if let Some(filtered) = &mut self.filtered {
@@ -192,8 +192,8 @@ impl Dataset {
         }
     }
 
-    /// The `k` nearest rows of each query, under its own condition if it has one: the given ones where they reach, exact ones
-    /// computed now otherwise.
+    /// The `k` nearest rows of each query, under its own condition if it has one: the given ones if there are
+    /// enough, otherwise exact ones that are computed now.
     pub fn exact_neighbors(&self, k: usize) -> truth::Answers {
         if let Some(filtered) = &self.filtered {
             let distances = truth::Distances::new(&self.base, self.metric);
@@ -209,7 +209,8 @@ impl Dataset {
         }
     }
 
-    /// Refuses what would make every later figure meaningless: mismatched dimensions, NaN, neighbours out of range.
+    /// Refuses data that would make all results meaningless: mismatched dimensions, NaN, neighbours out of
+    /// range.
     fn check(self) -> Result<Self, DataError> {
         let wrong = |what: String| Err(DataError::Inconsistent { name: self.name.clone(), what });
         if self.base.rows() == 0 || self.queries.rows() == 0 {

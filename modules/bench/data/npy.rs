@@ -4,8 +4,8 @@
 //! "\x93NUMPY" | major u8 | minor u8 | header length u16 (version 1) or u32 | header | elements
 //! header: {'descr': '<f4', 'fortran_order': False, 'shape': (10000, 384), }  padded with spaces, ends in \n
 //! ```
-//! Source of the format: numpy.lib.format. Little-endian only, as every machine of ours writes; big-endian and Fortran
-//! order are refused by name rather than read wrongly.
+//! Source of the format: numpy.lib.format. Big-endian and Fortran order are refused with an error that names
+//! them.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use super::{DataError, Matrix, size};
 const FORMAT: &str = ".npy";
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Element types that data sets come in, with numpy's name for each.
+/// Element types of data sets, with numpy's name for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Element {
     F16,
@@ -48,7 +48,7 @@ const ELEMENTS: [(&str, Element, usize); 11] = [
 
 /// Reads rows of any element type as float32.
 pub fn read_vectors(path: &Path) -> Result<Matrix<f32>, DataError> {
-    // The file, and at least as much again for its elements as float32.
+    // The file, and at least the same amount again for its elements as float32.
     size::check_file(path, 2)?;
     let bytes = std::fs::read(path).map_err(DataError::read(path))?;
     parse_vectors(&bytes).map_err(|what| DataError::format(path, FORMAT, what))
@@ -102,7 +102,7 @@ fn parse_rows(bytes: &[u8]) -> Result<Matrix<u32>, String> {
         other => return Err(format!("row numbers must be 32- or 64-bit integers, found {other:?}")),
     };
     let rows =
-        values.iter().map(|&value| u32::try_from(value).map_err(|_| format!("{value} is no row number")));
+        values.iter().map(|&value| u32::try_from(value).map_err(|_| format!("{value} is not a row number")));
     Ok(Matrix::new(rows.collect::<Result<_, _>>()?, file.columns))
 }
 
@@ -157,7 +157,7 @@ fn value_of<'a>(header: &'a str, key: &str) -> Result<&'a str, String> {
 fn shape_of(header: &str) -> Result<(usize, usize), String> {
     let shape = value_of(header, "shape")?;
     let inner =
-        shape.strip_prefix('(').and_then(|rest| rest.split(')').next()).ok_or("its shape is no tuple")?;
+        shape.strip_prefix('(').and_then(|rest| rest.split(')').next()).ok_or("its shape is not a tuple")?;
     let lengths: Result<Vec<usize>, _> =
         inner.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::parse).collect();
     match lengths.map_err(|_| format!("its shape is ({inner})"))?.as_slice() {
@@ -168,7 +168,8 @@ fn shape_of(header: &str) -> Result<(usize, usize), String> {
 
 fn header(descr: &str, rows: usize, columns: usize) -> Vec<u8> {
     let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
-    // Magic, version, length and header together are a multiple of 64, so that the elements can be mapped aligned.
+    // Magic, version, length and header together are a multiple of 64, so that the elements can be mapped
+    // aligned.
     let unpadded = MAGIC.len() + 4 + text.len() + 1;
     text.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));
     text.push('\n');
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_with_its_reason() {
+    fn unreadable_files_are_refused_with_a_reason() {
         let good = write_vectors(&Matrix::new(vec![1.0, 2.0], 2));
         let with = |from: &str, to: &str| {
             let at = good.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();

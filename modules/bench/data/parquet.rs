@@ -1,12 +1,13 @@
 //! Parquet files in the layout of VectorDBBench.
 //!
 //! ```text
-//! train.parquet, or several train-*.parquet or shuffle_train-*.parquet    id: integer, emb: list of numbers
-//! test.parquet                                                           id, emb
-//! neighbors.parquet (may be missing)                                     id, neighbors_id: list of the train rows' ids
+//! train.parquet, or several train-*.parquet or
+//! shuffle_train-*.parquet                   id: integer, emb: list of numbers
+//! test.parquet                              id, emb
+//! neighbors.parquet (may be missing)        id, neighbors_id: list of the train rows' ids
 //! ```
-//! The names of the columns are those of its README. No file names the metric. The reader knows the codecs that
-//! pandas, pyarrow, polars, Spark and DuckDB write unless they are asked for others; brotli is not among them.
+//! The column names are from its README. No file names the metric. The reader supports the codecs that
+//! pandas, pyarrow, polars, Spark and DuckDB use by default; brotli is not among them.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -27,14 +28,14 @@ const VECTORS: &str = "emb";
 const NEIGHBORS: &str = "neighbors_id";
 const QUERIES_FILE: &str = "test.parquet";
 const NEIGHBORS_FILE: &str = "neighbors.parquet";
-/// Records that are decoded at a time.
+/// The number of records decoded at a time.
 const BATCH: usize = 10_000;
 
 pub(super) fn is_layout(directory: &Path) -> bool {
     directory.join(QUERIES_FILE).is_file()
 }
 
-/// Reads a directory in that layout. The metric is a guess, to be judged by the neighbours.
+/// Reads a directory in that layout. The metric is a guess, to be verified with the neighbours.
 pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
     let mut ids = Vec::new();
     let mut parts = Vec::new();
@@ -68,18 +69,19 @@ pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
     })
 }
 
-/// Vectors of one file, of the column emb.
+/// Reads the column emb of one file as vectors.
 pub(super) fn read_vectors(path: &Path) -> Result<Matrix<f32>, DataError> {
     let file = Columns::open(path)?;
     file.check_size()?;
     file.vectors()
 }
 
-/// Row numbers of one file, of the column neighbors_id.
+/// Reads the column neighbors_id of one file as row numbers.
 pub(super) fn read_rows(path: &Path) -> Result<Matrix<u32>, DataError> {
     let (values, columns) = Columns::open(path)?.lists(NEIGHBORS, Lists::integers)?;
     let rows = values.into_iter().map(|value| {
-        u32::try_from(value).map_err(|_| DataError::format(path, FORMAT, format!("{value} is no row number")))
+        u32::try_from(value)
+            .map_err(|_| DataError::format(path, FORMAT, format!("{value} is not a row number")))
     });
     Ok(Matrix::new(rows.collect::<Result<_, _>>()?, columns))
 }
@@ -88,7 +90,7 @@ fn name(directory: &Path) -> String {
     directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// In the order of their names; the shuffled ones where no others are there.
+/// In the order of their names; shuffled files are used only if there are no others.
 fn train_files(directory: &Path) -> Result<Vec<PathBuf>, DataError> {
     let entries = std::fs::read_dir(directory).map_err(DataError::read(directory))?;
     let mut names: Vec<String> =
@@ -109,7 +111,7 @@ fn train_files(directory: &Path) -> Result<Vec<PathBuf>, DataError> {
     Err(DataError::format(directory, "data set", what))
 }
 
-/// The neighbours as rows of the base: files name them by their ids.
+/// The neighbours as rows of the base: files refer to them by id.
 fn neighbors(
     directory: &Path,
     file: &Columns<'_>,
@@ -125,7 +127,7 @@ fn neighbors(
     let (values, columns) = file.lists(NEIGHBORS, Lists::integers)?;
     let row_of: HashMap<i64, u32> = ids.iter().copied().zip(0..).collect();
     if row_of.len() != ids.len() {
-        return Err(wrong("an id stands twice among the train rows".into()));
+        return Err(wrong("an id occurs twice among the train rows".into()));
     }
     let row = |id: i64| {
         row_of
@@ -136,13 +138,13 @@ fn neighbors(
     Ok(Matrix::new(values.into_iter().map(row).collect::<Result<_, _>>()?, columns))
 }
 
-/// A file, by its columns.
+/// A file, read by columns.
 struct Columns<'p> {
     path: &'p Path,
     reader: SerializedFileReader<File>,
 }
 
-/// Elements of all lists in a row, and how many lists there are.
+/// The elements of all lists, concatenated, and the number of lists.
 #[derive(Default)]
 struct Lists<T> {
     values: Vec<T>,
@@ -163,7 +165,7 @@ impl<'p> Columns<'p> {
         DataError::format(self.path, FORMAT, what)
     }
 
-    /// The leaf below a column of the schema.
+    /// The index of the leaf column below a column of the schema.
     fn place(&self, column: &str) -> Option<usize> {
         let schema = self.reader.metadata().file_metadata().schema_descr();
         schema
@@ -176,12 +178,12 @@ impl<'p> Columns<'p> {
         let Some(place) = self.place(VECTORS) else { return Ok(()) };
         let groups = self.reader.metadata().row_groups();
         let values: i64 = groups.iter().map(|group| group.column(place).num_values()).sum();
-        // While the parts of several files are joined, both are there.
+        // Twice: while the parts of several files are joined, both copies exist.
         let bytes = u128::try_from(values).unwrap_or(0) * size_of::<f32>() as u128 * 2;
         size::check(&self.path.display().to_string(), bytes)
     }
 
-    /// All of a column, one row group after the other.
+    /// All values of a column, one row group after another.
     fn read<T: Default>(&self, place: usize, read: Read<T>) -> Result<Lists<T>, DataError> {
         let metadata = self.reader.metadata();
         if metadata
@@ -231,7 +233,7 @@ impl<'p> Columns<'p> {
 }
 
 impl<T> Lists<T> {
-    /// Takes a column of physical type `D`. A missing value is an error: there is none in a vector.
+    /// Takes a column of physical type `D`. A missing value is an error: vectors have none.
     fn take<D: DataType>(
         &mut self,
         column: ColumnReader,
@@ -267,7 +269,7 @@ impl Lists<f32> {
             Type::DOUBLE => lists.take::<DoubleType>(column, |value| value as f32),
             Type::INT32 => lists.take::<Int32Type>(column, |value| value as f32),
             Type::INT64 => lists.take::<Int64Type>(column, |value| value as f32),
-            // Other byte arrays of a fixed length are refused in `vectors`.
+            // Byte arrays of any other fixed length are refused in `vectors`.
             Type::FIXED_LEN_BYTE_ARRAY => lists.take::<FixedLenByteArrayType>(column, |value| {
                 let bytes = value.data().try_into().expect("a float16 has two bytes");
                 f16::from_le_bytes(bytes).to_f32()
@@ -312,13 +314,13 @@ mod tests {
     fn the_layout_of_vectordbbench_is_read_by_ids() {
         let dataset = read(&fixture("vectordbbench")).unwrap();
         assert_eq!((dataset.base.shape(), dataset.queries.shape()), ([3, 2], [1, 2]));
-        // The train files hold the ids 12, 10 and 11 in this order; neighbors.parquet says 12, 11, 10.
+        // The train files have the ids 12, 10 and 11 in this order; neighbors.parquet has 12, 11, 10.
         assert_eq!((dataset.base.row(0), dataset.base.row(2)), (&[0.0, 1.0][..], &[0.5, 0.5][..]));
         assert_eq!(dataset.neighbors.unwrap().values(), [0, 2, 1]);
         assert_eq!(dataset.name, "vectordbbench");
     }
 
-    /// As polars writes it: zstd; and an array of float16 of a fixed size.
+    /// As polars writes it: zstd, and fixed-size arrays of float16.
     #[test]
     fn zstd_and_float16_are_read() {
         let matrix = read_vectors(&fixture("float16-zstd.parquet")).unwrap();
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_by_name() {
+    fn unsupported_files_are_refused_by_name() {
         let refusal = read_vectors(&fixture("brotli.parquet")).unwrap_err().to_string();
         assert!(
             refusal.contains("brotli.parquet") && refusal.contains("compressed with brotli"),

@@ -1,4 +1,4 @@
-//! Where a data set comes from: the flags that name it, and the choice of reader by file ending.
+//! The source of a data set: the flags that select it, and the choice of reader by file name extension.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,37 +8,39 @@ use clap::Args;
 use super::file::{ending, read_rows, read_vectors};
 use super::{DataError, Dataset, Metric, compound, hdf5, judge, locate, manifest, parquet, size, synthetic};
 
-/// The flags with which every command names its data.
+/// The flags with which every command selects its data.
 #[derive(Args, Clone, Debug)]
 pub struct DatasetArgs {
-    /// A directory with a manifest.toml, one in the layout of VectorDBBench (train.parquet, test.parquet, neighbors.parquet) or
-    /// of vector-db-benchmark (vectors.npy, payloads.jsonl, tests.jsonl), an .hdf5 file in ann-benchmarks' layout, or
-    /// synthetic:ROWS:DIMENSIONS:SEED. Those of the repository are found from anywhere
+    /// A directory with a manifest.toml, one in the layout of VectorDBBench (train.parquet, test.parquet,
+    /// neighbors.parquet) or of vector-db-benchmark (vectors.npy, payloads.jsonl, tests.jsonl), an .hdf5 file
+    /// in ann-benchmarks' layout, or synthetic:ROWS:DIMENSIONS:SEED. The data sets of the repository are
+    /// found from any working directory
     #[arg(long, value_name = "SOURCE", default_value = "datasets/rustdoc-minilm-10k")]
     pub dataset: DatasetSource,
-    /// Rows to index, from a file (.npy .fvecs .bvecs .fbin .u8bin .i8bin .parquet); with --queries, instead of --dataset
+    /// Rows to index, from a file (.npy .fvecs .bvecs .fbin .u8bin .i8bin .parquet); with --queries, instead
+    /// of --dataset
     #[arg(long, value_name = "FILE", requires = "queries", conflicts_with = "dataset")]
     pub base: Option<PathBuf>,
-    /// Rows to ask with, from a file
+    /// Query vectors, from a file
     #[arg(long, value_name = "FILE", requires = "base")]
     pub queries: Option<PathBuf>,
     /// Exact neighbours of each query, from a file (.npy .ivecs .ibin .parquet); computed when absent
     #[arg(long, value_name = "FILE", requires = "base")]
     pub neighbors: Option<PathBuf>,
-    /// Overrides the metric of the data set. Where nothing names one, it is that of the given neighbours; without any it is l2
-    /// for files, and cosine for directories
+    /// Overrides the metric of the data set. If the data set names none, it is that of the given neighbours;
+    /// without neighbours it is l2 for files, and cosine for directories
     #[arg(long, value_enum)]
     pub metric: Option<Metric>,
-    /// Index only the first ROWS rows (exact neighbours are computed anew)
+    /// Index only the first ROWS rows (exact neighbours are then computed)
     #[arg(long, value_name = "ROWS")]
     pub limit: Option<usize>,
-    /// Ask only the first COUNT queries
+    /// Use only the first COUNT queries
     #[arg(long, value_name = "COUNT")]
     pub limit_queries: Option<usize>,
 }
 
 impl DatasetArgs {
-    /// The flags that name `dataset` and change nothing about it.
+    /// The flags that select `dataset` without changing it.
     pub fn of(dataset: DatasetSource) -> Self {
         Self {
             dataset,
@@ -66,7 +68,7 @@ impl DatasetArgs {
         };
         let names_metric = self.base.is_none() && self.dataset.names_metric();
         if let Some(metric) = self.metric.filter(|&metric| metric != dataset.metric) {
-            // Neighbours by another metric are other neighbours, unless the files came without one.
+            // Neighbours by another metric differ, unless the files name no metric.
             if names_metric {
                 dataset.forget_neighbors();
             }
@@ -82,19 +84,19 @@ impl DatasetArgs {
     }
 }
 
-/// What `--dataset` names.
+/// The value of `--dataset`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DatasetSource {
     /// A directory with a manifest.
     Directory(PathBuf),
     /// One file in ann-benchmarks' layout.
     Hdf5(PathBuf),
-    /// Vectors made from a seed.
+    /// Vectors generated from a seed.
     Synthetic { rows: u64, dimensions: u64, seed: u64 },
 }
 
 impl DatasetSource {
-    /// The data set's directory, where it has one.
+    /// The data set's directory, if it has one.
     pub fn directory(&self) -> Option<&Path> {
         match self {
             DatasetSource::Directory(directory) => Some(directory),
@@ -116,7 +118,7 @@ impl DatasetSource {
             &DatasetSource::Synthetic { rows, dimensions, seed } => {
                 let name = format!("synthetic:{rows}:{dimensions}:{seed}");
                 size::check_rows(&name, rows, dimensions, 1.0)?;
-                // The generator keeps the centres and the basis of its clusters beside the rows.
+                // The generator needs the centres and the basis of its clusters besides the rows.
                 size::check_rows(&name, rows.isqrt() + dimensions, synthetic::LATENT as u64, 1.0)?;
                 let [rows, dimensions] = match [u32::try_from(rows), u32::try_from(dimensions)] {
                     [Ok(rows), Ok(dimensions)] => [rows as usize, dimensions as usize],
@@ -127,7 +129,7 @@ impl DatasetSource {
         }
     }
 
-    /// Whether the files say what the metric is.
+    /// Whether the files name the metric.
     fn names_metric(&self) -> bool {
         match self {
             DatasetSource::Directory(directory) => {

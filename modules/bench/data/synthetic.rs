@@ -1,47 +1,50 @@
 //! A seeded generator of vectors that are as hard to search as real embeddings.
 //!
-//! Independent noise is too hard (every point is as far as every other) and well separated clusters are too easy (any
-//! graph finds the cluster, and the rest is a short walk). Real embeddings are between: they crowd into topics of very
-//! different size which overlap, and within a topic they vary along many directions, a few of them strongly. So:
+//! Independent noise is too hard (all points are equally far from each other) and well separated clusters are
+//! too easy (any graph finds the cluster, and the rest is a short walk). Real embeddings are between: they
+//! form topics of very different size which overlap, and within a topic they vary along many directions, a
+//! few of them strongly. So:
 //!
 //! ```text
-//! latent = centre of a cluster + SPREAD x a normal draw, both with deviation 1/sqrt(i) along latent direction i
+//! latent = centre of a cluster + SPREAD x a normal draw,
+//!          both with deviation 1/sqrt(i) along latent direction i
 //! vector = unit(random basis x unit-scaled latent + NOISE x a normal draw in all dimensions)
 //! ```
-//! with `LATENT` directions, sqrt(rows) clusters, and a cluster chosen by the square of a uniform draw (few large, many
-//! small). Queries are more draws of the same kind; no query is a row.
+//! with `LATENT` directions, sqrt(rows) clusters, and a cluster chosen by the square of a uniform draw (few
+//! large, many small). Queries are further draws of the same kind; no query is a row.
 //!
-//! The figure that matters is the local intrinsic dimension around the queries (`intrinsic`, 100 neighbours), here as
+//! The decisive figure is the local intrinsic dimension around the queries (`intrinsic`, 100 neighbours), as
 //! `engramdb bench dataset --dataset ... --intrinsic-dimension` prints it:
 //!
-//! | data set                  | mean | median | p90  | distance to 1st, 10th, 100th | recall@10 at ef 20, 50, 100 |
-//! |---------------------------|------|--------|------|------------------------------|-----------------------------|
-//! | rustdoc-minilm-10k        | 19.9 | 19.0   | 29.5 | 0.31, 0.47, 0.60             | 0.974, 0.995, 0.999         |
-//! | synthetic:10000:384:1     | 17.1 | 16.6   | 23.8 | 0.32, 0.40, 0.54             | 0.982, 0.997, 1.000         |
-//! | synthetic:100000:384:1    | 21.5 | 20.5   | 30.6 | 0.29, 0.35, 0.45             |                             |
+//! | data set               | mean | median | p90  | distance 1st, 10th, 100th | recall@10, ef 20, 50, 100 |
+//! |------------------------|------|--------|------|---------------------------|---------------------------|
+//! | rustdoc-minilm-10k     | 19.9 | 19.0   | 29.5 | 0.31, 0.47, 0.60          | 0.974, 0.995, 0.999       |
+//! | synthetic:10000:384:1  | 17.1 | 16.6   | 23.8 | 0.32, 0.40, 0.54          | 0.982, 0.997, 1.000       |
+//! | synthetic:100000:384:1 | 21.5 | 20.5   | 30.6 | 0.29, 0.35, 0.45          |                           |
 //!
-//! (The recall is that of hnsw_rs 0.3.5 with M 16 and ef_construction 200, as an engine that is not ours.)
+//! (The recall is that of hnsw_rs 0.3.5 with M 16 and ef_construction 200, as an independent engine.)
 //!
-//! The same name gives the same bits on every machine and with any number of threads: each row draws from a stream of
-//! its own, and only IEEE operations that are exactly defined are used (no exp, ln or cos, whose last bit differs
-//! between C libraries). Hence normal draws are sums of four uniform ones, which end at 3.5 deviations.
+//! The same name gives the same bits on every machine and with any number of threads: each row draws from its
+//! own stream, and only IEEE operations that are exactly defined are used (no exp, ln or cos, whose last bit
+//! differs between C libraries). For this reason normal draws are sums of four uniform ones, which end at 3.5
+//! deviations.
 
 use rayon::prelude::*;
 
 use super::{Dataset, Matrix, Metric};
 use engramdb_datasets::SplitMix64;
 
-/// Queries that come with each generated set.
+/// The number of queries of each generated set.
 pub const QUERIES: usize = 500;
 
 /// Directions that points vary along, before noise.
 pub(super) const LATENT: usize = 128;
-/// Deviation within a cluster over that of the cluster centres: at 1.1 clusters overlap.
+/// Deviation within a cluster divided by that of the cluster centres: at 1.1 clusters overlap.
 const SPREAD: f32 = 1.1;
-/// Length of the part that is pure noise, over that of the rest.
+/// Length of the noise divided by that of the rest.
 const NOISE: f32 = 0.25;
 
-/// Makes `rows` unit vectors to index and `QUERIES` more to ask with, for the cosine metric.
+/// Generates `rows` unit vectors to index and `QUERIES` query vectors, for the cosine metric.
 pub fn generate(rows: usize, dimensions: usize, seed: u64) -> Dataset {
     let generator = Generator::new(rows, dimensions, seed);
     let numbers: Vec<usize> = (0..rows).collect();
@@ -55,11 +58,11 @@ pub fn generate(rows: usize, dimensions: usize, seed: u64) -> Dataset {
     }
 }
 
-/// What all rows of one set share: the way to more rows than the set has, of the same distribution.
+/// The parameters that all rows of one set share. It can also generate further rows of the same distribution.
 pub struct Generator {
     dimensions: usize,
     seed: u64,
-    /// `LATENT` directions, each of about unit length; nearly orthogonal, being random.
+    /// `LATENT` directions, each of about unit length; nearly orthogonal, because they are random.
     basis: Matrix<f32>,
     /// Deviation along each direction; the squares sum to one.
     deviations: [f32; LATENT],
@@ -67,7 +70,7 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// The distribution of the set of this name.
+    /// The distribution of the set with this name.
     pub fn new(rows: usize, dimensions: usize, seed: u64) -> Self {
         let mut deviations: [f32; LATENT] = std::array::from_fn(|i| 1.0 / ((i + 1) as f32).sqrt());
         let length = dot(&deviations, &deviations).sqrt();
@@ -89,12 +92,12 @@ impl Generator {
         }
     }
 
-    /// Rows by their numbers. Those below the set's count are its rows; from there on they are new ones.
+    /// Rows by their numbers. Numbers below the set's count give its rows; larger ones give new rows.
     pub fn rows(&self, numbers: &[usize]) -> Matrix<f32> {
         self.draw(Stream::BaseRow, numbers)
     }
 
-    /// So many queries; the first `QUERIES` of them are the set's own.
+    /// `count` queries; the first `QUERIES` of them are the set's own.
     pub fn queries(&self, count: usize) -> Matrix<f32> {
         self.draw(Stream::Query, &Vec::from_iter(0..count))
     }
@@ -123,7 +126,7 @@ impl Generator {
     }
 }
 
-/// The inner product, summed in an order of its own: kernels sum in one that depends on the machine.
+/// The inner product, summed in a fixed order: the order of the kernels depends on the machine.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     const LANES: usize = 8;
     let (a_chunks, a_rest) = a.as_chunks::<LANES>();
@@ -138,7 +141,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// What a stream of random numbers is for; no two purposes share one.
+/// The purpose of a stream of random numbers; no two purposes share a stream.
 #[derive(Clone, Copy)]
 enum Stream {
     Basis = 1,
@@ -153,7 +156,7 @@ mod tests {
     use crate::data::intrinsic;
 
     #[test]
-    fn the_same_name_gives_the_same_bits_for_ever() {
+    fn the_same_name_always_gives_the_same_bits() {
         let dataset = generate(50, 16, 7);
         assert_eq!(dataset.base, generate(50, 16, 7).base);
         assert_ne!(dataset.base, generate(50, 16, 8).base);

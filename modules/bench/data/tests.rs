@@ -1,4 +1,4 @@
-//! Data sets as files: what is written is read back, and what does not fit together is refused.
+//! Data sets as files: written data are read back, and inconsistent data are refused.
 
 use engramdb_testkit::TempDir;
 
@@ -104,7 +104,7 @@ fn a_vector_that_is_not_finite_is_refused() {
 }
 
 #[test]
-fn what_would_not_fit_into_memory_is_refused_before_it_is_made() {
+fn data_that_exceed_memory_are_refused_before_they_are_generated() {
     for (source, size) in [
         ("synthetic:10000000000:384:1", "15360.0 GB"),
         ("synthetic:18446744073709551615:18446744073709551615:1", "GB"),
@@ -120,7 +120,7 @@ fn a_set_without_a_metric_has_that_of_its_neighbors() {
     let dataset = load(&["--dataset", directory]).unwrap();
     assert_eq!((dataset.metric, dataset.exact_neighbors(3)), (Metric::Cosine, vec![vec![0, 2, 1]]));
     let refusal = load(&["--dataset", directory, "--metric", "ip"]).unwrap();
-    assert_eq!(refusal.metric, Metric::Ip, "they are in the same order by it");
+    assert_eq!(refusal.metric, Metric::Ip, "the order by it is the same");
     let file = |name: &str| format!("{directory}/{name}.parquet");
     let files = ["--base", &file("train-00-of-02"), "--queries", &file("test")];
     assert_eq!(load(&files).unwrap().base.values(), [0.0, 1.0, 1.0, 0.0]);
@@ -130,7 +130,7 @@ fn a_set_without_a_metric_has_that_of_its_neighbors() {
 }
 
 #[test]
-fn sources_are_told_apart() {
+fn sources_are_distinguished() {
     let synthetic = DatasetSource::Synthetic { rows: 10, dimensions: 4, seed: 9 };
     assert_eq!("synthetic:10:4:9".parse::<DatasetSource>().unwrap(), synthetic);
     assert_eq!("a/b.hdf5".parse::<DatasetSource>().unwrap(), DatasetSource::Hdf5("a/b.hdf5".into()));
@@ -141,14 +141,14 @@ fn sources_are_told_apart() {
 }
 
 #[test]
-fn the_committed_data_set_is_what_its_manifest_says() {
+fn the_committed_data_set_matches_its_manifest() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/rustdoc-minilm-10k");
     let mut dataset = load(&["--dataset", directory]).unwrap();
     assert_eq!((dataset.base.rows(), dataset.queries.rows(), dataset.dimensions()), (10_000, 500, 384));
     dataset.truncate(None, Some(20));
     let given = dataset.exact_neighbors(10);
     dataset.neighbors = None;
-    // Equal sentences stand in any order, so that rows are compared by distance.
+    // Equal sentences can be in any order, so rows are compared by distance.
     let distances = truth::Distances::new(&dataset.base, dataset.metric);
     for (query, (given, computed)) in given.iter().zip(dataset.exact_neighbors(10)).enumerate() {
         let distance = distances.from(dataset.queries.row(query));

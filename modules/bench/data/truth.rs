@@ -1,8 +1,8 @@
 //! Exact nearest neighbours by a scan of all rows, over all cores.
 //!
-//! This is the yardstick that recall is measured with, so it takes no short cuts: every row is compared with every query
-//! in float32, and ties go to the lower row number. Distances come from the vector crate's kernels, which are tested
-//! against plain loops there.
+//! Recall is measured against this, so it takes no short cuts: every row is compared with every query in
+//! float32, and ties go to the lower row number. Distances come from the vector crate's kernels, which are
+//! tested against plain loops there.
 
 use engramdb_vector::distance;
 use rayon::prelude::*;
@@ -12,9 +12,9 @@ use super::{Matrix, Metric};
 /// Row numbers of each query's nearest neighbours, nearest first.
 pub type Answers = Vec<Vec<u32>>;
 
-/// The `k` nearest rows of `base` for each query; fewer where fewer rows exist or are `allowed`.
+/// The `k` nearest rows of `base` for each query; fewer if fewer rows exist or are `allowed`.
 ///
-/// `allowed` restricts the answer to those rows; it is what a filter lets through.
+/// `allowed` restricts the answer to those rows, as a filter does.
 pub fn exact(
     base: &Matrix<f32>,
     queries: &Matrix<f32>,
@@ -30,11 +30,11 @@ pub fn exact(
         .collect()
 }
 
-/// Distances from queries to the rows of a matrix, with what depends on the rows alone computed once.
+/// Distances from queries to the rows of a matrix; values that depend on the rows alone are computed once.
 pub struct Distances<'a> {
     base: &'a Matrix<f32>,
     metric: Metric,
-    /// One over the length of each row; empty unless the metric needs it.
+    /// One over the length of each row; empty if the metric does not need it.
     inverse_lengths: Vec<f32>,
 }
 
@@ -60,7 +60,7 @@ impl<'a> Distances<'a> {
         }
     }
 
-    /// The `k` nearest of the `allowed` rows (all where None), nearest first.
+    /// The `k` nearest of the `allowed` rows (all rows if `None`), nearest first.
     pub fn nearest(&self, query: &[f32], k: usize, allowed: Option<&[u32]>) -> Vec<u32> {
         let distance = self.from(query);
         let all = 0..u32::try_from(self.base.rows()).expect("row numbers are 32-bit");
@@ -78,7 +78,7 @@ impl<'a> Distances<'a> {
     }
 }
 
-/// Zero for the zero vector, so that its cosine distance to everything is one.
+/// Zero for the zero vector, so that its cosine distance to every vector is one.
 fn inverse_length(vector: &[f32]) -> f32 {
     let length = dot(vector, vector).sqrt();
     if length > 0.0 { 1.0 / length } else { 0.0 }
@@ -102,7 +102,7 @@ mod tests {
         let queries = Matrix::new(vec![0.0, 2.9], 2);
         assert_eq!(exact(&base(), &queries, Metric::L2, 3, None), [[2, 1, 3]]);
         assert_eq!(exact(&base(), &queries, Metric::Ip, 2, None), [[3, 2]]);
-        // All of the line has cosine one: ties go to the lower row.
+        // All rows of the line have cosine one: ties go to the lower row.
         let queries = Matrix::new(vec![0.0, 2.0], 2);
         assert_eq!(exact(&base(), &queries, Metric::Cosine, 5, None), [[0, 1, 2, 3, 4]]);
     }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn distances_are_those_that_servers_report() {
+    fn distances_equal_those_of_servers() {
         let base = Matrix::new((0..19).map(|value| value as f32).collect(), 19);
         let query: Vec<f32> = (0..19).map(|value| value as f32 + 0.5).collect();
         assert_eq!(Distances::new(&base, Metric::L2).from(&query)(0), 19.0 * 0.25);

@@ -1,4 +1,4 @@
-//! The two families of plain vector files that public data sets come in.
+//! The two families of plain vector files in which public data sets are published.
 //!
 //! TEXMEX (.fvecs, .ivecs, .bvecs; http://corpus-texmex.irisa.fr): each row begins with its own length.
 //! ```text
@@ -8,7 +8,8 @@
 //! ```text
 //! rows u32 | dimensions u32 | rows x dimensions elements: f32, i32, u8 or i8
 //! ```
-//! Big-ANN's ground truth may carry the distances after the row numbers; they are recognised by length and left out.
+//! Big-ANN's ground truth may have the distances after the row numbers; they are recognised by the length and
+//! ignored.
 //! All numbers are little-endian.
 
 use std::path::Path;
@@ -56,7 +57,7 @@ fn parse_vecs<const N: usize, T: Copy + Send + Sync>(
     let stride =
         dimensions.checked_mul(N).and_then(|size| size.checked_add(4)).ok_or("its first row is too long")?;
     if dimensions == 0 || !bytes.len().is_multiple_of(stride) {
-        return Err(format!("{} bytes are no whole number of rows of {dimensions} elements", bytes.len()));
+        return Err(format!("{} bytes are not a whole number of rows of {dimensions} elements", bytes.len()));
     }
     let mut values = Vec::with_capacity(bytes.len() / stride * dimensions);
     for (row, row_bytes) in bytes.chunks_exact(stride).enumerate() {

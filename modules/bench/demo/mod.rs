@@ -1,8 +1,8 @@
-//! `engramdb demo`: the main job from beginning to end on real data, as a newcomer would see it.
+//! `engramdb demo`: the main job from beginning to end on real data, for a new user.
 //!
-//! It starts a server, stores the sentences of the Rust documentation with their embeddings, asks, takes a snapshot,
-//! adds some more, kills the server with SIGKILL, starts it again and asks the same. Everything goes through the
-//! protocol; nothing here knows how the server works.
+//! It starts a server, stores the sentences of the Rust documentation with their embeddings, searches, takes
+//! a snapshot, adds some documents, kills the server with SIGKILL, starts it again and repeats the searches.
+//! Everything goes through the protocol.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::vectors::recall;
 
 const INDEX: &str = "docs";
 const NEIGHBORS: usize = 10;
-/// Documents that are stored only after the snapshot: the second start has to take them from the log.
+/// Documents that are stored only after the snapshot: the second start has to read them from the log.
 const TAIL_DOCUMENTS: usize = 200;
 const PIPELINE: usize = 100;
 const QUESTIONS_SHOWN: usize = 3;
@@ -34,21 +34,21 @@ const READY_TIMEOUT: Duration = Duration::from_secs(120);
 pub struct DemoArgs {
     #[command(flatten)]
     dataset: DatasetArgs,
-    /// EF_RUNTIME of the searches: higher finds more and takes longer
+    /// EF_RUNTIME of the searches: a higher value finds more and takes longer
     #[arg(long, default_value_t = 100)]
     ef: usize,
-    /// Where the server keeps its data; a new directory that is removed at the end when absent
+    /// The server's data directory; by default a new one that is removed at the end
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Port of the server; a free one when absent
+    /// Port of the server; by default a free one
     #[arg(long, short)]
     port: Option<u16>,
 }
 
-/// Runs the demo to its end. An answer that differs after the crash, or a recall below 0.98, is an error.
+/// Runs the demo. An answer that differs after the crash, or a recall below 0.98, is an error.
 pub fn run(arguments: DemoArgs) -> Result<(), BenchError> {
     interrupt::listen()?;
-    interrupt::told(demonstrate(arguments))
+    interrupt::unless_interrupted(demonstrate(arguments))
 }
 
 fn demonstrate(arguments: DemoArgs) -> Result<(), BenchError> {
@@ -94,7 +94,7 @@ fn heading(text: &str) {
     outln!("\n{}", output::bold(text));
 }
 
-/// What a newcomer may want to do after this, as lines to copy.
+/// What a new user may want to do next, as commands to copy.
 fn next_steps(kept: Option<&Path>) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "engramdb".into());
     let directory = kept.map_or_else(|| "./engramdb-data".into(), |path| path.display().to_string());
@@ -104,7 +104,7 @@ fn next_steps(kept: Option<&Path>) -> String {
     };
     format!(
         "{keeps}\n    {program} serve --dir {directory}\n\
-         Speak to it with redis-cli, redis-py or any other client of Redis, such as\n    \
+         Connect with redis-cli, redis-py or any other client of Redis, such as\n    \
          redis-cli HSET doc:1 sentence \"a red bicycle\" colour red\n\
          Measure recall and latency on vectors of your own:\n    \
          {program} bench vectors --base rows.npy --queries queries.npy --metric cosine\n\
@@ -113,7 +113,7 @@ fn next_steps(kept: Option<&Path>) -> String {
     )
 }
 
-/// The sentences of base rows and queries, where the data set has them.
+/// The sentences of base rows and queries, if the data set has them.
 struct Sentences {
     base: Vec<String>,
     queries: Vec<String>,
@@ -142,7 +142,7 @@ struct Demo {
     ef: usize,
 }
 
-/// All queries' answers: base rows, nearest first, with the time that each took.
+/// The answers to all queries: base rows, nearest first, with the time of each query.
 struct Asked {
     answers: Vec<Option<Vec<u32>>>,
     latencies: Latencies,
@@ -174,7 +174,7 @@ impl Demo {
         take_snapshot(connection)?;
         self.store(connection, early..rows)?;
         wait_indexed(connection)?;
-        outln!("snapshot taken; {} documents more, which are in the log only", rows - early);
+        outln!("snapshot taken; {} more documents, which are only in the log", rows - early);
         Ok(())
     }
 
@@ -284,7 +284,7 @@ fn bytes_of(vector: &[f32]) -> Vec<u8> {
     vector.iter().flat_map(|element| element.to_le_bytes()).collect()
 }
 
-/// Waits until the index has nothing left to do.
+/// Waits until all documents are indexed.
 fn wait_indexed(connection: &mut Connection) -> Result<(), BenchError> {
     let deadline = Instant::now() + READY_TIMEOUT;
     let spinner = progress::spinner("indexing");
@@ -309,7 +309,7 @@ fn wait_indexed(connection: &mut Connection) -> Result<(), BenchError> {
     }
 }
 
-/// Takes a snapshot and waits until it is there.
+/// Takes a snapshot and waits until it is complete.
 fn take_snapshot(connection: &mut Connection) -> Result<(), BenchError> {
     connection.command(&["BGSAVE"])?;
     let spinner = progress::spinner("taking a snapshot");

@@ -1,4 +1,5 @@
-//! The benchmark tool on its own, without the server: `cargo run --release -p engramdb-bench --example engramdb-bench`.
+//! The benchmark tool on its own, without the server: `cargo run --release -p engramdb-bench --example
+//! engramdb-bench`.
 
 use clap::Parser;
 use std::process::ExitCode;

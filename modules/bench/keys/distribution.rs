@@ -1,4 +1,4 @@
-//! Which key is asked for next.
+//! The distribution of the keys in a workload.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use engramdb_datasets::SplitMix64;
 /// Exponent of the zipf distribution, as in YCSB.
 const ZIPF_EXPONENT: f64 = 0.99;
 
-/// Draws that are made beforehand and gone through in a ring. A draw costs a power; a million of them are enough that
-/// the ring is not seen, and reading them costs the load generator next to nothing.
+/// Draws that are made in advance and used as a ring. A draw computes a power; a million draws hide the
+/// repetition, and reading them costs the load generator almost nothing.
 const ZIPF_RING_DRAWS: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Distribution {
-    /// Every key as often as every other
+    /// Every key equally often
     Uniform,
     /// The n-th key with a frequency of 1 / n^0.99
     Zipf,
@@ -45,7 +45,7 @@ impl KeyNumbers {
         Self { keys, source }
     }
 
-    /// Begins somewhere else, so that several users of one ring are not in step.
+    /// Starts at another position, so that several users of one ring do not draw the same keys.
     pub fn restart(&mut self, random: &mut SplitMix64) {
         if let Source::Ring { draws, at } = &mut self.source {
             *at = random.below(draws.len() as u64) as usize;
@@ -63,8 +63,8 @@ impl KeyNumbers {
     }
 }
 
-/// Gray et al., "Quickly generating billion-record synthetic databases" (SIGMOD 1994), as YCSB uses it. The most frequent
-/// number is 0.
+/// Gray et al., "Quickly generating billion-record synthetic databases" (SIGMOD 1994), as YCSB uses it. The
+/// most frequent number is 0.
 fn zipf(keys: u32, seed: u64) -> Arc<[u32]> {
     let keys = f64::from(keys);
     let zeta: f64 = (1..=keys as u32).map(|n| f64::from(n).powf(-ZIPF_EXPONENT)).sum();
@@ -99,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn uniform_keys_come_equally_often() {
+    fn uniform_keys_are_equally_frequent() {
         let expected = ZIPF_RING_DRAWS as f64 / 100.0;
         let counts = counts(Distribution::Uniform, 100);
         assert!(counts.iter().all(|&count| (f64::from(count) / expected - 1.0).abs() < 0.1), "{counts:?}");
     }
 
     #[test]
-    fn zipf_keys_come_as_often_as_their_rank_says() {
+    fn zipf_keys_have_the_frequency_of_their_rank() {
         let counts = counts(Distribution::Zipf, 1000);
         let zeta: f64 = (1..=1000).map(|n| f64::from(n).powf(-ZIPF_EXPONENT)).sum();
         for rank in [1, 2] {

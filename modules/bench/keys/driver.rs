@@ -1,7 +1,8 @@
-//! Many closed loops on one thread: a poll over all connections.
+//! Many closed loops on one thread, driven by a poll over all connections.
 //!
-//! A connection has sent one pipeline and waits for its replies, always. When the last one is there, the next pipeline goes
-//! out at once. One read and one write per pipeline, and no allocation once buffers have grown.
+//! Each connection has sent one pipeline and waits for its replies. When the last reply has arrived, it sends
+//! the next pipeline at once. This takes one read and one write per pipeline, and no allocation once buffers
+//! have grown.
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,7 +21,7 @@ use engramdb_datasets::SplitMix64;
 
 const READ_BYTES: usize = 256 * 1024;
 
-/// A server that is silent for so long is taken for stuck.
+/// A server that is silent for this long is considered stuck.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
@@ -31,24 +32,24 @@ pub struct Plan {
     pub limit: Limit,
 }
 
-/// When no more is sent.
+/// When to stop sending.
 #[derive(Clone, Copy, Debug)]
 pub enum Limit {
     Commands(u64),
     Time(Duration),
 }
 
-/// What was seen.
+/// The results of a run.
 pub struct Outcome {
     pub commands: u64,
     pub seconds: f64,
-    /// Per command, in the order of `Command::ALL`: from sending its pipeline to reading its reply.
+    /// By command, in the order of `Command::ALL`: the time from sending its pipeline to reading its reply.
     pub latencies: Vec<Latencies>,
-    /// From sending a pipeline to its last reply; recorded for lookups only.
+    /// The time from sending a pipeline to its last reply; recorded for lookups only.
     pub lookups: Latencies,
 }
 
-/// Runs `workload` by `plan`. The first error reply ends the run.
+/// Runs `workload` as `plan` specifies. The first error reply ends the run.
 pub fn run(target: &Target, workload: &Workload, plan: Plan, seed: u64) -> Result<Outcome, BenchError> {
     let budget = AtomicI64::new(match plan.limit {
         Limit::Commands(commands) => i64::try_from(commands).unwrap_or(i64::MAX),
@@ -85,7 +86,7 @@ pub fn run(target: &Target, workload: &Workload, plan: Plan, seed: u64) -> Resul
     })
 }
 
-/// Sends the whole workload, one command for each key, over one connection: what an interrupted run does at its end.
+/// Sends the whole workload, one command per key, over one connection: the clean-up of an interrupted run.
 pub fn remove(target: &Target, mut workload: Workload, keys: u32) -> Result<(), BenchError> {
     const PIPELINE: usize = 64;
     let mut connection = Connection::open(target)?;
@@ -106,13 +107,13 @@ pub fn remove(target: &Target, mut workload: Workload, keys: u32) -> Result<(), 
     Ok(())
 }
 
-/// One thread's connections.
+/// The connections of one thread.
 struct Loop<'r> {
     poll: Poll,
     clients: Vec<Client>,
     workload: Workload,
     pipeline: usize,
-    /// Commands that may still be sent, for all threads together.
+    /// The number of commands that may still be sent, by all threads together.
     budget: &'r AtomicI64,
     random: SplitMix64,
     seen: Outcome,
@@ -122,9 +123,9 @@ struct Client {
     stream: TcpStream,
     output: Vec<u8>,
     written: usize,
-    /// The beginning of a reply whose rest has yet to come.
+    /// The beginning of a reply whose rest was not received yet.
     input: Vec<u8>,
-    /// The commands that wait for their replies, the first at `answered`.
+    /// The commands that wait for their replies; the first one is at `answered`.
     pending: Vec<Command>,
     answered: usize,
     sent_at: Instant,
@@ -167,7 +168,7 @@ impl<'r> Loop<'r> {
     }
 
     fn run(mut self, deadline: Option<Instant>) -> Result<Outcome, BenchError> {
-        // What was sent is answered before a run that is interrupted removes its keys.
+        // Every command that was sent is answered before an interrupted run removes its keys.
         let _writing = interrupt::writing()?;
         let mut events = Events::with_capacity(self.clients.len());
         let mut chunk = vec![0; READ_BYTES];
@@ -185,7 +186,8 @@ impl<'r> Loop<'r> {
                     format!("the server has not answered for {} s. Is it stuck?", SILENCE_MAX.as_secs());
                 return Err(BenchError::Broken(std::io::Error::new(ErrorKind::TimedOut, silence)));
             }
-            // Replies that wait while we serve other connections are not charged with that wait.
+            // The time is read once, so that the wait of a reply for other connections' replies is not
+            // counted.
             let now = Instant::now();
             for event in &events {
                 let number = event.token().0;
@@ -203,7 +205,7 @@ impl<'r> Loop<'r> {
         Ok(self.seen)
     }
 
-    /// Sends a connection's next pipeline; false where the budget is used up.
+    /// Sends a connection's next pipeline; false if the budget is used up.
     fn send_next(&mut self, number: usize) -> Result<bool, BenchError> {
         let wanted = self.pipeline as i64;
         let granted = self.budget.fetch_sub(wanted, Ordering::Relaxed).clamp(0, wanted);
@@ -222,7 +224,7 @@ impl<'r> Loop<'r> {
         Ok(true)
     }
 
-    /// Reads what has come for a connection; true where its pipeline is answered.
+    /// Reads what a connection has received; true if its pipeline is answered.
     fn receive(&mut self, number: usize, chunk: &mut [u8], now: Instant) -> Result<bool, BenchError> {
         let client = &mut self.clients[number];
         loop {
@@ -247,7 +249,7 @@ impl<'r> Loop<'r> {
                 }
                 return Ok(true);
             }
-            // A short read has emptied the socket (epoll(7)): no need to read again to learn that.
+            // A short read has emptied the socket (epoll(7)): another read is not needed.
             if count < chunk.len() {
                 return Ok(false);
             }
@@ -256,7 +258,7 @@ impl<'r> Loop<'r> {
 }
 
 impl Client {
-    /// Writes what is left of the pipeline, as far as the socket takes it; the poll tells when it takes more.
+    /// Writes the rest of the pipeline, as far as the socket takes it; the poll reports when it takes more.
     fn flush(&mut self) -> Result<(), BenchError> {
         while self.written < self.output.len() {
             match self.stream.write(&self.output[self.written..]) {
@@ -269,7 +271,7 @@ impl Client {
         Ok(())
     }
 
-    /// Counts the whole replies in what was kept and what has come, and keeps the rest.
+    /// Counts the complete replies in the kept and the received bytes, and keeps the rest.
     fn take_replies(&mut self, received: &[u8]) -> Result<(), BenchError> {
         let mut kept = std::mem::take(&mut self.input);
         let bytes = if kept.is_empty() {

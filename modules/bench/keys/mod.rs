@@ -1,8 +1,9 @@
 //! `bench keys`: throughput and latency of plain keys over many connections.
 //!
-//! Each operation of the run is one closed-loop measurement at each number of connections: a connection sends a pipeline,
-//! waits for all its replies, and sends the next. The generator is one thread with all connections on one poll (more with
-//! --threads), so that on a small machine it leaves the other cores to the server.
+//! Each operation of the run is one closed-loop measurement at each number of connections: a connection sends
+//! a pipeline, waits for all its replies, and sends the next. The generator uses one thread with all
+//! connections on one poll (more with --threads), so that on a small machine it leaves the other cores to the
+//! server.
 
 mod distribution;
 mod driver;
@@ -51,10 +52,10 @@ Keys begin with --prefix and are removed afterwards, unless --keep is given. Wha
 pub struct KeysArgs {
     #[command(flatten)]
     pub target: Target,
-    /// What to measure, one after the other: get, set, hset, hmget, lookup, mix:READS:WRITES
+    /// Operations to measure, one after another: get, set, hset, hmget, lookup, mix:READS:WRITES
     #[arg(long, value_delimiter = ',', default_value = "get,set", value_name = "OPERATION")]
     pub ops: Vec<Operation>,
-    /// How many keys, or entities, there are
+    /// The number of keys, or of entities
     #[arg(long, default_value_t = 100_000)]
     pub keys: u32,
     /// Bytes of each string value
@@ -69,7 +70,7 @@ pub struct KeysArgs {
     /// Entities in each feature lookup
     #[arg(long, default_value_t = 100)]
     pub entities: usize,
-    /// Which keys are asked for: all alike, or few often (zipf with exponent 0.99)
+    /// How often each key is used: all equally, or few often (zipf with exponent 0.99)
     #[arg(long, value_enum, default_value_t = Distribution::Uniform)]
     pub distribution: Distribution,
     /// Connections, each in a closed loop; each value is one measurement
@@ -87,19 +88,19 @@ pub struct KeysArgs {
     /// Measure this many commands instead
     #[arg(long, conflicts_with = "seconds")]
     pub requests: Option<u64>,
-    /// What the keys begin with; a letter for the type and nine digits follow
+    /// Prefix of the keys; a letter for the type and nine digits follow
     #[arg(long, default_value = "bench:")]
     pub prefix: String,
     /// Seed of the choice of keys
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Do not write what is read before: a former run with --keep did
+    /// Do not write the keys before reading them: an earlier run with --keep did
     #[arg(long)]
     pub skip_load: bool,
     /// Leave the keys in the server
     #[arg(long)]
     pub keep: bool,
-    /// Process id of the server on this machine, where INFO does not tell it: its CPU time is reported too
+    /// Process id of the server on this machine, if INFO does not report it: its CPU time is reported too
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     #[command(flatten)]
@@ -110,7 +111,7 @@ pub struct KeysArgs {
 const BULK_CONNECTIONS: usize = 8;
 const BULK_PIPELINE: usize = 64;
 
-/// Measures each operation, prints the table and writes the files that were asked for.
+/// Measures each operation, prints the table and writes the requested files.
 pub fn run(arguments: KeysArgs) -> Result<(), BenchError> {
     arguments.check()?;
     let each = arguments.value_size.max(arguments.fields.saturating_mul(arguments.field_size)) as u64;
@@ -148,7 +149,7 @@ pub fn run(arguments: KeysArgs) -> Result<(), BenchError> {
 }
 
 impl KeysArgs {
-    /// Refuses what could not give a figure, before anything long begins.
+    /// Refuses arguments that cannot give a result, before the run starts.
     fn check(&self) -> Result<(), BenchError> {
         let positive = [
             ("--keys", self.keys as usize),
@@ -220,7 +221,7 @@ impl KeysArgs {
         Ok(())
     }
 
-    /// From here on an interrupted run removes the keys that it has written.
+    /// From now on an interrupted run removes the keys that it has written.
     fn undo_when_interrupted(&self, shape: &Shape) -> Result<Undo, BenchError> {
         let (target, workload, keys) =
             (self.target.clone(), Workload::once_each(Command::Unlink, shape, self.keys), self.keys);

@@ -1,22 +1,22 @@
-//! Finds where replies end, without making values of them.
+//! Finds the ends of replies, without parsing values.
 //!
-//! The load generator shares the machine with the server that it measures. Building a value from each reply, which
-//! `engramdb_resp::ReplyReader` does, would cost more than sending the request; here only lengths are read.
+//! The load generator shares the machine with the server that it measures. Building a value from each reply,
+//! as `engramdb_resp::ReplyReader` does, would cost more than sending the request; this reads only lengths.
 
 use memchr::memchr;
 
-/// What stands at the start of the bytes that a server sent.
+/// The beginning of the bytes that a server sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Scan {
-    /// A whole reply of so many bytes.
+    /// A complete reply of `bytes` bytes.
     Complete { bytes: usize, is_error: bool },
-    /// The rest has yet to come.
+    /// The rest was not received yet.
     Partial,
-    /// No reply begins like this.
+    /// Not the beginning of a reply.
     Malformed,
 }
 
-/// Scans one reply in RESP2 or RESP3, aggregates with all their elements.
+/// Scans one reply in RESP2 or RESP3; aggregates include all their elements.
 pub fn scan(bytes: &[u8]) -> Scan {
     let mut at = 0;
     let mut items_missing: usize = 1;
@@ -36,7 +36,7 @@ pub fn scan(bytes: &[u8]) -> Scan {
                 match kind {
                     b'$' | b'!' | b'=' => at += length + 2,
                     b'%' => items_missing += 2 * length,
-                    // An attribute stands before the item that it is about.
+                    // An attribute precedes the item that it describes.
                     b'|' => items_missing += 2 * length + 1,
                     _ => items_missing += length,
                 }
@@ -50,7 +50,7 @@ pub fn scan(bytes: &[u8]) -> Scan {
     Scan::Complete { bytes: at, is_error: matches!(bytes[0], b'-' | b'!') }
 }
 
-/// A length within what any reply can have.
+/// A length within the limits of a reply.
 fn length_of(digits: &[u8]) -> Option<usize> {
     if digits.is_empty() || digits.len() > 10 {
         return None;
@@ -83,7 +83,7 @@ mod tests {
     ];
 
     #[test]
-    fn replies_end_where_the_reader_of_values_says() {
+    fn replies_end_where_the_parser_ends() {
         for reply in REPLIES {
             let followed = [reply, b"+next\r\n"].concat();
             let is_error = matches!(reply[0], b'-' | b'!');
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_is_refused() {
+    fn other_bytes_are_refused() {
         for bytes in [&b"hello\r\n"[..], b"\r\n", b"+OK\n", b"$x\r\n", b"$\r\n", b"*99999999999\r\n"] {
             assert_eq!(scan(bytes), Scan::Malformed, "{bytes:?}");
         }

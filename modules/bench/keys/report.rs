@@ -11,7 +11,7 @@ use crate::machine::{FULL, busy_share, note_on_full, note_on_others, others_shar
 use crate::output::{Exported, Origin, Table, cell, optional, percent};
 use crate::plot::{Chart, Content};
 
-/// Everything that a run found, as it is written to JSON.
+/// All results of a run, in the form of its JSON.
 #[derive(Serialize)]
 pub struct Report {
     #[serde(flatten)]
@@ -36,22 +36,22 @@ pub struct RunReport {
     pub seconds: f64,
     pub commands: u64,
     pub commands_per_second: f64,
-    /// CPU seconds of the server's process for a million commands, where it is known.
+    /// CPU seconds of the server's process per million commands, if known.
     pub server_cpu_seconds_per_million: Option<f64>,
     /// The same of this load generator.
     pub client_cpu_seconds_per_million: Option<f64>,
-    /// The share of all processors' time that both took together.
+    /// The share of all processors' time that both used together.
     pub busy: Option<f64>,
-    /// The share that other programs took, where the server's is known.
+    /// The share that other programs used, if the server's is known.
     pub others: Option<f64>,
     pub latencies: Vec<LatencyReport>,
 }
 
-/// CPU time over one measurement, where it is known.
+/// CPU time of one measurement, if known.
 pub struct CpuSeconds {
     pub server: Option<f64>,
     pub client: Option<f64>,
-    /// Of everything on this machine.
+    /// Of all processes of this machine.
     pub machine: Option<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! The whole command against a small server that answers by the command's name.
+//! The whole command with a small server whose answers depend on the command's name.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use super::*;
 
 type Counts = Arc<Mutex<HashMap<String, usize>>>;
 
-/// Serves on a free port until the test ends, and counts commands. `SET` is refused where `refuse_set` says so.
+/// Serves on a free port until the test ends, and counts commands. Refuses `SET` if `refuse_set`.
 fn serve(refuse_set: bool) -> (String, Counts) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
@@ -50,7 +50,7 @@ fn answer(mut stream: TcpStream, counts: &Counts, refuse_set: bool) {
                 _ => ":1\r\n".into(),
             };
             *counts.lock().unwrap().entry(name).or_default() += 1;
-            // Two pieces, so that replies arrive torn.
+            // In two pieces, so that replies arrive split.
             let (first, second) = reply.split_at(reply.len() / 2);
             stream.write_all(first.as_bytes()).unwrap();
             stream.write_all(second.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! What is sent: operations, and their commands encoded with little more than copying.
+//! The commands that are sent: operations, and a fast encoder of their commands.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::distribution::KeyNumbers;
 use engramdb_datasets::SplitMix64;
 
-/// Digits of a key's number, so that all keys are equally long.
+/// Digits of a key's number; all keys have the same length.
 const KEY_DIGITS: usize = 9;
 pub const KEYS_MAX: u32 = 1_000_000_000;
 pub const FIELDS_MAX: usize = 1000;
 
-/// Random text that values are cut from.
+/// Random text from which values are taken.
 const TEXT_BYTES: usize = 1 << 20;
 
 /// One kind of command.
@@ -40,13 +40,13 @@ impl Command {
     }
 }
 
-/// What one measurement does.
+/// The operation of one measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     Single(Command),
-    /// HMGETs whose pipeline counts as one.
+    /// HMGETs; a whole pipeline counts as one operation.
     Lookup,
-    /// GET and SET in proportion.
+    /// GET and SET in this proportion.
     Mix {
         reads: u32,
         writes: u32,
@@ -70,8 +70,9 @@ impl FromStr for Operation {
     type Err = String;
 
     fn from_str(given: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("'{given}' is no operation: write get, set, hset, hmget, lookup or mix:READS:WRITES");
+        let wrong = || {
+            format!("'{given}' is not an operation: write get, set, hset, hmget, lookup or mix:READS:WRITES")
+        };
         match given {
             "get" => return Ok(Operation::Single(Command::Get)),
             "set" => return Ok(Operation::Single(Command::Set)),
@@ -101,7 +102,7 @@ impl std::fmt::Display for Operation {
     }
 }
 
-/// Sizes of what is stored.
+/// The sizes of keys and values.
 #[derive(Clone, Debug)]
 pub struct Shape {
     pub prefix: String,
@@ -110,7 +111,7 @@ pub struct Shape {
     pub field_size: usize,
 }
 
-/// A source of encoded commands; each thread of the generator has its own clone.
+/// Generates encoded commands; each thread of the generator has its own clone.
 #[derive(Clone)]
 pub struct Workload {
     operation: Operation,
@@ -130,7 +131,7 @@ impl Workload {
         Self { operation, numbers: Numbers::Drawn(keys), encoder: Arc::new(Encoder::new(shape, None)) }
     }
 
-    /// `command` for each of the numbers below `keys`; more commands than that begin again.
+    /// `command` for each number below `keys`; further commands start again at 0.
     pub fn once_each(command: Command, shape: &Shape, keys: u32) -> Self {
         Self {
             operation: Operation::Single(command),
@@ -172,20 +173,21 @@ impl Workload {
     }
 }
 
-/// Each command's bytes but for the key's number and the values.
+/// The bytes of each command except the key's number and the values.
 struct Encoder {
-    /// Up to the key's digits, in the order of `Command::ALL`.
+    /// The bytes before the key's digits, in the order of `Command::ALL`.
     heads: [Vec<u8>; Command::ALL.len()],
-    /// After the key: the header of SET's value, HMGET's fields, each field of HSET with the header of its value.
+    /// The bytes after the key: the header of SET's value; HMGET's fields; each field of HSET with the header
+    /// of its value.
     set_tail: Vec<u8>,
     hmget_tail: Vec<u8>,
     hset_fields: Vec<Vec<u8>>,
-    /// The head of UNLINK's second key.
+    /// The beginning of UNLINK's second key.
     unlink_tail: Vec<u8>,
     value_size: usize,
     field_size: usize,
     text: Vec<u8>,
-    /// Numbers wrap around here, where they are counted.
+    /// Counted numbers wrap around here.
     wrap: Option<u32>,
 }
 
@@ -242,7 +244,7 @@ impl Encoder {
                 }
                 output.extend_from_slice(b"\r\n");
             }
-            // The string and the hash of this number: one of them is there.
+            // The string and the hash of this number: one of them exists.
             Command::Unlink => {
                 output.extend_from_slice(&self.unlink_tail);
                 push_digits(output, number);
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_comes_once_and_then_again() {
+    fn every_key_is_used_once_and_then_again() {
         let mut workload = Workload::once_each(Command::Get, &shape(), 3);
         let keys: Vec<String> = (0..4).map(|_| next(&mut workload).pop().unwrap()).collect();
         assert_eq!(keys, ["b$:k000000000", "b$:k000000001", "b$:k000000002", "b$:k000000000"]);

@@ -1,9 +1,9 @@
-//! Where an axis begins and ends, and how its ticks are labelled: round numbers with as many digits as distinguish them.
+//! The range of an axis, and the labels of its ticks: round numbers with as many digits as distinguish them.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     Linear,
-    /// Linear, with zero at its foot: heights of bars are compared by their lengths.
+    /// Linear, starting at zero: heights of bars are compared by their lengths.
     FromZero,
     Log,
 }
@@ -17,14 +17,14 @@ pub struct Ticks {
     pub labels: Vec<(f64, String)>,
 }
 
-/// Ticks that an axis is given, about.
+/// The approximate number of ticks on an axis.
 const COUNT: f64 = 8.0;
-/// What is left free beyond the outermost values, as a share of the range.
+/// The margin beyond the outermost values, as a share of the range.
 const PADDING: f64 = 0.04;
 
 impl Ticks {
-    /// An axis that holds all values. Where there are none it goes from zero to one; a logarithmic one holds only values
-    /// above zero.
+    /// An axis that contains all values. Without values it goes from zero to one; a logarithmic one uses only
+    /// values above zero.
     pub fn around(values: impl Iterator<Item = f64>, scale: Scale) -> Self {
         let is_log = scale == Scale::Log;
         let transformed = values.filter(|value| !is_log || *value > 0.0);
@@ -47,7 +47,7 @@ impl Ticks {
         Self { low, high, is_log, labels }
     }
 
-    /// The pixel of a value, between those of the two ends. What lies outside is drawn at the end.
+    /// The pixel of a value, between those of the two ends. Values outside are drawn at the ends.
     pub fn place(&self, value: f64, from: i32, to: i32) -> i32 {
         let value = if self.is_log { value.max(f64::MIN_POSITIVE).log10() } else { value };
         let share = ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
@@ -61,13 +61,13 @@ fn steps(low: f64, high: f64) -> Vec<(f64, String)> {
     let power = 10f64.powf(least.log10().floor());
     let step = [1.0, 2.0, 5.0].map(|factor| factor * power).into_iter().find(|&step| step >= least);
     let step = step.unwrap_or(10.0 * power);
-    // Of a step of 0.05, two digits; of 50, none.
+    // A step of 0.05 needs two digits, one of 50 none.
     let digits = (-(step * 1.001).log10().floor()).max(0.0) as usize;
     let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
     (first..=last).map(|number| number as f64 * step).map(|value| (value, text(value, digits))).collect()
 }
 
-/// One, two and five times powers of ten; where fewer than three of them lie in the range, equal steps.
+/// One, two and five times powers of ten; equal steps if fewer than three of them are in the range.
 fn decades(low: f64, high: f64) -> Vec<(f64, String)> {
     let powers = low.floor() as i32..=high.ceil() as i32;
     let factors: &[u8] = if high - low > 4.0 { &[1] } else { &[1, 2, 5] };
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn no_label_stands_twice_whatever_the_range() {
+    fn labels_are_distinct_for_every_range() {
         for scale in [Scale::Linear, Scale::FromZero, Scale::Log] {
             for low in [1e-6, 0.003, 0.97, 1.0, 5.0, 400.0, 9_000.0, 1e7] {
                 for span in [1e-5, 0.001, 0.02, 0.3, 1.0, 7.0, 500.0, 1e6] {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_between_the_ends() {
+    fn positions_are_between_the_ends() {
         let ticks = Ticks::around([1.0, 100.0].into_iter(), Scale::Log);
         let middle = ticks.place(10.0, 0, 1000);
         assert_eq!(middle, 500);

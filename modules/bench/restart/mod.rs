@@ -1,7 +1,8 @@
-//! `bench restart`: how long a start takes with a saved graph, beside what it is compared with.
+//! `bench restart`: the time of a start with a saved graph, compared with two other times.
 //!
-//! The two yardsticks are of the same data in the same run: building the index through the protocol, which a restart must
-//! spare its user, and reading and checksumming the files that a start needs, below which no start can be.
+//! Both are measured with the same data in the same run: building the index through the protocol, which a
+//! restart must avoid, and reading and checksumming the files that a start needs, which is the lower bound of
+//! a start.
 
 mod reading;
 
@@ -51,7 +52,7 @@ pub struct RestartArgs {
     /// Dimensions of the vectors
     #[arg(long, default_value_t = 384)]
     pub dimensions: usize,
-    /// How often to start, and to read
+    /// How many starts, and how many readings, to measure
     #[arg(long, default_value_t = 5)]
     pub starts: usize,
     #[command(flatten)]
@@ -60,7 +61,7 @@ pub struct RestartArgs {
     pub files: ReportFiles,
 }
 
-/// Everything that a run found, as it is written to JSON.
+/// All results of a run, in the form of its JSON.
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]
@@ -78,19 +79,20 @@ struct Report {
 struct Round {
     answers: f64,
     complete: f64,
-    /// CPU time of the server's process when it was complete.
+    /// CPU time of the server's process when the index was complete.
     cpu: Option<f64>,
     read_by_one: f64,
     read_by_two: f64,
-    /// CPU time of reading with one thread. Its clock ticks in 10 ms: only a sum over rounds means something.
+    /// CPU time of reading with one thread. The clock has a resolution of 10 ms: only a sum over rounds is
+    /// meaningful.
     read_cpu: Option<f64>,
-    /// What the server's process held a moment after it was complete, and the most that it had held.
+    /// Memory of the server's process shortly after the index was complete, and its peak.
     #[serde(flatten)]
     resident: Option<Resident>,
 }
 
-/// What the starts come to beside the yardsticks: by medians of wall time, and by sums of CPU time, which mean more where the
-/// machine is busy.
+/// The ratios of starts to the other times: by medians of wall time, and by sums of CPU time, which are more
+/// reliable if the machine is busy.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Ratios {
     build_over_start: f64,
@@ -120,12 +122,12 @@ impl Ratios {
     }
 }
 
-/// The sum over all rounds; none where one of them does not know.
+/// The sum over all rounds; `None` if the figure of one of them is not known.
 fn total(rounds: &[Round], figure: fn(&Round) -> Option<f64>) -> Option<f64> {
     rounds.iter().map(figure).sum()
 }
 
-/// Builds, starts and reads, prints the table and writes the files that were asked for.
+/// Builds, starts and reads, prints the table and writes the requested files.
 pub fn run(arguments: RestartArgs) -> Result<(), BenchError> {
     let own = [
         ("--documents", arguments.documents),
@@ -146,7 +148,7 @@ pub fn run(arguments: RestartArgs) -> Result<(), BenchError> {
     server.shut_down(&mut connection, &["SAVE"])?;
 
     let files = SavedFiles::find(server.directory())?;
-    // The first reading brings what the page cache may lack.
+    // The first reading fills the page cache.
     files.checksum(1)?;
     let mut rounds = Vec::new();
     let progress = progress::bar(arguments.starts as u64, "starts");
@@ -203,7 +205,7 @@ impl RestartArgs {
         let complete = began.elapsed();
         let cpu = server.process().ok().and_then(Process::cpu_seconds);
         std::thread::sleep(SETTLE);
-        // Without /proc nobody knows.
+        // Without /proc it is not known.
         let resident = server.process().and_then(Process::resident).ok();
         let [answers, complete] = [answers, complete].map(|time: Duration| time.as_secs_f64());
         Ok((Round { answers, complete, cpu, read_by_one, read_by_two, read_cpu, resident }, connection))
@@ -235,7 +237,7 @@ impl Report {
         );
     }
 
-    /// Medians over the starts: afterwards, and at the peak.
+    /// Medians over the starts: memory after the start, and at the peak.
     fn resident_megabytes(&self) -> Option<(f64, f64)> {
         let seen: Option<Vec<Resident>> = self.rounds.iter().map(|round| round.resident).collect();
         let seen = seen?;
@@ -270,7 +272,7 @@ impl Report {
 }
 
 impl Exported for Report {
-    /// Each time that was taken; a start and a reading have one for each round.
+    /// Each time that was measured; a start and a reading have one for each round.
     fn csv(&self) -> Table {
         let mut table =
             Table::new(&["what", "round", "seconds", "cpu_seconds", "resident_bytes", "peak_bytes"]);
@@ -348,6 +350,6 @@ mod tests {
         let unknown = Ratios::of(20.0, None, &[rounds[0], round(0.5, 0.4, 0.2, None)]);
         assert_eq!((unknown.cpu_build_over_start, unknown.cpu_start_over_read), (None, None));
         let too_short = Ratios::of(20.0, Some(15.0), &[round(0.5, 0.4, 0.2, Some(0.0))]);
-        assert_eq!(too_short.cpu_start_over_read, None, "it ticked never");
+        assert_eq!(too_short.cpu_start_over_read, None, "the clock did not advance");
     }
 }

@@ -1,4 +1,4 @@
-//! The yardstick of a start: its files, read from the page cache and checksummed, as plainly as that can be done.
+//! The lower bound of a start: its files, read from the page cache and checksummed, in the simplest way.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::BenchError;
 
-/// What a thread takes at a time.
+/// The number of bytes that a thread takes at a time.
 const PIECE_BYTES: u64 = 8 << 20;
-/// What is read at a time: it stays in the processor's second cache until it is checksummed.
+/// The number of bytes read at a time: they stay in the processor's second-level cache until they are
+/// checksummed.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Where a data directory keeps what a start reads.
+/// The folders and extensions of the files that a start reads.
 const SNAPSHOTS: (&str, &str) = ("snapshots", "snapshot");
 const INDEXES: (&str, &str) = ("indexes", "index");
 
@@ -25,7 +26,7 @@ pub(super) struct SavedFiles {
 }
 
 impl SavedFiles {
-    /// The files of a data directory whose server was stopped in order.
+    /// The files of a data directory whose server was shut down cleanly.
     pub(super) fn find(directory: &Path) -> Result<Self, BenchError> {
         let snapshot: Vec<_> = files(directory, SNAPSHOTS)?.into_iter().max().into_iter().collect();
         let indexes = files(directory, INDEXES)?;
@@ -43,7 +44,7 @@ impl SavedFiles {
         })
     }
 
-    /// Reads everything with so many threads; the checksums of the pieces, folded into one number.
+    /// Reads everything with `threads` threads; returns the checksums of the pieces, folded into one number.
     pub(super) fn checksum(&self, threads: usize) -> Result<u32, BenchError> {
         let next = AtomicUsize::new(0);
         let work = || -> Result<u32, BenchError> {
@@ -79,7 +80,7 @@ fn checksum_piece(path: &Path, offset: u64, bytes: u64, buffer: &mut [u8]) -> st
     }
 }
 
-/// Paths and sizes of the files in a folder whose names end so.
+/// Paths and sizes of the files in a folder with this extension.
 fn files(directory: &Path, (folder, ending): (&str, &str)) -> Result<Vec<(PathBuf, u64)>, BenchError> {
     let folder = directory.join(folder);
     let find = || -> std::io::Result<_> {

@@ -1,4 +1,4 @@
-//! Closed loops: each connection asks its next query as soon as it has the answer to the last one.
+//! Closed loops: each connection sends its next query as soon as it has the answer to the last one.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
@@ -9,32 +9,32 @@ use crate::error::BenchError;
 use crate::latency::Latencies;
 use crate::machine::{self, Process};
 
-/// How long to ask.
+/// The parameters of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub connections: usize,
-    /// Queries of the data set; each is asked at least once, and its first answer is kept.
+    /// Queries of the data set; each is sent at least once, and its first answer is kept.
     pub queries: usize,
-    /// Goes around again until this long has passed.
+    /// Queries are repeated until this much time has passed.
     pub at_least: Duration,
     /// Searches before the clock starts.
     pub warm_up: usize,
 }
 
-/// What was seen.
+/// The results of a measurement.
 pub struct Outcome {
     pub latencies: Latencies,
     pub searches: u64,
     pub seconds: f64,
-    /// CPU time of the searching process meanwhile, where it is known.
+    /// CPU time of the searching process meanwhile, if known.
     pub cpu_seconds: Option<f64>,
-    /// CPU time of this tool meanwhile, where it is another process.
+    /// CPU time of this tool meanwhile, if it is another process.
     pub own_cpu_seconds: Option<f64>,
-    /// CPU time of everything on this machine meanwhile.
+    /// CPU time of all processes of this machine meanwhile.
     pub machine_cpu_seconds: Option<f64>,
     /// The first answer to each query.
     pub answers: Vec<Option<Vec<u32>>>,
-    /// Distances computed for a query, on average over those answers, where the engine tells.
+    /// Distances computed per query, on average over those answers, if the engine reports it.
     pub evaluated: Option<f64>,
 }
 
@@ -50,7 +50,7 @@ impl Outcome {
         self.machine_cpu_seconds = sum(self.machine_cpu_seconds, later.machine_cpu_seconds);
     }
 
-    /// CPU time of the searching process for each query, in microseconds.
+    /// CPU time of the searching process per query, in microseconds.
     pub fn cpu_us_per_query(&self) -> Option<f64> {
         self.cpu_seconds.map(|seconds| seconds * 1e6 / self.searches as f64)
     }
@@ -60,12 +60,12 @@ impl Outcome {
         self.own_cpu_seconds.map(|seconds| seconds * 1e6 / self.searches as f64)
     }
 
-    /// The share of the processors that server and tool took together.
+    /// The share of the processors that server and tool used together.
     pub fn busy(&self) -> Option<f64> {
         machine::busy_share(self.cpu_seconds, self.own_cpu_seconds, self.seconds)
     }
 
-    /// The share that other programs took, where it is known what the searching process did.
+    /// The share that other programs used, if the CPU time of the searching process is known.
     pub fn others(&self) -> Option<f64> {
         let known = [self.cpu_seconds, self.own_cpu_seconds];
         machine::others_share(self.machine_cpu_seconds, &known, self.seconds)
@@ -135,12 +135,12 @@ pub fn run(engine: &dyn Engine, parameters: SearchParameters<'_>, plan: Plan) ->
 
 struct Shared {
     plan: Plan,
-    /// Searches handed out so far.
+    /// Searches started so far.
     next: AtomicUsize,
     failed: AtomicBool,
     start: Barrier,
     answers: Mutex<Vec<Option<Vec<u32>>>>,
-    /// For each of those answers, where the engine tells.
+    /// For each of those answers, if the engine reports it.
     evaluated: Mutex<Vec<usize>>,
 }
 

@@ -1,4 +1,4 @@
-//! What a run asks of an engine, whether it is a server or a library in this process.
+//! The interface of engines: a server, or a library in this process.
 
 use std::time::Instant;
 
@@ -21,17 +21,17 @@ pub enum IndexKind {
     Flat,
 }
 
-/// Codes that an EngramDB graph walks by.
+/// Codes that guide the walks of an EngramDB graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum QuantizationKind {
     /// The vectors themselves
     None,
-    /// A byte a component
+    /// A byte per component
     Sq8,
-    /// Four bits a component: the default from 64 dimensions on
+    /// Four bits per component: the default from 64 dimensions on
     Sq4,
-    /// A bit a component
+    /// A bit per component
     Binary,
 }
 
@@ -45,7 +45,7 @@ impl QuantizationKind {
         }
     }
 
-    /// In FT.CREATE.
+    /// The word in FT.CREATE.
     pub fn word(self) -> &'static str {
         match self {
             QuantizationKind::None => "NONE",
@@ -63,21 +63,21 @@ pub struct Task {
     /// Links of a node in the upper layers; layer 0 has twice as many.
     pub m: usize,
     pub ef_construction: usize,
-    /// Where another than the default is asked for; other servers do not know it.
+    /// `None` for the default; only EngramDB supports others.
     pub quantization: Option<QuantizationKind>,
-    /// Neighbours asked for.
+    /// Neighbours to return.
     pub k: usize,
-    /// The filters that will be searched with, and the attributes of rows that they look at.
+    /// The filters of the searches, and the attributes of rows that they refer to.
     pub filters: Vec<Filter>,
     pub attributes: Attributes,
 }
 
-/// How thoroughly to search. Of no meaning to a flat index.
+/// How thoroughly to search. Ignored by a flat index.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Effort {
-    /// Candidates that the graph search keeps.
+    /// The number of candidates that the graph search keeps.
     Beam(usize),
-    /// The share of the true nearest that is to be found.
+    /// The share of the true nearest to find.
     Recall(f32),
 }
 
@@ -88,17 +88,17 @@ pub struct SearchParameters<'a> {
     pub filter: Option<&'a Filter>,
 }
 
-/// How long it took until the engine could be searched.
+/// The time until the engine could be searched.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadReport {
     pub engine: String,
     pub rows: usize,
-    /// From the first row sent to the last one acknowledged.
+    /// The time from the first row sent to the last one acknowledged.
     pub load_seconds: f64,
     pub rows_per_second: f64,
-    /// From the first row sent until the index was complete.
+    /// The time from the first row sent until the index was complete.
     pub ready_seconds: f64,
-    /// CPU time of the server's process over the load, where it is known.
+    /// CPU time of the server's process over the load, if known.
     pub cpu_seconds: Option<f64>,
 }
 
@@ -117,11 +117,11 @@ impl LoadReport {
     }
 }
 
-/// Something that holds an index of the task's rows.
+/// An index of the task's rows.
 pub trait Engine: Sync {
     fn name(&self) -> &str;
 
-    /// Makes the index and brings all rows into it. Returns when it is complete; nothing where there was nothing to do.
+    /// Creates the index and loads all rows. Returns when it is complete; `None` if there was nothing to do.
     fn load(&mut self) -> Result<Option<LoadReport>, BenchError>;
 
     /// A searcher for one closed loop; each connection has its own.
@@ -130,7 +130,7 @@ pub trait Engine: Sync {
         parameters: SearchParameters<'s>,
     ) -> Result<Box<dyn Searcher + Send + 's>, BenchError>;
 
-    /// CPU time used so far by the process that searches, where it is known.
+    /// CPU time used so far by the process that searches, if known.
     fn cpu_seconds(&self) -> Option<f64>;
 
     /// Whether that process is this tool.
@@ -138,18 +138,18 @@ pub trait Engine: Sync {
         true
     }
 
-    /// Removes what `load` made.
+    /// Removes what `load` created.
     fn close(&mut self) -> Result<(), BenchError> {
         Ok(())
     }
 }
 
-/// Asks one query after the other.
+/// Sends one query after another.
 pub trait Searcher {
     /// Row numbers of the answer to a query of the data set, in the engine's order.
     fn search(&mut self, query: usize) -> Result<Vec<u32>, BenchError>;
 
-    /// Distances computed for the last answer, where the engine tells.
+    /// Distances computed for the last answer, if the engine reports it.
     fn evaluated(&self) -> Option<usize> {
         None
     }

@@ -1,10 +1,10 @@
-//! Filters of chosen selectivity, spread at random or correlated with the vectors.
+//! Filters of given selectivity, random or correlated with the vectors.
 //!
-//! Every row has two ranks. Its *random* rank is its place in a shuffle. Its *correlated* rank is its place in the order
-//! of distance from one row picked at random: the rows below some rank are one neighbourhood, so that for most queries
-//! the allowed rows lie far away. That is the hard case for a graph. A filter of selectivity s allows the rows whose rank
-//! is below s x rows, exactly, either by a NUMERIC field that holds the rank or by a TAG field that holds one tag for each
-//! selectivity of the run that allows the row.
+//! Every row has two ranks. Its *random* rank is its position in a shuffle. Its *correlated* rank is its
+//! position in the order of distance from one row picked at random: the rows below some rank are one
+//! neighbourhood, so that for most queries the allowed rows are far away. That is the hard case for a graph.
+//! A filter of selectivity s allows exactly the rows whose rank is below s x rows, either by a NUMERIC field
+//! with the rank or by a TAG field with one tag for each selectivity of the run that allows the row.
 
 use std::str::FromStr;
 
@@ -14,7 +14,7 @@ use crate::data::Dataset;
 use crate::data::truth::Distances;
 use engramdb_datasets::SplitMix64;
 
-/// The field type that a filter looks at.
+/// The type of the field that a filter uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Field {
@@ -22,7 +22,7 @@ pub enum Field {
     Numeric,
 }
 
-/// How the allowed rows lie in the space of vectors.
+/// How the allowed rows are distributed in the vector space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Placement {
@@ -44,7 +44,7 @@ impl FromStr for Filter {
     fn from_str(given: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "'{given}' is no filter: write tag|numeric:random|correlated:PERCENT, such as tag:random:10"
+                "'{given}' is not a filter: write tag|numeric:random|correlated:PERCENT, such as tag:random:10"
             )
         };
         let [field, placement, percent] = given.split(':').collect::<Vec<_>>()[..] else {
@@ -97,7 +97,7 @@ impl Filter {
         }
     }
 
-    /// The tag of this selectivity, without characters that the query language would want escaped.
+    /// The tag of this selectivity, without characters that need escaping in the query language.
     fn tag(&self) -> String {
         format!("p{}", self.percent).replace('.', "_")
     }
@@ -112,7 +112,7 @@ impl Placement {
     }
 }
 
-/// The ranks of all rows. Empty where no filter asks for them.
+/// The ranks of all rows. Empty if no filter uses them.
 #[derive(Default)]
 pub struct Attributes {
     random: Vec<u32>,
@@ -120,7 +120,7 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// The ranks that `filters` look at; the same ones for the same data set.
+    /// The ranks that `filters` use; the same ones for the same data set.
     pub fn for_filters(dataset: &Dataset, filters: &[Filter]) -> Self {
         let needs = |placement| filters.iter().any(|filter| filter.placement == placement);
         let rows = dataset.base.rows();
@@ -146,7 +146,7 @@ impl Attributes {
         (0..ranks.len() as u32).filter(|&row| ranks[row as usize] < count).collect()
     }
 
-    /// Fields and values that row `row` needs for `filters`.
+    /// Fields and values of row `row` for `filters`.
     pub fn fields(&self, row: usize, filters: &[Filter]) -> Vec<(String, String)> {
         let mut fields: Vec<(String, String)> = Vec::new();
         for filter in filters {
@@ -175,7 +175,7 @@ impl Attributes {
     }
 }
 
-/// The place of each row in the order of `key`; ties in the order of rows.
+/// The position of each row in the order of `key`; ties are in the order of rows.
 fn ranks<K: Ord>(rows: usize, key: impl Fn(u32) -> K) -> Vec<u32> {
     let mut order: Vec<u32> = (0..rows as u32).collect();
     order.sort_by_cached_key(|&row| key(row));
@@ -184,7 +184,7 @@ fn ranks<K: Ord>(rows: usize, key: impl Fn(u32) -> K) -> Vec<u32> {
     ranks
 }
 
-/// An integer that orders like the float.
+/// An integer with the same order as the float.
 fn orderable(value: f32) -> i32 {
     let bits = value.to_bits() as i32;
     bits ^ ((bits >> 31) as u32 >> 1) as i32
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_allows_exactly_its_share_and_the_fields_say_the_same() {
+    fn a_filter_allows_exactly_its_share_and_the_fields_agree() {
         let dataset = synthetic::generate(1000, 8, 1);
         let filters = ["tag:random:10", "tag:random:1", "numeric:correlated:0.01"].map(filter).to_vec();
         let attributes = Attributes::for_filters(&dataset, &filters);

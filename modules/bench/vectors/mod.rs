@@ -1,7 +1,8 @@
 //! `bench vectors`: recall, throughput and latency of vector search.
 //!
-//! One run is: read the data set, compute the truth for each filter, and for each engine load the rows and sweep filter x
-//! ef x connections in closed loops. Each point asks every query at least once, so that its recall is over all of them.
+//! A run reads the data set, computes the true neighbours for each filter, and for each engine loads the rows
+//! and sweeps over filter x ef x connections in closed loops. Each point sends every query at least once, so
+//! that its recall is over all of them.
 
 pub(crate) mod closed_loop;
 pub(crate) mod engine;
@@ -28,9 +29,9 @@ use crate::machine::Process;
 use crate::output::ReportFiles;
 use crate::progress;
 
-/// Searches before the clock of each point starts.
+/// Searches before the measurement of each point starts.
 const WARM_UP_SEARCHES: usize = 100;
-/// What stands for a filter where each query has its own.
+/// The name of the filter if each query has its own condition.
 const OWN_CONDITIONS: &str = "own";
 
 const EXAMPLES: &str = "\
@@ -65,7 +66,7 @@ pub struct VectorsArgs {
     pub target: Target,
     #[command(flatten)]
     pub data: DatasetArgs,
-    /// Who searches: the server, or references in this process
+    /// The engines: the server, or references in this process
     #[arg(long, value_enum, value_delimiter = ',', default_value = "server")]
     pub engines: Vec<EngineName>,
     /// Algorithm of the index
@@ -77,34 +78,35 @@ pub struct VectorsArgs {
     /// HNSW: candidates while the graph is built
     #[arg(long, default_value_t = 200)]
     pub ef_construction: usize,
-    /// HNSW: what graphs of EngramDB walk by
+    /// HNSW of EngramDB: the codes that guide walks
     #[arg(long, value_enum)]
     pub quantization: Option<QuantizationKind>,
     /// HNSW: candidates while searching; each value is one point of the sweep
     #[arg(long, value_delimiter = ',', default_value = "10,20,50,100,200")]
     pub ef: Vec<usize>,
-    /// HNSW of EngramDB: shares of the true nearest to ask for (RECALL); each value is one more point of the sweep
+    /// HNSW of EngramDB: requested recalls (RECALL); each value is one more point of the sweep
     #[arg(long, value_delimiter = ',', value_name = "SHARE")]
     pub recall: Vec<f32>,
-    /// Connections that ask at the same time, each in a closed loop; each value is one point of the sweep
+    /// Connections that search at the same time, each in a closed loop; each value is one point of the sweep
     #[arg(long, value_delimiter = ',', default_value = "1,8")]
     pub connections: Vec<usize>,
-    /// Neighbours to ask for
+    /// Neighbours to return
     #[arg(short, long, default_value_t = 10)]
     pub k: usize,
     /// Also search under these filters: tag|numeric:random|correlated:PERCENT, such as tag:random:10
     #[arg(long, value_delimiter = ',', value_name = "FILTER")]
     pub filter: Vec<Filter>,
-    /// What each search asks for: keys alone (NOCONTENT), or rows with fields (SORTBY distance RETURN distance, and the payload)
+    /// What each search returns: keys alone (NOCONTENT), or rows with fields (SORTBY distance RETURN
+    /// distance, and the payload)
     #[arg(long, value_enum, default_value_t = Reply::Keys)]
     pub reply: Reply,
-    /// Store a field of so many bytes with each row, which `--reply fields` returns
+    /// Store a field of this many bytes with each row, which `--reply fields` returns
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
     pub payload_size: usize,
-    /// Ask for at least this many seconds at each point; every query is asked at least once anyway
+    /// Search for at least this many seconds at each point; every query is sent at least once in any case
     #[arg(long, default_value_t = 2.0)]
     pub seconds: f64,
-    /// Make the index before the rows are loaded, or after
+    /// Create the index before the rows are loaded, or after
     #[arg(long, value_enum, default_value_t = CreateIndex::Before)]
     pub create_index: CreateIndex,
     /// Connections that load rows
@@ -119,23 +121,23 @@ pub struct VectorsArgs {
     /// Name of the index in the server
     #[arg(long, default_value = "engramdb-bench")]
     pub index_name: String,
-    /// What the keys begin with; the row number follows
+    /// Prefix of the keys; the row number follows
     #[arg(long, default_value = "engramdb-bench:")]
     pub prefix: String,
     /// Leave index and rows in the server
     #[arg(long)]
     pub keep: bool,
-    /// Search what a former run with --keep left, for instance after a restart of the server
+    /// Search the index that an earlier run with --keep left, for instance after a restart of the server
     #[arg(long)]
     pub skip_load: bool,
-    /// Process id of the server on this machine, where INFO does not tell it: its CPU time is reported too
+    /// Process id of the server on this machine, if INFO does not report it: its CPU time is reported too
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     #[command(flatten)]
     pub files: ReportFiles,
 }
 
-/// An engine that can be asked for by name.
+/// An engine that can be selected by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EngineName {
     /// The server at --host and --port
@@ -149,7 +151,7 @@ pub enum EngineName {
     HnswRs,
 }
 
-/// Runs the sweep, prints the tables and writes the files that were asked for.
+/// Runs the sweep, prints the tables and writes the requested files.
 pub fn run(arguments: VectorsArgs) -> Result<(), BenchError> {
     arguments.check()?;
     arguments.files.check()?;
@@ -181,7 +183,7 @@ pub fn run(arguments: VectorsArgs) -> Result<(), BenchError> {
             report.loads.extend(load);
             arguments.sweep(&*engine, &task, &cases, &mut report)
         });
-        // Clean up after a failed load or sweep too; its own error is the one to tell.
+        // Clean up after a failed load or sweep too; its own error is the one to report.
         let closed = engine.close();
         swept.and(closed)?;
     }
@@ -204,7 +206,7 @@ fn hnsw_rs(_: &Task) -> Result<Box<dyn Engine + '_>, BenchError> {
 }
 
 impl VectorsArgs {
-    /// Refuses what could not give a figure, before anything long begins.
+    /// Refuses arguments that cannot give a result, before the run starts.
     fn check(&self) -> Result<(), BenchError> {
         let positive = [
             ("--k", self.k),
@@ -257,7 +259,7 @@ impl VectorsArgs {
         })
     }
 
-    /// All points of one engine.
+    /// Measures all points of one engine.
     fn sweep(
         &self,
         engine: &dyn Engine,
@@ -265,7 +267,7 @@ impl VectorsArgs {
         cases: &[Case<'_>],
         report: &mut Report,
     ) -> Result<(), BenchError> {
-        // A scan has no ef to sweep.
+        // A scan has no ef.
         let is_exact =
             engine.name() == "exact" || (engine.name() != "hnsw_rs" && task.index == IndexKind::Flat);
         let mut efforts: Vec<Effort> = self.ef.iter().map(|&ef| Effort::Beam(ef)).collect();
@@ -299,7 +301,7 @@ impl VectorsArgs {
                         connections,
                         k: task.k,
                         recall: recall::mean(&recalls),
-                        recall_p5: recall::had_by_most(recalls),
+                        recall_p5: recall::fifth_percentile(recalls),
                         evaluated: outcome.evaluated,
                         queries_per_second: outcome.searches as f64 / outcome.seconds,
                         latency: outcome.latencies.percentiles(),

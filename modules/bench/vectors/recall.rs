@@ -3,7 +3,7 @@
 use crate::data::Dataset;
 use crate::data::truth::{Answers, Distances};
 
-/// Relative slack when distances are compared: engines sum in another order than the scan that made the truth.
+/// Relative tolerance of comparisons of distances: engines sum in another order than the exact scan.
 const TOLERANCE: f32 = 1e-4;
 
 /// Mean recall@k over the queries that were answered.
@@ -13,9 +13,9 @@ pub fn at_k(dataset: &Dataset, truth: &Answers, answers: &[Option<Vec<u32>>], k:
 
 /// Recall@k of each query that was answered.
 ///
-/// A row counts as found if its own exact distance is no larger than that of the k-th true neighbour, so that rows at equal
-/// distance (copies) are as good as each other. A row given twice counts once. Where a filter leaves fewer than `k` rows,
-/// all of them make a recall of one.
+/// A row counts as found if its own exact distance is no larger than that of the k-th true neighbour, so that
+/// rows at equal distance (copies) are interchangeable. A row that is returned twice counts once. If a filter
+/// leaves fewer than `k` rows, all of them are a recall of one.
 pub fn of_each(dataset: &Dataset, truth: &Answers, answers: &[Option<Vec<u32>>], k: usize) -> Vec<f64> {
     let distances = Distances::new(&dataset.base, dataset.metric);
     let of_one = |query: usize, answer: &[u32]| {
@@ -34,13 +34,13 @@ pub fn of_each(dataset: &Dataset, truth: &Answers, answers: &[Option<Vec<u32>>],
     answered.filter_map(|(query, answer)| of_one(query, answer)).collect()
 }
 
-/// What 95 percent of the queries have at least.
-pub fn had_by_most(mut recalls: Vec<f64>) -> f64 {
+/// The recall that 95 percent of the queries reach.
+pub fn fifth_percentile(mut recalls: Vec<f64>) -> f64 {
     recalls.sort_unstable_by(f64::total_cmp);
     recalls.get(recalls.len() / 20).copied().unwrap_or_default()
 }
 
-/// Zero of nothing.
+/// Zero for an empty slice.
 pub fn mean(figures: &[f64]) -> f64 {
     if figures.is_empty() { 0.0 } else { figures.iter().sum::<f64>() / figures.len() as f64 }
 }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_at_equal_distance_are_as_good_as_each_other() {
+    fn rows_at_equal_distance_are_interchangeable() {
         assert_eq!(recall(&[0, 1], 2), 1.0);
         assert_eq!(recall(&[0, 2], 2), 1.0);
     }

@@ -1,7 +1,8 @@
-//! Engines in this process: an exact scan, our index as a library, and a well-known library, on the same data.
+//! Engines in this process, on the same data: an exact scan, EngramDB's index as a library, and a well-known
+//! library.
 //!
-//! They pay for no protocol and no socket, so that they bound what a server can do rather than compete with it. Their CPU
-//! time is that of this whole process, the measuring included.
+//! They have no protocol and no socket, so they are an upper bound of what a server can reach. Their CPU time
+//! is that of this whole process, including the measurement.
 
 use std::ops::RangeInclusive;
 use std::time::Instant;
@@ -32,7 +33,8 @@ impl<'t> ExactEngine<'t> {
     }
 }
 
-/// The rows that each query's own condition allows, where the data set has such; worked out before anything is timed.
+/// The rows that each query's own condition allows, if the data set has conditions; computed before anything
+/// is timed.
 struct OwnRows(Vec<Option<Vec<u32>>>);
 
 impl OwnRows {
@@ -86,7 +88,7 @@ impl Searcher for ExactSearcher<'_> {
     }
 }
 
-/// EngramDB's own index as a library: what the server's search costs without the server.
+/// EngramDB's index as a library: the cost of the server's search without the server.
 pub struct LibraryEngine<'t> {
     task: &'t Task,
     index: Box<dyn VectorIndex>,
@@ -112,17 +114,17 @@ impl<'t> LibraryEngine<'t> {
         Self { task, index, own: OwnRows::of(task) }
     }
 
-    /// Adds a vector, or replaces the one that the row has.
+    /// Adds a vector, or replaces that of the row.
     pub fn insert(&self, row: usize, vector: &[f32]) -> Result<(), BenchError> {
         self.index.insert(row as u32, bytes_of(vector)).map_err(refused)
     }
 
-    /// What the index says of itself.
+    /// The statistics of the index.
     pub fn statistics(&self) -> Statistics {
         self.index.statistics()
     }
 
-    /// What it says that it occupies.
+    /// The memory of the index in bytes, as the index reports it.
     pub fn memory_bytes(&self) -> usize {
         self.index.memory_bytes()
     }
@@ -161,13 +163,13 @@ impl Engine for LibraryEngine<'_> {
     }
 }
 
-/// What a server has where no EF_RUNTIME is given: steers the choice between walk and scan.
+/// The server's default of EF_RUNTIME: steers the choice between walk and scan.
 const EF_BESIDE_RECALL: usize = 100;
 
 struct LibrarySearcher<'s> {
     engine: &'s LibraryEngine<'s>,
     effort: Effort,
-    /// By the last search.
+    /// Distances computed by the last search.
     evaluated: Option<usize>,
     allowed: Option<AllowedRows>,
 }
@@ -198,14 +200,14 @@ fn refused(error: VectorError) -> BenchError {
     BenchError::Usage(format!("the index refused a vector: {error}"))
 }
 
-/// What a filter lets through, as a list to visit and as bits to ask.
+/// The rows that a filter allows, as a list and as bits.
 pub(crate) struct AllowedRows {
     rows: Vec<u32>,
     bits: Vec<bool>,
 }
 
 impl AllowedRows {
-    /// These rows, ascending, of so many that there are.
+    /// These rows, ascending, of `of` rows in total.
     pub fn new(rows: Vec<u32>, of: usize) -> Self {
         let mut bits = vec![false; of];
         rows.iter().for_each(|&row| bits[row as usize] = true);
@@ -228,7 +230,7 @@ impl engramdb_vector::Filter for AllowedRows {
     }
 }
 
-/// Rows in ascending order, of which one is looked for by halves: for lists that are used once.
+/// Rows in ascending order with binary search: for lists that are used once.
 struct Ascending<'a>(&'a [u32]);
 
 impl engramdb_vector::Filter for Ascending<'_> {
@@ -260,7 +262,7 @@ mod library {
     use crate::error::BenchError;
     use crate::machine::Process;
 
-    /// Layers that the library is told to allow; its own examples use this.
+    /// The maximum number of layers; the library's own examples use this.
     const LAYERS_MAX: usize = 16;
 
     /// The crate hnsw_rs.
@@ -285,7 +287,7 @@ mod library {
             Ok(Self { task, graph: Hnsw::new(task.m, rows, LAYERS_MAX, task.ef_construction, DistL2 {}) })
         }
 
-        /// Cosine order is L2 order on the unit sphere, and the library's L2 is its quickest distance.
+        /// Cosine order is L2 order on the unit sphere, and L2 is the library's fastest distance.
         fn prepared(&self, vectors: &Matrix<f32>, row: usize) -> Vec<f32> {
             let vector = vectors.row(row);
             let length = match self.task.dataset.metric {
@@ -345,7 +347,7 @@ mod library {
     struct HnswRsSearcher<'s> {
         engine: &'s HnswRsEngine<'s>,
         ef: usize,
-        /// Ascending, as the library's filter wants it.
+        /// Ascending, as the library's filter requires.
         allowed: Option<Vec<usize>>,
     }
 

@@ -10,7 +10,7 @@ use crate::machine::{FULL, note_on_full, note_on_others};
 use crate::output::{self, Exported, Origin, Table, cell};
 use crate::plot::{Chart, Content};
 
-/// Everything that a run found, as it is written to JSON.
+/// All results of a run, in the form of its JSON.
 #[derive(Serialize)]
 pub struct Report {
     #[serde(flatten)]
@@ -19,7 +19,7 @@ pub struct Report {
     pub index: IndexKind,
     pub m: usize,
     pub ef_construction: usize,
-    /// Name and version of the server, where one was asked.
+    /// Name and version of the server, if one was measured.
     pub server: Option<String>,
     pub reply: Reply,
     pub payload_size: usize,
@@ -41,28 +41,28 @@ pub struct DatasetSummary {
 pub struct SearchReport {
     pub engine: String,
     pub filter: Option<String>,
-    /// None for an exact scan, and where a recall was asked for.
+    /// `None` for an exact scan, and if a recall was requested.
     pub ef: Option<usize>,
-    /// What was asked for instead of a width.
+    /// The requested recall, instead of a width.
     pub recall_asked: Option<f32>,
     pub connections: usize,
     pub k: usize,
     pub recall: f64,
-    /// That 95 percent of the queries have at least.
+    /// The recall that 95 percent of the queries reach.
     pub recall_p5: f64,
-    /// Distances computed for a query, where the engine tells.
+    /// Distances computed per query, if the engine reports it.
     pub evaluated: Option<f64>,
     pub queries_per_second: f64,
     #[serde(flatten)]
     pub latency: Percentiles,
     pub searches: u64,
-    /// CPU time of the searching process for each query, in microseconds.
+    /// CPU time of the searching process per query, in microseconds.
     pub cpu_us_per_query: Option<f64>,
-    /// The same of this tool, where it is another process.
+    /// The same of this tool, if it is another process.
     pub tool_cpu_us_per_query: Option<f64>,
-    /// The share of all processors' time that both took together.
+    /// The share of all processors' time that both used together.
     pub busy: Option<f64>,
-    /// The share that other programs took.
+    /// The share that other programs used.
     pub others: Option<f64>,
 }
 
@@ -230,8 +230,8 @@ impl Exported for Report {
         table
     }
 
-    /// Recall from left to right, queries per second upwards (logarithmic); one line for each engine, filter and number
-    /// of connections. Up and to the right is better.
+    /// Recall on the x axis, queries per second on the y axis (logarithmic); one line for each engine, filter
+    /// and number of connections. Up and to the right is better.
     fn charts(&self) -> Vec<Chart> {
         let recall = format!("recall@{}", self.searches.first().map_or(0, |search| search.k));
         vec![Chart {

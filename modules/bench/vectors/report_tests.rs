@@ -1,4 +1,4 @@
-//! Reports say the same in each of their forms.
+//! The forms of a report agree.
 
 use super::*;
 use crate::data::synthetic;

@@ -1,7 +1,8 @@
 //! A server as an engine: FT.CREATE, HSET in pipelines, FT.INFO until ready, FT.SEARCH.
 //!
-//! Only what every FT.* implementation has is used, so that RediSearch, valkey-search, Dragonfly and EngramDB are asked
-//! the same. They differ in FT.INFO (see `Readiness`), and in whether a RESP3 answer is a map.
+//! Only features that every FT.* implementation has are used, so that RediSearch, valkey-search, Dragonfly
+//! and EngramDB receive the same commands. They differ in FT.INFO (see `Readiness`), and in whether a RESP3
+//! answer is a map.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -26,16 +27,16 @@ const PAYLOAD_FIELD: &str = "payload";
 const DISTANCE: &str = "distance";
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// When the index is made.
+/// When the index is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CreateIndex {
-    /// Before the rows are loaded: each write is indexed as it comes.
+    /// Before the rows are loaded: each write is indexed as it arrives.
     Before,
-    /// After the rows are loaded: the server indexes what it has in the background.
+    /// After the rows are loaded: the server indexes existing rows in the background.
     After,
 }
 
-/// What a search asks of each row that it finds.
+/// What a search returns for each row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Reply {
@@ -51,19 +52,19 @@ pub struct ServerOptions {
     pub target: Target,
     pub index_name: String,
     pub prefix: String,
-    /// Row numbers in keys are filled up with zeros to so many digits.
+    /// Row numbers in keys are padded with zeros to this many digits.
     pub key_digits: usize,
     pub create_index: CreateIndex,
     pub load_connections: usize,
     pub load_pipeline: usize,
     pub ready_timeout: Duration,
-    /// Search what a former run with `keep` left.
+    /// Search what an earlier run with `keep` left.
     pub skip_load: bool,
     /// Leave index and rows in the server.
     pub keep: bool,
     pub process: Option<Process>,
     pub reply: Reply,
-    /// Bytes of a field that each row has beside its vector. Zero: no such field.
+    /// Bytes of a second field of each row. Zero: no such field.
     pub payload_size: usize,
 }
 
@@ -71,8 +72,8 @@ pub struct ServerEngine<'t> {
     task: &'t Task,
     options: ServerOptions,
     control: Connection,
-    /// The way to remove index and rows when the run is interrupted. There from when they are the run's to remove: it makes them,
-    /// or has found those of a former run to be what it was asked for.
+    /// Removes index and rows if the run is interrupted. Set once they belong to the run: because it creates
+    /// them, or has verified that those of an earlier run are the requested ones.
     undo: Option<Undo>,
 }
 
@@ -83,7 +84,7 @@ impl<'t> ServerEngine<'t> {
         Ok(Self { task, options, control, undo: None })
     }
 
-    /// Name and version, as INFO gives them.
+    /// Name and version, as reported by INFO.
     pub fn describe(&mut self) -> Option<String> {
         self.control.server_version()
     }
@@ -93,7 +94,7 @@ impl<'t> ServerEngine<'t> {
         self.task.dataset.queries.rows()
     }
 
-    /// Makes the index, and stores nothing.
+    /// Creates the index, and stores nothing.
     pub fn create(&mut self) -> Result<(), BenchError> {
         let task = self.task;
         let mut command: Vec<String> = [
@@ -158,7 +159,8 @@ impl<'t> ServerEngine<'t> {
         outcome
     }
 
-    /// Stores `count` documents over all loading connections: for each place below `count`, a row's number and vector.
+    /// Stores `count` documents over all loading connections. `row` returns the row's number and vector for
+    /// each index below `count`.
     pub fn store_all<'r>(
         &self,
         count: usize,
@@ -212,7 +214,7 @@ impl<'t> ServerEngine<'t> {
         self.options.key(row)
     }
 
-    /// Asks FT.INFO until the index has so many documents and nothing left to do.
+    /// Calls FT.INFO until the index has `expected` documents and nothing is pending.
     pub fn wait_until_ready(&mut self, expected: u64) -> Result<(), BenchError> {
         let started = Instant::now();
         let progress = crate::progress::bar(expected, "index rows");
@@ -237,8 +239,8 @@ impl<'t> ServerEngine<'t> {
         }
     }
 
-    /// Refuses an index that a former run left with vectors of another length, or under another metric: its recall would
-    /// mean nothing. A server whose FT.INFO does not tell is believed.
+    /// Refuses the index of an earlier run with vectors of another length, or under another metric: its
+    /// recall would be meaningless. If a server's FT.INFO does not report these, the index is accepted.
     fn check_index(&mut self) -> Result<(), BenchError> {
         let info = self.control.command(&["FT.INFO", &self.options.index_name])?;
         let attributes = info.get("attributes").and_then(Value::as_array).unwrap_or_default();
@@ -254,7 +256,7 @@ impl<'t> ServerEngine<'t> {
             return Ok(());
         }
         Err(BenchError::Usage(format!(
-            "index {} holds {} dimensions under {}, the data set has {} under {}: load it anew (without --skip-load), or give the \
+            "index {} holds {} dimensions under {}, the data set has {} under {}: load it again (without --skip-load), or give the \
              data set and the --metric that it was loaded with",
             self.options.index_name,
             has_dimensions.unwrap_or_default(),
@@ -276,7 +278,7 @@ impl<'t> ServerEngine<'t> {
         })
     }
 
-    /// From here on an interrupted run removes what it has made.
+    /// From now on an interrupted run removes the index and rows.
     fn undo_when_interrupted(&mut self) -> Result<(), BenchError> {
         let (options, rows) = (self.options.clone(), self.task.dataset.base.rows());
         let undo = move || {
@@ -301,7 +303,7 @@ impl ServerOptions {
         format!("{}{row:0digits$}", self.prefix)
     }
 
-    /// Removes the index, and so many rows.
+    /// Removes the index, and `rows` rows.
     fn remove(&self, connection: &mut Connection, rows: usize) -> Result<(), BenchError> {
         self.drop_index(connection)?;
         let rows: Vec<usize> = (0..rows).collect();
@@ -313,7 +315,8 @@ impl ServerOptions {
         Ok(())
     }
 
-    /// Drops the index of this name, if there is one. Servers word its absence differently, hence no look at the text.
+    /// Drops the index of this name, if there is one. Servers use different error texts for its absence, so
+    /// the text is not checked.
     fn drop_index(&self, connection: &mut Connection) -> Result<(), BenchError> {
         match connection.command(&["FT.DROPINDEX", &self.index_name]) {
             Err(BenchError::Refused { text, .. }) if !text.contains("unknown command") => Ok(()),
@@ -391,7 +394,8 @@ impl Engine for ServerEngine<'_> {
     }
 }
 
-/// The query, with the vector left to a parameter. K and EF_RUNTIME are literals, because Dragonfly takes no others.
+/// The query, with the vector as a parameter. K and EF_RUNTIME are literals, because Dragonfly accepts no
+/// parameters for them.
 fn query_text(task: &Task, parameters: SearchParameters<'_>, query: usize, reply: Reply) -> String {
     let own = task.dataset.filtered.as_ref().and_then(|filtered| filtered.expression(query));
     let filter = match parameters.filter {
@@ -413,7 +417,7 @@ struct ServerSearcher<'s> {
     engine: &'s ServerEngine<'s>,
     connection: Connection,
     parameters: SearchParameters<'s>,
-    /// The text of all queries, where they do not have conditions of their own.
+    /// The text of all queries, if they do not have their own conditions.
     common: Option<String>,
     k: String,
 }
@@ -460,8 +464,8 @@ impl Searcher for ServerSearcher<'_> {
     }
 }
 
-/// Row numbers from the keys of an FT.SEARCH reply: a flat array, in which fields follow each key where they were asked for,
-/// or RESP3's map with `results`.
+/// Row numbers from the keys of an FT.SEARCH reply: a flat array, in which fields follow each key if they
+/// were requested, or RESP3's map with `results`.
 fn rows_of(answer: &Value, prefix: &[u8], reply: Reply) -> Option<Vec<u32>> {
     let row = |key: &Value| str::from_utf8(key.as_bytes()?.strip_prefix(prefix)?).ok()?.parse().ok();
     let step = if reply == Reply::Fields { 2 } else { 1 };
@@ -473,7 +477,7 @@ fn rows_of(answer: &Value, prefix: &[u8], reply: Reply) -> Option<Vec<u32>> {
     }
 }
 
-/// What FT.INFO says about an index, in whichever words.
+/// The state of an index from FT.INFO of any server.
 #[derive(Debug, PartialEq)]
 struct Readiness {
     documents: u64,
@@ -481,9 +485,10 @@ struct Readiness {
 }
 
 impl Readiness {
-    /// RediSearch: `indexing` 0 and `percent_indexed` 1. valkey-search: `backfill_in_progress` 0, `mutation_queue_size` 0.
-    /// EngramDB: as RediSearch, and `pending_mutations` 0, for until then searches do more than they will.
-    /// A server that says nothing of these (Dragonfly) indexes while it writes, so that the count alone decides.
+    /// RediSearch: `indexing` 0 and `percent_indexed` 1. valkey-search: `backfill_in_progress` 0,
+    /// `mutation_queue_size` 0. EngramDB: as RediSearch, and `pending_mutations` 0, because searches do more
+    /// work until then. A server that reports none of these (Dragonfly) indexes while it writes, so that the
+    /// count alone decides.
     fn of(info: &Value) -> Self {
         let number = |field: &str| info.get(field).and_then(Value::as_double);
         let is_busy = |field: &str| number(field).is_some_and(|value| value != 0.0);

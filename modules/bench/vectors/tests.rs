@@ -1,4 +1,4 @@
-//! The whole command against a small server that keeps hashes in a map and searches by a scan.
+//! The whole command with a small server that keeps hashes in a map and searches by a scan.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ struct Store {
     log: Vec<String>,
 }
 
-/// Serves on a free port of the loopback, one thread a connection, until the test ends.
+/// Serves on a free port of the loopback, one thread per connection, until the test ends.
 fn serve() -> (u16, Arc<Mutex<Store>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -31,7 +31,7 @@ fn serve() -> (u16, Arc<Mutex<Store>>) {
     (port, store)
 }
 
-/// A request is an array of bulk strings, which the reader of replies reads as well.
+/// A request is an array of bulk strings, which the reply parser reads as well.
 fn answer(mut stream: TcpStream, store: &Mutex<Store>) {
     let mut reader = ReplyReader::new();
     let mut chunk = [0; 4096];
@@ -82,7 +82,7 @@ impl Store {
         }
     }
 
-    /// The three rows nearest by L2 among those with the tag that the query names, if it names one.
+    /// The three rows nearest by L2 among those with the tag of the query, if it has one.
     fn search(&self, query: &str, blob: &[u8]) -> String {
         let floats = |bytes: &[u8]| -> Vec<f32> {
             bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
@@ -108,7 +108,7 @@ impl Store {
 }
 
 #[test]
-fn a_whole_run_finds_every_neighbor_and_leaves_nothing_behind() {
+fn a_whole_run_finds_every_neighbor_and_removes_its_keys() {
     let (port, store) = serve();
     let directory = engramdb_testkit::TempDir::new("bench-run");
     let json = directory.join("report.json");
@@ -155,7 +155,7 @@ fn a_whole_run_finds_every_neighbor_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn our_index_as_a_library_finds_what_a_scan_finds() {
+fn the_library_finds_the_rows_of_a_scan() {
     let directory = engramdb_testkit::TempDir::new("bench-library");
     let json = directory.join("report.json");
     let arguments =
@@ -174,7 +174,7 @@ fn our_index_as_a_library_finds_what_a_scan_finds() {
 }
 
 #[test]
-fn refusals_say_what_to_do_next() {
+fn refusals_name_the_next_step() {
     let refusal = |arguments: &[&str]| run(parse(arguments)).unwrap_err().to_string();
     let small = ["--dataset", "synthetic:30:4:1"];
     assert!(

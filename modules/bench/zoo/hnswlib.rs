@@ -1,4 +1,4 @@
-//! hnswlib beside us: its PyPI package, run by a Python of the caller's on the same rows.
+//! hnswlib as a comparison: its PyPI package, run by a Python interpreter of the caller on the same rows.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,8 @@ use crate::error::BenchError;
 use crate::interrupt::Undo;
 use crate::vectors::recall::mean;
 
-/// Reads rows, ids, queries and documents, and prints labels as JSON. One thread, as our index is built.
+/// Reads rows, ids, queries and documents, and prints labels as JSON. Uses one thread, as the build of our
+/// index does.
 const SCRIPT: &str = r#"
 import json, sys, time
 import hnswlib, numpy
@@ -54,7 +55,7 @@ struct Answer {
     /// By ef, then by query.
     found: Vec<Vec<Vec<u32>>>,
     itself: Vec<bool>,
-    /// To insert all rows.
+    /// The time to insert all rows.
     seconds: f64,
 }
 
@@ -99,7 +100,7 @@ fn asked(
         .map_err(|source| BenchError::Read { path: python.to_owned(), source })?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        let last = text.lines().last().unwrap_or("it said nothing").to_owned();
+        let last = text.lines().last().unwrap_or("it printed nothing").to_owned();
         return Err(BenchError::Usage(format!(
             "{} failed: {last}. It needs hnswlib and numpy: pip install hnswlib numpy",
             python.display()

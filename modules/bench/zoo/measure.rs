@@ -1,4 +1,4 @@
-//! The figures of one index: recall, ranges, filters, and whether documents find themselves.
+//! The figures of one index: recall, ranges, filters, and searches for documents by their own vectors.
 
 use engramdb_datasets::Exact;
 use engramdb_vector::{Hnsw, RangeRequest, SearchOutcome, SearchRequest, VectorIndex};
@@ -11,28 +11,28 @@ use crate::vectors::filter::Placement;
 use crate::vectors::recall::mean;
 use crate::vectors::reference::AllowedRows;
 
-/// The beam with which documents look for themselves.
+/// The beam of searches for documents by their own vectors.
 pub const SELF_EF: usize = 200;
-/// Rows beyond its copies among which a document may find itself.
+/// Rows beyond its copies among which a document may be found.
 pub const SELF_SPARE: usize = 10;
 /// The beam of searches under filters.
 pub const FILTER_EF: usize = 100;
 /// RediSearch's default.
 const EPSILON: f32 = 0.01;
-/// Documents that look for themselves at a time: each takes a table of all distances.
+/// Documents processed at a time: each needs a table of all distances.
 const SELF_AT_A_TIME: usize = 50;
 
-/// Everything that was found out about one index; what was not asked for is empty or missing.
+/// All figures of one index; those that were not requested are empty or missing.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
     pub engine: String,
     pub build_seconds: f64,
     pub recall: Vec<Point>,
     pub ranges: Vec<Range>,
-    /// Share of the documents that their own vector finds.
+    /// The share of the documents that are found by their own vectors.
     pub itself: Option<f64>,
     pub filters: Vec<Filtered>,
-    /// Searches that gave fewer than k rows though more exist.
+    /// Searches that returned fewer than k rows although more exist.
     pub short: usize,
 }
 
@@ -40,17 +40,17 @@ pub struct Figures {
 pub struct Point {
     pub ef: usize,
     pub recall: f64,
-    /// Distances that a search computed, in the mean; not known of other libraries.
+    /// The mean number of distances per search; not known for other libraries.
     pub evaluated: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Range {
-    /// Rows within the radius, in the mean.
+    /// The mean number of rows within the radius.
     pub within: f64,
-    /// Share of them that was found.
+    /// The share of them that was found.
     pub recall: f64,
-    /// Rows that were returned though they are beyond it.
+    /// Returned rows that are beyond the radius.
     pub beyond: usize,
 }
 
@@ -61,7 +61,7 @@ pub struct Filtered {
     pub recall: f64,
 }
 
-/// Asks an index everything.
+/// Measures an index.
 pub struct Measured<'a> {
     pub subject: &'a Subject,
     pub index: &'a Hnsw,
@@ -108,7 +108,7 @@ impl Measured<'_> {
         Ok(())
     }
 
-    /// Radii that hold about 10, 100 and 10 percent of the rows.
+    /// Radii that contain about 10 rows, 100 rows, and 10 percent of the rows.
     fn ranges(&self, figures: &mut Figures) -> Result<(), BenchError> {
         let exact = &self.subject.exact;
         for count in [10, 100, exact.live().len() / 10] {
@@ -146,7 +146,7 @@ impl Measured<'_> {
         Ok(())
     }
 
-    /// None where no document is nearest to its own vector.
+    /// `None` if no document is nearest to its own vector.
     fn itself(&self) -> Result<Option<f64>, BenchError> {
         let mut found = Vec::new();
         for_each_document(self.subject, self.arguments.documents, |id, vector, k| {
@@ -157,9 +157,9 @@ impl Measured<'_> {
     }
 }
 
-/// Live ids, evenly spread, with their vectors and the number of rows among which each must be: all that are as near to its
-/// vector as it is (its copies), and some to spare. Ids to whose vectors others are nearer are left out: under the inner
-/// product longer vectors are.
+/// Calls `ask` for live ids, evenly spread, with their vectors and the number of rows among which each must
+/// be: all that are as near to its vector as it is (its copies), and some more. Ids to whose vectors others
+/// are nearer are left out: under the inner product, longer vectors are nearer.
 pub fn for_each_document(
     subject: &Subject,
     documents: usize,
@@ -184,7 +184,7 @@ fn ids(outcome: &SearchOutcome) -> Vec<u32> {
     outcome.neighbors.iter().map(|neighbor| neighbor.id).collect()
 }
 
-/// The recall at this ef, where it was asked for.
+/// The recall at this ef, if it was requested.
 pub fn recall_at(figures: &Figures, ef: usize) -> Option<f64> {
     figures.recall.iter().find(|point| point.ef == ef).map(|point| point.recall)
 }

@@ -1,7 +1,9 @@
-//! `bench zoo`: what the index finds on many kinds of data, beside the same graph without codes and beside hnswlib.
+//! `bench zoo`: what the index finds on many kinds of data, compared with the same graph without codes and
+//! with hnswlib.
 //!
-//! For each kind of data and metric an index is filled by a workload in this process, and asked: for the nearest at several
-//! ef, for all within radii, under filters, and for documents by their own vectors. Answers are compared with an exact scan.
+//! For each kind of data and metric an index in this process is filled by a workload, and then searched: for
+//! the nearest at several ef, for all within radii, under filters, and for documents by their own vectors.
+//! Answers are compared with an exact scan.
 
 mod hnswlib;
 mod measure;
@@ -25,7 +27,8 @@ use crate::error::BenchError;
 use crate::output::{ReportFiles, Table};
 use crate::progress;
 
-/// Kinds that are no generators of the zoo: the generator of the other benchmarks, and data sets in `--datasets`.
+/// Kinds that are not generators of the zoo: the generator of the other benchmarks, and data sets in
+/// `--datasets`.
 const EMBEDDINGS: (&str, &str) = (
     "embeddings",
     "384 dimensions, as synthetic:ROWS:384:SEED of the other benchmarks: as hard as real ones",
@@ -70,10 +73,10 @@ themselves, and searches that are short.";
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct ZooArgs {
-    /// Say what kinds there are, and end
+    /// List the kinds, and exit
     #[arg(long)]
     pub list: bool,
-    /// Kinds of data; all when absent
+    /// Kinds of data; by default all
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     pub kinds: Vec<String>,
     /// Rows of each generated kind
@@ -82,7 +85,7 @@ pub struct ZooArgs {
     /// Queries of each kind
     #[arg(long, default_value_t = 200)]
     pub queries: usize,
-    /// What is asked with
+    /// The source of the queries
     #[arg(long, value_enum, default_value_t = Asked::HeldOut)]
     pub asked: Asked,
     /// Seed of the generators
@@ -94,16 +97,16 @@ pub struct ZooArgs {
     /// Element type of the vectors
     #[arg(long, value_enum, default_value_t = ZooElement::Float32)]
     pub element: ZooElement,
-    /// What happens to the rows before the index is searched
+    /// The changes to the rows before the index is searched
     #[arg(long, value_enum, default_value_t = ZooWorkload::Insert)]
     pub workload: ZooWorkload,
-    /// What graphs walk by; each is an index of its own
+    /// The codes that guide walks; each value is an index of its own
     #[arg(long, value_enum, value_delimiter = ',', default_value = "default,none")]
     pub quantization: Vec<ZooQuantization>,
     /// Candidates while searching; each value is a column
     #[arg(long, value_delimiter = ',', default_value = "10,100,400")]
     pub ef: Vec<usize>,
-    /// Neighbours to ask for
+    /// Neighbours to return
     #[arg(short, long, default_value_t = 10)]
     pub k: usize,
     /// Links of a node (twice as many in the lowest layer)
@@ -112,23 +115,23 @@ pub struct ZooArgs {
     /// Candidates while the graph is built
     #[arg(long, default_value_t = 200)]
     pub ef_construction: usize,
-    /// Documents that are looked for by their own vectors
+    /// Documents to search for by their own vectors
     #[arg(long, default_value_t = 300)]
     pub documents: usize,
-    /// Only plain recall: no ranges, no filters, no documents that look for themselves
+    /// Only plain recall: no ranges, no filters, no searches for documents
     #[arg(long)]
     pub recall_only: bool,
-    /// A Python that has hnswlib and numpy, to run hnswlib on the same rows
+    /// A Python with hnswlib and numpy, to run hnswlib on the same rows
     #[arg(long, value_name = "PYTHON")]
     pub python: Option<PathBuf>,
-    /// Where the data sets are
+    /// The directory of the data sets
     #[arg(long, value_name = "DIRECTORY", default_value = "datasets")]
     pub datasets: PathBuf,
     #[command(flatten)]
     pub files: ReportFiles,
 }
 
-/// Judges each kind, prints the tables and writes the files that were asked for.
+/// Measures each kind, prints the tables and writes the requested files.
 pub fn run(arguments: ZooArgs) -> Result<(), BenchError> {
     if arguments.list {
         out!("{}", list().render());
@@ -180,12 +183,12 @@ impl ZooArgs {
                 return Err(BenchError::Usage(format!("{name} must be at least {least}")));
             }
         }
-        // Kinds have up to 384 dimensions; the set, the index and what both are built from are there at a time.
+        // Kinds have up to 384 dimensions; the set, the index and the input of both exist at the same time.
         size::check_rows("--rows", self.rows as u64, 384, 4.0)?;
         size::check_rows("--rows x --queries", self.rows as u64, self.queries as u64, 1.0)?;
         match self.kinds.iter().find(|kind| !all_kinds().contains(&kind.as_str())) {
             Some(kind) => Err(BenchError::Usage(format!(
-                "there is no kind '{kind}': `engramdb bench zoo --list` has all"
+                "unknown kind '{kind}': `engramdb bench zoo --list` lists all"
             ))),
             None => Ok(()),
         }
@@ -198,7 +201,7 @@ impl ZooArgs {
         }
     }
 
-    /// The rows and queries of a kind, and the metrics to judge it by.
+    /// The rows and queries of a kind, and the metrics to measure it by.
     fn set(&self, name: &str) -> Result<(Set, Vec<Metric>), BenchError> {
         let (set, metrics) = match Kind::named(name) {
             Some(kind) => {
@@ -211,7 +214,7 @@ impl ZooArgs {
         Ok((set, if self.metric.is_empty() { metrics } else { self.metric.clone() }))
     }
 
-    /// Of the kinds that are no generators of the zoo.
+    /// The set of a kind that is not a generator of the zoo.
     fn other_set(&self, name: &str) -> Result<(Set, Vec<Metric>), BenchError> {
         let directory =
             DIRECTORIES.iter().find(|&&(kind, ..)| kind == name).map(|&(_, directory, _)| directory);
@@ -230,7 +233,7 @@ impl ZooArgs {
             rows: dataset.base.values().to_vec(),
             queries: dataset.queries.values().to_vec(),
         };
-        // A set whose queries are its rows is asked with rows from everywhere in it.
+        // If the queries of a set are its rows, rows from all over the set are used as queries.
         let set = if dataset.queries.rows() == dataset.base.rows() {
             whole.asked_with_rows(self.queries)
         } else {
@@ -247,7 +250,7 @@ impl ZooArgs {
         for &asked in &self.quantization {
             let quantization = asked.library(default.quantization);
             let known = measured.iter().find(|(other, _)| *other == quantization);
-            // The same index by another name is not built again.
+            // An index with the same parameters under another name is not built again.
             let figures = match known {
                 Some(&(_, place)) => Figures { engine: asked.word().to_owned(), ..engines[place].clone() },
                 None => {
@@ -294,7 +297,7 @@ impl ZooArgs {
     }
 }
 
-/// A line as soon as it is known: the whole takes minutes.
+/// Prints the figures of a kind as soon as they are known: the whole run takes minutes.
 fn say(subject: &Subject, figures: &Figures) {
     let recalls: Vec<String> =
         figures.recall.iter().map(|point| format!("{:.3} at ef {}", point.recall, point.ef)).collect();

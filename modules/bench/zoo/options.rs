@@ -1,4 +1,4 @@
-//! The words of the command line for what other crates name in their own way.
+//! Command line words for values of other crates.
 
 use clap::ValueEnum;
 use engramdb_datasets::Workload;
@@ -14,7 +14,7 @@ pub enum ZooElement {
     Float64,
     Float16,
     Bfloat16,
-    /// Values are scaled to integers unless they are integers that fit
+    /// Values are scaled to integers unless they are integers in range
     Int8,
     /// The same, from zero
     Uint8,
@@ -44,11 +44,11 @@ impl ZooElement {
     }
 }
 
-/// What graphs walk by.
+/// The codes that guide walks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum ZooQuantization {
-    /// What an index has that is not asked for another
+    /// The index's own choice
     Default,
     None,
     Sq8,
@@ -57,7 +57,7 @@ pub enum ZooQuantization {
 }
 
 impl ZooQuantization {
-    /// Where the index would choose `default` itself.
+    /// `default` is the index's own choice.
     pub fn library(self, default: Quantization) -> Quantization {
         match self {
             ZooQuantization::Default => default,
@@ -79,7 +79,7 @@ impl ZooQuantization {
     }
 }
 
-/// What happens to the rows before the index is searched.
+/// The changes to the rows before the index is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum ZooWorkload {
@@ -87,7 +87,7 @@ pub enum ZooWorkload {
     Insert,
     /// Then all but 5 percent are removed
     DeleteMost,
-    /// Each id has ten rows, one after the other
+    /// Each id gets ten rows, one after another
     Replace,
     /// All are inserted, removed, and inserted again
     Reload,
@@ -107,11 +107,11 @@ impl ZooWorkload {
     }
 }
 
-/// Where the queries come from.
+/// The source of the queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Asked {
-    /// Vectors that are no rows (data sets that have none are asked with rows)
+    /// Vectors that are not rows (data sets without such queries use rows)
     HeldOut,
     /// Rows, evenly spread over the set
     Rows,

@@ -1,4 +1,5 @@
-//! The tables of a run, and where in them an index finds less than another, or than there is.
+//! The tables of a run, and the list of figures in which an index finds less than another, or less than
+//! exists.
 
 use std::fmt::Write;
 
@@ -14,13 +15,13 @@ use crate::output::{Exported, Origin, Table, cell, optional};
 use crate::plot::{Chart, Content};
 use crate::vectors::filter::Placement;
 
-/// A recall with codes that is further below that without, from `CODED_EF` on, is listed.
+/// A recall with codes that is lower than that without by more than this, from `CODED_EF` on, is listed.
 const CODES_COST: f64 = 0.01;
 const CODED_EF: usize = 100;
-/// A range that lacks more is listed.
+/// A range with a lower recall is listed.
 const RANGE_RECALL: f64 = 0.999;
 
-/// Everything that a run found, as it is written to JSON.
+/// All results of a run, in the form of its JSON.
 #[derive(Serialize)]
 pub struct Report {
     #[serde(flatten)]
@@ -33,7 +34,7 @@ pub struct Report {
     element: ZooElement,
     workload: ZooWorkload,
     rows: Vec<Row>,
-    /// One line for each figure that is lower than another, or than what there is.
+    /// One line for each figure that is lower than another engine's, or than the number of existing rows.
     lower: Vec<String>,
     #[serde(skip)]
     efs: Vec<usize>,
@@ -48,7 +49,7 @@ pub struct Row {
     pub live: usize,
     pub dimension: usize,
     pub queries: usize,
-    /// Ours in the order of `--quantization`, then hnswlib where it was asked.
+    /// Our engines in the order of `--quantization`, then hnswlib if requested.
     pub engines: Vec<Figures>,
 }
 
@@ -92,7 +93,8 @@ impl Report {
             );
         }
         match self.lower.len() {
-            0 => text.push_str("no figure is lower than another engine's, or than what there is\n"),
+            0 => text
+                .push_str("no figure is lower than another engine's, or than the number of existing rows\n"),
             count => _ = writeln!(text, "{count} figures are lower:\n  {}", self.lower.join("\n  ")),
         }
         text
@@ -126,7 +128,7 @@ impl Report {
         table
     }
 
-    /// A row for each kind, metric and engine, with everything but plain recall.
+    /// A row for each kind, metric and engine, with all figures except plain recall.
     fn beyond(&self) -> Table {
         let mut headings = ["kind", "metric", "engine", "itself", "range 10", "100", "10 %", "beyond"]
             .map(str::to_owned)
@@ -165,7 +167,7 @@ impl Row {
         [self.kind.clone(), self.metric.redis_name().to_owned()]
     }
 
-    /// Where an engine of ours finds less than another, or than there is.
+    /// The figures in which an engine of ours finds less than another, or less than exists.
     fn lower(&self) -> Vec<String> {
         let engine = |name: &str| self.engines.iter().find(|figures| figures.engine == name);
         let without_codes = engine(ZooQuantization::None.word());
@@ -210,7 +212,7 @@ impl Row {
 }
 
 impl Exported for Report {
-    /// A row for each kind, metric, engine and ef; what does not depend on ef stands in each of them.
+    /// A row for each kind, metric, engine and ef; figures that do not depend on ef are repeated.
     fn csv(&self) -> Table {
         let headings = "kind,metric,rows,dimension,engine,ef,recall,evaluated,itself,short,build_seconds";
         let mut table = Table::new(&headings.split(',').collect::<Vec<_>>());
@@ -235,7 +237,7 @@ impl Exported for Report {
         table
     }
 
-    /// For each ef the recall of each kind, beside one another by engine.
+    /// For each ef a chart with the recall of each kind, grouped by engine.
     fn charts(&self) -> Vec<Chart> {
         let mut engines: Vec<&str> = Vec::new();
         for figures in self.rows.iter().flat_map(|row| &row.engines) {

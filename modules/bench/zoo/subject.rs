@@ -1,4 +1,5 @@
-//! What is judged: a set in one element type under one metric, and an index that has seen a workload over it.
+//! The subject of a measurement: a set in one element type under one metric, and an index after a workload
+//! over it.
 
 use engramdb_datasets::{Exact, Set, Step};
 use engramdb_vector::{Hnsw, HnswParameters, VectorError, VectorIndex};
@@ -9,7 +10,7 @@ use crate::data::{Dataset, Matrix, Metric};
 use crate::error::BenchError;
 use crate::vectors::filter::{Attributes, Field, Filter, Placement};
 
-/// Rows let through, in percent.
+/// The percentages of rows that filters allow.
 pub const PERCENTS: [f64; 4] = [50.0, 10.0, 1.0, 0.1];
 
 /// A set with the right answers to its queries.
@@ -17,7 +18,7 @@ pub struct Subject {
     pub kind: String,
     pub metric: Metric,
     pub element: ZooElement,
-    /// Rounded to values that the element has.
+    /// Rounded to values of the element type.
     pub set: Set,
     pub steps: Vec<Step>,
     pub exact: Exact,
@@ -38,18 +39,18 @@ impl Subject {
         Self { kind: kind.to_owned(), metric, element, set, steps, exact, filters }
     }
 
-    /// A vector as the index takes it.
+    /// A vector in the form that the index takes.
     pub fn bytes(&self, vector: &[f32]) -> Vec<u8> {
         self.element.generated().bytes(vector)
     }
 
-    /// The parameters of an index of this set that has the default quantization.
+    /// The parameters of an index of this set with the default quantization.
     pub fn parameters(&self, arguments: &ZooArgs) -> HnswParameters {
         let default = HnswParameters::of(self.element.library(), self.set.dimension, self.metric.kernel());
         HnswParameters { m: arguments.m, ef_construction: arguments.ef_construction, ..default }
     }
 
-    /// An index after the workload, which one thread does in its order.
+    /// An index after the workload, which one thread executes in order.
     pub fn index(&self, parameters: HnswParameters, mut done: impl FnMut()) -> Result<Hnsw, BenchError> {
         let mut index = Hnsw::new(parameters);
         for &step in &self.steps {
@@ -68,7 +69,7 @@ pub fn refused(error: VectorError) -> BenchError {
     BenchError::Usage(format!("the index refused a vector: {error}"))
 }
 
-/// The index as it comes back from a file. Its ids are below `ids`.
+/// The index after saving and loading. Its ids are below `ids`.
 fn restarted(index: &Hnsw, ids: u32) -> Result<Hnsw, BenchError> {
     let mut bytes = Vec::new();
     index.save(&mut bytes)?;
@@ -80,7 +81,7 @@ fn restarted(index: &Hnsw, ids: u32) -> Result<Hnsw, BenchError> {
     Ok(loading.finish())
 }
 
-/// Random ones, and ones that allow a neighbourhood.
+/// Random filters, and filters that allow a neighbourhood.
 fn filters(metric: Metric, set: &Set, live: &[u32]) -> Vec<(Filter, Vec<u32>)> {
     let dataset = Dataset {
         name: String::new(),

@@ -10,19 +10,20 @@ pub const SECTOR_BYTES: usize = 512;
 
 #[derive(Default)]
 pub struct Content {
-    /// What the page cache has.
+    /// The bytes in the page cache.
     pub current: Vec<u8>,
     pub durable: Vec<u8>,
     /// Sectors that the kernel knows it has to write.
     dirty: BTreeSet<usize>,
-    /// Sectors whose write-back failed: the cache has the new bytes and takes them for clean, the disk has the old ones.
+    /// Sectors whose write-back failed: the cache has the new bytes and considers them clean, the disk has
+    /// the old ones.
     lost: BTreeSet<usize>,
     /// The size changed since it was last written, successfully or not.
     size_is_dirty: bool,
 }
 
 impl Content {
-    /// A file that is as it is for certain.
+    /// A file whose content is durable.
     pub fn synced(bytes: Vec<u8>) -> Content {
         Content { current: bytes.clone(), durable: bytes, ..Content::default() }
     }
@@ -52,7 +53,7 @@ impl Content {
         self.lost.retain(reaches);
     }
 
-    /// Makes the dirty sectors durable, and the size.
+    /// Makes the dirty sectors and the size durable.
     pub fn sync(&mut self) {
         let dirty = std::mem::take(&mut self.dirty);
         if std::mem::take(&mut self.size_is_dirty) {
@@ -61,7 +62,7 @@ impl Content {
         dirty.into_iter().for_each(|sector| self.write_back(sector));
     }
 
-    /// The same for a part of the file. It takes the size with it as far as it reaches.
+    /// The same for a part of the file. The size becomes durable up to the end of that part.
     pub fn sync_range(&mut self, range: Range<u64>) {
         let sectors = range.start as usize / SECTOR_BYTES..(range.end as usize).div_ceil(SECTOR_BYTES);
         self.durable.resize(self.durable.len().max(range.end as usize), 0);
@@ -72,7 +73,7 @@ impl Content {
         }
     }
 
-    /// A sync that failed: some sectors were written, none is dirty any more, and neither is the size.
+    /// A sync that fails: some sectors were written, none is dirty any more, and neither is the size.
     pub fn fail_sync(&mut self, random: &mut SmallRng) {
         let odds = odds(random);
         for sector in std::mem::take(&mut self.dirty) {
@@ -85,7 +86,7 @@ impl Content {
         self.size_is_dirty = false;
     }
 
-    /// What the kernel does by itself: writes some of what is dirty, and fails with some of that.
+    /// The kernel's own write-back: writes some dirty sectors, and fails for some of those.
     pub fn write_some_back(&mut self, random: &mut SmallRng) {
         let (tried, failing) = (odds(random), [0.0, 0.0, 0.5, 1.0][random.random_range(0..4)]);
         for sector in std::mem::take(&mut self.dirty) {
@@ -102,7 +103,7 @@ impl Content {
         }
     }
 
-    /// The kernel drops clean pages when it likes: a lost sector reads as it is on the disk from then on.
+    /// The kernel drops clean pages at any time: a lost sector then reads as it is on the disk.
     pub fn evict(&mut self, random: &mut SmallRng) {
         let odds = odds(random);
         for sector in std::mem::take(&mut self.lost) {
@@ -116,7 +117,7 @@ impl Content {
         }
     }
 
-    /// The power goes: what is dirty may have been written.
+    /// The power is cut: dirty sectors may or may not have been written.
     pub fn lose_unsynced(&mut self, random: &mut SmallRng) {
         let odds = odds(random);
         let (old, new) = (self.durable.len(), self.current.len());
@@ -137,7 +138,7 @@ impl Content {
         self.current = self.durable.clone();
     }
 
-    /// Writes one sector to the disk, and the size as far as that needs it.
+    /// Writes one sector to the disk, and the size as far as the sector needs it.
     fn write_back(&mut self, sector: usize) {
         let end = ((sector + 1) * SECTOR_BYTES).min(self.current.len());
         if self.durable.len() < end {
@@ -147,7 +148,7 @@ impl Content {
     }
 }
 
-/// Each event has its own odds, so that nearly all and nearly none occur as well.
+/// Each event has its own probability, so that nearly all and nearly none occur as well.
 fn odds(random: &mut SmallRng) -> f64 {
     [0.0, 0.1, 0.5, 0.9, 1.0][random.random_range(0..5)]
 }
