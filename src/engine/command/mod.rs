@@ -12,6 +12,7 @@ pub use reply::Reply;
 pub use table::{CommandTable, Known};
 pub use usage::Shape;
 
+pub use crate::shard::parked::{Condition, Park, Ticket, Waiter};
 use crate::shard::prepared::Preparation;
 use crate::shard::tx::Tx;
 use crate::shard::view::View;
@@ -110,6 +111,7 @@ pub mod acl {
 pub type Outcome = Result<(), CommandError>;
 pub type ReadHandler = fn(&View<'_>, Args<'_>, &mut dyn Reply) -> Outcome;
 pub type WriteHandler = fn(&mut Tx<'_>, Args<'_>, &mut dyn Reply) -> Outcome;
+pub type BlockingHandler = fn(&mut Tx<'_>, Args<'_>, &mut dyn Reply) -> Result<Stage, CommandError>;
 pub type StagedHandler = fn(&View<'_>, Args<'_>, &mut dyn Reply) -> Result<Stage, CommandError>;
 
 /// Finds the indexes of the key words among the arguments.
@@ -151,6 +153,8 @@ pub enum Stage {
     Wait(Job),
     /// A write that has had no effect and no reply yet: it is to be run again with what this makes.
     Prepare(Box<Preparation>),
+    /// A blocking command that has had no effect and no reply: the client waits for keys.
+    Park(Box<Park>),
 }
 
 #[derive(Clone, Copy)]
@@ -160,6 +164,8 @@ pub enum Handler {
     Staged(StagedHandler),
     /// Reads, and comes back with a job where there is much to read. It never waits, so it runs among others.
     Sliced(StagedHandler),
+    /// Writes, or comes back with [`Stage::Park`]. Run again, from its words, when one of the keys has changed.
+    Blocking(BlockingHandler),
     /// Run by the server, which keeps the function: the engine knows no sessions.
     Session,
     /// Has subcommands only.
@@ -207,6 +213,11 @@ pub const fn session(name: &'static str, usage: &'static str) -> Command {
 
 pub const fn sliced(name: &'static str, usage: &'static str, handler: StagedHandler) -> Command {
     command(name, usage, Handler::Sliced(handler))
+}
+
+/// A command that waits for keys when it finds nothing. The row says `flag::BLOCKING`, as Redis does.
+pub const fn blocking(name: &'static str, usage: &'static str, handler: BlockingHandler) -> Command {
+    command(name, usage, Handler::Blocking(handler)).flags(flag::BLOCKING)
 }
 
 /// A command that has subcommands only (`CONFIG GET`, `OBJECT ENCODING`).
@@ -340,6 +351,6 @@ impl Command {
     }
 
     pub fn is_write(&self) -> bool {
-        matches!(self.handler, Handler::Write(_))
+        matches!(self.handler, Handler::Write(_) | Handler::Blocking(_))
     }
 }

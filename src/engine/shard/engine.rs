@@ -13,7 +13,7 @@
 //! Lock order: keyspace, then the log's state. Nothing takes the keyspace lock while it holds another lock of
 //! ours.
 
-use crate::command::{Finish, Job, Reply, Stage};
+use crate::command::{CommandError, Finish, Job, Reply, Stage};
 use crate::env::Env;
 use crate::env::engine_clock::EngineClock;
 use crate::gate::Submitted;
@@ -21,6 +21,7 @@ use crate::keyspace::Housing;
 use crate::log::pipeline::{Credit, Fatal, Pipeline, Refusal};
 use crate::log::{Lsn, Purpose, ShardLog};
 use crate::module::{Exporter, Module};
+use crate::shard::parked::ParkedClients;
 use crate::shard::prepared::{Preparation, Prepared};
 use crate::shard::run::{Holds, ReadRun, WriteRun, end, release, submitted};
 use crate::shard::store::Store;
@@ -45,6 +46,8 @@ pub struct Engine {
     /// Whether a module was overloaded when it was last asked.
     overloaded: AtomicBool,
     pub(super) pipeline: Pipeline,
+    /// Those of the store.
+    parked: Arc<ParkedClients>,
 }
 
 /// What a command came to.
@@ -59,8 +62,10 @@ impl Engine {
     /// Made by [`crate::shard::recovering::Recovering::start`].
     pub(crate) fn new(store: Store, env: Env, clock: EngineClock, pipeline: Pipeline) -> Engine {
         let started_ms = clock.now_ms(&*env.clock);
+        let parked = store.hook.parked.clone();
         Engine {
             store: RwLock::new(store),
+            parked,
             shared: Shared {
                 env,
                 started_ms,
@@ -207,6 +212,26 @@ impl Engine {
     /// `proto-max-bulk-len`.
     pub fn bound_strings(&self, bytes_max: usize) {
         self.shared.string_bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    /// How many clients wait for keys.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Serves clients whose keys were fed while the log had no room for their commands. Costs one load where there are
+    /// none. Call it regularly.
+    pub fn serve_parked(&self) {
+        if self.parked.is_unserved()
+            && let Ok(credit) = self.admit(0, 0)
+        {
+            self.writes(credit).transaction().finish();
+        }
+    }
+
+    /// Ends all waits for keys with this error: nothing will feed them here any more.
+    pub fn fail_parked(&self, error: &CommandError) {
+        self.parked.fail_all(error);
     }
 
     /// Counts of what has expired.

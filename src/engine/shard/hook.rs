@@ -2,7 +2,7 @@
 //!
 //! [`Store`](super::store::Store) applies an effect in one function, in execution, in replay and while it
 //! follows a log. It calls the hook there, and nowhere else: [`Hook::applied`]. What hangs on it: hazards
-//! (what readers wait for), WATCH, and the modules' indexes. Parked clients, notifications and tracking get
+//! (what readers wait for), WATCH, parked clients, and the modules' indexes. Notifications and tracking get
 //! their field and their line there too.
 //!
 //! # The seam to the log
@@ -30,6 +30,7 @@ use crate::keyspace::{Housing, Keyspace};
 use crate::log::Lsn;
 use crate::module::{Applied, Modules};
 use crate::shard::hazard::Hazards;
+use crate::shard::parked::{Answer, FedKeys, ParkedClients};
 use crate::shard::watch::{Watch, Watchers};
 use std::sync::Arc;
 
@@ -38,6 +39,11 @@ use std::sync::Arc;
 pub(crate) struct Hook {
     pub(crate) hazards: Hazards,
     pub(crate) watchers: Watchers,
+    pub(crate) parked: Arc<ParkedClients>,
+    /// Keys that the open batch has changed and that clients wait for.
+    pub(crate) fed: FedKeys,
+    /// Replies of clients that were served, to be handed over once the lock is released.
+    pub(crate) answers: Vec<Answer>,
     open: OpenRun,
 }
 
@@ -78,6 +84,7 @@ impl Hook {
         self.open.has_effects = true;
         self.mark(record, gate);
         self.watchers.touched(record, gate, &mut self.open.watches);
+        self.parked.touched(record, &mut self.fed);
         if !matches!(record.effect, Effect::Module { .. }) {
             modules.observe(&mut Housing::of(keyspace), applied, &mut self.open.batch());
         }
@@ -108,7 +115,7 @@ impl Hook {
     /// # Panics
     /// If a batch has not ended.
     pub(crate) fn submitted(&mut self, first: Lsn) -> Option<Submitted> {
-        let Hook { hazards, open, .. } = self;
+        let Hook { hazards, open, answers, .. } = self;
         assert!(!open.has_effects, "a run is submitted when its last batch has ended");
         if open.ended == 0 {
             return None;
@@ -117,6 +124,7 @@ impl Hook {
         hazards.resolve(&mut open.places, submitted);
         open.watches.drain(..).for_each(|watch| watch.resolve(submitted));
         open.hazards.drain(..).for_each(|hazard| hazard.resolve(submitted));
+        answers.iter_mut().for_each(|answer| answer.resolve(submitted));
         Some(submitted)
     }
 

@@ -5,15 +5,18 @@
 //!   a read;
 //! - [`store`]: what the lock guards, where effects are applied; [`hook`]: what hangs on each change,
 //!   [`hazard`] and [`watch`];
+//! - [`parked`]: clients that wait for keys, served by `serve` inside the batch that feeds these;
 //! - [`prepared`]: copies that a write wants to be made outside of the lock;
 //! - [`recovering`]: a store that is filled by a snapshot and the log, until it is an engine.
 
 pub mod engine;
 pub(crate) mod hazard;
 pub(crate) mod hook;
+pub mod parked;
 pub(crate) mod prepared;
 pub(crate) mod recovering;
 pub mod run;
+mod serve;
 pub(crate) mod store;
 pub mod tx;
 pub mod view;

@@ -6,6 +6,7 @@ use crate::gate::ReplyGate;
 use crate::log::Lsn;
 use crate::log::pipeline::Credit;
 use crate::shard::engine::{Engine, Ran};
+use crate::shard::parked::{Answer, Park, Ticket, Waiter};
 use crate::shard::prepared::{Prepared, Preparing};
 use crate::shard::store::Store;
 use crate::shard::tx::Tx;
@@ -140,7 +141,7 @@ pub(super) fn end(rest: Result<Rest, CommandError>, mark: usize, reply: &mut dyn
     }
 }
 
-fn fail(reply: &mut dyn Reply, mark: usize, error: &CommandError) -> Stage {
+pub(super) fn fail(reply: &mut dyn Reply, mark: usize, error: &CommandError) -> Stage {
     reply.rewind(mark);
     reply.error(error);
     Stage::Done
@@ -184,11 +185,27 @@ impl WriteRun<'_> {
             stage = Stage::Prepare(wanted);
         }
         let gate = transaction.finish();
+        if let Stage::Park(park) = stage {
+            stage = Stage::Park(park.gated(gate));
+        }
         if let Some(outdated) = preparing.as_mut().and_then(|preparing| preparing.outdated()) {
             self.store.as_mut().expect("held until drop").discard(*outdated);
         }
         self.preparing = preparing;
         Ran { gate, stage }
+    }
+
+    /// Enters a client whose command came back with [`Stage::Park`] in this run, before another command runs in it. Its
+    /// reply goes to `waiter`.
+    pub fn park(
+        &mut self,
+        (database, command): (u32, &'static Command),
+        args: Args<'_>,
+        park: Park,
+        waiter: Box<dyn Waiter>,
+    ) -> Ticket {
+        let store = self.store.as_ref().expect("held until drop");
+        store.hook.parked.park((database, command), args, park, waiter)
     }
 
     /// See [`crate::table::Table::prefetch`].
@@ -216,7 +233,9 @@ impl Drop for WriteRun<'_> {
 /// Gives the lock back, and then drops what the run removed.
 pub(super) fn release(mut store: RwLockWriteGuard<'_, Store>) {
     let garbage = store.take_garbage();
+    let answers = std::mem::take(&mut store.hook.answers);
     drop(store);
+    answers.into_iter().for_each(Answer::deliver);
     if garbage.iter().any(|outcome| outcome.garbage.is_large()) {
         // Dropping millions of keys or fields takes seconds: nobody waits for it, unless the system has no
         // thread for it.
@@ -238,6 +257,8 @@ impl Transaction<'_> {
         match self.step(database, command, args, reply) {
             Stage::Done => {}
             Stage::Prepare(_) => unreachable!("a transaction prepares nothing"),
+            // Nothing waits here: the commands that could feed it come after.
+            Stage::Park(park) => (park.timed_out)(reply),
             Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
                 let finish = job(&InBatch { tx: RefCell::new(&mut self.tx), room: reply.room() });
                 let mark = reply.mark();
@@ -270,7 +291,10 @@ impl Transaction<'_> {
     }
 
     /// Logs the batch; returns what its reply has to wait for.
-    pub fn finish(self) -> Lsn {
+    pub fn finish(mut self) -> Lsn {
+        if !self.tx.store().hook.fed.is_empty() {
+            self.serve_parked();
+        }
         let (gate, now_ms, store, reserved) = self.tx.into_parts();
         reserved.into_iter().for_each(|credit| self.credit.absorb(credit));
         match self.engine.submit(store, self.credit, now_ms) {
@@ -288,6 +312,10 @@ impl Transaction<'_> {
                     Ok(()) => Stage::Done,
                     Err(error) => fail(reply, mark, &error),
                 }
+            }
+            Handler::Blocking(handler) => {
+                let mark = reply.mark();
+                handler(&mut self.tx, args, reply).unwrap_or_else(|error| fail(reply, mark, &error))
             }
             _ => self.tx.read(|view| read(view, command, args, reply)),
         }

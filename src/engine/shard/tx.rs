@@ -146,6 +146,27 @@ impl<'a> Tx<'a> {
         self.database = database;
     }
 
+    /// Runs a part of the batch as a command of its own, in this database. Returns what its reply has to wait
+    /// for beside the batch; the surrounding command's gate stays as it is.
+    pub(crate) fn nested<R>(
+        &mut self,
+        database: u32,
+        run: impl FnOnce(&mut Tx<'a>) -> R,
+    ) -> (R, ReplyGate) {
+        let outer_database = std::mem::replace(&mut self.database, database);
+        let outer_gate = std::mem::replace(&mut self.gate, ReplyGate::NONE);
+        let (preparing, copy, contents) = (self.preparing.take(), self.copy.take(), self.contents.take());
+        let result = run(self);
+        let gate = std::mem::replace(&mut self.gate, outer_gate);
+        self.database = outer_database;
+        (self.preparing, self.copy, self.contents) = (preparing, copy, contents);
+        (result, gate)
+    }
+
+    pub(crate) fn store(&mut self) -> &mut Store {
+        self.store
+    }
+
     /// Runs `read` on the present state, the batch's own effects included; its hazards count for this batch's
     /// reply.
     pub fn read<R>(&mut self, read: impl FnOnce(&View<'_>) -> R) -> R {

@@ -1,0 +1,413 @@
+//! Clients that wait for keys: what BLPOP and its relatives do when there is nothing to pop.
+//!
+//! A handler of the blocking kind that finds nothing returns [`Park`], before any effect or reply. The shell enters the
+//! client here under the same hold of the write lock ([`crate::shard::run::WriteRun::park`]) and keeps the [`Ticket`].
+//! A batch that changes an awaited key serves the key's clients before it is closed: each one's command runs again from
+//! its words, in the order in which they were parked, until the condition that they wait for no longer holds.
+//!
+//! ```text
+//!   client 7: BLPOP k 0      parked, ticket 1
+//!   client 8: BLPOP k 0      parked, ticket 2
+//!   client 9: RPUSH k a b    one batch: ListPush k a b, ListPop k (a), ListPop k (b)
+//!                            replies: 7 gets a, 8 gets b, 9 gets 2; all three wait for this batch
+//! ```
+//!
+//! # Invariants
+//!
+//! - A ticket ends once: it is served, or it times out, or it is ended by an error, or it is dropped. Whichever comes
+//!   first under the mutex wins; the others find no entry.
+//! - What a served command changes is part of the batch that fed it, so a replay, which knows no clients, ends with
+//!   the same keys.
+//! - A client is entered under the write lock, so no change falls between the look at its keys and its entry. It is
+//!   removed under the mutex only, so a timeout never waits for the keyspace.
+//! - Nothing is applied for a client without room in the log. Where there is none, its key stays in the store's list of
+//!   fed keys, and the next batch tries again ([`crate::Engine::serve_parked`]).
+//!
+//! Lock order: the keyspace, then this mutex. No handler and no [`Waiter`] is called while the mutex is held.
+
+use crate::command::{Args, Command, CommandError, Reply};
+use crate::effect::{Effect, Record};
+use crate::gate::{ReplyGate, Submitted};
+use crate::log::Lsn;
+use crate::shard::view::View;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What a client waits for at each of its keys. Commands that compete for the same thing (BLPOP and BRPOP) share one
+/// condition, which makes them one queue.
+pub struct Condition {
+    /// Identifies the condition among those of one key.
+    pub name: &'static str,
+    /// Whether a command that waits for it could go on. Must cost no more than a lookup.
+    pub holds: fn(&View<'_>, &[u8]) -> bool,
+}
+
+/// How a blocking command waits that had no effect and wrote no reply.
+pub struct Park {
+    pub keys: Vec<Vec<u8>>,
+    pub condition: &'static Condition,
+    /// `None` waits without end.
+    pub at_most: Option<Duration>,
+    /// The reply when the time is over, and at once where nothing may wait (EXEC).
+    pub timed_out: fn(&mut dyn Reply),
+    /// What the reply to a timeout waits for: it shows that the keys were as they were found.
+    gate: Lsn,
+}
+
+impl Park {
+    pub fn new(
+        keys: Vec<Vec<u8>>,
+        condition: &'static Condition,
+        at_most: Option<Duration>,
+        timed_out: fn(&mut dyn Reply),
+    ) -> Park {
+        Park { keys, condition, at_most, timed_out, gate: Lsn(0) }
+    }
+
+    pub(crate) fn gated(mut self: Box<Park>, gate: Lsn) -> Box<Park> {
+        self.gate = gate;
+        self
+    }
+}
+
+/// The client that waits, as the shell keeps it.
+pub trait Waiter: Send + Sync {
+    /// Calls `write` once with the client's reply.
+    fn write(&mut self, write: &mut dyn FnMut(&mut dyn Reply));
+
+    /// The reply is complete; it may leave when `gate` is durable. Called without any lock of the engine.
+    fn answered(self: Box<Self>, gate: Lsn);
+}
+
+/// A parked client's place. Dropping it ends the wait without a reply.
+pub struct Ticket {
+    parked: Arc<ParkedClients>,
+    number: u64,
+}
+
+/// Why a client's wait ends without being served.
+#[derive(Clone, Debug)]
+enum End {
+    TimedOut,
+    Failed(CommandError),
+    Dropped,
+}
+
+impl Ticket {
+    /// Answers as after a timeout. False if the wait has ended before, or is being served at this moment.
+    pub fn time_out(&self) -> bool {
+        self.parked.end(self.number, End::TimedOut)
+    }
+
+    /// Answers with this error; see [`Ticket::time_out`].
+    pub fn fail(&self, error: CommandError) -> bool {
+        self.parked.end(self.number, End::Failed(error))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.parked.end(self.number, End::Dropped);
+    }
+}
+
+/// One parked client.
+struct ParkedClient {
+    database: u32,
+    command: &'static Command,
+    words: Arc<[Vec<u8>]>,
+    keys: Vec<Vec<u8>>,
+    condition: &'static Condition,
+    timed_out: fn(&mut dyn Reply),
+    gate: Lsn,
+    /// `None` while its command runs again.
+    waiter: Option<Box<dyn Waiter>>,
+    /// An end that came meanwhile. It holds if the command does not succeed.
+    end: Option<End>,
+}
+
+/// The clients that wait for the same at the same key, by ticket: first come, first served.
+struct Queue {
+    condition: &'static Condition,
+    tickets: BTreeSet<u64>,
+}
+
+#[derive(Default)]
+struct ParkedState {
+    last_ticket: u64,
+    clients: BTreeMap<u64, ParkedClient>,
+    /// By database and key. No queue is empty.
+    queues: HashMap<u32, HashMap<Vec<u8>, Vec<Queue>>>,
+}
+
+/// All parked clients of a store.
+#[derive(Default)]
+pub(crate) struct ParkedClients {
+    count: AtomicUsize,
+    /// A fed key's clients were not served for want of room in the log.
+    is_unserved: AtomicBool,
+    state: Mutex<ParkedState>,
+}
+
+/// A client whose command is to run again.
+pub(crate) struct Attempt {
+    pub(crate) ticket: u64,
+    pub(crate) database: u32,
+    pub(crate) command: &'static Command,
+    pub(crate) words: Arc<[Vec<u8>]>,
+    waiter: Box<dyn Waiter>,
+}
+
+impl Attempt {
+    pub(crate) fn write(&mut self, write: &mut dyn FnMut(&mut dyn Reply)) {
+        self.waiter.write(write);
+    }
+}
+
+/// A served client's reply, to be handed over once the lock is released.
+pub(crate) struct Answer {
+    waiter: Box<dyn Waiter>,
+    gate: ReplyGate,
+}
+
+impl Answer {
+    /// The batch that the reply shows has its LSN.
+    pub(crate) fn resolve(&mut self, submitted: Submitted) {
+        if self.gate.is_open() {
+            self.gate = submitted.resolve(self.gate).into();
+        }
+    }
+
+    pub(crate) fn deliver(self) {
+        self.waiter.answered(self.gate.lsn());
+    }
+}
+
+/// Keys that clients wait for and that have changed, each once, in the order of their first change.
+#[derive(Default)]
+pub(crate) struct FedKeys {
+    keys: VecDeque<DatabaseKey>,
+    known: HashSet<DatabaseKey>,
+}
+
+/// A database's number and a key in it.
+type DatabaseKey = (u32, Vec<u8>);
+
+impl FedKeys {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<DatabaseKey> {
+        let key = self.keys.pop_front()?;
+        self.known.remove(&key);
+        Some(key)
+    }
+
+    /// Puts the key back that was taken last.
+    pub(crate) fn put_back(&mut self, key: DatabaseKey) {
+        if self.known.insert(key.clone()) {
+            self.keys.push_front(key);
+        }
+    }
+
+    fn add(&mut self, database: u32, key: &[u8]) {
+        let key = (database, key.to_vec());
+        if self.known.insert(key.clone()) {
+            self.keys.push_back(key);
+        }
+    }
+}
+
+impl ParkedClients {
+    /// How many clients wait.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_unserved(&self) -> bool {
+        self.is_unserved.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_unserved(&self, is_unserved: bool) {
+        self.is_unserved.store(is_unserved, Ordering::Relaxed);
+    }
+
+    /// Enters a client. Called under the write lock.
+    pub(crate) fn park(
+        self: &Arc<ParkedClients>,
+        (database, command): (u32, &'static Command),
+        args: Args<'_>,
+        park: Park,
+        waiter: Box<dyn Waiter>,
+    ) -> Ticket {
+        assert!(!park.keys.is_empty(), "{} waits for no key", command.name);
+        let mut state = self.state.lock();
+        state.last_ticket += 1;
+        let number = state.last_ticket;
+        let client = ParkedClient {
+            database,
+            command,
+            words: args.iter().map(|word| word.to_vec()).collect(),
+            keys: park.keys,
+            condition: park.condition,
+            timed_out: park.timed_out,
+            gate: park.gate,
+            waiter: Some(waiter),
+            end: None,
+        };
+        state.enter(number, &client);
+        state.clients.insert(number, client);
+        self.count.store(state.clients.len(), Ordering::Relaxed);
+        Ticket { parked: self.clone(), number }
+    }
+
+    /// Notes the awaited keys that an effect changes. Costs one load while no client is parked.
+    #[inline]
+    pub(crate) fn touched(&self, record: &Record<'_>, fed: &mut FedKeys) {
+        if self.len() > 0 {
+            self.note_touched(record, fed);
+        }
+    }
+
+    #[cold]
+    fn note_touched(&self, record: &Record<'_>, fed: &mut FedKeys) {
+        let state = self.state.lock();
+        if let Effect::SwapDatabases { .. } = record.effect {
+            for (database, keys) in &state.queues {
+                keys.keys().for_each(|key| fed.add(*database, key));
+            }
+            return;
+        }
+        record.effect.changed_keys(record.database, &mut |database, key| {
+            if state.queues.get(&database).is_some_and(|keys| keys.contains_key(key)) {
+                fed.add(database, key);
+            }
+        });
+    }
+
+    /// What clients wait for at this key.
+    pub(crate) fn conditions(&self, database: u32, key: &[u8]) -> Vec<&'static Condition> {
+        let state = self.state.lock();
+        let queues = state.queues.get(&database).and_then(|keys| keys.get(key));
+        queues.map_or(Vec::new(), |queues| queues.iter().map(|queue| queue.condition).collect())
+    }
+
+    /// The first client after `ticket` that waits for this at the key. It stays in its queues; [`ParkedClients::served`] or
+    /// [`ParkedClients::still_waits`] must follow.
+    pub(crate) fn next(
+        &self,
+        (database, key): (u32, &[u8]),
+        condition: &Condition,
+        ticket: u64,
+    ) -> Option<Attempt> {
+        let mut state = self.state.lock();
+        let queues = state.queues.get(&database)?.get(key)?;
+        let queue = queues.iter().find(|queue| queue.condition.name == condition.name)?;
+        let ticket = *queue.tickets.range(ticket + 1..).next()?;
+        let client = state.clients.get_mut(&ticket).expect("a queued ticket has a client");
+        let waiter = client.waiter.take().expect("one attempt at a time, under the write lock");
+        let (database, command, words) = (client.database, client.command, client.words.clone());
+        Some(Attempt { ticket, database, command, words, waiter })
+    }
+
+    /// The client has its reply.
+    pub(crate) fn served(&self, attempt: Attempt, gate: ReplyGate) -> Answer {
+        let mut state = self.state.lock();
+        let client = state.remove(attempt.ticket).expect("an attempt's entry stays");
+        self.count.store(state.clients.len(), Ordering::Relaxed);
+        drop(state);
+        drop(client);
+        Answer { waiter: attempt.waiter, gate }
+    }
+
+    /// The client's command waits again, or could not run. Its wait may have been ended meanwhile: then this ends it.
+    pub(crate) fn still_waits(&self, attempt: Attempt) {
+        let mut state = self.state.lock();
+        let client = state.clients.get_mut(&attempt.ticket).expect("an attempt's entry stays");
+        client.waiter = Some(attempt.waiter);
+        let end = client.end.take();
+        drop(state);
+        if let Some(end) = end {
+            self.end(attempt.ticket, end);
+        }
+    }
+
+    /// Ends a wait. False if it has ended before; a client whose command runs at this moment is ended if that fails.
+    fn end(&self, ticket: u64, end: End) -> bool {
+        let mut state = self.state.lock();
+        let Some(client) = state.clients.get_mut(&ticket) else { return false };
+        if client.waiter.is_none() {
+            client.end = Some(end);
+            return false;
+        }
+        let client = state.remove(ticket).expect("it was there just now");
+        self.count.store(state.clients.len(), Ordering::Relaxed);
+        drop(state);
+        let mut waiter = client.waiter.expect("it was looked at");
+        match end {
+            End::TimedOut => waiter.write(&mut |reply| (client.timed_out)(reply)),
+            End::Failed(error) => waiter.write(&mut |reply| reply.error(&error)),
+            End::Dropped => return true,
+        }
+        waiter.answered(client.gate);
+        true
+    }
+
+    /// Ends all waits with this error.
+    pub(crate) fn fail_all(&self, error: &CommandError) {
+        let tickets: Vec<u64> = self.state.lock().clients.keys().copied().collect();
+        for ticket in tickets {
+            self.end(ticket, End::Failed(error.clone()));
+        }
+    }
+
+    /// Queues and tickets in them, for tests of what is left.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        let queues = state.queues.values().flat_map(HashMap::values).flatten();
+        queues.fold((0, 0), |(queues, tickets), queue| (queues + 1, tickets + queue.tickets.len()))
+    }
+}
+
+impl ParkedState {
+    fn enter(&mut self, number: u64, client: &ParkedClient) {
+        let keys = self.queues.entry(client.database).or_default();
+        for key in &client.keys {
+            let queues = keys.entry(key.clone()).or_default();
+            match queues.iter_mut().find(|queue| queue.condition.name == client.condition.name) {
+                Some(queue) => _ = queue.tickets.insert(number),
+                None => queues.push(Queue { condition: client.condition, tickets: BTreeSet::from([number]) }),
+            }
+        }
+    }
+
+    /// Takes a client out of the registry and out of all of its queues.
+    fn remove(&mut self, ticket: u64) -> Option<ParkedClient> {
+        let client = self.clients.remove(&ticket)?;
+        let keys = self.queues.get_mut(&client.database).expect("the client was queued");
+        for key in &client.keys {
+            // A key that is named twice is queued once.
+            let Some(queues) = keys.get_mut(key) else { continue };
+            queues.iter_mut().for_each(|queue| _ = queue.tickets.remove(&ticket));
+            queues.retain(|queue| !queue.tickets.is_empty());
+            if queues.is_empty() {
+                keys.remove(key);
+            }
+        }
+        if keys.is_empty() {
+            self.queues.remove(&client.database);
+        }
+        Some(client)
+    }
+}
+
+#[cfg(test)]
+#[path = "parked_tests.rs"]
+mod tests;

@@ -1,0 +1,451 @@
+//! Parked clients against an engine without sockets: who is served, in which order, by which batch, and what is left.
+//!
+//! TAKE key+ waits for a hash and takes its first field, as BLPOP does with a list. SHIFT from to moves a field, as
+//! BLMOVE does. They are commands of these tests only.
+
+use super::*;
+use crate::command::{CommandTable, Stage, blocking};
+use crate::commands;
+use crate::effect::{Cause, List};
+use crate::env::Env;
+use crate::log::memory::MemoryLog;
+use crate::log::pipeline::Options;
+use crate::log::replay::Checkpoint;
+use crate::log::{LogId, ShardLog};
+use crate::recovery::Recovering;
+use crate::shard::engine::tests::Text;
+use crate::shard::engine::{Engine, batch_bytes_max};
+use crate::shard::run::Transaction;
+use crate::shard::tx::Tx;
+use std::sync::atomic::AtomicU64;
+
+static HAS_FIELDS: Condition =
+    Condition { name: "hash", holds: |view, key| matches!(view.hash(key), Ok(Some(_))) };
+
+fn first_field(tx: &mut Tx<'_>, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, CommandError> {
+    tx.read(|view| {
+        let Some(hash) = view.hash(key)? else { return Ok(None) };
+        let first = hash.iter().min_by_key(|field| field.name.to_vec()).expect("a hash has a field");
+        Ok(Some((first.name.to_vec(), first.value.with_bytes(<[u8]>::to_vec))))
+    })
+}
+
+fn park(keys: &[&[u8]]) -> Stage {
+    let keys = keys.iter().map(|key| key.to_vec()).collect();
+    Stage::Park(Box::new(Park::new(keys, &HAS_FIELDS, None, |reply| reply.null())))
+}
+
+fn take(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    for key in args.from(1) {
+        if let Some((name, _)) = first_field(tx, key)? {
+            let (fields, cause) = (List::Arguments(&[&name]), Cause::Command);
+            tx.apply(Effect::HashDelete { key, fields, cause });
+            reply.bulk(&name);
+            return Ok(Stage::Done);
+        }
+    }
+    Ok(park(args.from(1)))
+}
+
+fn shift(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    let (from, to) = (args.word(1), args.word(2));
+    let Some((name, value)) = first_field(tx, from)? else { return Ok(park(&[from])) };
+    tx.read(|view| view.hash(to).map(|_| ()))?;
+    tx.apply(Effect::HashDelete { key: from, fields: List::Arguments(&[&name]), cause: Cause::Command });
+    tx.apply(Effect::HashSet { key: to, fields: List::Arguments(&[&name, &value]), keep_expiry: false });
+    reply.bulk(&name);
+    Ok(Stage::Done)
+}
+
+static COMMANDS: &[Command] = &[blocking("TAKE", "key+", take), blocking("SHIFT", "from to", shift)];
+
+type Answered = Arc<Mutex<Vec<(String, Lsn)>>>;
+
+/// Keeps its reply where the test finds it.
+struct Paper {
+    text: Text,
+    answered: Answered,
+}
+
+impl Waiter for Paper {
+    fn write(&mut self, write: &mut dyn FnMut(&mut dyn Reply)) {
+        write(&mut self.text);
+    }
+
+    fn answered(self: Box<Self>, gate: Lsn) {
+        self.answered.lock().push((self.text.0.trim().to_owned(), gate));
+    }
+}
+
+/// One client's view: its replies, and its ticket while it waits.
+#[derive(Default)]
+struct Seat {
+    answered: Answered,
+    ticket: Option<Ticket>,
+}
+
+impl Seat {
+    fn reply(&self) -> Option<String> {
+        let answered = self.answered.lock();
+        assert!(answered.len() <= 1, "answered twice: {answered:?}");
+        answered.first().map(|(text, _)| text.clone())
+    }
+
+    fn gate(&self) -> Lsn {
+        self.answered.lock()[0].1
+    }
+}
+
+struct World {
+    engine: Engine,
+    table: CommandTable,
+}
+
+impl World {
+    fn new() -> World {
+        World::over(&(Arc::new(MemoryLog::new(LogId([7; 16]))) as Arc<dyn ShardLog>))
+    }
+
+    fn over(log: &Arc<dyn ShardLog>) -> World {
+        World::with(log, Options::default())
+    }
+
+    fn with(log: &Arc<dyn ShardLog>, options: Options) -> World {
+        let table = CommandTable::new(commands::FAMILIES.iter().chain([&COMMANDS]).copied());
+        let mut recovering = Recovering::new(Env::system(), 16, Vec::new());
+        let recovered = recovering.replay(&**log, Checkpoint::default(), |_| ()).expect("the log is whole");
+        let (engine, _) = recovering.start(log.clone(), &recovered, options).expect("the only writer");
+        World { engine, table }
+    }
+
+    /// Runs a line as a batch of its own; a blocking one may park.
+    fn run(&self, line: &str) -> Seat {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let command = self.table.get(words[0]).expect("a command").command;
+        let credit = self.engine.admit(1, batch_bytes_max(&words)).expect("there is room");
+        let mut seat = Seat::default();
+        let mut paper = Box::new(Paper { text: Text::default(), answered: seat.answered.clone() });
+        let mut run = self.engine.writes(credit);
+        let ran = run.run(0, command, Args::new(&words), &mut paper.text);
+        match ran.stage {
+            Stage::Park(park) => {
+                seat.ticket = Some(run.park((0, command), Args::new(&words), *park, paper));
+            }
+            _ => paper.answered(ran.gate),
+        }
+        seat
+    }
+
+    fn exec(&self, lines: &[&str]) -> (String, Lsn) {
+        let mut run = self.engine.writes(self.engine.admit(1, 10_000).expect("there is room"));
+        let mut text = Text::default();
+        let mut transaction: Transaction<'_> = run.transaction();
+        for line in lines {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let command = self.table.get(words[0]).expect("a command").command;
+            transaction.run(0, command, Args::new(&words), &mut text);
+        }
+        let gate = transaction.finish();
+        (text.0, gate)
+    }
+
+    #[track_caller]
+    fn nothing_is_left(&self) {
+        assert_eq!((self.engine.parked(), self.engine.store.read().hook.parked.queued()), (0, (0, 0)));
+    }
+}
+
+fn replies(seats: &[Seat]) -> Vec<Option<String>> {
+    seats.iter().map(Seat::reply).collect()
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(format!("{text:?}"))
+}
+
+#[test]
+fn clients_are_served_in_the_order_in_which_they_came() {
+    let world = World::new();
+    let seats: Vec<Seat> = (0..5).map(|_| world.run("TAKE h")).collect();
+    assert_eq!(replies(&seats), vec![None; 5]);
+    assert_eq!(world.run("HSET h a 1").reply().as_deref(), Some("(integer) 1"));
+    assert_eq!(replies(&seats), [some("a"), None, None, None, None], "one feed serves one");
+    world.run("HSET h d 1 c 1 b 1");
+    assert_eq!(replies(&seats), [some("a"), some("b"), some("c"), some("d"), None]);
+    assert_eq!(world.run("EXISTS h").reply().as_deref(), Some("(integer) 0"));
+    world.run("HSET h e 1 f 1");
+    assert_eq!(seats[4].reply(), some("e"));
+    assert_eq!(world.run("HLEN h").reply().as_deref(), Some("(integer) 1"), "what nobody wants stays");
+    world.nothing_is_left();
+}
+
+#[test]
+fn the_feeding_batch_holds_the_pops_and_all_replies_wait_for_it() {
+    let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([7; 16])));
+    let world = World::over(&log);
+    world.run("SET other 1");
+    let seats = [world.run("TAKE h"), world.run("TAKE h")];
+    let feeder = world.run("HSET h a 1 b 2 c 3");
+    assert_eq!([feeder.gate(), seats[0].gate(), seats[1].gate()], [Lsn(2); 3]);
+    assert_eq!(world.engine.pipeline().last_lsn(), Lsn(2), "one batch");
+    world.engine.close().expect("memory does not fail");
+    drop(world);
+    let world = World::over(&log);
+    assert_eq!(world.run("HGETALL h").reply().as_deref(), Some("map 1\n\"c\"\n\"3\""));
+}
+
+#[test]
+fn a_client_with_many_keys_is_served_once_by_the_first_that_is_fed() {
+    let world = World::new();
+    let both = world.run("TAKE g h g");
+    let second = world.run("TAKE h");
+    world.run("HSET h x 1");
+    assert_eq!((both.reply(), second.reply()), (some("x"), None));
+    world.run("HSET g y 1");
+    assert_eq!(world.run("HLEN g").reply().as_deref(), Some("(integer) 1"), "it waits for g no longer");
+    world.run("HSET h z 1");
+    assert_eq!(second.reply(), some("z"));
+    world.nothing_is_left();
+}
+
+#[test]
+fn exec_feeds_several_keys_after_its_last_command_and_parks_nothing() {
+    let world = World::new();
+    let seats = [world.run("TAKE g"), world.run("TAKE h"), world.run("TAKE g h")];
+    let (text, gate) =
+        world.exec(&["TAKE nothing", "HSET h a 1", "HSET g b 1", "HLEN h", "HSET h c 1", "TAKE h"]);
+    let own = "(nil)\n(integer) 1\n(integer) 1\n(integer) 1\n(integer) 1\n\"a\"\n";
+    assert_eq!(text, own, "a transaction sees its own writes, and takes before those who wait");
+    assert_eq!(replies(&seats), [some("b"), some("c"), None]);
+    assert_eq!([seats[0].gate(), seats[1].gate(), gate], [Lsn(1); 3]);
+    assert_eq!(world.engine.parked(), 1);
+}
+
+#[test]
+fn a_key_that_is_fed_and_emptied_in_one_batch_serves_nobody() {
+    let world = World::new();
+    let seat = world.run("TAKE h");
+    world.exec(&["HSET h a 1", "DEL h"]);
+    assert_eq!(seat.reply(), None);
+    world.run("SET h string");
+    assert_eq!(seat.reply(), None, "another type is not waited for");
+    world.run("DEL h");
+    world.run("HSET g a 1");
+    world.run("RENAME g h");
+    assert_eq!(seat.reply(), some("a"));
+    let seat = world.run("TAKE h");
+    world.run("HSET g b 1");
+    world.run("COPY g h");
+    assert_eq!(seat.reply(), some("b"));
+}
+
+#[test]
+fn what_a_served_client_feeds_is_served_in_the_same_batch() {
+    let world = World::new();
+    let seats = [world.run("SHIFT a b"), world.run("SHIFT b c"), world.run("TAKE c"), world.run("SHIFT b a")];
+    let feeder = world.run("HSET a f 1");
+    assert_eq!(replies(&seats), [some("f"), some("f"), some("f"), None]);
+    assert!(seats[..3].iter().all(|seat| seat.gate() == feeder.gate()));
+    assert_eq!(world.run("DBSIZE").reply().as_deref(), Some("(integer) 0"));
+}
+
+#[test]
+fn a_served_clients_error_is_its_own() {
+    let world = World::new();
+    world.run("SET to string");
+    let seats = [world.run("SHIFT h to"), world.run("SHIFT h to"), world.run("TAKE h")];
+    let first = seats[0].ticket.as_ref().expect("it waits");
+    assert!(first.fail(CommandError::of("UNBLOCKED by the test")));
+    assert!(!first.time_out(), "a wait ends once");
+    let feeder = world.run("HSET h a 1");
+    assert_eq!(feeder.reply().as_deref(), Some("(integer) 1"));
+    assert_eq!(seats[0].reply().as_deref(), Some("-UNBLOCKED by the test"));
+    assert_eq!(seats[1].reply(), Some(format!("-{}", CommandError::WRONG_TYPE)));
+    assert_eq!(seats[2].reply(), some("a"), "the field that could not be moved is there for the next");
+    assert_eq!(seats[1].gate(), feeder.gate(), "the error shows that the key was fed");
+}
+
+/// While one batch waits to be written there is no room for another: the feed itself has its room, the take has none.
+#[test]
+fn a_client_that_the_log_has_no_room_for_is_served_when_there_is() {
+    let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([7; 16])));
+    let options = Options { buffer_bytes_max: 1, log_thread: false, ..Options::default() };
+    let world = World::with(&log, options);
+    world.engine.pipeline().pump();
+    let seats = [world.run("TAKE h"), world.run("TAKE h")];
+    world.run("HSET h a 1 b 1");
+    assert_eq!(replies(&seats), [None, None]);
+    world.engine.serve_parked();
+    assert_eq!(replies(&seats), [None, None], "there is still no room");
+    world.engine.pipeline().pump();
+    world.engine.serve_parked();
+    assert_eq!(replies(&seats), [some("a"), None], "one batch has room for one");
+    assert!(seats[0].gate() > world.engine.durable());
+    world.engine.pipeline().pump();
+    world.engine.serve_parked();
+    assert_eq!(replies(&seats), [some("a"), some("b")]);
+    world.nothing_is_left();
+}
+
+#[test]
+fn all_waits_can_be_ended_with_an_error() {
+    let world = World::new();
+    let seats = [world.run("TAKE h"), world.run("TAKE g")];
+    world.engine.fail_parked(&CommandError::of("UNBLOCKED instance state changed"));
+    assert_eq!(replies(&seats), vec![Some("-UNBLOCKED instance state changed".to_owned()); 2]);
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_dropped_ticket_leaves_nothing_behind() {
+    let world = World::new();
+    let seats: Vec<Seat> = (0..100).map(|number| world.run(&format!("TAKE h g{}", number % 7))).collect();
+    let answered: Vec<Answered> = seats.iter().map(|seat| seat.answered.clone()).collect();
+    let mut seats = seats;
+    let kept = seats.split_off(98);
+    drop(seats);
+    assert_eq!(world.engine.parked(), 2);
+    world.run("HSET h a 1");
+    assert_eq!(replies(&kept), [some("a"), None]);
+    assert!(answered[..98].iter().all(|answered| answered.lock().is_empty()));
+    drop(kept);
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_swap_of_databases_feeds() {
+    let world = World::new();
+    let seat = world.run("TAKE h");
+    world.run("HSET g a 1");
+    world.run("MOVE g 1");
+    world.exec(&["SET x 1"]);
+    {
+        let mut run = world.engine.writes(world.engine.admit(1, 1000).expect("there is room"));
+        let words: [&[u8]; 4] = [b"HSET", b"h", b"b", b"1"];
+        let command = world.table.get(b"HSET").expect("a command").command;
+        run.run(1, command, Args::new(&words), &mut Text::default());
+    }
+    assert_eq!(seat.reply(), None);
+    world.run("SWAPDB 0 1");
+    assert_eq!(seat.reply(), some("b"));
+}
+
+#[test]
+fn ten_thousand_clients_wait_and_are_served_by_one_batch() {
+    let world = World::new();
+    let seats: Vec<Seat> = (0..10_000).map(|_| world.run("TAKE h g")).collect();
+    assert_eq!(world.engine.parked(), 10_000);
+    for start in (0..10_000).step_by(2_500) {
+        let fields: Vec<String> = (start..start + 2_500).map(|number| format!("f{number:05} 1")).collect();
+        world.run(&format!("HSET h {}", fields.join(" ")));
+    }
+    for (number, seat) in seats.iter().enumerate() {
+        assert_eq!(seat.reply(), some(&format!("f{number:05}")));
+    }
+    world.nothing_is_left();
+}
+
+/// A client's wait ends when its deadline is reached on the simulated clock. All orders of deadline and feed, at the same
+/// moment too, leave each client with one reply: a field, or nil.
+#[test]
+fn served_once_or_nil_never_both_however_feeds_and_deadlines_interleave() {
+    for seed in 1..400u64 {
+        let mut state = seed;
+        let mut random = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let world = World::new();
+        let (mut now, mut fed, mut seats) = (0, 0, Vec::<(u64, Seat)>::new());
+        for _ in 0..60 {
+            match random(4) {
+                0 => seats
+                    .push((now + random(4), world.run(["TAKE h", "TAKE g h", "TAKE g"][random(3) as usize]))),
+                1 => {
+                    let lines = (0..1 + random(3)).map(|number| {
+                        let key = ["g", "h"][random(2) as usize];
+                        format!("HSET {key} {fed:05}-{number} 1")
+                    });
+                    let lines: Vec<String> = lines.collect();
+                    fed += lines.len() as u64;
+                    world.exec(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+                }
+                2 => now += random(2),
+                _ => {
+                    // Those whose time is over learn it late, and in any order.
+                    let due = seats.iter().filter(|(deadline, _)| *deadline <= now);
+                    for (_, seat) in due.skip(random(3) as usize) {
+                        let had_reply = seat.reply().is_some();
+                        let ended = seat.ticket.as_ref().is_some_and(Ticket::time_out);
+                        assert_eq!(ended, !had_reply && seat.ticket.is_some());
+                    }
+                }
+            }
+        }
+        seats.iter().for_each(|(_, seat)| _ = seat.ticket.as_ref().map(Ticket::time_out));
+        let all: Vec<String> =
+            seats.iter().map(|(_, seat)| seat.reply().expect("each has a reply")).collect();
+        let mut taken: Vec<&String> = all.iter().filter(|reply| *reply != "(nil)").collect();
+        let count = taken.len() as u64;
+        taken.sort_unstable();
+        taken.dedup();
+        assert_eq!(taken.len() as u64, count, "a field was taken twice");
+        let left = |key: &str| world.run(&format!("HLEN {key}")).reply().expect("a reply");
+        let number = |text: String| text.trim_start_matches("(integer) ").parse::<u64>().expect("a number");
+        assert_eq!(count + number(left("g")) + number(left("h")), fed, "a field was lost, seed {seed}");
+        world.nothing_is_left();
+    }
+}
+
+/// The same with threads: one feeds, one times out, one drops, at the same time.
+#[test]
+fn feeds_race_with_timeouts_and_disconnects() {
+    let world = World::new();
+    let nils = AtomicU64::new(0);
+    for round in 0..300 {
+        let mut seats: Vec<Seat> = (0..12).map(|_| world.run("TAKE h")).collect();
+        let mut leaving = seats.split_off(8);
+        let left_answered: Vec<Answered> = leaving.iter().map(|seat| seat.answered.clone()).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0..12 {
+                    world.run(&format!("HSET h {round}-{number:02} 1"));
+                }
+            });
+            scope.spawn(|| {
+                let ended =
+                    seats.iter().rev().filter(|seat| seat.ticket.as_ref().expect("it was parked").time_out());
+                nils.fetch_add(ended.count() as u64, Ordering::Relaxed);
+            });
+            scope.spawn(|| leaving.drain(..).for_each(drop));
+        });
+        let taken = seats.iter().filter(|seat| seat.reply().expect("each has a reply") != "(nil)").count();
+        let with_the_dead = left_answered.iter().filter(|answered| !answered.lock().is_empty()).count();
+        let left = world.run("HLEN h").reply().expect("a reply");
+        assert_eq!(left, format!("(integer) {}", 12 - taken - with_the_dead));
+        world.run("DEL h");
+        world.nothing_is_left();
+    }
+    println!("{} of 2400 timed out", nils.into_inner());
+}
+
+/// A deadline that falls into the attempt to serve its client holds if the attempt fails, and is void if it succeeds.
+#[test]
+fn a_deadline_during_an_attempt_holds_only_if_that_fails() {
+    let world = World::new();
+    let seats = [world.run("TAKE h"), world.run("TAKE h")];
+    let parked = world.engine.store.read().hook.parked.clone();
+    for (seat, is_served) in seats.iter().zip([false, true]) {
+        let mut attempt = parked.next((0, b"h"), &HAS_FIELDS, 0).expect("it waits");
+        assert!(!seat.ticket.as_ref().expect("it waits").time_out());
+        assert_eq!(seat.reply(), None);
+        if is_served {
+            attempt.write(&mut |reply| reply.ok());
+            parked.served(attempt, ReplyGate::NONE).deliver();
+        } else {
+            parked.still_waits(attempt);
+        }
+    }
+    assert_eq!(replies(&seats), [Some("(nil)".to_owned()), Some("OK".to_owned())]);
+    world.nothing_is_left();
+}

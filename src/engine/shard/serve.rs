@@ -1,0 +1,92 @@
+//! Serving parked clients inside the batch that fed their keys; see [`super::parked`].
+
+use crate::command::{Args, CommandError, Handler, Reply, Stage};
+use crate::log::Purpose;
+use crate::shard::engine::batch_bytes_max;
+use crate::shard::parked::{Answer, Attempt, Condition, ParkedClients};
+use crate::shard::run::{Transaction, fail};
+
+/// What came of running a parked client's command again.
+enum Tried {
+    Served(Answer),
+    StillWaits,
+    NoRoom,
+}
+
+impl Transaction<'_> {
+    /// Serves the clients of all keys that the batch has fed, those that serving itself feeds included. Each client is
+    /// served once at most, so this ends.
+    #[cold]
+    pub(super) fn serve_parked(&mut self) {
+        let parked = self.tx.store().hook.parked.clone();
+        let mut answers = Vec::new();
+        let mut is_unserved = false;
+        while let Some((database, key)) = self.tx.store().hook.fed.pop() {
+            if !self.serve_key(&parked, (database, &key), &mut answers) {
+                self.tx.store().hook.fed.put_back((database, key));
+                is_unserved = true;
+                break;
+            }
+        }
+        parked.note_unserved(is_unserved);
+        self.tx.store().hook.answers.extend(answers);
+    }
+
+    /// False if the log has no room for what a client's command would change.
+    fn serve_key(&mut self, parked: &ParkedClients, key: (u32, &[u8]), answers: &mut Vec<Answer>) -> bool {
+        for condition in parked.conditions(key.0, key.1) {
+            let mut last_ticket = 0;
+            while self.holds(condition, key)
+                && let Some(attempt) = parked.next(key, condition, last_ticket)
+            {
+                last_ticket = attempt.ticket;
+                match self.attempt(parked, attempt) {
+                    Tried::Served(answer) => answers.push(answer),
+                    Tried::StillWaits => {}
+                    Tried::NoRoom => return false,
+                }
+            }
+        }
+        true
+    }
+
+    fn holds(&mut self, condition: &Condition, (database, key): (u32, &[u8])) -> bool {
+        self.tx.nested(database, |tx| tx.look(|view| (condition.holds)(view, key))).0
+    }
+
+    /// Runs a parked client's command again, from its words.
+    fn attempt(&mut self, parked: &ParkedClients, mut attempt: Attempt) -> Tried {
+        let Handler::Blocking(handler) = attempt.command.handler else {
+            unreachable!("{} does not block", attempt.command.name);
+        };
+        let stored = attempt.words.clone();
+        let words: Vec<&[u8]> = stored.iter().map(Vec::as_slice).collect();
+        match self.engine.pipeline.admit_run(1, batch_bytes_max(&words), Purpose::Any) {
+            Ok(credit) => self.credit.absorb(credit),
+            Err(_) => {
+                parked.still_waits(attempt);
+                return Tried::NoRoom;
+            }
+        }
+        let effects = self.tx.effects();
+        let mut waits = false;
+        let ((), gate) = self.tx.nested(attempt.database, |tx| {
+            attempt.write(&mut |reply: &mut dyn Reply| {
+                let mark = reply.mark();
+                let stage = handler(tx, Args::new(&words), reply);
+                let stage = stage.unwrap_or_else(|error: CommandError| fail(reply, mark, &error));
+                waits = matches!(stage, Stage::Park(_));
+                assert!(waits || matches!(stage, Stage::Done), "a blocking command waits or is done");
+            });
+        });
+        if !waits {
+            // The reply shows what the batch did so far, even where the command itself changed nothing.
+            let store = self.tx.store();
+            let batch = store.hook.last_applied(store.last_lsn);
+            return Tried::Served(parked.served(attempt, gate.max(batch)));
+        }
+        assert_eq!(self.tx.effects(), effects, "a command that waits has had no effect");
+        parked.still_waits(attempt);
+        Tried::StillWaits
+    }
+}
