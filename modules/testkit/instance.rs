@@ -160,6 +160,7 @@ impl Instance {
         match ran.stage {
             Stage::Done => ran.gate,
             Stage::Prepare(_) => unreachable!("`begin` has prepared it"),
+            Stage::Park(_) => unreachable!("none of the commands here waits for keys"),
             Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
                 ran.gate.max(engine.complete(self.database, job, wire))
             }

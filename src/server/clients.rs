@@ -3,12 +3,13 @@
 use crate::context::Shared;
 use crate::output::OutboxUsage;
 use crate::stats::WorkerStats;
+use engramdb_engine::command::{CommandError, Ticket};
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Client {
     /// Its last replies are on their way, and nothing is read from it any more.
     is_closing: AtomicBool,
     waker: Mutex<Option<Waker>>,
+    /// Its wait for keys, while there is one.
+    parked: Mutex<Weak<Ticket>>,
     /// The worker that it was given to, once that has begun with it.
     home: OnceLock<Arc<WorkerStats>>,
     /// It counts in its worker's `leaving`. Changed under the lock of the list.
@@ -103,6 +106,7 @@ impl Client {
             home: OnceLock::new(),
             is_leaving: AtomicBool::new(false),
             waker: Mutex::new(None),
+            parked: Mutex::default(),
         }
     }
 
@@ -192,6 +196,25 @@ impl Client {
         }
     }
 
+    /// Notes that the client waits for keys, until the ticket is dropped.
+    pub fn set_parked(&self, ticket: &Arc<Ticket>) {
+        *self.parked.lock() = Arc::downgrade(ticket);
+    }
+
+    /// Whether the client waits for keys.
+    pub fn is_parked(&self) -> bool {
+        self.parked.lock().strong_count() > 0
+    }
+
+    /// Ends the client's wait for keys: as its timeout would, or with this error. False if it does not wait.
+    pub fn unblock(&self, error: Option<CommandError>) -> bool {
+        let ticket = self.parked.lock().upgrade();
+        ticket.is_some_and(|ticket| match error {
+            Some(error) => ticket.fail(error),
+            None => ticket.time_out(),
+        })
+    }
+
     #[inline]
     pub fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Relaxed)
@@ -269,6 +292,10 @@ impl Clients {
 
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.by_id.lock().get(&id).cloned()
     }
 
     pub fn all(&self) -> Vec<Arc<Client>> {

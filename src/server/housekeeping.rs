@@ -307,11 +307,13 @@ async fn watch_memory(shared: Arc<Shared>) {
         tokio::time::sleep(if is_limited { MEMORY_PAUSE } else { MEMORY_PAUSE_UNLIMITED }).await;
     }
 }
-/// Says when the disk has no room for the log to grow, and when writes begin and cease to be refused because of that.
+
+/// Serves clients that were fed while the log had no room. Says when the disk has no room for the log to grow, and when writes begin and cease to be refused because of that.
 async fn watch_room(shared: Arc<Shared>) {
     let mut began: Option<Duration> = None;
     let mut was_full = false;
     loop {
+        shared.engine.serve_parked();
         let shortage = shared.engine.pipeline().shortage();
         let last_room = shared.engine.pipeline().last_room();
         let is_full = last_room.is_some();

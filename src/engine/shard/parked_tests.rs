@@ -22,7 +22,9 @@ use std::sync::atomic::AtomicU64;
 static HAS_FIELDS: Condition =
     Condition { name: "hash", holds: |view, key| matches!(view.hash(key), Ok(Some(_))) };
 
-fn first_field(tx: &mut Tx<'_>, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, CommandError> {
+type NameAndValue = (Vec<u8>, Vec<u8>);
+
+fn first_field(tx: &mut Tx<'_>, key: &[u8]) -> Result<Option<NameAndValue>, CommandError> {
     tx.read(|view| {
         let Some(hash) = view.hash(key)? else { return Ok(None) };
         let first = hash.iter().min_by_key(|field| field.name.to_vec()).expect("a hash has a field");

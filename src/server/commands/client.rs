@@ -65,6 +65,11 @@ const CLIENT: &[Command] = &[
         "O(1)",
         "Sets the connection name.",
     ),
+    admin("UNBLOCK", "client-id [TIMEOUT|ERROR]").docs(
+        "5.0.0",
+        "O(log N) where N is the number of client connections",
+        "Unblocks a client blocked by a blocking command from a different connection.",
+    ),
 ];
 
 pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
@@ -79,6 +84,7 @@ pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
     ("client|reply", reply),
     ("client|setinfo", set_info),
     ("client|setname", set_name),
+    ("client|unblock", unblock),
 ];
 
 fn get_name(call: &mut Call<'_, '_, '_>) -> Outcome {
@@ -235,6 +241,7 @@ fn describe(shared: &Shared, client: &Client) -> String {
     let mut flags = String::new();
     for (is_set, letter) in [
         (multi >= 0, 'x'),
+        (client.is_parked(), 'b'),
         (client.no_evict.load(Ordering::Relaxed), 'e'),
         (client.no_touch.load(Ordering::Relaxed), 'T'),
     ] {
@@ -341,5 +348,18 @@ fn set_name(call: &mut Call<'_, '_, '_>) -> Outcome {
     let name = client_name(call.args[2])?;
     call.session.client.rename(|names| names.name = name);
     call.reply.ok();
+    Ok(())
+}
+
+fn unblock(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let id = call.args.integer(2)?;
+    let error = match call.args.get(3).map(|reason| reason.to_ascii_lowercase()).as_deref() {
+        None | Some(b"timeout") => None,
+        Some(b"error") => Some(CommandError::of("UNBLOCKED client unblocked via CLIENT UNBLOCK")),
+        Some(_) => return Err(CommandError::of("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+    };
+    let client = u64::try_from(id).ok().and_then(|id| call.shared.clients.get(id));
+    let is_unblocked = client.is_some_and(|client| client.unblock(error));
+    call.reply.integer(i64::from(is_unblocked));
     Ok(())
 }

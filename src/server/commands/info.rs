@@ -166,7 +166,7 @@ fn clients(report: &mut Report<'_>) {
         ("maxclients", &shared.config.read().clients_max),
         ("client_recent_max_input_buffer", &input),
         ("client_recent_max_output_buffer", &output),
-        ("blocked_clients", &0),
+        ("blocked_clients", &shared.engine.parked()),
         ("tracking_clients", &0),
         ("pubsub_clients", &0),
         ("watching_clients", &watching),

@@ -27,6 +27,8 @@ use tokio::net::TcpStream;
 const REQUESTS_MAX: usize = 256;
 /// A buffer with more in it is made larger by another thread: to copy it takes a millisecond or more.
 const GROWN_HERE_MAX: usize = 2 << 20;
+/// Bytes that are read ahead of a client that waits for keys.
+const PARKED_INPUT_BYTES_MAX: usize = 1 << 20;
 /// Bytes given to the socket in one turn, or taken from it: a client as fast as we are must not keep the worker.
 const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Rounds in a row before other connections get their turn.
@@ -195,7 +197,12 @@ impl Connection {
             return self.poll_end();
         }
         if self.waiting.is_some() {
-            return self.poll_waiting(context);
+            let event = self.poll_waiting(context);
+            return if event.is_pending() && self.core.is_parked() {
+                self.poll_parked(context)
+            } else {
+                event
+            };
         }
         if self.worker.stats.leaving.load(Ordering::Relaxed) > 0 {
             // This worker's evicted connections get their turn, and give back what they have, before others take more.
@@ -248,6 +255,35 @@ impl Connection {
         let resumed = std::task::ready!(waiting.as_mut().poll(context));
         self.waiting = None;
         Poll::Ready(Ok(Event::Resumed(resumed)))
+    }
+
+    /// Reads on while the client waits for keys, so that its end is noticed: a client that has closed its side ends
+    /// then, as in Redis. What comes is kept for later, up to a bound; beyond it the client's end is noticed when its
+    /// wait is over.
+    fn poll_parked(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
+        let input = &mut self.input;
+        while input.buffer.len() < PARKED_INPUT_BYTES_MAX {
+            input.make_room_behind();
+            let mut room = (&mut input.buffer).limit(TURN_BYTES_MAX);
+            match pin!(self.stream.read_buf(&mut room)).poll(context) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Event::Closed)),
+                Poll::Ready(Ok(bytes)) => {
+                    self.worker.stats.input_bytes.add(bytes as u64);
+                    self.worker.stats.reads.add(1);
+                    if let Stop::NeedBytes(_) = input.stop {
+                        // What was decoded before does not end with all that can be decoded now.
+                        input.stop = Stop::RequestsMax;
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+        if input.buffer.is_empty() {
+            input.give_back();
+        }
+        self.publish();
+        Poll::Pending
     }
 
     /// Whether the shell found this connection idle, and it is: nothing came or went for as long as `timeout` says. What is
@@ -355,6 +391,10 @@ impl Connection {
             self.waiting = waiting;
             if let Some(words) = self.core.owning.take() {
                 self.own(words);
+            }
+            if self.core.is_parked() && self.input.next >= self.input.requests.len() {
+                // It may wait for long, without a buffer.
+                self.input.drop_consumed();
             }
         } else {
             // A part of a request came.
@@ -486,6 +526,15 @@ impl Input {
             self.buffer = buffers::take();
         } else if let Some(capacity) = self.wanted_capacity(bytes_max) {
             self.buffer.reserve_exact(capacity - self.buffer.len());
+        }
+    }
+
+    /// Makes room for a read behind requests that are not executed yet.
+    fn make_room_behind(&mut self) {
+        if self.buffer.capacity() == 0 {
+            self.buffer = buffers::take();
+        } else if self.buffer.capacity() - self.buffer.len() < decode::READ_BYTES_MIN {
+            self.buffer.reserve(decode::READ_BYTES_MIN);
         }
     }
 

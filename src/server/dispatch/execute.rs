@@ -9,17 +9,14 @@ use crate::clients::Client;
 use crate::commands::{After, Call, Runner};
 use crate::context::Shared;
 use crate::long_work::LongWork;
-use crate::output::Outbox;
-use crate::output::{Errors, Replies, Style};
-use crate::session::{Multi, Queued, ReplyMode, Session};
-use crate::session::{Owned, large_words};
+use crate::output::{Errors, Outbox, Replies, Style};
+use crate::session::{Owned, Queued, ReplyMode, Session, large_words};
 use crate::stats::{self, Slow, WorkerStats};
 use engramdb_engine::Prepared;
 use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Reply, Stage, flag};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::log::pipeline::{Credit, Refusal};
 use engramdb_engine::shard::engine::{Ran, batch_bytes_max};
-use engramdb_engine::shard::run::Transaction;
 use engramdb_engine::types::Contents;
 use engramdb_resp::{Arguments, Requests};
 use smallvec::SmallVec;
@@ -49,9 +46,9 @@ pub enum Resumed {
 
 /// A reply that was made elsewhere.
 pub struct Made {
-    outbox: Outbox,
-    gate: Lsn,
-    errors: Errors,
+    pub(super) outbox: Outbox,
+    pub(super) gate: Lsn,
+    pub(super) errors: Errors,
 }
 
 pub type WriteReply = Box<dyn FnOnce(&mut dyn Reply) + Send>;
@@ -71,13 +68,15 @@ const RETRY_PAUSE: Duration = Duration::from_millis(1);
 /// The part of a connection that executes.
 pub struct Core {
     shared: Arc<Shared>,
-    stats: Arc<WorkerStats>,
+    pub(super) stats: Arc<WorkerStats>,
     pub session: Session,
     pub outbox: Outbox,
     /// Nothing more is read or executed; the connection ends when the outbox is empty.
     pub closing: bool,
     /// Whether the last reply was an error, for the counters.
     has_failed: bool,
+    /// What the connection takes while it waits for keys; 0 while it does not.
+    pub(super) parked_bytes: usize,
     /// What was made for the request that is next.
     prepared: Option<Box<Prepared>>,
     /// The next request, if its words have allocations of their own.
@@ -150,6 +149,7 @@ impl Core {
             outbox: Outbox::default(),
             closing: false,
             has_failed: false,
+            parked_bytes: 0,
             prepared: None,
             owned: None,
             owning: None,
@@ -160,10 +160,15 @@ impl Core {
         &self.shared
     }
 
-    /// What was made for the request that is next.
+    /// Whether the connection waits for keys.
+    pub fn is_parked(&self) -> bool {
+        self.parked_bytes > 0
+    }
+
+    /// What was made for the request that is next, or is kept of a command that waits for keys.
     pub fn made_bytes(&self) -> usize {
         let owned = self.owned.as_ref().map_or(0, |owned| owned.heap_bytes());
-        owned + self.prepared.as_ref().map_or(0, |made| made.heap_bytes())
+        self.parked_bytes + owned + self.prepared.as_ref().map_or(0, |made| made.heap_bytes())
     }
 
     /// Executes requests from `next` on. Returns the first that is not done, and what it waits for if it waits.
@@ -259,6 +264,7 @@ impl Core {
     /// Ends a wait.
     pub fn resume(&mut self, resumed: Resumed) {
         self.begin_round();
+        self.parked_bytes = 0;
         match resumed {
             Resumed::Retry | Resumed::Buffer(..) => {}
             Resumed::Prepared(prepared) => self.prepared = Some(prepared),
@@ -304,7 +310,7 @@ impl Core {
         }
     }
 
-    fn refuse(&mut self, error: &CommandError) {
+    pub(super) fn refuse(&mut self, error: &CommandError) {
         if let Some(multi) = &mut self.session.multi {
             multi.is_broken = true;
         }
@@ -334,7 +340,10 @@ impl Core {
 
     /// Writes one reply, whose gate is known afterwards: its errors are counted, and it is dropped if the client wants
     /// none.
-    fn reply_gated<R>(&mut self, write: impl FnOnce(&mut Session, &mut Replies<'_>) -> (Lsn, R)) -> R {
+    pub(super) fn reply_gated<R>(
+        &mut self,
+        write: impl FnOnce(&mut Session, &mut Replies<'_>) -> (Lsn, R),
+    ) -> R {
         let may_be_unwanted = self.session.reply_mode != ReplyMode::On;
         if may_be_unwanted {
             self.outbox.begin_unwanted();
@@ -368,7 +377,8 @@ impl Core {
     ) -> Plan<'s> {
         let mut plan = Plan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
         plan.add(known, args);
-        if matches!(known.command.handler, Handler::Staged(_)) || input.owned.is_some() {
+        if matches!(known.command.handler, Handler::Staged(_) | Handler::Blocking(_)) || input.owned.is_some()
+        {
             return plan;
         }
         let mut upto_write = 1;
@@ -438,6 +448,13 @@ impl Core {
         let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
             run.run(database, command, args, replies)
         });
+        if let Stage::Park(park) = stage {
+            // Under the same hold of the lock, so that nothing feeds the keys in between.
+            let mut words: Arguments<'_> = SmallVec::new();
+            input.words(done - 1, &mut words);
+            let parked = (plan.commands[done - 1].command, Args::new(&words));
+            return (done, Some(self.park(&mut run, parked, *park)));
+        }
         drop(run);
         (done, self.go_on(stage))
     }
@@ -447,6 +464,7 @@ impl Core {
         let database = self.session.database;
         let pool = match &stage {
             Stage::Done => return None,
+            Stage::Park(_) => unreachable!("only a run of writes parks"),
             Stage::Offload(_) => Some(&self.shared.searches),
             Stage::Copy(_) | Stage::Prepare(_) => Some(&self.shared.copies),
             Stage::Run(_) | Stage::Wait(_) => None,
@@ -457,7 +475,7 @@ impl Core {
                 self.reply_gated(|_, replies| (shared.engine.complete(database, job, replies), ()));
                 None
             }
-            Stage::Done => None,
+            Stage::Done | Stage::Park(_) => None,
             Stage::Prepare(preparation) => {
                 let engine = self.shared.engine.clone();
                 let prepare = move || Resumed::Prepared(engine.prepare(database, *preparation));
@@ -548,14 +566,19 @@ impl Core {
         (done, Stage::Done)
     }
 
-    fn admit(&mut self, shared: &Shared, batches: usize, bytes: usize) -> Result<Credit, Admission> {
+    pub(super) fn admit(
+        &mut self,
+        shared: &Shared,
+        batches: usize,
+        bytes: usize,
+    ) -> Result<Credit, Admission> {
         if shared.has_modules && shared.engine.is_overloaded() {
             return Err(Admission::Wait);
         }
         shared.engine.admit(batches, bytes).map_err(|refusal| self.admission(refusal))
     }
 
-    fn admission(&mut self, refusal: Refusal) -> Admission {
+    pub(super) fn admission(&mut self, refusal: Refusal) -> Admission {
         match refusal {
             Refusal::Busy => Admission::Wait,
             Refusal::Full { cause } => Admission::Full(CommandError::no_room(&cause)),
@@ -596,71 +619,6 @@ impl Core {
         (true, waiting)
     }
 
-    /// EXEC: the queue as one batch.
-    fn exec(&mut self, shared: &Arc<Shared>) -> (bool, Option<Waiting>) {
-        let Some(multi) = self.session.multi.take() else {
-            self.refuse(&CommandError::of("ERR EXEC without MULTI"));
-            return (true, None);
-        };
-        if multi.is_broken {
-            self.end_transaction();
-            let text = "EXECABORT Transaction discarded because of previous errors.";
-            self.refuse(&CommandError::of(text));
-            return (true, None);
-        }
-        let writes = multi.queue.iter().any(|queued| queued.command.is_write());
-        let mut admitted = self.admit(shared, usize::from(writes), multi.bytes);
-        if matches!(admitted, Err(Admission::Full(_))) && frees_memory(shared, &multi) {
-            let freeing = shared.engine.admit_freeing(1, multi.bytes);
-            admitted = freeing.map_err(|refusal| self.admission(refusal));
-        }
-        match admitted {
-            Ok(credit) => self.run_transaction(shared, &multi, credit),
-            Err(Admission::Wait) => {
-                self.session.multi = Some(multi);
-                return (false, Some(retry()));
-            }
-            Err(Admission::Full(error) | Admission::Refused(error)) => {
-                self.end_transaction();
-                self.refuse(&error);
-            }
-            Err(Admission::Closed) => {}
-        }
-        (true, None)
-    }
-
-    fn run_transaction(&mut self, shared: &Arc<Shared>, multi: &Multi, credit: Credit) {
-        let watch = self.session.watch.take();
-        let watch_gate = self.session.watch_gate;
-        self.end_transaction();
-        let mut run = shared.engine.writes(credit);
-        self.reply_gated(|session, replies| {
-            let mut transaction = run.transaction();
-            let mut gate = watch_gate;
-            if watch.is_some_and(|watch| transaction.is_dirty(&watch)) {
-                replies.null_array();
-            } else {
-                replies.array(multi.queue.len());
-                for queued in &multi.queue {
-                    let step = Step { shared, session: &mut *session, queued };
-                    gate = gate.max(step.run(&mut transaction, replies));
-                }
-            }
-            (gate.max(transaction.finish()), ())
-        });
-        drop(run);
-        for queued in &multi.queue {
-            self.stats.commands[queued.id].calls.add(1);
-        }
-    }
-
-    fn end_transaction(&mut self) {
-        self.session.multi = None;
-        self.session.unwatch();
-        self.session.client.multi.store(0, Ordering::Relaxed);
-        self.session.client.watches.store(false, Ordering::Relaxed);
-    }
-
     #[inline]
     fn note(&mut self, shared: &Shared, id: usize, args: Args<'_>, took: Duration) {
         let counters = &self.stats.commands[id];
@@ -676,45 +634,12 @@ impl Core {
 }
 
 /// Why a write does not begin.
-enum Admission {
+pub(super) enum Admission {
     Wait,
     /// No room but what is held back.
     Full(CommandError),
     Refused(CommandError),
     Closed,
-}
-
-/// Whether no command of the transaction writes but to free memory.
-fn frees_memory(shared: &Shared, multi: &Multi) -> bool {
-    let now_ms = shared.engine.now_ms();
-    multi.queue.iter().all(|queued| queued.command.frees_memory(Args::new(&queued.words()), now_ms))
-}
-
-/// One queued command of a running transaction.
-struct Step<'a> {
-    shared: &'a Arc<Shared>,
-    session: &'a mut Session,
-    queued: &'a Queued,
-}
-
-impl Step<'_> {
-    fn run(self, transaction: &mut Transaction<'_>, replies: &mut Replies<'_>) -> Lsn {
-        if replies.is_dropped() && self.queued.command.is_read() {
-            // Its reply would be dropped. Writes are still done, and so are commands of the session: SELECT decides where
-            // those after it write.
-            return Lsn(0);
-        }
-        let words = self.queued.words();
-        let args = Args::new(&words);
-        if let Runner::Function(function) = self.shared.runners[self.queued.id] {
-            let mut call = Call::new(self.shared, self.session, args, replies, Some(transaction));
-            call.run(function);
-            return call.gate;
-        }
-        transaction.refer(self.queued.contents());
-        transaction.run(self.session.database, self.queued.command, args, replies);
-        Lsn(0)
-    }
 }
 
 impl<'s> Plan<'s> {
@@ -741,7 +666,7 @@ impl<'s> Plan<'s> {
     }
 }
 
-fn retry() -> Waiting {
+pub(super) fn retry() -> Waiting {
     Box::pin(async {
         tokio::time::sleep(RETRY_PAUSE).await;
         Resumed::Retry

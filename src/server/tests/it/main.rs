@@ -4,6 +4,7 @@ mod commands;
 mod gate;
 mod leading;
 mod long;
+mod parking;
 mod protocol;
 mod stalling_log;
 mod support;

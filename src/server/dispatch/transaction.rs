@@ -1,0 +1,113 @@
+//! EXEC: the queued commands as one batch, under one hold of the write lock.
+
+use crate::commands::{Call, Runner};
+use crate::context::Shared;
+use crate::dispatch::execute::{Admission, Core, Waiting, retry};
+use crate::output::Replies;
+use crate::session::{Multi, Queued, Session};
+use engramdb_engine::command::{Args, CommandError, Reply};
+use engramdb_engine::log::Lsn;
+use engramdb_engine::log::pipeline::Credit;
+use engramdb_engine::shard::run::Transaction;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Core {
+    /// EXEC: the queue as one batch.
+    pub(super) fn exec(&mut self, shared: &Arc<Shared>) -> (bool, Option<Waiting>) {
+        let Some(multi) = self.session.multi.take() else {
+            self.refuse(&CommandError::of("ERR EXEC without MULTI"));
+            return (true, None);
+        };
+        if multi.is_broken {
+            self.end_transaction();
+            let text = "EXECABORT Transaction discarded because of previous errors.";
+            self.refuse(&CommandError::of(text));
+            return (true, None);
+        }
+        let writes = multi.queue.iter().any(|queued| queued.command.is_write());
+        let mut admitted = self.admit(shared, usize::from(writes), multi.bytes);
+        if matches!(admitted, Err(Admission::Full(_))) && frees_memory(shared, &multi) {
+            let freeing = shared.engine.admit_freeing(1, multi.bytes);
+            admitted = freeing.map_err(|refusal| self.admission(refusal));
+        }
+        match admitted {
+            Ok(credit) => self.run_transaction(shared, &multi, credit),
+            Err(Admission::Wait) => {
+                self.session.multi = Some(multi);
+                return (false, Some(retry()));
+            }
+            Err(Admission::Full(error) | Admission::Refused(error)) => {
+                self.end_transaction();
+                self.refuse(&error);
+            }
+            Err(Admission::Closed) => {}
+        }
+        (true, None)
+    }
+
+    fn run_transaction(&mut self, shared: &Arc<Shared>, multi: &Multi, credit: Credit) {
+        let watch = self.session.watch.take();
+        let watch_gate = self.session.watch_gate;
+        self.end_transaction();
+        let mut run = shared.engine.writes(credit);
+        self.reply_gated(|session, replies| {
+            let mut transaction = run.transaction();
+            let mut gate = watch_gate;
+            if watch.is_some_and(|watch| transaction.is_dirty(&watch)) {
+                replies.null_array();
+            } else {
+                replies.array(multi.queue.len());
+                for queued in &multi.queue {
+                    let step = Step { shared, session: &mut *session, queued };
+                    gate = gate.max(step.run(&mut transaction, replies));
+                }
+            }
+            (gate.max(transaction.finish()), ())
+        });
+        drop(run);
+        for queued in &multi.queue {
+            self.stats.commands[queued.id].calls.add(1);
+        }
+    }
+
+    fn end_transaction(&mut self) {
+        self.session.multi = None;
+        self.session.unwatch();
+        self.session.client.multi.store(0, Ordering::Relaxed);
+        self.session.client.watches.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Whether no command of the transaction writes but to free memory.
+fn frees_memory(shared: &Shared, multi: &Multi) -> bool {
+    let now_ms = shared.engine.now_ms();
+    multi.queue.iter().all(|queued| queued.command.frees_memory(Args::new(&queued.words()), now_ms))
+}
+
+/// One queued command of a running transaction.
+struct Step<'a> {
+    shared: &'a Arc<Shared>,
+    session: &'a mut Session,
+    queued: &'a Queued,
+}
+
+impl Step<'_> {
+    fn run(self, transaction: &mut Transaction<'_>, replies: &mut Replies<'_>) -> Lsn {
+        if replies.is_dropped() && self.queued.command.is_read() {
+            // Its reply would be dropped. Writes are still done, and so are commands of the session: SELECT decides where
+            // those after it write.
+            return Lsn(0);
+        }
+        let words = self.queued.words();
+        let args = Args::new(&words);
+        if let Runner::Function(function) = self.shared.runners[self.queued.id] {
+            let mut call = Call::new(self.shared, self.session, args, replies, Some(transaction));
+            call.run(function);
+            return call.gate;
+        }
+        transaction.refer(self.queued.contents());
+        transaction.run(self.session.database, self.queued.command, args, replies);
+        Lsn(0)
+    }
+}
