@@ -1,7 +1,7 @@
 //! Buffers that idle connections do not keep: each worker thread has a few to lend.
 //!
-//! A connection holds a read buffer only while a request is incomplete, and an output buffer only while a reply is on
-//! its way. So ten thousand idle connections cost no buffers, and a busy one allocates nothing.
+//! A connection holds a read buffer only while a request is incomplete, and an output buffer only while a
+//! reply is on its way. So ten thousand idle connections cost no buffers, and a busy one allocates nothing.
 
 use std::cell::RefCell;
 

@@ -34,7 +34,8 @@ pub struct Client {
     pub last_command: AtomicUsize,
     pub usage: SharedUsage,
     names_bytes: AtomicUsize,
-    /// When more than the soft limit became unread, on the monotonic clock, in milliseconds; 0 while there is less.
+    /// When more than the soft limit became unread, on the monotonic clock, in milliseconds; 0 while there is
+    /// less.
     soft_output_since_ms: AtomicU64,
     killed: AtomicBool,
     /// The shell found it idle.
@@ -302,9 +303,9 @@ impl Clients {
         self.by_id.lock().values().cloned().collect()
     }
 
-    /// Closes the connections that take most, until the others take no more than so many bytes. Returns how many.
-    /// Connections that are closing already count as gone. Where there is none to close, no other is looked at until one
-    /// comes.
+    /// Closes the connections that take most, until the others take no more than so many bytes. Returns how
+    /// many. Connections that are closing already count as gone. Where there is none to close, no other is
+    /// looked at until one comes.
     pub fn evict(&self, bytes_max: usize) -> usize {
         if self.is_eviction_futile.load(Ordering::Relaxed) {
             return 0;

@@ -88,7 +88,8 @@ impl Limits {
         self.input_bytes_max.store(config.input_bytes_max, Ordering::Relaxed);
         let client_bytes_max = config.client_bytes_max();
         self.client_bytes_max.store(client_bytes_max, Ordering::Relaxed);
-        // A reply larger than what all connections may take would evict its connection in any case: it is not made.
+        // A reply larger than what all connections may take would evict its connection in any case: it is not
+        // made.
         let output = config.output_limits.normal;
         self.output_bytes_max.store(output.hard_bytes().min(client_bytes_max), Ordering::Relaxed);
         self.soft_output_bytes_max.store(output.soft_bytes(), Ordering::Relaxed);
@@ -129,7 +130,8 @@ impl Shared {
         self.engine.env().clock.monotonic()
     }
 
-    /// When a snapshot was published last, in milliseconds since the Unix epoch. Begins with the start, as in Redis.
+    /// When a snapshot was published last, in milliseconds since the Unix epoch. Begins with the start, as in
+    /// Redis.
     pub fn last_save_ms(&self) -> u64 {
         self.snapshotter.last_save_ms().max(self.started_ms)
     }

@@ -61,8 +61,8 @@ pub fn start(
 const MAINTAIN_PAUSE_MIN: Duration = Duration::from_millis(5);
 /// Between slices of it.
 const MAINTAIN_BREAK: Duration = Duration::from_micros(100);
-/// Between slices while somebody writes: longer than they hold the keyspace, so that writers have it for more than half of
-/// the time.
+/// Between slices while somebody writes: longer than they hold the keyspace, so that writers have it for more
+/// than half of the time.
 const MAINTAIN_BREAK_WRITTEN: Duration = Duration::from_micros(350);
 const MAINTAIN_PAUSE_MAX: Duration = Duration::from_millis(80);
 
@@ -88,8 +88,8 @@ pub fn maintain(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("maintain".to_owned()).spawn(run)
 }
 
-/// How long to wait after a connection could not be accepted. Without a file descriptor for it, the next try fails as
-/// well, until another connection has ended.
+/// How long to wait after a connection could not be accepted. Without a file descriptor for it, the next try
+/// fails as well, until another connection has ended.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two lines in the log about that.
 const ACCEPT_WARNING_PAUSE: Duration = Duration::from_secs(1);
@@ -246,8 +246,8 @@ async fn count(shared: Arc<Shared>) {
 /// Between two looks at all connections.
 const MIND_PAUSE: Duration = Duration::from_millis(500);
 
-/// Closes connections that are idle for longer than `timeout`, that have had more unread than the soft limit for too long,
-/// that do not take their last replies, or that take too much memory together.
+/// Closes connections that are idle for longer than `timeout`, that have had more unread than the soft limit
+/// for too long, that do not take their last replies, or that take too much memory together.
 async fn mind_clients(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(MIND_PAUSE).await;
@@ -294,7 +294,8 @@ async fn note_hangups() {
     }
 }
 
-/// Between two looks at the memory in use, while there is a limit: a write-heavy load adds some megabytes in that time.
+/// Between two looks at the memory in use, while there is a limit: a write-heavy load adds some megabytes in
+/// that time.
 const MEMORY_PAUSE: Duration = Duration::from_millis(10);
 /// While there is no limit.
 const MEMORY_PAUSE_UNLIMITED: Duration = Duration::from_millis(50);
@@ -308,7 +309,8 @@ async fn watch_memory(shared: Arc<Shared>) {
     }
 }
 
-/// Serves clients that were fed while the log had no room. Says when the disk has no room for the log to grow, and when writes begin and cease to be refused because of that.
+/// Serves clients that were fed while the log had no room. Says when the disk has no room for the log to
+/// grow, and when writes begin and cease to be refused because of that.
 async fn watch_room(shared: Arc<Shared>) {
     let mut began: Option<Duration> = None;
     let mut was_full = false;

@@ -1,19 +1,22 @@
 //! The server: the async shell around the engine. Sockets, sessions, replies and what they wait for.
 //!
-//! The engine is synchronous and knows no sockets; this crate knows no module and no data type. It receives a started
-//! engine and the command tables of the modules, and drives them:
+//! The engine is synchronous and knows no sockets; this crate knows no module and no data type. It receives a
+//! started engine and the command tables of the modules, and drives them:
 //!
-//! - [`Server`]: starts and stops everything; `listener` binds the addresses; `context` is what all threads share;
-//! - `worker`: the threads that drive connections, and the thread that steps in when one of them hangs in the disk;
-//! - `connection`: the life of one connection; `session`: what it knows about itself; `clients`: the list of all;
+//! - [`Server`]: starts and stops everything; `listener` binds the addresses; `context` is what all threads
+//!   share;
+//! - `worker`: the threads that drive connections, and the thread that steps in when one of them hangs in the
+//!   disk;
+//! - `connection`: the life of one connection; `session`: what it knows about itself; `clients`: the list of
+//!   all;
 //! - `dispatch`: decoded requests as runs under one lock; `commands`: commands about sessions and the server;
 //! - `output`: replies, and the gate that holds them until what they show is durable;
 //! - `housekeeping`, `long_work`: what is done beside the connections;
 //! - [`snapshots`]: snapshots in the background, backups, and the tools for both;
 //! - [`config`]: one table for flags, environment, file, CONFIG GET and SET.
 //!
-//! Invariants: no lock of the engine is held across an await; no byte that depends on a write leaves before the write
-//! is durable; order within a connection is kept.
+//! Invariants: no lock of the engine is held across an await; no byte that depends on a write leaves before
+//! the write is durable; order within a connection is kept.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,6 @@
-//! The listening sockets, in two steps: `bind` before recovery, so that an address in use or a missing password is
-//! reported at once, and `listen` after it, so that no client waits in a backlog for a server that is still starting.
+//! The listening sockets, in two steps: `bind` before recovery, so that an address in use or a missing
+//! password is reported at once, and `listen` after it, so that no client waits in a backlog for a server
+//! that is still starting.
 
 use crate::config::Config;
 use crate::server::ServerError;
@@ -25,8 +26,8 @@ impl Listeners {
         }
         let mut sockets = Vec::new();
         for address in &config.bind {
-            // As in redis.conf, an address with a dash in front may be missing on this machine. One that another process
-            // has is an error all the same.
+            // As in redis.conf, an address with a dash in front may be missing on this machine. One that
+            // another process has is an error all the same.
             let (name, is_optional) = match address.strip_prefix('-') {
                 Some(name) => (name, true),
                 None => (address.as_str(), false),

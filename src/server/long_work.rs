@@ -1,7 +1,7 @@
 //! Threads for long work, so that no worker does it: searches that compute, and commands that copy much.
 //!
-//! They are fewer than what clients can ask for at a time, and have a lower priority than the workers: a worker that
-//! wakes up runs at once, however many of them compute.
+//! They are fewer than what clients can ask for at a time, and have a lower priority than the workers: a
+//! worker that wakes up runs at once, however many of them compute.
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;

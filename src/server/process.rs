@@ -29,13 +29,14 @@ pub fn total_memory_bytes(env: &Env) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// File descriptors that are not for clients, as in Redis: the log's segments, snapshots, listeners, the standard streams.
+/// File descriptors that are not for clients, as in Redis: the log's segments, snapshots, listeners, the
+/// standard streams.
 const RESERVED_DESCRIPTORS: u64 = 29;
 /// Those of a worker: its runtime's poll and wake-up.
 const WORKER_DESCRIPTORS: u64 = 3;
 
-/// Raises the process's limit of file descriptors to what `clients` connections need, or as far as it goes. Returns how
-/// many of them can have one.
+/// Raises the process's limit of file descriptors to what `clients` connections need, or as far as it goes.
+/// Returns how many of them can have one.
 pub fn allow_clients(clients: usize, threads: usize) -> usize {
     let reserved = RESERVED_DESCRIPTORS + WORKER_DESCRIPTORS * threads as u64;
     let wanted = reserved.saturating_add(clients as u64);
@@ -77,8 +78,8 @@ pub fn executable() -> String {
     std::env::current_exe().map_or(String::new(), |path| path.display().to_string())
 }
 
-/// From now on SIGHUP (the terminal is gone) and SIGUSR1 do not end the process. Handlers stay when the runtime that
-/// registered them is gone.
+/// From now on SIGHUP (the terminal is gone) and SIGUSR1 do not end the process. Handlers stay when the
+/// runtime that registered them is gone.
 pub fn ignore_hangups() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
@@ -89,10 +90,12 @@ pub fn ignore_hangups() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Sees to it that huge pages are where they are asked for, and nowhere else: the first touch of one takes milliseconds,
-/// and it would happen under the keyspace's lock. Graphs ask for them, for their memory is filled by other threads.
+/// Sees to it that huge pages are where they are asked for, and nowhere else: the first touch of one takes
+/// milliseconds, and it would happen under the keyspace's lock. Graphs ask for them, for their memory is
+/// filled by other threads.
 ///
-/// A kernel that gives them unasked ("always") is told to give this process none at all, as Redis does by default.
+/// A kernel that gives them unasked ("always") is told to give this process none at all, as Redis does by
+/// default.
 pub fn disable_huge_pages(env: &Env) {
     let mode = read(env, "/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
     if !mode.contains("[always]") {

@@ -1,8 +1,8 @@
 //! The server as a whole: worker threads, the listener, shutdown.
 //!
-//! Each worker is a thread with a runtime of its own, and a connection stays on the worker that it was given to: its
-//! wake-ups are pushes to a local queue, and nothing of its hot path is shared but the engine. One more thread, the
-//! shell, accepts connections, hands them out in turn, and does the background work.
+//! Each worker is a thread with a runtime of its own, and a connection stays on the worker that it was given
+//! to: its wake-ups are pushes to a local queue, and nothing of its hot path is shared but the engine. One
+//! more thread, the shell, accepts connections, hands them out in turn, and does the background work.
 
 use crate::clients::Clients;
 use crate::commands;
@@ -27,12 +27,13 @@ use std::thread::JoinHandle;
 /// What the server needs of the program around it.
 pub struct Hooks {
     pub snapshotter: Arc<dyn Snapshotter>,
-    /// The log has failed: nothing more can become durable. The default logs and aborts; it must not return control to
-    /// clients.
+    /// The log has failed: nothing more can become durable. The default logs and aborts; it must not return
+    /// control to clients.
     pub log_failed: Box<dyn Fn(&Fatal) + Send + Sync>,
     /// Whether SIGTERM and SIGINT stop the server.
     pub signals: bool,
-    /// CONFIG SET has changed something: for what the program itself keeps of the configuration, as its log's level.
+    /// CONFIG SET has changed something: for what the program itself keeps of the configuration, as its log's
+    /// level.
     pub configured: Box<dyn Fn(&Config) + Send + Sync>,
 }
 
@@ -166,8 +167,8 @@ impl Server {
         self.shared.ask_stop(Stop::default());
     }
 
-    /// Waits until the server was asked to stop, sends what may leave, and closes the log. Nothing of the server holds the
-    /// engine afterwards.
+    /// Waits until the server was asked to stop, sends what may leave, and closes the log. Nothing of the
+    /// server holds the engine afterwards.
     pub fn wait(self) -> Result<Stop, ServerError> {
         // A panic of a thread has been reported by the panic hook.
         _ = self.shell.join();
@@ -244,7 +245,8 @@ fn share(
     })
 }
 
-/// Sets what the configuration says of modules, which was tried when it was read. Returns the settings of before.
+/// Sets what the configuration says of modules, which was tried when it was read. Returns the settings of
+/// before.
 fn apply_module_settings(config: &Config, engine: &Engine) -> Vec<(&'static str, String)> {
     let run = engine.reads();
     let view = run.view(0);
@@ -280,8 +282,8 @@ fn fit_clients(config: &mut Config, threads: usize) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// All cores but one, which is left to the log thread, to indexes and searches, and on a small machine to the clients:
-/// measured on two cores, one worker answers more and with a shorter tail than two.
+/// All cores but one, which is left to the log thread, to indexes and searches, and on a small machine to the
+/// clients: measured on two cores, one worker answers more and with a shorter tail than two.
 fn default_threads() -> usize {
     const THREADS_MAX: usize = 16;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);

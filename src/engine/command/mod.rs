@@ -12,7 +12,7 @@ pub use reply::Reply;
 pub use table::{CommandTable, Known};
 pub use usage::Shape;
 
-pub use crate::shard::parked::{Condition, Park, Ticket, Waiter};
+pub use crate::shard::parked::{Awaited, Park, Ticket, Waiter};
 use crate::shard::prepared::Preparation;
 use crate::shard::tx::Tx;
 use crate::shard::view::View;
@@ -164,7 +164,7 @@ pub enum Handler {
     Staged(StagedHandler),
     /// Reads, and comes back with a job where there is much to read. It never waits, so it runs among others.
     Sliced(StagedHandler),
-    /// Writes, or comes back with [`Stage::Park`]. Run again, from its words, when one of the keys has changed.
+    /// Writes, or comes back with [`Stage::Park`]: then it is run again when one of the keys has changed.
     Blocking(BlockingHandler),
     /// Run by the server, which keeps the function: the engine knows no sessions.
     Session,

@@ -219,8 +219,8 @@ impl Engine {
         self.parked.len()
     }
 
-    /// Serves clients whose keys were fed while the log had no room for their commands. Costs one load where there are
-    /// none. Call it regularly.
+    /// Serves clients whose keys were fed while the log had no room for their commands. Costs one load where
+    /// there are none. Call it regularly.
     pub fn serve_parked(&self) {
         if self.parked.is_unserved()
             && let Ok(credit) = self.admit(0, 0)

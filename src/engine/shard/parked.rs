@@ -1,9 +1,10 @@
 //! Clients that wait for keys: what BLPOP and its relatives do when there is nothing to pop.
 //!
-//! A handler of the blocking kind that finds nothing returns [`Park`], before any effect or reply. The shell enters the
-//! client here under the same hold of the write lock ([`crate::shard::run::WriteRun::park`]) and keeps the [`Ticket`].
-//! A batch that changes an awaited key serves the key's clients before it is closed: each one's command runs again from
-//! its words, in the order in which they were parked, until the condition that they wait for no longer holds.
+//! A handler of the blocking kind that finds nothing returns [`Park`], before any effect or reply. The shell
+//! enters the client here under the same hold of the write lock ([`crate::shard::run::WriteRun::park`]) and
+//! keeps the [`Ticket`]. A batch that changes an awaited key serves the key's clients before it is closed:
+//! each one's command runs again from its words, in the order in which they were parked, until the condition
+//! that they wait for no longer holds.
 //!
 //! ```text
 //!   client 7: BLPOP k 0      parked, ticket 1
@@ -14,14 +15,14 @@
 //!
 //! # Invariants
 //!
-//! - A ticket ends once: it is served, or it times out, or it is ended by an error, or it is dropped. Whichever comes
-//!   first under the mutex wins; the others find no entry.
-//! - What a served command changes is part of the batch that fed it, so a replay, which knows no clients, ends with
-//!   the same keys.
-//! - A client is entered under the write lock, so no change falls between the look at its keys and its entry. It is
-//!   removed under the mutex only, so a timeout never waits for the keyspace.
-//! - Nothing is applied for a client without room in the log. Where there is none, its key stays in the store's list of
-//!   fed keys, and the next batch tries again ([`crate::Engine::serve_parked`]).
+//! - A ticket ends once: it is served, or it times out, or it is ended by an error, or it is dropped.
+//!   Whichever comes first under the mutex wins; the others find no entry.
+//! - What a served command changes is part of the batch that fed it, so a replay, which knows no clients,
+//!   ends with the same keys.
+//! - A client is entered under the write lock, so no change falls between the look at its keys and its entry.
+//!   It is removed under the mutex only, so a timeout never waits for the keyspace.
+//! - Nothing is applied for a client without room in the log. Where there is none, its key stays in the
+//!   store's list of fed keys, and the next batch tries again ([`crate::Engine::serve_parked`]).
 //!
 //! Lock order: the keyspace, then this mutex. No handler and no [`Waiter`] is called while the mutex is held.
 
@@ -36,9 +37,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What a client waits for at each of its keys. Commands that compete for the same thing (BLPOP and BRPOP) share one
-/// condition, which makes them one queue.
-pub struct Condition {
+/// What a client waits for at each of its keys. Commands that compete for the same thing (BLPOP and BRPOP)
+/// share one condition, which makes them one queue.
+pub struct Awaited {
     /// Identifies the condition among those of one key.
     pub name: &'static str,
     /// Whether a command that waits for it could go on. Must cost no more than a lookup.
@@ -48,7 +49,7 @@ pub struct Condition {
 /// How a blocking command waits that had no effect and wrote no reply.
 pub struct Park {
     pub keys: Vec<Vec<u8>>,
-    pub condition: &'static Condition,
+    pub condition: &'static Awaited,
     /// `None` waits without end.
     pub at_most: Option<Duration>,
     /// The reply when the time is over, and at once where nothing may wait (EXEC).
@@ -60,7 +61,7 @@ pub struct Park {
 impl Park {
     pub fn new(
         keys: Vec<Vec<u8>>,
-        condition: &'static Condition,
+        condition: &'static Awaited,
         at_most: Option<Duration>,
         timed_out: fn(&mut dyn Reply),
     ) -> Park {
@@ -120,7 +121,7 @@ struct ParkedClient {
     command: &'static Command,
     words: Arc<[Vec<u8>]>,
     keys: Vec<Vec<u8>>,
-    condition: &'static Condition,
+    condition: &'static Awaited,
     timed_out: fn(&mut dyn Reply),
     gate: Lsn,
     /// `None` while its command runs again.
@@ -131,7 +132,7 @@ struct ParkedClient {
 
 /// The clients that wait for the same at the same key, by ticket: first come, first served.
 struct Queue {
-    condition: &'static Condition,
+    condition: &'static Awaited,
     tickets: BTreeSet<u64>,
 }
 
@@ -292,18 +293,18 @@ impl ParkedClients {
     }
 
     /// What clients wait for at this key.
-    pub(crate) fn conditions(&self, database: u32, key: &[u8]) -> Vec<&'static Condition> {
+    pub(crate) fn conditions(&self, database: u32, key: &[u8]) -> Vec<&'static Awaited> {
         let state = self.state.lock();
         let queues = state.queues.get(&database).and_then(|keys| keys.get(key));
         queues.map_or(Vec::new(), |queues| queues.iter().map(|queue| queue.condition).collect())
     }
 
-    /// The first client after `ticket` that waits for this at the key. It stays in its queues; [`ParkedClients::served`] or
-    /// [`ParkedClients::still_waits`] must follow.
+    /// The first client after `ticket` that waits for this at the key. It stays in its queues;
+    /// [`ParkedClients::served`] or [`ParkedClients::still_waits`] must follow.
     pub(crate) fn next(
         &self,
         (database, key): (u32, &[u8]),
-        condition: &Condition,
+        condition: &Awaited,
         ticket: u64,
     ) -> Option<Attempt> {
         let mut state = self.state.lock();
@@ -326,7 +327,8 @@ impl ParkedClients {
         Answer { waiter: attempt.waiter, gate }
     }
 
-    /// The client's command waits again, or could not run. Its wait may have been ended meanwhile: then this ends it.
+    /// The client's command waits again, or could not run. Its wait may have been ended meanwhile: then this
+    /// ends it.
     pub(crate) fn still_waits(&self, attempt: Attempt) {
         let mut state = self.state.lock();
         let client = state.clients.get_mut(&attempt.ticket).expect("an attempt's entry stays");
@@ -338,7 +340,8 @@ impl ParkedClients {
         }
     }
 
-    /// Ends a wait. False if it has ended before; a client whose command runs at this moment is ended if that fails.
+    /// Ends a wait. False if it has ended before; a client whose command runs at this moment is ended if that
+    /// fails.
     fn end(&self, ticket: u64, end: End) -> bool {
         let mut state = self.state.lock();
         let Some(client) = state.clients.get_mut(&ticket) else { return false };

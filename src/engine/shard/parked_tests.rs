@@ -1,7 +1,8 @@
-//! Parked clients against an engine without sockets: who is served, in which order, by which batch, and what is left.
+//! Parked clients against an engine without sockets: who is served, in which order, by which batch, and what
+//! is left.
 //!
-//! TAKE key+ waits for a hash and takes its first field, as BLPOP does with a list. SHIFT from to moves a field, as
-//! BLMOVE does. They are commands of these tests only.
+//! TAKE key+ waits for a hash and takes its first field, as BLPOP does with a list. SHIFT from to moves a
+//! field, as BLMOVE does. They are commands of these tests only.
 
 use super::*;
 use crate::command::{CommandTable, Stage, blocking};
@@ -19,8 +20,8 @@ use crate::shard::run::Transaction;
 use crate::shard::tx::Tx;
 use std::sync::atomic::AtomicU64;
 
-static HAS_FIELDS: Condition =
-    Condition { name: "hash", holds: |view, key| matches!(view.hash(key), Ok(Some(_))) };
+static HAS_FIELDS: Awaited =
+    Awaited { name: "hash", holds: |view, key| matches!(view.hash(key), Ok(Some(_))) };
 
 type NameAndValue = (Vec<u8>, Vec<u8>);
 
@@ -267,7 +268,8 @@ fn a_served_clients_error_is_its_own() {
     assert_eq!(seats[1].gate(), feeder.gate(), "the error shows that the key was fed");
 }
 
-/// While one batch waits to be written there is no room for another: the feed itself has its room, the take has none.
+/// While one batch waits to be written there is no room for another: the feed itself has its room, the take
+/// has none.
 #[test]
 fn a_client_that_the_log_has_no_room_for_is_served_when_there_is() {
     let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([7; 16])));
@@ -347,8 +349,8 @@ fn ten_thousand_clients_wait_and_are_served_by_one_batch() {
     world.nothing_is_left();
 }
 
-/// A client's wait ends when its deadline is reached on the simulated clock. All orders of deadline and feed, at the same
-/// moment too, leave each client with one reply: a field, or nil.
+/// A client's wait ends when its deadline is reached on the simulated clock. All orders of deadline and feed,
+/// at the same moment too, leave each client with one reply: a field, or nil.
 #[test]
 fn served_once_or_nil_never_both_however_feeds_and_deadlines_interleave() {
     for seed in 1..400u64 {
@@ -431,7 +433,8 @@ fn feeds_race_with_timeouts_and_disconnects() {
     println!("{} of 2400 timed out", nils.into_inner());
 }
 
-/// A deadline that falls into the attempt to serve its client holds if the attempt fails, and is void if it succeeds.
+/// A deadline that falls into the attempt to serve its client holds if the attempt fails, and is void if it
+/// succeeds.
 #[test]
 fn a_deadline_during_an_attempt_holds_only_if_that_fails() {
     let world = World::new();

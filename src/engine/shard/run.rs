@@ -195,8 +195,8 @@ impl WriteRun<'_> {
         Ran { gate, stage }
     }
 
-    /// Enters a client whose command came back with [`Stage::Park`] in this run, before another command runs in it. Its
-    /// reply goes to `waiter`.
+    /// Enters a client whose command came back with [`Stage::Park`], before another command runs. Its reply
+    /// goes to `waiter`.
     pub fn park(
         &mut self,
         (database, command): (u32, &'static Command),

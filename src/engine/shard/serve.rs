@@ -3,7 +3,7 @@
 use crate::command::{Args, CommandError, Handler, Reply, Stage};
 use crate::log::Purpose;
 use crate::shard::engine::batch_bytes_max;
-use crate::shard::parked::{Answer, Attempt, Condition, ParkedClients};
+use crate::shard::parked::{Answer, Attempt, Awaited, ParkedClients};
 use crate::shard::run::{Transaction, fail};
 
 /// What came of running a parked client's command again.
@@ -14,8 +14,8 @@ enum Tried {
 }
 
 impl Transaction<'_> {
-    /// Serves the clients of all keys that the batch has fed, those that serving itself feeds included. Each client is
-    /// served once at most, so this ends.
+    /// Serves the clients of all keys that the batch has fed, those that serving itself feeds included. Each
+    /// client is served once at most, so this ends.
     #[cold]
     pub(super) fn serve_parked(&mut self) {
         let parked = self.tx.store().hook.parked.clone();
@@ -50,7 +50,7 @@ impl Transaction<'_> {
         true
     }
 
-    fn holds(&mut self, condition: &Condition, (database, key): (u32, &[u8])) -> bool {
+    fn holds(&mut self, condition: &Awaited, (database, key): (u32, &[u8])) -> bool {
         self.tx.nested(database, |tx| tx.look(|view| (condition.holds)(view, key))).0
     }
 

@@ -148,11 +148,7 @@ impl<'a> Tx<'a> {
 
     /// Runs a part of the batch as a command of its own, in this database. Returns what its reply has to wait
     /// for beside the batch; the surrounding command's gate stays as it is.
-    pub(crate) fn nested<R>(
-        &mut self,
-        database: u32,
-        run: impl FnOnce(&mut Tx<'a>) -> R,
-    ) -> (R, ReplyGate) {
+    pub(crate) fn nested<R>(&mut self, database: u32, run: impl FnOnce(&mut Tx<'a>) -> R) -> (R, ReplyGate) {
         let outer_database = std::mem::replace(&mut self.database, database);
         let outer_gate = std::mem::replace(&mut self.gate, ReplyGate::NONE);
         let (preparing, copy, contents) = (self.preparing.take(), self.copy.take(), self.contents.take());

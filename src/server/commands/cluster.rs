@@ -1,5 +1,5 @@
-//! Cluster commands. One server is the whole database here: each refuses as Redis does without `cluster-enabled`, so that
-//! clients that look for a cluster see that this is none.
+//! Cluster commands. One server is the whole database here: each refuses as Redis does without
+//! `cluster-enabled`, so that clients that look for a cluster see that this is none.
 
 use super::{Call, SessionFunction};
 use engramdb_engine::command::{Command, CommandError, Outcome, acl, container, flag, session};

@@ -133,8 +133,8 @@ fn flags(command: &Command) -> Vec<&'static str> {
     command.flag_names().chain(moves_keys).collect()
 }
 
-/// How clients that shard find the keys: one specification for all of them, or one for each where the command does
-/// different things with them.
+/// How clients that shard find the keys: one specification for all of them, or one for each where the command
+/// does different things with them.
 fn key_specifications(reply: &mut dyn Reply, known: &Known) {
     let (first, last, step) = known.shape.keys;
     if known.command.keys.is_some() || first == 0 {

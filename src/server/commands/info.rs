@@ -1,5 +1,5 @@
-//! INFO: Redis's sections and fields, as far as they mean something here. Not gated: it may count writes that are not
-//! durable yet.
+//! INFO: Redis's sections and fields, as far as they mean something here. Not gated: it may count writes that
+//! are not durable yet.
 
 use super::config::absolute;
 use super::{Call, SessionFunction, text};

@@ -1,7 +1,7 @@
 //! Session commands: rows of the one command table, each with a function of this crate.
 //!
-//! The engine's table knows the rows; a parallel table, by `Known::id`, knows the functions. Start-up pairs them by full
-//! name and fails on a row without a function, or a function without a row.
+//! The engine's table knows the rows; a parallel table, by `Known::id`, knows the functions. Start-up pairs
+//! them by full name and fails on a row without a function, or a function without a row.
 
 mod administration;
 mod client;
@@ -131,8 +131,8 @@ impl<'c, 'o, 't> Call<'c, 'o, 't> {
         }
     }
 
-    /// Looks at the keyspace: through the transaction inside EXEC, under the read lock elsewhere. What it shows is not
-    /// gated.
+    /// Looks at the keyspace: through the transaction inside EXEC, under the read lock elsewhere. What it
+    /// shows is not gated.
     pub fn look<R>(&mut self, look: impl FnOnce(&View<'_>) -> R) -> R {
         match &mut self.transaction {
             Some(transaction) => transaction.look(look),

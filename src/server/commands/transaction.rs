@@ -64,7 +64,8 @@ fn discard(call: &mut Call<'_, '_, '_>) -> Outcome {
     Ok(())
 }
 
-/// What a watched key takes beside its two copies: in the connection's list, and in the keyspace's table of watchers.
+/// What a watched key takes beside its two copies: in the connection's list, and in the keyspace's table of
+/// watchers.
 const WATCHED_KEY_BYTES: usize = 128;
 
 fn watch(call: &mut Call<'_, '_, '_>) -> Outcome {

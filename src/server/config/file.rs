@@ -1,8 +1,8 @@
 //! A configuration file's text as entries: lines of redis.conf, or TOML.
 //!
-//! A file is TOML if its first line that says anything is `name = value` or a table's heading. Entries know their bytes
-//! in the text, so that CONFIG REWRITE changes only what it must. A text is bytes: comments in other encodings than UTF-8 do no
-//! harm, values have to be UTF-8.
+//! A file is TOML if its first line that says anything is `name = value` or a table's heading. Entries know
+//! their bytes in the text, so that CONFIG REWRITE changes only what it must. A text is bytes: comments in
+//! other encodings than UTF-8 do no harm, values have to be UTF-8.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;

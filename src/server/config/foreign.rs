@@ -1,7 +1,9 @@
-//! Parameters of Redis and Valkey that this server does not have: a file written for them starts it all the same.
+//! Parameters of Redis and Valkey that this server does not have: a file written for them starts it all the
+//! same.
 //!
-//! What does not apply is accepted and named once at the start. What a user relies on and does not get (replication,
-//! eviction, notifications, TLS) is refused. What contradicts durability is overridden, with a warning that says so.
+//! What does not apply is accepted and named once at the start. What a user relies on and does not get
+//! (replication, eviction, notifications, TLS) is refused. What contradicts durability is overridden, with a
+//! warning that says so.
 
 /// What a file may say about parameters that do not exist here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -67,7 +67,8 @@ fn integer(text: &str) -> Result<i64, String> {
     number.ok_or_else(|| "argument couldn't be parsed into an integer".to_owned())
 }
 
-/// A whole number that is not negative. As in Redis, one beyond a bound is taken as that bound; CONFIG GET shows it.
+/// A whole number that is not negative. As in Redis, one beyond a bound is taken as that bound; CONFIG GET
+/// shows it.
 pub struct Clamped {
     min: i64,
     max: i64,
@@ -221,7 +222,8 @@ impl Form<String> for Text {
     }
 }
 
-/// A path that must not be empty: an empty one would mean the working directory to some calls and nothing to others.
+/// A path that must not be empty: an empty one would mean the working directory to some calls and nothing to
+/// others.
 pub struct Directory;
 
 impl Shape for Directory {

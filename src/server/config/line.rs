@@ -1,7 +1,8 @@
 //! Lines of redis.conf: a name and its arguments, with Redis's rules of quoting.
 
-/// Splits a line into words, as Redis's `sdssplitargs` does: blanks separate; `"…"` knows the escapes `\n \r \t \b \a
-/// \xHH` and takes any other escaped character as it is; `'…'` knows only `\'`. A closing quote ends its word.
+/// Splits a line into words, as Redis's `sdssplitargs` does: blanks separate; `"…"` knows the escapes `\n \r
+/// \t \b \a \xHH` and takes any other escaped character as it is; `'…'` knows only `\'`. A closing quote ends
+/// its word.
 ///
 /// # Errors
 /// What is wrong with the quotes, or that a word is not UTF-8.

@@ -11,8 +11,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Tries a setting of a module: name and value. `None` where no module has it; an error says what is wrong with the
-/// value.
+/// Tries a setting of a module: name and value. `None` where no module has it; an error says what is wrong
+/// with the value.
 pub type ModuleSettings<'m> = &'m dyn Fn(&str, &str) -> Option<Result<(), String>>;
 
 /// Where a value was given.
@@ -142,7 +142,8 @@ impl<'m> Loader<'m> {
         }
     }
 
-    /// Who starts with the configuration of a Redis often gives its data directory too, and is to know that its data are not read.
+    /// Who starts with the configuration of a Redis often gives its data directory too, and is to know that
+    /// its data are not read.
     fn note_redis_files(&mut self) {
         for name in ["dump.rdb", "appendonlydir", "appendonly.aof"] {
             let path = self.config.directory.join(name);
@@ -323,8 +324,9 @@ impl<'m> Loader<'m> {
         Ok(())
     }
 
-    /// A relative path is looked for in the working directory, as Redis does, and then beside the including file. The
-    /// last part may have wildcards; what they match is included in the order of its names, and may be nothing.
+    /// A relative path is looked for in the working directory, as Redis does, and then beside the including
+    /// file. The last part may have wildcards; what they match is included in the order of its names, and may
+    /// be nothing.
     fn include(&mut self, includer: &Path, place: Place, entry: &Entry) {
         let [given] = &entry.words[..] else {
             return self.problem(place, "include: wrong number of arguments");

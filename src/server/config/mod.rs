@@ -1,15 +1,16 @@
 //! The configuration: one table of parameters, with Redis's names where Redis has one.
 //!
-//! A value comes from a default, a file, the environment (`ENGRAMDB_PORT`), a flag (`--port`) or CONFIG SET; each wins
-//! over the ones before it. All of them go through one table, and a value is written as text everywhere.
+//! A value comes from a default, a file, the environment (`ENGRAMDB_PORT`), a flag (`--port`) or CONFIG SET;
+//! each wins over the ones before it. All of them go through one table, and a value is written as text
+//! everywhere.
 //!
 //! # How to add a parameter
 //!
 //! 1. Add a field to [`Config`] with its unit in the name, and its default.
-//! 2. Add a row to [`table`]: name, `AtStart` or `Live`, field, form with its bounds, help. If Redis has the parameter, take its
-//!    name and bounds, and delete the name from [`foreign`].
-//! 3. Let it have its effect. What the hot path reads goes into `Limits::follow`, which a start and every CONFIG SET
-//!    call; everything else reads `Shared::config`.
+//! 2. Add a row to [`table`]: name, `AtStart` or `Live`, field, form with its bounds, help. If Redis has the
+//!    parameter, take its name and bounds, and delete the name from [`foreign`].
+//! 3. Let it have its effect. What the hot path reads goes into `Limits::follow`, which a start and every
+//!    CONFIG SET call; everything else reads `Shared::config`.
 //!
 //! The flag, the variable, the line of a file, `--help`, CONFIG GET, SET and REWRITE and the table in
 //! docs/configuration.md derive from the row.

@@ -1,5 +1,5 @@
-//! CONFIG REWRITE: the file that the server was started with, changed so that a start with it alone gives what holds
-//! now. Comments, order, and lines that already say it stay as they are.
+//! CONFIG REWRITE: the file that the server was started with, changed so that a start with it alone gives
+//! what holds now. Comments, order, and lines that already say it stay as they are.
 
 use super::file::{self, Entry, Parsed};
 use super::line::quote;
@@ -105,8 +105,8 @@ fn append(text: &mut Vec<u8>, values: &Values) {
     }
 }
 
-/// Replaces a file so that a crash leaves the old one or the new one. Its permissions stay: it may hold a password. Where
-/// the path is a symbolic link, the file behind it is replaced.
+/// Replaces a file so that a crash leaves the old one or the new one. Its permissions stay: it may hold a
+/// password. Where the path is a symbolic link, the file behind it is replaced.
 #[expect(clippy::disallowed_methods, reason = "the configuration file is not in the engine's directory")]
 pub fn write_atomically(path: &Path, text: &[u8]) -> io::Result<()> {
     let path = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path))?;

@@ -1,5 +1,6 @@
-//! The table of parameters. Everything that names one derives from its row: the flag, the environment variable, the
-//! line in a file, `--help`, CONFIG GET, SET and REWRITE, and the table in docs/configuration.md.
+//! The table of parameters. Everything that names one derives from its row: the flag, the environment
+//! variable, the line in a file, `--help`, CONFIG GET, SET and REWRITE, and the table in
+//! docs/configuration.md.
 
 use super::Config;
 use super::form::{

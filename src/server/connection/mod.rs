@@ -1,10 +1,11 @@
 //! The life of one connection: read, decode, execute, hold, send.
 //!
-//! One task polls everything that the connection waits for (its socket in both directions, its gate, a job, a kill)
-//! with one waker, so that a round costs one read, one write and no registration.
+//! One task polls everything that the connection waits for (its socket in both directions, its gate, a job, a
+//! kill) with one waker, so that a round costs one read, one write and no registration.
 //!
-//! Invariants: input is read only when all that was read before has been executed; a connection that is closing reads
-//! nothing more and ends when its last reply has left, or when the client has taken nothing of them for a minute.
+//! Invariants: input is read only when all that was read before has been executed; a connection that is
+//! closing reads nothing more and ends when its last reply has left, or when the client has taken nothing of
+//! them for a minute.
 
 use crate::buffers;
 use crate::clients::{Client, Usage};
@@ -29,7 +30,8 @@ const REQUESTS_MAX: usize = 256;
 const GROWN_HERE_MAX: usize = 2 << 20;
 /// Bytes that are read ahead of a client that waits for keys.
 const PARKED_INPUT_BYTES_MAX: usize = 1 << 20;
-/// Bytes given to the socket in one turn, or taken from it: a client as fast as we are must not keep the worker.
+/// Bytes given to the socket in one turn, or taken from it: a client as fast as we are must not keep the
+/// worker.
 const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Rounds in a row before other connections get their turn.
 const ROUNDS_MAX: usize = 8;
@@ -69,11 +71,12 @@ struct Connection {
     published: usize,
 }
 
-/// What a connection takes that has nothing to read and nothing to send: its task, its place in the list of clients, and
-/// the runtime's record of its socket.
+/// What a connection takes that has nothing to read and nothing to send: its task, its place in the list of
+/// clients, and the runtime's record of its socket.
 const IDLE_BYTES: usize = size_of::<Connection>() + size_of::<Client>() + 512;
 
-/// Memory that a connection takes and gives back within a round is not told to the others, up to so many bytes.
+/// Memory that a connection takes and gives back within a round is not told to the others, up to so many
+/// bytes.
 const UNPUBLISHED_BYTES_MAX: usize = 48 * 1024;
 
 /// What was read and is not yet executed.
@@ -205,7 +208,8 @@ impl Connection {
             };
         }
         if self.worker.stats.leaving.load(Ordering::Relaxed) > 0 {
-            // This worker's evicted connections get their turn, and give back what they have, before others take more.
+            // This worker's evicted connections get their turn, and give back what they have, before others
+            // take more.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -257,9 +261,9 @@ impl Connection {
         Poll::Ready(Ok(Event::Resumed(resumed)))
     }
 
-    /// Reads on while the client waits for keys, so that its end is noticed: a client that has closed its side ends
-    /// then, as in Redis. What comes is kept for later, up to a bound; beyond it the client's end is noticed when its
-    /// wait is over.
+    /// Reads on while the client waits for keys, so that its end is noticed: a client that has closed its
+    /// side ends then, as in Redis. What comes is kept for later, up to a bound; beyond it the client's end
+    /// is noticed when its wait is over.
     fn poll_parked(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let input = &mut self.input;
         while input.buffer.len() < PARKED_INPUT_BYTES_MAX {
@@ -286,8 +290,8 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Whether the shell found this connection idle, and it is: nothing came or went for as long as `timeout` says. What is
-    /// held back by the log is not the client's doing.
+    /// Whether the shell found this connection idle, and it is: nothing came or went for as long as `timeout`
+    /// says. What is held back by the log is not the client's doing.
     fn is_idle_too_long(&mut self) -> bool {
         let client = &self.core.session.client;
         let shared = &self.worker.shared;
@@ -342,8 +346,8 @@ impl Connection {
             let sendable = self.core.outbox.sendable();
             if !sendable.is_empty() {
                 if budget == 0 {
-                    // Others get their turn: also those of whose requests the worker learns when it looks at its sockets,
-                    // which is before it comes back here.
+                    // Others get their turn: also those of whose requests the worker learns when it looks at
+                    // its sockets, which is before it comes back here.
                     _ = pin!(tokio::task::yield_now()).poll(context);
                     return Ok(());
                 }
@@ -538,8 +542,8 @@ impl Input {
         }
     }
 
-    /// How large the buffer should be for the next read, if it is too small. It doubles, but not far beyond what a request
-    /// may have, nor beyond the end of what is pending if that is near.
+    /// How large the buffer should be for the next read, if it is too small. It doubles, but not far beyond
+    /// what a request may have, nor beyond the end of what is pending if that is near.
     fn wanted_capacity(&self, bytes_max: usize) -> Option<usize> {
         let (length, capacity) = (self.buffer.len(), self.buffer.capacity());
         let Stop::NeedBytes(missing) = self.stop else { return None };

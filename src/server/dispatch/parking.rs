@@ -1,8 +1,9 @@
 //! A connection that waits for keys: what the engine's list of parked clients has of it, and its deadline.
 //!
-//! The reply is made by whichever thread ends the wait: the one that runs the batch that feeds a key, the connection's
-//! own at the deadline, or another client's (CLIENT UNBLOCK). All of them write it into the same outbox, which then
-//! comes back to the connection with what it has to wait for. The engine sees to it that only one of them does.
+//! The reply is made by whichever thread ends the wait: the one that runs the batch that feeds a key, the
+//! connection's own at the deadline, or another client's (CLIENT UNBLOCK). All of them write it into the same
+//! outbox, which then comes back to the connection with what it has to wait for. The engine sees to it that
+//! only one of them does.
 
 use crate::dispatch::execute::{Core, Made, Resumed, Waiting};
 use crate::output::{Errors, Outbox, Replies, Style};
@@ -63,7 +64,8 @@ impl Future for Parked {
 }
 
 impl Core {
-    /// Enters the connection into the list of parked clients. The run is the one in which the command came back.
+    /// Enters the connection into the list of parked clients. The run is the one in which the command came
+    /// back.
     pub(super) fn park(
         &mut self,
         run: &mut WriteRun<'_>,

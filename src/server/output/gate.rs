@@ -1,12 +1,13 @@
 //! The reply gate: wakes connections when the batches that their replies wait for are durable.
 //!
-//! The log thread must not pay a system call for each of hundreds of connections. So connections wait with the gate of
-//! their own worker; when a batch becomes durable the log thread wakes at most one task of each worker that has
-//! somebody waiting for it, the *releaser*, and that one wakes its neighbours on its own thread, which costs a push to
-//! a queue.
+//! The log thread must not pay a system call for each of hundreds of connections. So connections wait with
+//! the gate of their own worker; when a batch becomes durable the log thread wakes at most one task of each
+//! worker that has somebody waiting for it, the *releaser*, and that one wakes its neighbours on its own
+//! thread, which costs a push to a queue.
 //!
-//! No wake-up is lost: a waiter first publishes what it waits for and then looks at `durable`; the log thread publishes
-//! `durable` first and then looks for waiters. Both are sequentially consistent, so one of the two sees the other.
+//! No wake-up is lost: a waiter first publishes what it waits for and then looks at `durable`; the log thread
+//! publishes `durable` first and then looks for waiters. Both are sequentially consistent, so one of the two
+//! sees the other.
 
 use engramdb_engine::log::Lsn;
 use engramdb_engine::log::pipeline::{DurableWatcher, Fatal};
@@ -16,9 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::task::{Context, Poll, Waker};
 
-/// Connections woken at a time by a slow log: between two groups the worker looks at its sockets, so that a request that has
-/// to wait for nothing does not wait for a hundred replies to be sent. A quick log is waited for by everybody about as
-/// long as that takes, and each look costs.
+/// Connections woken at a time by a slow log: between two groups the worker looks at its sockets, so that a
+/// request that has to wait for nothing does not wait for a hundred replies to be sent. A quick log is waited
+/// for by everybody about as long as that takes, and each look costs.
 const GROUP: usize = 4;
 
 /// The waiters of one worker.

@@ -6,16 +6,16 @@
 //! buffers   | piece      | piece             | tail            |
 //! ```
 //!
-//! Replies are appended to the tail. A tail that has become long is put behind the other pieces, and a new one begins: so
-//! a reply of any size is made without copying what is there of it, and its bytes are counted against the connection's
-//! limit while it is made. Beyond the limit all of it is dropped, and what is appended afterwards too: the connection
-//! is to be closed.
+//! Replies are appended to the tail. A tail that has become long is put behind the other pieces, and a new
+//! one begins: so a reply of any size is made without copying what is there of it, and its bytes are counted
+//! against the connection's limit while it is made. Beyond the limit all of it is dropped, and what is
+//! appended afterwards too: the connection is to be closed.
 //!
 //! A large value is not copied: a piece refers to it, and it is sent from where it stands.
 //!
-//! Invariants: bytes leave in the order in which they were written; none leaves before its segment's gate, nor before
-//! the gates of all segments in front of it. Replies that become held in the same round share a segment with the
-//! highest of their gates: a pipeline's replies leave in one write.
+//! Invariants: bytes leave in the order in which they were written; none leaves before its segment's gate,
+//! nor before the gates of all segments in front of it. Replies that become held in the same round share a
+//! segment with the highest of their gates: a pipeline's replies leave in one write.
 
 use crate::buffers;
 use engramdb_engine::log::Lsn;
@@ -65,7 +65,8 @@ impl Piece {
         }
     }
 
-    /// What is counted for it. The content that it refers to may be in nobody else's hands by the time that it is sent.
+    /// What is counted for it. The content that it refers to may be in nobody else's hands by the time that
+    /// it is sent.
     fn capacity(&self) -> usize {
         match self {
             Piece::Own(bytes) => bytes.capacity(),
@@ -124,8 +125,8 @@ impl Outbox {
         &mut self.tail
     }
 
-    /// A tail that takes so many bytes without growing, if the limit allows them. `None` beyond the limit, and for a reply
-    /// that the client does not want: nothing of it is kept then.
+    /// A tail that takes so many bytes without growing, if the limit allows them. `None` beyond the limit,
+    /// and for a reply that the client does not want: nothing of it is kept then.
     pub fn large_tail(&mut self, bytes: usize) -> Option<&mut Vec<u8>> {
         if !self.makes_room(bytes) {
             return None;
@@ -218,7 +219,8 @@ impl Outbox {
         }
     }
 
-    /// Whether so many bytes can be kept: false beyond the limit, and for a reply that the client does not want.
+    /// Whether so many bytes can be kept: false beyond the limit, and for a reply that the client does not
+    /// want.
     fn makes_room(&mut self, bytes: usize) -> bool {
         if self.unwanted_from.is_some() {
             return false;
@@ -267,7 +269,8 @@ impl Outbox {
         self.tail.capacity() + self.pieces_bytes
     }
 
-    /// As in Redis, a small tail is a buffer that the client has anyway, and what is larger belongs to the list of replies.
+    /// As in Redis, a small tail is a buffer that the client has anyway, and what is larger belongs to the
+    /// list of replies.
     pub fn usage(&self) -> OutboxUsage {
         let (pieces, pieces_capacity) = (self.pieces.len(), self.pieces_bytes);
         let tail_capacity = self.tail.capacity();
@@ -323,8 +326,8 @@ impl Outbox {
         }
     }
 
-    /// Begins a new segment for what is appended from now on, so that it does not delay what is held already. From now on
-    /// no more than `bytes_max` may wait to be sent.
+    /// Begins a new segment for what is appended from now on, so that it does not delay what is held already.
+    /// From now on no more than `bytes_max` may wait to be sent.
     pub fn begin_round(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
         if let Some(last) = self.segments.back()

@@ -24,7 +24,8 @@ pub struct Replies<'o> {
 #[derive(Default)]
 pub struct Errors {
     pub count: u64,
-    /// The code of the first of them, for the error statistics. Errors inside EXEC's array count as one, under its name.
+    /// The code of the first of them, for the error statistics. Errors inside EXEC's array count as one,
+    /// under its name.
     pub first_code: String,
 }
 
@@ -71,8 +72,8 @@ impl<'o> Replies<'o> {
         self.was_written || self.outbox.end() > self.start
     }
 
-    /// Whether the reply is dropped because too much is unread: the connection will be closed, and the rest of the reply
-    /// need not be made.
+    /// Whether the reply is dropped because too much is unread: the connection will be closed, and the rest
+    /// of the reply need not be made.
     pub fn is_dropped(&self) -> bool {
         self.outbox.has_overflowed()
     }

@@ -1,4 +1,5 @@
-//! What a connection knows about itself: its database, protocol, rights, and the transaction it is collecting.
+//! What a connection knows about itself: its database, protocol, rights, and the transaction it is
+//! collecting.
 
 mod owned_words;
 
@@ -57,7 +58,8 @@ impl Multi {
     }
 }
 
-/// One queued command with its words: one buffer for all of them, since a queue may hold millions of small ones.
+/// One queued command with its words: one buffer for all of them, since a queue may hold millions of small
+/// ones.
 pub struct Queued {
     pub command: &'static Command,
     /// `Known::id`.

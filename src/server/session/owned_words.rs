@@ -1,5 +1,5 @@
-//! A request with large words, each in memory of its own: what becomes a value is then referred to and not copied, under
-//! no lock and by no worker.
+//! A request with large words, each in memory of its own: what becomes a value is then referred to and not
+//! copied, under no lock and by no worker.
 
 use engramdb_engine::types::{Content, Contents};
 use engramdb_resp::Request;
@@ -9,7 +9,8 @@ use std::sync::Arc;
 /// Large words of a request that are together as long as this are worth a job of their own.
 const REQUEST_BYTES_MIN: usize = 1 << 20;
 
-/// The ranges of a request's words in its buffer, if its large words are too long together for a worker to copy them.
+/// The ranges of a request's words in its buffer, if its large words are too long together for a worker to
+/// copy them.
 pub fn large_words(request: &Request<'_>) -> Option<Vec<Range<usize>>> {
     let (first, last) = (request.range(0)?, request.range(request.len() - 1)?);
     if last.end - first.start < REQUEST_BYTES_MIN {

@@ -1,4 +1,5 @@
-//! `engramdb backup`, `engramdb backup verify` and `engramdb restore`: the commands around the engine's `backup`.
+//! `engramdb backup`, `engramdb backup verify` and `engramdb restore`: the commands around the engine's
+//! `backup`.
 
 use super::machine;
 use super::text_table::moment;
@@ -77,8 +78,8 @@ pub struct RestoreArgs {
     pub json: bool,
 }
 
-/// Runs `engramdb backup` and `engramdb backup verify`. `modules` makes them for offline use; `derived` names the folders of
-/// a data directory that hold derived state; `program` is the version of this program.
+/// Runs `engramdb backup` and `engramdb backup verify`. `modules` makes them for offline use; `derived` names
+/// the folders of a data directory that hold derived state; `program` is the version of this program.
 pub fn backup(
     arguments: &BackupArgs,
     modules: MakeModules<'_>,
@@ -145,8 +146,8 @@ fn note_whole(what: &str, to: &Path) {
     ));
 }
 
-/// Refuses a target within the directory that is to be read: what is written there would be lost with it, or be taken for
-/// a part of it.
+/// Refuses a target within the directory that is to be read: what is written there would be lost with it, or
+/// be taken for a part of it.
 #[expect(
     clippy::disallowed_methods,
     reason = "the user names directories, and the engine's disk knows no links"

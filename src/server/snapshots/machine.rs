@@ -7,8 +7,8 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal, setprior
 /// The niceness of the snapshot process. Its I/O priority follows from it.
 const NICENESS: i32 = 10;
 
-/// Bytes that a new process can take before something has to give: of the machine, or of the control group if that
-/// has less. `None` where the system does not say.
+/// Bytes that a new process can take before something has to give: of the machine, or of the control group if
+/// that has less. `None` where the system does not say.
 pub fn available_memory_bytes() -> Option<u64> {
     let machine = meminfo_bytes(&read("/proc/meminfo")?, "MemAvailable:");
     [machine, control_group_bytes()].into_iter().flatten().min()
@@ -54,7 +54,8 @@ pub fn run_behind_others() {
 
 /// Makes this process die with its parent; false if the parent, which had this id, is gone already.
 ///
-/// The kernel watches the parent's *thread*: the one that starts processes has to live as long as its own process.
+/// The kernel watches the parent's *thread*: the one that starts processes has to live as long as its own
+/// process.
 pub fn die_with_parent(parent: u32) -> bool {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         tracing::debug!("cannot tie this process to its parent: {error}");

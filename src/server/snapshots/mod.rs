@@ -1,6 +1,8 @@
-//! Offline snapshots around the engine's `snapshot`: the background process that `serve` starts, and the tools.
+//! Offline snapshots around the engine's `snapshot`: the background process that `serve` starts, and the
+//! tools.
 //!
-//! - [`schedule`]: decides when a snapshot is made, and runs `engramdb snapshot create` as a process of its own;
+//! - [`schedule`]: decides when a snapshot is made, and runs `engramdb snapshot create` as a process of its
+//!   own;
 //! - [`backup`]: `backup`, `backup verify` and `restore`;
 //! - [`tools`]: `snapshot create|list|verify|repair` and `log verify|dump`;
 //! - `shortage`: what makes room for one while the disk is full;

@@ -1,8 +1,9 @@
 //! When a snapshot is tried again that could not be made.
 //!
-//! Failures that repeat cost more each time than they can give: on a full disk each attempt writes until there is no room,
-//! without enough memory each one reads the log. So the pause doubles with each failure. What may have removed the cause
-//! ends it: a snapshot that was made, or on a full disk memory that was freed.
+//! Failures that repeat cost more each time than they can give: on a full disk each attempt writes until
+//! there is no room, without enough memory each one reads the log. So the pause doubles with each failure.
+//! What may have removed the cause ends it: a snapshot that was made, or on a full disk memory that was
+//! freed.
 
 use std::time::Duration;
 

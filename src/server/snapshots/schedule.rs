@@ -1,12 +1,12 @@
 //! Snapshots while the server serves: BGSAVE, SAVE, and by itself when the log has grown enough.
 //!
-//! A thread rotates the log, so that sealed segments hold everything so far, and starts `engramdb snapshot create` as a
-//! process of its own, at low priority: the serving process never forks its memory and never pauses. Meanwhile modules
-//! export their derived state in this process, which has it already. When the process has published a manifest, the log
-//! is trimmed here, where its writer is.
+//! A thread rotates the log, so that sealed segments hold everything so far, and starts `engramdb snapshot
+//! create` as a process of its own, at low priority: the serving process never forks its memory and never
+//! pauses. Meanwhile modules export their derived state in this process, which has it already. When the
+//! process has published a manifest, the log is trimmed here, where its writer is.
 //!
-//! Invariants: one snapshot at a time; the process dies with this one, for the thread that starts it lives to the end;
-//! a process that is killed, or fails, leaves the previous snapshot valid.
+//! Invariants: one snapshot at a time; the process dies with this one, for the thread that starts it lives to
+//! the end; a process that is killed, or fails, leaves the previous snapshot valid.
 
 use super::machine;
 use super::retries::Retries;
@@ -73,8 +73,8 @@ impl SnapshotSettings {
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often the process is looked after.
 const POLL_EVERY: Duration = Duration::from_millis(20);
-/// Memory of the process beside the range of keys that it holds: buffers, the program itself, and values that are carried
-/// between ranges.
+/// Memory of the process beside the range of keys that it holds: buffers, the program itself, and values that
+/// are carried between ranges.
 const PROCESS_BYTES: u64 = (48 << 20) + CARRY_BYTES as u64;
 /// What a key takes in memory beyond its bytes in a file.
 const KEY_BYTES: u64 = 128;
@@ -231,7 +231,8 @@ impl Shared {
         }
     }
 
-    /// Waits until a snapshot was asked for (true) or it is time to look at the log (false); `None` at the end.
+    /// Waits until a snapshot was asked for (true) or it is time to look at the log (false); `None` at the
+    /// end.
     fn next(&self) -> Option<bool> {
         let mut state = self.state.lock();
         if !state.asked && !state.stopping {
@@ -289,7 +290,8 @@ impl Shared {
         let is_full = is_refusing || self.engine.log().room().full.is_some();
         let has_paused = last_end.is_none_or(|end| now >= end + settings.pause);
         if has_paused && is_full && (has_freed || is_refusing && !forbidden) {
-            // A snapshot is what frees the log: when writes begin to be refused, and when less is to be written than before.
+            // A snapshot is what frees the log: when writes begin to be refused, and when less is to be
+            // written than before.
             return true;
         }
         if forbidden {
@@ -331,8 +333,8 @@ impl Shared {
         needed
     }
 
-    /// How much memory the process will take, about: the largest range of slots of the last snapshot, what of the log comes
-    /// to a range, and what it takes in any case.
+    /// How much memory the process will take, about: the largest range of slots of the last snapshot, what of
+    /// the log comes to a range, and what it takes in any case.
     fn memory_needed_bytes(&self) -> u64 {
         let env = self.engine.env();
         let newest = newest(env, &self.settings);

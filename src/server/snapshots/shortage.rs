@@ -1,9 +1,9 @@
 //! Snapshots while the disk is full: what makes room.
 //!
-//! A snapshot needs room before it gives any. So what can be freed is freed first: the newest snapshot is checked, and if it
-//! is sound the older ones are removed, and the log is trimmed below it. The log
-//! leaves its own claim on the disk's room to the snapshot meanwhile, with what it holds back for one. Of snapshots one is
-//! kept, and derived state is not saved: it can be rebuilt.
+//! A snapshot needs room before it gives any. So what can be freed is freed first: the newest snapshot is
+//! checked, and if it is sound the older ones are removed, and the log is trimmed below it. The log leaves
+//! its own claim on the disk's room to the snapshot meanwhile, with what it holds back for one. Of snapshots
+//! one is kept, and derived state is not saved: it can be rebuilt.
 
 use super::schedule::SnapshotSettings;
 use engramdb_engine::Engine;

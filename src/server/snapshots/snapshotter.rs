@@ -18,7 +18,8 @@ pub trait Snapshotter: Send + Sync {
         Ok(())
     }
 
-    /// In how long one is tried again, after failures; `None` after a success, and where none is made unasked.
+    /// In how long one is tried again, after failures; `None` after a success, and where none is made
+    /// unasked.
     fn retry_in(&self) -> Option<Duration> {
         None
     }

@@ -1,5 +1,5 @@
-//! The offline tools: `snapshot create|list|verify|repair` and `log verify|dump`. None of them needs a stopped server;
-//! only `create` and `repair` write.
+//! The offline tools: `snapshot create|list|verify|repair` and `log verify|dump`. None of them needs a
+//! stopped server; only `create` and `repair` write.
 
 use super::dump::{self, Shown};
 use super::machine;

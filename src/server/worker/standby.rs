@@ -1,13 +1,14 @@
 //! Takes over the connections of a worker whose thread hangs in the disk.
 //!
-//! A worker may lead the log (see `engramdb_engine::log::pipeline`): it leaves its runtime and writes an entry itself,
-//! which usually takes as long as waking another thread for it. Should the disk stall just then, its connections must not
-//! stall with it: reads come from memory. So one thread of the server, the standby, looks in every few milliseconds; a
-//! worker that has not come back since its last look has its runtime driven by the standby until it does. The runtime of
-//! a worker is driven by one thread at a time, whoever has its core, so nothing else changes for its tasks.
+//! A worker may lead the log (see `engramdb_engine::log::pipeline`): it leaves its runtime and writes an
+//! entry itself, which usually takes as long as waking another thread for it. Should the disk stall just
+//! then, its connections must not stall with it: reads come from memory. So one thread of the server, the
+//! standby, looks in every few milliseconds; a worker that has not come back since its last look has its
+//! runtime driven by the standby until it does. The runtime of a worker is driven by one thread at a time,
+//! whoever has its core, so nothing else changes for its tasks.
 //!
-//! While nobody leads the standby sleeps. Deliberately not here: when to lead, which the log decides, and which it stops
-//! deciding after the first slow write.
+//! While nobody leads the standby sleeps. Deliberately not here: when to lead, which the log decides, and
+//! which it stops deciding after the first slow write.
 
 use engramdb_engine::env::Clock;
 use parking_lot::{Condvar, Mutex};
@@ -50,7 +51,8 @@ pub struct Standby {
     changed: Condvar,
 }
 
-/// Says that the disk stalled, with how long: at most every ten seconds, and then what came since the last line.
+/// Says that the disk stalled, with how long: at most every ten seconds, and then what came since the last
+/// line.
 #[derive(Default)]
 struct Stalls {
     said_at: Option<Duration>,

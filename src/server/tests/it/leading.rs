@@ -1,4 +1,5 @@
-//! Workers that write the log themselves, and what becomes of their connections when the disk stalls just then.
+//! Workers that write the log themselves, and what becomes of their connections when the disk stalls just
+//! then.
 
 use crate::stalling_log::StallingLog;
 use crate::support::{TestClient, TestServer};
@@ -15,8 +16,9 @@ fn serve(log: &StallingLog, threads: usize) -> TestServer {
     TestServer::over(Arc::new(log.clone()), |config| config.threads = threads, options)
 }
 
-/// Stalls the disk and sends a write, so that the worker hangs in it. The log thread may still be about an entry that it was
-/// called for, and then takes the write into the next one: that is as good, but not what is to be seen here.
+/// Stalls the disk and sends a write, so that the worker hangs in it. The log thread may still be about an
+/// entry that it was called for, and then takes the write into the next one: that is as good, but not what is
+/// to be seen here.
 fn hang_the_worker(log: &StallingLog, writer: &mut TestClient, write: &str) {
     for _ in 0..100 {
         log.stall();

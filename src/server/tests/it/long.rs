@@ -123,7 +123,8 @@ fn while_a_hash_is_copied_others_read_and_write_even_that_hash() {
     release_pool(holding);
     copying.expect(":1\r\n$1\r\n1\r\n");
     other.call("HLEN copy", ":5001\r\n");
-    // In a transaction it is copied where it is, and the replies of a client that wants none are left out in both.
+    // In a transaction it is copied where it is, and the replies of a client that wants none are left out in
+    // both.
     other.call("MULTI", "+OK\r\n");
     other.call("COPY hash second", "+QUEUED\r\n");
     other.call("EXEC", "*1\r\n:1\r\n");
@@ -152,8 +153,8 @@ fn large_values_are_sent_as_they_were_when_they_were_read() {
     }
 }
 
-/// Requests whose large words are copied elsewhere, cut at each place where that can matter: they do what the same do
-/// with small words, in order, with and without MULTI.
+/// Requests whose large words are copied elsewhere, cut at each place where that can matter: they do what the
+/// same do with small words, in order, with and without MULTI.
 #[test]
 fn large_words_are_stored_in_order_however_they_arrive() {
     let server = TestServer::start();

@@ -1,8 +1,8 @@
-//! Connections that wait for keys, over TCP. TEST.TAKE key+ milliseconds takes the first field of the first hash that is
-//! there, as BLPOP does with a list; 0 waits without end.
+//! Connections that wait for keys, over TCP. TEST.TAKE key+ milliseconds takes the first field of the first
+//! hash that is there, as BLPOP does with a list; 0 waits without end.
 
 use crate::support::{TestClient, TestServer};
-use engramdb_engine::command::{Args, Command, CommandError, Condition, Park, Reply, Stage, blocking};
+use engramdb_engine::command::{Args, Awaited, Command, CommandError, Park, Reply, Stage, blocking};
 use engramdb_engine::effect::{Cause, Effect, List};
 use engramdb_engine::log::LogId;
 use engramdb_engine::log::memory::MemoryLog;
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 const COMMANDS: &[Command] = &[blocking("TEST.TAKE", "key+ milliseconds", take)];
 
-static HAS_FIELDS: Condition =
-    Condition { name: "hash", holds: |view, key| matches!(view.hash(key), Ok(Some(_))) };
+static HAS_FIELDS: Awaited =
+    Awaited { name: "hash", holds: |view, key| matches!(view.hash(key), Ok(Some(_))) };
 
 fn take(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let (milliseconds, keys) = args.from(1).split_last().expect("the arity was checked");
