@@ -84,6 +84,7 @@ fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         module: NUMBER,
         version: schema::VERSION,
         kind: KIND_CREATE,
+        key: None,
         payload: &payload,
     });
     reply.ok();
@@ -153,7 +154,8 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
             tx.apply(Effect::Delete { key: &key, cause: Cause::Command });
         }
     }
-    tx.apply(Effect::Module { module: NUMBER, version: schema::VERSION, kind: KIND_DROP, payload: args[1] });
+    let (version, payload) = (schema::VERSION, args[1]);
+    tx.apply(Effect::Module { module: NUMBER, version, kind: KIND_DROP, key: None, payload });
     reply.ok();
     Ok(())
 }

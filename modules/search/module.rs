@@ -248,6 +248,7 @@ impl Module for SearchModule {
                 module: NUMBER,
                 version: schema::VERSION,
                 kind: KIND_CREATE,
+                key: None,
                 payload: &payload,
             };
             each(&Record { database, effect });

@@ -1,6 +1,7 @@
 //! All that a keyspace holds, in a form that compares: expired keys and fields included.
 
-use engramdb_engine::keyspace::{Keyspace, Value};
+use engramdb_engine::effect::Effect;
+use engramdb_engine::keyspace::{Keyspace, TypedValue, Value};
 use engramdb_engine::module::Modules;
 use std::collections::BTreeMap;
 
@@ -15,6 +16,8 @@ pub struct Dumped {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     String(Bytes),
+    /// Of another type: its name, and the effects that build it.
+    Object(String, Vec<String>),
     /// By name: the value, and the expiry (0 for never).
     Hash(BTreeMap<Bytes, (Bytes, u64)>),
 }
@@ -28,6 +31,7 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
         for entry in database.iter() {
             let content = match entry.value() {
                 Value::String(string) => Content::String(string.to_bytes().into_owned()),
+                Value::Object(object) => Content::Object(object.data_type().name().to_owned(), saved(object)),
                 Value::Hash(hash) => Content::Hash(
                     hash.iter()
                         .map(|field| {
@@ -44,6 +48,21 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
         assert_eq!(database.len(), database.iter().count(), "the length is the number of keys");
     }
     dump
+}
+
+/// The effects that build a value, as text, each under the key "".
+fn saved(object: &dyn TypedValue) -> Vec<String> {
+    let (mut effects, mut cursor) = (Vec::new(), 0);
+    loop {
+        let mut show = |effect: &Effect<'_>| {
+            effects.push(format!("{effect:?}"));
+            Ok(())
+        };
+        cursor = object.save(b"", cursor, &mut show).expect("showing does not fail");
+        if cursor == 0 {
+            return effects;
+        }
+    }
 }
 
 /// What the modules would write into a snapshot: their effects, encoded.

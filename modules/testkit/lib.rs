@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "for tests only, in real time and on the machine's own disk")]
 
 pub mod built;
+pub mod counter;
 pub mod dump;
 pub mod effects;
 pub mod instance;

@@ -1,7 +1,8 @@
 //! What goes wrong: the client's mistakes, in Redis's own words (client libraries match on these texts), and data that does not
 //! fit.
 
-use crate::effect::DecodeError;
+use crate::effect::{DecodeError, Effect, Record};
+use crate::keyspace::Keyspace;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -81,4 +82,16 @@ pub enum ReplayError {
     UnknownModule(u8),
     #[error("module {module}: {cause}")]
     Module { module: &'static str, cause: String },
+}
+
+impl ReplayError {
+    /// Why an effect did not fit: it is about values of a module that this program does not have, or the data is corrupt.
+    pub(crate) fn of_mismatch(keyspace: &Keyspace, record: &Record<'_>) -> ReplayError {
+        match record.effect {
+            Effect::Module { module, key: Some(_), .. } if keyspace.types().of_module(module).is_none() => {
+                ReplayError::UnknownModule(module)
+            }
+            _ => ReplayError::Mismatch(format!("{:?}", record.effect)),
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Modules: the whole extension surface of the engine.
 //!
-//! A module brings commands, effects of its own with the state they change, and an eye on every change of
-//! keys. Its *ground* state (definitions) is what its effects say; what it derives from keys (graphs,
-//! postings) is its own affair and must be rebuildable from the keyspace at any time.
+//! A module brings commands, effects of its own with the state they change, a data type of its own, and an
+//! eye on every change of keys. Its *ground* state (definitions) is what its effects say; what it derives
+//! from keys (graphs, postings) is its own affair and must be rebuildable from the keyspace at any time.
 //!
 //! Invariants: `apply` and `observe` run under the keyspace's write lock, in log order, the same in execution
 //! and in replay (the keys of a snapshot are not observed but followed, see `Follower`); they are the only
@@ -12,7 +12,7 @@
 use crate::effect::{Effect, List, Record};
 use crate::error::ReplayError;
 use crate::gate::OpenBatch;
-use crate::keyspace::Housing;
+use crate::keyspace::{DataType, DataTypes, Housing};
 use crate::types::Housed;
 use std::any::Any;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct Applied<'a> {
     pub count: usize,
 }
 
-/// A change of a module's own state.
+/// A change of a module's own state: an effect without a key.
 pub struct ModuleEffect<'a> {
     pub database: u32,
     pub version: u8,
@@ -41,6 +41,12 @@ pub trait Module: Any + Send + Sync {
 
     /// What MODULE LIST says: the version clients compare with RediSearch's, say.
     fn list_version(&self) -> u32;
+
+    /// The type of the values that the module's effects with a key are about, if it brings one. These effects
+    /// are applied to the value and not to the module, which observes them.
+    fn data_type(&self) -> Option<&'static dyn DataType> {
+        None
+    }
 
     /// Changes the ground state. An error means that the data is corrupt or newer than this program. What
     /// replies show of it has a hazard, which is marked in the batch.
@@ -179,8 +185,8 @@ impl Modules {
         record: &Record<'_>,
         batch: &mut OpenBatch<'_>,
     ) -> Result<(), ReplayError> {
-        let Effect::Module { module: number, version, kind, payload } = record.effect else {
-            unreachable!("only called for effects of modules")
+        let Effect::Module { module: number, version, kind, key: None, payload } = record.effect else {
+            unreachable!("only called for effects of modules on their own state")
         };
         let module = self.0.iter_mut().find(|module| module.number() == number);
         let module = module.ok_or(ReplayError::UnknownModule(number))?;
@@ -188,6 +194,21 @@ impl Modules {
         module
             .apply(keyspace, &effect, batch)
             .map_err(|cause| ReplayError::Module { module: module.name(), cause })
+    }
+
+    /// The data types that the modules bring.
+    pub(crate) fn data_types(&self) -> DataTypes {
+        let of = |module: &dyn Module| {
+            let data_type = module.data_type()?;
+            assert_eq!(
+                data_type.module(),
+                module.number(),
+                "the data type {} is another's",
+                data_type.name()
+            );
+            Some(data_type)
+        };
+        DataTypes::new(self.iter().filter_map(of).collect())
     }
 
     pub(crate) fn followers(&self) -> Vec<Arc<dyn Follower>> {

@@ -57,6 +57,7 @@ fn show_entry(entry: &Entry) -> String {
     let mut text = format!("{} until {}:", entry.key().escape_ascii(), entry.expires_at_ms());
     match entry.value() {
         Value::String(string) => _ = write!(text, " {}", string.to_bytes().escape_ascii()),
+        Value::Object(object) => _ = write!(text, " {object:?}"),
         Value::Hash(hash) => {
             let show = |field: engramdb_engine::types::Field<'_>| {
                 let value = field.value.to_bytes();

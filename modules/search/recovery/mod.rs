@@ -221,6 +221,6 @@ fn covered<'k>(
     let entries = keyspace.database(database).into_iter().flat_map(|keys| keys.iter());
     entries.filter(|entry| index.definition.covers(entry.key())).filter_map(|entry| match entry.value() {
         Value::Hash(hash) => Some((entry.key(), Some(hash))),
-        Value::String(_) => None,
+        _ => None,
     })
 }

@@ -1,20 +1,30 @@
-//! Copies of large values for writes (see `prepared`): a hash is copied in slices, a string by reference and then outside.
+//! Copies of large values for writes (see `prepared`): a hash or an object is copied in slices, a string by reference and then
+//! outside.
 
 use super::slices::Walk;
-use crate::keyspace::{Entry, OwnedValue, Value};
+use crate::command::Looks;
+use crate::effect::{Effect, decode_batch};
+use crate::keyspace::{Entry, OwnedValue, TypedValue, Value};
 use crate::shard::prepared::{Copied, Making};
 use crate::shard::view::View;
+use crate::shard::watch::Watch;
 use crate::types::{Hash, OwnedField, StringRef, StringValue};
 use std::sync::Arc;
 
 /// Values of at most this many bytes are copied under the lock, which takes a fraction of a millisecond.
 const AT_ONCE_BYTES: usize = 1 << 20;
 
-/// Whether copying the value keeps others waiting. Large strings are referred to.
-pub fn is_long(entry: &Entry) -> bool {
-    match entry.value() {
-        Value::Hash(hash) => hash.len() > super::slices::AT_ONCE || entry.heap_bytes() > AT_ONCE_BYTES,
-        Value::String(_) => false,
+/// Attempts to copy an object that is written to meanwhile.
+const ATTEMPTS: usize = 4;
+
+/// What copies the value without the lock, if it is so large that others would wait. Large strings are referred to.
+pub fn of(entry: &Entry) -> Option<fn(&[u8]) -> Making> {
+    let value = entry.value();
+    let is_long = value.len() > super::slices::AT_ONCE || entry.heap_bytes() > AT_ONCE_BYTES;
+    match value {
+        Value::String(_) => None,
+        Value::Hash(_) => is_long.then_some(of_hash),
+        Value::Object(_) => is_long.then_some(of_object),
     }
 }
 
@@ -34,7 +44,7 @@ impl super::slices::Gathered for Fields {
 }
 
 /// Copies a hash, fields that have expired included: what the effect copies is what is stored.
-pub fn of_hash(key: &[u8]) -> Making {
+fn of_hash(key: &[u8]) -> Making {
     let key = key.to_vec();
     Box::new(move |looks| {
         let mut fields = Fields::default();
@@ -63,6 +73,55 @@ pub fn of_hash(key: &[u8]) -> Making {
         let (hash, watch) = (fields.hash, watch?);
         (!hash.is_empty()).then(|| Copied { value: Box::new(OwnedValue::Hash(Box::new(hash))), watch })
     })
+}
+
+/// Copies an object, by the effects that it is saved as.
+fn of_object(key: &[u8]) -> Making {
+    let key = key.to_vec();
+    Box::new(move |looks| (0..ATTEMPTS).find_map(|_| copy_object(looks, &key)).flatten())
+}
+
+/// One attempt. `None` if the value has changed meanwhile; `Some(None)` if there is none.
+#[expect(clippy::option_option, reason = "an attempt that failed, and nothing to copy")]
+fn copy_object(looks: &dyn Looks, key: &[u8]) -> Option<Option<Copied>> {
+    let (mut cursor, mut effects) = (0, Vec::new());
+    let mut begun = None::<(Box<dyn TypedValue>, Arc<Watch>)>;
+    loop {
+        let (mut is_there, mut is_same) = (true, true);
+        looks.look(&mut |view| {
+            let Some(Value::Object(object)) = view.peek(view.database(), key).map(Entry::value) else {
+                return is_there = false;
+            };
+            let (_, watch) = begun.get_or_insert_with(|| (object.data_type().blank(), view.watch(key)));
+            is_same = watch.dirtied_by().is_none();
+            if is_same {
+                effects.clear();
+                let mut take = |effect: &Effect<'_>| {
+                    effect.encode(0, &mut effects);
+                    Ok(())
+                };
+                cursor = object.save(b"", cursor, &mut take).expect("encoding needs no disk");
+            }
+        });
+        if !is_there {
+            return Some(None);
+        }
+        let (value, watch) = begun.take().filter(|_| is_same)?;
+        let value = built(value, &effects);
+        if cursor == 0 {
+            return Some(Some(Copied { value: Box::new(OwnedValue::Object(value)), watch }));
+        }
+        begun = Some((value, watch));
+    }
+}
+
+/// The value after effects that it is saved as.
+fn built(mut value: Box<dyn TypedValue>, effects: &[u8]) -> Box<dyn TypedValue> {
+    for record in decode_batch(effects) {
+        let effect = record.expect("encoded just now").effect;
+        value.apply(&effect, None).expect("what a value is saved as builds one");
+    }
+    value
 }
 
 /// Whether to write to the string up to `end` copies much of it, or makes it much longer: others refer to it, or it has no

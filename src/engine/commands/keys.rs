@@ -102,12 +102,14 @@ fn copy(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     if to_database == tx.database() && key == to {
         return Err(SAME_OBJECT);
     }
-    let (possible, is_long) = tx.read(|view| {
+    let (possible, making) = tx.read(|view| {
         let entry = view.peek(view.database(), key);
         let possible = entry.is_some() && (replace || view.peek(to_database, to).is_none());
-        (possible, possible && entry.is_some_and(copies::is_long))
+        (possible, entry.filter(|_| possible).and_then(copies::of))
     });
-    if is_long && !tx.has_copy(key, || copies::of_hash(key)) {
+    if let Some(making) = making
+        && !tx.has_copy(key, || making(key))
+    {
         return Ok(());
     }
     if possible {

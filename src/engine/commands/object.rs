@@ -10,7 +10,6 @@ use crate::command::{
 };
 use crate::keyspace::{Entry, Value};
 use crate::shard::view::View;
-use crate::types::HashRef;
 
 pub const COMMANDS: &[Command] = &[
     container("MEMORY", MEMORY).group("server").docs("4.0.0", "By subcommand", "Tells about memory."),
@@ -94,7 +93,7 @@ fn usage_in_slices(key: &[u8], own_bytes: usize) -> Stage {
 
 fn object_encoding(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     with_entry(view, args, reply, |entry, reply| {
-        reply.bulk(encoding(entry).as_bytes());
+        reply.bulk(entry.encoding().as_bytes());
         Ok(())
     })
 }
@@ -158,23 +157,4 @@ fn help(reply: &mut dyn Reply, lines: &[&str]) -> Outcome {
     reply.array(lines.len());
     lines.iter().for_each(|line| reply.simple(line));
     Ok(())
-}
-
-fn encoding(entry: &Entry) -> &'static str {
-    const EMBEDDED_BYTES_MAX: usize = 44;
-    match entry.value() {
-        Value::String(_) if entry.is_integer() => "int",
-        Value::String(string) if string.len() <= EMBEDDED_BYTES_MAX => "embstr",
-        Value::String(_) => "raw",
-        Value::Hash(hash) if is_small(hash) => "listpack",
-        Value::Hash(_) => "hashtable",
-    }
-}
-
-/// Within Redis's hash-max-listpack-entries and -value.
-fn is_small(hash: HashRef<'_>) -> bool {
-    const FIELDS_MAX: usize = 128;
-    const BYTES_MAX: usize = 64;
-    hash.len() <= FIELDS_MAX
-        && hash.iter().all(|field| field.name.len() <= BYTES_MAX && field.value.len() <= BYTES_MAX)
 }

@@ -1,6 +1,7 @@
 //! The encoded effects of a batch, of which large contents are referred to instead of copied.
 
-use super::{Effect, Sink};
+use super::Effect;
+use super::codec::Sink;
 use crate::types::{Content, Contents};
 use std::ops::Range;
 

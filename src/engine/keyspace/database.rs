@@ -1,8 +1,8 @@
 //! One numbered database: the table of its keys, and the index of what expires.
 
-use super::apply::Garbage;
 use super::entry::Entry;
 use super::expiry::ExpiryIndex;
+use super::garbage::Garbage;
 use crate::table::{Table, hash_bytes};
 
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ impl Database {
         self.expiry.may_have_due(now_ms)
     }
 
-    /// Runs `change` on the entry and keeps the books: memory, expiry count and index. A hash that ends empty is
+    /// Runs `change` on the entry and keeps the books: memory, expiry count and index. A value that ends empty is
     /// removed. Returns what `change` returned, or `None` where the key is absent.
     pub(super) fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let hash = hash_bytes(key);
@@ -94,7 +94,7 @@ impl Database {
         self.expiring = self.expiring + usize::from(entry.expires_at_ms() != 0) - usize::from(expiring);
         self.expiry.note(entry, hash);
         entry.set_accessed_second(self.access_second);
-        if entry.is_empty_hash() {
+        if entry.value().is_empty() {
             self.remove(key);
         }
         Some(result)

@@ -3,65 +3,16 @@
 //! Most keys of most data sets are small, and so are their values: these lie together in one allocation ([`Packed`]). An
 //! entry is [`Full`] where they do not fit. A hash goes from packed to full when it outgrows its bounds, and never back.
 
-use super::apply::Garbage;
+use super::garbage::Garbage;
 use super::packed::{self, KEY_BYTES_MAX, Kind, Packed, PackedMut, STRING_BYTES_MAX, pack};
+use super::typed::{DataType, TypedValue};
+use super::value::{OwnedValue, Value};
 use crate::effect::List;
 use crate::table::Keyed;
 use crate::thin::{Mut, Ref, Thin};
 use crate::types::packed_hash::{self, PackedHashMut};
-use crate::types::{
-    Content, Contents, Hash, HashRef, Housed, ShortBytes, StringRef, StringValue, parse_integer,
-};
+use crate::types::{Content, Contents, Hash, Housed, ShortBytes, StringValue, parse_integer};
 use std::sync::atomic::{AtomicU32, Ordering};
-
-/// A value as it is read.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value<'a> {
-    String(StringRef<'a>),
-    Hash(HashRef<'a>),
-}
-
-impl Value<'_> {
-    /// The name that TYPE replies.
-    pub fn type_name(&self) -> &'static str {
-        match self {
-            Value::String(_) => "string",
-            Value::Hash(_) => "hash",
-        }
-    }
-
-    /// Bytes of contents that stand elsewhere, and are counted there (the vectors of an index).
-    pub fn housed_bytes(&self) -> usize {
-        match self {
-            Value::String(_) => 0,
-            Value::Hash(hash) => hash.housed_bytes(),
-        }
-    }
-}
-
-/// A value in memory of its own.
-#[derive(Clone, Debug)]
-pub enum OwnedValue {
-    String(StringValue),
-    Hash(Box<Hash>),
-}
-
-impl OwnedValue {
-    pub(super) fn read(&self) -> Value<'_> {
-        match self {
-            OwnedValue::String(string) => Value::String(StringRef::Value(string)),
-            OwnedValue::Hash(hash) => Value::Hash(HashRef::Full(hash)),
-        }
-    }
-
-    /// Bytes on the heap, beyond this.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        match self {
-            OwnedValue::String(string) => string.heap_bytes(),
-            OwnedValue::Hash(hash) => size_of::<Hash>() + hash.heap_bytes(),
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Full {
@@ -219,13 +170,7 @@ impl Entry {
     /// False once the key has expired, or every field of a hash has.
     #[inline]
     pub fn alive(&self, now_ms: u64) -> bool {
-        if !self.is_in_time(now_ms) {
-            return false;
-        }
-        match self.value() {
-            Value::Hash(hash) => hash.alive(now_ms),
-            Value::String(_) => true,
-        }
+        self.is_in_time(now_ms) && self.value().alive(now_ms)
     }
 
     pub(super) fn set_accessed_second(&mut self, second: u32) {
@@ -272,10 +217,6 @@ impl Entry {
         hash.len() > LOOKED_AT_AT_ONCE || hash.iter().any(|field| !field.alive(now_ms))
     }
 
-    pub(super) fn is_empty_hash(&self) -> bool {
-        matches!(self.value(), Value::Hash(hash) if hash.is_empty())
-    }
-
     /// Makes `next_expiry_ms` exact.
     pub(super) fn tighten_expiry(&mut self) {
         if let Mut::Boxed(full) = self.body.get_mut()
@@ -287,12 +228,8 @@ impl Entry {
 
     /// When something of this entry expires next, the key or a field; may be early, never late.
     pub(super) fn next_expiry_ms(&self) -> Option<u64> {
-        let fields = match self.value() {
-            Value::Hash(hash) => hash.next_expiry_ms(),
-            Value::String(_) => None,
-        };
         let key = Some(self.expires_at_ms()).filter(|&at| at != 0);
-        key.into_iter().chain(fields).min()
+        key.into_iter().chain(self.value().next_expiry_ms()).min()
     }
 
     /// Makes it a string with this content and expiry, whatever it was. A large content is referred to where it can be.
@@ -423,6 +360,22 @@ impl Entry {
         Some(each_field(hash, is_many, names, |hash, [name]| in_full(hash, name)))
     }
 
+    /// Changes an object of this type. `None` if it is none.
+    pub(super) fn change_object<R>(
+        &mut self,
+        data_type: &dyn DataType,
+        change: impl FnOnce(&mut dyn TypedValue) -> R,
+    ) -> Option<R> {
+        match self.body.get_mut() {
+            Mut::Boxed(Full { value: OwnedValue::Object(object), .. })
+                if object.data_type().name() == data_type.name() =>
+            {
+                Some(change(&mut **object))
+            }
+            _ => None,
+        }
+    }
+
     /// Replaces the value of a field by a handle to the same content in an index.
     pub(super) fn house(&mut self, field: &[u8], housed: Housed) {
         if let Some(hash) = self.full_hash() {
@@ -467,6 +420,7 @@ impl Entry {
                 hash.iter().for_each(|field| full.add(field));
                 OwnedValue::Hash(Box::new(full))
             }
+            Value::Object(object) => OwnedValue::Object(object.copy()),
         }
     }
 }

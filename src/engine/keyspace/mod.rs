@@ -4,18 +4,24 @@
 //! - nothing outside this module gets `&mut` to a key or value; all change goes through `Keyspace::apply` (`Housing` changes
 //!   where a content stands, not what it is);
 //! - applying is a function of the keyspace and the effect alone, so that replay gives the same keyspace;
-//! - an empty hash does not exist: its key goes with its last field;
+//! - a value without parts does not exist: the key of a hash goes with its last field;
 //! - expired keys stay until an effect deletes them: whether a key has expired is its reader's question.
 
 mod apply;
 mod database;
+pub mod digest;
 mod entry;
 mod expiry;
+mod garbage;
 mod packed;
+mod typed;
+mod value;
 
 pub use apply::Outcome;
 pub use database::Database;
-pub use entry::{Entry, OwnedValue, Value};
+pub use entry::Entry;
+pub use typed::{DataType, DataTypes, EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue};
+pub use value::{OwnedValue, Value};
 
 use crate::effect::{List, Record};
 use crate::types::{Contents, Housed};
@@ -37,11 +43,23 @@ pub struct Keyspace {
     databases: Vec<Database>,
     /// The second that changes note as an access; 0 before the first transaction.
     access_second: u32,
+    types: DataTypes,
 }
 
 impl Keyspace {
+    /// One whose values are strings and hashes only.
     pub fn new(databases: usize) -> Keyspace {
-        Keyspace { databases: (0..databases).map(|_| Database::new()).collect(), access_second: 0 }
+        Keyspace::with_types(databases, DataTypes::default())
+    }
+
+    pub fn with_types(databases: usize, types: DataTypes) -> Keyspace {
+        let databases = (0..databases).map(|_| Database::new()).collect();
+        Keyspace { databases, access_second: 0, types }
+    }
+
+    /// The data types that it has beside strings and hashes.
+    pub fn types(&self) -> &DataTypes {
+        &self.types
     }
 
     pub fn databases(&self) -> &[Database] {

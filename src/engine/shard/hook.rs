@@ -85,7 +85,7 @@ impl Hook {
         self.mark(record, gate);
         self.watchers.touched(record, gate, &mut self.open.watches);
         self.parked.touched(record, &mut self.fed);
-        if !matches!(record.effect, Effect::Module { .. }) {
+        if !matches!(record.effect, Effect::Module { key: None, .. }) {
             modules.observe(&mut Housing::of(keyspace), applied, &mut self.open.batch());
         }
     }
@@ -94,9 +94,10 @@ impl Hook {
     fn mark(&mut self, record: &Record<'_>, gate: ReplyGate) {
         let Hook { hazards, open, .. } = self;
         match record.effect {
-            Effect::Flush | Effect::FlushAll | Effect::SwapDatabases { .. } | Effect::Module { .. } => {
-                hazards.mark_all(gate);
-            }
+            Effect::Flush
+            | Effect::FlushAll
+            | Effect::SwapDatabases { .. }
+            | Effect::Module { key: None, .. } => hazards.mark_all(gate),
             effect => effect.changed_keys(record.database, &mut |database, key| {
                 hazards.mark(database, key, gate, &mut open.places);
             }),

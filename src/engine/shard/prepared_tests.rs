@@ -72,6 +72,7 @@ fn dump(engine: &Engine) -> Vec<String> {
                     fields.concat()
                 }
                 Value::String(string) => String::from_utf8_lossy(&string.to_bytes()).into_owned(),
+                Value::Object(object) => format!("{object:?}"),
             };
             format!("{number} {:?} {} {value}", entry.key().escape_ascii().to_string(), entry.expires_at_ms())
         })

@@ -4,7 +4,7 @@ use crate::effect::Record;
 use crate::env::Env;
 use crate::env::engine_clock::EngineClock;
 use crate::error::ReplayError;
-use crate::keyspace::{Housing, Keyspace};
+use crate::keyspace::{DataTypes, Housing, Keyspace};
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Recovered, Replay};
 use crate::log::{AppendError, Lsn, ReadError, ShardLog};
@@ -32,6 +32,13 @@ pub enum RecoveryError {
 impl Recovering {
     pub fn new(env: Env, databases: usize, modules: Vec<Box<dyn Module>>) -> Recovering {
         Recovering { store: Store::new(databases, Modules::new(modules)), env, batches: 0 }
+    }
+
+    /// Keys only, without modules: for a part of a snapshot in the making.
+    pub(crate) fn of_keys(env: Env, types: DataTypes) -> Recovering {
+        let mut recovering = Recovering::new(env, 0, Vec::new());
+        recovering.store.keyspace = Keyspace::with_types(0, types);
+        recovering
     }
 
     /// Applies a batch of effects, of the log or of a snapshot.

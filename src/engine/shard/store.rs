@@ -26,7 +26,7 @@ pub struct Store {
 impl Store {
     pub(crate) fn new(databases: usize, modules: Modules) -> Store {
         Store {
-            keyspace: Keyspace::new(databases),
+            keyspace: Keyspace::with_types(databases, modules.data_types()),
             modules,
             hook: Hook::default(),
             last_lsn: Lsn(0),
@@ -100,14 +100,14 @@ impl Store {
     /// Applies an effect, and calls the hook.
     fn change(&mut self, record: &Record<'_>, given: Given<'_>) -> Result<usize, ReplayError> {
         let outcome = match record.effect {
-            Effect::Module { .. } => {
+            Effect::Module { key: None, .. } => {
                 self.modules.apply(&mut Housing::of(&mut self.keyspace), record, &mut self.hook.batch())?;
                 Outcome::default()
             }
             _ => self.keyspace.apply_with(record, given),
         };
         if outcome.mismatch {
-            return Err(ReplayError::Mismatch(format!("{:?}", record.effect)));
+            return Err(ReplayError::of_mismatch(&self.keyspace, record));
         }
         let count = outcome.count;
         self.hook.applied(&mut self.keyspace, &mut self.modules, &Applied { record, count });

@@ -4,7 +4,7 @@
 use crate::env::{Env, Random};
 use crate::error::CommandError;
 use crate::gate::ReplyGate;
-use crate::keyspace::{Database, Entry, Keyspace, Value};
+use crate::keyspace::{Database, Entry, Keyspace, TypedValue, Value};
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
 use crate::shard::hazard::Changes;
@@ -190,6 +190,15 @@ impl<'a> View<'a> {
         match self.entry(key).map(Entry::value) {
             None => Ok(None),
             Some(Value::Hash(hash)) => Ok(Some(HashView::new(hash, self.now_ms))),
+            Some(_) => Err(CommandError::WRONG_TYPE),
+        }
+    }
+
+    /// The value of a data type that is no string or hash.
+    pub fn object<T: TypedValue>(&self, key: &[u8]) -> Result<Option<&'a T>, CommandError> {
+        match self.entry(key).map(Entry::value) {
+            None => Ok(None),
+            Some(Value::Object(object)) => object.downcast_ref().map(Some).ok_or(CommandError::WRONG_TYPE),
             Some(_) => Err(CommandError::WRONG_TYPE),
         }
     }

@@ -113,7 +113,7 @@ impl Watchers {
             watches.into_iter().filter_map(|watch| watch.upgrade()).for_each(&mut dirty);
         };
         match record.effect {
-            Effect::Module { .. } => {}
+            Effect::Module { key: None, .. } => {}
             Effect::SwapDatabases { .. } => keys.drain().for_each(|(_, watches)| dirty_all(watches)),
             Effect::FlushAll => keys.iter_mut().for_each(|(key, watches)| flush(watches, key, &mut dirty)),
             Effect::Flush => {

@@ -21,11 +21,10 @@
 
 use super::scratch::{Extent, Index, Scratch, Slot, Window};
 use super::spill;
-use super::writer::entry_effects;
 use crate::effect::{Cause, Effect, Record};
 use crate::env::Env;
 use crate::error::ReplayError;
-use crate::keyspace::{Database, Entry, Keyspace};
+use crate::keyspace::{DataTypes, Database, Keyspace};
 use crate::table::hash_bytes;
 use std::collections::HashMap;
 use std::io;
@@ -67,13 +66,19 @@ impl From<io::Error> for CarryError {
 
 impl Carrier {
     /// A carrier for a tail with so many effects of two keys; values take about `budget_bytes` of memory.
-    pub fn new(env: &Env, directory: &Path, pairs: u64, budget_bytes: usize) -> io::Result<Carrier> {
+    pub fn new(
+        env: &Env,
+        directory: &Path,
+        types: &DataTypes,
+        pairs: u64,
+        budget_bytes: usize,
+    ) -> io::Result<Carrier> {
         let index_bytes = budget_bytes / INDEX_SHARE_INVERSE;
         Ok(Carrier {
             identities: Identities::default(),
             index: Index::new(env.disk.clone(), directory.join("carried-index.tmp"), 2 * pairs, index_bytes)?,
             scratch: Scratch::new(env.disk.clone(), directory.join("carried.tmp")),
-            resident: Keyspace::new(0),
+            resident: Keyspace::with_types(0, types.clone()),
             budget_bytes,
             grown_bytes: 0,
             held_bytes_max: 0,
@@ -83,7 +88,7 @@ impl Carrier {
     /// The first pass: hears of every effect of the tail, and notes the keys that are to be carried.
     pub fn note(&mut self, record: &Record<'_>) -> io::Result<()> {
         self.identities.follow(record);
-        for (database, key) in pair(record).into_iter().flatten() {
+        for (database, key) in record.pair().into_iter().flatten() {
             let identity = self.identities.of(database);
             if self.find(database, key)?.is_none() {
                 let at = self.scratch.end();
@@ -104,7 +109,7 @@ impl Carrier {
     pub fn apply(&mut self, record: &Record<'_>) -> Result<bool, CarryError> {
         let Record { database, effect } = *record;
         match effect {
-            Effect::Module { .. } => Ok(false),
+            Effect::Module { key: None, .. } => Ok(false),
             Effect::Flush | Effect::FlushAll | Effect::SwapDatabases { .. } => {
                 self.identities.follow(record);
                 self.resident.apply(record);
@@ -171,7 +176,7 @@ impl Carrier {
         for Found { database, key, value } in found.drain(..) {
             let mut read = |into: &mut [u8], at| self.scratch.read_forward(window, into, at);
             read_value(&self.scratch, value, &mut read, &mut |effect| {
-                Ok(each(&Record { database, effect: under(effect, &key) })?)
+                Ok(each(&Record { database, effect: effect.with_key(&key) })?)
             })?;
         }
         Ok(())
@@ -191,7 +196,7 @@ impl Carrier {
 
     /// An effect of two keys, which are both carried.
     fn carry(&mut self, record: &Record<'_>) -> Result<(), CarryError> {
-        let [from, to] = pair(record).expect("only called for these effects");
+        let [from, to] = record.pair().expect("only called for these effects");
         let (source, target) = (self.noted(from)?, self.noted(to)?);
         let Some(value) = source.value else {
             // It is resident, or absent, which is an error. What stands in the target's slot is replaced.
@@ -213,16 +218,11 @@ impl Carrier {
     }
 
     fn apply_resident(&mut self, record: &Record<'_>) -> Result<(), CarryError> {
+        let before = self.resident.heap_bytes();
         if self.resident.apply(record).mismatch {
-            return Err(CarryError::Replay(ReplayError::Mismatch(format!("{:?}", record.effect))));
+            return Err(CarryError::Replay(ReplayError::of_mismatch(&self.resident, record)));
         }
-        let copied = match record.effect {
-            Effect::Copy { to, to_database, .. } => {
-                self.resident.entry(to_database, to).map_or(0, Entry::memory_bytes)
-            }
-            effect => grows_by(&effect),
-        };
-        self.grow(copied)
+        self.grow(self.resident.heap_bytes().saturating_sub(before))
     }
 
     /// Notes that the resident values grew, and unloads them if they are too many.
@@ -250,7 +250,7 @@ impl Carrier {
         let resident = &mut self.resident;
         let mut read = |into: &mut [u8], at| self.scratch.read(into, at);
         read_value(&self.scratch, value, &mut read, &mut |effect| match resident
-            .apply(&Record { database, effect: under(effect, key) })
+            .apply(&Record { database, effect: effect.with_key(key) })
             .mismatch
         {
             true => Err(CarryError::Io(io::ErrorKind::InvalidData.into())),
@@ -266,13 +266,14 @@ impl Carrier {
     /// Writes all resident values to the file.
     fn unload(&mut self) -> Result<(), CarryError> {
         self.measure();
-        let resident = std::mem::replace(&mut self.resident, Keyspace::new(0));
+        let empty = Keyspace::with_types(0, self.resident.types().clone());
+        let resident = std::mem::replace(&mut self.resident, empty);
         let mut bytes = Vec::new();
         for (number, database) in (0..).zip(resident.databases()) {
             for entry in Database::iter(database) {
                 let slot = self.noted((number, entry.key()))?;
                 let (at, mut crc) = (self.scratch.end(), 0);
-                entry_effects(entry, &mut |effect| {
+                entry.save(&mut |effect| {
                     bytes.clear();
                     effect.encode(number, &mut bytes);
                     crc = crc32c::crc32c_append(crc, &bytes);
@@ -339,30 +340,6 @@ pub struct Carried {
     pub held_bytes_max: usize,
 }
 
-/// Whether the effect is of two keys, and which: where the value comes from, and where it goes.
-pub fn pair<'a>(record: &Record<'a>) -> Option<[(u32, &'a [u8]); 2]> {
-    let database = record.database;
-    match record.effect {
-        Effect::Rename { key, to } => Some([(database, key), (database, to)]),
-        Effect::Copy { key, to, to_database } => Some([(database, key), (to_database, to)]),
-        Effect::Move { key, to_database } => Some([(database, key), (to_database, key)]),
-        _ => None,
-    }
-}
-
-/// By how many bytes, about, an effect makes a value larger.
-fn grows_by(effect: &Effect<'_>) -> usize {
-    match *effect {
-        Effect::StringSet { value, .. } => value.len(),
-        Effect::StringAppend { suffix, .. } => suffix.len(),
-        Effect::StringWrite { offset, content, .. } => offset as usize + content.len(),
-        Effect::HashSet { fields, .. } => {
-            fields.pairs().map(|(name, value)| name.len() + value.len() + ENTRY_BYTES).sum()
-        }
-        _ => 0,
-    }
-}
-
 /// CRC32C of the rest, length of the key, identity of its database; then the key.
 const KEY_HEADER_BYTES: usize = 16;
 /// What is read of a key at first.
@@ -409,17 +386,6 @@ fn read_value(
         pending.drain(..pending.len() - rest);
     }
     if pending.is_empty() { Ok(()) } else { Err(scratch.damaged().into()) }
-}
-
-/// An effect that builds an entry, for another key.
-fn under<'a>(effect: Effect<'a>, key: &'a [u8]) -> Effect<'a> {
-    match effect {
-        Effect::StringSet { value, expires_at_ms, .. } => Effect::StringSet { key, value, expires_at_ms },
-        Effect::HashSet { fields, keep_expiry, .. } => Effect::HashSet { key, fields, keep_expiry },
-        Effect::HashExpire { fields, expires_at_ms, .. } => Effect::HashExpire { key, fields, expires_at_ms },
-        Effect::Expire { expires_at_ms, .. } => Effect::Expire { key, expires_at_ms },
-        other => unreachable!("entries are not built by {other:?}"),
-    }
 }
 
 /// What the numbers of databases mean at a moment of the log.

@@ -11,7 +11,7 @@
 //! is replaced; only then are older snapshots removed, and only after that may the log be trimmed (by the caller, for
 //! the log may have a writer of its own).
 
-use super::carry::{Carrier, CarryError, pair};
+use super::carry::{Carrier, CarryError};
 use super::format::{Content, SLOT_RANGES, SnapshotHeader, range_slots, slot_range};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestEntry, ManifestError};
 use super::spill::Spills;
@@ -19,10 +19,10 @@ use super::{SnapshotError, SnapshotFile, SnapshotWriter};
 use crate::effect::{Cause, Effect, Record, decode_batch};
 use crate::env::{DiskLock, Env};
 use crate::error::ReplayError;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{DataTypes, Keyspace};
 use crate::log::replay::{Checkpoint, Replay};
 use crate::log::{EntryIter, LogId, Lsn, Mark, Pos, ReadError};
-use crate::module::Module;
+use crate::module::{Module, Modules};
 use crate::shard::recovering::Recovering;
 use crate::slot::key_slot;
 use std::io;
@@ -160,9 +160,11 @@ fn make(
     manifest: &Manifest,
 ) -> Result<CreateReport, CreateError> {
     let mut notes = Vec::new();
+    let types = Modules::new(modules()).data_types();
     let bases = manifest.snapshots.iter().map(Some).chain([None]);
     for base in bases {
-        let maker = Maker { env, directory, source, modules, base, carry_bytes: options.carry_bytes };
+        let carry_bytes = options.carry_bytes;
+        let maker = Maker { env, directory, source, modules, types: types.clone(), base, carry_bytes };
         match maker.make() {
             Err(CreateError::Snapshot(error)) if error.is_damage() => notes.push(error.to_string()),
             Err(other) => return Err(other),
@@ -272,6 +274,8 @@ struct Maker<'a> {
     directory: &'a Path,
     source: &'a Source<'a>,
     modules: MakeModules<'a>,
+    /// Those of the modules: keys are built without the modules themselves.
+    types: DataTypes,
     base: Option<&'a ManifestEntry>,
     carry_bytes: usize,
 }
@@ -376,7 +380,7 @@ impl Maker<'_> {
 
     /// The first pass of a carrier.
     fn note_carried(&self, base: Option<&SnapshotFile>, pairs: u64) -> Result<Carrier, CreateError> {
-        let carrier = Carrier::new(self.env, self.directory, pairs, self.carry_bytes);
+        let carrier = Carrier::new(self.env, self.directory, &self.types, pairs, self.carry_bytes);
         let mut carrier = carrier.map_err(|error| self.failed(error))?;
         let from = base.map_or(Checkpoint::default(), |base| base.header().checkpoint);
         self.each_record(from, &mut |_, record| carrier.note(record).map_err(|error| self.failed(error)))?;
@@ -388,13 +392,18 @@ impl Maker<'_> {
     fn carry_base(&self, base: &SnapshotFile, sorter: &mut Sorter) -> Result<(), CreateError> {
         let Some(carrier) = &mut sorter.carrier else { return Ok(()) };
         let mut failed = None;
+        // The effects of a key follow each other.
+        let mut taken_last = None;
         let read = base.each_of_keys(&mut |record| {
-            let key = key_of(record);
+            let (database, key) = (record.database, key_of(record));
             let taken = carrier.apply(record).and_then(|is_carried| {
-                let makes = matches!(record.effect, Effect::StringSet { .. } | Effect::HashSet { .. });
-                if is_carried && makes {
+                let is_taken = taken_last
+                    .as_ref()
+                    .is_some_and(|last: &(u32, Vec<u8>)| (last.0, last.1.as_slice()) == (database, key));
+                if is_carried && !is_taken {
+                    taken_last = Some((database, key.to_vec()));
                     let effect = Effect::Delete { key, cause: Cause::Command };
-                    sorter.spills.add(part_of(key), &Record { database: record.database, effect })?;
+                    sorter.spills.add(part_of(key), &Record { database, effect })?;
                 }
                 Ok(())
             });
@@ -443,7 +452,7 @@ impl Maker<'_> {
         tail: &mut Tail,
         part: usize,
     ) -> Result<Recovering, CreateError> {
-        let mut recovering = Recovering::new(self.env.clone(), 0, Vec::new());
+        let mut recovering = Recovering::of_keys(self.env.clone(), self.types.clone());
         if let Some(base) = base {
             let (first, last) = range_slots(part);
             base.load_slots(&mut recovering, first, last)?;
@@ -540,7 +549,7 @@ struct Sorter {
 
 impl Sorter {
     fn add(&mut self, record: &Record<'_>) -> Result<(), CarryError> {
-        self.pairs += u64::from(pair(record).is_some());
+        self.pairs += u64::from(record.pair().is_some());
         if let Some(carrier) = &mut self.carrier
             && carrier.apply(record)?
         {
@@ -572,7 +581,7 @@ enum Route {
 impl Route {
     fn of(effect: &Effect<'_>) -> Route {
         match *effect {
-            Effect::Module { .. } => Route::Ground,
+            Effect::Module { key: None, .. } => Route::Ground,
             Effect::Flush | Effect::FlushAll | Effect::SwapDatabases { .. } => Route::All,
             Effect::Rename { key, to } | Effect::Copy { key, to, .. } if part_of(key) != part_of(to) => {
                 Route::Border
@@ -615,7 +624,7 @@ fn write_modules(writer: &mut SnapshotWriter, ground: &Recovering) -> io::Result
             }
         });
         saved?;
-        if any {
+        if any || writer.has_values_of(module.number()) {
             writer.module(module.number(), module.name());
         }
     }

@@ -10,7 +10,6 @@
 //! allocated, blocks with their CRC before they are decoded, and only the effects that a snapshot is made of are applied.
 
 use super::SnapshotError;
-use super::digest::entry_digest;
 use super::format::{
     BLOCK_HEADER_BYTES, Block, Content, DATABASES_MAX, FormatError, HEADER_BYTES, ModuleName, SECTION_BYTES,
     Section, SnapshotHeader, TRAILER_BYTES, Trailer, trailer_crc,
@@ -19,7 +18,8 @@ use super::writer::total;
 use crate::effect::{Effect, Record, decode_batch};
 use crate::env::{Access, Disk, DiskFile, Env};
 use crate::error::ReplayError;
-use crate::keyspace::{Housing, Keyspace, Outcome};
+use crate::keyspace::digest::entry_digest;
+use crate::keyspace::{DataTypes, Housing, Keyspace};
 use crate::log::RunningChecksum;
 use crate::module::{Follower, HousedContent, Module, ReadHash};
 use crate::shard::recovering::Recovering;
@@ -104,7 +104,7 @@ impl SnapshotFile {
     /// Loads all of it, by so many threads.
     pub fn load(&self, recovering: &mut Recovering, threads: usize) -> Result<(), SnapshotError> {
         self.load_modules(recovering)?;
-        let followers = recovering.modules().followers();
+        let (followers, types) = (recovering.modules().followers(), recovering.keyspace().types().clone());
         let of_keys = |section: &Section| matches!(section.content, Content::Keys { .. });
         let sections: Vec<usize> =
             (0..self.sections.len()).filter(|&index| of_keys(&self.sections[index])).collect();
@@ -119,7 +119,7 @@ impl SnapshotFile {
         let run = || {
             let mut block = Vec::new();
             while let Some(&index) = sections.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let part = self.load_apart(index, &mut block, &followers);
+                let part = self.load_apart(index, &mut block, &followers, &types);
                 let mut whole = whole.lock();
                 let (recovering, failed) = &mut *whole;
                 if let Err(error) = part.and_then(|part| self.absorb(recovering, index, part))
@@ -153,11 +153,13 @@ impl SnapshotFile {
         index: usize,
         block: &mut Vec<u8>,
         followers: &[Arc<dyn Follower>],
+        types: &DataTypes,
     ) -> Result<Keyspace, SnapshotError> {
         let Content::Keys { database, .. } = self.sections[index].content else {
             unreachable!("only asked for sections of keys")
         };
-        let mut part = Part { keyspace: Keyspace::new(0), database, followers, open: None };
+        let keyspace = Keyspace::with_types(0, types.clone());
+        let mut part = Part { keyspace, database, followers, open: None };
         part.keyspace.reserve(database, self.sections[index].keys_at_most());
         self.read_blocks(index, block, &mut |records| part.load(&records.collect::<Result<Vec<_>, _>>()?))?;
         Ok(part.finish())
@@ -231,15 +233,19 @@ impl SnapshotFile {
         modules: Vec<Box<dyn Module>>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), SnapshotError> {
+        let mut ground = Recovering::new(env.clone(), 0, modules);
+        self.load_modules(&mut ground)?;
+        let types = ground.keyspace().types().clone();
+        drop(ground);
         let mut block = Vec::new();
         for (index, section) in self.sections.iter().enumerate() {
             let Content::Keys { database, first_slot, last_slot } = section.content else { continue };
-            let mut keyspace = Keyspace::new(0);
+            let mut keyspace = Keyspace::with_types(0, types.clone());
             self.read_section(index, &mut block, &mut |record| {
                 let key = record.effect.key().expect("sections of keys hold no other effects");
                 let misplaced = !(first_slot..=last_slot).contains(&key_slot(key));
                 if misplaced || keyspace.apply(record).mismatch {
-                    return Err(ReplayError::Mismatch(format!("{:?}", record.effect)));
+                    return Err(ReplayError::of_mismatch(&keyspace, record));
                 }
                 Ok(())
             })?;
@@ -253,7 +259,7 @@ impl SnapshotFile {
             }
             progress(section.bytes);
         }
-        self.load_modules(&mut Recovering::new(env.clone(), 0, modules))
+        Ok(())
     }
 
     /// Reads every byte and compares the checksums: whether the file still is what was verified when it was made.
@@ -392,7 +398,9 @@ impl Part<'_> {
         for (number, (of_key, hash)) in of_keys.iter().zip(&hashes).enumerate() {
             let of_hash = std::iter::from_fn(|| housed.next_if(|content| content.hash == number));
             let of_hash = &mut of_hash.map(|content| (content.pair, content.housed));
-            check(&of_key[0], &self.keyspace.load_hash(self.database, hash.key, hash.fields, of_hash))?;
+            if self.keyspace.load_hash(self.database, hash.key, hash.fields, of_hash).mismatch {
+                return Err(self.mismatch(&of_key[0]));
+            }
             of_hash.for_each(drop);
             of_key[1..].iter().try_for_each(|record| self.apply(record))?;
         }
@@ -400,7 +408,11 @@ impl Part<'_> {
     }
 
     fn apply(&mut self, record: &Record<'_>) -> Result<(), BlockError> {
-        check(record, &self.keyspace.apply(record))
+        if self.keyspace.apply(record).mismatch { Err(self.mismatch(record)) } else { Ok(()) }
+    }
+
+    fn mismatch(&self, record: &Record<'_>) -> BlockError {
+        BlockError::Replay(ReplayError::of_mismatch(&self.keyspace, record))
     }
 
     fn follow(&mut self, keys: &[&[u8]]) {
@@ -436,24 +448,11 @@ fn whole_hash<'a>(of_key: &[Record<'a>]) -> Option<ReadHash<'a>> {
     }
 }
 
-fn check(record: &Record<'_>, outcome: &Outcome) -> Result<(), BlockError> {
-    match outcome.mismatch {
-        true => Err(BlockError::Replay(ReplayError::Mismatch(format!("{:?}", record.effect)))),
-        false => Ok(()),
-    }
-}
-
 /// Whether an effect is one that this section may hold. Others could change keys elsewhere, or take any memory.
 fn belongs(record: &Record<'_>, content: Content) -> bool {
     match (record.effect, content) {
-        (Effect::Module { .. }, Content::Modules) => record.database < DATABASES_MAX,
-        (
-            Effect::StringSet { .. }
-            | Effect::HashSet { keep_expiry: false, .. }
-            | Effect::HashExpire { .. }
-            | Effect::Expire { .. },
-            Content::Keys { database, .. },
-        ) => record.database == database,
+        (Effect::Module { key: None, .. }, Content::Modules) => record.database < DATABASES_MAX,
+        (effect, Content::Keys { database, .. }) => effect.builds() && record.database == database,
         _ => false,
     }
 }

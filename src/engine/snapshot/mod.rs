@@ -18,7 +18,6 @@
 
 mod carry;
 pub mod create;
-pub mod digest;
 pub mod format;
 mod loader;
 pub mod manifest;
@@ -28,6 +27,7 @@ mod scratch;
 mod spill;
 mod writer;
 
+pub use crate::keyspace::digest;
 pub use create::create;
 pub use loader::{SnapshotFile, fuzz_load};
 pub use offline::{create_offline, create_stopped};

@@ -106,7 +106,7 @@ impl Module for Definitions {
     }
     fn save(&self, each: &mut dyn FnMut(&Record<'_>)) {
         for (&database, payload) in &self.0 {
-            let effect = Effect::Module { module: 9, version: 1, kind: 1, payload };
+            let effect = Effect::Module { module: 9, version: 1, kind: 1, key: None, payload };
             each(&Record { database, effect });
         }
     }
@@ -164,7 +164,7 @@ impl World {
         self.lsn = self.lsn.next();
         for &(database, effect) in effects {
             let record = Record { database, effect };
-            if let Effect::Module { version, kind, payload, .. } = effect {
+            if let Effect::Module { version, kind, key: None, payload, .. } = effect {
                 let effect = ModuleEffect { database, version, kind, payload };
                 let applied =
                     self.definitions.apply(&mut Housing::of(&mut self.live), &effect, &mut self.hook.batch());
@@ -279,7 +279,7 @@ fn random_batch(world: &mut World, random: &mut SmallRng, borders: bool) {
             95 => Effect::Flush,
             96 if random.random_bool(0.2) => Effect::FlushAll,
             97 => Effect::SwapDatabases { first: 0, second: random.random_range(0..4) },
-            _ => Effect::Module { module: 9, version: 1, kind: 1, payload: value },
+            _ => Effect::Module { module: 9, version: 1, kind: 1, key: None, payload: value },
         };
         effects.push((random.random_range(0..3), effect));
     }
@@ -409,7 +409,7 @@ fn small_world(name: &str) -> World {
         (1, Effect::HashSet { key: b"h", fields, keep_expiry: false }),
         (1, Effect::HashExpire { key: b"h", fields: List::Arguments(&[b"age"]), expires_at_ms: 77 }),
         (1, Effect::Expire { key: b"h", expires_at_ms: 99 }),
-        (0, Effect::Module { module: 9, version: 1, kind: 1, payload: b"definition" }),
+        (0, Effect::Module { module: 9, version: 1, kind: 1, key: None, payload: b"definition" }),
     ]);
     world.create().expect("there is something");
     world
@@ -632,7 +632,7 @@ fn no_length_in_the_file_grows_with_a_value() {
         longest = longest.max(bytes.len());
         Ok(())
     };
-    writer::entry_effects(entry, &mut measure).expect("measuring does not fail");
+    entry.save(&mut measure).expect("measuring does not fail");
     assert!((200_000..300_000).contains(&longest), "a value and little more: {longest}");
 
     let path = world.directory.path().join("lengths.snapshot");

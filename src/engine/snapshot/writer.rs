@@ -3,25 +3,21 @@
 //! The caller gives sections in any order. Nothing is durable, and nothing may be published, before
 //! [`SnapshotWriter::finish`] returned.
 
-use super::digest::entry_digest;
 use super::format::{
     BLOCK_HEADER_BYTES, Block, Content, HEADER_BYTES, ModuleName, Section, SnapshotHeader, Trailer,
 };
-use crate::effect::{Effect, List};
+use crate::effect::Effect;
 use crate::env::{Disk, DiskFile};
+use crate::keyspace::digest::entry_digest;
 use crate::keyspace::{Entry, Value};
 use crate::log::RunningChecksum;
-use crate::types::{Field, HashRef};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
 /// A block ends after the effect that reaches this.
 const BLOCK_BYTES: usize = 128 << 10;
-/// A hash is written in effects of at most so many fields, and about so many bytes.
-const FIELDS_PER_EFFECT_MAX: usize = 512;
-const FIELD_BYTES_PER_EFFECT: usize = 64 << 10;
 
 pub struct SnapshotWriter {
     file: Arc<dyn DiskFile>,
@@ -29,6 +25,8 @@ pub struct SnapshotWriter {
     offset: u64,
     sections: Vec<Section>,
     modules: Vec<ModuleName>,
+    /// Modules of whose data types there are values.
+    types_of: BTreeSet<u8>,
     /// The section that is open is the last of `sections`.
     open: bool,
     block: Vec<u8>,
@@ -49,6 +47,7 @@ impl SnapshotWriter {
             offset: HEADER_BYTES as u64,
             sections: Vec::new(),
             modules: Vec::new(),
+            types_of: BTreeSet::new(),
             open: false,
             block: Vec::with_capacity(BLOCK_BYTES + BLOCK_BYTES / 8),
             block_effects: 0,
@@ -80,10 +79,18 @@ impl SnapshotWriter {
         };
         section.keys += 1;
         section.digest = section.digest.wrapping_add(entry_digest(entry));
-        entry_effects(entry, &mut |effect| self.effect(database, effect))
+        if let Value::Object(object) = entry.value() {
+            self.types_of.insert(object.data_type().module());
+        }
+        entry.save(&mut |effect| self.effect(database, effect))
     }
 
-    /// Notes a module whose effects are in the module section.
+    /// Whether values of this module's data type were written: then the module is noted too.
+    pub fn has_values_of(&self, module: u8) -> bool {
+        self.types_of.contains(&module)
+    }
+
+    /// Notes a module whose effects are in the file.
     pub fn module(&mut self, number: u8, name: &str) {
         self.modules.push(ModuleName { number, name: name.to_owned() });
     }
@@ -160,54 +167,6 @@ impl SnapshotWriter {
         self.block_effects = 0;
         Ok(())
     }
-}
-
-/// What is done with each effect that builds an entry.
-pub(super) type EachEffect<'a> = dyn FnMut(&Effect<'_>) -> io::Result<()> + 'a;
-
-/// Calls `each` with the effects that build an entry where its key is absent.
-pub(super) fn entry_effects(entry: &Entry, each: &mut EachEffect<'_>) -> io::Result<()> {
-    let (key, expires_at_ms) = (entry.key(), entry.expires_at_ms());
-    match entry.value() {
-        Value::String(string) => {
-            string.with_bytes(|value| each(&Effect::StringSet { key, value, expires_at_ms }))
-        }
-        Value::Hash(hash) => {
-            hash_effects(key, hash, each)?;
-            if expires_at_ms != 0 { each(&Effect::Expire { key, expires_at_ms }) } else { Ok(()) }
-        }
-    }
-}
-
-fn hash_effects(key: &[u8], hash: HashRef<'_>, each: &mut EachEffect<'_>) -> io::Result<()> {
-    let mut chunk = Vec::new();
-    let mut bytes = 0;
-    for field in hash.iter() {
-        bytes += field.name.len() + field.value.len();
-        chunk.push(field);
-        if chunk.len() == FIELDS_PER_EFFECT_MAX || bytes >= FIELD_BYTES_PER_EFFECT {
-            field_effects(key, &chunk, each)?;
-            chunk.clear();
-            bytes = 0;
-        }
-    }
-    if chunk.is_empty() { Ok(()) } else { field_effects(key, &chunk, each) }
-}
-
-/// One HashSet, and a HashExpire per distinct expiry.
-fn field_effects(key: &[u8], fields: &[Field<'_>], each: &mut EachEffect<'_>) -> io::Result<()> {
-    let values: Vec<_> = fields.iter().map(|field| field.value.to_bytes()).collect();
-    let pairs = fields.iter().zip(&values).flat_map(|(field, value)| [field.name, value]);
-    let pairs: Vec<&[u8]> = pairs.collect();
-    each(&Effect::HashSet { key, fields: List::Arguments(&pairs), keep_expiry: false })?;
-    let mut expiries = BTreeMap::<u64, Vec<&[u8]>>::new();
-    for field in fields.iter().filter(|field| field.expires_at_ms != 0) {
-        expiries.entry(field.expires_at_ms).or_default().push(field.name);
-    }
-    for (expires_at_ms, names) in expiries {
-        each(&Effect::HashExpire { key, fields: List::Arguments(&names), expires_at_ms })?;
-    }
-    Ok(())
 }
 
 /// The trailer's totals over these sections.

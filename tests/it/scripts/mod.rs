@@ -14,6 +14,8 @@
 //! ! database 3                 as SELECT
 //! ! expire                     deletes what has expired, as the server does in the background
 //! ! restart                    comes back from the log
+//! ! crash                      ends as a kill would, and comes back from the log
+//! ! snapshot                   makes a snapshot, and comes back from that and the log behind it
 //! ! ours                       from here on, a reference server would answer otherwise
 //! ```
 //!
@@ -27,7 +29,8 @@
 )]
 
 use engramdb_resp::{Protocol, Value};
-use engramdb_testkit::instance::Instance;
+use engramdb_testkit::counter;
+use engramdb_testkit::instance::{Instance, Kept};
 use engramdb_testkit::oracle::Oracle;
 use engramdb_testkit::tcp::Client;
 use engramdb_testkit::words::split_words;
@@ -45,6 +48,8 @@ enum Step {
     Database(u32),
     Expire,
     Restart,
+    Crash,
+    Snapshot,
     Ours,
     /// Comments and blank lines are kept as they are; old output is not.
     Text,
@@ -75,6 +80,8 @@ impl Step {
             Some(("database", number)) => Step::Database(number.parse().expect("a database's number")),
             None if step == "expire" => Step::Expire,
             None if step == "restart" => Step::Restart,
+            None if step == "crash" => Step::Crash,
+            None if step == "snapshot" => Step::Snapshot,
             None if step == "ours" => Step::Ours,
             _ => panic!("unknown step {step}"),
         }
@@ -120,8 +127,8 @@ fn sort(reply: &mut Value) {
 
 /// Runs a script in this process; returns it with the output that came.
 fn run_here(script: &str) -> String {
-    let mut third = Instance::new(1, Protocol::Resp3);
-    let mut second = Instance::new(1, Protocol::Resp2);
+    let mut third = Instance::with_modules(1, Protocol::Resp3, counter::PARTS);
+    let mut second = Instance::with_modules(1, Protocol::Resp2, counter::PARTS);
     let mut output = String::new();
     for line in script.lines() {
         let step = Step::parse(line);
@@ -157,6 +164,11 @@ fn apply(instance: &mut Instance, step: &Step) {
         Step::WallClock(ms) => instance.step_clock(*ms),
         Step::Database(number) => instance.select(*number),
         Step::Restart => instance.restart(),
+        Step::Crash => instance.crash(0),
+        Step::Snapshot => {
+            instance.snapshot();
+            instance.restart_with(Kept { snapshots: true, derived: false });
+        }
         _ => {}
     }
 }
@@ -213,7 +225,7 @@ fn compare(address: &str, protocol: Protocol, script: &str) -> Vec<String> {
             }
             Step::Clock(ms @ 0..=3000) => std::thread::sleep(std::time::Duration::from_millis(ms as u64)),
             Step::Clock(_) | Step::WallClock(_) | Step::Ours => break,
-            Step::Expire | Step::Restart | Step::Text | Step::Output => {}
+            Step::Expire | Step::Restart | Step::Crash | Step::Snapshot | Step::Text | Step::Output => {}
         }
     }
     differences

@@ -93,7 +93,7 @@ const TEST_COMMANDS: &[Command] = &[
 
 /// An index by its definition as it stands in a log.
 fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    tx.apply(Effect::Module { module: 1, version: 2, kind: 1, payload: args[1] });
+    tx.apply(Effect::Module { module: 1, version: 2, kind: 1, key: None, payload: args[1] });
     reply.ok();
     Ok(())
 }

@@ -1,0 +1,18 @@
+//! Effects on whole databases.
+
+macro_rules! database_effects {
+    ([$next:ident $($later:ident)*] $($rows:tt)*) => {
+        $next! { [$($later)*] $($rows)*
+
+        /// Removes all keys of the database.
+        Flush(12, Database) "";
+
+        /// Removes all keys of all databases.
+        FlushAll(13, Global) "";
+
+        /// Exchanges two databases.
+        SwapDatabases(14, Global) { first: u32 as Number, second: u32 as Number }
+            " {{ first: {first}, second: {second} }}";
+        }
+    };
+}

@@ -1,0 +1,66 @@
+//! Effects on hashes.
+
+use super::{Keyspace, Outcome};
+use crate::effect::List;
+use crate::keyspace::entry::Entry;
+use crate::keyspace::value::OwnedValue;
+use crate::types::{Contents, Hash, Housed};
+
+pub(super) fn set(
+    keyspace: &mut Keyspace,
+    (number, key): (u32, &[u8]),
+    fields: List<'_>,
+    keep_expiry: bool,
+    contents: Option<&Contents>,
+) -> Outcome {
+    let database = keyspace.database_mut(number);
+    let set = |entry: &mut Entry| entry.set_fields(fields, keep_expiry, contents);
+    if let Some(count) = database.update(key, set) {
+        return Outcome::of_parts(count);
+    }
+    let mut entry = Entry::empty_hash(key);
+    let count = set(&mut entry);
+    database.insert_new(entry);
+    Outcome::of_parts(count)
+}
+
+pub(super) fn delete(keyspace: &mut Keyspace, number: u32, key: &[u8], names: List<'_>) -> Outcome {
+    let removed = keyspace.database_mut(number).update(key, |entry| entry.remove_fields(names));
+    Outcome::of_parts(removed.unwrap_or(Some(0)))
+}
+
+pub(super) fn expire(
+    keyspace: &mut Keyspace,
+    (number, key): (u32, &[u8]),
+    names: List<'_>,
+    expires_at_ms: u64,
+) -> Outcome {
+    let database = keyspace.database_mut(number);
+    let set = database.update(key, |entry| entry.expire_fields(names, expires_at_ms));
+    Outcome::of_parts(set.unwrap_or(Some(0)))
+}
+
+/// A HashSet of a snapshot, of which some contents are housed: each with the number of its pair, in order.
+pub(in crate::keyspace) fn load(
+    keyspace: &mut Keyspace,
+    number: u32,
+    key: &[u8],
+    fields: List<'_>,
+    housed: &mut dyn Iterator<Item = (usize, Housed)>,
+) -> Outcome {
+    let mut housed = housed.peekable();
+    let database = keyspace.database_mut(number);
+    if housed.peek().is_none() || database.get(key).is_some() {
+        return set(keyspace, (number, key), fields, false, None);
+    }
+    let mut hash = Hash::new();
+    for (at, (name, value)) in fields.pairs().enumerate() {
+        match housed.next_if(|(pair, _)| *pair == at) {
+            Some((_, content)) if hash.get(name).is_none() => hash.set_housed(name, content),
+            _ => _ = hash.set(name, value, false),
+        }
+    }
+    let count = hash.len();
+    database.insert_new(Entry::of(key, OwnedValue::Hash(Box::new(hash)), 0));
+    Outcome::count(count)
+}

@@ -1,0 +1,40 @@
+//! Effects on keys of any type.
+
+use super::{Keyspace, Outcome};
+use crate::keyspace::entry::Entry;
+use crate::keyspace::value::OwnedValue;
+
+pub(super) fn delete(keyspace: &mut Keyspace, number: u32, key: &[u8]) -> Outcome {
+    let removed = keyspace.database_mut(number).remove(key);
+    let count = usize::from(removed.is_some());
+    Outcome { count, garbage: removed.map(Entry::into_garbage).unwrap_or_default(), mismatch: false }
+}
+
+pub(super) fn expire(keyspace: &mut Keyspace, number: u32, key: &[u8], expires_at_ms: u64) -> Outcome {
+    let database = keyspace.database_mut(number);
+    let found = database.update(key, |entry| entry.set_expires_at_ms(expires_at_ms));
+    Outcome::count(usize::from(found.is_some()))
+}
+
+/// Rename and Move: the value goes from the one key to the other.
+pub(super) fn rename(keyspace: &mut Keyspace, from: (u32, &[u8]), to: (u32, &[u8])) -> Outcome {
+    let Some(entry) = keyspace.database_mut(from.0).remove(from.1) else { return Outcome::mismatch() };
+    Outcome::replaced(keyspace.database_mut(to.0).put(entry.renamed(to.1)))
+}
+
+pub(super) fn copy(
+    keyspace: &mut Keyspace,
+    from: (u32, &[u8]),
+    to: (u32, &[u8]),
+    given: Option<Box<OwnedValue>>,
+) -> Outcome {
+    let Some(entry) = keyspace.entry(from.0, from.1) else { return Outcome::mismatch() };
+    let copy = match given {
+        Some(value) => {
+            debug_assert!(value.read() == entry.value(), "the copy is of the present value");
+            Entry::of(to.1, *value, entry.expires_at_ms())
+        }
+        None => entry.copy(to.1),
+    };
+    Outcome::replaced(keyspace.database_mut(to.0).put(copy))
+}

@@ -1,0 +1,27 @@
+//! Effects on values of other types than strings and hashes.
+
+use super::{Keyspace, Outcome};
+use crate::effect::Effect;
+use crate::keyspace::entry::Entry;
+use crate::keyspace::value::OwnedValue;
+use crate::types::Contents;
+
+pub(super) fn change(
+    keyspace: &mut Keyspace,
+    (number, key): (u32, &[u8]),
+    effect: &Effect<'_>,
+    contents: Option<&Contents>,
+) -> Outcome {
+    let Some(data_type) = keyspace.types.of_effect(effect) else { return Outcome::mismatch() };
+    let database = keyspace.database_mut(number);
+    let change = |entry: &mut Entry| entry.change_object(data_type, |object| object.apply(effect, contents));
+    if let Some(changed) = database.update(key, change) {
+        return Outcome::of_parts(changed.flatten());
+    }
+    let mut object = data_type.blank();
+    let count = object.apply(effect, contents);
+    if !object.is_empty() {
+        database.insert_new(Entry::of(key, OwnedValue::Object(object), 0));
+    }
+    Outcome::of_parts(count)
+}

@@ -1,0 +1,40 @@
+//! Effects on strings.
+
+use super::{Keyspace, Outcome};
+use crate::keyspace::entry::Entry;
+use crate::keyspace::value::OwnedValue;
+use crate::types::{Contents, StringValue};
+
+pub(super) fn set(
+    keyspace: &mut Keyspace,
+    (number, key): (u32, &[u8]),
+    word: &[u8],
+    expires_at_ms: u64,
+    contents: Option<&Contents>,
+) -> Outcome {
+    let database = keyspace.database_mut(number);
+    let referred = contents.and_then(|contents| contents.of(word));
+    match database.update(key, |entry| entry.set_string(word, referred, expires_at_ms)) {
+        Some(garbage) => Outcome::replaced(garbage),
+        None => {
+            database.insert_new(Entry::string(key, word, referred, expires_at_ms));
+            Outcome::count(0)
+        }
+    }
+}
+
+/// A change in place, or of the copy that was given.
+pub(super) fn change(
+    keyspace: &mut Keyspace,
+    number: u32,
+    key: &[u8],
+    given: Option<Box<OwnedValue>>,
+    change: impl FnOnce(&mut StringValue),
+) -> Outcome {
+    let database = keyspace.database_mut(number);
+    if database.get(key).is_none() {
+        database.insert_new(Entry::string(key, b"", None, 0));
+    }
+    let changed = database.update(key, |entry| entry.change_string(given, change));
+    changed.flatten().map_or_else(Outcome::mismatch, Outcome::replaced)
+}

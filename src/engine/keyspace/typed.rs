@@ -1,0 +1,167 @@
+//! Values of data types that the keyspace does not know by name: objects, the engine's own and those of modules.
+//!
+//! A data type is a [`DataType`] and a [`TypedValue`]: what its effects do to a value, and which effects build one. Everything
+//! else (TYPE, COPY, expiry, RENAME, snapshots, memory, freeing) follows from these. Strings and hashes are apart, because
+//! small ones lie with their keys (`packed`).
+//!
+//! Invariants:
+//! - a value is a function of the effects that were applied to it, and [`TypedValue::save`] gives effects that build an equal
+//!   one. So a copy, a snapshot and a part that moves to another process are the same thing;
+//! - an empty value does not exist: its key goes with its last part.
+
+use super::digest;
+use crate::effect::Effect;
+use crate::types::Contents;
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// What is done with each effect that builds a value.
+pub type EachEffect<'a> = dyn FnMut(&Effect<'_>) -> io::Result<()> + 'a;
+
+/// An effect that builds a part of a value has at most so many elements, or about [`SAVED_BYTES_MAX`].
+pub const SAVED_PARTS_MAX: usize = 512;
+/// Beyond so many bytes, no further element goes into the same effect.
+pub const SAVED_BYTES_MAX: usize = 64 << 10;
+
+/// A data type. It knows no module's state: the offline snapshotter has it without the module.
+pub trait DataType: Send + Sync {
+    /// What TYPE replies. No other type has it.
+    fn name(&self) -> &'static str;
+
+    /// The number of the module whose effects with a key are about values of this type; 0 for a type of the engine.
+    fn module(&self) -> u8;
+
+    /// A value without content, for the first effect on a key that is absent.
+    fn blank(&self) -> Box<dyn TypedValue>;
+}
+
+/// A value of some data type.
+pub trait TypedValue: Any + fmt::Debug + Send + Sync {
+    fn data_type(&self) -> &'static dyn DataType;
+
+    /// What OBJECT ENCODING replies.
+    fn encoding(&self) -> &'static str;
+
+    /// How many parts it has (elements, fields): what it costs to copy or free it. Costs no walk.
+    fn len(&self) -> usize;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes on the heap, beyond the value itself. Costs no walk: it is asked before and after each change.
+    fn heap_bytes(&self) -> usize;
+
+    /// Bytes of contents that are stored and counted elsewhere (vectors in an index). Costs no walk.
+    fn housed_bytes(&self) -> usize {
+        0
+    }
+
+    /// Applies an effect, and returns what it counts (`Outcome::count`): a pure function of the value and the effect. Large words
+    /// of the effect can be referred to where `contents` has them. `None` where the effect does not fit the value, or is of a
+    /// later version: the store stops.
+    fn apply(&mut self, effect: &Effect<'_>, contents: Option<&Contents>) -> Option<usize>;
+
+    /// One step of saving: calls `each` with an effect or a few, of [`SAVED_PARTS_MAX`] and [`SAVED_BYTES_MAX`] at most, which
+    /// build the part of the value from `cursor` on, under this key. Returns where the next step begins; 0 at the end. The first
+    /// step begins at 0. A cursor is good as long as the value does not change.
+    fn save(&self, key: &[u8], cursor: u64, each: &mut EachEffect<'_>) -> io::Result<u64>;
+
+    /// A digest that is the same for equal values, however they are stored. It is in snapshot files, so it is part of their format.
+    /// This one is good for types whose effects of [`TypedValue::save`] are a function of the content alone, order included.
+    fn digest(&self) -> u64 {
+        let mut sum = digest::mix(3, self.data_type().name().as_bytes());
+        let mut bytes = Vec::new();
+        let digested = save_whole(self, b"", &mut |effect| {
+            bytes.clear();
+            effect.encode(0, &mut bytes);
+            sum = digest::mix(sum, &bytes);
+            Ok(())
+        });
+        digested.expect("a digest needs no disk");
+        sum
+    }
+
+    /// A copy in memory of its own.
+    fn copy(&self) -> Box<dyn TypedValue> {
+        let mut copy = self.data_type().blank();
+        let copied = save_whole(self, b"", &mut |effect| {
+            copy.apply(effect, None).expect("what a value is saved as builds one");
+            Ok(())
+        });
+        copied.expect("applying needs no disk");
+        copy
+    }
+}
+
+/// Calls `each` with all effects that build the value under this key.
+pub(super) fn save_whole<T: TypedValue + ?Sized>(
+    value: &T,
+    key: &[u8],
+    each: &mut EachEffect<'_>,
+) -> io::Result<()> {
+    let mut cursor = 0;
+    loop {
+        cursor = value.save(key, cursor, &mut |effect| {
+            assert!(effect.key() == Some(key) && effect.builds(), "a value is not built by {effect}");
+            each(effect)
+        })?;
+        if cursor == 0 {
+            return Ok(());
+        }
+    }
+}
+
+impl dyn TypedValue {
+    /// The value, if it is of this type.
+    #[inline]
+    pub fn downcast_ref<T: TypedValue>(&self) -> Option<&T> {
+        (self as &dyn Any).downcast_ref()
+    }
+}
+
+impl Clone for Box<dyn TypedValue> {
+    fn clone(&self) -> Box<dyn TypedValue> {
+        (**self).copy()
+    }
+}
+
+/// The data types that a keyspace has beside strings and hashes.
+#[derive(Clone, Default)]
+pub struct DataTypes(Arc<[&'static dyn DataType]>);
+
+impl DataTypes {
+    /// # Panics
+    /// If two have the same name, or the same module.
+    pub fn new(types: Vec<&'static dyn DataType>) -> DataTypes {
+        for (at, one) in types.iter().enumerate() {
+            let other = types[..at].iter().find(|other| {
+                other.name() == one.name() || other.module() != 0 && other.module() == one.module()
+            });
+            assert!(other.is_none(), "there are two data types {} of module {}", one.name(), one.module());
+        }
+        DataTypes(types.into())
+    }
+
+    /// The type of the values that an effect is about; `None` where it is about none, or where the type is not part of this
+    /// program.
+    pub fn of_effect(&self, effect: &Effect<'_>) -> Option<&'static dyn DataType> {
+        match *effect {
+            Effect::Module { module, key: Some(_), .. } => self.of_module(module),
+            _ => None,
+        }
+    }
+
+    /// The type that this module brings.
+    pub fn of_module(&self, module: u8) -> Option<&'static dyn DataType> {
+        self.0.iter().copied().find(|data_type| data_type.module() == module)
+    }
+}
+
+impl fmt::Debug for DataTypes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|data_type| data_type.name())).finish()
+    }
+}

@@ -1,0 +1,201 @@
+//! Values: the one place that tells their types apart, for everything that is asked of a value of any type.
+
+use super::digest;
+use super::entry::Entry;
+use super::typed::{EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue, save_whole};
+use crate::effect::{Effect, List};
+use crate::types::{Field, Hash, HashRef, StringRef, StringValue};
+use std::collections::BTreeMap;
+use std::io;
+
+/// A value as it is read.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    String(StringRef<'a>),
+    Hash(HashRef<'a>),
+    Object(&'a dyn TypedValue),
+}
+
+impl Value<'_> {
+    /// The name that TYPE replies.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::String(_) => "string",
+            Value::Hash(_) => "hash",
+            Value::Object(object) => object.data_type().name(),
+        }
+    }
+
+    /// How many parts it has: what it costs to copy or free it. A string is one.
+    pub fn len(&self) -> usize {
+        match self {
+            Value::String(_) => 1,
+            Value::Hash(hash) => hash.len(),
+            Value::Object(object) => object.len(),
+        }
+    }
+
+    /// Whether it is a value without parts, which is not kept. A string without bytes is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Value::String(_) => false,
+            Value::Hash(hash) => hash.is_empty(),
+            Value::Object(object) => object.is_empty(),
+        }
+    }
+
+    /// Bytes of contents that are stored elsewhere, and are counted there (the vectors of an index).
+    pub fn housed_bytes(&self) -> usize {
+        match self {
+            Value::String(_) => 0,
+            Value::Hash(hash) => hash.housed_bytes(),
+            Value::Object(object) => object.housed_bytes(),
+        }
+    }
+
+    /// False once every part of it has expired. Only fields of hashes expire.
+    #[inline]
+    pub(super) fn alive(&self, now_ms: u64) -> bool {
+        match self {
+            Value::Hash(hash) => hash.alive(now_ms),
+            Value::String(_) | Value::Object(_) => true,
+        }
+    }
+
+    /// When a part of it expires next; may be early, never late.
+    #[inline]
+    pub(super) fn next_expiry_ms(&self) -> Option<u64> {
+        match self {
+            Value::Hash(hash) => hash.next_expiry_ms(),
+            Value::String(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// What OBJECT ENCODING replies: what Redis would choose by its default limits. `is_integer` is of strings.
+    fn encoding(&self, is_integer: bool) -> &'static str {
+        const EMBEDDED_BYTES_MAX: usize = 44;
+        match self {
+            Value::String(_) if is_integer => "int",
+            Value::String(string) if string.len() <= EMBEDDED_BYTES_MAX => "embstr",
+            Value::String(_) => "raw",
+            Value::Hash(hash) if is_listpack(*hash) => "listpack",
+            Value::Hash(_) => "hashtable",
+            Value::Object(object) => object.encoding(),
+        }
+    }
+
+    /// A digest that is the same for equal values, however they are stored. It is part of the format of snapshots.
+    pub(super) fn digest(&self) -> u64 {
+        match self {
+            Value::String(string) => string.with_bytes(|bytes| digest::mix(1, bytes)),
+            Value::Hash(hash) => hash.iter().fold(2, |sum: u64, field| {
+                let name = digest::mix(field.expires_at_ms, field.name);
+                sum.wrapping_add(field.value.with_bytes(|bytes| digest::mix(name, bytes)))
+            }),
+            Value::Object(object) => object.digest(),
+        }
+    }
+}
+
+impl PartialEq for Value<'_> {
+    fn eq(&self, other: &Value<'_>) -> bool {
+        match (self, other) {
+            (Value::String(one), Value::String(other)) => one == other,
+            (Value::Hash(one), Value::Hash(other)) => one == other,
+            (Value::Object(one), Value::Object(other)) => {
+                one.data_type().name() == other.data_type().name() && one.digest() == other.digest()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Within Redis's hash-max-listpack-entries and -value.
+fn is_listpack(hash: HashRef<'_>) -> bool {
+    const FIELDS_MAX: usize = 128;
+    const BYTES_MAX: usize = 64;
+    hash.len() <= FIELDS_MAX
+        && hash.iter().all(|field| field.name.len() <= BYTES_MAX && field.value.len() <= BYTES_MAX)
+}
+
+/// A value in memory of its own.
+#[derive(Clone, Debug)]
+pub enum OwnedValue {
+    String(StringValue),
+    Hash(Box<Hash>),
+    Object(Box<dyn TypedValue>),
+}
+
+const _: () = assert!(size_of::<OwnedValue>() == 32, "a type takes no memory of the values of others");
+
+impl OwnedValue {
+    pub(super) fn read(&self) -> Value<'_> {
+        match self {
+            OwnedValue::String(string) => Value::String(StringRef::Value(string)),
+            OwnedValue::Hash(hash) => Value::Hash(HashRef::Full(hash)),
+            OwnedValue::Object(object) => Value::Object(&**object),
+        }
+    }
+
+    /// Bytes on the heap, beyond this.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            OwnedValue::String(string) => string.heap_bytes(),
+            OwnedValue::Hash(hash) => size_of::<Hash>() + hash.heap_bytes(),
+            OwnedValue::Object(object) => size_of_val(&**object) + object.heap_bytes(),
+        }
+    }
+}
+
+impl Entry {
+    /// What OBJECT ENCODING replies.
+    pub fn encoding(&self) -> &'static str {
+        self.value().encoding(self.is_integer())
+    }
+
+    /// Calls `each` with the effects that build the entry where its key is absent: a run of bounded ones, but that a string, or
+    /// a field, is in one.
+    pub(crate) fn save(&self, each: &mut EachEffect<'_>) -> io::Result<()> {
+        let (key, expires_at_ms) = (self.key(), self.expires_at_ms());
+        match self.value() {
+            Value::String(string) => {
+                return string.with_bytes(|value| each(&Effect::StringSet { key, expires_at_ms, value }));
+            }
+            Value::Hash(hash) => save_hash(key, hash, each)?,
+            Value::Object(object) => save_whole(object, key, each)?,
+        }
+        if expires_at_ms != 0 { each(&Effect::Expire { key, expires_at_ms }) } else { Ok(()) }
+    }
+}
+
+fn save_hash(key: &[u8], hash: HashRef<'_>, each: &mut EachEffect<'_>) -> io::Result<()> {
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    for field in hash.iter() {
+        bytes += field.name.len() + field.value.len();
+        chunk.push(field);
+        if chunk.len() == SAVED_PARTS_MAX || bytes >= SAVED_BYTES_MAX {
+            save_fields(key, &chunk, each)?;
+            chunk.clear();
+            bytes = 0;
+        }
+    }
+    if chunk.is_empty() { Ok(()) } else { save_fields(key, &chunk, each) }
+}
+
+/// One HashSet, and a HashExpire per distinct expiry.
+fn save_fields(key: &[u8], fields: &[Field<'_>], each: &mut EachEffect<'_>) -> io::Result<()> {
+    let values: Vec<_> = fields.iter().map(|field| field.value.to_bytes()).collect();
+    let pairs = fields.iter().zip(&values).flat_map(|(field, value)| [field.name, value]);
+    let pairs: Vec<&[u8]> = pairs.collect();
+    each(&Effect::HashSet { key, keep_expiry: false, fields: List::Arguments(&pairs) })?;
+    let mut expiries = BTreeMap::<u64, Vec<&[u8]>>::new();
+    for field in fields.iter().filter(|field| field.expires_at_ms != 0) {
+        expiries.entry(field.expires_at_ms).or_default().push(field.name);
+    }
+    for (expires_at_ms, names) in expiries {
+        each(&Effect::HashExpire { key, expires_at_ms, fields: List::Arguments(&names) })?;
+    }
+    Ok(())
+}
