@@ -28,6 +28,8 @@ const KIND_SET: u8 = 1;
 /// Removes parts: their numbers (u32).
 const KIND_REMOVE: u8 = 2;
 
+const OVERFLOW: CommandError = CommandError::of("ERR increment or decrement would overflow");
+
 const COMMANDS: &[Command] = &[
     write("COUNT.ADD", "key (part amount)+", add).flags(flag::DENY_OOM).docs(
         "1.0.0",
@@ -140,6 +142,11 @@ fn set<'a>(key: &'a [u8], payload: &'a [u8]) -> Effect<'a> {
     Effect::Module { module: NUMBER, version: VERSION, kind: KIND_SET, key: Some(key), payload }
 }
 
+/// An effect on a counter.
+pub fn an_effect(key: &[u8]) -> Effect<'_> {
+    set(key, &[1; 12])
+}
+
 fn part(args: Args<'_>, index: usize) -> Result<u32, CommandError> {
     u32::try_from(args.integer(index)?).map_err(|_| CommandError::NOT_INTEGER)
 }
@@ -153,8 +160,7 @@ fn add(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
             let part = part(args, index)?;
             let before = || counter.and_then(|counter| counter.sums.get(&part)).copied().unwrap_or(0);
             let sum = sums.get(&part).copied().unwrap_or_else(before).checked_add(args.integer(index + 1)?);
-            let overflow = CommandError::of("ERR increment or decrement would overflow");
-            sums.insert(part, sum.ok_or(overflow)?);
+            sums.insert(part, sum.ok_or(OVERFLOW)?);
         }
         Ok(sums)
     })?;
@@ -192,6 +198,8 @@ fn remove(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 
 fn total(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let counter = view.object::<Counter>(args.word(1))?;
-    reply.integer(counter.map_or(0, |counter| counter.sums.values().sum()));
+    let total = counter
+        .map_or(Some(0), |counter| counter.sums.values().try_fold(0i64, |sum, part| sum.checked_add(*part)));
+    reply.integer(total.ok_or(OVERFLOW)?);
     Ok(())
 }

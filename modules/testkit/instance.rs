@@ -16,8 +16,8 @@ use engramdb_engine::log::replay::{Checkpoint, Replay};
 use engramdb_engine::log::{LogId, Lsn, Mark, Pos, ShardLog};
 use engramdb_engine::module::Module;
 use engramdb_engine::recovery::{Recovering, StartOptions, StartReport, recover};
-use engramdb_engine::snapshot::create;
 use engramdb_engine::snapshot::create::{CreateOptions, CreateReport, Source};
+use engramdb_engine::snapshot::{SnapshotError, SnapshotFile, create};
 use engramdb_resp::{Protocol, Value};
 use engramdb_sim::env::SimEnv;
 use std::path::Path;
@@ -210,6 +210,11 @@ impl Instance {
         let modules = || (self.parts.offline)(env);
         let report = create(env, Path::new(SNAPSHOTS), &source, &modules, &CreateOptions::default());
         report.expect("the disk does not fail")
+    }
+
+    /// Opens a snapshot that was made.
+    pub fn snapshot_file(&self, name: &str) -> Result<SnapshotFile, SnapshotError> {
+        SnapshotFile::open(&*self.sim.env.disk, &Path::new(SNAPSHOTS).join(name))
     }
 
     /// Lets the modules keep what they derived, for later starts.

@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod commands;
 mod fuzz;
+mod objects;
 mod program;
 mod properties;
 mod replay;

@@ -1,7 +1,8 @@
 //! Properties of commands over generated runs. Failures print the seed's input, shrunk.
 
 use engramdb_resp::{Protocol, Value};
-use engramdb_testkit::instance::Instance;
+use engramdb_testkit::counter;
+use engramdb_testkit::instance::{Instance, Kept};
 use engramdb_testkit::oracle::Oracle;
 use engramdb_testkit::tcp::Client;
 use proptest::prelude::*;
@@ -94,6 +95,13 @@ const OURS: &[&str] = &[
     "KEYS *",
     "SCAN 0",
     "HSCAN K 0",
+    // A data type of a module.
+    "COUNT.ADD K I I",
+    "COUNT.ADD K 1 I 2 I",
+    "COUNT.REMOVE K I 1",
+    "COUNT.TOTAL K",
+    "!snapshot",
+    "!crash",
     "!clock T",
     "!clock T",
     "!clock T",
@@ -141,6 +149,11 @@ fn run(instance: &mut Instance, words: &[String]) {
         "!back" => instance.move_clock(-words[1].parse::<i64>().expect("a number")),
         "!expire" => _ = instance.expire_due(),
         "!restart" => instance.restart(),
+        "!crash" => instance.crash(0),
+        "!snapshot" => {
+            instance.snapshot();
+            instance.restart_with(Kept { snapshots: true, derived: false });
+        }
         "!database" => instance.select(words[1].parse().expect("a number")),
         _ => _ = instance.run(words),
     }
@@ -173,7 +186,7 @@ proptest! {
 
     #[test]
     fn replay_gives_what_is_live(run_of in prop::collection::vec((0..TEMPLATES.len() + OURS.len(), any::<[u8; 8]>()), 1..200)) {
-        let mut instance = Instance::new(1, Protocol::Resp3);
+        let mut instance = Instance::with_modules(1, Protocol::Resp3, counter::PARTS);
         for (number, choices) in run_of {
             let template = TEMPLATES.iter().chain(OURS).nth(number).expect("in range");
             run(&mut instance, &fill(template, choices));

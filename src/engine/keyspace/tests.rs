@@ -169,3 +169,121 @@ fn parts_that_were_filled_apart_are_the_whole_once_absorbed() {
     fill(&mut twice, 5..6);
     assert_eq!(at_once.absorb(twice), Err(b"key:5".to_vec()));
 }
+
+/// A value of bytes that are added: the least of a data type.
+#[derive(Debug, Default)]
+struct Tally(Vec<u8>);
+
+struct Tallies;
+
+impl DataType for Tallies {
+    fn name(&self) -> &'static str {
+        "tally"
+    }
+    fn module(&self) -> u8 {
+        7
+    }
+    fn blank(&self) -> Box<dyn TypedValue> {
+        Box::<Tally>::default()
+    }
+}
+
+impl TypedValue for Tally {
+    fn data_type(&self) -> &'static dyn DataType {
+        &Tallies
+    }
+    fn encoding(&self) -> &'static str {
+        "bytes"
+    }
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn heap_bytes(&self) -> usize {
+        self.0.capacity()
+    }
+    fn apply(&mut self, effect: &Effect<'_>, _: Option<&Contents>) -> Option<usize> {
+        match *effect {
+            Effect::Module { kind: 1, payload, .. } => self.0.extend_from_slice(payload),
+            Effect::Module { kind: 2, .. } => self.0.clear(),
+            _ => return None,
+        }
+        Some(1)
+    }
+    fn save(&self, key: &[u8], cursor: u64, each: &mut EachEffect<'_>) -> std::io::Result<u64> {
+        let left = &self.0[cursor as usize..];
+        let (now, later) = left.split_at(left.len().min(SAVED_PARTS_MAX));
+        each(&tally(key, 1, now))?;
+        Ok(if later.is_empty() { 0 } else { cursor + now.len() as u64 })
+    }
+}
+
+fn tally<'a>(key: &'a [u8], kind: u8, payload: &'a [u8]) -> Effect<'a> {
+    Effect::Module { module: 7, version: 1, kind, key: Some(key), payload }
+}
+
+#[test]
+fn an_object_is_a_value_like_any_other() {
+    let mut keyspace = Keyspace::with_types(1, DataTypes::new(vec![&Tallies]));
+    let empty = keyspace.heap_bytes();
+    let long = [3; 20_000];
+    apply(&mut keyspace, tally(b"a", 1, &long));
+    assert!(keyspace.heap_bytes() >= empty + 20_000);
+    apply(&mut keyspace, Effect::Expire { key: b"a", expires_at_ms: 9 });
+    apply(&mut keyspace, Effect::Copy { key: b"a", to: b"b", to_database: 0 });
+    apply(&mut keyspace, Effect::Rename { key: b"a", to: b"c" });
+    let entry = |key: &[u8]| keyspace.entry(0, key).expect("it is there");
+    assert_eq!((entry(b"b").value(), entry(b"b").expires_at_ms()), (entry(b"c").value(), 9));
+    assert_eq!((entry(b"c").value().type_name(), entry(b"c").encoding()), ("tally", "bytes"));
+    assert_eq!(digest::entry_digest(entry(b"c")), digest::entry_digest(&entry(b"b").copy(b"c")));
+
+    let mut saved = Keyspace::with_types(1, keyspace.types().clone());
+    let mut effects = 0;
+    let save = keyspace.entry(0, b"c").expect("it is there").save(&mut |effect| {
+        effects += 1;
+        assert!(!saved.apply(&Record { database: 0, effect: *effect }).mismatch);
+        Ok(())
+    });
+    save.expect("applying needs no disk");
+    assert_eq!(effects, 20_000_usize.div_ceil(SAVED_PARTS_MAX) + 1, "runs of bounded length, and the expiry");
+    let of = |keyspace: &Keyspace| keyspace.entry(0, b"c").map(digest::entry_digest);
+    assert_eq!(of(&saved), of(&keyspace));
+
+    apply(&mut keyspace, tally(b"c", 1, b"x"));
+    assert_ne!(of(&saved), of(&keyspace), "a digest tells another content");
+    let outcome = apply(&mut keyspace, Effect::Delete { key: b"c", cause: Cause::Command });
+    assert!(outcome.garbage.is_large(), "more than 10,000 parts are not dropped under the lock");
+    apply(&mut keyspace, tally(b"b", 2, b""));
+    assert!(keyspace.entry(0, b"b").is_none(), "an empty value does not exist");
+    assert_eq!(keyspace.heap_bytes(), empty);
+}
+
+#[test]
+fn an_effect_on_an_object_fits_its_type_or_changes_nothing() {
+    let mut keyspace = Keyspace::with_types(1, DataTypes::new(vec![&Tallies]));
+    set(&mut keyspace, b"string", 0);
+    apply(&mut keyspace, tally(b"tally", 1, b"x"));
+    let fields = List::Arguments(&[b"f", b"v"]);
+    let misfits = [
+        tally(b"string", 1, b"x"),
+        tally(b"tally", 3, b"of a later version"),
+        tally(b"absent", 3, b"of a later version"),
+        Effect::HashSet { key: b"tally", fields, keep_expiry: false },
+        Effect::StringAppend { key: b"tally", suffix: b"x" },
+        Effect::Module { module: 8, version: 1, kind: 1, key: Some(b"absent"), payload: b"of no module" },
+    ];
+    for effect in misfits {
+        assert!(apply(&mut keyspace, effect).mismatch, "{effect}");
+    }
+    assert_eq!(keyspace.databases()[0].len(), 2);
+    // As of any value, whatever it was.
+    assert_eq!(
+        apply(&mut keyspace, Effect::StringSet { key: b"tally", value: b"v", expires_at_ms: 0 }).count,
+        1
+    );
+}
+
+#[test]
+#[should_panic(expected = "two data types tally")]
+fn a_data_type_is_registered_once() {
+    DataTypes::new(vec![&Tallies, &Tallies]);
+}
