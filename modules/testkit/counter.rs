@@ -1,4 +1,5 @@
-//! A data type for tests: a counter in parts, each with a number and a sum. All of it is here; an instance gets it with [`PARTS`].
+//! A data type for tests: a counter in parts, each with a number and a sum. All of it is here; an instance
+//! gets it with [`PARTS`].
 
 use super::instance::Parts;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, flag, read, write};

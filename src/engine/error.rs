@@ -1,5 +1,5 @@
-//! What goes wrong: the client's mistakes, in Redis's own words (client libraries match on these texts), and data that does not
-//! fit.
+//! What goes wrong: the client's mistakes, in Redis's own words (client libraries match on these texts), and
+//! data that does not fit.
 
 use crate::effect::{DecodeError, Effect, Record};
 use crate::keyspace::Keyspace;
@@ -85,7 +85,8 @@ pub enum ReplayError {
 }
 
 impl ReplayError {
-    /// Why an effect did not fit: it is about values of a module that this program does not have, or the data is corrupt.
+    /// Why an effect did not fit: it is about values of a module that this program does not have, or the data
+    /// is corrupt.
     pub(crate) fn of_mismatch(keyspace: &Keyspace, record: &Record<'_>) -> ReplayError {
         match record.effect {
             Effect::Module { module, key: Some(_), .. } if keyspace.types().of_module(module).is_none() => {

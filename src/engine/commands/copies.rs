@@ -1,5 +1,5 @@
-//! Copies of large values for writes (see `prepared`): a hash or an object is copied in slices, a string by reference and then
-//! outside.
+//! Copies of large values for writes (see `prepared`): a hash or an object is copied in slices, a string by
+//! reference and then outside.
 
 use super::slices::Walk;
 use crate::command::Looks;
@@ -17,7 +17,8 @@ const AT_ONCE_BYTES: usize = 1 << 20;
 /// Attempts to copy an object that is written to meanwhile.
 const ATTEMPTS: usize = 4;
 
-/// What copies the value without the lock, if it is so large that others would wait. Large strings are referred to.
+/// What copies the value without the lock, if it is so large that others would wait. Large strings are
+/// referred to.
 pub fn of(entry: &Entry) -> Option<fn(&[u8]) -> Making> {
     let value = entry.value();
     let is_long = value.len() > super::slices::AT_ONCE || entry.heap_bytes() > AT_ONCE_BYTES;
@@ -124,8 +125,8 @@ fn built(mut value: Box<dyn TypedValue>, effects: &[u8]) -> Box<dyn TypedValue> 
     value
 }
 
-/// Whether to write to the string up to `end` copies much of it, or makes it much longer: others refer to it, or it has no
-/// room.
+/// Whether to write to the string up to `end` copies much of it, or makes it much longer: others refer to it,
+/// or it has no room.
 pub fn is_long_to_write(string: Option<StringRef<'_>>, end: usize) -> bool {
     let length = string.map_or(0, StringRef::len);
     let copies = string.is_some_and(|string| string.copies_to_write(end));

@@ -2,8 +2,9 @@
 
 use super::{Cause, List};
 
-/// A length as it is encoded. The configuration bounds requests at 2 GiB, so that no effect of one comes near; a length
-/// that is cut off would make a log that cannot be read, which is worse than a process that stops.
+/// A length as it is encoded. The configuration bounds requests at 2 GiB, so that no effect of one comes
+/// near; a length that is cut off would make a log that cannot be read, which is worse than a process that
+/// stops.
 pub(super) fn length_u32(length: usize) -> u32 {
     u32::try_from(length).expect("an effect is below 4 GiB")
 }
@@ -61,8 +62,8 @@ pub(super) fn put_list(out: &mut impl Sink, list: List<'_>) {
     }
 }
 
-/// Reads what follows an effect's header. Each method takes what it returns; `None` where there is too little, or where it is no
-/// such thing.
+/// Reads what follows an effect's header. Each method takes what it returns; `None` where there is too
+/// little, or where it is no such thing.
 pub(super) struct Reader<'a> {
     pub(super) bytes: &'a [u8],
 }

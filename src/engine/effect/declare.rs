@@ -7,8 +7,8 @@
 //! Name(number, scope, BUILDS) { field: type as kind, ... } "how the fields are shown";
 //! ```
 //!
-//! where `BUILDS` and the fields can be left out. Numbers are part of the format and are never reused; the fields are encoded in
-//! the order of their declaration, the key first.
+//! where `BUILDS` and the fields can be left out. Numbers are part of the format and are never reused; the
+//! fields are encoded in the order of their declaration, the key first.
 
 macro_rules! declare_effects {
     ([] $(
@@ -53,7 +53,8 @@ macro_rules! declare_effects {
                 }
             }
 
-            /// Whether a snapshot can hold it for a key: it builds a value where the key is absent, or a part of one.
+            /// Whether a snapshot can hold it for a key: it builds a value where the key is absent, or a part
+            /// of one.
             pub fn builds(&self) -> bool {
                 match *self {
                     $( Effect::$name { .. } => false $(|| $builds)?, )*
@@ -86,7 +87,8 @@ macro_rules! declare_effects {
                 matches!(number, $($number)|*)
             }
 
-            /// Decodes what follows the header of an effect of the engine. `None` where that does not fit its number.
+            /// Decodes what follows the header of an effect of the engine. `None` where that does not fit its
+            /// number.
             fn take_fields(number: u8, reader: &mut Reader<'a>) -> Option<Effect<'a>> {
                 Some(match number {
                     $( $number => {

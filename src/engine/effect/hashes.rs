@@ -4,8 +4,8 @@ macro_rules! hash_effects {
     ([$next:ident $($later:ident)*] $($rows:tt)*) => {
         $next! { [$($later)*] $($rows)*
 
-        /// Sets fields of a hash (names and values in turn); creates it where absent. Unless `keep_expiry`, the fields
-        /// lose their expiry.
+        /// Sets fields of a hash (names and values in turn); creates it where absent. Unless `keep_expiry`,
+        /// the fields lose their expiry.
         HashSet(6, Key, BUILDS) {
             key: &'a [u8] as Key, keep_expiry: bool as KeepExpiry, fields: List<'a> as Pairs
         } " {key} {fields}{keep_expiry}";

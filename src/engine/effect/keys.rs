@@ -37,7 +37,8 @@ impl<'a> Effect<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The two keys of an effect of scope Keys: where the value comes from, and where it goes. `None` for other scopes.
+    /// The two keys of an effect of scope Keys: where the value comes from, and where it goes. `None` for
+    /// other scopes.
     #[inline]
     pub fn pair(&self) -> Option<[(u32, &'a [u8]); 2]> {
         let database = self.database;

@@ -1,8 +1,9 @@
 //! Effects: every change that a store can undergo, and their codec.
 //!
-//! An effect says what happened, never what was asked: absolute expiry times, final values, the members that were
-//! picked. Applying one is a pure function of the keyspace and the effect: no clock, no randomness, no errors.
-//! Execution, recovery, replicas and the offline snapshotter apply the same ones; snapshots are made of them too.
+//! An effect says what happened, never what was asked: absolute expiry times, final values, the members that
+//! were picked. Applying one is a pure function of the keyspace and the effect: no clock, no randomness, no
+//! errors. Execution, recovery, replicas and the offline snapshotter apply the same ones; snapshots are made
+//! of them too.
 //!
 //! # Encoding
 //!
@@ -19,12 +20,12 @@
 //! payload                        by kind
 //! ```
 //!
-//! Effects are declared once: a row in the file of their family (`keys`, `strings`, `hashes`, `databases`) says number, scope,
-//! fields in the order of their encoding, and how they are shown. `declare` makes all else of the rows. What a field can be is in
-//! `kinds`.
+//! Effects are declared once: a row in the file of their family (`keys`, `strings`, `hashes`, `databases`)
+//! says number, scope, fields in the order of their encoding, and how they are shown. `declare` makes all
+//! else of the rows. What a field can be is in `kinds`.
 //!
-//! The header and key are readable without the payload, so that a reader can route an effect that it does not know.
-//! A batch is a run of effects; it is applied whole or not at all.
+//! The header and key are readable without the payload, so that a reader can route an effect that it does not
+//! know. A batch is a run of effects; it is applied whole or not at all.
 
 mod batch;
 mod codec;

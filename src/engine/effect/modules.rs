@@ -1,7 +1,8 @@
 //! Effects of modules: their kinds and payloads are their own, so that there is one variant for all of them.
 //!
-//! One with a key changes the value of that key, which is of the module's data type (`keyspace::DataType`). It is routed like any
-//! other effect on a key. One without changes what the module keeps for the database (definitions of indexes).
+//! One with a key changes the value of that key, which is of the module's data type (`keyspace::DataType`).
+//! It is routed like any other effect on a key. One without changes what the module keeps for the database
+//! (definitions of indexes).
 
 use super::codec::{Reader, Sink, put_bytes};
 use super::kinds::shown_bytes;

@@ -72,8 +72,8 @@ impl Database {
         self.table.heap_bytes() + self.heap_bytes
     }
 
-    /// Entries of which something has expired at `now_ms` and is still stored: the key, or a field of its hash. One may
-    /// come twice, and a hash of which nothing has expired may be among them.
+    /// Entries of which something has expired at `now_ms` and is still stored: the key, or a field of its
+    /// hash. One may come twice, and a hash of which nothing has expired may be among them.
     pub fn due(&self, now_ms: u64) -> impl Iterator<Item = &Entry> {
         self.expiry.due(&self.table, now_ms)
     }
@@ -83,8 +83,8 @@ impl Database {
         self.expiry.may_have_due(now_ms)
     }
 
-    /// Runs `change` on the entry and keeps the books: memory, expiry count and index. A value that ends empty is
-    /// removed. Returns what `change` returned, or `None` where the key is absent.
+    /// Runs `change` on the entry and keeps the books: memory, expiry count and index. A value that ends
+    /// empty is removed. Returns what `change` returned, or `None` where the key is absent.
     pub(super) fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let hash = hash_bytes(key);
         let entry = self.table.get_mut(hash, key)?;

@@ -1,8 +1,9 @@
-//! A digest of entries that does not depend on their order: to compare a keyspace with what a snapshot of it brings back.
+//! A digest of entries that does not depend on their order: to compare a keyspace with what a snapshot of it
+//! brings back.
 //!
-//! It is the wrapping sum over entries of a mix of key, type, content and expiry; within a hash, over its fields
-//! likewise. It catches mistakes (a lost expiry, a field cut off), not an adversary. The sum is in snapshot files, so it is part of
-//! their format.
+//! It is the wrapping sum over entries of a mix of key, type, content and expiry; within a hash, over its
+//! fields likewise. It catches mistakes (a lost expiry, a field cut off), not an adversary. The sum is in
+//! snapshot files, so it is part of their format.
 
 use super::{Entry, Keyspace};
 
@@ -23,8 +24,8 @@ pub fn keyspace_digests(keyspace: &Keyspace) -> Vec<(usize, u64)> {
     digests
 }
 
-/// Two CRCs with different starts make 64 bits of the content; the length keeps zero bytes apart. For data types that make a digest
-/// of their own (`TypedValue::digest`).
+/// Two CRCs with different starts make 64 bits of the content; the length keeps zero bytes apart. For data
+/// types that make a digest of their own (`TypedValue::digest`).
 pub fn mix(seed: u64, bytes: &[u8]) -> u64 {
     let low = crc32c::crc32c(bytes);
     let high = crc32c::crc32c_append(bytes.len() as u32 ^ 0xA5A5_A5A5, bytes);

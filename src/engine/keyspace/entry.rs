@@ -1,7 +1,8 @@
 //! What the table holds for a key: the key itself, its value, its expiry and its access clock.
 //!
-//! Most keys of most data sets are small, and so are their values: these lie together in one allocation ([`Packed`]). An
-//! entry is [`Full`] where they do not fit. A hash goes from packed to full when it outgrows its bounds, and never back.
+//! Most keys of most data sets are small, and so are their values: these lie together in one allocation
+//! ([`Packed`]). An entry is [`Full`] where they do not fit. A hash goes from packed to full when it outgrows
+//! its bounds, and never back.
 
 use super::garbage::Garbage;
 use super::packed::{self, KEY_BYTES_MAX, Kind, Packed, PackedMut, STRING_BYTES_MAX, pack};
@@ -109,7 +110,8 @@ impl Entry {
         }
     }
 
-    /// Takes over what another entry of the same key is, but for its place in the expiry index; returns what this was.
+    /// Takes over what another entry of the same key is, but for its place in the expiry index; returns what
+    /// this was.
     pub(super) fn replace(&mut self, other: Entry) -> Garbage {
         into_garbage(std::mem::replace(&mut self.body, other.body))
     }
@@ -232,7 +234,8 @@ impl Entry {
         key.into_iter().chain(self.value().next_expiry_ms()).min()
     }
 
-    /// Makes it a string with this content and expiry, whatever it was. A large content is referred to where it can be.
+    /// Makes it a string with this content and expiry, whatever it was. A large content is referred to where
+    /// it can be.
     pub(super) fn set_string(
         &mut self,
         content: &[u8],

@@ -1,8 +1,9 @@
 //! The expiry index: which entries to look at in which second.
 //!
-//! Buckets of one second (from the year 2072 on, of 1,024) hold the hashes of entries, never keys. An entry remembers the earliest bucket that names it,
-//! so that extending an expiry over and over adds nothing: when the bucket comes due, the entry is looked up, and is
-//! queued again where it still has time. Invariant: an entry that expires is named by a bucket that is not later.
+//! Buckets of one second (from the year 2072 on, of 1,024) hold the hashes of entries, never keys. An entry
+//! remembers the earliest bucket that names it, so that extending an expiry over and over adds nothing: when
+//! the bucket comes due, the entry is looked up, and is queued again where it still has time. Invariant: an
+//! entry that expires is named by a bucket that is not later.
 
 use super::entry::Entry;
 use crate::table::Table;
@@ -11,8 +12,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct ExpiryIndex {
     buckets: BTreeMap<u32, Vec<u64>>,
-    /// How far the deletion of expired fields has come in large hashes, by key. A key that has changed since may be among
-    /// them: then the walk ends early, and what it left is due again.
+    /// How far the deletion of expired fields has come in large hashes, by key. A key that has changed since
+    /// may be among them: then the walk ends early, and what it left is due again.
     walks: BTreeMap<Vec<u8>, u64>,
 }
 
@@ -56,9 +57,9 @@ impl ExpiryIndex {
         }
     }
 
-    /// The entries of which something has expired at `now_ms` and is still stored, the key or a field; one may come
-    /// twice, and a hash of which nothing has expired may be among them. Costs what is due, not what expires: only the
-    /// buckets are visited that can name such an entry.
+    /// The entries of which something has expired at `now_ms` and is still stored, the key or a field; one
+    /// may come twice, and a hash of which nothing has expired may be among them. Costs what is due, not what
+    /// expires: only the buckets are visited that can name such an entry.
     pub(super) fn due<'t>(&'t self, table: &'t Table<Entry>, now_ms: u64) -> impl Iterator<Item = &'t Entry> {
         let due = self.buckets.range(..=bucket_of(now_ms)).flat_map(|(_, hashes)| hashes);
         due.flat_map(|&hash| table.with_hash(hash))
@@ -70,8 +71,8 @@ impl ExpiryIndex {
         self.walks.get(key).copied().unwrap_or(0)
     }
 
-    /// Notes where the next step begins, and that it is due; at 0 the walk is over, and the entry is due when its next field
-    /// is.
+    /// Notes where the next step begins, and that it is due; at 0 the walk is over, and the entry is due when
+    /// its next field is.
     pub(super) fn set_cursor(&mut self, table: &mut Table<Entry>, hash: u64, key: &[u8], cursor: u64) {
         let entry = table.get_mut(hash, key);
         if cursor == 0 || entry.is_none() {

@@ -1,8 +1,9 @@
-//! The keyspace: numbered databases of keys with typed values, and `apply`, the only function that changes them.
+//! The keyspace: numbered databases of keys with typed values, and `apply`, the only function that changes
+//! them.
 //!
 //! Invariants:
-//! - nothing outside this module gets `&mut` to a key or value; all change goes through `Keyspace::apply` (`Housing` changes
-//!   where a content stands, not what it is);
+//! - nothing outside this module gets `&mut` to a key or value; all change goes through `Keyspace::apply`
+//!   (`Housing` changes where a content stands, not what it is);
 //! - applying is a function of the keyspace and the effect alone, so that replay gives the same keyspace;
 //! - a value without parts does not exist: the key of a hash goes with its last field;
 //! - expired keys stay until an effect deletes them: whether a key has expired is its reader's question.
@@ -30,8 +31,8 @@ use std::ops::Deref;
 /// What an effect need not make, because it was made before the lock was taken.
 #[derive(Default)]
 pub(crate) struct Given<'c> {
-    /// A copy of the value of the effect's key, for an effect that makes one. A string's may have room to spare, and zero
-    /// bytes behind where the effect writes such.
+    /// A copy of the value of the effect's key, for an effect that makes one. A string's may have room to
+    /// spare, and zero bytes behind where the effect writes such.
     pub(crate) copy: Option<Box<OwnedValue>>,
     /// Words of the effect that values can refer to.
     pub(crate) contents: Option<&'c Contents>,
@@ -66,8 +67,9 @@ impl Keyspace {
         &self.databases
     }
 
-    /// The database of that number. Numbers are checked where a client chooses one, and when an effect is decoded for
-    /// replay; a number beyond the configured ones grows the list, so that a log written under a larger setting loads.
+    /// The database of that number. Numbers are checked where a client chooses one, and when an effect is
+    /// decoded for replay; a number beyond the configured ones grows the list, so that a log written under a
+    /// larger setting loads.
     pub fn database(&self, number: u32) -> Option<&Database> {
         self.databases.get(number as usize)
     }
@@ -81,7 +83,8 @@ impl Keyspace {
         &mut self.databases[number as usize]
     }
 
-    /// Sets the time that changes note as an access of their keys (OBJECT IDLETIME). It is no part of the ground state.
+    /// Sets the time that changes note as an access of their keys (OBJECT IDLETIME). It is no part of the
+    /// ground state.
     #[inline]
     pub(crate) fn set_access_time(&mut self, now_ms: u64) {
         let second = (now_ms / 1000) as u32;
@@ -111,8 +114,8 @@ impl Keyspace {
         self.database_mut(database).reserve(keys);
     }
 
-    /// Applies a HashSet of a snapshot, of which some contents stand somewhere already: each with the number of its pair, in
-    /// order.
+    /// Applies a HashSet of a snapshot, of which some contents stand somewhere already: each with the number
+    /// of its pair, in order.
     pub(crate) fn load_hash(
         &mut self,
         database: u32,
@@ -123,8 +126,8 @@ impl Keyspace {
         apply::hash_load(self, database, key, fields, housed)
     }
 
-    /// Takes over all entries of another keyspace, one that was filled apart from this one. `Err` with the key if one is in both:
-    /// then neither is of use any more.
+    /// Takes over all entries of another keyspace, one that was filled apart from this one. `Err` with the
+    /// key if one is in both: then neither is of use any more.
     pub(crate) fn absorb(&mut self, other: Keyspace) -> Result<(), Vec<u8>> {
         (0..).zip(other.databases).try_for_each(|(number, part)| match part.is_empty() {
             true => Ok(()),
@@ -132,8 +135,9 @@ impl Keyspace {
         })
     }
 
-    /// Keys and fields whose expiry is due: up to `limit` calls to `each` with a database number and a key, whose entry
-    /// or some field of it has expired at `now_ms`. Forgets them: the caller applies the deletes in the same lock hold.
+    /// Keys and fields whose expiry is due: up to `limit` calls to `each` with a database number and a key,
+    /// whose entry or some field of it has expired at `now_ms`. Forgets them: the caller applies the deletes
+    /// in the same lock hold.
     pub fn take_due(&mut self, now_ms: u64, limit: usize) -> Vec<(u32, Vec<u8>)> {
         let mut due = Vec::new();
         for (number, database) in self.databases.iter_mut().enumerate() {
@@ -148,7 +152,8 @@ impl Keyspace {
         self.database_mut(database).update(key, |_| ());
     }
 
-    /// How far the deletion of expired fields has come in a hash: a cursor of `Hash::scan`, 0 where none has begun.
+    /// How far the deletion of expired fields has come in a hash: a cursor of `Hash::scan`, 0 where none has
+    /// begun.
     pub fn expiry_cursor(&self, database: u32, key: &[u8]) -> u64 {
         self.database(database).map_or(0, |database| database.expiry_cursor(key))
     }
@@ -164,7 +169,8 @@ impl Keyspace {
     }
 }
 
-/// What modules get of the keyspace: to read it, and to house contents. Not to change anything: that is what effects are for.
+/// What modules get of the keyspace: to read it, and to house contents. Not to change anything: that is what
+/// effects are for.
 pub struct Housing<'k>(&'k mut Keyspace);
 
 impl Housing<'_> {
@@ -172,7 +178,8 @@ impl Housing<'_> {
         Housing(keyspace)
     }
 
-    /// Lets the value of a hash's field stand in a house that has the same content, which changes nothing but memory.
+    /// Lets the value of a hash's field stand in a house that has the same content, which changes nothing but
+    /// memory.
     pub fn house(&mut self, database: u32, key: &[u8], field: &[u8], housed: Housed) {
         self.0.database_mut(database).rehouse(key, |entry| entry.house(field, housed));
     }

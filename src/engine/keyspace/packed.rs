@@ -9,8 +9,9 @@
 //! zeros         as many as the allocation is longer
 //! ```
 //!
-//! A string's value is its text; a hash's is described in `types/packed_hash.rs`. What does not fit (a key over 255 bytes, a
-//! string over [`STRING_BYTES_MAX`], a hash beyond its bounds) takes the other form of an entry. Memory only: no version.
+//! A string's value is its text; a hash's is described in `types/packed_hash.rs`. What does not fit (a key
+//! over 255 bytes, a string over [`STRING_BYTES_MAX`], a hash beyond its bounds) takes the other form of an
+//! entry. Memory only: no version.
 
 use crate::thin::Thin;
 use crate::types::packed_hash::{self, PackedHash, PackedHashMut};
@@ -147,7 +148,8 @@ impl PackedMut<'_> {
         true
     }
 
-    /// Makes the value this string, if it is as long as this allocation's would be; false if not, and nothing has changed.
+    /// Makes the value this string, if it is as long as this allocation's would be; false if not, and nothing
+    /// has changed.
     pub(super) fn overwrite<T>(&mut self, kind: Kind, content: &[u8], expires_at_ms: u64) -> bool {
         let start = self.read().value_range().start;
         let fits = content.len() <= STRING_BYTES_MAX
@@ -162,8 +164,8 @@ impl PackedMut<'_> {
         true
     }
 
-    /// Overwrites the values of fields that are there, as long as they have the same lengths. Returns the fields from the first on
-    /// that has not.
+    /// Overwrites the values of fields that are there, as long as they have the same lengths. Returns the
+    /// fields from the first on that has not.
     pub(super) fn overwrite_fields<'f, I>(&mut self, mut fields: I, keep_expiry: bool) -> I
     where
         I: Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
@@ -179,7 +181,8 @@ impl PackedMut<'_> {
     }
 }
 
-/// Sets fields as long as they fit. Returns how many of them are new, and those from the first on that does not fit.
+/// Sets fields as long as they fit. Returns how many of them are new, and those from the first on that does
+/// not fit.
 pub(super) fn set_fields<'f, I>(mut hash: PackedHashMut<'_>, mut fields: I, keep_expiry: bool) -> (usize, I)
 where
     I: Iterator<Item = (&'f [u8], &'f [u8])> + Clone,

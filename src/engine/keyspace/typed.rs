@@ -1,12 +1,14 @@
-//! Values of data types that the keyspace does not know by name: objects, the engine's own and those of modules.
+//! Values of data types that the keyspace does not know by name: objects, the engine's own and those of
+//! modules.
 //!
-//! A data type is a [`DataType`] and a [`TypedValue`]: what its effects do to a value, and which effects build one. Everything
-//! else (TYPE, COPY, expiry, RENAME, snapshots, memory, freeing) follows from these. Strings and hashes are apart, because
-//! small ones lie with their keys (`packed`).
+//! A data type is a [`DataType`] and a [`TypedValue`]: what its effects do to a value, and which effects
+//! build one. Everything else (TYPE, COPY, expiry, RENAME, snapshots, memory, freeing) follows from these.
+//! Strings and hashes are apart, because small ones lie with their keys (`packed`).
 //!
 //! Invariants:
-//! - a value is a function of the effects that were applied to it, and [`TypedValue::save`] gives effects that build an equal
-//!   one. So a copy, a snapshot and a part that moves to another process are the same thing;
+//! - a value is a function of the effects that were applied to it, and [`TypedValue::save`] gives effects
+//!   that build an equal one. So a copy, a snapshot and a part that moves to another process are the same
+//!   thing;
 //! - an empty value does not exist: its key goes with its last part.
 
 use super::digest;
@@ -30,7 +32,8 @@ pub trait DataType: Send + Sync {
     /// What TYPE replies. No other type has it.
     fn name(&self) -> &'static str;
 
-    /// The number of the module whose effects with a key are about values of this type; 0 for a type of the engine.
+    /// The number of the module whose effects with a key are about values of this type; 0 for a type of the
+    /// engine.
     fn module(&self) -> u8;
 
     /// A value without content, for the first effect on a key that is absent.
@@ -59,18 +62,20 @@ pub trait TypedValue: Any + fmt::Debug + Send + Sync {
         0
     }
 
-    /// Applies an effect, and returns what it counts (`Outcome::count`): a pure function of the value and the effect. Large words
-    /// of the effect can be referred to where `contents` has them. `None` where the effect does not fit the value, or is of a
-    /// later version: the store stops.
+    /// Applies an effect, and returns what it counts (`Outcome::count`): a pure function of the value and the
+    /// effect. Large words of the effect can be referred to where `contents` has them. `None` where the
+    /// effect does not fit the value, or is of a later version: the store stops.
     fn apply(&mut self, effect: &Effect<'_>, contents: Option<&Contents>) -> Option<usize>;
 
-    /// One step of saving: calls `each` with an effect or a few, of [`SAVED_PARTS_MAX`] and [`SAVED_BYTES_MAX`] at most, which
-    /// build the part of the value from `cursor` on, under this key. Returns where the next step begins; 0 at the end. The first
-    /// step begins at 0. A cursor is good as long as the value does not change.
+    /// One step of saving: calls `each` with an effect or a few, of [`SAVED_PARTS_MAX`] and
+    /// [`SAVED_BYTES_MAX`] at most, which build the part of the value from `cursor` on, under this key.
+    /// Returns where the next step begins; 0 at the end. The first step begins at 0. A cursor is good as long
+    /// as the value does not change.
     fn save(&self, key: &[u8], cursor: u64, each: &mut EachEffect<'_>) -> io::Result<u64>;
 
-    /// A digest that is the same for equal values, however they are stored. It is in snapshot files, so it is part of their format.
-    /// This one is good for types whose effects of [`TypedValue::save`] are a function of the content alone, order included.
+    /// A digest that is the same for equal values, however they are stored. It is in snapshot files, so it is
+    /// part of their format. This one is good for types whose effects of [`TypedValue::save`] are a function
+    /// of the content alone, order included.
     fn digest(&self) -> u64 {
         let mut sum = digest::mix(3, self.data_type().name().as_bytes());
         let mut bytes = Vec::new();
@@ -145,8 +150,8 @@ impl DataTypes {
         DataTypes(types.into())
     }
 
-    /// The type of the values that an effect is about; `None` where it is about none, or where the type is not part of this
-    /// program.
+    /// The type of the values that an effect is about; `None` where it is about none, or where the type is
+    /// not part of this program.
     pub fn of_effect(&self, effect: &Effect<'_>) -> Option<&'static dyn DataType> {
         match *effect {
             Effect::Module { module, key: Some(_), .. } => self.of_module(module),

@@ -72,7 +72,8 @@ impl Value<'_> {
         }
     }
 
-    /// What OBJECT ENCODING replies: what Redis would choose by its default limits. `is_integer` is of strings.
+    /// What OBJECT ENCODING replies: what Redis would choose by its default limits. `is_integer` is of
+    /// strings.
     fn encoding(&self, is_integer: bool) -> &'static str {
         const EMBEDDED_BYTES_MAX: usize = 44;
         match self {
@@ -85,7 +86,8 @@ impl Value<'_> {
         }
     }
 
-    /// A digest that is the same for equal values, however they are stored. It is part of the format of snapshots.
+    /// A digest that is the same for equal values, however they are stored. It is part of the format of
+    /// snapshots.
     pub(super) fn digest(&self) -> u64 {
         match self {
             Value::String(string) => string.with_bytes(|bytes| digest::mix(1, bytes)),
@@ -154,8 +156,8 @@ impl Entry {
         self.value().encoding(self.is_integer())
     }
 
-    /// Calls `each` with the effects that build the entry where its key is absent: a run of bounded ones, but that a string, or
-    /// a field, is in one.
+    /// Calls `each` with the effects that build the entry where its key is absent: a run of bounded ones, but
+    /// that a string, or a field, is in one.
     pub(crate) fn save(&self, each: &mut EachEffect<'_>) -> io::Result<()> {
         let (key, expires_at_ms) = (self.key(), self.expires_at_ms());
         match self.value() {

@@ -1,23 +1,24 @@
 //! Values that Rename, Copy and Move carry between keys, followed through the log's tail in bounded memory.
 //!
-//! The offline snapshotter builds one range of slots after the other, so no effect may need two of them. Where the tail
-//! has a Rename or Copy between two ranges, all keys that any Rename, Copy or Move names are *carried*: every effect on
-//! one of them is applied here, in the log's order, and no other part sees it. At the end each carried key that exists is
-//! given to its range as the effects that build it. All other effects have one key, or concern whole databases.
+//! The offline snapshotter builds one range of slots after the other, so no effect may need two of them.
+//! Where the tail has a Rename or Copy between two ranges, all keys that any Rename, Copy or Move names are
+//! *carried*: every effect on one of them is applied here, in the log's order, and no other part sees it. At
+//! the end each carried key that exists is given to its range as the effects that build it. All other effects
+//! have one key, or concern whole databases.
 //!
-//! Memory: values that effects change are in `resident`, a keyspace like any other, until it outgrows its budget; then
-//! all of them go to a temporary file. A value there is never changed: a Rename moves the reference to it from one key to
-//! another, a Copy makes a second reference, any other effect brings it back. The keys and the references are in an index
-//! with a slot for each, which is a file too if it is large.
+//! Memory: values that effects change are in `resident`, a keyspace like any other, until it outgrows its
+//! budget; then all of them go to a temporary file. A value there is never changed: a Rename moves the
+//! reference to it from one key to another, a Copy makes a second reference, any other effect brings it back.
+//! The keys and the references are in an index with a slot for each, which is a file too if it is large.
 //!
-//! Reads: while the tail is read, keys and values come in its order, one read for each. At the end they are read in the order of
-//! the file, as many at a time as the memory allows.
+//! Reads: while the tail is read, keys and values come in its order, one read for each. At the end they are
+//! read in the order of the file, as many at a time as the memory allows.
 //!
-//! Databases: a carried key is named by its database's *identity*, which Flush and FlushAll replace by a new one and
-//! SwapDatabases exchanges. So these cost nothing, whatever the number of keys.
+//! Databases: a carried key is named by its database's *identity*, which Flush and FlushAll replace by a new
+//! one and SwapDatabases exchanges. So these cost nothing, whatever the number of keys.
 //!
-//! Invariants: a key is resident, or has a value in its slot, or is absent; never two of these. The resident keyspace
-//! has only carried keys, under the databases' present numbers.
+//! Invariants: a key is resident, or has a value in its slot, or is absent; never two of these. The resident
+//! keyspace has only carried keys, under the databases' present numbers.
 
 use super::scratch::{Extent, Index, Scratch, Slot, Window};
 use super::spill;
@@ -32,7 +33,8 @@ use std::path::Path;
 
 /// Values are read back in pieces of this.
 const PIECE_BYTES: usize = 128 << 10;
-/// What an entry takes beside the bytes of the effect that made it, at least: how soon memory is measured again.
+/// What an entry takes beside the bytes of the effect that made it, at least: how soon memory is measured
+/// again.
 const ENTRY_BYTES: usize = 128;
 /// Of the budget, the part up to which the index stays in memory.
 const INDEX_SHARE_INVERSE: usize = 4;
@@ -104,8 +106,9 @@ impl Carrier {
         self.identities = Identities::default();
     }
 
-    /// The second pass: an effect of the snapshot that the tail builds on, or one of the tail. Returns whether it was of
-    /// carried keys: then it is done, else other parts have to apply it (too, if it is of whole databases).
+    /// The second pass: an effect of the snapshot that the tail builds on, or one of the tail. Returns
+    /// whether it was of carried keys: then it is done, else other parts have to apply it (too, if it is of
+    /// whole databases).
     pub fn apply(&mut self, record: &Record<'_>) -> Result<bool, CarryError> {
         let Record { database, effect } = *record;
         match effect {

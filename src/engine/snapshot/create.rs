@@ -1,15 +1,16 @@
 //! Makes the next snapshot, offline: the last one combined with what the log holds beyond it.
 //!
-//! Memory: the log's tail is read once and its effects are sorted into one *spill* per range of slots (in memory while
-//! small, else in temporary files). Then each range is built alone: load its sections of the last snapshot, apply its
-//! spill, write its sections. So the peak is about one of [`SLOT_RANGES`] parts of the data. Where an effect needs two
-//! ranges at once (Rename or Copy between keys of different ranges), the values of the keys that such effects name are
-//! followed through the tail first, in bounded memory ([`super::carry`]); each range then gets what became of its own.
+//! Memory: the log's tail is read once and its effects are sorted into one *spill* per range of slots (in
+//! memory while small, else in temporary files). Then each range is built alone: load its sections of the
+//! last snapshot, apply its spill, write its sections. So the peak is about one of [`SLOT_RANGES`] parts of
+//! the data. Where an effect needs two ranges at once (Rename or Copy between keys of different ranges), the
+//! values of the keys that such effects name are followed through the tail first, in bounded memory
+//! ([`super::carry`]); each range then gets what became of its own.
 //!
-//! Order of what reaches the disk, so that a kill or power cut at any moment leaves the manifest right: the new file's
-//! bytes are synced; it is read back and loaded on trial; it gets its name, and the directory is synced; the manifest
-//! is replaced; only then are older snapshots removed, and only after that may the log be trimmed (by the caller, for
-//! the log may have a writer of its own).
+//! Order of what reaches the disk, so that a kill or power cut at any moment leaves the manifest right: the
+//! new file's bytes are synced; it is read back and loaded on trial; it gets its name, and the directory is
+//! synced; the manifest is replaced; only then are older snapshots removed, and only after that may the log
+//! be trimmed (by the caller, for the log may have a writer of its own).
 
 use super::carry::{Carrier, CarryError};
 use super::format::{Content, SLOT_RANGES, SnapshotHeader, range_slots, slot_range};
@@ -104,8 +105,8 @@ pub enum CreateError {
     Verification(SnapshotError),
 }
 
-/// Makes the next snapshot in `directory`, publishes it in the manifest and removes those that are no longer kept.
-/// Takes the directory's own lock, and none that a server holds.
+/// Makes the next snapshot in `directory`, publishes it in the manifest and removes those that are no longer
+/// kept. Takes the directory's own lock, and none that a server holds.
 pub fn create(
     env: &Env,
     directory: &Path,
@@ -124,7 +125,8 @@ pub fn create(
     remove_files(env, directory, is_temporary).map_err(failed)?;
     let made = make(env, directory, source, modules, options, &manifest);
     made.map_err(|error| {
-        // What is left of it takes room, which may be what was missing. The next attempt removes what is still there.
+        // What is left of it takes room, which may be what was missing. The next attempt removes what is
+        // still there.
         let _ = remove_files(env, directory, is_temporary);
         no_room(env, directory, &manifest, error)
     })
@@ -220,8 +222,8 @@ fn publish(
     Ok(manifest)
 }
 
-/// Keeps the newest `retain` snapshots of the manifest, and removes the others. The manifest is durable on return: the
-/// caller trims the log by it.
+/// Keeps the newest `retain` snapshots of the manifest, and removes the others. The manifest is durable on
+/// return: the caller trims the log by it.
 pub(super) fn keep(
     env: &Env,
     directory: &Path,
@@ -236,8 +238,8 @@ pub(super) fn keep(
     manifest.snapshots.truncate(retain);
     let stored = match manifest.store(&*env.disk, directory) {
         Err(error) if is_no_room(&error) => {
-            // What is removed makes room. Should the process end here, the manifest names files that are missing, and the
-            // newest, which is not.
+            // What is removed makes room. Should the process end here, the manifest names files that are
+            // missing, and the newest, which is not.
             remove_unlisted(env, directory, manifest)?;
             manifest.store(&*env.disk, directory)
         }
@@ -341,7 +343,8 @@ impl Maker<'_> {
         Ok((replay.checkpoint(), batches))
     }
 
-    /// Sorts the tail into spills. Without a carrier, an effect that spans two of them ends that: then it only counts.
+    /// Sorts the tail into spills. Without a carrier, an effect that spans two of them ends that: then it
+    /// only counts.
     fn read_tail(
         &self,
         base: Option<&SnapshotFile>,

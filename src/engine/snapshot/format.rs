@@ -7,8 +7,9 @@
 //! trailer    48 bytes, the last of the file
 //! ```
 //!
-//! A section holds one database's keys of one range of slots, or the modules' ground state. Sections can be read alone,
-//! in any order, and in parallel; a reader applies the modules' sections before the keys, whose indexes those define.
+//! A section holds one database's keys of one range of slots, or the modules' ground state. Sections can be
+//! read alone, in any order, and in parallel; a reader applies the modules' sections before the keys, whose
+//! indexes those define.
 //!
 //! ```text
 //! block:    0  4  length of the effects in bytes
@@ -99,8 +100,8 @@ impl SnapshotHeader {
         bytes
     }
 
-    /// The magic and `needs` come before the CRC: they never move, so that an old reader can tell a newer file from
-    /// damage.
+    /// The magic and `needs` come before the CRC: they never move, so that an old reader can tell a newer
+    /// file from damage.
     pub fn decode(bytes: &[u8; HEADER_BYTES], check: bool) -> Result<SnapshotHeader, FormatError> {
         if bytes[0..8] != HEADER_MAGIC {
             return Err(FormatError::Damaged("this is no snapshot"));
@@ -164,7 +165,8 @@ pub struct Section {
 }
 
 impl Section {
-    /// How many keys to make room for, whatever the footer says: a key takes an effect, and an effect 16 bytes.
+    /// How many keys to make room for, whatever the footer says: a key takes an effect, and an effect 16
+    /// bytes.
     pub fn keys_at_most(&self) -> usize {
         self.keys.min(self.bytes / 16) as usize
     }
@@ -207,8 +209,8 @@ impl Section {
     }
 }
 
-/// The file's end: totals, and a CRC over header, footer and trailer. As the footer holds the checksums of the sections,
-/// this CRC stands for the whole file.
+/// The file's end: totals, and a CRC over header, footer and trailer. As the footer holds the checksums of
+/// the sections, this CRC stands for the whole file.
 ///
 /// ```text
 ///  0  8  offset of the footer
@@ -268,8 +270,8 @@ pub fn trailer_crc(header: &[u8], footer: &[u8], trailer: &[u8; TRAILER_BYTES]) 
     crc32c::crc32c_append(crc, &trailer[..TRAILER_CRC_OFFSET])
 }
 
-/// A module whose state the file holds: number, and the name for messages. Encoded as number, length of the name,
-/// name.
+/// A module whose state the file holds: number, and the name for messages. Encoded as number, length of the
+/// name, name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleName {
     pub number: u8,
@@ -330,10 +332,11 @@ impl Block {
     }
 }
 
-/// The CRC32C of some bytes and `second_bytes` more, given that of each. (The crate's own function squares matrices, which
-/// takes 12 us: a tenth of the time that a start has for a block.)
+/// The CRC32C of some bytes and `second_bytes` more, given that of each. (The crate's own function squares
+/// matrices, which takes 12 us: a tenth of the time that a start has for a block.)
 fn combine(first: u32, second: u32, mut second_bytes: u32) -> u32 {
-    // CRCs are polynomials over two elements, the highest bit for the power 0: what comes behind multiplies by x^8 a byte.
+    // CRCs are polynomials over two elements, the highest bit for the power 0: what comes behind multiplies
+    // by x^8 a byte.
     let (mut shifted, mut power) = (first, 1 << (31 - 8));
     while second_bytes != 0 {
         if second_bytes & 1 != 0 {

@@ -1,13 +1,14 @@
-//! Reads snapshot files. What a section holds is applied block by block: memory is one block for each thread that reads, beside
-//! what is loaded.
+//! Reads snapshot files. What a section holds is applied block by block: memory is one block for each thread
+//! that reads, beside what is loaded.
 //!
-//! A start reads sections by several threads, each into a keyspace of its own that the whole then absorbs: sections have no keys
-//! in common. Modules follow each key while it is still in the cache (`Follower`), so that what they make of it need not
-//! be done by another walk over all keys. Hashes they see before they are made: a content that a module keeps goes there from
-//! the block, and is never copied into the hash.
+//! A start reads sections by several threads, each into a keyspace of its own that the whole then absorbs:
+//! sections have no keys in common. Modules follow each key while it is still in the cache (`Follower`), so
+//! that what they make of it need not be done by another walk over all keys. Hashes they see before they are
+//! made: a content that a module keeps goes there from the block, and is never copied into the hash.
 //!
-//! Nothing here is believed before it was checked: lengths are compared with the file's size before anything is
-//! allocated, blocks with their CRC before they are decoded, and only the effects that a snapshot is made of are applied.
+//! Nothing here is believed before it was checked: lengths are compared with the file's size before anything
+//! is allocated, blocks with their CRC before they are decoded, and only the effects that a snapshot is made
+//! of are applied.
 
 use super::SnapshotError;
 use super::format::{
@@ -123,7 +124,8 @@ impl SnapshotFile {
                 let mut whole = whole.lock();
                 let (recovering, failed) = &mut *whole;
                 if let Err(error) = part.and_then(|part| self.absorb(recovering, index, part))
-                    // Sections before this one have been begun, and end. So it is always the same one that counts.
+                    // Sections before this one have been begun, and end. So it is always the same one that
+                    // counts.
                     && failed.as_ref().is_none_or(|(first, _)| index < *first)
                 {
                     *failed = Some((index, error));
@@ -220,8 +222,9 @@ impl SnapshotFile {
         Ok(())
     }
 
-    /// Reads every byte, and loads every section into a store of its own: each key must lie in its section's slots, and
-    /// the result must have the number of keys and the digest that were written. Memory is one section at a time.
+    /// Reads every byte, and loads every section into a store of its own: each key must lie in its section's
+    /// slots, and the result must have the number of keys and the digest that were written. Memory is one
+    /// section at a time.
     pub fn verify(&self, env: &Env, modules: Vec<Box<dyn Module>>) -> Result<(), SnapshotError> {
         self.verify_with(env, modules, &mut |_| ())
     }
@@ -262,7 +265,8 @@ impl SnapshotFile {
         Ok(())
     }
 
-    /// Reads every byte and compares the checksums: whether the file still is what was verified when it was made.
+    /// Reads every byte and compares the checksums: whether the file still is what was verified when it was
+    /// made.
     pub fn check(&self) -> Result<(), SnapshotError> {
         let mut block = Vec::new();
         (0..self.sections.len()).try_for_each(|index| self.read_section(index, &mut block, &mut |_| Ok(())))
@@ -386,7 +390,8 @@ impl Part<'_> {
         Ok(())
     }
 
-    /// Applies the effects of hashes that were read whole, and lets stand where it stands what followers know.
+    /// Applies the effects of hashes that were read whole, and lets stand where it stands what followers
+    /// know.
     fn load_hashes(&mut self, of_keys: &[&[Record<'_>]]) -> Result<(), BlockError> {
         let hashes: Vec<ReadHash<'_>> = of_keys.iter().filter_map(|of_key| whole_hash(of_key)).collect();
         let of_follower = |follower: &Arc<dyn Follower>| follower.hashes(self.database, &hashes);
@@ -448,7 +453,8 @@ fn whole_hash<'a>(of_key: &[Record<'a>]) -> Option<ReadHash<'a>> {
     }
 }
 
-/// Whether an effect is one that this section may hold. Others could change keys elsewhere, or take any memory.
+/// Whether an effect is one that this section may hold. Others could change keys elsewhere, or take any
+/// memory.
 fn belongs(record: &Record<'_>, content: Content) -> bool {
     match (record.effect, content) {
         (Effect::Module { key: None, .. }, Content::Modules) => record.database < DATABASES_MAX,
@@ -525,8 +531,8 @@ impl Place<'_> {
     }
 }
 
-/// Fuzz target: loads any bytes as a snapshot, with and without believing the checksums. Must not panic, nor allocate
-/// more than a small multiple of the input.
+/// Fuzz target: loads any bytes as a snapshot, with and without believing the checksums. Must not panic, nor
+/// allocate more than a small multiple of the input.
 pub fn fuzz_load(bytes: &[u8]) {
     let env = Env::system();
     for check in [true, false] {

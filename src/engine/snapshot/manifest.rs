@@ -1,7 +1,7 @@
 //! The manifest: which snapshots of a directory are valid. A file that it does not name is none.
 //!
-//! JSON, replaced whole and atomically. `crc32c` is over the compact JSON of `manifest`, so that a changed number is
-//! noticed and a changed layout is not.
+//! JSON, replaced whole and atomically. `crc32c` is over the compact JSON of `manifest`, so that a changed
+//! number is noticed and a changed layout is not.
 //!
 //! ```text
 //! {"crc32c": "1c291ca3",
@@ -165,8 +165,8 @@ impl Manifest {
         self.snapshots.first()
     }
 
-    /// Through which position the log may be trimmed: it has to reach back to the oldest snapshot that is listed, so that a
-    /// damaged newest one costs nothing. With fewer than `retain` snapshots it stays whole.
+    /// Through which position the log may be trimmed: it has to reach back to the oldest snapshot that is
+    /// listed, so that a damaged newest one costs nothing. With fewer than `retain` snapshots it stays whole.
     pub fn trim_through(&self, retain: usize) -> Option<Pos> {
         let oldest = self.snapshots.last().filter(|_| self.snapshots.len() >= retain);
         oldest.map(|oldest| Pos(oldest.pos))

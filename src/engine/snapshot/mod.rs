@@ -1,17 +1,19 @@
 //! Snapshots: a state of a log's history in one file, made of the effects that rebuild it.
 //!
-//! A snapshot holds, for every entry, the effects that build it on an empty keyspace, and then each module's ground
-//! state. Loading one is applying them; there is no second description of a value. They are made offline ([`create()`])
-//! from the previous snapshot and sealed segments of the log, and listed in a [`manifest`], which alone says which files
-//! are valid.
+//! A snapshot holds, for every entry, the effects that build it on an empty keyspace, and then each module's
+//! ground state. Loading one is applying them; there is no second description of a value. They are made
+//! offline ([`create()`]) from the previous snapshot and sealed segments of the log, and listed in a
+//! [`manifest`], which alone says which files are valid.
 //!
 //! Invariants:
-//! - a snapshot is exactly the state after the batch that its checkpoint names, expired keys included (whether a key has
-//!   expired is its reader's question);
-//! - every byte of the file is under a checksum, and the file is a chain: block, section, footer, trailer ([`format`]);
+//! - a snapshot is exactly the state after the batch that its checkpoint names, expired keys included
+//!   (whether a key has expired is its reader's question);
+//! - every byte of the file is under a checksum, and the file is a chain: block, section, footer, trailer
+//!   ([`format`]);
 //! - the manifest names a snapshot only once its bytes and its name are durable and it was read back whole;
-//! - a manifest that is read has durable bytes, for it gets its name after their sync; its name is made durable before
-//!   anything is removed because of it, snapshots or log. A start removes nothing, so it needs no more than the file;
+//! - a manifest that is read has durable bytes, for it gets its name after their sync; its name is made
+//!   durable before anything is removed because of it, snapshots or log. A start removes nothing, so it needs
+//!   no more than the file;
 //! - the log is trimmed only below what the oldest snapshot kept needs.
 //!
 //! What stays out: derived state of modules (graphs). Modules keep that themselves, and can rebuild it.
@@ -39,7 +41,8 @@ use crate::error::ReplayError;
 use std::io;
 use std::path::PathBuf;
 
-/// Why a snapshot cannot be read. Everything but `Io` and `NeedsNewer` says that its bytes are not what was written.
+/// Why a snapshot cannot be read. Everything but `Io` and `NeedsNewer` says that its bytes are not what was
+/// written.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     #[error("cannot read {}: {error}", file.display())]

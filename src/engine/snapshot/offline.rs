@@ -1,8 +1,9 @@
 //! Snapshots of a data directory, whether a server runs on it or not.
 //!
-//! While one runs, only sealed segments of the log are read: bytes that might not be synced would make a snapshot that
-//! is ahead of its log after a power cut. The server trims the log itself, once it sees the new manifest. On a stopped
-//! directory the open segment is sealed first, as a start would do it, and the log is trimmed here.
+//! While one runs, only sealed segments of the log are read: bytes that might not be synced would make a
+//! snapshot that is ahead of its log after a power cut. The server trims the log itself, once it sees the new
+//! manifest. On a stopped directory the open segment is sealed first, as a start would do it, and the log is
+//! trimmed here.
 
 use super::create::{
     CreateError, CreateOptions, CreateReport, MakeModules, Source, create, keep, lock, open_listed,
@@ -121,8 +122,8 @@ fn create_next(
     Ok(report)
 }
 
-/// Removes all snapshots but the newest, if that is sound, and gives up what of the log it covers. For a full disk: it makes
-/// room. False if there is no snapshot, or a damaged one.
+/// Removes all snapshots but the newest, if that is sound, and gives up what of the log it covers. For a full
+/// disk: it makes room. False if there is no snapshot, or a damaged one.
 ///
 /// In this order, so that no snapshot is listed that needs what the log does not have any more.
 pub fn trim_below_newest(env: &Env, snapshots: &Path, log: &dyn ShardLog) -> Result<bool, OfflineError> {
@@ -171,8 +172,8 @@ fn seal_stopped(
         let pipeline = pipeline.map_err(|error| failed(error.to_string()))?;
         pipeline.close().map_err(|error| failed(error.to_string()))?;
     } else {
-        // Removes nothing, but makes durable what was read of the log's end: the header that says what is sealed may be in the
-        // page cache only, which may drop it at any time.
+        // Removes nothing, but makes durable what was read of the log's end: the header that says what is
+        // sealed may be in the page cache only, which may drop it at any time.
         log.trim(Pos(0)).map_err(|error| OfflineError::Seal { cause: error.cause })?;
     }
     Ok(Some(log))

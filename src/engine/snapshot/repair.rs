@@ -7,8 +7,8 @@ use super::manifest::{Manifest, ManifestEntry};
 use crate::env::Env;
 use std::path::Path;
 
-/// Writes the manifest of a directory anew: from the snapshot files that pass verification and belong to the history
-/// of the newest of them. Returns it, and what is wrong with the others.
+/// Writes the manifest of a directory anew: from the snapshot files that pass verification and belong to the
+/// history of the newest of them. Returns it, and what is wrong with the others.
 pub fn repair(
     env: &Env,
     directory: &Path,

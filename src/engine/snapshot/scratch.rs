@@ -1,7 +1,9 @@
-//! Temporary storage of one run: bytes that are appended and read again, and an index over them with a fixed number of slots.
+//! Temporary storage of one run: bytes that are appended and read again, and an index over them with a fixed
+//! number of slots.
 //!
-//! Both stay in memory while they are small, and are files else. Nothing is synced: the files are of no use after this
-//! process, and the next run removes what a kill left behind. What is read back is checked by CRCs.
+//! Both stay in memory while they are small, and are files else. Nothing is synced: the files are of no use
+//! after this process, and the next run removes what a kill left behind. What is read back is checked by
+//! CRCs.
 
 use crate::env::{Disk, DiskFile};
 use std::io;

@@ -1,8 +1,9 @@
-//! The log's tail, sorted by parts of the keyspace: in memory while a part is small, else in a temporary file. Where the
-//! disk has no room for that, a bounded part of it stays in memory: a snapshot is what makes room.
+//! The log's tail, sorted by parts of the keyspace: in memory while a part is small, else in a temporary
+//! file. Where the disk has no room for that, a bounded part of it stays in memory: a snapshot is what makes
+//! room.
 //!
-//! The files are of no use to anybody after this process: they are not synced, and the next run removes what a kill
-//! left behind. A CRC kept in memory checks what comes back.
+//! The files are of no use to anybody after this process: they are not synced, and the next run removes what
+//! a kill left behind. A CRC kept in memory checks what comes back.
 
 use super::create::is_no_room;
 use crate::effect::{Effect, Record};

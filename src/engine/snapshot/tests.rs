@@ -509,8 +509,8 @@ fn a_snapshot_of_another_log_or_of_a_missing_module_is_refused_by_name() {
     assert!(matches!(refused.err().expect("another log"), StartError::ForeignLog { .. }));
 }
 
-/// Twenty keys and short values, hardly anything but effects that move values: chains, swaps by three renames, copies that change
-/// afterwards, databases exchanged and flushed in between.
+/// Twenty keys and short values, hardly anything but effects that move values: chains, swaps by three
+/// renames, copies that change afterwards, databases exchanged and flushed in between.
 #[test]
 fn values_carried_from_key_to_key_end_as_in_a_plain_replay() {
     for seed in 0..100 {
@@ -564,7 +564,8 @@ fn random_move(world: &mut World, random: &mut SmallRng) {
     }
 }
 
-/// Many times the memory that it may take, every value of it moved: through one temporary name, in chains, and by copies.
+/// Many times the memory that it may take, every value of it moved: through one temporary name, in chains,
+/// and by copies.
 #[test]
 fn a_snapshot_of_moved_values_takes_the_memory_of_one_range() {
     const KEYS: usize = 6_000;

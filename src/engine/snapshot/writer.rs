@@ -109,8 +109,8 @@ impl SnapshotWriter {
         if self.block.len() >= BLOCK_BYTES { self.end_block() } else { Ok(()) }
     }
 
-    /// Writes footer and trailer, and makes the file's bytes durable; its name is the caller's affair. Returns the
-    /// trailer and the file's size.
+    /// Writes footer and trailer, and makes the file's bytes durable; its name is the caller's affair.
+    /// Returns the trailer and the file's size.
     pub fn finish(mut self) -> io::Result<(Trailer, u64)> {
         self.end_section()?;
         let mut footer = Vec::new();

@@ -7,7 +7,8 @@ use std::hash::{Hash, Hasher};
 /// The longest content that stands inside the 24 bytes of the value itself.
 const INLINE_BYTES_MAX: usize = 22;
 
-/// An immutable byte string of any length; up to 22 bytes are stored inline. Compared and hashed like its bytes.
+/// An immutable byte string of any length; up to 22 bytes are stored inline. Compared and hashed like its
+/// bytes.
 #[derive(Clone)]
 pub struct ShortBytes(Repr);
 

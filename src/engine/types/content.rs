@@ -1,5 +1,5 @@
-//! Large words of a request, each in memory of its own: the value that is made of one, replies and the log refer to it, and
-//! nothing copies it.
+//! Large words of a request, each in memory of its own: the value that is made of one, replies and the log
+//! refer to it, and nothing copies it.
 
 use std::sync::Arc;
 

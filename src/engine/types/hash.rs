@@ -1,11 +1,12 @@
 //! The hash type: fields with values, each with an expiry of its own.
 //!
-//! Few fields stand in an array that is searched in order; more of them in the same segmented table as the keyspace,
-//! so that HSCAN's cursor is a hash position and growth never moves more than one segment.
+//! Few fields stand in an array that is searched in order; more of them in the same segmented table as the
+//! keyspace, so that HSCAN's cursor is a hash position and growth never moves more than one segment.
 //!
-//! Invariants: a field name occurs once; `expires_at_ms` 0 means never; `expiring` counts the fields with an expiry;
-//! `expiry_floor_ms` is never later than the earliest of them (it may be earlier: removals do not raise it).
-//! This file knows no clock: whether a field has expired is the reader's question (`Field::alive`).
+//! Invariants: a field name occurs once; `expires_at_ms` 0 means never; `expiring` counts the fields with an
+//! expiry; `expiry_floor_ms` is never later than the earliest of them (it may be earlier: removals do not
+//! raise it). This file knows no clock: whether a field has expired is the reader's question
+//! (`Field::alive`).
 
 use super::{Content, Housed, ShortBytes, StringRef, StringValue};
 use crate::table::{Keyed, Table};
@@ -13,7 +14,8 @@ use crate::table::{Keyed, Table};
 /// The most fields that are kept in an array.
 const FEW_FIELDS_MAX: usize = 32;
 
-/// Up to so many fields, the array has no room to spare: most hashes of a data set keep the number that they began with.
+/// Up to so many fields, the array has no room to spare: most hashes of a data set keep the number that they
+/// began with.
 const EXACT_FIELDS_MAX: usize = 8;
 
 /// A field as it is read.
@@ -299,7 +301,8 @@ impl Hash {
         self.expiry_floor_ms = expiries.filter(|&at| at != 0).min().unwrap_or(u64::MAX);
     }
 
-    /// One step of HSCAN: calls `each` for about `count` fields from `cursor` on; returns the next cursor, 0 at the end.
+    /// One step of HSCAN: calls `each` for about `count` fields from `cursor` on; returns the next cursor, 0
+    /// at the end.
     pub fn scan<'a>(&'a self, cursor: u64, count: usize, each: &mut dyn FnMut(Field<'a>)) -> u64 {
         match &self.fields {
             Fields::Few(fields) => {
@@ -331,8 +334,8 @@ impl Hash {
 }
 
 impl Clone for Hash {
-    /// Copies all of it (COPY). Values take what they need, which can be more or less than before: one that is housed is a
-    /// content of its own in the copy.
+    /// Copies all of it (COPY). Values take what they need, which can be more or less than before: one that
+    /// is housed is a content of its own in the copy.
     fn clone(&self) -> Hash {
         let fields = self.fields.clone();
         let mut copy = Hash { fields, heap_bytes: 0, ..*self };

@@ -82,7 +82,8 @@ impl<'a> HashRef<'a> {
         }
     }
 
-    /// One step of HSCAN: calls `each` for about `count` fields from `cursor` on; returns the next cursor, 0 at the end.
+    /// One step of HSCAN: calls `each` for about `count` fields from `cursor` on; returns the next cursor, 0
+    /// at the end.
     pub fn scan(self, cursor: u64, count: usize, each: &mut dyn FnMut(Field<'a>)) -> u64 {
         match self {
             HashRef::Packed(hash) => {

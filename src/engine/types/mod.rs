@@ -1,4 +1,5 @@
-//! Plain data structures behind the value types. Imports nothing else of the engine: no clock, no effects, no keys.
+//! Plain data structures behind the value types. Imports nothing else of the engine: no clock, no effects, no
+//! keys.
 
 mod bytes;
 mod content;

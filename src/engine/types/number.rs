@@ -26,7 +26,8 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// Reads a double as Redis does: C's `strtod` over the whole text, infinities allowed, NaN and spaces refused.
+/// Reads a double as Redis does: C's `strtod` over the whole text, infinities allowed, NaN and spaces
+/// refused.
 pub fn parse_double(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
     if text.is_empty() || text.starts_with(char::is_whitespace) {
@@ -60,10 +61,11 @@ pub fn format_double(value: f64) -> String {
 /// How many decimals INCRBYFLOAT keeps.
 const DECIMALS: i32 = 17;
 
-/// The sum of two numbers as INCRBYFLOAT writes it: up to 17 decimals, trailing zeros cut, never an exponent. `None` if
-/// one is no number or the sum is infinite or NaN.
+/// The sum of two numbers as INCRBYFLOAT writes it: up to 17 decimals, trailing zeros cut, never an exponent.
+/// `None` if one is no number or the sum is infinite or NaN.
 ///
-/// Redis adds in 80-bit long double, whose noise shows from 19 digits on; this adds the decimals themselves, so that
+/// Redis adds in 80-bit long double, whose noise shows from 19 digits on; this adds the decimals themselves,
+/// so that
 /// 0.1 + 0.2 is 0.3 and 1234 + 0.1 is 1234.1. Beyond 10^21 it adds doubles.
 pub fn add_decimals(left: &[u8], right: &[u8]) -> Option<String> {
     let (left_value, right_value) = (parse_double(left)?, parse_double(right)?);

@@ -10,8 +10,9 @@
 //!   name, value
 //! ```
 //!
-//! The bounds are those of Redis (hash-max-listpack-entries 128, hash-max-listpack-value 64); what goes beyond is a
-//! [`Hash`](super::Hash). Fields are searched in order. Memory only, never written to a file: no version.
+//! The bounds are those of Redis (hash-max-listpack-entries 128, hash-max-listpack-value 64); what goes
+//! beyond is a [`Hash`](super::Hash). Fields are searched in order. Memory only, never written to a file: no
+//! version.
 
 use super::hash::Field;
 use super::string::StringRef;
@@ -133,8 +134,8 @@ impl<'a> PackedHash<'a> {
     }
 }
 
-/// Sets the value of a field in its place; `None` where the field is absent or its value has another length, or its expiry is to
-/// be removed, and nothing has changed.
+/// Sets the value of a field in its place; `None` where the field is absent or its value has another length,
+/// or its expiry is to be removed, and nothing has changed.
 #[inline]
 pub fn overwrite(bytes: &mut [u8], name: &[u8], value: &[u8], keep_expiry: bool) -> Option<()> {
     let place = PackedHash(bytes).place(name)?;

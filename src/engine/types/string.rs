@@ -1,5 +1,5 @@
-//! The string type: an integer where the text is a canonical one, short bytes inline, a buffer of its own, or a content
-//! that is housed elsewhere.
+//! The string type: an integer where the text is a canonical one, short bytes inline, a buffer of its own, or
+//! a content that is housed elsewhere.
 
 use super::number::parse_integer;
 use super::{Content, House, Housed};
@@ -71,8 +71,8 @@ impl StringValue {
         }
     }
 
-    /// Takes another content of the same length into its own buffer, which saves an allocation; false where it has none
-    /// of that length, and nothing has changed.
+    /// Takes another content of the same length into its own buffer, which saves an allocation; false where
+    /// it has none of that length, and nothing has changed.
     pub fn overwrite(&mut self, content: &[u8]) -> bool {
         match self {
             StringValue::Heap(bytes) if bytes.len() == content.len() && content.len() > INLINE_BYTES_MAX => {

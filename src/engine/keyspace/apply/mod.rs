@@ -1,7 +1,7 @@
 //! `apply`: what each effect does, for execution and replay alike.
 //!
-//! An effect that does not fit the keyspace (a field of a string, say) can only come from a corrupt log or a bug; it
-//! changes nothing and says so in its outcome, and the store stops on it.
+//! An effect that does not fit the keyspace (a field of a string, say) can only come from a corrupt log or a
+//! bug; it changes nothing and says so in its outcome, and the store stops on it.
 
 mod databases;
 mod hashes;
@@ -19,8 +19,9 @@ use crate::effect::{Effect, Record};
 /// What an effect did.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// How many keys, fields or expiries were added, removed or set, by the effect's meaning: fields created by
-    /// HashSet, fields removed by HashDelete, fields touched by HashExpire, 1 where a key was there otherwise.
+    /// How many keys, fields or expiries were added, removed or set, by the effect's meaning: fields created
+    /// by HashSet, fields removed by HashDelete, fields touched by HashExpire, 1 where a key was there
+    /// otherwise.
     pub count: usize,
     /// Values to be dropped after the lock is released.
     pub garbage: Garbage,
