@@ -84,7 +84,7 @@ macro_rules! declare_effects {
 
             /// Whether the engine has an effect of this number.
             fn is_known(number: u8) -> bool {
-                matches!(number, $($number)|*)
+                [$($number),*].contains(&number)
             }
 
             /// Decodes what follows the header of an effect of the engine. `None` where that does not fit its
