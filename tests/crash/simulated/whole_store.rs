@@ -235,6 +235,7 @@ impl Store {
         match ran.stage {
             Stage::Done => {}
             Stage::Prepare(_) => unreachable!("a read prepares nothing"),
+            Stage::Park(_) => unreachable!("none of the commands here waits for keys"),
             Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
                 engine.complete(0, job, &mut wire);
             }

@@ -177,6 +177,7 @@ impl Server {
         let gate = match ran.stage {
             Stage::Done => ran.gate,
             Stage::Prepare(_) => unreachable!("`begin` has prepared it"),
+            Stage::Park(_) => unreachable!("none of the commands here waits for keys"),
             Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
                 let looks = self.engine.looks(0);
                 let finish = job(&looks);
