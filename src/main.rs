@@ -8,22 +8,32 @@ mod modules;
 mod serve;
 
 use clap::{Parser, Subcommand};
-use engramdb_bench::BenchArgs;
-use engramdb_bench::demo::DemoArgs;
+#[cfg(feature = "bench")]
+use engramdb_bench::{BenchArgs, demo::DemoArgs};
 use engramdb_console::{Output, OutputFailure};
 use engramdb_engine::env::Env;
 use engramdb_server::snapshots::{BackupArgs, LogCommand, RestoreArgs, SnapshotCommand, backup, tools};
 use std::process::ExitCode;
 
-/// A durable, Redis-compatible in-memory database with vector search.
-#[derive(Parser)]
-#[command(name = "engramdb", version, arg_required_else_help = true)]
-#[command(after_help = "\
+#[cfg(feature = "bench")]
+const FIRST_STEPS: &str = "\
 First steps:
   engramdb demo                      see the main job on real data
   engramdb serve --dir ./data        start a server; connect with redis-cli or any Redis client
   engramdb backup --help             back up a server while it runs, and bring it back
-  engramdb bench vectors --help      measure recall against latency on any FT.* server")]
+  engramdb bench vectors --help      measure recall against latency on any FT.* server";
+
+#[cfg(not(feature = "bench"))]
+const FIRST_STEPS: &str = "\
+First steps:
+  engramdb serve --dir ./data        start a server; connect with redis-cli or any Redis client
+  engramdb backup --help             back up a server while it runs, and bring it back
+
+This build leaves out `bench` and `demo`.";
+
+/// A durable, Redis-compatible in-memory database with vector search.
+#[derive(Parser)]
+#[command(name = "engramdb", version, arg_required_else_help = true, after_help = FIRST_STEPS)]
 struct Program {
     #[command(subcommand)]
     command: Command,
@@ -34,6 +44,7 @@ enum Command {
     /// Start the server
     Serve(serve::ServeArgs),
     /// Show the main job on real data: store, search, kill, recover, search again
+    #[cfg(feature = "bench")]
     Demo(DemoArgs),
     /// Make a backup of a data directory, whether a server runs on it or not; `backup verify` checks one
     Backup(BackupArgs),
@@ -46,6 +57,7 @@ enum Command {
     #[command(subcommand)]
     Log(LogCommand),
     /// Measure a server: recall and latency of vector search, throughput of plain keys
+    #[cfg(feature = "bench")]
     Bench(BenchArgs),
 }
 
@@ -57,11 +69,13 @@ fn main() -> ExitCode {
     };
     let result = match program.command {
         Command::Serve(arguments) => serve::run(arguments, &unknown_flags),
+        #[cfg(feature = "bench")]
         Command::Demo(arguments) => engramdb_bench::demo::run(arguments).map_err(Into::into),
         Command::Backup(arguments) => backup(&arguments),
         Command::Restore(arguments) => restore(&arguments),
         Command::Snapshot(command) => snapshot(command),
         Command::Log(command) => tools::log(command, &mut Output),
+        #[cfg(feature = "bench")]
         Command::Bench(arguments) => engramdb_bench::run(arguments).map_err(Into::into),
     };
     match result {

@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 
 /// The program, without the variables that tests read: `serve` refuses those that it does not know.
 pub fn program() -> Command {
-    let mut command = Command::new(built::binary());
+    without_our_variables(Command::new(built::binary()))
+}
+
+fn without_our_variables(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ENGRAMDB_")) {
         command.env_remove(name);
     }
@@ -33,7 +36,7 @@ impl Server {
 
     /// The same with a limit of open files.
     pub fn start_limited(directory: &Path, arguments: &[&str], files_max: u32) -> Server {
-        let mut shell = Command::new("sh");
+        let mut shell = without_our_variables(Command::new("sh"));
         let script = format!("ulimit -n {files_max} && exec \"$0\" \"$@\"");
         shell.args(["-c", &script]).arg(built::binary());
         Server::start_as(shell, directory, arguments)
@@ -41,7 +44,7 @@ impl Server {
 
     /// The same as a member of a control group, whose list of processes this is.
     pub fn start_in_group(directory: &Path, arguments: &[&str], processes: &Path) -> Server {
-        let mut shell = Command::new("sh");
+        let mut shell = without_our_variables(Command::new("sh"));
         let script = format!("echo $$ > {} && exec \"$0\" \"$@\"", processes.display());
         shell.args(["-c", &script]).arg(built::binary());
         Server::start_as(shell, directory, arguments)

@@ -1,7 +1,7 @@
 //! What a search allocates in the server, from its bytes on the socket to those of its reply.
 //!
-//! Counted is every allocation of every thread but the test's own: connection, decoder, plan, search, rows, log and
-//! background. Buffers of requests and replies come from a pool and are warm. Time is not looked at.
+//! Counted is every allocation of every thread but the test's own: connection, decoder, plan, search, rows,
+//! log and background. Buffers of requests and replies come from a pool and are warm. Time is not looked at.
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
@@ -47,8 +47,8 @@ static COUNTING: Counting = Counting;
 const DOCUMENTS: u32 = 3_000;
 const QUERIES: u32 = 500;
 
-/// No two are equal below 10,007: rows of equal vectors share a place in the graph, and a search collects more of them than
-/// it shows.
+/// No two are equal below 10,007: rows of equal vectors share a place in the graph, and a search collects
+/// more of them than it shows.
 fn vector(number: u32) -> Vec<u8> {
     (1..=16).flat_map(|x| (((number * x) % 10_007) as f32 - 5_000.0).to_le_bytes()).collect()
 }

@@ -1,11 +1,12 @@
-//! Concurrent clients against one engine whose log lies on a disk that loses everything it may lose: what they saw
-//! over many power cuts must have one explanation, key by key (`engramdb_sim::linearizability`).
+//! Concurrent clients against one engine whose log lies on a disk that loses everything it may lose: what
+//! they saw over many power cuts must have one explanation, key by key (`engramdb_sim::linearizability`).
 //!
-//! A client counts a reply when the reply's gate is durable, as the server does. The last tests count replies too
-//! early, and must be found out: they show that the histories are dense enough for the others to mean something.
+//! A client counts a reply when the reply's gate is durable, as the server does. The last tests count replies
+//! too early, and must be found out: they show that the histories are dense enough for the others to mean
+//! something.
 //!
-//! Which thread runs when is up to the machine, so a seed fixes what is asked and when the power goes, but not
-//! every history. A violation therefore prints the key's whole story.
+//! Which thread runs when is up to the machine, so a seed fixes what is asked and when the power goes, but
+//! not every history. A violation therefore prints the key's whole story.
 
 use engramdb_engine::command::{Args, CommandError, CommandTable, Handler, Reply};
 use engramdb_engine::log::local::{LocalLog, LocalOptions};

@@ -1,8 +1,8 @@
-//! Bad input against the real binary: a clear error in Redis's or RediSearch's words, the connection goes on where
-//! Redis lets it, the server always does, and its memory does not grow with what strangers announce.
+//! Bad input against the real binary: a clear error in Redis's or RediSearch's words, the connection goes on
+//! where Redis lets it, the server always does, and its memory does not grow with what strangers announce.
 //!
-//! The texts of the protocol and of plain commands were compared with a Redis 7.0 server, those of FT.* follow
-//! RediSearch where it has one.
+//! The texts of the protocol and of plain commands were compared with a Redis 7.0 server, those of FT.*
+//! follow RediSearch where it has one.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
@@ -20,8 +20,8 @@ fn connect(server: &Server) -> TcpStream {
     stream
 }
 
-/// Sends bytes, and reads until the server closes. A reset counts as closed: it happens when the server had not read
-/// everything.
+/// Sends bytes, and reads until the server closes. A reset counts as closed: it happens when the server had
+/// not read everything.
 fn until_closed(server: &Server, bytes: &[u8]) -> String {
     let mut stream = connect(server);
     // The server may have closed before it was all sent.

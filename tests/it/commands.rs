@@ -1,5 +1,5 @@
-//! Our rows against Redis's: `data/commands-8.2.tsv` lists what Redis 8.2 says of its commands (COMMAND DOCS and
-//! COMMAND INFO), one a line. A row of ours that Redis does not have is named here with its reason.
+//! Our rows against Redis's: `data/commands-8.2.tsv` lists what Redis 8.2 says of its commands (COMMAND DOCS
+//! and COMMAND INFO), one a line. A row of ours that Redis does not have is named here with its reason.
 
 use engramdb_engine::command::{CommandTable, Handler, Known};
 use engramdb_engine::commands::FAMILIES;

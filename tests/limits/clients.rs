@@ -94,7 +94,8 @@ fn sockets_are_probed_as_configured() {
     text(&mut probed, &["CONFIG", "SET", "tcp-keepalive", "0"]);
     let mut unprobed = served.client(Protocol::Resp2);
     text(&mut unprobed, &["PING"]);
-    // In /proc/net/tcp the server's end names its peer third; the sixth column begins with 02 under a keepalive timer.
+    // In /proc/net/tcp the server's end names its peer third; the sixth column begins with 02 under a
+    // keepalive timer.
     let sockets = std::fs::read_to_string("/proc/net/tcp").expect("Linux lists sockets");
     let timer = |client: &Client| {
         let peer = format!(":{:04X}", client.address().port());

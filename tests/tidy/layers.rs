@@ -2,7 +2,7 @@
 
 use super::assert_none;
 use super::imports::{self, CRATES};
-use super::sources::sources;
+use super::sources::{root, sources};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -61,6 +61,40 @@ fn no_circles_between_the_modules_of_a_crate() {
                 _ = writeln!(complaints, "{name}: {from} -> {to} closes no circle: it must leave CIRCLES");
             }
         }
+    }
+    assert_none(complaints);
+}
+
+/// Where all edges are listed. What changes there is read in a review: a new edge is a new dependency.
+const EDGES: &str = "tests/tidy/edges.txt";
+
+#[test]
+fn imports_between_modules_are_those_that_are_listed() {
+    let sources = sources();
+    let mut found = String::new();
+    for (name, folder) in CRATES {
+        for (module, targets) in imports::graph(folder, &sources) {
+            let targets: Vec<&str> = targets.keys().map(String::as_str).collect();
+            _ = writeln!(found, "{name} {module}: {}", targets.join(" "));
+        }
+    }
+    let path = root().join(EDGES);
+    if std::env::var("ENGRAMDB_BLESS").as_deref() == Ok("1") {
+        std::fs::write(&path, &found).expect("a writable repository");
+    }
+    let listed = std::fs::read_to_string(&path).expect("the list is there");
+    let [listed, found] =
+        [&listed, &found].map(|text| text.lines().map(str::trim_end).collect::<BTreeSet<_>>());
+    let mut complaints = String::new();
+    for line in found.difference(&listed) {
+        _ = writeln!(complaints, "not in {EDGES}: {line}");
+    }
+    for line in listed.difference(&found) {
+        _ = writeln!(complaints, "no longer so: {line}");
+    }
+    if !complaints.is_empty() {
+        complaints +=
+            "If an edge is meant to be there: ENGRAMDB_BLESS=1 cargo test --test tidy imports_between\n";
     }
     assert_none(complaints);
 }

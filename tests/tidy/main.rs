@@ -9,6 +9,7 @@ mod comments;
 mod imports;
 mod layers;
 mod names;
+mod pages;
 mod sources;
 mod unsafety;
 

@@ -1,13 +1,14 @@
-//! Which replies count as the same: rows as sets where the query gives no order, maps in any order, distances within a
-//! tolerance, FT.INFO and FT.PROFILE in what they promise. Clients read simple and bulk strings alike: RediSearch sends names
-//! as the former.
+//! Which replies count as the same: rows as sets where the query gives no order, maps in any order, distances
+//! within a tolerance, FT.INFO and FT.PROFILE in what they promise. Clients read simple and bulk strings
+//! alike: RediSearch sends names as the former.
 
 use engramdb_resp::Value;
 
 /// Numbers of different rounding; distances are sums of float32 in both servers.
 const TOLERANCE: f64 = 1e-5;
 
-/// The fields of FT.INFO that say what the index is and holds. The others are sizes and counters of an implementation.
+/// The fields of FT.INFO that say what the index is and holds. The others are sizes and counters of an
+/// implementation.
 const INFO_FIELDS: &[&str] = &[
     "index_name",
     "index_options",
@@ -112,8 +113,8 @@ fn page(options: &Options, mut rows: Vec<Value>) -> Value {
     Value::Array(rows)
 }
 
-/// The rows as of a search. What a server did to find them is its own. In RESP3, 2.10.5 puts the profile among the results;
-/// from Redis 8 on it is beside them.
+/// The rows as of a search. What a server did to find them is its own. In RESP3, 2.10.5 puts the profile
+/// among the results; from Redis 8 on it is beside them.
 fn profiled(words: &[Vec<u8>], reply: Value) -> Value {
     let is = |name: &Value, wanted: &str| name.as_bytes() == Some(wanted.as_bytes());
     let results = match reply {

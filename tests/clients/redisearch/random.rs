@@ -1,4 +1,5 @@
-//! Random documents and random queries over them, by seed: tags, numbers, text and vectors, with unicode and escapes.
+//! Random documents and random queries over them, by seed: tags, numbers, text and vectors, with unicode and
+//! escapes.
 
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -164,8 +165,8 @@ fn text(random: &mut SmallRng) -> String {
     }
 }
 
-/// A filter. Without `ranges` it has no vector ranges: RediSearch shows some documents both in a range and in its negation
-/// (after documents that have no vector), so nothing is negated that has one.
+/// A filter. Without `ranges` it has no vector ranges: RediSearch shows some documents both in a range and in
+/// its negation (after documents that have no vector), so nothing is negated that has one.
 fn expression(random: &mut SmallRng, depth: usize, ranges: bool) -> String {
     if depth == 0 || random.random_bool(0.4) {
         return leaf(random, ranges);

@@ -1,11 +1,12 @@
 //! Scripts of commands that go to both servers, and the list of known differences.
 //!
-//! A script has one command a line. Words are as they stand, or `"quoted"` with `\n`, `\t`, `\"`, `\\`, `\xHH`, or `'raw'`; a word
-//! `f32:1,2.5` is the blob of these components, `f64:1` of doubles. `!flush` empties both servers and drops all indexes;
-//! `#` begins a comment.
+//! A script has one command a line. Words are as they stand, or `"quoted"` with `\n`, `\t`, `\"`, `\\`,
+//! `\xHH`, or `'raw'`; a word `f32:1,2.5` is the blob of these components, `f64:1` of doubles. `!flush`
+//! empties both servers and drops all indexes; `#` begins a comment.
 //!
-//! `differences.txt` lists where the replies may differ: `= reason` begins a group, and each line below it names a protocol
-//! (`resp2`, `resp3` or `both`), a script and a command. A difference that no longer occurs must leave the list.
+//! `differences.txt` lists where the replies may differ: `= reason` begins a group, and each line below it
+//! names a protocol (`resp2`, `resp3` or `both`), a script and a command. A difference that no longer occurs
+//! must leave the list.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,9 @@
-//! A search beside RediSearch's: what each costs its server, where both find the same share of the true neighbours.
+//! A search beside RediSearch's: what each costs its server, where both find the same share of the true
+//! neighbours.
 //!
-//! CPU time of the server's process, not time by the clock: that is the same on a busy machine. The program under test is
-//! the one that the tests build, optimised a little, so that the bound is far below what a release build shows
-//! (docs/performance.md).
+//! CPU time of the server's process, not time by the clock: that is the same on a busy machine. The program
+//! under test is the one that the tests build, optimised a little, so that the bound is far below what a
+//! release build shows (docs/performance.md).
 
 use engramdb_bench::data::{Matrix, npy};
 use engramdb_resp::Value;
@@ -59,7 +60,8 @@ impl Side {
     }
 }
 
-/// User and system time of all threads of a process: fields 14 and 15 of its `stat`, behind the name in parentheses.
+/// User and system time of all threads of a process: fields 14 and 15 of its `stat`, behind the name in
+/// parentheses.
 fn cpu_ticks(process: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs, on Linux");
     let (_, behind_name) = stat.rsplit_once(')').expect("the name is in parentheses");

@@ -1,43 +1,39 @@
-//! The real binary on an ext4 file system of 330 MB, filled to its last byte. Needs root, `mkfs.ext4` and loop devices.
+//! The real binary on an ext4 file system of 330 MB, filled to its last byte. Needs root and loop devices.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
 use engramdb_resp::Value;
-use engramdb_testkit::process::{Client, Server, TempDir, until};
-use std::fs::{self, File, OpenOptions};
+use engramdb_testkit::loop_disk::LoopDisk;
+use engramdb_testkit::machine::Need;
+use engramdb_testkit::process::{Client, Server, until};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const DISK_BYTES: u64 = 330_000_000;
 const VALUE_BYTES: usize = 200_000;
 /// Documents with a vector, so that there are graphs to be saved.
 const DOCUMENTS: usize = 300;
 
-/// A mounted file system of its own, gone when the test ends.
-struct Ext4 {
-    mount: PathBuf,
-    _home: TempDir,
-}
+/// A file system of the test's own, with what other programs store there.
+struct Ext4(LoopDisk);
 
 impl Ext4 {
     fn new() -> Ext4 {
-        let home = TempDir::new("ext4");
-        let (image, mount) = (home.path().join("image"), home.path().join("mount"));
-        File::create(&image).and_then(|file| file.set_len(DISK_BYTES)).expect("a sparse file");
-        fs::create_dir(&mount).expect("a directory");
-        run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_path()]);
-        run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_path(), mount.as_path()]);
-        Ext4 { mount, _home: home }
+        Ext4(LoopDisk::new(DISK_BYTES))
     }
 
     fn data(&self) -> PathBuf {
-        self.mount.join("data")
+        self.0.path().join("data")
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.path().join("filler")
     }
 
     /// Another program takes all that is left, to the last byte.
     fn fill_up(&self) {
-        let file = OpenOptions::new().create(true).append(true).open(self.mount.join("filler"));
+        let file = OpenOptions::new().create(true).append(true).open(self.filler());
         let mut file = file.expect("an entry of a directory needs no space");
         for size in [1 << 20, 4096, 1] {
             let bytes = vec![7u8; size];
@@ -49,24 +45,12 @@ impl Ext4 {
 
     /// Another program takes so much.
     fn take(&self, bytes: usize) {
-        fs::write(self.mount.join("filler"), vec![7u8; bytes]).expect("there is room");
+        fs::write(self.filler(), vec![7u8; bytes]).expect("there is room");
     }
 
     fn remove_filler(&self) {
-        fs::remove_file(self.mount.join("filler")).expect("the filler is there");
+        fs::remove_file(self.filler()).expect("the filler is there");
     }
-}
-
-impl Drop for Ext4 {
-    fn drop(&mut self) {
-        _ = Command::new("umount").arg("-l").arg(&self.mount).status();
-    }
-}
-
-fn run(program: &str, arguments: &[&Path]) {
-    let status = Command::new(program).args(arguments).status();
-    let done = status.as_ref().is_ok_and(|status| status.success());
-    assert!(done, "{program} {arguments:?}: {status:?}; this test needs root and loop devices");
 }
 
 fn ask(client: &mut Client, line: &str) -> Value {
@@ -156,8 +140,10 @@ fn store_documents(client: &mut Client) {
 }
 
 #[test]
-#[ignore = "mounts a file system: needs root, mkfs.ext4 and loop devices"]
 fn a_disk_that_is_filled_to_the_last_byte_is_no_trap() {
+    if Need::Root.is_missing() {
+        return;
+    }
     let disk = Ext4::new();
     fs::create_dir(disk.data()).expect("there is room");
     let (server, mut client) = start(&disk);

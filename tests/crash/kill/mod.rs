@@ -1,8 +1,8 @@
 //! SIGKILL on the real binary: many rounds, each with a journal of what was acknowledged.
 //!
-//! Each writer owns its keys, so that its history is a line: after a kill the server must hold the state after some
-//! number of its operations, at least as many as were acknowledged and at most as many as were sent. Pairs written by
-//! MULTI and EXEC show whether a batch can be torn.
+//! Each writer owns its keys, so that its history is a line: after a kill the server must hold the state
+//! after some number of its operations, at least as many as were acknowledged and at most as many as were
+//! sent. Pairs written by MULTI and EXEC show whether a batch can be torn.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 

@@ -1,86 +1,32 @@
-//! Power cuts on a real file system: ext4 on a loop device, cut at any moment of a server's life, restarts included.
+//! Power cuts on a real file system: ext4 on a loop device, cut at any moment of a server's life, restarts
+//! included.
 //!
-//! A cut is ext4's own emergency shutdown: from that moment nothing reaches the image any more, neither the page cache nor
-//! what the journal has not written. Between two cuts the server is killed and started a few times, on the page cache that
-//! the one before left behind: so the cut also meets what a start has read, shown and built on.
+//! A cut is ext4's own emergency shutdown: from that moment nothing reaches the image any more, neither the
+//! page cache nor what the journal has not written. Between two cuts the server is killed and started a few
+//! times, on the page cache that the one before left behind: so the cut also meets what a start has read,
+//! shown and built on.
 //!
-//! ```sh
-//! cargo test --test crash -- --ignored --nocapture power    # ENGRAMDB_POWER_CUTS sets the number of cuts
-//! ```
-//!
-//! Needs root, loop devices, mkfs.ext4 and python3.
+//! Needs root and loop devices.
 
 use super::{Journal, WRITERS};
-use engramdb_testkit::process::{Client, Server, TempDir, free_port, program, until};
+use engramdb_testkit::loop_disk::LoopDisk;
+use engramdb_testkit::machine::Need;
+use engramdb_testkit::process::{Client, Server, free_port, program, until};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const POWER_CUTS: u64 = 100;
+/// In a normal run; ENGRAMDB_POWER_CUTS=100 is for a night.
+const POWER_CUTS: u64 = 6;
 /// Between two cuts.
 const KILLS_MAX: u64 = 3;
 const OPERATIONS_PER_LIFE_MAX: usize = 150;
-/// `EXT4_IOC_SHUTDOWN`, without flushing the journal first.
-const SHUT_DOWN: &str = "import fcntl, os, struct, sys
-fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack('I', 2))";
 
-/// An image with a file system, mounted until it is dropped.
-struct LoopDisk {
-    image: PathBuf,
-    mount_point: PathBuf,
-    /// What a server says that is cut while it starts.
-    said: PathBuf,
-    _directory: TempDir,
-}
-
-impl LoopDisk {
-    fn new() -> LoopDisk {
-        let directory = TempDir::new("loop");
-        let (image, mount_point) = (directory.path().join("image"), directory.path().join("mounted"));
-        std::fs::create_dir(&mount_point).expect("the directory is empty");
-        let file = std::fs::File::create(&image).expect("the directory is writable");
-        file.set_len(2 << 30).expect("a sparse file");
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
-        let said = directory.path().join("said");
-        let disk = LoopDisk { image, mount_point, said, _directory: directory };
-        disk.mount();
-        disk
-    }
-
-    fn mount(&self) {
-        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.mount_point));
-    }
-
-    fn unmount(&self) {
-        run(Command::new("umount").arg(&self.mount_point));
-    }
-
-    /// From now on nothing reaches the image.
-    fn cut(&self) {
-        run(Command::new("python3").args(["-c", SHUT_DOWN]).arg(&self.mount_point));
-    }
-
-    fn data(&self) -> &Path {
-        &self.mount_point
-    }
-}
-
-impl Drop for LoopDisk {
-    fn drop(&mut self) {
-        // A test that failed may have left it mounted.
-        _ = Command::new("umount").arg("-l").arg(&self.mount_point).output();
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().expect("the program is there");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// All writers write until so many operations are acknowledged; then `end` is called, which ends the server's life.
+/// All writers write until so many operations are acknowledged; then `end` is called, which ends the server's
+/// life.
 fn write(journals: &mut [Journal], server: Server, wanted: usize, end: impl FnOnce(Server)) {
     let acknowledged = &AtomicUsize::new(0);
     let port = server.port;
@@ -95,7 +41,7 @@ fn write(journals: &mut [Journal], server: Server, wanted: usize, end: impl FnOn
 
 /// Starts the server and compares what it shows with what it has promised, which it promises from then on.
 fn start(disk: &LoopDisk, journals: &mut [Journal], round: u64) -> (Server, usize) {
-    let server = Server::start(disk.data(), &[]);
+    let server = Server::start(disk.path(), &[]);
     let mut client: Client = server.client();
     let acknowledged = journals.iter().map(|journal| journal.acknowledged).sum();
     journals.iter_mut().for_each(|journal| journal.check(&mut client, round));
@@ -143,19 +89,20 @@ fn started_segments(log: &Path) -> usize {
 
 /// Starts a server and cuts the power on its way.
 fn cut_a_start(disk: &LoopDisk, moment: Moment) {
-    let (port, log) = (free_port(), disk.data().join("log"));
+    let (port, log) = (free_port(), disk.path().join("log"));
     let started_before = started_segments(&log);
+    let said = disk.beside().join("said");
     let mut child = program()
         .args(["serve", "--port", &port.to_string(), "--dir"])
-        .arg(disk.data())
+        .arg(disk.path())
         .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&disk.said).expect("the directory is writable"))
+        .stderr(std::fs::File::create(&said).expect("the directory is writable"))
         .spawn()
         .expect("the binary was built with the tests");
     let process = child.id();
     until(&format!("a start does not come to {moment:?}"), || {
         if let Some(status) = child.try_wait().expect("our own child") {
-            let said = std::fs::read_to_string(&disk.said).unwrap_or_default();
+            let said = std::fs::read_to_string(&said).unwrap_or_default();
             panic!("a start ended before {moment:?}, {status}: {said}");
         }
         moment.has_come(&log, started_before, process, port)
@@ -167,11 +114,13 @@ fn cut_a_start(disk: &LoopDisk, moment: Moment) {
 }
 
 #[test]
-#[ignore = "needs root and a loop device"]
 fn nothing_shown_or_acknowledged_is_lost_over_many_power_cuts() {
+    if Need::Root.is_missing() {
+        return;
+    }
     let wanted = std::env::var("ENGRAMDB_POWER_CUTS").ok();
     let cuts = wanted.map_or(POWER_CUTS, |text| text.parse().expect("ENGRAMDB_POWER_CUTS is a number"));
-    let disk = LoopDisk::new();
+    let disk = LoopDisk::new(2 << 30);
     let mut journals: Vec<Journal> = (0..WRITERS).map(Journal::new).collect();
     let mut random = StdRng::seed_from_u64(77);
     let (mut kills, mut operations) = (0, 0);

@@ -1,7 +1,8 @@
 //! Damage to files at rest: every byte of a log cut off, every region flipped.
 //!
-//! The line that must hold is rule 4: whatever was acknowledged and is damaged stops the start, with the file and
-//! the offset; whatever was in flight is void, and the start goes on. Silence about a loss is the one wrong answer.
+//! The line that must hold is rule 4: whatever was acknowledged and is damaged stops the start, with the file
+//! and the offset; whatever was in flight is void, and the start goes on. Silence about a loss is the one
+//! wrong answer.
 
 use super::history::{Batches, directory, recover, small_segments, start, submit, without_threads};
 use engramdb_engine::env::Disk;
@@ -66,8 +67,8 @@ fn assert_names(path: &Path, error: &str, case: &str) {
 
 #[test]
 fn a_log_cut_at_any_byte_is_refused() {
-    // Segments are preallocated durably, so a file that is too short has been cut by somebody: whether entries were
-    // lost cannot be known, and the start refuses.
+    // Segments are preallocated durably, so a file that is too short has been cut by somebody: whether
+    // entries were lost cannot be known, and the start refuses.
     let written = Written::new(false);
     for path in written.files() {
         let bytes = written.sim.disk.bytes(&path).expect("the file exists");

@@ -1,9 +1,9 @@
-//! A data directory that changes under the running server, on the machine's own file system under a clock that stands
-//! still.
+//! A data directory that changes under the running server, on the machine's own file system under a clock
+//! that stands still.
 //!
-//! The story: somebody cleans up and deletes LOCK. A second server starts on the directory, both write, and of the two
-//! logs one is lost, acknowledged writes included. Or the whole directory is deleted: an open file takes writes and syncs
-//! forever, and nobody will ever read them.
+//! The story: somebody cleans up and deletes LOCK. A second server starts on the directory, both write, and
+//! of the two logs one is lost, acknowledged writes included. Or the whole directory is deleted: an open file
+//! takes writes and syncs forever, and nobody will ever read them.
 
 #![allow(clippy::disallowed_methods, reason = "plays the person who deletes files")]
 

@@ -1,5 +1,5 @@
-//! A disk without space: writes are refused before they are applied, what frees memory goes on in a reserve, nothing
-//! acknowledged is lost, a restart succeeds, and writes go on when there is space again.
+//! A disk without space: writes are refused before they are applied, what frees memory goes on in a reserve,
+//! nothing acknowledged is lost, a restart succeeds, and writes go on when there is space again.
 
 use super::history::{directory, recover, small_segments, start, submit, without_threads};
 use engramdb_engine::log::local::{LocalLog, LocalOptions, segment_file};

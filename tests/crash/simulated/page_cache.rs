@@ -1,10 +1,10 @@
 //! Kills, and power cuts after them: a start that trusts what it reads.
 //!
-//! The story: a write is in the page cache and its sync is under way when the process is killed. The next process reads
-//! the write, shows it, and builds on it; but it was never synced, and the next power cut takes it away from under everything
-//! that was acknowledged since. If the sync had failed, the cache even says that there is nothing to sync. So a start
-//! writes what may not be on the disk once more, and the last test shows that each sync and each rewrite of a start is
-//! one that these histories would miss.
+//! The story: a write is in the page cache and its sync is under way when the process is killed. The next
+//! process reads the write, shows it, and builds on it; but it was never synced, and the next power cut takes
+//! it away from under everything that was acknowledged since. If the sync had failed, the cache even says
+//! that there is nothing to sync. So a start writes what may not be on the disk once more, and the last test
+//! shows that each sync and each rewrite of a start is one that these histories would miss.
 
 use super::lives::{Endings, LIVES, LeaveOut, run_disk, syncs_of_starts};
 use super::power_cut::power_cuts;

@@ -1,9 +1,9 @@
 //! Power cuts at random moments of random histories.
 //!
 //! The story: a log that syncs its entries but forgets to sync the directory passes every test that kills the
-//! process, for the kernel lives on and keeps the name. The first power cut takes the whole file. So here the disk
-//! forgets everything that it may, at every kind of moment, and the last test shows that each sync in the code is
-//! one that these histories would miss.
+//! process, for the kernel lives on and keeps the name. The first power cut takes the whole file. So here the
+//! disk forgets everything that it may, at every kind of moment, and the last test shows that each sync in
+//! the code is one that these histories would miss.
 
 use super::history::small_segments;
 use super::lives::{Endings, LIVES, LeaveOut, run_disk};

@@ -1,8 +1,8 @@
 //! A disk whose syncs fail.
 //!
-//! The story: after a failed fsync Linux marks the pages clean, so the next fsync succeeds without them. A log that
-//! tries again acknowledges what is not there. So the first failure ends the log: nothing is acknowledged any more,
-//! and the disk is not asked again.
+//! The story: after a failed fsync Linux marks the pages clean, so the next fsync succeeds without them. A
+//! log that tries again acknowledges what is not there. So the first failure ends the log: nothing is
+//! acknowledged any more, and the disk is not asked again.
 
 use super::history::{recover, start, submit, without_threads};
 use engramdb_engine::log::pipeline::Pipeline;

@@ -1,7 +1,9 @@
-//! Kills, power cuts and failing syncs over a whole data directory: log, snapshots with their manifest, saved graphs.
+//! Kills, power cuts and failing syncs over a whole data directory: log, snapshots with their manifest, saved
+//! graphs.
 //!
-//! Each life recovers, checks every key and what a search finds, writes, makes snapshots, trims the log, saves graphs, and ends at
-//! any operation of the disk. Now and then a snapshot is made of the stopped directory, and ends badly as well.
+//! Each life recovers, checks every key and what a search finds, writes, makes snapshots, trims the log,
+//! saves graphs, and ends at any operation of the disk. Now and then a snapshot is made of the stopped
+//! directory, and ends badly as well.
 
 use super::history::{small_segments, without_threads};
 use super::modules;
@@ -175,7 +177,8 @@ impl Store {
         if !self.writes.is_empty() {
             self.check_search(engine, &numbers.into_keys().collect())?;
         }
-        // A graph's name stands for its bytes, and damage of these files means that one of them was not synced.
+        // A graph's name stands for its bytes, and damage of these files means that one of them was not
+        // synced.
         match report.modules.iter().chain(&report.notes).find(|line| line.contains("thrown away")) {
             Some(line) => Err(line.clone()),
             None => Ok(()),

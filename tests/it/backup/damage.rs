@@ -1,4 +1,5 @@
-//! Damage: to every file of a backup, to the source of one, and to a copy of `snapshots`; and targets that do not fit.
+//! Damage: to every file of a backup, to the source of one, and to a copy of `snapshots`; and targets that do
+//! not fit.
 
 use super::tools::{backup, files_in, lose, open_and_compare, prepared, put, restore, target, verify};
 use engramdb_engine::backup::BackupError;

@@ -1,5 +1,5 @@
-//! Backups of a store that goes on: it writes, rolls its log, makes snapshots and trims, between any two operations of the
-//! backup on the disk.
+//! Backups of a store that goes on: it writes, rolls its log, makes snapshots and trims, between any two
+//! operations of the backup on the disk.
 
 use super::tools::{backup, lose, open_and_compare, prepared, restore, target, verify};
 use engramdb_engine::backup::manifest::BackupManifest;
@@ -175,8 +175,8 @@ fn a_backup_of_a_store_that_writes_all_the_time_is_whole() {
 
 #[test]
 fn entries_written_at_any_moment_of_a_backup_are_no_damage() {
-    // The story behind it: a reader that goes forward finds the log's end, and behind it an entry that was written since, which
-    // says that the end was acknowledged.
+    // The story behind it: a reader that goes forward finds the log's end, and behind it an entry that was
+    // written since, which says that the end was acknowledged.
     let operations = round(1, false, Busy::WritesAt(usize::MAX));
     for operation in 1..=operations {
         round(1, false, Busy::WritesAt(operation));
@@ -210,7 +210,8 @@ fn a_restored_store_is_a_history_of_its_own() {
 
     let mut store = open_and_compare(&sim, &written).expect("the same comes back");
     assert_eq!(store.log.id(), restored.log_id);
-    // It lives on: it writes, makes snapshots, trims its log, stops and starts; and remembers where it came from.
+    // It lives on: it writes, makes snapshots, trims its log, stops and starts; and remembers where it came
+    // from.
     for _ in 0..3 {
         store.write_some(30);
         store.snapshot(1).expect("nothing fails");

@@ -1,5 +1,5 @@
-//! The script of docs/backup.md, run as it is written there: in a clean directory, with a stock redis.conf, while a client
-//! writes.
+//! The script of docs/backup.md, run as it is written there: in a clean directory, with a stock redis.conf,
+//! while a client writes.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 

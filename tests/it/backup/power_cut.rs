@@ -1,7 +1,8 @@
 //! Power cuts and full disks at every operation of a backup and of a restore.
 //!
-//! The story behind it: a backup that was interrupted, or whose manifest reached the disk before its files did, is believed
-//! until the day it is needed. And a half restored directory that a server takes for an empty one starts without data.
+//! The story behind it: a backup that was interrupted, or whose manifest reached the disk before its files
+//! did, is believed until the day it is needed. And a half restored directory that a server takes for an
+//! empty one starts without data.
 
 use super::tools::{backup, files_in, has_graph, lose, open_and_compare, prepared, restore, target, verify};
 use engramdb_engine::backup::{BackupError, UNFINISHED_FILE, check_data_directory};
@@ -39,8 +40,8 @@ fn leave_out(sim: &SimEnv, below: &'static Path, number: Option<u64>) {
     sim.disk.leave_out(move |point| is_sync(point, below) && syncs.fetch_add(1, Ordering::Relaxed) == number);
 }
 
-/// Cuts the power at an operation of a backup. What is then in the target must be whole or say that it is not; whole if the
-/// backup had been reported as made.
+/// Cuts the power at an operation of a backup. What is then in the target must be whole or say that it is
+/// not; whole if the backup had been reported as made.
 fn cut_backup(
     seed: u64,
     copies_only: bool,
@@ -169,8 +170,9 @@ fn a_power_cut_at_any_operation_of_a_restore_leaves_nothing_that_starts_without_
 
 #[test]
 fn what_a_server_acknowledged_after_a_killed_restore_survives_a_power_cut() {
-    // The marker is gone for the next process, but not yet from the disk: a start must make that durable before it goes on.
-    // Else the marker is back after a power cut, and the same restore clears what was written since.
+    // The marker is gone for the next process, but not yet from the disk: a start must make that durable
+    // before it goes on. Else the marker is back after a power cut, and the same restore clears what was
+    // written since.
     let (sim, _) = lost(1);
     let (operations, _) =
         counts(&sim, directory(), || drop(restore(&sim.env, target()).expect("nothing fails")));

@@ -197,7 +197,8 @@ fn mistakes_are_refused_in_words_that_say_what_to_do() {
     assert!(says.contains("was not restored to the end. Run the same `engramdb restore` again"), "{says}");
 }
 
-/// The work was done and checked: only the report of it is lost, which the standard error and the exit status say.
+/// The work was done and checked: only the report of it is lost, which the standard error and the exit status
+/// say.
 #[test]
 fn what_is_whole_stays_where_its_report_cannot_be_printed() {
     let place = TempDir::new("backup-unreported");
@@ -220,8 +221,8 @@ fn what_is_whole_stays_where_its_report_cannot_be_printed() {
     drop(Server::start(&restored, &[]));
 }
 
-/// A segment or a snapshot of another store among the files of a backup means that directories were mixed. What people put
-/// beside them does no harm. A restore takes neither.
+/// A segment or a snapshot of another store among the files of a backup means that directories were mixed.
+/// What people put beside them does no harm. A restore takes neither.
 #[test]
 fn files_that_the_manifest_does_not_name_are_reported_and_never_restored() {
     let place = TempDir::new("backup-extra");

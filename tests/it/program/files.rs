@@ -36,7 +36,8 @@ fn a_copy_by_hard_links_is_refused_while_a_server_writes_to_its_files() {
     text(&mut first.client(), &["SET", "after", "1"]);
     first.kill();
 
-    // Once the first one is gone, the copy is a store like others, and none of the two takes anything from the other.
+    // Once the first one is gone, the copy is a store like others, and none of the two takes anything from
+    // the other.
     let second = Server::start(&two, &[]);
     text(&mut second.client(), &["SET", "of the second", "1"]);
     let first = Server::start(&one, &[]);

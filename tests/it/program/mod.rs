@@ -1,5 +1,5 @@
-//! The program as its user meets it: the offline tools over a directory that `serve` left, refusals at the start, and
-//! what a restart brings back, search included.
+//! The program as its user meets it: the offline tools over a directory that `serve` left, refusals at the
+//! start, and what a restart brings back, search included.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
@@ -253,8 +253,8 @@ fn every_parameter_is_a_flag_a_variable_and_a_line() {
     assert!(log.contains("RDB and AOF files: rdbchecksum save"), "{log}");
 }
 
-/// A file with every parameter of a stock Redis or Valkey starts the server. What differs from the defaults here is
-/// honoured, the rest is named once.
+/// A file with every parameter of a stock Redis or Valkey starts the server. What differs from the defaults
+/// here is honoured, the rest is named once.
 #[test]
 fn a_stock_redis_conf_starts() {
     for parameters in [
@@ -430,7 +430,8 @@ fn an_offline_snapshot_beside_a_server_points_to_bgsave() {
     tool(&["snapshot", "create", "--sealed-only"], directory.path());
 }
 
-/// Nothing panics, nothing is lost unnoticed: `| head` ends a command as SIGPIPE does, a full disk is an error.
+/// Nothing panics, nothing is lost unnoticed: `| head` ends a command as SIGPIPE does, a full disk is an
+/// error.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs /dev/full")]
 fn an_output_that_fails_is_no_panic_and_no_success() {

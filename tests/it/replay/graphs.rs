@@ -1,5 +1,5 @@
-//! Graphs of real vectors: a graph that was loaded is the graph that was saved, and graphs that came about in other ways
-//! find as much.
+//! Graphs of real vectors: a graph that was loaded is the graph that was saved, and graphs that came about in
+//! other ways find as much.
 
 use super::questions::{blob, nearest};
 use engramdb_bench::data::{Matrix, npy};

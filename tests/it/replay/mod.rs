@@ -1,5 +1,5 @@
-//! Whatever the sequence of commands, snapshots, restarts and steps of the clock: the same keyspace and the same answers
-//! of FT.SEARCH live, after replay of the whole log, and after a snapshot and the log's tail.
+//! Whatever the sequence of commands, snapshots, restarts and steps of the clock: the same keyspace and the
+//! same answers of FT.SEARCH live, after replay of the whole log, and after a snapshot and the log's tail.
 
 mod clock;
 mod graphs;

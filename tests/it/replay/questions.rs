@@ -142,7 +142,8 @@ pub fn assert_same(live: &Indexes, now: &Indexes, what: &str) {
         assert_eq!(live.documents, now.documents, "{what}");
         assert_eq!(live.matches, now.matches, "{what}");
         if live.is_graph() {
-            // A graph gives the same documents; their distances may be of the graph's kernel or of the tail's.
+            // A graph gives the same documents; their distances may be of the graph's kernel or of the
+            // tail's.
             let keys = |answers: &Answers| -> Vec<BTreeSet<Bytes>> {
                 answers.nearest.iter().map(|rows| rows.iter().map(|(key, _)| key.clone()).collect()).collect()
             };

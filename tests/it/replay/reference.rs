@@ -1,7 +1,7 @@
 //! What an index must answer, computed from a dump of the keyspace without any index.
 //!
-//! What has expired is answered by nobody, stored or not: a hash that stays out of the index because of a malformed field
-//! comes in when that field expires, though no index has it before the field is deleted.
+//! What has expired is answered by nobody, stored or not: a hash that stays out of the index because of a
+//! malformed field comes in when that field expires, though no index has it before the field is deleted.
 
 use engramdb_testkit::dump::{Content, Dump, Dumped};
 use std::collections::{BTreeMap, BTreeSet};

@@ -12,8 +12,8 @@ const DATABASES: [u32; 2] = [0, 1];
 /// Hashes that `!fill` writes: more than one slice of a backfill looks at.
 const FILLED: usize = 150;
 
-/// Commands and steps with holes, and how often each comes: K a key, C tags, N a number, X a vector, T milliseconds, D
-/// a database, I an index, P a prefix, A an algorithm, M a metric, R what a restart may use.
+/// Commands and steps with holes, and how often each comes: K a key, C tags, N a number, X a vector, T
+/// milliseconds, D a database, I an index, P a prefix, A an algorithm, M a metric, R what a restart may use.
 const TEMPLATES: &[(usize, &str)] = &[
     (24, "HSET K c C n N v X"),
     (6, "HSET K v X"),

@@ -1,8 +1,8 @@
-//! Golden scripts: commands in, replies and effects out. `ENGRAMDB_BLESS=1` writes what came out into the scripts;
-//! review the difference against Redis before it is committed.
+//! Golden scripts: commands in, replies and effects out. `ENGRAMDB_BLESS=1` writes what came out into the
+//! scripts; review the difference against Redis before it is committed.
 //!
-//! A script in `scripts/*.script` has lines of these kinds; what follows a command or step until the next one is what is
-//! expected to come out.
+//! A script in `scripts/*.script` has lines of these kinds; what follows a command or step until the next one
+//! is what is expected to come out.
 //!
 //! ```text
 //! # a comment
@@ -19,9 +19,9 @@
 //! ! ours                       from here on, a reference server would answer otherwise
 //! ```
 //!
-//! Each script runs in this process, in RESP3 and RESP2 side by side, and ends with a comparison of the live keyspace
-//! with what its log gives in replay. With `--ignored` the same commands go to a real Redis 8.2.3, and its replies must be the
-//! expected ones (what that needs: `engramdb_testkit::oracle`).
+//! Each script runs in this process, in RESP3 and RESP2 side by side, and ends with a comparison of the live
+//! keyspace with what its log gives in replay. The same commands go to a real Redis 8.2.3 as well, and its
+//! replies must be the expected ones (`engramdb_testkit::oracle`).
 
 #![allow(
     clippy::disallowed_methods,
@@ -31,6 +31,7 @@
 use engramdb_resp::{Protocol, Value};
 use engramdb_testkit::counter;
 use engramdb_testkit::instance::{Instance, Kept};
+use engramdb_testkit::machine::Need;
 use engramdb_testkit::oracle::Oracle;
 use engramdb_testkit::tcp::Client;
 use engramdb_testkit::words::split_words;
@@ -232,8 +233,10 @@ fn compare(address: &str, protocol: Protocol, script: &str) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "needs python3-venv, PyPI, and Linux on x86-64"]
 fn scripts_beside_redis() {
+    if Need::Packages.is_missing() {
+        return;
+    }
     let redis = Oracle::start();
     let address = format!("127.0.0.1:{}", redis.port);
     let mut failures = String::new();

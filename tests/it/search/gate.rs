@@ -1,12 +1,13 @@
-//! With the log's sync held back, no answer of FT.* leaves that shows or misses something which could still be lost;
-//! answers of indexes that were not touched leave.
+//! With the log's sync held back, no answer of FT.* leaves that shows or misses something which could still
+//! be lost; answers of indexes that were not touched leave.
 
 use super::{Served, show, vector_word};
 use engramdb_resp::Protocol;
 use engramdb_testkit::tcp::Client;
 use engramdb_testkit::words::split_words;
 
-/// Two indexes, `touched` over `t:` and `other` over `o:`, two documents each, and a key outside; all durable.
+/// Two indexes, `touched` over `t:` and `other` over `o:`, two documents each, and a key outside; all
+/// durable.
 fn two_indexes(algorithm: &str) -> Served {
     let served = Served::stalled();
     let mut client = served.client(Protocol::Resp2);
@@ -61,8 +62,8 @@ fn send_all(served: &Served, lines: &[impl AsRef<str>], database: u32) -> Vec<Cl
     each.collect()
 }
 
-/// The held answers stay where they are, while these `free` ones, sent later, leave; after the sync the answers of
-/// `held` come. Returns them.
+/// The held answers stay where they are, while these `free` ones, sent later, leave; after the sync the
+/// answers of `held` come. Returns them.
 fn stay_until_sync(
     served: &Served,
     held: &[impl AsRef<str>],
@@ -89,8 +90,8 @@ fn untouched() -> Vec<String> {
     lines
 }
 
-/// Holds back a write, checks that all searches of `touched` wait for it, and that they see it then: keys by the
-/// lines of `searches`.
+/// Holds back a write, checks that all searches of `touched` wait for it, and that they see it then: keys by
+/// the lines of `searches`.
 fn check_write(write: &str, expected: [&str; 6]) {
     for algorithm in ["FLAT", "HNSW"] {
         let served = two_indexes(algorithm);
@@ -225,7 +226,8 @@ fn an_index_shows_in_its_new_database_when_the_swap_is_durable() {
     replies[3..].iter().for_each(|reply| assert_eq!(*reply, MISSING[1]));
 }
 
-/// On one connection, whatever ran where: searches on the connection's own thread, in the pool, and plain reads.
+/// On one connection, whatever ran where: searches on the connection's own thread, in the pool, and plain
+/// reads.
 #[test]
 fn held_replies_of_one_connection_come_in_its_order() {
     let served = two_indexes("HNSW");

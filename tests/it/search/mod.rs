@@ -1,5 +1,6 @@
-//! FT.* through the server, in this process: what may leave while the disk stalls, the shape of replies, what commands on
-//! keys and databases, expiry and restarts do to indexes, and what searches find while documents change.
+//! FT.* through the server, in this process: what may leave while the disk stalls, the shape of replies, what
+//! commands on keys and databases, expiry and restarts do to indexes, and what searches find while documents
+//! change.
 
 mod gate;
 mod keyspace;

@@ -1,9 +1,10 @@
-//! Documents are updated, expired, renamed and deleted while filtered searches run: each row is true of the fields that it
-//! returns, and k rows come whenever k exist.
+//! Documents are updated, expired, renamed and deleted while filtered searches run: each row is true of the
+//! fields that it returns, and k rows come whenever k exist.
 //!
-//! Some documents match every filter and are never touched, k of them at least, so that k always exist. They are farther from
-//! every question than the others: whoever asks wants the ones that change, and needs the untouched ones where those vanish.
-//! Nothing is asserted about time. What each thread asks for follows from the seed, how threads meet does not.
+//! Some documents match every filter and are never touched, k of them at least, so that k always exist. They
+//! are farther from every question than the others: whoever asks wants the ones that change, and needs the
+//! untouched ones where those vanish. Nothing is asserted about time. What each thread asks for follows from
+//! the seed, how threads meet does not.
 
 use super::{Served, show};
 use engramdb_resp::{Protocol, Value};

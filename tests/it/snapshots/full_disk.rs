@@ -1,5 +1,5 @@
-//! Snapshots on a disk without space: they work where there is room, say so where there is none, and leave nothing
-//! behind that takes room.
+//! Snapshots on a disk without space: they work where there is room, say so where there is none, and leave
+//! nothing behind that takes room.
 
 use engramdb_engine::effect::Effect;
 use engramdb_engine::log::Purpose;

