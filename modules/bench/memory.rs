@@ -3,6 +3,8 @@
 //! The truth is what the system says that the server's process holds, less what it held while empty. Beside
 //! it stands what the server claims (INFO, FT.INFO, MEMORY USAGE), so that its accounting can be judged.
 
+mod small;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -14,6 +16,7 @@ use crate::own_load::{Heading, LoadArgs, MEGABYTE, SETTLE, index_bytes, used_mem
 use crate::plot::{Chart, Content};
 use crate::vectors::engine::{Engine, Task};
 use crate::vectors::server::ServerEngine;
+use small::SmallValues;
 
 /// Keys whose MEMORY USAGE is averaged.
 const KEYS_ASKED: usize = 100;
@@ -37,7 +40,21 @@ Columns:
   INFO B, index B, MEMORY USAGE B
                          what the server says that a document costs: by used_memory of INFO (less that of the empty server),
                          by total_index_memory_sz_mb of FT.INFO (the index alone), by MEMORY USAGE (the key alone)
-  claimed                INFO B over B/document: 1 where the accounting is complete";
+  claimed                INFO B over B/document: 1 where the accounting is complete
+
+With --data it measures small values instead, and beside its own server others that run on this machine:
+    redis-server --port 7001 --save \"\" --appendonly no &
+    valkey-server --port 7002 --save \"\" --appendonly no &
+    engramdb bench memory --data strings --peer 127.0.0.1:7001 --peer 127.0.0.1:7002
+    engramdb bench memory --data hashes --peer 127.0.0.1:7001
+Each server gets the same keys in the same pipelines. Resident memory is read before the load and after it, once it no
+longer changes. A peer must be empty, freshly started (memory that it used before would not be counted again) and without
+a password; its keys are removed afterwards.
+
+Columns with --data:
+  B/value                resident bytes, less those of the empty server, for each key with its value
+  INFO B                 the same by used_memory of INFO
+  EngramDB over it       EngramDB's B/value in this run over that of the server: below 1, EngramDB takes less";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -48,6 +65,16 @@ pub struct MemoryArgs {
     /// Dimensions of the vectors; each value is a server and a load of its own
     #[arg(long, value_delimiter = ',', default_value = "384")]
     pub dimensions: Vec<usize>,
+    /// Small values instead of documents: what a key with its value costs
+    #[arg(long, value_enum, conflicts_with_all = ["documents", "dimensions", "seed", "m", "ef_construction"])]
+    pub data: Option<SmallValues>,
+    /// Small values to store [default: 1000000 strings, 500000 hashes]
+    #[arg(long, requires = "data")]
+    pub values: Option<usize>,
+    /// HOST:PORT of a running Redis-compatible server on this machine that is measured as well, empty and
+    /// freshly started; may be given several times
+    #[arg(long = "peer", requires = "data", value_name = "HOST:PORT")]
+    pub peers: Vec<String>,
     #[command(flatten)]
     pub load: LoadArgs,
     #[command(flatten)]
@@ -90,6 +117,9 @@ struct Claims {
 
 /// Measures each width, prints the table and writes the files that were asked for.
 pub fn run(arguments: MemoryArgs) -> Result<(), BenchError> {
+    if let Some(data) = arguments.data {
+        return small::run(&arguments, data);
+    }
     let least = arguments.dimensions.iter().copied().min().unwrap_or(0);
     arguments.load.check(&[("--documents", arguments.documents), ("--dimensions", least)])?;
     let most = arguments.dimensions.iter().copied().max().unwrap_or(0);

@@ -39,6 +39,55 @@ fn bench(name: &str, arguments: &[&str]) -> (String, Value) {
     (text, serde_json::from_slice(&report).expect("the report is JSON"))
 }
 
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "resident memory is read from /proc")]
+fn small_values_are_measured_beside_a_peer_that_is_left_empty() {
+    let directory = TempDir::new("bench-peer");
+    let peer = Server::start(directory.path(), &[]);
+    let address = format!("127.0.0.1:{}", peer.port);
+    for data in ["strings", "hashes"] {
+        let arguments = ["--data", data, "--values", "20000", "--peer", &address];
+        let (text, report) = bench("memory", &arguments);
+        assert_eq!(
+            report["footprints"].as_array().expect("a list").len(),
+            2,
+            "ours and the peer: {report:#}"
+        );
+        for server in 0..2 {
+            let path = |figure: &str| format!("/footprints/{server}/{figure}");
+            let [resident, info] = ["bytes_per_value", "info_bytes_per_value"].map(path);
+            positive(&report, &[&resident, &info, &path("empty_bytes"), &path("ratio")]);
+        }
+        assert_eq!(number(&report, "/footprints/0/ratio"), 1.0);
+        assert!(text.contains("EngramDB over it") && text.contains(&address), "{text}");
+        let keys = peer.client().call(&["DBSIZE"]).expect("the peer answers");
+        assert_eq!(keys.as_int(), Some(0), "its keys are removed again");
+    }
+}
+
+#[test]
+fn small_values_are_refused_where_they_cannot_be_measured() {
+    let directory = TempDir::new("bench-refused-peer");
+    let peer = Server::start(directory.path(), &[]);
+    peer.client().call(&["SET", "foreign", "1"]).expect("the peer answers");
+    let full = format!("127.0.0.1:{}", peer.port);
+    for (arguments, cause) in [
+        (&["--data", "strings", "--peer", &full][..], "holds 1 keys: start an empty one"),
+        (&["--data", "strings", "--peer", "nowhere"], "--peer nowhere: not of the form HOST:PORT"),
+        (&["--data", "strings", "--values", "0"], "--values must be at least 1"),
+        (&["--data", "strings", "--values", "1000000000000"], "GB of memory"),
+        (&["--data", "hashes", "--dimensions", "64"], "cannot be used with"),
+        (&["--peer", &full], "--data <DATA>"),
+    ] {
+        let output = process::program().args(["bench", "memory"]).args(arguments).output();
+        let output = output.expect("the binary was built");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(cause), "{arguments:?}: {text}");
+    }
+    let foreign = peer.client().call(&["GET", "foreign"]).expect("the peer answers");
+    assert_eq!(foreign.as_str(), Some("1"), "what a peer holds is left alone");
+}
+
 fn number(report: &Value, path: &str) -> f64 {
     let value = report.pointer(path).and_then(Value::as_f64);
     value.unwrap_or_else(|| panic!("no number at {path} in {report:#}"))
