@@ -1,7 +1,8 @@
 //! Makes a backup.
 //!
-//! Order of what reaches the target: the marker; saved graphs, one snapshot and the log, each synced and read back; their
-//! names; the manifest; and then the marker goes. So at any moment the target either says that it is unfinished or is whole.
+//! Order of writes to the target: the marker; saved graphs, one snapshot and the log, each synced and read
+//! back; their names; the manifest; then the marker is removed. So at any moment the target is either marked
+//! as unfinished or complete.
 
 use super::files::{self, Target};
 use super::log::{self, History, Pinned, PinnedSegment, ReadThrough};
@@ -21,32 +22,34 @@ use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, Default)]
 pub struct BackupOptions<'a> {
-    /// Copy snapshots and graphs even where a hard link could be made.
+    /// Copy snapshots and graphs even if a hard link is possible.
     pub copies_only: bool,
-    /// Folders of the data directory with derived state: files that are written beside their name and renamed.
+    /// Folders of the data directory with derived state: files that are written under another name and
+    /// renamed.
     pub derived: &'a [&'a str],
     /// The version of this program, for the manifest.
     pub program: &'a str,
 }
 
-/// What [`create`] did.
+/// The result of [`create`].
 #[derive(Clone, Debug)]
 pub struct BackupReport {
     pub manifest: BackupManifest,
     /// Bytes of files that are hard links.
     pub linked_bytes: u64,
-    /// What the operator should know: a damaged snapshot of the source that was passed over.
+    /// Messages for the operator: damaged snapshots of the source that were skipped.
     pub notes: Vec<String>,
 }
 
 const MARKER_TEXT: &str = "`engramdb backup` is writing here, or was interrupted: this is not a backup. \
                            Run it again with the same --to; it clears what is here and begins anew.\n";
 
-/// Makes a backup of the data directory `source` in `target`, which has to be empty or missing. A server may run on the
-/// source; nothing is written there.
+/// Makes a backup of the data directory `source` in `target`, which must be empty or missing. A server may
+/// run on the source; nothing is written there.
 ///
 /// # Errors
-/// Damage in the source, an unfit target, and errors of the disk. What was written to the target is then removed.
+/// Damage in the source, an unsuitable target, and errors of the disk. The files written to the target are
+/// then removed.
 pub fn create(
     env: &Env,
     source: &Path,
@@ -87,7 +90,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn make(&mut self) -> Result<BackupManifest, BackupError> {
         self.meter.begin("copying saved graphs", 0);
-        // Before the log, so that a graph is seldom ahead of it; it could be, and would be corrected at a start.
+        // Before the log, so that a graph is seldom ahead of the log. If it is, a start corrects it.
         for folder in self.options.derived {
             self.take_derived(folder)?;
         }
@@ -118,7 +121,8 @@ impl Maker<'_> {
         Ok(manifest)
     }
 
-    /// Takes the whole files of a folder. One that vanishes meanwhile has been replaced, or is not needed any more.
+    /// Copies or links the files of a folder. A file that vanishes meanwhile was replaced, or is not needed
+    /// any more.
     fn take_derived(&mut self, folder: &str) -> Result<(), BackupError> {
         let disk = &*self.env.disk;
         let from = self.source.join(folder);
@@ -146,8 +150,8 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// Takes the newest snapshot that is sound and that the log reaches back to, and writes the manifest that names it alone.
-    /// `None` if the log needs no snapshot.
+    /// Copies or links the newest snapshot that is sound and to which the log reaches back, and writes a
+    /// manifest that names only this one. `None` if the log needs no snapshot.
     fn take_snapshot(&mut self, pinned: &Pinned) -> Result<Option<ManifestEntry>, BackupError> {
         let disk = &*self.env.disk;
         let directory = self.target.join(SNAPSHOT_DIRECTORY);
@@ -195,7 +199,7 @@ impl Maker<'_> {
         Err(BackupError::NoSnapshot { directory: self.source.join(SNAPSHOT_DIRECTORY), problems })
     }
 
-    /// Copies what the log holds after a checkpoint, and closes the copy behind its last whole entry.
+    /// Copies the part of the log after a checkpoint, and ends the copy after its last complete entry.
     fn take_log(&mut self, pinned: &Pinned, from: Checkpoint) -> Result<ReadThrough, BackupError> {
         let disk = &*self.env.disk;
         let [logs, source_logs] = [self.target, self.source].map(|directory| directory.join(LOG_DIRECTORY));
@@ -224,7 +228,7 @@ impl Maker<'_> {
         Ok(read)
     }
 
-    /// Notes the checksums of everything that was written.
+    /// Records the checksums of all files that were written.
     fn take_checksums(&mut self, manifest: &mut BackupManifest) -> Result<(), BackupError> {
         let disk = &*self.env.disk;
         self.meter.begin("computing checksums", 0);

@@ -1,4 +1,4 @@
-//! Files on their way into a backup and out of one: links, copies, checksums by chunk, and the target's directory.
+//! The files of a backup: links, copies, checksums by chunk, and the target's directory.
 
 use super::manifest::{BackupFile, CHUNK_BYTES};
 use super::{BackupError, FOLDERS, Meter, read_error, write_error};
@@ -8,10 +8,10 @@ use crate::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How the names of files end that are being replaced (see `Disk::write_atomically`).
+/// The extension of files that are being replaced (see `Disk::write_atomically`).
 const TEMPORARY: &str = ".tmp";
 
-/// A directory that is being filled. Until [`Target::publish`], it holds a marker that says so.
+/// A directory that is being filled. Until [`Target::publish`], it contains a marker file.
 pub struct Target<'a> {
     env: &'a Env,
     directory: PathBuf,
@@ -21,8 +21,8 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Takes the directory, which has to be empty, but for what an interrupted run has left: that is cleared. Creates it and
-    /// the folders.
+    /// Prepares the directory and creates its folders. It must be empty, except for the files of an
+    /// interrupted run, which are removed.
     pub fn prepare(
         env: &'a Env,
         directory: &Path,
@@ -45,10 +45,10 @@ impl<'a> Target<'a> {
             return Err(BackupError::NotEmpty { directory: directory.to_owned(), found });
         }
         let file = disk.create(&marker).map_err(failed)?;
-        // The name says it all; the text is for people.
+        // The name of the marker is sufficient; the text is for people.
         let _ = file.write_at(text.as_bytes(), 0);
         make_folders(disk, directory, &folders).map_err(failed)?;
-        // The folder that a server would lock: none starts here meanwhile.
+        // Locks the folder that a server would lock, so that none starts here meanwhile.
         let lock = disk.lock(&directory.join(LOG_DIRECTORY)).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => BackupError::Locked { directory: directory.to_owned() },
             _ => failed(error),
@@ -63,7 +63,8 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Has `fill` write into the directory, and then takes the marker away. After an error what was written is removed.
+    /// Calls `fill` to write into the directory, and then removes the marker. After an error the written
+    /// files are removed.
     pub fn filled<T>(
         self,
         fill: impl FnOnce(&Target<'a>) -> Result<T, BackupError>,
@@ -77,7 +78,8 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Makes the names in all folders durable, but for that of snapshots, whose manifest is stored last and durably.
+    /// Makes the names in all folders durable, except those of snapshots, whose manifest is stored last and
+    /// durably.
     pub fn sync_folders(&self) -> Result<(), BackupError> {
         let disk = &*self.env.disk;
         for folder in self.folders.iter().filter(|folder| **folder != SNAPSHOT_DIRECTORY) {
@@ -87,19 +89,20 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Takes the marker away, durably.
+    /// Removes the marker durably.
     fn publish(self) -> Result<(), BackupError> {
         let disk = &*self.env.disk;
         let removed = disk.remove(&self.marker).and_then(|()| disk.sync_directory(&self.directory));
         removed.map_err(|error| write_error(disk, &self.marker, error))
     }
 
-    /// Removes what was written, and then the marker: as if nothing had happened, but for empty folders. Where that does not
-    /// succeed, the marker stays.
+    /// Removes the written files, and then the marker; only empty folders remain. If that fails, the marker
+    /// stays.
     fn give_up(self) {
         let disk = &*self.env.disk;
         let cleared = self.clear().and_then(|()| disk.remove(&self.marker));
-        // The marker is there, or the directory is empty: both are safe, and the first error is what is reported.
+        // Either the marker exists or the directory is empty: both are safe, and the first error is the one
+        // to report.
         let _ = cleared.and_then(|()| disk.sync_directory(&self.directory));
     }
 
@@ -113,7 +116,8 @@ impl<'a> Target<'a> {
             for name in &names {
                 disk.remove(&folder.join(name))?;
             }
-            // Before the marker goes: what came back after a power cut would look like a data directory.
+            // Before the marker is removed: files that reappear after a power cut would look like a data
+            // directory.
             if !names.is_empty() {
                 disk.sync_directory(&folder)?;
             }
@@ -125,7 +129,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Creates the folders, and makes them and what else is in the directory durable.
+/// Creates the folders, and makes them and the other names in the directory durable.
 fn make_folders(disk: &dyn Disk, directory: &Path, folders: &[&str]) -> io::Result<()> {
     for folder in folders {
         match disk.create_directory(&directory.join(folder)) {
@@ -136,7 +140,7 @@ fn make_folders(disk: &dyn Disk, directory: &Path, folders: &[&str]) -> io::Resu
     disk.sync_directory(directory)
 }
 
-/// The files in these folders of a directory, with the folder; those that are not there have none.
+/// The files in these folders of a directory, each with its folder; a missing folder has none.
 pub fn list_all(disk: &dyn Disk, directory: &Path, folders: &[&str]) -> Result<Vec<String>, BackupError> {
     let mut found = Vec::new();
     for folder in folders {
@@ -150,7 +154,7 @@ pub fn list_all(disk: &dyn Disk, directory: &Path, folders: &[&str]) -> Result<V
     Ok(found)
 }
 
-/// Copies all of an open file to a new one; durable on return, but for the name.
+/// Copies an open file to a new one, which is durable on return, except for its name.
 pub fn copy(
     disk: &dyn Disk,
     (from, from_path): (&dyn DiskFile, &Path),
@@ -172,11 +176,12 @@ pub fn copy(
     target.sync().map_err(|error| write_error(disk, to, error))
 }
 
-/// Copies a segment that is being written, of which `bytes` are known to be there; the rest of the copy is a hole.
+/// Copies a segment that is being written, of which `bytes` bytes are known to exist; the rest of the copy is
+/// a hole.
 ///
-/// From its end to its beginning, block by block: whoever writes has made an entry durable before it writes one that says so.
-/// So when that one was read first, the one it speaks of is met later, and whole. In the other order the copy could seem to
-/// have lost an acknowledged entry.
+/// It is copied from its end to its beginning, block by block: the writer makes an entry durable before it
+/// writes a later entry that says so. So if the later entry was copied, the earlier one is copied after it,
+/// and is complete. In the other order the copy could seem to have lost an acknowledged entry.
 pub fn copy_backwards(
     disk: &dyn Disk,
     (from, from_path): (&dyn DiskFile, &Path),
@@ -195,12 +200,13 @@ pub fn copy_backwards(
         }
         meter.add(block_bytes);
     }
-    // What was read is now durable at its source too: the backup never holds what a power cut takes from the store.
+    // Sync the source, so that the backup never contains bytes that a power cut would remove from the store.
     from.sync().map_err(|error| read_error(from_path, error))?;
     target.set_size(bytes).map_err(|error| write_error(disk, to, error))
 }
 
-/// Another name for a file that never changes, or a copy where that cannot be had. Returns whether it is a link.
+/// Creates a hard link to a file that never changes, or a copy if a link is impossible. Returns whether it is
+/// a link.
 pub fn link_or_copy(
     disk: &dyn Disk,
     (from, from_path): (&dyn DiskFile, &Path),
@@ -208,7 +214,7 @@ pub fn link_or_copy(
     copies_only: bool,
     meter: &mut Meter<'_>,
 ) -> Result<bool, BackupError> {
-    // Another file system, one without links, or a file that has just been removed.
+    // Another file system, one without links, or a file that was just removed.
     if copies_only || disk.link(from_path, to).is_err() {
         copy(disk, (from, from_path), to, meter)?;
         return Ok(false);
@@ -239,10 +245,10 @@ pub fn checksums(
     }
 }
 
-/// What is done with a chunk that is right: its offset, and its bytes.
+/// Called for each chunk with a matching checksum: its offset, and its bytes.
 type EachChunk<'a> = dyn FnMut(u64, &[u8]) -> Result<(), BackupError> + 'a;
 
-/// Reads a file of a backup and compares it with its checksums. `each` gets the bytes of each chunk that is right.
+/// Reads a file of a backup and compares it with its checksums. `each` is called for each chunk that matches.
 pub fn check(
     disk: &dyn Disk,
     directory: &Path,

@@ -1,4 +1,4 @@
-//! The log of a backup: what has to be copied of a log that may be written, and reading a copy through to its end.
+//! The log of a backup: which segments to copy while a writer may append, and reading a copy to its end.
 
 use super::{BackupError, read_error, write_error};
 use crate::env::{Access, Disk, DiskFile, Env};
@@ -13,15 +13,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An open file and where it was.
+/// An open file and its path.
 pub type Opened = (Arc<dyn DiskFile>, PathBuf);
 
-/// A snapshot and the log's segments of one store at one moment, opened: they stay readable whatever is removed now.
+/// A snapshot and the log's segments of one store as of one moment, opened: they stay readable even if they
+/// are removed.
 pub struct Pinned {
     pub log_id: LogId,
     pub parent: LogId,
     pub parent_pos: Pos,
-    /// The newest first; an error where there is no such file.
+    /// The newest first; an error if the file does not exist.
     pub snapshots: Vec<(ManifestEntry, io::Result<Opened>)>,
     pub segments: Vec<PinnedSegment>,
 }
@@ -32,10 +33,11 @@ pub struct PinnedSegment {
     pub bytes: u64,
 }
 
-/// A server that snapshots and trims gets in the way of one attempt or two; of so many only if something is wrong.
+/// The number of attempts. A server that makes snapshots and trims disturbs one or two of them; all of them
+/// fail only if something is wrong.
 const PIN_ATTEMPTS: usize = 50;
 
-/// Opens all that a backup needs. `snapshots` and `logs` are the folders of a data directory.
+/// Opens all files that a backup needs. `snapshots` and `logs` are the folders of a data directory.
 pub fn pin(env: &Env, snapshots: &Path, logs: &Path) -> Result<Pinned, BackupError> {
     let mut attempt = 1;
     loop {
@@ -80,8 +82,8 @@ fn try_pin(disk: &dyn Disk, snapshots: &Path, logs: &Path) -> Result<Pinned, Bac
 }
 
 impl Pinned {
-    /// Whether the newest snapshot was still there, the log reaches back to it, and its last segment is the one that is
-    /// written.
+    /// Whether the newest snapshot could be opened, the log reaches back to it, and its last segment is the
+    /// one being written.
     fn is_of_one_moment(&self) -> bool {
         let reaches = match self.snapshots.first() {
             Some((entry, opened)) => opened.is_ok() && self.reaches_back_to(Pos(entry.pos)),
@@ -91,31 +93,31 @@ impl Pinned {
         reaches && last.bytes >= last.info.header.size_bytes
     }
 
-    /// Whether the log holds all that follows this position.
+    /// Whether the log contains everything after this position.
     pub fn reaches_back_to(&self, pos: Pos) -> bool {
         self.segments.first().is_some_and(|segment| segment.info.header.before.pos <= pos)
     }
 
-    /// The segments that hold what follows this position.
+    /// The segments with the entries after this position.
     pub fn segments_after(&self, pos: Pos) -> &[PinnedSegment] {
         let begins_before = |segment: &PinnedSegment| segment.info.header.before.pos <= pos;
         &self.segments[self.segments.partition_point(begins_before).saturating_sub(1)..]
     }
 }
 
-/// What reading a log through came to.
+/// The result of reading a log to its end.
 pub struct ReadThrough {
-    /// Behind the last whole batch.
+    /// The state after the last complete batch.
     pub checkpoint: Checkpoint,
-    /// Behind the last entry, and where it ends in the last segment.
+    /// The state after the last entry, and its end in the last segment.
     pub tail: Tail,
-    /// Batches after the checkpoint that was begun from.
+    /// The number of batches after the initial checkpoint.
     pub batches: u64,
 }
 
-/// Reads what these segments hold after a checkpoint, by the rules of recovery.
+/// Reads the entries of these segments after a checkpoint, by the rules of recovery.
 ///
-/// `progress` hears of the bytes of each batch.
+/// `progress` is called with the number of bytes of each batch.
 pub fn read_through(
     env: &Env,
     segments: &[SegmentInfo],
@@ -135,7 +137,7 @@ pub fn read_through(
     Ok(ReadThrough { checkpoint, tail, batches })
 }
 
-/// What the header of a new segment says beside its place in the log.
+/// The fields of a new segment's header, except its place in the log.
 #[derive(Clone, Copy)]
 pub struct History {
     pub log_id: LogId,
@@ -156,7 +158,8 @@ impl History {
         SegmentHeader { log_id, number, size_bytes, before, lsn, checksum, parent, parent_pos }
     }
 
-    /// Writes a segment without entries behind the last one: it proves where the log ends. Durable on return, but for the name.
+    /// Writes a segment without entries after the last one: it proves where the log ends. It is durable on
+    /// return, except for its name.
     pub fn close_log(
         self,
         disk: &dyn Disk,
@@ -173,7 +176,7 @@ impl History {
     }
 }
 
-/// The same error, told of the file that was copied and not of its copy.
+/// The same error with the path of the copied file instead of that of its copy.
 pub fn at_source(error: ReadError, logs: &Path) -> ReadError {
     let source = |at: Place| match at {
         Place::File { file, offset_bytes } => match file.file_name() {

@@ -1,6 +1,7 @@
-//! The manifest of a backup: which files it has, and where in which history it ends.
+//! The manifest of a backup: its files, its history, and the position at which it ends.
 //!
-//! JSON with one twist: the first line holds the CRC32C of all bytes that follow it, so that every bit of the file counts.
+//! The manifest is JSON. Its first line contains the CRC32C of all bytes after that line, so that every bit
+//! of the file is checked.
 //!
 //! ```text
 //! {"crc32c": "1c291ca3",
@@ -24,34 +25,34 @@ use std::path::{Component, Path};
 
 /// The highest format level that this reader understands.
 pub const FORMAT_LEVEL: u16 = 1;
-/// Files are checked in pieces of this size, so that damage has a place.
+/// The size of the chunks in which files are checked, so that damage has an offset.
 pub const CHUNK_BYTES: u64 = 1 << 20;
 
-/// What a backup holds.
+/// The content of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupManifest {
     /// The lowest format level that reads this.
     pub needs: u16,
-    /// The version that wrote it; information only.
+    /// The version of the program that wrote it; for information only.
     pub program: String,
-    /// Wall-clock time at its end.
+    /// Wall-clock time at the end of the backup.
     pub created_ms: u64,
     #[serde(with = "log_id_text")]
     pub log_id: LogId,
-    /// The history that this one branched from, zero if none; and the last position taken over.
+    /// The history that this one branched from, zero if none; and the last position taken from it.
     #[serde(with = "log_id_text")]
     pub parent: LogId,
     pub parent_pos: u64,
-    /// The last entry of the log that it holds: position, epoch and index.
+    /// The last entry of its log: position, epoch and index.
     pub pos: u64,
     pub epoch: u64,
     pub index: u64,
-    /// The last batch that it holds, and the log's running checksum through it.
+    /// The last batch, and the log's running checksum up to it.
     pub lsn: u64,
     #[serde(with = "hex64")]
     pub checksum: u64,
     pub engine_time_ms: u64,
-    /// Keys in its snapshot, and batches that the log holds after that.
+    /// The number of keys in its snapshot, and of batches in the log after the snapshot.
     pub snapshot_keys: u64,
     pub batches: u64,
     pub chunk_bytes: u64,
@@ -69,7 +70,7 @@ pub struct BackupFile {
     pub crc32c: Vec<u32>,
 }
 
-/// Only what tells a newer manifest from a damaged one.
+/// Only the field that distinguishes a newer manifest from a damaged one.
 #[derive(Deserialize)]
 struct Needs {
     backup: NeedsInner,
@@ -86,12 +87,12 @@ struct Sealed {
 }
 
 impl BackupManifest {
-    /// Behind the last entry.
+    /// The mark after the last entry.
     pub fn mark(&self) -> Mark {
         Mark { pos: Pos(self.pos), epoch: Epoch(self.epoch), index: Idx(self.index) }
     }
 
-    /// Behind the last batch. Its mark is that of the last entry.
+    /// The checkpoint after the last batch. Its mark is that of the last entry.
     pub fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
             mark: self.mark(),
@@ -101,7 +102,7 @@ impl BackupManifest {
         }
     }
 
-    /// Of all files.
+    /// The size of all files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }

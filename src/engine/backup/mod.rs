@@ -1,23 +1,27 @@
-//! Backups: a copy of a data directory that is whole, checked, and separate from the store that goes on.
+//! Backups: a complete, checked copy of a data directory, which is separate from the store that continues.
 //!
 //! ```text
-//! BACKUP       the manifest: what the backup holds, and the checksums of all files; written last
-//! UNFINISHED   there while a backup is being made: what it says is not a backup yet
+//! BACKUP       the manifest: content of the backup, and the checksums of all files; written last
+//! UNFINISHED   exists while a backup is being made: the directory is not a backup yet
 //! snapshots/   one verified snapshot, and a MANIFEST that names it
-//! log/         the segments after it, and a last one that holds nothing and closes the log
+//! log/         the segments after it, and a last one without entries that ends the log
 //! indexes/     saved graphs, if there are any: a cache
 //! ```
 //!
 //! Invariants:
 //!
-//! - [`create`] needs no stopped server and takes no lock of it. A backup holds everything that was acknowledged before it
-//!   began: the newest snapshot, and the log from there through the last entry that was whole in the segment being written.
-//! - Only files that never change are hard-linked: snapshots and saved graphs, which are written beside their name and renamed.
-//!   Segments of the log are copied.
-//! - What is copied was opened first, so that a trim of the log in between takes nothing away.
-//! - A directory without BACKUP is no backup. BACKUP is written once everything that it names is durable and was read back.
-//! - [`restore`] starts a new history: a random log id, with the old one as its parent. So the files of two stores that came
-//!   from the same backup cannot be mixed up. A directory with the file RESTORING is refused by a start; it is removed last.
+//! - [`create`] does not require the server to stop, and does not take any of its locks. A backup contains
+//!   everything that was acknowledged before it began: the newest snapshot, and the log from there up to the
+//!   last complete entry of the segment being written.
+//! - Only files that never change are hard-linked: snapshots and saved graphs, which are written under
+//!   another name and renamed. Segments of the log are copied.
+//! - All files are opened before the first is copied, so that a concurrent trim of the log does not remove
+//!   any of them.
+//! - A directory without BACKUP is not a backup. BACKUP is written when everything that it names is durable
+//!   and was read back.
+//! - [`restore`] starts a new history: a random log id, with the old one as its parent. So files of two
+//!   stores that were restored from the same backup cannot be mixed up. A start refuses a directory with the
+//!   file RESTORING, which is removed last.
 //! - Nothing of a damaged backup is published; the error names the file and the offset.
 
 mod create;
@@ -46,17 +50,17 @@ pub const UNFINISHED_FILE: &str = "UNFINISHED";
 /// Marks a data directory that is being restored, or whose restore was interrupted.
 pub const RESTORING_FILE: &str = "RESTORING";
 
-/// How far a step of the work has come.
+/// The progress of a step of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// What is being done, such as "copying the log".
+    /// The name of the step, such as "copying the log".
     pub step: &'static str,
     pub done_bytes: u64,
-    /// Of the whole step, as far as it is known.
+    /// The size of the whole step, as far as it is known.
     pub total_bytes: u64,
 }
 
-/// Counts bytes and tells of them.
+/// Counts bytes and reports progress.
 struct Meter<'a> {
     progress: Progress,
     tell: &'a mut dyn FnMut(Progress),
@@ -78,7 +82,7 @@ impl<'a> Meter<'a> {
     }
 }
 
-/// Why a backup is not made, not good, or not restored. Each text says what can be done.
+/// Why a backup was not made, is not good, or was not restored. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     #[error("{} is no data directory: it has no log. Give the directory of a server with --dir", directory.display())]
@@ -156,7 +160,7 @@ fn read_error(file: &Path, error: io::Error) -> BackupError {
     BackupError::Read { file: file.to_owned(), error }
 }
 
-/// An error of a write; tells the free space where that is the cause.
+/// An error of a write; includes the free space if that is the cause.
 fn write_error(disk: &dyn Disk, file: &Path, error: io::Error) -> BackupError {
     let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let directory = file.parent().unwrap_or(file);
@@ -164,7 +168,8 @@ fn write_error(disk: &dyn Disk, file: &Path, error: io::Error) -> BackupError {
     BackupError::Write { file: file.to_owned(), error, free_bytes }
 }
 
-/// Refuses directories that must not be used as a data directory: a backup, made or half made, and a half restored one.
+/// Refuses directories that must not be used as a data directory: a complete or unfinished backup, and an
+/// unfinished restore.
 ///
 /// # Errors
 /// [`BackupError::IsBackup`], [`BackupError::Unfinished`] and [`BackupError::Restoring`].
@@ -186,5 +191,5 @@ pub fn check_data_directory(disk: &dyn Disk, directory: &Path) -> Result<(), Bac
     Ok(())
 }
 
-/// The folders that a backup and a restored directory have, beside those of derived state: the log first.
+/// The folders of a backup and of a restored directory, besides those of derived state: the log first.
 const FOLDERS: [&str; 2] = [LOG_DIRECTORY, SNAPSHOT_DIRECTORY];

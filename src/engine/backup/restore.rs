@@ -1,10 +1,12 @@
-//! Brings a backup, or a copy of a directory of snapshots, back as a data directory with a history of its own.
+//! Restores a backup, or a copy of a directory of snapshots, to a data directory with a new history.
 //!
-//! Snapshots and entries of the log name their history, so each is written anew under the new name: the header and the trailer
-//! of the snapshot, the header of every entry. The positions, batches and running checksums stay what they were.
+//! Snapshots and entries of the log contain the id of their history, so they are written again with the new
+//! id: the header and the trailer of the snapshot, and the header of every entry. Positions, batches and
+//! running checksums stay the same.
 //!
-//! Order of what reaches the target: the marker; graphs, the snapshot, the log and their manifest, each synced; their names;
-//! all of it is read back; then the marker goes. A start refuses the directory while the marker is there.
+//! Order of writes to the target: the marker; graphs, the snapshot, the log and their manifest, each synced;
+//! their names; everything is read back; then the marker is removed. A start refuses the directory while the
+//! marker exists.
 
 use super::files::{self, Target};
 use super::log::History;
@@ -23,27 +25,29 @@ use crate::snapshot::manifest::{MANIFEST_FILE, Manifest, ManifestEntry};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What [`restore`] did.
+/// The result of [`restore`].
 #[derive(Clone, Debug)]
 pub struct RestoreReport {
     /// The new history.
     pub log_id: LogId,
-    /// What was restored. Without `files` if it was not a backup but a directory of snapshots.
+    /// The restored backup. It has no `files` if the source was a directory of snapshots.
     pub source: BackupManifest,
-    /// Whether the source was a directory of snapshots: what the log held after the newest is not there.
+    /// Whether the source was a directory of snapshots: the part of the log after the newest one is then
+    /// missing.
     pub snapshots_only: bool,
-    /// What the operator should know: a damaged snapshot that was passed over.
+    /// Messages for the operator: damaged snapshots that were skipped.
     pub notes: Vec<String>,
 }
 
 const MARKER_TEXT: &str = "`engramdb restore` is writing here, or was interrupted: no server starts on this. \
                            Run it again with the same --to; it clears what is here and begins anew.\n";
 
-/// Restores the backup in `source`, or the newest sound snapshot of a copy of a directory `snapshots`, into `target`, which
-/// has to be empty or missing. `derived` names the folders of derived state.
+/// Restores the backup in `source`, or the newest sound snapshot of a copy of a directory `snapshots`, to
+/// `target`, which must be empty or missing. `derived` names the folders of derived state.
 ///
 /// # Errors
-/// Damage in the source, an unfit target, and errors of the disk. What was written to the target is then removed.
+/// Damage in the source, an unsuitable target, and errors of the disk. The files written to the target are
+/// then removed.
 pub fn restore(
     env: &Env,
     source: &Path,
@@ -73,7 +77,7 @@ pub fn restore(
 
 /// What to restore.
 struct Plan {
-    /// Where the files of `manifest` are.
+    /// The directory of the files of `manifest`.
     source: PathBuf,
     snapshots: PathBuf,
     manifest: BackupManifest,
@@ -101,7 +105,7 @@ impl Plan {
     }
 
     fn of_backup(env: &Env, source: &Path, manifest: BackupManifest) -> Result<Plan, BackupError> {
-        // Snapshots and graphs are checked as they are copied.
+        // Snapshots and graphs are checked while they are copied.
         let small = format!("{SNAPSHOT_DIRECTORY}/{MANIFEST_FILE}");
         for file in manifest.files.iter().filter(|file| file.file == small || in_log(file)) {
             files::check(&*env.disk, source, file, manifest.chunk_bytes, &mut |_, _| Ok(()))?;
@@ -114,7 +118,7 @@ impl Plan {
         Ok(Plan { source: source.to_owned(), snapshots, manifest, snapshot, notes: Vec::new() })
     }
 
-    /// Takes the newest snapshot that is sound. The history goes on right behind it.
+    /// Selects the newest sound snapshot. The history continues right after it.
     fn of_snapshots(env: &Env, snapshots: &Path, modules: MakeModules<'_>) -> Result<Plan, BackupError> {
         let listed = Manifest::load(&*env.disk, snapshots)?;
         let mut problems = Vec::new();
@@ -135,7 +139,7 @@ impl Plan {
     }
 }
 
-/// What the manifest of a backup would say that held this snapshot alone.
+/// The manifest of a backup that consists of this snapshot alone.
 fn ending_at(entry: &ManifestEntry, listed: &Manifest) -> BackupManifest {
     BackupManifest {
         needs: FORMAT_LEVEL,
@@ -187,7 +191,7 @@ impl Restorer<'_> {
         self.write_log()
     }
 
-    /// Copies a file of the backup to its place. Returns it, not yet durable.
+    /// Copies a file of the backup to its place and checks it. Returns the copy, which is not yet durable.
     fn copy_checked(&mut self, record: &BackupFile) -> Result<Arc<dyn DiskFile>, BackupError> {
         let (disk, to) = (&*self.env.disk, self.target.join(&record.file));
         let failed = |error| write_error(disk, &to, error);
@@ -206,7 +210,7 @@ impl Restorer<'_> {
         Ok(file)
     }
 
-    /// Copies the snapshot, gives it to the new history, and writes the manifest that names it.
+    /// Copies the snapshot, writes the ids of the new history to it, and writes the manifest that names it.
     fn write_snapshot(&mut self, entry: &ManifestEntry) -> Result<(), BackupError> {
         let disk = &*self.env.disk;
         let directory = self.target.join(SNAPSHOT_DIRECTORY);
@@ -219,7 +223,7 @@ impl Restorer<'_> {
                 files::copy(disk, (&*file, &from), &to, &mut self.meter)?;
             }
         }
-        // Its checksums are right under the old name. Under the new one they would be in any case.
+        // Its checksums are verified with the old id. The new checksums would match in any case.
         let snapshot = open_listed(self.env, &directory, entry, self.plan.manifest.log_id)?;
         relabel(disk, &snapshot, self.history).map_err(|error| write_error(disk, &to, error))?;
         let snapshot = SnapshotFile::open(disk, &to)?;
@@ -234,7 +238,7 @@ impl Restorer<'_> {
         manifest.store(disk, &directory).map_err(|error| write_error(disk, &directory, error))
     }
 
-    /// Writes the log's segments anew, for the new history, and closes the log.
+    /// Writes the log's segments for the new history, and ends the log.
     fn write_log(&mut self) -> Result<(), BackupError> {
         let disk = &*self.env.disk;
         let [from, to] = [&self.plan.source, self.target].map(|directory| directory.join(LOG_DIRECTORY));
@@ -270,7 +274,7 @@ impl Restorer<'_> {
     }
 }
 
-/// Writes the names of another history into a snapshot's header and trailer; durable on return.
+/// Writes the ids of another history to a snapshot's header and trailer; durable on return.
 fn relabel(disk: &dyn Disk, snapshot: &SnapshotFile, history: History) -> std::io::Result<()> {
     let file = disk.open(snapshot.path(), Access::ReadWrite)?;
     let History { log_id, parent, parent_pos } = history;
@@ -290,11 +294,11 @@ struct SegmentWriter<'a> {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     number: u64,
-    /// The one that it is made of.
+    /// The segment that is copied.
     source: SegmentInfo,
     history: History,
     buffer: Vec<u8>,
-    /// Of the buffer.
+    /// The offset of the buffer in the file.
     offset: u64,
 }
 
@@ -314,7 +318,7 @@ impl<'a> SegmentWriter<'a> {
         Ok(SegmentWriter { disk, file, path, number, source, history, buffer: Vec::new(), offset })
     }
 
-    /// Returns how many bytes the entry takes.
+    /// Returns the number of bytes of the entry.
     fn append(&mut self, entry: ReadEntry) -> Result<u64, BackupError> {
         let header = EntryHeader { log_id: self.history.log_id, segment: self.number, ..entry.header };
         let mut bytes = vec![0; ENTRY_HEADER_BYTES];
@@ -336,7 +340,7 @@ impl<'a> SegmentWriter<'a> {
         Ok(())
     }
 
-    /// Writes the header, which says how long the file is; durable on return, but for the name.
+    /// Writes the header, which contains the size of the file; durable on return, except for the name.
     fn finish(mut self) -> Result<(), BackupError> {
         self.flush()?;
         let before = &self.source.header;

@@ -1,4 +1,4 @@
-//! Checks a backup: every byte against its checksum, and then whether it brings a store back.
+//! Verifies a backup: every byte against its checksum, and then whether a store can be restored from it.
 
 use super::log;
 use super::manifest::BackupManifest;
@@ -12,20 +12,20 @@ use crate::snapshot::manifest::{Manifest, ManifestEntry};
 use std::io;
 use std::path::Path;
 
-/// What [`verify`] found.
+/// The result of [`verify`].
 #[derive(Clone, Debug)]
 pub struct VerifyReport {
     pub manifest: BackupManifest,
-    /// All damage that was found; none if the backup is good.
+    /// All damage that was found; empty if the backup is good.
     pub problems: Vec<String>,
-    /// Files that do not belong to the backup, but do it no damage: another program or a person put them there.
+    /// Files that do not belong to the backup and are harmless: another program or a person put them there.
     pub notes: Vec<String>,
 }
 
-/// Reads a backup whole. Damage is listed in the report, all of it. `derived` names the folders of derived state.
+/// Reads the whole backup. The report lists all damage. `derived` names the folders of derived state.
 ///
 /// # Errors
-/// Where there is no backup, or its manifest cannot be used.
+/// If there is no backup, or its manifest cannot be used.
 pub fn verify(
     env: &Env,
     directory: &Path,
@@ -68,8 +68,9 @@ pub fn verify(
 struct ExtraFile {
     /// Its path in the backup.
     file: String,
-    /// It is where files of a store are, or is called like one. So it comes from another one: directories were mixed. Other
-    /// files are those of people and of their tools, whose names often begin with a dot.
+    /// The file is in a place of a store's files, or has the name of one. So it comes from another store:
+    /// directories were mixed. Other files belong to people and their tools, and their names often begin with
+    /// a dot.
     is_of_a_store: bool,
 }
 
@@ -96,7 +97,7 @@ fn extra_files(
     Ok(extra)
 }
 
-/// Why a directory without a manifest is no backup.
+/// Why a directory without a manifest is not a backup.
 pub fn no_backup(env: &Env, directory: &Path) -> Result<BackupError, BackupError> {
     let exists = |name: &str| {
         let path = directory.join(name);
@@ -114,7 +115,7 @@ pub fn no_backup(env: &Env, directory: &Path) -> Result<BackupError, BackupError
     })
 }
 
-/// Whether there is a log with files in it. An empty folder is what an interrupted run leaves that came no further.
+/// Whether there is a log with files in it. An interrupted run can leave an empty folder.
 pub fn has_log(env: &Env, directory: &Path) -> Result<bool, BackupError> {
     let logs = directory.join(LOG_DIRECTORY);
     match env.disk.list(&logs) {
@@ -124,8 +125,8 @@ pub fn has_log(env: &Env, directory: &Path) -> Result<bool, BackupError> {
     }
 }
 
-/// Loads the snapshot and reads the log as a start would, from a backup or from what was restored of it: they must end where
-/// the manifest says. The files are those that `manifest` lists, if it lists any.
+/// Loads the snapshot and reads the log as a start would, from a backup or a restored directory: they must
+/// end at the position in the manifest. The files are those that `manifest` lists, if it lists any.
 pub fn brings_back(
     env: &Env,
     directory: &Path,

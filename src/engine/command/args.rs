@@ -4,7 +4,7 @@ use super::CommandError;
 use crate::types::{parse_double, parse_integer};
 use std::ops::Deref;
 
-/// All words of a request; the command's name is word 0. Arity was checked before a handler sees them.
+/// All words of a request; the command's name is word 0. The arity was checked before the handler is called.
 #[derive(Clone, Copy, Debug)]
 pub struct Args<'a>(&'a [&'a [u8]]);
 
@@ -23,7 +23,7 @@ impl<'a> Args<'a> {
         self.0[index]
     }
 
-    /// True if there is such a word and it is this keyword, in any case.
+    /// True if the word exists and is this keyword, in any case.
     pub fn is(&self, index: usize, keyword: &str) -> bool {
         self.0.get(index).is_some_and(|word| word.eq_ignore_ascii_case(keyword.as_bytes()))
     }
@@ -54,7 +54,7 @@ pub fn integer(word: &[u8]) -> Result<i64, CommandError> {
     parse_integer(word).ok_or(CommandError::NOT_INTEGER)
 }
 
-/// Walks over words: keywords in any case, each perhaps followed by values.
+/// Iterates over words: keywords in any case, which may be followed by values.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
     words: &'a [&'a [u8]],
@@ -71,7 +71,7 @@ impl<'a> Options<'a> {
         self.next
     }
 
-    /// How many words there are from the next one on.
+    /// The number of words from the next one on.
     pub fn left(&self) -> usize {
         self.words.len().saturating_sub(self.next)
     }
@@ -87,7 +87,7 @@ impl<'a> Options<'a> {
         found
     }
 
-    /// Takes the next word; a syntax error where there is none.
+    /// Takes the next word; a syntax error if there is none.
     pub fn word(&mut self) -> Result<&'a [u8], CommandError> {
         let word = self.peek().ok_or(CommandError::SYNTAX)?;
         self.next += 1;
@@ -98,7 +98,7 @@ impl<'a> Options<'a> {
         integer(self.word()?)
     }
 
-    /// Takes `count` words; a syntax error where there are fewer.
+    /// Takes `count` words; a syntax error if there are fewer.
     pub fn words(&mut self, count: usize) -> Result<&'a [&'a [u8]], CommandError> {
         let words = self.words.get(self.next..self.next.saturating_add(count)).ok_or(CommandError::SYNTAX)?;
         self.next += count;

@@ -1,8 +1,9 @@
-//! Which commands free memory: these go on while the disk is full, in room that is held back for them.
+//! Which commands free memory: these are executed even while the disk is full, using reserved log space.
 
 use super::{Args, Command, flag, integer};
 
-/// Commands that set an expiry, the time in the second argument: its unit in milliseconds, and whether it counts from now.
+/// Commands that set an expiry, the time in the second argument: its unit in milliseconds, and whether it
+/// counts from now.
 const EXPIRIES: &[(&str, i64, bool)] = &[
     ("EXPIRE", 1000, true),
     ("EXPIREAT", 1000, false),
@@ -15,8 +16,8 @@ const EXPIRIES: &[(&str, i64, bool)] = &[
 ];
 
 impl Command {
-    /// Whether a call with these words frees memory, or writes nothing: it deletes, or sets an expiry that has come
-    /// already.
+    /// Whether a call with these words frees memory, or writes nothing: it deletes, or sets an expiry in the
+    /// past.
     pub fn frees_memory(&self, args: Args<'_>, now_ms: u64) -> bool {
         !self.is_write() || self.has(flag::FREES) || self.expires_at_once(args, now_ms)
     }
@@ -36,7 +37,7 @@ mod tests {
     use crate::command::{Args, CommandTable};
     use crate::commands::FAMILIES;
 
-    /// Whether the call frees memory at the moment 5,000 ms after the epoch.
+    /// Whether the call frees memory at 5,000 ms after the epoch.
     fn frees(line: &str) -> bool {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let table = CommandTable::new(FAMILIES.iter().copied());

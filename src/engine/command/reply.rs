@@ -1,15 +1,17 @@
-//! Where handlers write their replies. The server implements it over RESP2 and RESP3, the script runner over text.
+//! The interface through which handlers write replies. The server implements it with RESP2 and RESP3, the
+//! script runner with text.
 
 use super::CommandError;
 use crate::types::StringRef;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A sink for one reply after another. An aggregate is its header followed by that many elements (a map: pairs).
+/// A sink for a sequence of replies. An aggregate is its header followed by that many elements (a map:
+/// pairs).
 pub trait Reply {
     /// Whether maps, sets, doubles and nulls have types of their own (RESP3).
     fn is_resp3(&self) -> bool;
-    /// Whether the client speaks RESP3 and reads replies of modules in RESP2's shapes only.
+    /// Whether the client uses RESP3, but expects replies of modules in the shapes of RESP2.
     fn prefers_flat(&self) -> bool {
         false
     }
@@ -17,12 +19,12 @@ pub trait Reply {
     fn error(&mut self, error: &CommandError);
     fn integer(&mut self, value: i64);
     fn bulk(&mut self, bytes: &[u8]);
-    /// A bulk string that is a part of a content which others have too. A sink may keep it and copy nothing.
+    /// A bulk string that is a part of shared content. A sink may keep a reference instead of a copy.
     fn bulk_shared(&mut self, content: &Arc<Vec<u8>>, range: Range<usize>) {
         self.bulk(&content[range]);
     }
     fn null(&mut self);
-    /// What an aborted EXEC and a popped-nothing reply: RESP2 tells it apart from `null`.
+    /// The reply of an aborted EXEC, and of a pop without an element: in RESP2 it differs from `null`.
     fn null_array(&mut self);
     fn array(&mut self, elements: usize);
     /// RESP2 sends it as an array of twice as many elements.
@@ -34,15 +36,16 @@ pub trait Reply {
     /// `format` has three letters, `txt` or `mkd`.
     fn verbatim(&mut self, format: &str, text: &[u8]);
 
-    /// The place that a `rewind` comes back to, dropping what was written since: an error replaces a half-written reply.
+    /// A position for `rewind`, which drops everything written after it: an error replaces a half-written
+    /// reply.
     fn mark(&self) -> usize;
     fn rewind(&mut self, mark: usize);
 
-    /// Bytes beyond which the reply is dropped, and its client with it.
+    /// The size in bytes beyond which the reply is dropped and its client closed.
     fn room(&self) -> usize {
         usize::MAX
     }
-    /// Drops the reply, which has become too large before it was written.
+    /// Drops the reply, which would exceed the limit, before it is written.
     fn give_up(&mut self) {}
 
     fn ok(&mut self) {

@@ -1,19 +1,19 @@
-//! The table of all commands that this server knows, by name.
+//! The table of all commands of this server, by name.
 
 use super::{Args, Command, CommandError, Handler, Shape, usage};
 use std::collections::HashMap;
 
-/// A command with what its usage line tells.
+/// A command with the properties derived from its usage line.
 pub struct Known {
     pub command: &'static Command,
     pub shape: Shape,
     pub subcommands: Vec<Known>,
-    /// What errors, statistics and COMMAND call it: `config|get` for a subcommand. Lower case, but for the commands of
-    /// modules, which Redis calls as the module declares them (`FT.SEARCH`).
+    /// The name in errors, statistics and COMMAND: `config|get` for a subcommand. Lower case, except for the
+    /// commands of modules, which Redis names as the module declares them (`FT.SEARCH`).
     pub full_name: String,
-    /// A number of its own, for tables beside this one.
+    /// A unique number, for tables that are indexed by command.
     pub id: usize,
-    /// `rename` took its name away and gave none.
+    /// `rename` removed its name without giving another one.
     is_removed: bool,
 }
 
@@ -21,15 +21,15 @@ pub struct Known {
 pub struct CommandTable {
     commands: Vec<Known>,
     by_name: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
-    /// Names that `rename` gave and that are longer than any of ours.
+    /// Names from `rename` that are longer than any declared name.
     by_long_name: HashMap<Box<[u8]>, usize>,
 }
 
-/// Longer than any command's name as it is declared.
+/// Longer than any declared name of a command.
 const NAME_BYTES_MAX: usize = 32;
 
 impl CommandTable {
-    /// Builds the table; a name given twice is a programming error.
+    /// Builds the table. Panics if a name is declared twice, which is a programming error.
     pub fn new(families: impl IntoIterator<Item = &'static [Command]>) -> CommandTable {
         let mut table =
             CommandTable { commands: Vec::new(), by_name: HashMap::default(), by_long_name: HashMap::new() };
@@ -44,7 +44,7 @@ impl CommandTable {
         table
     }
 
-    /// All commands, with those that `rename` took away.
+    /// All commands, including those that `rename` removed.
     pub fn iter(&self) -> impl Iterator<Item = &Known> {
         self.commands.iter()
     }
@@ -54,7 +54,7 @@ impl CommandTable {
         self.commands.iter().filter(|known| !known.is_removed)
     }
 
-    /// Gives a command another name instead of its own; an empty one takes the command away. Errors are Redis's texts.
+    /// Replaces the name of a command; an empty name removes the command. Errors are Redis's texts.
     pub fn rename(&mut self, from: &str, to: &str) -> Result<(), &'static str> {
         let from = from.to_ascii_uppercase();
         let index =
@@ -87,7 +87,7 @@ impl CommandTable {
         self.by_name.get(&*upper).map(|&index| &self.commands[index])
     }
 
-    /// The command or subcommand that these words call, with its arity checked.
+    /// The command or subcommand that these words call; checks its arity.
     pub fn resolve(&self, args: Args<'_>) -> Result<&Known, CommandError> {
         let known = self.get(args.word(0)).ok_or_else(|| unknown_command(args))?;
         let known = match known.command.handler {
@@ -157,7 +157,7 @@ impl Known {
     }
 }
 
-/// Redis's text: the name and the start of each argument, cut at 128 bytes in all.
+/// Redis's text: the name and the beginning of each argument, truncated to 128 bytes in total.
 fn unknown_command(args: Args<'_>) -> CommandError {
     let cut = |word: &[u8], bytes_max: usize| {
         String::from_utf8_lossy(&word[..word.len().min(bytes_max)]).into_owned()

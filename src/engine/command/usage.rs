@@ -1,19 +1,20 @@
-//! What a usage line tells: arity and key positions, so that they are written once.
+//! Derives arity and key positions from a command's usage line, so that they are declared once.
 //!
-//! The grammar is the one of Redis's manual: words; `[optional]`; `(group)`; `a|b`; `+` behind a word or group repeats it.
-//! Words `key`, `source`, `destination` and `newkey` are keys. A few commands whose keys cannot be read off a usage line
-//! (numkeys) say so themselves with `Command::keys`.
+//! The grammar is that of Redis's manual: words; `[optional]`; `(group)`; `a|b`; `+` after a word or group
+//! repeats it. The words `key`, `source`, `destination` and `newkey` are keys. A few commands whose keys
+//! cannot be derived from a usage line (numkeys) declare them with `Command::keys`.
 
 /// Arity and key positions in Redis's conventions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// The number of words, the name included; negative for "at least".
     pub arity: i32,
-    /// First and last key word and the step between keys; last -1 is the last word; all 0 where there are no keys.
+    /// First and last key word and the step between keys; last -1 is the last word; all 0 if there are no
+    /// keys.
     pub keys: (i32, i32, i32),
 }
 
-/// Reads a usage line; `name_words` is 1, or 2 for a subcommand.
+/// Parses a usage line; `name_words` is 1, or 2 for a subcommand.
 pub fn shape(usage: &str, name_words: i32) -> Shape {
     let mut parser =
         Parser { tokens: tokenize(usage), next: 0, at: name_words, open: false, keys: Vec::new() };
@@ -22,7 +23,7 @@ pub fn shape(usage: &str, name_words: i32) -> Shape {
     Shape { arity, keys: key_range(&parser.keys) }
 }
 
-/// A key word: its position, the group's width if the group repeats.
+/// A key word: its position, and the group's width if the group repeats.
 struct KeyWord {
     position: i32,
     repeats_every: Option<i32>,
@@ -33,13 +34,13 @@ struct Parser<'a> {
     next: usize,
     /// The position of the next required word.
     at: i32,
-    /// True once anything optional or repeated was seen.
+    /// True once an optional or repeated part was seen.
     open: bool,
     keys: Vec<KeyWord>,
 }
 
 impl Parser<'_> {
-    /// Reads until the end or a closing bracket.
+    /// Parses until the end or a closing bracket.
     fn sequence(&mut self, optional: bool) {
         while let Some(&token) = self.tokens.get(self.next) {
             self.next += 1;
@@ -85,7 +86,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `a|b` is as wide as its first branch.
+    /// `a|b` has the width of its first branch.
     fn skip_alternative(&mut self) {
         let mut depth = 0;
         while let Some(&token) = self.tokens.get(self.next) {

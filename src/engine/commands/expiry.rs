@@ -1,4 +1,4 @@
-//! When keys expire.
+//! Commands for the expiry of keys.
 
 use super::{exists, set_expiry};
 use crate::command::{
@@ -13,43 +13,47 @@ pub const COMMANDS: &[Command] = &[
     write_row("EXPIRE", "key seconds [NX|XX|GT|LT]", expire).event("expire").docs(
         "1.0.0",
         "O(1)",
-        "Lets a key expire in so many seconds.",
+        "Sets the expiry of a key in seconds from now.",
     ),
     write_row("EXPIREAT", "key unix-time-seconds [NX|XX|GT|LT]", expireat).event("expire").docs(
         "1.2.0",
         "O(1)",
-        "Lets a key expire at a second since the epoch.",
+        "Sets the expiry of a key in seconds since the epoch.",
     ),
     read_row("EXPIRETIME", "key", expiretime).docs(
         "7.0.0",
         "O(1)",
-        "Replies the second since the epoch in which a key expires.",
+        "Returns the expiry of a key in seconds since the epoch.",
     ),
-    write_row("PERSIST", "key", persist).event("persist").docs("2.2.0", "O(1)", "Takes a key's expiry away."),
+    write_row("PERSIST", "key", persist).event("persist").docs(
+        "2.2.0",
+        "O(1)",
+        "Removes the expiry of a key.",
+    ),
     write_row("PEXPIRE", "key milliseconds [NX|XX|GT|LT]", pexpire).event("expire").docs(
         "2.6.0",
         "O(1)",
-        "Lets a key expire in so many milliseconds.",
+        "Sets the expiry of a key in milliseconds from now.",
     ),
     write_row("PEXPIREAT", "key unix-time-milliseconds [NX|XX|GT|LT]", pexpireat).event("expire").docs(
         "2.6.0",
         "O(1)",
-        "Lets a key expire at a millisecond since the epoch.",
+        "Sets the expiry of a key in milliseconds since the epoch.",
     ),
     read_row("PEXPIRETIME", "key", pexpiretime).docs(
         "7.0.0",
         "O(1)",
-        "Replies the millisecond since the epoch in which a key expires.",
+        "Returns the expiry of a key in milliseconds since the epoch.",
     ),
     read_row("PTTL", "key", pttl).tips(&["nondeterministic_output"]).docs(
         "2.6.0",
         "O(1)",
-        "Replies a key's time to live in milliseconds.",
+        "Returns the time to live of a key in milliseconds.",
     ),
     read_row("TTL", "key", ttl).tips(&["nondeterministic_output"]).docs(
         "1.0.0",
         "O(1)",
-        "Replies a key's time to live in seconds.",
+        "Returns the time to live of a key in seconds.",
     ),
 ];
 
@@ -105,7 +109,7 @@ fn ttl(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     reply_time(view, args, reply, |at_ms| seconds(at_ms - view.now_ms()))
 }
 
-/// On which present expiries a new one may be set. Never expiring counts as infinitely late.
+/// The conditions on the current expiry under which a new one is set. No expiry counts as infinitely late.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExpiryConditions {
     absent: bool,
@@ -115,7 +119,7 @@ pub struct ExpiryConditions {
 }
 
 impl ExpiryConditions {
-    /// Reads one of NX, XX, GT and LT; false if the word is none of them.
+    /// Parses one of NX, XX, GT and LT; false for any other word.
     pub fn add(&mut self, word: &[u8]) -> bool {
         let conditions = [
             ("NX", &mut self.absent),
@@ -176,14 +180,14 @@ fn expire_at(
     let at_ms = at_ms.ok_or_else(|| CommandError::invalid_expire_time(command))?;
     let sets = tx.read(|view| exists(view, key) && conditions.hold(super::expiry_of(view, key), at_ms));
     if sets {
-        // A time before the epoch has come as well.
+        // A time before the epoch has also passed.
         set_expiry(tx, key, at_ms.max(0) as u64);
     }
     reply.integer(i64::from(sets));
     Ok(())
 }
 
-/// -2 for an absent key, -1 for one that never expires, else its expiry through `show`.
+/// Replies -2 for an absent key, -1 for one without expiry, else its expiry, converted by `show`.
 fn reply_time(
     view: &View<'_>,
     args: Args<'_>,
@@ -198,7 +202,7 @@ fn reply_time(
     Ok(())
 }
 
-/// To the nearest second, as Redis rounds.
+/// Rounded to the nearest second, as in Redis.
 fn seconds(ms: u64) -> u64 {
     (ms + 500) / 1000
 }

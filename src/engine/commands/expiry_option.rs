@@ -35,8 +35,8 @@ impl<'a> ExpiryOption<'a> {
         ExpiryOption { word, form: &FORMS[1] }
     }
 
-    /// Takes an expiry option into `found` if the next word is one. A second one of another form is a syntax error, of
-    /// the same form it wins, as in Redis.
+    /// Takes an expiry option into `found` if the next word is one. As in Redis, a second option of another
+    /// form is a syntax error, and one of the same form replaces the first.
     pub fn take(
         found: &mut Option<ExpiryOption<'a>>,
         options: &mut Options<'a>,
@@ -49,7 +49,7 @@ impl<'a> ExpiryOption<'a> {
         Ok(true)
     }
 
-    /// Milliseconds since the epoch; may lie in the past. `command` is named by the error.
+    /// Milliseconds since the epoch; may be in the past. `command` is the name in the error.
     pub fn at_ms(&self, now_ms: u64, command: &str) -> Result<u64, CommandError> {
         let number = integer(self.word)?;
         let start_ms = if self.form.from_now { now_ms as i64 } else { 0 };

@@ -1,13 +1,14 @@
 //! Patterns of KEYS, SCAN MATCH, PSUBSCRIBE and ACL rules, over bytes.
 //!
-//! `*` any bytes, `?` one byte, `[abc]`, `[a-z]`, `[^a]` one of a class, `\` takes the next byte literally. As in Redis,
-//! a class that is not closed ends with the pattern. Time is bounded by the product of both lengths: only the last `*`
-//! is ever tried again, which is enough because an earlier one has nothing to gain from matching more.
+//! `*` matches any bytes, `?` one byte, `[abc]`, `[a-z]` and `[^a]` one byte of a class; `\` takes the next
+//! byte literally. As in Redis, a class that is not closed ends with the pattern. Time is bounded by the
+//! product of both lengths: only the last `*` is retried, because matching more with an earlier one cannot
+//! help.
 
 /// True if the whole text matches the pattern.
 pub fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut read) = (0, 0);
-    // Behind the last `*`, and where the text was when it matched as little as possible so far.
+    // The position after the last `*`, and the position in the text for its shortest match so far.
     let mut retry: Option<(usize, usize)> = None;
     while read < text.len() {
         if pattern.get(at) == Some(&b'*') {
@@ -41,7 +42,8 @@ fn one(pattern: &[u8], byte: u8) -> Option<usize> {
     }
 }
 
-/// Whether a class, without its opening bracket, holds the byte; and its width with the closing one.
+/// Whether a class, without its opening bracket, contains the byte; and its width including the closing
+/// bracket.
 fn class(pattern: &[u8], byte: u8) -> (bool, usize) {
     let negated = pattern.first() == Some(&b'^');
     let mut at = usize::from(negated);
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_do_not_explode() {
+    fn many_stars_take_bounded_time() {
         let pattern = b"a*".repeat(40);
         let text = [b"a".repeat(4000), b"b".to_vec()].concat();
         assert!(!glob_matches(&[&pattern[..], b"c"].concat(), &text));

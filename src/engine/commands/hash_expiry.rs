@@ -1,6 +1,6 @@
-//! Fields of hashes that expire on their own, by the rules of Redis 7.4 and 8.
+//! Fields of hashes with their own expiry, by the rules of Redis 7.4 and 8.
 //!
-//! An expiry that has come already deletes the field. Texts of errors differ from command to command as they do there.
+//! Setting an expiry in the past deletes the field. Error texts differ between the commands as in Redis.
 
 use super::expiry::ExpiryConditions;
 use super::hashes::{delete_fields, fields_ahead, reply_value};
@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 pub const COMMANDS: &[Command] = &[
     write_row("HEXPIRE", "key seconds [NX|XX|GT|LT] FIELDS numfields field+", hexpire, 0)
         .event("hexpire")
-        .docs("7.4.0", "O(N) for N fields", "Lets fields expire in so many seconds."),
+        .docs("7.4.0", "O(N) for N fields", "Sets the expiry of fields in seconds from now."),
     write_row(
         "HEXPIREAT",
         "key unix-time-seconds [NX|XX|GT|LT] FIELDS numfields field+",
@@ -26,16 +26,16 @@ pub const COMMANDS: &[Command] = &[
         0,
     )
     .event("hexpire")
-    .docs("7.4.0", "O(N) for N fields", "Lets fields expire at a second since the epoch."),
+    .docs("7.4.0", "O(N) for N fields", "Sets the expiry of fields in seconds since the epoch."),
     read_row("HEXPIRETIME", "key FIELDS numfields field+", hexpiretime).docs(
         "7.4.0",
         "O(N) for N fields",
-        "Replies the seconds since the epoch in which fields expire.",
+        "Returns the expiry of fields in seconds since the epoch.",
     ),
     write_row("HGETDEL", "key FIELDS numfields field+", hgetdel, flag::FREES).event("hdel").access(&["RW access delete"]).docs(
         "8.0.0",
         "O(N) for N fields",
-        "Replies values and deletes their fields.",
+        "Returns the values of fields and deletes the fields.",
     ),
     write_row(
         "HGETEX",
@@ -45,15 +45,15 @@ pub const COMMANDS: &[Command] = &[
         0,
     )
     .event("hexpire")
-    .access(&["RW access update"]).docs("8.0.0", "O(N) for N fields", "Replies values and changes when their fields expire."),
+    .access(&["RW access update"]).docs("8.0.0", "O(N) for N fields", "Returns the values of fields and changes their expiry."),
     write_row("HPERSIST", "key FIELDS numfields field+", hpersist, 0).event("hpersist").docs(
         "7.4.0",
         "O(N) for N fields",
-        "Takes the expiry of fields away.",
+        "Removes the expiry of fields.",
     ),
     write_row("HPEXPIRE", "key milliseconds [NX|XX|GT|LT] FIELDS numfields field+", hpexpire, 0)
         .event("hexpire")
-        .docs("7.4.0", "O(N) for N fields", "Lets fields expire in so many milliseconds."),
+        .docs("7.4.0", "O(N) for N fields", "Sets the expiry of fields in milliseconds from now."),
     write_row(
         "HPEXPIREAT",
         "key unix-time-milliseconds [NX|XX|GT|LT] FIELDS numfields field+",
@@ -61,16 +61,16 @@ pub const COMMANDS: &[Command] = &[
         0,
     )
     .event("hexpire")
-    .docs("7.4.0", "O(N) for N fields", "Lets fields expire at a millisecond since the epoch."),
+    .docs("7.4.0", "O(N) for N fields", "Sets the expiry of fields in milliseconds since the epoch."),
     read_row("HPEXPIRETIME", "key FIELDS numfields field+", hpexpiretime).docs(
         "7.4.0",
         "O(N) for N fields",
-        "Replies the milliseconds since the epoch in which fields expire.",
+        "Returns the expiry of fields in milliseconds since the epoch.",
     ),
     read_row("HPTTL", "key FIELDS numfields field+", hpttl).tips(&["nondeterministic_output"]).docs(
         "7.4.0",
         "O(N) for N fields",
-        "Replies the time to live of fields in milliseconds.",
+        "Returns the time to live of fields in milliseconds.",
     ),
     write_row(
         "HSETEX",
@@ -80,11 +80,11 @@ pub const COMMANDS: &[Command] = &[
         flag::DENY_OOM,
     )
     .event("hset")
-    .docs("8.0.0", "O(N) for N fields", "Sets fields and when they expire."),
+    .docs("8.0.0", "O(N) for N fields", "Sets fields and their expiry."),
     read_row("HTTL", "key FIELDS numfields field+", httl).tips(&["nondeterministic_output"]).docs(
         "7.4.0",
         "O(N) for N fields",
-        "Replies the time to live of fields in seconds.",
+        "Returns the time to live of fields in seconds.",
     ),
 ];
 
@@ -96,9 +96,9 @@ const fn write_row(name: &'static str, usage: &'static str, handler: WriteHandle
     write(name, usage, handler).group("hash").flags(flag::FAST | flags).acl(acl::HASH)
 }
 
-/// Redis keeps two bits of a field's 48-bit expiry for itself.
+/// Redis reserves two bits of a field's 48-bit expiry.
 const EXPIRES_AT_MS_MAX: i64 = (1 << 46) - 1;
-/// Replies about one field.
+/// Reply codes for one field.
 const NO_SUCH_FIELD: i64 = -2;
 const NO_EXPIRY: i64 = -1;
 const NOT_SET: i64 = 0;
@@ -125,7 +125,7 @@ fn hgetdel(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         let mut seen = HashSet::with_capacity_and_hasher(names.len(), RandomState::default());
         reply.array(names.len());
         for name in fields_ahead(hash, names) {
-            // Named twice, it is gone the second time.
+            // If a name occurs twice, the field is absent the second time.
             let first_time = names.len() == 1 || seen.insert(*name);
             reply_value(reply, hash.filter(|_| first_time).and_then(|hash| hash.get(name)));
         }
@@ -139,7 +139,7 @@ fn hgetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let (key, now_ms) = (args.word(1), tx.now_ms());
     let (found, expires_at_ms): (Vec<&[u8]>, _) = tx.read(|view| {
         let hash = view.hash(key)?;
-        // One option at most, and FIELDS right after it.
+        // At most one option, followed directly by FIELDS.
         let unit = UNITS.iter().find(|(keyword, _)| args.is(2, keyword));
         let expires_at_ms = unit.map(|(_, unit)| unit.at_ms(args.word(3), now_ms, "hgetex")).transpose()?;
         let persist = args.is(2, "PERSIST");
@@ -235,7 +235,7 @@ fn httl(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     reply_times(view, args, reply, |at_ms| seconds(at_ms - view.now_ms()))
 }
 
-/// How a command counts time.
+/// The unit in which a command's time is given.
 #[derive(Clone, Copy, Debug)]
 struct Unit {
     ms: i64,
@@ -248,7 +248,7 @@ const MILLISECONDS: Unit = Unit { ms: 1, from_now: false };
 const MILLISECONDS_FROM_NOW: Unit = Unit { ms: 1, from_now: true };
 
 impl Unit {
-    /// Milliseconds since the epoch; may lie in the past.
+    /// Milliseconds since the epoch; may be in the past.
     fn at_ms(&self, word: &[u8], now_ms: u64, command: &str) -> Result<u64, CommandError> {
         let number = integer(word)?;
         if number < 0 {
@@ -257,14 +257,14 @@ impl Unit {
         let start_ms = if self.from_now { now_ms as i64 } else { 0 };
         let at_ms = number.checked_mul(self.ms).and_then(|ms| ms.checked_add(start_ms));
         let at_ms = at_ms.filter(|&at_ms| at_ms <= EXPIRES_AT_MS_MAX);
-        // 0 would mean never: the epoch itself has passed just as well a millisecond later.
+        // 0 would mean never. A time of one millisecond after the epoch has passed as well.
         at_ms.map(|at_ms| at_ms.max(1) as u64).ok_or_else(|| CommandError::invalid_expire_time(command))
     }
 }
 
 const NOT_POSITIVE: CommandError = CommandError::of("ERR Number of fields must be a positive integer");
 
-/// The names behind `FIELDS numfields`, with FIELDS at word `at`.
+/// The names after `FIELDS numfields`; FIELDS is word `at`.
 fn named_fields<'a>(
     args: Args<'a>,
     at: usize,
@@ -283,7 +283,7 @@ fn named_fields<'a>(
     Ok(names)
 }
 
-/// HEXPIRE and its sisters.
+/// HEXPIRE, HPEXPIRE, HEXPIREAT and HPEXPIREAT.
 fn expire_fields(
     tx: &mut Tx<'_>,
     args: Args<'_>,
@@ -300,12 +300,12 @@ fn expire_fields(
         let not_positive = CommandError::of("ERR Parameter `numFields` should be greater than 0");
         let names = named_fields(args, fields_at, not_positive)?;
         let mut chosen = Vec::new();
-        // Whether each name was chosen, where a name can come again.
+        // Whether each name was selected, if names can be repeated.
         let mut seen = HashMap::with_capacity_and_hasher(names.len(), RandomState::default());
         reply.array(names.len());
         for name in fields_ahead(hash, names) {
             let place = (names.len() > 1).then(|| seen.entry(*name));
-            // Named twice, the second time meets what the first one left.
+            // If a name occurs twice, the second occurrence sees the result of the first.
             let again = matches!(&place, Some(Entry::Occupied(chosen)) if *chosen.get());
             let status = match hash.and_then(|hash| hash.get(name)) {
                 None => NO_SUCH_FIELD,
@@ -338,7 +338,7 @@ fn expire_fields(
     Ok(())
 }
 
-/// Sets the expiry of fields that are there (0 takes it away); a time that has come deletes them.
+/// Sets the expiry of existing fields (0 removes it); a time in the past deletes them.
 fn set_expiries(tx: &mut Tx<'_>, key: &[u8], names: &[&[u8]], expires_at_ms: u64) {
     let fields = List::Arguments(names);
     if expires_at_ms != 0 && expires_at_ms <= tx.now_ms() {
@@ -362,16 +362,16 @@ fn reply_times(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply, show: imp
     Ok(())
 }
 
-/// Rounded up, unlike those of keys.
+/// Rounded up, unlike the expiry of keys.
 fn seconds(ms: u64) -> u64 {
     ms.div_ceil(1000)
 }
 
-/// The options that say when, of HGETEX and HSETEX.
+/// The options with a time, of HGETEX and HSETEX.
 const UNITS: [(&str, Unit); 4] =
     [("EX", SECONDS_FROM_NOW), ("PX", MILLISECONDS_FROM_NOW), ("EXAT", SECONDS), ("PXAT", MILLISECONDS)];
 
-/// What HSETEX has between the key and the fields, in any order, and the fields with their values.
+/// HSETEX's options between the key and the fields, in any order, and the fields with their values.
 #[derive(Default)]
 struct FieldOptions<'a> {
     only_absent: bool,

@@ -1,4 +1,4 @@
-//! Hashes. What gives fields an expiry of their own is in `hash_expiry.rs`.
+//! Hash commands. Those for the expiry of fields are in `hash_expiry.rs`.
 
 use super::scan::{Found, ScanOf, ScanOptions, parse_cursor};
 use super::slices::{AT_ONCE, Copied, Parts, copy_fields, sum_fields};
@@ -18,17 +18,17 @@ pub const COMMANDS: &[Command] = &[
     write_row("HDEL", "key field+", hdel, flag::FAST | flag::FREES)
         .event("hdel")
         .access(&["RW delete"])
-        .docs("2.0.0", "O(N) for N fields", "Deletes fields, and the hash with its last one."),
+        .docs("2.0.0", "O(N) for N fields", "Deletes fields, and the hash together with its last field."),
     read_row("HEXISTS", "key field", hexists, flag::FAST).access(&["RO"]).docs(
         "2.0.0",
         "O(1)",
-        "Tells whether a field exists.",
+        "Returns whether a field exists.",
     ),
-    read_row("HGET", "key field", hget, flag::FAST).docs("2.0.0", "O(1)", "Replies a field's value."),
+    read_row("HGET", "key field", hget, flag::FAST).docs("2.0.0", "O(1)", "Returns the value of a field."),
     sliced_row("HGETALL", "key", hgetall, 0).tips(&["nondeterministic_output_order"]).docs(
         "2.0.0",
         "O(N) for N fields in the hash",
-        "Replies all fields with their values.",
+        "Returns all fields with their values.",
     ),
     write_row("HINCRBY", "key field increment", hincrby, COUNTING)
         .event("hincrby")
@@ -41,29 +41,29 @@ pub const COMMANDS: &[Command] = &[
     sliced_row("HKEYS", "key", hkeys, 0).tips(&["nondeterministic_output_order"]).docs(
         "2.0.0",
         "O(N) for N fields in the hash",
-        "Replies all field names.",
+        "Returns all field names.",
     ),
     sliced_row("HLEN", "key", hlen, flag::FAST).access(&["RO"]).docs(
         "2.0.0",
-        "O(1); O(N) for N fields where some of them expire",
-        "Replies how many fields there are.",
+        "O(1); O(N) for N fields if some of them expire",
+        "Returns the number of fields.",
     ),
     read_row("HMGET", "key field+", hmget, flag::FAST).docs(
         "2.0.0",
         "O(N) for N named fields",
-        "Replies the values of several fields.",
+        "Returns the values of several fields.",
     ),
     write_row("HMSET", "key (field value)+", hmset, COUNTING).event("hset").docs(
         "2.0.0",
         "O(N) for N fields",
-        "Sets fields, as HSET does, and replies OK.",
+        "Sets fields as HSET does, and returns OK.",
     ),
     sliced_row("HRANDFIELD", "key [count [WITHVALUES]]", hrandfield, 0)
         .tips(&["nondeterministic_output"])
         .docs(
             "6.2.0",
-            "O(N) for N fields in the reply; O(M) for M in the hash where N is large against it",
-            "Replies fields picked at random.",
+            "O(N) for N fields in the reply; O(M) for M fields in the hash if N is large compared with M",
+            "Returns random fields.",
         ),
     sliced_row("HSCAN", "key cursor [MATCH pattern] [COUNT count] [NOVALUES]", hscan, 0)
         .tips(&["nondeterministic_output"])
@@ -75,7 +75,7 @@ pub const COMMANDS: &[Command] = &[
     write_row("HSET", "key (field value)+", hset, COUNTING).event("hset").docs(
         "2.0.0",
         "O(N) for N fields",
-        "Sets fields, creating the hash where the key is absent.",
+        "Sets fields; creates the hash if the key is absent.",
     ),
     write_row("HSETNX", "key field value", hsetnx, COUNTING).event("hset").access(&["RW insert"]).docs(
         "2.0.0",
@@ -85,12 +85,12 @@ pub const COMMANDS: &[Command] = &[
     read_row("HSTRLEN", "key field", hstrlen, flag::FAST).access(&["RO"]).docs(
         "3.2.0",
         "O(1)",
-        "Replies the bytes in a field's value.",
+        "Returns the length of a field's value in bytes.",
     ),
     sliced_row("HVALS", "key", hvals, 0).tips(&["nondeterministic_output_order"]).docs(
         "2.0.0",
         "O(N) for N fields in the hash",
-        "Replies all values.",
+        "Returns all values.",
     ),
 ];
 
@@ -209,7 +209,7 @@ fn hmget(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
-/// The names, with what their lookups read on its way.
+/// The names, after prefetching the memory that their lookups read.
 pub fn fields_ahead<'h, 'w>(
     hash: Option<HashView<'h>>,
     names: &'w [&'w [u8]],
@@ -275,14 +275,14 @@ fn hscan(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage
     Ok(Stage::Done)
 }
 
-/// HSCAN with a large count: what it shows need not be of one moment.
+/// HSCAN with a large count: its result need not be consistent as of one moment.
 fn scan_in_slices(key: &[u8], cursor: u64, options: &ScanOptions<'_>) -> Stage {
     let (key, options) = (key.to_vec(), options.to_owned());
     let job: Job = Box::new(move |looks| {
         let (mut next, mut found) = (cursor, Found::default());
         found.in_slices(looks, options.count, |count, found| {
             looks.look(&mut |view| {
-                // A hash that is gone, or is none any more, ends the walk.
+                // A deleted key, or one of another type, ends the walk.
                 let hash = view.hash(&key).ok().flatten();
                 next = hash.map_or(0, |hash| {
                     hash.scan(next, count, &mut |field| found.field(&options.borrow(), field))
@@ -330,7 +330,7 @@ fn hvals(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage
     Ok(Stage::Done)
 }
 
-/// Whether reading all of it would keep others waiting.
+/// Whether reading the whole hash would delay other clients.
 fn is_long(hash: Option<HashView<'_>>) -> bool {
     hash.is_some_and(|hash| hash.stored() > AT_ONCE)
 }
@@ -354,7 +354,7 @@ fn write_list(copied: Copied, reply: &mut dyn Reply) {
     copied.write_all(reply);
 }
 
-/// The field that word 2 names in the hash that word 1 names.
+/// The field named by word 2 in the hash named by word 1.
 fn field<'v>(view: &View<'v>, args: Args<'_>) -> Result<Option<Field<'v>>, CommandError> {
     Ok(view.hash(args.word(1))?.and_then(|hash| hash.get(args.word(2))))
 }
@@ -366,7 +366,7 @@ pub fn reply_value(reply: &mut dyn Reply, field: Option<Field<'_>>) {
     }
 }
 
-/// Deletes those of the fields that are there; how many those were.
+/// Deletes the existing fields among `names`; returns their number.
 pub fn delete_fields(
     tx: &mut Tx<'_>,
     key: &[u8],
@@ -380,7 +380,7 @@ pub fn delete_fields(
     Ok(if any { tx.apply(Effect::HashDelete { key, fields: List::Arguments(names), cause }) } else { 0 })
 }
 
-/// HSET and HMSET: the number of fields that are new.
+/// HSET and HMSET: returns the number of new fields.
 fn set_fields(tx: &mut Tx<'_>, args: Args<'_>, command: &str) -> Result<usize, CommandError> {
     let (key, fields) = (args.word(1), args.from(2));
     if !fields.len().is_multiple_of(2) {
@@ -390,15 +390,15 @@ fn set_fields(tx: &mut Tx<'_>, args: Args<'_>, command: &str) -> Result<usize, C
     Ok(tx.apply(Effect::HashSet { key, fields: List::Arguments(fields), keep_expiry: false }))
 }
 
-/// Sets a counted field; its expiry stays.
+/// Sets a counter field; its expiry stays.
 fn count_up(tx: &mut Tx<'_>, args: Args<'_>, value: &[u8]) {
     let fields = List::Arguments(&[args.word(2), value]);
     tx.apply(Effect::HashSet { key: args.word(1), fields, keep_expiry: true });
 }
 
-/// HRANDFIELD's count and whether values are wanted.
+/// HRANDFIELD's count, and whether values are requested.
 fn parse_random(args: Args<'_>) -> Result<(i64, bool), CommandError> {
-    /// A negative count repeats fields, so that the hash does not bound the reply: this does.
+    /// A negative count repeats fields, so the size of the hash does not bound the reply: this constant does.
     const REPEATS_MAX: u64 = 1 << 24;
     let count = integer(args.word(2))?;
     if count == i64::MIN {
@@ -417,7 +417,7 @@ fn parse_random(args: Args<'_>) -> Result<(i64, bool), CommandError> {
     Ok((count, with_values))
 }
 
-/// Whether HRANDFIELD looks at many fields: it picks many, or has to know all to pick some.
+/// Whether HRANDFIELD examines many fields: because it picks many, or has to know all of them to pick some.
 fn is_long_pick(hash: HashView<'_>, count: i64) -> bool {
     let picks = count.unsigned_abs() as usize;
     let needs_all = count > 0 && (picks >= hash.stored() / 4 || hash.expiring() > 0);
@@ -465,7 +465,7 @@ fn write_picked(
     }
     let mut order: Vec<usize> = (0..length).collect();
     for place in 0..picks {
-        // As in Redis, all fields come as they are.
+        // As in Redis, all fields are returned in their order.
         if picks < length {
             order.swap(place, place + (random() % (length - place) as u64) as usize);
         }
@@ -473,19 +473,19 @@ fn write_picked(
     }
 }
 
-/// Some field of the hash, which has one.
+/// A random field of the hash, which has at least one.
 fn sample<'v>(view: &View<'_>, hash: HashView<'v>) -> Option<Field<'v>> {
     const TRIES: usize = 100;
     let sampled = (0..TRIES).find_map(|_| hash.sample(view.random(), view.random()));
-    // Where nearly all have expired, chance may miss the rest.
+    // If nearly all fields have expired, random draws may miss the others.
     sampled.or_else(|| hash.iter().next())
 }
 
-/// Up to `count` fields, none twice.
+/// Up to `count` distinct fields.
 fn pick_distinct<'v>(view: &View<'_>, hash: HashView<'v>, count: usize) -> Vec<Field<'v>> {
     let length = hash.len();
     if count < length / 4 && hash.expiring() == 0 {
-        // Few of many: most picks are new ones.
+        // Few of many: most picks are new.
         let mut picked = Vec::with_capacity(count);
         let mut seen = HashSet::with_capacity(count);
         while picked.len() < count {

@@ -13,7 +13,7 @@ struct LcsOptions {
     with_match_length: bool,
 }
 
-/// A run of equal bytes: both bounds inclusive.
+/// A sequence of equal bytes: both bounds are inclusive.
 struct Match {
     first: (usize, usize),
     second: (usize, usize),
@@ -25,7 +25,7 @@ impl Match {
     }
 }
 
-/// Cells of the table that are filled where the command came in.
+/// Tables with up to this many cells are filled on the thread that received the command.
 const CELLS_FEW: usize = 1 << 18;
 
 pub fn lcs(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
@@ -40,7 +40,7 @@ pub fn lcs(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Sta
     }
     let (first, second) = (first.into_owned(), second.into_owned());
     let job: Job = Box::new(move |_| {
-        // The table is what takes long: it is filled when the last look is over.
+        // Filling the table takes long: it is done after the last look.
         let finish: Finish = Box::new(move |_, _| {
             Ok(Rest::Write(Box::new(move |reply| {
                 write(&first, &second, &options, reply);
@@ -107,7 +107,7 @@ fn parse(args: Args<'_>) -> Result<LcsOptions, CommandError> {
     Ok(parsed)
 }
 
-/// As in Redis, the table of lengths may take as much as one argument.
+/// As in Redis, the table of lengths may use as much memory as one argument.
 fn check_table(first: &[u8], second: &[u8], bytes_max: usize) -> Outcome {
     let cells = (first.len() + 1).checked_mul(second.len() + 1);
     match cells {
@@ -125,7 +125,7 @@ struct Lengths {
 }
 
 impl Lengths {
-    /// `check_table` has let them through.
+    /// Precondition: `check_table` has accepted both.
     fn of(first: &[u8], second: &[u8]) -> Lengths {
         let width = second.len() + 1;
         let mut cells = vec![0; (first.len() + 1) * width];
@@ -143,7 +143,7 @@ impl Lengths {
     }
 }
 
-/// The subsequence itself, and its runs from the last to the first.
+/// The subsequence itself, and its matching ranges from the last to the first.
 fn walk_back(first: &[u8], second: &[u8], lengths: &Lengths) -> (Vec<u8>, Vec<Match>) {
     let (mut i, mut j) = (first.len(), second.len());
     let mut common = Vec::with_capacity(lengths.at(i, j) as usize);

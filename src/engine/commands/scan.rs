@@ -1,7 +1,8 @@
-//! Walking over the keys of a database.
+//! Walks over the keys of a database.
 //!
-//! A cursor is a position in hash order (see `table.rs`): a key that is there throughout a scan is returned, whatever
-//! is inserted and removed meanwhile. Cursors stay valid over a restart only by their form: the order is another one.
+//! A cursor is a position in hash order (see `table.rs`): a key that exists throughout a scan is returned,
+//! whatever is inserted and removed meanwhile. After a restart, a cursor is still accepted, but the order is
+//! a different one.
 
 use super::glob::glob_matches;
 use super::slices::{AT_ONCE, Copied, SLICE};
@@ -20,10 +21,10 @@ pub const COMMANDS: &[Command] = &[
     sliced_row("KEYS", "pattern", keys)
         .acl(acl::KEYSPACE | acl::DANGEROUS)
         .tips(&["request_policy:all_shards", "nondeterministic_output_order"])
-        .docs("1.0.0", "O(N) for N keys in the database", "Replies all keys that match a pattern."),
+        .docs("1.0.0", "O(N) for N keys in the database", "Returns all keys that match a pattern."),
     row("RANDOMKEY", "", randomkey)
         .tips(&["request_policy:all_shards", "response_policy:special", "nondeterministic_output"])
-        .docs("1.0.0", "O(1)", "Replies some key."),
+        .docs("1.0.0", "O(1)", "Returns a random key."),
     sliced_row("SCAN", "cursor [MATCH pattern] [COUNT count] [TYPE type]", scan)
         .tips(&["nondeterministic_output", "request_policy:special", "response_policy:special"])
         .docs(
@@ -65,19 +66,19 @@ fn keys(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage,
     Ok(Stage::Done)
 }
 
-/// The keys of a database that match a pattern, walked over in slices. Those that change meanwhile are looked at again, so
-/// that in the end all are as they are at the last look.
+/// The keys of a database that match a pattern, collected in slices. Keys that change meanwhile are looked at
+/// again, so that the result is consistent as of the last look.
 struct KeyNames {
     pattern: Vec<u8>,
     changes: Arc<Changes>,
     names: Copied,
-    /// By name: 0 for never.
+    /// The expiry of each name; 0 for never.
     expiries: Vec<u64>,
-    /// Of keys that have changed: the expiry, if they are there and match.
+    /// Changed keys: the expiry, if the key exists and matches.
     changed: HashMap<Vec<u8>, Option<u64>>,
 }
 
-/// Changed keys that are left to the last look.
+/// The number of changed keys that may be left to the last look.
 const CHANGED_FEW: usize = 256;
 
 impl KeyNames {
@@ -104,7 +105,7 @@ impl KeyNames {
                 break;
             }
         }
-        // Until the changes of one look are few, or no fewer than those of the look before.
+        // Repeat until the changes during one look are few, or no fewer than during the look before.
         let mut most = usize::MAX;
         while self.changes.len() > CHANGED_FEW && self.changes.len() < most {
             most = self.changes.len();
@@ -122,7 +123,7 @@ impl KeyNames {
             return;
         }
         if self.changes.are_all() {
-            // The database was flushed, or is another one now.
+            // The database was flushed or swapped.
             (self.names, self.expiries) = (Copied::default(), Vec::new());
             self.changed.clear();
             let database = view.whole_database().into_iter();
@@ -167,7 +168,7 @@ fn randomkey(view: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     };
     let alive = |entry: &&Entry| entry.alive(view.now_ms());
     let sampled = (0..TRIES).find_map(|_| database.sample(view.random(), view.random()).filter(alive));
-    // Where nearly all have expired, chance may miss the rest.
+    // If nearly all keys have expired, random draws may miss the others.
     let found = sampled.or_else(|| database.iter().find(alive));
     reply.optional_bulk(found.map(Entry::key));
     Ok(())
@@ -206,7 +207,7 @@ fn scan_database(
     })
 }
 
-/// SCAN with a large count: what it shows need not be of one moment.
+/// SCAN with a large count: its result need not be consistent as of one moment.
 fn scan_in_slices(cursor: u64, options: &ScanOptions<'_>) -> Stage {
     let options = options.to_owned();
     let job: Job = Box::new(move |looks| {
@@ -222,7 +223,7 @@ fn scan_in_slices(cursor: u64, options: &ScanOptions<'_>) -> Stage {
     Stage::Copy(job)
 }
 
-/// What a step of a scan shows.
+/// The result of a step of a scan.
 #[derive(Default)]
 pub struct Found {
     items: Copied,
@@ -238,7 +239,7 @@ impl Found {
         }
     }
 
-    /// Takes slices until so many were looked at, or `slice` says that there are no more.
+    /// Takes slices until `count` elements were examined, or `slice` reports that there are no more.
     pub fn in_slices(
         &mut self,
         looks: &dyn Looks,
@@ -266,7 +267,7 @@ impl Found {
     }
 }
 
-/// What a scan walks over: it decides which options there are.
+/// The target of a scan, which determines the available options.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ScanOf {
     Keys,
@@ -302,7 +303,7 @@ impl<'a> ScanOptions<'a> {
         Ok(parsed)
     }
 
-    /// The same for work that goes on without the command's words.
+    /// A copy for work that continues without the command's words.
     pub fn to_owned(&self) -> OwnedScanOptions {
         OwnedScanOptions {
             pattern: self.pattern.map(<[u8]>::to_vec),

@@ -1,7 +1,8 @@
-//! Reads of much: a slice in each look at the keyspace, and a reply that is true of one moment all the same.
+//! Reads of many keys or fields: each look at the keyspace reads a slice, and the reply is still consistent
+//! as of one moment.
 //!
-//! A hash is walked while nothing changes it; where something does, the walk begins again, and at last it takes one
-//! look. A walk over all keys is told which keys change meanwhile, and looks at these again.
+//! A hash is walked while it does not change; if it changes, the walk starts again, and in the end it takes
+//! one look. A walk over all keys records which keys change meanwhile, and looks at these again.
 
 use crate::command::{Looks, Reply};
 use crate::error::CommandError;
@@ -10,32 +11,32 @@ use crate::shard::view::HashView;
 use crate::types::{Field, StringRef};
 use std::sync::Arc;
 
-/// Up to so many keys or fields are read where the command came in.
+/// Up to this many keys or fields are read at once on the thread that received the command.
 pub const AT_ONCE: usize = 2048;
-/// Keys or fields that one look reads, at most.
+/// The maximum number of keys or fields that one look reads.
 pub const SLICE: usize = 256;
-/// Bytes that one look copies, about.
+/// The approximate number of bytes that one look copies.
 const SLICE_BYTES: usize = 256 * 1024;
-/// Walks over a hash that may be in vain before it is read in one look.
+/// The number of interrupted walks over a hash after which it is read in one look.
 const ATTEMPTS: usize = 4;
 
-/// Strings that were copied out of the keyspace. Large ones are referred to.
+/// Strings that were copied out of the keyspace. Large ones are referenced.
 #[derive(Default)]
 pub struct Copied {
-    /// Full ones of `CHUNK_ITEMS`, but for the last.
+    /// All chunks except the last have `CHUNK_ITEMS` items.
     chunks: Vec<Chunk>,
     length: usize,
     bytes: usize,
-    /// There is more of it than its reader takes.
+    /// There is more content than the reader accepts.
     is_beyond: bool,
 }
 
 #[derive(Default)]
 struct Chunk {
     bytes: Vec<u8>,
-    /// Where each item ends in the bytes.
+    /// The end of each item in the bytes.
     ends: Vec<usize>,
-    /// Those that are not in the bytes, by their place.
+    /// The referenced items, by index.
     shared: Vec<(usize, Arc<Vec<u8>>)>,
 }
 
@@ -65,12 +66,12 @@ impl Copied {
         self.length
     }
 
-    /// What it takes in memory, and what it refers to.
+    /// The memory of the copies, plus the size of referenced strings.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Says that there is more of it than its reader takes: the rest need not be copied.
+    /// Records that there is more content than the reader accepts: the rest need not be copied.
     pub fn give_up(&mut self) {
         *self = Copied { is_beyond: true, ..Copied::default() };
     }
@@ -115,7 +116,7 @@ impl Copied {
         self.bytes += size_of::<usize>();
     }
 
-    /// The item, if it was copied and not referred to.
+    /// The item, if it was copied and not referenced.
     pub fn get(&self, at: usize) -> &[u8] {
         self.chunks[at / CHUNK_ITEMS].here(at % CHUNK_ITEMS)
     }
@@ -124,7 +125,7 @@ impl Copied {
         self.chunks[at / CHUNK_ITEMS].write(at % CHUNK_ITEMS, reply);
     }
 
-    /// Writes all items; what was written is given back on the way.
+    /// Writes all items, and frees those that were written on the way.
     pub fn write_all(self, reply: &mut dyn Reply) {
         if self.is_beyond {
             return reply.give_up();
@@ -135,14 +136,14 @@ impl Copied {
     }
 }
 
-/// What is copied of a hash.
+/// Which parts of a hash are copied.
 #[derive(Clone, Copy)]
 pub struct Parts {
     pub names: bool,
     pub values: bool,
 }
 
-/// The fields of a hash at one moment; none where there is no such key. Beyond `room` bytes it is given up.
+/// The fields of a hash as of one moment; none if the key does not exist. The copy stops beyond `room` bytes.
 pub fn copy_fields(looks: &dyn Looks, key: &[u8], parts: Parts, room: usize) -> Result<Copied, CommandError> {
     let mut copied = Copied::default();
     let mut walk = Walk::new();
@@ -171,7 +172,7 @@ pub fn copy_fields(looks: &dyn Looks, key: &[u8], parts: Parts, room: usize) -> 
     walk.failure.map_or(Ok(copied), Err)
 }
 
-/// How many fields a hash has, or the sum of something else over all of them, at one moment.
+/// The sum of `of` over all fields of a hash as of one moment.
 pub fn sum_fields(looks: &dyn Looks, key: &[u8], of: fn(Field<'_>) -> usize) -> Result<usize, CommandError> {
     let mut sum = Sum::default();
     let mut walk = Walk::new();
@@ -186,9 +187,9 @@ pub fn sum_fields(looks: &dyn Looks, key: &[u8], of: fn(Field<'_>) -> usize) -> 
     walk.failure.map_or(Ok(sum.0), Err)
 }
 
-/// What a walk gathers.
+/// The result that a walk accumulates.
 pub trait Gathered: Default {
-    /// Bytes that were copied.
+    /// The number of bytes copied.
     fn bytes(&self) -> usize {
         0
     }
@@ -205,10 +206,10 @@ struct Sum(usize);
 
 impl Gathered for Sum {}
 
-/// A walk over a hash, a slice in each step.
+/// A walk over a hash, one slice per step.
 pub struct Walk {
     cursor: u64,
-    /// The batch that had changed the key last when the walk began, and the time then.
+    /// The batch that had last changed the key when the walk began, and the time then.
     began: Option<(ReplyGate, u64)>,
     count: usize,
     attempts: usize,
@@ -225,12 +226,12 @@ impl Walk {
         self.is_over
     }
 
-    /// Whether the next step is the first one, or the first one again.
+    /// Whether the next step is the first one of a walk, or of a restarted walk.
     pub fn begins(&self) -> bool {
         self.began.is_none()
     }
 
-    /// Whether the next step would take one look for all of it, because it has changed again and again.
+    /// Whether the next step would read everything in one look, because the hash has changed too often.
     pub fn is_in_vain(&self) -> bool {
         self.attempts == ATTEMPTS
     }
@@ -252,13 +253,13 @@ impl Walk {
                 self.failure = Some(failure);
                 return self.is_over = true;
             }
-            // It has changed, or expired as a whole.
+            // The hash has changed, or has expired as a whole.
             _ => return self.begin_again(gathered),
         };
         let is_last_attempt = self.attempts == ATTEMPTS;
         let count = if is_last_attempt { usize::MAX } else { self.count };
         let (before, mut taken) = (gathered.bytes(), 0);
-        // What has expired since the walk began was there when it did.
+        // Fields that have expired since the walk began existed at its beginning.
         self.cursor = hash.at(began_ms).scan(self.cursor, count, &mut |field| {
             take(field, gathered);
             taken += 1;

@@ -1,4 +1,4 @@
-//! Strings: reading, setting, counting.
+//! String commands: reading, setting, counting.
 
 use super::expiry_option::ExpiryOption;
 use super::{ahead, copies, delete_key, exists, string_of};
@@ -12,23 +12,23 @@ pub const COMMANDS: &[Command] = &[
     write_row("APPEND", "key value", append, flag::DENY_OOM | flag::FAST).event("append").access(&["RW insert"]).docs(
         "2.0.0",
         "O(1) amortised",
-        "Adds bytes to the end of a string, creating it where the key is absent.",
+        "Appends bytes to a string, which is created if the key is absent.",
     ),
     write_row("DECR", "key", decr, flag::DENY_OOM | flag::FAST).event("decrby").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
-        "Takes one from an integer; an absent key counts as 0.",
+        "Subtracts one from an integer; an absent key counts as 0.",
     ),
     write_row("DECRBY", "key decrement", decrby, flag::DENY_OOM | flag::FAST).event("decrby").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
-        "Takes a number from an integer; an absent key counts as 0.",
+        "Subtracts a number from an integer; an absent key counts as 0.",
     ),
-    read_row("GET", "key", get, flag::FAST).docs("1.0.0", "O(1)", "Replies a string."),
+    read_row("GET", "key", get, flag::FAST).docs("1.0.0", "O(1)", "Returns a string."),
     write_row("GETDEL", "key", getdel, flag::FAST | flag::FREES).event("del").access(&["RW access delete"]).docs(
         "6.2.0",
         "O(1)",
-        "Replies a string and removes its key.",
+        "Returns a string and deletes its key.",
     ),
     write_row(
         "GETEX",
@@ -37,16 +37,16 @@ pub const COMMANDS: &[Command] = &[
         flag::FAST,
     )
     .event("expire")
-    .access(&["RW access update"]).docs("6.2.0", "O(1)", "Replies a string and changes its expiry."),
+    .access(&["RW access update"]).docs("6.2.0", "O(1)", "Returns a string and changes its expiry."),
     read_row("GETRANGE", "key start end", getrange, 0).docs(
         "2.4.0",
         "O(N) for N bytes in the reply",
-        "Replies a part of a string.",
+        "Returns a part of a string.",
     ),
     write_row("GETSET", "key value", getset, flag::DENY_OOM | flag::FAST).event("set").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
-        "Sets a string and replies the one that was there.",
+        "Sets a string and returns the previous one.",
     ),
     write_row("INCR", "key", incr, flag::DENY_OOM | flag::FAST).event("incrby").access(&["RW access update"]).docs(
         "1.0.0",
@@ -69,7 +69,7 @@ pub const COMMANDS: &[Command] = &[
     read_row("MGET", "key+", mget, flag::FAST).tips(&["request_policy:multi_shard"]).docs(
         "1.0.0",
         "O(N) for N keys",
-        "Replies the strings of several keys at one moment.",
+        "Returns the strings of several keys as of one moment.",
     ),
     write_row("MSET", "(key value)+", mset, flag::DENY_OOM).event("set").access(&["OW update"]).tips(&["request_policy:multi_shard", "response_policy:all_succeeded"]).docs(
         "1.0.1",
@@ -84,7 +84,7 @@ pub const COMMANDS: &[Command] = &[
     write_row("PSETEX", "key milliseconds value", psetex, flag::DENY_OOM).event("set").access(&["OW update"]).docs(
         "2.6.0",
         "O(1)",
-        "Sets a string that expires in so many milliseconds.",
+        "Sets a string with an expiry in milliseconds from now.",
     ),
     write_row(
         "SET",
@@ -94,11 +94,11 @@ pub const COMMANDS: &[Command] = &[
         flag::DENY_OOM,
     )
     .event("set")
-    .access(&["RW access update variable_flags"]).docs("1.0.0", "O(1)", "Makes a key a string, whatever it was."),
+    .access(&["RW access update variable_flags"]).docs("1.0.0", "O(1)", "Sets a key to a string, whatever its previous type."),
     write_row("SETEX", "key seconds value", setex, flag::DENY_OOM).event("set").access(&["OW update"]).docs(
         "2.0.0",
         "O(1)",
-        "Sets a string that expires in so many seconds.",
+        "Sets a string with an expiry in seconds from now.",
     ),
     write_row("SETNX", "key value", setnx, flag::DENY_OOM | flag::FAST).event("set").access(&["OW insert"]).docs(
         "1.0.0",
@@ -110,11 +110,11 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N bytes written",
         "Overwrites a part of a string, padding with zero bytes.",
     ),
-    read_row("STRLEN", "key", strlen, flag::FAST).access(&["RO"]).docs("2.2.0", "O(1)", "Replies the bytes in a string."),
+    read_row("STRLEN", "key", strlen, flag::FAST).access(&["RO"]).docs("2.2.0", "O(1)", "Returns the length of a string in bytes."),
     read_row("SUBSTR", "key start end", getrange, 0).docs(
         "1.0.0",
         "O(N) for N bytes in the reply",
-        "An older name of GETRANGE.",
+        "An older name for GETRANGE.",
     ),
 ];
 
@@ -346,7 +346,7 @@ enum Condition {
     Exists,
 }
 
-/// What follows the value in SET.
+/// The options after the value in SET.
 #[derive(Default)]
 struct SetOptions<'a> {
     condition: Option<Condition>,
@@ -386,7 +386,7 @@ impl<'a> SetOptions<'a> {
     }
 }
 
-/// Replies the string or null; true if it is there.
+/// Replies the string or null; true if it exists.
 fn reply_string(view: &View<'_>, key: &[u8], reply: &mut dyn Reply) -> Result<bool, CommandError> {
     let string = view.string(key)?;
     match string {
@@ -396,7 +396,7 @@ fn reply_string(view: &View<'_>, key: &[u8], reply: &mut dyn Reply) -> Result<bo
     Ok(string.is_some())
 }
 
-/// How long the string is, and whether a write to it that ends there copies much.
+/// The length of the string, and whether a write up to `end` copies a large amount.
 fn string_to_write(
     tx: &mut Tx<'_>,
     key: &[u8],
@@ -432,7 +432,7 @@ fn increment(tx: &mut Tx<'_>, key: &[u8], by: i64, reply: &mut dyn Reply) -> Out
     Ok(())
 }
 
-/// Sets the string; one that has expired already only takes away what was there.
+/// Sets the string; if `expires_at_ms` has passed, only deletes the previous value.
 fn set_with_expiry(tx: &mut Tx<'_>, key: &[u8], value: &[u8], expires_at_ms: u64) {
     if expires_at_ms != 0 && expires_at_ms <= tx.now_ms() {
         delete_key(tx, key);
@@ -457,7 +457,7 @@ fn set_pairs(tx: &mut Tx<'_>, pairs: &[&[u8]]) {
     }
 }
 
-/// The bytes that GETRANGE's bounds mean, both inclusive, negative ones from the end.
+/// The range of bytes for GETRANGE's bounds, both of which are inclusive; negative ones count from the end.
 fn range(start: i64, end: i64, length: usize) -> std::ops::Range<usize> {
     let from_start = |index: i64| if index < 0 { index.saturating_add(length as i64) } else { index };
     if length == 0 || (start < 0 && end < 0 && start > end) {

@@ -7,7 +7,7 @@ const HOUR: i64 = 3600 * SECOND;
 const YEAR: i64 = 365 * 24 * HOUR;
 const START_MS: u64 = 2_000_000_000_000;
 
-/// A wall clock that is set, beside time that passes.
+/// A wall clock that can be set, and a monotonic clock.
 struct Clocks {
     passed_us: AtomicU64,
     wall_ms: AtomicU64,
@@ -80,7 +80,7 @@ fn a_clock_that_was_set_back_is_caught_up_with_and_then_followed() {
 }
 
 #[test]
-fn a_clock_that_nobody_asks_for_long_does_not_stand_still() {
+fn a_clock_that_is_not_read_for_long_does_not_stop() {
     let clocks = Clocks::new();
     let engine = EngineClock::new(&clocks, 0);
     clocks.pass_ms(60_000);
@@ -90,7 +90,7 @@ fn a_clock_that_nobody_asks_for_long_does_not_stand_still() {
 }
 
 #[test]
-fn a_restart_goes_on_where_the_log_ends() {
+fn a_restart_continues_where_the_log_ends() {
     let clocks = Clocks::new();
     let ahead_ms = START_MS + HOUR as u64;
     for (was_clean, wanted_ms) in [(true, ahead_ms), (false, ahead_ms + 2 * LOGGED_EVERY_MS)] {
@@ -101,10 +101,10 @@ fn a_restart_goes_on_where_the_log_ends() {
     }
 }
 
-/// Any steps in any order: never back, never behind the wall clock, never faster than real time but for the steps
-/// forward, never slower than fifteen sixteenths.
+/// Any steps in any order: engine time is never set back, never behind the wall clock, never faster than real
+/// time except for the steps forward, and never slower than fifteen sixteenths.
 #[test]
-fn whatever_the_steps_time_passes_at_its_pace() {
+fn time_passes_at_its_pace_after_any_steps() {
     for seed in 0..500 {
         let mut random = SmallRng::seed_from_u64(seed);
         let clocks = Clocks::new();
@@ -129,7 +129,7 @@ fn whatever_the_steps_time_passes_at_its_pace() {
                 let took = now - START_MS;
                 assert!(took <= passed + forward, "seed {seed}: {took} of {passed} and {forward}");
                 let slowest = passed - passed / u64::from(SLEW_INVERSE);
-                // A step back to the very millisecond of the last look is seen a millisecond later.
+                // A step back to the exact millisecond of the last read is noticed a millisecond later.
                 let is_seen = clocks.wall_ms() != last_wall_ms;
                 assert!(took + 1 >= slowest || !is_seen, "seed {seed}: {took} of {passed}");
                 (last, last_wall_ms) = (now, clocks.wall_ms());

@@ -1,4 +1,4 @@
-//! The machine's own clock, randomness and file system: the one file that may touch them.
+//! The machine's own clock, randomness and file system: the one file that may use them directly.
 #![allow(clippy::disallowed_methods)] // This is where the banned doors lead to.
 
 use super::{Access, Clock, Disk, DiskFile, DiskLock, Random};
@@ -42,7 +42,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// The standard library's per-thread generator, seeded by the operating system; not for secrets.
+/// The standard library's per-thread generator, seeded by the operating system; not for cryptographic
+/// secrets.
 pub struct SystemRandom(());
 
 impl SystemRandom {
@@ -63,8 +64,8 @@ impl Random for SystemRandom {
     }
 }
 
-/// Unix files. Reads and writes go through libc's functions (not raw system calls), so that a preloaded library
-/// can delay or fail them.
+/// Unix files. Reads and writes use libc's functions (not raw system calls), so that a preloaded library can
+/// delay or fail them.
 pub struct SystemDisk;
 
 impl Disk for SystemDisk {
@@ -93,7 +94,7 @@ impl Disk for SystemDisk {
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(directory)? {
-            // A name that is not UTF-8 is none of ours.
+            // A name that is not UTF-8 is not a file of EngramDB.
             names.extend(entry?.file_name().into_string());
         }
         names.sort();
@@ -135,16 +136,17 @@ impl Disk for SystemDisk {
     }
 }
 
-/// Beside the directory itself: network file systems may lock files only, and a person sees whose directory this is.
+/// A lock file in addition to the directory itself, because network file systems may lock only files; it also
+/// shows people that the directory is in use.
 const LOCK_FILE: &str = "LOCK";
 
-/// Whether the file system locks no directories.
+/// Whether the file system cannot lock directories.
 fn locks_files_only(error: &io::Error) -> bool {
     let refusals = [Errno::BADF, Errno::INVAL, Errno::ISDIR, Errno::NOLCK, Errno::NOTSUP, Errno::NOSYS];
     Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
 }
 
-/// The locks live as long as the open files.
+/// The locks are held as long as the files are open.
 struct SystemLock {
     path: PathBuf,
     directory: File,
@@ -157,7 +159,7 @@ impl DiskLock for SystemLock {
     }
 }
 
-/// Whether the path leads to what is open.
+/// Whether the path refers to the open file.
 fn leads_to(path: &Path, open: &File) -> io::Result<bool> {
     let open = open.metadata()?;
     match std::fs::metadata(path) {
@@ -165,7 +167,7 @@ fn leads_to(path: &Path, open: &File) -> io::Result<bool> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(false)
         }
-        // Out of sight is not gone.
+        // A path that cannot be read is assumed to be unchanged.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(true),
         Err(error) => Err(error),
     }

@@ -1,14 +1,14 @@
-//! A byte string that keeps short contents inside itself, so that a short key needs no allocation of its own.
+//! A byte string that stores short contents inline, so that a short key needs no separate allocation.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// The longest content that stands inside the 24 bytes of the value itself.
+/// The longest content that fits inside the 24 bytes of the value itself.
 const INLINE_BYTES_MAX: usize = 22;
 
-/// An immutable byte string of any length; up to 22 bytes are stored inline. Compared and hashed like its
-/// bytes.
+/// An immutable byte string of any length; up to 22 bytes are stored inline. Comparisons and hashes are those
+/// of its bytes.
 #[derive(Clone)]
 pub struct ShortBytes(Repr);
 
@@ -36,7 +36,7 @@ impl ShortBytes {
         }
     }
 
-    /// Bytes on the heap, beyond the value itself.
+    /// Bytes on the heap, without the value itself.
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Repr::Inline { .. } => 0,

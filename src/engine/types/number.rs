@@ -1,6 +1,6 @@
-//! Numbers as Redis reads and writes them in values and replies.
+//! Numbers as Redis parses and formats them in values and replies.
 
-/// Reads a signed integer as Redis does: canonical decimal only (no sign `+`, no leading zeros, no spaces).
+/// Parses a signed integer as Redis does: canonical decimal only (no sign `+`, no leading zeros, no spaces).
 pub fn parse_integer(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -26,7 +26,7 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// Reads a double as Redis does: C's `strtod` over the whole text, infinities allowed, NaN and spaces
+/// Parses a double as Redis does: C's `strtod` over the whole text, infinities allowed, NaN and spaces
 /// refused.
 pub fn parse_double(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
@@ -45,11 +45,11 @@ pub fn parse_double(text: &[u8]) -> Option<f64> {
     if !unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.') {
         return None;
     }
-    // Digits that overflow are out of strtod's range, not infinite.
+    // Digits that overflow are out of strtod's range, and do not become infinite.
     unsigned.parse::<f64>().ok().map(|value| sign * value).filter(|value| value.is_finite())
 }
 
-/// Writes a double without an exponent, in the fewest digits that read back as the same.
+/// Formats a double without an exponent, with the fewest digits that read back as the same value.
 pub fn format_double(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "inf".into() } else { "-inf".into() };
@@ -58,15 +58,14 @@ pub fn format_double(value: f64) -> String {
     format!("{}", value + 0.0)
 }
 
-/// How many decimals INCRBYFLOAT keeps.
+/// The number of decimals that INCRBYFLOAT keeps.
 const DECIMALS: i32 = 17;
 
-/// The sum of two numbers as INCRBYFLOAT writes it: up to 17 decimals, trailing zeros cut, never an exponent.
-/// `None` if one is no number or the sum is infinite or NaN.
+/// The sum of two numbers in INCRBYFLOAT's format: up to 17 decimals, without trailing zeros, never with an
+/// exponent. `None` if one is not a number or the sum is infinite or NaN.
 ///
-/// Redis adds in 80-bit long double, whose noise shows from 19 digits on; this adds the decimals themselves,
-/// so that
-/// 0.1 + 0.2 is 0.3 and 1234 + 0.1 is 1234.1. Beyond 10^21 it adds doubles.
+/// Redis adds in 80-bit long double, whose rounding errors show from 19 digits on; this adds the decimals
+/// themselves, so that 0.1 + 0.2 is 0.3 and 1234 + 0.1 is 1234.1. Beyond 10^21 it adds doubles.
 pub fn add_decimals(left: &[u8], right: &[u8]) -> Option<String> {
     let (left_value, right_value) = (parse_double(left)?, parse_double(right)?);
     let exact = parse_decimal(left).zip(parse_decimal(right));
@@ -76,7 +75,7 @@ pub fn add_decimals(left: &[u8], right: &[u8]) -> Option<String> {
     Some(left_value + right_value).filter(|sum| sum.is_finite()).map(format_double)
 }
 
-/// Reads a decimal number in units of 10^-17, rounding what is finer; `None` if it does not fit.
+/// Parses a decimal number in units of 10^-17, rounding finer digits; `None` if it is out of range.
 fn parse_decimal(text: &[u8]) -> Option<i128> {
     let text = std::str::from_utf8(text).ok()?;
     let (mantissa, exponent) = match text.find(['e', 'E']) {
@@ -88,7 +87,7 @@ fn parse_decimal(text: &[u8]) -> Option<i128> {
         None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    // The digit that stands for 10^0 is at `whole.len() - 1`; digits beyond `kept` round.
+    // The digit for 10^0 is at `whole.len() - 1`; digits beyond `kept` are rounded.
     let kept = i64::from(exponent) + whole.len() as i64 + i64::from(DECIMALS);
     let mut units: i128 = 0;
     let mut place = 0;
