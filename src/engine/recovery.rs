@@ -9,7 +9,7 @@ use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions, OpenError};
 use crate::log::pipeline::Options;
 use crate::log::replay::{Checkpoint, Recovered};
-use crate::log::{AppendError, LogId, Pos, ShardLog, Voided};
+use crate::log::{ClaimError, LogId, Pos, ShardLog, Voided};
 use crate::shard::engine::Engine;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::create::{MakeModules, open_listed};
@@ -102,7 +102,7 @@ pub enum StartError {
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
     #[error("cannot claim the log: {0}")]
-    Claim(#[from] AppendError),
+    Claim(#[from] ClaimError),
     #[error(
         "the snapshots in {} are of log {snapshots}, but the log is {log}. The directories of two stores were mixed, \
          or the log was removed: put back the log that belongs to the snapshots; or bring back what they hold with \

@@ -34,7 +34,7 @@
 //! ```
 //!
 //! Pieces have consecutive LSNs from the entry's first. First and Middle end their entry, Middle and Last begin
-//! it. The payload of a Claim is the node's name; Time, Release and Renew have none.
+//! it. The payload of a Claim is a run of fields ([`super::claim`]); Time, Release and Renew have none.
 
 use super::{Epoch, Idx, LogId, Lsn, RunningChecksum};
 
@@ -42,6 +42,10 @@ pub const HEADER_BYTES: usize = 104;
 pub const PIECE_HEADER_BYTES: usize = 9;
 /// The highest format level that this reader understands.
 pub const FORMAT_LEVEL: u16 = 1;
+/// The level that every entry and every segment needs at least: what this writer states in `needs`, but for an entry that
+/// uses something newer.
+pub const BASE_LEVEL: u16 = 1;
+const _: () = assert!(BASE_LEVEL <= FORMAT_LEVEL, "a version reads what it writes");
 /// What this writer calls itself in the header.
 const FORMAT_VERSION: u16 = 1;
 pub const MAGIC: [u8; 4] = *b"EDBE";

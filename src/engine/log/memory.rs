@@ -4,15 +4,19 @@
 //! durability: entries are encoded and decoded, an appended entry is in the log once it is acknowledged, and a new claim
 //! fences the writers before it, whose entries in flight are lost.
 
-use super::entry::{self, EntryHeader, FORMAT_LEVEL, HEADER_BYTES, Kind};
+use super::entry::{self, EntryHeader};
 use super::{
-    AppendError, Appender, Claim, Commits, Entry, EntryIter, Epoch, Idx, Limits, LogEnd, LogId, Mark, Place,
-    Pos, ReadEntry, ReadError, Resync, Sequence, ShardLog, Step, Stopper, TrimError, Voided, Wait, Writing,
+    Acks, Claim, ClaimError, Entry, EntryIter, Epoch, Idx, Limits, LogEnd, LogId, LogWriter, Mark, Place,
+    Pos, ReadEntry, ReadError, Sequence, ShardLog, Step, Stopper, TrimError, Voided, Wait, WriteError,
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const ENTRY_BYTES_MAX: usize = 1 << 20;
+const ENTRIES_IN_FLIGHT_MAX: usize = 16;
 
 #[derive(Clone)]
 pub struct MemoryLog {
@@ -75,35 +79,29 @@ impl ShardLog for MemoryLog {
     }
 
     fn limits(&self) -> Limits {
-        Limits { entry_bytes_max: 1 << 20, entries_in_flight_max: 16, block_bytes: 1, durable: false }
+        Limits {
+            entry_bytes_max: ENTRY_BYTES_MAX,
+            entries_in_flight_max: ENTRIES_IN_FLIGHT_MAX,
+            block_bytes: 1,
+            durable: false,
+        }
     }
 
-    fn claim(&self, after: Pos, claim: Claim) -> Result<Writing, AppendError> {
+    fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError> {
         let mut state = self.shared.state.lock();
-        if state.last() != after {
-            return Err(AppendError::Conflict { last: state.last() });
+        if state.end() != at {
+            return Err(ClaimError::Behind(state.end()));
         }
         state.in_flight.clear();
-        let epoch = Epoch(after.0 + 1);
-        let mut bytes = vec![0; HEADER_BYTES];
-        bytes.extend_from_slice(claim.node.as_bytes());
-        let header = EntryHeader {
-            needs: FORMAT_LEVEL,
-            kind: Kind::Claim,
-            log_id: self.id,
-            segment: 0,
-            epoch,
-            index: Idx(0),
-            durable: Idx(0),
-            engine_time_ms: claim.engine_time_ms,
-            first_lsn: claim.lsn,
-            last_lsn: claim.lsn,
-            checksum: claim.checksum,
-        };
-        state.push(&header, bytes);
+        let epoch = Epoch(at.mark.pos.next().0);
+        // One history is in one process here, so that the epoch identifies a claim.
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&epoch.0.to_le_bytes());
+        let entry = Entry::of_claim(&claim, id, at.mark);
+        let header = entry.header(self.id, 0, epoch, Idx(0), Idx(0));
+        state.push(&header, entry.bytes);
         self.shared.more.notify_all();
-        let writer = MemoryWriter { log: self.clone(), epoch };
-        Ok((Box::new(writer.clone()), Box::new(writer)))
+        Ok(Box::new(MemoryWriter { log: self.clone(), epoch }))
     }
 
     fn read(&self, after: Mark) -> Box<dyn EntryIter> {
@@ -142,66 +140,45 @@ struct MemoryWriter {
 
 impl MemoryWriter {
     /// The state, unless another writer has claimed the log.
-    fn state(&self) -> Result<MutexGuard<'_, State>, AppendError> {
+    fn state(&self) -> Result<MutexGuard<'_, State>, WriteError> {
         let state = self.log.shared.state.lock();
         if state.sequence.epoch == self.epoch {
             return Ok(state);
         }
-        Err(AppendError::Fenced { by: state.sequence.epoch })
+        Err(WriteError::Fenced { by: state.sequence.epoch })
     }
 }
 
-impl Appender for MemoryWriter {
-    fn append(&mut self, entry: Entry) -> Result<Idx, AppendError> {
-        if entry.bytes.len() > self.log.limits().entry_bytes_max {
-            return Err(AppendError::TooLarge { bytes: entry.bytes.len() });
-        }
+impl LogWriter for MemoryWriter {
+    fn append(&mut self, entry: Entry) -> Result<Idx, WriteError> {
+        assert!(entry.bytes.len() <= ENTRY_BYTES_MAX, "an entry keeps within the limits");
         let mut state = self.state()?;
-        let index = Idx(state.sequence.index.0 + state.in_flight.len() as u64 + 1);
-        let header = EntryHeader {
-            needs: entry.needs,
-            kind: entry.kind,
-            log_id: self.log.id,
-            segment: 0,
-            epoch: self.epoch,
-            index,
-            durable: state.sequence.index,
-            engine_time_ms: entry.engine_time_ms,
-            first_lsn: entry.first_lsn,
-            last_lsn: entry.last_lsn,
-            checksum: entry.checksum,
-        };
+        assert!(state.in_flight.len() < ENTRIES_IN_FLIGHT_MAX, "the caller keeps within the limits");
+        let durable = state.sequence.index;
+        let index = Idx(durable.0 + state.in_flight.len() as u64 + 1);
+        let header = entry.header(self.log.id, 0, self.epoch, index, durable);
         state.in_flight.push_back((header, entry.bytes));
         Ok(index)
     }
 
-    fn seal(&mut self) -> Result<Pos, AppendError> {
+    fn seal(&mut self) -> Result<Pos, WriteError> {
         Ok(self.state()?.last())
     }
 
-    fn mark(&self) -> Mark {
-        let state = self.log.shared.state.lock();
-        let mark = state.end().mark;
-        let in_flight = state.in_flight.len() as u64;
-        Mark { pos: Pos(mark.pos.0 + in_flight), epoch: mark.epoch, index: Idx(mark.index.0 + in_flight) }
+    fn acks(&self) -> Arc<dyn Acks> {
+        Arc::new(self.clone())
     }
 }
 
-impl Commits for MemoryWriter {
-    fn advance(&self) -> Result<Option<(Idx, Pos)>, AppendError> {
+impl Acks for MemoryWriter {
+    /// Takes in all that is in flight.
+    fn wait(&self, _beyond: Idx, _at_most: Duration) -> Result<Mark, WriteError> {
         let mut state = self.state()?;
-        let mut durable = None;
         while let Some((header, bytes)) = state.in_flight.pop_front() {
             state.push(&header, bytes);
-            durable = Some((header.index, state.last()));
         }
         self.log.shared.more.notify_all();
-        Ok(durable)
-    }
-
-    fn resync(&self) -> Result<Resync, AppendError> {
-        let state = self.state()?;
-        Ok(Resync { last: state.last(), committed: state.sequence.index })
+        Ok(state.end().mark)
     }
 }
 

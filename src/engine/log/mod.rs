@@ -3,8 +3,9 @@
 //! The engine hands finished batches of effects to [`pipeline::Pipeline`], which packs them into entries and
 //! appends those to a [`ShardLog`]; at start, [`replay::Replay`] reads them back. A `ShardLog` is a sequence of
 //! entries at dense positions with one writer at a time. [`memory`] keeps it in memory, [`local`] in segment
-//! files. A replicated one fits the same contract, which therefore says more than a local file needs: claims that
-//! another writer can win, acknowledgements whose fate is unknown.
+//! files, [`testing`] wraps one for tests. A replicated one fits the same contract, which therefore says more than a
+//! local file needs: claims that another writer can win, acknowledgements that come late. The contract has a reading
+//! half ([`EntryIter`]) and a writing half ([`LogWriter`], [`Acks`]).
 //!
 //! # Words
 //!
@@ -22,8 +23,9 @@
 //! 1. A Claim sets the epoch and restarts the index: the next entry that counts has index 1. Any entry counts only
 //!    if its epoch is the current one and its index is the next; every other is void, skipped and counted
 //!    ([`Sequence`]). A batch without its last piece, at the end or before a Claim, is void as well.
-//! 2. Replies are released only while every entry so far was acknowledged, in order. On any error the writer stops;
-//!    entries are never packed anew under the same index.
+//! 2. Replies are released only while every entry so far was acknowledged, in order. Where the fate of an append is
+//!    unknown the backend finds out and sends the same bytes again; entries are never packed anew under the same index.
+//!    On any error the writer stops.
 //! 3. A failed sync is fatal and never retried: the kernel may have dropped the dirty pages, so that a second sync
 //!    succeeds without the data.
 //! 4. Torn or corrupt? Let N be the first entry that does not decode. If a later valid entry of the same history
@@ -39,19 +41,22 @@
 //!    of the log before.
 //! 6. An entry whose `needs` is above [`entry::FORMAT_LEVEL`] stops the reader; it is never guessed at.
 
+pub mod claim;
 pub mod entry;
 pub mod local;
 pub mod memory;
 pub mod pipeline;
 mod reading;
 pub mod replay;
+pub mod testing;
+mod writing;
 
 pub use local::fuzz_reader;
 pub use reading::{EntryIter, LogEnd, Place, ReadEntry, ReadError, Step, Stopper, Voided, Wait};
+pub use writing::{Acks, Claim, ClaimError, Entry, LogWriter, WriteError};
 
 use entry::{EntryHeader, Kind};
 use std::fmt;
-use std::time::Duration;
 
 /// The number of a batch in one shard's history, from 1; `Lsn(0)` is before all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -212,35 +217,6 @@ pub enum Purpose {
     Freeing,
 }
 
-/// Who claims: goes into the Claim's payload, for people who read the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Claim {
-    pub node: String,
-    pub engine_time_ms: u64,
-    /// The last batch before the claim, and the checksum through it.
-    pub lsn: Lsn,
-    pub checksum: RunningChecksum,
-}
-
-/// An entry to append. The backend fills in the rest of the header (log id, segment, epoch, index, durable).
-#[derive(Clone, Debug)]
-pub struct Entry {
-    pub kind: Kind,
-    pub needs: u16,
-    pub engine_time_ms: u64,
-    pub first_lsn: Lsn,
-    pub last_lsn: Lsn,
-    /// The last batch that is complete with this entry: `last_lsn`, or the one before if that goes on.
-    pub complete_lsn: Lsn,
-    /// Through `complete_lsn`.
-    pub checksum: RunningChecksum,
-    /// [`entry::HEADER_BYTES`] of room for the header, then the payload: so that a backend need not copy.
-    pub bytes: Vec<u8>,
-}
-
-/// The two halves of a claim, for two threads.
-pub type Writing = (Box<dyn Appender>, Box<dyn Commits>);
-
 /// A shard's log. Blocking and object-safe; a backend with a network owns its runtime.
 pub trait ShardLog: Send + Sync {
     fn id(&self) -> LogId;
@@ -259,9 +235,9 @@ pub trait ShardLog: Send + Sync {
     /// trimmed, so it gives back more than it takes.
     fn lend_room(&self, _lent: bool) {}
 
-    /// Becomes the writer by appending a Claim right after `after`, the last entry that the caller has read.
-    /// Returns when the Claim is durable. `Conflict` if the log has gone on.
-    fn claim(&self, after: Pos, claim: Claim) -> Result<Writing, AppendError>;
+    /// Becomes the writer by appending a Claim at `at`, the end of what the caller has read. Returns when the Claim is
+    /// durable, and all before it with it. A writer before this one is fenced. A claim that fails consumes nothing.
+    fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError>;
 
     /// Reads the entries after a mark. Beside a writer of this process, those that are durable.
     fn read(&self, after: Mark) -> Box<dyn EntryIter>;
@@ -271,81 +247,6 @@ pub trait ShardLog: Send + Sync {
 
     /// Gives up entries through `upto`, or fewer. Only for what a verified snapshot covers.
     fn trim(&self, upto: Pos) -> Result<(), TrimError>;
-}
-
-/// The writing half of a claim.
-pub trait Appender: Send {
-    /// Gives the entry the next index and sends it on its way. Never blocks. The caller keeps within
-    /// [`Limits::entries_in_flight_max`] and [`ShardLog::room`].
-    fn append(&mut self, entry: Entry) -> Result<Idx, AppendError>;
-
-    /// Closes the current segment, so that offline readers may read all of it. Called with nothing in flight.
-    /// Returns the last position in sealed segments. Backends without segments have nothing to do.
-    fn seal(&mut self) -> Result<Pos, AppendError>;
-
-    /// The mark behind the last entry that was appended.
-    fn mark(&self) -> Mark;
-}
-
-/// The acknowledging half of a claim.
-pub trait Commits: Send + Sync {
-    /// Does or awaits the work for one appended entry, and returns the last entry that is durable together with
-    /// all before it, if that has moved on. A backend that writes does so in the caller's thread, which saves a
-    /// hand-over; so as many threads may call as there are entries in flight, and the one that completes the oldest
-    /// reports all that follow it as well. Returns at once when all that was appended is taken care of.
-    /// After an error only [`Commits::resync`] is allowed.
-    fn advance(&self) -> Result<Option<(Idx, Pos)>, AppendError>;
-
-    /// How long [`Commits::advance`] has lately taken for an entry, smoothed; `None` if nobody knows.
-    fn usual_time(&self) -> Option<Duration> {
-        None
-    }
-
-    /// Finds out what became of the entries in flight after `Conflict` or `Unknown`.
-    fn resync(&self) -> Result<Resync, AppendError>;
-
-    /// A buffer of an acknowledged entry, to be used again.
-    fn recycle(&self) -> Option<Vec<u8>> {
-        None
-    }
-}
-
-/// What a writer knows after [`Commits::resync`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resync {
-    /// The log's last position.
-    pub last: Pos,
-    /// The last index of this epoch that the log holds; later ones are to be sent again, byte for byte.
-    pub committed: Idx,
-}
-
-/// Why an append did not succeed, by what the writer has to do.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum AppendError {
-    /// The log is not where the writer thought: read on, then claim again.
-    #[error("the log has gone on: its last position is {last:?}")]
-    Conflict { last: Pos },
-    /// Another writer has claimed: drop the state and recover.
-    #[error("fenced by the claim at {by:?}")]
-    Fenced { by: Epoch },
-    /// It may or may not be in the log: resync.
-    #[error("the fate of an append is unknown")]
-    Unknown,
-    /// A bug in the packing.
-    #[error("an entry of {bytes} bytes is too large")]
-    TooLarge { bytes: usize },
-    /// No room; a bug in the admission when it comes from `append`.
-    #[error("no room in the log: {cause}")]
-    Full { cause: String },
-    /// Try again later.
-    #[error("the log is unavailable: {cause}")]
-    Unavailable { cause: String },
-    /// An operator has to act.
-    #[error("the log is misconfigured: {cause}")]
-    Misconfigured { cause: String },
-    /// Stop the process.
-    #[error("the log failed: {cause}")]
-    Fatal { cause: String },
 }
 
 /// Why a trim did not succeed.

@@ -29,7 +29,7 @@ mod writer;
 
 use super::entry::{HEADER_BYTES, Kind, PIECE_HEADER_BYTES, PieceKind, begin_piece};
 use super::replay::Recovered;
-use super::{AppendError, Entry, Limits, Lsn, Mark, Pos, Purpose, Room, RunningChecksum, ShardLog};
+use super::{ClaimError, Entry, Epoch, Limits, Lsn, Mark, Pos, Purpose, Room, RunningChecksum, ShardLog};
 use crate::effect::Batch;
 use opening::Opening;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
@@ -98,6 +98,14 @@ pub trait DurableWatcher: Send + Sync {
 #[error("the transaction log failed: {cause}")]
 pub struct Fatal {
     pub cause: String,
+    /// Another writer has claimed the log: the state is to be dropped and recovered. Otherwise the process has to stop.
+    pub fenced_by: Option<Epoch>,
+}
+
+impl Fatal {
+    fn closed() -> Fatal {
+        Fatal { cause: "it is closed".to_owned(), fenced_by: None }
+    }
 }
 
 /// Why a batch is not admitted. Nothing was changed.
@@ -239,7 +247,7 @@ impl Pipeline {
         log: Arc<dyn ShardLog>,
         recovered: &Recovered,
         options: Options,
-    ) -> Result<Pipeline, AppendError> {
+    ) -> Result<Pipeline, ClaimError> {
         let checkpoint = recovered.checkpoint;
         let shared = Arc::new(Shared {
             limits: log.limits(),
@@ -276,7 +284,7 @@ impl Pipeline {
         opening.claim(&shared, &mut writer)?;
         let unclaimed = shared.state.lock().unclaimed.clone();
         if let Some(cause) = unclaimed.filter(|_| !options.read_only_when_full) {
-            return Err(AppendError::Full { cause });
+            return Err(ClaimError::Unavailable { cause });
         }
         let writer = Arc::new(Mutex::new(writer));
         let thread = options.log_thread.then(|| {
@@ -290,7 +298,7 @@ impl Pipeline {
         });
         let thread = thread
             .transpose()
-            .map_err(|error| AppendError::Fatal { cause: format!("cannot start the log thread: {error}") })?;
+            .map_err(|error| ClaimError::Fatal { cause: format!("cannot start the log thread: {error}") })?;
         let has_thread = options.log_thread;
         Ok(Pipeline { shared, writer, opening, thread: Mutex::new(thread), has_thread })
     }
@@ -318,7 +326,7 @@ impl Pipeline {
             return Err(Refusal::Failed(fatal.clone()));
         }
         if state.closed {
-            return Err(Refusal::Failed(Fatal { cause: "it is closed".to_owned() }));
+            return Err(Refusal::Failed(Fatal::closed()));
         }
         if let Some(cause) = state.unclaimed.clone() {
             return Err(Refusal::ReadOnly { cause });
@@ -510,7 +518,7 @@ impl Pipeline {
                 return Err(fatal.clone().into());
             }
             if state.closed {
-                return Err(Fatal { cause: "it is closed".to_owned() }.into());
+                return Err(Fatal::closed().into());
             }
             if let Some(cause) = state.unclaimed.clone() {
                 return Err(Refusal::ReadOnly { cause });
@@ -567,10 +575,21 @@ impl Pipeline {
     /// The same; the Release notes that engine time has come so far.
     pub fn close_at(&self, engine_time_ms: u64) -> Result<(), Fatal> {
         self.stop(Request::Close { engine_time_ms });
-        self.failure().map_or(Ok(()), Err)
+        let state = self.shared.state.lock();
+        match (&state.failed, state.request) {
+            (Some(fatal), _) => Err(fatal.clone()),
+            (None, None) => Ok(()),
+            // Without a log thread, a close does not wait for acknowledgements.
+            (None, Some(_)) if state.unclaimed.is_some() => Ok(()),
+            (None, Some(_)) => {
+                let cause = "it was closed before everything was acknowledged".to_owned();
+                Err(Fatal { cause, fenced_by: None })
+            }
+        }
     }
 
-    /// Does the log thread's work when there is none: until nothing is left to do.
+    /// Does the log thread's work when there is none: until nothing is left to do, or the log acknowledges nothing
+    /// more for now.
     pub fn pump(&self) {
         if self.has_thread {
             return;
@@ -580,10 +599,10 @@ impl Pipeline {
             && !self.shared.state.lock().closed
             && let Err(error) = self.opening.claim(&self.shared, &mut writer)
         {
-            self.shared.fail(&error);
+            self.shared.fail(error.to_string(), None);
         }
         if let Some(writer) = &mut *writer {
-            writer.write_all();
+            writer.write_what_is_acknowledged();
         }
     }
 
@@ -619,8 +638,8 @@ impl Drop for Pipeline {
 
 impl Shared {
     /// Nothing more becomes durable.
-    fn fail(&self, error: &AppendError) {
-        let fatal = Fatal { cause: error.to_string() };
+    fn fail(&self, cause: String, fenced_by: Option<Epoch>) {
+        let fatal = Fatal { cause, fenced_by };
         {
             let mut state = self.state.lock();
             state.failed = Some(fatal.clone());
@@ -723,19 +742,8 @@ impl State {
 
 impl Forming {
     fn new(buffer: Option<Vec<u8>>, lsn: Lsn, engine_time_ms: u64) -> Forming {
-        let mut bytes = buffer.unwrap_or_default();
-        bytes.clear();
-        bytes.resize(HEADER_BYTES, 0);
-        let entry = Entry {
-            kind: Kind::Data,
-            needs: 1,
-            engine_time_ms,
-            first_lsn: lsn,
-            last_lsn: lsn,
-            complete_lsn: lsn,
-            checksum: RunningChecksum::default(),
-            bytes,
-        };
+        let (buffer, checksum) = (buffer.unwrap_or_default(), RunningChecksum::default());
+        let entry = Entry::in_buffer(buffer, Kind::Data, engine_time_ms, lsn, checksum);
         Forming { entry, late: None, reserved_bytes: 0, batches: 0 }
     }
 

@@ -7,7 +7,7 @@ use crate::error::ReplayError;
 use crate::keyspace::{DataTypes, Housing, Keyspace};
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Recovered, Replay};
-use crate::log::{AppendError, Lsn, ReadError, ShardLog};
+use crate::log::{ClaimError, Lsn, ReadError, ShardLog};
 use crate::module::{Module, Modules};
 use crate::shard::engine::Engine;
 use crate::shard::store::Store;
@@ -100,7 +100,7 @@ impl Recovering {
         log: Arc<dyn ShardLog>,
         recovered: &Recovered,
         options: Options,
-    ) -> Result<(Engine, Vec<String>), AppendError> {
+    ) -> Result<(Engine, Vec<String>), ClaimError> {
         self.store.last_lsn = recovered.checkpoint.lsn;
         let mut report = Vec::new();
         for module in self.store.modules.iter_mut() {

@@ -5,7 +5,7 @@ use super::history::{directory, recover, small_segments, start, submit, without_
 use engramdb_engine::log::local::{LocalLog, LocalOptions, segment_file};
 use engramdb_engine::log::pipeline::{Options, Pipeline, Refusal};
 use engramdb_engine::log::replay::{Checkpoint, Replay};
-use engramdb_engine::log::{AppendError, Purpose, ShardLog};
+use engramdb_engine::log::{ClaimError, Purpose, ShardLog};
 use engramdb_sim::env::SimEnv;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -183,7 +183,7 @@ fn a_start_on_a_full_disk_claims_from_the_reserve_and_then_starts_read_only() {
     let (log, _, recovered) = recover(&sim, Checkpoint::default()).expect("a recoverable log");
     let refused = Pipeline::start(Arc::new(log), &recovered, without_threads()).err();
     assert!(
-        matches!(&refused, Some(AppendError::Full { cause }) if cause.contains("/data/log")),
+        matches!(&refused, Some(ClaimError::Unavailable { cause }) if cause.contains("/data/log")),
         "{refused:?}"
     );
 

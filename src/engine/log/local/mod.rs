@@ -41,7 +41,8 @@ pub use segment::{
 
 use super::entry::HEADER_BYTES;
 use super::{
-    AppendError, Claim, EntryIter, Limits, LogId, Mark, Pos, ReadError, Room, ShardLog, TrimError, Writing,
+    Claim, ClaimError, EntryIter, Epoch, Limits, LogEnd, LogId, LogWriter, Mark, Pos, ReadError, Room,
+    ShardLog, TrimError,
 };
 use crate::env::{Access, DiskFile, DiskLock, Env};
 use parking_lot::{Condvar, Mutex};
@@ -51,6 +52,7 @@ use spare::{Prepared, Spares};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use writer::Queue;
 
 #[derive(Clone, Debug)]
 pub struct LocalOptions {
@@ -149,6 +151,8 @@ struct Shared {
     state: Mutex<State>,
     /// Readers wait here for entries.
     more: Condvar,
+    /// The current writer's queue. Held during a claim and the start of a segment; taken before the other locks.
+    claimed: Mutex<Option<Arc<Queue>>>,
     spares: Spares,
     /// Found by the reader that reached the end, before the claim.
     tail: Arc<Mutex<Option<Tail>>>,
@@ -163,6 +167,8 @@ struct State {
     current_free_bytes: u64,
     /// The last segment of the process before, locked until it is sealed.
     last: Option<Arc<dyn DiskFile>>,
+    /// Of the current writer; 0 before there is one.
+    epoch: Epoch,
     /// How far the log is durable, once there is a writer.
     frontier: Option<Frontier>,
     /// What the last process left was made durable.
@@ -207,11 +213,13 @@ impl LocalLog {
                 current: None,
                 current_free_bytes: 0,
                 last,
+                epoch: Epoch(0),
                 frontier: None,
                 is_secured: false,
                 is_closed: false,
             }),
             more: Condvar::new(),
+            claimed: Mutex::new(None),
             tail: Arc::default(),
             lock,
         });
@@ -276,8 +284,8 @@ impl ShardLog for LocalLog {
         spare::lend_room(&self.shared, lent);
     }
 
-    fn claim(&self, after: Pos, claim: Claim) -> Result<Writing, AppendError> {
-        writer::claim(&self.shared, after, &claim)
+    fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError> {
+        writer::claim(&self.shared, at, &claim)
     }
 
     fn read(&self, after: Mark) -> Box<dyn EntryIter> {
@@ -298,7 +306,7 @@ impl ShardLog for LocalLog {
         if !shared.state.lock().is_secured {
             // Without a writer: the header that makes a segment a sealed one must be durable first.
             let secured = writer::find_tail(shared).and_then(|end| writer::secure(shared, &end));
-            secured.map_err(|error| TrimError { cause: error.to_string() })?;
+            secured.map_err(|cause| TrimError { cause })?;
         }
         loop {
             let path = {

@@ -69,7 +69,7 @@ impl SegmentHeader {
         let mut block = vec![0; BLOCK_BYTES];
         block[0..8].copy_from_slice(&MAGIC);
         block[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        block[10..12].copy_from_slice(&1u16.to_le_bytes());
+        block[10..12].copy_from_slice(&entry::BASE_LEVEL.to_le_bytes());
         block[12..16].copy_from_slice(&(BLOCK_BYTES as u32).to_le_bytes());
         block[16..32].copy_from_slice(&self.log_id.0);
         let words = [

@@ -1,13 +1,13 @@
 //! The claim, which may have to wait for room.
 //!
-//! A start on a full disk recovers everything, because reading needs no room. Where there is not even room for a claim,
-//! it goes on without one: what was recovered is served, nothing is admitted, and the claim is tried again until there
+//! A start on a full disk recovers everything, because reading needs no room. Where there is not even room for a claim
+//! (the log is unavailable), it goes on without one: what was recovered is served, nothing is admitted, and the claim is tried again until there
 //! is room. Nothing else may claim meanwhile, or the claim fails for good.
 
 use super::Shared;
 use super::writer::Writer;
 use crate::log::replay::Recovered;
-use crate::log::{AppendError, Claim, Pos};
+use crate::log::{Claim, ClaimError, Idx, LogEnd, WriteError};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What is to be claimed.
 #[derive(Clone)]
 pub struct Opening {
-    after: Pos,
+    at: LogEnd,
     claim: Claim,
 }
 
@@ -31,23 +31,25 @@ impl Opening {
             lsn: checkpoint.lsn,
             checksum: checkpoint.checksum,
         };
-        Opening { after: recovered.end.mark.pos, claim }
+        Opening { at: recovered.end, claim }
     }
 
     /// Claims the log and puts its writer in its place, which stays empty where there is no room for that: the state then
     /// says so. The writer comes first: nothing is admitted before there is one.
-    pub fn claim(&self, shared: &Arc<Shared>, writer: &mut Option<Writer>) -> Result<(), AppendError> {
-        match shared.log.claim(self.after, self.claim.clone()) {
-            Ok((appender, commits)) => {
-                let mark = appender.mark();
+    pub fn claim(&self, shared: &Arc<Shared>, writer: &mut Option<Writer>) -> Result<(), ClaimError> {
+        match shared.log.claim(self.at, self.claim.clone()) {
+            Ok(claimed) => {
+                let acks = claimed.acks();
+                let failed = |error: WriteError| ClaimError::Fatal { cause: error.to_string() };
+                let mark = acks.wait(Idx(0), Duration::ZERO).map_err(failed)?;
                 let engine_time_ms = self.claim.engine_time_ms;
-                *writer = Some(Writer::new(shared.clone(), appender, commits, engine_time_ms));
+                *writer = Some(Writer::new(shared.clone(), claimed, acks, mark, engine_time_ms));
                 let mut state = shared.state.lock();
                 state.mark = mark;
                 state.unclaimed = None;
                 Ok(())
             }
-            Err(AppendError::Full { cause }) => {
+            Err(ClaimError::Unavailable { cause }) => {
                 shared.state.lock().unclaimed = Some(cause);
                 Ok(())
             }
@@ -71,7 +73,7 @@ impl Opening {
             // The place is held meanwhile: who is admitted right after the claim and leads waits for the writer.
             let claimed = self.claim(shared, &mut writer.lock());
             if let Err(error) = claimed {
-                shared.fail(&error);
+                shared.fail(error.to_string(), None);
                 return false;
             }
         }

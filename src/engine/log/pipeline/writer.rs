@@ -3,19 +3,22 @@
 use super::{Forming, KICK_BYTES, QUICK, Shared};
 use crate::log::entry::{HEADER_BYTES, Kind};
 use crate::log::pipeline::Refusal;
-use crate::log::{AppendError, Appender, Commits, Entry, Idx, Lsn, Pos};
+use crate::log::{Acks, Entry, Idx, LogWriter, Lsn, Mark, Pos, WriteError};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Takes entries from the pipeline to the log. Behind a lock: whoever has it runs it.
 pub struct Writer {
     shared: Arc<Shared>,
-    appender: Box<dyn Appender>,
-    commits: Box<dyn Commits>,
-    /// The entries appended and not yet acknowledged, each with the last batch that it completes.
-    in_flight: VecDeque<(Idx, Lsn)>,
+    log: Box<dyn LogWriter>,
+    acks: Arc<dyn Acks>,
+    /// The entries appended and not yet acknowledged.
+    in_flight: VecDeque<InFlight>,
+    /// Behind the last entry that is durable.
+    acknowledged: Mark,
     engine_time_ms: u64,
     /// How many batches the last entry had, how many waited already when it became durable, and whether anybody was woken
     /// by it.
@@ -29,6 +32,19 @@ pub struct Writer {
     /// Closed or failed.
     has_ended: bool,
 }
+
+struct InFlight {
+    index: Idx,
+    /// The last batch that is complete with it.
+    complete_lsn: Lsn,
+    /// What ends with it.
+    request: Option<Request>,
+}
+
+/// How long the log thread waits for an acknowledgement before it looks whether there is something else to do.
+const LOG_THREAD_WAITS: Duration = Duration::from_secs(1);
+/// How long a leading thread waits for the acknowledgement of what it does not write itself; then the log thread does.
+const LEADER_WAITS: Duration = Duration::from_millis(1);
 
 /// The part of a write's time that is waited at most for those whom the last one released.
 const COLLECT_PART: u32 = 4;
@@ -70,15 +86,18 @@ pub fn run(shared: &Shared, writer: &Mutex<Option<Writer>>) {
 impl Writer {
     pub fn new(
         shared: Arc<Shared>,
-        appender: Box<dyn Appender>,
-        commits: Box<dyn Commits>,
+        log: Box<dyn LogWriter>,
+        acks: Arc<dyn Acks>,
+        claimed: Mark,
         engine_time_ms: u64,
     ) -> Writer {
+        assert_eq!(claimed.index, Idx(0), "a writer begins with its Claim");
         Writer {
             shared,
-            appender,
-            commits,
+            log,
+            acks,
             in_flight: VecDeque::new(),
+            acknowledged: claimed,
             engine_time_ms,
             released: 0,
             waiting: 0,
@@ -91,9 +110,23 @@ impl Writer {
 
     /// Works until there is nothing to do.
     pub fn write_all(&mut self) {
+        self.write(LOG_THREAD_WAITS);
+    }
+
+    /// Works until there is nothing to do or nothing more is acknowledged for now.
+    pub fn write_what_is_acknowledged(&mut self) {
+        self.write(Duration::ZERO);
+    }
+
+    fn write(&mut self, at_most: Duration) {
         while let Some(step) = self.next_step() {
             let is_commit = matches!(step, Step::Commit);
-            self.take(step);
+            let has_moved = self.take(step, at_most);
+            if is_commit && !has_moved && at_most.is_zero() {
+                // Entries stay in flight: the next call looks at them again.
+                self.shared.state.lock().idle = true;
+                return;
+            }
             if is_commit && !self.collect() {
                 return;
             }
@@ -108,7 +141,7 @@ impl Writer {
     /// False if somebody else runs the writer now.
     fn collect(&mut self) -> bool {
         let shared = self.shared.clone();
-        let usual = self.commits.usual_time().unwrap_or_default();
+        let usual = self.acks.usual_time().unwrap_or_default();
         let may_wait = shared.wake_on_kick && usual > QUICK && self.has_woken && self.in_flight.is_empty();
         let mut state = shared.state.lock();
         let is_urgent =
@@ -146,8 +179,11 @@ impl Writer {
         loop {
             let Some(step) = self.next_step() else { return };
             match step {
-                Step::Append(_) => self.take(step),
-                Step::Commit => break self.take(step),
+                Step::Append(_) => _ = self.take(step, LEADER_WAITS),
+                Step::Commit => {
+                    self.take(step, LEADER_WAITS);
+                    break;
+                }
                 Step::Handle(_) => break,
             }
         }
@@ -178,93 +214,129 @@ impl Writer {
         step
     }
 
-    fn take(&mut self, step: Step) {
-        self.has_ended = matches!(step, Step::Handle(Request::Close { .. }));
+    /// True if more is durable than before.
+    fn take(&mut self, step: Step, at_most: Duration) -> bool {
         let done = match step {
-            Step::Append(forming) => self.append(forming),
-            Step::Commit => self.commit(),
-            Step::Handle(request) => self.handle(request),
+            Step::Append(forming) => self.append(forming).map(|()| false),
+            Step::Commit => self.commit(at_most),
+            Step::Handle(request) => self.handle(request).map(|()| false),
         };
-        if let Err(error) = done {
+        done.unwrap_or_else(|error| {
             self.has_ended = true;
-            self.shared.fail(&error);
-        }
+            let fenced_by = if let WriteError::Fenced { by } = error { Some(by) } else { None };
+            self.shared.fail(error.to_string(), fenced_by);
+            false
+        })
     }
 
-    fn append(&mut self, mut forming: Forming) -> Result<(), AppendError> {
+    fn append(&mut self, mut forming: Forming) -> Result<(), WriteError> {
         if forming.late.is_some() {
             let buffer = self.shared.state.lock().buffers.pop();
             forming.complete(buffer);
         }
         self.engine_time_ms = self.engine_time_ms.max(forming.entry.engine_time_ms);
-        let complete_lsn = forming.entry.complete_lsn;
         self.released = forming.batches;
-        let index = self.appender.append(forming.entry)?;
-        self.in_flight.push_back((index, complete_lsn));
+        self.send(forming.entry, None)?;
         self.shared.state.lock().reserved_bytes -= forming.reserved_bytes;
         Ok(())
     }
 
-    fn commit(&mut self) -> Result<(), AppendError> {
-        let Some((durable, _)) = self.commits.advance()? else { return Ok(()) };
-        let mut lsn = None;
-        while let Some((_, complete_lsn)) = self.in_flight.front().filter(|(index, _)| *index <= durable) {
-            lsn = Some(*complete_lsn);
-            self.in_flight.pop_front();
-        }
-        self.publish(lsn.expect("only what is in flight becomes durable"));
+    /// Hands an entry to the log.
+    fn send(&mut self, entry: Entry, request: Option<Request>) -> Result<(), WriteError> {
+        let (complete_lsn, last) = (entry.complete_lsn, self.in_flight.back());
+        assert!(last.is_none_or(|last| last.complete_lsn <= complete_lsn), "entries are sent in LSN order");
+        let before = last.map_or(self.acknowledged.index, |last| last.index);
+        let index = self.log.append(entry)?;
+        assert_eq!(index.0, before.0 + 1, "the log gives indexes densely");
+        self.in_flight.push_back(InFlight { index, complete_lsn, request });
         Ok(())
+    }
+
+    /// Takes in what has been acknowledged. True if that is more than before.
+    fn commit(&mut self, at_most: Duration) -> Result<bool, WriteError> {
+        let before = self.acknowledged;
+        let mark = self.acks.wait(before.index, at_most)?;
+        assert!(mark.index >= before.index && mark.pos >= before.pos, "what is durable stays so");
+        assert_eq!(mark.epoch, before.epoch, "the acknowledgements are those of this writer");
+        self.acknowledged = mark;
+        let mut last = None;
+        let mut request = None;
+        while self.in_flight.front().is_some_and(|entry| entry.index <= mark.index) {
+            last = self.in_flight.pop_front();
+            request = last.as_ref().and_then(|entry| entry.request).or(request);
+        }
+        let Some(last) = last else { return Ok(false) };
+        assert_eq!(last.index, mark.index, "only what was sent becomes durable");
+        self.publish(last.complete_lsn);
+        if let Some(request) = request {
+            self.end_request(request, None);
+        }
+        Ok(true)
     }
 
     fn publish(&mut self, lsn: Lsn) {
         let shared = &self.shared;
-        self.waiting = shared.state.lock().forming_batches();
-        shared.durable.store(lsn.0, Ordering::Release);
-        shared.quick.store(self.commits.usual_time().is_some_and(|usual| usual <= QUICK), Ordering::Relaxed);
-        {
+        let is_quick = self.acks.usual_time().is_some_and(|usual| usual <= QUICK);
+        shared.quick.store(is_quick, Ordering::Relaxed);
+        let before = {
             let mut state = shared.state.lock();
-            state.mark = self.appender.mark();
-            state.buffers.extend(self.commits.recycle());
+            assert!(lsn <= state.last_lsn, "nothing is durable that was not submitted");
+            self.waiting = state.forming_batches();
+            state.mark = self.acknowledged;
+            state.buffers.extend(self.acks.recycle());
             shared.progress.notify_all();
-        }
+            Lsn(shared.durable.swap(lsn.0, Ordering::AcqRel))
+        };
+        assert!(before <= lsn, "what is durable stays so");
         self.has_woken = false;
+        if before == lsn {
+            // The entry does not end a batch.
+            return;
+        }
         for watcher in shared.watchers.read().iter() {
             self.has_woken |= watcher.durable(lsn);
         }
     }
 
-    /// Called with nothing in flight.
-    fn handle(&mut self, request: Request) -> Result<(), AppendError> {
-        let sealed = match request {
-            Request::Seal => Some(self.seal()?),
-            Request::Time { engine_time_ms } => {
-                self.engine_time_ms = self.engine_time_ms.max(engine_time_ms);
-                self.append_empty(Kind::Time)?;
-                None
+    /// Called with nothing in flight. A request that appends an entry ends when that is acknowledged.
+    fn handle(&mut self, request: Request) -> Result<(), WriteError> {
+        let is_sent = match request {
+            Request::Seal => {
+                let sealed = self.seal()?;
+                self.end_request(request, Some(sealed));
+                return Ok(());
             }
+            Request::Time { engine_time_ms } => self.send_empty(Kind::Time, engine_time_ms, request)?,
             Request::Close { engine_time_ms } => {
-                self.engine_time_ms = self.engine_time_ms.max(engine_time_ms);
-                match self.append_empty(Kind::Release) {
+                match self.send_empty(Kind::Release, engine_time_ms, request) {
                     // The next start then finds a stop that was not in order, and no harm.
-                    Err(AppendError::Full { .. }) => {}
-                    done => done?,
+                    Err(WriteError::Full { .. }) => false,
+                    sent => sent?,
                 }
-                None
             }
         };
+        if !is_sent {
+            self.end_request(request, None);
+        }
+        Ok(())
+    }
+
+    fn end_request(&mut self, request: Request, sealed: Option<Result<Pos, Refusal>>) {
+        self.has_ended |= matches!(request, Request::Close { .. });
         let mut state = self.shared.state.lock();
         if matches!(request, Request::Time { .. }) {
             state.reserved_bytes -= self.shared.limits.padded(HEADER_BYTES);
         }
-        state.request = None;
-        state.mark = self.appender.mark();
-        state.sealed = sealed;
+        // Without a log thread, a close takes the place of a request that is still in flight.
+        if state.request == Some(request) {
+            state.request = None;
+        }
+        state.sealed = sealed.or(state.sealed.take());
         self.shared.progress.notify_all();
-        Ok(())
     }
 
     /// The room is checked again: what was in flight may have used it since the request.
-    fn seal(&mut self) -> Result<Result<Pos, Refusal>, AppendError> {
+    fn seal(&mut self) -> Result<Result<Pos, Refusal>, WriteError> {
         let room = self.shared.log.room();
         let refusal = || {
             self.shared.log.want_room(room.bytes.saturating_add(1));
@@ -273,35 +345,26 @@ impl Writer {
         if self.shared.state.lock().reserved_bytes > room.bytes_after_seal {
             return Ok(Err(refusal()));
         }
-        match self.appender.seal() {
-            Err(AppendError::Full { .. }) => Ok(Err(refusal())),
+        match self.log.seal() {
+            Err(WriteError::Full { .. }) => Ok(Err(refusal())),
             sealed => sealed.map(Ok),
         }
     }
 
-    fn append_empty(&mut self, kind: Kind) -> Result<(), AppendError> {
+    /// Sends an entry without batches. False if a batch was submitted since: it comes after this entry, and the checksum
+    /// must not have it.
+    fn send_empty(&mut self, kind: Kind, engine_time_ms: u64, request: Request) -> Result<bool, WriteError> {
+        assert!(self.in_flight.is_empty(), "everything before is durable");
+        self.engine_time_ms = self.engine_time_ms.max(engine_time_ms);
         let (lsn, checksum) = {
             let state = self.shared.state.lock();
-            let durable = Lsn(self.shared.durable.load(Ordering::Acquire));
-            // A batch may have been submitted since; it comes after this entry, and the checksum must not have it.
             if state.forming.is_some() || !state.ready.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             // Nothing is in flight, so this is the last batch; those that came after a close were dropped.
-            (durable, state.checksum)
+            (Lsn(self.shared.durable.load(Ordering::Acquire)), state.checksum)
         };
-        let entry = Entry {
-            kind,
-            needs: 1,
-            engine_time_ms: self.engine_time_ms,
-            first_lsn: lsn,
-            last_lsn: lsn,
-            complete_lsn: lsn,
-            checksum,
-            bytes: vec![0; HEADER_BYTES],
-        };
-        self.appender.append(entry)?;
-        self.commits.advance()?;
-        Ok(())
+        self.send(Entry::new(kind, self.engine_time_ms, lsn, checksum), Some(request))?;
+        Ok(true)
     }
 }

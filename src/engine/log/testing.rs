@@ -1,0 +1,338 @@
+//! A log in memory whose acknowledgements, failures and rivals a test decides.
+//!
+//! It keeps the contract: an entry is in the log, and readers get it, when it has arrived together with all before it;
+//! acknowledgements come in order. When an entry arrives is up to its [`Schedule`], or to the test, which can hold all
+//! entries back and let them arrive in any order, or never. What a remote log does to a writer can be seen with it: late
+//! acknowledgements, several at once, an unknown fate that the backend settles by sending again, a claim that comes too
+//! late, a rival.
+
+use super::memory::MemoryLog;
+use super::{
+    Acks, Claim, ClaimError, Entry, EntryIter, Epoch, Idx, Limits, LogEnd, LogId, LogWriter, Mark, Pos,
+    ReadError, ShardLog, Step, TrimError, Wait, WriteError,
+};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When entries arrive by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// Each with the next look at the acknowledgements.
+    AtOnce,
+    /// One with every so many looks, the oldest first.
+    Late { looks: u32 },
+    /// All in flight together, with every so many looks.
+    Together { looks: u32 },
+    /// One with each look, in an order drawn from the seed: the acknowledgement comes when the oldest has arrived.
+    OutOfStep { seed: u64 },
+}
+
+#[derive(Clone)]
+pub struct TestLog {
+    inner: MemoryLog,
+    schedule: Schedule,
+    usual_time: Option<Duration>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Appended by the current writer, not acknowledged.
+    in_flight: VecDeque<InFlight>,
+    /// Nothing arrives by itself.
+    is_held: bool,
+    /// A thread that asks for acknowledgements hangs.
+    is_stalled: bool,
+    looks: u32,
+    random: u64,
+    /// What the writer hears instead of anything else.
+    failure: Option<WriteError>,
+    refusals: VecDeque<ClaimError>,
+    /// The thread that waits in [`Acks::wait`].
+    waiting: Option<String>,
+}
+
+struct InFlight {
+    entry: Entry,
+    has_arrived: bool,
+}
+
+impl TestLog {
+    pub fn new(schedule: Schedule) -> TestLog {
+        let inner = MemoryLog::new(LogId([9; 16]));
+        let log = TestLog { inner, schedule, usual_time: None, shared: Arc::default() };
+        if let Schedule::OutOfStep { seed } = schedule {
+            log.shared.state.lock().random = seed | 1;
+        }
+        log
+    }
+
+    /// Says of itself that an entry usually takes so long, which decides who writes.
+    pub fn with_usual_time(mut self, time: Duration) -> TestLog {
+        self.usual_time = Some(time);
+        self
+    }
+
+    /// From now on nothing arrives until the test says so.
+    pub fn hold(&self) {
+        self.shared.state.lock().is_held = true;
+    }
+
+    /// From now on a thread that asks for acknowledgements hangs, without bound: it does a disk's work itself, and the disk
+    /// has stalled.
+    pub fn stall(&self) {
+        self.shared.state.lock().is_stalled = true;
+    }
+
+    /// Ends a hold or a stall: what is in flight arrives with the next look.
+    pub fn go_on(&self) {
+        let mut state = self.shared.state.lock();
+        (state.is_held, state.is_stalled, state.waiting) = (false, false, None);
+        state.in_flight.iter_mut().for_each(|entry| entry.has_arrived = true);
+        self.shared.changed.notify_all();
+    }
+
+    /// Lets one of the entries in flight arrive: the oldest is 0.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn arrive(&self, place: usize) {
+        self.shared.state.lock().in_flight[place].has_arrived = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// How many entries are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.shared.state.lock().in_flight.len()
+    }
+
+    /// Waits until a thread waits for an entry that is held, or hangs; returns its name.
+    pub fn waiting_thread(&self) -> String {
+        let mut state = self.shared.state.lock();
+        loop {
+            match &state.waiting {
+                Some(thread) => return thread.clone(),
+                None => self.shared.changed.wait(&mut state),
+            }
+        }
+    }
+
+    /// The writer hears this from now on. What is in flight is lost.
+    pub fn fail(&self, failure: WriteError) {
+        let mut state = self.shared.state.lock();
+        state.failure = Some(failure);
+        self.shared.changed.notify_all();
+    }
+
+    /// The next claim is answered by this.
+    pub fn refuse_claim(&self, refusal: ClaimError) {
+        self.shared.state.lock().refusals.push_back(refusal);
+    }
+
+    /// Another node reads the log to its end and claims it: the writer before is fenced, what it had in flight is lost.
+    pub fn claim_by_rival(&self, node: &str) -> Box<dyn LogWriter> {
+        let mut reader = self.inner.read(Mark::default());
+        let mut claim = Claim { node: node.to_owned(), ..Claim::default() };
+        let end = loop {
+            match reader.next(Wait::No).expect("memory does not fail") {
+                Step::Entry(entry) => {
+                    (claim.lsn, claim.checksum) = (entry.header.last_lsn, entry.header.checksum);
+                    claim.engine_time_ms = entry.header.engine_time_ms;
+                }
+                Step::End(end) => break end,
+                Step::TimedOut | Step::Stopped => unreachable!("it neither waits nor is stopped"),
+            }
+        };
+        self.claim(end, claim).expect("the end of the log is known")
+    }
+}
+
+impl ShardLog for TestLog {
+    fn id(&self) -> LogId {
+        self.inner.id()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError> {
+        let mut state = self.shared.state.lock();
+        if let Some(refusal) = state.refusals.pop_front() {
+            return Err(refusal);
+        }
+        let inner = self.inner.claim(at, claim)?;
+        state.in_flight.clear();
+        let epoch = Epoch(at.mark.pos.next().0);
+        let mark = Mark { pos: at.mark.pos.next(), epoch, index: Idx(0) };
+        let acknowledged = Mutex::new(Acknowledged { mark, inner });
+        self.shared.changed.notify_all();
+        let acks = Arc::new(TestAcks { log: self.clone(), epoch, acknowledged });
+        Ok(Box::new(TestWriter { acks, last: Idx(0) }))
+    }
+
+    fn read(&self, after: Mark) -> Box<dyn EntryIter> {
+        self.inner.read(after)
+    }
+
+    fn bounds(&self) -> Result<(Pos, Pos), ReadError> {
+        self.inner.bounds()
+    }
+
+    fn trim(&self, upto: Pos) -> Result<(), TrimError> {
+        self.inner.trim(upto)
+    }
+}
+
+struct TestWriter {
+    acks: Arc<TestAcks>,
+    last: Idx,
+}
+
+struct TestAcks {
+    log: TestLog,
+    epoch: Epoch,
+    acknowledged: Mutex<Acknowledged>,
+}
+
+/// Taken before the log's state.
+struct Acknowledged {
+    mark: Mark,
+    inner: Box<dyn LogWriter>,
+}
+
+impl LogWriter for TestWriter {
+    fn append(&mut self, entry: Entry) -> Result<Idx, WriteError> {
+        let mut acknowledged = self.acks.acknowledged.lock();
+        acknowledged.check(&self.acks)?;
+        let mut state = self.acks.state()?;
+        assert!(
+            state.in_flight.len() < self.acks.log.limits().entries_in_flight_max,
+            "the caller counts them"
+        );
+        self.last = Idx(self.last.0 + 1);
+        state.in_flight.push_back(InFlight { entry, has_arrived: false });
+        Ok(self.last)
+    }
+
+    fn seal(&mut self) -> Result<Pos, WriteError> {
+        let mut acknowledged = self.acks.acknowledged.lock();
+        acknowledged.check(&self.acks)?;
+        assert!(self.acks.state()?.in_flight.is_empty(), "a seal comes with nothing in flight");
+        acknowledged.inner.seal()
+    }
+
+    fn acks(&self) -> Arc<dyn Acks> {
+        self.acks.clone()
+    }
+}
+
+impl Acknowledged {
+    /// Fails if another writer has claimed the log.
+    fn check(&mut self, acks: &TestAcks) -> Result<(), WriteError> {
+        let mark = self.inner.acks().wait(Idx(0), Duration::ZERO)?;
+        assert_eq!((mark, mark.epoch), (self.mark, acks.epoch), "entries come to the log by this writer");
+        Ok(())
+    }
+}
+
+impl TestAcks {
+    /// The state, unless the log has failed.
+    fn state(&self) -> Result<MutexGuard<'_, State>, WriteError> {
+        let state = self.log.shared.state.lock();
+        match &state.failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(state),
+        }
+    }
+}
+
+impl TestAcks {
+    fn hang_while_stalled(&self) {
+        let mut state = self.log.shared.state.lock();
+        while state.is_stalled {
+            state.waiting = Some(thread_name());
+            self.log.shared.changed.notify_all();
+            self.log.shared.changed.wait(&mut state);
+        }
+    }
+}
+
+fn thread_name() -> String {
+    std::thread::current().name().unwrap_or_default().to_owned()
+}
+
+impl Acks for TestAcks {
+    fn wait(&self, beyond: Idx, at_most: Duration) -> Result<Mark, WriteError> {
+        let mut has_waited = false;
+        loop {
+            self.hang_while_stalled();
+            let mut acknowledged = self.acknowledged.lock();
+            acknowledged.check(self)?;
+            let mut state = self.state()?;
+            state.look(self.log.schedule);
+            while state.in_flight.front().is_some_and(|entry| entry.has_arrived) {
+                let InFlight { entry, .. } = state.in_flight.pop_front().expect("there is a front");
+                let index = acknowledged.inner.append(entry)?;
+                acknowledged.mark = acknowledged.inner.acks().wait(Idx(0), Duration::ZERO)?;
+                assert_eq!(acknowledged.mark.index, index, "the index that was given out");
+            }
+            let mark = acknowledged.mark;
+            if mark.index > beyond || state.in_flight.is_empty() || has_waited || at_most.is_zero() {
+                return Ok(mark);
+            }
+            if !state.is_held {
+                // It is a matter of looks, not of time.
+                continue;
+            }
+            drop(acknowledged);
+            state.waiting = Some(thread_name());
+            self.log.shared.changed.notify_all();
+            self.log.shared.changed.wait_for(&mut state, at_most);
+            has_waited = true;
+            state.waiting = None;
+        }
+    }
+
+    fn usual_time(&self) -> Option<Duration> {
+        self.log.usual_time
+    }
+}
+
+impl State {
+    /// Lets entries arrive as the schedule has it.
+    fn look(&mut self, schedule: Schedule) {
+        if self.is_held || self.in_flight.is_empty() {
+            return;
+        }
+        self.looks += 1;
+        match schedule {
+            Schedule::AtOnce => self.in_flight.iter_mut().for_each(|entry| entry.has_arrived = true),
+            Schedule::Late { looks } if self.looks % looks == 0 => self.in_flight[0].has_arrived = true,
+            Schedule::Together { looks } if self.looks % looks == 0 => {
+                self.in_flight.iter_mut().for_each(|entry| entry.has_arrived = true);
+            }
+            Schedule::Late { .. } | Schedule::Together { .. } => {}
+            Schedule::OutOfStep { .. } => {
+                // xorshift: Marsaglia 2003.
+                self.random ^= self.random << 13;
+                self.random ^= self.random >> 7;
+                self.random ^= self.random << 17;
+                let missing = self.in_flight.iter_mut().filter(|entry| !entry.has_arrived);
+                let mut missing: Vec<_> = missing.collect();
+                let place = self.random as usize % missing.len().max(1);
+                if let Some(entry) = missing.get_mut(place) {
+                    entry.has_arrived = true;
+                }
+            }
+        }
+    }
+}
