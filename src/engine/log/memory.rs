@@ -174,10 +174,12 @@ impl Acks for MemoryWriter {
     /// Takes in all that is in flight.
     fn wait(&self, _beyond: Idx, _at_most: Duration) -> Result<Mark, WriteError> {
         let mut state = self.state()?;
+        if !state.in_flight.is_empty() {
+            self.log.shared.more.notify_all();
+        }
         while let Some((header, bytes)) = state.in_flight.pop_front() {
             state.push(&header, bytes);
         }
-        self.log.shared.more.notify_all();
         Ok(state.end().mark)
     }
 }

@@ -1,18 +1,60 @@
+//! The pipeline's suite. Each test of the first part runs on each backend, also on those that acknowledge late.
+
 use super::*;
-use crate::log::LogId;
-use crate::log::memory::MemoryLog;
 use crate::log::replay::Replay;
+use crate::log::testing::{Schedule, TestLog};
+use crate::log::tests::{Fresh, on_each_backend};
+use crate::log::{Idx, LogEnd, Wait, WriteError};
+
+on_each_backend!(
+    batches_come_back_over_restarts,
+    log_thread_publishes_and_tells_watchers,
+    a_second_claim_fences_the_first_writer,
+    replay_goes_on_from_any_checkpoint,
+    admission_is_bounded_and_credits_return,
+    an_idle_log_thread_sleeps_on_until_it_is_kicked,
+    the_mark_is_behind_what_is_durable,
+    time_and_release_are_acknowledged_like_any_entry,
+    a_leading_thread_and_the_log_thread_share_the_work,
+);
 
 fn manual() -> Options {
     Options { log_thread: false, ..Options::default() }
 }
 
 fn submit(pipeline: &Pipeline, lsn: u64, batch: &[u8]) {
-    let mut credit = pipeline.admit(batch.len()).expect("the memory log has room");
+    let mut credit = loop {
+        match pipeline.admit(batch.len()) {
+            Ok(credit) => break credit,
+            Err(Refusal::Busy) => std::thread::yield_now(),
+            Err(other) => panic!("there is room: {other}"),
+        }
+    };
     pipeline.submit(&mut credit, Lsn(lsn), 1000 + lsn, batch);
 }
 
-fn replay_all(log: &MemoryLog) -> (Vec<(u64, u64, Vec<u8>)>, Recovered) {
+/// Does the log thread's work until the batch is durable, however late the log acknowledges.
+fn settle(pipeline: &Pipeline, lsn: u64) {
+    while pipeline.durable() < Lsn(lsn) {
+        assert_eq!(pipeline.failure(), None);
+        pipeline.pump();
+    }
+}
+
+fn close(pipeline: &Pipeline) {
+    while let Err(error) = pipeline.close() {
+        assert_eq!(pipeline.failure(), None, "{error}");
+        pipeline.pump();
+    }
+}
+
+fn start(log: Arc<dyn ShardLog>, recovered: &Recovered, options: Options) -> Pipeline {
+    Pipeline::start(log, recovered, options).expect("the only writer")
+}
+
+type Batches = Vec<(u64, u64, Vec<u8>)>;
+
+fn replay_all(log: &dyn ShardLog) -> (Batches, Recovered) {
     let mut replay = Replay::new(log, Default::default());
     let mut batches = Vec::new();
     while let Some(batch) = replay.next().expect("an undamaged log") {
@@ -21,17 +63,16 @@ fn replay_all(log: &MemoryLog) -> (Vec<(u64, u64, Vec<u8>)>, Recovered) {
     (batches, replay.finish())
 }
 
-#[test]
-fn batches_come_back_over_restarts() {
-    let log = MemoryLog::new(LogId([1; 16]));
+fn batches_come_back_over_restarts(fresh: &Fresh) {
     let mut expected = Vec::new();
     let mut lsn = 0;
     for round in 0..5u8 {
-        let (batches, recovered) = replay_all(&log);
-        assert_eq!(batches, expected);
+        let log = fresh.open();
+        let (batches, recovered) = replay_all(&*log);
+        assert!(batches == expected, "round {round}");
         assert!(recovered.voided.is_empty());
         assert_eq!(recovered.clean, round > 0);
-        let pipeline = Pipeline::start(Arc::new(log.clone()), &recovered, manual()).expect("the only writer");
+        let pipeline = start(log, &recovered, manual());
         // Small ones share an entry, the large one spans several.
         for size in [0usize, 10, 3_000_000, 7] {
             lsn += 1;
@@ -40,79 +81,83 @@ fn batches_come_back_over_restarts() {
             expected.push((lsn, 1000 + lsn, batch));
         }
         assert_eq!(pipeline.durable(), Lsn(lsn - 4));
-        pipeline.pump();
-        assert_eq!(pipeline.durable(), Lsn(lsn));
-        pipeline.close().expect("a clean stop");
+        settle(&pipeline, lsn);
+        close(&pipeline);
     }
 }
 
-#[test]
-fn log_thread_publishes_and_tells_watchers() {
-    struct Watcher(Mutex<Vec<Lsn>>);
-    impl DurableWatcher for Watcher {
-        fn durable(&self, lsn: Lsn) -> bool {
-            self.0.lock().push(lsn);
-            true
-        }
-        fn failed(&self, fatal: &Fatal) {
-            panic!("{fatal}");
-        }
+#[derive(Default)]
+struct Watcher(Mutex<Vec<Lsn>>);
+
+impl DurableWatcher for Watcher {
+    fn durable(&self, lsn: Lsn) -> bool {
+        self.0.lock().push(lsn);
+        true
     }
-    let log = MemoryLog::new(LogId([1; 16]));
-    let pipeline = Pipeline::start(Arc::new(log.clone()), &Recovered::default(), Options::default())
-        .expect("the only writer");
-    let watcher = Arc::new(Watcher(Mutex::new(Vec::new())));
+    fn failed(&self, fatal: &Fatal) {
+        panic!("{fatal}");
+    }
+}
+
+fn log_thread_publishes_and_tells_watchers(fresh: &Fresh) {
+    let log = fresh.open();
+    let pipeline = start(log.clone(), &Recovered::default(), Options::default());
+    let watcher = Arc::new(Watcher::default());
     pipeline.subscribe(watcher.clone());
     for lsn in 1..=1000 {
         submit(&pipeline, lsn, b"batch");
     }
     pipeline.wait(Lsn(1000)).expect("no failure");
-    let sealed = pipeline.rotate().expect("memory can always seal");
+    let sealed = loop {
+        match pipeline.rotate() {
+            Ok(sealed) => break sealed,
+            Err(refusal) => assert_eq!(refusal, Refusal::Busy),
+        }
+    };
     assert_eq!(sealed, pipeline.mark().pos);
     pipeline.close().expect("a clean stop");
     let seen = watcher.0.lock().clone();
     assert!(seen.is_sorted());
     assert_eq!(seen.last(), Some(&Lsn(1000)));
-    assert_eq!(replay_all(&log).0.len(), 1000);
+    assert_eq!(replay_all(&*log).0.len(), 1000);
 }
 
-#[test]
-fn a_second_claim_fences_the_first_writer() {
-    let log = MemoryLog::new(LogId([1; 16]));
-    let first = Pipeline::start(Arc::new(log.clone()), &Recovered::default(), manual()).expect("claims");
+fn a_second_claim_fences_the_first_writer(fresh: &Fresh) {
+    let log = fresh.open();
+    let first = start(log.clone(), &Recovered::default(), manual());
     submit(&first, 1, b"one");
-    first.pump();
-    let (_, recovered) = replay_all(&log);
-    let second =
-        Pipeline::start(Arc::new(log.clone()), &recovered, manual()).expect("claims after reading all");
+    settle(&first, 1);
+    let (_, recovered) = replay_all(&*log);
+    let second = start(log.clone(), &recovered, manual());
     submit(&first, 2, b"never");
-    first.pump();
+    while first.failure().is_none() {
+        first.pump();
+    }
     assert_eq!(first.durable(), Lsn(1));
-    assert!(first.failure().is_some());
+    assert_eq!(first.failure().and_then(|fatal| fatal.fenced_by), Some(Epoch(3)));
     assert!(first.wait(Lsn(2)).is_err());
     submit(&second, 2, b"two");
-    second.pump();
-    let texts: Vec<_> = replay_all(&log).0.into_iter().map(|(_, _, bytes)| bytes).collect();
+    settle(&second, 2);
+    let texts: Vec<_> = replay_all(&*log).0.into_iter().map(|(_, _, bytes)| bytes).collect();
     assert_eq!(texts, [b"one".to_vec(), b"two".to_vec()]);
 }
 
-#[test]
-fn replay_goes_on_from_any_checkpoint() {
-    let log = MemoryLog::new(LogId([1; 16]));
-    let pipeline = Pipeline::start(Arc::new(log.clone()), &Recovered::default(), manual()).expect("claims");
+fn replay_goes_on_from_any_checkpoint(fresh: &Fresh) {
+    let log = fresh.open();
+    let pipeline = start(log.clone(), &Recovered::default(), manual());
     for lsn in 1..=20 {
         let size = if lsn % 5 == 0 { 2_500_000 } else { 100 };
         submit(&pipeline, lsn, &vec![lsn as u8; size]);
         if lsn % 3 == 0 {
-            pipeline.pump();
+            settle(&pipeline, lsn);
         }
     }
-    pipeline.pump();
-    let (all, recovered) = replay_all(&log);
-    let mut replay = Replay::new(&log, Default::default());
+    settle(&pipeline, 20);
+    let (all, recovered) = replay_all(&*log);
+    let mut replay = Replay::new(&*log, Default::default());
     for read in 1..=20 {
         replay.next().expect("an undamaged log").expect("20 batches");
-        let mut rest = Replay::new(&log, replay.checkpoint());
+        let mut rest = Replay::new(&*log, replay.checkpoint());
         let mut lsns = Vec::new();
         while let Some(batch) = rest.next().expect("an undamaged log") {
             lsns.push(batch.lsn.0);
@@ -123,36 +168,261 @@ fn replay_goes_on_from_any_checkpoint() {
     assert_eq!(all.len(), 20);
 }
 
-#[test]
-fn admission_is_bounded_and_credits_return() {
-    let log = MemoryLog::new(LogId([1; 16]));
-    let options = Options { buffer_bytes_max: 1000, ..manual() };
-    let pipeline = Pipeline::start(Arc::new(log), &Recovered::default(), options).expect("claims");
-    let first = pipeline.admit(500).expect("the buffer is empty");
+fn admission_is_bounded_and_credits_return(fresh: &Fresh) {
+    let log = fresh.open();
+    let one = log.limits().room_for_batch(500);
+    let options = Options { buffer_bytes_max: 2 * one - 1, ..manual() };
+    let pipeline = start(log, &Recovered::default(), options);
+    // The first segment may still be in preparation.
+    let first = loop {
+        match pipeline.admit(500) {
+            Ok(credit) => break credit,
+            Err(refusal) => assert_eq!(refusal, Refusal::Busy, "the buffer is empty"),
+        }
+    };
     assert_eq!(pipeline.admit(500).err(), Some(Refusal::Busy));
     drop(first);
-    let mut large = pipeline.admit(5000).expect("one batch above the bound goes alone");
-    pipeline.submit(&mut large, Lsn(1), 0, &[0; 5000]);
+    let mut large = pipeline.admit(9000).expect("one batch above the bound goes alone");
+    pipeline.submit(&mut large, Lsn(1), 0, &[0; 9000]);
     drop(large);
     assert_eq!(pipeline.admit(0).err(), Some(Refusal::Busy));
-    pipeline.pump();
+    settle(&pipeline, 1);
     assert!(pipeline.admit(500).is_ok());
 }
 
-#[test]
-fn an_idle_log_thread_sleeps_on_until_it_is_kicked() {
-    let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([3; 16])));
+fn an_idle_log_thread_sleeps_on_until_it_is_kicked(fresh: &Fresh) {
     let options = Options { wake_on_kick: true, ..Options::default() };
-    let pipeline = Pipeline::start(log, &Recovered::default(), options).expect("an empty log");
-    for number in 1..=3 {
-        let mut credit = pipeline.admit(10).expect("there is room");
-        pipeline.submit(&mut credit, Lsn(number), 0, b"batch");
-    }
+    let pipeline = start(fresh.open(), &Recovered::default(), options);
+    (1..=3).for_each(|lsn| submit(&pipeline, lsn, b"batch"));
     pipeline.kick();
     pipeline.wait(Lsn(3)).expect("a kick is enough");
     assert_eq!(pipeline.durable(), Lsn(3));
-    let mut credit = pipeline.admit(10).expect("there is room");
-    pipeline.submit(&mut credit, Lsn(4), 0, b"batch");
+    submit(&pipeline, 4, b"batch");
     pipeline.close().expect("a close needs no kick");
     assert_eq!(pipeline.durable(), Lsn(4));
+}
+
+/// Each time something becomes durable, what a reader of the log finds is what the mark says.
+fn the_mark_is_behind_what_is_durable(fresh: &Fresh) {
+    struct Comparing {
+        pipeline: Mutex<std::sync::Weak<Pipeline>>,
+        seen: Mutex<Vec<(u64, u64)>>,
+    }
+    impl DurableWatcher for Comparing {
+        fn durable(&self, lsn: Lsn) -> bool {
+            let pipeline = self.pipeline.lock().upgrade().expect("it is told by the pipeline");
+            let (batches, recovered) = replay_all(&**pipeline.log());
+            assert_eq!(recovered.end.mark, pipeline.mark());
+            assert_eq!(batches.len() as u64, lsn.0);
+            self.seen.lock().push((lsn.0, recovered.end.mark.pos.0));
+            true
+        }
+        fn failed(&self, fatal: &Fatal) {
+            panic!("{fatal}");
+        }
+    }
+    let pipeline = Arc::new(start(fresh.open(), &Recovered::default(), manual()));
+    let pipeline_of = Mutex::new(Arc::downgrade(&pipeline));
+    let comparing = Arc::new(Comparing { pipeline: pipeline_of, seen: Mutex::default() });
+    pipeline.subscribe(comparing.clone());
+    let entry_bytes = pipeline.log().limits().entry_bytes_max;
+    (1..=6).for_each(|lsn| submit(&pipeline, lsn, &vec![1; entry_bytes / 2 + 1]));
+    settle(&pipeline, 6);
+    assert_eq!(comparing.seen.lock().last(), Some(&(6, 7)), "a batch is an entry");
+}
+
+fn time_and_release_are_acknowledged_like_any_entry(fresh: &Fresh) {
+    let log = fresh.open();
+    let pipeline = start(log.clone(), &Recovered::default(), manual());
+    for lsn in 1..=4 {
+        pipeline.submit_time(5000 * lsn);
+        pipeline.pump();
+        submit(&pipeline, lsn, b"after the time");
+        settle(&pipeline, lsn);
+    }
+    close(&pipeline);
+    let mut kinds = Vec::new();
+    let mut reader = log.read(Mark::default());
+    while let crate::log::Step::Entry(entry) = reader.next(Wait::No).expect("an undamaged log") {
+        kinds.push(entry.header.kind);
+    }
+    let mut expected = vec![Kind::Claim];
+    (0..4).for_each(|_| expected.extend([Kind::Time, Kind::Data]));
+    expected.push(Kind::Release);
+    assert_eq!(kinds, expected);
+    let (_, recovered) = replay_all(&*log);
+    assert_eq!((recovered.checkpoint.engine_time_ms, recovered.clean), (20_000, true));
+    assert_eq!(recovered.end.mark, pipeline.mark());
+}
+
+fn a_leading_thread_and_the_log_thread_share_the_work(fresh: &Fresh) {
+    let options = Options { wake_on_kick: true, ..Options::default() };
+    let log = fresh.open();
+    let pipeline = start(log.clone(), &Recovered::default(), options);
+    for lsn in 1..=200 {
+        submit(&pipeline, lsn, b"batch");
+        match lsn % 3 {
+            0 => pipeline.lead(),
+            1 => pipeline.kick(),
+            _ => {}
+        }
+    }
+    pipeline.lead();
+    pipeline.kick();
+    pipeline.wait(Lsn(200)).expect("no failure");
+    pipeline.close().expect("a clean stop");
+    assert_eq!(replay_all(&*log).0.len(), 200);
+}
+
+// The second part: what only a log that a test rules can be made to do.
+
+fn over(log: &TestLog, options: Options) -> Pipeline {
+    start(Arc::new(log.clone()), &Recovered::default(), options)
+}
+
+#[test]
+fn nothing_is_durable_before_the_oldest_entry_has_arrived() {
+    let log = TestLog::new(Schedule::AtOnce);
+    let pipeline = over(&log, manual());
+    log.hold();
+    let entry_bytes = log.limits().entry_bytes_max;
+    (1..=4).for_each(|lsn| submit(&pipeline, lsn, &vec![1; entry_bytes / 2 + 1]));
+    pipeline.pump();
+    assert_eq!(log.in_flight(), 4);
+    log.arrive(1);
+    log.arrive(2);
+    pipeline.pump();
+    assert_eq!((pipeline.durable(), pipeline.mark().pos), (Lsn(0), Pos(1)));
+    log.arrive(0);
+    pipeline.pump();
+    assert_eq!((pipeline.durable(), pipeline.mark().pos), (Lsn(3), Pos(4)));
+    log.go_on();
+    pipeline.pump();
+    assert_eq!(pipeline.durable(), Lsn(4));
+}
+
+#[test]
+fn a_log_that_never_acknowledges_releases_nothing_and_loses_nothing() {
+    let log = TestLog::new(Schedule::AtOnce);
+    let pipeline = over(&log, manual());
+    log.hold();
+    submit(&pipeline, 1, b"in flight");
+    pipeline.submit_time(9000);
+    pipeline.pump();
+    assert_eq!(pipeline.durable(), Lsn(0));
+    let unfinished = pipeline.close().expect_err("the batch is not durable");
+    assert!(unfinished.cause.contains("before everything was acknowledged"), "{unfinished}");
+    assert!(replay_all(&log).0.is_empty());
+    log.go_on();
+    close(&pipeline);
+    assert_eq!((pipeline.durable(), replay_all(&log).1.clean), (Lsn(1), true));
+}
+
+#[test]
+fn a_late_time_entry_does_not_end_a_close() {
+    let log = TestLog::new(Schedule::AtOnce);
+    let pipeline = over(&log, manual());
+    log.hold();
+    pipeline.submit_time(9000);
+    pipeline.pump();
+    assert_eq!(log.in_flight(), 1, "the Time entry");
+    assert!(pipeline.close().is_err());
+    log.go_on();
+    close(&pipeline);
+    assert!(replay_all(&log).1.clean, "the Release followed the Time entry");
+}
+
+#[test]
+fn a_leading_thread_leaves_a_late_entry_to_the_log_thread() {
+    let log = TestLog::new(Schedule::AtOnce).with_usual_time(Duration::from_micros(50));
+    let pipeline = over(&log, Options { wake_on_kick: true, ..Options::default() });
+    log.hold();
+    submit(&pipeline, 1, b"late");
+    pipeline.lead();
+    assert_eq!(pipeline.durable(), Lsn(0));
+    log.go_on();
+    pipeline.wait(Lsn(1)).expect("the log thread waits for it");
+}
+
+#[test]
+fn a_failed_append_ends_the_writer_and_releases_nothing() {
+    let failures = [
+        (WriteError::Fatal { cause: "broken".to_owned() }, None),
+        (WriteError::Full { cause: "no space".to_owned() }, None),
+        (WriteError::Fenced { by: Epoch(7) }, Some(Epoch(7))),
+    ];
+    for (failure, fenced_by) in failures {
+        let log = TestLog::new(Schedule::AtOnce);
+        let pipeline = over(&log, manual());
+        submit(&pipeline, 1, b"one");
+        settle(&pipeline, 1);
+        submit(&pipeline, 2, b"never acknowledged");
+        log.fail(failure.clone());
+        pipeline.pump();
+        assert_eq!((pipeline.durable(), pipeline.mark().pos), (Lsn(1), Pos(2)), "{failure}");
+        assert_eq!(pipeline.failure().map(|fatal| fatal.fenced_by), Some(fenced_by), "{failure}");
+        assert!(matches!(pipeline.admit(1), Err(Refusal::Failed(_))), "{failure}");
+        assert!(pipeline.close().is_err(), "{failure}");
+    }
+}
+
+#[test]
+fn an_entry_in_flight_at_a_rivals_claim_is_never_acknowledged() {
+    let log = TestLog::new(Schedule::AtOnce);
+    let pipeline = over(&log, manual());
+    submit(&pipeline, 1, b"one");
+    settle(&pipeline, 1);
+    log.hold();
+    submit(&pipeline, 2, b"in flight");
+    pipeline.pump();
+    let mut rival = log.claim_by_rival("rival");
+    log.go_on();
+    pipeline.pump();
+    assert_eq!(pipeline.durable(), Lsn(1));
+    assert_eq!(pipeline.failure().and_then(|fatal| fatal.fenced_by), Some(Epoch(3)));
+    let time = Entry::new(Kind::Time, 9000, Lsn(1), replay_all(&log).1.checkpoint.checksum);
+    assert_eq!(rival.append(time), Ok(Idx(1)));
+}
+
+/// A claim that fails leaves what was recovered as it was: the caller reads on and claims again.
+#[test]
+fn a_claim_that_comes_too_late_is_made_again() {
+    let log = TestLog::new(Schedule::AtOnce);
+    let mut replay = Replay::new(&log, Default::default());
+    assert!(replay.next().expect("memory does not fail").is_none());
+    let early = replay.recovered();
+    let rival = over(&log, manual());
+    submit(&rival, 1, b"of the rival");
+    settle(&rival, 1);
+    let refused = Pipeline::start(Arc::new(log.clone()), &early, manual()).err();
+    assert_eq!(refused, Some(ClaimError::Behind(LogEnd { mark: rival.mark() })));
+    submit(&rival, 2, b"undisturbed");
+    settle(&rival, 2);
+    let mut lsns = Vec::new();
+    while let Some(batch) = replay.next().expect("memory does not fail") {
+        lsns.push(batch.lsn.0);
+    }
+    assert_eq!(lsns, [1, 2]);
+    let pipeline = start(Arc::new(log.clone()), &replay.recovered(), manual());
+    submit(&pipeline, 3, b"ours");
+    settle(&pipeline, 3);
+    assert_eq!(replay_all(&log).0.len(), 3);
+}
+
+#[test]
+fn a_refused_claim_is_the_error_of_a_start_unless_the_log_may_be_unavailable() {
+    let log = TestLog::new(Schedule::AtOnce);
+    let unavailable = ClaimError::Unavailable { cause: "away".to_owned() };
+    let misconfigured = ClaimError::Misconfigured { cause: "one replica".to_owned() };
+    for refusal in [unavailable.clone(), misconfigured] {
+        log.refuse_claim(refusal.clone());
+        let refused = Pipeline::start(Arc::new(log.clone()), &Recovered::default(), manual()).err();
+        assert_eq!(refused, Some(refusal));
+    }
+    log.refuse_claim(unavailable);
+    let pipeline = over(&log, Options { read_only_when_full: true, ..manual() });
+    assert!(matches!(pipeline.admit(1), Err(Refusal::ReadOnly { cause }) if cause == "away"));
+    pipeline.pump();
+    submit(&pipeline, 1, b"claimed by now");
+    settle(&pipeline, 1);
 }

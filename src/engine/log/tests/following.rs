@@ -3,7 +3,6 @@
 use super::*;
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Followed, Recovered, Replay};
-use std::time::Duration;
 
 on_each_backend!(
     a_reader_is_woken_by_each_acknowledgement,
@@ -18,15 +17,8 @@ on_each_backend!(
 /// Longer than any test runs: a reader that is not woken hangs.
 const LONG: Wait = Wait::AtMost(Duration::from_secs(3600));
 
-fn pos_of(step: Result<Step, ReadError>) -> Pos {
-    match step.expect("an undamaged log") {
-        Step::Entry(entry) => entry.pos,
-        other => panic!("an entry is there, not {other:?}"),
-    }
-}
-
-fn a_reader_is_woken_by_each_acknowledgement(fresh: Fresh) {
-    let log = fresh.log;
+fn a_reader_is_woken_by_each_acknowledgement(fresh: &Fresh) {
+    let log = fresh.open();
     let mut reader = log.read(Mark::default());
     assert!(matches!(reader.next(Wait::No), Ok(Step::End(end)) if end == LogEnd::default()));
     let (send, received) = std::sync::mpsc::channel();
@@ -35,32 +27,34 @@ fn a_reader_is_woken_by_each_acknowledgement(fresh: Fresh) {
             send.send(pos_of(reader.next(LONG))).expect("the test waits for it");
         }
     });
-    let (mut appender, commits) = log.claim(Pos(0), Claim::default()).expect("the only writer");
+    let mut writer = log.claim(LogEnd::default(), Claim::default()).expect("an empty log");
+    let acks = writer.acks();
     assert_eq!(received.recv(), Ok(Pos(1)));
     for number in 1..=20 {
-        appender.append(data(number, b"batch")).expect("there is room");
-        commits.advance().expect("a healthy log");
+        writer.append(data(number, b"batch")).expect("there is room");
+        acknowledged(&*acks, Idx(number));
         // The writer waits for the reader, so that each entry finds it asleep, or nearly.
         assert_eq!(received.recv(), Ok(Pos(number + 1)));
     }
     thread.join().expect("the reader has got everything");
 }
 
-fn nothing_is_read_that_is_not_acknowledged(fresh: Fresh) {
-    let log = fresh.log;
-    let (mut appender, commits) = log.claim(Pos(0), Claim::default()).expect("the only writer");
+fn nothing_is_read_that_is_not_acknowledged(fresh: &Fresh) {
+    let log = fresh.open();
+    let mut writer = log.claim(LogEnd::default(), Claim::default()).expect("an empty log");
     let mut reader = log.read(Mark::default());
     assert_eq!(pos_of(reader.next(Wait::No)), Pos(1));
-    appender.append(data(1, b"in flight")).expect("there is room");
+    writer.append(data(1, b"in flight")).expect("there is room");
     let end = LogEnd { mark: Mark { pos: Pos(1), epoch: Epoch(1), index: Idx(0) } };
     assert!(matches!(reader.next(Wait::No), Ok(Step::End(found)) if found == end));
     assert!(matches!(reader.next(Wait::AtMost(Duration::ZERO)), Ok(Step::TimedOut)));
-    commits.advance().expect("a healthy log");
+    acknowledged(&*writer.acks(), Idx(1));
     assert_eq!(pos_of(reader.next(Wait::No)), Pos(2));
 }
 
-fn a_stopped_reader_returns_from_its_wait(fresh: Fresh) {
-    let mut reader = fresh.log.read(Mark::default());
+fn a_stopped_reader_returns_from_its_wait(fresh: &Fresh) {
+    let log = fresh.open();
+    let mut reader = log.read(Mark::default());
     let stopper = reader.stopper();
     let thread = std::thread::spawn(move || {
         assert!(matches!(reader.next(LONG), Ok(Step::Stopped)));
@@ -70,8 +64,8 @@ fn a_stopped_reader_returns_from_its_wait(fresh: Fresh) {
     thread.join().expect("the reader returns");
 }
 
-fn a_reader_at_the_end_goes_on_over_a_claim(fresh: Fresh) {
-    let log = fresh.log;
+fn a_reader_at_the_end_goes_on_over_a_claim(fresh: &Fresh) {
+    let log = fresh.open();
     let mut reader = log.read(Mark::default());
     assert!(matches!(reader.next(Wait::No), Ok(Step::End(_))));
     let pipeline = Pipeline::start(log.clone(), &Recovered::default(), Options::default()).expect("a claim");
@@ -84,8 +78,8 @@ fn a_reader_at_the_end_goes_on_over_a_claim(fresh: Fresh) {
 }
 
 /// Over many segments, with batches that span entries, and with pauses at the end.
-fn a_follower_reads_what_a_pipeline_writes(fresh: Fresh) {
-    let log = fresh.log;
+fn a_follower_reads_what_a_pipeline_writes(fresh: &Fresh) {
+    let log = fresh.open();
     let batch = |lsn: u64| vec![lsn as u8; (lsn * 7919 % 200_000) as usize];
     let mut replay = Replay::new(&*log, Checkpoint::default());
     let follower = std::thread::spawn(move || {
@@ -144,21 +138,23 @@ fn sealed(pipeline: &Pipeline) -> Pos {
     }
 }
 
-fn a_reader_beyond_the_trimmed_part_goes_on(fresh: Fresh) {
-    let pipeline = write(&fresh.log, 3);
-    let mut reader = fresh.log.read(Mark::default());
+fn a_reader_beyond_the_trimmed_part_goes_on(fresh: &Fresh) {
+    let log = fresh.open();
+    let pipeline = write(&log, 3);
+    let mut reader = log.read(Mark::default());
     for pos in 1..=4 {
         assert_eq!(pos_of(reader.next(Wait::No)), Pos(pos));
     }
-    fresh.log.trim(sealed(&pipeline)).expect("a healthy log");
+    log.trim(sealed(&pipeline)).expect("a healthy log");
     write_one(&pipeline);
     assert_eq!(pos_of(reader.next(LONG)), Pos(5));
 }
 
-fn a_reader_behind_the_trimmed_part_is_refused(fresh: Fresh) {
-    let pipeline = write(&fresh.log, 3);
-    let mut late = fresh.log.read(Mark::default());
-    fresh.log.trim(sealed(&pipeline)).expect("a healthy log");
+fn a_reader_behind_the_trimmed_part_is_refused(fresh: &Fresh) {
+    let log = fresh.open();
+    let pipeline = write(&log, 3);
+    let mut late = log.read(Mark::default());
+    log.trim(sealed(&pipeline)).expect("a healthy log");
     write_one(&pipeline);
     assert!(matches!(late.next(LONG), Err(ReadError::Trimmed { first }) if first == Pos(5)));
 }

@@ -1,59 +1,118 @@
-//! The contract's own suite: what every backend keeps. Each test runs on each backend.
+//! The contract's own suite: what every backend keeps. Each test runs on each backend; so do the pipeline's.
 
 use super::*;
 use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions};
 use crate::log::memory::MemoryLog;
+use crate::log::testing::{Schedule, TestLog};
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 mod following;
+mod writing;
 
-/// A new, empty log, with what has to live as long.
-struct Fresh {
-    log: Arc<dyn ShardLog>,
-    /// Removed with the log.
-    _directory: Option<TempDir>,
+/// A new, empty log that can be opened again and again, as by one process after the other.
+pub(crate) enum Fresh {
+    Memory(MemoryLog),
+    Test(TestLog),
+    Local(TempDir),
 }
 
-fn memory(_name: &str) -> Fresh {
-    Fresh { log: Arc::new(MemoryLog::new(LogId([1; 16]))), _directory: None }
-}
+impl Fresh {
+    pub fn memory() -> Fresh {
+        Fresh::Memory(MemoryLog::new(LogId([1; 16])))
+    }
 
-fn local(name: &str) -> Fresh {
-    let directory = tempfile::Builder::new().prefix(name).tempdir().expect("the directory is writable");
-    let options =
-        LocalOptions { segment_bytes: 1 << 20, entry_bytes_max: 64 << 10, ..LocalOptions::default() };
-    let log = LocalLog::open(Env::system(), directory.path(), options).expect("nothing else has the lock");
-    Fresh { log: Arc::new(log), _directory: Some(directory) }
+    pub fn test(schedule: Schedule) -> Fresh {
+        Fresh::Test(TestLog::new(schedule))
+    }
+
+    pub fn local(name: &str) -> Fresh {
+        let directory = tempfile::Builder::new().prefix(name).tempdir();
+        Fresh::Local(directory.expect("the directory is writable"))
+    }
+
+    /// Opens the log. It must not be open: one that was dropped is read from what it has left.
+    pub fn open(&self) -> Arc<dyn ShardLog> {
+        match self {
+            Fresh::Memory(log) => Arc::new(log.clone()),
+            Fresh::Test(log) => Arc::new(log.clone()),
+            Fresh::Local(directory) => {
+                let options = LocalOptions {
+                    segment_bytes: 1 << 20,
+                    entry_bytes_max: 64 << 10,
+                    ..LocalOptions::default()
+                };
+                let log = LocalLog::open(Env::system(), directory.path(), options);
+                Arc::new(log.expect("nothing else has the lock"))
+            }
+        }
+    }
 }
 
 /// Makes one test for each backend out of each function here.
 macro_rules! on_each_backend {
-    ($($name:ident),+ $(,)?) => {
-        mod memory {
-            $(#[test] fn $name() { super::$name(super::super::memory(stringify!($name))); })+
-        }
-        mod local {
-            $(#[test] fn $name() { super::$name(super::super::local(stringify!($name))); })+
+    (@backend $backend:ident, $fresh:expr, $($name:ident)+) => {
+        mod $backend {
+            $(
+                #[test]
+                fn $name() {
+                    let fresh: fn(&str) -> $crate::log::tests::Fresh = $fresh;
+                    super::$name(&fresh(stringify!($name)));
+                }
+            )+
         }
     };
+    ($($name:ident),+ $(,)?) => {
+        $crate::log::tests::on_each_backend!(@backend memory, |_| $crate::log::tests::Fresh::memory(), $($name)+);
+        $crate::log::tests::on_each_backend!(@backend local, $crate::log::tests::Fresh::local, $($name)+);
+        $crate::log::tests::on_each_backend!(@backend at_once, |_| $crate::log::tests::Fresh::test(
+            $crate::log::testing::Schedule::AtOnce), $($name)+);
+        $crate::log::tests::on_each_backend!(@backend late, |_| $crate::log::tests::Fresh::test(
+            $crate::log::testing::Schedule::Late { looks: 3 }), $($name)+);
+        $crate::log::tests::on_each_backend!(@backend together, |_| $crate::log::tests::Fresh::test(
+            $crate::log::testing::Schedule::Together { looks: 5 }), $($name)+);
+        $crate::log::tests::on_each_backend!(@backend out_of_step, |_| $crate::log::tests::Fresh::test(
+            $crate::log::testing::Schedule::OutOfStep { seed: 0x5EED }), $($name)+);
+    };
 }
-use on_each_backend;
+pub(crate) use on_each_backend;
 
 /// A Data entry with one batch.
 fn data(lsn: u64, bytes: &[u8]) -> Entry {
-    let mut entry = Entry {
-        kind: Kind::Data,
-        needs: entry::FORMAT_LEVEL,
-        engine_time_ms: 1000 + lsn,
-        first_lsn: Lsn(lsn),
-        last_lsn: Lsn(lsn),
-        complete_lsn: Lsn(lsn),
-        checksum: RunningChecksum::default(),
-        bytes: vec![0; entry::HEADER_BYTES],
-    };
+    let mut entry = Entry::new(Kind::Data, 1000 + lsn, Lsn(lsn), RunningChecksum::default());
     let piece = entry::Piece { kind: entry::PieceKind::Whole, time_offset_ms: 0, bytes };
     piece.encode(&mut entry.bytes);
     entry
+}
+
+/// Waits until the entry is durable; returns the mark behind all that is.
+fn acknowledged(acks: &dyn Acks, index: Idx) -> Mark {
+    loop {
+        let mark = acks.wait(Idx(index.0 - 1), Duration::from_secs(1)).expect("a healthy log");
+        if mark.index >= index {
+            return mark;
+        }
+    }
+}
+
+fn pos_of(step: Result<Step, ReadError>) -> Pos {
+    match step.expect("an undamaged log") {
+        Step::Entry(entry) => entry.pos,
+        other => panic!("an entry is there, not {other:?}"),
+    }
+}
+
+/// Reads the log to its end.
+fn read_all(log: &dyn ShardLog) -> (Vec<ReadEntry>, LogEnd) {
+    let mut reader = log.read(Mark::default());
+    let mut entries = Vec::new();
+    loop {
+        match reader.next(Wait::No).expect("an undamaged log") {
+            Step::Entry(entry) => entries.push(entry),
+            Step::End(end) => return (entries, end),
+            other => panic!("it neither waits nor is stopped: {other:?}"),
+        }
+    }
 }

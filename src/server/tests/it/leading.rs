@@ -1,17 +1,17 @@
 //! Workers that write the log themselves, and what becomes of their connections when the disk stalls just
 //! then.
 
-use crate::stalling_log::StallingLog;
 use crate::support::{TestClient, TestServer};
 use engramdb_engine::log::entry::Kind;
 use engramdb_engine::log::pipeline::Options;
+use engramdb_engine::log::testing::{Schedule, TestLog};
 use engramdb_engine::log::{Mark, ShardLog, Step, Wait};
 use std::sync::Arc;
 use std::time::Duration;
 
 const QUICK: Duration = Duration::from_micros(100);
 
-fn serve(log: &StallingLog, threads: usize) -> TestServer {
+fn serve(log: &TestLog, threads: usize) -> TestServer {
     let options = Options { wake_on_kick: true, ..Options::default() };
     TestServer::over(Arc::new(log.clone()), |config| config.threads = threads, options)
 }
@@ -19,11 +19,11 @@ fn serve(log: &StallingLog, threads: usize) -> TestServer {
 /// Stalls the disk and sends a write, so that the worker hangs in it. The log thread may still be about an
 /// entry that it was called for, and then takes the write into the next one: that is as good, but not what is
 /// to be seen here.
-fn hang_the_worker(log: &StallingLog, writer: &mut TestClient, write: &str) {
+fn hang_the_worker(log: &TestLog, writer: &mut TestClient, write: &str) {
     for _ in 0..100 {
         log.stall();
         writer.command(write);
-        match &*log.hanging_thread() {
+        match &*log.waiting_thread() {
             "worker-0" => return,
             other => assert_eq!(other, "log"),
         }
@@ -35,7 +35,7 @@ fn hang_the_worker(log: &StallingLog, writer: &mut TestClient, write: &str) {
 
 #[test]
 fn connections_of_a_worker_that_hangs_in_the_disk_are_served() {
-    let log = StallingLog::new(QUICK);
+    let log = TestLog::new(Schedule::AtOnce).with_usual_time(QUICK);
     let server = serve(&log, 1);
     let [mut writer, mut reader, mut late_writer] = [(); 3].map(|()| server.client());
     // The first entry shows that the log is quick, so the next ones are written by the worker.
@@ -60,7 +60,7 @@ fn connections_of_a_worker_that_hangs_in_the_disk_are_served() {
 
 #[test]
 fn several_workers_lead_in_turn_and_nothing_is_left_behind() {
-    let log = StallingLog::new(QUICK);
+    let log = TestLog::new(Schedule::AtOnce).with_usual_time(QUICK);
     let server = serve(&log, 3);
     std::thread::scope(|scope| {
         for number in 0..12 {
@@ -79,7 +79,7 @@ fn several_workers_lead_in_turn_and_nothing_is_left_behind() {
 
 #[test]
 fn a_server_stops_while_its_standby_serves() {
-    let log = StallingLog::new(QUICK);
+    let log = TestLog::new(Schedule::AtOnce).with_usual_time(QUICK);
     let server = serve(&log, 1);
     let mut writer = server.client();
     writer.call("SET a 1", "+OK\r\n");
@@ -97,7 +97,7 @@ fn bulk(number: i32) -> String {
 }
 
 /// The largest number of batches in one entry.
-fn largest_entry(log: &StallingLog) -> u64 {
+fn largest_entry(log: &TestLog) -> u64 {
     let mut entries = log.read(Mark::default());
     let mut largest = 0;
     while let Step::Entry(entry) = entries.next(Wait::No).expect("a log in memory") {
@@ -111,12 +111,12 @@ fn largest_entry(log: &StallingLog) -> u64 {
 #[test]
 fn on_a_slow_disk_clients_do_not_fall_into_two_halves() {
     // Half an hour is more than the test's patience: an entry that was put off leaves because all have come.
-    let log = StallingLog::new(Duration::from_secs(2 * 3600));
+    let log = TestLog::new(Schedule::AtOnce).with_usual_time(Duration::from_secs(2 * 3600));
     let server = serve(&log, 1);
     let mut clients: Vec<_> = (0..6).map(|_| server.client()).collect();
     log.stall();
     clients[0].command("SET key0 0");
-    assert_eq!(log.hanging_thread(), "log");
+    assert_eq!(log.waiting_thread(), "log");
     for (number, client) in clients.iter_mut().enumerate().skip(1) {
         client.command(&format!("SET key{number} 0"));
     }
@@ -133,12 +133,12 @@ fn on_a_slow_disk_clients_do_not_fall_into_two_halves() {
 
 #[test]
 fn clients_that_do_not_come_back_are_not_waited_for() {
-    let log = StallingLog::new(Duration::from_millis(400));
+    let log = TestLog::new(Schedule::AtOnce).with_usual_time(Duration::from_millis(400));
     let server = serve(&log, 1);
     let [mut first, mut second] = [(); 2].map(|()| server.client());
     log.stall();
     first.command("SET key0 0");
-    assert_eq!(log.hanging_thread(), "log");
+    assert_eq!(log.waiting_thread(), "log");
     second.command("SET key1 0");
     server.wait_for_batches(2);
     log.go_on();

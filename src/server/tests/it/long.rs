@@ -1,11 +1,11 @@
 //! Long work keeps nobody waiting: it runs beside the worker, and its reply is written without a lock.
 
-use crate::stalling_log::StallingLog;
 use crate::support::{TestClient, TestServer};
 use engramdb_engine::command::{
     Args, Command, CommandError, Finish, Job, Reply, Rest, Stage, sliced, staged,
 };
 use engramdb_engine::log::pipeline::Options;
+use engramdb_engine::log::testing::{Schedule, TestLog};
 use engramdb_engine::shard::view::View;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -258,7 +258,7 @@ fn until(client: &mut TestClient, command: &str, is_right: impl Fn(&str) -> bool
 #[test]
 fn a_copy_that_waits_for_room_in_the_log_counts_as_memory_of_its_client() {
     let _alone = ALONE.lock();
-    let log = StallingLog::new(Duration::from_secs(1));
+    let log = TestLog::new(Schedule::AtOnce).with_usual_time(Duration::from_secs(1));
     let options = Options { buffer_bytes_max: 256 << 10, ..Options::default() };
     let server = TestServer::of(Arc::new(log.clone()), |config| config.threads = 1, options, &[COMMANDS]);
     let [mut copying, mut filling, mut asking] = [(); 3].map(|()| server.client());
@@ -272,7 +272,7 @@ fn a_copy_that_waits_for_room_in_the_log_counts_as_memory_of_its_client() {
     asking.call("PING", "+PONG\r\n");
     log.stall();
     filling.command("SET hangs 1");
-    log.hanging_thread();
+    log.waiting_thread();
     filling.command(&format!("SET fills {}", "f".repeat(300 << 10)));
     until(&mut asking, "INFO keyspace", |info| info.contains("db0:keys=5,"));
     release_pool(holding);

@@ -6,5 +6,4 @@ mod leading;
 mod long;
 mod parking;
 mod protocol;
-mod stalling_log;
 mod support;
