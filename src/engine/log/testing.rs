@@ -316,8 +316,10 @@ impl State {
         self.looks += 1;
         match schedule {
             Schedule::AtOnce => self.in_flight.iter_mut().for_each(|entry| entry.has_arrived = true),
-            Schedule::Late { looks } if self.looks % looks == 0 => self.in_flight[0].has_arrived = true,
-            Schedule::Together { looks } if self.looks % looks == 0 => {
+            Schedule::Late { looks } if self.looks.is_multiple_of(looks) => {
+                self.in_flight[0].has_arrived = true
+            }
+            Schedule::Together { looks } if self.looks.is_multiple_of(looks) => {
                 self.in_flight.iter_mut().for_each(|entry| entry.has_arrived = true);
             }
             Schedule::Late { .. } | Schedule::Together { .. } => {}
