@@ -3,6 +3,7 @@
 use super::text_table::moment;
 use engramdb_engine::effect::decode_batch;
 use engramdb_engine::log::ReadEntry;
+use engramdb_engine::log::claim::ClaimRecord;
 use engramdb_engine::log::entry::{Kind, PieceKind, split_piece};
 use serde_json::{Value, json};
 
@@ -33,10 +34,30 @@ pub fn entry(entry: &ReadEntry, shown: Shown) -> Value {
     });
     match header.kind {
         Kind::Data => value["batches"] = batches(entry, shown),
-        Kind::Claim => value["node"] = String::from_utf8_lossy(&entry.payload).into(),
+        Kind::Claim => claim(entry, &mut value),
         _ => {}
     }
     value
+}
+
+/// The fields of a Claim, those of a newer version as bytes.
+fn claim(entry: &ReadEntry, value: &mut Value) {
+    let Some(claim) = ClaimRecord::decode(&entry.payload) else {
+        value["malformed_claim"] = hex(&entry.payload).into();
+        return;
+    };
+    value["node"] = claim.node.into();
+    value["claim"] = hex(&claim.id).into();
+    if let Some((epoch, index)) = claim.previous {
+        (value["previous_epoch"], value["previous_index"]) = (epoch.0.into(), index.0.into());
+    }
+    for (tag, field) in claim.unknown {
+        value[format!("field_{tag}")] = hex(&field).into();
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn batches(entry: &ReadEntry, shown: Shown) -> Value {
