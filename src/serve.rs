@@ -125,7 +125,11 @@ impl FromArgMatches for ServeArgs {
 impl ServeArgs {
     /// The configuration: defaults, then the file, the environment and the flags.
     fn config(self, env: &Env, unknown_flags: &[String]) -> Result<(Config, Notes), ConfigErrors> {
-        let mut loader = Loader::new(&*env.disk, &modules::settings::try_setting, modules::COMMANDS);
+        let mut loader = Loader::new(
+            &*env.disk,
+            &modules::settings::try_setting,
+            engramdb_server::command_table(modules::COMMANDS),
+        );
         if let Some(file) = &self.config {
             loader.file(file);
         }

@@ -1,7 +1,6 @@
 //! All connections, for CLIENT LIST and KILL, for INFO, and for shutdown.
 
-use crate::context::Shared;
-use crate::output::OutboxUsage;
+use crate::output::{Delivery, Mailbox, OutboxUsage, Posted};
 use crate::stats::WorkerStats;
 use engramdb_engine::command::{CommandError, Ticket};
 use parking_lot::Mutex;
@@ -45,6 +44,10 @@ pub struct Client {
     waker: Mutex<Option<Waker>>,
     /// Its wait for keys, while there is one.
     parked: Mutex<Weak<Ticket>>,
+    /// For pushes, once it asked for any.
+    mailbox: OnceLock<Arc<Mailbox>>,
+    /// It subscribes: the output limits of the class pubsub apply.
+    is_subscriber: AtomicBool,
     /// The worker that it was given to, once that has begun with it.
     home: OnceLock<Arc<WorkerStats>>,
     /// It counts in its worker's `leaving`. Changed under the lock of the list.
@@ -108,6 +111,8 @@ impl Client {
             is_leaving: AtomicBool::new(false),
             waker: Mutex::new(None),
             parked: Mutex::default(),
+            mailbox: OnceLock::new(),
+            is_subscriber: AtomicBool::new(false),
         }
     }
 
@@ -153,10 +158,10 @@ impl Client {
     }
 
     /// Notes since when more is unread than the soft limit allows.
-    pub fn note_soft_output(&self, shared: &Shared, is_beyond: bool) {
+    pub fn note_soft_output(&self, now: Duration, is_beyond: bool) {
         let since_ms = self.soft_output_since_ms.load(Ordering::Relaxed);
         if is_beyond && since_ms == 0 {
-            self.soft_output_since_ms.store((shared.now().as_millis() as u64).max(1), Ordering::Relaxed);
+            self.soft_output_since_ms.store((now.as_millis() as u64).max(1), Ordering::Relaxed);
         } else if !is_beyond && since_ms != 0 {
             self.soft_output_since_ms.store(0, Ordering::Relaxed);
         }
@@ -197,6 +202,44 @@ impl Client {
         }
     }
 
+    /// The client's mailbox, which is opened by the first call.
+    pub fn open_mailbox(&self) -> Arc<Mailbox> {
+        self.mailbox.get_or_init(Arc::default).clone()
+    }
+
+    /// Hands a push to the mailbox, and wakes the client's worker if need be. No more than `bytes_max` may
+    /// wait.
+    pub fn post(&self, posted: Posted, bytes_max: usize) -> Delivery {
+        let Some(mailbox) = self.mailbox.get() else { return Delivery::Refused };
+        let delivery = mailbox.post(posted, bytes_max);
+        if delivery == Delivery::First {
+            self.wake();
+        }
+        delivery
+    }
+
+    /// No push reaches the client any more: its connection has ended.
+    pub fn close_mailbox(&self) {
+        if let Some(mailbox) = self.mailbox.get() {
+            mailbox.close();
+        }
+    }
+
+    /// Memory of the pushes that wait in the mailbox.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for pub/sub, notifications and tracking, which come next")
+    )]
+    pub fn mailbox_bytes(&self) -> usize {
+        self.mailbox.get().map_or(0, |mailbox| mailbox.heap_bytes())
+    }
+
+    /// Whether the output limits of the class pubsub apply.
+    #[inline]
+    pub fn is_subscriber(&self) -> bool {
+        self.is_subscriber.load(Ordering::Relaxed)
+    }
+
     /// Notes that the client waits for keys, until the ticket is dropped.
     pub fn set_parked(&self, ticket: &Arc<Ticket>) {
         *self.parked.lock() = Arc::downgrade(ticket);
@@ -232,6 +275,7 @@ pub struct Clients {
     next_id: AtomicU64,
     /// Connections that are closing and have something to send.
     closing: AtomicUsize,
+    subscribers: AtomicUsize,
     /// No connection can be evicted: there were none, and none has come since.
     is_eviction_futile: AtomicBool,
     /// Connections that evictions have looked at.
@@ -263,6 +307,19 @@ impl Clients {
         }
     }
 
+    /// Sets whether the client subscribes to anything. Called by its own worker.
+    pub fn set_subscriber(&self, client: &Client, is_subscriber: bool) {
+        match (client.is_subscriber.swap(is_subscriber, Ordering::Relaxed), is_subscriber) {
+            (false, true) => _ = self.subscribers.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.subscribers.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    pub fn are_some_subscribers(&self) -> bool {
+        self.subscribers.load(Ordering::Relaxed) > 0
+    }
+
     /// Notes that only its last replies are to be sent.
     pub fn note_closing(&self, client: &Client, now: Duration) {
         if !client.is_closing.swap(true, Ordering::Relaxed) {
@@ -280,6 +337,7 @@ impl Clients {
         let mut by_id = self.by_id.lock();
         if let Some(client) = by_id.remove(&id) {
             self.count.fetch_sub(1, Ordering::Relaxed);
+            self.set_subscriber(&client, false);
             if client.is_closing.load(Ordering::Relaxed) {
                 self.closing.fetch_sub(1, Ordering::Relaxed);
             }

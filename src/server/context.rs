@@ -1,13 +1,16 @@
 //! What all threads of the server share.
 
 use crate::clients::{Client, Clients};
-use crate::commands::Runner;
 use crate::config::Config;
+use crate::config::client_limits::OutputLimit;
 use crate::long_work::LongWork;
+use crate::output::gate::Gate;
+use crate::output::{Delivery, Posted, Push};
 use crate::snapshots::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Command, CommandTable};
+use engramdb_engine::log::Lsn;
 use parking_lot::{Mutex, RwLock};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,8 +29,6 @@ pub struct Stop {
 pub struct Shared {
     pub engine: Arc<Engine>,
     pub table: CommandTable,
-    /// By `Known::id`.
-    pub runners: Vec<Runner>,
     /// By `Known::id`: the full names, for INFO and CLIENT LIST.
     pub names: Vec<String>,
     pub config: RwLock<Config>,
@@ -58,6 +59,14 @@ pub struct Shared {
     pub stopping: Stopping,
 }
 
+/// What a connection has of its worker.
+#[derive(Clone)]
+pub struct Worker {
+    pub shared: Arc<Shared>,
+    pub gate: Arc<Gate>,
+    pub stats: Arc<WorkerStats>,
+}
+
 /// Whether the server was asked to stop, and how.
 #[derive(Default)]
 pub struct Stopping {
@@ -71,8 +80,10 @@ pub struct Stopping {
 pub struct Limits {
     pub slow_us: AtomicI64,
     pub input_bytes_max: AtomicUsize,
-    pub output_bytes_max: AtomicUsize,
-    pub soft_output_bytes_max: AtomicUsize,
+    /// Of replies, and of what else is sent to a client that does not subscribe.
+    pub output: OutputBounds,
+    /// For clients that subscribe.
+    pub subscriber_output: OutputBounds,
     /// Memory of all connections; `usize::MAX` without a limit.
     pub client_bytes_max: AtomicUsize,
     pub bulk_bytes_max: AtomicUsize,
@@ -82,7 +93,26 @@ pub struct Limits {
     pub is_memory_full: AtomicBool,
 }
 
+/// Bytes that may wait to be sent to a client of one class.
+#[derive(Default)]
+pub struct OutputBounds {
+    pub bytes_max: AtomicUsize,
+    pub soft_bytes_max: AtomicUsize,
+}
+
+impl OutputBounds {
+    fn follow(&self, limit: OutputLimit, client_bytes_max: usize) {
+        self.bytes_max.store(limit.hard_bytes().min(client_bytes_max), Ordering::Relaxed);
+        self.soft_bytes_max.store(limit.soft_bytes(), Ordering::Relaxed);
+    }
+}
+
 impl Limits {
+    #[inline]
+    pub fn output_of(&self, client: &Client) -> &OutputBounds {
+        if client.is_subscriber() { &self.subscriber_output } else { &self.output }
+    }
+
     pub fn follow(&self, config: &Config) {
         self.slow_us.store(config.slow_log_us, Ordering::Relaxed);
         self.input_bytes_max.store(config.input_bytes_max, Ordering::Relaxed);
@@ -90,9 +120,8 @@ impl Limits {
         self.client_bytes_max.store(client_bytes_max, Ordering::Relaxed);
         // A reply larger than what all connections may take would evict its connection in any case: it is not
         // made.
-        let output = config.output_limits.normal;
-        self.output_bytes_max.store(output.hard_bytes().min(client_bytes_max), Ordering::Relaxed);
-        self.soft_output_bytes_max.store(output.soft_bytes(), Ordering::Relaxed);
+        self.output.follow(config.output_limits.normal, client_bytes_max);
+        self.subscriber_output.follow(config.output_limits.pubsub, client_bytes_max);
         self.bulk_bytes_max.store(config.bulk_bytes_max, Ordering::Relaxed);
         self.idle_timeout_s.store(config.idle_timeout_s, Ordering::Relaxed);
         self.has_password.store(!config.password.is_empty(), Ordering::Relaxed);
@@ -151,11 +180,39 @@ impl Shared {
         }
     }
 
-    /// Whether nothing came from the client, nor went to it, for longer than `timeout`.
+    /// Hands a push to a client. It leaves behind what is on its way to the client, when `gate` is durable:
+    /// the batch whose effect it shows. False if the client takes no pushes, or no more.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for pub/sub, notifications and tracking, which come next")
+    )]
+    pub fn post(&self, client: &Client, push: &Arc<Push>, gate: Lsn) -> bool {
+        let bytes_max = self.limits.output_of(client).bytes_max.load(Ordering::Relaxed);
+        let delivery = client.post(Posted { push: push.clone(), gate }, bytes_max);
+        if delivery == Delivery::Overflowed {
+            self.close_for_output(client, bytes_max);
+        }
+        matches!(delivery, Delivery::First | Delivery::Queued)
+    }
+
+    /// Closes a connection that has too much unread.
+    pub fn close_for_output(&self, client: &Client, bytes_max: usize) {
+        if !client.is_killed() {
+            let (id, address) = (client.id, client.address);
+            tracing::warn!("closing connection {id} of {address}: more than {bytes_max} bytes are unread");
+            self.stats.output_limit_disconnections.fetch_add(1, Ordering::Relaxed);
+            client.kill();
+        }
+    }
+
+    /// Whether nothing came from the client, nor went to it, for longer than `timeout`. A client that
+    /// subscribes may be idle, as in Redis.
     pub fn is_idle_too_long(&self, client: &Client) -> bool {
         let timeout = self.limits.idle_timeout_s.load(Ordering::Relaxed).saturating_mul(1000);
         let active_at_ms = client.active_at_ms.load(Ordering::Relaxed);
-        timeout > 0 && (self.now().as_millis() as u64).saturating_sub(active_at_ms) > timeout
+        !client.is_subscriber()
+            && timeout > 0
+            && (self.now().as_millis() as u64).saturating_sub(active_at_ms) > timeout
     }
 
     pub fn is_stopping(&self) -> bool {

@@ -1,18 +1,15 @@
-//! The shell thread: accepts connections, and does what has to be done regularly.
+//! The shell thread: has connections accepted, and does what has to be done regularly.
 
-use crate::clients::Client;
 use crate::context::{Shared, Stop};
+use crate::listener;
 use crate::worker::Incoming;
 use engramdb_engine::env::engine_clock::LOGGED_EVERY_MS;
 use engramdb_engine::log::Lsn;
-use socket2::{SockRef, TcpKeepalive};
-use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream as TokioStream};
+use tokio::net::TcpListener;
 
 pub fn start(
     shared: Arc<Shared>,
@@ -31,7 +28,7 @@ pub fn start(
             for listener in listeners {
                 match TcpListener::from_std(listener) {
                     Ok(listener) => {
-                        tokio::spawn(accept(shared.clone(), listener, incoming.clone()));
+                        tokio::spawn(listener::accept(shared.clone(), listener, incoming.clone()));
                     }
                     Err(error) => tracing::error!("cannot listen: {error}"),
                 }
@@ -87,84 +84,6 @@ pub fn maintain(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     };
     std::thread::Builder::new().name("maintain".to_owned()).spawn(run)
 }
-
-/// How long to wait after a connection could not be accepted. Without a file descriptor for it, the next try
-/// fails as well, until another connection has ended.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Between two lines in the log about that.
-const ACCEPT_WARNING_PAUSE: Duration = Duration::from_secs(1);
-
-async fn accept(shared: Arc<Shared>, listener: TcpListener, workers: Vec<Incoming>) {
-    let mut turn = 0;
-    let mut warned_at = None;
-    loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                let now = shared.now();
-                if warned_at.is_none_or(|at| now.saturating_sub(at) >= ACCEPT_WARNING_PAUSE) {
-                    tracing::warn!("cannot accept connections: {error}");
-                    warned_at = Some(now);
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        if let Err(error) = prepare(&stream, &shared) {
-            tracing::debug!("the options of the socket of {address} stay as they are: {error}");
-        }
-        let Ok(stream) = stream.into_std() else { continue };
-        shared.stats.connections.fetch_add(1, Ordering::Relaxed);
-        let Some(client) = admit(&shared, &stream, address) else { continue };
-        turn = (turn + 1) % workers.len();
-        if workers[turn].send((stream, client.clone())).is_err() {
-            shared.clients.remove(client.id);
-        }
-    }
-}
-
-/// Replies leave at once, and a peer that is gone is noticed.
-fn prepare(stream: &TokioStream, shared: &Shared) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive_s = shared.config.read().keepalive_s;
-    if keepalive_s > 0 {
-        // As in Redis: a probe after so long, two more in the same time again, then the peer is dead.
-        let time = Duration::from_secs(keepalive_s);
-        let interval = Duration::from_secs((keepalive_s / 3).max(1));
-        let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(3);
-        SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
-    }
-    Ok(())
-}
-
-/// Refuses the connection with a word, or enters it into the list of clients.
-fn admit(shared: &Shared, mut stream: &TcpStream, address: SocketAddr) -> Option<Arc<Client>> {
-    let config = shared.config.read();
-    let is_stranger = !address.ip().to_canonical().is_loopback();
-    let refusal = if shared.clients.len() >= config.clients_max {
-        Some("-ERR max number of clients reached\r\n")
-    } else if is_stranger && config.protected_mode && config.password.is_empty() {
-        Some(PROTECTED)
-    } else {
-        None
-    };
-    drop(config);
-    if let Some(text) = refusal {
-        shared.stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
-        // The socket is new, so the text fits; whoever has gone already does not miss it.
-        _ = stream.write(text.as_bytes());
-        return None;
-    }
-    let local = stream.local_addr().unwrap_or(address);
-    let client = Arc::new(Client::new(shared.clients.next_id(), address, local, shared.now()));
-    shared.clients.add(client.clone());
-    Some(client)
-}
-
-const PROTECTED: &str = "-DENIED EngramDB is running in protected mode because no password is set and connections \
-    are accepted from this machine only. To allow others, set a password with 'CONFIG SET requirepass <password>' \
-    from this machine, or in the configuration; or turn protected mode off with 'CONFIG SET protected-mode no', if \
-    nobody else can reach the port.\r\n";
 
 /// Keys deleted under one hold of the lock.
 const EXPIRE_KEYS_MAX: usize = 20;
@@ -252,19 +171,22 @@ async fn mind_clients(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(MIND_PAUSE).await;
         shared.evict_clients();
-        let output = shared.config.read().output_limits.normal;
+        let outputs = shared.config.read().output_limits;
         let has_timeout = shared.limits.idle_timeout_s.load(Ordering::Relaxed) > 0;
-        if !has_timeout && output.soft == 0 && !shared.clients.are_some_closing() {
+        let has_soft_limit =
+            outputs.normal.soft > 0 || (outputs.pubsub.soft > 0 && shared.clients.are_some_subscribers());
+        if !has_timeout && !has_soft_limit && !shared.clients.are_some_closing() {
             continue;
         }
         let now = shared.now();
         for client in shared.clients.all() {
+            let output = if client.is_subscriber() { outputs.pubsub } else { outputs.normal };
             if output.soft > 0 && client.is_beyond_soft_output(now, Duration::from_secs(output.soft_s)) {
                 let (id, address) = (client.id, client.address);
                 let (bytes, seconds) = (output.soft, output.soft_s);
                 tracing::warn!(
-                    "closing connection {id} of {address}: more than {bytes} bytes of replies are unread for longer \
-                     than {seconds} s"
+                    "closing connection {id} of {address}: more than {bytes} bytes are unread for longer than \
+                     {seconds} s"
                 );
                 shared.stats.output_limit_disconnections.fetch_add(1, Ordering::Relaxed);
                 client.kill();

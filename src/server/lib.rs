@@ -20,6 +20,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate self as engramdb_server;
+
 mod buffers;
 mod clients;
 mod commands;
@@ -27,23 +30,31 @@ pub mod config;
 mod connection;
 mod context;
 mod dispatch;
+mod error;
 mod housekeeping;
 mod listener;
 mod long_work;
+#[cfg(test)]
+mod mailbox_tests;
 mod output;
 mod process;
 mod server;
 mod session;
 pub mod snapshots;
 mod stats;
+#[cfg(test)]
+#[allow(dead_code, reason = "shared with the tests over TCP")]
+#[path = "tests/it/support.rs"]
+mod support;
 mod worker;
 
-pub use commands::FAMILIES as COMMANDS;
+pub use commands::{FAMILIES as COMMANDS, table as command_table};
 pub use config::Config;
 pub use context::Stop;
+pub use error::ServerError;
 pub use listener::Listeners;
 pub use process::{disable_huge_pages, ignore_hangups};
-pub use server::{Hooks, Server, ServerError};
+pub use server::{Hooks, Server};
 pub use snapshots::{NoSnapshots, Snapshotter};
 
 /// The version of this program.

@@ -1,13 +1,20 @@
 //! The listening sockets, in two steps: `bind` before recovery, so that an address in use or a missing
 //! password is reported at once, and `listen` after it, so that no client waits in a backlog for a server
-//! that is still starting.
+//! that is still starting. Then [`accept`] hands the connections to the workers in turn.
 
+use crate::clients::Client;
 use crate::config::Config;
-use crate::server::ServerError;
+use crate::context::Shared;
+use crate::error::ServerError;
+use crate::worker::Incoming;
 use rustix::io::Errno;
-use socket2::{Domain, Socket, Type};
-use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::{TcpListener as TokioListener, TcpStream as TokioStream};
 
 /// Sockets that own their addresses and accept nothing yet.
 pub struct Listeners {
@@ -59,6 +66,84 @@ impl Listeners {
     }
 }
 
+/// How long to wait after a connection could not be accepted. Without a file descriptor for it, the next try
+/// fails as well, until another connection has ended.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two lines in the log about that.
+const ACCEPT_WARNING_PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) async fn accept(shared: Arc<Shared>, listener: TokioListener, workers: Vec<Incoming>) {
+    let mut turn = 0;
+    let mut warned_at = None;
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                let now = shared.now();
+                if warned_at.is_none_or(|at| now.saturating_sub(at) >= ACCEPT_WARNING_PAUSE) {
+                    tracing::warn!("cannot accept connections: {error}");
+                    warned_at = Some(now);
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if let Err(error) = prepare(&stream, &shared) {
+            tracing::debug!("the options of the socket of {address} stay as they are: {error}");
+        }
+        let Ok(stream) = stream.into_std() else { continue };
+        shared.stats.connections.fetch_add(1, Ordering::Relaxed);
+        let Some(client) = admit(&shared, &stream, address) else { continue };
+        turn = (turn + 1) % workers.len();
+        if workers[turn].send((stream, client.clone())).is_err() {
+            shared.clients.remove(client.id);
+        }
+    }
+}
+
+/// Replies leave at once, and a peer that is gone is noticed.
+fn prepare(stream: &TokioStream, shared: &Shared) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive_s = shared.config.read().keepalive_s;
+    if keepalive_s > 0 {
+        // As in Redis: a probe after so long, two more in the same time again, then the peer is dead.
+        let time = Duration::from_secs(keepalive_s);
+        let interval = Duration::from_secs((keepalive_s / 3).max(1));
+        let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(3);
+        SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
+    }
+    Ok(())
+}
+
+/// Refuses the connection with a word, or enters it into the list of clients.
+fn admit(shared: &Shared, mut stream: &TcpStream, address: SocketAddr) -> Option<Arc<Client>> {
+    let config = shared.config.read();
+    let is_stranger = !address.ip().to_canonical().is_loopback();
+    let refusal = if shared.clients.len() >= config.clients_max {
+        Some("-ERR max number of clients reached\r\n")
+    } else if is_stranger && config.protected_mode && config.password.is_empty() {
+        Some(PROTECTED)
+    } else {
+        None
+    };
+    drop(config);
+    if let Some(text) = refusal {
+        shared.stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
+        // The socket is new, so the text fits; whoever has gone already does not miss it.
+        _ = stream.write(text.as_bytes());
+        return None;
+    }
+    let local = stream.local_addr().unwrap_or(address);
+    let client = Arc::new(Client::new(shared.clients.next_id(), address, local, shared.now()));
+    shared.clients.add(client.clone());
+    Some(client)
+}
+
+const PROTECTED: &str = "-DENIED EngramDB is running in protected mode because no password is set and connections \
+    are accepted from this machine only. To allow others, set a password with 'CONFIG SET requirepass <password>' \
+    from this machine, or in the configuration; or turn protected mode off with 'CONFIG SET protected-mode no', if \
+    nobody else can reach the port.\r\n";
+
 /// `*` is every IPv4 address of the machine, `::*` every IPv6 address.
 fn resolve(name: &str, port: u16) -> io::Result<SocketAddr> {
     let host = match name {
@@ -97,8 +182,6 @@ fn is_absent(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpStream;
-    use std::time::Duration;
 
     fn config(bind: &[&str], port: u16) -> Config {
         let bind = bind.iter().map(|address| (*address).to_owned()).collect();

@@ -7,15 +7,17 @@
 use crate::clients::Clients;
 use crate::commands;
 use crate::config::Config;
-use crate::context::{Limits, Shared, Stop, Stopping};
+use crate::context::{Limits, Shared, Stop, Stopping, Worker};
+use crate::dispatch::check_handlers;
+use crate::error::ServerError;
 use crate::housekeeping;
 use crate::listener::Listeners;
 use crate::output::gate::{Gate, Gates};
 use crate::process;
 use crate::snapshots::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
+use crate::worker::Incoming;
 use crate::worker::standby::Standby;
-use crate::worker::{Incoming, Worker};
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Command, Known};
 use engramdb_engine::log::pipeline::Fatal;
@@ -47,30 +49,6 @@ impl Hooks {
 fn abort(fatal: &Fatal) {
     tracing::error!("{fatal}; stopping; a restart recovers what the log holds");
     std::process::abort();
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    #[error(
-        "refusing to listen on {address} without a password: set requirepass (--requirepass, ENGRAMDB_REQUIREPASS \
-         or the configuration file), or listen on 127.0.0.1 only; protected-mode no turns this check off"
-    )]
-    Unprotected { address: String },
-    #[error("cannot listen on {address}: {cause}")]
-    Listen { address: String, cause: std::io::Error },
-    #[error("nothing to listen on: this machine has none of {addresses}")]
-    NoAddress { addresses: String },
-    #[error("rename-command {from} {to}: {cause}")]
-    Rename { from: String, to: String, cause: &'static str },
-    #[error(
-        "the limit of open files leaves none for clients, beside those of the log and of snapshots: raise it \
-         (ulimit -n) to {wanted}, say"
-    )]
-    Descriptors { wanted: usize },
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
-    #[error(transparent)]
-    Log(#[from] Fatal),
 }
 
 /// Threads for commands that copy much: one that copies gigabytes does not keep all others waiting.
@@ -162,6 +140,11 @@ impl Server {
         &self.shared.engine
     }
 
+    #[cfg(test)]
+    pub(crate) fn context(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Asks the server to stop, as SIGTERM does.
     pub fn stop(&self) {
         self.shared.ask_stop(Stop::default());
@@ -205,11 +188,9 @@ fn share(
         let renamed = table.rename(from, to);
         renamed.map_err(|cause| ServerError::Rename { from: from.clone(), to: to.clone(), cause })?;
     }
-    let runners = commands::runners(&table);
-    let mut names = vec![String::new(); runners.len()];
-    for known in table.iter() {
-        name(known, &mut names);
-    }
+    check_handlers(&table);
+    let mut names = Vec::new();
+    table.iter().for_each(|known| name(known, &mut names));
     let limits = Limits::default();
     limits.follow(&config);
     engine.bound_strings(config.bulk_bytes_max);
@@ -221,7 +202,6 @@ fn share(
     Ok(Shared {
         workers: (0..threads).map(|_| Arc::new(WorkerStats::new(names.len()))).collect(),
         table,
-        runners,
         names,
         config: RwLock::new(config),
         limits,
@@ -260,8 +240,10 @@ fn apply_module_settings(config: &Config, engine: &Engine) -> Vec<(&'static str,
     defaults
 }
 
-fn name(known: &Known, names: &mut [String]) {
-    names[known.id] = known.full_name.clone();
+/// Ids are given in the order of this walk.
+fn name(known: &Known, names: &mut Vec<String>) {
+    assert_eq!(known.id, names.len(), "ids are dense");
+    names.push(known.full_name.clone());
     known.subcommands.iter().for_each(|sub| name(sub, names));
 }
 

@@ -13,13 +13,6 @@ const CIRCLES: &[(&str, &str, &str)] = &[
     ("engine", "recovery", "backup"),
     ("engine", "snapshot", "backup"),
     ("engine", "snapshot", "recovery"),
-    ("server", "clients", "context"),
-    ("server", "clients", "output"),
-    ("server", "commands", "dispatch"),
-    ("server", "config", "commands"),
-    ("server", "connection", "worker"),
-    ("server", "context", "commands"),
-    ("server", "listener", "server"),
     ("vector", "store", "ranking"),
 ];
 

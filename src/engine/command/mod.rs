@@ -16,6 +16,7 @@ pub use crate::shard::parked::{Awaited, Park, Ticket, Waiter};
 use crate::shard::prepared::Preparation;
 use crate::shard::tx::Tx;
 use crate::shard::view::View;
+use std::any::Any;
 
 /// Flags in Redis's names (COMMAND INFO). `write` and `readonly` follow from the handler.
 pub mod flag {
@@ -114,6 +115,9 @@ pub type WriteHandler = fn(&mut Tx<'_>, Args<'_>, &mut dyn Reply) -> Outcome;
 pub type BlockingHandler = fn(&mut Tx<'_>, Args<'_>, &mut dyn Reply) -> Result<Stage, CommandError>;
 pub type StagedHandler = fn(&View<'_>, Args<'_>, &mut dyn Reply) -> Result<Stage, CommandError>;
 
+/// What the shell runs for a command of a session. The engine knows no sessions and does not look into it.
+pub type SessionHandler = &'static (dyn Any + Send + Sync);
+
 /// Finds the indexes of the key words among the arguments.
 pub type KeyFinder = fn(Args<'_>) -> Result<Vec<usize>, CommandError>;
 
@@ -166,8 +170,8 @@ pub enum Handler {
     Sliced(StagedHandler),
     /// Writes, or comes back with [`Stage::Park`]: then it is run again when one of the keys has changed.
     Blocking(BlockingHandler),
-    /// Run by the server, which keeps the function: the engine knows no sessions.
-    Session,
+    /// Run by the shell.
+    Session(SessionHandler),
     /// Has subcommands only.
     Container,
 }
@@ -207,8 +211,8 @@ pub const fn staged(name: &'static str, usage: &'static str, handler: StagedHand
     command(name, usage, Handler::Staged(handler))
 }
 
-pub const fn session(name: &'static str, usage: &'static str) -> Command {
-    command(name, usage, Handler::Session)
+pub const fn session(name: &'static str, usage: &'static str, handler: SessionHandler) -> Command {
+    command(name, usage, Handler::Session(handler))
 }
 
 pub const fn sliced(name: &'static str, usage: &'static str, handler: StagedHandler) -> Command {

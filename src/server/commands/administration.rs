@@ -1,9 +1,9 @@
 //! Commands about the server: time, snapshots, shutdown, modules, slow log, debugging.
 
-use super::{After, Call, SessionFunction, modules, write_modules};
+use super::{After, Call, Run, modules, session, write_modules};
 use crate::context::Stop;
 use crate::dispatch::{Resumed, WriteReply};
-use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, container, flag, session};
+use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, container, flag};
 use engramdb_engine::types::parse_double;
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ pub const COMMANDS: &[Command] = &[
         "Depends on subcommand.",
         "A container for Access List Control commands.",
     ),
-    admin("BGSAVE", "[SCHEDULE]", flag::NO_ASYNC_LOADING).docs("1.0.0", "O(1)", "Asynchronously saves the database(s) to disk."),
+    admin("BGSAVE", "[SCHEDULE]", &Run(background_save), flag::NO_ASYNC_LOADING).docs("1.0.0", "O(1)", "Asynchronously saves the database(s) to disk."),
     container("DEBUG", DEBUG)
         .group("server")
         .flags(flag::ADMIN | flag::NO_SCRIPT | flag::LOADING | flag::STALE)
         .acl(acl::ADMIN | acl::DANGEROUS)
         .docs("1.0.0", "Depends on subcommand.", "A container for debugging commands."),
-    admin("LASTSAVE", "", flag::LOADING | flag::STALE | flag::FAST)
+    admin("LASTSAVE", "", &Run(last_save), flag::LOADING | flag::STALE | flag::FAST)
         .flags(flag::LOADING | flag::STALE | flag::FAST)
         .tips(&["nondeterministic_output"]).docs("1.0.0", "O(1)", "Returns the Unix timestamp of the last successful save to disk."),
     container("LATENCY", LATENCY).group("server").docs(
@@ -32,15 +32,15 @@ pub const COMMANDS: &[Command] = &[
         "Depends on subcommand.",
         "A container for module commands.",
     ),
-    admin("ROLE", "", 0)
+    admin("ROLE", "", &Run(role), 0)
         .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::FAST)
         .docs("2.8.12", "O(1)", "Returns the replication role."),
-    admin("SAVE", "", flag::NO_MULTI | flag::NO_ASYNC_LOADING).docs(
+    admin("SAVE", "", &Run(save), flag::NO_MULTI | flag::NO_ASYNC_LOADING).docs(
         "1.0.0",
         "O(N) where N is the total number of keys in all databases",
         "Synchronously saves the database(s) to disk.",
     ),
-    admin("SHUTDOWN", "[NOSAVE|SAVE] [NOW] [FORCE] [ABORT]", SHUTDOWN).docs(
+    admin("SHUTDOWN", "[NOSAVE|SAVE] [NOW] [FORCE] [ABORT]", &Run(shutdown), SHUTDOWN).docs(
         "1.0.0",
         "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)",
         "Synchronously saves the database(s) to disk and shuts down the Redis server.",
@@ -50,7 +50,7 @@ pub const COMMANDS: &[Command] = &[
         "Depends on subcommand.",
         "A container for slow log commands.",
     ),
-    session("TIME", "").group("server").flags(flag::LOADING | flag::STALE | flag::FAST).tips(&["nondeterministic_output"]).docs(
+    session("TIME", "", &Run(time)).group("server").flags(flag::LOADING | flag::STALE | flag::FAST).tips(&["nondeterministic_output"]).docs(
         "2.6.0",
         "O(1)",
         "Returns the server time.",
@@ -59,13 +59,13 @@ pub const COMMANDS: &[Command] = &[
 
 const SHUTDOWN: u32 = flag::LOADING | flag::STALE | flag::NO_MULTI | flag::ALLOW_BUSY;
 
-const fn admin(name: &'static str, usage: &'static str, flags: u32) -> Command {
+const fn admin(name: &'static str, usage: &'static str, run: &'static Run, flags: u32) -> Command {
     let flags = flag::ADMIN | flag::NO_SCRIPT | flags;
-    session(name, usage).group("server").flags(flags).acl(acl::ADMIN | acl::DANGEROUS)
+    session(name, usage, run).group("server").flags(flags).acl(acl::ADMIN | acl::DANGEROUS)
 }
 
 const fn help(since: &'static str) -> Command {
-    session("HELP", "").group("server").flags(flag::LOADING | flag::STALE).docs(
+    session("HELP", "", &Run(super::help)).group("server").flags(flag::LOADING | flag::STALE).docs(
         since,
         "O(1)",
         "Returns helpful text about the different subcommands.",
@@ -74,23 +74,22 @@ const fn help(since: &'static str) -> Command {
 
 const ACL: &[Command] = &[
     help("6.0.0"),
-    session("WHOAMI", "").group("server").flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE).docs(
-        "6.0.0",
-        "O(1)",
-        "Returns the authenticated username of the current connection.",
-    ),
+    session("WHOAMI", "", &Run(who_am_i))
+        .group("server")
+        .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE)
+        .docs("6.0.0", "O(1)", "Returns the authenticated username of the current connection."),
 ];
 
 const DEBUG_FLAGS: u32 = flag::LOADING | flag::STALE;
 
 const DEBUG: &[Command] = &[
     help("1.0.0"),
-    admin("SET-ACTIVE-EXPIRE", "0|1", DEBUG_FLAGS).docs(
+    admin("SET-ACTIVE-EXPIRE", "0|1", &Run(set_active_expire), DEBUG_FLAGS).docs(
         "1.0.0",
         "O(1)",
         "Turns the background deletion of expired keys on or off.",
     ),
-    admin("SLEEP", "seconds", DEBUG_FLAGS | flag::NO_MULTI).docs(
+    admin("SLEEP", "seconds", &Run(debug_sleep), DEBUG_FLAGS | flag::NO_MULTI).docs(
         "1.0.0",
         "O(1)",
         "Delays the connection, and only this one, for so many seconds.",
@@ -99,20 +98,20 @@ const DEBUG: &[Command] = &[
 
 const LATENCY: &[Command] = &[
     help("2.8.13"),
-    admin("HISTORY", "event", flag::LOADING | flag::STALE)
+    admin("HISTORY", "event", &Run(latency_history), flag::LOADING | flag::STALE)
         .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
         .docs("2.8.13", "O(1)", "Returns timestamp-latency samples for an event."),
-    admin("LATEST", "", flag::LOADING | flag::STALE)
+    admin("LATEST", "", &Run(latency_latest), flag::LOADING | flag::STALE)
         .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
         .docs("2.8.13", "O(1)", "Returns the latest latency samples for all events."),
-    admin("RESET", "[event+]", flag::LOADING | flag::STALE)
+    admin("RESET", "[event+]", &Run(latency_reset), flag::LOADING | flag::STALE)
         .tips(&["request_policy:all_nodes", "response_policy:agg_sum"])
         .docs("2.8.13", "O(1)", "Resets the latency data for one or more events."),
 ];
 
 const MODULE: &[Command] = &[
     help("5.0.0"),
-    admin("LIST", "", 0).tips(&["nondeterministic_output_order"]).docs(
+    admin("LIST", "", &Run(module_list), 0).tips(&["nondeterministic_output_order"]).docs(
         "4.0.0",
         "O(N) where N is the number of modules.",
         "Returns all loaded modules.",
@@ -120,16 +119,16 @@ const MODULE: &[Command] = &[
 ];
 
 const SLOWLOG: &[Command] = &[
-    admin("GET", "[count]", 0)
+    admin("GET", "[count]", &Run(slow_log_get), 0)
         .flags(SLOWLOG_FLAGS)
         .tips(&["request_policy:all_nodes", "nondeterministic_output"])
         .docs("2.2.12", "O(N) where N is the number of entries returned", "Returns the slow log's entries."),
     help("6.2.0"),
-    admin("LEN", "", 0)
+    admin("LEN", "", &Run(slow_log_len), 0)
         .flags(SLOWLOG_FLAGS)
         .tips(&["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"])
         .docs("2.2.12", "O(1)", "Returns the number of entries in the slow log."),
-    admin("RESET", "", 0)
+    admin("RESET", "", &Run(slow_log_reset), 0)
         .flags(SLOWLOG_FLAGS)
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .docs(
@@ -140,30 +139,6 @@ const SLOWLOG: &[Command] = &[
 ];
 
 const SLOWLOG_FLAGS: u32 = flag::ADMIN | flag::LOADING | flag::STALE | flag::UNGATED;
-
-pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
-    ("acl|help", super::help),
-    ("acl|whoami", who_am_i),
-    ("bgsave", background_save),
-    ("debug|help", super::help),
-    ("debug|set-active-expire", set_active_expire),
-    ("debug|sleep", debug_sleep),
-    ("lastsave", last_save),
-    ("latency|help", super::help),
-    ("latency|history", latency_history),
-    ("latency|latest", latency_latest),
-    ("latency|reset", latency_reset),
-    ("module|help", super::help),
-    ("module|list", module_list),
-    ("role", role),
-    ("save", save),
-    ("shutdown", shutdown),
-    ("slowlog|get", slow_log_get),
-    ("slowlog|help", super::help),
-    ("slowlog|len", slow_log_len),
-    ("slowlog|reset", slow_log_reset),
-    ("time", time),
-];
 
 fn who_am_i(call: &mut Call<'_, '_, '_>) -> Outcome {
     call.reply.bulk(b"default");

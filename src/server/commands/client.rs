@@ -1,10 +1,10 @@
 //! CLIENT: connections by themselves and about each other.
 
-use super::{After, Call, SessionFunction, connection::client_name, text};
+use super::{After, Call, Run, connection::client_name, session, text};
 use crate::clients::Client;
 use crate::context::Shared;
 use crate::session::ReplyMode;
-use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag, session};
+use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,73 +18,64 @@ pub const COMMANDS: &[Command] = &[container("CLIENT", CLIENT).group("connection
 const ANYTIME: u32 = flag::NO_SCRIPT | flag::LOADING | flag::STALE;
 const ADMIN: u32 = ANYTIME | flag::ADMIN;
 
-const fn own(name: &'static str, usage: &'static str) -> Command {
-    session(name, usage).group("connection").flags(ANYTIME).acl(acl::CONNECTION)
+const fn own(name: &'static str, usage: &'static str, run: &'static Run) -> Command {
+    session(name, usage, run).group("connection").flags(ANYTIME).acl(acl::CONNECTION)
 }
 
-const fn admin(name: &'static str, usage: &'static str) -> Command {
+const fn admin(name: &'static str, usage: &'static str, run: &'static Run) -> Command {
     let categories = acl::CONNECTION | acl::ADMIN | acl::DANGEROUS;
-    session(name, usage).group("connection").flags(ADMIN).acl(categories)
+    session(name, usage, run).group("connection").flags(ADMIN).acl(categories)
 }
 
 const CLIENT: &[Command] = &[
-    own("GETNAME", "").docs("2.6.9", "O(1)", "Returns the name of the connection."),
-    own("HELP", "").flags(flag::LOADING | flag::STALE).docs(
+    own("GETNAME", "", &Run(get_name)).docs("2.6.9", "O(1)", "Returns the name of the connection."),
+    own("HELP", "", &Run(super::help)).flags(flag::LOADING | flag::STALE).docs(
         "5.0.0",
         "O(1)",
         "Returns helpful text about the different subcommands.",
     ),
-    own("ID", "").docs("5.0.0", "O(1)", "Returns the unique client ID of the connection."),
-    own("INFO", "").tips(&["nondeterministic_output"]).docs(
+    own("ID", "", &Run(id)).docs("5.0.0", "O(1)", "Returns the unique client ID of the connection."),
+    own("INFO", "", &Run(info)).tips(&["nondeterministic_output"]).docs(
         "6.2.0",
         "O(1)",
         "Returns information about the connection.",
     ),
-    admin("KILL", "address|filter [value+]").docs(
+    admin("KILL", "address|filter [value+]", &Run(kill)).docs(
         "2.4.0",
         "O(N) where N is the number of client connections",
         "Terminates open connections.",
     ),
-    admin("LIST", "[TYPE type] [ID id+]").tips(&["nondeterministic_output"]).docs(
+    admin("LIST", "[TYPE type] [ID id+]", &Run(list)).tips(&["nondeterministic_output"]).docs(
         "2.4.0",
         "O(N) where N is the number of client connections",
         "Lists open connections.",
     ),
-    admin("NO-EVICT", "ON|OFF").docs("7.0.0", "O(1)", "Sets the client eviction mode of the connection."),
-    own("NO-TOUCH", "ON|OFF").docs(
+    admin("NO-EVICT", "ON|OFF", &Run(no_evict)).docs(
+        "7.0.0",
+        "O(1)",
+        "Sets the client eviction mode of the connection.",
+    ),
+    own("NO-TOUCH", "ON|OFF", &Run(no_touch)).docs(
         "7.2.0",
         "O(1)",
         "Controls whether commands sent by the client affect the LRU/LFU of accessed keys.",
     ),
-    own("REPLY", "ON|OFF|SKIP").docs("3.2.0", "O(1)", "Instructs the server whether to reply to commands."),
-    own("SETINFO", "attribute value")
+    own("REPLY", "ON|OFF|SKIP", &Run(reply)).docs(
+        "3.2.0",
+        "O(1)",
+        "Instructs the server whether to reply to commands.",
+    ),
+    own("SETINFO", "attribute value", &Run(set_info))
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .docs("7.2.0", "O(1)", "Sets information specific to the client or connection."),
-    own("SETNAME", "name").tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]).docs(
-        "2.6.9",
-        "O(1)",
-        "Sets the connection name.",
-    ),
-    admin("UNBLOCK", "client-id [TIMEOUT|ERROR]").docs(
+    own("SETNAME", "name", &Run(set_name))
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .docs("2.6.9", "O(1)", "Sets the connection name."),
+    admin("UNBLOCK", "client-id [TIMEOUT|ERROR]", &Run(unblock)).docs(
         "5.0.0",
         "O(log N) where N is the number of client connections",
         "Unblocks a client blocked by a blocking command from a different connection.",
     ),
-];
-
-pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
-    ("client|getname", get_name),
-    ("client|help", super::help),
-    ("client|id", id),
-    ("client|info", info),
-    ("client|kill", kill),
-    ("client|list", list),
-    ("client|no-evict", no_evict),
-    ("client|no-touch", no_touch),
-    ("client|reply", reply),
-    ("client|setinfo", set_info),
-    ("client|setname", set_name),
-    ("client|unblock", unblock),
 ];
 
 fn get_name(call: &mut Call<'_, '_, '_>) -> Outcome {

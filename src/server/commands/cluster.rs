@@ -1,8 +1,8 @@
 //! Cluster commands. One server is the whole database here: each refuses as Redis does without
 //! `cluster-enabled`, so that clients that look for a cluster see that this is none.
 
-use super::{Call, SessionFunction};
-use engramdb_engine::command::{Command, CommandError, Outcome, acl, container, flag, session};
+use super::{Call, Run, session};
+use engramdb_engine::command::{Command, CommandError, Outcome, acl, container, flag};
 
 pub const COMMANDS: &[Command] = &[
     connection("ASKING", flag::FAST),
@@ -18,11 +18,15 @@ pub const COMMANDS: &[Command] = &[
 const SUMMARY: &str = "Fails: cluster support is disabled.";
 
 const fn connection(name: &'static str, flags: u32) -> Command {
-    session(name, "").group("cluster").flags(flags).acl(acl::CONNECTION).docs("3.0.0", "O(1)", SUMMARY)
+    session(name, "", &Run(is_disabled))
+        .group("cluster")
+        .flags(flags)
+        .acl(acl::CONNECTION)
+        .docs("3.0.0", "O(1)", SUMMARY)
 }
 
 const fn read(name: &'static str, usage: &'static str, since: &'static str) -> Command {
-    session(name, usage).group("cluster").flags(flag::STALE).docs(since, "O(1)", SUMMARY)
+    session(name, usage, &Run(is_disabled)).group("cluster").flags(flag::STALE).docs(since, "O(1)", SUMMARY)
 }
 
 const fn admin(name: &'static str, usage: &'static str, since: &'static str) -> Command {
@@ -69,41 +73,6 @@ const CLUSTER: &[Command] = &[
         .flags(ALWAYS)
         .tips(&["nondeterministic_output", "request_policy:all_shards"]),
     read("SLOTS", "", "3.0.0").flags(ALWAYS).tips(VARIES),
-];
-
-pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
-    ("asking", is_disabled),
-    ("cluster|addslots", is_disabled),
-    ("cluster|addslotsrange", is_disabled),
-    ("cluster|bumpepoch", is_disabled),
-    ("cluster|count-failure-reports", is_disabled),
-    ("cluster|countkeysinslot", is_disabled),
-    ("cluster|delslots", is_disabled),
-    ("cluster|delslotsrange", is_disabled),
-    ("cluster|failover", is_disabled),
-    ("cluster|flushslots", is_disabled),
-    ("cluster|forget", is_disabled),
-    ("cluster|getkeysinslot", is_disabled),
-    ("cluster|help", is_disabled),
-    ("cluster|info", is_disabled),
-    ("cluster|keyslot", is_disabled),
-    ("cluster|links", is_disabled),
-    ("cluster|meet", is_disabled),
-    ("cluster|myid", is_disabled),
-    ("cluster|myshardid", is_disabled),
-    ("cluster|nodes", is_disabled),
-    ("cluster|replicas", is_disabled),
-    ("cluster|replicate", is_disabled),
-    ("cluster|reset", is_disabled),
-    ("cluster|saveconfig", is_disabled),
-    ("cluster|set-config-epoch", is_disabled),
-    ("cluster|setslot", is_disabled),
-    ("cluster|shards", is_disabled),
-    ("cluster|slaves", is_disabled),
-    ("cluster|slot-stats", is_disabled),
-    ("cluster|slots", is_disabled),
-    ("readonly", is_disabled),
-    ("readwrite", is_disabled),
 ];
 
 fn is_disabled(_: &mut Call<'_, '_, '_>) -> Outcome {

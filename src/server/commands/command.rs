@@ -1,10 +1,10 @@
 //! COMMAND: the table of commands, shown.
 
-use super::{Call, SessionFunction, text};
-use engramdb_engine::command::{Args, Command, CommandError, Known, Outcome, Reply, acl, flag, session};
+use super::{Call, Run, session, text};
+use engramdb_engine::command::{Args, Command, CommandError, Known, Outcome, Reply, acl, flag};
 use engramdb_engine::commands::glob_matches;
 
-pub const COMMANDS: &[Command] = &[session("COMMAND", "[subcommand [argument+]]")
+pub const COMMANDS: &[Command] = &[session("COMMAND", "[subcommand [argument+]]", &Run(all))
     .group("server")
     .flags(flag::LOADING | flag::STALE)
     .acl(acl::CONNECTION)
@@ -16,49 +16,44 @@ pub const COMMANDS: &[Command] = &[session("COMMAND", "[subcommand [argument+]]"
     )
     .subcommands(COMMAND)];
 
-const fn row(name: &'static str, usage: &'static str) -> Command {
-    session(name, usage).group("server").flags(flag::LOADING | flag::STALE).acl(acl::CONNECTION)
+const fn row(name: &'static str, usage: &'static str, run: &'static Run) -> Command {
+    session(name, usage, run).group("server").flags(flag::LOADING | flag::STALE).acl(acl::CONNECTION)
 }
 
 const COMMAND: &[Command] = &[
-    row("COUNT", "").docs("2.8.13", "O(1)", "Returns a count of commands."),
-    row("DOCS", "[command-name+]").tips(&["nondeterministic_output_order"]).docs(
+    row("COUNT", "", &Run(count)).docs("2.8.13", "O(1)", "Returns a count of commands."),
+    row("DOCS", "[command-name+]", &Run(docs)).tips(&["nondeterministic_output_order"]).docs(
         "7.0.0",
         "O(N) where N is the number of commands to look up",
         "Returns documentary information about one, multiple or all commands.",
     ),
-    row("GETKEYS", "command [argument+]").docs(
+    row("GETKEYS", "command [argument+]", &Run(get_keys)).docs(
         "2.8.13",
         "O(N) where N is the number of arguments to the command",
         "Extracts the key names from an arbitrary command.",
     ),
-    row("GETKEYSANDFLAGS", "command [argument+]").docs(
+    row("GETKEYSANDFLAGS", "command [argument+]", &Run(get_keys_and_flags)).docs(
         "7.0.0",
         "O(N) where N is the number of arguments to the command",
         "Extracts the key names and access flags for an arbitrary command.",
     ),
-    row("HELP", "").docs("5.0.0", "O(1)", "Returns helpful text about the different subcommands."),
-    row("INFO", "[command-name+]").tips(&["nondeterministic_output_order"]).docs(
+    row("HELP", "", &Run(super::help)).docs(
+        "5.0.0",
+        "O(1)",
+        "Returns helpful text about the different subcommands.",
+    ),
+    row("INFO", "[command-name+]", &Run(info)).tips(&["nondeterministic_output_order"]).docs(
         "2.8.13",
         "O(N) where N is the number of commands to look up",
         "Returns information about one, multiple or all commands.",
     ),
-    row("LIST", "[FILTERBY MODULE|ACLCAT|PATTERN value]").tips(&["nondeterministic_output_order"]).docs(
-        "7.0.0",
-        "O(N) where N is the total number of Redis commands",
-        "Returns a list of command names.",
-    ),
-];
-
-pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
-    ("command", all),
-    ("command|count", count),
-    ("command|docs", docs),
-    ("command|getkeys", get_keys),
-    ("command|getkeysandflags", get_keys_and_flags),
-    ("command|help", super::help),
-    ("command|info", info),
-    ("command|list", list),
+    row("LIST", "[FILTERBY MODULE|ACLCAT|PATTERN value]", &Run(list))
+        .tips(&["nondeterministic_output_order"])
+        .docs(
+            "7.0.0",
+            "O(N) where N is the total number of Redis commands",
+            "Returns a list of command names.",
+        ),
 ];
 
 fn all(call: &mut Call<'_, '_, '_>) -> Outcome {

@@ -1,13 +1,13 @@
 //! CONFIG, over the table of parameters.
 
-use super::{After, Call, SessionFunction, text};
+use super::{After, Call, Run, session, text};
 use crate::config::rewrite::{self, Values};
 use crate::config::{self, CONSTANTS, Change, Config, Foreign, Loader, PARAMETERS, Rule};
 use crate::context::Shared;
 use crate::dispatch::{Resumed, WriteReply};
 use crate::process;
 use crate::stats::Counter;
-use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag, session};
+use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag};
 use engramdb_engine::commands::glob_matches;
 use engramdb_engine::module::Modules;
 use std::path::{Path, PathBuf};
@@ -19,47 +19,35 @@ pub const COMMANDS: &[Command] = &[container("CONFIG", CONFIG).group("server").d
     "A container for server configuration commands.",
 )];
 
-const fn row(name: &'static str, usage: &'static str) -> Command {
+const fn row(name: &'static str, usage: &'static str, run: &'static Run) -> Command {
     let flags = flag::ADMIN | flag::NO_SCRIPT | flag::LOADING | flag::STALE;
-    session(name, usage).group("server").flags(flags).acl(acl::ADMIN | acl::DANGEROUS)
+    session(name, usage, run).group("server").flags(flags).acl(acl::ADMIN | acl::DANGEROUS)
 }
 
 const CONFIG: &[Command] = &[
-    row("GET", "parameter+").docs(
+    row("GET", "parameter+", &Run(get)).docs(
         "2.0.0",
         "O(N) when N is the number of configuration parameters provided",
         "Returns the effective values of configuration parameters.",
     ),
-    row("HELP", "").flags(flag::LOADING | flag::STALE).acl(0).docs(
+    row("HELP", "", &Run(super::help)).flags(flag::LOADING | flag::STALE).acl(0).docs(
         "5.0.0",
         "O(1)",
         "Returns helpful text about the different subcommands.",
     ),
-    row("RESETSTAT", "").tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]).docs(
-        "2.0.0",
-        "O(1)",
-        "Resets the server's statistics.",
-    ),
-    row("REWRITE", "").tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]).docs(
-        "2.8.0",
-        "O(1)",
-        "Persists the effective configuration to file.",
-    ),
-    row("SET", "(parameter value)+")
+    row("RESETSTAT", "", &Run(reset_stat))
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .docs("2.0.0", "O(1)", "Resets the server's statistics."),
+    row("REWRITE", "", &Run(rewrite))
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .docs("2.8.0", "O(1)", "Persists the effective configuration to file."),
+    row("SET", "(parameter value)+", &Run(set))
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .docs(
             "2.0.0",
             "O(N) when N is the number of configuration parameters provided",
             "Sets configuration parameters in-flight.",
         ),
-];
-
-pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
-    ("config|get", get),
-    ("config|help", super::help),
-    ("config|resetstat", reset_stat),
-    ("config|rewrite", rewrite),
-    ("config|set", set),
 ];
 
 fn get(call: &mut Call<'_, '_, '_>) -> Outcome {
@@ -256,7 +244,7 @@ fn rewrite_file(
     let is_setting =
         |name: &str, _: &str| of_modules.iter().any(|(known, _)| *known == name).then_some(Ok(()));
     let load = |text: &[u8]| {
-        let mut loader = Loader::new(disk, &is_setting, &shared.module_commands);
+        let mut loader = Loader::new(disk, &is_setting, super::table(&shared.module_commands));
         loader.text(path, text);
         let (config, _) = loader.finish().map_err(|errors| errors.to_string())?;
         Ok(values(&config, &shared.module_defaults, |name| config.module_settings.get(name).cloned()))

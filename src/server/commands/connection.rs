@@ -1,9 +1,9 @@
 //! Commands about the connection: HELLO, AUTH, PING, ECHO, SELECT, QUIT, RESET.
 
-use super::{After, Call, SessionFunction, text};
+use super::{After, Call, Run, session, text};
 use crate::session::{ReplyMode, Session};
 use engramdb_engine::REDIS_VERSION;
-use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, flag, integer, session};
+use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, flag, integer};
 use engramdb_resp::Protocol;
 use std::sync::atomic::Ordering;
 
@@ -11,52 +11,42 @@ use std::sync::atomic::Ordering;
 const ALWAYS: u32 = flag::LOADING | flag::STALE | flag::FAST | flag::NO_SCRIPT | flag::ALLOW_BUSY;
 
 pub const COMMANDS: &[Command] = &[
-    session("HELLO", "[protover [AUTH username password] [SETNAME clientname]]")
+    session("HELLO", "[protover [AUTH username password] [SETNAME clientname]]", &Run(hello))
         .group("connection")
         .flags(ALWAYS | flag::NO_AUTH)
         .acl(acl::CONNECTION)
         .docs("6.0.0", "O(1)", "Handshakes with the server."),
-    session("AUTH", "[username] password")
+    session("AUTH", "[username] password", &Run(auth))
         .group("connection")
         .flags(ALWAYS | flag::NO_AUTH)
         .acl(acl::CONNECTION)
         .docs("1.0.0", "O(1)", "Authenticates the connection."),
-    session("PING", "[message]")
+    session("PING", "[message]", &Run(ping))
         .group("connection")
         .flags(flag::FAST)
         .acl(acl::CONNECTION)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .docs("1.0.0", "O(1)", "Returns the server's liveliness response."),
-    session("ECHO", "message")
+    session("ECHO", "message", &Run(echo))
         .group("connection")
         .flags(flag::FAST | flag::LOADING | flag::STALE)
         .acl(acl::CONNECTION)
         .docs("1.0.0", "O(1)", "Returns the given string."),
-    session("SELECT", "index")
+    session("SELECT", "index", &Run(select))
         .group("connection")
         .flags(flag::FAST | flag::LOADING | flag::STALE)
         .acl(acl::CONNECTION)
         .docs("1.0.0", "O(1)", "Changes the selected database."),
-    session("QUIT", "[ignored+]")
+    session("QUIT", "[ignored+]", &Run(quit))
         .group("connection")
         .flags(ALWAYS | flag::NO_AUTH | flag::NO_QUEUE)
         .acl(acl::CONNECTION)
         .docs("1.0.0", "O(1)", "Closes the connection."),
-    session("RESET", "")
+    session("RESET", "", &Run(reset))
         .group("connection")
         .flags(ALWAYS | flag::NO_AUTH | flag::NO_QUEUE)
         .acl(acl::CONNECTION)
         .docs("6.2.0", "O(1)", "Resets the connection."),
-];
-
-pub const FUNCTIONS: &[(&str, SessionFunction)] = &[
-    ("hello", hello),
-    ("auth", auth),
-    ("ping", ping),
-    ("echo", echo),
-    ("select", select),
-    ("quit", quit),
-    ("reset", reset),
 ];
 
 fn hello(call: &mut Call<'_, '_, '_>) -> Outcome {

@@ -2,27 +2,25 @@
 //! are not durable yet.
 
 use super::config::absolute;
-use super::{Call, SessionFunction, text};
+use super::{Call, Run, session, text};
 use crate::VERSION;
 use crate::clients::SharedUsage;
 use crate::context::Shared;
 use crate::process;
 use crate::stats::{Counter, WorkerStats};
 use engramdb_engine::REDIS_VERSION;
-use engramdb_engine::command::{Command, Outcome, Reply, acl, flag, session};
+use engramdb_engine::command::{Command, Outcome, Reply, acl, flag};
 use engramdb_engine::shard::view::View;
 use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
-pub const COMMANDS: &[Command] = &[session("INFO", "[section+]")
+pub const COMMANDS: &[Command] = &[session("INFO", "[section+]", &Run(info))
     .group("server")
     .flags(flag::LOADING | flag::STALE | flag::UNGATED)
     .acl(acl::DANGEROUS)
     .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
     .docs("1.0.0", "O(1)", "Returns information and statistics about the server.")];
-
-pub const FUNCTIONS: &[(&str, SessionFunction)] = &[("info", info)];
 
 type SectionWriter = fn(&mut Report<'_>);
 

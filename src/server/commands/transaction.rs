@@ -1,30 +1,30 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH. EXEC itself is run by the connection (`execute`).
 
-use super::{Call, SessionFunction};
+use super::{Call, Exec, Run, session};
 use crate::session::Multi;
 use engramdb_engine::Watch;
-use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, flag, session};
+use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, flag};
 use std::sync::atomic::Ordering;
 
 const FLAGS: u32 = flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::ALLOW_BUSY;
 
 pub const COMMANDS: &[Command] = &[
-    session("MULTI", "").group("transactions").flags(FLAGS | flag::NO_QUEUE).acl(acl::TRANSACTION).docs(
-        "1.2.0",
-        "O(1)",
-        "Starts a transaction.",
-    ),
-    session("EXEC", "")
+    session("MULTI", "", &Run(multi))
+        .group("transactions")
+        .flags(FLAGS | flag::NO_QUEUE)
+        .acl(acl::TRANSACTION)
+        .docs("1.2.0", "O(1)", "Starts a transaction."),
+    engramdb_engine::command::session("EXEC", "", &Exec)
         .group("transactions")
         .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::SKIP_SLOWLOG | flag::NO_QUEUE)
         .acl(acl::TRANSACTION)
         .docs("1.2.0", "Depends on commands in the transaction", "Executes all commands in a transaction."),
-    session("DISCARD", "").group("transactions").flags(FLAGS | flag::NO_QUEUE).acl(acl::TRANSACTION).docs(
-        "2.0.0",
-        "O(N), when N is the number of queued commands",
-        "Discards a transaction.",
-    ),
-    session("WATCH", "key+")
+    session("DISCARD", "", &Run(discard))
+        .group("transactions")
+        .flags(FLAGS | flag::NO_QUEUE)
+        .acl(acl::TRANSACTION)
+        .docs("2.0.0", "O(N), when N is the number of queued commands", "Discards a transaction."),
+    session("WATCH", "key+", &Run(watch))
         .group("transactions")
         .flags(FLAGS | flag::NO_QUEUE)
         .acl(acl::TRANSACTION)
@@ -34,15 +34,12 @@ pub const COMMANDS: &[Command] = &[
             "O(1) for every key.",
             "Monitors changes to keys to determine the execution of a transaction.",
         ),
-    session("UNWATCH", "").group("transactions").flags(FLAGS).acl(acl::TRANSACTION).docs(
+    session("UNWATCH", "", &Run(unwatch)).group("transactions").flags(FLAGS).acl(acl::TRANSACTION).docs(
         "2.2.0",
         "O(1)",
         "Forgets about watched keys of a transaction.",
     ),
 ];
-
-pub const FUNCTIONS: &[(&str, SessionFunction)] =
-    &[("multi", multi), ("discard", discard), ("watch", watch), ("unwatch", unwatch)];
 
 fn multi(call: &mut Call<'_, '_, '_>) -> Outcome {
     if call.session.multi.is_some() {

@@ -28,8 +28,8 @@ fn or_none(limit: u64) -> usize {
     if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) }
 }
 
-/// `client-output-buffer-limit`. There are clients of the first class only; what is set for the others is
-/// kept for CONFIG GET.
+/// `client-output-buffer-limit`. There are no clients of the class of replicas yet; what is set for it
+/// is kept for CONFIG GET.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputLimits {
     pub normal: OutputLimit,

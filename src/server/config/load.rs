@@ -2,8 +2,7 @@
 
 use super::file::{self, Entry};
 use super::{Config, PARAMETERS, Parameter, Rule, VARIABLE_PREFIX, foreign, parameter};
-use crate::commands;
-use engramdb_engine::command::{Command, CommandTable};
+use engramdb_engine::command::CommandTable;
 use engramdb_engine::commands::glob_matches;
 use engramdb_engine::env::Disk;
 use std::collections::BTreeMap;
@@ -110,19 +109,15 @@ pub struct Loader<'m> {
 }
 
 impl<'m> Loader<'m> {
-    /// Begins with the defaults. `module_commands` are the modules' tables.
-    pub fn new(
-        disk: &'m dyn Disk,
-        modules: ModuleSettings<'m>,
-        module_commands: &[&'static [Command]],
-    ) -> Loader<'m> {
+    /// Begins with the defaults. `commands` is the table of all commands, of which some may be renamed.
+    pub fn new(disk: &'m dyn Disk, modules: ModuleSettings<'m>, commands: CommandTable) -> Loader<'m> {
         Loader {
             config: Config::default(),
             problems: Vec::new(),
             notes: Notes::default(),
             disk,
             modules,
-            commands: commands::table(module_commands),
+            commands,
             chain: Vec::new(),
         }
     }

@@ -134,7 +134,7 @@ mod tests {
 
     fn load(text: &[u8]) -> Result<Values, String> {
         let env = Env::system();
-        let mut loader = Loader::new(&*env.disk, &|_, _| None, &[]);
+        let mut loader = Loader::new(&*env.disk, &|_, _| None, crate::commands::table(&[]));
         loader.text(Path::new("test.conf"), text);
         let (config, _) = loader.finish().map_err(|errors| errors.to_string())?;
         Ok(values(&config))
@@ -150,7 +150,7 @@ mod tests {
 
     fn rewritten_bytes(text: &[u8], change: impl FnOnce(&mut Config)) -> Vec<u8> {
         let env = Env::system();
-        let mut loader = Loader::new(&*env.disk, &|_, _| None, &[]);
+        let mut loader = Loader::new(&*env.disk, &|_, _| None, crate::commands::table(&[]));
         loader.text(Path::new("test.conf"), text);
         let (mut config, _) = loader.finish().expect("it is right");
         change(&mut config);

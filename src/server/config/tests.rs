@@ -9,7 +9,7 @@ fn load(text: &str) -> Result<(Config, Notes), ConfigErrors> {
 
 fn load_bytes(text: &[u8]) -> Result<(Config, Notes), ConfigErrors> {
     let env = Env::system();
-    let mut loader = Loader::new(&*env.disk, &module_setting, &[]);
+    let mut loader = Loader::new(&*env.disk, &module_setting, crate::commands::table(&[]));
     loader.text(Path::new("test.conf"), text);
     loader.finish()
 }
@@ -46,7 +46,7 @@ fn toml_lines_and_variables_say_the_same() {
     assert_eq!((lines.port, lines.bulk_bytes_max, &*lines.password), (7001, 2 << 20, "a b"));
     assert_eq!(lines.bind, ["*", "-::*"]);
     let env = Env::system();
-    let mut loader = Loader::new(&*env.disk, &module_setting, &[]);
+    let mut loader = Loader::new(&*env.disk, &module_setting, crate::commands::table(&[]));
     let variables = [("ENGRAMDB_IO_THREADS", "3"), ("ENGRAMDB_BIND", "::1 127.0.0.1"), ("PATH", "/bin")];
     loader.environment(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let (config, _) = loader.finish().expect("they are right");
@@ -101,7 +101,7 @@ fn files_include_others_and_not_without_end() {
     write("circle.conf", "hz 20\ninclude parts/../loop.conf\n");
     write("endless.conf", "include /dev/zero\ninclude parts\n");
     let load = |name: &str| {
-        let mut loader = Loader::new(&*env.disk, &module_setting, &[]);
+        let mut loader = Loader::new(&*env.disk, &module_setting, crate::commands::table(&[]));
         loader.file(&directory.join(name));
         loader.finish()
     };
@@ -191,7 +191,7 @@ fn the_directory_is_absolute() {
 #[test]
 fn variables_that_nobody_reads_are_errors() {
     let env = Env::system();
-    let mut loader = Loader::new(&*env.disk, &module_setting, &[]);
+    let mut loader = Loader::new(&*env.disk, &module_setting, crate::commands::table(&[]));
     let variables = [
         ("ENGRAMDB_PROT", "1"),
         ("ENGRAMDB_PORT", "tcp://10.0.0.1:6379"),

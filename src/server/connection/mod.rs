@@ -9,9 +9,9 @@
 
 use crate::buffers;
 use crate::clients::{Client, Usage};
+use crate::context::Worker;
 use crate::dispatch::{Core, Resumed, Waiting, elsewhere};
 use crate::session::Owned;
-use crate::worker::Worker;
 use bytes::BufMut;
 use engramdb_engine::log::Lsn;
 use engramdb_resp::{Decoder, Limits, Requests, Stop, decode};
@@ -49,6 +49,7 @@ pub async fn run(worker: Worker, stream: TcpStream, client: Arc<Client>) {
         tracing::debug!("connection {} of {} ended: {error}", client.id, client.address);
     }
     let held = connection.published;
+    client.close_mailbox();
     shared.clients.remove(client.id);
     // Other connections do not wait for that thread, but the memory counts until it is given back.
     connection.take_back_buffer().await;
@@ -136,6 +137,7 @@ impl Connection {
             + self.core.session.client.names_bytes()
             + self.core.outbox.heap_bytes()
             + self.core.made_bytes()
+            + self.core.session.mailbox_bytes()
     }
 
     /// Tells the others what this connection takes.
@@ -160,8 +162,8 @@ impl Connection {
             output: self.core.outbox.usage(),
             total_bytes: memory_bytes,
         });
-        let soft_max = shared.limits.soft_output_bytes_max.load(Ordering::Relaxed);
-        client.note_soft_output(shared, self.core.outbox.len() > soft_max);
+        let soft_max = shared.limits.output_of(client).soft_bytes_max.load(Ordering::Relaxed);
+        client.note_soft_output(shared.now(), self.core.outbox.len() > soft_max);
         if memory_bytes > before {
             shared.evict_clients();
         }
@@ -194,6 +196,9 @@ impl Connection {
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
         if self.core.session.client.is_killed() {
             return Poll::Ready(Ok(Event::Closed));
+        }
+        if self.core.collect_mail() {
+            self.bound_output();
         }
         self.flush(context)?;
         if self.core.closing || self.worker.shared.is_stopping() {
@@ -343,6 +348,7 @@ impl Connection {
         loop {
             let engine = &self.worker.shared.engine;
             let held = self.core.outbox.release(engine.durable());
+            let released = self.core.outbox.released_gate();
             let sendable = self.core.outbox.sendable();
             if !sendable.is_empty() {
                 if budget == 0 {
@@ -356,6 +362,8 @@ impl Connection {
                 // The time before the write: who has read the reply is silent from then on at the latest.
                 let has_timeout = self.worker.shared.limits.idle_timeout_s.load(Ordering::Relaxed) > 0;
                 let began = (has_timeout || self.core.closing).then(|| self.worker.shared.now());
+                // The other side of the gate, in release builds too: what is released is durable.
+                assert!(released <= engine.durable(), "a reply was released before what it shows is durable");
                 let Poll::Ready(sent) = stream.poll_write(context, part) else { return Ok(()) };
                 let sent = sent?;
                 self.core.outbox.sent(sent);
@@ -459,15 +467,10 @@ impl Connection {
         let Worker { shared, .. } = &self.worker;
         let client = &self.core.session.client;
         let outbox = &mut self.core.outbox;
-        let bytes_max = shared.limits.output_bytes_max.load(Ordering::Relaxed);
-        if (outbox.has_overflowed() || outbox.len() > bytes_max) && !client.is_killed() {
+        let bytes_max = shared.limits.output_of(client).bytes_max.load(Ordering::Relaxed);
+        if outbox.has_overflowed() || outbox.len() > bytes_max {
             outbox.overflow();
-            let (id, address) = (client.id, client.address);
-            tracing::warn!(
-                "closing connection {id} of {address}: more than {bytes_max} bytes of replies are unread"
-            );
-            shared.stats.output_limit_disconnections.fetch_add(1, Ordering::Relaxed);
-            client.kill();
+            shared.close_for_output(client, bytes_max);
         }
         if self.memory_bytes() > self.published + UNPUBLISHED_BYTES_MAX {
             self.publish();

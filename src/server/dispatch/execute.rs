@@ -1,15 +1,15 @@
 //! Decoded requests as runs: consecutive commands under one hold of the engine's lock.
 //!
-//! A run is bounded by count and by time. Consecutive reads share a read lock; a run that begins with a write reaches to
-//! the last write in sight, and the reads in between run under the write lock too. Room in the log is admitted before
-//! the lock is taken. What cannot go on right now (no room for the moment, a long job) becomes a [`Waiting`] that the
-//! connection polls; nothing here awaits, so no lock can be held across one.
+//! A run is bounded by count and by time. Consecutive reads share a read lock; a run that begins with a write
+//! reaches to the last write in sight, and the reads in between run under the write lock too. Room in the log
+//! is admitted before the lock is taken. What cannot go on right now (no room for the moment, a long job)
+//! becomes a [`Waiting`] that the connection polls; nothing here awaits, so no lock can be held across one.
 
 use crate::clients::Client;
-use crate::commands::{After, Call, Runner};
 use crate::context::Shared;
+use crate::dispatch::call::{After, Call, SessionRunner, session_runner};
 use crate::long_work::LongWork;
-use crate::output::{Errors, Outbox, Replies, Style};
+use crate::output::{Errors, Outbox, Replies};
 use crate::session::{Owned, Queued, ReplyMode, Session, large_words};
 use crate::stats::{self, Slow, WorkerStats};
 use engramdb_engine::Prepared;
@@ -35,7 +35,7 @@ pub enum Resumed {
     /// Try the same request again.
     Retry,
     /// A staged command's job is done.
-    Made(Made),
+    Made(Box<Made>),
     /// Try the same request again, with what was made for it.
     Prepared(Box<Prepared>),
     /// The connection's buffer is back, perhaps with the request that is next.
@@ -55,8 +55,8 @@ pub type WriteReply = Box<dyn FnOnce(&mut dyn Reply) + Send>;
 
 /// Commands under one hold of a lock.
 const RUN_COMMANDS_MAX: usize = 64;
-/// Unsent replies beyond which a round or a run ends, in bytes: a few hundred words can ask for gigabytes, and the
-/// bound of the outbox is checked between rounds.
+/// Unsent replies beyond which a round or a run ends, in bytes: a few hundred words can ask for gigabytes,
+/// and the bound of the outbox is checked between rounds.
 const ROUND_OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// The hold's length; looked at between commands.
 const RUN_TIME_MAX: Duration = Duration::from_micros(50);
@@ -123,7 +123,8 @@ enum Class<'s> {
     Queued(&'s Known),
     Engine(&'s Known),
     Session(&'s Known),
-    /// A web browser was made to talk to this port: its request's lines are not commands of the person behind it.
+    /// A web browser was made to talk to this port: its request's lines are not commands of the person behind
+    /// it.
     Http,
 }
 
@@ -171,7 +172,8 @@ impl Core {
         self.parked_bytes + owned + self.prepared.as_ref().map_or(0, |made| made.heap_bytes())
     }
 
-    /// Executes requests from `next` on. Returns the first that is not done, and what it waits for if it waits.
+    /// Executes requests from `next` on. Returns the first that is not done, and what it waits for if it
+    /// waits.
     pub fn execute(
         &mut self,
         requests: &Requests,
@@ -252,8 +254,9 @@ impl Core {
         }
     }
 
-    fn begin_round(&mut self) {
-        self.outbox.begin_round(self.shared.limits.output_bytes_max.load(Ordering::Relaxed));
+    pub(super) fn begin_round(&mut self) {
+        let bounds = self.shared.limits.output_of(&self.session.client);
+        self.outbox.begin_round(bounds.bytes_max.load(Ordering::Relaxed));
     }
 
     /// Whether there is any use in executing the next request.
@@ -268,7 +271,8 @@ impl Core {
         match resumed {
             Resumed::Retry | Resumed::Buffer(..) => {}
             Resumed::Prepared(prepared) => self.prepared = Some(prepared),
-            Resumed::Made(Made { outbox, gate, errors }) => {
+            Resumed::Made(made) => {
+                let Made { outbox, gate, errors } = *made;
                 self.reply_gated(|_, replies| (gate, replies.append(outbox, errors)));
             }
             Resumed::Reply(write) => self.reply(|replies| write(replies)),
@@ -305,7 +309,7 @@ impl Core {
             return Class::Queued(known);
         }
         match known.command.handler {
-            Handler::Session => Class::Session(known),
+            Handler::Session(_) => Class::Session(known),
             _ => Class::Engine(known),
         }
     }
@@ -338,8 +342,8 @@ impl Core {
         });
     }
 
-    /// Writes one reply, whose gate is known afterwards: its errors are counted, and it is dropped if the client wants
-    /// none.
+    /// Writes one reply, whose gate is known afterwards: its errors are counted, and it is dropped if the
+    /// client wants none.
     pub(super) fn reply_gated<R>(
         &mut self,
         write: impl FnOnce(&mut Session, &mut Replies<'_>) -> (Lsn, R),
@@ -349,7 +353,7 @@ impl Core {
             self.outbox.begin_unwanted();
         }
         let start = self.outbox.end();
-        let mut replies = Replies::new(&mut self.outbox, &self.session);
+        let mut replies = Replies::new(&mut self.outbox, self.session.style());
         let (gate, result) = write(&mut self.session, &mut replies);
         self.has_failed = replies.errors.count > 0;
         let is_written = replies.is_written();
@@ -362,10 +366,21 @@ impl Core {
             self.outbox.rewind(start);
         }
         self.seal(gate);
+        self.collect_mail();
         result
     }
 
-    fn seal(&mut self, gate: Lsn) {
+    /// Moves pushes from the mailbox behind the replies so far. True if there were any.
+    #[inline]
+    pub fn collect_mail(&mut self) -> bool {
+        let has_mail = self.session.mailbox.as_ref().is_some_and(|mailbox| mailbox.has_mail());
+        if has_mail && self.goes_on() {
+            self.append_mail();
+        }
+        has_mail
+    }
+
+    pub(super) fn seal(&mut self, gate: Lsn) {
         self.outbox.seal(gate, self.shared.engine.durable());
     }
 
@@ -482,16 +497,16 @@ impl Core {
                 Some(elsewhere(pool.map(Arc::as_ref), prepare))
             }
             Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
-                let (engine, style) = (self.shared.engine.clone(), Style::of(&self.session));
+                let (engine, style) = (self.shared.engine.clone(), self.session.style());
                 let mut outbox = self.outbox.like();
                 if self.session.reply_mode != ReplyMode::On {
                     outbox.begin_unwanted();
                 }
                 let make = move || {
-                    let mut replies = Replies::like(&mut outbox, style);
+                    let mut replies = Replies::new(&mut outbox, style);
                     let gate = engine.complete(database, job, &mut replies);
                     let errors = replies.errors;
-                    Resumed::Made(Made { outbox, gate, errors })
+                    Resumed::Made(Box::new(Made { outbox, gate, errors }))
                 };
                 Some(elsewhere(pool.map(Arc::as_ref), make))
             }
@@ -528,8 +543,8 @@ impl Core {
         }
     }
 
-    /// Runs the commands of a plan until one is staged, or until it is time to let others have a turn. Returns how many
-    /// are done, and what is left to do of the last of them.
+    /// Runs the commands of a plan until one is staged, or until it is time to let others have a turn.
+    /// Returns how many are done, and what is left to do of the last of them.
     fn run_each(
         &mut self,
         shared: &Shared,
@@ -596,10 +611,10 @@ impl Core {
         known: &Known,
         args: Args<'_>,
     ) -> (bool, Option<Waiting>) {
-        let function = match shared.runners[known.id] {
-            Runner::Function(function) => function,
-            Runner::Exec => return self.exec(shared),
-            Runner::Engine => unreachable!("{} is not a session's command", known.full_name),
+        let function = match session_runner(known.command) {
+            Some(SessionRunner::Function(function)) => function,
+            Some(SessionRunner::Exec) => return self.exec(shared),
+            None => unreachable!("{} is not a session's command", known.full_name),
         };
         let start = shared.now();
         let after = self.reply_gated(|session, replies| {

@@ -28,7 +28,7 @@ struct ParkedConnection {
 
 impl Waiter for ParkedConnection {
     fn write(&mut self, write: &mut dyn FnMut(&mut dyn Reply)) {
-        let mut replies = Replies::like(&mut self.outbox, self.style);
+        let mut replies = Replies::new(&mut self.outbox, self.style);
         write(&mut replies);
         self.errors = replies.errors;
     }
@@ -59,7 +59,8 @@ impl Future for Parked {
             self.ticket.time_out();
         }
         let made = std::task::ready!(Pin::new(&mut self.answered).poll(context));
-        Poll::Ready(Resumed::Made(made.expect("a parked client is answered before its waiter is dropped")))
+        let made = made.expect("a parked client is answered before its waiter is dropped");
+        Poll::Ready(Resumed::Made(Box::new(made)))
     }
 }
 
@@ -77,7 +78,7 @@ impl Core {
         if self.session.reply_mode != ReplyMode::On {
             outbox.begin_unwanted();
         }
-        let style = Style::of(&self.session);
+        let style = self.session.style();
         let waiter = ParkedConnection { outbox, style, errors: Errors::default(), answered: sender };
         let deadline = park.at_most.map(|at_most| Box::pin(tokio::time::sleep(at_most)));
         self.parked_bytes = parked_bytes(args, &park);

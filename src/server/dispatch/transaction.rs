@@ -1,7 +1,7 @@
 //! EXEC: the queued commands as one batch, under one hold of the write lock.
 
-use crate::commands::{Call, Runner};
 use crate::context::Shared;
+use crate::dispatch::call::{Call, SessionRunner, session_runner};
 use crate::dispatch::execute::{Admission, Core, Waiting, retry};
 use crate::output::Replies;
 use crate::session::{Multi, Queued, Session};
@@ -101,7 +101,7 @@ impl Step<'_> {
         }
         let words = self.queued.words();
         let args = Args::new(&words);
-        if let Runner::Function(function) = self.shared.runners[self.queued.id] {
+        if let Some(SessionRunner::Function(function)) = session_runner(self.queued.command) {
             let mut call = Call::new(self.shared, self.session, args, replies, Some(transaction));
             call.run(function);
             return call.gate;

@@ -1,7 +1,6 @@
 //! The engine's `Reply` over a connection's output.
 
 use crate::output::{LARGE_BYTES, Outbox};
-use crate::session::Session;
 use engramdb_engine::command::{CommandError, Reply};
 use engramdb_resp::{Encoder, Protocol};
 use std::io::Write;
@@ -32,25 +31,16 @@ pub struct Errors {
 /// How a connection wants its replies.
 #[derive(Clone, Copy)]
 pub struct Style {
-    protocol: Protocol,
-    prefers_flat: bool,
-}
-
-impl Style {
-    pub fn of(session: &Session) -> Style {
-        Style { protocol: session.protocol, prefers_flat: session.prefers_flat }
-    }
+    pub protocol: Protocol,
+    /// See `Session::prefers_flat`.
+    pub prefers_flat: bool,
 }
 
 /// What a header, the length and the line ends of a bulk take at most.
 const FRAME_BYTES: usize = 40;
 
 impl<'o> Replies<'o> {
-    pub fn new(outbox: &'o mut Outbox, session: &Session) -> Replies<'o> {
-        Replies::like(outbox, Style::of(session))
-    }
-
-    pub fn like(outbox: &'o mut Outbox, Style { protocol, prefers_flat }: Style) -> Replies<'o> {
+    pub fn new(outbox: &'o mut Outbox, Style { protocol, prefers_flat }: Style) -> Replies<'o> {
         let start = outbox.end();
         Replies { outbox, protocol, prefers_flat, start, was_written: false, errors: Errors::default() }
     }

@@ -6,6 +6,7 @@ mod owned_words;
 pub use owned_words::{Owned, large_words};
 
 use crate::clients::Client;
+use crate::output::{Mailbox, Style};
 use engramdb_engine::Watch;
 use engramdb_engine::command::{Args, Command};
 use engramdb_engine::log::Lsn;
@@ -25,6 +26,9 @@ pub struct Session {
     /// Memory of the watched keys.
     pub watch_bytes: usize,
     pub reply_mode: ReplyMode,
+    /// Where pushes come from, once the client asked for any: the client's own, without a look at what others
+    /// share.
+    pub mailbox: Option<Arc<Mailbox>>,
     /// The client's library reads replies of modules in RESP2's shapes only, whatever protocol it speaks.
     pub prefers_flat: bool,
 }
@@ -122,8 +126,24 @@ impl Session {
             watch_gate: Lsn(0),
             watch_bytes: 0,
             reply_mode: ReplyMode::On,
+            mailbox: None,
             prefers_flat: false,
         }
+    }
+
+    /// The client's mailbox; pushes reach the client from now on.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for pub/sub, notifications and tracking, which come next")
+    )]
+    pub fn open_mailbox(&mut self) -> &Arc<Mailbox> {
+        self.mailbox.get_or_insert_with(|| self.client.open_mailbox())
+    }
+
+    /// How the client wants its replies.
+    #[inline]
+    pub fn style(&self) -> Style {
+        Style { protocol: self.protocol, prefers_flat: self.prefers_flat }
     }
 
     pub fn unwatch(&mut self) {
@@ -135,6 +155,12 @@ impl Session {
     /// What the transaction holds that is being collected.
     pub fn transaction_bytes(&self) -> usize {
         self.multi.as_ref().map_or(0, Multi::memory_bytes) + self.watch_bytes
+    }
+
+    /// Memory of pushes that wait for the client.
+    #[inline]
+    pub fn mailbox_bytes(&self) -> usize {
+        self.mailbox.as_ref().map_or(0, |mailbox| mailbox.heap_bytes())
     }
 
     /// Whether this command's reply is to be sent; steps SKIP on.

@@ -1,12 +1,12 @@
-//! A worker thread: a runtime of its own, its connections, and the releaser of their replies. When nothing is left to do
-//! before the log has what they wrote, it leaves the runtime and writes the log itself, if that is quick.
+//! A worker thread: a runtime of its own, its connections, and the releaser of their replies. When nothing is
+//! left to do before the log has what they wrote, it leaves the runtime and writes the log itself, if that is
+//! quick.
 
 pub mod standby;
 
 use crate::clients::Client;
 use crate::connection;
-use crate::context::Shared;
-use crate::output::gate::Gate;
+use crate::context::Worker;
 use crate::stats::WorkerStats;
 use crate::worker::standby::{Absence, Standby};
 use engramdb_engine::Engine;
@@ -21,14 +21,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-/// What a connection has of its worker.
-#[derive(Clone)]
-pub struct Worker {
-    pub shared: Arc<Shared>,
-    pub gate: Arc<Gate>,
-    pub stats: Arc<WorkerStats>,
-}
-
 /// Hands an accepted connection to a worker. Dropping all of them ends it, once its connections have ended.
 pub type Incoming = UnboundedSender<(std::net::TcpStream, Arc<Client>)>;
 
@@ -39,12 +31,12 @@ const STOP_ROUND: Duration = Duration::from_millis(5);
 /// Tasks polled between two looks at the sockets: a whole group of connections that one durable batch woke.
 const EVENT_INTERVAL: u32 = 256;
 
-/// Sees when a round is over, that is when the worker has nothing to do before the log has what it wrote, and sends the
-/// round on its way.
+/// Sees when a round is over, that is when the worker has nothing to do before the log has what it wrote, and
+/// sends the round on its way.
 ///
-/// A round of many connections trickles in, because their clients answer one reply after the other. So before an entry
-/// is written for a few of them, the worker looks at its sockets again; each look costs about a microsecond, each
-/// entry as much as several commands (decision 0003).
+/// A round of many connections trickles in, because their clients answer one reply after the other. So before
+/// an entry is written for a few of them, the worker looks at its sockets again; each look costs about a
+/// microsecond, each entry as much as several commands (decision 0003).
 struct Rounds {
     engine: Arc<Engine>,
     stats: Arc<WorkerStats>,
@@ -70,8 +62,8 @@ impl Rounds {
         }
     }
 
-    /// Called when no task is ready, before the worker waits for its sockets. Woken here, it only looks at them and
-    /// comes back.
+    /// Called when no task is ready, before the worker waits for its sockets. Woken here, it only looks at
+    /// them and comes back.
     fn at_rest(&self) {
         let pipeline = self.engine.pipeline();
         if !pipeline.is_kick_due() {
@@ -144,7 +136,8 @@ impl Worker {
                 while runtime.block_on(poll_fn(|context| rounds.poll(context, &mut connections))) {
                     standby.watch(&absence, || engine.pipeline().lead());
                 }
-                // The waker has the runtime, that its hooks, and those us and the engine: a circle that nobody would end.
+                // The waker has the runtime, that its hooks, and those us and the engine: a circle that
+                // nobody would end.
                 *rounds.worker.lock() = None;
             }
         };

@@ -59,14 +59,18 @@ impl TestServer {
         TestServer { server: Some(server), address }
     }
 
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().expect("running")
+    }
+
     /// Makes everything durable that was written so far.
     pub fn sync(&self) {
-        self.server.as_ref().expect("running").engine().pipeline().pump();
+        self.server().engine().pipeline().pump();
     }
 
     /// Waits until so many batches were written, durable or not.
     pub fn wait_for_batches(&self, batches: u64) {
-        let pipeline = self.server.as_ref().expect("running").engine().pipeline();
+        let pipeline = self.server().engine().pipeline();
         while pipeline.last_lsn().0 < batches {
             std::thread::yield_now();
         }

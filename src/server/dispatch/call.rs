@@ -1,0 +1,95 @@
+//! One call of a session command, as its function sees it, and what runs session commands.
+
+use crate::context::Shared;
+use crate::dispatch::execute::Waiting;
+use crate::output::Replies;
+use crate::session::Session;
+use engramdb_engine::command::{Args, Command, CommandTable, Handler, Known, Outcome, Reply};
+use engramdb_engine::log::Lsn;
+use engramdb_engine::shard::run::Transaction;
+use engramdb_engine::shard::view::View;
+use std::sync::Arc;
+
+pub type SessionFunction = fn(&mut Call<'_, '_, '_>) -> Outcome;
+
+/// What the row of a session command has as its handler: the function.
+pub struct Run(pub SessionFunction);
+
+/// The handler of EXEC, which the connection runs itself: it may have to wait for room in the log.
+pub struct Exec;
+
+/// What runs a session command.
+pub enum SessionRunner {
+    Function(SessionFunction),
+    Exec,
+}
+
+/// What runs the command; none for a command of the engine.
+#[inline]
+pub fn session_runner(command: &Command) -> Option<SessionRunner> {
+    let Handler::Session(handler) = command.handler else { return None };
+    if let Some(Run(function)) = handler.downcast_ref() {
+        return Some(SessionRunner::Function(*function));
+    }
+    assert!(handler.is::<Exec>(), "{} has a handler that is none of this crate", command.name);
+    Some(SessionRunner::Exec)
+}
+
+/// Looks at the handlers of all rows, so that a wrong one is found at the start.
+pub fn check_handlers(table: &CommandTable) {
+    fn check(known: &Known) {
+        session_runner(known.command);
+        known.subcommands.iter().for_each(check);
+    }
+    table.iter().for_each(check);
+}
+
+/// One call of a session command.
+pub struct Call<'c, 'o, 't> {
+    pub shared: &'c Arc<Shared>,
+    pub session: &'c mut Session,
+    pub args: Args<'c>,
+    pub reply: &'c mut Replies<'o>,
+    /// Inside EXEC, which holds the keyspace's lock.
+    pub transaction: Option<&'c mut Transaction<'t>>,
+    pub after: After,
+    /// What the reply has to wait for.
+    pub gate: Lsn,
+}
+
+/// What the connection does after the command.
+pub enum After {
+    Nothing,
+    Close,
+    Wait(Waiting),
+}
+
+impl<'c, 'o, 't> Call<'c, 'o, 't> {
+    pub fn new(
+        shared: &'c Arc<Shared>,
+        session: &'c mut Session,
+        args: Args<'c>,
+        reply: &'c mut Replies<'o>,
+        transaction: Option<&'c mut Transaction<'t>>,
+    ) -> Call<'c, 'o, 't> {
+        Call { shared, session, args, reply, transaction, after: After::Nothing, gate: Lsn(0) }
+    }
+
+    /// Runs the function; an error replaces whatever it wrote.
+    pub fn run(&mut self, function: SessionFunction) {
+        let mark = self.reply.mark();
+        if let Err(error) = function(self) {
+            self.reply.rewind(mark);
+            self.reply.error(&error);
+        }
+    }
+
+    /// Looks at the keyspace: through the transaction inside EXEC, under the read lock elsewhere. What it
+    /// shows is not gated.
+    pub fn look<R>(&mut self, look: impl FnOnce(&View<'_>) -> R) -> R {
+        match &mut self.transaction {
+            Some(transaction) => transaction.look(look),
+            None => look(&self.shared.engine.reads().view(self.session.database)),
+        }
+    }
+}
