@@ -4,7 +4,7 @@
 //! the error of those are interchangeable, and so are copies: everything here is counted by distance, with
 //! `slack`.
 
-use crate::Metric;
+use crate::DataMetric;
 
 /// The error of a distance that is summed in single precision, relative to the sum of the magnitudes.
 const ERROR: f64 = 1e-6;
@@ -14,7 +14,7 @@ const COSINE_ERROR: f64 = 3e-7;
 
 /// All distances from some queries to the live rows.
 pub struct Exact {
-    metric: Metric,
+    metric: DataMetric,
     dimension: usize,
     queries: Vec<f32>,
     /// Live ids, ascending.
@@ -30,7 +30,7 @@ pub struct Exact {
 
 impl Exact {
     /// Computes rows x queries distances. `rows` and `queries` consist of vectors of `dimension` components.
-    pub fn new(metric: Metric, dimension: usize, rows: &[f32], live: &[u32], queries: &[f32]) -> Self {
+    pub fn new(metric: DataMetric, dimension: usize, rows: &[f32], live: &[u32], queries: &[f32]) -> Self {
         let count = rows.len() / dimension;
         let norm = |vector: &[f32]| dot(vector, vector).sqrt();
         let norms: Vec<f64> = rows.chunks_exact(dimension).map(norm).collect();
@@ -86,9 +86,9 @@ impl Exact {
     /// The largest difference between a distance that an index computes and the one here.
     pub fn slack(&self, query: usize, distance: f64) -> f64 {
         match self.metric {
-            Metric::L2 => ERROR * distance,
-            Metric::Ip => ERROR * (self.lengths[query] + distance.abs()),
-            Metric::Cosine => COSINE_ERROR,
+            DataMetric::L2 => ERROR * distance,
+            DataMetric::Ip => ERROR * (self.lengths[query] + distance.abs()),
+            DataMetric::Cosine => COSINE_ERROR,
         }
     }
 
@@ -155,12 +155,12 @@ impl Exact {
     }
 }
 
-fn distance(metric: Metric, a: &[f32], b: &[f32], norms: f64) -> f64 {
+fn distance(metric: DataMetric, a: &[f32], b: &[f32], norms: f64) -> f64 {
     match metric {
-        Metric::L2 => sum_over(a, b, |a, b| (a - b) * (a - b)),
-        Metric::Ip => 1.0 - dot(a, b),
-        Metric::Cosine if norms == 0.0 => 1.0,
-        Metric::Cosine => 1.0 - dot(a, b) / norms,
+        DataMetric::L2 => sum_over(a, b, |a, b| (a - b) * (a - b)),
+        DataMetric::Ip => 1.0 - dot(a, b),
+        DataMetric::Cosine if norms == 0.0 => 1.0,
+        DataMetric::Cosine => 1.0 - dot(a, b) / norms,
     }
 }
 
@@ -189,7 +189,7 @@ mod tests {
 
     /// Rows at 0, 1, -1, 2 and 9, the last of which is not live; the query is at 0.
     fn line() -> Exact {
-        Exact::new(Metric::L2, 1, &[0.0, 1.0, -1.0, 2.0, 9.0], &[0, 1, 2, 3], &[0.0])
+        Exact::new(DataMetric::L2, 1, &[0.0, 1.0, -1.0, 2.0, 9.0], &[0, 1, 2, 3], &[0.0])
     }
 
     #[test]
@@ -222,9 +222,9 @@ mod tests {
     #[test]
     fn copies_are_counted_where_a_vector_is_nearest_to_itself() {
         let rows = [1.0, 2.0, 2.0];
-        let l2 = Exact::new(Metric::L2, 1, &rows, &[0, 1, 2], &rows);
+        let l2 = Exact::new(DataMetric::L2, 1, &rows, &[0, 1, 2], &rows);
         assert_eq!((l2.copies(0, 0), l2.copies(1, 1), l2.copies(2, 2)), (Some(1), Some(2), Some(2)));
-        let ip = Exact::new(Metric::Ip, 1, &rows, &[0, 1, 2], &rows);
+        let ip = Exact::new(DataMetric::Ip, 1, &rows, &[0, 1, 2], &rows);
         assert_eq!(
             (ip.copies(0, 0), ip.copies(1, 1)),
             (None, Some(2)),
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_zero_vector_is_at_a_right_angle_to_everything() {
-        let exact = Exact::new(Metric::Cosine, 2, &[0.0, 0.0, 3.0, 0.0], &[0, 1], &[1.0, 0.0]);
+        let exact = Exact::new(DataMetric::Cosine, 2, &[0.0, 0.0, 3.0, 0.0], &[0, 1], &[1.0, 0.0]);
         assert_eq!((exact.distance(0, 0), exact.distance(0, 1)), (1.0, 0.0));
         assert_eq!(exact.distance(0, 7), f64::INFINITY);
     }

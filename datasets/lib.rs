@@ -3,7 +3,7 @@
 //!
 //! - `zoo` has one generator for each kind of data that is known to mislead an index;
 //! - `Workload` is an order in which rows are inserted, replaced and removed;
-//! - `Element` writes rows in each of the six element types, and gives the values after rounding;
+//! - `DataElement` writes rows in each of the six element types, and gives the values after rounding;
 //! - `Exact` has all distances of some queries, and computes the true neighbours, ranges and recalls from
 //!   them.
 //!
@@ -19,15 +19,15 @@ mod random;
 mod workload;
 pub mod zoo;
 
-pub use elements::Element;
+pub use elements::DataElement;
 pub use exact::Exact;
 pub use random::SplitMix64;
 pub use workload::{Step, Workload};
-pub use zoo::{KINDS, Kind};
+pub use zoo::{DataKind, KINDS};
 
 /// The distance of two vectors; smaller is nearer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Metric {
+pub enum DataMetric {
     /// The squared Euclidean distance.
     L2,
     /// One minus the inner product.
@@ -36,15 +36,15 @@ pub enum Metric {
     Cosine,
 }
 
-impl Metric {
-    pub const ALL: [Metric; 3] = [Metric::L2, Metric::Ip, Metric::Cosine];
+impl DataMetric {
+    pub const ALL: [DataMetric; 3] = [DataMetric::L2, DataMetric::Ip, DataMetric::Cosine];
 
     /// The name in FT.CREATE.
     pub fn name(self) -> &'static str {
         match self {
-            Metric::L2 => "L2",
-            Metric::Ip => "IP",
-            Metric::Cosine => "COSINE",
+            DataMetric::L2 => "L2",
+            DataMetric::Ip => "IP",
+            DataMetric::Cosine => "COSINE",
         }
     }
 }

@@ -8,22 +8,22 @@
 //! the requested rows.
 
 use crate::random::SplitMix64;
-use crate::{Metric, Set};
+use crate::{DataMetric, Set};
 
 /// A kind of data.
-pub struct Kind {
+pub struct DataKind {
     /// The name in options and reports.
     pub name: &'static str,
     /// Its rows and queries, in one line.
     pub about: &'static str,
     /// The metrics for which the kind is difficult.
-    pub metrics: &'static [Metric],
+    pub metrics: &'static [DataMetric],
     make: fn(&Draws) -> Set,
 }
 
-impl Kind {
+impl DataKind {
     /// The kind of this name.
-    pub fn named(name: &str) -> Option<&'static Kind> {
+    pub fn named(name: &str) -> Option<&'static DataKind> {
         KINDS.iter().find(|kind| kind.name == name)
     }
 
@@ -33,143 +33,143 @@ impl Kind {
     }
 }
 
-const L2: &[Metric] = &[Metric::L2];
-const COSINE: &[Metric] = &[Metric::Cosine];
-const IP: &[Metric] = &[Metric::Ip];
-const L2_COSINE: &[Metric] = &[Metric::L2, Metric::Cosine];
-const ALL: &[Metric] = &Metric::ALL;
+const L2: &[DataMetric] = &[DataMetric::L2];
+const COSINE: &[DataMetric] = &[DataMetric::Cosine];
+const IP: &[DataMetric] = &[DataMetric::Ip];
+const L2_COSINE: &[DataMetric] = &[DataMetric::L2, DataMetric::Cosine];
+const ALL: &[DataMetric] = &DataMetric::ALL;
 
 /// All kinds; those that were measured first come first.
-pub const KINDS: &[Kind] = &[
-    Kind {
+pub const KINDS: &[DataKind] = &[
+    DataKind {
         name: "drift",
         about: "the first 1/9 normal(128), the rest normal(128) + 20; queries like the rest",
         metrics: L2_COSINE,
         make: drift,
     },
-    Kind {
+    DataKind {
         name: "clusters",
         about: "30 centres 3 normal(128); rows are a centre + 0.3 normal",
         metrics: L2,
         make: |draws| clusters(draws, 3.0, 0.3, false),
     },
-    Kind {
+    DataKind {
         name: "directions",
         about: "60 unit directions in 384 dimensions; rows are one + normal sqrt(0.002 / 384), to unit length",
         metrics: COSINE,
         make: unit_directions,
     },
-    Kind {
+    DataKind {
         name: "one-large",
         about: "127 components normal, and one 1000 normal",
         metrics: L2,
         make: one_large,
     },
-    Kind {
+    DataKind {
         name: "copies",
         about: "10/11 the vector of ones, then 1/11 of 5 normal(8); queries like the latter",
         metrics: L2,
         make: |draws| copies(draws, 8),
     },
-    Kind {
+    DataKind {
         name: "wide-copies",
         about: "as copies, in 128 dimensions, where there are codes",
         metrics: L2_COSINE,
         make: |draws| copies(draws, 128),
     },
-    Kind { name: "zeros", about: "1/11 zero vectors, then normal(64)", metrics: COSINE, make: zeros },
-    Kind {
+    DataKind { name: "zeros", about: "1/11 zero vectors, then normal(64)", metrics: COSINE, make: zeros },
+    DataKind {
         name: "copy-groups",
         about: "half normal(64), half in ten groups of copies, mixed; queries are normal(64)",
         metrics: ALL,
         make: copy_groups,
     },
-    Kind {
+    DataKind {
         name: "outliers",
         about: "normal(96), 1 percent of the rows 100 times as long; queries without the outliers",
         metrics: L2,
         make: outliers,
     },
-    Kind {
+    DataKind {
         name: "heavy-norms",
         about: "normal(96) times a Pareto draw of exponent 2; queries normal(96)",
         metrics: IP,
         make: heavy_norms,
     },
-    Kind {
+    DataKind {
         name: "binary",
         about: "128 components 0 or 1, each one of 40 patterns with a tenth of its bits flipped",
         metrics: ALL,
         make: binary,
     },
-    Kind {
+    DataKind {
         name: "integers",
         about: "128 integers from 0 to 255, skewed to small ones as in SIFT: 100 patterns + 25 normal",
         metrics: L2,
         make: integers,
     },
-    Kind {
+    DataKind {
         name: "sparse",
         about: "256 components of which 12 at most are not zero, most of them those of one of 20 topics",
-        metrics: &[Metric::Cosine, Metric::Ip],
+        metrics: &[DataMetric::Cosine, DataMetric::Ip],
         make: sparse,
     },
-    Kind { name: "plane", about: "normal(2)", metrics: L2, make: plane },
-    Kind {
+    DataKind { name: "plane", about: "normal(2)", metrics: L2, make: plane },
+    DataKind {
         name: "anisotropic",
         about: "128 components of deviation 1/i",
         metrics: L2_COSINE,
         make: anisotropic,
     },
-    Kind {
+    DataKind {
         name: "two-models",
         about: "in turn two subspaces of 24 dimensions in 192, each with its own mean and scale",
         metrics: L2_COSINE,
         make: two_models,
     },
-    Kind {
+    DataKind {
         name: "wander",
         about: "normal(128) + a mean that goes 10 away and comes back, four times",
         metrics: L2_COSINE,
         make: wander,
     },
-    Kind {
+    DataKind {
         name: "foreign-queries",
         about: "as clusters, looser (1 and 0.7); queries are normal(128) + 2, where no row is",
         metrics: ALL,
         make: foreign_queries,
     },
-    Kind {
+    DataKind {
         name: "sorted",
         about: "30 centres normal(128), rows a centre + 0.5 normal, all of one centre before the next",
         metrics: L2_COSINE,
         make: |draws| clusters(draws, 1.0, 0.5, true),
     },
-    Kind {
+    DataKind {
         name: "zipf",
         about: "as anisotropic, in 96 dimensions, each row one of rows/2 vectors, chosen by Zipf's law",
         metrics: ALL,
         make: zipf,
     },
-    Kind {
+    DataKind {
         name: "near-copies",
         about: "100 vectors normal(96); rows are one of them + 1e-6 normal",
         metrics: L2_COSINE,
         make: near_copies,
     },
-    Kind {
+    DataKind {
         name: "line",
         about: "evenly drawn points on a line through 64 dimensions, far from zero",
         metrics: L2,
         make: line,
     },
-    Kind {
+    DataKind {
         name: "sphere",
         about: "normal(96) to unit length: no structure that guides a walk",
         metrics: COSINE,
         make: sphere,
     },
-    Kind {
+    DataKind {
         name: "normal",
         about: "normal(128): what an index is usually tuned on",
         metrics: ALL,
@@ -474,7 +474,7 @@ mod tests {
     use std::collections::HashMap;
 
     fn made(name: &str, rows: usize) -> Set {
-        Kind::named(name).expect("it is in the list").generate(rows, 30, 5)
+        DataKind::named(name).expect("it is in the list").generate(rows, 30, 5)
     }
 
     /// The number of occurrences of each vector among the rows, the most frequent first.

@@ -17,8 +17,8 @@ use crate::client::Connection;
 use crate::data::synthetic::Generator;
 use crate::error::BenchError;
 use crate::latency::{self, Latencies, Percentiles};
-use crate::output::{Exported, Origin, ReportFiles, Table};
-use crate::plot::{Chart, Content};
+use crate::output::{Exported, Origin, ReportFiles, TextTable};
+use crate::plot::{Chart, ChartContent};
 use crate::progress;
 use crate::server_process::ServerProcess;
 
@@ -402,7 +402,7 @@ impl Heavy {
 
 impl Report {
     fn print(&self) {
-        let mut table = Table::of_groups(&[&["beside", "heavy/s", "GETs"], &Percentiles::HEADINGS]);
+        let mut table = TextTable::of_groups(&[&["beside", "heavy/s", "GETs"], &Percentiles::HEADINGS]);
         for Measured { kind, heavy_per_second, gets, latency } in &self.kinds {
             let first = [(*kind).to_owned(), format!("{heavy_per_second:.1}"), gets.to_string()];
             table.row_of_groups(&[&first, &latency.cells()]);
@@ -412,9 +412,9 @@ impl Report {
 }
 
 impl Exported for Report {
-    fn csv(&self) -> Table {
+    fn csv(&self) -> TextTable {
         let mut table =
-            Table::of_groups(&[&["kind", "heavy_per_second", "gets"], &Percentiles::CSV_HEADINGS]);
+            TextTable::of_groups(&[&["kind", "heavy_per_second", "gets"], &Percentiles::CSV_HEADINGS]);
         for Measured { kind, heavy_per_second, gets, latency } in &self.kinds {
             let first = [(*kind).to_owned(), format!("{heavy_per_second:.1}"), gets.to_string()];
             table.row_of_groups(&[&first, &latency.csv_cells()]);
@@ -429,7 +429,7 @@ impl Exported for Report {
             title: "latency of GET, by concurrent load".into(),
             y_label: "microseconds".into(),
             y_log: true,
-            content: Content::Bars {
+            content: ChartContent::Bars {
                 categories: self.kinds.iter().map(|measured| measured.kind.to_owned()).collect(),
                 series,
             },

@@ -18,7 +18,7 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// The flags that select the server.
 #[derive(Args, Clone, Debug)]
-pub struct Target {
+pub struct ServerTarget {
     /// Host name or address of the server
     #[arg(long, default_value = "127.0.0.1")]
     pub host: String,
@@ -36,7 +36,7 @@ pub struct Target {
     pub resp: u8,
 }
 
-impl Target {
+impl ServerTarget {
     pub fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
@@ -79,7 +79,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn open(target: &Target) -> Result<Self, BenchError> {
+    pub fn open(target: &ServerTarget) -> Result<Self, BenchError> {
         let stream = target.connect()?;
         let chunk = vec![0; READ_BYTES].into_boxed_slice();
         let mut connection = Self { stream, reader: ReplyReader::new(), chunk };

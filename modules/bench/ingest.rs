@@ -14,12 +14,12 @@ use crate::data::Matrix;
 use crate::data::synthetic::Generator;
 use crate::error::BenchError;
 use crate::latency::{self, Figure, Percentiles};
-use crate::output::{Exported, ReportFiles, Table};
+use crate::output::{Exported, ReportFiles, TextTable};
 use crate::own_load::{Heading, LoadArgs, median};
-use crate::plot::{Chart, Content};
+use crate::plot::{Chart, ChartContent};
 use crate::progress;
-use crate::vectors::closed_loop::{self, Plan};
-use crate::vectors::engine::{Effort, Engine, SearchParameters};
+use crate::vectors::closed_loop::{self, LoopPlan};
+use crate::vectors::engine::{SearchEffort, SearchParameters, VectorEngine};
 use crate::vectors::server::ServerEngine;
 
 /// The time from the first write to the first search that is measured: the queue of the graph is full by
@@ -217,13 +217,13 @@ impl IngestArgs {
         ingestion: Option<(&ServerEngine<'_>, &mut Writer)>,
         (round, load): (usize, Load),
     ) -> Result<Phase, BenchError> {
-        let plan = Plan {
+        let plan = LoopPlan {
             connections: self.connections,
             queries: searched.queries(),
             at_least: Duration::from_secs_f64(self.seconds),
             warm_up: WARM_UP_SEARCHES,
         };
-        let parameters = SearchParameters { effort: Effort::Beam(self.ef), filter: None };
+        let parameters = SearchParameters { effort: SearchEffort::Beam(self.ef), filter: None };
         let stop = AtomicBool::new(false);
         let stored = AtomicUsize::new(0);
         let (outcome, documents_per_second) = std::thread::scope(|scope| {
@@ -365,8 +365,8 @@ impl Report {
         outln!("ratio: median over the rounds");
     }
 
-    fn phase_table(&self) -> Table {
-        let mut table = Table::of_groups(&[
+    fn phase_table(&self) -> TextTable {
+        let mut table = TextTable::of_groups(&[
             &["round", "load", "queries/s"],
             &Percentiles::HEADINGS,
             &["new documents/s"],
@@ -380,8 +380,8 @@ impl Report {
         table
     }
 
-    fn ratio_table(&self) -> Table {
-        let mut table = Table::new(&["load", "", "quiet us", "busy us", "ratio", "min", "max"]);
+    fn ratio_table(&self) -> TextTable {
+        let mut table = TextTable::new(&["load", "", "quiet us", "busy us", "ratio", "min", "max"]);
         for ratio in &self.ratios {
             table.row([
                 ratio.load.name().to_owned(),
@@ -398,8 +398,8 @@ impl Report {
 }
 
 impl Exported for Report {
-    fn csv(&self) -> Table {
-        let mut table = Table::of_groups(&[
+    fn csv(&self) -> TextTable {
+        let mut table = TextTable::of_groups(&[
             &["round", "load", "queries_per_second"],
             &Percentiles::CSV_HEADINGS,
             &["searches", "documents_per_second"],
@@ -420,7 +420,7 @@ impl Exported for Report {
             title: "latency of searches, by round and load".into(),
             y_label: "microseconds".into(),
             y_log: true,
-            content: Content::Bars { categories: self.phases.iter().map(name).collect(), series },
+            content: ChartContent::Bars { categories: self.phases.iter().map(name).collect(), series },
         }]
     }
 }

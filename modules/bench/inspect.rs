@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::data::{Dataset, DatasetArgs, Matrix, intrinsic, manifest};
 use crate::error::BenchError;
-use crate::output::{self, Exported, Origin, ReportFiles, Table, cell};
-use crate::plot::{Chart, Content};
+use crate::output::{self, Exported, Origin, ReportFiles, TextTable, cell};
+use crate::plot::{Chart, ChartContent};
 use crate::progress;
 
 /// The number of neighbours that are written with a data set.
@@ -111,9 +111,9 @@ pub fn run(arguments: DatasetCommandArgs) -> Result<(), BenchError> {
 }
 
 impl Report {
-    fn table(&self) -> Table {
+    fn table(&self) -> TextTable {
         let mut table =
-            Table::new(&["data set", "rows", "dimensions", "metric", "queries", "neighbours given"]);
+            TextTable::new(&["data set", "rows", "dimensions", "metric", "queries", "neighbours given"]);
         table.row([
             self.name.clone(),
             self.rows.to_string(),
@@ -146,9 +146,15 @@ impl Hardness {
         self.distances.iter().find(|(other, _)| *other == rank).map(|&(_, distance)| distance.into())
     }
 
-    fn table(&self) -> Table {
-        let mut table =
-            Table::new(&["local intrinsic dimension", "median", "p90", "distance to 1st", "10th", "100th"]);
+    fn table(&self) -> TextTable {
+        let mut table = TextTable::new(&[
+            "local intrinsic dimension",
+            "median",
+            "p90",
+            "distance to 1st",
+            "10th",
+            "100th",
+        ]);
         let [mean, median, p90] = [self.mean, self.median, self.p90].map(|figure| format!("{figure:.1}"));
         let [first, tenth, hundredth] = [1, 10, 100].map(|rank| output::optional(self.distance(rank), 3));
         table.row([mean, median, p90, first, tenth, hundredth]);
@@ -157,7 +163,7 @@ impl Hardness {
 }
 
 impl Exported for Report {
-    fn csv(&self) -> Table {
+    fn csv(&self) -> TextTable {
         let mut headings: Vec<String> =
             ["dataset", "rows", "dimensions", "metric", "queries", "neighbors_given"]
                 .into_iter()
@@ -165,7 +171,7 @@ impl Exported for Report {
                 .map(str::to_owned)
                 .collect();
         headings.extend(RANKS.map(|rank| format!("distance_to_{rank}")));
-        let mut table = Table::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut table = TextTable::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
         let hardness = self.intrinsic_dimension.as_ref();
         let mut cells = vec![
             self.name.clone(),
@@ -192,7 +198,7 @@ impl Exported for Report {
             title: format!("{}: distance to the neighbours of a query", self.name),
             y_label: format!("distance ({})", self.metric),
             y_log: false,
-            content: Content::Lines {
+            content: ChartContent::Lines {
                 x_label: "rank of the neighbour".into(),
                 x_log: true,
                 series: vec![("median".to_owned(), points(hardness))],

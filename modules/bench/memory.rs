@@ -11,10 +11,10 @@ use serde::Serialize;
 use crate::client::Connection;
 use crate::error::BenchError;
 use crate::machine::Process;
-use crate::output::{Exported, ReportFiles, Table};
+use crate::output::{Exported, ReportFiles, TextTable};
 use crate::own_load::{Heading, LoadArgs, MEGABYTE, SETTLE, index_bytes, used_memory};
-use crate::plot::{Chart, Content};
-use crate::vectors::engine::{Engine, Task};
+use crate::plot::{Chart, ChartContent};
+use crate::vectors::engine::{Task, VectorEngine};
 use crate::vectors::server::ServerEngine;
 use small::SmallValues;
 
@@ -221,8 +221,8 @@ impl Footprint {
 }
 
 impl Report {
-    fn table(&self) -> Table {
-        let mut table = Table::new(&[
+    fn table(&self) -> TextTable {
+        let mut table = TextTable::new(&[
             "dimensions",
             "state",
             "empty MB",
@@ -256,8 +256,8 @@ impl Report {
 }
 
 impl Exported for Report {
-    fn csv(&self) -> Table {
-        let mut table = Table::new(&[
+    fn csv(&self) -> TextTable {
+        let mut table = TextTable::new(&[
             "dimensions",
             "state",
             "empty_bytes",
@@ -304,7 +304,7 @@ impl Exported for Report {
             title: "memory of a document, by dimensions and state".into(),
             y_label: "bytes for each document".into(),
             y_log: false,
-            content: Content::Bars { categories: self.footprints.iter().map(name).collect(), series },
+            content: ChartContent::Bars { categories: self.footprints.iter().map(name).collect(), series },
         }]
     }
 }

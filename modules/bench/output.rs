@@ -58,7 +58,7 @@ pub struct ReportFiles {
 /// A report that can be written in each form.
 pub trait Exported: Serialize {
     /// A heading for each column, suited to programs, and a row for each measured point.
-    fn csv(&self) -> Table;
+    fn csv(&self) -> TextTable;
 
     /// The charts, from top to bottom.
     fn charts(&self) -> Vec<Chart>;
@@ -137,12 +137,12 @@ impl Origin {
 
 /// A text table, in which each column is as wide as its widest cell: names are left-aligned, numbers
 /// right-aligned.
-pub struct Table {
+pub struct TextTable {
     headings: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     pub fn new(headings: &[&str]) -> Self {
         Self { headings: headings.iter().map(|&heading| heading.to_owned()).collect(), rows: Vec::new() }
     }
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn numbers_are_right_aligned_and_names_left_aligned() {
-        let mut table = Table::new(&["engine", "rate"]);
+        let mut table = TextTable::new(&["engine", "rate"]);
         table.row(["a".into(), "12".into()]);
         table.row(["longer".into(), "-".into()]);
         table.row(["née".into(), "123456".into()]);
@@ -267,7 +267,7 @@ mod tests {
     fn csv_fields_are_quoted_where_they_must_be() {
         assert_eq!(csv_field("plain"), "plain");
         assert_eq!(csv_field("a,\"b\""), "\"a,\"\"b\"\"\"");
-        let mut table = Table::new(&["name", "rate"]);
+        let mut table = TextTable::new(&["name", "rate"]);
         table.row(["a,b".into(), "12".into()]);
         assert_eq!(table.render_csv(), "name,rate\n\"a,b\",12\n");
     }

@@ -18,7 +18,7 @@ use crate::output::Origin;
 use crate::progress;
 use crate::server_process::ServerProcess;
 use crate::vectors::engine::{IndexKind, Task};
-use crate::vectors::server::{CreateIndex, Reply, ServerOptions};
+use crate::vectors::server::{CreateIndex, RowReply, ServerOptions};
 
 /// The server returns memory to the system with some delay after the load.
 pub(crate) const SETTLE: Duration = Duration::from_secs(1);
@@ -136,7 +136,7 @@ impl LoadArgs {
             keep: true,
             // Without /proc there are no CPU times.
             process: server.process().ok(),
-            reply: Reply::Keys,
+            reply: RowReply::Keys,
             payload_size: 0,
         }
     }

@@ -14,30 +14,30 @@ pub struct Chart {
     pub title: String,
     pub y_label: String,
     pub y_log: bool,
-    pub content: Content,
+    pub content: ChartContent,
 }
 
-pub enum Content {
+pub enum ChartContent {
     /// Each series is a line through points (x, y), in their order.
     Lines { x_label: String, x_log: bool, series: Vec<(String, Vec<(f64, f64)>)> },
     /// Groups of bars: each series has a height for each category, or `None` if it is not known.
     Bars { categories: Vec<String>, series: Vec<(String, Vec<Option<f64>>)> },
 }
 
-impl Content {
+impl ChartContent {
     fn names(&self) -> Vec<&str> {
         match self {
-            Content::Lines { series, .. } => series.iter().map(|(name, _)| name.as_str()).collect(),
-            Content::Bars { series, .. } => series.iter().map(|(name, _)| name.as_str()).collect(),
+            ChartContent::Lines { series, .. } => series.iter().map(|(name, _)| name.as_str()).collect(),
+            ChartContent::Bars { series, .. } => series.iter().map(|(name, _)| name.as_str()).collect(),
         }
     }
 
     fn heights(&self) -> Vec<f64> {
         let all: Vec<f64> = match self {
-            Content::Lines { series, .. } => {
+            ChartContent::Lines { series, .. } => {
                 series.iter().flat_map(|(_, points)| points.iter().map(|&(_, y)| y)).collect()
             }
-            Content::Bars { series, .. } => {
+            ChartContent::Bars { series, .. } => {
                 series.iter().flat_map(|(_, heights)| heights.iter().flatten().copied()).collect()
             }
         };
@@ -118,11 +118,11 @@ impl<'c> Frame<'c> {
         let (mut plot_width, mut bottom, mut is_upright) = (PLOT_WIDTH, 48, false);
         let mut x_ticks = None;
         match &chart.content {
-            Content::Lines { x_log, series, .. } => {
+            ChartContent::Lines { x_log, series, .. } => {
                 let values = series.iter().flat_map(|(_, points)| points.iter().map(|&(x, _)| x));
                 x_ticks = Some(Ticks::around(values.filter(|x| x.is_finite()), scale(*x_log, false)));
             }
-            Content::Bars { categories, series } => {
+            ChartContent::Bars { categories, series } => {
                 let group = (series.len() as i32 + 1) * BAR_WIDTH_MIN;
                 plot_width = plot_width.max(group * categories.len() as i32);
                 let widest = categories.iter().map(|name| text_width(name)).max().unwrap_or(0);
@@ -130,7 +130,7 @@ impl<'c> Frame<'c> {
                 bottom = if is_upright { widest + 24 } else { 32 };
             }
         }
-        let bars_from_zero = matches!(chart.content, Content::Bars { .. });
+        let bars_from_zero = matches!(chart.content, ChartContent::Bars { .. });
         let y_ticks = Ticks::around(chart.content.heights().into_iter(), scale(chart.y_log, bars_from_zero));
         let names = chart.content.names();
         let legend = names.iter().map(|name| text_width(name)).max().unwrap_or(0) + SWATCH + 10;
@@ -163,8 +163,8 @@ impl<'c> Frame<'c> {
         let middle = (MARGIN + 4, (y.start + y.end) / 2);
         area.draw(&Text::new(self.chart.y_label.clone(), middle, upright))?;
         match &self.chart.content {
-            Content::Lines { x_label, series, .. } => self.draw_lines(area, &y, x_label, series)?,
-            Content::Bars { categories, series } => self.draw_bars(area, &y, categories, series)?,
+            ChartContent::Lines { x_label, series, .. } => self.draw_lines(area, &y, x_label, series)?,
+            ChartContent::Bars { categories, series } => self.draw_bars(area, &y, categories, series)?,
         }
         area.draw(&Rectangle::new([(self.x.start, y.start), (self.x.end, y.end)], BLACK.mix(0.6)))?;
         self.draw_legend(area, y.start)
@@ -237,12 +237,12 @@ impl<'c> Frame<'c> {
             let (left, middle) = (self.x.end + 20, top + LEGEND_LINE * number as i32 + LEGEND_LINE / 2);
             let color = color(number);
             match self.chart.content {
-                Content::Lines { .. } => {
+                ChartContent::Lines { .. } => {
                     let line = [(left, middle), (left + SWATCH - 6, middle)];
                     area.draw(&PathElement::new(line, color.stroke_width(2)))?;
                     area.draw(&Circle::new((left + SWATCH / 2 - 3, middle), 4, color.filled()))?;
                 }
-                Content::Bars { .. } => {
+                ChartContent::Bars { .. } => {
                     let square = [(left, middle - 6), (left + 12, middle + 6)];
                     area.draw(&Rectangle::new(square, color.filled()))?;
                 }
@@ -299,7 +299,7 @@ mod tests {
             ("a rather long name of an engine".to_owned(), vec![(0.9, 10.0), (0.99, 5.0)]),
             ("other".to_owned(), vec![(0.95, 20.0)]),
         ];
-        let content = Content::Lines { x_label: "recall".into(), x_log: false, series };
+        let content = ChartContent::Lines { x_label: "recall".into(), x_log: false, series };
         let chart = Chart { title: "title".into(), y_label: "rate".into(), y_log: true, content };
         let svg = svg(&[chart]).unwrap();
         for name in ["a rather long name of an engine", "other"] {
@@ -314,7 +314,7 @@ mod tests {
     fn bars_have_a_label_for_each_category_and_may_be_unknown() {
         let categories: Vec<String> = (0..40).map(|number| format!("category {number}")).collect();
         let series = vec![("one".to_owned(), vec![Some(1.0); 40]), ("two".to_owned(), vec![None; 40])];
-        let content = Content::Bars { categories: categories.clone(), series };
+        let content = ChartContent::Bars { categories: categories.clone(), series };
         let chart = Chart { title: "title".into(), y_label: "bytes".into(), y_log: false, content };
         let svg = svg(&[chart]).unwrap();
         let texts: Vec<String> = texts(&svg).into_iter().map(|(_, text)| text).collect();
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn nothing_to_draw_is_drawn_empty() {
-        let content = Content::Lines { x_label: "x".into(), x_log: true, series: Vec::new() };
+        let content = ChartContent::Lines { x_label: "x".into(), x_log: true, series: Vec::new() };
         let chart = Chart { title: "t".into(), y_label: "y".into(), y_log: true, content };
         assert!(svg(&[chart]).unwrap().contains("</svg>"));
         assert!(svg(&[]).unwrap().contains("</svg>"));

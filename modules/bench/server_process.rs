@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use engramdb_resp::encode_command;
 
-use crate::client::{Connection, Target};
+use crate::client::{Connection, ServerTarget};
 use crate::error::BenchError;
 use crate::interrupt::{self, Undo};
 use crate::machine::Process;
@@ -64,8 +64,8 @@ impl ServerProcess {
         Process::with_pid(lock(&self.child).id())
     }
 
-    pub(crate) fn target(&self) -> Target {
-        Target { host: "127.0.0.1".into(), port: self.port, user: None, password: None, resp: 2 }
+    pub(crate) fn target(&self) -> ServerTarget {
+        ServerTarget { host: "127.0.0.1".into(), port: self.port, user: None, password: None, resp: 2 }
     }
 
     pub(crate) fn log_path(&self) -> PathBuf {

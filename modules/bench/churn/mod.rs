@@ -28,8 +28,8 @@ use crate::output::ReportFiles;
 use crate::own_load::{LoadArgs, index_bytes, used_memory, wait_quiet};
 use crate::progress;
 use crate::server_process::ServerProcess;
-use crate::vectors::closed_loop::{self, Outcome, Plan};
-use crate::vectors::engine::{Effort, Engine, SearchParameters, Task};
+use crate::vectors::closed_loop::{self, LoopOutcome, LoopPlan};
+use crate::vectors::engine::{SearchEffort, SearchParameters, Task, VectorEngine};
 use crate::vectors::recall;
 use crate::vectors::reference::LibraryEngine;
 use crate::vectors::server::ServerEngine;
@@ -245,8 +245,8 @@ impl<'a> Churn<'a> {
     }
 
     /// Searches both states alternately, at each ef.
-    fn sweep(&self, engines: [&dyn Engine; 2]) -> Result<[Vec<Point>; 2], BenchError> {
-        let plan = Plan {
+    fn sweep(&self, engines: [&dyn VectorEngine; 2]) -> Result<[Vec<Point>; 2], BenchError> {
+        let plan = LoopPlan {
             connections: 1,
             queries: self.task.dataset.queries.rows(),
             at_least: Duration::from_secs_f64(self.arguments.seconds / TURNS as f64),
@@ -255,13 +255,13 @@ impl<'a> Churn<'a> {
         let progress = progress::bar((self.arguments.ef.len() * TURNS * engines.len()) as u64, "searches");
         let mut points = [const { Vec::new() }; 2];
         for &ef in &self.arguments.ef {
-            let mut outcomes: [Option<Outcome>; 2] = [None, None];
+            let mut outcomes: [Option<LoopOutcome>; 2] = [None, None];
             for turn in 0..TURNS {
                 // The order is reversed in every other turn.
                 for place in [turn % 2, 1 - turn % 2] {
                     let outcome = closed_loop::run(
                         engines[place],
-                        SearchParameters { effort: Effort::Beam(ef), filter: None },
+                        SearchParameters { effort: SearchEffort::Beam(ef), filter: None },
                         plan,
                     )?;
                     match &mut outcomes[place] {

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::{ChurnArgs, ChurnEngine};
 use crate::latency::Percentiles;
-use crate::output::{self, Exported, Table};
+use crate::output::{self, Exported, TextTable};
 use crate::own_load::{Heading, MEGABYTE, median};
-use crate::plot::{Chart, Content};
+use crate::plot::{Chart, ChartContent};
 use crate::vectors::recall;
 
 /// All results of a run, in the form of its JSON.
@@ -137,8 +137,8 @@ impl Report {
         }
     }
 
-    fn table(&self) -> Table {
-        let mut table = Table::new(&["", "fresh", "churned", "difference"]);
+    fn table(&self) -> TextTable {
+        let mut table = TextTable::new(&["", "fresh", "churned", "difference"]);
         for line in self.lines() {
             let difference = line.difference();
             let [fresh, churned] = line.figures.map(|figure| output::optional(figure, line.digits));
@@ -226,8 +226,8 @@ impl Line {
 
 impl Exported for Report {
     /// The lines of the table, with figures for programs.
-    fn csv(&self) -> Table {
-        let mut table = Table::new(&["figure", "fresh", "churned"]);
+    fn csv(&self) -> TextTable {
+        let mut table = TextTable::new(&["figure", "fresh", "churned"]);
         for line in self.lines() {
             let [fresh, churned] = line.figures.map(|figure| output::cell(figure, line.digits + 2));
             table.row([line.what, fresh, churned]);
@@ -246,7 +246,7 @@ impl Exported for Report {
                 title: title.to_owned(),
                 y_label: y_label.to_owned(),
                 y_log: false,
-                content: Content::Lines { x_label: "ef".into(), x_log: true, series },
+                content: ChartContent::Lines { x_label: "ef".into(), x_log: true, series },
             }
         };
         let recall = format!("recall@{}", self.k);

@@ -18,7 +18,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
-use super::filtered::{Clause, Condition, FieldKind, Filtered, Test, Value};
+use super::filtered::{Clause, Condition, FilteredQueries, PayloadKind, PayloadValue, Test};
 use super::{DataError, Dataset, Matrix, Metric, npy};
 
 const VECTORS: &str = "vectors.npy";
@@ -47,7 +47,7 @@ pub(super) fn is_layout(directory: &Path) -> bool {
 /// Reads a directory in that layout. The metric is a guess, to be verified with the given answers.
 pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
     let base = npy::read_vectors(&directory.join(VECTORS))?;
-    let mut filtered = Filtered::default();
+    let mut filtered = FilteredQueries::default();
     let mut queries = Vec::new();
     each_line(&directory.join(TESTS), |line: Line| {
         if line.query.len() != base.columns() {
@@ -101,7 +101,7 @@ fn each_line<T: for<'de> Deserialize<'de>>(
 }
 
 fn clauses(
-    fields: &mut Vec<(String, FieldKind)>,
+    fields: &mut Vec<(String, PayloadKind)>,
     entries: Option<Vec<Map<String, Json>>>,
 ) -> Result<Vec<Clause>, String> {
     let mut clauses = Vec::new();
@@ -124,12 +124,12 @@ fn clauses(
     Ok(clauses)
 }
 
-fn test(word: &str, criteria: &Json) -> Option<(FieldKind, Test)> {
+fn test(word: &str, criteria: &Json) -> Option<(PayloadKind, Test)> {
     let number = |name: &str| criteria.get(name).and_then(Json::as_f64);
-    let one_of = |values: Vec<Value>| {
+    let one_of = |values: Vec<PayloadValue>| {
         let kind = match values.first()? {
-            Value::Number(_) => FieldKind::Numeric,
-            _ => FieldKind::Tag,
+            PayloadValue::Number(_) => PayloadKind::Numeric,
+            _ => PayloadKind::Tag,
         };
         Some((kind, Test::OneOf(values)))
     };
@@ -141,44 +141,48 @@ fn test(word: &str, criteria: &Json) -> Option<(FieldKind, Test)> {
             let high = number("lte").map(|high| (high, true)).or(number("lt").map(|high| (high, false)));
             let (low, high) =
                 (low.unwrap_or((f64::NEG_INFINITY, true)), high.unwrap_or((f64::INFINITY, true)));
-            Some((FieldKind::Numeric, Test::Range { low, high }))
+            Some((PayloadKind::Numeric, Test::Range { low, high }))
         }
         "geo" => {
             let (longitude, latitude, metres) = (number("lon")?, number("lat")?, number("radius")?);
-            Some((FieldKind::Geo, Test::Within { longitude, latitude, metres }))
+            Some((PayloadKind::Geo, Test::Within { longitude, latitude, metres }))
         }
         _ => None,
     }
 }
 
-fn scalar(json: &Json) -> Option<Value> {
+fn scalar(json: &Json) -> Option<PayloadValue> {
     match json {
-        Json::String(text) => Some(Value::Text(text.clone())),
-        Json::Number(number) => Some(Value::Number(number.as_f64()?)),
-        Json::Bool(value) => Some(Value::Text(value.to_string())),
+        Json::String(text) => Some(PayloadValue::Text(text.clone())),
+        Json::Number(number) => Some(PayloadValue::Number(number.as_f64()?)),
+        Json::Bool(value) => Some(PayloadValue::Text(value.to_string())),
         _ => None,
     }
 }
 
 /// The values of a payload in the fields that conditions use; a list has several values.
 fn payload_of(
-    fields: &[(String, FieldKind)],
+    fields: &[(String, PayloadKind)],
     payload: &Map<String, Json>,
-) -> Result<Vec<(usize, Value)>, String> {
+) -> Result<Vec<(usize, PayloadValue)>, String> {
     let mut values = Vec::new();
     for (place, (name, kind)) in fields.iter().enumerate() {
         let Some(json) = payload.get(name).filter(|json| !json.is_null()) else { continue };
         let several = json.as_array().map_or(std::slice::from_ref(json), Vec::as_slice);
         for json in several {
             let value = match (kind, json, scalar(json)) {
-                (FieldKind::Tag, _, Some(Value::Number(number))) => Some(Value::Text(number.to_string())),
-                (FieldKind::Tag, _, Some(text)) => Some(text),
-                (FieldKind::Numeric, _, Some(Value::Number(number))) => Some(Value::Number(number)),
-                (FieldKind::Geo, Json::Object(at), _) => {
+                (PayloadKind::Tag, _, Some(PayloadValue::Number(number))) => {
+                    Some(PayloadValue::Text(number.to_string()))
+                }
+                (PayloadKind::Tag, _, Some(text)) => Some(text),
+                (PayloadKind::Numeric, _, Some(PayloadValue::Number(number))) => {
+                    Some(PayloadValue::Number(number))
+                }
+                (PayloadKind::Geo, Json::Object(at), _) => {
                     let number = |name: &str| at.get(name).and_then(Json::as_f64);
                     number("lon")
                         .zip(number("lat"))
-                        .map(|(longitude, latitude)| Value::Place { longitude, latitude })
+                        .map(|(longitude, latitude)| PayloadValue::Place { longitude, latitude })
                 }
                 _ => None,
             };

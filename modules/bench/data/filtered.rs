@@ -8,11 +8,11 @@ const EARTH_RADIUS: f64 = 6_372_797.560_856;
 
 /// The filtered part of a data set.
 #[derive(Clone, Debug, Default)]
-pub struct Filtered {
+pub struct FilteredQueries {
     /// The fields that conditions refer to, by name.
-    pub fields: Vec<(String, FieldKind)>,
+    pub fields: Vec<(String, PayloadKind)>,
     /// The values of each row in these fields: the index of a field, and one of its values.
-    pub payloads: Vec<Vec<(usize, Value)>>,
+    pub payloads: Vec<Vec<(usize, PayloadValue)>>,
     /// By query.
     pub conditions: Vec<Condition>,
     /// Row numbers of each query's answer in the data set, nearest first; of any length. Empty if they do not
@@ -22,14 +22,14 @@ pub struct Filtered {
 
 /// The type of a field in an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FieldKind {
+pub enum PayloadKind {
     Tag,
     Numeric,
     Geo,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum PayloadValue {
     Text(String),
     Number(f64),
     Place { longitude: f64, latitude: f64 },
@@ -44,7 +44,7 @@ pub struct Condition {
 
 #[derive(Clone, Debug)]
 pub struct Clause {
-    /// The index of the field in `Filtered::fields`.
+    /// The index of the field in `FilteredQueries::fields`.
     pub field: usize,
     pub test: Test,
 }
@@ -52,7 +52,7 @@ pub struct Clause {
 #[derive(Clone, Debug)]
 pub enum Test {
     /// Equal to one of these.
-    OneOf(Vec<Value>),
+    OneOf(Vec<PayloadValue>),
     /// Between these bounds, each with whether it is inclusive.
     Range {
         low: (f64, bool),
@@ -65,7 +65,7 @@ pub enum Test {
     },
 }
 
-impl Filtered {
+impl FilteredQueries {
     /// The rows that the condition of a query allows, ascending; `None` if it allows all.
     pub fn allowed(&self, query: usize) -> Option<Vec<u32>> {
         let condition = &self.conditions[query];
@@ -115,12 +115,12 @@ impl Filtered {
 /// Separates the values of a TAG field; values contain no control characters.
 pub const TAG_SEPARATOR: char = '\u{1f}';
 
-impl Value {
+impl PayloadValue {
     fn text(&self) -> String {
         match self {
-            Value::Text(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            Value::Place { longitude, latitude } => format!("{longitude},{latitude}"),
+            PayloadValue::Text(text) => text.clone(),
+            PayloadValue::Number(number) => number.to_string(),
+            PayloadValue::Place { longitude, latitude } => format!("{longitude},{latitude}"),
         }
     }
 }
@@ -130,7 +130,7 @@ impl Condition {
         self.all.is_empty() && self.any.is_empty()
     }
 
-    fn allows(&self, payload: &[(usize, Value)]) -> bool {
+    fn allows(&self, payload: &[(usize, PayloadValue)]) -> bool {
         let holds = |clause: &Clause| {
             payload.iter().any(|(field, value)| *field == clause.field && clause.test.holds(value))
         };
@@ -139,16 +139,16 @@ impl Condition {
 }
 
 impl Test {
-    fn holds(&self, value: &Value) -> bool {
+    fn holds(&self, value: &PayloadValue) -> bool {
         match (self, value) {
             (Test::OneOf(values), value) => values.contains(value),
-            (Test::Range { low, high }, Value::Number(number)) => {
+            (Test::Range { low, high }, PayloadValue::Number(number)) => {
                 let above = if low.1 { *number >= low.0 } else { *number > low.0 };
                 above && if high.1 { *number <= high.0 } else { *number < high.0 }
             }
             (
                 &Test::Within { longitude, latitude, metres },
-                &Value::Place { longitude: to_longitude, latitude: to_latitude },
+                &PayloadValue::Place { longitude: to_longitude, latitude: to_latitude },
             ) => great_circle([longitude, latitude], [to_longitude, to_latitude]) <= metres,
             _ => false,
         }
@@ -170,7 +170,7 @@ impl Clause {
             Test::OneOf(values) => {
                 let texts: Vec<String> = values.iter().map(|value| escaped(&value.text())).collect();
                 match values.first() {
-                    Some(Value::Number(_)) => {
+                    Some(PayloadValue::Number(_)) => {
                         let each: Vec<String> =
                             values.iter().map(|value| format!("@{field}:[{0} {0}]", value.text())).collect();
                         if each.len() == 1 { each.concat() } else { format!("({})", each.join(" | ")) }
@@ -214,12 +214,12 @@ mod tests {
         Clause { field, test }
     }
 
-    fn filtered(conditions: Vec<Condition>) -> Filtered {
-        let text = |text: &str| (0, Value::Text(text.into()));
-        let number = |number| (1, Value::Number(number));
-        let place = |longitude, latitude| (2, Value::Place { longitude, latitude });
-        Filtered {
-            fields: [("kind", FieldKind::Tag), ("size", FieldKind::Numeric), ("at", FieldKind::Geo)]
+    fn filtered(conditions: Vec<Condition>) -> FilteredQueries {
+        let text = |text: &str| (0, PayloadValue::Text(text.into()));
+        let number = |number| (1, PayloadValue::Number(number));
+        let place = |longitude, latitude| (2, PayloadValue::Place { longitude, latitude });
+        FilteredQueries {
+            fields: [("kind", PayloadKind::Tag), ("size", PayloadKind::Numeric), ("at", PayloadKind::Geo)]
                 .map(|(name, kind)| (name.to_owned(), kind))
                 .to_vec(),
             payloads: vec![
@@ -234,9 +234,9 @@ mod tests {
 
     #[test]
     fn conditions_allow_the_same_rows_as_their_expressions() {
-        let tag = |text: &str| clause(0, Test::OneOf(vec![Value::Text(text.into())]));
+        let tag = |text: &str| clause(0, Test::OneOf(vec![PayloadValue::Text(text.into())]));
         let above = |low| clause(1, Test::Range { low: (low, false), high: (f64::INFINITY, true) });
-        let exactly = clause(1, Test::OneOf(vec![Value::Number(2.5)]));
+        let exactly = clause(1, Test::OneOf(vec![PayloadValue::Number(2.5)]));
         // Berlin to Paris is 878 km.
         let near = |metres| clause(2, Test::Within { longitude: 13.4, latitude: 52.5, metres });
         let all = |all: &[Clause]| Condition { all: all.to_vec(), any: Vec::new() };

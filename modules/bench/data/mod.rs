@@ -22,7 +22,7 @@ pub mod truth;
 pub mod vecs;
 
 pub use error::DataError;
-pub use filtered::Filtered;
+pub use filtered::FilteredQueries;
 pub use locate::locate;
 pub use source::{DatasetArgs, DatasetSource};
 
@@ -56,11 +56,11 @@ impl Metric {
     }
 
     /// The same metric in the crate of the generators.
-    pub fn generated(self) -> engramdb_datasets::Metric {
+    pub fn generated(self) -> engramdb_datasets::DataMetric {
         match self {
-            Metric::L2 => engramdb_datasets::Metric::L2,
-            Metric::Ip => engramdb_datasets::Metric::Ip,
-            Metric::Cosine => engramdb_datasets::Metric::Cosine,
+            Metric::L2 => engramdb_datasets::DataMetric::L2,
+            Metric::Ip => engramdb_datasets::DataMetric::Ip,
+            Metric::Cosine => engramdb_datasets::DataMetric::Cosine,
         }
     }
 
@@ -74,12 +74,12 @@ impl Metric {
     }
 }
 
-impl From<engramdb_datasets::Metric> for Metric {
-    fn from(metric: engramdb_datasets::Metric) -> Self {
+impl From<engramdb_datasets::DataMetric> for Metric {
+    fn from(metric: engramdb_datasets::DataMetric) -> Self {
         match metric {
-            engramdb_datasets::Metric::L2 => Metric::L2,
-            engramdb_datasets::Metric::Ip => Metric::Ip,
-            engramdb_datasets::Metric::Cosine => Metric::Cosine,
+            engramdb_datasets::DataMetric::L2 => Metric::L2,
+            engramdb_datasets::DataMetric::Ip => Metric::Ip,
+            engramdb_datasets::DataMetric::Cosine => Metric::Cosine,
         }
     }
 }
@@ -144,7 +144,7 @@ pub struct Dataset {
     /// Row numbers of `base` for each query, nearest first. `None` if they were not computed yet.
     pub neighbors: Option<Matrix<u32>>,
     /// Conditions of the queries. `None` if every query searches all rows.
-    pub filtered: Option<Filtered>,
+    pub filtered: Option<FilteredQueries>,
 }
 
 impl Dataset {

@@ -16,7 +16,7 @@ use crate::data::{Dataset, DatasetArgs};
 use crate::error::BenchError;
 use crate::interrupt;
 use crate::latency::Latencies;
-use crate::output::{self, Table};
+use crate::output::{self, TextTable};
 use crate::progress;
 use crate::server_process::ServerProcess;
 use crate::vectors::recall;
@@ -252,7 +252,7 @@ impl Demo {
 
     fn show_quality(&self, asked: &Asked) {
         let latency = asked.latencies.percentiles();
-        let mut table = Table::new(&["queries", "ef", "recall@10", "p50 ms", "p95 ms", "p99 ms"]);
+        let mut table = TextTable::new(&["queries", "ef", "recall@10", "p50 ms", "p95 ms", "p99 ms"]);
         let milliseconds = |microseconds: f64| format!("{:.2}", microseconds / 1e3);
         table.row([
             asked.answers.len().to_string(),

@@ -12,8 +12,8 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use super::replies::{Scan, scan};
-use super::workload::{Command, Workload};
-use crate::client::{Accepted, Connection, Target};
+use super::workload::{KeyCommand, KeyWorkload};
+use crate::client::{Accepted, Connection, ServerTarget};
 use crate::error::BenchError;
 use crate::interrupt;
 use crate::latency::Latencies;
@@ -25,35 +25,40 @@ const READ_BYTES: usize = 256 * 1024;
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct KeysPlan {
     pub connections: usize,
     pub pipeline: usize,
     pub threads: usize,
-    pub limit: Limit,
+    pub limit: RunLimit,
 }
 
 /// When to stop sending.
 #[derive(Clone, Copy, Debug)]
-pub enum Limit {
+pub enum RunLimit {
     Commands(u64),
     Time(Duration),
 }
 
 /// The results of a run.
-pub struct Outcome {
+pub struct KeysOutcome {
     pub commands: u64,
     pub seconds: f64,
-    /// By command, in the order of `Command::ALL`: the time from sending its pipeline to reading its reply.
+    /// By command, in the order of `KeyCommand::ALL`: the time from sending its pipeline to reading its reply.
     pub latencies: Vec<Latencies>,
     /// The time from sending a pipeline to its last reply; recorded for lookups only.
     pub lookups: Latencies,
 }
 
 /// Runs `workload` as `plan` specifies. The first error reply ends the run.
-pub fn run(target: &Target, workload: &Workload, plan: Plan, seed: u64) -> Result<Outcome, BenchError> {
+pub fn run(
+    target: &ServerTarget,
+    workload: &KeyWorkload,
+    plan: KeysPlan,
+    seed: u64,
+) -> Result<KeysOutcome, BenchError> {
     let budget = AtomicI64::new(match plan.limit {
-        Limit::Commands(commands) => i64::try_from(commands).unwrap_or(i64::MAX),
-        Limit::Time(_) => i64::MAX,
+        RunLimit::Commands(commands) => i64::try_from(commands).unwrap_or(i64::MAX),
+        RunLimit::Time(_) => i64::MAX,
     });
     let mut loops = Vec::with_capacity(plan.threads);
     for thread in 0..plan.threads {
@@ -64,15 +69,15 @@ pub fn run(target: &Target, workload: &Workload, plan: Plan, seed: u64) -> Resul
     }
     let started = Instant::now();
     let deadline = match plan.limit {
-        Limit::Commands(_) => None,
-        Limit::Time(time) => Some(started + time),
+        RunLimit::Commands(_) => None,
+        RunLimit::Time(time) => Some(started + time),
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = loops.into_iter().map(|each| scope.spawn(move || each.run(deadline))).collect();
-        let mut outcome = Outcome {
+        let mut outcome = KeysOutcome {
             commands: 0,
             seconds: 0.0,
-            latencies: vec![Latencies::new(); Command::ALL.len()],
+            latencies: vec![Latencies::new(); KeyCommand::ALL.len()],
             lookups: Latencies::new(),
         };
         for thread in threads {
@@ -87,7 +92,7 @@ pub fn run(target: &Target, workload: &Workload, plan: Plan, seed: u64) -> Resul
 }
 
 /// Sends the whole workload, one command per key, over one connection: the clean-up of an interrupted run.
-pub fn remove(target: &Target, mut workload: Workload, keys: u32) -> Result<(), BenchError> {
+pub fn remove(target: &ServerTarget, mut workload: KeyWorkload, keys: u32) -> Result<(), BenchError> {
     const PIPELINE: usize = 64;
     let mut connection = Connection::open(target)?;
     let mut random = SplitMix64::new(0, 22, 0);
@@ -111,12 +116,12 @@ pub fn remove(target: &Target, mut workload: Workload, keys: u32) -> Result<(), 
 struct Loop<'r> {
     poll: Poll,
     clients: Vec<Client>,
-    workload: Workload,
+    workload: KeyWorkload,
     pipeline: usize,
     /// The number of commands that may still be sent, by all threads together.
     budget: &'r AtomicI64,
     random: SplitMix64,
-    seen: Outcome,
+    seen: KeysOutcome,
 }
 
 struct Client {
@@ -126,15 +131,15 @@ struct Client {
     /// The beginning of a reply whose rest was not received yet.
     input: Vec<u8>,
     /// The commands that wait for their replies; the first one is at `answered`.
-    pending: Vec<Command>,
+    pending: Vec<KeyCommand>,
     answered: usize,
     sent_at: Instant,
 }
 
 impl<'r> Loop<'r> {
     fn new(
-        target: &Target,
-        mut workload: Workload,
+        target: &ServerTarget,
+        mut workload: KeyWorkload,
         connections: usize,
         pipeline: usize,
         budget: &'r AtomicI64,
@@ -158,16 +163,16 @@ impl<'r> Loop<'r> {
                 sent_at: Instant::now(),
             });
         }
-        let seen = Outcome {
+        let seen = KeysOutcome {
             commands: 0,
             seconds: 0.0,
-            latencies: vec![Latencies::new(); Command::ALL.len()],
+            latencies: vec![Latencies::new(); KeyCommand::ALL.len()],
             lookups: Latencies::new(),
         };
         Ok(Self { poll, clients, workload, pipeline, budget, random, seen })
     }
 
-    fn run(mut self, deadline: Option<Instant>) -> Result<Outcome, BenchError> {
+    fn run(mut self, deadline: Option<Instant>) -> Result<KeysOutcome, BenchError> {
         // Every command that was sent is answered before an interrupted run removes its keys.
         let _writing = interrupt::writing()?;
         let mut events = Events::with_capacity(self.clients.len());

@@ -16,10 +16,10 @@ use std::time::Duration;
 use clap::Args;
 
 use self::distribution::{Distribution, KeyNumbers};
-use self::driver::{Limit, Plan};
-use self::report::{CpuSeconds, Report, RunReport};
-use self::workload::{Command, Operation, Shape, Workload};
-use crate::client::{Connection, Target};
+use self::driver::{KeysPlan, RunLimit};
+use self::report::{KeysReport, MeasuredCpu, RunReport};
+use self::workload::{KeyCommand, KeyShape, KeyWorkload, Operation};
+use crate::client::{Connection, ServerTarget};
 use crate::data::size;
 use crate::error::BenchError;
 use crate::interrupt::{self, Undo};
@@ -51,7 +51,7 @@ Keys begin with --prefix and are removed afterwards, unless --keep is given. Wha
 #[command(after_help = EXAMPLES)]
 pub struct KeysArgs {
     #[command(flatten)]
-    pub target: Target,
+    pub target: ServerTarget,
     /// Operations to measure, one after another: get, set, hset, hmget, lookup, mix:READS:WRITES
     #[arg(long, value_delimiter = ',', default_value = "get,set", value_name = "OPERATION")]
     pub ops: Vec<Operation>,
@@ -126,7 +126,7 @@ pub fn run(arguments: KeysArgs) -> Result<(), BenchError> {
     let server = connection.server_version();
     drop(connection);
     let shape = arguments.shape();
-    let reads: Vec<Command> = [(Command::Get, Command::Set), (Command::Hmget, Command::Hset)]
+    let reads: Vec<KeyCommand> = [(KeyCommand::Get, KeyCommand::Set), (KeyCommand::Hmget, KeyCommand::Hset)]
         .into_iter()
         .filter(|(read, _)| arguments.ops.iter().any(|operation| operation.uses(*read)))
         .map(|(_, write)| write)
@@ -137,10 +137,10 @@ pub fn run(arguments: KeysArgs) -> Result<(), BenchError> {
             arguments.bulk(write, &shape, "load keys")?;
         }
     }
-    let mut report = Report::new(server, &arguments);
+    let mut report = KeysReport::new(server, &arguments);
     let measured = arguments.measure(&shape, process, &mut report);
     if !arguments.keep {
-        arguments.bulk(Command::Unlink, &shape, "remove keys")?;
+        arguments.bulk(KeyCommand::Unlink, &shape, "remove keys")?;
     }
     drop(undo);
     measured?;
@@ -165,8 +165,8 @@ impl KeysArgs {
             None if self.keys > workload::KEYS_MAX => {
                 usage(format!("--keys is at most {}", workload::KEYS_MAX))
             }
-            None if self.fields > workload::FIELDS_MAX => {
-                usage(format!("--fields is at most {}", workload::FIELDS_MAX))
+            None if self.fields > workload::ENTITY_FIELDS_MAX => {
+                usage(format!("--fields is at most {}", workload::ENTITY_FIELDS_MAX))
             }
             None if self.seconds <= 0.0 || !self.seconds.is_finite() => {
                 usage("--seconds must be above 0".into())
@@ -175,8 +175,8 @@ impl KeysArgs {
         }
     }
 
-    fn shape(&self) -> Shape {
-        Shape {
+    fn shape(&self) -> KeyShape {
+        KeyShape {
             prefix: self.prefix.clone(),
             value_size: self.value_size,
             fields: self.fields,
@@ -186,22 +186,23 @@ impl KeysArgs {
 
     fn measure(
         &self,
-        shape: &Shape,
+        shape: &KeyShape,
         process: Option<Process>,
-        report: &mut Report,
+        report: &mut KeysReport,
     ) -> Result<(), BenchError> {
         let keys = KeyNumbers::new(self.distribution, self.keys, self.seed);
         let limit = match self.requests {
-            Some(requests) => Limit::Commands(requests),
-            None => Limit::Time(Duration::from_secs_f64(self.seconds)),
+            Some(requests) => RunLimit::Commands(requests),
+            None => RunLimit::Time(Duration::from_secs_f64(self.seconds)),
         };
         for operation in &self.ops {
             let pipelines =
                 if *operation == Operation::Lookup { vec![self.entities] } else { self.pipeline.clone() };
             for &connections in &self.connections {
                 for &pipeline in &pipelines {
-                    let workload = Workload::new(operation.clone(), shape, keys.clone());
-                    let plan = Plan { connections, pipeline, threads: self.threads.min(connections), limit };
+                    let workload = KeyWorkload::new(operation.clone(), shape, keys.clone());
+                    let plan =
+                        KeysPlan { connections, pipeline, threads: self.threads.min(connections), limit };
                     let running = progress::spinner("measuring");
                     let cpu = || process.and_then(Process::cpu_seconds);
                     let (server_before, client_before) = (cpu(), Process::own().cpu_seconds());
@@ -213,7 +214,7 @@ impl KeysArgs {
                     let client_cpu = used(client_before, Process::own().cpu_seconds());
                     let machine_cpu = used(machine_before, machine_cpu_seconds());
                     running.finish_and_clear();
-                    let cpu = CpuSeconds { server: server_cpu, client: client_cpu, machine: machine_cpu };
+                    let cpu = MeasuredCpu { server: server_cpu, client: client_cpu, machine: machine_cpu };
                     report.runs.push(RunReport::new(operation, plan, outcome, cpu));
                 }
             }
@@ -222,9 +223,9 @@ impl KeysArgs {
     }
 
     /// From now on an interrupted run removes the keys that it has written.
-    fn undo_when_interrupted(&self, shape: &Shape) -> Result<Undo, BenchError> {
+    fn undo_when_interrupted(&self, shape: &KeyShape) -> Result<Undo, BenchError> {
         let (target, workload, keys) =
-            (self.target.clone(), Workload::once_each(Command::Unlink, shape, self.keys), self.keys);
+            (self.target.clone(), KeyWorkload::once_each(KeyCommand::Unlink, shape, self.keys), self.keys);
         let undo = move || {
             interrupt::wait_for_writers();
             match driver::remove(&target, workload, keys) {
@@ -236,14 +237,14 @@ impl KeysArgs {
     }
 
     /// Sends `command` once for every key.
-    fn bulk(&self, command: Command, shape: &Shape, what: &'static str) -> Result<(), BenchError> {
+    fn bulk(&self, command: KeyCommand, shape: &KeyShape, what: &'static str) -> Result<(), BenchError> {
         let running = progress::spinner(what);
-        let workload = Workload::once_each(command, shape, self.keys);
-        let plan = Plan {
+        let workload = KeyWorkload::once_each(command, shape, self.keys);
+        let plan = KeysPlan {
             connections: BULK_CONNECTIONS,
             pipeline: BULK_PIPELINE,
             threads: 1,
-            limit: Limit::Commands(u64::from(self.keys)),
+            limit: RunLimit::Commands(u64::from(self.keys)),
         };
         let outcome = driver::run(&self.target, &workload, plan, self.seed).map(drop);
         running.finish_and_clear();

@@ -4,16 +4,16 @@ use serde::Serialize;
 
 use super::KeysArgs;
 use super::distribution::Distribution;
-use super::driver::{Outcome, Plan};
-use super::workload::{Command, Operation};
+use super::driver::{KeysOutcome, KeysPlan};
+use super::workload::{KeyCommand, Operation};
 use crate::latency::{self, Latencies, Percentiles};
 use crate::machine::{FULL, busy_share, note_on_full, note_on_others, others_share};
-use crate::output::{Exported, Origin, Table, cell, optional, percent};
-use crate::plot::{Chart, Content};
+use crate::output::{Exported, Origin, TextTable, cell, optional, percent};
+use crate::plot::{Chart, ChartContent};
 
 /// All results of a run, in the form of its JSON.
 #[derive(Serialize)]
-pub struct Report {
+pub struct KeysReport {
     #[serde(flatten)]
     pub origin: Origin,
     /// Name and version of the server.
@@ -48,7 +48,7 @@ pub struct RunReport {
 }
 
 /// CPU time of one measurement, if known.
-pub struct CpuSeconds {
+pub struct MeasuredCpu {
     pub server: Option<f64>,
     pub client: Option<f64>,
     /// Of all processes of this machine.
@@ -64,7 +64,7 @@ pub struct LatencyReport {
     pub percentiles: Percentiles,
 }
 
-impl Report {
+impl KeysReport {
     pub fn new(server: Option<String>, arguments: &KeysArgs) -> Self {
         Self {
             origin: Origin::of("bench keys"),
@@ -95,8 +95,8 @@ impl Report {
         }
     }
 
-    fn table(&self) -> Table {
-        let mut table = Table::of_groups(&[
+    fn table(&self) -> TextTable {
+        let mut table = TextTable::of_groups(&[
             &["operation", "conns", "pipeline", "commands/s", "latency of"],
             &Percentiles::HEADINGS,
             &["server CPU s/M", "tool CPU s/M", "busy"],
@@ -120,11 +120,11 @@ impl Report {
     }
 }
 
-impl Exported for Report {
-    fn csv(&self) -> Table {
+impl Exported for KeysReport {
+    fn csv(&self) -> TextTable {
         let headings =
             "operation,connections,pipeline,threads,seconds,commands,commands_per_second,latency_of,count";
-        let mut table = Table::of_groups(&[
+        let mut table = TextTable::of_groups(&[
             &headings.split(',').collect::<Vec<_>>(),
             &Percentiles::CSV_HEADINGS,
             &["server_cpu_seconds_per_million", "client_cpu_seconds_per_million", "busy", "others"],
@@ -154,7 +154,7 @@ impl Exported for Report {
 
     fn charts(&self) -> Vec<Chart> {
         let rates = self.runs.iter().map(|run| Some(run.commands_per_second)).collect();
-        let throughput = Content::Bars {
+        let throughput = ChartContent::Bars {
             categories: self.runs.iter().map(RunReport::name).collect(),
             series: vec![("commands".to_owned(), rates)],
         };
@@ -162,7 +162,7 @@ impl Exported for Report {
             1 => run.name(),
             _ => format!("{}, {}", run.name(), latency.of),
         };
-        let latency = Content::Bars {
+        let latency = ChartContent::Bars {
             categories: self.latencies().map(name).collect(),
             series: latency::series(
                 &[latency::P50, latency::P99, latency::P999],
@@ -182,7 +182,7 @@ impl Exported for Report {
     }
 }
 
-impl Report {
+impl KeysReport {
     fn latencies(&self) -> impl Iterator<Item = (&RunReport, &LatencyReport)> + Clone {
         self.runs.iter().flat_map(|run| run.latencies.iter().map(move |latency| (run, latency)))
     }
@@ -193,14 +193,14 @@ impl RunReport {
         format!("{}, {} x {}", self.operation, self.connections, self.pipeline)
     }
 
-    pub fn new(operation: &Operation, plan: Plan, outcome: Outcome, cpu: CpuSeconds) -> Self {
+    pub fn new(operation: &Operation, plan: KeysPlan, outcome: KeysOutcome, cpu: MeasuredCpu) -> Self {
         let per_million = |cpu: Option<f64>| cpu.map(|seconds| seconds * 1e6 / outcome.commands as f64);
         let summary = |of: &str, latencies: &Latencies| LatencyReport {
             of: of.to_owned(),
             count: latencies.count(),
             percentiles: latencies.percentiles(),
         };
-        let by_command = Command::ALL.iter().zip(&outcome.latencies).filter(|(_, seen)| seen.count() > 0);
+        let by_command = KeyCommand::ALL.iter().zip(&outcome.latencies).filter(|(_, seen)| seen.count() > 0);
         Self {
             operation: operation.to_string(),
             connections: plan.connections,

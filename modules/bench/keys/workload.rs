@@ -10,14 +10,14 @@ use engramdb_datasets::SplitMix64;
 /// Digits of a key's number; all keys have the same length.
 const KEY_DIGITS: usize = 9;
 pub const KEYS_MAX: u32 = 1_000_000_000;
-pub const FIELDS_MAX: usize = 1000;
+pub const ENTITY_FIELDS_MAX: usize = 1000;
 
 /// Random text from which values are taken.
 const TEXT_BYTES: usize = 1 << 20;
 
 /// One kind of command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum KeyCommand {
     Get,
     Set,
     Hset,
@@ -25,17 +25,17 @@ pub enum Command {
     Unlink,
 }
 
-impl Command {
-    pub const ALL: [Command; 5] =
-        [Command::Get, Command::Set, Command::Hset, Command::Hmget, Command::Unlink];
+impl KeyCommand {
+    pub const ALL: [KeyCommand; 5] =
+        [KeyCommand::Get, KeyCommand::Set, KeyCommand::Hset, KeyCommand::Hmget, KeyCommand::Unlink];
 
     pub fn name(self) -> &'static str {
         match self {
-            Command::Get => "GET",
-            Command::Set => "SET",
-            Command::Hset => "HSET",
-            Command::Hmget => "HMGET",
-            Command::Unlink => "UNLINK",
+            KeyCommand::Get => "GET",
+            KeyCommand::Set => "SET",
+            KeyCommand::Hset => "HSET",
+            KeyCommand::Hmget => "HMGET",
+            KeyCommand::Unlink => "UNLINK",
         }
     }
 }
@@ -43,7 +43,7 @@ impl Command {
 /// The operation of one measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    Single(Command),
+    Single(KeyCommand),
     /// HMGETs; a whole pipeline counts as one operation.
     Lookup,
     /// GET and SET in this proportion.
@@ -55,12 +55,12 @@ pub enum Operation {
 
 impl Operation {
     /// Whether the operation sends `command`.
-    pub fn uses(&self, command: Command) -> bool {
+    pub fn uses(&self, command: KeyCommand) -> bool {
         match self {
             Operation::Single(single) => *single == command,
-            Operation::Lookup => command == Command::Hmget,
+            Operation::Lookup => command == KeyCommand::Hmget,
             Operation::Mix { reads, .. } => {
-                command == Command::Set || (command == Command::Get && *reads > 0)
+                command == KeyCommand::Set || (command == KeyCommand::Get && *reads > 0)
             }
         }
     }
@@ -74,10 +74,10 @@ impl FromStr for Operation {
             format!("'{given}' is not an operation: write get, set, hset, hmget, lookup or mix:READS:WRITES")
         };
         match given {
-            "get" => return Ok(Operation::Single(Command::Get)),
-            "set" => return Ok(Operation::Single(Command::Set)),
-            "hset" => return Ok(Operation::Single(Command::Hset)),
-            "hmget" => return Ok(Operation::Single(Command::Hmget)),
+            "get" => return Ok(Operation::Single(KeyCommand::Get)),
+            "set" => return Ok(Operation::Single(KeyCommand::Set)),
+            "hset" => return Ok(Operation::Single(KeyCommand::Hset)),
+            "hmget" => return Ok(Operation::Single(KeyCommand::Hmget)),
             "lookup" => return Ok(Operation::Lookup),
             _ => {}
         }
@@ -104,7 +104,7 @@ impl std::fmt::Display for Operation {
 
 /// The sizes of keys and values.
 #[derive(Clone, Debug)]
-pub struct Shape {
+pub struct KeyShape {
     pub prefix: String,
     pub value_size: usize,
     pub fields: usize,
@@ -113,7 +113,7 @@ pub struct Shape {
 
 /// Generates encoded commands; each thread of the generator has its own clone.
 #[derive(Clone)]
-pub struct Workload {
+pub struct KeyWorkload {
     operation: Operation,
     numbers: Numbers,
     encoder: Arc<Encoder>,
@@ -126,13 +126,13 @@ enum Numbers {
     Counted(Arc<AtomicU32>),
 }
 
-impl Workload {
-    pub fn new(operation: Operation, shape: &Shape, keys: KeyNumbers) -> Self {
+impl KeyWorkload {
+    pub fn new(operation: Operation, shape: &KeyShape, keys: KeyNumbers) -> Self {
         Self { operation, numbers: Numbers::Drawn(keys), encoder: Arc::new(Encoder::new(shape, None)) }
     }
 
     /// `command` for each number below `keys`; further commands start again at 0.
-    pub fn once_each(command: Command, shape: &Shape, keys: u32) -> Self {
+    pub fn once_each(command: KeyCommand, shape: &KeyShape, keys: u32) -> Self {
         Self {
             operation: Operation::Single(command),
             numbers: Numbers::Counted(Arc::new(AtomicU32::new(0))),
@@ -152,15 +152,15 @@ impl Workload {
     }
 
     /// Appends the next command to `output`.
-    pub fn push(&mut self, random: &mut SplitMix64, output: &mut Vec<u8>) -> Command {
+    pub fn push(&mut self, random: &mut SplitMix64, output: &mut Vec<u8>) -> KeyCommand {
         let command = match self.operation {
             Operation::Single(command) => command,
-            Operation::Lookup => Command::Hmget,
+            Operation::Lookup => KeyCommand::Hmget,
             Operation::Mix { reads, writes } => {
                 if random.below(u64::from(reads + writes)) < u64::from(reads) {
-                    Command::Get
+                    KeyCommand::Get
                 } else {
-                    Command::Set
+                    KeyCommand::Set
                 }
             }
         };
@@ -175,8 +175,8 @@ impl Workload {
 
 /// The bytes of each command except the key's number and the values.
 struct Encoder {
-    /// The bytes before the key's digits, in the order of `Command::ALL`.
-    heads: [Vec<u8>; Command::ALL.len()],
+    /// The bytes before the key's digits, in the order of `KeyCommand::ALL`.
+    heads: [Vec<u8>; KeyCommand::ALL.len()],
     /// The bytes after the key: the header of SET's value; HMGET's fields; each field of HSET with the header
     /// of its value.
     set_tail: Vec<u8>,
@@ -192,16 +192,16 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn new(shape: &Shape, wrap: Option<u32>) -> Self {
+    fn new(shape: &KeyShape, wrap: Option<u32>) -> Self {
         let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
         let key_bytes = shape.prefix.len() + 1 + KEY_DIGITS;
-        let head = |command: Command| {
+        let head = |command: KeyCommand| {
             let (arguments, kind) = match command {
-                Command::Get => (2, "k"),
-                Command::Set => (3, "k"),
-                Command::Hset => (2 + 2 * shape.fields, "h"),
-                Command::Hmget => (2 + shape.fields, "h"),
-                Command::Unlink => (3, "k"),
+                KeyCommand::Get => (2, "k"),
+                KeyCommand::Set => (3, "k"),
+                KeyCommand::Hset => (2 + 2 * shape.fields, "h"),
+                KeyCommand::Hmget => (2 + shape.fields, "h"),
+                KeyCommand::Unlink => (3, "k"),
             };
             format!("*{arguments}\r\n{}${key_bytes}\r\n{}{kind}", bulk(command.name()), shape.prefix)
                 .into_bytes()
@@ -210,7 +210,7 @@ impl Encoder {
         let mut random = SplitMix64::new(0, 21, 0);
         let letter = |_| b"abcdefghijklmnopqrstuvwxyz012345"[random.below(32) as usize];
         Self {
-            heads: Command::ALL.map(head),
+            heads: KeyCommand::ALL.map(head),
             set_tail: format!("\r\n${}\r\n", shape.value_size).into_bytes(),
             hmget_tail: format!("\r\n{}", fields.concat()).into_bytes(),
             hset_fields: fields
@@ -225,19 +225,19 @@ impl Encoder {
         }
     }
 
-    fn encode(&self, command: Command, number: u32, random: &mut SplitMix64, output: &mut Vec<u8>) {
+    fn encode(&self, command: KeyCommand, number: u32, random: &mut SplitMix64, output: &mut Vec<u8>) {
         let number = self.wrap.map_or(number, |keys| number % keys);
         output.extend_from_slice(&self.heads[command as usize]);
         push_digits(output, number);
         match command {
-            Command::Get => output.extend_from_slice(b"\r\n"),
-            Command::Set => {
+            KeyCommand::Get => output.extend_from_slice(b"\r\n"),
+            KeyCommand::Set => {
                 output.extend_from_slice(&self.set_tail);
                 self.push_value(self.value_size, random, output);
                 output.extend_from_slice(b"\r\n");
             }
-            Command::Hmget => output.extend_from_slice(&self.hmget_tail),
-            Command::Hset => {
+            KeyCommand::Hmget => output.extend_from_slice(&self.hmget_tail),
+            KeyCommand::Hset => {
                 for field in &self.hset_fields {
                     output.extend_from_slice(field);
                     self.push_value(self.field_size, random, output);
@@ -245,7 +245,7 @@ impl Encoder {
                 output.extend_from_slice(b"\r\n");
             }
             // The string and the hash of this number: one of them exists.
-            Command::Unlink => {
+            KeyCommand::Unlink => {
                 output.extend_from_slice(&self.unlink_tail);
                 push_digits(output, number);
                 output.extend_from_slice(b"\r\n");
@@ -275,12 +275,12 @@ mod tests {
     use super::*;
     use crate::keys::distribution::Distribution;
 
-    fn shape() -> Shape {
-        Shape { prefix: "b$:".into(), value_size: 5, fields: 2, field_size: 3 }
+    fn shape() -> KeyShape {
+        KeyShape { prefix: "b$:".into(), value_size: 5, fields: 2, field_size: 3 }
     }
 
     /// The arguments of the next command, as a server would read them.
-    fn next(workload: &mut Workload) -> Vec<String> {
+    fn next(workload: &mut KeyWorkload) -> Vec<String> {
         let mut output = Vec::new();
         workload.push(&mut SplitMix64::new(1, 0, 0), &mut output);
         let mut reader = ReplyReader::new();
@@ -292,13 +292,13 @@ mod tests {
 
     #[test]
     fn commands_are_well_formed() {
-        let of = |command| next(&mut Workload::once_each(command, &shape(), 10));
-        assert_eq!(of(Command::Get), ["GET", "b$:k000000000"]);
-        assert_eq!(of(Command::Hmget), ["HMGET", "b$:h000000000", "f00", "f01"]);
-        assert_eq!(of(Command::Unlink), ["UNLINK", "b$:k000000000", "b$:h000000000"]);
-        let set = of(Command::Set);
+        let of = |command| next(&mut KeyWorkload::once_each(command, &shape(), 10));
+        assert_eq!(of(KeyCommand::Get), ["GET", "b$:k000000000"]);
+        assert_eq!(of(KeyCommand::Hmget), ["HMGET", "b$:h000000000", "f00", "f01"]);
+        assert_eq!(of(KeyCommand::Unlink), ["UNLINK", "b$:k000000000", "b$:h000000000"]);
+        let set = of(KeyCommand::Set);
         assert_eq!((&set[..2], set[2].len()), (&["SET".to_owned(), "b$:k000000000".to_owned()][..], 5));
-        let hset = of(Command::Hset);
+        let hset = of(KeyCommand::Hset);
         assert_eq!(
             (hset.len(), hset[2].as_str(), hset[3].len(), hset[4].as_str(), hset[5].len()),
             (6, "f00", 3, "f01", 3)
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn every_key_is_used_once_and_then_again() {
-        let mut workload = Workload::once_each(Command::Get, &shape(), 3);
+        let mut workload = KeyWorkload::once_each(KeyCommand::Get, &shape(), 3);
         let keys: Vec<String> = (0..4).map(|_| next(&mut workload).pop().unwrap()).collect();
         assert_eq!(keys, ["b$:k000000000", "b$:k000000001", "b$:k000000002", "b$:k000000000"]);
     }
@@ -315,10 +315,11 @@ mod tests {
     #[test]
     fn a_mix_keeps_its_proportion() {
         let keys = KeyNumbers::new(Distribution::Uniform, 10, 1);
-        let mut workload = Workload::new("mix:80:20".parse().unwrap(), &shape(), keys);
+        let mut workload = KeyWorkload::new("mix:80:20".parse().unwrap(), &shape(), keys);
         let mut random = SplitMix64::new(1, 0, 0);
         let mut output = Vec::new();
-        let reads = (0..10_000).filter(|_| workload.push(&mut random, &mut output) == Command::Get).count();
+        let reads =
+            (0..10_000).filter(|_| workload.push(&mut random, &mut output) == KeyCommand::Get).count();
         assert!((7_800..8_200).contains(&reads), "{reads}");
     }
 

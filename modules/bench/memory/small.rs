@@ -12,14 +12,14 @@ use engramdb_resp::{Value, encode_command_into};
 use serde::Serialize;
 
 use super::MemoryArgs;
-use crate::client::{Accepted, Connection, Target};
+use crate::client::{Accepted, Connection, ServerTarget};
 use crate::data::size;
 use crate::error::BenchError;
 use crate::interrupt;
 use crate::machine::Process;
-use crate::output::{Exported, Origin, Table};
+use crate::output::{Exported, Origin, TextTable};
 use crate::own_load::{MEGABYTE, SETTLE, used_memory};
-use crate::plot::{Chart, Content};
+use crate::plot::{Chart, ChartContent};
 use crate::progress;
 
 /// Small values of one kind.
@@ -151,7 +151,7 @@ pub fn run(arguments: &MemoryArgs, data: SmallValues) -> Result<(), BenchError> 
 /// A running server of somebody else.
 struct Peer {
     name: String,
-    target: Target,
+    target: ServerTarget,
     process: Process,
     connection: Connection,
 }
@@ -177,13 +177,13 @@ impl Peer {
     }
 }
 
-fn target(address: &str) -> Result<Target, BenchError> {
+fn target(address: &str) -> Result<ServerTarget, BenchError> {
     let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     let Some((host, port)) = parts.filter(|(host, _)| !host.is_empty()) else {
         return Err(BenchError::Usage(format!("--peer {address}: not of the form HOST:PORT")));
     };
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok(Target { host, port, user: None, password: None, resp: 2 })
+    Ok(ServerTarget { host, port, user: None, password: None, resp: 2 })
 }
 
 /// What is stored, and how.
@@ -198,7 +198,7 @@ impl Load<'_> {
         &self,
         server: String,
         process: Process,
-        target: &Target,
+        target: &ServerTarget,
         connection: &mut Connection,
     ) -> Result<Footprint, BenchError> {
         let empty = settled(process)?;
@@ -225,7 +225,7 @@ impl Load<'_> {
     }
 
     /// Stores all values, in pipelines over several connections.
-    fn store(&self, target: &Target) -> Result<(), BenchError> {
+    fn store(&self, target: &ServerTarget) -> Result<(), BenchError> {
         let connections = self.arguments.load.load_connections as u64;
         let pipeline = self.arguments.load.load_pipeline as u64;
         let bar = progress::bar(self.values, "storing");
@@ -303,9 +303,9 @@ impl Report {
         self.footprints.push(Footprint { ratio, ..footprint });
     }
 
-    fn table(&self) -> Table {
+    fn table(&self) -> TextTable {
         let mut table =
-            Table::new(&["server", "empty MB", "resident MB", "B/value", "INFO B", "EngramDB over it"]);
+            TextTable::new(&["server", "empty MB", "resident MB", "B/value", "INFO B", "EngramDB over it"]);
         for footprint in &self.footprints {
             table.row([
                 footprint.server.clone(),
@@ -321,8 +321,8 @@ impl Report {
 }
 
 impl Exported for Report {
-    fn csv(&self) -> Table {
-        let mut table = Table::new(&[
+    fn csv(&self) -> TextTable {
+        let mut table = TextTable::new(&[
             "server",
             "data",
             "values",
@@ -360,7 +360,7 @@ impl Exported for Report {
             title: format!("memory of {} {}", self.values, self.data),
             y_label: "bytes for each value".into(),
             y_log: false,
-            content: Content::Bars {
+            content: ChartContent::Bars {
                 categories: self.footprints.iter().map(|footprint| footprint.server.clone()).collect(),
                 series,
             },

@@ -15,12 +15,12 @@ use self::reading::SavedFiles;
 use crate::client::Connection;
 use crate::error::BenchError;
 use crate::machine::{Process, Resident};
-use crate::output::{self, Exported, ReportFiles, Table};
+use crate::output::{self, Exported, ReportFiles, TextTable};
 use crate::own_load::{Heading, LoadArgs, MEGABYTE, SETTLE, median};
-use crate::plot::{Chart, Content};
+use crate::plot::{Chart, ChartContent};
 use crate::progress;
 use crate::server_process::ServerProcess;
-use crate::vectors::engine::{Engine, Task};
+use crate::vectors::engine::{Task, VectorEngine};
 use crate::vectors::server::ServerEngine;
 
 const EXAMPLES: &str = "\
@@ -246,8 +246,8 @@ impl Report {
         Some((middle(|each| each.bytes), middle(|each| each.peak_bytes)))
     }
 
-    fn table(&self) -> Table {
-        let mut table = Table::new(&["", "median ms", "min ms", "max ms", "CPU ms"]);
+    fn table(&self) -> TextTable {
+        let mut table = TextTable::new(&["", "median ms", "min ms", "max ms", "CPU ms"]);
         let milliseconds = |seconds: f64| format!("{:.1}", seconds * 1e3);
         let mut row = |what: &str, figures: &[f64], cpu: Option<f64>| {
             table.row([
@@ -273,9 +273,9 @@ impl Report {
 
 impl Exported for Report {
     /// Each time that was measured; a start and a reading have one for each round.
-    fn csv(&self) -> Table {
+    fn csv(&self) -> TextTable {
         let mut table =
-            Table::new(&["what", "round", "seconds", "cpu_seconds", "resident_bytes", "peak_bytes"]);
+            TextTable::new(&["what", "round", "seconds", "cpu_seconds", "resident_bytes", "peak_bytes"]);
         let mut row =
             |what: &str, round: usize, seconds: f64, cpu: Option<f64>, resident: Option<Resident>| {
                 table.row([
@@ -311,7 +311,7 @@ impl Exported for Report {
             title: "a start beside building the index and reading its files".into(),
             y_label: "milliseconds".into(),
             y_log: true,
-            content: Content::Bars {
+            content: ChartContent::Bars {
                 categories: categories.into_iter().map(str::to_owned).collect(),
                 series: vec![("median".to_owned(), heights)],
             },

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use super::engine::{Engine, SearchParameters};
+use super::engine::{SearchParameters, VectorEngine};
 use crate::error::BenchError;
 use crate::latency::Latencies;
 use crate::machine::{self, Process};
 
 /// The parameters of a measurement.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct LoopPlan {
     pub connections: usize,
     /// Queries of the data set; each is sent at least once, and its first answer is kept.
     pub queries: usize,
@@ -22,7 +22,7 @@ pub struct Plan {
 }
 
 /// The results of a measurement.
-pub struct Outcome {
+pub struct LoopOutcome {
     pub latencies: Latencies,
     pub searches: u64,
     pub seconds: f64,
@@ -38,9 +38,9 @@ pub struct Outcome {
     pub evaluated: Option<f64>,
 }
 
-impl Outcome {
+impl LoopOutcome {
     /// Adds a later run of the same queries; the answers stay those of the first.
-    pub fn add(&mut self, later: &Outcome) {
+    pub fn add(&mut self, later: &LoopOutcome) {
         self.latencies.add(&later.latencies);
         self.searches += later.searches;
         self.seconds += later.seconds;
@@ -74,7 +74,11 @@ impl Outcome {
 }
 
 /// Runs `plan` against `engine`. The first error of any connection ends the run.
-pub fn run(engine: &dyn Engine, parameters: SearchParameters<'_>, plan: Plan) -> Result<Outcome, BenchError> {
+pub fn run(
+    engine: &dyn VectorEngine,
+    parameters: SearchParameters<'_>,
+    plan: LoopPlan,
+) -> Result<LoopOutcome, BenchError> {
     let shared = Shared {
         plan,
         next: AtomicUsize::new(0),
@@ -120,7 +124,7 @@ pub fn run(engine: &dyn Engine, parameters: SearchParameters<'_>, plan: Plan) ->
         let evaluated = std::mem::take(&mut *shared.evaluated.lock().expect("no thread panicked"));
         let evaluated =
             (!evaluated.is_empty()).then(|| evaluated.iter().sum::<usize>() as f64 / evaluated.len() as f64);
-        outcome.map(|()| Outcome {
+        outcome.map(|()| LoopOutcome {
             searches: latencies.count(),
             latencies,
             seconds,
@@ -134,7 +138,7 @@ pub fn run(engine: &dyn Engine, parameters: SearchParameters<'_>, plan: Plan) ->
 }
 
 struct Shared {
-    plan: Plan,
+    plan: LoopPlan,
     /// Searches started so far.
     next: AtomicUsize,
     failed: AtomicBool,

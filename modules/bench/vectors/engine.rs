@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use engramdb_vector::Quantization;
 use serde::Serialize;
 
-use super::filter::{Attributes, Filter};
+use super::filter::{Attributes, RowFilter};
 use crate::data::Dataset;
 use crate::error::BenchError;
 use crate::machine::Process;
@@ -68,13 +68,13 @@ pub struct Task {
     /// Neighbours to return.
     pub k: usize,
     /// The filters of the searches, and the attributes of rows that they refer to.
-    pub filters: Vec<Filter>,
+    pub filters: Vec<RowFilter>,
     pub attributes: Attributes,
 }
 
 /// How thoroughly to search. Ignored by a flat index.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Effort {
+pub enum SearchEffort {
     /// The number of candidates that the graph search keeps.
     Beam(usize),
     /// The share of the true nearest to find.
@@ -84,8 +84,8 @@ pub enum Effort {
 /// One point of a sweep.
 #[derive(Clone, Copy, Debug)]
 pub struct SearchParameters<'a> {
-    pub effort: Effort,
-    pub filter: Option<&'a Filter>,
+    pub effort: SearchEffort,
+    pub filter: Option<&'a RowFilter>,
 }
 
 /// The time until the engine could be searched.
@@ -118,7 +118,7 @@ impl LoadReport {
 }
 
 /// An index of the task's rows.
-pub trait Engine: Sync {
+pub trait VectorEngine: Sync {
     fn name(&self) -> &str;
 
     /// Creates the index and loads all rows. Returns when it is complete; `None` if there was nothing to do.

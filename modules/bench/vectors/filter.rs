@@ -17,7 +17,7 @@ use engramdb_datasets::SplitMix64;
 /// The type of the field that a filter uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Field {
+pub enum FilterField {
     Tag,
     Numeric,
 }
@@ -32,13 +32,13 @@ pub enum Placement {
 
 /// One filter of a sweep, written FIELD:PLACEMENT:PERCENT, such as tag:random:10.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Filter {
-    pub field: Field,
+pub struct RowFilter {
+    pub field: FilterField,
     pub placement: Placement,
     pub percent: f64,
 }
 
-impl FromStr for Filter {
+impl FromStr for RowFilter {
     type Err = String;
 
     fn from_str(given: &str) -> Result<Self, String> {
@@ -50,10 +50,10 @@ impl FromStr for Filter {
         let [field, placement, percent] = given.split(':').collect::<Vec<_>>()[..] else {
             return Err(wrong());
         };
-        Ok(Filter {
+        Ok(RowFilter {
             field: match field {
-                "tag" => Field::Tag,
-                "numeric" => Field::Numeric,
+                "tag" => FilterField::Tag,
+                "numeric" => FilterField::Numeric,
                 _ => return Err(wrong()),
             },
             placement: match placement {
@@ -70,14 +70,14 @@ impl FromStr for Filter {
     }
 }
 
-impl std::fmt::Display for Filter {
+impl std::fmt::Display for RowFilter {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let field = if self.field == Field::Tag { "tag" } else { "numeric" };
+        let field = if self.field == FilterField::Tag { "tag" } else { "numeric" };
         write!(formatter, "{field}:{}:{}", self.placement.name(), self.percent)
     }
 }
 
-impl Filter {
+impl RowFilter {
     /// How many of `rows` rows are allowed; at least one.
     pub fn allowed_count(&self, rows: usize) -> usize {
         ((rows as f64 * self.percent / 100.0).round() as usize).clamp(1, rows)
@@ -85,15 +85,15 @@ impl Filter {
 
     /// The name of the field in the index and in the hashes.
     pub fn field_name(&self) -> String {
-        let suffix = if self.field == Field::Tag { "tags" } else { "rank" };
+        let suffix = if self.field == FilterField::Tag { "tags" } else { "rank" };
         format!("{}_{suffix}", self.placement.name())
     }
 
     /// The filter in FT.SEARCH's query language.
     pub fn expression(&self, rows: usize) -> String {
         match self.field {
-            Field::Tag => format!("@{}:{{{}}}", self.field_name(), self.tag()),
-            Field::Numeric => format!("@{}:[0 {}]", self.field_name(), self.allowed_count(rows) - 1),
+            FilterField::Tag => format!("@{}:{{{}}}", self.field_name(), self.tag()),
+            FilterField::Numeric => format!("@{}:[0 {}]", self.field_name(), self.allowed_count(rows) - 1),
         }
     }
 
@@ -121,7 +121,7 @@ pub struct Attributes {
 
 impl Attributes {
     /// The ranks that `filters` use; the same ones for the same data set.
-    pub fn for_filters(dataset: &Dataset, filters: &[Filter]) -> Self {
+    pub fn for_filters(dataset: &Dataset, filters: &[RowFilter]) -> Self {
         let needs = |placement| filters.iter().any(|filter| filter.placement == placement);
         let rows = dataset.base.rows();
         let mut random = SplitMix64::new(0, 10, 0);
@@ -140,14 +140,14 @@ impl Attributes {
     }
 
     /// The rows that a filter allows, ascending.
-    pub fn allowed(&self, filter: &Filter) -> Vec<u32> {
+    pub fn allowed(&self, filter: &RowFilter) -> Vec<u32> {
         let ranks = self.ranks(filter.placement);
         let count = filter.allowed_count(ranks.len()) as u32;
         (0..ranks.len() as u32).filter(|&row| ranks[row as usize] < count).collect()
     }
 
     /// Fields and values of row `row` for `filters`.
-    pub fn fields(&self, row: usize, filters: &[Filter]) -> Vec<(String, String)> {
+    pub fn fields(&self, row: usize, filters: &[RowFilter]) -> Vec<(String, String)> {
         let mut fields: Vec<(String, String)> = Vec::new();
         for filter in filters {
             let ranks = self.ranks(filter.placement);
@@ -155,12 +155,13 @@ impl Attributes {
             let name = filter.field_name();
             let present = fields.iter().position(|(other, _)| *other == name);
             match (filter.field, present) {
-                (Field::Numeric, None) => fields.push((name, rank.to_string())),
-                (Field::Tag, present) if (rank as usize) < filter.allowed_count(ranks.len()) => match present
-                {
-                    Some(at) => fields[at].1 = format!("{},{}", fields[at].1, filter.tag()),
-                    None => fields.push((name, filter.tag())),
-                },
+                (FilterField::Numeric, None) => fields.push((name, rank.to_string())),
+                (FilterField::Tag, present) if (rank as usize) < filter.allowed_count(ranks.len()) => {
+                    match present {
+                        Some(at) => fields[at].1 = format!("{},{}", fields[at].1, filter.tag()),
+                        None => fields.push((name, filter.tag())),
+                    }
+                }
                 _ => {}
             }
         }
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
     use crate::data::synthetic;
 
-    fn filter(text: &str) -> Filter {
+    fn filter(text: &str) -> RowFilter {
         text.parse().unwrap()
     }
 
@@ -213,7 +214,7 @@ mod tests {
             "tag:random:101",
             "tag:random:x",
         ] {
-            assert!(wrong.parse::<Filter>().is_err(), "{wrong}");
+            assert!(wrong.parse::<RowFilter>().is_err(), "{wrong}");
         }
         assert_eq!(filter("tag:random:0.1").expression(1000), "@random_tags:{p0_1}");
         assert_eq!(filter("numeric:correlated:10").expression(1000), "@correlated_rank:[0 99]");
@@ -233,8 +234,8 @@ mod tests {
                     .into_iter()
                     .find(|(name, _)| *name == filter.field_name());
                 let passes = value.is_some_and(|(_, value)| match filter.field {
-                    Field::Tag => value.split(',').any(|tag| tag == filter.tag()),
-                    Field::Numeric => value.parse::<usize>().unwrap() < count,
+                    FilterField::Tag => value.split(',').any(|tag| tag == filter.tag()),
+                    FilterField::Numeric => value.parse::<usize>().unwrap() < count,
                 });
                 assert_eq!(passes, allowed.contains(&(row as u32)), "{filter}, row {row}");
             }

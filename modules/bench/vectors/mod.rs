@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use self::closed_loop::Plan;
-use self::engine::{Effort, Engine, IndexKind, QuantizationKind, SearchParameters, Task};
-use self::filter::{Attributes, Filter};
-use self::report::{Report, SearchReport};
-use self::server::{CreateIndex, Reply, ServerEngine, ServerOptions};
-use crate::client::Target;
+use self::closed_loop::LoopPlan;
+use self::engine::{IndexKind, QuantizationKind, SearchEffort, SearchParameters, Task, VectorEngine};
+use self::filter::{Attributes, RowFilter};
+use self::report::{SearchReport, VectorsReport};
+use self::server::{CreateIndex, RowReply, ServerEngine, ServerOptions};
+use crate::client::ServerTarget;
 use crate::data::truth::{self, Answers};
 use crate::data::{Dataset, DatasetArgs};
 use crate::error::BenchError;
@@ -63,7 +63,7 @@ that speaks these will do. Index and rows are removed afterwards, unless --keep 
 #[command(after_help = EXAMPLES)]
 pub struct VectorsArgs {
     #[command(flatten)]
-    pub target: Target,
+    pub target: ServerTarget,
     #[command(flatten)]
     pub data: DatasetArgs,
     /// The engines: the server, or references in this process
@@ -95,11 +95,11 @@ pub struct VectorsArgs {
     pub k: usize,
     /// Also search under these filters: tag|numeric:random|correlated:PERCENT, such as tag:random:10
     #[arg(long, value_delimiter = ',', value_name = "FILTER")]
-    pub filter: Vec<Filter>,
+    pub filter: Vec<RowFilter>,
     /// What each search returns: keys alone (NOCONTENT), or rows with fields (SORTBY distance RETURN
     /// distance, and the payload)
-    #[arg(long, value_enum, default_value_t = Reply::Keys)]
-    pub reply: Reply,
+    #[arg(long, value_enum, default_value_t = RowReply::Keys)]
+    pub reply: RowReply,
     /// Store a field of this many bytes with each row, which `--reply fields` returns
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
     pub payload_size: usize,
@@ -166,10 +166,10 @@ pub fn run(arguments: VectorsArgs) -> Result<(), BenchError> {
     let task = arguments.task(dataset);
     let cases = Case::all(&task);
 
-    let mut report = Report::new(&task, arguments.reply, arguments.payload_size);
+    let mut report = VectorsReport::new(&task, arguments.reply, arguments.payload_size);
     report.print_heading();
     for &name in &arguments.engines {
-        let mut engine: Box<dyn Engine + '_> = match name {
+        let mut engine: Box<dyn VectorEngine + '_> = match name {
             EngineName::Server => {
                 let mut server = ServerEngine::connect(&task, arguments.server_options()?)?;
                 report.server = server.describe();
@@ -192,12 +192,12 @@ pub fn run(arguments: VectorsArgs) -> Result<(), BenchError> {
 }
 
 #[cfg(feature = "reference")]
-fn hnsw_rs(task: &Task) -> Result<Box<dyn Engine + '_>, BenchError> {
+fn hnsw_rs(task: &Task) -> Result<Box<dyn VectorEngine + '_>, BenchError> {
     Ok(Box::new(reference::HnswRsEngine::new(task)?))
 }
 
 #[cfg(not(feature = "reference"))]
-fn hnsw_rs(_: &Task) -> Result<Box<dyn Engine + '_>, BenchError> {
+fn hnsw_rs(_: &Task) -> Result<Box<dyn VectorEngine + '_>, BenchError> {
     Err(BenchError::Usage(
         "this build has no hnsw_rs: build with `cargo build --release --features reference`, or leave it out of \
          --engines"
@@ -262,25 +262,25 @@ impl VectorsArgs {
     /// Measures all points of one engine.
     fn sweep(
         &self,
-        engine: &dyn Engine,
+        engine: &dyn VectorEngine,
         task: &Task,
         cases: &[Case<'_>],
-        report: &mut Report,
+        report: &mut VectorsReport,
     ) -> Result<(), BenchError> {
         // A scan has no ef.
         let is_exact =
             engine.name() == "exact" || (engine.name() != "hnsw_rs" && task.index == IndexKind::Flat);
-        let mut efforts: Vec<Effort> = self.ef.iter().map(|&ef| Effort::Beam(ef)).collect();
+        let mut efforts: Vec<SearchEffort> = self.ef.iter().map(|&ef| SearchEffort::Beam(ef)).collect();
         match is_exact {
             true => efforts.truncate(1),
-            false => efforts.extend(self.recall.iter().map(|&recall| Effort::Recall(recall))),
+            false => efforts.extend(self.recall.iter().map(|&recall| SearchEffort::Recall(recall))),
         }
         let points = cases.len() * efforts.len() * self.connections.len();
         let progress = progress::bar(points as u64, "points of the sweep");
         for case in cases {
             for &effort in &efforts {
                 for &connections in &self.connections {
-                    let plan = Plan {
+                    let plan = LoopPlan {
                         connections,
                         queries: task.dataset.queries.rows(),
                         at_least: Duration::from_secs_f64(self.seconds),
@@ -290,8 +290,8 @@ impl VectorsArgs {
                     let outcome = closed_loop::run(engine, parameters, plan)?;
                     let recalls = recall::of_each(&task.dataset, &case.truth, &outcome.answers, task.k);
                     let (ef, recall_asked) = match effort {
-                        Effort::Beam(ef) => (Some(ef).filter(|_| !is_exact), None),
-                        Effort::Recall(recall) => (None, Some(recall)),
+                        SearchEffort::Beam(ef) => (Some(ef).filter(|_| !is_exact), None),
+                        SearchEffort::Recall(recall) => (None, Some(recall)),
                     };
                     report.searches.push(SearchReport {
                         engine: engine.name().to_owned(),
@@ -322,14 +322,14 @@ impl VectorsArgs {
 
 /// A filter (or none) and the right answers under it.
 struct Case<'t> {
-    filter: Option<&'t Filter>,
+    filter: Option<&'t RowFilter>,
     truth: Answers,
 }
 
 impl<'t> Case<'t> {
     fn name(&self, task: &Task) -> Option<String> {
         let own = task.dataset.filtered.as_ref().map(|_| OWN_CONDITIONS.to_owned());
-        self.filter.map(Filter::to_string).or(own)
+        self.filter.map(RowFilter::to_string).or(own)
     }
 
     fn all(task: &'t Task) -> Vec<Self> {

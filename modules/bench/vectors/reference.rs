@@ -13,7 +13,7 @@ use engramdb_vector::{
 use rayon::prelude::*;
 
 use super::engine::{
-    Effort, Engine, IndexKind, LoadReport, QuantizationKind, SearchParameters, Searcher, Task,
+    IndexKind, LoadReport, QuantizationKind, SearchEffort, SearchParameters, Searcher, Task, VectorEngine,
 };
 use crate::data::truth::Distances;
 use crate::error::BenchError;
@@ -53,7 +53,7 @@ impl OwnRows {
     }
 }
 
-impl Engine for ExactEngine<'_> {
+impl VectorEngine for ExactEngine<'_> {
     fn name(&self) -> &str {
         "exact"
     }
@@ -130,7 +130,7 @@ impl<'t> LibraryEngine<'t> {
     }
 }
 
-impl Engine for LibraryEngine<'_> {
+impl VectorEngine for LibraryEngine<'_> {
     fn name(&self) -> &str {
         "library"
     }
@@ -168,7 +168,7 @@ const EF_BESIDE_RECALL: usize = 100;
 
 struct LibrarySearcher<'s> {
     engine: &'s LibraryEngine<'s>,
-    effort: Effort,
+    effort: SearchEffort,
     /// Distances computed by the last search.
     evaluated: Option<usize>,
     allowed: Option<AllowedRows>,
@@ -181,8 +181,8 @@ impl Searcher for LibrarySearcher<'_> {
         let swept = self.allowed.as_ref().map(|allowed| allowed as &dyn engramdb_vector::Filter);
         let filter = swept.or(own.as_ref().map(|own| own as &dyn engramdb_vector::Filter));
         let (ef, recall) = match self.effort {
-            Effort::Beam(ef) => (ef, None),
-            Effort::Recall(recall) => (EF_BESIDE_RECALL, Some(recall)),
+            SearchEffort::Beam(ef) => (ef, None),
+            SearchEffort::Recall(recall) => (EF_BESIDE_RECALL, Some(recall)),
         };
         let query = bytes_of(task.dataset.queries.row(query));
         let request = SearchRequest { filter, recall, ..SearchRequest::new(query, task.k, ef) };
@@ -257,7 +257,7 @@ mod library {
 
     use hnsw_rs::prelude::{DistL2, Hnsw};
 
-    use super::super::engine::{Effort, Engine, LoadReport, SearchParameters, Searcher, Task};
+    use super::super::engine::{LoadReport, SearchEffort, SearchParameters, Searcher, Task, VectorEngine};
     use crate::data::{Matrix, Metric};
     use crate::error::BenchError;
     use crate::machine::Process;
@@ -298,7 +298,7 @@ mod library {
         }
     }
 
-    impl Engine for HnswRsEngine<'_> {
+    impl VectorEngine for HnswRsEngine<'_> {
         fn name(&self) -> &str {
             "hnsw_rs"
         }
@@ -333,7 +333,7 @@ mod library {
                     .map(|row| row as usize)
                     .collect::<Vec<usize>>()
             });
-            let Effort::Beam(ef) = parameters.effort else {
+            let SearchEffort::Beam(ef) = parameters.effort else {
                 return Err(BenchError::Usage("hnsw_rs takes no --recall".into()));
             };
             Ok(Box::new(HnswRsSearcher { engine: self, ef: ef.max(self.task.k), allowed }))

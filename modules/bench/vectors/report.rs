@@ -3,16 +3,16 @@
 use serde::Serialize;
 
 use super::engine::{IndexKind, LoadReport, Task};
-use super::server::Reply;
+use super::server::RowReply;
 use crate::data::Metric;
 use crate::latency::Percentiles;
 use crate::machine::{FULL, note_on_full, note_on_others};
-use crate::output::{self, Exported, Origin, Table, cell};
-use crate::plot::{Chart, Content};
+use crate::output::{self, Exported, Origin, TextTable, cell};
+use crate::plot::{Chart, ChartContent};
 
 /// All results of a run, in the form of its JSON.
 #[derive(Serialize)]
-pub struct Report {
+pub struct VectorsReport {
     #[serde(flatten)]
     pub origin: Origin,
     pub dataset: DatasetSummary,
@@ -21,7 +21,7 @@ pub struct Report {
     pub ef_construction: usize,
     /// Name and version of the server, if one was measured.
     pub server: Option<String>,
-    pub reply: Reply,
+    pub reply: RowReply,
     pub payload_size: usize,
     pub loads: Vec<LoadReport>,
     pub searches: Vec<SearchReport>,
@@ -76,8 +76,8 @@ impl SearchReport {
     }
 }
 
-impl Report {
-    pub fn new(task: &Task, reply: Reply, payload_size: usize) -> Self {
+impl VectorsReport {
+    pub fn new(task: &Task, reply: RowReply, payload_size: usize) -> Self {
         Self {
             origin: Origin::of("bench vectors"),
             dataset: DatasetSummary {
@@ -111,7 +111,7 @@ impl Report {
         if !self.loads.is_empty() {
             outln!("\n{}", self.load_table().render());
         }
-        if self.reply == Reply::Fields {
+        if self.reply == RowReply::Fields {
             outln!(
                 "each search returns fields: the distance, and a payload of {} bytes\n",
                 self.payload_size
@@ -127,8 +127,8 @@ impl Report {
         }
     }
 
-    fn load_table(&self) -> Table {
-        let mut table = Table::new(&["engine", "rows", "load s", "rows/s", "ready s", "CPU s"]);
+    fn load_table(&self) -> TextTable {
+        let mut table = TextTable::new(&["engine", "rows", "load s", "rows/s", "ready s", "CPU s"]);
         for load in &self.loads {
             table.row([
                 load.engine.clone(),
@@ -142,9 +142,9 @@ impl Report {
         table
     }
 
-    fn search_table(&self) -> Table {
+    fn search_table(&self) -> TextTable {
         let recall = format!("recall@{}", self.searches.first().map_or(0, |search| search.k));
-        let mut table = Table::of_groups(&[
+        let mut table = TextTable::of_groups(&[
             &["engine", "filter", "ef", "conns", &recall, "p5", "evaluated", "queries/s"],
             &Percentiles::HEADINGS,
             &["CPU us", "tool CPU us", "busy"],
@@ -188,14 +188,14 @@ impl Report {
     }
 }
 
-impl Exported for Report {
-    fn csv(&self) -> Table {
+impl Exported for VectorsReport {
+    fn csv(&self) -> TextTable {
         let before = "dataset,rows,dimensions,metric,engine,index,m,ef_construction,filter,ef,connections,k,recall,\
                       queries_per_second";
         let after = "searches,cpu_us_per_query,recall_asked,recall_p5,evaluated,reply,payload_size,\
                      tool_cpu_us_per_query,busy,others";
         let [before, after] = [before, after].map(|names| names.split(',').collect::<Vec<_>>());
-        let mut table = Table::of_groups(&[&before, &Percentiles::CSV_HEADINGS, &after]);
+        let mut table = TextTable::of_groups(&[&before, &Percentiles::CSV_HEADINGS, &after]);
         for search in &self.searches {
             let first = [
                 self.dataset.name.clone(),
@@ -219,7 +219,7 @@ impl Exported for Report {
                 search.recall_asked.map(|recall| recall.to_string()).unwrap_or_default(),
                 format!("{:.3}", search.recall_p5),
                 cell(search.evaluated, 1),
-                if self.reply == Reply::Keys { "keys" } else { "fields" }.to_owned(),
+                if self.reply == RowReply::Keys { "keys" } else { "fields" }.to_owned(),
                 self.payload_size.to_string(),
                 cell(search.tool_cpu_us_per_query, 1),
                 cell(search.busy, 3),
@@ -238,7 +238,7 @@ impl Exported for Report {
             title: format!("{}, {recall}", self.dataset.name),
             y_label: "queries per second".into(),
             y_log: true,
-            content: Content::Lines { x_label: recall, x_log: false, series: self.lines() },
+            content: ChartContent::Lines { x_label: recall, x_log: false, series: self.lines() },
         }]
     }
 }

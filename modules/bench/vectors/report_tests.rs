@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::data::synthetic;
-use crate::vectors::filter::{Attributes, Filter};
+use crate::vectors::filter::{Attributes, RowFilter};
 
-fn report() -> Report {
-    let filters: Vec<Filter> = vec!["tag:random:10".parse().unwrap()];
+fn report() -> VectorsReport {
+    let filters: Vec<RowFilter> = vec!["tag:random:10".parse().unwrap()];
     let dataset = synthetic::generate(20, 4, 1);
     let task = Task {
         attributes: Attributes::for_filters(&dataset, &filters),
@@ -17,7 +17,7 @@ fn report() -> Report {
         k: 10,
         filters,
     };
-    let mut report = Report::new(&task, Reply::Keys, 0);
+    let mut report = VectorsReport::new(&task, RowReply::Keys, 0);
     report.loads.push(LoadReport {
         engine: "server".into(),
         rows: 20,

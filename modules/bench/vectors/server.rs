@@ -13,11 +13,11 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::engine::{
-    Effort, Engine, IndexKind, LoadReport, QuantizationKind, SearchParameters, Searcher, Task,
+    IndexKind, LoadReport, QuantizationKind, SearchEffort, SearchParameters, Searcher, Task, VectorEngine,
 };
-use super::filter::Field;
-use crate::client::{Accepted, Connection, Target};
-use crate::data::filtered::{FieldKind, TAG_SEPARATOR};
+use super::filter::FilterField;
+use crate::client::{Accepted, Connection, ServerTarget};
+use crate::data::filtered::{PayloadKind, TAG_SEPARATOR};
 use crate::error::BenchError;
 use crate::interrupt::{self, Undo};
 use crate::machine::Process;
@@ -39,7 +39,7 @@ pub enum CreateIndex {
 /// What a search returns for each row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Reply {
+pub enum RowReply {
     /// Its key alone: NOCONTENT
     Keys,
     /// Its distance and its payload, in the order of the distance: SORTBY and RETURN
@@ -49,7 +49,7 @@ pub enum Reply {
 /// How to load and reach the server.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    pub target: Target,
+    pub target: ServerTarget,
     pub index_name: String,
     pub prefix: String,
     /// Row numbers in keys are padded with zeros to this many digits.
@@ -63,7 +63,7 @@ pub struct ServerOptions {
     /// Leave index and rows in the server.
     pub keep: bool,
     pub process: Option<Process>,
-    pub reply: Reply,
+    pub reply: RowReply,
     /// Bytes of a second field of each row. Zero: no such field.
     pub payload_size: usize,
 }
@@ -115,20 +115,20 @@ impl<'t> ServerEngine<'t> {
             let name = filter.field_name();
             if !seen.contains(&name) {
                 match filter.field {
-                    Field::Tag => add(&[&name, "TAG", "SEPARATOR", ","]),
-                    Field::Numeric => add(&[&name, "NUMERIC"]),
+                    FilterField::Tag => add(&[&name, "TAG", "SEPARATOR", ","]),
+                    FilterField::Numeric => add(&[&name, "NUMERIC"]),
                 }
                 seen.push(name);
             }
         }
         for (name, kind) in task.dataset.filtered.iter().flat_map(|filtered| &filtered.fields) {
             match kind {
-                FieldKind::Tag => {
+                PayloadKind::Tag => {
                     let separator = TAG_SEPARATOR.to_string();
                     add(&[name, "TAG", "SEPARATOR", &separator, "CASESENSITIVE"]);
                 }
-                FieldKind::Numeric => add(&[name, "NUMERIC"]),
-                FieldKind::Geo => add(&[name, "GEO"]),
+                PayloadKind::Numeric => add(&[name, "NUMERIC"]),
+                PayloadKind::Geo => add(&[name, "GEO"]),
             }
         }
         let dimensions = task.dataset.dimensions().to_string();
@@ -325,7 +325,7 @@ impl ServerOptions {
     }
 }
 
-impl Engine for ServerEngine<'_> {
+impl VectorEngine for ServerEngine<'_> {
     fn name(&self) -> &str {
         "server"
     }
@@ -396,7 +396,7 @@ impl Engine for ServerEngine<'_> {
 
 /// The query, with the vector as a parameter. K and EF_RUNTIME are literals, because Dragonfly accepts no
 /// parameters for them.
-fn query_text(task: &Task, parameters: SearchParameters<'_>, query: usize, reply: Reply) -> String {
+fn query_text(task: &Task, parameters: SearchParameters<'_>, query: usize, reply: RowReply) -> String {
     let own = task.dataset.filtered.as_ref().and_then(|filtered| filtered.expression(query));
     let filter = match parameters.filter {
         Some(filter) => format!("({})", filter.expression(task.dataset.base.rows())),
@@ -404,12 +404,12 @@ fn query_text(task: &Task, parameters: SearchParameters<'_>, query: usize, reply
     };
     let ef = match task.index {
         IndexKind::Hnsw => match parameters.effort {
-            Effort::Beam(ef) => format!(" EF_RUNTIME {ef}"),
-            Effort::Recall(recall) => format!(" RECALL {recall}"),
+            SearchEffort::Beam(ef) => format!(" EF_RUNTIME {ef}"),
+            SearchEffort::Recall(recall) => format!(" RECALL {recall}"),
         },
         IndexKind::Flat => String::new(),
     };
-    let alias = if reply == Reply::Fields { format!(" AS {DISTANCE}") } else { String::new() };
+    let alias = if reply == RowReply::Fields { format!(" AS {DISTANCE}") } else { String::new() };
     format!("{filter}=>[KNN {} @{VECTOR_FIELD} $query{ef}{alias}]", task.k)
 }
 
@@ -436,8 +436,8 @@ impl Searcher for ServerSearcher<'_> {
         };
         let mut command: Vec<&[u8]> = vec![b"FT.SEARCH", index_name.as_bytes(), text.as_bytes()];
         match reply {
-            Reply::Keys => command.push(b"NOCONTENT"),
-            Reply::Fields => {
+            RowReply::Keys => command.push(b"NOCONTENT"),
+            RowReply::Fields => {
                 command.extend(["SORTBY", DISTANCE, "RETURN"].map(str::as_bytes));
                 let fields: &[&str] =
                     if *payload_size > 0 { &["2", DISTANCE, PAYLOAD_FIELD] } else { &["1", DISTANCE] };
@@ -466,9 +466,9 @@ impl Searcher for ServerSearcher<'_> {
 
 /// Row numbers from the keys of an FT.SEARCH reply: a flat array, in which fields follow each key if they
 /// were requested, or RESP3's map with `results`.
-fn rows_of(answer: &Value, prefix: &[u8], reply: Reply) -> Option<Vec<u32>> {
+fn rows_of(answer: &Value, prefix: &[u8], reply: RowReply) -> Option<Vec<u32>> {
     let row = |key: &Value| str::from_utf8(key.as_bytes()?.strip_prefix(prefix)?).ok()?.parse().ok();
-    let step = if reply == Reply::Fields { 2 } else { 1 };
+    let step = if reply == RowReply::Fields { 2 } else { 1 };
     match answer {
         Value::Map(_) => {
             answer.get("results")?.as_array()?.iter().map(|result| row(result.get("id")?)).collect()
@@ -515,20 +515,20 @@ mod tests {
     #[test]
     fn rows_are_read_from_both_shapes_of_a_reply() {
         let flat = Value::Array(vec![Value::Integer(2), bulk("v:7"), bulk("v:12")]);
-        assert_eq!(rows_of(&flat, b"v:", Reply::Keys), Some(vec![7, 12]));
+        assert_eq!(rows_of(&flat, b"v:", RowReply::Keys), Some(vec![7, 12]));
         let fields = || Value::Array(vec![bulk("distance"), bulk("0.5")]);
         let with_fields =
             Value::Array(vec![Value::Integer(2), bulk("v:7"), fields(), bulk("v:12"), fields()]);
-        assert_eq!(rows_of(&with_fields, b"v:", Reply::Fields), Some(vec![7, 12]));
+        assert_eq!(rows_of(&with_fields, b"v:", RowReply::Fields), Some(vec![7, 12]));
         let result = |id| Value::Map(vec![(bulk("id"), bulk(id)), (bulk("values"), Value::Array(vec![]))]);
         let map = Value::Map(vec![
             (bulk("total_results"), Value::Integer(2)),
             (bulk("results"), Value::Array(vec![result("v:7"), result("v:12")])),
         ]);
-        assert_eq!(rows_of(&map, b"v:", Reply::Keys), Some(vec![7, 12]));
-        assert_eq!(rows_of(&Value::Array(vec![Value::Integer(0)]), b"v:", Reply::Keys), Some(vec![]));
-        assert_eq!(rows_of(&flat, b"other:", Reply::Keys), None);
-        assert_eq!(rows_of(&Value::Integer(1), b"v:", Reply::Keys), None);
+        assert_eq!(rows_of(&map, b"v:", RowReply::Keys), Some(vec![7, 12]));
+        assert_eq!(rows_of(&Value::Array(vec![Value::Integer(0)]), b"v:", RowReply::Keys), Some(vec![]));
+        assert_eq!(rows_of(&flat, b"other:", RowReply::Keys), None);
+        assert_eq!(rows_of(&Value::Integer(1), b"v:", RowReply::Keys), None);
     }
 
     #[test]

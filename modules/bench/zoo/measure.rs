@@ -31,7 +31,7 @@ pub struct Figures {
     pub ranges: Vec<Range>,
     /// The share of the documents that are found by their own vectors.
     pub itself: Option<f64>,
-    pub filters: Vec<Filtered>,
+    pub filters: Vec<FilterRecall>,
     /// Searches that returned fewer than k rows although more exist.
     pub short: usize,
 }
@@ -55,7 +55,7 @@ pub struct Range {
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Filtered {
+pub struct FilterRecall {
     pub placement: Placement,
     pub percent: f64,
     pub recall: f64,
@@ -141,7 +141,7 @@ impl Measured<'_> {
                 figures.short += usize::from(outcome.neighbors.len() < k.min(rows.len()));
             }
             let (placement, percent) = (filter.placement, filter.percent);
-            figures.filters.push(Filtered { placement, percent, recall: mean(&recalls) });
+            figures.filters.push(FilterRecall { placement, percent, recall: mean(&recalls) });
         }
         Ok(())
     }

@@ -15,16 +15,16 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use engramdb_datasets::{KINDS, Kind, Set};
+use engramdb_datasets::{DataKind, KINDS, Set};
 use engramdb_vector::Quantization;
 
 use self::measure::{Figures, Measured};
 use self::options::{Asked, ZooElement, ZooQuantization, ZooWorkload};
-use self::report::{Report, Row};
+use self::report::{ZooReport, ZooRow};
 use self::subject::Subject;
 use crate::data::{DatasetArgs, DatasetSource, Metric, locate, size, synthetic};
 use crate::error::BenchError;
-use crate::output::{ReportFiles, Table};
+use crate::output::{ReportFiles, TextTable};
 use crate::progress;
 
 /// Kinds that are not generators of the zoo: the generator of the other benchmarks, and data sets in
@@ -139,7 +139,7 @@ pub fn run(arguments: ZooArgs) -> Result<(), BenchError> {
     }
     arguments.check()?;
     arguments.files.check()?;
-    let mut report = Report::new(&arguments);
+    let mut report = ZooReport::new(&arguments);
     for kind in arguments.chosen() {
         let (set, metrics) = arguments.set(kind)?;
         for metric in metrics {
@@ -151,8 +151,8 @@ pub fn run(arguments: ZooArgs) -> Result<(), BenchError> {
     arguments.files.write(&report)
 }
 
-fn list() -> Table {
-    let mut table = Table::new(&["kind", "metrics", "what it is"]);
+fn list() -> TextTable {
+    let mut table = TextTable::new(&["kind", "metrics", "what it is"]);
     for kind in KINDS {
         let metrics: Vec<&str> = kind.metrics.iter().map(|metric| metric.name()).collect();
         table.row([kind.name.to_owned(), metrics.join(", "), kind.about.to_owned()]);
@@ -203,7 +203,7 @@ impl ZooArgs {
 
     /// The rows and queries of a kind, and the metrics to measure it by.
     fn set(&self, name: &str) -> Result<(Set, Vec<Metric>), BenchError> {
-        let (set, metrics) = match Kind::named(name) {
+        let (set, metrics) = match DataKind::named(name) {
             Some(kind) => {
                 let metrics = kind.metrics.iter().copied().map(Metric::from).collect();
                 (kind.generate(self.rows, self.queries, self.seed), metrics)
@@ -243,7 +243,7 @@ impl ZooArgs {
         Ok((set, vec![dataset.metric]))
     }
 
-    fn judge(&self, subject: &Subject) -> Result<Row, BenchError> {
+    fn judge(&self, subject: &Subject) -> Result<ZooRow, BenchError> {
         let mut engines: Vec<Figures> = Vec::new();
         let mut measured: Vec<(Quantization, usize)> = Vec::new();
         let default = subject.parameters(self);
@@ -266,7 +266,7 @@ impl ZooArgs {
         for figures in &engines {
             say(subject, figures);
         }
-        Ok(Row {
+        Ok(ZooRow {
             kind: subject.kind.clone(),
             metric: subject.metric,
             rows: subject.set.len(),

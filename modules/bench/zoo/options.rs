@@ -21,14 +21,14 @@ pub enum ZooElement {
 }
 
 impl ZooElement {
-    pub fn generated(self) -> engramdb_datasets::Element {
+    pub fn generated(self) -> engramdb_datasets::DataElement {
         match self {
-            ZooElement::Float32 => engramdb_datasets::Element::F32,
-            ZooElement::Float64 => engramdb_datasets::Element::F64,
-            ZooElement::Float16 => engramdb_datasets::Element::F16,
-            ZooElement::Bfloat16 => engramdb_datasets::Element::Bf16,
-            ZooElement::Int8 => engramdb_datasets::Element::I8,
-            ZooElement::Uint8 => engramdb_datasets::Element::U8,
+            ZooElement::Float32 => engramdb_datasets::DataElement::F32,
+            ZooElement::Float64 => engramdb_datasets::DataElement::F64,
+            ZooElement::Float16 => engramdb_datasets::DataElement::F16,
+            ZooElement::Bfloat16 => engramdb_datasets::DataElement::Bf16,
+            ZooElement::Int8 => engramdb_datasets::DataElement::I8,
+            ZooElement::Uint8 => engramdb_datasets::DataElement::U8,
         }
     }
 

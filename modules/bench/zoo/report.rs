@@ -11,8 +11,8 @@ use super::measure::{Figures, Range, filtered, recall_at};
 use super::options::{Asked, ZooElement, ZooQuantization, ZooWorkload};
 use super::subject::PERCENTS;
 use crate::data::Metric;
-use crate::output::{Exported, Origin, Table, cell, optional};
-use crate::plot::{Chart, Content};
+use crate::output::{Exported, Origin, TextTable, cell, optional};
+use crate::plot::{Chart, ChartContent};
 use crate::vectors::filter::Placement;
 
 /// A recall with codes that is lower than that without by more than this, from `CODED_EF` on, is listed.
@@ -23,7 +23,7 @@ const RANGE_RECALL: f64 = 0.999;
 
 /// All results of a run, in the form of its JSON.
 #[derive(Serialize)]
-pub struct Report {
+pub struct ZooReport {
     #[serde(flatten)]
     origin: Origin,
     seed: u64,
@@ -33,7 +33,7 @@ pub struct Report {
     asked: Asked,
     element: ZooElement,
     workload: ZooWorkload,
-    rows: Vec<Row>,
+    rows: Vec<ZooRow>,
     /// One line for each figure that is lower than another engine's, or than the number of existing rows.
     lower: Vec<String>,
     #[serde(skip)]
@@ -42,7 +42,7 @@ pub struct Report {
 
 /// A kind of data under a metric.
 #[derive(Serialize)]
-pub struct Row {
+pub struct ZooRow {
     pub kind: String,
     pub metric: Metric,
     pub rows: usize,
@@ -53,7 +53,7 @@ pub struct Row {
     pub engines: Vec<Figures>,
 }
 
-impl Report {
+impl ZooReport {
     pub fn new(arguments: &ZooArgs) -> Self {
         Self {
             origin: Origin::of("bench zoo"),
@@ -70,7 +70,7 @@ impl Report {
         }
     }
 
-    pub fn add(&mut self, row: Row) {
+    pub fn add(&mut self, row: ZooRow) {
         self.lower.extend(row.lower());
         self.rows.push(row);
     }
@@ -101,7 +101,7 @@ impl Report {
     }
 
     /// A row for each kind and metric, a column for each engine and ef.
-    fn recalls(&self) -> Table {
+    fn recalls(&self) -> TextTable {
         let engines: Vec<&str> = self
             .rows
             .first()
@@ -113,7 +113,7 @@ impl Report {
         let mut headings = ["kind", "metric", "rows", "dim"].map(str::to_owned).to_vec();
         headings.extend(columns().map(|(engine, ef)| format!("{engine} {ef}")));
         headings.push("distances".to_owned());
-        let mut table = Table::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut table = TextTable::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
         for row in &self.rows {
             let mut cells = row.name().to_vec();
             cells.extend([row.live.to_string(), row.dimension.to_string()]);
@@ -129,7 +129,7 @@ impl Report {
     }
 
     /// A row for each kind, metric and engine, with all figures except plain recall.
-    fn beyond(&self) -> Table {
+    fn beyond(&self) -> TextTable {
         let mut headings = ["kind", "metric", "engine", "itself", "range 10", "100", "10 %", "beyond"]
             .map(str::to_owned)
             .to_vec();
@@ -137,7 +137,7 @@ impl Report {
             headings.extend(PERCENTS.map(|percent| format!("{word} {percent} %")));
         }
         headings.extend(["short", "build s"].map(str::to_owned));
-        let mut table = Table::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut table = TextTable::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
         for (row, figures) in self.rows.iter().flat_map(|row| row.engines.iter().map(move |one| (row, one))) {
             let mut cells = row.name().to_vec();
             cells.extend([figures.engine.clone(), optional(figures.itself, 4)]);
@@ -162,7 +162,7 @@ pub fn value_name(value: &impl ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |word| word.get_name().to_owned())
 }
 
-impl Row {
+impl ZooRow {
     fn name(&self) -> [String; 2] {
         [self.kind.clone(), self.metric.redis_name().to_owned()]
     }
@@ -211,11 +211,11 @@ impl Row {
     }
 }
 
-impl Exported for Report {
+impl Exported for ZooReport {
     /// A row for each kind, metric, engine and ef; figures that do not depend on ef are repeated.
-    fn csv(&self) -> Table {
+    fn csv(&self) -> TextTable {
         let headings = "kind,metric,rows,dimension,engine,ef,recall,evaluated,itself,short,build_seconds";
-        let mut table = Table::new(&headings.split(',').collect::<Vec<_>>());
+        let mut table = TextTable::new(&headings.split(',').collect::<Vec<_>>());
         for (row, figures) in self.rows.iter().flat_map(|row| row.engines.iter().map(move |one| (row, one))) {
             for point in &figures.recall {
                 let [kind, metric] = row.name();
@@ -247,15 +247,16 @@ impl Exported for Report {
         }
         let of_ef = |&ef: &usize| {
             let recalls = |engine: &str| -> Vec<Option<f64>> {
-                let of =
-                    |row: &Row| recall_at(row.engines.iter().find(|figures| figures.engine == engine)?, ef);
+                let of = |row: &ZooRow| {
+                    recall_at(row.engines.iter().find(|figures| figures.engine == engine)?, ef)
+                };
                 self.rows.iter().map(of).collect()
             };
             Chart {
                 title: format!("recall@{} at ef {ef}", self.k),
                 y_label: "recall".into(),
                 y_log: false,
-                content: Content::Bars {
+                content: ChartContent::Bars {
                     categories: self.rows.iter().map(|row| row.name().join(" ")).collect(),
                     series: engines.iter().map(|&engine| (engine.to_owned(), recalls(engine))).collect(),
                 },
@@ -279,9 +280,9 @@ mod tests {
         }
     }
 
-    fn row(engines: Vec<Figures>) -> Row {
+    fn row(engines: Vec<Figures>) -> ZooRow {
         let (kind, metric) = ("plane".into(), Metric::L2);
-        Row { kind, metric, rows: 9, live: 9, dimension: 2, queries: 1, engines }
+        ZooRow { kind, metric, rows: 9, live: 9, dimension: 2, queries: 1, engines }
     }
 
     #[test]

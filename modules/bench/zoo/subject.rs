@@ -8,7 +8,7 @@ use super::ZooArgs;
 use super::options::ZooElement;
 use crate::data::{Dataset, Matrix, Metric};
 use crate::error::BenchError;
-use crate::vectors::filter::{Attributes, Field, Filter, Placement};
+use crate::vectors::filter::{Attributes, FilterField, Placement, RowFilter};
 
 /// The percentages of rows that filters allow.
 pub const PERCENTS: [f64; 4] = [50.0, 10.0, 1.0, 0.1];
@@ -23,7 +23,7 @@ pub struct Subject {
     pub steps: Vec<Step>,
     pub exact: Exact,
     /// Each with the live ids that it allows, ascending.
-    pub filters: Vec<(Filter, Vec<u32>)>,
+    pub filters: Vec<(RowFilter, Vec<u32>)>,
 }
 
 impl Subject {
@@ -82,7 +82,7 @@ fn restarted(index: &Hnsw, ids: u32) -> Result<Hnsw, BenchError> {
 }
 
 /// Random filters, and filters that allow a neighbourhood.
-fn filters(metric: Metric, set: &Set, live: &[u32]) -> Vec<(Filter, Vec<u32>)> {
+fn filters(metric: Metric, set: &Set, live: &[u32]) -> Vec<(RowFilter, Vec<u32>)> {
     let dataset = Dataset {
         name: String::new(),
         metric,
@@ -91,12 +91,14 @@ fn filters(metric: Metric, set: &Set, live: &[u32]) -> Vec<(Filter, Vec<u32>)> {
         neighbors: None,
         filtered: None,
     };
-    let filters: Vec<Filter> = [Placement::Random, Placement::Correlated]
+    let filters: Vec<RowFilter> = [Placement::Random, Placement::Correlated]
         .into_iter()
-        .flat_map(|placement| PERCENTS.map(|percent| Filter { field: Field::Tag, placement, percent }))
+        .flat_map(|placement| {
+            PERCENTS.map(|percent| RowFilter { field: FilterField::Tag, placement, percent })
+        })
         .collect();
     let attributes = Attributes::for_filters(&dataset, &filters);
-    let allowed = |filter: &Filter| {
+    let allowed = |filter: &RowFilter| {
         let mut rows = attributes.allowed(filter);
         rows.retain(|row| live.binary_search(row).is_ok());
         rows

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use engramdb_datasets::{Exact, KINDS, Kind, Set, Step, Workload};
+use engramdb_datasets::{DataKind, Exact, KINDS, Set, Step, Workload};
 use engramdb_vector::{
     Element, Hnsw, HnswParameters, Metric, Quantization, RangeRequest, SearchOutcome, SearchRequest,
     VectorIndex,
@@ -26,23 +26,23 @@ const DOCUMENTS: usize = 240;
 /// A data set in one element type under one metric, after a workload, with the right answers.
 struct Subject {
     name: String,
-    metric: engramdb_datasets::Metric,
-    element: engramdb_datasets::Element,
+    metric: engramdb_datasets::DataMetric,
+    element: engramdb_datasets::DataElement,
     workload: Workload,
     set: Set,
     exact: Exact,
 }
 
 impl Subject {
-    fn new(kind: &Kind, metric: engramdb_datasets::Metric, rows: usize) -> Subject {
-        Self::of(kind.name, kind.generate(rows, QUERIES, SEED), metric, engramdb_datasets::Element::F32)
+    fn new(kind: &DataKind, metric: engramdb_datasets::DataMetric, rows: usize) -> Subject {
+        Self::of(kind.name, kind.generate(rows, QUERIES, SEED), metric, engramdb_datasets::DataElement::F32)
     }
 
     fn of(
         name: &str,
         mut set: Set,
-        metric: engramdb_datasets::Metric,
-        element: engramdb_datasets::Element,
+        metric: engramdb_datasets::DataMetric,
+        element: engramdb_datasets::DataElement,
     ) -> Subject {
         element.round(&mut [&mut set.rows, &mut set.queries]);
         let live: Vec<u32> = (0..set.len() as u32).collect();
@@ -55,7 +55,7 @@ impl Subject {
     fn with_seed(&self, seed: u64) -> Subject {
         let name = self.name.split(' ').next().expect("a name has a first word");
         let (rows, queries) = (self.set.len(), self.exact.len());
-        let generated = Kind::named(name).map(|kind| kind.generate(rows, queries, SEED + seed));
+        let generated = DataKind::named(name).map(|kind| kind.generate(rows, queries, SEED + seed));
         let set = generated.unwrap_or_else(|| self.set.clone());
         Subject::of(name, set, self.metric, self.element).after(self.workload)
     }
@@ -193,22 +193,22 @@ fn ids(outcome: &SearchOutcome) -> Vec<u32> {
     outcome.neighbors.iter().map(|row| row.id).collect()
 }
 
-fn metric(metric: engramdb_datasets::Metric) -> Metric {
+fn metric(metric: engramdb_datasets::DataMetric) -> Metric {
     match metric {
-        engramdb_datasets::Metric::L2 => Metric::L2,
-        engramdb_datasets::Metric::Ip => Metric::InnerProduct,
-        engramdb_datasets::Metric::Cosine => Metric::Cosine,
+        engramdb_datasets::DataMetric::L2 => Metric::L2,
+        engramdb_datasets::DataMetric::Ip => Metric::InnerProduct,
+        engramdb_datasets::DataMetric::Cosine => Metric::Cosine,
     }
 }
 
-fn element(element: engramdb_datasets::Element) -> Element {
+fn element(element: engramdb_datasets::DataElement) -> Element {
     match element {
-        engramdb_datasets::Element::F32 => Element::F32,
-        engramdb_datasets::Element::F64 => Element::F64,
-        engramdb_datasets::Element::F16 => Element::F16,
-        engramdb_datasets::Element::Bf16 => Element::Bf16,
-        engramdb_datasets::Element::I8 => Element::I8,
-        engramdb_datasets::Element::U8 => Element::U8,
+        engramdb_datasets::DataElement::F32 => Element::F32,
+        engramdb_datasets::DataElement::F64 => Element::F64,
+        engramdb_datasets::DataElement::F16 => Element::F16,
+        engramdb_datasets::DataElement::Bf16 => Element::Bf16,
+        engramdb_datasets::DataElement::I8 => Element::I8,
+        engramdb_datasets::DataElement::U8 => Element::U8,
     }
 }
 
@@ -221,7 +221,7 @@ fn subjects(rows: usize) -> impl Iterator<Item = Subject> {
 /// The kinds of these names under the first of their metrics.
 fn some(names: &[&str], rows: usize) -> impl Iterator<Item = Subject> {
     names.iter().map(move |name| {
-        let kind = Kind::named(name).expect("the kind exists");
+        let kind = DataKind::named(name).expect("the kind exists");
         Subject::new(kind, kind.metrics[0], rows)
     })
 }
@@ -278,7 +278,7 @@ fn codes_cost_at_most_a_hundredth_of_recall() {
 #[test]
 fn codes_follow_data_that_moves_after_they_were_made() {
     let mut complaints = Vec::new();
-    let kind = Kind::named("drift").expect("the kind exists");
+    let kind = DataKind::named("drift").expect("the kind exists");
     for &metric in kind.metrics {
         let subject = Subject::new(kind, metric, 9 * 600);
         // The first ninth twice over, the rest after it.
@@ -367,8 +367,8 @@ fn real_sentences_with_their_repetitions() {
     let (values, dimension) = read_f16("rustdoc-repeats-minilm/base.npy");
     let rows = values[6_500 * dimension..][..2_500 * dimension].to_vec();
     let set = Set { dimension, rows, queries: Vec::new() }.asked_with_rows(QUERIES);
-    let cosine = engramdb_datasets::Metric::Cosine;
-    let subject = Subject::of("sentences", set, cosine, engramdb_datasets::Element::F32);
+    let cosine = engramdb_datasets::DataMetric::Cosine;
+    let subject = Subject::of("sentences", set, cosine, engramdb_datasets::DataElement::F32);
     let [coded, floats] = [subject.parameters(), subject.without_codes()].map(|one| subject.index(one));
     let complaint = |ef| complaint_of_codes(&subject, &coded, &floats, ef);
     let mut complaints: Vec<String> = [100, 400, 1_000].into_iter().filter_map(complaint).collect();
@@ -389,8 +389,11 @@ fn real_sentences_with_their_repetitions() {
 #[test]
 fn fifty_documents_after_five_hundred_copies_find_themselves() {
     for quantization in QUANTIZATIONS {
-        let subject =
-            Subject::new(Kind::named("copies").expect("the kind exists"), engramdb_datasets::Metric::L2, 550);
+        let subject = Subject::new(
+            DataKind::named("copies").expect("the kind exists"),
+            engramdb_datasets::DataMetric::L2,
+            550,
+        );
         let index = subject.index(HnswParameters { quantization, ..subject.parameters() });
         let lost: Vec<u32> = (500..550)
             .filter(|&id| subject.search(&index, subject.set.row(id), 1, SELF_EF) != [id])
@@ -440,9 +443,9 @@ fn workloads_cost_at_most_a_hundredth_of_recall() {
 #[test]
 fn every_element_type_under_every_metric() {
     let mut complaints = Vec::new();
-    let kind = Kind::named("copy-groups").expect("the kind exists");
-    for element in engramdb_datasets::Element::ALL {
-        for metric in engramdb_datasets::Metric::ALL {
+    let kind = DataKind::named("copy-groups").expect("the kind exists");
+    for element in engramdb_datasets::DataElement::ALL {
+        for metric in engramdb_datasets::DataMetric::ALL {
             let set = kind.generate(FEW_ROWS, QUERIES, SEED);
             let subject = Subject::of(kind.name, set, metric, element);
             let [coded, floats] =
