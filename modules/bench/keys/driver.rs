@@ -43,7 +43,8 @@ pub enum RunLimit {
 pub struct KeysOutcome {
     pub commands: u64,
     pub seconds: f64,
-    /// By command, in the order of `KeyCommand::ALL`: the time from sending its pipeline to reading its reply.
+    /// By command, in the order of `KeyCommand::ALL`: the time from sending its pipeline to reading its
+    /// reply.
     pub latencies: Vec<Latencies>,
     /// The time from sending a pipeline to its last reply; recorded for lookups only.
     pub lookups: Latencies,
