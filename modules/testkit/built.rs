@@ -1,8 +1,8 @@
-//! What Cargo built beside the running tests.
+//! Programs and directories of the Cargo build that runs the tests.
 
 use std::path::{Path, PathBuf};
 
-/// The directory of the profile that the tests were built with: `target/debug`.
+/// The directory of the profile with which the tests were built: `target/debug`.
 ///
 /// # Panics
 /// If the running program is not a test that Cargo or nextest runs.

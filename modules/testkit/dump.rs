@@ -1,4 +1,4 @@
-//! All that a keyspace holds, in a form that compares: expired keys and fields included.
+//! The complete content of a keyspace in a comparable form, including expired keys and fields.
 
 use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::{Keyspace, TypedValue, Value};
@@ -18,7 +18,7 @@ pub enum Content {
     String(Bytes),
     /// Of another type: its name, and the effects that build it.
     Object(String, Vec<String>),
-    /// By name: the value, and the expiry (0 for never).
+    /// By field name: the value, and the expiry (0 for never).
     Hash(BTreeMap<Bytes, (Bytes, u64)>),
 }
 
@@ -65,7 +65,7 @@ fn saved(object: &dyn TypedValue) -> Vec<String> {
     }
 }
 
-/// What the modules would write into a snapshot: their effects, encoded.
+/// The effects that the modules would write to a snapshot, encoded.
 pub fn definitions(modules: &Modules) -> Vec<Vec<u8>> {
     let mut definitions = Vec::new();
     for module in modules.iter() {

@@ -1,6 +1,6 @@
-//! An engine on a log in memory, driven one command at a time by one client.
+//! An engine with a log in memory, which one client drives one command at a time.
 //!
-//! Its disk is simulated too: snapshots and what modules keep between runs stand there.
+//! Its disk is simulated too: it contains snapshots and what modules save between runs.
 
 use super::dump::{Dump, definitions, dump};
 use super::effects::show_batch;
@@ -23,7 +23,7 @@ use engramdb_sim::env::SimEnv;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Where the clock starts: a round number in the future of any reference server.
+/// The initial time of the clock: a round number that is in the future for every reference server.
 pub const START_MS: u64 = 2_000_000_000_000;
 const DATABASES: usize = 16;
 
@@ -31,16 +31,16 @@ const DATABASES: usize = 16;
 #[derive(Clone, Copy)]
 pub struct Parts {
     pub commands: &'static [&'static [Command]],
-    /// With derived state, of which they keep something in the directory.
+    /// Modules with derived state, some of which they save in the directory.
     pub serving: fn(&Env, &Path) -> Vec<Box<dyn Module>>,
-    /// Definitions only: for the follower, and for making snapshots.
+    /// Modules with definitions only: for the follower, and for making snapshots.
     pub offline: fn(&Env) -> Vec<Box<dyn Module>>,
 }
 
 /// No modules.
 pub const BARE: Parts = Parts { commands: &[], serving: |_, _| Vec::new(), offline: |_| Vec::new() };
 
-/// What a start may use beside the log.
+/// What a start may use in addition to the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
     pub snapshots: bool,
@@ -49,7 +49,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Those that lose something after those that use it.
+    /// Starts that lose something come after starts that use it.
     pub const ALL: [Kept; 4] = [
         Kept { snapshots: true, derived: true },
         Kept { snapshots: false, derived: true },
@@ -60,7 +60,7 @@ impl Kept {
 
 const DATA: &str = "/data";
 const SNAPSHOTS: &str = "/data/snapshots";
-/// Nothing is ever here.
+/// A path that does not exist.
 const NOWHERE: &str = "/nowhere";
 
 pub struct Instance {
@@ -68,16 +68,16 @@ pub struct Instance {
     sim: SimEnv,
     log: Arc<MemoryLog>,
     table: CommandTable,
-    /// Gone only during a restart.
+    /// Absent only during a restart.
     engine: Option<Engine>,
-    /// A second store that applies each batch from the log as it comes.
+    /// A second store that applies each batch of the log as it is written.
     follower: Recovering,
     followed: Checkpoint,
     database: u32,
     protocol: Protocol,
 }
 
-/// A reply and the effects that the log holds for it.
+/// A reply, and its effects in the log.
 #[derive(Debug)]
 pub struct Answer {
     pub reply: Value,
@@ -119,7 +119,7 @@ impl Instance {
         self.database = database;
     }
 
-    /// Moves the clock; back as well: only the wall clock steps then.
+    /// Advances the clock. If negative, steps only the wall clock back.
     pub fn move_clock(&self, ms: i64) {
         match u64::try_from(ms) {
             Ok(ms) => self.sim.clock.advance_ms(ms),
@@ -132,7 +132,7 @@ impl Instance {
         self.sim.clock.step_ms(ms);
     }
 
-    /// Runs a command as its own batch. Checks on the way that an error changes nothing and a read logs
+    /// Runs a command as its own batch. Also checks that an error changes nothing and that a read logs
     /// nothing.
     pub fn run(&mut self, words: &[impl AsRef<[u8]>]) -> Answer {
         let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
@@ -167,18 +167,18 @@ impl Instance {
         }
     }
 
-    /// Deletes what has expired, as the server does in the background.
+    /// Deletes expired keys, as the server does in the background.
     pub fn expire_due(&mut self) -> Vec<String> {
         while self.engine().expire_due(100).expect("a log in memory has room") > 0 {}
         self.follow()
     }
 
-    /// Stops and comes back from the log alone.
+    /// Stops, and starts again from the log alone.
     pub fn restart(&mut self) {
         self.restart_with(Kept::default());
     }
 
-    /// Ends as a kill would, and comes back from the log alone after so long.
+    /// Ends as a kill would, and starts again from the log alone after `down_ms`.
     pub fn crash(&mut self, down_ms: u64) {
         let before = (self.dump(), self.definitions());
         drop(self.engine.take().expect("open between restarts"));
@@ -189,7 +189,7 @@ impl Instance {
         self.engine = Some(opened.engine);
     }
 
-    /// Stops and comes back from the log and from what was kept beside it.
+    /// Stops, and starts again from the log and from the saved state that `kept` allows.
     pub fn restart_with(&mut self, kept: Kept) -> StartReport {
         let before = (self.dump(), self.definitions());
         let engine = self.engine.take().expect("open between restarts");
@@ -201,7 +201,7 @@ impl Instance {
         opened.report
     }
 
-    /// Makes a snapshot of what the log holds, as the snapshotter beside a server does.
+    /// Makes a snapshot of the log's content, as a server's snapshotter does.
     pub fn snapshot(&self) -> CreateReport {
         let env = &self.sim.env;
         let read = |after: Mark| self.log.read(after);
@@ -217,7 +217,7 @@ impl Instance {
         SnapshotFile::open(&*self.sim.env.disk, &Path::new(SNAPSHOTS).join(name))
     }
 
-    /// Lets the modules keep what they derived, for later starts.
+    /// Lets the modules save their derived state for later starts.
     pub fn export(&self) {
         for (_, export) in self.engine().exporters() {
             export().expect("the disk does not fail");
@@ -244,7 +244,7 @@ impl Instance {
         assert_eq!(follower, (self.dump(), self.definitions()), "the follower has what is live");
     }
 
-    /// Applies what the log got to the follower; returns it as text.
+    /// Applies new batches of the log to the follower; returns their effects as text.
     fn follow(&mut self) -> Vec<String> {
         self.engine().pipeline().pump();
         let mut replay = Replay::new(&*self.log, self.followed);

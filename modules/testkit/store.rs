@@ -1,4 +1,4 @@
-//! A data directory on the faulty disk, and the keyspace that it must bring back.
+//! A data directory on the faulty disk, and the keyspace that must be recovered from it.
 
 use engramdb_engine::effect::{Cause, Effect, List, Record};
 use engramdb_engine::log::local::{LocalLog, LocalOptions};
@@ -43,7 +43,7 @@ pub fn offline(retain: usize) -> OfflineOptions {
 /// A store that is being written.
 pub struct Store {
     pub sim: SimEnv,
-    /// What was written, in memory.
+    /// The expected content, in memory.
     pub live: Recovering,
     pub log: Arc<dyn ShardLog>,
     pub pipeline: Pipeline,
@@ -52,14 +52,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// Recovers from what the disk holds; what is wrong, in words.
+    /// Recovers from the content of the disk; errors are text.
     pub fn open(sim: SimEnv) -> Result<Store, String> {
         let log = LocalLog::open(sim.env.clone(), &directory().join("log"), small_segments());
         let log: Arc<dyn ShardLog> = Arc::new(log.map_err(|error| error.to_string())?);
         let recovered =
             recovery::recover(&sim.env, &snapshots(), &*log, &Vec::new, &recovery::StartOptions::default());
         let (recovering, recovered, report) = recovered.map_err(|error| error.to_string())?;
-        // The log's work is done in the caller's thread, so that a run is a function of its seed.
+        // The log runs in the caller's thread, so that a run is a function of its seed.
         let options = Options { log_thread: false, ..Options::default() };
         let pipeline =
             Pipeline::start(log.clone(), &recovered, options).map_err(|error| error.to_string())?;
@@ -79,7 +79,7 @@ impl Store {
     fn write_for(&mut self, database: u32, effect: Effect<'_>, purpose: Purpose) {
         let mut batch = Vec::new();
         effect.encode(database, &mut batch);
-        // The first answer may be that the next segment is still to be prepared; asking prepares it.
+        // The first answer may be that the next segment is not prepared yet; asking prepares it.
         let admit = || self.pipeline.admit_run(1, batch.len(), purpose);
         let admitted = admit().or_else(|_| admit());
         let mut credit = admitted.expect("there is room");
@@ -110,7 +110,7 @@ impl Store {
         }
     }
 
-    /// What a serving process does: rotate, let the other process make the snapshot, trim.
+    /// Does what a serving process does: rotate, let the other process make the snapshot, trim.
     pub fn snapshot(&self, retain: usize) -> Result<(), String> {
         loop {
             match self.pipeline.rotate() {
@@ -125,7 +125,7 @@ impl Store {
         report.trim_through.map_or(Ok(()), |upto: Pos| self.log.trim(upto).map_err(|error| error.to_string()))
     }
 
-    /// Ends the process without a word; what was written remains, to compare with.
+    /// Ends the process without a stop; returns what was written, for comparison.
     pub fn abandon(self) -> Recovering {
         self.live
     }
@@ -135,7 +135,7 @@ pub fn manifest(sim: &SimEnv) -> Manifest {
     Manifest::load(&sim.disk, &snapshots()).expect("the manifest is whole")
 }
 
-/// What differs between two keyspaces, in words.
+/// The differences between two keyspaces, in words.
 pub fn compare(wanted: &Recovering, found: &Recovering) -> Result<(), String> {
     let (wanted, found) = (keyspace_digests(wanted.keyspace()), keyspace_digests(found.keyspace()));
     if wanted == found { Ok(()) } else { Err(format!("{wanted:?} was written, {found:?} came back")) }

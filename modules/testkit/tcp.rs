@@ -1,13 +1,14 @@
-//! A client of a server, ours or a reference.
+//! A client of a server: EngramDB or a reference.
 
 use engramdb_resp::{Protocol, ReplyReader, Value, encode_command};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// How long silence has to last to count. A reply that left although it had to wait would arrive well within.
+/// How long silence must last to count. A reply that was sent although it had to wait would arrive well
+/// within this time.
 const SILENCE: Duration = Duration::from_millis(60);
-/// Long enough for a reply that may leave, on a busy machine. Nothing is asserted about less.
+/// Long enough for a reply that may be sent, on a busy machine. Tests never assert a shorter time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Client {
@@ -32,7 +33,7 @@ impl Client {
         self.receive()
     }
 
-    /// Sends a command and waits for nothing.
+    /// Sends a command without waiting for its reply.
     pub fn send(&mut self, words: &[impl AsRef<[u8]>]) {
         self.stream.write_all(&encode_command(words)).expect("the server reads");
     }
@@ -42,18 +43,18 @@ impl Client {
         _ = self.stream.write_all(&encode_command(words));
     }
 
-    /// Sends bytes, a part of a command say.
+    /// Sends bytes, for example a part of a command.
     pub fn send_raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the server reads");
     }
 
-    /// The next reply, which must come.
+    /// The next reply; panics if none arrives.
     #[track_caller]
     pub fn receive(&mut self) -> Value {
         self.receive_within(PATIENCE).expect("the server answers")
     }
 
-    /// The server must close the connection, whatever it sends before.
+    /// Asserts that the server closes the connection, whatever it sends before.
     #[track_caller]
     pub fn is_closed_at_last(&mut self) {
         self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes options");
@@ -73,7 +74,7 @@ impl Client {
         self.stream.local_addr().expect("it is connected")
     }
 
-    /// No reply must come.
+    /// Asserts that no reply arrives.
     #[track_caller]
     pub fn stays_silent(&mut self) {
         if let Some(reply) = self.receive_within(SILENCE) {

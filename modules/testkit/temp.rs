@@ -1,25 +1,25 @@
-//! Directories of tests, which go with them.
+//! Temporary directories of tests.
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Where this variable is set, directories of tests stay, for a look at them.
+/// If this variable is set, the directories of tests are kept for inspection.
 pub const KEEP_VARIABLE: &str = "ENGRAMDB_KEEP_TEST_DIRECTORIES";
 
-/// A new, empty directory of a test's own. It is removed with all that is in it when this is dropped, whether
-/// the test succeeds or not.
+/// A new, empty directory for one test. It is removed with its content when this is dropped, whether the test
+/// succeeds or not.
 #[derive(Debug)]
 pub struct TempDir(PathBuf);
 
 impl TempDir {
-    /// `name` is for people: it is a part of the path.
+    /// `name` becomes a part of the path, for people.
     pub fn new(name: &str) -> TempDir {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("engramdb-{name}-{}-{number}", process::id()));
-        // A process of the same number, which was killed, may have left one.
+        // A killed process with the same id may have left one.
         _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("the temporary directory is writable");
         TempDir(path)

@@ -7,14 +7,14 @@ use engramdb_engine::command::{CommandError, Reply};
 pub struct Text {
     resp3: bool,
     text: String,
-    /// Open aggregates: elements left, the separator's kind, whether it is a map.
+    /// Open aggregates: the number of missing elements, the kind of separator, whether it is a map.
     open: Vec<(usize, bool, usize)>,
-    /// Bytes of text that are kept.
+    /// The maximum number of bytes of text.
     room: Option<usize>,
     is_given_up: bool,
 }
 
-/// What is read of a reply that was given up.
+/// The text of a reply that was given up.
 pub const GIVEN_UP: &str = "given up";
 
 impl Text {
@@ -22,7 +22,7 @@ impl Text {
         Text { resp3: is_resp3, ..Text::default() }
     }
 
-    /// Of a client that takes no more than so many bytes.
+    /// For a client that accepts at most `room` bytes.
     pub fn with_room(self, room: usize) -> Text {
         Text { room: Some(room), ..self }
     }
@@ -30,7 +30,7 @@ impl Text {
     /// The text, or [`GIVEN_UP`].
     ///
     /// # Panics
-    /// If an aggregate is short of the elements that it announced.
+    /// If an aggregate has fewer elements than announced.
     pub fn finish(self) -> String {
         if self.is_given_up {
             return GIVEN_UP.to_owned();

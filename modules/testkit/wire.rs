@@ -1,4 +1,4 @@
-//! Replies through the wire format and back, so that tests see what a client would see.
+//! Encodes replies in the wire format and decodes them, so that tests see what a client would see.
 
 use engramdb_engine::command::{CommandError, Reply};
 use engramdb_resp::{Encoder, Protocol, ReplyReader, Value};
@@ -17,7 +17,7 @@ impl Wire {
     /// The reply.
     ///
     /// # Panics
-    /// If it is not exactly one: the handler announced other elements than it wrote.
+    /// If it is not exactly one reply: the handler announced a different number of elements than it wrote.
     pub fn value(&self) -> Value {
         let mut reader = ReplyReader::new();
         reader.feed(&self.bytes);

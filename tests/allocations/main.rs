@@ -1,7 +1,7 @@
-//! What a search allocates in the server, from its bytes on the socket to those of its reply.
+//! The allocations of a search in the server, from its bytes on the socket to those of its reply.
 //!
-//! Counted is every allocation of every thread but the test's own: connection, decoder, plan, search, rows,
-//! log and background. Buffers of requests and replies come from a pool and are warm. Time is not looked at.
+//! All allocations of all threads except the test's own are counted: connection, decoder, plan, search, rows,
+//! log and background work. Buffers of requests and replies come from a warm pool. Time is not measured.
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
@@ -25,18 +25,18 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: everything is handed on to the system's allocator as it came.
+// SAFETY: all arguments are passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !IS_TEST.get() {
             ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         }
-        // SAFETY: the caller's promises are this function's.
+        // SAFETY: the caller's guarantees are those that the callee requires.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are this function's.
+        // SAFETY: the caller's guarantees are those that the callee requires.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -47,8 +47,8 @@ static COUNTING: Counting = Counting;
 const DOCUMENTS: u32 = 3_000;
 const QUERIES: u32 = 500;
 
-/// No two are equal below 10,007: rows of equal vectors share a place in the graph, and a search collects
-/// more of them than it shows.
+/// No two vectors below 10,007 are equal: rows with equal vectors share a place in the graph, and a search
+/// collects more of them than it returns.
 fn vector(number: u32) -> Vec<u8> {
     (1..=16).flat_map(|x| (((number * x) % 10_007) as f32 - 5_000.0).to_le_bytes()).collect()
 }
@@ -69,7 +69,7 @@ fn loaded() -> (Served, Client) {
     (served, client)
 }
 
-/// Allocations of so many warm searches.
+/// The number of allocations of warm searches.
 fn count(client: &mut Client, query: &str, options: &str) -> usize {
     let options = split_words(options);
     let mut search = |number: u32| {
@@ -90,7 +90,8 @@ fn count(client: &mut Client, query: &str, options: &str) -> usize {
 fn a_warm_search_through_the_server_allocates_little() {
     IS_TEST.set(true);
     let (_served, mut client) = loaded();
-    // At most 16 are promised; these are counted. A background thread may add a few to all of them together.
+    // At most 16 are promised; these are the counted numbers. A background thread may add a few to all of
+    // them together.
     for (query, options, counted) in [
         ("*=>[KNN 10 @v $q EF_RUNTIME 100]", "NOCONTENT DIALECT 2", 5),
         ("*=>[KNN 10 @v $q AS d]", "NOCONTENT SORTBY d", 5),

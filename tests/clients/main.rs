@@ -1,4 +1,4 @@
-//! Programs of others against the real binary: the clients that people use, and real servers to compare with.
+//! Third-party programs with the real binary: widely used clients, and real servers for comparison.
 
 mod programs;
 mod redisearch;

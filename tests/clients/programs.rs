@@ -1,7 +1,7 @@
-//! Clients that people use, against the real binary: redis-py, redis-cli, redis-benchmark.
+//! Widely used clients with the real binary: redis-py, redis-cli, redis-benchmark.
 //!
-//! They are installed first where they are missing: redis-py from PyPI into the build directory, the others
-//! by Debian's package `redis-tools`, which takes root.
+//! Missing ones are installed first: redis-py from PyPI into the build directory, the others with Debian's
+//! package `redis-tools`, which needs root.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 

@@ -1,4 +1,4 @@
-//! What survives: kills, power cuts, damage, failing and full disks; on a simulated disk, and with the real
+//! Survival of kills, power cuts, damage, failing and full disks; on a simulated disk, and with the real
 //! binary on ext4.
 
 mod full_disk;

@@ -1,7 +1,8 @@
-//! Bad input against the real binary: a clear error in Redis's or RediSearch's words, the connection goes on
-//! where Redis lets it, the server always does, and its memory does not grow with what strangers announce.
+//! Invalid input to the real binary: the reply is a clear error with Redis's or RediSearch's text, the
+//! connection continues if it does in Redis, the server always continues, and its memory does not grow with
+//! announced sizes.
 //!
-//! The texts of the protocol and of plain commands were compared with a Redis 7.0 server, those of FT.*
+//! The texts of the protocol and of plain commands were compared with a Redis 7.0 server; those of FT.*
 //! follow RediSearch where it has one.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
@@ -20,11 +21,11 @@ fn connect(server: &Server) -> TcpStream {
     stream
 }
 
-/// Sends bytes, and reads until the server closes. A reset counts as closed: it happens when the server had
+/// Sends bytes, and reads until the server closes. A reset counts as closed: it occurs when the server had
 /// not read everything.
 fn until_closed(server: &Server, bytes: &[u8]) -> String {
     let mut stream = connect(server);
-    // The server may have closed before it was all sent.
+    // The server may have closed before everything was sent.
     _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];
@@ -39,7 +40,7 @@ fn until_closed(server: &Server, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Sends bytes and then PING; what came before PING's reply, which must come.
+/// Sends bytes and then PING; returns everything before PING's reply, which must arrive.
 fn and_goes_on(server: &Server, bytes: &[u8]) -> String {
     let mut stream = connect(server);
     stream
@@ -56,7 +57,7 @@ fn and_goes_on(server: &Server, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// The server's memory, in bytes: what it holds now, or the most that it ever held (`VmHWM`).
+/// The server's memory in bytes: the current value, or the maximum (`VmHWM`).
 fn memory_bytes(server: &Server, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
     let line = status.lines().find(|line| line.starts_with(field)).expect("Linux reports it");
@@ -65,7 +66,7 @@ fn memory_bytes(server: &Server, field: &str) -> u64 {
 }
 
 #[test]
-fn what_is_not_resp_is_refused_in_redis_words_and_closed() {
+fn input_that_is_not_resp_is_refused_with_redis_text_and_closed() {
     let directory = TempDir::new("bad-resp");
     let server = Server::start(directory.path(), &[]);
     let long = |head: &[u8], fill: u8| [head, &vec![fill; 70_000]].concat();
@@ -87,7 +88,7 @@ fn what_is_not_resp_is_refused_in_redis_words_and_closed() {
     ];
     for (bytes, text) in cases {
         let answer = until_closed(&server, &[PING, bytes].concat());
-        // What came before the bad part is answered, but a reset may overtake an answer.
+        // Commands before the invalid part are answered, but a reset may overtake an answer.
         let wanted = format!("+PONG\r\n-ERR Protocol error: {text}\r\n");
         assert!(
             answer == wanted || (bytes.len() > 60_000 && wanted.starts_with(&answer)),
@@ -132,7 +133,7 @@ fn a_request_may_come_byte_by_byte_and_end_in_the_middle() {
     for byte in b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nhello\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n" {
         stream.write_all(&[*byte]).expect("the server reads");
     }
-    // Half closed in the middle of a request: the whole ones are answered, then the server closes.
+    // Half closed in the middle of a request: the complete ones are answered, then the server closes.
     stream.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk").expect("the server reads");
     stream.shutdown(Shutdown::Write).expect("it is connected");
     let mut answer = String::new();
@@ -149,7 +150,8 @@ fn announced_bytes_take_no_memory() {
     let mut held = Vec::new();
     for _ in 0..200 {
         let mut stream = connect(&server);
-        // The largest that Redis allows: 100 GB announced in all, and a count of two thousand million.
+        // The largest sizes that Redis allows: 100 GB announced in total, and a count of two thousand
+        // million.
         stream.write_all(b"*2147483647\r\n$3\r\nSET\r\n$536870912\r\nabc").expect("the server reads");
         held.push(stream);
     }
@@ -159,7 +161,7 @@ fn announced_bytes_take_no_memory() {
 }
 
 #[test]
-fn strangers_may_announce_little() {
+fn unauthenticated_clients_may_announce_little() {
     let directory = TempDir::new("strangers");
     let server = Server::start(directory.path(), &["--requirepass", "secret"]);
     let cases: [(&[u8], &str); 2] = [
@@ -215,7 +217,7 @@ fn wrong_types_and_numbers_in_redis_words() {
     }
 }
 
-/// Four floats as a vector field holds them.
+/// The bytes of a vector field with four floats.
 fn vector(components: [f32; 4]) -> Vec<u8> {
     components.iter().flat_map(|component| component.to_le_bytes()).collect()
 }
@@ -260,7 +262,7 @@ fn index_definitions_that_make_no_sense() {
         &client.call(&["FT.CREATE", "i", "FOO", "SCHEMA", "t", "TAG"]).expect("an answer"),
         "FOO"
     ));
-    // The failed ones left nothing behind.
+    // The failed ones had no effect.
     assert_eq!(
         client.call(&words(&format!("{CREATE} {HNSW}"))).expect("an answer"),
         Value::SimpleString("OK".into())
@@ -280,7 +282,7 @@ fn documents_and_queries_that_make_no_sense() {
     let mut client = server.client();
     client.call(&words(&format!("{CREATE} {HNSW}"))).expect("an answer");
     let good = vector([1.0, 2.0, 3.0, 4.0]);
-    // A hash takes any bytes; what is no vector is not indexed, and FT.INFO says so.
+    // A hash accepts any bytes; an invalid vector is not indexed, and FT.INFO reports it.
     let not_finite = vector([1.0, f32::NAN, 3.0, 4.0]);
     let vectors = [&good[..], &good[..12], &not_finite, &vector([f32::INFINITY; 4]), b"", &good.repeat(100)];
     for (number, bytes) in vectors.iter().enumerate() {
@@ -373,7 +375,8 @@ fn a_client_that_does_not_read_costs_bounded_memory() {
     let before = memory_bytes(&server, "VmRSS");
     let mut lazy = connect(&server);
     lazy.set_write_timeout(Some(Duration::from_secs(5))).expect("a socket has timeouts");
-    // A gigabyte of replies. The server stops reading, or closes: either way a write fails or the count ends.
+    // A gigabyte of replies. The server stops reading, or closes: in both cases a write fails or the loop
+    // ends.
     for _ in 0..64 {
         if lazy.write_all(&b"GET large\r\n".repeat(16)).is_err() {
             break;
@@ -397,7 +400,7 @@ fn a_slow_reader_gets_all_of_a_large_reply() {
     client.call(&["SET", "large", &large]).expect("an answer");
     let mut stream = connect(&server);
     stream.write_all(b"GET large\r\n").expect("the server reads");
-    // The server has more for it than the sockets take: `omem` is what it still holds.
+    // The server has more output than the sockets take: `omem` is what it still holds.
     until("the server keeps nothing back", || {
         let list = client.call(&["CLIENT", "LIST"]).expect("an answer");
         let list = String::from_utf8_lossy(list.as_bytes().expect("text")).into_owned();
@@ -434,7 +437,7 @@ fn ten_thousand_quick_connections() {
         let list = client.call(&["CLIENT", "LIST"]).expect("an answer");
         format!("{list:?}").matches(" addr=").count()
     };
-    // The server sees the last of them close when it gets to it.
+    // The server notices the close of the last one some time later.
     let mut client = server.client();
     until("closed connections are listed", || connected(&mut client) == 1);
 }

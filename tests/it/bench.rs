@@ -1,6 +1,6 @@
-//! The benchmarks that start servers of their own, small: each ends, and its report adds up.
+//! The benchmarks that start their own servers, with small sizes: each ends, and its report is consistent.
 //!
-//! Nothing here is about speed: figures are only required to be there and to fit each other.
+//! Speed is not tested: figures only have to exist and to fit together.
 
 #![allow(clippy::disallowed_methods, reason = "reads the report that the program wrote")]
 
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 /// Runs `engramdb bench`; its text, and the report that it wrote as JSON.
 fn bench(name: &str, arguments: &[&str]) -> (String, Value) {
-    // A directory for its server too, which must be gone afterwards.
+    // A directory that also receives the server's, which must be removed afterwards.
     let directory = TempDir::new("bench");
     let [json, csv, svg] =
         ["report.json", "report.csv", "report.svg"].map(|name| directory.path().join(name));
@@ -162,7 +162,7 @@ const SMALL_CHURN: [&str; 12] = [
     "0",
 ];
 
-/// Both states hold the final documents: what is found is compared with a scan of those alone.
+/// Both states have the final documents: the rows found are compared with a scan of those alone.
 fn churned_like_fresh(report: &Value) {
     for (state, stored) in [("fresh", 300.0), ("churned", 900.0)] {
         let of = |name: &str| format!("/{state}/{name}");
@@ -256,7 +256,7 @@ fn kinds_of_data_are_judged_in_this_process() {
         }
         assert!(text.contains(kind), "{text}");
     }
-    // Two dimensions have no codes: it is one index by two names.
+    // Two dimensions have no codes: it is the same index under two names.
     assert_eq!(report["rows"][0]["engines"][0]["recall"], report["rows"][0]["engines"][1]["recall"]);
 }
 
@@ -271,7 +271,7 @@ fn kinds_that_do_not_exist_are_refused_by_name() {
     assert!(text.contains("there is no kind 'unicorns'"), "{text}");
 }
 
-/// A run that does not end by itself soon, with its messages kept.
+/// A run that does not end soon, with its messages captured.
 fn begin(arguments: &[&str], directory: &Path) -> Child {
     process::program()
         .args(arguments)
@@ -282,7 +282,7 @@ fn begin(arguments: &[&str], directory: &Path) -> Child {
         .expect("the binary was built")
 }
 
-/// Sends SIGINT and waits for the end; the exit status and what was said.
+/// Sends SIGINT and waits for the end; returns the exit status and the output.
 fn interrupt(run: Child) -> (Option<i32>, String) {
     let sent = Command::new("kill").args(["-INT", &run.id().to_string()]).status().expect("there is a kill");
     assert!(sent.success());
@@ -462,7 +462,7 @@ fn queries_with_conditions_of_their_own_are_answered_and_fields_returned() {
     }
     assert_eq!(report["payload_size"], 100);
     if cfg!(target_os = "linux") {
-        // The server is found by what it says of its process.
+        // The server is found by the process id that it reports.
         assert!(searches[0]["cpu_us_per_query"].is_number() && searches[0]["busy"].is_number(), "{text}");
         assert!(searches[1]["tool_cpu_us_per_query"].is_null(), "a scan is the tool itself");
     }
@@ -491,7 +491,7 @@ fn an_index_of_another_metric_is_noticed() {
     assert!(!succeeded && text.contains("8 dimensions under COSINE, the data set has 8 under L2"), "{text}");
 }
 
-/// What was measured is in the files, whether anybody reads the text or not.
+/// Results are in the files, whether or not the text output is read.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs /dev/full")]
 fn results_reach_their_files_when_the_output_fails() {
@@ -512,7 +512,7 @@ fn results_reach_their_files_when_the_output_fails() {
     }
 }
 
-/// Without files nothing is left to run for: the run ends, and its server and directory go with it.
+/// Without files the run has no purpose: it ends, and its server and directory are removed.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs /dev/full")]
 fn a_run_whose_output_fails_ends_and_cleans_up() {

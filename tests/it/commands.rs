@@ -1,11 +1,12 @@
-//! Our rows against Redis's: `data/commands-8.2.tsv` lists what Redis 8.2 says of its commands (COMMAND DOCS
-//! and COMMAND INFO), one a line. A row of ours that Redis does not have is named here with its reason.
+//! Our command table compared with Redis's: `data/commands-8.2.tsv` lists what Redis 8.2 reports about its
+//! commands (COMMAND DOCS and COMMAND INFO), one per line. Rows that Redis does not have are listed here with
+//! a reason.
 
 use engramdb_engine::command::{CommandTable, Handler, Known};
 use engramdb_engine::commands::FAMILIES;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What both sides say of a command, in a form that compares.
+/// The properties of a command in a comparable form.
 #[derive(Debug, PartialEq)]
 struct Facts {
     group: String,
@@ -17,7 +18,7 @@ struct Facts {
     tips: Vec<String>,
 }
 
-/// Redis flags that say nothing here: there is no sentinel mode.
+/// Redis flags without meaning here: there is no sentinel mode.
 const FLAGS_IGNORED: &[&str] = &["sentinel", "only_sentinel"];
 
 /// Rows of ours that Redis does not describe: Redis's DEBUG has one row for all its subcommands.

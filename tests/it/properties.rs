@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::collections::BTreeSet;
 
-/// Commands and steps with holes: K a key, F a field, V a value, I a number, T milliseconds, D a database.
+/// Commands and steps with placeholders: K a key, F a field, V a value, I a number, T milliseconds, D a
+/// database.
 const TEMPLATES: &[&str] = &[
     "SET K V",
     "SET K I",
@@ -71,7 +72,7 @@ const TEMPLATES: &[&str] = &[
     "LCS K K",
 ];
 
-/// What a reference server of version 7 does not have, or what time decides.
+/// Commands that a reference server of version 7 does not have, or whose result depends on time.
 const OURS: &[&str] = &[
     "HPEXPIRE K T FIELDS 2 F F",
     "HPEXPIRE K T FIELDS 1 F",
@@ -112,7 +113,7 @@ const OURS: &[&str] = &[
     "!database D",
 ];
 
-/// A template and what fills its holes.
+/// A template and the values of its placeholders.
 type Filled = (usize, [u8; 8]);
 
 fn fill(template: &str, choices: [u8; 8]) -> Vec<String> {
@@ -127,7 +128,7 @@ fn fill(template: &str, choices: [u8; 8]) -> Vec<String> {
                     choices.next().unwrap_or(0),
                 ),
                 "F" => {
-                    // Rarely one of many: hashes outgrow their array.
+                    // Occasionally one of many: hashes outgrow their array.
                     let choice = choices.next().unwrap_or(0);
                     if choice < 128 { format!("f{}", choice % 4) } else { format!("field{choice}") }
                 }
@@ -160,7 +161,7 @@ fn run(instance: &mut Instance, words: &[String]) {
     }
 }
 
-/// What the commands say of a key agrees.
+/// Checks that different commands agree about a key.
 fn check_key(instance: &mut Instance, key: &str) {
     let mut reply = |words: &[&str]| instance.run(words).reply;
     let exists = reply(&["EXISTS", key]) == Value::Integer(1);
@@ -218,14 +219,15 @@ fn compare_with_redis(address: &str, run_of: &[Filled]) {
     reference.run(&["FLUSHALL"]);
     for (number, choices) in run_of {
         let words = fill(TEMPLATES[*number], *choices);
-        // The reference's clock goes on, and a busy machine lets seconds pass: no expiry may come in between.
+        // The reference's clock advances, and seconds can pass on a busy machine: no expiry may occur
+        // meanwhile.
         let words: Vec<&str> = words
             .iter()
             .map(|word| if ["1", "999", "1500"].contains(&word.as_str()) { "600000" } else { word })
             .collect();
         let (ours, theirs) = (instance.run(&words).reply, reference.run(&words));
-        // Beyond the digits of a long double we add as written and Redis shows noise: the two go different
-        // ways.
+        // Beyond the digits of a long double, EngramDB adds decimals exactly and Redis shows rounding errors:
+        // the two diverge.
         if words[0].ends_with("FLOAT") && theirs.as_str().is_some_and(|sum| sum.len() > 17) {
             return;
         }
@@ -233,7 +235,7 @@ fn compare_with_redis(address: &str, run_of: &[Filled]) {
     }
 }
 
-/// Collects a whole scan, with `between` running between its steps.
+/// Collects a whole scan; runs `between` between its steps.
 fn scan_all(
     instance: &mut Instance,
     command: &[&str],

@@ -1,8 +1,8 @@
-//! The server's peak of memory under attack, each attack against a server of its own, with a limit set: a
-//! table, and each peak within its bound.
+//! The server's peak of memory under attack, each attack on a separate server with one limit set. Prints a
+//! table, and asserts that each peak is within its bound.
 //!
-//! Peaks are those of the process (`VmHWM`), less what it had before the attack. So they contain what the
-//! allocator keeps, and what a buffer takes while it grows; the bounds leave room for both.
+//! Peaks are those of the process (`VmHWM`), minus its memory before the attack. So they include what the
+//! allocator keeps, and the growth of buffers; the bounds allow for both.
 
 use engramdb_resp::{Value, encode_command};
 use engramdb_testkit::machine::Need;
@@ -20,9 +20,9 @@ struct Attack {
     parameter: &'static str,
     /// The parameter's value, or that of all connections.
     limit: u64,
-    /// What the peak may be above the limit.
+    /// By how much the peak may exceed the limit.
     margin: u64,
-    /// Whether it goes beyond the limit, so that its connections are closed.
+    /// Whether the attack exceeds the limit, so that its connections are closed.
     exceeds: bool,
     run: fn(&Server),
 }
@@ -61,7 +61,7 @@ const ATTACKS: &[Attack] = &[
         run: |server| half_requests(server, 300, 1 << 20),
     },
     Attack {
-        // Buffers that grow are copied by two threads, and the allocator keeps the smaller ones for a moment.
+        // Growing buffers are copied by two threads, and the allocator keeps the smaller ones for a moment.
         name: "100 connections, each 5 MB of a request",
         parameter: "maxmemory-clients=32mb",
         limit: 32 * MIB,
@@ -167,7 +167,7 @@ const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// What an idle connection takes, with the runtime's and the allocator's part.
+/// The memory of an idle connection, including that of the runtime and the allocator.
 const IDLE_CLIENT_BYTES: u64 = 5 * 1024;
 
 #[test]
@@ -187,10 +187,10 @@ fn memory_under_attack_stays_within_each_limit() {
     assert!(complaints.is_empty(), "{complaints}");
 }
 
-/// A control group whose memory is limited; it goes when the test ends.
+/// A control group with limited memory; it is removed when the test ends.
 struct Group {
     path: PathBuf,
-    /// What counts processes that the kernel killed for want of memory.
+    /// The file with the number of processes that the kernel killed for lack of memory.
     kills: &'static str,
     peak: &'static str,
 }
@@ -267,12 +267,12 @@ fn in_200_mb_all_attacks_at_once_do_not_get_the_server_killed() {
     assert!(server.shut_down());
 }
 
-/// Runs the attack; the memory that it took at most. The server must have gone on serving others.
+/// Runs the attack; returns the peak of memory that it used. The server must have continued to serve others.
 fn peak_bytes(attack: &Attack) -> u64 {
     let directory = TempDir::new("attack");
     let server = Server::start(directory.path(), &["--set", attack.parameter]);
     fill(&server);
-    // The peak begins again.
+    // Resets the peak.
     std::fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").expect("our own child");
     let before = memory_bytes(&server, "VmRSS");
     (attack.run)(&server);
@@ -281,7 +281,7 @@ fn peak_bytes(attack: &Attack) -> u64 {
     memory_bytes(&server, "VmHWM").saturating_sub(before)
 }
 
-/// What the attacks ask for.
+/// Stores the data that the attacks request.
 fn fill(server: &Server) {
     let mut client = server.client();
     let large = vec![b'x'; 1 << 20];
@@ -304,10 +304,10 @@ fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(("127.0.0.1", server.port)).expect("the server listens")
 }
 
-/// Sends the same again and again, until the server closes the connection.
+/// Sends the same bytes repeatedly, until the server closes the connection.
 fn flood(server: &Server, head: &[u8], again: &[u8]) {
     let mut stream = connect(server);
-    // What is answered on the way must not keep the server from reading on.
+    // Answers must not keep the server from reading.
     let mut answers = stream.try_clone().expect("a socket");
     let reader = std::thread::spawn(move || _ = std::io::copy(&mut answers, &mut std::io::sink()));
     let mut sent = stream.write_all(head);
@@ -321,7 +321,7 @@ fn flood(server: &Server, head: &[u8], again: &[u8]) {
     reader.join().expect("it only reads");
 }
 
-/// Sends to each of many connections, of which some are evicted meanwhile.
+/// Sends to each of many connections, some of which are evicted meanwhile.
 fn send_to_many(server: &Server, connections: usize, bytes: &[u8]) -> Vec<TcpStream> {
     let mut streams: Vec<TcpStream> = (0..connections).map(|_| connect(server)).collect();
     streams.iter_mut().for_each(|stream| _ = stream.write_all(bytes));
@@ -334,7 +334,7 @@ fn half_requests(server: &Server, connections: usize, bytes: usize) {
     send_to_many(server, connections, &[head, &vec![b'x'; bytes][..]].concat());
 }
 
-/// Each is gone when the next comes; the slow log has them all.
+/// Each connection is closed before the next opens; the slow log contains them all.
 fn long_names(server: &Server) {
     server.client().call(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]).expect("the server answers");
     for _ in 0..60 {
@@ -374,7 +374,7 @@ fn is_cut_off(server: &Server, bytes: &[u8]) {
     }
 }
 
-/// Within the limit, and answered: its words take memory too while it runs.
+/// Within the limit, and answered: its words use memory too while it runs.
 fn wide_hset(server: &Server) {
     let pairs = (0..300_000).flat_map(|number| [format!("tag:{number}"), "v".to_owned()]);
     let words: Vec<String> = ["HSET".to_owned(), "tags".to_owned()].into_iter().chain(pairs).collect();
@@ -398,7 +398,7 @@ fn idle_clients(server: &Server) {
     let mut streams: Vec<TcpStream> = (0..clients).map(|_| connect(server)).collect();
     let mut reply = [0; 7];
     for stream in &mut streams {
-        // Each has been at work once: a long pipeline would leave its lists behind.
+        // Each connection has executed a command: a long pipeline would leave its lists allocated.
         stream.write_all(b"PING\r\n").expect("the server reads");
         stream.read_exact(&mut reply).expect("it is served");
     }

@@ -1,4 +1,4 @@
-//! Limits of one client and of all, under a clock that is moved.
+//! Limits of one client and of all clients, with a simulated clock.
 
 use crate::served::Served;
 use engramdb_resp::{Protocol, Value};
@@ -25,7 +25,7 @@ fn info(client: &mut Client, field: &str) -> u64 {
     line[field.len() + 1..].parse().expect("a number")
 }
 
-/// The fields of the other's line of CLIENT LIST.
+/// The fields of the other client's line in CLIENT LIST.
 fn listed(client: &mut Client, other: &Client) -> BTreeMap<String, String> {
     let lines = text(client, &["CLIENT", "LIST"]);
     let address = format!("addr={} ", other.address());
@@ -48,7 +48,7 @@ fn until_info(client: &mut Client, field: &str, value: u64) {
     }
 }
 
-/// Waits until a field of the other's line satisfies this.
+/// Waits until a field of the other client's line satisfies this condition.
 fn until_listed(client: &mut Client, other: &Client, name: &str, is_so: impl Fn(u64) -> bool) {
     let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !is_so(number(&listed(client, other), name)) {
@@ -74,14 +74,14 @@ fn idle_connections_are_closed_and_active_ones_are_not() {
 }
 
 #[test]
-fn who_waits_for_the_disk_is_not_idle() {
+fn a_client_that_waits_for_the_disk_is_not_idle() {
     let served = Served::stalled_with(|config| set(config, &[("timeout", "10")]));
     let mut writer = served.client(Protocol::Resp2);
     let mut idle = served.client(Protocol::Resp2);
     text(&mut idle, &["PING"]);
     served.apply(&mut writer, "SET a 1");
     served.advance_ms(60_000);
-    // Both were found idle in the same look.
+    // Both were found idle in the same check.
     idle.is_closed_at_last();
     served.sync();
     assert_eq!(writer.receive(), Value::SimpleString(b"OK".to_vec()));
@@ -94,8 +94,8 @@ fn sockets_are_probed_as_configured() {
     text(&mut probed, &["CONFIG", "SET", "tcp-keepalive", "0"]);
     let mut unprobed = served.client(Protocol::Resp2);
     text(&mut unprobed, &["PING"]);
-    // In /proc/net/tcp the server's end names its peer third; the sixth column begins with 02 under a
-    // keepalive timer.
+    // In /proc/net/tcp the third column of the server's end is the peer; the sixth column begins with 02 if
+    // there is a keepalive timer.
     let sockets = std::fs::read_to_string("/proc/net/tcp").expect("Linux lists sockets");
     let timer = |client: &Client| {
         let peer = format!(":{:04X}", client.address().port());
@@ -107,7 +107,7 @@ fn sockets_are_probed_as_configured() {
 }
 
 #[test]
-fn more_than_the_soft_limit_is_borne_for_its_seconds() {
+fn the_soft_limit_may_be_exceeded_for_its_seconds() {
     let served = Served::with(|config| set(config, &[("client-output-buffer-limit", "normal 0 2mb 20")]));
     let mut reader = served.client(Protocol::Resp2);
     let mut other = served.client(Protocol::Resp2);
@@ -142,7 +142,7 @@ fn a_closing_connection_is_kept_only_while_its_client_takes_what_is_left() {
         while listed(&mut other, client)["cmd"] != "quit" {}
     }
     served.advance_ms(50_000);
-    // What the slow one reads makes room for more.
+    // As the slow client reads, it makes room for more.
     let unsent = number(&listed(&mut other, &slow), "omem");
     (0..20).for_each(|_| drop(slow.receive()));
     until_listed(&mut other, &slow, "omem", |bytes| bytes < unsent);
@@ -156,7 +156,7 @@ fn a_closing_connection_is_kept_only_while_its_client_takes_what_is_left() {
 }
 
 #[test]
-fn what_clients_took_is_given_back_in_the_sums() {
+fn freed_client_memory_is_subtracted_from_the_sums() {
     let served = Served::with(|config| set(config, &[("client-output-buffer-limit", "normal 64mb 0 0")]));
     let mut other = served.client(Protocol::Resp2);
     text(&mut other, &["SET", "value", &"x".repeat(1 << 20)]);
@@ -181,7 +181,7 @@ fn what_clients_took_is_given_back_in_the_sums() {
     assert!(info(&mut other, "mem_clients_normal") > 40 << 20);
     drop(clients);
     until_info(&mut other, "connected_clients", 1);
-    // Its own buffers are those of one request, whatever was before.
+    // Its own buffers are those of one request.
     let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while info(&mut other, "mem_clients_normal") > quiet + (64 << 10) {
         assert!(std::time::Instant::now() < patience, "{}", info(&mut other, "mem_clients_normal"));
@@ -191,7 +191,7 @@ fn what_clients_took_is_given_back_in_the_sums() {
 
 #[test]
 fn the_largest_clients_are_evicted_first_and_some_never() {
-    // Limits leave room for the buffers of a request that has just been queued.
+    // Limits allow for the buffers of a request that has just been queued.
     let served = Served::start();
     let mut judge = served.client(Protocol::Resp2);
     let mut protected = served.client(Protocol::Resp2);

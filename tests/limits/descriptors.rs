@@ -16,7 +16,7 @@ fn log_of(directory: &TempDir) -> String {
     std::fs::read_to_string(directory.path().join("server.log")).expect("the log file is there")
 }
 
-/// Writes so much that the log needs new segments, and asks whether each write was taken.
+/// Writes so much that the log needs new segments, and checks whether each write was accepted.
 fn write_mib(client: &mut Client, mib: usize) -> Result<(), String> {
     let value = vec![b'x'; 1 << 20];
     for number in 0..mib {
@@ -91,7 +91,7 @@ fn the_limit_is_raised_as_far_as_it_goes() {
     let mut client = server.client();
     assert_eq!(info(&mut client, "maxclients"), 500);
     let pid = Pid::from_raw(server.pid() as i32).expect("a process");
-    // A soft limit is raised when more clients are wanted; the hard one stays the administrator's.
+    // A soft limit is raised if more clients are configured; the hard one belongs to the administrator.
     let hard = Rlimit { current: Some(600), maximum: Some(2000) };
     prlimit(Some(pid), Resource::Nofile, hard).expect("our own child");
     let set = client.call(&["CONFIG", "SET", "maxclients", "1000"]).expect("the server answers");

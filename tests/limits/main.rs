@@ -1,5 +1,5 @@
-//! What clients can take: file descriptors, memory, time. Each limit is set low, the server is attacked
-//! beyond it, and has to stay within it and go on serving others.
+//! The resources that clients can use: file descriptors, memory, time. Each limit is set low, the server is
+//! attacked beyond it, and must stay within it and continue to serve others.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 

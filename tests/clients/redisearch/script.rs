@@ -1,12 +1,12 @@
-//! Scripts of commands that go to both servers, and the list of known differences.
+//! Scripts of commands that are sent to both servers, and the list of known differences.
 //!
-//! A script has one command a line. Words are as they stand, or `"quoted"` with `\n`, `\t`, `\"`, `\\`,
-//! `\xHH`, or `'raw'`; a word `f32:1,2.5` is the blob of these components, `f64:1` of doubles. `!flush`
-//! empties both servers and drops all indexes; `#` begins a comment.
+//! A script has one command per line. Words are verbatim, or `"quoted"` with `\n`, `\t`, `\"`, `\\`, `\xHH`,
+//! or `'raw'`; a word `f32:1,2.5` is the blob of these components, `f64:1` of doubles. `!flush` empties both
+//! servers and drops all indexes; `#` begins a comment.
 //!
 //! `differences.txt` lists where the replies may differ: `= reason` begins a group, and each line below it
 //! names a protocol (`resp2`, `resp3` or `both`), a script and a command. A difference that no longer occurs
-//! must leave the list.
+//! must be removed from the list.
 
 use std::collections::HashMap;
 
@@ -78,7 +78,7 @@ fn quoted(text: &str) -> (Vec<u8>, &str) {
     panic!("a quote is not closed in {text}");
 }
 
-/// Known differences by protocol, script and command, with how often each was met.
+/// Known differences by protocol, script and command, with the number of occurrences.
 pub struct Differences(HashMap<(String, String, String), u64>);
 
 impl Differences {
@@ -109,13 +109,13 @@ impl Differences {
         Differences(known)
     }
 
-    /// Notes that replies differ; false if that is not known.
+    /// Records that replies differ; false if the difference is not known.
     pub fn meet(&mut self, protocol: &str, script: &str, command: &str) -> bool {
         let entry = self.0.get_mut(&(protocol.to_owned(), script.to_owned(), command.trim().to_owned()));
         entry.map(|met| *met += 1).is_some()
     }
 
-    /// Those of a script that did not occur.
+    /// The differences of a script that did not occur.
     pub fn unmet(&self, script: &str) -> Vec<String> {
         let unmet = self.0.iter().filter(|((_, of, _), met)| of == script && **met == 0);
         let mut lines: Vec<String> =
@@ -124,7 +124,7 @@ impl Differences {
         lines
     }
 
-    /// Script and command of each.
+    /// The script and command of each difference.
     pub fn commands(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.keys().map(|(_, script, command)| (script.as_str(), command.as_str()))
     }

@@ -1,9 +1,8 @@
-//! A search beside RediSearch's: what each costs its server, where both find the same share of the true
-//! neighbours.
+//! The cost of a search compared with RediSearch: CPU time of each server at the same recall.
 //!
-//! CPU time of the server's process, not time by the clock: that is the same on a busy machine. The program
-//! under test is the one that the tests build, optimised a little, so that the bound is far below what a
-//! release build shows (docs/performance.md).
+//! CPU time of the server's process is measured instead of wall time, because it is the same on a busy
+//! machine. The program under test is the one that the tests build, with few optimisations, so the bound is
+//! far below the ratio of a release build (docs/performance.md).
 
 use engramdb_bench::data::{Matrix, npy};
 use engramdb_resp::Value;
@@ -13,12 +12,12 @@ use std::path::Path;
 
 const K: usize = 10;
 const CONNECTIONS: usize = 8;
-/// Each with all queries, one server after the other.
+/// Each round sends all queries, one server after the other.
 const ROUNDS: usize = 20;
 const RECALL: f64 = 0.99;
 const EF_RUNTIMES: [usize; 6] = [10, 20, 40, 80, 160, 320];
 
-/// CPU time of RediSearch's searches over that of ours.
+/// CPU time of RediSearch's searches divided by that of EngramDB's.
 ///
 /// # Panics
 /// If a server does not find `RECALL` of the true neighbours with any `EF_RUNTIMES`.
@@ -34,7 +33,7 @@ pub fn ratio(ours: &Server, theirs: &Oracle) -> f64 {
     });
     let [mut ours, mut theirs] = sides;
     for round in 0..ROUNDS {
-        // In turns, and each first every other time.
+        // Alternating, and each is first in every other round.
         let mut turns = [&mut ours, &mut theirs];
         turns.rotate_left(round % 2);
         turns.into_iter().for_each(|side| side.search(&data));
@@ -48,7 +47,7 @@ struct Side {
     port: u16,
     process: u32,
     ef: usize,
-    /// Of CPU, for searches; the kernel counts in hundredths of a second.
+    /// CPU time of searches; the kernel counts in hundredths of a second.
     ticks: u64,
 }
 
@@ -60,7 +59,7 @@ impl Side {
     }
 }
 
-/// User and system time of all threads of a process: fields 14 and 15 of its `stat`, behind the name in
+/// User and system time of all threads of a process: fields 14 and 15 of its `stat`, after the name in
 /// parentheses.
 fn cpu_ticks(process: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs, on Linux");
@@ -89,7 +88,7 @@ impl Data {
         Data { base: vectors("base.npy"), queries: vectors("queries.npy"), nearest }
     }
 
-    /// Makes the index and waits until it has everything.
+    /// Creates the index and waits until it is complete.
     fn load(&self, port: u16) {
         let mut client = Client::connect(port).expect("the server listens");
         let create =
@@ -107,7 +106,7 @@ impl Data {
         });
     }
 
-    /// Asks all queries, over several connections at once. The keys that each found.
+    /// Sends all queries, over several connections at once; returns the keys that each found.
     fn ask(&self, port: u16, ef: usize) -> Vec<Vec<String>> {
         let query = format!("*=>[KNN {K} @v $q EF_RUNTIME {ef}]");
         let queries = self.queries.rows();

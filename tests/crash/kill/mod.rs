@@ -1,6 +1,6 @@
-//! SIGKILL on the real binary: many rounds, each with a journal of what was acknowledged.
+//! SIGKILL of the real binary: many rounds, each with a journal of the acknowledged operations.
 //!
-//! Each writer owns its keys, so that its history is a line: after a kill the server must hold the state
+//! Each writer owns its keys, so that its history is linear: after a kill the server must have the state
 //! after some number of its operations, at least as many as were acknowledged and at most as many as were
 //! sent. Pairs written by MULTI and EXEC show whether a batch can be torn.
 
@@ -18,13 +18,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const ROUNDS: u64 = 200;
 const WRITERS: usize = 3;
 const PIPELINE_MAX: usize = 6;
-/// Of all writers together, before the server is killed.
+/// The number of operations of all writers together before the server is killed.
 const OPERATIONS_PER_ROUND_MAX: usize = 400;
 
-/// One operation as a list of commands: one, or MULTI … EXEC.
+/// One operation as a list of commands: one command, or MULTI … EXEC.
 type Operation = Vec<Vec<String>>;
 
-/// What a writer's keys hold: strings by key, hashes by key and field (`key/field`).
+/// The content of a writer's keys: strings by key, hashes by key and field (`key/field`).
 type State = BTreeMap<String, String>;
 
 /// A writer's history over all rounds.
@@ -33,9 +33,9 @@ struct Journal {
     prefix: String,
     /// The state after the operations that are known to have survived.
     settled: State,
-    /// Operations that were sent since, with the state after each.
+    /// The states after each operation sent since then.
     sent: Vec<State>,
-    /// How many of them were acknowledged.
+    /// The number of them that were acknowledged.
     acknowledged: usize,
 }
 
@@ -54,7 +54,7 @@ impl Journal {
         self.sent.last().unwrap_or(&self.settled)
     }
 
-    /// Makes up the next operation and notes the state after it.
+    /// Generates the next operation and records the state after it.
     fn next(&mut self) -> Operation {
         let mut state = self.last().clone();
         let number = self.random.random_range(0..1_000_000u32).to_string();
@@ -123,7 +123,7 @@ impl Journal {
         }
     }
 
-    /// Compares what the restarted server holds with the history, and settles on it.
+    /// Compares the content of the restarted server with the history, and continues from there.
     fn check(&mut self, client: &mut Client, round: u64) {
         let found = self.read_back(client);
         let states: Vec<&State> = std::iter::once(&self.settled).chain(&self.sent).collect();
@@ -177,7 +177,8 @@ fn nothing_acknowledged_is_lost_over_many_kills() {
         }
         let port = server.port;
         let acknowledged = &AtomicUsize::new(0);
-        // Killed by the writers' progress, not by time: at any speed some rounds are short and some are long.
+        // The kill depends on the writers' progress, not on time: at any speed some rounds are short and some
+        // are long.
         let wanted = random.random_range(0..OPERATIONS_PER_ROUND_MAX);
         std::thread::scope(|scope| {
             for journal in &mut journals {

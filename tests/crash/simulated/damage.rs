@@ -1,8 +1,7 @@
-//! Damage to files at rest: every byte of a log cut off, every region flipped.
+//! Damage to files at rest: the log truncated at every byte, and every region with a flipped bit.
 //!
-//! The line that must hold is rule 4: whatever was acknowledged and is damaged stops the start, with the file
-//! and the offset; whatever was in flight is void, and the start goes on. Silence about a loss is the one
-//! wrong answer.
+//! The rule to verify: if acknowledged data are damaged, the start is refused with the file and the offset;
+//! data in flight are void, and the start succeeds. A silent loss is the only wrong result.
 
 use super::history::{Batches, directory, recover, small_segments, start, submit, without_threads};
 use engramdb_engine::env::Disk;
@@ -20,7 +19,7 @@ struct Written {
 }
 
 impl Written {
-    /// `clean` ends it with a Release.
+    /// If `clean`, the log ends with a Release.
     fn new(clean: bool) -> Written {
         let sim = SimEnv::new(1);
         let (pipeline, _) = start(&sim);
@@ -29,7 +28,7 @@ impl Written {
             if number == 6 {
                 pipeline.rotate().expect("a segment is prepared");
             }
-            // Every third one spans entries.
+            // Every third batch spans entries.
             let length = if number % 3 == 0 { 10_000 } else { 100 };
             let batch = vec![number; length];
             submit(&pipeline, &batch);
@@ -60,15 +59,15 @@ impl Written {
     }
 }
 
-/// A refusal has to say where.
+/// A refusal must name file and offset.
 fn assert_names(path: &Path, error: &str, case: &str) {
     assert!(error.contains(&path.display().to_string()), "{case}: {error}");
 }
 
 #[test]
 fn a_log_cut_at_any_byte_is_refused() {
-    // Segments are preallocated durably, so a file that is too short has been cut by somebody: whether
-    // entries were lost cannot be known, and the start refuses.
+    // Segments are preallocated durably, so a file that is too short was truncated by another program:
+    // whether entries were lost is unknown, and the start is refused.
     let written = Written::new(false);
     for path in written.files() {
         let bytes = written.sim.disk.bytes(&path).expect("the file exists");
@@ -81,7 +80,7 @@ fn a_log_cut_at_any_byte_is_refused() {
                         ["damaged", "missing", "starts at"].iter().any(|word| error.contains(word));
                     assert!(says_why, "{case}: {error}");
                 }
-                // Only the padding of a sealed segment's last entry may be gone.
+                // Only the padding of a sealed segment's last entry may be missing.
                 Ok(batches) => {
                     assert!(length + BLOCK_BYTES > used && batches == written.batches, "{case}");
                 }
@@ -98,7 +97,7 @@ fn used_bytes(bytes: &[u8]) -> usize {
 
 #[test]
 fn entries_that_end_at_any_byte_recover_to_a_prefix() {
-    // What a crash leaves: the preallocated file with zeros from some byte on.
+    // The state after a crash: the preallocated file with zeros from some byte on.
     let written = Written::new(false);
     let path = &written.files()[1];
     let bytes = written.sim.disk.bytes(path).expect("the file exists");
@@ -112,7 +111,7 @@ fn entries_that_end_at_any_byte_recover_to_a_prefix() {
             seen.push(batches.len());
         }
     }
-    // The last byte that is cut is padding.
+    // The last byte removed is padding.
     assert_eq!(seen, (6..=12).collect::<Vec<_>>(), "each batch ends somewhere");
 }
 
@@ -134,7 +133,7 @@ fn a_flip_anywhere_is_refused_or_harmless() {
                         assert_names(path, &error, &case);
                     }
                     Ok(batches) if batches == written.batches => {}
-                    // The limit that rule 4 states: the last entry of all cannot be told from a torn tail.
+                    // A limit of the format: damage to the very last entry looks the same as a torn tail.
                     Ok(batches) if last_segment && !clean => {
                         assert_eq!(batches[..], written.batches[..11], "{case}");
                         assert!(offset + 2 * BLOCK_BYTES >= used_bytes(&bytes), "{case}");
@@ -153,7 +152,7 @@ fn a_segment_that_is_missing_is_refused() {
     let (pipeline, _) = start(&written.sim);
     pipeline.close().expect("a clean stop");
     drop(pipeline);
-    // The start above made a third segment; without the second the log has a hole.
+    // The start above created a third segment; without the second, the log has a hole.
     let disk: &dyn engramdb_engine::env::Disk = &written.sim.disk;
     disk.remove(&written.files()[1]).expect("the file exists");
     let error = recover(&written.sim, Checkpoint::default()).map(drop).expect_err("a hole");

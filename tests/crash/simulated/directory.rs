@@ -1,9 +1,9 @@
-//! A data directory that changes under the running server, on the machine's own file system under a clock
-//! that stands still.
+//! A data directory that changes while the server runs, on the machine's own file system with a simulated
+//! clock.
 //!
-//! The story: somebody cleans up and deletes LOCK. A second server starts on the directory, both write, and
-//! of the two logs one is lost, acknowledged writes included. Or the whole directory is deleted: an open file
-//! takes writes and syncs forever, and nobody will ever read them.
+//! The story: an operator cleans up and deletes LOCK. A second server starts in the directory, both write,
+//! and one of the two logs is lost, including acknowledged writes. Or the whole directory is deleted: an open
+//! file accepts writes and syncs forever, and they can never be read.
 
 #![allow(clippy::disallowed_methods, reason = "plays the person who deletes files")]
 
@@ -57,7 +57,7 @@ impl Running {
         self.directory.path().join("log")
     }
 
-    /// Writes a batch; what is wrong, if it is not acknowledged.
+    /// Writes a batch; returns the error if it is not acknowledged.
     fn write(&self) -> Result<(), String> {
         let failed = |error: &dyn std::fmt::Display| Err(error.to_string());
         let mut credit = match self.pipeline.admit(3000).or_else(|_| self.pipeline.admit(3000)) {
@@ -70,7 +70,7 @@ impl Running {
         self.pipeline.wait(lsn).or_else(|fatal| failed(&fatal))
     }
 
-    /// Nothing is acknowledged any more once the next look is due.
+    /// Asserts that nothing is acknowledged once the next check is due.
     fn assert_stops(self, gone: &Path) {
         self.sim.clock.advance_ms(100);
         let error = self.write().expect_err("nobody would find the write");
@@ -103,7 +103,7 @@ fn a_data_directory_that_was_moved_stops_the_acknowledgements() {
     let running = Running::start("moved");
     let (from, to) = (running.directory.path().to_owned(), running.directory.path().with_extension("moved"));
     fs::rename(&from, &to).expect("it can be moved");
-    // Another store in its place is none of ours.
+    // A different store in the same place does not count.
     fs::create_dir_all(from.join("log")).expect("the path is free");
     let second = open(&running.sim, &from.join("log")).expect("a directory of its own");
     let gone = running.log();
@@ -125,12 +125,12 @@ fn the_next_segment_is_looked_at_when_it_is_started() {
     let running = Running::start("spare-removed");
     let spare = running.log().join("0000000000000002.log");
     fs::remove_file(&spare).expect("it is prepared");
-    // The clock stands still: only the start of the segment can notice.
+    // The clock does not advance: only the start of the segment can notice the change.
     let error = (0..20).find_map(|_| running.write().err()).expect("the first segment is full by then");
     assert!(error.contains(&spare.display().to_string()), "{error}");
 }
 
-/// A second directory with the same files: `cp -al`, and nothing that it holds is locked in there.
+/// A second directory with the same files, as from `cp -al`, in which nothing is locked.
 fn link_files(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("the path is free");
     for entry in fs::read_dir(from).expect("it is there").flatten() {
@@ -149,7 +149,7 @@ fn no_file_is_written_by_two_directories() {
     let refused = open(&running.sim, &other).map(drop).expect_err("the first segment is being written");
     assert!(matches!(refused, OpenError::SegmentLocked { .. }), "{refused}");
 
-    // Without the segments that count, the copy is a new log; of what was prepared it uses nothing.
+    // Without the segments in use, the copy is a new log; it does not use prepared segments.
     fs::remove_file(other.join("0000000000000001.log")).expect("it is there");
     fs::remove_file(other.join("STARTED")).expect("it is there");
     let second = Running::start_at(running.sim.clone(), copy).expect("a new log");

@@ -1,5 +1,5 @@
-//! A disk without space: writes are refused before they are applied, what frees memory goes on in a reserve,
-//! nothing acknowledged is lost, a restart succeeds, and writes go on when there is space again.
+//! A disk without space: writes are refused before they are applied, commands that free memory use a reserve,
+//! nothing acknowledged is lost, a restart succeeds, and writes resume when there is space.
 
 use super::history::{directory, recover, small_segments, start, submit, without_threads};
 use engramdb_engine::log::local::{LocalLog, LocalOptions, segment_file};
@@ -11,10 +11,10 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::sync::Arc;
 
-/// More than the reserve takes, and a few segments.
+/// More than the reserve, plus a few segments.
 const CAPACITY: u64 = 700 << 10;
 
-/// Writes batches until the log refuses; the refusal.
+/// Writes batches until the log refuses; returns the refusal.
 fn write_until_refused(pipeline: &Pipeline, written: &mut Vec<Vec<u8>>, purpose: Purpose) -> Refusal {
     loop {
         match pipeline.admit_run(1, 3000, purpose) {
@@ -36,12 +36,12 @@ fn fill(pipeline: &Pipeline, written: &mut Vec<Vec<u8>>) {
     pipeline.pump();
 }
 
-/// Somebody else takes what is left.
+/// Another program takes the remaining space.
 fn fill_the_rest(sim: &SimEnv) {
     sim.disk.set_capacity(Some(sim.disk.used_bytes()));
 }
 
-/// Recovers and starts, without a claim if there is no room for one.
+/// Recovers and starts, without a claim if there is no space for one.
 fn start_anyhow(sim: &SimEnv) -> (Pipeline, Vec<Vec<u8>>) {
     let (log, batches, recovered) = recover(sim, Checkpoint::default()).expect("a recoverable log");
     let options = Options { read_only_when_full: true, ..without_threads() };
@@ -63,7 +63,7 @@ fn writes_are_refused_and_go_on_later() {
     assert!(written.len() > 80, "most of the space was used: {}", written.len());
     assert_eq!(pipeline.shortage().map(|shortage| shortage.read_only), Some(false));
 
-    // Everything admitted is written, reads go on.
+    // Everything admitted is written, and reads continue.
     pipeline.pump();
     assert_eq!(pipeline.durable().0, written.len() as u64);
     let mut replay = Replay::new(&**pipeline.log(), Checkpoint::default());
@@ -74,7 +74,7 @@ fn writes_are_refused_and_go_on_later() {
     }
     assert_eq!(count, written.len());
 
-    // Space returns; twice, since the second time comes from trimming.
+    // Space becomes free; twice, because the second time it comes from trimming.
     sim.disk.set_capacity(Some(CAPACITY + (300 << 10)));
     let before = written.len();
     fill(&pipeline, &mut written);
@@ -91,7 +91,7 @@ fn writes_are_refused_and_go_on_later() {
 }
 
 #[test]
-fn what_frees_memory_goes_on_in_a_reserve_of_its_own() {
+fn commands_that_free_memory_use_a_reserve() {
     let sim = SimEnv::new(2);
     let (pipeline, _) = start(&sim);
     sim.disk.set_capacity(Some(CAPACITY));
@@ -113,7 +113,7 @@ fn what_frees_memory_goes_on_in_a_reserve_of_its_own() {
     sim.disk.power_cut();
     assert_eq!(recover(&sim, Checkpoint::default()).expect("a recoverable log").1, written);
 
-    // The reserve is filled again before ordinary writes get anything.
+    // The reserve is refilled before ordinary writes get space.
     let (pipeline, _) = start(&sim);
     sim.disk.set_capacity(Some(CAPACITY + (300 << 10)));
     fill(&pipeline, &mut written);
@@ -133,7 +133,7 @@ fn a_full_log_is_sealed_and_trimmed() {
     assert!(matches!(refusal, Refusal::Full { .. }), "{refusal}");
     pipeline.pump();
 
-    // Several times: nothing comes back before the first trim.
+    // Several times: no space is returned before the first trim.
     let mut sealed = pipeline.rotate().expect("a seal has its own part of the reserve");
     assert_eq!(sealed.0, pipeline.mark().pos.0);
     for _ in 0..3 {
@@ -179,7 +179,7 @@ fn a_start_on_a_full_disk_claims_from_the_reserve_and_then_starts_read_only() {
     read_only.pump();
     drop(read_only);
 
-    // A tool that does not want that hears why not.
+    // A tool that does not accept read-only gets the reason.
     let (log, _, recovered) = recover(&sim, Checkpoint::default()).expect("a recoverable log");
     let refused = Pipeline::start(Arc::new(log), &recovered, without_threads()).err();
     assert!(
@@ -187,7 +187,7 @@ fn a_start_on_a_full_disk_claims_from_the_reserve_and_then_starts_read_only() {
         "{refused:?}"
     );
 
-    // It leaves that state by itself.
+    // It leaves the read-only state without intervention.
     let (pipeline, _) = start_anyhow(&sim);
     assert!(pipeline.shortage().is_some_and(|shortage| shortage.read_only));
     sim.disk.set_capacity(None);
@@ -239,7 +239,7 @@ fn the_log_thread_claims_by_itself_when_there_is_room() {
     pipeline.wait(lsn).expect("a healthy disk");
 }
 
-/// One life of a store whose disk is nearly full, with the power going at some moment of it.
+/// One life of a store on a nearly full disk, with a power cut at some moment.
 fn live_until_cut(sim: &SimEnv, random: &mut SmallRng, written: &mut Vec<Vec<u8>>, durable: &mut usize) {
     if random.random() {
         fill_the_rest(sim);
@@ -315,7 +315,7 @@ fn a_claim_that_is_tried_again_reads_the_log_once() {
     pipeline.pump();
     drop(pipeline);
     fill_the_rest(&sim);
-    // Each start takes a part of the reserve.
+    // Each start uses a part of the reserve.
     let read_only = |pipeline: &Pipeline| pipeline.shortage().is_some_and(|shortage| shortage.read_only);
     let started = (0..100).map(|_| start_anyhow(&sim).0).find(read_only);
     let pipeline = started.expect("the reserve is used up some time");

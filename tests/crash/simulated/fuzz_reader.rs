@@ -1,4 +1,4 @@
-//! The log's reader under the seeded mutator: whatever the bytes, it reads or refuses.
+//! The log's reader with the seeded mutator: for any bytes, it reads or refuses.
 
 use super::history::{directory, start, submit};
 use engramdb_engine::log::fuzz_reader;

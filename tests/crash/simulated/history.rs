@@ -1,4 +1,4 @@
-//! A log on a faulty disk, and what it has promised so far.
+//! A log on a faulty disk, and the promises it has made so far.
 
 use engramdb_engine::log::local::{LocalLog, LocalOptions};
 use engramdb_engine::log::pipeline::{Options, Pipeline};
@@ -18,7 +18,7 @@ pub fn small_segments() -> LocalOptions {
     }
 }
 
-/// The log's work is done in the caller's thread, so that a run is a function of its seed.
+/// The log runs in the caller's thread, so that a run is a function of its seed.
 pub fn without_threads() -> Options {
     Options { log_thread: false, ..Options::default() }
 }
@@ -30,7 +30,7 @@ pub fn directory() -> PathBuf {
 /// All batches of a log from its beginning.
 pub type Batches = Vec<Vec<u8>>;
 
-/// Opens the log and reads it from a checkpoint; what is wrong, in words.
+/// Opens the log and reads it from a checkpoint; errors are text.
 pub fn recover(sim: &SimEnv, from: Checkpoint) -> Result<(LocalLog, Batches, Recovered), String> {
     let log = LocalLog::open(sim.env.clone(), &directory(), small_segments());
     let log = log.map_err(|error| error.to_string())?;
@@ -48,7 +48,7 @@ pub fn recover(sim: &SimEnv, from: Checkpoint) -> Result<(LocalLog, Batches, Rec
     Ok((log, batches, recovered))
 }
 
-/// Recovers and starts to write.
+/// Recovers and starts writing.
 pub fn start(sim: &SimEnv) -> (Pipeline, Batches) {
     let (log, batches, recovered) = recover(sim, Checkpoint::default()).expect("a recoverable log");
     let log: Arc<dyn ShardLog> = Arc::new(log);

@@ -1,4 +1,5 @@
-//! Many lives of one log: each recovers, checks what it finds against all promises, writes, and ends badly.
+//! Many lives of one log: each recovers, compares what it finds with all promises, writes, and ends with a
+//! fault.
 
 use super::history::{directory, recover, without_threads};
 use engramdb_engine::log::local::{Catalog, LocalLog};
@@ -13,27 +14,27 @@ use rand::{Rng, SeedableRng};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Lives of one disk before a fresh one takes its place.
+/// The number of lives of one disk before a new one is used.
 pub const LIVES: u64 = 25;
 
 /// How lives end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endings {
     PowerCuts,
-    /// Kills, after which the page cache lives on, with a power cut now and then; and syncs that fail.
+    /// Kills, which the page cache survives, with a power cut from time to time; and failing syncs.
     KillsAndPowerCuts,
 }
 
-/// Says which syncs and rewrites are left out: those of starts are told by their names.
+/// Selects the syncs and rewrites to skip: those of starts are identified by name.
 pub type LeaveOut = Arc<dyn Fn(&SyncPoint<'_>, Option<&str>) -> bool + Send + Sync>;
 
-/// What the log has promised.
+/// The promises of the log.
 struct Model {
     /// Every batch that may be in the log, from LSN 1.
     batches: Vec<Vec<u8>>,
-    /// How many of them were reported durable, or shown by a start.
+    /// The number of batches that were reported durable, or returned by a start.
     acknowledged: usize,
-    /// What a snapshot remembers; the log may be trimmed below.
+    /// The checkpoint of a snapshot; the log may be trimmed up to it.
     snapshot: Checkpoint,
 }
 
@@ -46,7 +47,7 @@ struct Disk {
     starting: Arc<Mutex<Option<u64>>>,
 }
 
-/// One disk through many lives. What is broken, in words.
+/// Runs one disk through many lives; returns the violated promise, in words.
 pub fn run_disk(seed: u64, endings: Endings, leave_out: Option<LeaveOut>) -> Result<(), String> {
     let sim = SimEnv::new(seed);
     let starting = Arc::new(Mutex::new(None));
@@ -69,7 +70,7 @@ pub fn run_disk(seed: u64, endings: Endings, leave_out: Option<LeaveOut>) -> Res
     verified.map(drop).map_err(|broken| format!("seed {seed}, at the end: {broken}"))
 }
 
-/// The names of all syncs and rewrites of starts that these lives come to.
+/// The names of all syncs and rewrites of starts that occur in these lives.
 pub fn syncs_of_starts(endings: Endings) -> BTreeSet<String> {
     let names = Arc::new(Mutex::new(BTreeSet::new()));
     for seed in 0..100 {
@@ -84,7 +85,7 @@ pub fn syncs_of_starts(endings: Endings) -> BTreeSet<String> {
     names.clone()
 }
 
-/// What a sync or rewrite of a start is for. `last_segment` is the last one that was started before.
+/// The purpose of a sync or rewrite of a start. `last_segment` is the last one that was started before.
 fn name_of(point: &SyncPoint<'_>, last_segment: u64) -> String {
     let name = point.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let number = name.split('.').next().and_then(|digits| digits.parse::<u64>().ok());
@@ -124,7 +125,7 @@ impl Disk {
         let started = self.start();
         *self.starting.lock() = None;
         let Some(pipeline) = started? else { return Ok(()) };
-        // What a start has shown is promised as well.
+        // Batches that a start has returned are promised as well.
         self.model.acknowledged = self.model.batches.len();
         for _ in 0..self.random.random_range(0..60) {
             if let Some(fatal) = pipeline.failure() {
@@ -156,7 +157,7 @@ impl Disk {
         }
     }
 
-    /// Trouble is in order where the disk made some.
+    /// An error is acceptable if the disk has caused it.
     fn excuse(&self, trouble: &str) -> Result<(), String> {
         let disk = &self.sim.disk;
         if disk.power_is_off() || disk.sync_failed() {
@@ -190,7 +191,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Recovers from the snapshot and compares with the promises; forgets what the log has forgotten.
+    /// Recovers from the snapshot and compares with the promises; drops batches that the log has trimmed.
     fn verify(&mut self) -> Result<(LocalLog, Recovered), String> {
         let model = &mut self.model;
         let (log, batches, recovered) = recover(&self.sim, model.snapshot)?;
@@ -207,7 +208,7 @@ impl Disk {
     }
 }
 
-/// Mostly small; sometimes a few entries long; now and then longer than a segment.
+/// Mostly small; sometimes a few entries long; occasionally longer than a segment.
 fn batch_bytes(random: &mut SmallRng) -> usize {
     match random.random_range(0..20) {
         0..14 => random.random_range(0..300),
@@ -216,7 +217,7 @@ fn batch_bytes(random: &mut SmallRng) -> usize {
     }
 }
 
-/// Takes a "snapshot" of what is durable and lets the log go below it.
+/// Takes a "snapshot" of the durable batches and lets the log trim up to it.
 fn trim(pipeline: &Pipeline, random: &mut SmallRng, model: &mut Model) {
     let mut replay = Replay::new(&**pipeline.log(), model.snapshot);
     let batches = random.random_range(0..40);
@@ -226,6 +227,6 @@ fn trim(pipeline: &Pipeline, random: &mut SmallRng, model: &mut Model) {
         }
     }
     model.snapshot = replay.checkpoint();
-    // An error means that the life ends, which the next step notices.
+    // An error means that the life has ended, which the next step notices.
     let _ = pipeline.log().trim(model.snapshot.mark.pos);
 }

@@ -1,5 +1,5 @@
-//! What survives: power cuts, damage, failing and full disks. All from seeds, all in-process, on the faulty
-//! disk of `engramdb-sim`.
+//! Power cuts, damage, failing and full disks. All from seeds, all in-process, on the faulty disk of
+//! `engramdb-sim`.
 
 mod damage;
 mod directory;

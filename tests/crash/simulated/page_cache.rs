@@ -1,10 +1,10 @@
-//! Kills, and power cuts after them: a start that trusts what it reads.
+//! Kills followed by power cuts: a start must not trust what it reads.
 //!
-//! The story: a write is in the page cache and its sync is under way when the process is killed. The next
-//! process reads the write, shows it, and builds on it; but it was never synced, and the next power cut takes
-//! it away from under everything that was acknowledged since. If the sync had failed, the cache even says
-//! that there is nothing to sync. So a start writes what may not be on the disk once more, and the last test
-//! shows that each sync and each rewrite of a start is one that these histories would miss.
+//! The story: a write is in the page cache and its sync is running when the process is killed. The next
+//! process reads the write, shows it to clients, and continues from it; but it was never synced, and the next
+//! power cut removes it, together with everything that was acknowledged since. If the sync had failed, the
+//! kernel even considers the page clean. So a start writes again everything that may not be on the disk. The
+//! last test shows for each sync and each rewrite of a start that these histories detect its omission.
 
 use super::lives::{Endings, LIVES, LeaveOut, run_disk, syncs_of_starts};
 use super::power_cut::power_cuts;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 const ENDINGS: Endings = Endings::KillsAndPowerCuts;
 
 #[test]
-fn what_a_start_has_shown_survives_the_next_power_cut() {
+fn data_read_by_a_start_survive_the_next_power_cut() {
     for seed in 0..power_cuts().div_ceil(LIVES) {
         if let Err(broken) = run_disk(seed, ENDINGS, None) {
             panic!("{broken}");

@@ -1,16 +1,16 @@
 //! Power cuts at random moments of random histories.
 //!
-//! The story: a log that syncs its entries but forgets to sync the directory passes every test that kills the
-//! process, for the kernel lives on and keeps the name. The first power cut takes the whole file. So here the
-//! disk forgets everything that it may, at every kind of moment, and the last test shows that each sync in
-//! the code is one that these histories would miss.
+//! The story: a log that syncs its entries but omits the sync of the directory passes every test that kills
+//! the process, because the kernel survives and keeps the name. The first power cut removes the whole file.
+//! So this disk loses everything that a real one may lose, at every kind of moment. The last test shows for
+//! each sync in the code that these histories detect its omission.
 
 use super::history::small_segments;
 use super::lives::{Endings, LIVES, LeaveOut, run_disk};
 use engramdb_sim::disk::{SyncKind, SyncPoint};
 use std::sync::Arc;
 
-/// Power cuts in a normal run; `ENGRAMDB_POWER_CUTS` sets another number.
+/// The number of power cuts in a normal run; `ENGRAMDB_POWER_CUTS` sets another number.
 const POWER_CUTS: u64 = 10_000;
 
 pub fn power_cuts() -> u64 {
@@ -48,7 +48,7 @@ fn every_sync_is_needed() {
 
 #[test]
 fn options_make_several_entries_and_segments() {
-    // The histories above are only worth something if batches span entries and entries fill segments.
+    // The histories above are meaningful only if batches span entries and entries fill segments.
     let options = small_segments();
     assert!(options.entry_bytes_max < 20_000);
     assert!(options.segment_bytes < 90_000);

@@ -1,8 +1,8 @@
 //! A disk whose syncs fail.
 //!
-//! The story: after a failed fsync Linux marks the pages clean, so the next fsync succeeds without them. A
-//! log that tries again acknowledges what is not there. So the first failure ends the log: nothing is
-//! acknowledged any more, and the disk is not asked again.
+//! The story: after a failed fsync Linux marks the pages clean, so the next fsync succeeds without writing
+//! them. A log that tries again acknowledges data that are not on the disk. So the first failure ends the
+//! log: nothing more is acknowledged, and the disk is not synced again.
 
 use super::history::{recover, start, submit, without_threads};
 use engramdb_engine::log::pipeline::Pipeline;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 #[test]
 fn the_first_failure_is_the_last_sync() {
-    // From the first entry on, over the start of segments and their preparation.
+    // From the first entry on, including the start of segments and their preparation.
     for failing in 1..60 {
         let sim = SimEnv::new(failing);
         let (pipeline, _) = start(&sim);
@@ -72,15 +72,16 @@ fn a_failed_start_promises_nothing() {
             started.expect("nothing failed");
             break;
         }
-        // The next segment is prepared after the claim: the first append notices.
+        // The next segment is prepared after the claim: the first append notices the failure.
         failures += u64::from(started.is_err());
-        // The next process tries again, and again after a power cut.
+        // The next process tries again, also after a power cut.
         sim.disk.kill();
         try_start(&sim).expect("a recoverable log");
         sim.disk.power_cut();
         let (_, batches, _) = recover(&sim, Checkpoint::default()).expect("a recoverable log");
         assert_eq!(batches, [b"before"], "sync {failing}");
     }
-    // Of the two directories above, of the last segment, of its directory, of the next header, of the claim.
+    // The syncs of the two directories above, of the last segment, of its directory, of the next header, and
+    // of the claim.
     assert!(failures >= 6, "{failures}");
 }

@@ -1,5 +1,5 @@
-//! Backups, on a faulty disk and around the real binary: what was acknowledged before one began comes back
-//! from it, and what is not whole never passes for whole.
+//! Backups, on a faulty disk and with the real binary: everything acknowledged before a backup began is
+//! restored from it, and an incomplete backup is never accepted.
 
 mod damage;
 mod meanwhile;

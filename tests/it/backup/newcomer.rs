@@ -1,4 +1,4 @@
-//! The script of docs/backup.md, run as it is written there: in a clean directory, with a stock redis.conf,
+//! The script of docs/backup.md, run exactly as written: in an empty directory, with a stock redis.conf,
 //! while a client writes.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The commands of the page, one a line.
+/// The commands of the page, one per line.
 fn script() -> Vec<String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/backup.md");
     let page = std::fs::read_to_string(page).expect("the page is there");
@@ -20,14 +20,14 @@ fn script() -> Vec<String> {
     code.filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// A newcomer at a terminal.
+/// A new user at a terminal.
 struct Newcomer {
     place: TempDir,
     port: u16,
     server: Option<Child>,
-    /// What searches answered when everything was loaded.
+    /// The answers of searches when everything was loaded.
     expected: Vec<String>,
-    /// Writes that were acknowledged when the backup began.
+    /// The number of writes that were acknowledged when the backup began.
     counted: u64,
     /// The first words of the lines so far.
     done: Vec<String>,
@@ -56,7 +56,7 @@ impl Newcomer {
         command
     }
 
-    /// As the page says, in the background; on a port of the test's.
+    /// As on the page, in the background; on the test's port.
     fn serve(&mut self, words: &[&str]) {
         assert!(self.server.is_none(), "the server before it still has the port");
         let words: Vec<&str> = words.iter().copied().filter(|word| *word != "&").collect();
@@ -122,7 +122,7 @@ impl Newcomer {
         assert!(!reply.is_error() && reply != Value::Null, "{words:?}: {reply:?}");
     }
 
-    /// The last process that was started in the background.
+    /// Stops the last process that was started in the background.
     fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.kill().expect("our own child");

@@ -1,8 +1,8 @@
 //! Power cuts and full disks at every operation of a backup and of a restore.
 //!
-//! The story behind it: a backup that was interrupted, or whose manifest reached the disk before its files
-//! did, is believed until the day it is needed. And a half restored directory that a server takes for an
-//! empty one starts without data.
+//! The story: a backup that was interrupted, or whose manifest reached the disk before its files, is trusted
+//! until the day it is needed. And a partly restored directory that a server mistakes for an empty one starts
+//! without data.
 
 use super::tools::{backup, files_in, has_graph, lose, open_and_compare, prepared, restore, target, verify};
 use engramdb_engine::backup::{BackupError, UNFINISHED_FILE, check_data_directory};
@@ -29,7 +29,7 @@ fn counts(sim: &SimEnv, below: &'static Path, work: impl FnOnce()) -> (u64, u64)
     (sim.disk.operations() - before, syncs.load(Ordering::Relaxed))
 }
 
-/// Writes that do not ask for durability are no matter here: all is read back.
+/// Plain writes are not counted: everything is read back.
 fn is_sync(point: &SyncPoint<'_>, below: &Path) -> bool {
     point.kind != SyncKind::Rewrite && point.path.starts_with(below)
 }
@@ -40,8 +40,8 @@ fn leave_out(sim: &SimEnv, below: &'static Path, number: Option<u64>) {
     sim.disk.leave_out(move |point| is_sync(point, below) && syncs.fetch_add(1, Ordering::Relaxed) == number);
 }
 
-/// Cuts the power at an operation of a backup. What is then in the target must be whole or say that it is
-/// not; whole if the backup had been reported as made.
+/// Cuts the power at an operation of a backup. The target must then be complete or marked as incomplete; and
+/// complete if the backup was reported as made.
 fn cut_backup(
     seed: u64,
     copies_only: bool,
@@ -62,7 +62,7 @@ fn cut_backup(
         }
         Err(error) => Err(format!("made: {made}: {error}")),
         Ok(report) if !report.problems.is_empty() => Err(report.problems.join("; ")),
-        // It would be whole all the same, but says that it is not.
+        // It would be complete, but is still marked as incomplete.
         Ok(_) if made && sim.disk.bytes(&target().join(UNFINISHED_FILE)).is_some() => {
             Err("a marker".to_owned())
         }
@@ -71,7 +71,7 @@ fn cut_backup(
     (made, result.and_then(|()| restore_and_compare(&sim, &written)))
 }
 
-/// The same command again clears what is there.
+/// The same command again clears the target.
 fn run_again(sim: &SimEnv, copies_only: bool) -> Result<(), String> {
     backup(&sim.env, copies_only).map(drop).map_err(|error| format!("again: {error}"))
 }
@@ -119,7 +119,7 @@ fn any_sync_left_out_of_a_backup_is_noticed() {
     assert_eq!(unnoticed, Vec::<u64>::new(), "of {syncs}");
 }
 
-/// A backup, and nothing else: the store is lost. Beside it, what the store held.
+/// A backup alone: the store is lost. Returns also the content of the store.
 fn lost(seed: u64) -> (SimEnv, Recovering) {
     let store = prepared(seed);
     let sim = store.sim.clone();
@@ -170,9 +170,9 @@ fn a_power_cut_at_any_operation_of_a_restore_leaves_nothing_that_starts_without_
 
 #[test]
 fn what_a_server_acknowledged_after_a_killed_restore_survives_a_power_cut() {
-    // The marker is gone for the next process, but not yet from the disk: a start must make that durable
-    // before it goes on. Else the marker is back after a power cut, and the same restore clears what was
-    // written since.
+    // The marker is removed for the next process, but not yet on the disk: a start must make the removal
+    // durable before it continues. Otherwise the marker is back after a power cut, and the same restore
+    // removes what was written since.
     let (sim, _) = lost(1);
     let (operations, _) =
         counts(&sim, directory(), || drop(restore(&sim.env, target()).expect("nothing fails")));

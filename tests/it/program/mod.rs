@@ -1,5 +1,5 @@
-//! The program as its user meets it: the offline tools over a directory that `serve` left, refusals at the
-//! start, and what a restart brings back, search included.
+//! The program as its user experiences it: the offline tools on a directory of `serve`, refusals at the
+//! start, and the state after a restart, including search.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
@@ -27,7 +27,7 @@ fn text(client: &mut Client, command: &[&str]) -> String {
     reply.as_str().map(str::to_owned).unwrap_or_else(|| format!("{reply:?}"))
 }
 
-/// BGSAVE, and its end.
+/// BGSAVE, and waiting for its end.
 fn snapshot(client: &mut Client) {
     text(client, &["BGSAVE"]);
     let mut info = String::new();
@@ -168,7 +168,7 @@ fn a_port_in_use_is_told_before_recovery() {
     assert_eq!(std::fs::read_dir(directory.path()).expect("it is there").count(), 0, "{text}");
 }
 
-/// Refused before anything is created: each way in, and all errors at once.
+/// Refused before anything is created: through each source, and with all errors at once.
 #[test]
 fn a_wrong_configuration_is_refused_as_a_whole() {
     let directory = TempDir::new("configuration");
@@ -215,7 +215,7 @@ fn a_wrong_configuration_is_refused_as_a_whole() {
     assert!(!output.status.success() && text.contains("--dir: dir : a directory is needed"), "{text}");
 }
 
-/// Flags win over variables, and variables over the file; settings of search are parameters like others.
+/// Flags override variables, and variables override the file; settings of search are ordinary parameters.
 #[test]
 fn every_parameter_is_a_flag_a_variable_and_a_line() {
     let directory = TempDir::new("layers");
@@ -253,8 +253,8 @@ fn every_parameter_is_a_flag_a_variable_and_a_line() {
     assert!(log.contains("RDB and AOF files: rdbchecksum save"), "{log}");
 }
 
-/// A file with every parameter of a stock Redis or Valkey starts the server. What differs from the defaults
-/// here is honoured, the rest is named once.
+/// A file with every parameter of a stock Redis or Valkey starts the server. Values that differ from the
+/// defaults here take effect, the others are named once.
 #[test]
 fn a_stock_redis_conf_starts() {
     for parameters in [
@@ -291,7 +291,7 @@ fn parameter(client: &mut Client, name: &str) -> String {
     pair[1].as_str().expect("a value is text").to_owned()
 }
 
-/// What was set, by CONFIG or FT.CONFIG, is there after a start with the file; comments and order stay.
+/// Changes by CONFIG or FT.CONFIG are present after a start with the file; comments and the order are kept.
 #[test]
 fn config_rewrite_keeps_what_was_set() {
     use std::os::unix::fs::PermissionsExt;
@@ -430,7 +430,7 @@ fn an_offline_snapshot_beside_a_server_points_to_bgsave() {
     tool(&["snapshot", "create", "--sealed-only"], directory.path());
 }
 
-/// Nothing panics, nothing is lost unnoticed: `| head` ends a command as SIGPIPE does, a full disk is an
+/// Nothing panics, and no loss goes unnoticed: `| head` ends a command as SIGPIPE does, a full disk is an
 /// error.
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "needs /dev/full")]

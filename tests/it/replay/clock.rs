@@ -1,4 +1,4 @@
-//! Keys live as long as they are to, whatever steps the wall clock makes, live and over restarts.
+//! Keys live for their time to live, after any steps of the wall clock, live and over restarts.
 
 use engramdb_engine::env::engine_clock::{LOGGED_EVERY_MS, SLEW_INVERSE};
 use engramdb_resp::{Protocol, Value};
@@ -10,10 +10,10 @@ const SECOND: i64 = 1000;
 const HOUR: i64 = 3600 * SECOND;
 const YEAR: i64 = 365 * 24 * HOUR;
 
-/// What happened so far, in milliseconds.
+/// The sums of what happened so far, in milliseconds.
 #[derive(Clone, Copy, Default)]
 struct Told {
-    /// Time that passed, the machine off included.
+    /// Time that has passed, including while the machine was off.
     passed: u64,
     /// The sum of all steps forward.
     forward: u64,
@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    /// What the server does every second.
+    /// Does what the server does every second.
     fn log_time(&mut self) {
         self.unlogged = 0;
         let engine = self.instance.engine();
@@ -132,7 +132,7 @@ fn keys_live_their_time_over_any_steps_and_restarts() {
     }
 }
 
-/// What was seen: an hour ahead for 0.3 s, and keys of three seconds lived an hour, over restarts too.
+/// A real bug: after an hour ahead for 0.3 s, keys of three seconds lived for an hour, over restarts too.
 #[test]
 fn a_clock_that_was_ahead_for_a_moment_does_not_stop_expiry() {
     for step in [5 * SECOND, HOUR, YEAR] {

@@ -1,5 +1,4 @@
-//! Graphs of real vectors: a graph that was loaded is the graph that was saved, and graphs that came about in
-//! other ways find as much.
+//! Graphs of real vectors: a loaded graph equals the saved one, and graphs with other histories find as much.
 
 use super::questions::{blob, nearest};
 use engramdb_bench::data::{Matrix, npy};
@@ -10,25 +9,25 @@ use std::path::Path;
 
 const INDEX: &[u8] = b"idx";
 const K: usize = 10;
-/// Documents before the snapshot, and what happens to some of them.
+/// Documents before the snapshot; some of them are changed.
 const DOCUMENTS: usize = 1700;
 const UPDATED: usize = 100;
 const DELETED: usize = 100;
 /// Writes after it: new documents, updates, deletes.
 const TAIL: [usize; 3] = [150, 75, 75];
-/// With all 500 queries: of 100, chance alone makes this difference between two graphs where ef is small.
+/// With all 500 queries: with 100, chance alone causes this difference between two graphs if ef is small.
 const RECALL_DIFFERENCE_MAX: f64 = 0.01;
-/// The default, and smaller ones, with which a graph misses more.
+/// The default, and smaller values, with which a graph misses more.
 const EF_RUNTIMES: [usize; 3] = [100, 32, 16];
 
-/// An index over rows of the data set, and what it should hold.
+/// An index over rows of the data set, and its expected content.
 struct Store {
     instance: Instance,
     base: Matrix<f32>,
     queries: Matrix<f32>,
     /// The row at each key.
     rows: BTreeMap<usize, usize>,
-    /// The first row that no document had yet.
+    /// The first row that no document has used.
     next_row: usize,
 }
 
@@ -64,7 +63,7 @@ impl Store {
         self.rows.remove(&key);
     }
 
-    /// The keys from `first` on, every seventh: far from each other, as clients' are.
+    /// Every seventh key from `first` on.
     fn some_keys(&self, first: usize, count: usize) -> Vec<usize> {
         let keys: Vec<usize> = self.rows.keys().copied().skip(first).step_by(7).take(count).collect();
         assert_eq!(keys.len(), count, "there are enough keys");
@@ -77,7 +76,7 @@ impl Store {
         self.some_keys(3, DELETED).into_iter().for_each(|key| self.delete(key));
     }
 
-    /// Filled, with its graph saved and a snapshot taken.
+    /// A filled store, with its graph saved and a snapshot taken.
     fn kept() -> Store {
         let mut store = Store::new();
         store.fill();

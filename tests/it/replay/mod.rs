@@ -1,5 +1,5 @@
-//! Whatever the sequence of commands, snapshots, restarts and steps of the clock: the same keyspace and the
-//! same answers of FT.SEARCH live, after replay of the whole log, and after a snapshot and the log's tail.
+//! For any sequence of commands, snapshots, restarts and steps of the clock: the same keyspace and the same
+//! answers of FT.SEARCH live, after replay of the whole log, and after a snapshot and the log's tail.
 
 mod clock;
 mod graphs;
@@ -11,7 +11,7 @@ mod sequences;
 
 use engramdb_testkit::instance::{Instance, Parts};
 
-/// What the program consists of.
+/// The parts of the program.
 const PROGRAM: Parts = Parts {
     commands: modules::COMMANDS,
     // One thread: mutations reach graphs in one order.

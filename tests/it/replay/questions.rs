@@ -1,4 +1,4 @@
-//! What all indexes of an instance answer, and how answers compare.
+//! The answers of all indexes of an instance, and their comparison.
 
 use super::reference::{DIMENSION, Definition, FILTERS, Reference};
 use engramdb_resp::Value;
@@ -11,7 +11,7 @@ type Bytes = Vec<u8>;
 const ALL: &str = "1000";
 const FEW: usize = 3;
 const QUERIES: [[f32; DIMENSION]; 2] = [[1.0, 2.0, 0.5, -1.0], [-2.0, 0.25, 3.0, 0.0]];
-/// Sums in another order, in float32.
+/// Tolerance for sums in another order, in float32.
 const TOLERANCE: f64 = 1e-5;
 
 /// By database and name.
@@ -44,7 +44,7 @@ pub fn blob(vector: &[f32]) -> Bytes {
     vector.iter().flat_map(|component| component.to_le_bytes()).collect()
 }
 
-/// Asks everything of every index. Their backfills have ended by then.
+/// Runs all searches on every index. Their backfills have ended by then.
 pub fn ask_all(instance: &mut Instance, databases: &[u32]) -> Indexes {
     while instance.engine().run_background() {}
     let mut indexes = Indexes::new();
@@ -101,7 +101,7 @@ fn definition(info: &Value) -> Definition {
     }
 }
 
-/// Keys and distances (0 where the query asks for none) of an FT.SEARCH, in the order of the reply.
+/// Keys and distances (0 if the query has none) of an FT.SEARCH, in the order of the reply.
 pub fn nearest(instance: &mut Instance, name: &[u8], query: &str, vector: &[f32]) -> Vec<(Bytes, f64)> {
     let blob = blob(vector);
     let words: [&[u8]; 13] = [
@@ -133,7 +133,7 @@ pub fn nearest(instance: &mut Instance, name: &[u8], query: &str, vector: &[f32]
     rows.iter().map(row).collect()
 }
 
-/// Panics where the answers differ.
+/// Panics if the answers differ.
 pub fn assert_same(live: &Indexes, now: &Indexes, what: &str) {
     assert!(live.keys().eq(now.keys()), "{what}: {:?} became {:?}", live.keys(), now.keys());
     for ((place, live), now) in live.iter().zip(now.values()) {
@@ -142,7 +142,7 @@ pub fn assert_same(live: &Indexes, now: &Indexes, what: &str) {
         assert_eq!(live.documents, now.documents, "{what}");
         assert_eq!(live.matches, now.matches, "{what}");
         if live.is_graph() {
-            // A graph gives the same documents; their distances may be of the graph's kernel or of the
+            // A graph gives the same documents; their distances may come from the graph's kernel or from the
             // tail's.
             let keys = |answers: &Answers| -> Vec<BTreeSet<Bytes>> {
                 answers.nearest.iter().map(|rows| rows.iter().map(|(key, _)| key.clone()).collect()).collect()
@@ -155,7 +155,7 @@ pub fn assert_same(live: &Indexes, now: &Indexes, what: &str) {
     }
 }
 
-/// Panics where the answers are not what the keyspace says.
+/// Panics if the answers do not match the keyspace.
 pub fn assert_true(instance: &Instance, indexes: &Indexes, what: &str) {
     let (dump, now_ms) = (instance.dump(), instance.engine().now_ms());
     for ((database, name), answers) in indexes {

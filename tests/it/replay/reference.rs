@@ -1,7 +1,8 @@
-//! What an index must answer, computed from a dump of the keyspace without any index.
+//! The right answers of an index, computed from a dump of the keyspace without an index.
 //!
-//! What has expired is answered by nobody, stored or not: a hash that stays out of the index because of a
-//! malformed field comes in when that field expires, though no index has it before the field is deleted.
+//! Expired keys and fields are in no answer, whether they are still stored or not: a hash that is not indexed
+//! because of a malformed field becomes a document when that field expires, although no index contains it
+//! before the field is deleted.
 
 use engramdb_testkit::dump::{Content, Dump, Dumped};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ type Bytes = Vec<u8>;
 /// Components of a vector.
 pub const DIMENSION: usize = 4;
 
-/// What an index is over, as FT.INFO says.
+/// The definition of an index, as in FT.INFO.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
     pub prefixes: Vec<Bytes>,
@@ -19,7 +20,7 @@ pub struct Definition {
     pub metric: String,
 }
 
-/// A hash that belongs in the index.
+/// A hash that belongs to the index.
 #[derive(Debug)]
 struct Document {
     tags: BTreeSet<String>,
@@ -27,15 +28,15 @@ struct Document {
     vector: Option<Vec<f32>>,
 }
 
-/// The documents of an index at one moment.
+/// The documents of an index as of one moment.
 #[derive(Debug, Default)]
 pub struct Reference {
     live: BTreeMap<Bytes, Document>,
-    /// Documents that are stored, expired ones included.
+    /// The number of stored documents, including expired ones.
     pub stored: usize,
 }
 
-/// A filter, in the query's words and as a function.
+/// A filter, in the query language and as a function.
 #[derive(Clone, Copy)]
 pub struct Filter {
     pub query: &'static str,
@@ -98,7 +99,7 @@ impl Reference {
 }
 
 impl Document {
-    /// `None` if a field is malformed: then the whole hash stays out of the index.
+    /// `None` if a field is malformed: then the hash is not indexed.
     fn read(fields: &BTreeMap<Bytes, (Bytes, u64)>) -> Option<Document> {
         let field = |name: &str| fields.get(name.as_bytes()).map(|(value, _)| value.as_slice());
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();

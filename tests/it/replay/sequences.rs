@@ -6,13 +6,13 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::cell::RefCell;
 
-/// In the normal run; PROPTEST_CASES asks for more.
+/// In a normal run; PROPTEST_CASES sets another number.
 const CASES: u32 = 120;
 const DATABASES: [u32; 2] = [0, 1];
-/// Hashes that `!fill` writes: more than one slice of a backfill looks at.
+/// The number of hashes that `!fill` writes: more than one slice of a backfill processes.
 const FILLED: usize = 150;
 
-/// Commands and steps with holes, and how often each comes: K a key, C tags, N a number, X a vector, T
+/// Commands and steps with placeholders, and their frequency: K a key, C tags, N a number, X a vector, T
 /// milliseconds, D a database, I an index, P a prefix, A an algorithm, M a metric, R what a restart may use.
 const TEMPLATES: &[(usize, &str)] = &[
     (24, "HSET K c C n N v X"),
@@ -51,7 +51,7 @@ const TEMPLATES: &[(usize, &str)] = &[
     (1, "!fill"),
 ];
 
-/// So that most sequences have something to find.
+/// Ensures that most sequences have something to find.
 const PRELUDE: &[&str] = &[
     "FT.CREATE i SCHEMA c TAG n NUMERIC v VECTOR FLAT 6 TYPE FLOAT32 DIM 4 DISTANCE_METRIC L2",
     "FT.CREATE j PREFIX 1 a: SCHEMA c TAG n NUMERIC v VECTOR HNSW 6 TYPE FLOAT32 DIM 4 DISTANCE_METRIC COSINE",
@@ -66,7 +66,7 @@ fn fill(template: &str, choices: [u8; 8]) -> Words {
             "X" => return vector(choices.next().expect("endless")),
             "K" => &["a:1", "a:2", "a:3", "b:1", "b:2", "c"],
             "C" => &["red", "red,blue", "Blue , green", "", "black", "white"],
-            // Most are well-formed: one that is not keeps the hash out of the index.
+            // Most are well-formed: a hash with one that is not is not indexed.
             "N" => &["1", "2", "-3", "2.5", "3", "1e1", "0", "3.5", "no number"],
             "T" => &["1", "999", "1500", "60000"],
             "D" => &["0", "1"],
@@ -82,7 +82,7 @@ fn fill(template: &str, choices: [u8; 8]) -> Words {
     template.split(' ').map(&mut word).collect()
 }
 
-/// One of few vectors; the first ones are not to be indexed.
+/// One of few vectors; the first ones are invalid.
 fn vector(choice: usize) -> Vec<u8> {
     match choice % 24 {
         0 => blob(&[1.0, 2.0, 3.0]),
@@ -97,13 +97,13 @@ fn vector(choice: usize) -> Vec<u8> {
     }
 }
 
-/// What the sequences came to, so that a test that compares nothing does not pass.
+/// What occurred in the sequences, so that a test that compares nothing does not pass.
 #[derive(Debug, Default)]
 struct Seen {
     graphs: usize,
     flat: usize,
     documents_max: usize,
-    /// Starts from a snapshot, with something in the log beyond it.
+    /// Starts from a snapshot, with a later part of the log.
     tails: usize,
     graphs_loaded: usize,
 }
@@ -131,9 +131,9 @@ fn step(instance: &mut Instance, words: &[Vec<u8>], seen: &mut Seen) {
     }
 }
 
-/// Asks, restarts and asks again; the answers are the same, and true.
+/// Searches, restarts and searches again; the answers must be the same, and right.
 fn check_restarts(instance: &mut Instance, restarts: &[Kept], seen: &mut Seen) {
-    // The engine's time comes back from the last batch: what was read later than that is not in the log.
+    // Engine time is restored from the last batch: later reads are not in the log.
     instance.select(0);
     instance.run(&["SET", "moment", ""]);
     let live = ask_all(instance, &DATABASES);
@@ -150,7 +150,8 @@ fn check_restarts(instance: &mut Instance, restarts: &[Kept], seen: &mut Seen) {
         seen.graphs_loaded += report.modules.iter().filter(loaded).count();
         let now = ask_all(instance, &DATABASES);
         assert_same(&live, &now, &format!("{kept:?}"));
-        // The same is not enough for graphs: of those, only the documents are compared, not their distances.
+        // For graphs, equality of the answers is not sufficient: only the documents are compared, not their
+        // distances.
         assert_true(instance, &now, &format!("{kept:?}"));
     }
     instance.select(0);
@@ -192,7 +193,7 @@ fn any_sequence_gives_the_same_live_replayed_and_from_a_snapshot() {
     });
     result.unwrap_or_else(|failure| panic!("{failure}"));
     let seen = seen.into_inner();
-    // Fewer cases may meet less; these numbers are a small part of what is usual.
+    // Fewer cases may reach less; these numbers are a small part of the usual ones.
     if cases >= CASES {
         let usual = [seen.graphs, seen.flat, seen.tails, 2 * seen.graphs_loaded];
         assert!(usual.iter().all(|&count| count >= cases as usize / 4), "too little was compared: {seen:?}");
@@ -202,10 +203,11 @@ fn any_sequence_gives_the_same_live_replayed_and_from_a_snapshot() {
 }
 
 #[test]
-fn documents_at_the_same_distance_are_chosen_by_key_whatever_came_first() {
+fn documents_at_the_same_distance_are_chosen_by_key_in_any_insertion_order() {
     let mut instance = instance_with_indexes();
     let vector = vector(5);
-    // Written in falling order: ids grow as keys fall, until a start gives them in the order of the keys.
+    // Written in descending order: ids ascend as keys descend, until a start assigns them in the order of the
+    // keys.
     for key in ["c", "b:2", "b:1", "a:2", "a:1"] {
         instance.run(&[b"HSET", key.as_bytes(), b"v", &vector]);
     }

@@ -1,8 +1,8 @@
-//! Golden scripts: commands in, replies and effects out. `ENGRAMDB_BLESS=1` writes what came out into the
-//! scripts; review the difference against Redis before it is committed.
+//! Golden scripts: commands in, replies and effects out. `ENGRAMDB_BLESS=1` writes the actual output into the
+//! scripts; review the difference against Redis before committing it.
 //!
-//! A script in `scripts/*.script` has lines of these kinds; what follows a command or step until the next one
-//! is what is expected to come out.
+//! A script in `scripts/*.script` has lines of these kinds; the lines after a command or step, up to the next
+//! one, are its expected output.
 //!
 //! ```text
 //! # a comment
@@ -19,8 +19,8 @@
 //! ! ours                       from here on, a reference server would answer otherwise
 //! ```
 //!
-//! Each script runs in this process, in RESP3 and RESP2 side by side, and ends with a comparison of the live
-//! keyspace with what its log gives in replay. The same commands go to a real Redis 8.2.3 as well, and its
+//! Each script runs in this process, with RESP3 and RESP2 side by side, and ends with a comparison of the
+//! live keyspace with a replay of its log. The same commands are also sent to a real Redis 8.2.3, whose
 //! replies must be the expected ones (`engramdb_testkit::oracle`).
 
 #![allow(
@@ -52,7 +52,7 @@ enum Step {
     Crash,
     Snapshot,
     Ours,
-    /// Comments and blank lines are kept as they are; old output is not.
+    /// Comments and blank lines are kept; old output is not.
     Text,
     Output,
 }
@@ -126,7 +126,7 @@ fn sort(reply: &mut Value) {
     }
 }
 
-/// Runs a script in this process; returns it with the output that came.
+/// Runs a script in this process; returns it with the actual output.
 fn run_here(script: &str) -> String {
     let mut third = Instance::with_modules(1, Protocol::Resp3, counter::PARTS);
     let mut second = Instance::with_modules(1, Protocol::Resp2, counter::PARTS);

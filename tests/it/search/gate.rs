@@ -1,12 +1,12 @@
-//! With the log's sync held back, no answer of FT.* leaves that shows or misses something which could still
-//! be lost; answers of indexes that were not touched leave.
+//! While the log's sync is blocked, no answer of FT.* is sent that shows or lacks something which could still
+//! be lost; answers of indexes that were not changed are sent.
 
 use super::{Served, show, vector_word};
 use engramdb_resp::Protocol;
 use engramdb_testkit::tcp::Client;
 use engramdb_testkit::words::split_words;
 
-/// Two indexes, `touched` over `t:` and `other` over `o:`, two documents each, and a key outside; all
+/// Two indexes, `touched` over `t:` and `other` over `o:`, with two documents each, and a key outside; all
 /// durable.
 fn two_indexes(algorithm: &str) -> Served {
     let served = Served::stalled();
@@ -52,7 +52,7 @@ fn client_in(served: &Served, database: u32) -> Client {
     client
 }
 
-/// Sends each line on a connection of its own.
+/// Sends each line on a separate connection.
 fn send_all(served: &Served, lines: &[impl AsRef<str>], database: u32) -> Vec<Client> {
     let each = lines.iter().map(|line| {
         let mut client = client_in(served, database);
@@ -62,8 +62,8 @@ fn send_all(served: &Served, lines: &[impl AsRef<str>], database: u32) -> Vec<Cl
     each.collect()
 }
 
-/// The held answers stay where they are, while these `free` ones, sent later, leave; after the sync the
-/// answers of `held` come. Returns them.
+/// Checks that the held answers are not sent, while those in `free`, sent later, are; after the sync the
+/// answers of `held` arrive. Returns them.
 fn stay_until_sync(
     served: &Served,
     held: &[impl AsRef<str>],
@@ -83,15 +83,15 @@ fn stay_until_sync(
     waiting.iter_mut().map(|client| show(&client.receive())).collect()
 }
 
-/// What leaves whatever happens to `touched`.
+/// Searches whose answers do not depend on `touched`.
 fn untouched() -> Vec<String> {
     let mut lines = searches("other");
     lines.extend(["GET plain".to_owned(), "GET absent".to_owned(), "HGET o:1 c".to_owned()]);
     lines
 }
 
-/// Holds back a write, checks that all searches of `touched` wait for it, and that they see it then: keys by
-/// the lines of `searches`.
+/// Blocks a write, checks that all searches of `touched` wait for it, and that they then see it: the expected
+/// keys are in the order of `searches`.
 fn check_write(write: &str, expected: [&str; 6]) {
     for algorithm in ["FLAT", "HNSW"] {
         let served = two_indexes(algorithm);
@@ -142,7 +142,7 @@ fn a_changed_document_shows_as_changed_when_that_is_durable() {
     );
 }
 
-/// The rows of a filter that the write does not touch are fields of the document all the same.
+/// Even if the write does not affect the rows of a filter, they contain fields of the document.
 #[test]
 fn a_field_outside_the_schema_shows_when_it_is_durable() {
     let served = two_indexes("FLAT");
@@ -175,7 +175,7 @@ fn a_created_index_shows_when_it_is_durable() {
     assert_eq!(show(&writer.receive()), "+\"OK\"");
 }
 
-/// What FT.INFO, FT.SEARCH and FT.DROPINDEX say of an index that is not there.
+/// The replies of FT.INFO, FT.SEARCH and FT.DROPINDEX for a missing index.
 const MISSING: [&str; 3] =
     ["-\"Unknown index name\"", "-\"touched: no such index\"", "-\"Unknown Index name\""];
 
@@ -197,7 +197,7 @@ fn a_dropped_index_is_missing_when_that_is_durable() {
     }
 }
 
-/// An index moves with its database: that it is there, or no more, can be lost like anything else.
+/// An index moves with its database: its presence or absence can be lost like any other change.
 #[test]
 fn an_index_shows_in_its_new_database_when_the_swap_is_durable() {
     let lines = [
@@ -226,8 +226,8 @@ fn an_index_shows_in_its_new_database_when_the_swap_is_durable() {
     replies[3..].iter().for_each(|reply| assert_eq!(*reply, MISSING[1]));
 }
 
-/// On one connection, whatever ran where: searches on the connection's own thread, in the pool, and plain
-/// reads.
+/// On one connection, wherever the commands ran: searches on the connection's own thread, in the pool, and
+/// plain reads.
 #[test]
 fn held_replies_of_one_connection_come_in_its_order() {
     let served = two_indexes("HNSW");
@@ -252,7 +252,7 @@ fn held_replies_of_one_connection_come_in_its_order() {
     );
 }
 
-/// EXEC holds the write and its search alike.
+/// EXEC holds back the write and its search alike.
 #[test]
 fn a_search_inside_exec_waits_for_what_it_shows() {
     let served = two_indexes("FLAT");

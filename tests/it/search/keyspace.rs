@@ -1,10 +1,10 @@
-//! What commands on keys and databases, expiry and restarts do to an index.
+//! The effects on an index of commands on keys and databases, of expiry and of restarts.
 
 use super::{Served, ask, vector_word};
 use engramdb_resp::Protocol;
 use engramdb_testkit::tcp::Client;
 
-/// The keys that one word of a search and a nearest-neighbour search find, which must be the same.
+/// The keys that a word search and a nearest-neighbour search find; both must be the same.
 fn found(client: &mut Client) -> String {
     let sorted = ask(client, "FT.SEARCH idx @c:{red} NOCONTENT SORTBY n LIMIT 0 20");
     let vector = vector_word(&[0.0, 0.0]);
@@ -56,7 +56,7 @@ fn a_document_follows_its_key() {
         ("UNLINK d:3", "1", "[0]"),
     ] {
         assert_eq!(ask(&mut client, line), reply, "{line}");
-        // Equal distances and numbers come in the order of keys or of ids, which a copy does not share.
+        // Equal distances and numbers are ordered by key or by id, which differs for a copy.
         let sort = |reply: &str| {
             let mut keys: Vec<String> =
                 reply.split(", ").map(|key| key.trim_matches(['[', ']']).to_owned()).collect();
@@ -88,7 +88,7 @@ fn an_index_belongs_to_its_database() {
 }
 
 #[test]
-fn what_has_expired_is_found_by_nobody() {
+fn expired_keys_and_fields_are_not_found() {
     let (served, mut client) = indexed();
     assert_eq!(ask(&mut client, "PEXPIRE d:1 1000"), "1");
     assert_eq!(ask(&mut client, "HPEXPIRE d:2 1000 FIELDS 1 c"), "[1]");
@@ -96,7 +96,7 @@ fn what_has_expired_is_found_by_nobody() {
     served.advance_ms(1001);
     for _ in 0..2 {
         assert_eq!(found(&mut client), r#"[1, "d:3"]"#);
-        // What has lost its tag is not red; and it still has its vector.
+        // A document that has lost its tag is not red, and still has its vector.
         assert_eq!(ask(&mut client, "FT.SEARCH idx -@c:{red} NOCONTENT"), r#"[1, "d:2"]"#);
         let vector = vector_word(&[0.0, 0.0]);
         for field in ["flat", "hnsw"] {

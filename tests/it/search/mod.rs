@@ -1,6 +1,6 @@
-//! FT.* through the server, in this process: what may leave while the disk stalls, the shape of replies, what
-//! commands on keys and databases, expiry and restarts do to indexes, and what searches find while documents
-//! change.
+//! FT.* through the server, in this process: which replies may be sent while the disk stalls, the shape of
+//! replies, the effects of commands on keys and databases, of expiry and of restarts on indexes, and what
+//! searches find while documents change.
 
 mod gate;
 mod keyspace;
@@ -16,7 +16,7 @@ fn show(reply: &Value) -> String {
     format!("{reply:?}")
 }
 
-/// Runs a command line on a server whose disk is quick.
+/// Runs a command line on a server with a fast disk.
 fn ask(client: &mut Client, line: &str) -> String {
     show(&client.run(&split_words(line)))
 }

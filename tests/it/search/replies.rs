@@ -1,10 +1,10 @@
-//! The shape of replies, as clients take them apart: flat in RESP2, maps in RESP3.
+//! The shape of replies: flat in RESP2, maps in RESP3.
 
 use super::{Served, ask, show, vector_word};
 use engramdb_resp::{Protocol, Value};
 use engramdb_testkit::tcp::Client;
 
-/// Four documents; the last one has no price, and nobody has asked for its title.
+/// Four documents; the last one has no price, and its title is not requested.
 fn shop() -> (Served, Client) {
     let served = Served::start();
     let mut client = served.client(Protocol::Resp2);
@@ -91,7 +91,7 @@ fn rows_are_maps_in_resp3() {
     assert_eq!(ask(&mut client, "FT._LIST"), r#"{"shop"}"#, "a set");
 }
 
-/// valkey-glide speaks RESP3 and reads what valkey-search writes, which is flat.
+/// valkey-glide uses RESP3 and expects replies as valkey-search writes them, which are flat.
 #[test]
 fn replies_are_flat_for_clients_that_read_them_so() {
     let (served, _) = shop();
@@ -114,7 +114,7 @@ fn replies_are_flat_for_clients_that_read_them_so() {
     assert_eq!(row(&mut client), flat);
 }
 
-/// The names of FT.INFO's pairs, whichever way they are replied.
+/// The names of FT.INFO's pairs, in either form.
 fn names(info: &Value) -> Vec<String> {
     let bulk = |value: &Value| match value {
         Value::Bulk(name) => String::from_utf8_lossy(name).into_owned(),

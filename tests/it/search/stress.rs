@@ -1,10 +1,10 @@
-//! Documents are updated, expired, renamed and deleted while filtered searches run: each row is true of the
-//! fields that it returns, and k rows come whenever k exist.
+//! Documents are updated, expired, renamed and deleted while filtered searches run: each row matches the
+//! fields that it returns, and k rows are returned whenever k exist.
 //!
-//! Some documents match every filter and are never touched, k of them at least, so that k always exist. They
-//! are farther from every question than the others: whoever asks wants the ones that change, and needs the
-//! untouched ones where those vanish. Nothing is asserted about time. What each thread asks for follows from
-//! the seed, how threads meet does not.
+//! At least k documents match every filter and are never changed, so that k always exist. They are farther
+//! from every query than the others: a search prefers the changing documents, and needs the unchanged ones
+//! when those vanish. Times are not asserted. The requests of each thread follow from the seed; the
+//! interleaving of threads does not.
 
 use super::{Served, show};
 use engramdb_resp::{Protocol, Value};
@@ -19,16 +19,16 @@ const UNTOUCHED: usize = K + 2;
 const TOUCHED: usize = 60;
 const WRITERS: u64 = 3;
 const SEARCHERS: u64 = 3;
-/// Of each searcher; ENGRAMDB_STRESS_SEARCHES asks for more.
+/// The number of searches per searcher; ENGRAMDB_STRESS_SEARCHES sets another one.
 const SEARCHES: usize = 1_500;
 
 const FIELDS: &[&str] = &["c", "n", "flat", "hnsw"];
-/// Components of documents that change, and of questions.
+/// Components of changing documents, and of queries.
 const NEAR: Range<f32> = 0.0..2.0;
 
 type Judge = fn(&Row<'_>) -> bool;
 
-/// The filters of searches, all of which the untouched documents match, and how a row shows that it does.
+/// The filters of searches, all of which the unchanged documents match, and how a row shows that it does.
 const FILTERS: &[(&str, Judge)] = &[
     ("@c:{red}", |row| row.has("red")),
     ("@c:{red|blue}", |row| row.has("red") || row.has("blue")),
@@ -44,13 +44,14 @@ fn rows_are_true_and_complete_while_documents_change() {
     stress(4, 0, 1);
 }
 
-/// Enough documents for the graph to be walked, and wide enough to be walked by codes.
+/// Enough documents for the graph to be walked, with enough dimensions for codes.
 #[test]
 fn rows_are_true_and_complete_while_documents_of_a_large_index_change() {
     stress(96, 1_500, 2);
 }
 
-/// With so many `middling` documents, which are never touched either and match what they happen to match.
+/// With `middling` further documents, which are never changed either and match an arbitrary part of the
+/// filters.
 fn stress(dimension: usize, middling: usize, seed: u64) {
     let searches = std::env::var("ENGRAMDB_STRESS_SEARCHES").ok().and_then(|count| count.parse().ok());
     let searches = searches.unwrap_or(SEARCHES);
@@ -107,7 +108,7 @@ fn vector(random: &mut SmallRng, dimension: usize, components: Range<f32>) -> Ve
     blob((0..dimension).map(|_| random.random_range(components.clone())))
 }
 
-/// Changes documents, one command after the other, and now and then lets time pass.
+/// Changes documents, one command after another, and lets time pass from time to time.
 struct Writer<'s> {
     served: &'s Served,
     client: Client,
@@ -124,7 +125,7 @@ impl<'s> Writer<'s> {
     fn step(&mut self) {
         let words = self.command();
         let reply = self.client.run(&words);
-        // RENAME and COPY of a document that is gone.
+        // RENAME and COPY of a deleted document.
         let is_missing = show(&reply).contains("no such key");
         assert!(!reply.is_error() || is_missing, "{:?}: {reply:?}", show_words(&words));
         if self.random.random_bool(0.2) {
@@ -178,7 +179,7 @@ fn show_words(words: &[Vec<u8>]) -> String {
     words.iter().map(|word| word.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// Asks one filtered question after the other, and judges each answer.
+/// Sends one filtered query after another, and checks each answer.
 struct Searcher {
     client: Client,
     random: SmallRng,
@@ -248,7 +249,7 @@ fn squared_distance(a: &[u8], b: &[u8]) -> f32 {
 /// A row of an answer in RESP2.
 struct Row<'r> {
     key: String,
-    /// Names and values in turn.
+    /// Alternating names and values.
     fields: &'r [Value],
 }
 

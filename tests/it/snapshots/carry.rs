@@ -1,4 +1,4 @@
-//! What it costs to carry values between ranges of slots.
+//! The cost of carrying values between ranges of slots.
 
 use engramdb_engine::effect::Effect;
 use engramdb_engine::snapshot::create_offline;

@@ -1,5 +1,5 @@
-//! Snapshots on a disk without space: they work where there is room, say so where there is none, and leave
-//! nothing behind that takes room.
+//! Snapshots on a disk without space: they succeed if there is space, report it if there is none, and leave
+//! no files that use space.
 
 use engramdb_engine::effect::Effect;
 use engramdb_engine::log::Purpose;
@@ -10,7 +10,7 @@ use engramdb_engine::snapshot::offline::trim_below_newest;
 use engramdb_sim::env::SimEnv;
 use engramdb_testkit::store::{Store, compare, directory, manifest, offline, snapshots};
 
-/// A store with one snapshot behind it and writes after it.
+/// A store with one snapshot and later writes.
 fn prepared(seed: u64) -> Store {
     let mut store = Store::open(SimEnv::new(seed)).expect("an empty disk is fine");
     store.write_some(40);
@@ -23,7 +23,7 @@ fn set_free(sim: &SimEnv, bytes: u64) {
     sim.disk.set_capacity(Some(sim.disk.used_bytes() + bytes));
 }
 
-/// Files of a snapshot that did not come to be.
+/// Files of a snapshot that was not completed.
 fn leftovers(sim: &SimEnv) -> Vec<String> {
     let listed: Vec<String> = manifest(sim).snapshots.iter().map(|entry| entry.file.clone()).collect();
     let paths = sim.disk.paths().into_iter().filter(|path| path.starts_with(snapshots()));
@@ -88,7 +88,7 @@ fn a_flush_on_a_full_disk_is_snapshotted_and_frees_the_log() {
     fill(&mut store);
     set_free(&sim, 0);
     store.write_freeing(0, Effect::FlushAll);
-    // What the server does while its disk is full.
+    // Does what the server does while its disk is full.
     let log = store.log.clone();
     log.lend_room(true);
     assert!(trim_below_newest(&sim.env, &snapshots(), &*log).expect("removing needs no room"));
@@ -121,7 +121,7 @@ fn a_stopped_store_on_a_full_disk_is_snapshotted_in_the_room_that_old_snapshots_
     compare(&written, &reopened(&sim)).expect("the same comes back");
 }
 
-/// Whether all snapshots that are listed have the log that they need.
+/// Asserts that all listed snapshots have the log that they need.
 fn assert_log_reaches_back(sim: &SimEnv, case: &str) {
     let listed = manifest(sim).snapshots;
     let store = Store::open(sim.clone()).unwrap_or_else(|error| panic!("{case}: {error}"));

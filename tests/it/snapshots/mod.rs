@@ -1,5 +1,5 @@
-//! Offline snapshots, on a faulty disk and around the real binary: whatever happens while one is made, the
-//! store comes back whole.
+//! Offline snapshots, on a faulty disk and with the real binary: whatever happens while one is made, the
+//! store is recovered completely.
 
 mod carry;
 mod full_disk;

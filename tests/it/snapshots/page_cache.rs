@@ -1,8 +1,8 @@
 //! Kills while a snapshot is made, then another attempt, then a power cut.
 //!
-//! The story: a snapshot process is killed between giving the manifest its name and syncing the directory.
-//! The next one reads that manifest, finds nothing to do, and trims the log by it; then the power goes, and
-//! with it the manifest: the older one is back, and the log that it needs is not.
+//! The story: a snapshot process is killed between renaming the manifest and syncing the directory. The next
+//! one reads that manifest, finds nothing to do, and trims the log accordingly; then the power is cut, and
+//! the manifest is lost: the older one is back, and the log that it needs is not.
 
 use engramdb_engine::snapshot::create_offline;
 use engramdb_engine::snapshot::offline::OfflineOptions;
@@ -11,7 +11,7 @@ use engramdb_sim::env::SimEnv;
 use engramdb_sim::fuzz::is_long_mode;
 use engramdb_testkit::store::{Store, compare, directory, offline, snapshots};
 
-/// A store with two snapshots behind it and some writes after them.
+/// A store with two snapshots and some later writes.
 fn prepared(seed: u64, retain: usize) -> Store {
     let mut store = Store::open(SimEnv::new(seed)).expect("an empty disk is fine");
     for _ in 0..2 {
@@ -31,8 +31,8 @@ enum Again {
 
 type LeaveOut = fn(&SyncPoint<'_>) -> bool;
 
-/// Kills the process at the `operation`th change of the disk while a snapshot is made, makes one again,
-/// without the syncs that are left out, and cuts the power. What the attempt did, and what was wrong
+/// Kills the process at the `operation`th change of the disk while a snapshot is made, makes one again
+/// without the skipped syncs, and cuts the power. Returns what the second attempt did, and what was wrong
 /// afterwards.
 fn kill_at(
     seed: u64,
@@ -43,7 +43,7 @@ fn kill_at(
     let store = prepared(seed, retain);
     let sim = store.sim.clone();
     sim.disk.cut_after(operation);
-    // It may have come to its end before.
+    // It may have ended before.
     let _ = store.snapshot(retain);
     let written = store.abandon();
     sim.disk.kill();
@@ -57,7 +57,7 @@ fn kill_at(
     (again, Store::open(sim).and_then(|store| compare(&written, &store.live)))
 }
 
-/// How many changes of the disk a snapshot takes.
+/// The number of changes of the disk that a snapshot makes.
 fn operations(retain: usize) -> u64 {
     let store = prepared(1, retain);
     let before = store.sim.disk.operations();
@@ -90,15 +90,15 @@ fn a_manifest_is_durable_before_the_log_is_trimmed_by_it() {
     println!("without that sync: {}", noticed.expect("leaving out the sync goes unnoticed"));
 }
 
-/// A roll is killed while it writes the header of the next segment; then a snapshot is made of what the
-/// header says is sealed, and another run, for which there is nothing to do, trims the log.
+/// A rotation is killed while it writes the header of the next segment; then a snapshot is made of the
+/// segments that the header declares sealed, and another run, which has nothing to do, trims the log.
 fn trim_behind_a_header(seed: u64, leave_out: Option<LeaveOut>) -> Result<(), String> {
     let mut store = Store::open(SimEnv::new(seed)).expect("an empty disk is fine");
     store.write_some(15);
     let sim = store.sim.clone();
     // The next segment is prepared first.
     sim.disk.cut_after(1 + seed % 9);
-    // It may have come to its end before.
+    // It may have ended before.
     let _ = store.pipeline.rotate();
     let written = store.abandon();
     sim.disk.kill();

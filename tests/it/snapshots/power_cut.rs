@@ -1,7 +1,7 @@
 //! Power cuts at every disk operation of a snapshot's creation, with all syncs and with each left out.
 //!
-//! The story behind it: a snapshot that is published before its bytes, its name or its manifest are durable
-//! looks perfect until the power goes, and by then the log that it replaced has been trimmed.
+//! The story: a snapshot that is published before its bytes, its name or its manifest are durable looks
+//! perfect until the power is cut, and by then the log that it replaced was trimmed.
 
 use engramdb_engine::snapshot::create_offline;
 use engramdb_sim::env::SimEnv;
@@ -10,7 +10,7 @@ use engramdb_testkit::store::{Store, compare, directory, manifest, offline, snap
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A store with two snapshots behind it and some writes after them.
+/// A store with two snapshots and some later writes.
 fn prepared(seed: u64, retain: usize) -> Store {
     let mut store = Store::open(SimEnv::new(seed)).expect("an empty disk is fine");
     for _ in 0..2 {
@@ -22,13 +22,13 @@ fn prepared(seed: u64, retain: usize) -> Store {
 }
 
 /// Cuts the power at the `operation`th change of the disk while a snapshot is made; then opens the store
-/// again. Whether the cut came in time, and what was wrong afterwards.
+/// again. Returns whether the cut occurred, and what was wrong afterwards.
 fn cut_at(seed: u64, retain: usize, operation: u64, left_out: Option<u64>) -> (bool, Result<(), String>) {
     let store = prepared(seed, retain);
     let sim = store.sim.clone();
     if let Some(number) = left_out {
         let syncs = Arc::new(AtomicU64::new(0));
-        // Syncs of the log have a test of their own.
+        // Another test covers the syncs of the log.
         sim.disk.leave_out(move |point| {
             point.path.starts_with(snapshots()) && syncs.fetch_add(1, Ordering::Relaxed) == number
         });
@@ -41,7 +41,7 @@ fn cut_at(seed: u64, retain: usize, operation: u64, left_out: Option<u64>) -> (b
     (cut, result)
 }
 
-/// How many changes of the disk, and how many syncs below the snapshots' directory, a snapshot takes.
+/// The number of changes of the disk, and of syncs below the snapshots' directory, that a snapshot makes.
 fn counts(retain: usize) -> (u64, u64) {
     let store = prepared(1, retain);
     let sim = store.sim.clone();
@@ -73,7 +73,7 @@ fn a_power_cut_at_any_operation_leaves_a_store_that_comes_back_whole() {
 
 #[test]
 fn the_test_notices_when_any_one_sync_is_left_out() {
-    // With one snapshot kept, nothing makes up for a lost one.
+    // With one snapshot kept, there is no other one to use.
     let (operations, syncs) = counts(1);
     assert!(syncs >= 4, "bytes, name, manifest's bytes, manifest's name; {syncs} found");
     for left_out in 0..syncs {
