@@ -1,7 +1,8 @@
-//! `bench memory`: what a document costs in resident memory, hash and index together.
+//! `bench memory`: the resident memory of a document, hash and index together.
 //!
-//! The truth is what the system says that the server's process holds, less what it held while empty. Beside
-//! it stands what the server claims (INFO, FT.INFO, MEMORY USAGE), so that its accounting can be judged.
+//! The measure is the resident memory of the server's process, as the system reports it, minus that of the
+//! empty server. The server's own figures (INFO, FT.INFO, MEMORY USAGE) are reported beside it, to verify its
+//! accounting.
 
 mod small;
 
@@ -18,7 +19,7 @@ use crate::vectors::engine::{Task, VectorEngine};
 use crate::vectors::server::ServerEngine;
 use small::SmallValues;
 
-/// Keys whose MEMORY USAGE is averaged.
+/// The number of keys whose MEMORY USAGE is averaged.
 const KEYS_ASKED: usize = 100;
 
 const EXAMPLES: &str = "\
@@ -62,10 +63,10 @@ pub struct MemoryArgs {
     /// Documents to store
     #[arg(long, default_value_t = 100_000)]
     pub documents: usize,
-    /// Dimensions of the vectors; each value is a server and a load of its own
+    /// Dimensions of the vectors; each value is a separate server and load
     #[arg(long, value_delimiter = ',', default_value = "384")]
     pub dimensions: Vec<usize>,
-    /// Small values instead of documents: what a key with its value costs
+    /// Small values instead of documents: the memory of a key with its value
     #[arg(long, value_enum, conflicts_with_all = ["documents", "dimensions", "seed", "m", "ef_construction"])]
     pub data: Option<SmallValues>,
     /// Small values to store [default: 1000000 strings, 500000 hashes]
@@ -81,7 +82,7 @@ pub struct MemoryArgs {
     pub files: ReportFiles,
 }
 
-/// Everything that a run found, as it is written to JSON.
+/// All results of a run, in the form of its JSON.
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]
@@ -89,7 +90,7 @@ struct Report {
     footprints: Vec<Footprint>,
 }
 
-/// What a server that holds the documents occupies, and says that it occupies.
+/// The memory of a server with the documents, measured and as reported by itself.
 #[derive(Clone, Debug, Serialize)]
 struct Footprint {
     dimensions: usize,
@@ -98,16 +99,16 @@ struct Footprint {
     resident_bytes: u64,
     peak_bytes: u64,
     bytes_per_document: f64,
-    /// Resident bytes of a document over those of its vector.
+    /// Resident bytes per document divided by those of its vector.
     ratio: f64,
     info_bytes_per_document: f64,
     index_bytes_per_document: f64,
     memory_usage_bytes: f64,
-    /// The part of the resident bytes that INFO knows of.
+    /// The share of the resident bytes that INFO reports.
     claimed: f64,
 }
 
-/// What the server says of itself, in bytes.
+/// The server's own figures, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Claims {
     used_memory: f64,
@@ -115,7 +116,7 @@ struct Claims {
     memory_usage: f64,
 }
 
-/// Measures each width, prints the table and writes the files that were asked for.
+/// Measures each number of dimensions, prints the table and writes the requested files.
 pub fn run(arguments: MemoryArgs) -> Result<(), BenchError> {
     if let Some(data) = arguments.data {
         return small::run(&arguments, data);
@@ -125,7 +126,7 @@ pub fn run(arguments: MemoryArgs) -> Result<(), BenchError> {
     let most = arguments.dimensions.iter().copied().max().unwrap_or(0);
     arguments.load.check_memory(arguments.documents, most, 2.5)?;
     arguments.files.check()?;
-    // Where there is no /proc, it is better to say so before the load.
+    // If there is no /proc, fail before the load.
     Process::own().resident()?;
     let mut report = Report {
         heading: arguments.load.heading("bench memory", arguments.documents, None),
@@ -192,7 +193,7 @@ impl Claims {
 }
 
 impl Footprint {
-    /// The arithmetic: shares of one document, of which the vector alone has `raw` bytes.
+    /// Computes the figures per document; the vector alone has `raw` bytes.
     fn new(
         documents: usize,
         raw: usize,

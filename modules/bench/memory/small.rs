@@ -1,7 +1,7 @@
-//! `bench memory --data`: what small strings and hashes cost in resident memory, here and on other servers.
+//! `bench memory --data`: the resident memory of small strings and hashes, of EngramDB and of other servers.
 //!
-//! The server of the run's own and each peer get the same keys, over the same number of connections, in
-//! pipelines of the same length. What counts is what the system says of the process, after less before.
+//! The run's own server and each peer get the same keys, over the same number of connections, in pipelines of
+//! the same length. The measure is the resident memory of the process after the load, minus that before.
 
 use std::fmt;
 use std::thread;
@@ -34,9 +34,9 @@ pub enum SmallValues {
 
 /// Fields of a hash.
 const FIELDS: u64 = 10;
-/// Resident memory has settled when it changed by less than this share of it in [`SETTLE`].
+/// Resident memory counts as settled when it changes by less than this share in [`SETTLE`].
 const SETTLED_SHARE: f64 = 0.001;
-/// It is taken as it is after so long.
+/// After this time it is used as it is.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
 
 impl SmallValues {
@@ -47,7 +47,7 @@ impl SmallValues {
         }
     }
 
-    /// More than any known server takes for each, in bytes.
+    /// An upper bound of the bytes that any known server uses per value.
     fn bytes_each_max(self) -> u64 {
         match self {
             SmallValues::Strings => 200,
@@ -55,7 +55,7 @@ impl SmallValues {
         }
     }
 
-    /// Appends the command that stores the value of that number.
+    /// Appends the command that stores the value with this number.
     fn encode(self, number: u64, bytes: &mut Vec<u8>) {
         let key = key(number);
         match self {
@@ -64,7 +64,7 @@ impl SmallValues {
             }
             SmallValues::Hashes => {
                 let fields = (0..FIELDS).flat_map(|field| {
-                    // The same digits for no two fields: nothing could be shared between hashes.
+                    // Different digits in each field, so that a server cannot share values between hashes.
                     let digits = (number.wrapping_mul(2_654_435_761) + field) & 0xffff_ffff;
                     [format!("field{field}"), format!("{digits:08x}")]
                 });
@@ -99,7 +99,7 @@ struct Report {
     footprints: Vec<Footprint>,
 }
 
-/// What one server took for all values.
+/// The memory of one server for all values.
 #[derive(Clone, Debug, Serialize)]
 struct Footprint {
     server: String,
@@ -107,18 +107,18 @@ struct Footprint {
     resident_bytes: u64,
     bytes_per_value: f64,
     info_bytes_per_value: f64,
-    /// What EngramDB takes for a value in the same run, over what this server takes.
+    /// EngramDB's bytes per value in the same run, divided by those of this server.
     ratio: f64,
 }
 
-/// Measures the server of the run's own, and the peers one after the other.
+/// Measures the run's own server, and the peers one after another.
 pub fn run(arguments: &MemoryArgs, data: SmallValues) -> Result<(), BenchError> {
     let values = arguments.values.unwrap_or(data.count());
     arguments.load.check(&[("--values", values)])?;
     let what = format!("--values {values}");
     size::check(&what, u128::from(data.bytes_each_max()) * values as u128)?;
     arguments.files.check()?;
-    // Where there is no /proc, and where a peer cannot be measured, it is better to say so before the load.
+    // If there is no /proc, or a peer cannot be measured, fail before the load.
     Process::own().resident()?;
     let peers: Vec<Peer> =
         arguments.peers.iter().map(|address| Peer::find(address)).collect::<Result<_, _>>()?;
@@ -139,7 +139,7 @@ pub fn run(arguments: &MemoryArgs, data: SmallValues) -> Result<(), BenchError> 
     server.stop(connection)?;
     for mut peer in peers {
         let measured = load.measure(peer.name, peer.process, &peer.target, &mut peer.connection);
-        // The peer was empty before: the run takes its keys away again, whatever came of it.
+        // The peer was empty before: the run removes its keys in any case.
         let removed = load.remove(&mut peer.connection);
         report.add(measured?);
         removed?;
@@ -148,7 +148,7 @@ pub fn run(arguments: &MemoryArgs, data: SmallValues) -> Result<(), BenchError> 
     arguments.files.write(&report)
 }
 
-/// A running server of somebody else.
+/// A running server that the run has not started.
 struct Peer {
     name: String,
     target: ServerTarget,
@@ -186,7 +186,7 @@ fn target(address: &str) -> Result<ServerTarget, BenchError> {
     Ok(ServerTarget { host, port, user: None, password: None, resp: 2 })
 }
 
-/// What is stored, and how.
+/// The values to store, and the connections.
 struct Load<'a> {
     data: SmallValues,
     values: u64,
@@ -260,7 +260,7 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// One pipeline, and its replies.
+    /// Sends one pipeline, and reads its replies.
     fn send(
         &self,
         connection: &mut Connection,
@@ -280,8 +280,8 @@ impl Load<'_> {
     }
 }
 
-/// The resident memory of a process, once it does not change any more: servers give memory back, and rebuild
-/// tables, for some time after a load.
+/// The resident memory of a process after it has stopped changing: servers free memory, and rebuild tables,
+/// for some time after a load.
 fn settled(process: Process) -> Result<u64, BenchError> {
     let began = Instant::now();
     let mut before = process.resident()?.bytes;
@@ -296,7 +296,7 @@ fn settled(process: Process) -> Result<u64, BenchError> {
 }
 
 impl Report {
-    /// The first one is EngramDB's.
+    /// The first footprint is EngramDB's.
     fn add(&mut self, footprint: Footprint) {
         let own = self.footprints.first().unwrap_or(&footprint).bytes_per_value;
         let ratio = own / footprint.bytes_per_value;
@@ -373,7 +373,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_as_large_as_they_are_said_to_be() {
+    fn values_have_the_described_sizes() {
         let encoded = |data: SmallValues| {
             let mut bytes = Vec::new();
             data.encode(7, &mut bytes);

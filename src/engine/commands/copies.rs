@@ -1,5 +1,5 @@
-//! Copies of large values for writes (see `prepared`): a hash or an object is copied in slices, a string by
-//! reference and then outside.
+//! Copies of large values for writes (see `prepared`): a hash or an object is copied in slices; a string is
+//! referenced under the lock and copied outside.
 
 use super::slices::Walk;
 use crate::command::Looks;
@@ -14,11 +14,11 @@ use std::sync::Arc;
 /// Values of at most this many bytes are copied under the lock, which takes a fraction of a millisecond.
 const AT_ONCE_BYTES: usize = 1 << 20;
 
-/// Attempts to copy an object that is written to meanwhile.
+/// The number of attempts to copy an object that is written to meanwhile.
 const ATTEMPTS: usize = 4;
 
-/// What copies the value without the lock, if it is so large that others would wait. Large strings are
-/// referred to.
+/// The function that copies the value without the lock, if it is so large that others would wait. Large
+/// strings are referenced.
 pub fn of(entry: &Entry) -> Option<fn(&[u8]) -> Making> {
     let value = entry.value();
     let is_long = value.len() > super::slices::AT_ONCE || entry.heap_bytes() > AT_ONCE_BYTES;
@@ -29,11 +29,11 @@ pub fn of(entry: &Entry) -> Option<fn(&[u8]) -> Making> {
     }
 }
 
-/// A hash in the making.
+/// A hash that is being copied.
 #[derive(Default)]
 struct Fields {
     hash: Hash,
-    /// What the last look has copied: it is put into the hash after it.
+    /// The fields copied by the last look; they are added to the hash after it.
     taken: Vec<OwnedField>,
     bytes: usize,
 }
@@ -44,7 +44,7 @@ impl super::slices::Gathered for Fields {
     }
 }
 
-/// Copies a hash, fields that have expired included: what the effect copies is what is stored.
+/// Copies a hash, including expired fields: the effect copies what is stored.
 fn of_hash(key: &[u8]) -> Making {
     let key = key.to_vec();
     Box::new(move |looks| {
@@ -56,7 +56,7 @@ fn of_hash(key: &[u8]) -> Making {
                 let watch = watch.get_or_insert_with(|| view.watch(&key));
                 let has_changed = watch.dirtied_by();
                 let hash = view.hash(&key);
-                // As at the beginning of time, when nothing had expired.
+                // At time 0, so that no field counts as expired.
                 walk.step(has_changed.unwrap_or_default(), 0, hash, &mut fields, &mut |field, fields| {
                     fields.bytes += field.value.len();
                     fields.taken.push(field.into());
@@ -76,7 +76,7 @@ fn of_hash(key: &[u8]) -> Making {
     })
 }
 
-/// Copies an object, by the effects that it is saved as.
+/// Copies an object, through the effects in which it is saved.
 fn of_object(key: &[u8]) -> Making {
     let key = key.to_vec();
     Box::new(move |looks| (0..ATTEMPTS).find_map(|_| copy_object(looks, &key)).flatten())
@@ -116,7 +116,7 @@ fn copy_object(looks: &dyn Looks, key: &[u8]) -> Option<Option<Copied>> {
     }
 }
 
-/// The value after effects that it is saved as.
+/// Builds a value from the effects in which it is saved.
 fn built(mut value: Box<dyn TypedValue>, effects: &[u8]) -> Box<dyn TypedValue> {
     for record in decode_batch(effects) {
         let effect = record.expect("encoded just now").effect;
@@ -125,8 +125,8 @@ fn built(mut value: Box<dyn TypedValue>, effects: &[u8]) -> Box<dyn TypedValue> 
     value
 }
 
-/// Whether to write to the string up to `end` copies much of it, or makes it much longer: others refer to it,
-/// or it has no room.
+/// Whether a write to the string up to `end` copies a large part of it, or makes it much longer: because
+/// there are other references to it, or because it has no room.
 pub fn is_long_to_write(string: Option<StringRef<'_>>, end: usize) -> bool {
     let length = string.map_or(0, StringRef::len);
     let copies = string.is_some_and(|string| string.copies_to_write(end));
@@ -134,17 +134,17 @@ pub fn is_long_to_write(string: Option<StringRef<'_>>, end: usize) -> bool {
     length.max(end) > AT_ONCE_BYTES && (copies || grows)
 }
 
-/// Copies a string for an APPEND that makes it so long.
+/// Copies a string for an APPEND that extends it to `end`.
 pub fn of_string_to_append(key: &[u8], end: usize) -> Making {
     of_string(key, move |content| {
-        // Room for more, so that a string which is appended to again and again is not copied each time.
+        // Spare room, so that a string that is appended to repeatedly is not copied each time.
         let mut copy = Vec::with_capacity(end + end / 4);
         copy.extend_from_slice(content);
         copy
     })
 }
 
-/// Copies a string for a SETRANGE that ends there: zero bytes are what is behind the string until then.
+/// Copies a string for a SETRANGE up to `end`; pads it with zero bytes.
 pub fn of_string_to_write(key: &[u8], end: usize) -> Making {
     of_string(key, move |content| {
         let mut copy = vec![0; end.max(content.len())];
@@ -164,7 +164,7 @@ fn of_string(key: &[u8], copy: impl FnOnce(&[u8]) -> Vec<u8> + Send + 'static) -
     })
 }
 
-/// None where the key is no string.
+/// `None` if the key is not a string.
 fn content(view: &View<'_>, key: &[u8]) -> Option<Arc<Vec<u8>>> {
     let string = view.string(key).ok()?;
     let copy = |string: StringRef<'_>| Arc::new(string.to_bytes().into_owned());

@@ -1,4 +1,4 @@
-//! Keys of any type, and whole databases.
+//! Commands for keys of any type, and for whole databases.
 
 use super::{ahead, copies, delete_key, exists};
 use crate::command::{
@@ -18,7 +18,7 @@ pub const COMMANDS: &[Command] = &[
     read_row("DBSIZE", "", dbsize, flag::FAST)
         .group("server")
         .tips(&["request_policy:all_shards", "response_policy:agg_sum"])
-        .docs("1.0.0", "O(1)", "Replies how many keys the database stores."),
+        .docs("1.0.0", "O(1)", "Returns the number of keys in the database."),
     write_row("DEL", "key+", del, flag::FREES)
         .event("del")
         .access(&["RM delete"])
@@ -27,30 +27,30 @@ pub const COMMANDS: &[Command] = &[
     read_row("EXISTS", "key+", exists_command, flag::FAST)
         .access(&["RO"])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .docs("1.0.0", "O(N) for N keys", "Replies how many of the named keys exist."),
+        .docs("1.0.0", "O(N) for N keys", "Returns how many of the given keys exist."),
     write_row("FLUSHALL", "[ASYNC|SYNC]", flushall, flag::FREES)
         .group("server")
         .acl(FLUSH)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
-        .docs("1.0.0", "O(1); memory is given back in the background", "Removes all keys of all databases."),
+        .docs("1.0.0", "O(1); memory is freed in the background", "Removes all keys of all databases."),
     write_row("FLUSHDB", "[ASYNC|SYNC]", flushdb, flag::FREES)
         .group("server")
         .acl(FLUSH)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
-        .docs("1.0.0", "O(1); memory is given back in the background", "Removes all keys of the database."),
+        .docs("1.0.0", "O(1); memory is freed in the background", "Removes all keys of the database."),
     write_row("MOVE", "key db", move_key, flag::FAST).event("move_to").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
-        "Moves a key to another database where it is absent.",
+        "Moves a key to another database, unless it exists there.",
     ),
     write_row("RENAME", "key newkey", rename, 0)
         .event("rename_to")
         .access(&["RW access delete", "OW update"])
-        .docs("1.0.0", "O(1)", "Gives a key another name, replacing what bears it."),
+        .docs("1.0.0", "O(1)", "Renames a key, replacing an existing one."),
     write_row("RENAMENX", "key newkey", renamenx, flag::FAST)
         .event("rename_to")
         .access(&["RW access delete", "OW insert"])
-        .docs("1.0.0", "O(1)", "Gives a key another name unless something bears it."),
+        .docs("1.0.0", "O(1)", "Renames a key unless the new name exists."),
     write_row("SWAPDB", "index1 index2", swapdb, flag::FAST).group("server").acl(FLUSH).docs(
         "4.0.0",
         "O(1), and a pass over the watched keys",
@@ -59,11 +59,15 @@ pub const COMMANDS: &[Command] = &[
     read_row("TOUCH", "key+", touch, flag::FAST)
         .access(&["RO"])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .docs("3.2.1", "O(N) for N keys", "Counts the named keys that exist, as an access to each."),
+        .docs(
+            "3.2.1",
+            "O(N) for N keys",
+            "Returns how many of the given keys exist, and counts as an access to each.",
+        ),
     read_row("TYPE", "key", type_command, flag::FAST).access(&["RO"]).docs(
         "1.0.0",
         "O(1)",
-        "Replies a value's type.",
+        "Returns the type of a value.",
     ),
     write_row("UNLINK", "key+", del, flag::FAST | flag::FREES)
         .event("del")
@@ -72,7 +76,7 @@ pub const COMMANDS: &[Command] = &[
         .docs(
             "4.0.0",
             "O(N) for N keys",
-            "Deletes keys, as DEL does: large values are freed after the reply in both.",
+            "Deletes keys as DEL does; both free large values after the reply.",
         ),
 ];
 
@@ -119,7 +123,8 @@ fn copy(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
-/// Expired keys that nobody has deleted yet are counted, as in Redis: it must not cost a walk.
+/// Expired keys that are not deleted yet are counted, as in Redis, because the exact number would need a
+/// walk.
 fn dbsize(view: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     reply.integer(view.whole_database().map_or(0, |database| database.len()) as i64);
     Ok(())
@@ -230,7 +235,7 @@ fn database_in_range(tx: &mut Tx<'_>, number: i32) -> Result<u32, CommandError> 
     number.ok_or(CommandError::DATABASE_OUT_OF_RANGE)
 }
 
-/// Empty databases are flushed too: modules keep state beside the keys.
+/// Empty databases are flushed too, because modules keep state in addition to keys.
 fn flush(tx: &mut Tx<'_>, args: Args<'_>, effect: Effect<'_>, reply: &mut dyn Reply) -> Outcome {
     if args.len() > 2 || (args.len() == 2 && !args.is(1, "ASYNC") && !args.is(1, "SYNC")) {
         return Err(CommandError::SYNTAX);

@@ -1,7 +1,7 @@
-//! How values are stored: OBJECT and MEMORY.
+//! OBJECT and MEMORY: how values are stored.
 //!
-//! Encodings are those that Redis would choose by its default limits, because clients' tests ask for them. They
-//! say nothing about how this engine stores a value.
+//! Encodings are those that Redis would choose with its default limits, because clients' tests check them.
+//! They do not describe how this engine stores a value.
 
 use super::slices::{AT_ONCE, sum_fields};
 use crate::command::{
@@ -12,8 +12,8 @@ use crate::keyspace::{Entry, Value};
 use crate::shard::view::View;
 
 pub const COMMANDS: &[Command] = &[
-    container("MEMORY", MEMORY).group("server").docs("4.0.0", "By subcommand", "Tells about memory."),
-    container("OBJECT", OBJECT).docs("2.2.3", "By subcommand", "Tells how a value is stored."),
+    container("MEMORY", MEMORY).group("server").docs("4.0.0", "By subcommand", "Reports the use of memory."),
+    container("OBJECT", OBJECT).docs("2.2.3", "By subcommand", "Reports how a value is stored."),
 ];
 
 const HELP: u32 = flag::LOADING | flag::STALE | flag::UNGATED;
@@ -77,7 +77,7 @@ fn memory_usage(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Resul
     Ok(Stage::Done)
 }
 
-/// What stands elsewhere is asked of each field.
+/// The size of housed contents is the sum over the fields.
 fn usage_in_slices(key: &[u8], own_bytes: usize) -> Stage {
     let key = key.to_vec();
     let job: Job = Box::new(move |looks| {
@@ -137,7 +137,7 @@ fn object_refcount(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Ou
     })
 }
 
-/// Replies null where the key is absent. Looking is no access.
+/// Replies null if the key is absent. This does not count as an access.
 fn with_entry(
     view: &View<'_>,
     args: Args<'_>,

@@ -1,9 +1,9 @@
-//! Large words of a request, each in memory of its own: the value that is made of one, replies and the log
-//! refer to it, and nothing copies it.
+//! Large words of a request, each in its own memory: the value that is made of a word, replies and the log
+//! refer to this memory without a copy.
 
 use std::sync::Arc;
 
-/// A large content, and its checksum, which is computed before any lock is taken.
+/// A large content with its checksum, which is computed before any lock is taken.
 #[derive(Clone, Debug)]
 pub struct Content {
     bytes: Arc<Vec<u8>>,
@@ -11,7 +11,7 @@ pub struct Content {
 }
 
 impl Content {
-    /// Computes the checksum, which takes time.
+    /// Computes the checksum, which takes time in proportion to the length.
     pub fn new(bytes: Vec<u8>) -> Content {
         let crc = crc32c::crc32c(&bytes);
         Content { bytes: Arc::new(bytes), crc }
@@ -43,7 +43,7 @@ impl Contents {
         Contents { contents }
     }
 
-    /// The content of which this word is the whole: the same memory, not only equal bytes.
+    /// The content that consists of exactly this word: the same memory, not only equal bytes.
     #[inline]
     pub fn of(&self, word: &[u8]) -> Option<&Content> {
         if word.len() < Contents::BYTES_MIN || self.contents.is_empty() {

@@ -1,5 +1,5 @@
-//! The string type: an integer where the text is a canonical one, short bytes inline, a buffer of its own, or
-//! a content that is housed elsewhere.
+//! The string type: an integer if the text is a canonical one, short bytes inline, a separate buffer, or a
+//! content that is housed elsewhere.
 
 use super::number::parse_integer;
 use super::{Content, House, Housed};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// The longest content kept inside the value itself (the whole value takes 32 bytes).
 const INLINE_BYTES_MAX: usize = 30;
 
-/// From so many bytes on a content is referred to instead of copied.
+/// Contents of at least this many bytes are referenced instead of copied.
 pub(super) const SHARED_BYTES_MIN: usize = 64 * 1024;
 
 /// The content of a string key or of a hash field.
@@ -21,7 +21,8 @@ pub enum StringValue {
         bytes: [u8; INLINE_BYTES_MAX],
     },
     Heap(Vec<u8>),
-    /// A large content. A reply that is on its way refers to it, and has what it was when the reply was made.
+    /// A large content. A reply that is being sent refers to it; a later write does not change the content of
+    /// the reply.
     Shared(Arc<Vec<u8>>),
     Housed(Housed),
 }
@@ -52,18 +53,18 @@ impl StringValue {
         }
     }
 
-    /// A content that is large enough to be referred to, or is going to be by the next write to it.
+    /// A content that is large enough to be referenced, or will be after the next write to it.
     pub(crate) fn of_large(content: Vec<u8>) -> StringValue {
         debug_assert!(content.capacity() >= SHARED_BYTES_MIN, "a small content has another form");
         StringValue::Shared(Arc::new(content))
     }
 
-    /// A word of a request, which is referred to.
+    /// A value that refers to a word of a request.
     pub(crate) fn referring(content: &Content) -> StringValue {
         StringValue::Shared(content.bytes().clone())
     }
 
-    /// Whether to write to a large content, up to `end`, copies it.
+    /// Whether a write to a large content, up to `end`, copies it.
     pub fn copies_to_write(&self, end: usize) -> bool {
         match self {
             StringValue::Shared(bytes) => Arc::strong_count(bytes) > 1 || bytes.capacity() < end,
@@ -71,8 +72,8 @@ impl StringValue {
         }
     }
 
-    /// Takes another content of the same length into its own buffer, which saves an allocation; false where
-    /// it has none of that length, and nothing has changed.
+    /// Stores another content of the same length in the existing buffer, which saves an allocation; false if
+    /// there is no buffer of that length, and nothing has changed.
     pub fn overwrite(&mut self, content: &[u8]) -> bool {
         match self {
             StringValue::Heap(bytes) if bytes.len() == content.len() && content.len() > INLINE_BYTES_MAX => {
@@ -80,7 +81,7 @@ impl StringValue {
                 true
             }
             StringValue::Shared(bytes) if bytes.len() == content.len() => {
-                // Where a reply refers to it, the content is to be replaced.
+                // If a reply refers to the content, it must be replaced instead.
                 let own = Arc::get_mut(bytes);
                 own.map(|bytes| bytes.copy_from_slice(content)).is_some()
             }
@@ -88,7 +89,7 @@ impl StringValue {
         }
     }
 
-    /// The content; an integer is written out.
+    /// The content; an integer is formatted.
     pub fn to_bytes(&self) -> Cow<'_, [u8]> {
         match self {
             StringValue::Integer(integer) => Cow::Owned(integer.to_string().into_bytes()),
@@ -111,7 +112,7 @@ impl StringValue {
         }
     }
 
-    /// The content, where it is large enough to be referred to.
+    /// The content, if it is large enough to be referenced.
     pub fn shared(&self) -> Option<&Arc<Vec<u8>>> {
         match self {
             StringValue::Shared(bytes) => Some(bytes),
@@ -139,7 +140,7 @@ impl StringValue {
         self.write(length, suffix);
     }
 
-    /// Overwrites from `offset` on, padding with zero bytes where the value was shorter.
+    /// Overwrites from `offset` on; pads with zero bytes if the value was shorter.
     pub fn write(&mut self, offset: usize, content: &[u8]) {
         if let StringValue::Shared(bytes) = self {
             return write_at(Arc::make_mut(bytes), offset, content);
@@ -153,7 +154,7 @@ impl StringValue {
         *self = if is_short { StringValue::raw(&bytes) } else { StringValue::buffer(bytes) };
     }
 
-    /// Bytes on the heap, beyond the value itself. What is housed elsewhere is counted there.
+    /// Bytes on the heap, without the value itself. Housed contents are counted by their house.
     pub fn heap_bytes(&self) -> usize {
         match self {
             StringValue::Heap(bytes) => bytes.capacity(),
@@ -175,16 +176,16 @@ impl StringValue {
     }
 }
 
-/// A content as it is read, whatever it lies in.
+/// A content for reading, in any representation.
 #[derive(Clone, Copy)]
 pub enum StringRef<'a> {
-    /// It lies packed with others.
+    /// Packed together with other contents.
     Bytes(&'a [u8]),
     Value(&'a StringValue),
 }
 
 impl<'a> StringRef<'a> {
-    /// The content; an integer is written out.
+    /// The content; an integer is formatted.
     pub fn to_bytes(self) -> Cow<'a, [u8]> {
         match self {
             StringRef::Bytes(bytes) => Cow::Borrowed(bytes),
@@ -201,7 +202,7 @@ impl<'a> StringRef<'a> {
         }
     }
 
-    /// The content, where it is large enough to be referred to.
+    /// The content, if it is large enough to be referenced.
     pub fn shared(self) -> Option<&'a Arc<Vec<u8>>> {
         match self {
             StringRef::Bytes(_) => None,
@@ -227,12 +228,12 @@ impl<'a> StringRef<'a> {
         self.len() == 0
     }
 
-    /// Whether to write to a large content, up to `end`, copies it.
+    /// Whether a write to a large content, up to `end`, copies it.
     pub fn copies_to_write(self, end: usize) -> bool {
         matches!(self, StringRef::Value(value) if value.copies_to_write(end))
     }
 
-    /// A content of its own.
+    /// A separate copy of the content.
     pub fn to_value(self) -> StringValue {
         match self {
             StringRef::Bytes(bytes) => StringValue::new(bytes),
@@ -275,7 +276,7 @@ impl<'a> From<&'a StringValue> for StringRef<'a> {
 fn write_at(bytes: &mut Vec<u8>, offset: usize, content: &[u8]) {
     let end = offset + content.len();
     if bytes.capacity() < end && end - bytes.len() >= SHARED_BYTES_MIN {
-        // Memory that comes as zero bytes from the system need not be written.
+        // Zeroed memory from the system need not be written.
         let mut longer = vec![0; end];
         longer[..bytes.len()].copy_from_slice(bytes);
         *bytes = longer;
@@ -291,7 +292,7 @@ impl Clone for StringValue {
             StringValue::Integer(integer) => StringValue::Integer(*integer),
             StringValue::Inline { length, bytes } => StringValue::Inline { length: *length, bytes: *bytes },
             StringValue::Heap(bytes) => StringValue::Heap(bytes.clone()),
-            // The copy changes on its own: what is written to is a content of its own by then.
+            // The copy changes independently, because a write makes a separate content first.
             StringValue::Shared(bytes) => StringValue::Shared(bytes.clone()),
             StringValue::Housed(housed) => StringValue::raw(housed.content()),
         }
@@ -352,7 +353,7 @@ mod tests {
         let copy = value.clone();
         assert_eq!(copy, value);
         assert!(matches!(copy, StringValue::Heap(_)));
-        assert!(!value.overwrite(&[b'x'; 35]), "what others see is not overwritten");
+        assert!(!value.overwrite(&[b'x'; 35]), "a referenced content is not overwritten");
         value.append(b"!");
         assert_eq!(value.to_bytes(), &b"bcdefghijklmnopqrstuvwxyz0123456789!"[..]);
         assert_eq!(house.0.load(Ordering::Relaxed), 1);
@@ -363,7 +364,7 @@ mod tests {
     fn a_large_content_that_is_referred_to_stays_what_it_was() {
         let content = vec![b'a'; SHARED_BYTES_MIN];
         let mut value = StringValue::new(&content);
-        assert!(value.overwrite(&vec![b'c'; SHARED_BYTES_MIN]), "nobody refers to it");
+        assert!(value.overwrite(&vec![b'c'; SHARED_BYTES_MIN]), "there is no reference to it");
         let reply = value.shared().expect("large enough").clone();
         assert!(!value.overwrite(&content));
         value.write(1, b"b");
