@@ -28,7 +28,13 @@ fn commands(criterion: &mut Criterion) {
     criterion.bench_function("GET", |bencher| {
         bencher.iter_batched(
             &mut next,
-            |key| engine.reads().run(0, get, Args::new(&[b"GET", key.as_bytes()]), &mut Void).gate,
+            |key| {
+                engine
+                    .reads()
+                    .expect("it serves")
+                    .run(0, get, Args::new(&[b"GET", key.as_bytes()]), &mut Void)
+                    .gate
+            },
             BatchSize::SmallInput,
         );
     });

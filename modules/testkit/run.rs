@@ -34,7 +34,7 @@ pub fn begin(
     reply: &mut dyn Reply,
 ) -> Ran {
     if !command.is_write() {
-        return engine.reads().run(database, command, args, reply);
+        return engine.reads().expect("it serves").run(database, command, args, reply);
     }
     let words: Vec<&[u8]> = args.iter().copied().collect();
     let mut prepared = None;

@@ -7,7 +7,7 @@
 use crate::backup::{self, BackupError};
 use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions, OpenError};
-use crate::log::pipeline::Options;
+use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Recovered};
 use crate::log::{ClaimError, LogId, Pos, ShardLog, Voided};
 use crate::shard::engine::Engine;
@@ -144,7 +144,7 @@ pub fn open_log(
     let (recovering, recovered, mut report) = recover(env, directory, &*log, modules, &options)?;
     let began = env.clock.monotonic();
     let (engine, modules) = recovering.start(log, &recovered, options.pipeline)?;
-    if let Some(shortage) = engine.pipeline().shortage() {
+    if let Some(shortage) = engine.writer().and_then(Pipeline::shortage) {
         report.notes.push(format!(
             "read-only: the disk has no room to open the log for writing; {}. Writes begin by themselves when there is room",
             shortage.cause

@@ -137,7 +137,7 @@ impl Shared {
 
     /// Memory in use by keys and modules, in bytes, by estimate: what INFO calls `used_memory`.
     pub fn used_memory(&self) -> usize {
-        let run = self.engine.reads();
+        let run = self.engine.inspect();
         let view = run.view(0);
         let of_modules = view.modules().iter().map(|module| module.memory_bytes()).sum::<usize>();
         view.whole_keyspace().heap_bytes() + of_modules

@@ -5,6 +5,7 @@ use crate::listener;
 use crate::worker::Incoming;
 use engramdb_engine::env::engine_clock::LOGGED_EVERY_MS;
 use engramdb_engine::log::Lsn;
+use engramdb_engine::log::pipeline::Pipeline;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -21,7 +22,11 @@ pub fn start(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .on_thread_park(move || engine.pipeline().kick())
+        .on_thread_park(move || {
+            if let Some(log) = engine.writer() {
+                log.kick();
+            }
+        })
         .build()?;
     let run = move || {
         runtime.block_on(async {
@@ -71,7 +76,7 @@ pub fn maintain(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
         while !shared.is_stopping() {
             if shared.engine.run_background() {
                 // Those who wait for the keyspace come first.
-                let before = std::mem::replace(&mut last_lsn, shared.engine.pipeline().last_lsn());
+                let before = std::mem::replace(&mut last_lsn, shared.engine.last_lsn());
                 let is_written = last_lsn != before;
                 std::thread::park_timeout(if is_written { MAINTAIN_BREAK_WRITTEN } else { MAINTAIN_BREAK });
                 pause = MAINTAIN_PAUSE_MIN;
@@ -103,8 +108,8 @@ async fn expire(shared: Arc<Shared>) {
         if shared.now().saturating_sub(logged_at) >= Duration::from_millis(LOGGED_EVERY_MS) {
             logged_at = shared.now();
             say_that_clocks_differ(&shared, &mut is_ahead);
-            if anything_expires(&shared) {
-                shared.engine.pipeline().submit_time(shared.engine.now_ms());
+            if let Some(log) = shared.engine.writer().filter(|_| anything_expires(&shared)) {
+                log.submit_time(shared.engine.now_ms());
             }
         }
         if !is_active {
@@ -128,7 +133,7 @@ async fn expire(shared: Arc<Shared>) {
 }
 
 fn anything_expires(shared: &Shared) -> bool {
-    let run = shared.engine.reads();
+    let run = shared.engine.inspect();
     let view = run.view(0);
     view.whole_keyspace().databases().iter().any(|database| database.may_have_due(u64::MAX))
 }
@@ -238,8 +243,8 @@ async fn watch_room(shared: Arc<Shared>) {
     let mut was_full = false;
     loop {
         shared.engine.serve_parked();
-        let shortage = shared.engine.pipeline().shortage();
-        let last_room = shared.engine.pipeline().last_room();
+        let shortage = shared.engine.writer().and_then(Pipeline::shortage);
+        let last_room = shared.engine.writer().and_then(Pipeline::last_room);
         let is_full = last_room.is_some();
         if let Some((cause, bytes)) = last_room.filter(|_| !was_full && shortage.is_none()) {
             let kib = bytes >> 10;

@@ -103,10 +103,7 @@ impl Server {
         };
         let shared = Arc::new(share(config, engine, module_commands, &mut hooks, threads, addresses)?);
         let gates: Vec<Arc<Gate>> = (0..threads).map(|_| Arc::new(Gate::new())).collect();
-        shared
-            .engine
-            .pipeline()
-            .subscribe(Arc::new(Gates { workers: gates.clone(), failed: hooks.log_failed }));
+        shared.engine.subscribe(Arc::new(Gates { workers: gates.clone(), failed: hooks.log_failed }));
         let mut incoming: Vec<Incoming> = Vec::new();
         let mut workers = Vec::new();
         let mut watched = Vec::new();
@@ -228,7 +225,7 @@ fn share(
 /// Sets what the configuration says of modules, which was tried when it was read. Returns the settings of
 /// before.
 fn apply_module_settings(config: &Config, engine: &Engine) -> Vec<(&'static str, String)> {
-    let run = engine.reads();
+    let run = engine.inspect();
     let view = run.view(0);
     let defaults = view.modules().iter().flat_map(|module| module.settings()).collect();
     for (name, value) in &config.module_settings {

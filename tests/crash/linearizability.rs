@@ -227,7 +227,7 @@ impl World {
         let command = self.command(words[0]);
         let mut reply = OneReply(None);
         let ran = if let Handler::Read(_) = command.handler {
-            engine.reads().run(0, command, Args::new(words), &mut reply)
+            engine.reads().expect("it serves").run(0, command, Args::new(words), &mut reply)
         } else {
             let credit = self.admit(engine, batch_bytes_max(words))?;
             engine.writes(credit).run(0, command, Args::new(words), &mut reply)

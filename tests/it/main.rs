@@ -4,6 +4,7 @@ mod backup;
 mod bad_input;
 mod bench;
 mod commands;
+mod following;
 mod fuzz;
 mod objects;
 mod program;

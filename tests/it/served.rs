@@ -111,7 +111,7 @@ impl Served {
     }
 
     fn last_applied(&self) -> Lsn {
-        let run = self.engine().reads();
+        let run = self.engine().inspect();
         let view = run.view(0);
         view.whole_keyspace();
         view.gate().lsn()

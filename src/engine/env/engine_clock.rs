@@ -70,6 +70,19 @@ impl EngineClock {
         self.tick(clock)
     }
 
+    /// Lets engine time go on from `at_least_ms`, if it is behind: the time of another node's log.
+    pub fn advance_to(&self, clock: &dyn Clock, at_least_ms: u64) {
+        if self.now_ms.load(Ordering::Acquire) >= at_least_ms {
+            return;
+        }
+        let mut last = self.last.lock();
+        let engine = Duration::from_millis(at_least_ms);
+        if last.engine < engine {
+            *last = Moment { engine, monotonic: clock.monotonic() };
+            self.now_ms.store(at_least_ms, Ordering::Release);
+        }
+    }
+
     #[cold]
     fn tick(&self, clock: &dyn Clock) -> u64 {
         let mut last = self.last.lock();

@@ -47,6 +47,7 @@ pub mod local;
 pub mod memory;
 pub mod pipeline;
 mod reading;
+pub mod refusal;
 pub mod replay;
 pub mod testing;
 mod writing;

@@ -28,6 +28,7 @@ mod opening;
 mod writer;
 
 use super::entry::{HEADER_BYTES, Kind, PIECE_HEADER_BYTES, PieceKind, begin_piece};
+use super::refusal::RoleRefusal;
 use super::replay::Recovered;
 use super::{ClaimError, Entry, Epoch, Limits, Lsn, Mark, Pos, Purpose, Room, RunningChecksum, ShardLog};
 use crate::effect::Batch;
@@ -120,26 +121,40 @@ pub enum Refusal {
     /// The log is behind: try again after the next durable batch, or in a millisecond.
     #[error("the transaction log is behind")]
     Busy,
+    /// The engine does not write the log.
+    #[error(transparent)]
+    Role(#[from] RoleRefusal),
     #[error(transparent)]
     Failed(#[from] Fatal),
 }
 
 /// Reserved room in the log. What is not submitted returns on drop.
 pub struct Credit {
-    shared: Arc<Shared>,
+    /// `None` where there is no room to return.
+    shared: Option<Arc<Shared>>,
     room: u64,
 }
 
 impl Credit {
+    /// No room, for a run that only reads.
+    pub fn none() -> Credit {
+        Credit { shared: None, room: 0 }
+    }
+
     /// Takes over what another reserved.
     pub fn absorb(&mut self, mut other: Credit) {
         self.room += std::mem::take(&mut other.room);
+        if self.shared.is_none() {
+            self.shared = other.shared.take();
+        }
     }
 }
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        self.shared.state.lock().reserved_bytes -= self.room;
+        if let Some(shared) = self.shared.as_ref().filter(|_| self.room > 0) {
+            shared.state.lock().reserved_bytes -= self.room;
+        }
     }
 }
 
@@ -314,7 +329,7 @@ impl Pipeline {
         let shared = &self.shared;
         if batches == 0 {
             // A transaction that only reads.
-            return Ok(Credit { shared: shared.clone(), room: 0 });
+            return Ok(Credit::none());
         }
         let mut wanted = shared.limits.room_for_batch(bytes);
         if batches > 1 {
@@ -351,7 +366,7 @@ impl Pipeline {
             return Err(Refusal::Full { cause });
         }
         state.reserved_bytes = reserved;
-        Ok(Credit { shared: self.shared.clone(), room: wanted })
+        Ok(Credit { shared: Some(self.shared.clone()), room: wanted })
     }
 
     /// Hands over a batch. Called under the keyspace's write lock, so that call order is LSN order. Only copies;

@@ -61,6 +61,41 @@ pub enum Followed<'a> {
     Stopped,
 }
 
+/// What [`Replay::follow_entry`] came to.
+pub enum FollowedEntry {
+    Batches(EntryBatches),
+    /// As in [`Followed`].
+    End,
+    TimedOut,
+    Stopped,
+}
+
+/// The batches that an entry completes; none for most kinds of entries.
+pub struct EntryBatches {
+    epoch: Epoch,
+    engine_time_ms: u64,
+    payload: Vec<u8>,
+    /// The bytes of the one that came in pieces.
+    assembled: Vec<u8>,
+    found: Vec<Found>,
+}
+
+impl EntryBatches {
+    /// The time of the entry and of its last batch.
+    pub fn engine_time_ms(&self) -> u64 {
+        self.engine_time_ms
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Batch<'_>> {
+        self.found.iter().map(|found| Batch {
+            lsn: found.lsn,
+            epoch: self.epoch,
+            engine_time_ms: found.engine_time_ms,
+            bytes: found.in_entry.clone().map_or(&self.assembled[..], |range| &self.payload[range]),
+        })
+    }
+}
+
 /// Reads the batches after a checkpoint. [`Replay::finish`] says where the writer goes on.
 pub struct Replay {
     iter: Box<dyn EntryIter>,
@@ -147,6 +182,28 @@ impl Replay {
             engine_time_ms: found.engine_time_ms,
             bytes,
         }))
+    }
+
+    /// Reads an entry through, and checks all of it before any of its batches is returned: a follower shows what it
+    /// applies. Not to be mixed with `next` and `follow` but at the log's end.
+    pub fn follow_entry(&mut self, wait: Wait) -> Result<FollowedEntry, ReadError> {
+        assert!(self.entry.is_none(), "the entry before is read through");
+        match self.iter.next(wait)? {
+            Step::Entry(entry) => self.begin_entry(entry)?,
+            Step::End(_) => return self.check_end().map(|()| FollowedEntry::End),
+            Step::TimedOut => return Ok(FollowedEntry::TimedOut),
+            Step::Stopped => return Ok(FollowedEntry::Stopped),
+        }
+        let mut found = Vec::new();
+        while let Some(batch) = self.take_piece()? {
+            found.extend(Some(batch).filter(|batch| batch.lsn > self.skip_through));
+        }
+        let entry = &mut self.entry.as_mut().expect("begun above").entry;
+        let (epoch, payload) = (entry.header.epoch, std::mem::take(&mut entry.payload));
+        self.end_entry()?;
+        let assembled = std::mem::take(&mut self.assembled);
+        let engine_time_ms = self.state.engine_time_ms;
+        Ok(FollowedEntry::Batches(EntryBatches { epoch, engine_time_ms, payload, assembled, found }))
     }
 
     /// Ends the waits of [`Replay::follow`] from another thread.

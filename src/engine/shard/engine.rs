@@ -18,11 +18,13 @@ use crate::env::Env;
 use crate::env::engine_clock::EngineClock;
 use crate::gate::Submitted;
 use crate::keyspace::Housing;
-use crate::log::pipeline::{Credit, Fatal, Pipeline, Refusal};
+use crate::log::pipeline::{Credit, DurableWatcher, Fatal, Pipeline, Refusal};
+use crate::log::replay::Checkpoint;
 use crate::log::{Lsn, Purpose, ShardLog};
 use crate::module::{Exporter, Module};
 use crate::shard::parked::ParkedClients;
 use crate::shard::prepared::{Preparation, Prepared};
+use crate::shard::role::{Following, Leading, Role, RoleRefusal, Watchers};
 use crate::shard::run::{Holds, ReadRun, WriteRun, end, release, submitted};
 use crate::shard::store::Store;
 use crate::shard::tx::{ExpiryStep, Tx};
@@ -30,8 +32,8 @@ use crate::shard::view::{Expired, Shared};
 use crate::shard::watch::Watch;
 use parking_lot::RwLock;
 use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Fields of hashes that active expiry looks at in one hold of the lock, about.
 const EXPIRY_LOOKED_AT_MAX: usize = 10_000;
@@ -42,10 +44,15 @@ const STRING_BYTES_MAX_DEFAULT: usize = 512 << 20;
 pub struct Engine {
     pub(super) store: RwLock<Store>,
     pub(super) shared: Shared,
-    clock: EngineClock,
+    pub(super) clock: EngineClock,
     /// Whether a module was overloaded when it was last asked.
     overloaded: AtomicBool,
-    pub(super) pipeline: Pipeline,
+    log: Arc<dyn ShardLog>,
+    /// Once the engine leads.
+    pub(super) leading: OnceLock<Leading>,
+    /// Where it has followed.
+    pub(super) following: Option<Following>,
+    pub(super) watchers: Watchers,
     /// Those of the store.
     parked: Arc<ParkedClients>,
 }
@@ -60,7 +67,34 @@ pub struct Ran {
 
 impl Engine {
     /// Made by [`crate::shard::recovering::Recovering::start`].
-    pub(crate) fn new(store: Store, env: Env, clock: EngineClock, pipeline: Pipeline) -> Engine {
+    pub(crate) fn leading(store: Store, env: Env, clock: EngineClock, pipeline: Pipeline) -> Engine {
+        let log = pipeline.log().clone();
+        Engine::new(store, env, clock, log, Ok(pipeline))
+    }
+
+    /// Made by [`crate::shard::recovering::Recovering::follow`].
+    pub(crate) fn following(
+        store: Store,
+        env: Env,
+        clock: EngineClock,
+        log: Arc<dyn ShardLog>,
+        from: Checkpoint,
+    ) -> Engine {
+        let following = Following::new(&*log, from);
+        Engine::new(store, env, clock, log, Err(following))
+    }
+
+    fn new(
+        store: Store,
+        env: Env,
+        clock: EngineClock,
+        log: Arc<dyn ShardLog>,
+        role: Result<Pipeline, Following>,
+    ) -> Engine {
+        let (leading, following) = match role {
+            Ok(pipeline) => (OnceLock::from(Leading { pipeline }), None),
+            Err(following) => (OnceLock::new(), Some(following)),
+        };
         let started_ms = clock.now_ms(&*env.clock);
         let parked = store.hook.parked.clone();
         Engine {
@@ -74,7 +108,10 @@ impl Engine {
             },
             clock,
             overloaded: AtomicBool::new(false),
-            pipeline,
+            log,
+            leading,
+            following,
+            watchers: Watchers::default(),
         }
     }
 
@@ -91,19 +128,79 @@ impl Engine {
     /// The last batch that is durable: replies gated at it or below may leave.
     #[inline]
     pub fn durable(&self) -> Lsn {
-        self.pipeline.durable()
+        match self.role() {
+            Role::Leading(leading) => leading.pipeline.durable(),
+            Role::Following(following) => following.applied(),
+        }
     }
 
+    /// What the engine is to its log. Costs one load.
+    #[inline]
+    pub fn role(&self) -> Role<'_> {
+        match self.leading.get() {
+            Some(leading) => Role::Leading(leading),
+            None => Role::Following(self.following.as_ref().expect("who does not lead follows")),
+        }
+    }
+
+    /// The pipeline, if the engine leads.
+    #[inline]
+    pub fn writer(&self) -> Option<&Pipeline> {
+        self.leading.get().map(|leading| &leading.pipeline)
+    }
+
+    /// The pipeline of an engine that leads, for those who know that it does: tests and tools.
+    ///
+    /// # Panics
+    /// If it follows.
     pub fn pipeline(&self) -> &Pipeline {
-        &self.pipeline
+        self.writer().expect("the engine leads")
+    }
+
+    /// Has the watcher told of what becomes durable from now on, and of a failure, in either role.
+    pub fn subscribe(&self, watcher: Arc<dyn DurableWatcher>) {
+        let mut watchers = self.watchers.lock();
+        if let Some(pipeline) = self.writer() {
+            pipeline.subscribe(watcher.clone());
+        }
+        watchers.push(watcher);
+    }
+
+    /// The last batch that was submitted, or that a follower applied.
+    pub fn last_lsn(&self) -> Lsn {
+        match self.role() {
+            Role::Leading(leading) => leading.pipeline.last_lsn(),
+            Role::Following(following) => following.applied(),
+        }
     }
 
     pub fn log(&self) -> &Arc<dyn ShardLog> {
-        self.pipeline.log()
+        &self.log
     }
 
-    /// Takes the read lock for a run of reads.
-    pub fn reads(&self) -> ReadRun<'_> {
+    /// Takes the read lock for a run of commands that read.
+    pub fn reads(&self) -> Result<ReadRun<'_>, RoleRefusal> {
+        self.refuses_reads().map_or_else(|| Ok(self.inspect()), Err)
+    }
+
+    /// Why a command that reads is refused, whatever it reads.
+    #[inline]
+    pub fn refuses_reads(&self) -> Option<RoleRefusal> {
+        match self.role() {
+            Role::Leading(_) => None,
+            Role::Following(following) => following.check_reads().err(),
+        }
+    }
+
+    /// Why a command that writes is refused, whatever it writes.
+    #[inline]
+    pub fn refuses_writes(&self) -> Option<RoleRefusal> {
+        matches!(self.role(), Role::Following(_)).then_some(RoleRefusal::ReadOnly)
+    }
+
+    /// Takes the read lock in any role, for what is no command's reply (INFO, tools), and for commands that have
+    /// begun.
+    pub fn inspect(&self) -> ReadRun<'_> {
         let store = self.store.read();
         ReadRun { engine: self, store, now_ms: self.now_ms() }
     }
@@ -111,13 +208,24 @@ impl Engine {
     /// Reserves room in the log for `batches` batches of `bytes` in all (see [`batch_bytes_max`]); before any
     /// lock.
     pub fn admit(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
-        self.pipeline.admit_run(batches, bytes, Purpose::Any)
+        self.admit_for(batches, bytes, Purpose::Any)
     }
 
     /// The same for batches of commands that free memory ([`Command::frees_memory`]): they may use the room
     /// that is held back for them.
     pub fn admit_freeing(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
-        self.pipeline.admit_run(batches, bytes, Purpose::Freeing)
+        self.admit_for(batches, bytes, Purpose::Freeing)
+    }
+
+    fn admit_for(&self, batches: usize, bytes: usize, purpose: Purpose) -> Result<Credit, Refusal> {
+        match self.role() {
+            Role::Leading(leading) => leading.pipeline.admit_run(batches, bytes, purpose),
+            Role::Following(_) if batches > 0 => Err(RoleRefusal::ReadOnly.into()),
+            Role::Following(following) => {
+                following.check_reads()?;
+                Ok(Credit::none())
+            }
+        }
     }
 
     /// Takes the write lock for a run of commands that the credit covers.
@@ -147,7 +255,7 @@ impl Engine {
 
     /// Ends a staged command after its job: reads the keyspace again and writes the reply.
     pub fn finish(&self, database: u32, finish: Finish, reply: &mut dyn Reply) -> Lsn {
-        let run = self.reads();
+        let run = self.inspect();
         let view = run.view(database);
         let mark = reply.mark();
         let rest = finish(&view, reply);
@@ -159,7 +267,7 @@ impl Engine {
 
     /// Watches keys for a connection. Returns what EXEC's reply would have to wait for.
     pub fn watch(&self, watch: &Arc<Watch>, database: u32, keys: &[&[u8]]) -> Lsn {
-        let run = self.reads();
+        let run = self.inspect();
         let view = run.view(database);
         for key in keys {
             if view.peek(database, key).is_some() {
@@ -172,7 +280,9 @@ impl Engine {
 
     /// Deletes what has expired, at most `limit` keys; returns how many keys it looked at, or `limit` if
     /// there is more to do. Run it regularly: reads do not need it, memory does.
+    /// A follower deletes nothing.
     pub fn expire_due(&self, limit: usize) -> Result<usize, Refusal> {
+        let Some(pipeline) = self.writer() else { return Ok(0) };
         let mut store = self.store.write();
         let now_ms = self.now_ms();
         let due = store.keyspace.take_due(now_ms, limit);
@@ -187,14 +297,14 @@ impl Engine {
                 break;
             }
             let step = ExpiryStep::find(&store.keyspace, *database, key, now_ms);
-            let mut credit = match self.pipeline.admit_run(1, step.bytes(key), Purpose::Expiry) {
+            let mut credit = match pipeline.admit_run(1, step.bytes(key), Purpose::Expiry) {
                 Ok(credit) => credit,
                 Err(refusal) => {
                     put_back(&mut store);
                     return Err(refusal);
                 }
             };
-            let mut tx = Tx::new(&mut store, &self.shared, &self.pipeline, *database, now_ms);
+            let mut tx = Tx::new(&mut store, &self.shared, Some(pipeline), *database, now_ms);
             tx.expire(key, &step);
             self.submit(&mut store, &mut credit, now_ms);
             if !step.is_whole {
@@ -293,14 +403,24 @@ impl Engine {
 
     /// Makes everything durable and stops the log in order. No command may follow.
     pub fn close(&self) -> Result<(), Fatal> {
-        // With the time, so that no start goes back behind what was shown to have expired.
-        self.pipeline.close_at(self.now_ms())
+        match self.role() {
+            // With the time, so that no start goes back behind what was shown to have expired.
+            Role::Leading(leading) => leading.pipeline.close_at(self.now_ms()),
+            Role::Following(following) => {
+                self.stop_following(following);
+                following.failure().cloned().map_or(Ok(()), Err)
+            }
+        }
     }
 
     /// Ends the open batch and hands it to the log. `None` if nothing was applied.
+    ///
+    /// # Panics
+    /// If the engine follows: nothing admits a write to it.
     pub(super) fn submit(&self, store: &mut Store, credit: &mut Credit, now_ms: u64) -> Option<Submitted> {
         let batch = store.end_batch()?;
-        let lsn = self.pipeline.submit_batch(credit, now_ms, batch);
+        let pipeline = self.writer().expect("a follower writes nothing");
+        let lsn = pipeline.submit_batch(credit, now_ms, batch);
         store.submitted(lsn)
     }
 }

@@ -191,7 +191,7 @@ fn run_between(engine: &Engine, words: &[&[u8]], between: &dyn Fn(usize)) -> (Ve
     let args = Args::new(words);
     let known = table.resolve(args).expect("a known command");
     let mut reply = Text::default();
-    let ran = engine.reads().run(0, known.command, args, &mut reply);
+    let ran = engine.reads().expect("it serves").run(0, known.command, args, &mut reply);
     let Stage::Copy(job) = ran.stage else { panic!("{} is done at once: {}", known.full_name, reply.0) };
     let looks = Between { holds: engine.looks(0), count: Cell::new(0), between };
     let finish = job(&looks);
@@ -350,7 +350,7 @@ fn expired_fields_are_deleted_a_part_at_a_time() {
         run(&engine, &format!("HPEXPIRE h 1 FIELDS 1000 {}", names.join(" ")));
     }
     let stored = || {
-        let run = engine.reads();
+        let run = engine.inspect();
         let view = run.view(0);
         view.hash(b"h").expect("a hash").expect("one field stays").stored()
     };

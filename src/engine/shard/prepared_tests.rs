@@ -60,7 +60,7 @@ fn run_between(engine: &Engine, line: &str, between: &dyn Fn(usize)) -> (String,
 
 /// All databases, fields that have expired included, and their expiries.
 fn dump(engine: &Engine) -> Vec<String> {
-    let reads = engine.reads();
+    let reads = engine.inspect();
     let view = reads.view(0);
     let databases = view.whole_keyspace().databases().iter().enumerate();
     let lines = databases.flat_map(|(number, database)| {
@@ -219,7 +219,7 @@ fn a_copy_in_slices_is_the_copy_of_one_moment() {
 const LARGE: usize = 3 << 20;
 
 fn shared(engine: &Engine, key: &[u8]) -> Arc<Vec<u8>> {
-    let reads = engine.reads();
+    let reads = engine.inspect();
     let string = reads.view(0).string(key).expect("a string").expect("it is there").shared().cloned();
     string.expect("it is large")
 }
@@ -327,5 +327,5 @@ fn a_copy_leaves_no_watch_behind() {
     let engine = with_hash(&memory_log());
     assert_eq!(run_between(&engine, "COPY h c", &|_| ()).2, 2);
     run(&engine, "SET other 1");
-    assert_eq!(engine.reads().view(0).hook.watchers.keys(), 0);
+    assert_eq!(engine.inspect().view(0).hook.watchers.keys(), 0);
 }

@@ -74,7 +74,10 @@ impl Recovering {
         mut progress: impl FnMut(Lsn),
     ) -> Result<Recovered, RecoveryError> {
         let mut replay = Replay::new(log, from);
+        let mut last = from.lsn;
         while let Some(batch) = replay.next()? {
+            assert_eq!(batch.lsn, last.next(), "a replay applies each batch, in order");
+            last = batch.lsn;
             self.apply(batch.lsn, batch.bytes)?;
             progress(batch.lsn);
         }
@@ -101,11 +104,7 @@ impl Recovering {
         recovered: &Recovered,
         options: Options,
     ) -> Result<(Engine, Vec<String>), ClaimError> {
-        self.store.last_lsn = recovered.checkpoint.lsn;
-        let mut report = Vec::new();
-        for module in self.store.modules.iter_mut() {
-            report.extend(module.recovered(&mut Housing::of(&mut self.store.keyspace)));
-        }
+        let report = self.recovered(recovered);
         let pipeline = Pipeline::start(log, recovered, options)?;
         let clock = &*self.env.clock;
         let logged_ms = recovered.checkpoint.engine_time_ms;
@@ -116,6 +115,22 @@ impl Recovering {
             pipeline.pump();
         }
         let clock = EngineClock::new(clock, start_ms);
-        Ok((Engine::new(self.store, self.env, clock, pipeline), report))
+        Ok((Engine::leading(self.store, self.env, clock, pipeline), report))
+    }
+
+    /// Starts as a follower of the log behind what was recovered, which may be nothing. Nothing is read before
+    /// [`Engine::start_following`] or [`Engine::follow`]. The second part is what the modules report.
+    pub fn follow(mut self, log: Arc<dyn ShardLog>, recovered: &Recovered) -> (Engine, Vec<String>) {
+        let report = self.recovered(recovered);
+        let clock = EngineClock::new(&*self.env.clock, recovered.checkpoint.engine_time_ms);
+        let engine = Engine::following(self.store, self.env, clock, log, recovered.checkpoint);
+        (engine, report)
+    }
+
+    /// Makes the modules ready for commands.
+    fn recovered(&mut self, recovered: &Recovered) -> Vec<String> {
+        let Store { keyspace, modules, last_lsn, .. } = &mut self.store;
+        *last_lsn = recovered.checkpoint.lsn;
+        modules.iter_mut().flat_map(|module| module.recovered(&mut Housing::of(keyspace))).collect()
     }
 }

@@ -86,7 +86,7 @@ impl Holds<'_> {
 
 impl Looks for Holds<'_> {
     fn look(&self, with: &mut dyn FnMut(&View<'_>)) {
-        let run = self.engine.reads();
+        let run = self.engine.inspect();
         let view = run.view(self.database);
         with(&view);
         self.gate.set(self.gate.get().max(submitted(&run.store, view.gate())));
@@ -216,7 +216,7 @@ impl WriteRun<'_> {
     /// Begins a batch of several commands. It must be finished.
     pub fn transaction(&mut self) -> Transaction<'_> {
         let store = self.store.as_mut().expect("held until drop");
-        let tx = Tx::new(store, &self.engine.shared, &self.engine.pipeline, 0, self.now_ms);
+        let tx = Tx::new(store, &self.engine.shared, self.engine.writer(), 0, self.now_ms);
         Transaction { tx, engine: self.engine, credit: &mut self.credit }
     }
 }

@@ -1,7 +1,6 @@
 //! Serving parked clients inside the batch that fed their keys; see [`super::parked`].
 
 use crate::command::{Args, CommandError, Handler, Reply, Stage};
-use crate::log::Purpose;
 use crate::shard::engine::batch_bytes_max;
 use crate::shard::parked::{Answer, Attempt, Awaited, ParkedClients};
 use crate::shard::run::{Transaction, fail};
@@ -61,7 +60,7 @@ impl Transaction<'_> {
         };
         let stored = attempt.words.clone();
         let words: Vec<&[u8]> = stored.iter().map(Vec::as_slice).collect();
-        match self.engine.pipeline.admit_run(1, batch_bytes_max(&words), Purpose::Any) {
+        match self.engine.admit(1, batch_bytes_max(&words)) {
             Ok(credit) => self.credit.absorb(credit),
             Err(_) => {
                 parked.still_waits(attempt);

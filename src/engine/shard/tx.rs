@@ -11,6 +11,7 @@ use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, Value};
 use crate::log::Purpose;
 use crate::log::pipeline::{Credit, Pipeline, Refusal};
 use crate::shard::prepared::{Copied, Copy, Making, Preparing};
+use crate::shard::role::RoleRefusal;
 use crate::shard::store::Store;
 use crate::shard::view::{Shared, View};
 use crate::types::Contents;
@@ -72,7 +73,8 @@ impl ExpiryStep {
 pub struct Tx<'a> {
     store: &'a mut Store,
     shared: &'a Shared,
-    pipeline: &'a Pipeline,
+    /// `None` in an engine that follows.
+    pipeline: Option<&'a Pipeline>,
     /// Room for effects beyond what the command's words tell; see `reserve`.
     reserved: Vec<Credit>,
     database: u32,
@@ -93,7 +95,7 @@ impl<'a> Tx<'a> {
     pub(crate) fn new(
         store: &'a mut Store,
         shared: &'a Shared,
-        pipeline: &'a Pipeline,
+        pipeline: Option<&'a Pipeline>,
         database: u32,
         now_ms: u64,
     ) -> Tx<'a> {
@@ -118,7 +120,8 @@ impl<'a> Tx<'a> {
     /// index's documents, say). Call it before the first effect: a refusal is the command's error, and
     /// nothing has changed.
     pub fn reserve(&mut self, bytes: usize, purpose: Purpose) -> Result<(), CommandError> {
-        let credit = self.pipeline.admit_run(1, bytes, purpose);
+        let Some(pipeline) = self.pipeline else { return Err(RoleRefusal::ReadOnly.error()) };
+        let credit = pipeline.admit_run(1, bytes, purpose);
         let credit = credit.map_err(|refusal| match refusal {
             Refusal::Full { cause } => CommandError::no_room(&cause),
             Refusal::ReadOnly { cause } => CommandError::read_only(&cause),

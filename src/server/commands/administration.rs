@@ -4,6 +4,7 @@ use super::{After, Call, Run, modules, session, write_modules};
 use crate::context::Stop;
 use crate::dispatch::{Resumed, WriteReply};
 use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, container, flag};
+use engramdb_engine::shard::role::Role;
 use engramdb_engine::types::parse_double;
 use std::time::Duration;
 
@@ -246,11 +247,25 @@ fn module_list(call: &mut Call<'_, '_, '_>) -> Outcome {
 }
 
 fn role(call: &mut Call<'_, '_, '_>) -> Outcome {
-    let offset = call.shared.engine.pipeline().last_lsn();
-    call.reply.array(3);
-    call.reply.bulk(b"master");
-    call.reply.integer(offset.0 as i64);
-    call.reply.array(0);
+    let engine = &call.shared.engine;
+    let offset = engine.last_lsn().0 as i64;
+    match engine.role() {
+        Role::Leading(_) => {
+            call.reply.array(3);
+            call.reply.bulk(b"master");
+            call.reply.integer(offset);
+            call.reply.array(0);
+        }
+        Role::Following(following) => {
+            call.reply.array(5);
+            call.reply.bulk(b"slave");
+            // The log is what it follows, whichever node writes that.
+            call.reply.bulk(b"");
+            call.reply.integer(0);
+            call.reply.bulk(if following.is_caught_up() { b"connected" } else { b"sync" });
+            call.reply.integer(offset);
+        }
+    }
     Ok(())
 }
 

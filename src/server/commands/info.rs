@@ -10,6 +10,8 @@ use crate::process;
 use crate::stats::{Counter, WorkerStats};
 use engramdb_engine::REDIS_VERSION;
 use engramdb_engine::command::{Command, Outcome, Reply, acl, flag};
+use engramdb_engine::log::pipeline::Pipeline;
+use engramdb_engine::shard::role::Role;
 use engramdb_engine::shard::view::View;
 use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
@@ -199,19 +201,24 @@ fn persistence(report: &mut Report<'_>) {
     let status = if result.is_ok() { "ok" } else { "err" };
     let error = one_line(&result.err().unwrap_or_default());
     let retry_in = snapshotter.retry_in().map_or(-1, |wait| wait.as_secs() as i64);
-    let log = shared.engine.pipeline();
-    let shortage = log.shortage();
-    let log_status = if log.failure().is_none() && shortage.is_none() { "ok" } else { "err" };
+    let log = shared.engine.writer();
+    let shortage = log.and_then(Pipeline::shortage);
+    let (has_failed, position) = match shared.engine.role() {
+        Role::Leading(leading) => (leading.pipeline().failure().is_some(), leading.pipeline().mark().pos),
+        Role::Following(following) => (following.failure().is_some(), following.position()),
+    };
+    let log_status = if !has_failed && shortage.is_none() { "ok" } else { "err" };
     let writes = match &shortage {
+        None if log.is_none() => "another-node",
         None => "ok",
         Some(shortage) if shortage.read_only => "read-only",
         Some(_) => "refused",
     };
     let (full, room_bytes) =
-        log.last_room().map_or((String::new(), -1), |(full, bytes)| (full, bytes as i64));
+        log.and_then(Pipeline::last_room).map_or((String::new(), -1), |(full, bytes)| (full, bytes as i64));
     let cause = shortage.as_ref().map_or("", |shortage| &shortage.cause);
     report.fields(&[
-        ("loading", &0),
+        ("loading", &u8::from(shared.engine.refuses_reads().is_some())),
         ("async_loading", &0),
         ("rdb_bgsave_in_progress", &u8::from(snapshotter.in_progress())),
         ("rdb_last_save_time", &(shared.last_save_ms() / 1000)),
@@ -227,9 +234,9 @@ fn persistence(report: &mut Report<'_>) {
         ("log_writes_refused_because", &cause),
         ("log_disk_full_because", &full),
         ("log_room_left_bytes", &room_bytes),
-        ("log_last_lsn", &log.last_lsn()),
-        ("log_durable_lsn", &log.durable()),
-        ("log_position", &log.mark().pos),
+        ("log_last_lsn", &shared.engine.last_lsn()),
+        ("log_durable_lsn", &shared.engine.durable()),
+        ("log_position", &position),
     ]);
 }
 
@@ -277,13 +284,24 @@ fn stats(report: &mut Report<'_>) {
 }
 
 fn replication(report: &mut Report<'_>) {
-    let shared = report.shared;
+    let engine = &report.shared.engine;
+    let offset = engine.last_lsn();
+    match engine.role() {
+        Role::Leading(_) => report.fields(&[("role", &"master"), ("log_role", &"leading")]),
+        Role::Following(following) => report.fields(&[
+            ("role", &"slave"),
+            ("log_role", &"following"),
+            ("master_link_status", &if following.failure().is_none() { "up" } else { "down" }),
+            ("master_sync_in_progress", &u8::from(!following.is_caught_up())),
+            ("slave_repl_offset", &offset),
+            ("slave_read_only", &1),
+        ]),
+    }
     report.fields(&[
-        ("role", &"master"),
         ("connected_slaves", &0),
         ("master_failover_state", &"no-failover"),
-        ("master_replid", &shared.engine.log().id()),
-        ("master_repl_offset", &shared.engine.pipeline().last_lsn()),
+        ("master_replid", &engine.log().id()),
+        ("master_repl_offset", &offset),
     ]);
 }
 

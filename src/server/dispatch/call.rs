@@ -89,7 +89,7 @@ impl<'c, 'o, 't> Call<'c, 'o, 't> {
     pub fn look<R>(&mut self, look: impl FnOnce(&View<'_>) -> R) -> R {
         match &mut self.transaction {
             Some(transaction) => transaction.look(look),
-            None => look(&self.shared.engine.reads().view(self.session.database)),
+            None => look(&self.shared.engine.inspect().view(self.session.database)),
         }
     }
 }

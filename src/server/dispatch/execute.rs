@@ -249,8 +249,10 @@ impl Core {
     fn count(&self, commands: u64) {
         let total = self.stats.commands_total.get();
         self.stats.commands_total.add(commands);
-        if total / KICK_COMMANDS != (total + commands) / KICK_COMMANDS {
-            self.shared.engine.pipeline().kick();
+        if total / KICK_COMMANDS != (total + commands) / KICK_COMMANDS
+            && let Some(log) = self.shared.engine.writer()
+        {
+            log.kick();
         }
     }
 
@@ -299,12 +301,20 @@ impl Core {
             return Class::Refused(CommandError::of("NOAUTH Authentication required."));
         }
         if known.command.has(flag::DENY_OOM) && shared.limits.is_memory_full.load(Ordering::Relaxed) {
+            if let Some(refusal) = shared.engine.refuses_writes() {
+                return Class::Refused(refusal.error());
+            }
             let text = "OOM command not allowed when used memory > 'maxmemory'.";
             return Class::Refused(CommandError::of(text));
         }
         if self.session.multi.is_some() && !known.command.has(flag::NO_QUEUE) {
             if known.command.has(flag::NO_MULTI) {
                 return Class::Refused(CommandError::of("ERR Command not allowed inside a transaction"));
+            }
+            if known.command.is_write()
+                && let Some(refusal) = shared.engine.refuses_writes()
+            {
+                return Class::Refused(refusal.error());
             }
             return Class::Queued(known);
         }
@@ -425,7 +435,13 @@ impl Core {
     fn run_plan(&mut self, shared: &Shared, input: &Input<'_>, plan: &Plan<'_>) -> (usize, Option<Waiting>) {
         let database = self.session.database;
         if plan.writes == 0 {
-            let run = shared.engine.reads();
+            let run = match shared.engine.reads() {
+                Ok(run) => run,
+                Err(refusal) => {
+                    self.refuse(&refusal.error());
+                    return (1, None);
+                }
+            };
             plan.each_key(input, |key| run.prefetch(database, key));
             let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
                 run.run(database, command, args, replies)
@@ -598,6 +614,7 @@ impl Core {
             Refusal::Busy => Admission::Wait,
             Refusal::Full { cause } => Admission::Full(CommandError::no_room(&cause)),
             Refusal::ReadOnly { cause } => Admission::Refused(CommandError::read_only(&cause)),
+            Refusal::Role(refusal) => Admission::Refused(refusal.error()),
             Refusal::Failed(_) => {
                 self.closing = true;
                 Admission::Closed

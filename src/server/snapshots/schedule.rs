@@ -286,7 +286,7 @@ impl Shared {
             let State { retries, paused_until, last_end, .. } = &mut *state;
             (retries.forbid(now), retries.has_freed(data_bytes), *paused_until, *last_end)
         };
-        let is_refusing = self.engine.pipeline().shortage().is_some();
+        let is_refusing = self.engine.writer().is_some_and(|log| log.shortage().is_some());
         let is_full = is_refusing || self.engine.log().room().full.is_some();
         let has_paused = last_end.is_none_or(|end| now >= end + settings.pause);
         if has_paused && is_full && (has_freed || is_refusing && !forbidden) {
@@ -382,7 +382,9 @@ impl Shared {
     /// Seals what the log holds so far. A `Busy` passes when the next segment is prepared.
     fn rotate(&self) -> Result<(), String> {
         loop {
-            match self.engine.pipeline().rotate() {
+            // A follower writes nothing, so that what is sealed is all but the last segment; as below.
+            let Some(log) = self.engine.writer() else { return Ok(()) };
+            match log.rotate() {
                 Ok(_) => return Ok(()),
                 Err(Refusal::Busy) => {}
                 // Nothing is written, so that what is sealed is all but the last segment.

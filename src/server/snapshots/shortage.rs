@@ -18,7 +18,8 @@ pub struct Shortage<'e> {
 impl<'e> Shortage<'e> {
     /// If the log finds no room.
     pub fn begin(engine: &'e Engine, settings: &SnapshotSettings) -> Option<Shortage<'e>> {
-        let is_short = engine.log().room().full.is_some() || engine.pipeline().shortage().is_some();
+        let is_short =
+            engine.log().room().full.is_some() || engine.writer().is_some_and(|log| log.shortage().is_some());
         is_short.then(|| {
             engine.log().lend_room(true);
             let snapshots = settings.directory.join(SNAPSHOT_DIRECTORY);

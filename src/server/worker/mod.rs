@@ -65,7 +65,7 @@ impl Rounds {
     /// Called when no task is ready, before the worker waits for its sockets. Woken here, it only looks at
     /// them and comes back.
     fn at_rest(&self) {
-        let pipeline = self.engine.pipeline();
+        let Some(pipeline) = self.engine.writer() else { return };
         if !pipeline.is_kick_due() {
             return;
         }
@@ -134,7 +134,11 @@ impl Worker {
             move || {
                 let mut connections = runtime.spawn(self.run(receiver));
                 while runtime.block_on(poll_fn(|context| rounds.poll(context, &mut connections))) {
-                    standby.watch(&absence, || engine.pipeline().lead());
+                    standby.watch(&absence, || {
+                        if let Some(log) = engine.writer() {
+                            log.lead();
+                        }
+                    });
                 }
                 // The waker has the runtime, that its hooks, and those us and the engine: a circle that
                 // nobody would end.
@@ -150,7 +154,9 @@ impl Worker {
         let gate = self.gate.clone();
         tokio::spawn({
             let engine = shared.engine.clone();
-            async move { gate.release(|| engine.durable(), || engine.pipeline().is_quick()).await }
+            async move {
+                gate.release(|| engine.durable(), || engine.writer().is_some_and(|log| log.is_quick())).await
+            }
         });
         while let Some((stream, client)) = incoming.recv().await {
             match tokio::net::TcpStream::from_std(stream) {

@@ -234,7 +234,7 @@ impl Store {
         let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
         let mut wire = Wire::new(Protocol::Resp2);
         let known = self.table.resolve(Args::new(&words)).expect("the test's commands are known");
-        let ran = engine.reads().run(0, known.command, Args::new(&words), &mut wire);
+        let ran = engine.reads().expect("it serves").run(0, known.command, Args::new(&words), &mut wire);
         match ran.stage {
             Stage::Done => {}
             Stage::Prepare(_) => unreachable!("a read prepares nothing"),

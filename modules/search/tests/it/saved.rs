@@ -124,7 +124,7 @@ fn an_index_that_is_dropped_while_it_comes_back_leaves_nothing_behind() {
     assert_eq!(server.line("FT.DROPINDEX idx"), "OK");
     let server = server.restart();
     let used = || {
-        let run = server.engine.reads();
+        let run = server.engine.inspect();
         let view = run.view(0);
         view.modules().iter().map(|module| module.memory_bytes()).sum::<usize>()
     };

@@ -208,7 +208,7 @@ fn no_bytes_make_the_parser_panic() {
 fn memory_of_indexes_is_counted_and_given_back() {
     let server = vectors_index("FLAT");
     let bytes = || {
-        let run = server.engine.reads();
+        let run = server.engine.inspect();
         let view = run.view(0);
         view.modules().iter().map(|module| module.memory_bytes()).sum::<usize>()
     };

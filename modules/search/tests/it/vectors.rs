@@ -198,7 +198,7 @@ fn keys_that_are_renamed_while_a_dropped_index_is_cleared_get_their_vectors_back
     assert_eq!(server.line(&create), "OK");
     let vector = |number: usize| blob(&[number as f32; DIMENSION]);
     (0..KEYS).for_each(|number| _ = server.hset(&format!("d:{number}"), &[("v", &vector(number))]));
-    let stored = || server.engine.reads().view(0).whole_keyspace().heap_bytes();
+    let stored = || server.engine.inspect().view(0).whole_keyspace().heap_bytes();
     let housed = stored();
     assert_eq!(server.line("FT.DROPINDEX idx"), "OK");
     for _ in 0..KEYS / 2 / 64 {

@@ -199,7 +199,7 @@ impl Server {
         let args = Args::new(words);
         let mut reply = Text::new(self.resp3).with_room(room);
         let command = self.table.resolve(args).expect("a known command").command;
-        let ran = self.engine.reads().run(0, command, args, &mut reply);
+        let ran = self.engine.reads().expect("it serves").run(0, command, args, &mut reply);
         let (Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job)) = ran.stage else {
             panic!("{:?} comes back with no job", words[0].escape_ascii());
         };
@@ -230,7 +230,7 @@ impl Server {
         let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         let args = Args::new(&words);
         let command = self.table.resolve(args).expect("a known command").command;
-        let ran = self.engine.reads().run(0, command, args, &mut Text::default());
+        let ran = self.engine.reads().expect("it serves").run(0, command, args, &mut Text::default());
         matches!(ran.stage, Stage::Offload(_) | Stage::Wait(_))
     }
 
