@@ -36,6 +36,9 @@ pub enum Action {
     Increment(i64),
     Delete,
     Exists,
+    /// Removes the value and replies with it. Waits for one while there is none; at its deadline it replies
+    /// that there was none.
+    Take,
 }
 
 /// A reply.
@@ -105,6 +108,7 @@ impl Action {
                 None => (value.clone(), Observed::Error),
             },
             Action::Delete => (None, Observed::Integer(value.is_some().into())),
+            Action::Take => (None, Observed::Value(value.clone())),
             Action::Exists => (value.clone(), Observed::Integer(value.is_some().into())),
         }
     }
@@ -255,6 +259,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Action::Get => write!(f, "GET"),
+            Action::Take => write!(f, "TAKE"),
             Action::Set(value) => write!(f, "SET {}", text(value)),
             Action::SetIfAbsent(value) => write!(f, "SETNX {}", text(value)),
             Action::GetSet(value) => write!(f, "GETSET {}", text(value)),

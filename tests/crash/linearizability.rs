@@ -8,13 +8,17 @@
 //! Which thread runs when is up to the machine, so a seed fixes what is asked and when the power goes, but
 //! not every history. A violation therefore prints the key's whole story.
 
-use engramdb_engine::command::{Args, CommandError, CommandTable, Handler, Reply};
+use engramdb_engine::command::{
+    Args, Awaited, Command, CommandError, CommandTable, Handler, Park, Reply, Stage, Waiter, blocking,
+};
+use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::log::local::{LocalLog, LocalOptions};
 use engramdb_engine::log::pipeline::{Credit, Options, Refusal};
 use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::log::{Lsn, ShardLog};
 use engramdb_engine::recovery::Recovering;
 use engramdb_engine::shard::engine::batch_bytes_max;
+use engramdb_engine::shard::tx::Tx;
 use engramdb_engine::{Engine, Watch, commands};
 use engramdb_sim::env::SimEnv;
 use engramdb_sim::fuzz::is_long_mode;
@@ -26,6 +30,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 const CLIENTS: usize = 6;
 const KEYS: usize = 5;
@@ -61,6 +66,44 @@ struct World {
     stamps: AtomicU64,
     history: Mutex<History>,
     pulse: Pulse,
+    /// Takes that waited and were served.
+    served: AtomicU64,
+}
+
+/// Of these tests only: takes a string away, and waits for one as BLPOP does for a list.
+static TAKE: &[Command] = &[blocking("TAKE", "key", take)];
+
+static IS_STRING: Awaited =
+    Awaited { name: "string", holds: |view, key| matches!(view.string(key), Ok(Some(_))) };
+
+fn take(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    let key = args.word(1);
+    let value = tx
+        .read(|view| Ok::<_, CommandError>(view.string(key)?.map(|string| string.to_bytes().into_owned())))?;
+    let Some(value) = value else {
+        let park = Park::new(vec![key.to_vec()], &IS_STRING, None, |reply| reply.null());
+        return Ok(Stage::Park(Box::new(park)));
+    };
+    tx.apply(Effect::Delete { key, cause: Cause::Command });
+    reply.bulk(&value);
+    Ok(Stage::Done)
+}
+
+/// A client that waits: its reply comes over a channel.
+struct Parked {
+    reply: OneReply,
+    answered: Sender<(Observed, Lsn)>,
+}
+
+impl Waiter for Parked {
+    fn write(&mut self, write: &mut dyn FnMut(&mut dyn Reply)) {
+        write(&mut self.reply);
+    }
+
+    fn answered(self: Box<Self>, gate: Lsn) {
+        let reply = self.reply.0.expect("a waiter is answered with its reply");
+        self.answered.send((reply, gate)).expect("the client waits for it");
+    }
 }
 
 /// What the clients are doing, for the one that cuts the power.
@@ -102,11 +145,12 @@ impl World {
     fn new(seed: u64, waiting: Waiting) -> World {
         World {
             sim: SimEnv::new(seed),
-            table: CommandTable::new(commands::FAMILIES.iter().copied()),
+            table: CommandTable::new(commands::FAMILIES.iter().copied().chain([TAKE])),
             waiting,
             stamps: AtomicU64::new(0),
             history: Mutex::default(),
             pulse: Pulse::default(),
+            served: AtomicU64::new(0),
         }
     }
 
@@ -200,6 +244,7 @@ impl World {
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let ran = match &action {
             Action::GetSet(value) if random.random_bool(0.5) => self.exchange(engine, key.as_bytes(), value),
+            Action::Take => self.take(engine, &words, random.random_range(0..300)),
             _ => self.run(engine, &words),
         };
         let (observed, gate) = match ran {
@@ -233,6 +278,35 @@ impl World {
             engine.writes(credit).run(0, command, Args::new(words), &mut reply)
         };
         Ok((reply.0.expect("a command replies"), ran.gate))
+    }
+
+    /// Takes the key's value, and waits for one for as long as others run so many times.
+    fn take(&self, engine: &Engine, words: &[&[u8]], patience: usize) -> Result<(Observed, Lsn), Nothing> {
+        let (sender, answered): (_, Receiver<(Observed, Lsn)>) = channel();
+        let mut waiter = Box::new(Parked { reply: OneReply(None), answered: sender });
+        let command = self.command(words[0]);
+        let mut run = engine.writes(self.admit(engine, batch_bytes_max(words))?);
+        let ran = run.run(0, command, Args::new(words), &mut waiter.reply);
+        let Stage::Park(park) = ran.stage else {
+            return Ok((waiter.reply.0.expect("a command replies"), ran.gate));
+        };
+        let ticket = run.park((0, command), Args::new(words), *park, waiter);
+        drop(run);
+        self.pulse.change(|state| state.waiting += 1);
+        let mut answer = answered.try_recv();
+        for _ in 0..patience {
+            if answer.is_ok() || self.pulse.is_stopping() {
+                break;
+            }
+            std::thread::yield_now();
+            answer = answered.try_recv();
+        }
+        // By now it may be about to be served, and then it is.
+        let is_served = answer.is_ok() || !ticket.time_out();
+        self.served.fetch_add(u64::from(is_served), Ordering::Relaxed);
+        let answer = answer.or_else(|_| answered.recv()).expect("it is served or its time is over");
+        self.pulse.change(|state| state.waiting -= 1);
+        Ok(answer)
     }
 
     /// GETSET as a client without it does it: WATCH, GET, and SET in MULTI and EXEC.
@@ -339,13 +413,14 @@ impl Reply for OneReply {
 
 fn some_action(value: String, random: &mut SmallRng) -> Action {
     let value = if random.random_ratio(1, 12) { b"words".to_vec() } else { value.into_bytes() };
-    match random.random_range(0..10) {
+    match random.random_range(0..12) {
         0..4 => Action::Get,
         4 => Action::Exists,
         5 => Action::Set(value),
         6 => Action::SetIfAbsent(value),
         7 => Action::GetSet(value),
         8 => Action::Increment(random.random_range(1..4)),
+        9 | 10 => Action::Take,
         _ => Action::Delete,
     }
 }
@@ -359,12 +434,13 @@ fn words(action: &Action, key: &str) -> Vec<Vec<u8>> {
         Action::Increment(by) => ("INCRBY", Some(by.to_string().into_bytes())),
         Action::Delete => ("DEL", None),
         Action::Exists => ("EXISTS", None),
+        Action::Take => ("TAKE", None),
     };
     [name.into(), key.into()].into_iter().chain(value).collect()
 }
 
 /// One disk through several crashes.
-fn run_world(seed: u64, waiting: Waiting) -> (History, Result<(), Box<Violation>>) {
+fn run_world(seed: u64, waiting: Waiting) -> (History, Result<(), Box<Violation>>, u64) {
     let world = World::new(seed, waiting);
     let mut random = SmallRng::seed_from_u64(seed);
     for _ in 0..CRASHES {
@@ -376,17 +452,19 @@ fn run_world(seed: u64, waiting: Waiting) -> (History, Result<(), Box<Violation>
     }
     let engine = world.open();
     world.read_all(&engine);
+    let served = world.served.into_inner();
     let history = world.history.into_inner();
     let verdict = history.check();
-    (history, verdict)
+    (history, verdict, served)
 }
 
 #[test]
 fn what_concurrent_clients_see_over_power_cuts_has_one_explanation() {
     let seeds = if is_long_mode() { 10_000 } else { 300 };
-    let (mut answered, mut unanswered, mut lost) = (0, 0, 0);
+    let (mut answered, mut unanswered, mut lost, mut served) = (0, 0, 0, 0);
     for seed in 0..seeds {
-        let (history, verdict) = run_world(seed, Waiting::Gate);
+        let (history, verdict, served_here) = run_world(seed, Waiting::Gate);
+        served += served_here;
         if let Err(violation) = verdict {
             panic!("seed {seed}: {violation}");
         }
@@ -399,10 +477,48 @@ fn what_concurrent_clients_see_over_power_cuts_has_one_explanation() {
         }
     }
     println!(
-        "{seeds} disks, {CRASHES} power cuts each: {answered} replies, {unanswered} commands in flight, of which {lost} SETs were never seen"
+        "{seeds} disks, {CRASHES} power cuts each: {answered} replies, {unanswered} commands in flight, of which {lost} SETs were never \
+         seen; {served} takes waited and were served"
     );
     assert!(unanswered > seeds as usize, "hardly anything was in flight: the test is too easy");
     assert!(lost > 0, "power cuts lost nothing: the test is too easy");
+    assert!(served > seeds, "hardly any client was served while it waited: the test is too easy");
+}
+
+/// The power goes during each operation of the disk between a feed and its acknowledgement: the feed and the take
+/// that it serves are both there or neither is.
+#[test]
+fn a_feed_and_the_take_that_it_serves_survive_together() {
+    for operations in 1.. {
+        let world = World::new(operations, Waiting::Gate);
+        let engine = world.open();
+        let (sender, answered) = channel();
+        let mut waiter = Box::new(Parked { reply: OneReply(None), answered: sender });
+        let words: [&[u8]; 2] = [b"TAKE", b"key"];
+        let command = world.command(b"TAKE");
+        let mut run = engine.writes(engine.admit(1, batch_bytes_max(&words)).expect("there is room"));
+        let ran = run.run(0, command, Args::new(&words), &mut waiter.reply);
+        let Stage::Park(park) = ran.stage else { panic!("there is nothing to take") };
+        let ticket = run.park((0, command), Args::new(&words), *park, waiter);
+        drop(run);
+        world.sim.disk.cut_after(operations);
+        let fed = world.run(&engine, &[b"SET", b"key", b"value"]);
+        let acknowledged = fed.is_ok_and(|(_, gate)| {
+            let (value, own_gate) = answered.try_recv().expect("it was served by the batch that fed it");
+            assert_eq!((value, own_gate), (Observed::Value(Some(b"value".to_vec())), gate));
+            world.wait(&engine, gate)
+        });
+        world.sim.disk.power_cut();
+        drop((ticket, engine));
+        let engine = world.open();
+        let (value, _) =
+            world.run(&engine, &[b"GET", b"key"]).unwrap_or_else(|_| panic!("a read needs no room"));
+        assert_eq!(value, Observed::Value(None), "fed and not taken, after {operations} operations");
+        if acknowledged {
+            println!("{operations} operations");
+            return;
+        }
+    }
 }
 
 fn value_of(reply: &(Stamp, Observed)) -> Vec<u8> {
