@@ -361,9 +361,9 @@ impl Clients {
         self.by_id.lock().values().cloned().collect()
     }
 
-    /// Closes the connections that take most, until the others take no more than so many bytes. Returns how
-    /// many. Connections that are closing already count as gone. Where there is none to close, no other is
-    /// looked at until one comes.
+    /// Closes the connections that take most memory, until the others take no more than `bytes_max`. Returns
+    /// how many it closed. Connections that are closing already are not counted. Where none can be closed,
+    /// further calls return at once until a connection comes that can be.
     pub fn evict(&self, bytes_max: usize) -> usize {
         if self.is_eviction_futile.load(Ordering::Relaxed) {
             return 0;
@@ -379,7 +379,7 @@ impl Clients {
         if total <= bytes_max {
             return 0;
         }
-        // Before they are looked at: who becomes one that can be evicted meanwhile takes it back.
+        // Set before the check: a client that becomes evictable meanwhile clears it again.
         self.is_eviction_futile.store(true, Ordering::SeqCst);
         clients.retain(|(_, client)| !client.no_evict.load(Ordering::SeqCst) && client.home.get().is_some());
         if !clients.is_empty() {

@@ -180,7 +180,7 @@ impl Shared {
         }
     }
 
-    /// Hands a push to a client. It leaves behind what is on its way to the client, when `gate` is durable:
+    /// Hands a push to a client. It leaves after what is on its way to the client, when `gate` is durable:
     /// the batch whose effect it shows. False if the client takes no pushes, or no more.
     #[cfg_attr(
         not(test),

@@ -59,12 +59,12 @@ pub fn start(
     std::thread::Builder::new().name("shell".to_owned()).spawn(run)
 }
 
-/// The pause of the modules' background work when there is none; it grows while there goes on to be none.
+/// The pause of the modules' background work when there is none; it doubles while there is still none.
 const MAINTAIN_PAUSE_MIN: Duration = Duration::from_millis(5);
 /// Between slices of it.
 const MAINTAIN_BREAK: Duration = Duration::from_micros(100);
-/// Between slices while somebody writes: longer than they hold the keyspace, so that writers have it for more
-/// than half of the time.
+/// Between slices while clients write: longer than a slice holds the keyspace, so that writers have it for
+/// more than half of the time.
 const MAINTAIN_BREAK_WRITTEN: Duration = Duration::from_micros(350);
 const MAINTAIN_PAUSE_MAX: Duration = Duration::from_millis(80);
 
@@ -75,7 +75,7 @@ pub fn maintain(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
         let mut last_lsn = Lsn(0);
         while !shared.is_stopping() {
             if shared.engine.run_background() {
-                // Those who wait for the keyspace come first.
+                // Threads that wait for the keyspace come first.
                 let before = std::mem::replace(&mut last_lsn, shared.engine.last_lsn());
                 let is_written = last_lsn != before;
                 std::thread::park_timeout(if is_written { MAINTAIN_BREAK_WRITTEN } else { MAINTAIN_BREAK });
@@ -138,10 +138,10 @@ fn anything_expires(shared: &Shared) -> bool {
     view.whole_keyspace().databases().iter().any(|database| database.may_have_due(u64::MAX))
 }
 
-/// From how far the wall clock is behind engine time, in milliseconds, the operator hears of it.
+/// The lag of the wall clock behind engine time, in milliseconds, from which it is logged.
 const AHEAD_MS_MIN: u64 = 2000;
 
-/// Tells when the wall clock falls behind engine time, and when it has caught up.
+/// Logs when the wall clock falls behind engine time, and when it has caught up.
 fn say_that_clocks_differ(shared: &Shared, is_ahead: &mut bool) {
     let ahead_ms = shared.clock_ahead_ms();
     if ahead_ms >= AHEAD_MS_MIN && !*is_ahead {

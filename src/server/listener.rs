@@ -129,7 +129,7 @@ fn admit(shared: &Shared, mut stream: &TcpStream, address: SocketAddr) -> Option
     drop(config);
     if let Some(text) = refusal {
         shared.stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
-        // The socket is new, so the text fits; whoever has gone already does not miss it.
+        // The socket is new, so the text fits in its buffer; an error means that the client has gone.
         _ = stream.write(text.as_bytes());
         return None;
     }

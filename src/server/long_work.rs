@@ -65,7 +65,7 @@ impl LongWork {
 
     fn serve(&self) {
         while let Some(work) = self.next() {
-            // The panic hook has reported it; the one who waits learns it by the dropped channel.
+            // The panic hook has reported it; the waiting connection sees that its channel was dropped.
             _ = catch_unwind(AssertUnwindSafe(work));
         }
     }

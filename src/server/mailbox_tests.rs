@@ -1,4 +1,4 @@
-//! Pushes into mailboxes, over TCP: when they leave, where they stand among replies, and how they are
+//! Pushes into mailboxes, over TCP: when they leave, in which order with replies, and how they are
 //! bounded.
 //!
 //! TEST.LISTEN opens the connection's mailbox, TEST.SUBSCRIBE makes it a subscriber as well. No command of
@@ -190,8 +190,8 @@ fn pushes_reach_a_client_that_waits_for_its_reply_and_one_that_wants_none() {
     client.expect(shown('>', "in spite of that"));
 }
 
-/// Those of the class pubsub have its limit, whatever the limit of others; nothing is kept of what they do
-/// not read.
+/// Subscribers have the limit of the class pubsub, whatever the limit of others; nothing is kept of what they
+/// do not read.
 #[test]
 fn a_client_that_does_not_read_is_closed_at_the_limit_of_its_class() {
     let server = start(Options::default());

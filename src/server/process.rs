@@ -4,7 +4,7 @@ use engramdb_engine::env::{Access, Env};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::Path;
 
-/// Linux has four sizes of pages among its platforms; those that we run on have this one.
+/// The page size of the platforms that this server runs on.
 const PAGE_BYTES: u64 = 4096;
 /// Linux's USER_HZ, a constant towards programs.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -32,7 +32,7 @@ pub fn total_memory_bytes(env: &Env) -> Option<u64> {
 /// File descriptors that are not for clients, as in Redis: the log's segments, snapshots, listeners, the
 /// standard streams.
 const RESERVED_DESCRIPTORS: u64 = 29;
-/// Those of a worker: its runtime's poll and wake-up.
+/// File descriptors of a worker: its runtime's poll and wake-up.
 const WORKER_DESCRIPTORS: u64 = 3;
 
 /// Raises the process's limit of file descriptors to what `clients` connections need, or as far as it goes.
@@ -63,7 +63,7 @@ pub struct CpuSeconds {
 
 pub fn cpu_seconds(env: &Env) -> Option<CpuSeconds> {
     let text = read(env, "/proc/self/stat")?;
-    // The name in brackets may contain blanks; fields are counted behind it. `utime` is the 14th of all.
+    // The name in brackets may contain blanks; fields are counted after it. `utime` is the 14th of all.
     let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
     let seconds = |index: usize| Some(fields.get(index)?.parse::<f64>().ok()? / TICKS_PER_SECOND);
     Some(CpuSeconds {
@@ -90,11 +90,10 @@ pub fn ignore_hangups() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Sees to it that huge pages are where they are asked for, and nowhere else: the first touch of one takes
-/// milliseconds, and it would happen under the keyspace's lock. Graphs ask for them, for their memory is
-/// filled by other threads.
+/// Limits huge pages to memory that asks for them: the first touch of one takes milliseconds, and it would
+/// happen under the keyspace's lock. Graphs ask for them, because other threads fill their memory.
 ///
-/// A kernel that gives them unasked ("always") is told to give this process none at all, as Redis does by
+/// Where the kernel gives them unasked ("always"), they are disabled for this process, as Redis does by
 /// default.
 pub fn disable_huge_pages(env: &Env) {
     let mode = read(env, "/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();

@@ -98,7 +98,7 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
     Ok(())
 }
 
-/// Sees to it that so many clients can have file descriptors.
+/// Raises the limit of file descriptors for this number of clients.
 fn allow_clients(clients: usize, threads: usize) -> Outcome {
     let allowed = process::allow_clients(clients, threads);
     if allowed < clients {
@@ -240,7 +240,7 @@ fn rewrite_file(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error.to_string()),
     };
-    // Values of the file were tried at the start, and those of now hold.
+    // The file's values were checked at the start, and the current values are valid.
     let is_setting =
         |name: &str, _: &str| of_modules.iter().any(|(known, _)| *known == name).then_some(Ok(()));
     let load = |text: &[u8]| {
@@ -254,7 +254,7 @@ fn rewrite_file(
     rewrite::write_atomically(path, &changed).map_err(|error| error.to_string())
 }
 
-/// All parameters, and the settings of modules: those that `given` has, or else these.
+/// All parameters, and the settings of modules: of `given` where it has them, else the current ones.
 fn values(
     config: &Config,
     settings: &[(&'static str, String)],

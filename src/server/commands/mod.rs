@@ -39,7 +39,7 @@ pub(crate) const fn session(name: &'static str, usage: &'static str, run: &'stat
     engramdb_engine::command::session(name, usage, run)
 }
 
-/// The table of all commands: the engine's, this crate's, and those of modules.
+/// The table of all commands: the engine's, this crate's and the modules'.
 pub fn table(module_commands: &[&'static [Command]]) -> CommandTable {
     let families = engramdb_engine::commands::FAMILIES.iter().chain(FAMILIES).chain(module_commands);
     CommandTable::new(families.copied())

@@ -3,7 +3,7 @@
 
 use crate::config::memory;
 
-/// One class of clients. 0 stands for no limit.
+/// The limits of one class of clients. 0 means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutputLimit {
     /// Bytes of unread replies beyond which a connection is closed.
@@ -83,14 +83,14 @@ impl OutputLimits {
     }
 }
 
-/// `maxmemory-clients`: a number of bytes, or a share of `maxmemory`. 0 stands for no limit.
+/// `maxmemory-clients`: a number of bytes, or a share of `maxmemory`. 0 means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientMemory {
     Bytes(u64),
     Percent(u64),
 }
 
-/// The least that a limit can be: below, nobody could talk to the server to set it right.
+/// The smallest limit: below it, no client could connect to raise it again.
 const CLIENT_MEMORY_MIN: u64 = 128 * 1024;
 
 impl ClientMemory {

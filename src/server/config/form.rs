@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// What is known of a parameter's values without looking at one.
 pub trait Shape: Sync {
-    /// What stands for the value in `--help` and in the documentation.
+    /// The placeholder of the value in `--help` and in the documentation.
     fn placeholder(&self) -> &'static str;
 
     /// Which values are allowed, for the documentation; empty where all are.

@@ -125,7 +125,7 @@ impl<'m> Loader<'m> {
     /// # Errors
     /// All that is wrong with what was given.
     pub fn finish(mut self) -> Result<(Config, Notes), ConfigErrors> {
-        // As in Redis, CONFIG GET shows a path that is right for whoever asks.
+        // As in Redis, CONFIG GET shows an absolute path.
         if let Ok(directory) = std::path::absolute(&self.config.directory) {
             self.config.directory = directory;
         }
@@ -137,8 +137,8 @@ impl<'m> Loader<'m> {
         }
     }
 
-    /// Who starts with the configuration of a Redis often gives its data directory too, and is to know that
-    /// its data are not read.
+    /// A user who starts with a Redis configuration often passes its data directory too. This warns that the
+    /// data in it are not read.
     fn note_redis_files(&mut self) {
         for name in ["dump.rdb", "appendonlydir", "appendonly.aof"] {
             let path = self.config.directory.join(name);
@@ -364,7 +364,7 @@ impl<'m> Loader<'m> {
 /// A configuration file's bytes. Devices and pipes, which may have no end or never a writer, are refused.
 ///
 /// # Errors
-/// Those of the file system, and what is no file of a configuration's size.
+/// Errors of the file system, and a file that is too large for a configuration.
 #[expect(clippy::disallowed_methods, reason = "the configuration file is not in the engine's directory")]
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let metadata = std::fs::metadata(path)?;

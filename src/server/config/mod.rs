@@ -52,7 +52,7 @@ pub struct Config {
     /// Worker threads; 0 picks by the number of cores.
     pub threads: usize,
     pub backlog: u32,
-    /// Idle connections are closed after so many seconds; 0 never.
+    /// Seconds after which an idle connection is closed; 0 never.
     pub idle_timeout_s: u64,
     pub keepalive_s: u64,
     pub slow_log_us: i64,

@@ -66,7 +66,7 @@ fn replace(text: &[u8], values: &Values) -> Vec<u8> {
     changed
 }
 
-/// What stands in an entry's bytes: a line, or in TOML a value.
+/// The syntax of an entry's bytes: a line, or in TOML a value.
 fn shown(parsed: &Parsed, name: &str, value: &str) -> String {
     if parsed.is_toml {
         return toml_value(value);
@@ -106,7 +106,7 @@ fn append(text: &mut Vec<u8>, values: &Values) {
 }
 
 /// Replaces a file so that a crash leaves the old one or the new one. Its permissions stay: it may hold a
-/// password. Where the path is a symbolic link, the file behind it is replaced.
+/// password. Where the path is a symbolic link, its target is replaced.
 #[expect(clippy::disallowed_methods, reason = "the configuration file is not in the engine's directory")]
 pub fn write_atomically(path: &Path, text: &[u8]) -> io::Result<()> {
     let path = std::fs::canonicalize(path).or_else(|_| std::path::absolute(path))?;

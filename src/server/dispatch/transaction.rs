@@ -96,7 +96,7 @@ impl Step<'_> {
     fn run(self, transaction: &mut Transaction<'_>, replies: &mut Replies<'_>) -> Lsn {
         if replies.is_dropped() && self.queued.command.is_read() {
             // Its reply would be dropped. Writes are still done, and so are commands of the session: SELECT
-            // decides where those after it write.
+            // decides where the commands after it write.
             return Lsn(0);
         }
         let words = self.queued.words();

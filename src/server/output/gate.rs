@@ -2,7 +2,7 @@
 //!
 //! The log thread must not pay a system call for each of hundreds of connections. So connections wait with
 //! the gate of their own worker; when a batch becomes durable the log thread wakes at most one task of each
-//! worker that has somebody waiting for it, the *releaser*, and that one wakes its neighbours on its own
+//! worker that has a connection waiting for it, the *releaser*, and that one wakes its neighbours on its own
 //! thread, which costs a push to a queue.
 //!
 //! No wake-up is lost: a waiter first publishes what it waits for and then looks at `durable`; the log thread
@@ -18,13 +18,13 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::task::{Context, Poll, Waker};
 
 /// Connections woken at a time by a slow log: between two groups the worker looks at its sockets, so that a
-/// request that has to wait for nothing does not wait for a hundred replies to be sent. A quick log is waited
-/// for by everybody about as long as that takes, and each look costs.
+/// request that has no gate does not wait for a hundred replies to be sent. On a fast log these looks cost as
+/// much as they save: all are woken at once.
 const GROUP: usize = 4;
 
 /// The waiters of one worker.
 pub struct Gate {
-    /// The lowest LSN that somebody waits for; `u64::MAX` when nobody does.
+    /// The lowest LSN that a connection waits for; `u64::MAX` when none does.
     lowest: AtomicU64,
     state: Mutex<State>,
 }
@@ -47,7 +47,7 @@ impl Gate {
         fence(Ordering::SeqCst);
     }
 
-    /// Forgets who waits, when the worker has ended: a waker holds its runtime, and that the engine.
+    /// Drops the wakers when the worker has ended: a waker holds its runtime, which holds the engine.
     pub fn clear(&self) {
         *self.state.lock() = State::default();
     }

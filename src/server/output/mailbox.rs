@@ -2,7 +2,7 @@
 //! way to one client.
 //!
 //! A push is posted with the batch whose effect it shows. The receiver's worker takes it between two replies,
-//! encodes it in the client's protocol, and appends it to the outbox behind the replies that are there, with
+//! encodes it in the client's protocol, and appends it to the outbox after the replies that are there, with
 //! the batch as its gate. So it leaves in order with the client's replies, never inside one, and not before
 //! that batch is durable.
 //!

@@ -6,12 +6,12 @@
 //! buffers   | piece      | piece             | tail            |
 //! ```
 //!
-//! Replies are appended to the tail. A tail that has become long is put behind the other pieces, and a new
-//! one begins: so a reply of any size is made without copying what is there of it, and its bytes are counted
+//! Replies are appended to the tail. A tail that has become long is appended to the pieces, and a new one
+//! begins: so a reply of any size is made without copying what is there of it, and its bytes are counted
 //! against the connection's limit while it is made. Beyond the limit all of it is dropped, and what is
 //! appended afterwards too: the connection is to be closed.
 //!
-//! A large value is not copied: a piece refers to it, and it is sent from where it stands.
+//! A large value is not copied: a piece refers to it, and it is sent from its own memory.
 //!
 //! Invariants: bytes leave in the order in which they were written; none leaves before its segment's gate,
 //! nor before the gates of all segments in front of it. Replies that become held in the same round share a
@@ -67,8 +67,8 @@ impl Piece {
         }
     }
 
-    /// What is counted for it. The content that it refers to may be in nobody else's hands by the time that
-    /// it is sent.
+    /// The bytes that are counted for it. A shared content counts fully: this piece may be its last owner by
+    /// the time it is sent.
     fn capacity(&self) -> usize {
         match self {
             Piece::Own(bytes) => bytes.capacity(),
@@ -128,8 +128,8 @@ impl Outbox {
         &mut self.tail
     }
 
-    /// A tail that takes so many bytes without growing, if the limit allows them. `None` beyond the limit,
-    /// and for a reply that the client does not want: nothing of it is kept then.
+    /// A tail with capacity for `bytes`, if the limit allows them. `None` beyond the limit, and for a reply
+    /// that the client does not want: nothing of it is kept then.
     pub fn large_tail(&mut self, bytes: usize) -> Option<&mut Vec<u8>> {
         if !self.makes_room(bytes) {
             return None;
@@ -222,7 +222,7 @@ impl Outbox {
         }
     }
 
-    /// Whether so many bytes can be kept: false beyond the limit, and for a reply that the client does not
+    /// Whether `bytes` more can be kept: false beyond the limit, and for a reply that the client does not
     /// want.
     fn makes_room(&mut self, bytes: usize) -> bool {
         if self.unwanted_from.is_some() {
@@ -356,6 +356,11 @@ impl Outbox {
             self.segments.pop_front();
         }
         None
+    }
+
+    /// Whether every reply has its gate: another may only be begun then.
+    pub fn is_sealed(&self) -> bool {
+        self.end() == self.segments.back().map_or(self.released, |last| last.end.max(self.released))
     }
 
     /// What must be durable before [`Outbox::sendable`] may leave.

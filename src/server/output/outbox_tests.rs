@@ -43,6 +43,27 @@ fn a_later_round_does_not_delay_an_earlier_one() {
 }
 
 #[test]
+fn a_reply_without_a_gate_is_not_sealed() {
+    let mut outbox = Outbox::default();
+    assert!(outbox.is_sealed());
+    for (gate, durable) in [(0, 5), (7, 5), (8, 5), (0, 9)] {
+        outbox.tail().extend_from_slice(b"reply");
+        assert!(!outbox.is_sealed());
+        outbox.seal(Lsn(gate), Lsn(durable));
+        assert!(outbox.is_sealed());
+        outbox.begin_round(usize::MAX);
+        assert!(outbox.is_sealed());
+    }
+    outbox.release(Lsn(9));
+    assert!(outbox.is_sealed());
+    while !outbox.sendable().is_empty() {
+        let bytes = outbox.sendable().len();
+        outbox.sent(bytes);
+    }
+    assert!(outbox.is_sealed());
+}
+
+#[test]
 #[should_panic(expected = "held bytes were sent")]
 fn held_bytes_cannot_be_sent() {
     let mut outbox = Outbox::default();

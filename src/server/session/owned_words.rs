@@ -22,7 +22,7 @@ pub fn large_words(request: &Request<'_>) -> Option<Vec<Range<usize>>> {
 }
 
 pub struct Owned {
-    /// The small words, one behind the other.
+    /// The small words, concatenated.
     text: Vec<u8>,
     words: Vec<Word>,
     contents: Arc<Contents>,

@@ -14,7 +14,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What `engramdb backup` can be told.
+/// The arguments of `engramdb backup`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
@@ -58,7 +58,7 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
-/// What `engramdb restore` can be told.
+/// The arguments of `engramdb restore`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -40,7 +40,7 @@ pub fn entry(entry: &ReadEntry, shown: Shown) -> Value {
     value
 }
 
-/// The fields of a Claim, those of a newer version as bytes.
+/// The fields of a Claim; fields of a newer version as bytes.
 fn claim(entry: &ReadEntry, value: &mut Value) {
     let Some(claim) = ClaimRecord::decode(&entry.payload) else {
         value["malformed_claim"] = hex(&entry.payload).into();

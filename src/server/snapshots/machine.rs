@@ -1,4 +1,4 @@
-//! What the snapshot process asks of Linux: how much memory there is, and to run behind everything else.
+//! What the snapshot process asks of Linux: how much memory is free, and a low priority.
 //!
 //! All of it is best effort: where a question has no answer, snapshots are made without it.
 

@@ -105,7 +105,7 @@ struct State {
     paused_until: Duration,
     /// When the last one ended.
     last_end: Option<Duration>,
-    /// Whether no snapshot is made although it is time for one. The operator has been told.
+    /// Whether no snapshot is made although it is time for one. It has been logged.
     waits_for_memory: bool,
     /// What the next one will take, when it was last asked.
     memory_needed_bytes: u64,

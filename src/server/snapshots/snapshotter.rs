@@ -1,4 +1,4 @@
-//! What BGSAVE, SAVE and LASTSAVE need of whoever makes snapshots.
+//! What BGSAVE, SAVE and LASTSAVE need: a trait, implemented by the program that starts the server.
 
 use std::time::Duration;
 

@@ -301,7 +301,7 @@ fn replay_all(env: &Env, arguments: &DirectoryArgs, catalog: &Catalog) -> Result
     ))
 }
 
-/// Looks at every block: reading by the rules stops at the first damage, this goes on behind it.
+/// Reads every block: a replay stops at the first damage, this continues after it.
 fn walk(env: &Env, segment: &SegmentInfo) -> Result<Walk, Box<dyn Error>> {
     let bytes = env.disk.read(&segment.path)?;
     let mut walk = Walk { entries: 0, unreadable: Vec::new() };

@@ -140,8 +140,7 @@ impl Worker {
                         }
                     });
                 }
-                // The waker has the runtime, that its hooks, and those us and the engine: a circle that
-                // nobody would end.
+                // Breaks the reference cycle waker -> runtime -> hooks -> engine.
                 *rounds.worker.lock() = None;
             }
         };

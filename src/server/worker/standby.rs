@@ -5,10 +5,10 @@
 //! then, its connections must not stall with it: reads come from memory. So one thread of the server, the
 //! standby, looks in every few milliseconds; a worker that has not come back since its last look has its
 //! runtime driven by the standby until it does. The runtime of a worker is driven by one thread at a time,
-//! whoever has its core, so nothing else changes for its tasks.
+//! the one that holds its core, so nothing else changes for its tasks.
 //!
-//! While nobody leads the standby sleeps. Deliberately not here: when to lead, which the log decides, and
-//! which it stops deciding after the first slow write.
+//! While no worker leads, the standby sleeps. Deliberately not here: when to lead. The log decides that, and
+//! stops it after the first slow write.
 
 use engramdb_engine::env::Clock;
 use parking_lot::{Condvar, Mutex};
@@ -160,7 +160,7 @@ impl Standby {
             }
             if looks_without_change >= LOOKS_MAX {
                 self.is_asleep.store(true, Ordering::SeqCst);
-                // Who left before this store did not see it, so it is seen here.
+                // A worker that left its runtime before this store did not see it, so it is checked here.
                 let has_changed = |((_, absence), seen): (&(_, Arc<Absence>), &u64)| {
                     absence.turns.load(Ordering::SeqCst) != *seen
                 };
