@@ -89,7 +89,7 @@ impl ReplayError {
     /// is corrupt.
     pub(crate) fn of_mismatch(keyspace: &Keyspace, record: &Record<'_>) -> ReplayError {
         match record.effect {
-            Effect::Module { module, key: Some(_), .. } if keyspace.types().of_module(module).is_none() => {
+            Effect::Module { module, key: Some(_), .. } if !keyspace.types().has_of(module) => {
                 ReplayError::UnknownModule(module)
             }
             _ => ReplayError::Mismatch(format!("{:?}", record.effect)),

@@ -2,12 +2,12 @@
 //!
 //! A module brings commands, effects of its own with the state they change, a data type of its own, and an
 //! eye on every change of keys. Its *ground* state (definitions) is what its effects say; what it derives
-//! from keys (graphs, postings) is its own affair and must be rebuildable from the keyspace at any time.
+//! from keys (graphs, postings) is up to the module, and must be rebuildable from the keyspace at any time.
 //!
 //! Invariants: `apply` and `observe` run under the keyspace's write lock, in log order, the same in execution
 //! and in replay (the keys of a snapshot are not observed but followed, see `Follower`); they are the only
 //! places where a module's ground state changes. All that a module can do to the keyspace is to house
-//! contents, which changes where they stand and not what they are (`Housing`).
+//! contents, which changes where they are stored and not what they are (`Housing`).
 
 use crate::effect::{Effect, List, Record};
 use crate::error::ReplayError;
@@ -17,7 +17,7 @@ use crate::types::Housed;
 use std::any::Any;
 use std::sync::Arc;
 
-/// What a module is told of a change of keys, after it was applied.
+/// A change of keys as a module observes it, after it was applied.
 pub struct Applied<'a> {
     pub record: &'a Record<'a>,
     /// `Outcome::count` of the effect.
@@ -80,9 +80,9 @@ pub trait Module: Any + Send + Sync {
         false
     }
 
-    /// One bounded slice (a fraction of a millisecond) of work that needs the keyspace and nobody waits for,
-    /// under its write lock. Returns what is to be done without any lock before the next slice, or `None`
-    /// when nothing is left.
+    /// One bounded slice (a fraction of a millisecond) of work that needs the keyspace and that no client
+    /// waits for, under its write lock. Returns what is to be done without any lock before the next slice, or
+    /// `None` when nothing is left.
     fn background(&mut self, _keyspace: &mut Housing<'_>) -> Option<Job> {
         None
     }
@@ -124,9 +124,9 @@ pub trait Module: Any + Send + Sync {
     }
 }
 
-/// Sees the keys of a snapshot, which several threads read at once. Of each key it hears once.
+/// Sees the keys of a snapshot, each once, from several threads at a time.
 pub trait Follower: Send + Sync {
-    /// These hashes were read whole, and will be in the keyspace. Returns which of their contents stand
+    /// These hashes were read whole, and will be in the keyspace. Returns which of their contents are stored
     /// somewhere already, so that they need no other place, in the order of the hashes.
     fn hashes(&self, database: u32, hashes: &[ReadHash<'_>]) -> Vec<HousedContent>;
 
@@ -142,7 +142,7 @@ pub struct ReadHash<'a> {
     pub fields: List<'a>,
 }
 
-/// A content of one of several hashes, and where it stands.
+/// A content of one of several hashes, and where it is stored.
 pub struct HousedContent {
     /// Which hash, and which pair of its fields.
     pub hash: usize,

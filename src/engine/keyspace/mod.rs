@@ -3,7 +3,7 @@
 //!
 //! Invariants:
 //! - nothing outside this module gets `&mut` to a key or value; all change goes through `Keyspace::apply`
-//!   (`Housing` changes where a content stands, not what it is);
+//!   (`Housing` changes where a content is stored, not what it is);
 //! - applying is a function of the keyspace and the effect alone, so that replay gives the same keyspace;
 //! - a value without parts does not exist: the key of a hash goes with its last field;
 //! - expired keys stay until an effect deletes them: whether a key has expired is its reader's question.
@@ -114,8 +114,8 @@ impl Keyspace {
         self.database_mut(database).reserve(keys);
     }
 
-    /// Applies a HashSet of a snapshot, of which some contents stand somewhere already: each with the number
-    /// of its pair, in order.
+    /// Applies a HashSet of a snapshot, of which some contents are stored elsewhere already: each with the
+    /// number of its pair, in order.
     pub(crate) fn load_hash(
         &mut self,
         database: u32,
@@ -178,13 +178,13 @@ impl Housing<'_> {
         Housing(keyspace)
     }
 
-    /// Lets the value of a hash's field stand in a house that has the same content, which changes nothing but
+    /// Stores the value of a hash's field in a house that has the same content, which changes nothing but
     /// memory.
     pub fn house(&mut self, database: u32, key: &[u8], field: &[u8], housed: Housed) {
         self.0.database_mut(database).rehouse(key, |entry| entry.house(field, housed));
     }
 
-    /// Lets it stand in the hash again.
+    /// Stores it in the hash again.
     pub fn unhouse(&mut self, database: u32, key: &[u8], field: &[u8]) {
         self.0.database_mut(database).rehouse(key, |entry| entry.unhouse(field));
     }

@@ -19,6 +19,9 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+/// The engine's own data types. Strings and hashes are not among them: see [`super::Value`].
+const ENGINE_TYPES: [&'static dyn DataType; 0] = [];
+
 /// What is done with each effect that builds a value.
 pub type EachEffect<'a> = dyn FnMut(&Effect<'_>) -> io::Result<()> + 'a;
 
@@ -35,6 +38,12 @@ pub trait DataType: Send + Sync {
     /// The number of the module whose effects with a key are about values of this type; 0 for a type of the
     /// engine.
     fn module(&self) -> u8;
+
+    /// Whether an effect is about values of this type: whether it changes one, or makes one where the key is
+    /// absent. A type of the engine names its rows here; those of modules leave it as it is.
+    fn takes(&self, effect: &Effect<'_>) -> bool {
+        matches!(*effect, Effect::Module { module, key: Some(_), .. } if module == self.module())
+    }
 
     /// A value without content, for the first effect on a key that is absent.
     fn blank(&self) -> Box<dyn TypedValue>;
@@ -134,13 +143,16 @@ impl Clone for Box<dyn TypedValue> {
 }
 
 /// The data types that a keyspace has beside strings and hashes.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct DataTypes(Arc<[&'static dyn DataType]>);
 
 impl DataTypes {
+    /// The engine's, and these of modules.
+    ///
     /// # Panics
     /// If two have the same name, or the same module.
-    pub fn new(types: Vec<&'static dyn DataType>) -> DataTypes {
+    pub fn new(of_modules: Vec<&'static dyn DataType>) -> DataTypes {
+        let types = [&ENGINE_TYPES[..], &of_modules].concat();
         for (at, one) in types.iter().enumerate() {
             let other = types[..at].iter().find(|other| {
                 other.name() == one.name() || other.module() != 0 && other.module() == one.module()
@@ -150,18 +162,21 @@ impl DataTypes {
         DataTypes(types.into())
     }
 
-    /// The type of the values that an effect is about; `None` where it is about none, or where the type is
-    /// not part of this program.
+    /// The type of the values that an effect is about; `None` where that is not part of this program.
     pub fn of_effect(&self, effect: &Effect<'_>) -> Option<&'static dyn DataType> {
-        match *effect {
-            Effect::Module { module, key: Some(_), .. } => self.of_module(module),
-            _ => None,
-        }
+        self.0.iter().copied().find(|data_type| data_type.takes(effect))
     }
 
-    /// The type that this module brings.
-    pub fn of_module(&self, module: u8) -> Option<&'static dyn DataType> {
-        self.0.iter().copied().find(|data_type| data_type.module() == module)
+    /// Whether a module brings one.
+    pub fn has_of(&self, module: u8) -> bool {
+        self.0.iter().any(|data_type| data_type.module() == module)
+    }
+}
+
+impl Default for DataTypes {
+    /// The engine's.
+    fn default() -> DataTypes {
+        DataTypes::new(Vec::new())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Values: the one place that tells their types apart, for everything that is asked of a value of any type.
+//! Values: the one place that distinguishes their types, for all questions that have an answer for any type.
 
 use super::digest;
 use super::entry::Entry;

@@ -87,7 +87,7 @@ impl Carrier {
         })
     }
 
-    /// The first pass: hears of every effect of the tail, and notes the keys that are to be carried.
+    /// The first pass: takes every effect of the tail, and notes the keys that are to be carried.
     pub fn note(&mut self, record: &Record<'_>) -> io::Result<()> {
         self.identities.follow(record);
         for (database, key) in record.pair().into_iter().flatten() {
@@ -202,7 +202,7 @@ impl Carrier {
         let [from, to] = record.pair().expect("only called for these effects");
         let (source, target) = (self.noted(from)?, self.noted(to)?);
         let Some(value) = source.value else {
-            // It is resident, or absent, which is an error. What stands in the target's slot is replaced.
+            // It is resident, or absent, which is an error. What is in the target's slot is replaced.
             if target.value.is_some() {
                 self.index.set(&target, None)?;
             }

@@ -210,7 +210,7 @@ impl Section {
 }
 
 /// The file's end: totals, and a CRC over header, footer and trailer. As the footer holds the checksums of
-/// the sections, this CRC stands for the whole file.
+/// the sections, this CRC covers the whole file.
 ///
 /// ```text
 ///  0  8  offset of the footer

@@ -167,7 +167,7 @@ impl SnapshotFile {
         Ok(part.finish())
     }
 
-    /// Loads the keys of these slots, both ends included, of all databases, with nobody following them.
+    /// Loads the keys of these slots, both ends included, of all databases, without followers.
     pub fn load_slots(
         &self,
         recovering: &mut Recovering,
@@ -229,7 +229,7 @@ impl SnapshotFile {
         self.verify_with(env, modules, &mut |_| ())
     }
 
-    /// The same; `progress` hears of the bytes of each section.
+    /// The same; `progress` is called with the bytes of each section.
     pub fn verify_with(
         &self,
         env: &Env,
@@ -390,8 +390,8 @@ impl Part<'_> {
         Ok(())
     }
 
-    /// Applies the effects of hashes that were read whole, and lets stand where it stands what followers
-    /// know.
+    /// Applies the effects of hashes that were read whole. Contents that followers have are referred to, and
+    /// not stored again.
     fn load_hashes(&mut self, of_keys: &[&[Record<'_>]]) -> Result<(), BlockError> {
         let hashes: Vec<ReadHash<'_>> = of_keys.iter().filter_map(|of_key| whole_hash(of_key)).collect();
         let of_follower = |follower: &Arc<dyn Follower>| follower.hashes(self.database, &hashes);

@@ -42,7 +42,7 @@ pub struct ManifestEntry {
     /// The name in the snapshots' directory.
     pub file: String,
     pub bytes: u64,
-    /// The trailer's CRC, which stands for the whole file.
+    /// The trailer's CRC, which covers the whole file.
     #[serde(with = "hex32")]
     pub crc32c: u32,
     pub keys: u64,
@@ -115,7 +115,7 @@ struct Sealed {
     manifest: Manifest,
 }
 
-/// Only what tells a newer manifest from a damaged one.
+/// Only what distinguishes a newer manifest from a damaged one.
 #[derive(Deserialize)]
 struct Needs {
     manifest: NeedsInner,

@@ -74,7 +74,7 @@ impl Scratch {
         Scratch { disk, path, file: None, written: 0, buffer: Vec::new() }
     }
 
-    /// Where the next byte will stand.
+    /// Where the next byte will be written.
     pub fn end(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
@@ -152,9 +152,9 @@ pub struct Extent {
 pub struct Slot {
     place: u64,
     hash: u64,
-    /// Where the key stands in the scratch.
+    /// Where the key is in the scratch.
     pub key_at: u64,
-    /// Where its value stands, if it has one there.
+    /// Where its value is, if it has one there.
     pub value: Option<Extent>,
 }
 
@@ -166,8 +166,8 @@ const PROBE_BYTES: usize = 32 * SLOT_BYTES;
 ///
 /// ```text
 ///  0  8  hash
-///  8  8  where the key stands, plus 1; 0 in a vacant slot, which is all zeros
-/// 16  8  where the value stands, plus 1; 0 if there is none
+///  8  8  where the key is, plus 1; 0 in a vacant slot, which is all zeros
+/// 16  8  where the value is, plus 1; 0 if there is none
 /// 24  8  length of the value in bytes
 /// 32  4  CRC32C of the value
 /// 36  4  CRC32C over bytes 0 to 35
@@ -231,7 +231,7 @@ impl Index {
         self.put(&Slot { place, hash, key_at, value: None })
     }
 
-    /// Notes where the value of a slot's key stands now.
+    /// Notes where the value of a slot's key is now.
     pub fn set(&mut self, slot: &Slot, value: Option<Extent>) -> io::Result<()> {
         self.put(&Slot { value, ..*slot })
     }
@@ -266,7 +266,7 @@ impl Index {
         self.used
     }
 
-    /// What stands at a place, from 0 to below [`Index::slots`].
+    /// What is at a place, from 0 to below [`Index::slots`].
     pub fn at_forward(&self, window: &mut Window, place: u64) -> io::Result<Option<Slot>> {
         let mut bytes = [0; SLOT_BYTES];
         let (at, end) = (place * SLOT_BYTES as u64, self.slots * SLOT_BYTES as u64);

@@ -109,7 +109,7 @@ impl SnapshotWriter {
         if self.block.len() >= BLOCK_BYTES { self.end_block() } else { Ok(()) }
     }
 
-    /// Writes footer and trailer, and makes the file's bytes durable; its name is the caller's affair.
+    /// Writes footer and trailer, and makes the file's bytes durable; the caller gives it its name.
     /// Returns the trailer and the file's size.
     pub fn finish(mut self) -> io::Result<(Trailer, u64)> {
         self.end_section()?;

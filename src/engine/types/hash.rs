@@ -1,7 +1,7 @@
 //! The hash type: fields with values, each with an expiry of its own.
 //!
-//! Few fields stand in an array that is searched in order; more of them in the same segmented table as the
-//! keyspace, so that HSCAN's cursor is a hash position and growth never moves more than one segment.
+//! Few fields are stored in an array that is searched in order; more of them in the same segmented table as
+//! the keyspace, so that HSCAN's cursor is a hash position and growth never moves more than one segment.
 //!
 //! Invariants: a field name occurs once; `expires_at_ms` 0 means never; `expiring` counts the fields with an
 //! expiry; `expiry_floor_ms` is never later than the earliest of them (it may be earlier: removals do not
@@ -197,7 +197,7 @@ impl Hash {
         self.insert_new(field);
     }
 
-    /// Lets a field's value stand in a house that has the same content.
+    /// Stores a field's value in a house that has the same content.
     pub(crate) fn house(&mut self, name: &[u8], housed: Housed) {
         let Some(field) = self.get_mut(name) else { return };
         debug_assert_eq!(field.value.to_bytes(), housed.content(), "a house has the content of the field");
@@ -318,7 +318,7 @@ impl Hash {
         let fields = match &self.fields {
             Fields::Few(fields) => fields.capacity() * size_of::<OwnedField>(),
             Fields::Many(table) => {
-                // The fields themselves stand in boxes.
+                // The fields themselves are in boxes.
                 size_of::<Table<Box<OwnedField>>>()
                     + table.heap_bytes()
                     + table.len() * size_of::<OwnedField>()
@@ -327,7 +327,7 @@ impl Hash {
         fields + self.heap_bytes
     }
 
-    /// Bytes of values that stand elsewhere.
+    /// Bytes of values that are stored elsewhere.
     pub fn housed_bytes(&self) -> usize {
         self.stored().map(|field| field.value.housed_bytes()).sum()
     }

@@ -94,7 +94,7 @@ impl<'a> HashRef<'a> {
         }
     }
 
-    /// Bytes of values that stand elsewhere.
+    /// Bytes of values that are stored elsewhere.
     pub fn housed_bytes(self) -> usize {
         match self {
             HashRef::Packed(_) => 0,

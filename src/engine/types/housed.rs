@@ -1,5 +1,5 @@
-//! Contents that stand in memory of somebody else, so that they need not stand twice: the vectors of an
-//! index.
+//! Contents that are stored in memory of another owner, so that they need not be stored twice: the vectors
+//! of an index.
 //!
 //! A housed value reads like any other and is never changed in place. Its copies (COPY) are contents of their
 //! own.
@@ -7,8 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Memory that houses contents, each at a place. A place is in the keeping of who has it until `release`, and
-/// its content does not change meanwhile.
+/// Memory that houses contents, each at a place. A place belongs to its [`Housed`] until `release`, and its
+/// content does not change meanwhile.
 pub trait House: Send + Sync {
     fn content(&self, place: u32) -> &[u8];
     /// Called once for each place that was given away.

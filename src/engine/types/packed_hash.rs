@@ -239,7 +239,7 @@ mod tests {
     use super::*;
     use crate::types::Hash;
 
-    /// The names and values that a random number stands for, often the same.
+    /// Names and values made of a random number, often the same ones.
     fn word(random: u64, lengths: usize) -> Vec<u8> {
         vec![b'a' + (random % 7) as u8; (random / 7) as usize % lengths]
     }

@@ -84,10 +84,12 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Given<'
         Effect::Flush => databases::flush(keyspace, number),
         Effect::FlushAll => databases::flush_all(keyspace),
         Effect::SwapDatabases { first, second } => databases::swap(keyspace, first, second),
-        Effect::Module { key: Some(key), .. } => {
-            objects::change(keyspace, (number, key), &record.effect, contents)
-        }
         // What modules keep for themselves is not of the keyspace; see `module.rs`.
         Effect::Module { key: None, .. } => Outcome::default(),
+        // All others are about values of the registered types.
+        effect => match effect.key() {
+            Some(key) => objects::change(keyspace, (number, key), &effect, contents),
+            None => Outcome::mismatch(),
+        },
     }
 }

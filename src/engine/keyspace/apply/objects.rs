@@ -19,6 +19,7 @@ pub(super) fn change(
         return Outcome::of_parts(changed.flatten());
     }
     let mut object = data_type.blank();
+    debug_assert_eq!(object.data_type().name(), data_type.name(), "a type makes its own values");
     let count = object.apply(effect, contents);
     if !object.is_empty() {
         database.insert_new(Entry::of(key, OwnedValue::Object(object), 0));
