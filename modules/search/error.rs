@@ -1,8 +1,8 @@
 //! What is wrong with a request: one table of kinds, each with the two texts that clients know.
 //!
-//! Clients compare these texts. Those in use today know RediSearch's texts up to 8.6, which have no code word; from 8.8
-//! on each begins with one. The setting `search-error-style` chooses (`settings`). So an error is kept as its kind and
-//! what fills the text in, and becomes a text where a command ends.
+//! Clients compare these texts. Those in use today know RediSearch's texts up to 8.6, which have no code
+//! word; from 8.8 on each begins with one. The setting `search-error-style` chooses (`settings`). So an error
+//! is kept as its kind and what fills the text in, and becomes a text where a command ends.
 
 use engramdb_engine::command::CommandError;
 use std::borrow::Cow;
@@ -24,7 +24,8 @@ pub enum Style {
     Codes,
 }
 
-/// Kinds, each with its plain text and the one with a code word. `{}` stands for what fills it in, in order; `{0}` and
+/// Kinds, each with its plain text and the one with a code word. `{}` stands for what fills it in, in order;
+/// `{0}` and
 /// `{1}` by number.
 macro_rules! kinds {
     ($($kind:ident: $plain:literal, $coded:literal;)*) => {
@@ -178,7 +179,8 @@ kinds! {
     Short: "Expected {} parameters but got {}", "SEARCH_PARSE_ARGS Expected {} parameters but got {}";
     AttributeMissing: "Missing mandatory parameter: cannot create {} index without specifying {} argument",
         "SEARCH_PARSE_ARGS Missing mandatory parameter: cannot create {} index without specifying {} argument";
-    // 0: algorithm; 1, 2: the attribute's name, and RediSearch's older one; 3, 4: what is wrong with it, as newer and older ones say.
+    // 0: algorithm; 1, 2: the attribute's name, and RediSearch's older one; 3, 4: what is wrong with it, as
+    // newer and older ones say.
     BadAttribute: "Bad arguments for vector similarity {0} index {2}: {4}",
         "SEARCH_PARSE_ARGS Bad arguments for vector similarity {0} index `{1}`: {3}";
     AttributeUnknown: "Bad arguments for algorithm {}: {}", "SEARCH_PARSE_ARGS Bad arguments for algorithm {}: {}";

@@ -1,7 +1,8 @@
 //! FT.*: search over hashes, as a module of the engine.
 //!
-//! An index's definition is ground state: FT.CREATE is an effect like any other. Documents, postings and graphs are
-//! derived from the keyspace, whose changes the module observes, and can be rebuilt from it at any time.
+//! An index's definition is ground state: FT.CREATE is an effect like any other. Documents, postings and
+//! graphs are derived from the keyspace, whose changes the module observes, and can be rebuilt from it at any
+//! time.
 //!
 //! # Code map
 //!
@@ -11,7 +12,7 @@
 //! | `module.rs` | what the engine calls: effects, changes of keys, background work, INFO | `impl Module` |
 //! | `schema/` | what FT.CREATE defines, its parser and its format | `Definition` |
 //! | `documents/` | ids, versions and values of documents; postings; how text becomes terms | `Documents` |
-//! | `vectors/` | a vector field: graph or flat index, its pending mutations, index workers, measured recall | `VectorField` |
+//! | `vectors/` | a vector field: graph or flat index, pending mutations, workers, recall | `VectorField` |
 //! | `query/` | the words of a search: query language, options, a cache of both; FT.EXPLAIN | `Prepared` |
 //! | `index/` | one index: documents and vectors together, backfill, what a dropped index leaves | `Index` |
 //! | `search/` | a search from its plan to its reply; FT.PROFILE | `search::search` |
@@ -22,24 +23,29 @@
 //!
 //! # Where to find it
 //!
-//! - *How a query's plan is chosen*: `search/plan.rs` (`Plan::work`) estimates the work; `search/mod.rs` (`begin`) runs
-//!   the search in place, hands it to the search pool, or waits for a backfill. Whether the vector part walks the graph or
-//!   scans what the filter left is decided in `engramdb_vector` (`hnsw`), per call.
-//! - *How an FT command is added*: a row in `commands.rs` (`COMMANDS`) with its handler; error texts in `error.rs`.
+//! - *How a query's plan is chosen*: `search/plan.rs` (`Plan::work`) estimates the work; `search/mod.rs`
+//!   (`begin`) runs the search in place, hands it to the search pool, or waits for a backfill. Whether the
+//!   vector part walks the graph or scans what the filter left is decided in `engramdb_vector` (`hnsw`), per
+//!   call.
+//! - *How an FT command is added*: a row in `commands.rs` (`COMMANDS`) with its handler; error texts in
+//!   `error.rs`.
 //! - *How an option of FT.SEARCH is added*: `query/request.rs`; what the reply shows is in `search/reply.rs`.
-//! - *How a field type is added*: `schema/mod.rs` (`FieldKind`), `documents/mod.rs` (`read`), `search/filter.rs`.
+//! - *How a field type is added*: `schema/mod.rs` (`FieldKind`), `documents/mod.rs` (`read`),
+//!   `search/filter.rs`.
 //!
 //! # Life of a search
 //!
-//! `query::request` and the parser read the words, `query::prepared` keeps the result. `search::plan` estimates the work.
-//! `search::filter` and `search::matches` find the documents, `vectors` the nearest of them. `search` checks the rows,
-//! `search::stale` those of which something has expired, and `search::reply` writes them. Many rows are read before and
-//! written after the last look at the keyspace (`search::rows`).
+//! `query::request` and the parser read the words, `query::prepared` keeps the result. `search::plan`
+//! estimates the work.
+//! `search::filter` and `search::matches` find the documents, `vectors` the nearest of them. `search` checks
+//! the rows,
+//! `search::stale` those of which something has expired, and `search::reply` writes them. Many rows are read
+//! before and written after the last look at the keyspace (`search::rows`).
 //!
 //! # Life of a mutation
 //!
-//! `module` observes it. `index` brings `documents` up to date at once, places vectors in the memory of the index and adds
-//! them to the tail of `vectors`, from which `vectors::workers` take them.
+//! `module` observes it. `index` brings `documents` up to date at once, places vectors in the memory of the
+//! index and adds them to the tail of `vectors`, from which `vectors::workers` take them.
 
 #![forbid(unsafe_code)]
 

@@ -80,7 +80,8 @@ impl SearchModule {
         }
     }
 
-    /// Waits until the searches that became samples have been audited, and what that showed was repaired: for tests.
+    /// Waits until the searches that became samples have been audited, and what that showed was repaired: for
+    /// tests.
     #[doc(hidden)]
     pub fn wait_for_audits(&self) {
         self.auditor.wait_idle();

@@ -1,5 +1,5 @@
-//! Numbers as text: C's `%.12g`, in which RediSearch replies distances and statistics, and `%.17g`, in which it replies sort
-//! keys. Without allocation, for a reply has one a row.
+//! Numbers as text: C's `%.12g`, in which RediSearch replies distances and statistics, and `%.17g`, in which
+//! it replies sort keys. Without allocation, for a reply has one a row.
 
 use std::fmt::{self, Write};
 use std::ops::Deref;

@@ -1,5 +1,5 @@
-//! FT.CONFIG, and what CONFIG knows of the search module: options that clients ask for, with what holds here. Some of
-//! them can be set.
+//! FT.CONFIG, and what CONFIG knows of the search module: options that clients ask for, with what holds here.
+//! Some of them can be set.
 //!
 //! What is set holds until the process ends, as in RediSearch.
 
@@ -55,7 +55,8 @@ impl Settings {
         (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
     }
 
-    /// Whether a search that runs out of time is answered with an error; otherwise with the rows found by then.
+    /// Whether a search that runs out of time is answered with an error; otherwise with the rows found by
+    /// then.
     pub fn fails_on_timeout(&self) -> bool {
         self.on_timeout.load(Ordering::Relaxed) == 1
     }

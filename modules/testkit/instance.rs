@@ -165,7 +165,8 @@ impl Instance {
             Stage::Done => ran.gate,
             Stage::Prepare(_) => unreachable!("`begin` has prepared it"),
             Stage::Park(_) => unreachable!("none of the commands here waits for keys"),
-            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
+            Stage::Wait(wait) => ran.gate.max(engine.complete(self.database, wait.block(), wire)),
+            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) => {
                 ran.gate.max(engine.complete(self.database, job, wire))
             }
         }

@@ -18,6 +18,7 @@ pub mod log;
 pub mod module;
 pub mod recovery;
 pub mod shard;
+pub mod signal;
 pub mod slot;
 pub mod snapshot;
 mod table;

@@ -8,8 +8,8 @@ const SHARE: u32 = 100;
 /// What can be saved up while there is nothing to audit.
 const SAVED_MAX: Duration = Duration::from_millis(100);
 
-/// In any stretch of time `t`, audits take at most `t / SHARE + SAVED_MAX` and the last audit of it: an audit is
-/// begun if anything is left, and what it takes beyond that is owed.
+/// In any stretch of time `t`, audits take at most `t / SHARE + SAVED_MAX` and the last audit of it: an audit
+/// is begun if anything is left, and what it takes beyond that is owed.
 #[derive(Default)]
 pub struct Budget {
     /// The moment up to which time was credited, on the monotonic clock; `None` before the first audit.

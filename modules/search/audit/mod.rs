@@ -116,7 +116,8 @@ impl Auditor {
         self.handle.clone()
     }
 
-    /// Takes no more samples, and ends an audit or a repair after its slice: graphs may be waiting to be saved.
+    /// Takes no more samples, and ends an audit or a repair after its slice: graphs may be waiting to be
+    /// saved.
     pub fn stop(&self) {
         let shared = &self.handle.0;
         let mut queue = shared.queue.lock();
@@ -126,7 +127,8 @@ impl Auditor {
         shared.offered.notify_all();
     }
 
-    /// Waits until every sample that was offered has been dealt with, and the thread waits for others: for tests.
+    /// Waits until every sample that was offered has been dealt with, and the thread waits for others: for
+    /// tests.
     pub fn wait_idle(&self) {
         let shared = &self.handle.0;
         let mut queue = shared.queue.lock();

@@ -1,9 +1,9 @@
 //! The documents of one index: their ids, versions and indexed values, and the postings of all fields.
 //!
-//! A document is a key. It has a dense `u32` id while it is indexed, and a version that grows with every change; ids of
-//! removed documents are given to new ones at once. That is safe for a search that still holds the old meaning: it
-//! remembers the version up to which its rows are true, and checks a row with a younger one again, against filter and
-//! vector of what the id is now.
+//! A document is a key. It has a dense `u32` id while it is indexed, and a version that grows with every
+//! change; ids of removed documents are given to new ones at once. That is safe for a search that still holds
+//! the old meaning: it remembers the version up to which its rows are true, and checks a row with a younger
+//! one again, against filter and vector of what the id is now.
 //!
 //! Not here: vectors (vectors.rs), and anything about time: what has expired is the reader's question.
 
@@ -60,8 +60,8 @@ pub struct Keys {
 struct Slot {
     key: Option<ShortBytes>,
     version: u64,
-    /// By field; none where no field of the definition has values that postings know. Boxed twice, because documents of
-    /// vectors alone are many, and then pay for one word.
+    /// By field; none where no field of the definition has values that postings know. Boxed twice, because
+    /// documents of vectors alone are many, and then pay for one word.
     values: Option<Box<Box<[Value]>>>,
 }
 
@@ -78,8 +78,8 @@ const BLOCK_SLOTS: usize = 1024;
 const CHANGES_MAX: usize = 1 << 14;
 
 impl Keys {
-    /// Those of an earlier run, whose ids are all below `id_bound`: documents without content, which count as none until they
-    /// get one. `None` where a key or an id comes twice, or an id is too large.
+    /// Those of an earlier run, whose ids are all below `id_bound`: documents without content, which count as
+    /// none until they get one. `None` where a key or an id comes twice, or an id is too large.
     pub fn of_earlier_run<'k>(
         id_bound: u32,
         keys: impl ExactSizeIterator<Item = (&'k [u8], u32)>,
@@ -208,7 +208,8 @@ impl Documents {
         }
     }
 
-    /// Gives keys the ids that they had in an earlier run. For an empty index only; `end_reservation` follows.
+    /// Gives keys the ids that they had in an earlier run. For an empty index only; `end_reservation`
+    /// follows.
     pub fn reserve(&mut self, keys: Keys) {
         assert!(self.keys.slots.length == 0, "ids are reserved before the first document");
         self.keys = keys;
@@ -237,7 +238,8 @@ impl Documents {
         self.keys.ids.len()
     }
 
-    /// Rows that a search found at this version are true as long as their documents' versions are not younger.
+    /// Rows that a search found at this version are true as long as their documents' versions are not
+    /// younger.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -473,7 +475,8 @@ pub fn read(definition: &Definition, hash: &impl Fields) -> Result<Vec<Content>,
     read_with(definition, hash, VectorOptions::is_vector)
 }
 
-/// As `read`, but of a vector only the size is looked at: whoever calls this finds out otherwise whether it is one.
+/// As `read`, but of a vector only the size is looked at: whoever calls this finds out otherwise whether it
+/// is one.
 pub fn read_trusting(definition: &Definition, hash: &impl Fields) -> Result<Vec<Content>, Unreadable> {
     read_with(definition, hash, |options, blob| blob.len() == options.blob_bytes())
 }

@@ -1,7 +1,8 @@
 //! Which documents have which value of a field: what filters are answered from.
 //!
-//! Documents are dense `u32` ids, sets of them compressed bitmaps. Terms (of TAG and TEXT fields) are kept in order, so
-//! that a prefix is a range; numbers are kept as pairs of number and document, in the number's order.
+//! Documents are dense `u32` ids, sets of them compressed bitmaps. Terms (of TAG and TEXT fields) are kept in
+//! order, so that a prefix is a range; numbers are kept as pairs of number and document, in the number's
+//! order.
 
 use super::ids::Counted;
 use roaring::RoaringBitmap;
@@ -31,7 +32,8 @@ impl Posting {
     }
 }
 
-/// What a term takes beside its posting: an entry of the tree, whose nodes are two thirds full, and the header of its text.
+/// What a term takes beside its posting: an entry of the tree, whose nodes are two thirds full, and the
+/// header of its text.
 const TERM_BYTES: usize = 56;
 
 /// A walk over terms that others may change between two steps. It meets each term that is there all the time.
@@ -82,7 +84,8 @@ impl TermPostings {
     pub fn remove(&mut self, number: u32, document: u32) {
         let posting = &mut self.terms[number as usize];
         let before = posting.bytes();
-        // A text names a term as often as it contains it; once forgotten, the number may stand for another one.
+        // A text names a term as often as it contains it; once forgotten, the number may stand for another
+        // one.
         let is_last = posting.documents.remove(document) && posting.documents.is_empty();
         self.bytes = self.bytes + posting.bytes() - before;
         if is_last {
@@ -106,8 +109,9 @@ impl TermPostings {
         &self.terms[number as usize].term
     }
 
-    /// Goes on with a walk over the terms that begin so, and adds the documents of those that `matches`, until the work
-    /// is done that may be: `weight` tells what it is to look whether a term matches. True at the end of the walk.
+    /// Goes on with a walk over the terms that begin so, and adds the documents of those that `matches`,
+    /// until the work is done that may be: `weight` tells what it is to look whether a term matches. True at
+    /// the end of the walk.
     pub fn step(
         &self,
         walk: &mut TermWalk,
@@ -178,7 +182,8 @@ impl NumberPostings {
         self.pairs.remove(&(ordered(number), document));
     }
 
-    /// Goes on with a walk over the numbers between the limits, until the work is done that may be. True at its end.
+    /// Goes on with a walk over the numbers between the limits, until the work is done that may be. True at
+    /// its end.
     pub fn step(&self, walk: &mut NumberWalk, (least, most): (Limit, Limit), work: &mut usize) -> bool {
         let (first, last) = (ordered(least.value), ordered(most.value));
         if first > last || (first == last && (least.exclusive || most.exclusive)) {

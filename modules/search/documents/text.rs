@@ -1,5 +1,5 @@
-//! Text into terms, as RediSearch's default tokenizer does it: separators cut, a backslash keeps the next character,
-//! letters become small, stop words are left out and do not count as positions.
+//! Text into terms, as RediSearch's default tokenizer does it: separators cut, a backslash keeps the next
+//! character, letters become small, stop words are left out and do not count as positions.
 //!
 //! Deliberately absent: stemming (every TEXT field is as if NOSTEM), synonyms, languages without spaces.
 
@@ -15,8 +15,9 @@ pub fn is_separator(byte: u8) -> bool {
     byte.is_ascii_whitespace() || b",.<>{}[]\"':;!@#$%^&*()-+=~/|?`\0".contains(&byte)
 }
 
-/// Small letters: Unicode's where the bytes are UTF-8, else ASCII's. Each character by itself, so that the beginning of a
-/// word becomes the beginning of the small word: a capital sigma is σ at the end of a word too.
+/// Small letters: Unicode's where the bytes are UTF-8, else ASCII's. Each character by itself, so that the
+/// beginning of a word becomes the beginning of the small word: a capital sigma is σ at the end of a word
+/// too.
 pub fn lower(bytes: &[u8]) -> Vec<u8> {
     if bytes.is_ascii() {
         return bytes.to_ascii_lowercase();

@@ -1,7 +1,8 @@
 //! One index: its definition, its documents, its vectors, and how far it is.
 //!
-//! Lock order: the engine's keyspace, then `backfill`, then `documents`, then a vector field's own locks. Documents and vectors of one
-//! mutation change under one hold of `documents`, so that who knows a document's version has its vector too.
+//! Lock order: the engine's keyspace, then `backfill`, then `documents`, then a vector field's own locks.
+//! Documents and vectors of one mutation change under one hold of `documents`, so that who knows a document's
+//! version has its vector too.
 
 pub mod leftover;
 
@@ -16,8 +17,9 @@ use engramdb_engine::env::Clock;
 use engramdb_engine::gate::{Hazard, OpenBatch, ReplyGate};
 use engramdb_engine::keyspace::{Housing, Keyspace, Value};
 use engramdb_engine::shard::view::HashView;
+use engramdb_engine::signal::Signal;
 use engramdb_engine::types::{HashRef, Housed};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,8 +29,8 @@ const SCANNED_KEYS: usize = 16;
 /// How long a slice of steps holds the keyspace, but for the last step.
 const SLICE: Duration = Duration::from_micros(300);
 
-/// Work in the background for as long as it may hold the keyspace at a time. `step` says whether there is more to do; so does
-/// the whole.
+/// Work in the background for as long as it may hold the keyspace at a time. `step` says whether there is
+/// more to do; so does the whole.
 pub fn slice(clock: &dyn Clock, mut step: impl FnMut() -> bool) -> bool {
     let began = clock.monotonic();
     loop {
@@ -53,9 +55,10 @@ pub struct Index {
     pub prepared: PreparedCache,
     changed: Arc<Hazard>,
     backfill: Mutex<Option<Backfill>>,
-    backfilled: Condvar,
+    /// Given when the backfill is over, and when nothing continues it: what waits for it looks at the index
+    /// then.
+    backfilled: Arc<Signal>,
     dropped: AtomicBool,
-    given_up: AtomicBool,
 }
 
 /// Documents that could not be indexed: all of them, and by the field that was the cause.
@@ -114,9 +117,8 @@ impl Index {
             prepared: PreparedCache::default(),
             changed: Arc::default(),
             backfill: Mutex::new((!is_complete).then(Backfill::new)),
-            backfilled: Condvar::new(),
+            backfilled: Arc::default(),
             dropped: AtomicBool::new(false),
-            given_up: AtomicBool::new(false),
             definition,
         }
     }
@@ -131,7 +133,8 @@ impl Index {
         batch.mark(&self.changed);
     }
 
-    /// Nobody finds the index any more; whoever waits for it to be complete goes on, and sees that.
+    /// No command finds the index any more. Searches that wait for it to be complete go on, and find it
+    /// dropped.
     pub fn drop_it(&self) {
         self.dropped.store(true, Ordering::Relaxed);
         self.vectors.iter().flatten().for_each(|vectors| vectors.close());
@@ -162,8 +165,8 @@ impl Index {
     ) {
         self.change(batch);
         let hash = hash(keyspace, database, key);
-        // A change of other fields makes no document of a key that was there and is none: it could not be read, or the backfill
-        // has yet to meet it. Unless nobody has looked at it, nor will.
+        // A change of other fields makes no document of a key that was there and is none: it could not be
+        // read, or the backfill has yet to meet it. Unless nobody has looked at it, nor will.
         let concerns = match effect {
             Effect::Expire { .. } | Effect::HashExpire { .. } => false,
             Effect::HashSet { fields, .. } => {
@@ -198,7 +201,8 @@ impl Index {
         self.indexing_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// Makes the index say of a key what the keyspace says. Returns, by field, where vectors stand from now on.
+    /// Makes the index say of a key what the keyspace says. Returns, by field, where vectors stand from now
+    /// on.
     fn refresh(
         &self,
         workers: &Workers,
@@ -260,7 +264,8 @@ impl Index {
         }
     }
 
-    /// How far the vector of a hash is from the query, if there is one; what was read as a document is well-formed.
+    /// How far the vector of a hash is from the query, if there is one; what was read as a document is
+    /// well-formed.
     pub fn distance(&self, hash: HashView<'_>, field: usize, query: &[u8]) -> Option<f64> {
         let options = self.vectors[field].as_ref()?.options();
         let value = hash.get(&self.definition.fields[field].identifier)?.value;
@@ -292,29 +297,19 @@ impl Index {
         }
     }
 
-    /// Nobody will go on with the backfill: the server stops.
+    /// The server stops, and nothing continues the backfill: searches that wait for it go on, and find it
+    /// incomplete.
     pub fn give_up(&self) {
-        let _backfill = self.backfill.lock();
-        self.given_up.store(true, Ordering::Relaxed);
-        self.backfilled.notify_all();
+        self.backfilled.give();
     }
 
-    /// Waits until the index is complete, at most so long; false if it is not.
-    pub fn wait_complete(&self, timeout: Duration) -> bool {
-        let mut backfill = self.backfill.lock();
-        while backfill.is_some() {
-            if self.given_up.load(Ordering::Relaxed) {
-                return false;
-            }
-            if self.backfilled.wait_for(&mut backfill, timeout).timed_out() {
-                return backfill.is_none();
-            }
-        }
-        true
+    /// The end of the backfill, or of all hope for it.
+    pub fn backfilled(&self) -> &Arc<Signal> {
+        &self.backfilled
     }
 
-    /// Looks at some more of the keys of before. The caller holds the keyspace, so nothing changes meanwhile; what was
-    /// changed since the index was created is in it already, and is left alone.
+    /// Looks at some more of the keys of before. The caller holds the keyspace, so nothing changes meanwhile;
+    /// what was changed since the index was created is in it already, and is left alone.
     pub fn backfill_slice(
         &self,
         workers: &Workers,
@@ -325,8 +320,8 @@ impl Index {
         slice(clock, || self.backfill_step(workers, keyspace, database));
     }
 
-    /// Indexes one key of before, and looks for more when it has none; so that however large documents are, the slice looks
-    /// at the clock after each. False when there is nothing left to do.
+    /// Indexes one key of before, and looks for more when it has none; so that however large documents are,
+    /// the slice looks at the clock after each. False when there is nothing left to do.
     fn backfill_step(&self, workers: &Workers, keyspace: &mut Housing<'_>, database: u32) -> bool {
         let mut state = self.backfill.lock();
         let Some(backfill) = &mut *state else { return false };
@@ -343,18 +338,24 @@ impl Index {
             self.house(keyspace, (database, &key), housed);
         }
         if is_last {
-            self.complete(&mut state);
+            // Searches that wait are woken afterwards, without the keyspace's lock: see `help_backfill`.
+            *state = None;
         }
         !is_last
     }
 
-    /// What follows a slice of the backfill, without any lock of the engine: it brings what it has added itself, so that
-    /// it crowds out nobody, and while there is more to come leaves a part to workers that have nothing else to do.
+    /// What follows a slice of the backfill, without any lock of the engine: it brings what it has added
+    /// itself, so that it crowds out nobody, and while there is more to come leaves a part to workers that
+    /// have nothing else to do.
     pub fn help_backfill(&self, workers: &WorkerCaller) {
         if self.is_dropped() {
             return;
         }
-        let most = if self.is_backfilling() { BACKFILL_TAIL_MAX } else { 0 };
+        let is_backfilling = self.is_backfilling();
+        if !is_backfilling {
+            self.backfilled.give();
+        }
+        let most = if is_backfilling { BACKFILL_TAIL_MAX } else { 0 };
         for vectors in self.vectors.iter().flatten() {
             let began = workers.clock().monotonic();
             let calls = vectors.help(most);
@@ -367,12 +368,8 @@ impl Index {
 
     /// Declares the index complete.
     pub fn finish_backfill(&self) {
-        self.complete(&mut self.backfill.lock());
-    }
-
-    fn complete(&self, state: &mut Option<Backfill>) {
-        *state = None;
-        self.backfilled.notify_all();
+        *self.backfill.lock() = None;
+        self.backfilled.give();
     }
 
     /// Bytes of everything but the definition, by estimate.
@@ -453,16 +450,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_backfill_that_nobody_goes_on_with() {
-        for (end, complete) in [(Index::drop_it as fn(&Index), true), (Index::give_up, false)] {
+    fn the_signal_of_a_backfill_is_given_at_its_end_by_a_drop_and_by_a_stop() {
+        for (end, is_complete) in
+            [(Index::finish_backfill as fn(&Index), true), (Index::drop_it, true), (Index::give_up, false)]
+        {
             let index = waiting();
-            assert!(!index.wait_complete(Duration::from_millis(1)));
-            let waiter = std::thread::spawn({
-                let index = index.clone();
-                move || index.wait_complete(Duration::MAX)
-            });
+            assert!(!index.backfilled().is_given());
             end(&index);
-            assert_eq!(waiter.join().expect("waiting does not panic"), complete);
+            assert!(index.backfilled().is_given());
+            assert_eq!(!index.is_backfilling(), is_complete);
         }
     }
 

@@ -1,11 +1,12 @@
 //! A query's text as tokens, as RediSearch cuts it at DIALECT 2.
 //!
-//! A word is a run of letters, digits, `_` and escaped punctuation; what has no meaning of its own (most punctuation,
-//! spaces, control characters, a lone backslash) separates words and is skipped. Tokens are read one at a time, so that a
-//! query takes no memory for them.
+//! A word is a run of letters, digits, `_` and escaped punctuation; what has no meaning of its own (most
+//! punctuation, spaces, control characters, a lone backslash) separates words and is skipped. Tokens are read
+//! one at a time, so that a query takes no memory for them.
 //!
-//! Two things are RediSearch's own. A number is a word where words are looked for, sign included, so that `-3` negates
-//! nothing; and an error names the last word before the token that does not fit, where that token is punctuation.
+//! Two things are RediSearch's own. A number is a word where words are looked for, sign included, so that
+//! `-3` negates nothing; and an error names the last word before the token that does not fit, where that
+//! token is punctuation.
 
 /// What a token is. Texts are still escaped, and without the marks that tell their kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +116,8 @@ impl<'a> Lexer<'a> {
         Token { kind: Kind::End, text: b"", ..self.last }
     }
 
-    /// The token that begins with this byte: its kind, where its text begins and ends, and its end. `None` for what is
-    /// skipped.
+    /// The token that begins with this byte: its kind, where its text begins and ends, and its end. `None`
+    /// for what is skipped.
     fn token(&self, byte: u8) -> Option<(Kind, (usize, usize), usize)> {
         let at = self.at;
         let mark = |length: usize, kind: Kind| Some((kind, (at, at + length), at + length));
@@ -201,7 +202,8 @@ impl<'a> Lexer<'a> {
         Some(end)
     }
 
-    /// Whichever is longer; a number where they are the same. With a star behind it, it is the beginning of words.
+    /// Whichever is longer; a number where they are the same. With a star behind it, it is the beginning of
+    /// words.
     fn word_or_number(&self, at: usize) -> Option<(Kind, (usize, usize), usize)> {
         let (word, number) = (self.word_end(at), self.number_end(at).unwrap_or(at));
         let (kind, end) = if number >= word { (Kind::Number, number) } else { (Kind::Word, word) };

@@ -10,12 +10,13 @@
 //! unary  := ("-" | "~") unary | operand
 //! operand := ( "(" or ")" | leaf ) { "=>" "{" attributes "}" }
 //! leaf   := "@" fields ":" ( "{" tags "}" | "[" range "]" | unary ) | "@" field comparison number
-//!         | ismissing(@field) | word | number | pre* | *suf | *inf* | w'wild?c*rd' | "a phrase" | 'a phrase' | $parameter
+//!         | ismissing(@field) | word | number | pre* | *suf | *inf* | w'wild?c*rd'
+//!         | "a phrase" | 'a phrase' | $parameter
 //! knn    := KNN k @field $blob { name value } [AS name]
 //! ```
 //!
-//! What the grammar has beyond this (GEO, GEOSHAPE, fuzzy terms, slop) is refused with a clear error: a query is answered
-//! rightly or not at all.
+//! What the grammar has beyond this (GEO, GEOSHAPE, fuzzy terms, slop) is refused with a clear error: a query
+//! is answered rightly or not at all.
 
 pub mod explain;
 mod fields;
@@ -134,8 +135,9 @@ impl Node {
         self.ranges_by_place(false, &mut |range, _| each(range));
     }
 
-    /// The vector ranges in it, each with whether its matches have to be exact: where it stands under a negation, a row too few
-    /// shows a false one, and under an OR the other branch decides what is shown of a row.
+    /// The vector ranges in it, each with whether its matches have to be exact: where it stands under a
+    /// negation, a row too few shows a false one, and under an OR the other branch decides what is shown of a
+    /// row.
     pub fn ranges_by_place<'n>(&'n self, exact: bool, each: &mut dyn FnMut(&'n VectorRange, bool)) {
         match self {
             Node::Range(range) => each(range, exact),

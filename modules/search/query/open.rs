@@ -1,11 +1,11 @@
 //! What a query's text says before its parameters have values.
 //!
-//! Clients send one text over and over, with another vector or number in PARAMS. So the text is parsed once, with a
-//! slot wherever a parameter stands, and each search puts its values into the slots: a tree without slots is shared by
-//! all of them. A slot is a number of a word of the request.
+//! Clients send one text over and over, with another vector or number in PARAMS. So the text is parsed once,
+//! with a slot wherever a parameter stands, and each search puts its values into the slots: a tree without
+//! slots is shared by all of them. A slot is a number of a word of the request.
 //!
-//! Each kind of value has one reader here, which the parser uses for what is written in the text and `bind` for what
-//! is in a parameter, so that both are checked alike.
+//! Each kind of value has one reader here, which the parser uses for what is written in the text and `bind`
+//! for what is in a parameter, so that both are checked alike.
 
 use super::values::{self, Affix};
 use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
@@ -297,7 +297,8 @@ impl Values<'_> {
         Ok(open.sign * self.given(&open.value, values::number, unreadable_number)?)
     }
 
-    /// A number, if the parameter that is to be one reads as one; `unreadable` says otherwise, of its value and its name.
+    /// A number, if the parameter that is to be one reads as one; `unreadable` says otherwise, of its value
+    /// and its name.
     fn given<T: Clone>(
         &self,
         slot: &Slot<T>,

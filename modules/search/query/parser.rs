@@ -1,4 +1,5 @@
-//! A recursive descent over the query's tokens: words, groups, negations. What stands behind a field's name is in
+//! A recursive descent over the query's tokens: words, groups, negations. What stands behind a field's name
+//! is in
 //! `fields`, what stands in brackets of vectors in `vectors`. Depth is bounded; every error says where.
 
 use super::lexer::{Kind, Lexer, Part, Token};
@@ -11,10 +12,11 @@ use crate::schema::{Definition, FieldKind};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// What may be open at a place of the query: parentheses, signs, and what stands before an operator. RediSearch's parser has
-/// as many places on its stack.
+/// What may be open at a place of the query: parentheses, signs, and what stands before an operator.
+/// RediSearch's parser has as many places on its stack.
 const DEPTH_MAX: usize = 255;
-/// What a query may ask for, see `Node::size`: what a tree takes, and how long it is evaluated under a lock, follow from it.
+/// What a query may ask for, see `Node::size`: what a tree takes, and how long it is evaluated under a lock,
+/// follow from it.
 const SIZE_MAX: usize = 1 << 17;
 
 pub type Parsed<T> = Result<T, SearchError>;
@@ -99,8 +101,8 @@ pub struct Parser<'a> {
     depth: usize,
     /// Of all nodes so far.
     size: usize,
-    /// The TEXT fields that words are looked for in, and whether the query names them; otherwise they are all. Behind
-    /// names nothing but words may stand.
+    /// The TEXT fields that words are looked for in, and whether the query names them; otherwise they are
+    /// all. Behind names nothing but words may stand.
     pub fields: Arc<[usize]>,
     pub are_fields_named: bool,
     /// The words of the request that are weights.
@@ -174,7 +176,8 @@ impl<'a> Parser<'a> {
         Ok(self.or_behind(first)?.unwrap_or(Node::Nothing))
     }
 
-    /// Takes a star, in parentheses perhaps, if the query begins with one: it stands for all and nothing else.
+    /// Takes a star, in parentheses perhaps, if the query begins with one: it stands for all and nothing
+    /// else.
     fn everything(&mut self) -> Parsed<bool> {
         let (mut lexer, mut token, mut open) = (self.lexer, self.token, 0);
         while token.is(b'(') {

@@ -1,11 +1,11 @@
 //! A search's words, understood once for all searches that send the same ones.
 //!
-//! Clients send one search over and over, with other values in PARAMS. What the words say without those values is kept
-//! per index: the next search with the same words puts its values in and is understood.
+//! Clients send one search over and over, with other values in PARAMS. What the words say without those
+//! values is kept per index: the next search with the same words puts its values in and is understood.
 //!
-//! The cache is bounded by entries and by bytes. It has two generations: what is used moves to the young one, and when
-//! that is full it becomes the old one, which is dropped with whatever was not used since. So texts that never come
-//! again push nothing out that does. Searches share one lock for the length of a look-up.
+//! The cache is bounded by entries and by bytes. It has two generations: what is used moves to the young one,
+//! and when that is full it becomes the old one, which is dropped with whatever was not used since. So texts
+//! that never come again push nothing out that does. Searches share one lock for the length of a look-up.
 
 use super::request::{self, Request};
 use crate::documents::postings::Limit;
@@ -25,8 +25,8 @@ const QUERY_AT: usize = 2;
 const GENERATION_MAX: usize = 256;
 /// Searches with one text and different options (pages, say) in one generation.
 const VARIANTS_MAX: usize = 8;
-/// Longer searches are understood anew each time, so that a generation has at most about this times its entries in bytes. A
-/// word counts as this many more: for its place, and for what becomes of it in the tree.
+/// Longer searches are understood anew each time, so that a generation has at most about this times its
+/// entries in bytes. A word counts as this many more: for its place, and for what becomes of it in the tree.
 const WORDS_BYTES_MAX: usize = 4096;
 const WORD_BYTES: usize = 32;
 /// So are those with more nodes in the tree, and fields of text nodes: a bare word asks all TEXT fields.
@@ -55,7 +55,8 @@ impl Prepared {
         Ok(Prepared { request, template, words })
     }
 
-    /// The query with the request's values. The request's words are those that this was made of, but for the values.
+    /// The query with the request's values. The request's words are those that this was made of, but for the
+    /// values.
     pub fn bind(&self, definition: &Definition, args: Args<'_>) -> Result<Query, SearchError> {
         self.template.bind(definition, &args)
     }

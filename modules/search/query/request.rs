@@ -1,7 +1,8 @@
 //! FT.SEARCH's words behind index and query, in any order.
 //!
-//! Each option works, is refused, or has nothing to do here: what only ranks (SCORER, PAYLOAD), and what only expands
-//! words (VERBATIM, LANGUAGE, EXPANDER), where nothing is ranked and nothing expanded (docs/compatibility.md).
+//! Each option works, is refused, or has nothing to do here: what only ranks (SCORER, PAYLOAD), and what only
+//! expands words (VERBATIM, LANGUAGE, EXPANDER), where nothing is ranked and nothing expanded
+//! (docs/compatibility.md).
 
 use crate::error::{self, Kind, SearchError};
 use crate::query::Parameters;
@@ -70,7 +71,8 @@ pub enum Timeout {
 }
 
 impl Request {
-    /// FORMAT EXPAND is of JSON documents, which there are none of; what is wrong with it is told in RediSearch's order.
+    /// FORMAT EXPAND is of JSON documents, which there are none of; what is wrong with it is told in
+    /// RediSearch's order.
     pub fn check_format(&self, is_resp3: bool) -> Result<(), SearchError> {
         match (is_resp3, self.dialect) {
             _ if !self.expands => Ok(()),

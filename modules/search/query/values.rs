@@ -4,7 +4,8 @@ use super::Pattern;
 use crate::documents::text;
 use engramdb_engine::types::parse_double;
 
-/// Takes a backslash away where it stands before punctuation or a space, which it makes a character as others are.
+/// Takes a backslash away where it stands before punctuation or a space, which it makes a character as others
+/// are.
 pub fn unescape(bytes: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(bytes.len());
     let mut rest = bytes.iter().copied().peekable();
@@ -16,7 +17,8 @@ pub fn unescape(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Takes every backslash away that stands before something: what it stands before means what it would mean without.
+/// Takes every backslash away that stands before something: what it stands before means what it would mean
+/// without.
 fn without_backslashes(bytes: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(bytes.len());
     let mut rest = bytes.iter().copied();

@@ -98,8 +98,8 @@ impl<'a> Parser<'a> {
         Slot::of(self.value()?, open::k)
     }
 
-    /// Reads what may stand in braces behind KNN's brackets; returns another name of the distance, should there be one too
-    /// many.
+    /// Reads what may stand in braces behind KNN's brackets; returns another name of the distance, should
+    /// there be one too many.
     fn knn_attributes(
         &mut self,
         knn: &mut OpenKnn,
@@ -177,7 +177,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Reads an attribute that any part may have: one of scores is checked and has no effect, one of matching is refused.
+/// Reads an attribute that any part may have: one of scores is checked and has no effect, one of matching is
+/// refused.
 fn of_scores(name: &[u8], value: Raw<'_>, weights: &mut Vec<usize>) -> Parsed<()> {
     match (name.to_ascii_lowercase().as_slice(), value) {
         (b"weight", Raw::Text(text)) => open::check_weight(text),

@@ -1,10 +1,10 @@
 //! The end of a start: indexes are made ready, before the first command.
 //!
-//! A saved graph is a cache, and has no vectors: it has got them back while the keys were read (`restoring`), and only where
-//! they are what they were. What is left is a list of documents to be looked at, which is all of them where nothing was saved.
-//! What differs is inserted, and what is gone is removed. A few insertions wait in the field's tail, where
-//! searches find them exactly, while index workers bring them: the start does not wait for that. A file
-//! that does not fit exactly is thrown away, and the report says so.
+//! A saved graph is a cache, and has no vectors: it has got them back while the keys were read (`restoring`),
+//! and only where they are what they were. What is left is a list of documents to be looked at, which is all
+//! of them where nothing was saved. What differs is inserted, and what is gone is removed. A few insertions
+//! wait in the field's tail, where searches find them exactly, while index workers bring them: the start does
+//! not wait for that. A file that does not fit exactly is thrown away, and the report says so.
 
 mod parallel;
 pub mod restoring;
@@ -83,8 +83,8 @@ pub fn finish(
     }
 }
 
-/// Takes over the field's graph, if there is one, and inserts what it lacks or has otherwise. Returns where the vectors of the
-/// documents stand.
+/// Takes over the field's graph, if there is one, and inserts what it lacks or has otherwise. Returns where
+/// the vectors of the documents stand.
 fn fill(
     workers: &Workers,
     index: &Arc<Index>,
@@ -159,7 +159,8 @@ const RESTORED_AT_ONCE: usize = 512;
 
 type Restored<'k> = (Vec<(u32, Placed)>, Vec<(u32, StringRef<'k>)>);
 
-/// Gives a graph vectors back, on all cores. Returns where they stand, and those that the graph does not have.
+/// Gives a graph vectors back, on all cores. Returns where they stand, and those that the graph does not
+/// have.
 fn restore<'k>(graph: &Loading, blobs: &[(u32, StringRef<'k>)]) -> Restored<'k> {
     let all = Mutex::new((Vec::with_capacity(blobs.len()), Vec::new()));
     let parts: Vec<_> = blobs.chunks(RESTORED_AT_ONCE).collect();
@@ -179,8 +180,9 @@ fn restore<'k>(graph: &Loading, blobs: &[(u32, StringRef<'k>)]) -> Restored<'k> 
     all.into_inner()
 }
 
-/// Indexes everything but vectors, of what is on the list. Keys that an earlier run knew keep their ids; new ones get theirs
-/// in the order of the keys, which, unlike the table's order, is the same in every process: the same data makes the same graph.
+/// Indexes everything but vectors, of what is on the list. Keys that an earlier run knew keep their ids; new
+/// ones get theirs in the order of the keys, which, unlike the table's order, is the same in every process:
+/// the same data makes the same graph.
 fn read_documents<'k>(
     keyspace: &'k Keyspace,
     database: u32,
@@ -206,7 +208,8 @@ fn read_documents<'k>(
             None => gone.push(key),
         }
     }
-    // In the end, so that new documents do not get the ids of those that are gone, and pass for them in the graph.
+    // In the end, so that new documents do not get the ids of those that are gone, and pass for them in the
+    // graph.
     gone.into_iter().for_each(|key| _ = documents.remove(key));
     documents.end_reservation();
     read

@@ -1,10 +1,10 @@
 //! An index on its way back at a start: what an earlier run kept of it meets the keys while they are read.
 //!
-//! A key that the earlier run knew gets its id back, and its vectors their places in the graph, as soon as it is read from the
-//! snapshot (by several threads at once) or from the log. Whatever is not plainly as it was is put on a list: keys
-//! that nobody knew, other vectors, and every key that changes once more. The list is gone through when all keys are
-//! there (`recovery`). So the common start touches each key once, and copies each vector once: from what was read to its place,
-//! before there is a hash that has it.
+//! A key that the earlier run knew gets its id back, and its vectors their places in the graph, as soon as it
+//! is read from the snapshot (by several threads at once) or from the log. Whatever is not plainly as it was
+//! is put on a list: keys that nobody knew, other vectors, and every key that changes once more. The list is
+//! gone through when all keys are there (`recovery`). So the common start touches each key once, and copies
+//! each vector once: from what was read to its place, before there is a hash that has it.
 //!
 //! An index that was created when there were keys already does not follow: then all keys are on the list.
 
@@ -109,8 +109,9 @@ impl Restoring {
         }
     }
 
-    /// Takes the hashes of these keys (`None`: one is no hash), if they are as the earlier run had them, and puts the other keys
-    /// on the list. Returns which vectors stand in the index: number of the key, field, and where.
+    /// Takes the hashes of these keys (`None`: one is no hash), if they are as the earlier run had them, and
+    /// puts the other keys on the list. Returns which vectors stand in the index: number of the key, field,
+    /// and where.
     fn restore_all<H: Fields>(&self, keys: &[&[u8]], hashes: &[Option<H>]) -> Vec<(usize, usize, Housed)> {
         if !self.follows {
             return Vec::new();
@@ -137,8 +138,8 @@ impl Restoring {
         all_housed
     }
 
-    /// What is known of each key. Memory that will be read of them is on its way when this returns: keys come in no order that
-    /// any table has, and their cache misses are most of what a start waits for.
+    /// What is known of each key. Memory that will be read of them is on its way when this returns: keys come
+    /// in no order that any table has, and their cache misses are most of what a start waits for.
     fn known(&self, keys: &[&[u8]]) -> Vec<Known> {
         let documents = self.index.documents.read();
         documents.prefetch_keys(keys);

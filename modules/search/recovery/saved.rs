@@ -14,9 +14,10 @@
 //!   u32 documents, then for each: u32 id, u32 bytes of the key, the key
 //! ```
 //!
-//! The file is a cache: it need not be of one moment, nor of the snapshot's. Whoever loads it compares every document with
-//! the keyspace (`restoring`). It is written beside its name, synced and renamed, so that a name stands for a whole file.
-//! A power cut may bring an older file back, which does no harm: nothing else depends on which one it is.
+//! The file is a cache: it need not be of one moment, nor of the snapshot's. Whoever loads it compares every
+//! document with the keyspace (`restoring`). It is written beside its name, synced and renamed, so that a
+//! name stands for a whole file. A power cut may bring an older file back, which does no harm: nothing else
+//! depends on which one it is.
 
 use super::parallel::in_parallel;
 use crate::documents::Keys;
@@ -53,7 +54,8 @@ fn path_of(directory: &Path, index: u64) -> PathBuf {
     directory.join(format!("{index:020}{SUFFIX}"))
 }
 
-/// Writes the graphs of all indexes, and removes the files of those that are no more. Says what was done, or what failed.
+/// Writes the graphs of all indexes, and removes the files of those that are no more. Says what was done, or
+/// what failed.
 pub fn save_all(
     env: &Env,
     directory: &Path,
@@ -143,8 +145,8 @@ fn footer(index: &Index, graphs: &[(u32, u64, u64)]) -> Vec<u8> {
     footer
 }
 
-/// Reads all saved indexes of a directory, in a thread of its own: meanwhile the log is opened. Keys wait for it, so that each
-/// is read once.
+/// Reads all saved indexes of a directory, in a thread of its own: meanwhile the log is opened. Keys wait for
+/// it, so that each is read once.
 pub fn read_all(env: &Env, directory: &Path) -> JoinHandle<AllSaved> {
     let (env, directory) = (env.clone(), directory.to_owned());
     let run = move || {

@@ -1,4 +1,5 @@
-//! Fields of the module's formats: little-endian numbers, bytes behind a u32 length, lists of such behind a u32 count.
+//! Fields of the module's formats: little-endian numbers, bytes behind a u32 length, lists of such behind a
+//! u32 count.
 
 pub struct Writer(pub Vec<u8>);
 

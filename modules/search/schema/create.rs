@@ -1,8 +1,9 @@
 //! FT.CREATE's words, read into a definition.
 //!
-//! Every head option that clients send is read and checked. Those that have nothing to do here (of scores, of languages, of
-//! what to leave out of text postings) are kept for FT.INFO; docs/compatibility.md lists them. What would change
-//! answers and is not there yet (ON JSON, FILTER, TEMPORARY, PHONETIC, GEO queries) is refused, here or where a query asks for it.
+//! Every head option that clients send is read and checked. Those that have nothing to do here (of scores, of
+//! languages, of what to leave out of text postings) are kept for FT.INFO; docs/compatibility.md lists them.
+//! What would change answers and is not there yet (ON JSON, FILTER, TEMPORARY, PHONETIC, GEO queries) is
+//! refused, here or where a query asks for it.
 
 use super::language::is_language;
 use super::{
@@ -252,7 +253,8 @@ fn vector(words: &mut Options<'_>) -> Parsed<VectorOptions> {
     const COUNT: &str = "vector similarity number of parameters";
     let count: Option<usize> = whole_number(value(words, COUNT)?);
     let count = count.ok_or_else(|| error::bad_arguments(COUNT, error::CONVERSION))?;
-    // RediSearch counts the words of a graph before it reads them, and reads those of the others before it counts.
+    // RediSearch counts the words of a graph before it reads them, and reads those of the others before it
+    // counts.
     if count % 2 == 1 {
         let odd = if algorithm == Algorithm::Hnsw { Kind::OddGraphCount } else { Kind::OddCount };
         return Err(odd.with([count.to_string().into()]));
@@ -480,7 +482,8 @@ fn parse_quantization(word: &[u8]) -> Result<Quantization, AttributeProblem> {
     found.ok_or(bad("QUANTIZATION", error::CONVERSION))
 }
 
-/// RediSearch's words: the bits of the code that is searched; what it keeps for ranking again is the vector here.
+/// RediSearch's words: the bits of the code that is searched; what it keeps for ranking again is the vector
+/// here.
 fn parse_compression(word: &[u8]) -> Result<Quantization, AttributeProblem> {
     match word.to_ascii_uppercase().as_slice() {
         b"NO_COMPRESSION" => Ok(Quantization::None),

@@ -10,8 +10,9 @@
 //!     0 TEXT     weight f64, flags u8
 //!     1 TAG      separator u8, flags u8
 //!     2 NUMERIC, 3 GEO, 4 GEOSHAPE
-//!     5 VECTOR   algorithm u8, metric u8, dimension u32, m u32, ef_construction u32, ef_runtime u32, epsilon f64,
-//!                initial capacity u64, block size u64; since version 2: element u8, quantization u8
+//!     5 VECTOR   algorithm u8, metric u8, dimension u32, m u32, ef_construction u32, ef_runtime u32,
+//!                epsilon f64, initial capacity u64, block size u64; since version 2: element u8,
+//!                quantization u8
 //! ```
 //!
 //! Little-endian; bytes are a u32 length and content, a list a u32 count and bytes. FT.CREATE draws the id

@@ -1,8 +1,8 @@
 //! Definitions of every version so far are read as what they were made of.
 //!
-//! `tests/formats/definitions/vN.txt` has a definition in each line, as version N wrote it: the index's id, the
-//! payload in hexadecimal, and the command that it was made of. The files are never changed; a new version gets
-//! one of its own, which these tests with ENGRAMDB_BLESS=1 fill where it is empty.
+//! `tests/formats/definitions/vN.txt` has a definition in each line, as version N wrote it: the index's id,
+//! the payload in hexadecimal, and the command that it was made of. The files are never changed; a new
+//! version gets one of its own, which these tests with ENGRAMDB_BLESS=1 fill where it is empty.
 
 use super::*;
 use engramdb_engine::command::Args;
@@ -15,8 +15,8 @@ const FROZEN: &[&str] = &[
     include_str!("../../../tests/formats/definitions/v3.txt"),
 ];
 
-/// Every option for itself, so that none can be taken for another; numbers differ for the same reason. Nothing is left to a
-/// default that may be another one some day.
+/// Every option for itself, so that none can be taken for another; numbers differ for the same reason.
+/// Nothing is left to a default that may be another one some day.
 const COMMANDS: &[&str] = &[
     "FT.CREATE plain SCHEMA n NUMERIC",
     "FT.CREATE head ON HASH PREFIX 2 d: {e}: LANGUAGE german LANGUAGE_FIELD lang SCORE 0.5 SCORE_FIELD sc PAYLOAD_FIELD pl \

@@ -1,8 +1,8 @@
 //! Filters: from a query's tree to the set of documents that it means.
 //!
-//! A set is put together while documents change: no step holds them for long, so that no writer waits for a filter.
-//! What comes out is right for each document that has not changed since the first step: all that its postings say of it
-//! stood still. The others are looked at one by one, as they are (`means`).
+//! A set is put together while documents change: no step holds them for long, so that no writer waits for a
+//! filter. What comes out is right for each document that has not changed since the first step: all that its
+//! postings say of it stood still. The others are looked at one by one, as they are (`means`).
 
 use crate::documents::ids;
 use crate::documents::postings::{NumberWalk, TermWalk, is_between};
@@ -22,12 +22,14 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Late;
 
-/// What is done in one hold of the documents, and between two looks at the clock: about so many short terms are
-/// compared, a tenth of a millisecond.
+/// What is done in one hold of the documents, and between two looks at the clock: about so many short terms
+/// are compared, a tenth of a millisecond.
 const HOLD_WORK: usize = 1024;
-/// Documents of a set that are put together with another's for one unit of work, and numbers that are walked over.
+/// Documents of a set that are put together with another's for one unit of work, and numbers that are walked
+/// over.
 const MERGED_PER_WORK: usize = 4096;
-/// Bytes of a wildcard that make it as much work again: in the worst case each is compared with each byte of the term.
+/// Bytes of a wildcard that make it as much work again: in the worst case each is compared with each byte of
+/// the term.
 const WILDCARD_PER_WEIGHT: usize = 16;
 /// Terms of a text that are compared for one unit of work.
 const COMPARED_PER_WORK: usize = 16;
@@ -89,8 +91,8 @@ impl Ranges {
         self.matched.iter().find(|matched| matched.range == *range).map(|matched| &matched.documents)
     }
 
-    /// Names and distances that the ranges of a tree say of a document that matches it: of ranges that have a name for it, and
-    /// of the parts of the tree that match.
+    /// Names and distances that the ranges of a tree say of a document that matches it: of ranges that have a
+    /// name for it, and of the parts of the tree that match.
     pub fn distances(&self, documents: &Documents, tree: &Node, id: u32) -> Vec<(Arc<[u8]>, f64)> {
         let mut found = Vec::new();
         if tree.has_optional_range() {
@@ -183,7 +185,8 @@ impl<'e> Evaluation<'e> {
         }
     }
 
-    /// The set of a node where it stands somewhere already, as that of one term does; `Some(None)` is an empty one.
+    /// The set of a node where it stands somewhere already, as that of one term does; `Some(None)` is an
+    /// empty one.
     #[allow(clippy::option_option, reason = "that a set is empty is known as well as any other")]
     fn standing<'a>(&'a self, documents: &'a Documents, node: &Node) -> Option<Option<&'a RoaringBitmap>> {
         let of_term = |field: usize, term: &[u8]| documents.terms(field).and_then(|terms| terms.get(term));

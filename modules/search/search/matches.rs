@@ -1,7 +1,8 @@
 //! What a search finds in its job: the documents that the filter means, and their order.
 //!
-//! Both are true of the documents that have not changed since a version. Whoever uses them looks at the others again, alone:
-//! once more in the job while they are many, so that the last look, under the keyspace's lock, is at few.
+//! Both are true of the documents that have not changed since a version. Whoever uses them looks at the
+//! others again, alone: once more in the job while they are many, so that the last look, under the keyspace's
+//! lock, is at few.
 
 use super::filter::{Evaluation, Late, Ranges, means};
 use super::plan::{Plan, Row, SortKey};
@@ -14,8 +15,8 @@ use roaring::RoaringBitmap;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-/// Changed documents that may be left for the last look.
-const CHANGED_FEW: u64 = 256;
+/// Changes of documents that may be left for the last look.
+pub const CHANGED_FEW: u64 = 256;
 /// Changed documents that are looked at in one hold of the documents.
 const LOOKED_AT: usize = 64;
 /// Documents whose place in the order is read in one look at the keyspace.
@@ -25,7 +26,8 @@ pub struct Matches {
     pub version: u64,
     pub documents: RoaringBitmap,
     pub ranges: Ranges,
-    /// The documents in the order of SORTBY, where a page is asked for. Fewer than all where the time ran out.
+    /// The documents in the order of SORTBY, where a page is asked for. Fewer than all where the time ran
+    /// out.
     pub order: Option<Sorted>,
     pub timed_out: bool,
 }
@@ -35,6 +37,23 @@ pub struct Sorted {
     first: Vec<(SortKey, u32)>,
     rest: Vec<(SortKey, u32)>,
     descending: bool,
+}
+
+/// What a last look lacks, and does not do itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// More documents have changed than it looks at.
+    Changes,
+    /// Fewer rows are left than were asked for, and others could take their places.
+    Rows,
+}
+
+/// How something that was found follows the documents.
+pub enum Catching<'d> {
+    /// These have changed; they are to be looked at as they are now.
+    Some(&'d Documents, &'d RoaringBitmap),
+    /// All that had changed at this version, which are these, have been looked at.
+    Reached(u64, &'d RoaringBitmap),
 }
 
 /// Documents beyond the page that are put in order too: they follow where some of the page have changed.
@@ -52,6 +71,13 @@ impl Sorted {
         };
         keyed.sort_unstable_by(order);
         Sorted { first: keyed, rest, descending }
+    }
+
+    /// All of them, in no order.
+    fn into_keyed(self) -> Vec<(SortKey, u32)> {
+        let Sorted { mut first, mut rest, .. } = self;
+        first.append(&mut rest);
+        first
     }
 
     /// The ids of the first pages.
@@ -79,8 +105,8 @@ enum Order<'q> {
 }
 
 impl Plan {
-    /// The documents that filter and INKEYS leave. `Late` where the time ran out, and what was found by then is of no
-    /// use.
+    /// The documents that filter and INKEYS leave. `Late` where the time ran out, and what was found by then
+    /// is of no use.
     pub fn find_matches(&self) -> Result<Matches, Late> {
         let is_late = || self.is_late();
         let (version, id_bound) = {
@@ -114,28 +140,57 @@ impl Plan {
         self.catch_up_with(matches, &mut |_, _| ());
     }
 
-    /// The same, which tells what has changed.
+    /// The same for matches that may be in order already, which they are afterwards, too.
+    pub fn catch_up_in_order(&self, looks: &dyn Looks, matches: &mut Matches) {
+        let (request, order) = (self.request(), matches.order.take());
+        let (Some(sort_by), Some(order)) = (&request.sort_by, order) else { return self.catch_up(matches) };
+        self.keep_in_order(looks, matches, sort_by, order.into_keyed());
+    }
+
+    /// What has changed since this version, for the last look; `None` for nothing. It is lacking where that
+    /// is too much to be looked at there.
+    pub fn last_changes(&self, documents: &Documents, version: u64) -> Result<Option<RoaringBitmap>, Lack> {
+        let changes = documents.version() - version;
+        if changes > CHANGED_FEW && !self.accepts_changes {
+            return Err(Lack::Changes);
+        }
+        Ok((changes > 0).then(|| documents.changed_since(version)))
+    }
+
+    /// The same, which hands over what has changed.
     fn catch_up_with(&self, matches: &mut Matches, note: &mut dyn FnMut(&mut Matches, &RoaringBitmap)) {
+        self.catch_up_from(matches.version, &mut |following| match following {
+            Catching::Some(documents, some) => self.look_again(matches, documents, some),
+            Catching::Reached(version, changed) => {
+                matches.version = version;
+                note(matches, changed);
+            }
+        });
+    }
+
+    /// Has what changed since a version looked at, in slices, until that is little, or no longer gets less.
+    pub fn catch_up_from(&self, mut version: u64, follow: &mut dyn FnMut(Catching<'_>)) {
         let mut most = u64::MAX;
         loop {
-            let (version, changed) = {
+            let (reached, changed) = {
                 let documents = self.index.documents.read();
-                (documents.version(), documents.changed_since(matches.version))
+                let changes = documents.version() - version;
+                if changes <= CHANGED_FEW || changes > most {
+                    return;
+                }
+                most = changes / 2;
+                (documents.version(), documents.changed_since(version))
             };
-            if changed.len() <= CHANGED_FEW || changed.len() > most {
-                return;
-            }
-            most = changed.len() / 2;
             let mut left = changed.iter();
             while left.len() > 0 {
                 if self.is_late() {
                     return;
                 }
                 let some = left.by_ref().take(LOOKED_AT).collect();
-                self.look_again(matches, &self.index.documents.read(), &some);
+                follow(Catching::Some(&self.index.documents.read(), &some));
             }
-            matches.version = version;
-            note(matches, &changed);
+            version = reached;
+            follow(Catching::Reached(version, &changed));
         }
     }
 
@@ -166,25 +221,46 @@ impl Plan {
     pub fn put_in_order(&self, looks: &dyn Looks, matches: &mut Matches) {
         let request = self.request();
         let Some(sort_by) = request.sort_by.as_ref().filter(|_| request.limit > 0) else { return };
-        let order = self.indexed_order(sort_by);
-        let keys_of = |matches: &mut Matches, ids: &RoaringBitmap| match &order {
-            Some(order) => self.keyed_by_index(matches, ids, order),
-            None => self.keyed_by_hashes(looks, matches, ids, sort_by),
-        };
         let all = std::mem::take(&mut matches.documents);
-        let mut keyed = keys_of(matches, &all);
+        let keyed = self.keyed(looks, matches, &all, sort_by);
         matches.documents = all;
-        // Reading the keys takes a while: of what has changed meanwhile, little is left for the last look.
+        self.keep_in_order(looks, matches, sort_by, keyed);
+    }
+
+    /// Puts matches in order of which the keys were read, and those that have changed meanwhile in their
+    /// places: reading keys takes a while, and little is to be left for the last look.
+    fn keep_in_order(
+        &self,
+        looks: &dyn Looks,
+        matches: &mut Matches,
+        sort_by: &SortBy,
+        mut keyed: Vec<(SortKey, u32)>,
+    ) {
         self.catch_up_with(matches, &mut |matches, changed| {
             keyed.retain(|(_, id)| !changed.contains(*id));
             let again = changed & &matches.documents;
-            keyed.extend(keys_of(matches, &again));
+            keyed.extend(self.keyed(looks, matches, &again, sort_by));
         });
+        let request = self.request();
         matches.order = Some(Sorted::new(keyed, request.offset + request.limit, sort_by.descending));
     }
 
-    /// What documents are put in order by, which the hashes alone know: a few of them in each look. Documents that change
-    /// meanwhile are among those that have changed since the version of the matches.
+    /// Documents with what they are put in order by.
+    fn keyed(
+        &self,
+        looks: &dyn Looks,
+        matches: &mut Matches,
+        ids: &RoaringBitmap,
+        sort_by: &SortBy,
+    ) -> Vec<(SortKey, u32)> {
+        match self.indexed_order(sort_by) {
+            Some(order) => self.keyed_by_index(matches, ids, &order),
+            None => self.keyed_by_hashes(looks, matches, ids, sort_by),
+        }
+    }
+
+    /// What documents are put in order by, which the hashes alone know: a few of them in each look. Documents
+    /// that change meanwhile are among those that have changed since the version of the matches.
     fn keyed_by_hashes(
         &self,
         looks: &dyn Looks,

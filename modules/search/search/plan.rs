@@ -1,4 +1,5 @@
-//! A search that was understood, and what is known of it while it runs: its limits, what its filter leaves, its rows.
+//! A search that was understood, and what is known of it while it runs: its limits, what its filter leaves,
+//! its rows.
 //!
 //! How it goes on from here is in search.rs; reply.rs and profile.rs write what came of it.
 
@@ -36,10 +37,12 @@ pub struct Plan {
     /// Of the search that is to become a sample for the live recall.
     pub auditor: Option<AuditorHandle>,
     pub profile: Option<Profile>,
+    /// The next last look takes what there is, however much has changed.
+    pub accepts_changes: bool,
 }
 
 /// What is noted while a profiled search runs. All times are on the monotonic clock.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Profile {
     /// When the command came.
     pub began: Duration,
@@ -54,15 +57,15 @@ pub struct Profile {
     pub cost: Option<Cost>,
     /// How good the field's answers have been.
     pub live: Option<LiveReport>,
-    /// How long each node of the filter took, and how many documents it stands for; a node comes before its children. What is
-    /// missing was not found in time.
+    /// How long each node of the filter took, and how many documents it stands for; a node comes before its
+    /// children. What is missing was not found in time.
     pub nodes: Vec<(Duration, u64)>,
     /// Rows that were found.
     pub rows: usize,
 }
 
-/// What things cost in multiply-adds, about: a term that a pattern is compared with, a number or text that is looked at, a
-/// document that is put in order.
+/// What things cost in multiply-adds, about: a term that a pattern is compared with, a number or text that is
+/// looked at, a document that is put in order.
 const TERM_WORK: usize = 128;
 const VALUE_WORK: usize = 32;
 const ORDER_WORK: usize = 256;

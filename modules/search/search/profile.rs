@@ -6,13 +6,15 @@
 //!        Iterators profile: tree, Result processors profile: [{Type, Time, Results processed}, ...]
 //! ```
 //!
-//! Times are milliseconds. The tree is the query's: a filter's node says how many documents it stands for, and a vector
-//! part says what was chosen for it and what that cost. RediSearch's name for the mode is given where it means the same
-//! (`STANDARD_KNN`, `RANGE_QUERY`, and `HYBRID_ADHOC_BF` for a scan of the filter's matches); a walk of the graph under a
-//! filter is not done in batches here and has a name of its own, `HYBRID_FILTERED_WALK`.
+//! Times are milliseconds. The tree is the query's: a filter's node says how many documents it stands for,
+//! and a vector part says what was chosen for it and what that cost. RediSearch's name for the mode is given
+//! where it means the same (`STANDARD_KNN`, `RANGE_QUERY`, and `HYBRID_ADHOC_BF` for a scan of the filter's
+//! matches); a walk of the graph under a filter is not done in batches here and has a name of its own,
+//! `HYBRID_FILTERED_WALK`.
 //!
-//! A filter's nodes are evaluated again, one by one, for their times and counts: profiling costs more than searching. That
-//! is done where the search is, without any lock of the engine, and in the time that it has left.
+//! A filter's nodes are evaluated again, one by one, for their times and counts: profiling costs more than
+//! searching. That is done where the search is, without any lock of the engine, and in the time that it has
+//! left.
 
 use super::filter::{Evaluation, Ranges};
 use super::plan::{Plan, Profile};
@@ -46,7 +48,8 @@ pub fn search_words<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>, SearchError> {
     Ok(words)
 }
 
-/// What each node of the filter costs and stands for; a node comes before its children. It ends where the time does.
+/// What each node of the filter costs and stands for; a node comes before its children. It ends where the
+/// time does.
 pub fn measure(plan: &Plan, ranges: &Ranges) -> Vec<(Duration, u64)> {
     let is_late = || plan.is_late();
     let evaluation = Evaluation::new(&plan.index.documents, ranges, &is_late);

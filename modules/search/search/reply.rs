@@ -118,7 +118,8 @@ pub fn copy_of(plan: &Plan, hash: HashView<'_>) -> Hash {
     }
 }
 
-/// What a row takes in the reply, in bytes, at the least: without distances, and without fields that can expire.
+/// What a row takes in the reply, in bytes, at the least: without distances, and without fields that can
+/// expire.
 pub fn least_bytes(plan: &Plan, key: &[u8], hash: Option<&Hash>) -> usize {
     // The shortest key of an order.
     let sort_key = SortKey::Number(0.0);
@@ -274,8 +275,8 @@ impl<'a> Writer<'a> {
         reply.array(0);
     }
 
-    /// Puts the row's fields in the place of another's: distances, SORTBY's field and all of the hash, or what RETURN asks for
-    /// and is there.
+    /// Puts the row's fields in the place of another's: distances, SORTBY's field and all of the hash, or
+    /// what RETURN asks for and is there.
     fn gather(&self, row: &'a Row<'a>, hash: Option<HashView<'a>>, fields: &mut Vec<Shown<'a>>) {
         fields.clear();
         let Some(wanted) = &self.plan.request().fields else {
@@ -293,7 +294,8 @@ impl<'a> Writer<'a> {
         fields.extend(wanted.iter().filter_map(shown));
     }
 
-    /// SORTBY's field as it stands in front of the hash's: the hash's own, or under another name what rows are compared by.
+    /// SORTBY's field as it stands in front of the hash's: the hash's own, or under another name what rows
+    /// are compared by.
     fn sorted_content(
         &self,
         row: &'a Row<'a>,
@@ -393,7 +395,8 @@ pub fn sort_key(
         if is_numeric {
             return parse_double(bytes).map_or(SortKey::Absent, SortKey::Number);
         }
-        // What is sortable is kept in small letters, unless UNF says otherwise; what is not is compared as it stands.
+        // What is sortable is kept in small letters, unless UNF says otherwise; what is not is compared as it
+        // stands.
         let is_kept_small = definition.sortable && !definition.unf;
         SortKey::Text(if is_kept_small { crate::documents::text::lower(bytes) } else { bytes.to_vec() })
     })

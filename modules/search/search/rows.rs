@@ -1,14 +1,16 @@
 //! Rows that are read before the last look, and rows that are written after it.
 //!
-//! A large page is copied out of the keyspace in the job, a few documents in each look. The last look takes the copies of
-//! the documents that have not changed since, reads the others anew, and leaves the reply to be written without any lock.
+//! A large page is copied out of the keyspace in the job, a few documents in each look. The last look takes
+//! the copies of the documents that have not changed since, reads the others anew, and leaves the reply to be
+//! written without any lock.
 
+use super::Found;
 use super::matches::{KEYED, Matches};
+use super::nearest::Nearest;
 use super::plan::{Plan, Row, SortKey};
 use super::reply;
 use crate::documents::Documents;
 use crate::query::request::SortBy;
-use crate::search::{Found, Nearest};
 use engramdb_engine::command::Looks;
 use engramdb_engine::log::Lsn;
 use engramdb_engine::shard::view::{HashView, View};
@@ -63,15 +65,16 @@ pub struct Kept {
 }
 
 impl Plan {
-    /// Copies the documents of the answer that is to be expected, where they are many. Where the reply would be more than the
-    /// client takes, copying ends.
-    pub fn load(&self, looks: &dyn Looks, found: &Found) -> Loaded {
-        let mut loaded = Loaded::default();
-        if let Some(wanted) = self.wanted(looks, found, &mut loaded) {
-            self.copy_rows(looks, &wanted, &wanted.ids, &mut loaded);
-            self.copy_changed(looks, &wanted, &mut loaded);
+    /// Copies the documents of the answer that is to be expected, where they are many. Where the reply would
+    /// be more than the client takes, copying ends.
+    pub fn load(&self, looks: &dyn Looks, found: &Found, loaded: &mut Loaded) {
+        if let Some(wanted) = self.wanted(looks, found, loaded) {
+            // What an earlier step copied is there.
+            let is_missing = |id: &u32| !loaded.has(*id, &wanted);
+            let new: Vec<u32> = wanted.ids.iter().copied().filter(is_missing).collect();
+            self.copy_rows(looks, &wanted, &new, loaded);
+            self.copy_changed(looks, &wanted, loaded);
         }
-        loaded
     }
 
     /// A few documents in each look.
@@ -105,7 +108,8 @@ impl Plan {
         }
     }
 
-    /// Copies again what has changed since, until that is little, or no longer gets less: the last look reads it anew.
+    /// Copies again what has changed since, until that is little, or no longer gets less: the last look reads
+    /// it anew.
     fn copy_changed(&self, looks: &dyn Looks, wanted: &Wanted, loaded: &mut Loaded) {
         let mut most = usize::MAX;
         while !loaded.is_cut_off && !self.is_late() {
@@ -186,7 +190,8 @@ impl Plan {
         keyed.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Copies of rows, which need no lock any more; `None` if they exceed the client's output limit (`room`, in bytes).
+    /// Copies of rows, which need no lock any more; `None` if they exceed the client's output limit (`room`,
+    /// in bytes).
     pub fn keep(&self, view: &View<'_>, rows: &[Row<'_>], loaded: &Loaded, room: usize) -> Option<Vec<Kept>> {
         let needs_hashes = reply::needs_hashes(self);
         let mut kept: Vec<Kept> = Vec::new();
@@ -259,6 +264,13 @@ fn changed(looks: &dyn Looks, ids: &[u32], loaded: &Loaded) -> Vec<u32> {
 }
 
 impl Loaded {
+    /// Whether what is wanted of a document was copied, true still or not.
+    fn has(&self, id: u32, wanted: &Wanted) -> bool {
+        self.rows.get(&id).is_some_and(|copy| {
+            (copy.hash.is_some() || !wanted.hashes) && (copy.sort_key.is_some() || !wanted.sort_keys)
+        })
+    }
+
     /// What the reply has of these documents, at the least.
     fn least_bytes(&self, plan: &Plan, ids: &[u32]) -> usize {
         let rows = ids.iter().filter_map(|id| self.rows.get(id));

@@ -1,5 +1,5 @@
-//! What a search makes of time, of which the index knows nothing: documents of which something has expired and is still
-//! stored are left out of what the index says, and read anew.
+//! What a search makes of time, of which the index knows nothing: documents of which something has expired
+//! and is still stored are left out of what the index says, and read anew.
 
 use super::filter::{Ranges, means};
 use super::plan::{Plan, Row};
@@ -14,8 +14,8 @@ const READ_MAX: usize = 256;
 #[derive(Default)]
 pub struct Stale<'r> {
     pub documents: RoaringBitmap,
-    /// Those that match as they read now, in the order of their ids; and those that could not be indexed for something
-    /// that has expired, which have none.
+    /// Those that match as they read now, in the order of their ids; and those that could not be indexed for
+    /// something that has expired, which have none.
     pub rows: Vec<Row<'r>>,
 }
 

@@ -1,5 +1,6 @@
-//! Live recall: that the figure is the recall of the searches that were answered, what is said when it is low, and what it
-//! costs. Time stands still, so that nothing is dropped for want of it, until a test moves it.
+//! Live recall: that the figure is the recall of the searches that were answered, what is said when it is
+//! low, and what it costs. Time stands still, so that nothing is dropped for want of it, until a test moves
+//! it.
 
 #[path = "it/harness/mod.rs"]
 mod harness;

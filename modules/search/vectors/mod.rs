@@ -1,22 +1,22 @@
 //! One vector field of an index: a flat index or a graph, and in front of the graph its tail.
 //!
-//! The tail holds the mutations that the graph does not have yet. It is searched exactly, so that a write is visible as
-//! soon as it is applied, and neither writer nor search waits for the graph; index workers drain it. What is in the
-//! tail overrides what the graph says about the same document.
+//! The tail holds the mutations that the graph does not have yet. It is searched exactly, so that a write is
+//! visible as soon as it is applied, and neither writer nor search waits for the graph; index workers drain
+//! it. What is in the tail overrides what the graph says about the same document.
 //!
-//! Live mutations overtake those of a backfill: they reach the graph first, and writers wait for a tail full of their own
-//! kind alone. A backfill keeps its part of the tail short itself (`help`).
+//! Live mutations overtake those of a backfill: they reach the graph first, and writers wait for a tail full
+//! of their own kind alone. A backfill keeps its part of the tail short itself (`help`).
 //!
-//! A vector stands once: in the memory of the index, from the moment when it is applied. The hash's field is a handle to
-//! it (`Housed`), and so is what waits in the tail.
+//! A vector stands once: in the memory of the index, from the moment when it is applied. The hash's field is
+//! a handle to it (`Housed`), and so is what waits in the tail.
 //!
 //! Invariants:
-//! - per document, mutations reach the graph in the order in which they were applied: a document that a worker has in
-//!   hand is not given to another, and a newer mutation replaces a waiting one;
+//! - per document, mutations reach the graph in the order in which they were applied: a document that a
+//!   worker has in hand is not given to another, and a newer mutation replaces a waiting one;
 //! - what a command has touched is live until the graph has it, whoever touches it then;
 //! - each source goes on while the other one is never done: a worker's turn ends with one of the backfill's;
-//! - a document leaves the tail only after the graph has it, so that a search that looks at the tail first and at the
-//!   graph then misses nothing;
+//! - a document leaves the tail only after the graph has it, so that a search that looks at the tail first
+//!   and at the graph then misses nothing;
 //! - workers take no lock but those of tail, queue and graph, for moments.
 
 pub mod live;
@@ -38,16 +38,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Live mutations of one field pending above which writers wait: every search looks at all of them, in about the time that
-/// the walk through a graph takes. (With 4,096, the p99 of searches beside a full tail was 10 times the quiet one, and
-/// ingestion no faster: the graph sets its pace.)
+/// Live mutations of one field pending above which writers wait: every search looks at all of them, in about
+/// the time that the walk through a graph takes. (With 4,096, the p99 of searches beside a full tail was 10
+/// times the quiet one, and ingestion no faster: the graph sets its pace.)
 pub const TAIL_MAX: usize = 512;
 
 /// Mutations of one field that a backfill leaves to the workers before it looks for more.
 pub const BACKFILL_TAIL_MAX: usize = TAIL_MAX / 4;
 
-/// Documents of a flat index beyond the nearest k that are handed to the caller because they are as far as the k-th. Of
-/// more than these, ids decide: a search must not load every document that has the same meaningless vector.
+/// Documents of a flat index beyond the nearest k that are handed to the caller because they are as far as
+/// the k-th. Of more than these, ids decide: a search must not load every document that has the same
+/// meaningless vector.
 const TIED_MAX: usize = 1024;
 
 pub struct VectorField {
@@ -172,7 +173,8 @@ struct Pending {
 
 #[derive(Default)]
 struct Queue {
-    /// Documents by the source of their mutations. Some are here no longer: they were brought, or stand in the other one.
+    /// Documents by the source of their mutations. Some are here no longer: they were brought, or stand in
+    /// the other one.
     waiting: [VecDeque<u32>; 2],
     /// Documents that a worker has in hand.
     busy: HashSet<u32>,
@@ -307,8 +309,8 @@ impl VectorField {
         Some(engramdb_vector::distance_of(element, metric, query, held.as_bytes()))
     }
 
-    /// Sets a document's vector, of checked size and finite. Returns where it stands now, if it stood elsewhere, and whether a
-    /// worker should be called.
+    /// Sets a document's vector, of checked size and finite. Returns where it stands now, if it stood
+    /// elsewhere, and whether a worker should be called.
     pub fn set(&self, source: Source, id: u32, vector: &[u8], workers_max: usize) -> (Option<Housed>, bool) {
         let structure = self.structure();
         if let Some(held) = self.vector(&structure, id).filter(|held| held.as_bytes() == vector) {
@@ -331,7 +333,8 @@ impl VectorField {
         is_there && self.tell(&structure, Source::Live, id, None, workers_max)
     }
 
-    /// Brings a mutation to the index: at once, or by way of the tail. Returns true if a worker should be called.
+    /// Brings a mutation to the index: at once, or by way of the tail. Returns true if a worker should be
+    /// called.
     fn tell(
         &self,
         structure: &Structure,
@@ -369,8 +372,8 @@ impl VectorField {
         self.is_closed.store(true, Ordering::Relaxed);
     }
 
-    /// A worker's part: brings up to `limit` documents into the graph. False when there is nothing left to do, and the worker
-    /// has been signed off.
+    /// A worker's part: brings up to `limit` documents into the graph. False when there is nothing left to
+    /// do, and the worker has been signed off.
     pub fn drain(&self, limit: usize) -> bool {
         if self.is_closed.load(Ordering::Relaxed) {
             return false;
@@ -384,8 +387,8 @@ impl VectorField {
         true
     }
 
-    /// Helps the workers with what a backfill has told: brings documents into the graph until at most `most` of its are
-    /// pending, or none is to be had. Returns true if a worker should be called for the rest.
+    /// Helps the workers with what a backfill has told: brings documents into the graph until at most `most`
+    /// of its are pending, or none is to be had. Returns true if a worker should be called for the rest.
     pub fn help(&self, most: usize) -> bool {
         let structure = self.structure();
         while self.pending_of(Source::Backfill) > most {
@@ -395,8 +398,8 @@ impl VectorField {
         self.leave()
     }
 
-    /// Brings what is pending now into the graph, as far as no worker has it in hand: before a graph is saved. Returns true if
-    /// a worker should be called for what came meanwhile.
+    /// Brings what is pending now into the graph, as far as no worker has it in hand: before a graph is
+    /// saved. Returns true if a worker should be called for what came meanwhile.
     pub fn settle(&self) -> bool {
         let structure = self.structure();
         for _ in 0..self.pending() {
@@ -406,8 +409,8 @@ impl VectorField {
         self.leave()
     }
 
-    /// Whoever is no worker and has brought documents leaves nothing behind that no worker knows of: a worker that met
-    /// them in hand may have gone. Returns true if one should be called.
+    /// Whoever is no worker and has brought documents leaves nothing behind that no worker knows of: a worker
+    /// that met them in hand may have gone. Returns true if one should be called.
     fn leave(&self) -> bool {
         let mut queue = self.queue.lock();
         let wanted = queue.workers == 0 && queue.waiting() > 0;
@@ -451,8 +454,9 @@ impl VectorField {
         }
     }
 
-    /// The `k` nearest of the documents that the filter allows. A flat index adds those that are as far as the last of
-    /// them, so that the caller can choose by key: ids are given anew at a start, and answers are to stay the same.
+    /// The `k` nearest of the documents that the filter allows. A flat index adds those that are as far as
+    /// the last of them, so that the caller can choose by key: ids are given anew at a start, and answers are
+    /// to stay the same.
     pub fn nearest(&self, question: &Question<'_>, k: usize, effort: Effort) -> Rows {
         if self.options.algorithm != Algorithm::Flat || k == 0 {
             return self.search(question, k, effort);
@@ -482,8 +486,9 @@ impl VectorField {
         })
     }
 
-    /// The true `k` nearest among a graph's documents, without those of `changing`. Documents that change meanwhile can be
-    /// missing or wrong. `None` where the question is late, which is asked for before every slice.
+    /// The true `k` nearest among a graph's documents, without those of `changing`. Documents that change
+    /// meanwhile can be missing or wrong. `None` where the question is late, which is asked for before every
+    /// slice.
     pub fn nearest_exactly(
         &self,
         question: &Question<'_>,

@@ -82,7 +82,8 @@ fn what_a_command_touches_overtakes_and_is_brought_as_it_is_then() {
     field.remove(8, 1);
     assert_eq!(pending(&field), [2, 8]);
     assert_eq!(nearest(&field, 1_007.0), (7, 0.0));
-    // An id that is free again may be given to a document of the backfill: it must not be brought before the removal.
+    // An id that is free again may be given to a document of the backfill: it must not be brought before the
+    // removal.
     field.set(Source::Backfill, 8, &moved(8), 1);
     assert_eq!(pending(&field), [2, 8], "what was live stays so");
     assert!(field.drain(3));

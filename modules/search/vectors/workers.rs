@@ -1,8 +1,8 @@
 //! The threads that bring pending mutations into graphs.
 //!
-//! A field that has work is in the queue once for each worker that it wants. A worker takes a bounded number of
-//! documents of it and queues it again, so that fields share the workers fairly. Fields with live mutations come before
-//! those that have a backfill's alone.
+//! A field that has work is in the queue once for each worker that it wants. A worker takes a bounded number
+//! of documents of it and queues it again, so that fields share the workers fairly. Fields with live
+//! mutations come before those that have a backfill's alone.
 
 use crate::vectors::{Source, VectorField};
 use engramdb_engine::env::Clock;

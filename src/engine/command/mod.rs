@@ -16,7 +16,10 @@ pub use crate::shard::parked::{Awaited, Park, Ticket, Waiter};
 use crate::shard::prepared::Preparation;
 use crate::shard::tx::Tx;
 use crate::shard::view::View;
+use crate::signal::Signal;
 use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Flags in Redis's names (COMMAND INFO). `write` and `readonly` follow from the handler.
 pub mod flag {
@@ -141,6 +144,25 @@ pub enum Rest {
     /// The reply is written.
     Nothing,
     Write(WriteReply),
+    /// More is to be done without the lock, and nothing was written: this job follows.
+    Again(Job),
+}
+
+/// A job that waits before it begins. Its command holds no thread meanwhile.
+pub struct WaitingJob {
+    pub signal: Arc<Signal>,
+    /// The longest wait; `None` for one without an end.
+    pub at_most: Option<Duration>,
+    /// Runs when the signal is given or the time has passed: it finds out itself which of them it was.
+    pub job: Job,
+}
+
+impl WaitingJob {
+    /// Waits on this thread, for callers without tasks.
+    pub fn block(self) -> Job {
+        self.signal.block(self.at_most);
+        self.job
+    }
 }
 
 /// What a staged command wants next.
@@ -153,8 +175,8 @@ pub enum Stage {
     Offload(Job),
     /// Runs the job, which copies much out of the keyspace, on the pool for that.
     Copy(Job),
-    /// Runs the job, which begins with waiting, on a thread of its own.
-    Wait(Job),
+    /// Waits, and then runs the job on the pool for long computations.
+    Wait(WaitingJob),
     /// A write that has had no effect and no reply yet: it is to be run again with what this makes.
     Prepare(Box<Preparation>),
     /// A blocking command that has had no effect and no reply: the client waits for keys.

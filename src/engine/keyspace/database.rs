@@ -1,7 +1,7 @@
 //! One numbered database: the table of its keys, and the index of what expires.
 
 use super::entry::Entry;
-use super::expiry::ExpiryIndex;
+use super::expiry::{DuePlace, ExpiryIndex};
 use super::garbage::Garbage;
 use crate::table::{Table, hash_bytes};
 
@@ -76,6 +76,17 @@ impl Database {
     /// hash. One may come twice, and a hash of which nothing has expired may be among them.
     pub fn due(&self, now_ms: u64) -> impl Iterator<Item = &Entry> {
         self.expiry.due(&self.table, now_ms)
+    }
+
+    /// One step of a walk over what `due` names; see `ExpiryIndex::due_step`.
+    pub fn due_step<'d>(
+        &'d self,
+        now_ms: u64,
+        place: DuePlace,
+        limit: usize,
+        each: &mut dyn FnMut(&'d Entry),
+    ) -> Option<DuePlace> {
+        self.expiry.due_step(&self.table, now_ms, place, limit, each)
     }
 
     /// False only if `due` has nothing. Costs no walk.

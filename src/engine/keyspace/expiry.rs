@@ -17,6 +17,9 @@ pub(super) struct ExpiryIndex {
     walks: BTreeMap<Vec<u8>, u64>,
 }
 
+/// Where a walk over what is due has come: a bucket and a place in it. The default is the beginning.
+pub type DuePlace = (u32, usize);
+
 /// With more walks than this all of them begin again, so that deleted keys are not kept.
 const WALKS_MAX: usize = 1000;
 
@@ -64,6 +67,31 @@ impl ExpiryIndex {
         let due = self.buckets.range(..=bucket_of(now_ms)).flat_map(|(_, hashes)| hashes);
         due.flat_map(|&hash| table.with_hash(hash))
             .filter(move |entry| entry.next_expiry_ms().is_some_and(|at| at <= now_ms))
+    }
+
+    /// One step of a walk over what `due` names: visits up to `limit` places from this one on, and returns
+    /// where the next step begins. What is queued or changed meanwhile may be left out.
+    pub(super) fn due_step<'t>(
+        &self,
+        table: &'t Table<Entry>,
+        now_ms: u64,
+        (first, at): DuePlace,
+        limit: usize,
+        each: &mut dyn FnMut(&'t Entry),
+    ) -> Option<DuePlace> {
+        let mut left = limit;
+        for (&bucket, hashes) in self.buckets.range(first..=bucket_of(now_ms).max(first)) {
+            let begin = if bucket == first { at } else { 0 };
+            for (place, &hash) in hashes.iter().enumerate().skip(begin) {
+                if left == 0 {
+                    return Some((bucket, place));
+                }
+                left -= 1;
+                let is_due = |entry: &&Entry| entry.next_expiry_ms().is_some_and(|at| at <= now_ms);
+                table.with_hash(hash).filter(is_due).for_each(&mut *each);
+            }
+        }
+        None
     }
 
     /// Where the next step of a hash's walk begins.

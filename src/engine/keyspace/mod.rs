@@ -21,6 +21,7 @@ mod value;
 pub use apply::Outcome;
 pub use database::Database;
 pub use entry::Entry;
+pub use expiry::DuePlace;
 pub use typed::{DataType, DataTypes, EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue};
 pub use value::{OwnedValue, Value};
 

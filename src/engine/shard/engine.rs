@@ -65,6 +65,14 @@ pub struct Ran {
     pub stage: Stage,
 }
 
+/// What one run of a staged command's job came to.
+pub struct Attempt {
+    /// What the reply waits for because of it.
+    pub gate: Lsn,
+    /// There is no reply yet: this job follows.
+    pub again: Option<Job>,
+}
+
 impl Engine {
     /// Made by [`crate::shard::recovering::Recovering::start`].
     pub(crate) fn leading(store: Store, env: Env, clock: EngineClock, pipeline: Pipeline) -> Engine {
@@ -238,9 +246,22 @@ impl Engine {
     /// Runs the job of a staged command to its end, which writes the reply. Returns what that has to wait
     /// for.
     pub fn complete(&self, database: u32, job: Job, reply: &mut dyn Reply) -> Lsn {
+        let (mut gate, mut next) = (Lsn(0), Some(job));
+        while let Some(job) = next {
+            let attempt = self.attempt(database, job, reply);
+            gate = gate.max(attempt.gate);
+            next = attempt.again;
+        }
+        gate
+    }
+
+    /// Runs a job and its last step once. Where that was not enough, nothing was written, and the job that
+    /// follows is returned.
+    pub fn attempt(&self, database: u32, job: Job, reply: &mut dyn Reply) -> Attempt {
         let looks = Holds { room: reply.room(), ..self.looks(database) };
         let finish = job(&looks);
-        looks.gate().max(self.finish(database, finish, reply))
+        let attempt = self.finish(database, finish, reply);
+        Attempt { gate: attempt.gate.max(looks.gate()), ..attempt }
     }
 
     /// Makes what a write wants before it is run again.
@@ -253,16 +274,15 @@ impl Engine {
         Holds { engine: self, database, gate: Cell::new(Lsn(0)), room: usize::MAX }
     }
 
-    /// Ends a staged command after its job: reads the keyspace again and writes the reply.
-    pub fn finish(&self, database: u32, finish: Finish, reply: &mut dyn Reply) -> Lsn {
+    /// The last step of a staged command after its job: reads the keyspace again and writes the reply.
+    pub fn finish(&self, database: u32, finish: Finish, reply: &mut dyn Reply) -> Attempt {
         let run = self.inspect();
         let view = run.view(database);
         let mark = reply.mark();
         let rest = finish(&view, reply);
         let gate = submitted(&run.store, view.gate());
         drop(run);
-        end(rest, mark, reply);
-        gate
+        Attempt { gate, again: end(rest, mark, reply) }
     }
 
     /// Watches keys for a connection. Returns what EXEC's reply would have to wait for.

@@ -1,7 +1,7 @@
 //! A hold of the engine's lock, and the commands that run under it: reads, writes, transactions, and the
 //! looks of jobs.
 
-use crate::command::{Args, Command, CommandError, Handler, Looks, Reply, Rest, Stage};
+use crate::command::{Args, Command, CommandError, Handler, Job, Looks, Reply, Rest, Stage, WaitingJob};
 use crate::gate::ReplyGate;
 use crate::log::Lsn;
 use crate::log::pipeline::Credit;
@@ -132,13 +132,18 @@ fn read(view: &View<'_>, command: &Command, args: Args<'_>, reply: &mut dyn Repl
     result.unwrap_or_else(|error| fail(reply, mark, &error))
 }
 
-/// Writes what a job's last step left to be written.
-pub(super) fn end(rest: Result<Rest, CommandError>, mark: usize, reply: &mut dyn Reply) {
+/// Writes what a job's last step left to be written; returns the job that follows where it left one.
+pub(super) fn end(rest: Result<Rest, CommandError>, mark: usize, reply: &mut dyn Reply) -> Option<Job> {
     match rest {
         Ok(Rest::Nothing) => {}
         Ok(Rest::Write(write)) => write(reply),
+        Ok(Rest::Again(job)) => {
+            assert_eq!(reply.mark(), mark, "a step that is taken again has written nothing");
+            return Some(job);
+        }
         Err(error) => _ = fail(reply, mark, &error),
     }
+    None
 }
 
 pub(super) fn fail(reply: &mut dyn Reply, mark: usize, error: &CommandError) -> Stage {
@@ -259,11 +264,18 @@ impl Transaction<'_> {
             Stage::Prepare(_) => unreachable!("a transaction prepares nothing"),
             // Nothing waits here: the commands that could feed it come after.
             Stage::Park(park) => (park.timed_out)(reply),
-            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
-                let finish = job(&InBatch { tx: RefCell::new(&mut self.tx), room: reply.room() });
-                let mark = reply.mark();
-                let rest = self.tx.read(|view| finish(view, reply));
-                end(rest, mark, reply);
+            // Nothing that a job waits for happens while this holds the lock.
+            Stage::Run(job)
+            | Stage::Offload(job)
+            | Stage::Copy(job)
+            | Stage::Wait(WaitingJob { job, .. }) => {
+                let mut next = Some(job);
+                while let Some(job) = next {
+                    let finish = job(&InBatch { tx: RefCell::new(&mut self.tx), room: reply.room() });
+                    let mark = reply.mark();
+                    let rest = self.tx.read(|view| finish(view, reply));
+                    next = end(rest, mark, reply);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 use crate::env::{Env, Random};
 use crate::error::CommandError;
 use crate::gate::ReplyGate;
-use crate::keyspace::{Database, Entry, Keyspace, TypedValue, Value};
+use crate::keyspace::{Database, DuePlace, Entry, Keyspace, TypedValue, Value};
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
 use crate::shard::hazard::Changes;
@@ -163,6 +163,19 @@ impl<'a> View<'a> {
     pub fn due(&self, database: u32) -> impl Iterator<Item = &'a [u8]> {
         let entries = self.keyspace.database(database).into_iter().flat_map(|keys| keys.due(self.now_ms));
         entries.map(Entry::key)
+    }
+
+    /// One step of a walk over the keys that `due` names, up to `limit` places of the expiry index. Returns
+    /// where the next step begins, in this view or a later one, or `None` at the end.
+    pub fn due_step(
+        &self,
+        database: u32,
+        place: DuePlace,
+        limit: usize,
+        each: &mut dyn FnMut(&'a [u8]),
+    ) -> Option<DuePlace> {
+        let keys = self.keyspace.database(database)?;
+        keys.due_step(self.now_ms, place, limit, &mut |entry| each(entry.key()))
     }
 
     /// False only if nothing of the database has expired that is still stored. Costs no walk.

@@ -437,7 +437,7 @@ impl Connection {
             let owned = Owned::new(&buffer, &words);
             Resumed::Buffer(if is_last { Vec::new() } else { buffer }, Some(owned))
         };
-        self.waiting = Some(elsewhere(Some(&self.worker.shared.buffers), own));
+        self.waiting = Some(elsewhere(&self.worker.shared.buffers, own));
     }
 
     /// Has the buffer made larger by another thread, where much is to be copied for that. True if so.
@@ -458,7 +458,7 @@ impl Connection {
             }
             Resumed::Buffer(buffer, None)
         };
-        self.waiting = Some(elsewhere(Some(&self.worker.shared.buffers), grow));
+        self.waiting = Some(elsewhere(&self.worker.shared.buffers, grow));
         true
     }
 

@@ -13,7 +13,7 @@ use crate::output::{Errors, Outbox, Replies};
 use crate::session::{Owned, Queued, ReplyMode, Session, large_words};
 use crate::stats::{self, Slow, WorkerStats};
 use engramdb_engine::Prepared;
-use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Reply, Stage, flag};
+use engramdb_engine::command::{Args, Command, CommandError, Handler, Job, Known, Reply, Stage, flag};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::log::pipeline::{Credit, Refusal};
 use engramdb_engine::shard::engine::{Ran, batch_bytes_max};
@@ -492,40 +492,53 @@ impl Core {
 
     /// Does what is left of a staged command, here or elsewhere.
     fn go_on(&mut self, stage: Stage) -> Option<Waiting> {
-        let database = self.session.database;
-        let pool = match &stage {
-            Stage::Done => return None,
-            Stage::Park(_) => unreachable!("only a run of writes parks"),
-            Stage::Offload(_) => Some(&self.shared.searches),
-            Stage::Copy(_) | Stage::Prepare(_) => Some(&self.shared.copies),
-            Stage::Run(_) | Stage::Wait(_) => None,
-        };
+        let (shared, database) = (self.shared.clone(), self.session.database);
         match stage {
+            Stage::Done => None,
+            Stage::Park(_) => unreachable!("only a run of writes parks"),
             Stage::Run(job) => {
-                let shared = self.shared.clone();
-                self.reply_gated(|_, replies| (shared.engine.complete(database, job, replies), ()));
-                None
+                let again = self.reply_gated(|_, replies| {
+                    let attempt = shared.engine.attempt(database, job, replies);
+                    (attempt.gate, attempt.again)
+                });
+                // The rest takes longer than a worker's turn.
+                again.and_then(|job| self.go_on(Stage::Offload(job)))
             }
-            Stage::Done | Stage::Park(_) => None,
             Stage::Prepare(preparation) => {
-                let engine = self.shared.engine.clone();
+                let engine = shared.engine.clone();
                 let prepare = move || Resumed::Prepared(engine.prepare(database, *preparation));
-                Some(elsewhere(pool.map(Arc::as_ref), prepare))
+                Some(elsewhere(&shared.copies, prepare))
             }
-            Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
-                let (engine, style) = (self.shared.engine.clone(), self.session.style());
-                let mut outbox = self.outbox.like();
-                if self.session.reply_mode != ReplyMode::On {
-                    outbox.begin_unwanted();
-                }
-                let make = move || {
-                    let mut replies = Replies::new(&mut outbox, style);
-                    let gate = engine.complete(database, job, &mut replies);
-                    let errors = replies.errors;
-                    Resumed::Made(Box::new(Made { outbox, gate, errors }))
-                };
-                Some(elsewhere(pool.map(Arc::as_ref), make))
+            Stage::Offload(job) => Some(elsewhere(&shared.searches, self.making(job))),
+            Stage::Copy(job) => Some(elsewhere(&shared.copies, self.making(job))),
+            Stage::Wait(wait) => {
+                let (waiter, at_most) = (wait.signal.waiter(), wait.at_most);
+                let make = self.making(wait.job);
+                Some(Box::pin(async move {
+                    match at_most {
+                        None => waiter.await,
+                        // Either way the job is next.
+                        Some(at_most) => _ = tokio::time::timeout(at_most, waiter).await,
+                    }
+                    elsewhere(&shared.searches, make).await
+                }))
             }
+        }
+    }
+
+    /// Runs a job to its reply, which the connection takes over: for another thread.
+    fn making(&self, job: Job) -> impl FnOnce() -> Resumed + Send + 'static {
+        let (engine, database) = (self.shared.engine.clone(), self.session.database);
+        let style = self.session.style();
+        let mut outbox = self.outbox.like();
+        if self.session.reply_mode != ReplyMode::On {
+            outbox.begin_unwanted();
+        }
+        move || {
+            let mut replies = Replies::new(&mut outbox, style);
+            let gate = engine.complete(database, job, &mut replies);
+            let errors = replies.errors;
+            Resumed::Made(Box::new(Made { outbox, gate, errors }))
         }
     }
 
@@ -705,15 +718,11 @@ pub(super) fn retry() -> Waiting {
     })
 }
 
-/// Makes a reply on a thread of the pool, or on one of its own.
-pub fn elsewhere(pool: Option<&LongWork>, make: impl FnOnce() -> Resumed + Send + 'static) -> Waiting {
+/// Makes a reply on a thread of the pool.
+pub fn elsewhere(pool: &LongWork, make: impl FnOnce() -> Resumed + Send + 'static) -> Waiting {
     let (sender, made) = tokio::sync::oneshot::channel();
     // Where nobody waits any more, the connection has ended.
-    let work = move || _ = sender.send(make());
-    match pool {
-        Some(pool) => pool.run(Box::new(work)),
-        None => drop(tokio::task::spawn_blocking(work)),
-    }
+    pool.run(Box::new(move || _ = sender.send(make())));
     Box::pin(async move {
         match made.await {
             Ok(resumed) => resumed,

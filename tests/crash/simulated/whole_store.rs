@@ -239,7 +239,8 @@ impl Store {
             Stage::Done => {}
             Stage::Prepare(_) => unreachable!("a read prepares nothing"),
             Stage::Park(_) => unreachable!("none of the commands here waits for keys"),
-            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
+            Stage::Wait(wait) => _ = engine.complete(0, wait.block(), &mut wire),
+            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) => {
                 engine.complete(0, job, &mut wire);
             }
         }

@@ -1,5 +1,5 @@
-//! Commands while an index is being filled with what was there before it. A slice of a backfill ends when the clock says so;
-//! here that is after one document, or never.
+//! Commands while an index is being filled with what was there before it. A slice of a backfill ends when the
+//! clock says so; here that is after one document, or never.
 
 use crate::harness::{Server, Ticking, blob};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What a search does without a lock, and that its answer is true all the same. Clocks tell where the work is done: all
-//! that may take long asks them.
+//! What a search does without a lock, and that its answer is true all the same. Clocks tell where the work is
+//! done: all that may take long asks them.
 
 use crate::harness::{Server, Ticking, blob};
 use engramdb_engine::env::Clock;

@@ -1,4 +1,5 @@
-//! What a search reads under the keyspace's lock: little at a time, and its answer is one of a single moment all the same.
+//! What a search reads under the keyspace's lock: little at a time, and its answer is one of a single moment
+//! all the same.
 
 use crate::harness::{Server, blob};
 use engramdb_testkit::text::GIVEN_UP;

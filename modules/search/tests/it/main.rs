@@ -12,4 +12,5 @@ mod saved;
 mod search;
 mod strictness;
 mod timeouts;
+mod vanishing;
 mod vectors;

@@ -1,4 +1,5 @@
-//! Graphs that come back from files: the same answers, what changed meanwhile inserted again, damage thrown away.
+//! Graphs that come back from files: the same answers, what changed meanwhile inserted again, damage thrown
+//! away.
 
 #![allow(clippy::disallowed_methods, reason = "looks at the files that the module wrote, in real time")]
 

@@ -258,8 +258,8 @@ fn a_search_waits_for_the_last_change_of_its_index_and_for_nothing_else() {
 
 #[test]
 fn inside_exec_a_search_does_not_wait_for_a_backfill_that_needs_its_lock() {
-    // By this clock a slice of a backfill ends after one document, and the others are left to the background, which only
-    // this test runs.
+    // By this clock a slice of a backfill ends after one document, and the others are left to the background,
+    // which only this test runs.
     let server = Server::with_clock(Arc::new(Ticking::by_millisecond()));
     for number in 0..500 {
         server.hset(&format!("d:{number}"), &[("c", b"x")]);

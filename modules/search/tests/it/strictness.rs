@@ -1,4 +1,5 @@
-//! What RediSearch refuses, and how it says so; and the corners of its language that look like mistakes and are none.
+//! What RediSearch refuses, and how it says so; and the corners of its language that look like mistakes and
+//! are none.
 
 use crate::harness::{Server, blob};
 

@@ -1,5 +1,5 @@
-//! Searches that run out of time, and those of an index that is still being built. The clock goes on by a millisecond
-//! each time that it is asked, so that a TIMEOUT is a number of looks at it.
+//! Searches that run out of time, and those of an index that is still being built. The clock goes on by a
+//! millisecond each time that it is asked, so that a TIMEOUT is a number of looks at it.
 
 use crate::harness::{Server, Ticking, blob};
 use std::sync::Arc;

@@ -1,26 +1,27 @@
 //! Live recall: how much of what they should find the searches of an index find, measured while it serves.
 //!
-//! One in N KNN searches over a graph (`LIVE_RECALL_EVERY`) becomes a *sample*: query, k, beam, filter, and the rows that were
-//! found. One thread of the lowest priority (`auditor`) answers samples exactly, by the vectors (`audit`), within a budget of
-//! 1 percent of a core (`budget`); what is beyond it is dropped and counted. Recall is over the samples of the last hour, per
-//! vector field (`window`).
+//! One in N KNN searches over a graph (`LIVE_RECALL_EVERY`) becomes a *sample*: query, k, beam, filter, and
+//! the rows that were found. One thread of the lowest priority (`auditor`) answers samples exactly, by the
+//! vectors (`audit`), within a budget of 1 percent of a core (`budget`); what is beyond it is dropped and
+//! counted. Recall is over the samples of the last hour, per vector field (`window`).
 //!
 //! An answer that misses rows is *diagnosed* by two more walks, so that misses have causes:
 //!
 //! | the row is found by | cause | what helps |
 //! |---|---|---|
-//! | a walk by the vectors, with the same beam | `Codes`: they say too little about the vectors | codes made anew |
-//! | a walk by the vectors, with a much wider beam | `Beam`: too narrow for these data | a larger EF_RUNTIME |
+//! | a walk by the vectors, same beam | `Codes`: they say too little about the vectors | new codes |
+//! | a walk by the vectors, much wider beam | `Beam`: too narrow for these data | a larger EF_RUNTIME |
 //! | neither | `Graph`: no links lead to the row | links made anew |
 //!
-//! Below a bound (`LIVE_RECALL_BOUND`) there is a warning, in the log and in INFO, with the cause of most of the misses. There
-//! is one too when most samples found the codes too coarse and went by the vectors, which costs time instead of rows. The
-//! auditor's thread then asks the graph to make its codes anew, or to join its nodes again, as the cause may be (engramdb_vector's
-//! recode.rs and rejoin.rs), and asks again every few minutes while the warning stands. After a repair recall is measured from
-//! nothing: older samples say nothing about the index as it is then.
+//! Below a bound (`LIVE_RECALL_BOUND`) there is a warning, in the log and in INFO, with the cause of most of
+//! the misses. There is one too when most samples found the codes too coarse and went by the vectors, which
+//! costs time instead of rows. The auditor's thread then asks the graph to make its codes anew, or to join
+//! its nodes again, as the cause may be (engramdb_vector's recode.rs and rejoin.rs), and asks again every few
+//! minutes while the warning stands. After a repair recall is measured from nothing: older samples say
+//! nothing about the index as it is then.
 //!
-//! Documents change between search and audit. A document that did is left out of both sides: neither answer says anything
-//! about the other's vector. An audit of a search before very many changes is dropped as stale.
+//! Documents change between search and audit. A document that did is left out of both sides: neither answer
+//! says anything about the other's vector. An audit of a search before very many changes is dropped as stale.
 //!
 //! What a search pays: a countdown; one in N also a copy of its query, its rows and its filter's bitmap.
 
@@ -42,7 +43,8 @@ pub const EVERY_DEFAULT: u64 = 1_000;
 /// Recall below which there is a warning unless `LIVE_RECALL_BOUND` says otherwise.
 pub const BOUND_DEFAULT: f64 = 0.9;
 
-/// Samples, and rows that they should have had, from which on recall is judged: with fewer, 0.9 and 0.95 look alike.
+/// Samples, and rows that they should have had, from which on recall is judged: with fewer, 0.9 and 0.95 look
+/// alike.
 const JUDGED_SAMPLES_MIN: u64 = 10;
 const JUDGED_ROWS_MIN: u64 = 100;
 
@@ -105,8 +107,8 @@ impl Default for LiveRecall {
 }
 
 impl LiveRecall {
-    /// Counts a search; true if it is to become a sample. One in `every` is, at intervals that `random` decides, so that they
-    /// do not fall into step with a workload that repeats itself; none if `every` is 0.
+    /// Counts a search; true if it is to become a sample. One in `every` is, at intervals that `random`
+    /// decides, so that they do not fall into step with a workload that repeats itself; none if `every` is 0.
     pub fn is_due(&self, every: u64, random: &dyn Random) -> bool {
         if every == 0 {
             return false;
@@ -114,7 +116,8 @@ impl LiveRecall {
         // Intervals are from 1 to 2 * every - 1.
         let end = 2 * every as i64;
         let left = self.countdown.fetch_sub(1, Ordering::Relaxed);
-        // It is past the end after `every` was made smaller, and below 1 between another search's turn and its `store`.
+        // It is past the end after `every` was made smaller, and below 1 between another search's turn and
+        // its `store`.
         if left > 1 && left < end || left < 1 {
             return false;
         }

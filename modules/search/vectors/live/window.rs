@@ -32,7 +32,8 @@ impl Cause {
 pub enum Warning {
     /// Recall is below the bound, and this is why most rows were missed.
     Recall(Cause),
-    /// Most searches find that codes say too little, and go by the vectors: that finds the rows, and takes longer.
+    /// Most searches find that codes say too little, and go by the vectors: that finds the rows, and takes
+    /// longer.
     CoarseCodes,
 }
 

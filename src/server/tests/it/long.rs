@@ -2,16 +2,25 @@
 
 use crate::support::{TestClient, TestServer};
 use engramdb_engine::command::{
-    Args, Command, CommandError, Finish, Job, Reply, Rest, Stage, sliced, staged,
+    Args, Command, CommandError, Finish, Job, Reply, Rest, Stage, WaitingJob, sliced, staged,
 };
 use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::testing::{Schedule, TestLog};
 use engramdb_engine::shard::view::View;
-use std::sync::{Arc, Condvar, Mutex};
+use engramdb_engine::signal::Signal;
+use engramdb_server::Config;
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::Duration;
 
-const COMMANDS: &[Command] =
-    &[sliced("TEST.COPY", "", copy), staged("TEST.COMPUTE", "", compute), staged("TEST.WAIT", "", wait)];
+const COMMANDS: &[Command] = &[
+    sliced("TEST.COPY", "", copy),
+    staged("TEST.COMPUTE", "", compute),
+    staged("TEST.WAIT", "", wait),
+    staged("TEST.WAITSHORTLY", "", wait_shortly),
+];
+
+/// What TEST.WAIT waits for.
+static SIGNAL: LazyLock<Mutex<Arc<Signal>>> = LazyLock::new(Mutex::default);
 
 /// How many writes of replies may go on.
 static ALLOWED: Mutex<usize> = Mutex::new(0);
@@ -75,13 +84,28 @@ fn compute(_: &View<'_>, _: Args<'_>, _: &mut dyn Reply) -> Result<Stage, Comman
 }
 
 fn wait(_: &View<'_>, _: Args<'_>, _: &mut dyn Reply) -> Result<Stage, CommandError> {
-    Ok(Stage::Wait(job()))
+    let signal = SIGNAL.lock().expect("no test panics in it").clone();
+    Ok(Stage::Wait(WaitingJob { signal, at_most: None, job: job() }))
+}
+
+/// As `wait`, but no longer than a moment.
+fn wait_shortly(_: &View<'_>, _: Args<'_>, _: &mut dyn Reply) -> Result<Stage, CommandError> {
+    let signal = SIGNAL.lock().expect("no test panics in it").clone();
+    Ok(Stage::Wait(WaitingJob { signal, at_most: Some(Duration::from_millis(1)), job: job() }))
+}
+
+/// A signal of the test's own, which the commands that come from now on wait for.
+fn new_signal() -> Arc<Signal> {
+    let signal = Arc::<Signal>::default();
+    *SIGNAL.lock().expect("no test panics in it") = signal.clone();
+    signal
 }
 
 #[test]
 fn while_a_long_reply_is_written_others_read_and_write() {
     let _alone = ALONE.lock();
     let server = TestServer::with_commands(COMMANDS);
+    new_signal().give();
     for (number, command) in ["TEST.COPY", "TEST.COMPUTE", "TEST.WAIT"].into_iter().enumerate() {
         let mut asking = server.client();
         // In one pipeline: the long command comes among writes, and the replies in order.
@@ -96,6 +120,39 @@ fn while_a_long_reply_is_written_others_read_and_write() {
         allow_one();
         asking.expect(format!("$1\r\n{number}\r\n$1\r\n{number}\r\n"));
     }
+}
+
+/// Commands that wait hold neither a thread nor a place in the pool; when they go on, the pool's bound holds
+/// for them too.
+#[test]
+fn however_many_wait_the_pool_serves_others_and_its_bound_holds() {
+    const WAITING: usize = 100;
+    let _alone = ALONE.lock();
+    let (signal, one_thread) = (new_signal(), |config: &mut Config| config.search_threads = 1);
+    let server = TestServer::with_commands_and(COMMANDS, one_thread);
+    let mut waiting: Vec<TestClient> = (0..WAITING).map(|_| server.client()).collect();
+    waiting.iter_mut().for_each(|client| client.command("TEST.WAIT"));
+    while signal.waiting() < WAITING {
+        std::thread::yield_now();
+    }
+    *ARRIVED.lock().expect("no test panics in it") = 0;
+    let mut other = server.client();
+    allow_one();
+    other.call("TEST.COMPUTE", "$0\r\n\r\n");
+    // One that waits no longer than a moment.
+    allow_one();
+    other.call("TEST.WAITSHORTLY", "$0\r\n\r\n");
+    assert_eq!(signal.waiting(), WAITING);
+    signal.give();
+    for number in 1..=WAITING {
+        // The one that runs is held until it is allowed to go on. There is never a second one.
+        let arrived = ARRIVED.lock().expect("no test panics in it");
+        let arrived = ARRIVAL.wait_while(arrived, |arrived| *arrived < 2 + number).expect("the same");
+        assert_eq!(*arrived, 2 + number, "jobs run at a time");
+        drop(arrived);
+        allow_one();
+    }
+    waiting.iter_mut().for_each(|client| client.expect("$0\r\n\r\n"));
 }
 
 /// A hash of so many fields that it is copied in slices.

@@ -36,8 +36,20 @@ impl TestServer {
 
     /// One worker, and commands of a module.
     pub fn with_commands(commands: &'static [Command]) -> TestServer {
+        TestServer::with_commands_and(commands, |_| ())
+    }
+
+    /// The same with another configuration.
+    pub fn with_commands_and(
+        commands: &'static [Command],
+        configure: impl FnOnce(&mut Config),
+    ) -> TestServer {
         let log = Arc::new(MemoryLog::new(LogId([9; 16])));
-        TestServer::of(log, |config| config.threads = 1, Options::default(), &[commands])
+        let configure = |config: &mut Config| {
+            config.threads = 1;
+            configure(config);
+        };
+        TestServer::of(log, configure, Options::default(), &[commands])
     }
 
     pub fn over(log: Arc<dyn ShardLog>, configure: impl FnOnce(&mut Config), options: Options) -> TestServer {

@@ -4,7 +4,7 @@
 
 use engramdb_engine::Engine;
 use engramdb_engine::command::{
-    Args, Command, CommandTable, Finish, Looks, Outcome, Reply, Stage, read, write,
+    Args, Command, CommandTable, Finish, Job, Looks, Outcome, Reply, Stage, read, write,
 };
 use engramdb_engine::commands;
 use engramdb_engine::effect::Effect;
@@ -60,6 +60,12 @@ impl Clock for Ticking {
 thread_local! {
     static LAST_LOOK: Cell<usize> = const { Cell::new(0) };
     static WRITTEN: Cell<usize> = const { Cell::new(0) };
+    static IS_LAST_LOOK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in the last look of a job, which holds the keyspace.
+pub fn is_last_look() -> bool {
+    IS_LAST_LOOK.get()
 }
 
 /// Looks that something happens between, and that are counted.
@@ -165,7 +171,8 @@ impl Server {
         self.run_interrupted(words, || ())
     }
 
-    /// The same, where something happens after a search has found its rows, and before it looks whether they are true.
+    /// The same, where something happens after a search has found its rows, and before it looks whether they
+    /// are true.
     pub fn run_interrupted(&self, words: &[&[u8]], meanwhile: impl FnOnce()) -> (String, Lsn) {
         let args = Args::new(words);
         let mut reply = Text::new(self.resp3);
@@ -176,20 +183,20 @@ impl Server {
         let ran = begin(&self.engine, 0, command, args, &mut reply);
         let gate = match ran.stage {
             Stage::Done => ran.gate,
-            Stage::Prepare(_) => unreachable!("`begin` has prepared it"),
-            Stage::Park(_) => unreachable!("none of the commands here waits for keys"),
-            Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
+            stage => {
                 let looks = self.engine.looks(0);
-                let finish = job(&looks);
+                let finish = job_of(stage).expect("it is to be done")(&looks);
                 meanwhile();
-                ran.gate.max(looks.gate()).max(self.engine.finish(0, finish, &mut reply))
+                let attempt = self.engine.finish(0, finish, &mut reply);
+                let more = attempt.again.map(|job| self.engine.complete(0, job, &mut reply));
+                ran.gate.max(looks.gate()).max(attempt.gate).max(more.unwrap_or(Lsn(0)))
             }
         };
         (reply.finish(), gate)
     }
 
-    /// The same, where something happens before each look at the keyspace, the last one included. Returns how many keys each
-    /// look has looked up as well.
+    /// The same, where something happens before each look at the keyspace, the last one included. Returns how
+    /// many keys each look has looked up as well.
     pub fn run_between_looks(&self, words: &[&[u8]], between: &dyn Fn()) -> (String, Vec<usize>) {
         self.run_with_room(words, usize::MAX, between)
     }
@@ -200,22 +207,25 @@ impl Server {
         let mut reply = Text::new(self.resp3).with_room(room);
         let command = self.table.resolve(args).expect("a known command").command;
         let ran = self.engine.reads().expect("it serves").run(0, command, args, &mut reply);
-        let (Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job)) = ran.stage else {
-            panic!("{:?} comes back with no job", words[0].escape_ascii());
-        };
+        let mut next = job_of(ran.stage);
+        assert!(next.is_some(), "{:?} comes back with no job", words[0].escape_ascii());
         let looks = Between { looks: self.engine.looks(0), room, between, looked_up: RefCell::default() };
-        let finish = job(&looks);
-        let finish: Finish = Box::new(move |view, reply| {
-            let before = reply.mark();
-            let rest = finish(view, reply);
-            LAST_LOOK.set(view.looked_up());
-            WRITTEN.set(reply.mark() - before);
-            rest
-        });
-        between();
-        self.engine.finish(0, finish, &mut reply);
-        let mut looked_up = looks.looked_up.into_inner();
-        looked_up.push(LAST_LOOK.get());
+        while let Some(job) = next {
+            let finish = job(&looks);
+            let finish: Finish = Box::new(move |view, reply| {
+                let before = reply.mark();
+                IS_LAST_LOOK.set(true);
+                let rest = finish(view, reply);
+                IS_LAST_LOOK.set(false);
+                LAST_LOOK.set(view.looked_up());
+                WRITTEN.set(reply.mark() - before);
+                rest
+            });
+            between();
+            next = self.engine.finish(0, finish, &mut reply).again;
+            looks.looked_up.borrow_mut().push(LAST_LOOK.get());
+        }
+        let looked_up = looks.looked_up.into_inner();
         (reply.finish(), looked_up)
     }
 
@@ -291,6 +301,16 @@ impl Server {
         assert!(reply.starts_with('['), "{query}: {reply}");
         let keys = reply.trim_matches(['[', ']']).split(", ").skip(1);
         keys.map(|key| key.trim_matches('"').to_owned()).collect()
+    }
+}
+
+/// What is left of a staged command; a wait has come to its end.
+fn job_of(stage: Stage) -> Option<Job> {
+    match stage {
+        Stage::Done => None,
+        Stage::Prepare(_) | Stage::Park(_) => unreachable!("only writes prepare and park"),
+        Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) => Some(job),
+        Stage::Wait(wait) => Some(wait.block()),
     }
 }
 
