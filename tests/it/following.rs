@@ -68,7 +68,8 @@ fn run(engine: &Engine, line: &str) -> String {
     }
     let ran = begin(engine, 0, known.command, args, &mut wire);
     let gate = match ran.stage {
-        Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) | Stage::Wait(job) => {
+        Stage::Wait(wait) => ran.gate.max(engine.complete(0, wait.block(), &mut wire)),
+        Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) => {
             ran.gate.max(engine.complete(0, job, &mut wire))
         }
         _ => ran.gate,
