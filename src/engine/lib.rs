@@ -13,6 +13,7 @@ pub mod effect;
 pub mod env;
 mod error;
 pub mod gate;
+pub mod hashing;
 pub mod keyspace;
 pub mod log;
 pub mod module;

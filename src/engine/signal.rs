@@ -7,8 +7,8 @@
 //! Invariants: a signal stays given; a waiter is in the list only between its first poll and its drop, so
 //! that waits that end early leave nothing behind; no waker is called while the list is locked.
 
+use crate::hashing::HashMap;
 use parking_lot::{Condvar, Mutex};
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -16,7 +16,7 @@
 //!
 //! Deliberately absent: iteration in insertion order, shrinking of the directory, any lock.
 
-use foldhash::quality::RandomState;
+use crate::hashing::HashState;
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
@@ -46,8 +46,8 @@ impl<T: Keyed> Keyed for Box<T> {
 /// Hashes a key with this process's seed. Tables use the upper half.
 #[inline]
 pub fn hash_bytes(key: &[u8]) -> u64 {
-    static STATE: OnceLock<RandomState> = OnceLock::new();
-    STATE.get_or_init(RandomState::default).hash_one(key)
+    static STATE: OnceLock<HashState> = OnceLock::new();
+    STATE.get_or_init(HashState::of_process).hash_one(key)
 }
 
 #[derive(Clone, Debug)]

@@ -234,8 +234,8 @@ fn all_forms_of_imports_are_seen() {
         source("x/c.rs", "mod deep {\n    use super::X;\n    use super::super::d;\n}\n"),
         source(
             "x/d.rs",
-            "// crate::a\nlet text = \"crate::b\"; // crate::a\n#[cfg(test)]\nuse crate::a;\n#[cfg(test)]\nmod tests {\n    \
-             use crate::b;\n}\n",
+            "// crate::a\nlet text = \"crate::b\"; // crate::a\n#[cfg(test)]\nuse crate::a;\n\
+             #[cfg(test)]\nmod tests {\n    use crate::b;\n}\n",
         ),
         source("x/d_tests.rs", "use crate::a;\n"),
     ];

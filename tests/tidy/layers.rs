@@ -20,7 +20,8 @@ const CIRCLES: &[(&str, &str, &str)] = &[
 /// free.
 const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     ("types", &["table"]),
-    ("table", &[]),
+    ("table", &["hashing"]),
+    ("hashing", &["env"]),
     ("effect", &["types"]),
     ("keyspace", &["effect", "types", "table", "thin"]),
     ("thin", &[]),

@@ -117,6 +117,32 @@ fn no_banned_call() {
     assert_none(complaints);
 }
 
+/// Where hash tables take their seed from `engramdb_engine::hashing`, and the one file that draws it.
+const SEEDED: &[&str] = &["src/engine/", "src/server/", "modules/search/"];
+const SEED: &str = "src/engine/hashing.rs";
+
+#[test]
+fn hash_tables_take_the_seed_of_the_process() {
+    let mut complaints = String::new();
+    for source in sources().iter().filter(|source| !source.is_test() && source.path != SEED) {
+        if !SEEDED.iter().any(|folder| source.path.starts_with(folder)) {
+            continue;
+        }
+        for (number, line) in source.product_lines() {
+            let code = line.split("//").next().unwrap_or_default();
+            let is_table = code.contains("HashMap") || code.contains("HashSet");
+            if is_table && code.contains("std::collections") || code.contains("RandomState") {
+                _ = writeln!(
+                    complaints,
+                    "{}:{number}: use engine::hashing::{{HashMap, HashSet}}",
+                    source.path
+                );
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
 #[test]
 fn crates_import_only_what_the_structure_allows() {
     let mut complaints = String::new();

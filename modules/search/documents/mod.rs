@@ -15,10 +15,10 @@ use self::ids::Counted;
 use self::postings::{NumberPostings, TermPostings};
 use crate::error::{Kind, SearchError};
 use crate::schema::{Definition, Field, FieldKind, VectorOptions};
+use engramdb_engine::hashing::HashState;
 use engramdb_engine::module::ReadHash;
 use engramdb_engine::shard::view::HashView;
 use engramdb_engine::types::{ShortBytes, parse_double};
-use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use roaring::RoaringBitmap;
@@ -50,7 +50,7 @@ pub struct Documents {
 pub struct Keys {
     /// By the hash of the key that the slot has.
     ids: HashTable<u32>,
-    hasher: RandomState,
+    hasher: HashState,
     slots: Slots,
     /// On the heap.
     key_bytes: usize,

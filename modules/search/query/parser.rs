@@ -9,7 +9,7 @@ use super::{Node, Pattern, TextMatch};
 use crate::documents::text::{self, StopWords};
 use crate::error::{self, Kind as Wrong, SearchError};
 use crate::schema::{Definition, FieldKind};
-use std::collections::{HashMap, HashSet};
+use engramdb_engine::hashing::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What may be open at a place of the query: parentheses, signs, and what stands before an operator.

@@ -13,9 +13,9 @@ use crate::error::{self, Kind, SearchError};
 use crate::query::{self, Node, Query, Scope, Template};
 use crate::schema::{Definition, FieldKind};
 use engramdb_engine::command::Args;
+use engramdb_engine::hashing::HashMap;
 use engramdb_engine::types::parse_double;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Where the query stands among the words; the options follow.

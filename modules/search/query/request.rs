@@ -9,7 +9,7 @@ use crate::query::Parameters;
 use crate::schema::language::is_language;
 use crate::words::{counted, list, value, whole_number};
 use engramdb_engine::command::{Args, Options};
-use std::collections::HashSet;
+use engramdb_engine::hashing::HashSet;
 use std::time::Duration;
 
 const LIMIT_MAX: usize = 1_000_000;
@@ -238,7 +238,7 @@ fn refused(word: &[u8], place: usize) -> SearchError {
 
 /// Fields and their names; of several with one name the first.
 fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, SearchError> {
-    let (mut fields, mut names) = (Vec::new(), HashSet::new());
+    let (mut fields, mut names) = (Vec::new(), HashSet::default());
     let mut rest = words;
     while let [name, after @ ..] = rest {
         rest = after;

@@ -14,13 +14,13 @@ use crate::index::leftover::Leftover;
 use crate::index::{Index, hash};
 use crate::vectors::{Structure, home_of, parameters};
 use engramdb_engine::effect::Effect;
+use engramdb_engine::hashing::HashSet;
 use engramdb_engine::keyspace::Housing;
 use engramdb_engine::module::{Follower, HousedContent, ReadHash};
 use engramdb_engine::shard::view::HashView;
 use engramdb_engine::types::{House, Housed};
 use engramdb_vector::{Loading, Placed};
 use parking_lot::Mutex;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// One index.

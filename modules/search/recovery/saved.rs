@@ -25,9 +25,9 @@ use crate::index::Index;
 use crate::schema::bytes::Reader;
 use crate::vectors::workers::WorkerCaller;
 use engramdb_engine::env::{Access, Disk, DiskFile, Env};
+use engramdb_engine::hashing::HashMap;
 use engramdb_vector::{Hnsw, Input, Loading};
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -155,7 +155,7 @@ pub fn read_all(env: &Env, directory: &Path) -> JoinHandle<AllSaved> {
         let id = |name: &str| name.strip_suffix(SUFFIX)?.parse().ok();
         let ids: Vec<u64> = names.iter().filter_map(|name| id(name)).collect();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let saved = Mutex::new(AllSaved::new());
+        let saved = Mutex::new(AllSaved::default());
         in_parallel(cores.min(ids.len()), &ids, |&id| {
             let read = read(&env, &path_of(&directory, id), id);
             saved.lock().insert(id, read);

@@ -10,11 +10,11 @@ use crate::documents::{Documents, Value};
 use crate::index::Index;
 use crate::query::{Node, Pattern, TextMatch, VectorRange};
 use crate::vectors::Question;
+use engramdb_engine::hashing::HashMap;
 use engramdb_vector::Neighbor;
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::slice;
 use std::sync::Arc;
 

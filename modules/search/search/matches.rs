@@ -11,9 +11,9 @@ use crate::documents::{Documents, Value};
 use crate::query::request::SortBy;
 use crate::schema::FieldKind;
 use engramdb_engine::command::Looks;
+use engramdb_engine::hashing::HashSet;
 use roaring::RoaringBitmap;
 use std::cmp::Ordering;
-use std::collections::HashSet;
 
 /// Changes of documents that may be left for the last look.
 pub const CHANGED_FEW: u64 = 256;

@@ -4,9 +4,9 @@ use super::matches::{Lack, Matches, order_of};
 use super::plan::{Plan, Row, SortKey};
 use super::reply;
 use crate::documents::Documents;
+use engramdb_engine::hashing::HashSet;
 use engramdb_engine::shard::view::View;
 use roaring::RoaringBitmap;
-use std::collections::HashSet;
 
 impl Plan {
     /// How many documents match, and the rows up to the end of the page. Says what is lacking where that

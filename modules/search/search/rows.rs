@@ -12,12 +12,11 @@ use super::reply;
 use crate::documents::Documents;
 use crate::query::request::SortBy;
 use engramdb_engine::command::Looks;
+use engramdb_engine::hashing::HashMap;
 use engramdb_engine::log::Lsn;
 use engramdb_engine::shard::view::{HashView, View};
 use engramdb_engine::types::{Hash, ShortBytes};
 use engramdb_vector::Neighbor;
-use foldhash::fast::RandomState;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Rows that the last look may read and write itself; more are copied before it, and written after it.
@@ -31,7 +30,7 @@ const CHECKED_ROWS: usize = 1024;
 /// Documents as they were when they were copied, by id.
 #[derive(Default)]
 pub struct Loaded {
-    rows: HashMap<u32, LoadedRow, RandomState>,
+    rows: HashMap<u32, LoadedRow>,
     /// The last batch before the first copy.
     began: Option<Lsn>,
     copied_bytes: usize,

@@ -4,9 +4,9 @@
 use super::filter::{Ranges, means};
 use super::plan::{Plan, Row};
 use crate::documents::{self, Documents};
+use engramdb_engine::hashing::HashSet;
 use engramdb_engine::shard::view::View;
 use roaring::RoaringBitmap;
-use std::collections::HashSet;
 
 /// Documents that are read between two looks at the clock.
 const READ_MAX: usize = 256;
@@ -29,7 +29,7 @@ impl Plan {
         let mut ranges = Ranges::unmatched(&self.query.filter);
         let mut current = Documents::new(definition);
         let mut stale = Stale::default();
-        let mut unknown = HashSet::new();
+        let mut unknown = HashSet::default();
         let mut read = 0;
         for key in view.due(self.database) {
             let id = documents.id(key);

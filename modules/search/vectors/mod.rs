@@ -25,6 +25,7 @@ pub mod workers;
 use self::live::LiveRecall;
 use crate::documents::ids::IdSet;
 use crate::schema::{Algorithm, VectorOptions};
+use engramdb_engine::hashing::{HashMap, HashSet};
 use engramdb_engine::types::{House, Housed};
 use engramdb_vector::{
     ExactSearch, Filter, Flat, Hnsw, HnswParameters, Neighbor, Placed, RangeRequest, SearchOutcome,
@@ -32,7 +33,7 @@ use engramdb_vector::{
 };
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -560,7 +561,7 @@ impl VectorField {
     }
 
     fn tail_rows(&self, index: &dyn VectorIndex, question: &Question<'_>) -> TailRows {
-        let mut overridden = HashSet::new();
+        let mut overridden = HashSet::default();
         let mut vectors = Vec::new();
         // Handles, so that no writer waits while distances are computed.
         for (&id, pending) in self.tail.read().iter() {

@@ -1,7 +1,7 @@
 //! The table of all commands of this server, by name.
 
 use super::{Args, Command, CommandError, Handler, Shape, usage};
-use std::collections::HashMap;
+use crate::hashing::HashMap;
 
 /// A command with the properties derived from its usage line.
 pub struct Known {
@@ -20,7 +20,7 @@ pub struct Known {
 /// Looks commands up by name, in any case.
 pub struct CommandTable {
     commands: Vec<Known>,
-    by_name: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
+    by_name: HashMap<Box<[u8]>, usize>,
     /// Names from `rename` that are longer than any declared name.
     by_long_name: HashMap<Box<[u8]>, usize>,
 }
@@ -31,8 +31,11 @@ const NAME_BYTES_MAX: usize = 32;
 impl CommandTable {
     /// Builds the table. Panics if a name is declared twice, which is a programming error.
     pub fn new(families: impl IntoIterator<Item = &'static [Command]>) -> CommandTable {
-        let mut table =
-            CommandTable { commands: Vec::new(), by_name: HashMap::default(), by_long_name: HashMap::new() };
+        let mut table = CommandTable {
+            commands: Vec::new(),
+            by_name: HashMap::default(),
+            by_long_name: HashMap::default(),
+        };
         let mut next_id = 0;
         for command in families.into_iter().flatten() {
             let known = Known::new(command, None, &mut next_id);

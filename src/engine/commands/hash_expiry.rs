@@ -8,12 +8,11 @@ use crate::command::{
     Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
 };
 use crate::effect::{Cause, Effect, List};
+use crate::hashing::{HashMap, HashSet, HashState};
 use crate::shard::tx::Tx;
 use crate::shard::view::View;
 use crate::types::Field;
-use foldhash::quality::RandomState;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 
 pub const COMMANDS: &[Command] = &[
     write_row("HEXPIRE", "key seconds [NX|XX|GT|LT] FIELDS numfields field+", hexpire, 0)
@@ -122,7 +121,7 @@ fn hgetdel(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let names = tx.read(|view| {
         let hash = view.hash(key)?;
         let names = named_fields(args, 2, NOT_POSITIVE)?;
-        let mut seen = HashSet::with_capacity_and_hasher(names.len(), RandomState::default());
+        let mut seen = HashSet::with_capacity_and_hasher(names.len(), HashState::default());
         reply.array(names.len());
         for name in fields_ahead(hash, names) {
             // If a name occurs twice, the field is absent the second time.
@@ -301,7 +300,7 @@ fn expire_fields(
         let names = named_fields(args, fields_at, not_positive)?;
         let mut chosen = Vec::new();
         // Whether each name was selected, if names can be repeated.
-        let mut seen = HashMap::with_capacity_and_hasher(names.len(), RandomState::default());
+        let mut seen = HashMap::with_capacity_and_hasher(names.len(), HashState::default());
         reply.array(names.len());
         for name in fields_ahead(hash, names) {
             let place = (names.len() > 1).then(|| seen.entry(*name));

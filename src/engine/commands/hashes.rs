@@ -7,10 +7,10 @@ use crate::command::{
     WriteHandler, acl, flag, integer, read, sliced, write,
 };
 use crate::effect::{Cause, Effect, List};
+use crate::hashing::{HashSet, HashState};
 use crate::shard::tx::Tx;
 use crate::shard::view::{HashView, View};
 use crate::types::{Field, add_decimals, parse_double};
-use std::collections::HashSet;
 
 const COUNTING: u32 = flag::DENY_OOM | flag::FAST;
 
@@ -487,7 +487,7 @@ fn pick_distinct<'v>(view: &View<'_>, hash: HashView<'v>, count: usize) -> Vec<F
     if count < length / 4 && hash.expiring() == 0 {
         // Few of many: most picks are new.
         let mut picked = Vec::with_capacity(count);
-        let mut seen = HashSet::with_capacity(count);
+        let mut seen = HashSet::with_capacity_and_hasher(count, HashState::default());
         while picked.len() < count {
             let field = sample(view, hash).expect("a hash has a field");
             if seen.insert(field.name) {

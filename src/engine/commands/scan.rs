@@ -10,11 +10,11 @@ use crate::command::{
     Args, Command, CommandError, Finish, Job, Looks, Options, Outcome, ReadHandler, Reply, Rest, Stage,
     StagedHandler, acl, integer, read, sliced,
 };
+use crate::hashing::HashMap;
 use crate::keyspace::{Database, Entry};
 use crate::shard::hazard::Changes;
 use crate::shard::view::View;
 use crate::types::Field;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 pub const COMMANDS: &[Command] = &[
@@ -83,7 +83,13 @@ const CHANGED_FEW: usize = 256;
 
 impl KeyNames {
     fn new(pattern: Vec<u8>, changes: Arc<Changes>) -> KeyNames {
-        KeyNames { pattern, changes, names: Copied::default(), expiries: Vec::new(), changed: HashMap::new() }
+        KeyNames {
+            pattern,
+            changes,
+            names: Copied::default(),
+            expiries: Vec::new(),
+            changed: HashMap::default(),
+        }
     }
 
     fn walk(&mut self, looks: &dyn Looks) {

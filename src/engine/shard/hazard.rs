@@ -8,9 +8,9 @@
 //! batch that changed it, in this process.
 
 use crate::gate::{ReplyGate, Submitted};
+use crate::hashing::HashSet;
 use crate::table::hash_bytes;
 use parking_lot::Mutex;
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -65,7 +65,7 @@ impl Changes {
             state.keys.insert(key.to_vec());
         }
         if state.keys.len() > CHANGES_MAX {
-            *state = ChangesState { keys: HashSet::new(), are_all: true };
+            *state = ChangesState { keys: HashSet::default(), are_all: true };
         }
     }
 }

@@ -29,10 +29,11 @@
 use crate::command::{Args, Command, CommandError, Reply};
 use crate::effect::{Effect, Record};
 use crate::gate::{ReplyGate, Submitted};
+use crate::hashing::{HashMap, HashSet};
 use crate::log::Lsn;
 use crate::shard::view::View;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;

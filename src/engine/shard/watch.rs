@@ -2,8 +2,8 @@
 
 use crate::effect::{Effect, Record};
 use crate::gate::{Hazard, ReplyGate, Submitted};
+use crate::hashing::HashMap;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 

@@ -25,9 +25,9 @@ use super::spill;
 use crate::effect::{Cause, Effect, Record};
 use crate::env::Env;
 use crate::error::ReplayError;
+use crate::hashing::HashMap;
 use crate::keyspace::{DataTypes, Database, Keyspace};
 use crate::table::hash_bytes;
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 

@@ -187,11 +187,11 @@ pub static CONSTANTS: &[(&str, &str)] = &[
 mod tests {
     use super::super::table::{PARAMETERS, parameter};
     use super::*;
-    use std::collections::HashSet;
+    use engramdb_engine::hashing::HashSet;
 
     #[test]
     fn a_name_is_in_one_table_and_there_once() {
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::default();
         for name in FOREIGN.iter().flat_map(Foreign::names) {
             assert!(parameter(name).is_none(), "{name} is a parameter");
             assert!(seen.insert(name), "{name} is there twice");
