@@ -171,9 +171,8 @@ mod tests {
 
     use super::*;
     use crate::codes::CodeBuffer;
-    use crate::ranking::Resolution;
     use crate::scan_threads::Helpers;
-    use crate::store::Kind;
+    use crate::store::{Kind, Resolution};
     use crate::{Filter, Metric, Quantization, bytes_of};
 
     const DIMENSION: usize = 6;

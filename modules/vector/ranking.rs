@@ -18,7 +18,7 @@
 use crate::Metric;
 use crate::candidates::{Candidate, Pool};
 use crate::settle::Source;
-use crate::store::{Query, RANKED_AHEAD, Store};
+use crate::store::{Query, RANKED_AHEAD, Resolution, Store};
 
 /// Standard deviations within which a candidate is ranked again. A larger error, on one side, has a
 /// probability of 0.00003.
@@ -42,18 +42,6 @@ pub(crate) enum Ranking {
     Settled,
     /// Candidates that the search did not keep could be nearer.
     TooCoarse,
-}
-
-/// What codes are precise enough for around a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Resolution {
-    /// Nothing: a search that arrives here by codes has to use the vectors in the end.
-    Nothing,
-    /// Guiding walks, but not choosing links: that compares distances which differ by less than the error, or
-    /// are smaller than it.
-    Walks,
-    /// Guiding walks, and choosing links.
-    Links,
 }
 
 /// Accumulates the error of distances by codes.

@@ -21,7 +21,6 @@ use crate::codes::{Centre, CodeBuffer, CodedQuery, Codes};
 use crate::copies::Copies;
 use crate::kernels::elements::is_plain;
 use crate::kernels::{self, Kernel, Width};
-use crate::ranking::Resolution;
 use crate::scan_threads::Helpers;
 use crate::scratch::{Pinned, Scratch, ScratchPool};
 use crate::slab::Slab;
@@ -61,6 +60,18 @@ pub(crate) struct Kind {
     /// The number of components.
     pub dimension: usize,
     pub metric: Metric,
+}
+
+/// What codes are precise enough for around a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Resolution {
+    /// Nothing: a search that arrives here by codes has to use the vectors in the end.
+    Nothing,
+    /// Guiding walks, but not choosing links: that compares distances which differ by less than the error, or
+    /// are smaller than it.
+    Walks,
+    /// Guiding walks, and choosing links.
+    Links,
 }
 
 pub(crate) struct Store {

@@ -13,7 +13,6 @@ const CIRCLES: &[(&str, &str, &str)] = &[
     ("engine", "recovery", "backup"),
     ("engine", "snapshot", "backup"),
     ("engine", "snapshot", "recovery"),
-    ("vector", "store", "ranking"),
 ];
 
 /// Which top-level modules of the engine may import which others at most. A module that is not listed is

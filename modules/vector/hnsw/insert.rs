@@ -10,9 +10,8 @@ use super::graph::{Appended, Entry};
 use super::walk::Walker;
 use crate::candidates::Candidate;
 use crate::limits::Limits;
-use crate::ranking::Resolution;
 use crate::scratch::Scratch;
-use crate::store::{Query, State};
+use crate::store::{Query, Resolution, State};
 use crate::vectors::Placed;
 
 /// Above this level, a layer would have less than one node of any set that fits in memory.

@@ -22,9 +22,8 @@
 use super::Hnsw;
 use crate::VectorIndex;
 use crate::codes::Centre;
-use crate::ranking::Resolution;
 use crate::scratch::Scratch;
-use crate::store::State;
+use crate::store::{Resolution, State};
 
 /// The maximum size of the sample in vectors, and in components: 16 MB of floats.
 const SAMPLE_MAX: usize = 4_096;

@@ -9,10 +9,10 @@ use super::graph::Entry;
 use crate::SearchOutcome;
 use crate::candidates::Candidate;
 use crate::limits::{DISTANCES_STRIDE, Limits};
-use crate::ranking::{Ranking, Resolution};
+use crate::ranking::Ranking;
 use crate::scratch::Scratch;
 use crate::settle::Source;
-use crate::store::{Query, State};
+use crate::store::{Query, Resolution, State};
 
 /// A beam that met more deleted nodes than this many times its width walks again, and checks each node before
 /// it enters the pool.

@@ -48,7 +48,7 @@ mod write;
 
 use std::io;
 
-use crate::ranking::Resolution;
+use crate::store::Resolution;
 
 pub use self::loading::{Loading, fuzz_load};
 pub use self::read::Input;

@@ -11,8 +11,7 @@ use crate::copies::Place;
 use crate::hnsw::graph::{Entry, Graph, is_kept, slot_of};
 use crate::hnsw::insert::LEVEL_MAX;
 use crate::hnsw::{Hnsw, HnswParameters, M_MAX, M_MIN};
-use crate::ranking::Resolution;
-use crate::store::{State, Store};
+use crate::store::{Resolution, State, Store};
 use crate::{Element, Metric, Quantization};
 
 /// Source of a saved graph, read by several threads at once.

@@ -9,8 +9,7 @@ use super::{
 use crate::Metric;
 use crate::hnsw::Hnsw;
 use crate::hnsw::graph::Entry;
-use crate::ranking::Resolution;
-use crate::store::State;
+use crate::store::{Resolution, State};
 
 impl Hnsw {
     /// Writes the graph as of one moment, without its vectors. Searches go on. Mutations wait while the links
