@@ -1,7 +1,7 @@
 //! A store that follows the log of another: it answers while that writes, and becomes the leader as it is.
 //!
-//! That its state is the leader's after each batch is checked by every test that runs on an `Instance`: the golden
-//! scripts, the properties and the sequences, whose reads it answers as well.
+//! That its state is the leader's after each batch is checked by every test that runs on an `Instance`: the
+//! golden scripts, the properties and the sequences, whose reads it answers as well.
 
 use crate::served::vector_word;
 use engramdb_engine::Engine;
