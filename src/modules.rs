@@ -7,7 +7,7 @@ use engramdb_search::{SearchModule, SearchOptions};
 use std::path::Path;
 
 /// The folder of a data directory that holds saved graphs.
-pub const INDEX_DIRECTORY: &str = "indexes";
+pub const INDEX_DIRECTORY: &str = "shards/0/indexes";
 
 pub const COMMANDS: &[&[Command]] = &[engramdb_search::COMMANDS];
 

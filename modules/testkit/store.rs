@@ -1,5 +1,6 @@
 //! A data directory on the faulty disk, and the keyspace that must be recovered from it.
 
+use engramdb_engine::data_dir;
 use engramdb_engine::effect::{Cause, Effect, List, Record};
 use engramdb_engine::log::local::{LocalLog, LocalOptions};
 use engramdb_engine::log::pipeline::{Options, Pipeline};
@@ -19,7 +20,7 @@ pub fn directory() -> &'static Path {
 }
 
 pub fn snapshots() -> PathBuf {
-    directory().join(recovery::SNAPSHOT_DIRECTORY)
+    directory().join(data_dir::SNAPSHOT_DIRECTORY)
 }
 
 /// Small, so that a few batches fill a segment.
@@ -54,7 +55,7 @@ pub struct Store {
 impl Store {
     /// Recovers from the content of the disk; errors are text.
     pub fn open(sim: SimEnv) -> Result<Store, String> {
-        let log = LocalLog::open(sim.env.clone(), &directory().join("log"), small_segments());
+        let log = LocalLog::open(sim.env.clone(), &directory().join("shards/0/log"), small_segments());
         let log: Arc<dyn ShardLog> = Arc::new(log.map_err(|error| error.to_string())?);
         let recovered =
             recovery::recover(&sim.env, &snapshots(), &*log, &Vec::new, &recovery::StartOptions::default());

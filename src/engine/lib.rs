@@ -9,6 +9,7 @@
 pub mod backup;
 pub mod command;
 pub mod commands;
+pub mod data_dir;
 pub mod effect;
 pub mod env;
 mod error;

@@ -5,6 +5,7 @@
 //! start, and says which file is at fault and what can be done. Nothing is changed on disk before the log is claimed.
 
 use crate::backup::{self, BackupError};
+use crate::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions, OpenError};
 use crate::log::pipeline::{Options, Pipeline};
@@ -20,11 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::shard::recovering::{Recovering, RecoveryError};
-
-/// What a data directory holds, by name: the log's segments.
-pub const LOG_DIRECTORY: &str = "log";
-/// The snapshots and their manifest.
-pub const SNAPSHOT_DIRECTORY: &str = "snapshots";
 
 #[derive(Clone, Debug)]
 pub struct StartOptions {

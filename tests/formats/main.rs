@@ -7,10 +7,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "reads and writes the repository's own files")]
 
+use engramdb_engine::data_dir;
 use engramdb_engine::effect::{Cause, Effect, List};
 use engramdb_engine::env::Disk;
 use engramdb_engine::keyspace::{Entry, Keyspace, Value};
-use engramdb_engine::recovery;
 use engramdb_sim::env::SimEnv;
 use engramdb_testkit::store::{self, Store, directory};
 use std::fmt::Write;
@@ -26,7 +26,7 @@ fn folder(version: &str) -> PathBuf {
 /// A disk with the frozen files on it, but for those whose path `left_out` picks.
 fn disk_with(version: &str, left_out: impl Fn(&Path) -> bool) -> SimEnv {
     let sim = SimEnv::new(1);
-    for part in [recovery::LOG_DIRECTORY, recovery::SNAPSHOT_DIRECTORY] {
+    for part in [data_dir::LOG_DIRECTORY, data_dir::SNAPSHOT_DIRECTORY] {
         sim.env.disk.create_dir_all(&directory().join(part)).expect("an empty disk");
         for file in std::fs::read_dir(folder(version).join(part)).expect("a folder of the repository") {
             let path = file.expect("a readable folder").path();

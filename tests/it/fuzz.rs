@@ -73,7 +73,7 @@ fn resp_replies() {
 
 #[test]
 fn snapshot_loader() {
-    let snapshot = include_bytes!("../formats/v1/snapshots/0000000000000031.snapshot");
+    let snapshot = include_bytes!("../formats/v1/shards/0/snapshots/0000000000000031.snapshot");
     let corpus = [snapshot.to_vec(), snapshot[..200].to_vec()];
     let dictionary: &[&[u8]] = &[b"EDBSNAPS", b"EDBS", &[0; 8], &[0xff; 8], &[1, 0, 0, 0], &[6, 2, 0, 0]];
     fuzz::run("snapshot_loader", &corpus, dictionary, engramdb_engine::snapshot::fuzz_load);

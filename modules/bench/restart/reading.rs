@@ -14,8 +14,8 @@ const PIECE_BYTES: u64 = 8 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// The folders and extensions of the files that a start reads.
-const SNAPSHOTS: (&str, &str) = ("snapshots", "snapshot");
-const INDEXES: (&str, &str) = ("indexes", "index");
+const SNAPSHOTS: (&str, &str) = ("shards/0/snapshots", "snapshot");
+const INDEXES: (&str, &str) = ("shards/0/indexes", "index");
 
 /// The files that a start reads: the newest snapshot, and all saved indexes.
 pub(super) struct SavedFiles {
@@ -110,10 +110,10 @@ mod tests {
         let directory = engramdb_testkit::TempDir::new("bench-reading");
         let long: Vec<u8> = (0..PIECE_BYTES as usize + 5).map(|number| (number / 7) as u8).collect();
         for (name, content) in [
-            ("snapshots/01.snapshot", &b"an older one"[..]),
-            ("snapshots/02.snapshot", &long),
-            ("snapshots/MANIFEST", b"{}"),
-            ("indexes/7.index", b"links"),
+            ("shards/0/snapshots/01.snapshot", &b"an older one"[..]),
+            ("shards/0/snapshots/02.snapshot", &long),
+            ("shards/0/snapshots/MANIFEST", b"{}"),
+            ("shards/0/indexes/7.index", b"links"),
         ] {
             let path = directory.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -10,11 +10,11 @@ use super::manifest::{BackupManifest, CHUNK_BYTES, FORMAT_LEVEL};
 use super::{
     BackupError, FOLDERS, Meter, Progress, UNFINISHED_FILE, check_data_directory, read_error, write_error,
 };
+use crate::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use crate::env::{Access, Env};
 use crate::log::Pos;
 use crate::log::local::{Catalog, segment_file};
 use crate::log::replay::Checkpoint;
-use crate::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use crate::snapshot::create::{MakeModules, open_listed};
 use crate::snapshot::manifest::{Manifest, ManifestEntry};
 use std::io;

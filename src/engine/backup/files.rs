@@ -2,9 +2,9 @@
 
 use super::manifest::{BackupFile, CHUNK_BYTES};
 use super::{BackupError, FOLDERS, Meter, read_error, write_error};
+use crate::data_dir::{self, LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use crate::env::{Access, Disk, DiskFile, DiskLock, Env};
 use crate::log::local::BLOCK_BYTES;
-use crate::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -35,12 +35,10 @@ impl<'a> Target<'a> {
         let failed = |error| write_error(disk, directory, error);
         disk.create_dir_all(directory).map_err(failed)?;
         let marker = directory.join(marker);
-        let names = disk.list(directory).map_err(|error| read_error(directory, error))?;
+        let names = strangers(disk, directory, &folders)?;
         let began = names.iter().any(|name| marker.ends_with(name));
         let in_folders = if began { Vec::new() } else { list_all(disk, directory, &folders)? };
-        let is_ours = |name: &str| {
-            marker.ends_with(name) || folders.contains(&name) || began && name.ends_with(TEMPORARY)
-        };
+        let is_ours = |name: &str| marker.ends_with(name) || began && name.ends_with(TEMPORARY);
         if let Some(found) = names.into_iter().filter(|name| !is_ours(name)).chain(in_folders).next() {
             return Err(BackupError::NotEmpty { directory: directory.to_owned(), found });
         }
@@ -132,12 +130,14 @@ impl<'a> Target<'a> {
 /// Creates the folders, and makes them and the other names in the directory durable.
 fn make_folders(disk: &dyn Disk, directory: &Path, folders: &[&str]) -> io::Result<()> {
     for folder in folders {
-        match disk.create_directory(&directory.join(folder)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            created => created?,
-        }
+        disk.create_dir_all(&directory.join(folder))?;
     }
     disk.sync_directory(directory)
+}
+
+/// The names in a directory beside these folders and the way to them.
+pub fn strangers(disk: &dyn Disk, directory: &Path, folders: &[&str]) -> Result<Vec<String>, BackupError> {
+    data_dir::strangers(disk, directory, folders).map_err(|found| read_error(&found.path, found.error))
 }
 
 /// The files in these folders of a directory, each with its folder; a missing folder has none.

@@ -10,7 +10,7 @@
 //!   "log_id": "…32 hex…", "parent": "…32 hex…", "parent_pos": 0,
 //!   "pos": 17, "epoch": 1, "index": 16, "lsn": 42, "checksum": "…16 hex…", "engine_time_ms": 1700000000000,
 //!   "snapshot_keys": 40, "batches": 2, "chunk_bytes": 1048576,
-//!   "files": [{"file": "log/0000000000000001.log", "bytes": 8192, "crc32c": "…8 hex for each chunk…"}, …]
+//!   "files": [{"file": "shards/0/log/0000000000000001.log", "bytes": 8192, "crc32c": "…8 hex for each chunk…"}, …]
 //! }}
 //! ```
 
@@ -113,6 +113,11 @@ impl BackupManifest {
         inside.map(str::to_owned).collect()
     }
 
+    /// Whether a development version before the first release wrote it.
+    fn has_old_layout(&self) -> bool {
+        self.files.iter().any(|file| file.file.starts_with("log/"))
+    }
+
     /// The manifest of the backup in `directory`; `None` if it has none.
     pub fn load(disk: &dyn Disk, directory: &Path) -> Result<Option<BackupManifest>, BackupError> {
         let file = directory.join(BACKUP_FILE);
@@ -137,6 +142,9 @@ impl BackupManifest {
         let manifest = sealed.backup;
         match manifest.files.iter().find(|file| !file.is_possible(manifest.chunk_bytes)) {
             Some(file) => Err(damaged(format!("the record of {:?} is impossible", file.file))),
+            None if manifest.has_old_layout() => {
+                Err(BackupError::OldLayout { directory: directory.to_owned() })
+            }
             None => Ok(Some(manifest)),
         }
     }

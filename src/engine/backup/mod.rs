@@ -1,11 +1,11 @@
 //! Backups: a complete, checked copy of a data directory, which is separate from the store that continues.
 //!
 //! ```text
-//! BACKUP       the manifest: content of the backup, and the checksums of all files; written last
-//! UNFINISHED   exists while a backup is being made: the directory is not a backup yet
-//! snapshots/   one verified snapshot, and a MANIFEST that names it
-//! log/         the segments after it, and a last one without entries that ends the log
-//! indexes/     saved graphs, if there are any: a cache
+//! BACKUP                the manifest: content of the backup, and the checksums of all files; written last
+//! UNFINISHED            exists while a backup is being made: the directory is not a backup yet
+//! shards/0/snapshots/   one verified snapshot, and a MANIFEST that names it
+//! shards/0/log/         the segments after it, and a last one without entries that ends the log
+//! shards/0/indexes/     saved graphs, if there are any: a cache
 //! ```
 //!
 //! Invariants:
@@ -35,9 +35,9 @@ pub use create::{BackupOptions, BackupReport, create};
 pub use restore::{RestoreReport, restore};
 pub use verify::{VerifyReport, verify};
 
+use crate::data_dir::{self, LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use crate::env::Disk;
 use crate::log::{LogId, ReadError};
-use crate::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::manifest::ManifestError;
 use std::io;
@@ -92,6 +92,13 @@ pub enum BackupError {
         directory.display(), directory.display()
     )]
     IsBackup { directory: PathBuf },
+    #[error(
+        "{} was written by a development version from before the first release: its log is in `log`, where this version has \
+         `{LOG_DIRECTORY}`, and the formats differ. It is not converted. Use the version that wrote it, or begin with another \
+         directory and load the data anew",
+        directory.display()
+    )]
+    OldLayout { directory: PathBuf },
     #[error(
         "{} was not restored to the end. Run the same `engramdb restore` again: it clears what is there and begins anew",
         directory.display()
@@ -168,11 +175,12 @@ fn write_error(disk: &dyn Disk, file: &Path, error: io::Error) -> BackupError {
     BackupError::Write { file: file.to_owned(), error, free_bytes }
 }
 
-/// Refuses directories that must not be used as a data directory: a complete or unfinished backup, and an
-/// unfinished restore.
+/// Refuses directories that must not be used as a data directory: a complete or unfinished backup, an
+/// unfinished restore, and one with the layout of a development version.
 ///
 /// # Errors
-/// [`BackupError::IsBackup`], [`BackupError::Unfinished`] and [`BackupError::Restoring`].
+/// [`BackupError::IsBackup`], [`BackupError::Unfinished`], [`BackupError::Restoring`] and
+/// [`BackupError::OldLayout`].
 pub fn check_data_directory(disk: &dyn Disk, directory: &Path) -> Result<(), BackupError> {
     let has = |name: &str| {
         let file = directory.join(name);
@@ -187,6 +195,9 @@ pub fn check_data_directory(disk: &dyn Disk, directory: &Path) -> Result<(), Bac
     }
     if has(RESTORING_FILE)? {
         return Err(BackupError::Restoring { directory });
+    }
+    if data_dir::has_old_layout(disk, &directory).map_err(|error| read_error(&directory, error))? {
+        return Err(BackupError::OldLayout { directory });
     }
     Ok(())
 }

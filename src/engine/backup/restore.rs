@@ -13,11 +13,11 @@ use super::log::History;
 use super::manifest::{BackupFile, BackupManifest, CHUNK_BYTES, FORMAT_LEVEL};
 use super::verify::{brings_back, has_log, no_backup};
 use super::{BackupError, Meter, Progress, RESTORING_FILE, UNFINISHED_FILE, read_error, write_error};
+use crate::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use crate::env::{Access, Disk, DiskFile, Env};
 use crate::log::entry::{EntryHeader, HEADER_BYTES as ENTRY_HEADER_BYTES, seal_entry};
 use crate::log::local::{BLOCK_BYTES, Catalog, LocalIter, SegmentInfo, Until, segment_file};
-use crate::log::{EntryIter, LogId, Pos, ReadEntry, Step, Wait};
-use crate::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
+use crate::log::{EntryIter, LogId, Pos, ReadEntry, ReadError, Step, Wait};
 use crate::snapshot::SnapshotFile;
 use crate::snapshot::create::{MakeModules, open_listed};
 use crate::snapshot::format::{SnapshotHeader, TRAILER_BYTES};
@@ -251,6 +251,9 @@ impl Restorer<'_> {
             let mut open: Option<(PathBuf, SegmentWriter<'_>)> = None;
             while let Step::Entry(entry) = entries.next(Wait::No)? {
                 let place = entries.place();
+                if let Some(detail) = entry.header.contradiction() {
+                    return Err(ReadError::Corrupt { at: place, detail: detail.to_owned() }.into());
+                }
                 let path = place.file().expect("segments are files").to_owned();
                 if open.as_ref().is_none_or(|(current, _)| *current != path) {
                     if let Some((_, before)) = open.take() {

@@ -3,10 +3,10 @@
 use super::log;
 use super::manifest::BackupManifest;
 use super::{BACKUP_FILE, BackupError, FOLDERS, Meter, Progress, UNFINISHED_FILE, files, read_error};
+use crate::data_dir::{self, LOG_DIRECTORY};
 use crate::env::{Disk, Env};
 use crate::log::local::{Catalog, segment_number};
 use crate::log::replay::Checkpoint;
-use crate::recovery::LOG_DIRECTORY;
 use crate::snapshot::create::{MakeModules, SUFFIX as SNAPSHOT_SUFFIX, open_listed};
 use crate::snapshot::manifest::{Manifest, ManifestEntry};
 use std::io;
@@ -88,10 +88,11 @@ fn extra_files(
             extra.push(ExtraFile { file, is_of_a_store });
         }
     }
-    let is_known = |name: &str| [BACKUP_FILE, UNFINISHED_FILE].contains(&name) || folders.contains(&name);
-    let names = disk.list(directory).map_err(|error| read_error(directory, error))?;
+    let is_known = |name: &str| [BACKUP_FILE, UNFINISHED_FILE].contains(&name);
+    let names = files::strangers(disk, directory, &folders)?;
     for file in names.into_iter().filter(|name| !is_known(name)) {
-        let is_of_a_store = segment_number(&file).is_some() || file.ends_with(SNAPSHOT_SUFFIX);
+        let name = file.rsplit('/').next().unwrap_or(&file);
+        let is_of_a_store = segment_number(name).is_some() || name.ends_with(SNAPSHOT_SUFFIX);
         extra.push(ExtraFile { file, is_of_a_store });
     }
     Ok(extra)
@@ -108,6 +109,8 @@ pub fn no_backup(env: &Env, directory: &Path) -> Result<BackupError, BackupError
         BackupError::Unfinished { directory: owned }
     } else if exists(super::RESTORING_FILE)? {
         BackupError::Restoring { directory: owned }
+    } else if data_dir::has_old_layout(&*env.disk, directory).map_err(|error| read_error(directory, error))? {
+        BackupError::OldLayout { directory: owned }
     } else if has_log(env, directory)? {
         BackupError::IsData { directory: owned }
     } else {

@@ -11,9 +11,9 @@
 //!   3  16 bytes: the epoch before the claim and the index of its last entry, 8 each, as the writer had read them
 //! ```
 //!
-//! A reader passes over a field whose tag it does not know, and shows it. A field that a reader must understand raises
-//! the `needs` of its entry, which stops older readers. The rest of what a claim states is in the entry's header: its
-//! epoch, the engine time, the last LSN and the running checksum through it.
+//! A reader passes over a field whose tag it does not know, and shows it. A field that a reader must
+//! understand raises the `needs` of its entry, which stops older readers. The rest of what a claim states is
+//! in the entry's header: its epoch, the engine time, the last LSN and the running checksum through it.
 
 use super::{Epoch, Idx, Mark};
 

@@ -21,8 +21,8 @@
 //! 104     payload
 //! ```
 //!
-//! The first 16 bytes and the place of the CRC never change under this magic, so that an old reader can tell a
-//! newer entry (`needs`) from damage.
+//! The first 16 bytes and the place of the CRC never change under this magic, so that an old reader can tell
+//! a newer entry (`needs`) from damage.
 //!
 //! The payload of a Data entry is a run of pieces, each with a header of 9 bytes:
 //!
@@ -33,8 +33,8 @@
 //!   9     bytes of the batch
 //! ```
 //!
-//! Pieces have consecutive LSNs from the entry's first. First and Middle end their entry, Middle and Last begin
-//! it. The payload of a Claim is a run of fields ([`super::claim`]); Time, Release and Renew have none.
+//! Pieces have consecutive LSNs from the entry's first. First and Middle end their entry, Middle and Last
+//! begin it. The payload of a Claim is a run of fields ([`super::claim`]); Time, Release and Renew have none.
 
 use super::{Epoch, Idx, LogId, Lsn, RunningChecksum};
 
@@ -42,8 +42,8 @@ pub const HEADER_BYTES: usize = 104;
 pub const PIECE_HEADER_BYTES: usize = 9;
 /// The highest format level that this reader understands.
 pub const FORMAT_LEVEL: u16 = 1;
-/// The level that every entry and every segment needs at least: what this writer states in `needs`, but for an entry that
-/// uses something newer.
+/// The level that every entry and every segment needs at least: what this writer states in `needs`, but for
+/// an entry that uses something newer.
 pub const BASE_LEVEL: u16 = 1;
 const _: () = assert!(BASE_LEVEL <= FORMAT_LEVEL, "a version reads what it writes");
 /// What this writer calls itself in the header.
@@ -94,6 +94,24 @@ pub struct EntryHeader {
     pub checksum: RunningChecksum,
 }
 
+impl EntryHeader {
+    /// What of the header contradicts itself, if anything does. The writer asserts that nothing does, the
+    /// reader checks it.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let is_claim = self.kind == Kind::Claim;
+        let facts = [
+            (self.needs >= BASE_LEVEL, "it needs less than the lowest format level"),
+            (self.epoch > Epoch(0), "it has no epoch"),
+            (is_claim == (self.index == Idx(0)), "a Claim has index 0, and only a Claim has"),
+            (self.durable.0 < self.index.0.max(1), "only entries before it can be durable"),
+            (self.first_lsn <= self.last_lsn, "its LSNs go back"),
+            (self.kind != Kind::Data || self.first_lsn > Lsn(0), "batches are numbered from 1"),
+            (self.kind == Kind::Data || self.first_lsn == self.last_lsn, "it has no batches of its own"),
+        ];
+        facts.into_iter().find(|(holds, _)| !holds).map(|(_, fact)| fact)
+    }
+}
+
 /// Why bytes are not an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -112,6 +130,7 @@ pub enum DecodeError {
 /// Writes the header into the first [`HEADER_BYTES`] of `bytes`; the rest is the payload, already in place.
 pub fn seal_entry(header: &EntryHeader, bytes: &mut [u8]) {
     assert!(bytes.len() >= HEADER_BYTES, "room for the header is reserved");
+    assert_eq!(header.contradiction(), None, "{header:?}");
     let payload_length = u32::try_from(bytes.len() - HEADER_BYTES).expect("limits keep entries below 4 GiB");
     bytes[0..4].copy_from_slice(&MAGIC);
     bytes[4..6].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -170,8 +189,8 @@ pub fn decode_entry(bytes: &[u8]) -> Result<(EntryHeader, &[u8]), DecodeError> {
     Ok((header, &bytes[HEADER_BYTES..]))
 }
 
-/// The length of the entry whose header `bytes` begins with, header included. Unverified: a bound for reading,
-/// nothing more.
+/// The length of the entry whose header `bytes` begins with, header included. Unverified: a bound for
+/// reading, nothing more.
 pub fn entry_length(bytes: &[u8]) -> Result<usize, DecodeError> {
     if bytes.len() < HEADER_BYTES {
         return Err(DecodeError::Short);
@@ -308,6 +327,28 @@ mod tests {
     fn newer_entry_is_told_from_damage() {
         let newer = EntryHeader { needs: FORMAT_LEVEL + 1, ..header() };
         assert_eq!(decode_entry(&sealed(&newer, b"")), Err(DecodeError::NeedsNewer(FORMAT_LEVEL + 1)));
+    }
+
+    #[test]
+    fn a_header_that_contradicts_itself_is_told() {
+        let claim =
+            EntryHeader { kind: Kind::Claim, index: Idx(0), durable: Idx(0), last_lsn: Lsn(100), ..header() };
+        let time = EntryHeader { kind: Kind::Time, last_lsn: Lsn(100), ..header() };
+        for right in [header(), claim, time] {
+            assert_eq!(right.contradiction(), None, "{right:?}");
+        }
+        let wrong = [
+            EntryHeader { needs: 0, ..header() },
+            EntryHeader { epoch: Epoch(0), ..header() },
+            EntryHeader { index: Idx(0), durable: Idx(0), ..header() },
+            EntryHeader { index: Idx(1), ..claim },
+            EntryHeader { durable: Idx(12), ..header() },
+            EntryHeader { last_lsn: Lsn(99), ..header() },
+            EntryHeader { first_lsn: Lsn(0), ..header() },
+            EntryHeader { last_lsn: Lsn(101), ..time },
+        ];
+        let facts: Vec<_> = wrong.iter().map(|header| header.contradiction()).collect();
+        assert!(facts.iter().all(Option::is_some), "{facts:?}");
     }
 
     #[test]

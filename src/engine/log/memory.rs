@@ -1,8 +1,8 @@
 //! A log in memory: for tests, and for running without durability.
 //!
 //! Clones share the entries, so a test can "restart" on the same log. It keeps every rule of the contract but
-//! durability: entries are encoded and decoded, an appended entry is in the log once it is acknowledged, and a new claim
-//! fences the writers before it, whose entries in flight are lost.
+//! durability: entries are encoded and decoded, an appended entry is in the log once it is acknowledged, and
+//! a new claim fences the writers before it, whose entries in flight are lost.
 
 use super::entry::{self, EntryHeader};
 use super::{

@@ -1,17 +1,17 @@
 //! The transaction log: the database itself, of which memory is a cache.
 //!
 //! The engine hands finished batches of effects to [`pipeline::Pipeline`], which packs them into entries and
-//! appends those to a [`ShardLog`]; at start, [`replay::Replay`] reads them back. A `ShardLog` is a sequence of
-//! entries at dense positions with one writer at a time. [`memory`] keeps it in memory, [`local`] in segment
-//! files, [`testing`] wraps one for tests. A replicated one fits the same contract, which therefore says more than a
-//! local file needs: claims that another writer can win, acknowledgements that come late. The contract has a reading
-//! half ([`EntryIter`]) and a writing half ([`LogWriter`], [`Acks`]).
+//! appends those to a [`ShardLog`]; at start, [`replay::Replay`] reads them back. A `ShardLog` is a sequence
+//! of entries at dense positions with one writer at a time. [`memory`] keeps it in memory, [`local`] in
+//! segment files, [`testing`] wraps one for tests. A replicated one fits the same contract, which therefore
+//! says more than a local file needs: claims that another writer can win, acknowledgements that come late.
+//! The contract has a reading half ([`EntryIter`]) and a writing half ([`LogWriter`], [`Acks`]).
 //!
 //! # Words
 //!
 //! - **batch**: the effects of one atomic unit (a command, MULTI/EXEC, a script); opaque bytes here.
-//! - **LSN**: the number of a batch, from 1, dense. After a fencing it may be assigned again, so outside a process
-//!   the pair (epoch, LSN) identifies a batch.
+//! - **LSN**: the number of a batch, from 1, dense. After a fencing it may be assigned again, so outside a
+//!   process the pair (epoch, LSN) identifies a batch.
 //! - **entry**: what is written and acknowledged at once: a header and a run of batches or pieces of one.
 //! - **position**: an entry's place, from 1, dense, never reused.
 //! - **claim, epoch**: a writer starts by appending a Claim; the Claim's position is its epoch.
@@ -20,25 +20,25 @@
 //!
 //! # Invariants
 //!
-//! 1. A Claim sets the epoch and restarts the index: the next entry that counts has index 1. Any entry counts only
-//!    if its epoch is the current one and its index is the next; every other is void, skipped and counted
-//!    ([`Sequence`]). A batch without its last piece, at the end or before a Claim, is void as well.
-//! 2. Replies are released only while every entry so far was acknowledged, in order. Where the fate of an append is
-//!    unknown the backend finds out and sends the same bytes again; entries are never packed anew under the same index.
-//!    On any error the writer stops.
-//! 3. A failed sync is fatal and never retried: the kernel may have dropped the dirty pages, so that a second sync
-//!    succeeds without the data.
-//! 4. Torn or corrupt? Let N be the first entry that does not decode. If a later valid entry of the same history
-//!    shows that N had been acknowledged (`durable >= N` in its header, or a later epoch or segment, which starts
-//!    only after everything before it is durable), then acknowledged data is damaged: refuse, naming the file and
-//!    the offset. Otherwise N and all that follows was in flight and nobody was promised anything: void. Blocks
-//!    that hold acknowledged bytes are never written again, but by a start and with the same bytes: entries are padded
-//!    to whole blocks.
-//!    The limit of this rule: damage to the very last durable entry looks like a torn tail. A clean stop writes a
-//!    Release entry, so that after one there is no such doubt about data.
-//! 5. What a reader finds need not be durable: the last writer may have been killed before its sync ended, or have
-//!    stopped because it failed. [`ShardLog::claim`] makes all of it durable before it returns, and nothing is shown
-//!    of the log before.
+//! 1. A Claim sets the epoch and restarts the index: the next entry that counts has index 1. Any entry counts
+//!    only if its epoch is the current one and its index is the next; every other is void, skipped and
+//!    counted ([`Sequence`]). A batch without its last piece, at the end or before a Claim, is void as well.
+//! 2. Replies are released only while every entry so far was acknowledged, in order. Where the fate of an
+//!    append is unknown the backend finds out and sends the same bytes again; entries are never packed anew
+//!    under the same index. On any error the writer stops.
+//! 3. A failed sync is fatal and never retried: the kernel may have dropped the dirty pages, so that a second
+//!    sync succeeds without the data.
+//! 4. Torn or corrupt? Let N be the first entry that does not decode. If a later valid entry of the same
+//!    history proves that N had been acknowledged (`durable >= N` in its header, or a later epoch or segment,
+//!    which starts only after everything before it is durable), then acknowledged data is damaged: refuse,
+//!    naming the file and the offset. Otherwise N and all that follows was in flight and never acknowledged:
+//!    void. Blocks that hold acknowledged bytes are never written again, but by a start and with the same
+//!    bytes: entries are padded to whole blocks. The limit of this rule: damage to the very last durable
+//!    entry looks like a torn tail. A clean stop writes a Release entry, so that after one there is no such
+//!    doubt about data.
+//! 5. What a reader finds need not be durable: the last writer may have been killed before its sync ended, or
+//!    have stopped because it failed. [`ShardLog::claim`] makes all of it durable before it returns, and
+//!    nothing is shown of the log before.
 //! 6. An entry whose `needs` is above [`entry::FORMAT_LEVEL`] stops the reader; it is never guessed at.
 
 pub mod claim;
@@ -126,8 +126,9 @@ pub struct Mark {
 
 /// The running checksum over all batches of a history so far: 64 bits, order-sensitive.
 ///
-/// Step: `c = mix(c ^ (crc32c(batch) | length << 32))` with `mix(x) = y ^ y >> 32`, `y = x * 0x9E3779B97F4A7C15`
-/// (wrapping). Each step is a bijection of the old value, so a difference, once there, never vanishes by itself.
+/// Step: `c = mix(c ^ (crc32c(batch) | length << 32))` with `mix(x) = y ^ y >> 32`, `y = x *
+/// 0x9E3779B97F4A7C15` (wrapping). Each step is a bijection of the old value, so a difference, once there,
+/// never vanishes by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunningChecksum(pub u64);
 
@@ -229,15 +230,16 @@ pub trait ShardLog: Send + Sync {
         Room::UNBOUNDED
     }
 
-    /// Asks for room of at least so many bytes, to be prepared in the background.
+    /// Asks for room of at least this many bytes, to be prepared in the background.
     fn want_room(&self, _bytes: u64) {}
 
-    /// Leaves the storage's room to a snapshot (`true`), with what is held back for one; or ends that. The log is then
-    /// trimmed, so it gives back more than it takes.
+    /// Leaves the storage's room to a snapshot (`true`), with what is held back for one; or ends that. The
+    /// log is then trimmed, so it gives back more than it takes.
     fn lend_room(&self, _lent: bool) {}
 
-    /// Becomes the writer by appending a Claim at `at`, the end of what the caller has read. Returns when the Claim is
-    /// durable, and all before it with it. A writer before this one is fenced. A claim that fails consumes nothing.
+    /// Becomes the writer by appending a Claim at `at`, the end of what the caller has read. Returns when the
+    /// Claim is durable, and all before it with it. A writer before this one is fenced. A claim that fails
+    /// consumes nothing.
     fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError>;
 
     /// Reads the entries after a mark. Beside a writer of this process, those that are durable.

@@ -1,26 +1,28 @@
 //! From batches to durable entries: what the engine calls.
 //!
-//! A batch passes three points. [`Pipeline::admit`] reserves room before the keyspace lock is taken, so that an
-//! applied batch can always be logged. [`Pipeline::submit`], under the keyspace's write lock, copies it into the
-//! entry being formed and gives it its place: call order is LSN order. The writer appends whole entries and
-//! publishes [`Pipeline::durable`] in order. Group commit needs no timer: whatever was submitted while an entry
-//! was being written goes into the next.
+//! A batch passes three points. [`Pipeline::admit`] reserves room before the keyspace lock is taken, so that
+//! an applied batch can always be logged. [`Pipeline::submit`], under the keyspace's write lock, copies it
+//! into the entry being formed and gives it its place: call order is LSN order. The writer appends whole
+//! entries and publishes [`Pipeline::durable`] in order. Group commit needs no timer: whatever was submitted
+//! while an entry was being written goes into the next.
 //!
-//! The writer is run by one thread at a time: by the log thread, which is *called*, or by a thread that *leads*: one
-//! that has nothing better to do while an entry is written, because all its clients wait for it. Leading saves two
-//! wake-ups for each entry, which on a quick disk cost as much as the disk does (decision 0003). On a slow one nobody
+//! The writer is run by one thread at a time: by the log thread, which is *called*, or by a thread that
+//! *leads*: one whose clients all wait for the entry that is to be written. Leading saves two wake-ups for
+//! each entry, which on a quick disk cost as much as the disk does (decision 0003). On a slow disk no thread
 //! leads.
 //!
 //! Invariants:
 //!
-//! - LSNs are submitted densely, each one above the last.
+//! - LSNs are submitted densely, each one above the last. Engine time never steps back from one to the next,
+//!   nor from entry to entry: a batch that a Time entry has overtaken gets that one's time.
 //! - `durable` only grows, and when it reads L, every batch through L is durable.
 //! - Reserved room (held by credits or by submitted batches) never exceeds what the log has prepared, so an
-//!   append never meets a full disk. A part of what is prepared is for batches that free memory ([`Purpose`]).
+//!   append never meets a full disk. A part of what is prepared is for batches that free memory
+//!   ([`Purpose`]).
 //! - Where there is no room for a claim, nothing is admitted until there is ([`opening`]).
-//! - Whoever stops running the writer while there is work left calls the log thread.
-//! - After a failure nothing is published any more, `submit` drops what it gets, and every waiter is told. There is
-//!   no way back: the process recovers from the log.
+//! - A thread that stops running the writer while there is work left calls the log thread.
+//! - After a failure nothing is published any more, `submit` drops what it gets, and every waiter gets the
+//!   failure. There is no way back: the process recovers from the log.
 //!
 //! Deliberately not here: what to do with replies (the server's gate), and when to stop the process.
 
@@ -42,8 +44,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use writer::{Request, Writer};
 
-/// Up to here writing an entry counts as quick: a few times what calling a thread and being woken by it costs. One write
-/// that stalls is enough to be above for a while.
+/// Up to here writing an entry counts as quick: a few times what calling a thread and being woken by it
+/// costs. One write that stalls is enough to be above for a while.
 const QUICK: Duration = Duration::from_micros(500);
 /// So much reserved room wakes the log thread without a kick.
 const KICK_BYTES: u64 = 4 << 20;
@@ -52,17 +54,17 @@ const KICK_BYTES: u64 = 4 << 20;
 pub struct Options {
     /// Who writes: goes into the Claim, for people who read the log.
     pub node: String,
-    /// Bound of memory for batches that are admitted and not yet appended, counted in room. One batch larger than
-    /// that is admitted alone.
+    /// Bound of memory for batches that are admitted and not yet appended, counted in room. One batch larger
+    /// than that is admitted alone.
     pub buffer_bytes_max: u64,
     /// Without a log thread, [`Pipeline::pump`] does its work: for tests that must replay from a seed.
     pub log_thread: bool,
-    /// Whether an idle log thread sleeps on until [`Pipeline::kick`], or until an entry's worth of batches waits. Whoever
-    /// submits then has to kick before it waits for anything: what a whole round of connections submitted becomes
-    /// one entry and one wake-up.
+    /// Whether an idle log thread sleeps on until [`Pipeline::kick`], or until an entry's worth of batches
+    /// waits. A thread that submits then has to kick before it waits for anything: what a whole round of
+    /// connections submitted becomes one entry and one wake-up.
     pub wake_on_kick: bool,
-    /// Starts without a claim where the disk has no room for one: nothing is admitted until there is, which is tried
-    /// each second. Otherwise that is an error of the start.
+    /// Starts without a claim where the disk has no room for one: nothing is admitted until there is, which
+    /// is tried each second. Otherwise that is an error of the start.
     pub read_only_when_full: bool,
 }
 
@@ -86,9 +88,9 @@ pub struct Shortage {
     pub read_only: bool,
 }
 
-/// Told by whoever runs the writer; must return quickly.
+/// Called by the thread that runs the writer; must return quickly.
 pub trait DurableWatcher: Send + Sync {
-    /// Every batch through `lsn` is durable. True if somebody was woken who waited for that.
+    /// Every batch through `lsn` is durable. True if that woke a thread that waited for it.
     fn durable(&self, lsn: Lsn) -> bool;
     /// Nothing more will become durable; the process has to stop.
     fn failed(&self, fatal: &Fatal);
@@ -99,7 +101,8 @@ pub trait DurableWatcher: Send + Sync {
 #[error("the transaction log failed: {cause}")]
 pub struct Fatal {
     pub cause: String,
-    /// Another writer has claimed the log: the state is to be dropped and recovered. Otherwise the process has to stop.
+    /// Another writer has claimed the log: the state is to be dropped and recovered. Otherwise the process
+    /// has to stop.
     pub fenced_by: Option<Epoch>,
 }
 
@@ -153,7 +156,9 @@ impl Credit {
 impl Drop for Credit {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.as_ref().filter(|_| self.room > 0) {
-            shared.state.lock().reserved_bytes -= self.room;
+            let mut state = shared.state.lock();
+            assert!(state.reserved_bytes >= self.room, "room is given back once");
+            state.reserved_bytes -= self.room;
         }
     }
 }
@@ -193,14 +198,16 @@ struct State {
     ready: VecDeque<Forming>,
     forming: Option<Forming>,
     last_lsn: Lsn,
+    /// The highest engine time that an entry states, or will.
+    engine_time_ms: u64,
     checksum: RunningChecksum,
     /// Room held by credits and by batches that are not appended yet.
     reserved_bytes: u64,
-    /// Nobody runs the writer.
+    /// No thread runs the writer.
     idle: bool,
     /// The log thread is to run it.
     called: bool,
-    /// A kick is due when so many batches wait; see [`writer`].
+    /// The number of waiting batches from which on a kick is due; see [`writer`].
     expected_batches: usize,
     request: Option<Request>,
     /// The answer to the last seal.
@@ -272,6 +279,7 @@ impl Pipeline {
                 ready: VecDeque::new(),
                 forming: None,
                 last_lsn: checkpoint.lsn,
+                engine_time_ms: checkpoint.engine_time_ms,
                 checksum: checkpoint.checksum,
                 reserved_bytes: 0,
                 idle: true,
@@ -318,8 +326,8 @@ impl Pipeline {
         Ok(Pipeline { shared, writer, opening, thread: Mutex::new(thread), has_thread })
     }
 
-    /// Reserves room for one batch of at most `bytes`. Called before the keyspace lock is taken; never blocks on
-    /// the disk.
+    /// Reserves room for one batch of at most `bytes`. Called before the keyspace lock is taken; never blocks
+    /// on the disk.
     pub fn admit(&self, bytes: usize) -> Result<Credit, Refusal> {
         self.admit_run(1, bytes, Purpose::Any)
     }
@@ -369,11 +377,12 @@ impl Pipeline {
         Ok(Credit { shared: Some(self.shared.clone()), room: wanted })
     }
 
-    /// Hands over a batch. Called under the keyspace's write lock, so that call order is LSN order. Only copies;
-    /// never blocks on the disk.
+    /// Hands over a batch. Called under the keyspace's write lock, so that call order is LSN order. Only
+    /// copies; never blocks on the disk.
     ///
     /// # Panics
-    /// If `lsn` is not the next one, or the credit is too small: bugs that would break the log's order or its room.
+    /// If `lsn` is not the next one, or the credit is too small: bugs that would break the log's order or its
+    /// room.
     pub fn submit(&self, credit: &mut Credit, lsn: Lsn, engine_time_ms: u64, batch: &[u8]) {
         let got = self.submit_bytes(credit, engine_time_ms, &Bytes::Here(batch));
         assert_eq!(lsn, got, "batches are submitted in LSN order");
@@ -406,6 +415,9 @@ impl Pipeline {
             return lsn;
         }
         credit.room -= room;
+        // A Time entry may have overtaken the batch, whose time was sampled before.
+        let engine_time_ms = engine_time_ms.max(state.engine_time_ms);
+        state.engine_time_ms = engine_time_ms;
         state.add(&shared.limits, lsn, engine_time_ms, batch, checksum_crc, room);
         if shared.wake_on_kick && state.reserved_bytes < KICK_BYTES {
             if state.idle && state.forming_batches() >= state.expected_batches {
@@ -417,7 +429,7 @@ impl Pipeline {
         lsn
     }
 
-    /// Calls the log thread if batches wait for it and nobody has called it yet. Costs one load otherwise.
+    /// Calls the log thread if batches wait for it and it was not called for them. Costs one load otherwise.
     pub fn kick(&self) {
         let shared = &self.shared;
         if shared.unkicked.load(Ordering::Acquire) && shared.unkicked.swap(false, Ordering::AcqRel) {
@@ -425,19 +437,20 @@ impl Pipeline {
         }
     }
 
-    /// Whether batches wait that nobody was called for. Costs one load.
+    /// Whether batches wait for which no thread was called. Costs one load.
     pub fn is_kick_due(&self) -> bool {
         self.shared.unkicked.load(Ordering::Acquire)
     }
 
-    /// Whether writing an entry takes about as long as calling a thread for it, so that [`Pipeline::lead`] is better than
-    /// a kick.
+    /// Whether writing an entry takes about as long as calling a thread for it, so that [`Pipeline::lead`] is
+    /// better than a kick.
     pub fn is_quick(&self) -> bool {
         self.shared.quick.load(Ordering::Relaxed)
     }
 
-    /// A kick that does the work: writes one entry of what waits, in this thread, unless somebody is about it already.
-    /// Blocks on the disk, usually for a few hundred microseconds, and without bound when the disk stalls.
+    /// A kick that does the work: writes one entry of what waits, in this thread, unless a thread runs the
+    /// writer. Blocks on the disk, usually for a few hundred microseconds, and without bound when the disk
+    /// stalls.
     pub fn lead(&self) {
         let shared = &self.shared;
         if !shared.unkicked.swap(false, Ordering::AcqRel) {
@@ -487,8 +500,8 @@ impl Pipeline {
         self.shared.state.lock().failed.clone()
     }
 
-    /// Whether ordinary writes are refused for want of room, and why. Once they were, they count as refused until there is
-    /// room for the smallest of those.
+    /// Whether ordinary writes are refused for want of room, and why. Once they were, they count as refused
+    /// until there is room for the smallest of those.
     pub fn shortage(&self) -> Option<Shortage> {
         let mut state = self.shared.state.lock();
         if let Some(cause) = state.unclaimed.clone() {
@@ -521,9 +534,9 @@ impl Pipeline {
         &self.shared.log
     }
 
-    /// Closes the current segment once everything submitted so far is durable, and returns the last position in
-    /// sealed segments: an offline snapshot can then cover all of it. Blocks. `Busy` when the next segment is not
-    /// prepared yet: try again.
+    /// Closes the current segment once everything submitted so far is durable, and returns the last position
+    /// in sealed segments: an offline snapshot can then cover all of it. Blocks. `Busy` when the next segment
+    /// is not prepared yet: try again.
     pub fn rotate(&self) -> Result<Pos, Refusal> {
         let shared = &self.shared;
         self.pump();
@@ -603,8 +616,8 @@ impl Pipeline {
         }
     }
 
-    /// Does the log thread's work when there is none: until nothing is left to do, or the log acknowledges nothing
-    /// more for now.
+    /// Does the log thread's work when there is none: until nothing is left to do, or the log acknowledges
+    /// nothing more for now.
     pub fn pump(&self) {
         if self.has_thread {
             return;
@@ -667,7 +680,8 @@ impl Shared {
         }
     }
 
-    /// Has the log thread run the writer, unless somebody runs it: who does will see what there is to do.
+    /// Has the log thread run the writer. Does nothing while a thread runs it: that one looks for work before
+    /// it stops.
     fn call(&self, mut state: MutexGuard<'_, State>) {
         if !state.idle {
             return;
@@ -710,6 +724,7 @@ impl State {
         forming.entry.complete_lsn = lsn;
         forming.reserved_bytes += room;
         forming.batches += 1;
+        assert!(forming.entry.bytes.len() <= limits.entry_bytes_max, "an entry keeps within its limit");
     }
 
     fn piece(
@@ -730,7 +745,8 @@ impl State {
         let buffers = &mut self.buffers;
         let forming = self.forming.get_or_insert_with(|| Forming::new(buffers.pop(), lsn, engine_time_ms));
         forming.entry.last_lsn = lsn;
-        let time_offset_ms = (engine_time_ms - forming.entry.engine_time_ms) as u32;
+        let time_offset_ms = engine_time_ms - forming.entry.engine_time_ms;
+        let time_offset_ms = u32::try_from(time_offset_ms).expect("it was asked whether the time fits");
         begin_piece(kind, range.len(), time_offset_ms, &mut forming.entry.bytes);
         match batch {
             Bytes::Here(bytes) => forming.entry.bytes.extend_from_slice(&bytes[range]),
@@ -751,7 +767,10 @@ impl State {
     }
 
     fn take_entry(&mut self) -> Option<Forming> {
-        self.ready.pop_front().or_else(|| self.forming.take())
+        let forming = self.ready.pop_front().or_else(|| self.forming.take())?;
+        assert!(forming.entry.first_lsn <= forming.entry.last_lsn, "an entry has a batch or a piece of one");
+        assert!(forming.entry.last_lsn <= self.last_lsn, "batches are submitted before they are written");
+        Some(forming)
     }
 }
 

@@ -1,4 +1,5 @@
-//! The reading half of the contract: entries that count, in order, from any mark; with waiting, for a follower.
+//! The reading half of the contract: entries that count, in order, from any mark; with waiting, for a
+//! follower.
 
 use super::entry::{self, EntryHeader};
 use super::{LogId, Mark, Pos};
@@ -7,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Reads the entries that count (rule 1), in order. A reader beside a writer is given only entries that the writer
-/// knows to be durable together with all before them.
+/// Reads the entries that count (rule 1), in order. A reader beside a writer is given only entries that the
+/// writer knows to be durable together with all before them.
 pub trait EntryIter: Send {
-    /// The next entry. After [`Step::End`] and [`Step::TimedOut`] the iterator can be asked again: it continues with
-    /// what has become durable since, also where a writer has claimed the log meanwhile. After an error it cannot.
+    /// The next entry. After [`Step::End`] and [`Step::TimedOut`] the iterator can be asked again: it
+    /// continues with what has become durable since, also where a writer has claimed the log meanwhile. After
+    /// an error it cannot.
     fn next(&mut self, wait: Wait) -> Result<Step, ReadError>;
 
     /// The mark behind the last entry read, void ones included.
@@ -40,7 +42,8 @@ pub enum Wait {
 #[derive(Clone, Debug)]
 pub enum Step {
     Entry(ReadEntry),
-    /// Everything that is durable has been read. The log can be claimed here; the claim proves that this was the end.
+    /// Everything that is durable has been read. The log can be claimed here; the claim proves that this was
+    /// the end.
     End(LogEnd),
     /// Nothing became durable in the time given.
     TimedOut,

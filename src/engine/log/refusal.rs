@@ -1,4 +1,5 @@
-//! Why an engine does not do what it is asked, because of its role. Here, so that admission has one type of refusals.
+//! Why an engine does not do what it is asked, because of its role. Here, so that admission has one type of
+//! refusals.
 
 /// The role of the engine forbids it, for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

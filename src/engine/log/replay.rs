@@ -2,13 +2,16 @@
 //!
 //! Invariants, each checked on every entry:
 //!
-//! - LSNs are dense: an entry begins with the LSN after the last one, or with the batch that the entry before left
-//!   unfinished.
-//! - First and Middle pieces are followed, in the next Data entry of the same epoch, by Middle or Last ones. A batch
-//!   that a Claim or the log's end interrupts is void, and its LSN is assigned again.
-//! - After each entry the running checksum over all complete batches equals the one in its header. The entries'
-//!   own CRCs guard against damage; this one guards against a log that lost or repeated something.
+//! - LSNs are dense: an entry begins with the LSN after the last one, or with the batch that the entry before
+//!   left unfinished.
+//! - First and Middle pieces are followed, in the next Data entry of the same epoch, by Middle or Last ones.
+//!   A batch that a Claim or the log's end interrupts is void, and its LSN is assigned again.
+//! - Positions grow, and indexes are dense within an epoch; a Claim names the entry that it follows.
+//! - Engine time never steps back, from entry to entry and from batch to batch.
+//! - After each entry the running checksum over all complete batches equals the one in its header. The
+//!   entries' own CRCs guard against damage; this one guards against a log that lost or repeated something.
 
+use super::claim::ClaimRecord;
 use super::entry::{self, Kind, PieceKind};
 use super::{
     EntryIter, Epoch, LogEnd, Lsn, Mark, ReadEntry, ReadError, RunningChecksum, ShardLog, Step, Stopper,
@@ -106,6 +109,10 @@ pub struct Replay {
     unfinished: Option<Unfinished>,
     /// The last LSN met, complete or not; `None` before the first entry.
     last_lsn: Option<Lsn>,
+    /// Behind the last entry met.
+    met: Mark,
+    /// The engine time of the last entry or batch met.
+    met_time_ms: u64,
     /// The bytes of the batch returned last, when it came in pieces.
     assembled: Vec<u8>,
     voided_batches: u64,
@@ -146,6 +153,8 @@ impl Replay {
             entry: None,
             unfinished: None,
             last_lsn: None,
+            met: from.mark,
+            met_time_ms: 0,
             assembled: Vec::new(),
             voided_batches: 0,
             clean: false,
@@ -161,8 +170,8 @@ impl Replay {
         }
     }
 
-    /// The same for a follower, which may wait for more at the log's end. It can be called again after anything but
-    /// an error.
+    /// The same for a follower, which may wait for more at the log's end. It can be called again after
+    /// anything but an error.
     pub fn follow(&mut self, wait: Wait) -> Result<Followed<'_>, ReadError> {
         let found = match self.find_batch(wait)? {
             Ok(found) => found,
@@ -184,8 +193,8 @@ impl Replay {
         }))
     }
 
-    /// Reads an entry through, and checks all of it before any of its batches is returned: a follower shows what it
-    /// applies. Not to be mixed with `next` and `follow` but at the log's end.
+    /// Reads an entry through, and checks all of it before any of its batches is returned: a follower shows
+    /// what it applies. Not to be mixed with `next` and `follow` but at the log's end.
     pub fn follow_entry(&mut self, wait: Wait) -> Result<FollowedEntry, ReadError> {
         assert!(self.entry.is_none(), "the entry before is read through");
         match self.iter.next(wait)? {
@@ -249,7 +258,12 @@ impl Replay {
     }
 
     fn begin_entry(&mut self, entry: ReadEntry) -> Result<(), ReadError> {
+        if let Some(detail) = self.contradiction(&entry) {
+            return Err(self.corrupt(&detail));
+        }
         let header = &entry.header;
+        self.met = Mark { pos: entry.pos, epoch: header.epoch, index: header.index };
+        self.met_time_ms = header.engine_time_ms;
         if header.kind == Kind::Claim {
             self.void_unfinished();
         }
@@ -270,6 +284,34 @@ impl Replay {
         Ok(())
     }
 
+    /// What of an entry contradicts itself or the one before it, if anything does. What the writer asserts is
+    /// checked here.
+    fn contradiction(&self, entry: &ReadEntry) -> Option<String> {
+        let (header, met) = (&entry.header, self.met);
+        if let Some(detail) = header.contradiction() {
+            return Some(detail.to_owned());
+        }
+        if entry.pos <= met.pos {
+            return Some(format!("position {} follows {}", entry.pos, met.pos));
+        }
+        if header.engine_time_ms < self.met_time_ms {
+            return Some(format!(
+                "engine time steps back to {} from {}",
+                header.engine_time_ms, self.met_time_ms
+            ));
+        }
+        let follows = match header.kind {
+            Kind::Claim => match ClaimRecord::decode(&entry.payload) {
+                Some(claim) => claim.previous.is_none_or(|previous| previous == (met.epoch, met.index)),
+                None => return Some("the fields of a Claim are malformed".to_owned()),
+            },
+            _ => header.epoch == met.epoch && header.index.0 == met.index.0 + 1,
+        };
+        let (epoch, index) = (header.epoch.0, header.index.0);
+        let detail = || format!("entry {index} of epoch {epoch} follows {} of {}", met.index.0, met.epoch.0);
+        (!follows).then(detail)
+    }
+
     /// Takes the next piece of the current entry; returns the batch if it completes one.
     fn take_piece(&mut self) -> Result<Option<Found>, ReadError> {
         while let Some(cursor) = &mut self.entry {
@@ -284,6 +326,10 @@ impl Replay {
             let lsn = cursor.lsn;
             let engine_time_ms =
                 cursor.entry.header.engine_time_ms.saturating_add(u64::from(piece.time_offset_ms));
+            if engine_time_ms < self.met_time_ms {
+                return Err(self.corrupt("engine time steps back from one batch to the next"));
+            }
+            self.met_time_ms = engine_time_ms;
             let starts = matches!(piece.kind, PieceKind::Whole | PieceKind::First);
             if starts != self.unfinished.is_none() {
                 return Err(self.corrupt("the pieces of a batch do not fit together"));
@@ -319,6 +365,7 @@ impl Replay {
             self.assembled = unfinished.bytes;
         }
         if lsn > self.skip_through {
+            assert_eq!(lsn, self.state.lsn.next(), "batches are returned densely");
             let cursor = self.entry.as_ref().expect("a batch ends inside an entry");
             let bytes = in_entry.clone().map_or(&self.assembled[..], |range| &cursor.entry.payload[range]);
             self.state.checksum.add(bytes);

@@ -1,10 +1,10 @@
 //! A log in memory whose acknowledgements, failures and rivals a test decides.
 //!
-//! It keeps the contract: an entry is in the log, and readers get it, when it has arrived together with all before it;
-//! acknowledgements come in order. When an entry arrives is up to its [`Schedule`], or to the test, which can hold all
-//! entries back and let them arrive in any order, or never. What a remote log does to a writer can be seen with it: late
-//! acknowledgements, several at once, an unknown fate that the backend settles by sending again, a claim that comes too
-//! late, a rival.
+//! It keeps the contract: an entry is in the log, and readers get it, when it has arrived together with all
+//! before it; acknowledgements come in order. When an entry arrives is up to its [`Schedule`], or to the
+//! test, which can hold all entries back and let them arrive in any order, or never. What a remote log does
+//! to a writer can be seen with it: late acknowledgements, several at once, an unknown fate that the backend
+//! settles by sending again, a claim that comes too late, a rival.
 
 use super::memory::MemoryLog;
 use super::{
@@ -21,11 +21,12 @@ use std::time::Duration;
 pub enum Schedule {
     /// Each with the next look at the acknowledgements.
     AtOnce,
-    /// One with every so many looks, the oldest first.
+    /// The oldest one with every n-th look.
     Late { looks: u32 },
-    /// All in flight together, with every so many looks.
+    /// All in flight together, with every n-th look.
     Together { looks: u32 },
-    /// One with each look, in an order drawn from the seed: the acknowledgement comes when the oldest has arrived.
+    /// One with each look, in an order drawn from the seed: the acknowledgement comes when the oldest has
+    /// arrived.
     OutOfStep { seed: u64 },
 }
 
@@ -86,8 +87,8 @@ impl TestLog {
         self.shared.state.lock().is_held = true;
     }
 
-    /// From now on a thread that asks for acknowledgements hangs, without bound: it does a disk's work itself, and the disk
-    /// has stalled.
+    /// From now on a thread that asks for acknowledgements hangs, without bound: it does a disk's work
+    /// itself, and the disk has stalled.
     pub fn stall(&self) {
         self.shared.state.lock().is_stalled = true;
     }
@@ -137,7 +138,8 @@ impl TestLog {
         self.shared.state.lock().refusals.push_back(refusal);
     }
 
-    /// Another node reads the log to its end and claims it: the writer before is fenced, what it had in flight is lost.
+    /// Another node reads the log to its end and claims it: the writer before is fenced, what it had in
+    /// flight is lost.
     pub fn claim_by_rival(&self, node: &str) -> Box<dyn LogWriter> {
         let mut reader = self.inner.read(Mark::default());
         let mut claim = Claim { node: node.to_owned(), ..Claim::default() };

@@ -1,4 +1,5 @@
-//! The writing half of the contract: a claim makes a writer, which appends entries and learns what is durable.
+//! The writing half of the contract: a claim makes a writer, which appends entries and learns what is
+//! durable.
 
 use super::claim::{ClaimId, ClaimRecord};
 use super::entry::{BASE_LEVEL, EntryHeader, HEADER_BYTES, Kind};
@@ -6,7 +7,8 @@ use super::{Epoch, Idx, LogEnd, LogId, Lsn, Mark, Pos, RunningChecksum};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a writer states when it claims the log. The backend adds what identifies the claim; see [`super::claim`].
+/// What a writer states when it claims the log. The backend adds what identifies the claim; see
+/// [`super::claim`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
     /// For people who read the log.
@@ -89,9 +91,9 @@ impl Entry {
 
 /// A writer of the log, from its Claim on.
 ///
-/// An append whose fate is unknown is the backend's affair: it finds out, and sends the same bytes again for the same
-/// index, as often as it takes. Entries are never packed anew under an index that was used. So the caller hears only
-/// what it has to act on ([`WriteError`]), and after an error nothing else than errors.
+/// An append whose fate is unknown is the backend's affair: it finds out, and sends the same bytes again for
+/// the same index, as often as it takes. Entries are never packed anew under an index that was used. So the
+/// caller hears only what it has to act on ([`WriteError`]), and after an error nothing else than errors.
 pub trait LogWriter: Send {
     /// Gives the entry the next index and sends it on its way. Never blocks. The caller keeps within
     /// [`super::Limits`] and [`super::ShardLog::room`].
@@ -110,13 +112,13 @@ pub trait LogWriter: Send {
 
 /// The acknowledgements of a writer's entries.
 pub trait Acks: Send + Sync {
-    /// The mark behind the last entry that is durable together with all before it, beginning with the Claim. It only
-    /// grows, whichever thread asks.
+    /// The mark behind the last entry that is durable together with all before it, beginning with the Claim.
+    /// It only grows, whichever thread asks.
     ///
-    /// Does the work of acknowledging, or waits for it, while that is not beyond `beyond`. A backend that writes does so
-    /// in the caller's thread, which saves a hand-over; as many threads may call as there are entries in flight.
-    /// Waiting for others ends after `at_most`, or at once when nothing is in flight; the caller's own write is not
-    /// bounded. Several entries may be acknowledged at once.
+    /// Does the work of acknowledging, or waits for it, while that is not beyond `beyond`. A backend that
+    /// writes does so in the caller's thread, which saves a hand-over; as many threads may call as there are
+    /// entries in flight. Waiting for others ends after `at_most`, or at once when nothing is in flight; the
+    /// caller's own write is not bounded. Several entries may be acknowledged at once.
     fn wait(&self, beyond: Idx, at_most: Duration) -> Result<Mark, WriteError>;
 
     /// How long an entry has lately taken, smoothed; `None` if that is not known.
@@ -144,8 +146,8 @@ pub enum WriteError {
     Fatal { cause: String },
 }
 
-/// Why a claim did not succeed. Nothing was consumed: no index, no state of the caller or of the log. The caller may try
-/// again after all but `Fatal`.
+/// Why a claim did not succeed. Nothing was consumed: no index, no state of the caller or of the log. The
+/// caller may try again after all but `Fatal`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimError {
     /// The log goes on beyond what the caller has read: read on to here, and claim there.

@@ -56,7 +56,7 @@ impl Recovering {
         applied
     }
 
-    /// Makes room for so many keys in a database that has none yet.
+    /// Makes room for this many keys in a database that has none yet.
     pub(crate) fn reserve(&mut self, database: u32, keys: usize) {
         self.store.keyspace.reserve(database, keys);
     }

@@ -10,12 +10,12 @@ use super::create::{
 };
 use super::manifest::Manifest;
 use crate::backup::{self, BackupError};
+use crate::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions, OpenError, SealedLog};
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Replay};
 use crate::log::{EntryIter, LogEnd, Mark, Place, Pos, ReadError, ShardLog, Step, Stopper, Voided, Wait};
-use crate::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

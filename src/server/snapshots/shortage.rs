@@ -7,7 +7,7 @@
 
 use super::schedule::SnapshotSettings;
 use engramdb_engine::Engine;
-use engramdb_engine::recovery::SNAPSHOT_DIRECTORY;
+use engramdb_engine::data_dir::SNAPSHOT_DIRECTORY;
 use engramdb_engine::snapshot::offline::trim_below_newest;
 
 /// Ends when it is dropped.

@@ -5,12 +5,13 @@ use super::dump::{self, Shown};
 use super::machine;
 use super::text_table::{moment, table};
 use clap::{Args, Subcommand};
+use engramdb_engine::backup::BackupError;
+use engramdb_engine::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY, has_old_layout};
 use engramdb_engine::env::Env;
 use engramdb_engine::log::entry::{decode_entry, entry_length};
 use engramdb_engine::log::local::{BLOCK_BYTES, Catalog, LocalOptions, SegmentInfo, read_offline};
 use engramdb_engine::log::replay::{Checkpoint, Replay};
 use engramdb_engine::log::{LogId, Mark, Pos, Step, Wait};
-use engramdb_engine::recovery::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use engramdb_engine::snapshot::create::{CreateOptions, MakeModules};
 use engramdb_engine::snapshot::manifest::{Manifest, ManifestEntry};
 use engramdb_engine::snapshot::offline::OfflineOptions;
@@ -114,6 +115,9 @@ pub fn log(command: LogCommand, out: &mut dyn Write) -> ToolResult {
 
 /// A directory without a log and without snapshots is a mistyped path, not an empty database.
 fn must_be_data_directory(env: &Env, directory: &Path) -> ToolResult {
+    if has_old_layout(&*env.disk, directory)? {
+        return Err(BackupError::OldLayout { directory: directory.to_owned() }.into());
+    }
     for part in [LOG_DIRECTORY, SNAPSHOT_DIRECTORY] {
         if env.disk.exists(&directory.join(part))? {
             return Ok(());

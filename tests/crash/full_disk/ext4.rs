@@ -163,7 +163,7 @@ fn a_disk_that_is_filled_to_the_last_byte_is_no_trap() {
     assert!(!snapshot(&mut client), "nothing that large fits");
     let log = fs::read_to_string(disk.data().join("server.log")).expect("it began when there was room");
     println!("{log}");
-    assert!(!names_in(&disk.data().join("snapshots")).iter().any(|name| name.ends_with(".tmp")));
+    assert!(!names_in(&disk.data().join("shards/0/snapshots")).iter().any(|name| name.ends_with(".tmp")));
 
     // Deletes go on, and outlive a kill.
     assert_eq!(integer(&mut client, "DEL key:0 key:1"), 2);
@@ -176,10 +176,10 @@ fn a_disk_that_is_filled_to_the_last_byte_is_no_trap() {
 
     // After a FLUSHALL a snapshot is small; it frees the log, and writes go on by themselves.
     assert!(!ask(&mut client, "FLUSHALL").is_error());
-    let before = bytes_in(&disk.data().join("log"));
+    let before = bytes_in(&disk.data().join("shards/0/log"));
     assert!(snapshot(&mut client), "{}", info(&mut client));
     until("writes do not go on", || !is_refused(&mut client));
-    let after = bytes_in(&disk.data().join("log"));
+    let after = bytes_in(&disk.data().join("shards/0/log"));
     println!("log: {before} bytes before the snapshot, {after} after it");
     assert!(info(&mut client).contains("aof_last_write_status:ok"));
     disk.remove_filler();

@@ -62,7 +62,7 @@ fn error_of(reply: Value) -> String {
 fn assert_refused(client: &mut Client, line: &str) {
     let text = error_of(ask(client, line));
     assert!(text.starts_with("MISCONF No room in the transaction log: cannot prepare"), "{line}: {text}");
-    assert!(text.contains("/data/log") && text.contains("reads go on"), "{line}: {text}");
+    assert!(text.contains("/data/shards/0/log") && text.contains("reads go on"), "{line}: {text}");
 }
 
 fn assert_integer(client: &mut Client, line: &str, wanted: i64) {
@@ -107,7 +107,9 @@ fn writes_are_refused_and_what_frees_memory_goes_on() {
     let told = info(&mut client);
     assert!(told.contains("log_writes:refused") && told.contains("aof_last_write_status:err"), "{told}");
     assert!(
-        told.contains("log_writes_refused_because:cannot prepare a log segment of 512 KiB in /data/log"),
+        told.contains(
+            "log_writes_refused_because:cannot prepare a log segment of 512 KiB in /data/shards/0/log"
+        ),
         "{told}"
     );
 

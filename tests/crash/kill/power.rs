@@ -89,7 +89,7 @@ fn started_segments(log: &Path) -> usize {
 
 /// Starts a server and cuts the power on its way.
 fn cut_a_start(disk: &LoopDisk, moment: Moment) {
-    let (port, log) = (free_port(), disk.path().join("log"));
+    let (port, log) = (free_port(), disk.path().join("shards/0/log"));
     let started_before = started_segments(&log);
     let said = disk.beside().join("said");
     let mut child = program()

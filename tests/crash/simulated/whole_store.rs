@@ -291,8 +291,9 @@ fn a_whole_store_survives_kills_power_cuts_and_failing_syncs() {
 
 #[test]
 fn a_graph_that_was_not_synced_is_noticed() {
-    let graphs =
-        |point: &SyncPoint<'_>| point.kind == SyncKind::File && point.path.starts_with("/data/indexes");
+    let graphs = |point: &SyncPoint<'_>| {
+        point.kind == SyncKind::File && point.path.starts_with("/data/shards/0/indexes")
+    };
     let noticed = (0..40).find_map(|seed| run_disk(seed, Some(graphs)).err());
     println!("without it: {}", noticed.expect("leaving out the sync goes unnoticed"));
 }

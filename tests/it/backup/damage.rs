@@ -81,7 +81,7 @@ fn a_damaged_snapshot_of_the_source_is_passed_over_and_a_damaged_log_is_refused(
     assert!(report.notes[0].contains(&format!("{} is damaged", newest.display())), "{:?}", report.notes);
     let written = store.abandon();
 
-    let segment = files_in(&sim, &directory().join("log"))
+    let segment = files_in(&sim, &directory().join("shards/0/log"))
         .into_iter()
         .find(|path| {
             sim.disk.bytes(path).is_some_and(|bytes| bytes.len() > 2 * BLOCK_BYTES && bytes[BLOCK_BYTES] != 0)
@@ -160,7 +160,7 @@ fn what_is_not_empty_is_not_written_to_and_what_is_no_backup_is_not_restored() {
         "one backup, one directory"
     );
     let refused = restore(&sim.env, target()).expect_err("a store is there").to_string();
-    assert!(refused.contains("/data is not empty: it has log/"), "{refused}");
+    assert!(refused.contains("/data is not empty: it has shards/0/log/"), "{refused}");
     assert!(matches!(restore(&sim.env, directory()), Err(BackupError::IsData { .. })));
     assert!(matches!(restore(&sim.env, Path::new("/nowhere")), Err(BackupError::NoBackup { .. })));
 
@@ -176,7 +176,7 @@ fn what_is_not_empty_is_not_written_to_and_what_is_no_backup_is_not_restored() {
     assert!(offline.expect_err("a backup").to_string().contains("it is a backup"));
     drop(store);
     lose(&sim);
-    let held = sim.disk.lock(&directory().join("log")).expect("nobody has it");
+    let held = sim.disk.lock(&directory().join("shards/0/log")).expect("nobody has it");
     put(&sim, directory(), "RESTORING", b"by somebody else");
     assert!(matches!(restore(&sim.env, target()), Err(BackupError::Locked { .. })));
     drop(held);

@@ -201,12 +201,15 @@ fn a_restored_store_is_a_history_of_its_own() {
     let report = backup(&sim.env, false).expect("nothing fails");
     let written = store.abandon();
     assert_eq!(report.manifest.log_id, old_id);
-    let old_snapshots = Manifest::load(&sim.disk, &target().join("snapshots")).expect("it is whole");
+    let old_snapshots = Manifest::load(&sim.disk, &target().join("shards/0/snapshots")).expect("it is whole");
     lose(&sim);
     let restored = restore(&sim.env, target()).expect("nothing fails");
     assert!(restored.log_id != old_id && !restored.snapshots_only);
-    assert_eq!(sim.disk.bytes(&directory().join("indexes/1.index")).as_deref(), Some(&b"a graph"[..]));
-    assert_eq!(sim.disk.bytes(&directory().join("indexes/2.tmp")), None);
+    assert_eq!(
+        sim.disk.bytes(&directory().join("shards/0/indexes/1.index")).as_deref(),
+        Some(&b"a graph"[..])
+    );
+    assert_eq!(sim.disk.bytes(&directory().join("shards/0/indexes/2.tmp")), None);
 
     let mut store = open_and_compare(&sim, &written).expect("the same comes back");
     assert_eq!(store.log.id(), restored.log_id);
@@ -217,7 +220,7 @@ fn a_restored_store_is_a_history_of_its_own() {
         store.snapshot(1).expect("nothing fails");
     }
     let written = store.abandon();
-    let manifest = Manifest::load(&sim.disk, &directory().join("snapshots")).expect("it is whole");
+    let manifest = Manifest::load(&sim.disk, &directory().join("shards/0/snapshots")).expect("it is whole");
     assert_eq!((manifest.log_id, manifest.parent), (restored.log_id, old_id));
     assert_eq!(manifest.parent_pos, report.manifest.pos);
     let store = open_and_compare(&sim, &written).expect("the same comes back");
@@ -232,7 +235,7 @@ fn a_restored_store_is_a_history_of_its_own() {
         (restored.log_id, old_id, report.manifest.pos)
     );
     drop(store);
-    old_snapshots.store(&sim.disk, &directory().join("snapshots")).expect("nothing fails");
+    old_snapshots.store(&sim.disk, &directory().join("shards/0/snapshots")).expect("nothing fails");
     let refused = Store::open(sim).map(drop).expect_err("a foreign snapshot");
-    assert!(refused.contains("the snapshots in /data/snapshots are of log"), "{refused}");
+    assert!(refused.contains("the snapshots in /data/shards/0/snapshots are of log"), "{refused}");
 }

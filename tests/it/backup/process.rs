@@ -92,16 +92,16 @@ fn a_backup_of_a_running_server_comes_back_with_its_index_and_graph() {
         made.contains("a snapshot of 300 keys, and 1 batches of the log") && made.contains("Next: copy"),
         "{made}"
     );
-    let of_snapshots = linked(&data.join("snapshots"), &linked_to.join("snapshots"));
+    let of_snapshots = linked(&data.join("shards/0/snapshots"), &linked_to.join("shards/0/snapshots"));
     assert!(of_snapshots.len() == 1 && text(&of_snapshots[0]).ends_with(".snapshot"), "{of_snapshots:?}");
     assert_eq!(
-        linked(&data.join("log"), &linked_to.join("log")),
+        linked(&data.join("shards/0/log"), &linked_to.join("shards/0/log")),
         Vec::<PathBuf>::new(),
         "those are still written"
     );
-    assert_eq!(linked(&data.join("indexes"), &linked_to.join("indexes")).len(), 1);
+    assert_eq!(linked(&data.join("shards/0/indexes"), &linked_to.join("shards/0/indexes")).len(), 1);
     succeed(&["backup", "--dir", text(&data), "--to", text(&copied_to), "--copy"]);
-    for folder in ["snapshots", "log", "indexes"] {
+    for folder in ["shards/0/snapshots", "shards/0/log", "shards/0/indexes"] {
         assert_eq!(linked(&data.join(folder), &copied_to.join(folder)), Vec::<PathBuf>::new());
     }
     let verified = succeed(&["backup", "verify", text(&linked_to)]);
@@ -141,7 +141,7 @@ fn a_copy_of_the_snapshots_directory_comes_back() {
     assert!(!client.call(&["SAVE"]).expect("the server answers").is_error());
     let expected = answers(&mut client);
     server.kill();
-    let snapshots = data.join("snapshots");
+    let snapshots = data.join("shards/0/snapshots");
     let told = succeed(&["restore", "--from", text(&snapshots), "--to", text(&restored)]);
     assert!(told.contains("It is a snapshot alone"), "{told}");
     let server = Server::start(&restored, &[]);
@@ -163,7 +163,7 @@ fn mistakes_are_refused_in_words_that_say_what_to_do() {
     assert!(says.contains("is not empty: it has"), "{says}");
     let link = place.path().join("link");
     std::os::unix::fs::symlink(&data, &link).expect("a writable directory");
-    for inside in [data.join("sub"), data.join("log/deep/sub"), link.join("sub")] {
+    for inside in [data.join("sub"), data.join("shards/0/log/deep/sub"), link.join("sub")] {
         let says = refused(&["backup", "--dir", text(&data), "--to", text(&inside)]);
         assert!(says.contains("the data directory: give a directory outside of it with --to"), "{says}");
         assert!(!inside.exists(), "nothing was made");
@@ -180,7 +180,7 @@ fn mistakes_are_refused_in_words_that_say_what_to_do() {
     assert!(says.contains("is not empty: it has"), "{says}");
 
     // Damage: named by verify with the file, refused by restore, and nothing is left of the attempt.
-    let segment = backup.join("log/0000000000000001.log");
+    let segment = backup.join("shards/0/log/0000000000000001.log");
     let mut bytes = std::fs::read(&segment).expect("it is there");
     bytes[5000] ^= 16;
     std::fs::write(&segment, bytes).expect("it is writable");
@@ -233,7 +233,7 @@ fn files_that_the_manifest_does_not_name_are_reported_and_never_restored() {
     assert!(!server.client().call(&["SAVE"]).expect("the server answers").is_error());
     assert!(server.shut_down());
     succeed(&["backup", "--dir", text(&data), "--to", text(&backup)]);
-    let harmless = ["README", ".DS_Store", "log/.nfs01"];
+    let harmless = ["README", ".DS_Store", "shards/0/log/.nfs01"];
     for name in harmless {
         std::fs::write(backup.join(name), "a note").expect("it is writable");
     }
@@ -244,10 +244,10 @@ fn files_that_the_manifest_does_not_name_are_reported_and_never_restored() {
     }
     assert!(says.contains("is good"), "{says}");
     let ours = [
-        "log/0000000000000009.log",
-        "log/wrong",
-        "snapshots/0000000000000001.snapshot",
-        "indexes/7.index",
+        "shards/0/log/0000000000000009.log",
+        "shards/0/log/wrong",
+        "shards/0/snapshots/0000000000000001.snapshot",
+        "shards/0/indexes/7.index",
         "0000000000000002.log",
         "0000000000000003.snapshot",
     ];

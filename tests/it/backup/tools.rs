@@ -1,14 +1,15 @@
 //! Backup, verification and restore on the faulty disk, with small files.
 
 use engramdb_engine::backup::{self, BackupError, BackupOptions, BackupReport, RestoreReport, VerifyReport};
+use engramdb_engine::data_dir::LOG_DIRECTORY;
 use engramdb_engine::env::{Disk, Env};
-use engramdb_engine::recovery::{LOG_DIRECTORY, Recovering};
+use engramdb_engine::recovery::Recovering;
 use engramdb_sim::env::SimEnv;
 use engramdb_testkit::store::{Store, compare, directory, snapshots};
 use std::path::{Path, PathBuf};
 
 /// The folder of derived state.
-pub const GRAPHS: &str = "indexes";
+pub const GRAPHS: &str = "shards/0/indexes";
 
 pub fn target() -> &'static Path {
     Path::new("/backup")

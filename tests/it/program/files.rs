@@ -27,10 +27,10 @@ fn a_copy_by_hard_links_is_refused_while_a_server_writes_to_its_files() {
     std::fs::create_dir(&one).expect("the directory is writable");
     let first = Server::start(&one, &[]);
     text(&mut first.client(), &["SET", "before", "1"]);
-    std::fs::remove_file(one.join("log/LOCK")).expect("it is there");
+    std::fs::remove_file(one.join("shards/0/log/LOCK")).expect("it is there");
     copy_by_hard_links(&one, &two);
     let text_of_refusal = refused(&two);
-    let segment = two.join("log/0000000000000001.log");
+    let segment = two.join("shards/0/log/0000000000000001.log");
     let wanted = format!("another process has {} open for writing", segment.display());
     assert!(text_of_refusal.contains(&wanted), "{text_of_refusal}");
     text(&mut first.client(), &["SET", "after", "1"]);
@@ -65,7 +65,7 @@ fn a_log_that_has_lost_all_its_segments_is_refused() {
     let server = Server::start(directory.path(), &[]);
     text(&mut server.client(), &["SET", "a", "1"]);
     server.kill();
-    let log = directory.path().join("log");
+    let log = directory.path().join("shards/0/log");
     for entry in std::fs::read_dir(&log).expect("it is there").flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "log") {
             std::fs::remove_file(entry.path()).expect("it is ours");
@@ -77,4 +77,35 @@ fn a_log_that_has_lost_all_its_segments_is_refused() {
     std::fs::remove_dir_all(&log).expect("it is ours");
     let server = Server::start(directory.path(), &[]);
     assert_eq!(text(&mut server.client(), &["DBSIZE"]), "0");
+}
+
+/// A directory as development versions wrote it before the first release: the log at its top.
+#[test]
+fn a_directory_with_the_old_layout_is_refused_and_left_as_it_is() {
+    let directory = TempDir::new("old-layout");
+    let log = directory.path().join("log");
+    std::fs::create_dir(&log).expect("the directory is writable");
+    std::fs::write(log.join("0000000000000001.log"), b"of an older version").expect("it is writable");
+    let dir = directory.path().to_str().expect("text");
+    let wanted = format!("{dir} was written by a development version from before the first release");
+    let told = refused(directory.path());
+    assert!(told.contains(&wanted) && told.contains("`shards/0/log`"), "{told}");
+    let target = directory.path().join("to");
+    let to = target.to_str().expect("text");
+    let tools: [&[&str]; 6] = [
+        &["log", "verify", "--dir", dir],
+        &["log", "dump", "--dir", dir],
+        &["snapshot", "create", "--dir", dir],
+        &["backup", "--dir", dir, "--to", to],
+        &["backup", "verify", "--from", dir],
+        &["restore", "--from", dir, "--to", to],
+    ];
+    for tool in tools {
+        let output = engramdb(tool);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains(&wanted), "{tool:?}: {told}");
+    }
+    let names =
+        std::fs::read_dir(directory.path()).expect("it is there").flatten().map(|entry| entry.file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["log"], "nothing was made beside it");
 }

@@ -65,7 +65,7 @@ fn a_saved_store_is_listed_verified_and_trims_its_log() {
     );
     assert!(!text.contains("0000000000000001.snapshot"), "two are kept: {text}");
     assert!(tool(directory.path(), "verify").status.success());
-    let segments = std::fs::read_dir(directory.path().join("log")).expect("the log is there");
+    let segments = std::fs::read_dir(directory.path().join("shards/0/log")).expect("the log is there");
     let names: Vec<_> = segments.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     assert!(!names.contains(&"0000000000000001.log".to_owned()), "{names:?}");
     server.kill();

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Reads the bytes as segment 1 of a log: as they are, and once more with every checksum made right, so that
-/// mutations reach what stands behind the checksums. Returns how many batches were read.
+/// mutations reach what the checksums guard. Returns how many batches were read.
 pub fn fuzz_reader(bytes: &[u8]) -> usize {
     let mut repaired = bytes.to_vec();
     if let Some(block) = repaired.get_mut(..BLOCK_BYTES) {

@@ -2,29 +2,31 @@
 //!
 //! How the rules of [`crate::log`] are kept here:
 //!
-//! - One writer: an exclusive lock on the directory, which cannot be deleted apart from the log, and a Claim per start. Readers take no lock: sealed segments
-//!   never change but for being cut to their used length and being removed.
-//! - A start seals the last segment and claims in a new one ([`segment`] draws the life of a file). So what a crash
-//!   left behind the last entry that counts is never overwritten, it is simply behind the seal.
-//! - A start reads what the last process wrote, which need not be durable: that process may have been killed before its sync
-//!   ended, or have ended because it failed. What nothing proves to be durable ([`reader::Unproven`]) is written again and
-//!   synced before the claim.
-//! - Every file is preallocated with zeros and synced, gets its name then, and its directory is synced, before anything is
-//!   written to it ([`spare`]). An append then changes no metadata, its sync costs one write, and a full disk shows up in
-//!   preallocation only, where nothing has been acknowledged yet. A reserve is held back for what has to go on while
-//!   the disk is full: deletes, seals, claims ([`reserve`]).
-//! - An entry is acknowledged when [`crate::env::DiskFile::write_durable`] has returned for it and for all before
-//!   it. The next segment's header is written only after that, for it proves it.
-//! - Nothing is written to a file that another process may write to. Directories with other locks can hold the same files (hard
-//!   links: `cp -al`), so the files themselves are locked: the last segment before a start reads it, a prepared file and
-//!   the current segment as long as they are open. And a prepared file with a second name is never used: it would
-//!   be prepared, or written, for two directories.
+//! - One writer: an exclusive lock on the directory, which cannot be deleted apart from the log, and a Claim
+//!   per start. Readers take no lock: sealed segments never change but for being cut to their used length and
+//!   being removed.
+//! - A start seals the last segment and claims in a new one ([`segment`] draws the life of a file). So what a
+//!   crash left behind the last entry that counts is never overwritten, it is simply behind the seal.
+//! - A start reads what the last process wrote, which need not be durable: that process may have been killed
+//!   before its sync ended, or have ended because it failed. What nothing proves to be durable
+//!   ([`reader::Unproven`]) is written again and synced before the claim.
+//! - Every file is preallocated with zeros and synced, gets its name then, and its directory is synced,
+//!   before anything is written to it ([`spare`]). An append then changes no metadata, its sync costs one
+//!   write, and a full disk shows up in preallocation only, where nothing has been acknowledged yet. A
+//!   reserve is held back for what has to go on while the disk is full: deletes, seals, claims ([`reserve`]).
+//! - An entry is acknowledged when [`crate::env::DiskFile::write_durable`] has returned for it and for all
+//!   before it. The next segment's header is written only after that, for it proves it.
+//! - Nothing is written to a file that another process may write to. Directories with other locks can hold
+//!   the same files (hard links: `cp -al`), so the files themselves are locked: the last segment before a
+//!   start reads it, a prepared file and the current segment as long as they are open. And a prepared file
+//!   with a second name is never used: it would be prepared, or written, for two directories.
 //! - The first error of a write or a sync stops the log for good.
-//! - So does a directory or a current segment that is no longer at its path: what is written to it then is out of reach of
-//!   the next start. Looked at before each start of a segment, and every [`writer::LOOK_EVERY`] before an acknowledgement.
+//! - So does a directory or a current segment that is no longer at its path: what is written to it then is
+//!   out of reach of the next start. Looked at before each start of a segment, and every
+//!   [`writer::LOOK_EVERY`] before an acknowledgement.
 //!
-//! On file systems that never write in place (btrfs, zfs), an append can still meet a full disk; that is fatal, not
-//! silent.
+//! On file systems that never write in place (btrfs, zfs), an append can still meet a full disk; that is
+//! fatal, not silent.
 
 mod fuzzing;
 mod reader;
@@ -60,8 +62,8 @@ pub struct LocalOptions {
     pub segment_bytes: u64,
     /// Largest entry. A segment holds at least two.
     pub entry_bytes_max: usize,
-    /// Entries that are formed before the first of them is written. One thread writes one after the other, so what is formed
-    /// early is small and costs a sync of its own all the same (decision 0003).
+    /// Entries that are formed before the first of them is written. One thread writes one after the other, so
+    /// what is formed early is small and costs a sync of its own all the same (decision 0003).
     pub entries_in_flight_max: usize,
     /// Prepare segments in a thread of the log's own; otherwise in the caller's, for tests that must replay.
     pub background: bool,
@@ -79,7 +81,8 @@ impl Default for LocalOptions {
 }
 
 impl LocalOptions {
-    /// What a fresh segment is sure to take: all but its header and the end that a largest entry may not fit into.
+    /// What a fresh segment is sure to take: all but its header and the end that a largest entry may not fit
+    /// into.
     fn usable_bytes(&self, free_bytes: u64) -> u64 {
         let wasted_at_most = padded(self.entry_bytes_max) - BLOCK_BYTES as u64;
         free_bytes.saturating_sub(wasted_at_most)
@@ -151,7 +154,8 @@ struct Shared {
     state: Mutex<State>,
     /// Readers wait here for entries.
     more: Condvar,
-    /// The current writer's queue. Held during a claim and the start of a segment; taken before the other locks.
+    /// The current writer's queue. Held during a claim and the start of a segment; taken before the other
+    /// locks.
     claimed: Mutex<Option<Arc<Queue>>>,
     spares: Spares,
     /// Found by the reader that reached the end, before the claim.
@@ -299,8 +303,8 @@ impl ShardLog for LocalLog {
         Ok((first, state.frontier.map_or(last_sealed, |frontier| frontier.mark.pos)))
     }
 
-    /// Removes the sealed segments that end at or before `upto`, oldest first, each durably before the next: so
-    /// that a power cut never leaves a hole.
+    /// Removes the sealed segments that end at or before `upto`, oldest first, each durably before the next:
+    /// so that a power cut never leaves a hole.
     fn trim(&self, upto: Pos) -> Result<(), TrimError> {
         let shared = &self.shared;
         if !shared.state.lock().is_secured {
@@ -331,6 +335,9 @@ impl Shared {
         let mut state = self.state.lock();
         // Of two threads that acknowledge, the one with less may come later.
         if state.frontier.is_none_or(|before| before.mark.pos < frontier.mark.pos) {
+            assert!(frontier.end_offset.is_multiple_of(BLOCK_BYTES as u64), "entries end with a block");
+            let last = state.segments.last().map_or(0, |segment| segment.header.number);
+            assert!(frontier.segment <= last, "what is durable is in a segment that was started");
             state.frontier = Some(frontier);
             self.more.notify_all();
         }
@@ -378,8 +385,8 @@ impl Shared {
     }
 }
 
-/// The sealed segments of a log that another process may be writing: what offline snapshots read. Takes no lock
-/// and writes nothing.
+/// The sealed segments of a log that another process may be writing: what offline snapshots read. Takes no
+/// lock and writes nothing.
 pub struct SealedLog {
     env: Env,
     segments: Vec<SegmentInfo>,
@@ -410,8 +417,8 @@ impl SealedLog {
     }
 }
 
-/// Reads a log whole, by the rules of recovery, without lock and without writing: for tools on a stopped server.
-/// While a server writes, its newest entries may look torn.
+/// Reads a log whole, by the rules of recovery, without lock and without writing: for tools on a stopped
+/// server. While a server writes, its newest entries may look torn.
 pub fn read_offline(env: &Env, directory: &Path, after: Mark) -> Result<Box<dyn EntryIter>, ReadError> {
     let segments = Catalog::load(&*env.disk, directory)?.started;
     Ok(Box::new(LocalIter::new(env.clone(), segments, after.pos, Until::End, Arc::default())))

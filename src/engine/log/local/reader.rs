@@ -28,11 +28,12 @@ pub struct Tail {
     pub uncut: Vec<(PathBuf, u64)>,
 }
 
-/// Bytes that were read and that nothing proves to be durable: the last writer may have ended before its sync did, or because
-/// it failed. Kept as they were read, for the kernel may drop a page whose write-back failed and read the old bytes.
+/// Bytes that were read and that nothing proves to be durable: the last writer may have ended before its sync
+/// did, or because it failed. Kept as they were read, for the kernel may drop a page whose write-back failed
+/// and read the old bytes.
 ///
-/// What proves: an entry, that its segment's header is durable, and of its epoch every entry through its `durable`;
-/// a header, all segments before its own.
+/// What proves: an entry, that its segment's header is durable, and of its epoch every entry through its
+/// `durable`; a header, all segments before its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unproven {
     /// The segment's header, if no entry follows it.
@@ -58,7 +59,7 @@ pub struct UnprovenEntry {
 /// How far to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// To the end, by rule 4: recovery, when nobody writes.
+    /// To the end, by rule 4: recovery, when no process writes.
     End,
     /// Through this position, which the caller knows to be durable.
     Pos(Pos),
@@ -109,7 +110,8 @@ impl LocalIter {
         until: Until,
         tail: Arc<Mutex<Option<Tail>>>,
     ) -> LocalIter {
-        // The last segment that begins at or before `after`; the first if that is trimmed, which `next` reports.
+        // The last segment that begins at or before `after`; the first if that is trimmed, which `next`
+        // reports.
         let starts_before = |segment: &SegmentInfo| segment.header.before.pos <= after;
         let current = segments.partition_point(starts_before).saturating_sub(1);
         let mark = segments.get(current).map_or(Mark::default(), |segment| segment.header.before);
@@ -138,7 +140,8 @@ impl LocalIter {
         }
     }
 
-    /// Reads the log of this process: to its end by rule 4 while it has no writer, then what its writer has made durable.
+    /// Reads the log of this process: to its end by rule 4 while it has no writer, then what its writer has
+    /// made durable.
     pub(super) fn live(shared: Arc<Shared>, after: Pos) -> LocalIter {
         let (segments, frontier) = {
             let state = shared.state.lock();
@@ -187,8 +190,8 @@ impl LocalIter {
         Ok(())
     }
 
-    /// Waits until more is durable than was read, the reader is stopped, or the time is over. False if nothing more will
-    /// come.
+    /// Waits until more is durable than was read, the reader is stopped, or the time is over. False if
+    /// nothing more will come.
     fn wait(&self, at_most: Duration) -> bool {
         let Some(live) = &self.live else { return false };
         let mut state = live.state.lock();
@@ -263,8 +266,8 @@ impl LocalIter {
         let unsealed = self.current + 1 == self.segments.len() && self.until == Until::End;
         // A claim of this process may have sealed and cut the segment since the last look.
         if unsealed && is_cut && !self.look()? {
-            // Preallocation is durable before the header, so no power cut leaves this behind. Sealed segments are
-            // shorter, for their unused end is cut off.
+            // Preallocation is durable before the header, so no power cut leaves this behind. Sealed segments
+            // are shorter, for their unused end is cut off.
             let had_bytes = self.segments[self.current].header.size_bytes;
             let detail = format!("the file was cut off; it had {had_bytes} bytes");
             return Err(ReadError::Corrupt { at: self.at(size_bytes), detail });
@@ -289,7 +292,8 @@ impl LocalIter {
         belongs(header, segment.log_id, segment.number) && sequence.admit(self.mark.pos.next(), header)
     }
 
-    /// Keeps the entry at `self.offset` until a later one proves it. Only the last segment can hold such entries.
+    /// Keeps the entry at `self.offset` until a later one proves it. Only the last segment can hold such
+    /// entries.
     fn note_unproven(&mut self, header: &EntryHeader, payload_bytes: usize) -> Result<(), ReadError> {
         if self.until != Until::End || self.current + 1 < self.segments.len() {
             return Ok(());
@@ -308,6 +312,10 @@ impl LocalIter {
 
     fn take(&mut self, header: EntryHeader, payload: Vec<u8>) -> ReadEntry {
         let pos = self.mark.pos.next();
+        assert!(
+            self.frontier.is_none_or(|frontier| pos <= frontier.mark.pos),
+            "only what is durable is read"
+        );
         self.mark = Mark { pos, epoch: header.epoch, index: header.index };
         self.entry_offset = self.offset;
         self.offset += super::padded_entry_bytes(payload.len());
@@ -315,7 +323,8 @@ impl LocalIter {
         ReadEntry { pos, header, payload }
     }
 
-    /// Rule 4: the entry at `self.offset` is bad. An error if it was acknowledged, otherwise the log ends here.
+    /// Rule 4: the entry at `self.offset` is bad. An error if it was acknowledged, otherwise the log ends
+    /// here.
     fn end_at_bad_entry(&mut self, reason: &str) -> Result<(), ReadError> {
         let corrupt = |at, proof: &str| {
             let detail = format!("{reason}, but {proof}");
@@ -354,8 +363,8 @@ impl LocalIter {
         Ok(())
     }
 
-    /// Looks for valid entries behind a bad one, in the rest of the segment: in-flight entries reach less far, but
-    /// proof of damage may.
+    /// Looks for valid entries behind a bad one, in the rest of the segment: in-flight entries reach less
+    /// far, but proof of damage may.
     fn scan_later_entries(&mut self) -> Result<LaterEntries, ReadError> {
         let segment = &self.segments[self.current];
         let (log_id, number) = (segment.header.log_id, segment.header.number);

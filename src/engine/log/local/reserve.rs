@@ -1,13 +1,13 @@
 //! The reserve: files that are held back for what has to go on while the disk is full.
 //!
-//! - *claims*: the segment in which a start claims, and the one that a seal starts. Without them a full disk could not
-//!   be snapshotted, and a server that stopped on one could not start again.
+//! - *claims*: the segment in which a start claims, and the one that a seal starts. Without them a full disk
+//!   could not be snapshotted, and a server that stopped on one could not start again.
 //! - *deletes*: segments for entries that free memory. Ordinary writes never use them.
-//! - *snapshot*: room that a snapshot gets by the removal of this file. A snapshot frees the log, so it gives back more
-//!   than it takes.
+//! - *snapshot*: room that a snapshot gets by the removal of this file. A snapshot frees the log, so it gives
+//!   back more than it takes.
 //!
-//! The files are prepared like any segment ([`super::spare`]), refilled before anything else once there is space, and
-//! outlive restarts.
+//! The files are prepared like any segment ([`super::spare`]), refilled before anything else once there is
+//! space, and outlive restarts.
 
 use super::{BLOCK_BYTES, LocalOptions, padded};
 use std::path::{Path, PathBuf};

@@ -21,10 +21,10 @@
 //! 128      zero, up to the block size
 //! ```
 //!
-//! The life of a file: it is preallocated (zeros written, synced, then its directory synced), it is *started* by
-//! writing the header durably, it takes entries, and it is *sealed* by the start of the next one. A start comes
-//! after everything before it is durable, so a header proves that the segment before is complete up to the
-//! position that the header names; what lies behind that position is void and is cut off.
+//! The life of a file: it is preallocated (zeros written, synced, then its directory synced), it is *started*
+//! by writing the header durably, it takes entries, and it is *sealed* by the start of the next one. A start
+//! comes after everything before it is durable, so a header proves that the segment before is complete up to
+//! the position that the header names; what lies behind that position is void and is cut off.
 
 use crate::env::{Access, Disk, DiskFile};
 use crate::log::entry::{self, DecodeError};
@@ -33,8 +33,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Entries begin at multiples of this and are padded to it: the page size, which is what the kernel writes, and a
-/// multiple of every sector size, so that no write touches bytes of another entry.
+/// Entries begin at multiples of this and are padded to it: the page size, which is what the kernel writes,
+/// and a multiple of every sector size, so that no write touches bytes of another entry.
 pub const BLOCK_BYTES: usize = 4096;
 const MAGIC: [u8; 8] = *b"EDBLOGSG";
 const FORMAT_VERSION: u16 = 1;
@@ -228,7 +228,7 @@ fn read_header(path: &Path, file: &dyn DiskFile, number: u64) -> Result<Option<S
     }
 }
 
-/// Whether an entry of this segment stands where its first one would.
+/// Whether an entry of this segment is where its first one would be.
 fn has_entries(path: &Path, file: &dyn DiskFile, number: u64) -> Result<bool, ReadError> {
     let size = file.size().map_err(|error| unavailable(path, &error))?;
     let mut reader = BlockReader::new(file, size);

@@ -1,14 +1,14 @@
-//! Segment files before their start: prepared ahead, so that an append finds one ready. And the other end of a
-//! segment's life as the current one: its unused part is given back, which takes milliseconds as well.
+//! Segment files before their start: prepared ahead, so that an append finds one ready. And the other end of
+//! a segment's life as the current one: its unused part is given back, which takes milliseconds as well.
 //!
 //! Two kinds of files are prepared, both full of zeros and durable:
 //!
 //! - *spares*, numbered, of the usual size: the next segments;
-//! - the *reserve*, under names of its own: small files that are held back for what has to go on while the disk is full
-//!   ([`super::reserve`]). One of them becomes a segment by a rename, which needs no space.
+//! - the *reserve*, under names of its own: small files that are held back for what has to go on while the
+//!   disk is full ([`super::reserve`]). One of them becomes a segment by a rename, which needs no space.
 //!
-//! A file gets its number last, by a rename, under the lock `numbering`: so numbers are dense in the order in which
-//! files can be started, whether they come from the preparer or from the reserve.
+//! A file gets its number last, by a rename, under the lock `numbering`: so numbers are dense in the order in
+//! which files can be started, whether they come from the preparer or from the reserve.
 
 use super::reserve::{KINDS, Kind, Reserve};
 use super::segment::{segment_number, segment_path};
@@ -35,7 +35,8 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Whether the file is in another directory as well. There it may be the last one, which must stay as long as it is.
+    /// Whether the file is in another directory as well. There it may be the last one, which must stay as
+    /// long as it is.
     pub fn is_shared(&self) -> bool {
         !matches!(self.file.links(), Ok(..=1))
     }
@@ -65,7 +66,8 @@ struct State {
     wanted: usize,
     /// What an earlier process prepared was taken over.
     adopted: bool,
-    /// The disk's room is left to a snapshot: only claims are prepared, and the snapshots' part of the reserve is lent.
+    /// The disk's room is left to a snapshot: only claims are prepared, and the snapshots' part of the
+    /// reserve is lent.
     lent: bool,
     /// Why the last attempt found no space.
     full: Option<String>,
@@ -122,7 +124,8 @@ impl Spares {
     pub fn want(&self, spares: usize) {
         let mut state = self.state.lock();
         state.wanted = state.wanted.max(spares);
-        // Each refused write asks: a preparer that waits for space would begin its wait anew each time, and never end it.
+        // Each refused write asks: a preparer that waits for space would begin its wait anew each time, and
+        // never end it.
         if state.full.is_none() {
             self.changed.notify_all();
         }
@@ -158,8 +161,8 @@ impl Spares {
     }
 }
 
-/// Takes a spare, or where none is ready a file of the first of these kinds of the reserve that has one. `None` if there
-/// is none of either.
+/// Takes a spare, or where none is ready a file of the first of these kinds of the reserve that has one.
+/// `None` if there is none of either.
 pub fn take(shared: &Shared, kinds: &[Kind]) -> io::Result<Option<Spare>> {
     let spares = &shared.spares;
     if let Some(spare) = take_ready(spares) {
@@ -197,8 +200,8 @@ pub fn take(shared: &Shared, kinds: &[Kind]) -> io::Result<Option<Spare>> {
     }
 }
 
-/// Opens a prepared file and locks it. `None` if it has another name as well: ours is then removed, for what is written to
-/// the file would be written to the other directory's file.
+/// Opens a prepared file and locks it. `None` if it has another name as well: ours is then removed, for what
+/// is written to the file would be written to the other directory's file.
 fn open_own(shared: &Shared, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
     let file = shared.env.disk.open(path, Access::ReadWrite)?;
     if file.links()? > 1 {
@@ -305,8 +308,8 @@ impl State {
         }
     }
 
-    /// What to prepare next, of files below `below_bytes`: claims first, which are small; then a spare, without which
-    /// nothing can be written; then the rest of the reserve, and more spares.
+    /// What to prepare next, of files below `below_bytes`: claims first, which are small; then a spare,
+    /// without which nothing can be written; then the rest of the reserve, and more spares.
     fn next_task(&self, shared: &Shared, below_bytes: u64) -> Option<Task> {
         let missing = |kind: &Kind| self.reserve.count(*kind) < kind.count();
         let reserve = |kind: &Kind| missing(kind).then_some(Task::Reserve(*kind));
@@ -403,8 +406,8 @@ fn name(shared: &Shared, from: &Path, to: &Path) -> io::Result<()> {
 /// A durable file of zeros, under the name of unfinished ones.
 fn fill(shared: &Shared, task: Task, size_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
     let disk = &shared.env.disk;
-    // Asked first: an attempt that must fail would fill the disk to its last byte meanwhile, which others notice. A claim
-    // is small, and may use what the system keeps for its administrator.
+    // Asked first: an attempt that must fail would fill the disk to its last byte meanwhile, which others
+    // notice. A claim is small, and may use what the system keeps for its administrator.
     let is_small = matches!(task, Task::Reserve(Kind::Claim));
     if !is_small && disk.free_bytes(&shared.directory)? < size_bytes {
         return Err(rustix::io::Errno::NOSPC.into());
@@ -436,8 +439,8 @@ fn fill_with_zeros(shared: &Shared, file: &dyn DiskFile, size_bytes: u64) -> io:
     Ok(())
 }
 
-/// Takes over what an earlier process has prepared: it was never started, so it holds nothing that counts; and it has its
-/// name, so its bytes are durable.
+/// Takes over what an earlier process has prepared: it was never started, so it holds nothing that counts;
+/// and it has its name, so its bytes are durable.
 fn adopt(shared: &Shared) -> io::Result<()> {
     let disk = &shared.env.disk;
     let mut unstarted = Vec::new();

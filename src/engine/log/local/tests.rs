@@ -10,7 +10,7 @@ fn options() -> LocalOptions {
 }
 
 fn recover(directory: &Path) -> (LocalLog, Vec<Vec<u8>>, Recovered) {
-    let log = LocalLog::open(Env::system(), directory, options()).expect("nobody has the lock");
+    let log = LocalLog::open(Env::system(), directory, options()).expect("nothing else has the lock");
     let mut replay = Replay::new(&log, Checkpoint::default());
     let mut batches = Vec::new();
     while let Some(batch) = replay.next().expect("an undamaged log") {

@@ -1,11 +1,12 @@
-//! Appends entries: positions and bytes are settled in order by the writer; the writing is done by the threads that call
-//! [`Acks::wait`], several at a time, and reported in order.
+//! Appends entries: positions and bytes are settled in order by the writer; the writing is done by the
+//! threads that call [`Acks::wait`], several at a time, and reported in order.
 //!
-//! The start of a segment is in the same queue as the entries, as a barrier: it is written when all before it is
-//! durable, and nothing after it is written before it is.
+//! The start of a segment is in the same queue as the entries, as a barrier: it is written when all before it
+//! is durable, and nothing after it is written before it is.
 //!
-//! A second claim in one process ends the writer before it: what that writer has not begun to write is dropped, and its
-//! segment is sealed behind its last durable entry, as a start does with the segment of a process that was killed.
+//! A second claim in one process ends the writer before it: what that writer has not begun to write is
+//! dropped, and its segment is sealed behind its last durable entry, as a start does with the segment of a
+//! process that was killed.
 
 use super::reader::{Frontier, LocalIter, Tail, Unproven, Until};
 use super::reserve::Kind as Held;
@@ -108,9 +109,10 @@ fn succeed(
     Ok((spare, Tail { mark, end_offset, unproven: Unproven::default(), uncut: Vec::new() }))
 }
 
-/// Makes durable what the last process has left, once for each process: what was read as the log's end is written once
-/// more and synced, and so are the names in the directory. A sync alone would not do, for after a write-back that failed the
-/// kernel takes the page for clean. Nothing is built on the log, shown of it or removed from it before.
+/// Makes durable what the last process has left, once for each process: what was read as the log's end is
+/// written once more and synced, and so are the names in the directory. A sync alone would not do, for after
+/// a write-back that failed the kernel takes the page for clean. Nothing is built on the log, shown of it or
+/// removed from it before.
 ///
 /// The error says why that did not succeed; the process must not go on with this log.
 pub fn secure(shared: &Shared, end: &Tail) -> Result<(), String> {
@@ -127,8 +129,9 @@ pub fn secure(shared: &Shared, end: &Tail) -> Result<(), String> {
     Ok(())
 }
 
-/// Says that there were segments. It comes after the claim, so that no start that was interrupted before that leaves it behind;
-/// and nothing is acknowledged before it. It need not be durable: a power cut that takes it away takes no segment.
+/// Says that there were segments. It comes after the claim, so that no start that was interrupted before that
+/// leaves it behind; and nothing is acknowledged before it. It need not be durable: a power cut that takes it
+/// away takes no segment.
 fn note_started(shared: &Shared) -> io::Result<()> {
     let (disk, path) = (&shared.env.disk, shared.directory.join(STARTED));
     if disk.exists(&path)? {
@@ -157,7 +160,8 @@ fn rewrite(shared: &Shared, unproven: &Unproven) -> io::Result<()> {
     file.sync()
 }
 
-/// Gives space back that was not given back when these segments were sealed: the process ended before, or the power went.
+/// Gives space back that was not given back when these segments were sealed: the process ended before, or the
+/// power went.
 fn cut_again(shared: &Shared, uncut: &[(PathBuf, u64)]) {
     for (path, end_offset) in uncut {
         // Nothing depends on it, and the next start tries again.
@@ -361,9 +365,10 @@ impl LogWriter for LocalWriter {
     }
 }
 
-/// A write counts for one part of so many in the smoothed time.
+/// Weight of the newest write in the smoothed time, as a divisor.
 const SMOOTHING: u64 = 8;
-/// So long, and the time of one write, after the data directory was removed nothing is acknowledged any more.
+/// How often the files' places are looked at. After the data directory was removed, nothing is acknowledged
+/// later than this and the time of one write.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 struct LocalAcks {
@@ -405,17 +410,18 @@ impl LocalAcks {
 }
 
 impl Acks for LocalAcks {
-    /// Writes the next entry in the caller's thread. Waits for others only where they are writing all that there is.
+    /// Writes the next entry in the caller's thread. Waits for others only where they are writing all that
+    /// there is.
     fn wait(&self, _beyond: Idx, at_most: Duration) -> Result<Mark, WriteError> {
         let clock = &self.shared.env.clock;
         let began = clock.monotonic();
-        let has_written = self.queue.advance(&self.shared, at_most)?;
+        let (has_written, frontier) = self.queue.advance(&self.shared, at_most)?;
         let ended = clock.monotonic();
         if has_written {
             self.note((ended - began).as_nanos() as u64);
         }
         self.look(ended)?;
-        let frontier = self.queue.frontier().expect("the Claim is durable");
+        let frontier = frontier.expect("the Claim is durable");
         self.shared.publish(frontier);
         Ok(frontier.mark)
     }
@@ -461,6 +467,9 @@ impl Job {
                     cut(shared, previous);
                 }
                 let mut state = shared.state.lock();
+                if let Some(last) = state.segments.last() {
+                    assert_eq!(info.header.number, last.header.number + 1, "segments are numbered densely");
+                }
                 state.current = Some((info.path.clone(), file));
                 state.segments.push(info);
                 Ok(None)
@@ -526,8 +535,8 @@ impl Queue {
         self.state.lock().check()
     }
 
-    /// Keeps jobs from being begun, once none is being done, if the log ends at `at` then. Returns the end, and whether a
-    /// segment is taken and not started.
+    /// Keeps jobs from being begun, once none is being done, if the log ends at `at` then. Returns the end,
+    /// and whether a segment is taken and not started.
     fn pause(&self, at: Mark) -> Result<(Frontier, bool), ClaimError> {
         let mut state = self.state.lock();
         loop {
@@ -552,8 +561,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Ends a pause, and this writer: another has the epoch `by`. What it has not begun to write is never written; a
-    /// segment that it has not started is returned.
+    /// Ends a pause, and this writer: another has the epoch `by`. What it has not begun to write is never
+    /// written; a segment that it has not started is returned.
     fn fence(&self, by: Epoch) -> Option<Spare> {
         let mut state = self.state.lock();
         state.is_paused = false;
@@ -570,11 +579,16 @@ impl Queue {
         unstarted.pop()
     }
 
-    /// Does the next job, and the segment's start before it if there is one. Where others do all that there is, waits at
-    /// most so long for one of them. False if this thread has written nothing.
-    fn advance(&self, shared: &Shared, at_most: Duration) -> Result<bool, WriteError> {
+    /// Does the next job, and the segment's start before it if there is one. Where others do all that there
+    /// is, waits at most this long for one of them. Returns whether this thread has written something, and
+    /// how far everything is durable.
+    fn advance(&self, shared: &Shared, at_most: Duration) -> Result<(bool, Option<Frontier>), WriteError> {
         let mut has_written = false;
-        while let Some((number, job)) = self.next_job(at_most)? {
+        loop {
+            let (number, job) = match self.next_job(at_most)? {
+                Ok(found) => found,
+                Err(frontier) => return Ok((has_written, frontier)),
+            };
             let starts_segment = matches!(job, Job::Start { .. });
             let buffer = job.run(shared).map_err(|error| {
                 self.fail(&error.to_string());
@@ -588,21 +602,21 @@ impl Queue {
             self.changed.notify_all();
             has_written = true;
             if !starts_segment {
-                break;
+                return Ok((has_written, state.frontier));
             }
         }
-        Ok(has_written)
     }
 
-    /// Takes the first job that no thread does, once it may be done; `None` if there is none.
-    fn next_job(&self, at_most: Duration) -> Result<Option<(usize, Job)>, WriteError> {
+    /// Takes the first job that no thread does, once it may be done; if there is none, returns how far
+    /// everything is durable.
+    fn next_job(&self, at_most: Duration) -> Result<Result<(usize, Job), Option<Frontier>>, WriteError> {
         let mut state = self.state.lock();
         let mut has_waited = false;
         loop {
             state.check()?;
             let Some(place) = state.slots.iter().position(|slot| slot.job.is_some()) else {
                 if has_waited || state.slots.is_empty() || at_most.is_zero() {
-                    return Ok(None);
+                    return Ok(Err(state.frontier));
                 }
                 self.changed.wait_for(&mut state, at_most);
                 has_waited = true;
@@ -612,7 +626,10 @@ impl Queue {
             let at_barrier = state.slots[place].barrier && place > 0;
             if !behind_barrier && !at_barrier && !state.is_paused {
                 let job = state.slots[place].job.take().expect("found above");
-                return Ok(Some((state.retired + place, job)));
+                if let (Job::Start { info, .. }, Some(frontier)) = (&job, state.frontier) {
+                    assert_eq!(info.header.before, frontier.mark, "a header states what is durable");
+                }
+                return Ok(Ok((state.retired + place, job)));
             }
             self.changed.wait(&mut state);
         }

@@ -1,8 +1,9 @@
 //! The claim, which may have to wait for room.
 //!
-//! A start on a full disk recovers everything, because reading needs no room. Where there is not even room for a claim
-//! (the log is unavailable), it goes on without one: what was recovered is served, nothing is admitted, and the claim is tried again until there
-//! is room. Nothing else may claim meanwhile, or the claim fails for good.
+//! A start on a full disk recovers everything, because reading needs no room. Where there is not even room
+//! for a claim (the log is unavailable), it goes on without one: what was recovered is served, nothing is
+//! admitted, and the claim is tried again until there is room. Nothing else may claim meanwhile, or the claim
+//! fails for good.
 
 use super::Shared;
 use super::writer::Writer;
@@ -34,16 +35,15 @@ impl Opening {
         Opening { at: recovered.end, claim }
     }
 
-    /// Claims the log and puts its writer in its place, which stays empty where there is no room for that: the state then
-    /// says so. The writer comes first: nothing is admitted before there is one.
+    /// Claims the log and puts its writer in its place, which stays empty where there is no room for that:
+    /// the state then says so. The writer comes first: nothing is admitted before there is one.
     pub fn claim(&self, shared: &Arc<Shared>, writer: &mut Option<Writer>) -> Result<(), ClaimError> {
         match shared.log.claim(self.at, self.claim.clone()) {
             Ok(claimed) => {
                 let acks = claimed.acks();
                 let failed = |error: WriteError| ClaimError::Fatal { cause: error.to_string() };
                 let mark = acks.wait(Idx(0), Duration::ZERO).map_err(failed)?;
-                let engine_time_ms = self.claim.engine_time_ms;
-                *writer = Some(Writer::new(shared.clone(), claimed, acks, mark, engine_time_ms));
+                *writer = Some(Writer::new(shared.clone(), claimed, acks, mark));
                 let mut state = shared.state.lock();
                 state.mark = mark;
                 state.unclaimed = None;
@@ -70,7 +70,8 @@ impl Opening {
                     return false;
                 }
             }
-            // The place is held meanwhile: who is admitted right after the claim and leads waits for the writer.
+            // The place is held meanwhile: who is admitted right after the claim and leads waits for the
+            // writer.
             let claimed = self.claim(shared, &mut writer.lock());
             if let Err(error) = claimed {
                 shared.fail(error.to_string(), None);

@@ -1,4 +1,5 @@
-//! The pipeline's suite. Each test of the first part runs on each backend, also on those that acknowledge late.
+//! The pipeline's suite. Each test of the first part runs on each backend, also on those that acknowledge
+//! late.
 
 use super::*;
 use crate::log::replay::Replay;
@@ -210,7 +211,7 @@ fn the_mark_is_behind_what_is_durable(fresh: &Fresh) {
     }
     impl DurableWatcher for Comparing {
         fn durable(&self, lsn: Lsn) -> bool {
-            let pipeline = self.pipeline.lock().upgrade().expect("it is told by the pipeline");
+            let pipeline = self.pipeline.lock().upgrade().expect("the pipeline calls this");
             let (batches, recovered) = replay_all(&**pipeline.log());
             assert_eq!(recovered.end.mark, pipeline.mark());
             assert_eq!(batches.len() as u64, lsn.0);

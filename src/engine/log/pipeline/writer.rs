@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Takes entries from the pipeline to the log. Behind a lock: whoever has it runs it.
+/// Takes entries from the pipeline to the log. Behind a lock: the thread that holds it runs the writer.
 pub struct Writer {
     shared: Arc<Shared>,
     log: Box<dyn LogWriter>,
@@ -19,14 +19,13 @@ pub struct Writer {
     in_flight: VecDeque<InFlight>,
     /// Behind the last entry that is durable.
     acknowledged: Mark,
-    engine_time_ms: u64,
-    /// How many batches the last entry had, how many waited already when it became durable, and whether anybody was woken
-    /// by it.
+    /// How many batches the last entry had, how many waited already when it became durable, and whether it
+    /// woke a thread.
     released: usize,
     waiting: usize,
     has_woken: bool,
-    /// How often in a row those who were released did not come back in time, and how many entries go without waiting
-    /// for them because of that.
+    /// How often in a row those who were released did not come back in time, and how many entries go without
+    /// waiting for them because of that.
     disappointments: u32,
     skip: u32,
     /// Closed or failed.
@@ -41,9 +40,11 @@ struct InFlight {
     request: Option<Request>,
 }
 
-/// How long the log thread waits for an acknowledgement before it looks whether there is something else to do.
+/// How long the log thread waits for an acknowledgement before it looks whether there is something else to
+/// do.
 const LOG_THREAD_WAITS: Duration = Duration::from_secs(1);
-/// How long a leading thread waits for the acknowledgement of what it does not write itself; then the log thread does.
+/// How long a leading thread waits for the acknowledgement of what it does not write itself; then the log
+/// thread does.
 const LEADER_WAITS: Duration = Duration::from_millis(1);
 
 /// The part of a write's time that is waited at most for those whom the last one released.
@@ -84,13 +85,7 @@ pub fn run(shared: &Shared, writer: &Mutex<Option<Writer>>) {
 }
 
 impl Writer {
-    pub fn new(
-        shared: Arc<Shared>,
-        log: Box<dyn LogWriter>,
-        acks: Arc<dyn Acks>,
-        claimed: Mark,
-        engine_time_ms: u64,
-    ) -> Writer {
+    pub fn new(shared: Arc<Shared>, log: Box<dyn LogWriter>, acks: Arc<dyn Acks>, claimed: Mark) -> Writer {
         assert_eq!(claimed.index, Idx(0), "a writer begins with its Claim");
         Writer {
             shared,
@@ -98,7 +93,6 @@ impl Writer {
             acks,
             in_flight: VecDeque::new(),
             acknowledged: claimed,
-            engine_time_ms,
             released: 0,
             waiting: 0,
             has_woken: false,
@@ -133,12 +127,12 @@ impl Writer {
         }
     }
 
-    /// On a slow disk, lets those whom the last entry released bring their next batches into the next one. Otherwise the
-    /// clients fall into two halves, each of which waits for the other's entry as well as for its own. As many are
-    /// expected as were released; a quarter of a write's time is the bound. Clients that do not come back at once (they
-    /// send at a rate of their own) are soon not waited for any more.
+    /// On a slow disk, lets those whom the last entry released bring their next batches into the next one.
+    /// Otherwise the clients fall into two halves, each of which waits for the other's entry as well as for
+    /// its own. As many are expected as were released; a quarter of a write's time is the bound. Clients that
+    /// do not come back at once (they send at a rate of their own) are soon not waited for any more.
     ///
-    /// False if somebody else runs the writer now.
+    /// False if another thread runs the writer now.
     fn collect(&mut self) -> bool {
         let shared = self.shared.clone();
         let usual = self.acks.usual_time().unwrap_or_default();
@@ -194,7 +188,7 @@ impl Writer {
         }
     }
 
-    /// The next thing to do. When there is none, nobody runs the writer any more.
+    /// The next thing to do. When there is none, no thread runs the writer any more.
     fn next_step(&mut self) -> Option<Step> {
         let shared = self.shared.clone();
         let mut state = shared.state.lock();
@@ -234,10 +228,11 @@ impl Writer {
             let buffer = self.shared.state.lock().buffers.pop();
             forming.complete(buffer);
         }
-        self.engine_time_ms = self.engine_time_ms.max(forming.entry.engine_time_ms);
         self.released = forming.batches;
         self.send(forming.entry, None)?;
-        self.shared.state.lock().reserved_bytes -= forming.reserved_bytes;
+        let mut state = self.shared.state.lock();
+        assert!(state.reserved_bytes >= forming.reserved_bytes, "room is used once");
+        state.reserved_bytes -= forming.reserved_bytes;
         Ok(())
     }
 
@@ -351,20 +346,21 @@ impl Writer {
         }
     }
 
-    /// Sends an entry without batches. False if a batch was submitted since: it comes after this entry, and the checksum
-    /// must not have it.
+    /// Sends an entry without batches. False if a batch was submitted since: it comes after this entry, and
+    /// the checksum must not have it.
     fn send_empty(&mut self, kind: Kind, engine_time_ms: u64, request: Request) -> Result<bool, WriteError> {
         assert!(self.in_flight.is_empty(), "everything before is durable");
-        self.engine_time_ms = self.engine_time_ms.max(engine_time_ms);
-        let (lsn, checksum) = {
-            let state = self.shared.state.lock();
+        let (engine_time_ms, lsn, checksum) = {
+            let mut state = self.shared.state.lock();
             if state.forming.is_some() || !state.ready.is_empty() {
                 return Ok(false);
             }
+            // A batch that is submitted from now on is not before this entry.
+            state.engine_time_ms = state.engine_time_ms.max(engine_time_ms);
             // Nothing is in flight, so this is the last batch; those that came after a close were dropped.
-            (Lsn(self.shared.durable.load(Ordering::Acquire)), state.checksum)
+            (state.engine_time_ms, Lsn(self.shared.durable.load(Ordering::Acquire)), state.checksum)
         };
-        self.send(Entry::new(kind, self.engine_time_ms, lsn, checksum), Some(request))?;
+        self.send(Entry::new(kind, engine_time_ms, lsn, checksum), Some(request))?;
         Ok(true)
     }
 }

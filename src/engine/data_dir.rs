@@ -1,0 +1,105 @@
+//! What a data directory holds, by name.
+//!
+//! ```text
+//! shards/0/log/         the transaction log: segments, reserve, LOCK
+//! shards/0/snapshots/   snapshots and their MANIFEST, LOCK
+//! shards/0/indexes/     saved graphs: a cache, named by the composition root
+//! ```
+//!
+//! A store has one shard, number 0. Its folder has the layout of a shard in a bucket, so that files can be
+//! moved between both. A backup has the same folders, beside the file BACKUP ([`crate::backup`]).
+
+use crate::env::Disk;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The log's segments.
+pub const LOG_DIRECTORY: &str = "shards/0/log";
+/// The snapshots and their manifest.
+pub const SNAPSHOT_DIRECTORY: &str = "shards/0/snapshots";
+/// The folder of all shards.
+const SHARDS: &str = "shards";
+/// The log's folder in a data directory of a development version before the first release.
+const OLD_LOG_DIRECTORY: &str = "log";
+
+/// Whether the directory was written by a version whose files were not in a shard's folder. This version
+/// cannot read them: the formats differ too.
+pub fn has_old_layout(disk: &dyn Disk, directory: &Path) -> io::Result<bool> {
+    Ok(disk.exists(&directory.join(OLD_LOG_DIRECTORY))? && !disk.exists(&directory.join(SHARDS))?)
+}
+
+/// What is in a directory beside these folders (paths with slashes) and the folders on the way to them; what
+/// is inside the folders does not count. Paths from the directory.
+pub fn strangers(disk: &dyn Disk, directory: &Path, folders: &[&str]) -> Result<Vec<String>, StrangersError> {
+    let mut found = Vec::new();
+    let mut ways = vec![""];
+    for folder in folders {
+        let ends = folder.match_indices('/').map(|(end, _)| &folder[..end]);
+        ways.extend(ends.filter(|way| !ways.contains(way)).collect::<Vec<_>>());
+    }
+    for way in &ways {
+        let path = directory.join(way);
+        let names = match disk.list(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !way.is_empty() => continue,
+            names => names.map_err(|error| StrangersError { path, error })?,
+        };
+        for name in names {
+            let name = if way.is_empty() { name } else { format!("{way}/{name}") };
+            if !ways.contains(&&*name) && !folders.contains(&&*name) {
+                found.push(name);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Why [`strangers`] does not know.
+#[derive(Debug)]
+pub struct StrangersError {
+    pub path: PathBuf,
+    pub error: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::Env;
+
+    /// A directory with these files, whose folders are made.
+    fn directory_with(files: &[&str]) -> (tempfile::TempDir, Env) {
+        let (env, directory) = (Env::system(), tempfile::tempdir().expect("the directory is writable"));
+        for file in files {
+            let path = directory.path().join(file);
+            env.disk.create_dir_all(path.parent().expect("it is in the directory")).expect("it is writable");
+            env.disk.create(&path).expect("it is writable");
+        }
+        (directory, env)
+    }
+
+    #[test]
+    fn strangers_are_found_beside_the_folders_and_on_the_way_to_them() {
+        let folders = [LOG_DIRECTORY, SNAPSHOT_DIRECTORY];
+        let ours = ["shards/0/log/1", "shards/0/snapshots/2"];
+        let others = ["README", "shards/0/logs/3", "shards/1/log/4", "log/5"];
+        let (directory, env) = directory_with(&[&ours[..], &others[..]].concat());
+        let found = strangers(&*env.disk, directory.path(), &folders).expect("it can be read");
+        assert_eq!(found, ["README", "log", "shards/1", "shards/0/logs"]);
+        let (directory, env) = directory_with(&ours);
+        let found = strangers(&*env.disk, directory.path(), &folders).expect("it can be read");
+        assert_eq!(found, [""; 0]);
+    }
+
+    #[test]
+    fn the_old_layout_is_a_log_at_the_top_without_shards() {
+        for (files, is_old) in [
+            (&["log/1"][..], true),
+            (&["log/1", "shards/0/log/1"][..], false),
+            (&["shards/0/log/1"][..], false),
+            (&[][..], false),
+        ] {
+            let (directory, env) = directory_with(files);
+            let found = has_old_layout(&*env.disk, directory.path()).expect("it can be read");
+            assert_eq!(found, is_old, "{files:?}");
+        }
+    }
+}
