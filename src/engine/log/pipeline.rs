@@ -26,14 +26,16 @@
 //!
 //! Deliberately not here: what to do with replies (the server's gate), and when to stop the process.
 
+mod forming;
 mod opening;
 mod writer;
 
-use super::entry::{HEADER_BYTES, Kind, PIECE_HEADER_BYTES, PieceKind, begin_piece};
+use super::entry::{HEADER_BYTES, PIECE_HEADER_BYTES, PieceKind, begin_piece};
 use super::refusal::RoleRefusal;
 use super::replay::Recovered;
-use super::{ClaimError, Entry, Epoch, Limits, Lsn, Mark, Pos, Purpose, Room, RunningChecksum, ShardLog};
+use super::{ClaimError, Epoch, Limits, Lsn, Mark, Pos, Purpose, Room, RunningChecksum, ShardLog};
 use crate::effect::Batch;
+use forming::{BatchBytes, Forming, LatePiece};
 use opening::Opening;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use std::collections::VecDeque;
@@ -222,47 +224,6 @@ struct State {
     mark: Mark,
 }
 
-/// The bytes of a batch that is submitted.
-enum Bytes<'a> {
-    Here(&'a [u8]),
-    Referred(Arc<Batch>),
-}
-
-impl Bytes<'_> {
-    #[inline]
-    fn len(&self) -> usize {
-        match self {
-            Bytes::Here(bytes) => bytes.len(),
-            Bytes::Referred(batch) => batch.len(),
-        }
-    }
-
-    #[inline]
-    fn crc(&self) -> u32 {
-        match self {
-            Bytes::Here(bytes) => crc32c::crc32c(bytes),
-            Bytes::Referred(batch) => batch.crc(),
-        }
-    }
-}
-
-/// The piece that fills an entry, to be copied when the entry is written.
-struct Late {
-    kind: PieceKind,
-    batch: Arc<Batch>,
-    range: Range<usize>,
-}
-
-/// An entry that is being filled.
-struct Forming {
-    entry: Entry,
-    /// Its only piece, if that is not in the entry yet.
-    late: Option<Late>,
-    /// Room that its batches have reserved.
-    reserved_bytes: u64,
-    batches: usize,
-}
-
 impl Pipeline {
     /// Claims the log right after what was recovered, and starts the log thread.
     pub fn start(
@@ -384,7 +345,7 @@ impl Pipeline {
     /// If `lsn` is not the next one, or the credit is too small: bugs that would break the log's order or its
     /// room.
     pub fn submit(&self, credit: &mut Credit, lsn: Lsn, engine_time_ms: u64, batch: &[u8]) {
-        let got = self.submit_bytes(credit, engine_time_ms, &Bytes::Here(batch));
+        let got = self.submit_bytes(credit, engine_time_ms, &BatchBytes::Here(batch));
         assert_eq!(lsn, got, "batches are submitted in LSN order");
     }
 
@@ -394,16 +355,16 @@ impl Pipeline {
         let whole_bytes = HEADER_BYTES + PIECE_HEADER_BYTES + batch.len();
         match batch.as_slice() {
             Some(bytes) if whole_bytes <= self.shared.limits.entry_bytes_max => {
-                self.submit_bytes(credit, engine_time_ms, &Bytes::Here(bytes))
+                self.submit_bytes(credit, engine_time_ms, &BatchBytes::Here(bytes))
             }
             _ => {
-                let bytes = Bytes::Referred(Arc::new(batch.take()));
+                let bytes = BatchBytes::Referred(Arc::new(batch.take()));
                 self.submit_bytes(credit, engine_time_ms, &bytes)
             }
         }
     }
 
-    fn submit_bytes(&self, credit: &mut Credit, engine_time_ms: u64, batch: &Bytes<'_>) -> Lsn {
+    fn submit_bytes(&self, credit: &mut Credit, engine_time_ms: u64, batch: &BatchBytes<'_>) -> Lsn {
         let shared = &self.shared;
         let room = shared.limits.room_for_batch(batch.len());
         let checksum_crc = batch.crc();
@@ -695,7 +656,7 @@ impl Shared {
 
 impl State {
     /// Appends a batch to the forming entry, splitting it if it is larger than an entry.
-    fn add(&mut self, limits: &Limits, lsn: Lsn, time_ms: u64, batch: &Bytes<'_>, crc: u32, room: u64) {
+    fn add(&mut self, limits: &Limits, lsn: Lsn, time_ms: u64, batch: &BatchBytes<'_>, crc: u32, room: u64) {
         let checksum_before = self.checksum;
         self.checksum.add_crc(crc, batch.len());
         let whole_bytes = PIECE_HEADER_BYTES + batch.len();
@@ -732,13 +693,13 @@ impl State {
         kind: PieceKind,
         lsn: Lsn,
         engine_time_ms: u64,
-        batch: &Bytes<'_>,
+        batch: &BatchBytes<'_>,
         range: Range<usize>,
     ) {
         // First and middle pieces are alone in their entry.
-        if let (Bytes::Referred(batch), PieceKind::First | PieceKind::Middle) = (batch, kind) {
+        if let (BatchBytes::Referred(batch), PieceKind::First | PieceKind::Middle) = (batch, kind) {
             let mut forming = Forming::new(Some(Vec::new()), lsn, engine_time_ms);
-            forming.late = Some(Late { kind, batch: batch.clone(), range });
+            forming.late = Some(LatePiece { kind, batch: batch.clone(), range });
             self.forming = Some(forming);
             return;
         }
@@ -749,8 +710,8 @@ impl State {
         let time_offset_ms = u32::try_from(time_offset_ms).expect("it was asked whether the time fits");
         begin_piece(kind, range.len(), time_offset_ms, &mut forming.entry.bytes);
         match batch {
-            Bytes::Here(bytes) => forming.entry.bytes.extend_from_slice(&bytes[range]),
-            Bytes::Referred(batch) => batch.copy(range, &mut forming.entry.bytes),
+            BatchBytes::Here(bytes) => forming.entry.bytes.extend_from_slice(&bytes[range]),
+            BatchBytes::Referred(batch) => batch.copy(range, &mut forming.entry.bytes),
         }
     }
 
@@ -771,31 +732,6 @@ impl State {
         assert!(forming.entry.first_lsn <= forming.entry.last_lsn, "an entry has a batch or a piece of one");
         assert!(forming.entry.last_lsn <= self.last_lsn, "batches are submitted before they are written");
         Some(forming)
-    }
-}
-
-impl Forming {
-    fn new(buffer: Option<Vec<u8>>, lsn: Lsn, engine_time_ms: u64) -> Forming {
-        let (buffer, checksum) = (buffer.unwrap_or_default(), RunningChecksum::default());
-        let entry = Entry::in_buffer(buffer, Kind::Data, engine_time_ms, lsn, checksum);
-        Forming { entry, late: None, reserved_bytes: 0, batches: 0 }
-    }
-
-    /// Copies what is not in the entry yet, into this buffer.
-    fn complete(&mut self, buffer: Option<Vec<u8>>) {
-        let Some(Late { kind, batch, range }) = self.late.take() else { return };
-        let mut bytes = buffer.unwrap_or_default();
-        bytes.clear();
-        bytes.resize(HEADER_BYTES, 0);
-        begin_piece(kind, range.len(), 0, &mut bytes);
-        batch.copy(range, &mut bytes);
-        self.entry.bytes = bytes;
-    }
-
-    fn fits(&self, limits: &Limits, bytes: usize, engine_time_ms: u64) -> bool {
-        let time = self.entry.engine_time_ms;
-        let time_fits = engine_time_ms >= time && engine_time_ms - time <= u64::from(u32::MAX);
-        time_fits && self.entry.bytes.len() + bytes <= limits.entry_bytes_max
     }
 }
 

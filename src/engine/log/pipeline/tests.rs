@@ -2,10 +2,11 @@
 //! late.
 
 use super::*;
+use crate::log::entry::Kind;
 use crate::log::replay::Replay;
 use crate::log::testing::{Schedule, TestLog};
 use crate::log::tests::{Fresh, on_each_backend};
-use crate::log::{Idx, LogEnd, Wait, WriteError};
+use crate::log::{Entry, Idx, LogEnd, Wait, WriteError};
 
 on_each_backend!(
     batches_come_back_over_restarts,

@@ -1,0 +1,73 @@
+//! The entry that is being filled with batches.
+
+use crate::effect::Batch;
+use crate::log::entry::{HEADER_BYTES, Kind, PieceKind, begin_piece};
+use crate::log::{Entry, Limits, Lsn, RunningChecksum};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The bytes of a batch that is submitted.
+pub enum BatchBytes<'a> {
+    Here(&'a [u8]),
+    Referred(Arc<Batch>),
+}
+
+impl BatchBytes<'_> {
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            BatchBytes::Here(bytes) => bytes.len(),
+            BatchBytes::Referred(batch) => batch.len(),
+        }
+    }
+
+    #[inline]
+    pub fn crc(&self) -> u32 {
+        match self {
+            BatchBytes::Here(bytes) => crc32c::crc32c(bytes),
+            BatchBytes::Referred(batch) => batch.crc(),
+        }
+    }
+}
+
+/// The piece that fills an entry, to be copied when the entry is written.
+pub struct LatePiece {
+    pub kind: PieceKind,
+    pub batch: Arc<Batch>,
+    pub range: Range<usize>,
+}
+
+/// An entry that is being filled.
+pub struct Forming {
+    pub entry: Entry,
+    /// Its only piece, if that is not in the entry yet.
+    pub late: Option<LatePiece>,
+    /// Room that its batches have reserved.
+    pub reserved_bytes: u64,
+    pub batches: usize,
+}
+
+impl Forming {
+    pub fn new(buffer: Option<Vec<u8>>, lsn: Lsn, engine_time_ms: u64) -> Forming {
+        let (buffer, checksum) = (buffer.unwrap_or_default(), RunningChecksum::default());
+        let entry = Entry::in_buffer(buffer, Kind::Data, engine_time_ms, lsn, checksum);
+        Forming { entry, late: None, reserved_bytes: 0, batches: 0 }
+    }
+
+    /// Copies what is not in the entry yet, into this buffer.
+    pub fn complete(&mut self, buffer: Option<Vec<u8>>) {
+        let Some(LatePiece { kind, batch, range }) = self.late.take() else { return };
+        let mut bytes = buffer.unwrap_or_default();
+        bytes.clear();
+        bytes.resize(HEADER_BYTES, 0);
+        begin_piece(kind, range.len(), 0, &mut bytes);
+        batch.copy(range, &mut bytes);
+        self.entry.bytes = bytes;
+    }
+
+    pub fn fits(&self, limits: &Limits, bytes: usize, engine_time_ms: u64) -> bool {
+        let time = self.entry.engine_time_ms;
+        let time_fits = engine_time_ms >= time && engine_time_ms - time <= u64::from(u32::MAX);
+        time_fits && self.entry.bytes.len() + bytes <= limits.entry_bytes_max
+    }
+}
