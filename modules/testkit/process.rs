@@ -91,7 +91,11 @@ impl Server {
     /// Sends SHUTDOWN and waits for the end; true if the exit status is 0.
     pub fn shut_down(mut self) -> bool {
         self.client().send(&[&["SHUTDOWN"]]).expect("the server listens");
-        self.child.wait().expect("our own child").success()
+        let status = self.child.wait().expect("our own child");
+        if !status.success() {
+            eprintln!("the server ended with {status}");
+        }
+        status.success()
     }
 
     /// Waits until the process ends; returns its exit code.

@@ -268,7 +268,7 @@ fn kinds_that_do_not_exist_are_refused_by_name() {
         .expect("the binary was built");
     assert!(!output.status.success());
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("there is no kind 'unicorns'"), "{text}");
+    assert!(text.contains("unknown kind 'unicorns'"), "{text}");
 }
 
 /// A run that does not end soon, with its messages captured.

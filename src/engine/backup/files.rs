@@ -127,12 +127,24 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Creates the folders, and makes them and the other names in the directory durable.
+/// Creates the folders and the folders on the way to them, and makes their names and the other names in the
+/// directory durable: each folder that holds such a name is synced once.
 fn make_folders(disk: &dyn Disk, directory: &Path, folders: &[&str]) -> io::Result<()> {
+    let mut parents = vec![directory.to_owned()];
     for folder in folders {
-        disk.create_dir_all(&directory.join(folder))?;
+        let mut path = directory.to_owned();
+        for name in Path::new(folder) {
+            if !parents.contains(&path) {
+                parents.push(path.clone());
+            }
+            path.push(name);
+            match disk.create_directory(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                created => created?,
+            }
+        }
     }
-    disk.sync_directory(directory)
+    parents.iter().try_for_each(|parent| disk.sync_directory(parent))
 }
 
 /// The names in a directory beside these folders and the way to them.

@@ -114,7 +114,7 @@ fn a_copy_of_the_snapshots_alone_restores() {
         let name = path.file_name().and_then(|name| name.to_str()).expect("text");
         let bytes = sim.disk.bytes(&path).expect("it was listed");
         put(&sim, Path::new("/copy"), name, &bytes);
-        put(&sim, Path::new("/moved/snapshots"), name, &bytes);
+        put(&sim, Path::new("/moved/shards/0/snapshots"), name, &bytes);
     }
     let written = store.abandon();
     for source in ["/copy", "/moved"] {

@@ -90,14 +90,15 @@ fn a_directory_with_the_old_layout_is_refused_and_left_as_it_is() {
     let wanted = format!("{dir} was written by a development version from before the first release");
     let told = refused(directory.path());
     assert!(told.contains(&wanted) && told.contains("`shards/0/log`"), "{told}");
-    let target = directory.path().join("to");
+    let beside = TempDir::new("old-layout-copy");
+    let target = beside.path().join("to");
     let to = target.to_str().expect("text");
     let tools: [&[&str]; 6] = [
         &["log", "verify", "--dir", dir],
         &["log", "dump", "--dir", dir],
         &["snapshot", "create", "--dir", dir],
         &["backup", "--dir", dir, "--to", to],
-        &["backup", "verify", "--from", dir],
+        &["backup", "verify", dir],
         &["restore", "--from", dir, "--to", to],
     ];
     for tool in tools {
