@@ -1,4 +1,5 @@
-//! The common part of the benches: an engine over a log in memory, and a `Reply` that discards replies.
+//! The common part of the benches: engines over logs in memory and on disk, and a `Reply` that discards
+//! replies.
 
 #![forbid(unsafe_code)]
 
@@ -11,24 +12,27 @@ use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::{Credit, Options, Refusal};
 use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::log::{LogId, ShardLog};
+use engramdb_engine::module::Module;
 use engramdb_engine::recovery::Recovering;
 use engramdb_engine::shard::engine::{Ran, batch_bytes_max};
+use engramdb_search::{SearchModule, SearchOptions};
 use std::path::Path;
 use std::sync::Arc;
 
 /// An empty engine whose log is in memory.
 pub fn engine() -> Engine {
-    start(Arc::new(MemoryLog::new(LogId([1; 16]))))
+    start(Arc::new(MemoryLog::new(LogId([1; 16]))), Vec::new())
 }
 
-/// An empty engine over a log in this directory, as in a server.
+/// An empty engine over a log in this directory, with FT.*, as in a server.
 pub fn engine_in(directory: &Path) -> Engine {
     let log = LocalLog::open(Env::system(), directory, LocalOptions::default());
-    start(Arc::new(log.expect("the directory is writable")))
+    let options = SearchOptions { directory: None, env: Env::system(), offline: false, threads: 1 };
+    start(Arc::new(log.expect("the directory is writable")), vec![Box::new(SearchModule::new(options))])
 }
 
-fn start(log: Arc<dyn ShardLog>) -> Engine {
-    let mut recovering = Recovering::new(Env::system(), 16, Vec::new());
+fn start(log: Arc<dyn ShardLog>, modules: Vec<Box<dyn Module>>) -> Engine {
+    let mut recovering = Recovering::new(Env::system(), 16, modules);
     let recovered = recovering.replay(&*log, Checkpoint::default(), |_| ()).expect("the log is empty");
     let (engine, _) =
         recovering.start(log, &recovered, Options::default()).expect("no other writer claims it");
@@ -36,12 +40,16 @@ fn start(log: Arc<dyn ShardLog>) -> Engine {
 }
 
 pub fn table() -> CommandTable {
-    CommandTable::new(commands::FAMILIES.iter().copied())
+    CommandTable::new(commands::FAMILIES.iter().copied().chain([engramdb_search::COMMANDS]))
 }
 
-/// Reserves room for one command; waits while the log has none.
+/// Reserves room for one command; waits while the log has none, or an index is behind.
 pub fn admit(engine: &Engine, words: &[&[u8]]) -> Credit {
     loop {
+        if engine.is_overloaded() {
+            std::thread::yield_now();
+            continue;
+        }
         match engine.admit(1, batch_bytes_max(words)) {
             Ok(credit) => return credit,
             Err(Refusal::Busy) => std::thread::yield_now(),

@@ -9,7 +9,6 @@ use crate::search::styled;
 use crate::{debug, info, schema, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
-use engramdb_engine::log::Purpose;
 use engramdb_engine::shard::tx::Tx;
 use engramdb_engine::shard::view::View;
 
@@ -48,11 +47,14 @@ pub const COMMANDS: &[Command] = &[
         "Returns the different tags of a field.",
     ),
     row(read("FT._LIST", "", list)).docs("2.0.0", "O(N) for N indexes", "Returns the names of all indexes."),
-    row(write("FT.DROPINDEX", "index [DD|KEEPDOCS]", drop)).flags(flag::MODULE | flag::FREES).docs(
-        "2.0.0",
-        "O(1), or O(N) for N documents with DD",
-        "Deletes an index, and its documents with DD.",
-    ),
+    row(write("FT.DROPINDEX", "index [DD|KEEPDOCS]", drop))
+        .flags(flag::MODULE | flag::FREES)
+        .room(room_to_drop)
+        .docs(
+            "2.0.0",
+            "O(1), or O(N) for N documents with DD",
+            "Deletes an index, and its documents with DD.",
+        ),
     row(staged("FT.DEBUG", "action [argument+]", debug::debug)).docs(
         "1.0.0",
         "O(N) for a graph of N nodes",
@@ -129,6 +131,18 @@ fn list(view: &View<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
+/// The deletes of the documents: header, key and cause of each.
+fn room_to_drop(view: &View<'_>, args: Args<'_>) -> usize {
+    const DELETE_BYTES: usize = 32;
+    match find(view, args[1], Kind::NoIndexToChange) {
+        Ok(index) if args.is(2, "DD") => {
+            let documents = index.documents.read();
+            documents.len() * DELETE_BYTES + documents.keys_bytes_max()
+        }
+        _ => 0,
+    }
+}
+
 fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     if args.len() > 3 {
         return Err(CommandError::new(format!(
@@ -148,8 +162,6 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     })?;
     if with_documents {
         let keys: Vec<Vec<u8>> = index.documents.read().keys().map(|(key, _)| key.to_vec()).collect();
-        // Header, key and cause of each delete.
-        tx.reserve(keys.iter().map(|key| key.len() + 32).sum(), Purpose::Freeing)?;
         for key in keys {
             tx.apply(Effect::Delete { key: &key, cause: Cause::Command });
         }

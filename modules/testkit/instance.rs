@@ -163,7 +163,7 @@ impl Instance {
         let ran = begin(engine, self.database, command, args, wire);
         match ran.stage {
             Stage::Done => ran.gate,
-            Stage::Prepare(_) => unreachable!("`begin` has prepared it"),
+            Stage::Prepare(_) | Stage::NeedsRoom(_) => unreachable!("`begin` has prepared it"),
             Stage::Park(_) => unreachable!("none of the commands here waits for keys"),
             Stage::Wait(wait) => ran.gate.max(engine.complete(self.database, wait.block(), wire)),
             Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) => {

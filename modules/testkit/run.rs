@@ -37,13 +37,16 @@ pub fn begin(
         return engine.reads().expect("it serves").run(database, command, args, reply);
     }
     let words: Vec<&[u8]> = args.iter().copied().collect();
-    let mut prepared = None;
+    let (mut prepared, mut room_bytes) = (None, 0);
     loop {
-        let credit = engine.admit(1, batch_bytes_max(&words)).expect("a log in memory has room");
-        let mut run = engine.writes(credit).preparing(prepared.take());
+        let credit = engine.admit(1, batch_bytes_max(&words) + room_bytes).expect("a log in memory has room");
+        let mut run = engine.writes(credit).preparing(prepared.take()).with_room(room_bytes);
         let ran = run.run(database, command, args, reply);
         drop(run);
-        let Stage::Prepare(preparation) = ran.stage else { return ran };
-        prepared = Some(engine.prepare(database, *preparation));
+        match ran.stage {
+            Stage::Prepare(preparation) => prepared = Some(engine.prepare(database, *preparation)),
+            Stage::NeedsRoom(bytes) => room_bytes = bytes,
+            _ => return ran,
+        }
     }
 }

@@ -45,6 +45,14 @@ impl CommandError {
         ))
     }
 
+    /// A command of a transaction needs room in the log that the transaction did not reserve before it began.
+    pub(crate) fn no_room_reserved(command: &str, bytes: usize, refusal: impl fmt::Display) -> CommandError {
+        CommandError::new(format!(
+            "MISCONF {command} needs {bytes} bytes in the transaction log beyond what EXEC has reserved: {refusal}. It changed \
+             nothing; call it outside of MULTI, where it waits for room"
+        ))
+    }
+
     /// Any write is refused, for there is not even room to claim the log.
     pub fn read_only(cause: &str) -> CommandError {
         CommandError::new(format!(

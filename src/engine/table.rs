@@ -29,12 +29,22 @@ const SEGMENT_ITEMS_MERGE: usize = 32;
 const WINDOW: usize = 32;
 /// Places that a segment which is alone keeps, however few items it has.
 const ROOM_LEAST: usize = 8;
+/// Hashes in a cache line, about.
+const LINE_HASHES: usize = 16;
+/// Lookups that are prepared together.
+const AHEAD: usize = 16;
 /// The bits of a hash that are kept.
 const HASH_BITS: u32 = 32;
 
 /// An item that knows its own key.
 pub trait Keyed {
     fn key(&self) -> &[u8];
+
+    /// Reads something of the item itself, and nothing of what it refers to. See [`Table::prefetch`].
+    #[inline]
+    fn touch(&self) {
+        std::hint::black_box(self.key().len());
+    }
 }
 
 impl<T: Keyed> Keyed for Box<T> {
@@ -91,6 +101,27 @@ impl<T: Keyed> Segment<T> {
         self.hashes.len()
     }
 
+    /// Where the hashes begin that are compared at once, in a segment that has so many.
+    #[inline]
+    fn window_start(&self, hash: u32) -> usize {
+        // The bits behind the shared ones say how far in the segment's range the hash lies.
+        let part = u64::from(hash.checked_shl(self.depth).unwrap_or(0));
+        let expected = ((part * self.len() as u64) >> HASH_BITS) as usize;
+        expected.saturating_sub(WINDOW / 2).min(self.len() - WINDOW)
+    }
+
+    /// Reads the cache lines that a lookup of this hash compares.
+    #[inline]
+    fn touch(&self, hash: u32) -> u32 {
+        match self.hashes.len() {
+            ..=WINDOW => self.hashes.first().map_or(0, |first| *first),
+            _ => {
+                let window = &self.hashes[self.window_start(hash)..][..WINDOW];
+                window[0] ^ window[LINE_HASHES] ^ window[WINDOW - 1]
+            }
+        }
+    }
+
     /// The number of hashes that are less than this one.
     #[inline]
     fn lower_bound(&self, hash: u32) -> usize {
@@ -101,10 +132,7 @@ impl<T: Keyed> Segment<T> {
         if hashes.len() <= WINDOW {
             return less(hashes);
         }
-        // The bits behind the shared ones say how far in the segment's range the hash lies.
-        let part = u64::from(hash.checked_shl(self.depth).unwrap_or(0));
-        let expected = ((part * hashes.len() as u64) >> HASH_BITS) as usize;
-        let start = expected.saturating_sub(WINDOW / 2).min(hashes.len() - WINDOW);
+        let start = self.window_start(hash);
         let window: &[u32; WINDOW] = hashes[start..].first_chunk().expect("a window fits");
         match less(window) {
             0 => below(&hashes[..start]),
@@ -192,18 +220,42 @@ impl<T: Keyed> Table<T> {
         self.directory[prefix(hash, self.depth)] as usize
     }
 
+    /// Reads what lookups of these hashes will read, and decides nothing by it: so the cache misses of
+    /// several lookups overlap, where lookups that work in between wait for theirs one after the other. It
+    /// goes step by step, because each step of a lookup waits for the one before it: the hashes of all, then
+    /// the items of all, then their keys.
+    #[inline]
+    pub fn prefetch(&self, mut hashes: impl Iterator<Item = u64>) {
+        let mut ahead = [(0, 0); AHEAD];
+        loop {
+            let (mut filled, mut read) = (0, 0);
+            for ((number, hash), next) in ahead.iter_mut().zip(&mut hashes) {
+                *hash = kept(next);
+                *number = self.segment_of(*hash);
+                read ^= self.segments[*number].touch(*hash);
+                filled += 1;
+            }
+            std::hint::black_box(read);
+            let mut items = [None; AHEAD];
+            for (item, (number, hash)) in items.iter_mut().zip(&ahead[..filled]) {
+                let segment = &self.segments[*number];
+                *item = segment.items.get(segment.lower_bound(*hash));
+                item.inspect(|item| item.touch());
+            }
+            for item in items.iter().flatten() {
+                std::hint::black_box(item.key().len());
+            }
+            if filled < AHEAD {
+                return;
+            }
+        }
+    }
+
     #[inline]
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<&T> {
         let hash = kept(hash);
         let segment = &self.segments[self.segment_of(hash)];
         segment.find(hash, key).map(|place| &segment.items[place])
-    }
-
-    /// Reads what a lookup of this hash will read, and decides nothing by it: so the cache misses of several keys in a row
-    /// overlap, where lookups that work in between wait for theirs one after the other.
-    #[inline]
-    pub fn prefetch(&self, hash: u64) {
-        self.with_hash(hash).for_each(|item| _ = std::hint::black_box(item.key().len()));
     }
 
     #[inline]

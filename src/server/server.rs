@@ -107,7 +107,7 @@ impl Server {
         let mut incoming: Vec<Incoming> = Vec::new();
         let mut workers = Vec::new();
         let mut watched = Vec::new();
-        let standby = Arc::new(Standby::new(shared.engine.env().clock.clone()));
+        let standby = Arc::new(Standby::new(shared.engine.env().clock.clone(), gates.clone()));
         for (number, gate) in gates.iter().cloned().enumerate() {
             let worker = Worker { shared: shared.clone(), gate, stats: shared.workers[number].clone() };
             let started = worker.start(number, standby.clone()).map_err(ServerError::Thread)?;

@@ -41,6 +41,8 @@ pub struct CommandCounters {
 pub struct WorkerStats {
     pub commands: Box<[CommandCounters]>,
     pub commands_total: Counter,
+    /// How many of them were done when the worker rested last, or sent its writes on their way.
+    commands_at_rest: Counter,
     pub input_bytes: Counter,
     pub output_bytes: Counter,
     pub reads: Counter,
@@ -56,6 +58,7 @@ impl WorkerStats {
         WorkerStats {
             commands: (0..commands).map(|_| CommandCounters::default()).collect(),
             commands_total: Counter::default(),
+            commands_at_rest: Counter::default(),
             input_bytes: Counter::default(),
             output_bytes: Counter::default(),
             reads: Counter::default(),
@@ -67,6 +70,16 @@ impl WorkerStats {
 }
 
 impl WorkerStats {
+    /// Notes that nothing of what was done waits for the worker to send it on its way.
+    pub fn rested(&self) {
+        self.commands_at_rest.0.store(self.commands_total.get(), Ordering::Relaxed);
+    }
+
+    /// Commands since then. A reset of the totals counts as a rest.
+    pub fn commands_since_rest(&self) -> u64 {
+        self.commands_total.get().saturating_sub(self.commands_at_rest.get())
+    }
+
     /// The totals, to be reset.
     pub fn all(&self) -> [&Counter; 5] {
         [&self.commands_total, &self.input_bytes, &self.output_bytes, &self.reads, &self.writes]

@@ -34,7 +34,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("search", &["engine", "vector", "testkit"]),
     ("bench", &["console", "resp", "vector", "datasets", "testkit"]),
     ("sim", &["engine"]),
-    ("benches", &["engine", "resp", "vector"]),
+    ("benches", &["engine", "resp", "search", "vector"]),
 ];
 
 /// Calls that no code outside tests makes, with what to do instead.

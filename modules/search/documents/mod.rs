@@ -238,6 +238,11 @@ impl Documents {
         self.keys.ids.len()
     }
 
+    /// How long all keys are together, at most. Costs no walk.
+    pub fn keys_bytes_max(&self) -> usize {
+        self.len() * size_of::<ShortBytes>() + self.keys.key_bytes
+    }
+
     /// Rows that a search found at this version are true as long as their documents' versions are not
     /// younger.
     pub fn version(&self) -> u64 {

@@ -138,16 +138,18 @@ fn fill(
     housed
 }
 
-/// Keys whose places in the table are on their way from memory while one is housed.
-const HOUSED_AHEAD: usize = 8;
+/// Keys whose places in the table are read together.
+const HOUSED_AHEAD: usize = 16;
 
 /// Lets hashes stand where their vectors do.
 fn house(keyspace: &mut Housing<'_>, database: u32, index: &Index, housed: Vec<(u32, usize, Housed)>) {
     let documents = index.documents.read();
     let keys: Vec<Option<&[u8]>> = housed.iter().map(|(id, ..)| documents.key(*id)).collect();
     for (at, (_, field, place)) in housed.into_iter().enumerate() {
-        if let (Some(Some(later)), Some(keys)) = (keys.get(at + HOUSED_AHEAD), keyspace.database(database)) {
-            keys.prefetch(later);
+        if at % HOUSED_AHEAD == 0
+            && let Some(database) = keyspace.database(database)
+        {
+            database.prefetch(keys[at..].iter().take(HOUSED_AHEAD).flatten().copied());
         }
         let key = keys[at].expect("a document has a key");
         index.house(keyspace, (database, key), [(field, place)]);

@@ -124,6 +124,10 @@ pub type SessionHandler = &'static (dyn Any + Send + Sync);
 /// Finds the indexes of the key words among the arguments.
 pub type KeyFinder = fn(Args<'_>) -> Result<Vec<usize>, CommandError>;
 
+/// How many bytes effects of a write may take in the log beyond what its words tell
+/// ([`crate::shard::engine::batch_bytes_max`]), as things are now. 0 where the call is an error.
+pub type RoomFinder = fn(&View<'_>, Args<'_>) -> usize;
+
 /// Work without any lock, but for the looks that it takes. It ends in a step that looks at the keyspace for a last time, and
 /// says what is to be replied.
 pub type Job = Box<dyn FnOnce(&dyn Looks) -> Finish + Send>;
@@ -181,6 +185,9 @@ pub enum Stage {
     Prepare(Box<Preparation>),
     /// A blocking command that has had no effect and no reply: the client waits for keys.
     Park(Box<Park>),
+    /// A write that has had no effect and no reply yet: it is to be run again when so many bytes of room in
+    /// the log are reserved beyond what its words tell.
+    NeedsRoom(usize),
 }
 
 #[derive(Clone, Copy)]
@@ -214,6 +221,8 @@ pub struct Command {
     pub subcommands: &'static [Command],
     /// Where the usage line cannot tell the keys: reads them from the arguments.
     pub keys: Option<KeyFinder>,
+    /// Where the words of a write do not tell how much it logs: asked under the lock, before the handler.
+    pub room: Option<RoomFinder>,
     /// What the command does with its keys, in Redis's words (`RW access update`): one entry for all keys, or one for
     /// each. Empty for the usual: `RO access` of a read, `RW update` of a write.
     pub access: &'static [&'static str],
@@ -267,6 +276,7 @@ const fn command(name: &'static str, usage: &'static str, handler: Handler) -> C
         group: "generic",
         subcommands: &[],
         keys: None,
+        room: None,
         access: &[],
         tips: &[],
     }
@@ -314,6 +324,17 @@ impl Command {
 
     pub const fn keys(mut self, keys: KeyFinder) -> Command {
         self.keys = Some(keys);
+        self
+    }
+
+    /// Says how much a write may log beyond what its words tell.
+    ///
+    /// # Panics
+    /// If the command is of another kind: only a write's room is asked for. One that waits for keys must not
+    /// ask for it, because a parked client is served without a second run.
+    pub const fn room(mut self, room: RoomFinder) -> Command {
+        assert!(matches!(self.handler, Handler::Write(_)), "only writes ask for room");
+        self.room = Some(room);
         self
     }
 

@@ -50,8 +50,8 @@ impl Database {
 
     /// See [`Table::prefetch`].
     #[inline]
-    pub fn prefetch(&self, key: &[u8]) {
-        self.table.prefetch(hash_bytes(key));
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.table.prefetch(keys.map(hash_bytes));
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {

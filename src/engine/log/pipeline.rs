@@ -20,21 +20,24 @@
 //!   append never meets a full disk. A part of what is prepared is for batches that free memory
 //!   ([`Purpose`]).
 //! - Where there is no room for a claim, nothing is admitted until there is ([`opening`]).
+//! - Batches of one run are submitted together, under one hold of the pipeline's state.
 //! - A thread that stops running the writer while there is work left calls the log thread.
 //! - After a failure nothing is published any more, `submit` drops what it gets, and every waiter gets the
 //!   failure. There is no way back: the process recovers from the log.
 //!
 //! Deliberately not here: what to do with replies (the server's gate), and when to stop the process.
 
+mod batches;
 mod forming;
 mod opening;
 mod writer;
+
+pub use batches::Batches;
 
 use super::entry::{HEADER_BYTES, PIECE_HEADER_BYTES, PieceKind, begin_piece};
 use super::refusal::RoleRefusal;
 use super::replay::Recovered;
 use super::{ClaimError, Epoch, Limits, Lsn, Mark, Pos, Purpose, Room, RunningChecksum, ShardLog};
-use crate::effect::Batch;
 use forming::{BatchBytes, Forming, LatePiece};
 use opening::Opening;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
@@ -190,8 +193,8 @@ struct Shared {
     wake_on_kick: bool,
     /// Batches wait and the log thread was not called for them.
     unkicked: AtomicBool,
-    /// Writing an entry takes about as long as waking a thread for it.
-    quick: AtomicBool,
+    /// How long writing an entry usually takes, in nanoseconds; 0 where that is not known.
+    usual_ns: AtomicU64,
     watchers: RwLock<Vec<Arc<dyn DurableWatcher>>>,
 }
 
@@ -260,7 +263,7 @@ impl Pipeline {
             durable: AtomicU64::new(checkpoint.lsn.0),
             wake_on_kick: options.wake_on_kick && options.log_thread,
             unkicked: AtomicBool::new(false),
-            quick: AtomicBool::new(false),
+            usual_ns: AtomicU64::new(0),
             watchers: RwLock::new(Vec::new()),
         });
         let opening = Opening::new(options.node, recovered);
@@ -345,49 +348,49 @@ impl Pipeline {
     /// If `lsn` is not the next one, or the credit is too small: bugs that would break the log's order or its
     /// room.
     pub fn submit(&self, credit: &mut Credit, lsn: Lsn, engine_time_ms: u64, batch: &[u8]) {
-        let got = self.submit_bytes(credit, engine_time_ms, &BatchBytes::Here(batch));
+        let crc = crc32c::crc32c(batch);
+        let mut state = self.shared.state.lock();
+        let got = state.submit(&self.shared.limits, credit, engine_time_ms, &BatchBytes::Here(batch), crc);
         assert_eq!(lsn, got, "batches are submitted in LSN order");
+        self.wake(state);
     }
 
-    /// The same; of a batch that is larger than an entry, the log thread copies all but the end. Returns the
-    /// LSN of the batch.
-    pub fn submit_batch(&self, credit: &mut Credit, engine_time_ms: u64, batch: &mut Batch) -> Lsn {
-        let whole_bytes = HEADER_BYTES + PIECE_HEADER_BYTES + batch.len();
-        match batch.as_slice() {
-            Some(bytes) if whole_bytes <= self.shared.limits.entry_bytes_max => {
-                self.submit_bytes(credit, engine_time_ms, &BatchBytes::Here(bytes))
-            }
-            _ => {
-                let bytes = BatchBytes::Referred(Arc::new(batch.take()));
-                self.submit_bytes(credit, engine_time_ms, &bytes)
-            }
-        }
-    }
-
-    fn submit_bytes(&self, credit: &mut Credit, engine_time_ms: u64, batch: &BatchBytes<'_>) -> Lsn {
+    /// Hands over the batches of a run, of which there is at least one. Returns the LSN of the first; the
+    /// others follow it. Of a batch that is larger than an entry only the end is copied here: the writer
+    /// copies the rest, an entry at a time.
+    ///
+    /// # Panics
+    /// As [`Pipeline::submit`].
+    pub fn submit_run(&self, credit: &mut Credit, engine_time_ms: u64, batches: &mut Batches) -> Lsn {
         let shared = &self.shared;
-        let room = shared.limits.room_for_batch(batch.len());
-        let checksum_crc = batch.crc();
+        let referred = batches.refer(shared.limits.entry_bytes_max - HEADER_BYTES - PIECE_HEADER_BYTES);
         let mut state = shared.state.lock();
-        let lsn = state.last_lsn.next();
-        assert!(room <= credit.room, "a batch of {} bytes exceeds its credit", batch.len());
-        state.last_lsn = lsn;
-        if state.failed.is_some() || state.closed {
-            return lsn;
+        let first = state.last_lsn.next();
+        for (range, crc) in batches.iter() {
+            let bytes = match &referred {
+                None => BatchBytes::Here(batches.bytes(range)),
+                Some(batch) => BatchBytes::Referred(batch.clone(), range),
+            };
+            state.submit(&shared.limits, credit, engine_time_ms, &bytes, crc);
         }
-        credit.room -= room;
-        // A Time entry may have overtaken the batch, whose time was sampled before.
-        let engine_time_ms = engine_time_ms.max(state.engine_time_ms);
-        state.engine_time_ms = engine_time_ms;
-        state.add(&shared.limits, lsn, engine_time_ms, batch, checksum_crc, room);
+        batches.clear();
+        self.wake(state);
+        first
+    }
+
+    /// After a submit: has the log thread write what waits, or leaves that to the next kick.
+    fn wake(&self, state: MutexGuard<'_, State>) {
+        let shared = &self.shared;
+        if state.failed.is_some() || state.closed {
+            return;
+        }
         if shared.wake_on_kick && state.reserved_bytes < KICK_BYTES {
             if state.idle && state.forming_batches() >= state.expected_batches {
                 shared.unkicked.store(true, Ordering::Release);
             }
-            return lsn;
+            return;
         }
         shared.call(state);
-        lsn
     }
 
     /// Calls the log thread if batches wait for it and it was not called for them. Costs one load otherwise.
@@ -406,7 +409,13 @@ impl Pipeline {
     /// Whether writing an entry takes about as long as calling a thread for it, so that [`Pipeline::lead`] is
     /// better than a kick.
     pub fn is_quick(&self) -> bool {
-        self.shared.quick.load(Ordering::Relaxed)
+        let usual = self.usual_time();
+        !usual.is_zero() && usual <= QUICK
+    }
+
+    /// How long writing an entry usually takes; 0 where that is not known.
+    pub fn usual_time(&self) -> Duration {
+        Duration::from_nanos(self.shared.usual_ns.load(Ordering::Relaxed))
     }
 
     /// A kick that does the work: writes one entry of what waits, in this thread, unless a thread runs the
@@ -655,8 +664,39 @@ impl Shared {
 }
 
 impl State {
+    /// Takes a batch, whose room is the credit's. Returns its LSN.
+    fn submit(
+        &mut self,
+        limits: &Limits,
+        credit: &mut Credit,
+        time_ms: u64,
+        batch: &BatchBytes<'_>,
+        crc: u32,
+    ) -> Lsn {
+        let room = limits.room_for_batch(batch.len());
+        let lsn = self.last_lsn.next();
+        assert!(room <= credit.room, "a batch of {} bytes exceeds its credit", batch.len());
+        self.last_lsn = lsn;
+        if self.failed.is_some() || self.closed {
+            return lsn;
+        }
+        credit.room -= room;
+        // A Time entry may have overtaken the batch, whose time was sampled before.
+        let time_ms = time_ms.max(self.engine_time_ms);
+        self.engine_time_ms = time_ms;
+        self.add(limits, (lsn, time_ms), batch, crc, room);
+        lsn
+    }
+
     /// Appends a batch to the forming entry, splitting it if it is larger than an entry.
-    fn add(&mut self, limits: &Limits, lsn: Lsn, time_ms: u64, batch: &BatchBytes<'_>, crc: u32, room: u64) {
+    fn add(
+        &mut self,
+        limits: &Limits,
+        (lsn, time_ms): (Lsn, u64),
+        batch: &BatchBytes<'_>,
+        crc: u32,
+        room: u64,
+    ) {
         let checksum_before = self.checksum;
         self.checksum.add_crc(crc, batch.len());
         let whole_bytes = PIECE_HEADER_BYTES + batch.len();
@@ -697,8 +737,9 @@ impl State {
         range: Range<usize>,
     ) {
         // First and middle pieces are alone in their entry.
-        if let (BatchBytes::Referred(batch), PieceKind::First | PieceKind::Middle) = (batch, kind) {
+        if let (BatchBytes::Referred(batch, whole), PieceKind::First | PieceKind::Middle) = (batch, kind) {
             let mut forming = Forming::new(Some(Vec::new()), lsn, engine_time_ms);
+            let range = whole.start + range.start..whole.start + range.end;
             forming.late = Some(LatePiece { kind, batch: batch.clone(), range });
             self.forming = Some(forming);
             return;
@@ -711,7 +752,10 @@ impl State {
         begin_piece(kind, range.len(), time_offset_ms, &mut forming.entry.bytes);
         match batch {
             BatchBytes::Here(bytes) => forming.entry.bytes.extend_from_slice(&bytes[range]),
-            BatchBytes::Referred(batch) => batch.copy(range, &mut forming.entry.bytes),
+            BatchBytes::Referred(batch, whole) => {
+                let range = whole.start + range.start..whole.start + range.end;
+                batch.copy(range, &mut forming.entry.bytes);
+            }
         }
     }
 

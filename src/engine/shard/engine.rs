@@ -27,7 +27,7 @@ use crate::shard::prepared::{Preparation, Prepared};
 use crate::shard::role::{Following, Leading, Role, RoleRefusal, Watchers};
 use crate::shard::run::{Holds, ReadRun, WriteRun, end, release, submitted};
 use crate::shard::store::Store;
-use crate::shard::tx::{ExpiryStep, Tx};
+use crate::shard::tx::{ExpiryStep, Lent, Tx};
 use crate::shard::view::{Expired, Shared};
 use crate::shard::watch::Watch;
 use parking_lot::RwLock;
@@ -239,8 +239,8 @@ impl Engine {
     /// Takes the write lock for a run of commands that the credit covers.
     pub fn writes(&self, credit: Credit) -> WriteRun<'_> {
         let store = self.store.write();
-        let (preparing, contents) = (None, None);
-        WriteRun { engine: self, store: Some(store), credit, now_ms: self.now_ms(), preparing, contents }
+        let lent = Lent::default();
+        WriteRun { engine: self, store: Some(store), credit, now_ms: self.now_ms(), lent }
     }
 
     /// Runs the job of a staged command to its end, which writes the reply. Returns what that has to wait
@@ -303,30 +303,47 @@ impl Engine {
     /// A follower deletes nothing.
     pub fn expire_due(&self, limit: usize) -> Result<usize, Refusal> {
         let Some(pipeline) = self.writer() else { return Ok(0) };
+        let mut credit = pipeline.admit_run(0, 0, Purpose::Expiry)?;
         let mut store = self.store.write();
         let now_ms = self.now_ms();
         let due = store.keyspace.take_due(now_ms, limit);
+        let done = self.expire_each(pipeline, &mut store, &mut credit, now_ms, &due);
+        self.submit(&mut store, &mut credit, now_ms);
+        release(store);
+        done.map(|is_more_left| if is_more_left { limit } else { due.len() })
+    }
+
+    /// Deletes of these keys what has expired. True if something is left to do.
+    fn expire_each(
+        &self,
+        pipeline: &Pipeline,
+        store: &mut Store,
+        credit: &mut Credit,
+        now_ms: u64,
+        due: &[(u32, Vec<u8>)],
+    ) -> Result<bool, Refusal> {
         let (mut is_more_left, mut looked_at) = (false, 0);
+        let mut lent = Lent::default();
         for (index, (database, key)) in due.iter().enumerate() {
             let put_back = |store: &mut Store| {
                 due[index..].iter().for_each(|(database, key)| store.keyspace.requeue(*database, key));
             };
             if looked_at >= EXPIRY_LOOKED_AT_MAX {
-                put_back(&mut store);
+                put_back(store);
                 is_more_left = true;
                 break;
             }
             let step = ExpiryStep::find(&store.keyspace, *database, key, now_ms);
-            let mut credit = match pipeline.admit_run(1, step.bytes(key), Purpose::Expiry) {
-                Ok(credit) => credit,
+            match pipeline.admit_run(1, step.bytes(key), Purpose::Expiry) {
+                Ok(admitted) => credit.absorb(admitted),
                 Err(refusal) => {
-                    put_back(&mut store);
+                    put_back(store);
                     return Err(refusal);
                 }
-            };
-            let mut tx = Tx::new(&mut store, &self.shared, Some(pipeline), *database, now_ms);
+            }
+            let mut tx = Tx::new(store, &self.shared, &mut lent, *database, now_ms);
             tx.expire(key, &step);
-            self.submit(&mut store, &mut credit, now_ms);
+            tx.finish();
             if !step.is_whole {
                 store.keyspace.set_expiry_cursor(*database, key, step.next);
             }
@@ -334,8 +351,7 @@ impl Engine {
             looked_at += step.looked_at;
         }
         self.shared.expired.looked_at.fetch_add(looked_at as u64, Ordering::Relaxed);
-        release(store);
-        Ok(if is_more_left { limit } else { due.len() })
+        Ok(is_more_left)
     }
 
     /// Sets how many bytes a string may have that a command makes longer, and the table of LCS:
@@ -433,15 +449,15 @@ impl Engine {
         }
     }
 
-    /// Ends the open batch and hands it to the log. `None` if nothing was applied.
+    /// Hands the batches to the log that a run has ended. `None` if there are none.
     ///
     /// # Panics
-    /// If the engine follows: nothing admits a write to it.
+    /// If there are some and the engine follows: nothing admits a write to it.
     pub(super) fn submit(&self, store: &mut Store, credit: &mut Credit, now_ms: u64) -> Option<Submitted> {
-        let batch = store.end_batch()?;
+        let batches = store.ended_batches()?;
         let pipeline = self.writer().expect("a follower writes nothing");
-        let lsn = pipeline.submit_batch(credit, now_ms, batch);
-        store.submitted(lsn)
+        let first = pipeline.submit_run(credit, now_ms, batches);
+        store.submitted(first)
     }
 }
 

@@ -21,8 +21,9 @@
 //!    the gates of its replies. Only then may the lock be given back: outside of a hold of the write lock no
 //!    gate is open.
 //!
-//! Today each batch is submitted as it ends, so that a run has one batch. A run that submits its batches
-//! together calls `end_batch` for each and `submitted` once, and seals its replies after that.
+//! A run of writes calls `end_batch` for each command and `submitted` once for all; its replies are sealed
+//! after that. The run is submitted early where a command parks: what the parked client's timeout waits for
+//! must be an LSN.
 
 use crate::effect::{Effect, Record};
 use crate::gate::{Hazard, OpenBatch, ReplyGate, Submitted};

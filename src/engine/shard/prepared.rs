@@ -34,7 +34,7 @@ pub struct Prepared {
     copied: Option<Copied>,
 }
 
-/// What a running command has of it, and what it wants. Boxed, for it is handed from command to command.
+/// What a running command has of it, and what it wants.
 #[derive(Default)]
 pub(crate) struct Preparing {
     prepared: Option<Box<Prepared>>,
@@ -82,6 +82,12 @@ pub(crate) enum Copy {
 impl Preparing {
     pub(crate) fn of(prepared: Option<Box<Prepared>>) -> Preparing {
         Preparing { prepared, ..Preparing::default() }
+    }
+
+    /// Whether a command has something of it, or wants something: most do not.
+    #[inline]
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.prepared.is_some() || self.wanted.is_some() || self.outdated.is_some()
     }
 
     /// What is of no use any more, after the command that it was made for has run.

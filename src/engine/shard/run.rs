@@ -1,15 +1,18 @@
 //! A hold of the engine's lock, and the commands that run under it: reads, writes, transactions, and the
 //! looks of jobs.
 
-use crate::command::{Args, Command, CommandError, Handler, Job, Looks, Reply, Rest, Stage, WaitingJob};
+use crate::command::{
+    Args, Command, CommandError, Handler, Job, Looks, Reply, Rest, RoomFinder, Stage, WaitingJob,
+};
 use crate::gate::ReplyGate;
-use crate::log::Lsn;
 use crate::log::pipeline::Credit;
+use crate::log::{Lsn, Purpose};
 use crate::shard::engine::{Engine, Ran};
 use crate::shard::parked::{Answer, Park, Ticket, Waiter};
 use crate::shard::prepared::{Prepared, Preparing};
+use crate::shard::role::RoleRefusal;
 use crate::shard::store::Store;
-use crate::shard::tx::Tx;
+use crate::shard::tx::{Lent, Tx};
 use crate::shard::view::View;
 use crate::shard::watch::Watch;
 use crate::types::Contents;
@@ -43,8 +46,8 @@ impl ReadRun<'_> {
     }
 
     /// See [`crate::table::Table::prefetch`].
-    pub fn prefetch(&self, database: u32, key: &[u8]) {
-        prefetch(&self.store, database, key);
+    pub fn prefetch<'k>(&self, database: u32, keys: impl Iterator<Item = &'k [u8]>) {
+        prefetch(&self.store, database, keys);
     }
 
     /// Runs a command that reads or is staged.
@@ -114,9 +117,9 @@ impl Looks for InBatch<'_, '_> {
 }
 
 #[inline]
-fn prefetch(store: &Store, database: u32, key: &[u8]) {
+fn prefetch<'k>(store: &Store, database: u32, keys: impl Iterator<Item = &'k [u8]>) {
     if let Some(database) = store.keyspace.database(database) {
-        database.prefetch(key);
+        database.prefetch(keys);
     }
 }
 
@@ -159,45 +162,72 @@ pub struct WriteRun<'e> {
     pub(super) store: Option<RwLockWriteGuard<'e, Store>>,
     pub(super) credit: Credit,
     pub(super) now_ms: u64,
-    /// Where commands may come back with a [`Preparation`].
-    pub(super) preparing: Option<Preparing>,
-    pub(super) contents: Option<Arc<Contents>>,
+    pub(super) lent: Lent,
 }
 
 impl WriteRun<'_> {
     /// Lets commands come back with work that is to be done before they are run again. `prepared` is what
     /// came of it for the first of them. Without this, each does all of its work under the lock.
     pub fn preparing(mut self, prepared: Option<Box<Prepared>>) -> Self {
-        self.preparing = Some(Preparing::of(prepared));
+        self.lent.preparing = Some(Preparing::of(prepared));
         self
     }
 
     /// Says which words of the commands have allocations of their own, to be referred to instead of copied.
     pub fn referring(mut self, contents: Option<Arc<Contents>>) -> Self {
-        self.contents = contents;
+        self.lent.contents = contents;
         self
     }
 
-    /// Runs one engine command of any kind as a batch of its own. A staged one comes back with its job to do.
+    /// Says how many bytes the credit covers beyond what the commands' words tell; see [`Stage::NeedsRoom`].
+    pub fn with_room(mut self, bytes: usize) -> Self {
+        self.lent.room_bytes = bytes;
+        self
+    }
+
+    /// Runs one engine command of any kind, and gives its batch to the log.
     pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
-        let (mut preparing, contents) = (self.preparing.take(), self.contents.clone());
-        let mut transaction = self.transaction();
-        transaction.tx.preparing = preparing.take();
-        transaction.tx.contents = contents;
+        let Unsubmitted { gate, stage } = self.step(database, command, args, reply);
+        Ran { gate: self.submit(gate), stage }
+    }
+
+    /// Runs one engine command of any kind as a batch of its own, one of several that [`WriteRun::finish`]
+    /// gives to the log together. A staged command comes back with its job to do, a write that has had no
+    /// effect with what it wants before it is run again. One that waits for keys ends the run: what is before
+    /// it is submitted.
+    ///
+    /// # Panics
+    /// If the run has had a command whose words are referred to: that one is alone in its run.
+    #[inline]
+    pub fn step(
+        &mut self,
+        database: u32,
+        command: &Command,
+        args: Args<'_>,
+        reply: &mut dyn Reply,
+    ) -> Unsubmitted {
+        let mut transaction = self.begin();
         let mut stage = transaction.step(database, command, args, reply);
-        preparing = transaction.tx.preparing.take();
-        if let Some(wanted) = preparing.as_mut().and_then(|preparing| preparing.wanted.take()) {
-            stage = Stage::Prepare(wanted);
+        let (gate, ..) = transaction.end();
+        if let Some(preparing) = self.lent.preparing.as_mut().filter(|preparing| preparing.is_in_use()) {
+            if let Some(wanted) = preparing.wanted.take() {
+                stage = Stage::Prepare(wanted);
+            }
+            if let Some(outdated) = preparing.outdated() {
+                self.store.as_mut().expect("held until drop").discard(*outdated);
+            }
         }
-        let gate = transaction.finish();
         if let Stage::Park(park) = stage {
-            stage = Stage::Park(park.gated(gate));
+            let gate = self.submit(gate);
+            return Unsubmitted { gate: gate.into(), stage: Stage::Park(park.gated(gate)) };
         }
-        if let Some(outdated) = preparing.as_mut().and_then(|preparing| preparing.outdated()) {
-            self.store.as_mut().expect("held until drop").discard(*outdated);
-        }
-        self.preparing = preparing;
-        Ran { gate, stage }
+        Unsubmitted { gate, stage }
+    }
+
+    /// Gives the run's batches to the log, and the lock back. Returns the LSN that a reply waits for which
+    /// has this gate.
+    pub fn finish(mut self, gate: ReplyGate) -> Lsn {
+        self.submit(gate)
     }
 
     /// Enters a client whose command came back with [`Stage::Park`], before another command runs. Its reply
@@ -214,21 +244,46 @@ impl WriteRun<'_> {
     }
 
     /// See [`crate::table::Table::prefetch`].
-    pub fn prefetch(&self, database: u32, key: &[u8]) {
-        prefetch(self.store.as_ref().expect("held until drop"), database, key);
+    pub fn prefetch<'k>(&self, database: u32, keys: impl Iterator<Item = &'k [u8]>) {
+        prefetch(self.store.as_ref().expect("held until drop"), database, keys);
     }
 
-    /// Begins a batch of several commands. It must be finished.
+    /// Begins a batch of several commands, which is submitted by itself. It must be finished.
+    ///
+    /// # Panics
+    /// In a run whose commands may come back: a transaction's may not.
     pub fn transaction(&mut self) -> Transaction<'_> {
+        assert!(self.lent.preparing.is_none(), "a transaction prepares nothing");
+        self.begin()
+    }
+
+    #[inline]
+    fn begin(&mut self) -> Transaction<'_> {
         let store = self.store.as_mut().expect("held until drop");
-        let tx = Tx::new(store, &self.engine.shared, self.engine.writer(), 0, self.now_ms);
+        let tx = Tx::new(store, &self.engine.shared, &mut self.lent, 0, self.now_ms);
         Transaction { tx, engine: self.engine, credit: &mut self.credit }
     }
+
+    fn submit(&mut self, gate: ReplyGate) -> Lsn {
+        let store = self.store.as_mut().expect("held until drop");
+        match self.engine.submit(store, &mut self.credit, self.now_ms) {
+            Some(submitted) => submitted.resolve(gate),
+            None => submitted(store, gate),
+        }
+    }
+}
+
+/// What a command of a run came to whose batch the log does not have yet.
+pub struct Unsubmitted {
+    /// What its reply has to wait for. Of several commands of a run the largest is enough for all.
+    pub gate: ReplyGate,
+    pub stage: Stage,
 }
 
 impl Drop for WriteRun<'_> {
     fn drop(&mut self) {
-        if let Some(store) = self.store.take() {
+        if let Some(mut store) = self.store.take() {
+            self.engine.submit(&mut store, &mut self.credit, self.now_ms);
             self.engine.note_load(&store);
             release(store);
         }
@@ -256,7 +311,7 @@ pub struct Transaction<'t> {
     pub(super) credit: &'t mut Credit,
 }
 
-impl Transaction<'_> {
+impl<'t> Transaction<'t> {
     /// Runs a command inline: a staged one to its end.
     pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) {
         match self.step(database, command, args, reply) {
@@ -264,6 +319,10 @@ impl Transaction<'_> {
             Stage::Prepare(_) => unreachable!("a transaction prepares nothing"),
             // Nothing waits here: the commands that could feed it come after.
             Stage::Park(park) => (park.timed_out)(reply),
+            Stage::NeedsRoom(bytes) => match self.make_room(command, args, bytes) {
+                Ok(()) => self.run(database, command, args, reply),
+                Err(error) => reply.error(&error),
+            },
             // Nothing that a job waits for happens while this holds the lock.
             Stage::Run(job)
             | Stage::Offload(job)
@@ -282,7 +341,7 @@ impl Transaction<'_> {
 
     /// Says which words of the next commands have allocations of their own; see [`WriteRun::referring`].
     pub fn refer(&mut self, contents: Option<Arc<Contents>>) {
-        self.tx.contents = contents;
+        self.tx.lent.contents = contents;
     }
 
     /// Looks at the present state, for what is not gated (INFO).
@@ -302,23 +361,68 @@ impl Transaction<'_> {
         })
     }
 
-    /// Logs the batch; returns what its reply has to wait for.
-    pub fn finish(mut self) -> Lsn {
+    /// How many bytes effects of the command may take in the log beyond what its words tell, as things are
+    /// now.
+    pub fn room_of(&mut self, database: u32, command: &Command, args: Args<'_>) -> usize {
+        self.tx.select(database);
+        command.room.map_or(0, |room| self.tx.look(|view| room(view, args)))
+    }
+
+    /// Ends the batch, which the log does not have yet. Returns what its reply has to wait for.
+    #[inline]
+    fn end(mut self) -> (ReplyGate, &'t mut Store, &'t mut Credit) {
         if !self.tx.store().hook.fed.is_empty() {
             self.serve_parked();
         }
-        let (gate, now_ms, store, reserved) = self.tx.into_parts();
-        reserved.into_iter().for_each(|credit| self.credit.absorb(credit));
-        match self.engine.submit(store, self.credit, now_ms) {
+        let Transaction { tx, credit, .. } = self;
+        let (gate, store) = tx.finish();
+        (gate, store, credit)
+    }
+
+    /// Logs the batch; returns what its reply has to wait for.
+    pub fn finish(self) -> Lsn {
+        let (engine, now_ms) = (self.engine, self.tx.now_ms());
+        let (gate, store, credit) = self.end();
+        match engine.submit(store, credit, now_ms) {
             Some(submitted) => submitted.last().max(submitted.resolve(gate)),
             None => submitted(store, gate),
         }
+    }
+
+    /// Takes more room in the log in the middle of a transaction, without waiting for it. What the shell
+    /// asked for before the transaction began covers what its commands add to each other's needs by their
+    /// words; this is for what SWAPDB does.
+    #[cold]
+    fn make_room(&mut self, command: &Command, args: Args<'_>, bytes: usize) -> Result<(), CommandError> {
+        let frees = command.frees_memory(args, self.tx.now_ms());
+        let purpose = if frees { Purpose::Freeing } else { Purpose::Any };
+        let Some(pipeline) = self.engine.writer() else { return Err(RoleRefusal::ReadOnly.error()) };
+        let admitted = pipeline.admit_run(1, bytes, purpose);
+        let admitted =
+            admitted.map_err(|refusal| CommandError::no_room_reserved(command.name, bytes, &refusal))?;
+        self.credit.absorb(admitted);
+        self.tx.lent.room_bytes += bytes;
+        Ok(())
+    }
+
+    /// Takes what the command needs of the room that is there. `Err` with all that it needs where that is
+    /// more.
+    #[cold]
+    fn take_room(&mut self, room: RoomFinder, args: Args<'_>) -> Result<(), usize> {
+        let bytes = self.tx.look(|view| room(view, args));
+        self.tx.lent.room_bytes = self.tx.lent.room_bytes.checked_sub(bytes).ok_or(bytes)?;
+        Ok(())
     }
 
     fn step(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
         self.tx.select(database);
         match command.handler {
             Handler::Write(handler) => {
+                if let Some(room) = command.room
+                    && let Err(bytes) = self.take_room(room, args)
+                {
+                    return Stage::NeedsRoom(bytes);
+                }
                 let mark = reply.mark();
                 match handler(&mut self.tx, args, reply) {
                     Ok(()) => Stage::Done,

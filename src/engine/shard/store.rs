@@ -3,11 +3,12 @@
 //! An effect is applied in one function, `Store::change`, which calls the [`Hook`] with it: execution, replay
 //! and following differ only in what they record, and in where the LSN comes from.
 
-use crate::effect::{Batch, Effect, Record, decode_batch};
+use crate::effect::{Effect, Record, decode_batch};
 use crate::error::ReplayError;
 use crate::gate::Submitted;
 use crate::keyspace::{Given, Housing, Keyspace, Outcome, OwnedValue};
 use crate::log::Lsn;
+use crate::log::pipeline::Batches;
 use crate::module::{Applied, Modules};
 use crate::shard::hook::Hook;
 
@@ -17,8 +18,8 @@ pub struct Store {
     pub(crate) hook: Hook,
     /// The last batch that was submitted, or read from a log.
     pub(crate) last_lsn: Lsn,
-    /// The encoded effects of the open batch.
-    batch: Batch,
+    /// The encoded effects of the open batch, and the batches before it that are not submitted yet.
+    batches: Batches,
     /// Large values to drop once the lock is released.
     garbage: Vec<Outcome>,
 }
@@ -30,7 +31,7 @@ impl Store {
             modules,
             hook: Hook::default(),
             last_lsn: Lsn(0),
-            batch: Batch::default(),
+            batches: Batches::default(),
             garbage: Vec::new(),
         }
     }
@@ -41,7 +42,7 @@ impl Store {
     /// If the effect does not fit the keyspace: the handler did not validate, and going on would log
     /// nonsense.
     pub(crate) fn execute(&mut self, record: &Record<'_>, given: Given<'_>) -> usize {
-        self.batch.push(record.database, &record.effect, given.contents);
+        self.batches.open().push(record.database, &record.effect, given.contents);
         match self.change(record, given) {
             Ok(count) => count,
             Err(error) => panic!("a handler applied an impossible effect: {error}"),
@@ -70,16 +71,24 @@ impl Store {
         self.hook.submitted(lsn);
     }
 
-    /// Ends the open batch: its bytes for the log, or `None` if nothing was applied.
-    pub(crate) fn end_batch(&mut self) -> Option<&mut Batch> {
-        self.hook.end_batch().then_some(&mut self.batch)
+    /// Ends the open batch. False if nothing was applied: then there is none.
+    #[inline]
+    pub(crate) fn end_batch(&mut self) -> bool {
+        let has_effects = self.hook.end_batch();
+        assert_eq!(self.batches.close(), has_effects, "what was applied is what is logged");
+        has_effects
     }
 
-    /// The log has taken the batches that have ended, from this LSN on. Their bytes are forgotten.
+    /// The batches that have ended and are not submitted, if there are any.
+    #[inline]
+    pub(crate) fn ended_batches(&mut self) -> Option<&mut Batches> {
+        (self.batches.count() > 0).then_some(&mut self.batches)
+    }
+
+    /// The log has taken the batches that have ended, from this LSN on.
     pub(crate) fn submitted(&mut self, first: Lsn) -> Option<Submitted> {
         let submitted = self.hook.submitted(first)?;
         self.last_lsn = submitted.last();
-        self.batch.clear();
         Some(submitted)
     }
 

@@ -5,13 +5,9 @@
 //! or field logs its delete first, so that replay never has to know what time it was.
 
 use crate::effect::{Cause, Effect, List, Record};
-use crate::error::CommandError;
 use crate::gate::ReplyGate;
 use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, Value};
-use crate::log::Purpose;
-use crate::log::pipeline::{Credit, Pipeline, Refusal};
 use crate::shard::prepared::{Copied, Copy, Making, Preparing};
-use crate::shard::role::RoleRefusal;
 use crate::shard::store::Store;
 use crate::shard::view::{Shared, View};
 use crate::types::Contents;
@@ -69,66 +65,43 @@ impl ExpiryStep {
     }
 }
 
+/// What the commands of a run have beside their words. It outlives each of them, so that none hands it on.
+#[derive(Default)]
+pub(crate) struct Lent {
+    /// Where a command may come back to be run again; none in EXEC.
+    pub(crate) preparing: Option<Preparing>,
+    /// Large words of the running command.
+    pub(crate) contents: Option<Arc<Contents>>,
+    /// Bytes that effects may take in the log beyond what the commands' words tell.
+    pub(crate) room_bytes: usize,
+}
+
 /// One batch in the making: exclusive access to the store, at one moment of the engine clock.
 pub struct Tx<'a> {
     store: &'a mut Store,
     shared: &'a Shared,
-    /// `None` in an engine that follows.
-    pipeline: Option<&'a Pipeline>,
-    /// Room for effects beyond what the command's words tell; see `reserve`.
-    reserved: Vec<Credit>,
+    pub(crate) lent: &'a mut Lent,
     database: u32,
     now_ms: u64,
     /// What earlier commands of the batch, and views of it, have to wait for.
     gate: ReplyGate,
     /// How many effects this transaction applied.
     effects: usize,
-    /// Where the command may come back to be run again; none in EXEC.
-    pub(crate) preparing: Option<Preparing>,
     /// A copy for the next effect that takes one.
     copy: Option<Copied>,
-    /// Large words of the running command.
-    pub(crate) contents: Option<Arc<Contents>>,
 }
 
 impl<'a> Tx<'a> {
+    #[inline]
     pub(crate) fn new(
         store: &'a mut Store,
         shared: &'a Shared,
-        pipeline: Option<&'a Pipeline>,
+        lent: &'a mut Lent,
         database: u32,
         now_ms: u64,
     ) -> Tx<'a> {
         store.keyspace.set_access_time(now_ms);
-        let reserved = Vec::new();
-        Tx {
-            store,
-            shared,
-            pipeline,
-            reserved,
-            database,
-            now_ms,
-            gate: ReplyGate::NONE,
-            effects: 0,
-            preparing: None,
-            copy: None,
-            contents: None,
-        }
-    }
-
-    /// Reserves room in the log for `bytes` of effects that the command's words do not tell (deletes of an
-    /// index's documents, say). Call it before the first effect: a refusal is the command's error, and
-    /// nothing has changed.
-    pub fn reserve(&mut self, bytes: usize, purpose: Purpose) -> Result<(), CommandError> {
-        let Some(pipeline) = self.pipeline else { return Err(RoleRefusal::ReadOnly.error()) };
-        let credit = pipeline.admit_run(1, bytes, purpose);
-        let credit = credit.map_err(|refusal| match refusal {
-            Refusal::Full { cause } => CommandError::no_room(&cause),
-            Refusal::ReadOnly { cause } => CommandError::read_only(&cause),
-            other => CommandError::new(format!("ERR {other}, try again")),
-        })?;
-        self.reserved.push(credit);
-        Ok(())
+        Tx { store, shared, lent, database, now_ms, gate: ReplyGate::NONE, effects: 0, copy: None }
     }
 
     /// How long a command may make a string, in bytes.
@@ -154,11 +127,12 @@ impl<'a> Tx<'a> {
     pub(crate) fn nested<R>(&mut self, database: u32, run: impl FnOnce(&mut Tx<'a>) -> R) -> (R, ReplyGate) {
         let outer_database = std::mem::replace(&mut self.database, database);
         let outer_gate = std::mem::replace(&mut self.gate, ReplyGate::NONE);
-        let (preparing, copy, contents) = (self.preparing.take(), self.copy.take(), self.contents.take());
+        let (preparing, copy, contents) =
+            (self.lent.preparing.take(), self.copy.take(), self.lent.contents.take());
         let result = run(self);
         let gate = std::mem::replace(&mut self.gate, outer_gate);
         self.database = outer_database;
-        (self.preparing, self.copy, self.contents) = (preparing, copy, contents);
+        (self.lent.preparing, self.copy, self.lent.contents) = (preparing, copy, contents);
         (result, gate)
     }
 
@@ -205,7 +179,7 @@ impl<'a> Tx<'a> {
     /// Asks for a copy of the key's value, for the effect that comes next. False if it is to be made without
     /// the lock: the handler returns, without an effect or a reply, and is run again.
     pub(crate) fn has_copy(&mut self, key: &[u8], making: impl FnOnce() -> Making) -> bool {
-        let Some(preparing) = &mut self.preparing else { return true };
+        let Some(preparing) = &mut self.lent.preparing else { return true };
         match preparing.copy(self.database, key, making) {
             Copy::Made(copied) => self.copy = Some(copied),
             Copy::InPlace => {}
@@ -219,10 +193,13 @@ impl<'a> Tx<'a> {
         self.effects
     }
 
-    /// Ends the transaction: what its reply has to wait for but the batch itself, its time, the store, and
-    /// room reserved.
-    pub(crate) fn into_parts(self) -> (ReplyGate, u64, &'a mut Store, Vec<Credit>) {
-        (self.gate, self.now_ms, self.store, self.reserved)
+    /// Ends the transaction and its batch. Returns what its reply has to wait for, and the store.
+    #[inline]
+    pub(crate) fn finish(mut self) -> (ReplyGate, &'a mut Store) {
+        if self.store.end_batch() {
+            self.gate = self.store.hook.last_applied(self.store.last_lsn);
+        }
+        (self.gate, self.store)
     }
 
     fn record(&mut self, effect: Effect<'_>) -> usize {
@@ -230,7 +207,7 @@ impl<'a> Tx<'a> {
         let takes_copy =
             matches!(effect, Effect::Copy { .. } | Effect::StringAppend { .. } | Effect::StringWrite { .. });
         let copy = if takes_copy { self.take_copy() } else { None };
-        let given = Given { copy, contents: self.contents.as_deref() };
+        let given = Given { copy, contents: self.lent.contents.as_deref() };
         let record = Record { database: self.database, effect };
         let count = self.store.execute(&record, given);
         if matches!(effect, Effect::HashDelete { cause: Cause::Expired, .. }) {
@@ -289,10 +266,24 @@ impl<'a> Tx<'a> {
         self.database = home;
     }
 
-    /// Logs the delete of the key if it reads as absent. True if there was something to delete.
-    fn purge_key(&mut self, key: &[u8]) -> bool {
+    /// Whether something of the database may have expired that is still stored. Costs no lookup of a key,
+    /// which it saves most writes.
+    #[inline]
+    fn may_have_due(&self) -> bool {
+        let database = self.store.keyspace.database(self.database);
+        database.is_some_and(|keys| keys.may_have_due(self.now_ms))
+    }
+
+    /// Logs the delete of the key if it reads as absent.
+    fn purge_key(&mut self, key: &[u8]) {
+        if self.may_have_due() {
+            self.purge_due_key(key);
+        }
+    }
+
+    fn purge_due_key(&mut self, key: &[u8]) {
         let entry = self.store.keyspace.entry(self.database, key);
-        let Some(entry) = entry.filter(|entry| !entry.alive(self.now_ms)) else { return false };
+        let Some(entry) = entry.filter(|entry| !entry.alive(self.now_ms)) else { return };
         let expired = &self.shared.expired;
         match entry.value() {
             // As in Redis: of a hash without a field that is left, the fields have expired, and not the key.
@@ -302,11 +293,13 @@ impl<'a> Tx<'a> {
             _ => expired.keys.fetch_add(1, Ordering::Relaxed),
         };
         self.record(Effect::Delete { key, cause: Cause::Expired });
-        true
     }
 
     /// Logs the delete of those of the named fields that have expired.
     fn purge_fields<'n>(&mut self, key: &[u8], names: impl Iterator<Item = &'n [u8]>) {
+        if !self.may_have_due() {
+            return;
+        }
         let Some(Value::Hash(hash)) = self.store.keyspace.entry(self.database, key).map(Entry::value) else {
             return;
         };
@@ -322,7 +315,8 @@ impl<'a> Tx<'a> {
     /// Deletes what a step of active expiry has found.
     pub(crate) fn expire(&mut self, key: &[u8], step: &ExpiryStep) {
         if step.is_whole {
-            self.purge_key(key);
+            // The index of what is due has named the key, and does not know it any more.
+            self.purge_due_key(key);
         }
         self.delete_expired(key, &step.fields.iter().map(Vec::as_slice).collect::<Vec<_>>());
     }

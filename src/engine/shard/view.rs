@@ -187,7 +187,7 @@ impl<'a> View<'a> {
     /// overlap.
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
         if let Some(database) = self.keyspace.database(self.database) {
-            keys.for_each(|key| database.prefetch(key));
+            database.prefetch(keys);
         }
     }
 

@@ -117,7 +117,7 @@ impl Hash {
     /// Reads what lookups of these fields will read, so that their cache misses overlap.
     pub fn prefetch<'n>(&self, names: impl Iterator<Item = &'n [u8]>) {
         if let Fields::Many(table) = &self.fields {
-            names.for_each(|name| table.prefetch(hash_of(name)));
+            table.prefetch(names.map(hash_of));
         }
     }
 

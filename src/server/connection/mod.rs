@@ -21,6 +21,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -33,6 +34,8 @@ const PARKED_INPUT_BYTES_MAX: usize = 1 << 20;
 /// Bytes given to the socket in one turn, or taken from it: a client as fast as we are must not keep the
 /// worker.
 const TURN_BYTES_MAX: usize = 256 * 1024;
+/// Replies wait for the held ones of their round where an entry of the log usually takes no longer than this.
+const TOGETHER_TIME_MAX: Duration = Duration::from_millis(2);
 /// Rounds in a row before other connections get their turn.
 const ROUNDS_MAX: usize = 8;
 
@@ -350,7 +353,8 @@ impl Connection {
             let held = self.core.outbox.release(engine.durable());
             let released = self.core.outbox.released_gate();
             let sendable = self.core.outbox.sendable();
-            if !sendable.is_empty() {
+            let waits = !sendable.is_empty() && held.is_some() && self.waits_for_held();
+            if !sendable.is_empty() && !waits {
                 if budget == 0 {
                     // Others get their turn: also those of whose requests the worker learns when it looks at
                     // its sockets, which is before it comes back here.
@@ -380,10 +384,22 @@ impl Connection {
                 self.registered = gate;
                 self.worker.gate.wait(gate, context.waker());
             }
-            if engine.durable() < gate {
+            // It could have been too late to be woken.
+            if engine.durable() < gate && !(waits && self.worker.gate.is_stalled()) {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether what may leave now leaves together with the rest of its round. On a slow disk nothing waits
+    /// that need not.
+    fn waits_for_held(&self) -> bool {
+        let Worker { shared, gate, .. } = &self.worker;
+        if !self.core.outbox.may_wait_for_held() || gate.is_stalled() {
+            return false;
+        }
+        let usual_time = shared.engine.writer().map_or(Duration::ZERO, |log| log.usual_time());
+        !usual_time.is_zero() && usual_time <= TOGETHER_TIME_MAX
     }
 
     /// Executes one round of requests.

@@ -14,9 +14,11 @@ use crate::session::{Owned, Queued, ReplyMode, Session, large_words};
 use crate::stats::{self, Slow, WorkerStats};
 use engramdb_engine::Prepared;
 use engramdb_engine::command::{Args, Command, CommandError, Handler, Job, Known, Reply, Stage, flag};
+use engramdb_engine::gate::ReplyGate;
 use engramdb_engine::log::Lsn;
 use engramdb_engine::log::pipeline::{Credit, Refusal};
-use engramdb_engine::shard::engine::{Ran, batch_bytes_max};
+use engramdb_engine::shard::engine::batch_bytes_max;
+use engramdb_engine::shard::run::Unsubmitted;
 use engramdb_engine::types::Contents;
 use engramdb_resp::{Arguments, Requests};
 use smallvec::SmallVec;
@@ -60,7 +62,7 @@ const RUN_COMMANDS_MAX: usize = 64;
 const ROUND_OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// The hold's length; looked at between commands.
 const RUN_TIME_MAX: Duration = Duration::from_micros(50);
-/// Commands after which a worker kicks the log, however much it still has to do.
+/// Commands after which a worker that does not rest kicks the log, however much it still has to do.
 const KICK_COMMANDS: u64 = 1024;
 /// The pause before another try when the log is behind or a module is overloaded.
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
@@ -79,6 +81,8 @@ pub struct Core {
     pub(super) parked_bytes: usize,
     /// What was made for the request that is next.
     prepared: Option<Box<Prepared>>,
+    /// How much the request that is next may log beyond what its words tell, in bytes: it came back for that.
+    pub(super) room_bytes: usize,
     /// The next request, if its words have allocations of their own.
     pub owned: Option<Arc<Owned>>,
     /// The words of the request that is next, which are to be copied elsewhere before it runs.
@@ -152,6 +156,7 @@ impl Core {
             has_failed: false,
             parked_bytes: 0,
             prepared: None,
+            room_bytes: 0,
             owned: None,
             owning: None,
         }
@@ -247,12 +252,12 @@ impl Core {
 
     /// A worker that never rests must not keep its writes from the log either.
     fn count(&self, commands: u64) {
-        let total = self.stats.commands_total.get();
         self.stats.commands_total.add(commands);
-        if total / KICK_COMMANDS != (total + commands) / KICK_COMMANDS
-            && let Some(log) = self.shared.engine.writer()
-        {
-            log.kick();
+        if self.stats.commands_since_rest() >= KICK_COMMANDS {
+            self.stats.rested();
+            if let Some(log) = self.shared.engine.writer() {
+                log.kick();
+            }
         }
     }
 
@@ -328,6 +333,7 @@ impl Core {
         if let Some(multi) = &mut self.session.multi {
             multi.is_broken = true;
         }
+        self.room_bytes = 0;
         self.reply(|replies| replies.error(error));
     }
 
@@ -338,6 +344,7 @@ impl Core {
         };
         let multi = self.session.multi.get_or_insert_default();
         multi.bytes += batch_bytes_max(&args);
+        multi.asks_for_room |= known.command.room.is_some();
         multi.heap_bytes += queued.heap_bytes();
         multi.queue.push(queued);
         self.session.client.multi.store(multi.queue.len() + 1, Ordering::Relaxed);
@@ -352,19 +359,28 @@ impl Core {
         });
     }
 
-    /// Writes one reply, whose gate is known afterwards: its errors are counted, and it is dropped if the
-    /// client wants none.
+    /// Writes one reply, whose gate is known afterwards.
     pub(super) fn reply_gated<R>(
         &mut self,
         write: impl FnOnce(&mut Session, &mut Replies<'_>) -> (Lsn, R),
     ) -> R {
+        let (gate, result) = self.reply_unsealed(write);
+        self.seal(gate);
+        self.collect_mail();
+        result
+    }
+
+    /// Writes one reply, to be sealed by the caller: its errors are counted, and it is dropped if the client
+    /// wants none.
+    #[inline]
+    fn reply_unsealed<R>(&mut self, write: impl FnOnce(&mut Session, &mut Replies<'_>) -> R) -> R {
         let may_be_unwanted = self.session.reply_mode != ReplyMode::On;
         if may_be_unwanted {
             self.outbox.begin_unwanted();
         }
         let start = self.outbox.end();
         let mut replies = Replies::new(&mut self.outbox, self.session.style());
-        let (gate, result) = write(&mut self.session, &mut replies);
+        let result = write(&mut self.session, &mut replies);
         self.has_failed = replies.errors.count > 0;
         let is_written = replies.is_written();
         if self.has_failed {
@@ -375,8 +391,6 @@ impl Core {
         if is_written && !self.session.takes_reply() {
             self.outbox.rewind(start);
         }
-        self.seal(gate);
-        self.collect_mail();
         result
     }
 
@@ -402,7 +416,10 @@ impl Core {
     ) -> Plan<'s> {
         let mut plan = Plan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
         plan.add(known, args);
-        if matches!(known.command.handler, Handler::Staged(_) | Handler::Blocking(_)) || input.owned.is_some()
+        plan.batch_bytes += self.room_bytes;
+        if matches!(known.command.handler, Handler::Staged(_) | Handler::Blocking(_))
+            || input.owned.is_some()
+            || self.room_bytes > 0
         {
             return plan;
         }
@@ -442,11 +459,14 @@ impl Core {
                     return (1, None);
                 }
             };
-            plan.each_key(input, |key| run.prefetch(database, key));
-            let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
-                run.run(database, command, args, replies)
+            run.prefetch(database, plan.first_keys(input));
+            let (done, stage, gate) = self.run_each(shared, input, plan, |command, args, replies| {
+                let ran = run.run(database, command, args, replies);
+                Unsubmitted { gate: ran.gate.into(), stage: ran.stage }
             });
             drop(run);
+            self.seal(gate.lsn());
+            self.collect_mail();
             return (done, self.go_on(stage));
         }
         let credit = match self.admit(shared, plan.writes, plan.batch_bytes) {
@@ -473,25 +493,38 @@ impl Core {
         credit: Credit,
     ) -> (usize, Option<Waiting>) {
         let database = self.session.database;
+        let room_bytes = std::mem::take(&mut self.room_bytes);
         let mut run = shared.engine.writes(credit);
-        run = run.preparing(self.prepared.take()).referring(input.contents());
-        plan.each_key(input, |key| run.prefetch(database, key));
-        let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
-            run.run(database, command, args, replies)
+        run = run.preparing(self.prepared.take()).referring(input.contents()).with_room(room_bytes);
+        run.prefetch(database, plan.first_keys(input));
+        let (done, stage, gate) = self.run_each(shared, input, plan, |command, args, replies| {
+            run.step(database, command, args, replies)
         });
-        if let Stage::Park(park) = stage {
-            // Under the same hold of the lock, so that nothing feeds the keys in between.
-            let mut words: Arguments<'_> = SmallVec::new();
-            input.words(done - 1, &mut words);
-            let parked = (plan.commands[done - 1].command, Args::new(&words));
-            return (done, Some(self.park(&mut run, parked, *park)));
+        let mut waiting = None;
+        let stage = match stage {
+            Stage::Park(park) => {
+                // Under the same hold of the lock, so that nothing feeds the keys in between.
+                let mut words: Arguments<'_> = SmallVec::new();
+                input.words(done - 1, &mut words);
+                let parked = (plan.commands[done - 1].command, Args::new(&words));
+                waiting = Some(self.park(&mut run, parked, *park));
+                Stage::Done
+            }
+            stage => stage,
+        };
+        self.seal(run.finish(gate));
+        self.collect_mail();
+        if waiting.is_some() {
+            return (done, waiting);
         }
-        drop(run);
         (done, self.go_on(stage))
     }
 
     /// Does what is left of a staged command, here or elsewhere.
     fn go_on(&mut self, stage: Stage) -> Option<Waiting> {
+        if let Stage::Done = stage {
+            return None;
+        }
         let (shared, database) = (self.shared.clone(), self.session.database);
         match stage {
             Stage::Done => None,
@@ -503,6 +536,11 @@ impl Core {
                 });
                 // The rest takes longer than a worker's turn.
                 again.and_then(|job| self.go_on(Stage::Offload(job)))
+            }
+            Stage::NeedsRoom(bytes) => {
+                // It is asked for before the command runs again. The needs may have grown by then.
+                self.room_bytes = bytes + bytes / 8;
+                None
             }
             Stage::Prepare(preparation) => {
                 let engine = shared.engine.clone();
@@ -560,6 +598,7 @@ impl Core {
         }
         let mut alone = Plan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
         alone.add(known, Args::new(&words));
+        alone.batch_bytes += self.room_bytes;
         let admitted = shared.engine.admit_freeing(alone.writes, alone.batch_bytes);
         match admitted.map_err(|refusal| self.admission(refusal)) {
             Ok(credit) => self.run_writes(shared, input, &alone, credit),
@@ -573,29 +612,29 @@ impl Core {
     }
 
     /// Runs the commands of a plan until one is staged, or until it is time to let others have a turn.
-    /// Returns how many are done, and what is left to do of the last of them.
+    /// Returns how many are done, what is left to do of the last of them, and what their replies have to wait
+    /// for, which are not sealed yet.
     fn run_each(
         &mut self,
         shared: &Shared,
         input: &Input<'_>,
         plan: &Plan<'_>,
-        mut step: impl FnMut(&Command, Args<'_>, &mut Replies<'_>) -> Ran,
-    ) -> (usize, Stage) {
+        mut step: impl FnMut(&Command, Args<'_>, &mut Replies<'_>) -> Unsubmitted,
+    ) -> (usize, Stage, ReplyGate) {
         let mut words: Arguments<'_> = SmallVec::new();
         let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
         let start = shared.now();
         let mut before = start;
-        let mut done = 0;
+        let (mut done, mut gate) = (0, ReplyGate::NONE);
         for known in &plan.commands {
             input.words(done, &mut words);
             let args = Args::new(&words);
-            let stage = self.reply_gated(|_, replies| {
-                let ran = step(known.command, args, replies);
-                (ran.gate, ran.stage)
-            });
-            if matches!(stage, Stage::Prepare(_)) {
+            let Unsubmitted { gate: own, stage } =
+                self.reply_unsealed(|_, replies| step(known.command, args, replies));
+            gate = gate.max(own);
+            if matches!(stage, Stage::Prepare(_) | Stage::NeedsRoom(_)) {
                 // It is run again.
-                return (done, stage);
+                return (done, stage, gate);
             }
             done += 1;
             let now = shared.now();
@@ -604,10 +643,10 @@ impl Core {
             let is_enough =
                 now - start > RUN_TIME_MAX || self.outbox.len() > output_max || self.outbox.has_overflowed();
             if is_enough || !matches!(stage, Stage::Done) {
-                return (done, stage);
+                return (done, stage, gate);
             }
         }
-        (done, Stage::Done)
+        (done, Stage::Done, gate)
     }
 
     pub(super) fn admit(
@@ -697,17 +736,10 @@ impl<'s> Plan<'s> {
     }
 
     /// The first keys of a run's commands, if it has several.
-    fn each_key(&self, input: &Input<'_>, mut visit: impl FnMut(&[u8])) {
-        if self.commands.len() == 1 {
-            return;
-        }
-        for (index, known) in self.commands.iter().enumerate() {
-            if known.shape.keys.0 == 1
-                && let Some(key) = input.requests.get(input.first + index, input.buffer).iter().nth(1)
-            {
-                visit(key);
-            }
-        }
+    fn first_keys<'r>(&self, input: &Input<'r>) -> impl Iterator<Item = &'r [u8]> {
+        let commands = if self.commands.len() == 1 { &[] } else { &self.commands[..] };
+        let with_key = commands.iter().enumerate().filter(|(_, known)| known.shape.keys.0 == 1);
+        with_key.filter_map(|(index, _)| input.requests.get(input.first + index, input.buffer).iter().nth(1))
     }
 }
 

@@ -26,13 +26,20 @@ impl Core {
             return (true, None);
         }
         let writes = multi.queue.iter().any(|queued| queued.command.is_write());
-        let mut admitted = self.admit(shared, usize::from(writes), multi.bytes);
+        let bytes = multi.bytes + self.room_bytes;
+        let mut admitted = self.admit(shared, usize::from(writes), bytes);
         if matches!(admitted, Err(Admission::Full(_))) && frees_memory(shared, &multi) {
-            let freeing = shared.engine.admit_freeing(1, multi.bytes);
+            let freeing = shared.engine.admit_freeing(1, bytes);
             admitted = freeing.map_err(|refusal| self.admission(refusal));
         }
         match admitted {
-            Ok(credit) => self.run_transaction(shared, &multi, credit),
+            Ok(credit) => {
+                if let Err(bytes) = self.run_transaction(shared, &multi, credit) {
+                    self.room_bytes = bytes;
+                    self.session.multi = Some(multi);
+                    return (false, None);
+                }
+            }
             Err(Admission::Wait) => {
                 self.session.multi = Some(multi);
                 return (false, Some(retry()));
@@ -46,15 +53,24 @@ impl Core {
         (true, None)
     }
 
-    fn run_transaction(&mut self, shared: &Arc<Shared>, multi: &Multi, credit: Credit) {
-        let watch = self.session.watch.take();
-        let watch_gate = self.session.watch_gate;
+    /// Runs the queue. `Err` with how much room it needs beyond what its words tell, where the credit has
+    /// less: nothing has happened then.
+    fn run_transaction(&mut self, shared: &Arc<Shared>, multi: &Multi, credit: Credit) -> Result<(), usize> {
+        let room_bytes = std::mem::take(&mut self.room_bytes);
+        let mut run = shared.engine.writes(credit).with_room(room_bytes);
+        let mut transaction = run.transaction();
+        let is_dirty = self.session.watch.as_ref().is_some_and(|watch| transaction.is_dirty(watch));
+        if multi.asks_for_room && !is_dirty {
+            let needed = room_of(multi, self.session.database, &mut transaction);
+            if needed > room_bytes {
+                transaction.finish();
+                return Err(needed);
+            }
+        }
+        let mut gate = self.session.watch_gate;
         self.end_transaction();
-        let mut run = shared.engine.writes(credit);
         self.reply_gated(|session, replies| {
-            let mut transaction = run.transaction();
-            let mut gate = watch_gate;
-            if watch.is_some_and(|watch| transaction.is_dirty(&watch)) {
+            if is_dirty {
                 replies.null_array();
             } else {
                 replies.array(multi.queue.len());
@@ -69,6 +85,7 @@ impl Core {
         for queued in &multi.queue {
             self.stats.commands[queued.id].calls.add(1);
         }
+        Ok(())
     }
 
     fn end_transaction(&mut self) {
@@ -83,6 +100,23 @@ impl Core {
 fn frees_memory(shared: &Shared, multi: &Multi) -> bool {
     let now_ms = shared.engine.now_ms();
     multi.queue.iter().all(|queued| queued.command.frees_memory(Args::new(&queued.words()), now_ms))
+}
+
+/// How much the queue's commands may log beyond what their words tell, in bytes. By their words commands in
+/// front of one can add to its needs, so that these count again for each.
+#[cold]
+fn room_of(multi: &Multi, mut database: u32, transaction: &mut Transaction<'_>) -> usize {
+    let mut bytes = 0;
+    for queued in &multi.queue {
+        let words = queued.words();
+        let args = Args::new(&words);
+        if queued.command.name == "SELECT" {
+            database = args.integer(1).ok().and_then(|number| number.try_into().ok()).unwrap_or(database);
+        } else if queued.command.room.is_some() {
+            bytes += transaction.room_of(database, queued.command, args) + multi.bytes;
+        }
+    }
+    bytes
 }
 
 /// One queued command of a running transaction.

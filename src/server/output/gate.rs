@@ -14,7 +14,7 @@ use engramdb_engine::log::pipeline::{DurableWatcher, Fatal};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::task::{Context, Poll, Waker};
 
 /// Connections woken at a time by a slow log: between two groups the worker looks at its sockets, so that a
@@ -26,6 +26,8 @@ const GROUP: usize = 4;
 pub struct Gate {
     /// The lowest LSN that a connection waits for; `u64::MAX` when none does.
     lowest: AtomicU64,
+    /// The disk stalls: replies that may leave do not wait for others of their round.
+    is_stalled: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -37,7 +39,7 @@ struct State {
 
 impl Gate {
     pub fn new() -> Gate {
-        Gate { lowest: AtomicU64::new(u64::MAX), state: Mutex::default() }
+        Gate { lowest: AtomicU64::new(u64::MAX), is_stalled: AtomicBool::new(false), state: Mutex::default() }
     }
 
     /// Wakes the task once `lsn` is durable. The caller looks at `durable` afterwards, once more.
@@ -45,6 +47,20 @@ impl Gate {
         self.state.lock().waiters.push((lsn, waker.clone()));
         self.lowest.fetch_min(lsn.0, Ordering::SeqCst);
         fence(Ordering::SeqCst);
+    }
+
+    /// Whether the disk stalls. A connection that has just begun to wait asks again.
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled.load(Ordering::SeqCst)
+    }
+
+    /// Notes that the disk stalls, or goes on. When it begins to stall, all connections that wait are woken
+    /// once and go on waiting, so that they send what need not wait.
+    pub fn set_stalled(&self, is_stalled: bool) {
+        self.is_stalled.store(is_stalled, Ordering::SeqCst);
+        if is_stalled {
+            self.state.lock().waiters.iter().for_each(|(_, waker)| waker.wake_by_ref());
+        }
     }
 
     /// Drops the wakers when the worker has ended: a waker holds its runtime, which holds the engine.

@@ -15,7 +15,9 @@
 //!
 //! Invariants: bytes leave in the order in which they were written; none leaves before its segment's gate,
 //! nor before the gates of all segments in front of it. Replies that become held in the same round share a
-//! segment with the highest of their gates: a pipeline's replies leave in one write.
+//! segment with the highest of their gates. Where the rest of a round is held and only replies of the same
+//! round may leave, these can wait for it ([`Outbox::may_wait_for_held`]): a pipeline's replies then leave in
+//! one write.
 
 use crate::buffers;
 use engramdb_engine::log::Lsn;
@@ -39,6 +41,8 @@ pub struct Outbox {
     released: usize,
     /// The highest gate of what was released.
     released_gate: Lsn,
+    /// Where the replies of the last round begin.
+    round_at: usize,
     bytes_max: usize,
     /// More than `bytes_max` were to be sent.
     has_overflowed: bool,
@@ -88,6 +92,10 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// Contents below this are copied: a piece of their own costs about as much.
 const SHARED_BYTES_MIN: usize = 16 * 1024;
 
+/// Replies that may be sent and wait for the rest of their round, at most: beyond it a write costs more than
+/// its system call.
+const WAITING_BYTES_MAX: usize = 16 * 1024;
+
 /// What is longer gets a piece of its own, which is allocated at its size.
 pub const LARGE_BYTES: usize = 128 * 1024;
 
@@ -103,6 +111,7 @@ impl Default for Outbox {
             segments: VecDeque::new(),
             released: 0,
             released_gate: Lsn(0),
+            round_at: 0,
             bytes_max: usize::MAX,
             has_overflowed: false,
             unwanted_from: None,
@@ -336,6 +345,7 @@ impl Outbox {
     /// From now on no more than `bytes_max` may wait to be sent.
     pub fn begin_round(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
+        self.round_at = self.end();
         if let Some(last) = self.segments.back()
             && last.end > self.released
         {
@@ -367,6 +377,14 @@ impl Outbox {
     #[inline]
     pub fn released_gate(&self) -> Lsn {
         self.released_gate
+    }
+
+    /// Whether what may be sent now belongs to the last round, whose other replies are still held, and is
+    /// small: it can leave in one write with them, because their client sent all of these requests together.
+    #[inline]
+    pub fn may_wait_for_held(&self) -> bool {
+        let is_of_last_round = self.written >= self.round_at && self.is_held();
+        is_of_last_round && self.released - self.written <= WAITING_BYTES_MAX
     }
 
     /// The first of what may be sent now: as much of it as lies in one buffer.

@@ -84,6 +84,28 @@ fn the_highest_gate_of_what_was_released_is_known() {
     assert_eq!((outbox.release(Lsn(9)), outbox.released_gate()), (None, Lsn(9)));
 }
 
+#[test]
+fn replies_in_front_of_held_ones_of_their_round_may_wait_and_others_not() {
+    let mut outbox = Outbox::default();
+    outbox.begin_round(usize::MAX);
+    reply(&mut outbox, "a", 0, 0);
+    assert!(!outbox.may_wait_for_held(), "nothing is held");
+    reply(&mut outbox, "b", 1, 0);
+    assert!(outbox.may_wait_for_held() && sendable(&outbox) == "a");
+    outbox.begin_round(usize::MAX);
+    reply(&mut outbox, "c", 2, 0);
+    assert!(!outbox.may_wait_for_held(), "what may be sent is of the round before");
+    assert_eq!(outbox.release(Lsn(1)), Some(Lsn(2)));
+    assert_eq!(sendable(&outbox), "ab");
+    outbox.sent(2);
+    assert_eq!(outbox.release(Lsn(2)), None);
+    outbox.sent(1);
+    outbox.begin_round(usize::MAX);
+    reply(&mut outbox, &"x".repeat(WAITING_BYTES_MAX + 1), 0, 2);
+    reply(&mut outbox, "held", 3, 2);
+    assert!(!outbox.may_wait_for_held(), "it is too much to wait");
+}
+
 /// Sends all that may be sent; its length.
 fn send(outbox: &mut Outbox) -> usize {
     let mut sum = 0;

@@ -31,24 +31,29 @@ const STOP_ROUND: Duration = Duration::from_millis(5);
 /// Tasks polled between two looks at the sockets: a whole group of connections that one durable batch woke.
 const EVENT_INTERVAL: u32 = 256;
 
+/// Looking for more commands for the sake of one entry takes so many times as long as writing one, at most,
+/// and so long in all.
+const LOOK_ENTRIES_MAX: u32 = 8;
+const LOOK_TIME_MAX: Duration = Duration::from_millis(1);
+
 /// Sees when a round is over, that is when the worker has nothing to do before the log has what it wrote, and
 /// sends the round on its way.
 ///
 /// A round of many connections trickles in, because their clients answer one reply after the other. So before
-/// an entry is written for a few of them, the worker looks at its sockets again; each look costs about a
-/// microsecond, each entry as much as several commands (decision 0003).
+/// an entry is written for a few of them, the worker looks at its sockets again, as long as each look brings
+/// commands and for a few times as long as an entry takes; a look costs about a microsecond, an entry as much
+/// as tens of commands (decisions 0003 and 0037).
 struct Rounds {
     engine: Arc<Engine>,
     stats: Arc<WorkerStats>,
     commands_seen: AtomicU64,
-    looks: AtomicU64,
+    /// When the worker looked for the sake of the entry that is to be written next, in nanoseconds of the
+    /// monotonic clock; 0 before the first look.
+    looks_since: AtomicU64,
     /// The worker is to lead the log.
     is_lead_due: AtomicBool,
     worker: Mutex<Option<Waker>>,
 }
-
-/// Looks at the sockets for the sake of one entry.
-const LOOKS_MAX: u64 = 4;
 
 impl Rounds {
     fn new(engine: Arc<Engine>, stats: Arc<WorkerStats>) -> Rounds {
@@ -56,7 +61,7 @@ impl Rounds {
             engine,
             stats,
             commands_seen: AtomicU64::new(0),
-            looks: AtomicU64::new(0),
+            looks_since: AtomicU64::new(0),
             is_lead_due: AtomicBool::new(false),
             worker: Mutex::new(None),
         }
@@ -66,22 +71,38 @@ impl Rounds {
     /// them and comes back.
     fn at_rest(&self) {
         let Some(pipeline) = self.engine.writer() else { return };
-        if !pipeline.is_kick_due() {
-            return;
-        }
-        let commands = self.stats.commands_total.get();
-        let looks = self.looks.load(Ordering::Relaxed);
-        if looks < LOOKS_MAX && self.commands_seen.swap(commands, Ordering::Relaxed) != commands {
-            self.looks.store(looks + 1, Ordering::Relaxed);
+        let is_due = pipeline.is_kick_due();
+        if is_due && self.may_look_again(pipeline.usual_time()) {
             return self.wake();
         }
-        self.looks.store(0, Ordering::Relaxed);
+        self.looks_since.store(0, Ordering::Relaxed);
+        self.stats.rested();
+        if !is_due {
+            return;
+        }
         if pipeline.is_quick() {
             self.is_lead_due.store(true, Ordering::Release);
             self.wake();
         } else {
             pipeline.kick();
         }
+    }
+
+    /// Whether the last look brought commands, and looking has not taken too long for entries that usually
+    /// take this long.
+    fn may_look_again(&self, usual_time: Duration) -> bool {
+        let commands = self.stats.commands_total.get();
+        if self.commands_seen.swap(commands, Ordering::Relaxed) == commands {
+            return false;
+        }
+        let now = self.engine.env().clock.monotonic().as_nanos() as u64;
+        let since = self.looks_since.load(Ordering::Relaxed);
+        if since == 0 {
+            self.looks_since.store(now.max(1), Ordering::Relaxed);
+            return true;
+        }
+        let time_max = (usual_time * LOOK_ENTRIES_MAX).min(LOOK_TIME_MAX);
+        now - since < time_max.as_nanos() as u64
     }
 
     fn wake(&self) {

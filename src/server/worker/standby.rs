@@ -10,6 +10,7 @@
 //! While no worker leads, the standby sleeps. Deliberately not here: when to lead. The log decides that, and
 //! stops it after the first slow write.
 
+use crate::output::gate::Gate;
 use engramdb_engine::env::Clock;
 use parking_lot::{Condvar, Mutex};
 use std::future::poll_fn;
@@ -46,6 +47,7 @@ impl Absence {
 
 pub struct Standby {
     clock: Arc<dyn Clock>,
+    gates: Vec<Arc<Gate>>,
     is_asleep: AtomicBool,
     is_closed: Mutex<bool>,
     changed: Condvar,
@@ -103,9 +105,11 @@ fn warn(line: Option<String>) {
 }
 
 impl Standby {
-    pub fn new(clock: Arc<dyn Clock>) -> Standby {
+    /// `gates` are told when the disk stalls.
+    pub fn new(clock: Arc<dyn Clock>, gates: Vec<Arc<Gate>>) -> Standby {
         Standby {
             clock,
+            gates,
             is_asleep: AtomicBool::new(false),
             is_closed: Mutex::new(false),
             changed: Condvar::new(),
@@ -174,11 +178,13 @@ impl Standby {
     /// Drives the worker's runtime until the worker is back.
     fn stand_in(&self, runtime: &Runtime, absence: &Absence, turn: u64, stalls: &mut Stalls) {
         let since = self.clock.monotonic();
+        self.gates.iter().for_each(|gate| gate.set_stalled(true));
         let is_over =
             || runtime.block_on(async { tokio::time::timeout(SAY_EVERY, absence.is_over(turn)).await });
         while is_over().is_err() {
             warn(stalls.goes_on(since, self.clock.monotonic()));
         }
+        self.gates.iter().for_each(|gate| gate.set_stalled(false));
         let now = self.clock.monotonic();
         warn(stalls.ended(now - since, now));
     }

@@ -237,7 +237,7 @@ impl Store {
         let ran = engine.reads().expect("it serves").run(0, known.command, Args::new(&words), &mut wire);
         match ran.stage {
             Stage::Done => {}
-            Stage::Prepare(_) => unreachable!("a read prepares nothing"),
+            Stage::Prepare(_) | Stage::NeedsRoom(_) => unreachable!("a read prepares nothing"),
             Stage::Park(_) => unreachable!("none of the commands here waits for keys"),
             Stage::Wait(wait) => _ = engine.complete(0, wait.block(), &mut wire),
             Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) => {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 /// The bytes of a batch that is submitted.
 pub enum BatchBytes<'a> {
     Here(&'a [u8]),
-    Referred(Arc<Batch>),
+    /// A range of what others refer to as well.
+    Referred(Arc<Batch>, Range<usize>),
 }
 
 impl BatchBytes<'_> {
@@ -17,15 +18,7 @@ impl BatchBytes<'_> {
     pub fn len(&self) -> usize {
         match self {
             BatchBytes::Here(bytes) => bytes.len(),
-            BatchBytes::Referred(batch) => batch.len(),
-        }
-    }
-
-    #[inline]
-    pub fn crc(&self) -> u32 {
-        match self {
-            BatchBytes::Here(bytes) => crc32c::crc32c(bytes),
-            BatchBytes::Referred(batch) => batch.crc(),
+            BatchBytes::Referred(_, range) => range.len(),
         }
     }
 }

@@ -2,7 +2,10 @@
 //! late.
 
 use super::*;
+use crate::effect::Effect;
+use crate::log::LogId;
 use crate::log::entry::Kind;
+use crate::log::memory::MemoryLog;
 use crate::log::replay::Replay;
 use crate::log::testing::{Schedule, TestLog};
 use crate::log::tests::{Fresh, on_each_backend};
@@ -427,4 +430,32 @@ fn a_refused_claim_is_the_error_of_a_start_unless_the_log_may_be_unavailable() {
     pipeline.pump();
     submit(&pipeline, 1, b"claimed by now");
     settle(&pipeline, 1);
+}
+
+#[test]
+fn batches_of_a_run_are_submitted_together_whatever_their_sizes() {
+    let log = MemoryLog::new(LogId([1; 16]));
+    let pipeline = Pipeline::start(Arc::new(log.clone()), &Recovered::default(), manual()).expect("claims");
+    let (mut batches, mut expected) = (super::Batches::default(), Vec::new());
+    for sizes in [&[10, 20, 30][..], &[10, 3_000_000, 7], &[3_000_000], &[5]] {
+        let all = sizes.iter().sum::<usize>() + 100 * sizes.len();
+        let mut credit = pipeline.admit_run(sizes.len(), all, Purpose::Any).expect("the memory log has room");
+        for &size in sizes {
+            let value = vec![size as u8; size];
+            let effect = Effect::StringSet { key: b"key", value: &value, expires_at_ms: 0 };
+            assert!(!batches.close(), "nothing is open");
+            batches.open().push(0, &effect, None);
+            assert!(batches.close());
+            let mut bytes = Vec::new();
+            effect.encode(0, &mut bytes);
+            expected.push((expected.len() as u64 + 1, 1000, bytes));
+        }
+        let first = pipeline.submit_run(&mut credit, 1000, &mut batches);
+        assert_eq!(first, Lsn((expected.len() - sizes.len()) as u64 + 1));
+        assert_eq!(batches.count(), 0);
+    }
+    pipeline.pump();
+    assert_eq!(pipeline.durable(), Lsn(expected.len() as u64));
+    let (found, _) = replay_all(&log);
+    assert!(found == expected);
 }

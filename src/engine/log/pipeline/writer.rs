@@ -271,8 +271,8 @@ impl Writer {
 
     fn publish(&mut self, lsn: Lsn) {
         let shared = &self.shared;
-        let is_quick = self.acks.usual_time().is_some_and(|usual| usual <= QUICK);
-        shared.quick.store(is_quick, Ordering::Relaxed);
+        let usual_ns = self.acks.usual_time().map_or(0, |usual| usual.as_nanos().max(1) as u64);
+        shared.usual_ns.store(usual_ns, Ordering::Relaxed);
         let before = {
             let mut state = shared.state.lock();
             assert!(lsn <= state.last_lsn, "nothing is durable that was not submitted");

@@ -59,6 +59,38 @@ fn connections_of_a_worker_that_hangs_in_the_disk_are_served() {
 }
 
 #[test]
+fn replies_that_wait_for_the_rest_of_their_pipeline_leave_when_the_disk_stalls() {
+    let log = TestLog::new(Schedule::AtOnce).with_usual_time(QUICK);
+    let server = serve(&log, 1);
+    let [mut writer, mut client] = [(); 2].map(|()| server.client());
+    for round in 0..3 {
+        writer.call(&format!("SET settled {round}"), "+OK\r\n");
+    }
+    hang_the_worker(&log, &mut writer, "SET touched 1");
+    // One request in front of the write that hangs, and one in front of a write that comes while it does.
+    client.send("GET settled\r\nSET other 1\r\n");
+    client.expect("$1\r\n2\r\n");
+    client.expect_silence();
+    log.go_on();
+    client.expect("+OK\r\n");
+    writer.expect("+OK\r\n");
+    // The same, of the connection whose write hangs: it was held when the disk began to stall.
+    for _ in 0..100 {
+        log.stall();
+        client.send("GET settled\r\nSET other 2\r\n");
+        if &*log.waiting_thread() == "worker-0" {
+            client.expect("$1\r\n2\r\n");
+            client.expect_silence();
+            log.go_on();
+            return client.expect("+OK\r\n");
+        }
+        log.go_on();
+        client.expect("$1\r\n2\r\n+OK\r\n");
+    }
+    panic!("the worker never wrote the log");
+}
+
+#[test]
 fn several_workers_lead_in_turn_and_nothing_is_left_behind() {
     let log = TestLog::new(Schedule::AtOnce).with_usual_time(QUICK);
     let server = serve(&log, 3);

@@ -6,4 +6,5 @@ mod leading;
 mod long;
 mod parking;
 mod protocol;
+mod room;
 mod support;

@@ -308,7 +308,9 @@ impl Server {
 fn job_of(stage: Stage) -> Option<Job> {
     match stage {
         Stage::Done => None,
-        Stage::Prepare(_) | Stage::Park(_) => unreachable!("only writes prepare and park"),
+        Stage::Prepare(_) | Stage::Park(_) | Stage::NeedsRoom(_) => {
+            unreachable!("only writes prepare, park and need room")
+        }
         Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) => Some(job),
         Stage::Wait(wait) => Some(wait.block()),
     }

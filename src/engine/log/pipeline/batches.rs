@@ -1,0 +1,86 @@
+//! The batches of a run, one behind the other, until they are submitted together.
+
+use crate::effect::Batch;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Batches that were closed, and the one that is open.
+///
+/// A batch that refers to contents is alone: its run is submitted before it opens, and again when it is
+/// closed.
+#[derive(Debug, Default)]
+pub struct Batches {
+    bytes: Batch,
+    closed: Vec<Closed>,
+}
+
+/// Where a closed batch ends, and the CRC32C of its bytes.
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    end: usize,
+    crc: u32,
+}
+
+impl Batches {
+    /// Where the open batch's effects are appended.
+    #[inline]
+    pub fn open(&mut self) -> &mut Batch {
+        &mut self.bytes
+    }
+
+    /// How many batches are closed.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.closed.len()
+    }
+
+    /// Closes the open batch. False if it is empty: then it stays open.
+    ///
+    /// # Panics
+    /// If it refers to contents and is not alone.
+    #[inline]
+    pub fn close(&mut self) -> bool {
+        let (start, end) = (self.closed_bytes(), self.bytes.len());
+        if start == end {
+            return false;
+        }
+        let crc = match self.bytes.as_slice() {
+            Some(bytes) => crc32c::crc32c(&bytes[start..]),
+            None => {
+                assert!(self.closed.is_empty(), "a batch that refers to contents is alone");
+                self.bytes.crc()
+            }
+        };
+        self.closed.push(Closed { end, crc });
+        true
+    }
+
+    fn closed_bytes(&self) -> usize {
+        self.closed.last().map_or(0, |closed| closed.end)
+    }
+
+    /// The closed batches: where each is among the bytes, and its checksum.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Range<usize>, u32)> {
+        let mut start = 0;
+        self.closed
+            .iter()
+            .map(move |closed| (std::mem::replace(&mut start, closed.end)..closed.end, closed.crc))
+    }
+
+    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &self.bytes.as_slice().expect("batches that refer to contents are handed over whole")[range]
+    }
+
+    /// Hands over the bytes where a batch among them has more than `bytes_max`, or refers to contents.
+    pub(super) fn refer(&mut self, bytes_max: usize) -> Option<Arc<Batch>> {
+        let is_copied =
+            self.bytes.as_slice().is_some() && self.iter().all(|(range, _)| range.len() <= bytes_max);
+        (!is_copied).then(|| Arc::new(self.bytes.take()))
+    }
+
+    /// Forgets what was submitted.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.closed.clear();
+    }
+}

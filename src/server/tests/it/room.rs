@@ -1,0 +1,198 @@
+//! Commands whose words do not tell how much they log: they wait for room in the log without holding anybody
+//! up.
+
+use crate::support::TestServer;
+use engramdb_engine::command::{Args, Command, Outcome, Reply, write};
+use engramdb_engine::effect::{Cause, Effect};
+use engramdb_engine::keyspace::Entry;
+use engramdb_engine::log::memory::MemoryLog;
+use engramdb_engine::log::pipeline::Options;
+use engramdb_engine::log::{
+    Claim, ClaimError, EntryIter, Limits, LogEnd, LogId, LogWriter, Mark, Pos, ReadError, Room, ShardLog,
+    TrimError,
+};
+use engramdb_engine::shard::tx::Tx;
+use engramdb_engine::shard::view::View;
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+
+/// Deletes all keys of the database, each by an effect of its own.
+const COMMANDS: &[Command] = &[write("TEST.CLEAR", "", clear).room(room_to_clear)];
+
+fn keys(view: &View<'_>) -> Vec<Vec<u8>> {
+    view.whole_database()
+        .into_iter()
+        .flat_map(|keys| keys.iter())
+        .map(|entry: &Entry| entry.key().to_vec())
+        .collect()
+}
+
+fn room_to_clear(view: &View<'_>, _args: Args<'_>) -> usize {
+    keys(view).iter().map(|key| key.len() + 32).sum()
+}
+
+fn clear(tx: &mut Tx<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let keys = tx.read(keys);
+    for key in &keys {
+        tx.apply(Effect::Delete { key, cause: Cause::Command });
+    }
+    reply.integer(keys.len() as i64);
+    Ok(())
+}
+
+/// A log that has as much room as the test says.
+#[derive(Clone)]
+struct RoomyLog {
+    inner: MemoryLog,
+    room: Arc<Mutex<Room>>,
+    /// The most that was asked for.
+    wanted: Arc<(Mutex<u64>, Condvar)>,
+}
+
+impl RoomyLog {
+    fn new() -> RoomyLog {
+        let inner = MemoryLog::new(LogId([9; 16]));
+        RoomyLog { inner, room: Arc::new(Mutex::new(Room::UNBOUNDED)), wanted: Arc::default() }
+    }
+
+    /// Leaves so much room for now; with a cause, for good.
+    fn bound(&self, bytes: u64, full: Option<&str>) {
+        *self.room.lock() =
+            Room { bytes, bytes_after_seal: bytes, held_bytes: 0, full: full.map(str::to_owned) };
+    }
+
+    fn unbound(&self) {
+        *self.room.lock() = Room::UNBOUNDED;
+    }
+
+    /// Waits until somebody has asked for so much room.
+    fn wait_until_wanted(&self, bytes: u64) {
+        let (wanted, changed) = &*self.wanted;
+        let mut wanted = wanted.lock();
+        while *wanted < bytes {
+            changed.wait(&mut wanted);
+        }
+    }
+}
+
+impl ShardLog for RoomyLog {
+    fn id(&self) -> LogId {
+        self.inner.id()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn room(&self) -> Room {
+        self.room.lock().clone()
+    }
+
+    fn want_room(&self, bytes: u64) {
+        let (wanted, changed) = &*self.wanted;
+        let mut wanted = wanted.lock();
+        *wanted = bytes.max(*wanted);
+        changed.notify_all();
+    }
+
+    fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError> {
+        self.inner.claim(at, claim)
+    }
+
+    fn read(&self, after: Mark) -> Box<dyn EntryIter> {
+        self.inner.read(after)
+    }
+
+    fn bounds(&self) -> Result<(Pos, Pos), ReadError> {
+        self.inner.bounds()
+    }
+
+    fn trim(&self, upto: Pos) -> Result<(), TrimError> {
+        self.inner.trim(upto)
+    }
+}
+
+const KEYS: usize = 100;
+/// What the deletes of all keys take in the log is more than this, and everything else that the tests do is
+/// less.
+const SMALL_ROOM: u64 = 16 * 1024;
+
+fn key(number: usize) -> String {
+    format!("{number:0>250}")
+}
+
+/// A server over a log with little room, and keys whose deletes take more.
+fn with_keys(log: &RoomyLog) -> TestServer {
+    let server = TestServer::of(Arc::new(log.clone()), |_| (), Options::default(), &[COMMANDS]);
+    let mut client = server.client();
+    for number in 0..KEYS {
+        client.call(&format!("SET {} 1", key(number)), "+OK\r\n");
+    }
+    log.bound(SMALL_ROOM, None);
+    server
+}
+
+#[test]
+fn a_command_that_needs_more_room_than_its_words_tell_waits_and_others_go_on() {
+    let log = RoomyLog::new();
+    let server = with_keys(&log);
+    let [mut client, mut other] = [(); 2].map(|()| server.client());
+    client.send("*1\r\n$10\r\nTEST.CLEAR\r\n*1\r\n$6\r\nDBSIZE\r\n");
+    log.wait_until_wanted(SMALL_ROOM + 1);
+    other.call(&format!("GET {}", key(0)), "$1\r\n1\r\n");
+    other.call("SET more 1", "+OK\r\n");
+    client.expect_silence();
+    log.unbound();
+    client.expect(format!(":{}\r\n:0\r\n", KEYS + 1));
+}
+
+#[test]
+fn a_transaction_waits_before_its_first_effect() {
+    let log = RoomyLog::new();
+    let server = with_keys(&log);
+    let [mut client, mut other] = [(); 2].map(|()| server.client());
+    for command in
+        ["MULTI", "INCR counter", "SELECT 3", "SET there 1", "SELECT 0", "TEST.CLEAR", "SELECT 3", "EXEC"]
+    {
+        client.command(command);
+    }
+    client.expect("+OK\r\n");
+    client.expect("+QUEUED\r\n".repeat(6));
+    log.wait_until_wanted(SMALL_ROOM + 1);
+    other.call("GET counter", "$-1\r\n");
+    client.expect_silence();
+    log.unbound();
+    client.expect(format!("*6\r\n:1\r\n+OK\r\n+OK\r\n+OK\r\n:{}\r\n+OK\r\n", KEYS + 1));
+    client.call("GET there", "$1\r\n1\r\n");
+    other.call("DBSIZE", ":0\r\n");
+}
+
+#[test]
+fn a_transaction_that_will_not_run_needs_no_room() {
+    let log = RoomyLog::new();
+    let server = with_keys(&log);
+    let [mut client, mut other] = [(); 2].map(|()| server.client());
+    client.call("WATCH watched", "+OK\r\n");
+    other.call("SET watched 1", "+OK\r\n");
+    client.call("MULTI", "+OK\r\n");
+    client.call("TEST.CLEAR", "+QUEUED\r\n");
+    client.call("EXEC", "*-1\r\n");
+}
+
+#[test]
+fn a_command_that_can_never_have_its_room_is_refused_with_the_cause() {
+    let log = RoomyLog::new();
+    let server = with_keys(&log);
+    let mut client = server.client();
+    log.bound(SMALL_ROOM, Some("the test's disk is full"));
+    let refused = "-MISCONF No room in the transaction log: the test's disk is full. Writes are refused until there is \
+                   room; reads go on, and so do DEL, FLUSHALL and other commands that free memory\r\n";
+    client.call("TEST.CLEAR", refused);
+    client.call("SET small 1", "+OK\r\n");
+    client.call("MULTI", "+OK\r\n");
+    client.call("SET other 1", "+QUEUED\r\n");
+    client.call("TEST.CLEAR", "+QUEUED\r\n");
+    client.call("EXEC", refused);
+    client.call("DBSIZE", &format!(":{}\r\n", KEYS + 1));
+    client.call("SET small 2", "+OK\r\n");
+}
