@@ -1,7 +1,7 @@
 //! Readers beside a writer of the same process: they get what is durable, and nothing else.
 
 use super::*;
-use crate::log::pipeline::{Options, Pipeline};
+use crate::log::pipeline::{Options, Pipeline, Refusal};
 use crate::log::replay::{Checkpoint, Followed, Recovered, Replay};
 
 on_each_backend!(
@@ -123,7 +123,14 @@ fn write(log: &Arc<dyn ShardLog>, batches: u64) -> Pipeline {
 
 fn write_one(pipeline: &Pipeline) {
     let lsn = pipeline.last_lsn().next();
-    let mut credit = pipeline.admit(5).expect("there is room");
+    let mut credit = loop {
+        match pipeline.admit(5) {
+            Ok(credit) => break credit,
+            // After a rotation the next segment may still be in preparation.
+            Err(Refusal::Busy) => std::thread::yield_now(),
+            Err(refusal) => panic!("there is room: {refusal}"),
+        }
+    };
     pipeline.submit(&mut credit, lsn, 1000, b"batch");
     pipeline.wait(lsn).expect("a healthy log");
 }
