@@ -19,6 +19,7 @@ pub const LOG_DIRECTORY: &str = "shards/0/log";
 pub const SNAPSHOT_DIRECTORY: &str = "shards/0/snapshots";
 /// The folder of all shards.
 const SHARDS: &str = "shards";
+const FIRST_SHARD: &str = "0";
 /// The log's folder in a data directory of a development version before the first release.
 const OLD_LOG_DIRECTORY: &str = "log";
 
@@ -26,6 +27,35 @@ const OLD_LOG_DIRECTORY: &str = "log";
 /// cannot read them: the formats differ too.
 pub fn has_old_layout(disk: &dyn Disk, directory: &Path) -> io::Result<bool> {
     Ok(disk.exists(&directory.join(OLD_LOG_DIRECTORY))? && !disk.exists(&directory.join(SHARDS))?)
+}
+
+/// Why a directory is not a data directory of this program, and not the place for a new one either; `None` if
+/// it can be. A store whose files were moved would otherwise start without data and without a word.
+pub fn misplaced(disk: &dyn Disk, directory: &Path) -> io::Result<Option<String>> {
+    let names = match disk.list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        names => names?,
+    };
+    let is_inside = disk.exists(&directory.join("0/log"))?
+        || names.iter().any(|name| ["STARTED", "MANIFEST"].contains(&&**name));
+    if is_inside {
+        let text = "it is a folder inside a data directory: give the data directory itself, which has the folder \
+                    `shards`";
+        return Ok(Some(text.to_owned()));
+    }
+    if let Some(name) = names.iter().find(|name| *name != SHARDS && name.eq_ignore_ascii_case(SHARDS)) {
+        return Ok(Some(format!("its folder `{name}` has to be named `{SHARDS}`")));
+    }
+    if !names.iter().any(|name| name == SHARDS) {
+        return Ok(None);
+    }
+    let shards = disk.list(&directory.join(SHARDS))?;
+    let stranger = shards.iter().find(|name| *name != FIRST_SHARD);
+    Ok(stranger.map(|name| {
+        format!(
+            "a store has one shard, `{SHARDS}/{FIRST_SHARD}`, and there is `{SHARDS}/{name}`: was it renamed?"
+        )
+    }))
 }
 
 /// What is in a directory beside these folders (paths with slashes) and the folders on the way to them; what
@@ -101,5 +131,27 @@ mod tests {
             let found = has_old_layout(&*env.disk, directory.path()).expect("it can be read");
             assert_eq!(found, is_old, "{files:?}");
         }
+    }
+
+    #[test]
+    fn what_was_moved_is_noticed() {
+        let cases: [(&[&str], Option<&str>); 7] = [
+            (&[], None),
+            (&["anything"], None),
+            (&["shards/0/log/1", "BACKUP"], None),
+            (&["shards/1/log/1"], Some("`shards/1`")),
+            (&["shards/0/log/1", "shards/2/log/1"], Some("`shards/2`")),
+            (&["Shards/0/log/1"], Some("`Shards`")),
+            (&["0/log/1"], Some("inside a data directory")),
+        ];
+        for (files, wanted) in cases {
+            let (directory, env) = directory_with(files);
+            let found = misplaced(&*env.disk, directory.path()).expect("it can be read");
+            assert_eq!(found.is_some(), wanted.is_some(), "{files:?}: {found:?}");
+            assert!(found.unwrap_or_default().contains(wanted.unwrap_or_default()), "{files:?}");
+        }
+        let (directory, env) = directory_with(&["shards/0/log/STARTED"]);
+        let inside = misplaced(&*env.disk, &directory.path().join("shards/0/log")).expect("it can be read");
+        assert!(inside.is_some());
     }
 }

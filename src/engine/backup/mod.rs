@@ -99,6 +99,8 @@ pub enum BackupError {
         directory.display()
     )]
     OldLayout { directory: PathBuf },
+    #[error("{} cannot be used as a data directory: {cause}", directory.display())]
+    Misplaced { directory: PathBuf, cause: String },
     #[error(
         "{} was not restored to the end. Run the same `engramdb restore` again: it clears what is there and begins anew",
         directory.display()
@@ -176,11 +178,11 @@ fn write_error(disk: &dyn Disk, file: &Path, error: io::Error) -> BackupError {
 }
 
 /// Refuses directories that must not be used as a data directory: a complete or unfinished backup, an
-/// unfinished restore, and one with the layout of a development version.
+/// unfinished restore, one with the layout of a development version, and one whose files were moved.
 ///
 /// # Errors
-/// [`BackupError::IsBackup`], [`BackupError::Unfinished`], [`BackupError::Restoring`] and
-/// [`BackupError::OldLayout`].
+/// [`BackupError::IsBackup`], [`BackupError::Unfinished`], [`BackupError::Restoring`],
+/// [`BackupError::OldLayout`] and [`BackupError::Misplaced`].
 pub fn check_data_directory(disk: &dyn Disk, directory: &Path) -> Result<(), BackupError> {
     let has = |name: &str| {
         let file = directory.join(name);
@@ -199,7 +201,10 @@ pub fn check_data_directory(disk: &dyn Disk, directory: &Path) -> Result<(), Bac
     if data_dir::has_old_layout(disk, &directory).map_err(|error| read_error(&directory, error))? {
         return Err(BackupError::OldLayout { directory });
     }
-    Ok(())
+    match data_dir::misplaced(disk, &directory).map_err(|error| read_error(&directory, error))? {
+        Some(cause) => Err(BackupError::Misplaced { directory, cause }),
+        None => Ok(()),
+    }
 }
 
 /// The folders of a backup and of a restored directory, besides those of derived state: the log first.

@@ -208,7 +208,10 @@ impl Core {
             }
             match class {
                 Class::Refused(error) => {
-                    self.refuse(&error);
+                    match args.is(0, "EXEC") {
+                        true => self.refuse_exec(&error),
+                        false => self.refuse(&error),
+                    }
                     next += 1;
                 }
                 Class::Http => {

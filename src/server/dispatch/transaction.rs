@@ -53,6 +53,14 @@ impl Core {
         (true, None)
     }
 
+    /// An EXEC that is not run ends the transaction, and says so, as in Redis.
+    pub(super) fn refuse_exec(&mut self, error: &CommandError) {
+        self.end_transaction();
+        let cause = error.text().strip_prefix("ERR ").unwrap_or(error.text());
+        let text = format!("EXECABORT Transaction discarded because of: {cause}");
+        self.refuse(&CommandError::new(text));
+    }
+
     /// Runs the queue. `Err` with how much room it needs beyond what its words tell, where the credit has
     /// less: nothing has happened then.
     fn run_transaction(&mut self, shared: &Arc<Shared>, multi: &Multi, credit: Credit) -> Result<(), usize> {

@@ -147,6 +147,20 @@ fn info_in_sections_and_inside_a_transaction() {
 }
 
 #[test]
+fn an_exec_with_arguments_ends_the_transaction() {
+    let server = TestServer::start();
+    let mut client = server.client();
+    let text =
+        "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n";
+    client.call("EXEC now", text);
+    client.call("MULTI", "+OK\r\n");
+    client.call("SET a 1", "+QUEUED\r\n");
+    client.call("EXEC now", text);
+    client.call("GET a", "$-1\r\n");
+    client.call("EXEC", "-ERR EXEC without MULTI\r\n");
+}
+
+#[test]
 fn command_shows_the_table() {
     let server = TestServer::start();
     let mut client = server.client();
