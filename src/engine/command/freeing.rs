@@ -1,6 +1,7 @@
 //! Which commands free memory: these are executed even while the disk is full, using reserved log space.
 
 use super::{Args, Command, flag, integer};
+use crate::log::Purpose;
 
 /// Commands that set an expiry, the time in the second argument: its unit in milliseconds, and whether it
 /// counts from now.
@@ -22,6 +23,14 @@ impl Command {
         !self.is_write() || self.has(flag::FREES) || self.expires_at_once(args, now_ms)
     }
 
+    /// Which log space a call with these words may use.
+    pub fn purpose(&self, args: Args<'_>, now_ms: u64) -> Purpose {
+        if ["FLUSHALL", "FLUSHDB"].contains(&self.name) {
+            return Purpose::Flush;
+        }
+        if self.frees_memory(args, now_ms) { Purpose::Freeing } else { Purpose::Any }
+    }
+
     fn expires_at_once(&self, args: Args<'_>, now_ms: u64) -> bool {
         let Some((_, unit_ms, is_relative)) = EXPIRIES.iter().find(|(name, ..)| *name == self.name) else {
             return false;
@@ -36,6 +45,7 @@ impl Command {
 mod tests {
     use crate::command::{Args, CommandTable};
     use crate::commands::FAMILIES;
+    use crate::log::Purpose;
 
     /// Whether the call frees memory at 5,000 ms after the epoch.
     fn frees(line: &str) -> bool {
@@ -43,6 +53,21 @@ mod tests {
         let table = CommandTable::new(FAMILIES.iter().copied());
         let known = table.resolve(Args::new(&words)).expect("a command of ours");
         known.command.frees_memory(Args::new(&words), 5000)
+    }
+
+    #[test]
+    fn what_removes_all_may_use_the_last_room() {
+        for (line, wanted) in [
+            ("FLUSHALL", Purpose::Flush),
+            ("FLUSHDB ASYNC", Purpose::Flush),
+            ("DEL a", Purpose::Freeing),
+            ("SET a 1", Purpose::Any),
+        ] {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let table = CommandTable::new(FAMILIES.iter().copied());
+            let known = table.resolve(Args::new(&words)).expect("a command of ours");
+            assert_eq!(known.command.purpose(Args::new(&words), 5000), wanted, "{line}");
+        }
     }
 
     #[test]

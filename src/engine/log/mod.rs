@@ -203,7 +203,8 @@ impl Room {
         bytes.saturating_sub(match purpose {
             Purpose::Any => self.held_bytes,
             Purpose::Expiry => self.held_bytes / 2,
-            Purpose::Freeing => 0,
+            Purpose::Freeing => self.held_bytes / 16,
+            Purpose::Flush => 0,
         })
     }
 }
@@ -215,8 +216,10 @@ pub enum Purpose {
     Any,
     /// Deletes of what has expired: half of it. They can wait, for what has expired reads as absent.
     Expiry,
-    /// Commands that free memory: all of it.
+    /// Commands that free memory: all but a sixteenth. Each alone takes an entry, so that enough of them use it up.
     Freeing,
+    /// Commands that remove all keys of a database: all of it, so that a full disk can always be emptied.
+    Flush,
 }
 
 /// A shard's log. Blocking and object-safe; a backend with a network owns its runtime.

@@ -219,13 +219,8 @@ impl Engine {
         self.admit_for(batches, bytes, Purpose::Any)
     }
 
-    /// The same for batches of commands that free memory ([`Command::frees_memory`]): they may use the room
-    /// that is held back for them.
-    pub fn admit_freeing(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
-        self.admit_for(batches, bytes, Purpose::Freeing)
-    }
-
-    fn admit_for(&self, batches: usize, bytes: usize, purpose: Purpose) -> Result<Credit, Refusal> {
+    /// The same for batches that may use room that is held back; see [`Command::purpose`].
+    pub fn admit_for(&self, batches: usize, bytes: usize, purpose: Purpose) -> Result<Credit, Refusal> {
         match self.role() {
             Role::Leading(leading) => leading.pipeline.admit_run(batches, bytes, purpose),
             Role::Following(_) if batches > 0 => Err(RoleRefusal::ReadOnly.into()),

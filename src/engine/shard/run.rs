@@ -5,8 +5,8 @@ use crate::command::{
     Args, Command, CommandError, Handler, Job, Looks, Reply, Rest, RoomFinder, Stage, WaitingJob,
 };
 use crate::gate::ReplyGate;
+use crate::log::Lsn;
 use crate::log::pipeline::Credit;
-use crate::log::{Lsn, Purpose};
 use crate::shard::engine::{Engine, Ran};
 use crate::shard::parked::{Answer, Park, Ticket, Waiter};
 use crate::shard::prepared::{Prepared, Preparing};
@@ -394,8 +394,7 @@ impl<'t> Transaction<'t> {
     /// words; this is for what SWAPDB does.
     #[cold]
     fn make_room(&mut self, command: &Command, args: Args<'_>, bytes: usize) -> Result<(), CommandError> {
-        let frees = command.frees_memory(args, self.tx.now_ms());
-        let purpose = if frees { Purpose::Freeing } else { Purpose::Any };
+        let purpose = command.purpose(args, self.tx.now_ms());
         let Some(pipeline) = self.engine.writer() else { return Err(RoleRefusal::ReadOnly.error()) };
         let admitted = pipeline.admit_run(1, bytes, purpose);
         let admitted =

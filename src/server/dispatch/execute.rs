@@ -15,8 +15,8 @@ use crate::stats::{self, Slow, WorkerStats};
 use engramdb_engine::Prepared;
 use engramdb_engine::command::{Args, Command, CommandError, Handler, Job, Known, Reply, Stage, flag};
 use engramdb_engine::gate::ReplyGate;
-use engramdb_engine::log::Lsn;
 use engramdb_engine::log::pipeline::{Credit, Refusal};
+use engramdb_engine::log::{Lsn, Purpose};
 use engramdb_engine::shard::engine::batch_bytes_max;
 use engramdb_engine::shard::run::Unsubmitted;
 use engramdb_engine::types::Contents;
@@ -208,10 +208,7 @@ impl Core {
             }
             match class {
                 Class::Refused(error) => {
-                    match args.is(0, "EXEC") {
-                        true => self.refuse_exec(&error),
-                        false => self.refuse(&error),
-                    }
+                    self.refuse_request(args, &error);
                     next += 1;
                 }
                 Class::Http => {
@@ -595,14 +592,15 @@ impl Core {
         let known = plan.commands[0];
         let mut words: Arguments<'_> = SmallVec::new();
         input.words(0, &mut words);
-        if !known.command.frees_memory(Args::new(&words), shared.engine.now_ms()) {
+        let purpose = known.command.purpose(Args::new(&words), shared.engine.now_ms());
+        if purpose == Purpose::Any {
             self.refuse(error);
             return (1, None);
         }
         let mut alone = Plan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
         alone.add(known, Args::new(&words));
         alone.batch_bytes += self.room_bytes;
-        let admitted = shared.engine.admit_freeing(alone.writes, alone.batch_bytes);
+        let admitted = shared.engine.admit_for(alone.writes, alone.batch_bytes, purpose);
         match admitted.map_err(|refusal| self.admission(refusal)) {
             Ok(credit) => self.run_writes(shared, input, &alone, credit),
             Err(Admission::Wait) => (0, Some(retry())),

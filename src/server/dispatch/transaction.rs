@@ -6,8 +6,8 @@ use crate::dispatch::execute::{Admission, Core, Waiting, retry};
 use crate::output::Replies;
 use crate::session::{Multi, Queued, Session};
 use engramdb_engine::command::{Args, CommandError, Reply};
-use engramdb_engine::log::Lsn;
 use engramdb_engine::log::pipeline::Credit;
+use engramdb_engine::log::{Lsn, Purpose};
 use engramdb_engine::shard::run::Transaction;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +29,7 @@ impl Core {
         let bytes = multi.bytes + self.room_bytes;
         let mut admitted = self.admit(shared, usize::from(writes), bytes);
         if matches!(admitted, Err(Admission::Full(_))) && frees_memory(shared, &multi) {
-            let freeing = shared.engine.admit_freeing(1, bytes);
+            let freeing = shared.engine.admit_for(1, bytes, Purpose::Freeing);
             admitted = freeing.map_err(|refusal| self.admission(refusal));
         }
         match admitted {
@@ -53,8 +53,12 @@ impl Core {
         (true, None)
     }
 
-    /// An EXEC that is not run ends the transaction, and says so, as in Redis.
-    pub(super) fn refuse_exec(&mut self, error: &CommandError) {
+    /// Refuses a request before it is looked at. An EXEC that is refused so ends the transaction, and says
+    /// so, as in Redis.
+    pub(super) fn refuse_request(&mut self, args: Args<'_>, error: &CommandError) {
+        if !args.is(0, "EXEC") {
+            return self.refuse(error);
+        }
         self.end_transaction();
         let cause = error.text().strip_prefix("ERR ").unwrap_or(error.text());
         let text = format!("EXECABORT Transaction discarded because of: {cause}");

@@ -107,6 +107,7 @@ fn commands_that_free_memory_use_a_reserve() {
     let refusal = write_until_refused(&pipeline, &mut written, Purpose::Freeing);
     assert!(matches!(refusal, Refusal::Full { .. }), "{refusal}");
     assert!(written.len() > expiry, "commands go on where expiry does not");
+    assert!(pipeline.admit_run(1, 100, Purpose::Flush).is_ok(), "a full disk can always be emptied");
     pipeline.pump();
     assert_eq!(pipeline.durable().0, written.len() as u64);
     drop(pipeline);
