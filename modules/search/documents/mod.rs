@@ -5,7 +5,7 @@
 //! the old meaning: it remembers the version up to which its rows are true, and checks a row with a younger
 //! one again, against filter and vector of what the id is now.
 //!
-//! Not here: vectors (vectors.rs), and anything about time: what has expired is the reader's question.
+//! Not here: vectors (vectors/mod.rs), and anything about time: what has expired is the reader's question.
 
 pub mod ids;
 pub mod postings;

@@ -48,6 +48,16 @@ pub enum Lack {
     Rows,
 }
 
+/// What has changed when a last look begins.
+pub enum LastChanges {
+    None,
+    /// These are to be looked at.
+    Few(RoaringBitmap),
+    /// Too much, and no time is left to look at it elsewhere: what has changed is left out, and the answer is
+    /// one of a search that ran out of time.
+    TooLate,
+}
+
 /// How something that was found follows the documents.
 pub enum Catching<'d> {
     /// These have changed; they are to be looked at as they are now.
@@ -147,14 +157,22 @@ impl Plan {
         self.keep_in_order(looks, matches, sort_by, order.into_keyed());
     }
 
-    /// What has changed since this version, for the last look; `None` for nothing. It is lacking where that
-    /// is too much to be looked at there.
-    pub fn last_changes(&self, documents: &Documents, version: u64) -> Result<Option<RoaringBitmap>, Lack> {
+    /// What has changed since this version, for the last look. It is lacking where that is too much to be
+    /// looked at there.
+    pub fn last_changes(&self, documents: &Documents, version: u64) -> Result<LastChanges, Lack> {
         let changes = documents.version() - version;
-        if changes > CHANGED_FEW && !self.accepts_changes {
-            return Err(Lack::Changes);
+        if changes == 0 {
+            return Ok(LastChanges::None);
         }
-        Ok((changes > 0).then(|| documents.changed_since(version)))
+        if changes > CHANGED_FEW {
+            if self.was_late {
+                return Ok(LastChanges::TooLate);
+            }
+            if !self.accepts_changes {
+                return Err(Lack::Changes);
+            }
+        }
+        Ok(LastChanges::Few(documents.changed_since(version)))
     }
 
     /// The same, which hands over what has changed.
@@ -181,17 +199,27 @@ impl Plan {
                 most = changes / 2;
                 (documents.version(), documents.changed_since(version))
             };
-            let mut left = changed.iter();
-            while left.len() > 0 {
-                if self.is_late() {
-                    return;
-                }
-                let some = left.by_ref().take(LOOKED_AT).collect();
-                follow(Catching::Some(&self.index.documents.read(), &some));
+            let is_whole =
+                self.in_slices(&changed, &mut |documents, some| follow(Catching::Some(documents, some)));
+            if !is_whole {
+                return;
             }
             version = reached;
             follow(Catching::Reached(version, &changed));
         }
+    }
+
+    /// Has documents looked at, a few in each hold of the documents' lock. False where the time ran out.
+    pub fn in_slices(&self, ids: &RoaringBitmap, look: &mut dyn FnMut(&Documents, &RoaringBitmap)) -> bool {
+        let mut left = ids.iter();
+        while left.len() > 0 {
+            if self.is_late() {
+                return false;
+            }
+            let some = left.by_ref().take(LOOKED_AT).collect();
+            look(&self.index.documents.read(), &some);
+        }
+        true
     }
 
     /// Finds out what filter and INKEYS say of these documents, which have changed.

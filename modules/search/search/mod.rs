@@ -1,19 +1,22 @@
 //! FT.SEARCH: find, check the rows, reply.
 //!
 //! *Finding* runs without any lock of the engine: neighbours (`nearest`), what filters and vector ranges
-//! match (`filter`,
-//! `matches`), and their order where the index knows it. What is found owns its ids and distances, and is
-//! true at a version of the documents. A *last look*, under the engine's read lock, makes it an answer of one
-//! moment: documents that have changed since are looked at alone, and the rows of the page are loaded. Under
-//! that lock nothing is searched, walked or ranked. Where more is lacking than a last look may do, the search
-//! goes on without the lock and takes another one:
+//! match (`filter`, `matches`), and their order where the index knows it. What is found owns its ids and
+//! distances, and is true at a version of the documents. A *last look*, under the engine's read lock, makes
+//! it an answer of one moment: documents that have changed since are looked at alone, and the rows of the
+//! page are loaded. Under that lock nothing is searched and no graph is walked. What is put in order there:
+//! the candidates with those that changed among them, the rows of a KNN (`k` at most, and those as far as the
+//! last of them), and of matches those beyond the first pages, where so many of these are gone that a page
+//! needs more. Where more is lacking than a last look may do, the search goes on without the lock and takes
+//! another one:
 //!
 //! | lacking | what is done without the lock | when that ends |
 //! |---|---|---|
 //! | `Lack::Changes`: more than `CHANGED_FEW` changes | they are looked at in slices | after `ROUNDS_MAX` |
 //! | `Lack::Rows`: too few, and there are others | a search for twice as many | when all are candidates |
 //!
-//! After `ROUNDS_MAX` last looks the next one takes the changes that there are.
+//! After `ROUNDS_MAX` last looks the next one takes the changes that there are. Where the time runs out
+//! before, what has changed is left out, and the answer is one of a search that ran out of time.
 //!
 //! The reply waits for the last batch that this index was given, for a row can be missing because of it. In
 //! EXEC all steps run in place, under the lock that it has: nothing changes between them.
@@ -67,7 +70,7 @@ pub enum Found {
     Nearest(Nearest),
     Matches(Matches),
     Late,
-    /// The index is still being built.
+    /// The index is still being built, or dropped.
     Incomplete,
 }
 
@@ -174,6 +177,7 @@ fn begin(
         auditor,
         profile,
         accepts_changes: false,
+        was_late: false,
     };
     plan.note(|profile, now| profile.parsed = now);
     plan.check()?;
@@ -198,8 +202,9 @@ impl Plan {
     fn job(mut self, waits: bool) -> Job {
         Box::new(move |looks| {
             self.note(|profile, now| profile.started = now);
-            let is_complete = !waits || !self.index.is_backfilling();
-            let found = if is_complete { self.find(looks).unwrap_or(Found::Late) } else { Found::Incomplete };
+            // Of a dropped index, nothing is searched: the last look says that it is gone.
+            let is_searched = !(self.index.is_dropped() || waits && self.index.is_backfilling());
+            let found = if is_searched { self.find(looks).unwrap_or(Found::Late) } else { Found::Incomplete };
             self.note(|profile, now| profile.found = now);
             if self.profile.is_some() {
                 self.measure(&found);
@@ -314,6 +319,8 @@ impl Search {
             _ => unreachable!("only candidates of a KNN can be too few"),
         }
         self.plan.accepts_changes = self.rounds >= ROUNDS_MAX;
+        // A last look does not look at the clock for that.
+        self.plan.was_late = lack == Lack::Changes && self.plan.is_late();
         self.approach(looks)
     }
 

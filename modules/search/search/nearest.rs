@@ -10,12 +10,13 @@
 //! Invariants:
 //! - of the documents at `version`, the candidates are all that match within the horizon (of a graph: all
 //!   that its walk found);
-//! - what is done under the keyspace's lock is bounded: at most `CHANGED_FEW` changed documents are looked
-//!   at, and no neighbour is searched for;
+//! - what is done under the keyspace's lock is bounded: at most `CHANGED_FEW` changed documents are looked at
+//!   (but in the last of the rounds that search/mod.rs allows), and no neighbour is searched for. Candidates
+//!   are put in order again where some of those have changed places: as many as the search asked for;
 //! - a search ends however much changes: each further search asks for twice as many, until there are no more.
 
 use super::filter::Late;
-use super::matches::{Catching, Lack, Matches};
+use super::matches::{CHANGED_FEW, Catching, Lack, LastChanges, Matches};
 use super::plan::{Plan, Row};
 use super::reply;
 use super::rows::{Loaded, ROWS_FEW};
@@ -56,6 +57,9 @@ pub struct Nearest {
     /// Documents that are left out of the next search: of what the filter reads, or of their vectors,
     /// something has expired.
     expired: RoaringBitmap,
+    /// Those of them that the next search is not for, of which nothing is expired any more: more than a last
+    /// look looks at.
+    restored: RoaringBitmap,
 }
 
 impl Plan {
@@ -71,6 +75,7 @@ impl Plan {
             cost: Cost::default(),
             matches,
             expired: RoaringBitmap::new(),
+            restored: RoaringBitmap::new(),
         };
         let spare = if knn.k > ROWS_FEW { knn.k / SPARE_SHARE } else { 0 };
         self.ask(knn, &mut nearest, knn.k.saturating_add(spare));
@@ -139,29 +144,52 @@ impl Plan {
     /// Lets the candidates follow the documents, until what has changed since is little, or no longer gets
     /// less.
     pub fn catch_up_nearest(&self, knn: &Knn, nearest: &mut Nearest) {
+        let mut found = Vec::new();
+        let restored = std::mem::take(&mut nearest.restored);
+        self.in_slices(&restored, &mut |documents, some| {
+            self.measure_changed(knn, nearest, documents, some, &mut found);
+            nearest.replace(some, std::mem::take(&mut found));
+        });
         self.catch_up_from(nearest.version, &mut |following| match following {
-            Catching::Some(documents, some) => self.follow(knn, nearest, documents, some),
-            Catching::Reached(version, _) => nearest.reach(version),
+            Catching::Some(documents, some) => {
+                self.measure_changed(knn, nearest, documents, some, &mut found);
+            }
+            Catching::Reached(version, changed) => {
+                nearest.replace(changed, std::mem::take(&mut found));
+                nearest.reach(version);
+            }
         });
     }
 
     /// Looks at documents that have changed: what the candidates say of them is what they are now.
     fn follow(&self, knn: &Knn, nearest: &mut Nearest, documents: &Documents, changed: &RoaringBitmap) {
+        let mut found = Vec::new();
+        self.measure_changed(knn, nearest, documents, changed, &mut found);
+        nearest.replace(changed, found);
+    }
+
+    /// Adds to `found` those of the changed documents that are to be candidates.
+    fn measure_changed(
+        &self,
+        knn: &Knn,
+        nearest: &mut Nearest,
+        documents: &Documents,
+        changed: &RoaringBitmap,
+        found: &mut Vec<Neighbor>,
+    ) {
         if let Some(matches) = &mut nearest.matches {
             self.look_again(matches, documents, changed);
         }
         nearest.expired -= changed;
-        nearest.neighbors.retain(|neighbor| !changed.contains(neighbor.id));
         let vectors = self.vectors_of(knn);
         for id in changed {
             let is_meant = documents.key(id).is_some()
                 && nearest.matches.as_ref().is_none_or(|matches| matches.documents.contains(id));
             let distance = if is_meant { vectors.distance(id, &knn.vector) } else { None };
             if let Some(distance) = distance.filter(|&distance| nearest.knows(distance)) {
-                nearest.neighbors.push(Neighbor { id, distance });
+                found.push(Neighbor { id, distance });
             }
         }
-        nearest.neighbors.sort_unstable();
     }
 
     /// Searches again, for twice as many: of the candidates too few are left. Before that, those of whose
@@ -215,9 +243,21 @@ impl Plan {
     ) -> Result<Vec<Row<'r>>, Lack> {
         let knn = self.query.knn.as_ref().expect("found by it");
         *late |= nearest.timed_out;
-        if let Some(changed) = self.last_changes(documents, nearest.version)? {
-            self.follow(knn, nearest, documents, &changed);
-            nearest.reach(documents.version());
+        match self.last_changes(documents, nearest.version)? {
+            LastChanges::None => {}
+            LastChanges::Few(changed) => {
+                self.follow(knn, nearest, documents, &changed);
+                nearest.reach(documents.version());
+            }
+            LastChanges::TooLate if self.fails_on_timeout => {
+                *late = true;
+                return Ok(Vec::new());
+            }
+            LastChanges::TooLate => {
+                *late = true;
+                let version = nearest.version;
+                nearest.neighbors.retain(|neighbor| documents.version_of(neighbor.id) <= version);
+            }
         }
         let may_have_expired = view.may_have_due(self.database);
         // Without a filter, looking at each row is enough.
@@ -225,6 +265,10 @@ impl Plan {
             may_have_expired && (nearest.matches.is_some() || self.may_have_unindexed() || knn.k > ROWS_FEW);
         let stale = if is_walked { self.stale(view, documents, late) } else { Stale::default() };
         let asks = may_have_expired && !is_walked;
+        // Where time is not walked, what was left out lacks its vector until it changes.
+        if is_walked || !may_have_expired {
+            self.take_back(knn, nearest, documents, &stale.documents, late)?;
+        }
         let mut rows = self.rows_of(view, documents, knn, nearest, &stale, asks);
         let is_all = nearest.horizon.is_none() || knn.k == 0;
         if rows.len() < knn.k && !is_all && !*late {
@@ -235,6 +279,32 @@ impl Plan {
         rows.truncate(knn.k);
         reply::put_in_order(self, view, documents, loaded, &mut rows);
         Ok(rows)
+    }
+
+    /// Looks at documents that the search left out as stale and that are no more: what had expired is
+    /// removed, or has its time no longer. Where the filter and the vector do not read it, that is no change
+    /// of the document, and its version stays.
+    fn take_back(
+        &self,
+        knn: &Knn,
+        nearest: &mut Nearest,
+        documents: &Documents,
+        stale: &RoaringBitmap,
+        late: &mut bool,
+    ) -> Result<(), Lack> {
+        let restored = &nearest.expired - stale;
+        if restored.len() > CHANGED_FEW && !self.accepts_changes {
+            if self.was_late {
+                *late = true;
+                return Ok(());
+            }
+            nearest.restored = restored;
+            return Err(Lack::Changes);
+        }
+        if !restored.is_empty() {
+            self.follow(knn, nearest, documents, &restored);
+        }
+        Ok(())
     }
 
     /// The candidates as rows, and what is true of the stale; in any order.
@@ -296,6 +366,15 @@ impl Nearest {
     /// Whether all documents as near as this are candidates.
     fn knows(&self, distance: f64) -> bool {
         self.horizon.is_none_or(|horizon| distance <= horizon)
+    }
+
+    /// Puts what was found of changed documents in their places.
+    fn replace(&mut self, changed: &RoaringBitmap, found: Vec<Neighbor>) {
+        self.neighbors.retain(|neighbor| !changed.contains(neighbor.id));
+        if !found.is_empty() {
+            self.neighbors.extend(found);
+            self.neighbors.sort_unstable();
+        }
     }
 
     /// The candidates are true of this version from now on.

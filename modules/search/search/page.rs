@@ -1,6 +1,6 @@
 //! The page of a search without KNN: the rows that it shows of what matches, under the keyspace's lock.
 
-use super::matches::{Lack, Matches, order_of};
+use super::matches::{Lack, LastChanges, Matches, order_of};
 use super::plan::{Plan, Row, SortKey};
 use super::reply;
 use crate::documents::Documents;
@@ -19,8 +19,22 @@ impl Plan {
         late: &mut bool,
     ) -> Result<(usize, Vec<Row<'r>>), Lack> {
         *late |= matches.timed_out;
-        let changed = self.last_changes(documents, matches.version)?.unwrap_or_default();
-        self.look_again(matches, documents, &changed);
+        let changed = match self.last_changes(documents, matches.version)? {
+            LastChanges::None => RoaringBitmap::new(),
+            LastChanges::Few(changed) => {
+                self.look_again(matches, documents, &changed);
+                changed
+            }
+            LastChanges::TooLate if self.fails_on_timeout => {
+                *late = true;
+                return Ok((0, Vec::new()));
+            }
+            LastChanges::TooLate => {
+                *late = true;
+                matches.documents -= documents.changed_since(matches.version);
+                RoaringBitmap::new()
+            }
+        };
         let stale = self.stale(view, documents, late);
         matches.documents -= &stale.documents;
         let total = matches.documents.len() as usize + stale.rows.len();

@@ -1,7 +1,13 @@
 //! A search that was understood, and what is known of it while it runs: its limits, what its filter leaves,
 //! its rows.
 //!
-//! How it goes on from here is in search.rs; reply.rs and profile.rs write what came of it.
+//! What is chosen for it, and where:
+//! - whether it runs where the command came in, in the search pool, or after the end of the backfill: `begin`
+//!   in search/mod.rs, by `Plan::work`;
+//! - whether a filtered KNN scans what matches or walks the graph: `filter_wants_scan` in
+//!   modules/vector/hnsw/filtered.rs.
+//!
+//! How it goes on from here is in search/mod.rs; reply.rs and profile.rs write what came of it.
 
 use super::filter::Ranges;
 use super::reply;
@@ -39,6 +45,8 @@ pub struct Plan {
     pub profile: Option<Profile>,
     /// The next last look takes what there is, however much has changed.
     pub accepts_changes: bool,
+    /// The time had run out before the next last look.
+    pub was_late: bool,
 }
 
 /// What is noted while a profiled search runs. All times are on the monotonic clock.

@@ -132,15 +132,16 @@ impl Plan {
         }
         let request = self.request();
         let hashes = reply::needs_hashes(self) && request.limit > ROWS_FEW;
+        let k = self.query.knn.as_ref().map_or(0, |knn| knn.k);
         let page = |ids: &mut dyn Iterator<Item = u32>| -> Vec<u32> {
             ids.skip(request.offset).take(request.limit).collect()
         };
         let (ids, sort_keys) = match (found, &request.sort_by) {
             (Found::Nearest(nearest), None) => {
-                (page(&mut nearest.neighbors.iter().map(|neighbor| neighbor.id)), false)
+                (page(&mut nearest.neighbors.iter().take(k).map(|neighbor| neighbor.id)), false)
             }
             (Found::Nearest(nearest), Some(sort_by)) => {
-                let ids: Vec<u32> = nearest.neighbors.iter().map(|neighbor| neighbor.id).collect();
+                let ids: Vec<u32> = nearest.neighbors.iter().take(k).map(|neighbor| neighbor.id).collect();
                 // What the index knows need not be read for the order.
                 let sort_keys = self.stored_order().is_some();
                 if hashes && request.limit < ids.len() {

@@ -162,6 +162,9 @@ impl Graph {
 
     /// Rewrites a block; links to nodes in `kept` become kept links. The caller holds the node's lock, or is
     /// the only one that knows the node.
+    ///
+    /// Links of a graph in use are removed by this, and by `write_words`, alone: in `add_link`,
+    /// `repair_block` and `cut_nodes`.
     pub fn write(&self, slot: u32, layer: usize, links: impl IntoIterator<Item = u32>, kept: &[u32]) {
         let word = |link| (link + 1) | if kept.contains(&link) { KEPT } else { 0 };
         self.write_words(slot, layer, links.into_iter().map(word));

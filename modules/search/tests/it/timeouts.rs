@@ -2,7 +2,10 @@
 //! millisecond each time that it is asked, so that a TIMEOUT is a number of looks at it.
 
 use crate::harness::{Server, Ticking, blob};
+use engramdb_engine::env::Clock;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const DOCUMENTS: usize = 3000;
 
@@ -117,4 +120,63 @@ fn an_index_that_is_being_built_answers_where_partial_results_are_wanted() {
     server.backfill();
     let whole = search(&server, "@c:{x}", "0");
     assert!(whole.contains(r#""total_results": 100, "warning": []"#), "{whole}");
+}
+
+/// Goes on when it is told to.
+#[derive(Default)]
+struct Told(AtomicU64);
+
+impl Clock for Told {
+    fn wall_ms(&self) -> u64 {
+        1_700_000_000_000
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Nothing of it is looked at under the keyspace's lock instead.
+#[test]
+fn what_changes_in_a_search_that_is_late_is_left_out() {
+    let clock = Arc::<Told>::default();
+    let mut server = Server::with_clock(clock.clone());
+    server.resp3 = true;
+    let create =
+        "FT.CREATE idx PREFIX 1 d: SCHEMA c TAG v VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
+    assert_eq!(server.line(create), "OK");
+    let write = |number: usize| {
+        server.hset(&format!("d:{number}"), &[("c", b"x"), ("v", &blob(&[number as f32, 0.0]))]);
+    };
+    (0..700).for_each(write);
+    // Of so many neighbours, some more are looked for than are asked for.
+    for (query, total) in [("*=>[KNN 301 @v $q]", 5), ("@c:{x}=>[KNN 301 @v $q]", 5), ("@c:{x}", 400)] {
+        let search = || {
+            let origin = blob(&[0.0, 0.0]);
+            let words: [&[u8]; 9] = [
+                b"FT.SEARCH",
+                b"idx",
+                query.as_bytes(),
+                b"NOCONTENT",
+                b"TIMEOUT",
+                b"1000",
+                b"PARAMS",
+                b"2",
+                b"q",
+            ];
+            let words: Vec<&[u8]> = words.into_iter().chain([&origin[..]]).collect();
+            // All that is nearest changes each time, and the time runs out.
+            server.run_between_looks(&words, &|| {
+                (0..300).for_each(write);
+                clock.0.fetch_add(2, Ordering::Relaxed);
+            })
+        };
+        let (reply, looks) = search();
+        assert!(reply.contains(WARNING), "{query}: {reply}");
+        assert!(reply.contains(&format!(r#""total_results": {total},"#)), "{query}: {reply}");
+        assert!(looks.len() < 4, "{query}: {looks:?}");
+        assert_eq!(server.line("FT.CONFIG SET ON_TIMEOUT fail"), "OK");
+        assert_eq!(search().0, "Timeout limit was reached", "{query}");
+        assert_eq!(server.line("FT.CONFIG SET ON_TIMEOUT return"), "OK");
+    }
 }

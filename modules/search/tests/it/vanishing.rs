@@ -147,3 +147,33 @@ fn neighbours_that_expire_each_time_are_left_out_of_the_next_search() {
     let looks = check(&server, &clock, QUERIES[0], &between);
     assert!((3..60).contains(&looks), "{looks} looks");
 }
+
+/// That a field expired which the index does not know, and was set again, is no change of the document. The
+/// search that was made up for the second neighbour was without it.
+#[test]
+fn documents_that_were_stale_in_one_last_look_and_are_not_in_the_next_are_in_the_answer() {
+    for stale in [1, 600] {
+        let (server, _) = loaded("FLAT", false);
+        let key = |number: usize| format!("d:{:04}", if number == 0 { 0 } else { number + 1 });
+        for number in 0..stale {
+            server.line(&format!("HSET {} tmp 1", key(number)));
+            server.line(&format!("HPEXPIRE {} 1 FIELDS 1 tmp", key(number)));
+        }
+        while server.line(&format!("HEXISTS {} tmp", key(stale - 1))) != "0" {}
+        let origin = blob(&[0.0, 0.0]);
+        let words = words("@c:{x}=>[KNN 2 @v $q]", &origin);
+        let times = Cell::new(0);
+        let between = || {
+            times.set(times.get() + 1);
+            match times.get() {
+                1 => _ = server.line("DEL d:0001"),
+                2 => (0..stale).for_each(|number| _ = server.line(&format!("HSET {} tmp 2", key(number)))),
+                _ => {}
+            }
+        };
+        let (reply, looked_up) = server.run_between_looks(&words, &between);
+        assert_eq!(looked_up.len(), if stale == 1 { 2 } else { 3 }, "{stale} stale");
+        assert!(reply.contains("d:0000"), "{stale} stale: {reply}");
+        assert_eq!(reply, server.run(&words), "{stale} stale");
+    }
+}
