@@ -170,6 +170,12 @@ impl Limits {
         whole as u64 * full_entry + last_entry
     }
 
+    /// Buffers of entries that are kept to be used again, in each place where they are: for the entries in
+    /// flight and the one that is being formed.
+    pub fn buffers_kept_max(&self) -> usize {
+        self.entries_in_flight_max + 1
+    }
+
     /// The largest piece of a batch that fits in one entry.
     pub fn piece_bytes_max(&self) -> usize {
         self.entry_bytes_max - entry::HEADER_BYTES - entry::PIECE_HEADER_BYTES

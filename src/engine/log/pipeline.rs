@@ -460,9 +460,14 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Tells the watcher of everything that becomes durable from now on.
+    /// Tells the watcher of everything that becomes durable from now on, and of a failure: at once if the log
+    /// has failed.
     pub fn subscribe(&self, watcher: Arc<dyn DurableWatcher>) {
-        self.shared.watchers.write().push(watcher);
+        let mut watchers = self.shared.watchers.write();
+        // A failure that is noted after this look is told to those in the list.
+        let Some(fatal) = self.failure() else { return watchers.push(watcher) };
+        drop(watchers);
+        watcher.failed(&fatal);
     }
 
     /// The failure, if the log has failed.
@@ -556,6 +561,7 @@ impl Pipeline {
             || state.unclaimed.is_some()
             || state.request.is_some()
             || state.closed
+            || state.failed.is_some()
             || state.reserved_bytes + block > room
         {
             return;

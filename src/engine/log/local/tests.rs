@@ -1,9 +1,11 @@
 //! On the machine's own file system; what can go wrong is in the root's crash tests, on a disk that fails.
 
 use super::*;
-use crate::log::Lsn;
+use crate::log::entry::Kind as EntryKind;
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Recovered, Replay};
+use crate::log::{Entry, Idx, Lsn, RunningChecksum, Step, Wait};
+use std::time::Duration;
 
 fn options() -> LocalOptions {
     LocalOptions { segment_bytes: 1 << 20, entry_bytes_max: 64 << 10, ..LocalOptions::default() }
@@ -95,4 +97,22 @@ fn sealed_segments_are_read_beside_the_writer_and_trimmed() {
     let mut tail = Replay::new(&**pipeline.log(), checkpoint);
     let batch = tail.next().expect("undamaged").expect("one batch");
     assert_eq!((batch.lsn, batch.bytes), (second, &b"not sealed"[..]));
+}
+
+#[test]
+fn what_a_claim_comes_too_late_for_can_be_read() {
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
+    let (log, _, recovered) = recover(directory.path());
+    let mut writer = log.claim(recovered.end, Claim::default()).expect("the only writer");
+    let mark = writer.acks().wait(Idx(0), Duration::ZERO).expect("a healthy disk");
+    let entry = Entry::new(EntryKind::Time, 1, Lsn(0), RunningChecksum::default());
+    writer.append(entry).expect("there is room");
+    // As a thread of the writer that has written the entry and has not looked at the directory yet.
+    let queue = log.shared.claimed.lock().clone().expect("the log is claimed");
+    queue.advance(&log.shared, Duration::ZERO).expect("a healthy disk");
+    let refused = log.claim(LogEnd { mark }, Claim::default()).err();
+    let Some(ClaimError::Behind(end)) = refused else { panic!("the log has gone on: {refused:?}") };
+    assert!(end.mark.pos > mark.pos);
+    let mut reader = log.read(mark);
+    assert!(matches!(reader.next(Wait::No), Ok(Step::Entry(entry)) if entry.pos == end.mark.pos));
 }

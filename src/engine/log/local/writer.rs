@@ -92,7 +92,12 @@ fn succeed(
     at: LogEnd,
     epoch: Epoch,
 ) -> Result<(Spare, Tail), ClaimError> {
-    let (frontier, has_unstarted) = before.pause(at.mark)?;
+    let (frontier, has_unstarted) = before.pause(at.mark).inspect_err(|error| {
+        // The caller reads up to there, and the writer may not have shown it yet.
+        if let (ClaimError::Behind(_), Some(frontier)) = (error, before.frontier()) {
+            shared.publish(frontier);
+        }
+    })?;
     // A spare that the writer has taken and not started has the next number.
     let spare = match has_unstarted {
         true => None,
@@ -582,7 +587,11 @@ impl Queue {
     /// Does the next job, and the segment's start before it if there is one. Where others do all that there
     /// is, waits at most this long for one of them. Returns whether this thread has written something, and
     /// how far everything is durable.
-    fn advance(&self, shared: &Shared, at_most: Duration) -> Result<(bool, Option<Frontier>), WriteError> {
+    pub(super) fn advance(
+        &self,
+        shared: &Shared,
+        at_most: Duration,
+    ) -> Result<(bool, Option<Frontier>), WriteError> {
         let mut has_written = false;
         loop {
             let (number, job) = match self.next_job(at_most)? {
@@ -595,7 +604,11 @@ impl Queue {
                 fatal(error)
             })?;
             let mut state = self.state.lock();
-            state.buffers.extend(buffer);
+            if let Some(buffer) =
+                buffer.filter(|_| state.buffers.len() <= shared.options.entries_in_flight_max)
+            {
+                state.buffers.push(buffer);
+            }
             let slot = number - state.retired;
             state.slots[slot].done = true;
             state.retire();

@@ -20,6 +20,7 @@ on_each_backend!(
     an_idle_log_thread_sleeps_on_until_it_is_kicked,
     the_mark_is_behind_what_is_durable,
     time_and_release_are_acknowledged_like_any_entry,
+    an_idle_writer_keeps_a_bounded_number_of_buffers,
     a_leading_thread_and_the_log_thread_share_the_work,
 );
 
@@ -260,6 +261,20 @@ fn time_and_release_are_acknowledged_like_any_entry(fresh: &Fresh) {
     assert_eq!(recovered.end.mark, pipeline.mark());
 }
 
+fn an_idle_writer_keeps_a_bounded_number_of_buffers(fresh: &Fresh) {
+    let pipeline = start(fresh.open(), &Recovered::default(), manual());
+    let index = pipeline.mark().index;
+    for number in 1..=1000 {
+        pipeline.submit_time(number);
+        while pipeline.mark().index.0 < index.0 + number {
+            pipeline.pump();
+        }
+    }
+    let most = pipeline.log().limits().entries_in_flight_max + 1;
+    assert!(pipeline.shared.state.lock().buffers.len() <= most);
+    close(&pipeline);
+}
+
 fn a_leading_thread_and_the_log_thread_share_the_work(fresh: &Fresh) {
     let options = Options { wake_on_kick: true, ..Options::default() };
     let log = fresh.open();
@@ -458,4 +473,38 @@ fn batches_of_a_run_are_submitted_together_whatever_their_sizes() {
     assert_eq!(pipeline.durable(), Lsn(expected.len() as u64));
     let (found, _) = replay_all(&log);
     assert!(found == expected);
+}
+
+#[test]
+fn a_log_that_fails_a_leading_thread_can_be_closed() {
+    let log = TestLog::new(Schedule::AtOnce);
+    let pipeline = over(&log, Options { wake_on_kick: true, ..Options::default() });
+    submit(&pipeline, 1, b"never acknowledged");
+    log.fail(WriteError::Fenced { by: Epoch(7) });
+    pipeline.lead();
+    let fatal = pipeline.failure().expect("the leading thread's append has failed");
+    assert_eq!(fatal.fenced_by, Some(Epoch(7)));
+    assert_eq!(pipeline.close(), Err(fatal), "the log thread has ended");
+}
+
+#[test]
+fn a_watcher_that_comes_after_the_failure_is_told_at_once() {
+    #[derive(Default)]
+    struct Failures(Mutex<Vec<Fatal>>);
+    impl DurableWatcher for Failures {
+        fn durable(&self, _: Lsn) -> bool {
+            false
+        }
+        fn failed(&self, fatal: &Fatal) {
+            self.0.lock().push(fatal.clone());
+        }
+    }
+    let log = TestLog::new(Schedule::AtOnce);
+    let pipeline = over(&log, manual());
+    submit(&pipeline, 1, b"never acknowledged");
+    log.fail(WriteError::Fatal { cause: "broken".to_owned() });
+    pipeline.pump();
+    let late = Arc::new(Failures::default());
+    pipeline.subscribe(late.clone());
+    assert_eq!(*late.0.lock(), [pipeline.failure().expect("it has failed")]);
 }

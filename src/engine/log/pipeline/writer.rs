@@ -170,8 +170,7 @@ impl Writer {
 
     /// Makes one entry durable, and leaves what has come meanwhile to the log thread.
     pub fn write_one(&mut self) {
-        loop {
-            let Some(step) = self.next_step() else { return };
+        while let Some(step) = self.next_step() {
             match step {
                 Step::Append(_) => _ = self.take(step, LEADER_WAITS),
                 Step::Commit => {
@@ -183,7 +182,8 @@ impl Writer {
         }
         let mut state = self.shared.state.lock();
         state.idle = true;
-        if state.has_work() || !self.in_flight.is_empty() {
+        // The log thread has to see an end too, which it does not come to by itself.
+        if state.has_work() || !self.in_flight.is_empty() || self.has_ended {
             self.shared.call(state);
         }
     }
@@ -278,7 +278,10 @@ impl Writer {
             assert!(lsn <= state.last_lsn, "nothing is durable that was not submitted");
             self.waiting = state.forming_batches();
             state.mark = self.acknowledged;
-            state.buffers.extend(self.acks.recycle());
+            let kept_max = shared.limits.buffers_kept_max();
+            if let Some(buffer) = self.acks.recycle().filter(|_| state.buffers.len() < kept_max) {
+                state.buffers.push(buffer);
+            }
             shared.progress.notify_all();
             Lsn(shared.durable.swap(lsn.0, Ordering::AcqRel))
         };
@@ -350,7 +353,7 @@ impl Writer {
     /// the checksum must not have it.
     fn send_empty(&mut self, kind: Kind, engine_time_ms: u64, request: Request) -> Result<bool, WriteError> {
         assert!(self.in_flight.is_empty(), "everything before is durable");
-        let (engine_time_ms, lsn, checksum) = {
+        let (engine_time_ms, lsn, checksum, buffer) = {
             let mut state = self.shared.state.lock();
             if state.forming.is_some() || !state.ready.is_empty() {
                 return Ok(false);
@@ -358,9 +361,10 @@ impl Writer {
             // A batch that is submitted from now on is not before this entry.
             state.engine_time_ms = state.engine_time_ms.max(engine_time_ms);
             // Nothing is in flight, so this is the last batch; those that came after a close were dropped.
-            (state.engine_time_ms, Lsn(self.shared.durable.load(Ordering::Acquire)), state.checksum)
+            let lsn = Lsn(self.shared.durable.load(Ordering::Acquire));
+            (state.engine_time_ms, lsn, state.checksum, state.buffers.pop().unwrap_or_default())
         };
-        self.send(Entry::new(kind, engine_time_ms, lsn, checksum), Some(request))?;
+        self.send(Entry::in_buffer(buffer, kind, engine_time_ms, lsn, checksum), Some(request))?;
         Ok(true)
     }
 }
