@@ -11,7 +11,7 @@ macro_rules! database_effects {
         FlushAll(13, Global) "";
 
         /// Exchanges two databases.
-        SwapDatabases(14, Global) { first: u32 as Number, second: u32 as Number }
+        SwapDatabases(14, Global) { first: u32 as DatabaseNumber, second: u32 as DatabaseNumber }
             " {{ first: {first}, second: {second} }}";
         }
     };

@@ -16,11 +16,11 @@ macro_rules! key_effects {
         Rename(9, Keys) { key: &'a [u8] as Key, to: &'a [u8] as Rest } " {key} to {to}";
 
         /// Copies a value with its expiry, replacing what is there.
-        Copy(10, Keys) { key: &'a [u8] as Key, to_database: u32 as Number, to: &'a [u8] as Rest }
+        Copy(10, Keys) { key: &'a [u8] as Key, to_database: u32 as DatabaseNumber, to: &'a [u8] as Rest }
             " {key} to {to} in database {to_database}";
 
         /// Moves a key to another database where it is absent.
-        Move(11, Keys) { key: &'a [u8] as Key, to_database: u32 as Number } " {key} to database {to_database}";
+        Move(11, Keys) { key: &'a [u8] as Key, to_database: u32 as DatabaseNumber } " {key} to database {to_database}";
         }
     };
 }

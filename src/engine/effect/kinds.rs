@@ -1,7 +1,7 @@
 //! The kinds of fields that effects are declared of: how each is encoded, decoded and shown.
 
 use super::codec::{Reader, Sink, put_bytes, put_list};
-use super::{Cause, List};
+use super::{Cause, DATABASES_MAX, List};
 use std::fmt::Display;
 
 /// How a field of this kind is encoded, decoded and shown.
@@ -38,8 +38,8 @@ pub(super) struct At;
 /// The same where it comes with the value.
 pub(super) struct Until;
 pub(super) struct Offset;
-/// The number of a database.
-pub(super) struct Number;
+/// The number of a database, below [`DATABASES_MAX`].
+pub(super) struct DatabaseNumber;
 pub(super) struct Reason;
 pub(super) struct KeepExpiry;
 /// Names and values in turn.
@@ -117,7 +117,23 @@ numbers! {
     At: u64, |ms| if ms == 0 { " never".to_owned() } else { format!(" at {ms}") };
     Until: u64, |ms| if ms == 0 { String::new() } else { format!(" until {ms}") };
     Offset: u64, |offset| offset.to_string();
-    Number: u32, |number| number.to_string();
+}
+
+impl<'a> FieldKind<'a> for DatabaseNumber {
+    type Value = u32;
+
+    #[inline]
+    fn put(value: u32, out: &mut impl Sink) {
+        out.put(&value.to_le_bytes());
+    }
+
+    fn take(reader: &mut Reader<'a>) -> Option<u32> {
+        reader.u32().filter(|number| *number < DATABASES_MAX)
+    }
+
+    fn shown(value: u32) -> impl Display {
+        value
+    }
 }
 
 impl<'a> FieldKind<'a> for Reason {

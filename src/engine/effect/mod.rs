@@ -47,7 +47,7 @@ pub use batch::Batch;
 pub use list::{List, ListIter};
 
 use codec::{Reader, Sink, length_u32};
-use kinds::{At, FieldKind, KeepExpiry, Key, Names, Number, Offset, Pairs, Reason, Rest, Until};
+use kinds::{At, DatabaseNumber, FieldKind, KeepExpiry, Key, Names, Offset, Pairs, Reason, Rest, Until};
 use std::fmt;
 
 /// Why a key went away. It decides the event that observers hear, not what is done.
@@ -72,6 +72,9 @@ const BUILDS: bool = true;
 
 key_effects! { [string_effects hash_effects database_effects declare_effects] }
 
+/// Databases from this number on are not believed: a number makes the reader allocate all below it.
+pub const DATABASES_MAX: u32 = 1 << 16;
+
 /// A decoded effect with the database that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Record<'a> {
@@ -95,6 +98,8 @@ pub enum DecodeError {
     UnknownKind(u8),
     #[error("an effect of kind {0} has a malformed payload")]
     Malformed(u8),
+    #[error("database {0} of an effect is beyond the last one that can be")]
+    Database(u32),
 }
 
 impl<'a> Effect<'a> {
@@ -134,6 +139,9 @@ impl<'a> Record<'a> {
         let (header, body) = body.split_first_chunk::<8>().ok_or(DecodeError::Truncated)?;
         let [kind, scope, module, version, a, b, c, d] = *header;
         let database = u32::from_le_bytes([a, b, c, d]);
+        if database >= DATABASES_MAX {
+            return Err(DecodeError::Database(database));
+        }
         if module != 0 {
             let effect = modules::take([module, version, kind, scope], Reader { bytes: body })?;
             return Ok((Record { database, effect }, rest));
@@ -172,6 +180,33 @@ pub fn decode_batch(mut bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_beyond_the_bound_is_no_effect() {
+        let (last, beyond) = (DATABASES_MAX - 1, DATABASES_MAX);
+        let in_payload = |number| {
+            [
+                Effect::SwapDatabases { first: number, second: 0 },
+                Effect::SwapDatabases { first: 0, second: number },
+                Effect::Copy { key: b"a", to: b"b", to_database: number },
+                Effect::Move { key: b"a", to_database: number },
+            ]
+        };
+        let encoded = |effect: &Effect<'_>, database| {
+            let mut bytes = Vec::new();
+            effect.encode(database, &mut bytes);
+            bytes
+        };
+        for (good, bad) in in_payload(last).iter().zip(&in_payload(beyond)) {
+            assert!(Record::decode(&encoded(good, 0)).is_ok(), "{good}");
+            assert!(Record::decode(&encoded(bad, 0)).is_err(), "{bad}");
+        }
+        let module = Effect::Module { module: 9, version: 1, kind: 1, key: Some(b"k"), payload: b"" };
+        for effect in [Effect::Flush, module] {
+            assert!(Record::decode(&encoded(&effect, last)).is_ok(), "{effect}");
+            assert_eq!(Record::decode(&encoded(&effect, beyond)), Err(DecodeError::Database(beyond)));
+        }
+    }
 
     fn samples() -> Vec<Effect<'static>> {
         const FIELDS: List<'static> = List::Arguments(&[b"name", b"value", b"", b"\0\xff"]);

@@ -19,6 +19,7 @@
 //!          16     effects, as `effect` encodes them
 //! ```
 
+pub use crate::effect::DATABASES_MAX;
 use crate::log::replay::Checkpoint;
 use crate::log::{Epoch, Idx, LogId, Lsn, Mark, Pos, RunningChecksum};
 use crate::slot::SLOTS;
@@ -32,8 +33,6 @@ pub const SECTION_BYTES: usize = 64;
 pub const TRAILER_BYTES: usize = 48;
 /// How many ranges the slots are divided into. Readers take the ranges from the file.
 pub const SLOT_RANGES: usize = 64;
-/// Databases beyond this are not believed: a number makes the reader allocate.
-pub const DATABASES_MAX: u32 = 1 << 16;
 const HEADER_MAGIC: [u8; 8] = *b"EDBSNAPS";
 const TRAILER_MAGIC: [u8; 4] = *b"EDBS";
 const HEADER_CRC_OFFSET: usize = 124;
@@ -193,7 +192,7 @@ impl Section {
             2 => Content::Modules,
             _ => return Err(FormatError::Damaged("a section's content is unknown")),
         };
-        if database > DATABASES_MAX || first_slot > last_slot || last_slot >= SLOTS {
+        if database >= DATABASES_MAX || first_slot > last_slot || last_slot >= SLOTS {
             return Err(FormatError::Damaged("a section's range is impossible"));
         }
         let word = |offset| u64_at(bytes, offset);

@@ -66,7 +66,12 @@ impl SnapshotError {
         match self {
             SnapshotError::Io { .. } | SnapshotError::Damaged { .. } => true,
             SnapshotError::Replay { cause, .. } => {
-                matches!(cause, ReplayError::Decode(DecodeError::Truncated | DecodeError::Malformed(_)))
+                matches!(
+                    cause,
+                    ReplayError::Decode(
+                        DecodeError::Truncated | DecodeError::Malformed(_) | DecodeError::Database(_)
+                    )
+                )
             }
             SnapshotError::NeedsNewer { .. } | SnapshotError::MissingModule { .. } => false,
         }
