@@ -1,4 +1,18 @@
 //! One file per family of commands: the table first, then the handlers in its order.
+//!
+//! # How to add a command
+//!
+//! 1. Write its handler in the file of its family. It validates, then applies effects: an error after the
+//!    first effect would be half a command.
+//! 2. Add its row: `read`, `write`, `blocking`, `staged` or `sliced` of [`crate::command`], with name, usage
+//!    (the words after the name, from which arity and keys derive) and handler; then group, flags, ACL
+//!    categories and docs. `keys` reads the keys where the usage cannot tell them. `room` says what a write
+//!    logs beyond its words.
+//! 3. A command that waits for keys returns `Stage::Park` before any effect or reply, and has `blocking` for
+//!    its row, which sets the flag. Inside EXEC it does not wait: the reply of a timeout is given at once.
+//! 4. What a script must not call has `flag::NO_SCRIPT`. Nothing runs scripts yet; COMMAND INFO lists it.
+//!
+//! A new family is a file with `COMMANDS`, and a line in [`FAMILIES`].
 
 mod copies;
 mod expiry;
