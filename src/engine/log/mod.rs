@@ -254,6 +254,13 @@ pub trait ShardLog: Send + Sync {
     /// Reads the entries after a mark. Beside a writer of this process, those that are durable.
     fn read(&self, after: Mark) -> Box<dyn EntryIter>;
 
+    /// Makes durable what readers get of a log that has no writer yet. Before that, a power cut can take what
+    /// the last writer left unproven. The error says why that did not succeed; what was read must then not be
+    /// shown. Nothing to do where only what is durable is read.
+    fn secure(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// First and last position; a hint, no proof.
     fn bounds(&self) -> Result<(Pos, Pos), ReadError>;
 

@@ -30,7 +30,7 @@ use crate::shard::store::Store;
 use crate::shard::tx::{ExpiryStep, Lent, Tx};
 use crate::shard::view::{Expired, Shared};
 use crate::shard::watch::Watch;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -52,7 +52,7 @@ pub struct Engine {
     pub(super) leading: OnceLock<Leading>,
     /// Where it has followed.
     pub(super) following: Option<Following>,
-    pub(super) watchers: Watchers,
+    pub(super) watchers: Mutex<Watchers>,
     /// Those of the store.
     parked: Arc<ParkedClients>,
 }
@@ -119,7 +119,7 @@ impl Engine {
             log,
             leading,
             following,
-            watchers: Watchers::default(),
+            watchers: Mutex::default(),
         }
     }
 
@@ -168,8 +168,15 @@ impl Engine {
     /// Has the watcher told of what becomes durable from now on, and of a failure, in either role.
     pub fn subscribe(&self, watcher: Arc<dyn DurableWatcher>) {
         let mut watchers = self.watchers.lock();
-        if let Some(pipeline) = self.writer() {
-            pipeline.subscribe(watcher.clone());
+        match self.role() {
+            Role::Leading(leading) => leading.pipeline.subscribe(watcher.clone()),
+            Role::Following(following) => {
+                // As with the pipeline: a later failure is told to those in the list.
+                if let Some(fatal) = following.failure() {
+                    drop(watchers);
+                    return watcher.failed(fatal);
+                }
+            }
         }
         watchers.push(watcher);
     }
@@ -188,7 +195,9 @@ impl Engine {
 
     /// Takes the read lock for a run of commands that read.
     pub fn reads(&self) -> Result<ReadRun<'_>, RoleRefusal> {
-        self.refuses_reads().map_or_else(|| Ok(self.inspect()), Err)
+        let run = self.inspect();
+        // Asked under the lock: a follower that fails while this waits leaves a part of a batch.
+        self.refuses_reads().map_or(Ok(run), Err)
     }
 
     /// Why a command that reads is refused, whatever it reads.
@@ -235,7 +244,11 @@ impl Engine {
     pub fn writes(&self, credit: Credit) -> WriteRun<'_> {
         let store = self.store.write();
         let lent = Lent::default();
-        WriteRun { engine: self, store: Some(store), credit, now_ms: self.now_ms(), lent }
+        let mut run = WriteRun { engine: self, store: Some(store), credit, now_ms: self.now_ms(), lent };
+        if self.parked.is_unserved() {
+            run.serve_unserved();
+        }
+        run
     }
 
     /// Runs the job of a staged command to its end, which writes the reply. Returns what that has to wait
@@ -366,7 +379,7 @@ impl Engine {
         if self.parked.is_unserved()
             && let Ok(credit) = self.admit(0, 0)
         {
-            self.writes(credit).transaction().finish();
+            drop(self.writes(credit));
         }
     }
 

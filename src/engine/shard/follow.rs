@@ -84,6 +84,11 @@ impl Engine {
                 Ok(FollowerStep::Applied)
             }
             FollowedEntry::End => {
+                if !following.is_caught_up() {
+                    // Where the log has no writer, its end was read and may not be on the disk.
+                    let secured = self.log().secure();
+                    secured.map_err(|cause| following.fail(cause, &self.watchers))?;
+                }
                 following.catch_up();
                 Ok(FollowerStep::End)
             }

@@ -287,3 +287,56 @@ fn a_log_that_cannot_be_applied_is_a_failure() {
     assert!(matches!(engine.lead(Options::default()), Err(LeadError::Failed(_))));
     assert!(engine.close().is_err());
 }
+
+#[test]
+fn a_reader_that_has_begun_is_not_answered_after_half_a_batch() {
+    use crate::effect::Effect;
+    let log = memory();
+    let mut batch = Vec::new();
+    Effect::StringSet { key: b"half", value: b"1", expires_at_ms: 0 }.encode(0, &mut batch);
+    Effect::Rename { key: b"absent", to: b"to" }.encode(0, &mut batch);
+    let pipeline = Pipeline::start(log.clone(), &Recovered::default(), Options::default());
+    let pipeline = pipeline.expect("the only writer");
+    let mut credit = pipeline.admit(batch.len()).expect("there is room");
+    pipeline.submit(&mut credit, Lsn(1), 1, &batch);
+    pipeline.wait(Lsn(1)).expect("memory does not fail");
+    let engine = follower(&log, Vec::new());
+    while engine.follow(Wait::No).is_ok() {}
+    assert_eq!(engine.reads().err(), Some(RoleRefusal::Loading));
+    let gate = engine.watch(&Watch::new(), 0, &[b"half"]);
+    assert!(gate > engine.durable(), "a command that had begun waits for the whole batch");
+}
+
+/// A power cut could take what was read.
+#[test]
+fn a_follower_shows_nothing_that_cannot_be_made_durable() {
+    struct Unsecured(MemoryLog);
+    impl ShardLog for Unsecured {
+        fn id(&self) -> LogId {
+            self.0.id()
+        }
+        fn limits(&self) -> crate::log::Limits {
+            self.0.limits()
+        }
+        fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError> {
+            self.0.claim(at, claim)
+        }
+        fn read(&self, after: crate::log::Mark) -> Box<dyn crate::log::EntryIter> {
+            self.0.read(after)
+        }
+        fn secure(&self) -> Result<(), String> {
+            Err("cannot sync".to_owned())
+        }
+        fn bounds(&self) -> Result<(Pos, Pos), crate::log::ReadError> {
+            self.0.bounds()
+        }
+        fn trim(&self, upto: Pos) -> Result<(), crate::log::TrimError> {
+            self.0.trim(upto)
+        }
+    }
+    let log: Arc<dyn ShardLog> = Arc::new(Unsecured(MemoryLog::new(LogId([7; 16]))));
+    let engine = follower(&log, Vec::new());
+    let failed = engine.follow(Wait::No).expect_err("the end cannot be secured");
+    assert_eq!(failed.cause, "cannot sync");
+    assert_eq!(engine.reads().err(), Some(RoleRefusal::Loading));
+}

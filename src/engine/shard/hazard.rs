@@ -75,7 +75,10 @@ impl Hazards {
     /// lock.
     pub(crate) fn note_changes(&self, database: u32) -> Arc<Changes> {
         let changes = Arc::new(Changes { database, state: Mutex::default() });
-        self.notes.lock().push(Arc::downgrade(&changes));
+        let mut notes = self.notes.lock();
+        // Where nothing is written, no change clears the list of walks that have ended.
+        notes.retain(|changes| changes.strong_count() > 0);
+        notes.push(Arc::downgrade(&changes));
         self.is_noted.store(true, Ordering::Relaxed);
         changes
     }
@@ -140,5 +143,19 @@ impl Default for Hazards {
             is_noted: AtomicBool::new(false),
             notes: Mutex::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn walks_without_writes_between_leave_no_notes() {
+        let hazards = Hazards::default();
+        let held = hazards.note_changes(0);
+        (0..100).for_each(|_| drop(hazards.note_changes(0)));
+        assert!(hazards.notes.lock().len() <= 2);
+        assert_eq!(held.len(), 0);
     }
 }

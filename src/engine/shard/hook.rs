@@ -130,6 +130,11 @@ impl Hook {
         Some(submitted)
     }
 
+    /// Whether the log has every batch: no gate is open.
+    pub(crate) fn is_submitted(&self) -> bool {
+        self.open.ended == 0 && !self.open.has_effects
+    }
+
     /// The last batch with an effect, of the open run or before it; `last` is the last one that was
     /// submitted.
     pub(crate) fn last_applied(&self, last: Lsn) -> ReplyGate {

@@ -32,7 +32,7 @@ use crate::gate::{ReplyGate, Submitted};
 use crate::hashing::{HashMap, HashSet};
 use crate::log::Lsn;
 use crate::shard::view::View;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -329,16 +329,14 @@ impl ParkedClients {
     }
 
     /// The client's command waits again, or could not run. Its wait may have been ended meanwhile: then this
-    /// ends it.
-    pub(crate) fn still_waits(&self, attempt: Attempt) {
+    /// ends it, and the reply is to be handed over as that of a client that was served.
+    #[must_use]
+    pub(crate) fn still_waits(&self, attempt: Attempt) -> Option<Answer> {
         let mut state = self.state.lock();
         let client = state.clients.get_mut(&attempt.ticket).expect("an attempt's entry stays");
         client.waiter = Some(attempt.waiter);
-        let end = client.end.take();
-        drop(state);
-        if let Some(end) = end {
-            self.end(attempt.ticket, end);
-        }
+        let end = client.end.take()?;
+        self.remove(state, attempt.ticket, end)
     }
 
     /// Ends a wait. False if it has ended before; a client whose command runs at this moment is ended if that
@@ -350,17 +348,24 @@ impl ParkedClients {
             client.end = Some(end);
             return false;
         }
-        let client = state.remove(ticket).expect("it was there just now");
+        if let Some(answer) = self.remove(state, ticket, end) {
+            answer.deliver();
+        }
+        true
+    }
+
+    /// Takes out a client whose command does not run at this moment, and writes the reply that its end has.
+    fn remove(&self, mut state: MutexGuard<'_, ParkedState>, ticket: u64, end: End) -> Option<Answer> {
+        let client = state.remove(ticket).expect("the caller has found it");
         self.count.store(state.clients.len(), Ordering::Relaxed);
         drop(state);
-        let mut waiter = client.waiter.expect("it was looked at");
+        let mut waiter = client.waiter.expect("its command does not run");
         match end {
             End::TimedOut => waiter.write(&mut |reply| (client.timed_out)(reply)),
             End::Failed(error) => waiter.write(&mut |reply| reply.error(&error)),
-            End::Dropped => return true,
+            End::Dropped => return None,
         }
-        waiter.answered(client.gate);
-        true
+        Some(Answer { waiter, gate: client.gate.into() })
     }
 
     /// Ends all waits with this error.

@@ -291,6 +291,23 @@ fn a_client_that_the_log_has_no_room_for_is_served_when_there_is() {
     world.nothing_is_left();
 }
 
+/// Its key was fed before the command came that finds it fed.
+#[test]
+fn a_client_that_was_not_served_comes_before_later_commands() {
+    const BYTES_MAX: u64 = 64 << 10;
+    let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([7; 16])));
+    let options = Options { buffer_bytes_max: BYTES_MAX, log_thread: false, ..Options::default() };
+    let world = World::with(&log, options);
+    let seat = world.run("TAKE h");
+    // What is left is enough for the feed, and not for the take beside it.
+    let held = world.engine.admit(1, BYTES_MAX as usize - 1550).expect("nothing else is reserved");
+    world.run("HSET h a 1");
+    assert_eq!(seat.reply(), None, "there is no room for the take");
+    drop(held);
+    let late = world.run("TAKE h");
+    assert_eq!(replies(&[seat, late]), [some("a"), None]);
+}
+
 #[test]
 fn all_waits_can_be_ended_with_an_error() {
     let world = World::new();
@@ -448,7 +465,9 @@ fn a_deadline_during_an_attempt_holds_only_if_that_fails() {
             attempt.write(&mut |reply| reply.ok());
             parked.served(attempt, ReplyGate::NONE).deliver();
         } else {
-            parked.still_waits(attempt);
+            let answer = parked.still_waits(attempt).expect("its wait was ended");
+            assert_eq!(seat.reply(), None, "no client is told under the keyspace's lock");
+            answer.deliver();
         }
     }
     assert_eq!(replies(&seats), [Some("(nil)".to_owned()), Some("OK".to_owned())]);

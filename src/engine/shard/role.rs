@@ -102,7 +102,7 @@ impl Following {
     }
 
     /// Reads are refused from now on, for the state may be a part of a batch. Returns the first failure.
-    pub(super) fn fail(&self, cause: String, watchers: &Watchers) -> Fatal {
+    pub(super) fn fail(&self, cause: String, watchers: &Mutex<Watchers>) -> Fatal {
         self.is_caught_up.store(false, Ordering::Relaxed);
         let mut is_first = false;
         let fatal = self.failure.get_or_init(|| {
@@ -128,7 +128,7 @@ impl Drop for Following {
 }
 
 /// Those who want to know what becomes durable. Kept over a change of the role.
-pub(super) type Watchers = Mutex<Vec<Arc<dyn DurableWatcher>>>;
+pub(super) type Watchers = Vec<Arc<dyn DurableWatcher>>;
 
 impl RoleRefusal {
     /// As a client is told.

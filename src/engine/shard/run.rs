@@ -185,6 +185,13 @@ impl WriteRun<'_> {
         self
     }
 
+    /// Serves clients whose keys were fed while the log had no room for their commands: they come before the
+    /// commands of this run, in a batch of their own.
+    #[cold]
+    pub(super) fn serve_unserved(&mut self) {
+        self.begin().end();
+    }
+
     /// Runs one engine command of any kind, and gives its batch to the log.
     pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
         let Unsubmitted { gate, stage } = self.step(database, command, args, reply);
@@ -292,6 +299,8 @@ impl Drop for WriteRun<'_> {
 
 /// Gives the lock back, and then drops what the run removed.
 pub(super) fn release(mut store: RwLockWriteGuard<'_, Store>) {
+    let is_submitted = store.hook.is_submitted() || std::thread::panicking();
+    assert!(is_submitted, "no gate is open outside of a hold of the write lock");
     let garbage = store.take_garbage();
     let answers = std::mem::take(&mut store.hook.answers);
     drop(store);

@@ -63,7 +63,7 @@ impl Transaction<'_> {
         match self.engine.admit(1, batch_bytes_max(&words)) {
             Ok(credit) => self.credit.absorb(credit),
             Err(_) => {
-                parked.still_waits(attempt);
+                self.still_waits(parked, attempt);
                 return Tried::NoRoom;
             }
         }
@@ -85,7 +85,14 @@ impl Transaction<'_> {
             return Tried::Served(parked.served(attempt, gate.max(batch)));
         }
         assert_eq!(self.tx.effects(), effects, "a command that waits has had no effect");
-        parked.still_waits(attempt);
+        self.still_waits(parked, attempt);
         Tried::StillWaits
+    }
+
+    /// The reply of a client whose wait was ended meanwhile leaves once the lock is released, as those of the
+    /// clients that are served.
+    fn still_waits(&mut self, parked: &ParkedClients, attempt: Attempt) {
+        let answer = parked.still_waits(attempt);
+        self.tx.store().hook.answers.extend(answer);
     }
 }

@@ -51,12 +51,14 @@ impl Store {
 
     /// Applies a batch that the log holds.
     pub(crate) fn replay(&mut self, lsn: Lsn, batch: &[u8]) -> Result<(), ReplayError> {
-        for record in decode_batch(batch) {
+        let applied = decode_batch(batch).try_for_each(|record| {
             self.change(&record?, Given::default())?;
-        }
+            Ok(())
+        });
+        // After an error too: a reader that had begun waits for the whole batch, which never becomes durable here.
         self.replayed(lsn);
         self.last_lsn = self.last_lsn.max(lsn);
-        Ok(())
+        applied
     }
 
     /// Applies one effect that the log or a snapshot holds.
@@ -88,6 +90,7 @@ impl Store {
     /// The log has taken the batches that have ended, from this LSN on.
     pub(crate) fn submitted(&mut self, first: Lsn) -> Option<Submitted> {
         let submitted = self.hook.submitted(first)?;
+        assert_eq!(first, self.last_lsn.next(), "the log numbers batches as they were applied");
         self.last_lsn = submitted.last();
         Some(submitted)
     }

@@ -303,15 +303,29 @@ impl ShardLog for LocalLog {
         Ok((first, state.frontier.map_or(last_sealed, |frontier| frontier.mark.pos)))
     }
 
+    fn secure(&self) -> Result<(), String> {
+        let shared = &self.shared;
+        if shared.state.lock().is_secured {
+            return Ok(());
+        }
+        // Held, so that no claim starts a segment meanwhile. A claim secures the tail itself.
+        let claimed = shared.claimed.lock();
+        if claimed.is_some() {
+            return Ok(());
+        }
+        let end = writer::find_tail(shared)?;
+        let secured = writer::secure(shared, &end);
+        // For the claim.
+        *shared.tail.lock() = Some(end);
+        secured
+    }
+
     /// Removes the sealed segments that end at or before `upto`, oldest first, each durably before the next:
     /// so that a power cut never leaves a hole.
     fn trim(&self, upto: Pos) -> Result<(), TrimError> {
         let shared = &self.shared;
-        if !shared.state.lock().is_secured {
-            // Without a writer: the header that makes a segment a sealed one must be durable first.
-            let secured = writer::find_tail(shared).and_then(|end| writer::secure(shared, &end));
-            secured.map_err(|cause| TrimError { cause })?;
-        }
+        // Without a writer: the header that makes a segment a sealed one must be durable first.
+        self.secure().map_err(|cause| TrimError { cause })?;
         loop {
             let path = {
                 let state = shared.state.lock();

@@ -116,3 +116,22 @@ fn what_a_claim_comes_too_late_for_can_be_read() {
     let mut reader = log.read(mark);
     assert!(matches!(reader.next(Wait::No), Ok(Step::Entry(entry)) if entry.pos == end.mark.pos));
 }
+
+#[test]
+fn a_log_without_a_writer_is_secured_for_its_readers() {
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
+    let (log, _, recovered) = recover(directory.path());
+    let pipeline = Pipeline::start(Arc::new(log), &recovered, Options::default()).expect("a claim");
+    let last = submit(&pipeline, b"unproven");
+    pipeline.wait(last).expect("a healthy disk");
+    pipeline.close().expect("a clean stop");
+    drop(pipeline);
+    let (log, batches, recovered) = recover(directory.path());
+    assert!(!log.shared.state.lock().is_secured, "reading alone proves nothing");
+    log.secure().expect("a healthy disk");
+    assert!(log.shared.state.lock().is_secured);
+    let pipeline = Pipeline::start(Arc::new(log), &recovered, Options::default()).expect("a claim");
+    pipeline.close().expect("a clean stop");
+    drop(pipeline);
+    assert_eq!(recover(directory.path()).1, batches);
+}
