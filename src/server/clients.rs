@@ -202,9 +202,11 @@ impl Client {
         }
     }
 
-    /// The client's mailbox, which is opened by the first call.
+    /// The client's mailbox, opened: pushes reach the client from now on. Called by its own worker.
     pub fn open_mailbox(&self) -> Arc<Mailbox> {
-        self.mailbox.get_or_init(Arc::default).clone()
+        let mailbox = self.mailbox.get_or_init(Arc::default);
+        mailbox.reopen();
+        mailbox.clone()
     }
 
     /// Hands a push to the mailbox, and wakes the client's worker if need be. No more than `bytes_max` may
@@ -218,7 +220,7 @@ impl Client {
         delivery
     }
 
-    /// No push reaches the client any more: its connection has ended.
+    /// No push reaches the client any more: its connection has ended, or begins anew (RESET).
     pub fn close_mailbox(&self) {
         if let Some(mailbox) = self.mailbox.get() {
             mailbox.close();

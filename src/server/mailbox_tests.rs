@@ -229,3 +229,29 @@ fn a_connection_that_has_ended_takes_no_more() {
     }
     assert_eq!(known.mailbox_bytes(), 0);
 }
+
+/// RESET ends all subscriptions: what was posted is dropped, and no more is taken until the client asks
+/// again.
+#[test]
+fn reset_closes_the_mailbox_until_the_client_opens_it_again() {
+    let server = start(Options::default());
+    let (mut client, known) = connect(&server, 3, "TEST.SUBSCRIBE");
+    let mut other = server.client();
+    let kinds = |other: &mut TestClient, kind: &str| {
+        other.command(&format!("CLIENT LIST TYPE {kind}"));
+        let length: usize = other.line()[1..].parse().expect("a bulk string");
+        let text = exactly(other, length + 2);
+        text.lines().any(|line| line.starts_with(&format!("id={} ", known.id)))
+    };
+    assert!(kinds(&mut other, "pubsub") && !kinds(&mut other, "normal"));
+    assert!(post(&server, &known, "before", 0));
+    client.expect(shown('>', "before"));
+    client.call("RESET", "+RESET\r\n");
+    assert!(!kinds(&mut other, "pubsub") && kinds(&mut other, "normal"));
+    assert!(!known.is_subscriber() && !server.server().context().clients.are_some_subscribers());
+    assert!(!post(&server, &known, "nobody listens", 0));
+    assert_eq!(known.mailbox_bytes(), 0);
+    client.call("TEST.LISTEN", "+OK\r\n");
+    assert!(post(&server, &known, "after", 0));
+    client.expect(shown('*', "after"));
+}

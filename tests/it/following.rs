@@ -242,6 +242,7 @@ fn a_served_follower_refuses_writes_until_it_leads() {
     ask("GET a");
     assert_eq!(ask("EXEC"), "[\"1\"]");
     assert!(ask("ROLE").starts_with("[\"slave\", \"\", 0, \"connected\", "), "{}", ask("ROLE"));
+    assert!(ask("HELLO").contains("\"role\", \"replica\""), "{}", ask("HELLO"));
     let info = ask("INFO replication");
     assert!(info.contains("role:slave") && info.contains("log_role:following"), "{info}");
     assert!(ask("INFO persistence").contains("log_writes:another-node"));
@@ -250,6 +251,7 @@ fn a_served_follower_refuses_writes_until_it_leads() {
     assert_eq!(ask("SET a 2"), "+\"OK\"");
     assert_eq!(ask("GET a"), "\"2\"");
     assert!(ask("ROLE").starts_with("[\"master\", "));
+    assert!(ask("HELLO").contains("\"role\", \"master\""), "{}", ask("HELLO"));
     assert!(ask("INFO replication").contains("role:master"));
     server.stop();
     server.wait().expect("a clean stop");

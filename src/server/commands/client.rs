@@ -102,8 +102,7 @@ struct Filter {
     address: Option<String>,
     local_address: Option<String>,
     age_s_min: Option<u64>,
-    /// A user or type that no connection has.
-    is_nobody: bool,
+    kind: Option<ClientKind>,
     includes_self: bool,
 }
 
@@ -112,7 +111,7 @@ impl Filter {
         let is_self = client.id == call.session.client.id;
         let age_s = call.shared.now().saturating_sub(client.connected_at).as_secs();
         (self.includes_self || !is_self)
-            && !self.is_nobody
+            && self.kind.is_none_or(|kind| kind == ClientKind::of(client))
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&client.id))
             && self.address.as_ref().is_none_or(|address| *address == client.address.to_string())
             && self.local_address.as_ref().is_none_or(|address| *address == client.local_address.to_string())
@@ -164,7 +163,7 @@ fn kill_filter(args: Args<'_>) -> Result<Filter, CommandError> {
         } else if options.take("LADDR") {
             filter.local_address = Some(text(options.word()?));
         } else if options.take("TYPE") {
-            filter.is_nobody |= !is_normal(options.word()?)?;
+            filter.kind = Some(ClientKind::named(options.word()?)?);
         } else if options.take("USER") {
             let user = options.word()?;
             if user != b"default" {
@@ -186,12 +185,27 @@ fn kill_filter(args: Args<'_>) -> Result<Filter, CommandError> {
     Ok(filter)
 }
 
-/// Replicas, masters and subscribers are types without members here.
-fn is_normal(kind: &[u8]) -> Result<bool, CommandError> {
-    match kind.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(true),
-        b"master" | b"slave" | b"replica" | b"pubsub" => Ok(false),
-        _ => Err(CommandError::new(format!("ERR Unknown client type '{}'", text(kind)))),
+/// What CLIENT calls a type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ClientKind {
+    Normal,
+    Subscriber,
+    /// Replicas and masters: no connection is one.
+    Nobody,
+}
+
+impl ClientKind {
+    fn of(client: &Client) -> ClientKind {
+        if client.is_subscriber() { ClientKind::Subscriber } else { ClientKind::Normal }
+    }
+
+    fn named(name: &[u8]) -> Result<ClientKind, CommandError> {
+        match name.to_ascii_lowercase().as_slice() {
+            b"normal" => Ok(ClientKind::Normal),
+            b"pubsub" => Ok(ClientKind::Subscriber),
+            b"master" | b"slave" | b"replica" => Ok(ClientKind::Nobody),
+            _ => Err(CommandError::new(format!("ERR Unknown client type '{}'", text(name)))),
+        }
     }
 }
 
@@ -199,7 +213,7 @@ fn list(call: &mut Call<'_, '_, '_>) -> Outcome {
     let mut options = call.args.options(2);
     let mut filter = Filter { includes_self: true, ..Filter::default() };
     if options.take("TYPE") {
-        filter.is_nobody = !is_normal(options.word()?)?;
+        filter.kind = Some(ClientKind::named(options.word()?)?);
     } else if options.take("ID") && !options.is_done() {
         let ids = filter.ids.get_or_insert_default();
         while !options.is_done() {
@@ -343,6 +357,10 @@ fn set_name(call: &mut Call<'_, '_, '_>) -> Outcome {
 }
 
 fn unblock(call: &mut Call<'_, '_, '_>) -> Outcome {
+    if call.args.len() > 4 {
+        let text = "ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.";
+        return Err(CommandError::of(text));
+    }
     let id = call.args.integer(2)?;
     let error = match call.args.get(3).map(|reason| reason.to_ascii_lowercase()).as_deref() {
         None | Some(b"timeout") => None,

@@ -4,6 +4,7 @@ use super::{After, Call, Run, session, text};
 use crate::session::{ReplyMode, Session};
 use engramdb_engine::REDIS_VERSION;
 use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, flag, integer};
+use engramdb_engine::shard::role::Role;
 use engramdb_resp::Protocol;
 use std::sync::atomic::Ordering;
 
@@ -111,7 +112,10 @@ fn describe(call: &mut Call<'_, '_, '_>) {
     reply.bulk(b"mode");
     reply.bulk(b"standalone");
     reply.bulk(b"role");
-    reply.bulk(b"master");
+    reply.bulk(match call.shared.engine.role() {
+        Role::Leading(_) => b"master",
+        Role::Following(_) => b"replica",
+    });
     reply.bulk(b"modules");
     super::write_modules(reply, &modules);
 }
@@ -201,6 +205,8 @@ fn reset(call: &mut Call<'_, '_, '_>) -> Outcome {
     client.database.store(0, Ordering::Relaxed);
     client.multi.store(0, Ordering::Relaxed);
     client.watches.store(false, Ordering::Relaxed);
+    call.shared.clients.set_subscriber(&client, false);
+    client.close_mailbox();
     // The library stays what it is.
     let prefers_flat = call.session.prefers_flat;
     *call.session = Session { prefers_flat, ..Session::new(client, authenticated) };

@@ -3,9 +3,10 @@
 //! One task polls everything that the connection waits for (its socket in both directions, its gate, a job, a
 //! kill) with one waker, so that a round costs one read, one write and no registration.
 //!
-//! Invariants: input is read only when all that was read before has been executed; a connection that is
-//! closing reads nothing more and ends when its last reply has left, or when the client has taken nothing of
-//! them for a minute.
+//! Invariants: input is read only when all that was read before has been executed, or while the client waits
+//! for keys, so that its end is noticed (then it is kept, up to client-query-buffer-limit); a connection that
+//! is closing reads nothing more and ends when its last reply has left, or when the client has taken nothing
+//! of them for a minute.
 
 use crate::buffers;
 use crate::clients::{Client, Usage};
@@ -29,8 +30,6 @@ use tokio::net::TcpStream;
 const REQUESTS_MAX: usize = 256;
 /// A buffer with more in it is made larger by another thread: to copy it takes a millisecond or more.
 const GROWN_HERE_MAX: usize = 2 << 20;
-/// Bytes that are read ahead of a client that waits for keys.
-const PARKED_INPUT_BYTES_MAX: usize = 1 << 20;
 /// Bytes given to the socket in one turn, or taken from it: a client as fast as we are must not keep the
 /// worker.
 const TURN_BYTES_MAX: usize = 256 * 1024;
@@ -270,17 +269,33 @@ impl Connection {
     }
 
     /// Reads on while the client waits for keys, so that its end is noticed: a client that has closed its
-    /// side ends then, as in Redis. What comes is kept for later, up to a bound; beyond it the client's end
-    /// is noticed when its wait is over.
+    /// side waits no longer, as in Redis, and gets the replies that are on their way. What comes is kept for
+    /// later, up to the limit of what a client may have us keep.
     fn poll_parked(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
-        let input = &mut self.input;
-        while input.buffer.len() < PARKED_INPUT_BYTES_MAX {
+        let bytes_max = self.worker.shared.limits.input_bytes_max.load(Ordering::Relaxed);
+        let mut read_bytes = 0;
+        loop {
+            let input = &mut self.input;
+            if input.unexecuted_bytes() > bytes_max {
+                self.close_for_input(bytes_max);
+                return Poll::Ready(Ok(Event::Closed));
+            }
+            if read_bytes >= TURN_BYTES_MAX {
+                _ = pin!(tokio::task::yield_now()).poll(context);
+                break;
+            }
             input.make_room_behind();
             let mut room = (&mut input.buffer).limit(TURN_BYTES_MAX);
             match pin!(self.stream.read_buf(&mut room)).poll(context) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Event::Closed)),
+                Poll::Ready(Ok(0)) => {
+                    self.waiting = None;
+                    self.core.end_parking();
+                    self.core.closing = true;
+                    return self.poll_end();
+                }
                 Poll::Ready(Ok(bytes)) => {
+                    read_bytes += bytes;
                     self.worker.stats.input_bytes.add(bytes as u64);
                     self.worker.stats.reads.add(1);
                     if let Stop::NeedBytes(_) = input.stop {
@@ -291,8 +306,8 @@ impl Connection {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
-        if input.buffer.is_empty() {
-            input.give_back();
+        if self.input.buffer.is_empty() {
+            self.input.give_back();
         }
         self.publish();
         Poll::Pending
@@ -502,18 +517,20 @@ impl Connection {
                 let bytes_max = self.worker.shared.limits.input_bytes_max.load(Ordering::Relaxed);
                 let request_bytes = input.buffer.len() + input.arguments_bytes();
                 if request_bytes + self.core.session.transaction_bytes() > bytes_max {
-                    let client = &self.core.session.client;
-                    let (id, address) = (client.id, client.address);
-                    tracing::warn!(
-                        "closing connection {id} of {address}: more than {bytes_max} bytes of requests wait"
-                    );
-                    let stats = &self.worker.shared.stats;
-                    stats.query_limit_disconnections.fetch_add(1, Ordering::Relaxed);
-                    client.kill();
+                    self.close_for_input(bytes_max);
                 }
             }
             _ => {}
         }
+    }
+
+    /// Closes a connection that has us keep too much of its requests.
+    fn close_for_input(&self, bytes_max: usize) {
+        let client = &self.core.session.client;
+        let (id, address) = (client.id, client.address);
+        tracing::warn!("closing connection {id} of {address}: more than {bytes_max} bytes of requests wait");
+        self.worker.shared.stats.query_limit_disconnections.fetch_add(1, Ordering::Relaxed);
+        client.kill();
     }
 }
 
@@ -550,6 +567,12 @@ impl Input {
         } else if let Some(capacity) = self.wanted_capacity(bytes_max) {
             self.buffer.reserve_exact(capacity - self.buffer.len());
         }
+    }
+
+    /// What is kept for later: all that is in the buffer, but for the requests of a round of which some may
+    /// be executed.
+    fn unexecuted_bytes(&self) -> usize {
+        self.buffer.len() - self.consumed
     }
 
     /// Makes room for a read behind requests that are not executed yet.

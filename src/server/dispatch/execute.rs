@@ -171,6 +171,11 @@ impl Core {
         self.parked_bytes > 0
     }
 
+    /// The connection waits for keys no more, and for no reply: the caller has dropped the wait.
+    pub fn end_parking(&mut self) {
+        self.parked_bytes = 0;
+    }
+
     /// What was made for the request that is next, or is kept of a command that waits for keys.
     pub fn made_bytes(&self) -> usize {
         let owned = self.owned.as_ref().map_or(0, |owned| owned.heap_bytes());
@@ -364,9 +369,18 @@ impl Core {
         &mut self,
         write: impl FnOnce(&mut Session, &mut Replies<'_>) -> (Lsn, R),
     ) -> R {
+        let result = self.reply_sealed(write);
+        self.collect_mail();
+        result
+    }
+
+    /// The same, without a look at the mailbox: for a caller that holds the engine's lock.
+    pub(super) fn reply_sealed<R>(
+        &mut self,
+        write: impl FnOnce(&mut Session, &mut Replies<'_>) -> (Lsn, R),
+    ) -> R {
         let (gate, result) = self.reply_unsealed(write);
         self.seal(gate);
-        self.collect_mail();
         result
     }
 

@@ -81,7 +81,7 @@ impl Core {
         }
         let mut gate = self.session.watch_gate;
         self.end_transaction();
-        self.reply_gated(|session, replies| {
+        self.reply_sealed(|session, replies| {
             if is_dirty {
                 replies.null_array();
             } else {
@@ -94,6 +94,7 @@ impl Core {
             (gate.max(transaction.finish()), ())
         });
         drop(run);
+        self.collect_mail();
         for queued in &multi.queue {
             self.stats.commands[queued.id].calls.add(1);
         }

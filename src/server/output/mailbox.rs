@@ -144,9 +144,14 @@ impl Mailbox {
         std::mem::take(&mut state.posted)
     }
 
-    /// Takes no more, and forgets what is there: the connection has ended.
+    /// Takes no more, and forgets what is there: the connection has ended, or wants no pushes any more.
     pub fn close(&self) {
         drop(self.close_locked(self.state.lock()));
+    }
+
+    /// Takes pushes again: the client has asked for some after a RESET.
+    pub fn reopen(&self) {
+        self.state.lock().is_closed = false;
     }
 
     /// Memory of what waits here.

@@ -168,6 +168,37 @@ fn a_client_that_goes_away_takes_nothing_and_leaves_nothing() {
     server.client().call("DBSIZE", ":0\r\n");
 }
 
+/// The wait ends with the client's side; what was answered before it still arrives.
+#[test]
+fn a_client_that_closes_its_side_gets_the_replies_in_front_of_its_wait() {
+    let server = server(Options { log_thread: false, ..Options::default() });
+    let mut waiting = server.client();
+    waiting.send("SET key 1\r\nTEST.TAKE h 0\r\n");
+    wait_for_parked(&server, 1);
+    waiting.stream.shutdown(std::net::Shutdown::Write).expect("a socket");
+    wait_for_parked(&server, 0);
+    server.sync();
+    assert_eq!(waiting.rest(), "+OK\r\n");
+}
+
+/// Requests behind the one that waits are kept up to the limit of what a client may have us keep; however
+/// many they are, that the client has gone is seen.
+#[test]
+fn a_waiting_client_that_sent_much_is_seen_to_leave_and_is_bounded() {
+    let server = server(Options::default());
+    let sent = "PING\r\n".repeat(400_000);
+    let mut leaving = parked(&server, 0, "TEST.TAKE h 0");
+    leaving.send(&sent);
+    drop(leaving);
+    wait_for_parked(&server, 0);
+    let limit = "CONFIG SET client-query-buffer-limit 1048576";
+    server.client().call(limit, "+OK\r\n");
+    let mut beyond = parked(&server, 0, "TEST.TAKE h 0");
+    // The server may close before it has taken all.
+    _ = std::io::Write::write_all(&mut beyond.stream, sent.as_bytes());
+    wait_for_parked(&server, 0);
+}
+
 #[test]
 fn client_unblock_ends_a_wait() {
     let server = server(Options::default());
@@ -192,6 +223,10 @@ fn client_unblock_ends_a_wait() {
         unblock(reason, ":0\r\n");
     }
     unblock("sometimes", "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR\r\n");
+    for reason in ["TIMEOUT more", "ERROR and more"] {
+        let text = "unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.";
+        unblock(reason, &format!("-ERR {text}\r\n"));
+    }
     server.client().call("CLIENT UNBLOCK 12345", ":0\r\n");
     server.client().call("CLIENT UNBLOCK x", "-ERR value is not an integer or out of range\r\n");
 }
