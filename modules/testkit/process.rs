@@ -34,6 +34,12 @@ impl Server {
         Server::start_as(program(), directory, arguments)
     }
 
+    /// The same; its output goes to a file of its own instead of `server.log` in the directory, whose disk
+    /// can be full.
+    pub fn start_writing(directory: &Path, output: &Path) -> Server {
+        Server::start_to(program(), directory, &[], output)
+    }
+
     /// The same with a limit of open files.
     pub fn start_limited(directory: &Path, arguments: &[&str], files_max: u32) -> Server {
         let mut shell = without_our_variables(Command::new("sh"));
@@ -50,9 +56,13 @@ impl Server {
         Server::start_as(shell, directory, arguments)
     }
 
-    fn start_as(mut command: Command, directory: &Path, arguments: &[&str]) -> Server {
+    fn start_as(command: Command, directory: &Path, arguments: &[&str]) -> Server {
+        Server::start_to(command, directory, arguments, &directory.join("server.log"))
+    }
+
+    fn start_to(mut command: Command, directory: &Path, arguments: &[&str], output: &Path) -> Server {
         let port = free_port();
-        let log = std::fs::File::create(directory.join("server.log")).expect("the directory is writable");
+        let log = std::fs::File::create(output).expect("its directory is writable");
         let child = command
             .args(["serve", "--port", &port.to_string(), "--dir"])
             .arg(directory)
@@ -66,7 +76,7 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while Client::connect(port).and_then(|mut client| client.call(&["PING"])).is_err() {
             if server.child.try_wait().expect("a child can be asked").is_some() || Instant::now() > deadline {
-                let log = std::fs::read_to_string(directory.join("server.log")).unwrap_or_default();
+                let log = std::fs::read_to_string(output).unwrap_or_default();
                 panic!("the server did not start:\n{log}");
             }
             std::thread::sleep(Duration::from_millis(2));
