@@ -247,7 +247,7 @@ fn a_full_disk_is_told_before_the_first_refusal() {
     assert!(told.contains("log_disk_full_because:cannot prepare a log segment of"), "{told}");
     let left = told.lines().find_map(|line| line.strip_prefix("log_room_left_bytes:"));
     let left: usize = left.and_then(|left| left.parse().ok()).expect("a number");
-    // A segment at most: the disk can be full before the first is used up.
+    // Two segments at most: the disk can be full while one is in use and one is prepared.
     assert!((VALUE_BYTES..1 << 20).contains(&left), "{left}");
     ask(&mut client, &format!("SET key {}", "x".repeat(VALUE_BYTES)));
     stop(server);
