@@ -199,7 +199,7 @@ impl BesideArgs {
         ];
         for (name, line) in searches {
             let mut command = words(&format!("FT.SEARCH idx {line} DIALECT 2 TIMEOUT 0 PARAMS 2 q"));
-            // Underscores stand for blanks within a query.
+            // An underscore in a query is replaced by a blank.
             command[2] = String::from_utf8_lossy(&command[2])
                 .replace('_', " ")
                 .replace("VECTOR RANGE", "VECTOR_RANGE")

@@ -24,9 +24,8 @@ pub enum Style {
     Codes,
 }
 
-/// Kinds, each with its plain text and the one with a code word. `{}` stands for what fills it in, in order;
-/// `{0}` and
-/// `{1}` by number.
+/// Kinds, each with its plain text and its text with a code word. `{}` is replaced by the next argument,
+/// `{0}` and `{1}` by the argument of that number.
 macro_rules! kinds {
     ($($kind:ident: $plain:literal, $coded:literal;)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]

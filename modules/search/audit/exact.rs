@@ -73,8 +73,8 @@ impl<'a> Comparison<'a> {
     /// `None` if there is nothing to be wanted.
     fn new(sample: &Sample, mut exact: Vec<Neighbor>, changed: &'a RoaringBitmap) -> Option<Comparison<'a>> {
         exact.retain(|row| !changed.contains(row.id));
-        // Places among the k that changed documents have had are not known; those that they had in the answer
-        // stand for them.
+        // The ranks that changed documents had among the true k are unknown; their ranks in the answer are
+        // used instead.
         let gone = sample.rows.iter().filter(|row| changed.contains(row.id)).count();
         let wanted = exact.len().min(sample.k.saturating_sub(gone));
         let last = exact.get(wanted.checked_sub(1)?)?.distance;

@@ -480,8 +480,7 @@ pub fn read(definition: &Definition, hash: &impl Fields) -> Result<Vec<Content>,
     read_with(definition, hash, VectorOptions::is_vector)
 }
 
-/// As `read`, but of a vector only the size is looked at: whoever calls this finds out otherwise whether it
-/// is one.
+/// As `read`, but checks only the size of a vector: the caller learns by other means whether it is valid.
 pub fn read_trusting(definition: &Definition, hash: &impl Fields) -> Result<Vec<Content>, Unreadable> {
     read_with(definition, hash, |options, blob| blob.len() == options.blob_bytes())
 }

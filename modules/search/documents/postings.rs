@@ -84,8 +84,8 @@ impl TermPostings {
     pub fn remove(&mut self, number: u32, document: u32) {
         let posting = &mut self.terms[number as usize];
         let before = posting.bytes();
-        // A text names a term as often as it contains it; once forgotten, the number may stand for another
-        // one.
+        // A text lists a term once for each occurrence; after the term is removed, its number may belong to
+        // another term.
         let is_last = posting.documents.remove(document) && posting.documents.is_empty();
         self.bytes = self.bytes + posting.bytes() - before;
         if is_last {

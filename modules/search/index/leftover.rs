@@ -1,9 +1,9 @@
-//! What an index leaves behind when it is dropped: its vectors, where hashes still stand in them.
+//! What remains of a dropped index: its vectors to which hashes still hold handles.
 //!
-//! They are moved back to the hashes in slices, in the background, so that the memory can go; until then it
-//! is counted. A key that is renamed or moved meanwhile can escape a walk over all keys: there is another one
-//! while anybody stands there. Where a surviving index has the same vector, the hash's next change lets it
-//! stand there again: to find that out for each field would cost more than it gains.
+//! They are copied back to the hashes in slices, in the background, so that the memory can be freed; until
+//! then it is counted. A walk over all keys can miss a key that is renamed or moved meanwhile, so the walk is
+//! repeated while a handle is left. Where another index has the same vector, the hash gets a handle to that
+//! one at its next change: looking for it here, for each field, would cost more than it saves.
 
 use crate::index::{Index, slice};
 use engramdb_engine::env::Clock;
@@ -35,8 +35,7 @@ impl Leftover {
         Leftover { house, vectors: Arc::downgrade(vectors), database: 0, cursor: 0 }
     }
 
-    /// Looks at some more keys; false when no hash stands there any more, and no search is left that has the
-    /// index in hand.
+    /// Looks at some more keys; false when no hash has a handle any more and no search uses the index.
     pub fn clear_slice(&mut self, keyspace: &mut Housing<'_>, clock: &dyn Clock) -> bool {
         if !slice(clock, || self.clear_step(keyspace)) {
             self.database = 0;

@@ -165,8 +165,9 @@ impl Index {
     ) {
         self.change(batch);
         let hash = hash(keyspace, database, key);
-        // A change of other fields makes no document of a key that was there and is none: it could not be
-        // read, or the backfill has yet to meet it. Unless nobody has looked at it, nor will.
+        // Changing an unindexed field cannot turn an existing, unindexed key into a document: the index could
+        // not read it, or the backfill has not reached it yet. The exception is a key that no reader has seen
+        // and none will.
         let concerns = match effect {
             Effect::Expire { .. } | Effect::HashExpire { .. } => false,
             Effect::HashSet { fields, .. } => {
@@ -201,8 +202,8 @@ impl Index {
         self.indexing_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// Makes the index say of a key what the keyspace says. Returns, by field, where vectors stand from now
-    /// on.
+    /// Updates the index's document of a key to the keyspace's hash. Returns, by field number, the handles of
+    /// the vectors that the index stores now.
     fn refresh(
         &self,
         workers: &Workers,
@@ -344,9 +345,9 @@ impl Index {
         !is_last
     }
 
-    /// What follows a slice of the backfill, without any lock of the engine: it brings what it has added
-    /// itself, so that it crowds out nobody, and while there is more to come leaves a part to workers that
-    /// have nothing else to do.
+    /// What follows a slice of the backfill, without any lock of the engine: the calling thread inserts the
+    /// slice's vectors into the graph, so that they do not delay other work. While more slices follow, it
+    /// leaves a part to idle workers.
     pub fn help_backfill(&self, workers: &WorkerCaller) {
         if self.is_dropped() {
             return;

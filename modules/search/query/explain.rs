@@ -1,7 +1,7 @@
 //! FT.EXPLAIN: a query as a tree, in the words of RediSearch.
 //!
-//! Two forms are not told apart, because they mean the same: tags of one field joined by `|` inside or
-//! outside the braces, and a word in all TEXT fields or in the one that there is.
+//! Equivalent forms have the same tree: tags of one field joined by `|` inside or outside the braces, and a
+//! word in all TEXT fields or in the only one.
 
 use crate::number::format_number;
 use crate::query::{Knn, Node, Pattern, Query, TextMatch, VectorRange};

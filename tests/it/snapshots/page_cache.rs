@@ -4,23 +4,13 @@
 //! one reads that manifest, finds nothing to do, and trims the log accordingly; then the power is cut, and
 //! the manifest is lost: the older one is back, and the log that it needs is not.
 
+use super::power_cut::prepared;
 use engramdb_engine::snapshot::create_offline;
 use engramdb_engine::snapshot::offline::OfflineOptions;
 use engramdb_sim::disk::{SyncKind, SyncPoint};
 use engramdb_sim::env::SimEnv;
 use engramdb_sim::fuzz::is_long_mode;
 use engramdb_testkit::store::{Store, compare, directory, offline, snapshots};
-
-/// A store with two snapshots and some later writes.
-fn prepared(seed: u64, retain: usize) -> Store {
-    let mut store = Store::open(SimEnv::new(seed)).expect("an empty disk is fine");
-    for _ in 0..2 {
-        store.write_some(15);
-        store.snapshot(retain).expect("nothing fails yet");
-    }
-    store.write_some(15);
-    store
-}
 
 /// What the attempt after a kill did.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A store with two snapshots and some later writes.
-fn prepared(seed: u64, retain: usize) -> Store {
+pub fn prepared(seed: u64, retain: usize) -> Store {
     let mut store = Store::open(SimEnv::new(seed)).expect("an empty disk is fine");
     for _ in 0..2 {
         store.write_some(15);
