@@ -1,24 +1,24 @@
-//! Numbers as text: C's `%.12g`, in which RediSearch replies distances and statistics, and `%.17g`, in which
-//! it replies sort keys. Without allocation, for a reply has one a row.
+//! Formats numbers as C's `%.12g`, which RediSearch uses for distances and statistics, and `%.17g`, which it
+//! uses for sort keys. Does not allocate, because a reply has one number per row.
 
 use std::fmt::{self, Write};
 use std::ops::Deref;
 
-/// The longest is a sign, seventeen digits, a point, and an exponent or four zeros.
+/// The longest text: a sign, seventeen digits, a point, and an exponent or four zeros.
 const BYTES_MAX: usize = 28;
 
-/// A number that was formatted.
+/// A formatted number.
 pub struct NumberText {
     bytes: [u8; BYTES_MAX],
     length: usize,
 }
 
-/// Twelve significant digits, trailing zeros cut, an exponent for the very large and small.
+/// Twelve significant digits without trailing zeros; very large and very small numbers with an exponent.
 pub fn format_number(number: f64) -> NumberText {
     with_digits(number, 12)
 }
 
-/// The same with seventeen digits, which tell every double from its neighbours.
+/// The same with seventeen digits, which identify every double exactly.
 pub fn format_exactly(number: f64) -> NumberText {
     with_digits(number, 17)
 }

@@ -1,11 +1,11 @@
 //! The documents of one index: their ids, versions and indexed values, and the postings of all fields.
 //!
-//! A document is a key. It has a dense `u32` id while it is indexed, and a version that grows with every
-//! change; ids of removed documents are given to new ones at once. That is safe for a search that still holds
-//! the old meaning: it remembers the version up to which its rows are true, and checks a row with a younger
-//! one again, against filter and vector of what the id is now.
+//! A document is a key. While it is indexed, it has a dense `u32` id and a version, which grows with every
+//! change. The id of a removed document is given to the next new one at once. A search that still holds the
+//! id notices: it remembers the version at which it found its rows, and checks rows whose documents are
+//! younger again, with the filter and vector of the id's current document.
 //!
-//! Not here: vectors (vectors/mod.rs), and anything about time: what has expired is the reader's question.
+//! Not here: vectors (vectors/mod.rs) and expiry, which searches check.
 
 pub mod ids;
 pub mod postings;
@@ -32,27 +32,27 @@ pub struct Documents {
     keys: Keys,
     vacant: Vec<u32>,
     live: Counted,
-    /// The version that the last change got.
+    /// The version of the last change.
     version: u64,
-    /// The ids of the last changes, up to the one that got `version`.
+    /// The ids of the last changes, oldest first; the last one has `version`.
     changes: VecDeque<u32>,
     fields: Vec<Postings>,
-    /// Per field: the documents that lack it.
+    /// Per field, the documents that lack it.
     missing: Vec<Counted>,
-    /// Whether any field has postings.
+    /// True if any field has postings.
     has_values: bool,
-    /// On the heap.
+    /// Bytes of values on the heap.
     value_bytes: usize,
 }
 
-/// Which key has which id, and what is kept by id.
+/// The ids of keys, and the slots of ids.
 #[derive(Default)]
 pub struct Keys {
-    /// By the hash of the key that the slot has.
+    /// Ids by the hash of the key, which is in the slot.
     ids: HashTable<u32>,
     hasher: HashState,
     slots: Slots,
-    /// On the heap.
+    /// Bytes of keys on the heap.
     key_bytes: usize,
 }
 
@@ -60,12 +60,12 @@ pub struct Keys {
 struct Slot {
     key: Option<ShortBytes>,
     version: u64,
-    /// By field; none where no field of the definition has values that postings know. Boxed twice, because
-    /// documents of vectors alone are many, and then pay for one word.
+    /// By field; `None` if no field of the definition has postings. Boxed twice, so that the many documents
+    /// with vectors only take one word.
     values: Option<Box<Box<[Value]>>>,
 }
 
-/// Slots in blocks, so that growth neither copies them nor keeps half as many again to spare.
+/// Slots in blocks, so that growth neither copies them nor reserves twice their memory.
 #[derive(Default)]
 struct Slots {
     blocks: Vec<Vec<Slot>>,
@@ -74,12 +74,12 @@ struct Slots {
 
 const BLOCK_SLOTS: usize = 1024;
 
-/// Changes that are remembered; of more than these the slots are asked.
+/// The most entries of `Documents::changes`; older changes are found by scanning the slots.
 const CHANGES_MAX: usize = 1 << 14;
 
 impl Keys {
-    /// Those of an earlier run, whose ids are all below `id_bound`: documents without content, which count as
-    /// none until they get one. `None` where a key or an id comes twice, or an id is too large.
+    /// The keys of an earlier run, whose ids are all below `id_bound`. They are no documents until they get
+    /// content. `None` if a key or an id occurs twice, or an id is too large.
     pub fn of_earlier_run<'k>(
         id_bound: u32,
         keys: impl ExactSizeIterator<Item = (&'k [u8], u32)>,
@@ -105,7 +105,7 @@ impl Keys {
         Some(self.slots.get(id)?.key.as_ref()?.as_slice())
     }
 
-    /// Gives a free id to a key; false if the key has one.
+    /// Gives a free id to a key; false if the key has one already.
     fn name(&mut self, id: u32, key: &[u8]) -> bool {
         let (slots, hasher) = (&self.slots, &self.hasher);
         let key_of = |id: u32| slots[id].key.as_ref().map_or(&b""[..], ShortBytes::as_slice);
@@ -119,7 +119,7 @@ impl Keys {
         true
     }
 
-    /// Takes its id from a key, which the slot still has.
+    /// Removes the id of a key; the slot still has the key.
     fn unname(&mut self, key: &[u8]) -> Option<u32> {
         let slots = &self.slots;
         let is_it = |&id: &u32| slots[id].key.as_ref().is_some_and(|held| held.as_slice() == key);
@@ -163,10 +163,10 @@ impl IndexMut<u32> for Slots {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Missing,
-    /// There, with nothing that filters ask for (vectors, GEO, NOINDEX).
+    /// The field exists and has no postings (vectors, GEO, NOINDEX).
     Present,
     Number(f64),
-    /// Numbers of terms: the tags, or the text's terms in order.
+    /// The numbers of terms: the tags, or the terms of the text in order.
     Terms(Box<[u32]>),
 }
 
@@ -177,7 +177,7 @@ pub enum Postings {
     Numbers(NumberPostings),
 }
 
-/// What a hash says about a field, before it is indexed.
+/// The parsed content of a hash's field, before it is indexed.
 pub enum Content {
     Missing,
     Present,
@@ -208,14 +208,14 @@ impl Documents {
         }
     }
 
-    /// Gives keys the ids that they had in an earlier run. For an empty index only; `end_reservation`
-    /// follows.
+    /// Gives keys the ids that they had in an earlier run. Only for an empty index; the caller must call
+    /// `end_reservation` later.
     pub fn reserve(&mut self, keys: Keys) {
         assert!(self.keys.slots.length == 0, "ids are reserved before the first document");
         self.keys = keys;
     }
 
-    /// Makes the ids of keys available that have got no content.
+    /// Frees the ids of reserved keys that got no content.
     pub fn end_reservation(&mut self) {
         let never_met: Vec<u32> = self.ids_where(|slot| slot.version == 0).collect();
         for id in never_met {
@@ -238,13 +238,13 @@ impl Documents {
         self.keys.ids.len()
     }
 
-    /// How long all keys are together, at most. Costs no walk.
+    /// An upper bound of the length of all keys together, in bytes, in constant time.
     pub fn keys_bytes_max(&self) -> usize {
         self.len() * size_of::<ShortBytes>() + self.keys.key_bytes
     }
 
-    /// Rows that a search found at this version are true as long as their documents' versions are not
-    /// younger.
+    /// The version of the last change. Rows that a search found at this version stay valid while the versions
+    /// of their documents are not larger.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -263,12 +263,12 @@ impl Documents {
         self.keys.key(id)
     }
 
-    /// Reads what a look at these documents will read, so that the cache misses overlap.
+    /// Reads the memory of these documents' slots, so that later cache misses overlap.
     pub fn prefetch(&self, ids: impl Iterator<Item = u32>) {
         ids.for_each(|id| _ = std::hint::black_box(self.version_of(id)));
     }
 
-    /// The same for a look at the documents of these keys.
+    /// The same for the documents of these keys.
     pub fn prefetch_keys(&self, keys: &[&[u8]]) {
         let hashes = keys.iter().map(|key| self.keys.hasher.hash_one(key));
         let ids: Vec<u32> = hashes.filter_map(|hash| self.keys.ids.iter_hash(hash).next()).copied().collect();
@@ -279,7 +279,7 @@ impl Documents {
         self.keys.slots.get(id).map_or(0, |slot| slot.version)
     }
 
-    /// The ids whose documents have changed, come or gone since this version.
+    /// The ids whose documents were changed, added or removed after this version.
     pub fn changed_since(&self, version: u64) -> RoaringBitmap {
         let count = (self.version - version) as usize;
         match self.changes.len().checked_sub(count) {
@@ -316,7 +316,7 @@ impl Documents {
         }
     }
 
-    /// With their ids, in the order of these: so saved, they come back to slots one behind the other.
+    /// All keys with their ids, in the order of ids, so that loading a saved list fills slots in order.
     pub fn keys(&self) -> impl Iterator<Item = (&[u8], u32)> {
         (0..self.id_bound()).filter_map(|id| Some((self.key(id)?, id)))
     }
@@ -410,12 +410,12 @@ impl Documents {
         }
     }
 
-    /// Bytes on the heap, by estimate.
+    /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
         self.table_bytes() + self.posting_bytes()
     }
 
-    /// The part of the postings of all fields, and of other sets of documents.
+    /// The bytes of postings and other sets of documents.
     pub fn posting_bytes(&self) -> usize {
         let of_field = |postings: &Postings| match postings {
             Postings::None => 0,
@@ -426,7 +426,7 @@ impl Documents {
         self.fields.iter().map(of_field).sum::<usize>() + sets.map(Counted::bytes).sum::<usize>()
     }
 
-    /// The part of keys, versions and values.
+    /// The bytes of keys, versions and values.
     pub fn table_bytes(&self) -> usize {
         self.keys.key_bytes
             + self.keys.ids.allocation_size()
@@ -444,7 +444,7 @@ fn owned_bytes(values: &[Value]) -> usize {
     size_of_val(values) + size_of::<Box<[Value]>>() + values.iter().map(terms).sum::<usize>()
 }
 
-/// The fields of a hash, in the keyspace or on its way there.
+/// The fields of a hash, in the keyspace or before it is stored there.
 pub trait Fields {
     /// Calls `with` on the content of a field; `None` where there is none.
     fn with<R>(&self, name: &[u8], with: impl FnOnce(&[u8]) -> R) -> Option<R>;
@@ -462,7 +462,7 @@ impl Fields for ReadHash<'_> {
     }
 }
 
-/// Which pair of the hash has the field, and its content: the last one, should a name come twice.
+/// The position of the field's pair in the hash, and its content; the last one if a name occurs twice.
 pub fn pair_of<'a>(hash: &ReadHash<'a>, name: &[u8]) -> Option<(usize, &'a [u8])> {
     let named = hash.fields.pairs().enumerate().filter(|(_, (field, _))| *field == name);
     named.map(|(pair, (_, content))| (pair, content)).last()
@@ -470,12 +470,12 @@ pub fn pair_of<'a>(hash: &ReadHash<'a>, name: &[u8]) -> Option<(usize, &'a [u8])
 
 /// Why a hash cannot be indexed.
 pub struct Unreadable {
-    /// The field of the definition that it fails in.
+    /// The field of the definition that cannot be indexed.
     pub field: usize,
     pub cause: SearchError,
 }
 
-/// Reads from a hash what the index wants of it.
+/// Reads the indexed fields of a hash. Fails if one has invalid content.
 pub fn read(definition: &Definition, hash: &impl Fields) -> Result<Vec<Content>, Unreadable> {
     read_with(definition, hash, VectorOptions::is_vector)
 }
@@ -527,10 +527,10 @@ fn read_with(
     definition.fields.iter().enumerate().map(of_field).collect()
 }
 
-/// The bounds of Mercator's projection, which RediSearch keeps positions in.
+/// The largest latitude of the Mercator projection, in which RediSearch stores positions.
 const LATITUDE_MAX: f64 = 85.051_128_78;
 
-/// Whether this is `longitude,latitude`, in degrees; the comma may be a space.
+/// Refuses content other than `longitude,latitude` in degrees; the comma may be a space.
 fn check_position(bytes: &[u8]) -> Result<(), SearchError> {
     let comma = bytes.iter().position(|byte| b", ".contains(byte));
     let degrees = comma.and_then(|comma| {

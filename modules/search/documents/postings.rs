@@ -1,8 +1,7 @@
-//! Which documents have which value of a field: what filters are answered from.
+//! Postings: the documents of each value of a field, from which filters are answered.
 //!
-//! Documents are dense `u32` ids, sets of them compressed bitmaps. Terms (of TAG and TEXT fields) are kept in
-//! order, so that a prefix is a range; numbers are kept as pairs of number and document, in the number's
-//! order.
+//! Documents are dense `u32` ids, and sets of them are compressed bitmaps. Terms (of TAG and TEXT fields) are
+//! sorted, so that a prefix is a range. Numbers are pairs of number and document, sorted by number.
 
 use super::ids::Counted;
 use roaring::RoaringBitmap;
@@ -16,7 +15,7 @@ pub struct TermPostings {
     numbers: BTreeMap<Arc<[u8]>, u32>,
     terms: Vec<Posting>,
     vacant: Vec<u32>,
-    /// Of the terms' text and documents.
+    /// Bytes of the terms' texts and documents.
     bytes: usize,
 }
 
@@ -32,25 +31,25 @@ impl Posting {
     }
 }
 
-/// What a term takes beside its posting: an entry of the tree, whose nodes are two thirds full, and the
+/// The bytes of a term beside its posting: an entry of the tree, whose nodes are two thirds full, and the
 /// header of its text.
 const TERM_BYTES: usize = 56;
 
-/// A walk over terms that others may change between two steps. It meets each term that is there all the time.
+/// A walk over terms, which may change between two steps. It visits each term that exists throughout.
 #[derive(Default)]
 pub struct TermWalk {
     after: Option<Arc<[u8]>>,
     pub documents: RoaringBitmap,
 }
 
-/// Of a term, and of the documents that have it, that are gone through for one unit of work.
+/// Bytes of a term, and documents of a term, that are processed for one unit of work.
 const BYTES_PER_WORK: usize = 32;
 const DOCUMENTS_PER_WORK: usize = 4096;
-/// Numbers that are walked over for one unit of work.
+/// Numbers that are visited for one unit of work.
 const NUMBERS_PER_WORK: usize = 4;
 
 impl TermPostings {
-    /// Notes that the document has the term; returns the term's number.
+    /// Adds the document to the term; returns the term's number.
     pub fn insert(&mut self, term: &[u8], document: u32) -> u32 {
         let number = match self.numbers.get(term) {
             Some(&number) => number,
@@ -80,7 +79,7 @@ impl TermPostings {
         number
     }
 
-    /// Forgets that the document has the term of this number.
+    /// Removes the document from the term of this number.
     pub fn remove(&mut self, number: u32, document: u32) {
         let posting = &mut self.terms[number as usize];
         let before = posting.bytes();
@@ -104,14 +103,14 @@ impl TermPostings {
         self.numbers.get(term).copied()
     }
 
-    /// The term of a number that some document has.
+    /// The term of a number, which at least one document must have.
     pub fn term(&self, number: u32) -> &[u8] {
         &self.terms[number as usize].term
     }
 
-    /// Goes on with a walk over the terms that begin so, and adds the documents of those that `matches`,
-    /// until the work is done that may be: `weight` tells what it is to look whether a term matches. True at
-    /// the end of the walk.
+    /// Continues a walk over the terms with this prefix, and adds the documents of terms that `matches`
+    /// accepts, until `work` units are used up. `weight` is the cost of a call of `matches` per
+    /// `BYTES_PER_WORK` bytes of the term. True at the end of the walk.
     pub fn step(
         &self,
         walk: &mut TermWalk,
@@ -146,7 +145,7 @@ impl TermPostings {
         self.numbers.len()
     }
 
-    /// Bytes on the heap, by estimate.
+    /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
         self.bytes + self.terms.len() * size_of::<Posting>() + self.numbers.len() * TERM_BYTES
     }
@@ -158,7 +157,7 @@ pub struct NumberPostings {
     pairs: BTreeSet<(u64, u32)>,
 }
 
-/// A walk over numbers that others may change between two steps. A document that changes may come twice.
+/// A walk over numbers, which may change between two steps. A changed document may occur twice.
 #[derive(Default)]
 pub struct NumberWalk {
     after: Option<(u64, u32)>,
@@ -182,8 +181,8 @@ impl NumberPostings {
         self.pairs.remove(&(ordered(number), document));
     }
 
-    /// Goes on with a walk over the numbers between the limits, until the work is done that may be. True at
-    /// its end.
+    /// Continues a walk over the numbers between the limits, until `work` units are used up. True at the end
+    /// of the walk.
     pub fn step(&self, walk: &mut NumberWalk, (least, most): (Limit, Limit), work: &mut usize) -> bool {
         let (first, last) = (ordered(least.value), ordered(most.value));
         if first > last || (first == last && (least.exclusive || most.exclusive)) {
@@ -206,7 +205,7 @@ impl NumberPostings {
         walked < most
     }
 
-    /// Bytes on the heap, by estimate.
+    /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
         self.pairs.len() * 24
     }
@@ -220,7 +219,7 @@ pub fn is_between(number: f64, least: Limit, most: Limit) -> bool {
 
 /// Maps numbers (no NaN) to integers in the same order.
 fn ordered(number: f64) -> u64 {
-    // -0 and 0 are one number.
+    // Adding 0.0 turns -0 into 0, so that both are the same number.
     let bits = (number + 0.0).to_bits();
     if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
 }
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_those_of_the_terms_that_are_there() {
+    fn bytes_are_the_sum_over_existing_terms() {
         let mut postings = TermPostings::default();
         let check = |postings: &TermPostings| {
             let there = postings.numbers.values().map(|&number| &postings.terms[number as usize]);
@@ -285,7 +284,7 @@ mod tests {
             assert_eq!(postings.bytes, bytes.sum::<usize>());
         };
         let insert = |postings: &mut TermPostings, document: u32| -> Vec<u32> {
-            // One term has all documents, one a third; others few. A text names a term twice.
+            // One term is in all documents, three in a third each, others in few. Each text has one term twice.
             let terms = ["all".to_owned(), format!("third{}", document % 3), format!("few{}", document / 9)];
             terms.iter().chain(&terms[..1]).map(|term| postings.insert(term.as_bytes(), document)).collect()
         };

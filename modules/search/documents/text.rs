@@ -1,7 +1,8 @@
-//! Text into terms, as RediSearch's default tokenizer does it: separators cut, a backslash keeps the next
-//! character, letters become small, stop words are left out and do not count as positions.
+//! Splits text into terms as RediSearch's default tokenizer does: at separators, unless a backslash escapes
+//! them. Letters become lower case. Stop words are left out and do not count as positions.
 //!
-//! Deliberately absent: stemming (every TEXT field is as if NOSTEM), synonyms, languages without spaces.
+//! Deliberately absent: stemming (every TEXT field behaves as with NOSTEM), synonyms, languages without
+//! spaces.
 
 /// RediSearch's default stop words.
 pub const STOP_WORDS: &[&str] = &[
@@ -10,14 +11,14 @@ pub const STOP_WORDS: &[&str] = &[
     "was", "will", "with",
 ];
 
-/// True for what stands between two terms.
+/// True for bytes that separate terms.
 pub fn is_separator(byte: u8) -> bool {
     byte.is_ascii_whitespace() || b",.<>{}[]\"':;!@#$%^&*()-+=~/|?`\0".contains(&byte)
 }
 
-/// Small letters: Unicode's where the bytes are UTF-8, else ASCII's. Each character by itself, so that the
-/// beginning of a word becomes the beginning of the small word: a capital sigma is σ at the end of a word
-/// too.
+/// Lower case by Unicode's rules if the bytes are UTF-8, else by ASCII's. Each character is mapped by itself,
+/// so that a prefix of a word maps to a prefix of the lower-case word: a capital sigma becomes σ at the end
+/// of a word too.
 pub fn lower(bytes: &[u8]) -> Vec<u8> {
     if bytes.is_ascii() {
         return bytes.to_ascii_lowercase();
@@ -28,12 +29,12 @@ pub fn lower(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Which words are not indexed.
+/// The words that are not indexed; `None` for RediSearch's default list.
 #[derive(Clone, Copy)]
 pub struct StopWords<'a>(pub Option<&'a [Vec<u8>]>);
 
 impl StopWords<'_> {
-    /// `term` in small letters.
+    /// Whether `term`, in lower case, is a stop word.
     pub fn contains(&self, term: &[u8]) -> bool {
         match self.0 {
             Some(words) => words.iter().any(|word| word.eq_ignore_ascii_case(term)),
@@ -51,7 +52,7 @@ pub fn tokenize(text: &[u8], stop_words: StopWords<'_>, each: &mut dyn FnMut(&[u
         match next {
             Some(b'\\') => term.extend(bytes.next()),
             Some(byte) if !is_separator(byte) => {
-                // Other control characters are no part of a word, and do not end it either.
+                // Other control characters are dropped without ending the term.
                 if !byte.is_ascii_control() {
                     term.push(byte);
                 }

@@ -1,4 +1,4 @@
-//! FT.EXPLAIN: a query as a tree, in the words of RediSearch.
+//! FT.EXPLAIN: a query as a tree, in RediSearch's format.
 //!
 //! Equivalent forms have the same tree: tags of one field joined by `|` inside or outside the braces, and a
 //! word in all TEXT fields or in the only one.
@@ -8,7 +8,7 @@ use crate::query::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
 use crate::schema::{Definition, FieldKind};
 use std::fmt::Write;
 
-/// The tree, line by line. `words` are the request's: they have the names of the query's parameters.
+/// The tree, line by line. `words` are the request's words, which contain the names of the parameters.
 pub fn explain(definition: &Definition, query: &Query, words: &[&[u8]]) -> String {
     let mut tree = Tree { definition, words, text: String::new() };
     match &query.knn {
@@ -157,7 +157,7 @@ impl Tree<'_> {
         lossy(&self.definition.fields[field].name)
     }
 
-    /// The name of the parameter whose value is this word: it stands in front of it.
+    /// The name of the parameter whose value is this word: the word before it.
     fn parameter(&self, word: usize) -> String {
         lossy(self.words[word - 1])
     }
@@ -181,7 +181,7 @@ fn decimal(number: f64) -> String {
     if number.is_finite() { format!("{number:.6}") } else { format_number(number).to_owned() }
 }
 
-/// C's `%g` of a number that was read from few digits.
+/// C's `%g`: six significant digits.
 fn significant(number: f64) -> String {
     let rounded = format!("{number:.5e}").parse().unwrap_or(number);
     format_number(rounded).to_owned()

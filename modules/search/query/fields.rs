@@ -1,23 +1,25 @@
-//! What stands behind a field's name: words, tags in braces, ranges in brackets, comparisons.
+//! The query parts that follow a field's name: words, tags in braces, ranges in brackets, comparisons.
 
 use super::Node;
 use super::lexer::{Kind, Token};
 use super::open::{self, OpenLeaf, OpenLimit, OpenNumber, Raw, Slot};
-use super::parser::{Follower, Parsed, Parser};
+use super::parser::{Trailer, Parsed, Parser};
 use super::values::{self, Affix};
 use crate::error::{self, Kind as Wrong, SearchError};
 use crate::schema::{Field, FieldKind};
 
-/// A field, and where its name stands.
+/// A field that the query names.
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct NamedField {
+    /// Its index in the definition.
     pub field: usize,
+    /// The offset of its name in the query, in bytes.
     pub at: usize,
 }
 
 impl<'a> Parser<'a> {
     /// Reads `@name`.
-    pub fn field(&mut self) -> Parsed<Place> {
+    pub fn field(&mut self) -> Parsed<NamedField> {
         if self.token.kind != Kind::Field {
             return Err(self.syntax());
         }
@@ -25,21 +27,23 @@ impl<'a> Parser<'a> {
         self.named(name)
     }
 
-    fn named(&self, name: Token<'_>) -> Parsed<Place> {
+    fn named(&self, name: Token<'_>) -> Parsed<NamedField> {
         let plain = values::unescape(name.text);
         let field = self.definition.field(&plain);
         let field = field.ok_or_else(|| error::at(Wrong::UnknownField, name.at, &plain))?;
-        Ok(Place { field, at: name.at })
+        Ok(NamedField { field, at: name.at })
     }
 
-    pub fn kind(&self, place: Place) -> &'a FieldKind {
+    pub fn kind(&self, place: NamedField) -> &'a FieldKind {
         &self.definition.fields[place.field].kind
     }
 
-    pub fn wrong(&self, wanted: &str, place: Place) -> SearchError {
+    /// The error for a field that is not of the wanted type.
+    pub fn wrong(&self, wanted: &str, place: NamedField) -> SearchError {
         error::wrong_field(wanted, place.at, &self.definition.fields[place.field].name)
     }
 
+    /// Reads `ismissing(@field)`.
     pub fn is_missing(&mut self) -> Parsed<Node> {
         self.advance();
         self.expect(b'(')?;
@@ -52,11 +56,12 @@ impl<'a> Parser<'a> {
         Ok(Node::Missing(place.field))
     }
 
-    pub fn field_leaf(&mut self, follower: Follower) -> Parsed<Option<Node>> {
+    /// Reads a part that begins with a field's name; `None` if it has only stop words.
+    pub fn field_leaf(&mut self, trailer: Trailer) -> Parsed<Option<Node>> {
         let name = self.advance();
         match self.token.kind {
             Kind::Mark(b':') => self.advance(),
-            Kind::Mark(b'|') => return self.several_fields(name, follower),
+            Kind::Mark(b'|') => return self.several_fields(name, trailer),
             Kind::Comparison => return self.comparison(name).map(Some),
             _ => return Err(self.syntax()),
         };
@@ -67,15 +72,15 @@ impl<'a> Parser<'a> {
             _ => {
                 let place = self.named(name)?;
                 match self.kind(place) {
-                    FieldKind::Text { .. } => self.text_in(vec![place.field], follower),
+                    FieldKind::Text { .. } => self.text_in(vec![place.field], trailer),
                     _ => Err(self.wrong("TEXT", place)),
                 }
             }
         }
     }
 
-    /// Words in several fields; those that are not TEXT have none.
-    fn several_fields(&mut self, first: Token<'a>, follower: Follower) -> Parsed<Option<Node>> {
+    /// Reads words in several fields. Fields that are not TEXT are ignored; an error if no field is TEXT.
+    fn several_fields(&mut self, first: Token<'a>, trailer: Trailer) -> Parsed<Option<Node>> {
         let mut names = vec![first];
         while self.take(b'|') {
             if !matches!(self.token.kind, Kind::Word | Kind::Number) {
@@ -84,12 +89,12 @@ impl<'a> Parser<'a> {
             names.push(self.advance());
         }
         self.expect(b':')?;
-        let places = names.into_iter().map(|name| self.named(name)).collect::<Parsed<Vec<Place>>>()?;
+        let places = names.into_iter().map(|name| self.named(name)).collect::<Parsed<Vec<NamedField>>>()?;
         let of_text = places.iter().filter(|place| matches!(self.kind(**place), FieldKind::Text { .. }));
         let fields: Vec<usize> = of_text.map(|place| place.field).collect();
         match fields.is_empty() {
             true => Err(self.wrong("TEXT", places[0])),
-            false => self.text_in(fields, follower),
+            false => self.text_in(fields, trailer),
         }
     }
 
@@ -112,8 +117,8 @@ impl<'a> Parser<'a> {
         Ok(if nodes.len() > 1 { Node::Or(nodes) } else { nodes.remove(0) })
     }
 
-    /// A pattern or a parameter, or words that make one tag with a space between them.
-    fn tag(&mut self, Place { field, .. }: Place, case_sensitive: bool) -> Parsed<Node> {
+    /// Reads a pattern, a parameter, or several words that form one tag, joined by spaces.
+    fn tag(&mut self, NamedField { field, .. }: NamedField, case_sensitive: bool) -> Parsed<Node> {
         let is_word = |kind: Kind| matches!(kind, Kind::Word | Kind::Number | Kind::Quoted);
         if !is_word(self.token.kind) {
             let (affix, raw) = self.part()?;
@@ -154,8 +159,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What is wrong with `[longitude latitude radius unit]`, of which two numbers are read.
-    fn circle(&mut self, place: Place) -> SearchError {
+    /// The error for `[longitude latitude radius unit]`, after its two first numbers.
+    fn circle(&mut self, place: NamedField) -> SearchError {
         if let Err(error) = self.number() {
             return error;
         }
@@ -175,7 +180,7 @@ impl<'a> Parser<'a> {
         Ok(OpenLimit { number: self.number()?, exclusive })
     }
 
-    /// A number, a parameter, or the negative of one.
+    /// Reads a number or a parameter, each with any number of minus signs before it.
     pub fn number(&mut self) -> Parsed<OpenNumber> {
         let mut sign = 1.0;
         while self.take(b'-') {

@@ -1,38 +1,37 @@
-//! A query's text as tokens, as RediSearch cuts it at DIALECT 2.
+//! Splits a query's text into tokens, as RediSearch does at DIALECT 2.
 //!
-//! A word is a run of letters, digits, `_` and escaped punctuation; what has no meaning of its own (most
-//! punctuation, spaces, control characters, a lone backslash) separates words and is skipped. Tokens are read
-//! one at a time, so that a query takes no memory for them.
+//! A word is a run of letters, digits, `_` and escaped punctuation. Other characters without a meaning (most
+//! punctuation, spaces, control characters, a lone backslash) separate words and are skipped. Tokens are read
+//! one at a time, so that they take no memory.
 //!
-//! Two things are RediSearch's own. A number is a word where words are looked for, sign included, so that
-//! `-3` negates nothing; and an error names the last word before the token that does not fit, where that
-//! token is punctuation.
+//! Two rules are peculiar to RediSearch. Where the grammar expects words, a number with its sign is a word, so
+//! that `-3` is no negation. An error about punctuation names the last word before it.
 
-/// What a token is. Texts are still escaped, and without the marks that tell their kind.
+/// The kind of a token. Token texts are still escaped, and exclude the marks that determine their kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     End,
     Word,
-    /// With a sign perhaps, or `inf`.
+    /// Digits, a decimal number or `inf`, with an optional sign.
     Number,
     /// `@name`.
     Field,
     /// `$name`.
     Parameter,
-    /// Quoted by either mark, and what stands between the marks.
+    /// Text between two double or two single quotation marks.
     Quoted,
-    /// `w'…'`, and what stands between the marks.
+    /// The text between the marks of `w'…'`.
     Wildcard,
-    /// `pre*`, `*suf`, `*inf*`: what stands beside the stars may be a parameter's name, or quoted.
+    /// `pre*`, `*suf`, `*inf*`; the part without stars is a word, a parameter's name or quoted text.
     Affix {
         leading: bool,
         trailing: bool,
         of: Part,
     },
     Arrow,
-    /// `==`, `!=`, `>=`, `<=`, `>`, `<`; behind a field's name only.
+    /// `==`, `!=`, `>=`, `<=`, `>`, `<`; only after a field's name.
     Comparison,
-    /// A mark that stands for itself: `( ) { } [ ] | : ; - ~ * % "`.
+    /// A punctuation mark of the grammar: `( ) { } [ ] | : ; - ~ * % "`.
     Mark(u8),
 }
 
@@ -46,10 +45,10 @@ pub enum Part {
 #[derive(Clone, Copy, Debug)]
 pub struct Token<'a> {
     pub kind: Kind,
-    /// Where it begins.
+    /// The offset of its beginning, in bytes.
     pub at: usize,
     pub text: &'a [u8],
-    /// What an error about it says that it is near.
+    /// The text that an error about this token quotes ("near").
     pub near: &'a [u8],
 }
 
@@ -63,12 +62,12 @@ impl Token<'_> {
     }
 }
 
-/// Where in a text the next token begins.
+/// A reading position in a query's text.
 #[derive(Clone, Copy)]
 pub struct Lexer<'a> {
     text: &'a [u8],
     at: usize,
-    /// Of the last token.
+    /// The last token; errors refer to it.
     last: Token<'a>,
 }
 
@@ -91,7 +90,7 @@ impl<'a> Lexer<'a> {
         Lexer { text, at: 0, last }
     }
 
-    /// The next token, and `End` behind the last one.
+    /// The next token; `End` after the last one.
     pub fn next(&mut self) -> Token<'a> {
         while let Some(&byte) = self.text.get(self.at) {
             let (kind, inside, end) = match self.token(byte) {
@@ -107,7 +106,7 @@ impl<'a> Lexer<'a> {
                 Kind::Arrow => &self.text[self.at + 1..(self.at + 3).min(self.text.len())],
                 _ => text,
             };
-            // What follows a comparison and is not there is told of where its field stands.
+            // An error at a comparison, or at the value missing after it, gives the position of the field.
             let at = if kind == Kind::Comparison { self.last.at } else { self.at };
             self.last = Token { kind, at, text, near };
             self.at = end;
@@ -116,8 +115,8 @@ impl<'a> Lexer<'a> {
         Token { kind: Kind::End, text: b"", ..self.last }
     }
 
-    /// The token that begins with this byte: its kind, where its text begins and ends, and its end. `None`
-    /// for what is skipped.
+    /// The token that begins with this byte: its kind, the start and end of its text, and its own end. `None`
+    /// for a byte that is skipped.
     fn token(&self, byte: u8) -> Option<(Kind, (usize, usize), usize)> {
         let at = self.at;
         let mark = |length: usize, kind: Kind| Some((kind, (at, at + length), at + length));
@@ -141,7 +140,8 @@ impl<'a> Lexer<'a> {
                 if is_one { mark(length, Kind::Comparison) } else { None }
             }
             b'"' | b'\'' => self.quotation(at, at, Kind::Quoted).or_else(|| {
-                // A bare double quotation mark is an error where it stands, a single one means nothing.
+                // A double quotation mark that is never closed is an error at its place; a single one is
+                // skipped.
                 if byte == b'"' { mark(1, Kind::Mark(b'"')) } else { None }
             }),
             b'w' if self.text.get(at + 1).copied().is_some_and(is_quotation_mark) => {
@@ -162,7 +162,7 @@ impl<'a> Lexer<'a> {
         self.text.get(at) == Some(&b'*')
     }
 
-    /// The end of the word that begins here, which is its beginning where there is none.
+    /// The end of the word that begins at `from`; `from` itself if none does.
     fn word_end(&self, from: usize) -> usize {
         let mut at = from;
         while let Some(&byte) = self.text.get(at) {
@@ -202,8 +202,8 @@ impl<'a> Lexer<'a> {
         Some(end)
     }
 
-    /// Whichever is longer; a number where they are the same. With a star behind it, it is the beginning of
-    /// words.
+    /// The longer of a word and a number; a number if they are equally long. A star after it makes it a
+    /// prefix.
     fn word_or_number(&self, at: usize) -> Option<(Kind, (usize, usize), usize)> {
         let (word, number) = (self.word_end(at), self.number_end(at).unwrap_or(at));
         let (kind, end) = if number >= word { (Kind::Number, number) } else { (Kind::Word, word) };
@@ -238,7 +238,7 @@ impl<'a> Lexer<'a> {
         Some((kind, (start, end), behind + usize::from(trailing)))
     }
 
-    /// What is quoted from `mark` on; with a star behind it, it is the beginning of words.
+    /// The text quoted by the mark at `mark`. A star after it makes it a prefix.
     fn quotation(&self, at: usize, mark: usize, kind: Kind) -> Option<(Kind, (usize, usize), usize)> {
         let close = closing_mark(self.text, mark)?;
         debug_assert!(mark >= at);
@@ -250,12 +250,12 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// What a backslash makes a character of a word.
+/// True for bytes that a backslash turns into a character of a word.
 fn is_escapable(byte: u8) -> bool {
     byte.is_ascii_punctuation() || byte == b' ' || (9..=13).contains(&byte)
 }
 
-/// The mark that closes the quotation of which the opening one stands at `at`.
+/// The position of the mark that closes the quotation opened at `at`; `None` if none does.
 fn closing_mark(text: &[u8], at: usize) -> Option<usize> {
     let mut end = at + 1;
     while *text.get(end)? != text[at] {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn comparisons_stand_behind_fields_only() {
+    fn comparisons_follow_fields_only() {
         assert_eq!(texts(b"a>=b @n>=5"), ["a", "b", "n", ">=", "5"]);
         assert_eq!(texts(b"@n!=5 @n=5"), ["n", "!=", "5", "n", "5"]);
     }

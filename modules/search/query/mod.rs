@@ -1,4 +1,4 @@
-//! The query language: text to a tree, checked against the schema and with parameters filled in.
+//! The query language: parses text into a tree that is checked against the schema, and fills in parameters.
 //!
 //! The grammar is RediSearch's at DIALECT 2, for all dialects:
 //!
@@ -15,8 +15,8 @@
 //! knn    := KNN k @field $blob { name value } [AS name]
 //! ```
 //!
-//! What the grammar has beyond this (GEO, GEOSHAPE, fuzzy terms, slop) is refused with a clear error: a query
-//! is answered rightly or not at all.
+//! Other parts of RediSearch's grammar (GEO, GEOSHAPE, fuzzy terms, slop) are refused with a clear error: a
+//! query is answered correctly or not at all.
 
 pub mod explain;
 mod fields;
@@ -29,7 +29,7 @@ mod values;
 mod vectors;
 
 pub use open::{OpenLeaf, Template};
-pub use parser::{Parameters, Scope, fuzz_query, parse};
+pub use parser::{Parameters, WordScope, fuzz_query, parse};
 
 use crate::documents::postings::Limit;
 use std::sync::Arc;
@@ -41,37 +41,37 @@ pub struct Query {
     pub knn: Option<Knn>,
 }
 
-/// The `k` nearest of what the filter leaves.
+/// Asks for the `k` nearest of the documents that match the filter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Knn {
     pub field: usize,
     pub k: usize,
-    /// As the field's vectors are.
+    /// In the field's element type and dimension.
     pub vector: Vec<u8>,
     pub ef_runtime: Option<usize>,
-    /// The share of the true nearest to be found, above 0 and at most 1, instead of EF_RUNTIME.
+    /// The requested share of the true nearest, above 0 and at most 1; excludes EF_RUNTIME.
     pub recall: Option<f32>,
-    /// What the distance is called in the reply.
+    /// The name of the distance in the reply.
     pub alias: Arc<[u8]>,
-    /// The request's word that is the vector.
+    /// The number of the request's word that is the vector.
     pub word: usize,
 }
 
-/// Everything within a distance.
+/// Asks for all documents within a distance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorRange {
     pub field: usize,
     pub radius: f64,
-    /// As the field's vectors are.
+    /// In the field's element type and dimension.
     pub vector: Vec<u8>,
     pub epsilon: Option<f32>,
-    /// What the distance is called in the reply, where it is wanted.
+    /// The name of the distance in the reply; `None` to leave it out.
     pub alias: Option<Arc<[u8]>>,
-    /// The request's word that is the vector.
+    /// The number of the request's word that is the vector.
     pub word: usize,
 }
 
-/// A set of documents. Fields are indexes into the definition's.
+/// A set of documents. Fields are indexes into `Definition::fields`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
     All,
@@ -79,7 +79,7 @@ pub enum Node {
     And(Vec<Node>),
     Or(Vec<Node>),
     Not(Box<Node>),
-    /// Matches everything; only scores would tell.
+    /// Matches everything; it would only change scores, which this server does not compute.
     Optional(Box<Node>),
     Tag {
         field: usize,
@@ -97,18 +97,18 @@ pub enum Node {
     },
     Missing(usize),
     Range(VectorRange),
-    /// A leaf of a template whose value is a parameter; none is left in a query.
+    /// A leaf whose value is a parameter; occurs in templates, never in a `Query`.
     Open(OpenLeaf),
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum TextMatch {
     Term(Pattern),
-    /// Terms one after the other.
+    /// These terms, consecutively and in this order.
     Phrase(Vec<Vec<u8>>),
 }
 
-/// Which terms are meant; in the case that the field has.
+/// A set of terms; lower case unless the field is case-sensitive.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pattern {
     Exact(Vec<u8>),
@@ -120,7 +120,7 @@ pub enum Pattern {
 }
 
 impl Node {
-    /// How many nodes there are, and fields of text nodes.
+    /// The number of nodes, plus the number of fields of each text node.
     pub fn size(&self) -> usize {
         match self {
             Node::And(nodes) | Node::Or(nodes) => 1 + nodes.iter().map(Node::size).sum::<usize>(),
@@ -130,14 +130,14 @@ impl Node {
         }
     }
 
-    /// The vector ranges in it.
+    /// Calls `each` with every vector range in the tree.
     pub fn ranges<'n>(&'n self, each: &mut dyn FnMut(&'n VectorRange)) {
         self.ranges_by_place(false, &mut |range, _| each(range));
     }
 
-    /// The vector ranges in it, each with whether its matches have to be exact: where it stands under a
-    /// negation, a row too few shows a false one, and under an OR the other branch decides what is shown of a
-    /// row.
+    /// Calls `each` with every vector range, and whether its matches must be exact. Under a negation a missed
+    /// match would return a wrong row; under an OR it would change what is shown of a row that the other
+    /// branch found.
     pub fn ranges_by_place<'n>(&'n self, exact: bool, each: &mut dyn FnMut(&'n VectorRange, bool)) {
         match self {
             Node::Range(range) => each(range, exact),
@@ -148,7 +148,7 @@ impl Node {
         }
     }
 
-    /// True if a vector range stands under a negation: then fewer of its matches make more of the whole's.
+    /// True if a vector range is under a negation: then the whole query finds more if the range finds less.
     pub fn negates_range(&self) -> bool {
         match self {
             Node::Not(node) => node.has_range(),
@@ -158,7 +158,7 @@ impl Node {
         }
     }
 
-    /// True if a document can match though a vector range in it does not have the document.
+    /// True if a document can match although a vector range of the tree does not contain it.
     pub fn has_optional_range(&self) -> bool {
         match self {
             Node::Or(_) | Node::Not(_) | Node::Optional(_) => self.has_range(),

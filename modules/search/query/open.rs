@@ -1,11 +1,11 @@
-//! What a query's text says before its parameters have values.
+//! Templates: parsed queries whose parameters have no values yet.
 //!
-//! Clients send one text over and over, with another vector or number in PARAMS. So the text is parsed once,
-//! with a slot wherever a parameter stands, and each search puts its values into the slots: a tree without
-//! slots is shared by all of them. A slot is a number of a word of the request.
+//! Clients send the same text repeatedly, with another vector or number in PARAMS. So the text is parsed once,
+//! with a slot for each parameter, and each search fills the slots with its values. All searches share a tree
+//! that has no slots. A slot is the number of a word of the request.
 //!
-//! Each kind of value has one reader here, which the parser uses for what is written in the text and `bind`
-//! for what is in a parameter, so that both are checked alike.
+//! Each kind of value has one reader here. The parser uses it for literals in the text, `bind` for values of
+//! parameters, so that both are checked alike.
 
 use super::values::{self, Affix};
 use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
@@ -15,7 +15,7 @@ use crate::schema::{Definition, FieldKind};
 use crate::words::whole_number;
 use std::sync::Arc;
 
-/// More neighbours than this are not asked for by mistake only.
+/// The most neighbours that a query may request: a larger number is most likely a mistake.
 const K_MAX: usize = 1_000_000;
 const EF_MAX: usize = 1_000_000;
 
@@ -25,21 +25,21 @@ type Parsed<T> = Result<T, SearchError>;
 #[derive(Debug)]
 pub struct Template {
     pub filter: Arc<Node>,
-    /// Whether there is a slot in the filter.
+    /// True if the filter has a slot.
     is_open: bool,
     knn: Option<OpenKnn>,
-    /// The request's words that are weights.
+    /// The numbers of the request's words that are weights.
     weights: Vec<usize>,
 }
 
-/// What stands at the place of a value: text, or a parameter, by the number of its word.
+/// A value as the query writes it: text, or a parameter, given as the number of the request's word.
 #[derive(Clone, Copy)]
 pub enum Raw<'a> {
     Text(&'a [u8]),
     Word(usize),
 }
 
-/// A value that is known, or the number of the word that says it.
+/// A known value, or the number of the request's word that will be the value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Slot<T> {
     Given(T),
@@ -55,14 +55,14 @@ pub enum OpenLeaf {
         affix: Affix,
         word: usize,
     },
-    /// A term in fields that the query names, or in all.
+    /// A term in TEXT fields; `is_named` if the query names them, otherwise they are all.
     Term {
         fields: Arc<[usize]>,
         is_named: bool,
         affix: Affix,
         word: usize,
     },
-    /// A range, or a comparison.
+    /// A range (`is_range`) or a comparison.
     Number {
         field: usize,
         least: OpenLimit,
@@ -89,7 +89,7 @@ pub struct OpenNumber {
 pub struct OpenRange {
     pub field: usize,
     pub radius: OpenNumber,
-    /// The vector's word.
+    /// The number of the vector's word.
     pub vector: usize,
     pub epsilon: Option<Slot<f32>>,
     pub alias: Option<Slot<Arc<[u8]>>>,
@@ -100,21 +100,21 @@ pub struct OpenRange {
 pub struct OpenKnn {
     field: usize,
     k: Slot<usize>,
-    /// The vector's word.
+    /// The number of the vector's word.
     vector: usize,
     pub ef_runtime: Option<Slot<usize>>,
     pub recall: Option<Slot<f32>>,
     pub alias: Slot<Arc<[u8]>>,
-    /// Another name of the distance: one too many.
+    /// A second name of the distance, which `bind` refuses.
     pub second_alias: Option<Slot<Arc<[u8]>>>,
-    /// What must be right, though no answer depends on it.
+    /// This and what follows is checked, but does not change the answer.
     pub policy: Option<Slot<Policy>>,
     pub batch_size: Option<Slot<usize>>,
     pub buffer_capacity: Option<Slot<usize>>,
     pub shard_ratio: Option<Slot<f64>>,
 }
 
-/// How RediSearch is to search what a filter leaves.
+/// RediSearch's methods of searching filtered documents (HYBRID_POLICY).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     Exact,
@@ -126,7 +126,7 @@ impl Template {
         Template { is_open: has_open(&filter), filter: Arc::new(filter), knn, weights }
     }
 
-    /// Adds conditions.
+    /// Adds conditions, all of which a document must meet.
     pub fn narrow(&mut self, conditions: Vec<Node>) {
         let filter = Arc::unwrap_or_clone(std::mem::replace(&mut self.filter, Arc::new(Node::All)));
         let mut nodes: Vec<Node> = Some(filter).filter(|filter| *filter != Node::All).into_iter().collect();
@@ -138,7 +138,7 @@ impl Template {
         });
     }
 
-    /// The query with these words of a request in its slots.
+    /// The query with these words of a request in its slots. Fails if a value does not fit its place.
     pub fn bind(&self, definition: &Definition, words: &[&[u8]]) -> Parsed<Query> {
         let values = Values { definition, words };
         let filter = if self.is_open { Arc::new(values.node(&self.filter)?) } else { self.filter.clone() };
@@ -149,7 +149,7 @@ impl Template {
     }
 }
 
-/// Refuses a name that several distances have.
+/// Refuses equal names of two distances.
 fn check_aliases(filter: &Node, knn: Option<&Knn>) -> Parsed<()> {
     if !filter.has_range() {
         return Ok(());
@@ -179,7 +179,7 @@ fn has_open(node: &Node) -> bool {
 }
 
 impl<T: Clone> Slot<T> {
-    /// Reads what the text says; what a parameter says is read later.
+    /// Reads a value written in the text; a parameter's value is read by `value`.
     pub fn of(raw: Raw<'_>, read: impl FnOnce(&[u8]) -> Parsed<T>) -> Parsed<Slot<T>> {
         match raw {
             Raw::Text(text) => read(text).map(Slot::Given),
@@ -196,7 +196,7 @@ impl<T: Clone> Slot<T> {
 }
 
 impl OpenLeaf {
-    /// The leaf as a node: a closed one if it is a number that waits for nothing.
+    /// The leaf as a node: a closed one if it is a number whose limits are both known.
     pub fn closed(self) -> Node {
         if let OpenLeaf::Number { field, least, most, .. } = &self
             && let (Slot::Given(low), Slot::Given(high)) = (&least.number.value, &most.number.value)
@@ -212,7 +212,7 @@ impl OpenLeaf {
 }
 
 impl OpenKnn {
-    /// Without attributes, and with an alias yet to be given.
+    /// Without attributes, and with an empty alias that the caller must replace.
     pub fn new(field: usize, k: Slot<usize>, vector: usize) -> OpenKnn {
         let alias = Slot::Given(Arc::from(&b""[..]));
         OpenKnn {
@@ -231,7 +231,7 @@ impl OpenKnn {
     }
 }
 
-/// A request's words, on their way into slots.
+/// The words of a request, from which slots are filled.
 struct Values<'a> {
     definition: &'a Definition,
     words: &'a [&'a [u8]],
@@ -273,7 +273,7 @@ impl Values<'_> {
         })
     }
 
-    /// A limit of a comparison, or of a range, at this end.
+    /// The limit with its value. `end` is "lower" or "upper" for a range, `None` for a comparison.
     fn limit(&self, limit: &OpenLimit, end: Option<&str>) -> Parsed<Limit> {
         let unreadable = |digits: &[u8], name: &[u8]| match end {
             Some(end) => {
@@ -281,7 +281,7 @@ impl Values<'_> {
             }
             None => unreadable_number(digits, name),
         };
-        // What a parameter of a range says may exclude itself, as what is written there may.
+        // In a range, a parameter's value may begin with `(` for an exclusive limit, as a literal may.
         let read = |digits: &[u8]| match digits.strip_prefix(b"(") {
             Some(digits) if end.is_some() => Some((true, values::number(digits)?)),
             _ => Some((false, values::number(digits)?)),
@@ -297,8 +297,8 @@ impl Values<'_> {
         Ok(open.sign * self.given(&open.value, values::number, unreadable_number)?)
     }
 
-    /// A number, if the parameter that is to be one reads as one; `unreadable` says otherwise, of its value
-    /// and its name.
+    /// The slot's value, read by `read`. Where that fails, `unreadable` makes the error of the parameter's
+    /// value and name.
     fn given<T: Clone>(
         &self,
         slot: &Slot<T>,
@@ -307,7 +307,7 @@ impl Values<'_> {
     ) -> Parsed<T> {
         match slot {
             Slot::Given(number) => Ok(number.clone()),
-            // A value stands behind its name.
+            // In PARAMS, a value follows its name.
             Slot::Word(word) => {
                 let (digits, name) = (self.words[*word], self.words[*word - 1]);
                 read(digits).ok_or_else(|| unreadable(digits, name))
@@ -350,7 +350,7 @@ impl Values<'_> {
         })
     }
 
-    /// Checks what would say how to search, and does not here.
+    /// Checks the attributes that choose RediSearch's method, which have no effect here.
     fn check_policy(&self, knn: &OpenKnn) -> Parsed<()> {
         knn.shard_ratio.as_ref().map(|slot| slot.value(self.words, shard_ratio)).transpose()?;
         for slot in knn.batch_size.iter().chain(&knn.buffer_capacity) {
@@ -370,7 +370,7 @@ impl Values<'_> {
         slot.value(self.words, |name| alias(name, self.definition))
     }
 
-    /// The query vector: a blob of the field's size.
+    /// The query vector: a blob of the field's size with finite components.
     fn vector(&self, field: usize, word: usize) -> Parsed<Vec<u8>> {
         let FieldKind::Vector(options) = &self.definition.fields[field].kind else {
             unreachable!("the parser checked the field's type")
@@ -390,7 +390,7 @@ impl Values<'_> {
     }
 }
 
-/// Reads what is digits.
+/// Reads a `k` that the text writes in digits; a number beyond `usize` is too large.
 pub fn k(digits: &[u8]) -> Parsed<usize> {
     check_k(whole_number(digits).unwrap_or(usize::MAX))
 }
@@ -403,11 +403,12 @@ fn check_k(k: usize) -> Parsed<usize> {
     Ok(k)
 }
 
+/// Reads a number from 1 to `EF_MAX`.
 pub fn count(digits: &[u8]) -> Parsed<usize> {
     whole_number(digits).filter(|number| (1..=EF_MAX).contains(number)).ok_or_else(invalid_value)
 }
 
-/// Not of RediSearch.
+/// Reads a recall above 0 and at most 1. RediSearch does not have this attribute.
 pub fn recall(digits: &[u8]) -> Parsed<f32> {
     let recall = values::number(digits).filter(|recall| *recall > 0.0 && *recall <= 1.0);
     recall.map(|recall| (recall as f32).max(f32::MIN_POSITIVE)).ok_or_else(|| Kind::BadRecall.of(digits))
@@ -432,7 +433,7 @@ pub fn shard_ratio(digits: &[u8]) -> Parsed<f64> {
     ratio.ok_or_else(|| Kind::BadShardRatio.of(digits))
 }
 
-/// Refuses to look for the empty string in fields of which none keeps it.
+/// Refuses a search for the empty string if none of the fields has INDEXEMPTY.
 pub fn check_empty(definition: &Definition, fields: &[usize], pattern: &Pattern) -> Parsed<()> {
     let is_empty = matches!(pattern, Pattern::Exact(term) if term.is_empty());
     if is_empty && !fields.iter().any(|&field| definition.fields[field].index_empty) {
@@ -441,7 +442,7 @@ pub fn check_empty(definition: &Definition, fields: &[usize], pattern: &Pattern)
     Ok(())
 }
 
-/// What a distance is called: nothing that is called so already.
+/// Reads the name of a distance, which must not be a field's name.
 pub fn alias(name: &[u8], definition: &Definition) -> Parsed<Arc<[u8]>> {
     if definition.field(name).is_some() {
         return Err(Kind::NameTaken.of(name));
@@ -449,7 +450,7 @@ pub fn alias(name: &[u8], definition: &Definition) -> Parsed<Arc<[u8]>> {
     Ok(Arc::from(name))
 }
 
-/// Refuses a negative radius, as far as it is known.
+/// Refuses a negative radius; a parameter's value is checked by `bind`.
 pub fn check_radius(radius: &OpenNumber) -> Parsed<()> {
     match radius.value {
         Slot::Given(value) => refuse_negative(radius.sign * value),
@@ -472,7 +473,7 @@ fn invalid_value() -> SearchError {
     Kind::VectorValue.error()
 }
 
-/// Of a part of a query, for scores.
+/// Refuses a weight that is no number or negative. Weights only change scores.
 pub fn check_weight(digits: &[u8]) -> Parsed<()> {
     match values::number(digits).filter(|weight| *weight >= 0.0) {
         Some(_) => Ok(()),

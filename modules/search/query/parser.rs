@@ -1,6 +1,5 @@
-//! A recursive descent over the query's tokens: words, groups, negations. What stands behind a field's name
-//! is in
-//! `fields`, what stands in brackets of vectors in `vectors`. Depth is bounded; every error says where.
+//! A recursive-descent parser of queries: words, groups, negations. `fields` parses what follows a field's
+//! name, `vectors` the vector parts. Depth and size are bounded; syntax errors give their position.
 
 use super::lexer::{Kind, Lexer, Part, Token};
 use super::open::{self, OpenLeaf, Raw, Template};
@@ -12,21 +11,21 @@ use crate::schema::{Definition, FieldKind};
 use engramdb_engine::hashing::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// What may be open at a place of the query: parentheses, signs, and what stands before an operator.
-/// RediSearch's parser has as many places on its stack.
+/// The most open parts at a place of the query: parentheses, signs, and left operands. RediSearch's parser
+/// stack has the same number of places.
 const DEPTH_MAX: usize = 255;
-/// What a query may ask for, see `Node::size`: what a tree takes, and how long it is evaluated under a lock,
-/// follow from it.
+/// The largest size of a query: `Node::size`, plus the terms of phrases, plus `RANGE_SIZE` for each vector
+/// range. It bounds the memory of the tree and the time of its evaluation under a lock.
 const SIZE_MAX: usize = 1 << 17;
 
 pub type Parsed<T> = Result<T, SearchError>;
 
-/// What PARAMS names: where in the request each value stands.
+/// The parameters that PARAMS names, each with the number of the request's word that is its value.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters<'a>(HashMap<&'a [u8], usize>);
 
 impl<'a> Parameters<'a> {
-    /// The value is the request's word of this number.
+    /// Adds a parameter whose value is word number `word` of the request. Fails if the name is known.
     pub fn add(&mut self, name: &'a [u8], word: usize) -> Parsed<()> {
         match self.0.insert(name, word) {
             Some(_) => Err(Wrong::ParameterTwice.of(name)),
@@ -44,21 +43,21 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Which words are looked for, and where.
+/// Restrictions of the words that a query searches for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Scope<'a> {
-    /// The only fields that words are looked for in, by name.
+pub struct WordScope<'a> {
+    /// The names of the fields that words are searched in (INFIELDS); `None` for all.
     pub in_fields: Option<&'a [Vec<u8>]>,
-    /// Stop words too, though no document has them.
+    /// Searches for stop words too (NOSTOPWORDS), although no document is indexed by them.
     pub keeps_stop_words: bool,
 }
 
-/// Reads a query on an index; the values of its parameters are put in by `Template::bind`.
+/// Parses a query on an index. `Template::bind` fills in the values of its parameters.
 pub fn parse(
     definition: &Definition,
     text: &[u8],
     parameters: &Parameters<'_>,
-    scope: Scope<'_>,
+    scope: WordScope<'_>,
 ) -> Parsed<Template> {
     let in_fields: Option<HashSet<&[u8]>> =
         scope.in_fields.map(|names| names.iter().map(Vec::as_slice).collect());
@@ -99,21 +98,21 @@ pub struct Parser<'a> {
     in_fields: Option<&'a HashSet<&'a [u8]>>,
     keeps_stop_words: bool,
     depth: usize,
-    /// Of all nodes so far.
+    /// The size of all nodes so far.
     size: usize,
-    /// The TEXT fields that words are looked for in, and whether the query names them; otherwise they are
-    /// all. Behind names nothing but words may stand.
+    /// The TEXT fields that words are searched in.
     pub fields: Arc<[usize]>,
+    /// The query names these fields; otherwise they are all. After names only words may follow.
     pub are_fields_named: bool,
-    /// The words of the request that are weights.
+    /// The numbers of the request's words that are weights.
     pub weights: Vec<usize>,
 }
 
 /// What may follow a part of a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Follower {
+pub enum Trailer {
     Attributes,
-    /// Or KNN, because the part is the whole filter.
+    /// Attributes, or KNN because the part is the whole filter.
     Neighbors,
 }
 
@@ -125,7 +124,7 @@ impl<'a> Parser<'a> {
         std::mem::replace(&mut self.token, self.lexer.next())
     }
 
-    /// The token behind the next one.
+    /// The token after the next one.
     fn ahead(&self) -> Token<'a> {
         let mut lexer = self.lexer;
         lexer.next()
@@ -143,12 +142,12 @@ impl<'a> Parser<'a> {
         if self.take(mark) { Ok(()) } else { Err(self.syntax()) }
     }
 
-    /// The error for what stands here.
+    /// A syntax error at the next token.
     pub fn syntax(&self) -> SearchError {
         error::at(Wrong::Syntax, self.token.at, self.token.near)
     }
 
-    /// A word, a number, a quotation, or the parameter that is named.
+    /// Reads a word, a number, quoted text, or a parameter.
     pub fn value(&mut self) -> Parsed<Raw<'a>> {
         let raw = match self.token.kind {
             Kind::Word | Kind::Number | Kind::Quoted => Raw::Text(self.token.text),
@@ -168,16 +167,15 @@ impl<'a> Parser<'a> {
         if self.everything()? {
             return Ok(Node::All);
         }
-        let first = self.unary(Follower::Neighbors)?;
+        let first = self.unary(Trailer::Neighbors)?;
         if self.token.kind == Kind::Arrow {
-            // RediSearch's KNN takes what only stop words would filter for unfiltered.
+            // For RediSearch's KNN, a filter of only stop words is no filter.
             return Ok(first.unwrap_or(Node::All));
         }
-        Ok(self.or_behind(first)?.unwrap_or(Node::Nothing))
+        Ok(self.or_after(first)?.unwrap_or(Node::Nothing))
     }
 
-    /// Takes a star, in parentheses perhaps, if the query begins with one: it stands for all and nothing
-    /// else.
+    /// Takes a star, or a star in parentheses, if the query begins with one; it matches all documents.
     fn everything(&mut self) -> Parsed<bool> {
         let (mut lexer, mut token, mut open) = (self.lexer, self.token, 0);
         while token.is(b'(') {
@@ -192,29 +190,29 @@ impl<'a> Parser<'a> {
         Ok(true)
     }
 
-    /// `None` where only stop words stood.
+    /// Reads a union; `None` if it has only stop words.
     fn or(&mut self) -> Parsed<Option<Node>> {
-        let first = self.unary(Follower::Attributes)?;
-        self.or_behind(first)
+        let first = self.unary(Trailer::Attributes)?;
+        self.or_after(first)
     }
 
-    fn or_behind(&mut self, first: Option<Node>) -> Parsed<Option<Node>> {
+    fn or_after(&mut self, first: Option<Node>) -> Parsed<Option<Node>> {
         let mut nodes = Vec::new();
-        push_flat(&mut nodes, self.and_behind(first)?);
+        push_flat(&mut nodes, self.and_after(first)?);
         while self.take(b'|') {
             let next = self.within(2, |parser| {
-                let first = parser.unary(Follower::Attributes)?;
-                parser.and_behind(first)
+                let first = parser.unary(Trailer::Attributes)?;
+                parser.and_after(first)
             })?;
             push_flat(&mut nodes, next);
         }
         Ok(if nodes.len() > 1 { Some(Node::Or(nodes)) } else { nodes.pop() })
     }
 
-    fn and_behind(&mut self, first: Option<Node>) -> Parsed<Option<Node>> {
+    fn and_after(&mut self, first: Option<Node>) -> Parsed<Option<Node>> {
         let mut nodes: Vec<Node> = first.into_iter().collect();
         while self.begins_operand() {
-            let next = self.within(1, |parser| parser.unary(Follower::Attributes))?;
+            let next = self.within(1, |parser| parser.unary(Trailer::Attributes))?;
             nodes.extend(next);
         }
         Ok(if nodes.len() > 1 { Some(Node::And(nodes)) } else { nodes.pop() })
@@ -234,10 +232,10 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads something while so much more is open.
+    /// Calls `read` with `places` more open parts. Fails if they are too many.
     pub fn within<T>(&mut self, places: usize, read: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         self.depth += places;
-        // A leaf has a place too.
+        // A leaf takes a place too.
         if self.depth >= DEPTH_MAX {
             return Err(Wrong::TooDeep.error());
         }
@@ -246,22 +244,22 @@ impl<'a> Parser<'a> {
         read
     }
 
-    /// Makes sure that there may be so much more, before there is.
+    /// Adds to the query's size, before memory is allocated. Fails if it is too large.
     pub fn grow(&mut self, size: usize) -> Parsed<()> {
         self.size += size;
         if self.size <= SIZE_MAX { Ok(()) } else { Err(error::query_too_large(SIZE_MAX)) }
     }
 
-    fn unary(&mut self, follower: Follower) -> Parsed<Option<Node>> {
+    fn unary(&mut self, trailer: Trailer) -> Parsed<Option<Node>> {
         self.grow(1)?;
         for (sign, wrap) in [(b'-', Node::Not as fn(Box<Node>) -> Node), (b'~', Node::Optional)] {
             if self.take(sign) {
-                let node = self.within(1, |parser| parser.unary(Follower::Attributes))?;
+                let node = self.within(1, |parser| parser.unary(Trailer::Attributes))?;
                 return Ok(node.map(|node| wrap(Box::new(node))));
             }
         }
         let mut node = if self.take(b'(') {
-            // The closing one has a place behind what is inside.
+            // The closing parenthesis takes a place after the content.
             if self.depth + 2 >= DEPTH_MAX {
                 return Err(Wrong::TooDeep.error());
             }
@@ -269,11 +267,11 @@ impl<'a> Parser<'a> {
             self.expect(b')')?;
             node
         } else {
-            self.leaf(follower)?
+            self.leaf(trailer)?
         };
         while self.token.kind == Kind::Arrow {
             let ahead = self.ahead();
-            if ahead.is(b'[') && follower == Follower::Neighbors {
+            if ahead.is(b'[') && trailer == Trailer::Neighbors {
                 break;
             }
             self.advance();
@@ -283,9 +281,9 @@ impl<'a> Parser<'a> {
         Ok(node)
     }
 
-    fn leaf(&mut self, follower: Follower) -> Parsed<Option<Node>> {
+    fn leaf(&mut self, trailer: Trailer) -> Parsed<Option<Node>> {
         match self.token.kind {
-            Kind::Field if !self.are_fields_named => self.field_leaf(follower),
+            Kind::Field if !self.are_fields_named => self.field_leaf(trailer),
             Kind::Word if !self.are_fields_named && self.token.is_keyword("ismissing") => {
                 self.is_missing().map(Some)
             }
@@ -297,7 +295,7 @@ impl<'a> Parser<'a> {
             }
             Kind::Mark(b'%') => Err(self.fuzzy()),
             Kind::Mark(b'"') => {
-                // Never closed: what is no word is where it is noticed.
+                // It is never closed: RediSearch reports the first token after it that is no word.
                 self.advance();
                 while matches!(self.token.kind, Kind::Word | Kind::Number) {
                     self.advance();
@@ -308,7 +306,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What is wrong with `%word%`, with up to three marks on either side: there is no fuzzy matching.
+    /// The error for `%word%`, with up to three marks on either side: fuzzy matching is not supported.
     fn fuzzy(&mut self) -> SearchError {
         let marks = |parser: &mut Self, most: usize| (0..most).take_while(|_| parser.take(b'%')).count();
         let opening = marks(self, 3);
@@ -319,7 +317,7 @@ impl<'a> Parser<'a> {
         if marks(self, opening) < opening { self.syntax() } else { error::unsupported("Fuzzy matching is") }
     }
 
-    /// Reads a word, a quotation, a parameter or a pattern of one; text is still escaped.
+    /// Reads a word, quoted text, a parameter or a pattern; text is still escaped.
     pub fn part(&mut self) -> Parsed<(Affix, Raw<'a>)> {
         let token = self.token;
         let (affix, is_named) = match token.kind {
@@ -335,7 +333,7 @@ impl<'a> Parser<'a> {
         Ok((affix, raw))
     }
 
-    /// A node of words that are like this.
+    /// A text node of the terms that match.
     fn term(&mut self, affix: Affix, raw: Raw<'_>) -> Parsed<Node> {
         let fields = self.text_fields()?;
         Ok(match raw {
@@ -385,30 +383,30 @@ impl<'a> Parser<'a> {
         StopWords(self.definition.options.stop_words.as_deref())
     }
 
-    /// For one more node.
+    /// The fields of one more text node.
     fn text_fields(&mut self) -> Parsed<Arc<[usize]>> {
         self.grow(self.fields.len())?;
         Ok(self.fields.clone())
     }
 
-    /// Reads words that are looked for in these fields, where the request lets them be.
-    pub fn text_in(&mut self, fields: Vec<usize>, follower: Follower) -> Parsed<Option<Node>> {
+    /// Reads words to be searched in those of these fields that the request allows.
+    pub fn text_in(&mut self, fields: Vec<usize>, trailer: Trailer) -> Parsed<Option<Node>> {
         let named = self.wanted(fields.into_iter());
         let outer =
             (std::mem::replace(&mut self.fields, named), std::mem::replace(&mut self.are_fields_named, true));
-        let node = self.within(2, |parser| parser.unary(follower));
+        let node = self.within(2, |parser| parser.unary(trailer));
         (self.fields, self.are_fields_named) = outer;
         node
     }
 
-    /// Those of the fields that words may be looked for in.
+    /// Those of the fields that INFIELDS allows.
     fn wanted(&self, fields: impl Iterator<Item = usize>) -> Arc<[usize]> {
         let name = |field: usize| self.definition.fields[field].name.as_slice();
         fields.filter(|&field| self.in_fields.is_none_or(|names| names.contains(name(field)))).collect()
     }
 }
 
-/// Adds a node, or the parts of one that is a union itself.
+/// Adds a node; a first node that is a union is replaced by its parts.
 fn push_flat(nodes: &mut Vec<Node>, node: Option<Node>) {
     match node {
         Some(Node::Or(parts)) if nodes.is_empty() => *nodes = parts,
@@ -416,7 +414,7 @@ fn push_flat(nodes: &mut Vec<Node>, node: Option<Node>) {
     }
 }
 
-/// Parses any bytes as a query on an index with a field of each kind: it may fail, never panic.
+/// Parses any bytes as a query on an index with a field of each kind. Errors are fine, panics are not.
 pub fn fuzz_query(bytes: &[u8]) {
     let words: Vec<&[u8]> =
         "FT.CREATE i SCHEMA t TEXT c TAG n NUMERIC INDEXMISSING v VECTOR HNSW 6 TYPE FLOAT32 \
@@ -427,13 +425,12 @@ pub fn fuzz_query(bytes: &[u8]) {
     let definition =
         crate::schema::create::parse(engramdb_engine::command::Args::new(&words)).expect("well formed");
     let mut parameters = Parameters::default();
-    // Each behind its name, as in a request.
+    // Each value follows its name, as in a request.
     let words: [&[u8]; 4] = [b"v", &[0; 4], b"p", b"1"];
     for name in [0, 2] {
         parameters.add(words[name], name + 1).expect("different names");
     }
-    // Whether it parses is the bytes' affair.
-    if let Ok(template) = parse(&definition, bytes, &parameters, Scope::default()) {
+    if let Ok(template) = parse(&definition, bytes, &parameters, WordScope::default()) {
         _ = template.bind(&definition, &words);
     }
 }

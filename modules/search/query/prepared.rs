@@ -1,16 +1,17 @@
-//! A search's words, understood once for all searches that send the same ones.
+//! A cache of parsed searches, shared by all requests with the same words.
 //!
-//! Clients send one search over and over, with other values in PARAMS. What the words say without those
-//! values is kept per index: the next search with the same words puts its values in and is understood.
+//! Clients send the same search repeatedly, with other values in PARAMS. The result of parsing the words
+//! without those values is kept per index; the next request with the same words only fills in its values.
 //!
-//! The cache is bounded by entries and by bytes. It has two generations: what is used moves to the young one,
-//! and when that is full it becomes the old one, which is dropped with whatever was not used since. So texts
-//! that never come again push nothing out that does. Searches share one lock for the length of a look-up.
+//! The cache is bounded by entries and by bytes. It has two generations. An entry that is used moves to the
+//! young one. A full young generation becomes the old one, and the previous old one is dropped with all
+//! entries that were not used since. So texts that do not recur cannot evict texts that do. Searches share
+//! one lock, which is held for a look-up.
 
-use super::request::{self, Request};
+use super::request::{self, SearchOptions};
 use crate::documents::postings::Limit;
 use crate::error::{self, Kind, SearchError};
-use crate::query::{self, Node, Query, Scope, Template};
+use crate::query::{self, Node, Query, Template, WordScope};
 use crate::schema::{Definition, FieldKind};
 use engramdb_engine::command::Args;
 use engramdb_engine::hashing::HashMap;
@@ -18,45 +19,45 @@ use engramdb_engine::types::parse_double;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// Where the query stands among the words; the options follow.
+/// The number of the query's word in a request; the options follow it.
 const QUERY_AT: usize = 2;
 
-/// Entries of one generation.
+/// The most entries of one generation.
 const GENERATION_MAX: usize = 256;
-/// Searches with one text and different options (pages, say) in one generation.
+/// The most entries of one generation with the same text and different options (pages, for example).
 const VARIANTS_MAX: usize = 8;
-/// Longer searches are understood anew each time, so that a generation has at most about this times its
-/// entries in bytes. A word counts as this many more: for its place, and for what becomes of it in the tree.
+/// Searches with more bytes are not kept, so that a generation takes at most about this times its entries.
 const WORDS_BYTES_MAX: usize = 4096;
+/// The bytes that a word counts beyond its own: for its place, and its part of the tree.
 const WORD_BYTES: usize = 32;
-/// So are those with more nodes in the tree, and fields of text nodes: a bare word asks all TEXT fields.
+/// Searches with a larger `Node::size` are not kept either: a bare word is searched in all TEXT fields.
 const NODES_MAX: usize = 256;
 
-/// What all searches with these words have in common.
+/// A parsed search, without the values of its parameters.
 #[derive(Debug)]
-pub struct Prepared {
-    pub request: Request,
+pub struct PreparedSearch {
+    pub request: SearchOptions,
     template: Template,
-    /// The words from the query on; `None` for the values of parameters.
+    /// The request's words from the query on; `None` for the values of parameters.
     words: Vec<Option<Box<[u8]>>>,
 }
 
-impl Prepared {
-    /// Understands a request; the values of its parameters are not looked at.
-    pub fn new(definition: &Definition, args: Args<'_>) -> Result<Prepared, SearchError> {
+impl PreparedSearch {
+    /// Parses a request without reading the values of its parameters.
+    pub fn new(definition: &Definition, args: Args<'_>) -> Result<PreparedSearch, SearchError> {
         let (request, parameters) = request::parse(args)?;
         let scope =
-            Scope { in_fields: request.in_fields.as_deref(), keeps_stop_words: request.keeps_stop_words };
+            WordScope { in_fields: request.in_fields.as_deref(), keeps_stop_words: request.keeps_stop_words };
         let mut template = query::parse(definition, args[QUERY_AT], &parameters, scope)?;
         add_filters(definition, &request, &mut template)?;
         let mut words: Vec<Option<Box<[u8]>>> =
             args.from(QUERY_AT).iter().map(|word| Some(Box::from(*word))).collect();
         parameters.words().for_each(|word| words[word - QUERY_AT] = None);
-        Ok(Prepared { request, template, words })
+        Ok(PreparedSearch { request, template, words })
     }
 
-    /// The query with the request's values. The request's words are those that this was made of, but for the
-    /// values.
+    /// The query with the request's values. The request must equal the one that this was made of, except for
+    /// the values of parameters.
     pub fn bind(&self, definition: &Definition, args: Args<'_>) -> Result<Query, SearchError> {
         self.template.bind(definition, &args)
     }
@@ -71,10 +72,10 @@ impl Prepared {
     }
 }
 
-/// FILTER's numeric ranges become part of the query.
+/// Adds the numeric ranges of FILTER to the query.
 fn add_filters(
     definition: &Definition,
-    request: &Request,
+    request: &SearchOptions,
     template: &mut Template,
 ) -> Result<(), SearchError> {
     let mut conditions = Vec::with_capacity(request.filters.len());
@@ -109,20 +110,20 @@ struct Generations {
     old: Generation,
 }
 
-/// By the query's text.
+/// Parsed searches by the query's text.
 #[derive(Debug, Default)]
 struct Generation {
-    by_text: HashMap<Box<[u8]>, Vec<Arc<Prepared>>>,
+    by_text: HashMap<Box<[u8]>, Vec<Arc<PreparedSearch>>>,
     length: usize,
 }
 
 impl PreparedCache {
-    /// The search of these words, from an earlier one or made now.
-    pub fn get(&self, definition: &Definition, args: Args<'_>) -> Result<Arc<Prepared>, SearchError> {
+    /// The parsed search of these words, from the cache or parsed now.
+    pub fn get(&self, definition: &Definition, args: Args<'_>) -> Result<Arc<PreparedSearch>, SearchError> {
         if let Some(found) = self.0.lock().find(args.from(QUERY_AT)) {
             return Ok(found);
         }
-        let prepared = Arc::new(Prepared::new(definition, args)?);
+        let prepared = Arc::new(PreparedSearch::new(definition, args)?);
         if prepared.words_bytes() <= WORDS_BYTES_MAX && prepared.template.filter.size() <= NODES_MAX {
             self.0.lock().keep(prepared.clone());
         }
@@ -131,7 +132,7 @@ impl PreparedCache {
 }
 
 impl Generations {
-    fn find(&mut self, words: &[&[u8]]) -> Option<Arc<Prepared>> {
+    fn find(&mut self, words: &[&[u8]]) -> Option<Arc<PreparedSearch>> {
         if let Some(found) = self.young.find(words) {
             return Some(found);
         }
@@ -140,7 +141,7 @@ impl Generations {
         Some(found)
     }
 
-    fn keep(&mut self, prepared: Arc<Prepared>) {
+    fn keep(&mut self, prepared: Arc<PreparedSearch>) {
         if self.young.length >= GENERATION_MAX {
             self.old = std::mem::take(&mut self.young);
         }
@@ -149,13 +150,13 @@ impl Generations {
 }
 
 impl Generation {
-    fn find(&self, words: &[&[u8]]) -> Option<Arc<Prepared>> {
+    fn find(&self, words: &[&[u8]]) -> Option<Arc<PreparedSearch>> {
         let variants = self.by_text.get(words[0])?;
         variants.iter().find(|prepared| prepared.is_of(words)).cloned()
     }
 
-    fn keep(&mut self, prepared: Arc<Prepared>) {
-        let text = prepared.words[0].as_deref().expect("the query is no parameter");
+    fn keep(&mut self, prepared: Arc<PreparedSearch>) {
+        let text = prepared.words[0].as_deref().expect("the query itself is not the value of a parameter");
         if !self.by_text.contains_key(text) {
             self.by_text.insert(text.into(), Vec::new());
         }
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_stays_and_the_cache_stays_small() {
+    fn used_searches_are_kept_and_the_cache_is_bounded() {
         let (cache, definition) = (PreparedCache::default(), definition());
         let get = |line: &str| cache.get(&definition, Args::new(&words(line))).expect("well formed");
         let used = get("FT.SEARCH i @c:{x}");

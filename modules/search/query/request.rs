@@ -1,8 +1,7 @@
-//! FT.SEARCH's words behind index and query, in any order.
+//! The options of FT.SEARCH, which follow index and query in any order.
 //!
-//! Each option works, is refused, or has nothing to do here: what only ranks (SCORER, PAYLOAD), and what only
-//! expands words (VERBATIM, LANGUAGE, EXPANDER), where nothing is ranked and nothing expanded
-//! (docs/compatibility.md).
+//! Each option works, is refused, or cannot change the answer: this server neither ranks (SCORER, PAYLOAD) nor
+//! expands words (VERBATIM, LANGUAGE, EXPANDER); see docs/compatibility.md.
 
 use crate::error::{self, Kind, SearchError};
 use crate::query::Parameters;
@@ -26,30 +25,30 @@ const SCORERS: &[&[u8]] = &[
     b"TFIDF.DOCNORM",
 ];
 
-/// A field, and what to call it in the reply.
+/// A field, and its name in the reply.
 pub type Returned = (Vec<u8>, Vec<u8>);
 
-/// What the reply is to look like.
+/// The options of a search.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct SearchOptions {
     pub no_content: bool,
     pub with_scores: bool,
     pub with_payloads: bool,
     pub with_sort_keys: bool,
-    /// `None` for all; each name once.
+    /// The fields to return, whose reply names are unique; `None` for all.
     pub fields: Option<Vec<Returned>>,
     pub sort_by: Option<SortBy>,
     pub offset: usize,
     pub limit: usize,
     pub timeout: Timeout,
     pub in_keys: Option<Vec<Vec<u8>>>,
-    /// Where words of the query are looked for; `None` for all TEXT fields.
+    /// The fields that words of the query are searched in; `None` for all TEXT fields.
     pub in_fields: Option<Vec<Vec<u8>>>,
-    /// Numeric filters in the old form: field, least, most, as written.
+    /// The ranges of FILTER: field, least, most, as written.
     pub filters: Vec<[Vec<u8>; 3]>,
-    /// Stop words are looked for like others.
+    /// Stop words are searched for like other words.
     pub keeps_stop_words: bool,
-    /// FORMAT EXPAND, and the dialect that it needs.
+    /// FORMAT EXPAND was given.
     pub expands: bool,
     dialect: Option<u32>,
 }
@@ -60,19 +59,19 @@ pub struct SortBy {
     pub descending: bool,
 }
 
-/// How long a search may take.
+/// The time limit of a search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Timeout {
-    /// What the settings say.
+    /// That of the settings.
     #[default]
     Default,
-    /// `None` for as long as it takes.
+    /// `None` for no limit.
     Given(Option<Duration>),
 }
 
-impl Request {
-    /// FORMAT EXPAND is of JSON documents, which there are none of; what is wrong with it is told in
-    /// RediSearch's order.
+impl SearchOptions {
+    /// Refuses FORMAT EXPAND, because it needs JSON documents, which this server does not have. The errors
+    /// come in RediSearch's order.
     pub fn check_format(&self, is_resp3: bool) -> Result<(), SearchError> {
         match (is_resp3, self.dialect) {
             _ if !self.expands => Ok(()),
@@ -83,9 +82,9 @@ impl Request {
     }
 }
 
-/// The options, and where the values of the query's parameters stand.
-pub fn parse<'a>(args: Args<'a>) -> Result<(Request, Parameters<'a>), SearchError> {
-    let mut request = Request { limit: 10, ..Request::default() };
+/// The options of a request, and its parameters.
+pub fn parse<'a>(args: Args<'a>) -> Result<(SearchOptions, Parameters<'a>), SearchError> {
+    let mut request = SearchOptions { limit: 10, ..SearchOptions::default() };
     let mut parameters = Parameters::default();
     let mut words = args.options(3);
     while !words.is_done() {
@@ -103,7 +102,7 @@ pub fn parse<'a>(args: Args<'a>) -> Result<(Request, Parameters<'a>), SearchErro
     Ok((request, parameters))
 }
 
-fn flag(words: &mut Options<'_>, request: &mut Request) -> bool {
+fn flag(words: &mut Options<'_>, request: &mut SearchOptions) -> bool {
     let flags = [
         ("NOCONTENT", &mut request.no_content),
         ("WITHSCORES", &mut request.with_scores),
@@ -118,7 +117,7 @@ fn flag(words: &mut Options<'_>, request: &mut Request) -> bool {
     })
 }
 
-/// What is checked and then has nothing to do.
+/// Reads an option that is checked and then has no effect.
 fn of_ranking(words: &mut Options<'_>) -> Result<bool, SearchError> {
     // Words are never expanded, and totals always counted.
     if ["VERBATIM", "WITHCOUNT", "WITHOUTCOUNT"].iter().any(|option| words.take(option)) {
@@ -142,8 +141,8 @@ fn of_ranking(words: &mut Options<'_>) -> Result<bool, SearchError> {
     Ok(false)
 }
 
-/// Which documents are meant, beside what the query says.
-fn of_documents(words: &mut Options<'_>, request: &mut Request) -> Result<bool, SearchError> {
+/// Reads an option that restricts the documents.
+fn of_documents(words: &mut Options<'_>, request: &mut SearchOptions) -> Result<bool, SearchError> {
     if words.take("INKEYS") {
         request.in_keys = Some(list(words, "INKEYS")?);
     } else if words.take("INFIELDS") {
@@ -160,7 +159,8 @@ fn of_documents(words: &mut Options<'_>, request: &mut Request) -> Result<bool, 
     Ok(true)
 }
 
-fn of_reply(words: &mut Options<'_>, request: &mut Request) -> Result<bool, SearchError> {
+/// Reads an option about the reply's rows.
+fn of_reply(words: &mut Options<'_>, request: &mut SearchOptions) -> Result<bool, SearchError> {
     if words.take("RETURN") {
         request.fields = Some(returned(counted(words, "RETURN")?)?);
     } else if words.take("SORTBY") {
@@ -182,9 +182,10 @@ fn of_reply(words: &mut Options<'_>, request: &mut Request) -> Result<bool, Sear
     Ok(true)
 }
 
+/// Reads an option about the query's parameters, dialect or time limit.
 fn of_query<'a>(
     words: &mut Options<'a>,
-    request: &mut Request,
+    request: &mut SearchOptions,
     parameters: &mut Parameters<'a>,
 ) -> Result<bool, SearchError> {
     if words.take("PARAMS") {
@@ -236,7 +237,7 @@ fn refused(word: &[u8], place: usize) -> SearchError {
     Kind::UnknownArgumentAt.with([error::text(word).into(), place.to_string().into()])
 }
 
-/// Fields and their names; of several with one name the first.
+/// Fields and their reply names; of several fields with one reply name, the first.
 fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, SearchError> {
     let (mut fields, mut names) = (Vec::new(), HashSet::default());
     let mut rest = words;

@@ -1,11 +1,10 @@
-//! The values in a query: which words are meant, and numbers.
+//! The values in a query: patterns of terms, and numbers.
 
 use super::Pattern;
 use crate::documents::text;
 use engramdb_engine::types::parse_double;
 
-/// Takes a backslash away where it stands before punctuation or a space, which it makes a character as others
-/// are.
+/// Removes each backslash before punctuation or a space, which then is an ordinary character.
 pub fn unescape(bytes: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(bytes.len());
     let mut rest = bytes.iter().copied().peekable();
@@ -17,8 +16,8 @@ pub fn unescape(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Takes every backslash away that stands before something: what it stands before means what it would mean
-/// without.
+/// Removes each backslash except a last one, and keeps the character after it. In a wildcard pattern an
+/// escaped `*` or `?` therefore still matches other characters.
 fn without_backslashes(bytes: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(bytes.len());
     let mut rest = bytes.iter().copied();
@@ -28,7 +27,7 @@ fn without_backslashes(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// The terms that `raw` stands for, which is still escaped, in the case that the field has.
+/// The terms that `raw` matches. `raw` is still escaped; its case is kept if the field is case-sensitive.
 pub fn pattern(affix: Affix, raw: &[u8], case_sensitive: bool) -> Pattern {
     let plain = if affix == Affix::Wildcard { without_backslashes(raw) } else { unescape(raw) };
     let part = if case_sensitive { plain } else { text::lower(&plain) };
@@ -41,14 +40,14 @@ pub fn pattern(affix: Affix, raw: &[u8], case_sensitive: bool) -> Pattern {
     }
 }
 
-/// Which part of a term is given.
+/// The part of a term that a query gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Affix {
     Whole,
     Prefix,
     Suffix,
     Infix,
-    /// All of it, with `?` and `*` for what is not given.
+    /// The whole term, with `?` and `*` for missing characters.
     Wildcard,
 }
 
@@ -63,7 +62,7 @@ impl Affix {
     }
 }
 
-/// A number of a range: any decimal, `inf`, `+inf`, `-inf`.
+/// Reads a number: any decimal, `inf`, `+inf` or `-inf`.
 pub fn number(word: &[u8]) -> Option<f64> {
     parse_double(word)
 }

@@ -1,7 +1,7 @@
-//! The vector parts of a query, and the attributes behind parts.
+//! The vector parts of a query, and the attributes that follow parts.
 
 use super::Node;
-use super::fields::Place;
+use super::fields::NamedField;
 use super::lexer::Kind;
 use super::open::{self, OpenKnn, OpenLeaf, OpenRange, Raw, Slot};
 use super::parser::{Parsed, Parser};
@@ -9,14 +9,14 @@ use crate::error::{self, Kind as Wrong, SearchError};
 use crate::schema::{Algorithm, Definition, FieldKind, VectorOptions};
 use std::sync::Arc;
 
-/// What a vector range counts for in a query's size: it has a vector of its own, and is a search of its own.
+/// The size of a vector range (`Parser::grow`): it has its own vector, and is a search by itself.
 const RANGE_SIZE: usize = 128;
 
-/// Takes an attribute's name and value.
+/// Called with an attribute's name and value.
 type AttributeReader<'r, 'a> = &'r mut dyn FnMut(&[u8], Raw<'a>) -> Parsed<()>;
 
 impl<'a> Parser<'a> {
-    fn vector_field(&self, place: Place) -> Parsed<&'a VectorOptions> {
+    fn vector_field(&self, place: NamedField) -> Parsed<&'a VectorOptions> {
         match self.kind(place) {
             FieldKind::Vector(options) => Ok(options),
             _ => Err(self.wrong("VECTOR", place)),
@@ -33,8 +33,8 @@ impl<'a> Parser<'a> {
         Ok(word)
     }
 
-    /// Reads `VECTOR_RANGE radius $vector]`, or a shape.
-    pub fn vector_range(&mut self, place: Place) -> Parsed<Node> {
+    /// Reads `VECTOR_RANGE radius $vector]`; refuses a shape.
+    pub fn vector_range(&mut self, place: NamedField) -> Parsed<Node> {
         let command = self.advance();
         let radius = self.number()?;
         let is_shape =
@@ -54,7 +54,7 @@ impl<'a> Parser<'a> {
         Ok(Node::Open(OpenLeaf::Range(range)))
     }
 
-    /// Reads `=>[KNN …]`, and the attributes behind it.
+    /// Reads `=>[KNN …]` and the attributes after it.
     pub fn knn(&mut self, is_unfiltered: bool) -> Parsed<OpenKnn> {
         self.advance();
         self.expect(b'[')?;
@@ -98,8 +98,8 @@ impl<'a> Parser<'a> {
         Slot::of(self.value()?, open::k)
     }
 
-    /// Reads what may stand in braces behind KNN's brackets; returns another name of the distance, should
-    /// there be one too many.
+    /// Reads the attributes in braces after KNN's brackets. Returns a second name of the distance, if one is
+    /// given.
     fn knn_attributes(
         &mut self,
         knn: &mut OpenKnn,
@@ -151,7 +151,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Reads attributes of a part of the filter, behind their opening brace.
+    /// Reads the attributes of a part of the filter, after their opening brace.
     pub fn attributes(&mut self, node: &mut Option<Node>) -> Parsed<()> {
         let mut range = match node {
             Some(Node::Open(OpenLeaf::Range(range))) => Some(range),
@@ -177,8 +177,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Reads an attribute that any part may have: one of scores is checked and has no effect, one of matching is
-/// refused.
+/// Reads an attribute that any part may have. A weight is checked and has no effect, because no scores are
+/// computed; attributes that would change the matches are refused.
 fn of_scores(name: &[u8], value: Raw<'_>, weights: &mut Vec<usize>) -> Parsed<()> {
     match (name.to_ascii_lowercase().as_slice(), value) {
         (b"weight", Raw::Text(text)) => open::check_weight(text),
@@ -193,7 +193,7 @@ fn of_scores(name: &[u8], value: Raw<'_>, weights: &mut Vec<usize>) -> Parsed<()
     }
 }
 
-/// KNN's attributes that may stand behind its brackets. Which of them the field has is for `Seen` to say.
+/// The attributes that may follow KNN's brackets. `Seen` checks which of them the field has.
 const KNN_ATTRIBUTES: [&[u8]; 10] = [
     b"EF_RUNTIME",
     b"RECALL",
@@ -207,7 +207,7 @@ const KNN_ATTRIBUTES: [&[u8]; 10] = [
     b"USE_SEARCH_HISTORY",
 ];
 
-/// Which of KNN's attributes were given.
+/// The attributes of KNN that were given.
 struct Seen {
     is_unfiltered: bool,
     names: Vec<Vec<u8>>,
@@ -232,12 +232,12 @@ impl Seen {
             b"SEARCH_WINDOW_SIZE" if options.algorithm == Algorithm::Svs => {
                 knn.ef_runtime = Some(Slot::of(value, open::count)?);
             }
-            // FLAT has any recall: it finds all.
+            // A FLAT index finds all, so that any recall is met.
             b"RECALL" => knn.recall = Some(Slot::of(value, open::recall)?),
             b"HYBRID_POLICY" | b"BATCH_SIZE" if self.is_unfiltered => return Err(Wrong::NotHybrid.error()),
             b"HYBRID_POLICY" => knn.policy = Some(Slot::of(value, open::policy)?),
             b"BATCH_SIZE" => knn.batch_size = Some(Slot::of(value, open::count)?),
-            // For several shards, or for indexes that this server does not have.
+            // These are for several shards, or for index types that this server does not have.
             b"SHARD_K_RATIO" => knn.shard_ratio = Some(Slot::of(value, open::shard_ratio)?),
             b"SEARCH_BUFFER_CAPACITY" if options.algorithm == Algorithm::Svs => {
                 knn.buffer_capacity = Some(Slot::of(value, open::count)?);

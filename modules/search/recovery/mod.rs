@@ -1,10 +1,10 @@
-//! The end of a start: indexes are made ready, before the first command.
+//! The last step of a start: makes indexes complete before the first command.
 //!
-//! A saved graph is a cache, and has no vectors: it has got them back while the keys were read (`restoring`),
-//! and only where they are what they were. What is left is a list of documents to be looked at, which is all
-//! of them where nothing was saved. What differs is inserted, and what is gone is removed. A few insertions
-//! wait in the field's tail, where searches find them exactly, while index workers bring them: the start does
-//! not wait for that. A file that does not fit exactly is thrown away, and the report says so.
+//! A saved graph is a cache without vectors. It gets its vectors back while the keys are read (`restoring`),
+//! as far as they are unchanged. What remains is a list of documents to compare, which has all documents if
+//! nothing was saved. Changed documents are inserted, and missing ones removed. A few insertions stay in the
+//! field's tail, where searches find them exactly until index workers apply them: the start does not wait for
+//! that. A file that does not match the index is discarded, and the report says so.
 
 mod parallel;
 pub mod restoring;
@@ -22,20 +22,20 @@ use engramdb_vector::{Loading, Placed, VectorIndex};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// Up to so many insertions are left to the index workers.
+/// The most insertions that are left to the index workers.
 const IN_TAIL_MAX: usize = TAIL_MAX;
 
-/// What was done for an index.
+/// The work done for an index: numbers of graph nodes.
 #[derive(Default)]
 struct Work {
     loaded: usize,
     inserted: usize,
-    /// Left to the index workers.
+    /// Insertions left to the index workers.
     waiting: usize,
     removed: usize,
 }
 
-/// Makes one index ready; says what was done.
+/// Completes one index; returns a report for the log.
 pub fn finish(
     env: &Env,
     workers: &Workers,
@@ -83,8 +83,8 @@ pub fn finish(
     }
 }
 
-/// Takes over the field's graph, if there is one, and inserts what it lacks or has otherwise. Returns where
-/// the vectors of the documents stand.
+/// Adopts the field's saved graph, if there is one, and inserts documents that it lacks or that have changed.
+/// Returns handles to the vectors of the documents.
 fn fill(
     workers: &Workers,
     index: &Arc<Index>,
@@ -107,7 +107,7 @@ fn fill(
         work.removed += loaded - graph.len() - changed;
         vectors.adopt(Structure::with_home(graph, home));
     }
-    // The same end of the log makes the same graph.
+    // A fixed order, so that recovery from the same log makes the same graph.
     missing.sort_unstable_by_key(|&(id, _)| id);
     let structure = vectors.structure();
     let mut housed: Vec<(u32, Housed)> =
@@ -118,7 +118,7 @@ fn fill(
             None => work.inserted += missing.len(),
         }
         for &(id, blob) in &missing {
-            // By one worker, in this order. First come those who write now.
+            // One worker applies them in this order. As a backfill's they yield to live mutations.
             let (place, calls) = blob.with_bytes(|blob| vectors.set(Source::Backfill, id, blob, 1));
             housed.extend(place.map(|place| (id, place)));
             if calls {
@@ -138,10 +138,10 @@ fn fill(
     housed
 }
 
-/// Keys whose places in the table are read together.
+/// Keys whose table entries are prefetched together.
 const HOUSED_AHEAD: usize = 16;
 
-/// Lets hashes stand where their vectors do.
+/// Replaces vectors in hashes by their handles.
 fn house(keyspace: &mut Housing<'_>, database: u32, index: &Index, housed: Vec<(u32, usize, Housed)>) {
     let documents = index.documents.read();
     let keys: Vec<Option<&[u8]>> = housed.iter().map(|(id, ..)| documents.key(*id)).collect();
@@ -156,13 +156,13 @@ fn house(keyspace: &mut Housing<'_>, database: u32, index: &Index, housed: Vec<(
     }
 }
 
-/// Documents that a thread restores before it takes more.
+/// Documents in a thread's unit of work.
 const RESTORED_AT_ONCE: usize = 512;
 
 type Restored<'k> = (Vec<(u32, Placed)>, Vec<(u32, StringRef<'k>)>);
 
-/// Gives a graph vectors back, on all cores. Returns where they stand, and those that the graph does not
-/// have.
+/// Gives a graph its vectors back, on all cores. Returns the vectors' places, and the documents whose vector
+/// the graph does not have.
 fn restore<'k>(graph: &Loading, blobs: &[(u32, StringRef<'k>)]) -> Restored<'k> {
     let all = Mutex::new((Vec::with_capacity(blobs.len()), Vec::new()));
     let parts: Vec<_> = blobs.chunks(RESTORED_AT_ONCE).collect();
@@ -182,9 +182,9 @@ fn restore<'k>(graph: &Loading, blobs: &[(u32, StringRef<'k>)]) -> Restored<'k> 
     all.into_inner()
 }
 
-/// Indexes everything but vectors, of what is on the list. Keys that an earlier run knew keep their ids; new
-/// ones get theirs in the order of the keys, which, unlike the table's order, is the same in every process:
-/// the same data makes the same graph.
+/// Indexes all values except vectors of the documents on the list, and returns these documents. Keys that an
+/// earlier run indexed keep their ids. New keys get ids in the order of the keys, which is the same in every
+/// process, unlike the table's order: the same data makes the same graph.
 fn read_documents<'k>(
     keyspace: &'k Keyspace,
     database: u32,
@@ -210,14 +210,13 @@ fn read_documents<'k>(
             None => gone.push(key),
         }
     }
-    // In the end, so that new documents do not get the ids of those that are gone, and pass for them in the
-    // graph.
+    // Last, so that no new document gets the id of a missing one, whose vector the graph may still have.
     gone.into_iter().for_each(|key| _ = documents.remove(key));
     documents.end_reservation();
     read
 }
 
-/// All keys that could be documents.
+/// All hashes whose keys the index covers.
 fn covered<'k>(
     keyspace: &'k Keyspace,
     database: u32,

@@ -1,8 +1,8 @@
-//! Work that a start divides among threads.
+//! Divides the work of a start among threads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Runs `work` on every item, by several threads.
+/// Calls `work` on every item, in any order, on up to `threads` threads including the caller's.
 pub fn in_parallel<T: Sync>(threads: usize, items: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     let run = || {

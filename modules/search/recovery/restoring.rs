@@ -1,12 +1,13 @@
-//! An index on its way back at a start: what an earlier run kept of it meets the keys while they are read.
+//! Restores an index at a start: compares its saved form with the keys while they are read.
 //!
-//! A key that the earlier run knew gets its id back, and its vectors their places in the graph, as soon as it
-//! is read from the snapshot (by several threads at once) or from the log. Whatever is not plainly as it was
-//! is put on a list: keys that nobody knew, other vectors, and every key that changes once more. The list is
-//! gone through when all keys are there (`recovery`). So the common start touches each key once, and copies
-//! each vector once: from what was read to its place, before there is a hash that has it.
+//! A key that the earlier run indexed gets its id back, and its vectors their places in the graph, as soon as
+//! it is read from the snapshot (by several threads at once) or from the log. All other keys are put on a
+//! list: unknown keys, keys with changed vectors, and keys that change again. The list is processed when all
+//! keys are loaded (`recovery`). So the common start reads each key once, and copies each vector once: from
+//! the read buffer to its place, before the hash is made.
 //!
-//! An index that was created when there were keys already does not follow: then all keys are on the list.
+//! An index that was created when keys existed already does not follow the reading; then all keys are on the
+//! list.
 
 use super::saved::Saved;
 use crate::documents::{self, Content, Fields, pair_of};
@@ -23,27 +24,30 @@ use engramdb_vector::{Loading, Placed};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// One index.
+/// One index that is being restored.
 pub struct Restoring {
     pub index: Arc<Index>,
-    /// What became of the saved file: an error says why it is of no use, an empty one that there is none.
+    /// The outcome of loading the saved file: the error says why it cannot be used, and is empty if there is
+    /// none.
     pub saved: Result<(), String>,
-    /// By field; `None` where nothing comes back.
+    /// By field; `None` for fields without vectors to restore.
     pub fields: Vec<Option<Returning>>,
+    /// Keys are compared while they are read; otherwise all are on the list.
     follows: bool,
+    /// Keys to process at the end.
     list: Mutex<HashSet<Vec<u8>>>,
 }
 
-/// How the vectors of a field come back.
+/// The target of a field's restored vectors.
 pub enum Returning {
-    /// To a saved graph, those that it had.
+    /// A saved graph takes back the vectors that it had.
     Graph(Box<Loading>, Arc<dyn House>),
-    /// To a flat index, as they are met.
+    /// A flat index takes all vectors as they are read.
     Flat(Arc<Structure>),
 }
 
 impl Returning {
-    /// `None` if the vector is not what the earlier run had, or is none.
+    /// A handle to the restored vector; `None` if the graph had another one, or it is no valid vector.
     fn restore(&self, id: u32, vector: &[u8]) -> Option<Housed> {
         let housed = |house: &Arc<dyn House>, placed: Placed| Housed::new(house.clone(), placed.into_slot());
         match self {
@@ -63,7 +67,7 @@ impl Returning {
         }
     }
 
-    /// The document may have another vector now, or none.
+    /// Drops the restored vector, because the document may have another one now, or none.
     fn forget(&self, id: u32) {
         match self {
             Returning::Graph(loading, _) => loading.forget(id),
@@ -73,7 +77,7 @@ impl Returning {
 }
 
 impl Restoring {
-    /// `follows` if there are no keys yet that the index could have missed.
+    /// `follows` is true if no keys exist yet that the index could have missed.
     pub fn new(index: Arc<Index>, saved: Option<Result<Saved, String>>, follows: bool) -> Restoring {
         let (saved, mut graphs) = match saved {
             Some(Ok(Saved { keys, graphs })) => {
@@ -92,7 +96,7 @@ impl Restoring {
             }
             let (_, graph) = graphs.swap_remove(graphs.iter().position(|(of, _)| *of == field)?);
             let home = home_of(graph.vectors());
-            // One that was built otherwise is of no use.
+            // A graph with other parameters cannot be used.
             (graph.parameters() == parameters(vectors.options()))
                 .then(|| Returning::Graph(Box::new(graph), home))
         });
@@ -100,7 +104,7 @@ impl Restoring {
         Restoring { fields, index, saved, follows, list: Mutex::default() }
     }
 
-    /// These keys, of those that the index covers, are there, or changed.
+    /// Processes keys that were loaded or changed; the index covers all of them.
     fn meet(&self, keyspace: &mut Housing<'_>, database: u32, keys: &[&[u8]]) {
         let hash = |&key| Some(HashView::whole(hash(keyspace, database, key)?));
         let hashes: Vec<Option<HashView<'_>>> = keys.iter().map(hash).collect();
@@ -109,9 +113,9 @@ impl Restoring {
         }
     }
 
-    /// Takes the hashes of these keys (`None`: one is no hash), if they are as the earlier run had them, and
-    /// puts the other keys on the list. Returns which vectors stand in the index: number of the key, field,
-    /// and where.
+    /// Indexes those hashes that are unchanged since the earlier run (`None`: the key is no hash), and puts the
+    /// other keys on the list. Returns the restored vectors: the key's position in `keys`, the field, and the
+    /// handle.
     fn restore_all<H: Fields>(&self, keys: &[&[u8]], hashes: &[Option<H>]) -> Vec<(usize, usize, Housed)> {
         if !self.follows {
             return Vec::new();
@@ -119,7 +123,7 @@ impl Restoring {
         let mut all_housed = Vec::with_capacity(keys.len());
         let mut met = Vec::with_capacity(keys.len());
         for ((at, hash), known) in hashes.iter().enumerate().zip(self.known(keys)) {
-            // One that is no hash, and was none before, is no affair of the index.
+            // Neither a hash now nor before: not indexed.
             if hash.is_none() && known == Known::No {
                 continue;
             }
@@ -138,8 +142,8 @@ impl Restoring {
         all_housed
     }
 
-    /// What is known of each key. Memory that will be read of them is on its way when this returns: keys come
-    /// in no order that any table has, and their cache misses are most of what a start waits for.
+    /// The index's knowledge of each key. Prefetches the memory that the caller will read for them: keys come
+    /// in random order, and their cache misses take most of a start's time.
     fn known(&self, keys: &[&[u8]]) -> Vec<Known> {
         let documents = self.index.documents.read();
         documents.prefetch_keys(keys);
@@ -156,7 +160,8 @@ impl Restoring {
         known
     }
 
-    /// The content of a document, if it is as the earlier run had it. Says where its vectors stand, by field.
+    /// The content of a document; `None` if it cannot be indexed, or a vector has changed. Calls `housed` with
+    /// the handle of each restored vector.
     fn restore(
         &self,
         id: u32,
@@ -164,7 +169,7 @@ impl Restoring {
         housed: &mut dyn FnMut(usize, Housed),
     ) -> Option<Vec<Content>> {
         let definition = &self.index.definition;
-        // Whether vectors are vectors is known of those that the earlier run had.
+        // Vectors that equal the earlier run's are valid, so only their size is checked.
         let content = documents::read_trusting(definition, hash).ok()?;
         for (field, _) in self.index.vectors.iter().enumerate().filter(|(_, vectors)| vectors.is_some()) {
             let returning = self.fields[field].as_ref();
@@ -176,20 +181,20 @@ impl Restoring {
         Some(content)
     }
 
-    /// Follows a change of a key that the index covers, by the log.
+    /// Processes a change of a key that the index covers, during replay of the log.
     pub fn observe(&self, keyspace: &mut Housing<'_>, (database, key): (u32, &[u8]), effect: &Effect<'_>) {
-        // What has expired is the reader's question.
+        // Expiry is not indexed: searches check it.
         if !matches!(effect, Effect::Expire { .. } | Effect::HashExpire { .. }) {
             self.meet(keyspace, database, &[key]);
         }
     }
 
-    /// The document may be another one now, or none.
+    /// Drops the restored vectors of a document, which may have changed or be gone.
     pub fn forget(&self, id: u32) {
         self.fields.iter().flatten().for_each(|returning| returning.forget(id));
     }
 
-    /// What it leaves behind if the index is dropped before it is back: where hashes stand already.
+    /// The memory that hashes refer to already, for an index that is dropped before it is restored.
     pub fn leftovers(&self) -> impl Iterator<Item = Leftover> {
         self.fields.iter().flatten().map(|returning| match returning {
             Returning::Graph(loading, home) => Leftover::new(home.clone(), loading.vectors()),
@@ -197,18 +202,19 @@ impl Restoring {
         })
     }
 
-    /// Keys that are to be looked at now that all are there; `None` if it is all of them.
+    /// Takes the list of keys to process after all keys are loaded; `None` for all keys.
     pub fn listed(&mut self) -> Option<Vec<Vec<u8>>> {
         self.follows.then(|| std::mem::take(self.list.get_mut()).into_iter().collect())
     }
 }
 
-/// What the index knows of a key.
+/// The index's knowledge of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     No,
-    /// The earlier run did, and it was not met before.
+    /// The earlier run indexed it under this id, and it was not read yet.
     Waiting(u32),
+    /// It was read before, or is on the list.
     Met,
 }
 
@@ -221,7 +227,7 @@ impl Known {
     }
 }
 
-/// Those who follow the keys of a snapshot, by database.
+/// The indexes that follow the keys of a snapshot, with their databases.
 pub struct Followers(pub Vec<(u32, Arc<Restoring>)>);
 
 impl Follower for Followers {
@@ -235,7 +241,7 @@ impl Follower for Followers {
             let keys: Vec<&[u8]> = hashes.iter().flatten().map(|hash| hash.key).collect();
             for (at, field, housed) in restoring.restore_all(&keys, &hashes) {
                 let pair = hashes[at].and_then(|hash| pair_of(&hash, &definition.fields[field].identifier));
-                let (pair, _) = pair.expect("a vector was read from there");
+                let (pair, _) = pair.expect("the vector was read from this field");
                 all_housed.push(HousedContent { hash: numbers[at], pair, housed });
             }
         }

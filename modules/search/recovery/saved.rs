@@ -1,6 +1,6 @@
-//! Saved graphs: what an index keeps between runs, so that a start does not build its graphs anew.
+//! Saved graphs: files that an index keeps between runs, so that a start need not rebuild its graphs.
 //!
-//! One file an index, `<id of the index>.index`, little-endian:
+//! One file per index, `<id of the index>.index`, little-endian:
 //!
 //! ```text
 //! header, 40 bytes
@@ -14,10 +14,10 @@
 //!   u32 documents, then for each: u32 id, u32 bytes of the key, the key
 //! ```
 //!
-//! The file is a cache: it need not be of one moment, nor of the snapshot's. Whoever loads it compares every
-//! document with the keyspace (`restoring`). It is written beside its name, synced and renamed, so that a
-//! name stands for a whole file. A power cut may bring an older file back, which does no harm: nothing else
-//! depends on which one it is.
+//! The file is a cache. Its graphs need not show the same moment as each other or as the snapshot, because
+//! loading compares every document with the keyspace (`restoring`). It is written under a temporary name,
+//! synced and renamed, so that the final name always has a complete file. After a power cut an older file may
+//! come back, which is harmless for the same reason.
 
 use super::parallel::in_parallel;
 use crate::documents::Keys;
@@ -39,23 +39,23 @@ const HEADER_BYTES: u64 = 40;
 const BUFFER_BYTES: usize = 1 << 20;
 const SUFFIX: &str = ".index";
 
-/// What a file has.
+/// The content of a file.
 pub struct Saved {
     /// The documents' keys.
     pub keys: Keys,
-    /// By number of the field, still without their vectors.
+    /// Each graph with the number of its field, still without its vectors.
     pub graphs: Vec<(usize, Loading)>,
 }
 
-/// Saved indexes by their ids; an error says why one cannot be used.
+/// Saved indexes by their ids; an error says why a file cannot be used.
 pub type AllSaved = HashMap<u64, Result<Saved, String>>;
 
 fn path_of(directory: &Path, index: u64) -> PathBuf {
     directory.join(format!("{index:020}{SUFFIX}"))
 }
 
-/// Writes the graphs of all indexes, and removes the files of those that are no more. Says what was done, or
-/// what failed.
+/// Writes the graphs of all indexes, and removes the files of dropped ones. Returns a report for the log, or
+/// an error text.
 pub fn save_all(
     env: &Env,
     directory: &Path,
@@ -66,7 +66,7 @@ pub fn save_all(
     let failed = |error: io::Error| format!("cannot write to {}: {error}", directory.display());
     env.disk.create_dir_all(directory).map_err(failed)?;
     let mut nodes = 0;
-    // One that is still being filled would come back as if it were whole, to no gain.
+    // An index whose backfill is running is skipped: its file would load as if it were complete.
     for index in indexes.iter().filter(|index| !index.is_dropped() && !index.is_backfilling()) {
         nodes += save(env, directory, workers, index).map_err(failed)?;
     }
@@ -82,7 +82,7 @@ fn save(env: &Env, directory: &Path, workers: &WorkerCaller, index: &Arc<Index>)
     let temporary = path.with_extension("tmp");
     let file = env.disk.create(&temporary)?;
     let written = write(&*file, workers, index).inspect_err(|_| {
-        // The file that is there stays; this one takes room that may be short.
+        // The earlier file stays; the incomplete one would only take room.
         let _ = env.disk.remove(&temporary);
     })?;
     env.disk.rename(&temporary, &path)?;
@@ -90,7 +90,7 @@ fn save(env: &Env, directory: &Path, workers: &WorkerCaller, index: &Arc<Index>)
     Ok(written)
 }
 
-/// Fills the file, durably; returns how many nodes the graphs have.
+/// Writes and syncs the file; returns how many nodes the graphs have.
 fn write(file: &dyn DiskFile, workers: &WorkerCaller, index: &Arc<Index>) -> io::Result<usize> {
     let mut out = FileWriter { file, offset: HEADER_BYTES, buffer: Vec::new() };
     let mut graphs = Vec::new();
@@ -107,7 +107,7 @@ fn write(file: &dyn DiskFile, workers: &WorkerCaller, index: &Arc<Index>) -> io:
         nodes += structure.index().len();
         graphs.push((field as u32, start, out.position() - start));
     }
-    // After the graphs: every id that is in one is below this bound.
+    // After the graphs, so that every id in them is below the footer's bound.
     let footer = footer(index, &graphs);
     let footer_offset = out.position();
     out.write_all(&footer)?;
@@ -145,12 +145,12 @@ fn footer(index: &Index, graphs: &[(u32, u64, u64)]) -> Vec<u8> {
     footer
 }
 
-/// Reads all saved indexes of a directory, in a thread of its own: meanwhile the log is opened. Keys wait for
-/// it, so that each is read once.
+/// Reads all saved indexes of a directory in a thread, while the caller opens the log. The loading of keys
+/// waits for the thread, so that each key is read once.
 pub fn read_all(env: &Env, directory: &Path) -> JoinHandle<AllSaved> {
     let (env, directory) = (env.clone(), directory.to_owned());
     let run = move || {
-        // No directory, no indexes.
+        // Without the directory there are no saved indexes.
         let names = env.disk.list(&directory).unwrap_or_default();
         let id = |name: &str| name.strip_suffix(SUFFIX)?.parse().ok();
         let ids: Vec<u64> = names.iter().filter_map(|name| id(name)).collect();
@@ -184,14 +184,14 @@ fn read(env: &Env, path: &Path, index: u64) -> Result<Saved, String> {
     std::thread::scope(|scope| {
         let keys = scope.spawn(move || Keys::of_earlier_run(id_bound, keys(&mut rest)?.into_iter()));
         let graphs = places.into_iter().map(load).collect::<Result<_, String>>()?;
-        let keys = keys.join().expect("reading ends in a result").ok_or_else(damaged)?;
+        let keys = keys.join().expect("the thread returns a result").ok_or_else(damaged)?;
         Ok(Saved { keys, graphs })
     })
 }
 
 /// Checks the header and reads the footer that it names.
 fn read_footer(file: &Arc<dyn DiskFile>, index: u64) -> io::Result<Vec<u8>> {
-    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is no saved index of this version");
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is not a saved index of this version");
     let mut bytes = [0; HEADER_BYTES as usize];
     if file.read_full_at(&mut bytes, 0)? < bytes.len() || &bytes[..8] != MAGIC {
         return Err(damaged());
@@ -212,7 +212,7 @@ fn read_footer(file: &Arc<dyn DiskFile>, index: u64) -> io::Result<Vec<u8>> {
     Ok(footer)
 }
 
-/// Removes the files of indexes that are no more.
+/// Removes the files of indexes that no longer exist.
 fn remove_others(disk: &dyn Disk, directory: &Path, indexes: &[u64]) -> io::Result<()> {
     let keep: Vec<PathBuf> = indexes.iter().map(|&index| path_of(directory, index)).collect();
     for name in disk.list(directory)? {
@@ -224,7 +224,7 @@ fn remove_others(disk: &dyn Disk, directory: &Path, indexes: &[u64]) -> io::Resu
     disk.sync_directory(directory)
 }
 
-/// A field, and where in the file its graph stands: offset and bytes.
+/// A field, and its graph's offset and length in the file, in bytes.
 type Place = (u32, u64, u64);
 
 /// The bound of ids, and the graphs.
@@ -235,7 +235,7 @@ fn places(footer: &mut Reader<'_>) -> Option<(u32, Vec<Place>)> {
     Some((id_bound, (0..graphs).map(place).collect::<Option<_>>()?))
 }
 
-/// The keys with their ids, up to the end.
+/// The keys with their ids; `None` unless they end at the footer's end.
 fn keys<'a>(footer: &mut Reader<'a>) -> Option<Vec<(&'a [u8], u32)>> {
     let documents = footer.u32()?;
     let document = |_| footer.u32().and_then(|id| Some((footer.bytes()?, id)));

@@ -15,8 +15,8 @@ use crate::audit::AuditorHandle;
 use crate::documents::Documents;
 use crate::error::{Kind, SearchError};
 use crate::index::Index;
-use crate::query::prepared::Prepared;
-use crate::query::request::Request;
+use crate::query::prepared::PreparedSearch;
+use crate::query::request::SearchOptions;
 use crate::query::{Knn, Node, Pattern, Query, TextMatch};
 use crate::schema::Algorithm;
 use crate::vectors::Cost;
@@ -31,7 +31,7 @@ use std::time::Duration;
 pub struct Plan {
     pub index: Arc<Index>,
     pub query: Query,
-    pub prepared: Arc<Prepared>,
+    pub prepared: Arc<PreparedSearch>,
     pub database: u32,
     pub env: Env,
     /// On the monotonic clock.
@@ -108,7 +108,7 @@ pub enum SortKey {
 }
 
 impl Plan {
-    pub fn request(&self) -> &Request {
+    pub fn request(&self) -> &SearchOptions {
         &self.prepared.request
     }
 

@@ -1,23 +1,24 @@
-//! One vector field of an index: a flat index or a graph, and in front of the graph its tail.
+//! One vector field of an index: a flat index, or a graph with a tail of pending mutations.
 //!
-//! The tail holds the mutations that the graph does not have yet. It is searched exactly, so that a write is
-//! visible as soon as it is applied, and neither writer nor search waits for the graph; index workers drain
-//! it. What is in the tail overrides what the graph says about the same document.
+//! The tail holds the mutations that the graph does not have yet. Searches scan it exactly, so that a write is
+//! visible as soon as it is applied, and neither writers nor searches wait for the graph. Index workers drain
+//! the tail. An entry of the tail overrides the graph's data about the same document.
 //!
-//! Live mutations overtake those of a backfill: they reach the graph first, and writers wait for a tail full
-//! of their own kind alone. A backfill keeps its part of the tail short itself (`help`).
+//! Live mutations overtake those of a backfill: they reach the graph first, and writers wait only for a tail
+//! full of live mutations. A backfill limits its own part of the tail (`help`).
 //!
-//! A vector stands once: in the memory of the index, from the moment when it is applied. The hash's field is
-//! a handle to it (`Housed`), and so is what waits in the tail.
+//! A vector is stored once, in the memory of the index, from the moment when it is applied. The hash's field
+//! and the entry in the tail are handles to it (`Housed`, `Placed`).
 //!
 //! Invariants:
-//! - per document, mutations reach the graph in the order in which they were applied: a document that a
-//!   worker has in hand is not given to another, and a newer mutation replaces a waiting one;
-//! - what a command has touched is live until the graph has it, whoever touches it then;
-//! - each source goes on while the other one is never done: a worker's turn ends with one of the backfill's;
-//! - a document leaves the tail only after the graph has it, so that a search that looks at the tail first
-//!   and at the graph then misses nothing;
-//! - workers take no lock but those of tail, queue and graph, for moments.
+//! - per document, mutations reach the graph in the order in which they were applied: a document that one
+//!   thread is inserting is not given to another, and a newer mutation replaces a waiting one;
+//! - a document that a command has changed stays live until the graph has it, even if a backfill sets it
+//!   again;
+//! - neither source starves the other: the last document of a worker's turn is one of the backfill's;
+//! - a document leaves the tail only after the graph has it, so that a search that reads the tail first and
+//!   the graph second misses nothing;
+//! - workers take only the locks of tail, queue and graph, each for a short time.
 
 pub mod live;
 pub mod workers;
@@ -39,17 +40,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Live mutations of one field pending above which writers wait: every search looks at all of them, in about
-/// the time that the walk through a graph takes. (With 4,096, the p99 of searches beside a full tail was 10
-/// times the quiet one, and ingestion no faster: the graph sets its pace.)
+/// Pending live mutations of one field above which writers wait. Every search scans all of them, which at
+/// this number takes about as long as the walk through a graph. (With 4,096, the p99 of searches during
+/// ingestion was 10 times that of an idle server, and ingestion was no faster: the graph limits it.)
 pub const TAIL_MAX: usize = 512;
 
-/// Mutations of one field that a backfill leaves to the workers before it looks for more.
+/// Pending mutations of one field that a backfill leaves to the workers before it adds more.
 pub const BACKFILL_TAIL_MAX: usize = TAIL_MAX / 4;
 
-/// Documents of a flat index beyond the nearest k that are handed to the caller because they are as far as
-/// the k-th. Of more than these, ids decide: a search must not load every document that has the same
-/// meaningless vector.
+/// The most documents beyond the nearest k that a flat index returns because their distance equals that of
+/// the k-th. With more ties, ids decide: a search must not load every document of a common vector.
 const TIED_MAX: usize = 1024;
 
 pub struct VectorField {
@@ -57,25 +57,25 @@ pub struct VectorField {
     index: RwLock<Arc<Structure>>,
     tail: RwLock<HashMap<u32, Pending>>,
     queue: Mutex<Queue>,
-    /// By source.
+    /// Number of entries of the tail, by source.
     pending: [AtomicUsize; 2],
-    /// Nobody asks any more.
+    /// The index was dropped: pending mutations need not be applied.
     is_closed: AtomicBool,
     pub live: LiveRecall,
-    /// That bringing documents into the graph has taken, of all threads.
+    /// Time spent on inserting documents into the graph, summed over all threads.
     indexing_ns: AtomicU64,
 }
 
 /// Where a mutation comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A command: somebody may be waiting to make the next one.
+    /// A command; its client may be waiting.
     Live,
-    /// A walk over what was there before.
+    /// A walk over the keys that existed before the index.
     Backfill,
 }
 
-/// What a field's vectors are indexed by, and where they stand.
+/// The index of a field's vectors, and the memory that holds them.
 pub struct Structure {
     index: Kind,
     house: Arc<dyn House>,
@@ -103,7 +103,7 @@ impl Structure {
         Structure::with_home(graph, house)
     }
 
-    /// Of a graph whose vectors hashes know by this home already.
+    /// Of a graph whose vectors already have handles in hashes, made with this home.
     pub fn with_home(graph: Hnsw, house: Arc<dyn House>) -> Structure {
         Structure { index: Kind::Graph(Box::new(graph)), house }
     }
@@ -122,7 +122,7 @@ impl Structure {
         }
     }
 
-    /// The memory of the vectors, as hashes know it.
+    /// The memory of the vectors, for handles in hashes.
     pub fn home(&self) -> Arc<dyn House> {
         self.house.clone()
     }
@@ -133,10 +133,10 @@ impl Structure {
     }
 }
 
-/// The memory of an index as hashes know it. It outlives the index for as long as a hash has something there.
+/// The memory of an index's vectors. It outlives the index for as long as a hash has a handle to it.
 struct Home(Arc<Vectors>);
 
-/// The memory of an index as hashes are to know it: one for each index.
+/// The home that handles in hashes refer to; called once for each index.
 pub fn home_of(vectors: &Arc<Vectors>) -> Arc<dyn House> {
     Arc::new(Home(vectors.clone()))
 }
@@ -151,7 +151,7 @@ impl House for Home {
     }
 }
 
-/// How a graph of this field is built; a saved one must have been built so.
+/// The parameters of this field's graph. A saved graph is used only if it has the same ones.
 pub fn parameters(options: &VectorOptions) -> HnswParameters {
     let VectorOptions { element, dimension, metric, quantization, .. } = *options;
     let parameters = HnswParameters {
@@ -163,7 +163,7 @@ pub fn parameters(options: &VectorOptions) -> HnswParameters {
     parameters.clamped()
 }
 
-/// What the graph is to be told of a document.
+/// A mutation of a document that the graph does not have yet.
 #[derive(Clone)]
 struct Pending {
     sequence: u64,
@@ -174,13 +174,13 @@ struct Pending {
 
 #[derive(Default)]
 struct Queue {
-    /// Documents by the source of their mutations. Some are here no longer: they were brought, or stand in
-    /// the other one.
+    /// Documents by the source of their mutations. Some entries are outdated: the graph has the document
+    /// already, or the document is in the other queue now.
     waiting: [VecDeque<u32>; 2],
-    /// Documents that a worker has in hand.
+    /// Documents that a thread is inserting or removing at the moment.
     busy: HashSet<u32>,
     sequence: u64,
-    /// Workers that know of this queue.
+    /// Workers that were called for this field and have not found its queue empty since.
     workers: usize,
 }
 
@@ -193,25 +193,25 @@ impl Queue {
 const LIVE_FIRST: [Source; 2] = [Source::Live, Source::Backfill];
 const BACKFILL_FIRST: [Source; 2] = [Source::Backfill, Source::Live];
 
-/// Rows, nearest first, and whether the time ran out before all were seen.
+/// Rows, nearest first, and whether the deadline passed before the search was complete.
 pub struct Rows {
     pub neighbors: Vec<Neighbor>,
     pub timed_out: bool,
     pub cost: Cost,
 }
 
-/// What a question cost, and how it was answered.
+/// The work that a search did, and its method.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
-    /// Distances that were computed, those of the tail included.
+    /// Computed distances, those of the tail included.
     pub evaluated: usize,
-    /// Nodes of the graph whose neighbours were looked at.
+    /// Nodes of the graph whose neighbours were read.
     pub visited: usize,
     /// All candidates were scanned; otherwise the graph was walked.
     pub exact: bool,
-    /// The graph's codes were of no use, and the walk went by the vectors.
+    /// The graph's codes were too coarse, and the walk compared vectors.
     pub too_coarse: bool,
-    /// Pending mutations, which are scanned in any case.
+    /// Pending mutations, all of which are scanned.
     pub tail: usize,
     /// See `SearchOutcome`.
     pub slack: Option<f32>,
@@ -222,7 +222,7 @@ pub struct Cost {
 pub struct Effort {
     /// Width of the beam.
     pub ef: usize,
-    /// The share of the true nearest to be found, instead of a width.
+    /// The requested share of the true nearest, above 0 and at most 1; replaces the width.
     pub recall: Option<f32>,
 }
 
@@ -234,10 +234,13 @@ impl Effort {
 
 /// A question about nearest neighbours.
 pub struct Question<'a> {
+    /// The query vector, in the field's element type and dimension.
     pub query: &'a [u8],
+    /// The documents that may be found; `None` for all.
     pub filter: Option<&'a IdSet>,
     /// All ids are below it.
     pub id_bound: u32,
+    /// True once the deadline has passed.
     pub is_late: &'a dyn Fn() -> bool,
 }
 
@@ -255,7 +258,7 @@ impl VectorField {
         }
     }
 
-    /// Notes the time that somebody took to bring documents into the graph.
+    /// Adds to the time spent on inserting documents into the graph.
     pub fn spent(&self, time: Duration) {
         self.indexing_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
@@ -268,7 +271,7 @@ impl VectorField {
         &self.options
     }
 
-    /// Takes over a structure that was saved; before the first command.
+    /// Replaces the structure by a loaded one; only before the first command.
     pub fn adopt(&self, structure: Structure) {
         *self.index.write() = Arc::new(structure);
     }
@@ -277,12 +280,13 @@ impl VectorField {
         self.index.read().clone()
     }
 
-    /// Is a search with this recall for `k` rows a walk of a length that is known?
+    /// True if a search for `k` rows with this recall is a walk of known length. Otherwise it may sample the
+    /// index first, or scan it.
     pub fn is_quick(&self, recall: f32, k: usize) -> bool {
         self.structure().graph().is_some_and(|graph| graph.is_quick(recall, k))
     }
 
-    /// Mutations that the graph does not have yet.
+    /// Number of mutations that the graph does not have yet.
     pub fn pending(&self) -> usize {
         self.pending.iter().map(|pending| pending.load(Ordering::Relaxed)).sum()
     }
@@ -295,7 +299,7 @@ impl VectorField {
         self.structure().index().memory_bytes()
     }
 
-    /// The document's vector, as it was applied last.
+    /// The document's current vector: that of the tail, or else of the index.
     fn vector(&self, structure: &Structure, id: u32) -> Option<Placed> {
         match self.tail.read().get(&id) {
             Some(pending) => pending.vector.clone(),
@@ -303,15 +307,15 @@ impl VectorField {
         }
     }
 
-    /// How far a document's vector is from the query, as it was applied last, if it has one.
+    /// The distance of the document's current vector from the query; `None` if it has no vector.
     pub fn distance(&self, id: u32, query: &[u8]) -> Option<f64> {
         let held = self.vector(&self.structure(), id)?;
         let VectorOptions { element, metric, .. } = self.options;
         Some(engramdb_vector::distance_of(element, metric, query, held.as_bytes()))
     }
 
-    /// Sets a document's vector, of checked size and finite. Returns where it stands now, if it stood
-    /// elsewhere, and whether a worker should be called.
+    /// Sets a document's vector, whose size is right and whose components are finite. Returns the new handle
+    /// unless `vector` is already the index's own copy, and whether the caller should call a worker.
     pub fn set(&self, source: Source, id: u32, vector: &[u8], workers_max: usize) -> (Option<Housed>, bool) {
         let structure = self.structure();
         if let Some(held) = self.vector(&structure, id).filter(|held| held.as_bytes() == vector) {
@@ -319,24 +323,24 @@ impl VectorField {
             return ((!is_here).then(|| structure.house(held)), false);
         }
         let placed =
-            structure.index().place(vector).expect("size and components were checked, and ids are scarcer");
-        let called = self.tell(&structure, source, id, Some(placed.clone()), workers_max);
+            structure.index().place(vector).expect("a checked vector fits: ids run out before its slots");
+        let called = self.submit(&structure, source, id, Some(placed.clone()), workers_max);
         (Some(structure.house(placed)), called)
     }
 
-    /// Takes a document's vector away. Returns true if a worker should be called.
+    /// Removes a document's vector. Returns true if the caller should call a worker.
     pub fn remove(&self, id: u32, workers_max: usize) -> bool {
         let structure = self.structure();
         let is_there = match self.tail.read().get(&id) {
             Some(pending) => pending.vector.is_some(),
             None => structure.index().contains(id),
         };
-        is_there && self.tell(&structure, Source::Live, id, None, workers_max)
+        is_there && self.submit(&structure, Source::Live, id, None, workers_max)
     }
 
-    /// Brings a mutation to the index: at once, or by way of the tail. Returns true if a worker should be
-    /// called.
-    fn tell(
+    /// Applies a mutation to a flat index, or adds it to the tail of a graph. Returns true if the caller
+    /// should call a worker.
+    fn submit(
         &self,
         structure: &Structure,
         source: Source,
@@ -368,13 +372,13 @@ impl VectorField {
         wanted
     }
 
-    /// Nothing that is pending has to be brought any more.
+    /// Tells workers to leave pending mutations unapplied, because the index is dropped.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
     }
 
-    /// A worker's part: brings up to `limit` documents into the graph. False when there is nothing left to
-    /// do, and the worker has been signed off.
+    /// A worker's turn: applies the mutations of up to `limit` documents to the graph. False if nothing is
+    /// left to do; the queue then no longer counts the worker.
     pub fn drain(&self, limit: usize) -> bool {
         if self.is_closed.load(Ordering::Relaxed) {
             return false;
@@ -388,8 +392,8 @@ impl VectorField {
         true
     }
 
-    /// Helps the workers with what a backfill has told: brings documents into the graph until at most `most`
-    /// of its are pending, or none is to be had. Returns true if a worker should be called for the rest.
+    /// Helps the workers with a backfill's mutations: applies them until at most `most` are pending, or other
+    /// threads are busy with the rest. Returns true if the caller should call a worker for what is left.
     pub fn help(&self, most: usize) -> bool {
         let structure = self.structure();
         while self.pending_of(Source::Backfill) > most {
@@ -399,8 +403,8 @@ impl VectorField {
         self.leave()
     }
 
-    /// Brings what is pending now into the graph, as far as no worker has it in hand: before a graph is
-    /// saved. Returns true if a worker should be called for what came meanwhile.
+    /// Applies what is pending now, except what other threads are busy with; called before a graph is saved.
+    /// Returns true if the caller should call a worker for later mutations.
     pub fn settle(&self) -> bool {
         let structure = self.structure();
         for _ in 0..self.pending() {
@@ -410,8 +414,8 @@ impl VectorField {
         self.leave()
     }
 
-    /// Whoever is no worker and has brought documents leaves nothing behind that no worker knows of: a worker
-    /// that met them in hand may have gone. Returns true if one should be called.
+    /// Ends the help of a thread that is no worker. A worker that found only busy documents may have left the
+    /// queue: true if the caller must call a worker for the entries that came back to it.
     fn leave(&self) -> bool {
         let mut queue = self.queue.lock();
         let wanted = queue.workers == 0 && queue.waiting() > 0;
@@ -419,13 +423,14 @@ impl VectorField {
         wanted
     }
 
-    /// Takes a document in hand, of the first source that has one. A worker that finds none is signed off.
+    /// Takes a document of the first source that has one and marks it busy. A worker that finds none is no
+    /// longer counted.
     fn take(&self, order: &[Source], is_worker: bool) -> Option<(u32, Pending)> {
         let mut queue = self.queue.lock();
         let tail = self.tail.read();
         for &source in order {
             while let Some(id) = queue.waiting[source as usize].pop_front() {
-                // Whoever has it in hand puts it back if there is more to bring.
+                // If it is busy, the thread that applies it queues it again for the newer mutation.
                 if let Some(pending) = tail.get(&id).filter(|pending| pending.source == source)
                     && queue.busy.insert(id)
                 {
@@ -437,6 +442,7 @@ impl VectorField {
         None
     }
 
+    /// Applies a mutation of a document that this thread has taken.
     fn bring(&self, index: &dyn VectorIndex, id: u32, pending: &Pending) {
         match &pending.vector {
             Some(vector) => index.insert_placed(id, vector),
@@ -445,7 +451,7 @@ impl VectorField {
         let mut queue = self.queue.lock();
         queue.busy.remove(&id);
         let mut tail = self.tail.write();
-        let now = tail.get(&id).expect("only who has it in hand takes it from the tail");
+        let now = tail.get(&id).expect("only the thread that took a document removes it from the tail");
         let source = now.source as usize;
         if now.sequence == pending.sequence {
             tail.remove(&id);
@@ -455,9 +461,9 @@ impl VectorField {
         }
     }
 
-    /// The `k` nearest of the documents that the filter allows. A flat index adds those that are as far as
-    /// the last of them, so that the caller can choose by key: ids are given anew at a start, and answers are
-    /// to stay the same.
+    /// The `k` nearest of the documents that the filter allows. A flat index adds those that tie with the
+    /// last of them, so that the caller can choose by key: ids may differ after a restart, and answers must
+    /// not.
     pub fn nearest(&self, question: &Question<'_>, k: usize, effort: Effort) -> Rows {
         if self.options.algorithm != Algorithm::Flat || k == 0 {
             return self.search(question, k, effort);
@@ -479,7 +485,7 @@ impl VectorField {
         self.search_by(question, k, effort, |structure, request| structure.index().search(request))
     }
 
-    /// As `nearest`, but walks by the vectors, whatever codes the graph has.
+    /// As `nearest`, but the walk compares vectors even if the graph has codes. No ties are added.
     pub fn nearest_by_vectors(&self, question: &Question<'_>, k: usize, ef: usize) -> Rows {
         self.search_by(question, k, Effort::beam(ef), |structure, request| match structure.graph() {
             Some(graph) => graph.search_by_vectors(request),
@@ -488,8 +494,8 @@ impl VectorField {
     }
 
     /// The true `k` nearest among a graph's documents, without those of `changing`. Documents that change
-    /// meanwhile can be missing or wrong. `None` where the question is late, which is asked for before every
-    /// slice.
+    /// meanwhile can be missing or wrong. `None` if the index is flat or the deadline passes, which is
+    /// checked before every slice.
     pub fn nearest_exactly(
         &self,
         question: &Question<'_>,
@@ -498,7 +504,7 @@ impl VectorField {
     ) -> Option<Vec<Neighbor>> {
         let structure = self.structure();
         let graph = structure.graph()?;
-        // Before the graph, which what leaves the tail enters first.
+        // Before the graph is read: a document enters the graph before it leaves the tail.
         let mut tail = self.tail_rows(graph, question);
         tail.rows.retain(|row| !changing.contains(row.id));
         tail.overridden.extend(changing);
@@ -563,7 +569,7 @@ impl VectorField {
     fn tail_rows(&self, index: &dyn VectorIndex, question: &Question<'_>) -> TailRows {
         let mut overridden = HashSet::default();
         let mut vectors = Vec::new();
-        // Handles, so that no writer waits while distances are computed.
+        // Clones handles, so that no writer waits for the lock while distances are computed.
         for (&id, pending) in self.tail.read().iter() {
             overridden.insert(id);
             let allowed = question.filter.is_none_or(|filter| filter.allows(id));
@@ -575,7 +581,7 @@ impl VectorField {
     }
 }
 
-/// What the tail says: its own rows, and whose the graph's are not to be trusted.
+/// The rows of the tail, and the documents whose data in the graph are outdated.
 struct TailRows {
     rows: Vec<Neighbor>,
     overridden: HashSet<u32>,

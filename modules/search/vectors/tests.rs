@@ -74,7 +74,7 @@ fn a_backfill_brings_its_own_and_leaves_some() {
 }
 
 #[test]
-fn what_a_command_touches_overtakes_and_is_brought_as_it_is_then() {
+fn what_a_command_changes_overtakes_the_backfill_with_its_latest_vector() {
     let field = VectorField::new(GRAPH);
     set(&field, Source::Backfill, 0..10);
     let moved = |id: u32| (1_000.0 + id as f32).to_le_bytes();
@@ -82,7 +82,7 @@ fn what_a_command_touches_overtakes_and_is_brought_as_it_is_then() {
     field.remove(8, 1);
     assert_eq!(pending(&field), [2, 8]);
     assert_eq!(nearest(&field, 1_007.0), (7, 0.0));
-    // An id that is free again may be given to a document of the backfill: it must not be brought before the
+    // A free id may be given to a document of the backfill, whose vector must not reach the graph before the
     // removal.
     field.set(Source::Backfill, 8, &moved(8), 1);
     assert_eq!(pending(&field), [2, 8], "what was live stays so");
@@ -95,14 +95,14 @@ fn what_a_command_touches_overtakes_and_is_brought_as_it_is_then() {
 }
 
 #[test]
-fn a_document_in_hand_is_given_to_nobody_else_and_comes_back_as_live() {
+fn a_busy_document_is_given_to_no_other_thread_and_comes_back_as_live() {
     let field = VectorField::new(GRAPH);
     set(&field, Source::Backfill, 0..1);
     let structure = field.structure();
-    let (id, in_hand) = field.take(&LIVE_FIRST, false).expect("it waits");
+    let (id, taken) = field.take(&LIVE_FIRST, false).expect("it waits");
     field.set(Source::Live, 0, &5.0f32.to_le_bytes(), 1);
     assert!(field.take(&LIVE_FIRST, false).is_none());
-    field.bring(structure.index(), id, &in_hand);
+    field.bring(structure.index(), id, &taken);
     assert_eq!(pending(&field), [1, 0]);
     assert_eq!(nearest(&field, 5.0), (0, 0.0));
     field.settle();

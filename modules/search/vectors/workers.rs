@@ -1,8 +1,8 @@
-//! The threads that bring pending mutations into graphs.
+//! The threads that apply pending mutations to graphs.
 //!
 //! A field that has work is in the queue once for each worker that it wants. A worker takes a bounded number
-//! of documents of it and queues it again, so that fields share the workers fairly. Fields with live
-//! mutations come before those that have a backfill's alone.
+//! of its documents and queues the field again, so that fields share the workers fairly. Fields with live
+//! mutations come before those that only have a backfill's.
 
 use crate::vectors::{Source, VectorField};
 use engramdb_engine::env::Clock;
@@ -11,10 +11,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Documents that a worker brings before it turns to another field.
+/// Documents that a worker applies before it turns to another field.
 const TURN_DOCUMENTS: usize = 16;
 
-/// One turn of so many goes to whoever has waited longest, whatever it is that he has.
+/// One turn in this many goes to the field that has waited longest, with live mutations or without.
 const FAIR_TURNS: usize = 8;
 
 pub struct Workers {
@@ -22,7 +22,7 @@ pub struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Calls workers; they may have stopped by then.
+/// Calls workers. A call after they have stopped has no effect.
 #[derive(Clone)]
 pub struct WorkerCaller(Arc<Shared>);
 
@@ -68,7 +68,7 @@ impl Workers {
         self.caller.call(field);
     }
 
-    /// What work on indexes is timed by.
+    /// The clock that measures work on indexes.
     pub fn clock(&self) -> &dyn Clock {
         self.caller.clock()
     }
@@ -118,14 +118,14 @@ impl Shared {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        // Fields that wait hold no workers: the queue is what holds fields.
+        // Workers do not drain what is left; the queue only keeps its fields alive.
         let mut state = self.caller.0.state.lock();
         state.stopped = true;
         state.queue.clear();
         drop(state);
         self.caller.0.work.notify_all();
         for thread in self.threads.drain(..) {
-            // A worker that panicked has said so already.
+            // A worker's panic has been reported by the panic hook.
             _ = thread.join();
         }
     }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_with_live_mutations_come_first_and_the_others_are_not_forgotten() {
+    fn fields_with_live_mutations_come_first_and_the_others_have_their_turns() {
         let [filling, live] = [Source::Backfill, Source::Live].map(field_with);
         let mut state = State::default();
         state.queue.extend([filling, live.clone()]);

@@ -1,29 +1,29 @@
-//! Live recall: how much of what they should find the searches of an index find, measured while it serves.
+//! Live recall: the share of the true nearest rows that the searches of an index find, measured in service.
 //!
-//! One in N KNN searches over a graph (`LIVE_RECALL_EVERY`) becomes a *sample*: query, k, beam, filter, and
-//! the rows that were found. One thread of the lowest priority (`auditor`) answers samples exactly, by the
-//! vectors (`audit`), within a budget of 1 percent of a core (`budget`); what is beyond it is dropped and
-//! counted. Recall is over the samples of the last hour, per vector field (`window`).
+//! One in N KNN searches over a graph (`LIVE_RECALL_EVERY`) becomes a *sample*: its query, k, beam, filter
+//! and found rows. One thread of the lowest priority (`auditor`) answers samples exactly, by the vectors
+//! (`audit`), within a budget of 1 percent of a core (`budget`). Samples beyond the budget are dropped and
+//! counted. Recall covers the samples of the last hour, per vector field (`window`).
 //!
-//! An answer that misses rows is *diagnosed* by two more walks, so that misses have causes:
+//! An answer that misses rows is *diagnosed* by two more walks, which assign a cause to each miss:
 //!
-//! | the row is found by | cause | what helps |
+//! | the row is found by | cause | remedy |
 //! |---|---|---|
-//! | a walk by the vectors, same beam | `Codes`: they say too little about the vectors | new codes |
+//! | a walk by the vectors, same beam | `Codes`: too coarse for these vectors | recompute the codes |
 //! | a walk by the vectors, much wider beam | `Beam`: too narrow for these data | a larger EF_RUNTIME |
-//! | neither | `Graph`: no links lead to the row | links made anew |
+//! | neither | `Graph`: no links lead to the row | link nodes again |
 //!
-//! Below a bound (`LIVE_RECALL_BOUND`) there is a warning, in the log and in INFO, with the cause of most of
-//! the misses. There is one too when most samples found the codes too coarse and went by the vectors, which
-//! costs time instead of rows. The auditor's thread then asks the graph to make its codes anew, or to join
-//! its nodes again, as the cause may be (engramdb_vector's recode.rs and rejoin.rs), and asks again every few
-//! minutes while the warning stands. After a repair recall is measured from nothing: older samples say
-//! nothing about the index as it is then.
+//! Recall below a bound (`LIVE_RECALL_BOUND`) causes a warning in the log and in INFO, with the cause of most
+//! misses. A second warning says that most samples found the codes too coarse and compared vectors, which
+//! costs time instead of rows. Depending on the cause, the auditor's thread then asks the graph to recompute
+//! its codes or to restore its links (engramdb_vector's recode.rs and rejoin.rs), and asks again every few
+//! minutes until the warning ends. After a repair the measurement starts from zero, because older samples
+//! describe the index before it.
 //!
-//! Documents change between search and audit. A document that did is left out of both sides: neither answer
-//! says anything about the other's vector. An audit of a search before very many changes is dropped as stale.
+//! A document that changed between search and audit is left out of both answers, because they compared
+//! different vectors. A sample with too many changes since its search is dropped as stale.
 //!
-//! What a search pays: a countdown; one in N also a copy of its query, its rows and its filter's bitmap.
+//! Cost for a search: a countdown; for one in N also a copy of its query, its rows and its filter's bitmap.
 
 mod window;
 
@@ -43,12 +43,11 @@ pub const EVERY_DEFAULT: u64 = 1_000;
 /// Recall below which there is a warning unless `LIVE_RECALL_BOUND` says otherwise.
 pub const BOUND_DEFAULT: f64 = 0.9;
 
-/// Samples, and rows that they should have had, from which on recall is judged: with fewer, 0.9 and 0.95 look
-/// alike.
+/// The least samples, and exact rows in them, for a verdict: fewer cannot tell 0.9 from 0.95.
 const JUDGED_SAMPLES_MIN: u64 = 10;
 const JUDGED_ROWS_MIN: u64 = 100;
 
-/// Rows up to which a search may become a sample: the copy and the audit are small then.
+/// The most rows of a search that may become a sample: it bounds the copy and the audit.
 pub const SAMPLE_ROWS_MAX: usize = 1_024;
 
 /// The live recall of one vector field.
@@ -64,32 +63,34 @@ pub struct LiveRecall {
 struct State {
     window: Window,
     warning: Option<Warning>,
-    /// When the index last began to repair itself, and how often it did.
+    /// When a repair was last requested, by the monotonic clock.
     tried: Option<Duration>,
+    /// Completed repairs.
     repairs: u64,
 }
 
-/// What is known of a field's recall at a moment.
+/// A field's recall at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LiveReport {
     /// Of the last hour, or since the last repair.
     pub tally: Tally,
-    /// Samples that were not audited: for want of time, and because too much had changed.
+    /// Samples that were not audited, because the budget was used up.
     pub dropped: u64,
+    /// Samples that were not audited, because too many documents had changed.
     pub stale: u64,
     pub warning: Option<Warning>,
     pub repairs: u64,
 }
 
-/// What an audit changes.
+/// A change of a field's state that an audit caused.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
     Bad {
         tally: Tally,
         warning: Warning,
-        /// The log does not have it yet.
+        /// The warning was not in effect before.
         is_news: bool,
-        /// What the index should try now.
+        /// The repair that the index should try now.
         remedy: Option<Remedy>,
     },
     Recovered(Tally),
@@ -107,8 +108,8 @@ impl Default for LiveRecall {
 }
 
 impl LiveRecall {
-    /// Counts a search; true if it is to become a sample. One in `every` is, at intervals that `random`
-    /// decides, so that they do not fall into step with a workload that repeats itself; none if `every` is 0.
+    /// Counts a search; true if it must become a sample. One in `every` does, at random intervals, so that
+    /// sampling does not follow the period of a repetitive workload; none if `every` is 0.
     pub fn is_due(&self, every: u64, random: &dyn Random) -> bool {
         if every == 0 {
             return false;
@@ -116,20 +117,20 @@ impl LiveRecall {
         // Intervals are from 1 to 2 * every - 1.
         let end = 2 * every as i64;
         let left = self.countdown.fetch_sub(1, Ordering::Relaxed);
-        // It is past the end after `every` was made smaller, and below 1 between another search's turn and
-        // its `store`.
+        // `left` is past the end after `every` was made smaller, and below 1 while another search is between
+        // its `fetch_sub` and its `store`.
         if left > 1 && left < end || left < 1 {
             return false;
         }
         let next = 1 + (random.next_u64() % (end as u64 - 1)) as i64;
         self.countdown.compare_exchange(left - 1, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() || {
-            // Others counted meanwhile.
+            // Other searches counted meanwhile.
             self.countdown.store(next, Ordering::Relaxed);
             left == 1
         }
     }
 
-    /// The search turned out to say nothing about the graph: the next one takes its turn.
+    /// Passes the sample on to the next search, because this one did not use the graph.
     pub fn pass_on(&self) {
         self.countdown.store(1, Ordering::Relaxed);
     }
@@ -142,7 +143,7 @@ impl LiveRecall {
         self.stale.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes in what an audit found, at this moment of the monotonic clock.
+    /// Adds the result of an audit. `now` is of the monotonic clock; `bound` is the least good recall.
     pub fn record(&self, tally: Tally, now: Duration, bound: f64) -> Option<Verdict> {
         let mut state = self.state.lock();
         state.window.add(now, tally);
@@ -162,7 +163,7 @@ impl LiveRecall {
         (is_news || remedy.is_some()).then_some(Verdict::Bad { tally, warning, is_news, remedy })
     }
 
-    /// The index has repaired itself.
+    /// Ends the warning and starts the measurement again, after a repair.
     pub fn repaired(&self) {
         let mut state = self.state.lock();
         state.window = Window::default();
@@ -186,7 +187,7 @@ fn is_good(tally: &Tally, bound: f64) -> bool {
     tally.recall().is_some_and(|recall| recall >= bound) && !tally.is_coarse()
 }
 
-/// What is wrong, as far as there are samples enough to say.
+/// The warning that these samples justify; `None` if they are too few, or good.
 fn warning_of(tally: &Tally, bound: f64) -> Option<Warning> {
     if tally.samples < JUDGED_SAMPLES_MIN {
         return None;
@@ -198,7 +199,7 @@ fn warning_of(tally: &Tally, bound: f64) -> Option<Warning> {
     }
 }
 
-/// What may help. Codes that are too coarse are worth a try whatever else is wrong.
+/// The repair that may help. Codes that are too coarse are recomputed even if the beam is too narrow.
 fn remedy_of(tally: &Tally, warning: Warning) -> Option<Remedy> {
     match warning {
         Warning::Recall(Cause::Graph) => Some(Remedy::Links),

@@ -30,7 +30,7 @@ fn one_in_n_searches_is_due() {
 }
 
 #[test]
-fn threads_that_count_together_take_no_turn_twice() {
+fn threads_that_count_together_share_no_turn() {
     let live = LiveRecall::default();
     let due = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -43,7 +43,7 @@ fn threads_that_count_together_take_no_turn_twice() {
             });
         }
     });
-    // Intervals are 10. Searches that come while one takes its turn are not counted.
+    // Intervals are 10. Searches that count during another one's turn are lost.
     let due = due.into_inner();
     assert!((1_000..=20_000).contains(&due), "{due}");
 }
@@ -63,7 +63,7 @@ fn an_audit_counts_for_an_hour() {
 }
 
 #[test]
-fn a_low_recall_is_said_once_and_so_is_its_recovery() {
+fn a_low_recall_is_reported_once_and_so_is_its_recovery() {
     let live = LiveRecall::default();
     let second = Duration::from_secs;
     for number in 1..JUDGED_SAMPLES_MIN {
@@ -74,14 +74,14 @@ fn a_low_recall_is_said_once_and_so_is_its_recovery() {
     let first = Verdict::Bad { tally: total, warning, is_news: true, remedy: None };
     assert_eq!(live.record(tally(8, [0, 3, 0]), second(20), 0.9), Some(first));
     assert_eq!(live.report(second(20)).warning, Some(warning));
-    assert_eq!(live.record(tally(0, [0, 3, 0]), second(21), 0.9), None, "the warning stands");
+    assert_eq!(live.record(tally(0, [0, 3, 0]), second(21), 0.9), None, "the warning is in effect already");
     let recovered = live.record(tally(10, [0, 0, 0]), second(22) + HOUR, 0.9);
     assert_eq!(recovered, Some(Verdict::Recovered(tally(10, [0, 0, 0]))));
     assert_eq!(live.report(second(22) + HOUR).warning, None);
 }
 
 #[test]
-fn codes_that_are_of_no_use_are_to_be_repaired_now_and_then() {
+fn a_repair_of_coarse_codes_is_requested_again_every_few_minutes() {
     let live = LiveRecall::default();
     let minute = |minutes: u64| Duration::from_secs(60 * minutes);
     let of_coarse = Tally { coarse: 1, ..tally(10, [0; 3]) };
@@ -92,12 +92,12 @@ fn codes_that_are_of_no_use_are_to_be_repaired_now_and_then() {
     (1..JUDGED_SAMPLES_MIN).for_each(|_| assert_eq!(record(minute(1)), None));
     assert_eq!(record(minute(1)), Some((Warning::CoarseCodes, true, Some(Remedy::Codes))));
     assert_eq!(record(minute(5)), None);
-    assert_eq!(record(minute(6)), Some((Warning::CoarseCodes, false, Some(Remedy::Codes))), "in vain so far");
+    assert_eq!(record(minute(6)), Some((Warning::CoarseCodes, false, Some(Remedy::Codes))), "no repair was reported");
     live.repaired();
     let report = live.report(minute(6));
     assert_eq!((report.tally, report.warning, report.repairs), (Tally::default(), None, 1));
     assert_eq!(live.record(tally(10, [0; 3]), minute(7), 0.9), None);
-    // As many misses are misses first.
+    // With low recall and coarse codes, the warning names the recall.
     let of_both = Tally { coarse: 1, ..tally(1, [9, 0, 0]) };
     let verdicts: Vec<_> = (0..12).filter_map(|_| live.record(of_both, minute(20), 0.9)).collect();
     let [Verdict::Bad { warning, is_news: true, remedy, .. }] = verdicts[..] else { panic!("{verdicts:?}") };

@@ -1,13 +1,13 @@
-//! What audits found in the last hour.
+//! The results of the last hour's audits.
 
 use std::ops::AddAssign;
 use std::time::Duration;
 
-/// Buckets for which an audit counts: an hour.
+/// Buckets of the window, which together cover an hour.
 const BUCKETS: usize = 12;
 pub const BUCKET: Duration = Duration::from_secs(60 * 60 / BUCKETS as u64);
 
-/// Why a search missed a row that it should have had (live/mod.rs has the table).
+/// Why a search missed a row of the exact answer (live/mod.rs has the table).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     Codes,
@@ -27,13 +27,12 @@ impl Cause {
     }
 }
 
-/// What is wrong with a field.
+/// A problem of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Warning {
-    /// Recall is below the bound, and this is why most rows were missed.
+    /// Recall is below the bound, and most rows were missed for this cause.
     Recall(Cause),
-    /// Most searches find that codes say too little, and go by the vectors: that finds the rows, and takes
-    /// longer.
+    /// Most searches find the codes too coarse and compare vectors: they find the rows, but take longer.
     CoarseCodes,
 }
 
@@ -46,27 +45,27 @@ impl Warning {
     }
 }
 
-/// What an index can do for itself.
+/// A repair that an index can make by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// To make its codes anew.
+    /// Recompute the codes.
     Codes,
-    /// To link nodes again.
+    /// Link nodes again.
     Links,
 }
 
 /// Rows of audited searches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Searches that were audited.
+    /// Audited searches.
     pub samples: u64,
-    /// Those of them that went by the vectors because codes were too coarse.
+    /// Those of them that compared vectors because the codes were too coarse.
     pub coarse: u64,
-    /// Rows that the exact answers had.
+    /// Rows of the exact answers.
     pub wanted: u64,
-    /// Those of them that the searches had too. A row as far as the last wanted one is as good as that.
+    /// Those of them that the searches found. A row that ties with the last exact one counts as found.
     pub found: u64,
-    /// The others, by `Cause`.
+    /// Rows that were not found, by `Cause`.
     pub missed: [u64; Cause::ALL.len()],
 }
 
@@ -76,14 +75,14 @@ impl Tally {
         (self.wanted > 0).then(|| self.found as f64 / self.wanted as f64)
     }
 
-    /// Do most searches find the codes too coarse?
+    /// True if most searches found the codes too coarse.
     pub fn is_coarse(&self) -> bool {
         2 * self.coarse > self.samples
     }
 
-    /// Of most of the missed rows.
+    /// The most frequent cause of missed rows.
     pub fn cause(&self) -> Cause {
-        // The last of equals: what can be repaired comes first in the order of a search.
+        // `max_by_key` takes the last of equals, so the order is reversed: of equals, `Codes` wins.
         let causes = Cause::ALL.into_iter().rev();
         causes.max_by_key(|&cause| self.missed[cause as usize]).expect("there are causes")
     }
@@ -102,7 +101,7 @@ impl AddAssign for Tally {
 /// Tallies by the time of the audit.
 #[derive(Default)]
 pub struct Window {
-    /// The bucket of time `n` is at `n % BUCKETS`, with that number.
+    /// Bucket number `n` is at `n % BUCKETS`, with its number.
     buckets: [(u64, Tally); BUCKETS],
 }
 
