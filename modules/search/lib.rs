@@ -13,7 +13,7 @@
 //! | `schema/` | what FT.CREATE defines, its parser and its format | `Definition` |
 //! | `documents/` | ids, versions and values of documents; postings; how text becomes terms | `Documents` |
 //! | `vectors/` | a vector field: graph or flat index, pending mutations, workers, recall | `VectorField` |
-//! | `query/` | the words of a search: query language, options, a cache of both; FT.EXPLAIN | `PreparedSearch` |
+//! | `query/` | the words of a search: query language, options, their cache; FT.EXPLAIN | `PreparedSearch` |
 //! | `index/` | one index: documents and vectors together, backfill, what a dropped index leaves | `Index` |
 //! | `search/` | a search from its plan to its reply; FT.PROFILE | `search::search` |
 //! | `audit/` | the thread that answers samples of searches exactly, to measure recall | `Auditor` |
@@ -37,8 +37,8 @@
 //!
 //! `query::request` and the parser read the words, `query::prepared` caches the result. `search::plan`
 //! estimates the work. `search::filter` and `search::matches` find the documents, `vectors` the nearest of
-//! them. `search` checks the rows, `search::stale` those with expired fields, and `search::reply` writes them.
-//! Many rows are read before and written after the last access to the keyspace (`search::rows`).
+//! them. `search` checks the rows, `search::stale` those with expired fields, and `search::reply` writes
+//! them. Many rows are read before and written after the last access to the keyspace (`search::rows`).
 //!
 //! # Life of a mutation
 //!

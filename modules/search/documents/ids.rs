@@ -1,7 +1,7 @@
 //! Sets of document ids: their construction, and the form in which the vector indexes test them.
 //!
-//! Both are needed for each filtered search, and must cost less than the search itself: code here sets bits and
-//! copies words, and never tests single ids of a compressed bitmap.
+//! Both are needed for each filtered search, and must cost less than the search itself: code here sets bits
+//! and copies words, and never tests single ids of a compressed bitmap.
 
 use std::ops::{Deref, RangeInclusive};
 

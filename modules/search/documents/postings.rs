@@ -284,7 +284,8 @@ mod tests {
             assert_eq!(postings.bytes, bytes.sum::<usize>());
         };
         let insert = |postings: &mut TermPostings, document: u32| -> Vec<u32> {
-            // One term is in all documents, three in a third each, others in few. Each text has one term twice.
+            // One term is in all documents, three in a third each, others in few. Each text has one term
+            // twice.
             let terms = ["all".to_owned(), format!("third{}", document % 3), format!("few{}", document / 9)];
             terms.iter().chain(&terms[..1]).map(|term| postings.insert(term.as_bytes(), document)).collect()
         };

@@ -3,7 +3,7 @@
 use super::Node;
 use super::lexer::{Kind, Token};
 use super::open::{self, OpenLeaf, OpenLimit, OpenNumber, Raw, Slot};
-use super::parser::{Trailer, Parsed, Parser};
+use super::parser::{Parsed, Parser, Postfix};
 use super::values::{self, Affix};
 use crate::error::{self, Kind as Wrong, SearchError};
 use crate::schema::{Field, FieldKind};
@@ -57,11 +57,11 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads a part that begins with a field's name; `None` if it has only stop words.
-    pub fn field_leaf(&mut self, trailer: Trailer) -> Parsed<Option<Node>> {
+    pub fn field_leaf(&mut self, postfix: Postfix) -> Parsed<Option<Node>> {
         let name = self.advance();
         match self.token.kind {
             Kind::Mark(b':') => self.advance(),
-            Kind::Mark(b'|') => return self.several_fields(name, trailer),
+            Kind::Mark(b'|') => return self.several_fields(name, postfix),
             Kind::Comparison => return self.comparison(name).map(Some),
             _ => return Err(self.syntax()),
         };
@@ -72,7 +72,7 @@ impl<'a> Parser<'a> {
             _ => {
                 let place = self.named(name)?;
                 match self.kind(place) {
-                    FieldKind::Text { .. } => self.text_in(vec![place.field], trailer),
+                    FieldKind::Text { .. } => self.text_in(vec![place.field], postfix),
                     _ => Err(self.wrong("TEXT", place)),
                 }
             }
@@ -80,7 +80,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads words in several fields. Fields that are not TEXT are ignored; an error if no field is TEXT.
-    fn several_fields(&mut self, first: Token<'a>, trailer: Trailer) -> Parsed<Option<Node>> {
+    fn several_fields(&mut self, first: Token<'a>, postfix: Postfix) -> Parsed<Option<Node>> {
         let mut names = vec![first];
         while self.take(b'|') {
             if !matches!(self.token.kind, Kind::Word | Kind::Number) {
@@ -94,7 +94,7 @@ impl<'a> Parser<'a> {
         let fields: Vec<usize> = of_text.map(|place| place.field).collect();
         match fields.is_empty() {
             true => Err(self.wrong("TEXT", places[0])),
-            false => self.text_in(fields, trailer),
+            false => self.text_in(fields, postfix),
         }
     }
 

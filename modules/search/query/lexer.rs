@@ -4,8 +4,8 @@
 //! punctuation, spaces, control characters, a lone backslash) separate words and are skipped. Tokens are read
 //! one at a time, so that they take no memory.
 //!
-//! Two rules are peculiar to RediSearch. Where the grammar expects words, a number with its sign is a word, so
-//! that `-3` is no negation. An error about punctuation names the last word before it.
+//! Two rules are peculiar to RediSearch. Where the grammar expects words, a number with its sign is a word,
+//! so that `-3` is no negation. An error about punctuation names the last word before it.
 
 /// The kind of a token. Token texts are still escaped, and exclude the marks that determine their kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

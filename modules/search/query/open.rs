@@ -1,8 +1,8 @@
 //! Templates: parsed queries whose parameters have no values yet.
 //!
-//! Clients send the same text repeatedly, with another vector or number in PARAMS. So the text is parsed once,
-//! with a slot for each parameter, and each search fills the slots with its values. All searches share a tree
-//! that has no slots. A slot is the number of a word of the request.
+//! Clients send the same text repeatedly, with another vector or number in PARAMS. So the text is parsed
+//! once, with a slot for each parameter, and each search fills the slots with its values. All searches share
+//! a tree that has no slots. A slot is the number of a word of the request.
 //!
 //! Each kind of value has one reader here. The parser uses it for literals in the text, `bind` for values of
 //! parameters, so that both are checked alike.

@@ -110,7 +110,7 @@ pub struct Parser<'a> {
 
 /// What may follow a part of a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Trailer {
+pub enum Postfix {
     Attributes,
     /// Attributes, or KNN because the part is the whole filter.
     Neighbors,
@@ -167,7 +167,7 @@ impl<'a> Parser<'a> {
         if self.everything()? {
             return Ok(Node::All);
         }
-        let first = self.unary(Trailer::Neighbors)?;
+        let first = self.unary(Postfix::Neighbors)?;
         if self.token.kind == Kind::Arrow {
             // For RediSearch's KNN, a filter of only stop words is no filter.
             return Ok(first.unwrap_or(Node::All));
@@ -192,7 +192,7 @@ impl<'a> Parser<'a> {
 
     /// Reads a union; `None` if it has only stop words.
     fn or(&mut self) -> Parsed<Option<Node>> {
-        let first = self.unary(Trailer::Attributes)?;
+        let first = self.unary(Postfix::Attributes)?;
         self.or_after(first)
     }
 
@@ -201,7 +201,7 @@ impl<'a> Parser<'a> {
         push_flat(&mut nodes, self.and_after(first)?);
         while self.take(b'|') {
             let next = self.within(2, |parser| {
-                let first = parser.unary(Trailer::Attributes)?;
+                let first = parser.unary(Postfix::Attributes)?;
                 parser.and_after(first)
             })?;
             push_flat(&mut nodes, next);
@@ -212,7 +212,7 @@ impl<'a> Parser<'a> {
     fn and_after(&mut self, first: Option<Node>) -> Parsed<Option<Node>> {
         let mut nodes: Vec<Node> = first.into_iter().collect();
         while self.begins_operand() {
-            let next = self.within(1, |parser| parser.unary(Trailer::Attributes))?;
+            let next = self.within(1, |parser| parser.unary(Postfix::Attributes))?;
             nodes.extend(next);
         }
         Ok(if nodes.len() > 1 { Some(Node::And(nodes)) } else { nodes.pop() })
@@ -250,11 +250,11 @@ impl<'a> Parser<'a> {
         if self.size <= SIZE_MAX { Ok(()) } else { Err(error::query_too_large(SIZE_MAX)) }
     }
 
-    fn unary(&mut self, trailer: Trailer) -> Parsed<Option<Node>> {
+    fn unary(&mut self, postfix: Postfix) -> Parsed<Option<Node>> {
         self.grow(1)?;
         for (sign, wrap) in [(b'-', Node::Not as fn(Box<Node>) -> Node), (b'~', Node::Optional)] {
             if self.take(sign) {
-                let node = self.within(1, |parser| parser.unary(Trailer::Attributes))?;
+                let node = self.within(1, |parser| parser.unary(Postfix::Attributes))?;
                 return Ok(node.map(|node| wrap(Box::new(node))));
             }
         }
@@ -267,11 +267,11 @@ impl<'a> Parser<'a> {
             self.expect(b')')?;
             node
         } else {
-            self.leaf(trailer)?
+            self.leaf(postfix)?
         };
         while self.token.kind == Kind::Arrow {
             let ahead = self.ahead();
-            if ahead.is(b'[') && trailer == Trailer::Neighbors {
+            if ahead.is(b'[') && postfix == Postfix::Neighbors {
                 break;
             }
             self.advance();
@@ -281,9 +281,9 @@ impl<'a> Parser<'a> {
         Ok(node)
     }
 
-    fn leaf(&mut self, trailer: Trailer) -> Parsed<Option<Node>> {
+    fn leaf(&mut self, postfix: Postfix) -> Parsed<Option<Node>> {
         match self.token.kind {
-            Kind::Field if !self.are_fields_named => self.field_leaf(trailer),
+            Kind::Field if !self.are_fields_named => self.field_leaf(postfix),
             Kind::Word if !self.are_fields_named && self.token.is_keyword("ismissing") => {
                 self.is_missing().map(Some)
             }
@@ -390,11 +390,11 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads words to be searched in those of these fields that the request allows.
-    pub fn text_in(&mut self, fields: Vec<usize>, trailer: Trailer) -> Parsed<Option<Node>> {
+    pub fn text_in(&mut self, fields: Vec<usize>, postfix: Postfix) -> Parsed<Option<Node>> {
         let named = self.wanted(fields.into_iter());
         let outer =
             (std::mem::replace(&mut self.fields, named), std::mem::replace(&mut self.are_fields_named, true));
-        let node = self.within(2, |parser| parser.unary(trailer));
+        let node = self.within(2, |parser| parser.unary(postfix));
         (self.fields, self.are_fields_named) = outer;
         node
     }

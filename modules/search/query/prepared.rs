@@ -8,7 +8,7 @@
 //! entries that were not used since. So texts that do not recur cannot evict texts that do. Searches share
 //! one lock, which is held for a look-up.
 
-use super::request::{self, SearchOptions};
+use super::request::{self, QueryOptions};
 use crate::documents::postings::Limit;
 use crate::error::{self, Kind, SearchError};
 use crate::query::{self, Node, Query, Template, WordScope};
@@ -36,7 +36,7 @@ const NODES_MAX: usize = 256;
 /// A parsed search, without the values of its parameters.
 #[derive(Debug)]
 pub struct PreparedSearch {
-    pub request: SearchOptions,
+    pub request: QueryOptions,
     template: Template,
     /// The request's words from the query on; `None` for the values of parameters.
     words: Vec<Option<Box<[u8]>>>,
@@ -75,7 +75,7 @@ impl PreparedSearch {
 /// Adds the numeric ranges of FILTER to the query.
 fn add_filters(
     definition: &Definition,
-    request: &SearchOptions,
+    request: &QueryOptions,
     template: &mut Template,
 ) -> Result<(), SearchError> {
     let mut conditions = Vec::with_capacity(request.filters.len());

@@ -1,13 +1,13 @@
 //! The options of FT.SEARCH, which follow index and query in any order.
 //!
-//! Each option works, is refused, or cannot change the answer: this server neither ranks (SCORER, PAYLOAD) nor
-//! expands words (VERBATIM, LANGUAGE, EXPANDER); see docs/compatibility.md.
+//! Each option works, is refused, or cannot change the answer: this server neither ranks (SCORER, PAYLOAD)
+//! nor expands words (VERBATIM, LANGUAGE, EXPANDER); see docs/compatibility.md.
 
 use crate::error::{self, Kind, SearchError};
 use crate::query::Parameters;
 use crate::schema::language::is_language;
 use crate::words::{counted, list, value, whole_number};
-use engramdb_engine::command::{Args, Options};
+use engramdb_engine::command::{Args, OptionWords};
 use engramdb_engine::hashing::HashSet;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub type Returned = (Vec<u8>, Vec<u8>);
 
 /// The options of a search.
 #[derive(Clone, Debug, Default)]
-pub struct SearchOptions {
+pub struct QueryOptions {
     pub no_content: bool,
     pub with_scores: bool,
     pub with_payloads: bool,
@@ -69,7 +69,7 @@ pub enum Timeout {
     Given(Option<Duration>),
 }
 
-impl SearchOptions {
+impl QueryOptions {
     /// Refuses FORMAT EXPAND, because it needs JSON documents, which this server does not have. The errors
     /// come in RediSearch's order.
     pub fn check_format(&self, is_resp3: bool) -> Result<(), SearchError> {
@@ -83,8 +83,8 @@ impl SearchOptions {
 }
 
 /// The options of a request, and its parameters.
-pub fn parse<'a>(args: Args<'a>) -> Result<(SearchOptions, Parameters<'a>), SearchError> {
-    let mut request = SearchOptions { limit: 10, ..SearchOptions::default() };
+pub fn parse<'a>(args: Args<'a>) -> Result<(QueryOptions, Parameters<'a>), SearchError> {
+    let mut request = QueryOptions { limit: 10, ..QueryOptions::default() };
     let mut parameters = Parameters::default();
     let mut words = args.options(3);
     while !words.is_done() {
@@ -102,7 +102,7 @@ pub fn parse<'a>(args: Args<'a>) -> Result<(SearchOptions, Parameters<'a>), Sear
     Ok((request, parameters))
 }
 
-fn flag(words: &mut Options<'_>, request: &mut SearchOptions) -> bool {
+fn flag(words: &mut OptionWords<'_>, request: &mut QueryOptions) -> bool {
     let flags = [
         ("NOCONTENT", &mut request.no_content),
         ("WITHSCORES", &mut request.with_scores),
@@ -118,7 +118,7 @@ fn flag(words: &mut Options<'_>, request: &mut SearchOptions) -> bool {
 }
 
 /// Reads an option that is checked and then has no effect.
-fn of_ranking(words: &mut Options<'_>) -> Result<bool, SearchError> {
+fn of_ranking(words: &mut OptionWords<'_>) -> Result<bool, SearchError> {
     // Words are never expanded, and totals always counted.
     if ["VERBATIM", "WITHCOUNT", "WITHOUTCOUNT"].iter().any(|option| words.take(option)) {
         return Ok(true);
@@ -142,7 +142,7 @@ fn of_ranking(words: &mut Options<'_>) -> Result<bool, SearchError> {
 }
 
 /// Reads an option that restricts the documents.
-fn of_documents(words: &mut Options<'_>, request: &mut SearchOptions) -> Result<bool, SearchError> {
+fn of_documents(words: &mut OptionWords<'_>, request: &mut QueryOptions) -> Result<bool, SearchError> {
     if words.take("INKEYS") {
         request.in_keys = Some(list(words, "INKEYS")?);
     } else if words.take("INFIELDS") {
@@ -160,7 +160,7 @@ fn of_documents(words: &mut Options<'_>, request: &mut SearchOptions) -> Result<
 }
 
 /// Reads an option about the reply's rows.
-fn of_reply(words: &mut Options<'_>, request: &mut SearchOptions) -> Result<bool, SearchError> {
+fn of_reply(words: &mut OptionWords<'_>, request: &mut QueryOptions) -> Result<bool, SearchError> {
     if words.take("RETURN") {
         request.fields = Some(returned(counted(words, "RETURN")?)?);
     } else if words.take("SORTBY") {
@@ -184,8 +184,8 @@ fn of_reply(words: &mut Options<'_>, request: &mut SearchOptions) -> Result<bool
 
 /// Reads an option about the query's parameters, dialect or time limit.
 fn of_query<'a>(
-    words: &mut Options<'a>,
-    request: &mut SearchOptions,
+    words: &mut OptionWords<'a>,
+    request: &mut QueryOptions,
     parameters: &mut Parameters<'a>,
 ) -> Result<bool, SearchError> {
     if words.take("PARAMS") {
@@ -204,7 +204,10 @@ fn of_query<'a>(
     Ok(true)
 }
 
-fn read_parameters<'a>(words: &mut Options<'a>, parameters: &mut Parameters<'a>) -> Result<(), SearchError> {
+fn read_parameters<'a>(
+    words: &mut OptionWords<'a>,
+    parameters: &mut Parameters<'a>,
+) -> Result<(), SearchError> {
     let pairs = counted(words, "PARAMS")?;
     if parameters.words().next().is_some() {
         return Err(Kind::ParametersTwice.error());
@@ -217,7 +220,7 @@ fn read_parameters<'a>(words: &mut Options<'a>, parameters: &mut Parameters<'a>)
     names.try_for_each(|(number, name)| parameters.add(name, first + 2 * number + 1))
 }
 
-fn sort_by(words: &mut Options<'_>) -> Result<SortBy, SearchError> {
+fn sort_by(words: &mut OptionWords<'_>) -> Result<SortBy, SearchError> {
     let field = words.word().map_err(|_| Kind::BadSortBy.error())?;
     let field = field.strip_prefix(b"@").unwrap_or(field).to_vec();
     let descending = words.take("DESC");
@@ -258,7 +261,7 @@ fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, SearchError> {
     Ok(fields)
 }
 
-fn limit(words: &mut Options<'_>) -> Result<(usize, usize), SearchError> {
+fn limit(words: &mut OptionWords<'_>) -> Result<(usize, usize), SearchError> {
     let two = words.words(2).map_err(|_| Kind::ShortLimit.error())?;
     let (Some(offset), Some(limit)) = (whole_number(two[0]), whole_number(two[1])) else {
         return Err(Kind::BadLimit.error());

@@ -113,9 +113,9 @@ impl Restoring {
         }
     }
 
-    /// Indexes those hashes that are unchanged since the earlier run (`None`: the key is no hash), and puts the
-    /// other keys on the list. Returns the restored vectors: the key's position in `keys`, the field, and the
-    /// handle.
+    /// Indexes those hashes that are unchanged since the earlier run (`None`: the key is no hash), and puts
+    /// the other keys on the list. Returns the restored vectors: the key's position in `keys`, the field, and
+    /// the handle.
     fn restore_all<H: Fields>(&self, keys: &[&[u8]], hashes: &[Option<H>]) -> Vec<(usize, usize, Housed)> {
         if !self.follows {
             return Vec::new();
@@ -160,8 +160,8 @@ impl Restoring {
         known
     }
 
-    /// The content of a document; `None` if it cannot be indexed, or a vector has changed. Calls `housed` with
-    /// the handle of each restored vector.
+    /// The content of a document; `None` if it cannot be indexed, or a vector has changed. Calls `housed`
+    /// with the handle of each restored vector.
     fn restore(
         &self,
         id: u32,

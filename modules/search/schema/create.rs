@@ -12,7 +12,7 @@ use super::{
 };
 use crate::error::{self, Kind, SearchError};
 use crate::words::{list, value, whole_number};
-use engramdb_engine::command::{Args, Options};
+use engramdb_engine::command::{Args, OptionWords};
 use engramdb_engine::types::parse_double;
 use engramdb_vector::{Element, Metric, Quantization};
 
@@ -60,7 +60,7 @@ pub fn parse(args: Args<'_>) -> Parsed<Definition> {
 }
 
 fn head_option(
-    words: &mut Options<'_>,
+    words: &mut OptionWords<'_>,
     options: &mut IndexOptions,
     prefixes: &mut Vec<Vec<u8>>,
 ) -> Parsed<()> {
@@ -132,7 +132,7 @@ fn on(kind: &[u8]) -> Parsed<()> {
     Err(Kind::BadRuleType.of(kind))
 }
 
-fn field(words: &mut Options<'_>) -> Parsed<Field> {
+fn field(words: &mut OptionWords<'_>) -> Parsed<Field> {
     let identifier = words.word()?.to_vec();
     let name = if words.take("AS") { required(words, b"AS")?.to_vec() } else { identifier.clone() };
     let Some(type_name) = words.peek() else { return Err(Kind::FieldUntyped.of(&name)) };
@@ -171,7 +171,7 @@ fn field(words: &mut Options<'_>) -> Parsed<Field> {
 }
 
 /// Reads one option behind a field's type; false where the next word begins another field.
-fn field_option(words: &mut Options<'_>, field: &mut Field) -> Parsed<bool> {
+fn field_option(words: &mut OptionWords<'_>, field: &mut Field) -> Parsed<bool> {
     if words.take("INDEXMISSING") {
         field.index_missing = true;
         return Ok(true);
@@ -231,7 +231,7 @@ fn field_option(words: &mut Options<'_>, field: &mut Field) -> Parsed<bool> {
 }
 
 /// The word behind an option of a field.
-fn required<'a>(words: &mut Options<'a>, option: &[u8]) -> Parsed<&'a [u8]> {
+fn required<'a>(words: &mut OptionWords<'a>, option: &[u8]) -> Parsed<&'a [u8]> {
     words.word().map_err(|_| Kind::RequiresArgument.of(option))
 }
 
@@ -242,7 +242,7 @@ fn phonetic(matcher: &[u8]) -> SearchError {
 }
 
 /// Reads `FLAT|HNSW count (name value)…`.
-fn vector(words: &mut Options<'_>) -> Parsed<VectorOptions> {
+fn vector(words: &mut OptionWords<'_>) -> Parsed<VectorOptions> {
     let algorithm = value(words, "vector similarity algorithm")?;
     let algorithm = match algorithm.to_ascii_uppercase().as_slice() {
         b"FLAT" => Algorithm::Flat,

@@ -16,7 +16,7 @@ use crate::documents::Documents;
 use crate::error::{Kind, SearchError};
 use crate::index::Index;
 use crate::query::prepared::PreparedSearch;
-use crate::query::request::SearchOptions;
+use crate::query::request::QueryOptions;
 use crate::query::{Knn, Node, Pattern, Query, TextMatch};
 use crate::schema::Algorithm;
 use crate::vectors::Cost;
@@ -108,7 +108,7 @@ pub enum SortKey {
 }
 
 impl Plan {
-    pub fn request(&self) -> &SearchOptions {
+    pub fn request(&self) -> &QueryOptions {
         &self.prepared.request
     }
 

@@ -1,8 +1,8 @@
 //! One vector field of an index: a flat index, or a graph with a tail of pending mutations.
 //!
-//! The tail holds the mutations that the graph does not have yet. Searches scan it exactly, so that a write is
-//! visible as soon as it is applied, and neither writers nor searches wait for the graph. Index workers drain
-//! the tail. An entry of the tail overrides the graph's data about the same document.
+//! The tail holds the mutations that the graph does not have yet. Searches scan it exactly, so that a write
+//! is visible as soon as it is applied, and neither writers nor searches wait for the graph. Index workers
+//! drain the tail. An entry of the tail overrides the graph's data about the same document.
 //!
 //! Live mutations overtake those of a backfill: they reach the graph first, and writers wait only for a tail
 //! full of live mutations. A backfill limits its own part of the tail (`help`).

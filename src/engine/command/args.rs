@@ -37,8 +37,8 @@ impl<'a> Args<'a> {
     }
 
     /// A reader of the words from `from` on, for options in any order.
-    pub fn options(&self, from: usize) -> Options<'a> {
-        Options { words: self.0, next: from }
+    pub fn options(&self, from: usize) -> OptionWords<'a> {
+        OptionWords { words: self.0, next: from }
     }
 }
 
@@ -56,12 +56,12 @@ pub fn integer(word: &[u8]) -> Result<i64, CommandError> {
 
 /// Iterates over words: keywords in any case, which may be followed by values.
 #[derive(Clone, Debug)]
-pub struct Options<'a> {
+pub struct OptionWords<'a> {
     words: &'a [&'a [u8]],
     next: usize,
 }
 
-impl<'a> Options<'a> {
+impl<'a> OptionWords<'a> {
     pub fn is_done(&self) -> bool {
         self.next >= self.words.len()
     }

@@ -7,7 +7,7 @@ mod table;
 mod usage;
 
 pub use crate::error::CommandError;
-pub use args::{Args, Options, integer};
+pub use args::{Args, OptionWords, integer};
 pub use reply::Reply;
 pub use table::{CommandTable, Known};
 pub use usage::Shape;

@@ -1,6 +1,6 @@
 //! The expiry options that several commands share: EX, PX, EXAT and PXAT with a positive number.
 
-use crate::command::{CommandError, Options, integer};
+use crate::command::{CommandError, OptionWords, integer};
 
 /// An expiry as the client wrote it.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ impl<'a> ExpiryOption<'a> {
     /// form is a syntax error, and one of the same form replaces the first.
     pub fn take(
         found: &mut Option<ExpiryOption<'a>>,
-        options: &mut Options<'a>,
+        options: &mut OptionWords<'a>,
     ) -> Result<bool, CommandError> {
         let Some(form) = FORMS.iter().find(|form| options.take(form.keyword)) else { return Ok(false) };
         if found.is_some_and(|before| before.form.keyword != form.keyword) {

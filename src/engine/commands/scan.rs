@@ -7,7 +7,7 @@
 use super::glob::glob_matches;
 use super::slices::{AT_ONCE, Copied, SLICE};
 use crate::command::{
-    Args, Command, CommandError, Finish, Job, Looks, Options, Outcome, ReadHandler, Reply, Rest, Stage,
+    Args, Command, CommandError, Finish, Job, Looks, OptionWords, Outcome, ReadHandler, Reply, Rest, Stage,
     StagedHandler, acl, integer, read, sliced,
 };
 use crate::hashing::HashMap;
@@ -290,7 +290,7 @@ pub struct ScanOptions<'a> {
 }
 
 impl<'a> ScanOptions<'a> {
-    pub fn parse(mut options: Options<'a>, of: ScanOf) -> Result<ScanOptions<'a>, CommandError> {
+    pub fn parse(mut options: OptionWords<'a>, of: ScanOf) -> Result<ScanOptions<'a>, CommandError> {
         let mut parsed = ScanOptions { pattern: None, count: 10, type_name: None, no_values: false };
         while !options.is_done() {
             if options.take("MATCH") {

@@ -92,7 +92,11 @@ fn a_repair_of_coarse_codes_is_requested_again_every_few_minutes() {
     (1..JUDGED_SAMPLES_MIN).for_each(|_| assert_eq!(record(minute(1)), None));
     assert_eq!(record(minute(1)), Some((Warning::CoarseCodes, true, Some(Remedy::Codes))));
     assert_eq!(record(minute(5)), None);
-    assert_eq!(record(minute(6)), Some((Warning::CoarseCodes, false, Some(Remedy::Codes))), "no repair was reported");
+    assert_eq!(
+        record(minute(6)),
+        Some((Warning::CoarseCodes, false, Some(Remedy::Codes))),
+        "no repair was reported"
+    );
     live.repaired();
     let report = live.report(minute(6));
     assert_eq!((report.tally, report.warning, report.repairs), (Tally::default(), None, 1));
