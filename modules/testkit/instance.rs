@@ -17,7 +17,7 @@ use engramdb_engine::log::{LogId, Lsn, Mark, Pos, ShardLog, Wait};
 use engramdb_engine::module::Module;
 use engramdb_engine::recovery::{Recovering, StartOptions, StartReport, recover};
 use engramdb_engine::shard::follow::FollowerStep;
-use engramdb_engine::snapshot::create::{CreateOptions, CreateReport, Source};
+use engramdb_engine::snapshot::create::{CreateOptions, CreateReport, LogSource};
 use engramdb_engine::snapshot::{SnapshotError, SnapshotFile, create};
 use engramdb_resp::{Protocol, Value};
 use engramdb_sim::env::SimEnv;
@@ -224,7 +224,7 @@ impl Instance {
         let env = &self.sim.env;
         let read = |after: Mark| self.log.read(after);
         let (parent, parent_pos) = (LogId([0; 16]), Pos(0));
-        let source = Source { log_id: self.log.id(), parent, parent_pos, read: &read };
+        let source = LogSource { log_id: self.log.id(), parent, parent_pos, read: &read };
         let modules = || (self.parts.offline)(env);
         let report = create(env, Path::new(SNAPSHOTS), &source, &modules, &CreateOptions::default());
         report.expect("the disk does not fail")

@@ -1,10 +1,11 @@
-//! A few bytes, or a larger value, behind a pointer of one word: what an entry of the keyspace holds.
+//! A pointer of one word to either a few bytes or a larger value; the keyspace's entries consist of it.
 //!
-//! `Box<[u8]>` takes two words, an enum of it and another box two as well; in a table of millions that is a tenth of the
-//! memory of small keys. Here the length of the bytes lies in front of them, and the lowest bit of the pointer tells
-//! the two kinds apart. This is the only file of the engine with unsafe code.
+//! `Box<[u8]>` takes two words, and so does an enum of it and another box. In a table of millions of entries,
+//! one word is a tenth of the memory of small keys. Here the length is stored in front of the bytes, and the
+//! lowest bit of the pointer distinguishes the two kinds. This is the only file of the engine with unsafe
+//! code.
 
-#![allow(unsafe_code, reason = "the pointer of an entry and the bytes behind it are managed by hand")]
+#![allow(unsafe_code, reason = "the pointer of an entry and the bytes that it points to are managed by hand")]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
@@ -12,34 +13,35 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-/// Allocations are multiples of it: allocators have no finer classes.
+/// Sizes of allocations are multiples of this, because allocators have no finer size classes.
 const UNIT: usize = 16;
-/// What leaves the lowest bit of a pointer free.
+/// The alignment of allocations, which keeps the lowest bit of a pointer zero.
 const ALIGN: usize = 2;
-/// The number of units, in front of the bytes.
+/// The size of the length, which is stored in front of the bytes as a number of units.
 const LENGTH_BYTES: usize = 2;
-/// The bit of the pointer that says that it is a `Box<T>`.
+/// The bit that is set in a pointer to a `T`.
 const BOXED: usize = 1;
 
 /// Either bytes, up to [`Thin::BYTES_MAX`], or a `Box<T>`.
 pub struct Thin<T> {
-    /// To an allocation of this file's layout; or, where the bit `BOXED` is set, that bit aside, what `Box::into_raw` gave.
+    /// If the bit `BOXED` is set, the result of `Box::into_raw` plus that bit; otherwise an allocation made
+    /// by `bytes`.
     pointer: NonNull<u8>,
     owned: PhantomData<Box<T>>,
 }
 
-// SAFETY: it owns what it points to, like a `Box<T>` or a `Box<[u8]>`.
+// SAFETY: it owns its target, like a `Box<T>` or a `Box<[u8]>`.
 unsafe impl<T: Send> Send for Thin<T> {}
 // SAFETY: as above; shared access gives shared references only.
 unsafe impl<T: Sync> Sync for Thin<T> {}
 
-/// What is in it.
+/// The content of a [`Thin`].
 pub enum Ref<'a, T> {
     Bytes(&'a [u8]),
     Boxed(&'a T),
 }
 
-/// What is in it, to be changed.
+/// The content of a [`Thin`], mutable.
 pub enum Mut<'a, T> {
     Bytes(&'a mut [u8]),
     Boxed(&'a mut T),
@@ -50,26 +52,29 @@ fn layout(units: usize) -> Layout {
 }
 
 impl<T> Thin<T> {
-    /// The most bytes that it can have.
+    /// The largest length of the bytes.
     pub const BYTES_MAX: usize = u16::MAX as usize * UNIT - LENGTH_BYTES;
 
     const ALIGNED: () = assert!(align_of::<T>() > BOXED, "the lowest bit of a pointer is free");
 
-    /// How many bytes there are where so many are asked for: allocations are rounded up.
+    /// The length that `bytes` makes of this one: allocations are rounded up.
     pub fn rounded(bytes: usize) -> usize {
         (bytes + LENGTH_BYTES).next_multiple_of(UNIT) - LENGTH_BYTES
     }
 
-    /// These parts one after the other, and zeros up to the next [`Thin::rounded`] length. They are `BYTES_MAX` at most.
+    /// The concatenation of these parts, with zeros up to the [`Thin::rounded`] length.
+    ///
+    /// # Panics
+    /// If the parts have more than `BYTES_MAX` bytes.
     pub fn bytes(parts: &[&[u8]]) -> Thin<T> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         assert!(length <= Thin::<T>::BYTES_MAX, "{length} bytes are too many");
         let units = (length + LENGTH_BYTES).div_ceil(UNIT);
-        // SAFETY: the layout is not empty: there is at least one unit.
+        // SAFETY: the layout has at least one unit, so it is not empty.
         let pointer = unsafe { alloc(layout(units)) };
         let pointer = NonNull::new(pointer).unwrap_or_else(|| handle_alloc_error(layout(units)));
-        // SAFETY: the allocation has `units * UNIT` bytes, which are made to be initialised here, before anything else
-        // sees them.
+        // SAFETY: the allocation has `units * UNIT` bytes. They are zeroed before a reference to them is
+        // made, and no other code has the pointer yet.
         let all = unsafe {
             pointer.as_ptr().write_bytes(0, units * UNIT);
             std::slice::from_raw_parts_mut(pointer.as_ptr(), units * UNIT)
@@ -77,9 +82,9 @@ impl<T> Thin<T> {
         let (head, mut rest) = all.split_at_mut(LENGTH_BYTES);
         head.copy_from_slice(&(units as u16).to_ne_bytes());
         for part in parts {
-            let (here, behind) = rest.split_at_mut(part.len());
-            here.copy_from_slice(part);
-            rest = behind;
+            let (target, after) = rest.split_at_mut(part.len());
+            target.copy_from_slice(part);
+            rest = after;
         }
         Thin { pointer, owned: PhantomData }
     }
@@ -105,7 +110,7 @@ impl<T> Thin<T> {
     #[inline]
     fn units(&self) -> usize {
         debug_assert!(!self.is_boxed(), "only bytes have a length");
-        // SAFETY: without the bit it points to an allocation of `bytes`, which begins with these two.
+        // SAFETY: without the bit it points to an allocation made by `bytes`, which begins with the length.
         let length = unsafe { self.pointer.cast::<[u8; LENGTH_BYTES]>().read() };
         u16::from_ne_bytes(length).into()
     }
@@ -113,36 +118,39 @@ impl<T> Thin<T> {
     #[inline]
     pub fn get(&self) -> Ref<'_, T> {
         if self.is_boxed() {
-            // SAFETY: with the bit it is what `Box::into_raw` gave, and this owns it.
+            // SAFETY: with the bit it is the result of `Box::into_raw`, which `self` owns.
             return Ref::Boxed(unsafe { &*self.as_box() });
         }
         let length = self.units() * UNIT - LENGTH_BYTES;
-        // SAFETY: the allocation has that many bytes behind its length, all initialised, and this owns it.
+        // SAFETY: the allocation has `length` initialised bytes after its length, and `self` owns it.
         Ref::Bytes(unsafe { std::slice::from_raw_parts(self.pointer.as_ptr().add(LENGTH_BYTES), length) })
     }
 
     #[inline]
     pub fn get_mut(&mut self) -> Mut<'_, T> {
         if self.is_boxed() {
-            // SAFETY: with the bit it is what `Box::into_raw` gave, and this owns it and is borrowed exclusively.
+            // SAFETY: with the bit it is the result of `Box::into_raw`, which `self` owns, and `self` is
+            // borrowed exclusively.
             return Mut::Boxed(unsafe { &mut *self.as_box() });
         }
         let length = self.units() * UNIT - LENGTH_BYTES;
-        // SAFETY: as in `get`, and this is borrowed exclusively. The length itself is not part of the slice.
+        // SAFETY: as in `get`, and `self` is borrowed exclusively. The slice does not include the stored
+        // length.
         Mut::Bytes(unsafe { std::slice::from_raw_parts_mut(self.pointer.as_ptr().add(LENGTH_BYTES), length) })
     }
 
-    /// The box, if it is one.
+    /// The box; `Err(self)` if this is bytes.
     pub fn into_box(self) -> Result<Box<T>, Thin<T>> {
         if !self.is_boxed() {
             return Err(self);
         }
         let this = ManuallyDrop::new(self);
-        // SAFETY: with the bit it is what `Box::into_raw` gave; `this` is not dropped, so that the box owns it alone.
+        // SAFETY: with the bit it is the result of `Box::into_raw`. `this` is never dropped, so the new box
+        // is the only owner.
         Ok(unsafe { Box::from_raw(this.as_box()) })
     }
 
-    /// Bytes of the allocation, if it is one of bytes.
+    /// The size of the allocation; `None` if this is a box.
     pub fn allocated(&self) -> Option<usize> {
         (!self.is_boxed()).then(|| self.units() * UNIT)
     }
@@ -151,7 +159,7 @@ impl<T> Thin<T> {
 impl<T> Drop for Thin<T> {
     fn drop(&mut self) {
         if self.is_boxed() {
-            // SAFETY: with the bit it is what `Box::into_raw` gave, and nothing uses it after this.
+            // SAFETY: with the bit it is the result of `Box::into_raw`, and nothing uses it after this.
             drop(unsafe { Box::from_raw(self.as_box()) });
         } else {
             // SAFETY: it was allocated with this layout, and nothing uses it after this.

@@ -1,8 +1,8 @@
 //! A log in memory: for tests, and for running without durability.
 //!
-//! Clones share the entries, so a test can "restart" on the same log. It keeps every rule of the contract but
-//! durability: entries are encoded and decoded, an appended entry is in the log once it is acknowledged, and
-//! a new claim fences the writers before it, whose entries in flight are lost.
+//! Clones share the entries, so a test can "restart" on the same log. It keeps all rules of the contract
+//! except durability: entries are encoded and decoded, an appended entry is in the log once it is
+//! acknowledged, and a new claim fences the previous writer, whose entries in flight are lost.
 
 use super::entry::{self, EntryHeader};
 use super::{
@@ -33,12 +33,12 @@ struct Shared {
 /// The entries at positions `first`, `first + 1`, ...
 struct State {
     first: Pos,
-    /// Epoch and index before `first`.
+    /// The mark before `first`.
     before_first: Mark,
     entries: VecDeque<Arc<Vec<u8>>>,
-    /// After the last entry.
+    /// The state after the last entry.
     sequence: Sequence,
-    /// Appended by the current writer and not acknowledged.
+    /// Entries that the current writer has appended and that are not acknowledged.
     in_flight: VecDeque<(EntryHeader, Vec<u8>)>,
 }
 
@@ -94,7 +94,7 @@ impl ShardLog for MemoryLog {
         }
         state.in_flight.clear();
         let epoch = Epoch(at.mark.pos.next().0);
-        // One history is in one process here, so that the epoch identifies a claim.
+        // The log exists in one process only, so the epoch identifies a claim.
         let mut id = [0; 16];
         id[..8].copy_from_slice(&epoch.0.to_le_bytes());
         let entry = Entry::of_claim(&claim, id, at.mark);
@@ -171,7 +171,7 @@ impl LogWriter for MemoryWriter {
 }
 
 impl Acks for MemoryWriter {
-    /// Takes in all that is in flight.
+    /// Stores and acknowledges all entries in flight.
     fn wait(&self, _beyond: Idx, _at_most: Duration) -> Result<Mark, WriteError> {
         let mut state = self.state()?;
         if !state.in_flight.is_empty() {
@@ -184,24 +184,24 @@ impl Acks for MemoryWriter {
     }
 }
 
-/// What is at the next position.
+/// The content of the next position.
 enum Stored {
     Entry(Pos, Arc<Vec<u8>>),
-    /// Nothing: what to return.
+    /// There is no entry; the reader returns this step.
     None(Step),
 }
 
 struct MemoryIter {
     log: MemoryLog,
     after: Pos,
-    /// `None` until the first call has found where the log begins.
+    /// `None` until the first call has compared `after` with the log's begin.
     mark: Option<Mark>,
     voided: Voided,
     is_stopped: Arc<AtomicBool>,
 }
 
 impl MemoryIter {
-    /// The next stored entry that counts, without regard to `after`.
+    /// The next stored entry that counts, even if it is before `after`.
     fn step(&mut self, wait: Wait) -> Result<Step, ReadError> {
         loop {
             let (pos, bytes) = match self.stored(wait)? {
@@ -220,7 +220,7 @@ impl MemoryIter {
         }
     }
 
-    /// The bytes of the next position, or what to return instead.
+    /// The bytes of the next position, or the step to return instead.
     fn stored(&mut self, wait: Wait) -> Result<Stored, ReadError> {
         let mut state = self.log.shared.state.lock();
         let mut has_waited = false;
@@ -273,7 +273,8 @@ impl EntryIter for MemoryIter {
         let (is_stopped, shared) = (self.is_stopped.clone(), self.log.shared.clone());
         Stopper::new(move || {
             is_stopped.store(true, Ordering::Release);
-            // Taken and released: a reader is either before its look at the flag, or waits and is woken.
+            // After the lock was taken once, a reader either has not read the flag yet, or is waiting and is
+            // woken.
             drop(shared.state.lock());
             shared.more.notify_all();
         })

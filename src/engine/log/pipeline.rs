@@ -1,31 +1,30 @@
-//! From batches to durable entries: what the engine calls.
+//! The way of batches into the log: forms entries, has them written, and publishes what is durable.
 //!
 //! A batch passes three points. [`Pipeline::admit`] reserves room before the keyspace lock is taken, so that
-//! an applied batch can always be logged. [`Pipeline::submit`], under the keyspace's write lock, copies it
-//! into the entry being formed and gives it its place: call order is LSN order. The writer appends whole
-//! entries and publishes [`Pipeline::durable`] in order. Group commit needs no timer: whatever was submitted
-//! while an entry was being written goes into the next.
+//! an applied batch can always be logged. [`Pipeline::submit`], called under the keyspace's write lock,
+//! copies the batch into the entry being formed: call order is LSN order. The writer appends whole entries
+//! and publishes [`Pipeline::durable`] in order. Group commit needs no timer: all batches submitted while an
+//! entry is being written go into the next one.
 //!
-//! The writer is run by one thread at a time: by the log thread, which is *called*, or by a thread that
-//! *leads*: one whose clients all wait for the entry that is to be written. Leading saves two wake-ups for
-//! each entry, which on a quick disk cost as much as the disk does (decision 0003). On a slow disk no thread
-//! leads.
+//! One thread at a time runs the writer: the log thread, after it was *called*, or a *leading* thread, whose
+//! clients all wait for the entry to be written. Leading saves two wake-ups for each entry, which on a fast
+//! disk cost as much as the write itself (decision 0003). On a slow disk no thread leads.
 //!
 //! Invariants:
 //!
-//! - LSNs are submitted densely, each one above the last. Engine time never steps back from one to the next,
-//!   nor from entry to entry: a batch that a Time entry has overtaken gets that one's time.
+//! - LSNs are submitted densely, in ascending order. Engine time never decreases from one batch to the next,
+//!   nor from one entry to the next: a batch that was overtaken by a Time entry gets that entry's time.
 //! - `durable` only grows, and when it reads L, every batch through L is durable.
-//! - Reserved room (held by credits or by submitted batches) never exceeds what the log has prepared, so an
-//!   append never meets a full disk. A part of what is prepared is for batches that free memory
+//! - Reserved room (of credits and of submitted batches) never exceeds the room that the log has prepared, so
+//!   an append never meets a full disk. A part of the prepared room is for batches that free memory
 //!   ([`Purpose`]).
-//! - Where there is no room for a claim, nothing is admitted until there is ([`opening`]).
+//! - While there is no room for a claim, nothing is admitted ([`opening`]).
 //! - Batches of one run are submitted together, under one hold of the pipeline's state.
-//! - A thread that stops running the writer while there is work left calls the log thread.
-//! - After a failure nothing is published any more, `submit` drops what it gets, and every waiter gets the
-//!   failure. There is no way back: the process recovers from the log.
+//! - A thread that stops running the writer while work is left calls the log thread.
+//! - After a failure nothing more is published, `submit` drops its batches, and every waiter gets the
+//!   failure. The pipeline cannot resume: the process must recover from the log.
 //!
-//! Deliberately not here: what to do with replies (the server's gate), and when to stop the process.
+//! Deliberately not here: holding back replies (the server's gate), and the decision to stop the process.
 
 mod batches;
 mod forming;
@@ -47,29 +46,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use writer::{Request, Writer};
+use writer::{Writer, WriterRequest};
 
-/// Up to here writing an entry counts as quick: a few times what calling a thread and being woken by it
-/// costs. One write that stalls is enough to be above for a while.
+/// The largest usual time of a write on a quick disk: a few times the cost of waking a thread and being woken
+/// by it. A single write that stalls keeps the usual time above this for a while.
 const QUICK: Duration = Duration::from_micros(500);
-/// So much reserved room wakes the log thread without a kick.
+/// With this much reserved room, the log thread is called without a kick.
 const KICK_BYTES: u64 = 4 << 20;
 
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Who writes: goes into the Claim, for people who read the log.
+    /// The writer's name in the Claim, for people who read the log.
     pub node: String,
-    /// Bound of memory for batches that are admitted and not yet appended, counted in room. One batch larger
+    /// The largest room of batches that are admitted and not yet appended; bounds memory. One batch larger
     /// than that is admitted alone.
     pub buffer_bytes_max: u64,
-    /// Without a log thread, [`Pipeline::pump`] does its work: for tests that must replay from a seed.
+    /// Starts a log thread. Without one, [`Pipeline::pump`] does its work: for tests that must replay from a
+    /// seed.
     pub log_thread: bool,
-    /// Whether an idle log thread sleeps on until [`Pipeline::kick`], or until an entry's worth of batches
-    /// waits. A thread that submits then has to kick before it waits for anything: what a whole round of
-    /// connections submitted becomes one entry and one wake-up.
+    /// An idle log thread sleeps until [`Pipeline::kick`], or until `KICK_BYTES` are reserved. A thread that
+    /// submits must kick before it waits for anything. The batches of a whole round of connections then
+    /// become one entry and cost one wake-up.
     pub wake_on_kick: bool,
-    /// Starts without a claim where the disk has no room for one: nothing is admitted until there is, which
-    /// is tried each second. Otherwise that is an error of the start.
+    /// Starts without a claim if the disk has no room for one. Nothing is admitted until a claim succeeds,
+    /// which is tried each second. If false, the start fails instead.
     pub read_only_when_full: bool,
 }
 
@@ -85,29 +85,30 @@ impl Default for Options {
     }
 }
 
-/// Why ordinary writes are refused for want of room.
+/// The state in which ordinary writes are refused because the log has no room.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shortage {
+pub struct LogShortage {
+    /// An error text for operators.
     pub cause: String,
-    /// Not even a claim has room: what frees memory is refused as well.
+    /// There is no room even for a claim: commands that free memory are refused too.
     pub read_only: bool,
 }
 
 /// Called by the thread that runs the writer; must return quickly.
 pub trait DurableWatcher: Send + Sync {
-    /// Every batch through `lsn` is durable. True if that woke a thread that waited for it.
+    /// Every batch through `lsn` is durable. Returns true if this woke a thread that waited for it.
     fn durable(&self, lsn: Lsn) -> bool;
-    /// Nothing more will become durable; the process has to stop.
+    /// Nothing more will become durable. The process must stop, or drop its state if it was fenced.
     fn failed(&self, fatal: &Fatal);
 }
 
-/// The log is gone; held replies must never be released.
+/// The log has failed for good; replies that are held back must never be released.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the transaction log failed: {cause}")]
 pub struct Fatal {
     pub cause: String,
-    /// Another writer has claimed the log: the state is to be dropped and recovered. Otherwise the process
-    /// has to stop.
+    /// Set if another writer has claimed the log: the process must drop its state and recover it. Otherwise
+    /// it must stop.
     pub fenced_by: Option<Epoch>,
 }
 
@@ -117,16 +118,16 @@ impl Fatal {
     }
 }
 
-/// Why a batch is not admitted. Nothing was changed.
+/// The reason why a batch is not admitted. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No more room until an operator acts; reads go on, and so do writes once there is room again.
+    /// There is no room until an operator frees space. Reads go on; writes resume by themselves then.
     #[error("no room in the transaction log: {cause}")]
     Full { cause: String },
     /// There is no room even for a claim: nothing is admitted until there is.
-    #[error("read-only, for there is no room to claim the transaction log: {cause}")]
+    #[error("read-only, because there is no room to claim the transaction log: {cause}")]
     ReadOnly { cause: String },
-    /// The log is behind: try again after the next durable batch, or in a millisecond.
+    /// The log is behind: the caller must try again after the next durable batch, or in a millisecond.
     #[error("the transaction log is behind")]
     Busy,
     /// The engine does not write the log.
@@ -136,20 +137,20 @@ pub enum Refusal {
     Failed(#[from] Fatal),
 }
 
-/// Reserved room in the log. What is not submitted returns on drop.
+/// Reserved room in the log. Dropping it returns the room that no batch has used.
 pub struct Credit {
-    /// `None` where there is no room to return.
+    /// `None` if there is no room to return.
     shared: Option<Arc<Shared>>,
     room: u64,
 }
 
 impl Credit {
-    /// No room, for a run that only reads.
+    /// An empty credit, for a run that only reads.
     pub fn none() -> Credit {
         Credit { shared: None, room: 0 }
     }
 
-    /// Takes over what another reserved.
+    /// Takes over the room of another credit.
     pub fn absorb(&mut self, mut other: Credit) {
         self.room += std::mem::take(&mut other.room);
         if self.shared.is_none() {
@@ -168,14 +169,14 @@ impl Drop for Credit {
     }
 }
 
-/// The way into a log, for one writer. Shared by reference; see the module's doc.
+/// The way of batches into a log, for one writer; see the module's doc.
 pub struct Pipeline {
     shared: Arc<Shared>,
     /// `None` until the log is claimed.
     writer: Arc<Mutex<Option<Writer>>>,
-    /// What is to be claimed where there is no log thread.
+    /// The claim, for `pump` if there is no log thread.
     opening: Opening,
-    /// `None` when [`Pipeline::pump`] does its work, and after the end.
+    /// `None` without a log thread, and after its end.
     thread: Mutex<Option<JoinHandle<()>>>,
     has_thread: bool,
 }
@@ -187,48 +188,51 @@ struct Shared {
     state: Mutex<State>,
     /// The log thread waits here for work.
     work: Condvar,
-    /// Blocking waiters (tests, tools, rotate, close) wait here.
+    /// Blocking callers (tests, tools, rotate, close) wait here.
     progress: Condvar,
+    /// The last durable LSN.
     durable: AtomicU64,
     wake_on_kick: bool,
-    /// Batches wait and the log thread was not called for them.
+    /// Batches wait for which the log thread was not called.
     unkicked: AtomicBool,
-    /// How long writing an entry usually takes, in nanoseconds; 0 where that is not known.
+    /// The smoothed time of a write, in nanoseconds; 0 if it is not known.
     usual_ns: AtomicU64,
     watchers: RwLock<Vec<Arc<dyn DurableWatcher>>>,
 }
 
 struct State {
-    /// Entries that are full, in order.
+    /// Full entries, in order.
     ready: VecDeque<Forming>,
     forming: Option<Forming>,
+    /// The last submitted LSN.
     last_lsn: Lsn,
-    /// The highest engine time that an entry states, or will.
+    /// The highest engine time of all batches and entries so far.
     engine_time_ms: u64,
     checksum: RunningChecksum,
     /// Room held by credits and by batches that are not appended yet.
     reserved_bytes: u64,
     /// No thread runs the writer.
     idle: bool,
-    /// The log thread is to run it.
+    /// The log thread must run the writer.
     called: bool,
-    /// The number of waiting batches from which on a kick is due; see [`writer`].
+    /// The least number of waiting batches for which a kick is due; see [`writer`].
     expected_batches: usize,
-    request: Option<Request>,
-    /// The answer to the last seal.
+    request: Option<WriterRequest>,
+    /// The result of the last seal, until its caller takes it.
     sealed: Option<Result<Pos, Refusal>>,
     closed: bool,
     failed: Option<Fatal>,
-    /// Why there is no claim yet.
+    /// The reason why there is no claim yet.
     unclaimed: Option<String>,
-    /// Why ordinary writes were refused, and the least room that one of them wanted; until there is so much.
+    /// The cause of refused ordinary writes, and the least room that one of them needed. Cleared when there
+    /// is that much room.
     refused: Option<(String, u64)>,
     buffers: Vec<Vec<u8>>,
     mark: Mark,
 }
 
 impl Pipeline {
-    /// Claims the log right after what was recovered, and starts the log thread.
+    /// Claims the log right after the recovered end, and starts the log thread.
     pub fn start(
         log: Arc<dyn ShardLog>,
         recovered: &Recovered,
@@ -290,13 +294,13 @@ impl Pipeline {
         Ok(Pipeline { shared, writer, opening, thread: Mutex::new(thread), has_thread })
     }
 
-    /// Reserves room for one batch of at most `bytes`. Called before the keyspace lock is taken; never blocks
-    /// on the disk.
+    /// Reserves room for one batch of at most `bytes` bytes. Called before the keyspace lock is taken; never
+    /// blocks on the disk.
     pub fn admit(&self, bytes: usize) -> Result<Credit, Refusal> {
         self.admit_run(1, bytes, Purpose::Any)
     }
 
-    /// Reserves room for at most `batches` batches of at most `bytes` together.
+    /// Reserves room for at most `batches` batches of at most `bytes` bytes together.
     pub fn admit_run(&self, batches: usize, bytes: usize, purpose: Purpose) -> Result<Credit, Refusal> {
         let shared = &self.shared;
         if batches == 0 {
@@ -305,7 +309,7 @@ impl Pipeline {
         }
         let mut wanted = shared.limits.room_for_batch(bytes);
         if batches > 1 {
-            // However the bytes are shared out, padding costs each batch less than two blocks.
+            // For any distribution of the bytes, padding costs each batch less than two blocks.
             wanted += shared.limits.room_for_batch(0) * 2 * batches as u64;
         }
         let mut state = shared.state.lock();
@@ -322,7 +326,7 @@ impl Pipeline {
         if reserved > shared.buffer_bytes_max && state.reserved_bytes > 0 {
             return Err(Refusal::Busy);
         }
-        let sealing = state.request == Some(Request::Seal);
+        let sealing = state.request == Some(WriterRequest::Seal);
         let fits = |room: &Room| reserved <= room.for_purpose(purpose, sealing);
         let mut room = shared.log.room();
         if !fits(&room) {
@@ -341,12 +345,12 @@ impl Pipeline {
         Ok(Credit { shared: Some(self.shared.clone()), room: wanted })
     }
 
-    /// Hands over a batch. Called under the keyspace's write lock, so that call order is LSN order. Only
-    /// copies; never blocks on the disk.
+    /// Submits a batch. Called under the keyspace's write lock, so that call order is LSN order. Copies the
+    /// batch; never blocks on the disk.
     ///
     /// # Panics
-    /// If `lsn` is not the next one, or the credit is too small: bugs that would break the log's order or its
-    /// room.
+    /// If `lsn` is not the next one, or the credit is too small. Both are bugs, which would break the log's
+    /// order or its accounting of room.
     pub fn submit(&self, credit: &mut Credit, lsn: Lsn, engine_time_ms: u64, batch: &[u8]) {
         let crc = crc32c::crc32c(batch);
         let mut state = self.shared.state.lock();
@@ -355,9 +359,9 @@ impl Pipeline {
         self.wake(state);
     }
 
-    /// Hands over the batches of a run, of which there is at least one. Returns the LSN of the first; the
-    /// others follow it. Of a batch that is larger than an entry only the end is copied here: the writer
-    /// copies the rest, an entry at a time.
+    /// Submits the batches of a run, of which there must be at least one. Returns the LSN of the first one;
+    /// the others follow densely. Of a batch that is larger than an entry, only the last piece is copied
+    /// here: the writer copies the others, one per entry.
     ///
     /// # Panics
     /// As [`Pipeline::submit`].
@@ -378,7 +382,7 @@ impl Pipeline {
         first
     }
 
-    /// After a submit: has the log thread write what waits, or leaves that to the next kick.
+    /// After a submit: calls the log thread, or leaves that to the next kick.
     fn wake(&self, state: MutexGuard<'_, State>) {
         let shared = &self.shared;
         if state.failed.is_some() || state.closed {
@@ -393,7 +397,7 @@ impl Pipeline {
         shared.call(state);
     }
 
-    /// Calls the log thread if batches wait for it and it was not called for them. Costs one load otherwise.
+    /// Calls the log thread if batches wait for which it was not called. Otherwise costs one load.
     pub fn kick(&self) {
         let shared = &self.shared;
         if shared.unkicked.load(Ordering::Acquire) && shared.unkicked.swap(false, Ordering::AcqRel) {
@@ -401,26 +405,26 @@ impl Pipeline {
         }
     }
 
-    /// Whether batches wait for which no thread was called. Costs one load.
+    /// True if batches wait for which no thread was called. Costs one load.
     pub fn is_kick_due(&self) -> bool {
         self.shared.unkicked.load(Ordering::Acquire)
     }
 
-    /// Whether writing an entry takes about as long as calling a thread for it, so that [`Pipeline::lead`] is
+    /// True if writing an entry takes about as long as waking a thread for it, so that [`Pipeline::lead`] is
     /// better than a kick.
     pub fn is_quick(&self) -> bool {
         let usual = self.usual_time();
         !usual.is_zero() && usual <= QUICK
     }
 
-    /// How long writing an entry usually takes; 0 where that is not known.
+    /// The smoothed time of writing an entry; 0 if it is not known.
     pub fn usual_time(&self) -> Duration {
         Duration::from_nanos(self.shared.usual_ns.load(Ordering::Relaxed))
     }
 
-    /// A kick that does the work: writes one entry of what waits, in this thread, unless a thread runs the
-    /// writer. Blocks on the disk, usually for a few hundred microseconds, and without bound when the disk
-    /// stalls.
+    /// Writes one entry of waiting batches in the caller's thread, unless another thread runs the writer;
+    /// replaces a kick. Blocks on the disk, usually for a few hundred microseconds, and without bound if the
+    /// disk stalls.
     pub fn lead(&self) {
         let shared = &self.shared;
         if !shared.unkicked.swap(false, Ordering::AcqRel) {
@@ -438,12 +442,12 @@ impl Pipeline {
         }
     }
 
-    /// Every batch through this one is durable.
+    /// The last durable LSN: every batch through it is durable.
     pub fn durable(&self) -> Lsn {
         Lsn(self.shared.durable.load(Ordering::Acquire))
     }
 
-    /// The last batch submitted.
+    /// The LSN of the last submitted batch.
     pub fn last_lsn(&self) -> Lsn {
         self.shared.state.lock().last_lsn
     }
@@ -460,11 +464,12 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Tells the watcher of everything that becomes durable from now on, and of a failure: at once if the log
-    /// has failed.
+    /// Calls the watcher for everything that becomes durable from now on, and for a failure; at once if the
+    /// log has failed already.
     pub fn subscribe(&self, watcher: Arc<dyn DurableWatcher>) {
         let mut watchers = self.shared.watchers.write();
-        // A failure that is noted after this look is told to those in the list.
+        // `fail` sets the failure first and reads the list then: a failure after this check reaches the new
+        // watcher through the list.
         let Some(fatal) = self.failure() else { return watchers.push(watcher) };
         drop(watchers);
         watcher.failed(&fatal);
@@ -475,12 +480,12 @@ impl Pipeline {
         self.shared.state.lock().failed.clone()
     }
 
-    /// Whether ordinary writes are refused for want of room, and why. Once they were, they count as refused
-    /// until there is room for the smallest of those.
-    pub fn shortage(&self) -> Option<Shortage> {
+    /// The shortage of room, if ordinary writes are refused. It lasts until there is room for the smallest of
+    /// the refused writes.
+    pub fn shortage(&self) -> Option<LogShortage> {
         let mut state = self.shared.state.lock();
         if let Some(cause) = state.unclaimed.clone() {
-            return Some(Shortage { cause, read_only: true });
+            return Some(LogShortage { cause, read_only: true });
         }
         let (cause, least) = state.refused.clone()?;
         let room = self.shared.log.room();
@@ -488,10 +493,10 @@ impl Pipeline {
             state.refused = None;
             return None;
         }
-        Some(Shortage { cause, read_only: false })
+        Some(LogShortage { cause, read_only: false })
     }
 
-    /// While the log cannot grow: why, and how many bytes of writes it still takes before it refuses them.
+    /// While the log cannot grow: the cause, and how many bytes of ordinary writes it still accepts.
     pub fn last_room(&self) -> Option<(String, u64)> {
         let state = self.shared.state.lock();
         let room = self.shared.log.room();
@@ -499,19 +504,19 @@ impl Pipeline {
         room.full.map(|cause| (cause, bytes))
     }
 
-    /// The mark behind the last entry that is durable.
+    /// The mark of the last durable entry.
     pub fn mark(&self) -> Mark {
         self.shared.state.lock().mark
     }
 
-    /// The log below, for reading and trimming.
+    /// The underlying log, for reading and trimming.
     pub fn log(&self) -> &Arc<dyn ShardLog> {
         &self.shared.log
     }
 
-    /// Closes the current segment once everything submitted so far is durable, and returns the last position
-    /// in sealed segments: an offline snapshot can then cover all of it. Blocks. `Busy` when the next segment
-    /// is not prepared yet: try again.
+    /// Seals the current segment once everything submitted so far is durable, and returns the last position
+    /// in sealed segments: an offline snapshot can then cover all of it. Blocks. Returns `Busy` if the next
+    /// segment is not prepared yet: the caller must try again.
     pub fn rotate(&self) -> Result<Pos, Refusal> {
         let shared = &self.shared;
         self.pump();
@@ -536,7 +541,7 @@ impl Pipeline {
             shared.log.want_room(room.bytes.saturating_add(1));
             return Err(room.full.map_or(Refusal::Busy, |cause| Refusal::Full { cause }));
         }
-        state.request = Some(Request::Seal);
+        state.request = Some(WriterRequest::Seal);
         shared.call(state);
         self.pump();
         let mut state = shared.state.lock();
@@ -552,7 +557,8 @@ impl Pipeline {
         }
     }
 
-    /// Records that engine time has passed without batches. Skipped while there is work or no room.
+    /// Writes a Time entry, which records that engine time has passed without batches. Does nothing while
+    /// there is work or no room.
     pub fn submit_time(&self, engine_time_ms: u64) {
         let mut state = self.shared.state.lock();
         let room = self.shared.log.room().for_purpose(Purpose::Any, false);
@@ -567,7 +573,7 @@ impl Pipeline {
             return;
         }
         state.reserved_bytes += block;
-        state.request = Some(Request::Time { engine_time_ms });
+        state.request = Some(WriterRequest::Time { engine_time_ms });
         self.shared.call(state);
     }
 
@@ -576,9 +582,9 @@ impl Pipeline {
         self.close_at(0)
     }
 
-    /// The same; the Release notes that engine time has come so far.
+    /// The same with this engine time in the Release.
     pub fn close_at(&self, engine_time_ms: u64) -> Result<(), Fatal> {
-        self.stop(Request::Close { engine_time_ms });
+        self.stop(WriterRequest::Close { engine_time_ms });
         let state = self.shared.state.lock();
         match (&state.failed, state.request) {
             (Some(fatal), _) => Err(fatal.clone()),
@@ -592,7 +598,7 @@ impl Pipeline {
         }
     }
 
-    /// Does the log thread's work when there is none: until nothing is left to do, or the log acknowledges
+    /// Does the log thread's work if there is none, until nothing is left to do or the log acknowledges
     /// nothing more for now.
     pub fn pump(&self) {
         if self.has_thread {
@@ -610,7 +616,7 @@ impl Pipeline {
         }
     }
 
-    fn stop(&self, request: Request) {
+    fn stop(&self, request: WriterRequest) {
         {
             let mut state = self.shared.state.lock();
             while state.request.is_some() && state.failed.is_none() && self.has_thread {
@@ -625,23 +631,23 @@ impl Pipeline {
         }
         self.pump();
         if let Some(thread) = self.thread.lock().take() {
-            // A panic of the log thread has been reported by the panic hook; there is nothing to add.
+            // The panic hook has reported a panic of the log thread.
             let _ = thread.join();
         }
     }
 }
 
 impl Drop for Pipeline {
-    /// Like a close; errors are lost, so prefer [`Pipeline::close`].
+    /// Closes the pipeline and ignores errors, so prefer [`Pipeline::close`].
     fn drop(&mut self) {
         if self.thread.lock().is_some() {
-            self.stop(Request::Close { engine_time_ms: 0 });
+            self.stop(WriterRequest::Close { engine_time_ms: 0 });
         }
     }
 }
 
 impl Shared {
-    /// Nothing more becomes durable.
+    /// Ends the pipeline: drops waiting batches, and reports the failure to waiters and watchers.
     fn fail(&self, cause: String, fenced_by: Option<Epoch>) {
         let fatal = Fatal { cause, fenced_by };
         {
@@ -656,8 +662,8 @@ impl Shared {
         }
     }
 
-    /// Has the log thread run the writer. Does nothing while a thread runs it: that one looks for work before
-    /// it stops.
+    /// Makes the log thread run the writer. Does nothing while a thread runs it, because that thread checks
+    /// for work before it stops.
     fn call(&self, mut state: MutexGuard<'_, State>) {
         if !state.idle {
             return;
@@ -670,7 +676,7 @@ impl Shared {
 }
 
 impl State {
-    /// Takes a batch, whose room is the credit's. Returns its LSN.
+    /// Adds a batch to the log, using room of the credit. Returns its LSN.
     fn submit(
         &mut self,
         limits: &Limits,
@@ -687,14 +693,14 @@ impl State {
             return lsn;
         }
         credit.room -= room;
-        // A Time entry may have overtaken the batch, whose time was sampled before.
+        // The batch's time was sampled earlier, and a Time entry may have overtaken it.
         let time_ms = time_ms.max(self.engine_time_ms);
         self.engine_time_ms = time_ms;
         self.add(limits, (lsn, time_ms), batch, crc, room);
         lsn
     }
 
-    /// Appends a batch to the forming entry, splitting it if it is larger than an entry.
+    /// Adds a batch to the forming entry, in pieces if it is larger than an entry.
     fn add(
         &mut self,
         limits: &Limits,
@@ -742,7 +748,7 @@ impl State {
         batch: &BatchBytes<'_>,
         range: Range<usize>,
     ) {
-        // First and middle pieces are alone in their entry.
+        // First and middle pieces are alone in their entry, so that the writer can copy them later.
         if let (BatchBytes::Referred(batch, whole), PieceKind::First | PieceKind::Middle) = (batch, kind) {
             let mut forming = Forming::new(Some(Vec::new()), lsn, engine_time_ms);
             let range = whole.start + range.start..whole.start + range.end;
@@ -754,7 +760,7 @@ impl State {
         let forming = self.forming.get_or_insert_with(|| Forming::new(buffers.pop(), lsn, engine_time_ms));
         forming.entry.last_lsn = lsn;
         let time_offset_ms = engine_time_ms - forming.entry.engine_time_ms;
-        let time_offset_ms = u32::try_from(time_offset_ms).expect("it was asked whether the time fits");
+        let time_offset_ms = u32::try_from(time_offset_ms).expect("`fits` checked the time");
         begin_piece(kind, range.len(), time_offset_ms, &mut forming.entry.bytes);
         match batch {
             BatchBytes::Here(bytes) => forming.entry.bytes.extend_from_slice(&bytes[range]),

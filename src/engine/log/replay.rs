@@ -1,4 +1,4 @@
-//! From entries back to batches: what recovery, the offline snapshotter and the tools read.
+//! Reassembles batches from entries, for recovery, followers, the offline snapshotter and tools.
 //!
 //! Invariants, each checked on every entry:
 //!
@@ -19,11 +19,11 @@ use super::{
 };
 use std::ops::Range;
 
-/// A state of a history: everything through `lsn` is in it. What a snapshot has to remember of the log.
+/// A state of a history that includes everything through `lsn`. A snapshot stores the one that it shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Where to go on reading: at or before the entry that holds the batch after `lsn`, and never between the
-    /// pieces of a batch.
+    /// The mark after which to continue reading: before the entry with the batch after `lsn`, and never
+    /// between the pieces of a batch.
     pub mark: Mark,
     pub lsn: Lsn,
     pub checksum: RunningChecksum,
@@ -31,40 +31,40 @@ pub struct Checkpoint {
     pub engine_time_ms: u64,
 }
 
-/// What replay found, for the writer that follows.
+/// The result of a replay, for the next writer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// The state after the last complete batch.
     pub checkpoint: Checkpoint,
-    /// Where the next writer claims; beyond the checkpoint if the tail holds an unfinished batch.
+    /// The end at which the next writer claims; after the checkpoint if the tail has an unfinished batch.
     pub end: LogEnd,
     pub voided: Voided,
-    /// Whether the last entry is a Release: the last writer stopped in order.
+    /// True if the last entry is a Release: the last writer stopped cleanly.
     pub clean: bool,
 }
 
-/// One batch of effects.
+/// One batch of effects, as read from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Batch<'a> {
+pub struct LogBatch<'a> {
     pub lsn: Lsn,
     pub epoch: Epoch,
     pub engine_time_ms: u64,
     pub bytes: &'a [u8],
 }
 
-/// What [`Replay::follow`] came to.
+/// The result of [`Replay::follow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Followed<'a> {
-    Batch(Batch<'a>),
-    /// Everything that is durable was returned: [`Replay::recovered`] says where to claim.
+    Batch(LogBatch<'a>),
+    /// Everything that is durable was returned; [`Replay::recovered`] has the end to claim at.
     End,
-    /// Nothing became durable in the time given.
+    /// Nothing became durable in the given time.
     TimedOut,
-    /// [`Replay::stopper`] was used. Every later call returns this as well.
+    /// [`Replay::stopper`] was used. Every later call returns this too.
     Stopped,
 }
 
-/// What [`Replay::follow_entry`] came to.
+/// The result of [`Replay::follow_entry`].
 pub enum FollowedEntry {
     Batches(EntryBatches),
     /// As in [`Followed`].
@@ -78,7 +78,7 @@ pub struct EntryBatches {
     epoch: Epoch,
     engine_time_ms: u64,
     payload: Vec<u8>,
-    /// The bytes of the one that came in pieces.
+    /// The bytes of the batch that came in pieces, if there is one.
     assembled: Vec<u8>,
     found: Vec<Found>,
 }
@@ -89,8 +89,8 @@ impl EntryBatches {
         self.engine_time_ms
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Batch<'_>> {
-        self.found.iter().map(|found| Batch {
+    pub fn iter(&self) -> impl Iterator<Item = LogBatch<'_>> {
+        self.found.iter().map(|found| LogBatch {
             lsn: found.lsn,
             epoch: self.epoch,
             engine_time_ms: found.engine_time_ms,
@@ -99,21 +99,21 @@ impl EntryBatches {
     }
 }
 
-/// Reads the batches after a checkpoint. [`Replay::finish`] says where the writer goes on.
+/// Reads the batches after a checkpoint. [`Replay::finish`] returns what the next writer needs.
 pub struct Replay {
     iter: Box<dyn EntryIter>,
-    /// Batches through this one are skipped: the caller has them.
+    /// Batches through this LSN are skipped, because the checkpoint includes them.
     skip_through: Lsn,
     state: Checkpoint,
     entry: Option<Cursor>,
     unfinished: Option<Unfinished>,
-    /// The last LSN met, complete or not; `None` before the first entry.
+    /// The last complete LSN that was read; `None` before the first entry.
     last_lsn: Option<Lsn>,
-    /// Behind the last entry met.
+    /// The mark of the last entry that was read.
     met: Mark,
-    /// The engine time of the last entry or batch met.
+    /// The engine time of the last entry or batch that was read.
     met_time_ms: u64,
-    /// The bytes of the batch returned last, when it came in pieces.
+    /// The bytes of the last returned batch, if it came in pieces.
     assembled: Vec<u8>,
     voided_batches: u64,
     clean: bool,
@@ -131,7 +131,7 @@ struct Unfinished {
     bytes: Vec<u8>,
 }
 
-/// A complete batch, without its bytes: those stand in the entry, or in `assembled`.
+/// A complete batch without its bytes, which are in the entry (`in_entry`), or in `assembled`.
 struct Found {
     lsn: Lsn,
     engine_time_ms: u64,
@@ -139,7 +139,7 @@ struct Found {
 }
 
 impl Replay {
-    /// Reads what follows `from` in the log.
+    /// Reads the batches after `from` in the log.
     pub fn new(log: &dyn ShardLog, from: Checkpoint) -> Replay {
         Replay::over(log.read(from.mark), from)
     }
@@ -163,29 +163,29 @@ impl Replay {
 
     /// The next batch, valid until the next call; `None` at the log's end.
     #[expect(clippy::should_implement_trait, reason = "the batch borrows from the reader")]
-    pub fn next(&mut self) -> Result<Option<Batch<'_>>, ReadError> {
+    pub fn next(&mut self) -> Result<Option<LogBatch<'_>>, ReadError> {
         match self.follow(Wait::No)? {
             Followed::Batch(batch) => Ok(Some(batch)),
             Followed::End | Followed::TimedOut | Followed::Stopped => Ok(None),
         }
     }
 
-    /// The same for a follower, which may wait for more at the log's end. It can be called again after
-    /// anything but an error.
+    /// The same for a follower, which may wait for more batches at the log's end. It can be called again,
+    /// unless it returned an error.
     pub fn follow(&mut self, wait: Wait) -> Result<Followed<'_>, ReadError> {
         let found = match self.find_batch(wait)? {
             Ok(found) => found,
             Err(Step::End(_)) => return Ok(Followed::End),
             Err(Step::TimedOut) => return Ok(Followed::TimedOut),
             Err(Step::Stopped) => return Ok(Followed::Stopped),
-            Err(Step::Entry(_)) => unreachable!("entries are taken in"),
+            Err(Step::Entry(_)) => unreachable!("`find_batch` processes entries"),
         };
         let cursor = self.entry.as_ref().expect("a batch ends inside an entry");
         let bytes = match found.in_entry {
             Some(range) => &cursor.entry.payload[range],
             None => &self.assembled[..],
         };
-        Ok(Followed::Batch(Batch {
+        Ok(Followed::Batch(LogBatch {
             lsn: found.lsn,
             epoch: cursor.entry.header.epoch,
             engine_time_ms: found.engine_time_ms,
@@ -193,8 +193,8 @@ impl Replay {
         }))
     }
 
-    /// Reads an entry through, and checks all of it before any of its batches is returned: a follower shows
-    /// what it applies. Not to be mixed with `next` and `follow` but at the log's end.
+    /// Reads a whole entry and checks it before it returns the batches, because a follower makes visible what
+    /// it applies. `next` and `follow` may have been called before only if they reached the log's end.
     pub fn follow_entry(&mut self, wait: Wait) -> Result<FollowedEntry, ReadError> {
         assert!(self.entry.is_none(), "the entry before is read through");
         match self.iter.next(wait)? {
@@ -225,8 +225,9 @@ impl Replay {
         self.state
     }
 
-    /// What the next writer has to know. Only at the log's end: after `next` returned `None`, or `follow`
-    /// [`Followed::End`]. The reader can go on afterwards, for a claim may come too late.
+    /// What the next writer needs. May be called only at the log's end: after `next` returned `None`, or
+    /// `follow` returned [`Followed::End`]. Reading can continue afterwards, in case the claim comes too
+    /// late.
     pub fn recovered(&self) -> Recovered {
         assert!(self.entry.is_none(), "the last batch and its entry are read through");
         let mut voided = self.iter.voided();
@@ -270,7 +271,7 @@ impl Replay {
         let expected = match (&self.unfinished, self.last_lsn) {
             (Some(unfinished), _) => unfinished.lsn,
             (None, Some(last)) => last.next(),
-            // The first entry may begin with batches that the checkpoint covers already.
+            // The first entry may begin with batches that the checkpoint includes already.
             (None, None) => header.first_lsn.min(self.skip_through.next()),
         };
         if header.kind == Kind::Data && header.first_lsn != expected {
@@ -284,8 +285,8 @@ impl Replay {
         Ok(())
     }
 
-    /// What of an entry contradicts itself or the one before it, if anything does. What the writer asserts is
-    /// checked here.
+    /// A contradiction within an entry, or between it and the entry before, if there is one. Checks what the
+    /// writer asserts.
     fn contradiction(&self, entry: &ReadEntry) -> Option<String> {
         let (header, met) = (&entry.header, self.met);
         if let Some(detail) = header.contradiction() {
@@ -375,11 +376,11 @@ impl Replay {
         Found { lsn, engine_time_ms, in_entry }
     }
 
-    /// Checks the entry that has been read through, and moves the mark behind it.
+    /// Checks the current entry after its last piece, and advances the checkpoint's mark.
     fn end_entry(&mut self) -> Result<(), ReadError> {
         let Some(cursor) = self.entry.take() else { return Ok(()) };
         let header = &cursor.entry.header;
-        // Without a complete batch so far, an unfinished one can only be the entry's first.
+        // If no batch is complete so far, an unfinished one must be the first batch of the entry.
         let complete_lsn = match (self.last_lsn, &self.unfinished) {
             (Some(lsn), _) => lsn,
             (None, Some(unfinished)) => Lsn(unfinished.lsn.0.saturating_sub(1)),
@@ -408,7 +409,7 @@ impl Replay {
         Ok(())
     }
 
-    /// A log that ends before the checkpoint has lost its newest part.
+    /// Fails if the log ends before the checkpoint: it has lost its newest part.
     fn check_end(&self) -> Result<(), ReadError> {
         let (end, want) = (self.iter.mark().pos, self.state.mark.pos);
         if end >= want && self.state.lsn >= self.skip_through {

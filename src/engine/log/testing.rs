@@ -1,10 +1,10 @@
-//! A log in memory whose acknowledgements, failures and rivals a test decides.
+//! A log in memory whose acknowledgements, failures and rival writers are controlled by a test.
 //!
-//! It keeps the contract: an entry is in the log, and readers get it, when it has arrived together with all
-//! before it; acknowledgements come in order. When an entry arrives is up to its [`Schedule`], or to the
-//! test, which can hold all entries back and let them arrive in any order, or never. What a remote log does
-//! to a writer can be seen with it: late acknowledgements, several at once, an unknown fate that the backend
-//! settles by sending again, a claim that comes too late, a rival.
+//! It keeps the contract: an entry is in the log, and visible to readers, once it and all entries before it
+//! have arrived; acknowledgements come in order. A [`Schedule`] determines when entries arrive, or the test,
+//! which can hold all entries back and let them arrive in any order, or never. So it shows a writer the
+//! behaviour of a remote log: late acknowledgements, several at once, an unknown outcome that the backend
+//! resolves by resending, a claim that comes too late, a rival writer.
 
 use super::memory::MemoryLog;
 use super::{
@@ -16,17 +16,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// When entries arrive by themselves.
+/// When entries arrive by themselves. A poll is a call of [`Acks::wait`], or a turn of its loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schedule {
-    /// Each with the next look at the acknowledgements.
+    /// All entries in flight arrive at the next poll.
     AtOnce,
-    /// The oldest one with every n-th look.
-    Late { looks: u32 },
-    /// All in flight together, with every n-th look.
-    Together { looks: u32 },
-    /// One with each look, in an order drawn from the seed: the acknowledgement comes when the oldest has
-    /// arrived.
+    /// The oldest entry arrives at every n-th poll.
+    Late { polls: u32 },
+    /// All entries in flight arrive at every n-th poll.
+    Together { polls: u32 },
+    /// One entry arrives at each poll, in an order drawn from the seed.
     OutOfStep { seed: u64 },
 }
 
@@ -46,16 +45,17 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Appended by the current writer, not acknowledged.
+    /// Entries that the current writer has appended and that are not acknowledged.
     in_flight: VecDeque<InFlight>,
     /// Nothing arrives by itself.
     is_held: bool,
     /// A thread that asks for acknowledgements hangs.
     is_stalled: bool,
-    looks: u32,
+    polls: u32,
     random: u64,
-    /// What the writer hears instead of anything else.
+    /// The error of all further calls of the writer.
     failure: Option<WriteError>,
+    /// The errors of the next claims.
     refusals: VecDeque<ClaimError>,
     /// The thread that waits in [`Acks::wait`].
     waiting: Option<String>,
@@ -76,24 +76,24 @@ impl TestLog {
         log
     }
 
-    /// Says of itself that an entry usually takes so long, which decides who writes.
+    /// Sets the time that the log reports for an entry, which decides which thread writes.
     pub fn with_usual_time(mut self, time: Duration) -> TestLog {
         self.usual_time = Some(time);
         self
     }
 
-    /// From now on nothing arrives until the test says so.
+    /// From now on, entries only arrive by `arrive` and `go_on`.
     pub fn hold(&self) {
         self.shared.state.lock().is_held = true;
     }
 
-    /// From now on a thread that asks for acknowledgements hangs, without bound: it does a disk's work
-    /// itself, and the disk has stalled.
+    /// From now on, a thread that asks for acknowledgements hangs until `go_on`, like a thread whose write
+    /// waits for a stalled disk.
     pub fn stall(&self) {
         self.shared.state.lock().is_stalled = true;
     }
 
-    /// Ends a hold or a stall: what is in flight arrives with the next look.
+    /// Ends a hold or a stall; all entries in flight have arrived then.
     pub fn go_on(&self) {
         let mut state = self.shared.state.lock();
         (state.is_held, state.is_stalled, state.waiting) = (false, false, None);
@@ -101,16 +101,16 @@ impl TestLog {
         self.shared.changed.notify_all();
     }
 
-    /// Lets one of the entries in flight arrive: the oldest is 0.
+    /// Lets one of the entries in flight arrive. The oldest one has number 0.
     ///
     /// # Panics
-    /// If there are not as many.
+    /// If there is no such entry.
     pub fn arrive(&self, place: usize) {
         self.shared.state.lock().in_flight[place].has_arrived = true;
         self.shared.changed.notify_all();
     }
 
-    /// How many entries are in flight.
+    /// The number of entries in flight.
     pub fn in_flight(&self) -> usize {
         self.shared.state.lock().in_flight.len()
     }
@@ -126,20 +126,20 @@ impl TestLog {
         }
     }
 
-    /// The writer hears this from now on. What is in flight is lost.
+    /// All further calls of the writer return this error. Entries in flight are lost.
     pub fn fail(&self, failure: WriteError) {
         let mut state = self.shared.state.lock();
         state.failure = Some(failure);
         self.shared.changed.notify_all();
     }
 
-    /// The next claim is answered by this.
+    /// The next claim fails with this error.
     pub fn refuse_claim(&self, refusal: ClaimError) {
         self.shared.state.lock().refusals.push_back(refusal);
     }
 
-    /// Another node reads the log to its end and claims it: the writer before is fenced, what it had in
-    /// flight is lost.
+    /// Acts as another node that reads the log to its end and claims it: the previous writer is fenced, and
+    /// its entries in flight are lost.
     pub fn claim_by_rival(&self, node: &str) -> Box<dyn LogWriter> {
         let mut reader = self.inner.read(Mark::default());
         let mut claim = Claim { node: node.to_owned(), ..Claim::default() };
@@ -205,7 +205,7 @@ struct TestAcks {
     acknowledged: Mutex<Acknowledged>,
 }
 
-/// Taken before the log's state.
+/// The acknowledged part of the log. Its lock is taken before that of the log's state.
 struct Acknowledged {
     mark: Mark,
     inner: Box<dyn LogWriter>,
@@ -280,7 +280,7 @@ impl Acks for TestAcks {
             let mut acknowledged = self.acknowledged.lock();
             acknowledged.check(self)?;
             let mut state = self.state()?;
-            state.look(self.log.schedule);
+            state.poll(self.log.schedule);
             while state.in_flight.front().is_some_and(|entry| entry.has_arrived) {
                 let InFlight { entry, .. } = state.in_flight.pop_front().expect("there is a front");
                 let index = acknowledged.inner.append(entry)?;
@@ -292,7 +292,7 @@ impl Acks for TestAcks {
                 return Ok(mark);
             }
             if !state.is_held {
-                // It is a matter of looks, not of time.
+                // Entries arrive after some polls, not after some time.
                 continue;
             }
             drop(acknowledged);
@@ -310,18 +310,18 @@ impl Acks for TestAcks {
 }
 
 impl State {
-    /// Lets entries arrive as the schedule has it.
-    fn look(&mut self, schedule: Schedule) {
+    /// Lets entries arrive according to the schedule.
+    fn poll(&mut self, schedule: Schedule) {
         if self.is_held || self.in_flight.is_empty() {
             return;
         }
-        self.looks += 1;
+        self.polls += 1;
         match schedule {
             Schedule::AtOnce => self.in_flight.iter_mut().for_each(|entry| entry.has_arrived = true),
-            Schedule::Late { looks } if self.looks.is_multiple_of(looks) => {
+            Schedule::Late { polls } if self.polls.is_multiple_of(polls) => {
                 self.in_flight[0].has_arrived = true
             }
-            Schedule::Together { looks } if self.looks.is_multiple_of(looks) => {
+            Schedule::Together { polls } if self.polls.is_multiple_of(polls) => {
                 self.in_flight.iter_mut().for_each(|entry| entry.has_arrived = true);
             }
             Schedule::Late { .. } | Schedule::Together { .. } => {}

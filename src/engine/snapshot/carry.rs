@@ -20,7 +20,7 @@
 //! Invariants: a key is resident, or has a value in its slot, or is absent; never two of these. The resident
 //! keyspace has only carried keys, under the databases' present numbers.
 
-use super::scratch::{Extent, Index, Scratch, Slot, Window};
+use super::scratch::{Extent, IndexSlot, ReadWindow, Scratch, ScratchIndex};
 use super::spill;
 use crate::effect::{Cause, Effect, Record};
 use crate::env::Env;
@@ -43,7 +43,7 @@ const SORTED_SHARE_INVERSE: usize = 8;
 
 pub struct Carrier {
     identities: Identities,
-    index: Index,
+    index: ScratchIndex,
     /// Keys, and values as the effects that build them.
     scratch: Scratch,
     resident: Keyspace,
@@ -78,7 +78,12 @@ impl Carrier {
         let index_bytes = budget_bytes / INDEX_SHARE_INVERSE;
         Ok(Carrier {
             identities: Identities::default(),
-            index: Index::new(env.disk.clone(), directory.join("carried-index.tmp"), 2 * pairs, index_bytes)?,
+            index: ScratchIndex::new(
+                env.disk.clone(),
+                directory.join("carried-index.tmp"),
+                2 * pairs,
+                index_bytes,
+            )?,
             scratch: Scratch::new(env.disk.clone(), directory.join("carried.tmp")),
             resident: Keyspace::with_types(0, types.clone()),
             budget_bytes,
@@ -139,20 +144,20 @@ impl Carrier {
         self.unload()?;
         let numbers = self.identities.numbers();
         let bytes_max = self.budget_bytes / SORTED_SHARE_INVERSE;
-        let (mut of_index, mut of_keys, mut of_values) = <(Window, Window, Window)>::default();
+        let (mut of_index, mut of_keys, mut of_values) = <(ReadWindow, ReadWindow, ReadWindow)>::default();
         let mut places = 0..self.index.slots();
         while !places.is_empty() {
             let mut slots = Vec::new();
             for place in places.by_ref() {
                 slots
                     .extend(self.index.at_forward(&mut of_index, place)?.filter(|slot| slot.value.is_some()));
-                if slots.len() * size_of::<Slot>() >= bytes_max {
+                if slots.len() * size_of::<IndexSlot>() >= bytes_max {
                     break;
                 }
             }
             slots.sort_unstable_by_key(|slot| slot.key_at);
             let (mut found, mut held) = (Vec::new(), 0);
-            for Slot { key_at, value, .. } in slots {
+            for IndexSlot { key_at, value, .. } in slots {
                 let mut read = |into: &mut [u8], at| self.scratch.read_forward(&mut of_keys, into, at);
                 let (identity, key) = self.key_at(key_at, &mut read)?;
                 let (Some(database), Some(value)) = (numbers.of(identity), value) else { continue };
@@ -172,7 +177,7 @@ impl Carrier {
     fn give(
         &self,
         found: &mut Vec<Found>,
-        window: &mut Window,
+        window: &mut ReadWindow,
         each: &mut dyn FnMut(&Record<'_>) -> io::Result<()>,
     ) -> Result<(), CarryError> {
         found.sort_unstable_by_key(|found| found.value.at);
@@ -186,7 +191,7 @@ impl Carrier {
     }
 
     /// An effect of one carried key.
-    fn change(&mut self, record: &Record<'_>, key: &[u8], slot: Slot) -> Result<(), CarryError> {
+    fn change(&mut self, record: &Record<'_>, key: &[u8], slot: IndexSlot) -> Result<(), CarryError> {
         if let Some(value) = slot.value {
             let replaces = matches!(record.effect, Effect::Delete { .. } | Effect::StringSet { .. });
             if !replaces {
@@ -289,7 +294,7 @@ impl Carrier {
         Ok(())
     }
 
-    fn find(&self, database: u32, key: &[u8]) -> io::Result<Option<Slot>> {
+    fn find(&self, database: u32, key: &[u8]) -> io::Result<Option<IndexSlot>> {
         let identity = self.identities.of(database);
         self.index.find(hash_of(identity, key), |slot| {
             let mut read = |into: &mut [u8], at| self.scratch.read(into, at);
@@ -299,7 +304,7 @@ impl Carrier {
     }
 
     /// The slot of a key that the first pass noted.
-    fn noted(&self, (database, key): (u32, &[u8])) -> io::Result<Slot> {
+    fn noted(&self, (database, key): (u32, &[u8])) -> io::Result<IndexSlot> {
         let changed = || io::Error::other("the log does not hold what it held when it was read before");
         self.find(database, key)?.ok_or_else(changed)
     }

@@ -30,7 +30,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The log that a snapshot is made of, as far as it may be believed: entries that are durable for certain.
-pub struct Source<'a> {
+pub struct LogSource<'a> {
     pub log_id: LogId,
     /// The history that this one branched from, and the last position taken over; zero if none.
     pub parent: LogId,
@@ -110,7 +110,7 @@ pub enum CreateError {
 pub fn create(
     env: &Env,
     directory: &Path,
-    source: &Source<'_>,
+    source: &LogSource<'_>,
     modules: MakeModules<'_>,
     options: &CreateOptions,
 ) -> Result<CreateReport, CreateError> {
@@ -156,7 +156,7 @@ pub(super) fn is_no_room(error: &io::Error) -> bool {
 fn make(
     env: &Env,
     directory: &Path,
-    source: &Source<'_>,
+    source: &LogSource<'_>,
     modules: MakeModules<'_>,
     options: &CreateOptions,
     manifest: &Manifest,
@@ -274,7 +274,7 @@ struct Built {
 struct Maker<'a> {
     env: &'a Env,
     directory: &'a Path,
-    source: &'a Source<'a>,
+    source: &'a LogSource<'a>,
     modules: MakeModules<'a>,
     /// Those of the modules: keys are built without the modules themselves.
     types: DataTypes,

@@ -6,7 +6,7 @@
 //! trimmed here.
 
 use super::create::{
-    CreateError, CreateOptions, CreateReport, MakeModules, Source, create, keep, lock, open_listed,
+    CreateError, CreateOptions, CreateReport, LogSource, MakeModules, create, keep, lock, open_listed,
 };
 use super::manifest::Manifest;
 use crate::backup::{self, BackupError};
@@ -107,7 +107,7 @@ fn create_next(
         if after.pos == sealed.last_sealed() { Box::new(Nothing(after)) } else { sealed.read(after) }
     };
     let source =
-        Source { log_id: first.log_id, parent: first.parent, parent_pos: first.parent_pos, read: &read };
+        LogSource { log_id: first.log_id, parent: first.parent, parent_pos: first.parent_pos, read: &read };
     let report = match (create(env, &snapshots, &source, modules, &options.create), &stopped) {
         (Err(CreateError::NoRoom { .. }), Some(log)) if trim_below_newest(env, &snapshots, &**log)? => {
             // Once more, with what could be freed without room.

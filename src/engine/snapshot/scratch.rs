@@ -1,40 +1,40 @@
-//! Temporary storage of one run: bytes that are appended and read again, and an index over them with a fixed
+//! Temporary storage of one run: appended bytes that are read again, and a hash index over them with a fixed
 //! number of slots.
 //!
-//! Both stay in memory while they are small, and are files else. Nothing is synced: the files are of no use
-//! after this process, and the next run removes what a kill left behind. What is read back is checked by
-//! CRCs.
+//! Both stay in memory while they are small, and go to files otherwise. Nothing is synced, because the files
+//! are useless after this process; the next run removes what a killed process left. CRCs protect the data.
 
 use crate::env::{Disk, DiskFile};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Appended bytes go to the file in pieces of this.
+/// The size of writes to the file.
 const BUFFER_BYTES: usize = 128 << 10;
 
-/// So much is read ahead where reads go forward.
+/// The default read-ahead of a [`ReadWindow`].
 const WINDOW_BYTES: usize = 64 << 10;
 
-/// The part of a file that was read last, for many small reads that go forward.
-pub struct Window {
+/// The part of a file that was read last: a read-ahead buffer for many small reads in ascending order.
+pub struct ReadWindow {
     ahead_bytes: usize,
+    /// The offset of `bytes` in the file.
     at: u64,
     bytes: Vec<u8>,
 }
 
-impl Default for Window {
-    fn default() -> Window {
-        Window::of(WINDOW_BYTES)
+impl Default for ReadWindow {
+    fn default() -> ReadWindow {
+        ReadWindow::of(WINDOW_BYTES)
     }
 }
 
-impl Window {
-    fn of(ahead_bytes: usize) -> Window {
-        Window { ahead_bytes, at: 0, bytes: Vec::new() }
+impl ReadWindow {
+    fn of(ahead_bytes: usize) -> ReadWindow {
+        ReadWindow { ahead_bytes, at: 0, bytes: Vec::new() }
     }
 
-    /// Fills `into` with what is at `at` of a file that ends at `end`; `read` reads from the file.
+    /// Fills `into` with the bytes at offset `at` of a file that ends at `end`; `read` reads from the file.
     fn fill(
         &mut self,
         into: &mut [u8],
@@ -44,7 +44,7 @@ impl Window {
     ) -> io::Result<()> {
         let ahead = end.saturating_sub(at).min(self.ahead_bytes as u64) as usize;
         if into.len() >= ahead {
-            // Too much for a window, or more than there is, which `read` says.
+            // The read is larger than the window, or ends after the file, for which `read` returns an error.
             return read(into, at);
         }
         let has = self.at..=self.at + self.bytes.len() as u64;
@@ -64,7 +64,7 @@ pub struct Scratch {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     file: Option<Arc<dyn DiskFile>>,
-    /// What is in the file; the buffer holds what follows.
+    /// Number of bytes in the file; the buffer has the bytes after them.
     written: u64,
     buffer: Vec<u8>,
 }
@@ -74,7 +74,7 @@ impl Scratch {
         Scratch { disk, path, file: None, written: 0, buffer: Vec::new() }
     }
 
-    /// Where the next byte will be written.
+    /// The offset of the next appended byte.
     pub fn end(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
@@ -95,7 +95,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// Fills `into` with what was appended at `at`.
+    /// Fills `into` with the bytes at offset `at`. Fails if the file does not have them.
     pub fn read(&self, into: &mut [u8], at: u64) -> io::Result<()> {
         let of_file = self.written.saturating_sub(at).min(into.len() as u64) as usize;
         let (from_file, from_buffer) = into.split_at_mut(of_file);
@@ -110,8 +110,8 @@ impl Scratch {
         Ok(())
     }
 
-    /// The same, where reads go forward.
-    pub fn read_forward(&self, window: &mut Window, into: &mut [u8], at: u64) -> io::Result<()> {
+    /// The same for reads in ascending order.
+    pub fn read_forward(&self, window: &mut ReadWindow, into: &mut [u8], at: u64) -> io::Result<()> {
         window.fill(into, at, self.end(), |into, at| self.read(into, at))
     }
 
@@ -119,7 +119,7 @@ impl Scratch {
         damaged(&self.path)
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes of memory in use.
     pub fn held_bytes(&self) -> usize {
         self.buffer.capacity()
     }
@@ -128,7 +128,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if self.file.is_some() {
-            // What stays behind is removed by the next run.
+            // On an error the file stays, and the next run removes it.
             let _ = self.disk.remove(&self.path);
         }
     }
@@ -147,32 +147,33 @@ pub struct Extent {
     pub crc: u32,
 }
 
-/// What an [`Index`] knows of a key.
+/// An entry of a [`ScratchIndex`].
 #[derive(Clone, Copy, Debug)]
-pub struct Slot {
+pub struct IndexSlot {
+    /// The slot's number.
     place: u64,
     hash: u64,
-    /// Where the key is in the scratch.
+    /// The offset of the key in the scratch.
     pub key_at: u64,
-    /// Where its value is, if it has one there.
+    /// The value in the scratch, if there is one.
     pub value: Option<Extent>,
 }
 
 const SLOT_BYTES: usize = 40;
-/// What is read of the slots that a key may be in: mostly enough.
+/// The bytes of slots to read for a probe: mostly one read is enough.
 const PROBE_BYTES: usize = 32 * SLOT_BYTES;
 
 /// An open-addressing hash table with linear probing, which never removes a key.
 ///
 /// ```text
 ///  0  8  hash
-///  8  8  where the key is, plus 1; 0 in a vacant slot, which is all zeros
-/// 16  8  where the value is, plus 1; 0 if there is none
+///  8  8  offset of the key, plus 1; 0 in a vacant slot, which is all zeros
+/// 16  8  offset of the value, plus 1; 0 if there is none
 /// 24  8  length of the value in bytes
 /// 32  4  CRC32C of the value
 /// 36  4  CRC32C over bytes 0 to 35
 /// ```
-pub struct Index {
+pub struct ScratchIndex {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     storage: Storage,
@@ -185,9 +186,14 @@ enum Storage {
     File(Arc<dyn DiskFile>),
 }
 
-impl Index {
+impl ScratchIndex {
     /// An index for at most `keys` keys, in memory if it needs no more than `memory_bytes`.
-    pub fn new(disk: Arc<dyn Disk>, path: PathBuf, keys: u64, memory_bytes: usize) -> io::Result<Index> {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        keys: u64,
+        memory_bytes: usize,
+    ) -> io::Result<ScratchIndex> {
         let slots = keys + keys / 3 + 1;
         let bytes = slots * SLOT_BYTES as u64;
         let storage = if bytes <= memory_bytes as u64 {
@@ -197,17 +203,17 @@ impl Index {
             file.set_size(bytes)?;
             Storage::File(file)
         };
-        Ok(Index { disk, path, storage, slots, used: 0 })
+        Ok(ScratchIndex { disk, path, storage, slots, used: 0 })
     }
 
-    /// The slot of the key with this hash that `is_it` recognizes.
+    /// The slot with this hash for which `is_it` returns true.
     pub fn find(
         &self,
         hash: u64,
-        mut is_it: impl FnMut(&Slot) -> io::Result<bool>,
-    ) -> io::Result<Option<Slot>> {
+        mut is_it: impl FnMut(&IndexSlot) -> io::Result<bool>,
+    ) -> io::Result<Option<IndexSlot>> {
         let mut place = self.home(hash);
-        let mut window = Window::of(PROBE_BYTES);
+        let mut window = ReadWindow::of(PROBE_BYTES);
         while let Some(slot) = self.at_forward(&mut window, place)? {
             if slot.hash == hash && is_it(&slot)? {
                 return Ok(Some(slot));
@@ -217,26 +223,26 @@ impl Index {
         Ok(None)
     }
 
-    /// Adds a key that is not in it, without a value.
+    /// Adds a key that is not in the index, without a value. Fails if the index is full.
     pub fn insert(&mut self, hash: u64, key_at: u64) -> io::Result<()> {
         self.used += 1;
         if self.used >= self.slots {
             return Err(io::Error::other("the log holds more than when it was read before"));
         }
         let mut place = self.home(hash);
-        let mut window = Window::of(PROBE_BYTES);
+        let mut window = ReadWindow::of(PROBE_BYTES);
         while self.at_forward(&mut window, place)?.is_some() {
             place = (place + 1) % self.slots;
         }
-        self.put(&Slot { place, hash, key_at, value: None })
+        self.put(&IndexSlot { place, hash, key_at, value: None })
     }
 
-    /// Notes where the value of a slot's key is now.
-    pub fn set(&mut self, slot: &Slot, value: Option<Extent>) -> io::Result<()> {
-        self.put(&Slot { value, ..*slot })
+    /// Sets the value of a slot's key.
+    pub fn set(&mut self, slot: &IndexSlot, value: Option<Extent>) -> io::Result<()> {
+        self.put(&IndexSlot { value, ..*slot })
     }
 
-    fn put(&mut self, slot: &Slot) -> io::Result<()> {
+    fn put(&mut self, slot: &IndexSlot) -> io::Result<()> {
         let mut bytes = [0; SLOT_BYTES];
         bytes[..8].copy_from_slice(&slot.hash.to_le_bytes());
         bytes[8..16].copy_from_slice(&(slot.key_at + 1).to_le_bytes());
@@ -261,13 +267,13 @@ impl Index {
         self.slots
     }
 
-    /// How many keys are in it.
+    /// The number of keys.
     pub fn keys(&self) -> u64 {
         self.used
     }
 
-    /// What is at a place, from 0 to below [`Index::slots`].
-    pub fn at_forward(&self, window: &mut Window, place: u64) -> io::Result<Option<Slot>> {
+    /// The slot number `place`, which is below [`ScratchIndex::slots`]; `None` if it is vacant.
+    pub fn at_forward(&self, window: &mut ReadWindow, place: u64) -> io::Result<Option<IndexSlot>> {
         let mut bytes = [0; SLOT_BYTES];
         let (at, end) = (place * SLOT_BYTES as u64, self.slots * SLOT_BYTES as u64);
         match &self.storage {
@@ -284,7 +290,7 @@ impl Index {
         self.decode(place, &bytes)
     }
 
-    fn decode(&self, place: u64, bytes: &[u8; SLOT_BYTES]) -> io::Result<Option<Slot>> {
+    fn decode(&self, place: u64, bytes: &[u8; SLOT_BYTES]) -> io::Result<Option<IndexSlot>> {
         if *bytes == [0; SLOT_BYTES] {
             return Ok(None);
         }
@@ -294,10 +300,10 @@ impl Index {
             return Err(damaged(&self.path));
         }
         let value = word(16).checked_sub(1).map(|at| Extent { at, bytes: word(24), crc: half(32) });
-        Ok(Some(Slot { place, hash: word(0), key_at: word(8) - 1, value }))
+        Ok(Some(IndexSlot { place, hash: word(0), key_at: word(8) - 1, value }))
     }
 
-    /// Bytes of memory that it takes.
+    /// Bytes of memory in use.
     pub fn held_bytes(&self) -> usize {
         match &self.storage {
             Storage::Memory(slots) => slots.len(),
@@ -310,10 +316,10 @@ impl Index {
     }
 }
 
-impl Drop for Index {
+impl Drop for ScratchIndex {
     fn drop(&mut self) {
         if let Storage::File(_) = self.storage {
-            // What stays behind is removed by the next run.
+            // On an error the file stays, and the next run removes it.
             let _ = self.disk.remove(&self.path);
         }
     }

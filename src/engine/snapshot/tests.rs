@@ -1,4 +1,4 @@
-use super::create::{CreateError, CreateOptions, CreateReport, Source};
+use super::create::{CreateError, CreateOptions, CreateReport, LogSource};
 use super::manifest::Manifest;
 use super::*;
 use crate::effect::{Cause, Effect, List, Record};
@@ -182,7 +182,7 @@ impl World {
     }
 
     fn create(&self) -> Result<CreateReport, CreateError> {
-        let source = Source {
+        let source = LogSource {
             log_id: self.log.id(),
             parent: LogId::default(),
             parent_pos: Pos(0),

@@ -1,4 +1,4 @@
-//! The log's reader over arbitrary bytes, for fuzzing: it may refuse, it may not panic.
+//! Runs the log's reader over arbitrary bytes, for fuzzing: errors are fine, panics are not.
 
 use super::segment::{BLOCK_BYTES, Catalog, repair_header_crc};
 use super::{LocalIter, Until};
@@ -10,12 +10,12 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Reads the bytes as segment 1 of a log: as they are, and once more with every checksum made right, so that
-/// mutations reach what the checksums guard. Returns how many batches were read.
+/// Reads the bytes as segment 1 of a log, unchanged and with all checksums corrected, so that mutations reach
+/// the code after the checksum tests. Returns how many batches were read.
 pub fn fuzz_reader(bytes: &[u8]) -> usize {
     let mut repaired = bytes.to_vec();
     if let Some(block) = repaired.get_mut(..BLOCK_BYTES) {
-        // The size that the header states: no file is too short for it.
+        // Zeroes the size in the header, so that no file is shorter than it.
         block[40..48].fill(0);
         repair_header_crc(block);
     }
@@ -50,7 +50,7 @@ fn read_segment(bytes: Vec<u8>) -> usize {
     batches
 }
 
-/// A disk with one file, which is only read.
+/// A read-only disk with one file.
 struct OneFile(Arc<Bytes>);
 
 struct Bytes(Vec<u8>);

@@ -1,32 +1,33 @@
 //! The local backend: segment files in one directory, one writing process, one machine.
 //!
-//! How the rules of [`crate::log`] are kept here:
+//! How it keeps the rules of [`crate::log`]:
 //!
-//! - One writer: an exclusive lock on the directory, which cannot be deleted apart from the log, and a Claim
-//!   per start. Readers take no lock: sealed segments never change but for being cut to their used length and
-//!   being removed.
-//! - A start seals the last segment and claims in a new one ([`segment`] draws the life of a file). So what a
-//!   crash left behind the last entry that counts is never overwritten, it is simply behind the seal.
-//! - A start reads what the last process wrote, which need not be durable: that process may have been killed
-//!   before its sync ended, or have ended because it failed. What nothing proves to be durable
-//!   ([`reader::Unproven`]) is written again and synced before the claim.
-//! - Every file is preallocated with zeros and synced, gets its name then, and its directory is synced,
-//!   before anything is written to it ([`spare`]). An append then changes no metadata, its sync costs one
-//!   write, and a full disk shows up in preallocation only, where nothing has been acknowledged yet. A
-//!   reserve is held back for what has to go on while the disk is full: deletes, seals, claims ([`reserve`]).
+//! - One writer: an exclusive lock on the directory, which cannot be deleted separately from the log, and a
+//!   Claim per start. Readers take no lock: a sealed segment changes only by being cut to its used length and
+//!   by being removed.
+//! - A start seals the last segment and claims in a new one ([`segment`] describes the life of a file). So
+//!   bytes that a crash left after the last valid entry are never overwritten; they are after the seal.
+//! - A start reads what the last process wrote. This need not be durable: that process may have been killed
+//!   before its sync ended, or have stopped because the sync failed. Bytes that nothing proves to be durable
+//!   ([`reader::Unproven`]) are written again and synced before the claim.
+//! - Before anything is written to a file, it is preallocated with zeros and synced, then renamed to its
+//!   name, and its directory is synced ([`spare`]). So an append changes no metadata, its sync costs one
+//!   write, and only preallocation can meet a full disk, before anything is acknowledged. A reserve is held
+//!   back for work that must go on while the disk is full: deletes, seals, claims ([`reserve`]).
 //! - An entry is acknowledged when [`crate::env::DiskFile::write_durable`] has returned for it and for all
-//!   before it. The next segment's header is written only after that, for it proves it.
-//! - Nothing is written to a file that another process may write to. Directories with other locks can hold
-//!   the same files (hard links: `cp -al`), so the files themselves are locked: the last segment before a
-//!   start reads it, a prepared file and the current segment as long as they are open. And a prepared file
-//!   with a second name is never used: it would be prepared, or written, for two directories.
+//!   entries before it. The next segment's header is written only after that, because it proves that all
+//!   earlier entries are durable.
+//! - Nothing is written to a file that another process may write to. Directories with separate locks can
+//!   contain the same files (hard links: `cp -al`), so the files themselves are locked: the last segment
+//!   before a start reads it, a prepared file and the current segment as long as they are open. A prepared
+//!   file with a second name is never used, because two directories would write to it.
 //! - The first error of a write or a sync stops the log for good.
-//! - So does a directory or a current segment that is no longer at its path: what is written to it then is
-//!   out of reach of the next start. Looked at before each start of a segment, and every
-//!   [`writer::LOOK_EVERY`] before an acknowledgement.
+//! - So does a directory or a current segment that is no longer at its path, because the next start would not
+//!   find what is written to it. This is checked before each start of a segment, and every
+//!   [`writer::CHECK_EVERY`] before an acknowledgement.
 //!
-//! On file systems that never write in place (btrfs, zfs), an append can still meet a full disk; that is
-//! fatal, not silent.
+//! On file systems that never write in place (btrfs, zfs), an append can still meet a full disk. That is a
+//! fatal error.
 
 mod fuzzing;
 mod reader;
@@ -49,8 +50,8 @@ use super::{
 use crate::env::{Access, DiskFile, DiskLock, Env};
 use parking_lot::{Condvar, Mutex};
 use reader::Frontier;
-use reserve::Kind;
-use spare::{Prepared, Spares};
+use reserve::ReserveKind;
+use spare::{PreparedFiles, Spares};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,10 +63,11 @@ pub struct LocalOptions {
     pub segment_bytes: u64,
     /// Largest entry. A segment holds at least two.
     pub entry_bytes_max: usize,
-    /// Entries that are formed before the first of them is written. One thread writes one after the other, so
-    /// what is formed early is small and costs a sync of its own all the same (decision 0003).
+    /// The most entries that are appended and not yet durable. One thread writes them one after the other, so
+    /// more than one only makes entries smaller, each with its own sync (decision 0003).
     pub entries_in_flight_max: usize,
-    /// Prepare segments in a thread of the log's own; otherwise in the caller's, for tests that must replay.
+    /// Prepares segments in a thread of the log; otherwise in the caller's thread, for tests that must replay
+    /// from a seed.
     pub background: bool,
 }
 
@@ -81,8 +83,8 @@ impl Default for LocalOptions {
 }
 
 impl LocalOptions {
-    /// What a fresh segment is sure to take: all but its header and the end that a largest entry may not fit
-    /// into.
+    /// The bytes that a segment with this much space is sure to take: without the end, into which the largest
+    /// entry may not fit.
     fn usable_bytes(&self, free_bytes: u64) -> u64 {
         let wasted_at_most = padded(self.entry_bytes_max) - BLOCK_BYTES as u64;
         free_bytes.saturating_sub(wasted_at_most)
@@ -93,12 +95,12 @@ fn padded(bytes: usize) -> u64 {
     bytes.next_multiple_of(BLOCK_BYTES) as u64
 }
 
-/// What an entry with this payload takes in a segment.
+/// The bytes that an entry with this payload takes in a segment.
 fn padded_entry_bytes(payload_bytes: usize) -> u64 {
     padded(HEADER_BYTES + payload_bytes)
 }
 
-/// Why a log cannot be opened.
+/// The reason why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("another process has the log in {} open", directory.display())]
@@ -106,7 +108,7 @@ pub enum OpenError {
     #[error("{}", locked_text(file))]
     SegmentLocked { file: PathBuf },
     #[error(
-        "the log in {} has lost all its segments (NUMBER.log), of which {STARTED} says that they were there. Put them back; or \
+        "the log in {} has lost all its segments (NUMBER.log): the file {STARTED} shows that there were some. Put them back; or \
          restore a backup, or the directory snapshots, to a new directory with `engramdb restore`; or remove the whole data \
          directory to start with an empty store",
         directory.display()
@@ -120,8 +122,8 @@ pub enum OpenError {
 
 fn locked_text(file: &Path) -> String {
     format!(
-        "another process has {} open for writing, under this or another name: a server that runs on a directory of which this one \
-         is a copy by hard links, say. Stop that process, or make the copy with `engramdb backup`",
+        "another process has {} open for writing, under this or another name; perhaps a server runs on another directory, of which \
+         this one is a copy by hard links. Stop that process, or make the copy with `engramdb backup`",
         file.display()
     )
 }
@@ -134,11 +136,11 @@ fn lock_file(file: &dyn DiskFile, path: &Path) -> io::Result<()> {
     })
 }
 
-/// There once the log has been written to: a directory without segments is then not a new one.
+/// A file that exists once the log has been written to: a directory without segments is then not a new one.
 const STARTED: &str = "STARTED";
 const STARTED_TEXT: &str = "This log has been written to. Without its segments no server starts on it.\n";
 
-/// The log in a directory, opened for recovery and then for writing.
+/// The log in a directory, opened for reading and writing.
 pub struct LocalLog {
     shared: Arc<Shared>,
     preparer: Option<std::thread::JoinHandle<()>>,
@@ -149,16 +151,16 @@ struct Shared {
     directory: PathBuf,
     options: LocalOptions,
     id: LogId,
-    /// The history that this one branched from and the last position taken over; zero if none.
+    /// The log that this one was branched from, and the last position taken from it; zero if none.
     parent: (LogId, Pos),
     state: Mutex<State>,
     /// Readers wait here for entries.
     more: Condvar,
-    /// The current writer's queue. Held during a claim and the start of a segment; taken before the other
-    /// locks.
+    /// The current writer's queue. The lock is held during a claim and the start of a segment, and taken
+    /// before the other locks.
     claimed: Mutex<Option<Arc<Queue>>>,
     spares: Spares,
-    /// Found by the reader that reached the end, before the claim.
+    /// Set by a reader that reached the end before the claim.
     tail: Arc<Mutex<Option<Tail>>>,
     lock: Box<dyn DiskLock>,
 }
@@ -166,18 +168,19 @@ struct Shared {
 struct State {
     /// Started segments.
     segments: Vec<SegmentInfo>,
-    /// The last one, once there is a writer, and what is left in it.
+    /// The last segment, once there is a writer.
     current: Option<(PathBuf, Arc<dyn DiskFile>)>,
+    /// Free bytes of the current segment.
     current_free_bytes: u64,
-    /// The last segment of the process before, locked until it is sealed.
+    /// The last segment of the previous process, locked until it is sealed.
     last: Option<Arc<dyn DiskFile>>,
-    /// Of the current writer; 0 before there is one.
+    /// The current writer's epoch; 0 before there is one.
     epoch: Epoch,
-    /// How far the log is durable, once there is a writer.
+    /// The end of what is durable, once there is a writer.
     frontier: Option<Frontier>,
-    /// What the last process left was made durable.
+    /// The bytes that the last process left were made durable.
     is_secured: bool,
-    /// The log was dropped: readers that are left get nothing more.
+    /// The log was dropped: remaining readers get no more entries.
     is_closed: bool,
 }
 
@@ -237,7 +240,7 @@ impl LocalLog {
     }
 }
 
-/// Opens the last segment, which a start may have to write again, and locks it.
+/// Opens and locks the last segment, whose end a start may have to write again.
 fn lock_last(env: &Env, segment: &SegmentInfo) -> Result<Arc<dyn DiskFile>, OpenError> {
     let path = &segment.path;
     let file = env.disk.open(path, Access::ReadWrite).map_err(|error| segment::unavailable(path, &error))?;
@@ -256,7 +259,7 @@ impl Drop for LocalLog {
         self.shared.more.notify_all();
         self.shared.spares.close();
         if let Some(preparer) = self.preparer.take() {
-            // A panic there has been reported by the panic hook.
+            // The panic hook has reported a panic of the thread.
             let _ = preparer.join();
         }
     }
@@ -308,23 +311,23 @@ impl ShardLog for LocalLog {
         if shared.state.lock().is_secured {
             return Ok(());
         }
-        // Held, so that no claim starts a segment meanwhile. A claim secures the tail itself.
+        // The lock prevents a claim from starting a segment meanwhile. A claim secures the tail by itself.
         let claimed = shared.claimed.lock();
         if claimed.is_some() {
             return Ok(());
         }
         let end = writer::find_tail(shared)?;
         let secured = writer::secure(shared, &end);
-        // For the claim.
+        // Kept for the claim.
         *shared.tail.lock() = Some(end);
         secured
     }
 
-    /// Removes the sealed segments that end at or before `upto`, oldest first, each durably before the next:
-    /// so that a power cut never leaves a hole.
+    /// Removes the sealed segments that end at or before `upto`, oldest first. Each removal is made durable
+    /// before the next, so that a power cut never leaves a hole.
     fn trim(&self, upto: Pos) -> Result<(), TrimError> {
         let shared = &self.shared;
-        // Without a writer: the header that makes a segment a sealed one must be durable first.
+        // If there is no writer, the header that seals a segment may not be durable yet.
         self.secure().map_err(|cause| TrimError { cause })?;
         loop {
             let path = {
@@ -344,10 +347,10 @@ impl ShardLog for LocalLog {
 }
 
 impl Shared {
-    /// Shows the readers of this process what has become durable.
+    /// Makes durable entries visible to the readers of this process.
     fn publish(&self, frontier: Frontier) {
         let mut state = self.state.lock();
-        // Of two threads that acknowledge, the one with less may come later.
+        // Two threads may acknowledge at once, and the one with the earlier frontier may come second.
         if state.frontier.is_none_or(|before| before.mark.pos < frontier.mark.pos) {
             assert!(frontier.end_offset.is_multiple_of(BLOCK_BYTES as u64), "entries end with a block");
             let last = state.segments.last().map_or(0, |segment| segment.header.number);
@@ -357,7 +360,8 @@ impl Shared {
         }
     }
 
-    /// Fails if the next start would not find what is written to this segment.
+    /// Fails if the directory or this segment is no longer at its path, where the next start would look for
+    /// it.
     fn check_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<()> {
         let gone = if !self.lock.is_in_place()? {
             &self.directory
@@ -375,17 +379,17 @@ impl Shared {
 
     fn room(&self) -> Room {
         let free_bytes = self.state.lock().current_free_bytes;
-        let Prepared { spares, deletes, full } = self.spares.prepared();
+        let PreparedFiles { spares, deletes, full } = self.spares.prepared();
         let usable = |size_bytes: u64| self.options.usable_bytes(size_bytes - BLOCK_BYTES as u64);
-        let for_deletes = usable(Kind::Deletes.size_bytes(&self.options));
+        let for_deletes = usable(ReserveKind::Deletes.size_bytes(&self.options));
         let prepared = spares as u64 * usable(self.options.segment_bytes) + deletes as u64 * for_deletes;
-        // One block stays back, for the Release.
+        // One block is held back for the Release.
         let room = |bytes: u64| bytes.saturating_sub(BLOCK_BYTES as u64);
         Room {
             bytes: room(self.options.usable_bytes(free_bytes) + prepared),
             bytes_after_seal: room(prepared),
-            // Held back whole even where a part of it is used up: room comes back to the reserve first.
-            held_bytes: Kind::Deletes.count() as u64 * for_deletes,
+            // The whole reserve counts even if a part is used up, because it is refilled first.
+            held_bytes: ReserveKind::Deletes.count() as u64 * for_deletes,
             full,
         }
     }
@@ -399,8 +403,8 @@ impl Shared {
     }
 }
 
-/// The sealed segments of a log that another process may be writing: what offline snapshots read. Takes no
-/// lock and writes nothing.
+/// The sealed segments of a log that another process may be writing, for offline snapshots. Takes no lock and
+/// writes nothing.
 pub struct SealedLog {
     env: Env,
     segments: Vec<SegmentInfo>,
@@ -411,7 +415,7 @@ impl SealedLog {
     pub fn open(env: Env, directory: &Path) -> Result<SealedLog, ReadError> {
         let mut segments = Catalog::load(&*env.disk, directory)?.started;
         let last_sealed = segments.last().map_or(Pos(0), |segment| segment.header.before.pos);
-        // The last one is being written. Its header proves that all before it is durable.
+        // The last segment is being written. Its header proves that all before it is durable.
         segments.pop();
         Ok(SealedLog { env, segments, last_sealed })
     }
@@ -431,8 +435,8 @@ impl SealedLog {
     }
 }
 
-/// Reads a log whole, by the rules of recovery, without lock and without writing: for tools on a stopped
-/// server. While a server writes, its newest entries may look torn.
+/// Reads a whole log by the rules of recovery, without a lock and without writing: for tools, while the
+/// server is stopped. If a server is writing, the newest entries may look torn.
 pub fn read_offline(env: &Env, directory: &Path, after: Mark) -> Result<Box<dyn EntryIter>, ReadError> {
     let segments = Catalog::load(&*env.disk, directory)?.started;
     Ok(Box::new(LocalIter::new(env.clone(), segments, after.pos, Until::End, Arc::default())))

@@ -1,4 +1,4 @@
-//! Reads segments in order, and decides at the end what is a torn tail and what is damage (rule 4).
+//! Reads segments in order, and decides at the end between a torn tail and damage (rule 4).
 
 use super::Shared;
 use super::segment::{BLOCK_BYTES, BlockReader, SegmentHeader, SegmentInfo, unavailable};
@@ -16,24 +16,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Where the log ends: what a writer needs to seal the last segment.
+/// The end of the log, as a writer needs it to seal the last segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
     pub mark: Mark,
-    /// The offset behind the last entry, in the last started segment.
+    /// The offset after the last entry, in the last started segment.
     pub end_offset: u64,
-    /// What of that segment was read and may not be on the disk.
+    /// The bytes of that segment that were read and may not be on the disk.
     pub unproven: Unproven,
-    /// Sealed segments that are longer than what is used of them, and how much that is.
+    /// Sealed segments that are longer than their used part, and the length of that part in bytes.
     pub uncut: Vec<(PathBuf, u64)>,
 }
 
 /// Bytes that were read and that nothing proves to be durable: the last writer may have ended before its sync
-/// did, or because it failed. Kept as they were read, for the kernel may drop a page whose write-back failed
-/// and read the old bytes.
+/// returned, or because it failed. They are kept in memory, because the kernel may drop a page whose
+/// write-back failed, and read the old bytes from the disk.
 ///
-/// What proves: an entry, that its segment's header is durable, and of its epoch every entry through its
-/// `durable`; a header, all segments before its own.
+/// Proofs: an entry proves that its segment's header is durable, and the entries of its epoch through its
+/// field `durable`. A header proves that all earlier segments are durable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unproven {
     /// The segment's header, if no entry follows it.
@@ -56,21 +56,22 @@ pub struct UnprovenEntry {
     pub bytes: Vec<u8>,
 }
 
-/// How far to read.
+/// The end of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// To the end, by rule 4: recovery, when no process writes.
+    /// The end by rule 4: for recovery, while no process writes.
     End,
-    /// Through this position, which the caller knows to be durable.
+    /// This position, which the caller knows to be durable.
     Pos(Pos),
 }
 
-/// The last entry that the writer of this process knows to be durable, together with all before it.
+/// The last entry that the writer of this process knows to be durable, as all entries before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frontier {
     pub mark: Mark,
-    /// The segment that holds it, and the offset behind it there.
+    /// The number of the entry's segment.
     pub segment: u64,
+    /// The offset after the entry in the segment.
     pub end_offset: u64,
 }
 
@@ -87,17 +88,17 @@ pub struct LocalIter {
     until: Until,
     last_kind: Option<Kind>,
     voided: Voided,
-    /// Of the last segment.
+    /// Unproven entries of the last segment.
     unproven: VecDeque<UnprovenEntry>,
     uncut: Vec<(PathBuf, u64)>,
-    /// Where the end is reported once it is found.
+    /// Receives the tail once it is found.
     tail: Arc<Mutex<Option<Tail>>>,
     ended: bool,
-    /// The first position, if `after` comes before it.
+    /// The log's first position, if the entries after `after` begin before it.
     trimmed: Option<Pos>,
-    /// The log of this process, whose writer this reader follows. `None` reads what the segments hold.
+    /// The log of this process, whose writer this reader follows. `None` if it only reads `segments`.
     live: Option<Arc<Shared>>,
-    /// What was durable of it when it was last looked at.
+    /// The log's frontier when `refresh` last read it.
     frontier: Option<Frontier>,
     is_stopped: Arc<AtomicBool>,
 }
@@ -110,8 +111,8 @@ impl LocalIter {
         until: Until,
         tail: Arc<Mutex<Option<Tail>>>,
     ) -> LocalIter {
-        // The last segment that begins at or before `after`; the first if that is trimmed, which `next`
-        // reports.
+        // The last segment that begins at or before `after`. If that is trimmed, the first one; `next` then
+        // returns an error.
         let starts_before = |segment: &SegmentInfo| segment.header.before.pos <= after;
         let current = segments.partition_point(starts_before).saturating_sub(1);
         let mark = segments.get(current).map_or(Mark::default(), |segment| segment.header.before);
@@ -140,8 +141,8 @@ impl LocalIter {
         }
     }
 
-    /// Reads the log of this process: to its end by rule 4 while it has no writer, then what its writer has
-    /// made durable.
+    /// Reads the log of this process: to its end by rule 4 while it has no writer, then the entries that its
+    /// writer has made durable.
     pub(super) fn live(shared: Arc<Shared>, after: Pos) -> LocalIter {
         let (segments, frontier) = {
             let state = shared.state.lock();
@@ -154,8 +155,8 @@ impl LocalIter {
         iter
     }
 
-    /// Looks how far the writer has come. False if there is nothing new for this reader.
-    fn look(&mut self) -> Result<bool, ReadError> {
+    /// Reads the writer's frontier and new segments. False if there is nothing new for this reader.
+    fn refresh(&mut self) -> Result<bool, ReadError> {
         let Some(live) = &self.live else { return Ok(false) };
         let state = live.state.lock();
         let Some(frontier) = state.frontier.filter(|found| Some(*found) != self.frontier) else {
@@ -178,7 +179,7 @@ impl LocalIter {
         Ok(true)
     }
 
-    /// Keeps the reader of the current segment below what is durable: behind that the writer is writing.
+    /// Limits the reader of the current segment to its durable part, because the writer is writing after it.
     fn bound_open(&mut self) -> Result<(), ReadError> {
         let Some(reader) = &mut self.open else { return Ok(()) };
         let segment = &self.segments[self.current];
@@ -190,8 +191,8 @@ impl LocalIter {
         Ok(())
     }
 
-    /// Waits until more is durable than was read, the reader is stopped, or the time is over. False if
-    /// nothing more will come.
+    /// Waits until more is durable than was read, the reader is stopped, or the time is over. False if there
+    /// will be no more entries.
     fn wait(&self, at_most: Duration) -> bool {
         let Some(live) = &self.live else { return false };
         let mut state = live.state.lock();
@@ -207,7 +208,7 @@ impl LocalIter {
     fn step(&mut self) -> Result<Option<ReadEntry>, ReadError> {
         loop {
             if self.ended || self.until == Until::Pos(self.mark.pos) || self.segments.is_empty() {
-                if self.look()? {
+                if self.refresh()? {
                     continue;
                 }
                 return Ok(None);
@@ -237,7 +238,7 @@ impl LocalIter {
         }
     }
 
-    /// The segment before is read through.
+    /// Goes on to the next segment, after the current one was read to its end.
     fn enter_next(&mut self, before: Mark) -> Result<(), ReadError> {
         if before != self.mark {
             let at = Place::in_file(&self.segments[self.current + 1].path, 0);
@@ -264,10 +265,10 @@ impl LocalIter {
         let size_bytes = file.size().map_err(|error| unavailable(&segment.path, &error))?;
         let is_cut = size_bytes < segment.header.size_bytes;
         let unsealed = self.current + 1 == self.segments.len() && self.until == Until::End;
-        // A claim of this process may have sealed and cut the segment since the last look.
-        if unsealed && is_cut && !self.look()? {
-            // Preallocation is durable before the header, so no power cut leaves this behind. Sealed segments
-            // are shorter, for their unused end is cut off.
+        // A claim of this process may have sealed and cut the segment since the last refresh.
+        if unsealed && is_cut && !self.refresh()? {
+            // Preallocation is durable before the header, so a power cut cannot cause this. Only sealed
+            // segments are shorter, because their unused end is cut off.
             let had_bytes = self.segments[self.current].header.size_bytes;
             let detail = format!("the file was cut off; it had {had_bytes} bytes");
             return Err(ReadError::Corrupt { at: self.at(size_bytes), detail });
@@ -276,7 +277,7 @@ impl LocalIter {
         self.bound_open()
     }
 
-    /// Why a segment's file cannot be opened.
+    /// The error for a segment whose file cannot be opened: perhaps it was trimmed.
     fn trimmed_meanwhile(&self, path: &Path, error: &io::Error) -> ReadError {
         let state = self.live.as_ref().map(|live| live.state.lock());
         let first = state.and_then(|state| Some(state.segments.first()?.header.before.pos));
@@ -286,24 +287,25 @@ impl LocalIter {
         }
     }
 
+    /// True if the entry is of this segment and the next one in sequence.
     fn counts(&self, header: &EntryHeader) -> bool {
         let segment = &self.segments[self.current].header;
         let mut sequence = Sequence { epoch: self.mark.epoch, index: self.mark.index };
         belongs(header, segment.log_id, segment.number) && sequence.admit(self.mark.pos.next(), header)
     }
 
-    /// Keeps the entry at `self.offset` until a later one proves it. Only the last segment can hold such
+    /// Keeps the entry at `self.offset` until a later one proves it. Only the last segment can have unproven
     /// entries.
     fn note_unproven(&mut self, header: &EntryHeader, payload_bytes: usize) -> Result<(), ReadError> {
         if self.until != Until::End || self.current + 1 < self.segments.len() {
             return Ok(());
         }
-        // The writer's first entry comes after its Claim is durable.
+        // (The writer sends its first entry after its Claim is durable, so `durable` covers the Claim.)
         while self.unproven.front().is_some_and(|entry| entry.index <= header.durable) {
             self.unproven.pop_front();
         }
         let reader = self.open.as_mut().expect("the entry was read from it");
-        // Still in the reader's buffer, so that these are the bytes that were decoded.
+        // They are still in the reader's buffer, so these are the decoded bytes.
         let bytes = reader.bytes(self.offset, HEADER_BYTES + payload_bytes);
         let bytes = bytes.map_err(|error| unavailable(&self.segments[self.current].path, &error))?.to_vec();
         self.unproven.push_back(UnprovenEntry { index: header.index, offset: self.offset, bytes });
@@ -337,7 +339,7 @@ impl LocalIter {
         if let Until::Pos(pos) = self.until {
             return Err(corrupt(self.at(self.offset), &format!("everything through {pos} is durable")));
         }
-        // After a Release nothing was written.
+        // Nothing is written after a Release.
         if self.last_kind != Some(Kind::Release) {
             let later = self.scan_later_entries()?;
             if let Some(offset) = later.proof_offset {
@@ -353,7 +355,7 @@ impl LocalIter {
         let unproven = Unproven { header, entries: std::mem::take(&mut self.unproven) };
         let (mark, end_offset, uncut) = (self.mark, self.offset, std::mem::take(&mut self.uncut));
         let tail = Tail { mark, end_offset, unproven, uncut };
-        // Once the log has a writer, its end is the writer's affair: the tail was sealed by its claim.
+        // Once the log has a writer, its claim has sealed this tail, which is then outdated.
         let state = self.live.as_ref().map(|live| live.state.lock());
         if state.as_ref().is_none_or(|state| state.frontier.is_none()) {
             *self.tail.lock() = Some(tail);
@@ -363,8 +365,8 @@ impl LocalIter {
         Ok(())
     }
 
-    /// Looks for valid entries behind a bad one, in the rest of the segment: in-flight entries reach less
-    /// far, but proof of damage may.
+    /// Searches the rest of the segment for valid entries after a bad one. In-flight entries end earlier, but
+    /// an entry that proves damage may be anywhere.
     fn scan_later_entries(&mut self) -> Result<LaterEntries, ReadError> {
         let segment = &self.segments[self.current];
         let (log_id, number) = (segment.header.log_id, segment.header.number);
@@ -459,7 +461,8 @@ impl EntryIter for LocalIter {
         Stopper::new(move || {
             is_stopped.store(true, Ordering::Release);
             if let Some(live) = &live {
-                // Taken and released: a reader is either before its look at the flag, or waits and is woken.
+                // After the lock was taken once, a reader either has not read the flag yet, or is waiting and
+                // is woken.
                 drop(live.state.lock());
                 live.more.notify_all();
             }

@@ -1,56 +1,56 @@
-//! The reserve: files that are held back for what has to go on while the disk is full.
+//! The reserve: files that are held back for work that must go on while the disk is full.
 //!
-//! - *claims*: the segment in which a start claims, and the one that a seal starts. Without them a full disk
-//!   could not be snapshotted, and a server that stopped on one could not start again.
+//! - *claims*: segments in which a start claims, or which a seal starts. Without them a store on a full disk
+//!   could not be snapshotted, nor started again.
 //! - *deletes*: segments for entries that free memory. Ordinary writes never use them.
-//! - *snapshot*: room that a snapshot gets by the removal of this file. A snapshot frees the log, so it gives
-//!   back more than it takes.
+//! - *snapshot*: a file that is removed to give a snapshot its room. A snapshot trims the log, so it frees
+//!   more than it takes.
 //!
-//! The files are prepared like any segment ([`super::spare`]), refilled before anything else once there is
-//! space, and outlive restarts.
+//! The files are prepared like any segment ([`super::spare`]), are refilled before anything else once there
+//! is space, and survive restarts.
 
 use super::{BLOCK_BYTES, LocalOptions, padded};
 use std::path::{Path, PathBuf};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ReserveKind {
     Claim,
     Deletes,
     Snapshot,
 }
 
-pub const KINDS: [Kind; 3] = [Kind::Claim, Kind::Deletes, Kind::Snapshot];
+pub const KINDS: [ReserveKind; 3] = [ReserveKind::Claim, ReserveKind::Deletes, ReserveKind::Snapshot];
 
 const SUFFIX: &str = ".reserve";
 
-impl Kind {
-    /// How many files are held back.
+impl ReserveKind {
+    /// The number of files to hold back.
     pub const fn count(self) -> usize {
         match self {
-            Kind::Claim => 8,
-            Kind::Deletes => 2,
-            Kind::Snapshot => 1,
+            ReserveKind::Claim => 8,
+            ReserveKind::Deletes => 2,
+            ReserveKind::Snapshot => 1,
         }
     }
 
-    /// The size of each. No two kinds have the same.
+    /// The size of each file. It differs between kinds.
     pub fn size_bytes(self, options: &LocalOptions) -> u64 {
         let block = BLOCK_BYTES as u64;
         // A segment holds at least two entries.
         let deletes = (options.segment_bytes / 8).max(3 * padded(options.entry_bytes_max));
         match self {
-            // Its header, a Claim, a Release, and a block to spare.
-            Kind::Claim => 4 * block,
-            Kind::Deletes => deletes.next_multiple_of(block),
-            Kind::Snapshot => 2 * deletes.next_multiple_of(block),
+            // A header, a Claim, a Release, and one block more.
+            ReserveKind::Claim => 4 * block,
+            ReserveKind::Deletes => deletes.next_multiple_of(block),
+            ReserveKind::Snapshot => 2 * deletes.next_multiple_of(block),
         }
     }
 
     fn word(self) -> &'static str {
         match self {
-            Kind::Claim => "claim",
-            Kind::Deletes => "deletes",
-            Kind::Snapshot => "snapshot",
+            ReserveKind::Claim => "claim",
+            ReserveKind::Deletes => "deletes",
+            ReserveKind::Snapshot => "snapshot",
         }
     }
 
@@ -60,35 +60,35 @@ impl Kind {
     }
 
     /// The kind of the file with this name, if it belongs to the reserve.
-    pub fn of_name(name: &str) -> Option<Kind> {
+    pub fn of_name(name: &str) -> Option<ReserveKind> {
         let (word, number) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
         let kind = KINDS.into_iter().find(|kind| kind.word() == word)?;
         number.parse::<usize>().is_ok_and(|number| number < kind.count()).then_some(kind)
     }
 }
 
-/// The files that are there. They are not held open: their descriptors would be missing elsewhere.
+/// The existing files. They are not kept open, to save file descriptors.
 #[derive(Default)]
 pub struct Reserve {
-    files: Vec<(Kind, PathBuf)>,
+    files: Vec<(ReserveKind, PathBuf)>,
 }
 
 impl Reserve {
-    pub fn count(&self, kind: Kind) -> usize {
+    pub fn count(&self, kind: ReserveKind) -> usize {
         self.files.iter().filter(|(of, _)| *of == kind).count()
     }
 
-    pub fn put(&mut self, kind: Kind, path: PathBuf) {
+    pub fn put(&mut self, kind: ReserveKind, path: PathBuf) {
         self.files.push((kind, path));
     }
 
-    pub fn take(&mut self, kind: Kind) -> Option<PathBuf> {
+    pub fn take(&mut self, kind: ReserveKind) -> Option<PathBuf> {
         let place = self.files.iter().position(|(of, _)| *of == kind)?;
         Some(self.files.swap_remove(place).1)
     }
 
     /// A name that no file of the reserve has.
-    pub fn free_path(&self, kind: Kind, directory: &Path) -> PathBuf {
+    pub fn free_path(&self, kind: ReserveKind, directory: &Path) -> PathBuf {
         let mut paths = (0..).map(|number| kind.path(directory, number));
         let is_free = |path: &PathBuf| self.files.iter().all(|(_, taken)| taken != path);
         paths.find(is_free).expect("numbers do not run out")

@@ -21,10 +21,10 @@
 //! 128      zero, up to the block size
 //! ```
 //!
-//! The life of a file: it is preallocated (zeros written, synced, then its directory synced), it is *started*
-//! by writing the header durably, it takes entries, and it is *sealed* by the start of the next one. A start
-//! comes after everything before it is durable, so a header proves that the segment before is complete up to
-//! the position that the header names; what lies behind that position is void and is cut off.
+//! The life of a file: it is preallocated (zeros are written and synced, then its directory is synced). It is
+//! *started* when the header is written durably, and takes entries. It is *sealed* by the start of the next
+//! segment, which waits until everything before it is durable. So a header proves that the segment before it
+//! is complete up to the header's position. Bytes after that position are void and are cut off.
 
 use crate::env::{Access, Disk, DiskFile};
 use crate::log::entry::{self, DecodeError};
@@ -33,8 +33,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Entries begin at multiples of this and are padded to it: the page size, which is what the kernel writes,
-/// and a multiple of every sector size, so that no write touches bytes of another entry.
+/// Entries begin at multiples of this and are padded to it. It is the page size, which is the unit of kernel
+/// writes, and a multiple of every sector size, so that no write touches another entry's bytes.
 pub const BLOCK_BYTES: usize = 4096;
 const MAGIC: [u8; 8] = *b"EDBLOGSG";
 const FORMAT_VERSION: u16 = 1;
@@ -54,17 +54,17 @@ pub struct SegmentHeader {
     pub parent_pos: Pos,
 }
 
-/// Why a block is no segment header.
+/// The reason why a block is no segment header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderError {
-    /// Zeros: preallocated, not started.
+    /// All zeros: the file is preallocated and not started.
     Blank,
     Damaged,
     NeedsNewer(u16),
 }
 
 impl SegmentHeader {
-    /// One block.
+    /// The header as one block.
     pub fn encode(&self) -> Vec<u8> {
         let mut block = vec![0; BLOCK_BYTES];
         block[0..8].copy_from_slice(&MAGIC);
@@ -119,7 +119,7 @@ impl SegmentHeader {
     }
 }
 
-/// Makes the CRC of a header right, whatever it says: for fuzzing.
+/// Sets the CRC of a header to the correct value; for fuzzing.
 pub fn repair_header_crc(block: &mut [u8]) {
     let crc = crc32c::crc32c(&block[..CRC_OFFSET]);
     block[CRC_OFFSET..CRC_OFFSET + 4].copy_from_slice(&crc.to_le_bytes());
@@ -150,12 +150,12 @@ pub struct SegmentInfo {
     pub header: SegmentHeader,
 }
 
-/// What a log's directory holds.
+/// The segment files of a log's directory.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    /// Dense and in order. All but the last are sealed.
+    /// Started segments, dense and in order. All but the last are sealed.
     pub started: Vec<SegmentInfo>,
-    /// Files that were preallocated, or begun to be, and never started.
+    /// The numbers of files that are preallocated, completely or in part, and not started.
     pub unstarted: Vec<u64>,
 }
 
@@ -166,7 +166,7 @@ impl Catalog {
         Catalog::of(disk, directory, &names)
     }
 
-    /// The same of these files, in the order of their numbers, whatever else the directory holds.
+    /// The same for these files only, which must be in the order of their numbers.
     pub fn of(disk: &dyn Disk, directory: &Path, names: &[String]) -> Result<Catalog, ReadError> {
         let mut catalog = Catalog::default();
         for name in names {
@@ -182,7 +182,7 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// The segments belong together.
+    /// Fails if the segments do not form one log without holes.
     fn check(&self) -> Result<(), ReadError> {
         for pair in self.started.windows(2) {
             let [one, two] = pair else { unreachable!("windows of two") };
@@ -228,7 +228,7 @@ fn read_header(path: &Path, file: &dyn DiskFile, number: u64) -> Result<Option<S
     }
 }
 
-/// Whether an entry of this segment is where its first one would be.
+/// True if there is an entry of this segment at the place of the first one.
 fn has_entries(path: &Path, file: &dyn DiskFile, number: u64) -> Result<bool, ReadError> {
     let size = file.size().map_err(|error| unavailable(path, &error))?;
     let mut reader = BlockReader::new(file, size);
@@ -243,7 +243,7 @@ pub fn unavailable(path: &Path, error: &io::Error) -> ReadError {
     ReadError::Unavailable { cause: format!("{}: {error}", path.display()) }
 }
 
-/// Reads entries at any offset through a buffer. Generic over how the file is held.
+/// Reads entries at any offset through a buffer. `F` is an owned or borrowed file.
 pub struct BlockReader<F> {
     file: F,
     size_bytes: u64,
@@ -251,7 +251,7 @@ pub struct BlockReader<F> {
     buffer_offset: u64,
 }
 
-/// How much is read ahead.
+/// The least bytes of a read.
 const READ_AHEAD_BYTES: usize = 1 << 20;
 
 type Decoded<'a> = Result<(entry::EntryHeader, &'a [u8]), DecodeError>;
@@ -261,7 +261,7 @@ impl<F: FileRef> BlockReader<F> {
         BlockReader { file, size_bytes, buffer: Vec::new(), buffer_offset: 0 }
     }
 
-    /// Where this reader takes the file to end.
+    /// The end of the file for this reader.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
@@ -270,7 +270,7 @@ impl<F: FileRef> BlockReader<F> {
         self.size_bytes = size_bytes;
     }
 
-    /// Where the file ends.
+    /// The actual size of the file.
     pub fn file_bytes(&self) -> io::Result<u64> {
         self.file.file().size()
     }

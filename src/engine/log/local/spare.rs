@@ -1,16 +1,16 @@
-//! Segment files before their start: prepared ahead, so that an append finds one ready. And the other end of
-//! a segment's life as the current one: its unused part is given back, which takes milliseconds as well.
+//! Prepares segment files ahead of their start, so that an append finds one ready. Also cuts off the unused
+//! part of sealed segments, which takes milliseconds too.
 //!
-//! Two kinds of files are prepared, both full of zeros and durable:
+//! Two kinds of files are prepared. Both consist of durable zeros:
 //!
-//! - *spares*, numbered, of the usual size: the next segments;
-//! - the *reserve*, under names of its own: small files that are held back for what has to go on while the
-//!   disk is full ([`super::reserve`]). One of them becomes a segment by a rename, which needs no space.
+//! - *spares*, numbered and of the usual size: the next segments;
+//! - the *reserve*, with names of its own: small files that are held back for work that must go on while the
+//!   disk is full ([`super::reserve`]). A rename makes one of them a segment, which needs no space.
 //!
-//! A file gets its number last, by a rename, under the lock `numbering`: so numbers are dense in the order in
-//! which files can be started, whether they come from the preparer or from the reserve.
+//! A file gets its number last, by a rename under the lock `numbering`. So numbers are dense in the order in
+//! which files can be started, for files of the preparer and of the reserve.
 
-use super::reserve::{KINDS, Kind, Reserve};
+use super::reserve::{KINDS, Reserve, ReserveKind};
 use super::segment::{segment_number, segment_path};
 use super::{Shared, lock_file};
 use crate::env::{Access, DiskFile};
@@ -28,20 +28,21 @@ pub struct Spare {
     pub size_bytes: u64,
 }
 
-/// A segment that gets no more entries, and how much of it is used.
+/// A segment that gets no more entries.
 pub struct Sealed {
     pub file: Arc<dyn DiskFile>,
+    /// The end of its used part.
     pub end_offset: u64,
 }
 
 impl Sealed {
-    /// Whether the file is in another directory as well. There it may be the last one, which must stay as
-    /// long as it is.
+    /// True if the file has a name in another directory too. There it may be the last segment, whose length
+    /// must not change.
     pub fn is_shared(&self) -> bool {
         !matches!(self.file.links(), Ok(..=1))
     }
 
-    /// Gives space back; what is cut off is void. Nothing depends on it, so an error is no harm.
+    /// Cuts off the unused part, which is void. An error is ignored, because nothing depends on the cut.
     pub fn cut(self) {
         if !self.is_shared() {
             let _ = self.file.set_size(self.end_offset);
@@ -60,34 +61,34 @@ struct State {
     ready: VecDeque<Spare>,
     reserve: Reserve,
     next_number: u64,
-    /// Segments that get no more entries, and how much of each is used.
+    /// Segments to be cut.
     sealed: Vec<Sealed>,
     /// How many spares to keep ready; 0 until there is a writer.
     wanted: usize,
-    /// What an earlier process prepared was taken over.
+    /// The files prepared by an earlier process were taken over.
     adopted: bool,
-    /// The disk's room is left to a snapshot: only claims are prepared, and the snapshots' part of the
-    /// reserve is lent.
+    /// The disk's room is left to a snapshot: only claims are prepared, and the reserve's file for snapshots
+    /// is removed.
     lent: bool,
-    /// Why the last attempt found no space.
+    /// The cause, if the last attempt found no space.
     full: Option<String>,
-    /// Try again now, and not at the next regular time.
+    /// The preparer must try again now, before the next regular time.
     retry: bool,
-    /// Another error than a full disk: the log has failed.
+    /// An error other than a full disk: the log has failed.
     failed: Option<String>,
     closed: bool,
 }
 
-/// What is prepared.
-pub struct Prepared {
+/// The number of prepared files.
+pub struct PreparedFiles {
     pub spares: usize,
     /// Files of the reserve for entries that free memory.
     pub deletes: usize,
-    /// Why there will be no more for now.
+    /// The cause, if there will be no more for now.
     pub full: Option<String>,
 }
 
-/// After a full disk, the next attempt comes by itself after this time.
+/// The time until the next attempt after a full disk.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const ZEROS_BYTES: usize = 1 << 20;
 /// A file that is being filled.
@@ -111,11 +112,11 @@ impl Spares {
         Spares { state: Mutex::new(state), changed: Condvar::new(), numbering: Mutex::new(()) }
     }
 
-    pub fn prepared(&self) -> Prepared {
+    pub fn prepared(&self) -> PreparedFiles {
         let state = self.state.lock();
-        Prepared {
+        PreparedFiles {
             spares: state.ready.len(),
-            deletes: state.reserve.count(Kind::Deletes),
+            deletes: state.reserve.count(ReserveKind::Deletes),
             full: state.full.clone(),
         }
     }
@@ -124,14 +125,14 @@ impl Spares {
     pub fn want(&self, spares: usize) {
         let mut state = self.state.lock();
         state.wanted = state.wanted.max(spares);
-        // Each refused write asks: a preparer that waits for space would begin its wait anew each time, and
-        // never end it.
+        // Each refused write calls this. If it woke a preparer that waits for space, the preparer would begin
+        // its wait again each time, and never end it.
         if state.full.is_none() {
             self.changed.notify_all();
         }
     }
 
-    /// Space may have become free: try now.
+    /// Makes the preparer try now, because space may have become free.
     pub fn retry(&self) {
         self.state.lock().retry = true;
         self.changed.notify_all();
@@ -142,7 +143,7 @@ impl Spares {
         self.changed.notify_all();
     }
 
-    /// Waits until a spare is ready or none can be.
+    /// Waits until a spare is ready, or cannot be prepared.
     pub fn wait_ready(&self) {
         let mut state = self.state.lock();
         while state.ready.is_empty() && state.full.is_none() && state.failed.is_none() {
@@ -154,16 +155,16 @@ impl Spares {
         self.state.lock().failed.clone()
     }
 
-    /// Has the preparer cut the segment.
+    /// Makes the preparer cut the segment.
     pub fn cut(&self, sealed: Sealed) {
         self.state.lock().sealed.push(sealed);
         self.changed.notify_all();
     }
 }
 
-/// Takes a spare, or where none is ready a file of the first of these kinds of the reserve that has one.
-/// `None` if there is none of either.
-pub fn take(shared: &Shared, kinds: &[Kind]) -> io::Result<Option<Spare>> {
+/// Takes a spare. If none is ready, takes a file of the reserve, of the first of these kinds that has one.
+/// `None` if there is neither.
+pub fn take(shared: &Shared, kinds: &[ReserveKind]) -> io::Result<Option<Spare>> {
     let spares = &shared.spares;
     if let Some(spare) = take_ready(spares) {
         return Ok(Some(spare));
@@ -184,7 +185,7 @@ pub fn take(shared: &Shared, kinds: &[Kind]) -> io::Result<Option<Spare>> {
         let renamed = |file| disk.rename(&reserved, &segment_path(directory, number)).map(|()| file);
         let file = match open_own(shared, &reserved).and_then(|own| own.map(renamed).transpose()) {
             Ok(Some(file)) => file,
-            // The preparer makes another.
+            // The preparer makes another file.
             Ok(None) => continue,
             Err(error) => {
                 spares.state.lock().reserve.put(kind, reserved);
@@ -200,8 +201,8 @@ pub fn take(shared: &Shared, kinds: &[Kind]) -> io::Result<Option<Spare>> {
     }
 }
 
-/// Opens a prepared file and locks it. `None` if it has another name as well: ours is then removed, for what
-/// is written to the file would be written to the other directory's file.
+/// Opens and locks a prepared file. If it has a second name, removes its name here and returns `None`: a
+/// write to it would change the other directory's file.
 fn open_own(shared: &Shared, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
     let file = shared.env.disk.open(path, Access::ReadWrite)?;
     if file.links()? > 1 {
@@ -212,7 +213,7 @@ fn open_own(shared: &Shared, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>
     Ok(Some(file))
 }
 
-/// Takes a spare that is ready. One is enough to keep from now on.
+/// Takes a ready spare. From now on, one spare is kept ready.
 fn take_ready(spares: &Spares) -> Option<Spare> {
     let mut state = spares.state.lock();
     let spare = state.ready.pop_front();
@@ -223,7 +224,7 @@ fn take_ready(spares: &Spares) -> Option<Spare> {
     spare
 }
 
-/// Leaves the disk's room to a snapshot (`true`), which gives more back than it takes; or ends that.
+/// Leaves the disk's room to a snapshot (`true`), which frees more than it takes, or ends that (`false`).
 pub fn lend_room(shared: &Shared, lent: bool) {
     {
         let mut state = shared.spares.state.lock();
@@ -231,13 +232,13 @@ pub fn lend_room(shared: &Shared, lent: bool) {
         state.retry |= !lent;
     }
     if lent && !shared.options.background {
-        // What an earlier process has held back can be lent as well.
+        // Takes over the reserve of an earlier process, which can be lent too.
         shared.spares.want(1);
         prepare_wanted(shared);
     }
-    let given_up = if lent { shared.spares.state.lock().reserve.take(Kind::Snapshot) } else { None };
+    let given_up = if lent { shared.spares.state.lock().reserve.take(ReserveKind::Snapshot) } else { None };
     if let Some(path) = given_up {
-        // An error leaves the snapshot with less room, which it then says.
+        // On an error the snapshot has less room, and reports that itself.
         let _ = shared.env.disk.remove(&path);
     }
     shared.spares.changed.notify_all();
@@ -274,7 +275,7 @@ fn run_preparer(shared: &Shared) {
     }
 }
 
-/// What the preparer does next.
+/// The preparer's next step.
 #[derive(Clone, Copy)]
 enum Step {
     Adopt,
@@ -285,7 +286,7 @@ enum Step {
 #[derive(Clone, Copy)]
 enum Task {
     Spare,
-    Reserve(Kind),
+    Reserve(ReserveKind),
 }
 
 impl Task {
@@ -308,26 +309,27 @@ impl State {
         }
     }
 
-    /// What to prepare next, of files below `below_bytes`: claims first, which are small; then a spare,
-    /// without which nothing can be written; then the rest of the reserve, and more spares.
+    /// The next file to prepare, among those smaller than `below_bytes`: claims first, which are small; then
+    /// a spare, without which nothing can be written; then the rest of the reserve, and more spares.
     fn next_task(&self, shared: &Shared, below_bytes: u64) -> Option<Task> {
-        let missing = |kind: &Kind| self.reserve.count(*kind) < kind.count();
-        let reserve = |kind: &Kind| missing(kind).then_some(Task::Reserve(*kind));
+        let missing = |kind: &ReserveKind| self.reserve.count(*kind) < kind.count();
+        let reserve = |kind: &ReserveKind| missing(kind).then_some(Task::Reserve(*kind));
         let spare = |wanted: usize| (self.ready.len() < wanted).then_some(Task::Spare);
-        let claim = reserve(&Kind::Claim);
-        let others = [spare(1), reserve(&Kind::Deletes), reserve(&Kind::Snapshot), spare(self.wanted)];
+        let claim = reserve(&ReserveKind::Claim);
+        let others =
+            [spare(1), reserve(&ReserveKind::Deletes), reserve(&ReserveKind::Snapshot), spare(self.wanted)];
         let others = others.into_iter().filter(|_| !self.lent);
         let mut tasks = [claim].into_iter().chain(others).flatten();
         tasks.find(|task| task.size_bytes(shared) < below_bytes)
     }
 }
 
-/// Prepares what is wanted, as far as there is space.
+/// Prepares all wanted files for which there is space.
 pub fn prepare_wanted(shared: &Shared) {
     let spares = &shared.spares;
     let mut full = None;
     let mut below_bytes = u64::MAX;
-    // A function, so that the lock is not held while a step is taken.
+    // A closure, so that the lock is released before the step.
     let next_step = |below_bytes| spares.state.lock().next_step(shared, below_bytes);
     while let Some(step) = next_step(below_bytes) {
         let (done, size_bytes) = match step {
@@ -347,7 +349,7 @@ pub fn prepare_wanted(shared: &Shared) {
     }
     let mut state = spares.state.lock();
     if full.is_some() || !state.lent {
-        // While room is lent, little is tried, and its success says nothing about the rest.
+        // While room is lent, only small files are tried, so success does not mean that the disk has room.
         state.full = full;
     }
     spares.changed.notify_all();
@@ -360,12 +362,12 @@ fn why_full(shared: &Shared, size_bytes: u64, error: &io::Error) -> String {
     format!("cannot prepare a log segment of {} in {directory}: {error}{free}", amount(size_bytes))
 }
 
-/// Bytes for people.
+/// A number of bytes as text, for messages.
 fn amount(bytes: u64) -> String {
     if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
 }
 
-/// Whether another attempt may find what this one lacked: space, or a file descriptor.
+/// True if a later attempt may succeed: there was no space, or no file descriptor.
 pub fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     use rustix::io::Errno;
@@ -373,7 +375,7 @@ pub fn is_full(error: &io::Error) -> bool {
         || matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// Makes a file of zeros, and its name, durable.
+/// Makes a durable file of zeros, and gives it its name.
 fn prepare(shared: &Shared, task: Task) -> io::Result<()> {
     let size_bytes = task.size_bytes(shared);
     let file = fill(shared, task, size_bytes)?;
@@ -403,12 +405,13 @@ fn name(shared: &Shared, from: &Path, to: &Path) -> io::Result<()> {
     shared.env.disk.sync_directory(&shared.directory)
 }
 
-/// A durable file of zeros, under the name of unfinished ones.
+/// Makes a durable file of zeros, named `UNFINISHED`.
 fn fill(shared: &Shared, task: Task, size_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
     let disk = &shared.env.disk;
-    // Asked first: an attempt that must fail would fill the disk to its last byte meanwhile, which others
-    // notice. A claim is small, and may use what the system keeps for its administrator.
-    let is_small = matches!(task, Task::Reserve(Kind::Claim));
+    // Checks the free space first, because a failing attempt would fill the disk to its last byte, and
+    // disturb other processes. A claim is small, and may use the space that the system reserves for its
+    // administrator.
+    let is_small = matches!(task, Task::Reserve(ReserveKind::Claim));
     if !is_small && disk.free_bytes(&shared.directory)? < size_bytes {
         return Err(rustix::io::Errno::NOSPC.into());
     }
@@ -417,14 +420,14 @@ fn fill(shared: &Shared, task: Task, size_bytes: u64) -> io::Result<Arc<dyn Disk
     lock_file(&*file, &path)?;
     let filled = fill_with_zeros(shared, &*file, size_bytes).and_then(|()| file.sync());
     if let Err(error) = filled {
-        // Gives the space back. Should this fail too, the next attempt starts the same file anew.
+        // Frees the space. If this fails too, the next attempt overwrites the file.
         let _ = disk.remove(&path);
         return Err(error);
     }
     Ok(file)
 }
 
-/// Data and not a hole or an unwritten extent: a later write in that range changes no metadata.
+/// Writes zeros, rather than making a hole or an unwritten extent, so that later writes change no metadata.
 fn fill_with_zeros(shared: &Shared, file: &dyn DiskFile, size_bytes: u64) -> io::Result<()> {
     let zeros = vec![0; ZEROS_BYTES.min(size_bytes as usize)];
     let mut offset = 0;
@@ -439,8 +442,8 @@ fn fill_with_zeros(shared: &Shared, file: &dyn DiskFile, size_bytes: u64) -> io:
     Ok(())
 }
 
-/// Takes over what an earlier process has prepared: it was never started, so it holds nothing that counts;
-/// and it has its name, so its bytes are durable.
+/// Takes over the files that an earlier process has prepared. They were never started, so they have no valid
+/// entries; they have their names, so their bytes are durable.
 fn adopt(shared: &Shared) -> io::Result<()> {
     let disk = &shared.env.disk;
     let mut unstarted = Vec::new();
@@ -449,10 +452,10 @@ fn adopt(shared: &Shared) -> io::Result<()> {
         let path = shared.directory.join(&file_name);
         if file_name == UNFINISHED {
             disk.remove(&path)?;
-        } else if let Some(kind) = Kind::of_name(&file_name) {
+        } else if let Some(kind) = ReserveKind::of_name(&file_name) {
             keep_in_reserve(shared, kind, &path, &path)?;
         } else if segment_number(&file_name).is_some_and(|number| number >= next_number) {
-            // In order: the list is sorted, and numbers have leading zeros.
+            // They come in order, because the list is sorted and numbers have leading zeros.
             unstarted.push(path);
         }
     }
@@ -470,14 +473,14 @@ fn adopt(shared: &Shared) -> io::Result<()> {
             ready.push_back(Spare { number: next_number, file, size_bytes });
             next_number += 1;
         } else {
-            // Its lock, which is asked for once more.
+            // Releases its lock, which `return_to_reserve` takes again.
             drop(file);
             return_to_reserve(shared, &path, size_bytes)?;
             is_renamed = true;
         }
     }
     if is_renamed {
-        // The names that were there are durable since the claim began.
+        // The other names have been durable since the claim began.
         disk.sync_directory(&shared.directory)?;
     }
     let mut state = shared.spares.state.lock();
@@ -488,7 +491,8 @@ fn adopt(shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-/// A file of the reserve that got its number and was not started after that.
+/// Returns a file to the reserve that was renamed to a segment and never started; removes it if it fits no
+/// kind.
 fn return_to_reserve(shared: &Shared, path: &Path, size_bytes: u64) -> io::Result<()> {
     let kind = KINDS.into_iter().find(|kind| kind.size_bytes(&shared.options) == size_bytes);
     let place = kind.and_then(|kind| {
@@ -502,8 +506,8 @@ fn return_to_reserve(shared: &Shared, path: &Path, size_bytes: u64) -> io::Resul
     }
 }
 
-/// Makes a file part of the reserve under the name `to`, or removes it if it is none.
-fn keep_in_reserve(shared: &Shared, kind: Kind, path: &Path, to: &PathBuf) -> io::Result<()> {
+/// Adds a file to the reserve under the name `to`, or removes it if its size is wrong.
+fn keep_in_reserve(shared: &Shared, kind: ReserveKind, path: &Path, to: &PathBuf) -> io::Result<()> {
     let disk = &shared.env.disk;
     let Some(file) = open_own(shared, path)? else { return Ok(()) };
     if file.size()? != kind.size_bytes(&shared.options) {

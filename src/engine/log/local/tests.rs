@@ -1,4 +1,4 @@
-//! On the machine's own file system; what can go wrong is in the root's crash tests, on a disk that fails.
+//! Tests on the machine's file system. Faults are tested in tests/crash, on a simulated disk.
 
 use super::*;
 use crate::log::entry::Kind as EntryKind;
@@ -100,14 +100,14 @@ fn sealed_segments_are_read_beside_the_writer_and_trimmed() {
 }
 
 #[test]
-fn what_a_claim_comes_too_late_for_can_be_read() {
+fn entries_that_made_a_claim_fail_can_be_read() {
     let directory = tempfile::tempdir().expect("the temporary directory is writable");
     let (log, _, recovered) = recover(directory.path());
     let mut writer = log.claim(recovered.end, Claim::default()).expect("the only writer");
     let mark = writer.acks().wait(Idx(0), Duration::ZERO).expect("a healthy disk");
     let entry = Entry::new(EntryKind::Time, 1, Lsn(0), RunningChecksum::default());
     writer.append(entry).expect("there is room");
-    // As a thread of the writer that has written the entry and has not looked at the directory yet.
+    // Like a thread that has written the entry and not yet checked the directory.
     let queue = log.shared.claimed.lock().clone().expect("the log is claimed");
     queue.advance(&log.shared, Duration::ZERO).expect("a healthy disk");
     let refused = log.claim(LogEnd { mark }, Claim::default()).err();

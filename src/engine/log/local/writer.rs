@@ -1,15 +1,15 @@
-//! Appends entries: positions and bytes are settled in order by the writer; the writing is done by the
-//! threads that call [`Acks::wait`], several at a time, and reported in order.
+//! Appends entries. The writer determines positions and bytes in order. The threads that call [`Acks::wait`]
+//! write them, several at a time, and report them in order.
 //!
-//! The start of a segment is in the same queue as the entries, as a barrier: it is written when all before it
-//! is durable, and nothing after it is written before it is.
+//! The start of a segment is in the same queue as the entries, as a barrier: it is written when everything
+//! before it is durable, and nothing after it is written before it is durable itself.
 //!
-//! A second claim in one process ends the writer before it: what that writer has not begun to write is
-//! dropped, and its segment is sealed behind its last durable entry, as a start does with the segment of a
-//! process that was killed.
+//! A second claim in one process ends the previous writer: entries that this writer has not begun to write
+//! are dropped, and its segment is sealed after its last durable entry, as a start does with the segment of a
+//! killed process.
 
 use super::reader::{Frontier, LocalIter, Tail, Unproven, Until};
-use super::reserve::Kind as Held;
+use super::reserve::ReserveKind;
 use super::segment::{SegmentHeader, SegmentInfo, segment_path};
 use super::spare::{self, Sealed, Spare};
 use super::{BLOCK_BYTES, STARTED, STARTED_TEXT, Shared, padded};
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Seals what the last writer left and claims in a new segment.
+/// Seals the last writer's segment and claims in a new one.
 pub fn claim(shared: &Arc<Shared>, at: LogEnd, claim: &Claim) -> Result<Box<dyn LogWriter>, ClaimError> {
     let mut claimed = shared.claimed.lock();
     let epoch = Epoch(at.mark.pos.next().0);
@@ -65,7 +65,8 @@ pub fn claim(shared: &Arc<Shared>, at: LogEnd, claim: &Claim) -> Result<Box<dyn 
     Ok(Box::new(writer))
 }
 
-/// The first claim of this process: makes durable what the last one left. Returns the segment to claim in.
+/// The first claim of this process: makes durable what the last process left. Returns the segment to claim
+/// in, and the end of the log.
 fn take_over(shared: &Arc<Shared>, at: LogEnd) -> Result<(Spare, Tail), ClaimError> {
     let fatal = |cause| ClaimError::Fatal { cause };
     let log_end = find_tail(shared).map_err(fatal)?;
@@ -78,14 +79,15 @@ fn take_over(shared: &Arc<Shared>, at: LogEnd) -> Result<(Spare, Tail), ClaimErr
     match spare {
         Ok(spare) => Ok((spare, log_end)),
         Err(error) => {
-            // For the next attempt, which is made each second while the disk is full.
+            // Kept for the next attempt, which is made each second while the disk is full.
             *shared.tail.lock() = Some(log_end);
             Err(error)
         }
     }
 }
 
-/// A claim after one of this process, whose writer it ends.
+/// A later claim of this process: ends the previous writer. Returns the segment to claim in, and the end of
+/// the log.
 fn succeed(
     shared: &Arc<Shared>,
     before: &Queue,
@@ -93,7 +95,7 @@ fn succeed(
     epoch: Epoch,
 ) -> Result<(Spare, Tail), ClaimError> {
     let (frontier, has_unstarted) = before.pause(at.mark).inspect_err(|error| {
-        // The caller reads up to there, and the writer may not have shown it yet.
+        // The caller must read up to the frontier, which the writer may not have published yet.
         if let (ClaimError::Behind(_), Some(frontier)) = (error, before.frontier()) {
             shared.publish(frontier);
         }
@@ -114,12 +116,12 @@ fn succeed(
     Ok((spare, Tail { mark, end_offset, unproven: Unproven::default(), uncut: Vec::new() }))
 }
 
-/// Makes durable what the last process has left, once for each process: what was read as the log's end is
-/// written once more and synced, and so are the names in the directory. A sync alone would not do, for after
-/// a write-back that failed the kernel takes the page for clean. Nothing is built on the log, shown of it or
-/// removed from it before.
+/// Makes durable what the last process has left, once for each process: the log's end is written again as it
+/// was read, and synced, as are the names in the directory. A sync alone is not enough, because after a
+/// failed write-back the kernel marks the page as clean. Before this, nothing of the log may be shown,
+/// removed or appended to.
 ///
-/// The error says why that did not succeed; the process must not go on with this log.
+/// The error is a text for operators; the process must not go on with this log.
 pub fn secure(shared: &Shared, end: &Tail) -> Result<(), String> {
     if shared.state.lock().is_secured {
         return Ok(());
@@ -134,22 +136,22 @@ pub fn secure(shared: &Shared, end: &Tail) -> Result<(), String> {
     Ok(())
 }
 
-/// Says that there were segments. It comes after the claim, so that no start that was interrupted before that
-/// leaves it behind; and nothing is acknowledged before it. It need not be durable: a power cut that takes it
-/// away takes no segment.
+/// Creates the file that shows that there were segments. It is created after the claim, so that a start that
+/// is interrupted before has not created it, and before anything is acknowledged. It need not be durable,
+/// because the loss of the file in a power cut loses no segment.
 fn note_started(shared: &Shared) -> io::Result<()> {
     let (disk, path) = (&shared.env.disk, shared.directory.join(STARTED));
     if disk.exists(&path)? {
         return Ok(());
     }
-    // That the file is there is what counts. On a full disk the next start tries again.
+    // Only the existence of the file counts. On a full disk the next start tries again.
     match disk.create(&path).and_then(|file| file.write_at(STARTED_TEXT.as_bytes(), 0)) {
         Err(error) if !spare::is_full(&error) => Err(error),
         _ => Ok(()),
     }
 }
 
-/// Writes the same bytes to the same places: a power cut meanwhile does no harm.
+/// Writes the unproven bytes again to the same places, so that a power cut meanwhile is harmless.
 fn rewrite(shared: &Shared, unproven: &Unproven) -> io::Result<()> {
     let last = shared.state.lock().segments.last().map(|segment| segment.path.clone());
     let Some(path) = last.filter(|_| !unproven.is_empty()) else { return Ok(()) };
@@ -165,11 +167,10 @@ fn rewrite(shared: &Shared, unproven: &Unproven) -> io::Result<()> {
     file.sync()
 }
 
-/// Gives space back that was not given back when these segments were sealed: the process ended before, or the
-/// power went.
+/// Frees the unused end of sealed segments whose writer ended before it did so.
 fn cut_again(shared: &Shared, uncut: &[(PathBuf, u64)]) {
     for (path, end_offset) in uncut {
-        // Nothing depends on it, and the next start tries again.
+        // An error is ignored: nothing depends on the cut, and the next start tries again.
         if let Ok(file) = shared.env.disk.open(path, Access::ReadWrite) {
             cut(shared, Sealed { file, end_offset: *end_offset });
         }
@@ -178,13 +179,13 @@ fn cut_again(shared: &Shared, uncut: &[(PathBuf, u64)]) {
 
 fn cut(shared: &Shared, sealed: Sealed) {
     if sealed.is_shared() {
-        // It is unlocked now, and not when the preparer comes to it.
+        // Dropping it here unlocks the file now; the preparer would do so later.
         return;
     }
     if shared.options.background { shared.spares.cut(sealed) } else { sealed.cut() }
 }
 
-/// The end that recovery found, or finds it now.
+/// The end of the log, found by recovery or now.
 pub fn find_tail(shared: &Shared) -> Result<Tail, String> {
     if let Some(tail) = shared.tail.lock().take() {
         return Ok(tail);
@@ -203,7 +204,7 @@ pub fn find_tail(shared: &Shared) -> Result<Tail, String> {
     Ok(found.expect("the reader has reached the end"))
 }
 
-/// Waits for a spare: the one place that does.
+/// Waits for a spare. No other function does.
 fn first_spare(shared: &Arc<Shared>) -> Result<Spare, ClaimError> {
     shared.want_room(0);
     if shared.options.background {
@@ -218,11 +219,12 @@ fn first_spare(shared: &Arc<Shared>) -> Result<Spare, ClaimError> {
     })
 }
 
-/// What a claim or a seal may use of the reserve where no spare is ready, and what entries may.
-const FOR_CLAIMS: [Held; 2] = [Held::Claim, Held::Deletes];
-const FOR_ENTRIES: [Held; 1] = [Held::Deletes];
+/// The parts of the reserve that claims and seals may use if no spare is ready, and those that entries may
+/// use.
+const FOR_CLAIMS: [ReserveKind; 2] = [ReserveKind::Claim, ReserveKind::Deletes];
+const FOR_ENTRIES: [ReserveKind; 1] = [ReserveKind::Deletes];
 
-fn take_spare(shared: &Shared, held: &[Held]) -> Result<Spare, WriteError> {
+fn take_spare(shared: &Shared, held: &[ReserveKind]) -> Result<Spare, WriteError> {
     match spare::take(shared, held) {
         Ok(Some(spare)) => Ok(spare),
         Ok(None) => {
@@ -238,21 +240,22 @@ fn fatal(error: io::Error) -> WriteError {
     WriteError::Fatal { cause: error.to_string() }
 }
 
-/// Files come before what they belong to: the directory is unlocked last.
+/// The files are the first fields, because fields are dropped in order: the directory must be unlocked last.
 struct LocalWriter {
     file: Arc<dyn DiskFile>,
-    /// The segment before, to be cut once the new one is started.
+    /// The previous segment, to be cut once the new one is started.
     previous: Option<Sealed>,
     acks: Arc<LocalAcks>,
     queue: Arc<Queue>,
     shared: Arc<Shared>,
-    /// Behind the last entry appended, and the batches complete with it.
+    /// The mark of the last appended entry.
     mark: Mark,
+    /// The last batch that is complete with it, and the running checksum through that batch.
     lsn: Lsn,
     checksum: RunningChecksum,
     segment_number: u64,
     segment_bytes: u64,
-    /// Where the next entry goes.
+    /// The offset of the next entry.
     offset: u64,
 }
 
@@ -284,10 +287,10 @@ impl LocalWriter {
         Ok(())
     }
 
-    fn roll(&mut self, held: &[Held]) -> Result<(), WriteError> {
+    fn roll(&mut self, held: &[ReserveKind]) -> Result<(), WriteError> {
         let shared = self.shared.clone();
         {
-            // No claim comes in between, which would number a segment meanwhile.
+            // The lock excludes a claim, which would number a segment meanwhile.
             let _claimed = shared.claimed.lock();
             self.queue.check()?;
             let spare = take_spare(&shared, held)?;
@@ -359,7 +362,7 @@ impl LogWriter for LocalWriter {
     fn seal(&mut self) -> Result<Pos, WriteError> {
         if self.offset > BLOCK_BYTES as u64 {
             self.roll(&FOR_CLAIMS)?;
-            // Nothing else is in flight, so this starts the segment and nothing more.
+            // Nothing else is in flight, so this only starts the segment.
             self.queue.advance(&self.shared, Duration::ZERO)?;
         }
         Ok(self.mark.pos)
@@ -372,22 +375,22 @@ impl LogWriter for LocalWriter {
 
 /// Weight of the newest write in the smoothed time, as a divisor.
 const SMOOTHING: u64 = 8;
-/// How often the files' places are looked at. After the data directory was removed, nothing is acknowledged
-/// later than this and the time of one write.
-pub const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The time between two checks that directory and segment are still at their paths. After the data directory
+/// was removed, acknowledgements end within this time plus that of one write.
+pub const CHECK_EVERY: Duration = Duration::from_millis(100);
 
 struct LocalAcks {
     queue: Arc<Queue>,
     shared: Arc<Shared>,
-    /// How long a write takes, smoothed over the last ones; the first one is taken as it is.
+    /// The time of a write, smoothed over the last ones; `u64::MAX` before the first one.
     smoothed_ns: AtomicU64,
-    /// When the files' places were looked at last.
-    looked_ns: AtomicU64,
+    /// The monotonic time of the last check of the files' paths.
+    checked_ns: AtomicU64,
 }
 
 impl LocalAcks {
     fn new(shared: Arc<Shared>, queue: Arc<Queue>) -> LocalAcks {
-        LocalAcks { queue, shared, smoothed_ns: AtomicU64::new(u64::MAX), looked_ns: AtomicU64::new(0) }
+        LocalAcks { queue, shared, smoothed_ns: AtomicU64::new(u64::MAX), checked_ns: AtomicU64::new(0) }
     }
 
     fn note(&self, took_ns: u64) {
@@ -398,13 +401,13 @@ impl LocalAcks {
         self.smoothed_ns.store(smoothed_ns, Ordering::Relaxed);
     }
 
-    /// Looks now and then whether the log is still where it was.
-    fn look(&self, now: Duration) -> Result<(), WriteError> {
+    /// Checks that directory and segment are still at their paths, once in `CHECK_EVERY`.
+    fn check_in_place(&self, now: Duration) -> Result<(), WriteError> {
         let now_ns = now.as_nanos() as u64;
-        if now_ns.saturating_sub(self.looked_ns.load(Ordering::Relaxed)) < LOOK_EVERY.as_nanos() as u64 {
+        if now_ns.saturating_sub(self.checked_ns.load(Ordering::Relaxed)) < CHECK_EVERY.as_nanos() as u64 {
             return Ok(());
         }
-        self.looked_ns.store(now_ns, Ordering::Relaxed);
+        self.checked_ns.store(now_ns, Ordering::Relaxed);
         let current = self.shared.state.lock().current.clone();
         let Some((path, file)) = current else { return Ok(()) };
         self.shared.check_in_place(&path, &*file).map_err(|error| {
@@ -415,8 +418,8 @@ impl LocalAcks {
 }
 
 impl Acks for LocalAcks {
-    /// Writes the next entry in the caller's thread. Waits for others only where they are writing all that
-    /// there is.
+    /// Writes the next entry in the caller's thread. Waits for other threads only if they are writing all
+    /// entries.
     fn wait(&self, _beyond: Idx, at_most: Duration) -> Result<Mark, WriteError> {
         let clock = &self.shared.env.clock;
         let began = clock.monotonic();
@@ -425,7 +428,7 @@ impl Acks for LocalAcks {
         if has_written {
             self.note((ended - began).as_nanos() as u64);
         }
-        self.look(ended)?;
+        self.check_in_place(ended)?;
         let frontier = frontier.expect("the Claim is durable");
         self.shared.publish(frontier);
         Ok(frontier.mark)
@@ -444,7 +447,7 @@ impl Acks for LocalAcks {
 }
 
 enum Job {
-    /// Writes a header, which seals the segment before.
+    /// Writes a header, which seals the previous segment.
     Start {
         info: SegmentInfo,
         file: Arc<dyn DiskFile>,
@@ -458,7 +461,7 @@ enum Job {
 }
 
 impl Job {
-    /// Returns a buffer to be used again.
+    /// Does the job. Returns a buffer for reuse.
     fn run(self, shared: &Shared) -> io::Result<Option<Vec<u8>>> {
         match self {
             Job::Write { file, offset, bytes } => {
@@ -484,11 +487,11 @@ impl Job {
 }
 
 struct Slot {
-    /// Taken by the thread that does it.
+    /// `None` once a thread does the job.
     job: Option<Job>,
     barrier: bool,
     done: bool,
-    /// What is durable once this and all before are done; `None` for a segment's start.
+    /// The frontier once this job and all before it are done; `None` for a segment's start.
     frontier: Option<Frontier>,
 }
 
@@ -502,13 +505,13 @@ pub struct Queue {
 #[derive(Default)]
 struct QueueState {
     slots: VecDeque<Slot>,
-    /// How many slots were taken off the front: names a slot while others move.
+    /// How many slots were removed at the front; a slot's number is this plus its index.
     retired: usize,
-    /// How far everything is durable; `None` before the Claim is.
+    /// The end of what is durable; `None` before the Claim is durable.
     frontier: Option<Frontier>,
-    /// No job is begun, for a claim may end this writer.
+    /// No job may begin, because a claim may end this writer.
     is_paused: bool,
-    /// What every caller gets from now on.
+    /// The error of every further call.
     failed: Option<WriteError>,
     buffers: Vec<Vec<u8>>,
 }
@@ -540,8 +543,8 @@ impl Queue {
         self.state.lock().check()
     }
 
-    /// Keeps jobs from being begun, once none is being done, if the log ends at `at` then. Returns the end,
-    /// and whether a segment is taken and not started.
+    /// Waits until no job is being done, and keeps further jobs from beginning. Fails if the log does not end
+    /// at `at` then. Returns the end, and whether the queue has a segment that is not started.
     fn pause(&self, at: Mark) -> Result<(Frontier, bool), ClaimError> {
         let mut state = self.state.lock();
         loop {
@@ -566,8 +569,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Ends a pause, and this writer: another has the epoch `by`. What it has not begun to write is never
-    /// written; a segment that it has not started is returned.
+    /// Ends a pause, and this writer, because another one has the epoch `by`. Jobs that have not begun are
+    /// dropped; a segment that was not started is returned.
     fn fence(&self, by: Epoch) -> Option<Spare> {
         let mut state = self.state.lock();
         state.is_paused = false;
@@ -584,9 +587,8 @@ impl Queue {
         unstarted.pop()
     }
 
-    /// Does the next job, and the segment's start before it if there is one. Where others do all that there
-    /// is, waits at most this long for one of them. Returns whether this thread has written something, and
-    /// how far everything is durable.
+    /// Does the next job, and a segment's start before it. If other threads are doing all jobs, waits at most
+    /// `at_most` for one of them. Returns whether this thread has written something, and the frontier.
     pub(super) fn advance(
         &self,
         shared: &Shared,
@@ -620,8 +622,8 @@ impl Queue {
         }
     }
 
-    /// Takes the first job that no thread does, once it may be done; if there is none, returns how far
-    /// everything is durable.
+    /// Takes the first job that no thread is doing, once it may begin. If there is none, returns the
+    /// frontier.
     fn next_job(&self, at_most: Duration) -> Result<Result<(usize, Job), Option<Frontier>>, WriteError> {
         let mut state = self.state.lock();
         let mut has_waited = false;
@@ -658,7 +660,7 @@ impl QueueState {
         self.slots.iter().any(|slot| slot.job.is_none() && !slot.done)
     }
 
-    /// Takes what is done off the front.
+    /// Removes finished jobs at the front, and advances the frontier.
     fn retire(&mut self) {
         while self.slots.front().is_some_and(|slot| slot.done) {
             let slot = self.slots.pop_front().expect("there is a front");

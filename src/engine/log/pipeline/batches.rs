@@ -1,20 +1,20 @@
-//! The batches of a run, one behind the other, until they are submitted together.
+//! The batches of a run, until they are submitted together.
 
 use crate::effect::Batch;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Batches that were closed, and the one that is open.
+/// The closed batches of a run and the open one, in one buffer.
 ///
-/// A batch that refers to contents is alone: its run is submitted before it opens, and again when it is
-/// closed.
+/// A batch that refers to contents must be alone: the caller submits the run before such a batch is opened,
+/// and again when it is closed.
 #[derive(Debug, Default)]
 pub struct Batches {
     bytes: Batch,
     closed: Vec<Closed>,
 }
 
-/// Where a closed batch ends, and the CRC32C of its bytes.
+/// The end of a closed batch in the buffer, and the CRC32C of its bytes.
 #[derive(Clone, Copy, Debug)]
 struct Closed {
     end: usize,
@@ -22,19 +22,19 @@ struct Closed {
 }
 
 impl Batches {
-    /// Where the open batch's effects are appended.
+    /// The open batch, to which effects are appended.
     #[inline]
     pub fn open(&mut self) -> &mut Batch {
         &mut self.bytes
     }
 
-    /// How many batches are closed.
+    /// The number of closed batches.
     #[inline]
     pub fn count(&self) -> usize {
         self.closed.len()
     }
 
-    /// Closes the open batch. False if it is empty: then it stays open.
+    /// Closes the open batch. Returns false if it is empty; it stays open then.
     ///
     /// # Panics
     /// If it refers to contents and is not alone.
@@ -59,7 +59,7 @@ impl Batches {
         self.closed.last().map_or(0, |closed| closed.end)
     }
 
-    /// The closed batches: where each is among the bytes, and its checksum.
+    /// The range of each closed batch in the buffer, and its checksum.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Range<usize>, u32)> {
         let mut start = 0;
         self.closed
@@ -68,17 +68,18 @@ impl Batches {
     }
 
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
-        &self.bytes.as_slice().expect("batches that refer to contents are handed over whole")[range]
+        &self.bytes.as_slice().expect("`refer` has taken batches that refer to contents")[range]
     }
 
-    /// Hands over the bytes where a batch among them has more than `bytes_max`, or refers to contents.
+    /// Returns the whole buffer, for the writer to copy from, if a batch has more than `bytes_max` bytes or
+    /// refers to contents.
     pub(super) fn refer(&mut self, bytes_max: usize) -> Option<Arc<Batch>> {
         let is_copied =
             self.bytes.as_slice().is_some() && self.iter().all(|(range, _)| range.len() <= bytes_max);
         (!is_copied).then(|| Arc::new(self.bytes.take()))
     }
 
-    /// Forgets what was submitted.
+    /// Empties the buffer after its batches were submitted.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.closed.clear();

@@ -6,10 +6,10 @@ use crate::log::{Entry, Limits, Lsn, RunningChecksum};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The bytes of a batch that is submitted.
+/// The bytes of a submitted batch.
 pub enum BatchBytes<'a> {
     Here(&'a [u8]),
-    /// A range of what others refer to as well.
+    /// A range of a shared buffer, to be copied by the writer.
     Referred(Arc<Batch>, Range<usize>),
 }
 
@@ -23,7 +23,7 @@ impl BatchBytes<'_> {
     }
 }
 
-/// The piece that fills an entry, to be copied when the entry is written.
+/// The single piece of an entry, to be copied when the entry is written.
 pub struct LatePiece {
     pub kind: PieceKind,
     pub batch: Arc<Batch>,
@@ -33,9 +33,9 @@ pub struct LatePiece {
 /// An entry that is being filled.
 pub struct Forming {
     pub entry: Entry,
-    /// Its only piece, if that is not in the entry yet.
+    /// The entry's single piece, if it is not copied yet.
     pub late: Option<LatePiece>,
-    /// Room that its batches have reserved.
+    /// The room reserved by its batches.
     pub reserved_bytes: u64,
     pub batches: usize,
 }
@@ -47,7 +47,7 @@ impl Forming {
         Forming { entry, late: None, reserved_bytes: 0, batches: 0 }
     }
 
-    /// Copies what is not in the entry yet, into this buffer.
+    /// Copies the late piece, if there is one, into this buffer, which becomes the entry's.
     pub fn complete(&mut self, buffer: Option<Vec<u8>>) {
         let Some(LatePiece { kind, batch, range }) = self.late.take() else { return };
         let mut bytes = buffer.unwrap_or_default();
@@ -58,6 +58,7 @@ impl Forming {
         self.entry.bytes = bytes;
     }
 
+    /// True if a piece of `bytes` bytes with this time can be added.
     pub fn fits(&self, limits: &Limits, bytes: usize, engine_time_ms: u64) -> bool {
         let time = self.entry.engine_time_ms;
         let time_fits = engine_time_ms >= time && engine_time_ms - time <= u64::from(u32::MAX);

@@ -1,9 +1,9 @@
 //! The claim, which may have to wait for room.
 //!
-//! A start on a full disk recovers everything, because reading needs no room. Where there is not even room
-//! for a claim (the log is unavailable), it goes on without one: what was recovered is served, nothing is
-//! admitted, and the claim is tried again until there is room. Nothing else may claim meanwhile, or the claim
-//! fails for good.
+//! A start on a full disk recovers everything, because reading needs no room. If there is no room even for a
+//! claim (the log is unavailable), the start goes on without one: reads are served, nothing is admitted, and
+//! the claim is tried again until there is room. If another writer claims meanwhile, the claim fails for
+//! good.
 
 use super::Shared;
 use super::writer::Writer;
@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two attempts.
+/// The time between two attempts.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What is to be claimed.
+/// A claim to be made.
 #[derive(Clone)]
 pub struct Opening {
     at: LogEnd,
@@ -35,8 +35,9 @@ impl Opening {
         Opening { at: recovered.end, claim }
     }
 
-    /// Claims the log and puts its writer in its place, which stays empty where there is no room for that:
-    /// the state then says so. The writer comes first: nothing is admitted before there is one.
+    /// Claims the log and sets `writer`. If there is no room, `writer` stays empty and `State::unclaimed`
+    /// gets the cause. The writer is set before `unclaimed` is cleared, so that no batch is admitted without
+    /// one.
     pub fn claim(&self, shared: &Arc<Shared>, writer: &mut Option<Writer>) -> Result<(), ClaimError> {
         match shared.log.claim(self.at, self.claim.clone()) {
             Ok(claimed) => {
@@ -57,7 +58,7 @@ impl Opening {
         }
     }
 
-    /// Waits until the log is claimed. False when the pipeline was closed, or failed, before.
+    /// Waits until the log is claimed. False if the pipeline was closed or failed before.
     pub fn wait(&self, shared: &Arc<Shared>, writer: &Mutex<Option<Writer>>) -> bool {
         let is_claimed = || writer.lock().is_some();
         while !is_claimed() {
@@ -70,8 +71,8 @@ impl Opening {
                     return false;
                 }
             }
-            // The place is held meanwhile: who is admitted right after the claim and leads waits for the
-            // writer.
+            // Holds the writer's lock during the claim: a thread that is admitted right after the claim and
+            // leads then waits here for the writer.
             let claimed = self.claim(shared, &mut writer.lock());
             if let Err(error) = claimed {
                 shared.fail(error.to_string(), None);

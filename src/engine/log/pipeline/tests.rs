@@ -1,4 +1,4 @@
-//! The pipeline's suite. Each test of the first part runs on each backend, also on those that acknowledge
+//! The pipeline's tests. Each test of the first part runs on each backend, including those that acknowledge
 //! late.
 
 use super::*;
@@ -39,7 +39,7 @@ fn submit(pipeline: &Pipeline, lsn: u64, batch: &[u8]) {
     pipeline.submit(&mut credit, Lsn(lsn), 1000 + lsn, batch);
 }
 
-/// Does the log thread's work until the batch is durable, however late the log acknowledges.
+/// Does the log thread's work until the batch is durable.
 fn settle(pipeline: &Pipeline, lsn: u64) {
     while pipeline.durable() < Lsn(lsn) {
         assert_eq!(pipeline.failure(), None);
@@ -79,7 +79,7 @@ fn batches_come_back_over_restarts(fresh: &Fresh) {
         assert!(recovered.voided.is_empty());
         assert_eq!(recovered.clean, round > 0);
         let pipeline = start(log, &recovered, manual());
-        // Small ones share an entry, the large one spans several.
+        // Small batches share an entry, the large one spans several.
         for size in [0usize, 10, 3_000_000, 7] {
             lsn += 1;
             let batch = vec![round; size];
@@ -208,7 +208,7 @@ fn an_idle_log_thread_sleeps_on_until_it_is_kicked(fresh: &Fresh) {
     assert_eq!(pipeline.durable(), Lsn(4));
 }
 
-/// Each time something becomes durable, what a reader of the log finds is what the mark says.
+/// Whenever something becomes durable, a reader of the log finds the end that the mark states.
 fn the_mark_is_behind_what_is_durable(fresh: &Fresh) {
     struct Comparing {
         pipeline: Mutex<std::sync::Weak<Pipeline>>,
@@ -294,7 +294,7 @@ fn a_leading_thread_and_the_log_thread_share_the_work(fresh: &Fresh) {
     assert_eq!(replay_all(&*log).0.len(), 200);
 }
 
-// The second part: what only a log that a test rules can be made to do.
+// The second part: behaviour that needs a log controlled by the test.
 
 fn over(log: &TestLog, options: Options) -> Pipeline {
     start(Arc::new(log.clone()), &Recovered::default(), options)
@@ -404,7 +404,7 @@ fn an_entry_in_flight_at_a_rivals_claim_is_never_acknowledged() {
     assert_eq!(rival.append(time), Ok(Idx(1)));
 }
 
-/// A claim that fails leaves what was recovered as it was: the caller reads on and claims again.
+/// A claim that fails leaves the recovered state unchanged: the caller reads on and claims again.
 #[test]
 fn a_claim_that_comes_too_late_is_made_again() {
     let log = TestLog::new(Schedule::AtOnce);
@@ -488,7 +488,7 @@ fn a_log_that_fails_a_leading_thread_can_be_closed() {
 }
 
 #[test]
-fn a_watcher_that_comes_after_the_failure_is_told_at_once() {
+fn a_watcher_that_subscribes_after_the_failure_is_called_at_once() {
     #[derive(Default)]
     struct Failures(Mutex<Vec<Fatal>>);
     impl DurableWatcher for Failures {

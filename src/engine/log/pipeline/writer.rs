@@ -1,4 +1,4 @@
-//! The writer's side of the pipeline.
+//! The writer of the pipeline: appends entries to the log, and publishes what is durable.
 
 use super::{Forming, KICK_BYTES, QUICK, Shared};
 use crate::log::entry::{HEADER_BYTES, Kind};
@@ -10,23 +10,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Takes entries from the pipeline to the log. Behind a lock: the thread that holds it runs the writer.
+/// Takes entries from the pipeline to the log. It is behind a lock: the thread that holds the lock runs it.
 pub struct Writer {
     shared: Arc<Shared>,
     log: Box<dyn LogWriter>,
     acks: Arc<dyn Acks>,
-    /// The entries appended and not yet acknowledged.
+    /// Entries that are appended and not yet acknowledged.
     in_flight: VecDeque<InFlight>,
-    /// Behind the last entry that is durable.
+    /// The mark of the last durable entry.
     acknowledged: Mark,
-    /// How many batches the last entry had, how many waited already when it became durable, and whether it
-    /// woke a thread.
+    /// Number of batches of the last entry.
     released: usize,
+    /// Number of batches that were waiting when the last entry became durable.
     waiting: usize,
+    /// The last durable entry woke a thread.
     has_woken: bool,
-    /// How often in a row those who were released did not come back in time, and how many entries go without
-    /// waiting for them because of that.
+    /// How often in a row the released clients did not send their next batches in time.
     disappointments: u32,
+    /// How many of the next entries do not wait for released clients, because of that.
     skip: u32,
     /// Closed or failed.
     has_ended: bool,
@@ -34,26 +35,25 @@ pub struct Writer {
 
 struct InFlight {
     index: Idx,
-    /// The last batch that is complete with it.
+    /// The last batch that is complete with this entry.
     complete_lsn: Lsn,
-    /// What ends with it.
-    request: Option<Request>,
+    /// The request that is done when this entry is durable.
+    request: Option<WriterRequest>,
 }
 
-/// How long the log thread waits for an acknowledgement before it looks whether there is something else to
-/// do.
+/// How long the log thread waits for an acknowledgement before it checks for other work.
 const LOG_THREAD_WAITS: Duration = Duration::from_secs(1);
-/// How long a leading thread waits for the acknowledgement of what it does not write itself; then the log
-/// thread does.
+/// How long a leading thread waits for the acknowledgement of an entry that another thread writes, before it
+/// leaves the waiting to the log thread.
 const LEADER_WAITS: Duration = Duration::from_millis(1);
 
-/// The part of a write's time that is waited at most for those whom the last one released.
+/// The longest wait for clients that the last entry released, as a part of the usual time of a write.
 const COLLECT_PART: u32 = 4;
 const DISAPPOINTMENTS_MAX: u32 = 6;
 
-/// What the writer is asked to do once all batches are durable.
+/// A request to the writer, handled once all batches are durable.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub enum WriterRequest {
     Seal,
     Time { engine_time_ms: u64 },
     Close { engine_time_ms: u64 },
@@ -62,10 +62,10 @@ pub enum Request {
 enum Step {
     Append(Forming),
     Commit,
-    Handle(Request),
+    Handle(WriterRequest),
 }
 
-/// The log thread's life: runs the writer when it is called, until the end.
+/// The log thread: runs the writer when it is called, until the pipeline ends.
 pub fn run(shared: &Shared, writer: &Mutex<Option<Writer>>) {
     loop {
         {
@@ -127,10 +127,11 @@ impl Writer {
         }
     }
 
-    /// On a slow disk, lets those whom the last entry released bring their next batches into the next one.
-    /// Otherwise the clients fall into two halves, each of which waits for the other's entry as well as for
-    /// its own. As many are expected as were released; a quarter of a write's time is the bound. Clients that
-    /// do not come back at once (they send at a rate of their own) are soon not waited for any more.
+    /// On a slow disk, waits until the clients that the last entry released have submitted their next
+    /// batches, so that one entry takes them all. Without this wait the clients split into two halves, and
+    /// each half waits for the other's entry besides its own. The wait ends when as many batches came as were
+    /// released, or after a quarter of a write's time. After clients did not come back in time (they send at
+    /// their own rate), the next entries do not wait.
     ///
     /// False if another thread runs the writer now.
     fn collect(&mut self) -> bool {
@@ -145,7 +146,7 @@ impl Writer {
         }
         let expected = self.waiting + self.released;
         if state.forming_batches() >= expected {
-            // They were back before we came here.
+            // They came back before this point.
             self.disappointments = 0;
             return true;
         }
@@ -168,7 +169,7 @@ impl Writer {
         std::mem::take(&mut state.idle)
     }
 
-    /// Makes one entry durable, and leaves what has come meanwhile to the log thread.
+    /// Makes one entry durable, and leaves later work to the log thread.
     pub fn write_one(&mut self) {
         while let Some(step) = self.next_step() {
             match step {
@@ -182,13 +183,13 @@ impl Writer {
         }
         let mut state = self.shared.state.lock();
         state.idle = true;
-        // The log thread has to see an end too, which it does not come to by itself.
+        // The log thread is also called at the end, because it only stops when it sees `has_ended`.
         if state.has_work() || !self.in_flight.is_empty() || self.has_ended {
             self.shared.call(state);
         }
     }
 
-    /// The next thing to do. When there is none, no thread runs the writer any more.
+    /// The next step. If there is none, the state says that no thread runs the writer.
     fn next_step(&mut self) -> Option<Step> {
         let shared = self.shared.clone();
         let mut state = shared.state.lock();
@@ -208,7 +209,7 @@ impl Writer {
         step
     }
 
-    /// True if more is durable than before.
+    /// Takes a step; true if more is durable than before. An error ends the writer and fails the pipeline.
     fn take(&mut self, step: Step, at_most: Duration) -> bool {
         let done = match step {
             Step::Append(forming) => self.append(forming).map(|()| false),
@@ -236,8 +237,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Hands an entry to the log.
-    fn send(&mut self, entry: Entry, request: Option<Request>) -> Result<(), WriteError> {
+    /// Appends an entry to the log.
+    fn send(&mut self, entry: Entry, request: Option<WriterRequest>) -> Result<(), WriteError> {
         let (complete_lsn, last) = (entry.complete_lsn, self.in_flight.back());
         assert!(last.is_none_or(|last| last.complete_lsn <= complete_lsn), "entries are sent in LSN order");
         let before = last.map_or(self.acknowledged.index, |last| last.index);
@@ -247,7 +248,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes in what has been acknowledged. True if that is more than before.
+    /// Processes acknowledgements. True if more is durable than before.
     fn commit(&mut self, at_most: Duration) -> Result<bool, WriteError> {
         let before = self.acknowledged;
         let mark = self.acks.wait(before.index, at_most)?;
@@ -288,7 +289,7 @@ impl Writer {
         assert!(before <= lsn, "what is durable stays so");
         self.has_woken = false;
         if before == lsn {
-            // The entry does not end a batch.
+            // No batch ends in the acknowledged entries.
             return;
         }
         for watcher in shared.watchers.read().iter() {
@@ -296,18 +297,19 @@ impl Writer {
         }
     }
 
-    /// Called with nothing in flight. A request that appends an entry ends when that is acknowledged.
-    fn handle(&mut self, request: Request) -> Result<(), WriteError> {
+    /// Handles a request; called with nothing in flight. A request that appends an entry is done when the
+    /// entry is acknowledged.
+    fn handle(&mut self, request: WriterRequest) -> Result<(), WriteError> {
         let is_sent = match request {
-            Request::Seal => {
+            WriterRequest::Seal => {
                 let sealed = self.seal()?;
                 self.end_request(request, Some(sealed));
                 return Ok(());
             }
-            Request::Time { engine_time_ms } => self.send_empty(Kind::Time, engine_time_ms, request)?,
-            Request::Close { engine_time_ms } => {
+            WriterRequest::Time { engine_time_ms } => self.send_empty(Kind::Time, engine_time_ms, request)?,
+            WriterRequest::Close { engine_time_ms } => {
                 match self.send_empty(Kind::Release, engine_time_ms, request) {
-                    // The next start then finds a stop that was not in order, and no harm.
+                    // The next start then reports an unclean stop; nothing is lost.
                     Err(WriteError::Full { .. }) => false,
                     sent => sent?,
                 }
@@ -319,13 +321,13 @@ impl Writer {
         Ok(())
     }
 
-    fn end_request(&mut self, request: Request, sealed: Option<Result<Pos, Refusal>>) {
-        self.has_ended |= matches!(request, Request::Close { .. });
+    fn end_request(&mut self, request: WriterRequest, sealed: Option<Result<Pos, Refusal>>) {
+        self.has_ended |= matches!(request, WriterRequest::Close { .. });
         let mut state = self.shared.state.lock();
-        if matches!(request, Request::Time { .. }) {
+        if matches!(request, WriterRequest::Time { .. }) {
             state.reserved_bytes -= self.shared.limits.padded(HEADER_BYTES);
         }
-        // Without a log thread, a close takes the place of a request that is still in flight.
+        // Without a log thread, a close replaces a request that is still in flight.
         if state.request == Some(request) {
             state.request = None;
         }
@@ -333,7 +335,8 @@ impl Writer {
         self.shared.progress.notify_all();
     }
 
-    /// The room is checked again: what was in flight may have used it since the request.
+    /// Seals the segment. Checks the room again, because entries in flight may have used it since the
+    /// request.
     fn seal(&mut self) -> Result<Result<Pos, Refusal>, WriteError> {
         let room = self.shared.log.room();
         let refusal = || {
@@ -349,18 +352,23 @@ impl Writer {
         }
     }
 
-    /// Sends an entry without batches. False if a batch was submitted since: it comes after this entry, and
-    /// the checksum must not have it.
-    fn send_empty(&mut self, kind: Kind, engine_time_ms: u64, request: Request) -> Result<bool, WriteError> {
+    /// Sends an entry without batches. Returns false if a batch was submitted meanwhile: the state's checksum
+    /// then includes the batch, which would follow the entry.
+    fn send_empty(
+        &mut self,
+        kind: Kind,
+        engine_time_ms: u64,
+        request: WriterRequest,
+    ) -> Result<bool, WriteError> {
         assert!(self.in_flight.is_empty(), "everything before is durable");
         let (engine_time_ms, lsn, checksum, buffer) = {
             let mut state = self.shared.state.lock();
             if state.forming.is_some() || !state.ready.is_empty() {
                 return Ok(false);
             }
-            // A batch that is submitted from now on is not before this entry.
+            // A batch that is submitted from now on gets at least this time.
             state.engine_time_ms = state.engine_time_ms.max(engine_time_ms);
-            // Nothing is in flight, so this is the last batch; those that came after a close were dropped.
+            // Nothing is in flight, so this is the last batch; batches after a close are dropped.
             let lsn = Lsn(self.shared.durable.load(Ordering::Acquire));
             (state.engine_time_ms, lsn, state.checksum, state.buffers.pop().unwrap_or_default())
         };

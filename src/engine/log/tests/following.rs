@@ -1,4 +1,4 @@
-//! Readers beside a writer of the same process: they get what is durable, and nothing else.
+//! Readers beside a writer of the same process: they get durable entries only.
 
 use super::*;
 use crate::log::pipeline::{Options, Pipeline, Refusal};
@@ -14,7 +14,7 @@ on_each_backend!(
     a_reader_behind_the_trimmed_part_is_refused,
 );
 
-/// Longer than any test runs: a reader that is not woken hangs.
+/// Longer than any test runs, so that a reader that is not woken hangs.
 const LONG: Wait = Wait::AtMost(Duration::from_secs(3600));
 
 fn a_reader_is_woken_by_each_acknowledgement(fresh: &Fresh) {
@@ -94,7 +94,7 @@ fn a_follower_reads_what_a_pipeline_writes(fresh: &Fresh) {
                 other => panic!("batches come, not {other:?}"),
             }
         }
-        // The entry that held the last batch is read through only now.
+        // Only this call reads the last entry to its end.
         assert_eq!(replay.follow(Wait::No).expect("an undamaged log"), Followed::End);
         replay.recovered()
     });

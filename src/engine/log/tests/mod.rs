@@ -1,4 +1,4 @@
-//! The contract's own suite: what every backend keeps. Each test runs on each backend; so do the pipeline's.
+//! The tests of the log's contract. Each runs on each backend; so do those of the pipeline.
 
 use super::*;
 use crate::env::Env;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 mod following;
 mod writing;
 
-/// A new, empty log that can be opened again and again, as by one process after the other.
+/// A new, empty log that can be opened several times, as by successive processes.
 pub(crate) enum Fresh {
     Memory(MemoryLog),
     Test(TestLog),
@@ -33,7 +33,7 @@ impl Fresh {
         Fresh::Local(directory.expect("the directory is writable"))
     }
 
-    /// Opens the log. It must not be open: one that was dropped is read from what it has left.
+    /// Opens the log, which must not be open.
     pub fn open(&self) -> Arc<dyn ShardLog> {
         match self {
             Fresh::Memory(log) => Arc::new(log.clone()),
@@ -51,7 +51,7 @@ impl Fresh {
     }
 }
 
-/// Makes one test for each backend out of each function here.
+/// Makes a test for each backend of each of these functions.
 macro_rules! on_each_backend {
     (@backend $backend:ident, $fresh:expr, $($name:ident)+) => {
         mod $backend {
@@ -70,9 +70,9 @@ macro_rules! on_each_backend {
         $crate::log::tests::on_each_backend!(@backend at_once, |_| $crate::log::tests::Fresh::test(
             $crate::log::testing::Schedule::AtOnce), $($name)+);
         $crate::log::tests::on_each_backend!(@backend late, |_| $crate::log::tests::Fresh::test(
-            $crate::log::testing::Schedule::Late { looks: 3 }), $($name)+);
+            $crate::log::testing::Schedule::Late { polls: 3 }), $($name)+);
         $crate::log::tests::on_each_backend!(@backend together, |_| $crate::log::tests::Fresh::test(
-            $crate::log::testing::Schedule::Together { looks: 5 }), $($name)+);
+            $crate::log::testing::Schedule::Together { polls: 5 }), $($name)+);
         $crate::log::tests::on_each_backend!(@backend out_of_step, |_| $crate::log::tests::Fresh::test(
             $crate::log::testing::Schedule::OutOfStep { seed: 0x5EED }), $($name)+);
     };
@@ -87,7 +87,7 @@ fn data(lsn: u64, bytes: &[u8]) -> Entry {
     entry
 }
 
-/// Waits until the entry is durable; returns the mark behind all that is.
+/// Waits until the entry is durable; returns the mark of the last durable entry.
 fn acknowledged(acks: &dyn Acks, index: Idx) -> Mark {
     loop {
         let mark = acks.wait(Idx(index.0 - 1), Duration::from_secs(1)).expect("a healthy log");

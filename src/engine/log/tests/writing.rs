@@ -6,10 +6,10 @@ use crate::log::claim::ClaimRecord;
 on_each_backend!(
     positions_and_indexes_are_dense,
     acknowledgements_only_grow_whichever_thread_asks,
-    a_claim_behind_the_end_is_told_the_end_and_consumes_nothing,
-    a_second_claim_fences_the_writer_and_drops_what_it_had_in_flight,
-    a_claim_says_who_claims_and_behind_what,
-    an_acknowledgement_is_not_waited_for_with_nothing_in_flight,
+    a_claim_before_the_end_gets_the_end_and_consumes_nothing,
+    a_second_claim_fences_the_writer_and_drops_its_entries_in_flight,
+    a_claim_names_its_node_and_the_entry_before_it,
+    waiting_with_nothing_in_flight_returns_at_once,
 );
 
 fn positions_and_indexes_are_dense(fresh: &Fresh) {
@@ -63,7 +63,7 @@ fn acknowledgements_only_grow_whichever_thread_asks(fresh: &Fresh) {
     asking.into_iter().for_each(|thread| thread.join().expect("no thread sees a step back"));
 }
 
-fn a_claim_behind_the_end_is_told_the_end_and_consumes_nothing(fresh: &Fresh) {
+fn a_claim_before_the_end_gets_the_end_and_consumes_nothing(fresh: &Fresh) {
     let log = fresh.open();
     let mut writer = log.claim(LogEnd::default(), Claim::default()).expect("an empty log");
     let acks = writer.acks();
@@ -74,13 +74,13 @@ fn a_claim_behind_the_end_is_told_the_end_and_consumes_nothing(fresh: &Fresh) {
         let refused = log.claim(at, Claim::default()).err();
         assert_eq!(refused, Some(ClaimError::Behind(LogEnd { mark })), "at {at}");
     }
-    // The writer goes on as if nothing had been.
+    // The first writer goes on undisturbed.
     assert_eq!(writer.append(data(2, b"two")), Ok(Idx(2)));
     assert_eq!(acknowledged(&*acks, Idx(2)).pos, Pos(3));
     assert_eq!(read_all(&*log).0.len(), 3);
 }
 
-fn a_second_claim_fences_the_writer_and_drops_what_it_had_in_flight(fresh: &Fresh) {
+fn a_second_claim_fences_the_writer_and_drops_its_entries_in_flight(fresh: &Fresh) {
     let log = fresh.open();
     let mut first = log.claim(LogEnd::default(), Claim::default()).expect("an empty log");
     let acks = first.acks();
@@ -102,7 +102,7 @@ fn a_second_claim_fences_the_writer_and_drops_what_it_had_in_flight(fresh: &Fres
     assert_eq!(read_all(&*fresh.open()).0.len(), 4);
 }
 
-fn a_claim_says_who_claims_and_behind_what(fresh: &Fresh) {
+fn a_claim_names_its_node_and_the_entry_before_it(fresh: &Fresh) {
     let log = fresh.open();
     let claim = Claim { node: "a".to_owned(), engine_time_ms: 7, lsn: Lsn(0), ..Claim::default() };
     let writer = log.claim(LogEnd::default(), claim.clone()).expect("an empty log");
@@ -116,7 +116,7 @@ fn a_claim_says_who_claims_and_behind_what(fresh: &Fresh) {
     assert_ne!(first.id, second.id);
 }
 
-fn an_acknowledgement_is_not_waited_for_with_nothing_in_flight(fresh: &Fresh) {
+fn waiting_with_nothing_in_flight_returns_at_once(fresh: &Fresh) {
     let log = fresh.open();
     let writer = log.claim(LogEnd::default(), Claim::default()).expect("an empty log");
     let mark = writer.acks().wait(Idx(0), Duration::from_secs(3600)).expect("a healthy log");
