@@ -1,4 +1,4 @@
-//! The shell thread: has connections accepted, and does what has to be done regularly.
+//! The shell thread: accepts connections and does periodic work.
 
 use crate::context::{Shared, Stop};
 use crate::listener;
@@ -53,22 +53,22 @@ pub fn start(
                 client.wake();
             }
         });
-        // Ends all tasks of this thread, and with the last listener the workers.
+        // Ends all tasks of this thread. With the last listener the workers end too.
         drop(runtime);
     };
     std::thread::Builder::new().name("shell".to_owned()).spawn(run)
 }
 
-/// The pause of the modules' background work when there is none; it doubles while there is still none.
+/// The first pause after the modules had no background work; it doubles up to `MAINTAIN_PAUSE_MAX`.
 const MAINTAIN_PAUSE_MIN: Duration = Duration::from_millis(5);
-/// Between slices of it.
+/// The pause between two slices of background work.
 const MAINTAIN_BREAK: Duration = Duration::from_micros(100);
-/// Between slices while clients write: longer than a slice holds the keyspace, so that writers have it for
-/// more than half of the time.
+/// The pause between two slices while clients write: longer than a slice holds the keyspace lock, so that
+/// writers have it for more than half of the time.
 const MAINTAIN_BREAK_WRITTEN: Duration = Duration::from_micros(350);
 const MAINTAIN_PAUSE_MAX: Duration = Duration::from_millis(80);
 
-/// The modules' background work (index backfills), in a thread that may block.
+/// Starts the thread of the modules' background work (index backfills), which may block.
 pub fn maintain(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     let run = move || {
         let mut pause = MAINTAIN_PAUSE_MIN;
@@ -90,12 +90,12 @@ pub fn maintain(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("maintain".to_owned()).spawn(run)
 }
 
-/// Keys deleted under one hold of the lock.
+/// The most keys deleted under one hold of the lock.
 const EXPIRE_KEYS_MAX: usize = 20;
-/// Slices in one round, so that a mass expiry does not starve everything else.
+/// The most slices in one round, so that a mass expiry does not starve other tasks.
 const EXPIRE_SLICES_MAX: usize = 50;
 
-/// Active expiry; and the passing of time goes into the log, so that a restart does not turn it back.
+/// Active expiry. Also logs that time passes, so that engine time does not go back at a restart.
 async fn expire(shared: Arc<Shared>) {
     let mut logged_at = shared.now();
     let mut is_ahead = false;
@@ -138,7 +138,7 @@ fn anything_expires(shared: &Shared) -> bool {
     view.whole_keyspace().databases().iter().any(|database| database.may_have_due(u64::MAX))
 }
 
-/// The lag of the wall clock behind engine time, in milliseconds, from which it is logged.
+/// The smallest lag of the wall clock behind engine time that is logged, in milliseconds.
 const AHEAD_MS_MIN: u64 = 2000;
 
 /// Logs when the wall clock falls behind engine time, and when it has caught up.
@@ -147,16 +147,16 @@ fn say_that_clocks_differ(shared: &Shared, is_ahead: &mut bool) {
     if ahead_ms >= AHEAD_MS_MIN && !*is_ahead {
         *is_ahead = true;
         tracing::warn!(
-            "the wall clock is {} s behind the time that keys expire by, so it was ahead before: time goes on, a little \
+            "the wall clock is {} s behind the time by which keys expire, so it was ahead before. That time goes on, a little \
              slower, until the wall clock has caught up",
             ahead_ms / 1000
         );
     } else if ahead_ms == 0 && std::mem::take(is_ahead) {
-        tracing::info!("the wall clock has caught up with the time that keys expire by");
+        tracing::info!("the wall clock has caught up with the time by which keys expire");
     }
 }
 
-/// Operations in a second, for INFO.
+/// Measures operations per second, for INFO.
 async fn count(shared: Arc<Shared>) {
     let mut before = 0;
     loop {
@@ -167,11 +167,11 @@ async fn count(shared: Arc<Shared>) {
     }
 }
 
-/// Between two looks at all connections.
+/// The time between two checks of all connections.
 const MIND_PAUSE: Duration = Duration::from_millis(500);
 
-/// Closes connections that are idle for longer than `timeout`, that have had more unread than the soft limit
-/// for too long, that do not take their last replies, or that take too much memory together.
+/// Closes connections that are idle for longer than `timeout`, whose unread output exceeds the soft limit for
+/// too long, that do not read their last replies, or that take too much memory together.
 async fn mind_clients(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(MIND_PAUSE).await;
@@ -221,13 +221,13 @@ async fn note_hangups() {
     }
 }
 
-/// Between two looks at the memory in use, while there is a limit: a write-heavy load adds some megabytes in
-/// that time.
+/// The time between two checks of the memory in use, while there is a limit. A write-heavy load adds some
+/// megabytes in this time.
 const MEMORY_PAUSE: Duration = Duration::from_millis(10);
-/// While there is no limit.
+/// The same while there is no limit.
 const MEMORY_PAUSE_UNLIMITED: Duration = Duration::from_millis(50);
 
-/// Holds the memory in use against `maxmemory`, so that no command has to.
+/// Compares the memory in use with `maxmemory`, so that commands need not.
 async fn watch_memory(shared: Arc<Shared>) {
     loop {
         shared.compare_memory();
@@ -236,8 +236,8 @@ async fn watch_memory(shared: Arc<Shared>) {
     }
 }
 
-/// Serves clients that were fed while the log had no room. Says when the disk has no room for the log to
-/// grow, and when writes begin and cease to be refused because of that.
+/// Serves parked clients whose keys got values while the log had no room. Logs when the disk has no room for
+/// the log to grow, and when the refusal of writes begins and ends.
 async fn watch_room(shared: Arc<Shared>) {
     let mut began: Option<Duration> = None;
     let mut was_full = false;
@@ -249,7 +249,7 @@ async fn watch_room(shared: Arc<Shared>) {
         if let Some((cause, bytes)) = last_room.filter(|_| !was_full && shortage.is_none()) {
             let kib = bytes >> 10;
             tracing::warn!(
-                "the disk is full: the log takes {kib} KiB more, then writes are refused; {cause}"
+                "the disk is full: after {kib} KiB more of the log, writes will be refused; {cause}"
             );
         }
         was_full = is_full;
@@ -259,9 +259,12 @@ async fn watch_room(shared: Arc<Shared>) {
                 let what = if shortage.read_only {
                     "the server is read-only: the disk has no room to open the log for writing"
                 } else {
-                    "writes are refused: the log has no room. What frees memory goes on"
+                    "writes are refused: the log has no room. Commands that free memory still work"
                 };
-                tracing::error!("{what}; {}. This ends by itself when there is room", shortage.cause);
+                tracing::error!(
+                    "{what}; {}. Free disk space: writes then go on by themselves",
+                    shortage.cause
+                );
             }
             (Some(at), None) => {
                 began = None;
@@ -270,12 +273,12 @@ async fn watch_room(shared: Arc<Shared>) {
             }
             _ => {}
         }
-        tokio::time::sleep(ROOM_LOOK).await;
+        tokio::time::sleep(ROOM_PAUSE).await;
     }
 }
 
-/// Between two looks.
-const ROOM_LOOK: Duration = Duration::from_millis(200);
+/// The time between two checks of the log's room.
+const ROOM_PAUSE: Duration = Duration::from_millis(200);
 
 async fn stop_on_signal(shared: Arc<Shared>) {
     use tokio::signal::unix::{SignalKind, signal};

@@ -1,4 +1,4 @@
-//! A connection's replies on their way out, in order, each held until its gate is durable.
+//! The outgoing replies of a connection, in order, each held until its gate is durable.
 //!
 //! ```text
 //! bytes     |written....|released....|held.....................|
@@ -6,18 +6,17 @@
 //! buffers   | piece      | piece             | tail            |
 //! ```
 //!
-//! Replies are appended to the tail. A tail that has become long is appended to the pieces, and a new one
-//! begins: so a reply of any size is made without copying what is there of it, and its bytes are counted
-//! against the connection's limit while it is made. Beyond the limit all of it is dropped, and what is
-//! appended afterwards too: the connection is to be closed.
+//! Replies are appended to the tail. A long tail is moved to the pieces, and a new one begins. So a reply of
+//! any size is written without copying its first part, and its bytes count against the connection's limit
+//! while it is written. Beyond the limit all output is dropped, including later output, and the caller must
+//! close the connection.
 //!
 //! A large value is not copied: a piece refers to it, and it is sent from its own memory.
 //!
-//! Invariants: bytes leave in the order in which they were written; none leaves before its segment's gate,
-//! nor before the gates of all segments in front of it. Replies that become held in the same round share a
-//! segment with the highest of their gates. Where the rest of a round is held and only replies of the same
-//! round may leave, these can wait for it ([`Outbox::may_wait_for_held`]): a pipeline's replies then leave in
-//! one write.
+//! Invariants: bytes leave in the order in which they were written. No byte leaves before the gates of its
+//! segment and of all earlier segments are durable. Held replies of one round share a segment with the
+//! highest of their gates. If all sendable replies belong to a round whose other replies are held, they can
+//! wait for those ([`Outbox::may_wait_for_held`]), so that the replies of a pipeline leave in one write.
 
 use crate::buffers;
 use engramdb_engine::log::Lsn;
@@ -25,34 +24,36 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Positions count all bytes that were ever appended.
+/// The outgoing bytes of a connection. A position is the number of bytes appended before it.
 pub struct Outbox {
     /// Full buffers, the oldest first.
     pieces: VecDeque<Piece>,
+    /// The capacity of all pieces.
     pieces_bytes: usize,
     tail: Vec<u8>,
-    /// Where the first piece begins, or the tail if there is none.
+    /// The position of the first piece, or of the tail if there is none.
     front_at: usize,
     tail_at: usize,
+    /// The position up to which bytes were sent.
     written: usize,
-    /// Where each gate's bytes end; gates rise.
+    /// The end of each gate's bytes; gates and ends ascend.
     segments: VecDeque<Segment>,
-    /// Bytes up to here have been released.
+    /// The position up to which bytes may be sent.
     released: usize,
-    /// The highest gate of what was released.
+    /// The highest gate of the released bytes.
     released_gate: Lsn,
-    /// Where the replies of the last round begin.
+    /// The position at which the replies of the last round begin.
     round_at: usize,
     bytes_max: usize,
-    /// More than `bytes_max` were to be sent.
+    /// Unsent output exceeded `bytes_max`, and was dropped.
     has_overflowed: bool,
-    /// The beginning of a reply that the client may not want: it keeps no more than a tail of it.
+    /// The position of a reply that the client may not want; at most one tail of it is kept.
     unwanted_from: Option<usize>,
 }
 
 enum Piece {
     Own(Vec<u8>),
-    /// A part of a content that others have too.
+    /// A part of a shared content.
     Shared(Arc<Vec<u8>>, Range<usize>),
 }
 
@@ -71,8 +72,8 @@ impl Piece {
         }
     }
 
-    /// The bytes that are counted for it. A shared content counts fully: this piece may be its last owner by
-    /// the time it is sent.
+    /// The bytes that count against the limit. A shared part counts too, because this piece may become its
+    /// last owner before it is sent.
     fn capacity(&self) -> usize {
         match self {
             Piece::Own(bytes) => bytes.capacity(),
@@ -89,14 +90,14 @@ struct Segment {
 /// The length at which a tail becomes a piece.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// Contents below this are copied: a piece of their own costs about as much.
+/// Smaller contents are copied, because a piece costs about as much.
 const SHARED_BYTES_MIN: usize = 16 * 1024;
 
-/// Replies that may be sent and wait for the rest of their round, at most: beyond it a write costs more than
-/// its system call.
+/// The most sendable bytes that wait for the rest of their round: for more, the system call is a small part
+/// of the cost of a write.
 const WAITING_BYTES_MAX: usize = 16 * 1024;
 
-/// What is longer gets a piece of its own, which is allocated at its size.
+/// A longer reply gets its own piece, allocated at its exact size.
 pub const LARGE_BYTES: usize = 128 * 1024;
 
 impl Default for Outbox {
@@ -128,7 +129,7 @@ pub struct OutboxUsage {
 }
 
 impl Outbox {
-    /// Where a reply's next words are appended. [`Outbox::seal`] must follow, before any flush.
+    /// The buffer to which a reply is appended. The caller must call [`Outbox::seal`] before any flush.
     #[inline]
     pub fn tail(&mut self) -> &mut Vec<u8> {
         if self.tail.len() >= PIECE_BYTES || self.tail.capacity() == 0 {
@@ -137,8 +138,8 @@ impl Outbox {
         &mut self.tail
     }
 
-    /// A tail with capacity for `bytes`, if the limit allows them. `None` beyond the limit, and for a reply
-    /// that the client does not want: nothing of it is kept then.
+    /// A tail with capacity for `bytes`. `None` beyond the limit and for an unwanted reply, of which nothing
+    /// is kept.
     pub fn large_tail(&mut self, bytes: usize) -> Option<&mut Vec<u8>> {
         if !self.makes_room(bytes) {
             return None;
@@ -186,7 +187,7 @@ impl Outbox {
         self.pieces.push_back(piece);
     }
 
-    /// Appends a part of a content that others have too.
+    /// Appends a part of a shared content, by reference if it is large.
     pub fn append_shared(&mut self, content: &Arc<Vec<u8>>, range: Range<usize>) {
         if range.len() < SHARED_BYTES_MIN {
             return self.tail().extend_from_slice(&content[range]);
@@ -197,7 +198,7 @@ impl Outbox {
         }
     }
 
-    /// Bytes that can be appended before all are dropped.
+    /// The number of bytes that can be appended without exceeding the limit.
     pub fn room(&self) -> usize {
         if self.has_overflowed {
             return 0;
@@ -206,12 +207,12 @@ impl Outbox {
         if is_kept { self.bytes_max.saturating_sub(self.len()) } else { usize::MAX }
     }
 
-    /// One with the same limit, for a reply that is made elsewhere.
+    /// An empty outbox limited to this one's room, for a reply that is written separately.
     pub fn like(&self) -> Outbox {
         Outbox { bytes_max: self.room(), ..Outbox::default() }
     }
 
-    /// Appends all of another, of which nothing was sealed or sent.
+    /// Appends all bytes of another outbox, of which nothing was sealed or sent.
     pub fn append(&mut self, mut other: Outbox) {
         if other.has_overflowed {
             return self.overflow();
@@ -221,7 +222,7 @@ impl Outbox {
             return self.tail().extend_from_slice(&other.tail);
         }
         if self.unwanted_from.is_some() {
-            // Nothing is kept of it, but that it was written.
+            // One byte shows that there was a reply; the rest is not kept.
             return self.tail().push(b'+');
         }
         if self.makes_room(other.len()) {
@@ -231,8 +232,8 @@ impl Outbox {
         }
     }
 
-    /// Whether `bytes` more can be kept: false beyond the limit, and for a reply that the client does not
-    /// want.
+    /// True if `bytes` more can be kept; false for an unwanted reply and beyond the limit, where it drops all
+    /// output.
     fn makes_room(&mut self, bytes: usize) -> bool {
         if self.unwanted_from.is_some() {
             return false;
@@ -243,14 +244,14 @@ impl Outbox {
         !self.has_overflowed
     }
 
-    /// Drops everything: the connection will be closed.
+    /// Drops all output; the caller must close the connection.
     pub fn overflow(&mut self) {
         let end = self.end();
         *self = Outbox { bytes_max: self.bytes_max, has_overflowed: true, ..Outbox::default() };
         (self.front_at, self.tail_at, self.written, self.released) = (end, end, end, end);
     }
 
-    /// Whether replies were dropped because there were too many.
+    /// True if output was dropped because it exceeded the limit.
     pub fn has_overflowed(&self) -> bool {
         self.has_overflowed
     }
@@ -261,7 +262,7 @@ impl Outbox {
         self.tail_at + self.tail.len()
     }
 
-    /// Bytes to be sent.
+    /// The number of unsent bytes.
     #[inline]
     pub fn len(&self) -> usize {
         self.end() - self.written
@@ -271,7 +272,7 @@ impl Outbox {
         self.len() == 0
     }
 
-    /// Whether there is something to be sent that must not leave yet.
+    /// True if there are unsent bytes whose gates are not durable.
     pub fn is_held(&self) -> bool {
         self.end() > self.released
     }
@@ -281,8 +282,7 @@ impl Outbox {
         self.tail.capacity() + self.pieces_bytes
     }
 
-    /// As in Redis, a small tail is a buffer that the client has anyway, and what is larger belongs to the
-    /// list of replies.
+    /// As in Redis, a small tail counts as the client's buffer, and a larger one as part of the reply list.
     pub fn usage(&self) -> OutboxUsage {
         let (pieces, pieces_capacity) = (self.pieces.len(), self.pieces_bytes);
         let tail_capacity = self.tail.capacity();
@@ -301,12 +301,12 @@ impl Outbox {
         self.unwanted_from = Some(self.end());
     }
 
-    /// Ends it.
+    /// Ends a reply that the client may not want.
     pub fn end_unwanted(&mut self) {
         self.unwanted_from = None;
     }
 
-    /// Drops what was appended from this position on. It must not have been sealed.
+    /// Drops the bytes from this position on, which must not be sealed.
     pub fn rewind(&mut self, position: usize) {
         if self.has_overflowed {
             return;
@@ -325,7 +325,7 @@ impl Outbox {
         self.tail.truncate(position.saturating_sub(self.tail_at));
     }
 
-    /// Gives the bytes appended since the last seal their gate. `durable` is what is durable already.
+    /// Sets the gate of the bytes appended since the last seal. `durable` is the durable LSN.
     pub fn seal(&mut self, gate: Lsn, durable: Lsn) {
         let end = self.end();
         match self.segments.back_mut() {
@@ -341,8 +341,8 @@ impl Outbox {
         }
     }
 
-    /// Begins a new segment for what is appended from now on, so that it does not delay what is held already.
-    /// From now on no more than `bytes_max` may wait to be sent.
+    /// Begins a new round: later replies get a new segment, so that they do not delay earlier ones. Sets the
+    /// limit of unsent bytes to `bytes_max`.
     pub fn begin_round(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
         self.round_at = self.end();
@@ -354,13 +354,14 @@ impl Outbox {
         }
     }
 
-    /// Releases what is durable. Returns the gate of the first bytes that are still held.
+    /// Releases the bytes whose gates are durable. Returns the gate of the first held bytes, if there are
+    /// any.
     pub fn release(&mut self, durable: Lsn) -> Option<Lsn> {
         while let Some(first) = self.segments.front() {
             if first.gate > durable {
                 return Some(first.gate);
             }
-            assert!(first.end >= self.released, "segments end one after the other");
+            assert!(first.end >= self.released, "segments end in ascending order");
             self.released = first.end;
             self.released_gate = self.released_gate.max(first.gate);
             self.segments.pop_front();
@@ -368,26 +369,27 @@ impl Outbox {
         None
     }
 
-    /// Whether every reply has its gate: another may only be begun then.
+    /// True if every reply has its gate; only then may another reply begin.
     pub fn is_sealed(&self) -> bool {
         self.end() == self.segments.back().map_or(self.released, |last| last.end.max(self.released))
     }
 
-    /// What must be durable before [`Outbox::sendable`] may leave.
+    /// The LSN that must be durable before [`Outbox::sendable`] may leave.
     #[inline]
     pub fn released_gate(&self) -> Lsn {
         self.released_gate
     }
 
-    /// Whether what may be sent now belongs to the last round, whose other replies are still held, and is
-    /// small: it can leave in one write with them, because their client sent all of these requests together.
+    /// True if the sendable replies are small and belong to the last round, whose other replies are still
+    /// held. They can leave in one write with those, because their client sent all of these requests
+    /// together.
     #[inline]
     pub fn may_wait_for_held(&self) -> bool {
         let is_of_last_round = self.written >= self.round_at && self.is_held();
         is_of_last_round && self.released - self.written <= WAITING_BYTES_MAX
     }
 
-    /// The first of what may be sent now: as much of it as lies in one buffer.
+    /// The first sendable bytes, up to the end of their buffer.
     pub fn sendable(&self) -> &[u8] {
         if self.has_overflowed {
             return &[];
@@ -397,6 +399,10 @@ impl Outbox {
         &front[self.written - self.front_at..end]
     }
 
+    /// Removes bytes that were sent.
+    ///
+    /// # Panics
+    /// If they are more than were released: a reply would have been visible before it was durable.
     pub fn sent(&mut self, bytes: usize) {
         self.written += bytes;
         assert!(self.written <= self.released, "held bytes were sent");

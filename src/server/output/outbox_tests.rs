@@ -1,4 +1,4 @@
-//! The outbox: order, gates, pieces, limits.
+//! Tests of the outbox: order, gates, pieces, limits.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn sendable(outbox: &Outbox) -> &str {
 }
 
 #[test]
-fn a_reply_waits_for_its_gate_and_for_those_in_front() {
+fn a_reply_waits_for_its_gate_and_for_earlier_ones() {
     let mut outbox = Outbox::default();
     reply(&mut outbox, "a", 0, 5);
     reply(&mut outbox, "b", 7, 5);
@@ -85,7 +85,7 @@ fn the_highest_gate_of_what_was_released_is_known() {
 }
 
 #[test]
-fn replies_in_front_of_held_ones_of_their_round_may_wait_and_others_not() {
+fn only_replies_before_held_ones_of_their_round_may_wait() {
     let mut outbox = Outbox::default();
     outbox.begin_round(usize::MAX);
     reply(&mut outbox, "a", 0, 0);
@@ -94,7 +94,7 @@ fn replies_in_front_of_held_ones_of_their_round_may_wait_and_others_not() {
     assert!(outbox.may_wait_for_held() && sendable(&outbox) == "a");
     outbox.begin_round(usize::MAX);
     reply(&mut outbox, "c", 2, 0);
-    assert!(!outbox.may_wait_for_held(), "what may be sent is of the round before");
+    assert!(!outbox.may_wait_for_held(), "the sendable replies are of the previous round");
     assert_eq!(outbox.release(Lsn(1)), Some(Lsn(2)));
     assert_eq!(sendable(&outbox), "ab");
     outbox.sent(2);
@@ -106,7 +106,7 @@ fn replies_in_front_of_held_ones_of_their_round_may_wait_and_others_not() {
     assert!(!outbox.may_wait_for_held(), "it is too much to wait");
 }
 
-/// Sends all that may be sent; its length.
+/// Sends all sendable bytes; returns their number.
 fn send(outbox: &mut Outbox) -> usize {
     let mut sum = 0;
     while !outbox.sendable().is_empty() {
@@ -118,7 +118,7 @@ fn send(outbox: &mut Outbox) -> usize {
 }
 
 #[test]
-fn long_output_is_kept_and_let_go_in_pieces() {
+fn long_output_is_kept_and_freed_in_pieces() {
     let mut outbox = Outbox::default();
     for _ in 0..10 {
         reply(&mut outbox, &"x".repeat(100_000), 0, 0);
@@ -186,9 +186,9 @@ fn an_unwanted_reply_takes_no_memory_and_no_part_of_the_limit() {
     assert!(outbox.heap_bytes() < 1_000_000);
 }
 
-/// Appends, refers, cuts and sends at random, beside a plain buffer that does the same.
+/// Appends, refers, cuts and sends at random, and compares with a plain buffer.
 #[test]
-fn bytes_come_in_order_however_they_stand() {
+fn bytes_leave_in_order_for_every_mix_of_pieces() {
     let shared = Arc::new((0..3 * LARGE_BYTES).map(|at| at as u8).collect::<Vec<u8>>());
     for seed in 1..30u64 {
         let (mut outbox, mut plain, mut state) = (Outbox::default(), Vec::new(), seed);
@@ -234,7 +234,7 @@ fn bytes_come_in_order_however_they_stand() {
 }
 
 #[test]
-fn a_large_value_beyond_the_limit_drops_all_that_is_there() {
+fn a_large_value_beyond_the_limit_drops_all_output() {
     let content = Arc::new(vec![b'x'; LARGE_BYTES]);
     let mut outbox = Outbox::default();
     outbox.begin_round(2 * LARGE_BYTES);

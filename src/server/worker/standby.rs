@@ -1,14 +1,14 @@
-//! Takes over the connections of a worker whose thread hangs in the disk.
+//! Serves the connections of a worker while its thread waits for a stalled disk.
 //!
 //! A worker may lead the log (see `engramdb_engine::log::pipeline`): it leaves its runtime and writes an
-//! entry itself, which usually takes as long as waking another thread for it. Should the disk stall just
-//! then, its connections must not stall with it: reads come from memory. So one thread of the server, the
-//! standby, looks in every few milliseconds; a worker that has not come back since its last look has its
-//! runtime driven by the standby until it does. The runtime of a worker is driven by one thread at a time,
-//! the one that holds its core, so nothing else changes for its tasks.
+//! entry itself, which usually takes as long as waking another thread for it. If the disk stalls during the
+//! write, the worker's connections must not stall too, because reads need only memory. So one thread of the
+//! server, the standby, checks all workers every few milliseconds, and drives the runtime of a worker that
+//! was away at two checks in a row, until that worker is back. Tokio lets only one thread drive a runtime at
+//! a time, so nothing changes for the worker's tasks.
 //!
-//! While no worker leads, the standby sleeps. Deliberately not here: when to lead. The log decides that, and
-//! stops it after the first slow write.
+//! While no worker leads, the standby sleeps. Deliberately not here: the decision to lead. The log makes it,
+//! and ends leading after the first slow write.
 
 use crate::output::gate::Gate;
 use engramdb_engine::env::Clock;
@@ -21,17 +21,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// Between two looks: the connections of a worker in a stalled disk wait for twice as long at most.
-const LOOK: Duration = Duration::from_millis(5);
-/// Looks without a change before the standby sleeps.
-const LOOKS_MAX: usize = 20;
+/// The time between two checks. Connections of a worker in a stalled disk wait for at most twice as long.
+const CHECK_EVERY: Duration = Duration::from_millis(5);
+/// Checks without a change before the standby sleeps.
+const CHECKS_MAX: usize = 20;
 
-/// When a worker is away from its runtime.
+/// Whether a worker is away from its runtime.
 #[derive(Default)]
 pub struct Absence {
-    /// Odd while it is away.
+    /// Incremented when the worker leaves and when it comes back: odd while it is away.
     turns: AtomicU64,
-    /// The standby, while it drives the runtime.
+    /// Wakes the standby while it drives the runtime.
     substitute: Mutex<Option<Waker>>,
 }
 
@@ -53,21 +53,21 @@ pub struct Standby {
     changed: Condvar,
 }
 
-/// Says that the disk stalled, with how long: at most every ten seconds, and then what came since the last
-/// line.
+/// Reports stalls of the disk and their lengths, in at most one log line in ten seconds. A line includes all
+/// stalls since the last one.
 #[derive(Default)]
 struct Stalls {
-    said_at: Option<Duration>,
+    logged_at: Option<Duration>,
     count: u64,
     longest: Duration,
     total: Duration,
 }
 
-/// Between two lines of the log about stalls.
-const SAY_EVERY: Duration = Duration::from_secs(10);
+/// The time between two log lines about stalls.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 impl Stalls {
-    /// A stall has ended at `now`. The line to be logged, if it is time for one.
+    /// Counts a stall that ended at `now`. Returns a log line if it is time for one.
     fn ended(&mut self, took: Duration, now: Duration) -> Option<String> {
         self.count += 1;
         self.longest = self.longest.max(took);
@@ -76,7 +76,7 @@ impl Stalls {
             return None;
         }
         let Stalls { count, longest, total, .. } = std::mem::take(self);
-        self.said_at = Some(now);
+        self.logged_at = Some(now);
         let (longest, total) = (longest.as_millis(), total.as_millis());
         Some(match count {
             1 => format!("the disk stalled for {longest} ms"),
@@ -84,17 +84,17 @@ impl Stalls {
         })
     }
 
-    /// A stall goes on. The line to be logged, if it is time for one.
+    /// Returns a log line about a stall that goes on, if it is time for one.
     fn goes_on(&mut self, since: Duration, now: Duration) -> Option<String> {
         if !self.is_time(now) {
             return None;
         }
-        self.said_at = Some(now);
+        self.logged_at = Some(now);
         Some(format!("the disk stalls, for {} ms so far", (now - since).as_millis()))
     }
 
     fn is_time(&self, now: Duration) -> bool {
-        self.said_at.is_none_or(|at| now >= at + SAY_EVERY)
+        self.logged_at.is_none_or(|at| now >= at + LOG_EVERY)
     }
 }
 
@@ -105,7 +105,7 @@ fn warn(line: Option<String>) {
 }
 
 impl Standby {
-    /// `gates` are told when the disk stalls.
+    /// `gates` get `set_stalled` when a stall begins and ends.
     pub fn new(clock: Arc<dyn Clock>, gates: Vec<Arc<Gate>>) -> Standby {
         Standby {
             clock,
@@ -125,7 +125,7 @@ impl Standby {
         std::thread::Builder::new().name("standby".to_owned()).spawn(move || standby.run(&workers))
     }
 
-    /// Runs `work` in a worker's thread that is outside its runtime.
+    /// Runs `work`, which may block, in the thread of a worker outside its runtime.
     pub fn watch(&self, absence: &Absence, work: impl FnOnce()) {
         absence.turns.fetch_add(1, Ordering::SeqCst);
         if self.is_asleep.load(Ordering::SeqCst) {
@@ -149,20 +149,20 @@ impl Standby {
 
     fn run(&self, workers: &[(Arc<Runtime>, Arc<Absence>)]) {
         let mut seen = vec![0; workers.len()];
-        let mut looks_without_change = 0;
+        let mut checks_without_change = 0;
         let mut stalls = Stalls::default();
-        while self.pause(looks_without_change < LOOKS_MAX) {
-            looks_without_change += 1;
+        while self.pause(checks_without_change < CHECKS_MAX) {
+            checks_without_change += 1;
             for ((runtime, absence), seen) in workers.iter().zip(&mut seen) {
                 let turn = absence.turns.load(Ordering::SeqCst);
                 if turn != *seen {
                     *seen = turn;
-                    looks_without_change = 0;
+                    checks_without_change = 0;
                 } else if turn % 2 == 1 {
                     self.stand_in(runtime, absence, turn, &mut stalls);
                 }
             }
-            if looks_without_change >= LOOKS_MAX {
+            if checks_without_change >= CHECKS_MAX {
                 self.is_asleep.store(true, Ordering::SeqCst);
                 // A worker that left its runtime before this store did not see it, so it is checked here.
                 let has_changed = |((_, absence), seen): (&(_, Arc<Absence>), &u64)| {
@@ -180,7 +180,7 @@ impl Standby {
         let since = self.clock.monotonic();
         self.gates.iter().for_each(|gate| gate.set_stalled(true));
         let is_over =
-            || runtime.block_on(async { tokio::time::timeout(SAY_EVERY, absence.is_over(turn)).await });
+            || runtime.block_on(async { tokio::time::timeout(LOG_EVERY, absence.is_over(turn)).await });
         while is_over().is_err() {
             warn(stalls.goes_on(since, self.clock.monotonic()));
         }
@@ -189,11 +189,11 @@ impl Standby {
         warn(stalls.ended(now - since, now));
     }
 
-    /// Waits for the next look, or until there is anything to look at. False when closed.
+    /// Waits for the next check (`timed`), or sleeps until a worker leads. False if the standby was closed.
     fn pause(&self, timed: bool) -> bool {
         let mut closed = self.is_closed.lock();
         if !*closed && timed {
-            self.changed.wait_for(&mut closed, LOOK);
+            self.changed.wait_for(&mut closed, CHECK_EVERY);
         }
         while !*closed && !timed && self.is_asleep.load(Ordering::SeqCst) {
             self.changed.wait(&mut closed);
@@ -210,19 +210,19 @@ mod tests {
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     #[test]
-    fn stalls_are_told_every_ten_seconds_with_their_lengths() {
+    fn stalls_are_logged_every_ten_seconds_with_their_lengths() {
         let mut stalls = Stalls::default();
         assert_eq!(stalls.ended(MS(40), MS(1000)).as_deref(), Some("the disk stalled for 40 ms"));
         assert_eq!(stalls.ended(MS(30), MS(2000)), None);
         assert_eq!(stalls.ended(MS(50), MS(10_999)), None);
         let line = stalls.ended(MS(10), MS(11_000));
-        let told = "the disk stalled 3 times, for 90 ms in all and 50 ms at most";
-        assert_eq!(line.as_deref(), Some(told), "what was not told is added up");
+        let expected = "the disk stalled 3 times, for 90 ms in all and 50 ms at most";
+        assert_eq!(line.as_deref(), Some(expected), "the line includes stalls without a line");
         assert_eq!(stalls.ended(MS(7), MS(21_000)).as_deref(), Some("the disk stalled for 7 ms"));
     }
 
     #[test]
-    fn a_stall_without_end_is_told_while_it_lasts() {
+    fn a_stall_without_end_is_logged_while_it_lasts() {
         let mut stalls = Stalls::default();
         let line = stalls.goes_on(MS(0), MS(10_000));
         assert_eq!(line.as_deref(), Some("the disk stalls, for 10000 ms so far"));
@@ -230,7 +230,7 @@ mod tests {
         assert!(stalls.goes_on(MS(0), MS(20_000)).is_some());
         assert_eq!(stalls.ended(MS(25_000), MS(25_000)), None);
         let line = stalls.ended(MS(5), MS(31_000));
-        let told = "the disk stalled 2 times, for 25005 ms in all and 25000 ms at most";
-        assert_eq!(line.as_deref(), Some(told));
+        let expected = "the disk stalled 2 times, for 25005 ms in all and 25000 ms at most";
+        assert_eq!(line.as_deref(), Some(expected));
     }
 }
