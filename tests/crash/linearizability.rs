@@ -1,12 +1,13 @@
-//! Concurrent clients against one engine whose log lies on a disk that loses everything it may lose: what
-//! they saw over many power cuts must have one explanation, key by key (`engramdb_sim::linearizability`).
+//! Linearizability: concurrent clients use one engine whose log is on a simulated disk, which loses
+//! everything that a disk may lose. The replies that they saw over many power cuts must be explained by one
+//! sequential history of each key (`engramdb_sim::linearizability`).
 //!
-//! A client counts a reply when the reply's gate is durable, as the server does. The last tests count replies
-//! too early, and must be found out: they show that the histories are dense enough for the others to mean
-//! something.
+//! A client accepts a reply when the reply's gate is durable, as the server does. In the last tests clients
+//! accept replies too early, and the check must find violations: this shows that the histories are dense
+//! enough for the other tests.
 //!
-//! Which thread runs when is up to the machine, so a seed fixes what is asked and when the power goes, but
-//! not every history. A violation therefore prints the key's whole story.
+//! The machine schedules the threads, so a seed determines the commands and the power cuts, but not the whole
+//! history. A violation therefore prints the key's history.
 
 use engramdb_engine::command::{
     Args, Awaited, Command, CommandError, CommandTable, Handler, Park, Reply, Stage, Waiter, blocking,
@@ -35,30 +36,30 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 const CLIENTS: usize = 6;
 const KEYS: usize = 5;
 const CRASHES: usize = 6;
-/// Disks on which clients believe replies too early.
+/// Disks on which clients accept replies too early.
 const MISBEHAVING: u64 = 20;
 
-/// What clients wait for before they believe a reply.
+/// Which clients wait for the reply's gate before they accept a reply.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waiting {
-    /// The reply's gate: the truth.
-    Gate,
-    /// Writers for the gate, readers for nothing: no hazards.
-    WritersOnly,
-    /// Nobody for anything.
-    Nobody,
+    /// All clients, as in the server.
+    All,
+    /// Writers only, as if there were no hazards for readers.
+    Writers,
+    /// None.
+    None,
 }
 
-/// How the log ends a life.
+/// The end of the power in one run of the engine.
 #[derive(Clone, Copy)]
 enum End {
-    /// During this changing operation of the disk from the start of the life.
+    /// During this changing operation of the disk, counted from the start of the engine.
     AfterOperations(u64),
     /// While syncs hang, after this many more commands.
     Stalled(u64),
 }
 
-/// One disk, the clients' memories, and the lives of the engine on it.
+/// One disk, the engines that run on it one after the other, and the recorded history.
 struct World {
     sim: SimEnv,
     table: CommandTable,
@@ -66,11 +67,11 @@ struct World {
     stamps: AtomicU64,
     history: Mutex<History>,
     pulse: Pulse,
-    /// Takes that waited and were served.
+    /// Number of TAKE commands that waited and were served.
     served: AtomicU64,
 }
 
-/// Of these tests only: takes a string away, and waits for one as BLPOP does for a list.
+/// A command of these tests: removes and returns a string, and waits for one as BLPOP does for a list.
 static TAKE: &[Command] = &[blocking("TAKE", "key", take)];
 
 static IS_STRING: Awaited =
@@ -89,7 +90,7 @@ fn take(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage,
     Ok(Stage::Done)
 }
 
-/// A client that waits: its reply comes over a channel.
+/// A parked client, which gets its reply over a channel.
 struct Parked {
     reply: OneReply,
     answered: Sender<(Observed, Lsn)>,
@@ -106,7 +107,7 @@ impl Waiter for Parked {
     }
 }
 
-/// What the clients are doing, for the one that cuts the power.
+/// The activity of the clients, for the thread that cuts the power.
 #[derive(Default)]
 struct Pulse {
     state: Mutex<PulseState>,
@@ -127,7 +128,7 @@ impl Pulse {
         self.changed.notify_all();
     }
 
-    /// Waits until so many more commands have begun, or no client gets on.
+    /// Waits until `commands` more commands have begun, or all clients wait or have stopped.
     fn until(&self, commands: u64) {
         let mut state = self.state.lock();
         let goal = state.commands + commands;
@@ -171,10 +172,10 @@ impl World {
         let mut recovering = Recovering::new(self.sim.env.clone(), 1, Vec::new());
         let recovered =
             recovering.replay(&*log, Checkpoint::default(), |_| ()).expect("nothing durable is damaged");
-        recovering.start(log, &recovered, Options::default()).expect("nobody else claims").0
+        recovering.start(log, &recovered, Options::default()).expect("there is no other writer").0
     }
 
-    /// Runs clients on one engine until the power goes, and gives up the engine.
+    /// Runs clients on one engine until the power is cut, and drops the engine.
     fn live(&self, random: &mut SmallRng, end: End) {
         let engine = self.open();
         self.read_all(&engine);
@@ -197,7 +198,7 @@ impl World {
         self.history.lock().crashes.push(crash);
     }
 
-    /// Stalls the disk now and then, and returns when the power is to go.
+    /// Stalls the disk at random, and returns when the power must be cut.
     fn disturb(&self, random: &mut SmallRng, end: End) {
         for _ in 0..random.random_range(1..4) {
             self.pulse.until(random.random_range(20..80));
@@ -229,7 +230,7 @@ impl World {
         self.pulse.change(|state| state.stopped += 1);
     }
 
-    /// Looks at every key right after a recovery, when what was lost shows best.
+    /// Reads every key right after a recovery, when lost writes are most visible.
     fn read_all(&self, engine: &Engine) {
         for key in 0..KEYS {
             let (key, random) = (format!("key{key}"), &mut SmallRng::seed_from_u64(0));
@@ -237,7 +238,7 @@ impl World {
         }
     }
 
-    /// Runs a command, waits for its gate, and records it. False when the log has failed.
+    /// Runs a command, waits for its gate, and records it. False if the log has failed.
     fn ask(&self, engine: &Engine, client: usize, key: &str, action: Action, random: &mut SmallRng) -> bool {
         let invoked = self.stamp();
         let words = words(&action, key);
@@ -252,12 +253,12 @@ impl World {
             Err(Nothing::Aborted) => return true,
             Err(Nothing::Refused) => return false,
         };
-        let believes = match self.waiting {
-            Waiting::Gate => true,
-            Waiting::WritersOnly => self.command(words[0]).is_write(),
-            Waiting::Nobody => false,
+        let waits = match self.waiting {
+            Waiting::All => true,
+            Waiting::Writers => self.command(words[0]).is_write(),
+            Waiting::None => false,
         };
-        let durable = !believes || self.wait(engine, gate);
+        let durable = !waits || self.wait(engine, gate);
         let reply = durable.then(|| (self.stamp(), observed));
         let operation = Operation { client, key: key.as_bytes().to_vec(), action, invoked, reply };
         self.history.lock().operations.push(operation);
@@ -280,7 +281,7 @@ impl World {
         Ok((reply.0.expect("a command replies"), ran.gate))
     }
 
-    /// Takes the key's value, and waits for one for as long as others run so many times.
+    /// Takes the key's value. Waits for one while it yields to other threads at most `patience` times.
     fn take(&self, engine: &Engine, words: &[&[u8]], patience: usize) -> Result<(Observed, Lsn), Nothing> {
         let (sender, answered): (_, Receiver<(Observed, Lsn)>) = channel();
         let mut waiter = Box::new(Parked { reply: OneReply(None), answered: sender });
@@ -301,7 +302,7 @@ impl World {
             std::thread::yield_now();
             answer = answered.try_recv();
         }
-        // By now it may be about to be served, and then it is.
+        // It may be served just now; then the time-out fails, and the reply comes.
         let is_served = answer.is_ok() || !ticket.time_out();
         self.served.fetch_add(u64::from(is_served), Ordering::Relaxed);
         let answer = answer.or_else(|_| answered.recv()).expect("it is served or its time is over");
@@ -309,7 +310,7 @@ impl World {
         Ok(answer)
     }
 
-    /// GETSET as a client without it does it: WATCH, GET, and SET in MULTI and EXEC.
+    /// GETSET by other commands: WATCH, GET, and SET in MULTI and EXEC.
     fn exchange(&self, engine: &Engine, key: &[u8], value: &[u8]) -> Result<(Observed, Lsn), Nothing> {
         let watch = Watch::new();
         engine.watch(&watch, 0, &[key]);
@@ -325,7 +326,7 @@ impl World {
         Ok((before, transaction.finish()))
     }
 
-    /// Room in the log may take its time while the disk is stalled.
+    /// Reserves room in the log, for which it may have to wait while the disk is stalled.
     fn admit(&self, engine: &Engine, bytes: usize) -> Result<Credit, Nothing> {
         self.pulse.change(|state| state.waiting += 1);
         let credit = loop {
@@ -349,15 +350,15 @@ impl World {
     }
 }
 
-/// Why a command certainly changed nothing.
+/// The reason why a command certainly changed nothing.
 enum Nothing {
-    /// The log takes no more.
+    /// The log has failed or is closed.
     Refused,
-    /// A watched key was changed by somebody else.
+    /// Another client changed a watched key.
     Aborted,
 }
 
-/// A reply that is one value.
+/// A reply of a single value.
 struct OneReply(Option<Observed>);
 
 impl Reply for OneReply {
@@ -439,7 +440,7 @@ fn words(action: &Action, key: &str) -> Vec<Vec<u8>> {
     [name.into(), key.into()].into_iter().chain(value).collect()
 }
 
-/// One disk through several crashes.
+/// Runs one disk through several crashes. Returns the history, its check, and the number of served TAKEs.
 fn run_world(seed: u64, waiting: Waiting) -> (History, Result<(), Box<Violation>>, u64) {
     let world = World::new(seed, waiting);
     let mut random = SmallRng::seed_from_u64(seed);
@@ -459,11 +460,11 @@ fn run_world(seed: u64, waiting: Waiting) -> (History, Result<(), Box<Violation>
 }
 
 #[test]
-fn what_concurrent_clients_see_over_power_cuts_has_one_explanation() {
+fn replies_of_concurrent_clients_over_power_cuts_are_linearizable() {
     let seeds = if is_long_mode() { 10_000 } else { 300 };
     let (mut answered, mut unanswered, mut lost, mut served) = (0, 0, 0, 0);
     for seed in 0..seeds {
-        let (history, verdict, served_here) = run_world(seed, Waiting::Gate);
+        let (history, verdict, served_here) = run_world(seed, Waiting::All);
         served += served_here;
         if let Err(violation) = verdict {
             panic!("seed {seed}: {violation}");
@@ -485,12 +486,12 @@ fn what_concurrent_clients_see_over_power_cuts_has_one_explanation() {
     assert!(served > seeds, "hardly any client was served while it waited: the test is too easy");
 }
 
-/// The power goes during each operation of the disk between a feed and its acknowledgement: the feed and the take
-/// that it serves are both there or neither is.
+/// Cuts the power during each operation of the disk between a write and its acknowledgement. The write and
+/// the TAKE that it serves must both survive, or neither.
 #[test]
 fn a_feed_and_the_take_that_it_serves_survive_together() {
     for operations in 1.. {
-        let world = World::new(operations, Waiting::Gate);
+        let world = World::new(operations, Waiting::All);
         let engine = world.open();
         let (sender, answered) = channel();
         let mut waiter = Box::new(Parked { reply: OneReply(None), answered: sender });
@@ -521,6 +522,7 @@ fn a_feed_and_the_take_that_it_serves_survive_together() {
     }
 }
 
+/// The value in a reply; empty for other replies.
 fn value_of(reply: &(Stamp, Observed)) -> Vec<u8> {
     match &reply.1 {
         Observed::Value(Some(value)) => value.clone(),
@@ -532,21 +534,21 @@ fn is_unseen(action: &Action, seen: &BTreeSet<Vec<u8>>) -> bool {
     matches!(action, Action::Set(value) if !seen.contains(value))
 }
 
-/// Violations among some seeds.
+/// The number of disks with a violation.
 fn violations(waiting: Waiting) -> u64 {
     (0..MISBEHAVING).map(|seed| u64::from(run_world(seed, waiting).1.is_err())).sum()
 }
 
 #[test]
-fn replies_that_wait_for_nothing_are_found_out() {
-    let found = violations(Waiting::Nobody);
+fn replies_that_do_not_wait_for_their_gates_are_detected() {
+    let found = violations(Waiting::None);
     println!("{found} of {MISBEHAVING} disks");
     assert!(found > MISBEHAVING / 2);
 }
 
 #[test]
-fn reads_without_hazards_are_found_out() {
-    let found = violations(Waiting::WritersOnly);
+fn reads_without_hazards_are_detected() {
+    let found = violations(Waiting::Writers);
     println!("{found} of {MISBEHAVING} disks");
     assert!(found > MISBEHAVING / 2);
 }

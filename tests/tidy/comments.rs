@@ -1,4 +1,4 @@
-//! Lines with comments have at most 110 columns, as rustfmt holds those of code.
+//! Lines with comments have at most 110 columns, which rustfmt enforces for code only.
 
 use super::assert_none;
 use super::sources::sources;
@@ -8,7 +8,7 @@ use std::fmt::Write;
 const COLUMNS_MAX: usize = 110;
 
 /// Lines that are longer today, at most, by the beginning of their path. The numbers only get smaller.
-const LONGER: &[(&str, usize)] = &[("src/engine/", 207), ("tests/", 112)];
+const LONGER: &[(&str, usize)] = &[("src/engine/", 51)];
 
 #[test]
 fn comments_end_at_column_110() {

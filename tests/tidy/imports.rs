@@ -1,8 +1,8 @@
-//! The import graphs of crates: which top-level module names which other. A folder counts as one module.
+//! The import graphs of crates: the references between top-level modules. A folder counts as one module.
 //!
-//! Read are paths that begin with `crate::` or `super::`, in `use` and in code, with nested lists. Comments,
-//! tests and items behind `#[cfg(test)]` are left out. A name that the crate's root exports again counts as
-//! the module that it comes from.
+//! References are paths that begin with `crate::` or `super::`, in `use` and in code, with nested lists.
+//! Comments, tests and items with `#[cfg(test)]` are ignored. A name that the crate's root re-exports counts
+//! as the module that defines it.
 
 use super::sources::Source;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ pub const CRATES: &[(&str, &str)] = &[
     ("datasets", "datasets/"),
 ];
 
-/// By module, the modules that it imports, each with a place where it does.
+/// By module, the modules that it imports, each with the place of one import.
 pub type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
 pub fn graph(folder: &str, sources: &[Source]) -> Graph {
@@ -46,7 +46,7 @@ pub fn graph(folder: &str, sources: &[Source]) -> Graph {
     graph
 }
 
-/// The modules that lead to a file below its crate's folder; none for the root.
+/// The module path of a file below its crate's folder; empty for the root.
 fn module_path(file: &str) -> Vec<String> {
     let stem = file.strip_suffix(".rs").unwrap_or(file);
     let mut path: Vec<String> = stem.split('/').map(str::to_owned).collect();
@@ -56,7 +56,7 @@ fn module_path(file: &str) -> Vec<String> {
     path
 }
 
-/// A source without comments, texts and what only tests see; lines stay where they are.
+/// A source without comments, string literals and test code. Line numbers stay the same.
 pub fn code_of(source: &Source) -> String {
     let mut code = String::new();
     let mut lines = source.product_lines().map(|(_, line)| line);
@@ -79,7 +79,7 @@ pub fn code_of(source: &Source) -> String {
     code
 }
 
-/// A line without its comment, and without what stands between quotes.
+/// A line without its comment and the content of string and character literals.
 fn without_texts(line: &str) -> String {
     let mut kept = String::new();
     let mut letters = line.chars().peekable();
@@ -97,7 +97,7 @@ fn without_texts(line: &str) -> String {
     kept
 }
 
-/// What the root exports under another path: by name, the module that it comes from.
+/// The names that the root re-exports, each with the module that defines it.
 fn exports(root: &str) -> BTreeMap<String, String> {
     let mut exported = BTreeMap::new();
     for item in root.split("pub use ").skip(1) {
@@ -145,7 +145,7 @@ fn imports(code: &str, path: &[String]) -> Vec<(usize, String)> {
     found
 }
 
-/// Modules with their content in the same file: where each begins and ends, and its name.
+/// Inline modules: the start, end and name of each.
 fn inline_modules(code: &str) -> Vec<(usize, usize, String)> {
     let mut found = Vec::new();
     let mut start = 0;
@@ -189,8 +189,8 @@ fn first_name(path: &str) -> String {
     path.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
 }
 
-/// A way from a module back to itself over edges that are not excepted, as the modules on it; none if there
-/// is no circle.
+/// The modules on a path from a module back to itself over edges that are not excepted; `None` if there is no
+/// circle.
 pub fn circle(graph: &Graph, excepted: &BTreeSet<(&str, &str)>) -> Option<Vec<String>> {
     let mut done = BTreeSet::new();
     graph.keys().find_map(|start| walk(graph, excepted, start, &mut Vec::new(), &mut done))
@@ -248,7 +248,7 @@ fn all_forms_of_imports_are_seen() {
 }
 
 #[test]
-fn circles_are_found_and_exceptions_open_them() {
+fn circles_are_found_and_exceptions_break_them() {
     let sources = [
         source("x/a.rs", "use crate::b;"),
         source("x/b.rs", "use crate::c;"),

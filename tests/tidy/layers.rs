@@ -6,12 +6,11 @@ use super::sources::{root, sources};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// Imports that close a circle today: crate, importing module, imported module. The list only gets shorter:
-/// one that is gone, or closes no circle any more, fails the test.
+/// Known imports that close a circle: crate, importing module, imported module. The list may only get
+/// shorter: an entry that no longer closes a circle fails the test.
 const CIRCLES: &[(&str, &str, &str)] = &[("engine", "command", "shard"), ("engine", "snapshot", "backup")];
 
-/// Which top-level modules of the engine may import which others at most. A module that is not listed is
-/// free.
+/// The modules that a top-level module of the engine may import. Modules without a row are not restricted.
 const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     ("types", &["table"]),
     ("table", &["hashing"]),
@@ -53,7 +52,7 @@ fn no_circles_between_the_modules_of_a_crate() {
     assert_none(complaints);
 }
 
-/// Where all edges are listed. What changes there is read in a review: a new edge is a new dependency.
+/// The list of all edges. Its changes are visible in reviews, because a new edge is a new dependency.
 const EDGES: &str = "tests/tidy/edges.txt";
 
 #[test]
@@ -78,11 +77,11 @@ fn imports_between_modules_are_those_that_are_listed() {
         _ = writeln!(complaints, "not in {EDGES}: {line}");
     }
     for line in listed.difference(&found) {
-        _ = writeln!(complaints, "no longer so: {line}");
+        _ = writeln!(complaints, "no longer in the sources: {line}");
     }
     if !complaints.is_empty() {
         complaints +=
-            "If an edge is meant to be there: ENGRAMDB_BLESS=1 cargo test --test tidy imports_between\n";
+            "If the new edges are intended: ENGRAMDB_BLESS=1 cargo test --test tidy imports_between\n";
     }
     assert_none(complaints);
 }

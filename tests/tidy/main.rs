@@ -1,7 +1,7 @@
-//! The tidy test: what the structure forbids, checked on the text of the sources.
+//! The tidy test: checks the rules of structure and style on the text of the sources.
 //!
-//! It reads lines, not syntax trees: rustfmt has run before, so that an item ends at a closing brace in the
-//! column where it began.
+//! It reads lines, not syntax trees. It assumes rustfmt's layout, in which an item ends at a closing brace in
+//! the column where it began.
 
 #![allow(clippy::disallowed_methods, reason = "reads the sources themselves, not the engine's data")]
 
@@ -21,7 +21,8 @@ const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
 const INLINE_TEST_LINES_MAX: usize = 200;
 
-/// Which of our crates each may depend on. Dev-dependencies count: a cycle would compile the engine twice.
+/// The workspace crates on which each crate may depend. Dev-dependencies count too, because a cycle of them
+/// would compile the engine twice.
 const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("engramdb", &["console", "resp", "engine", "server", "vector", "search", "bench", "sim", "testkit"]),
     ("console", &[]),
@@ -37,7 +38,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("benches", &["engine", "resp", "search", "vector"]),
 ];
 
-/// Calls that no code outside tests makes, with what to do instead.
+/// Calls that are banned outside tests, with their replacements.
 const BANNED: &[(&str, &str)] = &[
     (".unwrap()", "`expect(\"why it cannot fail\")`, or handle it"),
     ("todo!(", "finish it, or leave it out"),
@@ -45,8 +46,8 @@ const BANNED: &[(&str, &str)] = &[
     ("dbg!(", "tracing"),
 ];
 
-/// Calls that write to the standard output or panic where the standard error cannot be written. They are
-/// allowed in one crate only; the server's log goes through tracing.
+/// Calls that write to the standard output, and panic if that fails. They are allowed in one crate only; the
+/// server's log goes through tracing.
 const BANNED_OUTPUT: &[&str] = &["println!(", "print!(", "io::stdout"];
 const OUTPUT_ALLOWED: &str = "src/console/";
 
@@ -55,7 +56,7 @@ fn assert_none(complaints: String) {
 }
 
 #[test]
-fn files_are_short_and_long_tests_stand_beside_their_file() {
+fn files_are_short_and_long_tests_are_in_sibling_files() {
     let mut complaints = String::new();
     for source in sources().iter().filter(|source| !source.is_test()) {
         if source.lines.len() > FILE_LINES_MAX {
@@ -117,7 +118,8 @@ fn no_banned_call() {
     assert_none(complaints);
 }
 
-/// Where hash tables take their seed from `engramdb_engine::hashing`, and the one file that draws it.
+/// The folders whose hash tables must take their seed from `engramdb_engine::hashing`, and the file that
+/// draws the seed.
 const SEEDED: &[&str] = &["src/engine/", "src/server/", "modules/search/"];
 const SEED: &str = "src/engine/hashing.rs";
 
@@ -166,7 +168,7 @@ fn crates_import_only_what_the_structure_allows() {
 }
 
 #[test]
-fn every_file_says_what_it_is() {
+fn every_file_begins_with_a_module_doc() {
     let mut complaints = String::new();
     for source in sources().iter().filter(|source| !source.is_test()) {
         if !source.lines.first().is_some_and(|line| line.starts_with("//!")) {

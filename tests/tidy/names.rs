@@ -1,4 +1,4 @@
-//! Names of public types are unique in the workspace, so that a search for one finds one.
+//! Names of public types are unique in the workspace, so that a search for a name finds one type.
 
 use super::assert_none;
 use super::sources::sources;
@@ -7,37 +7,26 @@ use std::fmt::Write;
 
 /// Names that several types have today, and how many at most. The list only gets shorter.
 const SHARED_NAMES: &[(&str, usize)] = &[
-    ("Batch", 2),
     ("Cause", 2),
     ("Content", 3),
     ("DecodeError", 2),
     ("Entry", 3),
     ("Field", 2),
-    ("Follower", 2),
     ("Found", 2),
-    ("Index", 2),
     ("Job", 2),
-    ("Kind", 4),
+    ("Kind", 3),
     ("Limits", 3),
     ("Metric", 2),
-    ("Options", 2),
     ("Outcome", 2),
     ("OutputLimit", 2),
     ("Parsed", 2),
-    ("Place", 3),
-    ("Prepared", 3),
+    ("Place", 2),
     ("Progress", 2),
-    ("Request", 3),
-    ("Scope", 2),
     ("Shape", 2),
-    ("Shortage", 2),
-    ("Slot", 2),
-    ("Source", 2),
     ("Step", 2),
     ("Stop", 2),
     ("Style", 2),
     ("Value", 3),
-    ("Window", 2),
     ("WriteReply", 2),
     ("Writer", 2),
 ];

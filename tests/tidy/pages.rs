@@ -1,11 +1,11 @@
-//! Pages that list things list all of them: docs/locks.md the locks, docs/decisions/README.md the decisions.
+//! Pages with lists are complete: docs/locks.md has all locks, docs/decisions/README.md all decisions.
 
 use super::assert_none;
 use super::sources::{Source, root, sources};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// Fields, statics and newtypes that hold a lock: file and name.
+/// The file and name of each field, static or newtype with a lock.
 fn locks(sources: &[Source]) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     for source in sources.iter().filter(|source| !source.is_test()) {
@@ -22,7 +22,7 @@ fn locks(sources: &[Source]) -> BTreeSet<(String, String)> {
     found
 }
 
-/// The name of a field, a static or a newtype with a lock in it; none where a line only mentions one.
+/// The name of the field, static or newtype with a lock that this line declares; `None` if it declares none.
 fn declared(code: &str) -> Option<&str> {
     let code = match code.strip_prefix("pub") {
         Some(rest) if rest.starts_with('(') => rest.split_once(") ")?.1,

@@ -19,7 +19,7 @@ impl Source {
             || self.path.starts_with("modules/testkit/")
     }
 
-    /// The lines that are not inside an inline test module, numbered from 1.
+    /// The lines before an inline test module, numbered from 1.
     pub fn product_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let end = self.inline_tests_start().unwrap_or(self.lines.len());
         self.lines[..end].iter().enumerate().map(|(index, line)| (index + 1, line.as_str()))

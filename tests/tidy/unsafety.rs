@@ -1,10 +1,10 @@
-//! Unsafe code is forbidden in crates that have none, and denied but in named files elsewhere.
+//! Unsafe code is forbidden in crates that have none; in others it is allowed only in named files.
 
 use super::assert_none;
 use super::sources::{manifests, root, sources};
 use std::fmt::Write;
 
-/// Crates with unsafe code, by the folder of their sources, and the files or folders that have it.
+/// The source folders of crates with unsafe code, and the files or folders that have it.
 const WITH_UNSAFE: &[(&str, &[&str])] = &[
     // The entries' pointers.
     ("src/engine/", &["src/engine/thin.rs"]),
@@ -34,7 +34,7 @@ fn crates_without_unsafe_code_forbid_it() {
             .any(|(crate_folder, _)| path.strip_prefix(crate_folder).is_some_and(|file| !file.contains('/')));
         let forbids = std::fs::read_to_string(&entry).expect("a source is text").contains(FORBIDDEN);
         if has_unsafe == forbids {
-            let wanted = if has_unsafe { "it has unsafe code, and cannot forbid it" } else { FORBIDDEN };
+            let wanted = if has_unsafe { "it has unsafe code and cannot forbid it" } else { FORBIDDEN };
             _ = writeln!(complaints, "{path}: {wanted}");
         }
     }
@@ -42,13 +42,13 @@ fn crates_without_unsafe_code_forbid_it() {
 }
 
 #[test]
-fn unsafe_code_is_allowed_in_its_places_only() {
+fn unsafe_code_is_allowed_in_named_files_only() {
     let mut complaints = String::new();
     let places = || WITH_UNSAFE.iter().flat_map(|(_, places)| *places);
     for source in sources().iter().filter(|source| !source.is_test()) {
         let allows = source.lines.iter().position(|line| line.contains(ALLOWED));
         if let Some(line) = allows.filter(|_| !places().any(|place| source.path.starts_with(place))) {
-            _ = writeln!(complaints, "{}:{}: unsafe code has no place here", source.path, line + 1);
+            _ = writeln!(complaints, "{}:{}: unsafe code is not allowed here", source.path, line + 1);
         }
     }
     assert_none(complaints);

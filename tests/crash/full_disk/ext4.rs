@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 const DISK_BYTES: u64 = 330_000_000;
 const VALUE_BYTES: usize = 200_000;
-/// Documents with a vector, so that there are graphs to be saved.
+/// Documents with a vector, so that there is a graph to save.
 const DOCUMENTS: usize = 300;
 
-/// A file system of the test's own, with what other programs store there.
+/// A file system for the test, on which other programs store files too.
 struct Ext4(LoopDisk);
 
 impl Ext4 {
@@ -35,7 +35,7 @@ impl Ext4 {
         self.0.path().join("filler")
     }
 
-    /// Another program takes all that is left, to the last byte.
+    /// Acts as another program that takes all free space, to the last byte.
     fn fill_up(&self) {
         let file = OpenOptions::new().create(true).append(true).open(self.filler());
         let mut file = file.expect("an entry of a directory needs no space");
@@ -43,11 +43,11 @@ impl Ext4 {
             let bytes = vec![7u8; size];
             while file.write_all(&bytes).is_ok() {}
         }
-        // Delayed allocation may find only now that there is no room.
+        // With delayed allocation, only the sync may find that there is no room.
         _ = file.sync_all();
     }
 
-    /// Another program takes so much.
+    /// Acts as another program that takes this much space.
     fn take(&self, bytes: usize) {
         fs::write(self.filler(), vec![7u8; bytes]).expect("there is room");
     }
@@ -83,7 +83,7 @@ fn is_refused(client: &mut Client) -> bool {
     ask(client, "SET probe x").is_error()
 }
 
-/// Fills the log, and then the disk; how many keys there are.
+/// Fills the log, and then the disk. Returns the number of keys.
 fn fill(disk: &Ext4, client: &mut Client) -> i64 {
     let value = vec![b'x'; VALUE_BYTES];
     for number in 0.. {
@@ -96,15 +96,15 @@ fn fill(disk: &Ext4, client: &mut Client) -> i64 {
             break;
         }
     }
-    // What was too large before may leave room for less.
+    // There may be room for smaller values than the refused one.
     while !is_refused(client) {}
-    // The server has tried a snapshot by itself, or will.
+    // The server makes a snapshot by itself, perhaps now.
     until("the snapshot does not end", || info(client).contains("rdb_bgsave_in_progress:0"));
     disk.fill_up();
     integer(client, "DBSIZE")
 }
 
-/// BGSAVE, and its end: whether one was made.
+/// Runs BGSAVE and waits for its end. True if a snapshot was made.
 fn snapshot(client: &mut Client) -> bool {
     until("no snapshot can begin", || !ask(client, "BGSAVE").is_error());
     let mut told = String::new();
@@ -145,7 +145,7 @@ fn store_documents(client: &mut Client) {
 }
 
 #[test]
-fn a_disk_that_is_filled_to_the_last_byte_is_no_trap() {
+fn a_store_on_a_full_disk_can_be_read_emptied_and_started() {
     if Need::Root.is_missing() {
         return;
     }
@@ -155,7 +155,7 @@ fn a_disk_that_is_filled_to_the_last_byte_is_no_trap() {
     store_documents(&mut client);
     let keys = fill(&disk, &mut client);
 
-    // Writes are refused, reads go on, the cause is told.
+    // Writes are refused with the cause, reads work.
     let text = error_of(ask(&mut client, "SET probe x"));
     assert!(
         text.contains("cannot prepare a log segment of 64 MiB in") && text.contains("No space left"),
@@ -164,13 +164,13 @@ fn a_disk_that_is_filled_to_the_last_byte_is_no_trap() {
     assert_eq!(integer(&mut client, "STRLEN key:1"), VALUE_BYTES as i64);
     assert!(info(&mut client).contains("log_writes:refused"));
 
-    // There is no room for all that: it is said, and nothing is left behind.
+    // There is no room for all values: the snapshot fails with an error, and leaves no file.
     assert!(!snapshot(&mut client), "nothing that large fits");
     let log = fs::read_to_string(disk.output()).expect("it is on another disk");
     println!("{log}");
     assert!(!names_in(&disk.data().join("shards/0/snapshots")).iter().any(|name| name.ends_with(".tmp")));
 
-    // Deletes go on, and outlive a kill.
+    // Deletes still work, and survive a kill.
     assert_eq!(integer(&mut client, "DEL key:0 key:1"), 2);
     assert_eq!(integer(&mut client, "EXPIRE key:2 0"), 1);
     disk.fill_up();
@@ -192,7 +192,7 @@ fn a_disk_that_is_filled_to_the_last_byte_is_no_trap() {
     stops_and_starts(&disk, server, client);
 }
 
-/// On a full disk, until there is no room for a claim either; and on, when there is room.
+/// Restarts on a full disk until there is no room even for a claim; then frees space.
 fn stops_and_starts(disk: &Ext4, server: Server, mut client: Client) {
     disk.take(100 << 20);
     store_documents(&mut client);

@@ -1,4 +1,4 @@
-//! The server in this process, on a disk that takes only so many bytes.
+//! The server in this process, on a simulated disk with a limited capacity.
 
 use engramdb_engine::Engine;
 use engramdb_engine::log::local::LocalOptions;
@@ -73,12 +73,12 @@ fn info(client: &mut Client) -> String {
     ask(client, "INFO persistence").as_str().expect("INFO is text").to_owned()
 }
 
-/// Writes until the first refusal, large values and then small ones; how many keys there are.
+/// Writes until the first refusal, large values and then small ones. Returns the number of keys.
 fn fill(client: &mut Client) -> usize {
     let value = "x".repeat(VALUE_BYTES);
     let keys = (0..).find(|number| ask(client, &format!("SET key:{number} {value}")).is_error());
     while !ask(client, "SET key:0 small").is_error() {}
-    keys.expect("the disk is full some time")
+    keys.expect("the disk gets full")
 }
 
 /// A server whose disk is full: hashes, an index, and many keys.
@@ -98,7 +98,7 @@ fn full() -> (SimEnv, Server, Client, usize) {
 }
 
 #[test]
-fn writes_are_refused_and_what_frees_memory_goes_on() {
+fn writes_are_refused_and_commands_that_free_memory_work() {
     let (sim, server, mut client, keys) = full();
     for line in ["SET key:0 y", "EXPIRE key:0 100", "PERSIST key:0", "RENAME key:0 new", "HSET doc:0 tag y"] {
         assert_refused(&mut client, line);
@@ -126,7 +126,7 @@ fn writes_are_refused_and_what_frees_memory_goes_on() {
     assert_integer(&mut client, "EXISTS doc:1 doc:2", 0);
     stop(server);
 
-    // All of it is durable, and comes back on the same full disk.
+    // All of it is durable, and recovery succeeds on the same full disk.
     sim.disk.power_cut();
     fill_the_rest(&sim);
     let server = open(&sim);
@@ -138,7 +138,7 @@ fn writes_are_refused_and_what_frees_memory_goes_on() {
 }
 
 #[test]
-fn a_pipeline_and_a_transaction_are_judged_by_what_they_hold() {
+fn a_pipeline_and_a_transaction_are_judged_by_their_commands() {
     let (_sim, server, mut client, _) = full();
     for line in
         ["SET key:0 y", "DEL key:0", "SET key:1 y", "GET key:1", "DEL key:2", "DEL key:3", "SET key:4 y"]
@@ -224,7 +224,7 @@ fn a_server_without_room_for_a_claim_serves_reads_and_leaves_that_state_by_itsel
     stop(server);
 }
 
-/// Writes until the log cannot grow, which comes before the first refusal.
+/// Writes until the log cannot grow, which happens before the first refusal.
 fn fill_up_to_the_last_segment(sim: &SimEnv, server: &Server, client: &mut Client) {
     sim.disk.set_capacity(Some(sim.disk.used_bytes()));
     let value = "x".repeat(VALUE_BYTES);
@@ -235,7 +235,7 @@ fn fill_up_to_the_last_segment(sim: &SimEnv, server: &Server, client: &mut Clien
 }
 
 #[test]
-fn a_full_disk_is_told_before_the_first_refusal() {
+fn info_shows_a_full_disk_before_the_first_refusal() {
     let sim = SimEnv::new(1);
     let server = open(&sim);
     let mut client = connect(&server);
@@ -254,12 +254,12 @@ fn a_full_disk_is_told_before_the_first_refusal() {
 }
 
 #[test]
-fn memory_that_is_freed_on_a_full_disk_is_snapshotted_unasked() {
+fn memory_that_is_freed_on_a_full_disk_causes_a_snapshot() {
     let sim = SimEnv::new(1);
     let mut snapshots = None;
     let server = open_with(&sim, |engine| {
         let settings = SnapshotSettings {
-            // It makes none, which is enough to see that it was started.
+            // It makes no snapshot; the test only sees that it was started.
             program: PathBuf::from("true"),
             available_memory_bytes: || None,
             ..SnapshotSettings::new(PathBuf::from("/data")).expect("this program has a path")
@@ -273,7 +273,7 @@ fn memory_that_is_freed_on_a_full_disk_is_snapshotted_unasked() {
         ask(&mut client, &format!("SET key:{number} {}", "y".repeat(VALUE_BYTES)));
     }
     fill_up_to_the_last_segment(&sim, &server, &mut client);
-    // It looks every two seconds, and has to have seen how much there was.
+    // It checks every two seconds, and must have seen the memory in use before the FLUSHALL.
     snapshots.look();
     ask(&mut client, "FLUSHALL");
     while snapshots.last_save_ms() == 0 {

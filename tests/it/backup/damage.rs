@@ -1,5 +1,5 @@
-//! Damage: to every file of a backup, to the source of one, and to a copy of `snapshots`; and targets that do
-//! not fit.
+//! Damage to every file of a backup, to the source of a backup, and to a copy of `snapshots`; unsuitable
+//! targets.
 
 use super::tools::{backup, files_in, lose, open_and_compare, prepared, put, restore, target, verify};
 use engramdb_engine::backup::BackupError;
@@ -19,7 +19,7 @@ fn a_flipped_bit_in_any_file_of_a_backup_is_found_and_named() {
     assert!(files.len() >= 5, "manifests, snapshot, graph, segments: {files:?}");
     for path in files {
         let bytes = sim.disk.bytes(&path).expect("it was listed");
-        // Every bit of the small ones; of the others, places all over.
+        // One bit of every byte of small files; of larger files, places all over.
         let step = (bytes.len() / 300).max(1);
         for offset in (0..bytes.len()).step_by(step) {
             let mut flipped = bytes.clone();
@@ -69,7 +69,7 @@ fn a_missing_file_of_a_backup_is_named() {
 }
 
 #[test]
-fn a_damaged_snapshot_of_the_source_is_passed_over_and_a_damaged_log_is_refused() {
+fn a_damaged_snapshot_of_the_source_is_skipped_and_a_damaged_log_is_refused() {
     let store = prepared(2);
     let sim = store.sim.clone();
     let listed = manifest(&sim).snapshots;
@@ -128,7 +128,7 @@ fn a_copy_of_the_snapshots_alone_restores() {
         let written = store.abandon();
         drop(open_and_compare(&sim, &written).expect("it lives on"));
     }
-    // The older of the two makes up for a damaged newer one, and the report says so.
+    // If the newer of the two snapshots is damaged, the older one is used, and the report says so.
     let newest = Path::new("/copy").join(&manifest_of(&sim, "/copy")[0]);
     let mut bytes = sim.disk.bytes(&newest).expect("it is there");
     let middle = bytes.len() / 2;
@@ -145,7 +145,7 @@ fn manifest_of(sim: &engramdb_sim::env::SimEnv, folder: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_is_not_empty_is_not_written_to_and_what_is_no_backup_is_not_restored() {
+fn full_targets_are_not_written_and_sources_that_are_no_backup_are_not_restored() {
     let store = prepared(6);
     let sim = store.sim.clone();
     put(&sim, target(), "notes.txt", b"mine");
@@ -164,7 +164,7 @@ fn what_is_not_empty_is_not_written_to_and_what_is_no_backup_is_not_restored() {
     assert!(matches!(restore(&sim.env, directory()), Err(BackupError::IsData { .. })));
     assert!(matches!(restore(&sim.env, Path::new("/nowhere")), Err(BackupError::NoBackup { .. })));
 
-    // A backup is not a data directory: whoever started on it would change it.
+    // A backup is not a data directory: a server would change it.
     let refused = engramdb_engine::backup::check_data_directory(&sim.disk, target());
     assert!(matches!(refused, Err(BackupError::IsBackup { .. })));
     let offline = engramdb_engine::snapshot::create_offline(
@@ -176,8 +176,8 @@ fn what_is_not_empty_is_not_written_to_and_what_is_no_backup_is_not_restored() {
     assert!(offline.expect_err("a backup").to_string().contains("it is a backup"));
     drop(store);
     lose(&sim);
-    let held = sim.disk.lock(&directory().join("shards/0/log")).expect("nobody has it");
-    put(&sim, directory(), "RESTORING", b"by somebody else");
+    let held = sim.disk.lock(&directory().join("shards/0/log")).expect("it is not locked");
+    put(&sim, directory(), "RESTORING", b"by another process");
     assert!(matches!(restore(&sim.env, target()), Err(BackupError::Locked { .. })));
     drop(held);
     restore(&sim.env, target()).expect("that one was interrupted");

@@ -1,5 +1,5 @@
-//! Backups of a store that goes on: it writes, rolls its log, makes snapshots and trims, between any two
-//! operations of the backup on the disk.
+//! Backups of a running store: it writes, rolls its log, makes snapshots and trims, between any two disk
+//! operations of the backup.
 
 use super::tools::{backup, lose, open_and_compare, prepared, restore, target, verify};
 use engramdb_engine::backup::manifest::BackupManifest;
@@ -14,14 +14,14 @@ use std::sync::Arc;
 
 type Hook = Arc<Mutex<dyn FnMut() + Send>>;
 
-/// A disk that lets something happen before each of its operations that look at files.
+/// A disk that calls a hook before each of its operations that read or link files.
 struct Hooked {
     inner: Arc<dyn Disk>,
     hook: Hook,
 }
 
 impl Hooked {
-    fn happen(&self) {
+    fn call(&self) {
         (self.hook.lock())();
     }
 
@@ -35,21 +35,21 @@ impl Disk for Hooked {
         self.inner.create(path)
     }
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        self.happen();
+        self.call();
         self.inner.open(path, access).map(|file| self.wrap(file))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.inner.rename(from, to)
     }
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.happen();
+        self.call();
         self.inner.link(from, to)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.inner.remove(path)
     }
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        self.happen();
+        self.call();
         self.inner.list(directory)
     }
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -102,7 +102,7 @@ impl DiskFile for HookedFile {
     }
 }
 
-/// What the store does while its backup is made.
+/// The activity of the store while its backup is made.
 #[derive(Clone, Copy, Debug)]
 enum Busy {
     /// Writes at every operation.
@@ -113,7 +113,7 @@ enum Busy {
     SnapshotsFrom(usize),
 }
 
-/// Backs up a busy store, loses it and restores it. How many operations the backup made.
+/// Backs up a busy store, loses it and restores it. Returns the number of the backup's disk operations.
 fn round(seed: u64, copies_only: bool, busy: Busy) -> usize {
     let store = prepared(seed);
     let sim = store.sim.clone();
@@ -175,8 +175,8 @@ fn a_backup_of_a_store_that_writes_all_the_time_is_whole() {
 
 #[test]
 fn entries_written_at_any_moment_of_a_backup_are_no_damage() {
-    // The story behind it: a reader that goes forward finds the log's end, and behind it an entry that was
-    // written since, which says that the end was acknowledged.
+    // The bug that this guards against: a reader reaches the end of the log, and then finds an entry after it
+    // that was written meanwhile, which proves that the missing part was acknowledged.
     let operations = round(1, false, Busy::WritesAt(usize::MAX));
     for operation in 1..=operations {
         round(1, false, Busy::WritesAt(operation));
@@ -184,10 +184,10 @@ fn entries_written_at_any_moment_of_a_backup_are_no_damage() {
 }
 
 #[test]
-fn snapshots_and_trims_at_any_moment_take_nothing_from_a_backup() {
+fn snapshots_and_trims_at_any_moment_leave_a_backup_complete() {
     for copies_only in [false, true] {
         let operations = round(1, copies_only, Busy::SnapshotsFrom(usize::MAX));
-        assert!(operations > 30, "the hook was asked: {operations}");
+        assert!(operations > 30, "the hook was called: {operations}");
         for operation in 1..=operations {
             round(1, copies_only, Busy::SnapshotsFrom(operation));
         }
@@ -213,8 +213,8 @@ fn a_restored_store_is_a_history_of_its_own() {
 
     let mut store = open_and_compare(&sim, &written).expect("the same comes back");
     assert_eq!(store.log.id(), restored.log_id);
-    // It lives on: it writes, makes snapshots, trims its log, stops and starts; and remembers where it came
-    // from.
+    // It continues to work: it writes, makes snapshots, trims its log, stops and starts. It keeps the id of
+    // its parent log.
     for _ in 0..3 {
         store.write_some(30);
         store.snapshot(1).expect("nothing fails");
@@ -225,7 +225,7 @@ fn a_restored_store_is_a_history_of_its_own() {
     assert_eq!(manifest.parent_pos, report.manifest.pos);
     let store = open_and_compare(&sim, &written).expect("the same comes back");
 
-    // A backup of the new history knows its parent too; and a snapshot of the old one is a foreign one.
+    // A backup of the new history has the parent's id too. A snapshot of the old history is foreign to it.
     for path in super::tools::files_in(&sim, target()) {
         sim.disk.remove(&path).expect("it was listed");
     }

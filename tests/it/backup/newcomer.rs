@@ -1,4 +1,4 @@
-//! The script of docs/backup.md, run exactly as written: in an empty directory, with a stock redis.conf,
+//! Runs the script of docs/backup.md exactly as written: in an empty directory, with a stock redis.conf,
 //! while a client writes.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
@@ -20,16 +20,16 @@ fn script() -> Vec<String> {
     code.filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// A new user at a terminal.
+/// The state of a new user's terminal session.
 struct Newcomer {
     place: TempDir,
     port: u16,
     server: Option<Child>,
-    /// The answers of searches when everything was loaded.
+    /// The answers of searches after all data was loaded.
     expected: Vec<String>,
-    /// The number of writes that were acknowledged when the backup began.
+    /// The number of writes that were acknowledged before the backup began.
     counted: u64,
-    /// The first words of the lines so far.
+    /// The first two words of each line so far.
     done: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ impl Newcomer {
         command
     }
 
-    /// As on the page, in the background; on the test's port.
+    /// Starts the server in the background, as on the page but on the test's port.
     fn serve(&mut self, words: &[&str]) {
         assert!(self.server.is_none(), "the server before it still has the port");
         let words: Vec<&str> = words.iter().copied().filter(|word| *word != "&").collect();
@@ -95,7 +95,7 @@ impl Newcomer {
         assert!(output.status.success(), "{words:?}: {text}");
     }
 
-    /// Writers write before, during and after the command.
+    /// Runs the backup while a client writes before, during and after it.
     fn back_up_while_writing(&mut self, words: &[&str]) {
         let (stop, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
         self.counted = std::thread::scope(|scope| {

@@ -1,8 +1,8 @@
 //! Power cuts and full disks at every operation of a backup and of a restore.
 //!
-//! The story: a backup that was interrupted, or whose manifest reached the disk before its files, is trusted
-//! until the day it is needed. And a partly restored directory that a server mistakes for an empty one starts
-//! without data.
+//! The bugs that these tests guard against: an interrupted backup, or one whose manifest reached the disk
+//! before its files, looks complete until it is needed. A server mistakes a partly restored directory for an
+//! empty one, and starts without data.
 
 use super::tools::{backup, files_in, has_graph, lose, open_and_compare, prepared, restore, target, verify};
 use engramdb_engine::backup::{BackupError, UNFINISHED_FILE, check_data_directory};
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts the syncs of `work` below a directory, and the operations.
+/// Counts the disk operations of `work`, and its syncs below a directory.
 fn counts(sim: &SimEnv, below: &'static Path, work: impl FnOnce()) -> (u64, u64) {
     let syncs = Arc::new(AtomicU64::new(0));
     let counter = syncs.clone();
@@ -29,7 +29,7 @@ fn counts(sim: &SimEnv, below: &'static Path, work: impl FnOnce()) -> (u64, u64)
     (sim.disk.operations() - before, syncs.load(Ordering::Relaxed))
 }
 
-/// Plain writes are not counted: everything is read back.
+/// True for syncs below a directory, except those of rewrites, because the data are read back and compared.
 fn is_sync(point: &SyncPoint<'_>, below: &Path) -> bool {
     point.kind != SyncKind::Rewrite && point.path.starts_with(below)
 }
@@ -62,7 +62,7 @@ fn cut_backup(
         }
         Err(error) => Err(format!("made: {made}: {error}")),
         Ok(report) if !report.problems.is_empty() => Err(report.problems.join("; ")),
-        // It would be complete, but is still marked as incomplete.
+        // Its files are complete, but it is still marked as incomplete.
         Ok(_) if made && sim.disk.bytes(&target().join(UNFINISHED_FILE)).is_some() => {
             Err("a marker".to_owned())
         }
@@ -71,7 +71,7 @@ fn cut_backup(
     (made, result.and_then(|()| restore_and_compare(&sim, &written)))
 }
 
-/// The same command again clears the target.
+/// Runs the same command again, which clears the target first.
 fn run_again(sim: &SimEnv, copies_only: bool) -> Result<(), String> {
     backup(&sim.env, copies_only).map(drop).map_err(|error| format!("again: {error}"))
 }
@@ -119,7 +119,7 @@ fn any_sync_left_out_of_a_backup_is_noticed() {
     assert_eq!(unnoticed, Vec::<u64>::new(), "of {syncs}");
 }
 
-/// A backup alone: the store is lost. Returns also the content of the store.
+/// A backup whose store is lost. Also returns the content of the store.
 fn lost(seed: u64) -> (SimEnv, Recovering) {
     let store = prepared(seed);
     let sim = store.sim.clone();
@@ -170,9 +170,9 @@ fn a_power_cut_at_any_operation_of_a_restore_leaves_nothing_that_starts_without_
 
 #[test]
 fn what_a_server_acknowledged_after_a_killed_restore_survives_a_power_cut() {
-    // The marker is removed for the next process, but not yet on the disk: a start must make the removal
-    // durable before it continues. Otherwise the marker is back after a power cut, and the same restore
-    // removes what was written since.
+    // The marker's removal is visible to the next process, but not yet durable. A start must make it durable
+    // before it continues. Otherwise the marker comes back in a power cut, and the same restore command
+    // removes the writes since.
     let (sim, _) = lost(1);
     let (operations, _) =
         counts(&sim, directory(), || drop(restore(&sim.env, target()).expect("nothing fails")));
@@ -227,7 +227,7 @@ fn a_disk_that_is_full_anywhere_leaves_no_backup_and_no_half_restored_directory(
             Err(error) => assert!(error.to_string().contains("bytes are free there"), "{error}"),
         }
         assert_eq!(files_in(&sim, target()), Vec::<std::path::PathBuf>::new(), "with room for {room}");
-        assert_eq!(sim.disk.used_bytes(), before, "what was written is given back");
+        assert_eq!(sim.disk.used_bytes(), before, "the written files are removed");
         room += 1500;
     }
     assert!(room > 20_000, "the disk was full at many places: {room}");

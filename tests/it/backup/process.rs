@@ -1,4 +1,4 @@
-//! The commands, as their user meets them: on a server that runs, with an index, on the real disk.
+//! The commands of the real binary: beside a running server, with an index, on the real disk.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
@@ -6,7 +6,7 @@ use engramdb_testkit::process::{Client, Server, TempDir, free_port, program};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Runs `engramdb` with these arguments. Whether it succeeded, and all that it said.
+/// Runs `engramdb` with these arguments. Returns whether it succeeded, and its output.
 pub fn engramdb(arguments: &[&str]) -> (bool, String) {
     let output = program().args(arguments).output().expect("the binary was built with the tests");
     let text = [output.stdout, output.stderr].concat();
@@ -39,7 +39,7 @@ fn inodes(folder: &Path) -> Vec<(PathBuf, u64)> {
     found
 }
 
-/// Files of the same name in both folders that are one file.
+/// The names under which both folders contain the same file (hard links).
 fn linked(one: &Path, two: &Path) -> Vec<PathBuf> {
     let two = inodes(two);
     inodes(one).into_iter().filter(|file| two.contains(file)).map(|(name, _)| name).collect()
@@ -110,7 +110,7 @@ fn a_backup_of_a_running_server_comes_back_with_its_index_and_graph() {
     let verified: serde_json::Value = serde_json::from_str(&verified).expect("JSON");
     assert_eq!(verified["problems"], serde_json::json!([]));
 
-    // Nothing of the first one is needed any more. A backup may be moved.
+    // The data directory is no longer needed. A backup may be moved.
     server.kill();
     std::fs::remove_dir_all(&data).expect("it is there");
     std::fs::rename(&copied_to, &moved).expect("the same file system");
@@ -149,7 +149,7 @@ fn a_copy_of_the_snapshots_directory_comes_back() {
 }
 
 #[test]
-fn mistakes_are_refused_in_words_that_say_what_to_do() {
+fn mistakes_are_refused_with_a_text_that_says_what_to_do() {
     let place = TempDir::new("backup-mistakes");
     let [data, backup, fresh] = ["data", "backup", "fresh"].map(|name| place.path().join(name));
     std::fs::create_dir(&data).expect("a writable directory");
@@ -179,7 +179,7 @@ fn mistakes_are_refused_in_words_that_say_what_to_do() {
     let says = refused(&["restore", "--from", text(&backup), "--to", text(&data)]);
     assert!(says.contains("is not empty: it has"), "{says}");
 
-    // Damage: named by verify with the file, refused by restore, and nothing is left of the attempt.
+    // Damage: verify names the file, restore refuses it and leaves no files.
     let segment = backup.join("shards/0/log/0000000000000001.log");
     let mut bytes = std::fs::read(&segment).expect("it is there");
     bytes[5000] ^= 16;
@@ -197,10 +197,9 @@ fn mistakes_are_refused_in_words_that_say_what_to_do() {
     assert!(says.contains("was not restored to the end. Run the same `engramdb restore` again"), "{says}");
 }
 
-/// The work was done and checked: only the report of it is lost, which the standard error and the exit status
-/// say.
+/// The work was done and checked, and only its report is lost: the standard error and the exit status say so.
 #[test]
-fn what_is_whole_stays_where_its_report_cannot_be_printed() {
+fn a_complete_result_stays_if_its_report_cannot_be_printed() {
     let place = TempDir::new("backup-unreported");
     let [data, backup, restored] = ["data", "backup", "restored"].map(|name| place.path().join(name));
     std::fs::create_dir(&data).expect("a writable directory");
@@ -221,8 +220,8 @@ fn what_is_whole_stays_where_its_report_cannot_be_printed() {
     drop(Server::start(&restored, &[]));
 }
 
-/// A segment or a snapshot of another store among the files of a backup means that directories were mixed.
-/// What people put beside them does no harm. A restore takes neither.
+/// A segment or a snapshot of another store in a backup means that directories were mixed. Files that people
+/// add are harmless. A restore takes neither.
 #[test]
 fn files_that_the_manifest_does_not_name_are_reported_and_never_restored() {
     let place = TempDir::new("backup-extra");

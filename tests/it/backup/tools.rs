@@ -1,4 +1,4 @@
-//! Backup, verification and restore on the faulty disk, with small files.
+//! Backup, verification and restore on the simulated disk, with small files.
 
 use engramdb_engine::backup::{self, BackupError, BackupOptions, BackupReport, RestoreReport, VerifyReport};
 use engramdb_engine::data_dir::LOG_DIRECTORY;
@@ -53,7 +53,7 @@ pub fn files_in(sim: &SimEnv, folder: &Path) -> Vec<PathBuf> {
     sim.disk.paths().into_iter().filter(|path| path.starts_with(folder)).collect()
 }
 
-/// The data directory is lost.
+/// Removes the data directory's files durably.
 pub fn lose(sim: &SimEnv) {
     for path in files_in(sim, directory()) {
         sim.disk.remove(&path).expect("it was listed");
@@ -65,14 +65,14 @@ pub fn lose(sim: &SimEnv) {
     }
 }
 
-/// Opens what is in the data directory as a start would, and compares it.
+/// Opens the data directory as a start does, and compares its content.
 pub fn open_and_compare(sim: &SimEnv, wanted: &Recovering) -> Result<Store, String> {
     backup::check_data_directory(&*sim.env.disk, directory()).map_err(|error| error.to_string())?;
     let store = Store::open(sim.clone())?;
     compare(wanted, &store.live).map(|()| store)
 }
 
-/// Whether the saved graph is there as it was.
+/// Fails unless the saved graph is unchanged.
 pub fn has_graph(sim: &SimEnv, folder: &Path) -> Result<(), String> {
     match sim.disk.bytes(&folder.join(GRAPHS).join("1.index")) {
         Some(bytes) if bytes == b"a graph" => Ok(()),
