@@ -22,7 +22,7 @@ pub mod zoo;
 pub use elements::DataElement;
 pub use exact::Exact;
 pub use random::SplitMix64;
-pub use workload::{Step, Workload};
+pub use workload::{Workload, WorkloadStep};
 pub use zoo::{DataKind, KINDS};
 
 /// The distance of two vectors; smaller is nearer.

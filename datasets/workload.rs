@@ -28,7 +28,7 @@ pub enum Workload {
 
 /// One step of a workload. Ids and rows are both numbered from zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum WorkloadStep {
     /// Insert, or replace.
     Put {
         id: u32,
@@ -56,16 +56,17 @@ impl Workload {
     }
 
     /// The steps over a set of `rows` rows.
-    pub fn steps(self, rows: u32, seed: u64) -> Vec<Step> {
-        let put_own = |id| Step::Put { id, row: id };
-        let mut steps: Vec<Step> = match self {
+    pub fn steps(self, rows: u32, seed: u64) -> Vec<WorkloadStep> {
+        let put_own = |id| WorkloadStep::Put { id, row: id };
+        let mut steps: Vec<WorkloadStep> = match self {
             Workload::Replace => Vec::new(),
             _ => (0..rows).map(put_own).collect(),
         };
         match self {
             Workload::Insert => {}
             Workload::DeleteMost => {
-                steps.extend((0..rows).filter(|&id| !is_kept(id, seed)).map(|id| Step::Remove { id }));
+                steps
+                    .extend((0..rows).filter(|&id| !is_kept(id, seed)).map(|id| WorkloadStep::Remove { id }));
             }
             Workload::Replace => {
                 // A stride that does not divide the count makes the earlier rows of an id rows from other
@@ -74,7 +75,7 @@ impl Workload {
                 let of_round = |round: u32| {
                     let shift =
                         (u64::from(REPLACEMENTS - 1 - round) * u64::from(stride)) % u64::from(rows.max(1));
-                    (0..rows).map(move |id| Step::Put {
+                    (0..rows).map(move |id| WorkloadStep::Put {
                         id,
                         row: ((u64::from(id) + shift) % u64::from(rows)) as u32,
                     })
@@ -82,10 +83,10 @@ impl Workload {
                 steps.extend((0..REPLACEMENTS).flat_map(of_round));
             }
             Workload::Reload => {
-                steps.extend((0..rows).map(|id| Step::Remove { id }));
+                steps.extend((0..rows).map(|id| WorkloadStep::Remove { id }));
                 steps.extend((0..rows).map(put_own));
             }
-            Workload::Restart => steps.push(Step::Restart),
+            Workload::Restart => steps.push(WorkloadStep::Restart),
         }
         steps
     }
@@ -111,11 +112,11 @@ mod tests {
             let mut held = BTreeMap::new();
             for step in workload.steps(400, 3) {
                 match step {
-                    Step::Put { id, row } => _ = held.insert(id, row),
-                    Step::Remove { id } => {
+                    WorkloadStep::Put { id, row } => _ = held.insert(id, row),
+                    WorkloadStep::Remove { id } => {
                         assert!(held.remove(&id).is_some(), "{workload:?} removes what is there")
                     }
-                    Step::Restart => {}
+                    WorkloadStep::Restart => {}
                 }
             }
             assert!(held.iter().all(|(id, row)| id == row), "{workload:?}");
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn replacement_writes_ten_different_rows_to_an_id() {
         let rows = Workload::Replace.steps(1_000, 0).into_iter().filter_map(|step| match step {
-            Step::Put { id: 7, row } => Some(row),
+            WorkloadStep::Put { id: 7, row } => Some(row),
             _ => None,
         });
         let mut rows: Vec<u32> = rows.collect();

@@ -1,7 +1,7 @@
 //! What goes wrong: the client's mistakes, in Redis's own words (client libraries match on these texts), and
 //! data that does not fit.
 
-use crate::effect::{DecodeError, Effect, Record};
+use crate::effect::{Effect, EffectDecodeError, Record};
 use crate::keyspace::Keyspace;
 use std::borrow::Cow;
 use std::fmt;
@@ -83,7 +83,7 @@ impl std::error::Error for CommandError {}
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error(transparent)]
-    Decode(#[from] DecodeError),
+    Decode(#[from] EffectDecodeError),
     #[error("an effect does not fit the keyspace: {0}")]
     Mismatch(String),
     #[error("the data holds changes of module number {0}, which this program does not have")]

@@ -1,10 +1,10 @@
-//! Cluster slots: which of the 16,384 slots a key belongs to, as Redis Cluster counts them.
+//! The cluster slot of a key, as in Redis Cluster.
 //!
-//! The slot is CRC16 (XMODEM: polynomial 0x1021, start 0) of the key modulo 16,384; of the part between the first `{`
-//! and the next `}` if there is one and it is not empty, so that a client can place keys together ("hash tag").
-//! Source: the Redis Cluster specification.
+//! The slot is the CRC16 (XMODEM: polynomial 0x1021, start 0) of the key modulo 16,384. If the key has a part
+//! between the first `{` and the next `}` that is not empty (a "hash tag"), the CRC16 is that of this part,
+//! so that a client can put keys into the same slot. Source: the Redis Cluster specification.
 
-/// How many slots there are.
+/// The number of slots.
 pub const SLOTS: u16 = 16_384;
 
 const TABLE: [u16; 256] = table();
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_tag_stands_for_the_key() {
+    fn a_hash_tag_determines_the_slot() {
         assert_eq!(key_slot(b"{user1000}.following"), key_slot(b"user1000"));
         assert_eq!(key_slot(b"a{b}{c}"), key_slot(b"b"));
         assert_eq!(key_slot(b"a{{b}}"), key_slot(b"{b"));

@@ -1,18 +1,21 @@
 //! The segmented hash table of the keyspace and of large hashes.
 //!
-//! An extendible-hashing directory (Fagin et al., 1979), indexed by a prefix of the hash, points to small segments. A
-//! segment is two arrays, sorted by hash: the hashes (32 bits each), and the items. Hashes are uniform, so that the place
-//! of one is known to a few positions (interpolation), and what is read are two cache lines of hashes and the item.
-//! A full segment splits in two, so growth moves at most `SEGMENT_ITEMS_MAX` items, however large the table is (directory
-//! doubling copies four bytes a segment). The arrays of a table with several segments are all of one size, so that what one
-//! gives back another can use: arrays that grew with their content left twice their size behind in an allocator's pages.
+//! An extendible-hashing directory (Fagin et al., 1979), indexed by a prefix of the hash, points to small
+//! segments. A segment consists of two arrays, sorted by hash: the hashes (32 bits each) and the items.
+//! Hashes are uniform, so interpolation finds the position of a hash up to a few places, and a lookup reads
+//! about two cache lines of hashes and the item.
+//!
+//! A full segment splits in two, so growth moves at most `SEGMENT_ITEMS_MAX` items for any size of the table
+//! (directory doubling copies four bytes per segment). In a table with several segments all arrays have the
+//! same size, so that the allocator can reuse freed ones. (Arrays that grew with their content left twice
+//! their size unused in the allocator's pages.)
 //!
 //! Invariants:
-//! - every item's hash starts with the `depth` bits that its segment stands for; a segment of depth d is named by
-//!   2^(directory depth - d) consecutive directory places;
-//! - a scan cursor is a position in hash order, so an element that is present throughout a scan is returned, whatever
-//!   splits, merges, inserts and removals happen between two steps. An element may be returned again only if it was
-//!   removed and inserted in between.
+//! - the hash of every item starts with the `depth` bits of its segment; a segment of depth d has
+//!   2^(directory depth - d) consecutive directory entries;
+//! - a scan cursor is a position in hash order. So an element that is present throughout a scan is returned,
+//!   for any splits, merges, inserts and removals between two steps. An element is returned twice only if it
+//!   was removed and inserted in between.
 //!
 //! Deliberately absent: iteration in insertion order, shrinking of the directory, any lock.
 
@@ -20,27 +23,29 @@ use crate::hashing::HashState;
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
-/// A segment with more items than this splits: an insert moves half of them by a place, about 2 KB of the keyspace's.
+/// A segment with this many items splits before an insert. On average an insert moves half of them by one
+/// place, about 2 KB in the keyspace.
 const SEGMENT_ITEMS_MAX: usize = 128;
-/// Two buddy segments with together fewer items than this become one.
+/// Two buddy segments with fewer items together are merged.
 const SEGMENT_ITEMS_MERGE: usize = 32;
-/// Hashes around the expected place that are compared at once. The place of a hash in a segment of n is off by at most
-/// sqrt(n) / 2 in the mean square, 6 for 128, so that about 1 in 100 lies outside, and is found by bisection.
+/// The number of hashes around the expected position that are compared at once. In a segment of n hashes, the
+/// standard deviation of a position is at most sqrt(n) / 2, which is 6 for 128. So about 1 hash in 100 is
+/// outside the window, and is found by bisection.
 const WINDOW: usize = 32;
-/// Places that a segment which is alone keeps, however few items it has.
+/// A single segment with at most this capacity does not shrink.
 const ROOM_LEAST: usize = 8;
-/// Hashes in a cache line, about.
+/// The number of hashes in a cache line.
 const LINE_HASHES: usize = 16;
-/// Lookups that are prepared together.
+/// The number of lookups that are prefetched together.
 const AHEAD: usize = 16;
-/// The bits of a hash that are kept.
+/// The number of bits of a hash that the table keeps.
 const HASH_BITS: u32 = 32;
 
 /// An item that knows its own key.
 pub trait Keyed {
     fn key(&self) -> &[u8];
 
-    /// Reads something of the item itself, and nothing of what it refers to. See [`Table::prefetch`].
+    /// Reads a part of the item itself, without following its pointers. See [`Table::prefetch`].
     #[inline]
     fn touch(&self) {
         std::hint::black_box(self.key().len());
@@ -53,7 +58,7 @@ impl<T: Keyed> Keyed for Box<T> {
     }
 }
 
-/// Hashes a key with this process's seed. Tables use the upper half.
+/// Hashes a key with the seed of the process. Tables use the upper half.
 #[inline]
 pub fn hash_bytes(key: &[u8]) -> u64 {
     static STATE: OnceLock<HashState> = OnceLock::new();
@@ -62,11 +67,11 @@ pub fn hash_bytes(key: &[u8]) -> u64 {
 
 #[derive(Clone, Debug)]
 struct Segment<T> {
-    /// Ascending.
+    /// The hashes of the items, ascending.
     hashes: Vec<u32>,
-    /// In the order of their hashes.
+    /// The items in the order of their hashes.
     items: Vec<T>,
-    /// How many leading bits of the hash all items of this segment share.
+    /// The number of leading bits of the hash that all items of this segment share.
     depth: u32,
 }
 
@@ -101,10 +106,10 @@ impl<T: Keyed> Segment<T> {
         self.hashes.len()
     }
 
-    /// Where the hashes begin that are compared at once, in a segment that has so many.
+    /// The start of the window of hashes to compare. The segment must have more than `WINDOW` hashes.
     #[inline]
     fn window_start(&self, hash: u32) -> usize {
-        // The bits behind the shared ones say how far in the segment's range the hash lies.
+        // The bits after the shared ones are the hash's position within the segment's range.
         let part = u64::from(hash.checked_shl(self.depth).unwrap_or(0));
         let expected = ((part * self.len() as u64) >> HASH_BITS) as usize;
         expected.saturating_sub(WINDOW / 2).min(self.len() - WINDOW)
@@ -127,7 +132,7 @@ impl<T: Keyed> Segment<T> {
     fn lower_bound(&self, hash: u32) -> usize {
         let hashes = &self.hashes[..];
         let below = |hashes: &[u32]| hashes.partition_point(|&other| other < hash);
-        // Summed in 32 bits, so that as many hashes as lanes are counted at once.
+        // The sum has 32 bits like the hashes, so that the compiler can vectorise the loop.
         let less = |hashes: &[u32]| hashes.iter().map(|&other| u32::from(other < hash)).sum::<u32>() as usize;
         if hashes.len() <= WINDOW {
             return less(hashes);
@@ -174,7 +179,8 @@ impl<T: Keyed> Segment<T> {
         item
     }
 
-    /// One segment alone grows by a half at a time; one of many has its size from the start, unless hashes collide.
+    /// A single segment grows by a half at a time. One of several segments has its full size from the start,
+    /// and grows only if hashes collide.
     #[cold]
     fn grow(&mut self) {
         let wanted = self.len() + (self.len() / 2).max(4);
@@ -195,9 +201,9 @@ impl<T: Keyed> Table<T> {
         }
     }
 
-    /// Makes room for so many items in an empty table, as it would have come to be, so that it need not grow on the way.
+    /// Makes room for `items` items in an empty table, with the segments that inserts would have made.
     pub fn reserve(&mut self, items: usize) {
-        assert!(self.is_empty(), "room is made in an empty table");
+        assert!(self.is_empty(), "only an empty table can reserve");
         let segments = items.div_ceil(SEGMENT_ITEMS_MAX * 7 / 8).next_power_of_two();
         let depth = segments.ilog2();
         let each = if depth == 0 { items } else { SEGMENT_ITEMS_MAX };
@@ -220,10 +226,9 @@ impl<T: Keyed> Table<T> {
         self.directory[prefix(hash, self.depth)] as usize
     }
 
-    /// Reads what lookups of these hashes will read, and decides nothing by it: so the cache misses of
-    /// several lookups overlap, where lookups that work in between wait for theirs one after the other. It
-    /// goes step by step, because each step of a lookup waits for the one before it: the hashes of all, then
-    /// the items of all, then their keys.
+    /// Reads the memory that lookups of these hashes will read, so that the cache misses of several lookups
+    /// overlap. It reads in steps, because each step of a lookup depends on the one before: the hashes of all
+    /// lookups first, then all items, then all keys.
     #[inline]
     pub fn prefetch(&self, mut hashes: impl Iterator<Item = u64>) {
         let mut ahead = [(0, 0); AHEAD];
@@ -266,14 +271,14 @@ impl<T: Keyed> Table<T> {
         segment.find(hash, key).map(|place| &mut segment.items[place])
     }
 
-    /// All items with this hash, as far as the table keeps it, for indexes that remember hashes instead of keys: another
-    /// item can be among them.
+    /// All items whose kept bits of the hash are equal, for indexes that store hashes instead of keys. They
+    /// may include items with another hash.
     pub fn with_hash(&self, hash: u64) -> impl Iterator<Item = &T> {
         let segment = &self.segments[self.segment_of(kept(hash))];
         segment.places(kept(hash)).map(|place| &segment.items[place])
     }
 
-    /// Inserts an item whose key is not in the table (the caller looked).
+    /// Inserts an item whose key is not in the table, which the caller must have checked.
     pub fn insert_new(&mut self, hash: u64, item: T) -> &mut T {
         self.insert_kept(kept(hash), item)
     }
@@ -289,7 +294,8 @@ impl<T: Keyed> Table<T> {
         self.segments[number].insert(hash, item)
     }
 
-    /// Takes over all items of another table. `Err` with the key if one is in both; some items have moved by then.
+    /// Moves all items of another table into this one. `Err` with the key if both have one; some items have
+    /// been moved then.
     pub fn absorb(&mut self, other: Table<T>) -> Result<(), Vec<u8>> {
         for segment in other.segments {
             for (hash, item) in segment.hashes.into_iter().zip(segment.items) {
@@ -313,12 +319,12 @@ impl<T: Keyed> Table<T> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        // A merged-away segment is empty, so that walking the segments visits each item once.
+        // A segment whose number is vacant is empty, so that this visits each item once.
         self.segments.iter().flat_map(|segment| segment.items.iter())
     }
 
-    /// One step of a scan: calls `each` for at least `count` items (fewer at the end, and all that share the last
-    /// position) from `cursor` on, and returns the next cursor, 0 at the end. Cursors are below 2^32.
+    /// One step of a scan: calls `each` for at least `count` items from `cursor` on (fewer at the end; more
+    /// if items share the last position). Returns the next cursor, which is below 2^32, and 0 at the end.
     pub fn scan<'a>(&'a self, cursor: u64, count: usize, each: &mut dyn FnMut(&'a T)) -> u64 {
         let Ok(mut from) = u32::try_from(cursor) else { return 0 };
         let mut wanted = count.max(1);
@@ -344,7 +350,8 @@ impl<T: Keyed> Table<T> {
         }
     }
 
-    /// Some item, chosen by two random numbers; not perfectly uniform (segments differ in size by at most half).
+    /// An item chosen by two random numbers; `None` if the table is empty. The choice is not exactly uniform:
+    /// an item of a short segment, or after empty ones, is more likely.
     pub fn sample(&self, random: u64, second: u64) -> Option<&T> {
         if self.length == 0 {
             return None;
@@ -357,7 +364,8 @@ impl<T: Keyed> Table<T> {
         segment.items.get((second % segment.len() as u64) as usize)
     }
 
-    /// Bytes of the directory and the segments with their items, without what the items own.
+    /// Bytes of the directory and the segments with their items, without memory that the items own;
+    /// estimated.
     pub fn heap_bytes(&self) -> usize {
         let items = match self.segments.len() - self.vacant.len() {
             1 => self.length,
@@ -368,15 +376,16 @@ impl<T: Keyed> Table<T> {
             + items * (size_of::<T>() + size_of::<u32>())
     }
 
-    /// Bounds the directory by the number of items: hashes that collide make one segment grow, not the directory.
+    /// True if a split keeps the directory in proportion to the number of items: colliding hashes must grow
+    /// one segment, not the directory.
     fn may_split(&self, number: usize) -> bool {
         let depth = self.segments[number].depth;
-        // A directory that was larger once has the places already.
+        // If the directory is deep enough already, it need not double.
         depth < self.depth
             || depth < HASH_BITS && self.directory.len() <= 64 * (1 + self.length / SEGMENT_ITEMS_MAX)
     }
 
-    /// Splits the segment that `hash` falls into by its next bit, doubling the directory where needed.
+    /// Splits the segment of `hash` by the next bit, and doubles the directory if needed.
     fn split(&mut self, number: usize, hash: u32) {
         let depth = self.segments[number].depth;
         if depth == self.depth {
@@ -408,13 +417,13 @@ impl<T: Keyed> Table<T> {
         self.directory[start + length / 2..start + length].fill(new_number);
     }
 
-    /// The directory places of the segment with this depth that `hash` falls into: start and length.
+    /// The directory entries of the segment of `hash`, which has this depth: start and length.
     fn places(&self, hash: u32, depth: u32) -> (usize, usize) {
         let width = self.depth - depth;
         ((prefix(hash, self.depth) >> width) << width, 1 << width)
     }
 
-    /// After a removal: two small buddies become one segment.
+    /// Merges a segment with its buddy if both are small; called after a removal.
     fn merge(&mut self, number: usize, hash: u32) {
         let Segment { hashes, depth, .. } = &self.segments[number];
         let (length, depth) = (hashes.len(), *depth);
@@ -426,7 +435,7 @@ impl<T: Keyed> Table<T> {
         if self.segments[buddy].depth != depth || self.segments[buddy].len() + length >= SEGMENT_ITEMS_MERGE {
             return;
         }
-        // The hashes of one are all below those of the other.
+        // All hashes of one are less than those of the other.
         let mut upper = std::mem::replace(&mut self.segments[buddy], Segment::with_capacity(0, depth));
         let lower = &mut self.segments[number];
         if hash & bit != 0 {

@@ -1,11 +1,11 @@
-//! The version of Redis that clients are to take this server for: one constant, from which HELLO, INFO and MODULE LIST
-//! derive what they say. Clients choose commands and parsers by it (coredis refuses HSETEX below 8.0, redisvl refuses
+//! The Redis version that this server reports to clients: one constant, which HELLO, INFO and MODULE LIST
+//! use. Clients choose commands and parsers by it (coredis refuses HSETEX below 8.0, redisvl refuses
 //! SVS-VAMANA below 8.2).
 
 /// The version of Redis whose commands and replies this server follows.
 pub const REDIS_VERSION: &str = "8.4.0";
 
-/// The same as modules number their versions, 10,000 for a major and 100 for a minor one: 80400.
+/// The same in the numbering of modules' versions, 10,000 * major + 100 * minor + patch: 80400.
 pub const REDIS_VERSION_NUMBER: u32 = number(REDIS_VERSION);
 
 const fn number(version: &str) -> u32 {

@@ -21,7 +21,7 @@ use self::report::{Point, Report, State};
 use crate::client::Connection;
 use crate::data::synthetic::Generator;
 use crate::data::truth::Answers;
-use crate::data::{Dataset, Matrix, Metric};
+use crate::data::{Dataset, DatasetMetric, Matrix};
 use crate::error::BenchError;
 use crate::machine::Process;
 use crate::output::ReportFiles;
@@ -166,7 +166,7 @@ impl<'a> Churn<'a> {
         let last: Vec<usize> = (0..documents).map(|document| number(documents, rounds, document)).collect();
         let dataset = Dataset {
             name: format!("round {rounds} of synthetic:{documents}:{dimensions}:{}", arguments.load.seed),
-            metric: Metric::Cosine,
+            metric: DatasetMetric::Cosine,
             base: generator.rows(&last),
             queries: generator.queries(arguments.queries),
             neighbors: None,

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
 use super::filtered::{Clause, Condition, FilteredQueries, PayloadKind, PayloadValue, Test};
-use super::{DataError, Dataset, Matrix, Metric, npy};
+use super::{DataError, Dataset, DatasetMetric, Matrix, npy};
 
 const VECTORS: &str = "vectors.npy";
 const PAYLOADS: &str = "payloads.jsonl";
@@ -73,7 +73,7 @@ pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
     }
     Ok(Dataset {
         name: directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        metric: Metric::Cosine,
+        metric: DatasetMetric::Cosine,
         queries: Matrix::new(queries, base.columns()),
         base,
         neighbors: None,

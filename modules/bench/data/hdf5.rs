@@ -12,7 +12,7 @@ use half::f16;
 use hdf5_reader::error::Error;
 use hdf5_reader::{Dataset as Stored, Datatype, FilterRegistry, Hdf5File, OpenOptions};
 
-use super::{DataError, Dataset, Matrix, Metric, size};
+use super::{DataError, Dataset, DatasetMetric, Matrix, size};
 
 /// The LZF filter, which comes with h5py.
 const FILTER_LZF: u16 = 32_000;
@@ -65,13 +65,13 @@ fn distance(file: &Hdf5File) -> Result<Option<String>, Error> {
     }
 }
 
-fn metric(file: &Hdf5File) -> Result<Metric, String> {
+fn metric(file: &Hdf5File) -> Result<DatasetMetric, String> {
     let distance = distance(file).map_err(|error| format!("attribute 'distance': {error}"))?;
-    let Some(distance) = distance else { return Ok(Metric::L2) };
+    let Some(distance) = distance else { return Ok(DatasetMetric::L2) };
     match distance.as_str() {
-        "euclidean" => Ok(Metric::L2),
-        "angular" => Ok(Metric::Cosine),
-        "dot" | "ip" => Ok(Metric::Ip),
+        "euclidean" => Ok(DatasetMetric::L2),
+        "angular" => Ok(DatasetMetric::Cosine),
+        "dot" | "ip" => Ok(DatasetMetric::Ip),
         other => Err(format!("distance '{other}' is not one of euclidean, angular, dot")),
     }
 }
@@ -189,7 +189,7 @@ mod tests {
         let dataset = read(&fixture("ann-benchmarks.hdf5")).unwrap();
         assert_eq!(
             (dataset.metric, dataset.base.shape(), dataset.queries.shape()),
-            (Metric::Cosine, [3, 2], [1, 2])
+            (DatasetMetric::Cosine, [3, 2], [1, 2])
         );
         assert_eq!((dataset.base.row(2), dataset.queries.row(0)), (&[0.5, 0.5][..], &[0.0, 0.9][..]));
         assert_eq!(dataset.neighbors.unwrap().values(), [0, 2, 1]);
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn other_types_chunks_and_compression_are_read_and_neighbors_may_be_missing() {
         let dataset = read(&fixture("other-types.hdf5")).unwrap();
-        assert_eq!((dataset.metric, dataset.neighbors), (Metric::L2, None));
+        assert_eq!((dataset.metric, dataset.neighbors), (DatasetMetric::L2, None));
         assert_eq!(dataset.base.row(2), [0.5, 0.5], "float64, in compressed chunks, with a checksum");
         assert_eq!(dataset.queries.row(0), [0.0, 2.0], "big-endian integers of two bytes");
     }

@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::truth::Distances;
-use super::{Dataset, Metric};
+use super::{Dataset, DatasetMetric};
 
 /// The number of neighbours that the estimate uses; 100 is customary.
 pub const NEIGHBORS: usize = 100;
@@ -67,10 +67,10 @@ fn around_one(radii: &[f64]) -> Option<f64> {
 /// The Euclidean distance (for cosine: on the unit sphere) that corresponds to a server's distance: the
 /// estimate is about radii, and squared radii would halve it. The inner product has no radius; its square
 /// root has the same order.
-fn radius(metric: Metric, distance: f64) -> f64 {
+fn radius(metric: DatasetMetric, distance: f64) -> f64 {
     match metric {
-        Metric::L2 | Metric::Ip => distance.max(0.0).sqrt(),
-        Metric::Cosine => (2.0 * distance).max(0.0).sqrt(),
+        DatasetMetric::L2 | DatasetMetric::Ip => distance.max(0.0).sqrt(),
+        DatasetMetric::Cosine => (2.0 * distance).max(0.0).sqrt(),
     }
 }
 

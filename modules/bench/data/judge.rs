@@ -2,7 +2,7 @@
 //! meaningless, and nothing else would reveal the mistake.
 
 use super::truth::Distances;
-use super::{DataError, Dataset, Metric};
+use super::{DataError, Dataset, DatasetMetric};
 
 /// The number of queries checked, evenly spread.
 const QUERIES: usize = 8;
@@ -15,9 +15,10 @@ const TOLERANCE: f32 = 1e-3;
 
 /// The metric by which the given neighbours are the nearest: the data set's own if possible, else the first
 /// other one. `None` if there are no neighbours, or no metric matches.
-pub(super) fn fitting(dataset: &Dataset) -> Option<Metric> {
-    let others =
-        [Metric::Cosine, Metric::L2, Metric::Ip].into_iter().filter(|&other| other != dataset.metric);
+pub(super) fn fitting(dataset: &Dataset) -> Option<DatasetMetric> {
+    let others = [DatasetMetric::Cosine, DatasetMetric::L2, DatasetMetric::Ip]
+        .into_iter()
+        .filter(|&other| other != dataset.metric);
     std::iter::once(dataset.metric).chain(others).find(|&metric| share(dataset, metric) >= Some(SHARE))
 }
 
@@ -27,7 +28,7 @@ pub(super) fn check(dataset: &Dataset) -> Result<(), DataError> {
     if own >= SHARE {
         return Ok(());
     }
-    let word = |metric: Metric| metric.redis_name().to_ascii_lowercase();
+    let word = |metric: DatasetMetric| metric.redis_name().to_ascii_lowercase();
     Err(match fitting(dataset) {
         Some(other) => DataError::WrongMetric { name, metric: word(dataset.metric), other: word(other) },
         None => {
@@ -37,7 +38,7 @@ pub(super) fn check(dataset: &Dataset) -> Result<(), DataError> {
 }
 
 /// The share of the given neighbours that are as near as the true ones. `None` if none are given.
-fn share(dataset: &Dataset, metric: Metric) -> Option<f64> {
+fn share(dataset: &Dataset, metric: DatasetMetric) -> Option<f64> {
     let count = dataset.queries.rows();
     let distances = Distances::new(&dataset.base, metric);
     let (mut right, mut all) = (0, 0);
@@ -63,7 +64,7 @@ mod tests {
     use crate::data::{Matrix, synthetic};
 
     /// Rows of very different length, so that each metric has different neighbours.
-    fn dataset(neighbors_by: Metric) -> Dataset {
+    fn dataset(neighbors_by: DatasetMetric) -> Dataset {
         let mut dataset = synthetic::generate(300, 8, 1);
         let scaled = dataset.base.iter().enumerate();
         let scaled =
@@ -76,10 +77,12 @@ mod tests {
 
     #[test]
     fn neighbors_determine_their_metric() {
-        for metric in [Metric::L2, Metric::Ip, Metric::Cosine] {
+        for metric in [DatasetMetric::L2, DatasetMetric::Ip, DatasetMetric::Cosine] {
             let dataset = dataset(metric);
             check(&dataset).unwrap();
-            for other in [Metric::L2, Metric::Ip, Metric::Cosine].into_iter().filter(|&other| other != metric)
+            for other in [DatasetMetric::L2, DatasetMetric::Ip, DatasetMetric::Cosine]
+                .into_iter()
+                .filter(|&other| other != metric)
             {
                 let wrong = Dataset { metric: other, ..dataset.clone() };
                 assert_eq!(fitting(&wrong), Some(metric));
@@ -92,7 +95,7 @@ mod tests {
 
     #[test]
     fn neighbors_of_other_rows_are_refused_and_none_are_not_judged() {
-        let mut dataset = dataset(Metric::L2);
+        let mut dataset = dataset(DatasetMetric::L2);
         dataset.neighbors = Some(Matrix::new(vec![7; 500 * 20], 20));
         assert_eq!(fitting(&dataset), None);
         let text = check(&dataset).unwrap_err().to_string();

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{DataError, Dataset, Metric, file, npy};
+use super::{DataError, Dataset, DatasetMetric, file, npy};
 
 const FILE: &str = "manifest.toml";
 
@@ -18,7 +18,7 @@ pub(super) fn is_layout(directory: &Path) -> bool {
 #[serde(deny_unknown_fields)]
 struct Manifest {
     name: String,
-    metric: Metric,
+    metric: DatasetMetric,
     base: Entry,
     queries: Entry,
     neighbors: Option<Entry>,

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 /// The distance between two vectors, in the terms of FT.CREATE's attribute DISTANCE_METRIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Metric {
+pub enum DatasetMetric {
     /// Squared Euclidean distance.
     #[serde(alias = "euclidean")]
     L2,
@@ -45,41 +45,41 @@ pub enum Metric {
     Cosine,
 }
 
-impl Metric {
+impl DatasetMetric {
     /// The word in FT.CREATE.
     pub fn redis_name(self) -> &'static str {
         match self {
-            Metric::L2 => "L2",
-            Metric::Ip => "IP",
-            Metric::Cosine => "COSINE",
+            DatasetMetric::L2 => "L2",
+            DatasetMetric::Ip => "IP",
+            DatasetMetric::Cosine => "COSINE",
         }
     }
 
     /// The same metric in the crate of the generators.
     pub fn generated(self) -> engramdb_datasets::DataMetric {
         match self {
-            Metric::L2 => engramdb_datasets::DataMetric::L2,
-            Metric::Ip => engramdb_datasets::DataMetric::Ip,
-            Metric::Cosine => engramdb_datasets::DataMetric::Cosine,
+            DatasetMetric::L2 => engramdb_datasets::DataMetric::L2,
+            DatasetMetric::Ip => engramdb_datasets::DataMetric::Ip,
+            DatasetMetric::Cosine => engramdb_datasets::DataMetric::Cosine,
         }
     }
 
     /// The same metric in the vector crate.
     pub fn kernel(self) -> engramdb_vector::Metric {
         match self {
-            Metric::L2 => engramdb_vector::Metric::L2,
-            Metric::Ip => engramdb_vector::Metric::InnerProduct,
-            Metric::Cosine => engramdb_vector::Metric::Cosine,
+            DatasetMetric::L2 => engramdb_vector::Metric::L2,
+            DatasetMetric::Ip => engramdb_vector::Metric::InnerProduct,
+            DatasetMetric::Cosine => engramdb_vector::Metric::Cosine,
         }
     }
 }
 
-impl From<engramdb_datasets::DataMetric> for Metric {
+impl From<engramdb_datasets::DataMetric> for DatasetMetric {
     fn from(metric: engramdb_datasets::DataMetric) -> Self {
         match metric {
-            engramdb_datasets::DataMetric::L2 => Metric::L2,
-            engramdb_datasets::DataMetric::Ip => Metric::Ip,
-            engramdb_datasets::DataMetric::Cosine => Metric::Cosine,
+            engramdb_datasets::DataMetric::L2 => DatasetMetric::L2,
+            engramdb_datasets::DataMetric::Ip => DatasetMetric::Ip,
+            engramdb_datasets::DataMetric::Cosine => DatasetMetric::Cosine,
         }
     }
 }
@@ -138,7 +138,7 @@ impl<T: Copy + Send + Sync> Matrix<T> {
 #[derive(Clone, Debug)]
 pub struct Dataset {
     pub name: String,
-    pub metric: Metric,
+    pub metric: DatasetMetric,
     pub base: Matrix<f32>,
     pub queries: Matrix<f32>,
     /// Row numbers of `base` for each query, nearest first. `None` if they were not computed yet.

@@ -20,7 +20,7 @@ use parquet::data_type::{DataType, DoubleType, FixedLenByteArrayType, FloatType,
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use super::{DataError, Dataset, Matrix, Metric, size};
+use super::{DataError, Dataset, DatasetMetric, Matrix, size};
 
 const FORMAT: &str = "Parquet";
 const ID: &str = "id";
@@ -61,7 +61,7 @@ pub(super) fn read(directory: &Path) -> Result<Dataset, DataError> {
     };
     Ok(Dataset {
         name: name(directory),
-        metric: Metric::Cosine,
+        metric: DatasetMetric::Cosine,
         base,
         queries: queries.vectors()?,
         neighbors,

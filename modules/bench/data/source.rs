@@ -6,7 +6,9 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::file::{ending, read_rows, read_vectors};
-use super::{DataError, Dataset, Metric, compound, hdf5, judge, locate, manifest, parquet, size, synthetic};
+use super::{
+    DataError, Dataset, DatasetMetric, compound, hdf5, judge, locate, manifest, parquet, size, synthetic,
+};
 
 /// The flags with which every command selects its data.
 #[derive(Args, Clone, Debug)]
@@ -30,7 +32,7 @@ pub struct DatasetArgs {
     /// Overrides the metric of the data set. If the data set names none, it is that of the given neighbours;
     /// without neighbours it is l2 for files, and cosine for directories
     #[arg(long, value_enum)]
-    pub metric: Option<Metric>,
+    pub metric: Option<DatasetMetric>,
     /// Index only the first ROWS rows (exact neighbours are then computed)
     #[arg(long, value_name = "ROWS")]
     pub limit: Option<usize>,
@@ -59,7 +61,7 @@ impl DatasetArgs {
             (Some(base), Some(queries)) => Dataset {
                 filtered: None,
                 name: base.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-                metric: Metric::L2,
+                metric: DatasetMetric::L2,
                 base: read_vectors(base)?,
                 queries: read_vectors(queries)?,
                 neighbors: self.neighbors.as_deref().map(read_rows).transpose()?,

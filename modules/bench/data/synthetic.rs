@@ -31,7 +31,7 @@
 
 use rayon::prelude::*;
 
-use super::{Dataset, Matrix, Metric};
+use super::{Dataset, DatasetMetric, Matrix};
 use engramdb_datasets::SplitMix64;
 
 /// The number of queries of each generated set.
@@ -50,7 +50,7 @@ pub fn generate(rows: usize, dimensions: usize, seed: u64) -> Dataset {
     let numbers: Vec<usize> = (0..rows).collect();
     Dataset {
         name: format!("synthetic:{rows}:{dimensions}:{seed}"),
-        metric: Metric::Cosine,
+        metric: DatasetMetric::Cosine,
         base: generator.rows(&numbers),
         queries: generator.queries(QUERIES),
         neighbors: None,

@@ -36,7 +36,7 @@ fn a_directory_with_a_manifest_is_read_and_checked() {
     };
 
     let dataset = load_with(manifest(&sum, 3)).unwrap();
-    assert_eq!((dataset.name.as_str(), dataset.metric), ("small", Metric::L2));
+    assert_eq!((dataset.name.as_str(), dataset.metric), ("small", DatasetMetric::L2));
     assert_eq!(
         (&dataset.base, &dataset.queries, dataset.neighbors.as_ref()),
         (&base, &queries, Some(&neighbors))
@@ -66,7 +66,7 @@ fn separate_files_are_read_by_their_endings() {
     let with_neighbors = [&files[..], &["--neighbors", &neighbors]].concat();
     let dataset = load(&[&with_neighbors[..], &["--metric", "cosine"]].concat()).unwrap();
     assert_eq!(dataset.base.values(), [3.0, 4.0, 5.0, 6.0]);
-    assert_eq!((dataset.metric, dataset.exact_neighbors(1)), (Metric::Cosine, vec![vec![0]]));
+    assert_eq!((dataset.metric, dataset.exact_neighbors(1)), (DatasetMetric::Cosine, vec![vec![0]]));
     let refusal = load(&[&with_neighbors[..], &["--metric", "ip"]].concat()).unwrap_err();
     assert!(matches!(refusal, DataError::WrongMetric { .. }), "{refusal}");
     assert_eq!(load(&files).unwrap().exact_neighbors(2), [[0, 1]], "computed where none are given");
@@ -81,7 +81,7 @@ fn fewer_rows_have_other_neighbors() {
     let (base, queries, neighbors) = small();
     let mut dataset = Dataset {
         name: "small".into(),
-        metric: Metric::L2,
+        metric: DatasetMetric::L2,
         base,
         queries,
         neighbors: Some(neighbors),
@@ -98,7 +98,7 @@ fn fewer_rows_have_other_neighbors() {
 fn a_vector_that_is_not_finite_is_refused() {
     let (mut base, queries, _) = small();
     base.values[3] = f32::NAN;
-    let (name, metric) = ("small".into(), Metric::L2);
+    let (name, metric) = ("small".into(), DatasetMetric::L2);
     let dataset = Dataset { name, metric, base, queries, neighbors: None, filtered: None };
     assert!(dataset.check().unwrap_err().to_string().contains("NaN"));
 }
@@ -118,9 +118,9 @@ fn data_that_exceed_memory_are_refused_before_they_are_generated() {
 fn a_set_without_a_metric_has_that_of_its_neighbors() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/data/fixtures/vectordbbench");
     let dataset = load(&["--dataset", directory]).unwrap();
-    assert_eq!((dataset.metric, dataset.exact_neighbors(3)), (Metric::Cosine, vec![vec![0, 2, 1]]));
+    assert_eq!((dataset.metric, dataset.exact_neighbors(3)), (DatasetMetric::Cosine, vec![vec![0, 2, 1]]));
     let refusal = load(&["--dataset", directory, "--metric", "ip"]).unwrap();
-    assert_eq!(refusal.metric, Metric::Ip, "the order by it is the same");
+    assert_eq!(refusal.metric, DatasetMetric::Ip, "the order by it is the same");
     let file = |name: &str| format!("{directory}/{name}.parquet");
     let files = ["--base", &file("train-00-of-02"), "--queries", &file("test")];
     assert_eq!(load(&files).unwrap().base.values(), [0.0, 1.0, 1.0, 0.0]);

@@ -7,7 +7,7 @@
 use engramdb_vector::distance;
 use rayon::prelude::*;
 
-use super::{Matrix, Metric};
+use super::{DatasetMetric, Matrix};
 
 /// Row numbers of each query's nearest neighbours, nearest first.
 pub type Answers = Vec<Vec<u32>>;
@@ -18,7 +18,7 @@ pub type Answers = Vec<Vec<u32>>;
 pub fn exact(
     base: &Matrix<f32>,
     queries: &Matrix<f32>,
-    metric: Metric,
+    metric: DatasetMetric,
     k: usize,
     allowed: Option<&[u32]>,
 ) -> Answers {
@@ -33,29 +33,33 @@ pub fn exact(
 /// Distances from queries to the rows of a matrix; values that depend on the rows alone are computed once.
 pub struct Distances<'a> {
     base: &'a Matrix<f32>,
-    metric: Metric,
+    metric: DatasetMetric,
     /// One over the length of each row; empty if the metric does not need it.
     inverse_lengths: Vec<f32>,
 }
 
 impl<'a> Distances<'a> {
-    pub fn new(base: &'a Matrix<f32>, metric: Metric) -> Self {
+    pub fn new(base: &'a Matrix<f32>, metric: DatasetMetric) -> Self {
         let inverse_lengths = match metric {
-            Metric::Cosine => base.values().par_chunks_exact(base.columns()).map(inverse_length).collect(),
-            Metric::L2 | Metric::Ip => Vec::new(),
+            DatasetMetric::Cosine => {
+                base.values().par_chunks_exact(base.columns()).map(inverse_length).collect()
+            }
+            DatasetMetric::L2 | DatasetMetric::Ip => Vec::new(),
         };
         Self { base, metric, inverse_lengths }
     }
 
     /// A function from row number to the distance between `query` and that row.
     pub fn from<'s>(&'s self, query: &'s [f32]) -> impl Fn(u32) -> f32 + 's {
-        let scale = if self.metric == Metric::Cosine { inverse_length(query) } else { 1.0 };
+        let scale = if self.metric == DatasetMetric::Cosine { inverse_length(query) } else { 1.0 };
         move |row| {
             let vector = self.base.row(row as usize);
             match self.metric {
-                Metric::L2 => distance(engramdb_vector::Metric::L2, query, vector),
-                Metric::Ip => 1.0 - dot(query, vector),
-                Metric::Cosine => 1.0 - dot(query, vector) * scale * self.inverse_lengths[row as usize],
+                DatasetMetric::L2 => distance(engramdb_vector::Metric::L2, query, vector),
+                DatasetMetric::Ip => 1.0 - dot(query, vector),
+                DatasetMetric::Cosine => {
+                    1.0 - dot(query, vector) * scale * self.inverse_lengths[row as usize]
+                }
             }
         }
     }
@@ -100,28 +104,28 @@ mod tests {
     #[test]
     fn each_metric_orders_rows_its_own_way() {
         let queries = Matrix::new(vec![0.0, 2.9], 2);
-        assert_eq!(exact(&base(), &queries, Metric::L2, 3, None), [[2, 1, 3]]);
-        assert_eq!(exact(&base(), &queries, Metric::Ip, 2, None), [[3, 2]]);
+        assert_eq!(exact(&base(), &queries, DatasetMetric::L2, 3, None), [[2, 1, 3]]);
+        assert_eq!(exact(&base(), &queries, DatasetMetric::Ip, 2, None), [[3, 2]]);
         // All rows of the line have cosine one: ties go to the lower row.
         let queries = Matrix::new(vec![0.0, 2.0], 2);
-        assert_eq!(exact(&base(), &queries, Metric::Cosine, 5, None), [[0, 1, 2, 3, 4]]);
+        assert_eq!(exact(&base(), &queries, DatasetMetric::Cosine, 5, None), [[0, 1, 2, 3, 4]]);
     }
 
     #[test]
     fn a_filter_restricts_the_answer_and_may_shorten_it() {
         let queries = Matrix::new(vec![0.0, 2.9], 2);
-        assert_eq!(exact(&base(), &queries, Metric::L2, 3, Some(&[4, 0])), [[0, 4]]);
-        assert_eq!(exact(&base(), &queries, Metric::L2, 9, None)[0].len(), 5);
+        assert_eq!(exact(&base(), &queries, DatasetMetric::L2, 3, Some(&[4, 0])), [[0, 4]]);
+        assert_eq!(exact(&base(), &queries, DatasetMetric::L2, 9, None)[0].len(), 5);
     }
 
     #[test]
     fn distances_equal_those_of_servers() {
         let base = Matrix::new((0..19).map(|value| value as f32).collect(), 19);
         let query: Vec<f32> = (0..19).map(|value| value as f32 + 0.5).collect();
-        assert_eq!(Distances::new(&base, Metric::L2).from(&query)(0), 19.0 * 0.25);
-        assert_eq!(Distances::new(&base, Metric::Ip).from(&query)(0), 1.0 - (2109.0 + 85.5));
-        assert!(Distances::new(&base, Metric::Cosine).from(base.row(0))(0).abs() < 1e-6);
+        assert_eq!(Distances::new(&base, DatasetMetric::L2).from(&query)(0), 19.0 * 0.25);
+        assert_eq!(Distances::new(&base, DatasetMetric::Ip).from(&query)(0), 1.0 - (2109.0 + 85.5));
+        assert!(Distances::new(&base, DatasetMetric::Cosine).from(base.row(0))(0).abs() < 1e-6);
         let zero = Matrix::new(vec![0.0; 19], 19);
-        assert_eq!(Distances::new(&zero, Metric::Cosine).from(&query)(0), 1.0);
+        assert_eq!(Distances::new(&zero, DatasetMetric::Cosine).from(&query)(0), 1.0);
     }
 }

@@ -48,13 +48,13 @@ pub fn mean(figures: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Matrix, Metric, truth};
+    use crate::data::{DatasetMetric, Matrix, truth};
 
     /// Rows at 0, 1, 1, 2 and 9; the query at 0.
     fn dataset() -> Dataset {
         Dataset {
             name: "line".into(),
-            metric: Metric::L2,
+            metric: DatasetMetric::L2,
             base: Matrix::new(vec![0.0, 1.0, -1.0, 2.0, 9.0], 1),
             queries: Matrix::new(vec![0.0], 1),
             neighbors: None,
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn all_of_fewer_than_k_rows_are_complete() {
         let dataset = dataset();
-        let truth = truth::exact(&dataset.base, &dataset.queries, Metric::L2, 10, Some(&[3, 4]));
+        let truth = truth::exact(&dataset.base, &dataset.queries, DatasetMetric::L2, 10, Some(&[3, 4]));
         assert_eq!(at_k(&dataset, &truth, &[Some(vec![3, 4])], 10), 1.0);
         assert_eq!(at_k(&dataset, &truth, &[Some(vec![3])], 10), 0.5);
         assert_eq!(at_k(&dataset, &truth, &[None], 10), 0.0, "nothing was answered");

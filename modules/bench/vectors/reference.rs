@@ -258,7 +258,7 @@ mod library {
     use hnsw_rs::prelude::{DistL2, Hnsw};
 
     use super::super::engine::{LoadReport, SearchEffort, SearchParameters, Searcher, Task, VectorEngine};
-    use crate::data::{Matrix, Metric};
+    use crate::data::{DatasetMetric, Matrix};
     use crate::error::BenchError;
     use crate::machine::Process;
 
@@ -274,7 +274,7 @@ mod library {
     impl<'t> HnswRsEngine<'t> {
         /// Refuses the inner product: the library panics on its negative distances.
         pub fn new(task: &'t Task) -> Result<Self, BenchError> {
-            if task.dataset.metric == Metric::Ip {
+            if task.dataset.metric == DatasetMetric::Ip {
                 let text = "hnsw_rs panics on negative distances, which the inner product gives: leave hnsw_rs out of \
                             --engines, or use --metric cosine where the vectors are of unit length";
                 return Err(BenchError::Usage(text.into()));
@@ -291,8 +291,8 @@ mod library {
         fn prepared(&self, vectors: &Matrix<f32>, row: usize) -> Vec<f32> {
             let vector = vectors.row(row);
             let length = match self.task.dataset.metric {
-                Metric::Cosine => vector.iter().map(|value| value * value).sum::<f32>().sqrt(),
-                Metric::L2 | Metric::Ip => 1.0,
+                DatasetMetric::Cosine => vector.iter().map(|value| value * value).sum::<f32>().sqrt(),
+                DatasetMetric::L2 | DatasetMetric::Ip => 1.0,
             };
             vector.iter().map(|value| value / length.max(f32::MIN_POSITIVE)).collect()
         }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::engine::{IndexKind, LoadReport, Task};
 use super::server::RowReply;
-use crate::data::Metric;
+use crate::data::DatasetMetric;
 use crate::latency::Percentiles;
 use crate::machine::{FULL, note_on_full, note_on_others};
 use crate::output::{self, Exported, Origin, TextTable, cell};
@@ -32,7 +32,7 @@ pub struct DatasetSummary {
     pub name: String,
     pub rows: usize,
     pub dimensions: usize,
-    pub metric: Metric,
+    pub metric: DatasetMetric,
     pub queries: usize,
 }
 

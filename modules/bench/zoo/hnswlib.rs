@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::ZooArgs;
 use super::measure::{Figures, Point, SELF_EF, for_each_document};
 use super::subject::Subject;
-use crate::data::{Matrix, Metric, npy};
+use crate::data::{DatasetMetric, Matrix, npy};
 use crate::error::BenchError;
 use crate::interrupt::Undo;
 use crate::vectors::recall::mean;
@@ -85,9 +85,9 @@ fn asked(
 ) -> Result<Figures, BenchError> {
     write_files(directory, subject, arguments)?;
     let space = match subject.metric {
-        Metric::L2 => "l2",
-        Metric::Ip => "ip",
-        Metric::Cosine => "cosine",
+        DatasetMetric::L2 => "l2",
+        DatasetMetric::Ip => "ip",
+        DatasetMetric::Cosine => "cosine",
     };
     let efs: Vec<String> = arguments.ef.iter().map(usize::to_string).collect();
     let output = Command::new(python)

@@ -22,7 +22,7 @@ use self::measure::{Figures, Measured};
 use self::options::{Asked, ZooElement, ZooQuantization, ZooWorkload};
 use self::report::{ZooReport, ZooRow};
 use self::subject::Subject;
-use crate::data::{DatasetArgs, DatasetSource, Metric, locate, size, synthetic};
+use crate::data::{DatasetArgs, DatasetMetric, DatasetSource, locate, size, synthetic};
 use crate::error::BenchError;
 use crate::output::{ReportFiles, TextTable};
 use crate::progress;
@@ -93,7 +93,7 @@ pub struct ZooArgs {
     pub seed: u64,
     /// Metrics to use instead of those that each kind is meant for
     #[arg(long, value_enum, value_delimiter = ',')]
-    pub metric: Vec<Metric>,
+    pub metric: Vec<DatasetMetric>,
     /// Element type of the vectors
     #[arg(long, value_enum, default_value_t = ZooElement::Float32)]
     pub element: ZooElement,
@@ -202,10 +202,10 @@ impl ZooArgs {
     }
 
     /// The rows and queries of a kind, and the metrics to measure it by.
-    fn set(&self, name: &str) -> Result<(Set, Vec<Metric>), BenchError> {
+    fn set(&self, name: &str) -> Result<(Set, Vec<DatasetMetric>), BenchError> {
         let (set, metrics) = match DataKind::named(name) {
             Some(kind) => {
-                let metrics = kind.metrics.iter().copied().map(Metric::from).collect();
+                let metrics = kind.metrics.iter().copied().map(DatasetMetric::from).collect();
                 (kind.generate(self.rows, self.queries, self.seed), metrics)
             }
             None => self.other_set(name)?,
@@ -215,7 +215,7 @@ impl ZooArgs {
     }
 
     /// The set of a kind that is not a generator of the zoo.
-    fn other_set(&self, name: &str) -> Result<(Set, Vec<Metric>), BenchError> {
+    fn other_set(&self, name: &str) -> Result<(Set, Vec<DatasetMetric>), BenchError> {
         let directory =
             DIRECTORIES.iter().find(|&&(kind, ..)| kind == name).map(|&(_, directory, _)| directory);
         let dataset = match directory {

@@ -10,7 +10,7 @@ use super::ZooArgs;
 use super::measure::{Figures, Range, filtered, recall_at};
 use super::options::{Asked, ZooElement, ZooQuantization, ZooWorkload};
 use super::subject::PERCENTS;
-use crate::data::Metric;
+use crate::data::DatasetMetric;
 use crate::output::{Exported, Origin, TextTable, cell, optional};
 use crate::plot::{Chart, ChartContent};
 use crate::vectors::filter::Placement;
@@ -44,7 +44,7 @@ pub struct ZooReport {
 #[derive(Serialize)]
 pub struct ZooRow {
     pub kind: String,
-    pub metric: Metric,
+    pub metric: DatasetMetric,
     pub rows: usize,
     pub live: usize,
     pub dimension: usize,
@@ -281,7 +281,7 @@ mod tests {
     }
 
     fn row(engines: Vec<Figures>) -> ZooRow {
-        let (kind, metric) = ("plane".into(), Metric::L2);
+        let (kind, metric) = ("plane".into(), DatasetMetric::L2);
         ZooRow { kind, metric, rows: 9, live: 9, dimension: 2, queries: 1, engines }
     }
 

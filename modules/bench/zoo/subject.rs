@@ -1,12 +1,12 @@
 //! The subject of a measurement: a set in one element type under one metric, and an index after a workload
 //! over it.
 
-use engramdb_datasets::{Exact, Set, Step};
+use engramdb_datasets::{Exact, Set, WorkloadStep};
 use engramdb_vector::{Hnsw, HnswParameters, VectorError, VectorIndex};
 
 use super::ZooArgs;
 use super::options::ZooElement;
-use crate::data::{Dataset, Matrix, Metric};
+use crate::data::{Dataset, DatasetMetric, Matrix};
 use crate::error::BenchError;
 use crate::vectors::filter::{Attributes, FilterField, Placement, RowFilter};
 
@@ -16,18 +16,18 @@ pub const PERCENTS: [f64; 4] = [50.0, 10.0, 1.0, 0.1];
 /// A set with the right answers to its queries.
 pub struct Subject {
     pub kind: String,
-    pub metric: Metric,
+    pub metric: DatasetMetric,
     pub element: ZooElement,
     /// Rounded to values of the element type.
     pub set: Set,
-    pub steps: Vec<Step>,
+    pub steps: Vec<WorkloadStep>,
     pub exact: Exact,
     /// Each with the live ids that it allows, ascending.
     pub filters: Vec<(RowFilter, Vec<u32>)>,
 }
 
 impl Subject {
-    pub fn new(kind: &str, metric: Metric, mut set: Set, arguments: &ZooArgs) -> Self {
+    pub fn new(kind: &str, metric: DatasetMetric, mut set: Set, arguments: &ZooArgs) -> Self {
         let element = arguments.element;
         element.generated().round(&mut [&mut set.rows, &mut set.queries]);
         let rows = set.len() as u32;
@@ -55,9 +55,11 @@ impl Subject {
         let mut index = Hnsw::new(parameters);
         for &step in &self.steps {
             match step {
-                Step::Put { id, row } => index.insert(id, &self.bytes(self.set.row(row))).map_err(refused)?,
-                Step::Remove { id } => _ = index.remove(id),
-                Step::Restart => index = restarted(&index, self.set.len() as u32)?,
+                WorkloadStep::Put { id, row } => {
+                    index.insert(id, &self.bytes(self.set.row(row))).map_err(refused)?
+                }
+                WorkloadStep::Remove { id } => _ = index.remove(id),
+                WorkloadStep::Restart => index = restarted(&index, self.set.len() as u32)?,
             }
             done();
         }
@@ -82,7 +84,7 @@ fn restarted(index: &Hnsw, ids: u32) -> Result<Hnsw, BenchError> {
 }
 
 /// Random filters, and filters that allow a neighbourhood.
-fn filters(metric: Metric, set: &Set, live: &[u32]) -> Vec<(RowFilter, Vec<u32>)> {
+fn filters(metric: DatasetMetric, set: &Set, live: &[u32]) -> Vec<(RowFilter, Vec<u32>)> {
     let dataset = Dataset {
         name: String::new(),
         metric,

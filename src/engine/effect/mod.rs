@@ -91,7 +91,7 @@ impl fmt::Display for Record<'_> {
 
 /// Why bytes are no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
+pub enum EffectDecodeError {
     #[error("the effect ends before its declared length")]
     Truncated,
     #[error("effect kind {0} is not known to this version")]
@@ -132,34 +132,34 @@ impl<'a> Effect<'a> {
 
 impl<'a> Record<'a> {
     /// Decodes the effect at the start of `bytes`; returns it with what follows.
-    pub fn decode(bytes: &'a [u8]) -> Result<(Record<'a>, &'a [u8]), DecodeError> {
-        let (length, rest) = bytes.split_first_chunk::<4>().ok_or(DecodeError::Truncated)?;
+    pub fn decode(bytes: &'a [u8]) -> Result<(Record<'a>, &'a [u8]), EffectDecodeError> {
+        let (length, rest) = bytes.split_first_chunk::<4>().ok_or(EffectDecodeError::Truncated)?;
         let length = u32::from_le_bytes(*length) as usize;
-        let (body, rest) = rest.split_at_checked(length).ok_or(DecodeError::Truncated)?;
-        let (header, body) = body.split_first_chunk::<8>().ok_or(DecodeError::Truncated)?;
+        let (body, rest) = rest.split_at_checked(length).ok_or(EffectDecodeError::Truncated)?;
+        let (header, body) = body.split_first_chunk::<8>().ok_or(EffectDecodeError::Truncated)?;
         let [kind, scope, module, version, a, b, c, d] = *header;
         let database = u32::from_le_bytes([a, b, c, d]);
         if database >= DATABASES_MAX {
-            return Err(DecodeError::Database(database));
+            return Err(EffectDecodeError::Database(database));
         }
         if module != 0 {
             let effect = modules::take([module, version, kind, scope], Reader { bytes: body })?;
             return Ok((Record { database, effect }, rest));
         }
         if !Effect::is_known(kind) {
-            return Err(DecodeError::UnknownKind(kind));
+            return Err(EffectDecodeError::UnknownKind(kind));
         }
         let mut reader = Reader { bytes: body };
-        let effect = Effect::take_fields(kind, &mut reader).ok_or(DecodeError::Malformed(kind))?;
+        let effect = Effect::take_fields(kind, &mut reader).ok_or(EffectDecodeError::Malformed(kind))?;
         if !reader.bytes.is_empty() || scope != effect.scope() as u8 {
-            return Err(DecodeError::Malformed(kind));
+            return Err(EffectDecodeError::Malformed(kind));
         }
         Ok((Record { database, effect }, rest))
     }
 }
 
 /// Reads a batch effect by effect; an error ends it.
-pub fn decode_batch(mut bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, DecodeError>> {
+pub fn decode_batch(mut bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, EffectDecodeError>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
@@ -204,7 +204,7 @@ mod tests {
         let module = Effect::Module { module: 9, version: 1, kind: 1, key: Some(b"k"), payload: b"" };
         for effect in [Effect::Flush, module] {
             assert!(Record::decode(&encoded(&effect, last)).is_ok(), "{effect}");
-            assert_eq!(Record::decode(&encoded(&effect, beyond)), Err(DecodeError::Database(beyond)));
+            assert_eq!(Record::decode(&encoded(&effect, beyond)), Err(EffectDecodeError::Database(beyond)));
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::codec::{Reader, Sink, put_bytes};
 use super::kinds::shown_bytes;
-use super::{DecodeError, Effect, Scope};
+use super::{Effect, EffectDecodeError, Scope};
 use std::fmt;
 
 /// Where the payload of an effect begins, and whose it is.
@@ -26,13 +26,13 @@ pub(super) fn put(out: &mut impl Sink, key: Option<&[u8]>, payload: &[u8]) {
 pub(super) fn take<'a>(
     [module, version, kind, scope]: [u8; 4],
     mut reader: Reader<'a>,
-) -> Result<Effect<'a>, DecodeError> {
+) -> Result<Effect<'a>, EffectDecodeError> {
     const DATABASE: u8 = Scope::Database as u8;
     const KEY: u8 = Scope::Key as u8;
     let key = match scope {
         DATABASE => None,
-        KEY => Some(reader.counted().ok_or(DecodeError::Malformed(kind))?),
-        _ => return Err(DecodeError::Malformed(kind)),
+        KEY => Some(reader.counted().ok_or(EffectDecodeError::Malformed(kind))?),
+        _ => return Err(EffectDecodeError::Malformed(kind)),
     };
     Ok(Effect::Module { module, version, kind, key, payload: reader.rest() })
 }

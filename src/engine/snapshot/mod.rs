@@ -36,7 +36,7 @@ pub use offline::{create_offline, create_stopped};
 pub use repair::repair;
 pub use writer::SnapshotWriter;
 
-use crate::effect::DecodeError;
+use crate::effect::EffectDecodeError;
 use crate::error::ReplayError;
 use std::io;
 use std::path::PathBuf;
@@ -69,7 +69,9 @@ impl SnapshotError {
                 matches!(
                     cause,
                     ReplayError::Decode(
-                        DecodeError::Truncated | DecodeError::Malformed(_) | DecodeError::Database(_)
+                        EffectDecodeError::Truncated
+                            | EffectDecodeError::Malformed(_)
+                            | EffectDecodeError::Database(_)
                     )
                 )
             }

@@ -1,8 +1,8 @@
-//! A configuration file's text as entries: lines of redis.conf, or TOML.
+//! Parses a configuration file, which is redis.conf or TOML, into entries.
 //!
-//! A file is TOML if its first line that says anything is `name = value` or a table's heading. Entries know
-//! their bytes in the text, so that CONFIG REWRITE changes only what it must. A text is bytes: comments in
-//! other encodings than UTF-8 do no harm, values have to be UTF-8.
+//! A file is TOML if its first line that is neither empty nor a comment is `name = value` or a table's
+//! heading. Entries have their range in the text, so that CONFIG REWRITE changes only what it must. The text
+//! is bytes: comments may have other encodings than UTF-8, values must be UTF-8.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -10,34 +10,34 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use toml::Spanned;
 
-/// A parameter as a file gives it.
+/// A parameter in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct ConfigEntry {
     pub name: String,
     pub words: Vec<String>,
     /// Counted from 1.
     pub line: usize,
-    /// Where it is in the text: the line without its end in redis.conf, the value in TOML.
+    /// Its range in the text: in redis.conf the line without its end, in TOML the value.
     pub bytes: Range<usize>,
 }
 
-/// What a file says, in the order of its lines.
+/// The content of a file, in the order of its lines.
 #[derive(Debug, Default)]
-pub struct Parsed {
+pub struct ParsedFile {
     pub is_toml: bool,
-    pub entries: Vec<Entry>,
-    /// Lines that cannot be read, and why.
+    pub entries: Vec<ConfigEntry>,
+    /// Numbers of lines that cannot be parsed, with error texts.
     pub problems: Vec<(usize, String)>,
 }
 
-/// What some editors put at the beginning of a file in UTF-8.
+/// The mark that some editors put at the beginning of a UTF-8 file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const NOT_UTF8: &str = "it is not UTF-8";
 
-pub fn parse(text: &[u8]) -> Parsed {
+pub fn parse(text: &[u8]) -> ParsedFile {
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
         let problems = vec![(1, "the file is UTF-16: save it as UTF-8".to_owned())];
-        return Parsed { problems, ..Parsed::default() };
+        return ParsedFile { problems, ..ParsedFile::default() };
     }
     let start = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
     let body = &text[start..];
@@ -65,8 +65,8 @@ fn is_toml(text: &[u8]) -> bool {
     })
 }
 
-fn redis_entries(text: &[u8]) -> Parsed {
-    let mut parsed = Parsed::default();
+fn redis_entries(text: &[u8]) -> ParsedFile {
+    let mut parsed = ParsedFile::default();
     let mut start = 0;
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let bytes = start..start + line.len();
@@ -78,7 +78,7 @@ fn redis_entries(text: &[u8]) -> Parsed {
         match super::line::split(line) {
             Ok(mut words) if !words.is_empty() => {
                 let name = words.remove(0);
-                parsed.entries.push(Entry { name, words, line: index + 1, bytes });
+                parsed.entries.push(ConfigEntry { name, words, line: index + 1, bytes });
             }
             Ok(_) => {}
             Err(cause) => parsed.problems.push((index + 1, cause.to_owned())),
@@ -98,8 +98,8 @@ enum Value {
     Other(IgnoredAny),
 }
 
-fn toml_entries(bytes: &[u8]) -> Parsed {
-    let mut parsed = Parsed { is_toml: true, ..Parsed::default() };
+fn toml_entries(bytes: &[u8]) -> ParsedFile {
+    let mut parsed = ParsedFile { is_toml: true, ..ParsedFile::default() };
     let text = match str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
@@ -132,7 +132,7 @@ fn toml_entries(bytes: &[u8]) -> Parsed {
                 continue;
             }
         };
-        parsed.entries.push(Entry { name: name.into_inner(), words, line: at, bytes });
+        parsed.entries.push(ConfigEntry { name: name.into_inner(), words, line: at, bytes });
     }
     parsed.entries.sort_by_key(|entry| entry.bytes.start);
     parsed

@@ -3,24 +3,24 @@
 use crate::config::client_limits::{ClientMemory, OutputLimits};
 use std::path::{Path, PathBuf};
 
-/// What is known of a parameter's values without looking at one.
-pub trait Shape: Sync {
+/// The properties of a parameter's values that do not depend on a value.
+pub trait ValueShape: Sync {
     /// The placeholder of the value in `--help` and in the documentation.
     fn placeholder(&self) -> &'static str;
 
-    /// Which values are allowed, for the documentation; empty where all are.
+    /// The allowed values, for the documentation; empty if all are.
     fn bounds(&self) -> String {
         String::new()
     }
 
-    /// Whether several words of a line make one value, as for `bind 127.0.0.1 ::1`.
+    /// True if several words of a line form one value, as in `bind 127.0.0.1 ::1`.
     fn is_list(&self) -> bool {
         false
     }
 }
 
 /// Reads and shows values of type `T`.
-pub trait Form<T>: Shape {
+pub trait Form<T>: ValueShape {
     fn show(&self, value: &T) -> String;
 
     /// Reads a value. `before` is the value that it replaces: some forms name only a part of it.
@@ -37,7 +37,7 @@ pub const fn number(min: i64, max: i64) -> Number {
     Number { min, max }
 }
 
-impl Shape for Number {
+impl ValueShape for Number {
     fn placeholder(&self) -> &'static str {
         "NUMBER"
     }
@@ -78,7 +78,7 @@ pub const fn clamped(min: i64, max: i64) -> Clamped {
     Clamped { min, max }
 }
 
-impl Shape for Clamped {
+impl ValueShape for Clamped {
     fn placeholder(&self) -> &'static str {
         "NUMBER"
     }
@@ -116,7 +116,7 @@ pub const fn bytes(min: i64, max: i64) -> Bytes {
     Bytes { min, max }
 }
 
-impl Shape for Bytes {
+impl ValueShape for Bytes {
     fn placeholder(&self) -> &'static str {
         "BYTES"
     }
@@ -156,7 +156,7 @@ pub fn memory(text: &str) -> Option<i64> {
 /// `yes` or `no`.
 pub struct YesNo;
 
-impl Shape for YesNo {
+impl ValueShape for YesNo {
     fn placeholder(&self) -> &'static str {
         "yes|no"
     }
@@ -179,7 +179,7 @@ impl Form<bool> for YesNo {
 /// One of a few words.
 pub struct OneOf(pub &'static [&'static str]);
 
-impl Shape for OneOf {
+impl ValueShape for OneOf {
     fn placeholder(&self) -> &'static str {
         "WORD"
     }
@@ -206,7 +206,7 @@ impl Form<String> for OneOf {
 /// Any text.
 pub struct Text;
 
-impl Shape for Text {
+impl ValueShape for Text {
     fn placeholder(&self) -> &'static str {
         "TEXT"
     }
@@ -226,7 +226,7 @@ impl Form<String> for Text {
 /// others.
 pub struct Directory;
 
-impl Shape for Directory {
+impl ValueShape for Directory {
     fn placeholder(&self) -> &'static str {
         "PATH"
     }
@@ -248,7 +248,7 @@ impl Form<PathBuf> for Directory {
 /// Addresses, separated by blanks.
 pub struct Addresses;
 
-impl Shape for Addresses {
+impl ValueShape for Addresses {
     fn placeholder(&self) -> &'static str {
         "ADDRESS"
     }
@@ -288,9 +288,9 @@ fn may_be_address(text: &str) -> bool {
 }
 
 /// `client-output-buffer-limit`: classes of clients, each with a hard limit, a soft limit and its seconds.
-pub struct OutputLimit;
+pub struct OutputLimitForm;
 
-impl Shape for OutputLimit {
+impl ValueShape for OutputLimitForm {
     fn placeholder(&self) -> &'static str {
         "CLASS HARD SOFT SECONDS"
     }
@@ -300,7 +300,7 @@ impl Shape for OutputLimit {
     }
 }
 
-impl Form<OutputLimits> for OutputLimit {
+impl Form<OutputLimits> for OutputLimitForm {
     fn show(&self, value: &OutputLimits) -> String {
         value.show()
     }
@@ -315,7 +315,7 @@ impl Form<OutputLimits> for OutputLimit {
 /// Bytes, or a percentage of `maxmemory`.
 pub struct Share;
 
-impl Shape for Share {
+impl ValueShape for Share {
     fn placeholder(&self) -> &'static str {
         "BYTES|PERCENT%"
     }

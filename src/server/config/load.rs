@@ -1,6 +1,6 @@
-//! From defaults, files, the environment and flags to a [`Config`], or to all that is wrong with them.
+//! Loads a [`Config`] from defaults, files, the environment and flags, or returns all errors in them.
 
-use super::file::{self, Entry};
+use super::file::{self, ConfigEntry};
 use super::{Config, PARAMETERS, Parameter, Rule, VARIABLE_PREFIX, foreign, parameter};
 use engramdb_engine::command::CommandTable;
 use engramdb_engine::commands::glob_matches;
@@ -10,13 +10,13 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Tries a setting of a module: name and value. `None` where no module has it; an error says what is wrong
-/// with the value.
+/// Tries a setting of a module: name and value. `None` if no module has it; the error is a text about the
+/// value.
 pub type ModuleSettings<'m> = &'m dyn Fn(&str, &str) -> Option<Result<(), String>>;
 
-/// Where a value was given.
+/// The place where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ValueOrigin {
     /// A line, counted from 1.
     Line(PathBuf, usize),
     File(PathBuf),
@@ -24,25 +24,25 @@ pub enum Place {
     Flag(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Line(file, line) => write!(out, "{}:{line}", file.display()),
-            Place::File(file) => write!(out, "{}", file.display()),
-            Place::Variable(name) => out.write_str(name),
-            Place::Flag(name) => write!(out, "--{name}"),
+            ValueOrigin::Line(file, line) => write!(out, "{}:{line}", file.display()),
+            ValueOrigin::File(file) => write!(out, "{}", file.display()),
+            ValueOrigin::Variable(name) => out.write_str(name),
+            ValueOrigin::Flag(name) => write!(out, "--{name}"),
         }
     }
 }
 
-/// One thing that is wrong with the configuration.
+/// An error in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    pub place: Place,
+    pub place: ValueOrigin,
     pub cause: String,
 }
 
-/// All that is wrong with the configuration.
+/// All errors in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors(pub Vec<Problem>);
 
@@ -56,10 +56,10 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-/// What was given and does not hold.
+/// Given parameters that have no effect.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
-    /// By subject.
+    /// Names of ignored parameters, by the reason.
     ignored: BTreeMap<&'static str, Vec<String>>,
     pub warnings: Vec<String>,
 }
@@ -90,9 +90,9 @@ impl Notes {
     }
 }
 
-/// How deep files may include files.
+/// The depth to which files may include files.
 const INCLUDES_MAX: usize = 16;
-/// Far above any configuration; a larger file is a mistake.
+/// The largest size of a file; a larger file is no configuration.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Collects a configuration, source after source; later ones win.
@@ -102,9 +102,9 @@ pub struct Loader<'m> {
     notes: Notes,
     disk: &'m dyn Disk,
     modules: ModuleSettings<'m>,
-    /// What `rename-command` renames.
+    /// The commands that `rename-command` can rename.
     commands: CommandTable,
-    /// The files that are being read: each is included by the one before it.
+    /// The files that are being read; each is included by the one before it.
     chain: Vec<PathBuf>,
 }
 
@@ -123,7 +123,7 @@ impl<'m> Loader<'m> {
     }
 
     /// # Errors
-    /// All that is wrong with what was given.
+    /// All errors in what was given.
     pub fn finish(mut self) -> Result<(Config, Notes), ConfigErrors> {
         // As in Redis, CONFIG GET shows an absolute path.
         if let Ok(directory) = std::path::absolute(&self.config.directory) {
@@ -154,7 +154,9 @@ impl<'m> Loader<'m> {
         self.config.file = Some(path.to_owned());
         match read_file(path) {
             Ok(text) => self.text(path, &text),
-            Err(error) => self.problem(Place::File(path.to_owned()), format!("cannot be read: {error}")),
+            Err(error) => {
+                self.problem(ValueOrigin::File(path.to_owned()), format!("cannot be read: {error}"))
+            }
         }
     }
 
@@ -163,10 +165,10 @@ impl<'m> Loader<'m> {
         self.chain.push(path.to_owned());
         let parsed = file::parse(text);
         for (line, cause) in parsed.problems {
-            self.problem(Place::Line(path.to_owned(), line), cause);
+            self.problem(ValueOrigin::Line(path.to_owned(), line), cause);
         }
         for entry in parsed.entries {
-            let place = Place::Line(path.to_owned(), entry.line);
+            let place = ValueOrigin::Line(path.to_owned(), entry.line);
             if entry.name.eq_ignore_ascii_case("include") {
                 self.include(path, place, &entry);
             } else {
@@ -187,32 +189,32 @@ impl<'m> Loader<'m> {
                 continue;
             }
             let name = variable[VARIABLE_PREFIX.len()..].to_lowercase().replace('_', "-");
-            self.entry(Place::Variable(variable), &name, &[value]);
+            self.entry(ValueOrigin::Variable(variable), &name, &[value]);
         }
     }
 
     /// A flag; its value is one word, or several that blanks separate where the parameter takes a list.
     pub fn flag(&mut self, name: &str, value: &str) {
-        self.entry(Place::Flag(name.to_owned()), name, &[value.to_owned()]);
+        self.entry(ValueOrigin::Flag(name.to_owned()), name, &[value.to_owned()]);
     }
 
     /// A flag that cannot be read at all.
     pub fn wrong_flag(&mut self, name: &str, cause: String) {
-        self.problem(Place::Flag(name.to_owned()), cause);
+        self.problem(ValueOrigin::Flag(name.to_owned()), cause);
     }
 
-    fn problem(&mut self, place: Place, cause: impl Into<String>) {
+    fn problem(&mut self, place: ValueOrigin, cause: impl Into<String>) {
         self.problems.push(Problem { place, cause: cause.into() });
     }
 
-    fn entry(&mut self, place: Place, name: &str, words: &[String]) {
+    fn entry(&mut self, place: ValueOrigin, name: &str, words: &[String]) {
         let lower = name.to_ascii_lowercase();
         if let Err(cause) = self.apply(&place, &lower, words) {
             self.problem(place, cause);
         }
     }
 
-    fn apply(&mut self, place: &Place, name: &str, words: &[String]) -> Result<(), String> {
+    fn apply(&mut self, place: &ValueOrigin, name: &str, words: &[String]) -> Result<(), String> {
         if let Some(parameter) = parameter(name) {
             return self.set(parameter, words);
         }
@@ -225,7 +227,7 @@ impl<'m> Loader<'m> {
         if let Some(foreign) = foreign(name) {
             return self.foreign(place, foreign.rule, foreign.why, name, &value);
         }
-        if matches!(place, Place::Line(..)) && self.directive(name, words)? {
+        if matches!(place, ValueOrigin::Line(..)) && self.directive(name, words)? {
             return Ok(());
         }
         Err(unknown(name))
@@ -243,7 +245,7 @@ impl<'m> Loader<'m> {
 
     fn foreign(
         &mut self,
-        place: &Place,
+        place: &ValueOrigin,
         rule: Rule,
         why: &'static str,
         name: &str,
@@ -262,7 +264,7 @@ impl<'m> Loader<'m> {
         Ok(())
     }
 
-    /// Lines of redis.conf that are no parameters. False if this is none.
+    /// Handles lines of redis.conf that are no parameters. False if this is no such line.
     fn directive(&mut self, name: &str, words: &[String]) -> Result<bool, String> {
         match (name, words) {
             ("loadmodule", [_, ..]) => {
@@ -319,10 +321,10 @@ impl<'m> Loader<'m> {
         Ok(())
     }
 
-    /// A relative path is looked for in the working directory, as Redis does, and then beside the including
-    /// file. The last part may have wildcards; what they match is included in the order of its names, and may
-    /// be nothing.
-    fn include(&mut self, includer: &Path, place: Place, entry: &Entry) {
+    /// Includes files. A relative path is searched in the working directory, as in Redis, and then in the
+    /// directory of the including file. The last part may have wildcards; the matching files, if any, are
+    /// included in the order of their names.
+    fn include(&mut self, includer: &Path, place: ValueOrigin, entry: &ConfigEntry) {
         let [given] = &entry.words[..] else {
             return self.problem(place, "include: wrong number of arguments");
         };
@@ -340,7 +342,7 @@ impl<'m> Loader<'m> {
         self.include_file(&place, &file);
     }
 
-    fn include_file(&mut self, place: &Place, file: &Path) {
+    fn include_file(&mut self, place: &ValueOrigin, file: &Path) {
         let included = read_file(file).map_err(|error| error.to_string()).and_then(|text| {
             let chain = |from: usize| {
                 let files = self.chain[from..].iter().map(PathBuf::as_path).chain([file]);
@@ -404,7 +406,7 @@ fn is_of_kubernetes(variable: &str, value: &str) -> bool {
 
 fn unknown(name: &str) -> String {
     const EDITS_MAX: usize = 2;
-    // Of a short name little would be left.
+    // With more edits, a short name would match unrelated ones.
     let edits_max = EDITS_MAX.min(name.len() / 2);
     let near = PARAMETERS.iter().map(|parameter| (edits(name, parameter.name), parameter.name)).min();
     match near {

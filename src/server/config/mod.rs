@@ -27,7 +27,7 @@ mod table;
 pub use foreign::{CONSTANTS, FOREIGN, Foreign, Rule, foreign};
 pub(crate) use form::memory;
 pub(crate) use load::read_file;
-pub use load::{ConfigErrors, Loader, ModuleSettings, Notes, Place, Problem};
+pub use load::{ConfigErrors, Loader, ModuleSettings, Notes, Problem, ValueOrigin};
 pub use table::{Change, PARAMETERS, Parameter, parameter};
 
 use crate::config::client_limits::{ClientMemory, OutputLimits};

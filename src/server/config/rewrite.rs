@@ -1,7 +1,7 @@
 //! CONFIG REWRITE: the file that the server was started with, changed so that a start with it alone gives
 //! what holds now. Comments, order, and lines that already say it stay as they are.
 
-use super::file::{self, Entry, Parsed};
+use super::file::{self, ConfigEntry, ParsedFile};
 use super::line::quote;
 use super::parameter;
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ fn replace(text: &[u8], values: &Values) -> Vec<u8> {
     let parsed = file::parse(text);
     let mut edits = Vec::new();
     for (name, value) in values {
-        let is_it = |entry: &&Entry| {
+        let is_it = |entry: &&ConfigEntry| {
             entry.name.eq_ignore_ascii_case(name)
                 || parameter(&entry.name).is_some_and(|known| known.name == name)
         };
@@ -67,7 +67,7 @@ fn replace(text: &[u8], values: &Values) -> Vec<u8> {
 }
 
 /// The syntax of an entry's bytes: a line, or in TOML a value.
-fn shown(parsed: &Parsed, name: &str, value: &str) -> String {
+fn shown(parsed: &ParsedFile, name: &str, value: &str) -> String {
     if parsed.is_toml {
         return toml_value(value);
     }

@@ -4,7 +4,8 @@
 
 use super::Config;
 use super::form::{
-    Addresses, Directory, Form, OneOf, OutputLimit, Shape, Share, Text, YesNo, bytes, clamped, number,
+    Addresses, Directory, Form, OneOf, OutputLimitForm, Share, Text, ValueShape, YesNo, bytes, clamped,
+    number,
 };
 
 /// When a parameter may change.
@@ -23,7 +24,7 @@ pub struct Parameter {
     pub aliases: &'static [&'static str],
     pub help: &'static str,
     pub change: Change,
-    pub shape: &'static dyn Shape,
+    pub shape: &'static dyn ValueShape,
     pub get: fn(&Config) -> String,
     /// An error says what a value has to look like, in the words of CONFIG SET's error.
     pub set: fn(&mut Config, &str) -> Result<(), String>,
@@ -85,7 +86,7 @@ parameters! {
     "slowlog-max-len" | "commandlog-slow-execution-max-len", Live, slow_log_entries_max, number(0, i64::MAX),
         "entries that SLOWLOG keeps";
     "client-query-buffer-limit", Live, input_bytes_max, bytes(MIB, REQUEST_BYTES_MAX), "bytes of one incomplete request";
-    "client-output-buffer-limit", Live, output_limits, OutputLimit,
+    "client-output-buffer-limit", Live, output_limits, OutputLimitForm,
         "bytes of unread replies of one client; fewer bytes, and seconds for which it may have more";
     "maxmemory-clients", Live, client_memory, Share, "bytes of all clients, or a share of maxmemory; 0 for no limit";
     "proto-max-bulk-len", Live, bulk_bytes_max, bytes(MIB, REQUEST_BYTES_MAX), "bytes of one argument, and of a string that APPEND or SETRANGE makes longer";

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use engramdb_datasets::{DataKind, Exact, KINDS, Set, Step, Workload};
+use engramdb_datasets::{DataKind, Exact, KINDS, Set, Workload, WorkloadStep};
 use engramdb_vector::{
     Element, Hnsw, HnswParameters, Metric, Quantization, RangeRequest, SearchOutcome, SearchRequest,
     VectorIndex,
@@ -80,11 +80,11 @@ impl Subject {
         let mut index = Hnsw::new(parameters);
         for step in self.workload.steps(self.set.len() as u32, SEED) {
             match step {
-                Step::Put { id, row } => {
+                WorkloadStep::Put { id, row } => {
                     index.insert(id, &self.element.bytes(self.set.row(row))).expect("it fits");
                 }
-                Step::Remove { id } => assert!(index.remove(id)),
-                Step::Restart => {
+                WorkloadStep::Remove { id } => assert!(index.remove(id)),
+                WorkloadStep::Restart => {
                     let mut bytes = Vec::new();
                     index.save(&mut bytes).expect("memory takes everything");
                     index = loaded(&bytes, &index);
