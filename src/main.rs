@@ -98,7 +98,7 @@ fn tell(refusal: &clap::Error) -> ExitCode {
     ExitCode::from(engramdb_console::end())
 }
 
-/// What a backup keeps although it could be made anew.
+/// Derived files that a backup includes, although they can be rebuilt.
 const DERIVED: &[&str] = &[modules::INDEX_DIRECTORY];
 
 fn backup(arguments: &BackupArgs) -> tools::ToolResult {

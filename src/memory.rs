@@ -38,7 +38,7 @@ unsafe impl GlobalAlloc for Allocator {
         match is_natural(layout.size(), layout.align()) {
             // SAFETY: takes any size.
             true => unsafe { mi_malloc(layout.size()).cast() },
-            // SAFETY: the caller's promises are the same.
+            // SAFETY: the caller's contract is the same.
             false => unsafe { MiMalloc.alloc(layout) },
         }
     }
@@ -48,32 +48,32 @@ unsafe impl GlobalAlloc for Allocator {
         match is_natural(layout.size(), layout.align()) {
             // SAFETY: takes any size.
             true => unsafe { mi_zalloc(layout.size()).cast() },
-            // SAFETY: the caller's promises are the same.
+            // SAFETY: the caller's contract is the same.
             false => unsafe { MiMalloc.alloc_zeroed(layout) },
         }
     }
 
     #[inline]
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are the same.
+        // SAFETY: the caller's contract is the same.
         unsafe { MiMalloc.dealloc(pointer, layout) }
     }
 
     #[inline]
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         match is_natural(size, layout.align()) {
-            // SAFETY: the block is mimalloc's, by the caller's promise, and may become of any size.
+            // SAFETY: by the caller's contract, the block was allocated by mimalloc, which may resize it.
             true => unsafe { mi_realloc(pointer.cast(), size).cast() },
-            // SAFETY: the caller's promises are the same.
+            // SAFETY: the caller's contract is the same.
             false => unsafe { MiMalloc.realloc(pointer, layout, size) },
         }
     }
 }
 
-/// Gives freed memory back to the system at once, instead of when it is next asked for some: after a start,
-/// which frees what it read once it stands elsewhere.
+/// Returns freed memory to the system at once, which otherwise happens at later allocations. Called after a
+/// start, which frees its read buffers.
 pub fn give_back_freed() {
-    // SAFETY: takes a flag, may be called at any time.
+    // SAFETY: it takes a flag, and may be called at any time.
     unsafe { mi_collect(true) };
 }
 

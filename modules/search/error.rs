@@ -16,7 +16,7 @@ pub enum SearchError {
 
 /// Which of the two texts a client gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Style {
+pub enum ErrorStyle {
     /// Without code words, as up to 8.6.
     #[default]
     Plain,
@@ -213,7 +213,7 @@ impl From<CommandError> for SearchError {
 }
 
 impl SearchError {
-    pub fn in_style(&self, style: Style) -> CommandError {
+    pub fn in_style(&self, style: ErrorStyle) -> CommandError {
         match self {
             SearchError::Listed(kind, parts) if parts.is_empty() => {
                 CommandError::of(kind.texts()[style as usize])
@@ -308,13 +308,13 @@ mod tests {
     #[test]
     fn a_kind_has_a_text_in_either_style() {
         let error = Kind::NoIndexToTell.of(b"i");
-        assert_eq!(error.in_style(Style::Plain), CommandError::of("Unknown index name"));
+        assert_eq!(error.in_style(ErrorStyle::Plain), CommandError::of("Unknown index name"));
         assert_eq!(
-            error.in_style(Style::Codes),
+            error.in_style(ErrorStyle::Codes),
             CommandError::of("SEARCH_INDEX_NOT_FOUND Index not found: i")
         );
         let error = at(Kind::NeedsIndexMissing, 10, b"c");
         let plain = "'ismissing' requires field 'c' to be defined with 'INDEXMISSING'";
-        assert_eq!(error.in_style(Style::Plain), CommandError::of(plain));
+        assert_eq!(error.in_style(ErrorStyle::Plain), CommandError::of(plain));
     }
 }

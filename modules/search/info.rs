@@ -1,11 +1,11 @@
 //! FT.INFO in RediSearch's order of fields, which clients read by position, and the section of INFO.
 
 use crate::audit::Auditor;
-use crate::error::Style;
+use crate::error::ErrorStyle;
 use crate::index::{FailureCount, Index};
 use crate::number::format_number;
 use crate::schema::{Algorithm, Field, FieldKind, element_name, metric_name, quantization_name};
-use crate::vectors::live::{Cause, LiveReport, Warning};
+use crate::vectors::live::{LiveReport, MissCause, Warning};
 use engramdb_engine::command::Reply;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Part {
 }
 
 /// Writes FT.INFO's reply.
-pub fn write(index: &Index, now: Duration, style: Style, reply: &mut dyn Reply) {
+pub fn write(index: &Index, now: Duration, style: ErrorStyle, reply: &mut dyn Reply) {
     let mut parts = head(index, reply.is_resp3());
     parts.extend(statistics(index));
     parts.extend(tail(index, style));
@@ -196,7 +196,7 @@ fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
     ]
 }
 
-fn tail(index: &Index, style: Style) -> Vec<(&'static str, Part)> {
+fn tail(index: &Index, style: ErrorStyle) -> Vec<(&'static str, Part)> {
     let zeros =
         |names: &[&'static str]| Part::Map(names.iter().map(|&name| (name, Part::Integer(0))).collect());
     let failures = index.failures.lock().clone();
@@ -252,7 +252,7 @@ fn live_recall(index: &Index, now: Duration) -> Vec<Part> {
     let of_field = |(name, report): (&[u8], LiveReport)| {
         let LiveReport { tally, dropped, stale, warning, repairs } = report;
         let integer = |number: u64| Part::Integer(number as i64);
-        let missed = Cause::ALL.map(|cause| (cause.name(), integer(tally.missed[cause as usize])));
+        let missed = MissCause::ALL.map(|cause| (cause.name(), integer(tally.missed[cause as usize])));
         Part::Map(vec![
             ("attribute", Part::text(name)),
             ("recall", tally.recall().map_or_else(|| Part::text("N/A"), Part::Number)),

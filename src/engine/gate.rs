@@ -101,20 +101,20 @@ impl Submitted {
 pub struct Hazard(AtomicU64);
 
 impl Hazard {
-    /// What a reply waits for that shows it.
+    /// The gate of replies that show it.
     #[inline]
     pub fn gate(&self) -> ReplyGate {
         ReplyGate(self.0.load(Ordering::Relaxed))
     }
 
-    /// Returns what it was before.
+    /// Returns the previous gate.
     pub(crate) fn set(&self, gate: ReplyGate) -> ReplyGate {
         let before = self.gate();
         self.0.store(gate.0, Ordering::Relaxed);
         before
     }
 
-    /// Sets it unless it was set before. True if it was not.
+    /// Sets the gate unless it was set before. True if this call set it.
     pub(crate) fn set_first(&self, gate: ReplyGate) -> bool {
         self.0.compare_exchange(0, gate.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
@@ -127,19 +127,20 @@ impl Hazard {
     }
 }
 
-/// The batch in the making, as a module sees it.
+/// The open batch, for modules.
 pub struct OpenBatch<'h> {
     gate: ReplyGate,
     hazards: &'h mut Vec<Arc<Hazard>>,
 }
 
 impl<'h> OpenBatch<'h> {
-    /// `hazards` collects those that were not open before: each gets its LSN when the batch has one.
+    /// `hazards` collects hazards that were not open before; each gets the batch's LSN when that is known.
     pub(crate) fn new(gate: ReplyGate, hazards: &'h mut Vec<Arc<Hazard>>) -> OpenBatch<'h> {
         OpenBatch { gate, hazards }
     }
 
-    /// Notes that this batch changes what the hazard stands for: replies that show it wait for the batch.
+    /// Records that this batch changes the state that the hazard protects: replies that show this state wait
+    /// for the batch.
     pub fn mark(&mut self, hazard: &Arc<Hazard>) {
         if !hazard.set(self.gate).is_open() {
             self.hazards.push(hazard.clone());

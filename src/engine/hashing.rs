@@ -1,8 +1,8 @@
 //! Hash tables whose seed comes from `env`: random in each process, fixed where a test must replay.
 //!
-//! The order in which a table is walked depends on its seed, and whoever knows the seed can choose keys that
-//! collide. One seed serves a process; it is drawn from the system's randomness when the first table is made.
-//! A simulated environment fixes it before that ([`fix`]).
+//! The iteration order of a table depends on its seed, and an attacker who knows the seed can choose
+//! colliding keys. A process has one seed, drawn from the system's randomness when the first table is made. A
+//! simulated environment sets it before that ([`fix`]).
 
 use crate::env::Random;
 use crate::env::system::SystemRandom;

@@ -25,7 +25,7 @@
 //! refused before its line has ended.
 //!
 //! This module deliberately does not own the buffer, bound its total size (the server's query buffer limit
-//! does), or know about commands and authentication; the caller passes the [`Limits`] that apply.
+//! does), or know about commands and authentication; the caller passes the [`RequestLimits`] that apply.
 //!
 //! Source of the protocol: the RESP specification in Redis's documentation, and networking.c of Redis for
 //! limits and errors.
@@ -61,7 +61,7 @@ pub type Arguments<'a> = SmallVec<[&'a [u8]; 16]>;
 
 /// The limits of a client's requests. They are checked at each header; see [`Decoder::set_limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Arguments in one request, the command's name included.
     pub arguments_max: usize,
     /// Bytes in one argument: `proto-max-bulk-len`.
@@ -71,13 +71,13 @@ pub struct Limits {
     pub unauthenticated: bool,
 }
 
-impl Limits {
+impl RequestLimits {
     /// Redis's limits before a client has authenticated.
     pub const UNAUTHENTICATED_ARGUMENTS_MAX: usize = 10;
     pub const UNAUTHENTICATED_BULK_BYTES_MAX: usize = 16 * 1024;
 }
 
-impl Default for Limits {
+impl Default for RequestLimits {
     fn default() -> Self {
         Self {
             arguments_max: ARGUMENTS_MAX_DEFAULT,
@@ -130,17 +130,17 @@ impl ProtocolError {
 /// The result of one call of [`Decoder::decode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Progress {
+pub struct DecodeProgress {
     /// Bytes at the start of the buffer that belong to the decoded requests. The caller drops them after it
     /// has used the requests' arguments and before the next call.
     pub consumed_bytes: usize,
     /// Why decoding stopped.
-    pub stop: Stop,
+    pub stop: DecodeStop,
 }
 
 /// Why decoding stopped. The requests decoded before are valid in each case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum DecodeStop {
     /// The rest of the buffer is not a complete request; at least this many bytes are missing (exact for the
     /// end of a pending bulk, else 1). See [`read_reserve_bytes`] for the room to provide.
     NeedBytes(usize),
@@ -294,7 +294,7 @@ impl<'a> Request<'a> {
 /// buffer.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    limits: Limits,
+    limits: RequestLimits,
     /// Bytes of the pending request that need not be examined again.
     position: usize,
     /// Bytes of the line at `position` that are known to contain no line end.
@@ -342,7 +342,7 @@ impl Header {
 }
 
 impl Decoder {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: RequestLimits) -> Self {
         Self { limits, ..Self::default() }
     }
 
@@ -361,7 +361,7 @@ impl Decoder {
     ///
     /// While a client is unauthenticated, decode one request at a time: the limits after an AUTH apply to the
     /// requests that follow it in the same pipeline.
-    pub fn set_limits(&mut self, limits: Limits) {
+    pub fn set_limits(&mut self, limits: RequestLimits) {
         self.limits = limits;
     }
 
@@ -369,24 +369,24 @@ impl Decoder {
     ///
     /// `buffer` starts with the first byte that no earlier call has consumed: between two calls the caller
     /// only drops the consumed bytes and appends the bytes that were read.
-    pub fn decode(&mut self, buffer: &[u8], requests: &mut Requests, requests_max: usize) -> Progress {
+    pub fn decode(&mut self, buffer: &[u8], requests: &mut Requests, requests_max: usize) -> DecodeProgress {
         debug_assert!(buffer.len() >= self.position, "bytes of a pending request were dropped");
         requests.clear();
         let mut consumed_bytes = 0;
         let stop = loop {
             if requests.len() >= requests_max {
-                break Stop::RequestsMax;
+                break DecodeStop::RequestsMax;
             }
             match self.step(&buffer[consumed_bytes..], consumed_bytes, requests) {
                 Ok(Step::Done(bytes)) => consumed_bytes += bytes,
-                Ok(Step::NeedBytes(missing_bytes)) => break Stop::NeedBytes(missing_bytes),
+                Ok(Step::NeedBytes(missing_bytes)) => break DecodeStop::NeedBytes(missing_bytes),
                 Err(error) => {
                     self.failed = Some(error);
-                    break Stop::Malformed(error);
+                    break DecodeStop::Malformed(error);
                 }
             }
         };
-        Progress { consumed_bytes, stop }
+        DecodeProgress { consumed_bytes, stop }
     }
 
     /// Decodes one request from `bytes`, which starts at `base` in the caller's buffer.
@@ -420,7 +420,7 @@ impl Decoder {
         if count > self.limits.arguments_max {
             return Err(ProtocolError::InvalidMultibulkLength);
         }
-        if self.limits.unauthenticated && count > Limits::UNAUTHENTICATED_ARGUMENTS_MAX {
+        if self.limits.unauthenticated && count > RequestLimits::UNAUTHENTICATED_ARGUMENTS_MAX {
             return Err(ProtocolError::UnauthenticatedMultibulkLength);
         }
         self.bulks_missing = count;
@@ -497,7 +497,7 @@ impl Decoder {
         if length > self.limits.bulk_bytes_max {
             return Err(ProtocolError::InvalidBulkLength);
         }
-        if self.limits.unauthenticated && length > Limits::UNAUTHENTICATED_BULK_BYTES_MAX {
+        if self.limits.unauthenticated && length > RequestLimits::UNAUTHENTICATED_BULK_BYTES_MAX {
             return Err(ProtocolError::UnauthenticatedBulkLength);
         }
         self.position = header_end;

@@ -3,22 +3,22 @@ use proptest::prelude::*;
 use super::*;
 use crate::frame::encode_command;
 
-type Decoded = (Vec<Vec<Vec<u8>>>, Stop);
+type Decoded = (Vec<Vec<Vec<u8>>>, DecodeStop);
 
 /// Decodes a stream that arrives in reads of `size` bytes.
-fn decode_in_reads(stream: &[u8], limits: Limits, size: usize) -> Decoded {
+fn decode_in_reads(stream: &[u8], limits: RequestLimits, size: usize) -> Decoded {
     let mut decoder = Decoder::new(limits);
     let mut requests = Requests::new();
     let mut decoded = Vec::new();
     let mut buffer = Vec::new();
-    let mut stop = Stop::NeedBytes(1);
+    let mut stop = DecodeStop::NeedBytes(1);
     for read in stream.chunks(size.max(1)) {
         buffer.extend_from_slice(read);
         let progress = decoder.decode(&buffer, &mut requests, usize::MAX);
         decoded.extend(requests.iter(&buffer).map(|request| request.iter().map(<[u8]>::to_vec).collect()));
         buffer.drain(..progress.consumed_bytes);
         stop = progress.stop;
-        if let Stop::Malformed(_) = stop {
+        if let DecodeStop::Malformed(_) = stop {
             break;
         }
     }
@@ -26,7 +26,7 @@ fn decode_in_reads(stream: &[u8], limits: Limits, size: usize) -> Decoded {
 }
 
 fn decode_all(stream: &[u8]) -> Decoded {
-    decode_in_reads(stream, Limits::default(), stream.len())
+    decode_in_reads(stream, RequestLimits::default(), stream.len())
 }
 
 fn request(arguments: &[&[u8]]) -> Vec<Vec<u8>> {
@@ -38,17 +38,17 @@ fn request(arguments: &[&[u8]]) -> Vec<Vec<u8>> {
 fn assert_requests(stream: &[u8], expected: &[&[&[u8]]]) {
     let expected: Vec<_> = expected.iter().map(|arguments| request(arguments)).collect();
     for size in [stream.len(), 1, 2, 3, 5] {
-        let (decoded, stop) = decode_in_reads(stream, Limits::default(), size);
+        let (decoded, stop) = decode_in_reads(stream, RequestLimits::default(), size);
         assert_eq!(decoded, expected, "in reads of {size}");
-        assert_eq!(stop, Stop::NeedBytes(1), "in reads of {size}");
+        assert_eq!(stop, DecodeStop::NeedBytes(1), "in reads of {size}");
     }
 }
 
 /// Asserts the error of a malformed stream, however it is split.
 #[track_caller]
-fn assert_error(stream: &[u8], limits: Limits, text: &str) {
+fn assert_error(stream: &[u8], limits: RequestLimits, text: &str) {
     for size in [stream.len(), 1, 1000] {
-        let Stop::Malformed(error) = decode_in_reads(stream, limits, size).1 else {
+        let DecodeStop::Malformed(error) = decode_in_reads(stream, limits, size).1 else {
             panic!("no error in reads of {size}");
         };
         assert_eq!(error.to_string(), text, "in reads of {size}");
@@ -111,7 +111,7 @@ fn inline_and_arrays_mix_in_a_pipeline() {
 /// The texts are those of redis-server 7.0.15 for the same bytes.
 #[test]
 fn malformed_input() {
-    let limits = Limits::default();
+    let limits = RequestLimits::default();
     let count = "Protocol error: invalid multibulk length";
     for stream in [
         &b"*abc\r\n"[..],
@@ -159,7 +159,7 @@ fn malformed_input() {
 #[test]
 fn nesting_is_refused_at_the_second_level() {
     let stream = b"*1\r\n".repeat(100_000);
-    assert_error(&stream, Limits::default(), "Protocol error: expected '$', got '*'");
+    assert_error(&stream, RequestLimits::default(), "Protocol error: expected '$', got '*'");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn an_error_quotes_the_clients_byte_as_it_is() {
 
 #[test]
 fn lines_are_bounded() {
-    let limits = Limits::default();
+    let limits = RequestLimits::default();
     let digits = vec![b'1'; LINE_BYTES_MAX + 1];
     let cases: [(&[u8], &str); 3] = [
         (b"*", "Protocol error: too big mbulk count string"),
@@ -192,26 +192,26 @@ fn lines_are_bounded() {
 
 #[test]
 fn unauthenticated_clients_have_tight_limits() {
-    let limits = Limits { unauthenticated: true, ..Limits::default() };
+    let limits = RequestLimits { unauthenticated: true, ..RequestLimits::default() };
     assert_error(b"*11\r\n", limits, "Protocol error: unauthenticated multibulk length");
     assert_error(b"*1\r\n$16385\r\n", limits, "Protocol error: unauthenticated bulk length");
     assert_error(b"*3000000000\r\n", limits, "Protocol error: invalid multibulk length");
     assert_error(b"*1\r\n$9999999999\r\n", limits, "Protocol error: invalid bulk length");
     let allowed = encode_command(&vec![vec![b'x'; 16 * 1024]; 10]);
     let (decoded, stop) = decode_in_reads(&allowed, limits, 4096);
-    assert_eq!((decoded.len(), stop), (1, Stop::NeedBytes(1)));
+    assert_eq!((decoded.len(), stop), (1, DecodeStop::NeedBytes(1)));
     let many = b"PING a b c d e f g h i j k l m n\r\n";
     assert_eq!(decode_in_reads(many, limits, many.len()).0.len(), 1);
 }
 
 #[test]
 fn limits_can_change_after_an_auth_in_a_pipeline() {
-    let mut decoder = Decoder::new(Limits { unauthenticated: true, ..Limits::default() });
+    let mut decoder = Decoder::new(RequestLimits { unauthenticated: true, ..RequestLimits::default() });
     let mut requests = Requests::new();
     let buffer = [encode_command(&["AUTH", "x"]), encode_command(&["k"; 11])].concat();
     let first = decoder.decode(&buffer, &mut requests, 1);
-    assert_eq!((requests.len(), first.stop), (1, Stop::RequestsMax));
-    decoder.set_limits(Limits::default());
+    assert_eq!((requests.len(), first.stop), (1, DecodeStop::RequestsMax));
+    decoder.set_limits(RequestLimits::default());
     let second = decoder.decode(&buffer[first.consumed_bytes..], &mut requests, 1);
     assert_eq!((requests.len(), requests.get(0, &buffer).len()), (1, 11));
     assert_eq!(first.consumed_bytes + second.consumed_bytes, buffer.len());
@@ -219,26 +219,28 @@ fn limits_can_change_after_an_auth_in_a_pipeline() {
 
 #[test]
 fn limits_are_configurable() {
-    let limits = Limits { arguments_max: 2, bulk_bytes_max: 3, unauthenticated: false };
+    let limits = RequestLimits { arguments_max: 2, bulk_bytes_max: 3, unauthenticated: false };
     assert_error(b"*3\r\n", limits, "Protocol error: invalid multibulk length");
     assert_error(b"*2\r\n$3\r\nabc\r\n$4\r\n", limits, "Protocol error: invalid bulk length");
-    let huge = Limits { bulk_bytes_max: usize::MAX, ..Limits::default() };
+    let huge = RequestLimits { bulk_bytes_max: usize::MAX, ..RequestLimits::default() };
     let stream = b"*1\r\n$9223372036854775807\r\nabc";
-    assert!(matches!(decode_in_reads(stream, huge, 1).1, Stop::NeedBytes(missing) if missing > 1 << 62));
+    assert!(
+        matches!(decode_in_reads(stream, huge, 1).1, DecodeStop::NeedBytes(missing) if missing > 1 << 62)
+    );
 }
 
 #[test]
 fn requests_before_an_error_are_returned() {
     let (decoded, stop) = decode_all(b"*1\r\n$4\r\nPING\r\nGET k\r\n*2\r\n$1\r\nx\r\n:1\r\n");
     assert_eq!(decoded, [request(&[b"PING"]), request(&[b"GET", b"k"])]);
-    assert_eq!(stop, Stop::Malformed(ProtocolError::ExpectedBulk(b':')));
+    assert_eq!(stop, DecodeStop::Malformed(ProtocolError::ExpectedBulk(b':')));
 }
 
 #[test]
 fn a_malformed_stream_stays_malformed() {
     let mut decoder = Decoder::default();
     let mut requests = Requests::new();
-    let error = Stop::Malformed(ProtocolError::InvalidMultibulkLength);
+    let error = DecodeStop::Malformed(ProtocolError::InvalidMultibulkLength);
     assert_eq!(decoder.decode(b"*x\r\n", &mut requests, 1).stop, error);
     assert_eq!(decoder.decode(b"PING\r\n", &mut requests, 1).stop, error);
     assert!(requests.is_empty());
@@ -247,10 +249,10 @@ fn a_malformed_stream_stays_malformed() {
 #[test]
 fn the_number_of_missing_bytes_is_reported() {
     let missing = |stream: &[u8]| decode_all(stream).1;
-    assert_eq!(missing(b"*2\r\n$3\r\nG"), Stop::NeedBytes(4));
-    assert_eq!(missing(b"*2\r\n$3\r\nGET\r"), Stop::NeedBytes(1));
-    assert_eq!(missing(b"*2\r\n$536870912\r\n"), Stop::NeedBytes(536870914));
-    assert_eq!(missing(b"*2\r\n$5"), Stop::NeedBytes(1));
+    assert_eq!(missing(b"*2\r\n$3\r\nG"), DecodeStop::NeedBytes(4));
+    assert_eq!(missing(b"*2\r\n$3\r\nGET\r"), DecodeStop::NeedBytes(1));
+    assert_eq!(missing(b"*2\r\n$536870912\r\n"), DecodeStop::NeedBytes(536870914));
+    assert_eq!(missing(b"*2\r\n$5"), DecodeStop::NeedBytes(1));
 }
 
 #[test]
@@ -263,7 +265,7 @@ fn a_header_reserves_little_memory() {
     let mut decoder = Decoder::default();
     let mut requests = Requests::new();
     let progress = decoder.decode(b"*1048576\r\n$536870912\r\n", &mut requests, 1);
-    assert_eq!(progress, Progress { consumed_bytes: 0, stop: Stop::NeedBytes(536870914) });
+    assert_eq!(progress, DecodeProgress { consumed_bytes: 0, stop: DecodeStop::NeedBytes(536870914) });
     assert_eq!(decoder.pending.capacity() + requests.ranges.capacity() + requests.unescaped.capacity(), 0);
 }
 
@@ -293,7 +295,7 @@ fn no_byte_is_examined_twice() {
         assert!(arrived - decoder.position <= 6, "{arrived} arrived, {seen} done");
         let mut changed = stream[..arrived].to_vec();
         changed[..decoder.position].fill(b'!');
-        assert!(matches!(decoder.decode(&changed, &mut requests, 1).stop, Stop::NeedBytes(_)));
+        assert!(matches!(decoder.decode(&changed, &mut requests, 1).stop, DecodeStop::NeedBytes(_)));
     }
     let _ = decoder.decode(&stream, &mut requests, 1);
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Fuzz targets: functions over bytes that panic when an invariant is violated. The root's tests/it/fuzz.rs
 //! calls them with mutated seeds.
 
-use crate::decode::{Decoder, Limits, ProtocolError, Requests, Stop};
+use crate::decode::{DecodeStop, Decoder, ProtocolError, RequestLimits, Requests};
 use crate::frame::{ReplyError, ReplyReader, Value, encode_command};
 
 /// The observable result of decoding a stream of requests.
@@ -13,7 +13,7 @@ struct Outcome {
 }
 
 /// Decodes a stream that arrives in pieces of the given sizes (repeated), as on a connection.
-fn decode_in_pieces(bytes: &[u8], limits: Limits, sizes: &[usize], requests_max: usize) -> Outcome {
+fn decode_in_pieces(bytes: &[u8], limits: RequestLimits, sizes: &[usize], requests_max: usize) -> Outcome {
     let mut decoder = Decoder::new(limits);
     let mut requests = Requests::new();
     let mut outcome = Outcome { requests: Vec::new(), consumed_bytes: 0, error: None };
@@ -29,12 +29,12 @@ fn decode_in_pieces(bytes: &[u8], limits: Limits, sizes: &[usize], requests_max:
         }
         outcome.consumed_bytes += progress.consumed_bytes;
         match progress.stop {
-            Stop::RequestsMax => assert_eq!(requests.len(), requests_max),
-            Stop::Malformed(error) => {
+            DecodeStop::RequestsMax => assert_eq!(requests.len(), requests_max),
+            DecodeStop::Malformed(error) => {
                 outcome.error = Some(error);
                 return outcome;
             }
-            Stop::NeedBytes(missing_bytes) => {
+            DecodeStop::NeedBytes(missing_bytes) => {
                 assert!(missing_bytes > 0);
                 if arrived == bytes.len() {
                     return outcome;
@@ -63,9 +63,9 @@ pub fn fuzz_decode(bytes: &[u8]) {
         return;
     };
     let limits = match choice % 3 {
-        0 => Limits::default(),
-        1 => Limits { unauthenticated: true, ..Limits::default() },
-        _ => Limits { arguments_max: 8, bulk_bytes_max: 64, unauthenticated: false },
+        0 => RequestLimits::default(),
+        1 => RequestLimits { unauthenticated: true, ..RequestLimits::default() },
+        _ => RequestLimits { arguments_max: 8, bulk_bytes_max: 64, unauthenticated: false },
     };
     let whole = decode_in_pieces(stream, limits, &[stream.len()], usize::MAX);
     assert_eq!(whole, decode_in_pieces(stream, limits, &[1], usize::MAX));
@@ -74,7 +74,7 @@ pub fn fuzz_decode(bytes: &[u8]) {
     assert_eq!(whole, decode_in_pieces(stream, limits, &sizes, 1 + usize::from(choice % 5)));
 
     let encoded: Vec<u8> = whole.requests.iter().flat_map(|arguments| encode_command(arguments)).collect();
-    let again = decode_in_pieces(&encoded, Limits::default(), &[encoded.len()], usize::MAX);
+    let again = decode_in_pieces(&encoded, RequestLimits::default(), &[encoded.len()], usize::MAX);
     assert_eq!(again.requests, whole.requests);
     assert_eq!(again.error, None);
 }

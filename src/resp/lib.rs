@@ -17,6 +17,8 @@ pub mod frame;
 pub mod fuzzing;
 mod inline;
 
-pub use decode::{Arguments, Decoder, Limits, Progress, ProtocolError, Request, Requests, Stop};
+pub use decode::{
+    Arguments, DecodeProgress, DecodeStop, Decoder, ProtocolError, Request, RequestLimits, Requests,
+};
 pub use encode::{Encoder, Protocol};
 pub use frame::{ReplyError, ReplyReader, Value, encode_command, encode_command_into};

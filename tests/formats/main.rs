@@ -1,9 +1,9 @@
 //! Files of released formats stay readable.
 //!
-//! `tests/formats/v1` is a data directory as the first version wrote it, and what it holds, as text. The
-//! files are never changed; a new format level gets a directory of its own, which `cargo test --test formats`
-//! with ENGRAMDB_BLESS=1 writes where it does not exist yet. Definitions of indexes, in
-//! `tests/formats/definitions`, are tested by the search module.
+//! `tests/formats/v1` has a data directory written by the first version, and its content as text. The files
+//! are never changed. A new format level gets a new directory, which `cargo test --test formats` with
+//! ENGRAMDB_BLESS=1 writes if it does not exist. Definitions of indexes, in `tests/formats/definitions`, are
+//! tested by the search module.
 
 #![allow(clippy::disallowed_methods, reason = "reads and writes the repository's own files")]
 

@@ -400,7 +400,7 @@ fn a_slow_reader_gets_all_of_a_large_reply() {
     client.call(&["SET", "large", &large]).expect("an answer");
     let mut stream = connect(&server);
     stream.write_all(b"GET large\r\n").expect("the server reads");
-    // The server has more output than the sockets take: `omem` is what it still holds.
+    // The output is larger than the sockets' buffers: `omem` shows the part that the server still holds.
     until("the server keeps nothing back", || {
         let list = client.call(&["CLIENT", "LIST"]).expect("an answer");
         let list = String::from_utf8_lossy(list.as_bytes().expect("text")).into_owned();

@@ -191,7 +191,7 @@ fn time_on_a_follower_is_the_later_of_its_own_and_the_logs() {
         run(&first, "SET a 1 PX 1000");
         catch_up(&second);
         assert_eq!(run(&second, "EXISTS a"), if wall_ms > START_MS { "0" } else { "1" }, "{wall_ms}");
-        // The leader's time passes, and its log says so; the follower's own stands still.
+        // The leader's time passes, and is logged; the follower's own clock is stopped.
         here.clock.advance_ms(2000);
         run(&first, "SET b 1");
         catch_up(&second);

@@ -1,4 +1,4 @@
-//! Values of a module's data type where they are large, or where the program does not have the module.
+//! Values of a module's data type: large ones, and those of a module that the program does not have.
 
 use engramdb_engine::ReplayError;
 use engramdb_engine::command::{Args, Stage};
@@ -14,7 +14,7 @@ use engramdb_testkit::wire::Wire;
 
 const PARTS: usize = 5000;
 
-/// An instance with a counter at `c` that has so many parts.
+/// An instance with a counter at `c` that has `PARTS` parts.
 fn with_large_counter() -> Instance {
     let mut instance = Instance::with_modules(1, Protocol::Resp3, counter::PARTS);
     let mut words = vec!["COUNT.ADD".to_owned(), "c".to_owned()];
@@ -23,7 +23,7 @@ fn with_large_counter() -> Instance {
     instance
 }
 
-/// Runs a write once; the second is what it came to.
+/// Runs a write once. Also returns its stage.
 fn once(
     instance: &Instance,
     words: &[&str],

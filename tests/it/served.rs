@@ -1,8 +1,8 @@
-//! The server with its search module, in this process and over TCP, on a log in memory whose sync can be held
-//! back and under a clock that stands still.
+//! The server with its search module, in this process and over TCP, with a log in memory whose sync can be
+//! held back, and a stopped clock.
 //!
-//! Active expiry is off: what has expired stays until [`Served::expire_due`], so that reads are seen at their
-//! own work.
+//! Active expiry is off: expired keys stay until [`Served::expire_due`], so that tests see how reads treat
+//! them.
 
 use engramdb_engine::Engine;
 use engramdb_engine::log::memory::MemoryLog;

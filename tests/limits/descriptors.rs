@@ -16,7 +16,7 @@ fn log_of(directory: &TempDir) -> String {
     std::fs::read_to_string(directory.path().join("server.log")).expect("the log file is there")
 }
 
-/// Writes so much that the log needs new segments, and checks whether each write was accepted.
+/// Writes `mib` MiB, for which the log needs new segments. Fails with the text of the first refused write.
 fn write_mib(client: &mut Client, mib: usize) -> Result<(), String> {
     let value = vec![b'x'; 1 << 20];
     for number in 0..mib {

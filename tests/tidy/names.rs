@@ -7,18 +7,13 @@ use std::fmt::Write;
 
 /// Names that several types have today, and how many at most. The list only gets shorter.
 const SHARED_NAMES: &[(&str, usize)] = &[
-    ("Cause", 2),
     ("Content", 3),
     ("Entry", 2),
     ("Field", 2),
-    ("Found", 2),
     ("Job", 2),
-    ("Kind", 3),
-    ("Limits", 3),
+    ("Kind", 2),
+    ("Limits", 2),
     ("Outcome", 2),
-    ("Progress", 2),
-    ("Stop", 2),
-    ("Style", 2),
     ("Value", 3),
     ("WriteReply", 2),
     ("Writer", 2),

@@ -2,7 +2,7 @@
 
 use super::Sample;
 use crate::documents::ids::IdSet;
-use crate::vectors::live::{Cause, Tally};
+use crate::vectors::live::{MissCause, Tally};
 use crate::vectors::{Question, VectorField};
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
@@ -95,7 +95,7 @@ fn diagnose(
     question: &Question<'_>,
     comparison: &Comparison<'_>,
     found: usize,
-) -> [usize; Cause::ALL.len()] {
+) -> [usize; MissCause::ALL.len()] {
     let found_with = |ef: usize| {
         let rows = vectors.nearest_by_vectors(question, sample.k, ef);
         comparison.found_in(&rows.neighbors)
@@ -110,9 +110,9 @@ fn diagnose(
         }
         false => wanted,
     };
-    let mut missed = [0; Cause::ALL.len()];
-    missed[Cause::Codes as usize] = by_vectors - found;
-    missed[Cause::Beam as usize] = by_wide_beam - by_vectors;
-    missed[Cause::Graph as usize] = wanted - by_wide_beam;
+    let mut missed = [0; MissCause::ALL.len()];
+    missed[MissCause::Codes as usize] = by_vectors - found;
+    missed[MissCause::Beam as usize] = by_wide_beam - by_vectors;
+    missed[MissCause::Graph as usize] = wanted - by_wide_beam;
     missed
 }

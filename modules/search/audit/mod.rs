@@ -9,7 +9,7 @@ mod tests;
 use crate::index::Index;
 use crate::settings::Settings;
 use crate::vectors::VectorField;
-use crate::vectors::live::{Cause, LiveRecall, Remedy, Tally, Verdict, Warning};
+use crate::vectors::live::{LiveRecall, MissCause, Remedy, Tally, Verdict, Warning};
 use budget::Budget;
 use engramdb_engine::env::Env;
 use engramdb_vector::{Neighbor, Recoding};
@@ -284,11 +284,11 @@ fn explanation(tally: &Tally, warning: Warning, bound: f64) -> String {
                 tally.coarse, tally.samples
             );
         }
-        Warning::Recall(Cause::Codes) => "the codes that walks go by do not fit the data",
-        Warning::Recall(Cause::Beam) => {
+        Warning::Recall(MissCause::Codes) => "the codes that walks go by do not fit the data",
+        Warning::Recall(MissCause::Beam) => {
             "the beam is too narrow for these data, a larger EF_RUNTIME finds more"
         }
-        Warning::Recall(Cause::Graph) => "the graph has no links to rows that are searched for",
+        Warning::Recall(MissCause::Graph) => "the graph has no links to rows that are searched for",
     };
     format!("live recall is {:.3}, below {bound}: {cause}", tally.recall().unwrap_or_default())
 }

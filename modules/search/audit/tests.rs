@@ -4,7 +4,7 @@ use super::*;
 use crate::documents::Content;
 use crate::documents::ids::IdSet;
 use crate::schema::{FieldKind, create};
-use crate::vectors::live::Cause;
+use crate::vectors::live::MissCause;
 use crate::vectors::{Effort, Question, Source};
 use engramdb_engine::command::Args;
 use engramdb_engine::env::Clock;
@@ -190,7 +190,7 @@ fn nodes_without_links_are_noticed_and_linked_again() {
     for (number, &query) in queries.iter().enumerate() {
         let sample = walked(&index, 10, query);
         if number == 0 {
-            assert!(audited(&sample).missed[Cause::Graph as usize] >= 2);
+            assert!(audited(&sample).missed[MissCause::Graph as usize] >= 2);
         }
         auditor.handle().offer(sample);
         auditor.wait_idle();

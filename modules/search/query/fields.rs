@@ -1,7 +1,7 @@
 //! The query parts that follow a field's name: words, tags in braces, ranges in brackets, comparisons.
 
 use super::Node;
-use super::lexer::{Kind, Token};
+use super::lexer::{Token, TokenKind};
 use super::open::{self, OpenLeaf, OpenLimit, OpenNumber, Raw, Slot};
 use super::parser::{Parsed, Parser, Postfix};
 use super::values::{self, Affix};
@@ -20,7 +20,7 @@ pub struct NamedField {
 impl<'a> Parser<'a> {
     /// Reads `@name`.
     pub fn field(&mut self) -> Parsed<NamedField> {
-        if self.token.kind != Kind::Field {
+        if self.token.kind != TokenKind::Field {
             return Err(self.syntax());
         }
         let name = self.advance();
@@ -60,14 +60,14 @@ impl<'a> Parser<'a> {
     pub fn field_leaf(&mut self, postfix: Postfix) -> Parsed<Option<Node>> {
         let name = self.advance();
         match self.token.kind {
-            Kind::Mark(b':') => self.advance(),
-            Kind::Mark(b'|') => return self.several_fields(name, postfix),
-            Kind::Comparison => return self.comparison(name).map(Some),
+            TokenKind::Mark(b':') => self.advance(),
+            TokenKind::Mark(b'|') => return self.several_fields(name, postfix),
+            TokenKind::Comparison => return self.comparison(name).map(Some),
             _ => return Err(self.syntax()),
         };
         match self.token.kind {
-            Kind::Mark(b'{') => self.tags(name).map(Some),
-            Kind::Mark(b'[') => self.range(name).map(Some),
+            TokenKind::Mark(b'{') => self.tags(name).map(Some),
+            TokenKind::Mark(b'[') => self.range(name).map(Some),
             _ if !self.begins_operand() => Err(self.syntax()),
             _ => {
                 let place = self.named(name)?;
@@ -83,7 +83,7 @@ impl<'a> Parser<'a> {
     fn several_fields(&mut self, first: Token<'a>, postfix: Postfix) -> Parsed<Option<Node>> {
         let mut names = vec![first];
         while self.take(b'|') {
-            if !matches!(self.token.kind, Kind::Word | Kind::Number) {
+            if !matches!(self.token.kind, TokenKind::Word | TokenKind::Number) {
                 return Err(self.syntax());
             }
             names.push(self.advance());
@@ -119,7 +119,8 @@ impl<'a> Parser<'a> {
 
     /// Reads a pattern, a parameter, or several words that form one tag, joined by spaces.
     fn tag(&mut self, NamedField { field, .. }: NamedField, case_sensitive: bool) -> Parsed<Node> {
-        let is_word = |kind: Kind| matches!(kind, Kind::Word | Kind::Number | Kind::Quoted);
+        let is_word =
+            |kind: TokenKind| matches!(kind, TokenKind::Word | TokenKind::Number | TokenKind::Quoted);
         if !is_word(self.token.kind) {
             let (affix, raw) = self.part()?;
             return Ok(match raw {
@@ -140,7 +141,7 @@ impl<'a> Parser<'a> {
     fn range(&mut self, name: Token<'a>) -> Parsed<Node> {
         let place = self.named(name)?;
         self.advance();
-        if self.token.kind == Kind::Word {
+        if self.token.kind == TokenKind::Word {
             return self.vector_range(place);
         }
         let least = self.limit()?;
@@ -164,7 +165,7 @@ impl<'a> Parser<'a> {
         if let Err(error) = self.number() {
             return error;
         }
-        if self.token.kind != Kind::Word {
+        if self.token.kind != TokenKind::Word {
             return self.syntax();
         }
         self.advance();
@@ -188,8 +189,8 @@ impl<'a> Parser<'a> {
         }
         let token = self.token;
         let value = match token.kind {
-            Kind::Number => Slot::Given(values::number(token.text).ok_or_else(|| self.syntax())?),
-            Kind::Parameter => Slot::Word(self.parameters.get(token.text)?),
+            TokenKind::Number => Slot::Given(values::number(token.text).ok_or_else(|| self.syntax())?),
+            TokenKind::Parameter => Slot::Word(self.parameters.get(token.text)?),
             _ => return Err(self.syntax()),
         };
         self.advance();

@@ -9,7 +9,7 @@
 
 /// The kind of a token. Token texts are still escaped, and exclude the marks that determine their kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenKind {
     End,
     Word,
     /// Digits, a decimal number or `inf`, with an optional sign.
@@ -44,7 +44,7 @@ pub enum Part {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Token<'a> {
-    pub kind: Kind,
+    pub kind: TokenKind,
     /// The offset of its beginning, in bytes.
     pub at: usize,
     pub text: &'a [u8],
@@ -54,11 +54,11 @@ pub struct Token<'a> {
 
 impl Token<'_> {
     pub fn is(&self, mark: u8) -> bool {
-        self.kind == Kind::Mark(mark)
+        self.kind == TokenKind::Mark(mark)
     }
 
     pub fn is_keyword(&self, keyword: &str) -> bool {
-        self.kind == Kind::Word && self.text.eq_ignore_ascii_case(keyword.as_bytes())
+        self.kind == TokenKind::Word && self.text.eq_ignore_ascii_case(keyword.as_bytes())
     }
 }
 
@@ -86,7 +86,7 @@ pub fn is_quotation_mark(byte: u8) -> bool {
 
 impl<'a> Lexer<'a> {
     pub fn new(text: &'a [u8]) -> Lexer<'a> {
-        let last = Token { kind: Kind::End, at: 0, text: b"", near: b"" };
+        let last = Token { kind: TokenKind::End, at: 0, text: b"", near: b"" };
         Lexer { text, at: 0, last }
     }
 
@@ -102,57 +102,57 @@ impl<'a> Lexer<'a> {
             };
             let text = &self.text[inside.0..inside.1];
             let near = match kind {
-                Kind::Mark(_) | Kind::Comparison => self.last.near,
-                Kind::Arrow => &self.text[self.at + 1..(self.at + 3).min(self.text.len())],
+                TokenKind::Mark(_) | TokenKind::Comparison => self.last.near,
+                TokenKind::Arrow => &self.text[self.at + 1..(self.at + 3).min(self.text.len())],
                 _ => text,
             };
             // An error at a comparison, or at the value missing after it, gives the position of the field.
-            let at = if kind == Kind::Comparison { self.last.at } else { self.at };
+            let at = if kind == TokenKind::Comparison { self.last.at } else { self.at };
             self.last = Token { kind, at, text, near };
             self.at = end;
             return self.last;
         }
-        Token { kind: Kind::End, text: b"", ..self.last }
+        Token { kind: TokenKind::End, text: b"", ..self.last }
     }
 
     /// The token that begins with this byte: its kind, the start and end of its text, and its own end. `None`
     /// for a byte that is skipped.
-    fn token(&self, byte: u8) -> Option<(Kind, (usize, usize), usize)> {
+    fn token(&self, byte: u8) -> Option<(TokenKind, (usize, usize), usize)> {
         let at = self.at;
-        let mark = |length: usize, kind: Kind| Some((kind, (at, at + length), at + length));
+        let mark = |length: usize, kind: TokenKind| Some((kind, (at, at + length), at + length));
         match byte {
             b'@' | b'$' => {
                 let end = self.word_end(at + 1);
-                let kind = if byte == b'@' { Kind::Field } else { Kind::Parameter };
+                let kind = if byte == b'@' { TokenKind::Field } else { TokenKind::Parameter };
                 if end == at + 1 {
                     return None;
                 }
                 if byte == b'$' && self.is_star(end) {
-                    let kind = Kind::Affix { leading: false, trailing: true, of: Part::Parameter };
+                    let kind = TokenKind::Affix { leading: false, trailing: true, of: Part::Parameter };
                     return Some((kind, (at + 1, end), end + 1));
                 }
                 Some((kind, (at + 1, end), end))
             }
-            b'=' if self.text.get(at + 1) == Some(&b'>') => mark(2, Kind::Arrow),
-            b'=' | b'!' | b'<' | b'>' if self.last.kind == Kind::Field => {
+            b'=' if self.text.get(at + 1) == Some(&b'>') => mark(2, TokenKind::Arrow),
+            b'=' | b'!' | b'<' | b'>' if self.last.kind == TokenKind::Field => {
                 let length = if self.text.get(at + 1) == Some(&b'=') { 2 } else { 1 };
                 let is_one = length == 2 || matches!(byte, b'<' | b'>');
-                if is_one { mark(length, Kind::Comparison) } else { None }
+                if is_one { mark(length, TokenKind::Comparison) } else { None }
             }
-            b'"' | b'\'' => self.quotation(at, at, Kind::Quoted).or_else(|| {
+            b'"' | b'\'' => self.quotation(at, at, TokenKind::Quoted).or_else(|| {
                 // A double quotation mark that is never closed is an error at its place; a single one is
                 // skipped.
-                if byte == b'"' { mark(1, Kind::Mark(b'"')) } else { None }
+                if byte == b'"' { mark(1, TokenKind::Mark(b'"')) } else { None }
             }),
             b'w' if self.text.get(at + 1).copied().is_some_and(is_quotation_mark) => {
-                self.quotation(at, at + 1, Kind::Wildcard).or_else(|| self.word_or_number(at))
+                self.quotation(at, at + 1, TokenKind::Wildcard).or_else(|| self.word_or_number(at))
             }
-            b'*' => self.starred(at).or_else(|| mark(1, Kind::Mark(b'*'))),
+            b'*' => self.starred(at).or_else(|| mark(1, TokenKind::Mark(b'*'))),
             b'-' | b'+' => self
                 .word_or_number(at)
-                .or_else(|| if byte == b'-' { mark(1, Kind::Mark(b'-')) } else { None }),
+                .or_else(|| if byte == b'-' { mark(1, TokenKind::Mark(b'-')) } else { None }),
             b'(' | b')' | b'{' | b'}' | b'[' | b']' | b'|' | b':' | b';' | b'~' | b'%' => {
-                mark(1, Kind::Mark(byte))
+                mark(1, TokenKind::Mark(byte))
             }
             _ => self.word_or_number(at),
         }
@@ -204,22 +204,22 @@ impl<'a> Lexer<'a> {
 
     /// The longer of a word and a number; a number if they are equally long. A star after it makes it a
     /// prefix.
-    fn word_or_number(&self, at: usize) -> Option<(Kind, (usize, usize), usize)> {
+    fn word_or_number(&self, at: usize) -> Option<(TokenKind, (usize, usize), usize)> {
         let (word, number) = (self.word_end(at), self.number_end(at).unwrap_or(at));
-        let (kind, end) = if number >= word { (Kind::Number, number) } else { (Kind::Word, word) };
+        let (kind, end) = if number >= word { (TokenKind::Number, number) } else { (TokenKind::Word, word) };
         // A lone `_` is punctuation.
         if end == at || self.text[at..end] == *b"_" {
             return None;
         }
         if self.is_star(end) {
-            let kind = Kind::Affix { leading: false, trailing: true, of: Part::Word };
+            let kind = TokenKind::Affix { leading: false, trailing: true, of: Part::Word };
             return Some((kind, (at, end), end + 1));
         }
         Some((kind, (at, end), end))
     }
 
     /// `*suf` or `*inf*`.
-    fn starred(&self, at: usize) -> Option<(Kind, (usize, usize), usize)> {
+    fn starred(&self, at: usize) -> Option<(TokenKind, (usize, usize), usize)> {
         let next = *self.text.get(at + 1)?;
         let (of, start, end, behind) = match next {
             b'$' => (Part::Parameter, at + 2, self.word_end(at + 2), None),
@@ -234,16 +234,21 @@ impl<'a> Lexer<'a> {
             return None;
         }
         let trailing = self.is_star(behind);
-        let kind = Kind::Affix { leading: true, trailing, of };
+        let kind = TokenKind::Affix { leading: true, trailing, of };
         Some((kind, (start, end), behind + usize::from(trailing)))
     }
 
     /// The text quoted by the mark at `mark`. A star after it makes it a prefix.
-    fn quotation(&self, at: usize, mark: usize, kind: Kind) -> Option<(Kind, (usize, usize), usize)> {
+    fn quotation(
+        &self,
+        at: usize,
+        mark: usize,
+        kind: TokenKind,
+    ) -> Option<(TokenKind, (usize, usize), usize)> {
         let close = closing_mark(self.text, mark)?;
         debug_assert!(mark >= at);
-        if kind == Kind::Quoted && self.is_star(close + 1) {
-            let kind = Kind::Affix { leading: false, trailing: true, of: Part::Quoted };
+        if kind == TokenKind::Quoted && self.is_star(close + 1) {
+            let kind = TokenKind::Affix { leading: false, trailing: true, of: Part::Quoted };
             return Some((kind, (mark + 1, close), close + 2));
         }
         Some((kind, (mark + 1, close), close + 1))
@@ -268,11 +273,12 @@ fn closing_mark(text: &[u8], at: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn tokens(text: &[u8]) -> Vec<(Kind, String)> {
+    fn tokens(text: &[u8]) -> Vec<(TokenKind, String)> {
         let mut lexer = Lexer::new(text);
         std::iter::from_fn(|| {
             let token = lexer.next();
-            (token.kind != Kind::End).then(|| (token.kind, String::from_utf8_lossy(token.text).into_owned()))
+            (token.kind != TokenKind::End)
+                .then(|| (token.kind, String::from_utf8_lossy(token.text).into_owned()))
         })
         .collect()
     }
@@ -293,22 +299,25 @@ mod tests {
 
     #[test]
     fn numbers_are_words_with_their_sign() {
-        let number = |text: &str| (Kind::Number, text.to_owned());
+        let number = |text: &str| (TokenKind::Number, text.to_owned());
         assert_eq!(tokens(b"-3 +3.5 1e-5 -inf"), ["-3", "+3.5", "1e-5", "-inf"].map(number));
-        let minus = (Kind::Mark(b'-'), "-".to_owned());
+        let minus = (TokenKind::Mark(b'-'), "-".to_owned());
         assert_eq!(tokens(b"- 3"), [minus.clone(), number("3")]);
-        assert_eq!(tokens(b"-information"), [minus, (Kind::Word, "information".to_owned())]);
-        assert_eq!(tokens(b"7x 3.5"), [(Kind::Word, "7x".to_owned()), number("3.5")]);
+        assert_eq!(tokens(b"-information"), [minus, (TokenKind::Word, "information".to_owned())]);
+        assert_eq!(tokens(b"7x 3.5"), [(TokenKind::Word, "7x".to_owned()), number("3.5")]);
     }
 
     #[test]
     fn stars_belong_to_what_they_touch() {
-        let affix = |leading, trailing, of| Kind::Affix { leading, trailing, of };
+        let affix = |leading, trailing, of| TokenKind::Affix { leading, trailing, of };
         assert_eq!(tokens(b"a*"), [(affix(false, true, Part::Word), "a".to_owned())]);
         assert_eq!(tokens(b"*$p*"), [(affix(true, true, Part::Parameter), "p".to_owned())]);
         assert_eq!(tokens(b"*'a b'"), [(affix(true, false, Part::Quoted), "a b".to_owned())]);
-        assert_eq!(tokens(br"a\*"), [(Kind::Word, r"a\*".to_owned())]);
-        assert_eq!(tokens(b"* a"), [(Kind::Mark(b'*'), "*".to_owned()), (Kind::Word, "a".to_owned())]);
+        assert_eq!(tokens(br"a\*"), [(TokenKind::Word, r"a\*".to_owned())]);
+        assert_eq!(
+            tokens(b"* a"),
+            [(TokenKind::Mark(b'*'), "*".to_owned()), (TokenKind::Word, "a".to_owned())]
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A recursive-descent parser of queries: words, groups, negations. `fields` parses what follows a field's
 //! name, `vectors` the vector parts. Depth and size are bounded; syntax errors give their position.
 
-use super::lexer::{Kind, Lexer, Part, Token};
+use super::lexer::{Lexer, Part, Token, TokenKind};
 use super::open::{self, OpenLeaf, Raw, Template};
 use super::values::{self, Affix};
 use super::{Node, Pattern, TextMatch};
@@ -81,8 +81,9 @@ pub fn parse(
         all_text.filter(|(_, field)| matches!(field.kind, FieldKind::Text { .. }) && !field.no_index);
     parser.fields = parser.wanted(all_text.map(|(field, _)| field));
     let filter = parser.filter()?;
-    let knn = if parser.token.kind == Kind::Arrow { Some(parser.knn(filter == Node::All)?) } else { None };
-    if parser.token.kind != Kind::End {
+    let knn =
+        if parser.token.kind == TokenKind::Arrow { Some(parser.knn(filter == Node::All)?) } else { None };
+    if parser.token.kind != TokenKind::End {
         return Err(parser.syntax());
     }
     Ok(Template::new(filter, knn, parser.weights))
@@ -150,8 +151,8 @@ impl<'a> Parser<'a> {
     /// Reads a word, a number, quoted text, or a parameter.
     pub fn value(&mut self) -> Parsed<Raw<'a>> {
         let raw = match self.token.kind {
-            Kind::Word | Kind::Number | Kind::Quoted => Raw::Text(self.token.text),
-            Kind::Parameter => Raw::Word(self.parameters.get(self.token.text)?),
+            TokenKind::Word | TokenKind::Number | TokenKind::Quoted => Raw::Text(self.token.text),
+            TokenKind::Parameter => Raw::Word(self.parameters.get(self.token.text)?),
             _ => return Err(self.syntax()),
         };
         self.advance();
@@ -161,14 +162,14 @@ impl<'a> Parser<'a> {
     // The tree.
 
     fn filter(&mut self) -> Parsed<Node> {
-        if self.token.kind == Kind::End {
+        if self.token.kind == TokenKind::End {
             return Ok(Node::Nothing);
         }
         if self.everything()? {
             return Ok(Node::All);
         }
         let first = self.unary(Postfix::Neighbors)?;
-        if self.token.kind == Kind::Arrow {
+        if self.token.kind == TokenKind::Arrow {
             // For RediSearch's KNN, a filter of only stop words is no filter.
             return Ok(first.unwrap_or(Node::All));
         }
@@ -220,15 +221,15 @@ impl<'a> Parser<'a> {
 
     pub fn begins_operand(&self) -> bool {
         match self.token.kind {
-            Kind::Word
-            | Kind::Number
-            | Kind::Parameter
-            | Kind::Quoted
-            | Kind::Wildcard
-            | Kind::Affix { .. } => true,
-            Kind::Field => !self.are_fields_named,
-            Kind::Mark(mark) => b"(-~%\"".contains(&mark),
-            Kind::End | Kind::Arrow | Kind::Comparison => false,
+            TokenKind::Word
+            | TokenKind::Number
+            | TokenKind::Parameter
+            | TokenKind::Quoted
+            | TokenKind::Wildcard
+            | TokenKind::Affix { .. } => true,
+            TokenKind::Field => !self.are_fields_named,
+            TokenKind::Mark(mark) => b"(-~%\"".contains(&mark),
+            TokenKind::End | TokenKind::Arrow | TokenKind::Comparison => false,
         }
     }
 
@@ -269,7 +270,7 @@ impl<'a> Parser<'a> {
         } else {
             self.leaf(postfix)?
         };
-        while self.token.kind == Kind::Arrow {
+        while self.token.kind == TokenKind::Arrow {
             let ahead = self.ahead();
             if ahead.is(b'[') && postfix == Postfix::Neighbors {
                 break;
@@ -283,21 +284,21 @@ impl<'a> Parser<'a> {
 
     fn leaf(&mut self, postfix: Postfix) -> Parsed<Option<Node>> {
         match self.token.kind {
-            Kind::Field if !self.are_fields_named => self.field_leaf(postfix),
-            Kind::Word if !self.are_fields_named && self.token.is_keyword("ismissing") => {
+            TokenKind::Field if !self.are_fields_named => self.field_leaf(postfix),
+            TokenKind::Word if !self.are_fields_named && self.token.is_keyword("ismissing") => {
                 self.is_missing().map(Some)
             }
-            Kind::Word | Kind::Number => self.word(),
-            Kind::Quoted => self.phrase(),
-            Kind::Parameter | Kind::Wildcard | Kind::Affix { .. } => {
+            TokenKind::Word | TokenKind::Number => self.word(),
+            TokenKind::Quoted => self.phrase(),
+            TokenKind::Parameter | TokenKind::Wildcard | TokenKind::Affix { .. } => {
                 let (affix, raw) = self.part()?;
                 self.term(affix, raw).map(Some)
             }
-            Kind::Mark(b'%') => Err(self.fuzzy()),
-            Kind::Mark(b'"') => {
+            TokenKind::Mark(b'%') => Err(self.fuzzy()),
+            TokenKind::Mark(b'"') => {
                 // It is never closed: RediSearch reports the first token after it that is no word.
                 self.advance();
-                while matches!(self.token.kind, Kind::Word | Kind::Number) {
+                while matches!(self.token.kind, TokenKind::Word | TokenKind::Number) {
                     self.advance();
                 }
                 Err(self.syntax())
@@ -310,7 +311,7 @@ impl<'a> Parser<'a> {
     fn fuzzy(&mut self) -> SearchError {
         let marks = |parser: &mut Self, most: usize| (0..most).take_while(|_| parser.take(b'%')).count();
         let opening = marks(self, 3);
-        if !matches!(self.token.kind, Kind::Word | Kind::Number | Kind::Parameter) {
+        if !matches!(self.token.kind, TokenKind::Word | TokenKind::Number | TokenKind::Parameter) {
             return self.syntax();
         }
         self.advance();
@@ -321,13 +322,15 @@ impl<'a> Parser<'a> {
     pub fn part(&mut self) -> Parsed<(Affix, Raw<'a>)> {
         let token = self.token;
         let (affix, is_named) = match token.kind {
-            Kind::Word | Kind::Number | Kind::Quoted => (Affix::Whole, false),
-            Kind::Parameter => (Affix::Whole, true),
-            Kind::Wildcard => (Affix::Wildcard, token.text.starts_with(b"$")),
-            Kind::Affix { leading, trailing, of } => (Affix::of(leading, trailing), of == Part::Parameter),
+            TokenKind::Word | TokenKind::Number | TokenKind::Quoted => (Affix::Whole, false),
+            TokenKind::Parameter => (Affix::Whole, true),
+            TokenKind::Wildcard => (Affix::Wildcard, token.text.starts_with(b"$")),
+            TokenKind::Affix { leading, trailing, of } => {
+                (Affix::of(leading, trailing), of == Part::Parameter)
+            }
             _ => return Err(self.syntax()),
         };
-        let name = if token.kind == Kind::Wildcard && is_named { &token.text[1..] } else { token.text };
+        let name = if token.kind == TokenKind::Wildcard && is_named { &token.text[1..] } else { token.text };
         let raw = if is_named { Raw::Word(self.parameters.get(name)?) } else { Raw::Text(token.text) };
         self.advance();
         Ok((affix, raw))

@@ -2,7 +2,7 @@
 
 use super::Node;
 use super::fields::NamedField;
-use super::lexer::Kind;
+use super::lexer::TokenKind;
 use super::open::{self, OpenKnn, OpenLeaf, OpenRange, Raw, Slot};
 use super::parser::{Parsed, Parser};
 use crate::error::{self, Kind as Wrong, SearchError};
@@ -25,7 +25,7 @@ impl<'a> Parser<'a> {
 
     /// Reads the query vector's parameter.
     fn blob(&mut self) -> Parsed<usize> {
-        if self.token.kind != Kind::Parameter {
+        if self.token.kind != TokenKind::Parameter {
             return Err(self.syntax());
         }
         let word = self.parameters.get(self.token.text)?;
@@ -58,7 +58,7 @@ impl<'a> Parser<'a> {
     pub fn knn(&mut self, is_unfiltered: bool) -> Parsed<OpenKnn> {
         self.advance();
         self.expect(b'[')?;
-        if self.token.kind != Kind::Word {
+        if self.token.kind != TokenKind::Word {
             return Err(self.syntax());
         }
         let command = self.advance();
@@ -72,7 +72,7 @@ impl<'a> Parser<'a> {
         let mut knn = OpenKnn::new(place.field, k, vector);
         let mut seen = Seen { is_unfiltered, names: Vec::new() };
         let mut alias = None;
-        while alias.is_none() && self.token.kind == Kind::Word {
+        while alias.is_none() && self.token.kind == TokenKind::Word {
             if self.token.is_keyword("AS") {
                 self.advance();
                 alias = Some(self.value()?);
@@ -91,8 +91,8 @@ impl<'a> Parser<'a> {
     }
 
     fn k(&mut self) -> Parsed<Slot<usize>> {
-        let is_count = self.token.kind == Kind::Number && self.token.text.iter().all(u8::is_ascii_digit);
-        if self.token.kind != Kind::Parameter && !is_count {
+        let is_count = self.token.kind == TokenKind::Number && self.token.text.iter().all(u8::is_ascii_digit);
+        if self.token.kind != TokenKind::Parameter && !is_count {
             return Err(self.syntax());
         }
         Slot::of(self.value()?, open::k)
@@ -108,7 +108,7 @@ impl<'a> Parser<'a> {
         alias: &mut Option<Raw<'a>>,
     ) -> Parsed<Option<Raw<'a>>> {
         let mut second_alias = None;
-        if self.token.kind != Kind::Arrow {
+        if self.token.kind != TokenKind::Arrow {
             return Ok(None);
         }
         self.advance();
@@ -138,7 +138,7 @@ impl<'a> Parser<'a> {
             if self.take(b'}') {
                 return Ok(());
             }
-            if self.token.kind != Kind::Parameter {
+            if self.token.kind != TokenKind::Parameter {
                 return Err(self.syntax());
             }
             let name = self.advance().text;

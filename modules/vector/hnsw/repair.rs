@@ -43,7 +43,7 @@ const SLICE: u32 = 2 * 2 * BATCH_FRACTION as u32;
 /// As `SLICE`, for the tree: one bit decides for nearly all slots.
 const TREE_SLICE: u32 = 8 * SLICE;
 
-/// A node with fewer links in layer 0 than M divided by this, after its repair, is linked anew.
+/// A node with fewer links in layer 0 than M divided by this, after its repair, is linked again.
 const STARVED_FRACTION: usize = 4;
 
 #[derive(Default)]

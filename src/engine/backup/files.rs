@@ -188,12 +188,11 @@ pub fn copy(
     target.sync().map_err(|error| write_error(disk, to, error))
 }
 
-/// Copies a segment that is being written, of which `bytes` bytes are known to exist; the rest of the copy is
-/// a hole.
+/// Copies the first `bytes` bytes of a segment that is being written; the rest of the copy is a hole.
 ///
-/// It is copied from its end to its beginning, block by block: the writer makes an entry durable before it
-/// writes a later entry that says so. So if the later entry was copied, the earlier one is copied after it,
-/// and is complete. In the other order the copy could seem to have lost an acknowledged entry.
+/// The blocks are copied from the last to the first, because the writer makes an entry durable before it
+/// writes a later entry that proves it. If the later entry was copied, the earlier one is copied after it,
+/// and is complete. In ascending order, the copy could seem to have lost an acknowledged entry.
 pub fn copy_backwards(
     disk: &dyn Disk,
     (from, from_path): (&dyn DiskFile, &Path),

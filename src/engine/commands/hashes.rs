@@ -1,6 +1,6 @@
 //! Hash commands. Those for the expiry of fields are in `hash_expiry.rs`.
 
-use super::scan::{Found, ScanOf, ScanOptions, parse_cursor};
+use super::scan::{ScanFound, ScanOf, ScanOptions, parse_cursor};
 use super::slices::{AT_ONCE, Copied, Parts, copy_fields, sum_fields};
 use crate::command::{
     Args, Command, CommandError, Finish, Job, Outcome, ReadHandler, Reply, Rest, Stage, StagedHandler,
@@ -269,7 +269,7 @@ fn hscan(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage
     if options.count > AT_ONCE && is_long(Some(hash)) {
         return Ok(scan_in_slices(args.word(1), cursor, &options));
     }
-    let mut found = Found::default();
+    let mut found = ScanFound::default();
     let next = hash.scan(cursor, options.count, &mut |field| found.field(&options, field));
     found.write(next, reply);
     Ok(Stage::Done)
@@ -279,7 +279,7 @@ fn hscan(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage
 fn scan_in_slices(key: &[u8], cursor: u64, options: &ScanOptions<'_>) -> Stage {
     let (key, options) = (key.to_vec(), options.to_owned());
     let job: Job = Box::new(move |looks| {
-        let (mut next, mut found) = (cursor, Found::default());
+        let (mut next, mut found) = (cursor, ScanFound::default());
         found.in_slices(looks, options.count, |count, found| {
             looks.look(&mut |view| {
                 // A deleted key, or one of another type, ends the walk.

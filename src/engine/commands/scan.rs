@@ -187,7 +187,7 @@ fn scan(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage,
     if options.count > AT_ONCE && database.is_some_and(|database| database.len() > AT_ONCE) {
         return Ok(scan_in_slices(cursor, &options));
     }
-    let mut found = Found::default();
+    let mut found = ScanFound::default();
     let next = scan_database(view, cursor, options.count, &options, &mut found);
     found.write(next, reply);
     Ok(Stage::Done)
@@ -198,7 +198,7 @@ fn scan_database(
     cursor: u64,
     count: usize,
     options: &ScanOptions<'_>,
-    found: &mut Found,
+    found: &mut ScanFound,
 ) -> u64 {
     let Some(database) = view.whole_database() else { return 0 };
     database.scan(cursor, count, &mut |entry| {
@@ -217,7 +217,7 @@ fn scan_database(
 fn scan_in_slices(cursor: u64, options: &ScanOptions<'_>) -> Stage {
     let options = options.to_owned();
     let job: Job = Box::new(move |looks| {
-        let (mut next, mut found) = (cursor, Found::default());
+        let (mut next, mut found) = (cursor, ScanFound::default());
         found.in_slices(looks, options.count, |count, found| {
             looks.look(&mut |view| next = scan_database(view, next, count, &options.borrow(), found));
             next != 0
@@ -231,11 +231,11 @@ fn scan_in_slices(cursor: u64, options: &ScanOptions<'_>) -> Stage {
 
 /// The result of a step of a scan.
 #[derive(Default)]
-pub struct Found {
+pub struct ScanFound {
     items: Copied,
 }
 
-impl Found {
+impl ScanFound {
     pub fn field(&mut self, options: &ScanOptions<'_>, field: Field<'_>) {
         if options.wants(field.name) {
             self.items.push(field.name);
@@ -250,7 +250,7 @@ impl Found {
         &mut self,
         looks: &dyn Looks,
         count: usize,
-        mut slice: impl FnMut(usize, &mut Found) -> bool,
+        mut slice: impl FnMut(usize, &mut ScanFound) -> bool,
     ) {
         let mut left = count;
         while left > 0 {

@@ -50,7 +50,7 @@ use codec::{Reader, Sink, length_u32};
 use kinds::{At, DatabaseNumber, FieldKind, KeepExpiry, Key, Names, Offset, Pairs, Reason, Rest, Until};
 use std::fmt;
 
-/// Why a key went away. It decides the event that observers hear, not what is done.
+/// The reason why a key was deleted. It determines the event that observers get, not the effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     Command = 0,
@@ -72,7 +72,7 @@ const BUILDS: bool = true;
 
 key_effects! { [string_effects hash_effects database_effects declare_effects] }
 
-/// Databases from this number on are not believed: a number makes the reader allocate all below it.
+/// Numbers of databases from this one on are errors, because a reader allocates all databases below a number.
 pub const DATABASES_MAX: u32 = 1 << 16;
 
 /// A decoded effect with the database that it belongs to.
@@ -89,7 +89,7 @@ impl fmt::Display for Record<'_> {
     }
 }
 
-/// Why bytes are no effect.
+/// The reason why bytes are no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EffectDecodeError {
     #[error("the effect ends before its declared length")]

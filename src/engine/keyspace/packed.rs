@@ -1,17 +1,17 @@
 //! A key and its small value in one allocation.
 //!
 //! ```text
-//! kind    u8    what the value is, and whether an expiry follows
+//! kind    u8    the kind of the value, and whether an expiry follows
 //! key     u8    length
 //! value   u16   length, little-endian
-//! expiry  u64   little-endian milliseconds since the epoch, where the kind says so
+//! expiry  u64   little-endian milliseconds since the epoch, if the kind has one
 //! key, value
-//! zeros         as many as the allocation is longer
+//! zeros         up to the end of the allocation
 //! ```
 //!
-//! A string's value is its text; a hash's is described in `types/packed_hash.rs`. What does not fit (a key
-//! over 255 bytes, a string over [`STRING_BYTES_MAX`], a hash beyond its bounds) takes the other form of an
-//! entry. Memory only: no version.
+//! A string's value is its text; a hash's is described in `types/packed_hash.rs`. Entries that do not fit (a
+//! key over 255 bytes, a string over [`STRING_BYTES_MAX`], a hash beyond its bounds) have the other form. The
+//! layout exists in memory only, so it has no version.
 
 use crate::thin::Thin;
 use crate::types::packed_hash::{self, PackedHash, PackedHashMut};

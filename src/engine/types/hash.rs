@@ -14,8 +14,8 @@ use crate::table::{Keyed, Table};
 /// The most fields that are kept in an array.
 const FEW_FIELDS_MAX: usize = 32;
 
-/// Up to so many fields, the array has no room to spare: most hashes of a data set keep the number that they
-/// began with.
+/// With up to this many fields, the array has no spare capacity, because most hashes keep their first number
+/// of fields.
 const EXACT_FIELDS_MAX: usize = 8;
 
 /// A field as it is read.

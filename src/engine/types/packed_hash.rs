@@ -134,8 +134,8 @@ impl<'a> PackedHash<'a> {
     }
 }
 
-/// Sets the value of a field in its place; `None` where the field is absent or its value has another length,
-/// or its expiry is to be removed, and nothing has changed.
+/// Overwrites the value of a field. `None`, without a change, if the field is absent, its value has another
+/// length, or its expiry must be removed.
 #[inline]
 pub fn overwrite(bytes: &mut [u8], name: &[u8], value: &[u8], keep_expiry: bool) -> Option<()> {
     let place = PackedHash(bytes).place(name)?;
@@ -154,7 +154,7 @@ impl<'v> PackedHashMut<'v> {
         PackedHashMut(buffer)
     }
 
-    /// Makes room for fields of so many bytes in all.
+    /// Makes room for fields of `bytes` bytes in all.
     pub fn reserve(&mut self, bytes: usize) {
         const BYTES_OF_FIELD_MAX: usize = 2 + 2 * BYTES_MAX;
         self.0.reserve_exact(bytes.min(FIELDS_MAX * BYTES_OF_FIELD_MAX));

@@ -1,11 +1,11 @@
-//! Parameters of Redis and Valkey that this server does not have: a file written for them starts it all the
-//! same.
+//! Parameters of Redis and Valkey that this server does not have, so that it starts with configuration files
+//! written for them.
 //!
-//! What does not apply is accepted and named once at the start. What a user relies on and does not get
-//! (replication, eviction, notifications, TLS) is refused. What contradicts durability is overridden, with a
-//! warning that says so.
+//! Parameters that do not apply are accepted, and listed once at the start. Features that a user would rely
+//! on and not get (replication, eviction, notifications, TLS) are refused. Parameters that contradict
+//! durability are overridden with a warning.
 
-/// What a file may say about parameters that do not exist here.
+/// The values that a file may give to a parameter that does not exist here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Any value; listed as ignored.

@@ -134,7 +134,7 @@ fn files_include_others_and_not_without_end() {
     assert!(load("gone.conf").expect_err("it is missing").to_string().contains("gone.conf: cannot be read"));
 }
 
-/// Comments are anybody's; what has an effect is UTF-8.
+/// Comments may have any encoding; values must be UTF-8.
 #[test]
 fn bytes_outside_of_utf8_are_fine_in_comments_only() {
     let latin = config_of(b"# caf\xe9\n  # na\xefve\nhz 20\n");

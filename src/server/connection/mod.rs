@@ -15,7 +15,7 @@ use crate::dispatch::{Core, Resumed, Waiting, elsewhere};
 use crate::session::Owned;
 use bytes::BufMut;
 use engramdb_engine::log::Lsn;
-use engramdb_resp::{Decoder, Limits, Requests, Stop, decode};
+use engramdb_resp::{DecodeStop, Decoder, RequestLimits, Requests, decode};
 use std::io;
 use std::ops::Range;
 use std::pin::{Pin, pin};
@@ -93,7 +93,7 @@ struct Input {
     consumed: usize,
     /// What the buffer, and what is made of it, take while another thread has it.
     lent_bytes: usize,
-    stop: Stop,
+    stop: DecodeStop,
 }
 
 enum Event {
@@ -113,7 +113,7 @@ impl Connection {
             next: 0,
             consumed: 0,
             lent_bytes: 0,
-            stop: Stop::NeedBytes(1),
+            stop: DecodeStop::NeedBytes(1),
         };
         let mut connection = Connection {
             stream,
@@ -298,9 +298,9 @@ impl Connection {
                     read_bytes += bytes;
                     self.worker.stats.input_bytes.add(bytes as u64);
                     self.worker.stats.reads.add(1);
-                    if let Stop::NeedBytes(_) = input.stop {
+                    if let DecodeStop::NeedBytes(_) = input.stop {
                         // What was decoded before does not end with all that can be decoded now.
-                        input.stop = Stop::RequestsMax;
+                        input.stop = DecodeStop::RequestsMax;
                     }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -512,8 +512,10 @@ impl Connection {
         let input = &mut self.input;
         input.drop_consumed();
         match input.stop {
-            Stop::Malformed(error) if !self.core.closing => self.core.protocol_error(&error.reply_text()),
-            Stop::NeedBytes(_) => {
+            DecodeStop::Malformed(error) if !self.core.closing => {
+                self.core.protocol_error(&error.reply_text())
+            }
+            DecodeStop::NeedBytes(_) => {
                 let bytes_max = self.worker.shared.limits.input_bytes_max.load(Ordering::Relaxed);
                 let request_bytes = input.buffer.len() + input.arguments_bytes();
                 if request_bytes + self.core.session.transaction_bytes() > bytes_max {
@@ -588,7 +590,7 @@ impl Input {
     /// what a request may have, nor beyond the end of what is pending if that is near.
     fn wanted_capacity(&self, bytes_max: usize) -> Option<usize> {
         let (length, capacity) = (self.buffer.len(), self.buffer.capacity());
-        let Stop::NeedBytes(missing) = self.stop else { return None };
+        let DecodeStop::NeedBytes(missing) = self.stop else { return None };
         let wanted = decode::read_reserve_bytes(missing, length);
         if length == 0 || capacity - length >= wanted {
             return None;
@@ -609,13 +611,17 @@ impl Input {
     }
 
     fn has_more(&self) -> bool {
-        self.next < self.requests.len() || self.stop == Stop::RequestsMax
+        self.next < self.requests.len() || self.stop == DecodeStop::RequestsMax
     }
 
     fn decode(&mut self, core: &Core) {
         let unauthenticated = !core.session.authenticated;
         let bulk_bytes_max = core.shared().limits.bulk_bytes_max.load(Ordering::Relaxed);
-        self.decoder.set_limits(Limits { unauthenticated, bulk_bytes_max, ..Limits::default() });
+        self.decoder.set_limits(RequestLimits {
+            unauthenticated,
+            bulk_bytes_max,
+            ..RequestLimits::default()
+        });
         let requests_max = if unauthenticated { 1 } else { REQUESTS_MAX };
         let progress = self.decoder.decode(&self.buffer, &mut self.requests, requests_max);
         self.next = 0;
@@ -629,9 +635,9 @@ impl Input {
         self.next = 0;
         if self.consumed == self.buffer.len() {
             buffers::give(&mut self.buffer);
-            if self.stop != Stop::RequestsMax {
+            if self.stop != DecodeStop::RequestsMax {
                 self.stop = match self.stop {
-                    Stop::NeedBytes(_) => Stop::NeedBytes(1),
+                    DecodeStop::NeedBytes(_) => DecodeStop::NeedBytes(1),
                     stop => stop,
                 };
             }

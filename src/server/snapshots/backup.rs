@@ -146,18 +146,18 @@ fn note_whole(what: &str, to: &Path) {
     ));
 }
 
-/// Refuses a target within the directory that is to be read: what is written there would be lost with it, or
-/// be taken for a part of it.
+/// Refuses a target within the source directory: it would be lost with the source, or be read as a part of
+/// it.
 #[expect(
     clippy::disallowed_methods,
     reason = "the user names directories, and the engine's disk knows no links"
 )]
 fn must_be_outside(target: &Path, source: &Path, what: &str) -> ToolResult {
     let (Ok(real_source), Ok(absolute)) = (std::fs::canonicalize(source), std::path::absolute(target)) else {
-        // Without a source there is an error to come that says so.
+        // If the source does not exist, a later check reports that.
         return Ok(());
     };
-    // Where the target is not there yet, the directory that it would be made in.
+    // If the target does not exist yet, the directory in which it would be created.
     let real = absolute.ancestors().find_map(|ancestor| std::fs::canonicalize(ancestor).ok());
     let is_itself = std::fs::canonicalize(target).is_ok_and(|target| target == real_source);
     if !is_itself && real.is_some_and(|real| real.starts_with(&real_source)) {

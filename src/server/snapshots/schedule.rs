@@ -333,14 +333,14 @@ impl Shared {
         needed
     }
 
-    /// How much memory the process will take, about: the largest range of slots of the last snapshot, what of
-    /// the log comes to a range, and what it takes in any case.
+    /// An estimate of the memory that the process will take: the largest range of slots of the last snapshot,
+    /// the log's part of a range, and a constant.
     fn memory_needed_bytes(&self) -> u64 {
         let env = self.engine.env();
         let newest = newest(env, &self.settings);
         let directory = self.settings.directory.join(SNAPSHOT_DIRECTORY);
         let snapshot = newest.as_ref().and_then(|entry| {
-            // A damaged one is reported by the process, which builds on the one before.
+            // The process reports a damaged snapshot, and uses the one before it.
             SnapshotFile::open(&*env.disk, &directory.join(&entry.file)).ok()
         });
         let mut ranges = BTreeMap::<u16, u64>::new();

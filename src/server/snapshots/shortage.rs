@@ -1,16 +1,16 @@
-//! Snapshots while the disk is full: what makes room.
+//! Makes room for snapshots while the disk is full.
 //!
-//! A snapshot needs room before it gives any. So what can be freed is freed first: the newest snapshot is
-//! checked, and if it is sound the older ones are removed, and the log is trimmed below it. The log leaves
-//! its own claim on the disk's room to the snapshot meanwhile, with what it holds back for one. Of snapshots
-//! one is kept, and derived state is not saved: it can be rebuilt.
+//! A snapshot needs room before it frees any. So other files are freed first: the newest snapshot is checked,
+//! and if it is valid, older ones are removed and the log is trimmed below it. Meanwhile the log prepares no
+//! segments, and frees its reserve for snapshots. One snapshot is kept, and derived state is not saved,
+//! because it can be rebuilt.
 
 use super::schedule::SnapshotSettings;
 use engramdb_engine::Engine;
 use engramdb_engine::data_dir::SNAPSHOT_DIRECTORY;
 use engramdb_engine::snapshot::offline::trim_below_newest;
 
-/// Ends when it is dropped.
+/// The measures end when this is dropped.
 pub struct Shortage<'e> {
     engine: &'e Engine,
 }

@@ -34,7 +34,7 @@ pub enum SnapshotCommand {
     Repair(DirectoryArgs),
 }
 
-/// What `engramdb log` can do.
+/// The subcommands of `engramdb log`.
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
     /// Check every segment and entry, and the order of batches
@@ -278,7 +278,7 @@ fn verify_log(env: &Env, arguments: &DirectoryArgs, out: &mut dyn Write) -> Tool
     Ok(())
 }
 
-/// Reads the log by the rules of recovery; what it holds, in words.
+/// Reads the log by the rules of recovery. Returns a summary of its content.
 fn replay_all(env: &Env, arguments: &DirectoryArgs, catalog: &Catalog) -> Result<String, Box<dyn Error>> {
     let Some(first) = catalog.started.first().map(|segment| segment.header) else {
         return Ok("the log is empty".to_owned());

@@ -19,14 +19,13 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// In a normal run; ENGRAMDB_POWER_CUTS=100 is for a night.
+/// The number of power cuts in a normal run; set ENGRAMDB_POWER_CUTS=100 for a long one.
 const POWER_CUTS: u64 = 6;
-/// Between two cuts.
+/// The most kills between two power cuts.
 const KILLS_MAX: u64 = 3;
 const OPERATIONS_PER_LIFE_MAX: usize = 150;
 
-/// All writers write until so many operations are acknowledged; then `end` is called, which ends the server's
-/// life.
+/// All writers write until `wanted` operations are acknowledged; then `end` is called, which ends the server.
 fn write(journals: &mut [Journal], server: Server, wanted: usize, end: impl FnOnce(Server)) {
     let acknowledged = &AtomicUsize::new(0);
     let port = server.port;
@@ -39,7 +38,8 @@ fn write(journals: &mut [Journal], server: Server, wanted: usize, end: impl FnOn
     });
 }
 
-/// Starts the server and compares what it shows with what it has promised, which it promises from then on.
+/// Starts the server and compares its data with the acknowledged operations. What it shows then counts as
+/// acknowledged too.
 fn start(disk: &LoopDisk, journals: &mut [Journal], round: u64) -> (Server, usize) {
     let server = Server::start(disk.path(), &[]);
     let mut client: Client = server.client();
@@ -48,7 +48,7 @@ fn start(disk: &LoopDisk, journals: &mut [Journal], round: u64) -> (Server, usiz
     (server, acknowledged)
 }
 
-/// How far a start has come, as seen from outside.
+/// The progress of a start, as seen from outside.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
     Spawned,

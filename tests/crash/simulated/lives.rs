@@ -1,5 +1,5 @@
-//! Many lives of one log: each recovers, compares what it finds with all promises, writes, and ends with a
-//! fault.
+//! Runs one log many times: each run recovers, compares the data with all acknowledged writes, writes, and
+//! ends with a fault.
 
 use super::history::{directory, recover, without_threads};
 use engramdb_engine::log::local::{Catalog, LocalLog};
@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The number of lives of one disk before a new one is used.
+/// The number of runs on one disk before a new disk is used.
 pub const LIVES: u64 = 25;
 
 /// How lives end.

@@ -1,4 +1,4 @@
-//! Kills followed by power cuts: a start must not trust what it reads.
+//! Kills followed by power cuts: data that a start reads may not be durable.
 //!
 //! The story: a write is in the page cache and its sync is running when the process is killed. The next
 //! process reads the write, shows it to clients, and continues from it; but it was never synced, and the next

@@ -177,8 +177,8 @@ impl Store {
         if !self.writes.is_empty() {
             self.check_search(engine, &numbers.into_keys().collect())?;
         }
-        // A graph's name stands for its bytes, and damage of these files means that one of them was not
-        // synced.
+        // A saved graph gets its final name after its bytes are durable, so damage means that a sync is
+        // missing.
         match report.modules.iter().chain(&report.notes).find(|line| line.contains("thrown away")) {
             Some(line) => Err(line.clone()),
             None => Ok(()),

@@ -1,16 +1,16 @@
-//! Directories whose files are shared with another directory, or are gone.
+//! Directories whose files are shared with another directory, or missing.
 
 use super::{engramdb, text};
 use engramdb_testkit::process::{self, Server, TempDir};
 use std::path::Path;
 
-/// Puts a copy of a data directory beside it, with the same files under names of their own.
+/// Makes a copy of a data directory by hard links.
 fn copy_by_hard_links(from: &Path, to: &Path) {
     let copied = std::process::Command::new("cp").arg("-al").args([from, to]).status().expect("cp is there");
     assert!(copied.success(), "{}", to.display());
 }
 
-/// Starts a server that is to end by itself; what it says.
+/// Starts a server that must refuse to start. Returns its output.
 fn refused(directory: &Path) -> String {
     let port = process::free_port().to_string();
     let output = engramdb(&["serve", "--port", &port, "--dir", directory.to_str().expect("text")]);
@@ -19,7 +19,7 @@ fn refused(directory: &Path) -> String {
     text
 }
 
-/// The story: both servers wrote to the same segment, and what one of them had acknowledged was gone.
+/// The story: both servers wrote to the same segment, and acknowledged writes of one of them were lost.
 #[test]
 fn a_copy_by_hard_links_is_refused_while_a_server_writes_to_its_files() {
     let directory = TempDir::new("linked");
@@ -36,8 +36,7 @@ fn a_copy_by_hard_links_is_refused_while_a_server_writes_to_its_files() {
     text(&mut first.client(), &["SET", "after", "1"]);
     first.kill();
 
-    // Once the first one is gone, the copy is a store like others, and none of the two takes anything from
-    // the other.
+    // Once the first server has ended, the copy is a normal store, and neither changes the other's files.
     let second = Server::start(&two, &[]);
     text(&mut second.client(), &["SET", "of the second", "1"]);
     let first = Server::start(&one, &[]);

@@ -30,7 +30,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use window::{Cause, Remedy, Tally, Warning};
+pub use window::{MissCause, Remedy, Tally, Warning};
 
 use engramdb_engine::env::Random;
 use parking_lot::Mutex;
@@ -202,8 +202,8 @@ fn warning_of(tally: &Tally, bound: f64) -> Option<Warning> {
 /// The repair that may help. Codes that are too coarse are recomputed even if the beam is too narrow.
 fn remedy_of(tally: &Tally, warning: Warning) -> Option<Remedy> {
     match warning {
-        Warning::Recall(Cause::Graph) => Some(Remedy::Links),
-        Warning::Recall(Cause::Codes) | Warning::CoarseCodes => Some(Remedy::Codes),
-        Warning::Recall(Cause::Beam) => tally.is_coarse().then_some(Remedy::Codes),
+        Warning::Recall(MissCause::Graph) => Some(Remedy::Links),
+        Warning::Recall(MissCause::Codes) | Warning::CoarseCodes => Some(Remedy::Codes),
+        Warning::Recall(MissCause::Beam) => tally.is_coarse().then_some(Remedy::Codes),
     }
 }

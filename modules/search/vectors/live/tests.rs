@@ -70,7 +70,7 @@ fn a_low_recall_is_reported_once_and_so_is_its_recovery() {
         assert_eq!(live.record(tally(8, [0, 2, 1]), second(number), 0.9), None, "too early to say");
     }
     let total = Tally { samples: 10, coarse: 0, wanted: 110, found: 80, missed: [0, 21, 9] };
-    let warning = Warning::Recall(Cause::Beam);
+    let warning = Warning::Recall(MissCause::Beam);
     let first = Verdict::Bad { tally: total, warning, is_news: true, remedy: None };
     assert_eq!(live.record(tally(8, [0, 3, 0]), second(20), 0.9), Some(first));
     assert_eq!(live.report(second(20)).warning, Some(warning));
@@ -105,9 +105,9 @@ fn a_repair_of_coarse_codes_is_requested_again_every_few_minutes() {
     let of_both = Tally { coarse: 1, ..tally(1, [9, 0, 0]) };
     let verdicts: Vec<_> = (0..12).filter_map(|_| live.record(of_both, minute(20), 0.9)).collect();
     let [Verdict::Bad { warning, is_news: true, remedy, .. }] = verdicts[..] else { panic!("{verdicts:?}") };
-    assert_eq!((warning, remedy), (Warning::Recall(Cause::Codes), Some(Remedy::Codes)));
-    let beam = Warning::Recall(Cause::Beam);
+    assert_eq!((warning, remedy), (Warning::Recall(MissCause::Codes), Some(Remedy::Codes)));
+    let beam = Warning::Recall(MissCause::Beam);
     assert_eq!(remedy_of(&of_both, beam), Some(Remedy::Codes), "coarse codes are worth a try in any case");
     assert_eq!(remedy_of(&tally(1, [0, 9, 0]), beam), None);
-    assert_eq!(remedy_of(&tally(1, [0, 0, 9]), Warning::Recall(Cause::Graph)), Some(Remedy::Links));
+    assert_eq!(remedy_of(&tally(1, [0, 0, 9]), Warning::Recall(MissCause::Graph)), Some(Remedy::Links));
 }

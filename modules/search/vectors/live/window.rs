@@ -9,20 +9,20 @@ pub const BUCKET: Duration = Duration::from_secs(60 * 60 / BUCKETS as u64);
 
 /// Why a search missed a row of the exact answer (live/mod.rs has the table).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum MissCause {
     Codes,
     Beam,
     Graph,
 }
 
-impl Cause {
-    pub const ALL: [Cause; 3] = [Cause::Codes, Cause::Beam, Cause::Graph];
+impl MissCause {
+    pub const ALL: [MissCause; 3] = [MissCause::Codes, MissCause::Beam, MissCause::Graph];
 
     pub fn name(self) -> &'static str {
         match self {
-            Cause::Codes => "codes",
-            Cause::Beam => "beam",
-            Cause::Graph => "graph",
+            MissCause::Codes => "codes",
+            MissCause::Beam => "beam",
+            MissCause::Graph => "graph",
         }
     }
 }
@@ -31,7 +31,7 @@ impl Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// Recall is below the bound, and most rows were missed for this cause.
-    Recall(Cause),
+    Recall(MissCause),
     /// Most searches find the codes too coarse and compare vectors: they find the rows, but take longer.
     CoarseCodes,
 }
@@ -65,8 +65,8 @@ pub struct Tally {
     pub wanted: u64,
     /// Those of them that the searches found. A row that ties with the last exact one counts as found.
     pub found: u64,
-    /// Rows that were not found, by `Cause`.
-    pub missed: [u64; Cause::ALL.len()],
+    /// Rows that were not found, by `MissCause`.
+    pub missed: [u64; MissCause::ALL.len()],
 }
 
 impl Tally {
@@ -81,9 +81,9 @@ impl Tally {
     }
 
     /// The most frequent cause of missed rows.
-    pub fn cause(&self) -> Cause {
+    pub fn cause(&self) -> MissCause {
         // `max_by_key` takes the last of equals, so the order is reversed: of equals, `Codes` wins.
-        let causes = Cause::ALL.into_iter().rev();
+        let causes = MissCause::ALL.into_iter().rev();
         causes.max_by_key(|&cause| self.missed[cause as usize]).expect("there are causes")
     }
 }

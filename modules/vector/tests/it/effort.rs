@@ -83,7 +83,7 @@ fn real_embeddings() {
 
 #[test]
 fn all_of_the_nearest_by_a_scan() {
-    // So many copies that the graph does not lead to all of them.
+    // There are more copies than the graph leads to.
     let mut vectors = clustered(3_000, 32, 40, 7);
     for at in (0..3_000).step_by(3) {
         vectors[at] = vectors[0].clone();
