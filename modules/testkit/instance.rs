@@ -172,7 +172,7 @@ impl Instance {
         }
     }
 
-    /// What a command reads, the follower answers the same, at the same time.
+    /// Checks that the follower gives the same reply to a read at the same time.
     fn check_read(&self, args: Args<'_>, reply: &Value) {
         let Ok(known) = self.table.resolve(args) else { return };
         let is_apart = APART.iter().any(|name| args.is(0, name)) || args[0].starts_with(b"FT.");
@@ -257,7 +257,7 @@ impl Instance {
         self.restart();
     }
 
-    /// The follower has what is live.
+    /// Checks that the follower has the live content.
     pub fn check_follower(&self) {
         let run = self.follower.inspect();
         let view = run.view(0);

@@ -19,7 +19,7 @@ pub struct LoopDisk {
 
 impl LoopDisk {
     /// # Panics
-    /// Where a loop device cannot be mounted, with what to do about it.
+    /// If a loop device cannot be mounted, with a text that says what to do.
     pub fn new(bytes: u64) -> LoopDisk {
         if !is_root() {
             Need::Root.fail("Mounting a file system on a loop device needs root.");
@@ -51,8 +51,8 @@ impl LoopDisk {
         run(Command::new("umount").arg(&self.mount_point)).expect("no file is open");
     }
 
-    /// From now on nothing reaches the image any more, as after a power cut: neither the page cache nor what
-    /// the journal has not written.
+    /// From now on nothing reaches the image, as after a power cut: neither the page cache nor the unwritten
+    /// part of the journal.
     pub fn cut(&self) {
         let python = program("python3", "python3");
         run(Command::new(python).args(["-c", SHUT_DOWN]).arg(&self.mount_point)).expect("ext4 has this call");

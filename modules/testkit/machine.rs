@@ -45,7 +45,7 @@ impl Need {
         }
         let thread = std::thread::current();
         let test = thread.name().unwrap_or("a test");
-        // Not by a macro, whose output the test runner keeps to itself.
+        // Not by a macro, whose output the test runner captures.
         let line = format!("SKIPPED {test}: {WITHOUT} names {}\n", self.name());
         std::io::stderr().write_all(line.as_bytes()).expect("the standard error takes a line");
         true
@@ -78,10 +78,10 @@ pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// A program; where it is missing and this is root on Debian, its package is installed first.
+/// A program. If it is missing, and this is root on Debian, its package is installed first.
 ///
 /// # Panics
-/// If it cannot be had.
+/// If the program cannot be found or installed.
 pub fn program(name: &str, package: &str) -> PathBuf {
     if let Some(path) = find_program(name) {
         return path;
@@ -116,7 +116,7 @@ pub(crate) fn install(package: &str) {
     }
 }
 
-/// Runs a command to its end: what it printed, as an error if it failed.
+/// Runs a command to its end. Returns its output, as an error if it failed.
 pub fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     let printed = [output.stdout, output.stderr].concat();

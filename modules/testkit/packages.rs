@@ -137,8 +137,8 @@ fn pip(root: &Path) -> Command {
     pip(&own)
 }
 
-/// Held while something is downloaded or installed: other tests, and other processes of tests, wait. Ends
-/// with the value.
+/// A lock that is held while something is downloaded or installed, so that other tests and processes wait.
+/// Dropping it releases the lock.
 pub(crate) fn lock() -> File {
     std::fs::create_dir_all(root()).expect("the build directory is writable");
     let file = File::create(root().join("lock")).expect("the build directory is writable");

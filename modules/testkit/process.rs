@@ -124,10 +124,10 @@ impl Drop for Server {
 /// Longer than any expected event takes on a busy machine. Tests never assert a shorter time.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits until something is so that no event tells of: a process that is gone, a counter of another process.
+/// Waits for a condition without an event: the end of a process, a counter of another process.
 ///
 /// # Panics
-/// With the complaint, if it never comes.
+/// With the complaint, if the condition does not become true.
 pub fn until(complaint: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {

@@ -11,7 +11,8 @@ use engramdb_engine::recovery::Recovering;
 use engramdb_engine::shard::engine::{Ran, batch_bytes_max};
 use std::sync::Arc;
 
-/// Replays the whole log and becomes its writer. Returns the engine, and what the modules say of the start.
+/// Replays the whole log and becomes its writer. Returns the engine, and the modules' reports about the
+/// start.
 pub fn open_engine(
     env: &Env,
     log: Arc<dyn ShardLog>,

@@ -1,12 +1,12 @@
-//! What goes wrong: the client's mistakes, in Redis's own words (client libraries match on these texts), and
-//! data that does not fit.
+//! Errors: mistakes of clients, in Redis's exact words (client libraries compare these texts), and data that
+//! do not fit.
 
 use crate::effect::{Effect, EffectDecodeError, Record};
 use crate::keyspace::Keyspace;
 use std::borrow::Cow;
 use std::fmt;
 
-/// An error reply: its code word and text, as it goes over the wire. The connection lives on.
+/// An error reply: its code word and text, as sent to the client. The connection stays open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandError(Cow<'static, str>);
 
@@ -37,7 +37,7 @@ impl CommandError {
         CommandError::new(format!("ERR wrong number of arguments for '{command}' command"))
     }
 
-    /// A write is refused for want of room in the log.
+    /// A write is refused because the log has no room.
     pub fn no_room(cause: &str) -> CommandError {
         CommandError::new(format!(
             "MISCONF No room in the transaction log: {cause}. Writes are refused until there is room; reads go on, and \
@@ -53,7 +53,7 @@ impl CommandError {
         ))
     }
 
-    /// Any write is refused, for there is not even room to claim the log.
+    /// Every write is refused, because there is no room even to claim the log.
     pub fn read_only(cause: &str) -> CommandError {
         CommandError::new(format!(
             "MISCONF The server started read-only, because its disk has no room to open the transaction log for writing: \
@@ -79,7 +79,7 @@ impl fmt::Display for CommandError {
 
 impl std::error::Error for CommandError {}
 
-/// Why a batch from the log or a snapshot cannot be applied: it is corrupt, or of a newer version.
+/// The reason why a batch from the log or a snapshot cannot be applied: it is corrupt, or of a newer version.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error(transparent)]
@@ -93,8 +93,8 @@ pub enum ReplayError {
 }
 
 impl ReplayError {
-    /// Why an effect did not fit: it is about values of a module that this program does not have, or the data
-    /// is corrupt.
+    /// The reason why an effect did not fit: it changes a value of a module that this program does not have,
+    /// or the data are corrupt.
     pub(crate) fn of_mismatch(keyspace: &Keyspace, record: &Record<'_>) -> ReplayError {
         match record.effect {
             Effect::Module { module, key: Some(_), .. } if !keyspace.types().has_of(module) => {

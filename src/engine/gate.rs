@@ -1,25 +1,25 @@
-//! What a reply waits for: a batch of the log, which may not have its LSN yet.
+//! Gates of replies: a reply waits for a batch of the log, which may not have its LSN yet.
 //!
-//! Nothing knows an LSN before the log has taken the batch. Until then a batch has a number within its *run*:
-//! the batches that are submitted together. A [`ReplyGate`] is either; [`Submitted`] turns the second kind
-//! into the first.
+//! The LSN is unknown until the log has taken the batch. Until then a batch has a number within its *run*,
+//! which are the batches that are submitted together. A [`ReplyGate`] is an LSN or such a number;
+//! [`Submitted`] converts the number to the LSN.
 
 use crate::log::Lsn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A batch that a reply waits for: by its LSN, or by its number in the open run.
+/// A batch that a reply waits for: its LSN, or its number in the open run.
 ///
-/// Ordered as the log orders the batches: those of the open run come after all that were submitted. So of two
-/// gates the larger one is enough to wait for.
+/// Gates are ordered like the batches in the log: those of the open run come after all submitted ones. So
+/// waiting for the larger of two gates covers both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReplyGate(u64);
 
-/// Set in gates of the open run. No LSN gets so large.
+/// The bit that is set in gates of the open run. LSNs never reach it.
 const OPEN: u64 = 1 << 63;
 
 impl ReplyGate {
-    /// Nothing to wait for.
+    /// The gate of replies that need not wait.
     pub const NONE: ReplyGate = ReplyGate(0);
 
     /// The batch of this number, from 1, in the open run.
@@ -27,7 +27,7 @@ impl ReplyGate {
         ReplyGate(OPEN | number)
     }
 
-    /// Whether the batch is still to be submitted.
+    /// True if the batch is not submitted yet.
     #[inline]
     pub fn is_open(self) -> bool {
         self.0 & OPEN != 0
@@ -62,7 +62,7 @@ impl PartialOrd<Lsn> for ReplyGate {
     }
 }
 
-/// The LSNs that the batches of a run got: dense, in the order of their numbers.
+/// The LSNs of the batches of a submitted run: dense, in the order of their numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Submitted {
     first: Lsn,
@@ -75,12 +75,12 @@ impl Submitted {
         Submitted { first, batches }
     }
 
-    /// The last of them.
+    /// The last LSN.
     pub fn last(self) -> Lsn {
         Lsn(self.first.0 + self.batches - 1)
     }
 
-    /// What a reply waits for whose gate may be a batch of the run.
+    /// The LSN for a gate, which may be a batch of this run.
     ///
     /// # Panics
     /// If the gate is of another run.
@@ -95,8 +95,8 @@ impl Submitted {
     }
 }
 
-/// A gate that is written under the keyspace's write lock: the last batch that changed something which is no
-/// key, an index of a module, say. [`OpenBatch::mark`] sets it.
+/// A gate that is written under the keyspace's write lock: the last batch that changed state other than a
+/// key, for example an index of a module. [`OpenBatch::mark`] sets it.
 #[derive(Debug, Default)]
 pub struct Hazard(AtomicU64);
 

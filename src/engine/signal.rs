@@ -1,11 +1,10 @@
 //! A signal: an event that happens once, for which tasks wait without holding a thread.
 //!
-//! A job that needs something which background work brings about (an index that is complete) is not started
-//! on a thread that would block: its command returns [`crate::command::Stage::Wait`], and the shell polls a
-//! [`SignalWaiter`].
+//! A job that must wait for background work (the completion of an index) does not block a thread: its command
+//! returns [`crate::command::Stage::Wait`], and the shell polls a [`SignalWaiter`].
 //!
 //! Invariants: a signal stays given; a waiter is in the list only between its first poll and its drop, so
-//! that waits that end early leave nothing behind; no waker is called while the list is locked.
+//! that a wait that ends early leaves no entry; no waker is called while the list is locked.
 
 use crate::hashing::HashMap;
 use parking_lot::{Condvar, Mutex};
@@ -25,12 +24,12 @@ pub struct Signal {
 struct SignalState {
     is_given: bool,
     next_waiter: u64,
-    /// By the waiter's number.
+    /// Wakers by the waiter's number.
     wakers: HashMap<u64, Waker>,
 }
 
 impl Signal {
-    /// Gives the signal: all waiters go on, those that come later too.
+    /// Gives the signal: all current and later waiters continue.
     pub fn give(&self) {
         let mut state = self.state.lock();
         state.is_given = true;
@@ -44,7 +43,7 @@ impl Signal {
         self.state.lock().is_given
     }
 
-    /// How many tasks wait.
+    /// The number of waiting tasks.
     pub fn waiting(&self) -> usize {
         self.state.lock().wakers.len()
     }

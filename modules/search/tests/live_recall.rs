@@ -1,6 +1,5 @@
-//! Live recall: that the figure is the recall of the searches that were answered, what is said when it is
-//! low, and what it costs. Time stands still, so that nothing is dropped for want of it, until a test moves
-//! it.
+//! Live recall: it equals the recall of the answered searches, it is reported when it is low, and its cost is
+//! limited. The clock is stopped until a test moves it, so that no sample is dropped because of the budget.
 
 #[path = "it/harness/mod.rs"]
 mod harness;
@@ -17,7 +16,7 @@ use tracing::span;
 const DIMENSION: usize = 70;
 const ROWS: u32 = 3_000;
 
-/// A clock that a test moves. Threads use no processor time.
+/// A clock that a test moves. The processor time of threads is zero.
 #[derive(Default)]
 struct Moved(AtomicU64);
 
@@ -41,7 +40,7 @@ impl Clock for Moved {
     }
 }
 
-/// As `Moved`, but each look at its thread's time takes a millisecond of that.
+/// As `Moved`, but each reading of a thread's processor time adds a millisecond to it.
 #[derive(Default)]
 struct Busy {
     time: Moved,
@@ -62,13 +61,13 @@ impl Clock for Busy {
     }
 }
 
-/// What the log says.
+/// The lines of the log.
 struct Log;
 
 fn log() -> &'static Mutex<Vec<String>> {
     static LINES: OnceLock<Mutex<Vec<String>>> = OnceLock::new();
     LINES.get_or_init(|| {
-        // Audits are done by a thread that a subscriber of the test's thread would not see.
+        // A subscriber of the test's thread would not get the lines of the audit's thread.
         tracing::subscriber::set_global_default(Log).expect("set once");
         Mutex::default()
     })
@@ -106,7 +105,7 @@ impl tracing::Subscriber for Log {
     fn exit(&self, _span: &span::Id) {}
 }
 
-/// Components of about a normal distribution around a mean, the same for the same number.
+/// Components of a roughly normal distribution around a mean, determined by the number.
 fn normal_at(number: u32, dimension: usize, mean: f32) -> Vec<f32> {
     let mut state = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5851_F42D_4C95_7F2D;
     let mut uniform = || {
@@ -166,7 +165,7 @@ fn count(server: &Server, index: &str, name: &str) -> u64 {
     live(server, index, name).parse().expect("a number")
 }
 
-/// Searches, and waits until the sample was audited or dropped, and what it showed was repaired.
+/// Searches, and waits until the sample was audited or dropped, and a requested repair is done.
 fn search_audited(server: &Server, index: &str, number: u32, attributes: &str) -> Vec<String> {
     let found = search(server, index, number, attributes);
     assert_eq!(server.line("TEST.AUDITED"), "OK");
@@ -234,7 +233,7 @@ fn what_is_beyond_the_budget_is_dropped() {
     (0..50).for_each(|number| _ = search_audited(&server, "busy", number, ""));
     let counts = || (count(&server, "busy", "samples"), count(&server, "busy", "samples_dropped"));
     assert_eq!(counts(), (1, 49), "an audit owes its time");
-    // It took a millisecond, which is there again after 100 of them.
+    // It took a millisecond, which the budget has again after 100 ms.
     clock.time.advance(Duration::from_millis(100));
     (50..52).for_each(|number| _ = search_audited(&server, "busy", number, ""));
     assert_eq!(counts(), (2, 50));
@@ -248,7 +247,7 @@ fn searches_that_say_nothing_about_the_graph_are_no_samples() {
     server.line("FT.CONFIG SET LIVE_RECALL_EVERY 0");
     (0..20).for_each(|number| _ = search(&server, "none", number, ""));
     server.line("FT.CONFIG SET LIVE_RECALL_EVERY 1");
-    // So few documents are scanned.
+    // An index with this few documents is scanned.
     let query = blob(&normal(7));
     for _ in 0..20 {
         server.line_with("FT.SEARCH none '*=>[KNN 10 @v $q]' INKEYS 2 d:1 d:2 PARAMS 2 q", &[&query]);

@@ -1,4 +1,4 @@
-//! The encoded effects of a batch, of which large contents are referred to instead of copied.
+//! The encoded effects of a batch. Large contents are referred to instead of copied.
 
 use super::Effect;
 use super::codec::Sink;
@@ -9,16 +9,16 @@ use std::ops::Range;
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
-    /// Each comes in front of the byte with this number in `bytes`.
+    /// Contents, each with the index in `bytes` before which it belongs.
     contents: Vec<(usize, Content)>,
     contents_bytes: usize,
 }
 
-/// Buffers of batches that are kept for the next one, in bytes.
+/// The largest buffer that is kept for the next batch, in bytes.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
 impl Batch {
-    /// Adds an effect, whose large words may be among the contents.
+    /// Adds an effect; refers to those of its words that are among the contents.
     pub fn push(&mut self, database: u32, effect: &Effect<'_>, contents: Option<&Contents>) {
         match contents {
             None => effect.encode(database, &mut self.bytes),
@@ -34,12 +34,12 @@ impl Batch {
         self.len() == 0
     }
 
-    /// All bytes, where none are referred to.
+    /// All bytes; `None` if the batch refers to contents.
     pub fn as_slice(&self) -> Option<&[u8]> {
         self.contents.is_empty().then_some(&self.bytes)
     }
 
-    /// Takes all of it, and leaves an empty batch.
+    /// Takes the batch, and leaves an empty one.
     pub fn take(&mut self) -> Batch {
         std::mem::take(self)
     }
@@ -53,7 +53,7 @@ impl Batch {
         self.contents_bytes = 0;
     }
 
-    /// The bytes in parts, in order; a content with its checksum.
+    /// The bytes in parts, in order; contents come with their checksum.
     fn parts(&self) -> impl Iterator<Item = (&[u8], Option<u32>)> {
         let mut from = 0;
         let referred = self.contents.iter().flat_map(move |(at, content)| {
@@ -64,7 +64,7 @@ impl Batch {
         referred.chain([(&self.bytes[last..], None)])
     }
 
-    /// CRC32C of all bytes. Those of contents are known already.
+    /// CRC32C of all bytes; uses the known checksums of contents.
     pub fn crc(&self) -> u32 {
         self.parts().fold(0, |crc, (part, known)| match known {
             Some(known) => crc32c::crc32c_combine(crc, known, part.len()),
@@ -94,7 +94,7 @@ impl From<Vec<u8>> for Batch {
     }
 }
 
-/// Encodes into a batch, and refers to the contents that it meets.
+/// Encodes into a batch, and refers to words that are contents.
 struct Referring<'b> {
     batch: &'b mut Batch,
     contents: &'b Contents,

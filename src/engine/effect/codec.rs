@@ -1,22 +1,21 @@
-//! Bytes in and out of effects.
+//! Encodes and decodes the fields of effects.
 
 use super::{Cause, List};
 
-/// A length as it is encoded. The configuration bounds requests at 2 GiB, so that no effect of one comes
-/// near; a length that is cut off would make a log that cannot be read, which is worse than a process that
-/// stops.
+/// The encoded length. The configuration limits requests to 2 GiB, so an effect is always shorter than 4 GiB.
+/// A longer one panics, because a truncated length would make the log unreadable.
 pub(super) fn length_u32(length: usize) -> u32 {
     u32::try_from(length).expect("an effect is below 4 GiB")
 }
 
-/// Where an effect is encoded to.
+/// The output of an encoder.
 pub(super) trait Sink {
-    /// Bytes so far.
+    /// The number of bytes so far.
     fn len(&self) -> usize;
     fn put(&mut self, bytes: &[u8]);
     /// The same for bytes that can be a whole word of a request.
     fn put_word(&mut self, word: &[u8]);
-    /// Where the next bytes come, for `set`.
+    /// The position of the next bytes, for `set`.
     fn place(&self) -> usize;
     fn set(&mut self, place: usize, bytes: [u8; 4]);
 }
@@ -62,8 +61,8 @@ pub(super) fn put_list(out: &mut impl Sink, list: List<'_>) {
     }
 }
 
-/// Reads what follows an effect's header. Each method takes what it returns; `None` where there is too
-/// little, or where it is no such thing.
+/// Reads the fields of an effect. Each method consumes the field that it returns; `None` if the bytes are too
+/// short or malformed.
 pub(super) struct Reader<'a> {
     pub(super) bytes: &'a [u8],
 }
@@ -96,7 +95,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A length and as many bytes.
+    /// A length and that many bytes.
     pub(super) fn counted(&mut self) -> Option<&'a [u8]> {
         let length = self.u32()? as usize;
         let (content, rest) = self.bytes.split_at_checked(length)?;
@@ -104,12 +103,12 @@ impl<'a> Reader<'a> {
         Some(content)
     }
 
-    /// All that is left.
+    /// All remaining bytes.
     pub(super) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.bytes)
     }
 
-    /// A list that ends the payload; every item is checked here, so that iterating cannot fail.
+    /// A list at the end of the payload. Every item is checked here, so that iterating cannot fail.
     pub(super) fn list(&mut self) -> Option<List<'a>> {
         let count = self.u32()?;
         let bytes = self.bytes;

@@ -1,9 +1,9 @@
-//! What is made of the rows of effects.
+//! Generates code from the rows of effects.
 //!
-//! Each family's macro passes its rows on to the next, and the last one is this. A row is
+//! Each family's macro passes its rows to the next one; this is the last. A row is
 //!
 //! ```text
-//! /// What it does.
+//! /// A description.
 //! Name(number, scope, BUILDS) { field: type as kind, ... } "how the fields are shown";
 //! ```
 //!
@@ -25,7 +25,7 @@ macro_rules! declare_effects {
         }
 
         impl<'a> Effect<'a> {
-            /// The key that the effect is about (the first of two).
+            /// The key that the effect changes (the first of two).
             #[inline]
             pub fn key(&self) -> Option<&'a [u8]> {
                 match *self {
@@ -34,7 +34,7 @@ macro_rules! declare_effects {
                 }
             }
 
-            /// The same effect on another key. One without a key stays as it is.
+            /// The same effect on another key. An effect without a key is unchanged.
             pub fn with_key(&self, new: &'a [u8]) -> Effect<'a> {
                 match *self {
                     $( Effect::$name $({ $($field),* })? => {
@@ -53,8 +53,8 @@ macro_rules! declare_effects {
                 }
             }
 
-            /// Whether a snapshot can hold it for a key: it builds a value where the key is absent, or a part
-            /// of one.
+            /// True if a snapshot can contain it for a key: it builds a value, or a part of one, if the key
+            /// is absent.
             pub fn builds(&self) -> bool {
                 match *self {
                     $( Effect::$name { .. } => false $(|| $builds)?, )*
@@ -71,7 +71,7 @@ macro_rules! declare_effects {
                 }
             }
 
-            /// Encodes what follows the header.
+            /// Encodes the fields, which follow the header.
             #[inline]
             fn put_fields(&self, out: &mut impl Sink) {
                 match *self {
@@ -82,13 +82,12 @@ macro_rules! declare_effects {
                 }
             }
 
-            /// Whether the engine has an effect of this number.
+            /// True if the engine has an effect of this number.
             fn is_known(number: u8) -> bool {
                 [$($number),*].contains(&number)
             }
 
-            /// Decodes what follows the header of an effect of the engine. `None` where that does not fit its
-            /// number.
+            /// Decodes the fields of an effect of the engine. `None` if they do not fit its number.
             fn take_fields(number: u8, reader: &mut Reader<'a>) -> Option<Effect<'a>> {
                 Some(match number {
                     $( $number => {
@@ -99,7 +98,7 @@ macro_rules! declare_effects {
             }
         }
 
-        /// For people (`engramdb log dump`) and golden scripts: the kind, the key, then what is particular.
+        /// For people (`engramdb log dump`) and golden scripts: the kind, the key, then other fields.
         impl fmt::Display for Effect<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match *self {

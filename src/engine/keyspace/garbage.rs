@@ -1,9 +1,9 @@
-//! What was removed, kept until the lock is released: dropping a large value takes time.
+//! Removed values, kept until the lock is released, because dropping a large value takes time.
 
 use super::Database;
 use super::value::OwnedValue;
 
-/// What is left of an effect, to be dropped.
+/// The removed value of an effect, to be dropped later.
 #[derive(Debug, Default)]
 pub enum Garbage {
     #[default]
@@ -13,7 +13,7 @@ pub enum Garbage {
 }
 
 impl Garbage {
-    /// Whether dropping it takes longer than others should wait.
+    /// True if dropping it takes too long for a thread that others wait for.
     pub fn is_large(&self) -> bool {
         const PARTS_MAX: usize = 10_000;
         const BYTES_MAX: usize = 4 << 20;
@@ -28,7 +28,7 @@ impl Garbage {
         matches!(self, Garbage::None)
     }
 
-    /// A value worth carrying out of the lock; small strings are dropped on the spot.
+    /// Keeps a value that takes time to drop; drops a small string now.
     pub(super) fn of(value: OwnedValue) -> Garbage {
         const STRING_BYTES_MAX: usize = 16 << 10;
         match &value {

@@ -18,7 +18,8 @@ use crate::types::packed_hash::{self, PackedHash, PackedHashMut};
 use crate::types::{HashRef, StringRef};
 use std::ops::Range;
 
-/// The longest string that lies with its key. Beyond it, appending in place is worth more than an allocation.
+/// The longest string that is packed with its key. For longer ones, appending in place saves more than an
+/// allocation costs.
 pub(super) const STRING_BYTES_MAX: usize = 256;
 
 pub(super) const KEY_BYTES_MAX: usize = u8::MAX as usize;
@@ -26,16 +27,16 @@ const HEADER_BYTES: usize = 4;
 const EXPIRY_BYTES: usize = size_of::<u64>();
 const HAS_EXPIRY: u8 = 0x80;
 
-/// What the value of a packed entry is.
+/// The kind of a packed entry's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     String = 0,
-    /// A string whose text is an integer's, as it was set: what OBJECT ENCODING calls `int`.
+    /// A string that was set to an integer's text; OBJECT ENCODING calls it `int`.
     Integer = 1,
     Hash = 2,
 }
 
-/// Packs a value that is already encoded; `None` where it does not fit.
+/// Packs a value that is already encoded; `None` if it does not fit.
 pub(super) fn pack<T>(kind: Kind, key: &[u8], value: &[u8], expires_at_ms: u64) -> Option<Thin<T>> {
     if key.len() > KEY_BYTES_MAX || value.len() > usize::from(u16::MAX) {
         return None;
@@ -113,14 +114,14 @@ impl<'a> Packed<'a> {
         }
     }
 
-    /// The same value with another key or expiry; `None` where the key does not fit.
+    /// The same value with another key or expiry; `None` if the key does not fit.
     pub(super) fn with<T>(self, key: &[u8], expires_at_ms: u64) -> Option<Thin<T>> {
         pack(self.kind(), key, self.value(), expires_at_ms)
     }
 
-    /// Changes the fields of a hash, in an allocation of their own.
+    /// Makes a new entry with changed fields of the hash.
     pub(super) fn change<T, R>(self, change: impl FnOnce(PackedHashMut<'_>) -> R) -> (Thin<T>, R) {
-        // Room for a field or two, so that one that is new does not move all others.
+        // Room for one or two new fields, so that they do not cause another allocation.
         let mut bytes = Vec::with_capacity(self.value().len() + 128);
         bytes.extend_from_slice(self.value());
         let result = change(PackedHashMut::new(&mut bytes));
@@ -129,7 +130,7 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// Changes what needs no other allocation.
+/// Changes a packed entry in its allocation.
 pub(super) struct PackedMut<'a>(pub(super) &'a mut [u8]);
 
 impl PackedMut<'_> {
@@ -137,7 +138,7 @@ impl PackedMut<'_> {
         Packed(self.0)
     }
 
-    /// False where there is no place for an expiry, or one to be removed, and nothing has changed.
+    /// Sets the expiry. False, without a change, if that needs another layout: an expiry is added or removed.
     pub(super) fn set_expires_at_ms(&mut self, expires_at_ms: u64) -> bool {
         if self.read().has_expiry() != (expires_at_ms != 0) {
             return false;
@@ -148,8 +149,8 @@ impl PackedMut<'_> {
         true
     }
 
-    /// Makes the value this string, if it is as long as this allocation's would be; false if not, and nothing
-    /// has changed.
+    /// Overwrites the value by this string, if the new entry has the same size of allocation. False, without
+    /// a change, if not.
     pub(super) fn overwrite<T>(&mut self, kind: Kind, content: &[u8], expires_at_ms: u64) -> bool {
         let start = self.read().value_range().start;
         let fits = content.len() <= STRING_BYTES_MAX
@@ -164,8 +165,8 @@ impl PackedMut<'_> {
         true
     }
 
-    /// Overwrites the values of fields that are there, as long as they have the same lengths. Returns the
-    /// fields from the first on that has not.
+    /// Overwrites the values of existing fields while they have the same lengths. Returns the fields from the
+    /// first one on that does not.
     pub(super) fn overwrite_fields<'f, I>(&mut self, mut fields: I, keep_expiry: bool) -> I
     where
         I: Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
@@ -181,8 +182,8 @@ impl PackedMut<'_> {
     }
 }
 
-/// Sets fields as long as they fit. Returns how many of them are new, and those from the first on that does
-/// not fit.
+/// Sets fields while they fit. Returns how many of them are new, and the fields from the first one on that
+/// does not fit.
 pub(super) fn set_fields<'f, I>(mut hash: PackedHashMut<'_>, mut fields: I, keep_expiry: bool) -> (usize, I)
 where
     I: Iterator<Item = (&'f [u8], &'f [u8])> + Clone,

@@ -1,5 +1,5 @@
-//! Large words of a request, each in its own memory: the value that is made of a word, replies and the log
-//! refer to this memory without a copy.
+//! Large words of a request, each in its own memory, to which the stored value, replies and the log refer
+//! without a copy.
 
 use std::sync::Arc;
 

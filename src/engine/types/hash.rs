@@ -5,8 +5,7 @@
 //!
 //! Invariants: a field name occurs once; `expires_at_ms` 0 means never; `expiring` counts the fields with an
 //! expiry; `expiry_floor_ms` is never later than the earliest of them (it may be earlier: removals do not
-//! raise it). This file knows no clock: whether a field has expired is the reader's question
-//! (`Field::alive`).
+//! raise it). This file uses no clock: readers check whether a field has expired (`Field::alive`).
 
 use super::{Content, Housed, ShortBytes, StringRef, StringValue};
 use crate::table::{Keyed, Table};
@@ -18,7 +17,7 @@ const FEW_FIELDS_MAX: usize = 32;
 /// of fields.
 const EXACT_FIELDS_MAX: usize = 8;
 
-/// A field as it is read.
+/// A field, for reading.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Field<'a> {
     pub name: &'a [u8],
@@ -114,7 +113,7 @@ impl Hash {
         stored.map(OwnedField::read)
     }
 
-    /// Reads what lookups of these fields will read, so that their cache misses overlap.
+    /// Reads the memory that lookups of these fields will read, so that their cache misses overlap.
     pub fn prefetch<'n>(&self, names: impl Iterator<Item = &'n [u8]>) {
         if let Fields::Many(table) = &self.fields {
             table.prefetch(names.map(hash_of));
@@ -143,7 +142,7 @@ impl Hash {
         self.set_made(name, keep_expiry, |_| Some(StringValue::referring(content)))
     }
 
-    /// `make` changes the value that is there, or makes one.
+    /// Sets a value: `make` gets the existing value, if there is one, and changes or makes it.
     #[inline]
     fn set_made(
         &mut self,
@@ -169,7 +168,7 @@ impl Hash {
         true
     }
 
-    /// Adds a copy of a field of another hash, unless there is one of its name.
+    /// Adds a copy of a field of another hash, unless this one has a field of that name.
     pub fn add(&mut self, field: Field<'_>) {
         if self.get(field.name).is_some() {
             return;
@@ -197,7 +196,7 @@ impl Hash {
         self.insert_new(field);
     }
 
-    /// Stores a field's value in a house that has the same content.
+    /// Replaces a field's value by a handle to the same content in a house.
     pub(crate) fn house(&mut self, name: &[u8], housed: Housed) {
         let Some(field) = self.get_mut(name) else { return };
         debug_assert_eq!(field.value.to_bytes(), housed.content(), "a house has the content of the field");
@@ -206,7 +205,7 @@ impl Hash {
         self.heap_bytes -= bytes;
     }
 
-    /// Gives a housed value a content of its own.
+    /// Replaces a housed value by a separate copy of its content.
     pub(crate) fn unhouse(&mut self, name: &[u8]) {
         let Some(field) = self.get_mut(name) else { return };
         let before = field.value.heap_bytes();
@@ -272,7 +271,7 @@ impl Hash {
         self.stored().map(OwnedField::read)
     }
 
-    /// Some field, expired or not, picked by two random numbers; see `Table::sample`.
+    /// A field, expired or not, chosen by two random numbers; see `Table::sample`.
     pub fn sample(&self, random: u64, second: u64) -> Option<Field<'_>> {
         let stored = match &self.fields {
             Fields::Few(fields) if fields.is_empty() => None,
@@ -290,12 +289,12 @@ impl Hash {
             || self.iter().any(|field| field.alive(now_ms))
     }
 
-    /// A time that is not later than the earliest expiry of a field, if any has one. Costs no walk.
+    /// A time that is not later than the earliest expiry of a field, if any has one. Takes constant time.
     pub fn next_expiry_ms(&self) -> Option<u64> {
         (self.expiring != 0).then_some(self.expiry_floor_ms)
     }
 
-    /// Makes `next_expiry_ms` exact, by a walk over all fields.
+    /// Makes `next_expiry_ms` exact; visits all fields.
     pub fn tighten_expiry(&mut self) {
         let expiries = self.iter().map(|field| field.expires_at_ms);
         self.expiry_floor_ms = expiries.filter(|&at| at != 0).min().unwrap_or(u64::MAX);
@@ -313,7 +312,7 @@ impl Hash {
         }
     }
 
-    /// Bytes on the heap, by estimate: fields, names and values.
+    /// Bytes of fields, names and values on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
         let fields = match &self.fields {
             Fields::Few(fields) => fields.capacity() * size_of::<OwnedField>(),
@@ -334,8 +333,8 @@ impl Hash {
 }
 
 impl Clone for Hash {
-    /// Copies all of it (COPY). Values take what they need, which can be more or less than before: one that
-    /// is housed is a content of its own in the copy.
+    /// Copies the hash (COPY). The copy may need more or less memory: it has no spare capacity, and housed
+    /// values become separate contents.
     fn clone(&self) -> Hash {
         let fields = self.fields.clone();
         let mut copy = Hash { fields, heap_bytes: 0, ..*self };
@@ -357,7 +356,7 @@ impl PartialEq for Hash {
     }
 }
 
-/// Field names are hashed with a seed of the process: names are the client's choice, collisions must not be.
+/// Field names are hashed with the seed of the process, so that clients cannot choose colliding names.
 fn hash_of(name: &[u8]) -> u64 {
     crate::table::hash_bytes(name)
 }

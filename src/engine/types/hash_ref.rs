@@ -1,9 +1,9 @@
-//! A hash as it is read, packed or not.
+//! A hash for reading, packed or not.
 
 use super::packed_hash::PackedHash;
 use super::{Field, Hash};
 
-/// Reads a hash. This knows no clock: whether a field has expired is the reader's question (`Field::alive`).
+/// Reads a hash. This uses no clock: readers check whether a field has expired (`Field::alive`).
 #[derive(Clone, Copy)]
 pub enum HashRef<'a> {
     Packed(PackedHash<'a>),
@@ -40,7 +40,7 @@ impl<'a> HashRef<'a> {
         }
     }
 
-    /// Reads what lookups of these fields will read, so that their cache misses overlap.
+    /// Reads the memory that lookups of these fields will read, so that their cache misses overlap.
     pub fn prefetch<'n>(self, names: impl Iterator<Item = &'n [u8]>) {
         if let HashRef::Full(hash) = self {
             hash.prefetch(names);
@@ -55,7 +55,7 @@ impl<'a> HashRef<'a> {
         packed.into_iter().flatten().chain(full.into_iter().flatten())
     }
 
-    /// Some field, expired or not, picked by two random numbers.
+    /// A field, expired or not, chosen by two random numbers.
     pub fn sample(self, random: u64, second: u64) -> Option<Field<'a>> {
         match self {
             HashRef::Packed(hash) => hash.iter().nth((random % hash.len().max(1) as u64) as usize),

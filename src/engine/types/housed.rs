@@ -1,17 +1,16 @@
-//! Contents that are stored in memory of another owner, so that they need not be stored twice: the vectors
-//! of an index.
+//! Contents in the memory of another owner, so that they are not stored twice: the vectors of an index.
 //!
-//! A housed value reads like any other and is never changed in place. Its copies (COPY) are contents of their
-//! own.
+//! A housed value reads like any other and is never changed in place. Its copies (COPY) are separate
+//! contents.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Memory that houses contents, each at a place. A place belongs to its [`Housed`] until `release`, and its
-/// content does not change meanwhile.
+/// Memory that stores contents, each at a place. A [`Housed`] owns its place until `release`; the content
+/// does not change meanwhile.
 pub trait House: Send + Sync {
     fn content(&self, place: u32) -> &[u8];
-    /// Called once for each place that was given away.
+    /// Called once for each owned place.
     fn release(&self, place: u32);
 }
 
@@ -22,7 +21,7 @@ pub struct Housed {
 }
 
 impl Housed {
-    /// Takes over the keeping of the place.
+    /// Takes ownership of the place.
     pub fn new(house: Arc<dyn House>, place: u32) -> Housed {
         Housed { house, place }
     }

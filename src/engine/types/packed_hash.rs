@@ -1,18 +1,18 @@
-//! A small hash as one run of bytes, so that it needs no allocation but the one that it lies in.
+//! A small hash as one run of bytes, which needs no other allocation than the one that contains it.
 //!
 //! ```text
 //! count    u8   fields
 //! expiring u8   how many of them have an expiry
 //! each field, in the order in which it was set first:
 //!   name length  u8   up to 64
-//!   value length u8   up to 64; the top bit says that an expiry follows
-//!   expiry       u64  little-endian milliseconds since the epoch, where the bit is set
+//!   value length u8   up to 64; the top bit means that an expiry follows
+//!   expiry       u64  little-endian milliseconds since the epoch, if the bit is set
 //!   name, value
 //! ```
 //!
-//! The bounds are those of Redis (hash-max-listpack-entries 128, hash-max-listpack-value 64); what goes
-//! beyond is a [`Hash`](super::Hash). Fields are searched in order. Memory only, never written to a file: no
-//! version.
+//! The bounds are those of Redis (hash-max-listpack-entries 128, hash-max-listpack-value 64); a larger hash
+//! is a [`Hash`](super::Hash). Fields are searched in order. The layout is never written to a file, so it has
+//! no version.
 
 use super::hash::Field;
 use super::string::StringRef;
@@ -29,19 +29,19 @@ const HAS_EXPIRY: u8 = 0x80;
 /// Bytes of a hash without fields.
 pub const EMPTY: [u8; HEADER_BYTES] = [0; HEADER_BYTES];
 
-/// Whether a field of a packed hash can have this name and value.
+/// True if a field of a packed hash can have this name and value.
 pub fn fits(name: &[u8], value: &[u8]) -> bool {
     name.len() <= BYTES_MAX && value.len() <= BYTES_MAX
 }
 
-/// Bytes that a field without an expiry takes.
+/// The bytes of a field without an expiry.
 pub fn field_bytes(name: &[u8], value: &[u8]) -> usize {
     2 + name.len() + value.len()
 }
 
-/// Where the parts of a field lie.
+/// The ranges of a field's parts.
 struct Place {
-    /// All of it.
+    /// The whole field.
     whole: Range<usize>,
     expires_at_ms: u64,
     value: usize,
@@ -52,7 +52,7 @@ struct Place {
 pub struct PackedHash<'a>(&'a [u8]);
 
 impl<'a> PackedHash<'a> {
-    /// `bytes` as they were made by this module; more may follow.
+    /// `bytes` were made by this module; other bytes may follow.
     #[inline]
     pub fn new(bytes: &'a [u8]) -> PackedHash<'a> {
         PackedHash(bytes)
@@ -86,7 +86,7 @@ impl<'a> PackedHash<'a> {
         Field { name, value, expires_at_ms }
     }
 
-    /// Finds a field by comparing lengths first: most names differ in them or in their bytes, few in both.
+    /// Finds a field; compares lengths first, which exclude most names.
     #[inline]
     fn place(self, name: &[u8]) -> Option<Place> {
         let mut offset = HEADER_BYTES;
@@ -164,7 +164,7 @@ impl<'v> PackedHashMut<'v> {
         PackedHash(self.0).place(name)
     }
 
-    /// Puts a field in the place of another, or of nothing.
+    /// Writes a field in place of another one or, with an empty range, as a new one.
     fn put(&mut self, whole: Range<usize>, name: &[u8], value: &[u8], expires_at_ms: u64) {
         let mut field = [0; 2 + size_of::<u64>() + 2 * BYTES_MAX];
         field[0] = name.len() as u8;
@@ -190,7 +190,7 @@ impl<'v> PackedHashMut<'v> {
         self.0[1] = self.0[1].wrapping_add_signed(expiring);
     }
 
-    /// Sets a value; true if the field is new. `None` where it does not fit, and nothing has changed.
+    /// Sets a value; true if the field is new. `None`, without a change, if it does not fit.
     pub fn set(&mut self, name: &[u8], value: &[u8], keep_expiry: bool) -> Option<bool> {
         if !fits(name, value) {
             return None;
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
     use crate::types::Hash;
 
-    /// Names and values made of a random number, often the same ones.
+    /// Names and values from a random number; they often repeat.
     fn word(random: u64, lengths: usize) -> Vec<u8> {
         vec![b'a' + (random % 7) as u8; (random / 7) as usize % lengths]
     }

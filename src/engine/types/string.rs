@@ -64,7 +64,7 @@ impl StringValue {
         StringValue::Shared(content.bytes().clone())
     }
 
-    /// Whether a write to a large content, up to `end`, copies it.
+    /// True if a write to a large content, up to `end`, copies it.
     pub fn copies_to_write(&self, end: usize) -> bool {
         match self {
             StringValue::Shared(bytes) => Arc::strong_count(bytes) > 1 || bytes.capacity() < end,
@@ -163,7 +163,7 @@ impl StringValue {
         }
     }
 
-    /// Whether the content is housed there.
+    /// True if the content is in this house.
     pub fn stands_in(&self, house: &Arc<dyn House>) -> bool {
         matches!(self, StringValue::Housed(housed) if housed.is_in(house))
     }
@@ -228,7 +228,7 @@ impl<'a> StringRef<'a> {
         self.len() == 0
     }
 
-    /// Whether a write to a large content, up to `end`, copies it.
+    /// True if a write to a large content, up to `end`, copies it.
     pub fn copies_to_write(self, end: usize) -> bool {
         matches!(self, StringRef::Value(value) if value.copies_to_write(end))
     }
@@ -241,7 +241,7 @@ impl<'a> StringRef<'a> {
         }
     }
 
-    /// Whether the content is housed there.
+    /// True if the content is in this house.
     pub fn stands_in(self, house: &Arc<dyn House>) -> bool {
         matches!(self, StringRef::Value(value) if value.stands_in(house))
     }

@@ -1,5 +1,5 @@
-//! Commands while an index is being filled with what was there before it. A slice of a backfill ends when the
-//! clock says so; here that is after one document, or never.
+//! Commands while an index is being backfilled. The clock ends a slice of the backfill; in these tests, after
+//! one document or never.
 
 use crate::harness::{Server, Ticking, blob};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ fn assert_finds(server: &Server, query: &str, x: f32, key: &str) {
     assert!(found.contains(&format!(r#"{{"id": "{key}""#)), "{query}: {key} in {found}");
 }
 
-/// The number that stands behind a name in FT.INFO.
+/// The number after a name in FT.INFO.
 fn told(server: &Server, name: &str) -> usize {
     let info = server.line("FT.INFO idx");
     let (_, rest) = info.split_once(&format!(r#""{name}": "#)).expect("FT.INFO tells it");
@@ -53,7 +53,7 @@ fn what_is_written_during_a_backfill_is_found_at_once() {
         let mut slices = 0;
         while server.engine.run_background() {
             slices += 1;
-            // As long as it is certainly not at its end: what comes and goes makes it longer and shorter.
+            // While the backfill is certainly not at its end: added and removed keys change its length.
             if slices % 10 != 0 || slices >= BEFORE / 2 {
                 continue;
             }
@@ -62,7 +62,7 @@ fn what_is_written_during_a_backfill_is_found_at_once() {
             assert!(nearest(&server, "*", far).contains(STILL_BUILT));
             assert_finds(&server, "*", far, &new);
             assert_finds(&server, "@c:{new}", far, &new);
-            // One of before, whether the walk has met it already or not; and another is gone.
+            // Changes a document from before, which the walk may have visited or not, and removes another.
             let (old, gone) = (format!("d:{slices}"), format!("d:{}", slices + 1));
             server.hset(&old, &[("v", &blob(&[-far, 9.0]))]);
             assert_finds(&server, "@c:{old}", -far, &old);
@@ -84,7 +84,7 @@ fn what_is_written_during_a_backfill_is_found_at_once() {
 #[test]
 fn no_writer_waits_for_what_a_backfill_has_told() {
     let server = filled_with(3_000, Ticking::never());
-    // All of it in one slice, far more than workers bring meanwhile.
+    // One slice covers all documents, far more than workers insert meanwhile.
     create(&server, "HNSW");
     for number in 0..10 {
         server.hset(&format!("d:new{number}"), &[("v", &blob(&[number as f32, 5.0]))]);

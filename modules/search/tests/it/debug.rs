@@ -1,4 +1,4 @@
-//! FT.DEBUG: the checker of graphs, with RediSearch's texts for what is wrong with a request.
+//! FT.DEBUG: the checker of graphs, and RediSearch's texts for wrong requests.
 
 use crate::harness::{Server, blob};
 

@@ -1,4 +1,4 @@
-//! The query language, compared with what RediSearch 2.10.5 answers.
+//! The query language, compared with answers of RediSearch 2.10.5.
 
 use crate::harness::{Server, blob};
 
@@ -61,7 +61,7 @@ fn escapes_and_control_characters_end_words_where_redisearch_ends_them() {
         (br"\-x", &[5]),
         (br"a\\b", &[6]),
         (b"ab", &[1, 3]),
-        // Of these, one is a stop word.
+        // One of these is a stop word.
         (b"a\x01b", &[4]),
         (b"x\x01b", &[]),
         (b"a\x0bb|xy", &[1, 3, 4]),
@@ -125,7 +125,7 @@ fn numbers_are_words_with_their_sign() {
         ("3.5", &[2]),
         ("inf", &[2]),
         ("-information", &[1, 2, 3]),
-        // Minus, and a number.
+        // A minus sign and a number.
         ("hello --3", &[1, 3]),
         ("\"hello -3\"", &[3]),
         ("-3*", &[2]),

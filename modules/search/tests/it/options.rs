@@ -1,4 +1,4 @@
-//! Options of FT.*: each works or is refused, with the texts of RediSearch 2.10.5.
+//! Options of FT.*: each works, or is refused with the text of RediSearch 2.10.5.
 
 use crate::harness::{Server, Ticking, blob};
 use std::sync::Arc;
@@ -206,7 +206,7 @@ fn sort_keys_are_what_rows_are_compared_by() {
         let reply = server.line(&format!("FT.SEARCH idx * INKEYS 1 d:1 WITHSORTKEYS {options}"));
         assert_eq!(reply, format!(r#"[1, "d:1", "{key}"]"#), "{options}");
     }
-    // A number that is not sortable is loaded with the rest of the hash, as it stands there.
+    // A number that is not sortable is returned as it is written in the hash.
     for (field, keys) in [("n", ["$5", "$007.50"]), ("nn", ["#5", "#7.5"]), ("s", ["#7", "#10"])] {
         let reply = server.line(&format!("FT.SEARCH idx * WITHSORTKEYS SORTBY {field}"));
         for key in keys {
@@ -242,7 +242,7 @@ fn an_index_is_dropped_by_words_that_mean_it() {
 
 #[test]
 fn indexing_takes_time_which_is_told() {
-    // A look at the clock takes a millisecond.
+    // Each reading of the clock advances it by a millisecond.
     let server = Server::with_clock(Arc::new(Ticking::by_millisecond()));
     server.line("FT.CREATE idx PREFIX 1 d: SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2");
     let time = |server: &Server| -> f64 {

@@ -106,7 +106,7 @@ fn profile(server: &Server, query: &str) -> String {
     ])
 }
 
-/// What the profile says behind a name.
+/// The value after a name in the profile.
 fn after<'p>(profile: &'p str, name: &str) -> &'p str {
     let name = format!("\"{name}\", ");
     let start = profile.find(&name).unwrap_or_else(|| panic!("{name} in {profile}")) + name.len();
@@ -123,7 +123,7 @@ fn a_profile_says_what_was_chosen_and_what_it_cost() {
         ("@c:{rare}=>[KNN 2 @v $B EF_RUNTIME 10]", &[("HYBRID_ADHOC_BF", "exact scan of the matches")]),
         (
             "@c:{half}=>[KNN 2 @v $B EF_RUNTIME 10]",
-            // As the planner likes.
+            // The planner may choose either.
             &[
                 ("HYBRID_FILTERED_WALK", "filtered walk of the graph"),
                 ("HYBRID_ADHOC_BF", "exact scan of the matches"),
@@ -159,7 +159,7 @@ fn a_profile_says_what_was_chosen_and_what_it_cost() {
     ));
 }
 
-/// Times are cut: they are all that differs from run to run.
+/// Removes times, the only part that differs between runs.
 fn without_times(profile: &str) -> String {
     let mut shape = String::new();
     let mut rest = profile;

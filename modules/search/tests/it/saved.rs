@@ -1,5 +1,5 @@
-//! Graphs that come back from files: the same answers, what changed meanwhile inserted again, damage thrown
-//! away.
+//! Graphs restored from files: answers are the same, changed documents are inserted again, damaged files are
+//! discarded.
 
 #![allow(clippy::disallowed_methods, reason = "looks at the files that the module wrote, in real time")]
 
@@ -9,7 +9,7 @@ use engramdb_testkit::TempDir;
 const DIMENSION: usize = 8;
 const DOCUMENTS: u64 = 600;
 
-/// A vector made of a seed.
+/// A vector from a seed.
 fn vector(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d;
     let mut next = || {
@@ -31,7 +31,7 @@ fn filled(directory: &TempDir) -> Server {
     server
 }
 
-/// The answers to many questions.
+/// The answers to many searches.
 fn answers(server: &Server) -> Vec<Vec<String>> {
     let question = |seed: u64| {
         server
@@ -40,9 +40,9 @@ fn answers(server: &Server) -> Vec<Vec<String>> {
     (0..50).map(question).collect()
 }
 
-/// Keeps the graph, once it has everything.
+/// Saves the graph once it is complete.
 fn export(server: &Server) {
-    // What a worker has in hand is pending until it is in the graph.
+    // A document that a worker is inserting counts as pending until it is in the graph.
     while !server.line("FT.INFO idx").contains(r#""pending_mutations", 0"#) {
         std::thread::yield_now();
     }

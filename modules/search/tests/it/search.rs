@@ -1,4 +1,4 @@
-//! FT.* in this process: replies, errors, and what mutations do to them.
+//! FT.* in this process: replies, errors, and the effects of mutations on them.
 
 use crate::harness::{Server, Ticking, blob};
 use std::sync::Arc;
@@ -218,7 +218,7 @@ fn memory_of_indexes_is_counted_and_given_back() {
     }
     let full = bytes();
     assert!(full >= empty + 100 * (16 + 8), "keys and vectors at least: {empty} and {full}");
-    // Of terms that no other document has, the text is the index's own, and numbers stand in a tree.
+    // The index owns the texts of new terms, and stores numbers in a tree.
     for number in 0..100 {
         server.hset(&format!("d:{number}"), &[("c", format!("{number:0500}").as_bytes()), ("n", b"7")]);
     }
@@ -258,14 +258,14 @@ fn a_search_waits_for_the_last_change_of_its_index_and_for_nothing_else() {
 
 #[test]
 fn inside_exec_a_search_does_not_wait_for_a_backfill_that_needs_its_lock() {
-    // By this clock a slice of a backfill ends after one document, and the others are left to the background,
-    // which only this test runs.
+    // With this clock a slice of a backfill ends after one document. The others are left to the background
+    // work, which only this test runs.
     let server = Server::with_clock(Arc::new(Ticking::by_millisecond()));
     for number in 0..500 {
         server.hset(&format!("d:{number}"), &[("c", b"x")]);
     }
     assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA c TAG"), "OK");
-    // TIMEOUT 0 waits for ever: without the rule this test would never end.
+    // TIMEOUT 0 waits forever: without the rule this test would never end.
     let words: [&[u8]; 5] = [b"FT.SEARCH", b"idx", b"@c:{x}", b"TIMEOUT", b"0"];
     let reply = server.run_in_transaction(&words);
     assert!(!reply.starts_with('['), "an index that is being filled does not answer: {reply}");
@@ -301,7 +301,7 @@ fn rows_are_put_in_order_by_what_has_not_expired() {
     for query in queries {
         assert_eq!(search(query, "ASC"), r##"[3, "d:1", "#4", "d:0", "#5", "d:2", "#9"]"##, "{query}");
     }
-    // The engine's background does not run here: the field stays stored, and the index has its number.
+    // Background work does not run here: the field stays stored, and the index has its number.
     assert_eq!(server.line("HPEXPIRE d:1 1 FIELDS 1 n"), "[1]");
     while server.line("HEXISTS d:1 n") != "0" {}
     for query in &queries[..2] {
@@ -321,7 +321,7 @@ fn what_has_expired_counts_in_no_total_before_it_is_deleted() {
     assert_eq!(server.line("PEXPIRE d:3 1"), "1");
     assert_eq!(server.line("HPEXPIRE d:4 1 FIELDS 1 c"), "[1]");
     assert_eq!(server.line("EXPIRE d:0 1000"), "1");
-    // The engine's background does not run here: both stay stored.
+    // Background work does not run here: both stay stored.
     while server.line("EXISTS d:3 d:4") != "0" {}
     for limit in ["0 0", "0 1", "1 1", "0 10"] {
         let reply = server.line(&format!("FT.SEARCH idx @c:{{x}} NOCONTENT LIMIT {limit}"));
@@ -329,7 +329,7 @@ fn what_has_expired_counts_in_no_total_before_it_is_deleted() {
     }
 }
 
-/// As many as one batch had ids for, while these were made of its LSN.
+/// The number of ids that one batch had when ids were made from its LSN.
 const CREATES_MAX: usize = 1024;
 
 #[test]
@@ -350,14 +350,14 @@ fn a_transaction_creates_many_indexes() {
     assert_eq!(server.report.len(), CREATES_MAX + 3);
 }
 
-/// The definition of an index of one NUMERIC field, as logs have it.
+/// The definition of an index of one NUMERIC field, as encoded in logs.
 fn definition(id: u64, name: &str) -> Vec<u8> {
     let bytes = |text: &str| [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
     let numbers = [&id.to_le_bytes()[..], &[0], &1.0_f64.to_le_bytes(), &0_u64.to_le_bytes()].concat();
     let no_words = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let texts = [bytes(name), bytes(""), bytes(""), bytes("")].concat();
     let field = [bytes("n"), bytes("n"), vec![0, 2]].concat();
-    // One prefix, the empty one; and one field.
+    // One empty prefix, and one field.
     [numbers, texts, no_words.to_vec(), 1_u32.to_le_bytes().to_vec(), field].concat()
 }
 
@@ -367,7 +367,7 @@ fn indexes_that_have_one_id_in_the_log_come_back() {
     let made = |names: std::ops::Range<usize>, id: u64| -> Vec<Vec<u8>> {
         names.map(|number| definition(id, &format!("i{number}"))).collect()
     };
-    // Of logs of before, with no id; and two with the same one.
+    // Definitions of older logs: without an id, and two with the same id.
     for payloads in [made(0..CREATES_MAX + 5, 0), made(2_000..2_003, 0), made(3_000..3_002, 7)] {
         let commands: Vec<Vec<&[u8]>> =
             payloads.iter().map(|payload| vec![&b"TEST.CREATE"[..], payload]).collect();
@@ -386,7 +386,7 @@ fn indexes_that_have_one_id_in_the_log_come_back() {
 #[test]
 fn many_parameters_are_read_once_each() {
     let server = vectors_index("FLAT");
-    // With a walk over the names before for each of them, this would not end today.
+    // If each name were compared with all names before it, this would take too long.
     let names: Vec<String> = (0..300_000).map(|number| format!("p{number}")).collect();
     let count = (2 * names.len()).to_string();
     let mut words: Vec<&[u8]> =
@@ -403,7 +403,7 @@ fn many_filters_are_one_condition() {
     let server = vectors_index("FLAT");
     server.hset("d:1", &[("n", b"1")]);
     server.hset("d:2", &[("n", b"2")]);
-    // One inside the other, they would not fit the stack.
+    // As nested nodes they would overflow the stack.
     let filters = ["FILTER", "n", "2", "9"].repeat(100_000);
     let mut words: Vec<&[u8]> = vec![b"FT.SEARCH", b"idx", b"*", b"NOCONTENT"];
     words.extend(filters.iter().map(|word| word.as_bytes()));
@@ -438,7 +438,7 @@ fn a_query_of_too_many_terms_is_refused() {
 #[test]
 fn a_schema_of_too_many_fields_is_refused_before_it_is_read() {
     let server = Server::new();
-    // With all of them compared with each other, this would not end today.
+    // If all were compared with each other, this would take too long.
     let fields: Vec<String> = (0..500_000).map(|number| format!("n{number}")).collect();
     let mut words: Vec<&[u8]> = vec![b"FT.CREATE", b"idx", b"SCHEMA"];
     words.extend(fields.iter().flat_map(|name| [name.as_bytes(), b"NUMERIC"]));

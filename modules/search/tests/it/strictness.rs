@@ -1,5 +1,4 @@
-//! What RediSearch refuses, and how it says so; and the corners of its language that look like mistakes and
-//! are none.
+//! Requests that RediSearch refuses, with its texts, and odd queries that it accepts.
 
 use crate::harness::{Server, blob};
 

@@ -1,5 +1,5 @@
-//! Searches that run out of time, and those of an index that is still being built. The clock goes on by a
-//! millisecond each time that it is asked, so that a TIMEOUT is a number of looks at it.
+//! Searches that run out of time, and searches in an index that is being built. Each reading of the clock
+//! advances it by a millisecond, so that a TIMEOUT is a number of readings.
 
 use crate::harness::{Server, Ticking, blob};
 use engramdb_engine::env::Clock;
@@ -122,7 +122,7 @@ fn an_index_that_is_being_built_answers_where_partial_results_are_wanted() {
     assert!(whole.contains(r#""total_results": 100, "warning": []"#), "{whole}");
 }
 
-/// Goes on when it is told to.
+/// Continues when the test says so.
 #[derive(Default)]
 struct Told(AtomicU64);
 
@@ -136,7 +136,7 @@ impl Clock for Told {
     }
 }
 
-/// Nothing of it is looked at under the keyspace's lock instead.
+/// No part of it is done under the keyspace's lock instead.
 #[test]
 fn what_changes_in_a_search_that_is_late_is_left_out() {
     let clock = Arc::<Told>::default();
@@ -149,7 +149,7 @@ fn what_changes_in_a_search_that_is_late_is_left_out() {
         server.hset(&format!("d:{number}"), &[("c", b"x"), ("v", &blob(&[number as f32, 0.0]))]);
     };
     (0..700).for_each(write);
-    // Of so many neighbours, some more are looked for than are asked for.
+    // For this many neighbours, the search looks for a few more than requested.
     for (query, total) in [("*=>[KNN 301 @v $q]", 5), ("@c:{x}=>[KNN 301 @v $q]", 5), ("@c:{x}", 400)] {
         let search = || {
             let origin = blob(&[0.0, 0.0]);
@@ -165,7 +165,7 @@ fn what_changes_in_a_search_that_is_late_is_left_out() {
                 b"q",
             ];
             let words: Vec<&[u8]> = words.into_iter().chain([&origin[..]]).collect();
-            // All that is nearest changes each time, and the time runs out.
+            // All nearest documents change each time, until the time runs out.
             server.run_between_looks(&words, &|| {
                 (0..300).for_each(write);
                 clock.0.fetch_add(2, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Vector fields: their elements and attributes, and hashes whose fields stand in an index.
+//! Vector fields: their elements and attributes, and hashes whose fields are stored in an index.
 
 use crate::harness::{Server, Ticking, blob};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ fn hget(server: &Server, key: &str) -> String {
     server.run(&[b"HGET", key.as_bytes(), b"v"])
 }
 
-/// `[1, 2]` and `[4, -2]` (bytes without a sign: `[4, 2]`).
+/// `[1, 2]` and `[4, -2]` (`[4, 2]` for unsigned bytes).
 fn of_type(name: &str) -> [Vec<u8>; 2] {
     let of = |bytes: &dyn Fn(f64) -> Vec<u8>| {
         [[1.0, 2.0], [4.0, -2.0]].map(|vector| vector.iter().flat_map(|&x| bytes(x)).collect())
@@ -20,9 +20,9 @@ fn of_type(name: &str) -> [Vec<u8>; 2] {
     match name {
         "FLOAT32" => of(&|x| (x as f32).to_le_bytes().to_vec()),
         "FLOAT64" => of(&|x| x.to_le_bytes().to_vec()),
-        // The upper half of a float; of these numbers the lower one is zero.
+        // The upper half of a float32; the lower half of these numbers is zero.
         "BFLOAT16" => of(&|x| (x as f32).to_le_bytes()[2..].to_vec()),
-        // Of a half, sign, five bits of exponent (15 more than it is) and ten of mantissa.
+        // A float16: a sign, five bits of exponent (plus 15) and ten bits of mantissa.
         "FLOAT16" => {
             let half = |x: f64| -> u16 {
                 let exponent = x.abs().log2() as u16 + 15;
@@ -169,13 +169,13 @@ fn a_hash_reads_the_same_wherever_its_vector_stands() {
     assert!(found.starts_with(r#"[2, "d:6", ["d", "0"], "d:49""#), "{found}");
     assert_eq!(server.line("FT.DROPINDEX one"), "OK");
     check();
-    // Places that are free again are used again, and what hashes still have is not touched.
+    // Freed places are reused, and places that hashes still refer to are not changed.
     for number in 100..200 {
         server.hset(&format!("d:{number}"), &[("v", &vector(number as f32))]);
     }
     assert_eq!(server.line("FT.DROPINDEX two"), "OK");
     check();
-    // In the background, what stood in the index moves back.
+    // Background work moves the contents from the index back to the hashes.
     server.backfill();
     check();
     server.line("FT.CREATE three SCHEMA v VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2");
@@ -204,7 +204,7 @@ fn keys_that_are_renamed_while_a_dropped_index_is_cleared_get_their_vectors_back
     for _ in 0..KEYS / 2 / 64 {
         assert!(server.engine.run_background());
     }
-    // About half of them to places that the walk has behind it.
+    // About half of them are moved to places that the walk has passed.
     (0..KEYS).for_each(|number| assert_eq!(server.line(&format!("RENAME d:{number} e:{number}")), "OK"));
     server.backfill();
     assert!(stored() >= housed + KEYS * 4 * DIMENSION, "{} of {housed}", stored());

@@ -40,7 +40,7 @@ pub(super) fn expire(
     Outcome::of_parts(set.unwrap_or(Some(0)))
 }
 
-/// A HashSet of a snapshot, of which some contents are housed: each with the number of its pair, in order.
+/// A HashSet of a snapshot with housed contents: each with the number of its pair, in order.
 pub(in crate::keyspace) fn load(
     keyspace: &mut Keyspace,
     number: u32,

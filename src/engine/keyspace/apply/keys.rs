@@ -16,7 +16,7 @@ pub(super) fn expire(keyspace: &mut Keyspace, number: u32, key: &[u8], expires_a
     Outcome::count(usize::from(found.is_some()))
 }
 
-/// Rename and Move: the value goes from the one key to the other.
+/// Rename and Move: moves the value from one key to the other.
 pub(super) fn rename(keyspace: &mut Keyspace, from: (u32, &[u8]), to: (u32, &[u8])) -> Outcome {
     let Some(entry) = keyspace.database_mut(from.0).remove(from.1) else { return Outcome::mismatch() };
     Outcome::replaced(keyspace.database_mut(to.0).put(entry.renamed(to.1)))

@@ -1,7 +1,7 @@
-//! `apply`: what each effect does, for execution and replay alike.
+//! `apply`: changes the keyspace by an effect, in execution and replay.
 //!
-//! An effect that does not fit the keyspace (a field of a string, say) can only come from a corrupt log or a
-//! bug; it changes nothing and says so in its outcome, and the store stops on it.
+//! An effect that does not fit the keyspace (a field of a string, for example) can only come from a corrupt
+//! log or a bug. It changes nothing, its outcome reports a mismatch, and the store stops.
 
 mod databases;
 mod hashes;
@@ -16,12 +16,11 @@ use super::value::OwnedValue;
 use super::{Given, Keyspace};
 use crate::effect::{Effect, Record};
 
-/// What an effect did.
+/// The result of an effect.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// How many keys, fields or expiries were added, removed or set, by the effect's meaning: fields created
-    /// by HashSet, fields removed by HashDelete, fields touched by HashExpire, 1 where a key was there
-    /// otherwise.
+    /// The number of changed keys, fields or expiries. It depends on the effect: fields created by HashSet,
+    /// fields removed by HashDelete, fields changed by HashExpire, otherwise 1 if the key existed.
     pub count: usize,
     /// Values to be dropped after the lock is released.
     pub garbage: Garbage,
@@ -30,7 +29,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Nothing but a value to be dropped.
+    /// An outcome that only has a value to drop.
     pub(crate) fn discarded(value: OwnedValue) -> Outcome {
         Outcome { garbage: Garbage::of(value), ..Outcome::default() }
     }
@@ -39,12 +38,12 @@ impl Outcome {
         Outcome { count, ..Outcome::default() }
     }
 
-    /// One key that was there, and what is left of what it was.
+    /// The outcome for one existing key, with the rest of its old value.
     fn replaced(garbage: Garbage) -> Outcome {
         Outcome { count: 1, garbage, mismatch: false }
     }
 
-    /// What a change of a value's parts counted; `None` where it does not fit the value.
+    /// The outcome of a change of a value's parts, with its count; `None` is a mismatch.
     fn of_parts(count: Option<usize>) -> Outcome {
         count.map_or_else(Outcome::mismatch, Outcome::count)
     }
@@ -84,9 +83,9 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Given<'
         Effect::Flush => databases::flush(keyspace, number),
         Effect::FlushAll => databases::flush_all(keyspace),
         Effect::SwapDatabases { first, second } => databases::swap(keyspace, first, second),
-        // What modules keep for themselves is not of the keyspace; see `module.rs`.
+        // The modules' own state is not in the keyspace; see `module.rs`.
         Effect::Module { key: None, .. } => Outcome::default(),
-        // All others are about values of the registered types.
+        // All other effects change values of registered types.
         effect => match effect.key() {
             Some(key) => objects::change(keyspace, (number, key), &effect, contents),
             None => Outcome::mismatch(),

@@ -23,7 +23,7 @@ pub(super) fn set(
     }
 }
 
-/// A change in place, or of the copy that was given.
+/// Changes the string in place, or uses the prepared copy that was given.
 pub(super) fn change(
     keyspace: &mut Keyspace,
     number: u32,
