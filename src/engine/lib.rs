@@ -23,7 +23,7 @@ pub mod shard;
 pub mod signal;
 pub mod slot;
 pub mod snapshot;
-mod table;
+pub mod table;
 mod thin;
 pub mod types;
 mod version;

@@ -97,7 +97,7 @@ fn prefix(hash: u32, depth: u32) -> usize {
     if depth == 0 { 0 } else { (hash >> (HASH_BITS - depth)) as usize }
 }
 
-impl<T: Keyed> Segment<T> {
+impl<T> Segment<T> {
     fn with_capacity(items: usize, depth: u32) -> Segment<T> {
         Segment { hashes: Vec::with_capacity(items), items: Vec::with_capacity(items), depth }
     }
@@ -155,8 +155,16 @@ impl<T: Keyed> Segment<T> {
     }
 
     #[inline]
-    fn find(&self, hash: u32, key: &[u8]) -> Option<usize> {
-        self.places(hash).find(|&place| self.items[place].key() == key)
+    fn find_where(&self, hash: u32, mut is_it: impl FnMut(&T) -> bool) -> Option<usize> {
+        self.places(hash).find(|&place| is_it(&self.items[place]))
+    }
+
+    #[inline]
+    fn find(&self, hash: u32, key: &[u8]) -> Option<usize>
+    where
+        T: Keyed,
+    {
+        self.find_where(hash, |item| item.key() == key)
     }
 
     fn insert(&mut self, hash: u32, item: T) -> &mut T {
@@ -190,7 +198,7 @@ impl<T: Keyed> Segment<T> {
     }
 }
 
-impl<T: Keyed> Table<T> {
+impl<T> Table<T> {
     pub fn new() -> Table<T> {
         Table {
             directory: vec![0],
@@ -230,7 +238,10 @@ impl<T: Keyed> Table<T> {
     /// overlap. It reads in steps, because each step of a lookup depends on the one before: the hashes of all
     /// lookups first, then all items, then all keys.
     #[inline]
-    pub fn prefetch(&self, mut hashes: impl Iterator<Item = u64>) {
+    pub fn prefetch(&self, mut hashes: impl Iterator<Item = u64>)
+    where
+        T: Keyed,
+    {
         let mut ahead = [(0, 0); AHEAD];
         loop {
             let (mut filled, mut read) = (0, 0);
@@ -257,22 +268,28 @@ impl<T: Keyed> Table<T> {
     }
 
     #[inline]
-    pub fn get(&self, hash: u64, key: &[u8]) -> Option<&T> {
+    pub fn get(&self, hash: u64, key: &[u8]) -> Option<&T>
+    where
+        T: Keyed,
+    {
         let hash = kept(hash);
         let segment = &self.segments[self.segment_of(hash)];
         segment.find(hash, key).map(|place| &segment.items[place])
     }
 
     #[inline]
-    pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut T> {
+    pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut T>
+    where
+        T: Keyed,
+    {
         let hash = kept(hash);
         let number = self.segment_of(hash);
         let segment = &mut self.segments[number];
         segment.find(hash, key).map(|place| &mut segment.items[place])
     }
 
-    /// All items whose kept bits of the hash are equal, for indexes that store hashes instead of keys. They
-    /// may include items with another hash.
+    /// All items whose kept bits of the hash are equal, for items that do not have their keys and for indexes
+    /// that store hashes instead of keys. They may include items with another hash.
     pub fn with_hash(&self, hash: u64) -> impl Iterator<Item = &T> {
         let segment = &self.segments[self.segment_of(kept(hash))];
         segment.places(kept(hash)).map(|place| &segment.items[place])
@@ -296,7 +313,10 @@ impl<T: Keyed> Table<T> {
 
     /// Moves all items of another table into this one. `Err` with the key if both have one; some items have
     /// been moved then.
-    pub fn absorb(&mut self, other: Table<T>) -> Result<(), Vec<u8>> {
+    pub fn absorb(&mut self, other: Table<T>) -> Result<(), Vec<u8>>
+    where
+        T: Keyed,
+    {
         for segment in other.segments {
             for (hash, item) in segment.hashes.into_iter().zip(segment.items) {
                 if self.segments[self.segment_of(hash)].find(hash, item.key()).is_some() {
@@ -308,10 +328,18 @@ impl<T: Keyed> Table<T> {
         Ok(())
     }
 
-    pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<T> {
+    pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<T>
+    where
+        T: Keyed,
+    {
+        self.remove_where(hash, |item| item.key() == key)
+    }
+
+    /// Removes the item with this hash that `is_it` says yes to.
+    pub fn remove_where(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<T> {
         let hash = kept(hash);
         let number = self.segment_of(hash);
-        let place = self.segments[number].find(hash, key)?;
+        let place = self.segments[number].find_where(hash, is_it)?;
         let item = self.segments[number].remove(place);
         self.length -= 1;
         self.merge(number, hash);
@@ -450,7 +478,7 @@ impl<T: Keyed> Table<T> {
     }
 }
 
-impl<T: Keyed> Default for Table<T> {
+impl<T> Default for Table<T> {
     fn default() -> Table<T> {
         Table::new()
     }

@@ -1,4 +1,5 @@
-//! The allocations of a search in the server, from its bytes on the socket to those of its reply.
+//! The allocations of the server: of a search, from its bytes on the socket to those of its reply, and of
+//! writes that make tables grow.
 //!
 //! All allocations of all threads except the test's own are counted: connection, decoder, plan, search, rows,
 //! log and background work. Buffers of requests and replies come from a warm pool. Time is not measured.
@@ -15,9 +16,14 @@ use engramdb_testkit::words::split_words;
 use served::Served;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+/// Bytes of the largest allocation since it was last set to 0.
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+/// The allocations of one test are not those of another.
+static ONE_TEST: Mutex<()> = Mutex::new(());
 
 thread_local! {
     static IS_TEST: Cell<bool> = const { Cell::new(false) };
@@ -30,6 +36,7 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !IS_TEST.get() {
             ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+            LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
         }
         // SAFETY: the caller's guarantees are those that the callee requires.
         unsafe { System.alloc(layout) }
@@ -88,6 +95,7 @@ fn count(client: &mut Client, query: &str, options: &str) -> usize {
 
 #[test]
 fn a_warm_search_through_the_server_allocates_little() {
+    let _alone = ONE_TEST.lock().expect("the other test ended well");
     IS_TEST.set(true);
     let (_served, mut client) = loaded();
     // At most 16 are promised; these are the counted numbers. A background thread may add a few to all of
@@ -105,4 +113,36 @@ fn a_warm_search_through_the_server_allocates_little() {
         let most = counted * QUERIES as usize + QUERIES as usize / 2;
         assert!(allocations <= most, "{query} {options}: {allocations} of {QUERIES}");
     }
+}
+
+/// A writer holds the keyspace's lock while it adds to an index. A table that doubles copies everything then,
+/// which takes milliseconds for a million documents. So many documents would make such a table double.
+#[test]
+fn a_growing_index_copies_no_table() {
+    const WARM: u32 = 100_000;
+    const MORE: u32 = 140_000;
+    const LARGEST_MAX: usize = 512 << 10;
+    let _alone = ONE_TEST.lock().expect("the other test ended well");
+    IS_TEST.set(true);
+    let served = Served::start();
+    let mut client = served.client(Protocol::Resp2);
+    assert!(!client.run(&split_words("FT.CREATE idx SCHEMA t TAG n NUMERIC w TEXT")).is_error());
+    let mut write = |command: &str, numbers: std::ops::Range<u32>| {
+        for start in numbers.clone().step_by(100) {
+            for number in start..start + 100 {
+                // Each document has a tag and a word of its own.
+                client.send(&split_words(&match command {
+                    "HSET" => format!("HSET d:{number} t tag{number} n {number} w word{number}"),
+                    _ => format!("{command} d:{number}"),
+                }));
+            }
+            (0..100).for_each(|_| assert!(!client.receive().is_error()));
+        }
+    };
+    write("HSET", 0..WARM);
+    LARGEST.store(0, Ordering::Relaxed);
+    write("HSET", WARM..WARM + MORE);
+    write("DEL", 0..WARM + MORE);
+    let largest = LARGEST.load(Ordering::Relaxed);
+    assert!((1..=LARGEST_MAX).contains(&largest), "{largest} bytes at once");
 }

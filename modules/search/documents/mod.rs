@@ -7,30 +7,28 @@
 //!
 //! Not here: vectors (vectors/mod.rs) and expiry, which searches check.
 
+pub mod blocks;
 pub mod ids;
 pub mod postings;
 pub mod text;
 
+use self::blocks::Blocks;
 use self::ids::Counted;
 use self::postings::{NumberPostings, TermPostings};
 use crate::error::{Kind, SearchError};
 use crate::schema::{Definition, Field, FieldKind, VectorOptions};
-use engramdb_engine::hashing::HashState;
 use engramdb_engine::module::ReadHash;
 use engramdb_engine::shard::view::HashView;
+use engramdb_engine::table::{Table, hash_bytes};
 use engramdb_engine::types::{ShortBytes, parse_double};
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use roaring::RoaringBitmap;
 use std::collections::VecDeque;
-use std::hash::BuildHasher;
-use std::ops::{Index, IndexMut};
 use text::StopWords;
 
 /// All documents of an index.
 pub struct Documents {
     keys: Keys,
-    vacant: Vec<u32>,
+    vacant: Blocks<u32>,
     live: Counted,
     /// The version of the last change.
     version: u64,
@@ -48,10 +46,10 @@ pub struct Documents {
 /// The ids of keys, and the slots of ids.
 #[derive(Default)]
 pub struct Keys {
-    /// Ids by the hash of the key, which is in the slot.
-    ids: HashTable<u32>,
-    hasher: HashState,
-    slots: Slots,
+    /// Ids by the hash of the key, which is in the slot. Like the keyspace's table it grows by one small
+    /// segment at a time, because the writer that makes it grow holds the keyspace's lock.
+    ids: Table<u32>,
+    slots: Blocks<Slot>,
     /// Bytes of keys on the heap.
     key_bytes: usize,
 }
@@ -65,15 +63,6 @@ struct Slot {
     values: Option<Box<Box<[Value]>>>,
 }
 
-/// Slots in blocks, so that growth neither copies them nor reserves twice their memory.
-#[derive(Default)]
-struct Slots {
-    blocks: Vec<Vec<Slot>>,
-    length: usize,
-}
-
-const BLOCK_SLOTS: usize = 1024;
-
 /// The most entries of `Documents::changes`; older changes are found by scanning the slots.
 const CHANGES_MAX: usize = 1 << 14;
 
@@ -84,7 +73,8 @@ impl Keys {
         id_bound: u32,
         keys: impl ExactSizeIterator<Item = (&'k [u8], u32)>,
     ) -> Option<Keys> {
-        let mut reserved = Keys { ids: HashTable::with_capacity(keys.len()), ..Keys::default() };
+        let mut reserved = Keys::default();
+        reserved.ids.reserve(keys.len());
         (0..id_bound).for_each(|_| reserved.slots.push(Slot::default()));
         for (key, id) in keys {
             let is_free = reserved.slots.get(id)?.key.is_none();
@@ -96,8 +86,11 @@ impl Keys {
     }
 
     fn id(&self, key: &[u8]) -> Option<u32> {
-        let is_it = |&id: &u32| self.key(id) == Some(key);
-        self.ids.find(self.hasher.hash_one(key), is_it).copied()
+        self.id_hashed(hash_bytes(key), key)
+    }
+
+    fn id_hashed(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        self.ids.with_hash(hash).copied().find(|&id| self.key(id) == Some(key))
     }
 
     #[inline]
@@ -107,12 +100,11 @@ impl Keys {
 
     /// Gives a free id to a key; false if the key has one already.
     fn name(&mut self, id: u32, key: &[u8]) -> bool {
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        let key_of = |id: u32| slots[id].key.as_ref().map_or(&b""[..], ShortBytes::as_slice);
-        let is_it = |&id: &u32| key_of(id) == key;
-        let hash_of = |&id: &u32| hasher.hash_one(key_of(id));
-        let Entry::Vacant(place) = self.ids.entry(hasher.hash_one(key), is_it, hash_of) else { return false };
-        place.insert(id);
+        let hash = hash_bytes(key);
+        if self.id_hashed(hash, key).is_some() {
+            return false;
+        }
+        self.ids.insert_new(hash, id);
         let name = ShortBytes::new(key);
         self.key_bytes += name.heap_bytes();
         self.slots[id] = Slot { key: Some(name), ..Slot::default() };
@@ -123,39 +115,9 @@ impl Keys {
     fn unname(&mut self, key: &[u8]) -> Option<u32> {
         let slots = &self.slots;
         let is_it = |&id: &u32| slots[id].key.as_ref().is_some_and(|held| held.as_slice() == key);
-        let (id, _) = self.ids.find_entry(self.hasher.hash_one(key), is_it).ok()?.remove();
+        let id = self.ids.remove_where(hash_bytes(key), is_it)?;
         self.key_bytes -= slots[id].key.as_ref().map_or(0, ShortBytes::heap_bytes);
         Some(id)
-    }
-}
-
-impl Slots {
-    fn push(&mut self, slot: Slot) {
-        if self.length.is_multiple_of(BLOCK_SLOTS) {
-            self.blocks.push(Vec::with_capacity(BLOCK_SLOTS));
-        }
-        self.blocks.last_mut().expect("made above").push(slot);
-        self.length += 1;
-    }
-
-    #[inline]
-    fn get(&self, id: u32) -> Option<&Slot> {
-        self.blocks.get(id as usize / BLOCK_SLOTS)?.get(id as usize % BLOCK_SLOTS)
-    }
-}
-
-impl Index<u32> for Slots {
-    type Output = Slot;
-
-    #[inline]
-    fn index(&self, id: u32) -> &Slot {
-        &self.blocks[id as usize / BLOCK_SLOTS][id as usize % BLOCK_SLOTS]
-    }
-}
-
-impl IndexMut<u32> for Slots {
-    fn index_mut(&mut self, id: u32) -> &mut Slot {
-        &mut self.blocks[id as usize / BLOCK_SLOTS][id as usize % BLOCK_SLOTS]
     }
 }
 
@@ -197,7 +159,7 @@ impl Documents {
         let fields: Vec<Postings> = definition.fields.iter().map(|field| postings(&field.kind)).collect();
         Documents {
             keys: Keys::default(),
-            vacant: Vec::new(),
+            vacant: Blocks::default(),
             live: Counted::default(),
             version: 0,
             changes: VecDeque::new(),
@@ -211,7 +173,7 @@ impl Documents {
     /// Gives keys the ids that they had in an earlier run. Only for an empty index; the caller must call
     /// `end_reservation` later.
     pub fn reserve(&mut self, keys: Keys) {
-        assert!(self.keys.slots.length == 0, "ids are reserved before the first document");
+        assert!(self.keys.slots.len() == 0, "ids are reserved before the first document");
         self.keys = keys;
     }
 
@@ -226,12 +188,12 @@ impl Documents {
         }
         self.live = self.ids_where(|slot| slot.key.is_some()).collect::<RoaringBitmap>().into();
         let vacant: Vec<u32> = self.ids_where(|slot| slot.key.is_none()).collect();
-        self.vacant = vacant.into_iter().rev().collect();
+        self.vacant = vacant.into_iter().rev().collect::<Blocks<u32>>();
     }
 
     fn ids_where(&self, is_wanted: impl Fn(&Slot) -> bool) -> impl Iterator<Item = u32> {
         let slots = &self.keys.slots;
-        (0..slots.length as u32).filter(move |&id| is_wanted(&slots[id]))
+        (0..slots.len() as u32).filter(move |&id| is_wanted(&slots[id]))
     }
 
     pub fn len(&self) -> usize {
@@ -251,7 +213,7 @@ impl Documents {
 
     /// The largest id ever given, plus one.
     pub fn id_bound(&self) -> u32 {
-        self.keys.slots.length as u32
+        self.keys.slots.len() as u32
     }
 
     pub fn id(&self, key: &[u8]) -> Option<u32> {
@@ -270,8 +232,8 @@ impl Documents {
 
     /// The same for the documents of these keys.
     pub fn prefetch_keys(&self, keys: &[&[u8]]) {
-        let hashes = keys.iter().map(|key| self.keys.hasher.hash_one(key));
-        let ids: Vec<u32> = hashes.filter_map(|hash| self.keys.ids.iter_hash(hash).next()).copied().collect();
+        let hashes = keys.iter().map(|key| hash_bytes(key));
+        let ids: Vec<u32> = hashes.filter_map(|hash| self.keys.ids.with_hash(hash).next()).copied().collect();
         self.prefetch(ids.into_iter());
     }
 
@@ -370,7 +332,7 @@ impl Documents {
     fn add(&mut self, key: &[u8]) -> u32 {
         let id = self.vacant.pop().unwrap_or_else(|| {
             self.keys.slots.push(Slot::default());
-            (self.keys.slots.length - 1) as u32
+            (self.keys.slots.len() - 1) as u32
         });
         let is_new = self.keys.name(id, key);
         assert!(is_new, "only a key without an id gets one");
@@ -429,8 +391,9 @@ impl Documents {
     /// The bytes of keys, versions and values.
     pub fn table_bytes(&self) -> usize {
         self.keys.key_bytes
-            + self.keys.ids.allocation_size()
-            + self.keys.slots.blocks.len() * BLOCK_SLOTS * size_of::<Slot>()
+            + self.keys.ids.heap_bytes()
+            + self.keys.slots.heap_bytes()
+            + self.vacant.heap_bytes()
             + self.changes.capacity() * size_of::<u32>()
             + self.value_bytes
     }

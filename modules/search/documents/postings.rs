@@ -3,6 +3,7 @@
 //! Documents are dense `u32` ids, and sets of them are compressed bitmaps. Terms (of TAG and TEXT fields) are
 //! sorted, so that a prefix is a range. Numbers are pairs of number and document, sorted by number.
 
+use super::blocks::Blocks;
 use super::ids::Counted;
 use roaring::RoaringBitmap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +14,8 @@ use std::sync::Arc;
 #[derive(Default)]
 pub struct TermPostings {
     numbers: BTreeMap<Arc<[u8]>, u32>,
-    terms: Vec<Posting>,
-    vacant: Vec<u32>,
+    terms: Blocks<Posting>,
+    vacant: Blocks<u32>,
     /// Bytes of the terms' texts and documents.
     bytes: usize,
 }
@@ -55,7 +56,7 @@ impl TermPostings {
             Some(&number) => number,
             None => self.add(term.into()),
         };
-        let posting = &mut self.terms[number as usize];
+        let posting = &mut self.terms[number];
         let before = posting.bytes();
         posting.documents.insert(document);
         self.bytes = self.bytes + posting.bytes() - before;
@@ -67,7 +68,7 @@ impl TermPostings {
         self.bytes += posting.bytes();
         let number = match self.vacant.pop() {
             Some(number) => {
-                self.terms[number as usize] = posting;
+                self.terms[number] = posting;
                 number
             }
             None => {
@@ -81,7 +82,7 @@ impl TermPostings {
 
     /// Removes the document from the term of this number.
     pub fn remove(&mut self, number: u32, document: u32) {
-        let posting = &mut self.terms[number as usize];
+        let posting = &mut self.terms[number];
         let before = posting.bytes();
         // A text lists a term once for each occurrence; after the term is removed, its number may belong to
         // another term.
@@ -96,7 +97,7 @@ impl TermPostings {
     }
 
     pub fn get(&self, term: &[u8]) -> Option<&RoaringBitmap> {
-        self.numbers.get(term).map(|&number| &*self.terms[number as usize].documents)
+        self.numbers.get(term).map(|&number| &*self.terms[number].documents)
     }
 
     pub fn number(&self, term: &[u8]) -> Option<u32> {
@@ -105,7 +106,7 @@ impl TermPostings {
 
     /// The term of a number, which at least one document must have.
     pub fn term(&self, number: u32) -> &[u8] {
-        &self.terms[number as usize].term
+        &self.terms[number].term
     }
 
     /// Continues a walk over the terms with this prefix, and adds the documents of terms that `matches`
@@ -123,7 +124,7 @@ impl TermPostings {
         for (term, &number) in terms.take_while(|(term, _)| term.starts_with(prefix)) {
             *work = work.saturating_sub(1 + term.len() * weight / BYTES_PER_WORK);
             if matches(term) {
-                let documents = &*self.terms[number as usize].documents;
+                let documents = &*self.terms[number].documents;
                 walk.documents |= documents;
                 *work = work.saturating_sub(documents.len() as usize / DOCUMENTS_PER_WORK);
             }
@@ -147,7 +148,7 @@ impl TermPostings {
 
     /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
-        self.bytes + self.terms.len() * size_of::<Posting>() + self.numbers.len() * TERM_BYTES
+        self.bytes + self.terms.heap_bytes() + self.vacant.heap_bytes() + self.numbers.len() * TERM_BYTES
     }
 }
 
@@ -279,7 +280,7 @@ mod tests {
     fn bytes_are_the_sum_over_existing_terms() {
         let mut postings = TermPostings::default();
         let check = |postings: &TermPostings| {
-            let there = postings.numbers.values().map(|&number| &postings.terms[number as usize]);
+            let there = postings.numbers.values().map(|&number| &postings.terms[number]);
             let bytes = there.map(|posting| posting.term.len() + posting.documents.bytes());
             assert_eq!(postings.bytes, bytes.sum::<usize>());
         };
