@@ -1,7 +1,7 @@
 //! A list in blocks of a fixed size.
 //!
-//! What a writer adds to is read and changed under the keyspace's lock. A `Vec` that doubles copies all of its
-//! items then, a list in blocks none of them; and it has no half of its items to spare.
+//! Writers add to an index while they hold the keyspace's lock. A `Vec` that doubles copies all of its items
+//! then; a list in blocks copies at most one block, and reserves at most one.
 
 use std::ops::{Index, IndexMut};
 
