@@ -1,9 +1,9 @@
-//! FT.DEBUG: looks into an index, for operators and tests. RediSearch has many actions, of its own
-//! structures; here there is one, of ours: CHECK_GRAPH walks over the whole graph of a vector field and
-//! reports what searches cannot reach.
+//! FT.DEBUG: inspects an index, for operators and tests. RediSearch has many actions for its own structures.
+//! Here there is one: CHECK_GRAPH walks over the whole graph of a vector field and reports nodes that
+//! searches cannot reach.
 //!
-//! The walk takes time in proportion to the graph, so it is done in the search pool. Searches go on
-//! meanwhile; mutations wait in the field's tail.
+//! The walk takes time in proportion to the graph, so it runs in the search pool. Searches go on meanwhile;
+//! mutations wait in the field's tail.
 
 use crate::index::Index;
 use crate::module::SearchModule;

@@ -1,7 +1,5 @@
-//! FT.CONFIG, and what CONFIG knows of the search module: options that clients ask for, with what holds here.
-//! Some of them can be set.
-//!
-//! What is set holds until the process ends, as in RediSearch.
+//! FT.CONFIG, and the search module's part of CONFIG: options that clients read, with their values here. Some
+//! of them can be set; a set value lasts until the process ends, as in RediSearch.
 
 use crate::error::{self, ErrorStyle, Kind as Wrong, SearchError};
 use crate::vectors::live::{BOUND_DEFAULT, EVERY_DEFAULT};
@@ -11,7 +9,7 @@ use engramdb_engine::types::parse_double;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What can be set: numbers, and for words their places in the list of a setting's words.
+/// The values that can be set: numbers, and for words their index in the setting's list.
 #[derive(Debug)]
 pub struct Settings {
     timeout_ms: AtomicU64,
@@ -39,29 +37,28 @@ impl Default for Settings {
     }
 }
 
-/// Which shapes replies have where the protocol has maps.
+/// The shape of replies in RESP3, which has maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Maps, but for clients that are known to read flat replies only.
+    /// Maps, except for clients that are known to read only flat replies.
     Auto,
     Map,
     Flat,
 }
 
 impl Settings {
-    /// How long a search may take that does not say; `None` for as long as it takes.
+    /// The time limit of searches without TIMEOUT; `None` for no limit.
     pub fn timeout(&self) -> Option<Duration> {
         let milliseconds = self.timeout_ms.load(Ordering::Relaxed);
         (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
     }
 
-    /// Whether a search that runs out of time is answered with an error; otherwise with the rows found by
-    /// then.
+    /// True if a search that runs out of time returns an error; otherwise it returns the rows found so far.
     pub fn fails_on_timeout(&self) -> bool {
         self.on_timeout.load(Ordering::Relaxed) == 1
     }
 
-    /// Whether an index that is still being built answers with what it has.
+    /// True if searches of an incomplete index return the rows that it has.
     pub fn partial_results(&self) -> bool {
         self.partial_results.load(Ordering::Relaxed) == 1
     }
@@ -78,7 +75,7 @@ impl Settings {
         }
     }
 
-    /// Of how many searches over graphs one is audited; 0 for none.
+    /// One in this many searches over graphs is audited; 0 for none.
     pub fn live_recall_every(&self) -> u64 {
         self.live_recall_every.load(Ordering::Relaxed)
     }
@@ -91,7 +88,7 @@ impl Settings {
 
 struct Setting {
     name: &'static str,
-    /// What CONFIG calls it.
+    /// The name in CONFIG.
     config_name: &'static str,
     description: &'static str,
     kind: Kind,
@@ -100,7 +97,7 @@ struct Setting {
 enum Kind {
     Fixed(&'static str),
     Words(&'static [&'static str], fn(&Settings) -> &AtomicU64),
-    /// A whole number up to this one; what `--help` adds to the description.
+    /// A whole number up to this one; the text is added to the description in `--help`.
     Count(u64, &'static str, fn(&Settings) -> &AtomicU64),
     /// From 0 to 1, as the bits of a double.
     Share(fn(&Settings) -> &AtomicU64),
@@ -189,7 +186,7 @@ impl Setting {
         Ok(())
     }
 
-    /// What a value is stored as, and where; `None` where it is the only one.
+    /// The number for a value, and where to store it; `None` for the only value of a fixed setting.
     fn read<'s>(
         &self,
         settings: &'s Settings,
@@ -219,17 +216,17 @@ impl Setting {
     }
 }
 
-/// What is wrong with a value.
+/// The error of a wrong value.
 fn unreadable(cause: &str) -> SearchError {
     Wrong::SettingNumber.with([cause.into()])
 }
 
-/// All settings, by the names that CONFIG has for them.
+/// All settings with their names in CONFIG.
 pub fn all(settings: &Settings) -> Vec<(&'static str, String)> {
     SETTINGS.iter().map(|setting| (setting.config_name, setting.value(settings))).collect()
 }
 
-/// Sets, or tries to set, what CONFIG calls so; see `Module::set_setting`.
+/// Sets, or only checks, the setting of this name in CONFIG; see `Module::set_setting`.
 pub fn set_by_config(
     settings: &Settings,
     name: &str,
@@ -242,20 +239,20 @@ pub fn set_by_config(
     Some(set.map_err(|error| error.in_style(ErrorStyle::Plain).text().to_owned()))
 }
 
-/// What `--help` says of a setting.
+/// The description of a setting, for `--help`.
 #[derive(Clone, Debug)]
 pub struct SettingHelp {
-    /// As CONFIG calls it.
+    /// The name in CONFIG.
     pub name: &'static str,
     /// The placeholder of a value in the help text.
     pub placeholder: &'static str,
     pub text: String,
     pub default: String,
-    /// There is one value only: it can be given, but not changed.
+    /// It has a single value, which can be given but not changed.
     pub is_fixed: bool,
 }
 
-/// All settings, as `--help` says them.
+/// All settings, for `--help`.
 pub fn setting_help() -> Vec<SettingHelp> {
     let defaults = Settings::default();
     let help = |setting: &Setting| {
@@ -276,14 +273,15 @@ pub fn setting_help() -> Vec<SettingHelp> {
     SETTINGS.iter().map(help).collect()
 }
 
-/// Whether CONFIG's name could be set to this value; `None` where there is no such setting.
+/// Checks whether the setting of this name in CONFIG could have this value; `None` if there is no such
+/// setting.
 pub fn try_setting(name: &str, value: &str) -> Option<Result<(), String>> {
     set_by_config(&Settings::default(), name, value, true)
 }
 
 /// FT.CONFIG.
 pub fn config(settings: &Settings, args: Args<'_>, reply: &mut dyn Reply) -> Result<(), SearchError> {
-    // Clients know the options by their older names, and by those of CONFIG.
+    // Clients use the older names of the options, and those of CONFIG.
     let wanted = args.word(2);
     let is_wanted = |setting: &&Setting| {
         let short = setting.config_name.trim_start_matches("search-");
@@ -293,7 +291,7 @@ pub fn config(settings: &Settings, args: Args<'_>, reply: &mut dyn Reply) -> Res
     if args.is(1, "GET") || args.is(1, "HELP") {
         tell(settings, &known, args.is(1, "HELP"), reply);
     } else if !args.is(1, "SET") {
-        // These two are no error replies in RediSearch.
+        // In RediSearch these two are not error replies.
         reply.simple("No such configuration action");
     } else if args.len() > 4 {
         reply.simple("EXCESSARGS");
@@ -306,7 +304,7 @@ pub fn config(settings: &Settings, args: Args<'_>, reply: &mut dyn Reply) -> Res
     Ok(())
 }
 
-/// Writes names and values: a map where the protocol has maps, and pairs, not a flat list, where it has none.
+/// Writes names and values: a map in RESP3, an array of pairs (not a flat list) in RESP2.
 fn tell(settings: &Settings, known: &[&Setting], with_descriptions: bool, reply: &mut dyn Reply) {
     let is_map = reply.is_resp3();
     if is_map {

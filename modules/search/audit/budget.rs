@@ -1,25 +1,25 @@
-//! How much of a core audits may take: a token bucket of processor time.
+//! The processor time of audits: a token bucket.
 
 use std::time::Duration;
 
-/// The budget is the time that passes over this.
+/// The budget is the passed time divided by this.
 const SHARE: u32 = 100;
 
-/// What can be saved up while there is nothing to audit.
+/// The most time that can be saved while there is nothing to audit.
 const SAVED_MAX: Duration = Duration::from_millis(100);
 
-/// In any stretch of time `t`, audits take at most `t / SHARE + SAVED_MAX` and the last audit of it: an audit
-/// is begun if anything is left, and what it takes beyond that is owed.
+/// In any period `t`, audits take at most `t / SHARE + SAVED_MAX` plus the time of one audit: an audit may
+/// begin unless time is owed, and owes the time that it takes beyond the savings.
 #[derive(Default)]
 pub struct Budget {
-    /// The moment up to which time was credited, on the monotonic clock; `None` before the first audit.
+    /// The monotonic time up to which the budget was credited; `None` before the first audit.
     credited: Option<Duration>,
     saved: Duration,
     owed: Duration,
 }
 
 impl Budget {
-    /// Whether an audit may begin now.
+    /// True if an audit may begin now.
     pub fn has_room(&mut self, now: Duration) -> bool {
         let passed = now.saturating_sub(self.credited.unwrap_or(now));
         self.credited = Some(now);

@@ -1,4 +1,4 @@
-//! One audit: a search's rows beside the exact answer.
+//! One audit: compares a search's rows with the exact answer.
 
 use super::Sample;
 use crate::documents::ids::IdSet;
@@ -7,25 +7,26 @@ use crate::vectors::{Question, VectorField};
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
 
-/// Documents that may have changed since the search. More, and what is left of the answer says little.
+/// The most changes since the search: with more, too few rows of the answer remain to compare.
 const CHANGES_MAX: u64 = 4_096;
 
-/// How much farther than the last wanted row a row may be, relative to it, and still be as good: rounding.
+/// The relative difference of distances up to which a row ties with the last wanted one: rounding errors.
 const TIED: f64 = 1e-6;
 
-/// The wide beam of a diagnosis, relative to the search's, and at least.
+/// The wide beam of a diagnosis: this many times the search's, and at least `WIDE_BEAM_MIN`.
 const WIDE_BEAM: usize = 10;
 const WIDE_BEAM_MIN: usize = 1_000;
 
 pub enum Audit {
     Done(Tally),
-    /// Too much has changed since the search.
+    /// Too many documents have changed since the search.
     Stale,
-    /// `goes_on` said no.
+    /// `goes_on` returned false.
     GivenUp,
 }
 
-/// Answers a sample exactly, and compares. `goes_on` is asked every fraction of a millisecond.
+/// Answers a sample exactly, and compares. Calls `goes_on` every fraction of a millisecond; false ends the
+/// audit.
 pub fn audit(sample: &Sample, goes_on: &dyn Fn() -> bool) -> Audit {
     let vectors = sample.vectors();
     let Some((before, id_bound)) = sample.changed() else { return Audit::Stale };
@@ -60,17 +61,17 @@ impl Sample {
     }
 }
 
-/// What answers are measured by.
+/// The exact answer, with which answers are compared.
 struct Comparison<'a> {
     changed: &'a RoaringBitmap,
-    /// Rows that an answer should have of documents that did not change.
+    /// The number of rows of unchanged documents that an answer should have.
     wanted: usize,
-    /// As far as the last of them.
+    /// The distance of the last of them.
     farthest: f64,
 }
 
 impl<'a> Comparison<'a> {
-    /// `None` if there is nothing to be wanted.
+    /// `None` if no rows are wanted.
     fn new(sample: &Sample, mut exact: Vec<Neighbor>, changed: &'a RoaringBitmap) -> Option<Comparison<'a>> {
         exact.retain(|row| !changed.contains(row.id));
         // The ranks that changed documents had among the true k are unknown; their ranks in the answer are
@@ -81,7 +82,7 @@ impl<'a> Comparison<'a> {
         Some(Comparison { changed, wanted, farthest: last + last.abs() * TIED })
     }
 
-    /// How many of the wanted rows an answer has.
+    /// The number of wanted rows in an answer.
     fn found_in(&self, rows: &[Neighbor]) -> usize {
         let is_wanted = |row: &&Neighbor| row.distance <= self.farthest && !self.changed.contains(row.id);
         rows.iter().filter(is_wanted).count().min(self.wanted)
@@ -103,7 +104,7 @@ fn diagnose(
     let wanted = comparison.wanted;
     let by_vectors = found_with(sample.ef).max(found);
     let by_wide_beam = match by_vectors < wanted {
-        // Half of all nodes, or there would be a scan, not a walk.
+        // At most half of all nodes: for more, the index would scan instead of walk.
         true => {
             let wide = (sample.ef.max(sample.k) * WIDE_BEAM).max(WIDE_BEAM_MIN);
             found_with(wide.min(vectors.structure().index().len().saturating_sub(1) / 2)).max(by_vectors)

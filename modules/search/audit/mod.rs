@@ -1,4 +1,4 @@
-//! The thread that audits samples, and repairs what audits find.
+//! The thread that audits samples, and requests repairs.
 
 mod budget;
 mod exact;
@@ -22,10 +22,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Samples that wait. More are dropped: there is no time for them in any case.
+/// The most samples that wait. More are dropped, because the budget has no time for them.
 const WAITING_MAX: usize = 16;
 
-/// How long a repair leaves the processor to others, between slices of less than that.
+/// The pause between two slices of a repair, which are shorter.
 const REST: Duration = Duration::from_millis(1);
 
 /// A search to be audited.
@@ -33,7 +33,8 @@ pub struct Sample {
     pub index: Arc<Index>,
     /// Number of the vector field.
     pub field: usize,
-    /// Of the documents, when the search began: the rows are true of it and of what did not change since.
+    /// The version of the documents when the search began: the rows are valid for documents that have not
+    /// changed since.
     pub version: u64,
     pub query: Box<[u8]>,
     pub k: usize,
@@ -42,7 +43,7 @@ pub struct Sample {
     /// Documents that could be found; `None` for all.
     pub among: Option<RoaringBitmap>,
     pub rows: Vec<Neighbor>,
-    /// The codes were, and the rows come from a walk by the vectors.
+    /// The codes were too coarse, and the rows come from a walk that compared vectors.
     pub too_coarse: bool,
 }
 
@@ -55,7 +56,7 @@ impl Sample {
         &self.vectors().live
     }
 
-    /// For the log.
+    /// The name in the log.
     fn name(&self) -> String {
         let definition = &self.index.definition;
         let field = String::from_utf8_lossy(&definition.fields[self.field].name);
@@ -69,7 +70,7 @@ pub struct Auditor {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Takes samples; the thread may have ended by then.
+/// Takes samples; drops them once the thread has ended.
 #[derive(Clone)]
 pub struct AuditorHandle(Arc<Shared>);
 
@@ -78,10 +79,10 @@ struct Shared {
     settings: Arc<Settings>,
     queue: Mutex<Queue>,
     offered: Condvar,
-    /// Nothing waits, and nothing is in hand.
+    /// Notified when no sample waits or is being audited.
     idle: Condvar,
     stopped: AtomicBool,
-    /// What audits have taken of the processor, in microseconds.
+    /// Processor time of audits, in microseconds.
     spent_us: AtomicU64,
 }
 
@@ -93,7 +94,7 @@ struct Queue {
 }
 
 impl Auditor {
-    /// `None` for the thread where nothing is searched.
+    /// Starts the thread, unless `is_offline`: then nothing is searched.
     pub fn start(env: Env, settings: Arc<Settings>, is_offline: bool) -> Auditor {
         let shared = Arc::new(Shared {
             env,
@@ -116,7 +117,7 @@ impl Auditor {
         self.handle.clone()
     }
 
-    /// Takes no more samples, and ends an audit or a repair after its slice: graphs may be waiting to be
+    /// Takes no more samples, and ends an audit or a repair after its slice, because graphs may wait to be
     /// saved.
     pub fn stop(&self) {
         let shared = &self.handle.0;
@@ -127,8 +128,7 @@ impl Auditor {
         shared.offered.notify_all();
     }
 
-    /// Waits until every sample that was offered has been dealt with, and the thread waits for others: for
-    /// tests.
+    /// Waits until every offered sample was audited or dropped, and repairs are done; for tests.
     pub fn wait_idle(&self) {
         let shared = &self.handle.0;
         let mut queue = shared.queue.lock();
@@ -137,7 +137,7 @@ impl Auditor {
         }
     }
 
-    /// Processor time that audits have taken.
+    /// Processor time of audits, in milliseconds.
     pub fn spent_ms(&self) -> u64 {
         self.handle.0.spent_us.load(Ordering::Relaxed) / 1_000
     }
@@ -146,13 +146,13 @@ impl Auditor {
 impl Drop for Auditor {
     fn drop(&mut self) {
         self.stop();
-        // A thread that panicked has said so already.
+        // The panic hook has reported a panic of the thread.
         self.thread.take().map(JoinHandle::join);
     }
 }
 
 impl AuditorHandle {
-    /// Hands over a sample, or drops it where samples come faster than they are audited. Never waits.
+    /// Passes a sample to the thread, or drops it if samples come faster than they are audited. Never waits.
     pub fn offer(&self, sample: Sample) {
         let shared = &*self.0;
         match shared.queue.try_lock() {
@@ -232,7 +232,7 @@ impl Shared {
         }
     }
 
-    /// Lets the graph do something about the cause.
+    /// Lets the graph repair itself.
     fn repair(&self, sample: &Sample, remedy: Remedy, name: &str) {
         let structure = sample.vectors().structure();
         let Some(graph) = structure.graph() else { return };
@@ -240,10 +240,10 @@ impl Shared {
         let rest = || self.rest() && !sample.index.is_dropped();
         let done = match remedy {
             Remedy::Codes => (graph.recode(&rest) == Recoding::Done)
-                .then(|| "made new codes, around where the data are now,".to_owned()),
+                .then(|| "recomputed the codes from the current data".to_owned()),
             Remedy::Links => {
                 let joined = graph.rejoin(&rest).filter(|&joined| joined > 0);
-                joined.map(|joined| format!("linked {joined} nodes again that had lost their links"))
+                joined.map(|joined| format!("linked {joined} unreachable nodes again"))
             }
         };
         if let Some(done) = done {
@@ -266,7 +266,7 @@ impl Shared {
         self.queue.lock().waiting.retain(is_other);
     }
 
-    /// Leaves the processor to others for a moment; false when the thread is to end.
+    /// Pauses, so that other threads run. False if the thread must end.
     fn rest(&self) -> bool {
         let mut queue = self.queue.lock();
         if !self.is_stopped() {
@@ -280,20 +280,20 @@ fn explanation(tally: &Tally, warning: Warning, bound: f64) -> String {
     let cause = match warning {
         Warning::CoarseCodes => {
             return format!(
-                "{} of {} searches could not rely on the codes and went by the vectors, which takes longer",
+                "{} of {} searches found the codes too coarse and compared vectors, which takes longer",
                 tally.coarse, tally.samples
             );
         }
-        Warning::Recall(MissCause::Codes) => "the codes that walks go by do not fit the data",
+        Warning::Recall(MissCause::Codes) => "the compact codes of the vectors do not fit the data",
         Warning::Recall(MissCause::Beam) => {
             "the beam is too narrow for these data, a larger EF_RUNTIME finds more"
         }
-        Warning::Recall(MissCause::Graph) => "the graph has no links to rows that are searched for",
+        Warning::Recall(MissCause::Graph) => "the graph has no links to some rows",
     };
     format!("live recall is {:.3}, below {bound}: {cause}", tally.recall().unwrap_or_default())
 }
 
-/// Lets every other thread go first. Without the right to, audits are still bounded by their budget.
+/// Gives the thread the lowest priority. If that is not permitted, the budget still bounds audits.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
@@ -301,6 +301,6 @@ fn lower_priority() {
     }
 }
 
-/// Linux keeps it per thread.
+/// The niceness, which Linux has per thread.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 19;

@@ -313,9 +313,9 @@ fn codes_that_data_have_left_behind_are_warned_of_and_made_anew() {
     let lines = log_of("moved");
     assert_eq!(lines.len(), 2, "{lines:?}");
     let warning =
-        "WARN index moved, field v: 10 of 10 searches could not rely on the codes and went by the vectors";
+        "WARN index moved, field v: 10 of 10 searches found the codes too coarse and compared vectors";
     assert!(lines[0].starts_with(warning), "{lines:?}");
-    assert!(lines[1].starts_with("INFO index moved, field v: made new codes"), "{lines:?}");
+    assert!(lines[1].starts_with("INFO index moved, field v: recomputed the codes"), "{lines:?}");
     assert_eq!(live(&server, "moved", "recall"), "N/A", "older samples say nothing about the new codes");
     let after = recall(100);
     let figure: f64 = live(&server, "moved", "recall").parse().expect("a number");
