@@ -9,8 +9,8 @@ use crate::search::styled;
 use crate::{debug, info, schema, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
-use engramdb_engine::shard::tx::Tx;
-use engramdb_engine::shard::view::View;
+use engramdb_engine::store::tx::Tx;
+use engramdb_engine::store::view::View;
 
 pub const COMMANDS: &[Command] = &[
     row(write("FT.CREATE", "index [option+] SCHEMA field type+", create))

@@ -8,7 +8,7 @@
 use crate::index::Index;
 use crate::module::SearchModule;
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Reply, Rest, Stage};
-use engramdb_engine::shard::view::View;
+use engramdb_engine::store::view::View;
 use engramdb_vector::GraphCheck;
 use std::sync::Arc;
 

@@ -16,7 +16,7 @@ use engramdb_engine::env::Env;
 use engramdb_engine::gate::OpenBatch;
 use engramdb_engine::keyspace::{Database, Housing, Keyspace};
 use engramdb_engine::module::{Applied, Exporter, Follower, Job, Module, ModuleEffect};
-use engramdb_engine::shard::view::View;
+use engramdb_engine::store::view::View;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,10 +1,11 @@
 //! EngramDB's engine: the synchronous core. No tokio, no sockets, no RESP.
 //!
-//! The one idea: a command handler cannot mutate the store. It calls [`shard::tx::Tx::apply`] with an [`effect::Effect`],
-//! which runs the same function that recovery, replicas and the offline snapshotter run, and records the effect for
-//! the [`log`]. Readers get a [`shard::view::View`].
+//! The one idea: a command handler cannot mutate the store. It calls [`store::tx::Tx::apply`] with an
+//! [`effect::Effect`], which runs the same function that recovery, replicas and the offline snapshotter run,
+//! and records the effect for the [`log`]. Readers get a [`store::view::View`].
 //!
-//! Imports go one way: `commands -> tx, view -> keyspace -> types`, `keyspace -> effect`, `log` knows no effects.
+//! Imports go one way: `shard -> command -> store -> keyspace -> types`, `commands -> command`,
+//! `keyspace -> effect`; `log` knows no keyspace.
 
 pub mod backup;
 pub mod command;
@@ -23,6 +24,7 @@ pub mod shard;
 pub mod signal;
 pub mod slot;
 pub mod snapshot;
+pub mod store;
 pub mod table;
 mod thin;
 pub mod types;
@@ -30,6 +32,6 @@ mod version;
 
 pub use error::ReplayError;
 pub use shard::engine::Engine;
-pub use shard::prepared::{Preparation, Prepared};
-pub use shard::watch::Watch;
+pub use store::prepared::{Preparation, Prepared};
+pub use store::watch::Watch;
 pub use version::{REDIS_VERSION, REDIS_VERSION_NUMBER};

@@ -1,8 +1,9 @@
 //! Recovery: from a snapshot's effects and the log's tail to a running engine.
 //!
-//! [`open_log`] takes the newest snapshot that is sound and replays what the log holds beyond it. A damaged snapshot is
-//! passed over as long as the log reaches back to an older one (or to its own beginning); otherwise recovery refuses to
-//! start, and says which file is at fault and what can be done. Nothing is changed on disk before the log is claimed.
+//! [`open_log`] takes the newest snapshot that is sound and replays what the log holds beyond it. A damaged
+//! snapshot is passed over as long as the log reaches back to an older one (or to its own beginning);
+//! otherwise recovery refuses to start, and says which file is at fault and what can be done. Nothing is
+//! changed on disk before the log is claimed.
 
 use crate::backup::{self, BackupError};
 use crate::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
@@ -115,8 +116,8 @@ pub enum StartError {
     NoSnapshot { directory: PathBuf, first: Pos, problems: Vec<String> },
 }
 
-/// Opens a data directory, recovers from its snapshots and its log, and starts. Refused while another process has it
-/// open.
+/// Opens a data directory, recovers from its snapshots and its log, and starts. Refused while another process
+/// has it open.
 pub fn open_directory(
     env: &Env,
     directory: &Path,

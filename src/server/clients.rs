@@ -2,7 +2,8 @@
 
 use crate::output::{Delivery, Mailbox, OutboxUsage, Posted};
 use crate::stats::WorkerStats;
-use engramdb_engine::command::{CommandError, Ticket};
+use engramdb_engine::command::CommandError;
+use engramdb_engine::shard::parked::Ticket;
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

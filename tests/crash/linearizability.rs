@@ -10,7 +10,7 @@
 //! history. A violation therefore prints the key's history.
 
 use engramdb_engine::command::{
-    Args, Awaited, Command, CommandError, CommandTable, Handler, Park, Reply, Stage, Waiter, blocking,
+    Args, Awaited, Command, CommandError, CommandTable, Handler, Park, Reply, Stage, blocking,
 };
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::log::local::{LocalLog, LocalOptions};
@@ -19,7 +19,8 @@ use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::log::{Lsn, ShardLog};
 use engramdb_engine::recovery::Recovering;
 use engramdb_engine::shard::engine::batch_bytes_max;
-use engramdb_engine::shard::tx::Tx;
+use engramdb_engine::shard::parked::Waiter;
+use engramdb_engine::store::tx::Tx;
 use engramdb_engine::{Engine, Watch, commands};
 use engramdb_sim::env::SimEnv;
 use engramdb_sim::fuzz::is_long_mode;

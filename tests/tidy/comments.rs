@@ -8,7 +8,7 @@ use std::fmt::Write;
 const COLUMNS_MAX: usize = 110;
 
 /// Lines that are longer today, at most, by the beginning of their path. The numbers only get smaller.
-const LONGER: &[(&str, usize)] = &[("src/engine/", 29)];
+const LONGER: &[(&str, usize)] = &[("src/engine/", 5)];
 
 #[test]
 fn comments_end_at_column_110() {

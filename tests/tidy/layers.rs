@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 /// Known imports that close a circle: crate, importing module, imported module. The list may only get
 /// shorter: an entry that no longer closes a circle fails the test.
-const CIRCLES: &[(&str, &str, &str)] = &[("engine", "command", "shard"), ("engine", "snapshot", "backup")];
+const CIRCLES: &[(&str, &str, &str)] = &[("engine", "snapshot", "backup")];
 
 /// The modules that a top-level module of the engine may import. Modules without a row are not restricted.
 const ENGINE_LAYERS: &[(&str, &[&str])] = &[
@@ -20,6 +20,8 @@ const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     ("thin", &[]),
     ("env", &[]),
     ("log", &["env", "effect"]),
+    ("store", &["effect", "env", "error", "gate", "hashing", "keyspace", "log", "module", "table", "types"]),
+    ("command", &["error", "hashing", "log", "signal", "store", "types"]),
 ];
 
 #[test]

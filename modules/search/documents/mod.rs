@@ -18,7 +18,7 @@ use self::postings::{NumberPostings, TermPostings};
 use crate::error::{Kind, SearchError};
 use crate::schema::{Definition, Field, FieldKind, VectorOptions};
 use engramdb_engine::module::ReadHash;
-use engramdb_engine::shard::view::HashView;
+use engramdb_engine::store::view::HashView;
 use engramdb_engine::table::{Table, hash_bytes};
 use engramdb_engine::types::{ShortBytes, parse_double};
 use roaring::RoaringBitmap;

@@ -18,7 +18,7 @@ use engramdb_engine::effect::Effect;
 use engramdb_engine::hashing::HashSet;
 use engramdb_engine::keyspace::Housing;
 use engramdb_engine::module::{Follower, HousedContent, ReadHash};
-use engramdb_engine::shard::view::HashView;
+use engramdb_engine::store::view::HashView;
 use engramdb_engine::types::{House, Housed};
 use engramdb_vector::{Loading, Placed};
 use parking_lot::Mutex;

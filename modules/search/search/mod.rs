@@ -54,7 +54,7 @@ use crate::schema::Algorithm;
 use engramdb_engine::command::{
     Args, CommandError, Finish, Job, Looks, Outcome, Reply, Rest, Stage, WaitingJob,
 };
-use engramdb_engine::shard::view::View;
+use engramdb_engine::store::view::View;
 use std::sync::Arc;
 use std::sync::atomic;
 use std::time::Duration;

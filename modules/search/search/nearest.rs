@@ -28,7 +28,7 @@ use crate::query::Knn;
 use crate::vectors::live::SAMPLE_ROWS_MAX;
 use crate::vectors::{Cost, Effort, Question, Rows, VectorField};
 use engramdb_engine::command::Looks;
-use engramdb_engine::shard::view::View;
+use engramdb_engine::store::view::View;
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
 

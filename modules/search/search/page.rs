@@ -5,7 +5,7 @@ use super::plan::{Plan, Row, SortKey};
 use super::reply;
 use crate::documents::Documents;
 use engramdb_engine::hashing::HashSet;
-use engramdb_engine::shard::view::View;
+use engramdb_engine::store::view::View;
 use roaring::RoaringBitmap;
 
 impl Plan {

@@ -22,7 +22,7 @@ use crate::schema::Algorithm;
 use crate::vectors::Cost;
 use crate::vectors::live::LiveReport;
 use engramdb_engine::env::Env;
-use engramdb_engine::shard::view::HashView;
+use engramdb_engine::store::view::HashView;
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;

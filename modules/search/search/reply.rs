@@ -8,7 +8,7 @@ use crate::number::{format_exactly, format_number};
 use crate::query::request::{Returned, SortBy};
 use crate::schema::{self, FieldKind};
 use engramdb_engine::command::Reply;
-use engramdb_engine::shard::view::{HashView, View};
+use engramdb_engine::store::view::{HashView, View};
 use engramdb_engine::types::{Field, Hash, StringRef, parse_double};
 
 /// A field as the reply shows it: what it is called there, and its value.

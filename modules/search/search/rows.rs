@@ -14,7 +14,7 @@ use crate::query::request::SortBy;
 use engramdb_engine::command::Looks;
 use engramdb_engine::hashing::HashMap;
 use engramdb_engine::log::Lsn;
-use engramdb_engine::shard::view::{HashView, View};
+use engramdb_engine::store::view::{HashView, View};
 use engramdb_engine::types::{Hash, ShortBytes};
 use engramdb_vector::Neighbor;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use crate::module::SearchModule;
 use crate::number::format_number;
 use crate::settings::Format;
 use engramdb_engine::command::{CommandError, Reply};
-use engramdb_engine::shard::view::View;
+use engramdb_engine::store::view::View;
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use super::filter::{Ranges, means};
 use super::plan::{Plan, Row};
 use crate::documents::{self, Documents};
 use engramdb_engine::hashing::HashSet;
-use engramdb_engine::shard::view::View;
+use engramdb_engine::store::view::View;
 use roaring::RoaringBitmap;
 
 /// Documents that are read between two looks at the clock.

@@ -1,22 +1,25 @@
-//! Commands: declared once in a row, everything else derived (arity, key positions, COMMAND, COMMAND DOCS, checks).
+//! Commands: declared once in a row, everything else derived (arity, key positions, COMMAND, COMMAND DOCS,
+//! checks).
 
 mod args;
 mod freeing;
+mod park;
 mod reply;
 mod table;
 mod usage;
 
 pub use crate::error::CommandError;
 pub use args::{Args, OptionWords, integer};
+pub use park::{Awaited, Park};
 pub use reply::Reply;
 pub use table::{CommandTable, Known};
 pub use usage::Shape;
 
-pub use crate::shard::parked::{Awaited, Park, Ticket, Waiter};
-use crate::shard::prepared::Preparation;
-use crate::shard::tx::Tx;
-use crate::shard::view::View;
 use crate::signal::Signal;
+use crate::store::prepared::Preparation;
+use crate::store::tx::Tx;
+pub use crate::store::view::Looks;
+use crate::store::view::View;
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +46,8 @@ pub mod flag {
     pub const NO_QUEUE: u32 = 1 << 16;
     pub const NO_ASYNC_LOADING: u32 = 1 << 17;
     pub const SKIP_SLOWLOG: u32 = 1 << 18;
-    /// Whatever it changes, memory and log are freed by it: it goes on while the disk is full. None of Redis's flags.
+    /// Whatever it changes, memory and log are freed by it: it goes on while the disk is full. None of
+    /// Redis's flags.
     pub const FREES: u32 = 1 << 19;
 
     /// Redis's spelling of each.
@@ -128,18 +132,10 @@ pub type KeyFinder = fn(Args<'_>) -> Result<Vec<usize>, CommandError>;
 /// ([`crate::shard::engine::batch_bytes_max`]), as things are now. 0 where the call is an error.
 pub type RoomFinder = fn(&View<'_>, Args<'_>) -> usize;
 
-/// Work without any lock, but for the looks that it takes. It ends in a step that looks at the keyspace for a last time, and
-/// says what is to be replied.
+/// Work without any lock, but for the looks that it takes. It ends in a step that looks at the keyspace for a
+/// last time, and says what is to be replied.
 pub type Job = Box<dyn FnOnce(&dyn Looks) -> Finish + Send>;
 pub type Finish = Box<dyn FnOnce(&View<'_>, &mut dyn Reply) -> Result<Rest, CommandError> + Send>;
-
-/// A job's way to the keyspace. Each look is a hold of the keyspace's lock, so it has to be short; between two looks
-/// writers have their turn. The reply waits for what all of them show.
-pub trait Looks {
-    fn look(&self, with: &mut dyn FnMut(&View<'_>));
-    /// See [`Reply::room`].
-    fn room(&self) -> usize;
-}
 
 pub type WriteReply = Box<dyn FnOnce(&mut dyn Reply)>;
 
@@ -223,8 +219,8 @@ pub struct Command {
     pub keys: Option<KeyFinder>,
     /// Where the words of a write do not tell how much it logs: asked under the lock, before the handler.
     pub room: Option<RoomFinder>,
-    /// What the command does with its keys, in Redis's words (`RW access update`): one entry for all keys, or one for
-    /// each. Empty for the usual: `RO access` of a read, `RW update` of a write.
+    /// What the command does with its keys, in Redis's words (`RW access update`): one entry for all keys, or
+    /// one for each. Empty for the usual: `RO access` of a read, `RW update` of a write.
     pub access: &'static [&'static str],
     /// Hints for clients and proxies, in Redis's words (COMMAND INFO's tips).
     pub tips: &'static [&'static str],
@@ -330,10 +326,9 @@ impl Command {
     /// Says how much a write may log beyond what its words tell.
     ///
     /// # Panics
-    /// If the command is of another kind: only a write's room is asked for. One that waits for keys must not
-    /// ask for it, because a parked client is served without a second run.
+    /// If the command does not write: only a write's room is asked for.
     pub const fn room(mut self, room: RoomFinder) -> Command {
-        assert!(matches!(self.handler, Handler::Write(_)), "only writes ask for room");
+        assert!(matches!(self.handler, Handler::Write(_) | Handler::Blocking(_)), "only writes ask for room");
         self.room = Some(room);
         self
     }

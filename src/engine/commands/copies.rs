@@ -5,9 +5,9 @@ use super::slices::Walk;
 use crate::command::Looks;
 use crate::effect::{Effect, decode_batch};
 use crate::keyspace::{Entry, OwnedValue, TypedValue, Value};
-use crate::shard::prepared::{Copied, Making};
-use crate::shard::view::View;
-use crate::shard::watch::Watch;
+use crate::store::prepared::{Copied, Making};
+use crate::store::view::View;
+use crate::store::watch::Watch;
 use crate::types::{Hash, OwnedField, StringRef, StringValue};
 use std::sync::Arc;
 

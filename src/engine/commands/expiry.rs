@@ -6,8 +6,8 @@ use crate::command::{
 };
 use crate::effect::Effect;
 use crate::keyspace::Entry;
-use crate::shard::tx::Tx;
-use crate::shard::view::View;
+use crate::store::tx::Tx;
+use crate::store::view::View;
 
 pub const COMMANDS: &[Command] = &[
     write_row("EXPIRE", "key seconds [NX|XX|GT|LT]", expire).event("expire").docs(

@@ -9,8 +9,8 @@ use crate::command::{
 };
 use crate::effect::{Cause, Effect, List};
 use crate::hashing::{HashMap, HashSet, HashState};
-use crate::shard::tx::Tx;
-use crate::shard::view::View;
+use crate::store::tx::Tx;
+use crate::store::view::View;
 use crate::types::Field;
 use std::collections::hash_map::Entry;
 

@@ -8,8 +8,8 @@ use crate::command::{
 };
 use crate::effect::{Cause, Effect, List};
 use crate::hashing::{HashSet, HashState};
-use crate::shard::tx::Tx;
-use crate::shard::view::{HashView, View};
+use crate::store::tx::Tx;
+use crate::store::view::{HashView, View};
 use crate::types::{Field, add_decimals, parse_double};
 
 const COUNTING: u32 = flag::DENY_OOM | flag::FAST;

@@ -5,8 +5,8 @@ use crate::command::{
     Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
 };
 use crate::effect::Effect;
-use crate::shard::tx::Tx;
-use crate::shard::view::View;
+use crate::store::tx::Tx;
+use crate::store::view::View;
 
 const FLUSH: u32 = acl::KEYSPACE | acl::DANGEROUS;
 

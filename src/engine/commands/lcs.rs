@@ -1,7 +1,7 @@
 //! LCS: the longest common subsequence of two strings, by the textbook table of prefix lengths.
 
 use crate::command::{Args, CommandError, Finish, Job, Outcome, Reply, Rest, Stage};
-use crate::shard::view::View;
+use crate::store::view::View;
 use crate::types::StringRef;
 use std::borrow::Cow;
 
@@ -33,7 +33,7 @@ pub fn lcs(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Sta
     let first = content(view.string(args.word(1)).map_err(not_strings)?);
     let second = content(view.string(args.word(2)).map_err(not_strings)?);
     let options = parse(args)?;
-    check_table(&first, &second, view.shared.string_bytes_max())?;
+    check_table(&first, &second, view.context.string_bytes_max())?;
     if first.len().saturating_mul(second.len()) <= CELLS_FEW {
         write(&first, &second, &options, reply);
         return Ok(Stage::Done);

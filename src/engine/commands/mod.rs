@@ -32,8 +32,8 @@ pub use glob::glob_matches;
 use crate::command::{Command, CommandError};
 use crate::effect::{Cause, Effect};
 use crate::keyspace::{Entry, Value};
-use crate::shard::tx::Tx;
-use crate::shard::view::View;
+use crate::store::tx::Tx;
+use crate::store::view::View;
 use crate::types::StringRef;
 
 /// All commands of the engine itself.
@@ -50,8 +50,8 @@ pub const FAMILIES: &[&[Command]] = &[
 /// Words whose lookups are begun together.
 const AHEAD: usize = 16;
 
-/// Groups of keys, with what the lookups of a group read on its way into the cache: of many keys, most are not in it. The
-/// words before a key and after it in a command are skipped with `stride`.
+/// Groups of keys, with what the lookups of a group read on its way into the cache: of many keys, most are
+/// not in it. The words before a key and after it in a command are skipped with `stride`.
 fn ahead<'w>(
     words: &'w [&'w [u8]],
     stride: usize,

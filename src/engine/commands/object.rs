@@ -9,7 +9,7 @@ use crate::command::{
     read, sliced,
 };
 use crate::keyspace::{Entry, Value};
-use crate::shard::view::View;
+use crate::store::view::View;
 
 pub const COMMANDS: &[Command] = &[
     container("MEMORY", MEMORY).group("server").docs("4.0.0", "By subcommand", "Reports the use of memory."),

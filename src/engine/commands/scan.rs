@@ -12,8 +12,8 @@ use crate::command::{
 };
 use crate::hashing::HashMap;
 use crate::keyspace::{Database, Entry};
-use crate::shard::hazard::Changes;
-use crate::shard::view::View;
+use crate::store::hazard::Changes;
+use crate::store::view::View;
 use crate::types::Field;
 use std::sync::Arc;
 

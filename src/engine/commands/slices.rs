@@ -7,7 +7,7 @@
 use crate::command::{Looks, Reply};
 use crate::error::CommandError;
 use crate::gate::ReplyGate;
-use crate::shard::view::HashView;
+use crate::store::view::HashView;
 use crate::types::{Field, StringRef};
 use std::sync::Arc;
 

@@ -4,8 +4,8 @@ use super::expiry_option::ExpiryOption;
 use super::{ahead, copies, delete_key, exists, string_of};
 use crate::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, integer, read, sliced, write};
 use crate::effect::Effect;
-use crate::shard::tx::Tx;
-use crate::shard::view::View;
+use crate::store::tx::Tx;
+use crate::store::view::View;
 use crate::types::{add_decimals, parse_double};
 
 pub const COMMANDS: &[Command] = &[

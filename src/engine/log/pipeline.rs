@@ -26,17 +26,20 @@
 //!
 //! Deliberately not here: holding back replies (the server's gate), and the decision to stop the process.
 
+mod admission;
 mod batches;
 mod forming;
 mod opening;
 mod writer;
 
+pub use admission::{AdmissionTurn, Credit};
 pub use batches::Batches;
 
 use super::entry::{HEADER_BYTES, PIECE_HEADER_BYTES, PieceKind, begin_piece};
 use super::refusal::RoleRefusal;
 use super::replay::Recovered;
 use super::{ClaimError, Epoch, Limits, Lsn, Mark, Pos, Purpose, Room, RunningChecksum, ShardLog};
+use admission::Turns;
 use forming::{BatchBytes, Forming, LatePiece};
 use opening::Opening;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
@@ -137,38 +140,6 @@ pub enum Refusal {
     Failed(#[from] Fatal),
 }
 
-/// Reserved room in the log. Dropping it returns the room that no batch has used.
-pub struct Credit {
-    /// `None` if there is no room to return.
-    shared: Option<Arc<Shared>>,
-    room: u64,
-}
-
-impl Credit {
-    /// An empty credit, for a run that only reads.
-    pub fn none() -> Credit {
-        Credit { shared: None, room: 0 }
-    }
-
-    /// Takes over the room of another credit.
-    pub fn absorb(&mut self, mut other: Credit) {
-        self.room += std::mem::take(&mut other.room);
-        if self.shared.is_none() {
-            self.shared = other.shared.take();
-        }
-    }
-}
-
-impl Drop for Credit {
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.as_ref().filter(|_| self.room > 0) {
-            let mut state = shared.state.lock();
-            assert!(state.reserved_bytes >= self.room, "room is given back once");
-            state.reserved_bytes -= self.room;
-        }
-    }
-}
-
 /// The way of batches into a log, for one writer; see the module's doc.
 pub struct Pipeline {
     shared: Arc<Shared>,
@@ -211,6 +182,7 @@ struct State {
     checksum: RunningChecksum,
     /// Room held by credits and by batches that are not appended yet.
     reserved_bytes: u64,
+    turns: Turns,
     /// No thread runs the writer.
     idle: bool,
     /// The log thread must run the writer.
@@ -250,6 +222,7 @@ impl Pipeline {
                 engine_time_ms: checkpoint.engine_time_ms,
                 checksum: checkpoint.checksum,
                 reserved_bytes: 0,
+                turns: Turns::default(),
                 idle: true,
                 called: false,
                 expected_batches: 0,
@@ -292,57 +265,6 @@ impl Pipeline {
             .map_err(|error| ClaimError::Fatal { cause: format!("cannot start the log thread: {error}") })?;
         let has_thread = options.log_thread;
         Ok(Pipeline { shared, writer, opening, thread: Mutex::new(thread), has_thread })
-    }
-
-    /// Reserves room for one batch of at most `bytes` bytes. Called before the keyspace lock is taken; never
-    /// blocks on the disk.
-    pub fn admit(&self, bytes: usize) -> Result<Credit, Refusal> {
-        self.admit_run(1, bytes, Purpose::Any)
-    }
-
-    /// Reserves room for at most `batches` batches of at most `bytes` bytes together.
-    pub fn admit_run(&self, batches: usize, bytes: usize, purpose: Purpose) -> Result<Credit, Refusal> {
-        let shared = &self.shared;
-        if batches == 0 {
-            // A transaction that only reads.
-            return Ok(Credit::none());
-        }
-        let mut wanted = shared.limits.room_for_batch(bytes);
-        if batches > 1 {
-            // For any distribution of the bytes, padding costs each batch less than two blocks.
-            wanted += shared.limits.room_for_batch(0) * 2 * batches as u64;
-        }
-        let mut state = shared.state.lock();
-        if let Some(fatal) = &state.failed {
-            return Err(Refusal::Failed(fatal.clone()));
-        }
-        if state.closed {
-            return Err(Refusal::Failed(Fatal::closed()));
-        }
-        if let Some(cause) = state.unclaimed.clone() {
-            return Err(Refusal::ReadOnly { cause });
-        }
-        let reserved = state.reserved_bytes + wanted;
-        if reserved > shared.buffer_bytes_max && state.reserved_bytes > 0 {
-            return Err(Refusal::Busy);
-        }
-        let sealing = state.request == Some(WriterRequest::Seal);
-        let fits = |room: &Room| reserved <= room.for_purpose(purpose, sealing);
-        let mut room = shared.log.room();
-        if !fits(&room) {
-            shared.log.want_room(reserved);
-            room = shared.log.room();
-        }
-        if !fits(&room) {
-            let Some(cause) = room.full else { return Err(Refusal::Busy) };
-            if purpose == Purpose::Any {
-                let least = state.refused.as_ref().map_or(wanted, |(_, least)| wanted.min(*least));
-                state.refused = Some((cause.clone(), least));
-            }
-            return Err(Refusal::Full { cause });
-        }
-        state.reserved_bytes = reserved;
-        Ok(Credit { shared: Some(self.shared.clone()), room: wanted })
     }
 
     /// Submits a batch. Called under the keyspace's write lock, so that call order is LSN order. Copies the

@@ -18,18 +18,18 @@ use crate::env::Env;
 use crate::env::engine_clock::EngineClock;
 use crate::gate::Submitted;
 use crate::keyspace::Housing;
-use crate::log::pipeline::{Credit, DurableWatcher, Fatal, Pipeline, Refusal};
+use crate::log::pipeline::{AdmissionTurn, Credit, DurableWatcher, Fatal, Pipeline, Refusal};
 use crate::log::replay::Checkpoint;
 use crate::log::{Lsn, Purpose, ShardLog};
 use crate::module::{Exporter, Module};
 use crate::shard::parked::ParkedClients;
-use crate::shard::prepared::{Preparation, Prepared};
-use crate::shard::role::{Following, Leading, Role, RoleRefusal, Watchers};
-use crate::shard::run::{Holds, ReadRun, WriteRun, end, release, submitted};
-use crate::shard::store::Store;
-use crate::shard::tx::{ExpiryStep, Lent, Tx};
-use crate::shard::view::{Expired, Shared};
-use crate::shard::watch::Watch;
+use crate::shard::role::{DurableWatchers, Following, Leading, Role, RoleRefusal};
+use crate::shard::run::{Holds, ReadRun, RunReplies, WriteRun, end, release, submitted};
+use crate::store::Store;
+use crate::store::prepared::{Preparation, Prepared};
+use crate::store::tx::{ExpiryStep, Lent, Tx};
+use crate::store::view::{Expired, StoreContext};
+use crate::store::watch::Watch;
 use parking_lot::{Mutex, RwLock};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -43,7 +43,7 @@ const STRING_BYTES_MAX_DEFAULT: usize = 512 << 20;
 
 pub struct Engine {
     pub(super) store: RwLock<Store>,
-    pub(super) shared: Shared,
+    pub(super) context: StoreContext,
     pub(super) clock: EngineClock,
     /// Whether a module was overloaded when it was last asked.
     overloaded: AtomicBool,
@@ -52,9 +52,8 @@ pub struct Engine {
     pub(super) leading: OnceLock<Leading>,
     /// Where it has followed.
     pub(super) following: Option<Following>,
-    pub(super) watchers: Mutex<Watchers>,
-    /// Those of the store.
-    parked: Arc<ParkedClients>,
+    pub(super) watchers: Mutex<DurableWatchers>,
+    pub(super) parked: Arc<ParkedClients>,
 }
 
 /// What a command came to.
@@ -104,11 +103,11 @@ impl Engine {
             Err(following) => (OnceLock::new(), Some(following)),
         };
         let started_ms = clock.now_ms(&*env.clock);
-        let parked = store.hook.parked.clone();
+        let parked = Arc::new(ParkedClients::new(store.hook.awaited.clone()));
         Engine {
             store: RwLock::new(store),
             parked,
-            shared: Shared {
+            context: StoreContext {
                 env,
                 started_ms,
                 expired: Expired::default(),
@@ -124,13 +123,13 @@ impl Engine {
     }
 
     pub fn env(&self) -> &Env {
-        &self.shared.env
+        &self.context.env
     }
 
     /// Engine time, in milliseconds since the Unix epoch.
     #[inline]
     pub fn now_ms(&self) -> u64 {
-        self.clock.now_ms(&*self.shared.env.clock)
+        self.clock.now_ms(&*self.context.env.clock)
     }
 
     /// The last batch that is durable: replies gated at it or below may leave.
@@ -215,8 +214,8 @@ impl Engine {
         matches!(self.role(), Role::Following(_)).then_some(RoleRefusal::ReadOnly)
     }
 
-    /// Takes the read lock in any role, for what is no command's reply (INFO, tools), and for commands that have
-    /// begun.
+    /// Takes the read lock in any role, for what is no command's reply (INFO, tools), and for commands that
+    /// have begun.
     pub fn inspect(&self) -> ReadRun<'_> {
         let store = self.store.read();
         ReadRun { engine: self, store, now_ms: self.now_ms() }
@@ -225,13 +224,28 @@ impl Engine {
     /// Reserves room in the log for `batches` batches of `bytes` in all (see [`batch_bytes_max`]); before any
     /// lock.
     pub fn admit(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
-        self.admit_for(batches, bytes, Purpose::Any)
+        self.admit_by(batches, |pipeline| pipeline.admit_run(batches, bytes, Purpose::Any))
     }
 
-    /// The same for batches that may use room that is held back; see [`Command::purpose`].
-    pub fn admit_for(&self, batches: usize, bytes: usize, purpose: Purpose) -> Result<Credit, Refusal> {
+    /// The same for a caller that tries again after [`Refusal::Busy`], and for batches that may use room that
+    /// is held back; see [`Command::purpose`](crate::command::Command::purpose).
+    pub fn admit_in_turn(
+        &self,
+        turn: &mut AdmissionTurn,
+        batches: usize,
+        bytes: usize,
+        purpose: Purpose,
+    ) -> Result<Credit, Refusal> {
+        self.admit_by(batches, |pipeline| pipeline.admit_in_turn(turn, batches, bytes, purpose))
+    }
+
+    fn admit_by(
+        &self,
+        batches: usize,
+        admit: impl FnOnce(&Pipeline) -> Result<Credit, Refusal>,
+    ) -> Result<Credit, Refusal> {
         match self.role() {
-            Role::Leading(leading) => leading.pipeline.admit_run(batches, bytes, purpose),
+            Role::Leading(leading) => admit(&leading.pipeline),
             Role::Following(_) if batches > 0 => Err(RoleRefusal::ReadOnly.into()),
             Role::Following(following) => {
                 following.check_reads()?;
@@ -243,8 +257,8 @@ impl Engine {
     /// Takes the write lock for a run of commands that the credit covers.
     pub fn writes(&self, credit: Credit) -> WriteRun<'_> {
         let store = self.store.write();
-        let lent = Lent::default();
-        let mut run = WriteRun { engine: self, store: Some(store), credit, now_ms: self.now_ms(), lent };
+        let replies = RunReplies::new(self.now_ms(), credit);
+        let mut run = WriteRun { engine: self, store: Some(store), lent: Lent::default(), replies };
         if self.parked.is_unserved() {
             run.serve_unserved();
         }
@@ -301,7 +315,7 @@ impl Engine {
             if view.peek(database, key).is_some() {
                 watch.present.lock().push((database, key.to_vec()));
             }
-            run.store.hook.watchers.add(watch, database, key);
+            run.store.hook.watched.add(watch, database, key);
         }
         submitted(&run.store, view.gate())
     }
@@ -349,7 +363,7 @@ impl Engine {
                     return Err(refusal);
                 }
             }
-            let mut tx = Tx::new(store, &self.shared, &mut lent, *database, now_ms);
+            let mut tx = Tx::new(store, &self.context, &mut lent, *database, now_ms);
             tx.expire(key, &step);
             tx.finish();
             if !step.is_whole {
@@ -358,14 +372,14 @@ impl Engine {
             is_more_left |= step.next != 0;
             looked_at += step.looked_at;
         }
-        self.shared.expired.looked_at.fetch_add(looked_at as u64, Ordering::Relaxed);
+        self.context.expired.looked_at.fetch_add(looked_at as u64, Ordering::Relaxed);
         Ok(is_more_left)
     }
 
     /// Sets how many bytes a string may have that a command makes longer, and the table of LCS:
     /// `proto-max-bulk-len`.
     pub fn bound_strings(&self, bytes_max: usize) {
-        self.shared.string_bytes_max.store(bytes_max, Ordering::Relaxed);
+        self.context.string_bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     /// How many clients wait for keys.
@@ -390,7 +404,7 @@ impl Engine {
 
     /// Counts of what has expired.
     pub fn expired(&self) -> &Expired {
-        &self.shared.expired
+        &self.context.expired
     }
 
     /// True while some module has more pending work than it wants: writers wait before they take the lock.

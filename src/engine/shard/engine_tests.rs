@@ -8,7 +8,7 @@ use crate::log::pipeline::Options;
 use crate::log::replay::Checkpoint;
 use crate::recovery::Recovering;
 use crate::shard::run::Transaction;
-use crate::shard::view::View;
+use crate::store::view::View;
 
 /// Replies as text, one a line.
 #[derive(Default)]

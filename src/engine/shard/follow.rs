@@ -1,8 +1,9 @@
 //! Following a log that another engine writes, and becoming its leader.
 //!
-//! Each entry is read and checked (sequence, running checksum, density of LSNs) without the lock, then its batches
-//! are applied under the write lock, in holds of [`HOLD_MAX`], through the same function as everything else: hazards,
-//! WATCH and the modules' indexes follow. Nothing is gated, because what is read is durable.
+//! Each entry is read and checked (sequence, running checksum, density of LSNs) without the lock, then its
+//! batches are applied under the write lock, in holds of [`HOLD_MAX`], through the same function as
+//! everything else: hazards, WATCH and the modules' indexes follow. Nothing is gated, because what is read is
+//! durable.
 //!
 //! Time of a follower's reads is the larger of its own clock and the time of the last entry that it read.
 
@@ -56,8 +57,8 @@ pub enum LeadError {
 }
 
 impl Engine {
-    /// Reads the next entry and applies it: what the thread does again and again ([`Engine::start_following`]). Without
-    /// one, tests do.
+    /// Reads the next entry and applies it: what the thread does again and again
+    /// ([`Engine::start_following`]). Without one, tests do.
     pub fn follow(&self, wait: Wait) -> Result<FollowerStep, Fatal> {
         let Role::Following(following) = self.role() else { return Ok(FollowerStep::Over) };
         if self.is_overloaded() {
@@ -122,8 +123,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts the thread that follows the log, until [`Engine::close`] or until the engine leads. A panic of it, and
-    /// an error of the log, is told to the watchers as a failure ([`Engine::subscribe`]).
+    /// Starts the thread that follows the log, until [`Engine::close`] or until the engine leads. A panic of
+    /// it, and an error of the log, is told to the watchers as a failure ([`Engine::subscribe`]).
     pub fn start_following(self: &Arc<Self>) -> std::io::Result<()> {
         let Role::Following(following) = self.role() else { return Ok(()) };
         let engine = Arc::downgrade(self);
@@ -151,9 +152,9 @@ impl Engine {
         }
     }
 
-    /// Becomes the leader: applies what is durable of the log, and claims it right behind. The claim is accepted only
-    /// there, so that an engine that leads has applied everything. Where the log went on meanwhile, that is read, and
-    /// the claim made again. The store and its modules stay as they are.
+    /// Becomes the leader: applies what is durable of the log, and claims it right behind. The claim is
+    /// accepted only there, so that an engine that leads has applied everything. Where the log went on
+    /// meanwhile, that is read, and the claim made again. The store and its modules stay as they are.
     ///
     /// A writer that led before is fenced. An error changes nothing: the engine follows on.
     pub fn lead(&self, options: Options) -> Result<(), LeadError> {

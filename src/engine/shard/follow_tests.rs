@@ -14,7 +14,7 @@ use crate::module::{Applied, Module, ModuleEffect};
 use crate::recovery::Recovering;
 use crate::shard::engine::tests::{Text, open, run};
 use crate::shard::role::RoleRefusal;
-use crate::shard::watch::Watch;
+use crate::store::watch::Watch;
 use std::sync::atomic::AtomicUsize;
 
 /// Counts what a module is told.

@@ -23,57 +23,20 @@
 //!   It is removed under the mutex only, so a timeout never waits for the keyspace.
 //! - Nothing is applied for a client without room in the log. Where there is none, its key stays in the
 //!   store's list of fed keys, and the next batch tries again ([`crate::Engine::serve_parked`]).
+//! - The keys of all queues are those that the store awaits ([`AwaitedKeys`]).
 //!
-//! Lock order: the keyspace, then this mutex. No handler and no [`Waiter`] is called while the mutex is held.
+//! Lock order: the keyspace, then this mutex, then that of the awaited keys. No handler and no [`Waiter`] is
+//! called while the mutex is held.
 
-use crate::command::{Args, Command, CommandError, Reply};
-use crate::effect::{Effect, Record};
+use crate::command::{Args, Awaited, Command, CommandError, Park, Reply};
 use crate::gate::{ReplyGate, Submitted};
-use crate::hashing::{HashMap, HashSet};
+use crate::hashing::HashMap;
 use crate::log::Lsn;
-use crate::shard::view::View;
+use crate::store::awaited::AwaitedKeys;
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
-
-/// What a client waits for at each of its keys. Commands that compete for the same thing (BLPOP and BRPOP)
-/// share one condition, which makes them one queue.
-pub struct Awaited {
-    /// Identifies the condition among those of one key.
-    pub name: &'static str,
-    /// Whether a command that waits for it could go on. Must cost no more than a lookup.
-    pub holds: fn(&View<'_>, &[u8]) -> bool,
-}
-
-/// How a blocking command waits that had no effect and wrote no reply.
-pub struct Park {
-    pub keys: Vec<Vec<u8>>,
-    pub condition: &'static Awaited,
-    /// `None` waits without end.
-    pub at_most: Option<Duration>,
-    /// The reply when the time is over, and at once where nothing may wait (EXEC).
-    pub timed_out: fn(&mut dyn Reply),
-    /// What the reply to a timeout waits for: it shows that the keys were as they were found.
-    gate: Lsn,
-}
-
-impl Park {
-    pub fn new(
-        keys: Vec<Vec<u8>>,
-        condition: &'static Awaited,
-        at_most: Option<Duration>,
-        timed_out: fn(&mut dyn Reply),
-    ) -> Park {
-        Park { keys, condition, at_most, timed_out, gate: Lsn(0) }
-    }
-
-    pub(crate) fn gated(mut self: Box<Park>, gate: Lsn) -> Box<Park> {
-        self.gate = gate;
-        self
-    }
-}
 
 /// The client that waits, as the shell keeps it.
 pub trait Waiter: Send + Sync {
@@ -137,8 +100,9 @@ struct Queue {
     tickets: BTreeSet<u64>,
 }
 
-#[derive(Default)]
 struct ParkedState {
+    /// The keys of the queues, as the store knows them.
+    awaited: Arc<AwaitedKeys>,
     last_ticket: u64,
     clients: BTreeMap<u64, ParkedClient>,
     /// By database and key. No queue is empty.
@@ -146,7 +110,6 @@ struct ParkedState {
 }
 
 /// All parked clients of a store.
-#[derive(Default)]
 pub(crate) struct ParkedClients {
     count: AtomicUsize,
     /// A fed key's clients were not served for want of room in the log.
@@ -188,44 +151,18 @@ impl Answer {
     }
 }
 
-/// Keys that clients wait for and that have changed, each once, in the order of their first change.
-#[derive(Default)]
-pub(crate) struct FedKeys {
-    keys: VecDeque<DatabaseKey>,
-    known: HashSet<DatabaseKey>,
-}
-
-/// A database's number and a key in it.
-type DatabaseKey = (u32, Vec<u8>);
-
-impl FedKeys {
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
-    pub(crate) fn pop(&mut self) -> Option<DatabaseKey> {
-        let key = self.keys.pop_front()?;
-        self.known.remove(&key);
-        Some(key)
-    }
-
-    /// Puts the key back that was taken last.
-    pub(crate) fn put_back(&mut self, key: DatabaseKey) {
-        if self.known.insert(key.clone()) {
-            self.keys.push_front(key);
-        }
-    }
-
-    fn add(&mut self, database: u32, key: &[u8]) {
-        let key = (database, key.to_vec());
-        if self.known.insert(key.clone()) {
-            self.keys.push_back(key);
-        }
-    }
-}
-
 impl ParkedClients {
+    /// None, over a store that enters the changed keys among `awaited` into its list of fed keys.
+    pub(crate) fn new(awaited: Arc<AwaitedKeys>) -> ParkedClients {
+        let state =
+            ParkedState { awaited, last_ticket: 0, clients: BTreeMap::new(), queues: HashMap::default() };
+        ParkedClients {
+            count: AtomicUsize::new(0),
+            is_unserved: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }
+    }
+
     /// How many clients wait.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -267,30 +204,6 @@ impl ParkedClients {
         state.clients.insert(number, client);
         self.count.store(state.clients.len(), Ordering::Relaxed);
         Ticket { parked: self.clone(), number }
-    }
-
-    /// Notes the awaited keys that an effect changes. Costs one load while no client is parked.
-    #[inline]
-    pub(crate) fn touched(&self, record: &Record<'_>, fed: &mut FedKeys) {
-        if self.len() > 0 {
-            self.note_touched(record, fed);
-        }
-    }
-
-    #[cold]
-    fn note_touched(&self, record: &Record<'_>, fed: &mut FedKeys) {
-        let state = self.state.lock();
-        if let Effect::SwapDatabases { .. } = record.effect {
-            for (database, keys) in &state.queues {
-                keys.keys().for_each(|key| fed.add(*database, key));
-            }
-            return;
-        }
-        record.effect.changed_keys(record.database, &mut |database, key| {
-            if state.queues.get(&database).is_some_and(|keys| keys.contains_key(key)) {
-                fed.add(database, key);
-            }
-        });
     }
 
     /// What clients wait for at this key.
@@ -380,6 +293,8 @@ impl ParkedClients {
     #[cfg(test)]
     pub(crate) fn queued(&self) -> (usize, usize) {
         let state = self.state.lock();
+        let keys: usize = state.queues.values().map(HashMap::len).sum();
+        assert_eq!(state.awaited.len(), keys, "the store awaits the keys of the queues");
         let queues = state.queues.values().flat_map(HashMap::values).flatten();
         queues.fold((0, 0), |(queues, tickets), queue| (queues + 1, tickets + queue.tickets.len()))
     }
@@ -389,7 +304,10 @@ impl ParkedState {
     fn enter(&mut self, number: u64, client: &ParkedClient) {
         let keys = self.queues.entry(client.database).or_default();
         for key in &client.keys {
-            let queues = keys.entry(key.clone()).or_default();
+            let queues = keys.entry(key.clone()).or_insert_with(|| {
+                self.awaited.enter(client.database, key);
+                Vec::new()
+            });
             match queues.iter_mut().find(|queue| queue.condition.name == client.condition.name) {
                 Some(queue) => _ = queue.tickets.insert(number),
                 None => queues.push(Queue { condition: client.condition, tickets: BTreeSet::from([number]) }),
@@ -408,6 +326,7 @@ impl ParkedState {
             queues.retain(|queue| !queue.tickets.is_empty());
             if queues.is_empty() {
                 keys.remove(key);
+                self.awaited.remove(client.database, key);
             }
         }
         if keys.is_empty() {

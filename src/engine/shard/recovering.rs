@@ -10,7 +10,7 @@ use crate::log::replay::{Checkpoint, Recovered, Replay};
 use crate::log::{ClaimError, Lsn, ReadError, ShardLog};
 use crate::module::{Module, Modules};
 use crate::shard::engine::Engine;
-use crate::shard::store::Store;
+use crate::store::Store;
 use std::sync::Arc;
 
 /// A store that is being filled. No command sees it before [`Recovering::start`].
@@ -118,8 +118,8 @@ impl Recovering {
         Ok((Engine::leading(self.store, self.env, clock, pipeline), report))
     }
 
-    /// Starts as a follower of the log behind what was recovered, which may be nothing. Nothing is read before
-    /// [`Engine::start_following`] or [`Engine::follow`]. The second part is what the modules report.
+    /// Starts as a follower of the log behind what was recovered, which may be nothing. Nothing is read
+    /// before [`Engine::start_following`] or [`Engine::follow`]. The second part is what the modules report.
     pub fn follow(mut self, log: Arc<dyn ShardLog>, recovered: &Recovered) -> (Engine, Vec<String>) {
         let report = self.recovered(recovered);
         let clock = EngineClock::new(&*self.env.clock, recovered.checkpoint.engine_time_ms);

@@ -1,9 +1,9 @@
 //! What an engine is to its log: the leader, which writes it, or a follower, which reads what another writes.
 //!
-//! An engine starts as either, and a follower can become the leader ([`Engine::lead`]) with the store that it has.
-//! The role is read without a lock: one load on the way of a command. It changes under the keyspace's write lock,
-//! and once: a leader that another has fenced fails (its pipeline is [`Fatal`]), and the process recovers from the
-//! log.
+//! An engine starts as either, and a follower can become the leader ([`Engine::lead`]) with the store that it
+//! has. The role is read without a lock: one load on the way of a command. It changes under the keyspace's
+//! write lock, and once: a leader that another has fenced fails (its pipeline is [`Fatal`]), and the process
+//! recovers from the log.
 //!
 //! [`Engine::lead`]: crate::Engine::lead
 
@@ -102,7 +102,7 @@ impl Following {
     }
 
     /// Reads are refused from now on, for the state may be a part of a batch. Returns the first failure.
-    pub(super) fn fail(&self, cause: String, watchers: &Mutex<Watchers>) -> Fatal {
+    pub(super) fn fail(&self, cause: String, watchers: &Mutex<DurableWatchers>) -> Fatal {
         self.is_caught_up.store(false, Ordering::Relaxed);
         let mut is_first = false;
         let fatal = self.failure.get_or_init(|| {
@@ -128,7 +128,7 @@ impl Drop for Following {
 }
 
 /// Those who want to know what becomes durable. Kept over a change of the role.
-pub(super) type Watchers = Vec<Arc<dyn DurableWatcher>>;
+pub(super) type DurableWatchers = Vec<Arc<dyn DurableWatcher>>;
 
 impl RoleRefusal {
     /// As a client is told.

@@ -2,19 +2,19 @@
 //! looks of jobs.
 
 use crate::command::{
-    Args, Command, CommandError, Handler, Job, Looks, Reply, Rest, RoomFinder, Stage, WaitingJob,
+    Args, Command, CommandError, Handler, Job, Looks, Park, Reply, Rest, RoomFinder, Stage, WaitingJob,
 };
 use crate::gate::ReplyGate;
 use crate::log::Lsn;
 use crate::log::pipeline::Credit;
 use crate::shard::engine::{Engine, Ran};
-use crate::shard::parked::{Answer, Park, Ticket, Waiter};
-use crate::shard::prepared::{Prepared, Preparing};
+use crate::shard::parked::{Answer, Ticket, Waiter};
 use crate::shard::role::RoleRefusal;
-use crate::shard::store::Store;
-use crate::shard::tx::{Lent, Tx};
-use crate::shard::view::View;
-use crate::shard::watch::Watch;
+use crate::store::Store;
+use crate::store::prepared::{Prepared, Preparing};
+use crate::store::tx::{Lent, Tx};
+use crate::store::view::View;
+use crate::store::watch::Watch;
 use crate::types::Contents;
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use std::cell::{Cell, RefCell};
@@ -34,7 +34,7 @@ impl ReadRun<'_> {
             keyspace: &self.store.keyspace,
             modules: &self.store.modules,
             hook: &self.store.hook,
-            shared: &self.engine.shared,
+            context: &self.engine.context,
             database,
             now_ms: self.now_ms,
             last_lsn: self.store.last_lsn,
@@ -156,13 +156,48 @@ pub(super) fn fail(reply: &mut dyn Reply, mark: usize, error: &CommandError) -> 
 }
 
 /// The write lock, for a run of commands.
+///
+/// The run keeps what the replies to its commands wait for. Its batches get their LSNs together: when it is
+/// finished, or earlier where a command parks or asks for its own gate. So a gate never outlives the run to
+/// which it belongs.
 pub struct WriteRun<'e> {
     pub(super) engine: &'e Engine,
     /// Taken only by drop.
     pub(super) store: Option<RwLockWriteGuard<'e, Store>>,
-    pub(super) credit: Credit,
-    pub(super) now_ms: u64,
     pub(super) lent: Lent,
+    pub(super) replies: RunReplies,
+}
+
+/// What the replies to the commands of a run wait for, and the room of its batches.
+pub(super) struct RunReplies {
+    pub(super) now_ms: u64,
+    pub(super) credit: Credit,
+    /// The largest gate of the commands so far.
+    gate: ReplyGate,
+    /// Replies of clients that were served, to be delivered after the lock is released.
+    pub(super) answers: Vec<Answer>,
+}
+
+impl RunReplies {
+    pub(super) fn new(now_ms: u64, credit: Credit) -> RunReplies {
+        RunReplies { now_ms, credit, gate: ReplyGate::NONE, answers: Vec::new() }
+    }
+
+    #[inline]
+    fn wait_for(&mut self, gate: ReplyGate) {
+        self.gate = self.gate.max(gate);
+    }
+
+    /// Gives the batches that have ended to the log, and resolves all gates that the run keeps. Returns the
+    /// LSN of `own`, a gate of the run.
+    fn submit(&mut self, engine: &Engine, store: &mut Store, own: ReplyGate) -> Lsn {
+        let Some(batches) = engine.submit(store, &mut self.credit, self.now_ms) else {
+            return submitted(store, own);
+        };
+        self.answers.iter_mut().for_each(|answer| answer.resolve(batches));
+        self.gate = batches.resolve(self.gate).into();
+        batches.resolve(own)
+    }
 }
 
 impl WriteRun<'_> {
@@ -192,27 +227,32 @@ impl WriteRun<'_> {
         self.begin().end();
     }
 
-    /// Runs one engine command of any kind, and gives its batch to the log.
+    /// Runs one engine command of any kind, and gives its batch to the log. Returns its own gate.
     pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
-        let Unsubmitted { gate, stage } = self.step(database, command, args, reply);
+        let (gate, stage) = self.execute(database, command, args, reply);
         Ran { gate: self.submit(gate), stage }
     }
 
     /// Runs one engine command of any kind as a batch of its own, one of several that [`WriteRun::finish`]
     /// gives to the log together. A staged command comes back with its job to do, a write that has had no
-    /// effect with what it wants before it is run again. One that waits for keys ends the run: what is before
-    /// it is submitted.
+    /// effect with what it wants before it is run again. A command that waits for keys has the batches before
+    /// it submitted.
     ///
     /// # Panics
     /// If the run has had a command whose words are referred to: that one is alone in its run.
     #[inline]
-    pub fn step(
+    pub fn step(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
+        self.execute(database, command, args, reply).1
+    }
+
+    #[inline]
+    fn execute(
         &mut self,
         database: u32,
         command: &Command,
         args: Args<'_>,
         reply: &mut dyn Reply,
-    ) -> Unsubmitted {
+    ) -> (ReplyGate, Stage) {
         let mut transaction = self.begin();
         let mut stage = transaction.step(database, command, args, reply);
         let (gate, ..) = transaction.end();
@@ -226,15 +266,16 @@ impl WriteRun<'_> {
         }
         if let Stage::Park(park) = stage {
             let gate = self.submit(gate);
-            return Unsubmitted { gate: gate.into(), stage: Stage::Park(park.gated(gate)) };
+            return (gate.into(), Stage::Park(park.gated(gate)));
         }
-        Unsubmitted { gate, stage }
+        (gate, stage)
     }
 
-    /// Gives the run's batches to the log, and the lock back. Returns the LSN that a reply waits for which
-    /// has this gate.
-    pub fn finish(mut self, gate: ReplyGate) -> Lsn {
-        self.submit(gate)
+    /// Gives the run's batches to the log, and the lock back. Returns what the replies to its commands wait
+    /// for.
+    pub fn finish(mut self) -> Lsn {
+        self.submit(ReplyGate::NONE);
+        submitted(self.store.as_ref().expect("held until drop"), self.replies.gate)
     }
 
     /// Enters a client whose command came back with [`Stage::Park`], before another command runs. Its reply
@@ -246,8 +287,7 @@ impl WriteRun<'_> {
         park: Park,
         waiter: Box<dyn Waiter>,
     ) -> Ticket {
-        let store = self.store.as_ref().expect("held until drop");
-        store.hook.parked.park((database, command), args, park, waiter)
+        self.engine.parked.park((database, command), args, park, waiter)
     }
 
     /// See [`crate::table::Table::prefetch`].
@@ -267,32 +307,22 @@ impl WriteRun<'_> {
     #[inline]
     fn begin(&mut self) -> Transaction<'_> {
         let store = self.store.as_mut().expect("held until drop");
-        let tx = Tx::new(store, &self.engine.shared, &mut self.lent, 0, self.now_ms);
-        Transaction { tx, engine: self.engine, credit: &mut self.credit }
+        let tx = Tx::new(store, &self.engine.context, &mut self.lent, 0, self.replies.now_ms);
+        Transaction { tx, engine: self.engine, replies: &mut self.replies }
     }
 
-    fn submit(&mut self, gate: ReplyGate) -> Lsn {
-        let store = self.store.as_mut().expect("held until drop");
-        match self.engine.submit(store, &mut self.credit, self.now_ms) {
-            Some(submitted) => submitted.resolve(gate),
-            None => submitted(store, gate),
-        }
+    fn submit(&mut self, own: ReplyGate) -> Lsn {
+        self.replies.submit(self.engine, self.store.as_mut().expect("held until drop"), own)
     }
-}
-
-/// What a command of a run came to whose batch the log does not have yet.
-pub struct Unsubmitted {
-    /// What its reply has to wait for. Of several commands of a run the largest is enough for all.
-    pub gate: ReplyGate,
-    pub stage: Stage,
 }
 
 impl Drop for WriteRun<'_> {
     fn drop(&mut self) {
         if let Some(mut store) = self.store.take() {
-            self.engine.submit(&mut store, &mut self.credit, self.now_ms);
+            self.replies.submit(self.engine, &mut store, ReplyGate::NONE);
             self.engine.note_load(&store);
             release(store);
+            self.replies.answers.drain(..).for_each(Answer::deliver);
         }
     }
 }
@@ -302,9 +332,7 @@ pub(super) fn release(mut store: RwLockWriteGuard<'_, Store>) {
     let is_submitted = store.hook.is_submitted() || std::thread::panicking();
     assert!(is_submitted, "no gate is open outside of a hold of the write lock");
     let garbage = store.take_garbage();
-    let answers = std::mem::take(&mut store.hook.answers);
     drop(store);
-    answers.into_iter().for_each(Answer::deliver);
     if garbage.iter().any(|outcome| outcome.garbage.is_large()) {
         // Dropping millions of keys or fields takes seconds: nobody waits for it, unless the system has no
         // thread for it.
@@ -317,7 +345,7 @@ pub(super) fn release(mut store: RwLockWriteGuard<'_, Store>) {
 pub struct Transaction<'t> {
     pub(super) tx: Tx<'t>,
     pub(super) engine: &'t Engine,
-    pub(super) credit: &'t mut Credit,
+    pub(super) replies: &'t mut RunReplies,
 }
 
 impl<'t> Transaction<'t> {
@@ -377,25 +405,24 @@ impl<'t> Transaction<'t> {
         command.room.map_or(0, |room| self.tx.look(|view| room(view, args)))
     }
 
-    /// Ends the batch, which the log does not have yet. Returns what its reply has to wait for.
+    /// Ends the batch, which the log does not have yet. Returns what its reply has to wait for, which the run
+    /// keeps as well.
     #[inline]
-    fn end(mut self) -> (ReplyGate, &'t mut Store, &'t mut Credit) {
+    fn end(mut self) -> (ReplyGate, &'t mut Store, &'t mut RunReplies) {
         if !self.tx.store().hook.fed.is_empty() {
             self.serve_parked();
         }
-        let Transaction { tx, credit, .. } = self;
+        let Transaction { tx, replies, .. } = self;
         let (gate, store) = tx.finish();
-        (gate, store, credit)
+        replies.wait_for(gate);
+        (gate, store, replies)
     }
 
     /// Logs the batch; returns what its reply has to wait for.
     pub fn finish(self) -> Lsn {
-        let (engine, now_ms) = (self.engine, self.tx.now_ms());
-        let (gate, store, credit) = self.end();
-        match engine.submit(store, credit, now_ms) {
-            Some(submitted) => submitted.last().max(submitted.resolve(gate)),
-            None => submitted(store, gate),
-        }
+        let engine = self.engine;
+        let (gate, store, replies) = self.end();
+        replies.submit(engine, store, gate)
     }
 
     /// Takes more room in the log in the middle of a transaction, without waiting for it. What the shell
@@ -408,7 +435,7 @@ impl<'t> Transaction<'t> {
         let admitted = pipeline.admit_run(1, bytes, purpose);
         let admitted =
             admitted.map_err(|refusal| CommandError::no_room_reserved(command.name, bytes, &refusal))?;
-        self.credit.absorb(admitted);
+        self.replies.credit.absorb(admitted);
         self.tx.lent.room_bytes += bytes;
         Ok(())
     }
@@ -424,13 +451,13 @@ impl<'t> Transaction<'t> {
 
     fn step(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
         self.tx.select(database);
+        if let Some(room) = command.room
+            && let Err(bytes) = self.take_room(room, args)
+        {
+            return Stage::NeedsRoom(bytes);
+        }
         match command.handler {
             Handler::Write(handler) => {
-                if let Some(room) = command.room
-                    && let Err(bytes) = self.take_room(room, args)
-                {
-                    return Stage::NeedsRoom(bytes);
-                }
                 let mark = reply.mark();
                 match handler(&mut self.tx, args, reply) {
                     Ok(()) => Stage::Done,

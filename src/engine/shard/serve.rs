@@ -1,8 +1,8 @@
 //! Serving parked clients inside the batch that fed their keys; see [`super::parked`].
 
-use crate::command::{Args, CommandError, Handler, Reply, Stage};
+use crate::command::{Args, Awaited, CommandError, Handler, Reply, Stage};
 use crate::shard::engine::batch_bytes_max;
-use crate::shard::parked::{Answer, Attempt, Awaited, ParkedClients};
+use crate::shard::parked::{Answer, Attempt, ParkedClients};
 use crate::shard::run::{Transaction, fail};
 
 /// What came of running a parked client's command again.
@@ -17,22 +17,20 @@ impl Transaction<'_> {
     /// client is served once at most, so this ends.
     #[cold]
     pub(super) fn serve_parked(&mut self) {
-        let parked = self.tx.store().hook.parked.clone();
-        let mut answers = Vec::new();
+        let parked = &*self.engine.parked;
         let mut is_unserved = false;
         while let Some((database, key)) = self.tx.store().hook.fed.pop() {
-            if !self.serve_key(&parked, (database, &key), &mut answers) {
+            if !self.serve_key(parked, (database, &key)) {
                 self.tx.store().hook.fed.put_back((database, key));
                 is_unserved = true;
                 break;
             }
         }
         parked.note_unserved(is_unserved);
-        self.tx.store().hook.answers.extend(answers);
     }
 
     /// False if the log has no room for what a client's command would change.
-    fn serve_key(&mut self, parked: &ParkedClients, key: (u32, &[u8]), answers: &mut Vec<Answer>) -> bool {
+    fn serve_key(&mut self, parked: &ParkedClients, key: (u32, &[u8])) -> bool {
         for condition in parked.conditions(key.0, key.1) {
             let mut last_ticket = 0;
             while self.holds(condition, key)
@@ -40,7 +38,7 @@ impl Transaction<'_> {
             {
                 last_ticket = attempt.ticket;
                 match self.attempt(parked, attempt) {
-                    Tried::Served(answer) => answers.push(answer),
+                    Tried::Served(answer) => self.replies.answers.push(answer),
                     Tried::StillWaits => {}
                     Tried::NoRoom => return false,
                 }
@@ -60,8 +58,8 @@ impl Transaction<'_> {
         };
         let stored = attempt.words.clone();
         let words: Vec<&[u8]> = stored.iter().map(Vec::as_slice).collect();
-        match self.engine.admit(1, batch_bytes_max(&words)) {
-            Ok(credit) => self.credit.absorb(credit),
+        match self.engine.admit(1, batch_bytes_max(&words) + self.room_of_attempt(&attempt, &words)) {
+            Ok(credit) => self.replies.credit.absorb(credit),
             Err(_) => {
                 self.still_waits(parked, attempt);
                 return Tried::NoRoom;
@@ -89,10 +87,17 @@ impl Transaction<'_> {
         Tried::StillWaits
     }
 
+    /// What a parked client's command may log beyond what its words tell. It runs under the same hold of the
+    /// lock, so its needs do not grow before that, and it need not come back for more.
+    fn room_of_attempt(&mut self, attempt: &Attempt, words: &[&[u8]]) -> usize {
+        let Some(room) = attempt.command.room else { return 0 };
+        self.tx.nested(attempt.database, |tx| tx.look(|view| room(view, Args::new(words)))).0
+    }
+
     /// The reply of a client whose wait was ended meanwhile leaves once the lock is released, as those of the
     /// clients that are served.
     fn still_waits(&mut self, parked: &ParkedClients, attempt: Attempt) {
         let answer = parked.still_waits(attempt);
-        self.tx.store().hook.answers.extend(answer);
+        self.replies.answers.extend(answer);
     }
 }

@@ -11,7 +11,7 @@ use crate::log::replay::Recovered;
 use crate::log::{LogId, Lsn, Pos, ShardLog};
 use crate::module::{Applied, Follower, HousedContent, Module, ModuleEffect, ReadHash};
 use crate::recovery::{self, StartError};
-use crate::shard::hook::Hook;
+use crate::store::hook::Hook;
 use crate::types::{House, Housed};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;

@@ -12,7 +12,7 @@ use engramdb_engine::REDIS_VERSION;
 use engramdb_engine::command::{Command, Outcome, Reply, acl, flag};
 use engramdb_engine::log::pipeline::Pipeline;
 use engramdb_engine::shard::role::Role;
-use engramdb_engine::shard::view::View;
+use engramdb_engine::store::view::View;
 use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;

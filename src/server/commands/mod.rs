@@ -20,7 +20,7 @@ mod transaction;
 
 use crate::dispatch::{After, Call, Exec, Run};
 use engramdb_engine::command::{Command, CommandTable, Outcome, Reply};
-use engramdb_engine::shard::view::View;
+use engramdb_engine::store::view::View;
 
 /// All commands of the server itself.
 pub const FAMILIES: &[&[Command]] = &[

@@ -243,6 +243,7 @@ impl Connection {
 
     /// Ends when the last reply has left, or when the client takes none of them any more.
     fn poll_end(&mut self) -> Poll<io::Result<Event>> {
+        self.core.end_turn();
         if self.core.outbox.is_empty() {
             return Poll::Ready(Ok(Event::Closed));
         }

@@ -7,7 +7,7 @@ use crate::session::Session;
 use engramdb_engine::command::{Args, Command, CommandTable, Handler, Known, Outcome, Reply};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::shard::run::Transaction;
-use engramdb_engine::shard::view::View;
+use engramdb_engine::store::view::View;
 use std::sync::Arc;
 
 pub type SessionFunction = fn(&mut Call<'_, '_, '_>) -> Outcome;

@@ -7,6 +7,7 @@
 
 use crate::clients::Client;
 use crate::context::Shared;
+use crate::dispatch::admission::{Admission, retry, with_slack};
 use crate::dispatch::call::{After, Call, SessionRunner, session_runner};
 use crate::long_work::LongWork;
 use crate::output::{Errors, Outbox, Replies};
@@ -14,11 +15,9 @@ use crate::session::{Owned, Queued, ReplyMode, Session, large_words};
 use crate::stats::{self, Slow, WorkerStats};
 use engramdb_engine::Prepared;
 use engramdb_engine::command::{Args, Command, CommandError, Handler, Job, Known, Reply, Stage, flag};
-use engramdb_engine::gate::ReplyGate;
-use engramdb_engine::log::pipeline::{Credit, Refusal};
+use engramdb_engine::log::pipeline::{AdmissionTurn, Credit};
 use engramdb_engine::log::{Lsn, Purpose};
 use engramdb_engine::shard::engine::batch_bytes_max;
-use engramdb_engine::shard::run::Unsubmitted;
 use engramdb_engine::types::Contents;
 use engramdb_resp::{Arguments, Requests};
 use smallvec::SmallVec;
@@ -64,8 +63,6 @@ const ROUND_OUTPUT_BYTES_MAX: usize = 1 << 20;
 const RUN_TIME_MAX: Duration = Duration::from_micros(50);
 /// Commands after which a worker that does not rest kicks the log, however much it still has to do.
 const KICK_COMMANDS: u64 = 1024;
-/// The pause before another try when the log is behind or a module is overloaded.
-const RETRY_PAUSE: Duration = Duration::from_millis(1);
 
 /// The part of a connection that executes.
 pub struct Core {
@@ -83,6 +80,8 @@ pub struct Core {
     prepared: Option<Box<Prepared>>,
     /// How much the request that is next may log beyond what its words tell, in bytes: it came back for that.
     pub(super) room_bytes: usize,
+    /// The place of the request that is next among those that wait for much room in the log.
+    pub(super) turn: AdmissionTurn,
     /// The next request, if its words have allocations of their own.
     pub owned: Option<Arc<Owned>>,
     /// The words of the request that is next, which are to be copied elsewhere before it runs.
@@ -157,6 +156,7 @@ impl Core {
             parked_bytes: 0,
             prepared: None,
             room_bytes: 0,
+            turn: AdmissionTurn::default(),
             owned: None,
             owning: None,
         }
@@ -244,15 +244,21 @@ impl Core {
                 }
             }
         }
-        if waiting.is_none()
-            && let Some(unused) = self.prepared.take()
-        {
-            shared.copies.run(Box::new(move || drop(unused)));
+        if waiting.is_none() {
+            self.give_back();
         }
         self.count((next - before) as u64);
         let client = &self.session.client;
         client.active_at_ms.store(shared.now().as_millis() as u64, Ordering::Relaxed);
         (next, waiting)
+    }
+
+    /// Gives back what was kept for a request that did not use it: none waits.
+    fn give_back(&mut self) {
+        self.turn.give_up();
+        if let Some(unused) = self.prepared.take() {
+            self.shared.copies.run(Box::new(move || drop(unused)));
+        }
     }
 
     /// A worker that never rests must not keep its writes from the log either.
@@ -474,12 +480,14 @@ impl Core {
                 }
             };
             run.prefetch(database, plan.first_keys(input));
-            let (done, stage, gate) = self.run_each(shared, input, plan, |command, args, replies| {
+            let mut gate = Lsn(0);
+            let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
                 let ran = run.run(database, command, args, replies);
-                Unsubmitted { gate: ran.gate.into(), stage: ran.stage }
+                gate = gate.max(ran.gate);
+                ran.stage
             });
             drop(run);
-            self.seal(gate.lsn());
+            self.seal(gate);
             self.collect_mail();
             return (done, self.go_on(stage));
         }
@@ -511,7 +519,7 @@ impl Core {
         let mut run = shared.engine.writes(credit);
         run = run.preparing(self.prepared.take()).referring(input.contents()).with_room(room_bytes);
         run.prefetch(database, plan.first_keys(input));
-        let (done, stage, gate) = self.run_each(shared, input, plan, |command, args, replies| {
+        let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
             run.step(database, command, args, replies)
         });
         let mut waiting = None;
@@ -526,7 +534,7 @@ impl Core {
             }
             stage => stage,
         };
-        self.seal(run.finish(gate));
+        self.seal(run.finish());
         self.collect_mail();
         if waiting.is_some() {
             return (done, waiting);
@@ -552,8 +560,7 @@ impl Core {
                 again.and_then(|job| self.go_on(Stage::Offload(job)))
             }
             Stage::NeedsRoom(bytes) => {
-                // It is asked for before the command runs again. The needs may have grown by then.
-                self.room_bytes = bytes + bytes / 8;
+                self.room_bytes = with_slack(bytes);
                 None
             }
             Stage::Prepare(preparation) => {
@@ -614,8 +621,7 @@ impl Core {
         let mut alone = Plan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
         alone.add(known, Args::new(&words));
         alone.batch_bytes += self.room_bytes;
-        let admitted = shared.engine.admit_for(alone.writes, alone.batch_bytes, purpose);
-        match admitted.map_err(|refusal| self.admission(refusal)) {
+        match self.admit_for(shared, alone.writes, alone.batch_bytes, purpose) {
             Ok(credit) => self.run_writes(shared, input, &alone, credit),
             Err(Admission::Wait) => (0, Some(retry())),
             Err(Admission::Full(error) | Admission::Refused(error)) => {
@@ -627,29 +633,27 @@ impl Core {
     }
 
     /// Runs the commands of a plan until one is staged, or until it is time to let others have a turn.
-    /// Returns how many are done, what is left to do of the last of them, and what their replies have to wait
-    /// for, which are not sealed yet.
+    /// Returns how many are done, and what is left to do of the last of them. Their replies are not sealed
+    /// yet.
     fn run_each(
         &mut self,
         shared: &Shared,
         input: &Input<'_>,
         plan: &Plan<'_>,
-        mut step: impl FnMut(&Command, Args<'_>, &mut Replies<'_>) -> Unsubmitted,
-    ) -> (usize, Stage, ReplyGate) {
+        mut step: impl FnMut(&Command, Args<'_>, &mut Replies<'_>) -> Stage,
+    ) -> (usize, Stage) {
         let mut words: Arguments<'_> = SmallVec::new();
         let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
         let start = shared.now();
         let mut before = start;
-        let (mut done, mut gate) = (0, ReplyGate::NONE);
+        let mut done = 0;
         for known in &plan.commands {
             input.words(done, &mut words);
             let args = Args::new(&words);
-            let Unsubmitted { gate: own, stage } =
-                self.reply_unsealed(|_, replies| step(known.command, args, replies));
-            gate = gate.max(own);
+            let stage = self.reply_unsealed(|_, replies| step(known.command, args, replies));
             if matches!(stage, Stage::Prepare(_) | Stage::NeedsRoom(_)) {
                 // It is run again.
-                return (done, stage, gate);
+                return (done, stage);
             }
             done += 1;
             let now = shared.now();
@@ -658,35 +662,10 @@ impl Core {
             let is_enough =
                 now - start > RUN_TIME_MAX || self.outbox.len() > output_max || self.outbox.has_overflowed();
             if is_enough || !matches!(stage, Stage::Done) {
-                return (done, stage, gate);
+                return (done, stage);
             }
         }
-        (done, Stage::Done, gate)
-    }
-
-    pub(super) fn admit(
-        &mut self,
-        shared: &Shared,
-        batches: usize,
-        bytes: usize,
-    ) -> Result<Credit, Admission> {
-        if shared.has_modules && shared.engine.is_overloaded() {
-            return Err(Admission::Wait);
-        }
-        shared.engine.admit(batches, bytes).map_err(|refusal| self.admission(refusal))
-    }
-
-    pub(super) fn admission(&mut self, refusal: Refusal) -> Admission {
-        match refusal {
-            Refusal::Busy => Admission::Wait,
-            Refusal::Full { cause } => Admission::Full(CommandError::no_room(&cause)),
-            Refusal::ReadOnly { cause } => Admission::Refused(CommandError::read_only(&cause)),
-            Refusal::Role(refusal) => Admission::Refused(refusal.error()),
-            Refusal::Failed(_) => {
-                self.closing = true;
-                Admission::Closed
-            }
-        }
+        (done, Stage::Done)
     }
 
     fn run_session(
@@ -732,15 +711,6 @@ impl Core {
     }
 }
 
-/// Why a write does not begin.
-pub(super) enum Admission {
-    Wait,
-    /// No room but what is held back.
-    Full(CommandError),
-    Refused(CommandError),
-    Closed,
-}
-
 impl<'s> Plan<'s> {
     fn add(&mut self, known: &'s Known, args: Args<'_>) {
         self.commands.push(known);
@@ -756,13 +726,6 @@ impl<'s> Plan<'s> {
         let with_key = commands.iter().enumerate().filter(|(_, known)| known.shape.keys.0 == 1);
         with_key.filter_map(|(index, _)| input.requests.get(input.first + index, input.buffer).iter().nth(1))
     }
-}
-
-pub(super) fn retry() -> Waiting {
-    Box::pin(async {
-        tokio::time::sleep(RETRY_PAUSE).await;
-        Resumed::Retry
-    })
 }
 
 /// Makes a reply on a thread of the pool.

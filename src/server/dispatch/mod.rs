@@ -1,5 +1,6 @@
 //! From decoded requests to replies: which run takes them, under which lock.
 
+mod admission;
 mod call;
 mod execute;
 mod mail;

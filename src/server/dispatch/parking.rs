@@ -8,8 +8,9 @@
 use crate::dispatch::execute::{Core, Made, Resumed, Waiting};
 use crate::output::{Errors, Outbox, Replies, Style};
 use crate::session::ReplyMode;
-use engramdb_engine::command::{Args, Command, Park, Reply, Ticket, Waiter};
+use engramdb_engine::command::{Args, Command, Park, Reply};
 use engramdb_engine::log::Lsn;
+use engramdb_engine::shard::parked::{Ticket, Waiter};
 use engramdb_engine::shard::run::WriteRun;
 use std::future::Future;
 use std::pin::Pin;
@@ -89,10 +90,11 @@ impl Core {
     }
 }
 
-/// What a parked client takes in memory: its words, its keys twice, and its places in their queues.
+/// What a parked client takes in memory: its words, its keys three times, and its places in their
+/// queues.
 fn parked_bytes(args: Args<'_>, park: &Park) -> usize {
     const ENTRY_BYTES: usize = 512;
     const KEY_BYTES: usize = 128;
     let words: usize = args.iter().map(|word| word.len() + size_of::<Vec<u8>>()).sum();
-    ENTRY_BYTES + words + park.keys.iter().map(|key| 2 * key.len() + KEY_BYTES).sum::<usize>()
+    ENTRY_BYTES + words + park.keys.iter().map(|key| 3 * key.len() + KEY_BYTES).sum::<usize>()
 }

@@ -1,8 +1,9 @@
 //! EXEC: the queued commands as one batch, under one hold of the write lock.
 
 use crate::context::Shared;
+use crate::dispatch::admission::{Admission, retry, with_slack};
 use crate::dispatch::call::{Call, SessionRunner, session_runner};
-use crate::dispatch::execute::{Admission, Core, Waiting, retry};
+use crate::dispatch::execute::{Core, Waiting};
 use crate::output::Replies;
 use crate::session::{Multi, Queued, Session};
 use engramdb_engine::command::{Args, CommandError, Reply};
@@ -29,13 +30,12 @@ impl Core {
         let bytes = multi.bytes + self.room_bytes;
         let mut admitted = self.admit(shared, usize::from(writes), bytes);
         if matches!(admitted, Err(Admission::Full(_))) && frees_memory(shared, &multi) {
-            let freeing = shared.engine.admit_for(1, bytes, Purpose::Freeing);
-            admitted = freeing.map_err(|refusal| self.admission(refusal));
+            admitted = self.admit_for(shared, 1, bytes, Purpose::Freeing);
         }
         match admitted {
             Ok(credit) => {
                 if let Err(bytes) = self.run_transaction(shared, &multi, credit) {
-                    self.room_bytes = bytes;
+                    self.room_bytes = with_slack(bytes);
                     self.session.multi = Some(multi);
                     return (false, None);
                 }

@@ -508,3 +508,34 @@ fn a_watcher_that_subscribes_after_the_failure_is_called_at_once() {
     pipeline.subscribe(late.clone());
     assert_eq!(*late.0.lock(), [pipeline.failure().expect("it has failed")]);
 }
+
+/// While small batches are written without a pause, there is always something reserved.
+#[test]
+fn a_large_batch_is_not_overtaken_for_ever() {
+    let log = Arc::new(MemoryLog::new(LogId([7; 16])));
+    let options = Options { buffer_bytes_max: 1 << 20, log_thread: false, ..Options::default() };
+    let pipeline = start(log, &Recovered::default(), options);
+    let small = || pipeline.admit(100);
+    let (mut turn, mut second) = (AdmissionTurn::default(), AdmissionTurn::default());
+    let large = |turn: &mut AdmissionTurn| pipeline.admit_in_turn(turn, 1, 2 << 20, Purpose::Any);
+    let held = small().expect("there is room");
+    assert_eq!(large(&mut turn).err(), Some(Refusal::Busy), "it is admitted alone");
+    assert_eq!(small().err(), Some(Refusal::Busy), "a batch that comes later must not overtake it");
+    assert_eq!(large(&mut second).err(), Some(Refusal::Busy));
+    assert_eq!(pipeline.turns(), 2);
+    drop(held);
+    assert_eq!(large(&mut second).err(), Some(Refusal::Busy), "it is not its turn");
+    let admitted = large(&mut turn).expect("nothing else is reserved");
+    assert_eq!(pipeline.turns(), 1, "a turn ends with the admission");
+    drop(admitted);
+    drop(second);
+    small().expect("a caller that is gone leaves no turn behind");
+
+    // What fits beside others is admitted at once, and so is a small batch after a full buffer.
+    let held = pipeline.admit((1 << 20) - 8192).expect("it fits");
+    let mut none = AdmissionTurn::default();
+    let refused = pipeline.admit_in_turn(&mut none, 1, 10_000, Purpose::Any);
+    assert_eq!((refused.err(), pipeline.turns()), (Some(Refusal::Busy), 0), "a small batch takes no turn");
+    small().expect("it fits beside what is held");
+    drop(held);
+}

@@ -6,8 +6,8 @@ use engramdb_engine::command::{
 };
 use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::testing::{Schedule, TestLog};
-use engramdb_engine::shard::view::View;
 use engramdb_engine::signal::Signal;
+use engramdb_engine::store::view::View;
 use engramdb_server::Config;
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::Duration;

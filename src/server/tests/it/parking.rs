@@ -7,7 +7,7 @@ use engramdb_engine::effect::{Cause, Effect, List};
 use engramdb_engine::log::LogId;
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::Options;
-use engramdb_engine::shard::tx::Tx;
+use engramdb_engine::store::tx::Tx;
 use std::sync::Arc;
 use std::time::Duration;
 

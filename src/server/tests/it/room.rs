@@ -2,7 +2,9 @@
 //! up.
 
 use crate::support::TestServer;
-use engramdb_engine::command::{Args, Command, Outcome, Reply, write};
+use engramdb_engine::command::{
+    Args, Awaited, Command, CommandError, Outcome, Park, Reply, Stage, blocking, write,
+};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::keyspace::Entry;
 use engramdb_engine::log::memory::MemoryLog;
@@ -11,13 +13,20 @@ use engramdb_engine::log::{
     Claim, ClaimError, EntryIter, Limits, LogEnd, LogId, LogWriter, Mark, Pos, ReadError, Room, ShardLog,
     TrimError,
 };
-use engramdb_engine::shard::tx::Tx;
-use engramdb_engine::shard::view::View;
+use engramdb_engine::store::tx::Tx;
+use engramdb_engine::store::view::View;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 
-/// Deletes all keys of the database, each by an effect of its own.
-const COMMANDS: &[Command] = &[write("TEST.CLEAR", "", clear).room(room_to_clear)];
+/// TEST.CLEAR deletes all keys of the database, each by an effect of its own. TEST.CLEARANY key waits for the
+/// key where there is none.
+const COMMANDS: &[Command] = &[
+    write("TEST.CLEAR", "", clear).room(room_to_clear),
+    blocking("TEST.CLEARANY", "key", clear_any).room(room_to_clear),
+];
+
+static IS_THERE: Awaited =
+    Awaited { name: "key", holds: |view, key| view.peek(view.database(), key).is_some() };
 
 fn keys(view: &View<'_>) -> Vec<Vec<u8>> {
     view.whole_database()
@@ -38,6 +47,14 @@ fn clear(tx: &mut Tx<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     }
     reply.integer(keys.len() as i64);
     Ok(())
+}
+
+fn clear_any(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    if tx.read(keys).is_empty() {
+        let park = Park::new(vec![args.word(1).to_vec()], &IS_THERE, None, |reply| reply.null());
+        return Ok(Stage::Park(Box::new(park)));
+    }
+    clear(tx, args, reply).map(|()| Stage::Done)
 }
 
 /// A log that has as much room as the test says.
@@ -65,13 +82,14 @@ impl RoomyLog {
         *self.room.lock() = Room::UNBOUNDED;
     }
 
-    /// Waits until somebody has asked for so much room.
-    fn wait_until_wanted(&self, bytes: u64) {
+    /// Waits until somebody has asked for so much room. Returns the most that was asked for.
+    fn wait_until_wanted(&self, bytes: u64) -> u64 {
         let (wanted, changed) = &*self.wanted;
         let mut wanted = wanted.lock();
         while *wanted < bytes {
             changed.wait(&mut wanted);
         }
+        *wanted
     }
 }
 
@@ -168,6 +186,43 @@ fn a_transaction_waits_before_its_first_effect() {
 }
 
 #[test]
+fn a_command_that_can_wait_for_keys_waits_for_its_room() {
+    let log = RoomyLog::new();
+    let server = with_keys(&log);
+    let [mut client, mut other] = [(); 2].map(|()| server.client());
+    client.command("TEST.CLEARANY more");
+    log.wait_until_wanted(SMALL_ROOM + 1);
+    other.call("SET more 1", "+OK\r\n");
+    client.expect_silence();
+    log.unbound();
+    client.expect(format!(":{}\r\n", KEYS + 1));
+    client.command("TEST.CLEARANY more");
+    client.expect_silence();
+    other.call("SET more 1", "+OK\r\n");
+    client.expect(":1\r\n");
+}
+
+/// What EXEC needs has grown when its room is there. The log never has more than it asked for at first.
+#[test]
+fn a_transaction_asks_for_more_room_than_it_needs_at_the_moment() {
+    const MANY: usize = 400;
+    const GROWTH: usize = 20;
+    let log = RoomyLog::new();
+    let server = with_keys(&log);
+    let [mut client, mut other] = [(); 2].map(|()| server.client());
+    let mut set = |numbers: std::ops::Range<usize>| {
+        numbers.for_each(|number| other.call(&format!("SET {} 1", key(number)), "+OK\r\n"));
+    };
+    set(KEYS..MANY);
+    client.send("MULTI\r\nTEST.CLEAR\r\nEXEC\r\n");
+    client.expect("+OK\r\n+QUEUED\r\n");
+    let wanted = log.wait_until_wanted(SMALL_ROOM + 1);
+    set(MANY..MANY + GROWTH);
+    log.bound(wanted, None);
+    client.expect(format!("*1\r\n:{}\r\n", MANY + GROWTH));
+}
+
+#[test]
 fn a_transaction_that_will_not_run_needs_no_room() {
     let log = RoomyLog::new();
     let server = with_keys(&log);
@@ -195,4 +250,34 @@ fn a_command_that_can_never_have_its_room_is_refused_with_the_cause() {
     client.call("EXEC", refused);
     client.call("DBSIZE", &format!(":{}\r\n", KEYS + 1));
     client.call("SET small 2", "+OK\r\n");
+}
+
+/// A batch that is larger than the buffer of the log is admitted alone. While it waits, nothing overtakes it;
+/// a client that is closed holds no other up.
+#[test]
+fn a_client_that_is_closed_gives_up_its_turn() {
+    let options = Options { buffer_bytes_max: 64 << 10, log_thread: false, ..Options::default() };
+    let server = TestServer::over(Arc::new(MemoryLog::new(LogId([9; 16]))), |_| (), options);
+    let [mut first, mut large, mut last] = [(); 3].map(|()| server.client());
+    large.command("CLIENT ID");
+    let id = large.line();
+    let wait_for_turns = |count: usize| {
+        while server.server().engine().pipeline().turns() != count {
+            std::thread::yield_now();
+        }
+    };
+    first.command("SET small 1");
+    server.wait_for_batches(1);
+    large.command(&format!("SET large {}", "x".repeat(40_000)));
+    wait_for_turns(1);
+    last.command("SET last 1");
+    last.expect_silence();
+    assert_eq!(server.server().engine().pipeline().last_lsn().0, 1, "the last comes after the large one");
+    server.client().call(&format!("CLIENT KILL ID {}", &id[1..]), ":1\r\n");
+    wait_for_turns(0);
+    server.wait_for_batches(2);
+    server.sync();
+    first.expect("+OK\r\n");
+    last.expect("+OK\r\n");
+    last.call("GET large", "$-1\r\n");
 }

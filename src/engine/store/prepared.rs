@@ -9,9 +9,9 @@
 //! effect does what it does in a replay, where it makes the copy itself. The watch is asked when the effect
 //! takes the copy, after the delete of a key that has expired since.
 
-use crate::command::Looks;
 use crate::keyspace::OwnedValue;
-use crate::shard::watch::Watch;
+use crate::store::view::Looks;
+use crate::store::watch::Watch;
 use std::sync::Arc;
 
 /// Makes a copy; none where there is nothing to copy, or where the key is written to again and again.

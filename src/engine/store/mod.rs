@@ -2,6 +2,20 @@
 //!
 //! An effect is applied in one function, `Store::change`, which calls the [`Hook`] with it: execution, replay
 //! and following differ only in what they record, and in where the LSN comes from.
+//!
+//! - [`view`] is what a read may do, [`tx`] what a write may do;
+//! - [`hook`]: what hangs on each change: [`hazard`], [`watch`], [`awaited`];
+//! - [`prepared`]: copies that a write wants to be made outside of the lock.
+//!
+//! Deliberately not here: the lock, the log, commands and clients. These are in [`crate::shard`].
+
+pub(crate) mod awaited;
+pub(crate) mod hazard;
+pub(crate) mod hook;
+pub(crate) mod prepared;
+pub mod tx;
+pub mod view;
+pub(crate) mod watch;
 
 use crate::effect::{Effect, Record, decode_batch};
 use crate::error::ReplayError;
@@ -10,7 +24,7 @@ use crate::keyspace::{Given, Housing, Keyspace, Outcome, OwnedValue};
 use crate::log::Lsn;
 use crate::log::pipeline::Batches;
 use crate::module::{Applied, Modules};
-use crate::shard::hook::Hook;
+use crate::store::hook::Hook;
 
 pub struct Store {
     pub(crate) keyspace: Keyspace,
@@ -55,7 +69,8 @@ impl Store {
             self.change(&record?, Given::default())?;
             Ok(())
         });
-        // After an error too: a reader that had begun waits for the whole batch, which never becomes durable here.
+        // After an error too: a reader that had begun waits for the whole batch, which never becomes durable
+        // here.
         self.replayed(lsn);
         self.last_lsn = self.last_lsn.max(lsn);
         applied

@@ -55,7 +55,7 @@ type DatabaseKey = (u32, Vec<u8>);
 /// All watched keys of a store. Registration happens under the keyspace's read lock and `touched` under its
 /// write lock, so that no change falls between a WATCH's look at a key and its registration.
 #[derive(Debug, Default)]
-pub(crate) struct Watchers {
+pub(crate) struct WatchedKeys {
     keys: Mutex<HashMap<DatabaseKey, Vec<Weak<Watch>>>>,
     live: Arc<AtomicUsize>,
 }
@@ -66,7 +66,7 @@ const SWEEP_KEYS_MIN: usize = 64;
 /// others waiting.
 const FORGOTTEN_KEYS_MAX: usize = 1024;
 
-impl Watchers {
+impl WatchedKeys {
     pub(crate) fn add(&self, watch: &Arc<Watch>, database: u32, key: &[u8]) {
         watch.live.get_or_init(|| Live::of(&self.live));
         let mut keys = self.keys.lock();
@@ -147,13 +147,13 @@ mod tests {
 
     #[test]
     fn a_key_that_never_changes_does_not_collect_watches_that_ended() {
-        let watchers = Watchers::default();
+        let watched = WatchedKeys::default();
         let kept = Watch::new();
-        watchers.add(&kept, 0, b"key");
+        watched.add(&kept, 0, b"key");
         for _ in 0..10_000 {
-            watchers.add(&Watch::new(), 0, b"key");
+            watched.add(&Watch::new(), 0, b"key");
         }
-        let keys = watchers.keys.lock();
+        let keys = watched.keys.lock();
         let watches = &keys[&(0, b"key".to_vec())];
         assert!(watches.len() < 16, "{} entries for one watch", watches.len());
         assert!(watches.iter().any(|watch| watch.as_ptr() == Arc::as_ptr(&kept)));

@@ -7,9 +7,9 @@
 use crate::effect::{Cause, Effect, List, Record};
 use crate::gate::ReplyGate;
 use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, Value};
-use crate::shard::prepared::{Copied, Copy, Making, Preparing};
-use crate::shard::store::Store;
-use crate::shard::view::{Shared, View};
+use crate::store::Store;
+use crate::store::prepared::{Copied, Copy, Making, Preparing};
+use crate::store::view::{StoreContext, View};
 use crate::types::Contents;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ pub(crate) struct Lent {
 /// One batch in the making: exclusive access to the store, at one moment of the engine clock.
 pub struct Tx<'a> {
     store: &'a mut Store,
-    shared: &'a Shared,
+    context: &'a StoreContext,
     pub(crate) lent: &'a mut Lent,
     database: u32,
     now_ms: u64,
@@ -95,18 +95,18 @@ impl<'a> Tx<'a> {
     #[inline]
     pub(crate) fn new(
         store: &'a mut Store,
-        shared: &'a Shared,
+        context: &'a StoreContext,
         lent: &'a mut Lent,
         database: u32,
         now_ms: u64,
     ) -> Tx<'a> {
         store.keyspace.set_access_time(now_ms);
-        Tx { store, shared, lent, database, now_ms, gate: ReplyGate::NONE, effects: 0, copy: None }
+        Tx { store, context, lent, database, now_ms, gate: ReplyGate::NONE, effects: 0, copy: None }
     }
 
     /// How long a command may make a string, in bytes.
     pub(crate) fn string_bytes_max(&self) -> usize {
-        self.shared.string_bytes_max()
+        self.context.string_bytes_max()
     }
 
     pub fn database(&self) -> u32 {
@@ -147,7 +147,7 @@ impl<'a> Tx<'a> {
             keyspace: &self.store.keyspace,
             modules: &self.store.modules,
             hook: &self.store.hook,
-            shared: self.shared,
+            context: self.context,
             database: self.database,
             now_ms: self.now_ms,
             last_lsn: self.store.last_lsn,
@@ -211,7 +211,7 @@ impl<'a> Tx<'a> {
         let record = Record { database: self.database, effect };
         let count = self.store.execute(&record, given);
         if matches!(effect, Effect::HashDelete { cause: Cause::Expired, .. }) {
-            self.shared.expired.fields.fetch_add(count as u64, Ordering::Relaxed);
+            self.context.expired.fields.fetch_add(count as u64, Ordering::Relaxed);
         }
         count
     }
@@ -284,7 +284,7 @@ impl<'a> Tx<'a> {
     fn purge_due_key(&mut self, key: &[u8]) {
         let entry = self.store.keyspace.entry(self.database, key);
         let Some(entry) = entry.filter(|entry| !entry.alive(self.now_ms)) else { return };
-        let expired = &self.shared.expired;
+        let expired = &self.context.expired;
         match entry.value() {
             // As in Redis: of a hash without a field that is left, the fields have expired, and not the key.
             Value::Hash(hash) if entry.is_in_time(self.now_ms) => {

@@ -2,8 +2,8 @@
 //!
 //! [`Store`](super::store::Store) applies an effect in one function, in execution, in replay and while it
 //! follows a log. It calls the hook there, and nowhere else: [`Hook::applied`]. What hangs on it: hazards
-//! (what readers wait for), WATCH, parked clients, and the modules' indexes. Notifications and tracking get
-//! their field and their line there too.
+//! (what readers wait for), WATCH, keys that clients wait for, and the modules' indexes. Notifications and
+//! tracking get their field and their line there too.
 //!
 //! # The seam to the log
 //!
@@ -30,21 +30,19 @@ use crate::gate::{Hazard, OpenBatch, ReplyGate, Submitted};
 use crate::keyspace::{Housing, Keyspace};
 use crate::log::Lsn;
 use crate::module::{Applied, Modules};
-use crate::shard::hazard::Hazards;
-use crate::shard::parked::{Answer, FedKeys, ParkedClients};
-use crate::shard::watch::{Watch, Watchers};
+use crate::store::awaited::{AwaitedKeys, FedKeys};
+use crate::store::hazard::Hazards;
+use crate::store::watch::{Watch, WatchedKeys};
 use std::sync::Arc;
 
 /// What hangs on changes. Written under the keyspace's write lock only.
 #[derive(Default)]
 pub(crate) struct Hook {
     pub(crate) hazards: Hazards,
-    pub(crate) watchers: Watchers,
-    pub(crate) parked: Arc<ParkedClients>,
-    /// Keys that the open batch has changed and that clients wait for.
+    pub(crate) watched: WatchedKeys,
+    pub(crate) awaited: Arc<AwaitedKeys>,
+    /// Awaited keys that have changed, and whose clients are to be served.
     pub(crate) fed: FedKeys,
-    /// Replies of clients that were served, to be handed over once the lock is released.
-    pub(crate) answers: Vec<Answer>,
     open: OpenRun,
 }
 
@@ -84,8 +82,8 @@ impl Hook {
         let gate = self.open.gate();
         self.open.has_effects = true;
         self.mark(record, gate);
-        self.watchers.touched(record, gate, &mut self.open.watches);
-        self.parked.touched(record, &mut self.fed);
+        self.watched.touched(record, gate, &mut self.open.watches);
+        self.awaited.touched(record, &mut self.fed);
         if !matches!(record.effect, Effect::Module { key: None, .. }) {
             modules.observe(&mut Housing::of(keyspace), applied, &mut self.open.batch());
         }
@@ -117,7 +115,7 @@ impl Hook {
     /// # Panics
     /// If a batch has not ended.
     pub(crate) fn submitted(&mut self, first: Lsn) -> Option<Submitted> {
-        let Hook { hazards, open, answers, .. } = self;
+        let Hook { hazards, open, .. } = self;
         assert!(!open.has_effects, "a run is submitted when its last batch has ended");
         if open.ended == 0 {
             return None;
@@ -126,7 +124,6 @@ impl Hook {
         hazards.resolve(&mut open.places, submitted);
         open.watches.drain(..).for_each(|watch| watch.resolve(submitted));
         open.hazards.drain(..).for_each(|hazard| hazard.resolve(submitted));
-        answers.iter_mut().for_each(|answer| answer.resolve(submitted));
         Some(submitted)
     }
 
@@ -163,8 +160,8 @@ mod tests {
     fn batches_of_one_run_get_their_lsns_together() {
         let mut hook = Hook::default();
         let (index, [early, late]) = (Arc::<Hazard>::default(), [Watch::new(), Watch::new()]);
-        hook.watchers.add(&early, 0, b"a");
-        hook.watchers.add(&late, 0, b"b");
+        hook.watched.add(&early, 0, b"a");
+        hook.watched.add(&late, 0, b"b");
         assert!(!hook.end_batch(), "a batch without effects is none");
         apply(&mut hook, &set(b"a"));
         hook.batch().mark(&index);

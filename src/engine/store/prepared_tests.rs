@@ -327,5 +327,5 @@ fn a_copy_leaves_no_watch_behind() {
     let engine = with_hash(&memory_log());
     assert_eq!(run_between(&engine, "COPY h c", &|_| ()).2, 2);
     run(&engine, "SET other 1");
-    assert_eq!(engine.inspect().view(0).hook.watchers.keys(), 0);
+    assert_eq!(engine.inspect().view(0).hook.watched.keys(), 0);
 }

@@ -7,16 +7,24 @@ use crate::gate::ReplyGate;
 use crate::keyspace::{Database, DuePlace, Entry, Keyspace, TypedValue, Value};
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
-use crate::shard::hazard::Changes;
-use crate::shard::hook::Hook;
-use crate::shard::watch::Watch;
+use crate::store::hazard::Changes;
+use crate::store::hook::Hook;
+use crate::store::watch::Watch;
 use crate::types::{Field, Hash, HashRef, StringRef};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+/// A job's way to the keyspace. Each look is a hold of the keyspace's lock, so it has to be short; between
+/// two looks writers have their turn. The reply waits for what all of them show.
+pub trait Looks {
+    fn look(&self, with: &mut dyn FnMut(&View<'_>));
+    /// The size in bytes beyond which the reply is dropped and its client closed.
+    fn room(&self) -> usize;
+}
+
 /// What views and transactions need beside the store.
-pub(crate) struct Shared {
+pub(crate) struct StoreContext {
     pub(crate) env: Env,
     /// The engine clock at the start, which counts as an access of every key that was recovered.
     pub(crate) started_ms: u64,
@@ -25,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) string_bytes_max: AtomicUsize,
 }
 
-impl Shared {
+impl StoreContext {
     /// How long a command may make a string, in bytes.
     pub(crate) fn string_bytes_max(&self) -> usize {
         self.string_bytes_max.load(Ordering::Relaxed)
@@ -47,7 +55,7 @@ pub struct View<'a> {
     pub(crate) keyspace: &'a Keyspace,
     pub(crate) modules: &'a Modules,
     pub(crate) hook: &'a Hook,
-    pub(crate) shared: &'a Shared,
+    pub(crate) context: &'a StoreContext,
     pub(crate) database: u32,
     pub(crate) now_ms: u64,
     /// The last batch that was submitted, or read from a log.
@@ -71,12 +79,12 @@ impl<'a> View<'a> {
     }
 
     pub fn random(&self) -> u64 {
-        self.shared.env.random.next_u64()
+        self.context.env.random.next_u64()
     }
 
     /// Random numbers for work that goes on without the view.
     pub fn random_source(&self) -> Arc<dyn Random> {
-        self.shared.env.random.clone()
+        self.context.env.random.clone()
     }
 
     /// True inside EXEC: the whole store stands still meanwhile, so a staged command must not wait for
@@ -123,7 +131,7 @@ impl<'a> View<'a> {
     pub(crate) fn watch(&self, key: &[u8]) -> Arc<Watch> {
         let watch = Watch::new();
         watch.present.lock().push((self.database, key.to_vec()));
-        self.hook.watchers.add(&watch, self.database, key);
+        self.hook.watched.add(&watch, self.database, key);
         watch
     }
 
@@ -151,7 +159,7 @@ impl<'a> View<'a> {
     /// Whole seconds since the entry was read or written last; since the start where it was neither.
     pub fn idle_seconds(&self, entry: &Entry) -> u64 {
         let accessed_second = match u64::from(entry.accessed_second()) {
-            0 => self.shared.started_ms / 1000,
+            0 => self.context.started_ms / 1000,
             second => second,
         };
         (self.now_ms / 1000).saturating_sub(accessed_second)
