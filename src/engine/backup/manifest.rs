@@ -10,7 +10,7 @@
 //!   "log_id": "…32 hex…", "parent": "…32 hex…", "parent_pos": 0,
 //!   "pos": 17, "epoch": 1, "index": 16, "lsn": 42, "checksum": "…16 hex…", "engine_time_ms": 1700000000000,
 //!   "snapshot_keys": 40, "batches": 2, "chunk_bytes": 1048576,
-//!   "files": [{"file": "shards/0/log/0000000000000001.log", "bytes": 8192, "crc32c": "…8 hex for each chunk…"}, …]
+//!   "files": [{"file": "shards/0/log/0000000000000001.log", "bytes": 8192, "crc32c": "…8 hex a chunk…"}, …]
 //! }}
 //! ```
 

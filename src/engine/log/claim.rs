@@ -8,7 +8,7 @@
 //! tag  value
 //!   1  the node's name, UTF-8: information for people
 //!   2  16 bytes, random for each claim: what identifies it, for a name may be used twice
-//!   3  16 bytes: the epoch before the claim and the index of its last entry, 8 each, as the writer had read them
+//!   3  16 bytes: the epoch before the claim and the index of its last entry, 8 each, as the writer read them
 //! ```
 //!
 //! A reader passes over a field whose tag it does not know, and shows it. A field that a reader must

@@ -222,7 +222,7 @@ pub enum Purpose {
     Any,
     /// Deletes of what has expired: half of it. They can wait, for what has expired reads as absent.
     Expiry,
-    /// Commands that free memory: all but a sixteenth. Each alone takes an entry, so that enough of them use it up.
+    /// Commands that free memory: all but a sixteenth. Each takes an entry, so many of them use up the room.
     Freeing,
     /// Commands that remove all keys of a database: all of it, so that a full disk can always be emptied.
     Flush,

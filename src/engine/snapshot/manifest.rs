@@ -6,7 +6,7 @@
 //! ```text
 //! {"crc32c": "1c291ca3",
 //!  "manifest": {"needs": 1, "log_id": "…32 hex…",
-//!               "snapshots": [{"file": "0000000000000042.snapshot", "bytes": 1234, "crc32c": "…", "lsn": 42, …}]}}
+//!    "snapshots": [{"file": "0000000000000042.snapshot", "bytes": 1234, "crc32c": "…", "lsn": 42, …}]}}
 //! ```
 
 use super::SnapshotFile;
