@@ -15,7 +15,7 @@ use engramdb_engine::effect::{Effect, Record};
 use engramdb_engine::env::Env;
 use engramdb_engine::gate::OpenBatch;
 use engramdb_engine::keyspace::{Database, Housing, Keyspace};
-use engramdb_engine::module::{Applied, Exporter, Follower, Job, Module, ModuleEffect};
+use engramdb_engine::module::{Applied, BackgroundWork, Exporter, Follower, Module, ModuleEffect};
 use engramdb_engine::store::view::View;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -298,7 +298,7 @@ impl Module for SearchModule {
         !self.leftovers.is_empty() || self.indexes().any(|(_, index)| index.is_backfilling())
     }
 
-    fn background(&mut self, keyspace: &mut Housing<'_>) -> Option<Job> {
+    fn background(&mut self, keyspace: &mut Housing<'_>) -> Option<BackgroundWork> {
         let clock = &*self.options.env.clock;
         let Some((database, index)) = self.indexes().find(|(_, index)| index.is_backfilling()) else {
             let mut leftover = self.leftovers.pop_front()?;

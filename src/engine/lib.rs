@@ -1,11 +1,11 @@
 //! EngramDB's engine: the synchronous core. No tokio, no sockets, no RESP.
 //!
-//! The one idea: a command handler cannot mutate the store. It calls [`store::tx::Tx::apply`] with an
-//! [`effect::Effect`], which runs the same function that recovery, replicas and the offline snapshotter run,
-//! and records the effect for the [`log`]. Readers get a [`store::view::View`].
+//! The main idea: a command handler cannot change the store directly. It calls [`store::tx::Tx::apply`] with
+//! an [`effect::Effect`]. This calls the same function as recovery, replicas and the offline snapshotter, and
+//! records the effect for the [`log`]. Readers get a [`store::view::View`].
 //!
 //! Imports go one way: `shard -> command -> store -> keyspace -> types`, `commands -> command`,
-//! `keyspace -> effect`; `log` knows no keyspace.
+//! `keyspace -> effect`; `log` does not import the keyspace.
 
 pub mod backup;
 pub mod command;

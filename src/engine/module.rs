@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// A change of keys as a module observes it, after it was applied.
 pub struct Applied<'a> {
     pub record: &'a Record<'a>,
-    /// `Outcome::count` of the effect.
+    /// `EffectOutcome::count` of the effect.
     pub count: usize,
 }
 
@@ -83,7 +83,7 @@ pub trait Module: Any + Send + Sync {
     /// One bounded slice (a fraction of a millisecond) of work that needs the keyspace and that no client
     /// waits for, under its write lock. Returns what is to be done without any lock before the next slice, or
     /// `None` when nothing is left.
-    fn background(&mut self, _keyspace: &mut Housing<'_>) -> Option<Job> {
+    fn background(&mut self, _keyspace: &mut Housing<'_>) -> Option<BackgroundWork> {
         None
     }
 
@@ -151,7 +151,7 @@ pub struct HousedContent {
 }
 
 /// Work without any lock of the engine.
-pub type Job = Box<dyn FnOnce() + Send>;
+pub type BackgroundWork = Box<dyn FnOnce() + Send>;
 
 /// Writes a module's derived state; says what it wrote, or why it could not.
 pub type Exporter = Box<dyn FnOnce() -> Result<String, String> + Send>;

@@ -1,9 +1,9 @@
-//! Recovery: from a snapshot's effects and the log's tail to a running engine.
+//! Recovery: makes a running engine from a snapshot's effects and the log's tail.
 //!
-//! [`open_log`] takes the newest snapshot that is sound and replays what the log holds beyond it. A damaged
-//! snapshot is passed over as long as the log reaches back to an older one (or to its own beginning);
-//! otherwise recovery refuses to start, and says which file is at fault and what can be done. Nothing is
-//! changed on disk before the log is claimed.
+//! [`open_log`] takes the newest valid snapshot and replays the part of the log after it. A damaged snapshot
+//! is skipped if the log reaches back to an older one, or to its own beginning. Otherwise recovery refuses to
+//! start, and says which file is damaged and what can be done. Nothing on the disk is changed before the log
+//! is claimed.
 
 use crate::backup::{self, BackupError};
 use crate::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
@@ -25,7 +25,7 @@ pub use crate::shard::recovering::{Recovering, RecoveryError};
 
 #[derive(Clone, Debug)]
 pub struct StartOptions {
-    /// How many numbered databases there are.
+    /// The number of numbered databases.
     pub databases: usize,
     /// Threads that read a snapshot.
     pub threads: usize,
@@ -38,26 +38,26 @@ impl Default for StartOptions {
     }
 }
 
-/// What a start found and did, to be shown.
+/// A report about a start, to be shown.
 #[derive(Clone, Debug, Default)]
 pub struct StartReport {
-    /// The snapshot that was loaded.
+    /// The loaded snapshot.
     pub snapshot: Option<ManifestEntry>,
     /// Batches replayed from the log.
     pub batches: u64,
     /// Keys in all databases, expired ones included.
     pub keys: usize,
-    /// What of the log's end was void.
+    /// The void part of the log's end.
     pub voided: Voided,
-    /// Whether the last writer stopped in order.
+    /// True if the last writer stopped cleanly.
     pub clean: bool,
     pub loading: Duration,
     pub replaying: Duration,
-    /// Reading what modules keep, and rebuilding what they do not.
+    /// The time for loading and rebuilding the modules' derived state.
     pub starting: Duration,
-    /// What the modules say.
+    /// The modules' reports.
     pub modules: Vec<String>,
-    /// What the operator should know: a damaged snapshot that was passed over.
+    /// Notes for the operator, for example about a damaged snapshot that was skipped.
     pub notes: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for StartReport {
         }
         write!(f, " and {} batches of the log", self.batches)?;
         if !self.clean && self.batches > 0 {
-            write!(f, "; the last stop was not in order")?;
+            write!(f, "; the last stop was not clean")?;
         }
         if !self.voided.is_empty() {
             let Voided { entries, batches, torn_tail } = &self.voided;
@@ -85,7 +85,7 @@ impl fmt::Display for StartReport {
     }
 }
 
-/// Why a store does not start. Each text says what can be done.
+/// The reason why a store does not start. Each text says what can be done.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -116,8 +116,8 @@ pub enum StartError {
     NoSnapshot { directory: PathBuf, first: Pos, problems: Vec<String> },
 }
 
-/// Opens a data directory, recovers from its snapshots and its log, and starts. Refused while another process
-/// has it open.
+/// Opens a data directory, recovers from its snapshots and its log, and starts. Fails if another process has
+/// the directory open.
 pub fn open_directory(
     env: &Env,
     directory: &Path,
@@ -152,7 +152,7 @@ pub fn open_log(
     Ok((engine, report))
 }
 
-/// The part of [`open_log`] that only reads.
+/// The first part of [`open_log`], which only reads.
 pub fn recover(
     env: &Env,
     directory: &Path,
@@ -174,7 +174,7 @@ pub fn recover(
     Ok((recovering, recovered, report))
 }
 
-/// Loads the newest snapshot that is sound and that the log reaches back to.
+/// Loads the newest valid snapshot to which the log reaches back.
 fn restore(
     env: &Env,
     directory: &Path,

@@ -6,18 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Names that several types have today, and how many at most. The list only gets shorter.
-const SHARED_NAMES: &[(&str, usize)] = &[
-    ("Content", 3),
-    ("Entry", 2),
-    ("Field", 2),
-    ("Job", 2),
-    ("Kind", 2),
-    ("Limits", 2),
-    ("Outcome", 2),
-    ("Value", 3),
-    ("WriteReply", 2),
-    ("Writer", 2),
-];
+const SHARED_NAMES: &[(&str, usize)] =
+    &[("Content", 2), ("Entry", 2), ("Field", 2), ("Kind", 2), ("Value", 3)];
 
 const KINDS: &[&str] = &["struct", "enum", "trait", "type", "union"];
 

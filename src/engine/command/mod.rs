@@ -137,13 +137,13 @@ pub type RoomFinder = fn(&View<'_>, Args<'_>) -> usize;
 pub type Job = Box<dyn FnOnce(&dyn Looks) -> Finish + Send>;
 pub type Finish = Box<dyn FnOnce(&View<'_>, &mut dyn Reply) -> Result<Rest, CommandError> + Send>;
 
-pub type WriteReply = Box<dyn FnOnce(&mut dyn Reply)>;
+pub type ReplyWriter = Box<dyn FnOnce(&mut dyn Reply)>;
 
 /// What the last step of a job leaves to be done without the lock.
 pub enum Rest {
     /// The reply is written.
     Nothing,
-    Write(WriteReply),
+    Write(ReplyWriter),
     /// More is to be done without the lock, and nothing was written: this job follows.
     Again(Job),
 }

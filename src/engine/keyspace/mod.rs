@@ -18,7 +18,7 @@ mod packed;
 mod typed;
 mod value;
 
-pub use apply::Outcome;
+pub use apply::EffectOutcome;
 pub use database::Database;
 pub use entry::Entry;
 pub use expiry::DuePlace;
@@ -101,12 +101,12 @@ impl Keyspace {
     }
 
     /// Applies one effect. Replay, execution and the snapshotter call this and nothing else.
-    pub fn apply(&mut self, record: &Record<'_>) -> Outcome {
+    pub fn apply(&mut self, record: &Record<'_>) -> EffectOutcome {
         apply::apply(self, record, Given::default())
     }
 
     /// The same with what has been made already.
-    pub(crate) fn apply_with(&mut self, record: &Record<'_>, given: Given<'_>) -> Outcome {
+    pub(crate) fn apply_with(&mut self, record: &Record<'_>, given: Given<'_>) -> EffectOutcome {
         apply::apply(self, record, given)
     }
 
@@ -123,7 +123,7 @@ impl Keyspace {
         key: &[u8],
         fields: List<'_>,
         housed: &mut dyn Iterator<Item = (usize, Housed)>,
-    ) -> Outcome {
+    ) -> EffectOutcome {
         apply::hash_load(self, database, key, fields, housed)
     }
 

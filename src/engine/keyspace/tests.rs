@@ -3,7 +3,7 @@ use crate::effect::{Cause, Effect, List};
 use crate::types::House;
 use std::sync::Arc;
 
-fn apply(keyspace: &mut Keyspace, effect: Effect<'_>) -> Outcome {
+fn apply(keyspace: &mut Keyspace, effect: Effect<'_>) -> EffectOutcome {
     keyspace.apply(&Record { database: 0, effect })
 }
 

@@ -71,9 +71,9 @@ pub trait TypedValue: Any + fmt::Debug + Send + Sync {
         0
     }
 
-    /// Applies an effect, and returns what it counts (`Outcome::count`): a pure function of the value and the
-    /// effect. Large words of the effect can be referred to where `contents` has them. `None` where the
-    /// effect does not fit the value, or is of a later version: the store stops.
+    /// Applies an effect, and returns what it counts (`EffectOutcome::count`): a pure function of the value
+    /// and the effect. Large words of the effect can be referred to where `contents` has them. `None` where
+    /// the effect does not fit the value, or is of a later version: the store stops.
     fn apply(&mut self, effect: &Effect<'_>, contents: Option<&Contents>) -> Option<usize>;
 
     /// One step of saving: calls `each` with an effect or a few, of [`SAVED_PARTS_MAX`] and

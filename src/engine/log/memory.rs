@@ -6,7 +6,7 @@
 
 use super::entry::{self, EntryHeader};
 use super::{
-    Acks, Claim, ClaimError, Entry, EntryIter, Epoch, Idx, Limits, LogEnd, LogId, LogWriter, Mark, Place,
+    Acks, Claim, ClaimError, Entry, EntryIter, Epoch, Idx, LogEnd, LogId, LogLimits, LogWriter, Mark, Place,
     Pos, ReadEntry, ReadError, Sequence, ShardLog, Step, Stopper, TrimError, Voided, Wait, WriteError,
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -78,8 +78,8 @@ impl ShardLog for MemoryLog {
         self.id
     }
 
-    fn limits(&self) -> Limits {
-        Limits {
+    fn limits(&self) -> LogLimits {
+        LogLimits {
             entry_bytes_max: ENTRY_BYTES_MAX,
             entries_in_flight_max: ENTRIES_IN_FLIGHT_MAX,
             block_bytes: 1,

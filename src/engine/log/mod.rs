@@ -148,7 +148,7 @@ impl RunningChecksum {
 
 /// What a backend can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct LogLimits {
     /// Largest entry in bytes, header included, padding not.
     pub entry_bytes_max: usize,
     /// Entries appended and not yet acknowledged.
@@ -159,7 +159,7 @@ pub struct Limits {
     pub durable: bool,
 }
 
-impl Limits {
+impl LogLimits {
     /// The room that a batch of `bytes` may take at most: each of its pieces alone in an entry.
     pub fn room_for_batch(&self, bytes: usize) -> u64 {
         let piece_bytes_max = self.piece_bytes_max();
@@ -232,7 +232,7 @@ pub enum Purpose {
 pub trait ShardLog: Send + Sync {
     fn id(&self) -> LogId;
 
-    fn limits(&self) -> Limits;
+    fn limits(&self) -> LogLimits;
 
     /// Room that is certain, for admission; unbounded by default.
     fn room(&self) -> Room {

@@ -38,7 +38,7 @@ pub use batches::Batches;
 use super::entry::{HEADER_BYTES, PIECE_HEADER_BYTES, PieceKind, begin_piece};
 use super::refusal::RoleRefusal;
 use super::replay::Recovered;
-use super::{ClaimError, Epoch, Limits, Lsn, Mark, Pos, Purpose, Room, RunningChecksum, ShardLog};
+use super::{ClaimError, Epoch, LogLimits, Lsn, Mark, Pos, Purpose, Room, RunningChecksum, ShardLog};
 use admission::Turns;
 use forming::{BatchBytes, Forming, LatePiece};
 use opening::Opening;
@@ -49,7 +49,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use writer::{Writer, WriterRequest};
+use writer::{PipelineWriter, WriterRequest};
 
 /// The largest usual time of a write on a quick disk: a few times the cost of waking a thread and being woken
 /// by it. A single write that stalls keeps the usual time above this for a while.
@@ -144,7 +144,7 @@ pub enum Refusal {
 pub struct Pipeline {
     shared: Arc<Shared>,
     /// `None` until the log is claimed.
-    writer: Arc<Mutex<Option<Writer>>>,
+    writer: Arc<Mutex<Option<PipelineWriter>>>,
     /// The claim, for `pump` if there is no log thread.
     opening: Opening,
     /// `None` without a log thread, and after its end.
@@ -154,7 +154,7 @@ pub struct Pipeline {
 
 struct Shared {
     log: Arc<dyn ShardLog>,
-    limits: Limits,
+    limits: LogLimits,
     buffer_bytes_max: u64,
     state: Mutex<State>,
     /// The log thread waits here for work.
@@ -601,7 +601,7 @@ impl State {
     /// Adds a batch to the log, using room of the credit. Returns its LSN.
     fn submit(
         &mut self,
-        limits: &Limits,
+        limits: &LogLimits,
         credit: &mut Credit,
         time_ms: u64,
         batch: &BatchBytes<'_>,
@@ -625,7 +625,7 @@ impl State {
     /// Adds a batch to the forming entry, in pieces if it is larger than an entry.
     fn add(
         &mut self,
-        limits: &Limits,
+        limits: &LogLimits,
         (lsn, time_ms): (Lsn, u64),
         batch: &BatchBytes<'_>,
         crc: u32,

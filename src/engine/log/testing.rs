@@ -8,7 +8,7 @@
 
 use super::memory::MemoryLog;
 use super::{
-    Acks, Claim, ClaimError, Entry, EntryIter, Epoch, Idx, Limits, LogEnd, LogId, LogWriter, Mark, Pos,
+    Acks, Claim, ClaimError, Entry, EntryIter, Epoch, Idx, LogEnd, LogId, LogLimits, LogWriter, Mark, Pos,
     ReadError, ShardLog, Step, TrimError, Wait, WriteError,
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -162,7 +162,7 @@ impl ShardLog for TestLog {
         self.inner.id()
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> LogLimits {
         self.inner.limits()
     }
 

@@ -96,7 +96,7 @@ impl Entry {
 /// caller hears only what it has to act on ([`WriteError`]), and after an error nothing else than errors.
 pub trait LogWriter: Send {
     /// Gives the entry the next index and sends it on its way. Never blocks. The caller keeps within
-    /// [`super::Limits`] and [`super::ShardLog::room`].
+    /// [`super::LogLimits`] and [`super::ShardLog::room`].
     ///
     /// # Panics
     /// If the entry is larger than `entry_bytes_max`: a bug in the packing.

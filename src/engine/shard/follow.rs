@@ -1,11 +1,11 @@
-//! Following a log that another engine writes, and becoming its leader.
+//! A follower: reads a log that another engine writes, and can become its leader.
 //!
-//! Each entry is read and checked (sequence, running checksum, density of LSNs) without the lock, then its
-//! batches are applied under the write lock, in holds of [`HOLD_MAX`], through the same function as
-//! everything else: hazards, WATCH and the modules' indexes follow. Nothing is gated, because what is read is
-//! durable.
+//! Each entry is read and checked (sequence, running checksum, density of LSNs) without the lock. Then its
+//! batches are applied under the write lock, in holds of [`HOLD_MAX`], through the same function as in
+//! execution, so that hazards, WATCH and the modules' indexes are updated too. Replies need no gate, because
+//! all entries that are read are durable.
 //!
-//! Time of a follower's reads is the larger of its own clock and the time of the last entry that it read.
+//! The time of a follower's reads is the larger of its own clock and the time of the last entry that it read.
 
 use crate::log::pipeline::{Fatal, Options, Pipeline};
 use crate::log::replay::{EntryBatches, FollowedEntry, Recovered, Replay};
@@ -18,36 +18,36 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// How long one hold of the lock may apply batches, but for the last of them.
+/// The time after which a hold of the lock applies no further batch.
 const HOLD_MAX: Duration = Duration::from_micros(50);
-/// How long the thread waits for an entry at a time: [`Engine::lead`] waits for it to look up.
+/// The longest wait for an entry: [`Engine::lead`] waits for its end.
 const WAIT_MAX: Duration = Duration::from_millis(20);
-/// The pause while a module has more to do than it wants.
+/// The pause while a module is overloaded.
 const OVERLOADED_PAUSE: Duration = Duration::from_millis(1);
-/// Claims that may come too late, one after the other, before [`Engine::lead`] gives up.
+/// The number of successive claims that may come too late before [`Engine::lead`] gives up.
 const CLAIMS_MAX: usize = 100;
 
-/// What a step of a follower came to.
+/// The result of a step of a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FollowerStep {
     /// An entry was read, and the batches that it completes were applied.
     Applied,
-    /// Everything that is durable is applied.
+    /// All durable entries are applied.
     End,
-    /// Nothing became durable in the time given.
+    /// Nothing became durable in the given time.
     TimedOut,
-    /// A module has more to do than it wants: nothing was read.
+    /// A module is overloaded, so nothing was read.
     Overloaded,
     /// The engine was closed, or leads.
     Over,
 }
 
-/// Why a follower did not become the leader. It follows on, but after a failure.
+/// The reason why a follower did not become the leader. Except after a failure, it continues to follow.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LeadError {
     #[error("it leads already, or is closed")]
     NotFollowing,
-    /// Others write faster than this one reads.
+    /// Another writer writes faster than this engine reads.
     #[error("the log went on before each of {CLAIMS_MAX} claims")]
     Behind,
     #[error("cannot claim the log: {0}")]
@@ -57,8 +57,8 @@ pub enum LeadError {
 }
 
 impl Engine {
-    /// Reads the next entry and applies it: what the thread does again and again
-    /// ([`Engine::start_following`]). Without one, tests do.
+    /// Reads the next entry and applies it. The thread ([`Engine::start_following`]) calls this in a loop;
+    /// tests without a thread call it directly.
     pub fn follow(&self, wait: Wait) -> Result<FollowerStep, Fatal> {
         let Role::Following(following) = self.role() else { return Ok(FollowerStep::Over) };
         if self.is_overloaded() {
@@ -86,7 +86,7 @@ impl Engine {
             }
             FollowedEntry::End => {
                 if !following.is_caught_up() {
-                    // Where the log has no writer, its end was read and may not be on the disk.
+                    // If the log has no writer, its end was read and may not be on the disk.
                     let secured = self.log().secure();
                     secured.map_err(|cause| following.fail(cause, &self.watchers))?;
                 }
@@ -124,7 +124,7 @@ impl Engine {
     }
 
     /// Starts the thread that follows the log, until [`Engine::close`] or until the engine leads. A panic of
-    /// it, and an error of the log, is told to the watchers as a failure ([`Engine::subscribe`]).
+    /// the thread and an error of the log are reported to the watchers as a failure ([`Engine::subscribe`]).
     pub fn start_following(self: &Arc<Self>) -> std::io::Result<()> {
         let Role::Following(following) = self.role() else { return Ok(()) };
         let engine = Arc::downgrade(self);
@@ -140,23 +140,23 @@ impl Engine {
         self.following.as_ref()?.thread.lock().take()
     }
 
-    /// Ends following, and waits for its thread.
+    /// Ends the following, and waits for its thread.
     pub(super) fn stop_following(&self, following: &Following) {
         following.is_stopped.store(true, Ordering::Release);
         following.stopper.stop();
         let thread = following.thread.lock().take();
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
             thread.thread().unpark();
-            // A panic there is the follower's failure.
+            // A panic of the thread was reported as a failure.
             _ = thread.join();
         }
     }
 
-    /// Becomes the leader: applies what is durable of the log, and claims it right behind. The claim is
-    /// accepted only there, so that an engine that leads has applied everything. Where the log went on
-    /// meanwhile, that is read, and the claim made again. The store and its modules stay as they are.
+    /// Becomes the leader: applies all durable entries of the log, and claims it at its end. The log accepts
+    /// a claim only there, so a leader has applied everything. If the log has grown meanwhile, the new
+    /// entries are applied, and the claim is made again. The store and its modules stay as they are.
     ///
-    /// A writer that led before is fenced. An error changes nothing: the engine follows on.
+    /// A previous writer is fenced. An error changes nothing: the engine continues to follow.
     pub fn lead(&self, options: Options) -> Result<(), LeadError> {
         let Role::Following(following) = self.role() else { return Err(LeadError::NotFollowing) };
         let mut reading = following.reading.lock();
@@ -196,18 +196,18 @@ impl Engine {
         drop((watchers, store));
         let now_ms = self.now_ms();
         if now_ms > recovered.checkpoint.engine_time_ms {
-            // Reads may have shown what has expired by then.
+            // Reads may have treated keys as expired at this time already.
             self.pipeline().submit_time(now_ms);
             self.pipeline().pump();
         }
     }
 }
 
-/// A step of the thread. False when it has ended.
+/// A step of the thread. False if the thread must end.
 fn follow_on(engine: &Weak<Engine>) -> bool {
     let Some(engine) = engine.upgrade() else { return false };
     let Role::Following(following) = engine.role() else { return false };
-    // At first what the log holds, so that its end is seen, then what comes.
+    // Before the end of the log was reached, this must not wait, so that it sees the end.
     let wait = if following.is_caught_up() { Wait::AtMost(WAIT_MAX) } else { Wait::No };
     match catch_unwind(AssertUnwindSafe(|| engine.follow(wait))) {
         Ok(Ok(FollowerStep::Over) | Err(_)) => false,

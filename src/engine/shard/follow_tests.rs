@@ -226,7 +226,7 @@ fn a_claim_that_fails_leaves_a_follower() {
         fn id(&self) -> LogId {
             self.0.id()
         }
-        fn limits(&self) -> crate::log::Limits {
+        fn limits(&self) -> crate::log::LogLimits {
             self.0.limits()
         }
         fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError> {
@@ -315,7 +315,7 @@ fn a_follower_shows_nothing_that_cannot_be_made_durable() {
         fn id(&self) -> LogId {
             self.0.id()
         }
-        fn limits(&self) -> crate::log::Limits {
+        fn limits(&self) -> crate::log::LogLimits {
             self.0.limits()
         }
         fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError> {

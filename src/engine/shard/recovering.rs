@@ -1,4 +1,4 @@
-//! A store on its way back: filled by effects, of a snapshot or of the log, until it is started as an engine.
+//! A store during recovery: effects of a snapshot and of the log fill it, until it is started as an engine.
 
 use crate::effect::Record;
 use crate::env::Env;
@@ -13,14 +13,14 @@ use crate::shard::engine::Engine;
 use crate::store::Store;
 use std::sync::Arc;
 
-/// A store that is being filled. No command sees it before [`Recovering::start`].
+/// A store that is being filled. Commands cannot access it before [`Recovering::start`].
 pub struct Recovering {
     store: Store,
     env: Env,
     batches: u64,
 }
 
-/// Why recovery stopped. Nothing was changed on disk.
+/// The reason why recovery stopped. Nothing was changed on the disk.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     #[error(transparent)]
@@ -34,7 +34,7 @@ impl Recovering {
         Recovering { store: Store::new(databases, Modules::new(modules)), env, batches: 0 }
     }
 
-    /// Keys only, without modules: for a part of a snapshot in the making.
+    /// A store with keys only, without modules: for a part of a snapshot that is being made.
     pub(crate) fn of_keys(env: Env, types: DataTypes) -> Recovering {
         let mut recovering = Recovering::new(env, 0, Vec::new());
         recovering.store.keyspace = Keyspace::with_types(0, types);
@@ -66,7 +66,7 @@ impl Recovering {
         self.store.keyspace.absorb(part)
     }
 
-    /// Applies what the log holds after `from`. `progress` hears of each batch's LSN.
+    /// Applies the batches of the log after `from`. Calls `progress` with the LSN of each batch.
     pub fn replay(
         &mut self,
         log: &dyn ShardLog,
@@ -84,7 +84,7 @@ impl Recovering {
         Ok(replay.finish())
     }
 
-    /// How many batches were applied so far.
+    /// The number of batches applied so far.
     pub fn batches(&self) -> u64 {
         self.batches
     }
@@ -97,7 +97,7 @@ impl Recovering {
         &self.store.modules
     }
 
-    /// Claims the log behind what was recovered and starts. The second part is what the modules report.
+    /// Claims the log after the recovered end, and starts. The second part has the modules' reports.
     pub fn start(
         mut self,
         log: Arc<dyn ShardLog>,
@@ -110,7 +110,8 @@ impl Recovering {
         let logged_ms = recovered.checkpoint.engine_time_ms;
         let start_ms = EngineClock::after_restart_ms(clock, logged_ms, recovered.clean);
         if start_ms > logged_ms {
-            // Or the next start would begin there again, however much was shown meanwhile.
+            // Otherwise the next start would begin at the logged time again, although replies showed later
+            // times.
             pipeline.submit_time(start_ms);
             pipeline.pump();
         }
@@ -118,8 +119,8 @@ impl Recovering {
         Ok((Engine::leading(self.store, self.env, clock, pipeline), report))
     }
 
-    /// Starts as a follower of the log behind what was recovered, which may be nothing. Nothing is read
-    /// before [`Engine::start_following`] or [`Engine::follow`]. The second part is what the modules report.
+    /// Starts as a follower of the log after the recovered end, which may be its start. Nothing is read
+    /// before [`Engine::start_following`] or [`Engine::follow`]. The second part has the modules' reports.
     pub fn follow(mut self, log: Arc<dyn ShardLog>, recovered: &Recovered) -> (Engine, Vec<String>) {
         let report = self.recovered(recovered);
         let clock = EngineClock::new(&*self.env.clock, recovered.checkpoint.engine_time_ms);
@@ -127,7 +128,7 @@ impl Recovering {
         (engine, report)
     }
 
-    /// Makes the modules ready for commands.
+    /// Prepares the modules for commands.
     fn recovered(&mut self, recovered: &Recovered) -> Vec<String> {
         let Store { keyspace, modules, last_lsn, .. } = &mut self.store;
         *last_lsn = recovered.checkpoint.lsn;

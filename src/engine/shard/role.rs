@@ -1,8 +1,8 @@
-//! What an engine is to its log: the leader, which writes it, or a follower, which reads what another writes.
+//! The role of an engine: a leader writes the log, a follower reads a log that another engine writes.
 //!
-//! An engine starts as either, and a follower can become the leader ([`Engine::lead`]) with the store that it
-//! has. The role is read without a lock: one load on the way of a command. It changes under the keyspace's
-//! write lock, and once: a leader that another has fenced fails (its pipeline is [`Fatal`]), and the process
+//! An engine starts as either, and a follower can become the leader ([`Engine::lead`]) with its store.
+//! Reading the role takes no lock, only one load per command. The role changes once, under the keyspace's
+//! write lock: a leader that is fenced by another writer fails (its pipeline is [`Fatal`]), and the process
 //! recovers from the log.
 //!
 //! [`Engine::lead`]: crate::Engine::lead
@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 
 pub use crate::log::refusal::RoleRefusal;
 
-/// The role of an engine at the moment.
+/// The current role of an engine.
 pub enum Role<'e> {
     Following(&'e Following),
     Leading(&'e Leading),
@@ -36,18 +36,18 @@ impl Leading {
     }
 }
 
-/// The engine reads the log, and applies what is durable of it. It never expires, evicts or writes.
+/// The engine reads the log, and applies its durable entries. It never expires, evicts or writes.
 pub struct Following {
     /// `None` once the engine leads.
     pub(super) reading: Mutex<Option<Replay>>,
     pub(super) stopper: Stopper,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
     pub(super) is_stopped: AtomicBool,
-    /// The last batch that was applied. All that was is durable.
+    /// The last applied batch. All applied batches are durable.
     applied: AtomicU64,
-    /// The position of the last entry that was applied.
+    /// The position of the last applied entry.
     position: AtomicU64,
-    /// The end of the log was seen after the start: everything before it is applied.
+    /// The end of the log was reached after the start, so everything before it is applied.
     is_caught_up: AtomicBool,
     failure: OnceLock<Fatal>,
 }
@@ -81,13 +81,13 @@ impl Following {
         self.position.store(position.0, Ordering::Relaxed);
     }
 
-    /// Before the keyspace's lock is given back, so that no reader sees a batch beyond it.
+    /// Called before the keyspace's lock is released, so that no reader sees a later batch.
     pub(super) fn note_applied(&self, lsn: Lsn) {
         let before = self.applied.swap(lsn.0, Ordering::Release);
         assert!(before <= lsn.0, "what is durable only grows");
     }
 
-    /// Whether everything that the log held at the start is applied.
+    /// True if everything that was in the log at the start is applied.
     pub fn is_caught_up(&self) -> bool {
         self.is_caught_up.load(Ordering::Relaxed)
     }
@@ -96,12 +96,14 @@ impl Following {
         self.is_caught_up.store(true, Ordering::Relaxed);
     }
 
-    /// Why nothing more is applied: the log cannot be read, or what it holds cannot be applied.
+    /// The failure after which nothing more is applied: the log cannot be read, or an entry cannot be
+    /// applied.
     pub fn failure(&self) -> Option<&Fatal> {
         self.failure.get()
     }
 
-    /// Reads are refused from now on, for the state may be a part of a batch. Returns the first failure.
+    /// Records a failure. Reads are refused from now on, because a batch may be applied in part. Returns the
+    /// first failure.
     pub(super) fn fail(&self, cause: String, watchers: &Mutex<DurableWatchers>) -> Fatal {
         self.is_caught_up.store(false, Ordering::Relaxed);
         let mut is_first = false;
@@ -121,13 +123,13 @@ impl Following {
 }
 
 impl Drop for Following {
-    /// The thread holds no reference to the engine while it waits, and ends at its next look.
+    /// The thread holds no reference to the engine while it waits, and ends when it finds it dropped.
     fn drop(&mut self) {
         self.stopper.stop();
     }
 }
 
-/// Those who want to know what becomes durable. Kept over a change of the role.
+/// The watchers of durability, which stay over a change of the role.
 pub(super) type DurableWatchers = Vec<Arc<dyn DurableWatcher>>;
 
 impl RoleRefusal {

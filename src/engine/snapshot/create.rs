@@ -13,7 +13,7 @@
 //! be trimmed (by the caller, for the log may have a writer of its own).
 
 use super::carry::{Carrier, CarryError};
-use super::format::{Content, SLOT_RANGES, SnapshotHeader, range_slots, slot_range};
+use super::format::{SLOT_RANGES, SectionContent, SnapshotHeader, range_slots, slot_range};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestEntry, ManifestError};
 use super::spill::Spills;
 use super::{SnapshotError, SnapshotFile, SnapshotWriter};
@@ -609,14 +609,14 @@ fn part_of(key: &[u8]) -> usize {
 fn write_part(writer: &mut SnapshotWriter, keyspace: &Keyspace, part: usize) -> io::Result<()> {
     let (first_slot, last_slot) = range_slots(part);
     for (database, entries) in (0..).zip(keyspace.databases()) {
-        writer.begin_section(Content::Keys { database, first_slot, last_slot })?;
+        writer.begin_section(SectionContent::Keys { database, first_slot, last_slot })?;
         entries.iter().try_for_each(|entry| writer.entry(entry))?;
     }
     Ok(())
 }
 
 fn write_modules(writer: &mut SnapshotWriter, ground: &Recovering) -> io::Result<()> {
-    writer.begin_section(Content::Modules)?;
+    writer.begin_section(SectionContent::Modules)?;
     for module in ground.modules().iter() {
         let mut saved = Ok(());
         let mut any = false;

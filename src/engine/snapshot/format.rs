@@ -130,7 +130,7 @@ impl SnapshotHeader {
 
 /// What a section holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum SectionContent {
     /// Keys of one database whose slots lie in the range, both ends included.
     Keys { database: u32, first_slot: u16, last_slot: u16 },
     /// The ground state of all modules.
@@ -154,7 +154,7 @@ pub enum Content {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section {
-    pub content: Content,
+    pub content: SectionContent,
     pub offset: u64,
     pub bytes: u64,
     pub keys: u64,
@@ -173,8 +173,10 @@ impl Section {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut bytes = [0; SECTION_BYTES];
         let (content, database, first_slot, last_slot) = match self.content {
-            Content::Keys { database, first_slot, last_slot } => (1u32, database, first_slot, last_slot),
-            Content::Modules => (2, 0, 0, 0),
+            SectionContent::Keys { database, first_slot, last_slot } => {
+                (1u32, database, first_slot, last_slot)
+            }
+            SectionContent::Modules => (2, 0, 0, 0),
         };
         bytes[0..4].copy_from_slice(&content.to_le_bytes());
         bytes[4..8].copy_from_slice(&database.to_le_bytes());
@@ -188,8 +190,8 @@ impl Section {
     pub fn decode(bytes: &[u8; SECTION_BYTES]) -> Result<Section, FormatError> {
         let (database, first_slot, last_slot) = (u32_at(bytes, 4), u16_at(bytes, 8), u16_at(bytes, 10));
         let content = match u32_at(bytes, 0) {
-            1 => Content::Keys { database, first_slot, last_slot },
-            2 => Content::Modules,
+            1 => SectionContent::Keys { database, first_slot, last_slot },
+            2 => SectionContent::Modules,
             _ => return Err(FormatError::Damaged("a section's content is unknown")),
         };
         if database >= DATABASES_MAX || first_slot > last_slot || last_slot >= SLOTS {

@@ -12,8 +12,8 @@
 
 use super::SnapshotError;
 use super::format::{
-    BLOCK_HEADER_BYTES, Block, Content, DATABASES_MAX, FormatError, HEADER_BYTES, ModuleName, SECTION_BYTES,
-    Section, SnapshotHeader, TRAILER_BYTES, Trailer, trailer_crc,
+    BLOCK_HEADER_BYTES, Block, DATABASES_MAX, FormatError, HEADER_BYTES, ModuleName, SECTION_BYTES, Section,
+    SectionContent, SnapshotHeader, TRAILER_BYTES, Trailer, trailer_crc,
 };
 use super::writer::total;
 use crate::effect::{Effect, Record, decode_batch};
@@ -106,12 +106,12 @@ impl SnapshotFile {
     pub fn load(&self, recovering: &mut Recovering, threads: usize) -> Result<(), SnapshotError> {
         self.load_modules(recovering)?;
         let (followers, types) = (recovering.modules().followers(), recovering.keyspace().types().clone());
-        let of_keys = |section: &Section| matches!(section.content, Content::Keys { .. });
+        let of_keys = |section: &Section| matches!(section.content, SectionContent::Keys { .. });
         let sections: Vec<usize> =
             (0..self.sections.len()).filter(|&index| of_keys(&self.sections[index])).collect();
         let mut keys = BTreeMap::<u32, usize>::new();
         for section in &self.sections {
-            if let Content::Keys { database, .. } = section.content {
+            if let SectionContent::Keys { database, .. } = section.content {
                 *keys.entry(database).or_default() += section.keys_at_most();
             }
         }
@@ -157,7 +157,7 @@ impl SnapshotFile {
         followers: &[Arc<dyn Follower>],
         types: &DataTypes,
     ) -> Result<Keyspace, SnapshotError> {
-        let Content::Keys { database, .. } = self.sections[index].content else {
+        let SectionContent::Keys { database, .. } = self.sections[index].content else {
             unreachable!("only asked for sections of keys")
         };
         let keyspace = Keyspace::with_types(0, types.clone());
@@ -177,7 +177,7 @@ impl SnapshotFile {
         let lsn = self.header.checkpoint.lsn;
         let mut block = Vec::new();
         for (index, section) in self.sections.iter().enumerate() {
-            let Content::Keys { first_slot, last_slot, .. } = section.content else { continue };
+            let SectionContent::Keys { first_slot, last_slot, .. } = section.content else { continue };
             if last_slot < first || first_slot > last {
                 continue;
             }
@@ -200,7 +200,8 @@ impl SnapshotFile {
     ) -> Result<(), SnapshotError> {
         let mut block = Vec::new();
         let sections = self.sections.iter().enumerate();
-        let mut of_keys = sections.filter(|(_, section)| matches!(section.content, Content::Keys { .. }));
+        let mut of_keys =
+            sections.filter(|(_, section)| matches!(section.content, SectionContent::Keys { .. }));
         of_keys.try_for_each(|(index, _)| self.read_section(index, &mut block, each))
     }
 
@@ -215,7 +216,7 @@ impl SnapshotFile {
         let lsn = self.header.checkpoint.lsn;
         let mut block = Vec::new();
         for (index, section) in self.sections.iter().enumerate() {
-            if section.content == Content::Modules {
+            if section.content == SectionContent::Modules {
                 self.read_section(index, &mut block, &mut |record| recovering.apply_record(lsn, record))?;
             }
         }
@@ -242,7 +243,7 @@ impl SnapshotFile {
         drop(ground);
         let mut block = Vec::new();
         for (index, section) in self.sections.iter().enumerate() {
-            let Content::Keys { database, first_slot, last_slot } = section.content else { continue };
+            let SectionContent::Keys { database, first_slot, last_slot } = section.content else { continue };
             let mut keyspace = Keyspace::with_types(0, types.clone());
             self.read_section(index, &mut block, &mut |record| {
                 let key = record.effect.key().expect("sections of keys hold no other effects");
@@ -455,10 +456,10 @@ fn whole_hash<'a>(of_key: &[Record<'a>]) -> Option<ReadHash<'a>> {
 
 /// Whether an effect is one that this section may hold. Others could change keys elsewhere, or take any
 /// memory.
-fn belongs(record: &Record<'_>, content: Content) -> bool {
+fn belongs(record: &Record<'_>, content: SectionContent) -> bool {
     match (record.effect, content) {
-        (Effect::Module { key: None, .. }, Content::Modules) => record.database < DATABASES_MAX,
-        (effect, Content::Keys { database, .. }) => effect.builds() && record.database == database,
+        (Effect::Module { key: None, .. }, SectionContent::Modules) => record.database < DATABASES_MAX,
+        (effect, SectionContent::Keys { database, .. }) => effect.builds() && record.database == database,
         _ => false,
     }
 }

@@ -640,7 +640,8 @@ fn no_length_in_the_file_grows_with_a_value() {
     let header = *SnapshotFile::open(&*world.env.disk, &world.newest()).expect("it is whole").header();
     let writer = SnapshotWriter::create(&*world.env.disk, &path, &header).expect("the disk has room");
     let mut writer = writer.with_blocks_of_at_most(100);
-    let content = format::Content::Keys { database: 0, first_slot: 0, last_slot: crate::slot::SLOTS - 1 };
+    let content =
+        format::SectionContent::Keys { database: 0, first_slot: 0, last_slot: crate::slot::SLOTS - 1 };
     writer.begin_section(content).expect("the disk has room");
     writer.entry(entry).expect("the disk has room");
     writer.finish().expect("the disk has room");

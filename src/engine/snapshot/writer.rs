@@ -4,7 +4,7 @@
 //! [`SnapshotWriter::finish`] returned.
 
 use super::format::{
-    BLOCK_HEADER_BYTES, Block, Content, HEADER_BYTES, ModuleName, Section, SnapshotHeader, Trailer,
+    BLOCK_HEADER_BYTES, Block, HEADER_BYTES, ModuleName, Section, SectionContent, SnapshotHeader, Trailer,
 };
 use crate::effect::Effect;
 use crate::env::{Disk, DiskFile};
@@ -61,7 +61,7 @@ impl SnapshotWriter {
     }
 
     /// Begins a section and ends the one before. A section that stays empty is not written.
-    pub fn begin_section(&mut self, content: Content) -> io::Result<()> {
+    pub fn begin_section(&mut self, content: SectionContent) -> io::Result<()> {
         self.end_section()?;
         let checksum = RunningChecksum::default();
         let section =
@@ -74,7 +74,7 @@ impl SnapshotWriter {
     /// Writes an entry of the section's database.
     pub fn entry(&mut self, entry: &Entry) -> io::Result<()> {
         let section = self.section();
-        let Content::Keys { database, .. } = section.content else {
+        let SectionContent::Keys { database, .. } = section.content else {
             panic!("entries go into sections of keys")
         };
         section.keys += 1;

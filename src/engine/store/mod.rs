@@ -1,11 +1,11 @@
-//! What the one lock guards: the keyspace, the modules' state, and the batch in the making.
+//! The state that the one lock protects: the keyspace, the modules' state, and the open batch.
 //!
-//! An effect is applied in one function, `Store::change`, which calls the [`Hook`] with it: execution, replay
-//! and following differ only in what they record, and in where the LSN comes from.
+//! One function, `Store::change`, applies every effect, and calls the [`Hook`] with it. Execution, replay and
+//! following differ only in what they record, and in the origin of the LSN.
 //!
-//! - [`view`] is what a read may do, [`tx`] what a write may do;
-//! - [`hook`]: what hangs on each change: [`hazard`], [`watch`], [`awaited`];
-//! - [`prepared`]: copies that a write wants to be made outside of the lock.
+//! - [`view`] has the operations of reads, [`tx`] those of writes;
+//! - [`hook`] is called for each change: [`hazard`], [`watch`], [`awaited`];
+//! - [`prepared`] has copies that are made outside of the lock for a write.
 //!
 //! Deliberately not here: the lock, the log, commands and clients. These are in [`crate::shard`].
 
@@ -20,7 +20,7 @@ pub(crate) mod watch;
 use crate::effect::{Effect, Record, decode_batch};
 use crate::error::ReplayError;
 use crate::gate::Submitted;
-use crate::keyspace::{Given, Housing, Keyspace, Outcome, OwnedValue};
+use crate::keyspace::{EffectOutcome, Given, Housing, Keyspace, OwnedValue};
 use crate::log::Lsn;
 use crate::log::pipeline::Batches;
 use crate::module::{Applied, Modules};
@@ -30,12 +30,12 @@ pub struct Store {
     pub(crate) keyspace: Keyspace,
     pub(crate) modules: Modules,
     pub(crate) hook: Hook,
-    /// The last batch that was submitted, or read from a log.
+    /// The last batch that was submitted to the log, or read from it.
     pub(crate) last_lsn: Lsn,
-    /// The encoded effects of the open batch, and the batches before it that are not submitted yet.
+    /// The encoded effects of the open batch, and earlier batches that are not submitted yet.
     batches: Batches,
     /// Large values to drop once the lock is released.
-    garbage: Vec<Outcome>,
+    garbage: Vec<EffectOutcome>,
 }
 
 impl Store {
@@ -53,8 +53,7 @@ impl Store {
     /// Applies an effect of a running command, records it in the open batch, and returns its count.
     ///
     /// # Panics
-    /// If the effect does not fit the keyspace: the handler did not validate, and going on would log
-    /// nonsense.
+    /// If the effect does not fit the keyspace: the handler did not validate it, and it must not be logged.
     pub(crate) fn execute(&mut self, record: &Record<'_>, given: Given<'_>) -> usize {
         self.batches.open().push(record.database, &record.effect, given.contents);
         match self.change(record, given) {
@@ -63,20 +62,20 @@ impl Store {
         }
     }
 
-    /// Applies a batch that the log holds.
+    /// Applies a batch of the log.
     pub(crate) fn replay(&mut self, lsn: Lsn, batch: &[u8]) -> Result<(), ReplayError> {
         let applied = decode_batch(batch).try_for_each(|record| {
             self.change(&record?, Given::default())?;
             Ok(())
         });
-        // After an error too: a reader that had begun waits for the whole batch, which never becomes durable
-        // here.
+        // Also after an error: a reader of a part of the batch then waits for the whole batch, which never
+        // becomes durable here.
         self.replayed(lsn);
         self.last_lsn = self.last_lsn.max(lsn);
         applied
     }
 
-    /// Applies one effect that the log or a snapshot holds.
+    /// Applies one effect of the log or of a snapshot.
     pub(crate) fn replay_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ReplayError> {
         self.change(record, Given::default())?;
         self.replayed(lsn);
@@ -88,21 +87,21 @@ impl Store {
         self.hook.submitted(lsn);
     }
 
-    /// Ends the open batch. False if nothing was applied: then there is none.
+    /// Ends the open batch. False if it is empty: then there is no batch.
     #[inline]
     pub(crate) fn end_batch(&mut self) -> bool {
         let has_effects = self.hook.end_batch();
-        assert_eq!(self.batches.close(), has_effects, "what was applied is what is logged");
+        assert_eq!(self.batches.close(), has_effects, "the applied effects are the logged ones");
         has_effects
     }
 
-    /// The batches that have ended and are not submitted, if there are any.
+    /// The ended batches that are not submitted, if there are any.
     #[inline]
     pub(crate) fn ended_batches(&mut self) -> Option<&mut Batches> {
         (self.batches.count() > 0).then_some(&mut self.batches)
     }
 
-    /// The log has taken the batches that have ended, from this LSN on.
+    /// Records that the log has taken the ended batches, from this LSN on.
     pub(crate) fn submitted(&mut self, first: Lsn) -> Option<Submitted> {
         let submitted = self.hook.submitted(first)?;
         assert_eq!(first, self.last_lsn.next(), "the log numbers batches as they were applied");
@@ -110,17 +109,18 @@ impl Store {
         Some(submitted)
     }
 
-    /// Has a value dropped outside the lock.
+    /// Keeps a value, to be dropped outside the lock.
     pub(crate) fn discard(&mut self, value: OwnedValue) {
-        self.garbage.extend(Some(Outcome::discarded(value)).filter(|outcome| !outcome.garbage.is_none()));
+        self.garbage
+            .extend(Some(EffectOutcome::discarded(value)).filter(|outcome| !outcome.garbage.is_none()));
     }
 
-    /// Drops in place what the effects so far have removed: for a store that no reader waits for.
+    /// Drops removed values now: for a store that no reader waits for.
     pub(crate) fn drop_garbage(&mut self) {
         self.garbage.clear();
     }
 
-    pub(crate) fn take_garbage(&mut self) -> Vec<Outcome> {
+    pub(crate) fn take_garbage(&mut self) -> Vec<EffectOutcome> {
         if self.garbage.is_empty() { Vec::new() } else { std::mem::take(&mut self.garbage) }
     }
 
@@ -129,7 +129,7 @@ impl Store {
         let outcome = match record.effect {
             Effect::Module { key: None, .. } => {
                 self.modules.apply(&mut Housing::of(&mut self.keyspace), record, &mut self.hook.batch())?;
-                Outcome::default()
+                EffectOutcome::default()
             }
             _ => self.keyspace.apply_with(record, given),
         };

@@ -170,7 +170,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Applies an effect to the current database and records it for the log. Returns its count
-    /// (`Outcome::count`).
+    /// (`EffectOutcome::count`).
     pub fn apply(&mut self, effect: Effect<'_>) -> usize {
         self.purge_expired(&effect);
         self.record(effect)

@@ -20,7 +20,7 @@ use engramdb_engine::log::pipeline::Refusal;
 use engramdb_engine::module::Exporter;
 use engramdb_engine::snapshot::SnapshotFile;
 use engramdb_engine::snapshot::create::CARRY_BYTES;
-use engramdb_engine::snapshot::format::Content;
+use engramdb_engine::snapshot::format::SectionContent;
 use engramdb_engine::snapshot::manifest::{Manifest, ManifestEntry};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
@@ -345,7 +345,7 @@ impl Shared {
         });
         let mut ranges = BTreeMap::<u16, u64>::new();
         for section in snapshot.iter().flat_map(|snapshot| snapshot.sections()) {
-            if let Content::Keys { first_slot, .. } = section.content {
+            if let SectionContent::Keys { first_slot, .. } = section.content {
                 *ranges.entry(first_slot).or_default() += section.bytes + section.keys * KEY_BYTES;
             }
         }

@@ -1,6 +1,6 @@
 //! Effects on hashes.
 
-use super::{Keyspace, Outcome};
+use super::{EffectOutcome, Keyspace};
 use crate::effect::List;
 use crate::keyspace::entry::Entry;
 use crate::keyspace::value::OwnedValue;
@@ -12,21 +12,21 @@ pub(super) fn set(
     fields: List<'_>,
     keep_expiry: bool,
     contents: Option<&Contents>,
-) -> Outcome {
+) -> EffectOutcome {
     let database = keyspace.database_mut(number);
     let set = |entry: &mut Entry| entry.set_fields(fields, keep_expiry, contents);
     if let Some(count) = database.update(key, set) {
-        return Outcome::of_parts(count);
+        return EffectOutcome::of_parts(count);
     }
     let mut entry = Entry::empty_hash(key);
     let count = set(&mut entry);
     database.insert_new(entry);
-    Outcome::of_parts(count)
+    EffectOutcome::of_parts(count)
 }
 
-pub(super) fn delete(keyspace: &mut Keyspace, number: u32, key: &[u8], names: List<'_>) -> Outcome {
+pub(super) fn delete(keyspace: &mut Keyspace, number: u32, key: &[u8], names: List<'_>) -> EffectOutcome {
     let removed = keyspace.database_mut(number).update(key, |entry| entry.remove_fields(names));
-    Outcome::of_parts(removed.unwrap_or(Some(0)))
+    EffectOutcome::of_parts(removed.unwrap_or(Some(0)))
 }
 
 pub(super) fn expire(
@@ -34,10 +34,10 @@ pub(super) fn expire(
     (number, key): (u32, &[u8]),
     names: List<'_>,
     expires_at_ms: u64,
-) -> Outcome {
+) -> EffectOutcome {
     let database = keyspace.database_mut(number);
     let set = database.update(key, |entry| entry.expire_fields(names, expires_at_ms));
-    Outcome::of_parts(set.unwrap_or(Some(0)))
+    EffectOutcome::of_parts(set.unwrap_or(Some(0)))
 }
 
 /// A HashSet of a snapshot with housed contents: each with the number of its pair, in order.
@@ -47,7 +47,7 @@ pub(in crate::keyspace) fn load(
     key: &[u8],
     fields: List<'_>,
     housed: &mut dyn Iterator<Item = (usize, Housed)>,
-) -> Outcome {
+) -> EffectOutcome {
     let mut housed = housed.peekable();
     let database = keyspace.database_mut(number);
     if housed.peek().is_none() || database.get(key).is_some() {
@@ -62,5 +62,5 @@ pub(in crate::keyspace) fn load(
     }
     let count = hash.len();
     database.insert_new(Entry::of(key, OwnedValue::Hash(Box::new(hash)), 0));
-    Outcome::count(count)
+    EffectOutcome::count(count)
 }

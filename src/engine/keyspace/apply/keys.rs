@@ -1,25 +1,25 @@
 //! Effects on keys of any type.
 
-use super::{Keyspace, Outcome};
+use super::{EffectOutcome, Keyspace};
 use crate::keyspace::entry::Entry;
 use crate::keyspace::value::OwnedValue;
 
-pub(super) fn delete(keyspace: &mut Keyspace, number: u32, key: &[u8]) -> Outcome {
+pub(super) fn delete(keyspace: &mut Keyspace, number: u32, key: &[u8]) -> EffectOutcome {
     let removed = keyspace.database_mut(number).remove(key);
     let count = usize::from(removed.is_some());
-    Outcome { count, garbage: removed.map(Entry::into_garbage).unwrap_or_default(), mismatch: false }
+    EffectOutcome { count, garbage: removed.map(Entry::into_garbage).unwrap_or_default(), mismatch: false }
 }
 
-pub(super) fn expire(keyspace: &mut Keyspace, number: u32, key: &[u8], expires_at_ms: u64) -> Outcome {
+pub(super) fn expire(keyspace: &mut Keyspace, number: u32, key: &[u8], expires_at_ms: u64) -> EffectOutcome {
     let database = keyspace.database_mut(number);
     let found = database.update(key, |entry| entry.set_expires_at_ms(expires_at_ms));
-    Outcome::count(usize::from(found.is_some()))
+    EffectOutcome::count(usize::from(found.is_some()))
 }
 
 /// Rename and Move: moves the value from one key to the other.
-pub(super) fn rename(keyspace: &mut Keyspace, from: (u32, &[u8]), to: (u32, &[u8])) -> Outcome {
-    let Some(entry) = keyspace.database_mut(from.0).remove(from.1) else { return Outcome::mismatch() };
-    Outcome::replaced(keyspace.database_mut(to.0).put(entry.renamed(to.1)))
+pub(super) fn rename(keyspace: &mut Keyspace, from: (u32, &[u8]), to: (u32, &[u8])) -> EffectOutcome {
+    let Some(entry) = keyspace.database_mut(from.0).remove(from.1) else { return EffectOutcome::mismatch() };
+    EffectOutcome::replaced(keyspace.database_mut(to.0).put(entry.renamed(to.1)))
 }
 
 pub(super) fn copy(
@@ -27,8 +27,8 @@ pub(super) fn copy(
     from: (u32, &[u8]),
     to: (u32, &[u8]),
     given: Option<Box<OwnedValue>>,
-) -> Outcome {
-    let Some(entry) = keyspace.entry(from.0, from.1) else { return Outcome::mismatch() };
+) -> EffectOutcome {
+    let Some(entry) = keyspace.entry(from.0, from.1) else { return EffectOutcome::mismatch() };
     let copy = match given {
         Some(value) => {
             debug_assert!(value.read() == entry.value(), "the copy is of the present value");
@@ -36,5 +36,5 @@ pub(super) fn copy(
         }
         None => entry.copy(to.1),
     };
-    Outcome::replaced(keyspace.database_mut(to.0).put(copy))
+    EffectOutcome::replaced(keyspace.database_mut(to.0).put(copy))
 }

@@ -18,7 +18,7 @@ use crate::effect::{Effect, Record};
 
 /// The result of an effect.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct EffectOutcome {
     /// The number of changed keys, fields or expiries. It depends on the effect: fields created by HashSet,
     /// fields removed by HashDelete, fields changed by HashExpire, otherwise 1 if the key existed.
     pub count: usize,
@@ -28,32 +28,32 @@ pub struct Outcome {
     pub mismatch: bool,
 }
 
-impl Outcome {
+impl EffectOutcome {
     /// An outcome that only has a value to drop.
-    pub(crate) fn discarded(value: OwnedValue) -> Outcome {
-        Outcome { garbage: Garbage::of(value), ..Outcome::default() }
+    pub(crate) fn discarded(value: OwnedValue) -> EffectOutcome {
+        EffectOutcome { garbage: Garbage::of(value), ..EffectOutcome::default() }
     }
 
-    fn count(count: usize) -> Outcome {
-        Outcome { count, ..Outcome::default() }
+    fn count(count: usize) -> EffectOutcome {
+        EffectOutcome { count, ..EffectOutcome::default() }
     }
 
     /// The outcome for one existing key, with the rest of its old value.
-    fn replaced(garbage: Garbage) -> Outcome {
-        Outcome { count: 1, garbage, mismatch: false }
+    fn replaced(garbage: Garbage) -> EffectOutcome {
+        EffectOutcome { count: 1, garbage, mismatch: false }
     }
 
     /// The outcome of a change of a value's parts, with its count; `None` is a mismatch.
-    fn of_parts(count: Option<usize>) -> Outcome {
-        count.map_or_else(Outcome::mismatch, Outcome::count)
+    fn of_parts(count: Option<usize>) -> EffectOutcome {
+        count.map_or_else(EffectOutcome::mismatch, EffectOutcome::count)
     }
 
-    fn mismatch() -> Outcome {
-        Outcome { mismatch: true, ..Outcome::default() }
+    fn mismatch() -> EffectOutcome {
+        EffectOutcome { mismatch: true, ..EffectOutcome::default() }
     }
 }
 
-pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Given<'_>) -> Outcome {
+pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Given<'_>) -> EffectOutcome {
     let number = record.database;
     let Given { copy: given, contents } = given;
     match record.effect {
@@ -84,11 +84,11 @@ pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Given<'
         Effect::FlushAll => databases::flush_all(keyspace),
         Effect::SwapDatabases { first, second } => databases::swap(keyspace, first, second),
         // The modules' own state is not in the keyspace; see `module.rs`.
-        Effect::Module { key: None, .. } => Outcome::default(),
+        Effect::Module { key: None, .. } => EffectOutcome::default(),
         // All other effects change values of registered types.
         effect => match effect.key() {
             Some(key) => objects::change(keyspace, (number, key), &effect, contents),
-            None => Outcome::mismatch(),
+            None => EffectOutcome::mismatch(),
         },
     }
 }

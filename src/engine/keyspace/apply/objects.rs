@@ -1,6 +1,6 @@
 //! Effects on values of other types than strings and hashes.
 
-use super::{Keyspace, Outcome};
+use super::{EffectOutcome, Keyspace};
 use crate::effect::Effect;
 use crate::keyspace::entry::Entry;
 use crate::keyspace::value::OwnedValue;
@@ -11,12 +11,12 @@ pub(super) fn change(
     (number, key): (u32, &[u8]),
     effect: &Effect<'_>,
     contents: Option<&Contents>,
-) -> Outcome {
-    let Some(data_type) = keyspace.types.of_effect(effect) else { return Outcome::mismatch() };
+) -> EffectOutcome {
+    let Some(data_type) = keyspace.types.of_effect(effect) else { return EffectOutcome::mismatch() };
     let database = keyspace.database_mut(number);
     let change = |entry: &mut Entry| entry.change_object(data_type, |object| object.apply(effect, contents));
     if let Some(changed) = database.update(key, change) {
-        return Outcome::of_parts(changed.flatten());
+        return EffectOutcome::of_parts(changed.flatten());
     }
     let mut object = data_type.blank();
     debug_assert_eq!(object.data_type().name(), data_type.name(), "a type makes its own values");
@@ -24,5 +24,5 @@ pub(super) fn change(
     if !object.is_empty() {
         database.insert_new(Entry::of(key, OwnedValue::Object(object), 0));
     }
-    Outcome::of_parts(count)
+    EffectOutcome::of_parts(count)
 }

@@ -1,6 +1,6 @@
 //! Effects on strings.
 
-use super::{Keyspace, Outcome};
+use super::{EffectOutcome, Keyspace};
 use crate::keyspace::entry::Entry;
 use crate::keyspace::value::OwnedValue;
 use crate::types::{Contents, StringValue};
@@ -11,14 +11,14 @@ pub(super) fn set(
     word: &[u8],
     expires_at_ms: u64,
     contents: Option<&Contents>,
-) -> Outcome {
+) -> EffectOutcome {
     let database = keyspace.database_mut(number);
     let referred = contents.and_then(|contents| contents.of(word));
     match database.update(key, |entry| entry.set_string(word, referred, expires_at_ms)) {
-        Some(garbage) => Outcome::replaced(garbage),
+        Some(garbage) => EffectOutcome::replaced(garbage),
         None => {
             database.insert_new(Entry::string(key, word, referred, expires_at_ms));
-            Outcome::count(0)
+            EffectOutcome::count(0)
         }
     }
 }
@@ -30,11 +30,11 @@ pub(super) fn change(
     key: &[u8],
     given: Option<Box<OwnedValue>>,
     change: impl FnOnce(&mut StringValue),
-) -> Outcome {
+) -> EffectOutcome {
     let database = keyspace.database_mut(number);
     if database.get(key).is_none() {
         database.insert_new(Entry::string(key, b"", None, 0));
     }
     let changed = database.update(key, |entry| entry.change_string(given, change));
-    changed.flatten().map_or_else(Outcome::mismatch, Outcome::replaced)
+    changed.flatten().map_or_else(EffectOutcome::mismatch, EffectOutcome::replaced)
 }

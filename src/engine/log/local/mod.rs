@@ -44,7 +44,7 @@ pub use segment::{
 
 use super::entry::HEADER_BYTES;
 use super::{
-    Claim, ClaimError, EntryIter, Epoch, Limits, LogEnd, LogId, LogWriter, Mark, Pos, ReadError, Room,
+    Claim, ClaimError, EntryIter, Epoch, LogEnd, LogId, LogLimits, LogWriter, Mark, Pos, ReadError, Room,
     ShardLog, TrimError,
 };
 use crate::env::{Access, DiskFile, DiskLock, Env};
@@ -270,8 +270,8 @@ impl ShardLog for LocalLog {
         self.shared.id
     }
 
-    fn limits(&self) -> Limits {
-        Limits {
+    fn limits(&self) -> LogLimits {
+        LogLimits {
             entry_bytes_max: self.shared.options.entry_bytes_max,
             entries_in_flight_max: self.shared.options.entries_in_flight_max,
             block_bytes: BLOCK_BYTES,

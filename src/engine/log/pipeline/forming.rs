@@ -2,7 +2,7 @@
 
 use crate::effect::Batch;
 use crate::log::entry::{HEADER_BYTES, Kind, PieceKind, begin_piece};
-use crate::log::{Entry, Limits, Lsn, RunningChecksum};
+use crate::log::{Entry, LogLimits, Lsn, RunningChecksum};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ impl Forming {
     }
 
     /// True if a piece of `bytes` bytes with this time can be added.
-    pub fn fits(&self, limits: &Limits, bytes: usize, engine_time_ms: u64) -> bool {
+    pub fn fits(&self, limits: &LogLimits, bytes: usize, engine_time_ms: u64) -> bool {
         let time = self.entry.engine_time_ms;
         let time_fits = engine_time_ms >= time && engine_time_ms - time <= u64::from(u32::MAX);
         time_fits && self.entry.bytes.len() + bytes <= limits.entry_bytes_max

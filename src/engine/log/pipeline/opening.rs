@@ -6,7 +6,7 @@
 //! good.
 
 use super::Shared;
-use super::writer::Writer;
+use super::writer::PipelineWriter;
 use crate::log::replay::Recovered;
 use crate::log::{Claim, ClaimError, Idx, LogEnd, WriteError};
 use parking_lot::Mutex;
@@ -38,13 +38,13 @@ impl Opening {
     /// Claims the log and sets `writer`. If there is no room, `writer` stays empty and `State::unclaimed`
     /// gets the cause. The writer is set before `unclaimed` is cleared, so that no batch is admitted without
     /// one.
-    pub fn claim(&self, shared: &Arc<Shared>, writer: &mut Option<Writer>) -> Result<(), ClaimError> {
+    pub fn claim(&self, shared: &Arc<Shared>, writer: &mut Option<PipelineWriter>) -> Result<(), ClaimError> {
         match shared.log.claim(self.at, self.claim.clone()) {
             Ok(claimed) => {
                 let acks = claimed.acks();
                 let failed = |error: WriteError| ClaimError::Fatal { cause: error.to_string() };
                 let mark = acks.wait(Idx(0), Duration::ZERO).map_err(failed)?;
-                *writer = Some(Writer::new(shared.clone(), claimed, acks, mark));
+                *writer = Some(PipelineWriter::new(shared.clone(), claimed, acks, mark));
                 let mut state = shared.state.lock();
                 state.mark = mark;
                 state.unclaimed = None;
@@ -59,7 +59,7 @@ impl Opening {
     }
 
     /// Waits until the log is claimed. False if the pipeline was closed or failed before.
-    pub fn wait(&self, shared: &Arc<Shared>, writer: &Mutex<Option<Writer>>) -> bool {
+    pub fn wait(&self, shared: &Arc<Shared>, writer: &Mutex<Option<PipelineWriter>>) -> bool {
         let is_claimed = || writer.lock().is_some();
         while !is_claimed() {
             {

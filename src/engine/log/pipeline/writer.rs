@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Takes entries from the pipeline to the log. It is behind a lock: the thread that holds the lock runs it.
-pub struct Writer {
+pub struct PipelineWriter {
     shared: Arc<Shared>,
     log: Box<dyn LogWriter>,
     acks: Arc<dyn Acks>,
@@ -66,7 +66,7 @@ enum Step {
 }
 
 /// The log thread: runs the writer when it is called, until the pipeline ends.
-pub fn run(shared: &Shared, writer: &Mutex<Option<Writer>>) {
+pub fn run(shared: &Shared, writer: &Mutex<Option<PipelineWriter>>) {
     loop {
         {
             let mut state = shared.state.lock();
@@ -84,10 +84,15 @@ pub fn run(shared: &Shared, writer: &Mutex<Option<Writer>>) {
     }
 }
 
-impl Writer {
-    pub fn new(shared: Arc<Shared>, log: Box<dyn LogWriter>, acks: Arc<dyn Acks>, claimed: Mark) -> Writer {
+impl PipelineWriter {
+    pub fn new(
+        shared: Arc<Shared>,
+        log: Box<dyn LogWriter>,
+        acks: Arc<dyn Acks>,
+        claimed: Mark,
+    ) -> PipelineWriter {
         assert_eq!(claimed.index, Idx(0), "a writer begins with its Claim");
-        Writer {
+        PipelineWriter {
             shared,
             log,
             acks,

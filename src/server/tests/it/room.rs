@@ -10,7 +10,7 @@ use engramdb_engine::keyspace::Entry;
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::{
-    Claim, ClaimError, EntryIter, Limits, LogEnd, LogId, LogWriter, Mark, Pos, ReadError, Room, ShardLog,
+    Claim, ClaimError, EntryIter, LogEnd, LogId, LogLimits, LogWriter, Mark, Pos, ReadError, Room, ShardLog,
     TrimError,
 };
 use engramdb_engine::store::tx::Tx;
@@ -98,7 +98,7 @@ impl ShardLog for RoomyLog {
         self.inner.id()
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> LogLimits {
         self.inner.limits()
     }
 
