@@ -8,11 +8,10 @@ use crate::command::{
     Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
 };
 use crate::effect::{Cause, Effect, List};
-use crate::hashing::{HashMap, HashSet, HashState};
+use crate::hashing::HashMap;
 use crate::store::tx::Tx;
-use crate::store::view::View;
+use crate::store::view::{HashView, View};
 use crate::types::Field;
-use std::collections::hash_map::Entry;
 
 pub const COMMANDS: &[Command] = &[
     write_row("HEXPIRE", "key seconds [NX|XX|GT|LT] FIELDS numfields field+", hexpire, 0)
@@ -118,25 +117,29 @@ fn hexpiretime(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcom
 
 fn hgetdel(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let key = args.word(1);
-    let names = tx.read(|view| {
+    let deleted = tx.read(|view| {
         let hash = view.hash(key)?;
         let names = named_fields(args, 2, NOT_POSITIVE)?;
-        let mut seen = HashSet::with_capacity_and_hasher(names.len(), HashState::default());
+        let mut fields = ChangedFields::new(hash, names);
         reply.array(names.len());
         for name in fields_ahead(hash, names) {
-            // If a name occurs twice, the field is absent the second time.
-            let first_time = names.len() == 1 || seen.insert(*name);
-            reply_value(reply, hash.filter(|_| first_time).and_then(|hash| hash.get(name)));
+            let field = fields.get(name);
+            reply_value(reply, field);
+            if field.is_some() {
+                fields.change(name, None);
+            }
         }
-        Ok(names)
+        Ok(fields.names)
     })?;
-    delete_fields(tx, key, names, Cause::Command)?;
+    if !deleted.is_empty() {
+        tx.apply(Effect::HashDelete { key, fields: List::Arguments(&deleted), cause: Cause::Command });
+    }
     Ok(())
 }
 
 fn hgetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let (key, now_ms) = (args.word(1), tx.now_ms());
-    let (found, expires_at_ms): (Vec<&[u8]>, _) = tx.read(|view| {
+    let (changed, expires_at_ms) = tx.read(|view| {
         let hash = view.hash(key)?;
         // At most one option, followed directly by FIELDS.
         let unit = UNITS.iter().find(|(keyword, _)| args.is(2, keyword));
@@ -148,44 +151,46 @@ fn hgetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         }
         let names = named_fields(args, fields_at, NOT_POSITIVE)?;
         reply.array(names.len());
-        let mut found = Vec::new();
+        let mut fields = ChangedFields::new(hash, names);
         for name in fields_ahead(hash, names) {
-            let field = hash.and_then(|hash| hash.get(name));
+            let field = fields.get(name);
             reply_value(reply, field);
-            let changes = field.is_some_and(|field| !persist || field.expires_at_ms != 0);
-            if changes && (persist || expires_at_ms.is_some()) {
-                found.push(*name);
+            let Some(field) = field else { continue };
+            match expires_at_ms {
+                Some(at_ms) => fields.change(name, expiry_at(at_ms, now_ms)),
+                None if persist && field.expires_at_ms != 0 => fields.change(name, Some(0)),
+                None => {}
             }
         }
-        Ok((found, expires_at_ms))
+        Ok((fields.names, expires_at_ms))
     })?;
-    if !found.is_empty() {
-        set_expiries(tx, key, &found, expires_at_ms.unwrap_or(0));
+    if !changed.is_empty() {
+        set_expiries(tx, key, &changed, expires_at_ms.unwrap_or(0));
     }
     Ok(())
 }
 
 fn hpersist(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let key = args.word(1);
-    let found: Vec<&[u8]> = tx.read(|view| {
+    let changed = tx.read(|view| {
         let hash = view.hash(key)?;
         let names = named_fields(args, 2, NOT_POSITIVE)?;
+        let mut fields = ChangedFields::new(hash, names);
         reply.array(names.len());
-        let mut found = Vec::new();
         for name in fields_ahead(hash, names) {
-            reply.integer(match hash.and_then(|hash| hash.get(name)) {
+            reply.integer(match fields.get(name) {
                 None => NO_SUCH_FIELD,
                 Some(Field { expires_at_ms: 0, .. }) => NO_EXPIRY,
                 Some(_) => {
-                    found.push(*name);
+                    fields.change(name, Some(0));
                     SET
                 }
             });
         }
-        Ok(found)
+        Ok(fields.names)
     })?;
-    if !found.is_empty() {
-        tx.apply(Effect::HashExpire { key, fields: List::Arguments(&found), expires_at_ms: 0 });
+    if !changed.is_empty() {
+        set_expiries(tx, key, &changed, 0);
     }
     Ok(())
 }
@@ -298,43 +303,65 @@ fn expire_fields(
         let fields_at = if conditions.add(args.word(3)) { 4 } else { 3 };
         let not_positive = CommandError::of("ERR Parameter `numFields` should be greater than 0");
         let names = named_fields(args, fields_at, not_positive)?;
-        let mut chosen = Vec::new();
-        // Whether each name was selected, if names can be repeated.
-        let mut seen = HashMap::with_capacity_and_hasher(names.len(), HashState::default());
+        let mut fields = ChangedFields::new(hash, names);
         reply.array(names.len());
         for name in fields_ahead(hash, names) {
-            let place = (names.len() > 1).then(|| seen.entry(*name));
-            // If a name occurs twice, the second occurrence sees the result of the first.
-            let again = matches!(&place, Some(Entry::Occupied(chosen)) if *chosen.get());
-            let status = match hash.and_then(|hash| hash.get(name)) {
+            reply.integer(match fields.get(name) {
                 None => NO_SUCH_FIELD,
-                Some(_) if again && at_ms <= now_ms => NO_SUCH_FIELD,
-                Some(field) => {
-                    let current_ms = if again { at_ms } else { field.expires_at_ms };
-                    match conditions.hold(current_ms, at_ms as i64) {
-                        false => NOT_SET,
-                        true if at_ms <= now_ms => DELETED,
-                        true => SET,
-                    }
+                Some(field) if !conditions.hold(field.expires_at_ms, at_ms as i64) => NOT_SET,
+                Some(_) => {
+                    let expiry = expiry_at(at_ms, now_ms);
+                    fields.change(name, expiry);
+                    if expiry.is_some() { SET } else { DELETED }
                 }
-            };
-            let is_chosen = matches!(status, SET | DELETED);
-            if is_chosen && !again {
-                chosen.push(*name);
-            }
-            match place {
-                Some(Entry::Vacant(place)) => _ = place.insert(is_chosen),
-                Some(Entry::Occupied(mut place)) => *place.get_mut() |= is_chosen,
-                None => {}
-            }
-            reply.integer(status);
+            });
         }
-        Ok((chosen, at_ms))
+        Ok((fields.names, at_ms))
     })?;
     if !names.is_empty() {
         set_expiries(tx, key, &names, at_ms);
     }
     Ok(())
+}
+
+/// The fields that a command names and changes. A name can occur more than once: each occurrence sees what
+/// the ones before it have done.
+struct ChangedFields<'v, 'w> {
+    hash: Option<HashView<'v>>,
+    /// What became of each field that was changed: its expiry, or `None` if it was deleted. Empty where only
+    /// one name is given, which no other can repeat.
+    changes: HashMap<&'w [u8], Option<u64>>,
+    is_single: bool,
+    /// The fields that were changed, each once.
+    names: Vec<&'w [u8]>,
+}
+
+impl<'v, 'w> ChangedFields<'v, 'w> {
+    fn new(hash: Option<HashView<'v>>, names: &[&[u8]]) -> ChangedFields<'v, 'w> {
+        let is_single = names.len() == 1;
+        ChangedFields { hash, changes: HashMap::default(), is_single, names: Vec::new() }
+    }
+
+    /// The field as the occurrences before have left it.
+    fn get(&self, name: &[u8]) -> Option<Field<'v>> {
+        let field = self.hash?.get(name)?;
+        match self.changes.get(name) {
+            None => Some(field),
+            Some(change) => change.map(|expires_at_ms| Field { expires_at_ms, ..field }),
+        }
+    }
+
+    /// Notes what becomes of a field that is there: its expiry, or `None` if it is deleted.
+    fn change(&mut self, name: &'w [u8], expires_at_ms: Option<u64>) {
+        if self.is_single || self.changes.insert(name, expires_at_ms).is_none() {
+            self.names.push(name);
+        }
+    }
+}
+
+/// The expiry of a field that is set to this time; `None` if the time has passed, which deletes the field.
+fn expiry_at(at_ms: u64, now_ms: u64) -> Option<u64> {
+    Some(at_ms).filter(|&at_ms| at_ms > now_ms)
 }
 
 /// Sets the expiry of existing fields (0 removes it); a time in the past deletes them.

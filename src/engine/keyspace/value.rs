@@ -72,14 +72,15 @@ impl Value<'_> {
         }
     }
 
-    /// What OBJECT ENCODING replies: what Redis would choose by its default limits. `is_integer` is of
-    /// strings.
+    /// What OBJECT ENCODING replies: what Redis would choose by its default limits for the present content.
+    /// `is_integer` is of strings.
     fn encoding(&self, is_integer: bool) -> &'static str {
         const EMBEDDED_BYTES_MAX: usize = 44;
         match self {
             Value::String(_) if is_integer => "int",
             Value::String(string) if string.len() <= EMBEDDED_BYTES_MAX => "embstr",
             Value::String(_) => "raw",
+            Value::Hash(hash) if is_listpack(*hash) && hash.expiring() > 0 => "listpackex",
             Value::Hash(hash) if is_listpack(*hash) => "listpack",
             Value::Hash(_) => "hashtable",
             Value::Object(object) => object.encoding(),
