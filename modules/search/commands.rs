@@ -79,7 +79,7 @@ fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     if exists {
         return tx.read(|view| styled(view, Err(Kind::IndexExists.error())));
     }
-    let parsed = create::parse(args);
+    let parsed = tx.read(|view| create::parse(args, view.data_types()));
     let id = tx.read(|view| view.random()).max(1);
     let payload = Definition { id, ..tx.read(|view| styled(view, parsed))? }.encode();
     tx.apply(Effect::Module {

@@ -154,6 +154,8 @@ kinds! {
     TooManyFields: "Schema is limited to {} fields", "SEARCH_LIMIT Schema is limited to {} fields";
     FieldTwice: "Duplicate field in schema - {}", "SEARCH_QUERY_BAD Duplicate field in schema - {}";
     FieldUnnamed: "Field name cannot be empty", "SEARCH_QUERY_BAD Field name cannot be empty";
+    BadPath: "Invalid JSONPath '{}' in attribute '{}' in index '{}'",
+        "SEARCH_QUERY_BAD Invalid JSONPath '{}' in attribute '{}' in index '{}'";
     FieldUntyped: "Field `{}` does not have a type", "SEARCH_PARSE_ARGS Field `{}` does not have a type";
     BadFieldType: "Invalid field type for field `{}`", "SEARCH_PARSE_ARGS Invalid field type for field `{}`";
     FieldContradicts: "'Field cannot be defined with both `NOINDEX` and `INDEXMISSING` `{}` '",
@@ -189,6 +191,8 @@ kinds! {
         "SEARCH_VECTOR_BLOB_SIZE_MISMATCH Could not add vector with blob size {} (expected size {})";
     NotFinite: "Could not add vector with a component that is not a finite number",
         "Could not add vector with a component that is not a finite number";
+    WrongValueType: "A value of type {} cannot be indexed as {}",
+        "SEARCH_VALUE_BAD A value of type {} cannot be indexed as {}";
     NotANumber: "Invalid numeric value: '{}'", "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: '{}'";
     BadGeo: "Invalid geo string", "SEARCH_GEO_FORMAT_BAD Invalid geo string";
     GeoOutside: "Invalid geo coordinates: {}, {}", "SEARCH_GEO_FORMAT_BAD Invalid geo coordinates: {}, {}";

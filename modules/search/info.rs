@@ -4,7 +4,9 @@ use crate::audit::Auditor;
 use crate::error::ErrorStyle;
 use crate::index::{FailureCount, Index};
 use crate::number::format_number;
-use crate::schema::{Algorithm, Field, FieldKind, element_name, metric_name, quantization_name};
+use crate::schema::{
+    Algorithm, Field, FieldKind, NO_SEPARATOR, element_name, metric_name, quantization_name,
+};
 use crate::vectors::live::{LiveReport, MissCause, Warning};
 use engramdb_engine::command::Reply;
 use std::sync::atomic::Ordering;
@@ -68,7 +70,8 @@ fn head(index: &Index, is_resp3: bool) -> Vec<(&'static str, Part)> {
     ];
     let flags = flags.iter().filter(|(set, _)| *set).map(|(_, name)| Part::text(name)).collect();
     let prefixes = definition.prefixes.iter().map(Part::text).collect();
-    let mut rule = vec![("key_type", Part::text("HASH")), ("prefixes", Part::List(prefixes))];
+    let mut rule =
+        vec![("key_type", Part::text(definition.documents.name())), ("prefixes", Part::List(prefixes))];
     // English needs no telling.
     let is_default = options.language.eq_ignore_ascii_case(b"english");
     let language = if is_default { &Vec::new() } else { &options.language };
@@ -110,7 +113,8 @@ fn attribute(field: &Field, is_resp3: bool) -> Part {
             flags.extend([(*no_stem, "NOSTEM"), (*suffix_trie, "WITHSUFFIXTRIE")]);
         }
         FieldKind::Tag { separator, case_sensitive, suffix_trie } => {
-            pairs.push(("SEPARATOR", Part::text([*separator])));
+            let separator = Some(*separator).filter(|&separator| separator != NO_SEPARATOR);
+            pairs.push(("SEPARATOR", Part::text(separator.as_slice())));
             flags.extend([(*case_sensitive, "CASESENSITIVE"), (*suffix_trie, "WITHSUFFIXTRIE")]);
         }
         FieldKind::Vector(vector) => {

@@ -39,7 +39,7 @@ pub struct SearchOptions {
     pub threads: usize,
 }
 
-/// FT.*: indexes over the hashes of a store.
+/// FT.*: indexes over the documents of a store.
 pub struct SearchModule {
     pub(crate) options: SearchOptions,
     pub(crate) settings: Arc<Settings>,
@@ -107,8 +107,7 @@ impl SearchModule {
                 effect.version
             ));
         }
-        let mut definition =
-            Definition::decode(effect.version, effect.payload).ok_or("an index definition is malformed")?;
+        let mut definition = Definition::decode(effect.version, effect.payload, keyspace.types())?;
         // An id that is taken gives way to the next free one, in execution, in replay and out of a snapshot
         // alike. Random ones hardly ever are.
         let ids = &mut self.ids;

@@ -17,6 +17,7 @@ pub mod oracle;
 pub mod packages;
 pub mod process;
 pub mod raw;
+pub mod records;
 pub mod run;
 pub mod store;
 pub mod tcp;

@@ -3,10 +3,10 @@ use super::exact::{Audit, audit};
 use super::*;
 use crate::documents::Content;
 use crate::documents::ids::IdSet;
-use crate::schema::{FieldKind, create};
+use crate::schema::FieldKind;
+use crate::schema::create::definition_of;
 use crate::vectors::live::MissCause;
 use crate::vectors::{Effort, Question, Source};
-use engramdb_engine::command::Args;
 use engramdb_engine::env::Clock;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -43,9 +43,8 @@ fn audits_take_one_percent_of_the_time() {
 
 /// An index of one vector field, as it is when nothing is pending.
 fn index_of(vectors: &[[f32; 2]]) -> Arc<Index> {
-    let create = "FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
-    let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
-    let definition = create::parse(Args::new(&words)).expect("well formed");
+    let definition =
+        definition_of("FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2");
     assert!(matches!(definition.fields[0].kind, FieldKind::Vector(_)));
     let index = Arc::new(Index::new(definition, true));
     vectors.iter().enumerate().for_each(|(number, vector)| set(&index, number, *vector));

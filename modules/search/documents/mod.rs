@@ -10,20 +10,18 @@
 pub mod blocks;
 pub mod ids;
 pub mod postings;
+pub mod reading;
 pub mod text;
 
 use self::blocks::Blocks;
 use self::ids::Counted;
 use self::postings::{NumberPostings, TermPostings};
-use crate::error::{Kind, SearchError};
-use crate::schema::{Definition, Field, FieldKind, VectorOptions};
-use engramdb_engine::module::ReadHash;
-use engramdb_engine::store::view::HashView;
+use crate::schema::{Definition, FieldKind};
 use engramdb_engine::table::{Table, hash_bytes};
-use engramdb_engine::types::{ShortBytes, parse_double};
+use engramdb_engine::types::ShortBytes;
 use roaring::RoaringBitmap;
 use std::collections::VecDeque;
-use text::StopWords;
+use std::slice;
 
 /// All documents of an index.
 pub struct Documents {
@@ -121,16 +119,43 @@ impl Keys {
     }
 }
 
-/// What a document has in a field, as its postings know it.
+/// What a document has in a field, as its postings know it. One number, as hashes have it, takes no memory of
+/// its own.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Missing,
     /// The field exists and has no postings (vectors, GEO, NOINDEX).
     Present,
     Number(f64),
-    /// The numbers of terms: the tags, or the terms of the text in order.
+    /// Several, or none, in the document's order.
+    Numbers(Box<[f64]>),
+    /// Numbers of terms: the tags, or the texts' terms in order, with [`TEXT_END`] between two texts.
     Terms(Box<[u32]>),
 }
+
+const _: () = assert!(size_of::<Value>() == 24, "a document has one of each field");
+
+impl Value {
+    /// In the document's order.
+    pub fn numbers(&self) -> &[f64] {
+        match self {
+            Value::Number(number) => slice::from_ref(number),
+            Value::Numbers(numbers) => numbers,
+            _ => &[],
+        }
+    }
+
+    /// In the document's order.
+    pub fn terms(&self) -> &[u32] {
+        match self {
+            Value::Terms(terms) => terms,
+            _ => &[],
+        }
+    }
+}
+
+/// Is no number of a term: no phrase goes from one text of a field to the next.
+pub const TEXT_END: u32 = u32::MAX;
 
 /// The postings of a field.
 pub enum Postings {
@@ -139,12 +164,16 @@ pub enum Postings {
     Numbers(NumberPostings),
 }
 
-/// The parsed content of a hash's field, before it is indexed.
+/// What a document says about a field, before it is indexed.
+#[derive(Debug, PartialEq)]
 pub enum Content {
     Missing,
     Present,
     Number(f64),
-    Terms(Vec<Vec<u8>>),
+    /// Several, or none.
+    Numbers(Vec<f64>),
+    /// `None` between two texts.
+    Terms(Vec<Option<Vec<u8>>>),
     /// A vector of the right size, whose components are finite.
     Vector,
 }
@@ -351,8 +380,16 @@ impl Documents {
                 postings.insert(*number, id);
                 Value::Number(*number)
             }
+            (Content::Numbers(numbers), Postings::Numbers(postings)) => {
+                numbers.iter().for_each(|&number| postings.insert(number, id));
+                Value::Numbers(numbers[..].into())
+            }
             (Content::Terms(terms), Postings::Terms(postings)) => {
-                Value::Terms(terms.iter().map(|term| postings.insert(term, id)).collect())
+                let number = |term: &Option<Vec<u8>>| match term {
+                    Some(term) => postings.insert(term, id),
+                    None => TEXT_END,
+                };
+                Value::Terms(terms.iter().map(number).collect())
             }
             _ => Value::Present,
         }
@@ -362,12 +399,16 @@ impl Documents {
         let Some(values) = self.keys.slots[id].values.take() else { return };
         self.value_bytes -= owned_bytes(&values);
         for (field, value) in values.iter().enumerate() {
-            match (value, &mut self.fields[field]) {
-                (Value::Number(number), Postings::Numbers(postings)) => postings.remove(*number, id),
-                (Value::Terms(terms), Postings::Terms(postings)) => {
-                    terms.iter().for_each(|&term| postings.remove(term, id));
+            match &mut self.fields[field] {
+                // A number that comes twice is there once.
+                Postings::Numbers(postings) => {
+                    value.numbers().iter().for_each(|&number| postings.remove(number, id));
                 }
-                _ => {}
+                Postings::Terms(postings) => {
+                    let terms = value.terms().iter().filter(|&&term| term != TEXT_END);
+                    terms.for_each(|&term| postings.remove(term, id));
+                }
+                Postings::None => {}
             }
         }
     }
@@ -400,118 +441,13 @@ impl Documents {
 }
 
 fn owned_bytes(values: &[Value]) -> usize {
-    let terms = |value: &Value| match value {
-        Value::Terms(terms) => terms.len() * 4,
+    let own = |value: &Value| match value {
+        Value::Numbers(numbers) => size_of_val(&**numbers),
+        Value::Terms(terms) => size_of_val(&**terms),
         _ => 0,
     };
-    size_of_val(values) + size_of::<Box<[Value]>>() + values.iter().map(terms).sum::<usize>()
+    size_of_val(values) + size_of::<Box<[Value]>>() + values.iter().map(own).sum::<usize>()
 }
 
-/// The fields of a hash, in the keyspace or before it is stored there.
-pub trait Fields {
-    /// Calls `with` on the content of a field; `None` where there is none.
-    fn with<R>(&self, name: &[u8], with: impl FnOnce(&[u8]) -> R) -> Option<R>;
-}
-
-impl Fields for HashView<'_> {
-    fn with<R>(&self, name: &[u8], with: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        Some(self.get(name)?.value.with_bytes(with))
-    }
-}
-
-impl Fields for ReadHash<'_> {
-    fn with<R>(&self, name: &[u8], with: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        Some(with(pair_of(self, name)?.1))
-    }
-}
-
-/// The position of the field's pair in the hash, and its content; the last one if a name occurs twice.
-pub fn pair_of<'a>(hash: &ReadHash<'a>, name: &[u8]) -> Option<(usize, &'a [u8])> {
-    let named = hash.fields.pairs().enumerate().filter(|(_, (field, _))| *field == name);
-    named.map(|(pair, (_, content))| (pair, content)).last()
-}
-
-/// Why a hash cannot be indexed.
-pub struct Unreadable {
-    /// The field of the definition that cannot be indexed.
-    pub field: usize,
-    pub cause: SearchError,
-}
-
-/// Reads the indexed fields of a hash. Fails if one has invalid content.
-pub fn read(definition: &Definition, hash: &impl Fields) -> Result<Vec<Content>, Unreadable> {
-    read_with(definition, hash, VectorOptions::is_vector)
-}
-
-/// As `read`, but checks only the size of a vector: the caller learns by other means whether it is valid.
-pub fn read_trusting(definition: &Definition, hash: &impl Fields) -> Result<Vec<Content>, Unreadable> {
-    read_with(definition, hash, |options, blob| blob.len() == options.blob_bytes())
-}
-
-fn read_with(
-    definition: &Definition,
-    hash: &impl Fields,
-    is_vector: impl Fn(&VectorOptions, &[u8]) -> bool,
-) -> Result<Vec<Content>, Unreadable> {
-    let stop_words = StopWords(definition.options.stop_words.as_deref());
-    let content = |field: &Field| {
-        let content = hash.with(&field.identifier, |bytes| match &field.kind {
-            FieldKind::Vector(vector) => {
-                is_vector(vector, bytes).then_some(Content::Vector).ok_or_else(|| {
-                    if bytes.len() == vector.blob_bytes() {
-                        return Kind::NotFinite.error();
-                    }
-                    let (given, wanted) = (bytes.len().to_string(), vector.blob_bytes().to_string());
-                    Kind::BlobSize.with([given.into(), wanted.into()])
-                })
-            }
-            _ if field.no_index => Ok(Content::Present),
-            FieldKind::Text { .. } => {
-                let mut terms = Vec::new();
-                text::tokenize(bytes, stop_words, &mut |term| terms.push(term.to_vec()));
-                if field.index_empty && bytes.is_empty() {
-                    terms.push(Vec::new());
-                }
-                Ok(Content::Terms(terms))
-            }
-            FieldKind::Tag { separator, case_sensitive, .. } => {
-                Ok(Content::Terms(tags(bytes, *separator, *case_sensitive, field.index_empty)))
-            }
-            FieldKind::Numeric => match parse_double(bytes) {
-                Some(number) => Ok(Content::Number(number)),
-                None => Err(Kind::NotANumber.of(bytes)),
-            },
-            FieldKind::Geo => check_position(bytes).map(|()| Content::Present),
-            FieldKind::GeoShape => Ok(Content::Present),
-        });
-        content.unwrap_or(Ok(Content::Missing))
-    };
-    let of_field = |(field, definition)| content(definition).map_err(|cause| Unreadable { field, cause });
-    definition.fields.iter().enumerate().map(of_field).collect()
-}
-
-/// The largest latitude of the Mercator projection, in which RediSearch stores positions.
-const LATITUDE_MAX: f64 = 85.051_128_78;
-
-/// Refuses content other than `longitude,latitude` in degrees; the comma may be a space.
-fn check_position(bytes: &[u8]) -> Result<(), SearchError> {
-    let comma = bytes.iter().position(|byte| b", ".contains(byte));
-    let degrees = comma.and_then(|comma| {
-        let (longitude, latitude) = (&bytes[..comma], bytes[comma + 1..].trim_ascii_start());
-        Some((parse_double(longitude)?, parse_double(latitude)?))
-    });
-    let (longitude, latitude) = degrees.ok_or(Kind::BadGeo.error())?;
-    if longitude.abs() > 180.0 || latitude.abs() > LATITUDE_MAX {
-        return Err(
-            Kind::GeoOutside.with([format!("{longitude:.6}").into(), format!("{latitude:.6}").into()])
-        );
-    }
-    Ok(())
-}
-
-fn tags(bytes: &[u8], separator: u8, case_sensitive: bool, keep_empty: bool) -> Vec<Vec<u8>> {
-    let tags = bytes.split(|&byte| byte == separator).map(<[u8]>::trim_ascii);
-    tags.filter(|tag| keep_empty || !tag.is_empty())
-        .map(|tag| if case_sensitive { tag.to_vec() } else { text::lower(tag) })
-        .collect()
-}
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@
 
 pub mod leftover;
 
-use crate::documents::{self, Content, Documents, Unreadable};
+use crate::documents::reading::{self, DocumentValues, Unreadable};
+use crate::documents::{Content, Documents};
 use crate::error::SearchError;
 use crate::query::prepared::PreparedCache;
 use crate::schema::{Definition, FieldKind};
@@ -15,14 +16,17 @@ use crate::vectors::{BACKFILL_TAIL_MAX, Source, TAIL_MAX, VectorField};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::env::Clock;
 use engramdb_engine::gate::{Hazard, OpenBatch, ReplyGate};
-use engramdb_engine::keyspace::{Housing, Keyspace, Value};
+use engramdb_engine::keyspace::{Entry, Housing, Keyspace};
 use engramdb_engine::signal::Signal;
-use engramdb_engine::store::view::HashView;
-use engramdb_engine::types::{HashRef, Housed};
+use engramdb_engine::store::document::Document;
+use engramdb_engine::types::Housed;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+/// The time at which documents are read: with what has expired of them, which is the readers' question.
+const WHOLE: u64 = 0;
 
 /// Keys that a backfill looks for at a time.
 const SCANNED_KEYS: usize = 16;
@@ -164,27 +168,45 @@ impl Index {
         batch: &mut OpenBatch<'_>,
     ) {
         self.change(batch);
-        let hash = hash(keyspace, database, key);
+        let document = self.document(keyspace, database, key);
         // Changing an unindexed field cannot turn an existing, unindexed key into a document: the index could
         // not read it, or the backfill has not reached it yet. The exception is a key that no reader has seen
         // and none will.
         let concerns = match effect {
             Effect::Expire { .. } | Effect::HashExpire { .. } => false,
             Effect::HashSet { fields, .. } => {
-                let may_be_new = hash.is_some_and(|hash| hash.len() <= fields.len() / 2);
+                let may_be_new = match document {
+                    Some(Document::Hash(hash)) => hash.stored() <= fields.len() / 2,
+                    _ => false,
+                };
                 may_be_new || fields.pairs().any(|(name, _)| self.is_indexed(name))
             }
             Effect::HashDelete { fields, .. } => {
-                hash.is_none() || fields.iter().any(|name| self.is_indexed(name))
+                document.is_none() || fields.iter().any(|name| self.is_indexed(name))
             }
             _ => true,
         };
         let may_be_left_out =
             || self.definition.options.skip_initial_scan && self.documents.read().id(key).is_none();
         if concerns || may_be_left_out() {
-            let housed = self.refresh(workers, Source::Live, key, hash);
+            let housed = self.refresh(workers, Source::Live, key, document);
             self.house(keyspace, (database, key), housed);
         }
+    }
+
+    /// The value of a key, if it is of the type of the index's documents; with what has expired of it.
+    pub fn document<'k>(&self, keyspace: &'k Keyspace, database: u32, key: &[u8]) -> Option<Document<'k>> {
+        Document::of(keyspace.entry(database, key)?.value(), self.definition.documents, WHOLE)
+    }
+
+    /// All keys that could be documents.
+    pub fn covered<'k>(
+        &self,
+        keyspace: &'k Keyspace,
+        database: u32,
+    ) -> impl Iterator<Item = (&'k [u8], Document<'k>)> {
+        let entries = keyspace.database(database).into_iter().flat_map(|keys| keys.iter());
+        entries.filter_map(|entry| Some((entry.key(), document_of(&self.definition, entry)?)))
     }
 
     fn is_indexed(&self, field: &[u8]) -> bool {
@@ -202,58 +224,66 @@ impl Index {
         self.indexing_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// Updates the index's document of a key to the keyspace's hash. Returns, by field number, the handles of
-    /// the vectors that the index stores now.
+    /// Updates the index to the document that a key has in the keyspace. Returns, by field number, the
+    /// handles of the vectors that the index stores now.
     fn refresh(
         &self,
         workers: &Workers,
         source: Source,
         key: &[u8],
-        hash: Option<HashRef<'_>>,
+        document: Option<Document<'_>>,
     ) -> Vec<(usize, Housed)> {
         let began = workers.clock().monotonic();
-        let housed = self.refresh_untimed(workers, source, key, hash);
+        let read = document.and_then(|document| Some((self.read(key, &document)?, document)));
+        let mut housed = Vec::new();
+        match read {
+            Some((content, document)) => {
+                let mut documents = self.documents.write();
+                let id = documents.upsert(key, &content);
+                let fields = self.vectors.iter().enumerate();
+                for (field, vectors) in fields.filter_map(|(field, vectors)| Some((field, vectors.as_ref()?)))
+                {
+                    let set = |blob: &[u8]| vectors.set(source, id, blob, workers.count());
+                    let Some((place, calls)) = self.with_vector(&document, field, set) else {
+                        remove(workers, vectors, id);
+                        continue;
+                    };
+                    housed.extend(place.map(|place| (field, place)));
+                    if calls {
+                        workers.call(vectors);
+                    }
+                }
+            }
+            None => self.forget(workers, key),
+        }
         self.spent(workers.clock().monotonic().saturating_sub(began));
         housed
     }
 
-    fn refresh_untimed(
-        &self,
-        workers: &Workers,
-        source: Source,
-        key: &[u8],
-        hash: Option<HashRef<'_>>,
-    ) -> Vec<(usize, Housed)> {
-        let content = hash.and_then(|hash| self.read(key, hash));
-        if content.is_none() && self.documents.read().id(key).is_none() {
-            return Vec::new();
+    /// The key is no document any more. One that was none waits for no reader of the documents.
+    fn forget(&self, workers: &Workers, key: &[u8]) {
+        if self.documents.read().id(key).is_none() {
+            return;
         }
         let mut documents = self.documents.write();
-        let (Some(content), Some(hash)) = (content, hash) else {
-            if let Some(id) = documents.remove(key) {
-                self.vectors.iter().flatten().for_each(|vectors| remove(workers, vectors, id));
-            }
-            return Vec::new();
-        };
-        let id = documents.upsert(key, &content);
-        let mut housed = Vec::new();
-        for (field, vectors) in self.vectors.iter().enumerate() {
-            let Some(vectors) = vectors else { continue };
-            let Some(value) = hash.get(&self.definition.fields[field].identifier) else {
-                remove(workers, vectors, id);
-                continue;
-            };
-            let set = |blob: &[u8]| vectors.set(source, id, blob, workers.count());
-            let (place, calls) = value.value.with_bytes(set);
-            housed.extend(place.map(|place| (field, place)));
-            if calls {
-                workers.call(vectors);
-            }
+        if let Some(id) = documents.remove(key) {
+            self.vectors.iter().flatten().for_each(|vectors| remove(workers, vectors, id));
         }
-        housed
     }
 
-    /// Lets the fields of a hash be the vectors of the index, so that they do not stand twice.
+    /// Calls `with` on the vector that a document has in a field, as the index stores it; `None` where it has
+    /// none.
+    pub fn with_vector<R>(
+        &self,
+        document: &impl DocumentValues,
+        field: usize,
+        with: impl FnOnce(&[u8]) -> R,
+    ) -> Option<R> {
+        let options = self.vectors[field].as_ref()?.options();
+        reading::with_vector(options, document, &self.definition.fields[field].identifier, with)
+    }
+
+    /// Lets the fields of a document be the vectors of the index, so that they do not stand twice.
     pub fn house(
         &self,
         keyspace: &mut Housing<'_>,
@@ -265,22 +295,21 @@ impl Index {
         }
     }
 
-    /// How far the vector of a hash is from the query, if there is one; what was read as a document is
+    /// How far the vector of a document is from the query, if there is one; what was read as a document is
     /// well-formed.
-    pub fn distance(&self, hash: HashView<'_>, field: usize, query: &[u8]) -> Option<f64> {
+    pub fn distance(&self, document: &Document<'_>, field: usize, query: &[u8]) -> Option<f64> {
         let options = self.vectors[field].as_ref()?.options();
-        let value = hash.get(&self.definition.fields[field].identifier)?.value;
         let distance = |blob: &[u8]| {
             options
                 .is_vector(blob)
                 .then(|| engramdb_vector::distance_of(options.element, options.metric, query, blob))
         };
-        value.with_bytes(distance)
+        self.with_vector(document, field, distance)?
     }
 
-    /// What is to be indexed of the hash; `None`, and counted, where it cannot be.
-    pub fn read(&self, key: &[u8], hash: HashRef<'_>) -> Option<Vec<Content>> {
-        let content = documents::read(&self.definition, &HashView::whole(hash));
+    /// What is to be indexed of the document; `None`, and counted, where it cannot be.
+    pub fn read(&self, key: &[u8], document: &Document<'_>) -> Option<Vec<Content>> {
+        let content = reading::read(&self.definition, document);
         content.map_err(|unreadable| self.failures.lock().add(unreadable, key)).ok()
     }
 
@@ -332,10 +361,10 @@ impl Index {
         let key = backfill.found.pop();
         let is_last = backfill.found.is_empty() && backfill.cursor.is_none();
         if let Some(key) = key
-            && let Some(hash) = hash(keyspace, database, &key)
+            && let Some(document) = self.document(keyspace, database, &key)
             && self.documents.read().id(&key).is_none()
         {
-            let housed = self.refresh(workers, Source::Backfill, &key, Some(hash));
+            let housed = self.refresh(workers, Source::Backfill, &key, Some(document));
             self.house(keyspace, (database, &key), housed);
         }
         if is_last {
@@ -397,11 +426,20 @@ impl Backfill {
         self.total = keys.len();
         let next = keys.scan(cursor, SCANNED_KEYS, &mut |entry| {
             self.scanned += 1;
-            if definition.covers(entry.key()) && matches!(entry.value(), Value::Hash(_)) {
+            if document_of(definition, entry).is_some() {
                 self.found.push(entry.key().to_vec());
             }
         });
         self.cursor = (next != 0).then_some(next);
+    }
+}
+
+/// The document that an entry is, with what has expired of it.
+fn document_of<'k>(definition: &Definition, entry: &'k Entry) -> Option<Document<'k>> {
+    if definition.covers(entry.key()) {
+        Document::of(entry.value(), definition.documents, WHOLE)
+    } else {
+        None
     }
 }
 
@@ -411,33 +449,31 @@ fn remove(workers: &Workers, vectors: &Arc<VectorField>, id: u32) {
     }
 }
 
-/// The hash at a key, expired or not.
-pub fn hash<'k>(keyspace: &'k Keyspace, database: u32, key: &[u8]) -> Option<HashRef<'k>> {
-    match keyspace.entry(database, key)?.value() {
-        Value::Hash(hash) => Some(hash),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::schema::IndexOptions;
-    use engramdb_engine::command::Args;
+    use crate::schema::create::definition_of;
     use engramdb_engine::env::Env;
+    use engramdb_engine::keyspace::DocumentType;
 
     /// An index whose backfill has not begun.
     fn waiting() -> Arc<Index> {
-        let (name, prefixes, fields) = (b"i".to_vec(), vec![Vec::new()], Vec::new());
-        let definition = Definition { id: 1, name, prefixes, options: IndexOptions::default(), fields };
+        let definition = Definition {
+            id: 1,
+            name: b"i".to_vec(),
+            documents: DocumentType::Hash,
+            prefixes: vec![Vec::new()],
+            options: IndexOptions::default(),
+            fields: Vec::new(),
+        };
         Arc::new(Index::new(definition, false))
     }
 
     #[test]
     fn writers_wait_for_what_writers_did_and_never_for_a_backfill() {
-        let create = "FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
-        let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
-        let definition = crate::schema::create::parse(Args::new(&words)).expect("well formed");
+        let definition =
+            definition_of("FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2");
         let index = Index::new(definition, false);
         let vectors = index.vectors[0].as_ref().expect("a vector field");
         let set = |source, id: u32| _ = vectors.set(source, id, &(id as f32).to_le_bytes(), 0);

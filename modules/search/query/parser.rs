@@ -419,14 +419,10 @@ fn push_flat(nodes: &mut Vec<Node>, node: Option<Node>) {
 
 /// Parses any bytes as a query on an index with a field of each kind. Errors are fine, panics are not.
 pub fn fuzz_query(bytes: &[u8]) {
-    let words: Vec<&[u8]> =
-        "FT.CREATE i SCHEMA t TEXT c TAG n NUMERIC INDEXMISSING v VECTOR HNSW 6 TYPE FLOAT32 \
-        DIM 1 DISTANCE_METRIC L2 g GEO"
-            .split_ascii_whitespace()
-            .map(str::as_bytes)
-            .collect();
-    let definition =
-        crate::schema::create::parse(engramdb_engine::command::Args::new(&words)).expect("well formed");
+    let definition = crate::schema::create::definition_of(
+        "FT.CREATE i SCHEMA t TEXT c TAG n NUMERIC INDEXMISSING \
+         v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2 g GEO",
+    );
     let mut parameters = Parameters::default();
     // Each value follows its name, as in a request.
     let words: [&[u8]; 4] = [b"v", &[0; 4], b"p", b"1"];

@@ -175,10 +175,9 @@ mod tests {
     use super::*;
 
     fn definition() -> Definition {
-        let create =
-            "FT.CREATE i SCHEMA n NUMERIC c TAG v VECTOR FLAT 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
-        let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
-        crate::schema::create::parse(Args::new(&words)).expect("well formed")
+        crate::schema::create::definition_of(
+            "FT.CREATE i SCHEMA n NUMERIC c TAG v VECTOR FLAT 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2",
+        )
     }
 
     fn words(line: &str) -> Vec<&[u8]> {

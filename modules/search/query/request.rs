@@ -9,6 +9,7 @@ use crate::schema::language::is_language;
 use crate::words::{counted, list, value, whole_number};
 use engramdb_engine::command::{Args, OptionWords};
 use engramdb_engine::hashing::HashSet;
+use engramdb_engine::keyspace::Several;
 use std::time::Duration;
 
 const LIMIT_MAX: usize = 1_000_000;
@@ -70,6 +71,11 @@ pub enum Timeout {
 }
 
 impl QueryOptions {
+    /// Which values a reply shows of a path at which a document has several.
+    pub fn several(&self) -> Several {
+        if self.dialect.is_some_and(|dialect| dialect > 2) { Several::All } else { Several::First }
+    }
+
     /// Refuses FORMAT EXPAND, because it needs JSON documents, which this server does not have. The errors
     /// come in RediSearch's order.
     pub fn check_format(&self, is_resp3: bool) -> Result<(), SearchError> {

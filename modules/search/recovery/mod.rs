@@ -12,12 +12,13 @@ pub mod saved;
 
 use self::parallel::in_parallel;
 use self::restoring::{Restoring, Returning};
-use crate::index::{Index, hash};
+use crate::index::Index;
 use crate::vectors::workers::Workers;
 use crate::vectors::{Source, Structure, TAIL_MAX};
 use engramdb_engine::env::Env;
-use engramdb_engine::keyspace::{Housing, Keyspace, Value};
-use engramdb_engine::types::{HashRef, Housed, StringRef};
+use engramdb_engine::keyspace::{Housing, Keyspace};
+use engramdb_engine::store::document::Document;
+use engramdb_engine::types::Housed;
 use engramdb_vector::{Loading, Placed, VectorIndex};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -90,16 +91,16 @@ fn fill(
     index: &Arc<Index>,
     field: usize,
     returning: Option<Returning>,
-    documents: &[(u32, HashRef<'_>)],
+    documents: &[(u32, Document<'_>)],
     work: &mut Work,
 ) -> Vec<(u32, Housed)> {
     let vectors = index.vectors[field].as_ref().expect("asked for vector fields only");
     let identifier = &index.definition.fields[field].identifier;
-    let blobs = documents.iter().filter_map(|(id, hash)| Some((*id, hash.get(identifier)?.value)));
-    let mut missing: Vec<(u32, StringRef<'_>)> = blobs.collect();
+    let with_vectors = documents.iter().filter(|(_, document)| document.has(identifier));
+    let mut missing: Vec<(u32, Document<'_>)> = with_vectors.copied().collect();
     let mut placed = Vec::new();
     if let Some(Returning::Graph(graph, home)) = returning {
-        (placed, missing) = restore(&graph, &missing);
+        (placed, missing) = restore(index, field, &graph, &missing);
         let changed = missing.iter().filter(|(id, _)| graph.contains(*id)).count();
         let loaded = graph.len();
         let graph = graph.finish();
@@ -117,10 +118,11 @@ fn fill(
             Some(_) => work.waiting += missing.len(),
             None => work.inserted += missing.len(),
         }
-        for &(id, blob) in &missing {
+        for (id, document) in &missing {
             // One worker applies them in this order. As a backfill's they yield to live mutations.
-            let (place, calls) = blob.with_bytes(|blob| vectors.set(Source::Backfill, id, blob, 1));
-            housed.extend(place.map(|place| (id, place)));
+            let set = |vector: &[u8]| vectors.set(Source::Backfill, *id, vector, 1);
+            let (place, calls) = index.with_vector(document, field, set).expect("it has one");
+            housed.extend(place.map(|place| (*id, place)));
             if calls {
                 workers.call(vectors);
             }
@@ -129,10 +131,11 @@ fn fill(
     }
     work.inserted += missing.len();
     let inserted = Mutex::new(Vec::with_capacity(missing.len()));
-    in_parallel(workers.count(), &missing, |&(id, blob)| {
-        let placed = blob.with_bytes(|blob| structure.index().place(blob)).expect("it was checked");
-        structure.index().insert_placed(id, &placed);
-        inserted.lock().push((id, structure.house(placed)));
+    in_parallel(workers.count(), &missing, |(id, document)| {
+        let place = |vector: &[u8]| structure.index().place(vector).expect("it was checked");
+        let placed = index.with_vector(document, field, place).expect("it has one");
+        structure.index().insert_placed(*id, &placed);
+        inserted.lock().push((*id, structure.house(placed)));
     });
     housed.append(&mut inserted.into_inner());
     housed
@@ -141,7 +144,7 @@ fn fill(
 /// Keys whose table entries are prefetched together.
 const HOUSED_AHEAD: usize = 16;
 
-/// Replaces vectors in hashes by their handles.
+/// Replaces vectors in documents by their handles.
 fn house(keyspace: &mut Housing<'_>, database: u32, index: &Index, housed: Vec<(u32, usize, Housed)>) {
     let documents = index.documents.read();
     let keys: Vec<Option<&[u8]>> = housed.iter().map(|(id, ..)| documents.key(*id)).collect();
@@ -159,20 +162,25 @@ fn house(keyspace: &mut Housing<'_>, database: u32, index: &Index, housed: Vec<(
 /// Documents in a thread's unit of work.
 const RESTORED_AT_ONCE: usize = 512;
 
-type Restored<'k> = (Vec<(u32, Placed)>, Vec<(u32, StringRef<'k>)>);
+type Restored<'k> = (Vec<(u32, Placed)>, Vec<(u32, Document<'k>)>);
 
 /// Gives a graph its vectors back, on all cores. Returns the vectors' places, and the documents whose vector
 /// the graph does not have.
-fn restore<'k>(graph: &Loading, blobs: &[(u32, StringRef<'k>)]) -> Restored<'k> {
-    let all = Mutex::new((Vec::with_capacity(blobs.len()), Vec::new()));
-    let parts: Vec<_> = blobs.chunks(RESTORED_AT_ONCE).collect();
+fn restore<'k>(
+    index: &Index,
+    field: usize,
+    graph: &Loading,
+    documents: &[(u32, Document<'k>)],
+) -> Restored<'k> {
+    let all = Mutex::new((Vec::with_capacity(documents.len()), Vec::new()));
+    let parts: Vec<_> = documents.chunks(RESTORED_AT_ONCE).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     in_parallel(cores.min(parts.len()), &parts, |part| {
         let (mut placed, mut missing) = (Vec::with_capacity(part.len()), Vec::new());
-        for &(id, blob) in *part {
-            match blob.with_bytes(|blob| graph.restore(id, blob)) {
-                Some(place) => placed.push((id, place)),
-                None => missing.push((id, blob)),
+        for (id, document) in *part {
+            match index.with_vector(document, field, |vector| graph.restore(*id, vector)) {
+                Some(Some(place)) => placed.push((*id, place)),
+                _ => missing.push((*id, *document)),
             }
         }
         let mut all = all.lock();
@@ -189,24 +197,26 @@ fn read_documents<'k>(
     keyspace: &'k Keyspace,
     database: u32,
     restoring: &mut Restoring,
-) -> Vec<(u32, HashRef<'k>)> {
+) -> Vec<(u32, Document<'k>)> {
     let listed = restoring.listed();
     let index = &restoring.index;
-    let keys: Vec<(&[u8], Option<HashRef<'k>>)> = match &listed {
-        Some(listed) => listed.iter().map(|key| (&key[..], hash(keyspace, database, key))).collect(),
-        None => covered(keyspace, database, index).collect(),
+    let keys: Vec<(&[u8], Option<Document<'k>>)> = match &listed {
+        Some(listed) => {
+            listed.iter().map(|key| (&key[..], index.document(keyspace, database, key))).collect()
+        }
+        None => index.covered(keyspace, database).map(|(key, document)| (key, Some(document))).collect(),
     };
     let mut documents = index.documents.write();
     let (known, mut new): (Vec<_>, Vec<_>) =
         keys.into_iter().partition(|(key, _)| documents.id(key).is_some());
     new.sort_unstable_by_key(|&(key, _)| key);
     let (mut read, mut gone) = (Vec::new(), Vec::new());
-    for (key, hash) in known.into_iter().chain(new) {
+    for (key, document) in known.into_iter().chain(new) {
         if let Some(id) = documents.id(key) {
             restoring.forget(id);
         }
-        match hash.and_then(|hash| Some((index.read(key, hash)?, hash))) {
-            Some((content, hash)) => read.push((documents.upsert(key, &content), hash)),
+        match document.and_then(|document| Some((index.read(key, &document)?, document))) {
+            Some((content, document)) => read.push((documents.upsert(key, &content), document)),
             None => gone.push(key),
         }
     }
@@ -214,17 +224,4 @@ fn read_documents<'k>(
     gone.into_iter().for_each(|key| _ = documents.remove(key));
     documents.end_reservation();
     read
-}
-
-/// All hashes whose keys the index covers.
-fn covered<'k>(
-    keyspace: &'k Keyspace,
-    database: u32,
-    index: &Index,
-) -> impl Iterator<Item = (&'k [u8], Option<HashRef<'k>>)> {
-    let entries = keyspace.database(database).into_iter().flat_map(|keys| keys.iter());
-    entries.filter(|entry| index.definition.covers(entry.key())).filter_map(|entry| match entry.value() {
-        Value::Hash(hash) => Some((entry.key(), Some(hash))),
-        _ => None,
-    })
 }

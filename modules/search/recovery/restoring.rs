@@ -10,15 +10,16 @@
 //! list.
 
 use super::saved::Saved;
-use crate::documents::{self, Content, Fields, pair_of};
+use crate::documents::Content;
+use crate::documents::reading::{self, DocumentValues, pair_of};
+use crate::index::Index;
 use crate::index::leftover::Leftover;
-use crate::index::{Index, hash};
 use crate::vectors::{Structure, home_of, parameters};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::hashing::HashSet;
-use engramdb_engine::keyspace::Housing;
+use engramdb_engine::keyspace::{DocumentType, Housing};
 use engramdb_engine::module::{Follower, HousedContent, ReadHash};
-use engramdb_engine::store::view::HashView;
+use engramdb_engine::store::document::Document;
 use engramdb_engine::types::{House, Housed};
 use engramdb_vector::{Loading, Placed};
 use parking_lot::Mutex;
@@ -106,30 +107,34 @@ impl Restoring {
 
     /// Processes keys that were loaded or changed; the index covers all of them.
     fn meet(&self, keyspace: &mut Housing<'_>, database: u32, keys: &[&[u8]]) {
-        let hash = |&key| Some(HashView::whole(hash(keyspace, database, key)?));
-        let hashes: Vec<Option<HashView<'_>>> = keys.iter().map(hash).collect();
-        for (at, field, housed) in self.restore_all(keys, &hashes) {
+        let document = |&key| self.index.document(keyspace, database, key);
+        let documents: Vec<Option<Document<'_>>> = keys.iter().map(document).collect();
+        for (at, field, housed) in self.restore_all(keys, &documents) {
             self.index.house(keyspace, (database, keys[at]), [(field, housed)]);
         }
     }
 
-    /// Indexes those hashes that are unchanged since the earlier run (`None`: the key is no hash), and puts
-    /// the other keys on the list. Returns the restored vectors: the key's position in `keys`, the field, and
-    /// the handle.
-    fn restore_all<H: Fields>(&self, keys: &[&[u8]], hashes: &[Option<H>]) -> Vec<(usize, usize, Housed)> {
+    /// Indexes those documents that are unchanged since the earlier run (`None`: the value is of another
+    /// type), and puts the other keys on the list. Returns the restored vectors: the key's position in
+    /// `keys`, the field, and the handle.
+    fn restore_all<V: DocumentValues>(
+        &self,
+        keys: &[&[u8]],
+        read: &[Option<V>],
+    ) -> Vec<(usize, usize, Housed)> {
         if !self.follows {
             return Vec::new();
         }
         let mut all_housed = Vec::with_capacity(keys.len());
         let mut met = Vec::with_capacity(keys.len());
-        for ((at, hash), known) in hashes.iter().enumerate().zip(self.known(keys)) {
-            // Neither a hash now nor before: not indexed.
-            if hash.is_none() && known == Known::No {
+        for ((at, document), known) in read.iter().enumerate().zip(self.known(keys)) {
+            // Neither a document now nor before: not indexed.
+            if document.is_none() && known == Known::No {
                 continue;
             }
-            let waiting = known.waiting().zip(hash.as_ref());
+            let waiting = known.waiting().zip(document.as_ref());
             let housed = &mut |field, housed| all_housed.push((at, field, housed));
-            let content = waiting.and_then(|(id, hash)| Some((id, self.restore(id, hash, housed)?)));
+            let content = waiting.and_then(|(id, document)| Some((id, self.restore(id, document, housed)?)));
             met.push((keys[at], content));
         }
         let mut documents = self.index.documents.write();
@@ -165,16 +170,15 @@ impl Restoring {
     fn restore(
         &self,
         id: u32,
-        hash: &impl Fields,
+        document: &impl DocumentValues,
         housed: &mut dyn FnMut(usize, Housed),
     ) -> Option<Vec<Content>> {
-        let definition = &self.index.definition;
         // Vectors that equal the earlier run's are valid, so only their size is checked.
-        let content = documents::read_trusting(definition, hash).ok()?;
+        let content = reading::read_trusting(&self.index.definition, document).ok()?;
         for (field, _) in self.index.vectors.iter().enumerate().filter(|(_, vectors)| vectors.is_some()) {
             let returning = self.fields[field].as_ref();
             let restore = |vector: &[u8]| returning?.restore(id, vector);
-            if let Some(place) = hash.with(&definition.fields[field].identifier, restore) {
+            if let Some(place) = self.index.with_vector(document, field, restore) {
                 housed(field, place?);
             }
         }
@@ -235,6 +239,9 @@ impl Follower for Followers {
         let mut all_housed = Vec::new();
         for (_, restoring) in self.0.iter().filter(|(of, _)| *of == database) {
             let definition = &restoring.index.definition;
+            if definition.documents != DocumentType::Hash {
+                continue;
+            }
             let covered = (0..).zip(hashes).filter(|(_, hash)| definition.covers(hash.key));
             let (numbers, hashes): (Vec<usize>, Vec<Option<ReadHash<'_>>>) =
                 covered.map(|(number, hash)| (number, Some(*hash))).unzip();

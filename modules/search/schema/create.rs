@@ -2,17 +2,18 @@
 //!
 //! Every head option that clients send is read and checked. Those that have nothing to do here (of scores, of
 //! languages, of what to leave out of text postings) are kept for FT.INFO; docs/compatibility.md lists them.
-//! What would change answers and is not there yet (ON JSON, FILTER, TEMPORARY, PHONETIC, GEO queries) is
-//! refused, here or where a query asks for it.
+//! What would change answers and is not there yet (FILTER, TEMPORARY, PHONETIC, GEO queries) is refused, here
+//! or where a query asks for it; so is ON with a type that the program lacks (JSON).
 
 use super::language::is_language;
 use super::{
-    Algorithm, Definition, EF_RUNTIME_DEFAULT, Field, FieldKind, IndexOptions, VectorOptions, element_name,
-    quantization_name,
+    Algorithm, Definition, EF_RUNTIME_DEFAULT, Field, FieldKind, IndexOptions, NO_SEPARATOR, VectorOptions,
+    element_name, quantization_name,
 };
 use crate::error::{self, Kind, SearchError};
 use crate::words::{list, value, whole_number};
 use engramdb_engine::command::{Args, OptionWords};
+use engramdb_engine::keyspace::{DataTypes, DocumentType};
 use engramdb_engine::types::parse_double;
 use engramdb_vector::{Element, Metric, Quantization};
 
@@ -25,20 +26,29 @@ const EF_MAX: u64 = 1_000_000;
 
 type Parsed<T> = Result<T, SearchError>;
 
-/// Reads `FT.CREATE name [option…] SCHEMA field…`.
-pub fn parse(args: Args<'_>) -> Parsed<Definition> {
+/// Reads `FT.CREATE name [option…] SCHEMA field…`. Documents can be hashes, or of one of these types.
+pub fn parse(args: Args<'_>, types: &DataTypes) -> Parsed<Definition> {
     let mut words = args.options(2);
-    let mut options = IndexOptions { score: 1.0, ..IndexOptions::default() };
-    let mut prefixes = Vec::new();
+    let mut head = Head {
+        documents: DocumentType::Hash,
+        prefixes: Vec::new(),
+        options: IndexOptions { score: 1.0, ..IndexOptions::default() },
+    };
     while !words.take("SCHEMA") {
-        head_option(&mut words, &mut options, &mut prefixes)?;
+        head.read(&mut words, types)?;
     }
+    let Head { documents, mut prefixes, options } = head;
     if prefixes.is_empty() {
         prefixes.push(Vec::new());
     }
     let mut fields: Vec<Field> = Vec::new();
     while !words.is_done() {
-        let field = field(&mut words)?;
+        let field = field(&mut words, documents)?;
+        if !documents.is_path(&field.identifier) {
+            let parts =
+                [&field.identifier, &field.name, &args[1].to_vec()].map(|part| error::text(part).into());
+            return Err(Kind::BadPath.with(parts));
+        }
         if field.name.is_empty() {
             return Err(Kind::FieldUnnamed.error());
         }
@@ -56,20 +66,41 @@ pub fn parse(args: Args<'_>) -> Parsed<Definition> {
     if options.no_fields && options.max_text_fields {
         return Err(error::unsupported("MAXTEXTFIELDS together with NOFIELDS is"));
     }
-    Ok(Definition { id: 0, name: args[1].to_vec(), prefixes, options, fields })
+    Ok(Definition { id: 0, name: args[1].to_vec(), documents, prefixes, options, fields })
 }
 
-fn head_option(
-    words: &mut OptionWords<'_>,
-    options: &mut IndexOptions,
-    prefixes: &mut Vec<Vec<u8>>,
-) -> Parsed<()> {
-    if words.is_done() {
-        return Err(Kind::NoSchema.error());
+/// The definition of an index over hashes by its command, for tests and fuzzing.
+pub fn definition_of(command: &str) -> Definition {
+    let words: Vec<&[u8]> = command.split_ascii_whitespace().map(str::as_bytes).collect();
+    parse(Args::new(&words), &DataTypes::default()).expect("well formed")
+}
+
+/// What is before SCHEMA.
+struct Head {
+    documents: DocumentType,
+    prefixes: Vec<Vec<u8>>,
+    options: IndexOptions,
+}
+
+impl Head {
+    /// Reads one option.
+    fn read(&mut self, words: &mut OptionWords<'_>, types: &DataTypes) -> Parsed<()> {
+        if words.is_done() {
+            return Err(Kind::NoSchema.error());
+        }
+        if words.take("ON") {
+            self.documents = on(value(words, "ON")?, types)?;
+            return Ok(());
+        }
+        if words.take("PREFIX") {
+            self.prefixes = list(words, "PREFIX")?;
+            return Ok(());
+        }
+        head_option(words, &mut self.options)
     }
-    if words.take("ON") {
-        return on(value(words, "ON")?);
-    }
+}
+
+fn head_option(words: &mut OptionWords<'_>, options: &mut IndexOptions) -> Parsed<()> {
     for (name, flag) in [
         ("NOOFFSETS", &mut options.no_offsets),
         ("NOHL", &mut options.no_highlight),
@@ -86,9 +117,7 @@ fn head_option(
     if words.take("ASYNC") || words.take("NOSCOREIDX") {
         return Ok(());
     }
-    if words.take("PREFIX") {
-        *prefixes = list(words, "PREFIX")?;
-    } else if words.take("STOPWORDS") {
+    if words.take("STOPWORDS") {
         options.stop_words = Some(list(words, "STOPWORDS")?);
     } else if words.take("LANGUAGE") {
         options.language = value(words, "LANGUAGE")?.to_ascii_lowercase();
@@ -122,17 +151,14 @@ fn head_option(
     Ok(())
 }
 
-fn on(kind: &[u8]) -> Parsed<()> {
-    if kind.eq_ignore_ascii_case(b"HASH") {
-        return Ok(());
-    }
-    if kind.eq_ignore_ascii_case(b"JSON") {
-        return Err(error::unsupported("ON JSON is"));
-    }
-    Err(Kind::BadRuleType.of(kind))
+fn on(name: &[u8], types: &DataTypes) -> Parsed<DocumentType> {
+    types.documents(name).ok_or_else(|| match name.eq_ignore_ascii_case(b"JSON") {
+        true => error::unsupported("ON JSON is"),
+        false => Kind::BadRuleType.of(name),
+    })
 }
 
-fn field(words: &mut OptionWords<'_>) -> Parsed<Field> {
+fn field(words: &mut OptionWords<'_>, documents: DocumentType) -> Parsed<Field> {
     let identifier = words.word()?.to_vec();
     let name = if words.take("AS") { required(words, b"AS")?.to_vec() } else { identifier.clone() };
     let Some(type_name) = words.peek() else { return Err(Kind::FieldUntyped.of(&name)) };
@@ -148,7 +174,11 @@ fn field(words: &mut OptionWords<'_>) -> Parsed<Field> {
     };
     field.kind = match type_name.to_ascii_uppercase().as_slice() {
         b"TEXT" => FieldKind::Text { weight: 1.0, no_stem: false, suffix_trie: false },
-        b"TAG" => FieldKind::Tag { separator: b',', case_sensitive: false, suffix_trie: false },
+        b"TAG" => {
+            // A hash has one text in a field; other documents list their tags.
+            let separator = if documents == DocumentType::Hash { b',' } else { NO_SEPARATOR };
+            FieldKind::Tag { separator, case_sensitive: false, suffix_trie: false }
+        }
         b"NUMERIC" => FieldKind::Numeric,
         b"GEO" => FieldKind::Geo,
         b"GEOSHAPE" => FieldKind::GeoShape,
@@ -190,44 +220,39 @@ fn field_option(words: &mut OptionWords<'_>, field: &mut Field) -> Parsed<bool> 
         field.no_index = true;
         return Ok(true);
     }
+    kind_option(words, field)
+}
+
+/// The same of an option that only some types have.
+fn kind_option(words: &mut OptionWords<'_>, field: &mut Field) -> Parsed<bool> {
     match &mut field.kind {
-        FieldKind::Text { weight, no_stem, suffix_trie } => {
-            if words.take("WEIGHT") {
-                *weight = parse_double(value(words, "weight")?)
-                    .ok_or_else(|| error::bad_arguments("weight", error::CONVERSION))?;
-            } else if words.take("NOSTEM") {
-                *no_stem = true;
-            } else if words.take("PHONETIC") {
-                return Err(phonetic(required(words, b"PHONETIC")?));
-            } else if words.take("WITHSUFFIXTRIE") {
-                *suffix_trie = true;
-            } else if words.take("INDEXEMPTY") {
-                field.index_empty = true;
-            } else {
-                return Ok(false);
-            }
-            Ok(true)
+        FieldKind::Text { weight, .. } if words.take("WEIGHT") => {
+            *weight = parse_double(value(words, "weight")?)
+                .ok_or_else(|| error::bad_arguments("weight", error::CONVERSION))?;
         }
-        FieldKind::Tag { separator, case_sensitive, suffix_trie } => {
-            if words.take("SEPARATOR") {
-                *separator = match required(words, b"SEPARATOR")? {
-                    [separator] => *separator,
-                    other => return Err(Kind::BadSeparator.of(other)),
-                };
-            } else if words.take("CASESENSITIVE") {
-                *case_sensitive = true;
-            } else if words.take("WITHSUFFIXTRIE") {
-                *suffix_trie = true;
-            } else if words.take("INDEXEMPTY") {
-                field.index_empty = true;
-            } else {
-                return Ok(false);
-            }
-            Ok(true)
+        FieldKind::Text { no_stem, .. } if words.take("NOSTEM") => *no_stem = true,
+        FieldKind::Text { .. } if words.take("PHONETIC") => {
+            return Err(phonetic(required(words, b"PHONETIC")?));
         }
-        FieldKind::GeoShape => Ok(words.take("FLAT") || words.take("SPHERICAL")),
-        _ => Ok(false),
+        FieldKind::Tag { separator, .. } if words.take("SEPARATOR") => {
+            *separator = match required(words, b"SEPARATOR")? {
+                [separator] => *separator,
+                other => return Err(Kind::BadSeparator.of(other)),
+            };
+        }
+        FieldKind::Tag { case_sensitive, .. } if words.take("CASESENSITIVE") => *case_sensitive = true,
+        FieldKind::Text { suffix_trie, .. } | FieldKind::Tag { suffix_trie, .. }
+            if words.take("WITHSUFFIXTRIE") =>
+        {
+            *suffix_trie = true;
+        }
+        FieldKind::Text { .. } | FieldKind::Tag { .. } if words.take("INDEXEMPTY") => {
+            field.index_empty = true;
+        }
+        FieldKind::GeoShape if words.take("FLAT") || words.take("SPHERICAL") => {}
+        _ => return Ok(false),
     }
+    Ok(true)
 }
 
 /// The word behind an option of a field.

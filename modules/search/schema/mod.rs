@@ -5,10 +5,11 @@
 //! ```text
 //! id u64 | flags u8 | score f64 | temporary_s u64 (0) | name, language, language field, score field: bytes
 //! since version 3: payload field: bytes
+//! since version 4: type of the documents, as ON calls it: bytes (before: HASH)
 //! prefixes: list | stop words: u8 (0: the default ones), list | fields: u32 count, then each:
 //!   identifier, name: bytes | flags u8 | kind u8 | by kind:
 //!     0 TEXT     weight f64, flags u8
-//!     1 TAG      separator u8, flags u8
+//!     1 TAG      separator u8 (0: none), flags u8
 //!     2 NUMERIC, 3 GEO, 4 GEOSHAPE
 //!     5 VECTOR   algorithm u8, metric u8, dimension u32, m u32, ef_construction u32, ef_runtime u32,
 //!                epsilon f64, initial capacity u64, block size u64; since version 2: element u8,
@@ -23,10 +24,14 @@ pub mod create;
 pub mod language;
 
 use bytes::{Reader, Writer};
+use engramdb_engine::keyspace::{DataTypes, DocumentType};
 use engramdb_vector::{Element, HnswParameters, Metric, Quantization};
 
 /// The version of the payload that this program writes; it reads all before.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
+
+/// The separator of a TAG field that cuts nothing: each text is a tag.
+pub const NO_SEPARATOR: u8 = 0;
 
 /// EF_RUNTIME where neither the schema nor the query says one.
 pub const EF_RUNTIME_DEFAULT: u32 = 100;
@@ -36,6 +41,7 @@ pub struct Definition {
     /// Tells this index from others that had its name; 0 until FT.CREATE has drawn one.
     pub id: u64,
     pub name: Vec<u8>,
+    pub documents: DocumentType,
     /// Keys that begin with one of these are documents; the empty prefix stands for all.
     pub prefixes: Vec<Vec<u8>>,
     pub options: IndexOptions,
@@ -56,7 +62,7 @@ pub struct IndexOptions {
     pub language: Vec<u8>,
     pub language_field: Vec<u8>,
     pub score_field: Vec<u8>,
-    /// The hash's field that WITHPAYLOADS shows; empty for none.
+    /// The document's field that WITHPAYLOADS shows; empty for none.
     pub payload_field: Vec<u8>,
     /// `None` for the default ones.
     pub stop_words: Option<Vec<Vec<u8>>>,
@@ -64,7 +70,7 @@ pub struct IndexOptions {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {
-    /// The hash's field.
+    /// The hash's field, or the path in a document of another type.
     pub identifier: Vec<u8>,
     /// What queries call it: the alias, or the identifier.
     pub name: Vec<u8>,
@@ -134,7 +140,7 @@ pub struct VectorOptions {
 }
 
 impl VectorOptions {
-    /// What a value in a hash must have.
+    /// What a value in a hash must have, and what a vector is stored as.
     pub fn blob_bytes(&self) -> usize {
         self.dimension as usize * self.element.bytes()
     }
@@ -174,7 +180,7 @@ pub fn metric_name(metric: Metric) -> &'static str {
 }
 
 impl Definition {
-    /// True if a key of this name is a document of the index.
+    /// True if a key of this name is a document of the index, provided that its value is of the type.
     pub fn covers(&self, key: &[u8]) -> bool {
         self.prefixes.iter().any(|prefix| key.starts_with(prefix))
     }
@@ -184,7 +190,7 @@ impl Definition {
         self.fields.iter().position(|field| field.name == name)
     }
 
-    /// The hash's field behind a name that a client uses: an attribute's, or the hash field's own.
+    /// The document's field behind a name that a client uses: an attribute's, or the field's own.
     pub fn identifier_of<'a>(&'a self, name: &'a [u8]) -> &'a [u8] {
         self.field(name).map_or(name, |field| &self.fields[field].identifier)
     }
@@ -214,6 +220,7 @@ impl Definition {
         ] {
             out.bytes(bytes);
         }
+        out.bytes(self.documents.name().as_bytes());
         out.list(&self.prefixes);
         out.flags(&[options.stop_words.is_some()]);
         out.list(options.stop_words.as_deref().unwrap_or_default());
@@ -222,15 +229,35 @@ impl Definition {
         out.0
     }
 
-    /// Reads what `encode` of this or an earlier version wrote; `None` where the bytes are anything else.
-    pub fn decode(version: u8, bytes: &[u8]) -> Option<Definition> {
-        let mut reader = Reader(bytes);
+    /// Reads what `encode` of this or an earlier version wrote. An error says that the bytes are anything
+    /// else, or that `types` does not have the type of the documents.
+    pub fn decode(version: u8, bytes: &[u8], types: &DataTypes) -> Result<Definition, String> {
+        let mut unknown = None;
+        let type_of = &mut |name: &[u8]| {
+            let documents = types.documents(name);
+            if documents.is_none() {
+                unknown = Some(name.escape_ascii().to_string());
+            }
+            documents
+        };
+        Definition::read(version, Reader(bytes), type_of).ok_or_else(|| match unknown {
+            Some(name) => format!("an index is over documents of type {name}, which this program lacks"),
+            None => "an index definition is malformed".to_owned(),
+        })
+    }
+
+    fn read(
+        version: u8,
+        mut reader: Reader<'_>,
+        type_of: &mut dyn FnMut(&[u8]) -> Option<DocumentType>,
+    ) -> Option<Definition> {
         let id = reader.u64()?;
         let flags = reader.flags()?;
         let (score, _temporary_s) = (reader.f64()?, reader.u64()?);
         let mut text = || reader.bytes().map(<[u8]>::to_vec);
         let (name, language, language_field, score_field) = (text()?, text()?, text()?, text()?);
         let payload_field = if version >= 3 { text()? } else { Vec::new() };
+        let documents = if version >= 4 { type_of(&text()?)? } else { DocumentType::Hash };
         let prefixes = reader.list()?;
         let own_stop_words = reader.flags()?[0];
         let stop_words = Some(reader.list()?).filter(|_| own_stop_words);
@@ -251,7 +278,7 @@ impl Definition {
             payload_field,
             stop_words,
         };
-        reader.0.is_empty().then_some(Definition { id, name, prefixes, options, fields })
+        reader.0.is_empty().then_some(Definition { id, name, documents, prefixes, options, fields })
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::documents::ids;
 use crate::documents::postings::{NumberWalk, TermWalk, is_between};
-use crate::documents::{Documents, Value};
+use crate::documents::{Documents, TEXT_END};
 use crate::index::Index;
 use crate::query::{Node, Pattern, TextMatch, VectorRange};
 use crate::vectors::Question;
@@ -291,7 +291,7 @@ impl<'e> Evaluation<'e> {
         let mut found = Vec::new();
         self.in_steps(|documents, work| {
             for id in left.by_ref() {
-                let terms = terms_of(documents, id, field);
+                let terms = documents.value(id, field).terms();
                 if has_phrase(terms, &numbers) {
                     found.push(id);
                 }
@@ -339,16 +339,16 @@ pub fn means(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bo
         Node::Or(nodes) => nodes.iter().any(is_meant),
         Node::Not(node) => !is_meant(node),
         Node::Tag { field, pattern } => has_term(documents, id, *field, pattern),
-        Node::Number { field, least, most } => match documents.value(id, *field) {
-            Value::Number(number) => is_between(*number, *least, *most),
-            _ => false,
-        },
+        Node::Number { field, least, most } => {
+            let numbers = documents.value(id, *field).numbers();
+            numbers.iter().any(|&number| is_between(number, *least, *most))
+        }
         Node::Text { fields, text: TextMatch::Term(pattern) } => {
             fields.iter().any(|&field| has_term(documents, id, field, pattern))
         }
         Node::Text { fields, text: TextMatch::Phrase(phrase) } => fields.iter().any(|&field| {
             let numbers = numbers_of(documents, field, phrase);
-            numbers.is_some_and(|numbers| has_phrase(terms_of(documents, id, field), &numbers))
+            numbers.is_some_and(|numbers| has_phrase(documents.value(id, field).terms(), &numbers))
         }),
         Node::Missing(field) => documents.missing(*field).contains(id),
         Node::Range(range) => ranges.of(range).is_some_and(|matched| matched.contains(id)),
@@ -358,18 +358,10 @@ pub fn means(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bo
 
 fn has_term(documents: &Documents, id: u32, field: usize, pattern: &Pattern) -> bool {
     let Some(terms) = documents.terms(field) else { return false };
-    let numbers = terms_of(documents, id, field);
+    let numbers = documents.value(id, field).terms();
     match pattern {
         Pattern::Exact(term) => terms.number(term).is_some_and(|number| numbers.contains(&number)),
-        _ => numbers.iter().any(|&number| pattern.matches(terms.term(number))),
-    }
-}
-
-/// The numbers of a document's terms, in order.
-fn terms_of(documents: &Documents, id: u32, field: usize) -> &[u32] {
-    match documents.value(id, field) {
-        Value::Terms(terms) => terms,
-        _ => &[],
+        _ => numbers.iter().any(|&number| number != TEXT_END && pattern.matches(terms.term(number))),
     }
 }
 

@@ -7,7 +7,7 @@
 use super::filter::{Evaluation, Late, Ranges, means};
 use super::plan::{Plan, Row, SortKey};
 use super::reply;
-use crate::documents::{Documents, Value};
+use crate::documents::Documents;
 use crate::query::request::SortBy;
 use crate::schema::FieldKind;
 use engramdb_engine::command::Looks;
@@ -333,10 +333,10 @@ impl Plan {
                 let named = distances.into_iter().find(|(alias, _)| **alias == *name);
                 named.map(|(_, distance)| SortKey::Number(distance))
             }
-            Order::Number(field) => match documents.value(id, field) {
-                Value::Number(number) => Some(SortKey::Number(*number)),
-                _ => None,
-            },
+            Order::Number(field) => {
+                let first = documents.value(id, field).numbers().first();
+                first.map(|&number| SortKey::Number(number))
+            }
         };
         let ended = evaluation.in_steps(|documents, work| {
             let some = left.by_ref().take(*work);

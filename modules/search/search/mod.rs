@@ -25,6 +25,7 @@
 //! know. So the keyspace is asked about rows only while something in the database is due to expire, or for
 //! what the reply shows of it: each look is several cache misses.
 
+mod excerpt;
 mod filter;
 mod matches;
 mod measure;

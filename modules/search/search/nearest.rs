@@ -222,8 +222,8 @@ impl Plan {
                 let documents = self.index.documents.read();
                 place = view.due_step(self.database, from, DUE_PLACES, &mut |key| {
                     let Some(id) = documents.id(key) else { return };
-                    let hash = view.hash(key).ok().flatten();
-                    if hash.is_none_or(|hash| hash.get(identifier).is_none()) {
+                    let document = self.document(view, key);
+                    if !document.is_some_and(|document| document.has(identifier)) {
                         nearest.expired.insert(id);
                     }
                 });
@@ -349,15 +349,14 @@ impl Plan {
     /// The row, if its document has a vector in the keyspace; the distance is found out where it is not
     /// known.
     fn look<'r>(&self, mut row: Row<'r>, view: &View<'r>, knn: &'r Knn) -> Option<Row<'r>> {
-        let hash = match row.hash {
-            Some(hash) => hash,
-            None => view.hash(row.key).ok()??,
-        };
-        hash.get(&self.index.definition.fields[knn.field].identifier)?;
-        if row.nearest.is_none() {
-            row.nearest = Some((&knn.alias, self.index.distance(hash, knn.field, &knn.vector)?));
+        let document = row.document.or_else(|| self.document(view, row.key))?;
+        if !document.has(&self.index.definition.fields[knn.field].identifier) {
+            return None;
         }
-        row.hash = Some(hash);
+        if row.nearest.is_none() {
+            row.nearest = Some((&knn.alias, self.index.distance(&document, knn.field, &knn.vector)?));
+        }
+        row.document = Some(document);
         Some(row)
     }
 }

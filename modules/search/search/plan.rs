@@ -22,7 +22,8 @@ use crate::schema::Algorithm;
 use crate::vectors::Cost;
 use crate::vectors::live::LiveReport;
 use engramdb_engine::env::Env;
-use engramdb_engine::store::view::HashView;
+use engramdb_engine::store::document::Document;
+use engramdb_engine::store::view::View;
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,11 +78,11 @@ pub struct Profile {
 const TERM_WORK: usize = 128;
 const VALUE_WORK: usize = 32;
 const ORDER_WORK: usize = 256;
-/// The same where the order is known to the hashes alone.
+/// The same where the order is known to the documents alone.
 const STORED_ORDER_WORK: usize = 2048;
-/// A row of the page, and one that is written with what its hash has.
+/// A row of the page, and one that is written with what its document has.
 const ROW_WORK: usize = 1024;
-const HASH_WORK: usize = 8192;
+const DOCUMENT_WORK: usize = 8192;
 
 /// A document in the answer, with what the vector parts of the query say of it.
 #[derive(Clone)]
@@ -92,8 +93,8 @@ pub struct Row<'r> {
     pub nearest: Option<(&'r [u8], f64)>,
     /// Names and distances of its vector ranges.
     pub ranges: Vec<(Arc<[u8]>, f64)>,
-    /// The document's hash, if it was looked at already.
-    pub hash: Option<HashView<'r>>,
+    /// The document in the keyspace, if it was looked at already.
+    pub document: Option<Document<'r>>,
     /// Of SORTBY.
     pub sort_key: SortKey,
 }
@@ -110,6 +111,11 @@ pub enum SortKey {
 impl Plan {
     pub fn request(&self) -> &QueryOptions {
         &self.prepared.request
+    }
+
+    /// The document at a key, in the keyspace.
+    pub fn document<'v>(&self, view: &View<'v>, key: &[u8]) -> Option<Document<'v>> {
+        view.document(key, self.index.definition.documents)
     }
 
     /// What can be wrong beyond the query's text.
@@ -159,7 +165,7 @@ impl Plan {
     }
 
     fn page_work(&self, most: usize) -> usize {
-        let each = if reply::needs_hashes(self) { HASH_WORK } else { ROW_WORK };
+        let each = if reply::needs_documents(self) { DOCUMENT_WORK } else { ROW_WORK };
         most.min(self.request().limit) * each
     }
 
@@ -247,7 +253,7 @@ fn filter_work(documents: &Documents, node: &Node) -> usize {
 
 impl<'r> Row<'r> {
     pub fn new(key: &'r [u8], id: u32, nearest: Option<(&'r [u8], f64)>) -> Row<'r> {
-        Row { key, id, nearest, ranges: Vec::new(), hash: None, sort_key: SortKey::Absent }
+        Row { key, id, nearest, ranges: Vec::new(), document: None, sort_key: SortKey::Absent }
     }
 
     /// Adds what the ranges of a tree say of a document that matches it, and has this id.

@@ -1,15 +1,18 @@
 //! FT.SEARCH's reply: order, page, fields; flat in RESP2, a map in RESP3.
 
+use super::excerpt::Excerpt;
 use super::measure::Measure;
 use super::plan::{Plan, Row, SortKey};
 use super::rows::{Kept, Loaded};
-use crate::documents::{Documents, Value};
+use crate::documents::Documents;
 use crate::number::{format_exactly, format_number};
 use crate::query::request::{Returned, SortBy};
 use crate::schema::{self, FieldKind};
 use engramdb_engine::command::Reply;
-use engramdb_engine::store::view::{HashView, View};
-use engramdb_engine::types::{Field, Hash, StringRef, parse_double};
+use engramdb_engine::keyspace::FieldValue;
+use engramdb_engine::store::document::{Document, ShownValue};
+use engramdb_engine::store::view::View;
+use engramdb_engine::types::parse_double;
 
 /// A field as the reply shows it: what it is called there, and its value.
 type Shown<'r> = (&'r [u8], Content<'r>);
@@ -17,7 +20,7 @@ type Shown<'r> = (&'r [u8], Content<'r>);
 enum Content<'r> {
     Number(f64),
     Bytes(&'r [u8]),
-    Stored(StringRef<'r>),
+    Shown(ShownValue<'r>),
 }
 
 /// What a search came to.
@@ -85,8 +88,8 @@ pub fn write_kept(plan: &Plan, reply: &mut dyn Reply, answer: &KeptAnswer) {
     writer.write(reply, answer.total, answer.warnings, &page);
 }
 
-/// Whether the reply shows more of the hashes than keys and distances, payloads among it.
-pub fn needs_hashes(plan: &Plan) -> bool {
+/// Whether the reply shows more of the documents than keys and distances, payloads among it.
+pub fn needs_documents(plan: &Plan) -> bool {
     let request = plan.request();
     let is_stored = |name: &[u8]| name != b"__key" && !plan.is_distance(name);
     let shows_payload = request.with_payloads && !plan.index.definition.options.payload_field.is_empty();
@@ -95,36 +98,13 @@ pub fn needs_hashes(plan: &Plan) -> bool {
     shows_payload || shows_fields
 }
 
-/// A copy of what the reply shows of a hash.
-pub fn copy_of(plan: &Plan, hash: HashView<'_>) -> Hash {
-    let request = plan.request();
-    let definition = &plan.index.definition;
-    let payload = definition.options.payload_field.as_slice();
-    let payload = if request.with_payloads { hash.get(payload) } else { None };
-    match &request.fields {
-        _ if request.no_content => hash.copy_of(payload.into_iter()),
-        Some(fields) => {
-            let named = fields.iter().map(|(name, _)| definition.identifier_of(name));
-            hash.copy_of(named.filter_map(|name| hash.get(name)).chain(payload))
-        }
-        None => {
-            let sorted = sorted_field(plan).map(|field| field.identifier.as_slice());
-            let is_shown = |field: &Field<'_>| {
-                let name = field.name;
-                sorted == Some(name) || !is_of_index(plan, name)
-            };
-            hash.copy_of(hash.iter().filter(is_shown).chain(payload))
-        }
-    }
-}
-
 /// What a row takes in the reply, in bytes, at the least: without distances, and without fields that can
 /// expire.
-pub fn least_bytes(plan: &Plan, key: &[u8], hash: Option<&Hash>) -> usize {
+pub fn least_bytes(plan: &Plan, key: &[u8], excerpt: Option<&Excerpt>) -> usize {
     // The shortest key of an order.
     let sort_key = SortKey::Number(0.0);
-    let hash = hash.map(|hash| HashView::new(hash, u64::MAX));
-    let row = Row { hash, sort_key, ..Row::new(key, 0, None) };
+    let document = excerpt.map(|excerpt| excerpt.read(u64::MAX));
+    let row = Row { document, sort_key, ..Row::new(key, 0, None) };
     let mut measure = Measure::default();
     Writer { plan, view: None }.flat(&mut measure, &row, &mut Vec::new());
     measure.bytes()
@@ -197,11 +177,11 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Has the memory that the page is written from on its way: keys, and hashes where they are asked for.
+    /// Has the memory that the page is written from on its way: keys, and documents where they are asked for.
     fn prefetch(&self, page: &[Row<'_>], view: &View<'_>) {
         page.iter().for_each(|row| _ = std::hint::black_box(row.key.first().copied()));
-        if needs_hashes(self.plan) {
-            view.prefetch(page.iter().filter(|row| row.hash.is_none()).map(|row| row.key));
+        if needs_documents(self.plan) {
+            view.prefetch(page.iter().filter(|row| row.document.is_none()).map(|row| row.key));
         }
     }
 
@@ -209,37 +189,36 @@ impl<'a> Writer<'a> {
         &self.plan.index.definition.options.payload_field
     }
 
-    fn hash(&self, row: &'a Row<'a>) -> Option<HashView<'a>> {
-        if !needs_hashes(self.plan) {
+    fn document(&self, row: &'a Row<'a>) -> Option<Document<'a>> {
+        if !needs_documents(self.plan) {
             return None;
         }
-        row.hash.or_else(|| self.view?.hash(row.key).ok().flatten())
+        row.document.or_else(|| self.plan.document(self.view?, row.key))
     }
 
-    fn write_payload(&self, reply: &mut dyn Reply, hash: Option<HashView<'a>>) {
-        match hash.and_then(|hash| hash.get(self.payload_field())) {
-            Some(field) if !self.payload_field().is_empty() => {
-                reply.string(field.value);
-            }
+    fn write_payload(&self, reply: &mut dyn Reply, document: Option<Document<'a>>) {
+        let several = self.plan.request().several();
+        match document.and_then(|document| document.shown(self.payload_field(), several)) {
+            Some(value) if !self.payload_field().is_empty() => write_shown(reply, &value),
             _ => reply.null(),
         }
     }
 
     fn flat(&self, reply: &mut dyn Reply, row: &'a Row<'a>, fields: &mut Vec<Shown<'a>>) {
         let request = self.plan.request();
-        let hash = self.hash(row);
+        let document = self.document(row);
         reply.bulk(row.key);
         if request.with_scores {
             reply.double(SCORE);
         }
         if request.with_payloads {
-            self.write_payload(reply, hash);
+            self.write_payload(reply, document);
         }
         if request.with_sort_keys {
-            self.write_sort_key(reply, row, hash);
+            self.write_sort_key(reply, row, document);
         }
         if !request.no_content {
-            self.gather(row, hash, fields);
+            self.gather(row, document, fields);
             reply.array(fields.len() * 2);
             fields.iter().for_each(|field| write_field(reply, field));
         }
@@ -247,7 +226,7 @@ impl<'a> Writer<'a> {
 
     fn map(&self, reply: &mut dyn Reply, row: &'a Row<'a>, fields: &mut Vec<Shown<'a>>) {
         let request = self.plan.request();
-        let hash = self.hash(row);
+        let document = self.document(row);
         let options =
             [request.with_scores, request.with_payloads, request.with_sort_keys, !request.no_content];
         reply.map(2 + options.iter().filter(|&&option| option).count());
@@ -259,14 +238,14 @@ impl<'a> Writer<'a> {
         }
         if request.with_payloads {
             reply.bulk(b"payload");
-            self.write_payload(reply, hash);
+            self.write_payload(reply, document);
         }
         if request.with_sort_keys {
             reply.bulk(b"sortkey");
-            self.write_sort_key(reply, row, hash);
+            self.write_sort_key(reply, row, document);
         }
         if !request.no_content {
-            self.gather(row, hash, fields);
+            self.gather(row, document, fields);
             reply.bulk(b"extra_attributes");
             reply.map(fields.len());
             fields.iter().for_each(|field| write_field(reply, field));
@@ -275,54 +254,59 @@ impl<'a> Writer<'a> {
         reply.array(0);
     }
 
-    /// Puts the row's fields in the place of another's: distances, SORTBY's field and all of the hash, or
+    /// Puts the row's fields in the place of another's: distances, SORTBY's field and the whole document, or
     /// what RETURN asks for and is there.
-    fn gather(&self, row: &'a Row<'a>, hash: Option<HashView<'a>>, fields: &mut Vec<Shown<'a>>) {
+    fn gather(&self, row: &'a Row<'a>, document: Option<Document<'a>>, fields: &mut Vec<Shown<'a>>) {
         fields.clear();
         let Some(wanted) = &self.plan.request().fields else {
             fields.extend(row.distances().map(|(name, distance)| (name, Content::Number(distance))));
-            let sorted = sorted_field(self.plan).and_then(|field| self.sorted_content(row, hash, field));
+            let sorted = sorted_field(self.plan).and_then(|field| self.sorted_content(row, document, field));
             let twice = sorted.as_ref().map(|(name, _)| *name);
             fields.extend(sorted);
-            let stored = hash.iter().flat_map(HashView::iter);
-            let stored =
-                stored.filter(|field| Some(field.name) != twice && !is_of_index(self.plan, field.name));
-            fields.extend(stored.map(|field| (field.name, Content::Stored(field.value))));
+            let several = self.plan.request().several();
+            document.iter().for_each(|document| {
+                document.each_shown(several, |name, value| {
+                    if Some(name) != twice && !is_of_index(self.plan, name) {
+                        fields.push((name, Content::Shown(value)));
+                    }
+                });
+            });
             return;
         };
-        let shown = |(name, alias): &'a Returned| Some((alias.as_slice(), self.content(row, hash, name)?));
+        let shown =
+            |(name, alias): &'a Returned| Some((alias.as_slice(), self.content(row, document, name)?));
         fields.extend(wanted.iter().filter_map(shown));
     }
 
-    /// SORTBY's field as it stands in front of the hash's: the hash's own, or under another name what rows
+    /// SORTBY's field as it comes before the document's: the document's own, or under another name what rows
     /// are compared by.
     fn sorted_content(
         &self,
         row: &'a Row<'a>,
-        hash: Option<HashView<'a>>,
+        document: Option<Document<'a>>,
         field: &'a schema::Field,
     ) -> Option<Shown<'a>> {
-        let stored = hash?.get(&field.identifier)?.value;
+        let value = document?.shown(&field.identifier, self.plan.request().several())?;
         let content = match &row.sort_key {
-            _ if field.name == field.identifier => Content::Stored(stored),
+            _ if field.name == field.identifier => Content::Shown(value),
             SortKey::Number(number) => Content::Number(*number),
             SortKey::Text(text) => Content::Bytes(text),
-            SortKey::Absent => Content::Stored(stored),
+            SortKey::Absent => Content::Shown(value),
         };
         Some((&field.name, content))
     }
 
-    /// A number that is not SORTABLE is told as the hash has it, where that is read for the reply.
-    fn write_sort_key(&self, reply: &mut dyn Reply, row: &'a Row<'a>, hash: Option<HashView<'a>>) {
+    /// A number that is not SORTABLE is told as the document has it, where that is read for the reply.
+    fn write_sort_key(&self, reply: &mut dyn Reply, row: &'a Row<'a>, document: Option<Document<'a>>) {
         let request = self.plan.request();
         let is_loaded = request.fields.is_none() && !request.no_content;
         let as_stored = sorted_field(self.plan)
             .filter(|field| is_loaded && !field.sortable && field.name == field.identifier);
-        let stored = as_stored.and_then(|field| hash?.get(&field.identifier));
+        let stored = as_stored.and_then(|field| document?.shown(&field.identifier, request.several()));
         match (&row.sort_key, stored) {
             (SortKey::Absent, _) => reply.null(),
             (_, Some(stored)) => {
-                stored.value.with_bytes(|bytes| reply.bulk(&[b"$", bytes].concat()));
+                stored.with_bytes(|bytes| reply.bulk(&[b"$", bytes].concat()));
             }
             (SortKey::Number(number), None) => {
                 reply.bulk(format!("#{}", &*format_exactly(*number)).as_bytes())
@@ -331,26 +315,32 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn content(&self, row: &'a Row<'a>, hash: Option<HashView<'a>>, name: &'a [u8]) -> Option<Content<'a>> {
+    fn content(
+        &self,
+        row: &'a Row<'a>,
+        document: Option<Document<'a>>,
+        name: &'a [u8],
+    ) -> Option<Content<'a>> {
         if let Some((_, distance)) = row.distances().find(|(alias, _)| *alias == name) {
             return Some(Content::Number(distance));
         }
         if name == b"__key" {
             return Some(Content::Bytes(row.key));
         }
-        Some(Content::Stored(hash?.get(self.plan.index.definition.identifier_of(name))?.value))
+        let path = self.plan.index.definition.identifier_of(name);
+        document?.shown(path, self.plan.request().several()).map(Content::Shown)
     }
 }
 
 /// SORTBY's, where it is one of the schema.
-fn sorted_field(plan: &Plan) -> Option<&schema::Field> {
+pub fn sorted_field(plan: &Plan) -> Option<&schema::Field> {
     let sort_by = plan.request().sort_by.as_ref()?;
     let definition = &plan.index.definition;
     definition.field(&sort_by.field).map(|field| &definition.fields[field])
 }
 
-/// Whether a field of the hash says something to the index, and nothing to a reader.
-fn is_of_index(plan: &Plan, name: &[u8]) -> bool {
+/// Whether a field of the document says something to the index, and nothing to a reader.
+pub fn is_of_index(plan: &Plan, name: &[u8]) -> bool {
     let options = &plan.index.definition.options;
     !name.is_empty()
         && [&options.language_field, &options.score_field, &options.payload_field]
@@ -363,7 +353,16 @@ fn write_field(reply: &mut dyn Reply, (name, content): &Shown<'_>) {
     match content {
         Content::Number(distance) => reply.bulk(format_number(*distance).as_bytes()),
         Content::Bytes(key) => reply.bulk(key),
-        Content::Stored(value) => reply.string(*value),
+        Content::Shown(value) => write_shown(reply, value),
+    }
+}
+
+fn write_shown(reply: &mut dyn Reply, value: &ShownValue<'_>) {
+    match value {
+        ShownValue::Stored(value) => {
+            reply.string(*value);
+        }
+        ShownValue::Text(text) => reply.bulk(text),
     }
 }
 
@@ -384,20 +383,27 @@ pub fn sort_key(
     let is_numeric = definition.kind == FieldKind::Numeric;
     // The index's number is true unless the field has expired, which the index does not know.
     if is_numeric && !definition.no_index && !view.may_have_due(view.database()) {
-        return match documents.value(row.id, field) {
-            Value::Number(number) => SortKey::Number(*number),
-            _ => SortKey::Absent,
-        };
+        let numbers = documents.value(row.id, field).numbers();
+        return numbers.first().map_or(SortKey::Absent, |number| SortKey::Number(*number));
     }
-    let hash = row.hash.or_else(|| view.hash(row.key).ok().flatten());
-    let Some(field) = hash.and_then(|hash| hash.get(&definition.identifier)) else { return SortKey::Absent };
-    field.value.with_bytes(|bytes| {
-        if is_numeric {
-            return parse_double(bytes).map_or(SortKey::Absent, SortKey::Number);
-        }
-        // What is sortable is kept in small letters, unless UNF says otherwise; what is not is compared as it
-        // stands.
-        let is_kept_small = definition.sortable && !definition.unf;
+    // What is sortable is kept in small letters, unless UNF says otherwise; what is not is compared as it is.
+    let is_kept_small = definition.sortable && !definition.unf;
+    let text = |bytes: &[u8]| {
         SortKey::Text(if is_kept_small { crate::documents::text::lower(bytes) } else { bytes.to_vec() })
-    })
+    };
+    let document = row.document.or_else(|| plan.document(view, row.key));
+    let key = document.and_then(|document| {
+        document.first(&definition.identifier, |value| match value {
+            FieldValue::Stored(bytes) if is_numeric => {
+                bytes.with_bytes(parse_double).map_or(SortKey::Absent, SortKey::Number)
+            }
+            FieldValue::Stored(bytes) => bytes.with_bytes(text),
+            FieldValue::Text(bytes) if !is_numeric => text(bytes.as_bytes()),
+            FieldValue::Boolean(boolean) if !is_numeric => text(if boolean { b"true" } else { b"false" }),
+            FieldValue::Number(number) => SortKey::Number(number),
+            FieldValue::Numbers(numbers) => numbers.first().map_or(SortKey::Absent, |&n| SortKey::Number(n)),
+            _ => SortKey::Absent,
+        })
+    });
+    key.unwrap_or_default()
 }

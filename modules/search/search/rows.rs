@@ -5,6 +5,7 @@
 //! written without any lock.
 
 use super::Found;
+use super::excerpt::Excerpt;
 use super::matches::{KEYED, Matches};
 use super::nearest::Nearest;
 use super::plan::{Plan, Row, SortKey};
@@ -14,8 +15,8 @@ use crate::query::request::SortBy;
 use engramdb_engine::command::Looks;
 use engramdb_engine::hashing::HashMap;
 use engramdb_engine::log::Lsn;
-use engramdb_engine::store::view::{HashView, View};
-use engramdb_engine::types::{Hash, ShortBytes};
+use engramdb_engine::store::view::View;
+use engramdb_engine::types::ShortBytes;
 use engramdb_vector::Neighbor;
 use std::sync::Arc;
 
@@ -43,14 +44,14 @@ struct LoadedRow {
     /// The last batch that the copy has.
     upto: Lsn,
     sort_key: Option<SortKey>,
-    hash: Option<Arc<Hash>>,
+    excerpt: Option<Arc<Excerpt>>,
 }
 
 /// What is read of each document of some.
 struct Wanted {
     ids: Vec<u32>,
     sort_keys: bool,
-    hashes: bool,
+    excerpts: bool,
 }
 
 /// A row on its own, to be written when the documents and the keyspace are free.
@@ -59,7 +60,7 @@ pub struct Kept {
     id: u32,
     distance: Option<f64>,
     ranges: Vec<(Arc<[u8]>, f64)>,
-    hash: Option<Arc<Hash>>,
+    excerpt: Option<Arc<Excerpt>>,
     sort_key: SortKey,
 }
 
@@ -131,7 +132,7 @@ impl Plan {
             return None;
         }
         let request = self.request();
-        let hashes = reply::needs_hashes(self) && request.limit > ROWS_FEW;
+        let excerpts = reply::needs_documents(self) && request.limit > ROWS_FEW;
         let k = self.query.knn.as_ref().map_or(0, |knn| knn.k);
         let page = |ids: &mut dyn Iterator<Item = u32>| -> Vec<u32> {
             ids.skip(request.offset).take(request.limit).collect()
@@ -144,9 +145,9 @@ impl Plan {
                 let ids: Vec<u32> = nearest.neighbors.iter().take(k).map(|neighbor| neighbor.id).collect();
                 // What the index knows need not be read for the order.
                 let sort_keys = self.stored_order().is_some();
-                if hashes && request.limit < ids.len() {
+                if excerpts && request.limit < ids.len() {
                     if sort_keys {
-                        let wanted = Wanted { ids: Vec::new(), sort_keys, hashes: false };
+                        let wanted = Wanted { ids: Vec::new(), sort_keys, excerpts: false };
                         self.copy_rows(looks, &wanted, &ids, loaded);
                     }
                     let sorted = self.sorted(looks, nearest, sort_by, loaded);
@@ -160,7 +161,7 @@ impl Plan {
             (Found::Matches(matches), _) => (page(&mut matches.documents.iter()), false),
             _ => return None,
         };
-        (ids.len() > ROWS_FEW && (hashes || sort_keys)).then_some(Wanted { ids, sort_keys, hashes })
+        (ids.len() > ROWS_FEW && (excerpts || sort_keys)).then_some(Wanted { ids, sort_keys, excerpts })
     }
 
     /// The neighbours in SORTBY's order, as far as it is known before the last look.
@@ -193,24 +194,24 @@ impl Plan {
     /// Copies of rows, which need no lock any more; `None` if they exceed the client's output limit (`room`,
     /// in bytes).
     pub fn keep(&self, view: &View<'_>, rows: &[Row<'_>], loaded: &Loaded, room: usize) -> Option<Vec<Kept>> {
-        let needs_hashes = reply::needs_hashes(self);
+        let needs_documents = reply::needs_documents(self);
         let mut kept: Vec<Kept> = Vec::new();
         let (mut copied_bytes, mut measured, mut least) = (0, 0, 0);
         for row in rows {
-            let hash = if needs_hashes { self.kept_hash(view, row, loaded) } else { None };
-            copied_bytes += row.key.len() + hash.as_ref().map_or(0, |hash| hash.heap_bytes());
+            let excerpt = if needs_documents { self.kept_excerpt(view, row, loaded) } else { None };
+            copied_bytes += row.key.len() + excerpt.as_ref().map_or(0, |excerpt| excerpt.heap_bytes());
             kept.push(Kept {
                 key: ShortBytes::new(row.key),
                 id: row.id,
                 distance: row.nearest.map(|(_, distance)| distance),
                 ranges: row.ranges.clone(),
-                hash,
+                excerpt,
                 sort_key: row.sort_key.clone(),
             });
             if copied_bytes > room {
                 let more = &kept[measured..];
                 let bytes_of =
-                    |kept: &Kept| reply::least_bytes(self, kept.key.as_slice(), kept.hash.as_deref());
+                    |kept: &Kept| reply::least_bytes(self, kept.key.as_slice(), kept.excerpt.as_deref());
                 least += more.iter().map(bytes_of).sum::<usize>();
                 measured = kept.len();
                 if least > room {
@@ -222,11 +223,11 @@ impl Plan {
     }
 
     /// The copy, where it is true still, or one that is made now.
-    fn kept_hash(&self, view: &View<'_>, row: &Row<'_>, loaded: &Loaded) -> Option<Arc<Hash>> {
+    fn kept_excerpt(&self, view: &View<'_>, row: &Row<'_>, loaded: &Loaded) -> Option<Arc<Excerpt>> {
         let copy = loaded.rows.get(&row.id).filter(|copy| copy.is_true(view, row.key));
-        copy.and_then(|copy| copy.hash.clone()).or_else(|| {
-            let hash = row.hash.or_else(|| view.hash(row.key).ok().flatten())?;
-            Some(Arc::new(reply::copy_of(self, hash)))
+        copy.and_then(|copy| copy.excerpt.clone()).or_else(|| {
+            let document = row.document.or_else(|| self.document(view, row.key))?;
+            Some(Arc::new(Excerpt::of(self, &document)))
         })
     }
 
@@ -236,7 +237,7 @@ impl Plan {
         Row {
             nearest: kept.distance.map(|distance| (alias, distance)),
             ranges: kept.ranges.clone(),
-            hash: kept.hash.as_ref().map(|hash| HashView::new(&**hash, now_ms)),
+            document: kept.excerpt.as_ref().map(|excerpt| excerpt.read(now_ms)),
             sort_key: kept.sort_key.clone(),
             ..Row::new(kept.key.as_slice(), kept.id, None)
         }
@@ -267,14 +268,14 @@ impl Loaded {
     /// Whether what is wanted of a document was copied, true still or not.
     fn has(&self, id: u32, wanted: &Wanted) -> bool {
         self.rows.get(&id).is_some_and(|copy| {
-            (copy.hash.is_some() || !wanted.hashes) && (copy.sort_key.is_some() || !wanted.sort_keys)
+            (copy.excerpt.is_some() || !wanted.excerpts) && (copy.sort_key.is_some() || !wanted.sort_keys)
         })
     }
 
     /// What the reply has of these documents, at the least.
     fn least_bytes(&self, plan: &Plan, ids: &[u32]) -> usize {
         let rows = ids.iter().filter_map(|id| self.rows.get(id));
-        rows.map(|row| reply::least_bytes(plan, row.key.as_slice(), row.hash.as_deref())).sum()
+        rows.map(|row| reply::least_bytes(plan, row.key.as_slice(), row.excerpt.as_deref())).sum()
     }
 
     /// Whether the reply is more than the client takes.
@@ -292,21 +293,24 @@ impl Loaded {
         wanted: &Wanted,
     ) -> usize {
         let Some(key) = documents.key(id) else { return 0 };
-        let Ok(Some(hash)) = view.hash(key) else { return 0 };
-        let row = Row { hash: Some(hash), ..Row::new(key, id, None) };
+        let Some(document) = plan.document(view, key) else { return 0 };
+        let row = Row { document: Some(document), ..Row::new(key, id, None) };
         let sort_by = plan.request().sort_by.as_ref().filter(|_| wanted.sort_keys);
         let sort_key = sort_by.map(|sort_by| reply::sort_key(plan, view, documents, sort_by, &row));
-        let hash = wanted.hashes.then(|| Arc::new(reply::copy_of(plan, hash)));
-        let bytes = hash.as_ref().map_or(0, |hash| hash.heap_bytes());
-        self.rows.insert(id, LoadedRow { key: ShortBytes::new(key), upto: view.last_lsn(), sort_key, hash });
+        let excerpt = wanted.excerpts.then(|| Arc::new(Excerpt::of(plan, &document)));
+        let bytes = excerpt.as_ref().map_or(0, |excerpt| excerpt.heap_bytes());
+        let (key, upto) = (ShortBytes::new(key), view.last_lsn());
+        self.rows.insert(id, LoadedRow { key, upto, sort_key, excerpt });
         bytes
     }
 
     /// The sort key that was read, if it is true still.
     pub fn sort_key(&self, view: &View<'_>, row: &Row<'_>) -> Option<SortKey> {
         // Of what has expired since, the copy does not know.
-        let copy =
-            self.rows.get(&row.id).filter(|_| row.hash.is_none() && !view.may_have_due(view.database()))?;
+        let copy = self
+            .rows
+            .get(&row.id)
+            .filter(|_| row.document.is_none() && !view.may_have_due(view.database()))?;
         copy.sort_key.clone().filter(|_| copy.is_true(view, row.key))
     }
 }

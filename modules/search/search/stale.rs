@@ -3,7 +3,7 @@
 
 use super::filter::{Ranges, means};
 use super::plan::{Plan, Row};
-use crate::documents::{self, Documents};
+use crate::documents::{Documents, reading};
 use engramdb_engine::hashing::HashSet;
 use engramdb_engine::store::view::View;
 use roaring::RoaringBitmap;
@@ -41,13 +41,13 @@ impl Plan {
             if !is_new || *timed_out || named.as_ref().is_some_and(|named| !named.contains(key)) {
                 continue;
             }
-            let Ok(Some(hash)) = view.hash(key) else { continue };
-            let Ok(content) = documents::read(definition, &hash) else { continue };
+            let Some(document) = self.document(view, key) else { continue };
+            let Ok(content) = reading::read(definition, &document) else { continue };
             let place = current.upsert(key, &content);
-            ranges.note(place, |range| self.index.distance(hash, range.field, &range.vector));
+            ranges.note(place, |range| self.index.distance(&document, range.field, &range.vector));
             if means(&current, &ranges, &self.query.filter, place) {
                 let mut row = Row::new(key, id.unwrap_or(u32::MAX), None);
-                row.hash = Some(hash);
+                row.document = Some(document);
                 row.add(&ranges, &current, &self.query.filter, place);
                 stale.rows.push(row);
             }

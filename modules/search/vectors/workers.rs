@@ -135,12 +135,11 @@ impl Drop for Workers {
 mod tests {
     use super::*;
     use crate::schema::FieldKind;
-    use engramdb_engine::command::Args;
+    use crate::schema::create::definition_of;
 
     fn field_with(source: Source) -> Arc<VectorField> {
-        let create = "FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
-        let words: Vec<&[u8]> = create.split(' ').map(str::as_bytes).collect();
-        let definition = crate::schema::create::parse(Args::new(&words)).expect("well formed");
+        let definition =
+            definition_of("FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2");
         let FieldKind::Vector(options) = &definition.fields[0].kind else { panic!("a vector field") };
         let field = Arc::new(VectorField::new(options.clone()));
         field.set(source, 0, &[0; 4], 1);

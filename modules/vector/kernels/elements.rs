@@ -38,6 +38,26 @@ impl Element {
         }
     }
 
+    /// The vector with these components; `None` if one of them is out of the element's range, or no whole
+    /// number where the element is an integer.
+    pub fn encode(self, components: &[f64]) -> Option<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(components.len() * self.bytes());
+        match self {
+            Element::F32 => components.iter().for_each(|&x| bytes.extend((x as f32).to_le_bytes())),
+            Element::F64 => components.iter().for_each(|&x| bytes.extend(x.to_le_bytes())),
+            Element::F16 => components.iter().for_each(|&x| bytes.extend(f16::from_f64(x).to_le_bytes())),
+            Element::Bf16 => components.iter().for_each(|&x| bytes.extend(bf16::from_f64(x).to_le_bytes())),
+            Element::I8 => bytes.extend(components.iter().map(|&x| x as i8 as u8)),
+            Element::U8 => bytes.extend(components.iter().map(|&x| x as u8)),
+        }
+        let is_exact = match self {
+            Element::I8 => components.iter().all(|&x| f64::from(x as i8) == x),
+            Element::U8 => components.iter().all(|&x| f64::from(x as u8) == x),
+            _ => self.is_finite(&bytes),
+        };
+        is_exact.then_some(bytes)
+    }
+
     /// Whether all components are finite numbers.
     pub fn is_finite(self, vector: &[u8]) -> bool {
         // No early return, because that would prevent vectorization.

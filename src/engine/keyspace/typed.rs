@@ -12,6 +12,7 @@
 //! - an empty value does not exist: its key goes with its last part.
 
 use super::digest;
+use super::document::{DocumentSource, DocumentType};
 use crate::effect::Effect;
 use crate::types::Contents;
 use std::any::Any;
@@ -47,6 +48,17 @@ pub trait DataType: Send + Sync {
 
     /// A value without content, for the first effect on a key that is absent.
     fn blank(&self) -> Box<dyn TypedValue>;
+
+    /// What ON of FT.CREATE calls values of this type, in capitals, if they are documents. It is part of the
+    /// format, in the definitions of indexes.
+    fn documents(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether a field of an index can be at this path of a document.
+    fn is_document_path(&self, _path: &[u8]) -> bool {
+        true
+    }
 }
 
 /// A value of some data type.
@@ -75,6 +87,11 @@ pub trait TypedValue: Any + fmt::Debug + Send + Sync {
     /// and the effect. Large words of the effect can be referred to where `contents` has them. `None` where
     /// the effect does not fit the value, or is of a later version: the store stops.
     fn apply(&mut self, effect: &Effect<'_>, contents: Option<&Contents>) -> Option<usize>;
+
+    /// The value as an index reads it, for a type with [`DataType::documents`].
+    fn document(&self) -> Option<&dyn DocumentSource> {
+        None
+    }
 
     /// One step of saving: calls `each` with an effect or a few, of [`SAVED_PARTS_MAX`] and
     /// [`SAVED_BYTES_MAX`] at most, which build the part of the value from `cursor` on, under this key.
@@ -150,14 +167,17 @@ impl DataTypes {
     /// The engine's, and these of modules.
     ///
     /// # Panics
-    /// If two have the same name, or the same module.
+    /// If two have the same name, the same name as documents, or the same module.
     pub fn new(of_modules: Vec<&'static dyn DataType>) -> DataTypes {
         let types = [&ENGINE_TYPES[..], &of_modules].concat();
         for (at, one) in types.iter().enumerate() {
             let other = types[..at].iter().find(|other| {
-                other.name() == one.name() || other.module() != 0 && other.module() == one.module()
+                other.name() == one.name()
+                    || other.module() != 0 && other.module() == one.module()
+                    || other.documents().is_some() && other.documents() == one.documents()
             });
             assert!(other.is_none(), "there are two data types {} of module {}", one.name(), one.module());
+            assert_ne!(one.documents(), Some(DocumentType::Hash.name()), "an object is no hash");
         }
         DataTypes(types.into())
     }
@@ -165,6 +185,13 @@ impl DataTypes {
     /// The type of the values that an effect is about; `None` where that is not part of this program.
     pub fn of_effect(&self, effect: &Effect<'_>) -> Option<&'static dyn DataType> {
         self.0.iter().copied().find(|data_type| data_type.takes(effect))
+    }
+
+    /// The type of documents that ON of FT.CREATE calls so, in any case.
+    pub fn documents(&self, name: &[u8]) -> Option<DocumentType> {
+        let objects = self.0.iter().filter(|data_type| data_type.documents().is_some());
+        let mut all = std::iter::once(DocumentType::Hash).chain(objects.copied().map(DocumentType::Object));
+        all.find(|documents| name.eq_ignore_ascii_case(documents.name().as_bytes()))
     }
 
     /// Whether a module brings one.

@@ -3,13 +3,14 @@
 //! One function, `Store::change`, applies every effect, and calls the [`Hook`] with it. Execution, replay and
 //! following differ only in what they record, and in the origin of the LSN.
 //!
-//! - [`view`] has the operations of reads, [`tx`] those of writes;
+//! - [`view`] has the operations of reads, [`tx`] those of writes; [`document`] reads a value as an index does;
 //! - [`hook`] is called for each change: [`hazard`], [`watch`], [`awaited`];
 //! - [`prepared`] has copies that are made outside of the lock for a write.
 //!
 //! Deliberately not here: the lock, the log, commands and clients. These are in [`crate::shard`].
 
 pub(crate) mod awaited;
+pub mod document;
 pub(crate) mod hazard;
 pub(crate) mod hook;
 pub(crate) mod prepared;

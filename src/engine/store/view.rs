@@ -4,9 +4,10 @@
 use crate::env::{Env, Random};
 use crate::error::CommandError;
 use crate::gate::ReplyGate;
-use crate::keyspace::{Database, DuePlace, Entry, Keyspace, TypedValue, Value};
+use crate::keyspace::{DataTypes, Database, DocumentType, DuePlace, Entry, Keyspace, TypedValue, Value};
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
+use crate::store::document::Document;
 use crate::store::hazard::Changes;
 use crate::store::hook::Hook;
 use crate::store::watch::Watch;
@@ -215,6 +216,11 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The document at a key, if its value is one of this type.
+    pub fn document(&self, key: &[u8], documents: DocumentType) -> Option<Document<'a>> {
+        Document::of(self.entry(key)?.value(), documents, self.now_ms)
+    }
+
     /// The value of a data type that is no string or hash.
     pub fn object<T: TypedValue>(&self, key: &[u8]) -> Result<Option<&'a T>, CommandError> {
         match self.entry(key).map(Entry::value) {
@@ -239,6 +245,11 @@ impl<'a> View<'a> {
     /// How many databases there are; clients choose a number below it.
     pub fn database_count(&self) -> usize {
         self.keyspace.databases().len()
+    }
+
+    /// The data types that the keyspace has beside strings and hashes.
+    pub fn data_types(&self) -> &'a DataTypes {
+        self.keyspace.types()
     }
 
     /// The module of this type; one that is not part of this program is a programming error.

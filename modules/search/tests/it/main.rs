@@ -8,6 +8,7 @@ mod locks;
 mod looks;
 mod options;
 mod plans;
+mod records;
 mod saved;
 mod search;
 mod strictness;

@@ -1,0 +1,288 @@
+//! Reading a document: what an index wants of it, by the fields of its definition.
+//!
+//! A hash has one value in a field, whose bytes are read as the field's type asks. A document of another type
+//! has typed values, and may have several in a field: each counts for the index, as if the field were there
+//! several times. What a type of field does not take makes the document unreadable, whole: it is counted
+//! (FT.INFO) and not indexed.
+//!
+//! | field | a hash's bytes | other documents' values |
+//! |---|---|---|
+//! | TEXT | words | texts, each for itself: no phrase goes from one to the next |
+//! | TAG | tags, cut at SEPARATOR | texts, cut at SEPARATOR if there is one; booleans |
+//! | NUMERIC | one number | numbers, arrays of numbers |
+//! | GEO, GEOSHAPE | checked; not searched yet | texts, the same |
+//! | VECTOR | its elements, little-endian | one array of numbers |
+//!
+//! Not there yet: several vectors in one field.
+
+use super::Content;
+use super::text::{self, StopWords};
+use crate::error::{self, Kind, SearchError};
+use crate::schema::{Definition, Field, FieldKind, NO_SEPARATOR, VectorOptions};
+use engramdb_engine::keyspace::FieldValue;
+use engramdb_engine::module::ReadHash;
+use engramdb_engine::store::document::Document;
+use engramdb_engine::types::{StringRef, parse_double};
+
+/// The values of a document, in the keyspace or on its way there.
+pub trait DocumentValues {
+    /// Calls `each` with the values at a path, in order.
+    fn values(&self, path: &[u8], each: impl FnMut(FieldValue<'_>));
+}
+
+impl DocumentValues for Document<'_> {
+    #[inline]
+    fn values(&self, path: &[u8], each: impl FnMut(FieldValue<'_>)) {
+        Document::values(self, path, each);
+    }
+}
+
+impl DocumentValues for ReadHash<'_> {
+    fn values(&self, path: &[u8], mut each: impl FnMut(FieldValue<'_>)) {
+        if let Some((_, content)) = pair_of(self, path) {
+            each(FieldValue::Stored(StringRef::Bytes(content)));
+        }
+    }
+}
+
+/// Which pair of the hash has the field, and its content: the last one, should a name come twice.
+pub fn pair_of<'a>(hash: &ReadHash<'a>, name: &[u8]) -> Option<(usize, &'a [u8])> {
+    let named = hash.fields.pairs().enumerate().filter(|(_, (field, _))| *field == name);
+    named.map(|(pair, (_, content))| (pair, content)).last()
+}
+
+/// Why a document cannot be indexed.
+#[derive(Debug, PartialEq)]
+pub struct Unreadable {
+    /// The field of the definition that it fails in.
+    pub field: usize,
+    pub cause: SearchError,
+}
+
+/// Reads from a document what the index wants of it.
+pub fn read(definition: &Definition, document: &impl DocumentValues) -> Result<Vec<Content>, Unreadable> {
+    read_with(definition, document, VectorOptions::is_vector)
+}
+
+/// As `read`, but checks only the size of a vector: the caller learns by other means whether it is valid.
+pub fn read_trusting(
+    definition: &Definition,
+    document: &impl DocumentValues,
+) -> Result<Vec<Content>, Unreadable> {
+    read_with(definition, document, |options, blob| blob.len() == options.blob_bytes())
+}
+
+fn read_with(
+    definition: &Definition,
+    document: &impl DocumentValues,
+    is_vector: impl Fn(&VectorOptions, &[u8]) -> bool,
+) -> Result<Vec<Content>, Unreadable> {
+    let stop_words = StopWords(definition.options.stop_words.as_deref());
+    let content = |field: &Field| {
+        let mut content = Content::Missing;
+        let mut result = Ok(());
+        document.values(&field.identifier, |value| {
+            if result.is_ok() {
+                result = match &field.kind {
+                    FieldKind::Vector(vector) => content.add_vector(vector, value, &is_vector),
+                    _ => content.add(field, stop_words, value),
+                };
+            }
+        });
+        result.map(|()| content)
+    };
+    let of_field = |(field, definition)| content(definition).map_err(|cause| Unreadable { field, cause });
+    definition.fields.iter().enumerate().map(of_field).collect()
+}
+
+/// Calls `with` on the vector of a document that was read, as the index stores it; `None` if the document has
+/// none.
+pub fn with_vector<R>(
+    options: &VectorOptions,
+    document: &impl DocumentValues,
+    path: &[u8],
+    with: impl FnOnce(&[u8]) -> R,
+) -> Option<R> {
+    let (mut with, mut result) = (Some(with), None);
+    document.values(path, |value| {
+        let made = match value {
+            FieldValue::Numbers(numbers) => options.element.encode(numbers),
+            _ => None,
+        };
+        let blob = match (value, &made) {
+            (FieldValue::Stored(blob), _) => blob,
+            (_, Some(made)) => StringRef::Bytes(made),
+            _ => return,
+        };
+        if let Some(with) = with.take() {
+            result = Some(blob.with_bytes(with));
+        }
+    });
+    result
+}
+
+impl Content {
+    /// Adds a value of a field that is no vector.
+    fn add(
+        &mut self,
+        field: &Field,
+        stop_words: StopWords<'_>,
+        value: FieldValue<'_>,
+    ) -> Result<(), SearchError> {
+        match (&field.kind, value) {
+            (_, FieldValue::Null) => {}
+            (_, FieldValue::Other(_)) => return Err(wrong_type(field, value)),
+            _ if field.no_index => *self = Content::Present,
+            (FieldKind::Text { .. }, FieldValue::Stored(bytes)) => {
+                bytes.with_bytes(|bytes| self.add_text(field, stop_words, bytes));
+            }
+            (FieldKind::Text { .. }, FieldValue::Text(text)) => {
+                self.add_text(field, stop_words, text.as_bytes());
+            }
+            (FieldKind::Tag { .. }, FieldValue::Stored(bytes)) => {
+                bytes.with_bytes(|bytes| self.add_tags(field, bytes));
+            }
+            (FieldKind::Tag { .. }, FieldValue::Text(text)) => self.add_tags(field, text.as_bytes()),
+            (FieldKind::Tag { .. }, FieldValue::Boolean(boolean)) => {
+                self.add_tags(field, if boolean { b"true" } else { b"false" });
+            }
+            (FieldKind::Numeric, FieldValue::Stored(bytes)) => {
+                let number = bytes.with_bytes(|bytes| parse_double(bytes).ok_or(Kind::NotANumber.of(bytes)));
+                self.add_number(number?);
+            }
+            (FieldKind::Numeric, FieldValue::Number(number)) => self.add_typed_number(number)?,
+            (FieldKind::Numeric, FieldValue::Numbers(numbers)) => {
+                if matches!(self, Content::Missing) {
+                    *self = Content::Numbers(Vec::new());
+                }
+                numbers.iter().try_for_each(|&number| self.add_typed_number(number))?;
+            }
+            (FieldKind::Geo, FieldValue::Stored(bytes)) => {
+                bytes.with_bytes(check_position)?;
+                *self = Content::Present;
+            }
+            (FieldKind::Geo, FieldValue::Text(text)) => {
+                check_position(text.as_bytes())?;
+                *self = Content::Present;
+            }
+            (FieldKind::GeoShape, FieldValue::Stored(_) | FieldValue::Text(_)) => *self = Content::Present,
+            _ => return Err(wrong_type(field, value)),
+        }
+        Ok(())
+    }
+
+    fn add_vector(
+        &mut self,
+        options: &VectorOptions,
+        value: FieldValue<'_>,
+        is_vector: &impl Fn(&VectorOptions, &[u8]) -> bool,
+    ) -> Result<(), SearchError> {
+        if let (Content::Vector, FieldValue::Stored(_) | FieldValue::Numbers(_)) = (&*self, value) {
+            return Err(error::unsupported("several vectors in one field are"));
+        }
+        match value {
+            FieldValue::Null => return Ok(()),
+            FieldValue::Stored(blob) => blob.with_bytes(|blob| {
+                if is_vector(options, blob) { Ok(()) } else { Err(no_vector(options, blob.len())) }
+            })?,
+            FieldValue::Numbers(numbers) => {
+                let bytes = numbers.len() * options.element.bytes();
+                let is_vector = bytes == options.blob_bytes() && options.element.encode(numbers).is_some();
+                if !is_vector {
+                    return Err(no_vector(options, bytes));
+                }
+            }
+            other => return Err(Kind::WrongValueType.with([other.type_name().into(), "VECTOR".into()])),
+        }
+        *self = Content::Vector;
+        Ok(())
+    }
+
+    fn add_typed_number(&mut self, number: f64) -> Result<(), SearchError> {
+        if number.is_nan() {
+            return Err(Kind::NotANumber.of(b"NaN"));
+        }
+        self.add_number(number);
+        Ok(())
+    }
+
+    fn add_number(&mut self, number: f64) {
+        *self = match std::mem::replace(self, Content::Missing) {
+            Content::Number(first) => Content::Numbers(vec![first, number]),
+            Content::Numbers(mut numbers) => {
+                numbers.push(number);
+                Content::Numbers(numbers)
+            }
+            _ => Content::Number(number),
+        };
+    }
+
+    fn add_text(&mut self, field: &Field, stop_words: StopWords<'_>, text: &[u8]) {
+        let terms = self.terms();
+        if !terms.is_empty() {
+            terms.push(None);
+        }
+        text::tokenize(text, stop_words, &mut |term| terms.push(Some(term.to_vec())));
+        if field.index_empty && text.is_empty() {
+            terms.push(Some(Vec::new()));
+        }
+    }
+
+    fn add_tags(&mut self, field: &Field, bytes: &[u8]) {
+        let FieldKind::Tag { separator, case_sensitive, .. } = field.kind else {
+            unreachable!("asked for TAG fields only")
+        };
+        let terms = self.terms();
+        let mut add = |tag: &[u8]| {
+            if field.index_empty || !tag.is_empty() {
+                terms.push(Some(if case_sensitive { tag.to_vec() } else { text::lower(tag) }));
+            }
+        };
+        match separator {
+            NO_SEPARATOR => add(bytes),
+            _ => bytes.split(|&byte| byte == separator).map(<[u8]>::trim_ascii).for_each(add),
+        }
+    }
+
+    fn terms(&mut self) -> &mut Vec<Option<Vec<u8>>> {
+        if !matches!(self, Content::Terms(_)) {
+            *self = Content::Terms(Vec::new());
+        }
+        let Content::Terms(terms) = self else { unreachable!("made above") };
+        terms
+    }
+}
+
+/// What is wrong with a blob of this length that is no vector.
+fn no_vector(options: &VectorOptions, length: usize) -> SearchError {
+    if length == options.blob_bytes() {
+        return Kind::NotFinite.error();
+    }
+    Kind::BlobSize.with([length.to_string().into(), options.blob_bytes().to_string().into()])
+}
+
+fn wrong_type(field: &Field, value: FieldValue<'_>) -> SearchError {
+    Kind::WrongValueType.with([value.type_name().into(), field.kind.type_name().into()])
+}
+
+/// The bounds of Mercator's projection, which RediSearch keeps positions in.
+const LATITUDE_MAX: f64 = 85.051_128_78;
+
+/// Whether this is `longitude,latitude`, in degrees; the comma may be a space.
+fn check_position(bytes: &[u8]) -> Result<(), SearchError> {
+    let comma = bytes.iter().position(|byte| b", ".contains(byte));
+    let degrees = comma.and_then(|comma| {
+        let (longitude, latitude) = (&bytes[..comma], bytes[comma + 1..].trim_ascii_start());
+        Some((parse_double(longitude)?, parse_double(latitude)?))
+    });
+    let (longitude, latitude) = degrees.ok_or(Kind::BadGeo.error())?;
+    if longitude.abs() > 180.0 || latitude.abs() > LATITUDE_MAX {
+        return Err(
+            Kind::GeoOutside.with([format!("{longitude:.6}").into(), format!("{latitude:.6}").into()])
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+use super::*;
+use crate::schema::create::definition_of;
+use engramdb_engine::types::StringValue;
+
+/// A document with the same values at each path.
+struct Same<'v>(&'v [FieldValue<'v>]);
+
+impl DocumentValues for Same<'_> {
+    fn values(&self, _path: &[u8], each: impl FnMut(FieldValue<'_>)) {
+        self.0.iter().copied().for_each(each);
+    }
+}
+
+/// What the only field of a schema reads of such a document; an error as its text.
+fn content(field: &str, values: &[FieldValue<'_>]) -> Result<Content, String> {
+    let mut definition = definition_of(&format!("FT.CREATE i SCHEMA f {field}"));
+    if let FieldKind::Tag { separator, .. } = &mut definition.fields[0].kind
+        && !field.contains("SEPARATOR")
+    {
+        // As documents have it that are no hashes.
+        *separator = NO_SEPARATOR;
+    }
+    let read = read(&definition, &Same(values));
+    read.map(|mut fields| fields.pop().expect("one field")).map_err(|unreadable| {
+        assert_eq!(unreadable.field, 0);
+        unreadable.cause.in_style(error::ErrorStyle::Plain).text().to_owned()
+    })
+}
+
+fn terms(terms: &[Option<&str>]) -> Result<Content, String> {
+    let owned = |term: &Option<&str>| term.map(|term| term.as_bytes().to_vec());
+    Ok(Content::Terms(terms.iter().map(owned).collect()))
+}
+
+const TEXT: FieldValue<'_> = FieldValue::Text("Red, blue");
+const VECTOR: &str = "VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
+
+#[test]
+fn a_field_takes_all_values_of_its_type() {
+    assert_eq!(content("NUMERIC", &[]), Ok(Content::Missing));
+    assert_eq!(content("NUMERIC", &[FieldValue::Number(1.5)]), Ok(Content::Number(1.5)));
+    let numbers = [FieldValue::Number(3.0), FieldValue::Numbers(&[1.0, 2.0]), FieldValue::Number(3.0)];
+    assert_eq!(content("NUMERIC", &numbers), Ok(Content::Numbers(vec![3.0, 1.0, 2.0, 3.0])));
+    assert_eq!(content("NUMERIC", &[FieldValue::Numbers(&[])]), Ok(Content::Numbers(vec![])));
+    let tags = [TEXT, FieldValue::Boolean(true), FieldValue::Text("")];
+    assert_eq!(content("TAG", &tags), terms(&[Some("red, blue"), Some("true")]));
+    assert_eq!(content("TAG INDEXEMPTY", &tags[2..]), terms(&[Some("")]));
+    assert_eq!(content("TAG CASESENSITIVE", &tags[..1]), terms(&[Some("Red, blue")]));
+    assert_eq!(content("TAG SEPARATOR ,", &tags), terms(&[Some("red"), Some("blue"), Some("true")]));
+    let texts = [TEXT, FieldValue::Text("the"), FieldValue::Text("green")];
+    let all = [Some("red"), Some("blue"), None, None, Some("green")];
+    assert_eq!(content("TEXT", &texts), terms(&all));
+    assert_eq!(
+        content("GEO", &[FieldValue::Text("2.3,48.8"), FieldValue::Text("0 0")]),
+        Ok(Content::Present)
+    );
+    assert_eq!(content("GEOSHAPE", &[TEXT]), Ok(Content::Present));
+    assert_eq!(content(VECTOR, &[FieldValue::Numbers(&[1.0, 2.0])]), Ok(Content::Vector));
+    let stored = StringValue::new(&[0; 8]);
+    assert_eq!(content(VECTOR, &[FieldValue::Stored((&stored).into())]), Ok(Content::Vector));
+    for field in ["TEXT", "TAG", "NUMERIC", "GEO", "GEOSHAPE", VECTOR] {
+        assert_eq!(content(field, &[FieldValue::Null, FieldValue::Null]), Ok(Content::Missing), "{field}");
+    }
+    assert_eq!(content("NUMERIC NOINDEX", &[FieldValue::Number(1.0)]), Ok(Content::Present));
+}
+
+#[test]
+fn a_value_of_another_type_or_content_makes_the_document_unreadable() {
+    let other = FieldValue::Other("object");
+    for (field, value, cause) in [
+        ("NUMERIC", TEXT, "A value of type string cannot be indexed as NUMERIC"),
+        ("NUMERIC", FieldValue::Boolean(true), "A value of type boolean cannot be indexed as NUMERIC"),
+        ("NUMERIC", FieldValue::Number(f64::NAN), "Invalid numeric value: 'NaN'"),
+        ("TEXT", FieldValue::Boolean(true), "A value of type boolean cannot be indexed as TEXT"),
+        ("TEXT", FieldValue::Numbers(&[1.0]), "A value of type array cannot be indexed as TEXT"),
+        ("TEXT NOINDEX", other, "A value of type object cannot be indexed as TEXT"),
+        ("TAG", FieldValue::Number(1.0), "A value of type number cannot be indexed as TAG"),
+        ("GEO", FieldValue::Number(1.0), "A value of type number cannot be indexed as GEO"),
+        ("GEO", TEXT, "Invalid geo string"),
+        ("GEOSHAPE", FieldValue::Boolean(false), "A value of type boolean cannot be indexed as GEOSHAPE"),
+        (VECTOR, TEXT, "A value of type string cannot be indexed as VECTOR"),
+        (VECTOR, other, "A value of type object cannot be indexed as VECTOR"),
+        (VECTOR, FieldValue::Numbers(&[1.0]), "Could not add vector with blob size 4 (expected size 8)"),
+        (
+            VECTOR,
+            FieldValue::Numbers(&[1.0, 1e300]),
+            "Could not add vector with a component that is not a finite number",
+        ),
+    ] {
+        assert_eq!(content(field, &[value]), Err(cause.to_owned()), "{field} {value:?}");
+        // Wherever it is among others.
+        let all = [FieldValue::Null, value, FieldValue::Null];
+        assert_eq!(content(field, &all), Err(cause.to_owned()), "{field} {value:?}");
+    }
+    let two = [FieldValue::Numbers(&[1.0, 2.0]); 2];
+    let cause = "several vectors in one field are not supported by this server yet";
+    assert_eq!(content(VECTOR, &two), Err(cause.to_owned()));
+}
+
+#[test]
+fn numbers_become_a_vector_of_the_fields_type() {
+    let vector_of = |element: &str, numbers: &[f64]| {
+        let field = format!("f VECTOR FLAT 6 TYPE {element} DIM 2 DISTANCE_METRIC L2");
+        let definition = definition_of(&format!("FT.CREATE i SCHEMA {field}"));
+        let FieldKind::Vector(options) = &definition.fields[0].kind else { unreachable!("a vector field") };
+        with_vector(options, &Same(&[FieldValue::Numbers(numbers)]), b"f", <[u8]>::to_vec)
+    };
+    let bytes = |bytes: &[&[u8]]| Some(bytes.concat());
+    let f32s = bytes(&[&1.5f32.to_le_bytes(), &(-2f32).to_le_bytes()]);
+    assert_eq!(vector_of("FLOAT32", &[1.5, -2.0]), f32s);
+    assert_eq!(vector_of("FLOAT64", &[0.1, 1e300]), bytes(&[&0.1f64.to_le_bytes(), &1e300f64.to_le_bytes()]));
+    assert_eq!(vector_of("FLOAT16", &[1.0, -2.0]), bytes(&[&[0x00, 0x3c], &[0x00, 0xc0]]));
+    assert_eq!(vector_of("BFLOAT16", &[1.0, -2.0]), bytes(&[&[0x80, 0x3f], &[0x00, 0xc0]]));
+    assert_eq!(vector_of("INT8", &[-128.0, 127.0]), bytes(&[&[0x80, 0x7f]]));
+    assert_eq!(vector_of("UINT8", &[0.0, 255.0]), bytes(&[&[0, 255]]));
+    for (element, numbers) in [
+        ("FLOAT32", [1e39, 0.0]),
+        ("FLOAT16", [70_000.0, 0.0]),
+        ("INT8", [128.0, 0.0]),
+        ("INT8", [0.5, 0.0]),
+        ("UINT8", [-1.0, 0.0]),
+        ("UINT8", [f64::NAN, 0.0]),
+    ] {
+        assert_eq!(vector_of(element, &numbers), None, "{element} {numbers:?}");
+    }
+}

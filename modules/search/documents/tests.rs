@@ -1,0 +1,53 @@
+use super::postings::{Limit, NumberWalk};
+use super::*;
+use crate::schema::create::definition_of;
+
+fn terms(words: &[Option<&str>]) -> Content {
+    Content::Terms(words.iter().map(|word| word.map(|word| word.as_bytes().to_vec())).collect())
+}
+
+/// The documents with a number from here to there, each as often as the walk meets it.
+fn between(documents: &Documents, least: f64, most: f64) -> Vec<u32> {
+    let limit = |value| Limit { value, exclusive: false };
+    let mut walk = NumberWalk::default();
+    let numbers = documents.numbers(0).expect("a NUMERIC field");
+    while !numbers.step(&mut walk, (limit(least), limit(most)), &mut 1000) {}
+    walk.documents
+}
+
+#[test]
+fn a_document_counts_for_each_of_its_values_and_leaves_nothing_behind() {
+    let mut documents = Documents::new(&definition_of("FT.CREATE i SCHEMA n NUMERIC c TAG t TEXT"));
+    let content = [
+        Content::Numbers(vec![7.0, 1.0, 7.0]),
+        terms(&[Some("red"), Some("blue"), Some("red")]),
+        terms(&[Some("one"), None, Some("two"), Some("one")]),
+    ];
+    documents.upsert(b"a", &content);
+    documents.remove(b"a");
+    // Places of terms are kept for others.
+    let before = (documents.value_bytes, documents.posting_bytes());
+    assert_eq!(before.0, 0);
+    let id = documents.upsert(b"a", &content);
+    assert_eq!(between(&documents, 0.0, 9.0), [id, id], "equal numbers are there once");
+    assert_eq!(between(&documents, 7.0, 7.0), [id]);
+    assert_eq!(documents.value(id, 0).numbers(), [7.0, 1.0, 7.0], "the first is what it is sorted by");
+    let has = |documents: &Documents, field: usize, term: &str| {
+        let found = documents.terms(field).expect("terms").get(term.as_bytes());
+        found.is_some_and(|found| found.contains(id))
+    };
+    assert!(has(&documents, 1, "red") && has(&documents, 1, "blue") && has(&documents, 2, "two"));
+    let texts = documents.value(id, 2).terms();
+    assert_eq!((texts.len(), texts[1]), (4, TEXT_END));
+    // Fewer values, and none.
+    documents.put(id, &[Content::Number(1.0), terms(&[Some("blue")]), Content::Missing]);
+    assert_eq!(between(&documents, 0.0, 9.0), [id]);
+    assert!(!has(&documents, 1, "red") && has(&documents, 1, "blue") && !has(&documents, 2, "two"));
+    documents.put(id, &[Content::Numbers(vec![]), terms(&[]), terms(&[])]);
+    assert_eq!(between(&documents, 0.0, 9.0), [0; 0]);
+    assert!(!documents.missing(0).contains(id), "it is there, with no number");
+    assert!(documents.missing(2).is_empty());
+    documents.upsert(b"a", &content);
+    documents.remove(b"a");
+    assert_eq!((documents.value_bytes, documents.posting_bytes()), before);
+}

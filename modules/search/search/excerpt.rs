@@ -1,0 +1,123 @@
+//! Copies of what a reply shows of documents: they are written when the keyspace is free.
+
+use super::plan::Plan;
+use super::reply::{is_of_index, sorted_field};
+use engramdb_engine::keyspace::{DocumentSource, FieldValue, Several};
+use engramdb_engine::store::document::Document;
+use engramdb_engine::store::view::HashView;
+use engramdb_engine::types::{Field, Hash, StringRef};
+use std::borrow::Cow;
+
+/// What a reply shows of a document.
+pub enum Excerpt {
+    /// Some fields of a hash; they keep their expiry.
+    Hash(Hash),
+    Texts(Texts),
+}
+
+/// What a reply shows of a document that is no hash, as text.
+#[derive(Default)]
+pub struct Texts {
+    /// By path.
+    at: Vec<NamedText>,
+    /// Of the whole document, by name.
+    whole: Vec<NamedText>,
+}
+
+/// A name or path, and the text.
+type NamedText = (Box<[u8]>, Box<[u8]>);
+
+impl Excerpt {
+    /// A copy of what the reply shows of a document.
+    pub fn of(plan: &Plan, document: &Document<'_>) -> Excerpt {
+        match document {
+            Document::Hash(hash) => Excerpt::Hash(of_hash(plan, hash)),
+            Document::Object(object) => Excerpt::Texts(Texts::of(plan, *object)),
+        }
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Excerpt::Hash(hash) => hash.heap_bytes(),
+            Excerpt::Texts(texts) => texts.heap_bytes(),
+        }
+    }
+
+    /// As the document was read, without what has expired at `now_ms`.
+    pub fn read(&self, now_ms: u64) -> Document<'_> {
+        match self {
+            Excerpt::Hash(hash) => Document::Hash(HashView::new(hash, now_ms)),
+            Excerpt::Texts(texts) => Document::Object(texts),
+        }
+    }
+}
+
+fn of_hash(plan: &Plan, hash: &HashView<'_>) -> Hash {
+    let request = plan.request();
+    let definition = &plan.index.definition;
+    let payload = definition.options.payload_field.as_slice();
+    let payload = if request.with_payloads { hash.get(payload) } else { None };
+    match &request.fields {
+        _ if request.no_content => hash.copy_of(payload.into_iter()),
+        Some(fields) => {
+            let named = fields.iter().map(|(name, _)| definition.identifier_of(name));
+            hash.copy_of(named.filter_map(|name| hash.get(name)).chain(payload))
+        }
+        None => {
+            let sorted = sorted_field(plan).map(|field| field.identifier.as_slice());
+            let is_shown = |field: &Field<'_>| {
+                let name = field.name;
+                sorted == Some(name) || !is_of_index(plan, name)
+            };
+            hash.copy_of(hash.iter().filter(is_shown).chain(payload))
+        }
+    }
+}
+
+impl Texts {
+    fn of(plan: &Plan, document: &dyn DocumentSource) -> Texts {
+        let request = plan.request();
+        let definition = &plan.index.definition;
+        let mut texts = Texts::default();
+        let mut add = |path: &[u8]| {
+            let shown = document.shown(path, request.several());
+            texts.at.extend(shown.map(|text| (path.into(), text.into())));
+        };
+        if request.with_payloads {
+            add(&definition.options.payload_field);
+        }
+        match &request.fields {
+            _ if request.no_content => {}
+            Some(fields) => fields.iter().for_each(|(name, _)| add(definition.identifier_of(name))),
+            None => {
+                sorted_field(plan).into_iter().for_each(|field| add(&field.identifier));
+                document.each_shown(request.several(), &mut |name, text| {
+                    texts.whole.push((name.into(), text.into()));
+                });
+            }
+        }
+        texts
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let pairs = self.at.iter().chain(&self.whole);
+        pairs.map(|(name, text)| size_of::<NamedText>() + name.len() + text.len()).sum()
+    }
+}
+
+impl DocumentSource for Texts {
+    fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>)) {
+        if let Some((_, text)) = self.at.iter().find(|(at, _)| **at == *path) {
+            each(FieldValue::Stored(StringRef::Bytes(text)));
+        }
+    }
+
+    fn shown(&self, path: &[u8], _: Several) -> Option<Cow<'_, [u8]>> {
+        let found = self.at.iter().find(|(at, _)| **at == *path);
+        found.map(|(_, text)| Cow::Borrowed(&**text))
+    }
+
+    fn each_shown<'s>(&'s self, _: Several, each: &mut dyn FnMut(&'s [u8], Cow<'s, [u8]>)) {
+        self.whole.iter().for_each(|(name, text)| each(name, Cow::Borrowed(text)));
+    }
+}

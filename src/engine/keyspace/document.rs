@@ -1,0 +1,105 @@
+//! Documents: values as an index reads them.
+//!
+//! A hash is a document: its fields are found by name. An object is one if its data type says so
+//! ([`DataType::documents`], [`TypedValue::document`]): its values are found by path, and there may be
+//! several at one. An index is over documents of one type.
+//!
+//! [`TypedValue::document`]: super::TypedValue::document
+
+use super::typed::DataType;
+use crate::types::StringRef;
+use std::borrow::Cow;
+use std::fmt;
+
+/// A value of a document, as an index reads it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FieldValue<'v> {
+    /// Bytes whose meaning is up to the field of the index: the value of a hash's field, or a vector in the
+    /// form in which the index stores it.
+    Stored(StringRef<'v>),
+    Text(&'v str),
+    Number(f64),
+    Boolean(bool),
+    /// An array of numbers alone: a vector, or several numbers.
+    Numbers(&'v [f64]),
+    /// Is indexed as an absent value.
+    Null,
+    /// What no field can index, by the name of its type: an object.
+    Other(&'static str),
+}
+
+impl FieldValue<'_> {
+    /// What errors call it.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            FieldValue::Stored(_) | FieldValue::Text(_) => "string",
+            FieldValue::Number(_) => "number",
+            FieldValue::Boolean(_) => "boolean",
+            FieldValue::Numbers(_) => "array",
+            FieldValue::Null => "null",
+            FieldValue::Other(name) => name,
+        }
+    }
+}
+
+/// Which of the values at a path a reply shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Several {
+    /// The first, as it is (dialects 1 and 2).
+    First,
+    /// All, as one list (dialects 3 and 4).
+    All,
+}
+
+/// A document that is not a hash. Paths are those that the data type accepts
+/// ([`DataType::is_document_path`]), and others that clients name in a query. There is nothing at a malformed
+/// one.
+pub trait DocumentSource: Send + Sync {
+    /// Calls `each` with the values at a path, in order; not at all where there is nothing. An array of
+    /// numbers is one value, any other array counts as its elements.
+    fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>));
+
+    /// What a reply shows of the values at a path, as text; `None` where there is nothing.
+    fn shown(&self, path: &[u8], several: Several) -> Option<Cow<'_, [u8]>>;
+
+    /// Calls `each` with the names and texts of a reply that shows the whole document.
+    fn each_shown<'s>(&'s self, several: Several, each: &mut dyn FnMut(&'s [u8], Cow<'s, [u8]>));
+}
+
+/// The type of the documents of an index.
+#[derive(Clone, Copy)]
+pub enum DocumentType {
+    Hash,
+    /// A data type with [`DataType::documents`].
+    Object(&'static dyn DataType),
+}
+
+impl DocumentType {
+    /// What ON of FT.CREATE calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            DocumentType::Hash => "HASH",
+            DocumentType::Object(data_type) => data_type.documents().expect("documents are of such types"),
+        }
+    }
+
+    /// Whether a field of an index can be at this path.
+    pub fn is_path(self, path: &[u8]) -> bool {
+        match self {
+            DocumentType::Hash => true,
+            DocumentType::Object(data_type) => data_type.is_document_path(path),
+        }
+    }
+}
+
+impl PartialEq for DocumentType {
+    fn eq(&self, other: &DocumentType) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl fmt::Debug for DocumentType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
