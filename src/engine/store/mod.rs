@@ -3,7 +3,8 @@
 //! One function, `Store::change`, applies every effect, and calls the [`Hook`] with it. Execution, replay and
 //! following differ only in what they record, and in the origin of the LSN.
 //!
-//! - [`view`] has the operations of reads, [`tx`] those of writes; [`document`] reads a value as an index does;
+//! - [`view`] has the operations of reads, [`tx`] those of writes;
+//! - [`document`] reads a value as an index does;
 //! - [`hook`] is called for each change: [`hazard`], [`watch`], [`awaited`];
 //! - [`prepared`] has copies that are made outside of the lock for a write.
 //!
