@@ -1,5 +1,5 @@
-//! Commands: declared once in a row, everything else derived (arity, key positions, COMMAND, COMMAND DOCS,
-//! checks).
+//! Commands: each is declared once in a row, from which everything else derives (arity, key positions,
+//! COMMAND, COMMAND DOCS, checks).
 
 mod args;
 mod freeing;
@@ -46,8 +46,7 @@ pub mod flag {
     pub const NO_QUEUE: u32 = 1 << 16;
     pub const NO_ASYNC_LOADING: u32 = 1 << 17;
     pub const SKIP_SLOWLOG: u32 = 1 << 18;
-    /// Whatever it changes, memory and log are freed by it: it goes on while the disk is full. None of
-    /// Redis's flags.
+    /// The command always frees memory and log, so it works while the disk is full. Redis has no such flag.
     pub const FREES: u32 = 1 << 19;
 
     /// Redis's spelling of each.
@@ -122,67 +121,68 @@ pub type WriteHandler = fn(&mut Tx<'_>, Args<'_>, &mut dyn Reply) -> Outcome;
 pub type BlockingHandler = fn(&mut Tx<'_>, Args<'_>, &mut dyn Reply) -> Result<Stage, CommandError>;
 pub type StagedHandler = fn(&View<'_>, Args<'_>, &mut dyn Reply) -> Result<Stage, CommandError>;
 
-/// What the shell runs for a command of a session. The engine knows no sessions and does not look into it.
+/// A handler that the shell runs for a command of a session. It is opaque to the engine, which has no
+/// sessions.
 pub type SessionHandler = &'static (dyn Any + Send + Sync);
 
 /// Finds the indexes of the key words among the arguments.
 pub type KeyFinder = fn(Args<'_>) -> Result<Vec<usize>, CommandError>;
 
-/// How many bytes effects of a write may take in the log beyond what its words tell
-/// ([`crate::shard::engine::batch_bytes_max`]), as things are now. 0 where the call is an error.
+/// The most bytes that the effects of a write may take in the log beyond the bound that derives from its
+/// words ([`crate::shard::engine::batch_bytes_max`]), with the current keyspace. 0 if the call is an error.
 pub type RoomFinder = fn(&View<'_>, Args<'_>) -> usize;
 
-/// Work without any lock, but for the looks that it takes. It ends in a step that looks at the keyspace for a
-/// last time, and says what is to be replied.
+/// Work without a lock, except for the looks that it takes at the keyspace. It ends in a step with a last
+/// look, which makes the reply.
 pub type Job = Box<dyn FnOnce(&dyn Looks) -> Finish + Send>;
 pub type Finish = Box<dyn FnOnce(&View<'_>, &mut dyn Reply) -> Result<Rest, CommandError> + Send>;
 
 pub type ReplyWriter = Box<dyn FnOnce(&mut dyn Reply)>;
 
-/// What the last step of a job leaves to be done without the lock.
+/// The rest of a job after its last step, to be done without the lock.
 pub enum Rest {
     /// The reply is written.
     Nothing,
     Write(ReplyWriter),
-    /// More is to be done without the lock, and nothing was written: this job follows.
+    /// Nothing was written: this job must run next.
     Again(Job),
 }
 
-/// A job that waits before it begins. Its command holds no thread meanwhile.
+/// A job that waits before it begins. The wait holds no thread.
 pub struct WaitingJob {
     pub signal: Arc<Signal>,
-    /// The longest wait; `None` for one without an end.
+    /// The longest wait; `None` for no limit.
     pub at_most: Option<Duration>,
-    /// Runs when the signal is given or the time has passed: it finds out itself which of them it was.
+    /// Runs when the signal is given or the time has passed; it must check which of them happened.
     pub job: Job,
 }
 
 impl WaitingJob {
-    /// Waits on this thread, for callers without tasks.
+    /// Blocks this thread, for callers without tasks.
     pub fn block(self) -> Job {
         self.signal.block(self.at_most);
         self.job
     }
 }
 
-/// What a staged command wants next.
+/// The next stage of a command.
 pub enum Stage {
     /// The reply is written.
     Done,
-    /// Runs the job where it is: it is expected to be short.
+    /// Run the job on the same thread: it is expected to be short.
     Run(Job),
-    /// Runs the job on the pool for long computations.
+    /// Run the job on the pool for long computations.
     Offload(Job),
-    /// Runs the job, which copies much out of the keyspace, on the pool for that.
+    /// Run the job, which copies much data out of the keyspace, on the pool for copies.
     Copy(Job),
-    /// Waits, and then runs the job on the pool for long computations.
+    /// Wait, and then run the job on the pool for long computations.
     Wait(WaitingJob),
-    /// A write that has had no effect and no reply yet: it is to be run again with what this makes.
+    /// A write without an effect and a reply so far: the caller must make the preparation, and run it again.
     Prepare(Box<Preparation>),
-    /// A blocking command that has had no effect and no reply: the client waits for keys.
+    /// A blocking command without an effect and a reply: the client must wait for keys.
     Park(Box<Park>),
-    /// A write that has had no effect and no reply yet: it is to be run again when so many bytes of room in
-    /// the log are reserved beyond what its words tell.
+    /// A write without an effect and a reply so far: the caller must reserve this many bytes of room in the
+    /// log beyond the bound that derives from its words, and run it again.
     NeedsRoom(usize),
 }
 
@@ -191,13 +191,13 @@ pub enum Handler {
     Read(ReadHandler),
     Write(WriteHandler),
     Staged(StagedHandler),
-    /// Reads, and comes back with a job where there is much to read. It never waits, so it runs among others.
+    /// Reads; returns a job if there is much to read. It never waits, so it can run in a batch of commands.
     Sliced(StagedHandler),
     /// Writes, or comes back with [`Stage::Park`]: then it is run again when one of the keys has changed.
     Blocking(BlockingHandler),
     /// Run by the shell.
     Session(SessionHandler),
-    /// Has subcommands only.
+    /// It only has subcommands.
     Container,
 }
 
@@ -215,12 +215,13 @@ pub struct Command {
     pub summary: &'static str,
     pub group: &'static str,
     pub subcommands: &'static [Command],
-    /// Where the usage line cannot tell the keys: reads them from the arguments.
+    /// Finds the keys in the arguments, if the usage line does not determine them.
     pub keys: Option<KeyFinder>,
-    /// Where the words of a write do not tell how much it logs: asked under the lock, before the handler.
+    /// Computes the log's room, if the words of a write do not bound it. Called under the lock before the
+    /// handler.
     pub room: Option<RoomFinder>,
-    /// What the command does with its keys, in Redis's words (`RW access update`): one entry for all keys, or
-    /// one for each. Empty for the usual: `RO access` of a read, `RW update` of a write.
+    /// The access to the keys, in Redis's words (`RW access update`): one entry for all keys, or one for
+    /// each. Empty for the default: `RO access` of a read, `RW update` of a write.
     pub access: &'static [&'static str],
     /// Hints for clients and proxies, in Redis's words (COMMAND INFO's tips).
     pub tips: &'static [&'static str],
@@ -251,7 +252,7 @@ pub const fn blocking(name: &'static str, usage: &'static str, handler: Blocking
     command(name, usage, Handler::Blocking(handler)).flags(flag::BLOCKING)
 }
 
-/// A command that has subcommands only (`CONFIG GET`, `OBJECT ENCODING`).
+/// A command that only has subcommands (`CONFIG GET`, `OBJECT ENCODING`).
 pub const fn container(name: &'static str, subcommands: &'static [Command]) -> Command {
     let mut row = command(name, "subcommand [argument+]", Handler::Container);
     row.subcommands = subcommands;
@@ -343,7 +344,7 @@ impl Command {
         self
     }
 
-    /// What the command does with its keys: one list of words for all of them, or one for each.
+    /// The access to the keys: one entry for all of them, or one for each.
     pub fn key_access(&self) -> &'static [&'static str] {
         match self.access {
             [] if self.is_write() => &["RW update"],

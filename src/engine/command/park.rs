@@ -1,28 +1,28 @@
-//! How a blocking command says what its client waits for.
+//! The condition on which a blocking command waits.
 
 use super::Reply;
 use crate::log::Lsn;
 use crate::store::view::View;
 use std::time::Duration;
 
-/// What a client waits for at each of its keys. Commands that compete for the same thing (BLPOP and BRPOP)
-/// share one condition, which makes them one queue.
+/// The condition for which a client waits at each of its keys. Commands that compete for the same elements
+/// (BLPOP and BRPOP) share one condition, and so one queue.
 pub struct Awaited {
     /// Identifies the condition among those of one key.
     pub name: &'static str,
-    /// Whether a command that waits for it could go on. Must cost no more than a lookup.
+    /// True if a waiting command can continue. Must cost no more than a lookup.
     pub holds: fn(&View<'_>, &[u8]) -> bool,
 }
 
-/// How a blocking command waits that had no effect and wrote no reply.
+/// The wait of a blocking command, which has had no effect and no reply.
 pub struct Park {
     pub keys: Vec<Vec<u8>>,
     pub condition: &'static Awaited,
-    /// `None` waits without end.
+    /// `None` for no limit.
     pub at_most: Option<Duration>,
-    /// The reply when the time is over, and at once where nothing may wait (EXEC).
+    /// Writes the reply when the time is over, and at once inside EXEC, where nothing may wait.
     pub timed_out: fn(&mut dyn Reply),
-    /// What the reply to a timeout waits for: it shows that the keys were as they were found.
+    /// The gate of the reply to a timeout, which shows that the keys had no elements.
     pub(crate) gate: Lsn,
 }
 

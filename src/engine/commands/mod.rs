@@ -3,11 +3,11 @@
 //! # How to add a command
 //!
 //! 1. Write its handler in the file of its family. It validates, then applies effects: an error after the
-//!    first effect would be half a command.
+//!    first effect would leave half a command.
 //! 2. Add its row: `read`, `write`, `blocking`, `staged` or `sliced` of [`crate::command`], with name, usage
 //!    (the words after the name, from which arity and keys derive) and handler; then group, flags, ACL
-//!    categories and docs. `keys` reads the keys where the usage cannot tell them. `room` says what a write
-//!    logs beyond its words.
+//!    categories and docs. `keys` finds the keys if the usage does not determine them. `room` computes what a
+//!    write may log beyond its words.
 //! 3. A command that waits for keys returns `Stage::Park` before any effect or reply, and has `blocking` for
 //!    its row, which sets the flag. Inside EXEC it does not wait: the reply of a timeout is given at once.
 //! 4. What a script must not call has `flag::NO_SCRIPT`. Nothing runs scripts yet; COMMAND INFO lists it.
@@ -47,11 +47,11 @@ pub const FAMILIES: &[&[Command]] = &[
     object::COMMANDS,
 ];
 
-/// Words whose lookups are begun together.
+/// The number of words whose lookups are prefetched together.
 const AHEAD: usize = 16;
 
-/// Groups of keys, with what the lookups of a group read on its way into the cache: of many keys, most are
-/// not in it. The words before a key and after it in a command are skipped with `stride`.
+/// Groups of `AHEAD` keys. If there are many keys, prefetches the memory that the lookups of a group will
+/// read, most of which is not in the cache. A key is the first of `stride` words.
 fn ahead<'w>(
     words: &'w [&'w [u8]],
     stride: usize,
