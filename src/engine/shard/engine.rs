@@ -1,17 +1,17 @@
 //! The engine: one keyspace behind one read-write lock, in front of one log.
 //!
-//! The shell takes the lock for a *run* of commands ([`Engine::reads`], [`Engine::writes`]); each command of
-//! a run is a batch of its own, and a [`Transaction`] makes one batch of several (EXEC). What a reply must
-//! wait for comes back with each command; the shell holds the reply until [`Engine::durable`] has passed it.
+//! The shell takes the lock for a *run* of commands ([`Engine::reads`], [`Engine::writes`]). Each command of
+//! a run is a separate batch, and a [`Transaction`] makes one batch of several commands (EXEC). Each command
+//! returns the gate of its reply; the shell holds the reply until [`Engine::durable`] has reached the gate.
 //!
 //! Invariants:
 //! - log order is apply order: batches are submitted under the write lock;
-//! - the engine clock never steps back, across restarts too ([`crate::env::engine_clock`]), and one value,
-//!   read after the lock was taken, stands for a whole run (they are short);
+//! - the engine clock never steps back, also across restarts ([`crate::env::engine_clock`]); a run uses one
+//!   value, read after the lock was taken (runs are short);
 //! - room in the log is reserved before anything is applied, so an applied batch is never refused.
 //!
-//! Lock order: keyspace, then the log's state. Nothing takes the keyspace lock while it holds another lock of
-//! ours.
+//! Lock order: keyspace, then the log's state. The keyspace's lock is never taken while another lock of the
+//! engine is held.
 
 use crate::command::{CommandError, Finish, Job, Reply, Stage};
 use crate::env::Env;
@@ -35,7 +35,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Fields of hashes that active expiry looks at in one hold of the lock, about.
+/// The approximate number of hash fields that active expiry visits in one hold of the lock.
 const EXPIRY_LOOKED_AT_MAX: usize = 10_000;
 
 /// Redis's default of `proto-max-bulk-len`, in bytes.
@@ -45,30 +45,30 @@ pub struct Engine {
     pub(super) store: RwLock<Store>,
     pub(super) context: StoreContext,
     pub(super) clock: EngineClock,
-    /// Whether a module was overloaded when it was last asked.
+    /// True if a module was overloaded at the last check.
     overloaded: AtomicBool,
     log: Arc<dyn ShardLog>,
-    /// Once the engine leads.
+    /// Set once the engine leads.
     pub(super) leading: OnceLock<Leading>,
-    /// Where it has followed.
+    /// Set if the engine started as a follower.
     pub(super) following: Option<Following>,
     pub(super) watchers: Mutex<DurableWatchers>,
     pub(super) parked: Arc<ParkedClients>,
 }
 
-/// What a command came to.
+/// The result of a command.
 pub struct Ran {
     /// The reply may leave when this batch is durable.
     pub gate: Lsn,
-    /// A staged command's work that is still to be done, before the reply exists. [`Engine::finish`] ends it.
+    /// The remaining work of a staged command, which has no reply yet. [`Engine::finish`] ends it.
     pub stage: Stage,
 }
 
-/// What one run of a staged command's job came to.
+/// The result of one run of a staged command's job.
 pub struct Attempt {
-    /// What the reply waits for because of it.
+    /// The gate that it adds to the reply.
     pub gate: Lsn,
-    /// There is no reply yet: this job follows.
+    /// There is no reply yet: this job must run next.
     pub again: Option<Job>,
 }
 
@@ -141,7 +141,7 @@ impl Engine {
         }
     }
 
-    /// What the engine is to its log. Costs one load.
+    /// The engine's role. Costs one load.
     #[inline]
     pub fn role(&self) -> Role<'_> {
         match self.leading.get() {
@@ -156,7 +156,7 @@ impl Engine {
         self.leading.get().map(|leading| &leading.pipeline)
     }
 
-    /// The pipeline of an engine that leads, for those who know that it does: tests and tools.
+    /// The pipeline of an engine that certainly leads: for tests and tools.
     ///
     /// # Panics
     /// If it follows.
@@ -164,13 +164,13 @@ impl Engine {
         self.writer().expect("the engine leads")
     }
 
-    /// Has the watcher told of what becomes durable from now on, and of a failure, in either role.
+    /// Calls the watcher for everything that becomes durable from now on, and for a failure, in either role.
     pub fn subscribe(&self, watcher: Arc<dyn DurableWatcher>) {
         let mut watchers = self.watchers.lock();
         match self.role() {
             Role::Leading(leading) => leading.pipeline.subscribe(watcher.clone()),
             Role::Following(following) => {
-                // As with the pipeline: a later failure is told to those in the list.
+                // As in the pipeline: a later failure reaches the watchers in the list.
                 if let Some(fatal) = following.failure() {
                     drop(watchers);
                     return watcher.failed(fatal);
@@ -180,7 +180,7 @@ impl Engine {
         watchers.push(watcher);
     }
 
-    /// The last batch that was submitted, or that a follower applied.
+    /// The last batch that was submitted, or applied by a follower.
     pub fn last_lsn(&self) -> Lsn {
         match self.role() {
             Role::Leading(leading) => leading.pipeline.last_lsn(),
@@ -195,11 +195,11 @@ impl Engine {
     /// Takes the read lock for a run of commands that read.
     pub fn reads(&self) -> Result<ReadRun<'_>, RoleRefusal> {
         let run = self.inspect();
-        // Asked under the lock: a follower that fails while this waits leaves a part of a batch.
+        // Checked under the lock: a follower that fails while this waits may have applied a part of a batch.
         self.refuses_reads().map_or(Ok(run), Err)
     }
 
-    /// Why a command that reads is refused, whatever it reads.
+    /// The reason why all commands that read are refused, if they are.
     #[inline]
     pub fn refuses_reads(&self) -> Option<RoleRefusal> {
         match self.role() {
@@ -208,21 +208,21 @@ impl Engine {
         }
     }
 
-    /// Why a command that writes is refused, whatever it writes.
+    /// The reason why all commands that write are refused, if they are.
     #[inline]
     pub fn refuses_writes(&self) -> Option<RoleRefusal> {
         matches!(self.role(), Role::Following(_)).then_some(RoleRefusal::ReadOnly)
     }
 
-    /// Takes the read lock in any role, for what is no command's reply (INFO, tools), and for commands that
-    /// have begun.
+    /// Takes the read lock in any role: for reads that are not for a command's reply (INFO, tools), and for
+    /// commands that have begun.
     pub fn inspect(&self) -> ReadRun<'_> {
         let store = self.store.read();
         ReadRun { engine: self, store, now_ms: self.now_ms() }
     }
 
-    /// Reserves room in the log for `batches` batches of `bytes` in all (see [`batch_bytes_max`]); before any
-    /// lock.
+    /// Reserves room in the log for `batches` batches of `bytes` bytes in all (see [`batch_bytes_max`]).
+    /// Called before any lock is taken.
     pub fn admit(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
         self.admit_by(batches, |pipeline| pipeline.admit_run(batches, bytes, Purpose::Any))
     }
@@ -265,8 +265,7 @@ impl Engine {
         run
     }
 
-    /// Runs the job of a staged command to its end, which writes the reply. Returns what that has to wait
-    /// for.
+    /// Runs the job of a staged command to its end, which writes the reply. Returns the reply's gate.
     pub fn complete(&self, database: u32, job: Job, reply: &mut dyn Reply) -> Lsn {
         let (mut gate, mut next) = (Lsn(0), Some(job));
         while let Some(job) = next {
@@ -277,8 +276,8 @@ impl Engine {
         gate
     }
 
-    /// Runs a job and its last step once. Where that was not enough, nothing was written, and the job that
-    /// follows is returned.
+    /// Runs a job and its last step once. If that was not enough, nothing was written, and the next job is
+    /// returned.
     pub fn attempt(&self, database: u32, job: Job, reply: &mut dyn Reply) -> Attempt {
         let looks = Holds { room: reply.room(), ..self.looks(database) };
         let finish = job(&looks);
@@ -286,12 +285,12 @@ impl Engine {
         Attempt { gate: attempt.gate.max(looks.gate()), ..attempt }
     }
 
-    /// Makes what a write wants before it is run again.
+    /// Makes the preparation that a write requested before it runs again.
     pub fn prepare(&self, database: u32, preparation: Preparation) -> Box<Prepared> {
         preparation.run(&self.looks(database))
     }
 
-    /// A job's way to the database: each look takes the read lock.
+    /// The access of a job to the database: each look takes the read lock.
     pub fn looks(&self, database: u32) -> Holds<'_> {
         Holds { engine: self, database, gate: Cell::new(Lsn(0)), room: usize::MAX }
     }
@@ -307,7 +306,7 @@ impl Engine {
         Attempt { gate, again: end(rest, mark, reply) }
     }
 
-    /// Watches keys for a connection. Returns what EXEC's reply would have to wait for.
+    /// Watches keys for a connection. Returns the gate that this adds to EXEC's reply.
     pub fn watch(&self, watch: &Arc<Watch>, database: u32, keys: &[&[u8]]) -> Lsn {
         let run = self.inspect();
         let view = run.view(database);
@@ -320,9 +319,9 @@ impl Engine {
         submitted(&run.store, view.gate())
     }
 
-    /// Deletes what has expired, at most `limit` keys; returns how many keys it looked at, or `limit` if
-    /// there is more to do. Run it regularly: reads do not need it, memory does.
-    /// A follower deletes nothing.
+    /// Deletes expired keys and fields, of at most `limit` keys. Returns how many keys it visited, or `limit`
+    /// if there is more to do. The caller must run it regularly, to free memory; reads do not need it. A
+    /// follower deletes nothing.
     pub fn expire_due(&self, limit: usize) -> Result<usize, Refusal> {
         let Some(pipeline) = self.writer() else { return Ok(0) };
         let mut credit = pipeline.admit_run(0, 0, Purpose::Expiry)?;
@@ -335,7 +334,7 @@ impl Engine {
         done.map(|is_more_left| if is_more_left { limit } else { due.len() })
     }
 
-    /// Deletes of these keys what has expired. True if something is left to do.
+    /// Deletes these keys, or fields of them, that have expired. True if something is left to do.
     fn expire_each(
         &self,
         pipeline: &Pipeline,
@@ -376,19 +375,19 @@ impl Engine {
         Ok(is_more_left)
     }
 
-    /// Sets how many bytes a string may have that a command makes longer, and the table of LCS:
+    /// Sets the largest string that a command may make, and the largest table of LCS, in bytes:
     /// `proto-max-bulk-len`.
     pub fn bound_strings(&self, bytes_max: usize) {
         self.context.string_bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
-    /// How many clients wait for keys.
+    /// The number of clients that wait for keys.
     pub fn parked(&self) -> usize {
         self.parked.len()
     }
 
-    /// Serves clients whose keys were fed while the log had no room for their commands. Costs one load where
-    /// there are none. Call it regularly.
+    /// Serves clients whose keys were fed while the log had no room for their commands. The caller must run
+    /// it regularly. Costs one load if there are none.
     pub fn serve_parked(&self) {
         if self.parked.is_unserved()
             && let Ok(credit) = self.admit(0, 0)
@@ -397,18 +396,18 @@ impl Engine {
         }
     }
 
-    /// Ends all waits for keys with this error: nothing will feed them here any more.
+    /// Ends all waits for keys with this error, because no command will feed them here.
     pub fn fail_parked(&self, error: &CommandError) {
         self.parked.fail_all(error);
     }
 
-    /// Counts of what has expired.
+    /// The numbers of expired keys and fields.
     pub fn expired(&self) -> &Expired {
         &self.context.expired
     }
 
-    /// True while some module has more pending work than it wants: writers wait before they take the lock.
-    /// Costs one load unless the last run of writes left one so.
+    /// True while a module has too much pending work: writers must wait before they take the lock. Costs one
+    /// load, unless a module was overloaded after the last run of writes.
     pub fn is_overloaded(&self) -> bool {
         if !self.overloaded.load(Ordering::Relaxed) {
             return false;
@@ -417,8 +416,7 @@ impl Engine {
         self.overloaded.load(Ordering::Relaxed)
     }
 
-    /// Asks the modules. Under the keyspace's lock, so that a run that makes one overloaded is not
-    /// overlooked.
+    /// Checks the modules, under the keyspace's lock, so that the overload by a run is not missed.
     pub(super) fn note_load(&self, store: &Store) {
         let overloaded = store.modules.iter().any(|module| module.is_overloaded());
         if overloaded != self.overloaded.load(Ordering::Relaxed) {
@@ -426,13 +424,13 @@ impl Engine {
         }
     }
 
-    /// Memory that keys and values take, in bytes.
+    /// The memory of keys and values, in bytes.
     pub fn data_bytes(&self) -> usize {
         self.store.read().keyspace.heap_bytes()
     }
 
-    /// Does one slice of the modules' background work (index backfills); false when nothing is left. Call it
-    /// in a loop, from a thread that may block, whenever a command may have left such work.
+    /// Does one slice of the modules' background work (index backfills); false if nothing is left. The caller
+    /// must run it in a loop, in a thread that may block, whenever a command may have left such work.
     pub fn run_background(&self) -> bool {
         if !self.store.read().modules.iter().any(|module| module.has_background()) {
             return false;
@@ -447,7 +445,7 @@ impl Engine {
         more
     }
 
-    /// Lets go of commands that wait for the modules' background work, which is not done any more.
+    /// Ends the waits of commands for the modules' background work, which has ended.
     pub fn stop_background(&self) {
         self.store.read().modules.iter().for_each(Module::stopping);
     }
@@ -459,10 +457,11 @@ impl Engine {
         exporters.collect()
     }
 
-    /// Makes everything durable and stops the log in order. No command may follow.
+    /// Makes everything durable and stops the log cleanly. No command may run afterwards.
     pub fn close(&self) -> Result<(), Fatal> {
         match self.role() {
-            // With the time, so that no start goes back behind what was shown to have expired.
+            // Logs the time, so that no start goes back before a time at which replies treated keys as
+            // expired.
             Role::Leading(leading) => leading.pipeline.close_at(self.now_ms()),
             Role::Following(following) => {
                 self.stop_following(following);
@@ -471,10 +470,10 @@ impl Engine {
         }
     }
 
-    /// Hands the batches to the log that a run has ended. `None` if there are none.
+    /// Submits the ended batches of a run to the log. `None` if there are none.
     ///
     /// # Panics
-    /// If there are some and the engine follows: nothing admits a write to it.
+    /// If there are some and the engine follows: writes are not admitted then.
     pub(super) fn submit(&self, store: &mut Store, credit: &mut Credit, now_ms: u64) -> Option<Submitted> {
         let batches = store.ended_batches()?;
         let pipeline = self.writer().expect("a follower writes nothing");
@@ -483,9 +482,9 @@ impl Engine {
     }
 }
 
-/// How large the batch of a command with these words can get. Its effects hold each word at most three times
-/// (HSETEX: the delete of an expired field, its new value, its new expiry), the key four times, with a fixed
-/// part each, and at most one computed number.
+/// The largest batch of a command with these words, in bytes. Its effects have each word at most three times
+/// (HSETEX: the delete of an expired field, its new value, its new expiry), the key four times, each with a
+/// fixed part, and at most one computed number.
 pub fn batch_bytes_max(words: &[&[u8]]) -> usize {
     const NUMBER_BYTES_MAX: usize = 400;
     const WORD_OVERHEAD_BYTES: usize = 96;

@@ -1,10 +1,10 @@
-//! Clients that wait for keys: what BLPOP and its relatives do when there is nothing to pop.
+//! Parked clients: clients that wait for keys, as BLPOP does if there is nothing to pop.
 //!
-//! A handler of the blocking kind that finds nothing returns [`Park`], before any effect or reply. The shell
-//! enters the client here under the same hold of the write lock ([`crate::shard::run::WriteRun::park`]) and
-//! keeps the [`Ticket`]. A batch that changes an awaited key serves the key's clients before it is closed:
-//! each one's command runs again from its words, in the order in which they were parked, until the condition
-//! that they wait for no longer holds.
+//! A blocking handler that finds nothing returns [`Park`], before any effect or reply. The shell parks the
+//! client here under the same hold of the write lock ([`crate::shard::run::WriteRun::park`]) and keeps the
+//! [`Ticket`]. A batch that changes an awaited key serves the key's clients before it is closed: their
+//! commands run again from their words, in the order in which they were parked, until their condition no
+//! longer holds.
 //!
 //! ```text
 //!   client 7: BLPOP k 0      parked, ticket 1
@@ -15,15 +15,15 @@
 //!
 //! # Invariants
 //!
-//! - A ticket ends once: it is served, or it times out, or it is ended by an error, or it is dropped.
-//!   Whichever comes first under the mutex wins; the others find no entry.
-//! - What a served command changes is part of the batch that fed it, so a replay, which knows no clients,
+//! - A ticket ends once: it is served, times out, is ended by an error, or is dropped. The first of these
+//!   under the mutex wins; later ones find no entry.
+//! - The changes of a served command are part of the batch that fed it, so a replay, which has no clients,
 //!   ends with the same keys.
-//! - A client is entered under the write lock, so no change falls between the look at its keys and its entry.
-//!   It is removed under the mutex only, so a timeout never waits for the keyspace.
-//! - Nothing is applied for a client without room in the log. Where there is none, its key stays in the
+//! - A client is added under the write lock, so no change happens between the read of its keys and its
+//!   addition. It is removed under the mutex only, so a timeout never waits for the keyspace.
+//! - Nothing is applied for a client without room in the log. If there is no room, its key stays in the
 //!   store's list of fed keys, and the next batch tries again ([`crate::Engine::serve_parked`]).
-//! - The keys of all queues are those that the store awaits ([`AwaitedKeys`]).
+//! - The keys of all queues are the store's awaited keys ([`AwaitedKeys`]).
 //!
 //! Lock order: the keyspace, then this mutex, then that of the awaited keys. No handler and no [`Waiter`] is
 //! called while the mutex is held.
@@ -38,7 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The client that waits, as the shell keeps it.
+/// The shell's side of a waiting client.
 pub trait Waiter: Send + Sync {
     /// Calls `write` once with the client's reply.
     fn write(&mut self, write: &mut dyn FnMut(&mut dyn Reply));
@@ -47,13 +47,13 @@ pub trait Waiter: Send + Sync {
     fn answered(self: Box<Self>, gate: Lsn);
 }
 
-/// A parked client's place. Dropping it ends the wait without a reply.
+/// The ticket of a parked client. Dropping it ends the wait without a reply.
 pub struct Ticket {
     parked: Arc<ParkedClients>,
     number: u64,
 }
 
-/// Why a client's wait ends without being served.
+/// The reason why a client's wait ends without being served.
 #[derive(Clone, Debug)]
 enum End {
     TimedOut,
@@ -90,34 +90,35 @@ struct ParkedClient {
     gate: Lsn,
     /// `None` while its command runs again.
     waiter: Option<Box<dyn Waiter>>,
-    /// An end that came meanwhile. It holds if the command does not succeed.
+    /// The end of the wait, if it came while the command runs again. It takes effect if the command does not
+    /// succeed.
     end: Option<End>,
 }
 
-/// The clients that wait for the same at the same key, by ticket: first come, first served.
+/// The clients that wait for one condition at one key, by ticket: first come, first served.
 struct Queue {
     condition: &'static Awaited,
     tickets: BTreeSet<u64>,
 }
 
 struct ParkedState {
-    /// The keys of the queues, as the store knows them.
+    /// The keys of the queues, for the store.
     awaited: Arc<AwaitedKeys>,
     last_ticket: u64,
     clients: BTreeMap<u64, ParkedClient>,
-    /// By database and key. No queue is empty.
+    /// Queues by database and key; never empty.
     queues: HashMap<u32, HashMap<Vec<u8>, Vec<Queue>>>,
 }
 
 /// All parked clients of a store.
 pub(crate) struct ParkedClients {
     count: AtomicUsize,
-    /// A fed key's clients were not served for want of room in the log.
+    /// The clients of a fed key were not served because the log had no room.
     is_unserved: AtomicBool,
     state: Mutex<ParkedState>,
 }
 
-/// A client whose command is to run again.
+/// A client whose command must run again.
 pub(crate) struct Attempt {
     pub(crate) ticket: u64,
     pub(crate) database: u32,
@@ -132,14 +133,14 @@ impl Attempt {
     }
 }
 
-/// A served client's reply, to be handed over once the lock is released.
+/// A served client's reply, to be delivered once the lock is released.
 pub(crate) struct Answer {
     waiter: Box<dyn Waiter>,
     gate: ReplyGate,
 }
 
 impl Answer {
-    /// The batch that the reply shows has its LSN.
+    /// Called when the batch that the reply shows has its LSN.
     pub(crate) fn resolve(&mut self, submitted: Submitted) {
         if self.gate.is_open() {
             self.gate = submitted.resolve(self.gate).into();
@@ -152,7 +153,7 @@ impl Answer {
 }
 
 impl ParkedClients {
-    /// None, over a store that enters the changed keys among `awaited` into its list of fed keys.
+    /// An empty registry. The store adds changed keys among `awaited` to its list of fed keys.
     pub(crate) fn new(awaited: Arc<AwaitedKeys>) -> ParkedClients {
         let state =
             ParkedState { awaited, last_ticket: 0, clients: BTreeMap::new(), queues: HashMap::default() };
@@ -163,7 +164,7 @@ impl ParkedClients {
         }
     }
 
-    /// How many clients wait.
+    /// The number of waiting clients.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
@@ -177,7 +178,7 @@ impl ParkedClients {
         self.is_unserved.store(is_unserved, Ordering::Relaxed);
     }
 
-    /// Enters a client. Called under the write lock.
+    /// Adds a client. Called under the write lock.
     pub(crate) fn park(
         self: &Arc<ParkedClients>,
         (database, command): (u32, &'static Command),
@@ -206,14 +207,14 @@ impl ParkedClients {
         Ticket { parked: self.clone(), number }
     }
 
-    /// What clients wait for at this key.
+    /// The conditions for which clients wait at this key.
     pub(crate) fn conditions(&self, database: u32, key: &[u8]) -> Vec<&'static Awaited> {
         let state = self.state.lock();
         let queues = state.queues.get(&database).and_then(|keys| keys.get(key));
         queues.map_or(Vec::new(), |queues| queues.iter().map(|queue| queue.condition).collect())
     }
 
-    /// The first client after `ticket` that waits for this at the key. It stays in its queues;
+    /// The first client after `ticket` that waits for this condition at the key. It stays in its queues;
     /// [`ParkedClients::served`] or [`ParkedClients::still_waits`] must follow.
     pub(crate) fn next(
         &self,
@@ -231,7 +232,7 @@ impl ParkedClients {
         Some(Attempt { ticket, database, command, words, waiter })
     }
 
-    /// The client has its reply.
+    /// Removes a client that has its reply.
     pub(crate) fn served(&self, attempt: Attempt, gate: ReplyGate) -> Answer {
         let mut state = self.state.lock();
         let client = state.remove(attempt.ticket).expect("an attempt's entry stays");
@@ -241,8 +242,8 @@ impl ParkedClients {
         Answer { waiter: attempt.waiter, gate }
     }
 
-    /// The client's command waits again, or could not run. Its wait may have been ended meanwhile: then this
-    /// ends it, and the reply is to be handed over as that of a client that was served.
+    /// Called if the client's command waits again, or could not run. If its wait was ended meanwhile, this
+    /// ends it, and the reply must be delivered like that of a served client.
     #[must_use]
     pub(crate) fn still_waits(&self, attempt: Attempt) -> Option<Answer> {
         let mut state = self.state.lock();
@@ -252,7 +253,7 @@ impl ParkedClients {
         self.remove(state, attempt.ticket, end)
     }
 
-    /// Ends a wait. False if it has ended before; a client whose command runs at this moment is ended if that
+    /// Ends a wait. False if it has ended before. If the client's command is running, the wait ends if that
     /// fails.
     fn end(&self, ticket: u64, end: End) -> bool {
         let mut state = self.state.lock();
@@ -267,7 +268,7 @@ impl ParkedClients {
         true
     }
 
-    /// Takes out a client whose command does not run at this moment, and writes the reply that its end has.
+    /// Removes a client whose command is not running, and writes the reply for the reason of its end.
     fn remove(&self, mut state: MutexGuard<'_, ParkedState>, ticket: u64, end: End) -> Option<Answer> {
         let client = state.remove(ticket).expect("the caller has found it");
         self.count.store(state.clients.len(), Ordering::Relaxed);
@@ -289,7 +290,7 @@ impl ParkedClients {
         }
     }
 
-    /// Queues and tickets in them, for tests of what is left.
+    /// The numbers of queues and of tickets in them; for tests.
     #[cfg(test)]
     pub(crate) fn queued(&self) -> (usize, usize) {
         let state = self.state.lock();
@@ -315,12 +316,12 @@ impl ParkedState {
         }
     }
 
-    /// Takes a client out of the registry and out of all of its queues.
+    /// Removes a client from the registry and from all of its queues.
     fn remove(&mut self, ticket: u64) -> Option<ParkedClient> {
         let client = self.clients.remove(&ticket)?;
         let keys = self.queues.get_mut(&client.database).expect("the client was queued");
         for key in &client.keys {
-            // A key that is named twice is queued once.
+            // A key that is named twice has one entry.
             let Some(queues) = keys.get_mut(key) else { continue };
             queues.iter_mut().for_each(|queue| _ = queue.tickets.remove(&ticket));
             queues.retain(|queue| !queue.tickets.is_empty());

@@ -1,5 +1,4 @@
-//! A hold of the engine's lock, and the commands that run under it: reads, writes, transactions, and the
-//! looks of jobs.
+//! Runs: commands under one hold of the engine's lock. Reads, writes, transactions, and the looks of jobs.
 
 use crate::command::{
     Args, Command, CommandError, Handler, Job, Looks, Park, Reply, Rest, RoomFinder, Stage, WaitingJob,
@@ -53,7 +52,7 @@ impl ReadRun<'_> {
     /// Runs a command that reads or is staged.
     ///
     /// # Panics
-    /// If it is another kind: the shell picks the run by the handler.
+    /// If it is of another kind: the shell must choose the run by the handler.
     #[inline]
     pub fn run(&self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
         let view = self.view(database);
@@ -62,10 +61,10 @@ impl ReadRun<'_> {
     }
 }
 
-/// What a reply waits for that leaves the lock.
+/// The gate of a reply after the lock is released.
 ///
 /// # Panics
-/// If that is a batch which the log was not given: the reply would wait for ever, or for another batch.
+/// If it is a batch that was not submitted: the reply would wait forever, or for another batch.
 #[inline]
 pub(super) fn submitted(store: &Store, gate: ReplyGate) -> Lsn {
     assert!(gate <= store.last_lsn, "a reply waits for a batch that was submitted");
@@ -81,7 +80,7 @@ pub struct Holds<'e> {
 }
 
 impl Holds<'_> {
-    /// What a reply has to wait for that is made of what the looks so far have shown.
+    /// The gate of a reply that shows the results of the looks so far.
     pub fn gate(&self) -> Lsn {
         self.gate.get()
     }
@@ -100,7 +99,7 @@ impl Looks for Holds<'_> {
     }
 }
 
-/// The looks of a job that runs inside EXEC, which holds the lock all the while.
+/// The looks of a job inside EXEC, which holds the lock throughout.
 struct InBatch<'t, 'a> {
     tx: RefCell<&'t mut Tx<'a>>,
     room: usize,
@@ -123,7 +122,7 @@ fn prefetch<'k>(store: &Store, database: u32, keys: impl Iterator<Item = &'k [u8
     }
 }
 
-/// Runs a reading handler; an error replaces whatever it wrote.
+/// Runs a reading handler; an error replaces everything that it wrote.
 #[inline]
 fn read(view: &View<'_>, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
     let mark = reply.mark();
@@ -135,7 +134,7 @@ fn read(view: &View<'_>, command: &Command, args: Args<'_>, reply: &mut dyn Repl
     result.unwrap_or_else(|error| fail(reply, mark, &error))
 }
 
-/// Writes what a job's last step left to be written; returns the job that follows where it left one.
+/// Writes the rest of a job's reply; returns the next job, if there is one.
 pub(super) fn end(rest: Result<Rest, CommandError>, mark: usize, reply: &mut dyn Reply) -> Option<Job> {
     match rest {
         Ok(Rest::Nothing) => {}
@@ -157,9 +156,8 @@ pub(super) fn fail(reply: &mut dyn Reply, mark: usize, error: &CommandError) -> 
 
 /// The write lock, for a run of commands.
 ///
-/// The run keeps what the replies to its commands wait for. Its batches get their LSNs together: when it is
-/// finished, or earlier where a command parks or asks for its own gate. So a gate never outlives the run to
-/// which it belongs.
+/// The run keeps the gates of its replies. Its batches get their LSNs together: when it is finished, or
+/// earlier if a command parks or requests its own gate. So an open gate never outlives its run.
 pub struct WriteRun<'e> {
     pub(super) engine: &'e Engine,
     /// Taken only by drop.
@@ -168,13 +166,13 @@ pub struct WriteRun<'e> {
     pub(super) replies: RunReplies,
 }
 
-/// What the replies to the commands of a run wait for, and the room of its batches.
+/// The gates of a run's replies, and the room of its batches.
 pub(super) struct RunReplies {
     pub(super) now_ms: u64,
     pub(super) credit: Credit,
     /// The largest gate of the commands so far.
     gate: ReplyGate,
-    /// Replies of clients that were served, to be delivered after the lock is released.
+    /// Replies of served clients, to be delivered after the lock is released.
     pub(super) answers: Vec<Answer>,
 }
 
@@ -188,8 +186,8 @@ impl RunReplies {
         self.gate = self.gate.max(gate);
     }
 
-    /// Gives the batches that have ended to the log, and resolves all gates that the run keeps. Returns the
-    /// LSN of `own`, a gate of the run.
+    /// Submits the ended batches to the log, and resolves all gates of the run. Returns the LSN of `own`, a
+    /// gate of the run.
     fn submit(&mut self, engine: &Engine, store: &mut Store, own: ReplyGate) -> Lsn {
         let Some(batches) = engine.submit(store, &mut self.credit, self.now_ms) else {
             return submitted(store, own);
@@ -201,45 +199,45 @@ impl RunReplies {
 }
 
 impl WriteRun<'_> {
-    /// Lets commands come back with work that is to be done before they are run again. `prepared` is what
-    /// came of it for the first of them. Without this, each does all of its work under the lock.
+    /// Lets commands return with work to do before they run again. `prepared` is the result of this work for
+    /// the first command. Without this call, each command does all of its work under the lock.
     pub fn preparing(mut self, prepared: Option<Box<Prepared>>) -> Self {
         self.lent.preparing = Some(Preparing::of(prepared));
         self
     }
 
-    /// Says which words of the commands have allocations of their own, to be referred to instead of copied.
+    /// Sets the words of the commands that have their own allocations, to be referred to instead of copied.
     pub fn referring(mut self, contents: Option<Arc<Contents>>) -> Self {
         self.lent.contents = contents;
         self
     }
 
-    /// Says how many bytes the credit covers beyond what the commands' words tell; see [`Stage::NeedsRoom`].
+    /// Sets the bytes that the credit covers beyond the bound from the commands' words; see
+    /// [`Stage::NeedsRoom`].
     pub fn with_room(mut self, bytes: usize) -> Self {
         self.lent.room_bytes = bytes;
         self
     }
 
-    /// Serves clients whose keys were fed while the log had no room for their commands: they come before the
-    /// commands of this run, in a batch of their own.
+    /// Serves clients whose keys were fed while the log had no room for their commands. This happens before
+    /// the commands of this run, in a separate batch.
     #[cold]
     pub(super) fn serve_unserved(&mut self) {
         self.begin().end();
     }
 
-    /// Runs one engine command of any kind, and gives its batch to the log. Returns its own gate.
+    /// Runs one engine command of any kind, and submits its batch to the log. Returns its own gate.
     pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
         let (gate, stage) = self.execute(database, command, args, reply);
         Ran { gate: self.submit(gate), stage }
     }
 
-    /// Runs one engine command of any kind as a batch of its own, one of several that [`WriteRun::finish`]
-    /// gives to the log together. A staged command comes back with its job to do, a write that has had no
-    /// effect with what it wants before it is run again. A command that waits for keys has the batches before
-    /// it submitted.
+    /// Runs one engine command of any kind as a separate batch; [`WriteRun::finish`] submits the batches
+    /// together. A staged command returns its job, and a write without an effect returns what it needs before
+    /// it can run again. If a command waits for keys, the batches before it are submitted now.
     ///
     /// # Panics
-    /// If the run has had a command whose words are referred to: that one is alone in its run.
+    /// If the run has had a command whose words are referred to: such a command must be alone in its run.
     #[inline]
     pub fn step(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
         self.execute(database, command, args, reply).1
@@ -271,14 +269,14 @@ impl WriteRun<'_> {
         (gate, stage)
     }
 
-    /// Gives the run's batches to the log, and the lock back. Returns what the replies to its commands wait
-    /// for.
+    /// Submits the run's batches to the log, and releases the lock. Returns the gate of the replies to its
+    /// commands.
     pub fn finish(mut self) -> Lsn {
         self.submit(ReplyGate::NONE);
         submitted(self.store.as_ref().expect("held until drop"), self.replies.gate)
     }
 
-    /// Enters a client whose command came back with [`Stage::Park`], before another command runs. Its reply
+    /// Parks the client of a command that returned [`Stage::Park`], before another command runs. Its reply
     /// goes to `waiter`.
     pub fn park(
         &mut self,
@@ -295,10 +293,10 @@ impl WriteRun<'_> {
         prefetch(self.store.as_ref().expect("held until drop"), database, keys);
     }
 
-    /// Begins a batch of several commands, which is submitted by itself. It must be finished.
+    /// Begins a batch of several commands, which is submitted separately. It must be finished.
     ///
     /// # Panics
-    /// In a run whose commands may come back: a transaction's may not.
+    /// In a run whose commands may return and run again: those of a transaction may not.
     pub fn transaction(&mut self) -> Transaction<'_> {
         assert!(self.lent.preparing.is_none(), "a transaction prepares nothing");
         self.begin()
@@ -327,15 +325,14 @@ impl Drop for WriteRun<'_> {
     }
 }
 
-/// Gives the lock back, and then drops what the run removed.
+/// Releases the lock, and then drops the values that the run removed.
 pub(super) fn release(mut store: RwLockWriteGuard<'_, Store>) {
     let is_submitted = store.hook.is_submitted() || std::thread::panicking();
     assert!(is_submitted, "no gate is open outside of a hold of the write lock");
     let garbage = store.take_garbage();
     drop(store);
     if garbage.iter().any(|outcome| outcome.garbage.is_large()) {
-        // Dropping millions of keys or fields takes seconds: nobody waits for it, unless the system has no
-        // thread for it.
+        // Dropping millions of keys or fields takes seconds, so a thread does it, unless the system has none.
         let name = "drop".to_owned();
         _ = std::thread::Builder::new().name(name).spawn(move || drop(garbage));
     }
@@ -354,13 +351,13 @@ impl<'t> Transaction<'t> {
         match self.step(database, command, args, reply) {
             Stage::Done => {}
             Stage::Prepare(_) => unreachable!("a transaction prepares nothing"),
-            // Nothing waits here: the commands that could feed it come after.
+            // A transaction does not wait: commands that could feed the keys come after it.
             Stage::Park(park) => (park.timed_out)(reply),
             Stage::NeedsRoom(bytes) => match self.make_room(command, args, bytes) {
                 Ok(()) => self.run(database, command, args, reply),
                 Err(error) => reply.error(&error),
             },
-            // Nothing that a job waits for happens while this holds the lock.
+            // A job's wait would never end while this holds the lock.
             Stage::Run(job)
             | Stage::Offload(job)
             | Stage::Copy(job)
@@ -376,12 +373,12 @@ impl<'t> Transaction<'t> {
         }
     }
 
-    /// Says which words of the next commands have allocations of their own; see [`WriteRun::referring`].
+    /// Sets the words of the next commands that have their own allocations; see [`WriteRun::referring`].
     pub fn refer(&mut self, contents: Option<Arc<Contents>>) {
         self.tx.lent.contents = contents;
     }
 
-    /// Looks at the present state, for what is not gated (INFO).
+    /// Reads the current state, for replies that are not gated (INFO).
     pub fn look<R>(&mut self, look: impl FnOnce(&View<'_>) -> R) -> R {
         self.tx.look(look)
     }
@@ -398,15 +395,14 @@ impl<'t> Transaction<'t> {
         })
     }
 
-    /// How many bytes effects of the command may take in the log beyond what its words tell, as things are
-    /// now.
+    /// The bytes that effects of the command may take in the log beyond the bound from its words, with the
+    /// current keyspace.
     pub fn room_of(&mut self, database: u32, command: &Command, args: Args<'_>) -> usize {
         self.tx.select(database);
         command.room.map_or(0, |room| self.tx.look(|view| room(view, args)))
     }
 
-    /// Ends the batch, which the log does not have yet. Returns what its reply has to wait for, which the run
-    /// keeps as well.
+    /// Ends the batch without submitting it. Returns the gate of its reply, which the run keeps too.
     #[inline]
     fn end(mut self) -> (ReplyGate, &'t mut Store, &'t mut RunReplies) {
         if !self.tx.store().hook.fed.is_empty() {
@@ -418,16 +414,16 @@ impl<'t> Transaction<'t> {
         (gate, store, replies)
     }
 
-    /// Logs the batch; returns what its reply has to wait for.
+    /// Submits the batch; returns the gate of its reply.
     pub fn finish(self) -> Lsn {
         let engine = self.engine;
         let (gate, store, replies) = self.end();
         replies.submit(engine, store, gate)
     }
 
-    /// Takes more room in the log in the middle of a transaction, without waiting for it. What the shell
-    /// asked for before the transaction began covers what its commands add to each other's needs by their
-    /// words; this is for what SWAPDB does.
+    /// Reserves more room in the log within a transaction, without waiting for it. The shell's reservation
+    /// before the transaction covers what its commands add to each other's needs by their words; SWAPDB can
+    /// need more.
     #[cold]
     fn make_room(&mut self, command: &Command, args: Args<'_>, bytes: usize) -> Result<(), CommandError> {
         let purpose = command.purpose(args, self.tx.now_ms());
@@ -440,8 +436,7 @@ impl<'t> Transaction<'t> {
         Ok(())
     }
 
-    /// Takes what the command needs of the room that is there. `Err` with all that it needs where that is
-    /// more.
+    /// Takes the room that the command needs. `Err` with its whole need if there is less room.
     #[cold]
     fn take_room(&mut self, room: RoomFinder, args: Args<'_>) -> Result<(), usize> {
         let bytes = self.tx.look(|view| room(view, args));

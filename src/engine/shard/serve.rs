@@ -1,11 +1,11 @@
-//! Serving parked clients inside the batch that fed their keys; see [`super::parked`].
+//! Serves parked clients inside the batch that fed their keys; see [`super::parked`].
 
 use crate::command::{Args, Awaited, CommandError, Handler, Reply, Stage};
 use crate::shard::engine::batch_bytes_max;
 use crate::shard::parked::{Answer, Attempt, ParkedClients};
 use crate::shard::run::{Transaction, fail};
 
-/// What came of running a parked client's command again.
+/// The result of running a parked client's command again.
 enum Tried {
     Served(Answer),
     StillWaits,
@@ -13,8 +13,8 @@ enum Tried {
 }
 
 impl Transaction<'_> {
-    /// Serves the clients of all keys that the batch has fed, those that serving itself feeds included. Each
-    /// client is served once at most, so this ends.
+    /// Serves the clients of all keys that the batch has fed, including keys fed by served commands. Each
+    /// client is served at most once, so this ends.
     #[cold]
     pub(super) fn serve_parked(&mut self) {
         let parked = &*self.engine.parked;
@@ -77,7 +77,7 @@ impl Transaction<'_> {
             });
         });
         if !waits {
-            // The reply shows what the batch did so far, even where the command itself changed nothing.
+            // The reply shows the batch's changes so far, even if the command itself changed nothing.
             let store = self.tx.store();
             let batch = store.hook.last_applied(store.last_lsn);
             return Tried::Served(parked.served(attempt, gate.max(batch)));
@@ -87,15 +87,15 @@ impl Transaction<'_> {
         Tried::StillWaits
     }
 
-    /// What a parked client's command may log beyond what its words tell. It runs under the same hold of the
-    /// lock, so its needs do not grow before that, and it need not come back for more.
+    /// The bytes that a parked client's command may log beyond the bound from its words. It runs under the
+    /// same hold of the lock, so its needs do not grow before it runs.
     fn room_of_attempt(&mut self, attempt: &Attempt, words: &[&[u8]]) -> usize {
         let Some(room) = attempt.command.room else { return 0 };
         self.tx.nested(attempt.database, |tx| tx.look(|view| room(view, Args::new(words)))).0
     }
 
-    /// The reply of a client whose wait was ended meanwhile leaves once the lock is released, as those of the
-    /// clients that are served.
+    /// Keeps the reply of a client whose wait was ended meanwhile, to be sent once the lock is released, like
+    /// those of served clients.
     fn still_waits(&mut self, parked: &ParkedClients, attempt: Attempt) {
         let answer = parked.still_waits(attempt);
         self.replies.answers.extend(answer);

@@ -1,7 +1,7 @@
-//! Keys that clients wait for, and which of them the open batch has changed.
+//! Keys that clients wait for, and those of them that the open batch has changed.
 //!
-//! The store knows only the keys. Which clients wait, and for what, is kept in `shard/parked.rs`, which
-//! enters a key here with its first client and takes it out with its last one.
+//! The store has only the keys. The clients and their conditions are in `shard/parked.rs`, which adds a key
+//! here with its first client and removes it with its last one.
 
 use crate::effect::{Effect, Record};
 use crate::hashing::{HashMap, HashSet};
@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A database's number and a key in it.
 pub(crate) type DatabaseKey = (u32, Vec<u8>);
 
-/// The keys that clients wait for. A key is entered under the keyspace's write lock, so no change falls
-/// between a client's look at its keys and their entry.
+/// The keys that clients wait for. A key is added under the keyspace's write lock, so no change happens
+/// between a client's read of its keys and their addition.
 #[derive(Debug, Default)]
 pub(crate) struct AwaitedKeys {
     count: AtomicUsize,
@@ -37,7 +37,7 @@ impl AwaitedKeys {
         self.count.fetch_sub(usize::from(was_there), Ordering::Relaxed);
     }
 
-    /// Notes the awaited keys that an effect changes. Costs one load while no key is awaited.
+    /// Records the awaited keys that an effect changes. Costs one load while no key is awaited.
     #[inline]
     pub(crate) fn touched(&self, record: &Record<'_>, fed: &mut FedKeys) {
         if self.count.load(Ordering::Relaxed) > 0 {
@@ -61,7 +61,7 @@ impl AwaitedKeys {
         });
     }
 
-    /// How many keys are awaited, for tests of what is left.
+    /// The number of awaited keys; for tests.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         let keys = self.keys.lock().values().map(HashSet::len).sum();
@@ -90,7 +90,7 @@ impl FedKeys {
         Some(key)
     }
 
-    /// Puts the key back that was taken last.
+    /// Puts the last taken key back.
     pub(crate) fn put_back(&mut self, key: DatabaseKey) {
         if self.known.insert(key.clone()) {
             self.keys.push_front(key);

@@ -1,29 +1,29 @@
-//! The hook: everything that hangs on a change of the store, called where effects are applied.
+//! The hook: all consequences of a change of the store, called where effects are applied.
 //!
 //! [`Store`](super::store::Store) applies an effect in one function, in execution, in replay and while it
-//! follows a log. It calls the hook there, and nowhere else: [`Hook::applied`]. What hangs on it: hazards
-//! (what readers wait for), WATCH, keys that clients wait for, and the modules' indexes. Notifications and
-//! tracking get their field and their line there too.
+//! follows a log. Only this function calls the hook ([`Hook::applied`]). It updates hazards (the gates of
+//! readers), WATCH, keys that clients wait for, and the modules' indexes. Notifications and tracking will be
+//! called there too.
 //!
-//! # The seam to the log
+//! # The interface to the log
 //!
-//! Nothing knows an LSN before `submit` (law 7). So what the hook writes down of a batch is a [`ReplyGate`]
-//! that is *open*: the number of the batch, from 1, among those that are not submitted yet (the *run*).
+//! The LSN of a batch is unknown before `submit` (law 7). So the hook records a [`ReplyGate`] that is *open*:
+//! the number of the batch, from 1, among those that are not submitted yet (the *run*).
 //!
-//! 1. [`Hook::applied`], for each effect, marks what it touched with the open gate, and collects the places
-//!    that it marked: a place is collected once in a run, so the list is bounded by the number of places, and
-//!    it keeps its memory.
+//! 1. [`Hook::applied`], called for each effect, marks the changed state with the open gate, and collects the
+//!    marked places. A place is collected once in a run, so the list is bounded by the number of places; it
+//!    keeps its memory.
 //! 2. [`Hook::end_batch`] ends a batch: the next effect belongs to the next number. EXEC and later commands
-//!    of the run read the open gates as any other, and so wait for the open batch (gates are ordered, see
+//!    of the run read open gates like any other gate, and so wait for the open batch (gates are ordered, see
 //!    [`ReplyGate`]).
-//! 3. [`Hook::submitted`], once the log has taken all batches of the run under the same hold of the write
-//!    lock, puts LSNs in the place of open gates, and returns the [`Submitted`] with which the run resolves
-//!    the gates of its replies. Only then may the lock be given back: outside of a hold of the write lock no
-//!    gate is open.
+//! 3. [`Hook::submitted`] is called when the log has taken all batches of the run, under the same hold of the
+//!    write lock. It replaces open gates by LSNs, and returns the [`Submitted`] with which the run resolves
+//!    the gates of its replies. The lock may be released only after that: outside of a hold of the write lock
+//!    no gate is open.
 //!
 //! A run of writes calls `end_batch` for each command and `submitted` once for all; its replies are sealed
-//! after that. The run is submitted early where a command parks: what the parked client's timeout waits for
-//! must be an LSN.
+//! after that. If a command parks, the run is submitted early, because the gate of the parked client's
+//! timeout must be an LSN.
 
 use crate::effect::{Effect, Record};
 use crate::gate::{Hazard, OpenBatch, ReplyGate, Submitted};
@@ -35,23 +35,23 @@ use crate::store::hazard::Hazards;
 use crate::store::watch::{Watch, WatchedKeys};
 use std::sync::Arc;
 
-/// What hangs on changes. Written under the keyspace's write lock only.
+/// The state that changes update. Written under the keyspace's write lock only.
 #[derive(Default)]
 pub(crate) struct Hook {
     pub(crate) hazards: Hazards,
     pub(crate) watched: WatchedKeys,
     pub(crate) awaited: Arc<AwaitedKeys>,
-    /// Awaited keys that have changed, and whose clients are to be served.
+    /// Awaited keys that have changed, and whose clients must be served.
     pub(crate) fed: FedKeys,
     open: OpenRun,
 }
 
-/// What the batches that are not submitted yet have touched.
+/// The state changed by batches that are not submitted yet.
 #[derive(Default)]
 struct OpenRun {
-    /// Batches that have ended.
+    /// The number of ended batches.
     ended: u64,
-    /// Whether the batch in the making has effects.
+    /// True if the open batch has effects.
     has_effects: bool,
     /// Places of `Hazards`.
     places: Vec<u32>,
@@ -70,12 +70,12 @@ impl OpenRun {
 }
 
 impl Hook {
-    /// The batch in the making, for a module that applies an effect of its own.
+    /// The open batch, for a module that applies its own effect.
     pub(crate) fn batch(&mut self) -> OpenBatch<'_> {
         self.open.batch()
     }
 
-    /// An effect was applied: the keyspace is as it left it.
+    /// Called after each effect, with the changed keyspace.
     #[inline]
     pub(crate) fn applied(&mut self, keyspace: &mut Keyspace, modules: &mut Modules, applied: &Applied<'_>) {
         let record = applied.record;
@@ -103,14 +103,14 @@ impl Hook {
         }
     }
 
-    /// Ends the batch in the making. False if it has no effects: then there is none.
+    /// Ends the open batch. False if it has no effects: then there is no batch.
     pub(crate) fn end_batch(&mut self) -> bool {
         self.open.ended += u64::from(self.open.has_effects);
         std::mem::take(&mut self.open.has_effects)
     }
 
-    /// The log has taken the batches that have ended, of which `first` is the LSN of the first. `None` if
-    /// there are none.
+    /// Called when the log has taken the ended batches; `first` is the LSN of the first one. `None` if there
+    /// are no ended batches.
     ///
     /// # Panics
     /// If a batch has not ended.
@@ -127,13 +127,12 @@ impl Hook {
         Some(submitted)
     }
 
-    /// Whether the log has every batch: no gate is open.
+    /// True if the log has every batch, so that no gate is open.
     pub(crate) fn is_submitted(&self) -> bool {
         self.open.ended == 0 && !self.open.has_effects
     }
 
-    /// The last batch with an effect, of the open run or before it; `last` is the last one that was
-    /// submitted.
+    /// The last batch with an effect, of the open run or before it; `last` is the last submitted one.
     pub(crate) fn last_applied(&self, last: Lsn) -> ReplyGate {
         match (self.open.has_effects, self.open.ended) {
             (true, _) => self.open.gate(),

@@ -1,32 +1,31 @@
 //! Copies of large values, made without the lock for a write that needs one.
 //!
-//! COPY of a large hash copies a value, and so does the first change of a large string that a reply still
-//! refers to. The handler finds that out under the write lock, has no effect, and comes back with a
-//! [`Making`]. When that has run, the command runs again, from its words, and its effect takes the copy
-//! instead of making one.
+//! COPY of a large hash copies a value, and so does the first change of a large string to which a reply still
+//! refers. The handler detects this under the write lock, has no effect, and returns a [`Making`]. After that
+//! has run, the command runs again, from its words, and its effect uses the copy instead of making one.
 //!
-//! Invariant: a copy is taken only if its key has not changed since it was begun, which a watch tells; so the
-//! effect does what it does in a replay, where it makes the copy itself. The watch is asked when the effect
-//! takes the copy, after the delete of a key that has expired since.
+//! Invariant: a copy is used only if its key has not changed since the copying began, which a watch detects.
+//! So the effect has the same result as in a replay, where it makes the copy itself. The watch is checked
+//! when the effect takes the copy, after the delete of a key that has expired since.
 
 use crate::keyspace::OwnedValue;
 use crate::store::view::Looks;
 use crate::store::watch::Watch;
 use std::sync::Arc;
 
-/// Makes a copy; none where there is nothing to copy, or where the key is written to again and again.
+/// Makes a copy; `None` if there is nothing to copy, or the key is changed repeatedly.
 pub(crate) type Making = Box<dyn FnOnce(&dyn Looks) -> Option<Copied> + Send>;
 
-/// Copies of one command that may be in vain before it goes on under the lock.
+/// The number of outdated copies after which a command makes the copy under the lock.
 const ATTEMPTS_MAX: usize = 3;
 
-/// A copy of a value as it was, and whether the key has changed since.
+/// A copy of a value, and a watch that detects later changes of the key.
 pub(crate) struct Copied {
     pub(crate) value: Box<OwnedValue>,
     pub(crate) watch: Arc<Watch>,
 }
 
-/// What a command's job made for its next run.
+/// The result of a command's preparation, for its next run.
 pub struct Prepared {
     database: u32,
     key: Vec<u8>,
@@ -34,16 +33,16 @@ pub struct Prepared {
     copied: Option<Copied>,
 }
 
-/// What a running command has of it, and what it wants.
+/// The preparation of a running command: the result that it has, and the one that it requests.
 #[derive(Default)]
 pub(crate) struct Preparing {
     prepared: Option<Box<Prepared>>,
     pub(crate) wanted: Option<Box<Preparation>>,
-    /// A copy that is of no use any more, to be dropped outside the lock.
+    /// An outdated copy, to be dropped outside the lock.
     outdated: Option<Box<OwnedValue>>,
 }
 
-/// The job of a write that has had no effect yet.
+/// The job of a write without an effect so far.
 pub struct Preparation {
     database: u32,
     key: Vec<u8>,
@@ -59,7 +58,7 @@ impl Preparation {
 }
 
 impl Prepared {
-    /// What it takes until the command runs, which can wait for room in the log.
+    /// The memory that it takes until the command runs, which may have to wait for room in the log.
     pub fn heap_bytes(&self) -> usize {
         self.copied.as_ref().map_or(0, |copied| copied.value.heap_bytes())
     }
@@ -69,13 +68,13 @@ impl Prepared {
     }
 }
 
-/// How a command goes on that needs a copy of a key's value.
+/// The continuation of a command that needs a copy of a key's value.
 pub(crate) enum Copy {
-    /// Here is one.
+    /// The copy is there.
     Made(Copied),
-    /// The effect has to make it.
+    /// The effect must make the copy.
     InPlace,
-    /// The command returns, and is run again.
+    /// The command must return, and will run again.
     Wanted,
 }
 
@@ -84,13 +83,13 @@ impl Preparing {
         Preparing { prepared, ..Preparing::default() }
     }
 
-    /// Whether a command has something of it, or wants something: most do not.
+    /// True if a command has or requests a copy, which few do.
     #[inline]
     pub(crate) fn is_in_use(&self) -> bool {
         self.prepared.is_some() || self.wanted.is_some() || self.outdated.is_some()
     }
 
-    /// What is of no use any more, after the command that it was made for has run.
+    /// Takes an unused or outdated copy, after its command has run.
     pub(crate) fn outdated(&mut self) -> Option<Box<OwnedValue>> {
         self.outdated.take().or_else(|| self.prepared.take()?.into_value())
     }

@@ -1,8 +1,8 @@
 //! `Tx`: read, validate, apply, record. The only way to change state.
 //!
-//! A handler validates first and applies then: an error after the first effect of a command is a bug (EXEC
-//! and scripts keep the effects of their earlier commands, as Redis does). A write that meets an expired key
-//! or field logs its delete first, so that replay never has to know what time it was.
+//! A handler validates first and then applies: an error after the first effect of a command is a bug (EXEC
+//! and scripts keep the effects of their earlier commands, as in Redis). A write to an expired key or field
+//! logs its delete first, so that replay never needs the time of the write.
 
 use crate::effect::{Cause, Effect, List, Record};
 use crate::gate::ReplyGate;
@@ -15,20 +15,20 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Expired fields of a hash that one step of active expiry deletes, about, and fields that it looks at.
+/// The approximate limits of one step of active expiry: expired fields of a hash, and visited fields.
 const EXPIRED_FIELDS_MAX: usize = 1000;
 const LOOKED_AT_MAX: usize = 10_000;
-/// Fields that are looked at together: a step that may take fewer has ended.
+/// The least number of fields to visit together: a step that may find fewer ends.
 const LOOKED_AT_LEAST: usize = 64;
 
-/// What a step of active expiry deletes: a key, or some fields of its hash.
+/// The deletes of a step of active expiry: a key, or some fields of its hash.
 #[derive(Default)]
 pub(crate) struct ExpiryStep {
     pub(crate) is_whole: bool,
     fields: Vec<Vec<u8>>,
-    /// Fields that it has looked at.
+    /// The number of visited fields.
     pub(crate) looked_at: usize,
-    /// Where the next step begins; 0 where the hash has been walked to its end.
+    /// The cursor of the next step; 0 if this step reached the end of the hash.
     pub(crate) next: u64,
 }
 
@@ -36,7 +36,7 @@ impl ExpiryStep {
     pub(crate) fn find(keyspace: &Keyspace, database: u32, key: &[u8], now_ms: u64) -> ExpiryStep {
         let mut step = ExpiryStep { next: keyspace.expiry_cursor(database, key), ..ExpiryStep::default() };
         let Some(entry) = keyspace.entry(database, key) else { return ExpiryStep::default() };
-        // Whether any field is alive is a walk of its own, so it is asked once.
+        // `alive` may visit all fields, so only the first step calls it.
         let is_alive = if step.next == 0 { entry.alive(now_ms) } else { entry.is_in_time(now_ms) };
         let Value::Hash(hash) = entry.value() else {
             return ExpiryStep { is_whole: !is_alive, ..ExpiryStep::default() };
@@ -59,33 +59,34 @@ impl ExpiryStep {
         }
     }
 
-    /// How large the batch gets that deletes this.
+    /// An upper bound of the size of the batch that makes these deletes, in bytes.
     pub(crate) fn bytes(&self, key: &[u8]) -> usize {
         64 + key.len() + self.fields.iter().map(|name| name.len() + 4).sum::<usize>()
     }
 }
 
-/// What the commands of a run have beside their words. It outlives each of them, so that none hands it on.
+/// The inputs of a run's commands other than their words. It outlives the commands, so that they need not
+/// pass it on.
 #[derive(Default)]
 pub(crate) struct Lent {
-    /// Where a command may come back to be run again; none in EXEC.
+    /// The preparation, for commands that may return and run again; `None` in EXEC.
     pub(crate) preparing: Option<Preparing>,
     /// Large words of the running command.
     pub(crate) contents: Option<Arc<Contents>>,
-    /// Bytes that effects may take in the log beyond what the commands' words tell.
+    /// The bytes that effects may take in the log beyond the bound from the commands' words.
     pub(crate) room_bytes: usize,
 }
 
-/// One batch in the making: exclusive access to the store, at one moment of the engine clock.
+/// One open batch: exclusive access to the store, at one moment of the engine clock.
 pub struct Tx<'a> {
     store: &'a mut Store,
     context: &'a StoreContext,
     pub(crate) lent: &'a mut Lent,
     database: u32,
     now_ms: u64,
-    /// What earlier commands of the batch, and views of it, have to wait for.
+    /// The gate of earlier commands of the batch, and of views of it.
     gate: ReplyGate,
-    /// How many effects this transaction applied.
+    /// The number of effects that this transaction applied.
     effects: usize,
     /// A copy for the next effect that takes one.
     copy: Option<Copied>,
@@ -104,7 +105,7 @@ impl<'a> Tx<'a> {
         Tx { store, context, lent, database, now_ms, gate: ReplyGate::NONE, effects: 0, copy: None }
     }
 
-    /// How long a command may make a string, in bytes.
+    /// The longest string that a command may make, in bytes.
     pub(crate) fn string_bytes_max(&self) -> usize {
         self.context.string_bytes_max()
     }
@@ -122,8 +123,8 @@ impl<'a> Tx<'a> {
         self.database = database;
     }
 
-    /// Runs a part of the batch as a command of its own, in this database. Returns what its reply has to wait
-    /// for beside the batch; the surrounding command's gate stays as it is.
+    /// Runs a part of the batch as a separate command, in this database. Returns the gate of its reply, other
+    /// than the batch; the gate of the surrounding command does not change.
     pub(crate) fn nested<R>(&mut self, database: u32, run: impl FnOnce(&mut Tx<'a>) -> R) -> (R, ReplyGate) {
         let outer_database = std::mem::replace(&mut self.database, database);
         let outer_gate = std::mem::replace(&mut self.gate, ReplyGate::NONE);
@@ -140,7 +141,7 @@ impl<'a> Tx<'a> {
         self.store
     }
 
-    /// Runs `read` on the present state, the batch's own effects included; its hazards count for this batch's
+    /// Runs `read` on the current state, including the batch's own effects; its hazards count for the batch's
     /// reply.
     pub fn read<R>(&mut self, read: impl FnOnce(&View<'_>) -> R) -> R {
         let view = View {
@@ -161,7 +162,7 @@ impl<'a> Tx<'a> {
         result
     }
 
-    /// The same for what is not gated: its hazards do not count.
+    /// The same for reads that are not gated: their hazards do not count.
     pub(crate) fn look<R>(&mut self, look: impl FnOnce(&View<'_>) -> R) -> R {
         let gate = self.gate;
         let result = self.read(look);
@@ -176,8 +177,8 @@ impl<'a> Tx<'a> {
         self.record(effect)
     }
 
-    /// Asks for a copy of the key's value, for the effect that comes next. False if it is to be made without
-    /// the lock: the handler returns, without an effect or a reply, and is run again.
+    /// Requests a copy of the key's value for the next effect. False if the copy must be made without the
+    /// lock: then the handler must return, without an effect or a reply, and will run again.
     pub(crate) fn has_copy(&mut self, key: &[u8], making: impl FnOnce() -> Making) -> bool {
         let Some(preparing) = &mut self.lent.preparing else { return true };
         match preparing.copy(self.database, key, making) {
@@ -188,12 +189,12 @@ impl<'a> Tx<'a> {
         true
     }
 
-    /// How many effects this transaction has applied: 0 means that nothing changed.
+    /// The number of effects that this transaction has applied: 0 means that nothing changed.
     pub fn effects(&self) -> usize {
         self.effects
     }
 
-    /// Ends the transaction and its batch. Returns what its reply has to wait for, and the store.
+    /// Ends the transaction and its batch. Returns the gate of its reply, and the store.
     #[inline]
     pub(crate) fn finish(mut self) -> (ReplyGate, &'a mut Store) {
         if self.store.end_batch() {
@@ -216,8 +217,8 @@ impl<'a> Tx<'a> {
         count
     }
 
-    /// The copy, if its key has not changed since it was begun. A key that has expired since was deleted just
-    /// now.
+    /// The copy, if its key has not changed since the copying began. If the key has expired since, it was
+    /// deleted just before.
     #[inline]
     fn take_copy(&mut self) -> Option<Box<OwnedValue>> {
         let Copied { value, watch } = self.copy.take()?;
@@ -228,7 +229,7 @@ impl<'a> Tx<'a> {
         None
     }
 
-    /// What an effect is about to touch must not carry anything that a reader no longer sees.
+    /// Deletes expired keys and fields that an effect is about to change, because readers no longer see them.
     fn purge_expired(&mut self, effect: &Effect<'_>) {
         match *effect {
             Effect::Delete { .. } => {}
@@ -266,8 +267,8 @@ impl<'a> Tx<'a> {
         self.database = home;
     }
 
-    /// Whether something of the database may have expired that is still stored. Costs no lookup of a key,
-    /// which it saves most writes.
+    /// True if the database may have a key or field that has expired and is still stored. Needs no lookup,
+    /// and saves most writes one.
     #[inline]
     fn may_have_due(&self) -> bool {
         let database = self.store.keyspace.database(self.database);
@@ -286,7 +287,8 @@ impl<'a> Tx<'a> {
         let Some(entry) = entry.filter(|entry| !entry.alive(self.now_ms)) else { return };
         let expired = &self.context.expired;
         match entry.value() {
-            // As in Redis: of a hash without a field that is left, the fields have expired, and not the key.
+            // As in Redis, a hash whose fields have all expired counts as expired fields, not as an expired
+            // key.
             Value::Hash(hash) if entry.is_in_time(self.now_ms) => {
                 expired.fields.fetch_add(hash.len() as u64, Ordering::Relaxed)
             }
@@ -295,7 +297,7 @@ impl<'a> Tx<'a> {
         self.record(Effect::Delete { key, cause: Cause::Expired });
     }
 
-    /// Logs the delete of those of the named fields that have expired.
+    /// Logs the delete of those named fields that have expired.
     fn purge_fields<'n>(&mut self, key: &[u8], names: impl Iterator<Item = &'n [u8]>) {
         if !self.may_have_due() {
             return;
@@ -312,10 +314,10 @@ impl<'a> Tx<'a> {
         self.delete_expired(key, &expired);
     }
 
-    /// Deletes what a step of active expiry has found.
+    /// Makes the deletes of a step of active expiry.
     pub(crate) fn expire(&mut self, key: &[u8], step: &ExpiryStep) {
         if step.is_whole {
-            // The index of what is due has named the key, and does not know it any more.
+            // The expiry index has returned the key, and no longer has it.
             self.purge_due_key(key);
         }
         self.delete_expired(key, &step.fields.iter().map(Vec::as_slice).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! WATCH: which connections want to know that a key changed.
+//! WATCH: the watches of connections on keys.
 
 use crate::effect::{Effect, Record};
 use crate::gate::{Hazard, ReplyGate, Submitted};
@@ -11,13 +11,13 @@ use std::sync::{Arc, OnceLock, Weak};
 #[derive(Debug, Default)]
 pub struct Watch {
     dirtied_by: Hazard,
-    /// Keys that were there when they were watched: an expiry until EXEC counts as a change.
+    /// Keys that existed when they were watched: their expiry before EXEC counts as a change.
     pub(crate) present: Mutex<Vec<DatabaseKey>>,
     /// Once it is registered.
     live: OnceLock<Live>,
 }
 
-/// Counts the watches that are registered and have not ended.
+/// The number of registered watches that have not ended.
 #[derive(Debug)]
 struct Live(Arc<AtomicUsize>);
 
@@ -53,17 +53,17 @@ impl Watch {
 type DatabaseKey = (u32, Vec<u8>);
 
 /// All watched keys of a store. Registration happens under the keyspace's read lock and `touched` under its
-/// write lock, so that no change falls between a WATCH's look at a key and its registration.
+/// write lock, so that no change happens between a WATCH's read of a key and its registration.
 #[derive(Debug, Default)]
 pub(crate) struct WatchedKeys {
     keys: Mutex<HashMap<DatabaseKey, Vec<Weak<Watch>>>>,
     live: Arc<AtomicUsize>,
 }
 
-/// Registered keys beyond this are swept for watches that ended.
+/// The number of registered keys above which ended watches are removed.
 const SWEEP_KEYS_MIN: usize = 64;
-/// Once all watches have ended, a write forgets their keys, if they are at most this many: more would keep
-/// others waiting.
+/// Once all watches have ended, a write removes their keys if there are at most this many; removing more
+/// would take too long under the lock.
 const FORGOTTEN_KEYS_MAX: usize = 1024;
 
 impl WatchedKeys {
@@ -78,21 +78,21 @@ impl WatchedKeys {
         }
         let watches = keys.entry((database, key.to_vec())).or_default();
         if watches.len() == watches.capacity() {
-            // Before the list grows: a key that is watched again and again and never changes must not collect
-            // what ended.
+            // Before the list grows, removes ended watches: a key that is watched repeatedly and never
+            // changes must not collect them.
             watches.retain(|watch| watch.strong_count() > 0);
         }
         watches.push(Arc::downgrade(watch));
     }
 
-    /// How many keys are registered.
+    /// The number of registered keys.
     #[cfg(test)]
     pub(crate) fn keys(&self) -> usize {
         self.keys.lock().len()
     }
 
-    /// Dirties the watches of what an effect touches, and forgets them: a watch is dirtied once. Those that
-    /// were clean are added to `dirtied`.
+    /// Marks the watches of the keys that an effect changes as dirty, and removes them, because a watch
+    /// becomes dirty once. Those that were clean are added to `dirtied`.
     #[inline]
     pub(crate) fn touched(&mut self, record: &Record<'_>, gate: ReplyGate, dirtied: &mut Vec<Arc<Watch>>) {
         let keys = self.keys.get_mut();
@@ -100,7 +100,7 @@ impl WatchedKeys {
             return;
         }
         if self.live.load(Ordering::Relaxed) == 0 && keys.len() <= FORGOTTEN_KEYS_MAX {
-            // So that no later write looks for its key among them.
+            // So that later writes need no lookup.
             *keys = HashMap::default();
             return;
         }
@@ -129,8 +129,8 @@ impl WatchedKeys {
     }
 }
 
-/// A flush changes only what is there: a key that was absent when it was watched, and had come since, would
-/// have dirtied its watch then.
+/// A flush changes only existing keys: if a key was absent when it was watched and was created since, that
+/// made its watch dirty.
 fn flush(watches: &mut Vec<Weak<Watch>>, key: &DatabaseKey, dirty: &mut impl FnMut(Arc<Watch>)) {
     watches.retain(|watch| match watch.upgrade() {
         Some(watch) if watch.present.lock().contains(key) => {
