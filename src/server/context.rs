@@ -26,7 +26,7 @@ pub struct Stop {
 }
 
 /// What all threads share.
-pub struct Shared {
+pub struct ServerContext {
     pub engine: Arc<Engine>,
     pub table: CommandTable,
     /// By `Known::id`: the full names, for INFO and CLIENT LIST.
@@ -62,7 +62,7 @@ pub struct Shared {
 /// What a connection has of its worker.
 #[derive(Clone)]
 pub struct Worker {
-    pub shared: Arc<Shared>,
+    pub shared: Arc<ServerContext>,
     pub gate: Arc<Gate>,
     pub stats: Arc<WorkerStats>,
 }
@@ -128,7 +128,7 @@ impl Limits {
     }
 }
 
-impl Shared {
+impl ServerContext {
     /// By how much engine time is ahead of the wall clock, in milliseconds.
     pub fn clock_ahead_ms(&self) -> u64 {
         let engine_ms = self.engine.now_ms();

@@ -1,6 +1,6 @@
 //! The shell thread: accepts connections and does periodic work.
 
-use crate::context::{Shared, Stop};
+use crate::context::{ServerContext, Stop};
 use crate::listener;
 use crate::worker::Incoming;
 use engramdb_engine::env::engine_clock::LOGGED_EVERY_MS;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 pub fn start(
-    shared: Arc<Shared>,
+    shared: Arc<ServerContext>,
     listeners: Vec<std::net::TcpListener>,
     incoming: Vec<Incoming>,
     signals: bool,
@@ -69,7 +69,7 @@ const MAINTAIN_BREAK_WRITTEN: Duration = Duration::from_micros(350);
 const MAINTAIN_PAUSE_MAX: Duration = Duration::from_millis(80);
 
 /// Starts the thread of the modules' background work (index backfills), which may block.
-pub fn maintain(shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+pub fn maintain(shared: Arc<ServerContext>) -> std::io::Result<JoinHandle<()>> {
     let run = move || {
         let mut pause = MAINTAIN_PAUSE_MIN;
         let mut last_lsn = Lsn(0);
@@ -96,7 +96,7 @@ const EXPIRE_KEYS_MAX: usize = 20;
 const EXPIRE_SLICES_MAX: usize = 50;
 
 /// Active expiry. Also logs that time passes, so that engine time does not go back at a restart.
-async fn expire(shared: Arc<Shared>) {
+async fn expire(shared: Arc<ServerContext>) {
     let mut logged_at = shared.now();
     let mut is_ahead = false;
     loop {
@@ -132,7 +132,7 @@ async fn expire(shared: Arc<Shared>) {
     }
 }
 
-fn anything_expires(shared: &Shared) -> bool {
+fn anything_expires(shared: &ServerContext) -> bool {
     let run = shared.engine.inspect();
     let view = run.view(0);
     view.whole_keyspace().databases().iter().any(|database| database.may_have_due(u64::MAX))
@@ -142,7 +142,7 @@ fn anything_expires(shared: &Shared) -> bool {
 const AHEAD_MS_MIN: u64 = 2000;
 
 /// Logs when the wall clock falls behind engine time, and when it has caught up.
-fn say_that_clocks_differ(shared: &Shared, is_ahead: &mut bool) {
+fn say_that_clocks_differ(shared: &ServerContext, is_ahead: &mut bool) {
     let ahead_ms = shared.clock_ahead_ms();
     if ahead_ms >= AHEAD_MS_MIN && !*is_ahead {
         *is_ahead = true;
@@ -157,7 +157,7 @@ fn say_that_clocks_differ(shared: &Shared, is_ahead: &mut bool) {
 }
 
 /// Measures operations per second, for INFO.
-async fn count(shared: Arc<Shared>) {
+async fn count(shared: Arc<ServerContext>) {
     let mut before = 0;
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -172,7 +172,7 @@ const MIND_PAUSE: Duration = Duration::from_millis(500);
 
 /// Closes connections that are idle for longer than `timeout`, whose unread output exceeds the soft limit for
 /// too long, that do not read their last replies, or that take too much memory together.
-async fn mind_clients(shared: Arc<Shared>) {
+async fn mind_clients(shared: Arc<ServerContext>) {
     loop {
         tokio::time::sleep(MIND_PAUSE).await;
         shared.evict_clients();
@@ -228,7 +228,7 @@ const MEMORY_PAUSE: Duration = Duration::from_millis(10);
 const MEMORY_PAUSE_UNLIMITED: Duration = Duration::from_millis(50);
 
 /// Compares the memory in use with `maxmemory`, so that commands need not.
-async fn watch_memory(shared: Arc<Shared>) {
+async fn watch_memory(shared: Arc<ServerContext>) {
     loop {
         shared.compare_memory();
         let is_limited = shared.config.read().memory_bytes_max > 0;
@@ -238,7 +238,7 @@ async fn watch_memory(shared: Arc<Shared>) {
 
 /// Serves parked clients whose keys got values while the log had no room. Logs when the disk has no room for
 /// the log to grow, and when the refusal of writes begins and ends.
-async fn watch_room(shared: Arc<Shared>) {
+async fn watch_room(shared: Arc<ServerContext>) {
     let mut began: Option<Duration> = None;
     let mut was_full = false;
     loop {
@@ -280,7 +280,7 @@ async fn watch_room(shared: Arc<Shared>) {
 /// The time between two checks of the log's room.
 const ROOM_PAUSE: Duration = Duration::from_millis(200);
 
-async fn stop_on_signal(shared: Arc<Shared>) {
+async fn stop_on_signal(shared: Arc<ServerContext>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))

@@ -4,7 +4,7 @@
 
 use crate::clients::Client;
 use crate::config::Config;
-use crate::context::Shared;
+use crate::context::ServerContext;
 use crate::error::ServerError;
 use crate::worker::Incoming;
 use rustix::io::Errno;
@@ -72,7 +72,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two lines in the log about that.
 const ACCEPT_WARNING_PAUSE: Duration = Duration::from_secs(1);
 
-pub(crate) async fn accept(shared: Arc<Shared>, listener: TokioListener, workers: Vec<Incoming>) {
+pub(crate) async fn accept(shared: Arc<ServerContext>, listener: TokioListener, workers: Vec<Incoming>) {
     let mut turn = 0;
     let mut warned_at = None;
     loop {
@@ -102,7 +102,7 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: TokioListener, workers
 }
 
 /// Replies leave at once, and a peer that is gone is noticed.
-fn prepare(stream: &TokioStream, shared: &Shared) -> std::io::Result<()> {
+fn prepare(stream: &TokioStream, shared: &ServerContext) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive_s = shared.config.read().keepalive_s;
     if keepalive_s > 0 {
@@ -116,7 +116,7 @@ fn prepare(stream: &TokioStream, shared: &Shared) -> std::io::Result<()> {
 }
 
 /// Refuses the connection with a word, or enters it into the list of clients.
-fn admit(shared: &Shared, mut stream: &TcpStream, address: SocketAddr) -> Option<Arc<Client>> {
+fn admit(shared: &ServerContext, mut stream: &TcpStream, address: SocketAddr) -> Option<Arc<Client>> {
     let config = shared.config.read();
     let is_stranger = !address.ip().to_canonical().is_loopback();
     let refusal = if shared.clients.len() >= config.clients_max {

@@ -7,7 +7,7 @@
 use crate::clients::Clients;
 use crate::commands;
 use crate::config::Config;
-use crate::context::{Limits, Shared, Stop, Stopping, Worker};
+use crate::context::{Limits, ServerContext, Stop, Stopping, Worker};
 use crate::dispatch::check_handlers;
 use crate::error::ServerError;
 use crate::housekeeping;
@@ -58,7 +58,7 @@ const BUFFER_THREADS: usize = 2;
 
 /// A running server.
 pub struct Server {
-    shared: Arc<Shared>,
+    shared: Arc<ServerContext>,
     shell: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
     gates: Vec<Arc<Gate>>,
@@ -138,7 +138,7 @@ impl Server {
     }
 
     #[cfg(test)]
-    pub(crate) fn context(&self) -> &Arc<Shared> {
+    pub(crate) fn context(&self) -> &Arc<ServerContext> {
         &self.shared
     }
 
@@ -179,7 +179,7 @@ fn share(
     hooks: &mut Hooks,
     threads: usize,
     addresses: Vec<SocketAddr>,
-) -> Result<Shared, ServerError> {
+) -> Result<ServerContext, ServerError> {
     let mut table = commands::table(module_commands);
     for (from, to) in &config.renamed_commands {
         let renamed = table.rename(from, to);
@@ -196,7 +196,7 @@ fn share(
     let run_id = (0..5).map(|_| format!("{:08x}", random.next_u64() as u32)).collect();
     let started_at = engine.env().clock.monotonic();
     let started_ms = engine.env().clock.wall_ms();
-    Ok(Shared {
+    Ok(ServerContext {
         workers: (0..threads).map(|_| Arc::new(WorkerStats::new(names.len()))).collect(),
         table,
         names,

@@ -2,7 +2,7 @@
 
 use super::{After, Call, Run, connection::client_name, session, text};
 use crate::clients::Client;
-use crate::context::Shared;
+use crate::context::ServerContext;
 use crate::session::ReplyMode;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag};
 use std::fmt::Write;
@@ -235,7 +235,7 @@ fn list(call: &mut Call<'_, '_, '_>) -> Outcome {
 }
 
 /// A line of CLIENT LIST, in Redis's fields.
-fn describe(shared: &Shared, client: &Client) -> String {
+fn describe(shared: &ServerContext, client: &Client) -> String {
     let now = shared.now();
     let idle_ms = (now.as_millis() as u64).saturating_sub(client.active_at_ms.load(Ordering::Relaxed));
     let multi = client.multi.load(Ordering::Relaxed) as i64 - 1;

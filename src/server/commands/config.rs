@@ -3,7 +3,7 @@
 use super::{After, Call, Run, session, text};
 use crate::config::rewrite::{self, Values};
 use crate::config::{self, CONSTANTS, Change, Config, Foreign, Loader, PARAMETERS, Rule};
-use crate::context::Shared;
+use crate::context::ServerContext;
 use crate::dispatch::{Resumed, WriteReply};
 use crate::process;
 use crate::stats::Counter;
@@ -228,7 +228,7 @@ fn rewrite(call: &mut Call<'_, '_, '_>) -> Outcome {
 }
 
 fn rewrite_file(
-    shared: &Shared,
+    shared: &ServerContext,
     path: &Path,
     config: &Config,
     of_modules: &[(&'static str, String)],

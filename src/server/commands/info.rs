@@ -5,7 +5,7 @@ use super::config::absolute;
 use super::{Call, Run, session, text};
 use crate::VERSION;
 use crate::clients::SharedUsage;
-use crate::context::Shared;
+use crate::context::ServerContext;
 use crate::process;
 use crate::stats::{Counter, WorkerStats};
 use engramdb_engine::REDIS_VERSION;
@@ -44,7 +44,7 @@ const SECTIONS: &[(&str, &str, bool, SectionWriter)] = &[
 
 /// What was seen under the lock, and the text that grows.
 struct Report<'r> {
-    shared: &'r Shared,
+    shared: &'r ServerContext,
     seen: &'r Seen,
     text: String,
 }
@@ -245,7 +245,7 @@ fn one_line(text: &str) -> String {
     text.split(['\r', '\n']).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-fn sum(shared: &Shared, counter: impl Fn(&WorkerStats) -> &Counter) -> u64 {
+fn sum(shared: &ServerContext, counter: impl Fn(&WorkerStats) -> &Counter) -> u64 {
     shared.workers.iter().map(|worker| counter(worker).get()).sum()
 }
 

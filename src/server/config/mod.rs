@@ -10,7 +10,7 @@
 //! 2. Add a row to [`table`]: name, `AtStart` or `Live`, field, form with its bounds, help. If Redis has the
 //!    parameter, take its name and bounds, and delete the name from [`foreign`].
 //! 3. Let it have its effect. What the hot path reads goes into `Limits::follow`, which a start and every
-//!    CONFIG SET call; everything else reads `Shared::config`.
+//!    CONFIG SET call; everything else reads `ServerContext::config`.
 //!
 //! The flag, the variable, the line of a file, `--help`, CONFIG GET, SET and REWRITE and the table in
 //! docs/configuration.md derive from the row.

@@ -1,7 +1,8 @@
 //! Room in the log for what a connection executes next: admitted before any lock is taken.
 
-use crate::context::Shared;
-use crate::dispatch::execute::{Core, Resumed, Waiting};
+use crate::context::ServerContext;
+use crate::dispatch::execute::Core;
+use crate::dispatch::wait::{Resumed, Waiting};
 use engramdb_engine::command::CommandError;
 use engramdb_engine::log::Purpose;
 use engramdb_engine::log::pipeline::{Credit, Refusal};
@@ -22,7 +23,7 @@ pub(super) enum Admission {
 impl Core {
     pub(super) fn admit(
         &mut self,
-        shared: &Shared,
+        shared: &ServerContext,
         batches: usize,
         bytes: usize,
     ) -> Result<Credit, Admission> {
@@ -36,7 +37,7 @@ impl Core {
     /// The same for batches that may use room that is held back.
     pub(super) fn admit_for(
         &mut self,
-        shared: &Shared,
+        shared: &ServerContext,
         batches: usize,
         bytes: usize,
         purpose: Purpose,

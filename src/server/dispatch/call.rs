@@ -1,7 +1,7 @@
 //! One call of a session command, as its function sees it, and what runs session commands.
 
-use crate::context::Shared;
-use crate::dispatch::execute::Waiting;
+use crate::context::ServerContext;
+use crate::dispatch::wait::Waiting;
 use crate::output::Replies;
 use crate::session::Session;
 use engramdb_engine::command::{Args, Command, CommandTable, Handler, Known, Outcome, Reply};
@@ -46,7 +46,7 @@ pub fn check_handlers(table: &CommandTable) {
 
 /// One call of a session command.
 pub struct Call<'c, 'o, 't> {
-    pub shared: &'c Arc<Shared>,
+    pub shared: &'c Arc<ServerContext>,
     pub session: &'c mut Session,
     pub args: Args<'c>,
     pub reply: &'c mut Replies<'o>,
@@ -66,7 +66,7 @@ pub enum After {
 
 impl<'c, 'o, 't> Call<'c, 'o, 't> {
     pub fn new(
-        shared: &'c Arc<Shared>,
+        shared: &'c Arc<ServerContext>,
         session: &'c mut Session,
         args: Args<'c>,
         reply: &'c mut Replies<'o>,

@@ -1,11 +1,21 @@
 //! From decoded requests to replies: which run takes them, under which lock.
+//!
+//! - `execute`: a round of requests, one after the other; `classify`: what is done with one;
+//! - `runs`: consecutive commands under one hold of the lock; `admission`: room in the log for them;
+//! - `call`: one call of a session command; `transaction`: EXEC;
+//! - `wait`: what a connection waits for and what comes of it; `parking`: a wait for keys;
+//! - `reply`: replies and pushes into the outbox, sealed with their gates.
 
 mod admission;
 mod call;
+mod classify;
 mod execute;
-mod mail;
 mod parking;
+mod reply;
+mod runs;
 mod transaction;
+mod wait;
 
 pub use call::{After, Call, Exec, Run, check_handlers};
-pub use execute::{Core, Resumed, Waiting, WriteReply, elsewhere};
+pub use execute::Core;
+pub use wait::{Resumed, Waiting, WriteReply, elsewhere};

@@ -5,7 +5,8 @@
 //! outbox, which then comes back to the connection with what it has to wait for. The engine sees to it that
 //! only one of them does.
 
-use crate::dispatch::execute::{Core, Made, Resumed, Waiting};
+use crate::dispatch::execute::Core;
+use crate::dispatch::wait::{Made, Resumed, Waiting};
 use crate::output::{Errors, Outbox, Replies, Style};
 use crate::session::ReplyMode;
 use engramdb_engine::command::{Args, Command, Park, Reply};

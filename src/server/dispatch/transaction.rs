@@ -1,9 +1,10 @@
 //! EXEC: the queued commands as one batch, under one hold of the write lock.
 
-use crate::context::Shared;
+use crate::context::ServerContext;
 use crate::dispatch::admission::{Admission, retry, with_slack};
 use crate::dispatch::call::{Call, SessionRunner, session_runner};
-use crate::dispatch::execute::{Core, Waiting};
+use crate::dispatch::execute::Core;
+use crate::dispatch::wait::Waiting;
 use crate::output::Replies;
 use crate::session::{Multi, Queued, Session};
 use engramdb_engine::command::{Args, CommandError, Reply};
@@ -15,7 +16,7 @@ use std::sync::atomic::Ordering;
 
 impl Core {
     /// EXEC: the queue as one batch.
-    pub(super) fn exec(&mut self, shared: &Arc<Shared>) -> (bool, Option<Waiting>) {
+    pub(super) fn exec(&mut self, shared: &Arc<ServerContext>) -> (bool, Option<Waiting>) {
         let Some(multi) = self.session.multi.take() else {
             self.refuse(&CommandError::of("ERR EXEC without MULTI"));
             return (true, None);
@@ -67,7 +68,12 @@ impl Core {
 
     /// Runs the queue. `Err` with how much room it needs beyond what its words tell, where the credit has
     /// less: nothing has happened then.
-    fn run_transaction(&mut self, shared: &Arc<Shared>, multi: &Multi, credit: Credit) -> Result<(), usize> {
+    fn run_transaction(
+        &mut self,
+        shared: &Arc<ServerContext>,
+        multi: &Multi,
+        credit: Credit,
+    ) -> Result<(), usize> {
         let room_bytes = std::mem::take(&mut self.room_bytes);
         let mut run = shared.engine.writes(credit).with_room(room_bytes);
         let mut transaction = run.transaction();
@@ -110,7 +116,7 @@ impl Core {
 }
 
 /// Whether no command of the transaction writes but to free memory.
-fn frees_memory(shared: &Shared, multi: &Multi) -> bool {
+fn frees_memory(shared: &ServerContext, multi: &Multi) -> bool {
     let now_ms = shared.engine.now_ms();
     multi.queue.iter().all(|queued| queued.command.frees_memory(Args::new(&queued.words()), now_ms))
 }
@@ -134,7 +140,7 @@ fn room_of(multi: &Multi, mut database: u32, transaction: &mut Transaction<'_>) 
 
 /// One queued command of a running transaction.
 struct Step<'a> {
-    shared: &'a Arc<Shared>,
+    shared: &'a Arc<ServerContext>,
     session: &'a mut Session,
     queued: &'a Queued,
 }

@@ -83,11 +83,11 @@ const TAIL_HELD_INVERSE: u64 = 16;
 
 /// Makes snapshots in the background. [`BackgroundSnapshots::stop`] ends it; dropping does too.
 pub struct BackgroundSnapshots {
-    shared: Arc<Shared>,
+    shared: Arc<SnapshotScheduler>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared {
+struct SnapshotScheduler {
     engine: Arc<Engine>,
     settings: SnapshotSettings,
     state: Mutex<State>,
@@ -125,7 +125,12 @@ impl BackgroundSnapshots {
             waits_for_memory: false,
             memory_needed_bytes: 0,
         };
-        let shared = Arc::new(Shared { engine, settings, state: Mutex::new(state), changed: Condvar::new() });
+        let shared = Arc::new(SnapshotScheduler {
+            engine,
+            settings,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        });
         let thread = {
             let shared = shared.clone();
             std::thread::Builder::new().name("snapshots".to_owned()).spawn(move || shared.run())?
@@ -206,7 +211,7 @@ impl Snapshotter for BackgroundSnapshots {
     }
 }
 
-impl Shared {
+impl SnapshotScheduler {
     fn run(&self) {
         self.note_memory_needed();
         while let Some(asked) = self.next() {

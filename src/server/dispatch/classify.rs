@@ -1,0 +1,63 @@
+//! What kind of request it is: refused, queued by MULTI, run by the engine or by the session.
+
+use crate::context::ServerContext;
+use crate::dispatch::execute::Core;
+use engramdb_engine::command::{Args, CommandError, Handler, Known, flag};
+use std::sync::atomic::Ordering;
+
+/// What to do with a request.
+pub(super) enum Class<'s> {
+    Refused(CommandError),
+    Queued(&'s Known),
+    Engine(&'s Known),
+    Session(&'s Known),
+    /// A web browser was made to talk to this port: its request's lines are not commands of the person behind
+    /// it.
+    Http,
+}
+
+impl Class<'_> {
+    /// Whether the words are stored or queued.
+    pub(super) fn keeps_words(&self) -> bool {
+        match self {
+            Class::Queued(_) => true,
+            Class::Engine(known) => known.command.is_write(),
+            _ => false,
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn classify<'s>(&mut self, shared: &'s ServerContext, args: Args<'_>) -> Class<'s> {
+        let known = match shared.table.resolve(args) {
+            Ok(known) => known,
+            Err(_) if args.is(0, "POST") || args.is(0, "Host:") => return Class::Http,
+            Err(error) => return Class::Refused(error),
+        };
+        if !self.session.authenticated && !known.command.has(flag::NO_AUTH) {
+            return Class::Refused(CommandError::of("NOAUTH Authentication required."));
+        }
+        if known.command.has(flag::DENY_OOM) && shared.limits.is_memory_full.load(Ordering::Relaxed) {
+            if let Some(refusal) = shared.engine.refuses_writes() {
+                return Class::Refused(refusal.error());
+            }
+            let text = "OOM command not allowed when used memory > 'maxmemory'.";
+            return Class::Refused(CommandError::of(text));
+        }
+        if self.session.multi.is_some() && !known.command.has(flag::NO_QUEUE) {
+            if known.command.has(flag::NO_MULTI) {
+                return Class::Refused(CommandError::of("ERR Command not allowed inside a transaction"));
+            }
+            if known.command.is_write()
+                && let Some(refusal) = shared.engine.refuses_writes()
+            {
+                return Class::Refused(refusal.error());
+            }
+            return Class::Queued(known);
+        }
+        match known.command.handler {
+            Handler::Session(_) => Class::Session(known),
+            _ => Class::Engine(known),
+        }
+    }
+}

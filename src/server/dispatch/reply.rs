@@ -1,0 +1,139 @@
+//! Writing replies into the outbox: counted, dropped where the client wants none, sealed with their gate.
+
+use crate::context::ServerContext;
+use crate::dispatch::execute::Core;
+use crate::output::{Posted, Replies};
+use crate::session::{ReplyMode, Session};
+use crate::stats::{self, Slow};
+use engramdb_engine::command::{Args, CommandError, Reply};
+use engramdb_engine::log::Lsn;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+impl Core {
+    pub(super) fn refuse(&mut self, error: &CommandError) {
+        if let Some(multi) = &mut self.session.multi {
+            multi.is_broken = true;
+        }
+        self.room_bytes = 0;
+        self.reply(|replies| replies.error(error));
+    }
+
+    /// Writes one reply that waits for nothing of its own.
+    pub(super) fn reply(&mut self, write: impl FnOnce(&mut Replies<'_>)) {
+        self.reply_gated(|_, replies| {
+            write(replies);
+            (Lsn(0), ())
+        });
+    }
+
+    /// Writes one reply, whose gate is known afterwards.
+    pub(super) fn reply_gated<R>(
+        &mut self,
+        write: impl FnOnce(&mut Session, &mut Replies<'_>) -> (Lsn, R),
+    ) -> R {
+        let result = self.reply_sealed(write);
+        self.collect_mail();
+        result
+    }
+
+    /// The same, without a look at the mailbox: for a caller that holds the engine's lock.
+    pub(super) fn reply_sealed<R>(
+        &mut self,
+        write: impl FnOnce(&mut Session, &mut Replies<'_>) -> (Lsn, R),
+    ) -> R {
+        let (gate, result) = self.reply_unsealed(write);
+        self.seal(gate);
+        result
+    }
+
+    /// Writes one reply, to be sealed by the caller: its errors are counted, and it is dropped if the client
+    /// wants none.
+    #[inline]
+    pub(super) fn reply_unsealed<R>(&mut self, write: impl FnOnce(&mut Session, &mut Replies<'_>) -> R) -> R {
+        let may_be_unwanted = self.session.reply_mode != ReplyMode::On;
+        if may_be_unwanted {
+            self.outbox.begin_unwanted();
+        }
+        let start = self.outbox.end();
+        let mut replies = Replies::new(&mut self.outbox, self.session.style());
+        let result = write(&mut self.session, &mut replies);
+        self.has_failed = replies.errors.count > 0;
+        let is_written = replies.is_written();
+        if self.has_failed {
+            self.shared.stats.error(&replies.errors.first_code);
+        }
+        self.outbox.end_unwanted();
+        // A command that has not answered yet comes back with its reply.
+        if is_written && !self.session.takes_reply() {
+            self.outbox.rewind(start);
+        }
+        result
+    }
+
+    /// Moves pushes from the mailbox behind the replies so far. True if there were any.
+    #[inline]
+    pub fn collect_mail(&mut self) -> bool {
+        let has_mail = self.session.mailbox.as_ref().is_some_and(|mailbox| mailbox.has_mail());
+        if has_mail && self.goes_on() {
+            self.append_mail();
+        }
+        has_mail
+    }
+
+    /// Appends what is in the mailbox to the replies so far. Each push has its own gate, and delays no
+    /// reply in front of it. A client that wants no replies gets its pushes all the same, as in Redis.
+    #[cold]
+    fn append_mail(&mut self) {
+        let Some(mailbox) = &self.session.mailbox else { return };
+        // A push's gate would become that of a reply in front of it that has none yet.
+        assert!(self.outbox.is_sealed(), "pushes are appended between replies");
+        let style = self.session.style();
+        for Posted { push, gate } in mailbox.take() {
+            self.begin_round();
+            push.write(&mut Replies::new(&mut self.outbox, style));
+            self.seal(gate);
+        }
+    }
+
+    pub(super) fn seal(&mut self, gate: Lsn) {
+        self.outbox.seal(gate, self.shared.engine.durable());
+    }
+
+    /// Says why the stream cannot be understood, and closes.
+    pub fn protocol_error(&mut self, text: &[u8]) {
+        let output = self.outbox.tail();
+        output.push(b'-');
+        output.extend_from_slice(text);
+        output.extend_from_slice(b"\r\n");
+        self.seal(Lsn(0));
+        self.closing = true;
+    }
+
+    #[inline]
+    pub(super) fn note(&mut self, shared: &ServerContext, id: usize, args: Args<'_>, took: Duration) {
+        let counters = &self.stats.commands[id];
+        counters.calls.add(1);
+        counters.failed.add(u64::from(self.has_failed));
+        counters.nanoseconds.add(took.as_nanos() as u64);
+        self.session.client.last_command.store(id + 1, Ordering::Relaxed);
+        let threshold_us = shared.limits.slow_us.load(Ordering::Relaxed);
+        if threshold_us >= 0 && took.as_micros() as i64 >= threshold_us {
+            note_slow(shared, &self.session, args, took);
+        }
+    }
+}
+
+#[cold]
+fn note_slow(shared: &ServerContext, session: &Session, args: Args<'_>, took: Duration) {
+    let slow = Slow {
+        id: 0,
+        at_ms: shared.engine.now_ms(),
+        microseconds: took.as_micros() as u64,
+        words: stats::slow_words(args),
+        client: session.client.address.to_string(),
+        client_name: stats::cut(session.client.names.lock().name.as_bytes()),
+    };
+    let kept_max = shared.config.read().slow_log_entries_max;
+    shared.stats.slow(slow, kept_max);
+}

@@ -1,0 +1,237 @@
+//! Consecutive commands under one hold of the engine's lock.
+//!
+//! A run is bounded by count and by time. Consecutive reads share a read lock; a run that begins with a write
+//! reaches to the last write in sight, and the reads in between run under the write lock too. Room in the log
+//! is admitted before the lock is taken.
+
+use crate::context::ServerContext;
+use crate::dispatch::admission::{Admission, retry};
+use crate::dispatch::classify::Class;
+use crate::dispatch::execute::{Core, Input, ROUND_OUTPUT_BYTES_MAX};
+use crate::dispatch::wait::Waiting;
+use crate::output::Replies;
+use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Stage};
+use engramdb_engine::log::pipeline::Credit;
+use engramdb_engine::log::{Lsn, Purpose};
+use engramdb_engine::shard::engine::batch_bytes_max;
+use engramdb_resp::Arguments;
+use smallvec::SmallVec;
+use std::time::Duration;
+
+/// Commands under one hold of a lock.
+const RUN_COMMANDS_MAX: usize = 64;
+
+/// The hold's length; looked at between commands.
+const RUN_TIME_MAX: Duration = Duration::from_micros(50);
+
+/// A run that was looked at and not yet begun.
+pub(super) struct RunPlan<'s> {
+    commands: SmallVec<[&'s Known; RUN_COMMANDS_MAX]>,
+    writes: usize,
+    batch_bytes: usize,
+}
+
+impl<'s> RunPlan<'s> {
+    fn add(&mut self, known: &'s Known, args: Args<'_>) {
+        self.commands.push(known);
+        if known.command.is_write() {
+            self.writes += 1;
+            self.batch_bytes += batch_bytes_max(&args);
+        }
+    }
+
+    /// The first keys of a run's commands, if it has several.
+    fn first_keys<'r>(&self, input: &Input<'r>) -> impl Iterator<Item = &'r [u8]> {
+        let commands = if self.commands.len() == 1 { &[] } else { &self.commands[..] };
+        let with_key = commands.iter().enumerate().filter(|(_, known)| known.shape.keys.0 == 1);
+        with_key.filter_map(|(index, _)| input.requests.get(input.first + index, input.buffer).iter().nth(1))
+    }
+}
+
+impl Core {
+    pub(super) fn plan<'s>(
+        &mut self,
+        shared: &'s ServerContext,
+        input: &Input<'_>,
+        (known, args): (&'s Known, Args<'_>),
+    ) -> RunPlan<'s> {
+        let mut plan = RunPlan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
+        plan.add(known, args);
+        plan.batch_bytes += self.room_bytes;
+        if matches!(known.command.handler, Handler::Staged(_) | Handler::Blocking(_))
+            || input.owned.is_some()
+            || self.room_bytes > 0
+        {
+            return plan;
+        }
+        let mut upto_write = 1;
+        let mut words: Arguments<'_> = SmallVec::new();
+        let last = (input.requests.len() - input.first).min(RUN_COMMANDS_MAX);
+        for index in 1..last {
+            input.words(index, &mut words);
+            let Class::Engine(next) = self.classify(shared, Args::new(&words)) else { break };
+            let joins = match next.command.handler {
+                Handler::Write(_) => plan.writes > 0,
+                Handler::Read(_) | Handler::Sliced(_) => true,
+                _ => false,
+            };
+            if !joins {
+                break;
+            }
+            plan.add(next, Args::new(&words));
+            if next.command.is_write() {
+                upto_write = plan.commands.len();
+            }
+        }
+        if plan.writes > 0 {
+            plan.commands.truncate(upto_write);
+        }
+        plan
+    }
+
+    /// Runs what was planned, or a part of it. Returns how many requests are done.
+    pub(super) fn run_plan(
+        &mut self,
+        shared: &ServerContext,
+        input: &Input<'_>,
+        plan: &RunPlan<'_>,
+    ) -> (usize, Option<Waiting>) {
+        let database = self.session.database;
+        if plan.writes == 0 {
+            let run = match shared.engine.reads() {
+                Ok(run) => run,
+                Err(refusal) => {
+                    self.refuse(&refusal.error());
+                    return (1, None);
+                }
+            };
+            run.prefetch(database, plan.first_keys(input));
+            let mut gate = Lsn(0);
+            let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
+                let ran = run.run(database, command, args, replies);
+                gate = gate.max(ran.gate);
+                ran.stage
+            });
+            drop(run);
+            self.seal(gate);
+            self.collect_mail();
+            return (done, self.go_on(stage));
+        }
+        let credit = match self.admit(shared, plan.writes, plan.batch_bytes) {
+            Ok(credit) => credit,
+            Err(Admission::Wait) => return (0, Some(retry())),
+            Err(Admission::Full(error)) => {
+                return self.run_freeing(shared, input, plan, &error);
+            }
+            Err(Admission::Refused(error)) => {
+                self.refuse(&error);
+                return (1, None);
+            }
+            Err(Admission::Closed) => return (0, None),
+        };
+        self.run_writes(shared, input, plan, credit)
+    }
+
+    /// Runs what the credit covers under the write lock.
+    fn run_writes(
+        &mut self,
+        shared: &ServerContext,
+        input: &Input<'_>,
+        plan: &RunPlan<'_>,
+        credit: Credit,
+    ) -> (usize, Option<Waiting>) {
+        let database = self.session.database;
+        let room_bytes = std::mem::take(&mut self.room_bytes);
+        let mut run = shared.engine.writes(credit);
+        run = run.preparing(self.prepared.take()).referring(input.contents()).with_room(room_bytes);
+        run.prefetch(database, plan.first_keys(input));
+        let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
+            run.step(database, command, args, replies)
+        });
+        let mut waiting = None;
+        let stage = match stage {
+            Stage::Park(park) => {
+                // Under the same hold of the lock, so that nothing feeds the keys in between.
+                let mut words: Arguments<'_> = SmallVec::new();
+                input.words(done - 1, &mut words);
+                let parked = (plan.commands[done - 1].command, Args::new(&words));
+                waiting = Some(self.park(&mut run, parked, *park));
+                Stage::Done
+            }
+            stage => stage,
+        };
+        self.seal(run.finish());
+        self.collect_mail();
+        if waiting.is_some() {
+            return (done, waiting);
+        }
+        (done, self.go_on(stage))
+    }
+
+    /// On a full disk, a command that frees memory goes on by itself, in the room that is held back for it.
+    #[cold]
+    fn run_freeing(
+        &mut self,
+        shared: &ServerContext,
+        input: &Input<'_>,
+        plan: &RunPlan<'_>,
+        error: &CommandError,
+    ) -> (usize, Option<Waiting>) {
+        let known = plan.commands[0];
+        let mut words: Arguments<'_> = SmallVec::new();
+        input.words(0, &mut words);
+        let purpose = known.command.purpose(Args::new(&words), shared.engine.now_ms());
+        if purpose == Purpose::Any {
+            self.refuse(error);
+            return (1, None);
+        }
+        let mut alone = RunPlan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
+        alone.add(known, Args::new(&words));
+        alone.batch_bytes += self.room_bytes;
+        match self.admit_for(shared, alone.writes, alone.batch_bytes, purpose) {
+            Ok(credit) => self.run_writes(shared, input, &alone, credit),
+            Err(Admission::Wait) => (0, Some(retry())),
+            Err(Admission::Full(error) | Admission::Refused(error)) => {
+                self.refuse(&error);
+                (1, None)
+            }
+            Err(Admission::Closed) => (0, None),
+        }
+    }
+
+    /// Runs the commands of a plan until one is staged, or until it is time to let others have a turn.
+    /// Returns how many are done, and what is left to do of the last of them. Their replies are not sealed
+    /// yet.
+    fn run_each(
+        &mut self,
+        shared: &ServerContext,
+        input: &Input<'_>,
+        plan: &RunPlan<'_>,
+        mut step: impl FnMut(&Command, Args<'_>, &mut Replies<'_>) -> Stage,
+    ) -> (usize, Stage) {
+        let mut words: Arguments<'_> = SmallVec::new();
+        let output_max = self.outbox.len() + ROUND_OUTPUT_BYTES_MAX;
+        let start = shared.now();
+        let mut before = start;
+        let mut done = 0;
+        for known in &plan.commands {
+            input.words(done, &mut words);
+            let args = Args::new(&words);
+            let stage = self.reply_unsealed(|_, replies| step(known.command, args, replies));
+            if matches!(stage, Stage::Prepare(_) | Stage::NeedsRoom(_)) {
+                // It is run again.
+                return (done, stage);
+            }
+            done += 1;
+            let now = shared.now();
+            self.note(shared, known.id, args, now - before);
+            before = now;
+            let is_enough =
+                now - start > RUN_TIME_MAX || self.outbox.len() > output_max || self.outbox.has_overflowed();
+            if is_enough || !matches!(stage, Stage::Done) {
+                return (done, stage);
+            }
+        }
+        (done, Stage::Done)
+    }
+}

@@ -1,0 +1,130 @@
+//! What a connection waits for before it executes on, and what comes of it: another try, or work of another
+//! thread.
+
+use crate::dispatch::admission::with_slack;
+use crate::dispatch::execute::Core;
+use crate::long_work::LongWork;
+use crate::output::{Errors, Outbox, Replies};
+use crate::session::{Owned, ReplyMode};
+use engramdb_engine::Prepared;
+use engramdb_engine::command::{CommandError, Job, Reply, Stage};
+use engramdb_engine::log::Lsn;
+use std::future::Future;
+use std::pin::Pin;
+
+/// Something that the connection waits for before it executes on.
+pub type Waiting = Pin<Box<dyn Future<Output = Resumed> + Send>>;
+
+/// How a wait ended.
+pub enum Resumed {
+    /// Try the same request again.
+    Retry,
+    /// A staged command's job is done.
+    Made(Box<Made>),
+    /// Try the same request again, with what was made for it.
+    Prepared(Box<Prepared>),
+    /// The connection's buffer is back, perhaps with the request that is next.
+    Buffer(Vec<u8>, Option<Owned>),
+    /// A session command's reply.
+    Reply(WriteReply),
+}
+
+/// A reply that was made elsewhere.
+pub struct Made {
+    pub(super) outbox: Outbox,
+    pub(super) gate: Lsn,
+    pub(super) errors: Errors,
+}
+
+pub type WriteReply = Box<dyn FnOnce(&mut dyn Reply) + Send>;
+
+impl Core {
+    /// Ends a wait.
+    pub fn resume(&mut self, resumed: Resumed) {
+        self.begin_round();
+        self.parked_bytes = 0;
+        match resumed {
+            Resumed::Retry | Resumed::Buffer(..) => {}
+            Resumed::Prepared(prepared) => self.prepared = Some(prepared),
+            Resumed::Made(made) => {
+                let Made { outbox, gate, errors } = *made;
+                self.reply_gated(|_, replies| (gate, replies.append(outbox, errors)));
+            }
+            Resumed::Reply(write) => self.reply(|replies| write(replies)),
+        }
+    }
+
+    /// Does what is left of a staged command, here or elsewhere.
+    pub(super) fn go_on(&mut self, stage: Stage) -> Option<Waiting> {
+        if let Stage::Done = stage {
+            return None;
+        }
+        let (shared, database) = (self.shared.clone(), self.session.database);
+        match stage {
+            Stage::Done => None,
+            Stage::Park(_) => unreachable!("only a run of writes parks"),
+            Stage::Run(job) => {
+                let again = self.reply_gated(|_, replies| {
+                    let attempt = shared.engine.attempt(database, job, replies);
+                    (attempt.gate, attempt.again)
+                });
+                // The rest takes longer than a worker's turn.
+                again.and_then(|job| self.go_on(Stage::Offload(job)))
+            }
+            Stage::NeedsRoom(bytes) => {
+                self.room_bytes = with_slack(bytes);
+                None
+            }
+            Stage::Prepare(preparation) => {
+                let engine = shared.engine.clone();
+                let prepare = move || Resumed::Prepared(engine.prepare(database, *preparation));
+                Some(elsewhere(&shared.copies, prepare))
+            }
+            Stage::Offload(job) => Some(elsewhere(&shared.searches, self.making(job))),
+            Stage::Copy(job) => Some(elsewhere(&shared.copies, self.making(job))),
+            Stage::Wait(wait) => {
+                let (waiter, at_most) = (wait.signal.waiter(), wait.at_most);
+                let make = self.making(wait.job);
+                Some(Box::pin(async move {
+                    match at_most {
+                        None => waiter.await,
+                        // Either way the job is next.
+                        Some(at_most) => _ = tokio::time::timeout(at_most, waiter).await,
+                    }
+                    elsewhere(&shared.searches, make).await
+                }))
+            }
+        }
+    }
+
+    /// Runs a job to its reply, which the connection takes over: for another thread.
+    fn making(&self, job: Job) -> impl FnOnce() -> Resumed + Send + 'static {
+        let (engine, database) = (self.shared.engine.clone(), self.session.database);
+        let style = self.session.style();
+        let mut outbox = self.outbox.like();
+        if self.session.reply_mode != ReplyMode::On {
+            outbox.begin_unwanted();
+        }
+        move || {
+            let mut replies = Replies::new(&mut outbox, style);
+            let gate = engine.complete(database, job, &mut replies);
+            let errors = replies.errors;
+            Resumed::Made(Box::new(Made { outbox, gate, errors }))
+        }
+    }
+}
+
+/// Makes a reply on a thread of the pool.
+pub fn elsewhere(pool: &LongWork, make: impl FnOnce() -> Resumed + Send + 'static) -> Waiting {
+    let (sender, made) = tokio::sync::oneshot::channel();
+    // Where nobody waits any more, the connection has ended.
+    pool.run(Box::new(move || _ = sender.send(make())));
+    Box::pin(async move {
+        match made.await {
+            Ok(resumed) => resumed,
+            Err(_) => Resumed::Reply(Box::new(|reply| {
+                reply.error(&CommandError::of("ERR the command failed; the server's log says why"));
+            })),
+        }
+    })
+}
