@@ -35,10 +35,12 @@
 //!
 //! # Life of a search
 //!
-//! `query::request` and the parser read the words, `query::prepared` caches the result. `search::plan`
+//! `query::request` and the parser read the words, `query::prepared` keeps the result. `search::plan`
 //! estimates the work. `search::filter` and `search::matches` find the documents, `vectors` the nearest of
-//! them. `search` checks the rows, `search::stale` those with expired fields, and `search::reply` writes
-//! them. Many rows are read before and written after the last access to the keyspace (`search::rows`).
+//! them; `search::matches` and `search::ranking` put them in order. `search::follow` looks again at documents
+//! that change meanwhile, and `search::expired` finds those of which something has expired. `search::reply`
+//! writes the rows. Many rows are read before and written after the last look at the keyspace
+//! (`search::rows`).
 //!
 //! # Life of a mutation
 //!
@@ -67,4 +69,6 @@ mod words;
 pub use commands::COMMANDS;
 pub use module::{SearchModule, SearchOptions};
 pub use query::fuzz_query;
+#[doc(hidden)]
+pub use search::probe::touched;
 pub use settings::{SettingHelp, setting_help, try_setting};

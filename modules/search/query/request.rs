@@ -42,6 +42,7 @@ pub struct QueryOptions {
     pub offset: usize,
     pub limit: usize,
     pub timeout: Timeout,
+    /// In order, each once.
     pub in_keys: Option<Vec<Vec<u8>>>,
     /// The fields that words of the query are searched in; `None` for all TEXT fields.
     pub in_fields: Option<Vec<Vec<u8>>>,
@@ -150,7 +151,10 @@ fn of_ranking(words: &mut OptionWords<'_>) -> Result<bool, SearchError> {
 /// Reads an option that restricts the documents.
 fn of_documents(words: &mut OptionWords<'_>, request: &mut QueryOptions) -> Result<bool, SearchError> {
     if words.take("INKEYS") {
-        request.in_keys = Some(list(words, "INKEYS")?);
+        let mut keys = list(words, "INKEYS")?;
+        keys.sort_unstable();
+        keys.dedup();
+        request.in_keys = Some(keys);
     } else if words.take("INFIELDS") {
         request.in_fields = Some(list(words, "INFIELDS")?).filter(|fields| !fields.is_empty());
     } else if words.take("FILTER") {

@@ -1,24 +1,19 @@
 //! What a search finds in its job: the documents that the filter means, and their order.
 //!
-//! Both are true of the documents that have not changed since a version. Whoever uses them looks at the
-//! others again, alone: once more in the job while they are many, so that the last look, under the keyspace's
-//! lock, is at few.
+//! Both are true of the documents that have not changed since a version, and follow the others (follow.rs).
 
-use super::filter::{Evaluation, Late, Ranges, means};
+use super::expired::{DocumentReader, ExpiredDocuments};
+use super::filter::{Evaluation, Late, Ranges};
+use super::follow::Follows;
 use super::plan::{Plan, Row, SortKey};
 use super::reply;
 use crate::documents::Documents;
 use crate::query::request::SortBy;
 use crate::schema::FieldKind;
 use engramdb_engine::command::Looks;
-use engramdb_engine::hashing::HashSet;
 use roaring::RoaringBitmap;
 use std::cmp::Ordering;
 
-/// Changes of documents that may be left for the last look.
-pub const CHANGED_FEW: u64 = 256;
-/// Changed documents that are looked at in one hold of the documents.
-const LOOKED_AT: usize = 64;
 /// Documents whose place in the order is read in one look at the keyspace.
 pub const KEYED: usize = 128;
 
@@ -32,11 +27,13 @@ pub struct Matches {
     pub timed_out: bool,
 }
 
-/// Documents with what they are put in order by. Those of the first pages are in order already.
+/// Documents with what they are put in order by. Those of the first pages are in order.
 pub struct Sorted {
-    first: Vec<(SortKey, u32)>,
+    pub first: Vec<(SortKey, u32)>,
     rest: Vec<(SortKey, u32)>,
-    descending: bool,
+    /// Ids of `first` and where they are in it, by id.
+    places: Vec<(u32, u32)>,
+    pub descending: bool,
 }
 
 /// What a last look lacks, and does not do itself.
@@ -44,30 +41,26 @@ pub struct Sorted {
 pub enum Lack {
     /// More documents have changed than it looks at.
     Changes,
+    /// More places of the engine's expiry index than it visits name what has expired.
+    Expired,
     /// Fewer rows are left than were asked for, and others could take their places.
     Rows,
 }
 
-/// What has changed when a last look begins.
-pub enum LastChanges {
-    None,
-    /// These are to be looked at.
-    Few(RoaringBitmap),
-    /// Too much, and no time is left to look at it elsewhere: what has changed is left out, and the answer is
-    /// one of a search that ran out of time.
-    TooLate,
-}
-
-/// How something that was found follows the documents.
-pub enum Catching<'d> {
-    /// These have changed; they are to be looked at as they are now.
-    Some(&'d Documents, &'d RoaringBitmap),
-    /// All that had changed at this version, which are these, have been looked at.
-    Reached(u64, &'d RoaringBitmap),
-}
-
-/// Documents beyond the page that are put in order too: they follow where some of the page have changed.
+/// Documents beyond the page that are put in order too: they follow where some of the page have changed. More
+/// than a last look looks at.
 const SORTED_MORE: usize = 1024;
+
+impl Matches {
+    /// Takes note of whether a document matches.
+    pub fn set(&mut self, id: u32, is_match: bool) {
+        if is_match {
+            self.documents.insert(id);
+        } else {
+            self.documents.remove(id);
+        }
+    }
+}
 
 impl Sorted {
     fn new(mut keyed: Vec<(SortKey, u32)>, page_end: usize, descending: bool) -> Sorted {
@@ -80,7 +73,14 @@ impl Sorted {
             Vec::new()
         };
         keyed.sort_unstable_by(order);
-        Sorted { first: keyed, rest, descending }
+        let mut sorted = Sorted { first: keyed, rest, places: Vec::new(), descending };
+        sorted.find_places();
+        sorted
+    }
+
+    fn find_places(&mut self) {
+        self.places = (0..).zip(&self.first).map(|(place, (_, id))| (*id, place)).collect();
+        self.places.sort_unstable();
     }
 
     /// All of them, in no order.
@@ -90,19 +90,72 @@ impl Sorted {
         first
     }
 
+    /// Whether others come after the first.
+    pub fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    /// Puts all in order.
+    pub fn sort_rest(&mut self) {
+        let descending = self.descending;
+        self.first.append(&mut self.rest);
+        self.first.sort_unstable_by(|a, b| order_of((&a.0, a.1), (&b.0, b.1), descending));
+        self.find_places();
+    }
+
+    /// The place of a document among the first.
+    pub fn place(&self, id: u32) -> Option<usize> {
+        let found = self.places.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        Some(self.places[found].1 as usize)
+    }
+
     /// The ids of the first pages.
     pub fn ids(&self) -> impl Iterator<Item = u32> {
         self.first.iter().map(|(_, id)| *id)
     }
+}
 
-    /// All in order; what is not yet is put in order when it is come to.
-    pub fn in_order(self) -> impl Iterator<Item = (SortKey, u32)> {
-        let Sorted { first, mut rest, descending } = self;
-        let rest = std::iter::once_with(move || {
-            rest.sort_unstable_by(|a, b| order_of((&a.0, a.1), (&b.0, b.1), descending));
-            rest
-        });
-        first.into_iter().chain(rest.flatten())
+/// Matches that follow the documents, and their order where there is one.
+struct FollowingMatches<'f> {
+    plan: &'f Plan,
+    looks: &'f dyn Looks,
+    matches: &'f mut Matches,
+    /// SORTBY, and what all that was put in order by it, in no order.
+    keyed: Option<(&'f SortBy, Vec<(SortKey, u32)>)>,
+}
+
+impl Follows for FollowingMatches<'_> {
+    fn version(&self) -> u64 {
+        self.matches.version
+    }
+
+    fn look_at(
+        &mut self,
+        reader: &mut DocumentReader<'_, '_>,
+        expired: &mut ExpiredDocuments,
+        ids: &RoaringBitmap,
+    ) {
+        for id in ids {
+            reader.look(Some(self.matches), expired, id);
+        }
+    }
+
+    fn reach(&mut self, version: u64, changed: &RoaringBitmap, expired: &ExpiredDocuments) {
+        self.matches.version = version;
+        if let Some((sort_by, keyed)) = &mut self.keyed {
+            keyed.retain(|(_, id)| !changed.contains(*id));
+            let again = changed & &self.matches.documents;
+            keyed.extend(self.plan.keyed(self.looks, self.matches, expired, &again, sort_by));
+        }
+    }
+
+    fn leave_out(&mut self, version: u64, changed: &RoaringBitmap) {
+        self.matches.version = version;
+        self.matches.timed_out = true;
+        self.matches.documents -= changed;
+        if let Some((_, keyed)) = &mut self.keyed {
+            keyed.retain(|(_, id)| !changed.contains(*id));
+        }
     }
 }
 
@@ -145,132 +198,48 @@ impl Plan {
         Ok(Matches { version, documents, ranges, order: None, timed_out })
     }
 
-    /// Looks again at what has changed since, until that is little, or no longer gets less.
-    pub fn catch_up(&self, matches: &mut Matches) {
-        self.catch_up_with(matches, &mut |_, _| ());
-    }
-
-    /// The same for matches that may be in order already, which they are afterwards, too.
-    pub fn catch_up_in_order(&self, looks: &dyn Looks, matches: &mut Matches) {
-        let (request, order) = (self.request(), matches.order.take());
-        let (Some(sort_by), Some(order)) = (&request.sort_by, order) else { return self.catch_up(matches) };
-        self.keep_in_order(looks, matches, sort_by, order.into_keyed());
-    }
-
-    /// What has changed since this version, for the last look. It is lacking where that is too much to be
-    /// looked at there.
-    pub fn last_changes(&self, documents: &Documents, version: u64) -> Result<LastChanges, Lack> {
-        let changes = documents.version() - version;
-        if changes == 0 {
-            return Ok(LastChanges::None);
-        }
-        if changes > CHANGED_FEW {
-            if self.was_late {
-                return Ok(LastChanges::TooLate);
-            }
-            if !self.accepts_changes {
-                return Err(Lack::Changes);
-            }
-        }
-        Ok(LastChanges::Few(documents.changed_since(version)))
-    }
-
-    /// The same, which hands over what has changed.
-    fn catch_up_with(&self, matches: &mut Matches, note: &mut dyn FnMut(&mut Matches, &RoaringBitmap)) {
-        self.catch_up_from(matches.version, &mut |following| match following {
-            Catching::Some(documents, some) => self.look_again(matches, documents, some),
-            Catching::Reached(version, changed) => {
-                matches.version = version;
-                note(matches, changed);
-            }
-        });
-    }
-
-    /// Has what changed since a version looked at, in slices, until that is little, or no longer gets less.
-    pub fn catch_up_from(&self, mut version: u64, follow: &mut dyn FnMut(Catching<'_>)) {
-        let mut most = u64::MAX;
-        loop {
-            let (reached, changed) = {
-                let documents = self.index.documents.read();
-                let changes = documents.version() - version;
-                if changes <= CHANGED_FEW || changes > most {
-                    return;
-                }
-                most = changes / 2;
-                (documents.version(), documents.changed_since(version))
-            };
-            let is_whole =
-                self.in_slices(&changed, &mut |documents, some| follow(Catching::Some(documents, some)));
-            if !is_whole {
-                return;
-            }
-            version = reached;
-            follow(Catching::Reached(version, &changed));
-        }
-    }
-
-    /// Has documents looked at, a few in each hold of the documents' lock. False where the time ran out.
-    pub fn in_slices(&self, ids: &RoaringBitmap, look: &mut dyn FnMut(&Documents, &RoaringBitmap)) -> bool {
-        let mut left = ids.iter();
-        while left.len() > 0 {
-            if self.is_late() {
-                return false;
-            }
-            let some = left.by_ref().take(LOOKED_AT).collect();
-            look(&self.index.documents.read(), &some);
-        }
-        true
-    }
-
-    /// Finds out what filter and INKEYS say of these documents, which have changed.
-    pub fn look_again(&self, matches: &mut Matches, documents: &Documents, changed: &RoaringBitmap) {
-        if changed.is_empty() {
-            return;
-        }
-        let vectors = &self.index.vectors;
-        let in_keys = self.request().in_keys.as_ref();
-        let named = in_keys.map(|keys| keys.iter().map(Vec::as_slice).collect::<HashSet<_>>());
-        for id in changed {
-            let key = documents.key(id);
-            let is_there = key.is_some_and(|key| named.as_ref().is_none_or(|named| named.contains(key)));
-            matches.ranges.note(id, |range| {
-                let vectors = vectors[range.field].as_ref().filter(|_| is_there)?;
-                vectors.distance(id, &range.vector)
-            });
-            if is_there && means(documents, &matches.ranges, &self.query.filter, id) {
-                matches.documents.insert(id);
-            } else {
-                matches.documents.remove(id);
-            }
-        }
-    }
-
-    /// Puts what was found in order, where a page is asked for.
-    pub fn put_in_order(&self, looks: &dyn Looks, matches: &mut Matches) {
-        let request = self.request();
-        let Some(sort_by) = request.sort_by.as_ref().filter(|_| request.limit > 0) else { return };
-        let all = std::mem::take(&mut matches.documents);
-        let keyed = self.keyed(looks, matches, &all, sort_by);
-        matches.documents = all;
-        self.keep_in_order(looks, matches, sort_by, keyed);
-    }
-
-    /// Puts matches in order of which the keys were read, and those that have changed meanwhile in their
-    /// places: reading keys takes a while, and little is to be left for the last look.
-    fn keep_in_order(
+    /// Has the matches follow the documents, in their order where they are in one. Where the time runs out,
+    /// `leaves_out` has what has changed left out.
+    pub fn follow_matches(
         &self,
         looks: &dyn Looks,
         matches: &mut Matches,
-        sort_by: &SortBy,
-        mut keyed: Vec<(SortKey, u32)>,
+        expired: &mut ExpiredDocuments,
+        leaves_out: bool,
     ) {
-        self.catch_up_with(matches, &mut |matches, changed| {
-            keyed.retain(|(_, id)| !changed.contains(*id));
-            let again = changed & &matches.documents;
-            keyed.extend(self.keyed(looks, matches, &again, sort_by));
-        });
+        let keyed = matches.order.take().map(Sorted::into_keyed);
+        self.follow_keyed(looks, matches, expired, keyed, leaves_out);
+    }
+
+    fn follow_keyed(
+        &self,
+        looks: &dyn Looks,
+        matches: &mut Matches,
+        expired: &mut ExpiredDocuments,
+        keyed: Option<Vec<(SortKey, u32)>>,
+        leaves_out: bool,
+    ) {
         let request = self.request();
-        matches.order = Some(Sorted::new(keyed, request.offset + request.limit, sort_by.descending));
+        let keyed = request.sort_by.as_ref().zip(keyed);
+        let mut found = FollowingMatches { plan: self, looks, matches, keyed };
+        self.catch_up(looks, expired, &mut found);
+        if leaves_out && self.is_late() {
+            self.leave_out(expired, &mut found);
+        }
+        let FollowingMatches { matches, keyed, .. } = found;
+        let page_end = request.offset + request.limit;
+        matches.order = keyed.map(|(sort_by, keyed)| Sorted::new(keyed, page_end, sort_by.descending));
+    }
+
+    /// Puts what was found in order, where a page is asked for.
+    pub fn put_in_order(&self, looks: &dyn Looks, matches: &mut Matches, expired: &mut ExpiredDocuments) {
+        let request = self.request();
+        let Some(sort_by) = request.sort_by.as_ref().filter(|_| request.limit > 0) else { return };
+        let all = std::mem::take(&mut matches.documents);
+        let keyed = self.keyed(looks, matches, expired, &all, sort_by);
+        matches.documents = all;
+        // Reading what they are put in order by takes a while, and little is to be left for the last look.
+        self.follow_keyed(looks, matches, expired, Some(keyed), false);
     }
 
     /// Documents with what they are put in order by.
@@ -278,21 +247,33 @@ impl Plan {
         &self,
         looks: &dyn Looks,
         matches: &mut Matches,
+        expired: &ExpiredDocuments,
         ids: &RoaringBitmap,
         sort_by: &SortBy,
     ) -> Vec<(SortKey, u32)> {
-        match self.indexed_order(sort_by) {
-            Some(order) => self.keyed_by_index(matches, ids, &order),
-            None => self.keyed_by_hashes(looks, matches, ids, sort_by),
+        let Some(order) = self.indexed_order(sort_by) else {
+            return self.keyed_by_hashes(looks, matches, expired, ids, sort_by);
+        };
+        // What the index has of a number can have expired.
+        let stale = match order {
+            Order::Number(_) => ids & &expired.stale,
+            Order::Distance(_) => RoaringBitmap::new(),
+        };
+        if stale.is_empty() {
+            return self.keyed_by_index(matches, expired, ids, &order);
         }
+        let mut keyed = self.keyed_by_index(matches, expired, &(ids - &stale), &order);
+        keyed.extend(self.keyed_by_hashes(looks, matches, expired, &stale, sort_by));
+        keyed
     }
 
     /// What documents are put in order by, which the hashes alone know: a few of them in each look. Documents
-    /// that change meanwhile are among those that have changed since the version of the matches.
+    /// that change or expire meanwhile are among those that are looked at again.
     fn keyed_by_hashes(
         &self,
         looks: &dyn Looks,
         matches: &mut Matches,
+        expired: &ExpiredDocuments,
         ids: &RoaringBitmap,
         sort_by: &SortBy,
     ) -> Vec<(SortKey, u32)> {
@@ -303,7 +284,7 @@ impl Plan {
             looks.look(&mut |view| {
                 let documents = &*self.index.documents.read();
                 documents.prefetch(some.iter().copied());
-                let named = || some.iter().filter_map(|&id| Some((documents.key(id)?, id)));
+                let named = || some.iter().filter_map(|&id| Some((expired.key(documents, id)?, id)));
                 view.prefetch(named().map(|(key, _)| key));
                 let key_of =
                     |key, id| reply::sort_key(self, view, documents, sort_by, &Row::new(key, id, None));
@@ -320,6 +301,7 @@ impl Plan {
     fn keyed_by_index(
         &self,
         matches: &mut Matches,
+        expired: &ExpiredDocuments,
         ids: &RoaringBitmap,
         order: &Order<'_>,
     ) -> Vec<(SortKey, u32)> {
@@ -329,7 +311,10 @@ impl Plan {
         let evaluation = Evaluation::new(&self.index.documents, &matches.ranges, &is_late);
         let key = |documents: &Documents, id: u32| match *order {
             Order::Distance(name) => {
-                let distances = matches.ranges.distances(documents, &self.query.filter, id);
+                let distances = match expired.ranges_of(id) {
+                    Some(distances) => distances.clone(),
+                    None => matches.ranges.distances(documents, &self.query.filter, id),
+                };
                 let named = distances.into_iter().find(|(alias, _)| **alias == *name);
                 named.map(|(_, distance)| SortKey::Number(distance))
             }

@@ -1,18 +1,17 @@
 //! FT.SEARCH: find, check the rows, reply.
 //!
 //! *Finding* runs without any lock of the engine: neighbours (`nearest`), what filters and vector ranges
-//! match (`filter`, `matches`), and their order where the index knows it. What is found owns its ids and
+//! match (`filter`, `matches`), and their order (`matches`, `ranking`). What is found owns its ids and
 //! distances, and is true at a version of the documents. A *last look*, under the engine's read lock, makes
-//! it an answer of one moment: documents that have changed since are looked at alone, and the rows of the
-//! page are loaded. Under that lock nothing is searched and no graph is walked. What is put in order there:
-//! the candidates with those that changed among them, the rows of a KNN (`k` at most, and those as far as the
-//! last of them), and of matches those beyond the first pages, where so many of these are gone that a page
-//! needs more. Where more is lacking than a last look may do, the search goes on without the lock and takes
-//! another one:
+//! it an answer of one moment: documents that have changed or expired since are looked at alone (`follow`,
+//! `expired`), they are put in their places (`edited`), and the rows of the page are loaded. Under that lock
+//! nothing is searched, no graph is walked, and no more is put in order than has changed. Where more is
+//! lacking than a last look may do, the search goes on without the lock and takes another one:
 //!
 //! | lacking | what is done without the lock | when that ends |
 //! |---|---|---|
-//! | `Lack::Changes`: more than `CHANGED_FEW` changes | they are looked at in slices | after `ROUNDS_MAX` |
+//! | `Lack::Changes`: more than `CHANGED_FEW` | they are looked at in slices | after `ROUNDS_MAX` |
+//! | `Lack::Expired`: much has expired | a walk finds it, and is kept up to date | begun twice at most |
 //! | `Lack::Rows`: too few, and there are others | a search for twice as many | when all are candidates |
 //!
 //! After `ROUNDS_MAX` last looks the next one takes the changes that there are. Where the time runs out
@@ -25,19 +24,24 @@
 //! know. So the keyspace is asked about rows only while something in the database is due to expire, or for
 //! what the reply shows of it: each look is several cache misses.
 
+mod edited;
 mod excerpt;
+mod expired;
 mod filter;
+mod follow;
 mod matches;
 mod measure;
 mod nearest;
 mod page;
 mod plan;
+pub mod probe;
 mod profile;
+mod ranking;
 mod reply;
 mod rows;
 pub mod shape;
-mod stale;
 
+use self::expired::ExpiredDocuments;
 use self::filter::Late;
 use self::matches::{Lack, Matches};
 use self::nearest::Nearest;
@@ -79,6 +83,7 @@ pub enum Found {
 struct Search {
     plan: Plan,
     found: Found,
+    expired: ExpiredDocuments,
     loaded: Loaded,
     /// Last looks that were taken in vain.
     rounds: u32,
@@ -205,22 +210,26 @@ impl Plan {
             self.note(|profile, now| profile.started = now);
             // Of a dropped index, nothing is searched: the last look says that it is gone.
             let is_searched = !(self.index.is_dropped() || waits && self.index.is_backfilling());
-            let found = if is_searched { self.find(looks).unwrap_or(Found::Late) } else { Found::Incomplete };
+            let mut expired = ExpiredDocuments::default();
+            let found = match is_searched {
+                true => self.find(looks, &mut expired).unwrap_or(Found::Late),
+                false => Found::Incomplete,
+            };
             self.note(|profile, now| profile.found = now);
             if self.profile.is_some() {
                 self.measure(&found);
             }
-            Search { plan: self, found, loaded: Loaded::default(), rounds: 0 }.approach(looks)
+            Search { plan: self, found, expired, loaded: Loaded::default(), rounds: 0 }.approach(looks)
         })
     }
 
-    fn find(&self, looks: &dyn Looks) -> Result<Found, Late> {
+    fn find(&self, looks: &dyn Looks, expired: &mut ExpiredDocuments) -> Result<Found, Late> {
         if let Some(knn) = &self.query.knn {
             return self.find_nearest(knn).map(Found::Nearest);
         }
         let mut matches = self.find_matches()?;
-        self.catch_up(&mut matches);
-        self.put_in_order(looks, &mut matches);
+        self.follow_matches(looks, &mut matches, expired, false);
+        self.put_in_order(looks, &mut matches, expired);
         Ok(Found::Matches(matches))
     }
 
@@ -246,7 +255,7 @@ impl Plan {
         if answer.warnings.timed_out && self.fails_on_timeout {
             return Err(Kind::Timeout.error());
         }
-        let page = answer.page(self);
+        let page = answer.rows.as_slice();
         if page.len() <= ROWS_FEW {
             reply::write(self, view, reply, answer);
             return Ok(Written::Whole);
@@ -287,8 +296,12 @@ impl Plan {
 }
 
 impl Search {
-    /// Copies what the last look will show of many rows; what is left is the last look.
+    /// Puts many rows in order, and copies what the last look will show of them; what is left is the last
+    /// look.
     fn approach(mut self, looks: &dyn Looks) -> Finish {
+        if let Found::Nearest(nearest) = &mut self.found {
+            self.plan.rank(looks, nearest, &self.expired);
+        }
         self.plan.load(looks, &self.found, &mut self.loaded);
         Box::new(move |view, reply| self.last_look(view, reply))
     }
@@ -308,20 +321,25 @@ impl Search {
     /// Does without the lock what a last look was lacking.
     fn go_on(mut self, looks: &dyn Looks, lack: Lack) -> Finish {
         self.rounds += 1;
-        match (&mut self.found, lack) {
-            (Found::Nearest(nearest), lack) => {
-                let knn = self.plan.query.knn.as_ref().expect("found by it");
+        let (plan, expired) = (&self.plan, &mut self.expired);
+        if lack == Lack::Expired {
+            looks.look(&mut |view| expired.begin_walk(view));
+        }
+        let leaves_out = lack != Lack::Rows;
+        match &mut self.found {
+            Found::Nearest(nearest) => {
+                let knn = plan.query.knn.as_ref().expect("found by it");
                 match lack {
-                    Lack::Changes => self.plan.catch_up_nearest(knn, nearest),
-                    Lack::Rows => self.plan.refill(looks, knn, nearest),
+                    Lack::Rows => plan.refill(looks, knn, nearest, expired),
+                    _ => plan.follow_nearest(looks, knn, nearest, expired, leaves_out),
                 }
             }
-            (Found::Matches(matches), Lack::Changes) => self.plan.catch_up_in_order(looks, matches),
-            _ => unreachable!("only candidates of a KNN can be too few"),
+            Found::Matches(matches) => plan.follow_matches(looks, matches, expired, leaves_out),
+            Found::Late | Found::Incomplete => unreachable!("nothing is lacking where nothing was found"),
         }
         self.plan.accepts_changes = self.rounds >= ROUNDS_MAX;
         // A last look does not look at the clock for that.
-        self.plan.was_late = lack == Lack::Changes && self.plan.is_late();
+        self.plan.was_late = leaves_out && self.plan.is_late();
         self.approach(looks)
     }
 
@@ -346,10 +364,8 @@ impl Search {
                 *late = true;
                 Ok((0, Vec::new()))
             }
-            Found::Nearest(nearest) => {
-                plan.nearest_rows(view, documents, nearest, &self.loaded, late).map(|rows| (rows.len(), rows))
-            }
-            Found::Matches(matches) => plan.matching_rows(view, documents, matches, late),
+            Found::Nearest(nearest) => plan.nearest_rows(view, documents, nearest, &mut self.expired, late),
+            Found::Matches(matches) => plan.matching_rows(view, documents, matches, &mut self.expired, late),
         };
         let (total, rows) = match rows {
             Ok(rows) => rows,

@@ -2,25 +2,27 @@
 //!
 //! The search itself takes no lock of the engine. What it finds are *candidates*: ids and distances of its
 //! own, true at a version of the documents and known up to a distance, the *horizon*. From then on documents
-//! that change are looked at alone: each is taken from the candidates and, where it matches and is within the
-//! horizon, put in again with its distance as it is. So the candidates follow the documents without another
-//! search, for as long as `k` of them are left. Only where fewer are left, and others beyond the horizon
-//! could take their places, is there another search; it asks for twice as many.
+//! that change or expire are looked at alone (follow.rs): each is taken from the candidates and, where it
+//! matches and is within the horizon, put in again with its distance as it is. So the candidates follow the
+//! documents without another search, for as long as `k` of them are left. Only where fewer are left, and
+//! others beyond the horizon could take their places, is there another search; it asks for twice as many.
 //!
 //! Invariants:
 //! - of the documents at `version`, the candidates are all that match within the horizon (of a graph: all
 //!   that its walk found);
-//! - what is done under the keyspace's lock is bounded: at most `CHANGED_FEW` changed documents are looked at
-//!   (but in the last of the rounds that search/mod.rs allows), and no neighbour is searched for. Candidates
-//!   are put in order again where some of those have changed places: as many as the search asked for;
+//! - what is done under the keyspace's lock is bounded: at most `CHANGED_FEW` documents are looked at (but in
+//!   the last of the rounds that search/mod.rs allows), no neighbour is searched for, and of more than
+//!   `ROWS_FEW` candidates the order is found before (ranking.rs);
 //! - a search ends however much changes: each further search asks for twice as many, until there are no more.
 
+use super::expired::{self, DocumentReader, ExpiredDocuments};
 use super::filter::Late;
-use super::matches::{CHANGED_FEW, Catching, Lack, LastChanges, Matches};
+use super::follow::{Follows, LastChanges};
+use super::matches::{Lack, Matches};
 use super::plan::{Plan, Row};
+use super::ranking::Ranking;
 use super::reply;
-use super::rows::{Loaded, ROWS_FEW};
-use super::stale::Stale;
+use super::rows::ROWS_FEW;
 use crate::audit::{AuditorHandle, Sample};
 use crate::documents::Documents;
 use crate::documents::ids::IdSet;
@@ -31,13 +33,11 @@ use engramdb_engine::command::Looks;
 use engramdb_engine::store::view::View;
 use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
+use std::collections::BTreeMap;
 
 /// One more candidate is asked for, for so many rows, where rows are many: then few that are gone need no
 /// other search.
 const SPARE_SHARE: usize = 64;
-
-/// Places of the engine's expiry index that one look visits.
-const DUE_PLACES: usize = 128;
 
 /// The candidates of a KNN.
 pub struct Nearest {
@@ -54,12 +54,54 @@ pub struct Nearest {
     pub cost: Cost,
     /// What filter and INKEYS leave, if there are any.
     pub matches: Option<Matches>,
-    /// Documents that are left out of the next search: of what the filter reads, or of their vectors,
-    /// something has expired.
-    expired: RoaringBitmap,
-    /// Those of them that the next search is not for, of which nothing is expired any more: more than a last
-    /// look looks at.
-    restored: RoaringBitmap,
+    /// Documents that are no candidates, though the vector index has them: they or their vectors have
+    /// expired.
+    without: RoaringBitmap,
+    /// Candidates that the vector index does not have, with their distances: documents that could not be
+    /// indexed, and can be since something of them has expired.
+    unindexed: BTreeMap<u32, f64>,
+    /// Documents that a last look has looked at in vain.
+    again: RoaringBitmap,
+    /// The order of the candidates, where they are many.
+    pub ranking: Option<Box<Ranking>>,
+}
+
+/// Candidates that follow the documents.
+struct FollowingNearest<'f> {
+    plan: &'f Plan,
+    knn: &'f Knn,
+    nearest: &'f mut Nearest,
+    /// Documents that were looked at and are to be candidates.
+    found: Vec<Neighbor>,
+}
+
+impl Follows for FollowingNearest<'_> {
+    fn version(&self) -> u64 {
+        self.nearest.version
+    }
+
+    fn look_at(
+        &mut self,
+        reader: &mut DocumentReader<'_, '_>,
+        expired: &mut ExpiredDocuments,
+        ids: &RoaringBitmap,
+    ) {
+        self.plan.measure_changed(self.knn, self.nearest, reader, expired, ids, &mut self.found);
+    }
+
+    fn reach(&mut self, version: u64, changed: &RoaringBitmap, _expired: &ExpiredDocuments) {
+        self.nearest.replace(changed, std::mem::take(&mut self.found));
+        self.nearest.reach(version);
+    }
+
+    fn leave_out(&mut self, version: u64, changed: &RoaringBitmap) {
+        self.nearest.replace(changed, Vec::new());
+        self.nearest.reach(version);
+        self.nearest.timed_out = true;
+        if let Some(matches) = &mut self.nearest.matches {
+            matches.documents -= changed;
+        }
+    }
 }
 
 impl Plan {
@@ -74,8 +116,10 @@ impl Plan {
             timed_out: matches.as_ref().is_some_and(|matches| matches.timed_out),
             cost: Cost::default(),
             matches,
-            expired: RoaringBitmap::new(),
-            restored: RoaringBitmap::new(),
+            without: RoaringBitmap::new(),
+            unindexed: BTreeMap::new(),
+            again: RoaringBitmap::new(),
+            ranking: None,
         };
         let spare = if knn.k > ROWS_FEW { knn.k / SPARE_SHARE } else { 0 };
         self.ask(knn, &mut nearest, knn.k.saturating_add(spare));
@@ -90,23 +134,28 @@ impl Plan {
         let (now, id_bound, without) = {
             let documents = self.index.documents.read();
             let without = match &nearest.matches {
-                None if !nearest.expired.is_empty() => Some(documents.live() - &nearest.expired),
+                None if !nearest.without.is_empty() => Some(documents.live() - &nearest.without),
                 _ => None,
             };
             (documents.version(), documents.id_bound(), without)
         };
         let rows = match &nearest.matches {
             None => self.nearest(knn, k, without.as_ref(), id_bound),
-            Some(matches) if nearest.expired.is_empty() => {
+            Some(matches) if nearest.without.is_empty() => {
                 self.nearest(knn, k, Some(&matches.documents), id_bound)
             }
-            Some(matches) => self.nearest(knn, k, Some(&(&matches.documents - &nearest.expired)), id_bound),
+            Some(matches) => self.nearest(knn, k, Some(&(&matches.documents - &nearest.without)), id_bound),
         };
         nearest.version = nearest.matches.as_ref().map_or(now, |matches| matches.version);
         let is_all = rows.neighbors.len() < k;
         nearest.horizon = rows.neighbors.last().filter(|_| !is_all).map(|last| last.distance);
         nearest.asked = k;
         nearest.neighbors = rows.neighbors;
+        if !nearest.unindexed.is_empty() {
+            let unindexed = nearest.unindexed.iter().map(|(&id, &distance)| Neighbor { id, distance });
+            let unindexed = unindexed.filter(|row| nearest.knows(row.distance)).collect();
+            nearest.replace(&RoaringBitmap::new(), unindexed);
+        }
         nearest.timed_out |= rows.timed_out;
         nearest.cost = rows.cost;
     }
@@ -141,31 +190,22 @@ impl Plan {
         });
     }
 
-    /// Lets the candidates follow the documents, until what has changed since is little, or no longer gets
-    /// less.
-    pub fn catch_up_nearest(&self, knn: &Knn, nearest: &mut Nearest) {
-        let mut found = Vec::new();
-        let restored = std::mem::take(&mut nearest.restored);
-        self.in_slices(&restored, &mut |documents, some| {
-            self.measure_changed(knn, nearest, documents, some, &mut found);
-            nearest.replace(some, std::mem::take(&mut found));
-        });
-        self.catch_up_from(nearest.version, &mut |following| match following {
-            Catching::Some(documents, some) => {
-                self.measure_changed(knn, nearest, documents, some, &mut found);
-            }
-            Catching::Reached(version, changed) => {
-                nearest.replace(changed, std::mem::take(&mut found));
-                nearest.reach(version);
-            }
-        });
-    }
-
-    /// Looks at documents that have changed: what the candidates say of them is what they are now.
-    fn follow(&self, knn: &Knn, nearest: &mut Nearest, documents: &Documents, changed: &RoaringBitmap) {
-        let mut found = Vec::new();
-        self.measure_changed(knn, nearest, documents, changed, &mut found);
-        nearest.replace(changed, found);
+    /// Has the candidates follow the documents. Where the time runs out, `leaves_out` has what has changed
+    /// left out.
+    pub fn follow_nearest(
+        &self,
+        looks: &dyn Looks,
+        knn: &Knn,
+        nearest: &mut Nearest,
+        expired: &mut ExpiredDocuments,
+        leaves_out: bool,
+    ) {
+        expired.again |= std::mem::take(&mut nearest.again);
+        let mut found = FollowingNearest { plan: self, knn, nearest, found: Vec::new() };
+        self.catch_up(looks, expired, &mut found);
+        if leaves_out && self.is_late() {
+            self.leave_out(expired, &mut found);
+        }
     }
 
     /// Adds to `found` those of the changed documents that are to be candidates.
@@ -173,32 +213,39 @@ impl Plan {
         &self,
         knn: &Knn,
         nearest: &mut Nearest,
-        documents: &Documents,
+        reader: &mut DocumentReader<'_, '_>,
+        expired: &mut ExpiredDocuments,
         changed: &RoaringBitmap,
         found: &mut Vec<Neighbor>,
     ) {
-        if let Some(matches) = &mut nearest.matches {
-            self.look_again(matches, documents, changed);
-        }
-        nearest.expired -= changed;
         let vectors = self.vectors_of(knn);
         for id in changed {
-            let is_meant = documents.key(id).is_some()
-                && nearest.matches.as_ref().is_none_or(|matches| matches.documents.contains(id));
-            let distance = if is_meant { vectors.distance(id, &knn.vector) } else { None };
+            let looked = reader.look(nearest.matches.as_mut(), expired, id);
+            let distance = match looked.document {
+                _ if !looked.is_match => None,
+                Some(document) => self.index.distance(&document, knn.field, &knn.vector),
+                None => vectors.distance(id, &knn.vector),
+            };
+            nearest.note(id, expired.is_unindexed(id), looked.is_stale, distance);
             if let Some(distance) = distance.filter(|&distance| nearest.knows(distance)) {
                 found.push(Neighbor { id, distance });
             }
         }
     }
 
-    /// Searches again, for twice as many: of the candidates too few are left. Before that, those of whose
-    /// vectors nothing is left are looked for, so that however many have expired, one search is enough.
-    pub fn refill(&self, looks: &dyn Looks, knn: &Knn, nearest: &mut Nearest) {
-        self.catch_up_nearest(knn, nearest);
-        if nearest.matches.is_none() {
-            self.note_expired(looks, knn, nearest);
+    /// Searches again, for twice as many: of the candidates too few are left. What has expired is looked for
+    /// before that, so that however many have expired, one search is enough.
+    pub fn refill(
+        &self,
+        looks: &dyn Looks,
+        knn: &Knn,
+        nearest: &mut Nearest,
+        expired: &mut ExpiredDocuments,
+    ) {
+        if !expired.has_walk() {
+            looks.look(&mut |view| expired.begin_walk(view));
         }
+        self.follow_nearest(looks, knn, nearest, expired, false);
         if self.is_late() {
             nearest.timed_out = true;
             return;
@@ -210,111 +257,93 @@ impl Plan {
         self.ask(knn, nearest, more);
     }
 
-    /// Notes the documents whose keys or vectors have expired and are still stored: some places of the
-    /// engine's expiry index in each look. What comes later is found out in the last look.
-    fn note_expired(&self, looks: &dyn Looks, knn: &Knn, nearest: &mut Nearest) {
-        let identifier = &self.index.definition.fields[knn.field].identifier;
-        let mut place = Some(Default::default());
-        while let Some(from) = place
-            && !self.is_late()
-        {
-            looks.look(&mut |view| {
-                let documents = self.index.documents.read();
-                place = view.due_step(self.database, from, DUE_PLACES, &mut |key| {
-                    let Some(id) = documents.id(key) else { return };
-                    let document = self.document(view, key);
-                    if !document.is_some_and(|document| document.has(identifier)) {
-                        nearest.expired.insert(id);
-                    }
-                });
-            });
-        }
-    }
-
-    /// The rows of the answer, in order: the candidates as they are at this moment, under the keyspace's
-    /// lock. Says what is lacking where that cannot be known here.
+    /// How many rows the answer has, and those of the page: the candidates as they are at this moment, under
+    /// the keyspace's lock. Says what is lacking where that cannot be known here.
     pub fn nearest_rows<'r>(
         &'r self,
         view: &View<'r>,
         documents: &'r Documents,
         nearest: &mut Nearest,
-        loaded: &Loaded,
+        expired: &'r mut ExpiredDocuments,
         late: &mut bool,
-    ) -> Result<Vec<Row<'r>>, Lack> {
+    ) -> Result<(usize, Vec<Row<'r>>), Lack> {
         let knn = self.query.knn.as_ref().expect("found by it");
         *late |= nearest.timed_out;
-        match self.last_changes(documents, nearest.version)? {
-            LastChanges::None => {}
-            LastChanges::Few(changed) => {
-                self.follow(knn, nearest, documents, &changed);
-                nearest.reach(documents.version());
-            }
-            LastChanges::TooLate if self.fails_on_timeout => {
-                *late = true;
-                return Ok(Vec::new());
+        let may_have_expired = view.may_have_due(self.database);
+        // Without a filter, looking at each row is enough where rows are few.
+        let minds_time = expired.has_walk()
+            || !expired.stale.is_empty()
+            || may_have_expired
+                && (nearest.matches.is_some() || self.may_have_unindexed() || nearest.ranking.is_some());
+        let mut found = Vec::new();
+        let changes = self.last_changes((view, documents), nearest.version, expired, minds_time)?;
+        let changed = match &changes {
+            LastChanges::Few { ids, asks } => {
+                let mut reader = DocumentReader::new(self, documents, asks.then_some(view));
+                reader.prefetch(expired, ids);
+                self.measure_changed(knn, nearest, &mut reader, expired, ids, &mut found);
+                ids
             }
             LastChanges::TooLate => {
                 *late = true;
-                let version = nearest.version;
-                nearest.neighbors.retain(|neighbor| documents.version_of(neighbor.id) <= version);
+                &RoaringBitmap::new()
             }
-        }
-        let may_have_expired = view.may_have_due(self.database);
-        // Without a filter, looking at each row is enough.
-        let is_walked =
-            may_have_expired && (nearest.matches.is_some() || self.may_have_unindexed() || knn.k > ROWS_FEW);
-        let stale = if is_walked { self.stale(view, documents, late) } else { Stale::default() };
-        let asks = may_have_expired && !is_walked;
-        // Where time is not walked, what was left out lacks its vector until it changes.
-        if is_walked || !may_have_expired {
-            self.take_back(knn, nearest, documents, &stale.documents, late)?;
-        }
-        let mut rows = self.rows_of(view, documents, knn, nearest, &stale, asks);
-        let is_all = nearest.horizon.is_none() || knn.k == 0;
-        if rows.len() < knn.k && !is_all && !*late {
-            nearest.expired |= stale.documents;
+        };
+        let is_all = nearest.horizon.is_none() || knn.k == 0 || *late;
+        let rows = if nearest.ranking.is_some() {
+            self.ranked_rows((view, documents), nearest, &*expired, changed, found, is_all)
+        } else {
+            nearest.replace(changed, found);
+            if let LastChanges::Few { .. } = changes {
+                nearest.reach(documents.version());
+            }
+            let asks = may_have_expired && !minds_time;
+            self.few_rows((view, documents), nearest, &*expired, asks, is_all)
+        };
+        let Some((total, mut rows)) = rows else {
+            nearest.again |= changed;
             return Err(Lack::Rows);
+        };
+        if let LastChanges::TooLate = changes {
+            let shown = rows.len();
+            expired::leave_out_changed(view, documents, nearest.version, &mut rows);
+            return Ok((total - (shown - rows.len()), rows));
+        }
+        Ok((total, rows))
+    }
+
+    /// The same of candidates that are few; `None` where too few are left, and they are not all.
+    fn few_rows<'r>(
+        &'r self,
+        (view, documents): (&View<'r>, &'r Documents),
+        nearest: &Nearest,
+        expired: &'r ExpiredDocuments,
+        asks: bool,
+        is_all: bool,
+    ) -> Option<(usize, Vec<Row<'r>>)> {
+        let knn = self.query.knn.as_ref().expect("found by it");
+        let mut rows = self.rows_of(view, documents, knn, nearest, expired, asks);
+        if rows.len() < knn.k && !is_all {
+            return None;
         }
         rows.sort_unstable_by(Row::order);
         rows.truncate(knn.k);
-        reply::put_in_order(self, view, documents, loaded, &mut rows);
-        Ok(rows)
+        reply::put_in_order(self, view, documents, &mut rows);
+        let (total, request) = (rows.len(), self.request());
+        let end = (request.offset + request.limit).min(total);
+        rows.truncate(end);
+        rows.drain(..request.offset.min(end));
+        Some((total, rows))
     }
 
-    /// Looks at documents that the search left out as stale and that are no more: what had expired is
-    /// removed, or has its time no longer. Where the filter and the vector do not read it, that is no change
-    /// of the document, and its version stays.
-    fn take_back(
-        &self,
-        knn: &Knn,
-        nearest: &mut Nearest,
-        documents: &Documents,
-        stale: &RoaringBitmap,
-        late: &mut bool,
-    ) -> Result<(), Lack> {
-        let restored = &nearest.expired - stale;
-        if restored.len() > CHANGED_FEW && !self.accepts_changes {
-            if self.was_late {
-                *late = true;
-                return Ok(());
-            }
-            nearest.restored = restored;
-            return Err(Lack::Changes);
-        }
-        if !restored.is_empty() {
-            self.follow(knn, nearest, documents, &restored);
-        }
-        Ok(())
-    }
-
-    /// The candidates as rows, and what is true of the stale; in any order.
+    /// The candidates as rows, in any order.
     fn rows_of<'r>(
         &'r self,
         view: &View<'r>,
         documents: &'r Documents,
         knn: &'r Knn,
         nearest: &Nearest,
-        stale: &Stale<'r>,
+        expired: &'r ExpiredDocuments,
         asks: bool,
     ) -> Vec<Row<'r>> {
         let neighbors = &nearest.neighbors;
@@ -323,21 +352,17 @@ impl Plan {
         if asks {
             view.prefetch(first.iter().filter_map(|neighbor| documents.key(neighbor.id)));
         }
-        let mut rows = Vec::with_capacity(first.len() + stale.rows.len());
-        let of_stale = stale.rows.iter().filter_map(|row| self.look(row.clone(), view, knn));
-        rows.extend(of_stale.filter(|row| nearest.knows(row.distance())));
+        let mut rows = Vec::with_capacity(first.len());
         let (mut left, mut farthest) = (knn.k, f64::INFINITY);
-        for &Neighbor { id, distance } in neighbors.iter().filter(|row| !stale.documents.contains(row.id)) {
+        for &Neighbor { id, distance } in neighbors {
             // Of those that are as far as the last of `k`, keys decide.
             if left == 0 && distance > farthest {
                 break;
             }
-            let key = documents.key(id).expect("candidates are documents");
-            let mut row = Row::new(key, id, Some((&knn.alias, distance)));
-            if let Some(matches) = &nearest.matches {
-                row.add(&matches.ranges, documents, &self.query.filter, id);
-            }
-            let row = if asks { self.look(row, view, knn) } else { Some(row) };
+            // Where the time has run out, candidates can be gone.
+            let row = self.row(documents, expired, nearest.matches.as_ref(), id);
+            let row = row.map(|row| Row { nearest: Some((&knn.alias, distance)), ..row });
+            let row = if asks { row.and_then(|row| self.look(row, view, knn)) } else { row };
             if row.is_some() && left > 0 {
                 (left, farthest) = (left - 1, distance);
             }
@@ -346,15 +371,11 @@ impl Plan {
         rows
     }
 
-    /// The row, if its document has a vector in the keyspace; the distance is found out where it is not
-    /// known.
-    fn look<'r>(&self, mut row: Row<'r>, view: &View<'r>, knn: &'r Knn) -> Option<Row<'r>> {
-        let document = row.document.or_else(|| self.document(view, row.key))?;
+    /// The row, if its document has a vector in the keyspace.
+    fn look<'r>(&self, mut row: Row<'r>, view: &View<'r>, knn: &Knn) -> Option<Row<'r>> {
+        let document = self.document(view, row.key)?;
         if !document.has(&self.index.definition.fields[knn.field].identifier) {
             return None;
-        }
-        if row.nearest.is_none() {
-            row.nearest = Some((&knn.alias, self.index.distance(&document, knn.field, &knn.vector)?));
         }
         row.document = Some(document);
         Some(row)
@@ -363,8 +384,21 @@ impl Plan {
 
 impl Nearest {
     /// Whether all documents as near as this are candidates.
-    fn knows(&self, distance: f64) -> bool {
+    pub fn knows(&self, distance: f64) -> bool {
         self.horizon.is_none_or(|horizon| distance <= horizon)
+    }
+
+    /// Takes note of what a document is to the next search.
+    fn note(&mut self, id: u32, is_unindexed: bool, is_stale: bool, distance: Option<f64>) {
+        if is_stale && distance.is_none() {
+            self.without.insert(id);
+        } else {
+            self.without.remove(id);
+        }
+        match distance.filter(|_| is_unindexed) {
+            Some(distance) => _ = self.unindexed.insert(id, distance),
+            None => _ = self.unindexed.remove(&id),
+        }
     }
 
     /// Puts what was found of changed documents in their places.

@@ -1,103 +1,119 @@
 //! The page of a search without KNN: the rows that it shows of what matches, under the keyspace's lock.
+//!
+//! What matches is in order before that. What has changed since is taken out of its place and put in where it
+//! is now (edited.rs), so that no more rows are made than the page has.
 
-use super::matches::{Lack, LastChanges, Matches, order_of};
+use super::edited::{Edited, EditedElement};
+use super::expired::{self, DocumentReader, ExpiredDocuments};
+use super::follow::LastChanges;
+use super::matches::{Lack, Matches, order_of};
 use super::plan::{Plan, Row, SortKey};
 use super::reply;
 use crate::documents::Documents;
-use engramdb_engine::hashing::HashSet;
+use crate::query::request::SortBy;
 use engramdb_engine::store::view::View;
 use roaring::RoaringBitmap;
 
+/// Documents of a set from a place on, in the order of their ids.
+pub fn ids_from(ids: &RoaringBitmap, offset: usize) -> impl Iterator<Item = u32> {
+    let first = u32::try_from(offset).ok().and_then(|offset| ids.select(offset));
+    first.into_iter().flat_map(|first| ids.range(first..))
+}
+
 impl Plan {
-    /// How many documents match, and the rows up to the end of the page. Says what is lacking where that
-    /// cannot be known here.
+    /// How many documents match, and the rows of the page. Says what is lacking where that cannot be known
+    /// here.
     pub fn matching_rows<'r>(
         &'r self,
         view: &View<'r>,
         documents: &'r Documents,
         matches: &mut Matches,
+        expired: &'r mut ExpiredDocuments,
         late: &mut bool,
     ) -> Result<(usize, Vec<Row<'r>>), Lack> {
         *late |= matches.timed_out;
-        let changed = match self.last_changes(documents, matches.version)? {
-            LastChanges::None => RoaringBitmap::new(),
-            LastChanges::Few(changed) => {
-                self.look_again(matches, documents, &changed);
-                changed
-            }
-            LastChanges::TooLate if self.fails_on_timeout => {
-                *late = true;
-                return Ok((0, Vec::new()));
+        let changes = self.last_changes((view, documents), matches.version, expired, true)?;
+        let changed = match changes {
+            LastChanges::Few { ids, asks } => {
+                let mut reader = DocumentReader::new(self, documents, asks.then_some(view));
+                reader.prefetch(expired, &ids);
+                for id in &ids {
+                    reader.look(Some(matches), expired, id);
+                }
+                ids
             }
             LastChanges::TooLate => {
                 *late = true;
-                matches.documents -= documents.changed_since(matches.version);
-                RoaringBitmap::new()
+                let mut rows = self.page(view, documents, matches, expired, &RoaringBitmap::new());
+                expired::leave_out_changed(view, documents, matches.version, &mut rows);
+                let total = matches.documents.len() as usize;
+                let shown = total.saturating_sub(self.request().offset).min(self.request().limit);
+                return Ok((total - shown.saturating_sub(rows.len()), rows));
             }
         };
-        let stale = self.stale(view, documents, late);
-        matches.documents -= &stale.documents;
-        let total = matches.documents.len() as usize + stale.rows.len();
-        Ok((total, self.page(view, documents, matches, &changed, stale.rows)))
+        Ok((matches.documents.len() as usize, self.page(view, documents, matches, expired, &changed)))
     }
 
-    /// The rows up to the end of the page, of what matches and of `others`, which the index does not know as
-    /// they are.
+    /// The rows of the page, of which these documents have changed since they were put in order.
     fn page<'r>(
         &'r self,
         view: &View<'r>,
         documents: &'r Documents,
         matches: &mut Matches,
+        expired: &'r ExpiredDocuments,
         changed: &RoaringBitmap,
-        mut others: Vec<Row<'r>>,
     ) -> Vec<Row<'r>> {
         let request = self.request();
         if request.limit == 0 {
             return Vec::new();
         }
-        let end = request.offset + request.limit;
-        let order = matches.order.take();
-        let row = |id| {
-            let key = documents.key(id).expect("matches are live");
-            let mut row = Row::new(key, id, None);
-            row.add(&matches.ranges, documents, &self.query.filter, id);
-            row
-        };
-        let found = &matches.documents;
-        let Some(sort_by) = &request.sort_by else {
-            return merge(found.iter().map(|id| (SortKey::Absent, id)), others, end, false, row);
-        };
-        let order = order.expect("a page was asked for in this order");
-        others.extend((changed & found).iter().map(row));
-        let descending = sort_by.descending;
-        others.iter_mut().for_each(|row| row.sort_key = reply::sort_key(self, view, documents, sort_by, row));
-        others.sort_by(|a, b| order_of((&a.sort_key, a.id), (&b.sort_key, b.id), descending));
-        let is_other: HashSet<u32> = others.iter().map(|row| row.id).collect();
-        let order = order.in_order().filter(|(_, id)| found.contains(*id) && !is_other.contains(id));
-        merge(order, others, end, descending, row)
+        if let Some(sort_by) = &request.sort_by {
+            return self.sorted_page(view, documents, matches, expired, changed, sort_by);
+        }
+        let ids = ids_from(&matches.documents, request.offset).take(request.limit);
+        ids.filter_map(|id| self.row(documents, expired, Some(matches), id)).collect()
     }
-}
 
-/// The first rows of what was found and of others, both in order.
-fn merge<'r>(
-    found: impl Iterator<Item = (SortKey, u32)>,
-    others: Vec<Row<'r>>,
-    end: usize,
-    descending: bool,
-    row: impl Fn(u32) -> Row<'r>,
-) -> Vec<Row<'r>> {
-    let (mut found, mut others) = (found.peekable(), others.into_iter().peekable());
-    let mut rows = Vec::new();
-    while rows.len() < end {
-        let is_other = match (found.peek(), others.peek()) {
-            (None, None) => break,
-            (Some((key, id)), Some(other)) => {
-                order_of((&other.sort_key, other.id), (key, *id), descending).is_lt()
-            }
-            (found, _) => found.is_none(),
-        };
-        let of_found = |(sort_key, id)| Row { sort_key, ..row(id) };
-        rows.extend(if is_other { others.next() } else { found.next().map(of_found) });
+    fn sorted_page<'r>(
+        &'r self,
+        view: &View<'r>,
+        documents: &'r Documents,
+        matches: &mut Matches,
+        expired: &'r ExpiredDocuments,
+        changed: &RoaringBitmap,
+        sort_by: &SortBy,
+    ) -> Vec<Row<'r>> {
+        let (request, descending) = (self.request(), sort_by.descending);
+        let mut sorted = matches.order.take().expect("a page was asked for in this order");
+        let row = |id: u32| self.row(documents, expired, Some(&*matches), id);
+        let new = (changed & &matches.documents).into_iter().filter_map(|id| {
+            let row = row(id)?;
+            Some(Row { sort_key: reply::sort_key(self, view, documents, sort_by, &row), ..row })
+        });
+        let mut new: Vec<Row<'r>> = new.collect();
+        new.sort_unstable_by(|a, b| order_of((&a.sort_key, a.id), (&b.sort_key, b.id), descending));
+        // Only where a last look takes all that has changed, however much, it needs more than the first.
+        let is_short =
+            changed.len() as usize > sorted.first.len().saturating_sub(request.offset + request.limit);
+        if sorted.has_rest() && is_short {
+            sorted.sort_rest();
+        }
+        let removed = changed.iter().filter_map(|id| sorted.place(id)).collect();
+        let before = new.iter().map(|row| {
+            let is_before = |(key, id): &(SortKey, u32)| {
+                order_of((key, *id), (&row.sort_key, row.id), descending).is_lt()
+            };
+            sorted.first.partition_point(is_before)
+        });
+        let edited = Edited::new(sorted.first.len(), removed, before.collect());
+        let page =
+            edited.range(request.offset, request.limit).into_iter().filter_map(|element| match element {
+                EditedElement::Kept(place) => {
+                    let (sort_key, id) = &sorted.first[place];
+                    Some(Row { sort_key: sort_key.clone(), ..row(*id)? })
+                }
+                EditedElement::Added(number) => Some(new[number].clone()),
+            });
+        page.collect()
     }
-    rows
 }

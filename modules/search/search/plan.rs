@@ -10,6 +10,7 @@
 //! How it goes on from here is in search/mod.rs; reply.rs and profile.rs write what came of it.
 
 use super::filter::Ranges;
+use super::probe;
 use super::reply;
 use crate::audit::AuditorHandle;
 use crate::documents::Documents;
@@ -253,6 +254,7 @@ fn filter_work(documents: &Documents, node: &Node) -> usize {
 
 impl<'r> Row<'r> {
     pub fn new(key: &'r [u8], id: u32, nearest: Option<(&'r [u8], f64)>) -> Row<'r> {
+        probe::touch();
         Row { key, id, nearest, ranges: Vec::new(), document: None, sort_key: SortKey::Absent }
     }
 
@@ -279,6 +281,7 @@ impl<'r> Row<'r> {
 
 impl SortKey {
     pub fn order(&self, other: &SortKey, descending: bool) -> Ordering {
+        probe::touch();
         let order = match (self, other) {
             (SortKey::Absent, SortKey::Absent) => return Ordering::Equal,
             (SortKey::Absent, _) => return Ordering::Greater,

@@ -3,7 +3,7 @@
 use super::excerpt::Excerpt;
 use super::measure::Measure;
 use super::plan::{Plan, Row, SortKey};
-use super::rows::{Kept, Loaded};
+use super::rows::Kept;
 use crate::documents::Documents;
 use crate::number::{format_exactly, format_number};
 use crate::query::request::{Returned, SortBy};
@@ -26,7 +26,7 @@ enum Content<'r> {
 /// What a search came to.
 pub struct Answer<'r> {
     pub total: usize,
-    /// In order; all of them, or those up to the end of the page.
+    /// Those of the page, in order.
     pub rows: Vec<Row<'r>>,
     pub warnings: Warnings,
 }
@@ -65,17 +65,9 @@ impl Warnings {
     }
 }
 
-impl<'r> Answer<'r> {
-    pub fn page(&self, plan: &Plan) -> &[Row<'r>] {
-        let request = plan.request();
-        let end = (request.offset + request.limit).min(self.rows.len());
-        &self.rows[request.offset.min(end)..end]
-    }
-}
-
 /// Writes the reply under the keyspace's lock.
 pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, answer: &Answer<'_>) {
-    let page = answer.page(plan);
+    let page = answer.rows.as_slice();
     let writer = Writer { plan, view: Some(view) };
     writer.prefetch(page, view);
     writer.write(reply, answer.total, answer.warnings, page);
@@ -111,16 +103,9 @@ pub fn least_bytes(plan: &Plan, key: &[u8], excerpt: Option<&Excerpt>) -> usize 
 }
 
 /// Puts rows into the order that is asked for; equals stay as they are.
-pub fn put_in_order(
-    plan: &Plan,
-    view: &View<'_>,
-    documents: &Documents,
-    loaded: &Loaded,
-    rows: &mut [Row<'_>],
-) {
+pub fn put_in_order(plan: &Plan, view: &View<'_>, documents: &Documents, rows: &mut [Row<'_>]) {
     if let Some(sort_by) = &plan.request().sort_by {
-        let now = |row: &Row<'_>| sort_key(plan, view, documents, sort_by, row);
-        rows.iter_mut().for_each(|row| row.sort_key = loaded.sort_key(view, row).unwrap_or_else(|| now(row)));
+        rows.iter_mut().for_each(|row| row.sort_key = sort_key(plan, view, documents, sort_by, row));
         rows.sort_by(|a, b| a.sort_key.order(&b.sort_key, sort_by.descending));
     }
 }

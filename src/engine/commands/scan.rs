@@ -113,8 +113,8 @@ impl KeyNames {
         }
         // Repeat until the changes during one look are few, or no fewer than during the look before.
         let mut most = usize::MAX;
-        while self.changes.len() > CHANGED_FEW && self.changes.len() < most {
-            most = self.changes.len();
+        while self.changes.count() > CHANGED_FEW && self.changes.count() < most {
+            most = self.changes.count();
             let keys = self.changes.take();
             for some in keys.chunks(SLICE) {
                 looks.look(&mut |view| some.iter().for_each(|key| self.look_at(view, key)));

@@ -72,24 +72,19 @@ impl Database {
         self.table.heap_bytes() + self.heap_bytes
     }
 
-    /// Entries of which something has expired at `now_ms` and is still stored: the key, or a field of its
-    /// hash. One may come twice, and a hash of which nothing has expired may be among them.
-    pub fn due(&self, now_ms: u64) -> impl Iterator<Item = &Entry> {
-        self.expiry.due(&self.table, now_ms)
-    }
-
-    /// One step of a walk over what `due` names; see `ExpiryIndex::due_step`.
+    /// One step of a walk over entries of which something has expired at `now_ms` and is still stored: the
+    /// key, or a field of its hash. See `ExpiryIndex::due_step`.
     pub fn due_step<'d>(
         &'d self,
         now_ms: u64,
         place: DuePlace,
         limit: usize,
-        each: &mut dyn FnMut(&'d Entry),
-    ) -> Option<DuePlace> {
+        each: &mut dyn FnMut(&'d Entry, u64),
+    ) -> (DuePlace, bool) {
         self.expiry.due_step(&self.table, now_ms, place, limit, each)
     }
 
-    /// False only if `due` has nothing. Costs no walk.
+    /// False only if nothing has expired that is still stored. Costs no walk.
     pub fn may_have_due(&self, now_ms: u64) -> bool {
         self.expiry.may_have_due(now_ms)
     }

@@ -228,8 +228,9 @@ impl Entry {
         }
     }
 
-    /// When something of this entry expires next, the key or a field; may be early, never late.
-    pub(super) fn next_expiry_ms(&self) -> Option<u64> {
+    /// When something of this entry expires next, the key or a field, in milliseconds; may be early, never
+    /// late.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
         let key = Some(self.expires_at_ms()).filter(|&at| at != 0);
         key.into_iter().chain(self.value().next_expiry_ms()).min()
     }

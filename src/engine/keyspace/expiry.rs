@@ -17,7 +17,7 @@ pub(super) struct ExpiryIndex {
     walks: BTreeMap<Vec<u8>, u64>,
 }
 
-/// Where a walk over what is due has come: a bucket and a place in it. The default is the beginning.
+/// The position of a walk over what is due: a bucket and a place in it. The default is the beginning.
 pub type DuePlace = (u32, usize);
 
 /// With more walks than this all of them begin again, so that deleted keys are not kept.
@@ -60,38 +60,39 @@ impl ExpiryIndex {
         }
     }
 
-    /// The entries of which something has expired at `now_ms` and is still stored, the key or a field; one
-    /// may come twice, and a hash of which nothing has expired may be among them. Costs what is due, not what
-    /// expires: only the buckets are visited that can name such an entry.
-    pub(super) fn due<'t>(&'t self, table: &'t Table<Entry>, now_ms: u64) -> impl Iterator<Item = &'t Entry> {
-        let due = self.buckets.range(..=bucket_of(now_ms)).flat_map(|(_, hashes)| hashes);
-        due.flat_map(|&hash| table.with_hash(hash))
-            .filter(move |entry| entry.next_expiry_ms().is_some_and(|at| at <= now_ms))
-    }
-
-    /// One step of a walk over what `due` names: visits up to `limit` places from this one on, and returns
-    /// where the next step begins. What is queued or changed meanwhile may be left out.
+    /// One step of a walk over the entries of which something has expired at `now_ms` and is still stored,
+    /// the key or a field. Visits up to `limit` places from this one on, and calls `each` with every entry
+    /// that a visited place names and the time at which something of it expires next, which may be too early:
+    /// the last bucket also names entries that expire within its second. An entry can come twice. Returns
+    /// where the next step begins, and whether there is nothing beyond that at `now_ms`. An entry that is
+    /// queued while the walk lasts may be left out, unless it was queued before, in a bucket that comes
+    /// later.
     pub(super) fn due_step<'t>(
         &self,
         table: &'t Table<Entry>,
         now_ms: u64,
-        (first, at): DuePlace,
+        (mut bucket, mut place): DuePlace,
         limit: usize,
-        each: &mut dyn FnMut(&'t Entry),
-    ) -> Option<DuePlace> {
+        each: &mut dyn FnMut(&'t Entry, u64),
+    ) -> (DuePlace, bool) {
         let mut left = limit;
-        for (&bucket, hashes) in self.buckets.range(first..=bucket_of(now_ms).max(first)) {
-            let begin = if bucket == first { at } else { 0 };
-            for (place, &hash) in hashes.iter().enumerate().skip(begin) {
+        for (&next, hashes) in self.buckets.range(bucket..=bucket_of(now_ms).max(bucket)) {
+            if next != bucket {
+                (bucket, place) = (next, 0);
+            }
+            for &hash in hashes.iter().skip(place) {
                 if left == 0 {
-                    return Some((bucket, place));
+                    return ((bucket, place), false);
                 }
-                left -= 1;
-                let is_due = |entry: &&Entry| entry.next_expiry_ms().is_some_and(|at| at <= now_ms);
-                table.with_hash(hash).filter(is_due).for_each(&mut *each);
+                (left, place) = (left - 1, place + 1);
+                for entry in table.with_hash(hash) {
+                    if let Some(at) = entry.next_expiry_ms() {
+                        each(entry, at);
+                    }
+                }
             }
         }
-        None
+        ((bucket, place), true)
     }
 
     /// Where the next step of a hash's walk begins.

@@ -42,7 +42,8 @@ struct ChangesState {
 const CHANGES_MAX: usize = 1 << 20;
 
 impl Changes {
-    pub fn len(&self) -> usize {
+    /// How many keys were noted and not handed over.
+    pub fn count(&self) -> usize {
         self.state.lock().keys.len()
     }
 
@@ -156,6 +157,6 @@ mod tests {
         let held = hazards.note_changes(0);
         (0..100).for_each(|_| drop(hazards.note_changes(0)));
         assert!(hazards.notes.lock().len() <= 2);
-        assert_eq!(held.len(), 0);
+        assert_eq!(held.count(), 0);
     }
 }

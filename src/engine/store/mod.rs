@@ -19,6 +19,8 @@ pub mod tx;
 pub mod view;
 pub(crate) mod watch;
 
+pub use hazard::Changes;
+
 use crate::effect::{Effect, Record, decode_batch};
 use crate::error::ReplayError;
 use crate::gate::Submitted;

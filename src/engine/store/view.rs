@@ -166,25 +166,25 @@ impl<'a> View<'a> {
         (self.now_ms / 1000).saturating_sub(accessed_second)
     }
 
-    /// Keys which have expired and are still stored, or a field of theirs has, for those who keep an index of
-    /// their own; one may come twice, and one with nothing expired may be among them. The reply waits for
-    /// none of them: who makes something of one looks it up.
-    pub fn due(&self, database: u32) -> impl Iterator<Item = &'a [u8]> {
-        let entries = self.keyspace.database(database).into_iter().flat_map(|keys| keys.due(self.now_ms));
-        entries.map(Entry::key)
-    }
-
-    /// One step of a walk over the keys that `due` names, up to `limit` places of the expiry index. Returns
-    /// where the next step begins, in this view or a later one, or `None` at the end.
+    /// One step of a walk over the keys which have expired and are still stored, or a field of theirs has,
+    /// for those who keep an index of their own. Visits up to `limit` places of the expiry index, and calls
+    /// `each` with the keys that these name and the time at which something of the key expires next, in
+    /// milliseconds. That time may be too early, and it may be later than now. A key may come twice. Returns
+    /// where the next step begins, in this view or a later one, and whether there is nothing beyond that now.
+    ///
+    /// What changes while the walk lasts may be left out: `note_changes` names it. The reply waits for none
+    /// of these keys: a caller that uses one looks it up.
     pub fn due_step(
         &self,
         database: u32,
         place: DuePlace,
         limit: usize,
-        each: &mut dyn FnMut(&'a [u8]),
-    ) -> Option<DuePlace> {
-        let keys = self.keyspace.database(database)?;
-        keys.due_step(self.now_ms, place, limit, &mut |entry| each(entry.key()))
+        each: &mut dyn FnMut(&'a [u8], u64),
+    ) -> (DuePlace, bool) {
+        match self.keyspace.database(database) {
+            Some(keys) => keys.due_step(self.now_ms, place, limit, &mut |entry, at| each(entry.key(), at)),
+            None => (place, true),
+        }
     }
 
     /// False only if nothing of the database has expired that is still stored. Costs no walk.

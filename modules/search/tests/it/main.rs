@@ -3,9 +3,11 @@
 mod backfill;
 mod debug;
 mod harness;
+mod holds;
 mod language;
 mod locks;
 mod looks;
+mod moments;
 mod options;
 mod plans;
 mod records;

@@ -17,7 +17,7 @@ use engramdb_engine::shard::engine::batch_bytes_max;
 use engramdb_engine::shard::run::Holds;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
-use engramdb_search::{SearchModule, SearchOptions};
+use engramdb_search::{SearchModule, SearchOptions, touched};
 use engramdb_testkit::run::{begin, open_engine};
 use engramdb_testkit::text::Text;
 use std::cell::{Cell, RefCell};
@@ -61,6 +61,15 @@ thread_local! {
     static LAST_LOOK: Cell<usize> = const { Cell::new(0) };
     static WRITTEN: Cell<usize> = const { Cell::new(0) };
     static IS_LAST_LOOK: Cell<bool> = const { Cell::new(false) };
+    static TOUCHED_MOST: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Runs something under a hold of the lock, and notes how much the module does in it.
+fn counting<T>(hold: impl FnOnce() -> T) -> T {
+    let before = touched();
+    let done = hold();
+    TOUCHED_MOST.set(TOUCHED_MOST.get().max(touched() - before));
+    done
 }
 
 /// Whether this thread is in the last look of a job, which holds the keyspace.
@@ -80,7 +89,7 @@ impl Looks for Between<'_> {
     fn look(&self, with: &mut dyn FnMut(&View<'_>)) {
         (self.between)();
         self.looks.look(&mut |view| {
-            with(view);
+            counting(|| with(view));
             self.looked_up.borrow_mut().push(view.looked_up());
         });
     }
@@ -210,12 +219,13 @@ impl Server {
         let mut next = job_of(ran.stage);
         assert!(next.is_some(), "{:?} comes back with no job", words[0].escape_ascii());
         let looks = Between { looks: self.engine.looks(0), room, between, looked_up: RefCell::default() };
+        TOUCHED_MOST.set(0);
         while let Some(job) = next {
             let finish = job(&looks);
             let finish: Finish = Box::new(move |view, reply| {
                 let before = reply.mark();
                 IS_LAST_LOOK.set(true);
-                let rest = finish(view, reply);
+                let rest = counting(|| finish(view, reply));
                 IS_LAST_LOOK.set(false);
                 LAST_LOOK.set(view.looked_up());
                 WRITTEN.set(reply.mark() - before);
@@ -232,6 +242,12 @@ impl Server {
     /// Bytes of the last reply that were written in the last look.
     pub fn written_in_last_look(&self) -> usize {
         WRITTEN.get()
+    }
+
+    /// Rows, documents, places and comparisons that one hold of the lock had to do with in the last run, at
+    /// most.
+    pub fn touched_in_one_hold(&self) -> usize {
+        TOUCHED_MOST.get()
     }
 
     /// Whether a search goes to the pool for long work.
