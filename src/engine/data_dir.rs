@@ -7,7 +7,11 @@
 //! ```
 //!
 //! A store has one shard, number 0. Its folder has the layout of a shard in a bucket, so that files can be
-//! moved between both. A backup has the same folders, beside the file BACKUP ([`crate::backup`]).
+//! moved between both. A backup has the same folders, beside the file BACKUP.
+//!
+//! Three files mark a directory that has these folders and must not be used as a data directory: a complete
+//! backup, an unfinished one, and an unfinished restore. `backup` writes them; every start and every tool that
+//! writes looks for them ([`check_data_directory`]).
 
 use crate::env::Disk;
 use std::io;
@@ -17,11 +21,79 @@ use std::path::{Path, PathBuf};
 pub const LOG_DIRECTORY: &str = "shards/0/log";
 /// The snapshots and their manifest.
 pub const SNAPSHOT_DIRECTORY: &str = "shards/0/snapshots";
+/// The manifest of a backup.
+pub const BACKUP_FILE: &str = "BACKUP";
+/// Marks a backup that is being made, or was interrupted.
+pub const UNFINISHED_FILE: &str = "UNFINISHED";
+/// Marks a data directory that is being restored, or whose restore was interrupted.
+pub const RESTORING_FILE: &str = "RESTORING";
 /// The folder of all shards.
 const SHARDS: &str = "shards";
 const FIRST_SHARD: &str = "0";
 /// The log's folder in a data directory of a development version before the first release.
 const OLD_LOG_DIRECTORY: &str = "log";
+
+/// Why a directory cannot be used as a data directory. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    #[error(
+        "{} is no data directory of its own: it is a backup. Restore it with `engramdb restore --from {} --to DIRECTORY`",
+        directory.display(), directory.display()
+    )]
+    IsBackup { directory: PathBuf },
+    #[error(
+        "{} is no backup: the `engramdb backup` that wrote to it was interrupted, or is still running. Run it again with \
+         the same --to: it clears what is there and begins anew",
+        directory.display()
+    )]
+    Unfinished { directory: PathBuf },
+    #[error(
+        "{} was not restored to the end. Run the same `engramdb restore` again: it clears what is there and begins anew",
+        directory.display()
+    )]
+    Restoring { directory: PathBuf },
+    #[error(
+        "{} was written by a development version from before the first release: its log is in `log`, where this version has \
+         `{LOG_DIRECTORY}`, and the formats differ. It is not converted. Use the version that wrote it, or begin with another \
+         directory and load the data anew",
+        directory.display()
+    )]
+    OldLayout { directory: PathBuf },
+    #[error("{} cannot be used as a data directory: {cause}", directory.display())]
+    Misplaced { directory: PathBuf, cause: String },
+    #[error("cannot read {}: {error}", path.display())]
+    Read { path: PathBuf, error: io::Error },
+}
+
+/// Refuses directories that must not be used as a data directory: a complete or unfinished backup, an
+/// unfinished restore, one with the layout of a development version, and one whose files were moved.
+///
+/// # Errors
+/// The reason, as a [`DataDirError`]; also if the directory cannot be read.
+pub fn check_data_directory(disk: &dyn Disk, directory: &Path) -> Result<(), DataDirError> {
+    let unreadable = |path: &Path, error| DataDirError::Read { path: path.to_owned(), error };
+    let has = |name: &str| {
+        let path = directory.join(name);
+        disk.exists(&path).map_err(|error| unreadable(&path, error))
+    };
+    let owned = directory.to_owned();
+    if has(BACKUP_FILE)? {
+        return Err(DataDirError::IsBackup { directory: owned });
+    }
+    if has(UNFINISHED_FILE)? {
+        return Err(DataDirError::Unfinished { directory: owned });
+    }
+    if has(RESTORING_FILE)? {
+        return Err(DataDirError::Restoring { directory: owned });
+    }
+    if has_old_layout(disk, directory).map_err(|error| unreadable(directory, error))? {
+        return Err(DataDirError::OldLayout { directory: owned });
+    }
+    match misplaced(disk, directory).map_err(|error| unreadable(directory, error))? {
+        Some(cause) => Err(DataDirError::Misplaced { directory: owned, cause }),
+        None => Ok(()),
+    }
+}
 
 /// Whether the directory was written by a version whose files were not in a shard's folder. This version
 /// cannot read them: the formats differ too.

@@ -5,8 +5,7 @@
 //! start, and says which file is damaged and what can be done. Nothing on the disk is changed before the log
 //! is claimed.
 
-use crate::backup::{self, BackupError};
-use crate::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
+use crate::data_dir::{DataDirError, LOG_DIRECTORY, SNAPSHOT_DIRECTORY, check_data_directory};
 use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions, OpenError};
 use crate::log::pipeline::{Options, Pipeline};
@@ -89,7 +88,7 @@ impl fmt::Display for StartReport {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
-    Backup(#[from] BackupError),
+    Directory(#[from] DataDirError),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
@@ -125,7 +124,7 @@ pub fn open_directory(
     log: LocalOptions,
     options: StartOptions,
 ) -> Result<(Engine, StartReport), StartError> {
-    backup::check_data_directory(&*env.disk, directory)?;
+    check_data_directory(&*env.disk, directory)?;
     let log = LocalLog::open(env.clone(), &directory.join(LOG_DIRECTORY), log)?;
     open_log(env, &directory.join(SNAPSHOT_DIRECTORY), Arc::new(log), modules, options)
 }

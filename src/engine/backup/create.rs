@@ -7,10 +7,8 @@
 use super::files::{self, Target};
 use super::log::{self, History, Pinned, PinnedSegment, ReadThrough};
 use super::manifest::{BackupManifest, CHUNK_BYTES, FORMAT_LEVEL};
-use super::{
-    BackupError, FOLDERS, Meter, Progress, UNFINISHED_FILE, check_data_directory, read_error, write_error,
-};
-use crate::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
+use super::{BackupError, FOLDERS, Meter, Progress, read_error, write_error};
+use crate::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY, UNFINISHED_FILE, check_data_directory};
 use crate::env::{Access, Env};
 use crate::log::Pos;
 use crate::log::local::{Catalog, segment_file};

@@ -14,7 +14,8 @@
 //! }}
 //! ```
 
-use super::{BACKUP_FILE, BackupError, read_error};
+use super::{BackupError, read_error};
+use crate::data_dir::{BACKUP_FILE, DataDirError};
 use crate::env::Disk;
 use crate::log::replay::Checkpoint;
 use crate::log::{Epoch, Idx, LogId, Lsn, Mark, Pos, RunningChecksum};
@@ -143,7 +144,7 @@ impl BackupManifest {
         match manifest.files.iter().find(|file| !file.is_possible(manifest.chunk_bytes)) {
             Some(file) => Err(damaged(format!("the record of {:?} is impossible", file.file))),
             None if manifest.has_old_layout() => {
-                Err(BackupError::OldLayout { directory: directory.to_owned() })
+                Err(DataDirError::OldLayout { directory: directory.to_owned() }.into())
             }
             None => Ok(Some(manifest)),
         }

@@ -35,20 +35,13 @@ pub use create::{BackupOptions, BackupReport, create};
 pub use restore::{RestoreReport, restore};
 pub use verify::{VerifyReport, verify};
 
-use crate::data_dir::{self, LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
+use crate::data_dir::{BACKUP_FILE, DataDirError, LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use crate::env::Disk;
 use crate::log::{LogId, ReadError};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::manifest::ManifestError;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// The manifest of a backup.
-pub const BACKUP_FILE: &str = "BACKUP";
-/// Marks a backup that is being made, or was interrupted.
-pub const UNFINISHED_FILE: &str = "UNFINISHED";
-/// Marks a data directory that is being restored, or whose restore was interrupted.
-pub const RESTORING_FILE: &str = "RESTORING";
 
 /// The progress of a step of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,31 +81,6 @@ pub enum BackupError {
     #[error("{} is no data directory: it has no log. Give the directory of a server with --dir", directory.display())]
     NoLog { directory: PathBuf },
     #[error(
-        "{} is no data directory of its own: it is a backup. Restore it with `engramdb restore --from {} --to DIRECTORY`",
-        directory.display(), directory.display()
-    )]
-    IsBackup { directory: PathBuf },
-    #[error(
-        "{} was written by a development version from before the first release: its log is in `log`, where this version has \
-         `{LOG_DIRECTORY}`, and the formats differ. It is not converted. Use the version that wrote it, or begin with another \
-         directory and load the data anew",
-        directory.display()
-    )]
-    OldLayout { directory: PathBuf },
-    #[error("{} cannot be used as a data directory: {cause}", directory.display())]
-    Misplaced { directory: PathBuf, cause: String },
-    #[error(
-        "{} was not restored to the end. Run the same `engramdb restore` again: it clears what is there and begins anew",
-        directory.display()
-    )]
-    Restoring { directory: PathBuf },
-    #[error(
-        "{} is no backup: the `engramdb backup` that wrote to it was interrupted, or is still running. Run it again with \
-         the same --to: it clears what is there and begins anew",
-        directory.display()
-    )]
-    Unfinished { directory: PathBuf },
-    #[error(
         "{} is a data directory, not a backup. Make one with `engramdb backup --dir {} --to DIRECTORY`; or restore from \
          its snapshots alone, without what the log holds after them: --from {}",
         directory.display(), directory.display(), directory.join(SNAPSHOT_DIRECTORY).display()
@@ -139,6 +107,8 @@ pub enum BackupError {
     Damaged { file: PathBuf, offset_bytes: u64, detail: String },
     #[error("{} needs format level {needs}, this version reads up to {}", file.display(), manifest::FORMAT_LEVEL)]
     NeedsNewer { file: PathBuf, needs: u16 },
+    #[error(transparent)]
+    Directory(#[from] DataDirError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     #[error(transparent)]
@@ -175,36 +145,6 @@ fn write_error(disk: &dyn Disk, file: &Path, error: io::Error) -> BackupError {
     let directory = file.parent().unwrap_or(file);
     let free_bytes = is_full.then(|| disk.free_bytes(directory).unwrap_or(0));
     BackupError::Write { file: file.to_owned(), error, free_bytes }
-}
-
-/// Refuses directories that must not be used as a data directory: a complete or unfinished backup, an
-/// unfinished restore, one with the layout of a development version, and one whose files were moved.
-///
-/// # Errors
-/// [`BackupError::IsBackup`], [`BackupError::Unfinished`], [`BackupError::Restoring`],
-/// [`BackupError::OldLayout`] and [`BackupError::Misplaced`].
-pub fn check_data_directory(disk: &dyn Disk, directory: &Path) -> Result<(), BackupError> {
-    let has = |name: &str| {
-        let file = directory.join(name);
-        disk.exists(&file).map_err(|error| read_error(&file, error))
-    };
-    let directory = directory.to_owned();
-    if has(BACKUP_FILE)? {
-        return Err(BackupError::IsBackup { directory });
-    }
-    if has(UNFINISHED_FILE)? {
-        return Err(BackupError::Unfinished { directory });
-    }
-    if has(RESTORING_FILE)? {
-        return Err(BackupError::Restoring { directory });
-    }
-    if data_dir::has_old_layout(disk, &directory).map_err(|error| read_error(&directory, error))? {
-        return Err(BackupError::OldLayout { directory });
-    }
-    match data_dir::misplaced(disk, &directory).map_err(|error| read_error(&directory, error))? {
-        Some(cause) => Err(BackupError::Misplaced { directory, cause }),
-        None => Ok(()),
-    }
 }
 
 /// The folders of a backup and of a restored directory, besides those of derived state: the log first.

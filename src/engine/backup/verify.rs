@@ -2,8 +2,10 @@
 
 use super::log;
 use super::manifest::BackupManifest;
-use super::{BACKUP_FILE, BackupError, FOLDERS, Meter, Progress, UNFINISHED_FILE, files, read_error};
-use crate::data_dir::{self, LOG_DIRECTORY};
+use super::{BackupError, FOLDERS, Meter, Progress, files, read_error};
+use crate::data_dir::{
+    BACKUP_FILE, DataDirError, LOG_DIRECTORY, RESTORING_FILE, UNFINISHED_FILE, has_old_layout,
+};
 use crate::env::{Disk, Env};
 use crate::log::local::{Catalog, segment_number};
 use crate::log::replay::Checkpoint;
@@ -106,11 +108,11 @@ pub fn no_backup(env: &Env, directory: &Path) -> Result<BackupError, BackupError
     };
     let owned = directory.to_owned();
     Ok(if exists(UNFINISHED_FILE)? {
-        BackupError::Unfinished { directory: owned }
-    } else if exists(super::RESTORING_FILE)? {
-        BackupError::Restoring { directory: owned }
-    } else if data_dir::has_old_layout(&*env.disk, directory).map_err(|error| read_error(directory, error))? {
-        BackupError::OldLayout { directory: owned }
+        DataDirError::Unfinished { directory: owned }.into()
+    } else if exists(RESTORING_FILE)? {
+        DataDirError::Restoring { directory: owned }.into()
+    } else if has_old_layout(&*env.disk, directory).map_err(|error| read_error(directory, error))? {
+        DataDirError::OldLayout { directory: owned }.into()
     } else if has_log(env, directory)? {
         BackupError::IsData { directory: owned }
     } else {

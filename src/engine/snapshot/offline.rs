@@ -9,8 +9,7 @@ use super::create::{
     CreateError, CreateOptions, CreateReport, LogSource, MakeModules, create, keep, lock, open_listed,
 };
 use super::manifest::Manifest;
-use crate::backup::{self, BackupError};
-use crate::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
+use crate::data_dir::{DataDirError, LOG_DIRECTORY, SNAPSHOT_DIRECTORY, check_data_directory};
 use crate::env::Env;
 use crate::log::local::{LocalLog, LocalOptions, OpenError, SealedLog};
 use crate::log::pipeline::{Options, Pipeline};
@@ -38,7 +37,7 @@ impl Default for OfflineOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum OfflineError {
     #[error(transparent)]
-    Backup(#[from] BackupError),
+    Directory(#[from] DataDirError),
     #[error("{} is no data directory: it has no log", directory.display())]
     NoLog { directory: PathBuf },
     #[error(
@@ -88,7 +87,7 @@ fn create_next(
     options: &OfflineOptions,
     needs_stopped: bool,
 ) -> Result<CreateReport, OfflineError> {
-    backup::check_data_directory(&*env.disk, directory)?;
+    check_data_directory(&*env.disk, directory)?;
     let (logs, snapshots) = (directory.join(LOG_DIRECTORY), directory.join(SNAPSHOT_DIRECTORY));
     if !matches!(env.disk.exists(&logs), Ok(true)) {
         return Err(OfflineError::NoLog { directory: directory.to_owned() });

@@ -5,8 +5,7 @@ use super::dump::{self, Shown};
 use super::machine;
 use super::text_table::{moment, table};
 use clap::{Args, Subcommand};
-use engramdb_engine::backup::BackupError;
-use engramdb_engine::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY, has_old_layout};
+use engramdb_engine::data_dir::{DataDirError, LOG_DIRECTORY, SNAPSHOT_DIRECTORY, has_old_layout};
 use engramdb_engine::env::Env;
 use engramdb_engine::log::entry::{decode_entry, entry_length};
 use engramdb_engine::log::local::{BLOCK_BYTES, Catalog, LocalOptions, SegmentInfo, read_offline};
@@ -116,7 +115,7 @@ pub fn log(command: LogCommand, out: &mut dyn Write) -> ToolResult {
 /// A directory without a log and without snapshots is a mistyped path, not an empty database.
 fn must_be_data_directory(env: &Env, directory: &Path) -> ToolResult {
     if has_old_layout(&*env.disk, directory)? {
-        return Err(BackupError::OldLayout { directory: directory.to_owned() }.into());
+        return Err(DataDirError::OldLayout { directory: directory.to_owned() }.into());
     }
     for part in [LOG_DIRECTORY, SNAPSHOT_DIRECTORY] {
         if env.disk.exists(&directory.join(part))? {

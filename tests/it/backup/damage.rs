@@ -3,6 +3,7 @@
 
 use super::tools::{backup, files_in, lose, open_and_compare, prepared, put, restore, target, verify};
 use engramdb_engine::backup::BackupError;
+use engramdb_engine::data_dir::{DataDirError, check_data_directory};
 use engramdb_engine::env::Disk;
 use engramdb_engine::log::local::BLOCK_BYTES;
 use engramdb_testkit::store::{directory, manifest, snapshots};
@@ -165,8 +166,8 @@ fn full_targets_are_not_written_and_sources_that_are_no_backup_are_not_restored(
     assert!(matches!(restore(&sim.env, Path::new("/nowhere")), Err(BackupError::NoBackup { .. })));
 
     // A backup is not a data directory: a server would change it.
-    let refused = engramdb_engine::backup::check_data_directory(&sim.disk, target());
-    assert!(matches!(refused, Err(BackupError::IsBackup { .. })));
+    let refused = check_data_directory(&sim.disk, target());
+    assert!(matches!(refused, Err(DataDirError::IsBackup { .. })));
     let offline = engramdb_engine::snapshot::create_offline(
         &sim.env,
         target(),

@@ -5,7 +5,8 @@
 //! empty one, and starts without data.
 
 use super::tools::{backup, files_in, has_graph, lose, open_and_compare, prepared, restore, target, verify};
-use engramdb_engine::backup::{BackupError, UNFINISHED_FILE, check_data_directory};
+use engramdb_engine::backup::BackupError;
+use engramdb_engine::data_dir::{DataDirError, UNFINISHED_FILE, check_data_directory};
 use engramdb_engine::recovery::Recovering;
 use engramdb_sim::disk::{SyncKind, SyncPoint};
 use engramdb_sim::env::SimEnv;
@@ -57,7 +58,7 @@ fn cut_backup(
     sim.disk.power_cut();
     sim.disk.leave_out(|_| false);
     let result = match verify(&sim.env) {
-        Err(BackupError::Unfinished { .. } | BackupError::NoBackup { .. }) if !made => {
+        Err(BackupError::Directory(DataDirError::Unfinished { .. }) | BackupError::NoBackup { .. }) if !made => {
             run_again(&sim, copies_only)
         }
         Err(error) => Err(format!("made: {made}: {error}")),

@@ -1,7 +1,7 @@
 //! Backup, verification and restore on the simulated disk, with small files.
 
 use engramdb_engine::backup::{self, BackupError, BackupOptions, BackupReport, RestoreReport, VerifyReport};
-use engramdb_engine::data_dir::LOG_DIRECTORY;
+use engramdb_engine::data_dir::{LOG_DIRECTORY, check_data_directory};
 use engramdb_engine::env::{Disk, Env};
 use engramdb_engine::recovery::Recovering;
 use engramdb_sim::env::SimEnv;
@@ -67,7 +67,7 @@ pub fn lose(sim: &SimEnv) {
 
 /// Opens the data directory as a start does, and compares its content.
 pub fn open_and_compare(sim: &SimEnv, wanted: &Recovering) -> Result<Store, String> {
-    backup::check_data_directory(&*sim.env.disk, directory()).map_err(|error| error.to_string())?;
+    check_data_directory(&*sim.env.disk, directory()).map_err(|error| error.to_string())?;
     let store = Store::open(sim.clone())?;
     compare(wanted, &store.live).map(|()| store)
 }
