@@ -105,6 +105,8 @@ struct Faults {
     capacity_bytes: Option<u64>,
     /// The number of sync operations until one fails; after that all succeed again.
     syncs_until_error: Option<u64>,
+    /// The number of opened files until one is refused for want of a descriptor; after that all succeed again.
+    opens_until_error: Option<u64>,
     /// The number of changing operations until the power is cut.
     operations_until_cut: Option<u64>,
     power_is_off: bool,
@@ -184,6 +186,16 @@ impl FaultyDisk {
     /// Makes the `syncs`th sync from now fail, once.
     pub fn fail_sync_after(&self, syncs: u64) {
         self.shared.state.lock().faults.syncs_until_error = Some(syncs);
+    }
+
+    /// Refuses the `opens`th open of an existing file from now, once: the process has no descriptor left.
+    pub fn fail_open_after(&self, opens: u64) {
+        self.shared.state.lock().faults.opens_until_error = Some(opens);
+    }
+
+    /// Whether an open was refused that way since it was asked for.
+    pub fn has_failed_open(&self) -> bool {
+        self.shared.state.lock().faults.opens_until_error.is_none()
     }
 
     /// From now on, syncs that the filter selects do nothing and report success. This shows that the tests
@@ -292,6 +304,17 @@ impl State {
                 self.faults.sync_failed = true;
                 return Err(io::Error::other("injected sync error"));
             }
+        }
+        Ok(())
+    }
+
+    fn open_error(&mut self) -> io::Result<()> {
+        const EMFILE: i32 = 24;
+        let Some(left) = &mut self.faults.opens_until_error else { return Ok(()) };
+        *left -= 1;
+        if *left == 0 {
+            self.faults.opens_until_error = None;
+            return Err(io::Error::from_raw_os_error(EMFILE));
         }
         Ok(())
     }
@@ -439,6 +462,7 @@ impl Disk for FaultyDisk {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.shared.state.lock();
         state.check_power(state.life)?;
+        state.open_error()?;
         let inode = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
         if access == Access::ReadWrite {
             // Pages may be dropped at any time; the worst moment is this, between reading a file and writing

@@ -7,6 +7,7 @@ use engramdb_engine::log::pipeline::{Options, Pipeline, Refusal};
 use engramdb_engine::log::replay::{Checkpoint, Replay};
 use engramdb_engine::log::{ClaimError, Purpose, ShardLog};
 use engramdb_sim::env::SimEnv;
+use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::sync::Arc;
@@ -88,6 +89,34 @@ fn writes_are_refused_and_go_on_later() {
     pipeline.log().want_room(0); // As the log does by itself each second.
     assert_eq!(pipeline.shortage(), None, "there is room again");
     pipeline.close().expect("a full disk is no failure");
+}
+
+#[test]
+fn a_disk_is_not_full_any_more_once_a_segment_is_prepared() {
+    let sim = SimEnv::new(7);
+    let (pipeline, _) = start(&sim);
+    sim.disk.set_capacity(Some(CAPACITY));
+    fill(&pipeline, &mut Vec::new());
+    let log = pipeline.log().clone();
+    assert!(log.room().full.is_some());
+
+    // Looks at the room whenever the next file is synced, while there is more to prepare.
+    let looks = Arc::new(Mutex::new(Vec::new()));
+    let (seen, looked_at) = (looks.clone(), log.clone());
+    sim.disk.leave_out(move |_| {
+        let room = looked_at.room();
+        seen.lock().push((room.for_purpose(Purpose::Any, false), room.full));
+        false
+    });
+    sim.disk.set_capacity(None);
+    log.want_room(5 * small_segments().segment_bytes);
+    sim.disk.leave_out(|_| false);
+    let has_segment = |bytes: u64| bytes > small_segments().segment_bytes / 2;
+    let looks = looks.lock();
+    let after: Vec<_> = looks.iter().filter(|(bytes, _)| has_segment(*bytes)).collect();
+    assert!(after.len() > 3 && after.len() < looks.len(), "before and after the first segment: {looks:?}");
+    // A write that needs the second segment now has to wait for it, and is not refused.
+    assert!(after.iter().all(|(_, full)| full.is_none()), "{after:?}");
 }
 
 #[test]
@@ -238,6 +267,49 @@ fn the_log_thread_claims_by_itself_when_there_is_room() {
     let lsn = pipeline.last_lsn().next();
     pipeline.submit(&mut credit, lsn, 1_700_000_000_000, b"after");
     pipeline.wait(lsn).expect("a healthy disk");
+}
+
+#[test]
+fn a_start_that_lacks_a_descriptor_takes_the_reserve_over_later() {
+    for opens in 1.. {
+        let sim = SimEnv::new(opens);
+        let (pipeline, _) = start(&sim);
+        submit(&pipeline, b"before");
+        pipeline.close().expect("a clean stop");
+        drop(pipeline);
+        let (log, _, recovered) = recover(&sim, Checkpoint::default()).expect("a recoverable log");
+        fill_the_rest(&sim);
+        sim.disk.fail_open_after(opens);
+        let options = Options { read_only_when_full: true, ..without_threads() };
+        let started = Pipeline::start(Arc::new(log), &recovered, options);
+        let is_over = !sim.disk.has_failed_open();
+        let pipeline = match started {
+            Err(ClaimError::Fatal { cause }) if opens == 1 => {
+                assert!(cause.contains("make durable"), "the log's end is written again: {cause}");
+                continue;
+            }
+            started => started.unwrap_or_else(|error| panic!("open {opens}: {error}")),
+        };
+        pipeline.pump();
+        assert_eq!((pipeline.shortage(), pipeline.failure()), (None, None), "open {opens}");
+        // All of the reserve is there, once.
+        let mut written = Vec::new();
+        for purpose in [Purpose::Any, Purpose::Freeing] {
+            let refusal = write_until_refused(&pipeline, &mut written, purpose);
+            assert!(matches!(refusal, Refusal::Full { .. }), "open {opens}: {refusal}");
+        }
+        pipeline.pump();
+        for _ in 0..6 {
+            pipeline.submit_time(1_800_000_000_000);
+            pipeline.rotate().unwrap_or_else(|error| panic!("open {opens}: {error}"));
+        }
+        assert_eq!(pipeline.failure(), None, "open {opens}");
+        pipeline.close().expect("a clean stop");
+        if is_over {
+            assert!(opens > 10, "some opens failed while the reserve was taken over");
+            return;
+        }
+    }
 }
 
 /// One life of a store on a nearly full disk, with a power cut at some moment.

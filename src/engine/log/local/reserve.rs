@@ -79,6 +79,8 @@ impl Reserve {
     }
 
     pub fn put(&mut self, kind: ReserveKind, path: PathBuf) {
+        assert!(self.count(kind) < kind.count(), "no more are prepared than are held back");
+        assert!(self.files.iter().all(|(_, other)| *other != path), "each file is there once");
         self.files.push((kind, path));
     }
 

@@ -7,12 +7,12 @@
 //! - the *reserve*, with names of its own: small files that are held back for work that must go on while the
 //!   disk is full ([`super::reserve`]). A rename makes one of them a segment, which needs no space.
 //!
-//! A file gets its number last, by a rename under the lock `numbering`. So numbers are dense in the order in
-//! which files can be started, for files of the preparer and of the reserve.
+//! A file gets its name last, by a rename under the lock `naming`. So numbers are dense in the order in which
+//! files can be started, for files of the preparer and of the reserve, and no file takes the name of another.
 
 use super::reserve::{KINDS, Reserve, ReserveKind};
 use super::segment::{segment_number, segment_path};
-use super::{Shared, lock_file};
+use super::{BLOCK_BYTES, Shared, lock_file};
 use crate::env::{Access, DiskFile};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -44,6 +44,9 @@ impl Sealed {
 
     /// Cuts off the unused part, which is void. An error is ignored, because nothing depends on the cut.
     pub fn cut(self) {
+        let block = BLOCK_BYTES as u64;
+        assert!(self.end_offset >= block, "the header stays");
+        assert!(self.end_offset.is_multiple_of(block), "entries end with a block");
         if !self.is_shared() {
             let _ = self.file.set_size(self.end_offset);
         }
@@ -53,8 +56,8 @@ impl Sealed {
 pub struct Spares {
     state: Mutex<State>,
     changed: Condvar,
-    /// Held while a file gets its number. Taken before `state`.
-    numbering: Mutex<()>,
+    /// Held while a file gets its name, a number's or one of the reserve. Taken before `state`.
+    naming: Mutex<()>,
 }
 
 struct State {
@@ -109,7 +112,7 @@ impl Spares {
             failed: None,
             closed: false,
         };
-        Spares { state: Mutex::new(state), changed: Condvar::new(), numbering: Mutex::new(()) }
+        Spares { state: Mutex::new(state), changed: Condvar::new(), naming: Mutex::new(()) }
     }
 
     pub fn prepared(&self) -> PreparedFiles {
@@ -169,7 +172,7 @@ pub fn take(shared: &Shared, kinds: &[ReserveKind]) -> io::Result<Option<Spare>>
     if let Some(spare) = take_ready(spares) {
         return Ok(Some(spare));
     }
-    let _numbering = spares.numbering.lock();
+    let _naming = spares.naming.lock();
     // The preparer may have finished one while this thread waited for the lock.
     if let Some(spare) = take_ready(spares) {
         return Ok(Some(spare));
@@ -180,6 +183,8 @@ pub fn take(shared: &Shared, kinds: &[ReserveKind]) -> io::Result<Option<Spare>>
             let mut state = spares.state.lock();
             let found = kinds.iter().find_map(|kind| Some((*kind, state.reserve.take(*kind)?)));
             let Some((kind, reserved)) = found else { return Ok(None) };
+            // A spare would have the number before.
+            assert!(state.ready.is_empty(), "a file of the reserve is taken where no spare is ready");
             (kind, reserved, state.next_number)
         };
         let renamed = |file| disk.rename(&reserved, &segment_path(directory, number)).map(|()| file);
@@ -194,6 +199,7 @@ pub fn take(shared: &Shared, kinds: &[ReserveKind]) -> io::Result<Option<Spare>>
         };
         disk.sync_directory(directory)?;
         let mut state = spares.state.lock();
+        assert_eq!(state.next_number, number, "numbers are given under the lock");
         state.next_number = number + 1;
         state.retry = true;
         spares.changed.notify_all();
@@ -381,19 +387,30 @@ fn prepare(shared: &Shared, task: Task) -> io::Result<()> {
     let file = fill(shared, task, size_bytes)?;
     let spares = &shared.spares;
     let unfinished = shared.directory.join(UNFINISHED);
+    // Also for a name of the reserve: one that `take` is just taking a file from counts as free.
+    let _naming = spares.naming.lock();
     match task {
         Task::Reserve(kind) => {
-            let path = spares.state.lock().reserve.free_path(kind, &shared.directory);
+            let path = {
+                let state = spares.state.lock();
+                let is_missing = state.reserve.count(kind) < kind.count();
+                is_missing.then(|| state.reserve.free_path(kind, &shared.directory))
+            };
+            // One that was taken meanwhile and could not be used was put back.
+            let Some(path) = path else { return shared.env.disk.remove(&unfinished) };
             name(shared, &unfinished, &path)?;
             spares.state.lock().reserve.put(kind, path);
         }
         Task::Spare => {
-            let _numbering = spares.numbering.lock();
             let number = spares.state.lock().next_number;
             name(shared, &unfinished, &segment_path(&shared.directory, number))?;
             let mut state = spares.state.lock();
+            assert_eq!(state.next_number, number, "numbers are given under the lock");
             state.next_number = number + 1;
             state.ready.push_back(Spare { number, file, size_bytes });
+            // There was room. What of the rest finds none is said at the end of the attempt; until then a
+            // write that needs more than this segment waits for the next one, and is not refused.
+            state.full = None;
         }
     }
     spares.changed.notify_all();
@@ -401,6 +418,7 @@ fn prepare(shared: &Shared, task: Task) -> io::Result<()> {
 }
 
 fn name(shared: &Shared, from: &Path, to: &Path) -> io::Result<()> {
+    assert!(shared.spares.naming.is_locked(), "a file gets its name under the lock");
     shared.env.disk.rename(from, to)?;
     shared.env.disk.sync_directory(&shared.directory)
 }
@@ -443,17 +461,20 @@ fn fill_with_zeros(shared: &Shared, file: &dyn DiskFile, size_bytes: u64) -> io:
 }
 
 /// Takes over the files that an earlier process has prepared. They were never started, so they have no valid
-/// entries; they have their names, so their bytes are durable.
+/// entries; they have their names, so their bytes are durable. They are taken over together: after an error
+/// the next attempt starts from the beginning.
 fn adopt(shared: &Shared) -> io::Result<()> {
     let disk = &shared.env.disk;
-    let mut unstarted = Vec::new();
+    let _naming = shared.spares.naming.lock();
     let mut next_number = shared.spares.state.lock().next_number;
+    let mut reserve = Reserve::default();
+    let mut unstarted = Vec::new();
     for file_name in disk.list(&shared.directory)? {
         let path = shared.directory.join(&file_name);
         if file_name == UNFINISHED {
             disk.remove(&path)?;
         } else if let Some(kind) = ReserveKind::of_name(&file_name) {
-            keep_in_reserve(shared, kind, &path, &path)?;
+            keep_in_reserve(shared, &mut reserve, kind, path)?;
         } else if segment_number(&file_name).is_some_and(|number| number >= next_number) {
             // They come in order, because the list is sorted and numbers have leading zeros.
             unstarted.push(path);
@@ -473,9 +494,7 @@ fn adopt(shared: &Shared) -> io::Result<()> {
             ready.push_back(Spare { number: next_number, file, size_bytes });
             next_number += 1;
         } else {
-            // Releases its lock, which `return_to_reserve` takes again.
-            drop(file);
-            return_to_reserve(shared, &path, size_bytes)?;
+            return_to_reserve(shared, &mut reserve, &path, size_bytes)?;
             is_renamed = true;
         }
     }
@@ -484,38 +503,32 @@ fn adopt(shared: &Shared) -> io::Result<()> {
         disk.sync_directory(&shared.directory)?;
     }
     let mut state = shared.spares.state.lock();
-    state.ready = ready;
-    state.next_number = next_number;
+    assert!(!state.adopted && state.ready.is_empty(), "nothing is prepared before this");
+    (state.ready, state.reserve, state.next_number) = (ready, reserve, next_number);
     state.adopted = true;
     shared.spares.changed.notify_all();
     Ok(())
 }
 
 /// Returns a file to the reserve that was renamed to a segment and never started; removes it if it fits no
-/// kind.
-fn return_to_reserve(shared: &Shared, path: &Path, size_bytes: u64) -> io::Result<()> {
+/// kind. The caller has it locked.
+fn return_to_reserve(shared: &Shared, reserve: &mut Reserve, path: &Path, size_bytes: u64) -> io::Result<()> {
     let kind = KINDS.into_iter().find(|kind| kind.size_bytes(&shared.options) == size_bytes);
-    let place = kind.and_then(|kind| {
-        let state = shared.spares.state.lock();
-        let has_place = state.reserve.count(kind) < kind.count();
-        has_place.then(|| (kind, state.reserve.free_path(kind, &shared.directory)))
-    });
-    match place {
-        Some((kind, to)) => keep_in_reserve(shared, kind, path, &to),
-        None => shared.env.disk.remove(path),
-    }
+    let Some(kind) = kind.filter(|kind| reserve.count(*kind) < kind.count()) else {
+        return shared.env.disk.remove(path);
+    };
+    let to = reserve.free_path(kind, &shared.directory);
+    shared.env.disk.rename(path, &to)?;
+    reserve.put(kind, to);
+    Ok(())
 }
 
-/// Adds a file to the reserve under the name `to`, or removes it if its size is wrong.
-fn keep_in_reserve(shared: &Shared, kind: ReserveKind, path: &Path, to: &PathBuf) -> io::Result<()> {
-    let disk = &shared.env.disk;
-    let Some(file) = open_own(shared, path)? else { return Ok(()) };
+/// Adds a file to the reserve under its name, or removes it if its size is wrong.
+fn keep_in_reserve(shared: &Shared, reserve: &mut Reserve, kind: ReserveKind, path: PathBuf) -> io::Result<()> {
+    let Some(file) = open_own(shared, &path)? else { return Ok(()) };
     if file.size()? != kind.size_bytes(&shared.options) {
-        return disk.remove(path);
+        return shared.env.disk.remove(&path);
     }
-    if path != to {
-        disk.rename(path, to)?;
-    }
-    shared.spares.state.lock().reserve.put(kind, to.clone());
+    reserve.put(kind, path);
     Ok(())
 }
