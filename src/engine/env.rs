@@ -126,8 +126,8 @@ pub trait DiskFile: Send + Sync {
     /// The number of names of the file.
     fn links(&self) -> io::Result<u64>;
     /// Takes an exclusive advisory lock on the file, independent of the name by which it was opened, until
-    /// this handle is dropped or the process ends. `WouldBlock` if another handle, in this process or in
-    /// another, has the lock.
+    /// this handle is dropped or the process ends; a child process that is just being started does not keep
+    /// it. `WouldBlock` if another handle, in this process or in another, has the lock.
     fn try_lock(&self) -> io::Result<()>;
 
     /// Writes all of `bytes` from `offset`.

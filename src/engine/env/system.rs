@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub struct SystemClock {
@@ -71,12 +72,12 @@ pub struct SystemDisk;
 impl Disk for SystemDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-        Ok(Arc::new(SystemFile(file)))
+        Ok(Arc::new(SystemFile::new(file)))
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path)?;
-        Ok(Arc::new(SystemFile(file)))
+        Ok(Arc::new(SystemFile::new(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -129,7 +130,7 @@ impl Disk for SystemDisk {
         let path = directory.join(LOCK_FILE);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Box::new(SystemLock { path: directory.to_owned(), directory: opened, _file: file })),
+            Ok(()) => Ok(Box::new(SystemLock { path: directory.to_owned(), directory: opened, file })),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -150,7 +151,21 @@ fn locks_files_only(error: &io::Error) -> bool {
 struct SystemLock {
     path: PathBuf,
     directory: File,
-    _file: File,
+    file: File,
+}
+
+impl Drop for SystemLock {
+    fn drop(&mut self) {
+        unlock(&self.file);
+        unlock(&self.directory);
+    }
+}
+
+/// Gives a lock back before its file is closed. Closing alone would leave it to a child process between its
+/// fork and its exec, which has a copy of the descriptor, for as long as that takes. There is nothing to do
+/// about an error: the lock ends with the process at the latest.
+fn unlock(file: &File) {
+    let _ = file.unlock();
 }
 
 impl DiskLock for SystemLock {
@@ -173,47 +188,104 @@ fn leads_to(path: &Path, open: &File) -> io::Result<bool> {
     }
 }
 
-struct SystemFile(File);
+struct SystemFile {
+    file: File,
+    is_locked: AtomicBool,
+}
+
+impl SystemFile {
+    fn new(file: File) -> SystemFile {
+        SystemFile { file, is_locked: AtomicBool::new(false) }
+    }
+}
+
+impl Drop for SystemFile {
+    fn drop(&mut self) {
+        if *self.is_locked.get_mut() {
+            unlock(&self.file);
+        }
+    }
+}
 
 impl DiskFile for SystemFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
+        self.file.read_at(buffer, offset)
     }
 
     fn write_vectored_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         let mut offset = offset;
         for slice in slices {
-            self.0.write_all_at(slice, offset)?;
+            self.file.write_all_at(slice, offset)?;
             offset += slice.len() as u64;
         }
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_size(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
+        self.file.set_len(bytes)
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        leads_to(path, &self.0)
+        leads_to(path, &self.file)
     }
 
     fn links(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.nlink())
+        Ok(self.file.metadata()?.nlink())
     }
 
     fn try_lock(&self) -> io::Result<()> {
-        match self.0.try_lock() {
+        match self.file.try_lock() {
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.is_locked.store(true, Ordering::Relaxed);
+                Ok(())
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_handle_though_a_child_has_a_copy_of_it() {
+        let directory = tempfile::tempdir().expect("the temporary directory is writable");
+        let path = directory.path().join("locked");
+        let open = || SystemFile::new(File::create(&path).expect("it is writable"));
+        let locked = open();
+        // As a child has it between its fork and its exec.
+        let copy = locked.file.try_clone().expect("a descriptor is free");
+        locked.try_lock().expect("the only handle");
+        let other = open();
+        assert!(other.try_lock().is_err(), "it is locked");
+        drop(locked);
+        other.try_lock().expect("the lock went with the handle");
+        drop(copy);
+    }
+
+    #[test]
+    fn a_directory_is_unlocked_with_its_handle_though_a_child_has_a_copy_of_it() {
+        let directory = tempfile::tempdir().expect("the temporary directory is writable");
+        let opened = File::open(directory.path()).expect("it was just made");
+        let file = File::create(directory.path().join(LOCK_FILE)).expect("it is writable");
+        for locked in [&opened, &file] {
+            locked.try_lock().expect("the only handle");
+        }
+        let copies = [&opened, &file].map(|file| file.try_clone().expect("a descriptor is free"));
+        let lock = SystemLock { path: directory.path().to_owned(), directory: opened, file };
+        assert!(SystemDisk.lock(directory.path()).is_err(), "it is locked");
+        drop(lock);
+        SystemDisk.lock(directory.path()).expect("the lock went with the handle");
+        drop(copies);
     }
 }
