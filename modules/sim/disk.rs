@@ -105,7 +105,7 @@ struct Faults {
     capacity_bytes: Option<u64>,
     /// The number of sync operations until one fails; after that all succeed again.
     syncs_until_error: Option<u64>,
-    /// The number of opened files until one is refused for want of a descriptor; after that all succeed again.
+    /// The number of opened files until one is refused for want of a descriptor; after that all succeed.
     opens_until_error: Option<u64>,
     /// The number of changing operations until the power is cut.
     operations_until_cut: Option<u64>,

@@ -67,6 +67,18 @@ impl Store {
         Ok(Store { sim, live: recovering, log, pipeline, report, written: recovered.checkpoint.lsn.0 })
     }
 
+    /// A new store with a snapshot after each of these numbers of writes, and `behind` more writes. `retain`
+    /// snapshots are kept.
+    pub fn with_snapshots(seed: u64, writes: &[u64], retain: usize, behind: u64) -> Store {
+        let mut store = Store::open(SimEnv::new(seed)).expect("an empty disk is fine");
+        for &count in writes {
+            store.write_some(count);
+            store.snapshot(retain).expect("nothing fails yet");
+        }
+        store.write_some(behind);
+        store
+    }
+
     /// Applies one effect, logs it as a batch and waits until it is durable.
     pub fn write(&mut self, database: u32, effect: Effect<'_>) {
         self.write_for(database, effect, Purpose::Any);

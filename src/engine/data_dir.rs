@@ -10,8 +10,8 @@
 //! moved between both. A backup has the same folders, beside the file BACKUP.
 //!
 //! Three files mark a directory that has these folders and must not be used as a data directory: a complete
-//! backup, an unfinished one, and an unfinished restore. `backup` writes them; every start and every tool that
-//! writes looks for them ([`check_data_directory`]).
+//! backup, an unfinished one, and an unfinished restore. `backup` writes these files. Every start and every
+//! tool that writes checks for them ([`check_data_directory`]).
 
 use crate::env::Disk;
 use std::io;

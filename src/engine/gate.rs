@@ -17,6 +17,7 @@ pub struct ReplyGate(u64);
 
 /// The bit that is set in gates of the open run. LSNs never reach it.
 const OPEN: u64 = 1 << 63;
+const _: () = assert!(Lsn::END.0 < OPEN, "no LSN looks like a batch of the open run");
 
 impl ReplyGate {
     /// The gate of replies that need not wait.
@@ -24,6 +25,7 @@ impl ReplyGate {
 
     /// The batch of this number, from 1, in the open run.
     pub(crate) fn open(number: u64) -> ReplyGate {
+        assert!(number > 0 && number < OPEN, "batches of a run are numbered from 1");
         ReplyGate(OPEN | number)
     }
 
@@ -45,7 +47,7 @@ impl ReplyGate {
 impl From<Lsn> for ReplyGate {
     #[inline]
     fn from(lsn: Lsn) -> ReplyGate {
-        debug_assert!(lsn.0 & OPEN == 0, "no log is that long");
+        assert!(lsn < Lsn::END, "no log is that long");
         ReplyGate(lsn.0)
     }
 }
@@ -72,6 +74,7 @@ pub struct Submitted {
 impl Submitted {
     pub(crate) fn new(first: Lsn, batches: u64) -> Submitted {
         assert!(batches > 0, "a run that was submitted has batches");
+        assert!(first > Lsn(0), "batches are numbered from 1");
         Submitted { first, batches }
     }
 
@@ -157,7 +160,7 @@ mod tests {
         let gates = [
             ReplyGate::NONE,
             Lsn(1).into(),
-            Lsn(u64::MAX >> 1).into(),
+            Lsn(Lsn::END.0 - 1).into(),
             ReplyGate::open(1),
             ReplyGate::open(2),
         ];
@@ -165,7 +168,7 @@ mod tests {
         let submitted = Submitted::new(Lsn(7), 2);
         assert_eq!(
             gates[2..].iter().map(|&gate| submitted.resolve(gate).0).collect::<Vec<_>>(),
-            [u64::MAX >> 1, 7, 8]
+            [Lsn::END.0 - 1, 7, 8]
         );
         assert_eq!(submitted.last(), Lsn(8));
     }

@@ -14,6 +14,7 @@ pub mod data_dir;
 pub mod effect;
 pub mod env;
 mod error;
+pub mod format_level;
 pub mod gate;
 pub mod hashing;
 pub mod keyspace;

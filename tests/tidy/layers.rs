@@ -19,7 +19,8 @@ const ENGINE_LAYERS: &[(&str, &[&str])] = &[
     ("keyspace", &["effect", "types", "table", "thin"]),
     ("thin", &[]),
     ("env", &[]),
-    ("log", &["env", "effect"]),
+    ("format_level", &[]),
+    ("log", &["env", "effect", "format_level"]),
     ("store", &["effect", "env", "error", "gate", "hashing", "keyspace", "log", "module", "table", "types"]),
     ("command", &["error", "hashing", "log", "signal", "store", "types"]),
 ];

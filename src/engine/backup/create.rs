@@ -6,10 +6,11 @@
 
 use super::files::{self, Target};
 use super::log::{self, History, Pinned, PinnedSegment, ReadThrough};
-use super::manifest::{BackupManifest, CHUNK_BYTES, FORMAT_LEVEL};
+use super::manifest::{BackupManifest, CHUNK_BYTES};
 use super::{BackupError, FOLDERS, Meter, Progress, read_error, write_error};
 use crate::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY, UNFINISHED_FILE, check_data_directory};
 use crate::env::{Access, Env};
+use crate::format_level::BASE_LEVEL;
 use crate::log::Pos;
 use crate::log::local::{Catalog, segment_file};
 use crate::log::replay::Checkpoint;
@@ -98,7 +99,7 @@ impl Maker<'_> {
         let from = snapshot.as_ref().map_or(Checkpoint::default(), ManifestEntry::checkpoint);
         let end = self.take_log(&pinned, from)?;
         let mut manifest = BackupManifest {
-            needs: FORMAT_LEVEL,
+            needs: BASE_LEVEL,
             program: self.options.program.to_owned(),
             created_ms: self.env.clock.wall_ms(),
             log_id: pinned.log_id,
@@ -178,7 +179,7 @@ impl Maker<'_> {
                 Ok(()) => {
                     let (log_id, parent, parent_pos) = (pinned.log_id, pinned.parent, pinned.parent_pos.0);
                     let snapshots = vec![entry.clone()];
-                    let manifest = Manifest { needs: 1, log_id, parent, parent_pos, snapshots };
+                    let manifest = Manifest::new(log_id, parent, parent_pos, snapshots);
                     manifest.store(disk, &directory).map_err(|error| write_error(disk, &directory, error))?;
                     self.notes.append(&mut problems);
                     return Ok(Some(entry.clone()));

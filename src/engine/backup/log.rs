@@ -187,7 +187,7 @@ pub fn at_source(error: ReadError, logs: &Path) -> ReadError {
     };
     match error {
         ReadError::Corrupt { at, detail } => ReadError::Corrupt { at: source(at), detail },
-        ReadError::NeedsNewer { at, needs } => ReadError::NeedsNewer { at: source(at), needs },
+        ReadError::UnknownLevel { at, level } => ReadError::UnknownLevel { at: source(at), level },
         ReadError::ForeignLog { at, found, expected } => {
             ReadError::ForeignLog { at: source(at), found, expected }
         }

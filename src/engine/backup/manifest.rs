@@ -17,6 +17,7 @@
 use super::{BackupError, read_error};
 use crate::data_dir::{BACKUP_FILE, DataDirError};
 use crate::env::Disk;
+use crate::format_level;
 use crate::log::replay::Checkpoint;
 use crate::log::{Epoch, Idx, LogId, Lsn, Mark, Pos, RunningChecksum};
 use crate::snapshot::manifest::{hex64, log_id_text};
@@ -24,8 +25,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::io;
 use std::path::{Component, Path};
 
-/// The highest format level that this reader understands.
-pub const FORMAT_LEVEL: u16 = 1;
 /// The size of the chunks in which files are checked, so that damage has an offset.
 pub const CHUNK_BYTES: u64 = 1 << 20;
 
@@ -114,6 +113,11 @@ impl BackupManifest {
         inside.map(str::to_owned).collect()
     }
 
+    /// Whether a log can end there. The writer asserts it, the reader checks it.
+    fn has_possible_end(&self) -> bool {
+        self.mark().is_possible() && Lsn(self.lsn) < Lsn::END
+    }
+
     /// Whether a development version before the first release wrote it.
     fn has_old_layout(&self) -> bool {
         self.files.iter().any(|file| file.file.starts_with("log/"))
@@ -128,9 +132,9 @@ impl BackupManifest {
             Err(error) => return Err(read_error(&file, error)),
         };
         if let Ok(Needs { backup: NeedsInner { needs } }) = serde_json::from_slice(&bytes)
-            && needs > FORMAT_LEVEL
+            && let Err(level) = format_level::check(needs)
         {
-            return Err(BackupError::NeedsNewer { file, needs });
+            return Err(BackupError::UnknownLevel { file, level });
         }
         let damaged = |detail: String| BackupError::Damaged { file: file.clone(), offset_bytes: 0, detail };
         let line = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -143,6 +147,7 @@ impl BackupManifest {
         let manifest = sealed.backup;
         match manifest.files.iter().find(|file| !file.is_possible(manifest.chunk_bytes)) {
             Some(file) => Err(damaged(format!("the record of {:?} is impossible", file.file))),
+            None if !manifest.has_possible_end() => Err(damaged("where it ends is impossible".to_owned())),
             None if manifest.has_old_layout() => {
                 Err(DataDirError::OldLayout { directory: directory.to_owned() }.into())
             }
@@ -152,6 +157,8 @@ impl BackupManifest {
 
     /// Writes the manifest, which makes the directory a backup; durable on return.
     pub fn store(&self, disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+        assert!(self.has_possible_end(), "{self:?}");
+        assert!(self.files.iter().all(|file| file.is_possible(self.chunk_bytes)), "all files are covered");
         let body =
             format!("\"backup\": {}}}\n", serde_json::to_string_pretty(self).map_err(io::Error::other)?);
         let text = first_line(body.as_bytes()) + &body;

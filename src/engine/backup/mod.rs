@@ -37,6 +37,7 @@ pub use verify::{VerifyReport, verify};
 
 use crate::data_dir::{BACKUP_FILE, DataDirError, LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
 use crate::env::Disk;
+use crate::format_level::UnknownLevel;
 use crate::log::{LogId, ReadError};
 use crate::snapshot::SnapshotError;
 use crate::snapshot::manifest::ManifestError;
@@ -105,8 +106,8 @@ pub enum BackupError {
     Write { file: PathBuf, error: io::Error, free_bytes: Option<u64> },
     #[error("{} is damaged at offset {offset_bytes}: {detail}", file.display())]
     Damaged { file: PathBuf, offset_bytes: u64, detail: String },
-    #[error("{} needs format level {needs}, this version reads up to {}", file.display(), manifest::FORMAT_LEVEL)]
-    NeedsNewer { file: PathBuf, needs: u16 },
+    #[error("{} {level}", file.display())]
+    UnknownLevel { file: PathBuf, level: UnknownLevel },
     #[error(transparent)]
     Directory(#[from] DataDirError),
     #[error(transparent)]

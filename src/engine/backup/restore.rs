@@ -10,11 +10,12 @@
 
 use super::files::{self, Target};
 use super::log::History;
-use super::manifest::{BackupFile, BackupManifest, CHUNK_BYTES, FORMAT_LEVEL};
+use super::manifest::{BackupFile, BackupManifest, CHUNK_BYTES};
 use super::verify::{brings_back, has_log, no_backup};
 use super::{BackupError, Meter, Progress, read_error, write_error};
 use crate::data_dir::{LOG_DIRECTORY, RESTORING_FILE, SNAPSHOT_DIRECTORY, UNFINISHED_FILE};
 use crate::env::{Access, Disk, DiskFile, Env};
+use crate::format_level::BASE_LEVEL;
 use crate::log::entry::{EntryHeader, HEADER_BYTES as ENTRY_HEADER_BYTES, seal_entry};
 use crate::log::local::{BLOCK_BYTES, Catalog, LocalIter, SegmentInfo, Until, segment_file};
 use crate::log::{EntryIter, LogId, Pos, ReadEntry, ReadError, Step, Wait};
@@ -142,7 +143,7 @@ impl Plan {
 /// The manifest of a backup that consists of this snapshot alone.
 fn ending_at(entry: &ManifestEntry, listed: &Manifest) -> BackupManifest {
     BackupManifest {
-        needs: FORMAT_LEVEL,
+        needs: BASE_LEVEL,
         program: String::new(),
         created_ms: entry.created_ms,
         log_id: listed.log_id,
@@ -228,13 +229,8 @@ impl Restorer<'_> {
         relabel(disk, &snapshot, self.history).map_err(|error| write_error(disk, &to, error))?;
         let snapshot = SnapshotFile::open(disk, &to)?;
         let History { log_id, parent, parent_pos } = self.history;
-        let manifest = Manifest {
-            needs: 1,
-            log_id,
-            parent,
-            parent_pos: parent_pos.0,
-            snapshots: vec![ManifestEntry::of(&snapshot, entry.file.clone())],
-        };
+        let listed = vec![ManifestEntry::of(&snapshot, entry.file.clone())];
+        let manifest = Manifest::new(log_id, parent, parent_pos.0, listed);
         manifest.store(disk, &directory).map_err(|error| write_error(disk, &directory, error))
     }
 
@@ -251,7 +247,7 @@ impl Restorer<'_> {
             let mut open: Option<(PathBuf, SegmentWriter<'_>)> = None;
             while let Step::Entry(entry) = entries.next(Wait::No)? {
                 let place = entries.place();
-                if let Some(detail) = entry.header.contradiction() {
+                if let Some(detail) = entry.header.contradiction(entry.payload.len()) {
                     return Err(ReadError::Corrupt { at: place, detail: detail.to_owned() }.into());
                 }
                 let path = place.file().expect("segments are files").to_owned();

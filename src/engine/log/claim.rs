@@ -45,6 +45,8 @@ impl ClaimRecord {
 
     /// Appends the fields.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        let known = [TAG_NODE, TAG_ID, TAG_PREVIOUS];
+        assert!(self.unknown.iter().all(|(tag, _)| !known.contains(tag)), "each field is there once");
         put(TAG_NODE, self.node.as_bytes(), out);
         put(TAG_ID, &self.id, out);
         if let Some((epoch, index)) = self.previous {

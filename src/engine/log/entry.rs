@@ -37,15 +37,10 @@
 //! begin it. The payload of a Claim is a run of fields ([`super::claim`]); Time, Release and Renew have none.
 
 use super::{Epoch, Idx, LogId, Lsn, RunningChecksum};
+use crate::format_level::{self, BASE_LEVEL, UnknownLevel};
 
 pub const HEADER_BYTES: usize = 104;
 pub const PIECE_HEADER_BYTES: usize = 9;
-/// The highest format level that this reader understands.
-pub const FORMAT_LEVEL: u16 = 1;
-/// The level that every entry and every segment needs at least: what this writer states in `needs`, but for
-/// an entry that uses something newer.
-pub const BASE_LEVEL: u16 = 1;
-const _: () = assert!(BASE_LEVEL <= FORMAT_LEVEL, "a version reads what it writes");
 /// What this writer calls itself in the header.
 const FORMAT_VERSION: u16 = 1;
 pub const MAGIC: [u8; 4] = *b"EDBE";
@@ -95,18 +90,25 @@ pub struct EntryHeader {
 }
 
 impl EntryHeader {
-    /// What of the header contradicts itself, if anything does. The writer asserts that nothing does, the
-    /// reader checks it.
-    pub fn contradiction(&self) -> Option<&'static str> {
+    /// What of an entry with this header and a payload of so many bytes contradicts itself, if anything does.
+    /// The writer asserts that nothing does, the reader checks it.
+    pub fn contradiction(&self, payload_bytes: usize) -> Option<&'static str> {
         let is_claim = self.kind == Kind::Claim;
+        let has_payload = match self.kind {
+            Kind::Data => Some(true),
+            Kind::Renew | Kind::Release | Kind::Time => Some(false),
+            Kind::Claim | Kind::Checksum | Kind::SlotMove => None,
+        };
         let facts = [
             (self.needs >= BASE_LEVEL, "it needs less than the lowest format level"),
             (self.epoch > Epoch(0), "it has no epoch"),
             (is_claim == (self.index == Idx(0)), "a Claim has index 0, and only a Claim has"),
             (self.durable.0 < self.index.0.max(1), "only entries before it can be durable"),
             (self.first_lsn <= self.last_lsn, "its LSNs go back"),
+            (self.last_lsn < Lsn::END, "no log has so many batches"),
             (self.kind != Kind::Data || self.first_lsn > Lsn(0), "batches are numbered from 1"),
             (self.kind == Kind::Data || self.first_lsn == self.last_lsn, "it has no batches of its own"),
+            (has_payload.is_none_or(|has| has == (payload_bytes > 0)), "only some kinds have a payload"),
         ];
         facts.into_iter().find(|(holds, _)| !holds).map(|(_, fact)| fact)
     }
@@ -121,8 +123,8 @@ pub enum DecodeError {
     Short,
     #[error("the checksum does not match")]
     Checksum,
-    #[error("the entry needs format level {0}")]
-    NeedsNewer(u16),
+    #[error("the entry {0}")]
+    UnknownLevel(#[from] UnknownLevel),
     #[error("the kind {0} is unknown")]
     UnknownKind(u8),
 }
@@ -130,7 +132,7 @@ pub enum DecodeError {
 /// Writes the header into the first [`HEADER_BYTES`] of `bytes`; the rest is the payload, already in place.
 pub fn seal_entry(header: &EntryHeader, bytes: &mut [u8]) {
     assert!(bytes.len() >= HEADER_BYTES, "room for the header is reserved");
-    assert_eq!(header.contradiction(), None, "{header:?}");
+    assert_eq!(header.contradiction(bytes.len() - HEADER_BYTES), None, "{header:?}");
     let payload_length = u32::try_from(bytes.len() - HEADER_BYTES).expect("limits keep entries below 4 GiB");
     bytes[0..4].copy_from_slice(&MAGIC);
     bytes[4..6].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -168,9 +170,7 @@ pub fn decode_entry(bytes: &[u8]) -> Result<(EntryHeader, &[u8]), DecodeError> {
         return Err(DecodeError::Checksum);
     }
     let needs = u16::from_le_bytes(array(bytes, 6));
-    if needs > FORMAT_LEVEL {
-        return Err(DecodeError::NeedsNewer(needs));
-    }
+    format_level::check(needs)?;
     let kind = Kind::from_byte(bytes[8]).ok_or(DecodeError::UnknownKind(bytes[8]))?;
     let word = |offset| u64::from_le_bytes(array(bytes, offset));
     let header = EntryHeader {
@@ -273,10 +273,11 @@ pub fn split_piece(payload: &[u8]) -> Option<(Piece<'_>, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format_level::FORMAT_LEVEL;
 
     fn header() -> EntryHeader {
         EntryHeader {
-            needs: 1,
+            needs: BASE_LEVEL,
             kind: Kind::Data,
             log_id: LogId([7; 16]),
             segment: 3,
@@ -325,8 +326,20 @@ mod tests {
 
     #[test]
     fn newer_entry_is_told_from_damage() {
-        let newer = EntryHeader { needs: FORMAT_LEVEL + 1, ..header() };
-        assert_eq!(decode_entry(&sealed(&newer, b"")), Err(DecodeError::NeedsNewer(FORMAT_LEVEL + 1)));
+        let level = FORMAT_LEVEL + 1;
+        let newer = EntryHeader { needs: level, ..header() };
+        assert_eq!(
+            decode_entry(&sealed(&newer, b"payload")),
+            Err(DecodeError::UnknownLevel(UnknownLevel(level)))
+        );
+    }
+
+    #[test]
+    fn a_level_that_no_version_writes_is_refused() {
+        let mut bytes = sealed(&header(), b"payload");
+        bytes[6..8].fill(0);
+        repair_crc(&mut bytes);
+        assert_eq!(decode_entry(&bytes), Err(DecodeError::UnknownLevel(UnknownLevel(0))));
     }
 
     #[test]
@@ -335,7 +348,11 @@ mod tests {
             EntryHeader { kind: Kind::Claim, index: Idx(0), durable: Idx(0), last_lsn: Lsn(100), ..header() };
         let time = EntryHeader { kind: Kind::Time, last_lsn: Lsn(100), ..header() };
         for right in [header(), claim, time] {
-            assert_eq!(right.contradiction(), None, "{right:?}");
+            let payload_bytes = usize::from(right.kind != Kind::Time);
+            assert_eq!(right.contradiction(payload_bytes), None, "{right:?}");
+            if right.kind != Kind::Claim {
+                assert!(right.contradiction(1 - payload_bytes).is_some(), "{right:?}");
+            }
         }
         let wrong = [
             EntryHeader { needs: 0, ..header() },
@@ -345,9 +362,11 @@ mod tests {
             EntryHeader { durable: Idx(12), ..header() },
             EntryHeader { last_lsn: Lsn(99), ..header() },
             EntryHeader { first_lsn: Lsn(0), ..header() },
+            EntryHeader { last_lsn: Lsn::END, ..header() },
             EntryHeader { last_lsn: Lsn(101), ..time },
         ];
-        let facts: Vec<_> = wrong.iter().map(|header| header.contradiction()).collect();
+        let payload_bytes = |header: &EntryHeader| usize::from(header.kind != Kind::Time);
+        let facts: Vec<_> = wrong.iter().map(|header| header.contradiction(payload_bytes(header))).collect();
         assert!(facts.iter().all(Option::is_some), "{facts:?}");
     }
 

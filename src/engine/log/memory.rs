@@ -94,6 +94,7 @@ impl ShardLog for MemoryLog {
         }
         state.in_flight.clear();
         let epoch = Epoch(at.mark.pos.next().0);
+        assert!(epoch > state.sequence.epoch, "epochs grow");
         // The log exists in one process only, so the epoch identifies a claim.
         let mut id = [0; 16];
         id[..8].copy_from_slice(&epoch.0.to_le_bytes());
@@ -125,6 +126,7 @@ impl ShardLog for MemoryLog {
             let bytes = state.entries.pop_front().expect("not empty");
             let (header, _) = entry::decode_entry(&bytes).expect("encoded by push");
             let pos = state.first;
+            assert!(pos > state.before_first.pos, "what is trimmed goes forward");
             state.before_first = Mark { pos, epoch: header.epoch, index: header.index };
             state.first = pos.next();
         }

@@ -39,7 +39,8 @@
 //! 5. What a reader finds need not be durable: the last writer may have been killed before its sync ended, or
 //!    have stopped because it failed. [`ShardLog::claim`] makes all of it durable before it returns, and
 //!    nothing is shown of the log before.
-//! 6. An entry whose `needs` is above [`entry::FORMAT_LEVEL`] stops the reader; it is never guessed at.
+//! 6. An entry whose `needs` is a level that this version does not know ([`crate::format_level`]) stops the
+//!    reader; it is never guessed at.
 
 pub mod claim;
 pub mod entry;
@@ -64,6 +65,9 @@ use std::fmt;
 pub struct Lsn(pub u64);
 
 impl Lsn {
+    /// Above every LSN: what reads one checks that. No log gets so long, and gates use the bits above.
+    pub const END: Lsn = Lsn(1 << 62);
+
     pub fn next(self) -> Lsn {
         Lsn(self.0.saturating_add(1))
     }
@@ -124,6 +128,15 @@ pub struct Mark {
     pub index: Idx,
 }
 
+impl Mark {
+    /// Whether a log can have such a mark: of the positions through `pos`, one is the Claim's, whose position
+    /// is the epoch, and `index` are those of the entries behind it. What writes a mark asserts this, what
+    /// reads one checks it.
+    pub fn is_possible(&self) -> bool {
+        self.epoch.0.checked_add(self.index.0).is_some_and(|last| last <= self.pos.0)
+    }
+}
+
 /// The running checksum over all batches of a history so far: 64 bits, order-sensitive.
 ///
 /// Step: `c = mix(c ^ (crc32c(batch) | length << 32))` with `mix(x) = y ^ y >> 32`, `y = x *
@@ -167,6 +180,7 @@ impl LogLimits {
         let rest = bytes % piece_bytes_max;
         let full_entry = self.padded(self.entry_bytes_max);
         let last_entry = self.padded(entry::HEADER_BYTES + entry::PIECE_HEADER_BYTES + rest);
+        assert!(last_entry <= full_entry, "what is left of a batch fits in one entry");
         whole as u64 * full_entry + last_entry
     }
 
@@ -174,6 +188,13 @@ impl LogLimits {
     /// flight and the one that is being formed.
     pub fn buffers_kept_max(&self) -> usize {
         self.entries_in_flight_max + 1
+    }
+
+    /// Asserts that entries can hold something, and be sent.
+    pub(super) fn assert_usable(&self) {
+        assert!(self.entry_bytes_max > entry::HEADER_BYTES + entry::PIECE_HEADER_BYTES, "{self:?}");
+        assert!(u32::try_from(self.entry_bytes_max).is_ok(), "an entry's length is 32 bits: {self:?}");
+        assert!(self.entries_in_flight_max > 0 && self.block_bytes > 0, "{self:?}");
     }
 
     /// The largest piece of a batch that fits in one entry.

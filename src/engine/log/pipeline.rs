@@ -211,6 +211,8 @@ impl Pipeline {
         options: Options,
     ) -> Result<Pipeline, ClaimError> {
         let checkpoint = recovered.checkpoint;
+        assert!(checkpoint.mark.pos <= recovered.end.mark.pos, "a log ends behind what was read of it");
+        log.limits().assert_usable();
         let shared = Arc::new(Shared {
             limits: log.limits(),
             log,
@@ -299,6 +301,7 @@ impl Pipeline {
             };
             state.submit(&shared.limits, credit, engine_time_ms, &bytes, crc);
         }
+        assert!(state.last_lsn >= first, "a run has a batch");
         batches.clear();
         self.wake(state);
         first
@@ -548,7 +551,7 @@ impl Pipeline {
                 return;
             }
             state.closed = true;
-            state.request = Some(request);
+            state.set_request(&self.shared.limits, Some(request));
             self.shared.call(state);
         }
         self.pump();
@@ -609,11 +612,14 @@ impl State {
     ) -> Lsn {
         let room = limits.room_for_batch(batch.len());
         let lsn = self.last_lsn.next();
+        assert!(lsn > self.last_lsn, "LSNs do not run out");
         assert!(room <= credit.room, "a batch of {} bytes exceeds its credit", batch.len());
         self.last_lsn = lsn;
         if self.failed.is_some() || self.closed {
             return lsn;
         }
+        assert!(self.unclaimed.is_none(), "nothing is admitted before the claim");
+        assert!(self.reserved_bytes >= room, "a credit is reserved until its batch is written");
         credit.room -= room;
         // The batch's time was sampled earlier, and a Time entry may have overtaken it.
         let time_ms = time_ms.max(self.engine_time_ms);
@@ -655,6 +661,8 @@ impl State {
             }
         }
         let forming = self.forming.as_mut().expect("just added to");
+        assert_eq!(forming.entry.last_lsn, lsn, "the batch ends in this entry");
+        assert!(forming.late.is_none(), "the end of a batch is copied at once");
         forming.entry.checksum = self.checksum;
         forming.entry.complete_lsn = lsn;
         forming.reserved_bytes += room;
@@ -708,6 +716,7 @@ impl State {
     fn take_entry(&mut self) -> Option<Forming> {
         let forming = self.ready.pop_front().or_else(|| self.forming.take())?;
         assert!(forming.entry.first_lsn <= forming.entry.last_lsn, "an entry has a batch or a piece of one");
+        assert_eq!(forming.batches == 0, forming.reserved_bytes == 0, "room is used with the end of a batch");
         assert!(forming.entry.last_lsn <= self.last_lsn, "batches are submitted before they are written");
         Some(forming)
     }

@@ -1,8 +1,9 @@
 //! The reading half of the contract: entries that count, in order, from any mark; with waiting, for a
 //! follower.
 
-use super::entry::{self, EntryHeader};
+use super::entry::EntryHeader;
 use super::{LogId, Mark, Pos};
+use crate::format_level::UnknownLevel;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -163,8 +164,8 @@ pub enum ReadError {
     )]
     Corrupt { at: Place, detail: String },
     /// Written by a newer version that used something this one cannot read.
-    #[error("{at} needs format level {needs}, this version reads up to {}", entry::FORMAT_LEVEL)]
-    NeedsNewer { at: Place, needs: u16 },
+    #[error("{at} {level}")]
+    UnknownLevel { at: Place, level: UnknownLevel },
     /// The log belongs to another history.
     #[error("{at} belongs to log {found}, not to {expected}")]
     ForeignLog { at: Place, found: LogId, expected: LogId },

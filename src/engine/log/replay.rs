@@ -197,6 +197,7 @@ impl Replay {
     /// it applies. `next` and `follow` may have been called before only if they reached the log's end.
     pub fn follow_entry(&mut self, wait: Wait) -> Result<FollowedEntry, ReadError> {
         assert!(self.entry.is_none(), "the entry before is read through");
+        assert!(self.assembled.is_empty(), "its batches were handed over");
         match self.iter.next(wait)? {
             Step::Entry(entry) => self.begin_entry(entry)?,
             Step::End(_) => return self.check_end().map(|()| FollowedEntry::End),
@@ -242,6 +243,8 @@ impl Replay {
     }
 
     fn find_batch(&mut self, wait: Wait) -> Result<Result<Found, Step>, ReadError> {
+        // The batch before has been taken: a large one must not be held while the next is read.
+        self.assembled = Vec::new();
         loop {
             match self.take_piece()? {
                 Some(found) if found.lsn > self.skip_through => return Ok(Ok(found)),
@@ -274,7 +277,12 @@ impl Replay {
             // The first entry may begin with batches that the checkpoint includes already.
             (None, None) => header.first_lsn.min(self.skip_through.next()),
         };
-        if header.kind == Kind::Data && header.first_lsn != expected {
+        // What is not Data names the batch before it. Before the first entry is the mark, and the checkpoint
+        // covers what is before that.
+        let is_first = self.last_lsn.is_none() && self.unfinished.is_none();
+        let is_beyond = is_first && header.last_lsn > self.skip_through;
+        let is_hole = if header.kind == Kind::Data { header.first_lsn != expected } else { is_beyond };
+        if is_hole {
             let detail = format!("batch {expected} is missing, batch {} follows", header.first_lsn);
             return Err(ReadError::Hole { want: entry.pos, detail });
         }
@@ -289,7 +297,7 @@ impl Replay {
     /// writer asserts.
     fn contradiction(&self, entry: &ReadEntry) -> Option<String> {
         let (header, met) = (&entry.header, self.met);
-        if let Some(detail) = header.contradiction() {
+        if let Some(detail) = header.contradiction(entry.payload.len()) {
             return Some(detail.to_owned());
         }
         if entry.pos <= met.pos {
@@ -306,7 +314,7 @@ impl Replay {
                 Some(claim) => claim.previous.is_none_or(|previous| previous == (met.epoch, met.index)),
                 None => return Some("the fields of a Claim are malformed".to_owned()),
             },
-            _ => header.epoch == met.epoch && header.index.0 == met.index.0 + 1,
+            _ => header.epoch == met.epoch && Some(header.index.0) == met.index.0.checked_add(1),
         };
         let (epoch, index) = (header.epoch.0, header.index.0);
         let detail = || format!("entry {index} of epoch {epoch} follows {} of {}", met.index.0, met.epoch.0);
@@ -348,6 +356,7 @@ impl Replay {
                 }
             };
             let complete = matches!(piece.kind, PieceKind::Whole | PieceKind::Last);
+            assert!(cursor.offset < end, "each piece is read once");
             cursor.offset = end;
             cursor.lsn = if complete { lsn.next() } else { lsn };
             if complete {
@@ -404,7 +413,9 @@ impl Replay {
             self.state.engine_time_ms = self.state.engine_time_ms.max(header.engine_time_ms);
         }
         if self.unfinished.is_none() {
-            self.state.mark = Mark { pos: cursor.entry.pos, epoch: header.epoch, index: header.index };
+            let mark = Mark { pos: cursor.entry.pos, epoch: header.epoch, index: header.index };
+            assert!(mark.pos > self.state.mark.pos, "a checkpoint goes forward");
+            self.state.mark = mark;
         }
         Ok(())
     }

@@ -2,8 +2,9 @@
 //! durable.
 
 use super::claim::{ClaimId, ClaimRecord};
-use super::entry::{BASE_LEVEL, EntryHeader, HEADER_BYTES, Kind};
+use super::entry::{EntryHeader, HEADER_BYTES, Kind};
 use super::{Epoch, Idx, LogEnd, LogId, Lsn, Mark, Pos, RunningChecksum};
+use crate::format_level::BASE_LEVEL;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ impl Entry {
 
     /// The header, with what the backend knows.
     pub fn header(&self, log_id: LogId, segment: u64, epoch: Epoch, index: Idx, durable: Idx) -> EntryHeader {
+        let complete = self.complete_lsn;
+        assert!(self.last_lsn == complete || self.last_lsn == complete.next(), "only its last batch goes on");
         EntryHeader {
             needs: self.needs,
             kind: self.kind,

@@ -213,6 +213,7 @@ impl Carrier {
             }
             return self.apply_resident(record);
         };
+        assert!(self.resident.entry(from.0, from.1).is_none(), "a value is in one place");
         if from == to {
             return Ok(());
         }
@@ -255,6 +256,7 @@ impl Carrier {
 
     /// Brings a value back from the file.
     fn bring(&mut self, database: u32, key: &[u8], value: Extent) -> Result<(), CarryError> {
+        assert!(self.resident.entry(database, key).is_none(), "a value is in one place");
         let resident = &mut self.resident;
         let mut read = |into: &mut [u8], at| self.scratch.read(into, at);
         read_value(&self.scratch, value, &mut read, &mut |effect| match resident
@@ -280,6 +282,7 @@ impl Carrier {
         for (number, database) in (0..).zip(resident.databases()) {
             for entry in Database::iter(database) {
                 let slot = self.noted((number, entry.key()))?;
+                assert!(slot.value.is_none(), "a value is in one place");
                 let (at, mut crc) = (self.scratch.end(), 0);
                 entry.save(&mut |effect| {
                     bytes.clear();

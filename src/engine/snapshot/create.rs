@@ -13,13 +13,14 @@
 //! be trimmed (by the caller, for the log may have a writer of its own).
 
 use super::carry::{Carrier, CarryError};
-use super::format::{SLOT_RANGES, SectionContent, SnapshotHeader, range_slots, slot_range};
+use super::format::{SLOT_RANGES, SectionContent, SnapshotHeader, Trailer, range_slots, slot_range};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestEntry, ManifestError};
 use super::spill::Spills;
 use super::{SnapshotError, SnapshotFile, SnapshotWriter};
 use crate::effect::{Cause, Effect, Record, decode_batch};
 use crate::env::{DiskLock, Env};
 use crate::error::ReplayError;
+use crate::format_level::BASE_LEVEL;
 use crate::keyspace::{DataTypes, Keyspace};
 use crate::log::replay::{Checkpoint, Replay};
 use crate::log::{EntryIter, LogId, Lsn, Mark, Pos, ReadError};
@@ -204,13 +205,15 @@ fn publish(
         keep(env, directory, &mut manifest, options.retain.max(1))?;
         return Ok(manifest);
     };
+    let base_lsn = maker.base.map_or(0, |base| base.lsn);
+    assert!(built.entry.lsn > base_lsn, "a new snapshot holds more than the one that it builds on");
     let file = directory.join(&built.entry.file);
     let failed = |error| CreateError::Io { file: file.clone(), error };
-    manifest.needs = 1;
+    manifest.needs = BASE_LEVEL;
     manifest.log_id = maker.source.log_id;
     (manifest.parent, manifest.parent_pos) = (maker.source.parent, maker.source.parent_pos.0);
-    // The same name: a damaged one that was made anew.
-    manifest.snapshots.retain(|entry| entry.file != built.entry.file);
+    // One that holds as much, or more, is damaged: otherwise it would have been the base.
+    manifest.snapshots.retain(|entry| built.entry.comes_after(entry));
     manifest.snapshots.insert(0, built.entry.clone());
     manifest.snapshots.truncate(options.retain.max(1));
     // What needs space comes first, so that a full disk leaves everything as it was.
@@ -230,6 +233,7 @@ pub(super) fn keep(
     manifest: &mut Manifest,
     retain: usize,
 ) -> Result<(), CreateError> {
+    assert!(retain > 0, "the newest snapshot stays");
     if manifest.snapshots.len() <= retain {
         // The process that named the manifest may have been killed before its sync.
         let synced = env.disk.sync_directory(directory);
@@ -443,8 +447,9 @@ impl Maker<'_> {
             write_part(&mut writer, keyspace.keyspace(), part).map_err(failed)?;
         }
         write_modules(&mut writer, &tail.ground).map_err(failed)?;
-        writer.finish().map_err(failed)?;
-        let entry = self.verify(&temporary, &header, file)?;
+        let written = writer.finish().map_err(failed)?;
+        let entry = self.verify(&temporary, &header, written, file)?;
+        assert_eq!(entry.checkpoint(), tail.checkpoint, "the manifest says what the snapshot holds");
         Ok(Built { temporary, entry })
     }
 
@@ -484,16 +489,19 @@ impl Maker<'_> {
         }
     }
 
-    /// Reads the file back; returns what the manifest is to say of it.
+    /// Reads the file back; returns what the manifest is to say of it. `written` is what was written: the
+    /// trailer, and the size in bytes.
     fn verify(
         &self,
         temporary: &Path,
         header: &SnapshotHeader,
+        written: (Trailer, u64),
         file: String,
     ) -> Result<ManifestEntry, CreateError> {
         let verified = SnapshotFile::open(&*self.env.disk, temporary).and_then(|snapshot| {
-            if snapshot.header() != header {
-                let (file, detail) = (temporary.to_owned(), "another header was written".to_owned());
+            let read = (*snapshot.trailer(), snapshot.bytes());
+            if snapshot.header() != header || read != written {
+                let (file, detail) = (temporary.to_owned(), "another file was written".to_owned());
                 return Err(SnapshotError::Damaged { file, offset_bytes: 0, detail });
             }
             snapshot.verify(self.env, (self.modules)())?;

@@ -20,12 +20,11 @@
 //! ```
 
 pub use crate::effect::DATABASES_MAX;
+use crate::format_level::{self, BASE_LEVEL, UnknownLevel};
 use crate::log::replay::Checkpoint;
 use crate::log::{Epoch, Idx, LogId, Lsn, Mark, Pos, RunningChecksum};
 use crate::slot::SLOTS;
 
-/// The highest format level that this reader understands.
-pub const FORMAT_LEVEL: u16 = 1;
 const FORMAT_VERSION: u16 = 1;
 pub const HEADER_BYTES: usize = 128;
 pub const BLOCK_HEADER_BYTES: usize = 16;
@@ -71,15 +70,16 @@ pub struct SnapshotHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormatError {
     Damaged(&'static str),
-    NeedsNewer(u16),
+    UnknownLevel(UnknownLevel),
 }
 
 impl SnapshotHeader {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        assert_eq!(self.contradiction(), None, "{self:?}");
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..8].copy_from_slice(&HEADER_MAGIC);
         bytes[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        bytes[10..12].copy_from_slice(&1u16.to_le_bytes());
+        bytes[10..12].copy_from_slice(&BASE_LEVEL.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.log_id.0);
         bytes[32..48].copy_from_slice(&self.parent.0);
         let Checkpoint { mark, lsn, checksum, engine_time_ms } = self.checkpoint;
@@ -99,8 +99,7 @@ impl SnapshotHeader {
         bytes
     }
 
-    /// The magic and `needs` come before the CRC: they never move, so that an old reader can tell a newer
-    /// file from damage.
+    /// The magic, `needs` and the CRC never move, so that an old reader can tell a newer file from damage.
     pub fn decode(bytes: &[u8; HEADER_BYTES], check: bool) -> Result<SnapshotHeader, FormatError> {
         if bytes[0..8] != HEADER_MAGIC {
             return Err(FormatError::Damaged("this is no snapshot"));
@@ -109,11 +108,9 @@ impl SnapshotHeader {
             return Err(FormatError::Damaged("the header's checksum does not match"));
         }
         let needs = u16_at(bytes, 10);
-        if needs > FORMAT_LEVEL {
-            return Err(FormatError::NeedsNewer(needs));
-        }
+        format_level::check(needs).map_err(FormatError::UnknownLevel)?;
         let word = |offset| u64_at(bytes, offset);
-        Ok(SnapshotHeader {
+        let header = SnapshotHeader {
             log_id: LogId(array_at(bytes, 16)),
             parent: LogId(array_at(bytes, 32)),
             parent_pos: Pos(word(48)),
@@ -124,7 +121,22 @@ impl SnapshotHeader {
                 engine_time_ms: word(96),
             },
             created_ms: word(104),
-        })
+        };
+        match header.contradiction() {
+            Some(fact) => Err(FormatError::Damaged(fact)),
+            None => Ok(header),
+        }
+    }
+
+    /// What of it contradicts itself, if anything does. The writer asserts that nothing does, the reader
+    /// checks it.
+    fn contradiction(&self) -> Option<&'static str> {
+        let Checkpoint { mark, lsn, .. } = self.checkpoint;
+        let facts = [
+            (mark.is_possible(), "its epoch does not fit its position"),
+            (lsn < Lsn::END, "no log has so many batches"),
+        ];
+        facts.into_iter().find(|(holds, _)| !holds).map(|(_, fact)| fact)
     }
 }
 
@@ -172,6 +184,8 @@ impl Section {
 
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut bytes = [0; SECTION_BYTES];
+        assert!(self.keys <= self.effects, "a key takes an effect");
+        assert!(self.effects < self.bytes, "an effect takes bytes");
         let (content, database, first_slot, last_slot) = match self.content {
             SectionContent::Keys { database, first_slot, last_slot } => {
                 (1u32, database, first_slot, last_slot)
@@ -362,6 +376,7 @@ fn product(left: u32, mut right: u32) -> u32 {
 
 /// The slots of a range, both ends included.
 pub fn range_slots(range: usize) -> (u16, u16) {
+    assert!(range < SLOT_RANGES, "the ranges are numbered from 0");
     let width = SLOTS / SLOT_RANGES as u16;
     let first = range as u16 * width;
     (first, first + width - 1)
@@ -369,6 +384,8 @@ pub fn range_slots(range: usize) -> (u16, u16) {
 
 /// The range of a slot.
 pub fn slot_range(slot: u16) -> usize {
+    const _: () = assert!((SLOTS as usize).is_multiple_of(SLOT_RANGES), "ranges have equal widths");
+    assert!(slot < SLOTS, "slots are numbered from 0");
     usize::from(slot) / (usize::from(SLOTS) / SLOT_RANGES)
 }
 
@@ -397,6 +414,19 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format_level::FORMAT_LEVEL;
+
+    #[test]
+    fn a_header_of_another_level_is_refused() {
+        let bytes = SnapshotHeader { created_ms: 7, ..SnapshotHeader::default() }.encode();
+        assert_eq!(SnapshotHeader::decode(&bytes, true).map(|header| header.created_ms), Ok(7));
+        for level in [0, FORMAT_LEVEL + 1] {
+            let mut other = bytes;
+            other[10..12].copy_from_slice(&level.to_le_bytes());
+            let refused = SnapshotHeader::decode(&other, false);
+            assert_eq!(refused, Err(FormatError::UnknownLevel(UnknownLevel(level))));
+        }
+    }
 
     #[test]
     fn checksums_of_parts_make_that_of_the_whole() {

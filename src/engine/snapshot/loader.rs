@@ -121,6 +121,9 @@ impl SnapshotFile {
             let mut block = Vec::new();
             while let Some(&index) = sections.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let part = self.load_apart(index, &mut block, &followers, &types);
+                // One huge value must not stay in memory for the rest of the load.
+                block.clear();
+                block.shrink_to(BLOCK_KEPT_BYTES);
                 let mut whole = whole.lock();
                 let (recovering, failed) = &mut *whole;
                 if let Err(error) = part.and_then(|part| self.absorb(recovering, index, part))
@@ -354,6 +357,9 @@ impl SnapshotFile {
     }
 }
 
+/// The buffer that is kept from one section to the next: larger than a block, unless it has one huge value.
+const BLOCK_KEPT_BYTES: usize = 1 << 20;
+
 /// What is done with the effects of a block.
 type EachBlock<'a> =
     dyn FnMut(&mut dyn Iterator<Item = Result<Record<'_>, BlockError>>) -> Result<(), BlockError> + 'a;
@@ -474,7 +480,7 @@ fn decode_footer(footer: &[u8], trailer: &Trailer) -> Result<(Vec<Section>, Vec<
         let record = record.try_into().expect("chunks are exact");
         let section = Section::decode(record).map_err(|error| match error {
             FormatError::Damaged(detail) => detail,
-            FormatError::NeedsNewer(_) => "a section's content is unknown",
+            FormatError::UnknownLevel(_) => "a section's content is unknown",
         })?;
         if section.offset != offset || section.bytes > trailer.footer_offset - offset {
             return Err("the sections do not follow each other");
@@ -518,7 +524,9 @@ impl Place<'_> {
     fn format(self, offset: u64, error: FormatError) -> SnapshotError {
         match error {
             FormatError::Damaged(detail) => self.damaged(offset, detail),
-            FormatError::NeedsNewer(needs) => SnapshotError::NeedsNewer { file: self.path.to_owned(), needs },
+            FormatError::UnknownLevel(level) => {
+                SnapshotError::UnknownLevel { file: self.path.to_owned(), level }
+            }
         }
     }
 

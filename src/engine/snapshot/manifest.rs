@@ -10,8 +10,8 @@
 //! ```
 
 use super::SnapshotFile;
-use super::format::FORMAT_LEVEL;
 use crate::env::Disk;
+use crate::format_level::{self, BASE_LEVEL, UnknownLevel};
 use crate::log::replay::Checkpoint;
 use crate::log::{Epoch, Idx, LogId, Lsn, Mark, Pos, RunningChecksum};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub const MANIFEST_FILE: &str = "MANIFEST";
 
 /// The valid snapshots of a directory.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The lowest format level that reads this.
     pub needs: u16,
@@ -32,7 +32,7 @@ pub struct Manifest {
     pub parent: LogId,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub parent_pos: u64,
-    /// The newest first.
+    /// The newest first: each holds fewer batches than the one before.
     pub snapshots: Vec<ManifestEntry>,
 }
 
@@ -88,6 +88,11 @@ impl ManifestEntry {
         }
     }
 
+    /// Whether it holds all that an older one of the same history holds, and more.
+    pub(super) fn comes_after(&self, older: &ManifestEntry) -> bool {
+        self.lsn > older.lsn && self.pos >= older.pos
+    }
+
     pub fn mark(&self) -> Mark {
         Mark { pos: Pos(self.pos), epoch: Epoch(self.epoch), index: Idx(self.index) }
     }
@@ -104,8 +109,8 @@ pub enum ManifestError {
         file.display()
     )]
     Damaged { file: PathBuf, detail: String },
-    #[error("{} needs format level {needs}, this version reads up to {FORMAT_LEVEL}", file.display())]
-    NeedsNewer { file: PathBuf, needs: u16 },
+    #[error("{} {level}", file.display())]
+    UnknownLevel { file: PathBuf, level: UnknownLevel },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,15 +141,37 @@ impl Manifest {
             Err(error) => return Err(ManifestError::Io { file, error }),
         };
         if let Ok(Needs { manifest: NeedsInner { needs } }) = serde_json::from_slice(&bytes)
-            && needs > FORMAT_LEVEL
+            && let Err(level) = format_level::check(needs)
         {
-            return Err(ManifestError::NeedsNewer { file, needs });
+            return Err(ManifestError::UnknownLevel { file, level });
         }
-        match serde_json::from_slice::<Sealed>(&bytes) {
-            Ok(sealed) if sealed.manifest.crc32c() == sealed.crc32c => Ok(sealed.manifest),
-            Ok(_) => Err(ManifestError::Damaged { file, detail: "its checksum does not match".to_owned() }),
-            Err(error) => Err(ManifestError::Damaged { file, detail: error.to_string() }),
+        let damaged = |detail: String| ManifestError::Damaged { file: file.clone(), detail };
+        let sealed: Sealed = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if sealed.manifest.crc32c() != sealed.crc32c {
+            return Err(damaged("its checksum does not match".to_owned()));
         }
+        match sealed.manifest.contradiction() {
+            Some(fact) => Err(damaged(fact.to_owned())),
+            None => Ok(sealed.manifest),
+        }
+    }
+
+    /// A manifest of these snapshots, the newest first.
+    pub fn new(log_id: LogId, parent: LogId, parent_pos: u64, snapshots: Vec<ManifestEntry>) -> Manifest {
+        Manifest { needs: BASE_LEVEL, log_id, parent, parent_pos, snapshots }
+    }
+
+    /// What of it contradicts itself, if anything does. The writer asserts that nothing does, the reader
+    /// checks it: the log is trimmed by the last of the snapshots.
+    fn contradiction(&self) -> Option<&'static str> {
+        let facts = [
+            (format_level::check(self.needs).is_ok(), "its format level is unknown"),
+            (
+                self.snapshots.is_sorted_by(ManifestEntry::comes_after),
+                "its snapshots are not in order, the newest first",
+            ),
+        ];
+        facts.into_iter().find(|(holds, _)| !holds).map(|(_, fact)| fact)
     }
 
     /// Replaces the manifest; durable on return.
@@ -155,6 +182,7 @@ impl Manifest {
 
     /// The part of [`Manifest::store`] that needs space; returns the file that is to replace the manifest.
     pub(super) fn store_beside(&self, disk: &dyn Disk, directory: &Path) -> io::Result<PathBuf> {
+        assert_eq!(self.contradiction(), None, "{self:?}");
         let sealed = Sealed { crc32c: self.crc32c(), manifest: self.clone() };
         let mut bytes = serde_json::to_vec_pretty(&sealed).map_err(io::Error::other)?;
         bytes.push(b'\n');
@@ -174,6 +202,13 @@ impl Manifest {
 
     fn crc32c(&self) -> u32 {
         crc32c::crc32c(&serde_json::to_vec(self).expect("a manifest is plain data"))
+    }
+}
+
+impl Default for Manifest {
+    /// Of a directory without snapshots.
+    fn default() -> Manifest {
+        Manifest::new(LogId::default(), LogId::default(), 0, Vec::new())
     }
 }
 

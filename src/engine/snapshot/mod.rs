@@ -38,10 +38,11 @@ pub use writer::SnapshotWriter;
 
 use crate::effect::EffectDecodeError;
 use crate::error::ReplayError;
+use crate::format_level::UnknownLevel;
 use std::io;
 use std::path::PathBuf;
 
-/// Why a snapshot cannot be read. Everything but `Io` and `NeedsNewer` says that its bytes are not what was
+/// Why a snapshot cannot be read. Everything but `Io` and `UnknownLevel` says that its bytes are not what was
 /// written.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -49,8 +50,8 @@ pub enum SnapshotError {
     Io { file: PathBuf, error: io::Error },
     #[error("{} is damaged at offset {offset_bytes}: {detail}", file.display())]
     Damaged { file: PathBuf, offset_bytes: u64, detail: String },
-    #[error("{} needs format level {needs}, this version reads up to {}", file.display(), format::FORMAT_LEVEL)]
-    NeedsNewer { file: PathBuf, needs: u16 },
+    #[error("{} {level}", file.display())]
+    UnknownLevel { file: PathBuf, level: UnknownLevel },
     #[error(
         "{} holds data of the module {name} (number {number}), which this program does not have",
         file.display()
@@ -75,7 +76,7 @@ impl SnapshotError {
                     )
                 )
             }
-            SnapshotError::NeedsNewer { .. } | SnapshotError::MissingModule { .. } => false,
+            SnapshotError::UnknownLevel { .. } | SnapshotError::MissingModule { .. } => false,
         }
     }
 }

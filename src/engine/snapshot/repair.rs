@@ -31,13 +31,24 @@ pub fn repair(
     found.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.created_ms));
     let newest = found.first().map_or(SnapshotHeader::default(), |(header, _)| *header);
     let (log_id, parent, parent_pos) = (newest.log_id, newest.parent, newest.parent_pos.0);
-    let (ours, foreign): (Vec<_>, Vec<_>) =
+    let (mut ours, foreign): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|(header, _)| header.log_id == log_id);
     problems.extend(
         foreign.iter().map(|(header, entry)| format!("{} belongs to log {}", entry.file, header.log_id)),
     );
-    let snapshots = ours.into_iter().map(|(_, entry)| entry).collect();
-    let manifest = Manifest { needs: 1, log_id, parent, parent_pos, snapshots };
+    // By the history, and not by the clock, which may have been set back: the log is trimmed by the last one.
+    ours.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.lsn));
+    let mut snapshots: Vec<ManifestEntry> = Vec::new();
+    for (_, entry) in ours {
+        match snapshots.last() {
+            Some(newer) if !newer.comes_after(&entry) => {
+                problems
+                    .push(format!("{} does not come before {}: is it a copy of it?", entry.file, newer.file));
+            }
+            _ => snapshots.push(entry),
+        }
+    }
+    let manifest = Manifest::new(log_id, parent, parent_pos, snapshots);
     manifest.store(&*env.disk, directory).map_err(failed)?;
     Ok((manifest, problems))
 }

@@ -243,6 +243,7 @@ impl ScratchIndex {
     }
 
     fn put(&mut self, slot: &IndexSlot) -> io::Result<()> {
+        assert!(slot.place < self.slots, "a place is in the table");
         let mut bytes = [0; SLOT_BYTES];
         bytes[..8].copy_from_slice(&slot.hash.to_le_bytes());
         bytes[8..16].copy_from_slice(&(slot.key_at + 1).to_le_bytes());

@@ -126,6 +126,7 @@ impl Spill {
             self.file = Some(disk.create(&self.path)?);
         }
         let file = self.file.as_ref().expect("just created");
+        assert!(!self.buffer.is_empty(), "a piece has effects");
         file.write_at(&self.buffer, self.bytes)?;
         self.bytes += self.buffer.len() as u64;
         self.crc = crc32c::crc32c_append(self.crc, &self.buffer);

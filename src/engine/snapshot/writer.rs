@@ -92,11 +92,13 @@ impl SnapshotWriter {
 
     /// Notes a module whose effects are in the file.
     pub fn module(&mut self, number: u8, name: &str) {
+        assert!(self.modules.iter().all(|module| module.number != number), "a module is noted once");
         self.modules.push(ModuleName { number, name: name.to_owned() });
     }
 
     /// Appends an effect to the open section.
     pub fn effect(&mut self, database: u32, effect: &Effect<'_>) -> io::Result<()> {
+        assert!(self.open, "begin_section comes first");
         let start = self.block.len();
         effect.encode(database, &mut self.block);
         if self.block.len() > self.block_bytes_max {
@@ -113,6 +115,13 @@ impl SnapshotWriter {
     /// Returns the trailer and the file's size.
     pub fn finish(mut self) -> io::Result<(Trailer, u64)> {
         self.end_section()?;
+        assert!(self.block.is_empty() && self.block_effects == 0, "all effects are in the file");
+        let bytes_of_sections: u64 = self.sections.iter().map(|section| section.bytes).sum();
+        assert_eq!(
+            self.offset,
+            HEADER_BYTES as u64 + bytes_of_sections,
+            "sections fill the file without gaps"
+        );
         let mut footer = Vec::new();
         self.sections.iter().for_each(|section| section.encode(&mut footer));
         self.modules.iter().for_each(|module| module.encode(&mut footer));
@@ -159,6 +168,7 @@ impl SnapshotWriter {
         self.offset += length;
         let section = self.sections.last_mut().expect("effects go into sections");
         section.bytes += length;
+        assert_eq!(section.offset + section.bytes, self.offset, "blocks follow each other");
         section.effects += u64::from(self.block_effects);
         section.checksum.add(&self.block);
         self.block.clear();

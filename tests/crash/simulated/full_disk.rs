@@ -290,6 +290,8 @@ fn a_start_that_lacks_a_descriptor_takes_the_reserve_over_later() {
             }
             started => started.unwrap_or_else(|error| panic!("open {opens}: {error}")),
         };
+        // Only the start is short of one.
+        sim.disk.fail_open_after(u64::MAX);
         pipeline.pump();
         assert_eq!((pipeline.shortage(), pipeline.failure()), (None, None), "open {opens}");
         // All of the reserve is there, once.

@@ -58,7 +58,9 @@ fn cut_backup(
     sim.disk.power_cut();
     sim.disk.leave_out(|_| false);
     let result = match verify(&sim.env) {
-        Err(BackupError::Directory(DataDirError::Unfinished { .. }) | BackupError::NoBackup { .. }) if !made => {
+        Err(BackupError::Directory(DataDirError::Unfinished { .. }) | BackupError::NoBackup { .. })
+            if !made =>
+        {
             run_again(&sim, copies_only)
         }
         Err(error) => Err(format!("made: {made}: {error}")),

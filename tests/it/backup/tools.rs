@@ -31,12 +31,7 @@ pub fn restore(env: &Env, from: &Path) -> Result<RestoreReport, BackupError> {
 
 /// A store with two snapshots, a saved graph, sealed segments and an open one.
 pub fn prepared(seed: u64) -> Store {
-    let mut store = Store::open(SimEnv::new(seed)).expect("an empty disk is fine");
-    for _ in 0..2 {
-        store.write_some(15);
-        store.snapshot(2).expect("nothing fails yet");
-    }
-    store.write_some(25);
+    let store = Store::with_snapshots(seed, &[15, 15], 2, 25);
     put(&store.sim, &directory().join(GRAPHS), "1.index", b"a graph");
     put(&store.sim, &directory().join(GRAPHS), "2.tmp", b"half a graph");
     store

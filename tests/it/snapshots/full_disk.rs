@@ -12,11 +12,7 @@ use engramdb_testkit::store::{Store, compare, directory, manifest, offline, snap
 
 /// A store with one snapshot and later writes.
 fn prepared(seed: u64) -> Store {
-    let mut store = Store::open(SimEnv::new(seed)).expect("an empty disk is fine");
-    store.write_some(40);
-    store.snapshot(2).expect("nothing fails yet");
-    store.write_some(40);
-    store
+    Store::with_snapshots(seed, &[40], 2, 40)
 }
 
 fn set_free(sim: &SimEnv, bytes: u64) {

@@ -3,6 +3,7 @@
 
 mod carry;
 mod full_disk;
+mod manifest;
 mod page_cache;
 mod power_cut;
 mod process;

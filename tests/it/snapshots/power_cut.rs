@@ -12,13 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A store with two snapshots and some later writes.
 pub fn prepared(seed: u64, retain: usize) -> Store {
-    let mut store = Store::open(SimEnv::new(seed)).expect("an empty disk is fine");
-    for _ in 0..2 {
-        store.write_some(15);
-        store.snapshot(retain).expect("nothing fails yet");
-    }
-    store.write_some(15);
-    store
+    Store::with_snapshots(seed, &[15, 15], retain, 15)
 }
 
 /// Cuts the power at the `operation`th change of the disk while a snapshot is made; then opens the store

@@ -340,7 +340,11 @@ impl ShardLog for LocalLog {
             let removed = shared.env.disk.remove(&path);
             let removed = removed.and_then(|()| shared.env.disk.sync_directory(&shared.directory));
             removed.map_err(|error| TrimError { cause: format!("{}: {error}", path.display()) })?;
-            shared.state.lock().segments.remove(0);
+            let mut state = shared.state.lock();
+            let gone = state.segments.remove(0);
+            assert_eq!(gone.path, path, "only one trim removes a segment");
+            assert!(!state.segments.is_empty(), "the last segment stays");
+            drop(state);
             shared.spares.retry();
         }
     }
@@ -355,6 +359,8 @@ impl Shared {
             assert!(frontier.end_offset.is_multiple_of(BLOCK_BYTES as u64), "entries end with a block");
             let last = state.segments.last().map_or(0, |segment| segment.header.number);
             assert!(frontier.segment <= last, "what is durable is in a segment that was started");
+            let before = state.frontier;
+            assert!(before.is_none_or(|before| before.is_before(&frontier)), "what is durable stays so");
             state.frontier = Some(frontier);
             self.more.notify_all();
         }
@@ -383,6 +389,8 @@ impl Shared {
         let usable = |size_bytes: u64| self.options.usable_bytes(size_bytes - BLOCK_BYTES as u64);
         let for_deletes = usable(ReserveKind::Deletes.size_bytes(&self.options));
         let prepared = spares as u64 * usable(self.options.segment_bytes) + deletes as u64 * for_deletes;
+        assert!(free_bytes.is_multiple_of(BLOCK_BYTES as u64), "entries are whole blocks");
+        assert!(deletes <= ReserveKind::Deletes.count(), "no more is held back than is asked for");
         // One block is held back for the Release.
         let room = |bytes: u64| bytes.saturating_sub(BLOCK_BYTES as u64);
         Room {
@@ -396,6 +404,7 @@ impl Shared {
 
     fn want_room(&self, bytes: u64) {
         let per_spare = self.options.usable_bytes(self.options.segment_bytes - BLOCK_BYTES as u64);
+        assert!(per_spare > 0, "a segment holds an entry");
         self.spares.want((bytes / per_spare + 1) as usize);
         if !self.options.background {
             spare::prepare_wanted(self);

@@ -75,6 +75,14 @@ pub struct Frontier {
     pub end_offset: u64,
 }
 
+impl Frontier {
+    /// Whether the other is behind it, by its position and by its place.
+    pub fn is_before(&self, later: &Frontier) -> bool {
+        let place = |frontier: &Frontier| (frontier.segment, frontier.end_offset);
+        self.mark.pos < later.mark.pos && place(self) < place(later)
+    }
+}
+
 pub struct LocalIter {
     env: Env,
     segments: Vec<SegmentInfo>,
@@ -162,6 +170,8 @@ impl LocalIter {
         let Some(frontier) = state.frontier.filter(|found| Some(*found) != self.frontier) else {
             return Ok(false);
         };
+        assert!(self.frontier.is_none_or(|before| before.is_before(&frontier)), "what is durable stays so");
+        assert!(self.mark.pos <= frontier.mark.pos, "no more was read than is durable");
         let last = self.segments.last().map_or(0, |segment| segment.header.number);
         let begin = state.segments.partition_point(|segment| segment.header.number <= last);
         let started = &state.segments[begin..];
@@ -184,7 +194,10 @@ impl LocalIter {
         let Some(reader) = &mut self.open else { return Ok(()) };
         let segment = &self.segments[self.current];
         let size_bytes = match self.frontier.filter(|frontier| frontier.segment == segment.header.number) {
-            Some(frontier) => frontier.end_offset,
+            Some(frontier) => {
+                assert!(self.offset <= frontier.end_offset, "no more was read than is durable");
+                frontier.end_offset
+            }
             None => reader.file_bytes().map_err(|error| unavailable(&segment.path, &error))?,
         };
         reader.set_size_bytes(size_bytes);
@@ -229,8 +242,8 @@ impl LocalIter {
                     self.note_unproven(&header, payload.len())?;
                     return Ok(Some(self.take(header, payload)));
                 }
-                Err(DecodeError::NeedsNewer(needs)) => {
-                    return Err(ReadError::NeedsNewer { at: self.at(self.offset), needs });
+                Err(DecodeError::UnknownLevel(level)) => {
+                    return Err(ReadError::UnknownLevel { at: self.at(self.offset), level });
                 }
                 Ok(_) => self.end_at_bad_entry("an entry is out of sequence")?,
                 Err(error) => self.end_at_bad_entry(&error.to_string())?,
@@ -381,9 +394,9 @@ impl LocalIter {
             let header = match found {
                 Ok((header, _)) if belongs(&header, log_id, number) => header,
                 Ok(_) => continue,
-                Err(DecodeError::NeedsNewer(needs)) => {
+                Err(DecodeError::UnknownLevel(level)) => {
                     let at = Place::in_file(&segment.path, at);
-                    return Err(ReadError::NeedsNewer { at, needs });
+                    return Err(ReadError::UnknownLevel { at, level });
                 }
                 Err(_) => continue,
             };

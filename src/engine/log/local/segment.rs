@@ -27,6 +27,7 @@
 //! is complete up to the header's position. Bytes after that position are void and are cut off.
 
 use crate::env::{Access, Disk, DiskFile};
+use crate::format_level::{self, BASE_LEVEL, UnknownLevel};
 use crate::log::entry::{self, DecodeError};
 use crate::log::{Epoch, Idx, LogId, Lsn, Mark, Place, Pos, ReadError, RunningChecksum};
 use std::io;
@@ -60,16 +61,19 @@ pub enum HeaderError {
     /// All zeros: the file is preallocated and not started.
     Blank,
     Damaged,
-    NeedsNewer(u16),
+    UnknownLevel(UnknownLevel),
+    /// What it states contradicts itself or its level.
+    Impossible(&'static str),
 }
 
 impl SegmentHeader {
     /// The header as one block.
     pub fn encode(&self) -> Vec<u8> {
+        assert_eq!(self.contradiction(), None, "{self:?}");
         let mut block = vec![0; BLOCK_BYTES];
         block[0..8].copy_from_slice(&MAGIC);
         block[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        block[10..12].copy_from_slice(&entry::BASE_LEVEL.to_le_bytes());
+        block[10..12].copy_from_slice(&BASE_LEVEL.to_le_bytes());
         block[12..16].copy_from_slice(&(BLOCK_BYTES as u32).to_le_bytes());
         block[16..32].copy_from_slice(&self.log_id.0);
         let words = [
@@ -102,11 +106,12 @@ impl SegmentHeader {
             return Err(HeaderError::Damaged);
         }
         let needs = u16::from_le_bytes(array(block, 10));
-        if needs > entry::FORMAT_LEVEL || u32::from_le_bytes(array(block, 12)) as usize != BLOCK_BYTES {
-            return Err(HeaderError::NeedsNewer(needs));
+        format_level::check(needs).map_err(HeaderError::UnknownLevel)?;
+        if u32::from_le_bytes(array(block, 12)) as usize != BLOCK_BYTES {
+            return Err(HeaderError::Impossible("its blocks have another size"));
         }
         let word = |offset| u64::from_le_bytes(array(block, offset));
-        Ok(SegmentHeader {
+        let header = SegmentHeader {
             log_id: LogId(array(block, 16)),
             number: word(32),
             size_bytes: word(40),
@@ -115,7 +120,22 @@ impl SegmentHeader {
             checksum: RunningChecksum(word(80)),
             parent: LogId(array(block, 88)),
             parent_pos: Pos(word(104)),
-        })
+        };
+        match header.contradiction() {
+            Some(fact) => Err(HeaderError::Impossible(fact)),
+            None => Ok(header),
+        }
+    }
+
+    /// What of it contradicts itself, if anything does. The writer asserts that nothing does, the reader
+    /// checks it.
+    fn contradiction(&self) -> Option<&'static str> {
+        let facts = [
+            (self.number > 0, "segments are numbered from 1"),
+            (self.before.is_possible(), "its epoch does not fit its position"),
+            (self.lsn < Lsn::END, "no log has so many batches"),
+        ];
+        facts.into_iter().find(|(holds, _)| !holds).map(|(_, fact)| fact)
     }
 }
 
@@ -217,7 +237,11 @@ fn read_header(path: &Path, file: &dyn DiskFile, number: u64) -> Result<Option<S
             let detail = format!("the file's name says segment {number}, its header {}", header.number);
             Err(ReadError::Corrupt { at: at(), detail })
         }
-        Err(HeaderError::NeedsNewer(needs)) => Err(ReadError::NeedsNewer { at: at(), needs }),
+        Err(HeaderError::UnknownLevel(level)) => Err(ReadError::UnknownLevel { at: at(), level }),
+        Err(HeaderError::Impossible(fact)) => {
+            let detail = format!("the segment's header is impossible: {fact}");
+            Err(ReadError::Corrupt { at: at(), detail })
+        }
         Err(HeaderError::Blank | HeaderError::Damaged) => {
             if has_entries(path, file, number)? {
                 let detail = "the segment's header is damaged, and entries follow it".to_owned();
@@ -235,7 +259,7 @@ fn has_entries(path: &Path, file: &dyn DiskFile, number: u64) -> Result<bool, Re
     let found = reader.entry(BLOCK_BYTES as u64).map_err(|error| unavailable(path, &error))?;
     Ok(match found {
         Ok((header, _)) => header.segment == number,
-        Err(error) => matches!(error, DecodeError::NeedsNewer(_) | DecodeError::UnknownKind(_)),
+        Err(error) => matches!(error, DecodeError::UnknownLevel(_) | DecodeError::UnknownKind(_)),
     })
 }
 
@@ -319,5 +343,32 @@ impl FileRef for Arc<dyn DiskFile> {
 impl FileRef for &dyn DiskFile {
     fn file(&self) -> &dyn DiskFile {
         *self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format_level::FORMAT_LEVEL;
+
+    #[test]
+    fn a_header_of_another_level_or_that_is_impossible_is_refused() {
+        let header = SegmentHeader { number: 7, size_bytes: 1 << 20, ..SegmentHeader::default() };
+        let block = header.encode();
+        assert_eq!(SegmentHeader::decode(&block), Ok(header));
+        for level in [0, FORMAT_LEVEL + 1] {
+            let mut other = block.clone();
+            other[10..12].copy_from_slice(&level.to_le_bytes());
+            repair_header_crc(&mut other);
+            assert_eq!(SegmentHeader::decode(&other), Err(HeaderError::UnknownLevel(UnknownLevel(level))));
+        }
+        // The block size, the number, an epoch behind its position, and too many batches.
+        for (offset, word) in [(12, 512u64), (32, 0), (56, 1), (72, Lsn::END.0)] {
+            let mut other = block.clone();
+            other[offset..offset + 8].copy_from_slice(&word.to_le_bytes());
+            repair_header_crc(&mut other);
+            let refused = SegmentHeader::decode(&other);
+            assert!(matches!(refused, Err(HeaderError::Impossible(_))), "at {offset}: {refused:?}");
+        }
     }
 }

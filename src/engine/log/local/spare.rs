@@ -524,7 +524,12 @@ fn return_to_reserve(shared: &Shared, reserve: &mut Reserve, path: &Path, size_b
 }
 
 /// Adds a file to the reserve under its name, or removes it if its size is wrong.
-fn keep_in_reserve(shared: &Shared, reserve: &mut Reserve, kind: ReserveKind, path: PathBuf) -> io::Result<()> {
+fn keep_in_reserve(
+    shared: &Shared,
+    reserve: &mut Reserve,
+    kind: ReserveKind,
+    path: PathBuf,
+) -> io::Result<()> {
     let Some(file) = open_own(shared, &path)? else { return Ok(()) };
     if file.size()? != kind.size_bytes(&shared.options) {
         return shared.env.disk.remove(&path);

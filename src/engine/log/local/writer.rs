@@ -15,7 +15,7 @@ use super::spare::{self, Sealed, Spare};
 use super::{BLOCK_BYTES, STARTED, STARTED_TEXT, Shared, padded};
 use crate::env::Access;
 use crate::env::DiskFile;
-use crate::log::entry;
+use crate::log::entry::{self, Kind};
 use crate::log::{
     Acks, Claim, ClaimError, Entry, EntryIter, Epoch, Idx, LogEnd, LogWriter, Lsn, Mark, Pos,
     RunningChecksum, Step, Wait, WriteError,
@@ -36,8 +36,10 @@ pub fn claim(shared: &Arc<Shared>, at: LogEnd, claim: &Claim) -> Result<Box<dyn 
         Some(before) => succeed(shared, before, at, epoch)?,
         None => take_over(shared, at)?,
     };
+    assert_eq!(log_end.mark, at.mark, "a claim is where its writer has read to");
     let last = {
         let mut state = shared.state.lock();
+        assert!(state.epoch < epoch, "epochs grow");
         state.epoch = epoch;
         let last = state.last.take();
         state.current.as_ref().map(|(_, file)| file.clone()).or(last)
@@ -160,6 +162,7 @@ fn rewrite(shared: &Shared, unproven: &Unproven) -> io::Result<()> {
         file.write_at(&header.encode(), 0)?;
     }
     for entry in &unproven.entries {
+        assert!(entry.offset.is_multiple_of(BLOCK_BYTES as u64), "an entry begins with a block");
         let mut block = entry.bytes.clone();
         block.resize(padded(block.len()) as usize, 0);
         file.write_at(&block, entry.offset)?;
@@ -272,6 +275,10 @@ impl LocalWriter {
             parent: self.shared.parent.0,
             parent_pos: self.shared.parent.1,
         };
+        let block = BLOCK_BYTES as u64;
+        assert!(spare.size_bytes.is_multiple_of(block), "segments are whole blocks");
+        assert!(spare.size_bytes > block, "a segment holds an entry");
+        assert!([0, spare.number - 1].contains(&self.segment_number), "segments are numbered densely");
         let info = SegmentInfo { path: segment_path(&self.shared.directory, spare.number), header };
         let Spare { number, file, size_bytes } = spare;
         let previous = self.previous.take();
@@ -336,7 +343,9 @@ impl LocalWriter {
         self.checksum = entry.checksum;
         let mut state = self.shared.state.lock();
         if state.epoch == mark.epoch {
+            assert!(state.current_free_bytes >= length, "room is used once");
             state.current_free_bytes -= length;
+            assert_eq!(state.current_free_bytes, self.segment_bytes - end_offset, "what is left is free");
         }
         Ok(())
     }
@@ -346,6 +355,7 @@ impl LogWriter for LocalWriter {
     fn append(&mut self, entry: Entry) -> Result<Idx, WriteError> {
         let bytes = entry.bytes.len();
         assert!(bytes <= self.shared.options.entry_bytes_max, "an entry of {bytes} bytes is too large");
+        assert!(entry.kind != Kind::Data || entry.first_lsn == self.lsn.next(), "no batch is left out");
         assert!(entry.complete_lsn >= self.lsn, "LSNs do not go back");
         if let Some(cause) = self.shared.spares.failed() {
             self.queue.fail(&cause);
@@ -360,6 +370,8 @@ impl LogWriter for LocalWriter {
     }
 
     fn seal(&mut self) -> Result<Pos, WriteError> {
+        self.queue.check()?;
+        assert_eq!(self.queue.durable(), self.mark.index, "nothing is in flight");
         if self.offset > BLOCK_BYTES as u64 {
             self.roll(&FOR_CLAIMS)?;
             // Nothing else is in flight, so this only starts the segment.
@@ -556,6 +568,7 @@ impl Queue {
                 return Err(ClaimError::Behind(LogEnd { mark: frontier.mark }));
             }
             if !state.is_being_written() {
+                assert!(!state.is_paused, "one claim at a time");
                 state.is_paused = true;
                 return Ok((frontier, state.slots.iter().any(|slot| slot.barrier)));
             }
@@ -565,7 +578,8 @@ impl Queue {
 
     /// Ends a pause.
     fn resume(&self) {
-        self.state.lock().is_paused = false;
+        let was_paused = std::mem::take(&mut self.state.lock().is_paused);
+        assert!(was_paused, "a pause is ended once");
         self.changed.notify_all();
     }
 
@@ -573,6 +587,7 @@ impl Queue {
     /// dropped; a segment that was not started is returned.
     fn fence(&self, by: Epoch) -> Option<Spare> {
         let mut state = self.state.lock();
+        assert!(state.is_paused && !state.is_being_written(), "a claim has paused the writer before it");
         state.is_paused = false;
         state.failed.get_or_insert(WriteError::Fenced { by });
         self.changed.notify_all();
@@ -611,8 +626,11 @@ impl Queue {
             {
                 state.buffers.push(buffer);
             }
-            let slot = number - state.retired;
-            state.slots[slot].done = true;
+            assert!(number >= state.retired, "a job is done before it is retired");
+            let place = number - state.retired;
+            let slot = &mut state.slots[place];
+            assert!(slot.job.is_none() && !slot.done, "a job is done once");
+            slot.done = true;
             state.retire();
             self.changed.notify_all();
             has_written = true;
@@ -641,8 +659,14 @@ impl Queue {
             let at_barrier = state.slots[place].barrier && place > 0;
             if !behind_barrier && !at_barrier && !state.is_paused {
                 let job = state.slots[place].job.take().expect("found above");
-                if let (Job::Start { info, .. }, Some(frontier)) = (&job, state.frontier) {
+                if let (Job::Start { info, previous, .. }, Some(frontier)) = (&job, state.frontier) {
                     assert_eq!(info.header.before, frontier.mark, "a header states what is durable");
+                    let is_next = info.header.number == frontier.segment + 1;
+                    let cut = previous.as_ref().filter(|_| is_next).map(|sealed| sealed.end_offset);
+                    assert!(
+                        cut.is_none_or(|cut| cut == frontier.end_offset),
+                        "a cut is behind what is durable"
+                    );
                 }
                 return Ok(Ok((state.retired + place, job)));
             }
@@ -668,6 +692,8 @@ impl QueueState {
             let Some(frontier) = slot.frontier else { continue };
             let is_next = self.frontier.is_none_or(|before| frontier.mark.pos == before.mark.pos.next());
             assert!(is_next, "entries become durable in order");
+            let is_behind = self.frontier.is_none_or(|before| before.is_before(&frontier));
+            assert!(is_behind, "entries follow each other in their segment");
             self.frontier = Some(frontier);
         }
     }

@@ -10,7 +10,8 @@
 //! Small batches take no turn: when the buffer is full they are admitted as they come, because an order among
 //! callers that try again a millisecond later would leave the log idle.
 
-use super::{Fatal, Pipeline, Purpose, Refusal, Room, Shared, WriterRequest};
+use super::{Fatal, LogLimits, Pipeline, Purpose, Refusal, Room, Shared, State, WriterRequest};
+use crate::log::entry::HEADER_BYTES;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -43,6 +44,31 @@ impl Drop for Credit {
             assert!(state.reserved_bytes >= self.room, "room is given back once");
             state.reserved_bytes -= self.room;
         }
+    }
+}
+
+impl State {
+    /// Replaces the request. A Time entry has reserved its room; it is written by now, or never will be.
+    pub(super) fn set_request(&mut self, limits: &LogLimits, request: Option<WriterRequest>) {
+        if let Some(WriterRequest::Time { .. }) = self.request {
+            let block = limits.padded(HEADER_BYTES);
+            assert!(self.reserved_bytes >= block, "room is given back once");
+            self.reserved_bytes -= block;
+        }
+        self.request = request;
+    }
+}
+
+impl Drop for Shared {
+    /// When no credit is left and nobody uses the pipeline any more: all room was given back or is that of
+    /// batches that were not written.
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        if state.failed.is_some() || state.request.is_some() || std::thread::panicking() {
+            return;
+        }
+        let unwritten: u64 = state.ready.iter().chain(&state.forming).map(|entry| entry.reserved_bytes).sum();
+        assert_eq!(state.reserved_bytes, unwritten, "room is given back whole");
     }
 }
 
@@ -146,7 +172,10 @@ impl Pipeline {
             return Err(Refusal::Busy);
         }
         let sealing = state.request == Some(WriterRequest::Seal);
-        let fits = |room: &Room| reserved <= room.for_purpose(purpose, sealing);
+        let fits = |room: &Room| {
+            assert!(room.bytes_after_seal <= room.bytes, "a seal gives no room: {room:?}");
+            reserved <= room.for_purpose(purpose, sealing)
+        };
         let mut room = shared.log.room();
         if !fits(&room) {
             shared.log.want_room(reserved);

@@ -44,6 +44,7 @@ impl Batches {
         if start == end {
             return false;
         }
+        assert!(start < end, "batches follow each other");
         let crc = match self.bytes.as_slice() {
             Some(bytes) => crc32c::crc32c(&bytes[start..]),
             None => {
@@ -74,6 +75,8 @@ impl Batches {
     /// Returns the whole buffer, for the writer to copy from, if a batch has more than `bytes_max` bytes or
     /// refers to contents.
     pub(super) fn refer(&mut self, bytes_max: usize) -> Option<Arc<Batch>> {
+        assert!(!self.closed.is_empty(), "a run has a batch");
+        assert_eq!(self.closed_bytes(), self.bytes.len(), "no batch is open when a run is submitted");
         let is_copied =
             self.bytes.as_slice().is_some() && self.iter().all(|(range, _)| range.len() <= bytes_max);
         (!is_copied).then(|| Arc::new(self.bytes.take()))

@@ -50,6 +50,8 @@ impl Forming {
     /// Copies the late piece, if there is one, into this buffer, which becomes the entry's.
     pub fn complete(&mut self, buffer: Option<Vec<u8>>) {
         let Some(LatePiece { kind, batch, range }) = self.late.take() else { return };
+        assert_eq!(self.entry.bytes.len(), HEADER_BYTES, "a late piece is alone in its entry");
+        assert!(range.end <= batch.len(), "a piece is inside its batch");
         let mut bytes = buffer.unwrap_or_default();
         bytes.clear();
         bytes.resize(HEADER_BYTES, 0);

@@ -44,6 +44,8 @@ impl Opening {
                 let acks = claimed.acks();
                 let failed = |error: WriteError| ClaimError::Fatal { cause: error.to_string() };
                 let mark = acks.wait(Idx(0), Duration::ZERO).map_err(failed)?;
+                assert_eq!(mark.pos, self.at.mark.pos.next(), "a claim is where its writer has read to");
+                assert_eq!(mark.epoch.0, mark.pos.0, "a claim's position is its epoch");
                 *writer = Some(PipelineWriter::new(shared.clone(), claimed, acks, mark));
                 let mut state = shared.state.lock();
                 state.mark = mark;

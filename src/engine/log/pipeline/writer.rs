@@ -1,7 +1,7 @@
 //! The writer of the pipeline: appends entries to the log, and publishes what is durable.
 
 use super::{Forming, KICK_BYTES, QUICK, Shared};
-use crate::log::entry::{HEADER_BYTES, Kind};
+use crate::log::entry::Kind;
 use crate::log::pipeline::Refusal;
 use crate::log::{Acks, Entry, Idx, LogWriter, Lsn, Mark, Pos, WriteError};
 use parking_lot::Mutex;
@@ -19,6 +19,9 @@ pub struct PipelineWriter {
     in_flight: VecDeque<InFlight>,
     /// The mark of the last durable entry.
     acknowledged: Mark,
+    /// Of the last entry sent: the last batch that is complete with it, and its engine time.
+    sent_lsn: Lsn,
+    sent_time_ms: u64,
     /// Number of batches of the last entry.
     released: usize,
     /// Number of batches that were waiting when the last entry became durable.
@@ -92,7 +95,10 @@ impl PipelineWriter {
         claimed: Mark,
     ) -> PipelineWriter {
         assert_eq!(claimed.index, Idx(0), "a writer begins with its Claim");
+        let sent_lsn = Lsn(shared.durable.load(Ordering::Acquire));
         PipelineWriter {
+            sent_lsn,
+            sent_time_ms: 0,
             shared,
             log,
             acks,
@@ -244,9 +250,15 @@ impl PipelineWriter {
 
     /// Appends an entry to the log.
     fn send(&mut self, entry: Entry, request: Option<WriterRequest>) -> Result<(), WriteError> {
-        let (complete_lsn, last) = (entry.complete_lsn, self.in_flight.back());
-        assert!(last.is_none_or(|last| last.complete_lsn <= complete_lsn), "entries are sent in LSN order");
-        let before = last.map_or(self.acknowledged.index, |last| last.index);
+        let (complete_lsn, engine_time_ms) = (entry.complete_lsn, entry.engine_time_ms);
+        assert!(self.in_flight.len() < self.shared.limits.entries_in_flight_max, "no more are in flight");
+        assert!(complete_lsn >= self.sent_lsn, "entries are sent in LSN order");
+        let is_data = entry.kind == Kind::Data;
+        assert!(!is_data || entry.first_lsn == self.sent_lsn.next(), "no batch is left out");
+        assert!(is_data || complete_lsn == self.sent_lsn, "an entry without batches follows the last one");
+        assert!(engine_time_ms >= self.sent_time_ms, "engine time does not step back");
+        (self.sent_lsn, self.sent_time_ms) = (complete_lsn, engine_time_ms);
+        let before = self.in_flight.back().map_or(self.acknowledged.index, |last| last.index);
         let index = self.log.append(entry)?;
         assert_eq!(index.0, before.0 + 1, "the log gives indexes densely");
         self.in_flight.push_back(InFlight { index, complete_lsn, request });
@@ -282,6 +294,8 @@ impl PipelineWriter {
         let before = {
             let mut state = shared.state.lock();
             assert!(lsn <= state.last_lsn, "nothing is durable that was not submitted");
+            assert!(lsn <= self.sent_lsn, "nothing is durable that was not sent");
+            assert!(self.acknowledged.pos > state.mark.pos, "the mark goes forward");
             self.waiting = state.forming_batches();
             state.mark = self.acknowledged;
             let kept_max = shared.limits.buffers_kept_max();
@@ -329,12 +343,9 @@ impl PipelineWriter {
     fn end_request(&mut self, request: WriterRequest, sealed: Option<Result<Pos, Refusal>>) {
         self.has_ended |= matches!(request, WriterRequest::Close { .. });
         let mut state = self.shared.state.lock();
-        if matches!(request, WriterRequest::Time { .. }) {
-            state.reserved_bytes -= self.shared.limits.padded(HEADER_BYTES);
-        }
         // Without a log thread, a close replaces a request that is still in flight.
         if state.request == Some(request) {
-            state.request = None;
+            state.set_request(&self.shared.limits, None);
         }
         state.sealed = sealed.or(state.sealed.take());
         self.shared.progress.notify_all();
@@ -353,7 +364,11 @@ impl PipelineWriter {
         }
         match self.log.seal() {
             Err(WriteError::Full { .. }) => Ok(Err(refusal())),
-            sealed => sealed.map(Ok),
+            sealed => {
+                let sealed = sealed?;
+                assert!(sealed <= self.acknowledged.pos, "what is sealed is durable");
+                Ok(Ok(sealed))
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 mod following;
+mod replaying;
 mod writing;
 
 /// A new, empty log that can be opened several times, as by successive processes.
@@ -85,6 +86,11 @@ fn data(lsn: u64, bytes: &[u8]) -> Entry {
     let piece = entry::Piece { kind: entry::PieceKind::Whole, time_offset_ms: 0, bytes };
     piece.encode(&mut entry.bytes);
     entry
+}
+
+/// A claim behind the batch `lsn`.
+fn claim_behind(lsn: u64) -> Claim {
+    Claim { lsn: Lsn(lsn), ..Claim::default() }
 }
 
 /// Waits until the entry is durable; returns the mark of the last durable entry.

@@ -17,7 +17,7 @@ fn positions_and_indexes_are_dense(fresh: &Fresh) {
     for round in 0..3 {
         let (before, end) = read_all(&*log);
         assert_eq!(before.len() as u64, end.mark.pos.0);
-        let mut writer = log.claim(end, Claim::default()).expect("the end is known");
+        let mut writer = log.claim(end, claim_behind(round * 5)).expect("the end is known");
         let acks = writer.acks();
         for number in 1..=5 {
             assert_eq!(writer.append(data(round * 5 + number, b"batch")), Ok(Idx(number)));
@@ -87,7 +87,7 @@ fn a_second_claim_fences_the_writer_and_drops_its_entries_in_flight(fresh: &Fres
     first.append(data(1, b"one")).expect("there is room");
     let mark = acknowledged(&*acks, Idx(1));
     first.append(data(2, b"in flight")).expect("there is room");
-    let mut second = log.claim(LogEnd { mark }, Claim::default()).expect("the end is known");
+    let mut second = log.claim(LogEnd { mark }, claim_behind(1)).expect("the end is known");
     let by = Epoch(3);
     assert_eq!(acks.wait(Idx(1), Duration::from_secs(1)), Err(WriteError::Fenced { by }));
     assert_eq!(first.append(data(3, b"never")), Err(WriteError::Fenced { by }));
