@@ -65,6 +65,33 @@ pub fn hash_bytes(key: &[u8]) -> u64 {
     STATE.get_or_init(HashState::of_process).hash_one(key)
 }
 
+/// A key with its hash, for a caller that uses the key in several places and hashes it once.
+#[derive(Clone, Copy, Debug)]
+pub struct HashedKey<'k> {
+    bytes: &'k [u8],
+    hash: u64,
+}
+
+impl<'k> HashedKey<'k> {
+    #[inline]
+    pub fn new(bytes: &'k [u8]) -> HashedKey<'k> {
+        #[cfg(test)]
+        tests::count_hashed_key();
+        HashedKey { bytes, hash: hash_bytes(bytes) }
+    }
+
+    #[inline]
+    pub fn bytes(self) -> &'k [u8] {
+        self.bytes
+    }
+
+    /// What [`hash_bytes`] returns for it.
+    #[inline]
+    pub fn hash(self) -> u64 {
+        self.hash
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Segment<T> {
     /// The hashes of the items, ascending.
@@ -486,4 +513,4 @@ impl<T> Default for Table<T> {
 
 #[cfg(test)]
 #[path = "table_tests.rs"]
-mod tests;
+pub(crate) mod tests;

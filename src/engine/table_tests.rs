@@ -1,6 +1,19 @@
 use super::*;
 use std::collections::{HashMap, HashSet};
 
+thread_local! {
+    static HASHED_KEYS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+pub(crate) fn count_hashed_key() {
+    HASHED_KEYS.set(HASHED_KEYS.get() + 1);
+}
+
+/// How many keys this thread has hashed.
+pub(crate) fn hashed_keys() -> usize {
+    HASHED_KEYS.get()
+}
+
 struct Item(Vec<u8>);
 
 impl Keyed for Item {

@@ -3,7 +3,7 @@
 use super::entry::Entry;
 use super::expiry::{DuePlace, ExpiryIndex};
 use super::garbage::Garbage;
-use crate::table::{Table, hash_bytes};
+use crate::table::{HashedKey, Table, hash_bytes};
 
 #[derive(Debug, Default)]
 pub struct Database {
@@ -45,7 +45,12 @@ impl Database {
 
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<&Entry> {
-        self.table.get(hash_bytes(key), key)
+        self.get_hashed(HashedKey::new(key))
+    }
+
+    #[inline]
+    pub(super) fn get_hashed(&self, key: HashedKey<'_>) -> Option<&Entry> {
+        self.table.get(key.hash(), key.bytes())
     }
 
     /// See [`Table::prefetch`].
@@ -91,14 +96,17 @@ impl Database {
 
     /// Runs `change` on the entry and keeps the books: memory, expiry count and index. A value that ends
     /// empty is removed. Returns what `change` returned, or `None` where the key is absent.
-    pub(super) fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
-        let hash = hash_bytes(key);
-        let entry = self.table.get_mut(hash, key)?;
+    pub(super) fn update<R>(
+        &mut self,
+        key: HashedKey<'_>,
+        change: impl FnOnce(&mut Entry) -> R,
+    ) -> Option<R> {
+        let entry = self.table.get_mut(key.hash(), key.bytes())?;
         let (bytes, expiring) = (entry.heap_bytes(), entry.expires_at_ms() != 0);
         let result = change(entry);
         self.heap_bytes = self.heap_bytes + entry.heap_bytes() - bytes;
         self.expiring = self.expiring + usize::from(entry.expires_at_ms() != 0) - usize::from(expiring);
-        self.expiry.note(entry, hash);
+        self.expiry.note(entry, key.hash());
         entry.set_accessed_second(self.access_second);
         if entry.value().is_empty() {
             self.remove(key);
@@ -115,28 +123,28 @@ impl Database {
     }
 
     /// Puts an entry where there may be one of its key already; returns what is left of that.
-    pub(super) fn put(&mut self, entry: Entry) -> Garbage {
+    pub(super) fn put(&mut self, key: HashedKey<'_>, entry: Entry) -> Garbage {
+        debug_assert_eq!(key.bytes(), entry.key(), "an entry is put under its own key");
         let mut entry = Some(entry);
-        let key = entry.as_ref().map(|entry| entry.key().to_vec()).expect("set above");
-        let replaced = self.update(&key, |there| there.replace(entry.take().expect("set above")));
+        let replaced = self.update(key, |there| there.replace(entry.take().expect("set above")));
         if let Some(entry) = entry {
-            self.insert_new(entry);
+            self.insert_new(key, entry);
         }
         replaced.unwrap_or_default()
     }
 
     /// Inserts an entry whose key is absent.
-    pub(super) fn insert_new(&mut self, mut entry: Entry) {
+    pub(super) fn insert_new(&mut self, key: HashedKey<'_>, mut entry: Entry) {
+        debug_assert_eq!(key.bytes(), entry.key(), "an entry is inserted under its own key");
         entry.set_accessed_second(self.access_second);
-        let hash = hash_bytes(entry.key());
-        let entry = self.table.insert_new(hash, entry);
+        let entry = self.table.insert_new(key.hash(), entry);
         self.heap_bytes += entry.heap_bytes();
         self.expiring += usize::from(entry.expires_at_ms() != 0);
-        self.expiry.note(entry, hash);
+        self.expiry.note(entry, key.hash());
     }
 
-    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
-        let entry = self.table.remove(hash_bytes(key), key)?;
+    pub(super) fn remove(&mut self, key: HashedKey<'_>) -> Option<Entry> {
+        let entry = self.table.remove(key.hash(), key.bytes())?;
         self.heap_bytes -= entry.heap_bytes();
         self.expiring -= usize::from(entry.expires_at_ms() != 0);
         Some(entry)

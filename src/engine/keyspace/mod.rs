@@ -28,6 +28,7 @@ pub use typed::{DataType, DataTypes, EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MA
 pub use value::{OwnedValue, Value};
 
 use crate::effect::{List, Record};
+use crate::table::HashedKey;
 use crate::types::{Contents, Housed};
 use std::ops::Deref;
 
@@ -102,14 +103,26 @@ impl Keyspace {
         self.database(database)?.get(key)
     }
 
-    /// Applies one effect. Replay, execution and the snapshotter call this and nothing else.
-    pub fn apply(&mut self, record: &Record<'_>) -> EffectOutcome {
-        apply::apply(self, record, Given::default())
+    /// The same for a key whose hash is known.
+    #[inline]
+    pub(crate) fn entry_hashed(&self, database: u32, key: HashedKey<'_>) -> Option<&Entry> {
+        self.database(database)?.get_hashed(key)
     }
 
-    /// The same with what has been made already.
-    pub(crate) fn apply_with(&mut self, record: &Record<'_>, given: Given<'_>) -> EffectOutcome {
-        apply::apply(self, record, given)
+    /// Applies one effect. Replay, execution and the snapshotter call this and nothing else.
+    pub fn apply(&mut self, record: &Record<'_>) -> EffectOutcome {
+        let key = record.effect.key().map(HashedKey::new);
+        apply::apply(self, record, key, Given::default())
+    }
+
+    /// The same with what has been made already; `key` is that of the effect.
+    pub(crate) fn apply_with(
+        &mut self,
+        record: &Record<'_>,
+        key: Option<HashedKey<'_>>,
+        given: Given<'_>,
+    ) -> EffectOutcome {
+        apply::apply(self, record, key, given)
     }
 
     /// Makes room for so many keys in a database that has none.
@@ -126,7 +139,7 @@ impl Keyspace {
         fields: List<'_>,
         housed: &mut dyn Iterator<Item = (usize, Housed)>,
     ) -> EffectOutcome {
-        apply::hash_load(self, database, key, fields, housed)
+        apply::hash_load(self, (database, HashedKey::new(key)), fields, housed)
     }
 
     /// Takes over all entries of another keyspace, one that was filled apart from this one. `Err` with the
@@ -152,7 +165,7 @@ impl Keyspace {
 
     /// Gives back what `take_due` took and the caller could not delete.
     pub fn requeue(&mut self, database: u32, key: &[u8]) {
-        self.database_mut(database).update(key, |_| ());
+        self.database_mut(database).update(HashedKey::new(key), |_| ());
     }
 
     /// How far the deletion of expired fields has come in a hash: a cursor of `Hash::scan`, 0 where none has

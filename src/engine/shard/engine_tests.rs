@@ -9,6 +9,7 @@ use crate::log::replay::Checkpoint;
 use crate::recovery::Recovering;
 use crate::shard::run::Transaction;
 use crate::store::view::View;
+use crate::table::tests::hashed_keys;
 
 /// Replies as text, one a line.
 #[derive(Default)]
@@ -392,4 +393,18 @@ fn each_field_is_looked_at_once_while_expired_ones_are_deleted() {
     let looked_at = engine.expired().looked_at.load(Ordering::Relaxed);
     assert!(looked_at <= 2 * FIELDS as u64, "{looked_at} of {FIELDS}");
     assert_eq!(left(), half);
+}
+
+/// A look reads the hazard and the entry of its key, a change writes both.
+#[test]
+fn a_key_is_hashed_once_for_a_look_and_once_for_a_change() {
+    let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([7; 16])));
+    let engine = open(&log);
+    let hashed = |line: &str| {
+        let before = hashed_keys();
+        run(&engine, line);
+        hashed_keys() - before
+    };
+    assert_eq!(["SET a 1", "SET a 2", "GET a", "APPEND a 3"].map(hashed), [1, 1, 1, 2]);
+    assert_eq!(["INCR a", "HSET h f 1", "HSET h f 2", "DEL a"].map(hashed), [2; 4]);
 }

@@ -9,7 +9,7 @@
 
 use crate::gate::{ReplyGate, Submitted};
 use crate::hashing::HashSet;
-use crate::table::hash_bytes;
+use crate::table::HashedKey;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -94,14 +94,20 @@ impl Hazards {
     /// Notes a change of the key by a batch of the open run. The place is added to `collected` unless it is
     /// there.
     #[inline]
-    pub(crate) fn mark(&mut self, database: u32, key: &[u8], gate: ReplyGate, collected: &mut Vec<u32>) {
+    pub(crate) fn mark(
+        &mut self,
+        database: u32,
+        key: HashedKey<'_>,
+        gate: ReplyGate,
+        collected: &mut Vec<u32>,
+    ) {
         let place = place(database, key);
         let before = std::mem::replace(&mut self.places[place], gate);
         if !before.is_open() {
             collected.push(place as u32);
         }
         if self.is_noted.load(Ordering::Relaxed) {
-            self.note(|changes| changes.note(database, key));
+            self.note(|changes| changes.note(database, key.bytes()));
         }
     }
 
@@ -125,14 +131,14 @@ impl Hazards {
 
     /// The batch that a reply about this key has to wait for.
     #[inline]
-    pub(crate) fn of(&self, database: u32, key: &[u8]) -> ReplyGate {
+    pub(crate) fn of(&self, database: u32, key: HashedKey<'_>) -> ReplyGate {
         self.places[place(database, key)].max(self.floor)
     }
 }
 
 #[inline]
-fn place(database: u32, key: &[u8]) -> usize {
-    let hash = hash_bytes(key) ^ u64::from(database).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+fn place(database: u32, key: HashedKey<'_>) -> usize {
+    let hash = key.hash() ^ u64::from(database).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (hash as usize) & (PLACES - 1)
 }
 

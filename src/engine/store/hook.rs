@@ -33,6 +33,7 @@ use crate::module::{Applied, Modules};
 use crate::store::awaited::{AwaitedKeys, FedKeys};
 use crate::store::hazard::Hazards;
 use crate::store::watch::{Watch, WatchedKeys};
+use crate::table::HashedKey;
 use std::sync::Arc;
 
 /// The state that changes update. Written under the keyspace's write lock only.
@@ -75,13 +76,19 @@ impl Hook {
         self.open.batch()
     }
 
-    /// Called after each effect, with the changed keyspace.
+    /// Called after each effect, with the changed keyspace. `key` is that of the effect.
     #[inline]
-    pub(crate) fn applied(&mut self, keyspace: &mut Keyspace, modules: &mut Modules, applied: &Applied<'_>) {
+    pub(crate) fn applied(
+        &mut self,
+        keyspace: &mut Keyspace,
+        modules: &mut Modules,
+        applied: &Applied<'_>,
+        key: Option<HashedKey<'_>>,
+    ) {
         let record = applied.record;
         let gate = self.open.gate();
         self.open.has_effects = true;
-        self.mark(record, gate);
+        self.mark(record, key, gate);
         self.watched.touched(record, gate, &mut self.open.watches);
         self.awaited.touched(record, &mut self.fed);
         if !matches!(record.effect, Effect::Module { key: None, .. }) {
@@ -90,15 +97,16 @@ impl Hook {
     }
 
     #[inline]
-    fn mark(&mut self, record: &Record<'_>, gate: ReplyGate) {
+    fn mark(&mut self, record: &Record<'_>, key: Option<HashedKey<'_>>, gate: ReplyGate) {
         let Hook { hazards, open, .. } = self;
-        match record.effect {
-            Effect::Flush
-            | Effect::FlushAll
-            | Effect::SwapDatabases { .. }
-            | Effect::Module { key: None, .. } => hazards.mark_all(gate),
-            effect => effect.changed_keys(record.database, &mut |database, key| {
-                hazards.mark(database, key, gate, &mut open.places);
+        match key {
+            // An effect without a key is about whole databases, or about a module's own state.
+            None => hazards.mark_all(gate),
+            Some(key) if record.pair().is_none() => {
+                hazards.mark(record.database, key, gate, &mut open.places);
+            }
+            Some(_) => record.effect.changed_keys(record.database, &mut |database, key| {
+                hazards.mark(database, HashedKey::new(key), gate, &mut open.places);
             }),
         }
     }
@@ -152,7 +160,8 @@ mod tests {
 
     fn apply(hook: &mut Hook, record: &Record<'_>) {
         let (mut keyspace, mut modules) = (Keyspace::new(1), Modules::default());
-        hook.applied(&mut keyspace, &mut modules, &Applied { record, count: 1 });
+        let key = record.effect.key().map(HashedKey::new);
+        hook.applied(&mut keyspace, &mut modules, &Applied { record, count: 1 }, key);
     }
 
     #[test]
@@ -164,12 +173,12 @@ mod tests {
         assert!(!hook.end_batch(), "a batch without effects is none");
         apply(&mut hook, &set(b"a"));
         hook.batch().mark(&index);
-        let first = hook.hazards.of(0, b"a");
+        let first = hook.hazards.of(0, HashedKey::new(b"a"));
         assert_eq!(hook.last_applied(Lsn(6)), first);
         assert!(hook.end_batch());
         apply(&mut hook, &set(b"b"));
         apply(&mut hook, &set(b"c"));
-        let second = hook.hazards.of(0, b"b");
+        let second = hook.hazards.of(0, HashedKey::new(b"b"));
         assert!(first > Lsn(6) && second > first, "later commands of the run wait for it");
         assert_eq!((hook.last_applied(Lsn(6)), index.gate()), (second, first));
         assert_eq!((early.dirtied_by(), late.dirtied_by()), (Some(first), Some(second)));
@@ -178,7 +187,7 @@ mod tests {
 
         let submitted = hook.submitted(Lsn(7)).expect("two batches");
         assert_eq!((submitted.resolve(first), submitted.resolve(second)), (Lsn(7), Lsn(8)));
-        let of = |key: &[u8]| hook.hazards.of(0, key).lsn();
+        let of = |key: &[u8]| hook.hazards.of(0, HashedKey::new(key)).lsn();
         assert_eq!([of(b"a"), of(b"b"), of(b"c"), of(b"absent")], [7, 8, 8, 0].map(Lsn));
         assert_eq!(index.gate(), Lsn(7));
         assert_eq!([early, late].map(|watch| watch.dirtied_by().expect("dirty").lsn()), [7, 8].map(Lsn));
@@ -199,12 +208,16 @@ mod tests {
         hook.end_batch();
         assert_eq!((hook.open.places.len(), hook.open.hazards.len()), (1, 1), "collected once");
         hook.submitted(Lsn(1));
-        assert_eq!((hook.hazards.of(0, b"a"), index.gate()), (Lsn(4).into(), Lsn(3).into()));
-        assert_eq!(hook.hazards.of(0, b"never there").lsn(), Lsn(4), "a flush touches every key");
+        assert_eq!((hook.hazards.of(0, HashedKey::new(b"a")), index.gate()), (Lsn(4).into(), Lsn(3).into()));
+        assert_eq!(
+            hook.hazards.of(0, HashedKey::new(b"never there")).lsn(),
+            Lsn(4),
+            "a flush touches every key"
+        );
         apply(&mut hook, &set(b"a"));
         hook.end_batch();
         hook.submitted(Lsn(5));
-        assert_eq!(hook.hazards.of(0, b"a").lsn(), Lsn(5));
+        assert_eq!(hook.hazards.of(0, HashedKey::new(b"a")).lsn(), Lsn(5));
     }
 
     #[test]

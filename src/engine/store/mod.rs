@@ -29,6 +29,7 @@ use crate::log::Lsn;
 use crate::log::pipeline::Batches;
 use crate::module::{Applied, Modules};
 use crate::store::hook::Hook;
+use crate::table::HashedKey;
 
 pub struct Store {
     pub(crate) keyspace: Keyspace,
@@ -130,18 +131,19 @@ impl Store {
 
     /// Applies an effect, and calls the hook.
     fn change(&mut self, record: &Record<'_>, given: Given<'_>) -> Result<usize, ReplayError> {
+        let key = record.effect.key().map(HashedKey::new);
         let outcome = match record.effect {
             Effect::Module { key: None, .. } => {
                 self.modules.apply(&mut Housing::of(&mut self.keyspace), record, &mut self.hook.batch())?;
                 EffectOutcome::default()
             }
-            _ => self.keyspace.apply_with(record, given),
+            _ => self.keyspace.apply_with(record, key, given),
         };
         if outcome.mismatch {
             return Err(ReplayError::of_mismatch(&self.keyspace, record));
         }
         let count = outcome.count;
-        self.hook.applied(&mut self.keyspace, &mut self.modules, &Applied { record, count });
+        self.hook.applied(&mut self.keyspace, &mut self.modules, &Applied { record, count }, key);
         if !outcome.garbage.is_none() {
             self.garbage.push(outcome);
         }

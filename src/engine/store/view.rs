@@ -11,6 +11,7 @@ use crate::store::document::Document;
 use crate::store::hazard::Changes;
 use crate::store::hook::Hook;
 use crate::store::watch::Watch;
+use crate::table::HashedKey;
 use crate::types::{Field, Hash, HashRef, StringRef};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -118,14 +119,15 @@ impl<'a> View<'a> {
     pub fn peek(&self, database: u32, key: &[u8]) -> Option<&'a Entry> {
         #[cfg(debug_assertions)]
         self.looked_up.set(self.looked_up.get() + 1);
+        let key = HashedKey::new(key);
         self.wait_for(self.hook.hazards.of(database, key));
-        self.keyspace.entry(database, key).filter(|entry| entry.alive(self.now_ms))
+        self.keyspace.entry_hashed(database, key).filter(|entry| entry.alive(self.now_ms))
     }
 
     /// The last batch that can have changed this key of the view's database, or that changed another by
     /// chance: while it is the same, the key is.
     pub fn changed_by(&self, key: &[u8]) -> ReplyGate {
-        self.hook.hazards.of(self.database, key)
+        self.hook.hazards.of(self.database, HashedKey::new(key))
     }
 
     /// A watch that the first change of this key of the view's database from now on dirties.

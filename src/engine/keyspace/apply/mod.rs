@@ -15,6 +15,7 @@ use super::garbage::Garbage;
 use super::value::OwnedValue;
 use super::{Given, Keyspace};
 use crate::effect::{Effect, Record};
+use crate::table::HashedKey;
 
 /// The result of an effect.
 #[derive(Debug, Default)]
@@ -53,42 +54,52 @@ impl EffectOutcome {
     }
 }
 
-pub(super) fn apply(keyspace: &mut Keyspace, record: &Record<'_>, given: Given<'_>) -> EffectOutcome {
+/// `key` is that of the effect.
+pub(super) fn apply(
+    keyspace: &mut Keyspace,
+    record: &Record<'_>,
+    key: Option<HashedKey<'_>>,
+    given: Given<'_>,
+) -> EffectOutcome {
     let number = record.database;
+    let Some(key) = key else { return apply_to_databases(keyspace, record) };
     let Given { copy: given, contents } = given;
     match record.effect {
-        Effect::Delete { key, .. } => keys::delete(keyspace, number, key),
-        Effect::Expire { key, expires_at_ms } => keys::expire(keyspace, number, key, expires_at_ms),
-        Effect::Rename { key, to } => keys::rename(keyspace, (number, key), (number, to)),
-        Effect::Move { key, to_database } => keys::rename(keyspace, (number, key), (to_database, key)),
-        Effect::Copy { key, to, to_database } => {
-            keys::copy(keyspace, (number, key), (to_database, to), given)
+        Effect::Delete { .. } => keys::delete(keyspace, number, key),
+        Effect::Expire { expires_at_ms, .. } => keys::expire(keyspace, number, key, expires_at_ms),
+        Effect::Rename { to, .. } => keys::rename(keyspace, (number, key), (number, HashedKey::new(to))),
+        Effect::Move { to_database, .. } => keys::rename(keyspace, (number, key), (to_database, key)),
+        Effect::Copy { to, to_database, .. } => {
+            keys::copy(keyspace, (number, key), (to_database, HashedKey::new(to)), given)
         }
-        Effect::StringSet { key, value, expires_at_ms } => {
+        Effect::StringSet { value, expires_at_ms, .. } => {
             strings::set(keyspace, (number, key), value, expires_at_ms, contents)
         }
-        Effect::StringAppend { key, suffix } => {
+        Effect::StringAppend { suffix, .. } => {
             strings::change(keyspace, number, key, given, |string| string.append(suffix))
         }
-        Effect::StringWrite { key, offset, content } => {
+        Effect::StringWrite { offset, content, .. } => {
             strings::change(keyspace, number, key, given, |string| string.write(offset as usize, content))
         }
-        Effect::HashSet { key, fields, keep_expiry } => {
+        Effect::HashSet { fields, keep_expiry, .. } => {
             hashes::set(keyspace, (number, key), fields, keep_expiry, contents)
         }
-        Effect::HashDelete { key, fields, .. } => hashes::delete(keyspace, number, key, fields),
-        Effect::HashExpire { key, fields, expires_at_ms } => {
+        Effect::HashDelete { fields, .. } => hashes::delete(keyspace, number, key, fields),
+        Effect::HashExpire { fields, expires_at_ms, .. } => {
             hashes::expire(keyspace, (number, key), fields, expires_at_ms)
         }
-        Effect::Flush => databases::flush(keyspace, number),
+        // All other effects with a key change values of registered types.
+        effect => objects::change(keyspace, (number, key), &effect, contents),
+    }
+}
+
+fn apply_to_databases(keyspace: &mut Keyspace, record: &Record<'_>) -> EffectOutcome {
+    match record.effect {
+        Effect::Flush => databases::flush(keyspace, record.database),
         Effect::FlushAll => databases::flush_all(keyspace),
         Effect::SwapDatabases { first, second } => databases::swap(keyspace, first, second),
         // The modules' own state is not in the keyspace; see `module.rs`.
         Effect::Module { key: None, .. } => EffectOutcome::default(),
-        // All other effects change values of registered types.
-        effect => match effect.key() {
-            Some(key) => objects::change(keyspace, (number, key), &effect, contents),
-            None => EffectOutcome::mismatch(),
-        },
+        _ => EffectOutcome::mismatch(),
     }
 }

@@ -4,11 +4,12 @@ use super::{EffectOutcome, Keyspace};
 use crate::effect::Effect;
 use crate::keyspace::entry::Entry;
 use crate::keyspace::value::OwnedValue;
+use crate::table::HashedKey;
 use crate::types::Contents;
 
 pub(super) fn change(
     keyspace: &mut Keyspace,
-    (number, key): (u32, &[u8]),
+    (number, key): (u32, HashedKey<'_>),
     effect: &Effect<'_>,
     contents: Option<&Contents>,
 ) -> EffectOutcome {
@@ -22,7 +23,7 @@ pub(super) fn change(
     debug_assert_eq!(object.data_type().name(), data_type.name(), "a type makes its own values");
     let count = object.apply(effect, contents);
     if !object.is_empty() {
-        database.insert_new(Entry::of(key, OwnedValue::Object(object), 0));
+        database.insert_new(key, Entry::of(key.bytes(), OwnedValue::Object(object), 0));
     }
     EffectOutcome::of_parts(count)
 }
