@@ -5,7 +5,7 @@ use crate::error::ErrorStyle;
 use crate::index::{FailureCount, Index};
 use crate::number::format_number;
 use crate::schema::{
-    Algorithm, Field, FieldKind, NO_SEPARATOR, element_name, metric_name, quantization_name,
+    Algorithm, FieldDefinition, FieldKind, NO_SEPARATOR, element_name, metric_name, quantization_name,
 };
 use crate::vectors::live::{LiveReport, MissCause, Warning};
 use engramdb_engine::command::Reply;
@@ -100,7 +100,7 @@ fn head(index: &Index, is_resp3: bool) -> Vec<(&'static str, Part)> {
 }
 
 /// A field: pairs and flags in one list in RESP2, a map with a list of flags in RESP3.
-fn attribute(field: &Field, is_resp3: bool) -> Part {
+fn attribute(field: &FieldDefinition, is_resp3: bool) -> Part {
     let mut pairs = vec![
         ("identifier", Part::text(&field.identifier)),
         ("attribute", Part::text(&field.name)),

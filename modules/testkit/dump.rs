@@ -1,7 +1,7 @@
 //! The complete content of a keyspace in a comparable form, including expired keys and fields.
 
 use engramdb_engine::effect::Effect;
-use engramdb_engine::keyspace::{Keyspace, TypedValue, Value};
+use engramdb_engine::keyspace::{Keyspace, TypedValue, ValueRef};
 use engramdb_engine::module::Modules;
 use std::collections::BTreeMap;
 
@@ -30,9 +30,11 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
     for (number, database) in keyspace.databases().iter().enumerate() {
         for entry in database.iter() {
             let content = match entry.value() {
-                Value::String(string) => Content::String(string.to_bytes().into_owned()),
-                Value::Object(object) => Content::Object(object.data_type().name().to_owned(), saved(object)),
-                Value::Hash(hash) => Content::Hash(
+                ValueRef::String(string) => Content::String(string.to_bytes().into_owned()),
+                ValueRef::Object(object) => {
+                    Content::Object(object.data_type().name().to_owned(), saved(object))
+                }
+                ValueRef::Hash(hash) => Content::Hash(
                     hash.iter()
                         .map(|field| {
                             let value = field.value.to_bytes().into_owned();

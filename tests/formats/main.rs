@@ -10,7 +10,7 @@
 use engramdb_engine::data_dir;
 use engramdb_engine::effect::{Cause, Effect, List};
 use engramdb_engine::env::Disk;
-use engramdb_engine::keyspace::{Entry, Keyspace, Value};
+use engramdb_engine::keyspace::{Entry, Keyspace, ValueRef};
 use engramdb_sim::env::SimEnv;
 use engramdb_testkit::store::{self, Store, directory};
 use std::fmt::Write;
@@ -55,9 +55,9 @@ fn show(keyspace: &Keyspace) -> String {
 fn show_entry(entry: &Entry) -> String {
     let mut text = format!("{} until {}:", entry.key().escape_ascii(), entry.expires_at_ms());
     match entry.value() {
-        Value::String(string) => _ = write!(text, " {}", string.to_bytes().escape_ascii()),
-        Value::Object(object) => _ = write!(text, " {object:?}"),
-        Value::Hash(hash) => {
+        ValueRef::String(string) => _ = write!(text, " {}", string.to_bytes().escape_ascii()),
+        ValueRef::Object(object) => _ = write!(text, " {object:?}"),
+        ValueRef::Hash(hash) => {
             let show = |field: engramdb_engine::types::Field<'_>| {
                 let value = field.value.to_bytes();
                 format!(

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Names that several types have today, and how many at most. The list only gets shorter.
-const SHARED_NAMES: &[(&str, usize)] =
-    &[("Content", 2), ("Entry", 2), ("Field", 2), ("Kind", 2), ("Value", 3)];
+const SHARED_NAMES: &[(&str, usize)] = &[("Entry", 2), ("Kind", 2)];
 
 const KINDS: &[&str] = &["struct", "enum", "trait", "type", "union"];
 

@@ -1,7 +1,7 @@
 use super::budget::Budget;
 use super::exact::{Audit, audit};
 use super::*;
-use crate::documents::Content;
+use crate::documents::FieldContent;
 use crate::documents::ids::IdSet;
 use crate::schema::FieldKind;
 use crate::schema::create::definition_of;
@@ -58,7 +58,7 @@ fn field(index: &Index) -> &Arc<VectorField> {
 
 fn set(index: &Index, number: usize, vector: [f32; 2]) {
     let mut documents = index.documents.write();
-    let id = documents.upsert(format!("d:{number}").as_bytes(), &[Content::Vector]);
+    let id = documents.upsert(format!("d:{number}").as_bytes(), &[FieldContent::Vector]);
     field(index).set(Source::Live, id, engramdb_vector::bytes_of(&vector), 1);
 }
 

@@ -58,7 +58,7 @@ struct Slot {
     version: u64,
     /// By field; `None` if no field of the definition has postings. Boxed twice, so that the many documents
     /// with vectors only take one word.
-    values: Option<Box<Box<[Value]>>>,
+    values: Option<Box<Box<[IndexedValue]>>>,
 }
 
 /// The most entries of `Documents::changes`; older changes are found by scanning the slots.
@@ -122,7 +122,7 @@ impl Keys {
 /// What a document has in a field, as its postings know it. One number, as hashes have it, takes no memory of
 /// its own.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum IndexedValue {
     Missing,
     /// The field exists and has no postings (vectors, GEO, NOINDEX).
     Present,
@@ -133,14 +133,14 @@ pub enum Value {
     Terms(Box<[u32]>),
 }
 
-const _: () = assert!(size_of::<Value>() == 24, "a document has one of each field");
+const _: () = assert!(size_of::<IndexedValue>() == 24, "a document has one of each field");
 
-impl Value {
+impl IndexedValue {
     /// In the document's order.
     pub fn numbers(&self) -> &[f64] {
         match self {
-            Value::Number(number) => slice::from_ref(number),
-            Value::Numbers(numbers) => numbers,
+            IndexedValue::Number(number) => slice::from_ref(number),
+            IndexedValue::Numbers(numbers) => numbers,
             _ => &[],
         }
     }
@@ -148,7 +148,7 @@ impl Value {
     /// In the document's order.
     pub fn terms(&self) -> &[u32] {
         match self {
-            Value::Terms(terms) => terms,
+            IndexedValue::Terms(terms) => terms,
             _ => &[],
         }
     }
@@ -166,7 +166,7 @@ pub enum Postings {
 
 /// What a document says about a field, before it is indexed.
 #[derive(Debug, PartialEq)]
-pub enum Content {
+pub enum FieldContent {
     Missing,
     Present,
     Number(f64),
@@ -280,9 +280,9 @@ impl Documents {
     }
 
     /// What a document has in a field with postings.
-    pub fn value(&self, id: u32, field: usize) -> &Value {
+    pub fn value(&self, id: u32, field: usize) -> &IndexedValue {
         let values = self.keys.slots.get(id).and_then(|slot| slot.values.as_ref());
-        values.and_then(|values| values.get(field)).unwrap_or(&Value::Missing)
+        values.and_then(|values| values.get(field)).unwrap_or(&IndexedValue::Missing)
     }
 
     pub fn live(&self) -> &RoaringBitmap {
@@ -313,14 +313,14 @@ impl Documents {
     }
 
     /// Indexes the content of a key, new or changed; returns its id.
-    pub fn upsert(&mut self, key: &[u8], content: &[Content]) -> u32 {
+    pub fn upsert(&mut self, key: &[u8], content: &[FieldContent]) -> u32 {
         let id = self.id(key).unwrap_or_else(|| self.add(key));
         self.put(id, content);
         id
     }
 
     /// Indexes the content of a key that has this id.
-    pub fn put(&mut self, id: u32, content: &[Content]) {
+    pub fn put(&mut self, id: u32, content: &[FieldContent]) {
         self.changed(id);
         self.unpost(id);
         let mut values = Vec::new();
@@ -369,29 +369,29 @@ impl Documents {
         id
     }
 
-    fn post(&mut self, field: usize, id: u32, content: &Content) -> Value {
-        if let Content::Missing = content {
+    fn post(&mut self, field: usize, id: u32, content: &FieldContent) -> IndexedValue {
+        if let FieldContent::Missing = content {
             self.missing[field].insert(id);
-            return Value::Missing;
+            return IndexedValue::Missing;
         }
         self.missing[field].remove(id);
         match (content, &mut self.fields[field]) {
-            (Content::Number(number), Postings::Numbers(postings)) => {
+            (FieldContent::Number(number), Postings::Numbers(postings)) => {
                 postings.insert(*number, id);
-                Value::Number(*number)
+                IndexedValue::Number(*number)
             }
-            (Content::Numbers(numbers), Postings::Numbers(postings)) => {
+            (FieldContent::Numbers(numbers), Postings::Numbers(postings)) => {
                 numbers.iter().for_each(|&number| postings.insert(number, id));
-                Value::Numbers(numbers[..].into())
+                IndexedValue::Numbers(numbers[..].into())
             }
-            (Content::Terms(terms), Postings::Terms(postings)) => {
+            (FieldContent::Terms(terms), Postings::Terms(postings)) => {
                 let number = |term: &Option<Vec<u8>>| match term {
                     Some(term) => postings.insert(term, id),
                     None => TEXT_END,
                 };
-                Value::Terms(terms.iter().map(number).collect())
+                IndexedValue::Terms(terms.iter().map(number).collect())
             }
-            _ => Value::Present,
+            _ => IndexedValue::Present,
         }
     }
 
@@ -440,13 +440,13 @@ impl Documents {
     }
 }
 
-fn owned_bytes(values: &[Value]) -> usize {
-    let own = |value: &Value| match value {
-        Value::Numbers(numbers) => size_of_val(&**numbers),
-        Value::Terms(terms) => size_of_val(&**terms),
+fn owned_bytes(values: &[IndexedValue]) -> usize {
+    let own = |value: &IndexedValue| match value {
+        IndexedValue::Numbers(numbers) => size_of_val(&**numbers),
+        IndexedValue::Terms(terms) => size_of_val(&**terms),
         _ => 0,
     };
-    size_of_val(values) + size_of::<Box<[Value]>>() + values.iter().map(own).sum::<usize>()
+    size_of_val(values) + size_of::<Box<[IndexedValue]>>() + values.iter().map(own).sum::<usize>()
 }
 
 #[cfg(test)]

@@ -15,10 +15,10 @@
 //!
 //! Not there yet: several vectors in one field.
 
-use super::Content;
+use super::FieldContent;
 use super::text::{self, StopWords};
 use crate::error::{self, Kind, SearchError};
-use crate::schema::{Definition, Field, FieldKind, NO_SEPARATOR, VectorOptions};
+use crate::schema::{Definition, FieldDefinition, FieldKind, NO_SEPARATOR, VectorOptions};
 use engramdb_engine::keyspace::FieldValue;
 use engramdb_engine::module::ReadHash;
 use engramdb_engine::store::document::Document;
@@ -60,7 +60,10 @@ pub struct Unreadable {
 }
 
 /// Reads from a document what the index wants of it.
-pub fn read(definition: &Definition, document: &impl DocumentValues) -> Result<Vec<Content>, Unreadable> {
+pub fn read(
+    definition: &Definition,
+    document: &impl DocumentValues,
+) -> Result<Vec<FieldContent>, Unreadable> {
     read_with(definition, document, VectorOptions::is_vector)
 }
 
@@ -68,7 +71,7 @@ pub fn read(definition: &Definition, document: &impl DocumentValues) -> Result<V
 pub fn read_trusting(
     definition: &Definition,
     document: &impl DocumentValues,
-) -> Result<Vec<Content>, Unreadable> {
+) -> Result<Vec<FieldContent>, Unreadable> {
     read_with(definition, document, |options, blob| blob.len() == options.blob_bytes())
 }
 
@@ -76,10 +79,10 @@ fn read_with(
     definition: &Definition,
     document: &impl DocumentValues,
     is_vector: impl Fn(&VectorOptions, &[u8]) -> bool,
-) -> Result<Vec<Content>, Unreadable> {
+) -> Result<Vec<FieldContent>, Unreadable> {
     let stop_words = StopWords(definition.options.stop_words.as_deref());
-    let content = |field: &Field| {
-        let mut content = Content::Missing;
+    let content = |field: &FieldDefinition| {
+        let mut content = FieldContent::Missing;
         let mut result = Ok(());
         document.values(&field.identifier, |value| {
             if result.is_ok() {
@@ -121,18 +124,18 @@ pub fn with_vector<R>(
     result
 }
 
-impl Content {
+impl FieldContent {
     /// Adds a value of a field that is no vector.
     fn add(
         &mut self,
-        field: &Field,
+        field: &FieldDefinition,
         stop_words: StopWords<'_>,
         value: FieldValue<'_>,
     ) -> Result<(), SearchError> {
         match (&field.kind, value) {
             (_, FieldValue::Null) => {}
             (_, FieldValue::Other(_)) => return Err(wrong_type(field, value)),
-            _ if field.no_index => *self = Content::Present,
+            _ if field.no_index => *self = FieldContent::Present,
             (FieldKind::Text { .. }, FieldValue::Stored(bytes)) => {
                 bytes.with_bytes(|bytes| self.add_text(field, stop_words, bytes));
             }
@@ -152,20 +155,22 @@ impl Content {
             }
             (FieldKind::Numeric, FieldValue::Number(number)) => self.add_typed_number(number)?,
             (FieldKind::Numeric, FieldValue::Numbers(numbers)) => {
-                if matches!(self, Content::Missing) {
-                    *self = Content::Numbers(Vec::new());
+                if matches!(self, FieldContent::Missing) {
+                    *self = FieldContent::Numbers(Vec::new());
                 }
                 numbers.iter().try_for_each(|&number| self.add_typed_number(number))?;
             }
             (FieldKind::Geo, FieldValue::Stored(bytes)) => {
                 bytes.with_bytes(check_position)?;
-                *self = Content::Present;
+                *self = FieldContent::Present;
             }
             (FieldKind::Geo, FieldValue::Text(text)) => {
                 check_position(text.as_bytes())?;
-                *self = Content::Present;
+                *self = FieldContent::Present;
             }
-            (FieldKind::GeoShape, FieldValue::Stored(_) | FieldValue::Text(_)) => *self = Content::Present,
+            (FieldKind::GeoShape, FieldValue::Stored(_) | FieldValue::Text(_)) => {
+                *self = FieldContent::Present
+            }
             _ => return Err(wrong_type(field, value)),
         }
         Ok(())
@@ -177,7 +182,7 @@ impl Content {
         value: FieldValue<'_>,
         is_vector: &impl Fn(&VectorOptions, &[u8]) -> bool,
     ) -> Result<(), SearchError> {
-        if let (Content::Vector, FieldValue::Stored(_) | FieldValue::Numbers(_)) = (&*self, value) {
+        if let (FieldContent::Vector, FieldValue::Stored(_) | FieldValue::Numbers(_)) = (&*self, value) {
             return Err(error::unsupported("several vectors in one field are"));
         }
         match value {
@@ -194,7 +199,7 @@ impl Content {
             }
             other => return Err(Kind::WrongValueType.with([other.type_name().into(), "VECTOR".into()])),
         }
-        *self = Content::Vector;
+        *self = FieldContent::Vector;
         Ok(())
     }
 
@@ -207,17 +212,17 @@ impl Content {
     }
 
     fn add_number(&mut self, number: f64) {
-        *self = match std::mem::replace(self, Content::Missing) {
-            Content::Number(first) => Content::Numbers(vec![first, number]),
-            Content::Numbers(mut numbers) => {
+        *self = match std::mem::replace(self, FieldContent::Missing) {
+            FieldContent::Number(first) => FieldContent::Numbers(vec![first, number]),
+            FieldContent::Numbers(mut numbers) => {
                 numbers.push(number);
-                Content::Numbers(numbers)
+                FieldContent::Numbers(numbers)
             }
-            _ => Content::Number(number),
+            _ => FieldContent::Number(number),
         };
     }
 
-    fn add_text(&mut self, field: &Field, stop_words: StopWords<'_>, text: &[u8]) {
+    fn add_text(&mut self, field: &FieldDefinition, stop_words: StopWords<'_>, text: &[u8]) {
         let terms = self.terms();
         if !terms.is_empty() {
             terms.push(None);
@@ -228,7 +233,7 @@ impl Content {
         }
     }
 
-    fn add_tags(&mut self, field: &Field, bytes: &[u8]) {
+    fn add_tags(&mut self, field: &FieldDefinition, bytes: &[u8]) {
         let FieldKind::Tag { separator, case_sensitive, .. } = field.kind else {
             unreachable!("asked for TAG fields only")
         };
@@ -245,10 +250,10 @@ impl Content {
     }
 
     fn terms(&mut self) -> &mut Vec<Option<Vec<u8>>> {
-        if !matches!(self, Content::Terms(_)) {
-            *self = Content::Terms(Vec::new());
+        if !matches!(self, FieldContent::Terms(_)) {
+            *self = FieldContent::Terms(Vec::new());
         }
-        let Content::Terms(terms) = self else { unreachable!("made above") };
+        let FieldContent::Terms(terms) = self else { unreachable!("made above") };
         terms
     }
 }
@@ -261,7 +266,7 @@ fn no_vector(options: &VectorOptions, length: usize) -> SearchError {
     Kind::BlobSize.with([length.to_string().into(), options.blob_bytes().to_string().into()])
 }
 
-fn wrong_type(field: &Field, value: FieldValue<'_>) -> SearchError {
+fn wrong_type(field: &FieldDefinition, value: FieldValue<'_>) -> SearchError {
     Kind::WrongValueType.with([value.type_name().into(), field.kind.type_name().into()])
 }
 

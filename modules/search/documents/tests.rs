@@ -2,8 +2,8 @@ use super::postings::{Limit, NumberWalk};
 use super::*;
 use crate::schema::create::definition_of;
 
-fn terms(words: &[Option<&str>]) -> Content {
-    Content::Terms(words.iter().map(|word| word.map(|word| word.as_bytes().to_vec())).collect())
+fn terms(words: &[Option<&str>]) -> FieldContent {
+    FieldContent::Terms(words.iter().map(|word| word.map(|word| word.as_bytes().to_vec())).collect())
 }
 
 /// The documents with a number from here to there, each as often as the walk meets it.
@@ -19,7 +19,7 @@ fn between(documents: &Documents, least: f64, most: f64) -> Vec<u32> {
 fn a_document_counts_for_each_of_its_values_and_leaves_nothing_behind() {
     let mut documents = Documents::new(&definition_of("FT.CREATE i SCHEMA n NUMERIC c TAG t TEXT"));
     let content = [
-        Content::Numbers(vec![7.0, 1.0, 7.0]),
+        FieldContent::Numbers(vec![7.0, 1.0, 7.0]),
         terms(&[Some("red"), Some("blue"), Some("red")]),
         terms(&[Some("one"), None, Some("two"), Some("one")]),
     ];
@@ -40,10 +40,10 @@ fn a_document_counts_for_each_of_its_values_and_leaves_nothing_behind() {
     let texts = documents.value(id, 2).terms();
     assert_eq!((texts.len(), texts[1]), (4, TEXT_END));
     // Fewer values, and none.
-    documents.put(id, &[Content::Number(1.0), terms(&[Some("blue")]), Content::Missing]);
+    documents.put(id, &[FieldContent::Number(1.0), terms(&[Some("blue")]), FieldContent::Missing]);
     assert_eq!(between(&documents, 0.0, 9.0), [id]);
     assert!(!has(&documents, 1, "red") && has(&documents, 1, "blue") && !has(&documents, 2, "two"));
-    documents.put(id, &[Content::Numbers(vec![]), terms(&[]), terms(&[])]);
+    documents.put(id, &[FieldContent::Numbers(vec![]), terms(&[]), terms(&[])]);
     assert_eq!(between(&documents, 0.0, 9.0), [0; 0]);
     assert!(!documents.missing(0).contains(id), "it is there, with no number");
     assert!(documents.missing(2).is_empty());

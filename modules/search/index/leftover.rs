@@ -7,7 +7,7 @@
 
 use crate::index::{Index, slice};
 use engramdb_engine::env::Clock;
-use engramdb_engine::keyspace::{Housing, Value};
+use engramdb_engine::keyspace::{Housing, ValueRef};
 use engramdb_engine::types::House;
 use engramdb_vector::Vectors;
 use std::sync::{Arc, Weak};
@@ -48,7 +48,7 @@ impl Leftover {
         let Some(keys) = keyspace.database(self.database) else { return false };
         let mut found = Vec::new();
         self.cursor = keys.scan(self.cursor, STEP_KEYS, &mut |entry| {
-            if let Value::Hash(hash) = entry.value() {
+            if let ValueRef::Hash(hash) = entry.value() {
                 let fields = hash.iter().filter(|field| field.value.stands_in(&self.house));
                 found.extend(fields.map(|field| (entry.key().to_vec(), field.name.to_vec())));
             }

@@ -7,7 +7,7 @@
 pub mod leftover;
 
 use crate::documents::reading::{self, DocumentValues, Unreadable};
-use crate::documents::{Content, Documents};
+use crate::documents::{Documents, FieldContent};
 use crate::error::SearchError;
 use crate::query::prepared::PreparedCache;
 use crate::schema::{Definition, FieldKind};
@@ -308,7 +308,7 @@ impl Index {
     }
 
     /// What is to be indexed of the document; `None`, and counted, where it cannot be.
-    pub fn read(&self, key: &[u8], document: &Document<'_>) -> Option<Vec<Content>> {
+    pub fn read(&self, key: &[u8], document: &Document<'_>) -> Option<Vec<FieldContent>> {
         let content = reading::read(&self.definition, document);
         content.map_err(|unreadable| self.failures.lock().add(unreadable, key)).ok()
     }

@@ -6,7 +6,7 @@ use super::open::{self, OpenLeaf, OpenLimit, OpenNumber, Raw, Slot};
 use super::parser::{Parsed, Parser, Postfix};
 use super::values::{self, Affix};
 use crate::error::{self, Kind as Wrong, SearchError};
-use crate::schema::{Field, FieldKind};
+use crate::schema::{FieldDefinition, FieldKind};
 
 /// A field that the query names.
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ impl<'a> Parser<'a> {
         self.expect(b'(')?;
         let place = self.field()?;
         self.expect(b')')?;
-        let Field { name, index_missing, .. } = &self.definition.fields[place.field];
+        let FieldDefinition { name, index_missing, .. } = &self.definition.fields[place.field];
         if !index_missing {
             return Err(error::at(Wrong::NeedsIndexMissing, place.at, name));
         }

@@ -10,7 +10,7 @@
 //! list.
 
 use super::saved::Saved;
-use crate::documents::Content;
+use crate::documents::FieldContent;
 use crate::documents::reading::{self, DocumentValues, pair_of};
 use crate::index::Index;
 use crate::index::leftover::Leftover;
@@ -172,7 +172,7 @@ impl Restoring {
         id: u32,
         document: &impl DocumentValues,
         housed: &mut dyn FnMut(usize, Housed),
-    ) -> Option<Vec<Content>> {
+    ) -> Option<Vec<FieldContent>> {
         // Vectors that equal the earlier run's are valid, so only their size is checked.
         let content = reading::read_trusting(&self.index.definition, document).ok()?;
         for (field, _) in self.index.vectors.iter().enumerate().filter(|(_, vectors)| vectors.is_some()) {

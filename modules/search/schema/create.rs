@@ -7,8 +7,8 @@
 
 use super::language::is_language;
 use super::{
-    Algorithm, Definition, EF_RUNTIME_DEFAULT, Field, FieldKind, IndexOptions, NO_SEPARATOR, VectorOptions,
-    element_name, quantization_name,
+    Algorithm, Definition, EF_RUNTIME_DEFAULT, FieldDefinition, FieldKind, IndexOptions, NO_SEPARATOR,
+    VectorOptions, element_name, quantization_name,
 };
 use crate::error::{self, Kind, SearchError};
 use crate::words::{list, value, whole_number};
@@ -41,7 +41,7 @@ pub fn parse(args: Args<'_>, types: &DataTypes) -> Parsed<Definition> {
     if prefixes.is_empty() {
         prefixes.push(Vec::new());
     }
-    let mut fields: Vec<Field> = Vec::new();
+    let mut fields: Vec<FieldDefinition> = Vec::new();
     while !words.is_done() {
         let field = field(&mut words, documents)?;
         if !documents.is_path(&field.identifier) {
@@ -158,11 +158,11 @@ fn on(name: &[u8], types: &DataTypes) -> Parsed<DocumentType> {
     })
 }
 
-fn field(words: &mut OptionWords<'_>, documents: DocumentType) -> Parsed<Field> {
+fn field(words: &mut OptionWords<'_>, documents: DocumentType) -> Parsed<FieldDefinition> {
     let identifier = words.word()?.to_vec();
     let name = if words.take("AS") { required(words, b"AS")?.to_vec() } else { identifier.clone() };
     let Some(type_name) = words.peek() else { return Err(Kind::FieldUntyped.of(&name)) };
-    let mut field = Field {
+    let mut field = FieldDefinition {
         identifier,
         name,
         kind: FieldKind::Numeric,
@@ -201,7 +201,7 @@ fn field(words: &mut OptionWords<'_>, documents: DocumentType) -> Parsed<Field> 
 }
 
 /// Reads one option behind a field's type; false where the next word begins another field.
-fn field_option(words: &mut OptionWords<'_>, field: &mut Field) -> Parsed<bool> {
+fn field_option(words: &mut OptionWords<'_>, field: &mut FieldDefinition) -> Parsed<bool> {
     if words.take("INDEXMISSING") {
         field.index_missing = true;
         return Ok(true);
@@ -224,7 +224,7 @@ fn field_option(words: &mut OptionWords<'_>, field: &mut Field) -> Parsed<bool> 
 }
 
 /// The same of an option that only some types have.
-fn kind_option(words: &mut OptionWords<'_>, field: &mut Field) -> Parsed<bool> {
+fn kind_option(words: &mut OptionWords<'_>, field: &mut FieldDefinition) -> Parsed<bool> {
     match &mut field.kind {
         FieldKind::Text { weight, .. } if words.take("WEIGHT") => {
             *weight = parse_double(value(words, "weight")?)

@@ -45,7 +45,7 @@ pub struct Definition {
     /// Keys that begin with one of these are documents; the empty prefix stands for all.
     pub prefixes: Vec<Vec<u8>>,
     pub options: IndexOptions,
-    pub fields: Vec<Field>,
+    pub fields: Vec<FieldDefinition>,
 }
 
 /// Head options that FT.INFO tells, most of them without effect here.
@@ -69,7 +69,7 @@ pub struct IndexOptions {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Field {
+pub struct FieldDefinition {
     /// The hash's field, or the path in a document of another type.
     pub identifier: Vec<u8>,
     /// What queries call it: the alias, or the identifier.
@@ -261,8 +261,9 @@ impl Definition {
         let prefixes = reader.list()?;
         let own_stop_words = reader.flags()?[0];
         let stop_words = Some(reader.list()?).filter(|_| own_stop_words);
-        let fields =
-            (0..reader.u32()?).map(|_| Field::decode(version, &mut reader)).collect::<Option<_>>()?;
+        let fields = (0..reader.u32()?)
+            .map(|_| FieldDefinition::decode(version, &mut reader))
+            .collect::<Option<_>>()?;
         let options = IndexOptions {
             skip_initial_scan: flags[0],
             no_offsets: flags[1],
@@ -282,7 +283,7 @@ impl Definition {
     }
 }
 
-impl Field {
+impl FieldDefinition {
     fn encode(&self, out: &mut Writer) {
         out.bytes(&self.identifier);
         out.bytes(&self.name);
@@ -307,7 +308,7 @@ impl Field {
         }
     }
 
-    fn decode(version: u8, reader: &mut Reader<'_>) -> Option<Field> {
+    fn decode(version: u8, reader: &mut Reader<'_>) -> Option<FieldDefinition> {
         let (identifier, name) = (reader.bytes()?.to_vec(), reader.bytes()?.to_vec());
         let [sortable, unf, no_index, index_missing, index_empty, ..] = reader.flags()?;
         let kind = match reader.u8()? {
@@ -327,7 +328,7 @@ impl Field {
             5 => FieldKind::Vector(VectorOptions::decode(version, reader)?),
             _ => return None,
         };
-        Some(Field { identifier, name, kind, sortable, unf, no_index, index_missing, index_empty })
+        Some(FieldDefinition { identifier, name, kind, sortable, unf, no_index, index_missing, index_empty })
     }
 }
 

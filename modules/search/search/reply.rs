@@ -269,7 +269,7 @@ impl<'a> Writer<'a> {
         &self,
         row: &'a Row<'a>,
         document: Option<Document<'a>>,
-        field: &'a schema::Field,
+        field: &'a schema::FieldDefinition,
     ) -> Option<Shown<'a>> {
         let value = document?.shown(&field.identifier, self.plan.request().several())?;
         let content = match &row.sort_key {
@@ -318,7 +318,7 @@ impl<'a> Writer<'a> {
 }
 
 /// SORTBY's, where it is one of the schema.
-pub fn sorted_field(plan: &Plan) -> Option<&schema::Field> {
+pub fn sorted_field(plan: &Plan) -> Option<&schema::FieldDefinition> {
     let sort_by = plan.request().sort_by.as_ref()?;
     let definition = &plan.index.definition;
     definition.field(&sort_by.field).map(|field| &definition.fields[field])

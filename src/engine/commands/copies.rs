@@ -4,7 +4,7 @@
 use super::slices::Walk;
 use crate::command::Looks;
 use crate::effect::{Effect, decode_batch};
-use crate::keyspace::{Entry, OwnedValue, TypedValue, Value};
+use crate::keyspace::{Entry, OwnedValue, TypedValue, ValueRef};
 use crate::store::prepared::{Copied, Making};
 use crate::store::view::View;
 use crate::store::watch::Watch;
@@ -23,9 +23,9 @@ pub fn of(entry: &Entry) -> Option<fn(&[u8]) -> Making> {
     let value = entry.value();
     let is_long = value.len() > super::slices::AT_ONCE || entry.heap_bytes() > AT_ONCE_BYTES;
     match value {
-        Value::String(_) => None,
-        Value::Hash(_) => is_long.then_some(of_hash),
-        Value::Object(_) => is_long.then_some(of_object),
+        ValueRef::String(_) => None,
+        ValueRef::Hash(_) => is_long.then_some(of_hash),
+        ValueRef::Object(_) => is_long.then_some(of_object),
     }
 }
 
@@ -90,7 +90,7 @@ fn copy_object(looks: &dyn Looks, key: &[u8]) -> Option<Option<Copied>> {
     loop {
         let (mut is_there, mut is_same) = (true, true);
         looks.look(&mut |view| {
-            let Some(Value::Object(object)) = view.peek(view.database(), key).map(Entry::value) else {
+            let Some(ValueRef::Object(object)) = view.peek(view.database(), key).map(Entry::value) else {
                 return is_there = false;
             };
             let (_, watch) = begun.get_or_insert_with(|| (object.data_type().blank(), view.watch(key)));

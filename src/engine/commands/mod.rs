@@ -31,7 +31,7 @@ pub use glob::glob_matches;
 
 use crate::command::{Command, CommandError};
 use crate::effect::{Cause, Effect};
-use crate::keyspace::{Entry, Value};
+use crate::keyspace::{Entry, ValueRef};
 use crate::store::tx::Tx;
 use crate::store::view::View;
 use crate::types::StringRef;
@@ -76,7 +76,7 @@ fn expiry_of(view: &View<'_>, key: &[u8]) -> u64 {
 
 fn string_of(entry: &Entry) -> Result<StringRef<'_>, CommandError> {
     match entry.value() {
-        Value::String(string) => Ok(string),
+        ValueRef::String(string) => Ok(string),
         _ => Err(CommandError::WRONG_TYPE),
     }
 }

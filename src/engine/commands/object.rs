@@ -8,7 +8,7 @@ use crate::command::{
     Args, Command, CommandError, Finish, Job, Outcome, ReadHandler, Reply, Rest, Stage, acl, container, flag,
     read, sliced,
 };
-use crate::keyspace::{Entry, Value};
+use crate::keyspace::{Entry, ValueRef};
 use crate::store::view::View;
 
 pub const COMMANDS: &[Command] = &[
@@ -68,7 +68,7 @@ fn memory_usage(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Resul
         }
     }
     match view.peek(view.database(), args.word(2)) {
-        Some(entry) if matches!(entry.value(), Value::Hash(hash) if hash.len() > AT_ONCE) => {
+        Some(entry) if matches!(entry.value(), ValueRef::Hash(hash) if hash.len() > AT_ONCE) => {
             return Ok(usage_in_slices(args.word(2), entry.memory_bytes()));
         }
         Some(entry) => reply.integer((entry.memory_bytes() + entry.value().housed_bytes()) as i64),

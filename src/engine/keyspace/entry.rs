@@ -7,7 +7,7 @@
 use super::garbage::Garbage;
 use super::packed::{self, KEY_BYTES_MAX, Kind, Packed, PackedMut, STRING_BYTES_MAX, pack};
 use super::typed::{DataType, TypedValue};
-use super::value::{OwnedValue, Value};
+use super::value::{OwnedValue, ValueRef};
 use crate::effect::List;
 use crate::table::Keyed;
 use crate::thin::{Mut, Ref, Thin};
@@ -130,11 +130,11 @@ impl Entry {
     }
 
     #[inline]
-    pub fn value(&self) -> Value<'_> {
+    pub fn value(&self) -> ValueRef<'_> {
         match self.body.get() {
             Ref::Bytes(bytes) => match Packed(bytes).kind() {
-                Kind::Hash => Value::Hash(Packed(bytes).hash()),
-                Kind::String | Kind::Integer => Value::String(Packed(bytes).string()),
+                Kind::Hash => ValueRef::Hash(Packed(bytes).hash()),
+                Kind::String | Kind::Integer => ValueRef::String(Packed(bytes).string()),
             },
             Ref::Boxed(full) => full.value.read(),
         }
@@ -215,7 +215,7 @@ impl Entry {
 
     /// Whether a field may have expired: of a small hash, whether one has.
     pub(super) fn may_have_expired_field(&self, now_ms: u64) -> bool {
-        let Value::Hash(hash) = self.value() else { return false };
+        let ValueRef::Hash(hash) = self.value() else { return false };
         hash.len() > LOOKED_AT_AT_ONCE || hash.iter().any(|field| !field.alive(now_ms))
     }
 
@@ -418,13 +418,13 @@ impl Entry {
     /// A copy of the value in memory of its own.
     fn unpacked(&self) -> OwnedValue {
         match self.value() {
-            Value::String(string) => OwnedValue::String(string.to_value()),
-            Value::Hash(hash) => {
+            ValueRef::String(string) => OwnedValue::String(string.to_value()),
+            ValueRef::Hash(hash) => {
                 let mut full = Hash::new();
                 hash.iter().for_each(|field| full.add(field));
                 OwnedValue::Hash(Box::new(full))
             }
-            Value::Object(object) => OwnedValue::Object(object.copy()),
+            ValueRef::Object(object) => OwnedValue::Object(object.copy()),
         }
     }
 }

@@ -25,7 +25,7 @@ pub use document::{DocumentSource, DocumentType, FieldValue, Several};
 pub use entry::Entry;
 pub use expiry::DuePlace;
 pub use typed::{DataType, DataTypes, EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue};
-pub use value::{OwnedValue, Value};
+pub use value::{OwnedValue, ValueRef};
 
 use crate::effect::{List, Record};
 use crate::table::HashedKey;

@@ -20,7 +20,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// The engine's own data types. Strings and hashes are not among them: see [`super::Value`].
+/// The engine's own data types. Strings and hashes are not among them: see [`super::ValueRef`].
 const ENGINE_TYPES: [&'static dyn DataType; 0] = [];
 
 /// What is done with each effect that builds a value.

@@ -10,28 +10,28 @@ use std::io;
 
 /// A value as it is read.
 #[derive(Clone, Copy, Debug)]
-pub enum Value<'a> {
+pub enum ValueRef<'a> {
     String(StringRef<'a>),
     Hash(HashRef<'a>),
     Object(&'a dyn TypedValue),
 }
 
-impl Value<'_> {
+impl ValueRef<'_> {
     /// The name that TYPE replies.
     pub fn type_name(&self) -> &'static str {
         match self {
-            Value::String(_) => "string",
-            Value::Hash(_) => "hash",
-            Value::Object(object) => object.data_type().name(),
+            ValueRef::String(_) => "string",
+            ValueRef::Hash(_) => "hash",
+            ValueRef::Object(object) => object.data_type().name(),
         }
     }
 
     /// How many parts it has: what it costs to copy or free it. A string is one.
     pub fn len(&self) -> usize {
         match self {
-            Value::String(_) => 1,
-            Value::Hash(hash) => hash.len(),
-            Value::Object(object) => object.len(),
+            ValueRef::String(_) => 1,
+            ValueRef::Hash(hash) => hash.len(),
+            ValueRef::Object(object) => object.len(),
         }
     }
 
@@ -39,18 +39,18 @@ impl Value<'_> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         match self {
-            Value::String(_) => false,
-            Value::Hash(hash) => hash.is_empty(),
-            Value::Object(object) => object.is_empty(),
+            ValueRef::String(_) => false,
+            ValueRef::Hash(hash) => hash.is_empty(),
+            ValueRef::Object(object) => object.is_empty(),
         }
     }
 
     /// Bytes of contents that are stored elsewhere, and are counted there (the vectors of an index).
     pub fn housed_bytes(&self) -> usize {
         match self {
-            Value::String(_) => 0,
-            Value::Hash(hash) => hash.housed_bytes(),
-            Value::Object(object) => object.housed_bytes(),
+            ValueRef::String(_) => 0,
+            ValueRef::Hash(hash) => hash.housed_bytes(),
+            ValueRef::Object(object) => object.housed_bytes(),
         }
     }
 
@@ -58,8 +58,8 @@ impl Value<'_> {
     #[inline]
     pub(super) fn alive(&self, now_ms: u64) -> bool {
         match self {
-            Value::Hash(hash) => hash.alive(now_ms),
-            Value::String(_) | Value::Object(_) => true,
+            ValueRef::Hash(hash) => hash.alive(now_ms),
+            ValueRef::String(_) | ValueRef::Object(_) => true,
         }
     }
 
@@ -67,8 +67,8 @@ impl Value<'_> {
     #[inline]
     pub(super) fn next_expiry_ms(&self) -> Option<u64> {
         match self {
-            Value::Hash(hash) => hash.next_expiry_ms(),
-            Value::String(_) | Value::Object(_) => None,
+            ValueRef::Hash(hash) => hash.next_expiry_ms(),
+            ValueRef::String(_) | ValueRef::Object(_) => None,
         }
     }
 
@@ -77,13 +77,13 @@ impl Value<'_> {
     fn encoding(&self, is_integer: bool) -> &'static str {
         const EMBEDDED_BYTES_MAX: usize = 44;
         match self {
-            Value::String(_) if is_integer => "int",
-            Value::String(string) if string.len() <= EMBEDDED_BYTES_MAX => "embstr",
-            Value::String(_) => "raw",
-            Value::Hash(hash) if is_listpack(*hash) && hash.expiring() > 0 => "listpackex",
-            Value::Hash(hash) if is_listpack(*hash) => "listpack",
-            Value::Hash(_) => "hashtable",
-            Value::Object(object) => object.encoding(),
+            ValueRef::String(_) if is_integer => "int",
+            ValueRef::String(string) if string.len() <= EMBEDDED_BYTES_MAX => "embstr",
+            ValueRef::String(_) => "raw",
+            ValueRef::Hash(hash) if is_listpack(*hash) && hash.expiring() > 0 => "listpackex",
+            ValueRef::Hash(hash) if is_listpack(*hash) => "listpack",
+            ValueRef::Hash(_) => "hashtable",
+            ValueRef::Object(object) => object.encoding(),
         }
     }
 
@@ -91,22 +91,22 @@ impl Value<'_> {
     /// snapshots.
     pub(super) fn digest(&self) -> u64 {
         match self {
-            Value::String(string) => string.with_bytes(|bytes| digest::mix(1, bytes)),
-            Value::Hash(hash) => hash.iter().fold(2, |sum: u64, field| {
+            ValueRef::String(string) => string.with_bytes(|bytes| digest::mix(1, bytes)),
+            ValueRef::Hash(hash) => hash.iter().fold(2, |sum: u64, field| {
                 let name = digest::mix(field.expires_at_ms, field.name);
                 sum.wrapping_add(field.value.with_bytes(|bytes| digest::mix(name, bytes)))
             }),
-            Value::Object(object) => object.digest(),
+            ValueRef::Object(object) => object.digest(),
         }
     }
 }
 
-impl PartialEq for Value<'_> {
-    fn eq(&self, other: &Value<'_>) -> bool {
+impl PartialEq for ValueRef<'_> {
+    fn eq(&self, other: &ValueRef<'_>) -> bool {
         match (self, other) {
-            (Value::String(one), Value::String(other)) => one == other,
-            (Value::Hash(one), Value::Hash(other)) => one == other,
-            (Value::Object(one), Value::Object(other)) => {
+            (ValueRef::String(one), ValueRef::String(other)) => one == other,
+            (ValueRef::Hash(one), ValueRef::Hash(other)) => one == other,
+            (ValueRef::Object(one), ValueRef::Object(other)) => {
                 one.data_type().name() == other.data_type().name() && one.digest() == other.digest()
             }
             _ => false,
@@ -133,11 +133,11 @@ pub enum OwnedValue {
 const _: () = assert!(size_of::<OwnedValue>() == 32, "a type takes no memory of the values of others");
 
 impl OwnedValue {
-    pub(super) fn read(&self) -> Value<'_> {
+    pub(super) fn read(&self) -> ValueRef<'_> {
         match self {
-            OwnedValue::String(string) => Value::String(StringRef::Value(string)),
-            OwnedValue::Hash(hash) => Value::Hash(HashRef::Full(hash)),
-            OwnedValue::Object(object) => Value::Object(&**object),
+            OwnedValue::String(string) => ValueRef::String(StringRef::Value(string)),
+            OwnedValue::Hash(hash) => ValueRef::Hash(HashRef::Full(hash)),
+            OwnedValue::Object(object) => ValueRef::Object(&**object),
         }
     }
 
@@ -162,11 +162,11 @@ impl Entry {
     pub(crate) fn save(&self, each: &mut EachEffect<'_>) -> io::Result<()> {
         let (key, expires_at_ms) = (self.key(), self.expires_at_ms());
         match self.value() {
-            Value::String(string) => {
+            ValueRef::String(string) => {
                 return string.with_bytes(|value| each(&Effect::StringSet { key, expires_at_ms, value }));
             }
-            Value::Hash(hash) => save_hash(key, hash, each)?,
-            Value::Object(object) => save_whole(object, key, each)?,
+            ValueRef::Hash(hash) => save_hash(key, hash, each)?,
+            ValueRef::Object(object) => save_whole(object, key, each)?,
         }
         if expires_at_ms != 0 { each(&Effect::Expire { key, expires_at_ms }) } else { Ok(()) }
     }

@@ -9,7 +9,7 @@ use super::format::{
 use crate::effect::Effect;
 use crate::env::{Disk, DiskFile};
 use crate::keyspace::digest::entry_digest;
-use crate::keyspace::{Entry, Value};
+use crate::keyspace::{Entry, ValueRef};
 use crate::log::RunningChecksum;
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
@@ -79,7 +79,7 @@ impl SnapshotWriter {
         };
         section.keys += 1;
         section.digest = section.digest.wrapping_add(entry_digest(entry));
-        if let Value::Object(object) = entry.value() {
+        if let ValueRef::Object(object) = entry.value() {
             self.types_of.insert(object.data_type().module());
         }
         entry.save(&mut |effect| self.effect(database, effect))

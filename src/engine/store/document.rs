@@ -4,7 +4,7 @@
 //! costs what it costs without this.
 
 use super::view::HashView;
-use crate::keyspace::{DocumentSource, DocumentType, FieldValue, Several, Value};
+use crate::keyspace::{DocumentSource, DocumentType, FieldValue, Several, ValueRef};
 use crate::types::StringRef;
 use std::borrow::Cow;
 
@@ -26,10 +26,10 @@ impl<'a> Document<'a> {
     /// The value as a document of this type, without the fields that have expired at `now_ms` (0: with
     /// these). `None` if it is of another type.
     #[inline]
-    pub fn of(value: Value<'a>, documents: DocumentType, now_ms: u64) -> Option<Document<'a>> {
+    pub fn of(value: ValueRef<'a>, documents: DocumentType, now_ms: u64) -> Option<Document<'a>> {
         match (value, documents) {
-            (Value::Hash(hash), DocumentType::Hash) => Some(Document::Hash(HashView::new(hash, now_ms))),
-            (Value::Object(object), DocumentType::Object(data_type))
+            (ValueRef::Hash(hash), DocumentType::Hash) => Some(Document::Hash(HashView::new(hash, now_ms))),
+            (ValueRef::Object(object), DocumentType::Object(data_type))
                 if object.data_type().name() == data_type.name() =>
             {
                 object.document().map(Document::Object)

@@ -2,7 +2,7 @@ use super::*;
 use crate::command::{Args, CommandTable, Stage};
 use crate::commands;
 use crate::env::{Clock, Env};
-use crate::keyspace::Value;
+use crate::keyspace::ValueRef;
 use crate::log::memory::MemoryLog;
 use crate::log::{LogId, ShardLog};
 use crate::shard::engine::tests::{Between, Text, open, open_in, run, run_in_batch};
@@ -66,13 +66,13 @@ fn dump(engine: &Engine) -> Vec<String> {
     let lines = databases.flat_map(|(number, database)| {
         database.iter().map(move |entry| {
             let value = match entry.value() {
-                Value::Hash(hash) => {
+                ValueRef::Hash(hash) => {
                     let mut fields: Vec<String> = hash.iter().map(|field| format!("{field:?}")).collect();
                     fields.sort_unstable();
                     fields.concat()
                 }
-                Value::String(string) => String::from_utf8_lossy(&string.to_bytes()).into_owned(),
-                Value::Object(object) => format!("{object:?}"),
+                ValueRef::String(string) => String::from_utf8_lossy(&string.to_bytes()).into_owned(),
+                ValueRef::Object(object) => format!("{object:?}"),
             };
             format!("{number} {:?} {} {value}", entry.key().escape_ascii().to_string(), entry.expires_at_ms())
         })

@@ -6,7 +6,7 @@
 
 use crate::effect::{Cause, Effect, List, Record};
 use crate::gate::ReplyGate;
-use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, Value};
+use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, ValueRef};
 use crate::store::Store;
 use crate::store::prepared::{Copied, Copy, Making, Preparing};
 use crate::store::view::{StoreContext, View};
@@ -38,7 +38,7 @@ impl ExpiryStep {
         let Some(entry) = keyspace.entry(database, key) else { return ExpiryStep::default() };
         // `alive` may visit all fields, so only the first step calls it.
         let is_alive = if step.next == 0 { entry.alive(now_ms) } else { entry.is_in_time(now_ms) };
-        let Value::Hash(hash) = entry.value() else {
+        let ValueRef::Hash(hash) = entry.value() else {
             return ExpiryStep { is_whole: !is_alive, ..ExpiryStep::default() };
         };
         if !is_alive {
@@ -289,7 +289,7 @@ impl<'a> Tx<'a> {
         match entry.value() {
             // As in Redis, a hash whose fields have all expired counts as expired fields, not as an expired
             // key.
-            Value::Hash(hash) if entry.is_in_time(self.now_ms) => {
+            ValueRef::Hash(hash) if entry.is_in_time(self.now_ms) => {
                 expired.fields.fetch_add(hash.len() as u64, Ordering::Relaxed)
             }
             _ => expired.keys.fetch_add(1, Ordering::Relaxed),
@@ -302,7 +302,8 @@ impl<'a> Tx<'a> {
         if !self.may_have_due() {
             return;
         }
-        let Some(Value::Hash(hash)) = self.store.keyspace.entry(self.database, key).map(Entry::value) else {
+        let Some(ValueRef::Hash(hash)) = self.store.keyspace.entry(self.database, key).map(Entry::value)
+        else {
             return;
         };
         if hash.next_expiry_ms().is_none_or(|at| at > self.now_ms) {

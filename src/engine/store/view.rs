@@ -4,7 +4,7 @@
 use crate::env::{Env, Random};
 use crate::error::CommandError;
 use crate::gate::ReplyGate;
-use crate::keyspace::{DataTypes, Database, DocumentType, DuePlace, Entry, Keyspace, TypedValue, Value};
+use crate::keyspace::{DataTypes, Database, DocumentType, DuePlace, Entry, Keyspace, TypedValue, ValueRef};
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
 use crate::store::document::Document;
@@ -205,7 +205,7 @@ impl<'a> View<'a> {
     pub fn string(&self, key: &[u8]) -> Result<Option<StringRef<'a>>, CommandError> {
         match self.entry(key).map(Entry::value) {
             None => Ok(None),
-            Some(Value::String(string)) => Ok(Some(string)),
+            Some(ValueRef::String(string)) => Ok(Some(string)),
             Some(_) => Err(CommandError::WRONG_TYPE),
         }
     }
@@ -213,7 +213,7 @@ impl<'a> View<'a> {
     pub fn hash(&self, key: &[u8]) -> Result<Option<HashView<'a>>, CommandError> {
         match self.entry(key).map(Entry::value) {
             None => Ok(None),
-            Some(Value::Hash(hash)) => Ok(Some(HashView::new(hash, self.now_ms))),
+            Some(ValueRef::Hash(hash)) => Ok(Some(HashView::new(hash, self.now_ms))),
             Some(_) => Err(CommandError::WRONG_TYPE),
         }
     }
@@ -227,7 +227,7 @@ impl<'a> View<'a> {
     pub fn object<T: TypedValue>(&self, key: &[u8]) -> Result<Option<&'a T>, CommandError> {
         match self.entry(key).map(Entry::value) {
             None => Ok(None),
-            Some(Value::Object(object)) => object.downcast_ref().map(Some).ok_or(CommandError::WRONG_TYPE),
+            Some(ValueRef::Object(object)) => object.downcast_ref().map(Some).ok_or(CommandError::WRONG_TYPE),
             Some(_) => Err(CommandError::WRONG_TYPE),
         }
     }

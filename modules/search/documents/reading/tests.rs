@@ -12,7 +12,7 @@ impl DocumentValues for Same<'_> {
 }
 
 /// What the only field of a schema reads of such a document; an error as its text.
-fn content(field: &str, values: &[FieldValue<'_>]) -> Result<Content, String> {
+fn content(field: &str, values: &[FieldValue<'_>]) -> Result<FieldContent, String> {
     let mut definition = definition_of(&format!("FT.CREATE i SCHEMA f {field}"));
     if let FieldKind::Tag { separator, .. } = &mut definition.fields[0].kind
         && !field.contains("SEPARATOR")
@@ -27,9 +27,9 @@ fn content(field: &str, values: &[FieldValue<'_>]) -> Result<Content, String> {
     })
 }
 
-fn terms(terms: &[Option<&str>]) -> Result<Content, String> {
+fn terms(terms: &[Option<&str>]) -> Result<FieldContent, String> {
     let owned = |term: &Option<&str>| term.map(|term| term.as_bytes().to_vec());
-    Ok(Content::Terms(terms.iter().map(owned).collect()))
+    Ok(FieldContent::Terms(terms.iter().map(owned).collect()))
 }
 
 const TEXT: FieldValue<'_> = FieldValue::Text("Red, blue");
@@ -37,11 +37,11 @@ const VECTOR: &str = "VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
 
 #[test]
 fn a_field_takes_all_values_of_its_type() {
-    assert_eq!(content("NUMERIC", &[]), Ok(Content::Missing));
-    assert_eq!(content("NUMERIC", &[FieldValue::Number(1.5)]), Ok(Content::Number(1.5)));
+    assert_eq!(content("NUMERIC", &[]), Ok(FieldContent::Missing));
+    assert_eq!(content("NUMERIC", &[FieldValue::Number(1.5)]), Ok(FieldContent::Number(1.5)));
     let numbers = [FieldValue::Number(3.0), FieldValue::Numbers(&[1.0, 2.0]), FieldValue::Number(3.0)];
-    assert_eq!(content("NUMERIC", &numbers), Ok(Content::Numbers(vec![3.0, 1.0, 2.0, 3.0])));
-    assert_eq!(content("NUMERIC", &[FieldValue::Numbers(&[])]), Ok(Content::Numbers(vec![])));
+    assert_eq!(content("NUMERIC", &numbers), Ok(FieldContent::Numbers(vec![3.0, 1.0, 2.0, 3.0])));
+    assert_eq!(content("NUMERIC", &[FieldValue::Numbers(&[])]), Ok(FieldContent::Numbers(vec![])));
     let tags = [TEXT, FieldValue::Boolean(true), FieldValue::Text("")];
     assert_eq!(content("TAG", &tags), terms(&[Some("red, blue"), Some("true")]));
     assert_eq!(content("TAG INDEXEMPTY", &tags[2..]), terms(&[Some("")]));
@@ -52,16 +52,20 @@ fn a_field_takes_all_values_of_its_type() {
     assert_eq!(content("TEXT", &texts), terms(&all));
     assert_eq!(
         content("GEO", &[FieldValue::Text("2.3,48.8"), FieldValue::Text("0 0")]),
-        Ok(Content::Present)
+        Ok(FieldContent::Present)
     );
-    assert_eq!(content("GEOSHAPE", &[TEXT]), Ok(Content::Present));
-    assert_eq!(content(VECTOR, &[FieldValue::Numbers(&[1.0, 2.0])]), Ok(Content::Vector));
+    assert_eq!(content("GEOSHAPE", &[TEXT]), Ok(FieldContent::Present));
+    assert_eq!(content(VECTOR, &[FieldValue::Numbers(&[1.0, 2.0])]), Ok(FieldContent::Vector));
     let stored = StringValue::new(&[0; 8]);
-    assert_eq!(content(VECTOR, &[FieldValue::Stored((&stored).into())]), Ok(Content::Vector));
+    assert_eq!(content(VECTOR, &[FieldValue::Stored((&stored).into())]), Ok(FieldContent::Vector));
     for field in ["TEXT", "TAG", "NUMERIC", "GEO", "GEOSHAPE", VECTOR] {
-        assert_eq!(content(field, &[FieldValue::Null, FieldValue::Null]), Ok(Content::Missing), "{field}");
+        assert_eq!(
+            content(field, &[FieldValue::Null, FieldValue::Null]),
+            Ok(FieldContent::Missing),
+            "{field}"
+        );
     }
-    assert_eq!(content("NUMERIC NOINDEX", &[FieldValue::Number(1.0)]), Ok(Content::Present));
+    assert_eq!(content("NUMERIC NOINDEX", &[FieldValue::Number(1.0)]), Ok(FieldContent::Present));
 }
 
 #[test]
