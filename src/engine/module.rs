@@ -1,13 +1,13 @@
-//! Modules: the whole extension surface of the engine.
+//! Modules: the extension interface of the engine.
 //!
-//! A module brings commands, effects of its own with the state they change, a data type of its own, and an
-//! eye on every change of keys. Its *ground* state (definitions) is what its effects say; what it derives
-//! from keys (graphs, postings) is up to the module, and must be rebuildable from the keyspace at any time.
+//! A module has commands, its own effects with the state that they change, possibly a data type, and observes
+//! every change of keys. Only its effects change its *ground* state (definitions). It must be able to rebuild
+//! its *derived* state (graphs, postings) from the keyspace at any time.
 //!
-//! Invariants: `apply` and `observe` run under the keyspace's write lock, in log order, the same in execution
-//! and in replay (the keys of a snapshot are not observed but followed, see `Follower`); they are the only
-//! places where a module's ground state changes. All that a module can do to the keyspace is to house
-//! contents, which changes where they are stored and not what they are (`Housing`).
+//! Invariants: `apply` and `observe` run under the keyspace's write lock, in log order, in execution and in
+//! replay (keys of a snapshot are not observed but followed, see `Follower`). Only they change a module's
+//! ground state. A module can change the keyspace only by housing contents, which changes where contents are
+//! stored, not the contents (`Housing`).
 
 use crate::effect::{Effect, List, Record};
 use crate::error::ReplayError;
@@ -17,7 +17,7 @@ use crate::types::Housed;
 use std::any::Any;
 use std::sync::Arc;
 
-/// A change of keys as a module observes it, after it was applied.
+/// A change of keys that was applied, for observers.
 pub struct Applied<'a> {
     pub record: &'a Record<'a>,
     /// `EffectOutcome::count` of the effect.
@@ -39,17 +39,17 @@ pub trait Module: Any + Send + Sync {
     /// The number in effects; part of the format, never reused. 0 is the engine.
     fn number(&self) -> u8;
 
-    /// What MODULE LIST says: the version clients compare with RediSearch's, say.
+    /// The version in MODULE LIST, which clients may compare with RediSearch's.
     fn list_version(&self) -> u32;
 
-    /// The type of the values that the module's effects with a key are about, if it brings one. These effects
-    /// are applied to the value and not to the module, which observes them.
+    /// The module's data type, if it has one. The module's effects with a key change values of this type.
+    /// They are applied to the value; the module only observes them.
     fn data_type(&self) -> Option<&'static dyn DataType> {
         None
     }
 
-    /// Changes the ground state. An error means that the data is corrupt or newer than this program. What
-    /// replies show of it has a hazard, which is marked in the batch.
+    /// Changes the ground state. An error means that the data are corrupt or newer than this program. State
+    /// that replies show has a hazard, which must be marked in the batch.
     fn apply(
         &mut self,
         keyspace: &mut Housing<'_>,
@@ -57,57 +57,57 @@ pub trait Module: Any + Send + Sync {
         batch: &mut OpenBatch<'_>,
     ) -> Result<(), String>;
 
-    /// Who makes derived state of a snapshot's keys while they are read. Asked once, when the snapshot's
-    /// ground state was applied and before its keys.
+    /// The follower that makes derived state while a snapshot's keys are read. Called once, after the
+    /// snapshot's ground state was applied and before its keys are read.
     fn follower(&self) -> Option<Arc<dyn Follower>> {
         None
     }
 
-    /// Sees a change of keys. The keyspace is as the change left it. What of the module's own changes with it
-    /// has a hazard, which is marked in the batch.
+    /// Called after each change of keys, with the changed keyspace. State of the module that changes with it
+    /// and that replies show has a hazard, which must be marked in the batch.
     fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>, batch: &mut OpenBatch<'_>);
 
-    /// Writes the ground state as effects that bring it back.
+    /// Calls `each` with effects that restore the ground state.
     fn save(&self, each: &mut dyn FnMut(&Record<'_>));
 
-    /// Called once, when snapshot and log were applied and before the first command: derived state is made
-    /// ready here, from the keyspace and from what the module itself has kept of an earlier run. Says what it
-    /// did, for the start's report.
+    /// Called once, after snapshot and log were applied and before the first command: completes the derived
+    /// state, from the keyspace and from files that the module saved in an earlier run. Returns lines for the
+    /// start's report.
     fn recovered(&mut self, keyspace: &mut Housing<'_>) -> Vec<String>;
 
-    /// Whether `background` has something to do.
+    /// True if `background` has something to do.
     fn has_background(&self) -> bool {
         false
     }
 
-    /// One bounded slice (a fraction of a millisecond) of work that needs the keyspace and that no client
-    /// waits for, under its write lock. Returns what is to be done without any lock before the next slice, or
-    /// `None` when nothing is left.
+    /// Does one bounded slice (a fraction of a millisecond) of work that needs the keyspace, under its write
+    /// lock; no client waits for it. Returns work to be done without any lock before the next slice, or
+    /// `None` if nothing is left.
     fn background(&mut self, _keyspace: &mut Housing<'_>) -> Option<BackgroundWork> {
         None
     }
 
-    /// The server stops: `background` is not called any more, and commands that wait for it must not go on
-    /// waiting.
+    /// Called when the server stops: `background` will not be called again, and commands must stop waiting
+    /// for it.
     fn stopping(&self) {}
 
-    /// True while the module has more work pending than it wants: writers wait before the lock.
+    /// True while the module has too much pending work: writers then wait before they take the lock.
     fn is_overloaded(&self) -> bool {
         false
     }
 
-    /// Bytes of memory of what the module keeps beside the keyspace, by estimate. Must cost no walk.
+    /// The module's memory outside of the keyspace, in bytes, estimated. Must take constant time.
     fn memory_bytes(&self) -> usize {
         0
     }
 
-    /// What CONFIG shows of the module: names and values.
+    /// The module's settings for CONFIG: names and values.
     fn settings(&self) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 
-    /// Sets what CONFIG SET names, or only tries whether it can be. `None` where the module has no such
-    /// setting; an error says what is wrong with the value.
+    /// Sets the setting of this name in CONFIG SET, or only checks the value (`is_trial`). `None` if the
+    /// module has no such setting; the error is a text about the value.
     fn set_setting(&self, _name: &str, _value: &str, _is_trial: bool) -> Option<Result<(), String>> {
         None
     }
@@ -117,24 +117,24 @@ pub trait Module: Any + Send + Sync {
         Vec::new()
     }
 
-    /// Keeps derived state for the next start (BGSAVE, clean stop). Called without any lock of the engine,
-    /// through what `exporter` returned under it.
+    /// The function that saves derived state for the next start (BGSAVE, clean stop). It is made under the
+    /// engine's lock, and called without one.
     fn exporter(&self) -> Option<Exporter> {
         None
     }
 }
 
-/// Sees the keys of a snapshot, each once, from several threads at a time.
+/// Follows the reading of a snapshot: gets each key once, from several threads at a time.
 pub trait Follower: Send + Sync {
-    /// These hashes were read whole, and will be in the keyspace. Returns which of their contents are stored
-    /// somewhere already, so that they need no other place, in the order of the hashes.
+    /// Called with complete hashes before they are in the keyspace. Returns those of their contents that are
+    /// housed now, in the order of the hashes.
     fn hashes(&self, database: u32, hashes: &[ReadHash<'_>]) -> Vec<HousedContent>;
 
-    /// These other keys were read whole. `keyspace` has them, and only some of the others.
+    /// Called with complete keys of other kinds, which are in `keyspace`; other keys may be missing there.
     fn loaded(&self, keyspace: &mut Housing<'_>, database: u32, keys: &[&[u8]]);
 }
 
-/// A hash as it was read.
+/// A hash that was read from a snapshot.
 #[derive(Clone, Copy)]
 pub struct ReadHash<'a> {
     pub key: &'a [u8],
@@ -142,9 +142,9 @@ pub struct ReadHash<'a> {
     pub fields: List<'a>,
 }
 
-/// A content of one of several hashes, and where it is stored.
+/// A housed content of one of several hashes.
 pub struct HousedContent {
-    /// Which hash, and which pair of its fields.
+    /// The index of the hash, and of the pair among its fields.
     pub hash: usize,
     pub pair: usize,
     pub housed: Housed,
@@ -153,7 +153,7 @@ pub struct HousedContent {
 /// Work without any lock of the engine.
 pub type BackgroundWork = Box<dyn FnOnce() + Send>;
 
-/// Writes a module's derived state; says what it wrote, or why it could not.
+/// Writes a module's derived state. Returns a report, or an error text.
 pub type Exporter = Box<dyn FnOnce() -> Result<String, String> + Send>;
 
 /// The modules of one store.
