@@ -1,4 +1,5 @@
-//! FT.INFO in RediSearch's order of fields, which clients read by position, and the section of INFO.
+//! FT.INFO's reply, and the module's section of INFO. The fields have RediSearch's order, because clients
+//! read them by position.
 
 use crate::audit::Auditor;
 use crate::error::ErrorStyle;
@@ -12,7 +13,7 @@ use engramdb_engine::command::Reply;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// An element of the reply, so that its parts can be counted before they are written.
+/// An element of the reply. The reply is built first, so that parts can be counted before they are written.
 enum Part {
     Text(Vec<u8>),
     Integer(i64),
@@ -64,7 +65,7 @@ fn head(index: &Index, is_resp3: bool) -> Vec<(&'static str, Part)> {
         (options.no_frequencies, "NOFREQS"),
         (options.no_fields, "NOFIELDS"),
         (options.no_offsets, "NOOFFSETS"),
-        // Without offsets there is nothing to highlight by.
+        // Highlighting needs offsets.
         (options.no_highlight || options.no_offsets, "NOHL"),
         (options.max_text_fields, "MAXTEXTFIELDS"),
     ];
@@ -72,7 +73,7 @@ fn head(index: &Index, is_resp3: bool) -> Vec<(&'static str, Part)> {
     let prefixes = definition.prefixes.iter().map(Part::text).collect();
     let mut rule =
         vec![("key_type", Part::text(definition.documents.name())), ("prefixes", Part::List(prefixes))];
-    // English needs no telling.
+    // As in RediSearch, the default language is not shown.
     let is_default = options.language.eq_ignore_ascii_case(b"english");
     let language = if is_default { &Vec::new() } else { &options.language };
     for (name, value) in [
@@ -99,7 +100,7 @@ fn head(index: &Index, is_resp3: bool) -> Vec<(&'static str, Part)> {
     ]
 }
 
-/// A field: pairs and flags in one list in RESP2, a map with a list of flags in RESP3.
+/// One field: pairs and flags in one list in RESP2, a map with a list of flags in RESP3.
 fn attribute(field: &FieldDefinition, is_resp3: bool) -> Part {
     let mut pairs = vec![
         ("identifier", Part::text(&field.identifier)),
@@ -235,7 +236,7 @@ fn tail(index: &Index, style: ErrorStyle) -> Vec<(&'static str, Part)> {
         parts.push(("stopwords_list", Part::List(words.iter().map(Part::text).collect())));
     }
     let mut of_index = errors(&failures.all);
-    // The backfill does not give up for want of memory.
+    // The backfill never stops for lack of memory, as RediSearch's may.
     of_index.push(("background indexing status", Part::text("OK")));
     parts.push(("Index Errors", Part::Map(of_index)));
     let fields = index.definition.fields.iter().zip(&failures.by_field).map(|(field, failures)| {
@@ -246,12 +247,13 @@ fn tail(index: &Index, style: ErrorStyle) -> Vec<(&'static str, Part)> {
         ])
     });
     parts.push(("field statistics", Part::List(fields.collect())));
-    // Not RediSearch's, so behind all that is read by position: mutations that searches still scan.
+    // RediSearch does not have this field (mutations that searches still scan), so it is after all fields
+    // that clients read by position.
     parts.push(("pending_mutations", Part::Integer(index.pending() as i64)));
     parts
 }
 
-/// How good the answers of each graph have been.
+/// The measured recall of each graph.
 fn live_recall(index: &Index, now: Duration) -> Vec<Part> {
     let of_field = |(name, report): (&[u8], LiveReport)| {
         let LiveReport { tally, dropped, stale, warning, repairs } = report;
@@ -273,7 +275,7 @@ fn live_recall(index: &Index, now: Duration) -> Vec<Part> {
     live_reports(index, now).map(of_field).collect()
 }
 
-/// Of the fields with a graph, by name.
+/// The reports of the fields with a graph, with the fields' names.
 fn live_reports(index: &Index, now: Duration) -> impl Iterator<Item = (&[u8], LiveReport)> {
     let fields = index.definition.fields.iter().zip(&index.vectors);
     fields.filter_map(move |(field, vectors)| {
@@ -282,7 +284,7 @@ fn live_reports(index: &Index, now: Duration) -> impl Iterator<Item = (&[u8], Li
     })
 }
 
-/// INFO's section.
+/// The module's section of INFO.
 pub fn section<'a>(
     all: impl Iterator<Item = (u32, &'a Index)>,
     memory_bytes: usize,
@@ -320,7 +322,7 @@ pub fn section<'a>(
     vec![("search", lines)]
 }
 
-/// The line of a field whose recall is known.
+/// The line of a field; `None` if its recall is not known yet.
 fn live_line(database: u32, index: &[u8], field: &[u8], report: &LiveReport) -> Option<String> {
     let LiveReport { tally, dropped, stale, warning, repairs } = report;
     let recall = tally.recall()?;
@@ -332,7 +334,7 @@ fn live_line(database: u32, index: &[u8], field: &[u8], report: &LiveReport) -> 
     ))
 }
 
-/// A name without what would end it or its line.
+/// A name whose control characters and commas, which would end the line or the name, are replaced by `_`.
 fn plain(name: &[u8]) -> String {
     let is_plain = |character: &char| !character.is_control() && *character != ',';
     String::from_utf8_lossy(name)

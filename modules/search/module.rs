@@ -1,4 +1,4 @@
-//! The module: all indexes of a store, and what the engine tells them.
+//! The module: all indexes of a store, and the hooks that the engine calls.
 
 use crate::audit::Auditor;
 use crate::error::{Kind, SearchError};
@@ -30,12 +30,12 @@ pub const KIND_DROP: u8 = 2;
 
 #[derive(Clone)]
 pub struct SearchOptions {
-    /// Where saved graphs are kept between runs; `None` to rebuild them at each start.
+    /// The directory for saved graphs; `None` to rebuild them at each start.
     pub directory: Option<PathBuf>,
     pub env: Env,
     /// Keep definitions only: no documents, no graphs, no threads (the snapshot process).
     pub offline: bool,
-    /// Threads that bring mutations into graphs; at least one.
+    /// The number of threads that insert mutations into graphs; at least one.
     pub threads: usize,
 }
 
@@ -44,19 +44,19 @@ pub struct SearchModule {
     pub(crate) options: SearchOptions,
     pub(crate) settings: Arc<Settings>,
     pub(crate) auditor: Auditor,
-    /// By database and name.
+    /// All indexes, by database and name.
     indexes: BTreeMap<u32, BTreeMap<Vec<u8>, Arc<Index>>>,
-    /// Of `indexes`.
+    /// The ids of `indexes`.
     ids: BTreeSet<u64>,
     pub(crate) workers: Workers,
-    /// Memory of dropped indexes that hashes still stand in.
+    /// Vectors of dropped indexes to which hashes still hold handles.
     leftovers: VecDeque<Leftover>,
-    /// What an earlier run has saved, being read until the first index asks for it.
+    /// The thread that reads what an earlier run saved. It is joined when the first index needs the result.
     reading: Option<JoinHandle<AllSaved>>,
     saved: AllSaved,
-    /// By id: indexes on their way back, until `recovered`.
+    /// By id: indexes that are being restored, until `recovered`.
     restoring: BTreeMap<u64, Arc<Restoring>>,
-    /// Whether changes are followed as they come, which is so from `recovered` on.
+    /// Whether indexes follow changes as they are made. True from `recovered` on.
     live: bool,
 }
 
@@ -80,7 +80,7 @@ impl SearchModule {
         }
     }
 
-    /// Waits until the searches that became samples have been audited, and what that showed was repaired: for
+    /// Waits until all sampled searches have been audited, and the faults that were found are repaired; for
     /// tests.
     #[doc(hidden)]
     pub fn wait_for_audits(&self) {
@@ -108,8 +108,8 @@ impl SearchModule {
             ));
         }
         let mut definition = Definition::decode(effect.version, effect.payload, keyspace.types())?;
-        // An id that is taken gives way to the next free one, in execution, in replay and out of a snapshot
-        // alike. Random ones hardly ever are.
+        // An id that is in use is replaced by the next free one. Execution, replay and loading of a snapshot
+        // all do the same. Random ids are hardly ever in use.
         let ids = &mut self.ids;
         let free = (definition.id.max(1)..=u64::MAX).chain(1..).find(|&id| ids.insert(id));
         definition.id = free.expect("there are more ids than indexes");
@@ -118,7 +118,7 @@ impl SearchModule {
         let index = Arc::new(Index::new(definition, is_complete));
         index.change(batch);
         if self.live {
-            // A small database is looked at here and now.
+            // The first slice runs at once, so that the index of a small database is complete with the reply.
             index.backfill_slice(&self.workers, keyspace, effect.database, &*self.options.env.clock);
         } else if !self.options.offline {
             self.restore(keyspace, effect.database, index.clone());
@@ -127,7 +127,7 @@ impl SearchModule {
         Ok(())
     }
 
-    /// Takes from what was saved, for an index that comes up before the first command.
+    /// Begins to restore an index from what was saved, before the first command.
     fn restore(&mut self, keyspace: &Keyspace, database: u32, index: Arc<Index>) {
         if let Some(reading) = self.reading.take() {
             self.saved = reading.join().expect("reading ends in a result");
@@ -138,7 +138,7 @@ impl SearchModule {
         self.restoring.insert(id, Arc::new(restoring));
     }
 
-    /// Drops the indexes of the databases that `which` picks.
+    /// Drops the indexes of the databases for which `which` is true.
     fn drop_all(&mut self, which: impl Fn(u32) -> bool) {
         let databases: Vec<u32> = self.indexes.keys().copied().filter(|&database| which(database)).collect();
         for database in databases {
@@ -147,7 +147,7 @@ impl SearchModule {
         }
     }
 
-    /// After it was taken out of the list.
+    /// Drops an index that was removed from `indexes`.
     fn drop_index(&mut self, index: &Index) {
         index.drop_it();
         self.ids.remove(&index.definition.id);
@@ -164,14 +164,15 @@ impl SearchModule {
         let [of_first, of_second] = [first, second].map(|database| self.indexes.remove(&database));
         for (database, moved) in [(first, of_second), (second, of_first)] {
             let Some(moved) = moved else { continue };
-            // That they are here can be lost.
+            // A crash can lose the swap, so replies that show these indexes wait for the batch.
             moved.values().for_each(|index| index.change(batch));
             self.indexes.insert(database, moved);
         }
     }
 }
 
-/// The index, or an error of this kind that it is not there, which waits for whatever may have dropped it.
+/// The index of this name, or the error `absent`, whose reply waits until the change that may have dropped
+/// the index is durable.
 pub fn find<'v>(view: &View<'v>, name: &[u8], absent: Kind) -> Result<&'v Arc<Index>, SearchError> {
     view.module::<SearchModule>().index(view.database(), name).ok_or_else(|| {
         view.whole_keyspace();
@@ -203,7 +204,7 @@ impl Module for SearchModule {
             KIND_DROP => {
                 let here = self.indexes.get_mut(&effect.database);
                 let index = here.and_then(|here| here.remove(effect.payload));
-                let index = index.ok_or("an index is dropped that is not there")?;
+                let index = index.ok_or("an index that does not exist is dropped")?;
                 self.drop_index(&index);
                 Ok(())
             }
@@ -260,7 +261,7 @@ impl Module for SearchModule {
             return Vec::new();
         }
         self.live = true;
-        // Files of indexes that are no more.
+        // What is left was saved of indexes that no longer exist.
         (self.reading, self.saved) = (None, AllSaved::default());
         let mut restoring = std::mem::take(&mut self.restoring);
         let recover = |(database, index): (u32, &Arc<Index>)| {

@@ -24,7 +24,7 @@ pub struct Leftover {
 }
 
 impl Leftover {
-    /// Of all vector fields of an index that was dropped.
+    /// The leftovers of all vector fields of a dropped index.
     pub fn of(index: &Index) -> impl Iterator<Item = Leftover> {
         let structures = index.vectors.iter().flatten().map(|vectors| vectors.structure());
         structures.map(|structure| Leftover::new(structure.home(), structure.index().vectors()))
@@ -40,7 +40,7 @@ impl Leftover {
         if !slice(clock, || self.clear_step(keyspace)) {
             self.database = 0;
         }
-        // This one is its own.
+        // One reference is this one's own.
         Arc::strong_count(&self.house) > 1
     }
 
@@ -62,7 +62,7 @@ impl Leftover {
         true
     }
 
-    /// Of vectors that somebody holds.
+    /// The bytes of the vectors that are still referenced.
     pub fn memory_bytes(&self) -> usize {
         self.vectors.upgrade().map_or(0, |vectors| vectors.held_bytes())
     }

@@ -1,8 +1,8 @@
-//! One index: its definition, its documents, its vectors, and how far it is.
+//! One index: its definition, its documents, its vectors, and the progress of its backfill.
 //!
-//! Lock order: the engine's keyspace, then `backfill`, then `documents`, then a vector field's own locks.
-//! Documents and vectors of one mutation change under one hold of `documents`, so that who knows a document's
-//! version has its vector too.
+//! Lock order: the engine's keyspace, then `backfill`, then `documents`, then a vector field's own locks. A
+//! mutation changes the document and its vectors under one lock of `documents`, so that a reader that sees a
+//! version of the document sees its vectors too.
 
 pub mod leftover;
 
@@ -25,16 +25,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The time at which documents are read: with what has expired of them, which is the readers' question.
+/// The time at which documents are read. At 0 no field has expired: whether one has is for readers to check.
 const WHOLE: u64 = 0;
 
-/// Keys that a backfill looks for at a time.
+/// Keys that a backfill scans at a time.
 const SCANNED_KEYS: usize = 16;
-/// How long a slice of steps holds the keyspace, but for the last step.
+/// How long a slice of steps holds the keyspace's lock. The last step may exceed it.
 const SLICE: Duration = Duration::from_micros(300);
 
-/// Work in the background for as long as it may hold the keyspace at a time. `step` says whether there is
-/// more to do; so does the whole.
+/// Repeats `step` for as long as background work may hold the keyspace's lock at a time. `step` returns
+/// whether there is more to do; so does this function.
 pub fn slice(clock: &dyn Clock, mut step: impl FnMut() -> bool) -> bool {
     let began = clock.monotonic();
     loop {
@@ -48,24 +48,24 @@ pub fn slice(clock: &dyn Clock, mut step: impl FnMut() -> bool) -> bool {
 pub struct Index {
     pub definition: Definition,
     pub documents: RwLock<Documents>,
-    /// By field; `None` where it is not a vector.
+    /// By field; `None` if it is not a vector field.
     pub vectors: Vec<Option<Arc<VectorField>>>,
     pub failures: Mutex<Failures>,
-    /// Searches answered, for FT.INFO.
+    /// The number of searches answered, for FT.INFO.
     pub uses: AtomicU64,
-    /// That documents took to be indexed, but for their graphs; see `indexing_time`.
+    /// The time that documents took to be indexed, without their graphs; see `indexing_time`.
     indexing_ns: AtomicU64,
-    /// Searches by their words; they hold as long as the definition.
+    /// Parsed searches. They are valid for as long as the definition.
     pub prepared: PreparedCache,
     changed: Arc<Hazard>,
     backfill: Mutex<Option<Backfill>>,
-    /// Given when the backfill is over, and when nothing continues it: what waits for it looks at the index
-    /// then.
+    /// Given when the backfill has ended, or will not be continued. A waiting search then checks the index
+    /// again.
     backfilled: Arc<Signal>,
     dropped: AtomicBool,
 }
 
-/// Documents that could not be indexed: all of them, and by the field that was the cause.
+/// Documents that could not be indexed: in total, and by the field that was the cause.
 #[derive(Clone, Debug)]
 pub struct Failures {
     pub all: FailureCount,
@@ -91,7 +91,7 @@ impl Failures {
     }
 }
 
-/// A walk over the keys that were there before the index.
+/// A walk over the keys that are older than the index.
 #[derive(Debug)]
 struct Backfill {
     /// `None` when the walk is at its end.
@@ -103,7 +103,7 @@ struct Backfill {
 }
 
 impl Index {
-    /// An empty index. `is_complete` if there are no keys to be found.
+    /// An empty index. `is_complete` if no backfill is needed.
     pub fn new(definition: Definition, is_complete: bool) -> Index {
         let vectors = definition.fields.iter().map(|field| match &field.kind {
             FieldKind::Vector(options) => Some(Arc::new(VectorField::new(options.clone()))),
@@ -132,13 +132,13 @@ impl Index {
         self.changed.gate()
     }
 
-    /// Has replies that show something of the index wait for this batch.
+    /// Makes replies that show something of the index wait for this batch.
     pub fn change(&self, batch: &mut OpenBatch<'_>) {
         batch.mark(&self.changed);
     }
 
-    /// No command finds the index any more. Searches that wait for it to be complete go on, and find it
-    /// dropped.
+    /// Marks the index as dropped; no command finds it any more. Searches that wait for its backfill
+    /// continue, and find it dropped.
     pub fn drop_it(&self) {
         self.dropped.store(true, Ordering::Relaxed);
         self.vectors.iter().flatten().for_each(|vectors| vectors.close());
@@ -153,7 +153,7 @@ impl Index {
         self.vectors.iter().flatten().map(|vectors| vectors.pending()).sum()
     }
 
-    /// True while writers are to wait for the graphs.
+    /// True while writers must wait for the graphs.
     pub fn is_overloaded(&self) -> bool {
         self.vectors.iter().flatten().any(|vectors| vectors.pending_of(Source::Live) >= TAIL_MAX)
     }
@@ -169,9 +169,9 @@ impl Index {
     ) {
         self.change(batch);
         let document = self.document(keyspace, database, key);
-        // Changing an unindexed field cannot turn an existing, unindexed key into a document: the index could
-        // not read it, or the backfill has not reached it yet. The exception is a key that no reader has seen
-        // and none will.
+        // A change of an unindexed field cannot turn an existing key into a document: if it is none, it is
+        // unreadable, or the backfill has not reached it yet. The exception is a key that the backfill will
+        // not see, because SKIPINITIALSCAN leaves it out.
         let concerns = match effect {
             Effect::Expire { .. } | Effect::HashExpire { .. } => false,
             Effect::HashSet { fields, .. } => {
@@ -194,7 +194,7 @@ impl Index {
         }
     }
 
-    /// The value of a key, if it is of the type of the index's documents; with what has expired of it.
+    /// The value of a key, if it has the type of the index's documents; with its expired fields.
     pub fn document<'k>(&self, keyspace: &'k Keyspace, database: u32, key: &[u8]) -> Option<Document<'k>> {
         Document::of(keyspace.entry(database, key)?.value(), self.definition.documents, WHOLE)
     }
@@ -224,8 +224,8 @@ impl Index {
         self.indexing_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// Updates the index to the document that a key has in the keyspace. Returns, by field number, the
-    /// handles of the vectors that the index stores now.
+    /// Updates the index to the document of a key in the keyspace. Returns the handles of the vectors that
+    /// the index stores now, with their field numbers.
     fn refresh(
         &self,
         workers: &Workers,
@@ -260,7 +260,8 @@ impl Index {
         housed
     }
 
-    /// The key is no document any more. One that was none waits for no reader of the documents.
+    /// Removes a key that is no longer a document. A key that was none needs only a read lock of the
+    /// documents.
     fn forget(&self, workers: &Workers, key: &[u8]) {
         if self.documents.read().id(key).is_none() {
             return;
@@ -271,7 +272,7 @@ impl Index {
         }
     }
 
-    /// Calls `with` on the vector that a document has in a field, as the index stores it; `None` where it has
+    /// Calls `with` on the vector that a document has in a field, as the index stores it; `None` if it has
     /// none.
     pub fn with_vector<R>(
         &self,
@@ -283,7 +284,8 @@ impl Index {
         reading::with_vector(options, document, &self.definition.fields[field].identifier, with)
     }
 
-    /// Lets the fields of a document be the vectors of the index, so that they do not stand twice.
+    /// Replaces the fields of a document by handles to the vectors of the index, so that the vectors are not
+    /// stored twice.
     pub fn house(
         &self,
         keyspace: &mut Housing<'_>,
@@ -295,8 +297,8 @@ impl Index {
         }
     }
 
-    /// How far the vector of a document is from the query, if there is one; what was read as a document is
-    /// well-formed.
+    /// The distance of a document's vector from the query; `None` if the document has none in the field, or
+    /// one that is not valid.
     pub fn distance(&self, document: &Document<'_>, field: usize, query: &[u8]) -> Option<f64> {
         let options = self.vectors[field].as_ref()?.options();
         let distance = |blob: &[u8]| {
@@ -307,7 +309,7 @@ impl Index {
         self.with_vector(document, field, distance)?
     }
 
-    /// What is to be indexed of the document; `None`, and counted, where it cannot be.
+    /// The content of the document by field; `None`, counted as a failure, if it cannot be indexed.
     pub fn read(&self, key: &[u8], document: &Document<'_>) -> Option<Vec<FieldContent>> {
         let content = reading::read(&self.definition, document);
         content.map_err(|unreadable| self.failures.lock().add(unreadable, key)).ok()
@@ -319,7 +321,7 @@ impl Index {
         self.backfill.lock().is_some()
     }
 
-    /// The share of the keys of before that was looked at, from 0 to 1.
+    /// The share of the older keys that the backfill has scanned, from 0 to 1.
     pub fn progress(&self) -> f64 {
         match &*self.backfill.lock() {
             None => 1.0,
@@ -327,19 +329,19 @@ impl Index {
         }
     }
 
-    /// The server stops, and nothing continues the backfill: searches that wait for it go on, and find it
-    /// incomplete.
+    /// Ends the wait for a backfill that is not continued because the server stops. Searches that wait for it
+    /// continue, and find the index incomplete.
     pub fn give_up(&self) {
         self.backfilled.give();
     }
 
-    /// The end of the backfill, or of all hope for it.
+    /// Given when the backfill has ended, or will not be continued.
     pub fn backfilled(&self) -> &Arc<Signal> {
         &self.backfilled
     }
 
-    /// Looks at some more of the keys of before. The caller holds the keyspace, so nothing changes meanwhile;
-    /// what was changed since the index was created is in it already, and is left alone.
+    /// Scans some more of the older keys. The caller holds the keyspace's lock, so no key changes meanwhile.
+    /// Keys that were changed since the index was created are in it already, and are skipped.
     pub fn backfill_slice(
         &self,
         workers: &Workers,
@@ -350,8 +352,8 @@ impl Index {
         slice(clock, || self.backfill_step(workers, keyspace, database));
     }
 
-    /// Indexes one key of before, and looks for more when it has none; so that however large documents are,
-    /// the slice looks at the clock after each. False when there is nothing left to do.
+    /// Indexes one older key, after it has scanned for more if none is left. One key per step, so that the
+    /// slice reads the clock after each document, however large. False when there is nothing left to do.
     fn backfill_step(&self, workers: &Workers, keyspace: &mut Housing<'_>, database: u32) -> bool {
         let mut state = self.backfill.lock();
         let Some(backfill) = &mut *state else { return false };
@@ -368,14 +370,14 @@ impl Index {
             self.house(keyspace, (database, &key), housed);
         }
         if is_last {
-            // Searches that wait are woken afterwards, without the keyspace's lock: see `help_backfill`.
+            // Waiting searches are woken afterwards, without the keyspace's lock: see `help_backfill`.
             *state = None;
         }
         !is_last
     }
 
-    /// What follows a slice of the backfill, without any lock of the engine: the calling thread inserts the
-    /// slice's vectors into the graph, so that they do not delay other work. While more slices follow, it
+    /// The part after a slice of the backfill that needs no lock of the engine: the calling thread inserts
+    /// the slice's vectors into the graph, so that they do not delay other work. While more slices follow, it
     /// leaves a part to idle workers.
     pub fn help_backfill(&self, workers: &WorkerCaller) {
         if self.is_dropped() {
@@ -402,7 +404,7 @@ impl Index {
         self.backfilled.give();
     }
 
-    /// Bytes of everything but the definition, by estimate.
+    /// An estimate of the bytes of everything but the definition.
     pub fn memory_bytes(&self) -> usize {
         self.documents.read().heap_bytes() + self.vector_bytes()
     }
@@ -434,7 +436,7 @@ impl Backfill {
     }
 }
 
-/// The document that an entry is, with what has expired of it.
+/// The document in an entry, with its expired fields; `None` if it is none of the index's.
 fn document_of<'k>(definition: &Definition, entry: &'k Entry) -> Option<Document<'k>> {
     if definition.covers(entry.key()) {
         Document::of(entry.value(), definition.documents, WHOLE)

@@ -1,5 +1,5 @@
-//! Fields of the module's formats: little-endian numbers, bytes behind a u32 length, lists of such behind a
-//! u32 count.
+//! The fields of the module's formats: little-endian numbers, bytes after their u32 length, lists of bytes
+//! after their u32 count.
 
 pub struct Writer(pub Vec<u8>);
 
@@ -26,13 +26,13 @@ impl Writer {
         items.iter().for_each(|item| self.bytes(item));
     }
 
-    /// At most eight, the first in the lowest bit.
+    /// Writes at most eight flags as one byte, the first in the lowest bit.
     pub fn flags(&mut self, flags: &[bool]) {
         self.0.push(flags.iter().rev().fold(0, |bits, &flag| bits << 1 | u8::from(flag)));
     }
 }
 
-/// What is left to be read. Each reader returns `None` where the bytes end.
+/// The bytes that are not read yet. Each method returns `None` if too few are left.
 pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -1,9 +1,9 @@
-//! FT.CREATE's words, read into a definition.
+//! Parses FT.CREATE's words into a definition.
 //!
-//! Every head option that clients send is read and checked. Those that have nothing to do here (of scores, of
-//! languages, of what to leave out of text postings) are kept for FT.INFO; docs/compatibility.md lists them.
-//! What would change answers and is not there yet (FILTER, TEMPORARY, PHONETIC, GEO queries) is refused, here
-//! or where a query asks for it; so is ON with a type that the program lacks (JSON).
+//! Every option before SCHEMA that clients send is read and checked. Options without an effect here (scores,
+//! languages, and what to leave out of text postings) are kept for FT.INFO; docs/compatibility.md lists them.
+//! Options that would change answers and are not implemented (FILTER, TEMPORARY, PHONETIC, GEO queries) are
+//! refused, here or when a query uses them; so is ON with a document type that the program lacks (JSON).
 
 use super::language::is_language;
 use super::{
@@ -17,16 +17,16 @@ use engramdb_engine::keyspace::{DataTypes, DocumentType};
 use engramdb_engine::types::parse_double;
 use engramdb_vector::{Element, Metric, Quantization};
 
-/// More would be a mistake, not a schema.
+/// The most fields of an index: more are taken for a mistake of the client.
 const FIELDS_MAX: usize = 1024;
-/// Products of so many bytes fit the integers that they are summed in.
+/// The largest dimension: the sum of the products of this many bytes fits the integer that it is summed in.
 const DIMENSION_MAX: u64 = 65_536;
 const M_MAX: u64 = 2048;
 const EF_MAX: u64 = 1_000_000;
 
 type Parsed<T> = Result<T, SearchError>;
 
-/// Reads `FT.CREATE name [option…] SCHEMA field…`. Documents can be hashes, or of one of these types.
+/// Parses `FT.CREATE name [option…] SCHEMA field…`. Documents are hashes, or of one of these types.
 pub fn parse(args: Args<'_>, types: &DataTypes) -> Parsed<Definition> {
     let mut words = args.options(2);
     let mut head = Head {
@@ -69,13 +69,13 @@ pub fn parse(args: Args<'_>, types: &DataTypes) -> Parsed<Definition> {
     Ok(Definition { id: 0, name: args[1].to_vec(), documents, prefixes, options, fields })
 }
 
-/// The definition of an index over hashes by its command, for tests and fuzzing.
+/// The definition of an index over hashes, from its command; for tests and fuzzing. Panics if it is invalid.
 pub fn definition_of(command: &str) -> Definition {
     let words: Vec<&[u8]> = command.split_ascii_whitespace().map(str::as_bytes).collect();
     parse(Args::new(&words), &DataTypes::default()).expect("well formed")
 }
 
-/// What is before SCHEMA.
+/// The options before SCHEMA.
 struct Head {
     documents: DocumentType,
     prefixes: Vec<Vec<u8>>,
@@ -175,7 +175,7 @@ fn field(words: &mut OptionWords<'_>, documents: DocumentType) -> Parsed<FieldDe
     field.kind = match type_name.to_ascii_uppercase().as_slice() {
         b"TEXT" => FieldKind::Text { weight: 1.0, no_stem: false, suffix_trie: false },
         b"TAG" => {
-            // A hash has one text in a field; other documents list their tags.
+            // A hash's field has one text, which the separator splits; other documents have lists of tags.
             let separator = if documents == DocumentType::Hash { b',' } else { NO_SEPARATOR };
             FieldKind::Tag { separator, case_sensitive: false, suffix_trie: false }
         }
@@ -200,7 +200,7 @@ fn field(words: &mut OptionWords<'_>, documents: DocumentType) -> Parsed<FieldDe
     Ok(field)
 }
 
-/// Reads one option behind a field's type; false where the next word begins another field.
+/// Reads one option after a field's type; false if the next word begins another field.
 fn field_option(words: &mut OptionWords<'_>, field: &mut FieldDefinition) -> Parsed<bool> {
     if words.take("INDEXMISSING") {
         field.index_missing = true;
@@ -211,7 +211,7 @@ fn field_option(words: &mut OptionWords<'_>, field: &mut FieldDefinition) -> Par
     }
     if words.take("SORTABLE") {
         field.sortable = true;
-        // What is compared as it is, is kept as it is.
+        // Values of these types are compared unchanged, so UNF is implied.
         let is_kept = matches!(field.kind, FieldKind::Numeric | FieldKind::Tag { case_sensitive: true, .. });
         field.unf = words.take("UNF") || is_kept;
         return Ok(true);
@@ -223,7 +223,7 @@ fn field_option(words: &mut OptionWords<'_>, field: &mut FieldDefinition) -> Par
     kind_option(words, field)
 }
 
-/// The same of an option that only some types have.
+/// Like `field_option`, for an option that only some types have.
 fn kind_option(words: &mut OptionWords<'_>, field: &mut FieldDefinition) -> Parsed<bool> {
     match &mut field.kind {
         FieldKind::Text { weight, .. } if words.take("WEIGHT") => {
@@ -255,12 +255,12 @@ fn kind_option(words: &mut OptionWords<'_>, field: &mut FieldDefinition) -> Pars
     Ok(true)
 }
 
-/// The word behind an option of a field.
+/// The word after an option of a field.
 fn required<'a>(words: &mut OptionWords<'a>, option: &[u8]) -> Parsed<&'a [u8]> {
     words.word().map_err(|_| Kind::RequiresArgument.of(option))
 }
 
-/// What is wrong with PHONETIC: its value, or that there is none of it here.
+/// The error for PHONETIC: of its value, or that PHONETIC is not supported.
 fn phonetic(matcher: &[u8]) -> SearchError {
     let known: [&[u8]; 4] = [b"dm:en", b"dm:fr", b"dm:pt", b"dm:es"];
     if known.contains(&matcher) { error::unsupported("PHONETIC is") } else { Kind::BadPhonetic.error() }
@@ -278,8 +278,8 @@ fn vector(words: &mut OptionWords<'_>) -> Parsed<VectorOptions> {
     const COUNT: &str = "vector similarity number of parameters";
     let count: Option<usize> = whole_number(value(words, COUNT)?);
     let count = count.ok_or_else(|| error::bad_arguments(COUNT, error::CONVERSION))?;
-    // RediSearch counts the words of a graph before it reads them, and reads those of the others before it
-    // counts.
+    // RediSearch checks the number of a graph's words before it reads them; for the other algorithms it reads
+    // them first. The order decides which error a client gets.
     if count % 2 == 1 {
         let odd = if algorithm == Algorithm::Hnsw { Kind::OddGraphCount } else { Kind::OddCount };
         return Err(odd.with([count.to_string().into()]));
@@ -292,7 +292,7 @@ fn vector(words: &mut OptionWords<'_>) -> Parsed<VectorOptions> {
     attributes_of(algorithm, attributes, count).map_err(|problem| problem.into_error(algorithm))
 }
 
-/// What is wrong with a vector field's attributes.
+/// An error in a vector field's attributes.
 enum AttributeProblem {
     Missing(&'static str),
     Bad {
@@ -330,7 +330,7 @@ impl AttributeProblem {
     }
 }
 
-/// What RediSearch up to 8.6 calls an attribute in an error.
+/// The name of an attribute in errors of RediSearch up to 8.6.
 fn older_name(attribute: &'static str) -> &'static str {
     match attribute {
         "TYPE" => "type",
@@ -346,13 +346,14 @@ fn older_name(attribute: &'static str) -> &'static str {
     }
 }
 
-/// What it says of a word that is none of those that the attribute has.
+/// The cause in errors of RediSearch up to 8.6: it has a text of its own for a word that an attribute with a
+/// fixed set of words does not have.
 fn older_cause(attribute: &str, cause: &'static str) -> &'static str {
     let is_one_of_words = matches!(attribute, "TYPE" | "DISTANCE_METRIC" | "QUANTIZATION" | "COMPRESSION");
     if is_one_of_words && cause == error::CONVERSION { error::UNKNOWN } else { cause }
 }
 
-/// Reads names and values; `announced` is how many words there should be.
+/// Reads names and values; `announced` is the number of words that the command gave.
 fn attributes_of(
     algorithm: Algorithm,
     words: &[&[u8]],
@@ -377,7 +378,7 @@ fn attributes_of(
     attributes.into_options()
 }
 
-/// What has been read of a vector field's attributes.
+/// The attributes of a vector field that have been read so far.
 struct Attributes {
     options: VectorOptions,
     element: Option<Element>,
@@ -404,7 +405,7 @@ impl Attributes {
         Attributes { options, element: None, dimension: None, metric: None, quantization: None }
     }
 
-    /// Sets an attribute; false if the algorithm has none of this name.
+    /// Sets an attribute; false if the algorithm has no attribute of this name.
     fn set(&mut self, name: &[u8], value: &[u8]) -> Result<bool, AttributeProblem> {
         let Attributes { options, quantization, .. } = self;
         match name {
@@ -468,7 +469,7 @@ fn hnsw_attribute(
     Ok(true)
 }
 
-/// What RediSearch calls the attributes of its quantized graph, as ours are called.
+/// Sets an attribute by the name that it has for RediSearch's quantized graph (SVS-VAMANA).
 fn svs_attribute(
     options: &mut VectorOptions,
     quantization: &mut Option<Quantization>,
@@ -486,7 +487,7 @@ fn svs_attribute(
         b"SEARCH_WINDOW_SIZE" => {
             options.ef_runtime = number(value, "SEARCH_WINDOW_SIZE", 1, EF_MAX)? as u32;
         }
-        // Of a training that there is none of here.
+        // These are checked and have no effect: there is no training and no reduction here.
         b"TRAINING_THRESHOLD" => _ = number(value, "TRAINING_THRESHOLD", 1, u64::MAX)?,
         b"REDUCE" => _ = number(value, "REDUCE", 1, DIMENSION_MAX)?,
         _ => return Ok(false),
@@ -507,8 +508,8 @@ fn parse_quantization(word: &[u8]) -> Result<Quantization, AttributeProblem> {
     found.ok_or(bad("QUANTIZATION", error::CONVERSION))
 }
 
-/// RediSearch's words: the bits of the code that is searched; what it keeps for ranking again is the vector
-/// here.
+/// The quantization by RediSearch's word for it. Only the bits of the code that is searched count: where
+/// RediSearch keeps a second code for re-ranking, this server uses the vector.
 fn parse_compression(word: &[u8]) -> Result<Quantization, AttributeProblem> {
     match word.to_ascii_uppercase().as_slice() {
         b"NO_COMPRESSION" => Ok(Quantization::None),

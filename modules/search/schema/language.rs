@@ -1,6 +1,6 @@
-//! The languages that LANGUAGE may name: each is accepted, and none changes how text is indexed.
+//! The languages that LANGUAGE accepts. None of them changes how text is indexed.
 
-/// Those of RediSearch, by the names that its commands know.
+/// RediSearch's languages, by their names in its commands.
 const LANGUAGES: &[&str] = &[
     "arabic",
     "armenian",
@@ -33,7 +33,7 @@ const LANGUAGES: &[&str] = &[
     "yiddish",
 ];
 
-/// Whether RediSearch knows a language by this name, in any case of letters.
+/// Whether RediSearch has a language of this name. Case does not matter.
 pub fn is_language(word: &[u8]) -> bool {
     LANGUAGES.iter().any(|language| word.eq_ignore_ascii_case(language.as_bytes()))
 }

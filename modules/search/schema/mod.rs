@@ -1,4 +1,4 @@
-//! What FT.CREATE defined: an index's name, its key prefixes and its fields; ground state, with its codec.
+//! Definitions of indexes, as made by FT.CREATE: name, key prefixes, options and fields; and their format.
 //!
 //! A definition is the payload of a module effect, in the log and in snapshots:
 //!
@@ -16,8 +16,8 @@
 //!                quantization u8
 //! ```
 //!
-//! Little-endian; bytes are a u32 length and content, a list a u32 count and bytes. FT.CREATE draws the id
-//! at random; 0, in logs of before, stands for the first free one.
+//! Numbers are little-endian; bytes are a u32 length and the content, a list is a u32 count and that many
+//! bytes. FT.CREATE chooses the id at random. An id of 0, in older logs, means the first free one.
 
 pub mod bytes;
 pub mod create;
@@ -27,28 +27,28 @@ use bytes::{Reader, Writer};
 use engramdb_engine::keyspace::{DataTypes, DocumentType};
 use engramdb_vector::{Element, HnswParameters, Metric, Quantization};
 
-/// The version of the payload that this program writes; it reads all before.
+/// The version of the payload that this program writes. It reads all earlier versions too.
 pub const VERSION: u8 = 4;
 
-/// The separator of a TAG field that cuts nothing: each text is a tag.
+/// The separator of a TAG field whose texts are not split: each text is one tag.
 pub const NO_SEPARATOR: u8 = 0;
 
-/// EF_RUNTIME where neither the schema nor the query says one.
+/// EF_RUNTIME if neither the schema nor the query gives one.
 pub const EF_RUNTIME_DEFAULT: u32 = 100;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Definition {
-    /// Tells this index from others that had its name; 0 until FT.CREATE has drawn one.
+    /// Distinguishes this index from others of the same name; 0 until FT.CREATE has chosen it.
     pub id: u64,
     pub name: Vec<u8>,
     pub documents: DocumentType,
-    /// Keys that begin with one of these are documents; the empty prefix stands for all.
+    /// Keys that begin with one of these are documents; the empty prefix matches all keys.
     pub prefixes: Vec<Vec<u8>>,
     pub options: IndexOptions,
     pub fields: Vec<FieldDefinition>,
 }
 
-/// Head options that FT.INFO tells, most of them without effect here.
+/// The options before SCHEMA, which FT.INFO shows. Most of them have no effect here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IndexOptions {
     pub skip_initial_scan: bool,
@@ -64,7 +64,7 @@ pub struct IndexOptions {
     pub score_field: Vec<u8>,
     /// The document's field that WITHPAYLOADS shows; empty for none.
     pub payload_field: Vec<u8>,
-    /// `None` for the default ones.
+    /// `None` for the default stop words.
     pub stop_words: Option<Vec<Vec<u8>>>,
 }
 
@@ -72,7 +72,7 @@ pub struct IndexOptions {
 pub struct FieldDefinition {
     /// The hash's field, or the path in a document of another type.
     pub identifier: Vec<u8>,
-    /// What queries call it: the alias, or the identifier.
+    /// Its name in queries: the alias, or the identifier.
     pub name: Vec<u8>,
     pub kind: FieldKind,
     pub sortable: bool,
@@ -109,7 +109,7 @@ impl FieldKind {
 pub enum Algorithm {
     Flat,
     Hnsw,
-    /// What RediSearch calls its quantized graph; here it is another set of words for the same one.
+    /// The name of RediSearch's quantized graph. Here it is the same graph as HNSW, with other attributes.
     Svs,
 }
 
@@ -127,7 +127,7 @@ impl Algorithm {
 pub struct VectorOptions {
     pub algorithm: Algorithm,
     pub element: Element,
-    /// Of a graph.
+    /// The code of the vectors in a graph.
     pub quantization: Quantization,
     pub metric: Metric,
     pub dimension: u32,
@@ -140,12 +140,12 @@ pub struct VectorOptions {
 }
 
 impl VectorOptions {
-    /// What a value in a hash must have, and what a vector is stored as.
+    /// The size in bytes that a value in a hash must have, and that a vector is stored with.
     pub fn blob_bytes(&self) -> usize {
         self.dimension as usize * self.element.bytes()
     }
 
-    /// Whether these bytes are a vector of the field: of the right size, and finite.
+    /// Whether these bytes are a vector of the field: of the right size, with finite elements.
     pub fn is_vector(&self, blob: &[u8]) -> bool {
         blob.len() == self.blob_bytes() && self.element.is_finite(blob)
     }
@@ -180,17 +180,17 @@ pub fn metric_name(metric: Metric) -> &'static str {
 }
 
 impl Definition {
-    /// True if a key of this name is a document of the index, provided that its value is of the type.
+    /// True if a key of this name is a document of the index, if its value has the type `documents`.
     pub fn covers(&self, key: &[u8]) -> bool {
         self.prefixes.iter().any(|prefix| key.starts_with(prefix))
     }
 
-    /// The field that queries call by this name. Names are case-sensitive.
+    /// The index in `fields` of the field with this name in queries. Names are case-sensitive.
     pub fn field(&self, name: &[u8]) -> Option<usize> {
         self.fields.iter().position(|field| field.name == name)
     }
 
-    /// The document's field behind a name that a client uses: an attribute's, or the field's own.
+    /// The document's field for a name that a client gives: an attribute's name, or the field's own.
     pub fn identifier_of<'a>(&'a self, name: &'a [u8]) -> &'a [u8] {
         self.field(name).map_or(name, |field| &self.fields[field].identifier)
     }
@@ -209,7 +209,7 @@ impl Definition {
             options.index_all,
         ]);
         out.f64(options.score);
-        // Of TEMPORARY, which is refused.
+        // The seconds of TEMPORARY, which is refused.
         out.u64(0);
         for bytes in [
             &self.name,
@@ -229,8 +229,8 @@ impl Definition {
         out.0
     }
 
-    /// Reads what `encode` of this or an earlier version wrote. An error says that the bytes are anything
-    /// else, or that `types` does not have the type of the documents.
+    /// Reads the result of `encode` of this or an earlier version. Fails if the bytes are anything else, or
+    /// if `types` does not have the type of the documents.
     pub fn decode(version: u8, bytes: &[u8], types: &DataTypes) -> Result<Definition, String> {
         let mut unknown = None;
         let type_of = &mut |name: &[u8]| {
@@ -332,7 +332,7 @@ impl FieldDefinition {
     }
 }
 
-/// The number in the format: the place in the list of all.
+/// An enum's number in the format: its place in the list of all values.
 fn number_of<T: PartialEq>(all: &[T], one: &T) -> u8 {
     all.iter().position(|other| other == one).expect("all are listed") as u8
 }
@@ -379,7 +379,7 @@ impl VectorOptions {
         Some(options)
     }
 
-    /// What a graph has unless one asks otherwise.
+    /// The code of a graph if the schema gives none.
     pub fn default_quantization(&self) -> Quantization {
         if self.algorithm == Algorithm::Flat {
             return Quantization::None;

@@ -1,8 +1,8 @@
-//! Filters: from a query's tree to the set of documents that it means.
+//! Filters: evaluates a query's tree to the set of documents that match it.
 //!
-//! A set is put together while documents change: no step holds them for long, so that no writer waits for a
-//! filter. What comes out is right for each document that has not changed since the first step: all that its
-//! postings say of it stood still. The others are looked at one by one, as they are (`means`).
+//! A set is computed while documents change: no step locks them for long, so that no writer waits for a
+//! filter. The result is right for each document that has not changed since the first step, because its
+//! postings have not changed either. The changed documents are checked one by one afterwards (`means`).
 
 use crate::documents::ids;
 use crate::documents::postings::{NumberWalk, TermWalk, is_between};
@@ -18,23 +18,23 @@ use std::cell::Cell;
 use std::slice;
 use std::sync::Arc;
 
-/// The time ran out before it was known what a filter means.
+/// The time limit passed before a filter was evaluated.
 #[derive(Debug)]
 pub struct Late;
 
-/// What is done in one hold of the documents, and between two looks at the clock: about so many short terms
-/// are compared, a tenth of a millisecond.
+/// Units of work under one lock of the documents, and between two reads of the clock. One unit compares about
+/// one short term; this many take about a tenth of a millisecond.
 const HOLD_WORK: usize = 1024;
-/// Documents of a set that are put together with another's for one unit of work, and numbers that are walked
-/// over.
+/// Documents of a set that are merged with another set for one unit of work.
 const MERGED_PER_WORK: usize = 4096;
-/// Bytes of a wildcard that make it as much work again: in the worst case each is compared with each byte of
-/// the term.
+/// Bytes of a wildcard pattern that add one unit of work per term: in the worst case each is compared with
+/// each byte of the term.
 const WILDCARD_PER_WEIGHT: usize = 16;
 /// Terms of a text that are compared for one unit of work.
 const COMPARED_PER_WORK: usize = 16;
 
-/// What the vector ranges of a query matched; found without the documents, for that may take long.
+/// The matches of a query's vector ranges. They are found without the lock of the documents, because that may
+/// take long.
 #[derive(Default)]
 pub struct Ranges {
     matched: Vec<Matched>,
@@ -49,7 +49,7 @@ struct Matched {
 }
 
 impl Ranges {
-    /// Searches for all vector ranges in the tree.
+    /// Searches all vector ranges of the tree.
     pub fn find(index: &Index, tree: &Node, id_bound: u32, is_late: &dyn Fn() -> bool) -> Ranges {
         let mut found = Ranges::default();
         tree.ranges_by_place(false, &mut |range, exact| {
@@ -63,14 +63,15 @@ impl Ranges {
         found
     }
 
-    /// Those of the tree, which match nothing yet.
+    /// The vector ranges of the tree, without matches yet.
     pub fn unmatched(tree: &Node) -> Ranges {
         let mut found = Ranges::default();
         tree.ranges(&mut |range| found.matched.push(Matched::new(range, &[])));
         found
     }
 
-    /// Forgets what was known of a document, for its distances as they are; `None` where it has no vector.
+    /// Replaces what is known of a document. `distance` returns its distance from a range's vector now,
+    /// `None` if it has no vector.
     pub fn note(&mut self, id: u32, distance: impl Fn(&VectorRange) -> Option<f64>) {
         for matched in &mut self.matched {
             match distance(&matched.range).filter(|&distance| distance <= matched.range.radius) {
@@ -86,13 +87,13 @@ impl Ranges {
         }
     }
 
-    /// Equal ranges match the same.
+    /// The matches of a range. Equal ranges share them.
     fn of(&self, range: &VectorRange) -> Option<&RoaringBitmap> {
         self.matched.iter().find(|matched| matched.range == *range).map(|matched| &matched.documents)
     }
 
-    /// Names and distances that the ranges of a tree say of a document that matches it: of ranges that have a
-    /// name for it, and of the parts of the tree that match.
+    /// The names and distances that the ranges of a tree give to a document that matches it: those of ranges
+    /// with a name for the distance, in the parts of the tree that match.
     pub fn distances(&self, documents: &Documents, tree: &Node, id: u32) -> Vec<(Arc<[u8]>, f64)> {
         let mut found = Vec::new();
         if tree.has_optional_range() {
@@ -103,13 +104,13 @@ impl Ranges {
         found
     }
 
-    /// Adds what the node says of the document, if it means that; says whether it does.
+    /// Adds the distances that the node gives to the document if it matches. Returns whether it does.
     fn gather(&self, documents: &Documents, node: &Node, id: u32, found: &mut Vec<(Arc<[u8]>, f64)>) -> bool {
         let before = found.len();
         let mut part = |node: &Node| self.gather(documents, node, id, found);
         let is_meant = match node {
             Node::And(nodes) => nodes.iter().all(part),
-            // Each part is asked, also behind one that matches.
+            // Each part is evaluated, also after one that matches, because each may add a distance.
             Node::Or(nodes) => nodes.iter().filter(|node| part(node)).count() > 0,
             Node::Optional(node) => {
                 part(node);
@@ -138,18 +139,18 @@ impl Matched {
         }
     }
 
-    /// The range's name for it, and a document's distance; `None` where either is missing.
+    /// The range's name for the distance, and a document's distance; `None` if either is missing.
     fn distance(&self, id: u32) -> Option<(Arc<[u8]>, f64)> {
         Some((self.range.alias.clone()?, *self.distances.get(&id)?))
     }
 }
 
-/// A tree on its way to the set of documents that it means.
+/// The evaluation of trees to the sets of documents that match them.
 pub struct Evaluation<'e> {
     documents: &'e RwLock<Documents>,
     ranges: &'e Ranges,
     is_late: &'e dyn Fn() -> bool,
-    /// Work since the last look at the clock.
+    /// Units of work since the clock was last read.
     done: Cell<usize>,
 }
 
@@ -162,9 +163,9 @@ impl<'e> Evaluation<'e> {
         Evaluation { documents, ranges, is_late, done: Cell::new(0) }
     }
 
-    /// The documents that a tree means.
+    /// The documents that match a tree.
     pub fn matches(&self, node: &Node) -> Result<RoaringBitmap, Late> {
-        if let Some(set) = self.standing(&self.documents.read(), node) {
+        if let Some(set) = self.stored(&self.documents.read(), node) {
             return Ok(set.cloned().unwrap_or_default());
         }
         match node {
@@ -181,14 +182,14 @@ impl<'e> Evaluation<'e> {
                 })?;
                 Ok(ids::bitmap_of(walk.documents))
             }
-            _ => unreachable!("the sets of all other nodes stand somewhere"),
+            _ => unreachable!("the sets of all other nodes are stored"),
         }
     }
 
-    /// The set of a node where it stands somewhere already, as that of one term does; `Some(None)` is an
-    /// empty one.
-    #[allow(clippy::option_option, reason = "that a set is empty is known as well as any other")]
-    fn standing<'a>(&'a self, documents: &'a Documents, node: &Node) -> Option<Option<&'a RoaringBitmap>> {
+    /// The set of a node that is stored, like that of one term, and needs no computation. `Some(None)` is an
+    /// empty set.
+    #[allow(clippy::option_option, reason = "a set that is known to be empty is a known set")]
+    fn stored<'a>(&'a self, documents: &'a Documents, node: &Node) -> Option<Option<&'a RoaringBitmap>> {
         let of_term = |field: usize, term: &[u8]| documents.terms(field).and_then(|terms| terms.get(term));
         match node {
             Node::All | Node::Optional(_) => Some(Some(documents.live())),
@@ -205,14 +206,14 @@ impl<'e> Evaluation<'e> {
         }
     }
 
-    /// Puts a node's set together with what was found.
+    /// Merges a node's set into what was found, as `join` does it.
     fn join(
         &self,
         found: &mut RoaringBitmap,
         node: &Node,
         join: impl Fn(&mut RoaringBitmap, &RoaringBitmap),
     ) -> Result<(), Late> {
-        let joined = self.standing(&self.documents.read(), node).map(|set| match set {
+        let joined = self.stored(&self.documents.read(), node).map(|set| match set {
             Some(set) => join(found, set),
             None => join(found, &RoaringBitmap::new()),
         });
@@ -228,7 +229,8 @@ impl<'e> Evaluation<'e> {
         Ok(found)
     }
 
-    /// Intersects; what is negated is taken away at the end, so that it is never turned into everything else.
+    /// The intersection. The sets of negated parts are subtracted at the end, so that their complements are
+    /// never computed.
     fn all_of(&self, nodes: &[Node]) -> Result<RoaringBitmap, Late> {
         let is_negated = |node: &&Node| matches!(node, Node::Not(_));
         let mut positive = nodes.iter().filter(|node| !is_negated(node) && !means_all(node));
@@ -277,7 +279,8 @@ impl<'e> Evaluation<'e> {
         Ok(found)
     }
 
-    /// The terms' numbers stay those of documents that do not change.
+    /// The documents with these terms next to each other. The terms' numbers are read once: those of
+    /// unchanged documents stay the same.
     fn with_phrase(&self, field: usize, phrase: &[Vec<u8>]) -> Result<RoaringBitmap, Late> {
         let Some(numbers) = numbers_of(&self.documents.read(), field, phrase) else {
             return Ok(RoaringBitmap::new());
@@ -306,7 +309,8 @@ impl<'e> Evaluation<'e> {
         Ok(ids::bitmap_of(found))
     }
 
-    /// Takes steps to its end, each with the documents held for so much work, which the step counts down.
+    /// Repeats a step until it returns true, the end. Each call has a lock of the documents of its own, and
+    /// the units of work that it may do, which it counts down.
     pub fn in_steps(&self, mut step: impl FnMut(&Documents, &mut usize) -> bool) -> Result<(), Late> {
         loop {
             let mut left = HOLD_WORK;
@@ -329,7 +333,7 @@ fn means_all(node: &Node) -> bool {
     matches!(node, Node::All | Node::Optional(_))
 }
 
-/// Whether a tree means this one document, which is live.
+/// Whether this one document, which is live, matches a tree.
 pub fn means(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bool {
     let is_meant = |node: &Node| means(documents, ranges, node, id);
     match node {
@@ -365,7 +369,7 @@ fn has_term(documents: &Documents, id: u32, field: usize, pattern: &Pattern) -> 
     }
 }
 
-/// The numbers of a phrase's terms; `None` where there is none, or one that no document has.
+/// The numbers of a phrase's terms; `None` if there are none, or if no document has one of them.
 fn numbers_of(documents: &Documents, field: usize, phrase: &[Vec<u8>]) -> Option<Vec<u32>> {
     let terms = documents.terms(field)?;
     phrase
@@ -380,7 +384,7 @@ fn has_phrase(terms: &[u32], phrase: &[u32]) -> bool {
 }
 
 impl Pattern {
-    /// How often a term's bytes may be gone through to see whether it matches.
+    /// The units of work of one comparison with a term.
     fn weight(&self) -> usize {
         match self {
             Pattern::Wildcard(wildcard) => 1 + wildcard.len() / WILDCARD_PER_WEIGHT,
@@ -403,7 +407,8 @@ fn contains(term: &[u8], part: &[u8]) -> bool {
     part.is_empty() || term.windows(part.len()).any(|window| window == part)
 }
 
-/// `?` for one byte, `*` for any number; no worse than the product of the lengths.
+/// Whether a term matches a pattern: `?` matches one byte, `*` any number. Takes at most time proportional to
+/// the product of the lengths.
 fn matches_wildcard(wildcard: &[u8], term: &[u8]) -> bool {
     let (mut at, mut in_term, mut star) = (0, 0, None);
     while in_term < term.len() {

@@ -1,4 +1,4 @@
-//! FT.PROFILE: a search with its cost, in the shape of RediSearch's.
+//! FT.PROFILE: a search and its cost, in the format of RediSearch's reply.
 //!
 //! ```text
 //! [results, [Shards, [shard], Coordinator, []]]            RESP3: {Results, Profile: {Shards, Coordinator}}
@@ -6,15 +6,15 @@
 //!        Iterators profile: tree, Result processors profile: [{Type, Time, Results processed}, ...]
 //! ```
 //!
-//! Times are milliseconds. The tree is the query's: a filter's node says how many documents it stands for,
-//! and a vector part says what was chosen for it and what that cost. RediSearch's name for the mode is given
-//! where it means the same (`STANDARD_KNN`, `RANGE_QUERY`, and `HYBRID_ADHOC_BF` for a scan of the filter's
-//! matches); a walk of the graph under a filter is not done in batches here and has a name of its own,
+//! Times are in milliseconds. The tree is the query's: a filter's node gives the number of documents that it
+//! matches, and a vector part gives the search mode and its cost. The mode has RediSearch's name where the
+//! meaning is the same (`STANDARD_KNN`, `RANGE_QUERY`, and `HYBRID_ADHOC_BF` for a scan of the filter's
+//! matches). A walk of the graph under a filter is not done in batches here and has a name of its own,
 //! `HYBRID_FILTERED_WALK`.
 //!
-//! A filter's nodes are evaluated again, one by one, for their times and counts: profiling costs more than
-//! searching. That is done where the search is, without any lock of the engine, and in the time that it has
-//! left.
+//! A filter's nodes are evaluated again, one by one, for their times and counts, so profiling costs more than
+//! searching. The evaluation runs on the search's thread, without any lock of the engine, and within the
+//! search's time limit.
 
 use super::filter::{Evaluation, Ranges};
 use super::plan::{Plan, Profile};
@@ -27,7 +27,7 @@ use engramdb_engine::command::{Args, Reply};
 use std::slice;
 use std::time::Duration;
 
-/// The words of FT.PROFILE as those of the search that it runs.
+/// The words of the FT.SEARCH that an FT.PROFILE command runs.
 pub fn search_words<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>, SearchError> {
     if !args.is(2, "SEARCH") {
         if args.is(2, "AGGREGATE") || args.is(2, "HYBRID") {
@@ -35,7 +35,7 @@ pub fn search_words<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>, SearchError> {
         }
         return Err(Kind::NoProfiledCommand.error());
     }
-    // LIMITED cuts what patterns expanded to, which is not listed in any case.
+    // LIMITED shortens the list of terms that a pattern matched, which is never part of this reply.
     let at = if args.is(3, "LIMITED") { 4 } else { 3 };
     if !args.is(at, "QUERY") {
         return Err(Kind::NoQueryKeyword.error());
@@ -48,8 +48,8 @@ pub fn search_words<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>, SearchError> {
     Ok(words)
 }
 
-/// What each node of the filter costs and stands for; a node comes before its children. It ends where the
-/// time does.
+/// The evaluation time and the number of matches of each node of the filter, a node before its children. The
+/// list is shorter if the time limit passes.
 pub fn measure(plan: &Plan, ranges: &Ranges) -> Vec<(Duration, u64)> {
     let is_late = || plan.is_late();
     let evaluation = Evaluation::new(&plan.index.documents, ranges, &is_late);
@@ -72,7 +72,7 @@ fn children(node: &Node) -> &[Node] {
     }
 }
 
-/// Opens the reply; the search's own follows, and then `write`.
+/// Opens the reply. The reply of the search follows, and then `write`.
 pub fn begin(reply: &mut dyn Reply) {
     if reply.is_resp3() {
         reply.map(2);
@@ -82,7 +82,7 @@ pub fn begin(reply: &mut dyn Reply) {
     }
 }
 
-/// Writes the profile of a search that was answered just now.
+/// Writes the profile of a search whose reply has just been written.
 pub fn write(plan: &Plan, profile: &Profile, warnings: Warnings, reply: &mut dyn Reply) {
     if reply.is_resp3() {
         reply.bulk(b"Profile");
@@ -138,7 +138,7 @@ fn iterators(plan: &Plan, profile: &Profile, reply: &mut dyn Reply) {
 
 struct Tree<'a> {
     plan: &'a Plan,
-    /// Of the nodes that are still to be written.
+    /// The measurements of the nodes that are not written yet.
     measured: slice::Iter<'a, (Duration, u64)>,
 }
 
@@ -234,7 +234,7 @@ impl Tree<'_> {
     }
 }
 
-/// The type and detail of a leaf: a term, or the union of what a pattern stands for.
+/// The type and detail of a leaf: a term, or the union of the terms that a pattern matches.
 fn of_pattern<'k>(kind: &'k [u8], pattern: &Pattern) -> (&'k [u8], Option<(&'static str, Vec<u8>)>) {
     let union = |name: &str, part: &[u8]| {
         (&b"UNION"[..], Some(("Query type", [name.as_bytes(), b" - ", part].concat())))
