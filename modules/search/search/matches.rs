@@ -1,6 +1,7 @@
-//! What a search finds in its job: the documents that the filter means, and their order.
+//! The result of a search without KNN: the documents that match the filter, and their order.
 //!
-//! Both are true of the documents that have not changed since a version, and follow the others (follow.rs).
+//! Both are right for the documents that have not changed since a version. Changed documents are read again
+//! (follow.rs).
 
 use super::expired::{DocumentReader, ExpiredDocuments};
 use super::filter::{Evaluation, Late, Ranges};
@@ -14,45 +15,45 @@ use engramdb_engine::command::Looks;
 use roaring::RoaringBitmap;
 use std::cmp::Ordering;
 
-/// Documents whose place in the order is read in one look at the keyspace.
+/// Documents whose sort keys are read under one lock of the keyspace.
 pub const KEYED: usize = 128;
 
 pub struct Matches {
     pub version: u64,
     pub documents: RoaringBitmap,
     pub ranges: Ranges,
-    /// The documents in the order of SORTBY, where a page is asked for. Fewer than all where the time ran
-    /// out.
+    /// The documents in the order of SORTBY, if the reply has a page. Some are missing if the time limit
+    /// passed.
     pub order: Option<Sorted>,
     pub timed_out: bool,
 }
 
-/// Documents with what they are put in order by. Those of the first pages are in order.
+/// Documents with their sort keys. Those of the first pages are sorted.
 pub struct Sorted {
     pub first: Vec<(SortKey, u32)>,
     rest: Vec<(SortKey, u32)>,
-    /// Ids of `first` and where they are in it, by id.
+    /// The ids in `first` and their positions there, sorted by id.
     places: Vec<(u32, u32)>,
     pub descending: bool,
 }
 
-/// What a last look lacks, and does not do itself.
+/// Work that a last look needs and may not do itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
-    /// More documents have changed than it looks at.
+    /// More documents have changed than a last look reads.
     Changes,
-    /// More places of the engine's expiry index than it visits name what has expired.
+    /// More places of the engine's expiry index hold expired entries than a last look visits.
     Expired,
-    /// Fewer rows are left than were asked for, and others could take their places.
+    /// Fewer rows are left than the query asks for, and there may be others.
     Rows,
 }
 
-/// Documents beyond the page that are put in order too: they follow where some of the page have changed. More
-/// than a last look looks at.
+/// Documents after the page that are sorted too: they move up when documents of the page have changed. More
+/// than the changes that a last look processes.
 const SORTED_MORE: usize = 1024;
 
 impl Matches {
-    /// Takes note of whether a document matches.
+    /// Records whether a document matches.
     pub fn set(&mut self, id: u32, is_match: bool) {
         if is_match {
             self.documents.insert(id);
@@ -83,19 +84,19 @@ impl Sorted {
         self.places.sort_unstable();
     }
 
-    /// All of them, in no order.
+    /// All documents with their sort keys, in no order.
     fn into_keyed(self) -> Vec<(SortKey, u32)> {
         let Sorted { mut first, mut rest, .. } = self;
         first.append(&mut rest);
         first
     }
 
-    /// Whether others come after the first.
+    /// Whether there are documents after `first`.
     pub fn has_rest(&self) -> bool {
         !self.rest.is_empty()
     }
 
-    /// Puts all in order.
+    /// Sorts all documents into `first`.
     pub fn sort_rest(&mut self) {
         let descending = self.descending;
         self.first.append(&mut self.rest);
@@ -103,24 +104,24 @@ impl Sorted {
         self.find_places();
     }
 
-    /// The place of a document among the first.
+    /// The position of a document in `first`.
     pub fn place(&self, id: u32) -> Option<usize> {
         let found = self.places.binary_search_by_key(&id, |&(id, _)| id).ok()?;
         Some(self.places[found].1 as usize)
     }
 
-    /// The ids of the first pages.
+    /// The ids in `first`, in order.
     pub fn ids(&self) -> impl Iterator<Item = u32> {
         self.first.iter().map(|(_, id)| *id)
     }
 }
 
-/// Matches that follow the documents, and their order where there is one.
+/// Matches that are updated to changed documents, with their order if there is one.
 struct FollowingMatches<'f> {
     plan: &'f Plan,
     looks: &'f dyn Looks,
     matches: &'f mut Matches,
-    /// SORTBY, and what all that was put in order by it, in no order.
+    /// SORTBY, and the matches with their sort keys, in no order.
     keyed: Option<(&'f SortBy, Vec<(SortKey, u32)>)>,
 }
 
@@ -159,17 +160,17 @@ impl Follows for FollowingMatches<'_> {
     }
 }
 
-/// What the index knows of an order.
+/// An order whose sort keys the index has.
 enum Order<'q> {
-    /// A range's name for its distance.
+    /// By the distance that a part of the query gives this name.
     Distance(&'q [u8]),
-    /// A field of numbers.
+    /// By this NUMERIC field.
     Number(usize),
 }
 
 impl Plan {
-    /// The documents that filter and INKEYS leave. `Late` where the time ran out, and what was found by then
-    /// is of no use.
+    /// The documents that match the filter and INKEYS. Fails with `Late` if the time limit passed and the
+    /// partial result is of no use.
     pub fn find_matches(&self) -> Result<Matches, Late> {
         let is_late = || self.is_late();
         let (version, id_bound) = {
@@ -178,7 +179,7 @@ impl Plan {
         };
         let tree = &*self.query.filter;
         let ranges = Ranges::find(&self.index, tree, id_bound, &is_late);
-        // Without all matches of a negated range, rows would be shown that are not true.
+        // If matches of a negated range are missing, the result would have rows that do not match.
         if ranges.timed_out && tree.negates_range() {
             return Err(Late);
         }
@@ -198,8 +199,8 @@ impl Plan {
         Ok(Matches { version, documents, ranges, order: None, timed_out })
     }
 
-    /// Has the matches follow the documents, in their order where they are in one. Where the time runs out,
-    /// `leaves_out` has what has changed left out.
+    /// Updates the matches, and their order if there is one, to the documents that have changed. If the time
+    /// limit passes, `leaves_out` decides whether changed documents are left out.
     pub fn follow_matches(
         &self,
         looks: &dyn Looks,
@@ -231,18 +232,19 @@ impl Plan {
         matches.order = keyed.map(|(sort_by, keyed)| Sorted::new(keyed, page_end, sort_by.descending));
     }
 
-    /// Puts what was found in order, where a page is asked for.
+    /// Sorts the matches by SORTBY, if the reply has a page.
     pub fn put_in_order(&self, looks: &dyn Looks, matches: &mut Matches, expired: &mut ExpiredDocuments) {
         let request = self.request();
         let Some(sort_by) = request.sort_by.as_ref().filter(|_| request.limit > 0) else { return };
         let all = std::mem::take(&mut matches.documents);
         let keyed = self.keyed(looks, matches, expired, &all, sort_by);
         matches.documents = all;
-        // Reading what they are put in order by takes a while, and little is to be left for the last look.
+        // Reading the sort keys takes a while. Processing the changes since then leaves fewer to the last
+        // look.
         self.follow_keyed(looks, matches, expired, Some(keyed), false);
     }
 
-    /// Documents with what they are put in order by.
+    /// Documents with their sort keys.
     fn keyed(
         &self,
         looks: &dyn Looks,
@@ -254,7 +256,7 @@ impl Plan {
         let Some(order) = self.indexed_order(sort_by) else {
             return self.keyed_by_hashes(looks, matches, expired, ids, sort_by);
         };
-        // What the index has of a number can have expired.
+        // A number in the index can be that of a field that has expired.
         let stale = match order {
             Order::Number(_) => ids & &expired.stale,
             Order::Distance(_) => RoaringBitmap::new(),
@@ -267,8 +269,8 @@ impl Plan {
         keyed
     }
 
-    /// What documents are put in order by, which the hashes alone know: a few of them in each look. Documents
-    /// that change or expire meanwhile are among those that are looked at again.
+    /// Documents with sort keys that are read from the keyspace, a few under each lock. Documents that change
+    /// or expire meanwhile are read again later.
     fn keyed_by_hashes(
         &self,
         looks: &dyn Looks,
@@ -333,7 +335,7 @@ impl Plan {
         keyed
     }
 
-    /// SORTBY, where the order is known to the hashes alone.
+    /// SORTBY, if the index does not have its sort keys and they must be read from the keyspace.
     pub fn stored_order(&self) -> Option<&SortBy> {
         let sort_by = self.request().sort_by.as_ref()?;
         self.indexed_order(sort_by).is_none().then_some(sort_by)
@@ -349,7 +351,7 @@ impl Plan {
     }
 }
 
-/// The order of a page: by key, and equals by id.
+/// The order of a page: by sort key, then by id.
 pub fn order_of(a: (&SortKey, u32), b: (&SortKey, u32), descending: bool) -> Ordering {
     a.0.order(b.0, descending).then(a.1.cmp(&b.1))
 }

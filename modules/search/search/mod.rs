@@ -1,28 +1,29 @@
-//! FT.SEARCH: find, check the rows, reply.
+//! FT.SEARCH: finds the rows, checks them, and replies.
 //!
-//! *Finding* runs without any lock of the engine: neighbours (`nearest`), what filters and vector ranges
-//! match (`filter`, `matches`), and their order (`matches`, `ranking`). What is found owns its ids and
-//! distances, and is true at a version of the documents. A *last look*, under the engine's read lock, makes
-//! it an answer of one moment: documents that have changed or expired since are looked at alone (`follow`,
-//! `expired`), they are put in their places (`edited`), and the rows of the page are loaded. Under that lock
-//! nothing is searched, no graph is walked, and no more is put in order than has changed. Where more is
-//! lacking than a last look may do, the search goes on without the lock and takes another one:
+//! *Finding* runs without any lock of the engine. It finds neighbours (`nearest`), the matches of filters and
+//! vector ranges (`filter`, `matches`), and their order (`matches`, `ranking`). The result has its own ids
+//! and distances, and is right at a version of the documents. A *last look*, under the engine's read lock,
+//! makes it an answer of one moment: it reads only the documents that have changed or expired since
+//! (`follow`, `expired`), moves them to their new places in the order (`edited`), and loads the rows of the
+//! page. Under that lock nothing is searched, no graph is walked, and only what has changed is sorted. If a
+//! last look would have to do more than it may, the search continues without the lock and takes another last
+//! look:
 //!
-//! | lacking | what is done without the lock | when that ends |
+//! | reason | work without the lock | limit |
 //! |---|---|---|
-//! | `Lack::Changes`: more than `CHANGED_FEW` | they are looked at in slices | after `ROUNDS_MAX` |
-//! | `Lack::Expired`: much has expired | a walk finds it, and is kept up to date | begun twice at most |
-//! | `Lack::Rows`: too few, and there are others | a search for twice as many | when all are candidates |
+//! | `Lack::Changes`: more than `CHANGED_FEW` | the changed documents are read in slices | `ROUNDS_MAX` |
+//! | `Lack::Expired`: many have expired | a walk finds them, and is kept up to date | two walks |
+//! | `Lack::Rows`: too few rows, and there are others | a search for twice as many | all are candidates |
 //!
-//! After `ROUNDS_MAX` last looks the next one takes the changes that there are. Where the time runs out
-//! before, what has changed is left out, and the answer is one of a search that ran out of time.
+//! After `ROUNDS_MAX` last looks, the next one processes all changes, however many. If the time limit passes
+//! before that, changed documents are left out, and the answer is marked as one that timed out.
 //!
-//! The reply waits for the last batch that this index was given, for a row can be missing because of it. In
-//! EXEC all steps run in place, under the lock that it has: nothing changes between them.
+//! The reply waits for the last batch that changed this index, because a row can be missing due to it. In
+//! EXEC all steps run at once, under the lock that EXEC holds, so nothing changes between them.
 //!
-//! A row whose document did not change is true unless something of it has expired, which the index does not
-//! know. So the keyspace is asked about rows only while something in the database is due to expire, or for
-//! what the reply shows of it: each look is several cache misses.
+//! A row whose document did not change is right unless something of it has expired, which the index does not
+//! know. The keyspace is therefore read for a row only if something in the database is due to expire, or if
+//! the reply shows parts of the document: each read costs several cache misses.
 
 mod edited;
 mod excerpt;
@@ -64,38 +65,38 @@ use std::sync::Arc;
 use std::sync::atomic;
 use std::time::Duration;
 
-/// Multiply-adds that are done where the command came in; more go to the search pool. About a millisecond.
+/// The most multiply-adds that run on the thread of the command, about a millisecond's worth. A search with
+/// more runs in the search pool.
 const INLINE_WORK_MAX: usize = 4 << 20;
-/// Last looks that may find too much changed. The next one looks at all of it, so that no search goes on for
-/// ever.
+/// Last looks that may find too many changes. The next one processes all of them, so that each search ends.
 const ROUNDS_MAX: u32 = 8;
 
-/// What the search without a lock came to.
+/// The result of the search without a lock.
 pub enum Found {
     Nearest(Nearest),
     Matches(Matches),
     Late,
-    /// The index is still being built, or dropped.
+    /// The index is still being built, or was dropped.
     Incomplete,
 }
 
-/// A search between two steps: what it found so far, and what of it was copied for the reply.
+/// A search between two steps: what it has found so far, and the rows that are copied for the reply.
 struct Search {
     plan: Plan,
     found: Found,
     expired: ExpiredDocuments,
     loaded: Loaded,
-    /// Last looks that were taken in vain.
+    /// The number of last looks without an answer.
     rounds: u32,
 }
 
-/// What a last look came to.
+/// The result of a last look.
 enum Written {
     /// The reply is written.
     Whole,
-    /// The reply is to be written without the lock.
+    /// The reply must still be written, without the lock.
     Later(KeptAnswer),
-    /// Nothing is written: this is to be done first, without the lock.
+    /// Nothing is written: this must be done first, without the lock.
     Not(Lack),
 }
 
@@ -113,7 +114,7 @@ pub fn profile(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result
     styled(view, begin())
 }
 
-/// The result, with its error in the style that the settings ask for.
+/// The result, with its error in the style of the settings.
 pub fn styled<T>(view: &View<'_>, result: Result<T, SearchError>) -> Result<T, CommandError> {
     result.map_err(|error| error.in_style(view.module::<SearchModule>().settings.error_style()))
 }
@@ -157,8 +158,7 @@ fn begin(
     let env = module.options.env.clone();
     let is_backfilling = index.is_backfilling();
     let is_incomplete = is_backfilling && module.settings.partial_results();
-    // The backfill needs the lock that a transaction holds: waiting for it there would be waiting for
-    // nothing.
+    // The backfill needs the lock that a transaction holds, so a search in it must not wait for the backfill.
     let must_not_wait = view.is_exclusive() && is_backfilling && !is_incomplete;
     let timeout = match prepared.request.timeout {
         _ if must_not_wait => Some(Duration::ZERO),
@@ -196,8 +196,7 @@ fn begin(
     Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) })
 }
 
-/// Whether this search is one of those whose recall is measured. (One that asks for less than all has what it
-/// asks for.)
+/// Whether this search becomes a sample, whose recall is measured.
 fn is_due(module: &SearchModule, index: &Index, knn: &Knn) -> bool {
     let vectors = index.vectors[knn.field].as_ref().expect("the parser checked the field's type");
     let every = module.settings.live_recall_every();
@@ -208,7 +207,7 @@ impl Plan {
     fn job(mut self, waits: bool) -> Job {
         Box::new(move |looks| {
             self.note(|profile, now| profile.started = now);
-            // Of a dropped index, nothing is searched: the last look says that it is gone.
+            // A dropped index is not searched: the last look replies that it does not exist.
             let is_searched = !(self.index.is_dropped() || waits && self.index.is_backfilling());
             let mut expired = ExpiredDocuments::default();
             let found = match is_searched {
@@ -233,7 +232,7 @@ impl Plan {
         Ok(Found::Matches(matches))
     }
 
-    /// Notes for the profile what the parts of the filter cost.
+    /// Records the cost of the filter's parts in the profile.
     fn measure(&mut self, found: &Found) {
         let ranges = match found {
             Found::Matches(matches) => &matches.ranges,
@@ -244,7 +243,7 @@ impl Plan {
         self.profile.as_mut().expect("asked for").nodes = nodes;
     }
 
-    /// Writes the answer, or keeps it where it is long.
+    /// Writes the answer. A long one is kept, to be written without the lock.
     fn write(
         &self,
         view: &View<'_>,
@@ -270,7 +269,7 @@ impl Plan {
         Ok(Written::Later(KeptAnswer { total, page, warnings, now_ms: view.now_ms() }))
     }
 
-    /// Writes the answer and its profile, all of it here.
+    /// Writes the answer, however long, and its profile.
     fn write_profiled(
         &self,
         view: &View<'_>,
@@ -296,8 +295,8 @@ impl Plan {
 }
 
 impl Search {
-    /// Puts many rows in order, and copies what the last look will show of them; what is left is the last
-    /// look.
+    /// Sorts the rows if they are many, and copies the parts of their documents that the reply shows. Returns
+    /// the last look.
     fn approach(mut self, looks: &dyn Looks) -> Finish {
         if let Found::Nearest(nearest) = &mut self.found {
             self.plan.rank(looks, nearest, &self.expired);
@@ -318,7 +317,7 @@ impl Search {
         })
     }
 
-    /// Does without the lock what a last look was lacking.
+    /// Does the work that a last look lacked, without the lock.
     fn go_on(mut self, looks: &dyn Looks, lack: Lack) -> Finish {
         self.rounds += 1;
         let (plan, expired) = (&self.plan, &mut self.expired);
@@ -338,19 +337,20 @@ impl Search {
             Found::Late | Found::Incomplete => unreachable!("nothing is lacking where nothing was found"),
         }
         self.plan.accepts_changes = self.rounds >= ROUNDS_MAX;
-        // A last look does not look at the clock for that.
+        // The last look uses this instead of the clock, so that it does not find changes and no time for
+        // them.
         self.plan.was_late = leaves_out && self.plan.is_late();
         self.approach(looks)
     }
 
-    /// Checks the rows, and writes the reply unless it is long.
+    /// The last look: checks the rows, and writes the reply unless it is long.
     fn answer(&mut self, view: &View<'_>, reply: &mut dyn Reply) -> Result<Written, SearchError> {
         let plan = &self.plan;
         debug_assert_eq!(view.database(), plan.database);
         let name = &plan.index.definition.name;
         let here = view.module::<SearchModule>().index(plan.database, name);
         if !here.is_some_and(|index| Arc::ptr_eq(index, &plan.index)) {
-            // Dropped, or moved to another database, while we searched.
+            // The index was dropped or moved to another database during the search.
             view.whole_keyspace();
             return Err(Kind::NoIndex.of(name));
         }

@@ -1,7 +1,7 @@
-//! The page of a search without KNN: the rows that it shows of what matches, under the keyspace's lock.
+//! The page of a search without KNN: its rows are made from the matches, under the keyspace's lock.
 //!
-//! What matches is in order before that. What has changed since is taken out of its place and put in where it
-//! is now (edited.rs), so that no more rows are made than the page has.
+//! The matches are sorted before that. Documents that have changed since are moved to their new positions
+//! (edited.rs), so that no rows are made beyond those of the page.
 
 use super::edited::{Edited, EditedElement};
 use super::expired::{self, DocumentReader, ExpiredDocuments};
@@ -14,15 +14,15 @@ use crate::query::request::SortBy;
 use engramdb_engine::store::view::View;
 use roaring::RoaringBitmap;
 
-/// Documents of a set from a place on, in the order of their ids.
+/// The documents of a set from a position on, in the order of their ids.
 pub fn ids_from(ids: &RoaringBitmap, offset: usize) -> impl Iterator<Item = u32> {
     let first = u32::try_from(offset).ok().and_then(|offset| ids.select(offset));
     first.into_iter().flat_map(|first| ids.range(first..))
 }
 
 impl Plan {
-    /// How many documents match, and the rows of the page. Says what is lacking where that cannot be known
-    /// here.
+    /// The number of documents that match, and the rows of the page. Fails if a last look may not do the work
+    /// that this needs.
     pub fn matching_rows<'r>(
         &'r self,
         view: &View<'r>,
@@ -54,7 +54,7 @@ impl Plan {
         Ok((matches.documents.len() as usize, self.page(view, documents, matches, expired, &changed)))
     }
 
-    /// The rows of the page, of which these documents have changed since they were put in order.
+    /// The rows of the page; the documents in `changed` have changed since the matches were sorted.
     fn page<'r>(
         &'r self,
         view: &View<'r>,
@@ -92,7 +92,7 @@ impl Plan {
         });
         let mut new: Vec<Row<'r>> = new.collect();
         new.sort_unstable_by(|a, b| order_of((&a.sort_key, a.id), (&b.sort_key, b.id), descending));
-        // Only where a last look takes all that has changed, however much, it needs more than the first.
+        // More than `first` is needed only by a last look that processes all changes, however many.
         let is_short =
             changed.len() as usize > sorted.first.len().saturating_sub(request.offset + request.limit);
         if sorted.has_rest() && is_short {

@@ -1,8 +1,8 @@
-//! Rows that are read before the last look, and rows that are written after it.
+//! Rows that are copied before the last look, and rows that are written after it.
 //!
-//! A large page is copied out of the keyspace in the job, a few documents in each look. The last look takes
-//! the copies of the documents that have not changed since, reads the others anew, and leaves the reply to be
-//! written without any lock.
+//! The documents of a large page are copied before the last look, a few under each lock of the keyspace. The
+//! last look uses the copies of the documents that have not changed since, and reads the others again. The
+//! reply is then written without any lock.
 
 use super::Found;
 use super::excerpt::Excerpt;
@@ -18,33 +18,33 @@ use engramdb_engine::store::view::View;
 use engramdb_engine::types::ShortBytes;
 use std::sync::Arc;
 
-/// Rows that the last look may read and write itself; more are copied before it, and written after it.
+/// The most rows that the last look reads and writes itself. More are copied before it and written after it.
 pub const ROWS_FEW: usize = 256;
-/// What one look copies, at most: documents, and bytes but for the last document's.
+/// The most documents and bytes that are copied under one lock. The last document may exceed the bytes.
 pub const COPIED_ROWS: usize = 64;
 const COPIED_BYTES: usize = 128 * 1024;
-/// Copies of which one look finds out whether they are true still. That costs no lookup of a key.
+/// The most copies that are checked for changes under one lock. A check needs no lookup of a key.
 const CHECKED_ROWS: usize = 1024;
 
-/// Documents as they were when they were copied, by id.
+/// Copies of documents, by id.
 #[derive(Default)]
 pub struct Loaded {
     rows: HashMap<u32, LoadedRow>,
     /// The last batch before the first copy.
     began: Option<Lsn>,
     copied_bytes: usize,
-    /// There is more of it than the client takes: the rest was not copied.
+    /// The reply would exceed the client's output limit, so the rest was not copied.
     is_cut_off: bool,
 }
 
 struct LoadedRow {
     key: ShortBytes,
-    /// The last batch that the copy has.
+    /// The last batch whose changes the copy contains.
     upto: Lsn,
     excerpt: Arc<Excerpt>,
 }
 
-/// A row on its own, to be written when the documents and the keyspace are free.
+/// A row that borrows nothing, and can be written without the locks of the documents and the keyspace.
 pub struct Kept {
     key: ShortBytes,
     id: u32,
@@ -55,22 +55,22 @@ pub struct Kept {
 }
 
 impl Plan {
-    /// Copies the documents of the page that is to be expected, where they are many. Where the reply would be
-    /// more than the client takes, copying ends.
+    /// Copies the documents of the expected page if they are many. Stops if the reply would exceed the
+    /// client's output limit.
     pub fn load(&self, looks: &dyn Looks, found: &Found, loaded: &mut Loaded) {
         if self.request().limit <= ROWS_FEW || !reply::needs_documents(self) {
             return;
         }
         let ids = self.page_ids(found);
         if ids.len() > ROWS_FEW {
-            // What an earlier step copied is there.
+            // Some may have been copied by an earlier step.
             let new: Vec<u32> = ids.iter().copied().filter(|id| !loaded.rows.contains_key(id)).collect();
             self.copy_rows(looks, &new, loaded);
             self.copy_changed(looks, &ids, loaded);
         }
     }
 
-    /// The documents of the page, as far as they are known before the last look.
+    /// The documents of the page if none of them changes until the last look.
     fn page_ids(&self, found: &Found) -> Vec<u32> {
         let (offset, limit) = (self.request().offset, self.request().limit);
         match found {
@@ -79,7 +79,7 @@ impl Plan {
                 let ranking = nearest.ranking.as_ref();
                 ranking.map(|ranking| ranking.page(k, offset, limit)).unwrap_or_default()
             }
-            // Put in order before.
+            // These are sorted already.
             Found::Matches(Matches { order: Some(order), .. }) => {
                 order.ids().skip(offset).take(limit).collect()
             }
@@ -88,7 +88,7 @@ impl Plan {
         }
     }
 
-    /// A few documents in each look.
+    /// Copies documents, a few under each lock.
     fn copy_rows(&self, looks: &dyn Looks, ids: &[u32], loaded: &mut Loaded) {
         let (mut left, mut measured, mut least) = (ids, 0, 0);
         while !left.is_empty() && !loaded.is_cut_off {
@@ -110,7 +110,7 @@ impl Plan {
                 loaded.copied_bytes += bytes;
             });
             if loaded.copied_bytes > looks.room() {
-                // Copies can take more than what is written of them.
+                // A copy can take more bytes than its part of the reply, so the reply's bytes are computed.
                 let copied = ids.len() - left.len();
                 least += loaded.least_bytes(self, &ids[measured..copied]);
                 measured = copied;
@@ -119,8 +119,8 @@ impl Plan {
         }
     }
 
-    /// Copies again what has changed since, until that is little, or no longer gets less: the last look reads
-    /// it anew.
+    /// Copies changed documents again, until few are left or their number no longer halves. The last look
+    /// reads those that are left.
     fn copy_changed(&self, looks: &dyn Looks, ids: &[u32], loaded: &mut Loaded) {
         let mut most = usize::MAX;
         while !loaded.is_cut_off && !self.is_late() {
@@ -133,8 +133,8 @@ impl Plan {
         }
     }
 
-    /// Copies of rows, which need no lock any more; `None` if they exceed the client's output limit (`room`,
-    /// in bytes).
+    /// Copies of rows, which need no lock. `None` if they exceed the client's output limit, of which `room`
+    /// bytes are left.
     pub fn keep(&self, view: &View<'_>, rows: &[Row<'_>], loaded: &Loaded, room: usize) -> Option<Vec<Kept>> {
         let needs_documents = reply::needs_documents(self);
         let mut kept: Vec<Kept> = Vec::new();
@@ -164,7 +164,7 @@ impl Plan {
         Some(kept)
     }
 
-    /// The copy, where it is true still, or one that is made now.
+    /// The copy of the row's document if it is up to date, or a new one.
     fn kept_excerpt(&self, view: &View<'_>, row: &Row<'_>, loaded: &Loaded) -> Option<Arc<Excerpt>> {
         let copy = loaded.rows.get(&row.id).filter(|copy| copy.is_true(view, row.key));
         copy.map(|copy| copy.excerpt.clone()).or_else(|| {
@@ -173,7 +173,7 @@ impl Plan {
         })
     }
 
-    /// A kept row as it is written; `now_ms` is of the last look.
+    /// A kept row in the form that is written; `now_ms` is the engine's time at the last look.
     pub fn row_of<'r>(&'r self, kept: &'r Kept, now_ms: u64) -> Row<'r> {
         let alias = self.query.knn.as_ref().map_or(&b""[..], |knn| &knn.alias);
         Row {
@@ -186,7 +186,7 @@ impl Plan {
     }
 }
 
-/// Those of the documents of which the copies are not true any more.
+/// The documents whose copies are outdated.
 fn changed(looks: &dyn Looks, ids: &[u32], loaded: &Loaded) -> Vec<u32> {
     let mut changed = Vec::new();
     let mut is_quiet = false;
@@ -207,18 +207,18 @@ fn changed(looks: &dyn Looks, ids: &[u32], loaded: &Loaded) -> Vec<u32> {
 }
 
 impl Loaded {
-    /// What the reply has of these documents, at the least.
+    /// The least bytes that these documents take in the reply.
     fn least_bytes(&self, plan: &Plan, ids: &[u32]) -> usize {
         let rows = ids.iter().filter_map(|id| self.rows.get(id));
         rows.map(|row| reply::least_bytes(plan, row.key.as_slice(), Some(&row.excerpt))).sum()
     }
 
-    /// Whether the reply is more than the client takes.
+    /// Whether the reply would exceed the client's output limit.
     pub fn is_cut_off(&self) -> bool {
         self.is_cut_off
     }
 
-    /// Returns how many bytes were copied.
+    /// Copies one document. Returns the size of the copy in bytes.
     fn copy(&mut self, plan: &Plan, view: &View<'_>, documents: &Documents, id: u32) -> usize {
         let Some(key) = documents.key(id) else { return 0 };
         let Some(document) = plan.document(view, key) else { return 0 };
