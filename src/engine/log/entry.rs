@@ -49,7 +49,7 @@ const CRC_OFFSET: usize = 100;
 /// What an entry is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum EntryKind {
     /// Batches.
     Data = 1,
     /// A writer's term begins.
@@ -66,9 +66,9 @@ pub enum Kind {
     SlotMove = 7,
 }
 
-impl Kind {
-    fn from_byte(byte: u8) -> Option<Kind> {
-        use Kind::*;
+impl EntryKind {
+    fn from_byte(byte: u8) -> Option<EntryKind> {
+        use EntryKind::*;
         [Data, Claim, Renew, Release, Time, Checksum, SlotMove].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
@@ -77,7 +77,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryHeader {
     pub needs: u16,
-    pub kind: Kind,
+    pub kind: EntryKind,
     pub log_id: LogId,
     pub segment: u64,
     pub epoch: Epoch,
@@ -93,11 +93,11 @@ impl EntryHeader {
     /// What of an entry with this header and a payload of so many bytes contradicts itself, if anything does.
     /// The writer asserts that nothing does, the reader checks it.
     pub fn contradiction(&self, payload_bytes: usize) -> Option<&'static str> {
-        let is_claim = self.kind == Kind::Claim;
+        let is_claim = self.kind == EntryKind::Claim;
         let has_payload = match self.kind {
-            Kind::Data => Some(true),
-            Kind::Renew | Kind::Release | Kind::Time => Some(false),
-            Kind::Claim | Kind::Checksum | Kind::SlotMove => None,
+            EntryKind::Data => Some(true),
+            EntryKind::Renew | EntryKind::Release | EntryKind::Time => Some(false),
+            EntryKind::Claim | EntryKind::Checksum | EntryKind::SlotMove => None,
         };
         let facts = [
             (self.needs >= BASE_LEVEL, "it needs less than the lowest format level"),
@@ -106,8 +106,8 @@ impl EntryHeader {
             (self.durable.0 < self.index.0.max(1), "only entries before it can be durable"),
             (self.first_lsn <= self.last_lsn, "its LSNs go back"),
             (self.last_lsn < Lsn::END, "no log has so many batches"),
-            (self.kind != Kind::Data || self.first_lsn > Lsn(0), "batches are numbered from 1"),
-            (self.kind == Kind::Data || self.first_lsn == self.last_lsn, "it has no batches of its own"),
+            (self.kind != EntryKind::Data || self.first_lsn > Lsn(0), "batches are numbered from 1"),
+            (self.kind == EntryKind::Data || self.first_lsn == self.last_lsn, "it has no batches of its own"),
             (has_payload.is_none_or(|has| has == (payload_bytes > 0)), "only some kinds have a payload"),
         ];
         facts.into_iter().find(|(holds, _)| !holds).map(|(_, fact)| fact)
@@ -171,7 +171,7 @@ pub fn decode_entry(bytes: &[u8]) -> Result<(EntryHeader, &[u8]), DecodeError> {
     }
     let needs = u16::from_le_bytes(array(bytes, 6));
     format_level::check(needs)?;
-    let kind = Kind::from_byte(bytes[8]).ok_or(DecodeError::UnknownKind(bytes[8]))?;
+    let kind = EntryKind::from_byte(bytes[8]).ok_or(DecodeError::UnknownKind(bytes[8]))?;
     let word = |offset| u64::from_le_bytes(array(bytes, offset));
     let header = EntryHeader {
         needs,
@@ -278,7 +278,7 @@ mod tests {
     fn header() -> EntryHeader {
         EntryHeader {
             needs: BASE_LEVEL,
-            kind: Kind::Data,
+            kind: EntryKind::Data,
             log_id: LogId([7; 16]),
             segment: 3,
             epoch: Epoch(9),
@@ -344,13 +344,18 @@ mod tests {
 
     #[test]
     fn a_header_that_contradicts_itself_is_told() {
-        let claim =
-            EntryHeader { kind: Kind::Claim, index: Idx(0), durable: Idx(0), last_lsn: Lsn(100), ..header() };
-        let time = EntryHeader { kind: Kind::Time, last_lsn: Lsn(100), ..header() };
+        let claim = EntryHeader {
+            kind: EntryKind::Claim,
+            index: Idx(0),
+            durable: Idx(0),
+            last_lsn: Lsn(100),
+            ..header()
+        };
+        let time = EntryHeader { kind: EntryKind::Time, last_lsn: Lsn(100), ..header() };
         for right in [header(), claim, time] {
-            let payload_bytes = usize::from(right.kind != Kind::Time);
+            let payload_bytes = usize::from(right.kind != EntryKind::Time);
             assert_eq!(right.contradiction(payload_bytes), None, "{right:?}");
-            if right.kind != Kind::Claim {
+            if right.kind != EntryKind::Claim {
                 assert!(right.contradiction(1 - payload_bytes).is_some(), "{right:?}");
             }
         }
@@ -365,7 +370,7 @@ mod tests {
             EntryHeader { last_lsn: Lsn::END, ..header() },
             EntryHeader { last_lsn: Lsn(101), ..time },
         ];
-        let payload_bytes = |header: &EntryHeader| usize::from(header.kind != Kind::Time);
+        let payload_bytes = |header: &EntryHeader| usize::from(header.kind != EntryKind::Time);
         let facts: Vec<_> = wrong.iter().map(|header| header.contradiction(payload_bytes(header))).collect();
         assert!(facts.iter().all(Option::is_some), "{facts:?}");
     }

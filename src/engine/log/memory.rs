@@ -6,8 +6,8 @@
 
 use super::entry::{self, EntryHeader};
 use super::{
-    Acks, Claim, ClaimError, Entry, EntryIter, Epoch, Idx, LogEnd, LogId, LogLimits, LogWriter, Mark, Place,
-    Pos, ReadEntry, ReadError, Sequence, ShardLog, Step, Stopper, TrimError, Voided, Wait, WriteError,
+    Acks, Claim, ClaimError, EntryIter, Epoch, Idx, LogEnd, LogEntry, LogId, LogLimits, LogWriter, Mark,
+    Place, Pos, ReadEntry, ReadError, Sequence, ShardLog, Step, Stopper, TrimError, Voided, Wait, WriteError,
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
@@ -98,7 +98,7 @@ impl ShardLog for MemoryLog {
         // The log exists in one process only, so the epoch identifies a claim.
         let mut id = [0; 16];
         id[..8].copy_from_slice(&epoch.0.to_le_bytes());
-        let entry = Entry::of_claim(&claim, id, at.mark);
+        let entry = LogEntry::of_claim(&claim, id, at.mark);
         let header = entry.header(self.id, 0, epoch, Idx(0), Idx(0));
         state.push(&header, entry.bytes);
         self.shared.more.notify_all();
@@ -152,7 +152,7 @@ impl MemoryWriter {
 }
 
 impl LogWriter for MemoryWriter {
-    fn append(&mut self, entry: Entry) -> Result<Idx, WriteError> {
+    fn append(&mut self, entry: LogEntry) -> Result<Idx, WriteError> {
         assert!(entry.bytes.len() <= ENTRY_BYTES_MAX, "an entry keeps within the limits");
         let mut state = self.state()?;
         assert!(state.in_flight.len() < ENTRIES_IN_FLIGHT_MAX, "the caller keeps within the limits");

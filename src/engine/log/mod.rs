@@ -55,9 +55,9 @@ mod writing;
 
 pub use local::fuzz_reader;
 pub use reading::{EntryIter, LogEnd, Place, ReadEntry, ReadError, Step, Stopper, Voided, Wait};
-pub use writing::{Acks, Claim, ClaimError, Entry, LogWriter, WriteError};
+pub use writing::{Acks, Claim, ClaimError, LogEntry, LogWriter, WriteError};
 
-use entry::{EntryHeader, Kind};
+use entry::{EntryHeader, EntryKind};
 use std::fmt;
 
 /// The number of a batch in one shard's history, from 1; `Lsn(0)` is before all.
@@ -306,7 +306,7 @@ pub struct Sequence {
 impl Sequence {
     /// Whether the entry at `pos` counts; if so the sequence moves on to it.
     pub fn admit(&mut self, pos: Pos, header: &EntryHeader) -> bool {
-        let counts = if header.kind == Kind::Claim {
+        let counts = if header.kind == EntryKind::Claim {
             // The Claim names its own position as the epoch: one that landed elsewhere never took effect.
             header.epoch == Epoch(pos.0) && header.epoch > self.epoch && header.index == Idx(0)
         } else {

@@ -12,7 +12,7 @@
 //!   entries' own CRCs guard against damage; this one guards against a log that lost or repeated something.
 
 use super::claim::ClaimRecord;
-use super::entry::{self, Kind, PieceKind};
+use super::entry::{self, EntryKind, PieceKind};
 use super::{
     EntryIter, Epoch, LogEnd, Lsn, Mark, ReadEntry, ReadError, RunningChecksum, ShardLog, Step, Stopper,
     Voided, Wait,
@@ -268,7 +268,7 @@ impl Replay {
         let header = &entry.header;
         self.met = Mark { pos: entry.pos, epoch: header.epoch, index: header.index };
         self.met_time_ms = header.engine_time_ms;
-        if header.kind == Kind::Claim {
+        if header.kind == EntryKind::Claim {
             self.void_unfinished();
         }
         let expected = match (&self.unfinished, self.last_lsn) {
@@ -281,14 +281,14 @@ impl Replay {
         // covers what is before that.
         let is_first = self.last_lsn.is_none() && self.unfinished.is_none();
         let is_beyond = is_first && header.last_lsn > self.skip_through;
-        let is_hole = if header.kind == Kind::Data { header.first_lsn != expected } else { is_beyond };
+        let is_hole = if header.kind == EntryKind::Data { header.first_lsn != expected } else { is_beyond };
         if is_hole {
             let detail = format!("batch {expected} is missing, batch {} follows", header.first_lsn);
             return Err(ReadError::Hole { want: entry.pos, detail });
         }
-        self.clean = header.kind == Kind::Release;
+        self.clean = header.kind == EntryKind::Release;
         let lsn = header.first_lsn;
-        let offset = if header.kind == Kind::Data { 0 } else { entry.payload.len() };
+        let offset = if header.kind == EntryKind::Data { 0 } else { entry.payload.len() };
         self.entry = Some(Cursor { entry, offset, lsn });
         Ok(())
     }
@@ -310,7 +310,7 @@ impl Replay {
             ));
         }
         let follows = match header.kind {
-            Kind::Claim => match ClaimRecord::decode(&entry.payload) {
+            EntryKind::Claim => match ClaimRecord::decode(&entry.payload) {
                 Some(claim) => claim.previous.is_none_or(|previous| previous == (met.epoch, met.index)),
                 None => return Some("the fields of a Claim are malformed".to_owned()),
             },
@@ -395,10 +395,10 @@ impl Replay {
             (None, Some(unfinished)) => Lsn(unfinished.lsn.0.saturating_sub(1)),
             (None, None) => header.last_lsn,
         };
-        if header.kind == Kind::Data && self.unfinished.is_none() && header.last_lsn != complete_lsn {
+        if header.kind == EntryKind::Data && self.unfinished.is_none() && header.last_lsn != complete_lsn {
             return Err(self.corrupt("the entry holds other batches than its header says"));
         }
-        if header.kind != Kind::Data && self.unfinished.is_none() {
+        if header.kind != EntryKind::Data && self.unfinished.is_none() {
             if header.last_lsn != complete_lsn {
                 let detail =
                     format!("batch {complete_lsn} precedes an entry that follows {}", header.last_lsn);

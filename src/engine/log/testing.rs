@@ -8,7 +8,7 @@
 
 use super::memory::MemoryLog;
 use super::{
-    Acks, Claim, ClaimError, Entry, EntryIter, Epoch, Idx, LogEnd, LogId, LogLimits, LogWriter, Mark, Pos,
+    Acks, Claim, ClaimError, EntryIter, Epoch, Idx, LogEnd, LogEntry, LogId, LogLimits, LogWriter, Mark, Pos,
     ReadError, ShardLog, Step, TrimError, Wait, WriteError,
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -62,7 +62,7 @@ struct State {
 }
 
 struct InFlight {
-    entry: Entry,
+    entry: LogEntry,
     has_arrived: bool,
 }
 
@@ -212,7 +212,7 @@ struct Acknowledged {
 }
 
 impl LogWriter for TestWriter {
-    fn append(&mut self, entry: Entry) -> Result<Idx, WriteError> {
+    fn append(&mut self, entry: LogEntry) -> Result<Idx, WriteError> {
         let mut acknowledged = self.acks.acknowledged.lock();
         acknowledged.check(&self.acks)?;
         let mut state = self.acks.state()?;

@@ -2,7 +2,7 @@
 //! durable.
 
 use super::claim::{ClaimId, ClaimRecord};
-use super::entry::{EntryHeader, HEADER_BYTES, Kind};
+use super::entry::{EntryHeader, EntryKind, HEADER_BYTES};
 use super::{Epoch, Idx, LogEnd, LogId, Lsn, Mark, Pos, RunningChecksum};
 use crate::format_level::BASE_LEVEL;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub struct Claim {
 
 /// An entry to append. The backend fills in the rest of the header (log id, segment, epoch, index, durable).
 #[derive(Clone, Debug)]
-pub struct Entry {
-    pub kind: Kind,
+pub struct LogEntry {
+    pub kind: EntryKind,
     /// The lowest format level that reads it.
     pub needs: u16,
     pub engine_time_ms: u64,
@@ -37,23 +37,23 @@ pub struct Entry {
     pub bytes: Vec<u8>,
 }
 
-impl Entry {
+impl LogEntry {
     /// An entry without a payload yet, behind batch `lsn`.
-    pub fn new(kind: Kind, engine_time_ms: u64, lsn: Lsn, checksum: RunningChecksum) -> Entry {
-        Entry::in_buffer(Vec::new(), kind, engine_time_ms, lsn, checksum)
+    pub fn new(kind: EntryKind, engine_time_ms: u64, lsn: Lsn, checksum: RunningChecksum) -> LogEntry {
+        LogEntry::in_buffer(Vec::new(), kind, engine_time_ms, lsn, checksum)
     }
 
     /// The same, in a buffer that is used again.
     pub fn in_buffer(
         mut bytes: Vec<u8>,
-        kind: Kind,
+        kind: EntryKind,
         engine_time_ms: u64,
         lsn: Lsn,
         checksum: RunningChecksum,
-    ) -> Entry {
+    ) -> LogEntry {
         bytes.clear();
         bytes.resize(HEADER_BYTES, 0);
-        Entry {
+        LogEntry {
             kind,
             needs: BASE_LEVEL,
             engine_time_ms,
@@ -66,8 +66,8 @@ impl Entry {
     }
 
     /// The entry of a claim behind `behind`.
-    pub fn of_claim(claim: &Claim, id: ClaimId, behind: Mark) -> Entry {
-        let mut entry = Entry::new(Kind::Claim, claim.engine_time_ms, claim.lsn, claim.checksum);
+    pub fn of_claim(claim: &Claim, id: ClaimId, behind: Mark) -> LogEntry {
+        let mut entry = LogEntry::new(EntryKind::Claim, claim.engine_time_ms, claim.lsn, claim.checksum);
         ClaimRecord::new(&claim.node, id, behind).encode(&mut entry.bytes);
         entry
     }
@@ -103,7 +103,7 @@ pub trait LogWriter: Send {
     ///
     /// # Panics
     /// If the entry is larger than `entry_bytes_max`: a bug in the packing.
-    fn append(&mut self, entry: Entry) -> Result<Idx, WriteError>;
+    fn append(&mut self, entry: LogEntry) -> Result<Idx, WriteError>;
 
     /// Closes the current segment, so that offline readers may read all of it. Called with nothing in flight.
     /// Returns the last position in sealed segments. Backends without segments have nothing to do.

@@ -5,11 +5,11 @@ use crate::effect::Record;
 use crate::env::Env;
 use crate::gate::OpenBatch;
 use crate::keyspace::Housing;
-use crate::log::entry::{Kind, PieceKind, begin_piece};
+use crate::log::entry::{EntryKind, PieceKind, begin_piece};
 use crate::log::local::{LocalLog, LocalOptions};
 use crate::log::memory::MemoryLog;
 use crate::log::pipeline::Refusal;
-use crate::log::{Claim, Entry, Idx, LogEnd, LogId, LogWriter, Lsn, Pos, RunningChecksum, ShardLog};
+use crate::log::{Claim, Idx, LogEnd, LogEntry, LogId, LogWriter, Lsn, Pos, RunningChecksum, ShardLog};
 use crate::module::{Applied, Module, ModuleEffect};
 use crate::recovery::Recovering;
 use crate::shard::engine::tests::{Text, open, run};
@@ -189,7 +189,7 @@ fn a_follower_skips_what_a_claim_voids() {
     let engine = follower(&log, Vec::new());
     let mut writer = log.claim(LogEnd::default(), Claim::default()).expect("the only writer");
     // The first piece of a batch that never ends.
-    let mut entry = Entry::new(Kind::Data, 1, Lsn(1), RunningChecksum::default());
+    let mut entry = LogEntry::new(EntryKind::Data, 1, Lsn(1), RunningChecksum::default());
     entry.complete_lsn = Lsn(0);
     begin_piece(PieceKind::First, 3, 0, &mut entry.bytes);
     entry.bytes.extend_from_slice(b"abc");

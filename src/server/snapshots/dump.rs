@@ -4,7 +4,7 @@ use super::text_table::moment;
 use engramdb_engine::effect::decode_batch;
 use engramdb_engine::log::ReadEntry;
 use engramdb_engine::log::claim::ClaimRecord;
-use engramdb_engine::log::entry::{Kind, PieceKind, split_piece};
+use engramdb_engine::log::entry::{EntryKind, PieceKind, split_piece};
 use serde_json::{Value, json};
 
 /// How much of an entry is shown.
@@ -33,8 +33,8 @@ pub fn entry(entry: &ReadEntry, shown: Shown) -> Value {
         "payload_bytes": entry.payload.len(),
     });
     match header.kind {
-        Kind::Data => value["batches"] = batches(entry, shown),
-        Kind::Claim => claim(entry, &mut value),
+        EntryKind::Data => value["batches"] = batches(entry, shown),
+        EntryKind::Claim => claim(entry, &mut value),
         _ => {}
     }
     value

@@ -3,7 +3,7 @@
 use super::Shared;
 use super::segment::{BLOCK_BYTES, BlockReader, SegmentHeader, SegmentInfo, unavailable};
 use crate::env::{Access, DiskFile, Env};
-use crate::log::entry::{DecodeError, EntryHeader, HEADER_BYTES, Kind};
+use crate::log::entry::{DecodeError, EntryHeader, EntryKind, HEADER_BYTES};
 use crate::log::{
     EntryIter, Idx, LogEnd, LogId, Mark, Place, Pos, ReadEntry, ReadError, Sequence, Step, Stopper, Voided,
     Wait,
@@ -94,7 +94,7 @@ pub struct LocalIter {
     mark: Mark,
     after: Pos,
     until: Until,
-    last_kind: Option<Kind>,
+    last_kind: Option<EntryKind>,
     voided: Voided,
     /// Unproven entries of the last segment.
     unproven: VecDeque<UnprovenEntry>,
@@ -353,7 +353,7 @@ impl LocalIter {
             return Err(corrupt(self.at(self.offset), &format!("everything through {pos} is durable")));
         }
         // Nothing is written after a Release.
-        if self.last_kind != Some(Kind::Release) {
+        if self.last_kind != Some(EntryKind::Release) {
             let later = self.scan_later_entries()?;
             if let Some(offset) = later.proof_offset {
                 return Err(corrupt(self.at(self.offset), &format!("the entry at {offset} follows it")));

@@ -1,10 +1,10 @@
 //! Tests on the machine's file system. Faults are tested in tests/crash, on a simulated disk.
 
 use super::*;
-use crate::log::entry::Kind as EntryKind;
+use crate::log::entry::EntryKind;
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Recovered, Replay};
-use crate::log::{Entry, Idx, Lsn, RunningChecksum, Step, Wait};
+use crate::log::{Idx, LogEntry, Lsn, RunningChecksum, Step, Wait};
 use std::time::Duration;
 
 fn options() -> LocalOptions {
@@ -105,7 +105,7 @@ fn entries_that_made_a_claim_fail_can_be_read() {
     let (log, _, recovered) = recover(directory.path());
     let mut writer = log.claim(recovered.end, Claim::default()).expect("the only writer");
     let mark = writer.acks().wait(Idx(0), Duration::ZERO).expect("a healthy disk");
-    let entry = Entry::new(EntryKind::Time, 1, Lsn(0), RunningChecksum::default());
+    let entry = LogEntry::new(EntryKind::Time, 1, Lsn(0), RunningChecksum::default());
     writer.append(entry).expect("there is room");
     // Like a thread that has written the entry and not yet checked the directory.
     let queue = log.shared.claimed.lock().clone().expect("the log is claimed");

@@ -15,9 +15,9 @@ use super::spare::{self, Sealed, Spare};
 use super::{BLOCK_BYTES, STARTED, STARTED_TEXT, Shared, padded};
 use crate::env::Access;
 use crate::env::DiskFile;
-use crate::log::entry::{self, Kind};
+use crate::log::entry::{self, EntryKind};
 use crate::log::{
-    Acks, Claim, ClaimError, Entry, EntryIter, Epoch, Idx, LogEnd, LogWriter, Lsn, Mark, Pos,
+    Acks, Claim, ClaimError, EntryIter, Epoch, Idx, LogEnd, LogEntry, LogWriter, Lsn, Mark, Pos,
     RunningChecksum, Step, Wait, WriteError,
 };
 use parking_lot::{Condvar, Mutex};
@@ -317,14 +317,14 @@ impl LocalWriter {
         let pos = behind.pos.next();
         let mark = Mark { pos, epoch: Epoch(pos.0), index: Idx(0) };
         self.start_segment(spare, behind)?;
-        self.push(Entry::of_claim(claim, id, behind), mark)?;
+        self.push(LogEntry::of_claim(claim, id, behind), mark)?;
         let durable = self.acks.wait(Idx(0), Duration::ZERO)?;
         assert_eq!(durable, mark, "the Claim is durable, and it is where its epoch says");
         Ok(())
     }
 
     /// Seals the entry's bytes and puts it into the queue, at the current offset.
-    fn push(&mut self, mut entry: Entry, mark: Mark) -> Result<(), WriteError> {
+    fn push(&mut self, mut entry: LogEntry, mark: Mark) -> Result<(), WriteError> {
         assert_eq!(mark.pos, self.mark.pos.next(), "positions are dense");
         assert!(self.offset.is_multiple_of(BLOCK_BYTES as u64), "an entry begins with a block");
         let durable = self.queue.durable();
@@ -352,10 +352,10 @@ impl LocalWriter {
 }
 
 impl LogWriter for LocalWriter {
-    fn append(&mut self, entry: Entry) -> Result<Idx, WriteError> {
+    fn append(&mut self, entry: LogEntry) -> Result<Idx, WriteError> {
         let bytes = entry.bytes.len();
         assert!(bytes <= self.shared.options.entry_bytes_max, "an entry of {bytes} bytes is too large");
-        assert!(entry.kind != Kind::Data || entry.first_lsn == self.lsn.next(), "no batch is left out");
+        assert!(entry.kind != EntryKind::Data || entry.first_lsn == self.lsn.next(), "no batch is left out");
         assert!(entry.complete_lsn >= self.lsn, "LSNs do not go back");
         if let Some(cause) = self.shared.spares.failed() {
             self.queue.fail(&cause);

@@ -1,8 +1,8 @@
 //! The entry that is being filled with batches.
 
 use crate::effect::Batch;
-use crate::log::entry::{HEADER_BYTES, Kind, PieceKind, begin_piece};
-use crate::log::{Entry, LogLimits, Lsn, RunningChecksum};
+use crate::log::entry::{EntryKind, HEADER_BYTES, PieceKind, begin_piece};
+use crate::log::{LogEntry, LogLimits, Lsn, RunningChecksum};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub struct LatePiece {
 
 /// An entry that is being filled.
 pub struct Forming {
-    pub entry: Entry,
+    pub entry: LogEntry,
     /// The entry's single piece, if it is not copied yet.
     pub late: Option<LatePiece>,
     /// The room reserved by its batches.
@@ -43,7 +43,7 @@ pub struct Forming {
 impl Forming {
     pub fn new(buffer: Option<Vec<u8>>, lsn: Lsn, engine_time_ms: u64) -> Forming {
         let (buffer, checksum) = (buffer.unwrap_or_default(), RunningChecksum::default());
-        let entry = Entry::in_buffer(buffer, Kind::Data, engine_time_ms, lsn, checksum);
+        let entry = LogEntry::in_buffer(buffer, EntryKind::Data, engine_time_ms, lsn, checksum);
         Forming { entry, late: None, reserved_bytes: 0, batches: 0 }
     }
 

@@ -4,12 +4,12 @@
 use super::*;
 use crate::effect::Effect;
 use crate::log::LogId;
-use crate::log::entry::Kind;
+use crate::log::entry::EntryKind;
 use crate::log::memory::MemoryLog;
 use crate::log::replay::Replay;
 use crate::log::testing::{Schedule, TestLog};
 use crate::log::tests::{Fresh, on_each_backend};
-use crate::log::{Entry, Idx, LogEnd, Wait, WriteError};
+use crate::log::{Idx, LogEnd, LogEntry, Wait, WriteError};
 
 on_each_backend!(
     batches_come_back_over_restarts,
@@ -252,9 +252,9 @@ fn time_and_release_are_acknowledged_like_any_entry(fresh: &Fresh) {
     while let crate::log::Step::Entry(entry) = reader.next(Wait::No).expect("an undamaged log") {
         kinds.push(entry.header.kind);
     }
-    let mut expected = vec![Kind::Claim];
-    (0..4).for_each(|_| expected.extend([Kind::Time, Kind::Data]));
-    expected.push(Kind::Release);
+    let mut expected = vec![EntryKind::Claim];
+    (0..4).for_each(|_| expected.extend([EntryKind::Time, EntryKind::Data]));
+    expected.push(EntryKind::Release);
     assert_eq!(kinds, expected);
     let (_, recovered) = replay_all(&*log);
     assert_eq!((recovered.checkpoint.engine_time_ms, recovered.clean), (20_000, true));
@@ -400,7 +400,7 @@ fn an_entry_in_flight_at_a_rivals_claim_is_never_acknowledged() {
     pipeline.pump();
     assert_eq!(pipeline.durable(), Lsn(1));
     assert_eq!(pipeline.failure().and_then(|fatal| fatal.fenced_by), Some(Epoch(3)));
-    let time = Entry::new(Kind::Time, 9000, Lsn(1), replay_all(&log).1.checkpoint.checksum);
+    let time = LogEntry::new(EntryKind::Time, 9000, Lsn(1), replay_all(&log).1.checkpoint.checksum);
     assert_eq!(rival.append(time), Ok(Idx(1)));
 }
 

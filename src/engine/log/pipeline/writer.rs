@@ -1,9 +1,9 @@
 //! The writer of the pipeline: appends entries to the log, and publishes what is durable.
 
 use super::{Forming, KICK_BYTES, QUICK, Shared};
-use crate::log::entry::Kind;
+use crate::log::entry::EntryKind;
 use crate::log::pipeline::Refusal;
-use crate::log::{Acks, Entry, Idx, LogWriter, Lsn, Mark, Pos, WriteError};
+use crate::log::{Acks, Idx, LogEntry, LogWriter, Lsn, Mark, Pos, WriteError};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -249,11 +249,11 @@ impl PipelineWriter {
     }
 
     /// Appends an entry to the log.
-    fn send(&mut self, entry: Entry, request: Option<WriterRequest>) -> Result<(), WriteError> {
+    fn send(&mut self, entry: LogEntry, request: Option<WriterRequest>) -> Result<(), WriteError> {
         let (complete_lsn, engine_time_ms) = (entry.complete_lsn, entry.engine_time_ms);
         assert!(self.in_flight.len() < self.shared.limits.entries_in_flight_max, "no more are in flight");
         assert!(complete_lsn >= self.sent_lsn, "entries are sent in LSN order");
-        let is_data = entry.kind == Kind::Data;
+        let is_data = entry.kind == EntryKind::Data;
         assert!(!is_data || entry.first_lsn == self.sent_lsn.next(), "no batch is left out");
         assert!(is_data || complete_lsn == self.sent_lsn, "an entry without batches follows the last one");
         assert!(engine_time_ms >= self.sent_time_ms, "engine time does not step back");
@@ -325,9 +325,11 @@ impl PipelineWriter {
                 self.end_request(request, Some(sealed));
                 return Ok(());
             }
-            WriterRequest::Time { engine_time_ms } => self.send_empty(Kind::Time, engine_time_ms, request)?,
+            WriterRequest::Time { engine_time_ms } => {
+                self.send_empty(EntryKind::Time, engine_time_ms, request)?
+            }
             WriterRequest::Close { engine_time_ms } => {
-                match self.send_empty(Kind::Release, engine_time_ms, request) {
+                match self.send_empty(EntryKind::Release, engine_time_ms, request) {
                     // The next start then reports an unclean stop; nothing is lost.
                     Err(WriteError::Full { .. }) => false,
                     sent => sent?,
@@ -376,7 +378,7 @@ impl PipelineWriter {
     /// then includes the batch, which would follow the entry.
     fn send_empty(
         &mut self,
-        kind: Kind,
+        kind: EntryKind,
         engine_time_ms: u64,
         request: WriterRequest,
     ) -> Result<bool, WriteError> {
@@ -392,7 +394,7 @@ impl PipelineWriter {
             let lsn = Lsn(self.shared.durable.load(Ordering::Acquire));
             (state.engine_time_ms, lsn, state.checksum, state.buffers.pop().unwrap_or_default())
         };
-        self.send(Entry::in_buffer(buffer, kind, engine_time_ms, lsn, checksum), Some(request))?;
+        self.send(LogEntry::in_buffer(buffer, kind, engine_time_ms, lsn, checksum), Some(request))?;
         Ok(true)
     }
 }

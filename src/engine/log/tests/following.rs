@@ -72,7 +72,7 @@ fn a_reader_at_the_end_goes_on_over_a_claim(fresh: &Fresh) {
     assert_eq!(pos_of(reader.next(LONG)), Pos(1));
     pipeline.close().expect("a clean stop");
     match reader.next(LONG) {
-        Ok(Step::Entry(entry)) => assert_eq!(entry.header.kind, Kind::Release),
+        Ok(Step::Entry(entry)) => assert_eq!(entry.header.kind, EntryKind::Release),
         other => panic!("the Release follows, not {other:?}"),
     }
 }

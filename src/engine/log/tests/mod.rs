@@ -81,8 +81,8 @@ macro_rules! on_each_backend {
 pub(crate) use on_each_backend;
 
 /// A Data entry with one batch.
-fn data(lsn: u64, bytes: &[u8]) -> Entry {
-    let mut entry = Entry::new(Kind::Data, 1000 + lsn, Lsn(lsn), RunningChecksum::default());
+fn data(lsn: u64, bytes: &[u8]) -> LogEntry {
+    let mut entry = LogEntry::new(EntryKind::Data, 1000 + lsn, Lsn(lsn), RunningChecksum::default());
     let piece = entry::Piece { kind: entry::PieceKind::Whole, time_offset_ms: 0, bytes };
     piece.encode(&mut entry.bytes);
     entry

@@ -96,7 +96,10 @@ fn a_second_claim_fences_the_writer_and_drops_its_entries_in_flight(fresh: &Fres
     acknowledged(&*second.acks(), Idx(1));
     let kinds: Vec<_> =
         read_all(&*log).0.iter().map(|entry| (entry.header.kind, entry.header.epoch.0)).collect();
-    assert_eq!(kinds, [(Kind::Claim, 1), (Kind::Data, 1), (Kind::Claim, 3), (Kind::Data, 3)]);
+    assert_eq!(
+        kinds,
+        [(EntryKind::Claim, 1), (EntryKind::Data, 1), (EntryKind::Claim, 3), (EntryKind::Data, 3)]
+    );
     // The next process finds the same.
     drop((first, second, acks, log));
     assert_eq!(read_all(&*fresh.open()).0.len(), 4);

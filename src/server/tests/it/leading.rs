@@ -2,7 +2,7 @@
 //! then.
 
 use crate::support::{TestClient, TestServer};
-use engramdb_engine::log::entry::Kind;
+use engramdb_engine::log::entry::EntryKind;
 use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::testing::{Schedule, TestLog};
 use engramdb_engine::log::{Mark, ShardLog, Step, Wait};
@@ -133,7 +133,7 @@ fn largest_entry(log: &TestLog) -> u64 {
     let mut entries = log.read(Mark::default());
     let mut largest = 0;
     while let Step::Entry(entry) = entries.next(Wait::No).expect("a log in memory") {
-        if entry.header.kind == Kind::Data {
+        if entry.header.kind == EntryKind::Data {
             largest = largest.max(entry.header.last_lsn.0 - entry.header.first_lsn.0 + 1);
         }
     }
