@@ -191,8 +191,19 @@ kinds! {
         "SEARCH_VECTOR_BLOB_SIZE_MISMATCH Could not add vector with blob size {} (expected size {})";
     NotFinite: "Could not add vector with a component that is not a finite number",
         "Could not add vector with a component that is not a finite number";
-    WrongValueType: "A value of type {} cannot be indexed as {}",
-        "SEARCH_VALUE_BAD A value of type {} cannot be indexed as {}";
+    VectorLength: "Invalid vector length. Expected {}, got {}", "Invalid vector length. Expected {}, got {}";
+    EmptyVector: "Empty array for vector field on JSON document", "Empty array for vector field on JSON document";
+    WrongString: "Invalid JSON type: String type can represent only TEXT, TAG, GEO or GEOMETRY field",
+        "Invalid JSON type: String type can represent only TEXT, TAG, GEO or GEOMETRY field";
+    WrongNumber: "Invalid JSON type: Numeric type can represent only NUMERIC field",
+        "Invalid JSON type: Numeric type can represent only NUMERIC field";
+    WrongBoolean: "Invalid JSON type: Boolean type can be represent only TAG field",
+        "Invalid JSON type: Boolean type can be represent only TAG field";
+    WrongObject: "Invalid JSON type: Object type can represent only GEOMETRY fields",
+        "Invalid JSON type: Object type can represent only GEOMETRY fields";
+    WrongArray: "Invalid JSON type: Array type cannot represent GEOMETRY field",
+        "Invalid JSON type: Array type cannot represent GEOMETRY field";
+    WrongElement: "TEXT/TAG fields can only contain strings or nulls", "TEXT/TAG fields can only contain strings or nulls";
     NotANumber: "Invalid numeric value: '{}'", "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: '{}'";
     BadGeo: "Invalid geo string", "SEARCH_GEO_FORMAT_BAD Invalid geo string";
     GeoOutside: "Invalid geo coordinates: {}, {}", "SEARCH_GEO_FORMAT_BAD Invalid geo coordinates: {}, {}";

@@ -1,4 +1,4 @@
-//! FT.*: search over hashes, as a module of the engine.
+//! FT.*: search over hashes and other documents, as a module of the engine.
 //!
 //! An index's definition is ground state: FT.CREATE is an effect like any other. Documents, postings and
 //! graphs are derived from the keyspace, whose changes the module observes, and can be rebuilt from it at any
@@ -11,7 +11,7 @@
 //! | `commands.rs` | one row per FT command, and the short handlers | `COMMANDS` |
 //! | `module.rs` | what the engine calls: effects, changes of keys, background work, INFO | `impl Module` |
 //! | `schema/` | what FT.CREATE defines, its parser and its format | `Definition` |
-//! | `documents/` | ids, versions and values of documents; postings; how text becomes terms | `Documents` |
+//! | `documents/` | what is read of a document; ids, versions and values; postings; terms | `Documents` |
 //! | `vectors/` | a vector field: graph or flat index, pending mutations, workers, recall | `VectorField` |
 //! | `query/` | the words of a search: query language, options, their cache; FT.EXPLAIN | `PreparedSearch` |
 //! | `index/` | one index: documents and vectors together, backfill, what a dropped index leaves | `Index` |
@@ -30,8 +30,9 @@
 //! - *How an FT command is added*: a row in `commands.rs` (`COMMANDS`) with its handler; error texts in
 //!   `error.rs`.
 //! - *How an option of FT.SEARCH is added*: `query/request.rs`; what the reply shows is in `search/reply.rs`.
-//! - *How a field type is added*: `schema/mod.rs` (`FieldKind`), `documents/mod.rs` (`read`),
-//!   `search/filter.rs`.
+//! - *How a field type is added*: `schema/mod.rs` (`FieldKind`), `documents/reading.rs`, `search/filter.rs`.
+//! - *How a type of documents is added*: not here. Its data type has `DataType::documents`, its value
+//!   `TypedValue::document` (`engramdb_engine::keyspace`); `records.rs` in the test kit is an example.
 //!
 //! # Life of a search
 //!

@@ -8,7 +8,7 @@ use engramdb_engine::command::{Args, Command, Outcome, Reply, flag, read, write}
 use engramdb_engine::effect::{Effect, Record as EffectRecord};
 use engramdb_engine::gate::OpenBatch;
 use engramdb_engine::keyspace::{
-    DataType, DocumentSource, EachEffect, FieldValue, Housing, Several, TypedValue,
+    DataType, DocumentSource, EachEffect, FieldValue, Housing, Several, ShownValue, TypedValue,
 };
 use engramdb_engine::module::{Applied, Module, ModuleEffect};
 use engramdb_engine::store::tx::Tx;
@@ -147,7 +147,7 @@ impl DocumentSource for Record {
             match (&word[..], numbers) {
                 ("null", _) => each(FieldValue::Null),
                 ("true" | "false", _) => each(FieldValue::Boolean(word == "true")),
-                ("{}", _) => each(FieldValue::Other("object")),
+                ("{}", _) => each(FieldValue::Other),
                 (_, Some(numbers)) => each(FieldValue::Numbers(&numbers)),
                 (word, None) => match word.parse() {
                     Ok(number) => each(FieldValue::Number(number)),
@@ -157,20 +157,21 @@ impl DocumentSource for Record {
         }
     }
 
-    fn shown(&self, path: &[u8], several: Several) -> Option<Cow<'_, [u8]>> {
+    fn shown(&self, path: &[u8], several: Several) -> Option<ShownValue<'_>> {
         let values = self.values.get(path)?;
         Some(match several {
-            Several::First => Cow::Borrowed(values.first()?.as_bytes()),
-            Several::All => Cow::Owned(format!("[{}]", values.join(",")).into_bytes()),
+            Several::First if values.first()? == "null" => ShownValue::Null,
+            Several::First => ShownValue::Text(Cow::Borrowed(values.first()?.as_bytes())),
+            Several::All => ShownValue::Text(Cow::Owned(format!("[{}]", values.join(",")).into_bytes())),
         })
     }
 
-    fn each_shown<'s>(&'s self, _: Several, each: &mut dyn FnMut(&'s [u8], Cow<'s, [u8]>)) {
+    fn each_shown<'s>(&'s self, _: Several, each: &mut dyn FnMut(&'s [u8], ShownValue<'s>)) {
         let part = |(path, values): (&Vec<u8>, &Vec<String>)| {
             format!("{}={}", String::from_utf8_lossy(path), values.join(","))
         };
         let parts: Vec<String> = self.values.iter().map(part).collect();
-        each(b"$", Cow::Owned(parts.join(" ").into_bytes()));
+        each(b"$", ShownValue::Text(Cow::Owned(parts.join(" ").into_bytes())));
     }
 }
 

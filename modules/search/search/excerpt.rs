@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use super::reply::{is_of_index, sorted_field};
-use engramdb_engine::keyspace::{DocumentSource, FieldValue, Several};
+use engramdb_engine::keyspace::{DocumentSource, FieldValue, Several, ShownValue};
 use engramdb_engine::store::document::Document;
 use engramdb_engine::store::view::HashView;
 use engramdb_engine::types::{Field, Hash, StringRef};
@@ -24,8 +24,8 @@ pub struct Texts {
     whole: Vec<NamedText>,
 }
 
-/// A name or path, and the text.
-type NamedText = (Box<[u8]>, Box<[u8]>);
+/// A name or path, and the text; `None` for a null.
+type NamedText = (Box<[u8]>, Option<Box<[u8]>>);
 
 impl Excerpt {
     /// A copy of what the reply shows of a document.
@@ -81,7 +81,7 @@ impl Texts {
         let mut texts = Texts::default();
         let mut add = |path: &[u8]| {
             let shown = document.shown(path, request.several());
-            texts.at.extend(shown.map(|text| (path.into(), text.into())));
+            texts.at.extend(shown.map(|value| named(path, value)));
         };
         if request.with_payloads {
             add(&definition.options.payload_field);
@@ -91,8 +91,8 @@ impl Texts {
             Some(fields) => fields.iter().for_each(|(name, _)| add(definition.identifier_of(name))),
             None => {
                 sorted_field(plan).into_iter().for_each(|field| add(&field.identifier));
-                document.each_shown(request.several(), &mut |name, text| {
-                    texts.whole.push((name.into(), text.into()));
+                document.each_shown(request.several(), &mut |name, value| {
+                    texts.whole.push(named(name, value));
                 });
             }
         }
@@ -101,23 +101,36 @@ impl Texts {
 
     fn heap_bytes(&self) -> usize {
         let pairs = self.at.iter().chain(&self.whole);
-        pairs.map(|(name, text)| size_of::<NamedText>() + name.len() + text.len()).sum()
+        let text_bytes = |text: &Option<Box<[u8]>>| text.as_ref().map_or(0, |text| text.len());
+        pairs.map(|(name, text)| size_of::<NamedText>() + name.len() + text_bytes(text)).sum()
     }
+}
+
+fn named(name: &[u8], value: ShownValue<'_>) -> NamedText {
+    let text = match value {
+        ShownValue::Stored(text) => Some(text.to_bytes().into()),
+        ShownValue::Text(text) => Some(text.into()),
+        ShownValue::Null => None,
+    };
+    (name.into(), text)
+}
+
+fn shown((_, text): &NamedText) -> ShownValue<'_> {
+    text.as_ref().map_or(ShownValue::Null, |text| ShownValue::Text(Cow::Borrowed(text)))
 }
 
 impl DocumentSource for Texts {
     fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>)) {
-        if let Some((_, text)) = self.at.iter().find(|(at, _)| **at == *path) {
+        if let Some((_, Some(text))) = self.at.iter().find(|(at, _)| **at == *path) {
             each(FieldValue::Stored(StringRef::Bytes(text)));
         }
     }
 
-    fn shown(&self, path: &[u8], _: Several) -> Option<Cow<'_, [u8]>> {
-        let found = self.at.iter().find(|(at, _)| **at == *path);
-        found.map(|(_, text)| Cow::Borrowed(&**text))
+    fn shown(&self, path: &[u8], _: Several) -> Option<ShownValue<'_>> {
+        self.at.iter().find(|(at, _)| **at == *path).map(shown)
     }
 
-    fn each_shown<'s>(&'s self, _: Several, each: &mut dyn FnMut(&'s [u8], Cow<'s, [u8]>)) {
-        self.whole.iter().for_each(|(name, text)| each(name, Cow::Borrowed(text)));
+    fn each_shown<'s>(&'s self, _: Several, each: &mut dyn FnMut(&'s [u8], ShownValue<'s>)) {
+        self.whole.iter().for_each(|named| each(&named.0, shown(named)));
     }
 }

@@ -9,8 +9,8 @@ use crate::number::{format_exactly, format_number};
 use crate::query::request::{Returned, SortBy};
 use crate::schema::{self, FieldKind};
 use engramdb_engine::command::Reply;
-use engramdb_engine::keyspace::FieldValue;
-use engramdb_engine::store::document::{Document, ShownValue};
+use engramdb_engine::keyspace::{FieldValue, ShownValue};
+use engramdb_engine::store::document::Document;
 use engramdb_engine::store::view::View;
 use engramdb_engine::types::parse_double;
 
@@ -273,6 +273,7 @@ impl<'a> Writer<'a> {
     ) -> Option<Shown<'a>> {
         let value = document?.shown(&field.identifier, self.plan.request().several())?;
         let content = match &row.sort_key {
+            _ if matches!(value, ShownValue::Null) => return None,
             _ if field.name == field.identifier => Content::Shown(value),
             SortKey::Number(number) => Content::Number(*number),
             SortKey::Text(text) => Content::Bytes(text),
@@ -348,6 +349,7 @@ fn write_shown(reply: &mut dyn Reply, value: &ShownValue<'_>) {
             reply.string(*value);
         }
         ShownValue::Text(text) => reply.bulk(text),
+        ShownValue::Null => reply.null(),
     }
 }
 

@@ -22,24 +22,18 @@ pub enum FieldValue<'v> {
     Boolean(bool),
     /// An array of numbers alone: a vector, or several numbers.
     Numbers(&'v [f64]),
-    /// Is indexed as an absent value.
+    /// Is there, and nothing is indexed of it.
     Null,
-    /// What no field can index, by the name of its type: an object.
-    Other(&'static str),
+    /// What no field can index: an object.
+    Other,
 }
 
-impl FieldValue<'_> {
-    /// What errors call it.
-    pub fn type_name(&self) -> &'static str {
-        match self {
-            FieldValue::Stored(_) | FieldValue::Text(_) => "string",
-            FieldValue::Number(_) => "number",
-            FieldValue::Boolean(_) => "boolean",
-            FieldValue::Numbers(_) => "array",
-            FieldValue::Null => "null",
-            FieldValue::Other(name) => name,
-        }
-    }
+/// What a reply shows of a document.
+#[derive(Clone, Debug)]
+pub enum ShownValue<'a> {
+    Stored(StringRef<'a>),
+    Text(Cow<'a, [u8]>),
+    Null,
 }
 
 /// Which of the values at a path a reply shows.
@@ -59,11 +53,22 @@ pub trait DocumentSource: Send + Sync {
     /// numbers is one value, any other array counts as its elements.
     fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>));
 
-    /// What a reply shows of the values at a path, as text; `None` where there is nothing.
-    fn shown(&self, path: &[u8], several: Several) -> Option<Cow<'_, [u8]>>;
+    /// What a reply shows of the values at a path; `None` where there is nothing.
+    fn shown(&self, path: &[u8], several: Several) -> Option<ShownValue<'_>>;
 
-    /// Calls `each` with the names and texts of a reply that shows the whole document.
-    fn each_shown<'s>(&'s self, several: Several, each: &mut dyn FnMut(&'s [u8], Cow<'s, [u8]>));
+    /// Calls `each` with the names and values of a reply that shows the whole document.
+    fn each_shown<'s>(&'s self, several: Several, each: &mut dyn FnMut(&'s [u8], ShownValue<'s>));
+}
+
+impl ShownValue<'_> {
+    /// Calls `with` on the text; that of a null is empty.
+    pub fn with_bytes<R>(&self, with: impl FnOnce(&[u8]) -> R) -> R {
+        match self {
+            ShownValue::Stored(value) => value.with_bytes(with),
+            ShownValue::Text(text) => with(text),
+            ShownValue::Null => with(b""),
+        }
+    }
 }
 
 /// The type of the documents of an index.

@@ -21,7 +21,7 @@ mod value;
 
 pub use apply::EffectOutcome;
 pub use database::Database;
-pub use document::{DocumentSource, DocumentType, FieldValue, Several};
+pub use document::{DocumentSource, DocumentType, FieldValue, Several, ShownValue};
 pub use entry::Entry;
 pub use expiry::DuePlace;
 pub use typed::{DataType, DataTypes, EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue};

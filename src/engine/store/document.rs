@@ -4,22 +4,13 @@
 //! costs what it costs without this.
 
 use super::view::HashView;
-use crate::keyspace::{DocumentSource, DocumentType, FieldValue, Several, ValueRef};
-use crate::types::StringRef;
-use std::borrow::Cow;
+use crate::keyspace::{DocumentSource, DocumentType, FieldValue, Several, ShownValue, ValueRef};
 
 /// A document as it is read.
 #[derive(Clone, Copy)]
 pub enum Document<'a> {
     Hash(HashView<'a>),
     Object(&'a dyn DocumentSource),
-}
-
-/// What a reply shows of a document.
-#[derive(Clone, Debug)]
-pub enum ShownValue<'a> {
-    Stored(StringRef<'a>),
-    Text(Cow<'a, [u8]>),
 }
 
 impl<'a> Document<'a> {
@@ -51,7 +42,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Whether there is a value at a path.
+    /// Whether there is a value at a path; a null is none.
     pub fn has(&self, path: &[u8]) -> bool {
         let mut is_there = false;
         self.values(path, |value| is_there |= !matches!(value, FieldValue::Null));
@@ -80,7 +71,7 @@ impl<'a> Document<'a> {
     pub fn shown(&self, path: &[u8], several: Several) -> Option<ShownValue<'a>> {
         match self {
             Document::Hash(hash) => hash.get(path).map(|field| ShownValue::Stored(field.value)),
-            Document::Object(object) => object.shown(path, several).map(ShownValue::Text),
+            Document::Object(object) => object.shown(path, several),
         }
     }
 
@@ -92,17 +83,8 @@ impl<'a> Document<'a> {
                 hash.iter().for_each(|field| each(field.name, ShownValue::Stored(field.value)));
             }
             Document::Object(object) => {
-                object.each_shown(several, &mut |name, text| each(name, ShownValue::Text(text)));
+                object.each_shown(several, &mut each);
             }
-        }
-    }
-}
-
-impl ShownValue<'_> {
-    pub fn with_bytes<R>(&self, with: impl FnOnce(&[u8]) -> R) -> R {
-        match self {
-            ShownValue::Stored(value) => value.with_bytes(with),
-            ShownValue::Text(text) => with(text),
         }
     }
 }

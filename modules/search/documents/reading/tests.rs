@@ -37,7 +37,6 @@ const VECTOR: &str = "VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
 
 #[test]
 fn a_field_takes_all_values_of_its_type() {
-    assert_eq!(content("NUMERIC", &[]), Ok(FieldContent::Missing));
     assert_eq!(content("NUMERIC", &[FieldValue::Number(1.5)]), Ok(FieldContent::Number(1.5)));
     let numbers = [FieldValue::Number(3.0), FieldValue::Numbers(&[1.0, 2.0]), FieldValue::Number(3.0)];
     assert_eq!(content("NUMERIC", &numbers), Ok(FieldContent::Numbers(vec![3.0, 1.0, 2.0, 3.0])));
@@ -59,32 +58,51 @@ fn a_field_takes_all_values_of_its_type() {
     let stored = StringValue::new(&[0; 8]);
     assert_eq!(content(VECTOR, &[FieldValue::Stored((&stored).into())]), Ok(FieldContent::Vector));
     for field in ["TEXT", "TAG", "NUMERIC", "GEO", "GEOSHAPE", VECTOR] {
+        assert_eq!(content(field, &[]), Ok(FieldContent::Missing), "{field}");
         assert_eq!(
             content(field, &[FieldValue::Null, FieldValue::Null]),
-            Ok(FieldContent::Missing),
+            Ok(FieldContent::Present),
             "{field}"
         );
+    }
+    assert_eq!(
+        content("NUMERIC", &[FieldValue::Null, FieldValue::Number(1.0)]),
+        Ok(FieldContent::Number(1.0))
+    );
+    assert_eq!(content("TAG", &[FieldValue::Text("a"), FieldValue::Null]), terms(&[Some("a")]));
+    for field in ["TEXT", "TAG", "GEO"] {
+        assert_eq!(content(field, &[FieldValue::Numbers(&[])]), Ok(FieldContent::Present), "{field}");
     }
     assert_eq!(content("NUMERIC NOINDEX", &[FieldValue::Number(1.0)]), Ok(FieldContent::Present));
 }
 
 #[test]
 fn a_value_of_another_type_or_content_makes_the_document_unreadable() {
-    let other = FieldValue::Other("object");
+    const STRING: &str = "Invalid JSON type: String type can represent only TEXT, TAG, GEO or GEOMETRY field";
+    const NUMBER: &str = "Invalid JSON type: Numeric type can represent only NUMERIC field";
+    const BOOLEAN: &str = "Invalid JSON type: Boolean type can be represent only TAG field";
+    const OBJECT: &str = "Invalid JSON type: Object type can represent only GEOMETRY fields";
+    let other = FieldValue::Other;
     for (field, value, cause) in [
-        ("NUMERIC", TEXT, "A value of type string cannot be indexed as NUMERIC"),
-        ("NUMERIC", FieldValue::Boolean(true), "A value of type boolean cannot be indexed as NUMERIC"),
+        ("NUMERIC", TEXT, STRING),
+        ("NUMERIC", FieldValue::Boolean(true), BOOLEAN),
         ("NUMERIC", FieldValue::Number(f64::NAN), "Invalid numeric value: 'NaN'"),
-        ("TEXT", FieldValue::Boolean(true), "A value of type boolean cannot be indexed as TEXT"),
-        ("TEXT", FieldValue::Numbers(&[1.0]), "A value of type array cannot be indexed as TEXT"),
-        ("TEXT NOINDEX", other, "A value of type object cannot be indexed as TEXT"),
-        ("TAG", FieldValue::Number(1.0), "A value of type number cannot be indexed as TAG"),
-        ("GEO", FieldValue::Number(1.0), "A value of type number cannot be indexed as GEO"),
+        ("TEXT", FieldValue::Boolean(true), BOOLEAN),
+        ("TEXT", FieldValue::Numbers(&[1.0]), "TEXT/TAG fields can only contain strings or nulls"),
+        ("TEXT NOINDEX", other, OBJECT),
+        ("TAG", FieldValue::Number(1.0), NUMBER),
+        ("GEO", FieldValue::Number(1.0), NUMBER),
         ("GEO", TEXT, "Invalid geo string"),
-        ("GEOSHAPE", FieldValue::Boolean(false), "A value of type boolean cannot be indexed as GEOSHAPE"),
-        (VECTOR, TEXT, "A value of type string cannot be indexed as VECTOR"),
-        (VECTOR, other, "A value of type object cannot be indexed as VECTOR"),
-        (VECTOR, FieldValue::Numbers(&[1.0]), "Could not add vector with blob size 4 (expected size 8)"),
+        ("GEOSHAPE", FieldValue::Boolean(false), BOOLEAN),
+        (
+            "GEOSHAPE",
+            FieldValue::Numbers(&[]),
+            "Invalid JSON type: Array type cannot represent GEOMETRY field",
+        ),
+        (VECTOR, TEXT, STRING),
+        (VECTOR, other, OBJECT),
+        (VECTOR, FieldValue::Numbers(&[1.0]), "Invalid vector length. Expected 2, got 1"),
+        (VECTOR, FieldValue::Numbers(&[]), "Empty array for vector field on JSON document"),
         (
             VECTOR,
             FieldValue::Numbers(&[1.0, 1e300]),

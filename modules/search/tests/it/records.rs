@@ -26,7 +26,7 @@ fn modules(env: &Env, directory: Option<&Path>) -> Vec<Box<dyn Module>> {
 }
 
 const CREATE: &str = "FT.CREATE i ON RECORD PREFIX 1 r: SCHEMA $.tags AS tags TAG $.prices AS prices NUMERIC SORTABLE \
-     $.texts AS texts TEXT $.name AS name TAG SORTABLE INDEXMISSING $.place AS place GEO \
+     $.texts AS texts TEXT $.name AS name TAG SORTABLE INDEXMISSING $.place AS place GEO INDEXMISSING \
      $.v AS v VECTOR HNSW 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
 
 fn instance() -> Instance {
@@ -76,7 +76,8 @@ const QUESTIONS: &[(&str, &[&str])] = &[
     ("@prices:[(10.5 (30]", &["r:2"]),
     ("@texts:(quick fox)", &["r:1"]),
     ("@texts:\"fox jumps\"", &["r:2"]),
-    ("ismissing(@name)", &["r:3"]),
+    ("ismissing(@place)", &["r:2", "r:3"]),
+    ("ismissing(@name)", &[]),
     ("* SORTBY prices", &["r:3", "r:2", "r:1"]),
     ("* SORTBY name DESC", &["r:2", "r:1", "r:3"]),
 ];
@@ -151,6 +152,8 @@ fn a_reply_shows_records_by_path_and_whole() {
             "@tags:{true} RETURN 4 name tags $.prices none",
             r#"[1, "r:1", ["name", "Ann", "tags", "red", "$.prices", "30"]]"#,
         ),
+        ("'@prices:[7 7]' RETURN 1 name", r#"[1, "r:3", ["name", null]]"#),
+        ("'@prices:[7 7]' SORTBY name", r#"[1, "r:3", ["$", "$.name=null $.prices=7"]]"#),
         ("@tags:{true} RETURN 3 tags AS t DIALECT 3", r#"[1, "r:1", ["t", "[red,Light Blue,true]"]]"#),
         (
             "'@prices:[20 20]'",
@@ -229,7 +232,7 @@ fn what_a_record_cannot_be_indexed_for_is_told() {
     for part in [
         r#""key_type", "RECORD""#,
         r#""hash_indexing_failures", 2"#,
-        r#""A value of type string cannot be indexed as NUMERIC", "last indexing error key", "r:6""#,
+        r#""Invalid JSON type: String type can represent only TEXT, TAG, GEO or GEOMETRY field", "last indexing error key", "r:6""#,
         r#""several vectors in one field are not supported by this server yet""#,
     ] {
         assert!(info.contains(part), "{part}: {info}");
