@@ -9,7 +9,7 @@
 use super::memory::MemoryLog;
 use super::{
     Acks, Claim, ClaimError, EntryIter, Epoch, Idx, LogEnd, LogEntry, LogId, LogLimits, LogWriter, Mark, Pos,
-    ReadError, ShardLog, Step, TrimError, Wait, WriteError,
+    ReadError, Room, ShardLog, Step, TrimError, Wait, WriteError,
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
@@ -57,6 +57,14 @@ struct State {
     failure: Option<WriteError>,
     /// The errors of the next claims.
     refusals: VecDeque<ClaimError>,
+    /// A rival claims the log right before the next claim.
+    is_outrun: bool,
+    /// What cannot be made durable for readers, and why.
+    unsecured: Option<String>,
+    /// The room that the log says it has; unbounded if `None`.
+    room: Option<Room>,
+    /// The most room that was asked for.
+    wanted_bytes: u64,
     /// The thread that waits in [`Acks::wait`].
     waiting: Option<String>,
 }
@@ -138,6 +146,36 @@ impl TestLog {
         self.shared.state.lock().refusals.push_back(refusal);
     }
 
+    /// The next claim comes too late: a rival has claimed the log at the same place.
+    pub fn outrun_claim(&self) {
+        self.shared.state.lock().is_outrun = true;
+    }
+
+    /// From now on, what was read of the log cannot be made durable.
+    pub fn refuse_to_secure(&self, cause: &str) {
+        self.shared.state.lock().unsecured = Some(cause.to_owned());
+    }
+
+    /// From now on the log has this much room for entries, for good if `full` says why; unbounded at first.
+    pub fn bound_room(&self, bytes: u64, full: Option<&str>) {
+        let full = full.map(str::to_owned);
+        let room = Room { bytes, bytes_after_seal: bytes, held_bytes: 0, full };
+        self.shared.state.lock().room = Some(room);
+    }
+
+    pub fn unbound_room(&self) {
+        self.shared.state.lock().room = None;
+    }
+
+    /// Waits until a caller has asked for this much room. Returns the most that was asked for.
+    pub fn wait_until_room_is_wanted(&self, bytes: u64) -> u64 {
+        let mut state = self.shared.state.lock();
+        while state.wanted_bytes < bytes {
+            self.shared.changed.wait(&mut state);
+        }
+        state.wanted_bytes
+    }
+
     /// Acts as another node that reads the log to its end and claims it: the previous writer is fenced, and
     /// its entries in flight are lost.
     pub fn claim_by_rival(&self, node: &str) -> Box<dyn LogWriter> {
@@ -166,10 +204,27 @@ impl ShardLog for TestLog {
         self.inner.limits()
     }
 
+    fn room(&self) -> Room {
+        self.shared.state.lock().room.clone().unwrap_or(Room::UNBOUNDED)
+    }
+
+    fn want_room(&self, bytes: u64) {
+        let mut state = self.shared.state.lock();
+        state.wanted_bytes = state.wanted_bytes.max(bytes);
+        self.shared.changed.notify_all();
+    }
+
+    fn secure(&self) -> Result<(), String> {
+        self.shared.state.lock().unsecured.clone().map_or(Ok(()), Err)
+    }
+
     fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError> {
         let mut state = self.shared.state.lock();
         if let Some(refusal) = state.refusals.pop_front() {
             return Err(refusal);
+        }
+        if std::mem::take(&mut state.is_outrun) {
+            drop(self.inner.claim(at, claim.clone())?);
         }
         let inner = self.inner.claim(at, claim)?;
         state.in_flight.clear();

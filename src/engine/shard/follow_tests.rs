@@ -9,7 +9,8 @@ use crate::log::entry::{EntryKind, PieceKind, begin_piece};
 use crate::log::local::{LocalLog, LocalOptions};
 use crate::log::memory::MemoryLog;
 use crate::log::pipeline::Refusal;
-use crate::log::{Claim, Idx, LogEnd, LogEntry, LogId, LogWriter, Lsn, Pos, RunningChecksum, ShardLog};
+use crate::log::testing::{Schedule, TestLog};
+use crate::log::{Claim, Idx, LogEnd, LogEntry, LogId, Lsn, RunningChecksum, ShardLog};
 use crate::module::{Applied, Module, ModuleEffect};
 use crate::recovery::Recovering;
 use crate::shard::engine::tests::{Text, open, run};
@@ -221,38 +222,10 @@ fn a_watch_on_a_follower_sees_what_the_leader_changes() {
 
 #[test]
 fn a_claim_that_fails_leaves_a_follower() {
-    struct Refusing(MemoryLog, AtomicUsize);
-    impl ShardLog for Refusing {
-        fn id(&self) -> LogId {
-            self.0.id()
-        }
-        fn limits(&self) -> crate::log::LogLimits {
-            self.0.limits()
-        }
-        fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError> {
-            match self.1.fetch_add(1, Ordering::Relaxed) {
-                0 => Err(ClaimError::Unavailable { cause: "no quorum".to_owned() }),
-                1 => {
-                    // Another is quicker.
-                    drop(self.0.claim(at, claim.clone())?);
-                    self.0.claim(at, claim)
-                }
-                _ => self.0.claim(at, claim),
-            }
-        }
-        fn read(&self, after: crate::log::Mark) -> Box<dyn crate::log::EntryIter> {
-            self.0.read(after)
-        }
-        fn bounds(&self) -> Result<(Pos, Pos), crate::log::ReadError> {
-            self.0.bounds()
-        }
-        fn trim(&self, upto: Pos) -> Result<(), crate::log::TrimError> {
-            self.0.trim(upto)
-        }
-    }
-    let memory = MemoryLog::new(LogId([7; 16]));
-    let leader = open(&(Arc::new(memory.clone()) as Arc<dyn ShardLog>));
-    let log: Arc<dyn ShardLog> = Arc::new(Refusing(memory, AtomicUsize::new(0)));
+    let test_log = TestLog::new(Schedule::AtOnce);
+    let log: Arc<dyn ShardLog> = Arc::new(test_log.clone());
+    let leader = open(&log);
+    test_log.refuse_claim(ClaimError::Unavailable { cause: "no quorum".to_owned() });
     let engine = follower(&log, Vec::new());
     write(&leader, "SET a 1");
     let refused = engine.lead(Options::default());
@@ -260,7 +233,8 @@ fn a_claim_that_fails_leaves_a_follower() {
     write(&leader, "SET b 2");
     catch_up(&engine);
     assert_eq!(read(&engine, "GET b"), "\"2\"\n", "it follows on");
-    engine.lead(Options::default()).expect("after the other's claim was read");
+    test_log.outrun_claim();
+    engine.lead(Options::default()).expect("after the rival's claim was read");
     write(&engine, "SET c 3");
     assert_eq!(read(&engine, "GET c"), "\"3\"\n");
 }
@@ -310,31 +284,9 @@ fn a_reader_that_has_begun_is_not_answered_after_half_a_batch() {
 /// A power cut could take what was read.
 #[test]
 fn a_follower_shows_nothing_that_cannot_be_made_durable() {
-    struct Unsecured(MemoryLog);
-    impl ShardLog for Unsecured {
-        fn id(&self) -> LogId {
-            self.0.id()
-        }
-        fn limits(&self) -> crate::log::LogLimits {
-            self.0.limits()
-        }
-        fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError> {
-            self.0.claim(at, claim)
-        }
-        fn read(&self, after: crate::log::Mark) -> Box<dyn crate::log::EntryIter> {
-            self.0.read(after)
-        }
-        fn secure(&self) -> Result<(), String> {
-            Err("cannot sync".to_owned())
-        }
-        fn bounds(&self) -> Result<(Pos, Pos), crate::log::ReadError> {
-            self.0.bounds()
-        }
-        fn trim(&self, upto: Pos) -> Result<(), crate::log::TrimError> {
-            self.0.trim(upto)
-        }
-    }
-    let log: Arc<dyn ShardLog> = Arc::new(Unsecured(MemoryLog::new(LogId([7; 16]))));
+    let test_log = TestLog::new(Schedule::AtOnce);
+    test_log.refuse_to_secure("cannot sync");
+    let log: Arc<dyn ShardLog> = Arc::new(test_log);
     let engine = follower(&log, Vec::new());
     let failed = engine.follow(Wait::No).expect_err("the end cannot be secured");
     assert_eq!(failed.cause, "cannot sync");

@@ -7,15 +7,12 @@ use engramdb_engine::command::{
 };
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::keyspace::Entry;
+use engramdb_engine::log::LogId;
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::Options;
-use engramdb_engine::log::{
-    Claim, ClaimError, EntryIter, LogEnd, LogId, LogLimits, LogWriter, Mark, Pos, ReadError, Room, ShardLog,
-    TrimError,
-};
+use engramdb_engine::log::testing::{Schedule, TestLog};
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
-use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 
 /// TEST.CLEAR deletes all keys of the database, each by an effect of its own. TEST.CLEARANY key waits for the
@@ -57,79 +54,6 @@ fn clear_any(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<S
     clear(tx, args, reply).map(|()| Stage::Done)
 }
 
-/// A log that has as much room as the test says.
-#[derive(Clone)]
-struct RoomyLog {
-    inner: MemoryLog,
-    room: Arc<Mutex<Room>>,
-    /// The most that was asked for.
-    wanted: Arc<(Mutex<u64>, Condvar)>,
-}
-
-impl RoomyLog {
-    fn new() -> RoomyLog {
-        let inner = MemoryLog::new(LogId([9; 16]));
-        RoomyLog { inner, room: Arc::new(Mutex::new(Room::UNBOUNDED)), wanted: Arc::default() }
-    }
-
-    /// Leaves so much room for now; with a cause, for good.
-    fn bound(&self, bytes: u64, full: Option<&str>) {
-        *self.room.lock() =
-            Room { bytes, bytes_after_seal: bytes, held_bytes: 0, full: full.map(str::to_owned) };
-    }
-
-    fn unbound(&self) {
-        *self.room.lock() = Room::UNBOUNDED;
-    }
-
-    /// Waits until somebody has asked for so much room. Returns the most that was asked for.
-    fn wait_until_wanted(&self, bytes: u64) -> u64 {
-        let (wanted, changed) = &*self.wanted;
-        let mut wanted = wanted.lock();
-        while *wanted < bytes {
-            changed.wait(&mut wanted);
-        }
-        *wanted
-    }
-}
-
-impl ShardLog for RoomyLog {
-    fn id(&self) -> LogId {
-        self.inner.id()
-    }
-
-    fn limits(&self) -> LogLimits {
-        self.inner.limits()
-    }
-
-    fn room(&self) -> Room {
-        self.room.lock().clone()
-    }
-
-    fn want_room(&self, bytes: u64) {
-        let (wanted, changed) = &*self.wanted;
-        let mut wanted = wanted.lock();
-        *wanted = bytes.max(*wanted);
-        changed.notify_all();
-    }
-
-    fn claim(&self, at: LogEnd, claim: Claim) -> Result<Box<dyn LogWriter>, ClaimError> {
-        self.inner.claim(at, claim)
-    }
-
-    fn read(&self, after: Mark) -> Box<dyn EntryIter> {
-        self.inner.read(after)
-    }
-
-    fn bounds(&self) -> Result<(Pos, Pos), ReadError> {
-        self.inner.bounds()
-    }
-
-    fn trim(&self, upto: Pos) -> Result<(), TrimError> {
-        self.inner.trim(upto)
-    }
-}
-
 const KEYS: usize = 100;
 /// What the deletes of all keys take in the log is more than this, and everything else that the tests do is
 /// less.
@@ -140,33 +64,33 @@ fn key(number: usize) -> String {
 }
 
 /// A server over a log with little room, and keys whose deletes take more.
-fn with_keys(log: &RoomyLog) -> TestServer {
+fn with_keys(log: &TestLog) -> TestServer {
     let server = TestServer::of(Arc::new(log.clone()), |_| (), Options::default(), &[COMMANDS]);
     let mut client = server.client();
     for number in 0..KEYS {
         client.call(&format!("SET {} 1", key(number)), "+OK\r\n");
     }
-    log.bound(SMALL_ROOM, None);
+    log.bound_room(SMALL_ROOM, None);
     server
 }
 
 #[test]
 fn a_command_that_needs_more_room_than_its_words_tell_waits_and_others_go_on() {
-    let log = RoomyLog::new();
+    let log = TestLog::new(Schedule::AtOnce);
     let server = with_keys(&log);
     let [mut client, mut other] = [(); 2].map(|()| server.client());
     client.send("*1\r\n$10\r\nTEST.CLEAR\r\n*1\r\n$6\r\nDBSIZE\r\n");
-    log.wait_until_wanted(SMALL_ROOM + 1);
+    log.wait_until_room_is_wanted(SMALL_ROOM + 1);
     other.call(&format!("GET {}", key(0)), "$1\r\n1\r\n");
     other.call("SET more 1", "+OK\r\n");
     client.expect_silence();
-    log.unbound();
+    log.unbound_room();
     client.expect(format!(":{}\r\n:0\r\n", KEYS + 1));
 }
 
 #[test]
 fn a_transaction_waits_before_its_first_effect() {
-    let log = RoomyLog::new();
+    let log = TestLog::new(Schedule::AtOnce);
     let server = with_keys(&log);
     let [mut client, mut other] = [(); 2].map(|()| server.client());
     for command in
@@ -176,10 +100,10 @@ fn a_transaction_waits_before_its_first_effect() {
     }
     client.expect("+OK\r\n");
     client.expect("+QUEUED\r\n".repeat(6));
-    log.wait_until_wanted(SMALL_ROOM + 1);
+    log.wait_until_room_is_wanted(SMALL_ROOM + 1);
     other.call("GET counter", "$-1\r\n");
     client.expect_silence();
-    log.unbound();
+    log.unbound_room();
     client.expect(format!("*6\r\n:1\r\n+OK\r\n+OK\r\n+OK\r\n:{}\r\n+OK\r\n", KEYS + 1));
     client.call("GET there", "$1\r\n1\r\n");
     other.call("DBSIZE", ":0\r\n");
@@ -187,14 +111,14 @@ fn a_transaction_waits_before_its_first_effect() {
 
 #[test]
 fn a_command_that_can_wait_for_keys_waits_for_its_room() {
-    let log = RoomyLog::new();
+    let log = TestLog::new(Schedule::AtOnce);
     let server = with_keys(&log);
     let [mut client, mut other] = [(); 2].map(|()| server.client());
     client.command("TEST.CLEARANY more");
-    log.wait_until_wanted(SMALL_ROOM + 1);
+    log.wait_until_room_is_wanted(SMALL_ROOM + 1);
     other.call("SET more 1", "+OK\r\n");
     client.expect_silence();
-    log.unbound();
+    log.unbound_room();
     client.expect(format!(":{}\r\n", KEYS + 1));
     client.command("TEST.CLEARANY more");
     client.expect_silence();
@@ -207,7 +131,7 @@ fn a_command_that_can_wait_for_keys_waits_for_its_room() {
 fn a_transaction_asks_for_more_room_than_it_needs_at_the_moment() {
     const MANY: usize = 400;
     const GROWTH: usize = 20;
-    let log = RoomyLog::new();
+    let log = TestLog::new(Schedule::AtOnce);
     let server = with_keys(&log);
     let [mut client, mut other] = [(); 2].map(|()| server.client());
     let mut set = |numbers: std::ops::Range<usize>| {
@@ -216,15 +140,15 @@ fn a_transaction_asks_for_more_room_than_it_needs_at_the_moment() {
     set(KEYS..MANY);
     client.send("MULTI\r\nTEST.CLEAR\r\nEXEC\r\n");
     client.expect("+OK\r\n+QUEUED\r\n");
-    let wanted = log.wait_until_wanted(SMALL_ROOM + 1);
+    let wanted = log.wait_until_room_is_wanted(SMALL_ROOM + 1);
     set(MANY..MANY + GROWTH);
-    log.bound(wanted, None);
+    log.bound_room(wanted, None);
     client.expect(format!("*1\r\n:{}\r\n", MANY + GROWTH));
 }
 
 #[test]
 fn a_transaction_that_will_not_run_needs_no_room() {
-    let log = RoomyLog::new();
+    let log = TestLog::new(Schedule::AtOnce);
     let server = with_keys(&log);
     let [mut client, mut other] = [(); 2].map(|()| server.client());
     client.call("WATCH watched", "+OK\r\n");
@@ -236,10 +160,10 @@ fn a_transaction_that_will_not_run_needs_no_room() {
 
 #[test]
 fn a_command_that_can_never_have_its_room_is_refused_with_the_cause() {
-    let log = RoomyLog::new();
+    let log = TestLog::new(Schedule::AtOnce);
     let server = with_keys(&log);
     let mut client = server.client();
-    log.bound(SMALL_ROOM, Some("the test's disk is full"));
+    log.bound_room(SMALL_ROOM, Some("the test's disk is full"));
     let refused = "-MISCONF No room in the transaction log: the test's disk is full. Writes are refused until there is \
                    room; reads go on, and so do DEL, FLUSHALL and other commands that free memory\r\n";
     client.call("TEST.CLEAR", refused);
