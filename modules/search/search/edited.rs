@@ -1,30 +1,29 @@
-//! A list that is in order already, with a few elements taken out and a few put in: the elements at any
-//! places of the result, without a walk over those before them.
+//! A sorted list of which a few elements are removed and to which a few are added. Gives the elements at any
+//! positions of the result, without a walk over the elements before them.
 //!
-//! A search puts its rows in order without a lock. What has changed when its last look begins is few, and the
-//! page is found among the rest by the positions of those few alone.
+//! A search sorts its rows without a lock. Few documents have changed when its last look begins, and the
+//! positions of those few are enough to find the page.
 
-/// Positions in a list, and what becomes of them. The caller compares elements; here are positions only.
+/// The positions of the removed and added elements. The caller compares elements; this has positions only.
 pub struct Edited {
     length: usize,
-    /// Positions that are taken out, ascending, each once.
+    /// Positions of removed elements, ascending, without duplicates.
     removed: Vec<usize>,
-    /// Of each element that is put in, in order: the position in the list of the element that it stands in
-    /// front of.
+    /// For each added element, in order: the position in the list of the element that follows it.
     before: Vec<usize>,
 }
 
 /// An element of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EditedElement {
-    /// This position of the list.
+    /// The element at this position of the list.
     Kept(usize),
-    /// The number of this one among those that are put in.
+    /// The added element with this number.
     Added(usize),
 }
 
 impl Edited {
-    /// Of a list of this length.
+    /// The edits of a list of this length. `before` must be ascending.
     pub fn new(length: usize, mut removed: Vec<usize>, before: Vec<usize>) -> Edited {
         removed.sort_unstable();
         removed.dedup();
@@ -32,24 +31,24 @@ impl Edited {
         Edited { length, removed, before }
     }
 
-    /// How many elements the result has.
+    /// The number of elements of the result.
     pub fn len(&self) -> usize {
         self.length - self.removed.len() + self.before.len()
     }
 
-    /// Positions of the list that are taken out.
+    /// The positions of removed elements, ascending.
     pub fn removed(&self) -> &[usize] {
         &self.removed
     }
 
-    /// Whether this position of the list is taken out.
+    /// Whether the element at this position of the list is removed.
     pub fn is_removed(&self, position: usize) -> bool {
         self.removed.binary_search(&position).is_ok()
     }
 
-    /// Where the first `count` elements of the result end: in the list, and among those that are put in.
+    /// The end of the first `count` elements of the result: in the list, and among the added elements.
     pub fn end_of(&self, count: usize) -> (usize, usize) {
-        // How many elements of the result are in front of an added one.
+        // The number of elements of the result before an added one.
         let rank = |(added, &before): (usize, &usize)| added + before - self.removed_before(before);
         let added = self.before.iter().enumerate().map(rank).take_while(|&rank| rank < count).count();
         let mut end = (count - added).min(self.length - self.removed.len());
@@ -63,7 +62,7 @@ impl Edited {
         (end, added)
     }
 
-    /// The elements of the result from a place on, `count` at most.
+    /// At most `count` elements of the result, from a position on.
     pub fn range(&self, from: usize, count: usize) -> Vec<EditedElement> {
         let (mut position, mut added) = self.end_of(from);
         let mut removed = self.removed_before(position);
@@ -93,7 +92,7 @@ impl Edited {
 mod tests {
     use super::*;
 
-    /// The same by a walk over all of it.
+    /// The whole result, computed by a walk over all elements.
     fn whole(edited: &Edited) -> Vec<EditedElement> {
         let mut all = Vec::new();
         for position in 0..=edited.length {

@@ -1,19 +1,19 @@
-//! What a search makes of time, of which the index knows nothing.
+//! Expiry in searches. The index does not know it.
 //!
-//! A document is *stale* while something of it has expired and is still stored: then it is what the keyspace
-//! says at this moment, and not what the index says. Expiring is one of the ways in which a document changes:
-//! a search looks at a stale document alone, as at one that was written since (follow.rs).
+//! A document is *stale* while something of it has expired and is still stored: then its content is what the
+//! keyspace has at this moment, not what the index has. Expiry is one way in which a document changes: a
+//! search reads a stale document again, like one that was written since (follow.rs).
 //!
-//! Which documents are stale is found out in one of two ways:
+//! Stale documents are found in one of two ways:
 //!
-//! | expired places of the engine | how |
+//! | expired places in the engine's expiry index | method |
 //! |---|---|
-//! | `CHANGED_FEW` at most | the last look visits them, each time |
+//! | at most `CHANGED_FEW` | each last look visits them |
 //! | more | a *walk* visits them in slices, without the lock, and is kept up to date from then on |
 //!
-//! A walk is kept up to date by three means, and so a last look has only to look at what is new in them: the
-//! keys that have changed since (`View::note_changes`), the times at which documents that it has visited
-//! expire, and the places of the engine's expiry index that it has not visited yet.
+//! A walk is kept up to date from three sources, and a last look processes only what is new in them: the keys
+//! that have changed since (`View::note_changes`), the times at which visited documents expire, and the
+//! places of the engine's expiry index that are not visited yet.
 //!
 //! Invariants:
 //! - a document that the walk has visited is read again before it is shown, if its key has changed or
@@ -37,26 +37,26 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-/// Names and distances of vector ranges, as a row shows them.
+/// The names and distances of vector ranges in a row.
 type Distances = Vec<(Arc<[u8]>, f64)>;
 
-/// What a search knows of documents that are stale.
+/// The state of a search about stale documents.
 #[derive(Default)]
 pub struct ExpiredDocuments {
-    /// Documents that were stale when they were looked at last.
+    /// Documents that were stale when they were last read.
     pub stale: RoaringBitmap,
     unindexed: Unindexed,
-    /// What vector ranges say of stale documents, where that depends on other parts of the query too.
+    /// The distances of vector ranges for stale documents, if they depend on other parts of the query too.
     ranges: HashMap<u32, Distances>,
-    /// Documents that the next look looks at again, whether they have changed or not.
+    /// Documents that the next step reads again, changed or not.
     pub again: RoaringBitmap,
     walk: Option<Walk>,
-    /// Walks that were begun.
+    /// The number of walks that were begun.
     pub walks: u32,
 }
 
-/// Keys that the index does not know because they could not be indexed. Where what was malformed has expired,
-/// such a key reads as a document. They get numbers from the largest id downwards, so that they come last.
+/// Keys that are not in the index because they could not be indexed. Such a key becomes a document when its
+/// invalid part expires. They get numbers from the largest id downwards, so that they come last.
 #[derive(Default)]
 struct Unindexed {
     keys: Vec<Vec<u8>>,
@@ -65,22 +65,22 @@ struct Unindexed {
 
 /// A walk over what has expired, kept up to date.
 struct Walk {
-    /// What has changed since it began.
+    /// The keys that have changed since it began.
     changes: Arc<Changes>,
     place: DuePlace,
-    /// When documents that were visited expire next, in milliseconds.
+    /// The times at which visited documents expire next, in milliseconds, with their ids.
     pending: BinaryHeap<Reverse<(u64, u32)>>,
-    /// Documents that were stale when they were visited, or that have expired since, and were not looked at.
+    /// Documents that were stale when they were visited or have expired since, and have not been read yet.
     ready: RoaringBitmap,
 }
 
-/// How many documents are to be looked at for time's sake, before a last look looks at any.
+/// The documents that a last look must read because of expiry.
 pub enum Due {
-    /// These, and no others.
+    /// Exactly these.
     Documents(RoaringBitmap),
-    /// More than were asked for.
+    /// More than the last look may read.
     TooMany,
-    /// More places than one look visits, and no walk has visited them: a walk is to be begun.
+    /// More places of the expiry index than a last look may visit: a walk is needed.
     NoWalk,
 }
 
@@ -101,7 +101,7 @@ impl Unindexed {
 }
 
 impl ExpiredDocuments {
-    /// The key of a document, or of one that is not indexed.
+    /// The key of a document, indexed or not.
     pub fn key<'k>(&'k self, documents: &'k Documents, id: u32) -> Option<&'k [u8]> {
         self.unindexed.key(id).or_else(|| documents.key(id))
     }
@@ -110,7 +110,7 @@ impl ExpiredDocuments {
         self.unindexed.key(id).is_some()
     }
 
-    /// What vector ranges say of a document, where it was read for itself.
+    /// The distances of vector ranges for a stale document, if they are recorded.
     pub fn ranges_of(&self, id: u32) -> Option<&Distances> {
         self.ranges.get(&id)
     }
@@ -119,12 +119,12 @@ impl ExpiredDocuments {
         self.walk.is_some()
     }
 
-    /// Begins a walk where it is needed: something has expired, or had when it was looked at.
+    /// Begins a walk if it is needed: if something may have expired, or a document was stale.
     pub fn begin_walk(&mut self, view: &View<'_>) {
         if !view.may_have_due(view.database()) && self.stale.is_empty() {
             return;
         }
-        // What was not noted before can have become otherwise.
+        // These may have changed before the walk's notes begin.
         self.again |= &self.stale;
         self.walks += 1;
         self.walk = Some(Walk {
@@ -135,7 +135,8 @@ impl ExpiredDocuments {
         });
     }
 
-    /// A walk whose notes are of everything has to be begun again. Says whether it has.
+    /// Ends a walk that cannot be kept up to date, because its notes only say that all keys may have changed.
+    /// Returns whether it has ended.
     fn lose_walk(&mut self) -> bool {
         let is_lost = self.walk.as_ref().is_some_and(|walk| walk.changes.are_all());
         if is_lost {
@@ -144,24 +145,24 @@ impl ExpiredDocuments {
         is_lost
     }
 
-    /// Documents that wait to be looked at, as far as they were found.
+    /// The number of documents found so far that must be read.
     pub fn waiting(&self) -> u64 {
         let of_walk = self.walk.as_ref().map_or(0, |walk| walk.ready.len() + walk.changes.count() as u64);
         self.again.len() + of_walk
     }
 
-    /// Hands over the documents that wait to be looked at.
+    /// Takes the documents that must be read.
     pub fn take_waiting(&mut self) -> RoaringBitmap {
         let ready = self.walk.as_mut().map(|walk| std::mem::take(&mut walk.ready));
         std::mem::take(&mut self.again) | ready.unwrap_or_default()
     }
 
-    /// Hands over the keys that have changed since the walk began.
+    /// Takes the keys that have changed since the walk began, or since the last call.
     pub fn take_changed(&mut self) -> Vec<Vec<u8>> {
         self.walk.as_ref().map(|walk| walk.changes.take()).unwrap_or_default()
     }
 
-    /// The documents of these keys, and those that are not indexed.
+    /// The documents of these keys, indexed or not.
     pub fn ids_of<'k>(
         &mut self,
         plan: &Plan,
@@ -172,14 +173,14 @@ impl ExpiredDocuments {
         let mut ids = RoaringBitmap::new();
         for key in keys {
             ids.extend(self.unindexed.id_of(plan, documents, takes_unindexed, key));
-            // A key that can be indexed now is another document.
+            // A key that has been indexed since has an id and a number; both are read.
             ids.extend(self.unindexed.numbers.get(key));
         }
         ids
     }
 
-    /// One step of the walk: visits this many places and takes note of this many documents more, at most.
-    /// Says whether all is found that has expired at the moment of the view.
+    /// One step of the walk: visits at most `places` places, and takes at most `most` visited documents whose
+    /// time has come. Returns whether everything that has expired at the view's time is found.
     pub fn gather(
         &mut self,
         plan: &Plan,
@@ -211,8 +212,8 @@ impl ExpiredDocuments {
         is_end && !is_due(pending)
     }
 
-    /// What has become stale or is stale no more since these documents were looked at last: `most` documents
-    /// at most. For a last look.
+    /// For a last look: the documents, at most `most`, that may have become stale, or are no longer stale,
+    /// since they were last read.
     pub fn due(&mut self, plan: &Plan, view: &View<'_>, documents: &Documents, most: u64) -> Due {
         if self.lose_walk() && !(plan.accepts_changes && self.walks > 1) {
             return Due::NoWalk;
@@ -220,7 +221,7 @@ impl ExpiredDocuments {
         if self.walk.is_none() {
             return self.due_without_walk(plan, view, documents, most);
         }
-        // Visits what is new, and no more than it can use.
+        // Visits what is new, up to one document more than is allowed.
         let places = if plan.accepts_changes { usize::MAX } else { CHANGED_FEW as usize };
         let is_whole = self.gather(plan, (view, documents), places, most.saturating_add(1));
         if !is_whole || self.waiting() > most {
@@ -252,7 +253,7 @@ impl ExpiredDocuments {
         Due::Documents(due)
     }
 
-    /// Takes note that something of a document expires at this time.
+    /// Records the time at which something of a document expires.
     fn wait_until(&mut self, at: Option<u64>, id: u32) {
         if let (Some(at), Some(walk)) = (at, &mut self.walk) {
             walk.pending.push(Reverse((at, id)));
@@ -272,7 +273,7 @@ impl ExpiredDocuments {
 }
 
 impl Unindexed {
-    /// The id of a key's document; the number of a key that the index covers and could not index.
+    /// The id of a key's document, or the number of a key that the index covers and could not index.
     fn id_of(
         &mut self,
         plan: &Plan,
@@ -286,31 +287,31 @@ impl Unindexed {
     }
 }
 
-/// Looks at documents as they are: as the index says, or the keyspace where they are stale.
+/// Reads documents as they are now: from the index, or from the keyspace if they are stale.
 pub struct DocumentReader<'a, 'v> {
     plan: &'a Plan,
     pub documents: &'a Documents,
-    /// The keyspace, where it is asked which documents are stale.
+    /// The keyspace, if documents can be stale.
     view: Option<&'a View<'v>>,
-    /// Where a stale document is put so that it can be matched.
+    /// Postings of one document at most: a stale document is put into them to evaluate the filter.
     desk: Option<(Documents, Ranges)>,
 }
 
-/// A document as it was found.
+/// A document that was read.
 pub struct Looked<'v> {
-    /// Whether filter and INKEYS leave it.
+    /// Whether it matches the filter and INKEYS.
     pub is_match: bool,
-    /// What the keyspace has of it, where it is stale and there.
+    /// The document in the keyspace, if it is stale and exists.
     pub document: Option<Document<'v>>,
     pub is_stale: bool,
 }
 
-/// What a document is.
+/// The source of a document's current content.
 enum Reading<'v> {
     Gone,
-    /// What the index says.
+    /// The index.
     Indexed,
-    /// What the keyspace says.
+    /// The keyspace.
     Stored(Document<'v>),
 }
 
@@ -323,7 +324,7 @@ impl<'a, 'v> DocumentReader<'a, 'v> {
         DocumentReader { plan, documents, view, desk: None }
     }
 
-    /// Has the memory on its way that looks at these documents will read.
+    /// Prefetches the memory that reading these documents needs.
     pub fn prefetch(&self, expired: &ExpiredDocuments, ids: &RoaringBitmap) {
         self.documents.prefetch(ids.iter());
         if let Some(view) = self.view {
@@ -331,7 +332,7 @@ impl<'a, 'v> DocumentReader<'a, 'v> {
         }
     }
 
-    /// Finds out what filter and INKEYS say of a document, and takes note of it.
+    /// Reads a document, and records whether it matches the filter and INKEYS.
     pub fn look(
         &mut self,
         matches: Option<&mut Matches>,
@@ -361,7 +362,7 @@ impl<'a, 'v> DocumentReader<'a, 'v> {
                 }
                 looked(false, None)
             }
-            // Without a filter, a document stays one whatever of it expires.
+            // Without a filter, an indexed document still matches, whatever of it has expired.
             (Reading::Stored(document), None) if !is_unindexed => looked(is_named, Some(document)),
             (Reading::Stored(document), matches) => {
                 let is_match = is_named && self.is_meant(expired, id, &key, &document);
@@ -390,7 +391,7 @@ impl<'a, 'v> DocumentReader<'a, 'v> {
         }
     }
 
-    /// What the document is, and whether it is stale.
+    /// The current content of a document, and whether the document is stale.
     fn read(&self, expired: &mut ExpiredDocuments, id: u32, key: &[u8]) -> (Reading<'v>, bool) {
         let is_unindexed = expired.is_unindexed(id);
         let Some(view) = self.view else {
@@ -413,20 +414,21 @@ impl<'a, 'v> DocumentReader<'a, 'v> {
         (Reading::Stored(document), true)
     }
 
-    /// When a stale document reads otherwise again, at the earliest: one of its fields that the index reads
-    /// expires, or all there is of it.
+    /// The earliest time, in milliseconds, at which a stale document may change again: a field that the index
+    /// reads expires, or the whole document.
     fn next_expiry(&self, entry: &Entry, document: &Document<'_>) -> Option<u64> {
         let of_key = Some(entry.expires_at_ms()).filter(|&at| at != 0);
         let Document::Hash(hash) = document else { return of_key };
         let fields = &self.plan.index.definition.fields;
         let read = fields.iter().filter_map(|field| hash.get(&field.identifier));
-        // While this one is there, the hash is.
+        // A hash exists for as long as any field of it does.
         let some = hash.iter().next();
         let fields = read.chain(some).map(|field| field.expires_at_ms);
         fields.filter(|&at| at != 0).chain(of_key).min()
     }
 
-    /// Whether the filter means a document as the keyspace has it; notes what vector ranges say of it.
+    /// Whether a document, as it is in the keyspace, matches the filter. Records its distances of vector
+    /// ranges if they depend on other parts of the query.
     fn is_meant(
         &mut self,
         expired: &mut ExpiredDocuments,
@@ -461,7 +463,7 @@ impl Plan {
         self.index.failures.lock().all.count > 0
     }
 
-    /// The row of a document that was found, without the distance of KNN; `None` where it is gone.
+    /// The row of a document, without the distance of KNN; `None` if the document is gone.
     pub fn row<'r>(
         &'r self,
         documents: &'r Documents,
@@ -479,7 +481,8 @@ impl Plan {
     }
 }
 
-/// Leaves out of a page, in a search that has run out of time, what has changed since it was found.
+/// Removes the rows from a page whose documents have changed since they were found, in a search whose time
+/// limit has passed.
 pub fn leave_out_changed(view: &View<'_>, documents: &Documents, version: u64, rows: &mut Vec<Row<'_>>) {
     let may_have_due = view.may_have_due(view.database());
     rows.retain(|row| {

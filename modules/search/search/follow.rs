@@ -1,8 +1,8 @@
-//! How what was found follows the documents: those that change, and those of which something expires, are
-//! looked at alone.
+//! Updates a result to documents that have changed, or of which something has expired. Only these are read
+//! again.
 //!
-//! In the job they are looked at in slices, until few are left or they no longer get fewer. The last look
-//! looks at the few that are left. Where there are more, the search goes on without the lock (`Lack`).
+//! Without the lock they are read in slices, until few are left or their number no longer halves. The last
+//! look reads the few that are left. If there are more, the search continues without the lock (`Lack`).
 
 use super::expired::{DocumentReader, Due, ExpiredDocuments};
 use super::matches::Lack;
@@ -12,20 +12,20 @@ use engramdb_engine::command::Looks;
 use engramdb_engine::store::view::View;
 use roaring::RoaringBitmap;
 
-/// Documents that a last look may look at because they have changed or expired.
+/// The most documents that a last look reads because they have changed or expired.
 pub const CHANGED_FEW: u64 = 256;
-/// Documents that are looked at in one hold of a lock.
+/// Documents that are read under one lock.
 const LOOKED_AT: usize = 64;
-/// Places of the engine's expiry index that one look of a walk visits, and documents whose time it takes note
-/// of.
+/// The most places of the engine's expiry index that a step of a walk visits, and the most documents that it
+/// adds to those to be read.
 const VISITED: usize = 128;
 
-/// Something that was found.
+/// A result that is updated to changed documents.
 pub trait Follows {
-    /// It is true of the documents at this version.
+    /// The version of the documents at which it is right.
     fn version(&self) -> u64;
 
-    /// Finds out what is to be said of these documents as they are now.
+    /// Reads these documents as they are now.
     fn look_at(
         &mut self,
         reader: &mut DocumentReader<'_, '_>,
@@ -33,26 +33,26 @@ pub trait Follows {
         ids: &RoaringBitmap,
     );
 
-    /// All that had changed at this version, which are these documents, have been looked at.
+    /// Called when all documents that had changed at this version, `changed`, have been read.
     fn reach(&mut self, version: u64, changed: &RoaringBitmap, expired: &ExpiredDocuments);
 
-    /// Leaves out documents that have changed and could not be looked at in time. What is left is true at
-    /// this version.
+    /// Leaves out documents that have changed and could not be read in time. The rest is right at this
+    /// version.
     fn leave_out(&mut self, version: u64, changed: &RoaringBitmap);
 }
 
-/// What has changed when a last look begins.
+/// The changes when a last look begins.
 pub enum LastChanges {
-    /// These are to be looked at.
+    /// These documents must be read, in the keyspace too if `asks`.
     Few { ids: RoaringBitmap, asks: bool },
-    /// Too much, and no time is left to look at it elsewhere: rows that have changed are left out, and the
-    /// answer is one of a search that ran out of time.
+    /// Too many, and no time is left to read them without the lock: changed rows are left out, and the answer
+    /// is marked as one that timed out.
     TooLate,
 }
 
 impl Plan {
-    /// What has changed since this version, for the last look. It is lacking where that is too much to be
-    /// looked at there. `minds_time` if documents of which something has expired are among it.
+    /// The changes since this version, for the last look. Fails if they are too many to be read there.
+    /// `minds_time` includes documents of which something has expired.
     pub fn last_changes(
         &self,
         (view, documents): (&View<'_>, &Documents),
@@ -80,7 +80,7 @@ impl Plan {
         Ok(LastChanges::Few { ids, asks })
     }
 
-    /// Has what changed looked at, in slices, until that is little, or no longer gets less.
+    /// Reads changed documents in slices, until few are left or their number no longer halves.
     pub fn catch_up(&self, looks: &dyn Looks, expired: &mut ExpiredDocuments, found: &mut dyn Follows) {
         let mut most = u64::MAX;
         loop {
@@ -106,7 +106,7 @@ impl Plan {
         }
     }
 
-    /// Leaves out what has changed, in a search whose time has run out.
+    /// Leaves out the changed documents, in a search whose time limit has passed.
     pub fn leave_out(&self, expired: &mut ExpiredDocuments, found: &mut dyn Follows) {
         let (version, changed) = {
             let documents = self.index.documents.read();
@@ -115,7 +115,7 @@ impl Plan {
         found.leave_out(version, &(changed | expired.take_waiting()));
     }
 
-    /// Finds out what has expired, where a walk looks for it.
+    /// Continues the walk over what has expired, if there is one.
     fn gather(&self, looks: &dyn Looks, expired: &mut ExpiredDocuments) {
         let mut is_whole = !expired.has_walk();
         while !is_whole && !self.is_late() {
@@ -126,7 +126,7 @@ impl Plan {
         }
     }
 
-    /// Has documents looked at, a few in each hold of a lock. False where the time ran out.
+    /// Reads documents, a few under each lock. False if the time limit passed.
     fn in_slices(
         &self,
         looks: &dyn Looks,
@@ -155,7 +155,7 @@ impl Plan {
         true
     }
 
-    /// The same for the documents of keys, but for those that were looked at; adds them to these.
+    /// Like `in_slices`, for the documents of keys. Skips those in `looked_at`, and adds the others to it.
     fn keys_in_slices(
         &self,
         looks: &dyn Looks,

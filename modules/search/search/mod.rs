@@ -337,8 +337,7 @@ impl Search {
             Found::Late | Found::Incomplete => unreachable!("nothing is lacking where nothing was found"),
         }
         self.plan.accepts_changes = self.rounds >= ROUNDS_MAX;
-        // The last look uses this instead of the clock, so that it does not find changes and no time for
-        // them.
+        // The last look uses this, and does not read the clock.
         self.plan.was_late = leaves_out && self.plan.is_late();
         self.approach(looks)
     }

@@ -1,19 +1,20 @@
-//! The nearest neighbours of a query, kept true while documents change.
+//! The nearest neighbours of a query, kept up to date while documents change.
 //!
-//! The search itself takes no lock of the engine. What it finds are *candidates*: ids and distances of its
-//! own, true at a version of the documents and known up to a distance, the *horizon*. From then on documents
-//! that change or expire are looked at alone (follow.rs): each is taken from the candidates and, where it
-//! matches and is within the horizon, put in again with its distance as it is. So the candidates follow the
-//! documents without another search, for as long as `k` of them are left. Only where fewer are left, and
-//! others beyond the horizon could take their places, is there another search; it asks for twice as many.
+//! The search itself takes no lock of the engine. It finds *candidates*: ids and distances, which are right
+//! at a version of the documents and complete up to a distance, the *horizon*. Documents that change or
+//! expire afterwards are read one by one (follow.rs): each is removed from the candidates and, if it matches
+//! and is within the horizon, added again with its new distance. So no other search is needed while `k`
+//! candidates are left. If fewer are left, and there may be others beyond the horizon, another search asks
+//! for twice as many.
 //!
 //! Invariants:
 //! - of the documents at `version`, the candidates are all that match within the horizon (of a graph: all
 //!   that its walk found);
-//! - what is done under the keyspace's lock is bounded: at most `CHANGED_FEW` documents are looked at (but in
-//!   the last of the rounds that search/mod.rs allows), no neighbour is searched for, and of more than
-//!   `ROWS_FEW` candidates the order is found before (ranking.rs);
-//! - a search ends however much changes: each further search asks for twice as many, until there are no more.
+//! - the work under the keyspace's lock is bounded: at most `CHANGED_FEW` documents are read (except in the
+//!   last of the rounds that search/mod.rs allows), no neighbours are searched, and more than `ROWS_FEW`
+//!   candidates are sorted before (ranking.rs);
+//! - each search ends, however much changes: a further search asks for twice as many, until there are no
+//!   more.
 
 use super::expired::{self, DocumentReader, ExpiredDocuments};
 use super::filter::Late;
@@ -35,43 +36,43 @@ use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 
-/// One more candidate is asked for, for so many rows, where rows are many: then few that are gone need no
-/// other search.
+/// If the query asks for many rows, the first search asks for one candidate more per this many rows. So no
+/// other search is needed after a few candidates are lost.
 const SPARE_SHARE: usize = 64;
 
 /// The candidates of a KNN.
 pub struct Nearest {
-    /// The version of the documents that the candidates are true of.
+    /// The version of the documents at which the candidates are right.
     version: u64,
-    /// The candidates, nearest first, equals by id.
+    /// The candidates by distance, then by id.
     pub neighbors: Vec<Neighbor>,
-    /// How many the last search asked for.
+    /// The number of candidates that the last search asked for.
     asked: usize,
-    /// The distance up to which all that match are candidates; `None` where all are, whatever their distance.
+    /// The distance up to which all matching documents are candidates; `None` if all are, at any distance.
     horizon: Option<f64>,
-    /// The time ran out: others may be nearer.
+    /// The time limit passed: other documents may be nearer.
     timed_out: bool,
     pub cost: Cost,
-    /// What filter and INKEYS leave, if there are any.
+    /// The documents that match the filter and INKEYS, if the query has either.
     pub matches: Option<Matches>,
-    /// Documents that are no candidates, though the vector index has them: they or their vectors have
+    /// Documents that are in the vector index and are no candidates, because they or their vectors have
     /// expired.
     without: RoaringBitmap,
-    /// Candidates that the vector index does not have, with their distances: documents that could not be
-    /// indexed, and can be since something of them has expired.
+    /// Candidates that are not in the vector index, with their distances: documents that could not be
+    /// indexed, and are valid now because the invalid part has expired.
     unindexed: BTreeMap<u32, f64>,
-    /// Documents that a last look has looked at in vain.
+    /// Documents that a last look without an answer has read. They must be read again.
     again: RoaringBitmap,
-    /// The order of the candidates, where they are many.
+    /// The order of the candidates, if they are many.
     pub ranking: Option<Box<Ranking>>,
 }
 
-/// Candidates that follow the documents.
+/// Candidates that are updated to changed documents.
 struct FollowingNearest<'f> {
     plan: &'f Plan,
     knn: &'f Knn,
     nearest: &'f mut Nearest,
-    /// Documents that were looked at and are to be candidates.
+    /// Documents that were read and become candidates.
     found: Vec<Neighbor>,
 }
 
@@ -105,7 +106,7 @@ impl Follows for FollowingNearest<'_> {
 }
 
 impl Plan {
-    /// The nearest of the documents that filter and INKEYS leave.
+    /// The nearest of the documents that match the filter and INKEYS.
     pub fn find_nearest(&self, knn: &Knn) -> Result<Nearest, Late> {
         let matches = if self.is_filtered() { Some(self.find_matches()?) } else { None };
         let mut nearest = Nearest {
@@ -129,7 +130,7 @@ impl Plan {
         Ok(nearest)
     }
 
-    /// Replaces the candidates by the `k` nearest as they are now.
+    /// Searches again, and replaces the candidates by the `k` nearest.
     fn ask(&self, knn: &Knn, nearest: &mut Nearest, k: usize) {
         let (now, id_bound, without) = {
             let documents = self.index.documents.read();
@@ -171,7 +172,7 @@ impl Plan {
         self.index.vectors[knn.field].as_ref().expect("the parser checked the field's type")
     }
 
-    /// Hands the candidates over to be audited, where there are any that say how good the graph is.
+    /// Gives the candidates to the auditor, if they are a complete result of the graph.
     fn sample(&self, auditor: &AuditorHandle, knn: &Knn, nearest: &Nearest) {
         let is_whole = !nearest.timed_out && !nearest.cost.exact && !nearest.neighbors.is_empty();
         if !is_whole || knn.k > SAMPLE_ROWS_MAX {
@@ -190,8 +191,8 @@ impl Plan {
         });
     }
 
-    /// Has the candidates follow the documents. Where the time runs out, `leaves_out` has what has changed
-    /// left out.
+    /// Updates the candidates to the documents that have changed. If the time limit passes, `leaves_out`
+    /// decides whether changed documents are left out.
     pub fn follow_nearest(
         &self,
         looks: &dyn Looks,
@@ -208,7 +209,7 @@ impl Plan {
         }
     }
 
-    /// Adds to `found` those of the changed documents that are to be candidates.
+    /// Reads the changed documents, and adds those that become candidates to `found`.
     fn measure_changed(
         &self,
         knn: &Knn,
@@ -233,8 +234,8 @@ impl Plan {
         }
     }
 
-    /// Searches again, for twice as many: of the candidates too few are left. What has expired is looked for
-    /// before that, so that however many have expired, one search is enough.
+    /// Searches again for twice as many, because too few candidates are left. Expired documents are found
+    /// first, so that one search is enough, however many there are.
     pub fn refill(
         &self,
         looks: &dyn Looks,
@@ -251,14 +252,14 @@ impl Plan {
             return;
         }
         let id_bound = self.index.documents.read().id_bound() as usize;
-        // One more than there can be shows that there are no others.
+        // A search for one more than there are ids finds fewer, which shows that there are no others.
         let more = nearest.asked.saturating_mul(2).min(id_bound + 1);
         assert!(more > nearest.asked, "{more} of {id_bound} where {} were not all", nearest.asked);
         self.ask(knn, nearest, more);
     }
 
-    /// How many rows the answer has, and those of the page: the candidates as they are at this moment, under
-    /// the keyspace's lock. Says what is lacking where that cannot be known here.
+    /// The number of rows of the answer, and the rows of the page: the candidates at this moment, under the
+    /// keyspace's lock. Fails if a last look may not do the work that this needs.
     pub fn nearest_rows<'r>(
         &'r self,
         view: &View<'r>,
@@ -270,7 +271,7 @@ impl Plan {
         let knn = self.query.knn.as_ref().expect("found by it");
         *late |= nearest.timed_out;
         let may_have_expired = view.may_have_due(self.database);
-        // Without a filter, looking at each row is enough where rows are few.
+        // A few rows without a filter are each checked in the keyspace instead.
         let minds_time = expired.has_walk()
             || !expired.stale.is_empty()
             || may_have_expired
@@ -312,7 +313,7 @@ impl Plan {
         Ok((total, rows))
     }
 
-    /// The same of candidates that are few; `None` where too few are left, and they are not all.
+    /// Like `nearest_rows`, for few candidates. `None` if too few are left and there may be others.
     fn few_rows<'r>(
         &'r self,
         (view, documents): (&View<'r>, &'r Documents),
@@ -355,11 +356,11 @@ impl Plan {
         let mut rows = Vec::with_capacity(first.len());
         let (mut left, mut farthest) = (knn.k, f64::INFINITY);
         for &Neighbor { id, distance } in neighbors {
-            // Of those that are as far as the last of `k`, keys decide.
+            // All candidates with the distance of the last of `k` are needed: their keys decide.
             if left == 0 && distance > farthest {
                 break;
             }
-            // Where the time has run out, candidates can be gone.
+            // If the time limit has passed, the documents of candidates may be gone.
             let row = self.row(documents, expired, nearest.matches.as_ref(), id);
             let row = row.map(|row| Row { nearest: Some((&knn.alias, distance)), ..row });
             let row = if asks { row.and_then(|row| self.look(row, view, knn)) } else { row };
@@ -371,7 +372,7 @@ impl Plan {
         rows
     }
 
-    /// The row, if its document has a vector in the keyspace.
+    /// The row with its document; `None` if the document no longer has a vector in the keyspace.
     fn look<'r>(&self, mut row: Row<'r>, view: &View<'r>, knn: &Knn) -> Option<Row<'r>> {
         let document = self.document(view, row.key)?;
         if !document.has(&self.index.definition.fields[knn.field].identifier) {
@@ -383,12 +384,12 @@ impl Plan {
 }
 
 impl Nearest {
-    /// Whether all documents as near as this are candidates.
+    /// Whether all documents up to this distance are candidates.
     pub fn knows(&self, distance: f64) -> bool {
         self.horizon.is_none_or(|horizon| distance <= horizon)
     }
 
-    /// Takes note of what a document is to the next search.
+    /// Records how the next search must treat a document.
     fn note(&mut self, id: u32, is_unindexed: bool, is_stale: bool, distance: Option<f64>) {
         if is_stale && distance.is_none() {
             self.without.insert(id);
@@ -401,7 +402,7 @@ impl Nearest {
         }
     }
 
-    /// Puts what was found of changed documents in their places.
+    /// Removes the changed documents from the candidates, and adds those in `found`.
     fn replace(&mut self, changed: &RoaringBitmap, found: Vec<Neighbor>) {
         self.neighbors.retain(|neighbor| !changed.contains(neighbor.id));
         if !found.is_empty() {
@@ -410,7 +411,7 @@ impl Nearest {
         }
     }
 
-    /// The candidates are true of this version from now on.
+    /// Sets the version at which the candidates are right.
     fn reach(&mut self, version: u64) {
         assert!(version >= self.version, "documents go forward");
         self.version = version;

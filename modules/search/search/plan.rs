@@ -1,13 +1,12 @@
-//! A search that was understood, and what is known of it while it runs: its limits, what its filter leaves,
-//! its rows.
+//! A parsed search with its limits, the estimate of its work, and its rows.
 //!
-//! What is chosen for it, and where:
-//! - whether it runs where the command came in, in the search pool, or after the end of the backfill: `begin`
-//!   in search/mod.rs, by `Plan::work`;
-//! - whether a filtered KNN scans what matches or walks the graph: `filter_wants_scan` in
+//! Choices, and where they are made:
+//! - whether it runs on the thread of the command, in the search pool, or after the end of the backfill:
+//!   `begin` in search/mod.rs, by `Plan::work`;
+//! - whether a filtered KNN scans the matches or walks the graph: `filter_wants_scan` in
 //!   modules/vector/hnsw/filtered.rs.
 //!
-//! How it goes on from here is in search/mod.rs; reply.rs and profile.rs write what came of it.
+//! search/mod.rs has the steps of the search; reply.rs and profile.rs write its results.
 
 use super::filter::Ranges;
 use super::probe;
@@ -29,78 +28,79 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A search that was understood.
+/// A parsed search.
 pub struct Plan {
     pub index: Arc<Index>,
     pub query: Query,
     pub prepared: Arc<PreparedSearch>,
     pub database: u32,
     pub env: Env,
-    /// On the monotonic clock.
+    /// The end of the time limit, on the monotonic clock; `None` for no limit.
     pub deadline: Option<Duration>,
-    /// What is done when it has passed: an error, or the rows found by then.
+    /// After the deadline the reply is an error if this is set, else the rows found so far.
     pub fails_on_timeout: bool,
-    /// The index is still being built, and is asked all the same.
+    /// The index is still being built, and is searched nevertheless.
     pub is_incomplete: bool,
-    /// Of the search that is to become a sample for the live recall.
+    /// Set if the search becomes a sample for the live recall.
     pub auditor: Option<AuditorHandle>,
     pub profile: Option<Profile>,
-    /// The next last look takes what there is, however much has changed.
+    /// The next last look processes all changes, however many.
     pub accepts_changes: bool,
-    /// The time had run out before the next last look.
+    /// The time limit had passed before the next last look.
     pub was_late: bool,
 }
 
-/// What is noted while a profiled search runs. All times are on the monotonic clock.
+/// Measurements of a profiled search. All times are on the monotonic clock.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// When the command came.
+    /// When the command began.
     pub began: Duration,
-    /// When its words were understood.
+    /// When its words were parsed.
     pub parsed: Duration,
-    /// When its job began, and when the neighbours had been found.
+    /// When its job began.
     pub started: Duration,
+    /// When the neighbours or matches were found.
     pub found: Duration,
     /// When the rows began to be loaded.
     pub loading: Duration,
-    /// What the nearest neighbours cost.
+    /// The cost of the KNN.
     pub cost: Option<Cost>,
-    /// How good the field's answers have been.
+    /// The live recall of the KNN's field.
     pub live: Option<LiveReport>,
-    /// How long each node of the filter took, and how many documents it stands for; a node comes before its
-    /// children. What is missing was not found in time.
+    /// The evaluation time and the number of matches of each node of the filter, a node before its children.
+    /// Nodes that were not evaluated within the time limit are missing.
     pub nodes: Vec<(Duration, u64)>,
-    /// Rows that were found.
+    /// The number of rows that were found.
     pub rows: usize,
 }
 
-/// What things cost in multiply-adds, about: a term that a pattern is compared with, a number or text that is
-/// looked at, a document that is put in order.
+/// Approximate costs in multiply-adds: of a term that a pattern is compared with, of a number or text that is
+/// read, of a document that is sorted.
 const TERM_WORK: usize = 128;
 const VALUE_WORK: usize = 32;
 const ORDER_WORK: usize = 256;
-/// The same where the order is known to the documents alone.
+/// The cost of a document that is sorted by a key that must be read from the keyspace.
 const STORED_ORDER_WORK: usize = 2048;
-/// A row of the page, and one that is written with what its document has.
+/// The costs of a row of the page: without, and with the content of its document.
 const ROW_WORK: usize = 1024;
 const DOCUMENT_WORK: usize = 8192;
 
-/// A document in the answer, with what the vector parts of the query say of it.
+/// A document in the answer, with its distances of the query's vector parts.
 #[derive(Clone)]
 pub struct Row<'r> {
     pub key: &'r [u8],
     pub id: u32,
-    /// Name and distance of the query's KNN.
+    /// The name and distance of the query's KNN.
     pub nearest: Option<(&'r [u8], f64)>,
-    /// Names and distances of its vector ranges.
+    /// The names and distances of the query's vector ranges.
     pub ranges: Vec<(Arc<[u8]>, f64)>,
-    /// The document in the keyspace, if it was looked at already.
+    /// The document in the keyspace, if it was read already.
     pub document: Option<Document<'r>>,
-    /// Of SORTBY.
+    /// The key of SORTBY.
     pub sort_key: SortKey,
 }
 
-/// What rows are put in order by. Absent ones come last, in either direction.
+/// The key that rows are sorted by. Absent keys come last, in either direction.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum SortKey {
     #[default]
@@ -119,7 +119,7 @@ impl Plan {
         view.document(key, self.index.definition.documents)
     }
 
-    /// What can be wrong beyond the query's text.
+    /// Checks the request beyond the query's text: SORTBY must name a field or a distance.
     pub fn check(&self) -> Result<(), SearchError> {
         let Some(sort_by) = &self.request().sort_by else { return Ok(()) };
         let known = self.index.definition.field(&sort_by.field).is_some() || self.is_distance(&sort_by.field);
@@ -129,7 +129,7 @@ impl Plan {
         Err(Kind::NoProperty.of(&sort_by.field))
     }
 
-    /// True if a part of the query calls its distance so.
+    /// True if a part of the query gives its distance this name.
     pub fn is_distance(&self, name: &[u8]) -> bool {
         let mut found = self.query.knn.as_ref().is_some_and(|knn| &*knn.alias == name);
         self.query.filter.ranges(&mut |range| found |= range.alias.as_deref() == Some(name));
@@ -140,7 +140,7 @@ impl Plan {
         self.query.knn.is_some() || self.query.filter.has_range()
     }
 
-    /// Multiply-adds to be expected.
+    /// The expected work, in multiply-adds.
     pub fn work(&self) -> usize {
         if self.query.filter.has_range() {
             return usize::MAX;
@@ -153,7 +153,7 @@ impl Plan {
         })
     }
 
-    /// Putting in order what the filter can leave, and writing the page.
+    /// The work of sorting the matches and writing the page.
     fn order_work(&self, documents: &Documents) -> usize {
         let request = self.request();
         let most = most_of(documents, &self.query.filter);
@@ -194,12 +194,12 @@ impl Plan {
         self.deadline.is_some_and(|deadline| self.now() > deadline)
     }
 
-    /// On the monotonic clock.
+    /// The time on the monotonic clock.
     pub fn now(&self) -> Duration {
         self.env.clock.monotonic()
     }
 
-    /// Notes the time in the profile, if there is one.
+    /// Records the time in the profile, if there is one.
     pub fn note(&mut self, note: impl FnOnce(&mut Profile, Duration)) {
         let now = if self.profile.is_some() { self.now() } else { Duration::ZERO };
         if let Some(profile) = &mut self.profile {
@@ -207,13 +207,13 @@ impl Plan {
         }
     }
 
-    /// Whether filter or INKEYS leave anything out.
+    /// Whether the query has a filter or INKEYS.
     pub fn is_filtered(&self) -> bool {
         *self.query.filter != Node::All || self.request().in_keys.is_some()
     }
 }
 
-/// How many documents a node can stand for.
+/// The most documents that a node can match.
 fn most_of(documents: &Documents, node: &Node) -> usize {
     let most = |node: &Node| most_of(documents, node);
     let of_term = |field: usize, term: &[u8]| {
@@ -232,7 +232,8 @@ fn most_of(documents: &Documents, node: &Node) -> usize {
     }
 }
 
-/// Of the parts that are walked over; what stands somewhere already costs next to nothing.
+/// The work of the nodes that need a walk over terms, texts or numbers. Sets that are stored cost next to
+/// nothing.
 fn filter_work(documents: &Documents, node: &Node) -> usize {
     let of_pattern = |field: usize, pattern: &Pattern| match pattern {
         Pattern::Exact(_) => 0,
@@ -258,22 +259,22 @@ impl<'r> Row<'r> {
         Row { key, id, nearest, ranges: Vec::new(), document: None, sort_key: SortKey::Absent }
     }
 
-    /// Adds what the ranges of a tree say of a document that matches it, and has this id.
+    /// Adds the distances that the ranges of a tree give to the document with this id, which matches it.
     pub fn add(&mut self, ranges: &Ranges, documents: &Documents, tree: &Node, id: u32) {
         self.ranges.extend(ranges.distances(documents, tree, id));
     }
 
-    /// Names and distances, that of KNN first.
+    /// All names and distances, that of KNN first.
     pub fn distances(&self) -> impl Iterator<Item = (&[u8], f64)> {
         self.nearest.into_iter().chain(self.ranges.iter().map(|(alias, distance)| (&**alias, *distance)))
     }
 
-    /// Of the query's KNN.
+    /// The distance of the query's KNN; 0 if there is none.
     pub fn distance(&self) -> f64 {
         self.nearest.map_or(0.0, |(_, distance)| distance)
     }
 
-    /// By distance, then by key.
+    /// The order by distance, then by key.
     pub fn order(&self, other: &Row<'_>) -> Ordering {
         self.distance().total_cmp(&other.distance()).then_with(|| self.key.cmp(other.key))
     }

@@ -1,5 +1,5 @@
-//! How much one hold of a lock does, for tests: rows that are made, places and documents that are looked at,
-//! and comparisons. Counted by thread, and in debug builds only.
+//! Counts the work under a lock, for tests: rows made, places and documents read, and comparisons. The count
+//! is per thread, and in debug builds only.
 
 #[cfg(debug_assertions)]
 use std::cell::Cell;
@@ -9,14 +9,14 @@ thread_local! {
     static TOUCHED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Counts one.
+/// Counts one unit of work.
 #[inline]
 pub fn touch() {
     #[cfg(debug_assertions)]
     TOUCHED.set(TOUCHED.get() + 1);
 }
 
-/// What this thread has counted so far; nothing in a release build.
+/// The units of work that this thread has counted so far; 0 in a release build.
 #[must_use]
 pub fn touched() -> usize {
     #[cfg(debug_assertions)]

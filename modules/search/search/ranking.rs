@@ -1,10 +1,10 @@
-//! The order of a KNN's candidates where they are many, found without the keyspace's lock.
+//! The order of a KNN's candidates, if they are many. It is computed without the keyspace's lock.
 //!
-//! The answer has the `k` nearest; of those that are equally far, keys decide. SORTBY puts these `k` in
-//! another order, in which equals stay as they were. Both orders are found in the job, for the candidates as
-//! they are then. In the last look, few of them have changed: these are taken out of their places and put in
-//! where they are now (edited.rs), and rows are made for the page alone. That also says which candidates are
-//! among the nearest `k` now, and which are not any more: no more than have changed.
+//! The answer has the `k` nearest; keys decide between equal distances. SORTBY sorts these `k` by other keys,
+//! and keeps the order of equal ones. Both orders are computed before the last look. In the last look few
+//! candidates have changed: these are moved to their new positions (edited.rs), and rows are made for the
+//! page only. The same positions tell which candidates have entered the nearest `k`, and which have left
+//! them; both are at most as many as have changed.
 
 use super::edited::{Edited, EditedElement};
 use super::expired::ExpiredDocuments;
@@ -25,16 +25,16 @@ use engramdb_vector::Neighbor;
 use roaring::RoaringBitmap;
 use std::cmp::Ordering;
 
-/// Candidates whose keys are read in one hold of the documents.
+/// Candidates whose keys are read under one lock of the documents.
 const NAMED: usize = 1024;
 
-/// Candidates in order.
+/// Sorted candidates.
 pub struct Ranking {
-    /// By distance and key.
+    /// The candidates by distance, then by key.
     near: Vec<Candidate>,
-    /// Ids and their places in `near`, by id.
+    /// The ids and their positions in `near`, sorted by id.
     places: Vec<(u32, u32)>,
-    /// The first `k` in the order of SORTBY, where there is one.
+    /// The first `k` in the order of SORTBY, if there is one.
     sorted: Option<SortedNearest>,
 }
 
@@ -45,31 +45,31 @@ struct Candidate {
 }
 
 struct SortedNearest {
-    /// What the nearest are put in order by, by their places: of the first `k`, and of some more that can
-    /// become one of these.
+    /// The sort keys by position in `near`: of the first `k`, and of some more that can become one of these.
     keys: Vec<SortKey>,
-    /// Places in `near`.
+    /// Positions in `near`, in the order of SORTBY.
     order: Vec<u32>,
-    /// Where each place is in `order`.
+    /// The position in `order` of each position in `near`.
     positions: Vec<u32>,
 }
 
-/// What decides between rows with equal sort keys: which one is nearer. A place in `near`, or in front of it.
+/// Decides between rows with equal sort keys: the nearer one is first. A position in `near`; whether the row
+/// is at it (true) or was added before it; and the row's number among the added ones.
 type Nearness = (usize, bool, usize);
 
-/// The nearest as they are in the last look.
+/// The nearest candidates at the last look.
 struct Current<'r> {
     near: Edited,
-    /// Candidates that were put in, in order.
+    /// The candidates that were added, sorted.
     new: Vec<Row<'r>>,
-    /// For each of these, the place in front of which it is.
+    /// For each of these, the position in the old order before which it is.
     before: Vec<usize>,
-    /// How many rows the answer has.
+    /// The number of rows of the answer.
     total: usize,
 }
 
 impl Ranking {
-    /// The ids of a page, if nothing changes.
+    /// The ids of a page if nothing changes.
     pub fn page(&self, k: usize, offset: usize, limit: usize) -> Vec<u32> {
         let id = |place: usize| self.near[place].id;
         let length = self.near.len().min(k);
@@ -87,7 +87,7 @@ impl Ranking {
 }
 
 impl Plan {
-    /// Puts the candidates of a KNN in order, where they are many.
+    /// Sorts the candidates of a KNN if they are many.
     pub fn rank(&self, looks: &dyn Looks, nearest: &mut Nearest, expired: &ExpiredDocuments) {
         let knn = self.query.knn.as_ref().expect("found by it");
         nearest.ranking = None;
@@ -98,7 +98,7 @@ impl Plan {
         for some in nearest.neighbors.chunks(NAMED) {
             let documents = &*self.index.documents.read();
             documents.prefetch(some.iter().map(|neighbor| neighbor.id));
-            // What is gone has changed, and is looked at again.
+            // A document that is gone has changed, and is read again by the last look.
             near.extend(some.iter().filter_map(|&Neighbor { id, distance }| {
                 Some(Candidate { distance, key: ShortBytes::new(expired.key(documents, id)?), id })
             }));
@@ -146,9 +146,9 @@ impl Plan {
         SortedNearest { keys, order, positions }
     }
 
-    /// How many rows the answer has and those of the page, where the candidates are in order; `changed` are
-    /// those that have changed since, and `found` those of them that are candidates now. `None` where too few
-    /// are left, and they are not all.
+    /// The number of rows of the answer, and the rows of the page, from sorted candidates. `changed` are the
+    /// documents that have changed since, and `found` those of them that are candidates now. `None` if too
+    /// few are left and there may be others.
     pub fn ranked_rows<'r>(
         &'r self,
         (view, documents): (&View<'r>, &'r Documents),
@@ -199,7 +199,7 @@ impl Plan {
 }
 
 impl Ranking {
-    /// The place in front of which a row is.
+    /// The position in `near` before which a row is.
     fn place_of(&self, row: &Row<'_>) -> usize {
         let is_before = |candidate: &Candidate| {
             by_distance((candidate.distance, candidate.key.as_slice()), (row.distance(), row.key)).is_lt()
@@ -209,8 +209,8 @@ impl Ranking {
 }
 
 impl<'r> Current<'r> {
-    /// A page of the nearest in the order of SORTBY. Those that were among the `k` nearest and are not any
-    /// more are taken out of it; those that have become one of these are put in.
+    /// A page of the nearest in the order of SORTBY. Candidates that are no longer among the `k` nearest are
+    /// removed from that order, and those that have entered them are added.
     fn sorted_page(
         &self,
         sorted: &SortedNearest,
