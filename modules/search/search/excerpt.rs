@@ -1,4 +1,4 @@
-//! Copies of what a reply shows of documents: they are written when the keyspace is free.
+//! Copies of the parts of documents that a reply shows. They are written without the keyspace's lock.
 
 use super::plan::Plan;
 use super::reply::{is_of_index, sorted_field};
@@ -8,19 +8,19 @@ use engramdb_engine::store::view::HashView;
 use engramdb_engine::types::{Field, Hash, StringRef};
 use std::borrow::Cow;
 
-/// What a reply shows of a document.
+/// The parts of a document that a reply shows.
 pub enum Excerpt {
-    /// Some fields of a hash; they keep their expiry.
+    /// Some fields of a hash, with their expiry.
     Hash(Hash),
     Texts(Texts),
 }
 
-/// What a reply shows of a document that is no hash, as text.
+/// The parts of a document that is not a hash, as text.
 #[derive(Default)]
 pub struct Texts {
-    /// By path.
+    /// The values at paths, by path.
     at: Vec<NamedText>,
-    /// Of the whole document, by name.
+    /// The fields that the whole document shows, by name.
     whole: Vec<NamedText>,
 }
 
@@ -28,7 +28,7 @@ pub struct Texts {
 type NamedText = (Box<[u8]>, Option<Box<[u8]>>);
 
 impl Excerpt {
-    /// A copy of what the reply shows of a document.
+    /// Copies the parts of a document that the reply shows.
     pub fn of(plan: &Plan, document: &Document<'_>) -> Excerpt {
         match document {
             Document::Hash(hash) => Excerpt::Hash(of_hash(plan, hash)),
@@ -43,7 +43,7 @@ impl Excerpt {
         }
     }
 
-    /// As the document was read, without what has expired at `now_ms`.
+    /// The copy as a document, without the fields that have expired at `now_ms`.
     pub fn read(&self, now_ms: u64) -> Document<'_> {
         match self {
             Excerpt::Hash(hash) => Document::Hash(HashView::new(hash, now_ms)),

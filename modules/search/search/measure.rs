@@ -1,4 +1,4 @@
-//! A reply that is not kept: how many bytes it takes at the least, in RESP2.
+//! Measures a reply without storing it: the least bytes that it takes in RESP2.
 
 use engramdb_engine::command::{CommandError, Reply};
 use std::ops::Range;
@@ -9,9 +9,9 @@ pub struct Measure {
     bytes: usize,
 }
 
-/// The type, one digit or letter, and the line's end.
+/// The bytes of a line at the least: the type, one digit or letter, and the line's end.
 const LINE_BYTES: usize = 4;
-/// The line with the length, and the end of the bytes.
+/// The bytes around a bulk string at the least: the line with the length, and the end of the bytes.
 const BULK_BYTES: usize = LINE_BYTES + 2;
 
 impl Measure {

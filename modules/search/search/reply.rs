@@ -1,4 +1,4 @@
-//! FT.SEARCH's reply: order, page, fields; flat in RESP2, a map in RESP3.
+//! FT.SEARCH's reply: sorts the rows and writes the fields of the page; flat in RESP2, a map in RESP3.
 
 use super::excerpt::Excerpt;
 use super::measure::Measure;
@@ -14,7 +14,7 @@ use engramdb_engine::store::document::Document;
 use engramdb_engine::store::view::View;
 use engramdb_engine::types::parse_double;
 
-/// A field as the reply shows it: what it is called there, and its value.
+/// A field in the reply: its name there, and its value.
 type Shown<'r> = (&'r [u8], Content<'r>);
 
 enum Content<'r> {
@@ -23,25 +23,25 @@ enum Content<'r> {
     Shown(ShownValue<'r>),
 }
 
-/// What a search came to.
+/// The answer of a search.
 pub struct Answer<'r> {
     pub total: usize,
-    /// Those of the page, in order.
+    /// The rows of the page, sorted.
     pub rows: Vec<Row<'r>>,
     pub warnings: Warnings,
 }
 
-/// The same, to be written when the keyspace is free.
+/// Like `Answer`, to be written without the keyspace's lock.
 pub struct KeptAnswer {
     pub total: usize,
-    /// The page.
+    /// The rows of the page, sorted.
     pub page: Vec<Kept>,
     pub warnings: Warnings,
-    /// The engine clock of the last look.
+    /// The engine's time at the last look, in milliseconds.
     pub now_ms: u64,
 }
 
-/// What an answer may lack. RESP2 has no place for it.
+/// The reasons why rows may be missing. RESP2's reply does not show them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Warnings {
     pub timed_out: bool,
@@ -56,7 +56,7 @@ impl Warnings {
         timed_out.into_iter().chain(incomplete)
     }
 
-    /// Writes the texts, or `none` where there are none.
+    /// Writes the texts of the warnings, or `none` if there are no warnings.
     pub fn write(self, reply: &mut dyn Reply, none: Option<&'static str>) {
         let none = none.filter(|_| self == Warnings::default());
         let texts = self.texts().chain(none);
@@ -73,14 +73,14 @@ pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, answer: &Answe
     writer.write(reply, answer.total, answer.warnings, page);
 }
 
-/// Writes the reply from the rows of the page as they were kept, without any lock.
+/// Writes the reply from the kept rows of the page, without any lock.
 pub fn write_kept(plan: &Plan, reply: &mut dyn Reply, answer: &KeptAnswer) {
     let page: Vec<Row<'_>> = answer.page.iter().map(|kept| plan.row_of(kept, answer.now_ms)).collect();
     let writer = Writer { plan, view: None };
     writer.write(reply, answer.total, answer.warnings, &page);
 }
 
-/// Whether the reply shows more of the documents than keys and distances, payloads among it.
+/// Whether the reply shows more of the documents than keys and distances: fields or payloads.
 pub fn needs_documents(plan: &Plan) -> bool {
     let request = plan.request();
     let is_stored = |name: &[u8]| name != b"__key" && !plan.is_distance(name);
@@ -90,10 +90,9 @@ pub fn needs_documents(plan: &Plan) -> bool {
     shows_payload || shows_fields
 }
 
-/// What a row takes in the reply, in bytes, at the least: without distances, and without fields that can
-/// expire.
+/// The least bytes that a row takes in the reply: without distances, and without fields that can expire.
 pub fn least_bytes(plan: &Plan, key: &[u8], excerpt: Option<&Excerpt>) -> usize {
-    // The shortest key of an order.
+    // The shortest sort key.
     let sort_key = SortKey::Number(0.0);
     let document = excerpt.map(|excerpt| excerpt.read(u64::MAX));
     let row = Row { document, sort_key, ..Row::new(key, 0, None) };
@@ -102,7 +101,7 @@ pub fn least_bytes(plan: &Plan, key: &[u8], excerpt: Option<&Excerpt>) -> usize 
     measure.bytes()
 }
 
-/// Puts rows into the order that is asked for; equals stay as they are.
+/// Sorts rows by SORTBY, if the request has it. Equal rows keep their order.
 pub fn put_in_order(plan: &Plan, view: &View<'_>, documents: &Documents, rows: &mut [Row<'_>]) {
     if let Some(sort_by) = &plan.request().sort_by {
         rows.iter_mut().for_each(|row| row.sort_key = sort_key(plan, view, documents, sort_by, row));
@@ -112,11 +111,11 @@ pub fn put_in_order(plan: &Plan, view: &View<'_>, documents: &Documents, rows: &
 
 struct Writer<'a> {
     plan: &'a Plan,
-    /// `None` where the rows have all that is written of them.
+    /// `None` if the rows have everything that is written.
     view: Option<&'a View<'a>>,
 }
 
-/// Scores are of text relevance, which is not computed: all documents have the same.
+/// The score of each document. Scores are text relevance, which is not computed.
 const SCORE: f64 = 1.0;
 
 impl<'a> Writer<'a> {
@@ -147,7 +146,7 @@ impl<'a> Writer<'a> {
         self.each(reply, page, |reply, row| self.map(reply, row, &mut fields));
     }
 
-    /// Writes the rows, until they are more than the client takes.
+    /// Writes the rows. Stops if the reply exceeds the client's output limit.
     fn each(
         &self,
         reply: &mut dyn Reply,
@@ -162,7 +161,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Has the memory that the page is written from on its way: keys, and documents where they are asked for.
+    /// Prefetches the memory that the page is written from: keys, and documents if the reply shows them.
     fn prefetch(&self, page: &[Row<'_>], view: &View<'_>) {
         page.iter().for_each(|row| _ = std::hint::black_box(row.key.first().copied()));
         if needs_documents(self.plan) {
@@ -239,8 +238,8 @@ impl<'a> Writer<'a> {
         reply.array(0);
     }
 
-    /// Puts the row's fields in the place of another's: distances, SORTBY's field and the whole document, or
-    /// what RETURN asks for and is there.
+    /// Replaces `fields` by the row's: distances, SORTBY's field and the whole document, or the existing ones
+    /// of RETURN's fields.
     fn gather(&self, row: &'a Row<'a>, document: Option<Document<'a>>, fields: &mut Vec<Shown<'a>>) {
         fields.clear();
         let Some(wanted) = &self.plan.request().fields else {
@@ -263,8 +262,8 @@ impl<'a> Writer<'a> {
         fields.extend(wanted.iter().filter_map(shown));
     }
 
-    /// SORTBY's field as it comes before the document's: the document's own, or under another name what rows
-    /// are compared by.
+    /// SORTBY's field, which is shown before the document's fields: its value in the document, or, if it has
+    /// another name in queries, the sort key.
     fn sorted_content(
         &self,
         row: &'a Row<'a>,
@@ -282,7 +281,8 @@ impl<'a> Writer<'a> {
         Some((&field.name, content))
     }
 
-    /// A number that is not SORTABLE is told as the document has it, where that is read for the reply.
+    /// Writes the sort key. A number that is not SORTABLE is written as it is in the document, if the
+    /// document is read for the reply.
     fn write_sort_key(&self, reply: &mut dyn Reply, row: &'a Row<'a>, document: Option<Document<'a>>) {
         let request = self.plan.request();
         let is_loaded = request.fields.is_none() && !request.no_content;
@@ -318,14 +318,14 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// SORTBY's, where it is one of the schema.
+/// The field of SORTBY, if it is in the schema.
 pub fn sorted_field(plan: &Plan) -> Option<&schema::FieldDefinition> {
     let sort_by = plan.request().sort_by.as_ref()?;
     let definition = &plan.index.definition;
     definition.field(&sort_by.field).map(|field| &definition.fields[field])
 }
 
-/// Whether a field of the document says something to the index, and nothing to a reader.
+/// Whether a field of the document is metadata for the index (language, score, payload), which replies omit.
 pub fn is_of_index(plan: &Plan, name: &[u8]) -> bool {
     let options = &plan.index.definition.options;
     !name.is_empty()
@@ -353,7 +353,7 @@ fn write_shown(reply: &mut dyn Reply, value: &ShownValue<'_>) {
     }
 }
 
-/// What SORTBY says of a row as it reads now.
+/// The sort key of a row now.
 pub fn sort_key(
     plan: &Plan,
     view: &View<'_>,
@@ -368,12 +368,12 @@ pub fn sort_key(
     let Some(field) = plan.index.definition.field(&sort_by.field) else { return SortKey::Absent };
     let definition = &plan.index.definition.fields[field];
     let is_numeric = definition.kind == FieldKind::Numeric;
-    // The index's number is true unless the field has expired, which the index does not know.
+    // The index's number is right unless the field has expired, which the index does not know.
     if is_numeric && !definition.no_index && !view.may_have_due(view.database()) {
         let numbers = documents.value(row.id, field).numbers();
         return numbers.first().map_or(SortKey::Absent, |number| SortKey::Number(*number));
     }
-    // What is sortable is kept in small letters, unless UNF says otherwise; what is not is compared as it is.
+    // SORTABLE fields without UNF are compared in lower case, all others unchanged.
     let is_kept_small = definition.sortable && !definition.unf;
     let text = |bytes: &[u8]| {
         SortKey::Text(if is_kept_small { crate::documents::text::lower(bytes) } else { bytes.to_vec() })

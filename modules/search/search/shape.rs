@@ -1,6 +1,6 @@
-//! Replies for clients that speak RESP3 and read FT.* replies in the shapes of RESP2 only.
+//! Replies for clients that speak RESP3 and can read FT.* replies only in RESP2's format.
 //!
-//! valkey-glide is one: valkey-search, which it is made for, answers so in both protocols.
+//! valkey-glide is one: valkey-search, which it is made for, uses that format in both protocols.
 
 use crate::module::SearchModule;
 use crate::number::format_number;
@@ -10,7 +10,7 @@ use engramdb_engine::store::view::View;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Whether the client reads the shapes of RESP2, though it speaks RESP3.
+/// Whether a client that speaks RESP3 gets RESP2's format.
 pub fn is_flat(view: &View<'_>, reply: &dyn Reply) -> bool {
     reply.is_resp3()
         && match view.module::<SearchModule>().settings.resp3_format() {
@@ -20,12 +20,12 @@ pub fn is_flat(view: &View<'_>, reply: &dyn Reply) -> bool {
         }
 }
 
-/// Has the reply written in the shapes that its client reads.
+/// Calls `write` with a reply in the format for the client.
 pub fn shaped<T>(is_flat: bool, reply: &mut dyn Reply, write: impl FnOnce(&mut dyn Reply) -> T) -> T {
     if is_flat { write(&mut Flat(reply)) } else { write(reply) }
 }
 
-/// RESP2's shapes over a RESP3 reply.
+/// Writes RESP2's format into a RESP3 reply.
 struct Flat<'r>(&'r mut dyn Reply);
 
 impl Reply for Flat<'_> {
