@@ -41,28 +41,28 @@ use crate::format_level::{self, BASE_LEVEL, UnknownLevel};
 
 pub const HEADER_BYTES: usize = 104;
 pub const PIECE_HEADER_BYTES: usize = 9;
-/// What this writer calls itself in the header.
+/// The format version that this writer puts into the header.
 const FORMAT_VERSION: u16 = 1;
 pub const MAGIC: [u8; 4] = *b"EDBE";
 const CRC_OFFSET: usize = 100;
 
-/// What an entry is for.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum EntryKind {
     /// Batches.
     Data = 1,
-    /// A writer's term begins.
+    /// Begins a writer's term.
     Claim = 2,
-    /// A writer's lease goes on.
+    /// Extends a writer's lease.
     Renew = 3,
-    /// A writer stopped in order: everything before is complete.
+    /// A writer stopped cleanly: everything before is complete.
     Release = 4,
     /// Engine time passed without batches.
     Time = 5,
     /// The running checksum, on its own.
     Checksum = 6,
-    /// Slots change hands.
+    /// Slots move to another shard.
     SlotMove = 7,
 }
 
@@ -90,8 +90,8 @@ pub struct EntryHeader {
 }
 
 impl EntryHeader {
-    /// What of an entry with this header and a payload of so many bytes contradicts itself, if anything does.
-    /// The writer asserts that nothing does, the reader checks it.
+    /// A rule that an entry with this header and a payload of `payload_bytes` breaks, if it breaks one. The
+    /// writer asserts that there is none, the reader checks it.
     pub fn contradiction(&self, payload_bytes: usize) -> Option<&'static str> {
         let is_claim = self.kind == EntryKind::Claim;
         let has_payload = match self.kind {
@@ -114,7 +114,7 @@ impl EntryHeader {
     }
 }
 
-/// Why bytes are not an entry.
+/// The reason why bytes are not an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     #[error("no entry begins here")]
@@ -189,8 +189,8 @@ pub fn decode_entry(bytes: &[u8]) -> Result<(EntryHeader, &[u8]), DecodeError> {
     Ok((header, &bytes[HEADER_BYTES..]))
 }
 
-/// The length of the entry whose header `bytes` begins with, header included. Unverified: a bound for
-/// reading, nothing more.
+/// The length in bytes, header included, of the entry whose header is at the start of `bytes`. It is not
+/// verified: use it only to decide how much to read.
 pub fn entry_length(bytes: &[u8]) -> Result<usize, DecodeError> {
     if bytes.len() < HEADER_BYTES {
         return Err(DecodeError::Short);
@@ -201,7 +201,7 @@ pub fn entry_length(bytes: &[u8]) -> Result<usize, DecodeError> {
     Ok(HEADER_BYTES + u32::from_le_bytes(array(bytes, 12)) as usize)
 }
 
-/// Makes the CRC of the entry at the start of `bytes` right, if there is one: for fuzzing.
+/// Corrects the CRC of the entry at the start of `bytes`, if there is one; for fuzzing.
 pub fn repair_crc(bytes: &mut [u8]) {
     let Ok(length) = entry_length(bytes) else { return };
     let Some(bytes) = bytes.get_mut(..length) else { return };

@@ -65,7 +65,7 @@ use std::fmt;
 pub struct Lsn(pub u64);
 
 impl Lsn {
-    /// Above every LSN: what reads one checks that. No log gets so long, and gates use the bits above.
+    /// Above every LSN; readers of an LSN check that. No log becomes that long, and gates use the bits above.
     pub const END: Lsn = Lsn(1 << 62);
 
     pub fn next(self) -> Lsn {
@@ -103,7 +103,7 @@ pub struct Epoch(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Idx(pub u64);
 
-/// Names one history. Random; a restore to a point in time starts a new one.
+/// Identifies one history. Random; a restore to a point in time starts a new one.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct LogId(pub [u8; 16]);
 
@@ -119,7 +119,7 @@ impl fmt::Debug for LogId {
     }
 }
 
-/// A place in the log between two entries: everything through `pos` is behind it.
+/// A place in the log between two entries: after the entry at `pos`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     pub pos: Pos,
@@ -159,7 +159,7 @@ impl RunningChecksum {
     }
 }
 
-/// What a backend can take.
+/// The limits of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimits {
     /// Largest entry in bytes, header included, padding not.
@@ -184,13 +184,13 @@ impl LogLimits {
         whole as u64 * full_entry + last_entry
     }
 
-    /// Buffers of entries that are kept to be used again, in each place where they are: for the entries in
-    /// flight and the one that is being formed.
+    /// The most buffers of entries that each place keeps for reuse: for the entries in flight and the one
+    /// that is being formed.
     pub fn buffers_kept_max(&self) -> usize {
         self.entries_in_flight_max + 1
     }
 
-    /// Asserts that entries can hold something, and be sent.
+    /// Asserts that entries can hold data, and that one can be in flight.
     pub(super) fn assert_usable(&self) {
         assert!(self.entry_bytes_max > entry::HEADER_BYTES + entry::PIECE_HEADER_BYTES, "{self:?}");
         assert!(u32::try_from(self.entry_bytes_max).is_ok(), "an entry's length is 32 bits: {self:?}");
@@ -208,15 +208,16 @@ impl LogLimits {
     }
 }
 
-/// Room for entries that is certain: appending into it cannot fail for want of space.
+/// Reserved room for entries, in bytes: appending into it cannot fail for lack of space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
     pub bytes: u64,
-    /// What is left of it once the current segment is sealed.
+    /// The room that is left once the current segment is sealed.
     pub bytes_after_seal: u64,
-    /// So much of either is held back for entries that free memory.
+    /// The part of either that is held back for entries that free memory.
     pub held_bytes: u64,
-    /// Why there will be no more for now, for example a full disk; `None` while more is being prepared.
+    /// The reason why there will be no more for now, for example a full disk; `None` while more is being
+    /// prepared.
     pub full: Option<String>,
 }
 
@@ -224,7 +225,7 @@ impl Room {
     pub const UNBOUNDED: Room =
         Room { bytes: u64::MAX, bytes_after_seal: u64::MAX, held_bytes: 0, full: None };
 
-    /// What entries of this kind may use of it.
+    /// The bytes of it that entries for this purpose may use.
     pub fn for_purpose(&self, purpose: Purpose, after_seal: bool) -> u64 {
         let bytes = if after_seal { self.bytes_after_seal } else { self.bytes };
         bytes.saturating_sub(match purpose {
@@ -236,12 +237,12 @@ impl Room {
     }
 }
 
-/// What an entry is for: how much of the held-back room it may use.
+/// The purpose of an entry, which decides how much of the held-back room it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// None of it.
     Any,
-    /// Deletes of what has expired: half of it. They can wait, for what has expired reads as absent.
+    /// Deletes of expired keys and fields: half of it. They can wait, because expired data reads as absent.
     Expiry,
     /// Commands that free memory: all but a sixteenth. Each takes an entry, so many of them use up the room.
     Freeing,
@@ -255,7 +256,7 @@ pub trait ShardLog: Send + Sync {
 
     fn limits(&self) -> LogLimits;
 
-    /// Room that is certain, for admission; unbounded by default.
+    /// The reserved room, for admission; unbounded by default.
     fn room(&self) -> Room {
         Room::UNBOUNDED
     }
@@ -263,8 +264,8 @@ pub trait ShardLog: Send + Sync {
     /// Asks for room of at least this many bytes, to be prepared in the background.
     fn want_room(&self, _bytes: u64) {}
 
-    /// Leaves the storage's room to a snapshot (`true`), with what is held back for one; or ends that. The
-    /// log is then trimmed, so it gives back more than it takes.
+    /// Lends the storage's free space to a snapshot (`true`), including what is held back for one, or ends
+    /// that. The log is trimmed afterwards, so it gets back more space than it has lent.
     fn lend_room(&self, _lent: bool) {}
 
     /// Becomes the writer by appending a Claim at `at`, the end of what the caller has read. Returns when the
@@ -275,21 +276,21 @@ pub trait ShardLog: Send + Sync {
     /// Reads the entries after a mark. Beside a writer of this process, those that are durable.
     fn read(&self, after: Mark) -> Box<dyn EntryIter>;
 
-    /// Makes durable what readers get of a log that has no writer yet. Before that, a power cut can take what
-    /// the last writer left unproven. The error says why that did not succeed; what was read must then not be
-    /// shown. Nothing to do where only what is durable is read.
+    /// Makes the entries durable that readers get of a log without a writer. Before that, a power cut can
+    /// remove entries that the last writer did not prove durable. If this fails, what was read must not be
+    /// shown; the error says why. Backends whose readers get only durable entries do nothing.
     fn secure(&self) -> Result<(), String> {
         Ok(())
     }
 
-    /// First and last position; a hint, no proof.
+    /// The first and last position, as a hint: they may be outdated.
     fn bounds(&self) -> Result<(Pos, Pos), ReadError>;
 
-    /// Gives up entries through `upto`, or fewer. Only for what a verified snapshot covers.
+    /// Removes entries through `upto`, or fewer. Only for entries that a verified snapshot covers.
     fn trim(&self, upto: Pos) -> Result<(), TrimError>;
 }
 
-/// Why a trim did not succeed.
+/// The reason why a trim failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("cannot trim the log: {cause}")]
 pub struct TrimError {
@@ -304,7 +305,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Whether the entry at `pos` counts; if so the sequence moves on to it.
+    /// Whether the entry at `pos` counts; if so, the sequence advances to it.
     pub fn admit(&mut self, pos: Pos, header: &EntryHeader) -> bool {
         let counts = if header.kind == EntryKind::Claim {
             // The Claim names its own position as the epoch: one that landed elsewhere never took effect.

@@ -1,5 +1,5 @@
-//! The reading half of the contract: entries that count, in order, from any mark; with waiting, for a
-//! follower.
+//! The reading half of the contract: the entries that count, in order, from any mark. Followers can wait for
+//! more.
 
 use super::entry::EntryHeader;
 use super::{LogId, Mark, Pos};
@@ -9,28 +9,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Reads the entries that count (rule 1), in order. A reader beside a writer is given only entries that the
-/// writer knows to be durable together with all before them.
+/// Reads the entries that count (rule 1), in order. A reader in the process of a writer gets only entries
+/// that the writer knows to be durable, with all entries before them.
 pub trait EntryIter: Send {
-    /// The next entry. After [`Step::End`] and [`Step::TimedOut`] the iterator can be asked again: it
-    /// continues with what has become durable since, also where a writer has claimed the log meanwhile. After
-    /// an error it cannot.
+    /// The next entry. After [`Step::End`] and [`Step::TimedOut`] it can be called again, and continues with
+    /// entries that have become durable since, even if a writer has claimed the log meanwhile. After an error
+    /// it cannot.
     fn next(&mut self, wait: Wait) -> Result<Step, ReadError>;
 
-    /// The mark behind the last entry read, void ones included.
+    /// The mark after the last entry read, void ones included.
     fn mark(&self) -> Mark;
 
-    /// Where the last entry that was returned is stored, for messages.
+    /// The place where the last returned entry is stored, for messages.
     fn place(&self) -> Place;
 
-    /// What was skipped so far.
+    /// The entries and batches that were skipped so far.
     fn voided(&self) -> Voided;
 
     /// Ends the waits of this iterator from another thread.
     fn stopper(&self) -> Stopper;
 }
 
-/// How long [`EntryIter::next`] waits at the end of what is durable.
+/// How long [`EntryIter::next`] waits after the last durable entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// Not at all: [`Step::End`].
@@ -39,12 +39,12 @@ pub enum Wait {
     AtMost(Duration),
 }
 
-/// What [`EntryIter::next`] came to.
+/// The result of [`EntryIter::next`].
 #[derive(Clone, Debug)]
 pub enum Step {
     Entry(ReadEntry),
-    /// Everything that is durable has been read. The log can be claimed here; the claim proves that this was
-    /// the end.
+    /// All durable entries have been read. The log can be claimed here; the claim proves that this was the
+    /// end.
     End(LogEnd),
     /// Nothing became durable in the time given.
     TimedOut,
@@ -77,7 +77,7 @@ impl Stopper {
         Stopper { stop: Arc::new(stop) }
     }
 
-    /// For iterators that never wait.
+    /// A stopper for iterators that never wait. It does nothing.
     pub fn unneeded() -> Stopper {
         Stopper::new(|| ())
     }
@@ -95,14 +95,14 @@ pub struct ReadEntry {
     pub payload: Vec<u8>,
 }
 
-/// What a reader skipped, to be reported loudly.
+/// The entries and batches that a reader skipped. Callers must report them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Voided {
     /// Valid entries that rule 1 or rule 4 voids.
     pub entries: u64,
     /// Batches without their last piece.
     pub batches: u64,
-    /// Where rule 4 found an unfinished tail.
+    /// The place of an unfinished tail (rule 4), if there is one.
     pub torn_tail: Option<Place>,
 }
 
@@ -112,7 +112,7 @@ impl Voided {
     }
 }
 
-/// Where something of a log is stored, for messages.
+/// The place where a part of a log is stored, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A byte in a file.
@@ -147,7 +147,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why a read stopped.
+/// The reason why a read failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ReadError {
     /// The entries wanted are gone; a snapshot from `first` or later is needed.

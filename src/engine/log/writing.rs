@@ -1,4 +1,4 @@
-//! The writing half of the contract: a claim makes a writer, which appends entries and learns what is
+//! The writing half of the contract: a claim returns a writer, which appends entries and reports which are
 //! durable.
 
 use super::claim::{ClaimId, ClaimRecord};
@@ -8,11 +8,10 @@ use crate::format_level::BASE_LEVEL;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a writer states when it claims the log. The backend adds what identifies the claim; see
-/// [`super::claim`].
+/// The content of a claim. The backend adds a random id that identifies it; see [`super::claim`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
-    /// For people who read the log.
+    /// The node's name, as information for people who read the log.
     pub node: String,
     pub engine_time_ms: u64,
     /// The last batch before the claim, and the checksum through it.
@@ -24,26 +23,27 @@ pub struct Claim {
 #[derive(Clone, Debug)]
 pub struct LogEntry {
     pub kind: EntryKind,
-    /// The lowest format level that reads it.
+    /// The lowest format level that can read it.
     pub needs: u16,
     pub engine_time_ms: u64,
     pub first_lsn: Lsn,
     pub last_lsn: Lsn,
-    /// The last batch that is complete with this entry: `last_lsn`, or the one before if that goes on.
+    /// The last batch that is complete with this entry: `last_lsn`, or the one before if that continues in
+    /// the next entry.
     pub complete_lsn: Lsn,
-    /// Through `complete_lsn`.
+    /// The running checksum through `complete_lsn`.
     pub checksum: RunningChecksum,
-    /// [`HEADER_BYTES`] of room for the header, then the payload: so that a backend need not copy.
+    /// [`HEADER_BYTES`] of space for the header, then the payload, so that a backend need not copy.
     pub bytes: Vec<u8>,
 }
 
 impl LogEntry {
-    /// An entry without a payload yet, behind batch `lsn`.
+    /// An entry without a payload yet, after batch `lsn`.
     pub fn new(kind: EntryKind, engine_time_ms: u64, lsn: Lsn, checksum: RunningChecksum) -> LogEntry {
         LogEntry::in_buffer(Vec::new(), kind, engine_time_ms, lsn, checksum)
     }
 
-    /// The same, in a buffer that is used again.
+    /// Like `new`, in a buffer that is reused.
     pub fn in_buffer(
         mut bytes: Vec<u8>,
         kind: EntryKind,
@@ -65,14 +65,14 @@ impl LogEntry {
         }
     }
 
-    /// The entry of a claim behind `behind`.
+    /// The entry of a claim directly after `behind`.
     pub fn of_claim(claim: &Claim, id: ClaimId, behind: Mark) -> LogEntry {
         let mut entry = LogEntry::new(EntryKind::Claim, claim.engine_time_ms, claim.lsn, claim.checksum);
         ClaimRecord::new(&claim.node, id, behind).encode(&mut entry.bytes);
         entry
     }
 
-    /// The header, with what the backend knows.
+    /// The header, with the fields that the backend fills in.
     pub fn header(&self, log_id: LogId, segment: u64, epoch: Epoch, index: Idx, durable: Idx) -> EntryHeader {
         let complete = self.complete_lsn;
         assert!(self.last_lsn == complete || self.last_lsn == complete.next(), "only its last batch goes on");
@@ -94,29 +94,29 @@ impl LogEntry {
 
 /// A writer of the log, from its Claim on.
 ///
-/// An append whose fate is unknown is the backend's affair: it finds out, and sends the same bytes again for
-/// the same index, as often as it takes. Entries are never packed anew under an index that was used. So the
-/// caller hears only what it has to act on ([`WriteError`]), and after an error nothing else than errors.
+/// If the outcome of an append is unknown, the backend resolves it: it sends the same bytes for the same
+/// index again until the outcome is known. An index that was used never gets other bytes. The caller gets
+/// only errors that it must act on ([`WriteError`]); after an error, all further calls fail.
 pub trait LogWriter: Send {
-    /// Gives the entry the next index and sends it on its way. Never blocks. The caller keeps within
+    /// Gives the entry the next index and begins to write it. Never blocks. The caller must not exceed
     /// [`super::LogLimits`] and [`super::ShardLog::room`].
     ///
     /// # Panics
     /// If the entry is larger than `entry_bytes_max`: a bug in the packing.
     fn append(&mut self, entry: LogEntry) -> Result<Idx, WriteError>;
 
-    /// Closes the current segment, so that offline readers may read all of it. Called with nothing in flight.
-    /// Returns the last position in sealed segments. Backends without segments have nothing to do.
+    /// Closes the current segment, so that offline readers may read all of it. Must not be called with
+    /// entries in flight. Returns the last position in sealed segments. Backends without segments do nothing.
     fn seal(&mut self) -> Result<Pos, WriteError>;
 
-    /// The acknowledgements of this writer's entries. All that are handed out speak of the same writer.
+    /// The acknowledgements of this writer's entries. All returned objects share them.
     fn acks(&self) -> Arc<dyn Acks>;
 }
 
 /// The acknowledgements of a writer's entries.
 pub trait Acks: Send + Sync {
-    /// The mark behind the last entry that is durable together with all before it, beginning with the Claim.
-    /// It only grows, whichever thread asks.
+    /// The mark after the last entry that is durable with all entries before it, beginning with the Claim. It
+    /// never goes back, whichever thread calls.
     ///
     /// Does the work of acknowledging, or waits for it, while that is not beyond `beyond`. A backend that
     /// writes does so in the caller's thread, which saves a hand-over; as many threads may call as there are
@@ -124,24 +124,24 @@ pub trait Acks: Send + Sync {
     /// caller's own write is not bounded. Several entries may be acknowledged at once.
     fn wait(&self, beyond: Idx, at_most: Duration) -> Result<Mark, WriteError>;
 
-    /// How long an entry has lately taken, smoothed; `None` if that is not known.
+    /// The recent time until an entry is durable, smoothed; `None` if it is not known.
     fn usual_time(&self) -> Option<Duration> {
         None
     }
 
-    /// A buffer of an acknowledged entry, to be used again.
+    /// A buffer of an acknowledged entry, for reuse; `None` if there is none.
     fn recycle(&self) -> Option<Vec<u8>> {
         None
     }
 }
 
-/// Why a writer cannot go on, by what it has to do.
+/// The reason why a writer cannot continue. The variants say what the caller must do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// No room. From `seal`: try again later. From `append`: a bug in the admission.
     #[error("no room in the log: {cause}")]
     Full { cause: String },
-    /// Another writer has claimed: never release a held reply, drop the state and recover.
+    /// Another writer has claimed the log: never release a held reply; drop the state and recover.
     #[error("fenced by the claim at {}", by.0)]
     Fenced { by: Epoch },
     /// Stop the process.
@@ -149,17 +149,17 @@ pub enum WriteError {
     Fatal { cause: String },
 }
 
-/// Why a claim did not succeed. Nothing was consumed: no index, no state of the caller or of the log. The
-/// caller may try again after all but `Fatal`.
+/// The reason why a claim failed. A failed claim consumes no index, and changes neither the caller's state
+/// nor the log. The caller may try again after all but `Fatal`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimError {
-    /// The log goes on beyond what the caller has read: read on to here, and claim there.
+    /// The log has more entries than the caller has read: read up to this end, and claim there.
     #[error("the log has gone on: it ends at {0}")]
     Behind(LogEnd),
-    /// Try again later: a full disk, or a network that is away.
+    /// Try again later: the disk is full, or the network is unavailable.
     #[error("the log is unavailable: {cause}")]
     Unavailable { cause: String },
-    /// An operator has to act.
+    /// An operator must correct the configuration.
     #[error("the log is misconfigured: {cause}")]
     Misconfigured { cause: String },
     /// Stop the process.
