@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "for tests only, in real time and on the machine's own disk")]
 
+pub mod blocking;
 pub mod built;
 pub mod counter;
 pub mod dump;

@@ -21,6 +21,7 @@ use engramdb_search::{SearchModule, SearchOptions};
 use engramdb_server::{Config, Hooks, NoSnapshots, Server};
 use engramdb_sim::env::SimEnv;
 use engramdb_testkit::TempDir;
+use engramdb_testkit::blocking;
 use engramdb_testkit::instance::START_MS;
 use engramdb_testkit::run::{begin, open_engine};
 use engramdb_testkit::tcp::Client;
@@ -212,7 +213,40 @@ fn time_on_a_follower_is_the_later_of_its_own_and_the_logs() {
 fn serve(engine: &Arc<Engine>) -> Server {
     let config = Config { port: 0, threads: 1, active_expiry: true, ..Config::default() };
     let hooks = Hooks { signals: false, ..Hooks::new(Arc::new(NoSnapshots)) };
-    Server::start(config, engine.clone(), &[engramdb_search::COMMANDS], hooks).expect("a free port")
+    Server::start(config, engine.clone(), &[engramdb_search::COMMANDS, blocking::COMMANDS], hooks)
+        .expect("a free port")
+}
+
+#[test]
+fn a_client_of_a_follower_waits_for_keys_if_it_only_reads() {
+    let env = Env::system();
+    let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([5; 16])));
+    let first = leader(&env, &log);
+    let second = Arc::new(follower(&env, &log));
+    catch_up(&second);
+    let server = serve(&second);
+    let address = server.addresses()[0].to_string();
+    let mut clients = [(); 2].map(|()| Client::connect(&address, Protocol::Resp2));
+    let read_only = "-\"READONLY You can\\'t write against a read only replica.\"";
+    assert_eq!(format!("{:?}", clients[0].run(&split_words("TEST.TAKE h 0"))), read_only);
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(&split_words("TEST.PEEK other h 0"));
+        while second.parked() <= number {
+            std::thread::yield_now();
+        }
+    }
+    run(&first, "SET h 1");
+    catch_up(&second);
+    assert_eq!(second.parked(), 2, "a string is not what they wait for");
+    run(&first, "DEL h");
+    run(&first, "HSET h a 1 b 1");
+    catch_up(&second);
+    for client in &mut clients {
+        assert_eq!(format!("{:?}", client.receive()), "[\"h\", \"a\"]");
+    }
+    assert_eq!((second.parked(), run(&second, "HLEN h")), (0, "2".to_owned()));
+    server.stop();
+    server.wait().expect("a clean stop");
 }
 
 #[test]

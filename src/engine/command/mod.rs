@@ -195,6 +195,9 @@ pub enum Handler {
     Sliced(StagedHandler),
     /// Writes, or comes back with [`Stage::Park`]: then it is run again when one of the keys has changed.
     Blocking(BlockingHandler),
+    /// The same for a command that only reads (as XREAD does): it needs no room in the log, and waits on a
+    /// server that refuses writes.
+    BlockingRead(StagedHandler),
     /// Run by the shell.
     Session(SessionHandler),
     /// It only has subcommands.
@@ -250,6 +253,11 @@ pub const fn sliced(name: &'static str, usage: &'static str, handler: StagedHand
 /// A command that waits for keys when it finds nothing. The row says `flag::BLOCKING`, as Redis does.
 pub const fn blocking(name: &'static str, usage: &'static str, handler: BlockingHandler) -> Command {
     command(name, usage, Handler::Blocking(handler)).flags(flag::BLOCKING)
+}
+
+/// The same for a command that only reads.
+pub const fn blocking_read(name: &'static str, usage: &'static str, handler: StagedHandler) -> Command {
+    command(name, usage, Handler::BlockingRead(handler)).flags(flag::BLOCKING)
 }
 
 /// A command that only has subcommands (`CONFIG GET`, `OBJECT ENCODING`).
@@ -389,8 +397,11 @@ impl Command {
 
     /// True if the command reads the keyspace.
     pub fn is_read(&self) -> bool {
-        matches!(self.handler, Handler::Read(_) | Handler::Staged(_) | Handler::Sliced(_))
-            && !self.has(flag::UNGATED)
+        let reads = matches!(
+            self.handler,
+            Handler::Read(_) | Handler::Staged(_) | Handler::Sliced(_) | Handler::BlockingRead(_)
+        );
+        reads && !self.has(flag::UNGATED)
     }
 
     pub fn is_write(&self) -> bool {

@@ -11,6 +11,7 @@ use crate::log::pipeline::{Fatal, Options, Pipeline};
 use crate::log::replay::{EntryBatches, FollowedEntry, Recovered, Replay};
 use crate::log::{ClaimError, Wait};
 use crate::shard::engine::Engine;
+use crate::shard::parked::Answer;
 use crate::shard::role::{Following, Leading, Role};
 use crate::shard::run::release;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -116,9 +117,12 @@ impl Engine {
                     break;
                 }
             }
+            let is_fed = !store.hook.fed.is_empty();
+            let answers = if is_fed { self.serve_readers(&mut store) } else { Vec::new() };
             following.note_applied(store.last_lsn);
             self.note_load(&store);
             release(store);
+            answers.into_iter().for_each(Answer::deliver);
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! Parked clients: clients that wait for keys, as BLPOP does if there is nothing to pop.
 //!
 //! A blocking handler that finds nothing returns [`Park`], before any effect or reply. The shell parks the
-//! client here under the same hold of the write lock ([`crate::shard::run::WriteRun::park`]) and keeps the
-//! [`Ticket`]. A batch that changes an awaited key serves the key's clients before it is closed: their
-//! commands run again from their words, in the order in which they were parked, until their condition no
-//! longer holds.
+//! client here under the same hold of the lock ([`crate::shard::run::WriteRun::park`], or
+//! [`crate::shard::run::ReadRun::park`] if the command only reads) and keeps the [`Ticket`]. A batch that
+//! changes an awaited key serves the key's clients before it is closed: their commands run again from their
+//! words, in the order in which they were parked, until their condition no longer holds.
 //!
 //! ```text
 //!   client 7: BLPOP k 0      parked, ticket 1
@@ -19,8 +19,10 @@
 //!   under the mutex wins; later ones find no entry.
 //! - The changes of a served command are part of the batch that fed it, so a replay, which has no clients,
 //!   ends with the same keys.
-//! - A client is added under the write lock, so no change happens between the read of its keys and its
+//! - A client is added under the keyspace's lock, so no change happens between the read of its keys and its
 //!   addition. It is removed under the mutex only, so a timeout never waits for the keyspace.
+//! - A command that only reads takes nothing: it needs no room in the log, and the clients behind it in the
+//!   queue are served too. A follower serves it after it has applied a batch that changes its key.
 //! - Nothing is applied for a client without room in the log. If there is no room, its key stays in the
 //!   store's list of fed keys, and the next batch tries again ([`crate::Engine::serve_parked`]).
 //! - The keys of all queues are the store's awaited keys ([`AwaitedKeys`]).
@@ -178,7 +180,7 @@ impl ParkedClients {
         self.is_unserved.store(is_unserved, Ordering::Relaxed);
     }
 
-    /// Adds a client. Called under the write lock.
+    /// Adds a client. Called under the keyspace's lock: the read lock is enough if the command only reads.
     pub(crate) fn park(
         self: &Arc<ParkedClients>,
         (database, command): (u32, &'static Command),

@@ -56,8 +56,24 @@ impl ReadRun<'_> {
     #[inline]
     pub fn run(&self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Ran {
         let view = self.view(database);
-        let stage = read(&view, command, args, reply);
-        Ran { gate: submitted(&self.store, view.gate()), stage }
+        let mut stage = read(&view, command, args, reply);
+        let gate = submitted(&self.store, view.gate());
+        if let Stage::Park(park) = stage {
+            stage = Stage::Park(park.gated(gate));
+        }
+        Ran { gate, stage }
+    }
+
+    /// Parks the client of a command that returned [`Stage::Park`]; see [`WriteRun::park`]. No writer can
+    /// change its keys before the read lock is given back.
+    pub fn park(
+        &self,
+        command: (u32, &'static Command),
+        args: Args<'_>,
+        park: Park,
+        waiter: Box<dyn Waiter>,
+    ) -> Ticket {
+        self.engine.parked.park(command, args, park, waiter)
     }
 }
 
@@ -124,11 +140,13 @@ fn prefetch<'k>(store: &Store, database: u32, keys: impl Iterator<Item = &'k [u8
 
 /// Runs a reading handler; an error replaces everything that it wrote.
 #[inline]
-fn read(view: &View<'_>, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
+pub(super) fn read(view: &View<'_>, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
     let mark = reply.mark();
     let result = match command.handler {
         Handler::Read(handler) => handler(view, args, reply).map(|()| Stage::Done),
-        Handler::Staged(handler) | Handler::Sliced(handler) => handler(view, args, reply),
+        Handler::Staged(handler) | Handler::Sliced(handler) | Handler::BlockingRead(handler) => {
+            handler(view, args, reply)
+        }
         _ => unreachable!("{} does not read", command.name),
     };
     result.unwrap_or_else(|error| fail(reply, mark, &error))

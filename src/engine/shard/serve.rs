@@ -1,9 +1,12 @@
 //! Serves parked clients inside the batch that fed their keys; see [`super::parked`].
 
-use crate::command::{Args, Awaited, CommandError, Handler, Reply, Stage};
-use crate::shard::engine::batch_bytes_max;
+use crate::command::{Args, Awaited, Command, CommandError, Handler, Reply, Stage};
+use crate::log::pipeline::Credit;
+use crate::shard::engine::{Engine, batch_bytes_max};
 use crate::shard::parked::{Answer, Attempt, ParkedClients};
-use crate::shard::run::{Transaction, fail};
+use crate::shard::run::{RunReplies, Transaction, fail, read};
+use crate::store::Store;
+use crate::store::tx::{Lent, Tx};
 
 /// The result of running a parked client's command again.
 enum Tried {
@@ -53,25 +56,23 @@ impl Transaction<'_> {
 
     /// Runs a parked client's command again, from its words.
     fn attempt(&mut self, parked: &ParkedClients, mut attempt: Attempt) -> Tried {
-        let Handler::Blocking(handler) = attempt.command.handler else {
-            unreachable!("{} does not block", attempt.command.name);
-        };
-        let stored = attempt.words.clone();
+        let (command, stored) = (attempt.command, attempt.words.clone());
         let words: Vec<&[u8]> = stored.iter().map(Vec::as_slice).collect();
-        match self.engine.admit(1, batch_bytes_max(&words) + self.room_of_attempt(&attempt, &words)) {
-            Ok(credit) => self.replies.credit.absorb(credit),
-            Err(_) => {
-                self.still_waits(parked, attempt);
-                return Tried::NoRoom;
+        if command.is_write() {
+            let bytes = batch_bytes_max(&words) + self.room_of_attempt(&attempt, &words);
+            match self.engine.admit(1, bytes) {
+                Ok(credit) => self.replies.credit.absorb(credit),
+                Err(_) => {
+                    self.still_waits(parked, attempt);
+                    return Tried::NoRoom;
+                }
             }
         }
         let effects = self.tx.effects();
         let mut waits = false;
         let ((), gate) = self.tx.nested(attempt.database, |tx| {
             attempt.write(&mut |reply: &mut dyn Reply| {
-                let mark = reply.mark();
-                let stage = handler(tx, Args::new(&words), reply);
-                let stage = stage.unwrap_or_else(|error: CommandError| fail(reply, mark, &error));
+                let stage = run_again(tx, command, Args::new(&words), reply);
                 waits = matches!(stage, Stage::Park(_));
                 assert!(waits || matches!(stage, Stage::Done), "a blocking command waits or is done");
             });
@@ -99,5 +100,30 @@ impl Transaction<'_> {
     fn still_waits(&mut self, parked: &ParkedClients, attempt: Attempt) {
         let answer = parked.still_waits(attempt);
         self.replies.answers.extend(answer);
+    }
+}
+
+fn run_again(tx: &mut Tx<'_>, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
+    match command.handler {
+        Handler::Blocking(handler) => {
+            let mark = reply.mark();
+            let stage = handler(tx, args, reply);
+            stage.unwrap_or_else(|error: CommandError| fail(reply, mark, &error))
+        }
+        Handler::BlockingRead(_) => tx.read(|view| read(view, command, args, reply)),
+        _ => unreachable!("{} does not block", command.name),
+    }
+}
+
+impl Engine {
+    /// Serves the clients of keys that a follower has changed. Their commands only read, because a follower
+    /// admits no writes. The caller delivers the replies after it has released the lock.
+    #[cold]
+    pub(super) fn serve_readers(&self, store: &mut Store) -> Vec<Answer> {
+        let mut lent = Lent::default();
+        let mut replies = RunReplies::new(self.now_ms(), Credit::none());
+        let tx = Tx::new(store, &self.context, &mut lent, 0, replies.now_ms);
+        Transaction { tx, engine: self, replies: &mut replies }.serve_parked();
+        replies.answers
     }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A database's number and a key in it.
 pub(crate) type DatabaseKey = (u32, Vec<u8>);
 
-/// The keys that clients wait for. A key is added under the keyspace's write lock, so no change happens
+/// The keys that clients wait for. A key is added under the keyspace's lock, so no change happens
 /// between a client's read of its keys and their addition.
 #[derive(Debug, Default)]
 pub(crate) struct AwaitedKeys {

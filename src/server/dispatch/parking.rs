@@ -9,10 +9,9 @@ use crate::dispatch::execute::Core;
 use crate::dispatch::wait::{Made, Resumed, Waiting};
 use crate::output::{Errors, Outbox, Replies, Style};
 use crate::session::ReplyMode;
-use engramdb_engine::command::{Args, Command, Park, Reply};
+use engramdb_engine::command::{Args, Park, Reply};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::shard::parked::{Ticket, Waiter};
-use engramdb_engine::shard::run::WriteRun;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -67,13 +66,13 @@ impl Future for Parked {
 }
 
 impl Core {
-    /// Enters the connection into the list of parked clients. The run is the one in which the command came
-    /// back.
+    /// Enters the connection into the list of parked clients. `enter` is that of the run in which the command
+    /// came back.
     pub(super) fn park(
         &mut self,
-        run: &mut WriteRun<'_>,
-        (command, args): (&'static Command, Args<'_>),
+        args: Args<'_>,
         park: Park,
+        enter: impl FnOnce(Args<'_>, Park, Box<dyn Waiter>) -> Ticket,
     ) -> Waiting {
         let (sender, answered) = oneshot::channel();
         let mut outbox = self.outbox.like();
@@ -84,8 +83,7 @@ impl Core {
         let waiter = ParkedConnection { outbox, style, errors: Errors::default(), answered: sender };
         let deadline = park.at_most.map(|at_most| Box::pin(tokio::time::sleep(at_most)));
         self.parked_bytes = parked_bytes(args, &park);
-        let ticket = run.park((self.session.database, command), args, park, Box::new(waiter));
-        let ticket = Arc::new(ticket);
+        let ticket = Arc::new(enter(args, park, Box::new(waiter)));
         self.session.client.set_parked(&ticket);
         Box::pin(Parked { ticket, answered, deadline })
     }

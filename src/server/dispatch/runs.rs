@@ -10,10 +10,11 @@ use crate::dispatch::classify::Class;
 use crate::dispatch::execute::{Core, Input, ROUND_OUTPUT_BYTES_MAX};
 use crate::dispatch::wait::Waiting;
 use crate::output::Replies;
-use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Stage};
+use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Park, Stage};
 use engramdb_engine::log::pipeline::Credit;
 use engramdb_engine::log::{Lsn, Purpose};
 use engramdb_engine::shard::engine::batch_bytes_max;
+use engramdb_engine::shard::parked::{Ticket, Waiter};
 use engramdb_resp::Arguments;
 use smallvec::SmallVec;
 use std::time::Duration;
@@ -58,7 +59,8 @@ impl Core {
         let mut plan = RunPlan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
         plan.add(known, args);
         plan.batch_bytes += self.room_bytes;
-        if matches!(known.command.handler, Handler::Staged(_) | Handler::Blocking(_))
+        let handler = known.command.handler;
+        if matches!(handler, Handler::Staged(_) | Handler::Blocking(_) | Handler::BlockingRead(_))
             || input.owned.is_some()
             || self.room_bytes > 0
         {
@@ -112,10 +114,14 @@ impl Core {
                 gate = gate.max(ran.gate);
                 ran.stage
             });
+            let (stage, parked) =
+                self.park_last(input, (plan, done), stage, |command, args, park, waiter| {
+                    run.park(command, args, park, waiter)
+                });
             drop(run);
             self.seal(gate);
             self.collect_mail();
-            return (done, self.go_on(stage));
+            return (done, parked.or_else(|| self.go_on(stage)));
         }
         let credit = match self.admit(shared, plan.writes, plan.batch_bytes) {
             Ok(credit) => credit,
@@ -148,24 +154,30 @@ impl Core {
         let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
             run.step(database, command, args, replies)
         });
-        let mut waiting = None;
-        let stage = match stage {
-            Stage::Park(park) => {
-                // Under the same hold of the lock, so that nothing feeds the keys in between.
-                let mut words: Arguments<'_> = SmallVec::new();
-                input.words(done - 1, &mut words);
-                let parked = (plan.commands[done - 1].command, Args::new(&words));
-                waiting = Some(self.park(&mut run, parked, *park));
-                Stage::Done
-            }
-            stage => stage,
-        };
+        let (stage, parked) = self.park_last(input, (plan, done), stage, |command, args, park, waiter| {
+            run.park(command, args, park, waiter)
+        });
         self.seal(run.finish());
         self.collect_mail();
-        if waiting.is_some() {
-            return (done, waiting);
-        }
-        (done, self.go_on(stage))
+        (done, parked.or_else(|| self.go_on(stage)))
+    }
+
+    /// Parks the client if the last command of a run returned for that: under the same hold of the lock, so
+    /// that nothing feeds the keys in between. Returns the stage that is left.
+    fn park_last(
+        &mut self,
+        input: &Input<'_>,
+        (plan, done): (&RunPlan<'_>, usize),
+        stage: Stage,
+        enter: impl FnOnce((u32, &'static Command), Args<'_>, Park, Box<dyn Waiter>) -> Ticket,
+    ) -> (Stage, Option<Waiting>) {
+        let Stage::Park(park) = stage else { return (stage, None) };
+        let mut words: Arguments<'_> = SmallVec::new();
+        input.words(done - 1, &mut words);
+        let command = (self.session.database, plan.commands[done - 1].command);
+        let waiting =
+            self.park(Args::new(&words), *park, |args, park, waiter| enter(command, args, park, waiter));
+        (Stage::Done, Some(waiting))
     }
 
     /// On a full disk, a command that frees memory goes on by itself, in the room that is held back for it.

@@ -62,7 +62,7 @@ impl Core {
         let (shared, database) = (self.shared.clone(), self.session.database);
         match stage {
             Stage::Done => None,
-            Stage::Park(_) => unreachable!("only a run of writes parks"),
+            Stage::Park(_) => unreachable!("a client parks under the lock of its run"),
             Stage::Run(job) => {
                 let again = self.reply_gated(|_, replies| {
                     let attempt = shared.engine.attempt(database, job, replies);

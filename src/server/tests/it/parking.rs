@@ -1,41 +1,12 @@
-//! Connections that wait for keys, over TCP. TEST.TAKE key+ milliseconds takes the first field of the first
-//! hash that is there, as BLPOP does with a list; 0 waits without end.
+//! Connections that wait for keys, over TCP, by the commands of `engramdb_testkit::blocking`.
 
 use crate::support::{TestClient, TestServer};
-use engramdb_engine::command::{Args, Awaited, Command, CommandError, Park, Reply, Stage, blocking};
-use engramdb_engine::effect::{Cause, Effect, List};
 use engramdb_engine::log::LogId;
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::Options;
-use engramdb_engine::store::tx::Tx;
+use engramdb_engine::log::testing::{Schedule, TestLog};
+use engramdb_testkit::blocking::COMMANDS;
 use std::sync::Arc;
-use std::time::Duration;
-
-const COMMANDS: &[Command] = &[blocking("TEST.TAKE", "key+ milliseconds", take)];
-
-static HAS_FIELDS: Awaited =
-    Awaited { name: "hash", holds: |view, key| matches!(view.hash(key), Ok(Some(_))) };
-
-fn take(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
-    let (milliseconds, keys) = args.from(1).split_last().expect("the arity was checked");
-    for key in keys {
-        let first = tx.read(|view| {
-            let hash = view.hash(key)?;
-            Ok::<_, CommandError>(hash.and_then(|hash| hash.iter().map(|field| field.name.to_vec()).min()))
-        })?;
-        if let Some(name) = first {
-            tx.apply(Effect::HashDelete { key, fields: List::Arguments(&[&name]), cause: Cause::Command });
-            reply.array(2);
-            reply.bulk(key);
-            reply.bulk(&name);
-            return Ok(Stage::Done);
-        }
-    }
-    let milliseconds = engramdb_engine::command::integer(milliseconds)?;
-    let at_most = Some(Duration::from_millis(milliseconds as u64)).filter(|at_most| !at_most.is_zero());
-    let keys = keys.iter().map(|key| key.to_vec()).collect();
-    Ok(Stage::Park(Box::new(Park::new(keys, &HAS_FIELDS, at_most, |reply| reply.null_array()))))
-}
 
 fn server(options: Options) -> TestServer {
     let log = Arc::new(MemoryLog::new(LogId([9; 16])));
@@ -93,6 +64,72 @@ fn connections_are_served_in_the_order_in_which_they_came() {
     waiting[5].expect(taken("h", "f"));
     feeder.call("DBSIZE", ":0\r\n");
     wait_for_parked(&server, 0);
+}
+
+#[test]
+fn clients_that_read_are_all_served_and_take_nothing() {
+    let server = server(Options::default());
+    let mut readers: Vec<TestClient> =
+        (0..3).map(|number| parked(&server, number, "TEST.PEEK other h 0")).collect();
+    let mut taker = parked(&server, 3, "TEST.TAKE h 0");
+    let mut late = parked(&server, 4, "TEST.PEEK h 0");
+    let mut feeder = server.client();
+    feeder.call("HSET h a 1", ":1\r\n");
+    readers.iter_mut().for_each(|client| client.expect(taken("h", "a")));
+    taker.expect(taken("h", "a"));
+    late.expect_silence();
+    feeder.call("HSET h b 1", ":1\r\n");
+    late.expect(taken("h", "b"));
+    feeder.call("EXISTS h", ":1\r\n");
+    late.call("TEST.PEEK h 0", &taken("h", "b"));
+    late.call("TEST.PEEK other 1", "*-1\r\n");
+    wait_for_parked(&server, 0);
+}
+
+/// What it shows, and that nothing was there, may still be lost.
+#[test]
+fn what_a_client_that_reads_is_told_is_durable() {
+    let server = server(Options { log_thread: false, ..Options::default() });
+    let mut waiting = parked(&server, 0, "TEST.PEEK h 0");
+    let mut feeder = server.client();
+    feeder.command("HSET h a 1");
+    feeder.expect_silence();
+    waiting.expect_silence();
+    server.sync();
+    waiting.expect(taken("h", "a"));
+    feeder.expect(":1\r\n");
+    feeder.command("DEL h");
+    server.wait_for_batches(2);
+    waiting.command("TEST.PEEK h 1");
+    waiting.expect_silence();
+    wait_for_parked(&server, 0);
+    waiting.expect_silence();
+    server.sync();
+    waiting.expect("*-1\r\n");
+}
+
+#[test]
+fn a_client_that_reads_waits_where_the_log_has_no_room() {
+    let log = TestLog::new(Schedule::AtOnce);
+    let server = TestServer::of(Arc::new(log.clone()), |_| (), Options::default(), &[COMMANDS]);
+    log.bound_room(0, Some("the test's disk is full"));
+    let mut client = server.client();
+    client.command("TEST.TAKE h 0");
+    assert!(client.line().starts_with("-MISCONF No room in the transaction log"));
+    client.call("TEST.PEEK h 1", "*-1\r\n");
+    client.send("WATCH h\r\nMULTI\r\nTEST.PEEK h 0\r\nEXEC\r\n");
+    client.expect("+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n*-1\r\n");
+    let mut waiting = parked(&server, 0, "TEST.PEEK h 0");
+    log.unbound_room();
+    server.client().call("HSET h a 1", ":1\r\n");
+    waiting.expect(taken("h", "a"));
+}
+
+#[test]
+fn what_a_waiting_command_does_is_said_by_its_row() {
+    let flags = COMMANDS.iter().map(|row| (row.name, row.flag_names().collect::<Vec<_>>()));
+    let expected = [("TEST.PEEK", vec!["readonly", "blocking"]), ("TEST.TAKE", vec!["write", "blocking"])];
+    assert!(flags.eq(expected));
 }
 
 #[test]
