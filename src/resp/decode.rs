@@ -351,9 +351,12 @@ impl Decoder {
         self.pending.capacity() * size_of::<Range<usize>>()
     }
 
-    /// Frees the memory kept for the next request. Call it only between requests.
+    /// Frees the memory kept for the next request.
+    ///
+    /// # Panics
+    /// If a request has arrived in part: call it only between requests.
     pub fn give_back(&mut self) {
-        debug_assert_eq!(self.bulks_missing, 0, "a request is pending");
+        assert_eq!(self.bulks_missing, 0, "a request is pending");
         self.pending = Vec::new();
     }
 
@@ -369,8 +372,11 @@ impl Decoder {
     ///
     /// `buffer` starts with the first byte that no earlier call has consumed: between two calls the caller
     /// only drops the consumed bytes and appends the bytes that were read.
+    ///
+    /// # Panics
+    /// If bytes of the request that has arrived in part are missing.
     pub fn decode(&mut self, buffer: &[u8], requests: &mut Requests, requests_max: usize) -> DecodeProgress {
-        debug_assert!(buffer.len() >= self.position, "bytes of a pending request were dropped");
+        assert!(buffer.len() >= self.position, "bytes of a pending request were dropped");
         requests.clear();
         let mut consumed_bytes = 0;
         let stop = loop {
@@ -395,7 +401,7 @@ impl Decoder {
             return Err(error);
         }
         if self.bulks_missing > 0 {
-            debug_assert_eq!(base, 0, "only a call's first request was pending");
+            assert_eq!(base, 0, "only a call's first request was pending");
             return self.resume_array(bytes, requests);
         }
         match bytes.first() {

@@ -335,6 +335,23 @@ fn commands() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
     proptest::collection::vec(proptest::collection::vec(argument, 1..20), 1..8)
 }
 
+#[test]
+#[should_panic(expected = "bytes of a pending request were dropped")]
+fn bytes_of_a_pending_request_must_stay() {
+    let (mut decoder, mut requests) = (Decoder::default(), Requests::new());
+    let progress = decoder.decode(b"*2\r\n$3\r\nGET\r\n$1\r\n", &mut requests, usize::MAX);
+    assert_eq!(progress, DecodeProgress { consumed_bytes: 0, stop: DecodeStop::NeedBytes(3) });
+    _ = decoder.decode(b"k\r\n", &mut requests, usize::MAX);
+}
+
+#[test]
+#[should_panic(expected = "a request is pending")]
+fn memory_of_a_pending_request_is_not_given_back() {
+    let (mut decoder, mut requests) = (Decoder::default(), Requests::new());
+    _ = decoder.decode(b"*2\r\n$3\r\nGET\r\n", &mut requests, usize::MAX);
+    decoder.give_back();
+}
+
 proptest! {
     #[test]
     fn cuts_change_nothing(commands in commands(), sizes in proptest::collection::vec(1usize..60, 1..20)) {

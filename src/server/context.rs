@@ -182,11 +182,15 @@ impl ServerContext {
 
     /// Hands a push to a client. It leaves after what is on its way to the client, when `gate` is durable:
     /// the batch whose effect it shows. False if the client takes no pushes, or no more.
+    ///
+    /// # Panics
+    /// If the log was not given that batch: the push would wait for ever, or for another batch.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "for pub/sub, notifications and tracking, which come next")
     )]
     pub fn post(&self, client: &Client, push: &Arc<Push>, gate: Lsn) -> bool {
+        assert!(gate <= self.engine.last_lsn(), "a push waits for a batch that was submitted");
         let bytes_max = self.limits.output_of(client).bytes_max.load(Ordering::Relaxed);
         let delivery = client.post(Posted { push: push.clone(), gate }, bytes_max);
         if delivery == Delivery::Overflowed {

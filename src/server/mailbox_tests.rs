@@ -123,6 +123,14 @@ fn a_push_leaves_when_the_batch_is_durable_that_it_shows() {
 }
 
 #[test]
+#[should_panic(expected = "a push waits for a batch that was submitted")]
+fn a_push_cannot_wait_for_a_batch_that_does_not_exist() {
+    let server = start(Options::default());
+    let (_client, known) = connect(&server, 3, "TEST.LISTEN");
+    post(&server, &known, "too early", 1);
+}
+
+#[test]
 fn a_push_stands_behind_the_replies_that_were_there_before() {
     let server = start(Options { log_thread: false, ..Options::default() });
     let (mut client, known) = connect(&server, 3, "TEST.LISTEN");

@@ -363,6 +363,7 @@ impl Connection {
 
     /// Sends what may leave, and registers for the rest.
     fn flush(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        assert!(self.core.outbox.is_sealed(), "every reply has its gate before any is sent");
         let mut budget = TURN_BYTES_MAX;
         loop {
             let engine = &self.worker.shared.engine;

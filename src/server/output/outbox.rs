@@ -217,7 +217,7 @@ impl Outbox {
         if other.has_overflowed {
             return self.overflow();
         }
-        debug_assert_eq!((other.written, other.segments.len()), (0, 0), "a reply is sent once");
+        assert_eq!((other.written, other.segments.len()), (0, 0), "a reply is sent once");
         if other.pieces.is_empty() && other.tail.len() < LARGE_BYTES {
             return self.tail().extend_from_slice(&other.tail);
         }
@@ -417,7 +417,8 @@ impl Outbox {
             }
         }
         if self.is_empty() {
-            debug_assert!(self.segments.iter().all(|segment| segment.end == self.written));
+            let are_done = self.segments.iter().all(|segment| segment.end == self.written);
+            assert!(are_done, "no segment ends behind the last byte");
             self.segments.clear();
             (self.front_at, self.tail_at, self.released) = (self.written, self.written, self.written);
             buffers::give(&mut self.tail);

@@ -73,6 +73,14 @@ fn held_bytes_cannot_be_sent() {
 }
 
 #[test]
+#[should_panic(expected = "a reply is sent once")]
+fn what_was_sealed_elsewhere_cannot_be_taken_over() {
+    let (mut outbox, mut other) = (Outbox::default(), Outbox::default());
+    reply(&mut other, "held", 6, 5);
+    outbox.append(other);
+}
+
+#[test]
 fn the_highest_gate_of_what_was_released_is_known() {
     let mut outbox = Outbox::default();
     reply(&mut outbox, "a", 4, 5);
