@@ -1,5 +1,6 @@
 //! The sources of the workspace, as lines.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub struct Source {
@@ -43,6 +44,26 @@ pub fn sources() -> Vec<Source> {
     assert!(files.len() > 20, "the sources were not found");
     files.sort();
     files.into_iter().map(read_source).collect()
+}
+
+/// All files and folders of the repository, from its root.
+pub fn files() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("the folder can be read") {
+            let path = entry.expect("the folder can be read").path();
+            let name = path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
+            if [".git", "target"].contains(&&*name) {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            }
+            found.insert(name);
+        }
+    }
+    found
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
