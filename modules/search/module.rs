@@ -16,6 +16,7 @@ use engramdb_engine::env::Env;
 use engramdb_engine::gate::OpenBatch;
 use engramdb_engine::keyspace::{Database, Housing, Keyspace};
 use engramdb_engine::module::{Applied, BackgroundWork, Exporter, Follower, Module, ModuleEffect};
+use engramdb_engine::signal::Signal;
 use engramdb_engine::store::view::View;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -51,6 +52,9 @@ pub struct SearchModule {
     pub(crate) workers: Workers,
     /// Vectors of dropped indexes to which hashes still hold handles.
     leftovers: VecDeque<Leftover>,
+    /// Signals of dropped indexes for which searches may wait. Background work gives them, without the
+    /// keyspace's lock.
+    ungiven: Vec<Arc<Signal>>,
     /// The thread that reads what an earlier run saved. It is joined when the first index needs the result.
     reading: Option<JoinHandle<AllSaved>>,
     saved: AllSaved,
@@ -76,6 +80,7 @@ impl SearchModule {
             indexes: BTreeMap::new(),
             ids: BTreeSet::new(),
             leftovers: VecDeque::new(),
+            ungiven: Vec::new(),
             live: false,
         }
     }
@@ -149,7 +154,7 @@ impl SearchModule {
 
     /// Drops an index that was removed from `indexes`.
     fn drop_index(&mut self, index: &Index) {
-        index.drop_it();
+        self.ungiven.extend(index.drop_it());
         self.ids.remove(&index.definition.id);
         match self.restoring.remove(&index.definition.id) {
             Some(restoring) => self.leftovers.extend(restoring.leftovers()),
@@ -275,6 +280,7 @@ impl Module for SearchModule {
     fn stopping(&self) {
         self.auditor.stop();
         self.indexes().for_each(|(_, index)| index.give_up());
+        self.ungiven.iter().for_each(|signal| signal.give());
     }
 
     fn is_overloaded(&self) -> bool {
@@ -295,10 +301,16 @@ impl Module for SearchModule {
     }
 
     fn has_background(&self) -> bool {
-        !self.leftovers.is_empty() || self.indexes().any(|(_, index)| index.is_backfilling())
+        !self.leftovers.is_empty()
+            || !self.ungiven.is_empty()
+            || self.indexes().any(|(_, index)| index.is_backfilling())
     }
 
     fn background(&mut self, keyspace: &mut Housing<'_>) -> Option<BackgroundWork> {
+        if !self.ungiven.is_empty() {
+            let signals = std::mem::take(&mut self.ungiven);
+            return Some(Box::new(move || signals.iter().for_each(|signal| signal.give())));
+        }
         let clock = &*self.options.env.clock;
         let Some((database, index)) = self.indexes().find(|(_, index)| index.is_backfilling()) else {
             let mut leftover = self.leftovers.pop_front()?;

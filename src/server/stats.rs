@@ -3,6 +3,7 @@
 use engramdb_engine::command::Args;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A number that one thread writes and others may read.
@@ -109,6 +110,24 @@ pub struct Stats {
     pub slow_id: AtomicU64,
     pub operations_per_second: AtomicU64,
     pub peak_memory: AtomicU64,
+    /// Clients that wait for background work, for example the end of a backfill.
+    pub waiting_clients: Arc<AtomicUsize>,
+}
+
+/// Counts a client as waiting for as long as this exists.
+pub struct WaitingClient(Arc<AtomicUsize>);
+
+impl WaitingClient {
+    pub fn new(stats: &Stats) -> WaitingClient {
+        stats.waiting_clients.fetch_add(1, Ordering::Relaxed);
+        WaitingClient(stats.waiting_clients.clone())
+    }
+}
+
+impl Drop for WaitingClient {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Error codes that are counted apart; a module's errors could have any number.

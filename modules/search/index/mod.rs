@@ -137,12 +137,14 @@ impl Index {
         batch.mark(&self.changed);
     }
 
-    /// Marks the index as dropped; no command finds it any more. Searches that wait for its backfill
-    /// continue, and find it dropped.
-    pub fn drop_it(&self) {
+    /// Marks the index as dropped; no command finds it any more. Returns the signal that searches wait for
+    /// until the backfill is complete, unless it was given. The caller gives it after the keyspace's lock is
+    /// released; these searches then find the index dropped.
+    pub fn drop_it(&self) -> Option<Arc<Signal>> {
         self.dropped.store(true, Ordering::Relaxed);
         self.vectors.iter().flatten().for_each(|vectors| vectors.close());
-        self.finish_backfill();
+        *self.backfill.lock() = None;
+        Some(self.backfilled.clone()).filter(|signal| !signal.is_given())
     }
 
     pub fn is_dropped(&self) -> bool {
@@ -489,16 +491,20 @@ mod tests {
     }
 
     #[test]
-    fn the_signal_of_a_backfill_is_given_at_its_end_by_a_drop_and_by_a_stop() {
-        for (end, is_complete) in
-            [(Index::finish_backfill as fn(&Index), true), (Index::drop_it, true), (Index::give_up, false)]
-        {
+    fn the_signal_of_a_backfill_is_given_at_its_end_by_a_stop_and_after_a_drop() {
+        for (end, is_complete) in [(Index::finish_backfill as fn(&Index), true), (Index::give_up, false)] {
             let index = waiting();
             assert!(!index.backfilled().is_given());
             end(&index);
             assert!(index.backfilled().is_given());
             assert_eq!(!index.is_backfilling(), is_complete);
+            assert!(index.drop_it().is_none());
         }
+        let index = waiting();
+        let signal = index.drop_it().expect("it was not given");
+        assert!(!index.is_backfilling() && !index.backfilled().is_given());
+        signal.give();
+        assert!(index.backfilled().is_given());
     }
 
     #[test]

@@ -160,13 +160,14 @@ fn clients(report: &mut Report<'_>) {
     let output = most(|usage| {
         usage.tail_capacity.load(Ordering::Relaxed) + usage.pieces_capacity.load(Ordering::Relaxed)
     });
+    let blocked = shared.engine.parked() + shared.stats.waiting_clients.load(Ordering::Relaxed);
     report.fields(&[
         ("connected_clients", &clients.len()),
         ("cluster_connections", &0),
         ("maxclients", &shared.config.read().clients_max),
         ("client_recent_max_input_buffer", &input),
         ("client_recent_max_output_buffer", &output),
-        ("blocked_clients", &shared.engine.parked()),
+        ("blocked_clients", &blocked),
         ("tracking_clients", &0),
         ("pubsub_clients", &0),
         ("watching_clients", &watching),

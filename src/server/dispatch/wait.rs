@@ -6,6 +6,7 @@ use crate::dispatch::execute::Core;
 use crate::long_work::LongWork;
 use crate::output::{Errors, Outbox, Replies};
 use crate::session::{Owned, ReplyMode};
+use crate::stats::WaitingClient;
 use engramdb_engine::Prepared;
 use engramdb_engine::command::{CommandError, Job, Reply, Stage};
 use engramdb_engine::log::Lsn;
@@ -85,12 +86,14 @@ impl Core {
             Stage::Wait(wait) => {
                 let (waiter, at_most) = (wait.signal.waiter(), wait.at_most);
                 let make = self.making(wait.job);
+                let counted = WaitingClient::new(&shared.stats);
                 Some(Box::pin(async move {
                     match at_most {
                         None => waiter.await,
                         // Either way the job is next.
                         Some(at_most) => _ = tokio::time::timeout(at_most, waiter).await,
                     }
+                    drop(counted);
                     elsewhere(&shared.searches, make).await
                 }))
             }

@@ -2,6 +2,7 @@
 //! one document or never.
 
 use crate::harness::{Server, Ticking, blob};
+use engramdb_testkit::text::Text;
 use std::sync::Arc;
 
 const BEFORE: usize = 1_000;
@@ -101,4 +102,22 @@ fn a_slice_looks_at_the_clock_after_every_document() {
         assert!(server.engine.run_background());
     }
     assert_eq!((told(&server, "num_docs"), server.engine.run_background()), (100, false));
+}
+
+/// Waking the tasks that wait takes locks of theirs, and time.
+#[test]
+fn searches_that_wait_for_a_dropped_index_go_on_when_the_lock_is_released() {
+    for drop in ["FT.DROPINDEX idx", "FLUSHALL"] {
+        let server = filled_with(BEFORE, Ticking::by_millisecond());
+        create(&server, "FLAT");
+        let waiting = server.waiting("FT.SEARCH idx * TIMEOUT 0");
+        let signal = waiting.signal.clone();
+        server.run_holding(drop, &|| assert!(!signal.is_given(), "{drop}: given under the write lock"));
+        assert!(server.engine.run_background());
+        assert!(signal.is_given(), "{drop}");
+        let mut reply = Text::new(false);
+        server.engine.complete(0, waiting.block(), &mut reply);
+        let reply = reply.finish();
+        assert!(reply.to_lowercase().contains("no such index"), "{drop}: {reply}");
+    }
 }

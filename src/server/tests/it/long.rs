@@ -1,5 +1,6 @@
 //! Long work keeps nobody waiting: it runs beside the worker, and its reply is written without a lock.
 
+use crate::parking::wait_for_parked;
 use crate::support::{TestClient, TestServer};
 use engramdb_engine::command::{
     Args, Command, CommandError, Finish, Job, Reply, Rest, Stage, WaitingJob, sliced, staged,
@@ -143,7 +144,9 @@ fn however_many_wait_the_pool_serves_others_and_its_bound_holds() {
     allow_one();
     other.call("TEST.WAITSHORTLY", "$0\r\n\r\n");
     assert_eq!(signal.waiting(), WAITING);
+    wait_for_parked(&server, WAITING);
     signal.give();
+    wait_for_parked(&server, 0);
     for number in 1..=WAITING {
         // The one that runs is held until it is allowed to go on. There is never a second one.
         let arrived = ARRIVED.lock().expect("no test panics in it");

@@ -4,7 +4,7 @@
 
 use engramdb_engine::Engine;
 use engramdb_engine::command::{
-    Args, Command, CommandTable, Finish, Job, Looks, Outcome, Reply, Stage, read, write,
+    Args, Command, CommandTable, Finish, Job, Looks, Outcome, Reply, Stage, WaitingJob, read, write,
 };
 use engramdb_engine::commands;
 use engramdb_engine::effect::Effect;
@@ -258,6 +258,31 @@ impl Server {
         let command = self.table.resolve(args).expect("a known command").command;
         let ran = self.engine.reads().expect("it serves").run(0, command, args, &mut Text::default());
         matches!(ran.stage, Stage::Offload(_) | Stage::Wait(_))
+    }
+
+    /// A search that waits for a backfill.
+    pub fn waiting(&self, line: &str) -> WaitingJob {
+        let words = split(line);
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        let args = Args::new(&words);
+        let command = self.table.resolve(args).expect("a known command").command;
+        let ran = self.engine.reads().expect("it serves").run(0, command, args, &mut Text::default());
+        let Stage::Wait(waiting) = ran.stage else { unreachable!("the index is complete") };
+        waiting
+    }
+
+    /// Runs a write with something happening after it, while the write lock is held.
+    pub fn run_holding(&self, line: &str, held: &dyn Fn()) {
+        let words = split(line);
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        let args = Args::new(&words);
+        let command = self.table.resolve(args).expect("a known command").command;
+        let credit = self.engine.admit(1, batch_bytes_max(&words)).expect("there is room");
+        let mut run = self.engine.writes(credit);
+        let mut transaction = run.transaction();
+        transaction.run(0, command, args, &mut Text::default());
+        transaction.finish();
+        held();
     }
 
     /// The reply as EXEC would give it.
