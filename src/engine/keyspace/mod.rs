@@ -157,7 +157,7 @@ impl Keyspace {
     pub fn take_due(&mut self, now_ms: u64, limit: usize) -> Vec<(u32, Vec<u8>)> {
         let mut due = Vec::new();
         for (number, database) in self.databases.iter_mut().enumerate() {
-            let keys = database.take_due(now_ms, limit - due.len());
+            let keys = database.take_due(now_ms, limit.saturating_sub(due.len()));
             due.extend(keys.into_iter().map(|key| (number as u32, key)));
         }
         due

@@ -71,6 +71,23 @@ fn memory_of_housed_contents_is_counted_with_the_house_and_their_copies_here() {
     assert_eq!(keyspace.heap_bytes(), empty);
 }
 
+/// A place of the expiry index names all keys whose hashes are equal in the bits that tables keep, so a step
+/// can take one more than its limit. The next database then has no limit left.
+#[test]
+fn keys_with_equal_hashes_are_taken_together_without_harm_to_the_limit() {
+    const KEYS: usize = 400_000;
+    let mut keyspace = Keyspace::new(2);
+    (0..KEYS).for_each(|number| set(&mut keyspace, &number.to_le_bytes(), 10_000));
+    let (mut taken, mut most) = (0, 0);
+    while taken < KEYS {
+        let due = keyspace.take_due(20_000, 1);
+        assert!(!due.is_empty());
+        (taken, most) = (taken + due.len(), most.max(due.len()));
+    }
+    // Among so many keys, some twenty pairs have equal hashes.
+    assert_eq!((taken, most), (KEYS, 2));
+}
+
 #[test]
 fn an_expiry_that_is_extended_over_and_over_keeps_one_place() {
     let mut keyspace = Keyspace::new(1);
