@@ -107,6 +107,8 @@ struct Faults {
     syncs_until_error: Option<u64>,
     /// The number of opened files until one is refused for want of a descriptor; after that all succeed.
     opens_until_error: Option<u64>,
+    /// All opens are refused for want of a descriptor.
+    opens_refused: bool,
     /// The number of changing operations until the power is cut.
     operations_until_cut: Option<u64>,
     power_is_off: bool,
@@ -188,7 +190,13 @@ impl FaultyDisk {
         self.shared.state.lock().faults.syncs_until_error = Some(syncs);
     }
 
-    /// Refuses the `opens`th open of an existing file from now, once: the process has no descriptor left.
+    /// From now on (`true`), the process has no descriptor left: everything that needs a new one is refused.
+    pub fn refuse_opens(&self, refused: bool) {
+        self.shared.state.lock().faults.opens_refused = refused;
+    }
+
+    /// Refuses the `opens`th open from now, once: the process has no descriptor left. Opens are those of
+    /// files, and of directories to list or sync them.
     pub fn fail_open_after(&self, opens: u64) {
         self.shared.state.lock().faults.opens_until_error = Some(opens);
     }
@@ -310,6 +318,9 @@ impl State {
 
     fn open_error(&mut self) -> io::Result<()> {
         const EMFILE: i32 = 24;
+        if self.faults.opens_refused {
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
         let Some(left) = &mut self.faults.opens_until_error else { return Ok(()) };
         *left -= 1;
         if *left == 0 {
@@ -437,6 +448,33 @@ impl FaultyDisk {
         let (path, holds_lock) = (path.to_owned(), AtomicBool::new(false));
         Arc::new(FaultyFile { disk: self.clone(), path, inode, life: state.life, holds_lock })
     }
+
+    /// Makes the names in an open directory durable.
+    fn sync_names(&self, directory: &Path, life: u64) -> io::Result<()> {
+        let after_remove = {
+            let changes = &self.shared.state.lock().name_changes;
+            changes.iter().any(|change| change.directory == directory && change.inode.is_none())
+        };
+        let point = SyncPoint { kind: SyncKind::Directory, path: directory, offset_bytes: 0, after_remove };
+        let left_out = self.begin_sync(&point, life)?;
+        let mut state = self.shared.state.lock();
+        state.sync_error()?;
+        if left_out {
+            return Ok(());
+        }
+        let changes = std::mem::take(&mut state.name_changes);
+        let (synced, open) = changes.into_iter().partition(|change| change.directory == directory);
+        state.name_changes = open;
+        let synced: Vec<NameChange> = synced;
+        for change in synced {
+            change.apply(&mut state.durable_names);
+        }
+        for (path, durable) in &mut state.directories {
+            *durable |= path.parent() == Some(directory);
+        }
+        state.drop_unnamed();
+        Ok(())
+    }
 }
 
 impl Disk for FaultyDisk {
@@ -444,6 +482,7 @@ impl Disk for FaultyDisk {
         let mut state = self.shared.state.lock();
         let life = state.life;
         state.begin_operation(life)?;
+        state.open_error()?;
         if !path.parent().is_some_and(|parent| state.directories.contains_key(parent)) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -506,8 +545,9 @@ impl Disk for FaultyDisk {
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
-        let state = self.shared.state.lock();
+        let mut state = self.shared.state.lock();
         state.check_power(state.life)?;
+        state.open_error()?;
         let inside = state.names.keys().filter(|path| path.parent() == Some(directory));
         let names = inside.filter_map(|path| path.file_name());
         Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
@@ -534,30 +574,13 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        let life = self.shared.state.lock().life;
-        let after_remove = {
-            let changes = &self.shared.state.lock().name_changes;
-            changes.iter().any(|change| change.directory == directory && change.inode.is_none())
+        let life = {
+            let mut state = self.shared.state.lock();
+            state.check_power(state.life)?;
+            state.open_error()?;
+            state.life
         };
-        let point = SyncPoint { kind: SyncKind::Directory, path: directory, offset_bytes: 0, after_remove };
-        let left_out = self.begin_sync(&point, life)?;
-        let mut state = self.shared.state.lock();
-        state.sync_error()?;
-        if left_out {
-            return Ok(());
-        }
-        let changes = std::mem::take(&mut state.name_changes);
-        let (synced, open) = changes.into_iter().partition(|change| change.directory == directory);
-        state.name_changes = open;
-        let synced: Vec<NameChange> = synced;
-        for change in synced {
-            change.apply(&mut state.durable_names);
-        }
-        for (path, durable) in &mut state.directories {
-            *durable |= path.parent() == Some(directory);
-        }
-        state.drop_unnamed();
-        Ok(())
+        self.sync_names(directory, life)
     }
 
     fn free_bytes(&self, _directory: &Path) -> io::Result<u64> {
@@ -590,6 +613,10 @@ impl DiskLock for FaultyLock {
         let state = self.disk.shared.state.lock();
         state.check_power(self.life)?;
         Ok(state.directories.contains_key(&self.path))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync_names(&self.path, self.life)
     }
 }
 

@@ -108,6 +108,8 @@ pub trait Disk: Send + Sync {
 pub trait DiskLock: Send + Sync {
     /// Whether the path still refers to the locked directory.
     fn is_in_place(&self) -> io::Result<bool>;
+    /// Does for the locked directory what [`Disk::sync_directory`] does, without a new file descriptor.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// An open file. All operations take an offset, so that threads can share it without a cursor.

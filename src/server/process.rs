@@ -1,6 +1,7 @@
 //! What the operating system knows of this process, from /proc. `None` where there is none.
 
 use engramdb_engine::env::{Access, Env};
+use engramdb_engine::log::local::RESERVE_OPEN_FILES;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::Path;
 
@@ -29,9 +30,9 @@ pub fn total_memory_bytes(env: &Env) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// File descriptors that are not for clients, as in Redis: the log's segments, snapshots, listeners, the
-/// standard streams.
-const RESERVED_DESCRIPTORS: u64 = 29;
+/// File descriptors that are not for clients: as many as in Redis for the log's segments, snapshots,
+/// listeners and the standard streams, and those of the log's reserve.
+const RESERVED_DESCRIPTORS: u64 = 29 + RESERVE_OPEN_FILES as u64;
 /// File descriptors of a worker: its runtime's poll and wake-up.
 const WORKER_DESCRIPTORS: u64 = 3;
 

@@ -172,6 +172,10 @@ impl DiskLock for SystemLock {
     fn is_in_place(&self) -> io::Result<bool> {
         leads_to(&self.path, &self.directory)
     }
+
+    fn sync(&self) -> io::Result<()> {
+        self.directory.sync_all()
+    }
 }
 
 /// Whether the path refers to the open file.

@@ -152,6 +152,61 @@ fn commands_that_free_memory_use_a_reserve() {
 }
 
 #[test]
+fn commands_that_free_memory_need_no_descriptor() {
+    // The reserve is of this process, or of the one before it.
+    for is_restarted in [false, true] {
+        let sim = SimEnv::new(11);
+        let (mut pipeline, _) = start(&sim);
+        sim.disk.set_capacity(Some(CAPACITY));
+        let mut written = Vec::new();
+        fill(&pipeline, &mut written);
+        fill_the_rest(&sim);
+        if is_restarted {
+            pipeline.close().expect("a clean stop");
+            drop(pipeline);
+            pipeline = start(&sim).0;
+        }
+        sim.disk.refuse_opens(true);
+        let held = reserve_files(&sim, "deletes");
+        let refusal = write_until_refused(&pipeline, &mut written, Purpose::Freeing);
+        assert!(matches!(refusal, Refusal::Full { .. }), "{refusal}");
+        let mut credit =
+            pipeline.admit_run(1, 3000, Purpose::Flush).expect("a full disk can always be emptied");
+        written.push(vec![1; 3000]);
+        let lsn = pipeline.last_lsn().next();
+        pipeline.submit(&mut credit, lsn, 1_800_000_000_000, &[1; 3000]);
+        pipeline.pump();
+        assert_eq!(pipeline.failure(), None);
+        assert_eq!((held, reserve_files(&sim, "deletes")), (2, 0), "all of it was used");
+        assert_eq!(pipeline.durable().0, written.len() as u64);
+        let refused = pipeline.rotate().expect_err("a seal's file is not open");
+        assert!(matches!(&refused, Refusal::Full { .. }), "{refused}");
+        drop(pipeline);
+        sim.disk.power_cut();
+        assert_eq!(recover(&sim, Checkpoint::default()).expect("a recoverable log").1, written);
+    }
+}
+
+fn reserve_files(sim: &SimEnv, kind: &str) -> usize {
+    let names = sim.disk.paths().into_iter();
+    names.filter(|path| path.display().to_string().starts_with(&format!("/data/log/{kind}-"))).count()
+}
+
+#[test]
+fn a_trim_needs_no_descriptor() {
+    let sim = SimEnv::new(12);
+    let (pipeline, _) = start(&sim);
+    sim.disk.set_capacity(Some(CAPACITY));
+    fill(&pipeline, &mut Vec::new());
+    let used = sim.disk.used_bytes();
+    sim.disk.refuse_opens(true);
+    pipeline.log().trim(pipeline.mark().pos).expect("removing needs no descriptor");
+    assert!(sim.disk.used_bytes() < used / 2, "{} of {used} bytes are left", sim.disk.used_bytes());
+    pipeline.pump();
+    assert_eq!(pipeline.failure(), None);
+}
+
+#[test]
 fn a_full_log_is_sealed_and_trimmed() {
     let sim = SimEnv::new(3);
     let (pipeline, _) = start(&sim);

@@ -13,7 +13,9 @@
 //! - Before anything is written to a file, it is preallocated with zeros and synced, then renamed to its
 //!   name, and its directory is synced ([`spare`]). So an append changes no metadata, its sync costs one
 //!   write, and only preallocation can meet a full disk, before anything is acknowledged. A reserve is held
-//!   back for work that must go on while the disk is full: deletes, seals, claims ([`reserve`]).
+//!   back for work that must go on while the disk is full: deletes, seals, claims ([`reserve`]). What is
+//!   promised to an append is open already, as is the directory, so that an append needs no new file
+//!   descriptor either.
 //! - An entry is acknowledged when [`crate::env::DiskFile::write_durable`] has returned for it and for all
 //!   entries before it. The next segment's header is written only after that, because it proves that all
 //!   earlier entries are durable.
@@ -38,6 +40,7 @@ mod writer;
 
 pub use fuzzing::fuzz_reader;
 pub use reader::{LocalIter, Tail, Until};
+pub use reserve::RESERVE_OPEN_FILES;
 pub use segment::{
     BLOCK_BYTES, Catalog, SegmentHeader, SegmentInfo, segment_number, segment_path as segment_file,
 };
@@ -338,7 +341,7 @@ impl ShardLog for LocalLog {
                 }
             };
             let removed = shared.env.disk.remove(&path);
-            let removed = removed.and_then(|()| shared.env.disk.sync_directory(&shared.directory));
+            let removed = removed.and_then(|()| shared.lock.sync());
             removed.map_err(|error| TrimError { cause: format!("{}: {error}", path.display()) })?;
             let mut state = shared.state.lock();
             let gone = state.segments.remove(0);

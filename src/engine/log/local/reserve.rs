@@ -10,7 +10,9 @@
 //! is space, and survive restarts.
 
 use super::{BLOCK_BYTES, LocalOptions, padded};
+use crate::env::DiskFile;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReserveKind {
@@ -31,6 +33,13 @@ impl ReserveKind {
             ReserveKind::Deletes => 2,
             ReserveKind::Snapshot => 1,
         }
+    }
+
+    /// Whether the files are kept open, so that their use needs no new file descriptor. Room for deletes is
+    /// promised to commands before they are applied, and the log fails if it cannot open the file then. A
+    /// claim or a seal that lacks a descriptor is refused, and is tried again.
+    fn is_kept_open(self) -> bool {
+        self == ReserveKind::Deletes
     }
 
     /// The size of each file. It differs between kinds.
@@ -67,32 +76,51 @@ impl ReserveKind {
     }
 }
 
-/// The existing files. They are not kept open, to save file descriptors.
+/// The files of the reserve that are open all the time.
+pub const RESERVE_OPEN_FILES: usize = ReserveKind::Deletes.count();
+
+/// A file of the reserve.
+pub struct Reserved {
+    pub kind: ReserveKind,
+    pub path: PathBuf,
+    /// The file, locked, if its kind is kept open.
+    pub file: Option<Arc<dyn DiskFile>>,
+}
+
+impl Reserved {
+    /// Closes the file if its kind is not kept open. The caller has it locked.
+    pub fn new(kind: ReserveKind, path: PathBuf, file: Arc<dyn DiskFile>) -> Reserved {
+        Reserved { kind, path, file: kind.is_kept_open().then_some(file) }
+    }
+}
+
+/// The existing files.
 #[derive(Default)]
 pub struct Reserve {
-    files: Vec<(ReserveKind, PathBuf)>,
+    files: Vec<Reserved>,
 }
 
 impl Reserve {
     pub fn count(&self, kind: ReserveKind) -> usize {
-        self.files.iter().filter(|(of, _)| *of == kind).count()
+        self.files.iter().filter(|file| file.kind == kind).count()
     }
 
-    pub fn put(&mut self, kind: ReserveKind, path: PathBuf) {
-        assert!(self.count(kind) < kind.count(), "no more are prepared than are held back");
-        assert!(self.files.iter().all(|(_, other)| *other != path), "each file is there once");
-        self.files.push((kind, path));
+    pub fn put(&mut self, file: Reserved) {
+        assert!(self.count(file.kind) < file.kind.count(), "no more are prepared than are held back");
+        assert!(self.files.iter().all(|other| other.path != file.path), "each file is there once");
+        assert_eq!(file.file.is_some(), file.kind.is_kept_open(), "what is promised needs no descriptor");
+        self.files.push(file);
     }
 
-    pub fn take(&mut self, kind: ReserveKind) -> Option<PathBuf> {
-        let place = self.files.iter().position(|(of, _)| *of == kind)?;
-        Some(self.files.swap_remove(place).1)
+    pub fn take(&mut self, kind: ReserveKind) -> Option<Reserved> {
+        let place = self.files.iter().position(|file| file.kind == kind)?;
+        Some(self.files.swap_remove(place))
     }
 
     /// A name that no file of the reserve has.
     pub fn free_path(&self, kind: ReserveKind, directory: &Path) -> PathBuf {
         let mut paths = (0..).map(|number| kind.path(directory, number));
-        let is_free = |path: &PathBuf| self.files.iter().all(|(_, taken)| taken != path);
+        let is_free = |path: &PathBuf| self.files.iter().all(|file| file.path != *path);
         paths.find(is_free).expect("numbers do not run out")
     }
 }

@@ -10,14 +10,14 @@
 //! A file gets its name last, by a rename under the lock `naming`. So numbers are dense in the order in which
 //! files can be started, for files of the preparer and of the reserve, and no file takes the name of another.
 
-use super::reserve::{KINDS, Reserve, ReserveKind};
+use super::reserve::{KINDS, Reserve, ReserveKind, Reserved};
 use super::segment::{segment_number, segment_path};
 use super::{BLOCK_BYTES, Shared, lock_file};
 use crate::env::{Access, DiskFile};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -179,43 +179,57 @@ pub fn take(shared: &Shared, kinds: &[ReserveKind]) -> io::Result<Option<Spare>>
     }
     let (disk, directory) = (&shared.env.disk, &shared.directory);
     loop {
-        let (kind, reserved, number) = {
+        let (reserved, number) = {
             let mut state = spares.state.lock();
-            let found = kinds.iter().find_map(|kind| Some((*kind, state.reserve.take(*kind)?)));
-            let Some((kind, reserved)) = found else { return Ok(None) };
+            let found = kinds.iter().find_map(|kind| state.reserve.take(*kind));
+            let Some(reserved) = found else { return Ok(None) };
             // A spare would have the number before.
             assert!(state.ready.is_empty(), "a file of the reserve is taken where no spare is ready");
-            (kind, reserved, state.next_number)
+            (reserved, state.next_number)
         };
-        let renamed = |file| disk.rename(&reserved, &segment_path(directory, number)).map(|()| file);
-        let file = match open_own(shared, &reserved).and_then(|own| own.map(renamed).transpose()) {
+        let renamed = |file| disk.rename(&reserved.path, &segment_path(directory, number)).map(|()| file);
+        let own = match &reserved.file {
+            Some(file) => unless_shared(shared, &reserved.path, file.clone()),
+            None => open_own(shared, &reserved.path),
+        };
+        let file = match own.and_then(|own| own.map(renamed).transpose()) {
             Ok(Some(file)) => file,
             // The preparer makes another file.
             Ok(None) => continue,
             Err(error) => {
-                spares.state.lock().reserve.put(kind, reserved);
+                spares.state.lock().reserve.put(reserved);
                 return Err(error);
             }
         };
-        disk.sync_directory(directory)?;
+        shared.lock.sync()?;
         let mut state = spares.state.lock();
         assert_eq!(state.next_number, number, "numbers are given under the lock");
         state.next_number = number + 1;
         state.retry = true;
         spares.changed.notify_all();
-        return Ok(Some(Spare { number, file, size_bytes: kind.size_bytes(&shared.options) }));
+        return Ok(Some(Spare { number, file, size_bytes: reserved.kind.size_bytes(&shared.options) }));
     }
 }
 
-/// Opens and locks a prepared file. If it has a second name, removes its name here and returns `None`: a
-/// write to it would change the other directory's file.
+/// Opens and locks a prepared file, [`unless_shared`].
 fn open_own(shared: &Shared, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
     let file = shared.env.disk.open(path, Access::ReadWrite)?;
+    let own = unless_shared(shared, path, file)?;
+    own.iter().try_for_each(|file| lock_file(&**file, path))?;
+    Ok(own)
+}
+
+/// Returns the prepared file. If it has a second name, removes its name here and returns `None`: a write to
+/// it would change the other directory's file.
+fn unless_shared(
+    shared: &Shared,
+    path: &Path,
+    file: Arc<dyn DiskFile>,
+) -> io::Result<Option<Arc<dyn DiskFile>>> {
     if file.links()? > 1 {
         shared.env.disk.remove(path)?;
         return Ok(None);
     }
-    lock_file(&*file, path)?;
     Ok(Some(file))
 }
 
@@ -243,9 +257,9 @@ pub fn lend_room(shared: &Shared, lent: bool) {
         prepare_wanted(shared);
     }
     let given_up = if lent { shared.spares.state.lock().reserve.take(ReserveKind::Snapshot) } else { None };
-    if let Some(path) = given_up {
+    if let Some(file) = given_up {
         // On an error the snapshot has less room, and reports that itself.
-        let _ = shared.env.disk.remove(&path);
+        let _ = shared.env.disk.remove(&file.path);
     }
     shared.spares.changed.notify_all();
 }
@@ -399,7 +413,7 @@ fn prepare(shared: &Shared, task: Task) -> io::Result<()> {
             // One that was taken meanwhile and could not be used was put back.
             let Some(path) = path else { return shared.env.disk.remove(&unfinished) };
             name(shared, &unfinished, &path)?;
-            spares.state.lock().reserve.put(kind, path);
+            spares.state.lock().reserve.put(Reserved::new(kind, path, file));
         }
         Task::Spare => {
             let number = spares.state.lock().next_number;
@@ -420,7 +434,7 @@ fn prepare(shared: &Shared, task: Task) -> io::Result<()> {
 fn name(shared: &Shared, from: &Path, to: &Path) -> io::Result<()> {
     assert!(shared.spares.naming.is_locked(), "a file gets its name under the lock");
     shared.env.disk.rename(from, to)?;
-    shared.env.disk.sync_directory(&shared.directory)
+    shared.lock.sync()
 }
 
 /// Makes a durable file of zeros, named `UNFINISHED`.
@@ -474,7 +488,7 @@ fn adopt(shared: &Shared) -> io::Result<()> {
         if file_name == UNFINISHED {
             disk.remove(&path)?;
         } else if let Some(kind) = ReserveKind::of_name(&file_name) {
-            keep_in_reserve(shared, &mut reserve, kind, path)?;
+            keep_in_reserve(shared, &mut reserve, kind, &path)?;
         } else if segment_number(&file_name).is_some_and(|number| number >= next_number) {
             // They come in order, because the list is sorted and numbers have leading zeros.
             unstarted.push(path);
@@ -494,13 +508,13 @@ fn adopt(shared: &Shared) -> io::Result<()> {
             ready.push_back(Spare { number: next_number, file, size_bytes });
             next_number += 1;
         } else {
-            return_to_reserve(shared, &mut reserve, &path, size_bytes)?;
+            return_to_reserve(shared, &mut reserve, &path, file)?;
             is_renamed = true;
         }
     }
     if is_renamed {
         // The other names have been durable since the claim began.
-        disk.sync_directory(&shared.directory)?;
+        shared.lock.sync()?;
     }
     let mut state = shared.spares.state.lock();
     assert!(!state.adopted && state.ready.is_empty(), "nothing is prepared before this");
@@ -512,28 +526,29 @@ fn adopt(shared: &Shared) -> io::Result<()> {
 
 /// Returns a file to the reserve that was renamed to a segment and never started; removes it if it fits no
 /// kind. The caller has it locked.
-fn return_to_reserve(shared: &Shared, reserve: &mut Reserve, path: &Path, size_bytes: u64) -> io::Result<()> {
+fn return_to_reserve(
+    shared: &Shared,
+    reserve: &mut Reserve,
+    path: &Path,
+    file: Arc<dyn DiskFile>,
+) -> io::Result<()> {
+    let size_bytes = file.size()?;
     let kind = KINDS.into_iter().find(|kind| kind.size_bytes(&shared.options) == size_bytes);
     let Some(kind) = kind.filter(|kind| reserve.count(*kind) < kind.count()) else {
         return shared.env.disk.remove(path);
     };
     let to = reserve.free_path(kind, &shared.directory);
     shared.env.disk.rename(path, &to)?;
-    reserve.put(kind, to);
+    reserve.put(Reserved::new(kind, to, file));
     Ok(())
 }
 
 /// Adds a file to the reserve under its name, or removes it if its size is wrong.
-fn keep_in_reserve(
-    shared: &Shared,
-    reserve: &mut Reserve,
-    kind: ReserveKind,
-    path: PathBuf,
-) -> io::Result<()> {
-    let Some(file) = open_own(shared, &path)? else { return Ok(()) };
+fn keep_in_reserve(shared: &Shared, reserve: &mut Reserve, kind: ReserveKind, path: &Path) -> io::Result<()> {
+    let Some(file) = open_own(shared, path)? else { return Ok(()) };
     if file.size()? != kind.size_bytes(&shared.options) {
-        return shared.env.disk.remove(&path);
+        return shared.env.disk.remove(path);
     }
-    reserve.put(kind, path);
+    reserve.put(Reserved::new(kind, path.to_owned(), file));
     Ok(())
 }

@@ -128,8 +128,7 @@ pub fn secure(shared: &Shared, end: &Tail) -> Result<(), String> {
     if shared.state.lock().is_secured {
         return Ok(());
     }
-    let secured =
-        rewrite(shared, &end.unproven).and_then(|()| shared.env.disk.sync_directory(&shared.directory));
+    let secured = rewrite(shared, &end.unproven).and_then(|()| shared.lock.sync());
     secured.map_err(|error| {
         let directory = shared.directory.display();
         format!("cannot make durable what the last process left in {directory}: {error}")
