@@ -207,7 +207,7 @@ fn tail(index: &Index, style: ErrorStyle) -> Vec<(&'static str, Part)> {
     let failures = index.failures.lock().clone();
     let or_none = |text: &[u8]| if text.is_empty() { Part::text("N/A") } else { Part::text(text) };
     let last_error = |failures: &FailureCount| {
-        failures.last_error.as_ref().map_or(String::new(), |error| error.in_style(style).text().to_owned())
+        failures.last_error.as_ref().map_or(String::new(), |error| error.in_style(style).to_string())
     };
     let errors = |failures: &FailureCount| {
         vec![

@@ -236,7 +236,7 @@ pub fn set_by_config(
     let setting = SETTINGS.iter().find(|setting| setting.config_name == name)?;
     let value = value.as_bytes();
     let set = if is_trial { setting.read(settings, value).map(|_| ()) } else { setting.set(settings, value) };
-    Some(set.map_err(|error| error.in_style(ErrorStyle::Plain).text().to_owned()))
+    Some(set.map_err(|error| error.in_style(ErrorStyle::Plain).to_string()))
 }
 
 /// The description of a setting, for `--help`.

@@ -74,7 +74,7 @@ impl Reply for Text {
         self.put(text);
     }
     fn error(&mut self, error: &CommandError) {
-        self.put(error.text());
+        self.put(&error.text());
     }
     fn integer(&mut self, value: i64) {
         self.put(&value.to_string());

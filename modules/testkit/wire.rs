@@ -39,7 +39,7 @@ impl Reply for Wire {
         self.encode().simple_string(text);
     }
     fn error(&mut self, error: &CommandError) {
-        self.encode().error(error.text());
+        self.encode().error(error.bytes());
     }
     fn integer(&mut self, value: i64) {
         self.encode().integer(value);

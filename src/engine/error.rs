@@ -7,8 +7,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// An error reply: its code word and text, as sent to the client. The connection stays open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandError(Cow<'static, str>);
+///
+/// It is bytes, because Redis repeats words of the request in some errors, and these can be any bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CommandError(Cow<'static, [u8]>);
 
 impl CommandError {
     pub const SYNTAX: CommandError = CommandError::of("ERR syntax error");
@@ -24,13 +26,37 @@ impl CommandError {
 
     /// A fixed text, code word included.
     pub const fn of(text: &'static str) -> CommandError {
-        CommandError(Cow::Borrowed(text))
+        CommandError(Cow::Borrowed(text.as_bytes()))
     }
 
     /// A text made at run time, code word included. Line breaks become spaces: they would end the reply.
-    pub fn new(text: impl Into<String>) -> CommandError {
-        let text: String = text.into();
-        CommandError(Cow::Owned(text.replace(['\r', '\n'], " ")))
+    pub fn new(text: impl Into<Vec<u8>>) -> CommandError {
+        let mut text: Vec<u8> = text.into();
+        text.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
+        CommandError(Cow::Owned(text))
+    }
+
+    /// The same of parts, some of which are words of the request ([`shown_word`]).
+    pub fn of_parts(parts: &[&[u8]]) -> CommandError {
+        CommandError::new(parts.concat())
+    }
+
+    /// A container has no such subcommand.
+    pub fn unknown_subcommand(container: &[u8], subcommand: &[u8]) -> CommandError {
+        CommandError::about_subcommand(b"unknown subcommand '", container, subcommand)
+    }
+
+    /// The same text where the subcommand exists and cannot have these arguments: some of Redis's subcommands
+    /// count them themselves.
+    pub fn wrong_subcommand(container: &[u8], subcommand: &[u8]) -> CommandError {
+        let complaint = b"unknown subcommand or wrong number of arguments for '";
+        CommandError::about_subcommand(complaint, container, subcommand)
+    }
+
+    fn about_subcommand(complaint: &[u8], container: &[u8], subcommand: &[u8]) -> CommandError {
+        let (subcommand, container) = (shown_word(subcommand, 128), container.to_ascii_uppercase());
+        let container = shown_word(&container, usize::MAX);
+        CommandError::of_parts(&[b"ERR ", complaint, subcommand, b"'. Try ", container, b" HELP."])
     }
 
     pub fn wrong_arity(command: &str) -> CommandError {
@@ -66,14 +92,32 @@ impl CommandError {
     }
 
     /// Code word and text, without the leading `-` and the line end.
-    pub fn text(&self) -> &str {
+    pub fn bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// The same as text, for people: words of the request may not be UTF-8.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
+    }
+}
+
+/// What an error shows of a word: up to its first zero byte, as C's `%s` does in Redis, and so many bytes at
+/// most.
+pub fn shown_word(word: &[u8], bytes_max: usize) -> &[u8] {
+    let word = &word[..word.len().min(bytes_max)];
+    &word[..word.iter().position(|byte| *byte == 0).unwrap_or(word.len())]
 }
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text())
+    }
+}
+
+impl fmt::Debug for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CommandError({:?})", self.text())
     }
 }
 

@@ -8,7 +8,7 @@ mod reply;
 mod table;
 mod usage;
 
-pub use crate::error::CommandError;
+pub use crate::error::{CommandError, shown_word};
 pub use args::{Args, OptionWords, integer};
 pub use park::{Awaited, Park};
 pub use reply::Reply;

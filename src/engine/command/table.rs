@@ -1,6 +1,6 @@
 //! The table of all commands of this server, by name.
 
-use super::{Args, Command, CommandError, Handler, Shape, usage};
+use super::{Args, Command, CommandError, Handler, Shape, shown_word, usage};
 use crate::hashing::HashMap;
 
 /// A command with the properties derived from its usage line.
@@ -98,22 +98,21 @@ impl CommandTable {
                 return Err(CommandError::wrong_arity(&known.full_name));
             }
             _ if args.len() > 1 && !known.subcommands.is_empty() => {
-                known.subcommand(args.word(1)).ok_or_else(|| {
-                    let asked = String::from_utf8_lossy(&args[1][..args[1].len().min(128)]);
-                    CommandError::new(format!(
-                        "ERR unknown subcommand '{asked}'. Try {} HELP.",
-                        known.command.name
-                    ))
-                })?
+                let subcommand = known.subcommand(args.word(1));
+                subcommand.ok_or_else(|| CommandError::unknown_subcommand(args.word(0), args.word(1)))?
             }
             _ => known,
         };
-        let words = args.len() as i32;
-        let arity = known.shape.arity;
-        if (arity > 0 && words != arity) || words < -arity {
-            return Err(CommandError::wrong_arity(&known.full_name));
+        if known.takes(args) { Ok(known) } else { Err(CommandError::wrong_arity(&known.full_name)) }
+    }
+
+    /// The command or subcommand that these words name, whatever their number.
+    pub fn find(&self, args: Args<'_>) -> Option<&Known> {
+        let known = self.get(args.word(0))?;
+        match args.get(1) {
+            Some(subcommand) if !known.subcommands.is_empty() => known.subcommand(subcommand),
+            _ => Some(known),
         }
-        Ok(known)
     }
 }
 
@@ -142,6 +141,13 @@ impl Known {
         }
     }
 
+    /// Whether the number of words fits the arity.
+    #[inline]
+    pub fn takes(&self, args: Args<'_>) -> bool {
+        let (words, arity) = (args.len() as i32, self.shape.arity);
+        if arity > 0 { words == arity } else { words >= -arity }
+    }
+
     fn subcommand(&self, name: &[u8]) -> Option<&Known> {
         self.subcommands.iter().find(|known| known.command.name.as_bytes().eq_ignore_ascii_case(name))
     }
@@ -162,18 +168,17 @@ impl Known {
 
 /// Redis's text: the name and the beginning of each argument, truncated to 128 bytes in total.
 fn unknown_command(args: Args<'_>) -> CommandError {
-    let cut = |word: &[u8], bytes_max: usize| {
-        String::from_utf8_lossy(&word[..word.len().min(bytes_max)]).into_owned()
-    };
-    let mut beginning = String::new();
-    for word in args.iter().skip(1) {
+    let mut beginning = Vec::new();
+    for word in args.from(1) {
         if beginning.len() >= 128 {
             break;
         }
-        beginning.push_str(&format!("'{}' ", cut(word, 128 - beginning.len())));
+        let word = shown_word(word, 128 - beginning.len());
+        beginning.push(b'\'');
+        beginning.extend_from_slice(word);
+        beginning.extend_from_slice(b"' ");
     }
-    CommandError::new(format!(
-        "ERR unknown command '{}', with args beginning with: {beginning}",
-        cut(args.word(0), 128)
-    ))
+    let name = shown_word(args.word(0), 128);
+    let parts: [&[u8]; 4] = [b"ERR unknown command '", name, b"', with args beginning with: ", &beginning];
+    CommandError::of_parts(&parts)
 }

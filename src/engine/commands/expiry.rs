@@ -2,7 +2,8 @@
 
 use super::{exists, set_expiry};
 use crate::command::{
-    Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
+    Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read,
+    shown_word, write,
 };
 use crate::effect::Effect;
 use crate::keyspace::Entry;
@@ -149,8 +150,8 @@ impl ExpiryConditions {
         let mut conditions = ExpiryConditions::default();
         for word in words {
             if !conditions.add(word) {
-                let word = String::from_utf8_lossy(word);
-                return Err(CommandError::new(format!("ERR Unsupported option {word}")));
+                let word = shown_word(word, usize::MAX);
+                return Err(CommandError::of_parts(&[b"ERR Unsupported option ", word]));
             }
         }
         if conditions.absent && (conditions.present || conditions.greater || conditions.less) {

@@ -5,7 +5,8 @@
 use super::expiry::ExpiryConditions;
 use super::hashes::{delete_fields, fields_ahead, reply_value};
 use crate::command::{
-    Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
+    Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read,
+    shown_word, write,
 };
 use crate::effect::{Cause, Effect, List};
 use crate::hashing::HashMap;
@@ -428,8 +429,7 @@ impl<'a> FieldOptions<'a> {
             } else {
                 return Err(match options.peek() {
                     Some(word) => {
-                        let word = String::from_utf8_lossy(word);
-                        CommandError::new(format!("ERR unknown argument: {word}"))
+                        CommandError::of_parts(&[b"ERR unknown argument: ", shown_word(word, usize::MAX)])
                     }
                     None => CommandError::wrong_arity("hsetex"),
                 });

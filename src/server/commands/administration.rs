@@ -299,6 +299,9 @@ fn shutdown(call: &mut Call<'_, '_, '_>) -> Outcome {
 const SLOW_ENTRIES_DEFAULT: usize = 10;
 
 fn slow_log_get(call: &mut Call<'_, '_, '_>) -> Outcome {
+    if call.args.len() > 3 {
+        return Err(CommandError::wrong_subcommand(call.args.word(0), call.args.word(1)));
+    }
     let count = match call.args.get(2) {
         None => SLOW_ENTRIES_DEFAULT,
         Some(_) => match call.args.integer(2) {

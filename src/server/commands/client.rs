@@ -4,7 +4,9 @@ use super::{After, Call, Run, connection::client_name, session, text};
 use crate::clients::Client;
 use crate::context::ServerContext;
 use crate::session::ReplyMode;
-use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag};
+use engramdb_engine::command::{
+    Args, Command, CommandError, Outcome, Reply, acl, container, flag, integer, shown_word,
+};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,10 +97,10 @@ fn info(call: &mut Call<'_, '_, '_>) -> Outcome {
     Ok(())
 }
 
-/// Which connections CLIENT KILL and LIST mean.
+/// Which connections CLIENT KILL and LIST mean. Of options that are given twice the last holds.
 #[derive(Default)]
 struct Filter {
-    ids: Option<Vec<u64>>,
+    id: Option<u64>,
     address: Option<String>,
     local_address: Option<String>,
     age_s_min: Option<u64>,
@@ -112,7 +114,7 @@ impl Filter {
         let age_s = call.shared.now().saturating_sub(client.connected_at).as_secs();
         (self.includes_self || !is_self)
             && self.kind.is_none_or(|kind| kind == ClientKind::of(client))
-            && self.ids.as_ref().is_none_or(|ids| ids.contains(&client.id))
+            && self.id.is_none_or(|id| id == client.id)
             && self.address.as_ref().is_none_or(|address| *address == client.address.to_string())
             && self.local_address.as_ref().is_none_or(|address| *address == client.local_address.to_string())
             && self.age_s_min.is_none_or(|age| age_s >= age)
@@ -157,7 +159,7 @@ fn kill_filter(args: Args<'_>) -> Result<Filter, CommandError> {
         if options.take("ID") {
             let id = options.integer().ok().and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
             let id = id.ok_or(CommandError::of("ERR client-id should be greater than 0"))?;
-            filter.ids.get_or_insert_default().push(id);
+            filter.id = Some(id);
         } else if options.take("ADDR") {
             filter.address = Some(text(options.word()?));
         } else if options.take("LADDR") {
@@ -167,7 +169,8 @@ fn kill_filter(args: Args<'_>) -> Result<Filter, CommandError> {
         } else if options.take("USER") {
             let user = options.word()?;
             if user != b"default" {
-                return Err(CommandError::new(format!("ERR No such user '{}'", text(user))));
+                let user = shown_word(user, usize::MAX);
+                return Err(CommandError::of_parts(&[b"ERR No such user '", user, b"'"]));
             }
         } else if options.take("SKIPME") {
             filter.includes_self = match options.word()?.to_ascii_lowercase().as_slice() {
@@ -176,8 +179,10 @@ fn kill_filter(args: Args<'_>) -> Result<Filter, CommandError> {
                 _ => return Err(CommandError::SYNTAX),
             };
         } else if options.take("MAXAGE") {
-            let age = options.integer()?;
-            filter.age_s_min = Some(u64::try_from(age).map_err(|_| CommandError::NOT_INTEGER)?);
+            let age = integer(options.word()?)
+                .map_err(|_| CommandError::of("ERR maxage is not an integer or out of range"))?;
+            let age = u64::try_from(age).ok().filter(|age| *age > 0);
+            filter.age_s_min = Some(age.ok_or(CommandError::of("ERR maxage should be greater than 0"))?);
         } else {
             return Err(CommandError::SYNTAX);
         }
@@ -204,34 +209,42 @@ impl ClientKind {
             b"normal" => Ok(ClientKind::Normal),
             b"pubsub" => Ok(ClientKind::Subscriber),
             b"master" | b"slave" | b"replica" => Ok(ClientKind::Nobody),
-            _ => Err(CommandError::new(format!("ERR Unknown client type '{}'", text(name)))),
+            _ => {
+                let name = shown_word(name, usize::MAX);
+                Err(CommandError::of_parts(&[b"ERR Unknown client type '", name, b"'"]))
+            }
         }
     }
 }
 
 fn list(call: &mut Call<'_, '_, '_>) -> Outcome {
-    let mut options = call.args.options(2);
-    let mut filter = Filter { includes_self: true, ..Filter::default() };
-    if options.take("TYPE") {
-        filter.kind = Some(ClientKind::named(options.word()?)?);
-    } else if options.take("ID") && !options.is_done() {
-        let ids = filter.ids.get_or_insert_default();
-        while !options.is_done() {
-            let id = options.integer().map_err(|_| CommandError::of("ERR Invalid client ID"))?;
-            ids.push(u64::try_from(id).map_err(|_| CommandError::of("ERR Invalid client ID"))?);
-        }
-    }
-    if !options.is_done() {
+    let args = call.args;
+    let listed = if args.len() == 2 {
+        call.shared.clients.all()
+    } else if args.len() == 4 && args.is(2, "TYPE") {
+        let kind = ClientKind::named(args.word(3))?;
+        let mut clients = call.shared.clients.all();
+        clients.retain(|client| ClientKind::of(client) == kind);
+        clients
+    } else if args.len() > 3 && args.is(2, "ID") {
+        clients_of(call.shared, args.from(3))?
+    } else {
         return Err(CommandError::SYNTAX);
-    }
-    let mut lines = String::new();
-    for client in call.shared.clients.all() {
-        if filter.matches(call, &client) {
-            lines.push_str(&describe(call.shared, &client));
-        }
-    }
+    };
+    let lines: String = listed.iter().map(|client| describe(call.shared, client)).collect();
     call.reply.verbatim("txt", lines.as_bytes());
     Ok(())
+}
+
+/// In the order of their numbers in the request, as often as they are named; numbers of no client are left
+/// out.
+fn clients_of(shared: &ServerContext, ids: &[&[u8]]) -> Result<Vec<Arc<Client>>, CommandError> {
+    let mut clients = Vec::new();
+    for word in ids {
+        let id = integer(word).map_err(|_| CommandError::of("ERR Invalid client ID"))?;
+        clients.extend(u64::try_from(id).ok().and_then(|id| shared.clients.get(id)));
+    }
+    Ok(clients)
 }
 
 /// A line of CLIENT LIST, in Redis's fields.
@@ -327,17 +340,16 @@ fn reply(call: &mut Call<'_, '_, '_>) -> Outcome {
 
 fn set_info(call: &mut Call<'_, '_, '_>) -> Outcome {
     let value = call.args[3];
-    let attribute = call.args[2].to_ascii_lowercase();
-    if !matches!(attribute.as_slice(), b"lib-name" | b"lib-ver") {
-        return Err(CommandError::new(format!("ERR Unrecognized option '{}'", text(call.args[2]))));
+    let attribute = call.args.word(2);
+    let is_name = call.args.is(2, "LIB-NAME");
+    if !is_name && !call.args.is(2, "LIB-VER") {
+        let attribute = shown_word(attribute, usize::MAX);
+        return Err(CommandError::of_parts(&[b"ERR Unrecognized option '", attribute, b"'"]));
     }
     if !value.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
-        return Err(CommandError::new(format!(
-            "ERR {} cannot contain spaces, newlines or special characters.",
-            text(&attribute)
-        )));
+        let text = b" cannot contain spaces, newlines or special characters.";
+        return Err(CommandError::of_parts(&[b"ERR ", attribute, text]));
     }
-    let is_name = attribute == b"lib-name";
     call.session.client.rename(|names| {
         *if is_name { &mut names.library } else { &mut names.library_version } = text(value);
     });
@@ -358,15 +370,14 @@ fn set_name(call: &mut Call<'_, '_, '_>) -> Outcome {
 
 fn unblock(call: &mut Call<'_, '_, '_>) -> Outcome {
     if call.args.len() > 4 {
-        let text = "ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.";
-        return Err(CommandError::of(text));
+        return Err(CommandError::wrong_subcommand(call.args.word(0), call.args.word(1)));
     }
-    let id = call.args.integer(2)?;
     let error = match call.args.get(3).map(|reason| reason.to_ascii_lowercase()).as_deref() {
         None | Some(b"timeout") => None,
         Some(b"error") => Some(CommandError::of("UNBLOCKED client unblocked via CLIENT UNBLOCK")),
         Some(_) => return Err(CommandError::of("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
     };
+    let id = call.args.integer(2)?;
     let client = u64::try_from(id).ok().and_then(|id| call.shared.clients.get(id));
     let is_unblocked = client.is_some_and(|client| client.unblock(error));
     call.reply.integer(i64::from(is_unblocked));

@@ -222,14 +222,15 @@ fn document(reply: &mut dyn Reply, known: &Known) {
 /// The command that follows in the words, and the indexes of its keys.
 fn keys_of<'c>(call: &Call<'c, '_, '_>) -> Result<(&'c Known, Args<'c>, Vec<usize>), CommandError> {
     let args = Args::new(call.args.from(2));
-    call.shared.table.get(args.word(0)).ok_or(CommandError::of("ERR Invalid command specified"))?;
-    let invalid = CommandError::of("ERR Invalid number of arguments specified for command");
-    let known = call.shared.table.resolve(args).map_err(|_| invalid)?;
-    let keys =
-        known.key_words(args).map_err(|_| CommandError::of("ERR Invalid arguments specified for command"))?;
-    if keys.is_empty() {
+    let known = call.shared.table.find(args).ok_or(CommandError::of("ERR Invalid command specified"))?;
+    if known.command.keys.is_none() && known.shape.keys == (0, 0, 0) {
         return Err(CommandError::of("ERR The command has no key arguments"));
     }
+    if !known.takes(args) {
+        return Err(CommandError::of("ERR Invalid number of arguments specified for command"));
+    }
+    let invalid = CommandError::of("ERR Invalid arguments specified for command");
+    let keys = known.key_words(args).ok().filter(|keys| !keys.is_empty()).ok_or(invalid)?;
     Ok((known, args, keys))
 }
 

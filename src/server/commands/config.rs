@@ -1,13 +1,15 @@
 //! CONFIG, over the table of parameters.
 
-use super::{After, Call, Run, session, text};
+use super::{After, Call, Run, session};
 use crate::config::rewrite::{self, Values};
-use crate::config::{self, CONSTANTS, Change, Config, Foreign, Loader, PARAMETERS, Rule};
+use crate::config::{self, CONSTANTS, Change, Config, Foreign, Loader, PARAMETERS, Parameter, Rule};
 use crate::context::ServerContext;
 use crate::dispatch::{Resumed, WriteReply};
 use crate::process;
 use crate::stats::Counter;
-use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, container, flag};
+use engramdb_engine::command::{
+    Args, Command, CommandError, Outcome, Reply, acl, container, flag, shown_word,
+};
 use engramdb_engine::commands::glob_matches;
 use engramdb_engine::module::Modules;
 use std::path::{Path, PathBuf};
@@ -103,64 +105,114 @@ fn allow_clients(clients: usize, threads: usize) -> Outcome {
     let allowed = process::allow_clients(clients, threads);
     if allowed < clients {
         let cause = "The operating system is not able to handle the specified number of clients, try with";
-        return Err(failed("maxclients", &format!("{cause} {allowed}")));
+        return Err(failed(b"maxclients", &format!("{cause} {allowed}")));
     }
     Ok(())
 }
 
-fn failed(name: &str, cause: &str) -> CommandError {
-    CommandError::new(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {cause}"))
+fn failed(name: &[u8], cause: &str) -> CommandError {
+    let name = shown_word(name, usize::MAX);
+    let start = b"ERR CONFIG SET failed (possibly related to argument '";
+    CommandError::of_parts(&[start, name, b"') - ", cause.as_bytes()])
+}
+
+/// What a name of CONFIG SET means.
+enum Named {
+    Own(&'static Parameter),
+    Module(String),
+    Foreign(&'static Foreign, String),
+}
+
+impl Named {
+    fn of(name: &[u8], modules: &Modules) -> Option<Named> {
+        let name = std::str::from_utf8(name).ok()?;
+        if let Some(parameter) = config::parameter(name) {
+            return Some(Named::Own(parameter));
+        }
+        let name = name.to_lowercase();
+        let is_of_module =
+            |name: &str| modules.iter().any(|module| module.settings().iter().any(|(own, _)| *own == name));
+        if is_of_module(&name) {
+            return Some(Named::Module(name));
+        }
+        config::foreign(&name).map(|foreign| Named::Foreign(foreign, name))
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Named::Own(parameter) => parameter.name,
+            Named::Module(name) | Named::Foreign(_, name) => name,
+        }
+    }
 }
 
 /// Changes the configuration; returns names and values of what modules are to change, which were tried.
+///
+/// As in Redis, all names are looked at before the first value.
 fn change(
     config: &mut Config,
     modules: &Modules,
     args: Args<'_>,
 ) -> Result<Vec<(String, String)>, CommandError> {
-    let mut seen: Vec<String> = Vec::new();
+    let named = names(modules, args)?;
     let mut of_modules: Vec<(String, String)> = Vec::new();
-    for pair in args.from(2).chunks(2) {
-        let (given, value) = (text(pair[0]), text(pair[1]));
-        let parameter = config::parameter(&given);
-        let name = parameter.map_or(given.to_lowercase(), |parameter| parameter.name.to_owned());
-        if seen.contains(&name) {
-            return Err(failed(&name, "duplicate parameter"));
+    for (named, pair) in named.into_iter().zip(args.from(2).chunks(2)) {
+        let failed = |cause: &str| failed(named.name().as_bytes(), cause);
+        let value = &*String::from_utf8_lossy(pair[1]);
+        match &named {
+            Named::Own(parameter) => {
+                (parameter.set)(config, value).map_err(|cause| failed(&cause))?;
+                if parameter.name == "maxclients" {
+                    config.clients_wanted = None;
+                }
+            }
+            Named::Module(name) => {
+                let tried = modules.iter().find_map(|module| module.set_setting(name, value, true));
+                tried.expect("the module lists the setting").map_err(|cause| failed(&cause))?;
+                of_modules.push((name.clone(), value.to_owned()));
+            }
+            Named::Foreign(foreign, name) => {
+                set_foreign(foreign, name, value).map_err(failed)?;
+            }
         }
-        seen.push(name.clone());
-        if let Some(parameter) = parameter {
-            if parameter.change == Change::AtStart {
-                return Err(failed(&name, "can't set immutable config"));
-            }
-            (parameter.set)(config, &value).map_err(|cause| failed(&name, &cause))?;
-            if name == "maxclients" {
-                config.clients_wanted = None;
-            }
-        } else if let Some(tried) = modules.iter().find_map(|module| module.set_setting(&name, &value, true))
-        {
-            tried.map_err(|cause| failed(&name, &cause))?;
-            of_modules.push((name, value));
-        } else if let Some(foreign) = config::foreign(&name) {
-            set_foreign(foreign, &name, &value)?;
-        } else {
-            return Err(CommandError::new(format!(
-                "ERR Unknown option or number of arguments for CONFIG SET - '{given}'"
-            )));
+        // After the setter, which says better what is wrong with a number.
+        if value.as_bytes() != pair[1] {
+            return Err(failed("argument must be text in UTF-8"));
         }
     }
     Ok(of_modules)
 }
 
+/// What the names mean. The error is about the first that is unknown, fixed, or given twice.
+fn names(modules: &Modules, args: Args<'_>) -> Result<Vec<Named>, CommandError> {
+    let mut named: Vec<Named> = Vec::new();
+    for pair in args.from(2).chunks(2) {
+        let given = pair[0];
+        let Some(new) = Named::of(given, modules) else {
+            let start = b"ERR Unknown option or number of arguments for CONFIG SET - '";
+            return Err(CommandError::of_parts(&[start, shown_word(given, usize::MAX), b"'"]));
+        };
+        if matches!(new, Named::Own(parameter) if parameter.change == Change::AtStart) {
+            return Err(failed(given, "can't set immutable config"));
+        }
+        if named.iter().any(|before| before.name() == new.name()) {
+            return Err(failed(given, "duplicate parameter"));
+        }
+        named.push(new);
+    }
+    Ok(named)
+}
+
 /// A parameter of Redis's that has no effect here can be set to what holds anyway.
-fn set_foreign(foreign: &Foreign, name: &str, value: &str) -> Result<(), CommandError> {
+fn set_foreign(foreign: &Foreign, name: &str, value: &str) -> Result<(), &'static str> {
     let (Rule::Only(accepted) | Rule::Overridden(accepted)) = foreign.rule else {
         let holds = CONSTANTS.iter().any(|(constant, held)| *constant == name && *held == value);
-        return if holds { Ok(()) } else { Err(failed(name, "it does not apply to this server")) };
+        return if holds { Ok(()) } else { Err("it does not apply to this server") };
     };
     if accepted.iter().any(|known| known.eq_ignore_ascii_case(value)) {
         return Ok(());
     }
-    Err(failed(name, foreign.why))
+    Err(foreign.why)
 }
 
 fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {

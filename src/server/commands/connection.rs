@@ -3,7 +3,7 @@
 use super::{After, Call, Run, session, text};
 use crate::session::{ReplyMode, Session};
 use engramdb_engine::REDIS_VERSION;
-use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, flag, integer};
+use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, flag, integer, shown_word};
 use engramdb_engine::shard::role::Role;
 use engramdb_resp::Protocol;
 use std::sync::atomic::Ordering;
@@ -63,18 +63,21 @@ fn hello(call: &mut Call<'_, '_, '_>) -> Outcome {
         };
         options.word()?;
     }
-    let mut name = None;
+    let (mut name, mut credentials) = (None, None);
     while let Some(word) = options.peek() {
         let left = call.args.len() - options.index() - 1;
         if left >= 2 && options.take("AUTH") {
-            let credentials = options.words(2)?;
-            authenticate(call, credentials[0], credentials[1])?;
+            credentials = Some(options.words(2)?);
         } else if left >= 1 && options.take("SETNAME") {
             name = Some(client_name(options.word()?)?);
         } else {
-            let text = format!("ERR Syntax error in HELLO option '{}'", text(word));
-            return Err(CommandError::new(text));
+            let word = shown_word(word, usize::MAX);
+            return Err(CommandError::of_parts(&[b"ERR Syntax error in HELLO option '", word, b"'"]));
         }
+    }
+    // Nothing is done before all options are known to be right.
+    if let Some(credentials) = credentials {
+        authenticate(call, credentials[0], credentials[1])?;
     }
     if !call.session.authenticated {
         return Err(CommandError::of(
@@ -181,7 +184,7 @@ fn echo(call: &mut Call<'_, '_, '_>) -> Outcome {
 }
 
 fn select(call: &mut Call<'_, '_, '_>) -> Outcome {
-    let number = call.args.integer(1)?;
+    let number = integer_within(call.args.word(1), i32::MIN.into(), i32::MAX.into())?;
     let databases = call.shared.config.read().databases as i64;
     if !(0..databases).contains(&number) {
         return Err(CommandError::DATABASE_OUT_OF_RANGE);
@@ -190,6 +193,16 @@ fn select(call: &mut Call<'_, '_, '_>) -> Outcome {
     call.session.client.database.store(number as u32, Ordering::Relaxed);
     call.reply.ok();
     Ok(())
+}
+
+/// A number that Redis keeps in a smaller type.
+fn integer_within(word: &[u8], min: i64, max: i64) -> Result<i64, CommandError> {
+    let number = integer(word)?;
+    if !(min..=max).contains(&number) {
+        let text = format!("ERR value is out of range, value must between {min} and {max}");
+        return Err(CommandError::new(text));
+    }
+    Ok(number)
 }
 
 fn quit(call: &mut Call<'_, '_, '_>) -> Outcome {

@@ -61,9 +61,8 @@ impl Core {
             return self.refuse(error);
         }
         self.end_transaction();
-        let cause = error.text().strip_prefix("ERR ").unwrap_or(error.text());
-        let text = format!("EXECABORT Transaction discarded because of: {cause}");
-        self.refuse(&CommandError::new(text));
+        let cause = error.bytes().strip_prefix(b"ERR ").unwrap_or(error.bytes());
+        self.refuse(&CommandError::of_parts(&[b"EXECABORT Transaction discarded because of: ", cause]));
     }
 
     /// Runs the queue. `Err` with how much room it needs beyond what its words tell, where the credit has

@@ -98,12 +98,12 @@ impl Reply for Replies<'_> {
 
     fn error(&mut self, error: &CommandError) {
         if self.errors.count == 0 {
-            let code =
-                if self.is_written() { "EXEC" } else { error.text().split(' ').next().unwrap_or("ERR") };
+            let text = error.text();
+            let code = if self.is_written() { "EXEC" } else { text.split(' ').next().unwrap_or("ERR") };
             self.errors.first_code = code.to_owned();
         }
         self.errors.count += 1;
-        self.encoder().error(error.text());
+        self.encoder().error(error.bytes());
     }
 
     fn integer(&mut self, value: i64) {

@@ -23,7 +23,7 @@ fn content(field: &str, values: &[FieldValue<'_>]) -> Result<FieldContent, Strin
     let read = read(&definition, &Same(values));
     read.map(|mut fields| fields.pop().expect("one field")).map_err(|unreadable| {
         assert_eq!(unreadable.field, 0);
-        unreadable.cause.in_style(error::ErrorStyle::Plain).text().to_owned()
+        unreadable.cause.in_style(error::ErrorStyle::Plain).to_string()
     })
 }
 

@@ -103,7 +103,11 @@ fn configuration_in_flight() {
             "loglevel",
             "argument(s) must be one of the following: debug, verbose, notice, warning, nothing",
         ),
-        ("slowlog-max-len 5 commandlog-slow-execution-max-len 6", "slowlog-max-len", "duplicate parameter"),
+        (
+            "slowlog-max-len 5 commandlog-slow-execution-max-len 6",
+            "commandlog-slow-execution-max-len",
+            "duplicate parameter",
+        ),
         (
             "appendfsync everysec",
             "appendfsync",

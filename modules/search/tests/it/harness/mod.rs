@@ -187,7 +187,7 @@ impl Server {
         let mut reply = Text::new(self.resp3);
         let command = match self.table.resolve(args) {
             Ok(known) => known.command,
-            Err(error) => return (error.text().to_owned(), Lsn(0)),
+            Err(error) => return (error.to_string(), Lsn(0)),
         };
         let ran = begin(&self.engine, 0, command, args, &mut reply);
         let gate = match ran.stage {
