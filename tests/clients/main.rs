@@ -1,4 +1,5 @@
 //! Third-party programs with the real binary: widely used clients, and real servers for comparison.
 
 mod programs;
+mod redis;
 mod redisearch;
